@@ -1,0 +1,39 @@
+//! Cache-line prefetching: slices in, nothing out.
+
+/// The cache line of every processor the kernels are written for, in bytes. On one with longer lines
+/// some prefetches are repeated.
+const CACHE_LINE: usize = 64;
+
+/// Asks for every cache line of `data` in the first-level cache. A hint: it changes no value, and does
+/// nothing where the architecture has no such instruction.
+#[inline(always)]
+pub fn prefetch<T>(data: &[T]) {
+    let start = data.as_ptr().cast::<u8>();
+    let end = start.wrapping_add(std::mem::size_of_val(data));
+    let mut line = start.wrapping_sub(start as usize % CACHE_LINE);
+    while line < end {
+        prefetch_line(line);
+        line = line.wrapping_add(CACHE_LINE);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn prefetch_line(line: *const u8) {
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    // SAFETY: a prefetch may be given any address; SSE is part of x86-64.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) }
+}
+
+#[cfg(target_arch = "aarch64")]
+#[inline(always)]
+fn prefetch_line(line: *const u8) {
+    // SAFETY: a prefetch may be given any address; it writes no register, flag or memory.
+    unsafe {
+        std::arch::asm!("prfm pldl1keep, [{0}]", in(reg) line, options(readonly, nostack, preserves_flags));
+    }
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[inline(always)]
+fn prefetch_line(_line: *const u8) {}

@@ -1,0 +1,327 @@
+//! Each algorithm once, over a register type.
+//!
+//! What flows in: a register type ([`Simd`]), a term ([`Dot`], [`L2Squared`]) and slices whose lengths
+//! were checked. What flows out: scores. Nothing here names an instruction.
+//!
+//! Everything is `#[inline(always)]` into the entry points that [`entry_points!`] stamps out, the only
+//! functions compiled for an instruction set: a loop that was not inlined there would be compiled
+//! without it. Closures are not inlined by force, so hot loops here have none.
+
+use super::prefetch::prefetch;
+
+/// Running sums of one row. With `BATCH` rows at a time they are as many independent additions as two
+/// pipelines of four cycles keep in flight, and they fit AVX2's sixteen registers.
+const SUMS: usize = 4;
+
+/// Rows scored at a time: they share the loads of the query.
+const BATCH: usize = 2;
+
+/// Rows are prefetched this far ahead of the one being scored, in bytes but at most in rows.
+const AHEAD_BYTES: usize = 4096;
+const MAX_AHEAD: usize = 8;
+
+/// A register of `LANES` `f32`.
+///
+/// # Safety
+///
+/// Every function, here and in [`Load`], may only be called where the processor has its instructions.
+pub(super) trait Simd: Copy {
+    /// Components of a register.
+    const LANES: usize;
+    /// All lanes zero.
+    unsafe fn zero() -> Self;
+    /// `self + other`.
+    unsafe fn add(self, other: Self) -> Self;
+    /// `self − other`.
+    unsafe fn sub(self, other: Self) -> Self;
+    /// `self × factor + sum`, rounded once.
+    unsafe fn mul_add(self, factor: Self, sum: Self) -> Self;
+    /// The sum of all lanes.
+    unsafe fn sum(self) -> f32;
+}
+
+/// A register that loads components of type `T`, widening them exactly. No alignment is needed.
+pub(super) trait Load<T>: Simd {
+    /// Loads `LANES` components.
+    ///
+    /// # Safety
+    ///
+    /// `source` is valid for reading `LANES` components.
+    unsafe fn load(source: *const T) -> Self;
+    /// Loads `count < LANES` components; the other lanes are zero.
+    ///
+    /// # Safety
+    ///
+    /// `source` is valid for reading `count` components; nothing is read past them.
+    unsafe fn load_head(source: *const T, count: usize) -> Self;
+}
+
+/// What one component adds to the score. Two zeros add nothing: the lanes past the end of a row.
+pub(super) trait Term {
+    /// `sum` plus the terms of one register of the query and one of the row.
+    unsafe fn accumulate<S: Simd>(query: S, row: S, sum: S) -> S;
+}
+
+/// `q · x`.
+pub(super) struct Dot;
+
+impl Term for Dot {
+    #[inline(always)]
+    unsafe fn accumulate<S: Simd>(query: S, row: S, sum: S) -> S {
+        // SAFETY: the caller has the instruction set of `S`.
+        unsafe { query.mul_add(row, sum) }
+    }
+}
+
+/// `‖q − x‖²`.
+pub(super) struct L2Squared;
+
+impl Term for L2Squared {
+    #[inline(always)]
+    unsafe fn accumulate<S: Simd>(query: S, row: S, sum: S) -> S {
+        // SAFETY: the caller has the instruction set of `S`.
+        unsafe {
+            let difference = query.sub(row);
+            difference.mul_add(difference, sum)
+        }
+    }
+}
+
+/// The score of one row.
+///
+/// # Safety
+///
+/// The processor has the instruction set of `S`; `query` and `row` have one length.
+#[inline(always)]
+pub(super) unsafe fn score<S: Load<Q> + Load<T>, M: Term, Q, T>(query: &[Q], row: &[T]) -> f32 {
+    // SAFETY: the row is as long as the query.
+    unsafe { score_batch::<S, M, Q, T, 1>(query, [row.as_ptr()])[0] }
+}
+
+/// Scores `rows` of `matrix` into `out`.
+///
+/// # Safety
+///
+/// The processor has the instruction set of `S`; `out` is as long as `rows`; every row lies inside
+/// `matrix: [n × query.len()]`.
+#[inline(always)]
+pub(super) unsafe fn score_rows<S: Load<f32> + Load<T>, M: Term, T>(
+    query: &[f32],
+    matrix: &[T],
+    rows: &[u32],
+    out: &mut [f32],
+) {
+    let dim = query.len();
+    let ahead = rows_ahead(dim * std::mem::size_of::<T>());
+    for &row in &rows[..ahead.min(rows.len())] {
+        // SAFETY: the row lies inside the matrix.
+        prefetch(unsafe { row_of(matrix, row as usize, dim) });
+    }
+    let mut i = 0;
+    while i + BATCH <= rows.len() {
+        let next = (i + ahead).min(rows.len());
+        for &row in &rows[next..(next + BATCH).min(rows.len())] {
+            // SAFETY: the row lies inside the matrix.
+            prefetch(unsafe { row_of(matrix, row as usize, dim) });
+        }
+        // SAFETY: the batch ends within `rows` and so within `out`; its rows lie inside the matrix.
+        unsafe {
+            let mut batch = [matrix.as_ptr(); BATCH];
+            for (b, row) in batch.iter_mut().enumerate() {
+                *row = row_of(matrix, *rows.get_unchecked(i + b) as usize, dim).as_ptr();
+            }
+            let scores = score_batch::<S, M, f32, T, BATCH>(query, batch);
+            out.get_unchecked_mut(i..i + BATCH).copy_from_slice(&scores);
+        }
+        i += BATCH;
+    }
+    for (score_of_row, &row) in out[i..].iter_mut().zip(&rows[i..]) {
+        // SAFETY: the row lies inside the matrix.
+        *score_of_row = unsafe { score::<S, M, f32, T>(query, row_of(matrix, row as usize, dim)) };
+    }
+}
+
+/// Scores every row of `matrix` into `out`.
+///
+/// # Safety
+///
+/// The processor has the instruction set of `S`; `matrix: [out.len() × query.len()]`.
+#[inline(always)]
+pub(super) unsafe fn score_scan<S: Load<f32> + Load<T>, M: Term, T>(
+    query: &[f32],
+    matrix: &[T],
+    out: &mut [f32],
+) {
+    let dim = query.len();
+    let mut i = 0;
+    while i + BATCH <= out.len() {
+        // SAFETY: the matrix has as many rows as `out` has places.
+        unsafe {
+            let mut batch = [matrix.as_ptr(); BATCH];
+            for (b, row) in batch.iter_mut().enumerate() {
+                *row = row_of(matrix, i + b, dim).as_ptr();
+            }
+            let scores = score_batch::<S, M, f32, T, BATCH>(query, batch);
+            out.get_unchecked_mut(i..i + BATCH).copy_from_slice(&scores);
+        }
+        i += BATCH;
+    }
+    for (b, score_of_row) in out[i..].iter_mut().enumerate() {
+        // SAFETY: the matrix has as many rows as `out` has places.
+        *score_of_row = unsafe { score::<S, M, f32, T>(query, row_of(matrix, i + b, dim)) };
+    }
+}
+
+/// The scores of `N` rows. The order of additions within a row does not depend on `N`.
+///
+/// # Safety
+///
+/// The processor has the instruction set of `S`; every row is valid for reading `query.len()` components.
+#[allow(clippy::needless_range_loop)] // plain indices unroll into registers; iterators would be calls
+#[inline(always)]
+unsafe fn score_batch<S: Load<Q> + Load<T>, M: Term, Q, T, const N: usize>(
+    query: &[Q],
+    rows: [*const T; N],
+) -> [f32; N] {
+    let dim = query.len();
+    let query = query.as_ptr();
+    // SAFETY: `at + S::LANES <= dim` or `at + rest == dim` holds at each load, in the query and in
+    // every row; the caller has the instruction set.
+    unsafe {
+        let mut sums = [[S::zero(); SUMS]; N];
+        let mut at = 0;
+        while at + SUMS * S::LANES <= dim {
+            for s in 0..SUMS {
+                let q: S = Load::<Q>::load(query.add(at + s * S::LANES));
+                for n in 0..N {
+                    let x: S = Load::<T>::load(rows[n].add(at + s * S::LANES));
+                    sums[n][s] = M::accumulate(q, x, sums[n][s]);
+                }
+            }
+            at += SUMS * S::LANES;
+        }
+        while at + S::LANES <= dim {
+            let q: S = Load::<Q>::load(query.add(at));
+            for n in 0..N {
+                let x: S = Load::<T>::load(rows[n].add(at));
+                sums[n][0] = M::accumulate(q, x, sums[n][0]);
+            }
+            at += S::LANES;
+        }
+        let rest = dim - at;
+        if rest > 0 {
+            let q: S = Load::<Q>::load_head(query.add(at), rest);
+            for n in 0..N {
+                let x: S = Load::<T>::load_head(rows[n].add(at), rest);
+                sums[n][1] = M::accumulate(q, x, sums[n][1]);
+            }
+        }
+        let mut scores = [0.0; N];
+        for n in 0..N {
+            scores[n] = sums[n][0].add(sums[n][1]).add(sums[n][2].add(sums[n][3])).sum();
+        }
+        scores
+    }
+}
+
+/// How many rows of `bytes` each to prefetch ahead of the one being scored.
+#[inline(always)]
+fn rows_ahead(bytes: usize) -> usize {
+    (AHEAD_BYTES / bytes.max(1)).clamp(BATCH, MAX_AHEAD)
+}
+
+/// # Safety
+///
+/// The row lies inside `matrix: [n × dim]`.
+#[inline(always)]
+unsafe fn row_of<T>(matrix: &[T], row: usize, dim: usize) -> &[T] {
+    // SAFETY: the caller's promise.
+    unsafe { matrix.get_unchecked(row * dim..row * dim + dim) }
+}
+
+/// Stamps out the kernels of one instruction set: a module with its table, `KERNELS`.
+///
+/// Its functions are compiled for `$features`, and no other code is.
+macro_rules! entry_points {
+    ($module:ident, $isa:expr, $register:ty, $features:tt) => {
+        mod $module {
+            use super::*;
+            use crate::kernel::simd::{self, Dot, L2Squared, Load};
+            use crate::kernel::{Isa, Kernels, Table};
+
+            pub(super) static KERNELS: Kernels = Kernels { isa: $isa, f32: table(), f16: table() };
+
+            const fn table<T>() -> Table<T>
+            where
+                $register: Load<T>,
+            {
+                Table { dot, l2_squared, norm_squared, dot_rows, l2_squared_rows, dot_scan, l2_squared_scan }
+            }
+
+            #[target_feature(enable = $features)]
+            unsafe fn dot<T>(query: &[f32], row: &[T]) -> f32
+            where
+                $register: Load<T>,
+            {
+                // SAFETY: the promises of `Table`.
+                unsafe { simd::score::<$register, Dot, f32, T>(query, row) }
+            }
+
+            #[target_feature(enable = $features)]
+            unsafe fn l2_squared<T>(query: &[f32], row: &[T]) -> f32
+            where
+                $register: Load<T>,
+            {
+                // SAFETY: the promises of `Table`.
+                unsafe { simd::score::<$register, L2Squared, f32, T>(query, row) }
+            }
+
+            #[target_feature(enable = $features)]
+            unsafe fn norm_squared<T>(row: &[T]) -> f32
+            where
+                $register: Load<T>,
+            {
+                // SAFETY: the promises of `Table`.
+                unsafe { simd::score::<$register, Dot, T, T>(row, row) }
+            }
+
+            #[target_feature(enable = $features)]
+            unsafe fn dot_rows<T>(query: &[f32], matrix: &[T], rows: &[u32], out: &mut [f32])
+            where
+                $register: Load<T>,
+            {
+                // SAFETY: the promises of `Table`.
+                unsafe { simd::score_rows::<$register, Dot, T>(query, matrix, rows, out) }
+            }
+
+            #[target_feature(enable = $features)]
+            unsafe fn l2_squared_rows<T>(query: &[f32], matrix: &[T], rows: &[u32], out: &mut [f32])
+            where
+                $register: Load<T>,
+            {
+                // SAFETY: the promises of `Table`.
+                unsafe { simd::score_rows::<$register, L2Squared, T>(query, matrix, rows, out) }
+            }
+
+            #[target_feature(enable = $features)]
+            unsafe fn dot_scan<T>(query: &[f32], matrix: &[T], out: &mut [f32])
+            where
+                $register: Load<T>,
+            {
+                // SAFETY: the promises of `Table`.
+                unsafe { simd::score_scan::<$register, Dot, T>(query, matrix, out) }
+            }
+
+            #[target_feature(enable = $features)]
+            unsafe fn l2_squared_scan<T>(query: &[f32], matrix: &[T], out: &mut [f32])
+            where
+                $register: Load<T>,
+            {
+                // SAFETY: the promises of `Table`.
+                unsafe { simd::score_scan::<$register, L2Squared, T>(query, matrix, out) }
+            }
+        }
+    };
+}
+
+pub(super) use entry_points;

@@ -1,0 +1,148 @@
+//! The register types of x86-64: AVX2 with FMA and F16C, and AVX-512.
+#![allow(unsafe_op_in_unsafe_fn)] // each function is a few intrinsics under the one promise of `Simd`
+
+use std::arch::x86_64::*;
+
+use half::f16;
+
+use super::Kernels;
+use super::simd::{Load, Simd, entry_points};
+
+/// The AVX2 kernels, where the processor has AVX2, FMA and F16C.
+pub(super) fn avx2() -> Option<&'static Kernels> {
+    let detected =
+        is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
+    detected.then_some(&with_avx2::KERNELS)
+}
+
+/// The AVX-512 kernels, where the processor has AVX-512 F, BW and VL.
+pub(super) fn avx512() -> Option<&'static Kernels> {
+    let detected = is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl");
+    detected.then_some(&with_avx512::KERNELS)
+}
+
+entry_points!(with_avx2, Isa::Avx2, Avx2, "avx2,fma,f16c");
+entry_points!(with_avx512, Isa::Avx512, Avx512, "avx512f,avx512bw,avx512vl");
+
+#[derive(Clone, Copy)]
+struct Avx2(__m256);
+
+impl Simd for Avx2 {
+    const LANES: usize = 8;
+
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        Avx2(_mm256_setzero_ps())
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        Avx2(_mm256_add_ps(self.0, other.0))
+    }
+
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        Avx2(_mm256_sub_ps(self.0, other.0))
+    }
+
+    #[inline(always)]
+    unsafe fn mul_add(self, factor: Self, sum: Self) -> Self {
+        Avx2(_mm256_fmadd_ps(self.0, factor.0, sum.0))
+    }
+
+    #[inline(always)]
+    unsafe fn sum(self) -> f32 {
+        let four = _mm_add_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
+        let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+    }
+}
+
+impl Load<f32> for Avx2 {
+    #[inline(always)]
+    unsafe fn load(source: *const f32) -> Self {
+        Avx2(_mm256_loadu_ps(source))
+    }
+
+    #[inline(always)]
+    unsafe fn load_head(source: *const f32, count: usize) -> Self {
+        let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+        let mask = _mm256_cmpgt_epi32(_mm256_set1_epi32(count as i32), lanes);
+        Avx2(_mm256_maskload_ps(source, mask))
+    }
+}
+
+impl Load<f16> for Avx2 {
+    #[inline(always)]
+    unsafe fn load(source: *const f16) -> Self {
+        Avx2(_mm256_cvtph_ps(_mm_loadu_si128(source.cast())))
+    }
+
+    #[inline(always)]
+    unsafe fn load_head(source: *const f16, count: usize) -> Self {
+        // AVX2 has no masked load of 16-bit lanes.
+        let mut head = [f16::ZERO; Self::LANES];
+        for (lane, value) in head.iter_mut().take(count).enumerate() {
+            *value = *source.add(lane);
+        }
+        <Self as Load<f16>>::load(head.as_ptr())
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Avx512(__m512);
+
+impl Simd for Avx512 {
+    const LANES: usize = 16;
+
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        Avx512(_mm512_setzero_ps())
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        Avx512(_mm512_add_ps(self.0, other.0))
+    }
+
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        Avx512(_mm512_sub_ps(self.0, other.0))
+    }
+
+    #[inline(always)]
+    unsafe fn mul_add(self, factor: Self, sum: Self) -> Self {
+        Avx512(_mm512_fmadd_ps(self.0, factor.0, sum.0))
+    }
+
+    #[inline(always)]
+    unsafe fn sum(self) -> f32 {
+        _mm512_reduce_add_ps(self.0)
+    }
+}
+
+impl Load<f32> for Avx512 {
+    #[inline(always)]
+    unsafe fn load(source: *const f32) -> Self {
+        Avx512(_mm512_loadu_ps(source))
+    }
+
+    #[inline(always)]
+    unsafe fn load_head(source: *const f32, count: usize) -> Self {
+        Avx512(_mm512_maskz_loadu_ps((1 << count) - 1, source))
+    }
+}
+
+impl Load<f16> for Avx512 {
+    #[inline(always)]
+    unsafe fn load(source: *const f16) -> Self {
+        Avx512(_mm512_cvtph_ps(_mm256_loadu_si256(source.cast())))
+    }
+
+    #[inline(always)]
+    unsafe fn load_head(source: *const f16, count: usize) -> Self {
+        Avx512(_mm512_cvtph_ps(_mm256_maskz_loadu_epi16((1 << count) - 1, source.cast())))
+    }
+}
