@@ -10,8 +10,9 @@ use super::simd::{Load, Simd, entry_points};
 
 /// The AVX2 kernels, where the processor has AVX2, FMA and F16C.
 pub(super) fn avx2() -> Option<&'static Kernels> {
-    let detected =
-        is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
+    let detected = is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("fma")
+        && is_x86_feature_detected!("f16c");
     detected.then_some(&with_avx2::KERNELS)
 }
 
@@ -82,12 +83,12 @@ impl Load<f16> for Avx2 {
 
     #[inline(always)]
     unsafe fn load_head(source: *const f16, count: usize) -> Self {
-        // AVX2 has no masked load of 16-bit lanes.
-        let mut head = [f16::ZERO; Self::LANES];
-        for (lane, value) in head.iter_mut().take(count).enumerate() {
-            *value = *source.add(lane);
-        }
-        <Self as Load<f16>>::load(head.as_ptr())
+        // AVX2 masks loads by 32 bits: whole pairs, then the last component over what is already there.
+        let pairs = _mm_cmpgt_epi32(_mm_set1_epi32((count / 2) as i32), _mm_setr_epi32(0, 1, 2, 3));
+        let pairs = _mm_maskload_epi32(source.cast(), pairs);
+        let last = (*source.add(count - 1)).to_bits() as i16;
+        let at = _mm_cmpeq_epi16(_mm_set1_epi16(count as i16 - 1), _mm_setr_epi16(0, 1, 2, 3, 4, 5, 6, 7));
+        Avx2(_mm256_cvtph_ps(_mm_or_si128(pairs, _mm_and_si128(_mm_set1_epi16(last), at))))
     }
 }
 
