@@ -1,0 +1,130 @@
+//! The kernels of every instruction set this machine has, in bytes of rows scored per second, beside
+//! a plain sequential read of the same bytes: what the memory gives when nothing is computed.
+//!
+//! - `scan`: consecutive rows of a matrix that stays in the second-level cache.
+//! - `rows`: scattered rows of a matrix far larger than it, as the graph search asks for them.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use half::f16;
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use shortlist::element::Element;
+use shortlist::kernel::{Isa, Kernels};
+
+const DIMS: [usize; 4] = [64, 128, 256, 768];
+const SCAN_BYTES: usize = 512 << 10;
+const ROWS_BYTES: usize = 256 << 20;
+
+/// Rows of one call: the neighbours of a node.
+const NEIGHBOURS: usize = 32;
+
+/// Calls between two visits of a row: more than any cache holds.
+const CALLS: usize = 1 << 14;
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_millis(700));
+    targets = kernel
+}
+criterion_main!(benches);
+
+fn kernel(c: &mut Criterion) {
+    let mut group = c.benchmark_group("kernel");
+    one_type::<f32>(&mut group);
+    one_type::<f16>(&mut group);
+    group.finish();
+}
+
+fn one_type<T: Element>(group: &mut BenchmarkGroup<WallTime>) {
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    let components: Vec<T> = random(&mut rng, ROWS_BYTES / size_of::<T>());
+    read(group, "scan", &components[..SCAN_BYTES / size_of::<T>()]);
+    read(group, "rows", &components);
+    for dim in DIMS {
+        let query: Vec<f32> = random(&mut rng, dim);
+        let small = &components[..SCAN_BYTES / size_of::<T>() / dim * dim];
+        let large = &components[..components.len() / dim * dim];
+        let count = (large.len() / dim) as u32;
+        let rows: Vec<u32> = (0..CALLS * NEIGHBOURS).map(|_| rng.random_range(0..count)).collect();
+        for kernels in Kernels::available() {
+            check(kernels, &query, small, large, &rows[..NEIGHBOURS]);
+            scan(group, kernels, &query, small);
+            scattered(group, kernels, &query, large, &rows);
+        }
+    }
+}
+
+fn read<T: Element>(group: &mut BenchmarkGroup<WallTime>, name: &str, components: &[T]) {
+    let words: &[u64] = bytemuck::cast_slice(components);
+    group.throughput(Throughput::Bytes(size_of_val(components) as u64));
+    group.bench_function(BenchmarkId::new(format!("{name}/read"), T::DTYPE), |b| {
+        b.iter(|| black_box(words).iter().fold(0_u64, |sum, word| sum.wrapping_add(*word)));
+    });
+}
+
+fn scan<T: Element>(group: &mut BenchmarkGroup<WallTime>, kernels: &Kernels, query: &[f32], matrix: &[T]) {
+    let mut out = vec![0.0; matrix.len() / query.len()];
+    group.throughput(Throughput::Bytes(size_of_val(matrix) as u64));
+    group.bench_function(id::<T>("scan", kernels, query.len()), |b| {
+        b.iter(|| {
+            kernels.dot_scan(black_box(query), black_box(matrix), &mut out);
+            black_box(&out);
+        });
+    });
+}
+
+fn scattered<T: Element>(
+    group: &mut BenchmarkGroup<WallTime>,
+    kernels: &Kernels,
+    query: &[f32],
+    matrix: &[T],
+    rows: &[u32],
+) {
+    let mut out = [0.0; NEIGHBOURS];
+    let mut calls = rows.chunks_exact(NEIGHBOURS).cycle();
+    group.throughput(Throughput::Bytes((NEIGHBOURS * query.len() * size_of::<T>()) as u64));
+    group.bench_function(id::<T>("rows", kernels, query.len()), |b| {
+        b.iter(|| {
+            let rows = calls.next().expect("a cycle of calls does not end");
+            kernels.dot_rows(black_box(query), black_box(matrix), rows, &mut out);
+            black_box(&out);
+        });
+    });
+}
+
+fn id<T: Element>(name: &str, kernels: &Kernels, dim: usize) -> BenchmarkId {
+    BenchmarkId::new(format!("{name}/{}", kernels.isa()), format!("{}x{dim}", T::DTYPE))
+}
+
+/// Compares with scalar before anything is timed.
+fn check<T: Element>(kernels: &Kernels, query: &[f32], small: &[T], large: &[T], rows: &[u32]) {
+    let scalar = Kernels::for_isa(Isa::Scalar).expect("scalar is always available");
+    let close = |got: &[f32], expected: &[f32]| {
+        for (got, expected) in got.iter().zip(expected) {
+            let allowed = query.len() as f32 * f32::EPSILON * 2.0;
+            assert!((got - expected).abs() <= allowed, "{}: {got}, scalar has {expected}", kernels.isa());
+        }
+    };
+    let mut got = vec![0.0; small.len() / query.len()];
+    let mut expected = got.clone();
+    kernels.dot_scan(query, small, &mut got);
+    scalar.dot_scan(query, small, &mut expected);
+    close(&got, &expected);
+    got.truncate(rows.len());
+    expected.truncate(rows.len());
+    kernels.dot_rows(query, large, rows, &mut got);
+    scalar.dot_rows(query, large, rows, &mut expected);
+    close(&got, &expected);
+}
+
+/// Components between −1 and 1, divided by 16: scores stay near 1 at every dimension.
+fn random<T: Element>(rng: &mut impl Rng, count: usize) -> Vec<T> {
+    (0..count).map(|_| T::from_f32(rng.random_range(-1.0..1.0) / 16.0)).collect()
+}
