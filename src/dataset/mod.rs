@@ -2,7 +2,24 @@
 //!
 //! What flows in: `.npy`, `.fvecs`, `.fbin` and Parquet files, ids and attributes. What flows out:
 //! an [`EmbeddingsView`], one [`crate::id::VideoId`] per row and Arrow columns. Nothing here knows of graphs.
+//!
+//! No file is trusted: whatever its bytes, the answer is rows or a [`DatasetError`] that says where and why.
+//!
+//! | file | duty |
+//! |---|---|
+//! | `catalogue.rs`  | embeddings, ids and attributes opened together and checked against each other |
+//! | `embeddings.rs` | one embeddings file, mapped where possible; finite and non-zero checks |
+//! | `ids.rs`        | ids from `.npy` or text |
+//! | `neighbors.rs`  | ground truth, read and written |
+//! | `parquet.rs`    | the columns of a Parquet file |
+//! | `npy.rs` `npy_writer.rs` | the `.npy` format |
+//! | `view.rs`       | typed rows, whatever file they came from |
+//! | `limits.rs` `error.rs` | bounds every format keeps, and what can be wrong |
 
+mod error;
+mod npy_writer;
 mod view;
 
+pub use error::DatasetError;
+pub use npy_writer::{NpyScalar, NpyWriter, write_npy};
 pub use view::{EmbeddingsView, Rows};

@@ -1,0 +1,175 @@
+//! What can be wrong with an input file. Every message names the file and what was expected in it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use parquet::errors::ParquetError;
+
+use crate::id::VideoId;
+
+/// Why a file of embeddings, ids, attributes or ground truth was refused.
+///
+/// Rows and columns count from 0, lines of text from 1, sizes are bytes.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "the fields are named for what the messages say of them")]
+pub enum DatasetError {
+    /// The operating system refused.
+    #[error("{path}: {source}", path = path.display())]
+    Io { path: PathBuf, source: io::Error },
+
+    /// The format is chosen by the extension, and this one names none.
+    #[error("{path}: unknown extension {found:?}: expected {accepted}", path = path.display())]
+    UnknownExtension { path: PathBuf, found: String, accepted: &'static str },
+
+    /// The file has no bytes at all.
+    #[error("{path}: the file is empty", path = path.display())]
+    EmptyFile { path: PathBuf },
+
+    /// The file does not begin (Parquet: or end) as its format does.
+    #[error("{path}: not a {format} file: expected it to {expected}, found {found}", path = path.display())]
+    WrongMagic { path: PathBuf, format: &'static str, expected: &'static str, found: String },
+
+    /// The header is not one that any writer of the format makes.
+    #[error("{path}: malformed {format} header: {reason}", path = path.display())]
+    BadHeader { path: PathBuf, format: &'static str, reason: String },
+
+    /// Only little-endian numbers are read.
+    #[error("{path}: expected little-endian {expected}, found big-endian {found}", path = path.display())]
+    BigEndian { path: PathBuf, expected: &'static str, found: String },
+
+    /// Only row-major arrays are read.
+    #[error("{path}: expected rows one after the other (C order), found Fortran order", path = path.display())]
+    FortranOrder { path: PathBuf },
+
+    /// A number type that this kind of file cannot hold.
+    #[error("{path}: unsupported type: expected {expected}, found {found}", path = path.display())]
+    UnsupportedType { path: PathBuf, expected: &'static str, found: String },
+
+    /// The array has too few or too many axes.
+    #[error("{path}: expected an array of {expected} axes, found shape {found:?}", path = path.display())]
+    WrongShape { path: PathBuf, expected: usize, found: Vec<u64> },
+
+    /// There is no row.
+    #[error("{path}: expected at least one row, found none", path = path.display())]
+    NoRows { path: PathBuf },
+
+    /// More rows than one index can hold.
+    #[error("{path}: expected at most {most} rows, found {found}", path = path.display())]
+    TooManyRows { path: PathBuf, most: u64, found: u64 },
+
+    /// Rows have no component.
+    #[error("{path}: expected at least one component per row, found dimension 0", path = path.display())]
+    ZeroDimension { path: PathBuf },
+
+    /// Rows have more components than are supported.
+    #[error("{path}: expected a dimension of at most {most}, found {found}", path = path.display())]
+    DimensionTooLarge { path: PathBuf, most: u64, found: u64 },
+
+    /// The file ends before its rows do.
+    #[error("{path}: truncated: expected {expected} bytes, found {found}", path = path.display())]
+    Truncated { path: PathBuf, expected: u64, found: u64 },
+
+    /// The file goes on after its last row.
+    #[error("{path}: bytes after the last row: expected {expected} bytes, found {found}", path = path.display())]
+    TrailingBytes { path: PathBuf, expected: u64, found: u64 },
+
+    /// A row of another dimension than row 0.
+    #[error("{path}: row {row}: expected {expected} components, found {found}", path = path.display())]
+    RaggedRow { path: PathBuf, row: usize, expected: usize, found: usize },
+
+    /// A component is NaN or infinite.
+    #[error("{path}: row {row}, column {column}: expected a finite number, found {found}", path = path.display())]
+    NotFinite { path: PathBuf, row: usize, column: usize, found: f32 },
+
+    /// A row has no direction, which the cosine needs.
+    #[error("{path}: row {row}: expected a non-zero vector under cosine, found only zeros", path = path.display())]
+    ZeroRow { path: PathBuf, row: usize },
+
+    /// A Parquet file without a column it must have.
+    #[error("{path}: expected a column {name:?}, found {found:?}", path = path.display())]
+    MissingColumn { path: PathBuf, name: &'static str, found: Vec<String> },
+
+    /// A Parquet column of a type it cannot have.
+    #[error("{path}: column {name:?}: expected {expected}, found {found}", path = path.display())]
+    ColumnType { path: PathBuf, name: &'static str, expected: &'static str, found: String },
+
+    /// A Parquet column that must have a value in every row.
+    #[error("{path}: row {row}: expected a value in column {name:?}, found null", path = path.display())]
+    NullValue { path: PathBuf, name: &'static str, row: usize },
+
+    /// A component of a Parquet embedding is null.
+    #[error("{path}: row {row}, column {column}: expected a finite number, found null", path = path.display())]
+    NullComponent { path: PathBuf, row: usize, column: usize },
+
+    /// One attribute name, two columns.
+    #[error(
+        "{path}: column {name:?} is already given by {first}",
+        path = path.display(),
+        first = first.display()
+    )]
+    DuplicateColumn { path: PathBuf, name: String, first: PathBuf },
+
+    /// Two files that belong together have different lengths.
+    #[error(
+        "{path}: expected {expected} rows as in {other}, found {found}",
+        path = path.display(),
+        other = other.display()
+    )]
+    RowCountMismatch { path: PathBuf, other: PathBuf, expected: usize, found: usize },
+
+    /// A line of an ids file is not a decimal number below 2^64.
+    #[error("{path}: line {line}: expected a decimal id below 2^64, found {found:?}", path = path.display())]
+    BadIdLine { path: PathBuf, line: usize, found: String },
+
+    /// A signed id below zero.
+    #[error("{path}: row {row}: expected an id of at least 0, found {found}", path = path.display())]
+    NegativeId { path: PathBuf, row: usize, found: i64 },
+
+    /// Two rows are the same video.
+    #[error("{path}: row {second}: id {id} is already the id of row {first}", path = path.display())]
+    DuplicateId { path: PathBuf, id: VideoId, first: usize, second: usize },
+
+    /// Two files give the same row different ids.
+    #[error(
+        "{path}: row {row}: expected id {expected} as in {other}, found {found}",
+        path = path.display(),
+        other = other.display()
+    )]
+    IdMismatch { path: PathBuf, other: PathBuf, row: usize, expected: VideoId, found: VideoId },
+
+    /// A neighbor that cannot be a row of a catalogue.
+    #[error(
+        "{path}: row {row}, column {column}: expected a row number of 0 to {most}, found {found}",
+        path = path.display()
+    )]
+    NeighborOutOfRange { path: PathBuf, row: usize, column: usize, most: u64, found: i128 },
+
+    /// What was to be written does not fill the shape announced.
+    #[error("{path}: expected {expected} values to write, found {found}", path = path.display())]
+    WrongLength { path: PathBuf, expected: u64, found: u64 },
+
+    /// Bytes that the decoder did not expect and gave up on without an error of its own.
+    #[error("{path}: corrupt: {reason}", path = path.display())]
+    Corrupt { path: PathBuf, reason: String },
+
+    /// Parquet that cannot be decoded.
+    #[error("{path}: {source}", path = path.display())]
+    Parquet { path: PathBuf, source: ParquetError },
+}
+
+impl DatasetError {
+    /// Adds the path to what the operating system said.
+    pub(super) fn io(path: &Path) -> impl Fn(io::Error) -> Self + '_ {
+        |source| DatasetError::Io { path: path.to_owned(), source }
+    }
+
+    /// Wherever more bytes were expected than there are.
+    pub(super) fn truncated(path: &Path, expected: usize, bytes: &[u8]) -> Self {
+        DatasetError::Truncated {
+            path: path.to_owned(),
+            expected: expected as u64,
+            found: bytes.len() as u64,
+        }
+    }
+}
