@@ -16,10 +16,19 @@
 //! | `view.rs`       | typed rows, whatever file they came from |
 //! | `limits.rs` `error.rs` | bounds every format keeps, and what can be wrong |
 
+mod catalogue;
+mod embeddings;
 mod error;
+mod ids;
+mod limits;
+mod npy;
 mod npy_writer;
+mod parquet;
 mod view;
 
+pub use catalogue::{AttributeColumn, Catalogue, CatalogueFiles};
+pub use embeddings::Embeddings;
 pub use error::DatasetError;
+pub use ids::read_ids;
 pub use npy_writer::{NpyScalar, NpyWriter, write_npy};
 pub use view::{EmbeddingsView, Rows};

@@ -1,0 +1,151 @@
+//! A catalogue: embeddings, ids and attributes from up to three files, checked against each other.
+//!
+//! What flows in: paths and the metric. What flows out: one embedding, one id and one value of each
+//! attribute per row, all of it sound, before the caller writes anything.
+
+use std::path::{Path, PathBuf};
+
+use arrow::array::ArrayRef;
+
+use super::ids::{check_unique, read_ids};
+use super::limits::extension;
+use super::parquet::{self, Columns};
+use super::{DatasetError, Embeddings};
+use crate::id::VideoId;
+use crate::metric::Metric;
+
+/// Where a catalogue lies.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CatalogueFiles {
+    /// `.npy`, `.fvecs`, `.fbin`, or `.parquet`, which may bring ids and attributes along.
+    pub embeddings: PathBuf,
+    /// `.npy` or `.txt`.
+    pub ids: Option<PathBuf>,
+    /// `.parquet`; every column but `video_id` and `embedding` is an attribute.
+    pub attributes: Option<PathBuf>,
+}
+
+/// A catalogue that passed every check.
+#[derive(Debug)]
+pub struct Catalogue {
+    /// Finite; without zero rows under cosine.
+    pub embeddings: Embeddings,
+    /// Unique, one per row: from the files, or row numbers if none has ids.
+    pub ids: Vec<VideoId>,
+    /// One value per row each, names unique.
+    pub attributes: Vec<AttributeColumn>,
+}
+
+/// One attribute of every video, as the file had it.
+#[derive(Clone, Debug)]
+pub struct AttributeColumn {
+    /// The name of the Parquet column.
+    pub name: String,
+    /// `[rows]`, nulls included.
+    pub values: ArrayRef,
+}
+
+impl Catalogue {
+    /// Opens the files and checks everything a build relies on.
+    ///
+    /// Ids given by more than one file (`ids`, and a column `video_id` of either Parquet file) agree row
+    /// by row. Without any, row numbers are the ids.
+    ///
+    /// # Errors
+    /// The first thing wrong, with file, row and what was expected.
+    pub fn open(files: &CatalogueFiles, metric: Metric) -> Result<Self, DatasetError> {
+        let path = files.embeddings.as_path();
+        let mut known = KnownIds::default();
+        let mut attributes = Vec::new();
+        let embeddings = if extension(path) == "parquet" {
+            let table = parquet::read(path, Columns::All)?;
+            known.add(path, table.ids)?;
+            attributes = table.attributes;
+            Embeddings::decoded(path, table.embeddings)?
+        } else {
+            Embeddings::open(path)?
+        };
+        let rows = embeddings.view().len();
+        let check_rows = |other: &Path, found: usize| {
+            let mismatch = || DatasetError::RowCountMismatch {
+                path: other.to_owned(),
+                other: path.to_owned(),
+                expected: rows,
+                found,
+            };
+            (found == rows).then_some(()).ok_or_else(mismatch)
+        };
+
+        if let Some(path) = &files.ids {
+            let ids = read_ids(path)?;
+            check_rows(path, ids.len())?;
+            known.add(path, Some(ids))?;
+        }
+        if let Some(other) = &files.attributes {
+            let table = read_attributes(other)?;
+            check_rows(other, table.rows)?;
+            known.add(other, table.ids)?;
+            let given_twice =
+                table.attributes.iter().find(|new| attributes.iter().any(|old| is_same(old, new)));
+            if let Some(AttributeColumn { name, .. }) = given_twice {
+                let (path, name, first) = (other.clone(), name.clone(), path.to_owned());
+                return Err(DatasetError::DuplicateColumn { path, name, first });
+            }
+            attributes.extend(table.attributes);
+        }
+        let ids = known.into_unique(rows)?;
+        embeddings.check_finite()?;
+        if metric == Metric::Cosine {
+            embeddings.check_nonzero()?;
+        }
+        Ok(Self { embeddings, ids, attributes })
+    }
+}
+
+/// The ids of the first file that had any, which those of the others must equal.
+#[derive(Default)]
+struct KnownIds {
+    first: Option<(PathBuf, Vec<VideoId>)>,
+}
+
+impl KnownIds {
+    /// `ids`: as many as were added before.
+    fn add(&mut self, path: &Path, ids: Option<Vec<VideoId>>) -> Result<(), DatasetError> {
+        let Some(ids) = ids else { return Ok(()) };
+        let Some((other, known)) = &self.first else {
+            self.first = Some((path.to_owned(), ids));
+            return Ok(());
+        };
+        match known.iter().zip(&ids).position(|(known, id)| known != id) {
+            None => Ok(()),
+            Some(row) => Err(DatasetError::IdMismatch {
+                path: path.to_owned(),
+                other: other.clone(),
+                row,
+                expected: known[row],
+                found: ids[row],
+            }),
+        }
+    }
+
+    fn into_unique(self, rows: usize) -> Result<Vec<VideoId>, DatasetError> {
+        let Some((path, ids)) = self.first else { return Ok((0..rows as u64).map(VideoId).collect()) };
+        check_unique(&path, &ids)?;
+        Ok(ids)
+    }
+}
+
+fn read_attributes(path: &Path) -> Result<parquet::Table, DatasetError> {
+    match extension(path).as_str() {
+        "parquet" => parquet::read(path, Columns::AllButEmbedding),
+        other => Err(DatasetError::UnknownExtension {
+            path: path.to_owned(),
+            found: other.to_owned(),
+            accepted: ".parquet",
+        }),
+    }
+}
+
+fn is_same(one: &AttributeColumn, other: &AttributeColumn) -> bool {
+    one.name == other.name
+}

@@ -1,0 +1,226 @@
+//! One file of embeddings, opened: in place wherever the format allows it.
+//!
+//! What flows in: a path. What flows out: an [`EmbeddingsView`] of its rows, and the checks that its
+//! numbers can be scored. Nothing here knows whose embeddings they are.
+//!
+//! ```text
+//! .npy    | magic, header text          | rows × dim × (f32 | f16) |   mapped
+//! .fvecs  | i32 dim | dim × f32 | i32 dim | dim × f32 | ...            mapped, stride dim + 1
+//! .fbin   | u32 rows | u32 dim | rows × dim × f32 |                    mapped
+//! .parquet                                                             decoded into memory
+//! ```
+
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+
+use half::f16;
+use rayon::prelude::*;
+
+use super::limits::{check_dim, check_rows, check_size, extension};
+use super::npy::{self, Scalar};
+use super::parquet::{self, Columns, Decoded};
+use super::{DatasetError, EmbeddingsView, Rows};
+use crate::element::{Dtype, Element};
+use crate::mapped_file::MappedFile;
+
+/// Rows per task of the checks: enough that a task costs more than handing it out.
+const ROWS_PER_TASK: usize = 1_024;
+
+/// The embeddings of one file, `[rows × dim]`.
+#[derive(Debug)]
+pub struct Embeddings {
+    path: PathBuf,
+    dim: usize,
+    storage: Storage,
+}
+
+#[derive(Debug)]
+enum Storage {
+    /// `bytes[start..]` of the file, aligned for `dtype`; rows `stride` components apart.
+    Mapped {
+        file: MappedFile,
+        start: usize,
+        dtype: Dtype,
+        stride: usize,
+    },
+    F32(Vec<f32>),
+    F16(Vec<f16>),
+}
+
+impl Embeddings {
+    /// Opens `.npy` (`<f4` or `<f2`, C order, two axes), `.fvecs`, `.fbin` or `.parquet` (its column
+    /// `embedding` alone is decoded). The numbers themselves are not looked at: see [`Self::check_finite`].
+    ///
+    /// All but Parquet is served from the mapped file. The exception is `.npy` whose header has an odd
+    /// length, so that its numbers are not aligned: those are copied into memory.
+    ///
+    /// # Errors
+    /// What is wrong with the file, with what was expected and found.
+    pub fn open(path: &Path) -> Result<Self, DatasetError> {
+        match extension(path).as_str() {
+            "npy" => open_npy(path),
+            "fvecs" => open_fvecs(path),
+            "fbin" => open_fbin(path),
+            "parquet" => {
+                let table = parquet::read(path, Columns::Embedding)?;
+                Self::decoded(path, table.embeddings)
+            }
+            other => Err(DatasetError::UnknownExtension {
+                path: path.to_owned(),
+                found: other.to_owned(),
+                accepted: ".npy, .fvecs, .fbin or .parquet",
+            }),
+        }
+    }
+
+    /// Embeddings that were decoded from the Parquet file at `path`.
+    pub(super) fn decoded(path: &Path, decoded: Option<Decoded>) -> Result<Self, DatasetError> {
+        let (dim, storage) = match decoded {
+            Some(Decoded::F32 { dim, values }) => (dim, Storage::F32(values)),
+            Some(Decoded::F16 { dim, values }) => (dim, Storage::F16(values)),
+            None => return Err(DatasetError::NoRows { path: path.to_owned() }),
+        };
+        Ok(Self { path: path.to_owned(), dim, storage })
+    }
+
+    /// The rows.
+    pub fn view(&self) -> EmbeddingsView<'_> {
+        match &self.storage {
+            Storage::Mapped { file, start, dtype, stride } => {
+                let bytes = &file.bytes()[*start..];
+                match dtype {
+                    Dtype::F32 => {
+                        EmbeddingsView::F32(Rows::strided(bytemuck::cast_slice(bytes), self.dim, *stride))
+                    }
+                    Dtype::F16 => {
+                        EmbeddingsView::F16(Rows::strided(bytemuck::cast_slice(bytes), self.dim, *stride))
+                    }
+                }
+            }
+            Storage::F32(values) => EmbeddingsView::F32(Rows::contiguous(values, self.dim)),
+            Storage::F16(values) => EmbeddingsView::F16(Rows::contiguous(values, self.dim)),
+        }
+    }
+
+    /// The file they came from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether every component is finite. Reads the whole file, on every core.
+    ///
+    /// # Errors
+    /// [`DatasetError::NotFinite`] with the first row and column that is not.
+    pub fn check_finite(&self) -> Result<(), DatasetError> {
+        let found = match self.view() {
+            EmbeddingsView::F32(rows) => first_row(rows, |row| !all(row, f32::is_finite)),
+            EmbeddingsView::F16(rows) => first_row(rows, |row| !all(row, f16::is_finite)),
+        };
+        let Some(row) = found else { return Ok(()) };
+        let mut values = Vec::new();
+        self.view().copy_row(row, &mut values);
+        let (column, found) =
+            values.into_iter().enumerate().find(|(_, value)| !value.is_finite()).unwrap_or((0, f32::NAN));
+        Err(DatasetError::NotFinite { path: self.path.clone(), row, column, found })
+    }
+
+    /// Whether every row has a component other than zero, without which its cosine is undefined.
+    ///
+    /// # Errors
+    /// [`DatasetError::ZeroRow`] with the first row that has none.
+    pub fn check_nonzero(&self) -> Result<(), DatasetError> {
+        let is_zero = |value: f32| value == 0.0;
+        let found = match self.view() {
+            EmbeddingsView::F32(rows) => first_row(rows, |row| row.iter().all(|value| is_zero(*value))),
+            EmbeddingsView::F16(rows) => {
+                first_row(rows, |row| row.iter().all(|value| is_zero(value.to_f32())))
+            }
+        };
+        found.map_or(Ok(()), |row| Err(DatasetError::ZeroRow { path: self.path.clone(), row }))
+    }
+}
+
+fn first_row<T: Element>(rows: Rows<'_, T>, is_wrong: impl Fn(&[T]) -> bool + Sync) -> Option<usize> {
+    (0..rows.len()).into_par_iter().with_min_len(ROWS_PER_TASK).find_first(|row| is_wrong(rows.row(*row)))
+}
+
+/// Like `Iterator::all`, but without a branch per component, so that it compiles to SIMD.
+fn all<T: Element>(row: &[T], is_right: impl Fn(T) -> bool) -> bool {
+    row.iter().fold(true, |right, value| right & is_right(*value))
+}
+
+fn map(path: &Path) -> Result<MappedFile, DatasetError> {
+    let file = MappedFile::open(path).map_err(DatasetError::io(path))?;
+    if file.bytes().is_empty() {
+        return Err(DatasetError::EmptyFile { path: path.to_owned() });
+    }
+    Ok(file)
+}
+
+fn open_npy(path: &Path) -> Result<Embeddings, DatasetError> {
+    let file = map(path)?;
+    let bytes = file.bytes();
+    let layout = npy::read_layout(path, bytes, 2, &[Scalar::F32, Scalar::F16], "'<f4' or '<f2'")?;
+    let (rows, dim) = (check_rows(path, layout.shape[0])?, check_dim(path, layout.shape[1])?);
+    layout.check_size(path, rows * dim, bytes.len())?;
+
+    let numbers = &bytes[layout.offset..];
+    let copied = if layout.scalar == Scalar::F16 {
+        copy_unaligned(numbers).map(Storage::F16)
+    } else {
+        copy_unaligned(numbers).map(Storage::F32)
+    };
+    let dtype = if layout.scalar == Scalar::F16 { Dtype::F16 } else { Dtype::F32 };
+    let storage = copied.unwrap_or(Storage::Mapped { start: layout.offset, dtype, stride: dim, file });
+    Ok(Embeddings { path: path.to_owned(), dim, storage })
+}
+
+/// The numbers in memory of their own, if they cannot be used where they are.
+fn copy_unaligned<T: Element>(bytes: &[u8]) -> Option<Vec<T>> {
+    match npy::numbers(bytes) {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(values) => Some(values),
+    }
+}
+
+fn open_fvecs(path: &Path) -> Result<Embeddings, DatasetError> {
+    let file = map(path)?;
+    let bytes = file.bytes();
+    let dim_at = |row_start: usize| Some(u32::from_le_bytes(*bytes.get(row_start..)?.first_chunk()?));
+    let first = dim_at(0).ok_or_else(|| DatasetError::truncated(path, 4, bytes))?;
+    let dim = check_dim(path, first.into())?;
+
+    let row_bytes = 4 + 4 * dim;
+    let rows = check_rows(path, bytes.len().div_ceil(row_bytes) as u64)?;
+    let ragged = (0..rows).into_par_iter().with_min_len(ROWS_PER_TASK).find_map_first(|row| {
+        dim_at(row * row_bytes).filter(|found| *found != first).map(|found| (row, found))
+    });
+    if let Some((row, found)) = ragged {
+        return Err(DatasetError::RaggedRow {
+            path: path.to_owned(),
+            row,
+            expected: dim,
+            found: found as usize,
+        });
+    }
+    if !bytes.len().is_multiple_of(row_bytes) {
+        return Err(DatasetError::truncated(path, rows * row_bytes, bytes));
+    }
+    // From behind the first dim word on, every row is followed by the dim word of the next.
+    let storage = Storage::Mapped { start: 4, dtype: Dtype::F32, stride: dim + 1, file };
+    Ok(Embeddings { path: path.to_owned(), dim, storage })
+}
+
+fn open_fbin(path: &Path) -> Result<Embeddings, DatasetError> {
+    let file = map(path)?;
+    let bytes = file.bytes();
+    let Some((header, _)) = bytes.split_first_chunk::<8>() else {
+        return Err(DatasetError::truncated(path, 8, bytes));
+    };
+    let [a, b, c, d, e, f, g, h] = *header;
+    let rows = check_rows(path, u32::from_le_bytes([a, b, c, d]).into())?;
+    let dim = check_dim(path, u32::from_le_bytes([e, f, g, h]).into())?;
+    check_size(path, 8 + 4 * rows as u64 * dim as u64, bytes.len())?;
+    let storage = Storage::Mapped { start: 8, dtype: Dtype::F32, stride: dim, file };
+    Ok(Embeddings { path: path.to_owned(), dim, storage })
+}

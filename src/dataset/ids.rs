@@ -1,0 +1,94 @@
+//! One id per row, from `.npy` or from lines of text.
+//!
+//! What flows in: a path. What flows out: [`VideoId`]s in row order. That ids are unique is a check of
+//! its own, made once the ids of a catalogue are settled.
+
+use std::path::Path;
+
+use rayon::prelude::*;
+
+use super::DatasetError;
+use super::limits::{check_rows, extension};
+use super::npy::{self, Scalar};
+use crate::id::VideoId;
+use crate::mapped_file::MappedFile;
+
+/// Reads ids from `.npy` (`<u8` or `<i8`, one axis) or `.txt` (one decimal number per line).
+///
+/// # Errors
+/// What is wrong with the file; signed ids below 0 and lines that are no number with their row or line.
+pub fn read_ids(path: &Path) -> Result<Vec<VideoId>, DatasetError> {
+    let read = match extension(path).as_str() {
+        "npy" => parse_npy,
+        "txt" => parse_text,
+        other => {
+            let (found, accepted) = (other.to_owned(), ".npy or .txt");
+            return Err(DatasetError::UnknownExtension { path: path.to_owned(), found, accepted });
+        }
+    };
+    let file = MappedFile::open(path).map_err(DatasetError::io(path))?;
+    if file.bytes().is_empty() {
+        return Err(DatasetError::EmptyFile { path: path.to_owned() });
+    }
+    read(path, file.bytes())
+}
+
+/// Whether no id is given twice. `path`: where the ids came from.
+pub(super) fn check_unique(path: &Path, ids: &[VideoId]) -> Result<(), DatasetError> {
+    let mut sorted: Vec<(VideoId, u32)> = ids.iter().copied().zip(0u32..).collect();
+    sorted.par_sort_unstable();
+    let twice = sorted.windows(2).filter(|pair| pair[0].0 == pair[1].0);
+    // Of all duplicates the one that a reader of the file meets first.
+    match twice.min_by_key(|pair| pair[1].1) {
+        None => Ok(()),
+        Some(pair) => Err(DatasetError::DuplicateId {
+            path: path.to_owned(),
+            id: pair[0].0,
+            first: pair[0].1 as usize,
+            second: pair[1].1 as usize,
+        }),
+    }
+}
+
+fn parse_npy(path: &Path, bytes: &[u8]) -> Result<Vec<VideoId>, DatasetError> {
+    let layout = npy::read_layout(path, bytes, 1, &[Scalar::U64, Scalar::I64], "'<u8' or '<i8'")?;
+    layout.check_size(path, check_rows(path, layout.shape[0])?, bytes.len())?;
+    let numbers = &bytes[layout.offset..];
+    if layout.scalar == Scalar::U64 {
+        return Ok(npy::numbers::<u64>(numbers).iter().map(|&id| VideoId(id)).collect());
+    }
+    let id = |(row, &found): (usize, &i64)| {
+        let negative = |_| DatasetError::NegativeId { path: path.to_owned(), row, found };
+        u64::try_from(found).map(VideoId).map_err(negative)
+    };
+    npy::numbers::<i64>(numbers).iter().enumerate().map(id).collect()
+}
+
+fn parse_text(path: &Path, bytes: &[u8]) -> Result<Vec<VideoId>, DatasetError> {
+    let lines = bytes.trim_ascii_end();
+    if lines.is_empty() {
+        return Err(DatasetError::NoRows { path: path.to_owned() });
+    }
+    let ids: Result<Vec<_>, _> = lines
+        .split(|byte| *byte == b'\n')
+        .zip(1..)
+        .map(|(text, line)| parse_line(path, line, text))
+        .collect();
+    let ids = ids?;
+    check_rows(path, ids.len() as u64)?;
+    Ok(ids)
+}
+
+/// `line` counts from 1.
+fn parse_line(path: &Path, line: usize, text: &[u8]) -> Result<VideoId, DatasetError> {
+    /// As much of a wrong line as a message shows.
+    const SHOWN: usize = 40;
+
+    let text = text.trim_ascii();
+    let digits = text.iter().all(u8::is_ascii_digit).then(|| std::str::from_utf8(text).ok()).flatten();
+    digits.and_then(|digits| digits.parse().ok()).map(VideoId).ok_or_else(|| DatasetError::BadIdLine {
+        path: path.to_owned(),
+        line,
+        found: String::from_utf8_lossy(&text[..text.len().min(SHOWN)]).into_owned(),
+    })
+}
