@@ -1,9 +1,12 @@
 //! Shortlist: the retrieval engine of a short-video recommender.
+
 #![deny(unsafe_code)]
 
 pub mod dataset;
 pub mod element;
+pub mod graph;
 pub mod id;
+pub mod index;
 pub mod kernel;
 pub mod mapped_file;
 pub mod metric;

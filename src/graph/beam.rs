@@ -1,0 +1,125 @@
+//! The hot loop: best-first search over one layer (Malkov & Yashunin 2016, algorithm 2).
+
+use super::adjacency::Adjacency;
+use super::candidates::{Candidate, CandidateList};
+use super::scorer::Scorer;
+use super::visited::VisitedSet;
+use crate::element::Element;
+
+/// What a search needs besides the graph; kept and reused, so that searching does not allocate.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    /// After a search: what it found, best first.
+    pub candidates: CandidateList,
+    visited: VisitedSet,
+    slots: Vec<u32>,
+    batch: Vec<u32>,
+    scores: Vec<f32>,
+}
+
+/// What a search cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BeamStats {
+    /// Nodes whose neighbours were looked at.
+    pub hops: u64,
+    /// Rows scored.
+    pub distances: u64,
+}
+
+impl std::ops::AddAssign for BeamStats {
+    fn add_assign(&mut self, other: Self) {
+        self.hops += other.hops;
+        self.distances += other.distances;
+    }
+}
+
+impl Scratch {
+    /// Starts a search that keeps the best `ef` of `nodes` nodes.
+    pub fn reset(&mut self, nodes: usize, ef: usize) {
+        self.candidates.reset(ef);
+        self.visited.reset(nodes);
+    }
+
+    /// Scores `node` as a place to start from, once.
+    pub fn seed<T: Element>(&mut self, scorer: &Scorer<'_, T>, node: u32, stats: &mut BeamStats) {
+        if self.visited.insert(node) {
+            self.candidates.insert(Candidate::new(node, scorer.score(node)));
+            stats.distances += 1;
+        }
+    }
+}
+
+/// Expands candidates best first until none of the best `ef` is left to expand.
+///
+/// Call [`Scratch::reset`] and [`Scratch::seed`] before; the result is in `scratch.candidates`.
+/// `keep_going` is asked once per hop; when it says no, what was found so far stays.
+pub fn beam_search<T: Element, A: Adjacency>(
+    adjacency: &A,
+    scorer: &Scorer<'_, T>,
+    scratch: &mut Scratch,
+    stats: &mut BeamStats,
+    mut keep_going: impl FnMut() -> bool,
+) {
+    let Scratch { candidates, visited, batch, scores, .. } = scratch;
+    while let Some(best) = candidates.expand_next() {
+        if !keep_going() {
+            return;
+        }
+        batch.clear();
+        adjacency.for_each_neighbor(best.node(), |neighbor| {
+            if visited.insert(neighbor) {
+                batch.push(neighbor);
+            }
+        });
+        if let Some(next) = candidates.peek_next() {
+            adjacency.prefetch(next);
+        }
+        scores.resize(batch.len(), 0.0);
+        scorer.score_rows(batch, scores);
+        for (node, score) in batch.iter().zip(scores.iter()) {
+            if *score > candidates.threshold() {
+                candidates.insert(Candidate::new(*node, *score));
+            }
+        }
+        stats.hops += 1;
+        stats.distances += batch.len() as u64;
+    }
+}
+
+/// Walks to the best neighbour until none is better: the descent through the upper layers.
+///
+/// `node_of` turns a slot of this layer into the node that is scored. Gives the slot it ended on.
+pub fn greedy_search<T: Element, A: Adjacency>(
+    adjacency: &A,
+    scorer: &Scorer<'_, T>,
+    node_of: impl Fn(u32) -> Option<u32>,
+    start: Candidate,
+    scratch: &mut Scratch,
+    stats: &mut BeamStats,
+) -> Candidate {
+    let Scratch { slots, batch, scores, .. } = scratch;
+    let mut best = start;
+    loop {
+        batch.clear();
+        slots.clear();
+        adjacency.for_each_neighbor(best.node(), |slot| {
+            if let Some(node) = node_of(slot) {
+                slots.push(slot);
+                batch.push(node);
+            }
+        });
+        scores.resize(batch.len(), 0.0);
+        scorer.score_rows(batch, scores);
+        stats.hops += 1;
+        stats.distances += batch.len() as u64;
+        let before = best;
+        for (slot, score) in slots.iter().zip(scores.iter()) {
+            if *score > best.score {
+                best = Candidate::new(*slot, *score);
+            }
+        }
+        if best == before {
+            return best;
+        }
+    }
+}

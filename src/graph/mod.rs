@@ -1,0 +1,25 @@
+//! The proximity graph in memory and the one loop that walks it.
+//!
+//! What flows in: adjacency lists, rows of components and a query. What flows out: the best nodes
+//! found, with their scores. Nothing here knows of files, requests or how edges are chosen; the
+//! builder and the searcher both stand on it.
+//!
+//! | file | duty |
+//! |---|---|
+//! | `adjacency.rs` | the layout of the layers, owned and borrowed |
+//! | `scorer.rs`    | a query bound to rows under a metric |
+//! | `candidates.rs`| the candidate list |
+//! | `visited.rs`   | the visited set |
+//! | `beam.rs`      | the hot loop |
+
+mod adjacency;
+mod beam;
+mod candidates;
+mod scorer;
+mod visited;
+
+pub use adjacency::{Adjacency, Graph, GraphView, NONE, UpperLayer, UpperLayerView};
+pub use beam::{BeamStats, Scratch, beam_search, greedy_search};
+pub use candidates::{Candidate, CandidateList};
+pub use scorer::{Scorer, widen};
+pub use visited::VisitedSet;

@@ -1,0 +1,90 @@
+//! A query bound to the rows it is compared with.
+
+use std::borrow::Cow;
+
+use crate::element::Element;
+use crate::kernel::Kernels;
+use crate::metric::Metric;
+
+/// Scores rows of `matrix` for one query; a larger score is better for every metric.
+///
+/// Under cosine both sides must be normalised already: the score is then their inner product.
+#[derive(Clone, Copy, Debug)]
+pub struct Scorer<'a, T> {
+    kernels: &'static Kernels,
+    metric: Metric,
+    query: &'a [f32],
+    matrix: &'a [T],
+}
+
+impl<'a, T: Element> Scorer<'a, T> {
+    /// `query`: `[dim]`, `matrix`: `[n × dim]` row-major.
+    ///
+    /// # Panics
+    /// If the query is empty or its dimension does not divide the matrix.
+    pub fn new(metric: Metric, query: &'a [f32], matrix: &'a [T]) -> Self {
+        assert!(!query.is_empty() && matrix.len().is_multiple_of(query.len()), "dimensions differ");
+        Self { kernels: Kernels::get(), metric, query, matrix }
+    }
+
+    /// The number of rows that can be scored.
+    pub fn rows(&self) -> usize {
+        self.matrix.len() / self.query.len()
+    }
+
+    /// Scores scattered rows, `out: [rows.len()]`.
+    ///
+    /// # Panics
+    /// If a row is not below [`Self::rows`] or the lengths differ.
+    #[inline]
+    pub fn score_rows(&self, rows: &[u32], out: &mut [f32]) {
+        match self.metric {
+            Metric::InnerProduct | Metric::Cosine => {
+                self.kernels.dot_rows(self.query, self.matrix, rows, out)
+            }
+            Metric::L2 => {
+                self.kernels.l2_squared_rows(self.query, self.matrix, rows, out);
+                out.iter_mut().for_each(|score| *score = -*score);
+            }
+        }
+    }
+
+    /// Scores `out.len()` consecutive rows from `first` on.
+    ///
+    /// # Panics
+    /// If the rows end before that.
+    pub fn score_scan(&self, first: usize, out: &mut [f32]) {
+        let dim = self.query.len();
+        let block = &self.matrix[first * dim..(first + out.len()) * dim];
+        match self.metric {
+            Metric::InnerProduct | Metric::Cosine => self.kernels.dot_scan(self.query, block, out),
+            Metric::L2 => {
+                self.kernels.l2_squared_scan(self.query, block, out);
+                out.iter_mut().for_each(|score| *score = -*score);
+            }
+        }
+    }
+
+    /// Scores one row.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    #[inline]
+    pub fn score(&self, row: u32) -> f32 {
+        let dim = self.query.len();
+        let start = row as usize * dim;
+        let row = &self.matrix[start..start + dim];
+        match self.metric {
+            Metric::InnerProduct | Metric::Cosine => self.kernels.dot(self.query, row),
+            Metric::L2 => -self.kernels.l2_squared(self.query, row),
+        }
+    }
+}
+
+/// The row in single precision: borrowed where it is stored so, converted where it is not.
+pub fn widen<T: Element>(row: &[T]) -> Cow<'_, [f32]> {
+    match bytemuck::try_cast_slice::<T, f32>(row) {
+        Ok(row) if T::DTYPE == crate::element::Dtype::F32 => Cow::Borrowed(row),
+        _ => Cow::Owned(row.iter().map(|value| value.to_f32()).collect()),
+    }
+}

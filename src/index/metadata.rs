@@ -1,0 +1,93 @@
+//! The small facts of a generation, kept as JSON in a section of their own.
+//!
+//! Nothing here depends on when or where a build ran, so that the same input and seed give the same
+//! bytes; the time and duration of a build are in the manifest.
+
+use serde::{Deserialize, Serialize};
+
+use crate::element::Dtype;
+use crate::metric::Metric;
+
+/// What an index is: sizes, types, and how it was built.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metadata {
+    /// Number of videos.
+    pub rows: u32,
+    /// Components per embedding.
+    pub dim: u32,
+    /// Stored component type.
+    pub dtype: Dtype,
+    /// How embeddings are compared.
+    pub metric: Metric,
+    /// Edge slots per node in the upper layers.
+    pub m: u32,
+    /// Edge slots per node in layer 0.
+    pub m0: u32,
+    /// Where a search starts.
+    pub entry_point: u32,
+    /// Nodes per upper layer, layer 1 first.
+    pub upper_layers: Vec<u32>,
+    /// The attribute columns, in the order of their ordinals.
+    pub attributes: Vec<AttributeSchema>,
+    /// The model that made the embeddings, if the build was told.
+    pub embedding_model: Option<String>,
+    /// How the graph was built.
+    pub build: BuildFacts,
+    /// What had to be mended after the build.
+    pub repair: RepairReport,
+}
+
+/// How the graph was built.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BuildFacts {
+    /// `native` or `hnsw-rs`.
+    pub builder: String,
+    /// Candidates kept while inserting.
+    pub ef_construction: u32,
+    /// What the layers were drawn from.
+    pub seed: u64,
+}
+
+/// What the reachability check of a build found and did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RepairReport {
+    /// Nodes that could not be reached from the entry point over layer 0.
+    pub unreachable: u32,
+    /// Edges added into free slots to reach them.
+    pub edges_added: u32,
+    /// Edges that gave way to one that reaches them.
+    pub edges_replaced: u32,
+}
+
+/// The name and type of one attribute column.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AttributeSchema {
+    /// As in the Parquet file.
+    pub name: String,
+    /// How the values are stored.
+    pub kind: AttributeKind,
+}
+
+/// The type of an attribute column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttributeKind {
+    /// A word: dictionary-encoded UTF-8.
+    Keyword,
+    /// A list of words.
+    KeywordList,
+    /// Signed 64-bit.
+    Int64,
+    /// Unsigned 64-bit.
+    Uint64,
+    /// Double precision.
+    Double,
+    /// True or false.
+    Bool,
+    /// Microseconds since 1970-01-01 00:00 UTC.
+    Timestamp,
+}

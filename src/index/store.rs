@@ -1,0 +1,296 @@
+//! Generations and manifests in a folder: what is current, how a new one is published, how one goes back.
+//!
+//! Both kinds of file are created once and never changed. The manifest with the highest number that
+//! can be read is current; publishing and going back both add a manifest, so every step is on record.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::error::{IndexError, StoreError};
+use super::view::Index;
+use super::writer::{StagedIndex, staged_file, sync_dir};
+
+/// The version of the manifest's fields.
+const MANIFEST_VERSION: u32 = 1;
+const MAX_MANIFEST_BYTES: u64 = 1 << 20;
+/// How often a number that somebody else took first is tried again with the next one.
+const PUBLISH_ATTEMPTS: usize = 1000;
+
+/// Why a manifest was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PublishReason {
+    /// A build published a new generation.
+    Build,
+    /// Somebody made an existing generation current.
+    Activate,
+}
+
+/// Names the generation that is current from this manifest on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// [`MANIFEST_VERSION`] when it was written.
+    pub format_version: u32,
+    /// The number of this manifest.
+    pub manifest: u64,
+    /// The generation that it makes current.
+    pub generation: u64,
+    /// Length of the generation file.
+    pub bytes: u64,
+    /// Wall-clock milliseconds of the build, from opening the input to the synced file.
+    pub build_ms: u64,
+    /// When this manifest was written.
+    pub created_at: Timestamp,
+    /// Why it was written.
+    pub reason: PublishReason,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ManifestFile {
+    manifest: Manifest,
+    /// Of the compact JSON of `manifest`.
+    crc32c: u32,
+}
+
+/// A folder of generations.
+#[derive(Clone, Debug)]
+pub struct IndexStore {
+    dir: PathBuf,
+}
+
+impl IndexStore {
+    /// The store in `dir`, which need not exist yet.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into() }
+    }
+
+    /// Makes the folder if it is not there.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn create(&self) -> Result<(), StoreError> {
+        fs::create_dir_all(&self.dir).map_err(StoreError::io(&self.dir))
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The file of a generation.
+    pub fn generation_path(&self, generation: u64) -> PathBuf {
+        self.dir.join(format!("generation-{generation:08}.index"))
+    }
+
+    fn manifest_path(&self, manifest: u64) -> PathBuf {
+        self.dir.join(format!("manifest-{manifest:08}.json"))
+    }
+
+    /// The generations on disk, ascending.
+    ///
+    /// # Errors
+    /// If the folder cannot be read.
+    pub fn generations(&self) -> Result<Vec<u64>, StoreError> {
+        self.numbered("generation-", ".index")
+    }
+
+    /// The manifests on disk, ascending; not all of them need be valid.
+    ///
+    /// # Errors
+    /// If the folder cannot be read.
+    pub fn manifests(&self) -> Result<Vec<u64>, StoreError> {
+        self.numbered("manifest-", ".json")
+    }
+
+    /// Reads one manifest and checks it, but not the generation that it names.
+    ///
+    /// # Errors
+    /// [`StoreError::BadManifest`] if it is damaged.
+    pub fn read_manifest(&self, number: u64) -> Result<Manifest, StoreError> {
+        let path = self.manifest_path(number);
+        let bad = |problem: String| StoreError::BadManifest { path: path.clone(), problem };
+        let length = fs::metadata(&path).map_err(StoreError::io(&path))?.len();
+        if length > MAX_MANIFEST_BYTES {
+            return Err(bad(format!("expected at most {MAX_MANIFEST_BYTES} bytes, found {length}")));
+        }
+        let bytes = fs::read(&path).map_err(StoreError::io(&path))?;
+        let file: ManifestFile = serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;
+        let found = crc32c::crc32c(&compact_json(&file.manifest));
+        if found != file.crc32c {
+            return Err(bad(format!("damaged: expected crc32c {:08x}, found {found:08x}", file.crc32c)));
+        }
+        let manifest = file.manifest;
+        if manifest.format_version != MANIFEST_VERSION {
+            let found = manifest.format_version;
+            return Err(bad(format!("format version {found} is not supported: expected {MANIFEST_VERSION}")));
+        }
+        if manifest.manifest != number {
+            return Err(bad(format!("expected manifest number {number}, found {}", manifest.manifest)));
+        }
+        Ok(manifest)
+    }
+
+    /// Reads one manifest and opens the generation that it names.
+    ///
+    /// # Errors
+    /// If either is damaged or missing.
+    pub fn open_manifest(&self, number: u64) -> Result<(Manifest, Index), StoreError> {
+        let manifest = self.read_manifest(number)?;
+        let path = self.generation_path(manifest.generation);
+        let index = Index::open(&path)?;
+        if index.bytes() != manifest.bytes {
+            let (expected, found) = (manifest.bytes, index.bytes());
+            return Err(IndexError::WrongLength { path, expected, found }.into());
+        }
+        Ok((manifest, index))
+    }
+
+    /// Opens the newest manifest whose generation opens. Those passed over are given with the reason.
+    ///
+    /// # Errors
+    /// [`StoreError::Empty`] without any manifest, [`StoreError::NothingUsable`] if none leads to an index.
+    pub fn open_current(&self) -> Result<(Manifest, Index, Vec<StoreError>), StoreError> {
+        let mut passed_over = Vec::new();
+        for number in self.manifests()?.into_iter().rev() {
+            match self.open_manifest(number) {
+                Ok((manifest, index)) => return Ok((manifest, index, passed_over)),
+                Err(error) => passed_over.push(error),
+            }
+        }
+        let dir = self.dir.clone();
+        Err(match passed_over.into_iter().next() {
+            None => StoreError::Empty { dir },
+            Some(newest) => StoreError::NothingUsable { dir, newest: Box::new(newest) },
+        })
+    }
+
+    /// Gives a staged file the next generation number and makes it current.
+    ///
+    /// # Errors
+    /// If renaming or syncing fails; the folder is then as it was before.
+    pub fn publish(&self, staged: StagedIndex, build_ms: u64) -> Result<Manifest, StoreError> {
+        let StagedIndex { mut file, bytes } = staged;
+        for _ in 0..PUBLISH_ATTEMPTS {
+            let generation = self.generations()?.last().map_or(1, |last| last.saturating_add(1));
+            let path = self.generation_path(generation);
+            match file.persist_noclobber(&path) {
+                Ok(_) => {
+                    sync_dir(&self.dir).map_err(StoreError::io(&self.dir))?;
+                    return self.add_manifest(generation, bytes, build_ms, PublishReason::Build);
+                }
+                Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => file = error.file,
+                Err(error) => return Err(StoreError::Io { path, source: error.error }),
+            }
+        }
+        Err(self.too_contended())
+    }
+
+    /// Opens a generation that is on disk, current or not.
+    ///
+    /// # Errors
+    /// If there is no such generation, or it does not open.
+    pub fn open_generation(&self, generation: u64) -> Result<Index, StoreError> {
+        let available = self.generations()?;
+        if !available.contains(&generation) {
+            return Err(StoreError::UnknownGeneration { dir: self.dir.clone(), generation, available });
+        }
+        Ok(Index::open(&self.generation_path(generation))?)
+    }
+
+    /// Makes an open generation current; the caller has checked it.
+    ///
+    /// # Errors
+    /// If the manifest cannot be written.
+    pub fn activate(&self, generation: u64, index: &Index) -> Result<Manifest, StoreError> {
+        let build_ms = self.build_ms(generation)?;
+        self.add_manifest(generation, index.bytes(), build_ms, PublishReason::Activate)
+    }
+
+    /// What the manifest that published the generation says of its build; 0 if that is gone.
+    fn build_ms(&self, generation: u64) -> Result<u64, StoreError> {
+        let manifests = self.manifests()?;
+        let read = |number: &u64| self.read_manifest(*number).ok();
+        let first = manifests.iter().filter_map(read).find(|manifest| manifest.generation == generation);
+        Ok(first.map_or(0, |manifest| manifest.build_ms))
+    }
+
+    fn add_manifest(
+        &self,
+        generation: u64,
+        bytes: u64,
+        build_ms: u64,
+        reason: PublishReason,
+    ) -> Result<Manifest, StoreError> {
+        for _ in 0..PUBLISH_ATTEMPTS {
+            let number = self.manifests()?.last().map_or(1, |last| last.saturating_add(1));
+            let manifest = Manifest {
+                format_version: MANIFEST_VERSION,
+                manifest: number,
+                generation,
+                bytes,
+                build_ms,
+                created_at: Timestamp::now(),
+                reason,
+            };
+            if self.create_once(&self.manifest_path(number), &manifest)? {
+                return Ok(manifest);
+            }
+        }
+        Err(self.too_contended())
+    }
+
+    /// False if the name was taken already.
+    fn create_once(&self, path: &Path, manifest: &Manifest) -> Result<bool, StoreError> {
+        let crc32c = crc32c::crc32c(&compact_json(manifest));
+        let file = ManifestFile { manifest: manifest.clone(), crc32c };
+        let write = || -> std::io::Result<bool> {
+            let mut staged = staged_file(&self.dir, ".manifest-")?;
+            serde_json::to_writer_pretty(&mut staged, &file)?;
+            staged.write_all(b"\n")?;
+            staged.as_file().sync_all()?;
+            match staged.persist_noclobber(path) {
+                Ok(_) => sync_dir(&self.dir).map(|()| true),
+                Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+                Err(error) => Err(error.error),
+            }
+        };
+        write().map_err(StoreError::io(path))
+    }
+
+    fn numbered(&self, prefix: &str, suffix: &str) -> Result<Vec<u64>, StoreError> {
+        let mut numbers = Vec::new();
+        let entries = match fs::read_dir(&self.dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(numbers),
+            Err(error) => return Err(StoreError::Io { path: self.dir.clone(), source: error }),
+        };
+        for entry in entries {
+            let name = entry.map_err(StoreError::io(&self.dir))?.file_name();
+            let number = name
+                .to_str()
+                .and_then(|name| name.strip_prefix(prefix)?.strip_suffix(suffix))
+                .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
+                .and_then(|digits| digits.parse::<u64>().ok());
+            numbers.extend(number);
+        }
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    fn too_contended(&self) -> StoreError {
+        StoreError::Io {
+            path: self.dir.clone(),
+            source: std::io::Error::other(format!("no free number after {PUBLISH_ATTEMPTS} attempts")),
+        }
+    }
+}
+
+fn compact_json(manifest: &Manifest) -> Vec<u8> {
+    serde_json::to_vec(manifest).expect("a manifest has no map keys that JSON could not hold")
+}

@@ -1,0 +1,171 @@
+//! Everything that opening an index does not look at.
+
+use rayon::prelude::*;
+
+use super::error::IndexError;
+use super::format::{Section, SectionKind, encoded_bytes};
+use super::view::Index;
+use crate::dataset::EmbeddingsView;
+use crate::element::Element;
+use crate::graph::NONE;
+use crate::id::VideoId;
+
+/// What a clean index was found to hold.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct VerifyReport {
+    /// Sections whose checksum was compared.
+    pub sections: usize,
+    /// Videos.
+    pub nodes: usize,
+    /// Edges on layer 0.
+    pub edges: u64,
+    /// Largest degree on layer 0.
+    pub max_degree: usize,
+}
+
+impl Index {
+    /// Compares the checksum of every section, and that what lies between them is zero.
+    ///
+    /// # Errors
+    /// [`IndexError::DamagedSection`] or [`IndexError::DamagedPadding`] for the first that differs.
+    pub fn check_checksums(&self) -> Result<(), IndexError> {
+        self.sections().par_iter().try_for_each(|section| {
+            let found = crc32c::crc32c(self.section_bytes(section));
+            if found == section.crc32c {
+                return Ok(());
+            }
+            Err(IndexError::DamagedSection {
+                path: self.path().to_owned(),
+                section: section.label(),
+                expected: section.crc32c,
+                found,
+            })
+        })?;
+        self.check_padding()
+    }
+
+    fn check_padding(&self) -> Result<(), IndexError> {
+        let mut end = encoded_bytes(self.sections().len()) as usize;
+        for Section { offset, bytes, .. } in self.sections() {
+            let gap = &self.file_bytes()[end..*offset as usize];
+            if let Some(at) = gap.iter().position(|byte| *byte != 0) {
+                let (path, offset) = (self.path().to_owned(), (end + at) as u64);
+                return Err(IndexError::DamagedPadding { path, offset, found: gap[at] });
+            }
+            end = (offset + bytes) as usize;
+        }
+        Ok(())
+    }
+}
+
+/// Checks checksums, numbers, ids, degrees, edges and reachability.
+///
+/// # Errors
+/// The first [`IndexError`] found; checksums are compared before anything else.
+pub fn verify(index: &Index) -> Result<VerifyReport, IndexError> {
+    index.check_checksums()?;
+    check_vectors(index)?;
+    check_ids(index)?;
+    check_upper_layers(index)?;
+    let (edges, max_degree) = check_layer0(index)?;
+    let reached = index.graph().reachable();
+    let unreachable = reached.iter().filter(|seen| !**seen).count();
+    if unreachable > 0 {
+        return Err(IndexError::Unreachable {
+            path: index.path().to_owned(),
+            unreachable,
+            nodes: index.len(),
+        });
+    }
+    Ok(VerifyReport { sections: index.sections().len(), nodes: index.len(), edges, max_degree })
+}
+
+fn check_vectors(index: &Index) -> Result<(), IndexError> {
+    fn first_bad<T: Element>(components: &[T]) -> Option<usize> {
+        components.par_iter().position_first(|value| !value.to_f32().is_finite())
+    }
+    let bad = match index.vectors() {
+        EmbeddingsView::F32(rows) => rows.as_contiguous().and_then(first_bad),
+        EmbeddingsView::F16(rows) => rows.as_contiguous().and_then(first_bad),
+    };
+    bad.map_or(Ok(()), |at| {
+        let problem = format!("component {} is not finite", at % index.dim());
+        Err(IndexError::bad_entry(index.path(), SectionKind::Vectors, at / index.dim(), problem))
+    })
+}
+
+fn check_ids(index: &Index) -> Result<(), IndexError> {
+    let ids = index.video_ids();
+    let by_id: &[u32] = index.column(SectionKind::NodesById, 0);
+    let bad = |entry, problem| IndexError::bad_entry(index.path(), SectionKind::NodesById, entry, problem);
+    let mut last: Option<VideoId> = None;
+    for (entry, node) in by_id.iter().enumerate() {
+        let Some(id) = ids.get(*node as usize) else {
+            return Err(bad(entry, format!("expected a node below {}, found {node}", ids.len())));
+        };
+        if last.is_some_and(|last| last >= *id) {
+            return Err(bad(entry, format!("expected ascending, unique video ids, found {id}")));
+        }
+        last = Some(*id);
+    }
+    Ok(())
+}
+
+fn check_upper_layers(index: &Index) -> Result<(), IndexError> {
+    let (mut first_node, mut below): (usize, Option<&[u32]>) = (0, None);
+    for layer in &index.graph().upper {
+        let bad_node = |slot: usize, problem| {
+            Err(IndexError::bad_entry(index.path(), SectionKind::UpperNodes, first_node + slot, problem))
+        };
+        for (slot, node) in layer.nodes.iter().enumerate() {
+            if *node as usize >= index.len() {
+                return bad_node(slot, format!("expected a node below {}, found {node}", index.len()));
+            }
+            if slot > 0 && layer.nodes[slot - 1] >= *node {
+                return bad_node(slot, format!("expected ascending nodes, found {node}"));
+            }
+            if below.is_some_and(|below| below.binary_search(node).is_err()) {
+                return bad_node(slot, format!("node {node} is not on the layer below"));
+            }
+        }
+        check_lists(layer.edges, layer.m, layer.nodes.len()).map_err(|(slot, problem)| {
+            IndexError::bad_entry(index.path(), SectionKind::UpperEdges, first_node + slot, problem)
+        })?;
+        first_node += layer.nodes.len();
+        below = Some(layer.nodes);
+    }
+    Ok(())
+}
+
+fn check_layer0(index: &Index) -> Result<(u64, usize), IndexError> {
+    let graph = index.graph();
+    check_lists(graph.layer0, graph.m0, index.len())
+        .map_err(|(node, problem)| IndexError::bad_entry(index.path(), SectionKind::Layer0, node, problem))
+}
+
+/// Edges in all and the largest degree; or the list and what is wrong with it.
+fn check_lists(edges: &[u32], degree: usize, nodes: usize) -> Result<(u64, usize), (usize, String)> {
+    let check_list = |(node, list): (usize, &[u32])| {
+        let used = list.iter().position(|edge| *edge == NONE).unwrap_or(list.len());
+        for (position, edge) in list[..used].iter().enumerate() {
+            if *edge as usize >= nodes {
+                return Err((node, format!("expected an edge to below {nodes}, found {edge}")));
+            }
+            if *edge as usize == node {
+                return Err((node, "an edge leads to the node itself".to_owned()));
+            }
+            if list[..position].contains(edge) {
+                return Err((node, format!("the edge to {edge} is there twice")));
+            }
+        }
+        match list[used..].iter().find(|edge| **edge != NONE) {
+            Some(edge) => Err((node, format!("an edge to {edge} follows the end of the list"))),
+            None => Ok((used as u64, used)),
+        }
+    };
+    edges
+        .par_chunks(degree)
+        .enumerate()
+        .map(check_list)
+        .try_reduce(|| (0, 0), |a, b| Ok((a.0 + b.0, a.1.max(b.1))))
+}

@@ -1,0 +1,249 @@
+//! An open generation: mapped, checked, cast.
+
+use std::path::Path;
+
+use bytemuck::Pod;
+use half::f16;
+
+use super::error::IndexError;
+use super::format::{self, Section, SectionKind, section_label};
+use super::metadata::Metadata;
+use crate::dataset::{EmbeddingsView, Rows};
+use crate::element::Dtype;
+use crate::graph::{GraphView, UpperLayerView};
+use crate::id::{NodeId, VideoId};
+use crate::mapped_file::MappedFile;
+
+/// The largest dimension an index may have.
+const MAX_DIM: u32 = 1 << 16;
+/// The most edge slots per node.
+const MAX_DEGREE: u32 = 1 << 12;
+/// Bounds the JSON before it is parsed.
+const MAX_METADATA_BYTES: u64 = 1 << 24;
+
+/// An open generation file.
+///
+/// Opening checks the header, the section table, and that every section has the length that the
+/// metadata asks for; it reads no vectors and no edges. Whoever walks the edges checks that they
+/// lead to a node. [`super::verify()`] looks at the rest.
+#[derive(Debug)]
+pub struct Index {
+    file: MappedFile,
+    sections: Vec<Section>,
+    metadata: Metadata,
+}
+
+impl Index {
+    /// Maps and checks the generation file at `path`.
+    ///
+    /// # Errors
+    /// Each way in which a file can be foreign, of another version, truncated, or inconsistent has its
+    /// own [`IndexError`].
+    pub fn open(path: &Path) -> Result<Self, IndexError> {
+        let file = MappedFile::open(path).map_err(IndexError::io(path))?;
+        let sections = format::parse(path, file.bytes())?;
+        let metadata = read_metadata(path, &file, &sections)?;
+        let index = Self { file, sections, metadata };
+        index.check_counts()?;
+        index.file.expect_random_access();
+        Ok(index)
+    }
+
+    /// The file this index is mapped from.
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// Bytes of the file.
+    pub fn bytes(&self) -> u64 {
+        self.file.bytes().len() as u64
+    }
+
+    /// Brings every page into memory.
+    pub fn populate(&self) {
+        self.file.populate();
+    }
+
+    /// Sizes, types and origin.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// The sections in file order.
+    pub fn sections(&self) -> &[Section] {
+        &self.sections
+    }
+
+    /// Number of videos.
+    pub fn len(&self) -> usize {
+        self.metadata.rows as usize
+    }
+
+    /// Whether there is no video; an index that opens has at least one.
+    pub fn is_empty(&self) -> bool {
+        self.metadata.rows == 0
+    }
+
+    /// Components per embedding.
+    pub fn dim(&self) -> usize {
+        self.metadata.dim as usize
+    }
+
+    /// The embeddings, `[rows × dim]`, contiguous; normalised under cosine.
+    pub fn vectors(&self) -> EmbeddingsView<'_> {
+        match self.metadata.dtype {
+            Dtype::F32 => {
+                EmbeddingsView::F32(Rows::contiguous(self.cast::<f32>(SectionKind::Vectors), self.dim()))
+            }
+            Dtype::F16 => {
+                EmbeddingsView::F16(Rows::contiguous(self.cast::<f16>(SectionKind::Vectors), self.dim()))
+            }
+        }
+    }
+
+    /// The graph.
+    pub fn graph(&self) -> GraphView<'_> {
+        let m = self.metadata.m as usize;
+        let mut nodes = self.cast::<u32>(SectionKind::UpperNodes);
+        let mut edges = self.cast::<u32>(SectionKind::UpperEdges);
+        let mut upper = Vec::with_capacity(self.metadata.upper_layers.len());
+        for count in &self.metadata.upper_layers {
+            let (layer_nodes, other_nodes) = nodes.split_at(*count as usize);
+            let (layer_edges, other_edges) = edges.split_at(*count as usize * m);
+            upper.push(UpperLayerView { m, nodes: layer_nodes, edges: layer_edges });
+            (nodes, edges) = (other_nodes, other_edges);
+        }
+        GraphView {
+            m0: self.metadata.m0 as usize,
+            layer0: self.cast(SectionKind::Layer0),
+            upper,
+            entry_point: NodeId(self.metadata.entry_point),
+        }
+    }
+
+    /// Node to video id, `[rows]`.
+    pub fn video_ids(&self) -> &[VideoId] {
+        self.cast(SectionKind::VideoIds)
+    }
+
+    /// The node of a video.
+    pub fn node_of(&self, video: VideoId) -> Option<NodeId> {
+        let ids = self.video_ids();
+        let by_id = self.cast::<u32>(SectionKind::NodesById);
+        // An entry that leads nowhere sorts last, so that a damaged file gives a wrong `None`, not a panic.
+        let id_at = |node: &u32| ids.get(*node as usize).copied().unwrap_or(VideoId(u64::MAX));
+        let at = by_id.binary_search_by_key(&video, id_at).ok()?;
+        let node = by_id[at];
+        (ids.get(node as usize) == Some(&video)).then_some(NodeId(node))
+    }
+
+    /// The section of this kind and column cast to `T`; empty where there is none.
+    pub(crate) fn column<T: Pod>(&self, kind: SectionKind, ordinal: u32) -> &[T] {
+        self.find(kind, ordinal).map_or(&[], |section| bytemuck::cast_slice(self.section_bytes(section)))
+    }
+
+    /// Refuses a section that is not there or not of the length expected.
+    pub(crate) fn expect_bytes(
+        &self,
+        kind: SectionKind,
+        ordinal: u32,
+        expected: u64,
+    ) -> Result<(), IndexError> {
+        let section = section_label(kind, ordinal);
+        let path = self.path().to_owned();
+        match self.find(kind, ordinal) {
+            None => Err(IndexError::MissingSection { path, section }),
+            Some(found) if found.bytes != expected => {
+                Err(IndexError::WrongSectionLength { path, section, expected, found: found.bytes })
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Length of a section whose length does not follow from the metadata.
+    pub(crate) fn section_length(&self, kind: SectionKind, ordinal: u32) -> Result<u64, IndexError> {
+        self.find(kind, ordinal).map(|section| section.bytes).ok_or_else(|| IndexError::MissingSection {
+            path: self.path().to_owned(),
+            section: section_label(kind, ordinal),
+        })
+    }
+
+    pub(super) fn section_bytes(&self, section: &Section) -> &[u8] {
+        &self.file.bytes()[section.range()]
+    }
+
+    pub(super) fn file_bytes(&self) -> &[u8] {
+        self.file.bytes()
+    }
+
+    fn find(&self, kind: SectionKind, ordinal: u32) -> Option<&Section> {
+        let at =
+            self.sections.binary_search_by_key(&(kind, ordinal), |section| (section.kind, section.ordinal));
+        at.ok().map(|at| &self.sections[at])
+    }
+
+    fn cast<T: Pod>(&self, kind: SectionKind) -> &[T] {
+        self.column(kind, 0)
+    }
+
+    fn check_counts(&self) -> Result<(), IndexError> {
+        let facts = &self.metadata;
+        let rows = u64::from(facts.rows);
+        let upper: u64 = facts.upper_layers.iter().map(|count| u64::from(*count)).sum();
+        let vector_bytes = rows * u64::from(facts.dim) * facts.dtype.bytes() as u64;
+        self.expect_bytes(SectionKind::Vectors, 0, vector_bytes)?;
+        self.expect_bytes(SectionKind::VideoIds, 0, rows * 8)?;
+        self.expect_bytes(SectionKind::NodesById, 0, rows * 4)?;
+        self.expect_bytes(SectionKind::Layer0, 0, rows * u64::from(facts.m0) * 4)?;
+        self.expect_bytes(SectionKind::UpperNodes, 0, upper * 4)?;
+        self.expect_bytes(SectionKind::UpperEdges, 0, upper * u64::from(facts.m) * 4)?;
+        if let Some(top) = self.graph().upper.last()
+            && top.slot_of(facts.entry_point).is_none()
+        {
+            let problem =
+                format!("entry_point: expected a node of the topmost layer, found {}", facts.entry_point);
+            return Err(IndexError::BadMetadata { path: self.path().to_owned(), problem });
+        }
+        Ok(())
+    }
+}
+
+fn read_metadata(path: &Path, file: &MappedFile, sections: &[Section]) -> Result<Metadata, IndexError> {
+    let bad = |problem: String| IndexError::BadMetadata { path: path.to_owned(), problem };
+    let Some(section) = sections.iter().find(|section| section.kind == SectionKind::Metadata) else {
+        return Err(IndexError::MissingSection {
+            path: path.to_owned(),
+            section: SectionKind::Metadata.to_string(),
+        });
+    };
+    if section.bytes > MAX_METADATA_BYTES {
+        return Err(bad(format!("expected at most {MAX_METADATA_BYTES} bytes, found {}", section.bytes)));
+    }
+    let bytes = &file.bytes()[section.range()];
+    let found = crc32c::crc32c(bytes);
+    if found != section.crc32c {
+        return Err(IndexError::DamagedSection {
+            path: path.to_owned(),
+            section: section.label(),
+            expected: section.crc32c,
+            found,
+        });
+    }
+    let facts: Metadata = serde_json::from_slice(bytes).map_err(|error| bad(error.to_string()))?;
+    let within = |field: &str, value: u32, low: u32, high: u32| {
+        if (low..=high).contains(&value) {
+            Ok(())
+        } else {
+            Err(bad(format!("{field}: expected {low} to {high}, found {value}")))
+        }
+    };
+    within("rows", facts.rows, 1, NodeId::MAX_NODES as u32)?;
+    within("dim", facts.dim, 1, MAX_DIM)?;
+    within("m", facts.m, 1, MAX_DEGREE)?;
+    within("m0", facts.m0, 1, MAX_DEGREE)?;
+    within("entry_point", facts.entry_point, 0, facts.rows - 1)?;
+    for count in &facts.upper_layers {
+        within("upper_layers", *count, 1, facts.rows)?;
+    }
+    Ok(facts)
+}
