@@ -2,6 +2,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod attributes;
 pub mod dataset;
 pub mod element;
 pub mod graph;
