@@ -3,6 +3,7 @@
 #![deny(unsafe_code)]
 
 pub mod attributes;
+pub mod build;
 pub mod dataset;
 pub mod element;
 pub mod graph;

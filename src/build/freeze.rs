@@ -1,0 +1,64 @@
+//! A finished build becomes the sections of a generation file.
+
+use std::path::Path;
+
+use super::BuildError;
+use super::progress::Progress;
+use crate::attributes::FrozenColumn;
+use crate::element::Element;
+use crate::graph::Graph;
+use crate::id::VideoId;
+use crate::index::{IndexWriter, Metadata, SectionKind, StagedIndex};
+
+/// How many bytes go to the file between two looks at the progress.
+const WRITE_BYTES: usize = 16 << 20;
+
+/// Writes everything under a temporary name in `dir` and syncs it.
+pub(super) fn freeze<T: Element>(
+    dir: &Path,
+    metadata: &Metadata,
+    vectors: &[T],
+    ids: &[VideoId],
+    graph: &Graph,
+    columns: Vec<FrozenColumn>,
+    progress: &dyn Progress,
+) -> Result<StagedIndex, BuildError> {
+    let json = serde_json::to_vec(metadata).expect("metadata has no map keys that JSON could not hold");
+    let mut nodes_by_id: Vec<u32> = (0..ids.len() as u32).collect();
+    nodes_by_id.sort_unstable_by_key(|node| ids[*node as usize]);
+    let upper_nodes = graph.upper.iter().map(|layer| bytes(&layer.nodes));
+    let upper_edges = graph.upper.iter().map(|layer| bytes(&layer.edges));
+    let mut attributes: Vec<(SectionKind, u32, Vec<u8>)> = Vec::new();
+    for (ordinal, column) in columns.into_iter().enumerate() {
+        attributes.extend(column.sections.into_iter().map(|(kind, bytes)| (kind, ordinal as u32, bytes)));
+    }
+    attributes.sort_by_key(|(kind, ordinal, _)| (*kind, *ordinal));
+
+    progress.begin("writing the index", size_of_val(vectors) as u64);
+    let vector_parts = bytemuck::cast_slice::<T, u8>(vectors).chunks(WRITE_BYTES);
+    let mut writer = IndexWriter::create(dir, 7 + attributes.len())?;
+    writer.section(SectionKind::Metadata, 0, [json.as_slice()])?;
+    writer.section(
+        SectionKind::Vectors,
+        0,
+        vector_parts
+            .take_while(|_| !progress.is_cancelled())
+            .inspect(|part| progress.advance(part.len() as u64)),
+    )?;
+    if progress.is_cancelled() {
+        return Err(BuildError::Cancelled);
+    }
+    writer.section(SectionKind::VideoIds, 0, [bytes(ids)])?;
+    writer.section(SectionKind::NodesById, 0, [bytes(&nodes_by_id)])?;
+    writer.section(SectionKind::Layer0, 0, [bytes(&graph.layer0)])?;
+    writer.section(SectionKind::UpperNodes, 0, upper_nodes)?;
+    writer.section(SectionKind::UpperEdges, 0, upper_edges)?;
+    for (kind, ordinal, bytes) in &attributes {
+        writer.section(*kind, *ordinal, [bytes.as_slice()])?;
+    }
+    Ok(writer.finish()?)
+}
+
+fn bytes<T: bytemuck::Pod>(values: &[T]) -> &[u8] {
+    bytemuck::cast_slice(values)
+}

@@ -1,0 +1,131 @@
+//! The graph of the hnsw_rs crate, frozen into our layout: the reference that our own builder is held against.
+//!
+//! The crate refuses negative distances, so every metric becomes squared L2: cosine rows are normalised
+//! already, and inner product gets one more coordinate that makes all norms equal (Bachrach et al. 2014).
+//! It also files some edges under layers that one of their ends does not live on; they are filed here
+//! under the highest layer that both share.
+
+use hnsw_rs::prelude::{Distance, Hnsw};
+use rayon::prelude::*;
+
+use super::BuildError;
+use super::params::BuildParams;
+use super::progress::Progress;
+use crate::element::Element;
+use crate::graph::{Graph, NONE, UpperLayer};
+use crate::id::NodeId;
+use crate::kernel::Kernels;
+use crate::metric::Metric;
+
+/// The most layers the crate has.
+const MAX_LAYERS: usize = 16;
+/// Videos per call to the crate: between two of them a build can be cancelled.
+const CHUNK: usize = 4096;
+
+/// Squared L2 over our kernels.
+struct SquaredL2(&'static Kernels);
+
+impl Distance<f32> for SquaredL2 {
+    fn eval(&self, a: &[f32], b: &[f32]) -> f32 {
+        self.0.l2_squared(a, b)
+    }
+}
+
+/// Builds the graph over `vectors`, `[n × dim]`, on the current rayon pool.
+pub(super) fn build<T: Element>(
+    vectors: &[T],
+    dim: usize,
+    params: &BuildParams,
+    progress: &dyn Progress,
+) -> Result<Graph, BuildError> {
+    let rows = to_l2_space(vectors, dim, params.metric);
+    let nodes = rows.len();
+    let metric = SquaredL2(Kernels::get());
+    let hnsw = Hnsw::new(params.m, nodes, MAX_LAYERS, params.ef_construction, metric);
+    progress.begin("inserting videos (hnsw-rs)", nodes as u64);
+    for start in (0..nodes).step_by(CHUNK) {
+        if progress.is_cancelled() {
+            return Err(BuildError::Cancelled);
+        }
+        let end = nodes.min(start + CHUNK);
+        let chunk: Vec<(&[f32], usize)> = (start..end).map(|row| (rows[row].as_slice(), row)).collect();
+        hnsw.parallel_insert_slice(&chunk);
+        progress.advance((end - start) as u64);
+    }
+    Ok(freeze(&hnsw, nodes, params.m))
+}
+
+fn to_l2_space<T: Element>(vectors: &[T], dim: usize, metric: Metric) -> Vec<Vec<f32>> {
+    let kernels = Kernels::get();
+    let norms: Vec<f32> = match metric {
+        Metric::InnerProduct => vectors.par_chunks(dim).map(|row| kernels.norm_squared(row)).collect(),
+        Metric::Cosine | Metric::L2 => Vec::new(),
+    };
+    let largest = norms.iter().fold(0f32, |largest, norm| largest.max(*norm));
+    let widen = |(row, components): (usize, &[T])| {
+        let mut wide: Vec<f32> = components.iter().map(|value| value.to_f32()).collect();
+        wide.extend(norms.get(row).map(|norm| (largest - norm).max(0.0).sqrt()));
+        wide
+    };
+    vectors.par_chunks(dim).enumerate().map(widen).collect()
+}
+
+fn freeze(hnsw: &Hnsw<f32, SquaredL2>, nodes: usize, m: usize) -> Graph {
+    let points = hnsw.get_point_indexation();
+    let mut levels = vec![0u8; nodes];
+    let mut entry_point = NodeId(0);
+    for layer in 0..MAX_LAYERS {
+        for (position, point) in points.get_layer_iterator(layer).enumerate() {
+            levels[point.get_origin_id()] = layer as u8;
+            if position == 0 {
+                entry_point = NodeId(point.get_origin_id() as u32);
+            }
+        }
+    }
+    let top = levels[entry_point.index()] as usize;
+    let mut lists: Vec<Vec<Vec<(f32, u32)>>> =
+        levels.iter().map(|level| vec![Vec::new(); *level as usize + 1]).collect();
+    for layer in 0..MAX_LAYERS {
+        for point in points.get_layer_iterator(layer) {
+            let from = point.get_origin_id();
+            for (filed, neighbors) in point.get_neighborhood_id().into_iter().enumerate() {
+                for neighbor in neighbors {
+                    let shared = filed.min(levels[from] as usize).min(levels[neighbor.d_id] as usize);
+                    lists[from][shared].push((neighbor.distance, neighbor.d_id as u32));
+                }
+            }
+        }
+    }
+    let m0 = 2 * m;
+    let mut layer0 = vec![NONE; nodes * m0];
+    for (node, slots) in layer0.chunks_mut(m0).enumerate() {
+        fill(slots, &mut lists[node][0], node as u32, |neighbor| neighbor);
+    }
+    let upper = (1..=top).map(|layer| {
+        let members: Vec<u32> =
+            (0..nodes as u32).filter(|node| levels[*node as usize] as usize >= layer).collect();
+        let mut edges = vec![NONE; members.len() * m];
+        for (slots, node) in edges.chunks_mut(m).zip(&members) {
+            let slot_of = |neighbor: u32| members.binary_search(&neighbor).map_or(NONE, |slot| slot as u32);
+            fill(slots, &mut lists[*node as usize][layer], *node, slot_of);
+        }
+        UpperLayer { nodes: members, edges }
+    });
+    let upper = upper.collect();
+    Graph { m, m0, layer0, upper, entry_point }
+}
+
+/// Writes the nearest distinct neighbours into `slots`.
+fn fill(slots: &mut [u32], neighbors: &mut Vec<(f32, u32)>, node: u32, slot_of: impl Fn(u32) -> u32) {
+    neighbors.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    let mut seen = vec![node];
+    let mut free = slots.iter_mut();
+    for (_, neighbor) in neighbors.drain(..) {
+        if seen.contains(&neighbor) {
+            continue;
+        }
+        let Some(slot) = free.next() else { return };
+        *slot = slot_of(neighbor);
+        seen.push(neighbor);
+    }
+}

@@ -1,0 +1,166 @@
+//! From a catalogue to a published generation.
+//!
+//! What flows in: embeddings, ids, attributes and parameters. What flows out: a frozen index in its
+//! folder. Nothing here knows of search requests.
+//!
+//! ```text
+//! Catalogue ─► rows (contiguous, normalised under cosine) ─► builder ─► Graph ─► repair ─► IndexWriter ─► publish
+//!                                                     native │ hnsw_rs
+//! ```
+//!
+//! | file | duty |
+//! |---|---|
+//! | `params.rs`   | what can be asked of a build |
+//! | `native.rs`   | our own HNSW, inserted in parallel |
+//! | `select.rs`   | which neighbours a node keeps |
+//! | `hnsw_rs.rs`  | the graph of the hnsw_rs crate |
+//! | `repair.rs`   | every node reachable |
+//! | `freeze.rs`   | the sections of the generation file |
+//! | `progress.rs` | how far a build is, and whether to go on |
+
+mod freeze;
+mod hnsw_rs;
+mod native;
+mod params;
+mod progress;
+mod repair;
+mod select;
+
+use std::borrow::Cow;
+use std::time::Instant;
+
+use rayon::prelude::*;
+
+use crate::attributes::AttributeError;
+use crate::dataset::{Catalogue, Rows};
+use crate::element::Element;
+use crate::graph::Graph;
+use crate::index::{BuildFacts, IndexError, IndexStore, Manifest, Metadata, RepairReport, StoreError};
+use crate::kernel::Kernels;
+use crate::metric::Metric;
+use crate::with_rows;
+
+pub use params::{BuildParams, Builder, ParamsError};
+pub use progress::{Progress, Silent};
+
+/// Why nothing was published.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A parameter is out of its range.
+    #[error(transparent)]
+    Params(#[from] ParamsError),
+    /// The hnsw_rs crate cannot build what was asked for.
+    #[error("--builder hnsw-rs: {0}")]
+    HnswRs(String),
+    /// An attribute column cannot be kept.
+    #[error(transparent)]
+    Attribute(#[from] AttributeError),
+    /// The generation could not be written.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// The generation could not be published.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The compute threads could not be started.
+    #[error("cannot start the build threads: {0}")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
+    /// Somebody asked to stop; nothing was published.
+    #[error("the build was cancelled; nothing was published")]
+    Cancelled,
+}
+
+/// Builds an index over `catalogue` and makes it the current generation of `store`.
+///
+/// `started` is when the work on the input began: the manifest records the time since then.
+///
+/// # Errors
+/// [`BuildError`]; the folder then holds what it held before.
+pub fn build(
+    catalogue: &Catalogue,
+    params: &BuildParams,
+    store: &IndexStore,
+    progress: &dyn Progress,
+    started: Instant,
+) -> Result<Manifest, BuildError> {
+    let columns =
+        catalogue.attributes.iter().map(crate::attributes::freeze).collect::<Result<Vec<_>, _>>()?;
+    store.create()?;
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(params.threads)
+        .thread_name(|thread| format!("build-{thread}"))
+        .build()?;
+    let staged = pool.install(|| {
+        with_rows!(catalogue.embeddings.view(), rows => {
+            let vectors = prepare(rows, params.metric);
+            let (graph, repair) = build_graph(&vectors, rows.dim(), params, progress)?;
+            let metadata = Metadata {
+                rows: rows.len() as u32,
+                dim: rows.dim() as u32,
+                dtype: catalogue.embeddings.view().dtype(),
+                metric: params.metric,
+                m: graph.m as u32,
+                m0: graph.m0 as u32,
+                entry_point: graph.entry_point.0,
+                upper_layers: graph.upper.iter().map(|layer| layer.nodes.len() as u32).collect(),
+                attributes: columns.iter().map(|column| column.schema.clone()).collect(),
+                embedding_model: params.embedding_model.clone(),
+                build: BuildFacts {
+                    builder: params.builder.name().to_owned(),
+                    ef_construction: params.ef_construction as u32,
+                    seed: params.seed,
+                },
+                repair,
+            };
+            freeze::freeze(store.dir(), &metadata, &vectors, &catalogue.ids, &graph, columns, progress)
+        })
+    })?;
+    if progress.is_cancelled() {
+        return Err(BuildError::Cancelled);
+    }
+    Ok(store.publish(staged, started.elapsed().as_millis() as u64)?)
+}
+
+/// Builds and repairs a graph over `vectors`, `[n × dim]`, on the current rayon pool.
+///
+/// # Errors
+/// [`BuildError::Cancelled`], or what the builder refuses.
+pub fn build_graph<T: Element>(
+    vectors: &[T],
+    dim: usize,
+    params: &BuildParams,
+    progress: &dyn Progress,
+) -> Result<(Graph, RepairReport), BuildError> {
+    let mut graph = match params.builder {
+        Builder::Native => native::build(vectors, dim, params, progress)?,
+        Builder::HnswRs => hnsw_rs::build(vectors, dim, params, progress)?,
+    };
+    let report = repair::repair(&mut graph, vectors, dim, params.metric);
+    Ok((graph, report))
+}
+
+/// The rows as the index stores them: contiguous, and of norm 1 under cosine. Borrowed where they are already.
+fn prepare<'a, T: Element>(rows: Rows<'a, T>, metric: Metric) -> Cow<'a, [T]> {
+    if metric != Metric::Cosine
+        && let Some(contiguous) = rows.as_contiguous()
+    {
+        return Cow::Borrowed(contiguous);
+    }
+    let mut copy = vec![T::zeroed(); rows.len() * rows.dim()];
+    copy.par_chunks_mut(rows.dim()).enumerate().for_each(|(row, copied)| {
+        copied.copy_from_slice(rows.row(row));
+        if metric == Metric::Cosine {
+            normalise(copied);
+        }
+    });
+    Cow::Owned(copy)
+}
+
+fn normalise<T: Element>(row: &mut [T]) {
+    // Scaling by the largest component first keeps the squares of very large and very small rows finite.
+    let largest = row.iter().fold(0f32, |largest, value| largest.max(value.to_f32().abs()));
+    let scaled: Vec<f32> = row.iter().map(|value| value.to_f32() / largest).collect();
+    let norm = Kernels::get().norm_squared(&scaled).sqrt();
+    for (value, scaled) in row.iter_mut().zip(scaled) {
+        *value = T::from_f32(scaled / norm);
+    }
+}

@@ -1,0 +1,281 @@
+//! Our own HNSW (Malkov & Yashunin 2016), inserted by all threads at once.
+//!
+//! Adjacency lists are atomics: readers never wait, and what they read of a list that is being
+//! rewritten is a mix of old and new neighbours, each of them a real node. Writers of one node's lists
+//! exclude each other. A node is linked from layer 0 upwards after all its searches, so that whoever
+//! finds it on some layer can go on below.
+
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::BuildError;
+use super::params::BuildParams;
+use super::progress::Progress;
+use super::select::select;
+use crate::element::Element;
+use crate::graph::{
+    Adjacency, BeamStats, Candidate, Graph, NONE, Scorer, Scratch, UpperLayer, beam_search, greedy_search,
+    widen,
+};
+use crate::id::NodeId;
+use crate::metric::Metric;
+
+/// No node is drawn into a higher layer than this.
+const MAX_LAYERS: usize = 16;
+/// So many nodes are inserted one by one before the threads start: a tiny graph cannot take them at once.
+const SEQUENTIAL_START: usize = 1024;
+/// Nodes a thread takes at a time.
+const CHUNK: usize = 64;
+
+/// Builds the graph over `vectors`, `[n × dim]`, on the current rayon pool.
+pub(super) fn build<T: Element>(
+    vectors: &[T],
+    dim: usize,
+    params: &BuildParams,
+    progress: &dyn Progress,
+) -> Result<Graph, BuildError> {
+    let builder = GraphBuilder::new(vectors, dim, params);
+    let nodes = builder.nodes();
+    progress.begin("inserting videos", nodes as u64);
+    let insert_chunk = |chunk: std::ops::Range<usize>, scratch: &mut Scratch| {
+        let inserted = chunk.len() as u64;
+        for node in chunk {
+            builder.insert(node as u32, scratch);
+        }
+        progress.advance(inserted);
+    };
+    let head = nodes.min(SEQUENTIAL_START);
+    let mut scratch = Scratch::default();
+    for start in (0..head).step_by(CHUNK) {
+        insert_chunk(start..head.min(start + CHUNK), &mut scratch);
+    }
+    let next = AtomicUsize::new(head);
+    rayon::broadcast(|_| {
+        let mut scratch = Scratch::default();
+        loop {
+            let start = next.fetch_add(CHUNK, Ordering::Relaxed);
+            if start >= nodes || progress.is_cancelled() {
+                return;
+            }
+            insert_chunk(start..nodes.min(start + CHUNK), &mut scratch);
+        }
+    });
+    if progress.is_cancelled() {
+        return Err(BuildError::Cancelled);
+    }
+    Ok(builder.into_graph())
+}
+
+struct GraphBuilder<'a, T> {
+    vectors: &'a [T],
+    dim: usize,
+    metric: Metric,
+    m: usize,
+    m0: usize,
+    ef_construction: usize,
+    /// The topmost layer of each node.
+    levels: Vec<u8>,
+    /// `[n × m0]`.
+    layer0: Vec<AtomicU32>,
+    /// Where the lists of each node start in `upper`, in lists: layer 1 first.
+    upper_start: Vec<u32>,
+    /// `[sum of levels × m]`.
+    upper: Vec<AtomicU32>,
+    locks: Vec<Mutex<()>>,
+    /// The entry point; its level is the highest so far. Held while a node with a higher one is inserted.
+    top: Mutex<Option<u32>>,
+    entry: AtomicU32,
+}
+
+impl<'a, T: Element> GraphBuilder<'a, T> {
+    fn new(vectors: &'a [T], dim: usize, params: &BuildParams) -> Self {
+        let nodes = vectors.len() / dim;
+        let levels = draw_levels(nodes, params.m, params.seed);
+        let mut lists = 0u32;
+        let upper_start = levels
+            .iter()
+            .map(|level| {
+                let start = lists;
+                lists += u32::from(*level);
+                start
+            })
+            .collect();
+        let unused = |slots: usize| (0..slots).map(|_| AtomicU32::new(NONE)).collect();
+        Self {
+            vectors,
+            dim,
+            metric: params.metric,
+            m: params.m,
+            m0: params.m * 2,
+            ef_construction: params.ef_construction,
+            levels,
+            layer0: unused(nodes * params.m * 2),
+            upper_start,
+            upper: unused(lists as usize * params.m),
+            locks: (0..nodes).map(|_| Mutex::new(())).collect(),
+            top: Mutex::new(None),
+            entry: AtomicU32::new(NONE),
+        }
+    }
+
+    fn nodes(&self) -> usize {
+        self.levels.len()
+    }
+
+    fn level(&self, node: u32) -> usize {
+        self.levels[node as usize] as usize
+    }
+
+    fn row(&self, node: u32) -> &'a [T] {
+        let start = node as usize * self.dim;
+        &self.vectors[start..start + self.dim]
+    }
+
+    /// The slots of `node` on `layer`; on an upper layer only for nodes that live there.
+    fn list(&self, node: u32, layer: usize) -> &[AtomicU32] {
+        if layer == 0 {
+            let start = node as usize * self.m0;
+            return &self.layer0[start..start + self.m0];
+        }
+        let start = (self.upper_start[node as usize] as usize + layer - 1) * self.m;
+        &self.upper[start..start + self.m]
+    }
+
+    fn insert(&self, node: u32, scratch: &mut Scratch) {
+        let level = self.level(node);
+        let entry = self.entry.load(Ordering::Acquire);
+        if entry != NONE && level <= self.level(entry) {
+            self.connect(node, entry, scratch);
+            return;
+        }
+        // The first node, or one that reaches higher than any before: the next such one waits for it.
+        let mut top = self.top.lock();
+        if let Some(entry) = *top {
+            self.connect(node, entry, scratch);
+        }
+        if top.is_none_or(|entry| level > self.level(entry)) {
+            *top = Some(node);
+            self.entry.store(node, Ordering::Release);
+        }
+    }
+
+    fn connect(&self, node: u32, entry: u32, scratch: &mut Scratch) {
+        let query = widen(self.row(node));
+        let scorer = Scorer::new(self.metric, &query, self.vectors);
+        let mut stats = BeamStats::default();
+        let top = self.level(entry);
+        let level = self.level(node).min(top);
+        let mut nearest = Candidate::new(entry, scorer.score(entry));
+        for layer in (level + 1..=top).rev() {
+            nearest =
+                greedy_search(&Layer { builder: self, layer }, &scorer, Some, nearest, scratch, &mut stats);
+        }
+        let mut selected: Vec<Vec<Candidate>> = Vec::with_capacity(level + 1);
+        for layer in (0..=level).rev() {
+            scratch.reset(self.nodes(), self.ef_construction);
+            scratch.seed(&scorer, nearest.node(), &mut stats);
+            beam_search(&Layer { builder: self, layer }, &scorer, scratch, &mut stats, || true);
+            let found = scratch.candidates.as_slice();
+            nearest = found.first().copied().unwrap_or(nearest);
+            selected.push(select(self.metric, self.vectors, self.dim, found, self.m));
+        }
+        for (layer, neighbors) in selected.into_iter().rev().enumerate() {
+            for neighbor in &neighbors {
+                self.add_edge(node, *neighbor, layer);
+            }
+            for neighbor in &neighbors {
+                self.add_edge(neighbor.node(), Candidate::new(node, neighbor.score), layer);
+            }
+        }
+    }
+
+    /// Adds an edge where there is room; else lets `to` and the neighbours there are compete for the slots.
+    fn add_edge(&self, from: u32, to: Candidate, layer: usize) {
+        if from == to.node() {
+            return;
+        }
+        let list = self.list(from, layer);
+        let _writing = self.locks[from as usize].lock();
+        let mut neighbors: Vec<u32> = Vec::with_capacity(list.len() + 1);
+        for slot in list {
+            let neighbor = slot.load(Ordering::Relaxed);
+            if neighbor == NONE {
+                slot.store(to.node(), Ordering::Release);
+                return;
+            }
+            if neighbor == to.node() {
+                return;
+            }
+            neighbors.push(neighbor);
+        }
+        let query = widen(self.row(from));
+        let scorer = Scorer::new(self.metric, &query, self.vectors);
+        let mut scores = vec![0.0; neighbors.len()];
+        scorer.score_rows(&neighbors, &mut scores);
+        let mut competing: Vec<Candidate> =
+            neighbors.iter().zip(&scores).map(|(node, score)| Candidate::new(*node, *score)).collect();
+        competing.push(to);
+        competing.sort_by(|a, b| b.score.total_cmp(&a.score));
+        let kept = select(self.metric, self.vectors, self.dim, &competing, list.len());
+        for (position, slot) in list.iter().enumerate() {
+            slot.store(kept.get(position).map_or(NONE, Candidate::node), Ordering::Release);
+        }
+    }
+
+    fn into_graph(self) -> Graph {
+        let entry_point = NodeId(self.entry.load(Ordering::Acquire));
+        let top = self.level(entry_point.0);
+        let upper = (1..=top).map(|layer| self.upper_layer(layer)).collect();
+        let layer0 = self.layer0.into_iter().map(AtomicU32::into_inner).collect();
+        Graph { m: self.m, m0: self.m0, layer0, upper, entry_point }
+    }
+
+    fn upper_layer(&self, layer: usize) -> UpperLayer {
+        let nodes: Vec<u32> = (0..self.nodes() as u32).filter(|node| self.level(*node) >= layer).collect();
+        let slot_of = |edge: &AtomicU32| {
+            let node = edge.load(Ordering::Relaxed);
+            nodes.binary_search(&node).map_or(NONE, |slot| slot as u32)
+        };
+        let edges = nodes.iter().flat_map(|node| self.list(*node, layer)).map(slot_of).collect();
+        UpperLayer { nodes, edges }
+    }
+}
+
+/// One layer of a graph under construction.
+struct Layer<'b, 'a, T> {
+    builder: &'b GraphBuilder<'a, T>,
+    layer: usize,
+}
+
+impl<T: Element> Adjacency for Layer<'_, '_, T> {
+    #[inline]
+    fn for_each_neighbor(&self, node: u32, mut each: impl FnMut(u32)) {
+        for slot in self.builder.list(node, self.layer) {
+            let neighbor = slot.load(Ordering::Relaxed);
+            if neighbor == NONE {
+                break;
+            }
+            each(neighbor);
+        }
+    }
+
+    #[inline]
+    fn prefetch(&self, node: u32) {
+        crate::kernel::prefetch(self.builder.list(node, self.layer));
+    }
+}
+
+/// The topmost layer of each node: geometric with ratio 1/m, drawn by node from the seed.
+fn draw_levels(nodes: usize, m: usize, seed: u64) -> Vec<u8> {
+    let scale = 1.0 / (m as f64).ln();
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    (0..nodes)
+        .map(|_| {
+            let uniform = 1.0 - random.random::<f64>();
+            ((-uniform.ln() * scale) as usize).min(MAX_LAYERS) as u8
+        })
+        .collect()
+}

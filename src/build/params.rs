@@ -1,0 +1,117 @@
+//! What can be asked of a build; valid by construction.
+
+use crate::metric::Metric;
+
+/// Which code makes the graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Builder {
+    /// Our own parallel HNSW.
+    Native,
+    /// The hnsw_rs crate: the reference.
+    HnswRs,
+}
+
+impl Builder {
+    /// Every builder, in the order the command line lists them.
+    pub const ALL: [Builder; 2] = [Builder::Native, Builder::HnswRs];
+
+    /// The word for it on the command line and in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Builder::Native => "native",
+            Builder::HnswRs => "hnsw-rs",
+        }
+    }
+}
+
+impl std::str::FromStr for Builder {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        Builder::ALL
+            .into_iter()
+            .find(|builder| builder.name() == word)
+            .ok_or_else(|| format!("unknown builder {word:?}: expected native or hnsw-rs"))
+    }
+}
+
+/// A parameter is out of its range.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{parameter}: expected {expected}, found {found}")]
+pub struct ParamsError {
+    parameter: &'static str,
+    expected: String,
+    found: usize,
+}
+
+/// How to build; see [`BuildParams::new`] for the ranges.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BuildParams {
+    pub(super) metric: Metric,
+    pub(super) m: usize,
+    pub(super) ef_construction: usize,
+    pub(super) builder: Builder,
+    pub(super) seed: u64,
+    pub(super) threads: usize,
+    pub(super) embedding_model: Option<String>,
+}
+
+impl BuildParams {
+    /// The default `m`: neighbours chosen per node and layer; layer 0 keeps up to twice as many.
+    pub const DEFAULT_M: usize = 16;
+    /// The default `ef_construction`: candidates kept while inserting.
+    pub const DEFAULT_EF_CONSTRUCTION: usize = 200;
+    /// The default seed.
+    pub const DEFAULT_SEED: u64 = 42;
+
+    /// The native builder on all cores with these parameters.
+    ///
+    /// # Errors
+    /// `m` outside 2..=1024, or `ef_construction` outside 1..=100,000.
+    pub fn new(metric: Metric, m: usize, ef_construction: usize) -> Result<Self, ParamsError> {
+        within("m", m, 2, 1024)?;
+        within("ef_construction", ef_construction, 1, 100_000)?;
+        Ok(Self {
+            metric,
+            m,
+            ef_construction: ef_construction.max(m),
+            builder: Builder::Native,
+            seed: Self::DEFAULT_SEED,
+            threads: 0,
+            embedding_model: None,
+        })
+    }
+
+    /// With another builder.
+    ///
+    /// # Errors
+    /// `hnsw-rs` takes `m` up to 256 only: it ends the process above that.
+    pub fn with_builder(self, builder: Builder) -> Result<Self, ParamsError> {
+        if builder == Builder::HnswRs {
+            within("m for builder hnsw-rs", self.m, 2, 256)?;
+        }
+        Ok(Self { builder, ..self })
+    }
+
+    /// With another seed. The same input, seed and one thread give the same bytes.
+    pub fn with_seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
+    }
+
+    /// With this many threads; 0 for one per core.
+    pub fn with_threads(self, threads: usize) -> Self {
+        Self { threads, ..self }
+    }
+
+    /// With the name of the model that made the embeddings; searches may insist on it.
+    pub fn with_embedding_model(self, embedding_model: Option<String>) -> Self {
+        Self { embedding_model, ..self }
+    }
+}
+
+fn within(parameter: &'static str, found: usize, low: usize, high: usize) -> Result<(), ParamsError> {
+    if (low..=high).contains(&found) {
+        return Ok(());
+    }
+    Err(ParamsError { parameter, expected: format!("{low} to {high}"), found })
+}
