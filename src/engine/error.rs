@@ -1,0 +1,63 @@
+//! Why a request has no answer.
+
+use crate::id::VideoId;
+use crate::index::StoreError;
+
+/// Why a request has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// A field of the request has a value that cannot be used.
+    #[error("{field}: {problem}")]
+    InvalidArgument {
+        /// The path of the field, as in the proto.
+        field: String,
+        /// What is wrong, with expected and found.
+        problem: String,
+    },
+    /// No index of that name is served.
+    #[error("unknown index {name:?}: this server has {available:?}")]
+    UnknownIndex {
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        available: Vec<String>,
+    },
+    /// None of the videos that were to seed the query is in the index.
+    #[error("video {video} is not in index {index:?}")]
+    UnknownVideo {
+        /// The index.
+        index: String,
+        /// The first of the videos.
+        video: VideoId,
+    },
+    /// The embedding comes from another model than the index.
+    #[error(
+        "embedding_model: index {index:?} holds embeddings of {expected:?}, the request was made with {found:?}"
+    )]
+    EmbeddingModel {
+        /// The index.
+        index: String,
+        /// The model of the index; `None` if its build was not told.
+        expected: Option<String>,
+        /// The model of the request.
+        found: String,
+    },
+    /// The caller is gone.
+    #[error("the caller cancelled the request")]
+    Cancelled,
+    /// The caller's deadline came first.
+    #[error("the deadline passed before the search was done")]
+    DeadlineExceeded,
+    /// The compute threads could not be started.
+    #[error("cannot start the search threads: {0}")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
+    /// A generation or its folder cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl EngineError {
+    pub(crate) fn invalid(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        EngineError::InvalidArgument { field: field.into(), problem: problem.into() }
+    }
+}

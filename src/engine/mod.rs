@@ -1,0 +1,127 @@
+//! The engine: named indexes, each an atomically swapped snapshot, and the questions they answer.
+//!
+//! What flows in: requests in domain words. What flows out: candidates. The engine knows nothing of
+//! gRPC and nothing of the bytes on disk.
+//!
+//! | file | duty |
+//! |---|---|
+//! | `request.rs`  | what is asked and answered; limits |
+//! | `snapshot.rs` | one generation, open and searchable |
+//! | `served.rs`   | one named index: its snapshot, and how it is swapped |
+
+mod error;
+mod request;
+mod served;
+mod snapshot;
+
+use std::collections::BTreeMap;
+
+use crate::search::Searcher;
+use served::ServedIndex;
+
+pub use error::EngineError;
+pub use request::{
+    Budget, Candidate, Effort, EngineOptions, IndexStatus, Limits, Plan, Query, ReturnAttributes,
+    SearchRequest, SearchResponse, SearchStats, Seed,
+};
+pub use served::Refresh;
+
+/// Every index of one server, and the threads that search them.
+#[derive(Debug)]
+pub struct Engine {
+    indexes: BTreeMap<String, ServedIndex>,
+    limits: Limits,
+    searcher: Searcher,
+    pool: rayon::ThreadPool,
+}
+
+impl Engine {
+    /// Opens the current generation of every index, compares its checksums, and starts the compute pool.
+    ///
+    /// # Errors
+    /// If a folder has no usable generation, a name is there twice, or threads cannot be started.
+    pub fn open(options: EngineOptions) -> Result<Self, EngineError> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(options.threads)
+            .thread_name(|thread| format!("search-{thread}"))
+            .build()?;
+        let mut indexes = BTreeMap::new();
+        for (name, dir) in options.indexes {
+            let served = pool.install(|| ServedIndex::open(name.clone(), dir))?;
+            if indexes.insert(name.clone(), served).is_some() {
+                return Err(EngineError::invalid("index", format!("the name {name:?} is there twice")));
+            }
+        }
+        Ok(Self { indexes, limits: options.limits, searcher: Searcher::default(), pool })
+    }
+
+    /// The names of the indexes, in order.
+    pub fn index_names(&self) -> Vec<String> {
+        self.indexes.keys().cloned().collect()
+    }
+
+    /// The index that a request means: by name, or the only one where the name is empty.
+    ///
+    /// # Errors
+    /// If there is no index of that name, or the name is empty and there are several.
+    pub fn resolve(&self, name: &str) -> Result<&str, EngineError> {
+        self.served(name).map(ServedIndex::name)
+    }
+
+    /// What a request may ask for.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Answers one request from one generation. Computes on the calling thread: call it on [`Engine::spawn`]'s.
+    ///
+    /// # Errors
+    /// [`EngineError`] naming the field that cannot be used, or that the budget ran out.
+    pub fn search(&self, request: &SearchRequest, budget: &Budget) -> Result<SearchResponse, EngineError> {
+        let served = self.served(&request.index)?;
+        served.snapshot().search(served.name(), &self.searcher, &self.limits, request, budget)
+    }
+
+    /// Runs `work` on the compute pool, after what is queued there already.
+    pub fn spawn(&self, work: impl FnOnce() + Send + 'static) {
+        self.pool.spawn(work);
+    }
+
+    /// The state of one index. Lists its folder.
+    ///
+    /// # Errors
+    /// If there is no such index or its folder cannot be read.
+    pub fn status(&self, name: &str) -> Result<IndexStatus, EngineError> {
+        self.served(name)?.status()
+    }
+
+    /// Publishes that `generation` is current from now on, and swaps it in.
+    ///
+    /// # Errors
+    /// If there is no such index or generation, or the generation is damaged; then nothing changes.
+    pub fn activate(&self, name: &str, generation: u64) -> Result<IndexStatus, EngineError> {
+        let served = self.served(name)?;
+        self.pool.install(|| served.activate(generation))?;
+        served.status()
+    }
+
+    /// Looks once for what was published since: checks it, warms it, swaps it in. Each publication that
+    /// cannot be served is reported once, and the old generation goes on serving.
+    pub fn refresh(&self) -> Vec<Refresh> {
+        self.indexes.values().filter_map(|served| self.pool.install(|| served.refresh())).collect()
+    }
+
+    fn served(&self, name: &str) -> Result<&ServedIndex, EngineError> {
+        let available = || self.index_names();
+        if !name.is_empty() {
+            return self
+                .indexes
+                .get(name)
+                .ok_or_else(|| EngineError::UnknownIndex { name: name.to_owned(), available: available() });
+        }
+        match self.indexes.values().next() {
+            Some(only) if self.indexes.len() == 1 => Ok(only),
+            _ => Err(EngineError::invalid("index", format!("expected one of {:?}, found none", available()))),
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! One generation, open and searchable.
+
+use std::time::Instant;
+
+use super::error::EngineError;
+use super::request::{
+    Budget, Candidate, Effort, Limits, Plan, Query, ReturnAttributes, SearchRequest, SearchResponse,
+    SearchStats, Seed,
+};
+use crate::attributes::Columns;
+use crate::id::{NodeId, VideoId};
+use crate::index::{Index, Manifest, StoreError};
+use crate::search::{self, Found, Hit, SearchParams, Searcher};
+
+/// One generation and the manifest that made it current. Never changes; a swap replaces it whole.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    pub(super) manifest: Manifest,
+    pub(super) index: Index,
+}
+
+/// Checks everything that a search relies on, down to the last checksum, and brings the pages into memory.
+pub(super) fn check_and_warm(index: &Index) -> Result<(), StoreError> {
+    index.populate();
+    index.check_checksums()?;
+    Columns::open(index)?;
+    Ok(())
+}
+
+impl Snapshot {
+    pub(super) fn search(
+        &self,
+        name: &str,
+        searcher: &Searcher,
+        limits: &Limits,
+        request: &SearchRequest,
+        budget: &Budget,
+    ) -> Result<SearchResponse, EngineError> {
+        let started = Instant::now();
+        self.check_model(name, request)?;
+        let columns = self.columns(&request.return_attributes)?;
+        let (query, seeds, unknown_seeds) = self.query(name, limits, &request.query)?;
+        // Seeds come out of the answer again, so as many more are asked for.
+        let params = params(limits, request, seeds.len())?;
+        let found = searcher.search(&self.index, &query, &params, keep_going(budget)).map_err(|_| {
+            if budget.is_cancelled() { EngineError::Cancelled } else { EngineError::DeadlineExceeded }
+        })?;
+        let stats = stats(&params, &found, started);
+        let hits = found.hits.iter().filter(|hit| !seeds.contains(&hit.node)).take(request.k);
+        let candidates = hits.map(|hit| self.candidate(hit, &columns)).collect();
+        Ok(SearchResponse {
+            candidates,
+            requested: request.k,
+            unknown_seeds,
+            generation: self.manifest.generation,
+            stats,
+        })
+    }
+
+    fn check_model(&self, name: &str, request: &SearchRequest) -> Result<(), EngineError> {
+        let expected = &self.index.metadata().embedding_model;
+        match &request.embedding_model {
+            Some(found) if expected.as_ref() != Some(found) => Err(EngineError::EmbeddingModel {
+                index: name.to_owned(),
+                expected: expected.clone(),
+                found: found.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The ordinals of the attributes to return.
+    fn columns(&self, wanted: &ReturnAttributes) -> Result<Vec<usize>, EngineError> {
+        let schema = &self.index.metadata().attributes;
+        let names = match wanted {
+            ReturnAttributes::None => return Ok(Vec::new()),
+            ReturnAttributes::All => return Ok((0..schema.len()).collect()),
+            ReturnAttributes::Named(names) => names,
+        };
+        let ordinal = |(position, name): (usize, &String)| {
+            schema.iter().position(|column| column.name == *name).ok_or_else(|| {
+                let known: Vec<&str> = schema.iter().map(|column| column.name.as_str()).collect();
+                let field = format!("return_attributes[{position}]");
+                EngineError::invalid(field, format!("unknown attribute {name:?}: expected one of {known:?}"))
+            })
+        };
+        names.iter().enumerate().map(ordinal).collect()
+    }
+
+    /// The query embedding, the nodes it was made of, and the seeds that are not in the index.
+    fn query(
+        &self,
+        name: &str,
+        limits: &Limits,
+        query: &Query,
+    ) -> Result<(Vec<f32>, Vec<NodeId>, Vec<VideoId>), EngineError> {
+        match query {
+            Query::Vector(values) => {
+                self.check_vector(values)?;
+                Ok((values.clone(), Vec::new(), Vec::new()))
+            }
+            Query::Seeds(seeds) => self.query_of_seeds(name, limits, seeds),
+        }
+    }
+
+    fn check_vector(&self, values: &[f32]) -> Result<(), EngineError> {
+        let (expected, found) = (self.index.dim(), values.len());
+        if found != expected {
+            return Err(EngineError::invalid(
+                "query.vector",
+                format!("expected {expected} dimensions, found {found}"),
+            ));
+        }
+        if let Some(position) = values.iter().position(|value| !value.is_finite()) {
+            let problem =
+                format!("component {position}: expected a finite number, found {}", values[position]);
+            return Err(EngineError::invalid("query.vector", problem));
+        }
+        Ok(())
+    }
+
+    fn query_of_seeds(
+        &self,
+        name: &str,
+        limits: &Limits,
+        seeds: &[Seed],
+    ) -> Result<(Vec<f32>, Vec<NodeId>, Vec<VideoId>), EngineError> {
+        if seeds.is_empty() || seeds.len() > limits.max_seeds {
+            let problem = format!("expected 1 to {} seeds, found {}", limits.max_seeds, seeds.len());
+            return Err(EngineError::invalid("query.seeds", problem));
+        }
+        let (mut query, mut row) = (vec![0f32; self.index.dim()], Vec::new());
+        let (mut nodes, mut unknown) = (Vec::new(), Vec::new());
+        for (position, seed) in seeds.iter().enumerate() {
+            if !seed.weight.is_finite() {
+                let field = format!("query.seeds.seeds[{position}].weight");
+                let problem = format!("expected a finite number, found {}", seed.weight);
+                return Err(EngineError::invalid(field, problem));
+            }
+            let Some(node) = self.index.node_of(seed.video_id) else {
+                unknown.push(seed.video_id);
+                continue;
+            };
+            self.index.vectors().copy_row(node.index(), &mut row);
+            query.iter_mut().zip(&row).for_each(|(sum, value)| *sum += seed.weight * value);
+            nodes.push(node);
+        }
+        if nodes.is_empty() {
+            return Err(EngineError::UnknownVideo { index: name.to_owned(), video: unknown[0] });
+        }
+        if query.iter().any(|value| !value.is_finite()) {
+            return Err(EngineError::invalid("query.seeds", "the weighted sum of the seeds is not finite"));
+        }
+        Ok((query, nodes, unknown))
+    }
+
+    fn candidate(&self, hit: &Hit, columns: &[usize]) -> Candidate {
+        let schema = &self.index.metadata().attributes;
+        let values = Columns::of(&self.index);
+        let attributes = columns
+            .iter()
+            .filter_map(|column| Some((schema[*column].name.clone(), values.value(*column, hit.node)?)))
+            .collect();
+        Candidate { video_id: self.index.video_ids()[hit.node.index()], score: hit.score, attributes }
+    }
+}
+
+fn params(limits: &Limits, request: &SearchRequest, seeds: usize) -> Result<SearchParams, EngineError> {
+    if request.k == 0 || request.k > limits.max_k {
+        let problem = format!("expected 1 to {}, found {}", limits.max_k, request.k);
+        return Err(EngineError::invalid("k", problem));
+    }
+    let k = request.k + seeds;
+    let effort = match request.effort {
+        Effort::Default => SearchParams::default_effort(k),
+        Effort::Exact => search::Effort::Exact,
+        Effort::EfSearch(ef_search) if (1..=limits.max_ef_search).contains(&ef_search) => {
+            search::Effort::EfSearch(ef_search)
+        }
+        Effort::EfSearch(ef_search) => {
+            let problem = format!("expected 1 to {}, found {ef_search}", limits.max_ef_search);
+            return Err(EngineError::invalid("params.ef_search", problem));
+        }
+    };
+    SearchParams::new(k, effort).map_err(|error| EngineError::invalid("params", error.to_string()))
+}
+
+/// Looks at the cancellation every time and at the clock every sixteenth time.
+fn keep_going(budget: &Budget) -> impl FnMut() -> bool {
+    let mut asked = 0u32;
+    move || {
+        asked = asked.wrapping_add(1);
+        !budget.is_cancelled() && !(asked % 16 == 1 && budget.is_expired())
+    }
+}
+
+fn stats(params: &SearchParams, found: &Found, started: Instant) -> SearchStats {
+    let (plan, ef_search) = match params.effort() {
+        search::Effort::EfSearch(ef_search) => (Plan::Graph, ef_search),
+        search::Effort::Exact => (Plan::ExactScan, 0),
+    };
+    SearchStats {
+        plan,
+        ef_search,
+        visited: found.stats.hops,
+        distances: found.stats.distances,
+        elapsed: started.elapsed(),
+    }
+}

@@ -1,0 +1,186 @@
+//! One query against one index: greedy descent, layer-0 beam, or an exact scan.
+
+use parking_lot::Mutex;
+
+use super::params::{Effort, SearchParams};
+use super::top_k::TopK;
+use crate::dataset::Rows;
+use crate::element::Element;
+use crate::graph::{BeamStats, Candidate, GraphView, Scorer, Scratch, beam_search, greedy_search};
+use crate::id::NodeId;
+use crate::index::Index;
+use crate::kernel::Kernels;
+use crate::metric::Metric;
+use crate::with_rows;
+
+/// Rows scored between two looks at whether to go on, in an exact scan.
+const SCAN_BLOCK: usize = 1024;
+
+/// One node found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Hit {
+    /// The node.
+    pub node: NodeId,
+    /// Larger is better, for every metric.
+    pub score: f32,
+}
+
+/// What a search found and what it cost.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// At most k, best first; equal scores by video id.
+    pub hits: Vec<Hit>,
+    /// The cost.
+    pub stats: BeamStats,
+}
+
+/// The search was told to stop before it was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the search was interrupted")]
+pub struct Interrupted;
+
+/// Searches indexes; keeps the memory that searches need, so that they do not allocate it anew.
+///
+/// Any number of threads may search at once.
+#[derive(Debug, Default)]
+pub struct Searcher {
+    pool: Mutex<Vec<Scratch>>,
+}
+
+impl Searcher {
+    /// The best `params.k()` nodes of `index` for `query`, `[dim]` finite.
+    ///
+    /// `keep_going` is asked once per hop or block of the scan.
+    ///
+    /// # Errors
+    /// [`Interrupted`] when `keep_going` says no.
+    ///
+    /// # Panics
+    /// If the dimension of the query is not that of the index.
+    pub fn search(
+        &self,
+        index: &Index,
+        query: &[f32],
+        params: &SearchParams,
+        mut keep_going: impl FnMut() -> bool,
+    ) -> Result<Found, Interrupted> {
+        assert_eq!(query.len(), index.dim(), "the query has another dimension than the index");
+        let metric = index.metadata().metric;
+        let normalised;
+        let query = if metric == Metric::Cosine {
+            normalised = normalise(query);
+            &normalised
+        } else {
+            query
+        };
+        with_rows!(index.vectors(), rows => {
+            let scorer = scorer(metric, query, rows);
+            match params.effort() {
+                Effort::Exact => scan(index, &scorer, params.k(), &mut keep_going),
+                Effort::EfSearch(ef_search) => {
+                    let mut scratch = self.pool.lock().pop().unwrap_or_default();
+                    let found = traverse(index, &scorer, params.k(), ef_search, &mut scratch, &mut keep_going);
+                    self.pool.lock().push(scratch);
+                    found
+                }
+            }
+        })
+    }
+}
+
+fn scorer<'a, T: Element>(metric: Metric, query: &'a [f32], rows: Rows<'a, T>) -> Scorer<'a, T> {
+    Scorer::new(metric, query, rows.as_contiguous().expect("the rows of an index are contiguous"))
+}
+
+/// A query of norm 1; one that is all zeros stays as it is and scores 0 everywhere.
+fn normalise(query: &[f32]) -> Vec<f32> {
+    let largest = query.iter().fold(0f32, |largest, value| largest.max(value.abs()));
+    if largest == 0.0 {
+        return query.to_vec();
+    }
+    let scaled: Vec<f32> = query.iter().map(|value| value / largest).collect();
+    let norm = Kernels::get().norm_squared(&scaled).sqrt();
+    scaled.into_iter().map(|value| value / norm).collect()
+}
+
+fn traverse<T: Element>(
+    index: &Index,
+    scorer: &Scorer<'_, T>,
+    k: usize,
+    ef_search: usize,
+    scratch: &mut Scratch,
+    keep_going: &mut impl FnMut() -> bool,
+) -> Result<Found, Interrupted> {
+    let graph = index.graph();
+    let mut stats = BeamStats::default();
+    let mut interrupted = false;
+    scratch.reset(scorer.rows(), ef_search.min(scorer.rows()));
+    let start = descend(&graph, scorer, scratch, &mut stats);
+    scratch.seed(scorer, start.0, &mut stats);
+    beam_search(&graph.lists(), scorer, scratch, &mut stats, || {
+        interrupted |= !keep_going();
+        !interrupted
+    });
+    if interrupted {
+        return Err(Interrupted);
+    }
+    let ids = index.video_ids();
+    let mut hits: Vec<Hit> = scratch
+        .candidates
+        .as_slice()
+        .iter()
+        .map(|found| Hit { node: NodeId(found.node()), score: found.score })
+        .collect();
+    // The list is in order of score already; only runs of equal scores are still to be put in order.
+    hits.sort_by(|a, b| {
+        b.score.total_cmp(&a.score).then_with(|| ids[a.node.index()].cmp(&ids[b.node.index()]))
+    });
+    hits.truncate(k);
+    Ok(Found { hits, stats })
+}
+
+/// From the entry point down to layer 1, to the best node found there.
+fn descend<T: Element>(
+    graph: &GraphView<'_>,
+    scorer: &Scorer<'_, T>,
+    scratch: &mut Scratch,
+    stats: &mut BeamStats,
+) -> NodeId {
+    let mut best = graph.entry_point;
+    let mut score = scorer.score(best.0);
+    stats.distances += 1;
+    for layer in graph.upper.iter().rev() {
+        // In a damaged file a node may be missing from the layer below: then the search starts from it there.
+        let Some(slot) = layer.slot_of(best.0) else { break };
+        let node_of = |slot: u32| {
+            layer.nodes.get(slot as usize).copied().filter(|node| (*node as usize) < scorer.rows())
+        };
+        let end = greedy_search(&layer.lists(), scorer, node_of, Candidate::new(slot, score), scratch, stats);
+        (best, score) = (NodeId(layer.nodes[end.node() as usize]), end.score);
+    }
+    best
+}
+
+fn scan<T: Element>(
+    index: &Index,
+    scorer: &Scorer<'_, T>,
+    k: usize,
+    keep_going: &mut impl FnMut() -> bool,
+) -> Result<Found, Interrupted> {
+    let mut best = TopK::new(k, index.video_ids());
+    let mut scores = [0f32; SCAN_BLOCK];
+    for first in (0..scorer.rows()).step_by(SCAN_BLOCK) {
+        if !keep_going() {
+            return Err(Interrupted);
+        }
+        let block = &mut scores[..SCAN_BLOCK.min(scorer.rows() - first)];
+        scorer.score_scan(first, block);
+        for (offset, score) in block.iter().enumerate() {
+            if *score >= best.threshold() {
+                best.push(Hit { node: NodeId((first + offset) as u32), score: *score });
+            }
+        }
+    }
+    let stats = BeamStats { hops: 0, distances: scorer.rows() as u64 };
+    Ok(Found { hits: best.into_sorted(), stats })
+}
