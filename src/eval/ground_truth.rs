@@ -1,0 +1,93 @@
+//! Exact neighbours of many queries, by scanning cache-sized blocks of rows with every core.
+
+use rayon::prelude::*;
+
+use crate::dataset::{EmbeddingsView, Neighbors, Rows};
+use crate::element::Element;
+use crate::graph::Scorer;
+use crate::id::{NodeId, VideoId};
+use crate::kernel::Kernels;
+use crate::metric::Metric;
+use crate::search::{Hit, TopK};
+use crate::with_rows;
+
+/// Queries that share a block of rows while it is in cache.
+const QUERIES: usize = 32;
+/// Bytes of the rows in a block: half of a small second-level cache.
+const BLOCK_BYTES: usize = 256 << 10;
+
+/// The `k` nearest rows of `items` for each query, best first, equal scores by row; fewer where there
+/// are fewer rows. `done` is told how many more queries are finished.
+///
+/// # Panics
+/// If the dimensions differ.
+pub fn ground_truth(
+    items: EmbeddingsView<'_>,
+    queries: EmbeddingsView<'_>,
+    metric: Metric,
+    k: usize,
+    done: impl Fn(usize) + Sync,
+) -> Neighbors {
+    assert_eq!(items.dim(), queries.dim(), "items and queries have different dimensions");
+    with_rows!(items, rows => scan(rows, queries, metric, k, &done))
+}
+
+fn scan<T: Element>(
+    items: Rows<'_, T>,
+    queries: EmbeddingsView<'_>,
+    metric: Metric,
+    k: usize,
+    done: &(impl Fn(usize) + Sync),
+) -> Neighbors {
+    let k = k.min(items.len());
+    let rows: Vec<VideoId> = (0..items.len() as u64).map(VideoId).collect();
+    let inverse_norms: Vec<f32> = match metric {
+        Metric::Cosine => (0..items.len()).into_par_iter().map(|row| inverse_norm(items.row(row))).collect(),
+        Metric::InnerProduct | Metric::L2 => Vec::new(),
+    };
+    let block_rows = (BLOCK_BYTES / (items.dim() * T::DTYPE.bytes())).max(1);
+    let starts: Vec<usize> = (0..queries.len()).step_by(QUERIES).collect();
+    let scan_queries = |first: &usize| {
+        let group = *first..queries.len().min(first + QUERIES);
+        let mut wide: Vec<Vec<f32>> = vec![Vec::new(); group.len()];
+        group.clone().zip(&mut wide).for_each(|(query, wide)| queries.copy_row(query, wide));
+        let mut best: Vec<TopK> = group.clone().map(|_| TopK::new(k, &rows)).collect();
+        let (mut copy, mut scores) = (Vec::new(), vec![0f32; block_rows]);
+        for start in (0..items.len()).step_by(block_rows) {
+            let scores = &mut scores[..block_rows.min(items.len() - start)];
+            let block = block(items, start, scores.len(), &mut copy);
+            for (query, best) in wide.iter().zip(&mut best) {
+                // The inner product over the norm of the row ranks as the cosine does.
+                Scorer::new(metric, query, block).score_scan(0, scores);
+                for (offset, score) in scores.iter().enumerate() {
+                    let row = start + offset;
+                    let score = inverse_norms.get(row).map_or(*score, |inverse| score * inverse);
+                    if score >= best.threshold() {
+                        best.push(Hit { node: NodeId(row as u32), score });
+                    }
+                }
+            }
+        }
+        done(group.len());
+        best.into_iter().flat_map(TopK::into_sorted).map(|hit| hit.node.0).collect::<Vec<u32>>()
+    };
+    let data = starts.par_iter().map(scan_queries).collect::<Vec<_>>().concat();
+    Neighbors { rows: queries.len(), k, data }
+}
+
+/// `count` rows from `start` on, as they lie where nothing is between them, else copied together.
+fn block<'a, T: Element>(items: Rows<'a, T>, start: usize, count: usize, copy: &'a mut Vec<T>) -> &'a [T] {
+    match items.as_contiguous() {
+        Some(all) => &all[start * items.dim()..(start + count) * items.dim()],
+        None => {
+            copy.clear();
+            (start..start + count).for_each(|row| copy.extend_from_slice(items.row(row)));
+            copy
+        }
+    }
+}
+
+fn inverse_norm<T: Element>(row: &[T]) -> f32 {
+    let norm = Kernels::get().norm_squared(row).sqrt();
+    if norm > 0.0 { 1.0 / norm } else { 0.0 }
+}

@@ -1,0 +1,262 @@
+//! Recall against latency: every k with every effort, over the same queries.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::dataset::{EmbeddingsView, Neighbors};
+use crate::graph::BeamStats;
+use crate::index::{Index, Manifest};
+use crate::search::{Effort, SearchParams, SearchParamsError, Searcher};
+
+/// The better of so many passes counts; the first also warms the caches.
+const PASSES: usize = 2;
+
+/// Longer latencies count as this long: a minute.
+const MAX_LATENCY_NS: u64 = 60_000_000_000;
+
+/// What to measure.
+#[derive(Clone, Debug)]
+pub struct Sweep {
+    /// Every k.
+    pub k: Vec<usize>,
+    /// Every `ef_search`; those below k are left out, and k is measured if none remains.
+    pub ef_search: Vec<usize>,
+    /// Threads that search at once.
+    pub threads: usize,
+    /// At most so many queries, from the first on.
+    pub limit: Option<usize>,
+}
+
+/// One measured point.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SweepRow {
+    /// Hits asked for.
+    pub k: usize,
+    /// Candidate list size.
+    pub ef_search: usize,
+    /// Share of the exact k nearest that were found.
+    pub recall: f64,
+    /// Queries per second of all threads together.
+    pub qps: f64,
+    /// Median latency.
+    pub p50_us: f64,
+    /// 95th percentile of the latency.
+    pub p95_us: f64,
+    /// 99th percentile of the latency.
+    pub p99_us: f64,
+    /// Mean number of embeddings scored per query.
+    pub distances: f64,
+    /// Mean number of nodes expanded per query.
+    pub hops: f64,
+}
+
+/// All measured points of one index, in the form that peers are compared in.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// `shortlist`.
+    pub engine: String,
+    /// Wall-clock seconds of the build.
+    pub build_s: f64,
+    /// Bytes of the generation file.
+    pub bytes: u64,
+    /// Threads that searched at once.
+    pub threads: usize,
+    /// Queries per pass.
+    pub queries: usize,
+    /// The points.
+    pub rows: Vec<SweepRow>,
+}
+
+/// Why nothing can be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum SweepError {
+    /// The queries belong to another index.
+    #[error("queries: expected {expected} dimensions as in the index, found {found}")]
+    Dimension {
+        /// Of the index.
+        expected: usize,
+        /// Of the queries.
+        found: usize,
+    },
+    /// The ground truth belongs to other queries.
+    #[error("ground truth: expected one row for each of {expected} queries, found {found}")]
+    GroundTruthRows {
+        /// Queries.
+        expected: usize,
+        /// Rows of the ground truth.
+        found: usize,
+    },
+    /// The ground truth is too short for a k.
+    #[error("ground truth: expected at least k = {k} neighbours per query, found {found}")]
+    GroundTruthK {
+        /// The k asked for.
+        k: usize,
+        /// Neighbours per query.
+        found: usize,
+    },
+    /// The ground truth belongs to another catalogue.
+    #[error("ground truth: expected rows below {rows}, found {found}")]
+    GroundTruthRange {
+        /// Videos in the index.
+        rows: usize,
+        /// The row named.
+        found: u32,
+    },
+    /// A k or effort that no search can have.
+    #[error(transparent)]
+    Params(#[from] SearchParamsError),
+    /// There is nothing to do.
+    #[error("{0}: expected at least one")]
+    Nothing(&'static str),
+}
+
+/// Measures `index` on `queries` against their exact neighbours; `done` is told of each point.
+///
+/// # Errors
+/// If queries, ground truth and index do not belong together.
+pub fn sweep(
+    index: &Index,
+    manifest: &Manifest,
+    queries: EmbeddingsView<'_>,
+    truth: &Neighbors,
+    plan: &Sweep,
+    mut done: impl FnMut(&SweepRow),
+) -> Result<Report, SweepError> {
+    check(index, queries, truth, plan)?;
+    let count = plan.limit.map_or(queries.len(), |limit| limit.min(queries.len()));
+    let queries: Vec<Vec<f32>> = (0..count)
+        .map(|row| {
+            let mut query = Vec::new();
+            queries.copy_row(row, &mut query);
+            query
+        })
+        .collect();
+    let searcher = Searcher::default();
+    let mut rows = Vec::new();
+    for k in &plan.k {
+        let mut efforts: Vec<usize> =
+            plan.ef_search.iter().copied().filter(|ef_search| ef_search >= k).collect();
+        if efforts.is_empty() {
+            efforts.push(*k);
+        }
+        for ef_search in efforts {
+            let params = SearchParams::new(*k, Effort::EfSearch(ef_search))?;
+            let passes = (0..PASSES).map(|_| pass(index, &searcher, &queries, truth, &params, plan.threads));
+            let best = passes.min_by_key(|pass| pass.elapsed).expect("there is at least one pass");
+            let row = best.into_row(*k, ef_search, count);
+            done(&row);
+            rows.push(row);
+        }
+    }
+    Ok(Report {
+        engine: "shortlist".to_owned(),
+        build_s: manifest.build_ms as f64 / 1000.0,
+        bytes: index.bytes(),
+        threads: plan.threads,
+        queries: count,
+        rows,
+    })
+}
+
+fn check(
+    index: &Index,
+    queries: EmbeddingsView<'_>,
+    truth: &Neighbors,
+    plan: &Sweep,
+) -> Result<(), SweepError> {
+    let (expected, found) = (index.dim(), queries.dim());
+    if found != expected {
+        return Err(SweepError::Dimension { expected, found });
+    }
+    let (expected, found) = (queries.len(), truth.rows);
+    if found != expected {
+        return Err(SweepError::GroundTruthRows { expected, found });
+    }
+    if let Some(k) = plan.k.iter().find(|k| **k > truth.k) {
+        return Err(SweepError::GroundTruthK { k: *k, found: truth.k });
+    }
+    if let Some(found) = truth.data.iter().find(|row| **row as usize >= index.len()) {
+        return Err(SweepError::GroundTruthRange { rows: index.len(), found: *found });
+    }
+    match (plan.k.is_empty(), plan.threads, plan.limit) {
+        (true, ..) => Err(SweepError::Nothing("k")),
+        (_, 0, _) => Err(SweepError::Nothing("threads")),
+        (.., Some(0)) => Err(SweepError::Nothing("limit")),
+        _ => Ok(()),
+    }
+}
+
+/// One run over all queries.
+struct Pass {
+    elapsed: Duration,
+    latencies_ns: Histogram<u64>,
+    hits: usize,
+    stats: BeamStats,
+}
+
+impl Pass {
+    fn empty() -> Self {
+        let latencies_ns = Histogram::new_with_bounds(1, MAX_LATENCY_NS, 3).expect("the bounds are valid");
+        Self { elapsed: Duration::ZERO, latencies_ns, hits: 0, stats: BeamStats::default() }
+    }
+
+    fn into_row(self, k: usize, ef_search: usize, queries: usize) -> SweepRow {
+        let micros = |quantile| self.latencies_ns.value_at_quantile(quantile) as f64 / 1000.0;
+        let per_query = |total: u64| total as f64 / queries as f64;
+        SweepRow {
+            k,
+            ef_search,
+            recall: self.hits as f64 / (queries * k) as f64,
+            qps: queries as f64 / self.elapsed.as_secs_f64(),
+            p50_us: micros(0.5),
+            p95_us: micros(0.95),
+            p99_us: micros(0.99),
+            distances: per_query(self.stats.distances),
+            hops: per_query(self.stats.hops),
+        }
+    }
+}
+
+fn pass(
+    index: &Index,
+    searcher: &Searcher,
+    queries: &[Vec<f32>],
+    truth: &Neighbors,
+    params: &SearchParams,
+    threads: usize,
+) -> Pass {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut part = Pass::empty();
+        loop {
+            let query = next.fetch_add(1, Ordering::Relaxed);
+            let Some(vector) = queries.get(query) else { return part };
+            let started = Instant::now();
+            let found = searcher.search(index, vector, params, || true);
+            let elapsed = started.elapsed();
+            part.elapsed += elapsed;
+            part.latencies_ns.saturating_record(elapsed.as_nanos() as u64);
+            if let Ok(found) = found {
+                let exact = &truth.row(query)[..params.k()];
+                part.hits += found.hits.iter().filter(|hit| exact.contains(&hit.node.0)).count();
+                part.stats += found.stats;
+            }
+        }
+    };
+    let parts: Vec<Pass> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().map(|worker| worker.join().expect("a search does not panic")).collect()
+    });
+    let mut whole = Pass::empty();
+    for part in parts {
+        whole.latencies_ns.add(part.latencies_ns).expect("histograms with the same bounds add up");
+        whole.hits += part.hits;
+        whole.stats += part.stats;
+        // Only time in the searcher counts, not that spent on counting hits; the busiest thread ends the pass.
+        whole.elapsed = whole.elapsed.max(part.elapsed);
+    }
+    whole
+}

@@ -1,0 +1,238 @@
+//! What is written where.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray, UInt64Array};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::Compression;
+use parquet::file::properties::WriterProperties;
+use rand::RngExt;
+use rayon::prelude::*;
+
+use super::model::Model;
+use super::{SynthParams, words};
+use crate::dataset::{DatasetError, NpyWriter, write_npy};
+
+/// Rows made at a time: bounds the memory that a large catalogue takes.
+const CHUNK: usize = 16_384;
+/// 2026-01-01 00:00 UTC: no video is newer, so that the same seed always gives the same files.
+const NEWEST_MS: i64 = 1_767_225_600_000;
+const YEAR_MS: i64 = 365 * 24 * 3_600_000;
+const REGIONS: [(&str, &str); 8] = [
+    ("US", "en"),
+    ("IN", "hi"),
+    ("BR", "pt"),
+    ("ID", "id"),
+    ("GB", "en"),
+    ("DE", "de"),
+    ("JP", "ja"),
+    ("FR", "fr"),
+];
+const SAFETY: [&str; 3] = ["everyone", "teen", "mature"];
+
+/// Why nothing, or not everything, was written.
+#[derive(Debug, thiserror::Error)]
+pub enum SynthError {
+    /// A size that no catalogue has.
+    #[error("{parameter}: expected {expected}, found {found}")]
+    Params {
+        /// Which.
+        parameter: &'static str,
+        /// Its range.
+        expected: &'static str,
+        /// What was asked for.
+        found: usize,
+    },
+    /// The operating system refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What it said.
+        source: std::io::Error,
+    },
+    /// An `.npy` file could not be written.
+    #[error(transparent)]
+    Npy(#[from] DatasetError),
+    /// The Parquet file could not be written.
+    #[error("{}: {source}", path.display())]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// What the library said.
+        source: parquet::errors::ParquetError,
+    },
+}
+
+/// The files of a made-up catalogue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SynthFiles {
+    /// `[videos × dim]` f32.
+    pub videos: PathBuf,
+    /// `[videos]` u64.
+    pub video_ids: PathBuf,
+    /// `video_id` and the attributes of each video, in the same order.
+    pub attributes: PathBuf,
+    /// `[n × dim]` f32: users that a build may learn from.
+    pub users_train: PathBuf,
+    /// `[n × dim]` f32: users that nothing may learn from.
+    pub users_test: PathBuf,
+    /// `[n × dim]` f32: videos that are not in the catalogue, as queries.
+    pub videos_test: PathBuf,
+}
+
+impl SynthFiles {
+    /// The names in `dir`.
+    pub fn in_dir(dir: &Path) -> Self {
+        Self {
+            videos: dir.join("videos.npy"),
+            video_ids: dir.join("video_ids.npy"),
+            attributes: dir.join("attributes.parquet"),
+            users_train: dir.join("users_train.npy"),
+            users_test: dir.join("users_test.npy"),
+            videos_test: dir.join("videos_test.npy"),
+        }
+    }
+}
+
+/// Makes up a catalogue in `dir`; `done` is told how many more rows are written.
+///
+/// # Errors
+/// [`SynthError`]; files are written whole or not at all.
+pub fn synth(params: SynthParams, dir: &Path, done: impl Fn(usize) + Sync) -> Result<SynthFiles, SynthError> {
+    let within = |parameter, found, ok: bool, expected| {
+        if ok { Ok(()) } else { Err(SynthError::Params { parameter, expected, found }) }
+    };
+    within("videos", params.videos, (1..=100_000_000).contains(&params.videos), "1 to 100,000,000")?;
+    within("dim", params.dim, (2..=4096).contains(&params.dim), "2 to 4,096")?;
+    within("users", params.users, (2..=100_000_000).contains(&params.users), "2 to 100,000,000")?;
+    std::fs::create_dir_all(dir).map_err(|source| SynthError::Io { path: dir.to_owned(), source })?;
+    let files = SynthFiles::in_dir(dir);
+    let model = Model::new(params);
+    let held_out = params.held_out_users();
+    let trained = params.users - held_out;
+    let video = |number: usize, out: &mut Vec<f32>| model.video_embedding(number, out);
+    let user = |number: usize, out: &mut Vec<f32>| model.user_embedding(number, out);
+    write_rows(&files.videos, 0..params.videos, params.dim, video, &done)?;
+    let held_out_videos = params.videos..params.videos + params.held_out_videos();
+    write_rows(&files.videos_test, held_out_videos, params.dim, video, &done)?;
+    write_rows(&files.users_train, 0..trained, params.dim, user, &done)?;
+    write_rows(&files.users_test, trained..params.users, params.dim, user, &done)?;
+    let ids: Vec<u64> = (0..params.videos as u64).map(|row| video_id(params.seed, row)).collect();
+    write_npy(&files.video_ids, &[ids.len()], &ids)?;
+    write_attributes(&files.attributes, &model, &ids)?;
+    Ok(files)
+}
+
+fn write_rows(
+    path: &Path,
+    numbers: std::ops::Range<usize>,
+    dim: usize,
+    embed: impl Fn(usize, &mut Vec<f32>) + Sync,
+    done: &(impl Fn(usize) + Sync),
+) -> Result<(), SynthError> {
+    let mut writer = NpyWriter::<f32>::create(path, &[numbers.len(), dim])?;
+    for start in numbers.clone().step_by(CHUNK) {
+        let chunk = start..numbers.end.min(start + CHUNK);
+        let rows: Vec<Vec<f32>> = chunk
+            .clone()
+            .into_par_iter()
+            .with_min_len(256)
+            .fold(Vec::new, |mut rows, number| {
+                embed(number, &mut rows);
+                rows
+            })
+            .collect();
+        rows.iter().try_for_each(|rows| writer.write(rows))?;
+        done(chunk.len());
+    }
+    Ok(writer.finish()?)
+}
+
+/// Distinct for distinct rows: every step of the mixer can be undone (SplitMix64).
+fn video_id(seed: u64, row: u64) -> u64 {
+    let mut id = row.wrapping_add(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    id = (id ^ (id >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    id = (id ^ (id >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    id ^ (id >> 31)
+}
+
+fn write_attributes(path: &Path, model: &Model, ids: &[u64]) -> Result<(), SynthError> {
+    let parquet = |source| SynthError::Parquet { path: path.to_owned(), source };
+    let io = |source| SynthError::Io { path: path.to_owned(), source };
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let file = tempfile::Builder::new()
+        .prefix(".attributes-")
+        .suffix(".tmp")
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .tempfile_in(dir)
+        .map_err(io)?;
+    let properties =
+        WriterProperties::builder().set_compression(Compression::ZSTD(Default::default())).build();
+    let mut writer: Option<ArrowWriter<std::fs::File>> = None;
+    for (chunk, ids) in ids.chunks(CHUNK).enumerate() {
+        let batch = attributes(model, chunk * CHUNK, ids);
+        let writer = match &mut writer {
+            Some(writer) => writer,
+            None => {
+                let file = file.reopen().map_err(io)?;
+                let created =
+                    ArrowWriter::try_new(file, batch.schema(), Some(properties.clone())).map_err(parquet)?;
+                writer.insert(created)
+            }
+        };
+        writer.write(&batch).map_err(parquet)?;
+    }
+    if let Some(writer) = writer {
+        writer.close().map_err(parquet)?;
+    }
+    file.as_file().sync_all().map_err(io)?;
+    file.persist(path).map_err(|error| io(error.error))?;
+    Ok(())
+}
+
+fn attributes(model: &Model, first: usize, ids: &[u64]) -> RecordBatch {
+    struct Row {
+        title: String,
+        creator: String,
+        topic: String,
+        region: usize,
+        published_ms: i64,
+        duration_s: i64,
+        safety: usize,
+    }
+    let row = |number: usize| {
+        let video = model.video(number);
+        let mut random = model.attribute_draw(number);
+        // More was published lately than long ago; most regions and ratings are rare.
+        let age = random.random::<f64>().powi(3);
+        let skewed = |uniform: f64, count: usize| ((uniform * uniform) * count as f64) as usize;
+        Row {
+            title: words::title(video.topic, &mut random),
+            creator: words::creator(video.creator),
+            topic: words::topic(video.topic),
+            region: skewed(random.random(), REGIONS.len()),
+            published_ms: NEWEST_MS - (age * YEAR_MS as f64) as i64,
+            duration_s: 5 + (random.random::<f64>().powi(2) * 175.0) as i64,
+            safety: skewed(random.random::<f64>().powi(2), SAFETY.len()),
+        }
+    };
+    let rows: Vec<Row> = (first..first + ids.len()).into_par_iter().map(row).collect();
+    let text = |of: &dyn Fn(&Row) -> String| -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(rows.iter().map(of)))
+    };
+    let published = TimestampMillisecondArray::from_iter_values(rows.iter().map(|row| row.published_ms));
+    let columns: [(&str, ArrayRef); 9] = [
+        ("video_id", Arc::new(UInt64Array::from(ids.to_vec()))),
+        ("title", text(&|row| row.title.clone())),
+        ("creator", text(&|row| row.creator.clone())),
+        ("topic", text(&|row| row.topic.clone())),
+        ("region", text(&|row| REGIONS[row.region].0.to_owned())),
+        ("language", text(&|row| REGIONS[row.region].1.to_owned())),
+        ("published_at", Arc::new(published.with_timezone("UTC"))),
+        ("duration_s", Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.duration_s)))),
+        ("safety_rating", text(&|row| SAFETY[row.safety].to_owned())),
+    ];
+    RecordBatch::try_from_iter(columns).expect("every column has one value per video")
+}

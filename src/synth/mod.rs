@@ -1,0 +1,52 @@
+//! A catalogue as a two-tower recommender would have it, made up from a seed.
+//!
+//! What flows in: sizes and a seed. What flows out: embedding, id and attribute files, and users that
+//! are *not* distributed like videos. The same seed gives the same bytes on any number of threads.
+//!
+//! The model: topics lie in a space whose directions matter unequally; creators scatter around topics,
+//! videos around creators; how many videos a creator has, and how many creators a topic, is skewed. The
+//! norm of a video varies and grows with how popular its creator is, as in a trained item tower. A user
+//! is a mixture of one to four interests, seen through another tower: a fixed linear distortion, an
+//! offset and noise.
+//!
+//! | file | duty |
+//! |---|---|
+//! | `model.rs` | topics, creators, videos, users |
+//! | `words.rs` | names and titles |
+//! | `files.rs` | what is written where |
+
+mod files;
+mod model;
+mod words;
+
+pub use files::{SynthError, SynthFiles, synth};
+
+/// How much to make up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SynthParams {
+    /// Videos in the catalogue.
+    pub videos: usize,
+    /// Components per embedding.
+    pub dim: usize,
+    /// Users in all; one in five of them, and no more than 10,000, are held out.
+    pub users: usize,
+    /// What everything is drawn from.
+    pub seed: u64,
+}
+
+impl SynthParams {
+    /// Users unless told otherwise.
+    pub const DEFAULT_USERS: usize = 10_000;
+    /// The seed unless told otherwise.
+    pub const DEFAULT_SEED: u64 = 42;
+
+    /// Users that a build must not learn from.
+    pub fn held_out_users(&self) -> usize {
+        (self.users / 5).clamp(1, 10_000)
+    }
+
+    /// Videos that are not in the catalogue, to be used as queries.
+    pub fn held_out_videos(&self) -> usize {
+        (self.videos / 10).clamp(1, 5_000)
+    }
+}

@@ -1,0 +1,183 @@
+//! Topics, creators, videos and users, each drawn from the seed and its own number.
+
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, LogNormal, StandardNormal, Zipf};
+
+use super::SynthParams;
+
+/// How unequally the directions of the space matter: standard deviation `(1 + j)^-DECAY`.
+const DECAY: f32 = 0.3;
+const CREATOR_SPREAD: f32 = 0.7;
+const VIDEO_SPREAD: f32 = 0.6;
+/// How much the user tower distorts, shifts and blurs what the video tower sees.
+const TOWER_DISTORTION: f32 = 0.3;
+const TOWER_OFFSET: f32 = 0.35;
+const USER_NOISE: f32 = 0.35;
+const MAX_INTERESTS: u32 = 4;
+
+/// What the seed is drawn for, so that no two uses share their numbers.
+#[derive(Clone, Copy)]
+enum Draw {
+    Space = 1,
+    Topic,
+    Creator,
+    Video,
+    User,
+}
+
+/// The made-up world.
+pub(super) struct Model {
+    params: SynthParams,
+    /// Standard deviation per direction, of norm 1.
+    scale: Vec<f32>,
+    creators: Vec<Creator>,
+    /// `[creators × dim]`.
+    creator_centres: Vec<f32>,
+    /// `[dim × dim]`: the user tower.
+    tower: Vec<f32>,
+    tower_offset: Vec<f32>,
+}
+
+/// Who publishes.
+#[derive(Clone, Copy)]
+pub(super) struct Creator {
+    /// The topic of all their videos.
+    pub(super) topic: usize,
+    /// 0 for the most popular, towards 1 for the least.
+    obscurity: f32,
+}
+
+/// One video before its embedding is computed.
+#[derive(Clone, Copy)]
+pub(super) struct Video {
+    /// Its creator.
+    pub(super) creator: usize,
+    /// Its topic.
+    pub(super) topic: usize,
+}
+
+impl Model {
+    pub(super) fn new(params: SynthParams) -> Self {
+        let dim = params.dim;
+        let mut random = draw(params.seed, Draw::Space, 0);
+        let mut scale: Vec<f32> = (0..dim).map(|j| (1.0 + j as f32).powf(-DECAY)).collect();
+        // The strong directions must not be the first ones, or cutting vectors short would be free.
+        for j in (1..dim).rev() {
+            scale.swap(j, random.random_range(0..=j));
+        }
+        normalise(&mut scale);
+        let topic_count = (params.videos / 500).clamp(8, 1_000);
+        let creator_count = (params.videos / 20).max(1);
+        let mut topics = Vec::with_capacity(topic_count * dim);
+        for topic in 0..topic_count {
+            let mut random = draw(params.seed, Draw::Topic, topic);
+            topics.extend(scale.iter().map(|scale| scale * normal(&mut random)));
+        }
+        let popularity =
+            Zipf::new(topic_count as f32, 0.8).expect("at least one topic and a positive exponent");
+        let mut creators = Vec::with_capacity(creator_count);
+        let mut creator_centres = Vec::with_capacity(creator_count * dim);
+        for number in 0..creator_count {
+            let mut random = draw(params.seed, Draw::Creator, number);
+            let topic = (popularity.sample(&mut random) as usize - 1).min(topic_count - 1);
+            creators.push(Creator { topic, obscurity: number as f32 / creator_count as f32 });
+            let centre = &topics[topic * dim..(topic + 1) * dim];
+            let spread = CREATOR_SPREAD;
+            creator_centres.extend(
+                centre
+                    .iter()
+                    .zip(&scale)
+                    .map(|(centre, scale)| centre + spread * scale * normal(&mut random)),
+            );
+        }
+        let distortion = TOWER_DISTORTION / (dim as f32).sqrt();
+        let tower = (0..dim * dim)
+            .map(|at| distortion * normal(&mut random) + if at / dim == at % dim { 1.0 } else { 0.0 })
+            .collect();
+        let mut tower_offset: Vec<f32> = scale.iter().map(|scale| scale * normal(&mut random)).collect();
+        normalise(&mut tower_offset);
+        tower_offset.iter_mut().for_each(|value| *value *= TOWER_OFFSET);
+        Self { params, scale, creators, creator_centres, tower, tower_offset }
+    }
+
+    /// The numbers that a video's attributes are drawn from.
+    pub(super) fn attribute_draw(&self, video: usize) -> ChaCha8Rng {
+        draw(self.params.seed ^ 0x5eed_a771, Draw::Video, video)
+    }
+
+    /// Video `number`; numbers from `videos` on are held-out videos.
+    pub(super) fn video(&self, number: usize) -> Video {
+        self.draw_video(&mut draw(self.params.seed, Draw::Video, number))
+    }
+
+    /// The embedding of video `number`, appended to `out`.
+    pub(super) fn video_embedding(&self, number: usize, out: &mut Vec<f32>) {
+        let mut random = draw(self.params.seed, Draw::Video, number);
+        let video = self.draw_video(&mut random);
+        let start = out.len();
+        self.scatter(video.creator, &mut random, out);
+        let row = &mut out[start..];
+        normalise(row);
+        let spread = LogNormal::new(0.0f32, 0.15).expect("a finite, positive deviation");
+        let popular = 1.25 - 0.5 * self.creators[video.creator].obscurity;
+        let norm = popular * spread.sample(&mut random);
+        row.iter_mut().for_each(|value| *value *= norm);
+    }
+
+    /// The embedding of user `number`, appended to `out`.
+    pub(super) fn user_embedding(&self, number: usize, out: &mut Vec<f32>) {
+        let dim = self.params.dim;
+        let mut random = draw(self.params.seed, Draw::User, number);
+        let mut mixture = vec![0f32; dim];
+        let mut interest = Vec::with_capacity(dim);
+        for _ in 0..random.random_range(1..=MAX_INTERESTS) {
+            let creator = self.draw_video(&mut random).creator;
+            interest.clear();
+            self.scatter(creator, &mut random, &mut interest);
+            normalise(&mut interest);
+            let weight = 0.3 + 0.7 * random.random::<f32>();
+            mixture.iter_mut().zip(&interest).for_each(|(sum, value)| *sum += weight * value);
+        }
+        normalise(&mut mixture);
+        let seen = self.tower.chunks_exact(dim).zip(&self.tower_offset).zip(&self.scale);
+        let noisy = seen.map(|((row, offset), scale)| {
+            let straight: f32 = row.iter().zip(&mixture).map(|(weight, value)| weight * value).sum();
+            straight + offset + USER_NOISE * scale * normal(&mut random)
+        });
+        out.extend(noisy);
+    }
+
+    fn draw_video(&self, random: &mut impl Rng) -> Video {
+        let by_creator = Zipf::new(self.creators.len() as f32, 0.6).expect("at least one creator");
+        let creator = (by_creator.sample(random) as usize - 1).min(self.creators.len() - 1);
+        Video { creator, topic: self.creators[creator].topic }
+    }
+
+    fn scatter(&self, creator: usize, random: &mut impl Rng, out: &mut Vec<f32>) {
+        let dim = self.params.dim;
+        let centre = &self.creator_centres[creator * dim..(creator + 1) * dim];
+        out.extend(
+            centre
+                .iter()
+                .zip(&self.scale)
+                .map(|(centre, scale)| centre + VIDEO_SPREAD * scale * normal(random)),
+        );
+    }
+}
+
+/// Random numbers for the `number`-th of its kind, the same on whichever thread.
+fn draw(seed: u64, kind: Draw, number: usize) -> ChaCha8Rng {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    random.set_stream((kind as u64) << 56 | number as u64);
+    random
+}
+
+fn normal(random: &mut impl Rng) -> f32 {
+    StandardNormal.sample(random)
+}
+
+fn normalise(row: &mut [f32]) {
+    let norm = row.iter().map(|value| value * value).sum::<f32>().sqrt();
+    row.iter_mut().for_each(|value| *value /= norm);
+}
