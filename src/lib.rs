@@ -1,9 +1,36 @@
 //! Shortlist: the retrieval engine of a short-video recommender.
+//!
+//! ```text
+//! embeddings file ─► dataset ─► build ─► index (one generation, immutable, mapped)
+//!                                              │
+//! user embedding ─► service ─► engine ─► search ┘ ─► top-k candidates
+//! ```
+//!
+//! Imports point one way, from the top of this list to its end:
+//!
+//! | module | duty |
+//! |---|---|
+//! | [`cli`]        | one thin file per subcommand |
+//! | [`config`]     | file, environment and flags into the options of the server |
+//! | [`service`]    | gRPC to domain and back; admission, health, metrics |
+//! | [`eval`]       | ground truth, recall, sweeps |
+//! | [`engine`]     | named indexes, each an atomically swapped snapshot |
+//! | [`search`]     | one query against one index |
+//! | [`mod@build`]  | graph construction, repair, freezing |
+//! | [`attributes`] | typed columns beside the embeddings |
+//! | [`index`]      | the frozen format: writer, view, verification, generations |
+//! | [`graph`]      | adjacency, candidate list, visited set, the hot loop |
+//! | [`dataset`]    | embedding files become one row-major view |
+//! | [`kernel`]     | SIMD: slices in, `f32` out |
+//! | [`id`], [`metric`], [`element`], [`mapped_file`], [`telemetry`] | small shared words |
+//!
+//! `search` and `build` do not import each other; they meet in `index` and stand on `graph`.
 
 #![deny(unsafe_code)]
 
 pub mod attributes;
 pub mod build;
+pub mod cli;
 pub mod dataset;
 pub mod element;
 pub mod engine;

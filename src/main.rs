@@ -1,1 +1,13 @@
-fn main(){}
+//! The `shortlist` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match shortlist::cli::run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

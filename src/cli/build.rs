@@ -1,0 +1,83 @@
+//! `shortlist build`: embeddings in, a published generation out.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use super::progress::BuildBars;
+use crate::build::{BuildParams, Builder, build};
+use crate::dataset::{Catalogue, CatalogueFiles};
+use crate::index::{IndexStore, RepairReport};
+use crate::metric::Metric;
+
+/// Build an index and publish it as the current generation of a folder.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// .npy (f32, f16), .fvecs, .fbin, or .parquet (columns video_id, embedding; the others are attributes).
+    #[arg(long)]
+    embeddings: PathBuf,
+    /// .npy (u64) or text, one id per line; row numbers if no file has ids.
+    #[arg(long)]
+    ids: Option<PathBuf>,
+    /// .parquet; every column but video_id and embedding is an attribute.
+    #[arg(long)]
+    attributes: Option<PathBuf>,
+    /// The folder of generations; made if it is not there.
+    #[arg(long)]
+    out: PathBuf,
+    /// ip, cosine or l2.
+    #[arg(long, default_value = "ip")]
+    metric: Metric,
+    /// native or hnsw-rs.
+    #[arg(long, default_value = "native")]
+    builder: Builder,
+    /// Neighbours chosen per node and layer; layer 0 keeps up to twice as many.
+    #[arg(long, default_value_t = BuildParams::DEFAULT_M)]
+    m: usize,
+    /// Candidates kept while inserting.
+    #[arg(long, default_value_t = BuildParams::DEFAULT_EF_CONSTRUCTION)]
+    ef_construction: usize,
+    /// Threads; 0 for one per core. One thread and the same seed give the same bytes.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+    /// What the layers are drawn from.
+    #[arg(long, default_value_t = BuildParams::DEFAULT_SEED)]
+    seed: u64,
+    /// The model that made the embeddings; a request that names another is refused.
+    #[arg(long)]
+    embedding_model: Option<String>,
+}
+
+/// Builds, publishes and says so.
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let params = BuildParams::new(arguments.metric, arguments.m, arguments.ef_construction)?
+        .with_builder(arguments.builder)?
+        .with_seed(arguments.seed)
+        .with_threads(arguments.threads)
+        .with_embedding_model(arguments.embedding_model.clone());
+    let files = CatalogueFiles {
+        embeddings: arguments.embeddings.clone(),
+        ids: arguments.ids.clone(),
+        attributes: arguments.attributes.clone(),
+    };
+    let catalogue = Catalogue::open(&files, arguments.metric)?;
+    let store = IndexStore::new(&arguments.out);
+    let bars = BuildBars::new()?;
+    let manifest = build(&catalogue, &params, &store, &bars, started)?;
+    drop(bars);
+    println!(
+        "published generation {} of {} videos in {:.1} s: {}",
+        manifest.generation,
+        catalogue.ids.len(),
+        manifest.build_ms as f64 / 1000.0,
+        store.generation_path(manifest.generation).display()
+    );
+    let index = store.open_generation(manifest.generation)?;
+    let RepairReport { unreachable, edges_added, edges_replaced } = index.metadata().repair;
+    if unreachable > 0 {
+        println!(
+            "{unreachable} unreachable nodes linked: {edges_added} edges added, {edges_replaced} replaced"
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! `shortlist ground-truth`: exact neighbours of many queries.
+
+use std::path::PathBuf;
+
+use anyhow::ensure;
+
+use super::progress::bar;
+use crate::dataset::Embeddings;
+use crate::eval::ground_truth;
+use crate::metric::Metric;
+
+/// Find the exact neighbours of every query, by row number.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The embeddings to search, as for build.
+    #[arg(long)]
+    embeddings: PathBuf,
+    /// The query embeddings, in any of the same formats.
+    #[arg(long)]
+    queries: PathBuf,
+    /// ip, cosine or l2.
+    #[arg(long, default_value = "ip")]
+    metric: Metric,
+    /// Neighbours per query.
+    #[arg(short)]
+    k: usize,
+    /// The .npy file to write, [queries × k] i32.
+    #[arg(long)]
+    out: PathBuf,
+}
+
+/// Scans, writes and says so.
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let items = Embeddings::open(&arguments.embeddings)?;
+    let queries = Embeddings::open(&arguments.queries)?;
+    let (expected, found) = (items.view().dim(), queries.view().dim());
+    ensure!(
+        expected == found,
+        "{}: expected {expected} dimensions as in {}, found {found}",
+        queries.path().display(),
+        items.path().display()
+    );
+    ensure!(arguments.k >= 1, "k: expected at least 1, found 0");
+    let rows = items.view().len();
+    ensure!(
+        arguments.k <= rows,
+        "k: expected at most {rows}, the rows of the embeddings, found {}",
+        arguments.k
+    );
+    items.check_finite()?;
+    queries.check_finite()?;
+    if arguments.metric == Metric::Cosine {
+        items.check_nonzero()?;
+    }
+    let bar = bar("scanning", queries.view().len() as u64);
+    let truth = ground_truth(items.view(), queries.view(), arguments.metric, arguments.k, |queries| {
+        bar.inc(queries as u64);
+    });
+    bar.finish();
+    truth.write(&arguments.out)?;
+    println!("{}  [{} × {}] i32", arguments.out.display(), truth.rows, truth.k);
+    Ok(())
+}

@@ -1,0 +1,83 @@
+//! `shortlist inspect`: what a folder of generations holds.
+
+use std::path::PathBuf;
+
+use comfy_table::{Table, presets};
+
+use crate::graph::NONE;
+use crate::index::{Index, IndexStore, Manifest};
+
+/// Show the manifests of a folder, and what its current generation is made of.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The folder of generations.
+    dir: PathBuf,
+}
+
+/// Prints what is there.
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let store = IndexStore::new(&arguments.dir);
+    let (manifest, index, passed_over) = store.open_current()?;
+    passed_over.iter().for_each(|error| println!("passed over      {error}"));
+    print_facts(&store, &manifest, &index)?;
+    println!("\n{}", sections(&index));
+    Ok(())
+}
+
+fn print_facts(store: &IndexStore, manifest: &Manifest, index: &Index) -> anyhow::Result<()> {
+    let facts = index.metadata();
+    println!("generation       {} of {:?}", manifest.generation, store.generations()?);
+    println!("manifest         {} ({:?}, {})", manifest.manifest, manifest.reason, manifest.created_at);
+    println!("file             {}", index.path().display());
+    println!("bytes            {}", index.bytes());
+    println!("videos           {}", facts.rows);
+    println!("dimensions       {} {}", facts.dim, facts.dtype);
+    println!("metric           {}", facts.metric);
+    println!("embedding model  {}", facts.embedding_model.as_deref().unwrap_or("not named"));
+    println!(
+        "builder          {}, m {}, ef_construction {}, seed {}, {:.1} s",
+        facts.build.builder,
+        facts.m,
+        facts.build.ef_construction,
+        facts.build.seed,
+        manifest.build_ms as f64 / 1000.0
+    );
+    let graph = index.graph();
+    let edges = graph.layer0.iter().filter(|edge| **edge != NONE).count();
+    println!(
+        "layer 0          {} slots per node, {:.1} used on average",
+        facts.m0,
+        edges as f64 / f64::from(facts.rows)
+    );
+    println!("upper layers     {:?} nodes", facts.upper_layers);
+    println!("entry point      node {}", facts.entry_point);
+    println!(
+        "reachability     every node from the entry point; {} were not after the build: {} edges added, {} replaced",
+        facts.repair.unreachable, facts.repair.edges_added, facts.repair.edges_replaced
+    );
+    for column in &facts.attributes {
+        println!("attribute        {} {:?}", column.name, column.kind);
+    }
+    Ok(())
+}
+
+fn sections(index: &Index) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::ASCII_MARKDOWN).set_header([
+        "section",
+        "offset",
+        "bytes",
+        "bytes per video",
+        "crc32c",
+    ]);
+    for section in index.sections() {
+        table.add_row([
+            section.label(),
+            section.offset.to_string(),
+            section.bytes.to_string(),
+            format!("{:.2}", section.bytes as f64 / index.len() as f64),
+            format!("{:08x}", section.crc32c),
+        ]);
+    }
+    table
+}

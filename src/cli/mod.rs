@@ -1,0 +1,52 @@
+//! The command line: one thin file per subcommand.
+//!
+//! What flows in: arguments. What flows out: calls into the library, tables and lines for people.
+
+mod bench;
+mod build;
+mod ground_truth;
+mod inspect;
+mod progress;
+mod sample;
+mod synth;
+mod verify;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+
+use crate::kernel::Kernels;
+
+/// Candidate retrieval for short-video recommenders.
+#[derive(Debug, Parser)]
+#[command(name = "shortlist", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Synth(synth::Arguments),
+    Build(build::Arguments),
+    GroundTruth(ground_truth::Arguments),
+    Bench(bench::Arguments),
+    Inspect(inspect::Arguments),
+    Verify(verify::Arguments),
+}
+
+/// Parses the arguments of this process and does what they say.
+///
+/// # Errors
+/// What the subcommand could not do, for a person to read.
+pub fn run() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    Kernels::from_environment().context("SHORTLIST_KERNEL")?;
+    match arguments.command {
+        Command::Synth(arguments) => synth::run(&arguments),
+        Command::Build(arguments) => build::run(&arguments),
+        Command::GroundTruth(arguments) => ground_truth::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
+        Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Verify(arguments) => verify::run(&arguments),
+    }
+}

@@ -1,0 +1,62 @@
+//! Progress bars with rate and time left, on standard error.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
+
+use crate::build::Progress;
+
+/// A bar for one phase of `total` steps. Silent where standard error is no terminal.
+pub fn bar(phase: &'static str, total: u64) -> ProgressBar {
+    let style = "{msg:28} {wide_bar} {human_pos}/{human_len} {per_sec} {eta} left";
+    let style = ProgressStyle::with_template(style).expect("the template is valid");
+    ProgressBar::new(total).with_style(style).with_message(phase).with_finish(ProgressFinish::AndLeave)
+}
+
+/// One bar after the other for the phases of a build; Ctrl-C asks it to stop.
+#[derive(Debug)]
+pub struct BuildBars {
+    current: Mutex<ProgressBar>,
+    cancelled: Arc<AtomicBool>,
+}
+
+impl BuildBars {
+    /// Takes over Ctrl-C for the rest of the process.
+    ///
+    /// # Errors
+    /// If the signal handler cannot be set.
+    pub fn new() -> anyhow::Result<Self> {
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&cancelled);
+        ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))?;
+        Ok(Self { current: Mutex::new(ProgressBar::hidden()), cancelled })
+    }
+
+    /// The bar of a build that something else cancels.
+    pub fn uncancellable() -> Self {
+        Self { current: Mutex::new(ProgressBar::hidden()), cancelled: Arc::default() }
+    }
+}
+
+impl Progress for BuildBars {
+    fn begin(&self, phase: &'static str, total: u64) {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        current.finish();
+        *current = bar(phase, total);
+    }
+
+    fn advance(&self, steps: u64) {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).inc(steps);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for BuildBars {
+    fn drop(&mut self) {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).finish();
+    }
+}
