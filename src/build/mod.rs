@@ -134,7 +134,10 @@ pub fn build_graph<T: Element>(
         Builder::Native => native::build(vectors, dim, params, progress)?,
         Builder::HnswRs => hnsw_rs::build(vectors, dim, params, progress)?,
     };
-    let report = repair::repair(&mut graph, vectors, dim, params.metric);
+    let report = {
+        progress.begin("checking reachability", 1);
+        repair::repair(&mut graph, vectors, dim)
+    };
     Ok((graph, report))
 }
 

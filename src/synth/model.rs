@@ -119,8 +119,8 @@ impl Model {
         self.scatter(video.creator, &mut random, out);
         let row = &mut out[start..];
         normalise(row);
-        let spread = LogNormal::new(0.0f32, 0.15).expect("a finite, positive deviation");
-        let popular = 1.25 - 0.5 * self.creators[video.creator].obscurity;
+        let spread = LogNormal::new(0.0f32, 0.1).expect("a finite, positive deviation");
+        let popular = 1.15 - 0.3 * self.creators[video.creator].obscurity;
         let norm = popular * spread.sample(&mut random);
         row.iter_mut().for_each(|value| *value *= norm);
     }
