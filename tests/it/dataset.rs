@@ -316,7 +316,7 @@ fn refuses_shapes_no_index_holds() {
     );
     assert_refused!(open("(12,)"), WrongShape { expected: 2, found: [12] });
     assert_refused!(open("(1, 3, 4)"), WrongShape { expected: 2, found: [1, 3, 4] });
-    assert_refused!(open("()"), WrongShape { expected: 2, found: [] });
+    assert_refused!(open("()"), WrongShape { expected: 2, found: Vec::<u64>::new() });
 
     let open = |rows, dim| Embeddings::open(&folder.file("a.fbin", fbin(rows, dim, &[])));
     assert_refused!(open(0, 4), NoRows {});

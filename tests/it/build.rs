@@ -1,0 +1,232 @@
+//! Graphs that are whole, deterministic, and good enough.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use shortlist::build::{BuildError, BuildParams, Builder, Progress, build};
+use shortlist::dataset::{Catalogue, CatalogueFiles, Embeddings, Neighbors, write_npy};
+use shortlist::eval::{Sweep, ground_truth, sweep};
+use shortlist::id::VideoId;
+use shortlist::index::{Index, IndexStore, verify};
+use shortlist::metric::Metric;
+
+use crate::indexes::{TestCatalogue, build_index, catalogue_of, random_rows, shared_data};
+
+fn params(metric: Metric, builder: Builder) -> BuildParams {
+    BuildParams::new(metric, 12, 100).unwrap().with_builder(builder).unwrap()
+}
+
+/// recall@10 of an index at one effort, over its catalogue's held-out queries.
+fn recall(store: &IndexStore, queries: &Embeddings, truth: &Neighbors, k: usize, ef_search: usize) -> f64 {
+    let (manifest, index, _) = store.open_current().unwrap();
+    let plan = Sweep { k: vec![k], ef_search: vec![ef_search], threads: 1, limit: None };
+    sweep(&index, &manifest, queries.view(), truth, &plan, |_| {}).unwrap().rows[0].recall
+}
+
+#[test]
+fn every_metric_and_builder_gives_a_sound_graph_that_finds_what_is_near() {
+    let catalogue = TestCatalogue::new(3000, 24);
+    let queries = Embeddings::open(&catalogue.files.videos_test).unwrap();
+    for metric in Metric::ALL {
+        let opened = catalogue.open(metric);
+        let truth = ground_truth(opened.embeddings.view(), queries.view(), metric, 10, |_| {});
+        for builder in Builder::ALL {
+            let dir = catalogue.folder.path().join(format!("{metric}-{}", builder.name()));
+            let index = build_index(&opened, &params(metric, builder), &dir);
+            let report = verify(&index).unwrap();
+            assert_eq!(report.nodes, 3000);
+            assert_eq!(index.metadata().build.builder, builder.name());
+            let recall = recall(&IndexStore::new(&dir), &queries, &truth, 10, 300);
+            assert!(recall > 0.97, "{metric} {}: recall@10 {recall}", builder.name());
+        }
+    }
+}
+
+#[test]
+fn half_precision_rows_are_kept_as_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows: Vec<half::f16> = random_rows(500, 16, 1).into_iter().map(half::f16::from_f32).collect();
+    let path = folder.path().join("rows.npy");
+    write_npy(&path, &[500, 16], &rows).unwrap();
+    let files = CatalogueFiles { embeddings: path, ids: None, attributes: None };
+    let catalogue = Catalogue::open(&files, Metric::L2).unwrap();
+    let index = build_index(&catalogue, &params(Metric::L2, Builder::Native), &folder.path().join("index"));
+    verify(&index).unwrap();
+    let mut row = Vec::new();
+    for node in 0..500 {
+        index.vectors().copy_row(node, &mut row);
+        let expected: Vec<f32> =
+            rows[node * 16..(node + 1) * 16].iter().map(|value| value.to_f32()).collect();
+        assert_eq!(row, expected);
+    }
+}
+
+#[test]
+fn one_thread_and_a_seed_give_the_same_bytes() {
+    let catalogue = TestCatalogue::new(1500, 12);
+    let opened = catalogue.open(Metric::InnerProduct);
+    let bytes = |name: &str, builder: Builder, seed: u64| {
+        let params = params(Metric::InnerProduct, builder).with_threads(1).with_seed(seed);
+        let index = build_index(&opened, &params, &catalogue.folder.path().join(name));
+        std::fs::read(index.path()).unwrap()
+    };
+    for builder in Builder::ALL {
+        let name = builder.name();
+        let first = bytes(&format!("{name}-1"), builder, 5);
+        assert_eq!(first, bytes(&format!("{name}-2"), builder, 5), "{name}");
+        assert_ne!(first, bytes(&format!("{name}-3"), builder, 6), "{name}");
+    }
+}
+
+#[test]
+fn rows_that_are_all_alike_are_all_reachable() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = [0.5f32, -1.0, 2.0].repeat(700);
+    for metric in Metric::ALL {
+        for builder in Builder::ALL {
+            let catalogue = catalogue_of(folder.path(), &rows, 3, metric);
+            let dir = folder.path().join(format!("{metric}-{}", builder.name()));
+            verify(&build_index(&catalogue, &params(metric, builder), &dir)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn norms_that_differ_by_orders_of_magnitude_leave_nothing_unreachable() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut rows = random_rows(4000, 16, 3);
+    for (row, values) in rows.chunks_mut(16).enumerate() {
+        let scale = 10f32.powi(-((row % 4) as i32));
+        values.iter_mut().for_each(|value| *value *= scale);
+    }
+    let catalogue = catalogue_of(folder.path(), &rows, 16, Metric::InnerProduct);
+    let index =
+        build_index(&catalogue, &params(Metric::InnerProduct, Builder::Native), &folder.path().join("index"));
+    verify(&index).unwrap();
+    let repair = index.metadata().repair;
+    assert!(repair.unreachable > 0, "this catalogue is meant to need repair");
+    assert!(repair.edges_added + repair.edges_replaced <= repair.unreachable);
+}
+
+#[test]
+fn the_smallest_catalogues_build() {
+    let folder = tempfile::tempdir().unwrap();
+    for rows in 1..20 {
+        for builder in Builder::ALL {
+            let catalogue = catalogue_of(folder.path(), &random_rows(rows, 1, 9), 1, Metric::InnerProduct);
+            let dir = folder.path().join(format!("{rows}-{}", builder.name()));
+            verify(&build_index(&catalogue, &params(Metric::InnerProduct, builder), &dir)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn the_length_of_a_row_does_not_matter_under_cosine() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = random_rows(300, 8, 4);
+    let mut scaled = rows.clone();
+    for (row, values) in scaled.chunks_mut(8).enumerate() {
+        // Powers of two from 2^-60 to 2^60: squares of these leave the range of f32.
+        let scale = 2f32.powi(row as i32 % 121 - 60);
+        values.iter_mut().for_each(|value| *value *= scale);
+    }
+    let (one, other) = (folder.path().join("one"), folder.path().join("other"));
+    let params = params(Metric::Cosine, Builder::Native).with_threads(1);
+    let one = build_index(&catalogue_of(folder.path(), &rows, 8, Metric::Cosine), &params, &one);
+    let other = build_index(&catalogue_of(folder.path(), &scaled, 8, Metric::Cosine), &params, &other);
+    assert_eq!(std::fs::read(one.path()).unwrap(), std::fs::read(other.path()).unwrap());
+}
+
+/// Asks to stop after so many steps.
+struct StopAfter {
+    steps: u64,
+    done: AtomicU64,
+}
+
+impl Progress for StopAfter {
+    fn begin(&self, _: &'static str, _: u64) {}
+    fn advance(&self, steps: u64) {
+        self.done.fetch_add(steps, Ordering::Relaxed);
+    }
+    fn is_cancelled(&self) -> bool {
+        self.done.load(Ordering::Relaxed) >= self.steps
+    }
+}
+
+#[test]
+fn a_cancelled_build_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let catalogue = catalogue_of(folder.path(), &random_rows(6000, 8, 5), 8, Metric::InnerProduct);
+    let store = IndexStore::new(folder.path().join("index"));
+    for builder in Builder::ALL {
+        // The last one stops when everything is inserted and the file is being written.
+        for steps in [0, 3000, 6000] {
+            let progress = StopAfter { steps, done: AtomicU64::new(0) };
+            let params = params(Metric::InnerProduct, builder);
+            let built = build(&catalogue, &params, &store, &progress, Instant::now());
+            assert!(matches!(built, Err(BuildError::Cancelled)), "{} {steps}", builder.name());
+            assert_eq!(std::fs::read_dir(store.dir()).unwrap().count(), 0);
+        }
+    }
+}
+
+#[test]
+fn parameters_out_of_range_are_named() {
+    let error =
+        |m, ef_construction| BuildParams::new(Metric::L2, m, ef_construction).unwrap_err().to_string();
+    assert_eq!(error(1, 100), "m: expected 2 to 1024, found 1");
+    assert_eq!(error(16, 0), "ef_construction: expected 1 to 100000, found 0");
+    let too_many = BuildParams::new(Metric::L2, 300, 400).unwrap().with_builder(Builder::HnswRs).unwrap_err();
+    assert_eq!(too_many.to_string(), "m for builder hnsw-rs: expected 2 to 256, found 300");
+}
+
+#[test]
+fn ids_and_attributes_stay_with_their_video() {
+    let catalogue = TestCatalogue::new(400, 8);
+    let opened = catalogue.open(Metric::InnerProduct);
+    let index = build_index(
+        &opened,
+        &params(Metric::InnerProduct, Builder::Native),
+        &catalogue.folder.path().join("index"),
+    );
+    let columns = shortlist::attributes::Columns::open(&index).unwrap();
+    assert!(columns.find("video_id").is_none());
+    let title = columns.find("title").unwrap();
+    let expected = opened.attributes.iter().find(|column| column.name == "title").unwrap();
+    let expected = arrow::compute::cast(&expected.values, &arrow::datatypes::DataType::Utf8).unwrap();
+    let expected = arrow::array::AsArray::as_string::<i32>(&expected);
+    for (row, id) in opened.ids.iter().enumerate() {
+        let node = index.node_of(*id).unwrap();
+        assert_eq!(index.video_ids()[node.index()], *id);
+        assert_eq!(columns.value(title, node).unwrap().to_string(), expected.value(row));
+    }
+    assert_eq!(index.node_of(VideoId(12345)), None);
+}
+
+#[test]
+fn real_videos_are_found_from_parquet_and_npy_alike() {
+    let Some(data) = shared_data() else { return };
+    let videos = data.join("videos");
+    let folder = tempfile::tempdir().unwrap();
+    let queries = Embeddings::open(&videos.join("viewers.npy")).unwrap();
+    let truth = Neighbors::open(&videos.join("viewers.ground_truth.npy")).unwrap();
+    let parquet = CatalogueFiles { embeddings: videos.join("videos.parquet"), ids: None, attributes: None };
+    let npy = CatalogueFiles {
+        embeddings: videos.join("videos.f16.npy"),
+        ids: Some(videos.join("video_ids.npy")),
+        attributes: None,
+    };
+    let params = BuildParams::new(Metric::InnerProduct, 16, 200).unwrap();
+    let mut indexes: Vec<Index> = Vec::new();
+    for (name, files) in [("parquet", parquet), ("npy", npy)] {
+        let catalogue = Catalogue::open(&files, Metric::InnerProduct).unwrap();
+        let dir = folder.path().join(name);
+        indexes.push(build_index(&catalogue, &params, &dir));
+        let store = IndexStore::new(dir);
+        let (at_10, at_100) =
+            (recall(&store, &queries, &truth, 10, 400), recall(&store, &queries, &truth, 100, 400));
+        assert!(at_10 >= 0.99, "{name}: recall@10 {at_10}");
+        assert!(at_100 >= 0.98, "{name}: recall@100 {at_100}");
+    }
+    assert_eq!(indexes[0].video_ids(), indexes[1].video_ids());
+}

@@ -1,0 +1,290 @@
+//! The command as people run it.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use crate::indexes::TestCatalogue;
+
+fn shortlist() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_shortlist"))
+}
+
+fn run(arguments: &[&str]) -> Output {
+    shortlist().args(arguments).output().unwrap()
+}
+
+fn succeed(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn fail(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    assert!(!output.status.success(), "{arguments:?} succeeded");
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(!error.contains("panicked"), "{error}");
+    error
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn an_engineer_gets_from_nothing_to_a_recall_curve() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, index) = (folder.path().join("data"), folder.path().join("index"));
+    let file = |name: &str| data.join(name).to_str().unwrap().to_owned();
+    succeed(&[
+        "synth",
+        "--videos",
+        "3000",
+        "--dim",
+        "16",
+        "--users",
+        "500",
+        "--out",
+        text(&data),
+        "--seed",
+        "3",
+    ]);
+    let (videos, ids, attributes) = (file("videos.npy"), file("video_ids.npy"), file("attributes.parquet"));
+    let (users, truth, json) = (file("users_test.npy"), file("truth.npy"), file("bench.json"));
+    let built = succeed(&[
+        "build",
+        "--embeddings",
+        &videos,
+        "--ids",
+        &ids,
+        "--attributes",
+        &attributes,
+        "--out",
+        text(&index),
+        "--metric",
+        "ip",
+        "--m",
+        "12",
+        "--ef-construction",
+        "80",
+        "--embedding-model",
+        "towers-1",
+    ]);
+    assert!(built.contains("published generation 1 of 3000 videos"), "{built}");
+    succeed(&[
+        "ground-truth",
+        "--embeddings",
+        &videos,
+        "--queries",
+        &users,
+        "--metric",
+        "ip",
+        "-k",
+        "50",
+        "--out",
+        &truth,
+    ]);
+    let table = succeed(&[
+        "bench",
+        "--index",
+        text(&index),
+        "--queries",
+        &users,
+        "--ground-truth",
+        &truth,
+        "--k",
+        "10,50",
+        "--ef-search",
+        "10,50,400",
+        "--threads",
+        "2",
+        "--limit",
+        "80",
+        "--json",
+        &json,
+    ]);
+    assert!(table.contains("recall@k") && table.contains("p99"), "{table}");
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    assert_eq!(report["engine"], "shortlist");
+    assert!(report["build_s"].is_f64() && report["bytes"].as_u64().unwrap() > 3000 * 16 * 4);
+    let rows = report["rows"].as_array().unwrap();
+    let points: Vec<(u64, u64)> =
+        rows.iter().map(|row| (row["k"].as_u64().unwrap(), row["ef_search"].as_u64().unwrap())).collect();
+    assert_eq!(points, [(10, 10), (10, 50), (10, 400), (50, 50), (50, 400)]);
+    for row in rows {
+        for field in ["recall", "qps", "p50_us", "p95_us", "p99_us", "distances", "hops"] {
+            assert!(row[field].as_f64().unwrap() > 0.0, "{field}: {row}");
+        }
+    }
+    assert!(rows[2]["recall"].as_f64().unwrap() > 0.95, "{}", rows[2]);
+    let inspected = succeed(&["inspect", text(&index)]);
+    for expected in ["native, m 12, ef_construction 80", "towers-1", "reachability", "layer0", "published_at"]
+    {
+        assert!(inspected.contains(expected), "{expected} is not in {inspected}");
+    }
+    assert!(succeed(&["verify", text(&index)]).contains("is sound"));
+}
+
+#[test]
+fn synth_gives_the_same_files_for_the_same_seed_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let make = |name: &str, seed: &str| {
+        let dir = folder.path().join(name);
+        succeed(&[
+            "synth",
+            "--videos",
+            "500",
+            "--dim",
+            "8",
+            "--users",
+            "50",
+            "--out",
+            text(&dir),
+            "--seed",
+            seed,
+        ]);
+        [
+            "videos.npy",
+            "video_ids.npy",
+            "attributes.parquet",
+            "users_train.npy",
+            "users_test.npy",
+            "videos_test.npy",
+        ]
+        .map(|file| std::fs::read(dir.join(file)).unwrap())
+    };
+    let (one, same, other) = (make("one", "1"), make("same", "1"), make("other", "2"));
+    assert_eq!(one, same);
+    assert!(one.iter().zip(&other).all(|(one, other)| one != other));
+}
+
+#[test]
+fn verify_names_what_is_damaged() {
+    let catalogue = TestCatalogue::new(200, 8);
+    let index = catalogue.folder.path().join("index");
+    succeed(&["build", "--embeddings", text(&catalogue.files.videos), "--out", text(&index)]);
+    let generation = index.join("generation-00000001.index");
+    let mut bytes = std::fs::read(&generation).unwrap();
+    bytes[2000] ^= 1;
+    std::fs::write(&generation, bytes).unwrap();
+    let error = fail(&["verify", text(&index)]);
+    assert!(error.contains("generation-00000001.index: section vectors is damaged"), "{error}");
+}
+
+#[test]
+fn bad_input_is_refused_before_anything_is_written() {
+    let catalogue = TestCatalogue::new(50, 8);
+    let folder = catalogue.folder.path();
+    let (out, videos) = (folder.join("index"), text(&catalogue.files.videos));
+    let refused = |arguments: &[&str], expected: &str| {
+        let error = fail(&[&["build", "--out", text(&out)], arguments].concat());
+        assert!(error.contains(expected), "{expected:?} is not in {error}");
+        assert!(!out.exists(), "{arguments:?} wrote something");
+    };
+    let mut bytes = std::fs::read(videos).unwrap();
+    let end = bytes.len();
+    bytes[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    let nan = folder.join("nan.npy");
+    std::fs::write(&nan, &bytes).unwrap();
+    refused(&["--embeddings", text(&nan)], "row 49, column 7");
+    let ids = folder.join("ids.txt");
+    std::fs::write(&ids, "1\n2\n3\n").unwrap();
+    refused(&["--embeddings", videos, "--ids", text(&ids)], "expected 50");
+    refused(&["--embeddings", videos, "--m", "1"], "m: expected 2 to 1024, found 1");
+    refused(&["--embeddings", videos, "--metric", "hamming"], "expected ip, cosine or l2");
+    refused(&["--embeddings", "no-such-file.npy"], "no-such-file.npy");
+    let zeros = folder.join("zeros.npy");
+    bytes[end - 32..].fill(0);
+    std::fs::write(&zeros, &bytes).unwrap();
+    refused(&["--embeddings", text(&zeros), "--metric", "cosine"], "row 49");
+}
+
+#[test]
+fn figures_of_things_that_do_not_belong_together_are_refused() {
+    let (one, other) = (TestCatalogue::new(100, 8), TestCatalogue::new(300, 8));
+    let folder = one.folder.path();
+    let (index, truth) = (folder.join("index"), folder.join("truth.npy"));
+    succeed(&["build", "--embeddings", text(&one.files.videos), "--out", text(&index)]);
+    let users = text(&one.files.users_test);
+    succeed(&[
+        "ground-truth",
+        "--embeddings",
+        text(&other.files.videos),
+        "--queries",
+        users,
+        "-k",
+        "20",
+        "--out",
+        text(&truth),
+    ]);
+    let bench = ["bench", "--index", text(&index), "--ground-truth", text(&truth), "--queries"];
+    let error = fail(&[&bench[..], &[users, "--k", "10"]].concat());
+    assert!(error.contains("ground truth: expected rows below 100"), "{error}");
+    let error = fail(&[&bench[..], &[users, "--k", "21"]].concat());
+    assert!(error.contains("at least k = 21 neighbours per query, found 20"), "{error}");
+    let error = fail(&[&bench[..], &[text(&one.files.users_train), "--k", "10"]].concat());
+    assert!(error.contains("expected one row for each of 400 queries, found 100"), "{error}");
+    let wrong = fail(&[
+        "ground-truth",
+        "--embeddings",
+        users,
+        "--queries",
+        text(&truth),
+        "-k",
+        "1",
+        "--out",
+        "x.npy",
+    ]);
+    assert!(wrong.contains("truth.npy"), "{wrong}");
+}
+
+#[test]
+fn ctrl_c_leaves_no_partial_index() {
+    let catalogue = TestCatalogue::new(20_000, 32);
+    let index = catalogue.folder.path().join("index");
+    // Far more work than there is time: only the signal ends it.
+    let mut build = shortlist()
+        .args(["build", "--embeddings", text(&catalogue.files.videos), "--out", text(&index)])
+        .args(["--m", "100", "--ef-construction", "20000"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    while !index.exists() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let killed = Command::new("kill").args(["-INT", &build.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    let status = build.wait().unwrap();
+    assert_eq!(status.code(), Some(1), "the build was not ended by its own decision");
+    assert_eq!(std::fs::read_dir(&index).unwrap().count(), 0, "something is left");
+}
+
+#[test]
+fn a_kernel_that_is_not_there_is_refused() {
+    let output = shortlist().args(["inspect", "."]).env("SHORTLIST_KERNEL", "mmx").output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && error.contains("mmx") && error.contains("scalar"), "{error}");
+}
+
+#[test]
+fn every_kernel_answers_alike() {
+    let catalogue = TestCatalogue::new(500, 24);
+    let folder = catalogue.folder.path();
+    let truth = |kernel: &str| {
+        let out = folder.join(format!("{kernel}.npy"));
+        let arguments = ["ground-truth", "--embeddings", text(&catalogue.files.videos), "--queries"];
+        let status = shortlist()
+            .args(arguments)
+            .args([text(&catalogue.files.users_test), "-k", "5", "--out", text(&out)])
+            .env("SHORTLIST_KERNEL", kernel)
+            .output()
+            .unwrap();
+        assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stderr));
+        std::fs::read(out).unwrap()
+    };
+    let scalar = truth("scalar");
+    for kernels in shortlist::kernel::Kernels::available() {
+        assert_eq!(truth(kernels.isa().name()), scalar, "{}", kernels.isa());
+    }
+}

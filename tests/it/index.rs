@@ -1,0 +1,371 @@
+//! Generation files that are whole, damaged, truncated, foreign or hostile.
+
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+use shortlist::attributes::Columns;
+use shortlist::build::BuildParams;
+use shortlist::index::{HEADER_BYTES, Index, IndexError, Section, SectionKind, verify};
+use shortlist::metric::Metric;
+use shortlist::search::{Effort, SearchParams, Searcher};
+
+use crate::indexes::{TestCatalogue, build_index};
+
+const ENTRY_BYTES: usize = 32;
+
+/// A small index with attributes and upper layers, and the bytes of its file.
+struct Sample {
+    catalogue: TestCatalogue,
+    sections: Vec<Section>,
+    bytes: Vec<u8>,
+}
+
+impl Sample {
+    fn new() -> Self {
+        let catalogue = TestCatalogue::new(60, 4);
+        let params = BuildParams::new(Metric::InnerProduct, 4, 20).unwrap().with_threads(1);
+        let index = build_index(
+            &catalogue.open(Metric::InnerProduct),
+            &params,
+            &catalogue.folder.path().join("index"),
+        );
+        let bytes = std::fs::read(index.path()).unwrap();
+        Self { sections: index.sections().to_vec(), catalogue, bytes }
+    }
+
+    /// Writes other bytes where an index could be opened from.
+    fn write(&self, bytes: &[u8]) -> PathBuf {
+        let path = self.catalogue.folder.path().join("changed.index");
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    fn open(&self, bytes: &[u8]) -> Result<Index, IndexError> {
+        Index::open(&self.write(bytes))
+    }
+
+    /// Opens, and verifies if it opens.
+    fn check(&self, bytes: &[u8]) -> Result<(), IndexError> {
+        let index = self.open(bytes)?;
+        verify(&index)?;
+        Columns::open(&index)?.verify()
+    }
+
+    /// The file with its header changed by `change` and the header's checksum mended.
+    fn with_header(&self, change: impl FnOnce(&mut [u8])) -> Vec<u8> {
+        let mut bytes = self.bytes.clone();
+        change(&mut bytes[..HEADER_BYTES]);
+        reseal(&mut bytes);
+        bytes
+    }
+
+    /// The file with one table entry changed and both checksums mended.
+    fn with_entry(&self, entry: usize, change: impl FnOnce(&mut [u8])) -> Vec<u8> {
+        let mut bytes = self.bytes.clone();
+        let start = HEADER_BYTES + entry * ENTRY_BYTES;
+        change(&mut bytes[start..start + ENTRY_BYTES]);
+        reseal(&mut bytes);
+        bytes
+    }
+
+    /// The file with one section changed and all checksums mended: what an attacker would send.
+    fn with_section(&self, kind: SectionKind, change: impl FnOnce(&mut [u8])) -> Vec<u8> {
+        let mut bytes = self.bytes.clone();
+        let position = self.sections.iter().position(|section| section.kind == kind).unwrap();
+        let range = self.sections[position].range();
+        change(&mut bytes[range.clone()]);
+        let crc = crc32c::crc32c(&bytes[range]);
+        let at = HEADER_BYTES + position * ENTRY_BYTES + 24;
+        bytes[at..at + 4].copy_from_slice(&crc.to_le_bytes());
+        reseal(&mut bytes);
+        bytes
+    }
+}
+
+/// Mends the checksums of table and header.
+fn reseal(bytes: &mut [u8]) {
+    let count = u32::from_le_bytes(bytes[12..16].try_into().unwrap()) as usize;
+    let table_end = (HEADER_BYTES + count * ENTRY_BYTES).min(bytes.len());
+    let table = crc32c::crc32c(&bytes[HEADER_BYTES..table_end]);
+    bytes[24..28].copy_from_slice(&table.to_le_bytes());
+    let header = crc32c::crc32c(&bytes[..28]);
+    bytes[28..32].copy_from_slice(&header.to_le_bytes());
+}
+
+#[test]
+fn a_whole_file_verifies() {
+    let sample = Sample::new();
+    sample.check(&sample.bytes).unwrap();
+    let kinds = sample.sections.iter().map(|section| section.kind);
+    assert!(kinds.clone().any(|kind| kind == SectionKind::AttributeWords));
+    assert!(
+        sample.sections.iter().any(|section| section.kind == SectionKind::UpperNodes && section.bytes > 0)
+    );
+}
+
+#[test]
+fn a_flipped_byte_names_its_section() {
+    let sample = Sample::new();
+    for section in sample.sections.iter().filter(|section| section.bytes > 0) {
+        let range = section.range();
+        for at in [range.start, (range.start + range.end) / 2, range.end - 1] {
+            let mut bytes = sample.bytes.clone();
+            bytes[at] ^= 0x10;
+            match sample.check(&bytes) {
+                Err(IndexError::DamagedSection { section: named, .. }) => assert_eq!(named, section.label()),
+                other => panic!("{} at {at}: {other:?}", section.label()),
+            }
+        }
+    }
+}
+
+#[test]
+fn every_single_flipped_byte_is_found() {
+    let sample = Sample::new();
+    for at in 0..sample.bytes.len() {
+        let mut bytes = sample.bytes.clone();
+        bytes[at] ^= 0x01;
+        assert!(sample.check(&bytes).is_err(), "a flipped bit at byte {at} went unnoticed");
+    }
+}
+
+#[test]
+fn a_flipped_byte_between_sections_is_named() {
+    let sample = Sample::new();
+    let ends = sample.sections.iter().map(|section| section.range().end);
+    let starts = sample.sections.iter().skip(1).map(|section| section.range().start);
+    let gap = ends.zip(starts).find(|(end, start)| end < start).unwrap().0;
+    let mut bytes = sample.bytes.clone();
+    bytes[gap] = 9;
+    let error = sample.check(&bytes).unwrap_err();
+    assert!(
+        matches!(error, IndexError::DamagedPadding { offset, found: 9, .. } if offset == gap as u64),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_file_truncated_at_any_boundary_is_refused() {
+    let sample = Sample::new();
+    let whole = sample.bytes.len();
+    let table = (0..=sample.sections.len()).map(|entry| HEADER_BYTES + entry * ENTRY_BYTES);
+    let sections = sample.sections.iter().flat_map(|section| [section.range().start, section.range().end]);
+    let boundaries = [1, 7, 8, 12, 31, HEADER_BYTES - 1, whole - 1].into_iter().chain(table).chain(sections);
+    for length in boundaries.flat_map(|boundary| [boundary - 1, boundary, boundary + 1]) {
+        if length >= whole {
+            continue;
+        }
+        let error = sample.check(&sample.bytes[..length]).unwrap_err();
+        match error {
+            IndexError::WrongLength { expected, found, .. } => {
+                assert_eq!(found, length as u64);
+                let least = if length < HEADER_BYTES { HEADER_BYTES } else { whole };
+                assert_eq!(expected, least as u64);
+            }
+            IndexError::ForeignFile { .. } => assert_eq!(length, 0),
+            other => panic!("{length}: {other}"),
+        }
+    }
+}
+
+#[test]
+fn a_file_that_grew_is_refused() {
+    let sample = Sample::new();
+    let mut bytes = sample.bytes.clone();
+    bytes.push(0);
+    assert!(matches!(sample.open(&bytes), Err(IndexError::WrongLength { .. })));
+}
+
+#[test]
+fn a_foreign_file_is_named_as_such() {
+    let sample = Sample::new();
+    for foreign in [&b"\x93NUMPY\x01\x00v\x00"[..], b"PAR1", b"", b"SHRTLISU and more"] {
+        let error = sample.open(foreign).unwrap_err();
+        assert!(
+            matches!(&error, IndexError::ForeignFile { expected, .. } if expected == "SHRTLIST"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_future_version_is_named_as_such() {
+    let sample = Sample::new();
+    let bytes = sample.with_header(|header| header[8] = 2);
+    let error = sample.open(&bytes).unwrap_err();
+    assert!(matches!(error, IndexError::UnsupportedVersion { expected: 1, found: 2, .. }), "{error}");
+}
+
+#[test]
+fn each_header_field_is_checked() {
+    let sample = Sample::new();
+    let mut bytes = sample.bytes.clone();
+    bytes[28] ^= 1;
+    assert!(matches!(sample.open(&bytes), Err(IndexError::DamagedHeader { part: "header", .. })));
+    let mut bytes = sample.bytes.clone();
+    bytes[HEADER_BYTES + 3] ^= 1;
+    assert!(matches!(sample.open(&bytes), Err(IndexError::DamagedHeader { part: "section table", .. })));
+    let zero = sample.with_header(|header| header[40] = 1);
+    assert!(matches!(sample.open(&zero), Err(IndexError::DamagedHeader { part: "header", .. })));
+    let length = sample.with_header(|header| header[16] ^= 1);
+    assert!(matches!(sample.open(&length), Err(IndexError::WrongLength { .. })));
+    let fewer = sample.with_header(|header| header[12] -= 1);
+    assert!(matches!(sample.open(&fewer), Err(IndexError::BadSectionTable { entry: 0, .. })));
+    let absurd = sample.with_header(|header| header[12..16].fill(0xff));
+    assert!(matches!(sample.open(&absurd), Err(IndexError::BadSectionTable { .. })));
+}
+
+#[test]
+fn each_field_of_the_section_table_is_checked() {
+    let sample = Sample::new();
+    let bad_entry = |bytes: Vec<u8>, expected: usize| {
+        let error = sample.open(&bytes).unwrap_err();
+        assert!(matches!(error, IndexError::BadSectionTable { entry, .. } if entry == expected), "{error}");
+    };
+    bad_entry(sample.with_entry(2, |entry| entry[0] = 99), 2);
+    bad_entry(sample.with_entry(2, |entry| entry[0] = SectionKind::Metadata as u8), 2);
+    bad_entry(sample.with_entry(2, |entry| entry[8] ^= 1), 2);
+    bad_entry(sample.with_entry(2, |entry| entry[8..16].fill(0xff)), 2);
+    bad_entry(sample.with_entry(2, |entry| entry[16..24].fill(0xff)), 2);
+    let shorter = sample.with_entry(sample.sections.len() - 1, |entry| entry[16] -= 1);
+    assert!(matches!(sample.open(&shorter), Err(IndexError::WrongLength { .. })));
+    let missing = sample.with_entry(0, |entry| entry[0] = 0);
+    assert!(matches!(sample.open(&missing), Err(IndexError::BadSectionTable { entry: 0, .. })));
+}
+
+/// Changes numbers in the metadata without changing its length.
+fn with_metadata(sample: &Sample, from: &str, to: &str) -> Vec<u8> {
+    assert_eq!(from.len(), to.len());
+    sample.with_section(SectionKind::Metadata, |section| {
+        let text = String::from_utf8(section.to_vec()).unwrap();
+        assert!(text.contains(from), "{text}");
+        section.copy_from_slice(text.replacen(from, to, 1).as_bytes());
+    })
+}
+
+#[test]
+fn metadata_that_contradicts_the_sections_is_refused() {
+    let sample = Sample::new();
+    for (from, to) in [("\"rows\":60", "\"rows\":61"), ("\"dim\":4", "\"dim\":5"), ("\"m0\":8", "\"m0\":9")] {
+        let error = sample.open(&with_metadata(&sample, from, to)).unwrap_err();
+        assert!(matches!(error, IndexError::WrongSectionLength { .. }), "{to}: {error}");
+    }
+    for (from, to) in [
+        ("\"rows\":60", "\"rows\":00"),
+        ("\"dim\":4", "\"dim\":0"),
+        ("\"metric\":\"ip\"", "\"metric\":\"xx\""),
+    ] {
+        let error = sample.open(&with_metadata(&sample, from, to)).unwrap_err();
+        assert!(matches!(error, IndexError::BadMetadata { .. }), "{to}: {error}");
+    }
+}
+
+/// Changes the first `u32` of a section.
+fn with_first_u32(sample: &Sample, kind: SectionKind, value: u32) -> Vec<u8> {
+    sample.with_section(kind, |section| section[..4].copy_from_slice(&value.to_le_bytes()))
+}
+
+#[test]
+fn entries_that_lead_nowhere_are_found_by_verify() {
+    let sample = Sample::new();
+    for (kind, value) in [
+        (SectionKind::NodesById, 60),
+        (SectionKind::Layer0, 60),
+        (SectionKind::Layer0, 0),
+        (SectionKind::UpperNodes, 1_000_000),
+        (SectionKind::UpperEdges, 1_000_000),
+        (SectionKind::Vectors, f32::NAN.to_bits()),
+    ] {
+        let error = sample.check(&with_first_u32(&sample, kind, value)).unwrap_err();
+        let named = matches!(&error, IndexError::BadEntry { section, .. } if *section == kind.to_string());
+        assert!(named, "{kind} = {value}: {error}");
+    }
+    let cut_off = sample.with_section(SectionKind::Layer0, |section| section.fill(0xff));
+    assert!(matches!(
+        sample.check(&cut_off),
+        Err(IndexError::Unreachable { unreachable: 59, nodes: 60, .. })
+    ));
+    let words = sample.with_section(SectionKind::AttributeWords, |section| section.fill(0xff));
+    assert!(matches!(sample.check(&words), Err(IndexError::BadEntry { .. })));
+}
+
+/// Searches every way; what is found does not matter, that it comes back does.
+fn search_every_way(index: &Index) {
+    let searcher = Searcher::default();
+    for effort in [Effort::EfSearch(1), Effort::EfSearch(200), Effort::Exact] {
+        let params = SearchParams::new(10, effort).unwrap();
+        let found = searcher.search(index, &[0.5; 4], &params, || true).unwrap();
+        assert!(found.hits.len() <= 10);
+        for hit in found.hits {
+            let columns = Columns::of(index);
+            (0..columns.schema().len()).for_each(|column| drop(columns.value(column, hit.node)));
+        }
+    }
+    index.video_ids().iter().for_each(|id| drop(index.node_of(*id)));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// A file with right checksums and wrong contents gives an error or an answer, never a panic.
+    #[test]
+    fn a_hostile_file_never_brings_a_search_down(
+        section in 0usize..64,
+        patches in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..40),
+    ) {
+        thread_local!(static SAMPLE: Sample = Sample::new());
+        SAMPLE.with(|sample| {
+            let kind = sample.sections[section % sample.sections.len()].kind;
+            let bytes = sample.with_section(kind, |section| {
+                for (at, byte) in &patches {
+                    if !section.is_empty() {
+                        section[at.index(section.len())] = *byte;
+                    }
+                }
+            });
+            if let Ok(index) = sample.open(&bytes)
+                && Columns::open(&index).is_ok()
+            {
+                search_every_way(&index);
+                let _ = verify(&index);
+            }
+        });
+    }
+
+    /// Whatever the bytes, opening comes back.
+    #[test]
+    fn any_bytes_after_the_magic_are_refused_without_a_panic(tail in prop::collection::vec(any::<u8>(), 0..400)) {
+        thread_local!(static SAMPLE: Sample = Sample::new());
+        SAMPLE.with(|sample| {
+            let mut bytes = b"SHRTLIST\x01\x00\x00\x00".to_vec();
+            bytes.extend(&tail);
+            if bytes.len() >= HEADER_BYTES {
+                reseal_any(&mut bytes);
+            }
+            assert!(sample.open(&bytes).is_err());
+        });
+    }
+}
+
+fn reseal_any(bytes: &mut [u8]) {
+    bytes[12..16].copy_from_slice(&1u32.to_le_bytes());
+    let length = bytes.len() as u64;
+    bytes[16..24].copy_from_slice(&length.to_le_bytes());
+    reseal(bytes);
+}
+
+/// A generation that the first release of the format wrote must open in every later one.
+#[test]
+fn opens_the_fixture_of_format_version_1() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-1.index");
+    let index = Index::open(&path).unwrap();
+    verify(&index).unwrap();
+    Columns::open(&index).unwrap().verify().unwrap();
+    assert_eq!((index.len(), index.dim(), index.metadata().metric), (60, 4, Metric::InnerProduct));
+    assert_eq!(index.metadata().build.builder, "native");
+    let params = SearchParams::new(3, Effort::EfSearch(60)).unwrap();
+    let found = Searcher::default().search(&index, &[1.0, 0.0, 0.0, 0.0], &params, || true).unwrap();
+    let exact = SearchParams::new(3, Effort::Exact).unwrap();
+    let expected = Searcher::default().search(&index, &[1.0, 0.0, 0.0, 0.0], &exact, || true).unwrap();
+    assert_eq!(found.hits, expected.hits);
+}

@@ -1,0 +1,84 @@
+//! Small catalogues and indexes for the tests that need no server.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
+use shortlist::build::{BuildParams, Silent, build};
+use shortlist::dataset::{Catalogue, CatalogueFiles, write_npy};
+use shortlist::index::{Index, IndexStore};
+use shortlist::metric::Metric;
+use shortlist::synth::{SynthFiles, SynthParams, synth};
+use tempfile::TempDir;
+
+/// `[rows × dim]` from a normal distribution, each row scaled by its own factor.
+pub fn random_rows(rows: usize, dim: usize, seed: u64) -> Vec<f32> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    (0..rows)
+        .flat_map(|_| {
+            let norm = 0.5 + random.random::<f32>();
+            let row: Vec<f32> = (0..dim)
+                .map(|_| {
+                    let normal: f32 = StandardNormal.sample(&mut random);
+                    norm * normal
+                })
+                .collect();
+            row
+        })
+        .collect()
+}
+
+/// A made-up catalogue in a folder of its own.
+pub struct TestCatalogue {
+    pub folder: TempDir,
+    pub files: SynthFiles,
+}
+
+impl TestCatalogue {
+    pub fn new(videos: usize, dim: usize) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let params = SynthParams { videos, dim, users: 500, seed: 7 };
+        let files = synth(params, folder.path(), |_| {}).unwrap();
+        Self { folder, files }
+    }
+
+    pub fn files(&self) -> CatalogueFiles {
+        CatalogueFiles {
+            embeddings: self.files.videos.clone(),
+            ids: Some(self.files.video_ids.clone()),
+            attributes: Some(self.files.attributes.clone()),
+        }
+    }
+
+    pub fn open(&self, metric: Metric) -> Catalogue {
+        Catalogue::open(&self.files(), metric).unwrap()
+    }
+}
+
+/// Writes rows to a file and opens them as a catalogue without ids or attributes.
+pub fn catalogue_of(dir: &Path, rows: &[f32], dim: usize, metric: Metric) -> Catalogue {
+    let path = dir.join("rows.npy");
+    write_npy(&path, &[rows.len() / dim, dim], rows).unwrap();
+    Catalogue::open(&CatalogueFiles { embeddings: path, ids: None, attributes: None }, metric).unwrap()
+}
+
+/// Builds into `dir` and opens what was published.
+pub fn build_index(catalogue: &Catalogue, params: &BuildParams, dir: &Path) -> Index {
+    let store = IndexStore::new(dir);
+    let manifest = build(catalogue, params, &store, &Silent, Instant::now()).unwrap();
+    store.open_generation(manifest.generation).unwrap()
+}
+
+/// The data that development machines have; `None`, loudly, where it is absent.
+pub fn shared_data() -> Option<PathBuf> {
+    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
+    let root = std::env::var_os("SHORTLIST_SHARED").map_or(default, PathBuf::from);
+    let data = root.join("data");
+    if !data.is_dir() {
+        eprintln!("SKIPPED: no data at {}; nothing was checked", data.display());
+        return None;
+    }
+    Some(data)
+}
