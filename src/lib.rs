@@ -31,6 +31,7 @@
 pub mod attributes;
 pub mod build;
 pub mod cli;
+pub mod config;
 pub mod dataset;
 pub mod element;
 pub mod engine;
@@ -42,4 +43,6 @@ pub mod kernel;
 pub mod mapped_file;
 pub mod metric;
 pub mod search;
+pub mod service;
 pub mod synth;
+pub mod telemetry;

@@ -7,7 +7,9 @@ mod build;
 mod ground_truth;
 mod inspect;
 mod progress;
+mod query;
 mod sample;
+mod serve;
 mod synth;
 mod verify;
 
@@ -28,6 +30,8 @@ struct Arguments {
 enum Command {
     Synth(synth::Arguments),
     Build(build::Arguments),
+    Serve(serve::Arguments),
+    Query(query::Arguments),
     GroundTruth(ground_truth::Arguments),
     Bench(bench::Arguments),
     Inspect(inspect::Arguments),
@@ -44,6 +48,8 @@ pub fn run() -> anyhow::Result<()> {
     match arguments.command {
         Command::Synth(arguments) => synth::run(&arguments),
         Command::Build(arguments) => build::run(&arguments),
+        Command::Serve(arguments) => serve::run(&arguments),
+        Command::Query(arguments) => query::run(&arguments),
         Command::GroundTruth(arguments) => ground_truth::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),

@@ -1,0 +1,91 @@
+//! `Admin`: what is served, and which generation of it.
+//!
+//! What flows in: calls. What flows out: the state of indexes. The engine reads folders and warms
+//! generations for these, so they run on blocking threads; a generation change that has begun is
+//! finished even if the caller does not wait for it.
+
+use std::sync::Arc;
+
+use tonic::{Code, Request, Response, Status};
+
+use super::deadline::Deadline;
+use super::metrics::Observation;
+use super::proto::admin_server::Admin;
+use super::proto::{ActivateRequest, ActivateResponse, GetStatusRequest, GetStatusResponse};
+use super::{Shared, convert, status};
+use crate::engine::{Engine, EngineError};
+use crate::kernel::Kernels;
+
+/// `Admin` over one engine.
+pub(super) struct AdminService {
+    shared: Arc<Shared>,
+}
+
+impl AdminService {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Runs `work` on a blocking thread, observed.
+    async fn run<T: Send + 'static>(
+        &self,
+        method: &'static str,
+        index: &str,
+        deadline: Deadline,
+        work: impl FnOnce(&Shared) -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<Response<T>, Status> {
+        let index = self.shared.engine.resolve(index).unwrap_or_default();
+        let observation = Observation::begin(&self.shared.metrics, method, index, deadline);
+        let shared = Arc::clone(&self.shared);
+        let result = match tokio::task::spawn_blocking(move || work(&shared)).await {
+            Ok(result) => result.map_err(|error| status::of(&error, "")),
+            Err(error) => {
+                tracing::error!(method, %error, "a request failed");
+                Err(status::internal())
+            }
+        };
+        observation.finish(result.as_ref().err().map_or(Code::Ok, Status::code));
+        result.map(Response::new)
+    }
+}
+
+#[tonic::async_trait]
+impl Admin for AdminService {
+    async fn get_status(
+        &self,
+        request: Request<GetStatusRequest>,
+    ) -> Result<Response<GetStatusResponse>, Status> {
+        let deadline = Deadline::of(&request);
+        let name = request.into_inner().index;
+        let of_name = name.clone();
+        self.run("GetStatus", &name, deadline, move |shared| status_of(&shared.engine, of_name)).await
+    }
+
+    async fn activate(&self, request: Request<ActivateRequest>) -> Result<Response<ActivateResponse>, Status> {
+        let deadline = Deadline::of(&request);
+        let ActivateRequest { index: name, generation } = request.into_inner();
+        let of_name = name.clone();
+        self.run("Activate", &name, deadline, move |shared| activate(shared, &of_name, generation)).await
+    }
+}
+
+fn status_of(engine: &Engine, name: String) -> Result<GetStatusResponse, EngineError> {
+    let mut names = if name.is_empty() { engine.index_names() } else { vec![name] };
+    names.sort_unstable();
+    let indexes = names.iter().map(|name| engine.status(name).map(convert::index_status));
+    Ok(GetStatusResponse {
+        indexes: indexes.collect::<Result<_, _>>()?,
+        server_version: env!("CARGO_PKG_VERSION").to_owned(),
+        kernel: Kernels::get().isa().name().to_owned(),
+    })
+}
+
+fn activate(shared: &Shared, name: &str, generation: u64) -> Result<ActivateResponse, EngineError> {
+    if generation == 0 {
+        return Err(EngineError::invalid("generation", "is required: generations count from 1"));
+    }
+    let status = shared.engine.activate(name, generation)?;
+    tracing::info!(index = status.name, generation, manifest = status.manifest, "activated a generation");
+    shared.metrics.index(&status);
+    Ok(ActivateResponse { index: Some(convert::index_status(status)) })
+}

@@ -1,0 +1,206 @@
+//! What Prometheus scrapes.
+//!
+//! What flows in: searches begun and ended, the state of each index. What flows out: the text of
+//! `GET /metrics`. The registry is the server's own, so that several servers in one process do not mix.
+//! Labels take values of this program and names of served indexes only, never words of a caller.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Instant;
+
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use tonic::Code;
+
+use super::deadline::Deadline;
+use crate::engine::{Engine, IndexStatus, SearchStats};
+
+const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Seconds: 50 µs to 5 s.
+const SECONDS: [f64; 16] = [
+    50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3, 1.0, 2.5, 5.0,
+];
+/// Distances: from a small graph to an exact scan of ten million.
+const DISTANCES: [f64; 12] =
+    [100.0, 250.0, 500.0, 1e3, 2.5e3, 5e3, 1e4, 2.5e4, 5e4, 1e5, 1e6, 1e7];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    index: String,
+    method: &'static str,
+    code: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MethodLabels {
+    index: String,
+    method: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct IndexLabels {
+    index: String,
+}
+
+/// The metrics of one server.
+pub(super) struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    seconds: Family<MethodLabels, Histogram, fn() -> Histogram>,
+    in_flight: Gauge,
+    distances: Family<IndexLabels, Histogram, fn() -> Histogram>,
+    generation: Family<IndexLabels, Gauge<u64, AtomicU64>>,
+    vectors: Family<IndexLabels, Gauge<u64, AtomicU64>>,
+}
+
+impl Metrics {
+    /// Metrics of a server of these indexes, whose distances are there from the start.
+    pub(super) fn new(index_names: Vec<String>) -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("shortlist"),
+            requests: Family::default(),
+            seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
+            in_flight: Gauge::default(),
+            distances: Family::new_with_constructor(|| Histogram::new(DISTANCES)),
+            generation: Family::default(),
+            vectors: Family::default(),
+        };
+        let registry = &mut metrics.registry;
+        // The encoder appends `_total`.
+        registry.register("requests", "Searches and other requests answered", metrics.requests.clone());
+        registry.register(
+            "request_seconds",
+            "Seconds from a request, read, to its answer, to be written",
+            metrics.seconds.clone(),
+        );
+        registry.register("in_flight", "Searches queued or computing", metrics.in_flight.clone());
+        registry.register("distances_per_query", "Embeddings scored per search", metrics.distances.clone());
+        registry.register("generation", "The generation that answers", metrics.generation.clone());
+        registry.register("vectors", "Videos in the index", metrics.vectors.clone());
+        for index in index_names {
+            drop(metrics.distances.get_or_create(&IndexLabels { index }));
+        }
+        metrics
+    }
+
+    /// The answer to a scrape.
+    pub(super) fn scrape(&self) -> Response {
+        let mut text = String::new();
+        match prometheus_client::encoding::text::encode(&mut text, &self.registry) {
+            Ok(()) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
+            Err(error) => {
+                text.clear();
+                let _ = writeln!(text, "{error}");
+                (StatusCode::INTERNAL_SERVER_ERROR, text).into_response()
+            }
+        }
+    }
+
+    /// `change` more searches are in flight.
+    pub(super) fn in_flight(&self, change: i64) {
+        self.in_flight.inc_by(change);
+    }
+
+    /// A search of `index` was done.
+    pub(super) fn searched(&self, index: &str, stats: &SearchStats) {
+        let labels = IndexLabels { index: index.to_owned() };
+        self.distances.get_or_create(&labels).observe(stats.distances as f64);
+    }
+
+    /// What `index` serves now.
+    pub(super) fn index(&self, status: &IndexStatus) {
+        let labels = IndexLabels { index: status.name.clone() };
+        self.generation.get_or_create(&labels).set(status.generation);
+        self.vectors.get_or_create(&labels).set(status.vectors);
+    }
+}
+
+/// Brings what the metrics say of each index up to date.
+pub(super) async fn observe_indexes(engine: &Arc<Engine>, metrics: &Arc<Metrics>) {
+    let (engine, metrics) = (Arc::clone(engine), Arc::clone(metrics));
+    let observed = tokio::task::spawn_blocking(move || {
+        for name in engine.index_names() {
+            match engine.status(&name) {
+                Ok(status) => metrics.index(&status),
+                Err(error) => tracing::warn!(index = name, %error, "cannot read the state of an index"),
+            }
+        }
+    });
+    if let Err(error) = observed.await {
+        tracing::error!(%error, "reading the state of the indexes failed");
+    }
+}
+
+/// One request, from when it was read to its answer. A request whose answer nobody waits for any more is
+/// dropped and counts as cancelled, or as too late.
+pub(super) struct Observation {
+    metrics: Arc<Metrics>,
+    labels: MethodLabels,
+    deadline: Deadline,
+    started: Instant,
+    finished: bool,
+}
+
+impl Observation {
+    /// Begins now. `index` is the name of a served index, or empty.
+    pub(super) fn begin(
+        metrics: &Arc<Metrics>,
+        method: &'static str,
+        index: &str,
+        deadline: Deadline,
+    ) -> Self {
+        let labels = MethodLabels { index: index.to_owned(), method };
+        Self { metrics: Arc::clone(metrics), labels, deadline, started: Instant::now(), finished: false }
+    }
+
+    /// Counts the request under the code of its answer.
+    pub(super) fn finish(mut self, code: Code) {
+        self.count(code);
+    }
+
+    fn count(&mut self, code: Code) {
+        self.finished = true;
+        self.metrics.seconds.get_or_create(&self.labels).observe(self.started.elapsed().as_secs_f64());
+        let MethodLabels { index, method } = self.labels.clone();
+        self.metrics.requests.get_or_create(&RequestLabels { index, method, code: code_name(code) }).inc();
+    }
+}
+
+impl Drop for Observation {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.count(if self.deadline.is_over() { Code::DeadlineExceeded } else { Code::Cancelled });
+        }
+    }
+}
+
+/// The name of a code as the gRPC specification spells it.
+pub(crate) fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}

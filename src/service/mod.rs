@@ -1,0 +1,227 @@
+//! The gRPC service: requests of `proto/` in, candidates out, by way of the [`Engine`].
+//!
+//! What flows in: HTTP/2 calls of `shortlist.v1`, `grpc.health.v1` and reflection, and HTTP/1 `GET
+//! /metrics`, all on one port. What flows out: answers, or canonical codes with `google.rpc` details.
+//! The service knows nothing of graphs and nothing of files.
+//!
+//! ```text
+//!  connection ─► deadline ─► retrieval ─► convert ─► admission ─► engine pool ─► convert ─► answer
+//!  (server)      grpc-timeout             proto to   a permit     search under    domain to
+//!                                         domain     or shed      a budget        proto
+//!                 ├────────► admin         on blocking threads
+//!                 ├────────► health        per index, and "" for the server
+//!                 └────────► GET /metrics
+//! ```
+//!
+//! | file | duty |
+//! |---|---|
+//! | `server.rs`    | connections: accept, serve, drain |
+//! | `deadline.rs`  | the `grpc-timeout` header |
+//! | `retrieval.rs` | `Retrieval`: one search, a batch, a stream |
+//! | `admin.rs`     | `Admin` |
+//! | `health.rs`    | `grpc.health.v1` |
+//! | `convert.rs`   | proto ↔ domain, with the paths of fields that cannot be used |
+//! | `status.rs`    | errors → codes and details |
+//! | `admission.rs` | how many searches are in flight |
+//! | `metrics.rs`   | what Prometheus scrapes |
+//! | `watch.rs`     | asks the engine to look for new publications |
+
+mod admin;
+mod admission;
+mod convert;
+mod deadline;
+mod health;
+mod metrics;
+mod retrieval;
+mod server;
+mod status;
+mod watch;
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use tokio::net::TcpListener;
+use tokio::sync::watch as watch_channel;
+use tonic::codec::CompressionEncoding;
+use tonic::service::Routes;
+
+use self::admission::Admission;
+use self::health::Health;
+use self::metrics::Metrics;
+use self::proto::admin_server::AdminServer;
+use self::proto::retrieval_server::RetrievalServer;
+use crate::engine::Engine;
+
+pub(crate) use self::metrics::code_name;
+
+/// The messages, clients and servers of `shortlist.v1`, generated from `proto/`.
+#[allow(missing_docs, clippy::all, clippy::pedantic, rustdoc::all)]
+pub mod proto {
+    tonic::include_proto!("shortlist.v1");
+
+    /// The descriptors of the package and of what it imports, as reflection answers with them.
+    pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+}
+
+/// How a server is set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServiceOptions {
+    /// How often the engine looks for new publications.
+    pub poll_interval: Duration,
+    /// How long calls in flight may go on once the server is to shut down.
+    pub drain_timeout: Duration,
+    /// What callers may take.
+    pub limits: ServiceLimits,
+}
+
+impl Default for ServiceOptions {
+    fn default() -> Self {
+        Self {
+            poll_interval: Duration::from_secs(1),
+            drain_timeout: Duration::from_secs(10),
+            limits: ServiceLimits::default(),
+        }
+    }
+}
+
+/// What callers may take, besides what the engine limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServiceLimits {
+    /// Most searches in one batch.
+    pub max_batch: usize,
+    /// Most searches queued or computing at a time; one more is shed.
+    pub max_in_flight: usize,
+    /// Largest message read, in bytes, after decompression.
+    pub max_message_bytes: usize,
+    /// Largest message sent, in bytes.
+    pub max_response_bytes: usize,
+    /// Most requests of one stream in flight; no more are read from it.
+    pub max_stream_window: usize,
+}
+
+impl Default for ServiceLimits {
+    fn default() -> Self {
+        Self {
+            max_batch: 256,
+            max_in_flight: 1024,
+            max_message_bytes: 4 << 20,
+            max_response_bytes: 64 << 20,
+            max_stream_window: 16,
+        }
+    }
+}
+
+/// What every call needs.
+struct Shared {
+    engine: Arc<Engine>,
+    admission: Admission,
+    metrics: Arc<Metrics>,
+    limits: ServiceLimits,
+    /// True once the server is to shut down.
+    draining: watch_channel::Receiver<bool>,
+}
+
+/// How serving ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// Every call was answered.
+    Complete,
+    /// The drain timeout passed; what was left was cut off.
+    TimedOut,
+}
+
+/// Serves `engine` on `listener` until `shutdown` is done, then drains: health turns to `NOT_SERVING`,
+/// nothing more is accepted, streams end after what they have in flight, and calls in flight are
+/// answered, for at most [`ServiceOptions::drain_timeout`].
+///
+/// # Errors
+/// If the listener has no address or the descriptors in this binary cannot be read.
+pub async fn serve(
+    listener: TcpListener,
+    engine: Arc<Engine>,
+    options: ServiceOptions,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<Drained> {
+    let address = listener.local_addr()?;
+    let (drain, draining) = watch_channel::channel(false);
+    let metrics = Arc::new(Metrics::new(engine.index_names()));
+    let admission = Admission::new(options.limits.max_in_flight, Arc::clone(&metrics));
+    let health = Health::new(engine.index_names()).await;
+    let shared = Arc::new(Shared {
+        engine: Arc::clone(&engine),
+        admission: admission.clone(),
+        metrics: Arc::clone(&metrics),
+        limits: options.limits,
+        draining: draining.clone(),
+    });
+    let router = router(shared, &health).map_err(io::Error::other)?;
+
+    metrics::observe_indexes(&engine, &metrics).await;
+    let watcher = tokio::spawn(watch::run(engine, metrics, options.poll_interval));
+    let mut connections = server::Connections::new(router, draining);
+    tracing::info!(%address, "serving");
+    connections.accept_until(listener, shutdown).await;
+
+    tracing::info!(drain_timeout = ?options.drain_timeout, "draining");
+    watcher.abort();
+    health.not_serving().await;
+    drain.send_replace(true);
+    let answered = async {
+        admission.idle().await;
+        // Health watches never end by themselves, so they end once there is nothing else to wait for.
+        health.end_watches().await;
+        connections.closed().await;
+    };
+    let drained = match tokio::time::timeout(options.drain_timeout, answered).await {
+        Ok(()) => Drained::Complete,
+        Err(_) => Drained::TimedOut,
+    };
+    connections.abort().await;
+    tracing::info!(?drained, "stopped");
+    Ok(drained)
+}
+
+/// Every service of the port.
+fn router(shared: Arc<Shared>, health: &Health) -> Result<axum::Router, tonic_reflection::server::Error> {
+    let limits = shared.limits;
+    // Requests may come compressed; answers go uncompressed, because clients announce gzip by default
+    // and would pay for it in latency.
+    let retrieval = RetrievalServer::new(retrieval::RetrievalService::new(Arc::clone(&shared)))
+        .accept_compressed(CompressionEncoding::Gzip)
+        .max_decoding_message_size(limits.max_message_bytes)
+        .max_encoding_message_size(limits.max_response_bytes);
+    let admin = AdminServer::new(admin::AdminService::new(Arc::clone(&shared)))
+        .max_decoding_message_size(limits.max_message_bytes)
+        .max_encoding_message_size(limits.max_response_bytes);
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+    };
+    let routes = Routes::new(retrieval)
+        .add_service(admin)
+        .add_service(health.service())
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?);
+    let metrics = Arc::clone(&shared.metrics);
+    let scrape = axum::routing::get(move || async move { metrics.scrape() });
+    Ok(routes
+        .into_axum_router()
+        .route("/metrics", scrape)
+        .fallback(not_found)
+        .layer(axum::middleware::from_fn(deadline::enforce)))
+}
+
+/// What a path that nobody serves answers, in the language of the caller.
+async fn not_found(headers: HeaderMap) -> Response {
+    let content_type = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    if content_type.starts_with(b"application/grpc") {
+        return tonic::Status::unimplemented("no such service").into_http::<axum::body::Body>();
+    }
+    (StatusCode::NOT_FOUND, "not found: this server speaks gRPC, and HTTP/1 at /metrics\n").into_response()
+}

@@ -1,0 +1,282 @@
+//! A real server on loopback over a small index.
+//!
+//! What flows in: rows of embeddings and how to serve them. What flows out: clients, and handles on what
+//! the server does. Nothing here depends on how fast the machine is: whoever needs a search that is not
+//! done yet closes a [`Gate`] in front of the compute pool.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use arrow::array::{
+    ArrayRef, BooleanArray, Float64Array, Int64Array, ListBuilder, StringArray, StringBuilder,
+    TimestampMicrosecondArray, UInt64Array,
+};
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use shortlist::build::{BuildParams, Silent, build};
+use shortlist::dataset::{AttributeColumn, Catalogue, Embeddings, write_npy};
+use shortlist::engine::{Engine, EngineOptions, Limits};
+use shortlist::id::VideoId;
+use shortlist::index::IndexStore;
+use shortlist::metric::Metric;
+use shortlist::service::proto::admin_client::AdminClient;
+use shortlist::service::proto::retrieval_client::RetrievalClient;
+use shortlist::service::proto::{SearchRequest, Vector, search_request};
+use shortlist::service::{Drained, ServiceOptions, serve};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tonic::transport::Channel;
+
+/// Components per embedding of every [`TestIndex`].
+pub const DIM: usize = 8;
+/// What [`TestIndex`] says its embeddings are made with.
+pub const MODEL: &str = "towers-3";
+/// Longer than anything here takes; only a hang reaches it.
+const HANG: Duration = Duration::from_secs(60);
+
+/// An index folder with one or more generations, removed when dropped.
+pub struct TestIndex {
+    folder: TempDir,
+    /// `[rows × DIM]`, of the newest generation.
+    pub rows: Vec<[f32; DIM]>,
+}
+
+impl TestIndex {
+    /// One generation of `videos` random embeddings, with [`video_id`]s and attributes.
+    pub fn new(videos: usize) -> Self {
+        let mut index = Self { folder: tempfile::tempdir().unwrap(), rows: Vec::new() };
+        index.publish(videos);
+        index
+    }
+
+    /// Adds a generation of `videos` other embeddings and makes it current.
+    pub fn publish(&mut self, videos: usize) -> u64 {
+        self.publish_into(&self.dir(), videos)
+    }
+
+    /// Copies the folder to `target` and adds a generation there.
+    pub fn publish_elsewhere(&mut self, target: &Path, videos: usize) -> u64 {
+        for entry in std::fs::read_dir(self.dir()).unwrap() {
+            let path = entry.unwrap().path();
+            std::fs::copy(&path, target.join(path.file_name().unwrap())).unwrap();
+        }
+        self.publish_into(target, videos)
+    }
+
+    fn publish_into(&mut self, dir: &Path, videos: usize) -> u64 {
+        let store = IndexStore::new(dir);
+        let generation = store.generations().unwrap().len() as u64 + 1;
+        let mut rng = ChaCha8Rng::seed_from_u64(generation);
+        self.rows = (0..videos).map(|_| random_row(&mut rng)).collect();
+        let file = self.folder.path().join(format!("embeddings-{generation}.npy"));
+        write_npy(&file, &[videos, DIM], self.rows.as_flattened()).unwrap();
+        let catalogue = Catalogue {
+            embeddings: Embeddings::open(&file).unwrap(),
+            ids: (0..videos).map(|row| VideoId(video_id(row))).collect(),
+            attributes: attributes(videos),
+        };
+        let params = BuildParams::new(Metric::InnerProduct, 8, 64)
+            .unwrap()
+            .with_threads(1)
+            .with_embedding_model(Some(MODEL.to_owned()));
+        build(&catalogue, &params, &store, &Silent, Instant::now()).unwrap().generation
+    }
+
+    /// The folder to serve.
+    pub fn dir(&self) -> PathBuf {
+        self.folder.path().join("index")
+    }
+
+    /// Where a generation lies.
+    pub fn generation_path(&self, generation: u64) -> PathBuf {
+        IndexStore::new(self.dir()).generation_path(generation)
+    }
+
+    /// The true top k: ids and scores, best first.
+    pub fn exact(&self, query: &[f32], k: usize) -> Vec<(u64, f32)> {
+        let score = |row: &[f32; DIM]| row.iter().zip(query).map(|(a, b)| a * b).sum::<f32>();
+        let mut all: Vec<(u64, f32)> =
+            self.rows.iter().enumerate().map(|(row, values)| (video_id(row), score(values))).collect();
+        all.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        all.truncate(k);
+        all
+    }
+}
+
+/// The id of a row; not the row number, so that the two cannot be mistaken for each other.
+pub fn video_id(row: usize) -> u64 {
+    u64::MAX - 10 * row as u64
+}
+
+/// Values that `f16` holds exactly, so that both types give the same scores.
+fn random_row(rng: &mut impl Rng) -> [f32; DIM] {
+    std::array::from_fn(|_| f32::from(rng.random_range(-64i8..64)) / 32.0)
+}
+
+/// A column of each type; row 1 has no title.
+fn attributes(videos: usize) -> Vec<AttributeColumn> {
+    let rows = || 0..videos;
+    let mut tags = ListBuilder::new(StringBuilder::new());
+    for row in rows() {
+        tags.values().append_value("all");
+        tags.values().append_value(format!("tag-{row}"));
+        tags.append(true);
+    }
+    let columns: [(&str, ArrayRef); 7] = [
+        ("title", Arc::new(StringArray::from_iter(rows().map(|row| (row != 1).then(|| format!("title {row}")))))),
+        ("tags", Arc::new(tags.finish())),
+        ("delta", Arc::new(Int64Array::from_iter_values(rows().map(|row| -(row as i64))))),
+        ("views", Arc::new(UInt64Array::from_iter_values(rows().map(|row| u64::MAX - row as u64)))),
+        ("rating", Arc::new(Float64Array::from_iter_values(rows().map(|row| row as f64 / 4.0)))),
+        ("safe", Arc::new(BooleanArray::from_iter(rows().map(|row| Some(row % 2 == 0))))),
+        (
+            "published_at",
+            Arc::new(TimestampMicrosecondArray::from_iter_values(rows().map(|row| row as i64 * 1_500_000)).with_timezone("+00:00")),
+        ),
+    ];
+    let column = |(name, values): (&str, ArrayRef)| AttributeColumn { name: name.to_owned(), values };
+    columns.into_iter().map(column).collect()
+}
+
+/// A query for the `k` best of a vector.
+pub fn request(values: &[f32], k: u32) -> SearchRequest {
+    let vector = Vector { values: values.to_vec(), packed: None };
+    SearchRequest { query: Some(search_request::Query::Vector(vector)), k, ..SearchRequest::default() }
+}
+
+/// How a [`TestServer`] is set up.
+#[derive(Default)]
+pub struct Setup {
+    /// Of the compute pool; 0 for one per core.
+    pub threads: usize,
+    pub limits: Limits,
+    pub service: ServiceOptions,
+}
+
+/// A server on a port of its own.
+pub struct TestServer {
+    pub address: SocketAddr,
+    pub engine: Arc<Engine>,
+    stop: oneshot::Sender<()>,
+    served: JoinHandle<std::io::Result<Drained>>,
+}
+
+impl TestServer {
+    /// Serves one index under the name `videos`.
+    pub async fn of(index: &TestIndex) -> Self {
+        Self::start(&[("videos", index)], Setup::default()).await
+    }
+
+    pub async fn start(indexes: &[(&str, &TestIndex)], setup: Setup) -> Self {
+        let named = |(name, index): &(&str, &TestIndex)| ((*name).to_owned(), index.dir());
+        let engine = Engine::open(EngineOptions {
+            indexes: indexes.iter().map(named).collect(),
+            threads: setup.threads,
+            limits: setup.limits,
+        });
+        let engine = Arc::new(engine.unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let shutdown = async move {
+            // A server whose handle is dropped serves to the end of the test.
+            if stopped.await.is_err() {
+                std::future::pending().await
+            }
+        };
+        let served = tokio::spawn(serve(listener, Arc::clone(&engine), setup.service, shutdown));
+        Self { address, engine, stop, served }
+    }
+
+    pub async fn channel(&self) -> Channel {
+        channel(self.address).await
+    }
+
+    pub async fn retrieval(&self) -> RetrievalClient<Channel> {
+        RetrievalClient::new(self.channel().await)
+    }
+
+    pub async fn admin(&self) -> AdminClient<Channel> {
+        AdminClient::new(self.channel().await)
+    }
+
+    /// Makes every search wait until the gate is opened or dropped. Needs one thread in the pool.
+    pub fn close_gate(&self) -> Gate {
+        let (gate, opened) = mpsc::channel::<()>();
+        self.engine.spawn(move || {
+            let _ = opened.recv();
+        });
+        Gate(gate)
+    }
+
+    /// The text of `GET /metrics`.
+    pub async fn metrics(&self) -> String {
+        let response = http1_get(self.address, "/metrics").await;
+        assert!(response.starts_with("HTTP/1.1 200 OK"), "{response}");
+        response
+    }
+
+    /// The value of a metric with exactly these labels, such as `shortlist_in_flight`.
+    pub async fn metric(&self, name: &str) -> Option<f64> {
+        let text = self.metrics().await;
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+    }
+
+    /// Waits until a metric has a value.
+    pub async fn until(&self, name: &str, value: f64) {
+        eventually(name, async || self.metric(name).await == Some(value)).await;
+    }
+
+    /// Asks the server to shut down and does not wait for it.
+    pub fn begin_stop(self) -> JoinHandle<std::io::Result<Drained>> {
+        self.stop.send(()).unwrap();
+        self.served
+    }
+
+    /// Shuts the server down.
+    pub async fn stop(self) -> Drained {
+        self.begin_stop().await.unwrap().unwrap()
+    }
+}
+
+/// Keeps the compute pool busy until dropped.
+pub struct Gate(#[allow(dead_code)] mpsc::Sender<()>);
+
+pub async fn channel(address: SocketAddr) -> Channel {
+    Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
+}
+
+/// Status line, headers and body.
+pub async fn http1_get(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.unwrap();
+    response
+}
+
+/// Waits until `condition` holds.
+pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let started = Instant::now();
+    while !condition().await {
+        assert!(started.elapsed() < HANG, "still waiting for {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Flips a byte in the middle of a file, which is inside a section of any index.
+pub fn damage(path: &Path) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0xff;
+    // Not in place: the file may be mapped.
+    let copy = path.with_extension("damaged");
+    std::fs::write(&copy, bytes).unwrap();
+    std::fs::rename(copy, path).unwrap();
+}

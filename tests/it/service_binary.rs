@@ -1,0 +1,265 @@
+//! The real binary: `shortlist serve` and `shortlist query` as their users start them.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+
+use axum::body::Body;
+use axum::http::Request;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use prost::Message;
+use prost::bytes::{BufMut, Bytes, BytesMut};
+use shortlist::dataset::write_npy;
+use shortlist::service::proto::{SearchRequest, SearchResponse};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Code;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+use crate::harness::{DIM, TestIndex, channel, request, video_id};
+
+fn shortlist() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_shortlist"));
+    // Settings of whoever runs the tests are not settings of the tests.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("SHORTLIST_SERVE_") {
+            command.env_remove(name);
+        }
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn serve(index: &TestIndex) -> Command {
+    let mut command = shortlist();
+    command.args(["serve", "--listen", "127.0.0.1:0", "--index"]).arg(index.dir());
+    command
+}
+
+/// A `shortlist serve` that answers; killed when dropped.
+struct Served {
+    process: Child,
+    address: SocketAddr,
+    announcement: String,
+    stderr: ChildStderr,
+}
+
+impl Served {
+    fn start(mut command: Command) -> Self {
+        let mut process = command.spawn().unwrap();
+        let mut stderr = process.stderr.take().unwrap();
+        let mut announcement = String::new();
+        BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut announcement).unwrap();
+        let address = announcement.split_whitespace().find_map(|word| word.parse().ok()).unwrap_or_else(|| {
+            let mut log = String::new();
+            let _ = stderr.read_to_string(&mut log);
+            panic!("no address in {announcement:?}; {log}")
+        });
+        Self { process, address, announcement, stderr }
+    }
+
+    fn terminate(&self) {
+        let kill = format!("kill -TERM {}", self.process.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn refused(mut command: Command) -> String {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let (stdout, stderr) = (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
+    assert_eq!(status.code(), Some(1), "{stdout}{stderr}");
+    assert_eq!(stdout, "");
+    stderr
+}
+
+fn config_file(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+#[tokio::test]
+async fn announces_what_it_serves_and_where() {
+    let index = TestIndex::new(25);
+    let served = Served::start(serve(&index));
+    let expected = format!("serving 25 videos on {} (generation 1)\n", served.address);
+    assert_eq!(served.announcement, expected);
+    let response = HealthClient::new(channel(served.address).await)
+        .check(HealthCheckRequest { service: "default".into() })
+        .await
+        .unwrap();
+    assert_eq!(response.into_inner().status(), ServingStatus::Serving);
+}
+
+#[tokio::test]
+async fn flags_win_over_the_environment_and_that_over_the_file() {
+    use shortlist::service::proto::retrieval_client::RetrievalClient;
+    let (index, other) = (TestIndex::new(25), TestIndex::new(5));
+    let file = config_file(&format!(
+        "listen = '127.0.0.1:1'\nthreads = 1\nlog = 'warn'\n[indexes]\nunused = {:?}\n[limits]\nmax_k = 10\nmax_ef_search = 50\n",
+        other.dir()
+    ));
+    let mut command = shortlist();
+    command.args(["serve", "--listen", "127.0.0.1:0", "--config"]).arg(file.path());
+    command.arg("--index").arg(format!("videos={}", index.dir().display()));
+    command.env("SHORTLIST_SERVE_LIMITS__MAX_K", "20");
+    let served = Served::start(command);
+    let mut client = RetrievalClient::new(channel(served.address).await);
+    let of_videos = |k| SearchRequest { index: "videos".into(), ..request(&[1.0; DIM], k) };
+    assert_eq!(client.search(of_videos(20)).await.unwrap().into_inner().candidates.len(), 20);
+    let status = client.search(of_videos(21)).await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::InvalidArgument, "k: expected 1 to 20, found 21"));
+    let unused = SearchRequest { index: "unused".into(), ..request(&[1.0; DIM], 1) };
+    assert_eq!(client.search(unused).await.unwrap_err().code(), Code::NotFound);
+}
+
+#[test]
+fn refuses_settings_that_cannot_be_used_in_one_line() {
+    let index = TestIndex::new(5);
+    let with_config = |text: &str| {
+        let file = config_file(text);
+        let mut command = serve(&index);
+        command.arg("--config").arg(file.path());
+        (refused(command), file.path().display().to_string())
+    };
+    let (error, path) = with_config("[limits]\nmax_kk = 10\n");
+    assert!(error.starts_with(&format!("error: {path}: unknown field `max_kk`")), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+    let (error, path) = with_config("threads = 'all'\n");
+    assert!(error.contains(&path) && error.contains("threads") && error.contains("all"), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+
+    let mut command = serve(&index);
+    command.env("SHORTLIST_SERVE_LISTN", "127.0.0.1:0");
+    assert!(refused(command).starts_with("error: environment: unknown field `listn`"));
+    let mut command = serve(&index);
+    command.env("SHORTLIST_SERVE_LOG", "shortlist=loud");
+    assert!(refused(command).starts_with("error: log: \"shortlist=loud\" is not a filter"));
+
+    let mut command = shortlist();
+    command.args(["serve", "--index", "=somewhere"]);
+    assert_eq!(refused(command), "error: --index =somewhere: expected DIR or NAME=DIR\n");
+    let mut command = serve(&index);
+    command.arg("--index").arg(index.dir());
+    assert!(refused(command).contains("there is an index \"default\" already"));
+}
+
+#[test]
+fn refuses_an_index_that_is_not_there_and_a_port_that_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("nothing");
+    let mut command = shortlist();
+    command.args(["serve", "--listen", "127.0.0.1:0", "--index"]).arg(&missing);
+    let error = refused(command);
+    assert!(error.starts_with(&format!("error: {}: no index here", missing.display())), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let index = TestIndex::new(5);
+    let mut command = shortlist();
+    command.args(["serve", "--listen", &address, "--index"]).arg(index.dir());
+    let error = refused(command);
+    assert!(error.starts_with(&format!("error: cannot listen on {address}: ")), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+}
+
+/// A request whose last byte is sent after SIGTERM was received: in flight, however fast the machine is.
+#[tokio::test]
+async fn sigterm_drains_a_request_in_flight() {
+    let index = TestIndex::new(25);
+    let mut served = Served::start(serve(&index));
+    let mut watch = HealthClient::new(channel(served.address).await)
+        .watch(HealthCheckRequest { service: String::new() })
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+
+    let message = request(&[1.0; DIM], 5).encode_to_vec();
+    let mut frame = BytesMut::new();
+    frame.put_u8(0);
+    frame.put_u32(message.len() as u32);
+    frame.put_slice(&message);
+    let mut first = frame.freeze();
+    let rest = first.split_off(first.len() - 1);
+    let (parts, body) = mpsc::channel::<Result<Bytes, std::io::Error>>(1);
+    let http = Client::builder(TokioExecutor::new()).http2_only(true).build_http::<Body>();
+    let post = |path: &str, body| {
+        let uri = format!("http://{}{path}", served.address);
+        let request = Request::post(uri).header("content-type", "application/grpc").header("te", "trailers");
+        request.body(body).unwrap()
+    };
+    let call = post("/shortlist.v1.Retrieval/Search", Body::from_stream(ReceiverStream::new(body)));
+    let call = tokio::spawn(http.request(call));
+    parts.send(Ok(first)).await.unwrap();
+    // On the same connection, so that the server has read the request before when it answers this.
+    let empty = Body::from(&[0u8; 5][..]);
+    http.request(post("/shortlist.v1.Admin/GetStatus", empty)).await.unwrap();
+
+    served.terminate();
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+    parts.send(Ok(rest)).await.unwrap();
+    drop(parts);
+    let response = call.await.unwrap().unwrap();
+    let answer = axum::body::to_bytes(Body::new(response.into_body()), usize::MAX).await.unwrap();
+    let response = SearchResponse::decode(&answer[5..]).unwrap();
+    assert_eq!(response.candidates.len(), 5);
+    assert!(served.process.wait().unwrap().success());
+    let mut log = String::new();
+    served.stderr.read_to_string(&mut log).unwrap();
+    assert!(log.contains("Complete"), "{log}");
+}
+
+#[test]
+fn query_shows_candidates_as_a_table() {
+    let index = TestIndex::new(25);
+    let served = Served::start(serve(&index));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("users.npy");
+    let users: Vec<f32> = [[0.0; DIM], index.rows[3]].concat();
+    write_npy(&file, &[2, DIM], &users).unwrap();
+    let (address, vector) = (served.address.to_string(), format!("{}:1", file.display()));
+    let query = |arguments: &[&str]| {
+        let mut command = shortlist();
+        command.arg("query").args(arguments);
+        command
+    };
+
+    let output = query(&["--addr", &address, "--vector", &vector, "-k", "3", "--exact"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}");
+    let best = index.exact(&index.rows[3], 3);
+    for (rank, (id, score)) in best.iter().enumerate() {
+        let row = text.lines().find(|line| line.contains(&id.to_string())).unwrap_or_else(|| panic!("{text}"));
+        assert!(row.trim_start().starts_with(&(rank + 1).to_string()), "{text}");
+        assert!(row.contains(&format!("{score:.4}")), "{text}");
+    }
+    let last = text.lines().last().unwrap();
+    assert!(last.starts_with("generation 1 · plan exact_scan · ef_search 0 · distances 25 · elapsed "), "{text}");
+
+    let with_scheme = format!("http://{address}");
+    let video = video_id(3).to_string();
+    let output = query(&["--addr", &with_scheme, "--video", &video]).output().unwrap();
+    assert!(output.status.success());
+    assert!(!String::from_utf8(output.stdout).unwrap().contains(&video));
+
+    let error = refused(query(&["--addr", &address, "--video", "5", "-k", "3"]));
+    assert!(error.starts_with("error: NOT_FOUND: video 5 is not in index \"default\""), "{error}");
+    let error = refused(query(&["--addr", &address, "--video", &video, "-k", "0"]));
+    assert!(error.starts_with("error: INVALID_ARGUMENT: k: expected 1 to 10000, found 0\n  k: "), "{error}");
+    let error = refused(query(&["--addr", &address, "--vector", &format!("{}:2", file.display())]));
+    assert!(error.contains("row 2: the file has rows 0 to 1"), "{error}");
+    let error = refused(query(&["--addr", "127.0.0.1:1", "--video", "5"]));
+    assert!(error.starts_with("error: cannot reach 127.0.0.1:1; is `shortlist serve` running?"), "{error}");
+}
