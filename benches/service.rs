@@ -87,7 +87,8 @@ fn service(criterion: &mut Criterion) {
 
     let runtime = Runtime::new().expect("a runtime");
     let indexes = vec![("videos".to_owned(), store.dir().to_owned())];
-    let engine = Engine::open(EngineOptions { indexes, ..EngineOptions::default() }).expect("the index opens");
+    let engine =
+        Engine::open(EngineOptions { indexes, ..EngineOptions::default() }).expect("the index opens");
     let mut client = runtime.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");

@@ -122,8 +122,13 @@ pub struct LimitsConfig {
 impl Default for LimitsConfig {
     fn default() -> Self {
         let Limits { max_k, max_ef_search, max_seeds } = Limits::default();
-        let ServiceLimits { max_batch, max_in_flight, max_message_bytes, max_response_bytes, max_stream_window } =
-            ServiceLimits::default();
+        let ServiceLimits {
+            max_batch,
+            max_in_flight,
+            max_message_bytes,
+            max_response_bytes,
+            max_stream_window,
+        } = ServiceLimits::default();
         Self {
             max_k,
             max_ef_search,
@@ -198,7 +203,8 @@ impl ServeConfig {
             return value(key, "at least 1", &found);
         }
         if limits.max_in_flight < limits.max_batch {
-            let expected = format!("at least limits.max_batch, {}, or no full batch would be taken", limits.max_batch);
+            let expected =
+                format!("at least limits.max_batch, {}, or no full batch would be taken", limits.max_batch);
             return value("limits.max_in_flight", &expected, &limits.max_in_flight);
         }
         Ok(())
@@ -217,7 +223,12 @@ impl ServeConfig {
     /// How the service is to serve it.
     pub fn service_options(&self) -> ServiceOptions {
         let LimitsConfig {
-            max_batch, max_in_flight, max_message_bytes, max_response_bytes, max_stream_window, ..
+            max_batch,
+            max_in_flight,
+            max_message_bytes,
+            max_response_bytes,
+            max_stream_window,
+            ..
         } = self.limits;
         ServiceOptions {
             poll_interval: self.poll_interval,
@@ -236,9 +247,13 @@ impl ServeConfig {
 /// `"1s"`, `"250ms"`, `"1m 30s"`.
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
-    text.parse::<SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok()).ok_or_else(|| {
-        serde::de::Error::custom(format!("invalid duration {text:?}: expected one such as \"1s\" or \"250ms\""))
-    })
+    text.parse::<SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok()).ok_or_else(
+        || {
+            serde::de::Error::custom(format!(
+                "invalid duration {text:?}: expected one such as \"1s\" or \"250ms\""
+            ))
+        },
+    )
 }
 
 #[cfg(test)]
@@ -287,6 +302,16 @@ mod tests {
         assert_eq!(config, expected);
         assert_eq!(config.engine_options().limits.max_k, 20);
         assert_eq!(config.service_options().drain_timeout, Duration::from_secs(2));
+    }
+
+    #[test]
+    fn the_documented_settings_are_the_defaults() {
+        let block = include_str!("config.rs").lines().skip_while(|line| *line != "//! ```toml").skip(1);
+        let lines =
+            block.take_while(|line| *line != "//! ```").map(|line| line.trim_start_matches("//!").trim());
+        let documented = load(&lines.collect::<Vec<_>>().join("\n"), &[]).unwrap();
+        let indexes = BTreeMap::from([("videos".to_owned(), PathBuf::from("index-data/videos"))]);
+        assert_eq!(documented, ServeConfig { indexes, ..ServeConfig::default() });
     }
 
     #[test]

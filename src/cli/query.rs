@@ -106,7 +106,8 @@ fn query(source: &QuerySource) -> anyhow::Result<search_request::Query> {
 
 /// A path may hold colons; only digits after the last one are a row.
 fn file_and_row(argument: &str) -> (PathBuf, usize) {
-    let row = argument.rsplit_once(':').and_then(|(path, row)| Some((PathBuf::from(path), row.parse().ok()?)));
+    let row =
+        argument.rsplit_once(':').and_then(|(path, row)| Some((PathBuf::from(path), row.parse().ok()?)));
     row.unwrap_or_else(|| (PathBuf::from(argument), 0))
 }
 
@@ -134,7 +135,7 @@ fn explain(status: &Status) -> anyhow::Error {
 
 fn render(response: &SearchResponse) -> String {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(["rank", "video id", "title", "creator", "score"]);
+    table.load_style(presets::ASCII_MARKDOWN).set_header(["rank", "video id", "title", "creator", "score"]);
     for column in [0, 1, 4] {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
@@ -198,7 +199,8 @@ mod tests {
     #[test]
     fn shows_a_dash_for_what_a_video_has_not() {
         let title = Some(attribute_value::Value::Keyword("night cats".to_owned()));
-        let attributes = [("title".to_owned(), crate::service::proto::AttributeValue { value: title })].into();
+        let attributes =
+            [("title".to_owned(), crate::service::proto::AttributeValue { value: title })].into();
         let response = SearchResponse {
             candidates: vec![Candidate { video_id: 42, score: 0.5, attributes }],
             generation: 3,
@@ -206,7 +208,10 @@ mod tests {
         };
         let text = render(&response);
         let row = text.lines().find(|line| line.contains("42")).unwrap();
-        assert_eq!(row.split_whitespace().collect::<Vec<_>>(), ["1", "42", "night", "cats", "-", "0.5000"]);
+        assert_eq!(
+            row.split_whitespace().collect::<Vec<_>>(),
+            ["|", "1", "|", "42", "|", "night", "cats", "|", "-", "|", "0.5000", "|"]
+        );
         assert!(text.ends_with("generation 3\n"), "{text}");
     }
 

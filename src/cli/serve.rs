@@ -54,7 +54,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let served = runtime.block_on(async {
-        let listener = socket.listen(BACKLOG).with_context(|| format!("cannot listen on {}", config.listen))?;
+        let listener =
+            socket.listen(BACKLOG).with_context(|| format!("cannot listen on {}", config.listen))?;
         let shutdown = shutdown_signal()?;
         announce(&engine, listener.local_addr()?, is_sample)?;
         service::serve(listener, engine, config.service_options(), shutdown).await?;
@@ -132,7 +133,10 @@ fn announce(engine: &Engine, address: SocketAddr, is_sample: bool) -> anyhow::Re
         lines += &format!("serving {vectors} videos{of_index} on {address} (generation {generation})\n");
     }
     if is_sample {
-        lines += "try: cargo run --release -- query --sample-user 7\n";
+        // The client knows the default address.
+        let default = ServeConfig::default().listen;
+        let addr = if address.to_string() == default { String::new() } else { format!(" --addr {address}") };
+        lines += &format!("try: cargo run --release -- query --sample-user 7{addr}\n");
     }
     let mut stdout = std::io::stdout().lock();
     // A closed stdout is no reason not to serve.

@@ -38,7 +38,10 @@ impl AdminService {
         let observation = Observation::begin(&self.shared.metrics, method, index, deadline);
         let shared = Arc::clone(&self.shared);
         let result = match tokio::task::spawn_blocking(move || work(&shared)).await {
-            Ok(result) => result.map_err(|error| status::of(&error, "")),
+            Ok(result) => result.map_err(|error| {
+                tracing::warn!(method, %error, "refused");
+                status::of(&error, "")
+            }),
             Err(error) => {
                 tracing::error!(method, %error, "a request failed");
                 Err(status::internal())
@@ -61,7 +64,10 @@ impl Admin for AdminService {
         self.run("GetStatus", &name, deadline, move |shared| status_of(&shared.engine, of_name)).await
     }
 
-    async fn activate(&self, request: Request<ActivateRequest>) -> Result<Response<ActivateResponse>, Status> {
+    async fn activate(
+        &self,
+        request: Request<ActivateRequest>,
+    ) -> Result<Response<ActivateResponse>, Status> {
         let deadline = Deadline::of(&request);
         let ActivateRequest { index: name, generation } = request.into_inner();
         let of_name = name.clone();

@@ -23,7 +23,9 @@ pub(super) fn search_request(request: proto::SearchRequest) -> Result<engine::Se
     Ok(engine::SearchRequest {
         index,
         query: match query {
-            Some(proto::search_request::Query::Vector(vector)) => engine::Query::Vector(vector_values(vector)?),
+            Some(proto::search_request::Query::Vector(vector)) => {
+                engine::Query::Vector(vector_values(vector)?)
+            }
             Some(proto::search_request::Query::Seeds(seeds)) => engine::Query::Seeds(query_seeds(seeds)),
             None => return Err(EngineError::invalid("query", "is required: expected vector or seeds")),
         },
@@ -44,7 +46,9 @@ fn vector_values(vector: proto::Vector) -> Result<Vec<f32>, EngineError> {
     match (vector.values, vector.packed) {
         (values, None) => Ok(values),
         (values, Some(packed)) if values.is_empty() => packed_values(&packed),
-        (_, Some(_)) => Err(EngineError::invalid("query.vector", "has both values and packed: expected one of them")),
+        (_, Some(_)) => {
+            Err(EngineError::invalid("query.vector", "has both values and packed: expected one of them"))
+        }
     }
 }
 
@@ -65,7 +69,9 @@ fn packed_values(packed: &proto::PackedVector) -> Result<Vec<f32>, EngineError> 
     // The bytes of a message are not aligned, so they are not cast.
     Ok(match dtype {
         Dtype::F32 => packed.data.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
-        Dtype::F16 => packed.data.as_chunks().0.iter().map(|bytes| f16::from_le_bytes(*bytes).to_f32()).collect(),
+        Dtype::F16 => {
+            packed.data.as_chunks().0.iter().map(|bytes| f16::from_le_bytes(*bytes).to_f32()).collect()
+        }
     })
 }
 
@@ -274,7 +280,8 @@ mod tests {
             proto::Seed { video_id: u64::MAX, weight: None },
             proto::Seed { video_id: 7, weight: Some(0.0) },
         ];
-        let converted = search_request(request(proto::search_request::Query::Seeds(proto::Seeds { seeds }))).unwrap();
+        let converted =
+            search_request(request(proto::search_request::Query::Seeds(proto::Seeds { seeds }))).unwrap();
         let engine::Query::Seeds(seeds) = converted.query else { panic!("seeds became a vector") };
         assert_eq!((seeds[0].video_id, seeds[0].weight), (VideoId(u64::MAX), 1.0));
         assert_eq!((seeds[1].video_id, seeds[1].weight), (VideoId(7), 0.0));

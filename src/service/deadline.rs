@@ -53,7 +53,8 @@ pub(super) fn exceeded() -> Status {
 
 /// Notes the deadline of a call, and answers in its place when it has passed.
 pub(super) async fn enforce(mut request: Request, next: Next) -> Response {
-    let deadline = Deadline(timeout(request.headers()).and_then(|timeout| Instant::now().checked_add(timeout)));
+    let deadline =
+        Deadline(timeout(request.headers()).and_then(|timeout| Instant::now().checked_add(timeout)));
     request.extensions_mut().insert(deadline);
     match deadline.bound(next.run(request)).await {
         Some(response) => response,

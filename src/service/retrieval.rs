@@ -19,8 +19,8 @@ use super::deadline::{self, Deadline};
 use super::metrics::Observation;
 use super::proto::retrieval_server::Retrieval;
 use super::proto::{
-    BatchSearchRequest, BatchSearchResponse, BatchSearchResult, SearchRequest, SearchResponse, SearchStreamItem,
-    batch_search_result, search_stream_item,
+    BatchSearchRequest, BatchSearchResponse, BatchSearchResult, SearchRequest, SearchResponse,
+    SearchStreamItem, batch_search_result, search_stream_item,
 };
 use super::{Shared, convert, status};
 use crate::engine::{self, Budget, EngineError};
@@ -190,7 +190,13 @@ impl Call<'_> {
         };
         let budget = Budget::until(self.deadline.0);
         let (answer, answered) = oneshot::channel();
-        let job = Job { shared: Arc::clone(self.shared), request, with_stats, budget: budget.clone(), path: path.to_owned() };
+        let job = Job {
+            shared: Arc::clone(self.shared),
+            request,
+            with_stats,
+            budget: budget.clone(),
+            path: path.to_owned(),
+        };
         self.shared.engine.spawn(move || {
             let result = job.run();
             // Before the answer is out, so that what the caller sees next has counted this search.
@@ -213,7 +219,9 @@ impl Pending {
     async fn answer(self) -> Result<SearchResponse, Status> {
         match self {
             Pending::Refused(status) => Err(status),
-            Pending::Queued { answered, _budget } => answered.await.unwrap_or_else(|_| Err(status::internal())),
+            Pending::Queued { answered, _budget } => {
+                answered.await.unwrap_or_else(|_| Err(status::internal()))
+            }
         }
     }
 }
@@ -248,16 +256,24 @@ impl Job {
 
     fn search(&self) -> Result<SearchResponse, Status> {
         let engine = &self.shared.engine;
-        // Waiting in the queue may have used up the budget.
-        let response = if self.budget.is_cancelled() {
-            Err(EngineError::Cancelled)
-        } else if self.budget.is_expired() {
+        // Waiting in the queue may have used up the budget. A deadline ends a call by hanging up on it,
+        // and is the reason then.
+        let response = if self.budget.is_expired() {
             Err(EngineError::DeadlineExceeded)
+        } else if self.budget.is_cancelled() {
+            Err(EngineError::Cancelled)
         } else {
             engine.search(&self.request, &self.budget)
         };
-        let response = response.map_err(|error| status::of(&error, &self.path))?;
-        self.shared.metrics.searched(engine.resolve(&self.request.index).unwrap_or_default(), &response.stats);
+        let response = response.map_err(|error| match error {
+            EngineError::Cancelled if self.budget.is_expired() => {
+                status::of(&EngineError::DeadlineExceeded, "")
+            }
+            error => status::of(&error, &self.path),
+        })?;
+        self.shared
+            .metrics
+            .searched(engine.resolve(&self.request.index).unwrap_or_default(), &response.stats);
         Ok(convert::search_response(response, self.with_stats))
     }
 }

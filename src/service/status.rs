@@ -17,8 +17,11 @@ const VIDEO_TYPE: &str = "shortlist.v1.Video";
 /// The status of `error`. `path` leads to the request within the call, such as `requests[3].`, and is
 /// empty where the call has one request.
 pub(super) fn of(error: &EngineError, path: &str) -> Status {
-    let message = format!("{}{error}", if matches!(error, EngineError::InvalidArgument { .. }) { path } else { "" });
-    let field = |name: &str, problem: &str| ErrorDetails::with_bad_request_violation(format!("{path}{name}"), problem);
+    let message =
+        format!("{}{error}", if matches!(error, EngineError::InvalidArgument { .. }) { path } else { "" });
+    let field = |name: &str, problem: &str| {
+        ErrorDetails::with_bad_request_violation(format!("{path}{name}"), problem)
+    };
     match error {
         EngineError::InvalidArgument { field: name, problem } => {
             Status::with_error_details(Code::InvalidArgument, message, field(name, problem))
@@ -131,8 +134,11 @@ mod tests {
 
     #[test]
     fn codes_say_who_can_mend_it() {
-        let model =
-            EngineError::EmbeddingModel { index: "a".into(), expected: Some("m1".into()), found: "m2".into() };
+        let model = EngineError::EmbeddingModel {
+            index: "a".into(),
+            expected: Some("m1".into()),
+            found: "m2".into(),
+        };
         let status = of(&model, "requests[0].");
         assert_eq!(status.code(), Code::FailedPrecondition);
         let details = status.get_error_details();
@@ -153,6 +159,9 @@ mod tests {
         assert_eq!(item.details.len(), 1);
         assert_eq!(item.details[0].type_url, "type.googleapis.com/google.rpc.BadRequest");
         let item = to_item(&Status::unavailable("later"));
-        assert_eq!((item.code, item.message.as_str(), item.details.len()), (Code::Unavailable as i32, "later", 0));
+        assert_eq!(
+            (item.code, item.message.as_str(), item.details.len()),
+            (Code::Unavailable as i32, "later", 0)
+        );
     }
 }

@@ -27,7 +27,9 @@ pub(super) async fn run(engine: Arc<Engine>, metrics: Arc<Metrics>, poll_interva
         };
         for refresh in &news {
             match refresh {
-                Refresh::Swapped { index, from, to } => tracing::info!(index, from, to, "swapped generations"),
+                Refresh::Swapped { index, from, to } => {
+                    tracing::info!(index, from, to, "swapped generations")
+                }
                 Refresh::Refused { index, manifest, error } => {
                     tracing::error!(index, manifest, %error, "refused a publication; the generation before keeps serving");
                 }

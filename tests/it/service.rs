@@ -25,7 +25,8 @@ fn ef_search(ef_search: u32) -> Option<SearchParams> {
 }
 
 fn seeds(seeds: &[(u64, Option<f32>)]) -> Option<search_request::Query> {
-    let seeds = seeds.iter().map(|(video_id, weight)| Seed { video_id: *video_id, weight: *weight }).collect();
+    let seeds =
+        seeds.iter().map(|(video_id, weight)| Seed { video_id: *video_id, weight: *weight }).collect();
     Some(search_request::Query::Seeds(Seeds { seeds }))
 }
 
@@ -212,17 +213,24 @@ async fn names_what_is_not_there() {
     assert_eq!(fields(&status), ["index"]);
     let details = status.get_error_details();
     let resource = details.resource_info().unwrap();
-    assert_eq!((resource.resource_type.as_str(), resource.resource_name.as_str()), ("shortlist.v1.Index", "c"));
+    assert_eq!(
+        (resource.resource_type.as_str(), resource.resource_name.as_str()),
+        ("shortlist.v1.Index", "c")
+    );
 
     let status = client.search(request(&QUERY, 5)).await.unwrap_err();
     assert_eq!((status.code(), fields(&status)), (Code::InvalidArgument, vec!["index".to_owned()]));
 
-    let unknown = SearchRequest { index: "a".into(), query: seeds(&[(77, None), (78, None)]), ..request(&[], 5) };
+    let unknown =
+        SearchRequest { index: "a".into(), query: seeds(&[(77, None), (78, None)]), ..request(&[], 5) };
     let status = client.search(unknown).await.unwrap_err();
     assert_eq!((status.code(), fields(&status)), (Code::NotFound, vec!["query.seeds".to_owned()]));
     let details = status.get_error_details();
     let resource = details.resource_info().unwrap();
-    assert_eq!((resource.resource_type.as_str(), resource.resource_name.as_str()), ("shortlist.v1.Video", "77"));
+    assert_eq!(
+        (resource.resource_type.as_str(), resource.resource_name.as_str()),
+        ("shortlist.v1.Video", "77")
+    );
 }
 
 #[tokio::test]
@@ -240,7 +248,8 @@ async fn the_embedding_model_must_match_when_given() {
 #[tokio::test]
 async fn message_sizes_are_bounded_both_ways() {
     let index = TestIndex::new(200);
-    let limits = ServiceLimits { max_message_bytes: 2000, max_response_bytes: 1000, ..ServiceLimits::default() };
+    let limits =
+        ServiceLimits { max_message_bytes: 2000, max_response_bytes: 1000, ..ServiceLimits::default() };
     let service = ServiceOptions { limits, ..ServiceOptions::default() };
     let server = TestServer::start(&[("videos", &index)], Setup { service, ..Setup::default() }).await;
     let mut client = server.retrieval().await;

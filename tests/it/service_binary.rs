@@ -53,11 +53,12 @@ impl Served {
         let mut stderr = process.stderr.take().unwrap();
         let mut announcement = String::new();
         BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut announcement).unwrap();
-        let address = announcement.split_whitespace().find_map(|word| word.parse().ok()).unwrap_or_else(|| {
-            let mut log = String::new();
-            let _ = stderr.read_to_string(&mut log);
-            panic!("no address in {announcement:?}; {log}")
-        });
+        let address =
+            announcement.split_whitespace().find_map(|word| word.parse().ok()).unwrap_or_else(|| {
+                let mut log = String::new();
+                let _ = stderr.read_to_string(&mut log);
+                panic!("no address in {announcement:?}; {log}")
+            });
         Self { process, address, announcement, stderr }
     }
 
@@ -241,12 +242,16 @@ fn query_shows_candidates_as_a_table() {
     assert!(output.status.success(), "{text}");
     let best = index.exact(&index.rows[3], 3);
     for (rank, (id, score)) in best.iter().enumerate() {
-        let row = text.lines().find(|line| line.contains(&id.to_string())).unwrap_or_else(|| panic!("{text}"));
-        assert!(row.trim_start().starts_with(&(rank + 1).to_string()), "{text}");
+        let row =
+            text.lines().find(|line| line.contains(&id.to_string())).unwrap_or_else(|| panic!("{text}"));
+        assert!(row.split_whitespace().nth(1) == Some(&(rank + 1).to_string()), "{text}");
         assert!(row.contains(&format!("{score:.4}")), "{text}");
     }
     let last = text.lines().last().unwrap();
-    assert!(last.starts_with("generation 1 · plan exact_scan · ef_search 0 · distances 25 · elapsed "), "{text}");
+    assert!(
+        last.starts_with("generation 1 · plan exact_scan · ef_search 0 · distances 25 · elapsed "),
+        "{text}"
+    );
 
     let with_scheme = format!("http://{address}");
     let video = video_id(3).to_string();

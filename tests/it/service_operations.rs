@@ -65,7 +65,8 @@ async fn status_tells_what_is_served() {
     assert_eq!((status.embedding_model.as_str(), status.refused.as_str()), (MODEL, ""));
     assert!(status.published_at.unwrap().seconds > 1_700_000_000);
     assert!(status.build_time.is_some());
-    let kinds = status.attributes.iter().map(|column| (column.name.as_str(), column.kind())).collect::<Vec<_>>();
+    let kinds =
+        status.attributes.iter().map(|column| (column.name.as_str(), column.kind())).collect::<Vec<_>>();
     assert!(kinds.contains(&("title", AttributeKind::Keyword)), "{kinds:?}");
     assert!(kinds.contains(&("tags", AttributeKind::KeywordList)), "{kinds:?}");
     assert!(kinds.contains(&("published_at", AttributeKind::Timestamp)), "{kinds:?}");
@@ -110,7 +111,10 @@ async fn what_cannot_be_activated_changes_nothing() {
     assert_eq!(refused.code(), Code::NotFound);
     let details = refused.get_error_details();
     let resource = details.resource_info().unwrap();
-    assert_eq!((resource.resource_type.as_str(), resource.resource_name.as_str()), ("shortlist.v1.Generation", "9"));
+    assert_eq!(
+        (resource.resource_type.as_str(), resource.resource_name.as_str()),
+        ("shortlist.v1.Generation", "9")
+    );
     let refused = admin.activate(activate(0)).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
     assert_eq!(refused.get_details_bad_request().unwrap().field_violations[0].field, "generation");
@@ -165,16 +169,11 @@ async fn reflection_knows_every_service() {
     use tonic_reflection::pb;
     let index = TestIndex::new(10);
     let server = TestServer::of(&index).await;
-    let expected = [
-        "grpc.health.v1.Health",
-        "shortlist.v1.Admin",
-        "shortlist.v1.Retrieval",
-    ];
+    let expected = ["grpc.health.v1.Health", "shortlist.v1.Admin", "shortlist.v1.Retrieval"];
 
     use pb::v1::server_reflection_request::MessageRequest;
     use pb::v1::server_reflection_response::MessageResponse;
-    let mut client =
-        pb::v1::server_reflection_client::ServerReflectionClient::new(server.channel().await);
+    let mut client = pb::v1::server_reflection_client::ServerReflectionClient::new(server.channel().await);
     let ask = |message_request| pb::v1::ServerReflectionRequest {
         message_request: Some(message_request),
         ..Default::default()
@@ -184,7 +183,8 @@ async fn reflection_knows_every_service() {
         ask(MessageRequest::FileContainingSymbol("shortlist.v1.Retrieval".into())),
         ask(MessageRequest::FileByFilename("google/rpc/status.proto".into())),
     ];
-    let mut answers = client.server_reflection_info(tokio_stream::iter(questions)).await.unwrap().into_inner();
+    let mut answers =
+        client.server_reflection_info(tokio_stream::iter(questions)).await.unwrap().into_inner();
     match answers.message().await.unwrap().unwrap().message_response.unwrap() {
         MessageResponse::ListServicesResponse(list) => {
             let names: Vec<String> = list.service.into_iter().map(|service| service.name).collect();
@@ -205,7 +205,8 @@ async fn reflection_knows_every_service() {
         message_request: Some(OldRequest::ListServices(String::new())),
         ..Default::default()
     };
-    let mut answers = client.server_reflection_info(tokio_stream::iter([question])).await.unwrap().into_inner();
+    let mut answers =
+        client.server_reflection_info(tokio_stream::iter([question])).await.unwrap().into_inner();
     match answers.message().await.unwrap().unwrap().message_response.unwrap() {
         OldResponse::ListServicesResponse(list) => {
             let names: Vec<String> = list.service.into_iter().map(|service| service.name).collect();
@@ -227,7 +228,10 @@ async fn metrics_count_requests_under_bounded_labels() {
         client.search(SearchRequest { index: name.into(), ..request(&[1.0; DIM], 5) }).await.unwrap_err();
     }
     let text = server.metrics().await;
-    assert!(text.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"), "{text}");
+    assert!(
+        text.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"),
+        "{text}"
+    );
     for line in [
         "shortlist_requests_total{index=\"videos\",method=\"Search\",code=\"OK\"} 2",
         "shortlist_requests_total{index=\"videos\",method=\"Search\",code=\"INVALID_ARGUMENT\"} 1",
@@ -240,8 +244,14 @@ async fn metrics_count_requests_under_bounded_labels() {
     ] {
         assert!(text.lines().any(|found| found == line), "expected {line}, found {text}");
     }
-    assert!(text.contains("shortlist_request_seconds_bucket{le=\"0.00005\",index=\"videos\",method=\"Search\"}"), "{text}");
-    assert!(text.contains("shortlist_request_seconds_bucket{le=\"5.0\",index=\"videos\",method=\"Search\"}"), "{text}");
+    assert!(
+        text.contains("shortlist_request_seconds_bucket{le=\"0.00005\",index=\"videos\",method=\"Search\"}"),
+        "{text}"
+    );
+    assert!(
+        text.contains("shortlist_request_seconds_bucket{le=\"5.0\",index=\"videos\",method=\"Search\"}"),
+        "{text}"
+    );
 }
 
 #[tokio::test]

@@ -128,7 +128,10 @@ fn attributes(videos: usize) -> Vec<AttributeColumn> {
         tags.append(true);
     }
     let columns: [(&str, ArrayRef); 7] = [
-        ("title", Arc::new(StringArray::from_iter(rows().map(|row| (row != 1).then(|| format!("title {row}")))))),
+        (
+            "title",
+            Arc::new(StringArray::from_iter(rows().map(|row| (row != 1).then(|| format!("title {row}"))))),
+        ),
         ("tags", Arc::new(tags.finish())),
         ("delta", Arc::new(Int64Array::from_iter_values(rows().map(|row| -(row as i64))))),
         ("views", Arc::new(UInt64Array::from_iter_values(rows().map(|row| u64::MAX - row as u64)))),
@@ -136,7 +139,10 @@ fn attributes(videos: usize) -> Vec<AttributeColumn> {
         ("safe", Arc::new(BooleanArray::from_iter(rows().map(|row| Some(row % 2 == 0))))),
         (
             "published_at",
-            Arc::new(TimestampMicrosecondArray::from_iter_values(rows().map(|row| row as i64 * 1_500_000)).with_timezone("+00:00")),
+            Arc::new(
+                TimestampMicrosecondArray::from_iter_values(rows().map(|row| row as i64 * 1_500_000))
+                    .with_timezone("+00:00"),
+            ),
         ),
     ];
     let column = |(name, values): (&str, ArrayRef)| AttributeColumn { name: name.to_owned(), values };
