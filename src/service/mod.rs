@@ -46,6 +46,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tokio::net::TcpListener;
 use tokio::sync::watch as watch_channel;
+use tokio::task::JoinSet;
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 
@@ -161,13 +162,15 @@ pub async fn serve(
     let router = router(shared, &health).map_err(io::Error::other)?;
 
     metrics::observe_indexes(&engine, &metrics).await;
-    let watcher = tokio::spawn(watch::run(engine, metrics, options.poll_interval));
+    // A set, so that the watcher ends also when this future is dropped.
+    let mut watcher = JoinSet::new();
+    watcher.spawn(watch::run(engine, metrics, options.poll_interval));
     let mut connections = server::Connections::new(router, draining);
     tracing::info!(%address, "serving");
     connections.accept_until(listener, shutdown).await;
 
     tracing::info!(drain_timeout = ?options.drain_timeout, "draining");
-    watcher.abort();
+    watcher.abort_all();
     health.not_serving().await;
     drain.send_replace(true);
     let answered = async {
