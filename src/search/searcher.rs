@@ -117,6 +117,8 @@ fn traverse<T: Element>(
     scratch.reset(scorer.rows(), ef_search.min(scorer.rows()));
     let start = descend(&graph, scorer, scratch, &mut stats);
     scratch.seed(scorer, start.0, &mut stats);
+    // Everything is reachable from the entry point, which the descent may have left for good.
+    scratch.seed(scorer, graph.entry_point.0, &mut stats);
     beam_search(&graph.lists(), scorer, scratch, &mut stats, || {
         interrupted |= !keep_going();
         !interrupted
