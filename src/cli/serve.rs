@@ -12,7 +12,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::sample;
 use crate::config::ServeConfig;
 use crate::engine::Engine;
-use crate::{service, telemetry};
+use crate::service;
+use crate::telemetry;
 
 /// The name of an index that is given without one.
 const DEFAULT_NAME: &str = "default";

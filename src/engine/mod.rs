@@ -47,7 +47,7 @@ impl Engine {
             .build()?;
         let mut indexes = BTreeMap::new();
         for (name, dir) in options.indexes {
-            let served = pool.install(|| ServedIndex::open(name.clone(), dir))?;
+            let served = ServedIndex::open(name.clone(), dir)?;
             if indexes.insert(name.clone(), served).is_some() {
                 return Err(EngineError::invalid("index", format!("the name {name:?} is there twice")));
             }
@@ -101,14 +101,14 @@ impl Engine {
     /// If there is no such index or generation, or the generation is damaged; then nothing changes.
     pub fn activate(&self, name: &str, generation: u64) -> Result<IndexStatus, EngineError> {
         let served = self.served(name)?;
-        self.pool.install(|| served.activate(generation))?;
+        served.activate(generation)?;
         served.status()
     }
 
     /// Looks once for what was published since: checks it, warms it, swaps it in. Each publication that
     /// cannot be served is reported once, and the old generation goes on serving.
     pub fn refresh(&self) -> Vec<Refresh> {
-        self.indexes.values().filter_map(|served| self.pool.install(|| served.refresh())).collect()
+        self.indexes.values().filter_map(ServedIndex::refresh).collect()
     }
 
     fn served(&self, name: &str) -> Result<&ServedIndex, EngineError> {

@@ -41,16 +41,11 @@ pub(super) struct ServedIndex {
     name: String,
     store: IndexStore,
     current: ArcSwap<Snapshot>,
-    /// Held while a swap is prepared, so that two do not overtake each other.
-    swap: Mutex<Seen>,
-}
-
-#[derive(Debug, Default)]
-struct Seen {
-    /// The newest manifest that was looked at.
-    manifest: u64,
-    /// What was wrong with it, if it was refused.
-    refused: Option<String>,
+    /// The newest manifest that was looked at. Held while a swap is prepared, so that two do not overtake
+    /// each other.
+    newest: Mutex<u64>,
+    /// What was wrong with that manifest, if it was refused.
+    refused: Mutex<Option<String>>,
 }
 
 impl ServedIndex {
@@ -60,12 +55,13 @@ impl ServedIndex {
         let newest = store.manifests()?.last().copied().unwrap_or_default();
         let (manifest, index, passed_over) = store.open_current()?;
         check_and_warm(&index)?;
-        let seen = Seen { manifest: newest, refused: passed_over.first().map(ToString::to_string) };
+        let refused = passed_over.first().map(ToString::to_string);
         Ok(Self {
             name,
             store,
             current: ArcSwap::from_pointee(Snapshot { manifest, index }),
-            swap: Mutex::new(seen),
+            newest: Mutex::new(newest),
+            refused: Mutex::new(refused),
         })
     }
 
@@ -79,38 +75,39 @@ impl ServedIndex {
     }
 
     pub(super) fn activate(&self, generation: u64) -> Result<(), EngineError> {
-        let mut seen = self.swap.lock();
+        let mut newest = self.newest.lock();
         let index = self.store.open_generation(generation)?;
         check_and_warm(&index)?;
         let manifest = self.store.activate(generation, &index)?;
-        *seen = Seen { manifest: manifest.manifest, refused: None };
+        *newest = manifest.manifest;
+        *self.refused.lock() = None;
         self.current.store(Arc::new(Snapshot { manifest, index }));
         Ok(())
     }
 
     /// Serves the newest manifest if it is newer than the last one looked at.
     pub(super) fn refresh(&self) -> Option<Refresh> {
-        let mut seen = self.swap.lock();
-        let newest = *self.store.manifests().ok()?.last()?;
-        if newest <= seen.manifest {
+        let mut newest = self.newest.lock();
+        let published = *self.store.manifests().ok()?.last()?;
+        if published <= *newest {
             return None;
         }
-        seen.manifest = newest;
+        *newest = published;
         let opened =
-            self.store.open_manifest(newest).map_err(EngineError::from).and_then(|(manifest, index)| {
+            self.store.open_manifest(published).map_err(EngineError::from).and_then(|(manifest, index)| {
                 check_and_warm(&index)?;
                 Ok(Snapshot { manifest, index })
             });
         match opened {
             Ok(snapshot) => {
-                seen.refused = None;
+                *self.refused.lock() = None;
                 let to = snapshot.manifest.generation;
                 let from = self.current.swap(Arc::new(snapshot)).manifest.generation;
                 Some(Refresh::Swapped { index: self.name.clone(), from, to })
             }
             Err(error) => {
-                seen.refused = Some(error.to_string());
-                Some(Refresh::Refused { index: self.name.clone(), manifest: newest, error })
+                *self.refused.lock() = Some(error.to_string());
+                Some(Refresh::Refused { index: self.name.clone(), manifest: published, error })
             }
         }
     }
@@ -137,7 +134,7 @@ impl ServedIndex {
             build_time: Duration::from_millis(manifest.build_ms),
             embedding_model: facts.embedding_model.clone(),
             attributes: facts.attributes.clone(),
-            refused: self.swap.lock().refused.clone(),
+            refused: self.refused.lock().clone(),
         })
     }
 }

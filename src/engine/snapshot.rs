@@ -1,5 +1,6 @@
 //! One generation, open and searchable.
 
+use std::borrow::Cow;
 use std::time::Instant;
 
 use super::error::EngineError;
@@ -27,6 +28,16 @@ pub(super) fn check_and_warm(index: &Index) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// What a request searches for, in terms of one generation.
+struct ResolvedQuery<'q> {
+    /// `[dim]`, finite.
+    vector: Cow<'q, [f32]>,
+    /// The nodes it was made of.
+    seeds: Vec<NodeId>,
+    /// Seeds that are not in the index.
+    unknown_seeds: Vec<VideoId>,
+}
+
 impl Snapshot {
     pub(super) fn search(
         &self,
@@ -39,10 +50,10 @@ impl Snapshot {
         let started = Instant::now();
         self.check_model(name, request)?;
         let columns = self.columns(&request.return_attributes)?;
-        let (query, seeds, unknown_seeds) = self.query(name, limits, &request.query)?;
+        let ResolvedQuery { vector, seeds, unknown_seeds } = self.query(name, limits, &request.query)?;
         // Seeds come out of the answer again, so as many more are asked for.
         let params = params(limits, request, seeds.len())?;
-        let found = searcher.search(&self.index, &query, &params, keep_going(budget)).map_err(|_| {
+        let found = searcher.search(&self.index, &vector, &params, keep_going(budget)).map_err(|_| {
             if budget.is_cancelled() { EngineError::Cancelled } else { EngineError::DeadlineExceeded }
         })?;
         let stats = stats(&params, &found, started);
@@ -87,17 +98,17 @@ impl Snapshot {
         names.iter().enumerate().map(ordinal).collect()
     }
 
-    /// The query embedding, the nodes it was made of, and the seeds that are not in the index.
-    fn query(
+    fn query<'q>(
         &self,
         name: &str,
         limits: &Limits,
-        query: &Query,
-    ) -> Result<(Vec<f32>, Vec<NodeId>, Vec<VideoId>), EngineError> {
+        query: &'q Query,
+    ) -> Result<ResolvedQuery<'q>, EngineError> {
         match query {
             Query::Vector(values) => {
                 self.check_vector(values)?;
-                Ok((values.clone(), Vec::new(), Vec::new()))
+                let vector = Cow::Borrowed(values.as_slice());
+                Ok(ResolvedQuery { vector, seeds: Vec::new(), unknown_seeds: Vec::new() })
             }
             Query::Seeds(seeds) => self.query_of_seeds(name, limits, seeds),
         }
@@ -124,7 +135,7 @@ impl Snapshot {
         name: &str,
         limits: &Limits,
         seeds: &[Seed],
-    ) -> Result<(Vec<f32>, Vec<NodeId>, Vec<VideoId>), EngineError> {
+    ) -> Result<ResolvedQuery<'static>, EngineError> {
         if seeds.is_empty() || seeds.len() > limits.max_seeds {
             let problem = format!("expected 1 to {} seeds, found {}", limits.max_seeds, seeds.len());
             return Err(EngineError::invalid("query.seeds", problem));
@@ -151,7 +162,7 @@ impl Snapshot {
         if query.iter().any(|value| !value.is_finite()) {
             return Err(EngineError::invalid("query.seeds", "the weighted sum of the seeds is not finite"));
         }
-        Ok((query, nodes, unknown))
+        Ok(ResolvedQuery { vector: Cow::Owned(query), seeds: nodes, unknown_seeds: unknown })
     }
 
     fn candidate(&self, hit: &Hit, columns: &[usize]) -> Candidate {
@@ -190,7 +201,7 @@ fn keep_going(budget: &Budget) -> impl FnMut() -> bool {
     let mut asked = 0u32;
     move || {
         asked = asked.wrapping_add(1);
-        !budget.is_cancelled() && !(asked % 16 == 1 && budget.is_expired())
+        !budget.is_cancelled() && (asked % 16 != 1 || !budget.is_expired())
     }
 }
 

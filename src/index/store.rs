@@ -34,7 +34,7 @@ pub enum PublishReason {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// [`MANIFEST_VERSION`] when it was written.
+    /// The version of these fields: 1.
     pub format_version: u32,
     /// The number of this manifest.
     pub manifest: u64,

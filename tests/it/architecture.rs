@@ -42,7 +42,7 @@ fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The modules that a source names as `crate::module`.
+/// The modules that a source names as `crate::module`. Grouped as `crate::{…}` they would escape: write them apart.
 fn imports(text: &str) -> impl Iterator<Item = String> {
     let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
     let code = code.collect::<Vec<_>>().join("\n");

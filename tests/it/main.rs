@@ -13,3 +13,4 @@ mod service_binary;
 mod service_calls;
 mod service_operations;
 mod store;
+mod swap;
