@@ -22,7 +22,7 @@
 //! | [`graph`]      | adjacency, candidate list, visited set, the hot loop |
 //! | [`dataset`]    | embedding files become one row-major view |
 //! | [`kernel`]     | SIMD: slices in, `f32` out |
-//! | [`id`], [`metric`], [`element`], [`mapped_file`], [`telemetry`] | small shared words |
+//! | [`id`], [`metric`], [`element`], [`mapped_file`], [`staged_file`], [`telemetry`] | small shared words |
 //!
 //! `search` and `build` do not import each other; they meet in `index` and stand on `graph`.
 
@@ -44,5 +44,6 @@ pub mod mapped_file;
 pub mod metric;
 pub mod search;
 pub mod service;
+pub mod staged_file;
 pub mod synth;
 pub mod telemetry;

@@ -45,14 +45,9 @@ impl MappedFile {
         &self.path
     }
 
-    /// Tells the kernel that reads will jump about, so that it does not read ahead.
-    pub fn expect_random_access(&self) {
-        // Advice is a hint: a kernel that does not take it still serves the same bytes.
-        let _ = self.map.advise(Advice::Random);
-    }
-
     /// Brings every page into memory before it is needed.
     pub fn populate(&self) {
+        // A hint: a kernel that does not take it still serves the same bytes.
         let _ = self.map.advise(Advice::WillNeed);
         let pages = self.map.iter().step_by(4096);
         std::hint::black_box(pages.fold(0u8, |sum, byte| sum.wrapping_add(*byte)));

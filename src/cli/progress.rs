@@ -22,7 +22,7 @@ pub struct BuildBars {
 }
 
 impl BuildBars {
-    /// Takes over Ctrl-C for the rest of the process.
+    /// Takes over Ctrl-C for the rest of the process; whoever listens for it later is told as well.
     ///
     /// # Errors
     /// If the signal handler cannot be set.
@@ -31,11 +31,6 @@ impl BuildBars {
         let flag = Arc::clone(&cancelled);
         ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))?;
         Ok(Self { current: Mutex::new(ProgressBar::hidden()), cancelled })
-    }
-
-    /// The bar of a build that something else cancels.
-    pub fn uncancellable() -> Self {
-        Self { current: Mutex::new(ProgressBar::hidden()), cancelled: Arc::default() }
     }
 }
 

@@ -29,6 +29,7 @@ pub fn ensure(root: &Path) -> anyhow::Result<PathBuf> {
         return Ok(store.dir().to_owned());
     }
     let started = Instant::now();
+    let bars = BuildBars::new()?;
     let catalogue_dir = root.join("catalogue");
     eprintln!("no index given: making a sample of {} videos under {}", PARAMS.videos, root.display());
     let rows = PARAMS.videos + PARAMS.held_out_videos() + PARAMS.users;
@@ -45,6 +46,6 @@ pub fn ensure(root: &Path) -> anyhow::Result<PathBuf> {
     let params =
         BuildParams::new(Metric::InnerProduct, BuildParams::DEFAULT_M, BuildParams::DEFAULT_EF_CONSTRUCTION)?
             .with_embedding_model(Some("synth".to_owned()));
-    build(&catalogue, &params, &store, &BuildBars::uncancellable(), started)?;
+    build(&catalogue, &params, &store, &bars, started)?;
     Ok(store.dir().to_owned())
 }

@@ -52,6 +52,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         config.indexes.insert(DEFAULT_NAME.to_owned(), sample::ensure(Path::new(sample::ROOT))?);
     }
     let engine = Arc::new(Engine::open(config.engine_options())?);
+    for index in engine.index_names() {
+        if let Some(problem) = engine.status(&index)?.refused {
+            tracing::error!(index, problem, "refused the newest publication; an older generation serves");
+        }
+    }
 
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let served = runtime.block_on(async {

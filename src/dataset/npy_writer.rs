@@ -3,16 +3,14 @@
 //! The file is written under a temporary name beside its own, synced, renamed, and its folder synced: a
 //! reader sees all of it or nothing, also after a power cut. Nothing here knows what the numbers mean.
 
-use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
+use super::DatasetError;
+use crate::staged_file::StagedFile;
 use bytemuck::Pod;
 use half::f16;
-use tempfile::NamedTempFile;
-
-use super::DatasetError;
 
 mod sealed {
     pub trait Sealed {}
@@ -48,7 +46,7 @@ pub fn write_npy<T: NpyScalar>(path: &Path, shape: &[usize], values: &[T]) -> Re
 #[derive(Debug)]
 pub struct NpyWriter<T> {
     path: PathBuf,
-    file: BufWriter<NamedTempFile>,
+    file: BufWriter<StagedFile>,
     expected: u64,
     written: u64,
     scalar: PhantomData<T>,
@@ -60,7 +58,7 @@ impl<T: NpyScalar> NpyWriter<T> {
     /// # Errors
     /// [`DatasetError::Io`] if the folder of `path` cannot be written to.
     pub fn create(path: &Path, shape: &[usize]) -> Result<Self, DatasetError> {
-        let file = temporary(folder(path)).map_err(DatasetError::io(path))?;
+        let file = StagedFile::beside(path).map_err(DatasetError::io(path))?;
         let mut file = BufWriter::with_capacity(1 << 20, file);
         file.write_all(&header(T::DESCR, shape)).map_err(DatasetError::io(path))?;
         let expected = shape.iter().map(|&axis| axis as u64).product();
@@ -87,9 +85,7 @@ impl<T: NpyScalar> NpyWriter<T> {
             return Err(DatasetError::WrongLength { path, expected, found: written });
         }
         let file = file.into_inner().map_err(|error| DatasetError::io(&path)(error.into_error()))?;
-        file.as_file().sync_all().map_err(DatasetError::io(&path))?;
-        file.persist(&path).map_err(|error| DatasetError::io(&path)(error.error))?;
-        File::open(folder(&path)).and_then(|folder| folder.sync_all()).map_err(DatasetError::io(&path))
+        file.replace(&path).map_err(DatasetError::io(&path))
     }
 }
 
@@ -108,20 +104,4 @@ fn header(descr: &str, shape: &[usize]) -> Vec<u8> {
     header.resize(total - 1, b' ');
     header.push(b'\n');
     header
-}
-
-/// A temporary file with the permissions of any other new one; `tempfile` alone would make it private.
-fn temporary(folder: &Path) -> std::io::Result<NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".shortlist-").suffix(".tmp");
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder)
-}
-
-fn folder(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
 }

@@ -49,12 +49,11 @@ pub(super) struct ServedIndex {
 }
 
 impl ServedIndex {
-    /// Opens the newest usable generation. One with a damaged section is not passed over in silence: it is an error.
+    /// Opens the newest generation that opens and is sound; `refused` tells what was passed over.
     pub(super) fn open(name: String, dir: PathBuf) -> Result<Self, EngineError> {
         let store = IndexStore::new(dir);
         let newest = store.manifests()?.last().copied().unwrap_or_default();
-        let (manifest, index, passed_over) = store.open_current()?;
-        check_and_warm(&index)?;
+        let (manifest, index, passed_over) = store.open_newest(check_and_warm)?;
         let refused = passed_over.first().map(ToString::to_string);
         Ok(Self {
             name,

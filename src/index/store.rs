@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{IndexError, StoreError};
 use super::view::Index;
-use super::writer::{StagedIndex, staged_file, sync_dir};
+use super::writer::StagedIndex;
+use crate::staged_file::StagedFile;
 
 /// The version of the manifest's fields.
 const MANIFEST_VERSION: u32 = 1;
@@ -154,11 +155,27 @@ impl IndexStore {
     /// Opens the newest manifest whose generation opens. Those passed over are given with the reason.
     ///
     /// # Errors
-    /// [`StoreError::Empty`] without any manifest, [`StoreError::NothingUsable`] if none leads to an index.
+    /// As [`IndexStore::open_newest`].
     pub fn open_current(&self) -> Result<(Manifest, Index, Vec<StoreError>), StoreError> {
+        self.open_newest(|_| Ok(()))
+    }
+
+    /// Opens the newest manifest whose generation opens and passes `check`. Those passed over are given
+    /// with the reason, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Empty`] without any manifest, [`StoreError::NothingUsable`] if none leads to an index.
+    pub fn open_newest(
+        &self,
+        check: impl Fn(&Index) -> Result<(), StoreError>,
+    ) -> Result<(Manifest, Index, Vec<StoreError>), StoreError> {
         let mut passed_over = Vec::new();
         for number in self.manifests()?.into_iter().rev() {
-            match self.open_manifest(number) {
+            let opened = self.open_manifest(number).and_then(|(manifest, index)| {
+                check(&index)?;
+                Ok((manifest, index))
+            });
+            match opened {
                 Ok((manifest, index)) => return Ok((manifest, index, passed_over)),
                 Err(error) => passed_over.push(error),
             }
@@ -179,13 +196,9 @@ impl IndexStore {
         for _ in 0..PUBLISH_ATTEMPTS {
             let generation = self.generations()?.last().map_or(1, |last| last.saturating_add(1));
             let path = self.generation_path(generation);
-            match file.persist_noclobber(&path) {
-                Ok(_) => {
-                    sync_dir(&self.dir).map_err(StoreError::io(&self.dir))?;
-                    return self.add_manifest(generation, bytes, build_ms, PublishReason::Build);
-                }
-                Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => file = error.file,
-                Err(error) => return Err(StoreError::Io { path, source: error.error }),
+            match file.publish(&path).map_err(StoreError::io(&path))? {
+                Ok(()) => return self.add_manifest(generation, bytes, build_ms, PublishReason::Build),
+                Err(unpublished) => file = unpublished,
             }
         }
         Err(self.too_contended())
@@ -250,15 +263,10 @@ impl IndexStore {
         let crc32c = crc32c::crc32c(&compact_json(manifest));
         let file = ManifestFile { manifest: manifest.clone(), crc32c };
         let write = || -> std::io::Result<bool> {
-            let mut staged = staged_file(&self.dir, ".manifest-")?;
+            let mut staged = StagedFile::beside(path)?;
             serde_json::to_writer_pretty(&mut staged, &file)?;
             staged.write_all(b"\n")?;
-            staged.as_file().sync_all()?;
-            match staged.persist_noclobber(path) {
-                Ok(_) => sync_dir(&self.dir).map(|()| true),
-                Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
-                Err(error) => Err(error.error),
-            }
+            Ok(staged.publish(path)?.is_ok())
         };
         write().map_err(StoreError::io(path))
     }

@@ -45,7 +45,6 @@ impl Index {
         let metadata = read_metadata(path, &file, &sections)?;
         let index = Self { file, sections, metadata };
         index.check_counts()?;
-        index.file.expect_random_access();
         Ok(index)
     }
 

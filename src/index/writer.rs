@@ -1,31 +1,28 @@
 //! Sections in, one staged generation file out.
 
-use std::fs::{File, Permissions};
 use std::io::{BufWriter, Seek, SeekFrom, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-
-use tempfile::NamedTempFile;
 
 use super::error::IndexError;
 use super::format::{self, ALIGNMENT, Section, SectionKind};
+use crate::staged_file::StagedFile;
 
 /// Writes a generation file section by section under a temporary name.
 ///
 /// Dropped before [`IndexWriter::finish`], it leaves nothing behind.
 #[derive(Debug)]
 pub struct IndexWriter {
-    file: BufWriter<NamedTempFile>,
+    file: BufWriter<StagedFile>,
     path: PathBuf,
     planned: usize,
     sections: Vec<Section>,
     position: u64,
 }
 
-/// A complete, synced generation file that has no name yet; dropping it removes it.
+/// A complete generation file that has no name yet; dropping it removes it.
 #[derive(Debug)]
 pub struct StagedIndex {
-    pub(super) file: NamedTempFile,
+    pub(super) file: StagedFile,
     pub(super) bytes: u64,
 }
 
@@ -35,8 +32,8 @@ impl IndexWriter {
     /// # Errors
     /// If the folder cannot be written.
     pub fn create(dir: &Path, sections: usize) -> Result<Self, IndexError> {
-        let file = staged_file(dir, ".generation-").map_err(IndexError::io(dir))?;
-        let path = file.path().to_owned();
+        let file = StagedFile::create_in(dir).map_err(IndexError::io(dir))?;
+        let path = file.temporary_path().to_owned();
         let mut writer = Self {
             file: BufWriter::with_capacity(1 << 20, file),
             path,
@@ -78,21 +75,20 @@ impl IndexWriter {
         Ok(())
     }
 
-    /// Writes the header, and syncs the file to disk.
+    /// Writes the header.
     ///
     /// # Errors
-    /// If writing or syncing fails.
+    /// If writing fails.
     ///
     /// # Panics
     /// If fewer sections were written than planned.
-    pub fn finish(mut self) -> Result<StagedIndex, IndexError> {
+    pub fn finish(self) -> Result<StagedIndex, IndexError> {
         assert_eq!(self.sections.len(), self.planned, "fewer sections than planned");
         let header = format::encode(&self.sections, self.position);
         let io = |source| IndexError::Io { path: self.path.clone(), source };
-        self.file.seek(SeekFrom::Start(0)).map_err(io)?;
-        self.file.write_all(&header).map_err(io)?;
-        let file = self.file.into_inner().map_err(|error| io(error.into_error()))?;
-        file.as_file().sync_all().map_err(io)?;
+        let mut file = self.file.into_inner().map_err(|error| io(error.into_error()))?;
+        file.file_mut().seek(SeekFrom::Start(0)).map_err(io)?;
+        file.write_all(&header).map_err(io)?;
         Ok(StagedIndex { file, bytes: self.position })
     }
 
@@ -110,15 +106,4 @@ impl IndexWriter {
         }
         Ok(())
     }
-}
-
-/// A file in `dir` that vanishes unless it is given a name; readable by all, as published files are.
-pub(super) fn staged_file(dir: &Path, prefix: &str) -> std::io::Result<NamedTempFile> {
-    let readable = Permissions::from_mode(0o644);
-    tempfile::Builder::new().prefix(prefix).suffix(".tmp").permissions(readable).tempfile_in(dir)
-}
-
-/// Makes renames and creations in `dir` durable.
-pub(super) fn sync_dir(dir: &Path) -> std::io::Result<()> {
-    File::open(dir)?.sync_all()
 }

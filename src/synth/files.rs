@@ -13,6 +13,7 @@ use rayon::prelude::*;
 use super::model::Model;
 use super::{SynthParams, words};
 use crate::dataset::{DatasetError, NpyWriter, write_npy};
+use crate::staged_file::StagedFile;
 
 /// Rows made at a time: bounds the memory that a large catalogue takes.
 const CHUNK: usize = 16_384;
@@ -161,13 +162,7 @@ fn video_id(seed: u64, row: u64) -> u64 {
 fn write_attributes(path: &Path, model: &Model, ids: &[u64]) -> Result<(), SynthError> {
     let parquet = |source| SynthError::Parquet { path: path.to_owned(), source };
     let io = |source| SynthError::Io { path: path.to_owned(), source };
-    let dir = path.parent().unwrap_or(Path::new("."));
-    let file = tempfile::Builder::new()
-        .prefix(".attributes-")
-        .suffix(".tmp")
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .tempfile_in(dir)
-        .map_err(io)?;
+    let mut staged = StagedFile::beside(path).map_err(io)?;
     let properties =
         WriterProperties::builder().set_compression(Compression::ZSTD(Default::default())).build();
     let mut writer: Option<ArrowWriter<std::fs::File>> = None;
@@ -176,7 +171,7 @@ fn write_attributes(path: &Path, model: &Model, ids: &[u64]) -> Result<(), Synth
         let writer = match &mut writer {
             Some(writer) => writer,
             None => {
-                let file = file.reopen().map_err(io)?;
+                let file = staged.file_mut().try_clone().map_err(io)?;
                 let created =
                     ArrowWriter::try_new(file, batch.schema(), Some(properties.clone())).map_err(parquet)?;
                 writer.insert(created)
@@ -187,9 +182,7 @@ fn write_attributes(path: &Path, model: &Model, ids: &[u64]) -> Result<(), Synth
     if let Some(writer) = writer {
         writer.close().map_err(parquet)?;
     }
-    file.as_file().sync_all().map_err(io)?;
-    file.persist(path).map_err(|error| io(error.error))?;
-    Ok(())
+    staged.replace(path).map_err(io)
 }
 
 fn attributes(model: &Model, first: usize, ids: &[u64]) -> RecordBatch {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// From the top of the stack down; a module imports only from those below it.
-const ORDER: [&str; 18] = [
+const ORDER: [&str; 19] = [
     "cli",
     "config",
     "service",
@@ -19,6 +19,7 @@ const ORDER: [&str; 18] = [
     "kernel",
     "telemetry",
     "mapped_file",
+    "staged_file",
     "metric",
     "element",
     "id",

@@ -829,16 +829,8 @@ proptest! {
 
 #[test]
 fn a_real_catalogue_is_the_same_from_parquet_and_npy() {
-    let shared = std::env::var_os("SHORTLIST_SHARED")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
-    let videos = shared.join("data/videos");
-    if !videos.is_dir() {
-        eprintln!(
-            "SKIPPED: {} is not there: set SHORTLIST_SHARED to the folder of real embeddings",
-            videos.display()
-        );
-        return;
-    }
+    let Some(data) = crate::indexes::shared_data() else { return };
+    let videos = data.join("videos");
     let from_parquet = CatalogueFiles { embeddings: videos.join("videos.parquet"), ..Default::default() };
     let from_npy = CatalogueFiles {
         embeddings: videos.join("videos.f16.npy"),

@@ -90,3 +90,20 @@ async fn a_hundred_swaps_under_load_fail_no_request_and_mix_no_answer() {
     assert_eq!(store.manifests().unwrap().last(), Some(&(2 + SWAPS)));
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_passes_over_a_damaged_generation_and_says_so() {
+    let mut index = TestIndex::new(50);
+    index.publish(60);
+    crate::harness::damage(&index.generation_path(2));
+    let server = TestServer::of(&index).await;
+    let status = server.engine.status("videos").unwrap();
+    assert_eq!((status.generation, status.vectors), (1, 50));
+    let refused = status.refused.unwrap();
+    assert!(
+        refused.contains("generation-00000002.index: section") && refused.contains("damaged"),
+        "{refused}"
+    );
+    assert!(server.engine.refresh().is_empty(), "what was refused once is not tried again");
+    server.stop().await;
+}
