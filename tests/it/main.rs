@@ -4,6 +4,7 @@ mod architecture;
 mod build;
 mod cli;
 mod dataset;
+mod engine;
 mod harness;
 mod index;
 mod indexes;
