@@ -29,9 +29,11 @@ fn builders(criterion: &mut Criterion) {
                 let params = params.expect("valid parameters");
                 let pool = ThreadPoolBuilder::new().num_threads(threads).build().expect("threads start");
                 let run = || {
-                    pool.install(|| build_graph(vectors, DIM, &params, &Silent).expect("the graph is built"))
+                    pool.install(|| {
+                        build_graph(vectors, DIM, None, &params, &Silent).expect("the graph is built")
+                    })
                 };
-                let (graph, _) = run();
+                let graph = run().graph;
                 assert!(graph.view().reachable().into_iter().all(|reached| reached));
                 let cores = if threads == 1 { "one core" } else { "all cores" };
                 group.bench_function(

@@ -59,7 +59,7 @@ fn prepare(dir: &std::path::Path) -> (Index, Vec<Vec<f32>>) {
     let catalogue = Catalogue::open(&catalogue, Metric::InnerProduct).expect("the catalogue is sound");
     let params = BuildParams::new(Metric::InnerProduct, 16, 200).expect("valid parameters");
     let store = IndexStore::new(dir.join("index"));
-    build(&catalogue, &params, &store, &Silent, Instant::now()).expect("the index is built");
+    build(&catalogue, None, &params, &store, &Silent, Instant::now()).expect("the index is built");
     let (_, index, _) = store.open_current().expect("the index opens");
     let users = Embeddings::open(&files.users_test).expect("the users open");
     let row = |row| {

@@ -83,7 +83,7 @@ fn service(criterion: &mut Criterion) {
     let catalogue = Catalogue::open(&files, Metric::InnerProduct).expect("the catalogue opens");
     let params = BuildParams::new(Metric::InnerProduct, 16, 100).expect("parameters are in range");
     let store = IndexStore::new(folder.path().join("index"));
-    build(&catalogue, &params, &store, &Silent, Instant::now()).expect("the index is built");
+    build(&catalogue, None, &params, &store, &Silent, Instant::now()).expect("the index is built");
 
     let runtime = Runtime::new().expect("a runtime");
     let indexes = vec![("videos".to_owned(), store.dir().to_owned())];

@@ -5,7 +5,8 @@
 //!
 //! ```text
 //! Catalogue ─► rows (contiguous, normalised under cosine) ─► builder ─► Graph ─► repair ─► IndexWriter ─► publish
-//!                                                     native │ hnsw_rs
+//!                                                     native │ hnsw_rs   ▲
+//! training users ─► their answers, from a partition of the rows ─► edges ┘
 //! ```
 //!
 //! | file | duty |
@@ -14,6 +15,8 @@
 //! | `native.rs`   | our own HNSW, inserted in parallel |
 //! | `select.rs`   | which neighbours a node keeps |
 //! | `hnsw_rs.rs`  | the graph of the hnsw_rs crate |
+//! | `partition.rs`| rows in groups, and the answers of many users from them |
+//! | `teach.rs`    | edges that training users need; recall on those held out |
 //! | `repair.rs`   | every node reachable |
 //! | `freeze.rs`   | the sections of the generation file |
 //! | `progress.rs` | how far a build is, and whether to go on |
@@ -22,23 +25,30 @@ mod freeze;
 mod hnsw_rs;
 mod native;
 mod params;
+mod partition;
 mod progress;
 mod repair;
 mod select;
+mod teach;
 
 use std::borrow::Cow;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use rayon::prelude::*;
 
 use crate::attributes::AttributeError;
-use crate::dataset::{Catalogue, Rows};
+use crate::dataset::{Catalogue, DatasetError, Embeddings, EmbeddingsView, Rows};
 use crate::element::Element;
 use crate::graph::Graph;
-use crate::index::{BuildFacts, IndexError, IndexStore, Manifest, Metadata, RepairReport, StoreError};
+use crate::index::{
+    BuildFacts, IndexError, IndexStore, Manifest, Metadata, RepairReport, StoreError, TrainingReport,
+};
 use crate::kernel::Kernels;
 use crate::metric::Metric;
 use crate::with_rows;
+
+use teach::Lesson;
 
 pub use params::{BuildParams, Builder, ParamsError};
 pub use progress::{Progress, Silent};
@@ -49,9 +59,19 @@ pub enum BuildError {
     /// A parameter is out of its range.
     #[error(transparent)]
     Params(#[from] ParamsError),
-    /// The hnsw_rs crate cannot build what was asked for.
-    #[error("--builder hnsw-rs: {0}")]
-    HnswRs(String),
+    /// The training queries are of another dimension.
+    #[error("{}: expected {expected} dimensions as in the catalogue, found {found}", path.display())]
+    TrainingDimension {
+        /// The file.
+        path: PathBuf,
+        /// Of the catalogue.
+        expected: usize,
+        /// Of the training queries.
+        found: usize,
+    },
+    /// The training queries cannot be used.
+    #[error(transparent)]
+    Training(#[from] DatasetError),
     /// An attribute column cannot be kept.
     #[error(transparent)]
     Attribute(#[from] AttributeError),
@@ -71,17 +91,28 @@ pub enum BuildError {
 
 /// Builds an index over `catalogue` and makes it the current generation of `store`.
 ///
+/// The graph learns from `training_queries`, a sample of user embeddings `[users × dim]`, if there is one.
+///
 /// `started` is when the work on the input began: the manifest records the time since then.
 ///
 /// # Errors
 /// [`BuildError`]; the folder then holds what it held before.
 pub fn build(
     catalogue: &Catalogue,
+    training_queries: Option<&Embeddings>,
     params: &BuildParams,
     store: &IndexStore,
     progress: &dyn Progress,
     started: Instant,
 ) -> Result<Manifest, BuildError> {
+    if let Some(training_queries) = training_queries {
+        let (expected, found) = (catalogue.embeddings.view().dim(), training_queries.view().dim());
+        if expected != found {
+            let path = training_queries.path().to_owned();
+            return Err(BuildError::TrainingDimension { path, expected, found });
+        }
+        training_queries.check_finite()?;
+    }
     let columns =
         catalogue.attributes.iter().map(crate::attributes::freeze).collect::<Result<Vec<_>, _>>()?;
     store.create()?;
@@ -92,7 +123,9 @@ pub fn build(
     let staged = pool.install(|| {
         with_rows!(catalogue.embeddings.view(), rows => {
             let vectors = prepare(rows, params.metric);
-            let (graph, repair) = build_graph(&vectors, rows.dim(), params, progress)?;
+            let training_queries = training_queries.map(Embeddings::view);
+            let built = build_graph(&vectors, rows.dim(), training_queries, params, progress)?;
+            let BuiltGraph { graph, repair, training } = built;
             let metadata = Metadata {
                 rows: rows.len() as u32,
                 dim: rows.dim() as u32,
@@ -110,6 +143,7 @@ pub fn build(
                     seed: params.seed,
                 },
                 repair,
+                training,
             };
             freeze::freeze(store.dir(), &metadata, &vectors, &catalogue.ids, &graph, columns, progress)
         })
@@ -120,25 +154,47 @@ pub fn build(
     Ok(store.publish(staged, started.elapsed().as_millis() as u64)?)
 }
 
-/// Builds and repairs a graph over `vectors`, `[n × dim]`, on the current rayon pool.
+/// A finished graph and how it came about.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BuiltGraph {
+    /// The graph.
+    pub graph: Graph,
+    /// What had to be mended.
+    pub repair: RepairReport,
+    /// What users taught it, if any did.
+    pub training: Option<TrainingReport>,
+}
+
+/// Builds, teaches and repairs a graph over `vectors`, `[n × dim]`, on the current rayon pool.
 ///
 /// # Errors
 /// [`BuildError::Cancelled`], or what the builder refuses.
 pub fn build_graph<T: Element>(
     vectors: &[T],
     dim: usize,
+    training_queries: Option<EmbeddingsView<'_>>,
     params: &BuildParams,
     progress: &dyn Progress,
-) -> Result<(Graph, RepairReport), BuildError> {
+) -> Result<BuiltGraph, BuildError> {
     let mut graph = match params.builder {
         Builder::Native => native::build(vectors, dim, params, progress)?,
         Builder::HnswRs => hnsw_rs::build(vectors, dim, params, progress)?,
     };
-    let report = {
-        progress.begin("checking reachability", 1);
-        repair::repair(&mut graph, vectors, dim)
-    };
-    Ok((graph, report))
+    let lesson = training_queries.map(|users| Lesson::new(vectors, users, params.metric));
+    let mut edges_added = 0;
+    if let Some(lesson) = &lesson {
+        // Half as many again as items alone get.
+        let slots = graph.m0 + params.m;
+        graph = graph.with_layer0_slots(slots);
+        edges_added = lesson.teach(&mut graph, vectors, progress);
+    }
+    progress.begin("checking reachability", 1);
+    let repair = repair::repair(&mut graph, vectors, dim);
+    let training = lesson.map(|lesson| lesson.examine(&graph, vectors, edges_added));
+    if progress.is_cancelled() {
+        return Err(BuildError::Cancelled);
+    }
+    Ok(BuiltGraph { graph, repair, training })
 }
 
 /// The rows as the index stores them: contiguous, and of norm 1 under cosine. Borrowed where they are already.

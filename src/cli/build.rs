@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::progress::BuildBars;
 use crate::build::{BuildParams, Builder, build};
-use crate::dataset::{Catalogue, CatalogueFiles};
+use crate::dataset::{Catalogue, CatalogueFiles, Embeddings};
 use crate::index::{IndexStore, RepairReport};
 use crate::metric::Metric;
 
@@ -21,6 +21,9 @@ pub struct Arguments {
     /// .parquet; every column but video_id and embedding is an attribute.
     #[arg(long)]
     attributes: Option<PathBuf>,
+    /// A sample of user embeddings that the graph learns from, in any of the formats of embeddings.
+    #[arg(long)]
+    training_queries: Option<PathBuf>,
     /// The folder of generations; made if it is not there.
     #[arg(long)]
     out: PathBuf,
@@ -61,9 +64,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         attributes: arguments.attributes.clone(),
     };
     let catalogue = Catalogue::open(&files, arguments.metric)?;
+    let training_queries = arguments.training_queries.as_deref().map(Embeddings::open).transpose()?;
     let store = IndexStore::new(&arguments.out);
     let bars = BuildBars::new()?;
-    let manifest = build(&catalogue, &params, &store, &bars, started)?;
+    let manifest = build(&catalogue, training_queries.as_ref(), &params, &store, &bars, started)?;
     drop(bars);
     println!(
         "published generation {} of {} videos in {:.1} s: {}",

@@ -22,7 +22,7 @@ pub struct Arguments {
     #[arg(long, default_value = "ip")]
     metric: Metric,
     /// Neighbours per query.
-    #[arg(short)]
+    #[arg(short, default_value_t = 100)]
     k: usize,
     /// The .npy file to write, [queries × k] i32.
     #[arg(long)]

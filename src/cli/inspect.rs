@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use comfy_table::{Table, presets};
 
 use crate::graph::NONE;
-use crate::index::{Index, IndexStore, Manifest};
+use crate::index::{HeldOutRecall, Index, IndexStore, Manifest};
 
 /// Show the manifests of a folder, and what its current generation is made of.
 #[derive(Debug, clap::Args)]
@@ -55,6 +55,21 @@ fn print_facts(store: &IndexStore, manifest: &Manifest, index: &Index) -> anyhow
         "reachability     every node from the entry point; {} were not after the build: {} edges added, {} replaced",
         facts.repair.unreachable, facts.repair.edges_added, facts.repair.edges_replaced
     );
+    match &facts.training {
+        Some(training) => {
+            println!(
+                "training         {} users asked for and got {} edges; {} more were held out:",
+                training.users, training.edges_added, training.held_out
+            );
+            for HeldOutRecall { k, ef_search, recall } in &training.recall {
+                println!("                 recall@{k} {recall:.4} at ef_search {ef_search}");
+            }
+        }
+        None => println!(
+            "training         none: WARNING: a graph built from videos alone finds less of what users want at every \
+             ef_search, often much less; give build a sample of them with --training-queries"
+        ),
+    }
     for column in &facts.attributes {
         println!("attribute        {} {:?}", column.name, column.kind);
     }

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 
 use super::progress::{BuildBars, bar};
 use crate::build::{BuildParams, build};
-use crate::dataset::{Catalogue, CatalogueFiles};
+use crate::dataset::{Catalogue, CatalogueFiles, Embeddings};
 use crate::index::IndexStore;
 use crate::metric::Metric;
 use crate::synth::{SynthFiles, SynthParams, synth};
@@ -37,6 +37,7 @@ pub fn ensure(root: &Path) -> anyhow::Result<PathBuf> {
     let files = synth(PARAMS, &catalogue_dir, |rows| made_up.inc(rows as u64))
         .with_context(|| format!("cannot make the sample in {}", catalogue_dir.display()))?;
     made_up.finish();
+    let training_queries = Embeddings::open(&files.users_train)?;
     let files = CatalogueFiles {
         embeddings: files.videos,
         ids: Some(files.video_ids),
@@ -46,6 +47,6 @@ pub fn ensure(root: &Path) -> anyhow::Result<PathBuf> {
     let params =
         BuildParams::new(Metric::InnerProduct, BuildParams::DEFAULT_M, BuildParams::DEFAULT_EF_CONSTRUCTION)?
             .with_embedding_model(Some("synth".to_owned()));
-    build(&catalogue, &params, &store, &bars, started)?;
+    build(&catalogue, Some(&training_queries), &params, &store, &bars, started)?;
     Ok(store.dir().to_owned())
 }

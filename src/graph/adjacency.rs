@@ -83,6 +83,19 @@ pub struct Graph {
 }
 
 impl Graph {
+    /// The same graph with room for `m0` neighbours per node on layer 0.
+    ///
+    /// # Panics
+    /// If that is less than there is.
+    pub fn with_layer0_slots(self, m0: usize) -> Self {
+        assert!(m0 >= self.m0, "edges would be lost");
+        let mut layer0 = vec![NONE; self.layer0.len() / self.m0 * m0];
+        for (wide, list) in layer0.chunks_mut(m0).zip(self.layer0.chunks(self.m0)) {
+            wide[..self.m0].copy_from_slice(list);
+        }
+        Self { m0, layer0, ..self }
+    }
+
     /// The graph as a search sees it.
     pub fn view(&self) -> GraphView<'_> {
         GraphView {

@@ -38,6 +38,13 @@ pub struct CandidateList {
 }
 
 impl CandidateList {
+    /// An empty list that keeps `capacity` candidates.
+    pub fn with_capacity(capacity: usize) -> Self {
+        let mut list = Self::default();
+        list.reset(capacity);
+        list
+    }
+
     /// Empties the list and sets how many candidates it keeps (`ef`).
     pub fn reset(&mut self, capacity: usize) {
         self.entries.clear();

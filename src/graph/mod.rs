@@ -11,15 +11,18 @@
 //! | `candidates.rs`| the candidate list |
 //! | `visited.rs`   | the visited set |
 //! | `beam.rs`      | the hot loop |
+//! | `traverse.rs`  | a whole search: descent and beam |
 
 mod adjacency;
 mod beam;
 mod candidates;
 mod scorer;
+mod traverse;
 mod visited;
 
 pub use adjacency::{Adjacency, Graph, GraphView, NONE, UpperLayer, UpperLayerView};
 pub use beam::{BeamStats, Scratch, beam_search, greedy_search};
 pub use candidates::{Candidate, CandidateList};
 pub use scorer::{Scorer, widen};
+pub use traverse::traverse;
 pub use visited::VisitedSet;

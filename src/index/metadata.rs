@@ -36,6 +36,8 @@ pub struct Metadata {
     pub build: BuildFacts,
     /// What had to be mended after the build.
     pub repair: RepairReport,
+    /// What users taught the graph, if any did.
+    pub training: Option<TrainingReport>,
 }
 
 /// How the graph was built.
@@ -60,6 +62,32 @@ pub struct RepairReport {
     pub edges_added: u32,
     /// Edges that gave way to one that reaches them.
     pub edges_replaced: u32,
+}
+
+/// What training users changed, and how well users that taught nothing are served.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingReport {
+    /// Users that edges were added for.
+    pub users: u32,
+    /// Edges that they asked for and got.
+    pub edges_added: u64,
+    /// Users of the same sample that were kept apart to measure with.
+    pub held_out: u32,
+    /// Recall of the finished index on those.
+    pub recall: Vec<HeldOutRecall>,
+}
+
+/// Recall on held-out users at one effort.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeldOutRecall {
+    /// Hits per query.
+    pub k: u32,
+    /// Candidate list size.
+    pub ef_search: u32,
+    /// Share of the exact k nearest that were found.
+    pub recall: f64,
 }
 
 /// The name and type of one attribute column.

@@ -6,7 +6,7 @@ use super::params::{Effort, SearchParams};
 use super::top_k::TopK;
 use crate::dataset::Rows;
 use crate::element::Element;
-use crate::graph::{BeamStats, Candidate, GraphView, Scorer, Scratch, beam_search, greedy_search};
+use crate::graph::{self, BeamStats, Scorer, Scratch};
 use crate::id::NodeId;
 use crate::index::Index;
 use crate::kernel::Kernels;
@@ -109,23 +109,10 @@ fn traverse<T: Element>(
     k: usize,
     ef_search: usize,
     scratch: &mut Scratch,
-    keep_going: &mut impl FnMut() -> bool,
+    keep_going: impl FnMut() -> bool,
 ) -> Result<Found, Interrupted> {
-    let graph = index.graph();
-    let mut stats = BeamStats::default();
-    let mut interrupted = false;
-    scratch.reset(scorer.rows(), ef_search.min(scorer.rows()));
-    let start = descend(&graph, scorer, scratch, &mut stats);
-    scratch.seed(scorer, start.0, &mut stats);
-    // Everything is reachable from the entry point, which the descent may have left for good.
-    scratch.seed(scorer, graph.entry_point.0, &mut stats);
-    beam_search(&graph.lists(), scorer, scratch, &mut stats, || {
-        interrupted |= !keep_going();
-        !interrupted
-    });
-    if interrupted {
-        return Err(Interrupted);
-    }
+    let stats = graph::traverse(&index.graph(), scorer, ef_search, scratch, keep_going);
+    let stats = stats.ok_or(Interrupted)?;
     let ids = index.video_ids();
     let mut hits: Vec<Hit> = scratch
         .candidates
@@ -139,28 +126,6 @@ fn traverse<T: Element>(
     });
     hits.truncate(k);
     Ok(Found { hits, stats })
-}
-
-/// From the entry point down to layer 1, to the best node found there.
-fn descend<T: Element>(
-    graph: &GraphView<'_>,
-    scorer: &Scorer<'_, T>,
-    scratch: &mut Scratch,
-    stats: &mut BeamStats,
-) -> NodeId {
-    let mut best = graph.entry_point;
-    let mut score = scorer.score(best.0);
-    stats.distances += 1;
-    for layer in graph.upper.iter().rev() {
-        // In a damaged file a node may be missing from the layer below: then the search starts from it there.
-        let Some(slot) = layer.slot_of(best.0) else { break };
-        let node_of = |slot: u32| {
-            layer.nodes.get(slot as usize).copied().filter(|node| (*node as usize) < scorer.rows())
-        };
-        let end = greedy_search(&layer.lists(), scorer, node_of, Candidate::new(slot, score), scratch, stats);
-        (best, score) = (NodeId(layer.nodes[end.node() as usize]), end.score);
-    }
-    best
 }
 
 fn scan<T: Element>(

@@ -3,14 +3,16 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use shortlist::build::{BuildError, BuildParams, Builder, Progress, build};
+use shortlist::build::{BuildError, BuildParams, Builder, Progress, Silent, build};
 use shortlist::dataset::{Catalogue, CatalogueFiles, Embeddings, Neighbors, write_npy};
 use shortlist::eval::{Sweep, ground_truth, sweep};
 use shortlist::id::VideoId;
 use shortlist::index::{Index, IndexStore, verify};
 use shortlist::metric::Metric;
 
-use crate::indexes::{TestCatalogue, build_index, catalogue_of, random_rows, shared_data};
+use crate::indexes::{
+    TestCatalogue, build_index, build_taught_index, catalogue_of, random_rows, shared_data,
+};
 
 fn params(metric: Metric, builder: Builder) -> BuildParams {
     BuildParams::new(metric, 12, 100).unwrap().with_builder(builder).unwrap()
@@ -157,13 +159,16 @@ impl Progress for StopAfter {
 fn a_cancelled_build_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let catalogue = catalogue_of(folder.path(), &random_rows(6000, 8, 5), 8, Metric::InnerProduct);
+    let users = folder.path().join("users.npy");
+    write_npy(&users, &[400, 8], &random_rows(400, 8, 6)).unwrap();
+    let users = Embeddings::open(&users).unwrap();
     let store = IndexStore::new(folder.path().join("index"));
     for builder in Builder::ALL {
-        // The last one stops when everything is inserted and the file is being written.
-        for steps in [0, 3000, 6000] {
+        // Before, while and after videos are inserted, and while the file is being written.
+        for steps in [0, 3000, 6000, 6001, 20_000] {
             let progress = StopAfter { steps, done: AtomicU64::new(0) };
             let params = params(Metric::InnerProduct, builder);
-            let built = build(&catalogue, &params, &store, &progress, Instant::now());
+            let built = build(&catalogue, Some(&users), &params, &store, &progress, Instant::now());
             assert!(matches!(built, Err(BuildError::Cancelled)), "{} {steps}", builder.name());
             assert_eq!(std::fs::read_dir(store.dir()).unwrap().count(), 0);
         }
@@ -178,6 +183,100 @@ fn parameters_out_of_range_are_named() {
     assert_eq!(error(16, 0), "ef_construction: expected 1 to 100000, found 0");
     let too_many = BuildParams::new(Metric::L2, 300, 400).unwrap().with_builder(Builder::HnswRs).unwrap_err();
     assert_eq!(too_many.to_string(), "m for builder hnsw-rs: expected 2 to 256, found 300");
+}
+
+#[test]
+fn users_teach_the_graph_what_other_users_want() {
+    let folder = tempfile::tempdir().unwrap();
+    // Items whose norms differ by two orders of magnitude, and users all on one side of them.
+    let mut items = random_rows(6000, 16, 31);
+    for (row, values) in items.chunks_mut(16).enumerate() {
+        let scale = 10f32.powf(-2.0 * (row % 100) as f32 / 100.0);
+        values.iter_mut().for_each(|value| *value *= scale);
+    }
+    let mut users = random_rows(1600, 16, 32);
+    users.chunks_mut(16).for_each(|user| user[0] += 2.0);
+    let (train, test) = (folder.path().join("train.npy"), folder.path().join("test.npy"));
+    write_npy(&train, &[1500, 16], &users[..1500 * 16]).unwrap();
+    write_npy(&test, &[100, 16], &users[1500 * 16..]).unwrap();
+    let (train, test) = (Embeddings::open(&train).unwrap(), Embeddings::open(&test).unwrap());
+    let catalogue = catalogue_of(folder.path(), &items, 16, Metric::InnerProduct);
+    let truth = ground_truth(catalogue.embeddings.view(), test.view(), Metric::InnerProduct, 100, |_| {});
+    let params = params(Metric::InnerProduct, Builder::Native);
+    let (plain, taught) = (folder.path().join("plain"), folder.path().join("taught"));
+    let index = build_index(&catalogue, &params, &plain);
+    assert_eq!(index.metadata().training, None);
+    let index = build_taught_index(&catalogue, Some(&train), &params, &taught);
+    verify(&index).unwrap();
+    let training = index.metadata().training.as_ref().unwrap();
+    assert_eq!((training.users, training.held_out), (1350, 150));
+    assert!(training.edges_added > 0);
+    let (plain, taught) = (IndexStore::new(plain), IndexStore::new(taught));
+    let (before, after) = (recall(&plain, &test, &truth, 100, 200), recall(&taught, &test, &truth, 100, 200));
+    // What is missed is less than a tenth of what was missed.
+    assert!(10.0 * (1.0 - after) < 1.0 - before, "recall@100 {before} untaught, {after} taught");
+    // What inspect reports of the held-out users is what other users get.
+    let reported = training.recall.iter().find(|measured| measured.k == 100).unwrap();
+    assert_eq!(reported.ef_search, 200);
+    assert!((reported.recall - after).abs() < 0.02, "reported {}, measured {after}", reported.recall);
+    // With effort, recall rises to 1.
+    let most = recall(&taught, &test, &truth, 100, 3000);
+    assert!(most > 0.999, "recall@100 {most}");
+}
+
+#[test]
+fn every_metric_and_builder_learns() {
+    let catalogue = TestCatalogue::new(1200, 12);
+    let users = Embeddings::open(&catalogue.files.users_train).unwrap();
+    for metric in Metric::ALL {
+        let opened = catalogue.open(metric);
+        for builder in Builder::ALL {
+            let params = params(metric, builder).with_threads(1);
+            let bytes = ["one", "other"].map(|name| {
+                let dir = catalogue.folder.path().join(format!("{metric}-{}-{name}", builder.name()));
+                let index = build_taught_index(&opened, Some(&users), &params, &dir);
+                verify(&index).unwrap();
+                let training = index.metadata().training.clone().unwrap();
+                assert!(training.recall.iter().all(|measured| measured.recall > 0.9), "{training:?}");
+                std::fs::read(index.path()).unwrap()
+            });
+            assert_eq!(bytes[0], bytes[1], "{metric} {}", builder.name());
+        }
+    }
+}
+
+#[test]
+fn a_handful_of_users_is_enough_to_build_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let catalogue = catalogue_of(folder.path(), &random_rows(30, 4, 1), 4, Metric::InnerProduct);
+    for users in [1, 2, 9, 10, 11] {
+        let path = folder.path().join("users.npy");
+        write_npy(&path, &[users, 4], &random_rows(users, 4, 2)).unwrap();
+        let training = Embeddings::open(&path).unwrap();
+        let params = params(Metric::InnerProduct, Builder::Native);
+        let index = build_taught_index(&catalogue, Some(&training), &params, &folder.path().join("index"));
+        verify(&index).unwrap();
+        let report = index.metadata().training.clone().unwrap();
+        assert_eq!(report.users + report.held_out, users as u32);
+    }
+}
+
+#[test]
+fn training_queries_that_cannot_be_used_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let catalogue = catalogue_of(folder.path(), &random_rows(30, 4, 1), 4, Metric::InnerProduct);
+    let store = IndexStore::new(folder.path().join("index"));
+    let refused = |dim: usize, rows: &[f32]| {
+        let path = folder.path().join("users.npy");
+        write_npy(&path, &[rows.len() / dim, dim], rows).unwrap();
+        let training = Embeddings::open(&path).unwrap();
+        let params = params(Metric::InnerProduct, Builder::Native);
+        let error = build(&catalogue, Some(&training), &params, &store, &Silent, Instant::now()).unwrap_err();
+        assert!(!store.dir().exists());
+        error
+    };
+    assert!(matches!(refused(5, &[0.0; 10]), BuildError::TrainingDimension { expected: 4, found: 5, .. }));
+    assert!(matches!(refused(4, &[0.0, 1.0, f32::NAN, 0.0]), BuildError::Training(_)));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use shortlist::build::{BuildParams, Silent, build};
-use shortlist::dataset::{Catalogue, CatalogueFiles, write_npy};
+use shortlist::dataset::{Catalogue, CatalogueFiles, Embeddings, write_npy};
 use shortlist::index::{Index, IndexStore};
 use shortlist::metric::Metric;
 use shortlist::synth::{SynthFiles, SynthParams, synth};
@@ -67,8 +67,18 @@ pub fn catalogue_of(dir: &Path, rows: &[f32], dim: usize, metric: Metric) -> Cat
 
 /// Builds into `dir` and opens what was published.
 pub fn build_index(catalogue: &Catalogue, params: &BuildParams, dir: &Path) -> Index {
+    build_taught_index(catalogue, None, params, dir)
+}
+
+/// The same, with users to learn from.
+pub fn build_taught_index(
+    catalogue: &Catalogue,
+    training_queries: Option<&Embeddings>,
+    params: &BuildParams,
+    dir: &Path,
+) -> Index {
     let store = IndexStore::new(dir);
-    let manifest = build(catalogue, params, &store, &Silent, Instant::now()).unwrap();
+    let manifest = build(catalogue, training_queries, params, &store, &Silent, Instant::now()).unwrap();
     store.open_generation(manifest.generation).unwrap()
 }
 

@@ -84,7 +84,7 @@ impl TestIndex {
             .unwrap()
             .with_threads(1)
             .with_embedding_model(Some(MODEL.to_owned()));
-        build(&catalogue, &params, &store, &Silent, Instant::now()).unwrap().generation
+        build(&catalogue, None, &params, &store, &Silent, Instant::now()).unwrap().generation
     }
 
     /// The folder to serve.

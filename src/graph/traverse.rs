@@ -1,0 +1,52 @@
+//! A whole search: down the upper layers, then the beam over layer 0 (Malkov & Yashunin 2016, algorithm 5).
+
+use super::adjacency::GraphView;
+use super::beam::{BeamStats, Scratch, beam_search, greedy_search};
+use super::candidates::Candidate;
+use super::scorer::Scorer;
+use crate::element::Element;
+use crate::id::NodeId;
+
+/// Leaves the best `ef` nodes found in `scratch.candidates`, and says what that cost; `None` if
+/// `keep_going`, asked once per hop on layer 0, said no.
+pub fn traverse<T: Element>(
+    graph: &GraphView<'_>,
+    scorer: &Scorer<'_, T>,
+    ef: usize,
+    scratch: &mut Scratch,
+    mut keep_going: impl FnMut() -> bool,
+) -> Option<BeamStats> {
+    let mut stats = BeamStats::default();
+    let mut interrupted = false;
+    scratch.reset(scorer.rows(), ef.min(scorer.rows()));
+    let start = descend(graph, scorer, scratch, &mut stats);
+    scratch.seed(scorer, start.0, &mut stats);
+    // Everything is reachable from the entry point, which the descent may have left for good.
+    scratch.seed(scorer, graph.entry_point.0, &mut stats);
+    beam_search(&graph.lists(), scorer, scratch, &mut stats, || {
+        interrupted |= !keep_going();
+        !interrupted
+    });
+    (!interrupted).then_some(stats)
+}
+
+/// From the entry point down to layer 1, to the best node found there.
+fn descend<T: Element>(
+    graph: &GraphView<'_>,
+    scorer: &Scorer<'_, T>,
+    scratch: &mut Scratch,
+    stats: &mut BeamStats,
+) -> NodeId {
+    let mut best = graph.entry_point;
+    let mut score = scorer.score(best.0);
+    stats.distances += 1;
+    for layer in graph.upper.iter().rev() {
+        // In a damaged file a node may be missing from the layer below: then the search starts from it there.
+        let Some(slot) = layer.slot_of(best.0) else { break };
+        let exists = |node: &u32| (*node as usize) < scorer.rows();
+        let node_of = |slot: u32| layer.nodes.get(slot as usize).copied().filter(exists);
+        let end = greedy_search(&layer.lists(), scorer, node_of, Candidate::new(slot, score), scratch, stats);
+        (best, score) = (NodeId(layer.nodes[end.node() as usize]), end.score);
+    }
+    best
+}
