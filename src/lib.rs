@@ -20,6 +20,7 @@
 //! | [`attributes`] | typed columns beside the embeddings |
 //! | [`index`]      | the frozen format: writer, view, verification, generations |
 //! | [`graph`]      | adjacency, candidate list, visited set, the hot loop |
+//! | [`quantize`]   | 8-bit codes to traverse with |
 //! | [`dataset`]    | embedding files become one row-major view |
 //! | [`kernel`]     | SIMD: slices in, `f32` out |
 //! | [`id`], [`metric`], [`element`], [`mapped_file`], [`staged_file`], [`telemetry`] | small shared words |
@@ -42,6 +43,7 @@ pub mod index;
 pub mod kernel;
 pub mod mapped_file;
 pub mod metric;
+pub mod quantize;
 pub mod search;
 pub mod service;
 pub mod staged_file;

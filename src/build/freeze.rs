@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::BuildError;
 use super::progress::Progress;
+use super::{BuildError, RowCodes};
 use crate::attributes::FrozenColumn;
 use crate::element::Element;
 use crate::graph::Graph;
@@ -13,16 +13,24 @@ use crate::index::{IndexWriter, Metadata, SectionKind, StagedIndex};
 /// How many bytes go to the file between two looks at the progress.
 const WRITE_BYTES: usize = 16 << 20;
 
-/// Writes everything under a temporary name in `dir` and syncs it.
+/// What a generation is made of, besides its attributes.
+pub(super) struct Parts<'a, T> {
+    pub(super) metadata: &'a Metadata,
+    /// `[n × dim]`.
+    pub(super) vectors: &'a [T],
+    pub(super) ids: &'a [VideoId],
+    pub(super) graph: &'a Graph,
+    pub(super) codes: Option<&'a RowCodes>,
+}
+
+/// Writes everything under a temporary name in `dir`.
 pub(super) fn freeze<T: Element>(
     dir: &Path,
-    metadata: &Metadata,
-    vectors: &[T],
-    ids: &[VideoId],
-    graph: &Graph,
+    parts: &Parts<'_, T>,
     columns: Vec<FrozenColumn>,
     progress: &dyn Progress,
 ) -> Result<StagedIndex, BuildError> {
+    let Parts { metadata, vectors, ids, graph, codes } = *parts;
     let json = serde_json::to_vec(metadata).expect("metadata has no map keys that JSON could not hold");
     let mut nodes_by_id: Vec<u32> = (0..ids.len() as u32).collect();
     nodes_by_id.sort_unstable_by_key(|node| ids[*node as usize]);
@@ -36,7 +44,8 @@ pub(super) fn freeze<T: Element>(
 
     progress.begin("writing the index", size_of_val(vectors) as u64);
     let vector_parts = bytemuck::cast_slice::<T, u8>(vectors).chunks(WRITE_BYTES);
-    let mut writer = IndexWriter::create(dir, 7 + attributes.len())?;
+    let code_sections = if codes.is_some() { 2 } else { 0 };
+    let mut writer = IndexWriter::create(dir, 7 + code_sections + attributes.len())?;
     writer.section(SectionKind::Metadata, 0, [json.as_slice()])?;
     writer.section(
         SectionKind::Vectors,
@@ -53,6 +62,10 @@ pub(super) fn freeze<T: Element>(
     writer.section(SectionKind::Layer0, 0, [bytes(&graph.layer0)])?;
     writer.section(SectionKind::UpperNodes, 0, upper_nodes)?;
     writer.section(SectionKind::UpperEdges, 0, upper_edges)?;
+    if let Some(RowCodes { quantizer, codes }) = codes {
+        writer.section(SectionKind::Codes, 0, [codes.as_slice()])?;
+        writer.section(SectionKind::CodeLevels, 0, [bytes(quantizer.levels())])?;
+    }
     for (kind, ordinal, bytes) in &attributes {
         writer.section(*kind, *ordinal, [bytes.as_slice()])?;
     }

@@ -42,10 +42,11 @@ use crate::dataset::{Catalogue, DatasetError, Embeddings, EmbeddingsView, Rows};
 use crate::element::Element;
 use crate::graph::Graph;
 use crate::index::{
-    BuildFacts, IndexError, IndexStore, Manifest, Metadata, RepairReport, StoreError, TrainingReport,
+    BuildFacts, Codes, IndexError, IndexStore, Manifest, Metadata, RepairReport, StoreError, TrainingReport,
 };
 use crate::kernel::Kernels;
 use crate::metric::Metric;
+use crate::quantize::Sq8;
 use crate::with_rows;
 
 use teach::Lesson;
@@ -125,12 +126,13 @@ pub fn build(
             let vectors = prepare(rows, params.metric);
             let training_queries = training_queries.map(Embeddings::view);
             let built = build_graph(&vectors, rows.dim(), training_queries, params, progress)?;
-            let BuiltGraph { graph, repair, training } = built;
+            let BuiltGraph { graph, repair, training, codes } = built;
             let metadata = Metadata {
                 rows: rows.len() as u32,
                 dim: rows.dim() as u32,
                 dtype: catalogue.embeddings.view().dtype(),
                 metric: params.metric,
+                codes: params.codes,
                 m: graph.m as u32,
                 m0: graph.m0 as u32,
                 entry_point: graph.entry_point.0,
@@ -145,7 +147,8 @@ pub fn build(
                 repair,
                 training,
             };
-            freeze::freeze(store.dir(), &metadata, &vectors, &catalogue.ids, &graph, columns, progress)
+            let parts = freeze::Parts { metadata: &metadata, vectors: &vectors, ids: &catalogue.ids, graph: &graph, codes: codes.as_ref() };
+            freeze::freeze(store.dir(), &parts, columns, progress)
         })
     })?;
     if progress.is_cancelled() {
@@ -163,6 +166,17 @@ pub struct BuiltGraph {
     pub repair: RepairReport,
     /// What users taught it, if any did.
     pub training: Option<TrainingReport>,
+    /// The codes to traverse it with, if any were asked for.
+    pub codes: Option<RowCodes>,
+}
+
+/// Every row in codes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RowCodes {
+    /// How they came about.
+    pub quantizer: Sq8,
+    /// `[n × stride]`.
+    pub codes: Vec<u8>,
 }
 
 /// Builds, teaches and repairs a graph over `vectors`, `[n × dim]`, on the current rayon pool.
@@ -190,11 +204,16 @@ pub fn build_graph<T: Element>(
     }
     progress.begin("checking reachability", 1);
     let repair = repair::repair(&mut graph, vectors, dim);
-    let training = lesson.map(|lesson| lesson.examine(&graph, vectors, edges_added));
+    let codes = (params.codes == Codes::Sq8).then(|| {
+        let quantizer = Sq8::train(vectors, dim);
+        let codes = quantizer.encode_all(vectors);
+        RowCodes { quantizer, codes }
+    });
+    let training = lesson.map(|lesson| lesson.examine(&graph, vectors, codes.as_ref(), edges_added));
     if progress.is_cancelled() {
         return Err(BuildError::Cancelled);
     }
-    Ok(BuiltGraph { graph, repair, training })
+    Ok(BuiltGraph { graph, repair, training, codes })
 }
 
 /// The rows as the index stores them: contiguous, and of norm 1 under cosine. Borrowed where they are already.

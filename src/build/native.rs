@@ -17,8 +17,8 @@ use super::progress::Progress;
 use super::select::select;
 use crate::element::Element;
 use crate::graph::{
-    Adjacency, BeamStats, Candidate, Graph, NONE, Scorer, Scratch, UpperLayer, beam_search, greedy_search,
-    widen,
+    Adjacency, BeamStats, Candidate, Graph, NONE, Score, Scorer, Scratch, UpperLayer, beam_search,
+    greedy_search, widen,
 };
 use crate::id::NodeId;
 use crate::metric::Metric;

@@ -1,5 +1,6 @@
 //! What can be asked of a build; valid by construction.
 
+use crate::index::Codes;
 use crate::metric::Metric;
 
 /// Which code makes the graph.
@@ -41,7 +42,7 @@ impl std::str::FromStr for Builder {
 pub struct ParamsError {
     parameter: &'static str,
     expected: String,
-    found: usize,
+    found: String,
 }
 
 /// How to build; see [`BuildParams::new`] for the ranges.
@@ -53,6 +54,7 @@ pub struct BuildParams {
     pub(super) builder: Builder,
     pub(super) seed: u64,
     pub(super) threads: usize,
+    pub(super) codes: Codes,
     pub(super) embedding_model: Option<String>,
 }
 
@@ -78,6 +80,7 @@ impl BuildParams {
             builder: Builder::Native,
             seed: Self::DEFAULT_SEED,
             threads: 0,
+            codes: if metric == Metric::L2 { Codes::None } else { Codes::Sq8 },
             embedding_model: None,
         })
     }
@@ -91,6 +94,18 @@ impl BuildParams {
             within("m for builder hnsw-rs", self.m, 2, 256)?;
         }
         Ok(Self { builder, ..self })
+    }
+
+    /// With other codes to traverse with; unless told, sq8 for inner product and cosine, none for L2.
+    ///
+    /// # Errors
+    /// There are none but [`Codes::None`] under L2: its scores are no inner product of codes.
+    pub fn with_codes(self, codes: Codes) -> Result<Self, ParamsError> {
+        if codes != Codes::None && self.metric == Metric::L2 {
+            let expected = "none under metric l2".to_owned();
+            return Err(ParamsError { parameter: "codes", expected, found: codes.name().to_owned() });
+        }
+        Ok(Self { codes, ..self })
     }
 
     /// With another seed. The same input, seed and one thread give the same bytes.
@@ -113,5 +128,5 @@ fn within(parameter: &'static str, found: usize, low: usize, high: usize) -> Res
     if (low..=high).contains(&found) {
         return Ok(());
     }
-    Err(ParamsError { parameter, expected: format!("{low} to {high}"), found })
+    Err(ParamsError { parameter, expected: format!("{low} to {high}"), found: found.to_string() })
 }

@@ -11,7 +11,7 @@
 use rayon::prelude::*;
 
 use crate::element::Element;
-use crate::graph::{BeamStats, Graph, NONE, Scorer, Scratch, beam_search, widen};
+use crate::graph::{BeamStats, Graph, NONE, Score, Scorer, Scratch, beam_search, widen};
 use crate::index::RepairReport;
 use crate::metric::Metric;
 

@@ -1,7 +1,7 @@
 //! Which neighbours a node keeps (Malkov & Yashunin 2016, algorithm 4).
 
 use crate::element::Element;
-use crate::graph::{Candidate, Scorer, widen};
+use crate::graph::{Candidate, Score, Scorer, widen};
 use crate::metric::Metric;
 
 /// Keeps of `candidates` (best first) at most `limit`, each closer to the node than to any kept before it.

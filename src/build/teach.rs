@@ -9,13 +9,15 @@ use std::collections::HashMap;
 
 use rayon::prelude::*;
 
+use super::RowCodes;
 use super::partition::Partition;
 use super::progress::Progress;
 use crate::dataset::{EmbeddingsView, Neighbors};
 use crate::element::Element;
-use crate::graph::{Graph, NONE, Scorer, Scratch, traverse, widen};
+use crate::graph::{CodeScorer, Graph, NONE, Score, Scorer, Scratch, rescored, traverse, widen};
 use crate::index::{HeldOutRecall, TrainingReport};
 use crate::metric::Metric;
+use crate::quantize::QueryCodes;
 
 /// True answers per user: what is asked for at once is rarely more.
 const ANSWERS: usize = 100;
@@ -61,6 +63,7 @@ impl<'a> Lesson<'a> {
         &self,
         graph: &Graph,
         vectors: &[T],
+        codes: Option<&RowCodes>,
         edges_added: u64,
     ) -> TrainingReport {
         let all = self.partition.groups();
@@ -71,7 +74,17 @@ impl<'a> Lesson<'a> {
         let hits = |scratch: &mut Scratch, row: usize, k: usize, ef_search: usize| {
             let mut user = Vec::new();
             self.users.copy_row(self.held_out[row], &mut user);
-            let _ = traverse(&view, &Scorer::new(self.metric, &user, vectors), ef_search, scratch, || true);
+            let scorer = Scorer::new(self.metric, &user, vectors);
+            match codes {
+                Some(RowCodes { quantizer, codes }) => {
+                    let mut query = QueryCodes::default();
+                    quantizer.encode_query(&user, &mut query);
+                    let coarse = CodeScorer::new(query.as_slice(), codes);
+                    let mut stats = traverse(&view, &coarse, ef_search, scratch, || true).unwrap_or_default();
+                    scratch.rescore(&scorer, rescored(k), &mut stats);
+                }
+                None => drop(traverse(&view, &scorer, ef_search, scratch, || true)),
+            }
             let found = scratch.candidates.as_slice().iter().take(k);
             found.filter(|found| exact.row(row)[..k].contains(&found.node())).count()
         };

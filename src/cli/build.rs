@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::progress::BuildBars;
 use crate::build::{BuildParams, Builder, build};
 use crate::dataset::{Catalogue, CatalogueFiles, Embeddings};
-use crate::index::{IndexStore, RepairReport};
+use crate::index::{Codes, IndexStore, RepairReport};
 use crate::metric::Metric;
 
 /// Build an index and publish it as the current generation of a folder.
@@ -30,6 +30,9 @@ pub struct Arguments {
     /// ip, cosine or l2.
     #[arg(long, default_value = "ip")]
     metric: Metric,
+    /// What the graph is traversed with: sq8 (8 bits per component) or none; sq8 unless the metric is l2.
+    #[arg(long)]
+    codes: Option<Codes>,
     /// native or hnsw-rs.
     #[arg(long, default_value = "native")]
     builder: Builder,
@@ -58,6 +61,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .with_seed(arguments.seed)
         .with_threads(arguments.threads)
         .with_embedding_model(arguments.embedding_model.clone());
+    let params = match arguments.codes {
+        Some(codes) => params.with_codes(codes)?,
+        None => params,
+    };
     let files = CatalogueFiles {
         embeddings: arguments.embeddings.clone(),
         ids: arguments.ids.clone(),

@@ -33,6 +33,7 @@ fn print_facts(store: &IndexStore, manifest: &Manifest, index: &Index) -> anyhow
     println!("videos           {}", facts.rows);
     println!("dimensions       {} {}", facts.dim, facts.dtype);
     println!("metric           {}", facts.metric);
+    println!("codes            {}", facts.codes.name());
     println!("embedding model  {}", facts.embedding_model.as_deref().unwrap_or("not named"));
     println!(
         "builder          {}, m {}, ef_construction {}, seed {}, {:.1} s",

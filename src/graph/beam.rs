@@ -2,9 +2,8 @@
 
 use super::adjacency::Adjacency;
 use super::candidates::{Candidate, CandidateList};
-use super::scorer::Scorer;
+use super::scorer::Score;
 use super::visited::VisitedSet;
-use crate::element::Element;
 
 /// What a search needs besides the graph; kept and reused, so that searching does not allocate.
 #[derive(Debug, Default)]
@@ -40,8 +39,20 @@ impl Scratch {
         self.visited.reset(nodes);
     }
 
+    /// Scores the best `count` candidates again, with `scorer`, and drops the others.
+    pub fn rescore(&mut self, scorer: &impl Score, count: usize, stats: &mut BeamStats) {
+        let Scratch { candidates, batch, scores, .. } = self;
+        batch.clear();
+        batch.extend(candidates.as_slice().iter().take(count).map(Candidate::node));
+        scores.resize(batch.len(), 0.0);
+        scorer.score_rows(batch, scores);
+        stats.distances += batch.len() as u64;
+        candidates
+            .replace(batch.iter().zip(scores.iter()).map(|(node, score)| Candidate::new(*node, *score)));
+    }
+
     /// Scores `node` as a place to start from, once.
-    pub fn seed<T: Element>(&mut self, scorer: &Scorer<'_, T>, node: u32, stats: &mut BeamStats) {
+    pub fn seed(&mut self, scorer: &impl Score, node: u32, stats: &mut BeamStats) {
         if self.visited.insert(node) {
             self.candidates.insert(Candidate::new(node, scorer.score(node)));
             stats.distances += 1;
@@ -53,9 +64,9 @@ impl Scratch {
 ///
 /// Call [`Scratch::reset`] and [`Scratch::seed`] before; the result is in `scratch.candidates`.
 /// `keep_going` is asked once per hop; when it says no, what was found so far stays.
-pub fn beam_search<T: Element, A: Adjacency>(
-    adjacency: &A,
-    scorer: &Scorer<'_, T>,
+pub fn beam_search(
+    adjacency: &impl Adjacency,
+    scorer: &impl Score,
     scratch: &mut Scratch,
     stats: &mut BeamStats,
     mut keep_going: impl FnMut() -> bool,
@@ -89,9 +100,9 @@ pub fn beam_search<T: Element, A: Adjacency>(
 /// Walks to the best neighbour until none is better: the descent through the upper layers.
 ///
 /// `node_of` turns a slot of this layer into the node that is scored. Gives the slot it ended on.
-pub fn greedy_search<T: Element, A: Adjacency>(
-    adjacency: &A,
-    scorer: &Scorer<'_, T>,
+pub fn greedy_search(
+    adjacency: &impl Adjacency,
+    scorer: &impl Score,
     node_of: impl Fn(u32) -> Option<u32>,
     start: Candidate,
     scratch: &mut Scratch,

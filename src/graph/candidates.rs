@@ -94,6 +94,14 @@ impl CandidateList {
         self.peek_index().map(|index| self.entries[index].tagged)
     }
 
+    /// Puts `candidates` in the place of those there are, best first.
+    pub fn replace(&mut self, candidates: impl Iterator<Item = Candidate>) {
+        self.entries.clear();
+        self.entries.extend(candidates);
+        self.entries.sort_by(|a, b| b.score.total_cmp(&a.score));
+        self.next = 0;
+    }
+
     /// The candidates, best first.
     pub fn as_slice(&self) -> &[Candidate] {
         &self.entries

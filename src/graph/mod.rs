@@ -7,7 +7,7 @@
 //! | file | duty |
 //! |---|---|
 //! | `adjacency.rs` | the layout of the layers, owned and borrowed |
-//! | `scorer.rs`    | a query bound to rows under a metric |
+//! | `scorer.rs`    | a query bound to rows under a metric, or to their codes |
 //! | `candidates.rs`| the candidate list |
 //! | `visited.rs`   | the visited set |
 //! | `beam.rs`      | the hot loop |
@@ -23,6 +23,6 @@ mod visited;
 pub use adjacency::{Adjacency, Graph, GraphView, NONE, UpperLayer, UpperLayerView};
 pub use beam::{BeamStats, Scratch, beam_search, greedy_search};
 pub use candidates::{Candidate, CandidateList};
-pub use scorer::{Scorer, widen};
-pub use traverse::traverse;
+pub use scorer::{CodeScorer, Score, Scorer, widen};
+pub use traverse::{rescored, traverse};
 pub use visited::VisitedSet;

@@ -3,15 +3,14 @@
 use super::adjacency::GraphView;
 use super::beam::{BeamStats, Scratch, beam_search, greedy_search};
 use super::candidates::Candidate;
-use super::scorer::Scorer;
-use crate::element::Element;
+use super::scorer::Score;
 use crate::id::NodeId;
 
 /// Leaves the best `ef` nodes found in `scratch.candidates`, and says what that cost; `None` if
 /// `keep_going`, asked once per hop on layer 0, said no.
-pub fn traverse<T: Element>(
+pub fn traverse(
     graph: &GraphView<'_>,
-    scorer: &Scorer<'_, T>,
+    scorer: &impl Score,
     ef: usize,
     scratch: &mut Scratch,
     mut keep_going: impl FnMut() -> bool,
@@ -30,10 +29,16 @@ pub fn traverse<T: Element>(
     (!interrupted).then_some(stats)
 }
 
+/// How many candidates are scored again in full precision to get the best `k` of them right: codes
+/// confuse neighbours in rank, and rarely those far apart.
+pub fn rescored(k: usize) -> usize {
+    k + (k / 2).max(20)
+}
+
 /// From the entry point down to layer 1, to the best node found there.
-fn descend<T: Element>(
+fn descend(
     graph: &GraphView<'_>,
-    scorer: &Scorer<'_, T>,
+    scorer: &impl Score,
     scratch: &mut Scratch,
     stats: &mut BeamStats,
 ) -> NodeId {

@@ -35,6 +35,10 @@ pub enum SectionKind {
     UpperNodes = 6,
     /// `[upper nodes × m]` u32: the neighbours of each, as slots of the same layer.
     UpperEdges = 7,
+    /// `[rows × stride]` u8: the 8-bit codes of the embeddings, each row a whole number of cache lines.
+    Codes = 8,
+    /// `[2 × dim]` f32: the smallest value of each dimension, then the distance between its levels.
+    CodeLevels = 9,
     /// One bit per row, least significant first: whether the attribute has a value.
     AttributeValidity = 16,
     /// One value per row (8 bytes), dictionary code per row or list item (u32), or bool per row (u8).
@@ -48,7 +52,7 @@ pub enum SectionKind {
 }
 
 impl SectionKind {
-    const ALL: [SectionKind; 12] = [
+    const ALL: [SectionKind; 14] = [
         SectionKind::Metadata,
         SectionKind::Vectors,
         SectionKind::VideoIds,
@@ -56,6 +60,8 @@ impl SectionKind {
         SectionKind::Layer0,
         SectionKind::UpperNodes,
         SectionKind::UpperEdges,
+        SectionKind::Codes,
+        SectionKind::CodeLevels,
         SectionKind::AttributeValidity,
         SectionKind::AttributeValues,
         SectionKind::AttributeLists,
@@ -77,6 +83,8 @@ impl SectionKind {
             SectionKind::Layer0 => "layer0",
             SectionKind::UpperNodes => "upper_nodes",
             SectionKind::UpperEdges => "upper_edges",
+            SectionKind::Codes => "codes",
+            SectionKind::CodeLevels => "code_levels",
             SectionKind::AttributeValidity => "attribute_validity",
             SectionKind::AttributeValues => "attribute_values",
             SectionKind::AttributeLists => "attribute_lists",

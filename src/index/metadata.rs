@@ -20,6 +20,9 @@ pub struct Metadata {
     pub dtype: Dtype,
     /// How embeddings are compared.
     pub metric: Metric,
+    /// The codes that the graph is traversed with.
+    #[serde(default)]
+    pub codes: Codes,
     /// Edge slots per node in the upper layers.
     pub m: u32,
     /// Edge slots per node in layer 0.
@@ -38,6 +41,36 @@ pub struct Metadata {
     pub repair: RepairReport,
     /// What users taught the graph, if any did.
     pub training: Option<TrainingReport>,
+}
+
+/// What the graph is traversed with; the best candidates are scored in full precision either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Codes {
+    /// The embeddings themselves.
+    #[default]
+    None,
+    /// 8 bits per component: a quarter of the memory that f32 takes. Inner product and cosine only.
+    Sq8,
+}
+
+impl Codes {
+    /// The word for it on the command line and in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Codes::None => "none",
+            Codes::Sq8 => "sq8",
+        }
+    }
+}
+
+impl std::str::FromStr for Codes {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        let found = [Codes::None, Codes::Sq8].into_iter().find(|codes| codes.name() == word);
+        found.ok_or_else(|| format!("unknown codes {word:?}: expected sq8 or none"))
+    }
 }
 
 /// How the graph was built.

@@ -36,7 +36,7 @@ mod writer;
 pub use error::{IndexError, StoreError};
 pub use format::{FORMAT_VERSION, HEADER_BYTES, Section, SectionKind};
 pub use metadata::{
-    AttributeKind, AttributeSchema, BuildFacts, HeldOutRecall, Metadata, RepairReport, TrainingReport,
+    AttributeKind, AttributeSchema, BuildFacts, Codes, HeldOutRecall, Metadata, RepairReport, TrainingReport,
 };
 pub use store::{IndexStore, Manifest, PublishReason};
 pub use verify::{VerifyReport, verify};

@@ -9,6 +9,8 @@ use crate::dataset::EmbeddingsView;
 use crate::element::Element;
 use crate::graph::NONE;
 use crate::id::VideoId;
+use crate::quantize::Sq8;
+use crate::with_rows;
 
 /// What a clean index was found to hold.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -65,6 +67,7 @@ impl Index {
 pub fn verify(index: &Index) -> Result<VerifyReport, IndexError> {
     index.check_checksums()?;
     check_vectors(index)?;
+    check_codes(index)?;
     check_ids(index)?;
     check_upper_layers(index)?;
     let (edges, max_degree) = check_layer0(index)?;
@@ -91,6 +94,26 @@ fn check_vectors(index: &Index) -> Result<(), IndexError> {
     bad.map_or(Ok(()), |at| {
         let problem = format!("component {} is not finite", at % index.dim());
         Err(IndexError::bad_entry(index.path(), SectionKind::Vectors, at / index.dim(), problem))
+    })
+}
+
+/// Codes are what the levels make of the vectors, to the bit.
+fn check_codes(index: &Index) -> Result<(), IndexError> {
+    let Some((codes, quantizer)) = index.codes() else { return Ok(()) };
+    if let Some(at) = quantizer.levels().iter().position(|level| !level.is_finite()) {
+        let problem = "the level is not finite".to_owned();
+        return Err(IndexError::bad_entry(index.path(), SectionKind::CodeLevels, at, problem));
+    }
+    let stride = Sq8::stride(index.dim());
+    let differs = |(row, code): (usize, &[u8])| {
+        let mut expected = vec![0; stride];
+        with_rows!(index.vectors(), rows => quantizer.encode(rows.row(row), &mut expected));
+        expected != code
+    };
+    let bad = codes.par_chunks(stride).enumerate().position_first(differs);
+    bad.map_or(Ok(()), |row| {
+        let problem = "the code is not that of the embedding".to_owned();
+        Err(IndexError::bad_entry(index.path(), SectionKind::Codes, row, problem))
     })
 }
 

@@ -7,12 +7,14 @@ use half::f16;
 
 use super::error::IndexError;
 use super::format::{self, Section, SectionKind, section_label};
-use super::metadata::Metadata;
+use super::metadata::{Codes, Metadata};
 use crate::dataset::{EmbeddingsView, Rows};
 use crate::element::Dtype;
 use crate::graph::{GraphView, UpperLayerView};
 use crate::id::{NodeId, VideoId};
 use crate::mapped_file::MappedFile;
+use crate::metric::Metric;
+use crate::quantize::Sq8;
 
 /// The largest dimension an index may have.
 const MAX_DIM: u32 = 1 << 16;
@@ -31,6 +33,7 @@ pub struct Index {
     file: MappedFile,
     sections: Vec<Section>,
     metadata: Metadata,
+    quantizer: Option<Sq8>,
 }
 
 impl Index {
@@ -43,8 +46,11 @@ impl Index {
         let file = MappedFile::open(path).map_err(IndexError::io(path))?;
         let sections = format::parse(path, file.bytes())?;
         let metadata = read_metadata(path, &file, &sections)?;
-        let index = Self { file, sections, metadata };
+        let mut index = Self { file, sections, metadata, quantizer: None };
         index.check_counts()?;
+        if index.metadata.codes == Codes::Sq8 {
+            index.quantizer = Sq8::from_levels(index.cast(SectionKind::CodeLevels));
+        }
         Ok(index)
     }
 
@@ -118,6 +124,11 @@ impl Index {
             upper,
             entry_point: NodeId(self.metadata.entry_point),
         }
+    }
+
+    /// The codes, `[rows × stride]`, and how they came about; `None` where the build made none.
+    pub fn codes(&self) -> Option<(&[u8], &Sq8)> {
+        Some((self.cast(SectionKind::Codes), self.quantizer.as_ref()?))
     }
 
     /// Node to video id, `[rows]`.
@@ -196,6 +207,14 @@ impl Index {
         self.expect_bytes(SectionKind::Layer0, 0, rows * u64::from(facts.m0) * 4)?;
         self.expect_bytes(SectionKind::UpperNodes, 0, upper * 4)?;
         self.expect_bytes(SectionKind::UpperEdges, 0, upper * u64::from(facts.m) * 4)?;
+        if facts.codes == Codes::Sq8 {
+            if facts.metric == Metric::L2 {
+                let problem = "codes: expected none under metric l2, found sq8".to_owned();
+                return Err(IndexError::BadMetadata { path: self.path().to_owned(), problem });
+            }
+            self.expect_bytes(SectionKind::Codes, 0, rows * Sq8::stride(self.dim()) as u64)?;
+            self.expect_bytes(SectionKind::CodeLevels, 0, u64::from(facts.dim) * 8)?;
+        }
         if let Some(top) = self.graph().upper.last()
             && top.slot_of(facts.entry_point).is_none()
         {

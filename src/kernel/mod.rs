@@ -1,8 +1,8 @@
 //! SIMD kernels: slices in, `f32` out.
 //!
-//! What flows in: a query in `f32` and rows in `f32` or `f16`. What flows out: dot products,
-//! squared L2 distances and squared norms, in `f32`. Kernels know nothing of graphs, files or
-//! metrics.
+//! What flows in: a query in `f32` and rows in `f32` or `f16`, or both in 8-bit codes. What flows out:
+//! dot products, squared L2 distances and squared norms, in `f32`. Kernels know nothing of graphs,
+//! files or metrics.
 //!
 //! | file | duty |
 //! |---|---|
@@ -10,6 +10,7 @@
 //! | `simd.rs`     | each algorithm once, over a `Simd` register type |
 //! | `x86.rs`      | the AVX2+FMA+F16C and AVX-512 register types |
 //! | `neon.rs`     | the NEON register type |
+//! | `codes.rs`    | integer kernels over 8-bit codes, every instruction set |
 //! | `prefetch.rs` | cache-line prefetching |
 //! | `tests.rs`    | every available instruction set against scalar |
 //!
@@ -23,6 +24,7 @@
 //! single call, from `*_rows` or from `*_scan`. Scores of different instruction sets differ by rounding.
 #![allow(unsafe_code)] // SIMD intrinsics and the calls into them
 
+mod codes;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod prefetch;
@@ -41,6 +43,9 @@ use half::f16;
 
 use crate::element::{Dtype, Element};
 
+use codes::CodeTable;
+
+pub use codes::CODE_ALIGNMENT;
 pub use prefetch::prefetch;
 
 /// The environment variable that forces an instruction set.
@@ -124,6 +129,7 @@ pub struct Kernels {
     isa: Isa,
     f32: Table<f32>,
     f16: Table<f16>,
+    codes: CodeTable,
 }
 
 impl Kernels {
@@ -273,6 +279,41 @@ impl Kernels {
         unsafe { (self.table::<T>().l2_squared_scan)(query, matrix, out) }
     }
 
+    /// Scores scattered rows of codes: `out[i] = query · codes[rows[i]]`, summed exactly in integers and
+    /// the same on every instruction set. Rows are prefetched ahead of the one being scored.
+    ///
+    /// `query: [len]`, `len` a multiple of [`CODE_ALIGNMENT`]; `codes: [n × len] row-major`; `rows: [k]`,
+    /// each below `n`; `out: [k]`.
+    ///
+    /// # Panics
+    ///
+    /// `rows` and `out` differ in length, `codes` does not hold one of the rows, or the query is not a
+    /// whole number of cache lines.
+    #[inline]
+    pub fn code_rows(&self, query: &[i8], codes: &[u8], rows: &[u32], out: &mut [f32]) {
+        check_code_query(query);
+        check_rows(query, codes, rows, out);
+        // SAFETY: the query has no tail, every row lies inside the matrix and has its place in `out`; the
+        // instruction set was detected before `self` was handed out.
+        unsafe { (self.codes.rows)(query, codes, rows, out) }
+    }
+
+    /// Scores consecutive rows of codes: `out[i] = query · codes[i]`.
+    ///
+    /// `query: [len]`, `len` a multiple of [`CODE_ALIGNMENT`]; `codes: [n × len] row-major`; `out: [n]`.
+    ///
+    /// # Panics
+    ///
+    /// `codes` does not hold exactly `out.len()` rows, or the query is not a whole number of cache lines.
+    #[inline]
+    pub fn code_scan(&self, query: &[i8], codes: &[u8], out: &mut [f32]) {
+        check_code_query(query);
+        check_scan(query, codes, out);
+        // SAFETY: the query has no tail and the matrix has as many rows as `out` has places; the
+        // instruction set was detected before `self` was handed out.
+        unsafe { (self.codes.scan)(query, codes, out) }
+    }
+
     /// The kernels that `word` names, or the best of this machine without one.
     fn named(word: Option<&str>) -> Result<&'static Kernels, KernelError> {
         match word {
@@ -333,7 +374,16 @@ fn check_row<T>(query: &[f32], row: &[T]) {
 }
 
 #[inline(always)]
-fn check_rows<T>(query: &[f32], matrix: &[T], rows: &[u32], out: &[f32]) {
+fn check_code_query(query: &[i8]) {
+    assert!(
+        query.len().is_multiple_of(CODE_ALIGNMENT),
+        "a query of {} codes is not a whole number of cache lines",
+        query.len()
+    );
+}
+
+#[inline(always)]
+fn check_rows<Q, T>(query: &[Q], matrix: &[T], rows: &[u32], out: &[f32]) {
     assert!(rows.len() == out.len(), "{} rows to score into {} places", rows.len(), out.len());
     // One pass for the largest id, then one multiplication: cheaper than a division or a check per row.
     let Some(last) = rows.iter().copied().max() else { return };
@@ -347,7 +397,7 @@ fn check_rows<T>(query: &[f32], matrix: &[T], rows: &[u32], out: &[f32]) {
 }
 
 #[inline(always)]
-fn check_scan<T>(query: &[f32], matrix: &[T], out: &[f32]) {
+fn check_scan<Q, T>(query: &[Q], matrix: &[T], out: &[f32]) {
     assert!(
         out.len().checked_mul(query.len()) == Some(matrix.len()),
         "a matrix of {} components is not {} rows of dimension {}",

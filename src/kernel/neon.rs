@@ -6,12 +6,13 @@ use std::arch::asm;
 
 use half::f16;
 
-use super::Kernels;
 use super::simd::{Load, Simd, entry_points};
+use super::{Kernels, codes};
 
 /// The NEON kernels.
 pub(super) fn kernels() -> &'static Kernels {
-    &with_neon::KERNELS
+    static NEON: Kernels = with_neon::kernels(codes::NEON);
+    &NEON
 }
 
 entry_points!(with_neon, Isa::Neon, Neon, "neon");

@@ -236,17 +236,20 @@ unsafe fn row_of<T>(matrix: &[T], row: usize, dim: usize) -> &[T] {
     unsafe { matrix.get_unchecked(row * dim..row * dim + dim) }
 }
 
-/// Stamps out the kernels of one instruction set: a module with its table, `KERNELS`.
+/// Stamps out the kernels of one instruction set: a module with a function that makes its table.
 ///
 /// Its functions are compiled for `$features`, and no other code is.
 macro_rules! entry_points {
     ($module:ident, $isa:expr, $register:ty, $features:tt) => {
         mod $module {
             use super::*;
+            use crate::kernel::codes::CodeTable;
             use crate::kernel::simd::{self, Dot, L2Squared, Load};
             use crate::kernel::{Isa, Kernels, Table};
 
-            pub(super) static KERNELS: Kernels = Kernels { isa: $isa, f32: table(), f16: table() };
+            pub(super) const fn kernels(codes: CodeTable) -> Kernels {
+                Kernels { isa: $isa, f32: table(), f16: table(), codes }
+            }
 
             const fn table<T>() -> Table<T>
             where

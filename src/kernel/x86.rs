@@ -5,24 +5,29 @@ use std::arch::x86_64::*;
 
 use half::f16;
 
-use super::Kernels;
 use super::simd::{Load, Simd, entry_points};
+use super::{Kernels, codes};
 
 /// The AVX2 kernels, where the processor has AVX2, FMA and F16C.
 pub(super) fn avx2() -> Option<&'static Kernels> {
     let detected = is_x86_feature_detected!("avx2")
         && is_x86_feature_detected!("fma")
         && is_x86_feature_detected!("f16c");
-    detected.then_some(&with_avx2::KERNELS)
+    detected.then_some(&AVX2)
 }
 
-/// The AVX-512 kernels, where the processor has AVX-512 F, BW and VL.
+/// The AVX-512 kernels, where the processor has AVX-512 F, BW and VL; with VNNI for codes where it has that.
 pub(super) fn avx512() -> Option<&'static Kernels> {
     let detected = is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512vl");
-    detected.then_some(&with_avx512::KERNELS)
+    let kernels = if is_x86_feature_detected!("avx512vnni") { &AVX512_VNNI } else { &AVX512 };
+    detected.then_some(kernels)
 }
+
+static AVX2: Kernels = with_avx2::kernels(codes::AVX2);
+static AVX512: Kernels = with_avx512::kernels(codes::AVX512);
+static AVX512_VNNI: Kernels = with_avx512::kernels(codes::AVX512_VNNI);
 
 entry_points!(with_avx2, Isa::Avx2, Avx2, "avx2,fma,f16c");
 entry_points!(with_avx512, Isa::Avx512, Avx512, "avx512f,avx512bw,avx512vl");

@@ -6,11 +6,12 @@ use super::params::{Effort, SearchParams};
 use super::top_k::TopK;
 use crate::dataset::Rows;
 use crate::element::Element;
-use crate::graph::{self, BeamStats, Scorer, Scratch};
+use crate::graph::{self, BeamStats, CodeScorer, Score, Scorer, Scratch};
 use crate::id::NodeId;
 use crate::index::Index;
 use crate::kernel::Kernels;
 use crate::metric::Metric;
+use crate::quantize::QueryCodes;
 use crate::with_rows;
 
 /// Rows scored between two looks at whether to go on, in an exact scan.
@@ -39,12 +40,18 @@ pub struct Found {
 #[error("the search was interrupted")]
 pub struct Interrupted;
 
+#[derive(Debug, Default)]
+struct Workspace {
+    scratch: Scratch,
+    query_codes: QueryCodes,
+}
+
 /// Searches indexes; keeps the memory that searches need, so that they do not allocate it anew.
 ///
 /// Any number of threads may search at once.
 #[derive(Debug, Default)]
 pub struct Searcher {
-    pool: Mutex<Vec<Scratch>>,
+    pool: Mutex<Vec<Workspace>>,
 }
 
 impl Searcher {
@@ -78,9 +85,10 @@ impl Searcher {
             match params.effort() {
                 Effort::Exact => scan(index, &scorer, params.k(), &mut keep_going),
                 Effort::EfSearch(ef_search) => {
-                    let mut scratch = self.pool.lock().pop().unwrap_or_default();
-                    let found = traverse(index, &scorer, params.k(), ef_search, &mut scratch, &mut keep_going);
-                    self.pool.lock().push(scratch);
+                    let mut workspace = self.pool.lock().pop().unwrap_or_default();
+                    let found =
+                        traverse(index, query, &scorer, params.k(), ef_search, &mut workspace, &mut keep_going);
+                    self.pool.lock().push(workspace);
                     found
                 }
             }
@@ -103,16 +111,28 @@ fn normalise(query: &[f32]) -> Vec<f32> {
     scaled.into_iter().map(|value| value / norm).collect()
 }
 
+/// Walks the graph over codes and scores the best in full precision; without codes, all in full precision.
 fn traverse<T: Element>(
     index: &Index,
+    query: &[f32],
     scorer: &Scorer<'_, T>,
     k: usize,
     ef_search: usize,
-    scratch: &mut Scratch,
+    workspace: &mut Workspace,
     keep_going: impl FnMut() -> bool,
 ) -> Result<Found, Interrupted> {
-    let stats = graph::traverse(&index.graph(), scorer, ef_search, scratch, keep_going);
-    let stats = stats.ok_or(Interrupted)?;
+    let Workspace { scratch, query_codes } = workspace;
+    let stats = match index.codes() {
+        Some((codes, quantizer)) => {
+            quantizer.encode_query(query, query_codes);
+            let coarse = CodeScorer::new(query_codes.as_slice(), codes);
+            let mut stats = graph::traverse(&index.graph(), &coarse, ef_search, scratch, keep_going)
+                .ok_or(Interrupted)?;
+            scratch.rescore(scorer, graph::rescored(k), &mut stats);
+            stats
+        }
+        None => graph::traverse(&index.graph(), scorer, ef_search, scratch, keep_going).ok_or(Interrupted)?,
+    };
     let ids = index.video_ids();
     let mut hits: Vec<Hit> = scratch
         .candidates

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// From the top of the stack down; a module imports only from those below it.
-const ORDER: [&str; 19] = [
+const ORDER: [&str; 20] = [
     "cli",
     "config",
     "service",
@@ -15,6 +15,7 @@ const ORDER: [&str; 19] = [
     "index",
     "graph",
     "synth",
+    "quantize",
     "dataset",
     "kernel",
     "telemetry",

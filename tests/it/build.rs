@@ -7,7 +7,7 @@ use shortlist::build::{BuildError, BuildParams, Builder, Progress, Silent, build
 use shortlist::dataset::{Catalogue, CatalogueFiles, Embeddings, Neighbors, write_npy};
 use shortlist::eval::{Sweep, ground_truth, sweep};
 use shortlist::id::VideoId;
-use shortlist::index::{Index, IndexStore, verify};
+use shortlist::index::{Codes, Index, IndexStore, verify};
 use shortlist::metric::Metric;
 
 use crate::indexes::{
@@ -277,6 +277,30 @@ fn training_queries_that_cannot_be_used_are_refused() {
     };
     assert!(matches!(refused(5, &[0.0; 10]), BuildError::TrainingDimension { expected: 4, found: 5, .. }));
     assert!(matches!(refused(4, &[0.0, 1.0, f32::NAN, 0.0]), BuildError::Training(_)));
+}
+
+#[test]
+fn codes_cost_no_recall_and_can_be_left_out() {
+    let catalogue = TestCatalogue::new(3000, 24);
+    let queries = Embeddings::open(&catalogue.files.users_test).unwrap();
+    for metric in [Metric::InnerProduct, Metric::Cosine] {
+        let opened = catalogue.open(metric);
+        let truth = ground_truth(opened.embeddings.view(), queries.view(), metric, 100, |_| {});
+        let recalls = [Codes::Sq8, Codes::None].map(|codes| {
+            let params = params(metric, Builder::Native).with_threads(1).with_codes(codes).unwrap();
+            let dir = catalogue.folder.path().join(format!("{metric}-{}", codes.name()));
+            let index = build_index(&opened, &params, &dir);
+            verify(&index).unwrap();
+            assert_eq!((index.metadata().codes, index.codes().is_some()), (codes, codes == Codes::Sq8));
+            let store = IndexStore::new(&dir);
+            [(10, 60), (100, 200)].map(|(k, ef_search)| recall(&store, &queries, &truth, k, ef_search))
+        });
+        for (coded, plain) in recalls[0].iter().zip(recalls[1]) {
+            assert!((coded - plain).abs() < 0.02, "{metric}: {coded} with codes, {plain} without");
+        }
+    }
+    let refused = BuildParams::new(Metric::L2, 16, 200).unwrap().with_codes(Codes::Sq8).unwrap_err();
+    assert_eq!(refused.to_string(), "codes: expected none under metric l2, found sq8");
 }
 
 #[test]

@@ -98,6 +98,7 @@ fn a_whole_file_verifies() {
     sample.check(&sample.bytes).unwrap();
     let kinds = sample.sections.iter().map(|section| section.kind);
     assert!(kinds.clone().any(|kind| kind == SectionKind::AttributeWords));
+    assert!(kinds.clone().any(|kind| kind == SectionKind::Codes));
     assert!(
         sample.sections.iter().any(|section| section.kind == SectionKind::UpperNodes && section.bytes > 0)
     );
@@ -275,6 +276,8 @@ fn entries_that_lead_nowhere_are_found_by_verify() {
         (SectionKind::UpperNodes, 1_000_000),
         (SectionKind::UpperEdges, 1_000_000),
         (SectionKind::Vectors, f32::NAN.to_bits()),
+        (SectionKind::Codes, 0x0102_0304),
+        (SectionKind::CodeLevels, f32::INFINITY.to_bits()),
     ] {
         let error = sample.check(&with_first_u32(&sample, kind, value)).unwrap_err();
         let named = matches!(&error, IndexError::BadEntry { section, .. } if *section == kind.to_string());

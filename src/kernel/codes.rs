@@ -1,0 +1,274 @@
+//! Integer kernels: signed 8-bit queries against unsigned 8-bit codes.
+//!
+//! Sums are exact 32-bit integers on every instruction set, so all of them agree to the bit; the score
+//! is that sum as `f32`. Rows are a whole number of cache lines long, so there are no tails.
+#![allow(unsafe_code)]
+
+use super::prefetch::prefetch;
+
+/// Rows are this long or a multiple of it: one cache line.
+pub const CODE_ALIGNMENT: usize = 64;
+
+/// How many rows are on their way while one is scored.
+const AHEAD: usize = 12;
+
+/// The functions of one instruction set.
+///
+/// # Safety
+///
+/// The processor has the instruction set; the query is a multiple of [`CODE_ALIGNMENT`] long; every row
+/// id lies inside the matrix and has its place in `out`.
+pub(super) struct CodeTable {
+    pub(super) rows: ScoreCodeRows,
+    pub(super) scan: ScoreCodes,
+}
+
+type ScoreCodeRows = unsafe fn(query: &[i8], codes: &[u8], rows: &[u32], out: &mut [f32]);
+type ScoreCodes = unsafe fn(query: &[i8], codes: &[u8], out: &mut [f32]);
+
+/// The dot product of one query with one row.
+trait CodeDot {
+    /// # Safety
+    ///
+    /// The instruction set is there, and both pointers lead to `len` bytes, a multiple of 64.
+    unsafe fn dot(query: *const i8, row: *const u8, len: usize) -> i32;
+}
+
+#[inline(always)]
+unsafe fn score_rows<D: CodeDot>(query: &[i8], codes: &[u8], rows: &[u32], out: &mut [f32]) {
+    let len = query.len();
+    let row = |id: u32| {
+        // SAFETY: the promise of `CodeTable`: the row lies inside the matrix.
+        unsafe { codes.get_unchecked(id as usize * len..(id as usize + 1) * len) }
+    };
+    rows.iter().take(AHEAD).for_each(|id| prefetch(row(*id)));
+    for (position, (id, score)) in rows.iter().zip(out).enumerate() {
+        if let Some(ahead) = rows.get(position + AHEAD) {
+            prefetch(row(*ahead));
+        }
+        // SAFETY: the row is as long as the query.
+        *score = unsafe { D::dot(query.as_ptr(), row(*id).as_ptr(), len) } as f32;
+    }
+}
+
+#[inline(always)]
+unsafe fn score_scan<D: CodeDot>(query: &[i8], codes: &[u8], out: &mut [f32]) {
+    for (row, score) in codes.chunks_exact(query.len().max(1)).zip(out) {
+        // SAFETY: the row is as long as the query.
+        *score = unsafe { D::dot(query.as_ptr(), row.as_ptr(), query.len()) } as f32;
+    }
+}
+
+/// Stamps out the functions of one instruction set, compiled for `$features`.
+macro_rules! code_table {
+    ($table:ident, $dot:ty $(, $features:tt)?) => {
+        pub(super) const $table: CodeTable = {
+            $(#[target_feature(enable = $features)])?
+            unsafe fn rows(query: &[i8], codes: &[u8], rows: &[u32], out: &mut [f32]) {
+                // SAFETY: the promises of `CodeTable`.
+                unsafe { score_rows::<$dot>(query, codes, rows, out) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn scan(query: &[i8], codes: &[u8], out: &mut [f32]) {
+                // SAFETY: the promises of `CodeTable`.
+                unsafe { score_scan::<$dot>(query, codes, out) }
+            }
+            CodeTable { rows, scan }
+        };
+    };
+}
+
+/// The definition of correct.
+struct Scalar;
+
+impl CodeDot for Scalar {
+    #[inline(always)]
+    unsafe fn dot(query: *const i8, row: *const u8, len: usize) -> i32 {
+        // SAFETY: the caller's promise.
+        let (query, row) =
+            unsafe { (std::slice::from_raw_parts(query, len), std::slice::from_raw_parts(row, len)) };
+        query.iter().zip(row).map(|(q, code)| i32::from(*q) * i32::from(*code)).sum()
+    }
+}
+
+code_table!(SCALAR, Scalar);
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    #![allow(unsafe_op_in_unsafe_fn)] // each function is a few intrinsics under the one promise of `CodeDot`
+
+    use std::arch::x86_64::*;
+
+    use super::CodeDot;
+
+    /// Widens to 16 bits first: the 8-bit multiply-add of AVX2 saturates.
+    pub(super) struct Avx2;
+
+    impl CodeDot for Avx2 {
+        #[inline(always)]
+        unsafe fn dot(query: *const i8, row: *const u8, len: usize) -> i32 {
+            let mut sums = [_mm256_setzero_si256(); 2];
+            for at in (0..len).step_by(32) {
+                for (half, sum) in sums.iter_mut().enumerate() {
+                    let q = _mm256_cvtepi8_epi16(_mm_loadu_si128(query.add(at + 16 * half).cast()));
+                    let x = _mm256_cvtepu8_epi16(_mm_loadu_si128(row.add(at + 16 * half).cast()));
+                    *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(q, x));
+                }
+            }
+            let eight = _mm256_add_epi32(sums[0], sums[1]);
+            let four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256::<1>(eight));
+            let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b01_00_11_10>(four));
+            _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<0b10_11_00_01>(two)))
+        }
+    }
+
+    /// The same, twice as wide, for AVX-512 without VNNI.
+    pub(super) struct Avx512;
+
+    impl CodeDot for Avx512 {
+        #[inline(always)]
+        unsafe fn dot(query: *const i8, row: *const u8, len: usize) -> i32 {
+            let mut sums = [_mm512_setzero_si512(); 2];
+            for at in (0..len).step_by(64) {
+                for (half, sum) in sums.iter_mut().enumerate() {
+                    let q = _mm512_cvtepi8_epi16(_mm256_loadu_si256(query.add(at + 32 * half).cast()));
+                    let x = _mm512_cvtepu8_epi16(_mm256_loadu_si256(row.add(at + 32 * half).cast()));
+                    *sum = _mm512_add_epi32(*sum, _mm512_madd_epi16(q, x));
+                }
+            }
+            _mm512_reduce_add_epi32(_mm512_add_epi32(sums[0], sums[1]))
+        }
+    }
+
+    /// One instruction per 64 products.
+    pub(super) struct Vnni;
+
+    impl CodeDot for Vnni {
+        #[inline(always)]
+        unsafe fn dot(query: *const i8, row: *const u8, len: usize) -> i32 {
+            let mut sum = _mm512_setzero_si512();
+            for at in (0..len).step_by(64) {
+                let q = _mm512_loadu_si512(query.add(at).cast());
+                let x = _mm512_loadu_si512(row.add(at).cast());
+                sum = _mm512_dpbusd_epi32(sum, x, q);
+            }
+            _mm512_reduce_add_epi32(sum)
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+code_table!(AVX2, x86::Avx2, "avx2");
+#[cfg(target_arch = "x86_64")]
+code_table!(AVX512, x86::Avx512, "avx512f,avx512bw,avx512vl");
+#[cfg(target_arch = "x86_64")]
+code_table!(AVX512_VNNI, x86::Vnni, "avx512f,avx512bw,avx512vl,avx512vnni");
+
+#[cfg(target_arch = "aarch64")]
+mod neon {
+    #![allow(unsafe_op_in_unsafe_fn)] // each function is a few intrinsics under the one promise of `CodeDot`
+
+    use std::arch::aarch64::*;
+
+    use super::CodeDot;
+
+    /// Widens both sides to 16 bits: every AArch64 can.
+    pub(super) struct Neon;
+
+    impl CodeDot for Neon {
+        #[inline(always)]
+        unsafe fn dot(query: *const i8, row: *const u8, len: usize) -> i32 {
+            let mut sums = [vdupq_n_s32(0); 2];
+            for at in (0..len).step_by(16) {
+                let (q, x) = (vld1q_s8(query.add(at)), vld1q_u8(row.add(at)));
+                let (q_low, q_high) = (vmovl_s8(vget_low_s8(q)), vmovl_s8(vget_high_s8(q)));
+                let x_low = vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(x)));
+                let x_high = vreinterpretq_s16_u16(vmovl_u8(vget_high_u8(x)));
+                sums[0] = vmlal_s16(sums[0], vget_low_s16(q_low), vget_low_s16(x_low));
+                sums[1] = vmlal_s16(sums[1], vget_high_s16(q_low), vget_high_s16(x_low));
+                sums[0] = vmlal_s16(sums[0], vget_low_s16(q_high), vget_low_s16(x_high));
+                sums[1] = vmlal_s16(sums[1], vget_high_s16(q_high), vget_high_s16(x_high));
+            }
+            vaddvq_s32(vaddq_s32(sums[0], sums[1]))
+        }
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+code_table!(NEON, neon::Neon, "neon");
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Every table this machine can run, by name.
+    fn tables() -> Vec<(&'static str, CodeTable)> {
+        let mut tables = vec![("scalar", SCALAR)];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx2") {
+                tables.push(("avx2", AVX2));
+            }
+            if is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vl") {
+                tables.push(("avx512", AVX512));
+                if is_x86_feature_detected!("avx512vnni") {
+                    tables.push(("avx512 vnni", AVX512_VNNI));
+                }
+            }
+        }
+        #[cfg(target_arch = "aarch64")]
+        tables.push(("neon", NEON));
+        tables
+    }
+
+    fn exact(query: &[i8], row: &[u8]) -> f32 {
+        query.iter().zip(row).map(|(q, code)| i64::from(*q) * i64::from(*code)).sum::<i64>() as f32
+    }
+
+    proptest! {
+        #[test]
+        fn every_instruction_set_is_exact(
+            lines in 1usize..20,
+            rows in 1usize..40,
+            shift in 0usize..16,
+            seed in prop::collection::vec(any::<u8>(), 64),
+        ) {
+            let len = lines * CODE_ALIGNMENT;
+            let byte = |at: usize| seed[at % 64].wrapping_mul(31).wrapping_add((at / 64) as u8 ^ (at % 251) as u8);
+            let query: Vec<i8> = (0..len + shift).map(|at| byte(at * 7) as i8).collect();
+            let query = &query[shift..];
+            let matrix: Vec<u8> = (0..rows * len + shift).map(byte).collect();
+            let matrix = &matrix[shift..];
+            let ids: Vec<u32> = (0..rows as u32).rev().chain([0, 0]).collect();
+            for (name, table) in tables() {
+                let mut out = vec![0f32; ids.len()];
+                // SAFETY: the instruction set was detected, the ids lie inside the matrix.
+                unsafe { (table.rows)(query, matrix, &ids, &mut out) };
+                for (id, score) in ids.iter().zip(&out) {
+                    let row = &matrix[*id as usize * len..(*id as usize + 1) * len];
+                    prop_assert_eq!(*score, exact(query, row), "{} row {}", name, id);
+                }
+                let mut scan = vec![0f32; rows];
+                // SAFETY: as above.
+                unsafe { (table.scan)(query, matrix, &mut scan) };
+                scan.reverse();
+                prop_assert_eq!(&scan[..], &out[..rows], "{}", name);
+            }
+        }
+    }
+
+    #[test]
+    fn the_largest_products_do_not_saturate() {
+        for extreme in [i8::MIN, i8::MAX] {
+            let (query, row) = (vec![extreme; 4096], vec![u8::MAX; 4096]);
+            for (name, table) in tables() {
+                let mut out = [0f32];
+                // SAFETY: the instruction set was detected, row 0 lies inside the matrix.
+                unsafe { (table.rows)(&query, &row, &[0], &mut out) };
+                assert_eq!(out[0], exact(&query, &row), "{name}");
+            }
+        }
+    }
+}
