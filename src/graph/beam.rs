@@ -53,7 +53,9 @@ impl Scratch {
 
     /// Scores `node` as a place to start from, once.
     pub fn seed(&mut self, scorer: &impl Score, node: u32, stats: &mut BeamStats) {
-        if self.visited.insert(node) {
+        let known = self.visited.len();
+        self.visited.insert(node);
+        if self.visited.len() > known {
             self.candidates.insert(Candidate::new(node, scorer.score(node)));
             stats.distances += 1;
         }
@@ -71,17 +73,14 @@ pub fn beam_search(
     stats: &mut BeamStats,
     mut keep_going: impl FnMut() -> bool,
 ) {
-    let Scratch { candidates, visited, batch, scores, .. } = scratch;
+    let Scratch { candidates, visited, scores, .. } = scratch;
     while let Some(best) = candidates.expand_next() {
         if !keep_going() {
             return;
         }
-        batch.clear();
-        adjacency.for_each_neighbor(best.node(), |neighbor| {
-            if visited.insert(neighbor) {
-                batch.push(neighbor);
-            }
-        });
+        let known = visited.len();
+        adjacency.for_each_neighbor(best.node(), |neighbor| visited.insert(neighbor));
+        let batch = visited.met_since(known);
         if let Some(next) = candidates.peek_next() {
             adjacency.prefetch(next);
         }

@@ -1,40 +1,85 @@
 //! The visited set: one bit per node, cleared by replaying what was set.
 
-/// Which nodes a search has scored.
+/// Which nodes a search has scored, in the order in which it met them.
 #[derive(Debug, Default)]
 pub struct VisitedSet {
     nodes: u32,
     words: Vec<u64>,
-    /// Indices of the words that are not zero.
-    touched: Vec<u32>,
+    /// The first `len` are the nodes in the set; what follows is room.
+    met: Vec<u32>,
+    len: usize,
 }
 
 impl VisitedSet {
     /// Empties the set and makes it hold nodes `0..nodes`.
     pub fn reset(&mut self, nodes: usize) {
-        for word in self.touched.drain(..) {
-            self.words[word as usize] = 0;
+        for node in &self.met[..self.len] {
+            self.words[*node as usize / 64] = 0;
         }
+        self.len = 0;
         self.words.resize(nodes.div_ceil(64), 0);
         self.nodes = nodes as u32;
     }
 
-    /// Adds `node`; false if it was there already or lies outside the set.
+    /// How many nodes are in the set.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether no node is in the set.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The nodes that were added after there were `first`, in order.
     #[inline]
-    pub fn insert(&mut self, node: u32) -> bool {
+    pub fn met_since(&self, first: usize) -> &[u32] {
+        &self.met[first..self.len]
+    }
+
+    /// Adds `node` unless it is there already or lies outside the set.
+    ///
+    /// Whether a neighbour is new is a coin toss that no branch predictor wins: the node is written down
+    /// either way, and counted only if it is new.
+    #[inline]
+    pub fn insert(&mut self, node: u32) {
         if node >= self.nodes {
-            return false;
+            return;
         }
-        let index = node / 64;
-        let word = &mut self.words[index as usize];
-        let bit = 1u64 << (node % 64);
-        if *word & bit != 0 {
-            return false;
+        if self.len == self.met.len() {
+            self.met.resize((2 * self.len).max(256), 0);
         }
-        if *word == 0 {
-            self.touched.push(index);
+        let word = &mut self.words[node as usize / 64];
+        let is_new = !*word >> (node % 64) & 1;
+        *word |= 1 << (node % 64);
+        self.met[self.len] = node;
+        self.len += is_new as usize;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn holds_each_node_once_in_order_of_arrival(
+            rounds in prop::collection::vec((1usize..300, prop::collection::vec(0u32..400, 0..600)), 1..5),
+        ) {
+            let mut set = VisitedSet::default();
+            for (nodes, arrivals) in rounds {
+                set.reset(nodes);
+                let mut seen = HashSet::new();
+                let expected: Vec<u32> =
+                    arrivals.iter().copied().filter(|node| (*node as usize) < nodes && seen.insert(*node)).collect();
+                arrivals.iter().for_each(|node| set.insert(*node));
+                prop_assert_eq!(set.met_since(0), &expected[..]);
+                prop_assert_eq!(set.len(), expected.len());
+            }
         }
-        *word |= bit;
-        true
     }
 }
