@@ -59,7 +59,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
             row.k, row.ef_search, row.recall, row.qps
         );
     })?;
-    println!("{}", table(&report));
+    say!("{}", table(&report));
     if let Some(path) = &arguments.json {
         let json = serde_json::to_string(&report)?;
         std::fs::write(path, json + "\n").with_context(|| path.display().to_string())?;

@@ -76,7 +76,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let bars = BuildBars::new()?;
     let manifest = build(&catalogue, training_queries.as_ref(), &params, &store, &bars, started)?;
     drop(bars);
-    println!(
+    say!(
         "published generation {} of {} videos in {:.1} s: {}",
         manifest.generation,
         catalogue.ids.len(),
@@ -86,9 +86,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let index = store.open_generation(manifest.generation)?;
     let RepairReport { unreachable, edges_added, edges_replaced } = index.metadata().repair;
     if unreachable > 0 {
-        println!(
-            "{unreachable} unreachable nodes linked: {edges_added} edges added, {edges_replaced} replaced"
-        );
+        say!("{unreachable} unreachable nodes linked: {edges_added} edges added, {edges_replaced} replaced");
     }
     Ok(())
 }

@@ -58,6 +58,6 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     });
     bar.finish();
     truth.write(&arguments.out)?;
-    println!("{}  [{} × {}] i32", arguments.out.display(), truth.rows, truth.k);
+    say!("{}  [{} × {}] i32", arguments.out.display(), truth.rows, truth.k);
     Ok(())
 }

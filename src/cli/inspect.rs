@@ -18,24 +18,24 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let store = IndexStore::new(&arguments.dir);
     let (manifest, index, passed_over) = store.open_current()?;
-    passed_over.iter().for_each(|error| println!("passed over      {error}"));
+    passed_over.iter().for_each(|error| say!("passed over      {error}"));
     print_facts(&store, &manifest, &index)?;
-    println!("\n{}", sections(&index));
+    say!("\n{}", sections(&index));
     Ok(())
 }
 
 fn print_facts(store: &IndexStore, manifest: &Manifest, index: &Index) -> anyhow::Result<()> {
     let facts = index.metadata();
-    println!("generation       {} of {:?}", manifest.generation, store.generations()?);
-    println!("manifest         {} ({:?}, {})", manifest.manifest, manifest.reason, manifest.created_at);
-    println!("file             {}", index.path().display());
-    println!("bytes            {}", index.bytes());
-    println!("videos           {}", facts.rows);
-    println!("dimensions       {} {}", facts.dim, facts.dtype);
-    println!("metric           {}", facts.metric);
-    println!("codes            {}", facts.codes.name());
-    println!("embedding model  {}", facts.embedding_model.as_deref().unwrap_or("not named"));
-    println!(
+    say!("generation       {} of {:?}", manifest.generation, store.generations()?);
+    say!("manifest         {} ({:?}, {})", manifest.manifest, manifest.reason, manifest.created_at);
+    say!("file             {}", index.path().display());
+    say!("bytes            {}", index.bytes());
+    say!("videos           {}", facts.rows);
+    say!("dimensions       {} {}", facts.dim, facts.dtype);
+    say!("metric           {}", facts.metric);
+    say!("codes            {}", facts.codes.name());
+    say!("embedding model  {}", facts.embedding_model.as_deref().unwrap_or("not named"));
+    say!(
         "builder          {}, m {}, ef_construction {}, seed {}, {:.1} s",
         facts.build.builder,
         facts.m,
@@ -45,34 +45,38 @@ fn print_facts(store: &IndexStore, manifest: &Manifest, index: &Index) -> anyhow
     );
     let graph = index.graph();
     let edges = graph.layer0.iter().filter(|edge| **edge != NONE).count();
-    println!(
+    say!(
         "layer 0          {} slots per node, {:.1} used on average",
         facts.m0,
         edges as f64 / f64::from(facts.rows)
     );
-    println!("upper layers     {:?} nodes", facts.upper_layers);
-    println!("entry point      node {}", facts.entry_point);
-    println!(
+    say!("upper layers     {:?} nodes", facts.upper_layers);
+    say!("entry point      node {}", facts.entry_point);
+    say!(
         "reachability     every node from the entry point; {} were not after the build: {} edges added, {} replaced",
-        facts.repair.unreachable, facts.repair.edges_added, facts.repair.edges_replaced
+        facts.repair.unreachable,
+        facts.repair.edges_added,
+        facts.repair.edges_replaced
     );
     match &facts.training {
         Some(training) => {
-            println!(
+            say!(
                 "training         {} users asked for and got {} edges; {} more were held out:",
-                training.users, training.edges_added, training.held_out
+                training.users,
+                training.edges_added,
+                training.held_out
             );
             for HeldOutRecall { k, ef_search, recall } in &training.recall {
-                println!("                 recall@{k} {recall:.4} at ef_search {ef_search}");
+                say!("                 recall@{k} {recall:.4} at ef_search {ef_search}");
             }
         }
-        None => println!(
+        None => say!(
             "training         none: WARNING: a graph built from videos alone finds less of what users want at every \
              ef_search, often much less; give build a sample of them with --training-queries"
         ),
     }
     for column in &facts.attributes {
-        println!("attribute        {} {:?}", column.name, column.kind);
+        say!("attribute        {} {:?}", column.name, column.kind);
     }
     Ok(())
 }

@@ -2,6 +2,13 @@
 //!
 //! What flows in: arguments. What flows out: calls into the library, tables and lines for people.
 
+/// Prints one line on standard output. Whoever reads it may stop reading: that is no error.
+macro_rules! say {
+    ($($line:tt)*) => {
+        $crate::cli::say(format_args!($($line)*))
+    };
+}
+
 mod bench;
 mod build;
 mod ground_truth;
@@ -12,6 +19,8 @@ mod sample;
 mod serve;
 mod synth;
 mod verify;
+
+use std::io::Write as _;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -55,4 +64,9 @@ pub fn run() -> anyhow::Result<()> {
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
     }
+}
+
+fn say(line: std::fmt::Arguments<'_>) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_fmt(line).and_then(|()| stdout.write_all(b"\n"));
 }

@@ -33,11 +33,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let files = synth(params, &arguments.out, |rows| bar.inc(rows as u64))?;
     bar.finish();
     let held_out = params.held_out_users();
-    println!("{}  [{videos} × {dim}] f32", files.videos.display());
-    println!("{}  [{videos}] u64", files.video_ids.display());
-    println!("{}  attributes of each video", files.attributes.display());
-    println!("{}  [{} × {dim}] f32: users to learn from", files.users_train.display(), users - held_out);
-    println!("{}  [{held_out} × {dim}] f32: held-out users", files.users_test.display());
-    println!("{}  [{} × {dim}] f32: held-out videos", files.videos_test.display(), params.held_out_videos());
+    say!("{}  [{videos} × {dim}] f32", files.videos.display());
+    say!("{}  [{videos}] u64", files.video_ids.display());
+    say!("{}  attributes of each video", files.attributes.display());
+    say!("{}  [{} × {dim}] f32: users to learn from", files.users_train.display(), users - held_out);
+    say!("{}  [{held_out} × {dim}] f32: held-out users", files.users_test.display());
+    say!("{}  [{} × {dim}] f32: held-out videos", files.videos_test.display(), params.held_out_videos());
     Ok(())
 }

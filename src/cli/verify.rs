@@ -23,9 +23,13 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let report = verify(&index)?;
     Columns::open(&index)?.verify()?;
-    println!(
+    say!(
         "generation {} is sound: {} sections, {} videos, {} edges, at most {} per video, every video reachable",
-        manifest.generation, report.sections, report.nodes, report.edges, report.max_degree
+        manifest.generation,
+        report.sections,
+        report.nodes,
+        report.edges,
+        report.max_degree
     );
     Ok(())
 }

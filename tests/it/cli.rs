@@ -261,6 +261,22 @@ fn ctrl_c_leaves_no_partial_index() {
 }
 
 #[test]
+fn a_reader_that_stops_reading_is_no_error() {
+    let catalogue = TestCatalogue::new(50, 8);
+    let index = catalogue.folder.path().join("index");
+    succeed(&["build", "--embeddings", text(&catalogue.files.videos), "--out", text(&index)]);
+    let mut inspect = shortlist()
+        .args(["inspect", text(&index)])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(inspect.stdout.take());
+    let output = inspect.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
 fn a_kernel_that_is_not_there_is_refused() {
     let output = shortlist().args(["inspect", "."]).env("SHORTLIST_KERNEL", "mmx").output().unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
