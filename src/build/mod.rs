@@ -201,6 +201,9 @@ pub fn build_graph<T: Element>(
         let slots = graph.m0 + params.m;
         graph = graph.with_layer0_slots(slots);
         edges_added = lesson.teach(&mut graph, vectors, progress);
+        if progress.is_cancelled() {
+            return Err(BuildError::Cancelled);
+        }
     }
     progress.begin("checking reachability", 1);
     let repair = repair::repair(&mut graph, vectors, dim);

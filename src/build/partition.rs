@@ -21,6 +21,18 @@ const ITERATIONS: usize = 4;
 const TUNING_QUERIES: usize = 64;
 const TUNING_RECALL: f64 = 0.95;
 
+/// Queries, what they are asked of, and how.
+#[derive(Clone, Copy)]
+pub(super) struct Questions<'a, T> {
+    /// `[n × dim]`: the rows that were grouped.
+    pub(super) vectors: &'a [T],
+    /// `[queries × dim]`.
+    pub(super) queries: EmbeddingsView<'a>,
+    pub(super) metric: Metric,
+    /// Answers per query.
+    pub(super) k: usize,
+}
+
 /// Rows grouped by k-means (Lloyd) under L2.
 pub(super) struct Partition {
     /// `[groups × dim]`.
@@ -68,17 +80,12 @@ impl Partition {
         self.members.len()
     }
 
-    /// How many groups to scan per query to find the given share of its best `k`, measured on a few queries.
-    pub(super) fn groups_needed<T: Element>(
-        &self,
-        vectors: &[T],
-        queries: EmbeddingsView<'_>,
-        metric: Metric,
-        k: usize,
-    ) -> usize {
+    /// How many groups to scan per query to find nearly all of its answers, measured on a few queries.
+    pub(super) fn groups_needed<T: Element>(&self, questions: &Questions<'_, T>) -> usize {
+        let queries = questions.queries;
         let step = queries.len().div_ceil(TUNING_QUERIES);
         let sample: Vec<usize> = (0..queries.len()).step_by(step).collect();
-        let answers = |groups| self.answer(vectors, queries, &sample, metric, k, groups, &super::Silent);
+        let answers = |groups| self.answer(questions, &sample, groups, &super::Silent);
         let exact = answers(self.members.len());
         let recall = |groups| {
             let found = answers(groups);
@@ -92,19 +99,16 @@ impl Partition {
         groups.min(self.members.len())
     }
 
-    /// The best `k` rows of each of `which` queries, from the `groups` whose centroids score best; all
+    /// The best rows of each of `which` queries, from the `groups` whose centroids score best; all
     /// groups give the exact answer. Fewer where there are fewer rows.
-    #[allow(clippy::too_many_arguments)]
     pub(super) fn answer<T: Element>(
         &self,
-        vectors: &[T],
-        queries: EmbeddingsView<'_>,
+        questions: &Questions<'_, T>,
         which: &[usize],
-        metric: Metric,
-        k: usize,
         groups: usize,
         progress: &dyn Progress,
     ) -> Neighbors {
+        let Questions { vectors, queries, metric, k } = *questions;
         let dim = queries.dim();
         let k = k.min(vectors.len() / dim);
         let share = which.len().div_ceil(rayon::current_num_threads()).max(1);

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use rayon::prelude::*;
 
 use super::RowCodes;
-use super::partition::Partition;
+use super::partition::{Partition, Questions};
 use super::progress::Progress;
 use crate::dataset::{EmbeddingsView, Neighbors};
 use crate::element::Element;
@@ -47,15 +47,19 @@ impl<'a> Lesson<'a> {
 
     /// Adds the edges that the users ask for, and says how many.
     pub(super) fn teach<T: Element>(&self, graph: &mut Graph, vectors: &[T], progress: &dyn Progress) -> u64 {
-        let groups = self.partition.groups_needed(vectors, self.users, self.metric, ANSWERS);
+        let questions = self.questions(vectors);
+        let groups = self.partition.groups_needed(&questions);
         progress.begin("finding what users want", (self.taught.len() * groups) as u64);
-        let answers =
-            self.partition.answer(vectors, self.users, &self.taught, self.metric, ANSWERS, groups, progress);
+        let answers = self.partition.answer(&questions, &self.taught, groups, progress);
         if progress.is_cancelled() {
             return 0;
         }
         progress.begin("adding edges for users", 1);
         add_edges(graph, vectors, self.users.dim(), &answers)
+    }
+
+    fn questions<'v, T: Element>(&'v self, vectors: &'v [T]) -> Questions<'v, T> {
+        Questions { vectors, queries: self.users, metric: self.metric, k: ANSWERS }
     }
 
     /// Measures the finished graph on the users that taught nothing.
@@ -67,9 +71,7 @@ impl<'a> Lesson<'a> {
         edges_added: u64,
     ) -> TrainingReport {
         let all = self.partition.groups();
-        let silent = &super::Silent;
-        let exact =
-            self.partition.answer(vectors, self.users, &self.held_out, self.metric, ANSWERS, all, silent);
+        let exact = self.partition.answer(&self.questions(vectors), &self.held_out, all, &super::Silent);
         let view = graph.view();
         let hits = |scratch: &mut Scratch, row: usize, k: usize, ef_search: usize| {
             let mut user = Vec::new();
