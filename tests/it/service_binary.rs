@@ -176,7 +176,8 @@ fn refuses_an_index_that_is_not_there_and_a_port_that_is_taken() {
 }
 
 /// A request whose last byte is sent after SIGTERM was received: in flight, however fast the machine is.
-#[tokio::test]
+// Other threads answer the server's last ping while this one waits for its process to end.
+#[tokio::test(flavor = "multi_thread")]
 async fn sigterm_drains_a_request_in_flight() {
     let index = TestIndex::new(25);
     let mut served = Served::start(serve(&index));
