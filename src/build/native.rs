@@ -85,9 +85,10 @@ struct GraphBuilder<'a, T> {
     /// `[sum of levels × m]`.
     upper: Vec<AtomicU32>,
     locks: Vec<Mutex<()>>,
-    /// The entry point; its level is the highest so far. Held while a node with a higher one is inserted.
-    top: Mutex<Option<u32>>,
+    /// A node of the highest level so far, [`NONE`] before the first.
     entry: AtomicU32,
+    /// Held while a node that reaches higher than the entry point is inserted.
+    rising: Mutex<()>,
 }
 
 impl<'a, T: Element> GraphBuilder<'a, T> {
@@ -116,8 +117,8 @@ impl<'a, T: Element> GraphBuilder<'a, T> {
             upper_start,
             upper: unused(lists as usize * params.m),
             locks: (0..nodes).map(|_| Mutex::new(())).collect(),
-            top: Mutex::new(None),
             entry: AtomicU32::new(NONE),
+            rising: Mutex::new(()),
         }
     }
 
@@ -152,12 +153,12 @@ impl<'a, T: Element> GraphBuilder<'a, T> {
             return;
         }
         // The first node, or one that reaches higher than any before: the next such one waits for it.
-        let mut top = self.top.lock();
-        if let Some(entry) = *top {
+        let _rising = self.rising.lock();
+        let entry = self.entry.load(Ordering::Acquire);
+        if entry != NONE {
             self.connect(node, entry, scratch);
         }
-        if top.is_none_or(|entry| level > self.level(entry)) {
-            *top = Some(node);
+        if entry == NONE || level > self.level(entry) {
             self.entry.store(node, Ordering::Release);
         }
     }

@@ -80,7 +80,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let response = runtime.block_on(search(&arguments.addr, request))?;
-    print!("{}", render(&response));
+    say!("{}", render(&response).trim_end());
     Ok(())
 }
 

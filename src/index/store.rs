@@ -190,7 +190,8 @@ impl IndexStore {
     /// Gives a staged file the next generation number and makes it current.
     ///
     /// # Errors
-    /// If renaming or syncing fails; the folder is then as it was before.
+    /// If renaming or syncing fails; what was current still is, and at most a generation is left that no
+    /// manifest names.
     pub fn publish(&self, staged: StagedIndex, build_ms: u64) -> Result<Manifest, StoreError> {
         let StagedIndex { mut file, bytes } = staged;
         for _ in 0..PUBLISH_ATTEMPTS {

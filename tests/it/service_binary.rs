@@ -254,6 +254,11 @@ fn query_shows_candidates_as_a_table() {
         "{text}"
     );
 
+    let mut unread = query(&["--addr", &address, "--vector", &vector]);
+    let mut unread = unread.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(unread.stdout.take());
+    assert!(unread.wait_with_output().unwrap().status.success());
+
     let with_scheme = format!("http://{address}");
     let video = video_id(3).to_string();
     let output = query(&["--addr", &with_scheme, "--video", &video]).output().unwrap();
