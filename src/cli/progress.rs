@@ -3,14 +3,17 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressFinish, ProgressState, ProgressStyle};
 
 use crate::build::Progress;
 
 /// A bar for one phase of `total` steps. Silent where standard error is no terminal.
 pub fn bar(phase: &'static str, total: u64) -> ProgressBar {
-    let style = "{msg:28} {wide_bar} {human_pos}/{human_len} {per_sec} {eta} left";
+    let style = "{msg:28} {wide_bar} {human_pos}/{human_len} {rate} {eta} left";
     let style = ProgressStyle::with_template(style).expect("the template is valid");
+    let style = style.with_key("rate", |state: &ProgressState, text: &mut dyn std::fmt::Write| {
+        let _ = write!(text, "{}/s", HumanCount(state.per_sec() as u64));
+    });
     ProgressBar::new(total).with_style(style).with_message(phase).with_finish(ProgressFinish::AndLeave)
 }
 
