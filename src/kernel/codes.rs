@@ -4,13 +4,14 @@
 //! is that sum as `f32`. Rows are a whole number of cache lines long, so there are no tails.
 #![allow(unsafe_code)]
 
+use super::packed::{self, PackedTable};
 use super::prefetch::prefetch;
 
 /// Rows are this long or a multiple of it: one cache line.
 pub const CODE_ALIGNMENT: usize = 64;
 
 /// How many rows are on their way while one is scored.
-const AHEAD: usize = 12;
+const AHEAD: usize = 24;
 
 /// The functions of one instruction set.
 ///
@@ -21,17 +22,34 @@ const AHEAD: usize = 12;
 pub(super) struct CodeTable {
     pub(super) rows: ScoreCodeRows,
     pub(super) scan: ScoreCodes,
+    pub(super) packed: PackedTable,
 }
 
 type ScoreCodeRows = unsafe fn(query: &[i8], codes: &[u8], rows: &[u32], out: &mut [f32]);
 type ScoreCodes = unsafe fn(query: &[i8], codes: &[u8], out: &mut [f32]);
 
-/// The dot product of one query with one row.
+/// Rows scored together: their sums are added up across the registers at the price of one.
+const TOGETHER: usize = 4;
+
+/// The dot product of one query with one row, and with several.
 trait CodeDot {
     /// # Safety
     ///
     /// The instruction set is there, and both pointers lead to `len` bytes, a multiple of 64.
     unsafe fn dot(query: *const i8, row: *const u8, len: usize) -> i32;
+
+    /// # Safety
+    ///
+    /// As for [`Self::dot`], with each of the rows.
+    #[inline(always)]
+    unsafe fn dots(query: *const i8, rows: [*const u8; TOGETHER], len: usize) -> [f32; TOGETHER] {
+        let mut scores = [0.0; TOGETHER];
+        for (score, row) in scores.iter_mut().zip(rows) {
+            // SAFETY: the caller's promise.
+            *score = unsafe { Self::dot(query, row, len) } as f32;
+        }
+        scores
+    }
 }
 
 #[inline(always)]
@@ -42,10 +60,15 @@ unsafe fn score_rows<D: CodeDot>(query: &[i8], codes: &[u8], rows: &[u32], out: 
         unsafe { codes.get_unchecked(id as usize * len..(id as usize + 1) * len) }
     };
     rows.iter().take(AHEAD).for_each(|id| prefetch(row(*id)));
-    for (position, (id, score)) in rows.iter().zip(out).enumerate() {
-        if let Some(ahead) = rows.get(position + AHEAD) {
-            prefetch(row(*ahead));
-        }
+    let mut ahead = rows.iter().skip(AHEAD);
+    let (mut groups, mut places) = (rows.chunks_exact(TOGETHER), out.chunks_exact_mut(TOGETHER));
+    for (group, scores) in groups.by_ref().zip(places.by_ref()) {
+        ahead.by_ref().take(TOGETHER).for_each(|id| prefetch(row(*id)));
+        let group = [group[0], group[1], group[2], group[3]];
+        // SAFETY: the rows are as long as the query.
+        scores.copy_from_slice(&unsafe { D::dots(query.as_ptr(), group.map(|id| row(id).as_ptr()), len) });
+    }
+    for (id, score) in groups.remainder().iter().zip(places.into_remainder()) {
         // SAFETY: the row is as long as the query.
         *score = unsafe { D::dot(query.as_ptr(), row(*id).as_ptr(), len) } as f32;
     }
@@ -53,15 +76,26 @@ unsafe fn score_rows<D: CodeDot>(query: &[i8], codes: &[u8], rows: &[u32], out: 
 
 #[inline(always)]
 unsafe fn score_scan<D: CodeDot>(query: &[i8], codes: &[u8], out: &mut [f32]) {
-    for (row, score) in codes.chunks_exact(query.len().max(1)).zip(out) {
+    let len = query.len();
+    if len == 0 {
+        return out.fill(0.0);
+    }
+    let (mut groups, mut places) = (codes.chunks_exact(TOGETHER * len), out.chunks_exact_mut(TOGETHER));
+    for (group, scores) in groups.by_ref().zip(places.by_ref()) {
+        let first = group.as_ptr();
+        let rows = [first, first.wrapping_add(len), first.wrapping_add(2 * len), first.wrapping_add(3 * len)];
+        // SAFETY: the rows are as long as the query.
+        scores.copy_from_slice(&unsafe { D::dots(query.as_ptr(), rows, len) });
+    }
+    for (row, score) in groups.remainder().chunks_exact(len).zip(places.into_remainder()) {
         // SAFETY: the row is as long as the query.
-        *score = unsafe { D::dot(query.as_ptr(), row.as_ptr(), query.len()) } as f32;
+        *score = unsafe { D::dot(query.as_ptr(), row.as_ptr(), len) } as f32;
     }
 }
 
 /// Stamps out the functions of one instruction set, compiled for `$features`.
 macro_rules! code_table {
-    ($table:ident, $dot:ty $(, $features:tt)?) => {
+    ($table:ident, $dot:ty, $packed:path $(, $features:tt)?) => {
         pub(super) const $table: CodeTable = {
             $(#[target_feature(enable = $features)])?
             unsafe fn rows(query: &[i8], codes: &[u8], rows: &[u32], out: &mut [f32]) {
@@ -73,7 +107,7 @@ macro_rules! code_table {
                 // SAFETY: the promises of `CodeTable`.
                 unsafe { score_scan::<$dot>(query, codes, out) }
             }
-            CodeTable { rows, scan }
+            CodeTable { rows, scan, packed: $packed }
         };
     };
 }
@@ -91,7 +125,7 @@ impl CodeDot for Scalar {
     }
 }
 
-code_table!(SCALAR, Scalar);
+code_table!(SCALAR, Scalar, packed::PORTABLE);
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
@@ -99,7 +133,7 @@ mod x86 {
 
     use std::arch::x86_64::*;
 
-    use super::CodeDot;
+    use super::{CodeDot, TOGETHER};
 
     /// Widens to 16 bits first: the 8-bit multiply-add of AVX2 saturates.
     pub(super) struct Avx2;
@@ -120,6 +154,33 @@ mod x86 {
             let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b01_00_11_10>(four));
             _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<0b10_11_00_01>(two)))
         }
+
+        #[inline(always)]
+        unsafe fn dots(query: *const i8, rows: [*const u8; TOGETHER], len: usize) -> [f32; TOGETHER] {
+            let mut sums = [_mm256_setzero_si256(); TOGETHER];
+            for at in (0..len).step_by(16) {
+                let q = _mm256_cvtepi8_epi16(_mm_loadu_si128(query.add(at).cast()));
+                for (sum, row) in sums.iter_mut().zip(rows) {
+                    let x = _mm256_cvtepu8_epi16(_mm_loadu_si128(row.add(at).cast()));
+                    *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(q, x));
+                }
+            }
+            across(sums)
+        }
+    }
+
+    /// Each register added up across its lanes.
+    #[inline(always)]
+    unsafe fn across(sums: [__m256i; TOGETHER]) -> [f32; TOGETHER] {
+        let pairs =
+            _mm256_hadd_epi32(_mm256_hadd_epi32(sums[0], sums[1]), _mm256_hadd_epi32(sums[2], sums[3]));
+        let sums = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256::<1>(pairs));
+        std::mem::transmute(_mm_cvtepi32_ps(sums))
+    }
+
+    #[inline(always)]
+    unsafe fn halves(sum: __m512i) -> __m256i {
+        _mm256_add_epi32(_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64::<1>(sum))
     }
 
     /// The same, twice as wide, for AVX-512 without VNNI.
@@ -138,6 +199,19 @@ mod x86 {
             }
             _mm512_reduce_add_epi32(_mm512_add_epi32(sums[0], sums[1]))
         }
+
+        #[inline(always)]
+        unsafe fn dots(query: *const i8, rows: [*const u8; TOGETHER], len: usize) -> [f32; TOGETHER] {
+            let mut sums = [_mm512_setzero_si512(); TOGETHER];
+            for at in (0..len).step_by(32) {
+                let q = _mm512_cvtepi8_epi16(_mm256_loadu_si256(query.add(at).cast()));
+                for (sum, row) in sums.iter_mut().zip(rows) {
+                    let x = _mm512_cvtepu8_epi16(_mm256_loadu_si256(row.add(at).cast()));
+                    *sum = _mm512_add_epi32(*sum, _mm512_madd_epi16(q, x));
+                }
+            }
+            across([halves(sums[0]), halves(sums[1]), halves(sums[2]), halves(sums[3])])
+        }
     }
 
     /// One instruction per 64 products.
@@ -154,15 +228,27 @@ mod x86 {
             }
             _mm512_reduce_add_epi32(sum)
         }
+
+        #[inline(always)]
+        unsafe fn dots(query: *const i8, rows: [*const u8; TOGETHER], len: usize) -> [f32; TOGETHER] {
+            let mut sums = [_mm512_setzero_si512(); TOGETHER];
+            for at in (0..len).step_by(64) {
+                let q = _mm512_loadu_si512(query.add(at).cast());
+                for (sum, row) in sums.iter_mut().zip(rows) {
+                    *sum = _mm512_dpbusd_epi32(*sum, _mm512_loadu_si512(row.add(at).cast()), q);
+                }
+            }
+            across([halves(sums[0]), halves(sums[1]), halves(sums[2]), halves(sums[3])])
+        }
     }
 }
 
 #[cfg(target_arch = "x86_64")]
-code_table!(AVX2, x86::Avx2, "avx2");
+code_table!(AVX2, x86::Avx2, packed::AVX2, "avx2");
 #[cfg(target_arch = "x86_64")]
-code_table!(AVX512, x86::Avx512, "avx512f,avx512bw,avx512vl");
+code_table!(AVX512, x86::Avx512, packed::AVX2, "avx512f,avx512bw,avx512vl");
 #[cfg(target_arch = "x86_64")]
-code_table!(AVX512_VNNI, x86::Vnni, "avx512f,avx512bw,avx512vl,avx512vnni");
+code_table!(AVX512_VNNI, x86::Vnni, packed::AVX512_VNNI, "avx512f,avx512bw,avx512vl,avx512vnni");
 
 #[cfg(target_arch = "aarch64")]
 mod neon {
@@ -195,7 +281,7 @@ mod neon {
 }
 
 #[cfg(target_arch = "aarch64")]
-code_table!(NEON, neon::Neon, "neon");
+code_table!(NEON, neon::Neon, packed::PORTABLE, "neon");
 
 #[cfg(test)]
 mod tests {
@@ -255,6 +341,33 @@ mod tests {
                 unsafe { (table.scan)(query, matrix, &mut scan) };
                 scan.reverse();
                 prop_assert_eq!(&scan[..], &out[..rows], "{}", name);
+            }
+        }
+
+        #[test]
+        fn packed_rows_have_the_same_sums(
+            lines in 0usize..5,
+            rows in 1usize..40,
+            queries in 0usize..20,
+            seed in prop::collection::vec(any::<u8>(), 64),
+        ) {
+            let len = lines * CODE_ALIGNMENT;
+            let byte = |at: usize| seed[at % 64].wrapping_mul(31).wrapping_add((at / 64) as u8 ^ (at % 251) as u8);
+            let queries: Vec<i8> = (0..queries * len).map(|at| byte(at * 7) as i8).collect();
+            let matrix: Vec<u8> = (0..rows * len).map(byte).collect();
+            let mut blocks = Vec::new();
+            packed::pack((0..rows).map(|row| &matrix[row * len..(row + 1) * len]), len, &mut blocks);
+            let count = queries.len().checked_div(len).unwrap_or_default();
+            let padded = rows.next_multiple_of(packed::PACKED_ROWS);
+            for (name, table) in tables() {
+                let mut out = vec![-1; count * padded];
+                // SAFETY: the instruction set was detected, and there is a place for each query and row.
+                unsafe { (table.packed.sums)(&queries, len, &blocks, &mut out) };
+                for (query, sums) in queries.chunks(len.max(1)).zip(out.chunks(padded)) {
+                    let scores = matrix.chunks(len).map(|row| exact(query, row) as i32);
+                    let expected: Vec<i32> = scores.chain(std::iter::repeat(0)).take(padded).collect();
+                    prop_assert_eq!(sums, &expected[..], "{}", name);
+                }
             }
         }
     }

@@ -11,6 +11,7 @@
 //! | `x86.rs`      | the AVX2+FMA+F16C and AVX-512 register types |
 //! | `neon.rs`     | the NEON register type |
 //! | `codes.rs`    | integer kernels over 8-bit codes, every instruction set |
+//! | `packed.rs`   | the same for many queries against many rows |
 //! | `prefetch.rs` | cache-line prefetching |
 //! | `tests.rs`    | every available instruction set against scalar |
 //!
@@ -27,6 +28,7 @@
 mod codes;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod packed;
 mod prefetch;
 mod scalar;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -46,6 +48,7 @@ use crate::element::{Dtype, Element};
 use codes::CodeTable;
 
 pub use codes::CODE_ALIGNMENT;
+pub use packed::{PACKED_ROWS, pack};
 pub use prefetch::prefetch;
 
 /// The environment variable that forces an instruction set.
@@ -312,6 +315,61 @@ impl Kernels {
         // SAFETY: the query has no tail and the matrix has as many rows as `out` has places; the
         // instruction set was detected before `self` was handed out.
         unsafe { (self.codes.scan)(query, codes, out) }
+    }
+
+    /// Scores packed rows of codes for several queries: `out[q × rows + r] = queries[q] · row r`, the same
+    /// on every instruction set.
+    ///
+    /// `queries: [count × len]`; `packed`: whole blocks as [`pack`] makes them of rows `[len]`;
+    /// `out: [count × rows]`, the rows that fill up the last block included.
+    ///
+    /// # Panics
+    ///
+    /// The lengths are not those.
+    #[inline]
+    pub fn code_packed(&self, queries: &[i8], len: usize, packed: &[u8], out: &mut [i32]) {
+        let count = queries.len().checked_div(len).unwrap_or_default();
+        let rows = packed.len().checked_div(len).unwrap_or_default();
+        assert!(
+            len.is_multiple_of(4)
+                && queries.len() == count * len
+                && packed.len() == rows * len
+                && rows.is_multiple_of(PACKED_ROWS)
+                && out.len() == count * rows,
+            "{} codes of queries, {} of packed rows and {} places do not go together at {len} codes each",
+            queries.len(),
+            packed.len(),
+            out.len()
+        );
+        // SAFETY: as the assertion says; the instruction set was detected before `self` was handed out.
+        unsafe { (self.codes.packed.sums)(queries, len, packed, out) }
+    }
+
+    /// Turns sums into scores: `scores[i] = bias + scale · sums[i] − offsets[i]`, as far as all three go.
+    #[inline]
+    pub fn scores_of_sums(&self, sums: &[i32], bias: f32, scale: f32, offsets: &[f32], scores: &mut [f32]) {
+        // SAFETY: the instruction set was detected before `self` was handed out.
+        unsafe { (self.codes.packed.scores)(sums, bias, scale, offsets, scores) }
+    }
+
+    /// `maxima[j]` becomes the largest of `scores[j]`, `scores[j + maxima.len()]` and so on, −∞ where there
+    /// are none. The k-th largest of them is a score that at least k reach.
+    ///
+    /// # Panics
+    ///
+    /// `maxima` is empty.
+    #[inline]
+    pub fn maxima(&self, scores: &[f32], maxima: &mut [f32]) {
+        assert!(!maxima.is_empty(), "no place for a maximum");
+        // SAFETY: the instruction set was detected before `self` was handed out.
+        unsafe { (self.codes.packed.maxima)(scores, maxima) }
+    }
+
+    /// Appends to `found` the position of every score that is `least` or more, ascending.
+    #[inline]
+    pub fn at_least(&self, scores: &[f32], least: f32, found: &mut Vec<u32>) {
+        // SAFETY: the instruction set was detected before `self` was handed out.
+        unsafe { (self.codes.packed.at_least)(scores, least, found) }
     }
 
     /// The kernels that `word` names, or the best of this machine without one.

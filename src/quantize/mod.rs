@@ -5,4 +5,4 @@
 
 mod sq8;
 
-pub use sq8::{QueryCodes, Sq8};
+pub use sq8::{Affine, QueryCodes, Sq8};

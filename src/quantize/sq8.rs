@@ -22,17 +22,84 @@ pub struct Sq8 {
     levels: Vec<f32>,
 }
 
-/// A query in codes; kept and reused, so that searching does not allocate.
+/// The nearest whole number, for magnitudes below 2²²; vector code everywhere, unlike `f32::round`.
+#[inline(always)]
+fn nearest(value: f32) -> f32 {
+    const WHOLE: f32 = 1.5 * (1 << 23) as f32;
+    (value + WHOLE) - WHOLE
+}
+
+/// Folds `values` in sixteen lanes, from zero: an order that vector code can keep.
+#[inline(always)]
+fn lanes(mut values: impl ExactSizeIterator<Item = f32>, fold: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut lanes = [0f32; 16];
+    while values.len() > 0 {
+        lanes.iter_mut().zip(values.by_ref()).for_each(|(lane, value)| *lane = fold(*lane, value));
+    }
+    lanes.into_iter().fold(0.0, fold)
+}
+
+/// What turns a dot product of codes into an inner product of vectors: `bias + scale · dot`, nearly.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Affine {
+    /// What the query has with every row.
+    pub bias: f32,
+    /// What one step of the dot product is worth.
+    pub scale: f32,
+}
+
+impl Affine {
+    /// The inner product that a dot product of codes stands for.
+    #[inline(always)]
+    pub fn apply(self, dot: f32) -> f32 {
+        self.bias + self.scale * dot
+    }
+}
+
+/// Queries in codes, one after another; kept and reused, so that searching does not allocate.
 #[derive(Clone, Debug, Default)]
 pub struct QueryCodes {
-    weights: Vec<f32>,
     codes: Vec<i8>,
+    affine: Vec<Affine>,
 }
 
 impl QueryCodes {
-    /// `[stride]`, padded with zeros.
+    /// `[queries × stride]`, each padded with zeros.
     pub fn as_slice(&self) -> &[i8] {
         &self.codes
+    }
+
+    /// For each query, what its dot products stand for.
+    pub fn affine(&self) -> &[Affine] {
+        &self.affine
+    }
+
+    /// Codes per query: the dimensions, rounded up to whole cache lines; 0 without a query.
+    pub fn stride(&self) -> usize {
+        self.codes.len().checked_div(self.affine.len()).unwrap_or_default()
+    }
+
+    /// `[stride]`: one of the queries.
+    ///
+    /// # Panics
+    /// If there are not that many.
+    pub fn query(&self, at: usize) -> &[i8] {
+        &self.codes[at * self.stride()..(at + 1) * self.stride()]
+    }
+
+    /// Adds one of the queries of `other`, which has the same dimension.
+    ///
+    /// # Panics
+    /// If there are not that many.
+    pub fn push_copy(&mut self, other: &QueryCodes, at: usize) {
+        self.codes.extend_from_slice(other.query(at));
+        self.affine.push(other.affine[at]);
+    }
+
+    /// Takes all queries out.
+    pub fn clear(&mut self) {
+        self.codes.clear();
+        self.affine.clear();
     }
 }
 
@@ -94,7 +161,7 @@ impl Sq8 {
         for (((code, value), low), step) in out.iter_mut().zip(row).zip(lows).zip(steps) {
             // A dimension that never varies has no levels: every row is at its smallest value.
             let level = if *step > 0.0 { (value.to_f32() - low) / step } else { 0.0 };
-            *code = level.round().clamp(0.0, TOP) as u8;
+            *code = nearest(level).clamp(0.0, TOP) as u8;
         }
     }
 
@@ -109,22 +176,33 @@ impl Sq8 {
         codes
     }
 
-    /// The codes of a query, `[dim]` finite, such that a larger dot product with a row's code means a
-    /// larger inner product.
+    /// Adds the codes of a query, `[dim]` finite: a larger dot product with a row's code means a larger
+    /// inner product.
     ///
     /// # Panics
     /// If the query has another dimension.
-    pub fn encode_query(&self, query: &[f32], out: &mut QueryCodes) {
+    pub fn push_query(&self, query: &[f32], out: &mut QueryCodes) {
         let dim = self.dim();
         assert_eq!(query.len(), dim, "a query of another dimension");
-        let QueryCodes { weights, codes } = out;
-        weights.clear();
-        weights.extend(query.iter().zip(&self.levels[dim..]).map(|(value, step)| value * step));
-        let largest = weights.iter().fold(0f32, |largest, weight| largest.max(weight.abs()));
-        let scale = if largest > 0.0 { QUERY_TOP / largest } else { 0.0 };
-        codes.clear();
-        codes.extend(weights.iter().map(|weight| (weight * scale).round() as i8));
-        codes.resize(Self::stride(dim), 0);
+        let (lows, steps) = self.levels.split_at(dim);
+        let weights = || query.iter().zip(steps).map(|(value, step)| value * step);
+        let largest = lanes(weights().map(f32::abs), |a, b| if b > a { b } else { a });
+        let (inverse, scale) =
+            if largest > 0.0 { (QUERY_TOP / largest, largest / QUERY_TOP) } else { (0.0, 0.0) };
+        let start = out.codes.len();
+        out.codes.extend(weights().map(|weight| nearest(weight * inverse) as i8));
+        let rounded = out.codes[start..].iter().map(|code| f32::from(*code) * scale);
+        // What rounding takes from a weight counts with the row's level, half the top one on average.
+        let lost = lanes(weights().zip(rounded).map(|(weight, rounded)| weight - rounded), |a, b| a + b);
+        let lowest = lanes(query.iter().zip(lows).map(|(value, low)| value * low), |a, b| a + b);
+        out.codes.resize(start + Self::stride(dim), 0);
+        out.affine.push(Affine { bias: lowest + lost * TOP / 2.0, scale });
+    }
+
+    /// The codes of one query in the place of what `out` holds; as [`Self::push_query`].
+    pub fn encode_query(&self, query: &[f32], out: &mut QueryCodes) {
+        out.clear();
+        self.push_query(query, out);
     }
 }
 
@@ -174,6 +252,9 @@ mod tests {
             let rows: Vec<&[f32]> = vectors.chunks(dim).collect();
             let codes: Vec<&[u8]> = codes.chunks(Sq8::stride(dim)).collect();
             for (a, b) in (0..7).flat_map(|a| (0..7).map(move |b| (a, b))) {
+                let affine = query_codes.affine()[0];
+                let difference = (affine.apply(coded(codes[a]) as f32) - exact(rows[a])).abs();
+                prop_assert!(difference <= largest * dim as f32 * (1.0 + 255.0 / 127.0) + 1e-3, "{}", difference);
                 let wanted = exact(rows[a]) - exact(rows[b]);
                 let found = (coded(codes[a]) - coded(codes[b])) as f32 * largest / 127.0;
                 // Half a level of each row and half a level of the query, in every dimension.
