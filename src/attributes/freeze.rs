@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, LargeListArray, LargeStringArray,
-    TimestampMicrosecondArray, UInt64Array,
+    Array, ArrayRef, AsArray, LargeListArray, LargeStringArray, TimestampMicrosecondArray, UInt32Array,
 };
 use arrow::buffer::NullBuffer;
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, TimeUnit};
+use arrow::compute::{cast, take};
+use arrow::datatypes::{
+    DataType, Field, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType, UInt64Type,
+};
 use jiff::Timestamp;
 
 use crate::dataset::AttributeColumn;
@@ -57,7 +58,15 @@ pub struct FrozenColumn {
     pub sections: Vec<(SectionKind, Vec<u8>)>,
 }
 
-/// Turns one Arrow column into sections.
+/// A column whose values all have a place in the index.
+#[derive(Clone, Debug)]
+pub struct CheckedColumn {
+    schema: AttributeSchema,
+    /// In the type that `schema` is stored from.
+    values: ArrayRef,
+}
+
+/// Checks one Arrow column and brings it into the type that is stored.
 ///
 /// Integers narrower than 64 bits widen, `f32` and `f16` widen to double precision, dates and
 /// timestamps become microseconds UTC (finer ones are cut), integers in lists become words, and nulls
@@ -65,58 +74,64 @@ pub struct FrozenColumn {
 ///
 /// # Errors
 /// [`AttributeError`] for a type that has no place in the index or a time outside the years -9999 to 9999.
-pub fn freeze(column: &AttributeColumn) -> Result<FrozenColumn, AttributeError> {
+pub fn check(column: &AttributeColumn) -> Result<CheckedColumn, AttributeError> {
+    let name = &column.name;
     let kind = kind_of(column.values.data_type()).ok_or_else(|| AttributeError::UnsupportedType {
-        column: column.name.clone(),
+        column: name.clone(),
         found: column.values.data_type().to_string(),
     })?;
-    let convert = |to: &DataType| {
-        cast(&column.values, to)
-            .map_err(|source| AttributeError::Conversion { column: column.name.clone(), source })
-    };
-    let (validity, mut sections) = match kind {
-        AttributeKind::Keyword => freeze_keywords(convert(&DataType::LargeUtf8)?.as_string::<i64>()),
+    let stored = match kind {
+        AttributeKind::Keyword => DataType::LargeUtf8,
         AttributeKind::KeywordList => {
-            let item = Field::new("item", DataType::LargeUtf8, true);
-            freeze_lists(convert(&DataType::LargeList(item.into()))?.as_list::<i64>())
+            DataType::LargeList(Field::new("item", DataType::LargeUtf8, true).into())
         }
-        AttributeKind::Int64 => {
-            let values: ArrayRef = convert(&DataType::Int64)?;
-            let values: &Int64Array = values.as_primitive();
-            (values.nulls().cloned(), vec![(SectionKind::AttributeValues, bytes_of(values.values()))])
-        }
-        AttributeKind::Uint64 => {
-            let values: ArrayRef = convert(&DataType::UInt64)?;
-            let values: &UInt64Array = values.as_primitive();
-            (values.nulls().cloned(), vec![(SectionKind::AttributeValues, bytes_of(values.values()))])
-        }
-        AttributeKind::Double => {
-            let values: ArrayRef = convert(&DataType::Float64)?;
-            let values: &Float64Array = values.as_primitive();
-            (values.nulls().cloned(), vec![(SectionKind::AttributeValues, bytes_of(values.values()))])
-        }
-        AttributeKind::Bool => {
-            let values: ArrayRef = convert(&DataType::Boolean)?;
-            let values: &BooleanArray = values.as_boolean();
-            let bytes = values.values().iter().map(u8::from).collect();
-            (values.nulls().cloned(), vec![(SectionKind::AttributeValues, bytes)])
-        }
-        AttributeKind::Timestamp => {
-            let values: ArrayRef =
-                convert(&DataType::Timestamp(TimeUnit::Microsecond, Some("+00:00".into())))?;
-            let values: &TimestampMicrosecondArray = values.as_primitive();
-            for (row, value) in values.iter().enumerate() {
-                if let Some(Err(error)) = value.map(Timestamp::from_microsecond) {
-                    let (column, problem) = (column.name.clone(), error.to_string());
-                    return Err(AttributeError::BadValue { column, row, problem });
-                }
-            }
-            (values.nulls().cloned(), vec![(SectionKind::AttributeValues, bytes_of(values.values()))])
-        }
+        AttributeKind::Int64 => DataType::Int64,
+        AttributeKind::Uint64 => DataType::UInt64,
+        AttributeKind::Double => DataType::Float64,
+        AttributeKind::Bool => DataType::Boolean,
+        AttributeKind::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, Some("+00:00".into())),
     };
-    let rows = column.values.len();
-    sections.insert(0, (SectionKind::AttributeValidity, bitmap(validity.as_ref(), rows)));
-    Ok(FrozenColumn { schema: AttributeSchema { name: column.name.clone(), kind }, sections })
+    let values = cast(&column.values, &stored)
+        .map_err(|source| AttributeError::Conversion { column: name.clone(), source })?;
+    if kind == AttributeKind::Timestamp {
+        let times: &TimestampMicrosecondArray = values.as_primitive();
+        for (row, value) in times.iter().enumerate() {
+            if let Some(Err(error)) = value.map(Timestamp::from_microsecond) {
+                let (column, problem) = (name.clone(), error.to_string());
+                return Err(AttributeError::BadValue { column, row, problem });
+            }
+        }
+    }
+    Ok(CheckedColumn { schema: AttributeSchema { name: name.clone(), kind }, values })
+}
+
+impl CheckedColumn {
+    /// The sections of the column, with the values of `rows` in that order.
+    ///
+    /// # Errors
+    /// If Arrow cannot reorder the values, because they outgrow its offsets.
+    pub fn freeze(&self, rows: &[u32]) -> Result<FrozenColumn, AttributeError> {
+        let values = take(&self.values, &UInt32Array::from(rows.to_vec()), None)
+            .map_err(|source| AttributeError::Conversion { column: self.schema.name.clone(), source })?;
+        let mut sections = match self.schema.kind {
+            AttributeKind::Keyword => freeze_keywords(values.as_string::<i64>()),
+            AttributeKind::KeywordList => freeze_lists(values.as_list::<i64>()),
+            AttributeKind::Int64 => of_values(values.as_primitive::<Int64Type>().values()),
+            AttributeKind::Uint64 => of_values(values.as_primitive::<UInt64Type>().values()),
+            AttributeKind::Double => of_values(values.as_primitive::<Float64Type>().values()),
+            AttributeKind::Timestamp => of_values(values.as_primitive::<TimestampMicrosecondType>().values()),
+            AttributeKind::Bool => {
+                let bytes = values.as_boolean().values().iter().map(u8::from).collect();
+                vec![(SectionKind::AttributeValues, bytes)]
+            }
+        };
+        sections.insert(0, (SectionKind::AttributeValidity, bitmap(values.nulls(), values.len())));
+        Ok(FrozenColumn { schema: self.schema.clone(), sections })
+    }
+}
+
+fn of_values<T: bytemuck::Pod>(values: &[T]) -> Vec<(SectionKind, Vec<u8>)> {
+    vec![(SectionKind::AttributeValues, bytes_of(values))]
 }
 
 fn kind_of(data_type: &DataType) -> Option<AttributeKind> {
@@ -139,17 +154,15 @@ fn kind_of(data_type: &DataType) -> Option<AttributeKind> {
     })
 }
 
-type Frozen = (Option<NullBuffer>, Vec<(SectionKind, Vec<u8>)>);
-
-fn freeze_keywords(values: &LargeStringArray) -> Frozen {
+fn freeze_keywords(values: &LargeStringArray) -> Vec<(SectionKind, Vec<u8>)> {
     let words = Dictionary::of(values.iter().flatten());
     let codes: Vec<u32> = values.iter().map(|word| word.map_or(0, |word| words.code(word))).collect();
     let mut sections = vec![(SectionKind::AttributeValues, bytes_of(&codes))];
     sections.extend(words.into_sections());
-    (values.nulls().cloned(), sections)
+    sections
 }
 
-fn freeze_lists(values: &LargeListArray) -> Frozen {
+fn freeze_lists(values: &LargeListArray) -> Vec<(SectionKind, Vec<u8>)> {
     let items: &LargeStringArray = values.values().as_string();
     let words = Dictionary::of(items.iter().flatten());
     let mut codes: Vec<u32> = Vec::with_capacity(items.len());
@@ -166,7 +179,7 @@ fn freeze_lists(values: &LargeListArray) -> Frozen {
         (SectionKind::AttributeLists, bytes_of(&starts)),
     ];
     sections.extend(words.into_sections());
-    (values.nulls().cloned(), sections)
+    sections
 }
 
 /// The distinct words of a column in ascending order.

@@ -8,5 +8,5 @@ mod freeze;
 mod value;
 
 pub use column::Columns;
-pub use freeze::{AttributeError, FrozenColumn, freeze};
+pub use freeze::{AttributeError, CheckedColumn, FrozenColumn, check};
 pub use value::Value;

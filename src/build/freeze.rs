@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::progress::Progress;
-use super::{BuildError, RowCodes};
+use super::{BuildError, NodeCodes};
 use crate::attributes::FrozenColumn;
 use crate::element::Element;
 use crate::graph::Graph;
@@ -18,9 +18,11 @@ pub(super) struct Parts<'a, T> {
     pub(super) metadata: &'a Metadata,
     /// `[n × dim]`.
     pub(super) vectors: &'a [T],
+    /// Node to row of the input.
+    pub(super) rows: &'a [u32],
     pub(super) ids: &'a [VideoId],
     pub(super) graph: &'a Graph,
-    pub(super) codes: Option<&'a RowCodes>,
+    pub(super) codes: Option<&'a NodeCodes>,
 }
 
 /// Writes everything under a temporary name in `dir`.
@@ -30,7 +32,7 @@ pub(super) fn freeze<T: Element>(
     columns: Vec<FrozenColumn>,
     progress: &dyn Progress,
 ) -> Result<StagedIndex, BuildError> {
-    let Parts { metadata, vectors, ids, graph, codes } = *parts;
+    let Parts { metadata, vectors, rows, ids, graph, codes } = *parts;
     let json = serde_json::to_vec(metadata).expect("metadata has no map keys that JSON could not hold");
     let mut nodes_by_id: Vec<u32> = (0..ids.len() as u32).collect();
     nodes_by_id.sort_unstable_by_key(|node| ids[*node as usize]);
@@ -45,7 +47,7 @@ pub(super) fn freeze<T: Element>(
     progress.begin("writing the index", size_of_val(vectors) as u64);
     let vector_parts = bytemuck::cast_slice::<T, u8>(vectors).chunks(WRITE_BYTES);
     let code_sections = if codes.is_some() { 2 } else { 0 };
-    let mut writer = IndexWriter::create(dir, 7 + code_sections + attributes.len())?;
+    let mut writer = IndexWriter::create(dir, 9 + code_sections + attributes.len())?;
     writer.section(SectionKind::Metadata, 0, [json.as_slice()])?;
     writer.section(
         SectionKind::Vectors,
@@ -59,13 +61,15 @@ pub(super) fn freeze<T: Element>(
     }
     writer.section(SectionKind::VideoIds, 0, [bytes(ids)])?;
     writer.section(SectionKind::NodesById, 0, [bytes(&nodes_by_id)])?;
-    writer.section(SectionKind::Layer0, 0, [bytes(&graph.layer0)])?;
+    writer.section(SectionKind::Layer0, 0, [bytes(&graph.layer0.edges)])?;
     writer.section(SectionKind::UpperNodes, 0, upper_nodes)?;
     writer.section(SectionKind::UpperEdges, 0, upper_edges)?;
-    if let Some(RowCodes { quantizer, codes }) = codes {
+    if let Some(NodeCodes { quantizer, codes }) = codes {
         writer.section(SectionKind::Codes, 0, [codes.as_slice()])?;
         writer.section(SectionKind::CodeLevels, 0, [bytes(quantizer.levels())])?;
     }
+    writer.section(SectionKind::InputRows, 0, [bytes(rows)])?;
+    writer.section(SectionKind::Layer0Starts, 0, [bytes(&graph.layer0.starts)])?;
     for (kind, ordinal, bytes) in &attributes {
         writer.section(*kind, *ordinal, [bytes.as_slice()])?;
     }

@@ -9,10 +9,11 @@ use hnsw_rs::prelude::{Distance, Hnsw};
 use rayon::prelude::*;
 
 use super::BuildError;
+use super::draft::Draft;
 use super::params::BuildParams;
 use super::progress::Progress;
 use crate::element::Element;
-use crate::graph::{Graph, NONE, UpperLayer};
+use crate::graph::{NONE, UpperLayer, used};
 use crate::id::NodeId;
 use crate::kernel::Kernels;
 use crate::metric::Metric;
@@ -37,7 +38,7 @@ pub(super) fn build<T: Element>(
     dim: usize,
     params: &BuildParams,
     progress: &dyn Progress,
-) -> Result<Graph, BuildError> {
+) -> Result<Draft, BuildError> {
     let rows = to_l2_space(vectors, dim, params.metric);
     let nodes = rows.len();
     let metric = SquaredL2(Kernels::get());
@@ -70,7 +71,7 @@ fn to_l2_space<T: Element>(vectors: &[T], dim: usize, metric: Metric) -> Vec<Vec
     vectors.par_chunks(dim).enumerate().map(widen).collect()
 }
 
-fn freeze(hnsw: &Hnsw<f32, SquaredL2>, nodes: usize, m: usize) -> Graph {
+fn freeze(hnsw: &Hnsw<f32, SquaredL2>, nodes: usize, m: usize) -> Draft {
     let points = hnsw.get_point_indexation();
     let mut levels = vec![0u8; nodes];
     let mut entry_point = NodeId(0);
@@ -96,11 +97,12 @@ fn freeze(hnsw: &Hnsw<f32, SquaredL2>, nodes: usize, m: usize) -> Graph {
             }
         }
     }
-    let m0 = 2 * m;
-    let mut layer0 = vec![NONE; nodes * m0];
-    for (node, slots) in layer0.chunks_mut(m0).enumerate() {
-        fill(slots, &mut lists[node][0], node as u32, |neighbor| neighbor);
-    }
+    let layer0 = lists.iter_mut().enumerate().map(|(node, lists)| {
+        let mut slots = vec![NONE; 2 * m];
+        fill(&mut slots, &mut lists[0], node as u32, |neighbor| neighbor);
+        used(&slots).to_vec()
+    });
+    let layer0 = layer0.collect();
     let upper = (1..=top).map(|layer| {
         let members: Vec<u32> =
             (0..nodes as u32).filter(|node| levels[*node as usize] as usize >= layer).collect();
@@ -112,7 +114,7 @@ fn freeze(hnsw: &Hnsw<f32, SquaredL2>, nodes: usize, m: usize) -> Graph {
         UpperLayer { nodes: members, edges }
     });
     let upper = upper.collect();
-    Graph { m, m0, layer0, upper, entry_point }
+    Draft::new(m, layer0, upper, entry_point)
 }
 
 /// Writes the nearest distinct neighbours into `slots`.

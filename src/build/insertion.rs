@@ -1,4 +1,5 @@
-//! Our own HNSW (Malkov & Yashunin 2016), inserted by all threads at once.
+//! Our own HNSW (Malkov & Yashunin 2016), inserted by all threads at once: a whole graph, or only the upper
+//! layers of one.
 //!
 //! Adjacency lists are atomics: readers never wait, and what they read of a list that is being
 //! rewritten is a mix of old and new neighbours, each of them a real node. Writers of one node's lists
@@ -11,14 +12,17 @@ use parking_lot::Mutex;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use rayon::prelude::*;
+
 use super::BuildError;
+use super::draft::Draft;
 use super::params::BuildParams;
 use super::progress::Progress;
 use super::select::select;
 use crate::element::Element;
 use crate::graph::{
-    Adjacency, BeamStats, Candidate, Graph, NONE, Score, Scorer, Scratch, UpperLayer, beam_search,
-    greedy_search, widen,
+    Adjacency, BeamStats, Candidate, NONE, Score, Scorer, Scratch, UpperLayer, beam_search, greedy_search,
+    used, widen,
 };
 use crate::id::NodeId;
 use crate::metric::Metric;
@@ -30,14 +34,63 @@ const SEQUENTIAL_START: usize = 1024;
 /// Nodes a thread takes at a time.
 const CHUNK: usize = 64;
 
-/// Builds the graph over `vectors`, `[n × dim]`, on the current rayon pool.
-pub(super) fn build<T: Element>(
+/// A whole graph over `vectors`, `[n × dim]`, on the current rayon pool.
+pub(super) fn whole<T: Element>(
     vectors: &[T],
     dim: usize,
     params: &BuildParams,
     progress: &dyn Progress,
-) -> Result<Graph, BuildError> {
-    let builder = GraphBuilder::new(vectors, dim, params);
+) -> Result<Draft, BuildError> {
+    // Filling layer 0 up to its slots, not to m, gains a point of recall at every ef for the same time.
+    let m0 = 2 * params.m;
+    let Inserted { layer0, upper, entry_point } = insert_all(vectors, dim, params, m0, progress)?;
+    let layer0 = layer0.par_chunks(m0).map(|slots| used(slots).to_vec()).collect();
+    Ok(Draft::new(params.m, layer0, upper, NodeId(entry_point)))
+}
+
+/// The upper layers of a graph over `vectors`, `[n × dim]`, layer 1 first, and its entry point: an HNSW
+/// over one node in `m`, drawn from the seed.
+pub(super) fn upper_layers<T: Element>(
+    vectors: &[T],
+    dim: usize,
+    params: &BuildParams,
+    progress: &dyn Progress,
+) -> Result<(Vec<UpperLayer>, NodeId), BuildError> {
+    let mut random = ChaCha8Rng::seed_from_u64(params.seed);
+    let drawn = |_: &u32| random.random_range(0..params.m) == 0;
+    let nodes: Vec<u32> = (0..(vectors.len() / dim) as u32).filter(drawn).collect();
+    if nodes.is_empty() {
+        return Ok((Vec::new(), NodeId(0)));
+    }
+    let row = |node: &u32| &vectors[*node as usize * dim..(*node as usize + 1) * dim];
+    let rows: Vec<T> = nodes.iter().flat_map(row).copied().collect();
+    let Inserted { layer0, mut upper, entry_point } = insert_all(&rows, dim, params, params.m, progress)?;
+    // The insertion knows the drawn nodes by their place among them.
+    for node in upper.iter_mut().flat_map(|layer| &mut layer.nodes) {
+        *node = nodes[*node as usize];
+    }
+    let entry_point = NodeId(nodes[entry_point as usize]);
+    upper.insert(0, UpperLayer { nodes, edges: layer0 });
+    Ok((upper, entry_point))
+}
+
+/// What came of an insertion.
+struct Inserted {
+    /// `[n × m0]`.
+    layer0: Vec<u32>,
+    /// Layer 1 first.
+    upper: Vec<UpperLayer>,
+    entry_point: u32,
+}
+
+fn insert_all<T: Element>(
+    vectors: &[T],
+    dim: usize,
+    params: &BuildParams,
+    m0: usize,
+    progress: &dyn Progress,
+) -> Result<Inserted, BuildError> {
+    let builder = GraphBuilder::new(vectors, dim, params, m0);
     let nodes = builder.nodes();
     progress.begin("inserting videos", nodes as u64);
     let insert_chunk = |chunk: std::ops::Range<usize>, scratch: &mut Scratch| {
@@ -66,7 +119,7 @@ pub(super) fn build<T: Element>(
     if progress.is_cancelled() {
         return Err(BuildError::Cancelled);
     }
-    Ok(builder.into_graph())
+    Ok(builder.into_inserted())
 }
 
 struct GraphBuilder<'a, T> {
@@ -92,28 +145,26 @@ struct GraphBuilder<'a, T> {
 }
 
 impl<'a, T: Element> GraphBuilder<'a, T> {
-    fn new(vectors: &'a [T], dim: usize, params: &BuildParams) -> Self {
+    fn new(vectors: &'a [T], dim: usize, params: &BuildParams, m0: usize) -> Self {
         let nodes = vectors.len() / dim;
         let levels = draw_levels(nodes, params.m, params.seed);
         let mut lists = 0u32;
-        let upper_start = levels
-            .iter()
-            .map(|level| {
-                let start = lists;
-                lists += u32::from(*level);
-                start
-            })
-            .collect();
+        let upper_start = levels.iter().map(|level| {
+            let start = lists;
+            lists += u32::from(*level);
+            start
+        });
+        let upper_start = upper_start.collect();
         let unused = |slots: usize| (0..slots).map(|_| AtomicU32::new(NONE)).collect();
         Self {
             vectors,
             dim,
             metric: params.metric,
             m: params.m,
-            m0: params.m * 2,
+            m0,
             ef_construction: params.ef_construction,
             levels,
-            layer0: unused(nodes * params.m * 2),
+            layer0: unused(nodes * m0),
             upper_start,
             upper: unused(lists as usize * params.m),
             locks: (0..nodes).map(|_| Mutex::new(())).collect(),
@@ -181,7 +232,6 @@ impl<'a, T: Element> GraphBuilder<'a, T> {
             beam_search(&Layer { builder: self, layer }, &scorer, scratch, &mut stats, || true);
             let found = scratch.candidates.as_slice();
             nearest = found.first().copied().unwrap_or(nearest);
-            // Filling layer 0 up to its slots, not to m, gains a point of recall at every ef for the same time.
             let limit = if layer == 0 { self.m0 } else { self.m };
             selected.push(select(self.metric, self.vectors, self.dim, found, limit));
         }
@@ -228,12 +278,11 @@ impl<'a, T: Element> GraphBuilder<'a, T> {
         }
     }
 
-    fn into_graph(self) -> Graph {
-        let entry_point = NodeId(self.entry.load(Ordering::Acquire));
-        let top = self.level(entry_point.0);
-        let upper = (1..=top).map(|layer| self.upper_layer(layer)).collect();
+    fn into_inserted(self) -> Inserted {
+        let entry_point = self.entry.load(Ordering::Acquire);
+        let upper = (1..=self.level(entry_point)).map(|layer| self.upper_layer(layer)).collect();
         let layer0 = self.layer0.into_iter().map(AtomicU32::into_inner).collect();
-        Graph { m: self.m, m0: self.m0, layer0, upper, entry_point }
+        Inserted { layer0, upper, entry_point }
     }
 
     fn upper_layer(&self, layer: usize) -> UpperLayer {

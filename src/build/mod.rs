@@ -4,28 +4,38 @@
 //! folder. Nothing here knows of search requests.
 //!
 //! ```text
-//! Catalogue ─► rows (contiguous, normalised under cosine) ─► builder ─► Graph ─► repair ─► IndexWriter ─► publish
-//!                                                     native │ hnsw_rs   ▲
-//! training users ─► their answers, from a partition of the rows ─► edges ┘
+//! Catalogue ─► rows ─► groups ─► rows by group ─► builder ─► draft ─► lesson ─► repair ─► IndexWriter ─► publish
+//!           normalised │ k-means   in codes    insertion │              ▲
+//!         under cosine │                       layer 0 from groups      │
+//!                      │                       hnsw_rs                  │
+//! training users ──────┴─► their answers, from the groups ─► edges ─────┘
 //! ```
 //!
 //! | file | duty |
 //! |---|---|
 //! | `params.rs`   | what can be asked of a build |
-//! | `native.rs`   | our own HNSW, inserted in parallel |
+//! | `coded.rs`    | rows in codes, many scored for many queries at once |
+//! | `groups.rs`   | rows in overlapping groups that lie close together |
+//! | `insertion.rs`| our own HNSW, inserted in parallel |
+//! | `layer0.rs`   | layer 0 from groups: many times faster, for builds that users teach |
 //! | `select.rs`   | which neighbours a node keeps |
 //! | `hnsw_rs.rs`  | the graph of the hnsw_rs crate |
-//! | `partition.rs`| rows in groups, and the answers of many users from them |
+//! | `draft.rs`    | a graph while it is made |
+//! | `answers.rs`  | the true answers of many users, from the groups |
 //! | `teach.rs`    | edges that training users need; recall on those held out |
 //! | `repair.rs`   | every node reachable |
 //! | `freeze.rs`   | the sections of the generation file |
 //! | `progress.rs` | how far a build is, and whether to go on |
 
+mod answers;
+mod coded;
+mod draft;
 mod freeze;
+mod groups;
 mod hnsw_rs;
-mod native;
+mod insertion;
+mod layer0;
 mod params;
-mod partition;
 mod progress;
 mod repair;
 mod select;
@@ -41,6 +51,7 @@ use crate::attributes::AttributeError;
 use crate::dataset::{Catalogue, DatasetError, Embeddings, EmbeddingsView, Rows};
 use crate::element::Element;
 use crate::graph::Graph;
+use crate::id::VideoId;
 use crate::index::{
     BuildFacts, Codes, IndexError, IndexStore, Manifest, Metadata, RepairReport, StoreError, TrainingReport,
 };
@@ -49,6 +60,9 @@ use crate::metric::Metric;
 use crate::quantize::Sq8;
 use crate::with_rows;
 
+use coded::CodedRows;
+use draft::Draft;
+use groups::Groups;
 use teach::Lesson;
 
 pub use params::{BuildParams, Builder, ParamsError};
@@ -114,8 +128,7 @@ pub fn build(
         }
         training_queries.check_finite()?;
     }
-    let columns =
-        catalogue.attributes.iter().map(crate::attributes::freeze).collect::<Result<Vec<_>, _>>()?;
+    let columns = catalogue.attributes.iter().map(crate::attributes::check).collect::<Result<Vec<_>, _>>()?;
     store.create()?;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(params.threads)
@@ -126,7 +139,9 @@ pub fn build(
             let vectors = prepare(rows, params.metric);
             let training_queries = training_queries.map(Embeddings::view);
             let built = build_graph(&vectors, rows.dim(), training_queries, params, progress)?;
-            let BuiltGraph { graph, repair, training, codes } = built;
+            let BuiltGraph { graph, rows: input_rows, vectors, repair, training, codes } = built;
+            let ids: Vec<VideoId> = input_rows.iter().map(|row| catalogue.ids[*row as usize]).collect();
+            let columns = columns.iter().map(|column| column.freeze(&input_rows)).collect::<Result<Vec<_>, _>>()?;
             let metadata = Metadata {
                 rows: rows.len() as u32,
                 dim: rows.dim() as u32,
@@ -134,7 +149,7 @@ pub fn build(
                 metric: params.metric,
                 codes: params.codes,
                 m: graph.m as u32,
-                m0: graph.m0 as u32,
+                m0: graph.layer0.max_degree().max(1) as u32,
                 entry_point: graph.entry_point.0,
                 upper_layers: graph.upper.iter().map(|layer| layer.nodes.len() as u32).collect(),
                 attributes: columns.iter().map(|column| column.schema.clone()).collect(),
@@ -147,7 +162,14 @@ pub fn build(
                 repair,
                 training,
             };
-            let parts = freeze::Parts { metadata: &metadata, vectors: &vectors, ids: &catalogue.ids, graph: &graph, codes: codes.as_ref() };
+            let parts = freeze::Parts {
+                metadata: &metadata,
+                vectors: &vectors,
+                rows: &input_rows,
+                ids: &ids,
+                graph: &graph,
+                codes: codes.as_ref(),
+            };
             freeze::freeze(store.dir(), &parts, columns, progress)
         })
     })?;
@@ -159,20 +181,24 @@ pub fn build(
 
 /// A finished graph and how it came about.
 #[derive(Clone, Debug, PartialEq)]
-pub struct BuiltGraph {
+pub struct BuiltGraph<T> {
     /// The graph.
     pub graph: Graph,
+    /// Node to row of the input, `[n]`: nodes that are searched together are numbered together.
+    pub rows: Vec<u32>,
+    /// `[n × dim]`, by node.
+    pub vectors: Vec<T>,
     /// What had to be mended.
     pub repair: RepairReport,
     /// What users taught it, if any did.
     pub training: Option<TrainingReport>,
     /// The codes to traverse it with, if any were asked for.
-    pub codes: Option<RowCodes>,
+    pub codes: Option<NodeCodes>,
 }
 
-/// Every row in codes.
+/// Every node in codes.
 #[derive(Clone, Debug, PartialEq)]
-pub struct RowCodes {
+pub struct NodeCodes {
     /// How they came about.
     pub quantizer: Sq8,
     /// `[n × stride]`.
@@ -189,34 +215,54 @@ pub fn build_graph<T: Element>(
     training_queries: Option<EmbeddingsView<'_>>,
     params: &BuildParams,
     progress: &dyn Progress,
-) -> Result<BuiltGraph, BuildError> {
-    let mut graph = match params.builder {
-        Builder::Native => native::build(vectors, dim, params, progress)?,
-        Builder::HnswRs => hnsw_rs::build(vectors, dim, params, progress)?,
-    };
-    let lesson = training_queries.map(|users| Lesson::new(vectors, users, params.metric));
-    let mut edges_added = 0;
-    if let Some(lesson) = &lesson {
-        // Half as many again as items alone get.
-        let slots = graph.m0 + params.m;
-        graph = graph.with_layer0_slots(slots);
-        edges_added = lesson.teach(&mut graph, vectors, progress);
-        if progress.is_cancelled() {
-            return Err(BuildError::Cancelled);
+) -> Result<BuiltGraph<T>, BuildError> {
+    progress.begin("grouping videos", 1);
+    let groups = Groups::new(vectors, dim, params.metric);
+    let order = order(&groups);
+    let groups = groups.reordered(&order);
+    let vectors = reordered(vectors, dim, &order);
+    let quantizer = Sq8::train(&vectors, dim);
+    let rows = CodedRows::new(vectors, dim, quantizer);
+    let mut draft = match params.builder {
+        // Users bring the long edges that groups lack, in a fifth of the time; without any, insertion
+        // finds far more of what they will ask for (recall@10 0.946 against 0.878 for the same distances).
+        Builder::Native if training_queries.is_some() => {
+            let (upper, entry_point) = insertion::upper_layers(&rows.vectors, dim, params, progress)?;
+            let layer0 = layer0::from_groups(&rows, &groups, params, progress)?;
+            Draft::new(params.m, layer0, upper, entry_point)
         }
-    }
-    progress.begin("checking reachability", 1);
-    let repair = repair::repair(&mut graph, vectors, dim);
-    let codes = (params.codes == Codes::Sq8).then(|| {
-        let quantizer = Sq8::train(vectors, dim);
-        let codes = quantizer.encode_all(vectors);
-        RowCodes { quantizer, codes }
-    });
-    let training = lesson.map(|lesson| lesson.examine(&graph, vectors, codes.as_ref(), edges_added));
+        Builder::Native => insertion::whole(&rows.vectors, dim, params, progress)?,
+        Builder::HnswRs => hnsw_rs::build(&rows.vectors, dim, params, progress)?,
+    };
+    let lesson = training_queries.map(|users| Lesson::new(&rows, &groups, users, params.metric));
+    let edges_added = lesson.as_ref().map_or(0, |lesson| lesson.teach(&mut draft, progress));
     if progress.is_cancelled() {
         return Err(BuildError::Cancelled);
     }
-    Ok(BuiltGraph { graph, repair, training, codes })
+    progress.begin("checking reachability", 1);
+    let repair = repair::repair(&mut draft, &rows, &groups);
+    let graph = draft.pack();
+    let training = lesson.as_ref().map(|lesson| lesson.examine(&graph, params.codes, edges_added));
+    if progress.is_cancelled() {
+        return Err(BuildError::Cancelled);
+    }
+    let CodedRows { vectors, quantizer, codes, .. } = rows;
+    let codes = (params.codes == Codes::Sq8).then_some(NodeCodes { quantizer, codes });
+    Ok(BuiltGraph { graph, rows: order, vectors, repair, training, codes })
+}
+
+/// The rows in the order in which they become nodes: group by group.
+fn order(groups: &Groups) -> Vec<u32> {
+    groups.members(1).concat()
+}
+
+fn reordered<T: Element>(vectors: &[T], dim: usize, order: &[u32]) -> Vec<T> {
+    let mut copy = vec![T::zeroed(); vectors.len()];
+    copy.par_chunks_mut(dim).zip(order).for_each(|(copied, row)| {
+        let start = *row as usize * dim;
+        copied.copy_from_slice(&vectors[start..start + dim]);
+    });
+    copy
 }
 
 /// The rows as the index stores them: contiguous, and of norm 1 under cosine. Borrowed where they are already.

@@ -10,34 +10,40 @@
 
 use rayon::prelude::*;
 
+use super::coded::{CodedRows, PackedRows, Selection, TILE, Tile};
+use super::draft::Draft;
+use super::groups::Groups;
 use crate::element::Element;
-use crate::graph::{BeamStats, Graph, NONE, Score, Scorer, Scratch, beam_search, widen};
+use crate::graph::NONE;
 use crate::index::RepairReport;
 use crate::metric::Metric;
 
-/// How many reachable neighbours are looked at for a place to link from.
-const EF_REPAIR: usize = 32;
-/// Nodes whose neighbours are searched at once, before the first of them is linked.
-const BATCH: usize = 4096;
+/// How many reachable nodes are looked at for a place to link from.
+const PLACES: usize = 32;
 
-/// Links what cannot be reached over layer 0 and reports what that took. `vectors`: `[n × dim]`.
-pub(super) fn repair<T: Element>(graph: &mut Graph, vectors: &[T], dim: usize) -> RepairReport {
-    let nodes = vectors.len() / dim;
+/// Links what cannot be reached over layer 0 and reports what that took.
+pub(super) fn repair<T: Element>(draft: &mut Draft, rows: &CodedRows<T>, groups: &Groups) -> RepairReport {
+    let nodes = rows.len();
     let mut tree = SearchTree { parent: vec![NONE; nodes] };
-    tree.grow(graph, graph.entry_point.0, graph.entry_point.0);
+    tree.grow(draft, draft.entry_point.0, draft.entry_point.0);
     let mut unreachable: Vec<u32> = (0..nodes as u32).filter(|node| !tree.holds(*node)).collect();
     let mut report = RepairReport { unreachable: unreachable.len() as u32, ..RepairReport::default() };
+    let members = groups.members(1);
     while !unreachable.is_empty() {
-        let batch = &unreachable[..unreachable.len().min(BATCH)];
-        let near: Vec<Vec<u32>> = batch
-            .par_iter()
-            .map_init(Scratch::default, |scratch, node| near(graph, vectors, dim, *node, scratch))
+        let mut of_group: Vec<Vec<u32>> = vec![Vec::new(); members.len()];
+        for node in &unreachable {
+            of_group[groups.of_row[*node as usize][0] as usize].push(*node);
+        }
+        let near: Vec<Vec<(u32, Vec<u32>)>> = of_group
+            .into_par_iter()
+            .zip(&members)
+            .map_init(Default::default, |tools, (lost, members)| near(rows, &tree, &lost, members, tools))
             .collect();
-        for (node, near) in batch.iter().zip(near) {
+        for (node, near) in near.into_iter().flatten() {
             // Linking an earlier one may have brought this one within reach.
-            if !tree.holds(*node) {
-                let from = link(graph, &tree, *node, &near, &mut report);
-                tree.grow(graph, from, *node);
+            if !tree.holds(node) {
+                let from = link(draft, &tree, node, &near, &mut report);
+                tree.grow(draft, from, node);
             }
         }
         unreachable.retain(|node| !tree.holds(*node));
@@ -45,35 +51,58 @@ pub(super) fn repair<T: Element>(graph: &mut Graph, vectors: &[T], dim: usize) -
     report
 }
 
-/// Reachable nodes close to `node` in space, closest first.
-fn near<T: Element>(graph: &Graph, vectors: &[T], dim: usize, node: u32, scratch: &mut Scratch) -> Vec<u32> {
-    let start = node as usize * dim;
-    let query = widen(&vectors[start..start + dim]);
-    let scorer = Scorer::new(Metric::L2, &query, vectors);
-    let mut stats = BeamStats::default();
-    scratch.reset(scorer.rows(), EF_REPAIR);
-    scratch.seed(&scorer, graph.entry_point.0, &mut stats);
-    beam_search(&graph.view().lists(), &scorer, scratch, &mut stats, || true);
-    scratch.candidates.as_slice().iter().map(|found| found.node()).collect()
+/// For each of the `lost`, the reachable nodes among `members` that are nearest to it, nearest first.
+fn near<T: Element>(
+    rows: &CodedRows<T>,
+    tree: &SearchTree,
+    lost: &[u32],
+    members: &[u32],
+    (packed, tile, selection): &mut (PackedRows, Tile, Selection),
+) -> Vec<(u32, Vec<u32>)> {
+    let reachable: Vec<u32> = members.iter().copied().filter(|node| tree.holds(*node)).collect();
+    if lost.is_empty() || reachable.is_empty() {
+        // Wherever the first is linked from, the others have it to be linked from in the next round.
+        return lost.first().map(|first| (*first, Vec::new())).into_iter().collect();
+    }
+    packed.pack(rows, &reachable, Metric::L2);
+    let mut near = Vec::with_capacity(lost.len());
+    for lost in lost.chunks(TILE) {
+        let scores = tile.score_nodes(rows, lost.iter().copied(), packed, reachable.len());
+        near.extend(lost.iter().zip(scores).map(|(node, scores)| {
+            let best = selection.best(scores, PLACES).iter();
+            (*node, best.map(|found| reachable[found.node() as usize]).collect())
+        }));
+    }
+    near
 }
 
 /// Adds an edge to `node` and gives the node that it starts from.
-fn link(graph: &mut Graph, tree: &SearchTree, node: u32, near: &[u32], report: &mut RepairReport) -> u32 {
-    let slots = |from: u32| from as usize * graph.m0..(from as usize + 1) * graph.m0;
-    let free = |from: u32| slots(from).find(|slot| graph.layer0[*slot] == NONE);
-    let spare = |from: u32| slots(from).rfind(|slot| tree.parent[graph.layer0[*slot] as usize] != from);
-    let with = |from: u32, slot: Option<usize>| slot.map(|slot| (from, slot));
+fn link(draft: &mut Draft, tree: &SearchTree, node: u32, near: &[u32], report: &mut RepairReport) -> u32 {
+    let has_room = |from: u32| draft.layer0[from as usize].len() < draft.max_degree;
+    let spare = |from: u32| {
+        let slot = draft.layer0[from as usize].iter().rposition(|to| tree.parent[*to as usize] != from);
+        slot.map(|slot| (from, slot))
+    };
     let everywhere = || (0..tree.parent.len() as u32).filter(|from| tree.holds(*from));
-    let place = near
-        .iter()
-        .find_map(|from| with(*from, free(*from)))
-        .or_else(|| near.iter().find_map(|from| with(*from, spare(*from))))
-        .or_else(|| everywhere().find_map(|from| with(from, free(from).or_else(|| spare(from)))));
-    let (from, slot) = place.expect("a tree over n nodes has n - 1 edges, so some slot is not used by it");
-    match std::mem::replace(&mut graph.layer0[slot], node) {
-        NONE => report.edges_added += 1,
-        _ => report.edges_replaced += 1,
+    if let Some(from) = near.iter().copied().find(|from| has_room(*from)) {
+        draft.layer0[from as usize].push(node);
+        report.edges_added += 1;
+        return from;
     }
+    if let Some((from, slot)) = near.iter().find_map(|from| spare(*from)) {
+        draft.layer0[from as usize][slot] = node;
+        report.edges_replaced += 1;
+        return from;
+    }
+    if let Some(from) = everywhere().find(|from| has_room(*from)) {
+        draft.layer0[from as usize].push(node);
+        report.edges_added += 1;
+        return from;
+    }
+    let place = everywhere().find_map(spare);
+    let (from, slot) = place.expect("a tree over n nodes has n - 1 edges, so some slot is not used by it");
+    draft.layer0[from as usize][slot] = node;
+    report.edges_replaced += 1;
     from
 }
 
@@ -89,12 +118,11 @@ impl SearchTree {
     }
 
     /// Adds `root`, reached from `from`, and all that can be reached from it.
-    fn grow(&mut self, graph: &Graph, from: u32, root: u32) {
+    fn grow(&mut self, draft: &Draft, from: u32, root: u32) {
         self.parent[root as usize] = from;
-        let view = graph.view();
         let mut stack = vec![root];
         while let Some(node) = stack.pop() {
-            for neighbor in view.lists().of(node) {
+            for neighbor in &draft.layer0[node as usize] {
                 if !self.holds(*neighbor) {
                     self.parent[*neighbor as usize] = node;
                     stack.push(*neighbor);
@@ -108,45 +136,51 @@ impl SearchTree {
 mod tests {
     use super::*;
     use crate::id::NodeId;
+    use crate::quantize::Sq8;
 
-    /// Rows on a line; edges as given.
-    fn line(nodes: usize, m0: usize, edges: &[(u32, u32)]) -> (Graph, Vec<f32>) {
-        let mut graph =
-            Graph { m: m0, m0, layer0: vec![NONE; nodes * m0], upper: Vec::new(), entry_point: NodeId(0) };
-        for (from, to) in edges {
-            let start = *from as usize * m0;
-            let slot = graph.layer0[start..start + m0].iter().position(|edge| *edge == NONE).unwrap();
-            graph.layer0[start + slot] = *to;
-        }
-        (graph, (0..nodes).flat_map(|node| [node as f32, 1.0]).collect())
+    /// Rows on a line, in groups; edges as given.
+    fn line(nodes: u32, max_degree: usize, edges: &[(u32, u32)]) -> (Draft, CodedRows<f32>, Groups) {
+        let mut layer0 = vec![Vec::new(); nodes as usize];
+        edges.iter().for_each(|(from, to)| layer0[*from as usize].push(*to));
+        let draft = Draft { m: 2, layer0, max_degree, upper: Vec::new(), entry_point: NodeId(0) };
+        let vectors: Vec<f32> = (0..nodes).flat_map(|node| [node as f32, 1.0]).collect();
+        let groups = Groups::new(&vectors, 2, Metric::L2);
+        let quantizer = Sq8::train(&vectors, 2);
+        (draft, CodedRows::new(vectors, 2, quantizer), groups)
     }
 
-    fn all_reachable(graph: &Graph) -> bool {
-        graph.view().reachable().into_iter().all(|reached| reached)
+    fn all_reachable(draft: Draft) -> bool {
+        draft.pack().view().reachable().into_iter().all(|reached| reached)
     }
 
     #[test]
     fn leaves_a_connected_graph_alone() {
-        let (mut graph, vectors) = line(3, 2, &[(0, 1), (1, 2)]);
-        let before = graph.clone();
-        assert_eq!(repair(&mut graph, &vectors, 2), RepairReport::default());
-        assert_eq!(graph, before);
+        let (mut draft, rows, groups) = line(3, 2, &[(0, 1), (1, 2)]);
+        let before = draft.clone();
+        assert_eq!(repair(&mut draft, &rows, &groups), RepairReport::default());
+        assert_eq!(draft, before);
     }
 
     #[test]
-    fn links_every_unreachable_node_where_slots_are_free() {
-        let (mut graph, vectors) = line(6, 3, &[(0, 1), (1, 0), (3, 4)]);
-        let report = repair(&mut graph, &vectors, 2);
-        assert_eq!(report, RepairReport { unreachable: 4, edges_added: 3, edges_replaced: 0 });
-        assert!(all_reachable(&graph));
+    fn links_every_unreachable_node_where_there_is_room() {
+        for nodes in [6, 60, 600] {
+            let (mut draft, rows, groups) = line(nodes, 3, &[(0, 1), (1, 0), (3, 4)]);
+            let report = repair(&mut draft, &rows, &groups);
+            assert_eq!(report.unreachable, nodes - 2);
+            let linked = report.edges_added + report.edges_replaced;
+            assert!((nodes - 3..=nodes - 2).contains(&linked), "{report:?}");
+            assert!(report.edges_added > report.edges_replaced, "{report:?}");
+            assert!(draft.layer0.iter().all(|list| list.len() <= 3));
+            assert!(all_reachable(draft));
+        }
     }
 
     #[test]
     fn replaces_only_edges_that_nothing_depends_on() {
         // Every reachable node is full: 0 and 1 point at each other, 1 also at 2, which points back twice.
-        let (mut graph, vectors) = line(4, 2, &[(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)]);
-        let report = repair(&mut graph, &vectors, 2);
+        let (mut draft, rows, groups) = line(4, 2, &[(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)]);
+        let report = repair(&mut draft, &rows, &groups);
         assert_eq!(report, RepairReport { unreachable: 1, edges_added: 0, edges_replaced: 1 });
-        assert!(all_reachable(&graph));
+        assert!(all_reachable(draft));
     }
 }

@@ -4,6 +4,9 @@ use crate::element::Element;
 use crate::graph::{Candidate, Score, Scorer, widen};
 use crate::metric::Metric;
 
+/// Kept neighbours that a candidate is compared with at once.
+const TOGETHER: usize = 8;
+
 /// Keeps of `candidates` (best first) at most `limit`, each closer to the node than to any kept before it.
 pub(super) fn select<T: Element>(
     metric: Metric,
@@ -13,6 +16,8 @@ pub(super) fn select<T: Element>(
     limit: usize,
 ) -> Vec<Candidate> {
     let mut kept: Vec<Candidate> = Vec::with_capacity(limit);
+    let mut nodes: Vec<u32> = Vec::with_capacity(limit);
+    let mut scores = [0f32; TOGETHER];
     for candidate in candidates {
         if kept.len() == limit {
             break;
@@ -20,8 +25,14 @@ pub(super) fn select<T: Element>(
         let start = candidate.node() as usize * dim;
         let row = widen(&vectors[start..start + dim]);
         let scorer = Scorer::new(metric, &row, vectors);
-        if kept.iter().all(|other| scorer.score(other.node()) <= candidate.score) {
+        let is_closer = nodes.chunks(TOGETHER).all(|nodes| {
+            let scores = &mut scores[..nodes.len()];
+            scorer.score_rows(nodes, scores);
+            scores.iter().all(|score| *score <= candidate.score)
+        });
+        if is_closer {
             kept.push(*candidate);
+            nodes.push(candidate.node());
         }
     }
     kept

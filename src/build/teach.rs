@@ -5,17 +5,17 @@
 //! and should lead to, one that is better for this user. Where no such edge is, the one to the closest
 //! better answer is asked for. What most users ask for is added first, while there are free slots.
 
-use std::collections::HashMap;
-
 use rayon::prelude::*;
 
-use super::RowCodes;
-use super::partition::{Partition, Questions};
+use super::answers::Answers;
+use super::coded::{CodedRows, PackedRows, TILE, Tile};
+use super::draft::Draft;
+use super::groups::Groups;
 use super::progress::Progress;
 use crate::dataset::{EmbeddingsView, Neighbors};
 use crate::element::Element;
-use crate::graph::{CodeScorer, Graph, NONE, Score, Scorer, Scratch, rescored, traverse, widen};
-use crate::index::{HeldOutRecall, TrainingReport};
+use crate::graph::{CodeScorer, Graph, Scorer, Scratch, rescored, traverse};
+use crate::index::{Codes, HeldOutRecall, TrainingReport};
 use crate::metric::Metric;
 use crate::quantize::QueryCodes;
 
@@ -28,64 +28,56 @@ const MAX_HELD_OUT: usize = 1000;
 const MEASURED: [(usize, usize); 3] = [(10, 50), (10, 100), (100, 200)];
 
 /// A sample of users, and where their answers are looked for.
-pub(super) struct Lesson<'a> {
-    users: EmbeddingsView<'a>,
-    partition: Partition,
-    metric: Metric,
-    /// Rows of `users` that teach, and rows that measure.
+pub(super) struct Lesson<'a, T> {
+    answers: Answers<'a, T>,
+    /// Rows of the sample that teach, and rows that measure.
     taught: Vec<usize>,
     held_out: Vec<usize>,
 }
 
-impl<'a> Lesson<'a> {
-    /// Groups `vectors`, `[n × dim]`, and keeps every tenth user apart.
-    pub(super) fn new<T: Element>(vectors: &[T], users: EmbeddingsView<'a>, metric: Metric) -> Self {
+impl<'a, T: Element> Lesson<'a, T> {
+    /// Keeps every tenth user apart.
+    pub(super) fn new(
+        rows: &'a CodedRows<T>,
+        groups: &Groups,
+        users: EmbeddingsView<'a>,
+        metric: Metric,
+    ) -> Self {
         let apart = HOLD_OUT.max(users.len().div_ceil(MAX_HELD_OUT));
         let (held_out, taught) = (0..users.len()).partition(|user| user % apart == apart - 1);
-        Self { users, partition: Partition::new(vectors, users.dim()), metric, taught, held_out }
+        Self { answers: Answers::new(rows, groups, users, metric, ANSWERS), taught, held_out }
     }
 
     /// Adds the edges that the users ask for, and says how many.
-    pub(super) fn teach<T: Element>(&self, graph: &mut Graph, vectors: &[T], progress: &dyn Progress) -> u64 {
-        let questions = self.questions(vectors);
-        let groups = self.partition.groups_needed(&questions);
+    pub(super) fn teach(&self, draft: &mut Draft, progress: &dyn Progress) -> u64 {
+        let groups = self.answers.groups_needed();
         progress.begin("finding what users want", (self.taught.len() * groups) as u64);
-        let answers = self.partition.answer(&questions, &self.taught, groups, progress);
+        let answers = self.answers.find(&self.taught, groups, progress);
         if progress.is_cancelled() {
             return 0;
         }
         progress.begin("adding edges for users", 1);
-        add_edges(graph, vectors, self.users.dim(), &answers)
-    }
-
-    fn questions<'v, T: Element>(&'v self, vectors: &'v [T]) -> Questions<'v, T> {
-        Questions { vectors, queries: self.users, metric: self.metric, k: ANSWERS }
+        add_edges(draft, self.answers.rows, &answers)
     }
 
     /// Measures the finished graph on the users that taught nothing.
-    pub(super) fn examine<T: Element>(
-        &self,
-        graph: &Graph,
-        vectors: &[T],
-        codes: Option<&RowCodes>,
-        edges_added: u64,
-    ) -> TrainingReport {
-        let all = self.partition.groups();
-        let exact = self.partition.answer(&self.questions(vectors), &self.held_out, all, &super::Silent);
+    pub(super) fn examine(&self, graph: &Graph, traversed: Codes, edges_added: u64) -> TrainingReport {
+        let Answers { rows, queries: users, metric, .. } = &self.answers;
+        let exact = self.answers.find(&self.held_out, self.answers.groups(), &super::Silent);
         let view = graph.view();
         let hits = |scratch: &mut Scratch, row: usize, k: usize, ef_search: usize| {
             let mut user = Vec::new();
-            self.users.copy_row(self.held_out[row], &mut user);
-            let scorer = Scorer::new(self.metric, &user, vectors);
-            match codes {
-                Some(RowCodes { quantizer, codes }) => {
+            users.copy_row(self.held_out[row], &mut user);
+            let scorer = Scorer::new(*metric, &user, &rows.vectors);
+            match traversed {
+                Codes::Sq8 => {
                     let mut query = QueryCodes::default();
-                    quantizer.encode_query(&user, &mut query);
-                    let coarse = CodeScorer::new(query.as_slice(), codes);
+                    rows.quantizer.encode_query(&user, &mut query);
+                    let coarse = CodeScorer::new(query.as_slice(), &rows.codes);
                     let mut stats = traverse(&view, &coarse, ef_search, scratch, || true).unwrap_or_default();
                     scratch.rescore(&scorer, rescored(k), &mut stats);
                 }
-                None => drop(traverse(&view, &scorer, ef_search, scratch, || true)),
+                Codes::None => drop(traverse(&view, &scorer, ef_search, scratch, || true)),
             }
             let found = scratch.candidates.as_slice().iter().take(k);
             found.filter(|found| exact.row(row)[..k].contains(&found.node())).count()
@@ -107,11 +99,11 @@ impl<'a> Lesson<'a> {
     }
 }
 
-/// Adds the edges that `answers` ask for, and says how many. `vectors`: `[n × dim]`.
-fn add_edges<T: Element>(graph: &mut Graph, vectors: &[T], dim: usize, answers: &Neighbors) -> u64 {
+/// Adds the edges that `answers` ask for, and says how many.
+fn add_edges<T: Element>(draft: &mut Draft, rows: &CodedRows<T>, answers: &Neighbors) -> u64 {
     let wanted = (0..answers.rows)
         .into_par_iter()
-        .map_init(HashMap::new, |ranks, user| requests(graph, vectors, dim, answers.row(user), ranks));
+        .map_init(|| Requests::new(rows.len()), |requests, user| requests.of(draft, rows, answers.row(user)));
     let mut wanted: Vec<(u32, u32)> = wanted.flatten_iter().collect();
     wanted.par_sort_unstable();
     let mut counted: Vec<(u32, u32, u32)> = Vec::new();
@@ -123,56 +115,64 @@ fn add_edges<T: Element>(graph: &mut Graph, vectors: &[T], dim: usize, answers: 
     }
     counted.par_sort_unstable_by_key(|(from, count, to)| (*from, u32::MAX - count, *to));
     let mut added = 0;
+    let max_degree = draft.max_degree;
     for (from, _, to) in counted {
-        let start = from as usize * graph.m0;
-        if let Some(slot) = graph.layer0[start..start + graph.m0].iter_mut().find(|slot| **slot == NONE) {
-            *slot = to;
+        let list = &mut draft.layer0[from as usize];
+        if list.len() < max_degree {
+            list.push(to);
             added += 1;
         }
     }
     added
 }
 
-/// The edges that one user asks for, `(from, to)`.
-fn requests<T: Element>(
-    graph: &Graph,
-    vectors: &[T],
-    dim: usize,
-    answers: &[u32],
-    ranks: &mut HashMap<u32, usize>,
-) -> Vec<(u32, u32)> {
-    ranks.clear();
-    ranks.extend(answers.iter().enumerate().map(|(rank, node)| (*node, rank)));
-    let view = graph.view();
-    let (mut reached, mut leads) = (vec![false; answers.len()], vec![false; answers.len()]);
-    for (rank, node) in answers.iter().enumerate() {
-        for other in view.lists().of(*node).iter().filter_map(|neighbor| ranks.get(neighbor)) {
-            if rank < *other {
-                reached[*other] = true;
-            } else {
-                leads[rank] = true;
+/// Finds the edges that one user after another asks for.
+struct Requests {
+    /// For each node, its rank among the answers of this user plus 1, or 0.
+    ranks: Vec<u8>,
+    packed: PackedRows,
+    tile: Tile,
+}
+
+impl Requests {
+    fn new(nodes: usize) -> Self {
+        Self { ranks: vec![0; nodes], packed: PackedRows::default(), tile: Tile::default() }
+    }
+
+    /// The edges that one user asks for, `(from, to)`.
+    fn of<T: Element>(&mut self, draft: &Draft, rows: &CodedRows<T>, answers: &[u32]) -> Vec<(u32, u32)> {
+        let Self { ranks, packed, tile } = self;
+        for (rank, node) in answers.iter().enumerate() {
+            ranks[*node as usize] = rank as u8 + 1;
+        }
+        let (mut reached, mut leads) = ([false; ANSWERS], [false; ANSWERS]);
+        for (rank, node) in answers.iter().enumerate() {
+            for neighbor in &draft.layer0[*node as usize] {
+                match ranks[*neighbor as usize] as usize {
+                    0 => {}
+                    other if rank + 1 < other => reached[other - 1] = true,
+                    _ => leads[rank] = true,
+                }
             }
         }
+        answers.iter().for_each(|node| ranks[*node as usize] = 0);
+        let mut wanted = Vec::new();
+        packed.pack(rows, answers, Metric::L2);
+        let lacking: Vec<usize> =
+            (1..answers.len()).filter(|rank| !(reached[*rank] && leads[*rank])).collect();
+        for share in lacking.chunks(TILE) {
+            let scores =
+                tile.score_nodes(rows, share.iter().map(|rank| answers[*rank]), packed, answers.len());
+            for (rank, scores) in share.iter().zip(scores) {
+                let closest = (0..*rank).max_by(|a, b| scores[*a].total_cmp(&scores[*b])).unwrap_or_default();
+                if !reached[*rank] {
+                    wanted.push((answers[closest], answers[*rank]));
+                }
+                if !leads[*rank] {
+                    wanted.push((answers[*rank], answers[closest]));
+                }
+            }
+        }
+        wanted
     }
-    let mut wanted = Vec::new();
-    let mut scores = vec![0f32; answers.len()];
-    for rank in 1..answers.len() {
-        if reached[rank] && leads[rank] {
-            continue;
-        }
-        let node = answers[rank];
-        let start = node as usize * dim;
-        let row = widen(&vectors[start..start + dim]);
-        let scores = &mut scores[..rank];
-        Scorer::new(Metric::L2, &row, vectors).score_rows(&answers[..rank], scores);
-        let closest =
-            (0..rank).max_by(|a, b| scores[*a].total_cmp(&scores[*b])).map_or(answers[0], |at| answers[at]);
-        if !reached[rank] {
-            wanted.push((closest, node));
-        }
-        if !leads[rank] {
-            wanted.push((node, closest));
-        }
-    }
-    wanted
 }

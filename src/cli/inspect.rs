@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use comfy_table::{Table, presets};
 
-use crate::graph::NONE;
 use crate::index::{HeldOutRecall, Index, IndexStore, Manifest};
 
 /// Show the manifests of a folder, and what its current generation is made of.
@@ -43,12 +42,12 @@ fn print_facts(store: &IndexStore, manifest: &Manifest, index: &Index) -> anyhow
         facts.build.seed,
         manifest.build_ms as f64 / 1000.0
     );
-    let graph = index.graph();
-    let edges = graph.layer0.iter().filter(|edge| **edge != NONE).count();
+    let layer0 = index.graph().layer0;
+    let edges: usize = (0..facts.rows).map(|node| layer0.of(node).len()).sum();
     say!(
-        "layer 0          {} slots per node, {:.1} used on average",
-        facts.m0,
-        edges as f64 / f64::from(facts.rows)
+        "layer 0          {:.1} edges per node on average, at most {}",
+        edges as f64 / f64::from(facts.rows),
+        facts.m0
     );
     say!("upper layers     {:?} nodes", facts.upper_layers);
     say!("entry point      node {}", facts.entry_point);

@@ -241,7 +241,8 @@ fn pass(
             part.latencies_ns.saturating_record(elapsed.as_nanos() as u64);
             if let Ok(found) = found {
                 let exact = &truth.row(query)[..params.k()];
-                part.hits += found.hits.iter().filter(|hit| exact.contains(&hit.node.0)).count();
+                part.hits +=
+                    found.hits.iter().filter(|hit| exact.contains(&index.input_row(hit.node))).count();
                 part.stats += found.stats;
             }
         }

@@ -1,12 +1,14 @@
 //! The layout of an HNSW graph: layer 0 by node, the few nodes of the upper layers by slot.
 //!
 //! ```text
-//! layer 0   node 0: [a b c · ·]  node 1: [d · · · ·]  …      n × m0 u32, unused slots at the end
+//! layer 0   starts: [0 3 4 …]    edges: [a b c · d · …]      n + 1 and as many edges as there are
 //! layer 1   slot 0: [x y ·]      slot 1: [z · ·]      …      count × m u32: slots of layer 1
 //!           nodes:  [17, 203, …]                             slot → node, ascending
 //! ```
 //!
-//! Edges of an upper layer name slots, not nodes, so that walking it needs no lookup by node.
+//! Lists of layer 0 are as long as they need to be: most nodes have few neighbours, and the hubs that many
+//! searches pass have many. Edges of an upper layer name slots, not nodes, so that walking it needs no
+//! lookup by node.
 
 use crate::id::NodeId;
 
@@ -15,47 +17,129 @@ pub const NONE: u32 = u32::MAX;
 
 /// Where the hot loop gets neighbours from.
 pub trait Adjacency {
-    /// Calls `each` with every neighbour of `node`. A node that does not exist has none.
+    /// Calls `each` with every neighbour of `node`, and perhaps with [`NONE`]. A node that does not exist
+    /// has none.
     fn for_each_neighbor(&self, node: u32, each: impl FnMut(u32));
     /// Asks the memory system for the neighbours of `node`, which will be wanted soon.
     fn prefetch(&self, node: u32);
 }
 
-/// Fixed-degree lists, `[nodes × degree]`, each ending at its first [`NONE`].
+/// Neighbour lists of any length, one after another.
 #[derive(Clone, Copy, Debug)]
 pub struct Lists<'a> {
+    /// `[n + 1]`: where the list of each node starts, and the last one ends.
+    starts: &'a [u32],
     edges: &'a [u32],
-    degree: usize,
 }
 
 impl<'a> Lists<'a> {
-    /// The used part of the list of `node`; empty where there is no such node.
+    /// `starts`: `[n + 1]`, where each list starts among `edges`. Where they do not fit, a list is empty.
+    pub fn new(starts: &'a [u32], edges: &'a [u32]) -> Self {
+        Self { starts, edges }
+    }
+
+    /// How many lists there are.
+    pub fn len(&self) -> usize {
+        self.starts.len().saturating_sub(1)
+    }
+
+    /// Whether there is no list.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Every slot of the list of `node`, [`NONE`] included; empty where there is no such node.
     #[inline]
+    pub fn slots(&self, node: u32) -> &'a [u32] {
+        let node = node as usize;
+        let Some([start, end]) = self.starts.get(node..).and_then(|starts| starts.first_chunk()) else {
+            return &[];
+        };
+        self.edges.get(*start as usize..*end as usize).unwrap_or_default()
+    }
+
+    /// The list of `node`; empty where there is no such node.
     pub fn of(&self, node: u32) -> &'a [u32] {
-        let start = node as usize * self.degree;
-        let list = self.edges.get(start..start + self.degree).unwrap_or_default();
-        let used = list.iter().position(|edge| *edge == NONE).unwrap_or(list.len());
-        &list[..used]
+        used(self.slots(node))
     }
 }
 
 impl Adjacency for Lists<'_> {
     #[inline]
-    fn for_each_neighbor(&self, node: u32, mut each: impl FnMut(u32)) {
-        let start = node as usize * self.degree;
-        for edge in self.edges.get(start..start + self.degree).unwrap_or_default() {
-            if *edge == NONE {
-                break;
-            }
-            each(*edge);
-        }
+    fn for_each_neighbor(&self, node: u32, each: impl FnMut(u32)) {
+        self.slots(node).iter().copied().for_each(each);
     }
 
     #[inline]
     fn prefetch(&self, node: u32) {
-        let start = node as usize * self.degree;
-        crate::kernel::prefetch(self.edges.get(start..start + self.degree).unwrap_or_default());
+        crate::kernel::prefetch(self.slots(node));
     }
+}
+
+/// Neighbour lists of layer 0, owned.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PackedLists {
+    /// `[n + 1]`.
+    pub starts: Vec<u32>,
+    /// Nodes.
+    pub edges: Vec<u32>,
+}
+
+impl PackedLists {
+    /// The same lists, one after another.
+    ///
+    /// # Panics
+    /// If they have more than 2³² − 1 edges in all.
+    pub fn of(lists: &[Vec<u32>]) -> Self {
+        let mut starts = Vec::with_capacity(lists.len() + 1);
+        let mut edges = Vec::with_capacity(lists.iter().map(Vec::len).sum());
+        starts.push(0);
+        for list in lists {
+            edges.extend_from_slice(list);
+            starts.push(u32::try_from(edges.len()).expect("more edges than 32 bits count"));
+        }
+        Self { starts, edges }
+    }
+
+    /// The length of the longest.
+    pub fn max_degree(&self) -> usize {
+        self.starts.windows(2).map(|pair| (pair[1] - pair[0]) as usize).max().unwrap_or_default()
+    }
+
+    /// As a search sees them.
+    pub fn view(&self) -> Lists<'_> {
+        Lists::new(&self.starts, &self.edges)
+    }
+}
+
+/// Lists of the same number of slots, `[nodes × degree]`, each ending at its first [`NONE`].
+#[derive(Clone, Copy, Debug)]
+pub struct FixedLists<'a> {
+    edges: &'a [u32],
+    degree: usize,
+}
+
+impl<'a> FixedLists<'a> {
+    fn slots(&self, node: u32) -> &'a [u32] {
+        let start = node as usize * self.degree;
+        self.edges.get(start..start + self.degree).unwrap_or_default()
+    }
+}
+
+impl Adjacency for FixedLists<'_> {
+    fn for_each_neighbor(&self, node: u32, each: impl FnMut(u32)) {
+        used(self.slots(node)).iter().copied().for_each(each);
+    }
+
+    fn prefetch(&self, node: u32) {
+        crate::kernel::prefetch(self.slots(node));
+    }
+}
+
+/// A list up to its first unused slot.
+pub fn used(slots: &[u32]) -> &[u32] {
+    let used = slots.iter().position(|edge| *edge == NONE).unwrap_or(slots.len());
+    &slots[..used]
 }
 
 /// One upper layer, owned.
@@ -67,15 +151,13 @@ pub struct UpperLayer {
     pub edges: Vec<u32>,
 }
 
-/// A whole graph, owned: what a builder makes and the index writer freezes.
+/// A whole graph, owned: what a build makes and the index writer freezes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Graph {
     /// Slots per node in the upper layers.
     pub m: usize,
-    /// Slots per node in layer 0.
-    pub m0: usize,
-    /// `[n × m0]` nodes, [`NONE`] where unused.
-    pub layer0: Vec<u32>,
+    /// By node.
+    pub layer0: PackedLists,
     /// Layer 1 first.
     pub upper: Vec<UpperLayer>,
     /// Where a search starts: a node of the topmost layer.
@@ -83,24 +165,10 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// The same graph with room for `m0` neighbours per node on layer 0.
-    ///
-    /// # Panics
-    /// If that is less than there is.
-    pub fn with_layer0_slots(self, m0: usize) -> Self {
-        assert!(m0 >= self.m0, "edges would be lost");
-        let mut layer0 = vec![NONE; self.layer0.len() / self.m0 * m0];
-        for (wide, list) in layer0.chunks_mut(m0).zip(self.layer0.chunks(self.m0)) {
-            wide[..self.m0].copy_from_slice(list);
-        }
-        Self { m0, layer0, ..self }
-    }
-
     /// The graph as a search sees it.
     pub fn view(&self) -> GraphView<'_> {
         GraphView {
-            m0: self.m0,
-            layer0: &self.layer0,
+            layer0: self.layer0.view(),
             upper: self
                 .upper
                 .iter()
@@ -129,41 +197,33 @@ impl<'a> UpperLayerView<'a> {
     }
 
     /// The adjacency of this layer, by slot.
-    pub fn lists(&self) -> Lists<'a> {
-        Lists { edges: self.edges, degree: self.m }
+    pub fn lists(&self) -> FixedLists<'a> {
+        FixedLists { edges: self.edges, degree: self.m }
     }
 }
 
 /// A whole graph, borrowed from a builder or from a mapped index.
 #[derive(Clone, Debug)]
 pub struct GraphView<'a> {
-    /// Slots per node in layer 0.
-    pub m0: usize,
-    /// `[n × m0]` nodes.
-    pub layer0: &'a [u32],
+    /// By node.
+    pub layer0: Lists<'a>,
     /// Layer 1 first.
     pub upper: Vec<UpperLayerView<'a>>,
     /// Where a search starts.
     pub entry_point: NodeId,
 }
 
-impl<'a> GraphView<'a> {
-    /// The adjacency of layer 0, by node.
-    pub fn lists(&self) -> Lists<'a> {
-        Lists { edges: self.layer0, degree: self.m0 }
-    }
-
+impl GraphView<'_> {
     /// Which nodes can be reached from the entry point over layer 0. Edges that lead nowhere are passed over.
     pub fn reachable(&self) -> Vec<bool> {
-        let lists = self.lists();
-        let mut reached = vec![false; self.layer0.len() / self.m0];
+        let mut reached = vec![false; self.layer0.len()];
         let mut stack = Vec::new();
         if let Some(start) = reached.get_mut(self.entry_point.index()) {
             *start = true;
             stack.push(self.entry_point.0);
         }
         while let Some(node) = stack.pop() {
-            for neighbor in lists.of(node) {
+            for neighbor in self.layer0.of(node) {
                 if let Some(seen) = reached.get_mut(*neighbor as usize)
                     && !std::mem::replace(seen, true)
                 {

@@ -14,6 +14,7 @@ pub struct Scratch {
     slots: Vec<u32>,
     batch: Vec<u32>,
     scores: Vec<f32>,
+    arrivals: Vec<Candidate>,
 }
 
 /// What a search cost.
@@ -73,27 +74,38 @@ pub fn beam_search(
     stats: &mut BeamStats,
     mut keep_going: impl FnMut() -> bool,
 ) {
-    let Scratch { candidates, visited, scores, .. } = scratch;
-    while let Some(best) = candidates.expand_next() {
-        if !keep_going() {
+    let Scratch { candidates, visited, scores, arrivals, .. } = scratch;
+    let width = together(candidates.capacity());
+    loop {
+        let known = visited.len();
+        let mut expanded = 0;
+        while expanded < width
+            && let Some(best) = candidates.expand_next()
+        {
+            adjacency.for_each_neighbor(best.node(), |neighbor| visited.insert(neighbor));
+            expanded += 1;
+        }
+        if expanded == 0 || !keep_going() {
             return;
         }
-        let known = visited.len();
-        adjacency.for_each_neighbor(best.node(), |neighbor| visited.insert(neighbor));
         let batch = visited.met_since(known);
-        if let Some(next) = candidates.peek_next() {
-            adjacency.prefetch(next);
-        }
+        candidates.peek(width).for_each(|next| adjacency.prefetch(next));
         scores.resize(batch.len(), 0.0);
         scorer.score_rows(batch, scores);
-        for (node, score) in batch.iter().zip(scores.iter()) {
-            if *score > candidates.threshold() {
-                candidates.insert(Candidate::new(*node, *score));
-            }
-        }
-        stats.hops += 1;
+        let threshold = candidates.threshold();
+        arrivals.clear();
+        let scored = batch.iter().zip(scores.iter()).filter(|(_, score)| **score > threshold);
+        arrivals.extend(scored.map(|(node, score)| Candidate::new(*node, *score)));
+        candidates.merge(arrivals);
+        stats.hops += expanded as u64;
         stats.distances += batch.len() as u64;
     }
+}
+
+/// How many candidates are expanded at a time: several share the wait for memory, but with a short list
+/// the best neighbour of the first would often have made the others superfluous.
+fn together(ef: usize) -> usize {
+    (ef / 24).clamp(1, 4)
 }
 
 /// Walks to the best neighbour until none is better: the descent through the upper layers.

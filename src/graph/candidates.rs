@@ -53,6 +53,11 @@ impl CandidateList {
         self.next = 0;
     }
 
+    /// How many candidates it keeps.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
     /// The score a new candidate must exceed to be kept.
     #[inline]
     pub fn threshold(&self) -> f32 {
@@ -77,6 +82,25 @@ impl CandidateList {
         self.next = self.next.min(at);
     }
 
+    /// Keeps of `arrivals`, in any order, those that are among the best `capacity`; of equal scores, those
+    /// that were there first. `arrivals` is left in order of score.
+    ///
+    /// All at once: what is behind them moves one time, not once for each.
+    #[inline]
+    pub fn merge(&mut self, arrivals: &mut [Candidate]) {
+        arrivals.sort_unstable_by(|a, b| b.score.total_cmp(&a.score));
+        let mut end = self.entries.len();
+        self.entries.resize(end + arrivals.len(), Candidate::new(0, 0.0));
+        for (position, arrival) in arrivals.iter().enumerate().rev() {
+            let at = self.entries[..end].partition_point(|entry| entry.score >= arrival.score);
+            self.entries.copy_within(at..end, at + position + 1);
+            self.entries[at + position] = *arrival;
+            end = at;
+        }
+        self.entries.truncate(self.capacity);
+        self.next = self.next.min(end);
+    }
+
     /// Takes the best candidate that was not expanded yet and marks it.
     #[inline]
     pub fn expand_next(&mut self) -> Option<Candidate> {
@@ -88,10 +112,10 @@ impl CandidateList {
         Some(candidate)
     }
 
-    /// The node that [`Self::expand_next`] would take.
-    #[inline]
-    pub fn peek_next(&self) -> Option<u32> {
-        self.peek_index().map(|index| self.entries[index].tagged)
+    /// The nodes that the next `count` calls of [`Self::expand_next`] would take.
+    pub fn peek(&self, count: usize) -> impl Iterator<Item = u32> {
+        let rest = self.entries.get(self.next..).unwrap_or_default();
+        rest.iter().filter(|entry| !entry.is_expanded()).take(count).map(Candidate::node)
     }
 
     /// Puts `candidates` in the place of those there are, best first.
@@ -125,13 +149,19 @@ mod tests {
         fn keeps_the_best_and_expands_each_once(
             scores in prop::collection::vec(-50i32..50, 0..200),
             capacity in 1usize..40,
+            chunk in 1usize..8,
         ) {
             let mut list = CandidateList::default();
             list.reset(capacity);
             let mut expanded = Vec::new();
-            for (node, score) in scores.iter().enumerate() {
-                list.insert(Candidate::new(node as u32, *score as f32));
-                if node % 3 == 0 && let Some(candidate) = list.expand_next() {
+            let arrivals: Vec<Candidate> =
+                scores.iter().zip(0..).map(|(score, node)| Candidate::new(node, *score as f32)).collect();
+            for (turn, arrivals) in arrivals.chunks(chunk).enumerate() {
+                match arrivals {
+                    [one] => list.insert(*one),
+                    several => list.merge(&mut several.to_vec()),
+                }
+                if turn % 3 == 0 && let Some(candidate) = list.expand_next() {
                     expanded.push(candidate.node());
                 }
             }

@@ -20,7 +20,9 @@ mod scorer;
 mod traverse;
 mod visited;
 
-pub use adjacency::{Adjacency, Graph, GraphView, NONE, UpperLayer, UpperLayerView};
+pub use adjacency::{
+    Adjacency, Graph, GraphView, Lists, NONE, PackedLists, UpperLayer, UpperLayerView, used,
+};
 pub use beam::{BeamStats, Scratch, beam_search, greedy_search};
 pub use candidates::{Candidate, CandidateList};
 pub use scorer::{CodeScorer, Score, Scorer, widen};

@@ -22,7 +22,7 @@ pub fn traverse(
     scratch.seed(scorer, start.0, &mut stats);
     // Everything is reachable from the entry point, which the descent may have left for good.
     scratch.seed(scorer, graph.entry_point.0, &mut stats);
-    beam_search(&graph.lists(), scorer, scratch, &mut stats, || {
+    beam_search(&graph.layer0, scorer, scratch, &mut stats, || {
         interrupted |= !keep_going();
         !interrupted
     });

@@ -27,11 +27,11 @@ pub enum IndexError {
         found: String,
     },
     /// Written by another release of the format.
-    #[error("{}: format version {found} is not supported: this release reads version {expected}", path.display())]
+    #[error("{}: format version {found} is not supported: this release reads versions up to {expected}", path.display())]
     UnsupportedVersion {
         /// The file.
         path: PathBuf,
-        /// The version that this release reads.
+        /// The newest version that this release reads.
         expected: u32,
         /// The version in the file.
         found: u32,

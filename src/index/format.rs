@@ -6,8 +6,11 @@ use bytemuck::{Pod, Zeroable};
 
 use super::error::IndexError;
 
-/// The version of the byte layout, raised with every change of it.
-pub const FORMAT_VERSION: u32 = 1;
+/// The version of the byte layout, raised with every change of it. Version 2 has neighbour lists of any
+/// length on layer 0 and nodes in another order than the rows of the input.
+pub const FORMAT_VERSION: u32 = 2;
+/// The oldest version that is still read.
+const OLDEST_VERSION: u32 = 1;
 /// Bytes before the section table.
 pub const HEADER_BYTES: usize = 64;
 /// Every section starts at a multiple of this: one cache line.
@@ -29,7 +32,7 @@ pub enum SectionKind {
     VideoIds = 3,
     /// `[rows]` u32: nodes by ascending video id.
     NodesById = 4,
-    /// `[rows × m0]` u32: the neighbours of each node.
+    /// u32: the neighbours of each node, one list after another; in version 1 `[rows × m0]`.
     Layer0 = 5,
     /// u32: nodes of the upper layers, layer 1 first, ascending within a layer.
     UpperNodes = 6,
@@ -39,6 +42,10 @@ pub enum SectionKind {
     Codes = 8,
     /// `[2 × dim]` f32: the smallest value of each dimension, then the distance between its levels.
     CodeLevels = 9,
+    /// `[rows]` u32: node to row of the input; absent where they are the same.
+    InputRows = 11,
+    /// `[rows + 1]` u32: where the neighbours of each node start in `layer0`.
+    Layer0Starts = 12,
     /// One bit per row, least significant first: whether the attribute has a value.
     AttributeValidity = 16,
     /// One value per row (8 bytes), dictionary code per row or list item (u32), or bool per row (u8).
@@ -52,7 +59,7 @@ pub enum SectionKind {
 }
 
 impl SectionKind {
-    const ALL: [SectionKind; 14] = [
+    const ALL: [SectionKind; 16] = [
         SectionKind::Metadata,
         SectionKind::Vectors,
         SectionKind::VideoIds,
@@ -62,6 +69,8 @@ impl SectionKind {
         SectionKind::UpperEdges,
         SectionKind::Codes,
         SectionKind::CodeLevels,
+        SectionKind::InputRows,
+        SectionKind::Layer0Starts,
         SectionKind::AttributeValidity,
         SectionKind::AttributeValues,
         SectionKind::AttributeLists,
@@ -85,6 +94,8 @@ impl SectionKind {
             SectionKind::UpperEdges => "upper_edges",
             SectionKind::Codes => "codes",
             SectionKind::CodeLevels => "code_levels",
+            SectionKind::InputRows => "input_rows",
+            SectionKind::Layer0Starts => "layer0_starts",
             SectionKind::AttributeValidity => "attribute_validity",
             SectionKind::AttributeValues => "attribute_values",
             SectionKind::AttributeLists => "attribute_lists",
@@ -209,7 +220,7 @@ pub(super) fn parse(path: &Path, file: &[u8]) -> Result<Vec<Section>, IndexError
         |expected| IndexError::WrongLength { path: path.to_owned(), expected, found: found_bytes };
     let Some(header) = file.get(..HEADER_BYTES) else { return Err(wrong_length(HEADER_BYTES as u64)) };
     let header: Header = bytemuck::pod_read_unaligned(header);
-    if header.version != FORMAT_VERSION {
+    if !(OLDEST_VERSION..=FORMAT_VERSION).contains(&header.version) {
         return Err(IndexError::UnsupportedVersion {
             path: path.to_owned(),
             expected: FORMAT_VERSION,

@@ -25,7 +25,7 @@ pub struct Metadata {
     pub codes: Codes,
     /// Edge slots per node in the upper layers.
     pub m: u32,
-    /// Edge slots per node in layer 0.
+    /// Edges per node in layer 0, at most.
     pub m0: u32,
     /// Where a search starts.
     pub entry_point: u32,

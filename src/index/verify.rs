@@ -7,7 +7,7 @@ use super::format::{Section, SectionKind, encoded_bytes};
 use super::view::Index;
 use crate::dataset::EmbeddingsView;
 use crate::element::Element;
-use crate::graph::NONE;
+use crate::graph::{NONE, used};
 use crate::id::VideoId;
 use crate::quantize::Sq8;
 use crate::with_rows;
@@ -69,6 +69,7 @@ pub fn verify(index: &Index) -> Result<VerifyReport, IndexError> {
     check_vectors(index)?;
     check_codes(index)?;
     check_ids(index)?;
+    check_input_rows(index)?;
     check_upper_layers(index)?;
     let (edges, max_degree) = check_layer0(index)?;
     let reached = index.graph().reachable();
@@ -134,6 +135,24 @@ fn check_ids(index: &Index) -> Result<(), IndexError> {
     Ok(())
 }
 
+/// Every row of the input became one node.
+fn check_input_rows(index: &Index) -> Result<(), IndexError> {
+    let rows: &[u32] = index.column(SectionKind::InputRows, 0);
+    let mut seen = vec![false; rows.len()];
+    for (node, row) in rows.iter().enumerate() {
+        let problem = match seen.get_mut(*row as usize) {
+            None => format!("expected a row below {}, found {row}", rows.len()),
+            Some(true) => format!("row {row} is there twice"),
+            Some(seen) => {
+                *seen = true;
+                continue;
+            }
+        };
+        return Err(IndexError::bad_entry(index.path(), SectionKind::InputRows, node, problem));
+    }
+    Ok(())
+}
+
 fn check_upper_layers(index: &Index) -> Result<(), IndexError> {
     let (mut first_node, mut below): (usize, Option<&[u32]>) = (0, None);
     for layer in &index.graph().upper {
@@ -151,9 +170,11 @@ fn check_upper_layers(index: &Index) -> Result<(), IndexError> {
                 return bad_node(slot, format!("node {node} is not on the layer below"));
             }
         }
-        check_lists(layer.edges, layer.m, layer.nodes.len()).map_err(|(slot, problem)| {
-            IndexError::bad_entry(index.path(), SectionKind::UpperEdges, first_node + slot, problem)
-        })?;
+        check_lists(layer.edges.par_chunks(layer.m).enumerate(), layer.nodes.len()).map_err(
+            |(slot, problem)| {
+                IndexError::bad_entry(index.path(), SectionKind::UpperEdges, first_node + slot, problem)
+            },
+        )?;
         first_node += layer.nodes.len();
         below = Some(layer.nodes);
     }
@@ -161,34 +182,55 @@ fn check_upper_layers(index: &Index) -> Result<(), IndexError> {
 }
 
 fn check_layer0(index: &Index) -> Result<(u64, usize), IndexError> {
-    let graph = index.graph();
-    check_lists(graph.layer0, graph.m0, index.len())
+    let (starts, edges): (&[u32], &[u32]) =
+        (index.column(SectionKind::Layer0Starts, 0), index.column(SectionKind::Layer0, 0));
+    let bad_start = |node: usize, problem| {
+        Err(IndexError::bad_entry(index.path(), SectionKind::Layer0Starts, node, problem))
+    };
+    for (node, pair) in starts.windows(2).enumerate() {
+        if node == 0 && pair[0] != 0 {
+            return bad_start(0, format!("expected 0, found {}", pair[0]));
+        }
+        if pair[1] < pair[0] || pair[1] as usize > edges.len() {
+            let problem = format!("expected {} to {}, found {}", pair[0], edges.len(), pair[1]);
+            return bad_start(node + 1, problem);
+        }
+        let (degree, m0) = (pair[1] - pair[0], index.metadata().m0);
+        if degree > m0 {
+            return bad_start(node + 1, format!("expected at most m0 = {m0} edges, found {degree}"));
+        }
+    }
+    if let Some(end) = starts.last().filter(|end| **end as usize != edges.len()) {
+        return bad_start(index.len(), format!("expected {}, found {end}", edges.len()));
+    }
+    let layer0 = index.graph().layer0;
+    let lists = (0..index.len()).into_par_iter().map(|node| (node, layer0.slots(node as u32)));
+    check_lists(lists, index.len())
         .map_err(|(node, problem)| IndexError::bad_entry(index.path(), SectionKind::Layer0, node, problem))
 }
 
 /// Edges in all and the largest degree; or the list and what is wrong with it.
-fn check_lists(edges: &[u32], degree: usize, nodes: usize) -> Result<(u64, usize), (usize, String)> {
+fn check_lists<'a>(
+    lists: impl ParallelIterator<Item = (usize, &'a [u32])>,
+    nodes: usize,
+) -> Result<(u64, usize), (usize, String)> {
     let check_list = |(node, list): (usize, &[u32])| {
-        let used = list.iter().position(|edge| *edge == NONE).unwrap_or(list.len());
-        for (position, edge) in list[..used].iter().enumerate() {
+        let used = used(list);
+        for (position, edge) in used.iter().enumerate() {
             if *edge as usize >= nodes {
                 return Err((node, format!("expected an edge to below {nodes}, found {edge}")));
             }
             if *edge as usize == node {
                 return Err((node, "an edge leads to the node itself".to_owned()));
             }
-            if list[..position].contains(edge) {
+            if used[..position].contains(edge) {
                 return Err((node, format!("the edge to {edge} is there twice")));
             }
         }
-        match list[used..].iter().find(|edge| **edge != NONE) {
+        match list[used.len()..].iter().find(|edge| **edge != NONE) {
             Some(edge) => Err((node, format!("an edge to {edge} follows the end of the list"))),
-            None => Ok((used as u64, used)),
+            None => Ok((used.len() as u64, used.len())),
         }
     };
-    edges
-        .par_chunks(degree)
-        .enumerate()
-        .map(check_list)
-        .try_reduce(|| (0, 0), |a, b| Ok((a.0 + b.0, a.1.max(b.1))))
+    lists.map(check_list).try_reduce(|| (0, 0), |a, b| Ok((a.0 + b.0, a.1.max(b.1))))
 }

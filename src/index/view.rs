@@ -10,7 +10,7 @@ use super::format::{self, Section, SectionKind, section_label};
 use super::metadata::{Codes, Metadata};
 use crate::dataset::{EmbeddingsView, Rows};
 use crate::element::Dtype;
-use crate::graph::{GraphView, UpperLayerView};
+use crate::graph::{GraphView, Lists, UpperLayerView};
 use crate::id::{NodeId, VideoId};
 use crate::mapped_file::MappedFile;
 use crate::metric::Metric;
@@ -34,6 +34,8 @@ pub struct Index {
     sections: Vec<Section>,
     metadata: Metadata,
     quantizer: Option<Sq8>,
+    /// Where the neighbours of each node start, in a file of version 1: its lists have all the same length.
+    fixed_starts: Vec<u32>,
 }
 
 impl Index {
@@ -46,8 +48,9 @@ impl Index {
         let file = MappedFile::open(path).map_err(IndexError::io(path))?;
         let sections = format::parse(path, file.bytes())?;
         let metadata = read_metadata(path, &file, &sections)?;
-        let mut index = Self { file, sections, metadata, quantizer: None };
+        let mut index = Self { file, sections, metadata, quantizer: None, fixed_starts: Vec::new() };
         index.check_counts()?;
+        index.check_layer0()?;
         if index.metadata.codes == Codes::Sq8 {
             index.quantizer = Sq8::from_levels(index.cast(SectionKind::CodeLevels));
         }
@@ -119,11 +122,14 @@ impl Index {
             (nodes, edges) = (other_nodes, other_edges);
         }
         GraphView {
-            m0: self.metadata.m0 as usize,
-            layer0: self.cast(SectionKind::Layer0),
+            layer0: Lists::new(self.layer0_starts(), self.cast(SectionKind::Layer0)),
             upper,
             entry_point: NodeId(self.metadata.entry_point),
         }
+    }
+
+    fn layer0_starts(&self) -> &[u32] {
+        if self.fixed_starts.is_empty() { self.cast(SectionKind::Layer0Starts) } else { &self.fixed_starts }
     }
 
     /// The codes, `[rows × stride]`, and how they came about; `None` where the build made none.
@@ -134,6 +140,15 @@ impl Index {
     /// Node to video id, `[rows]`.
     pub fn video_ids(&self) -> &[VideoId] {
         self.cast(SectionKind::VideoIds)
+    }
+
+    /// The row of the input that became `node`.
+    ///
+    /// # Panics
+    /// If there is no such node.
+    pub fn input_row(&self, node: NodeId) -> u32 {
+        assert!(node.index() < self.len(), "no such node");
+        self.cast(SectionKind::InputRows).get(node.index()).copied().unwrap_or(node.0)
     }
 
     /// The node of a video.
@@ -204,9 +219,11 @@ impl Index {
         self.expect_bytes(SectionKind::Vectors, 0, vector_bytes)?;
         self.expect_bytes(SectionKind::VideoIds, 0, rows * 8)?;
         self.expect_bytes(SectionKind::NodesById, 0, rows * 4)?;
-        self.expect_bytes(SectionKind::Layer0, 0, rows * u64::from(facts.m0) * 4)?;
         self.expect_bytes(SectionKind::UpperNodes, 0, upper * 4)?;
         self.expect_bytes(SectionKind::UpperEdges, 0, upper * u64::from(facts.m) * 4)?;
+        if self.find(SectionKind::InputRows, 0).is_some() {
+            self.expect_bytes(SectionKind::InputRows, 0, rows * 4)?;
+        }
         if facts.codes == Codes::Sq8 {
             if facts.metric == Metric::L2 {
                 let problem = "codes: expected none under metric l2, found sq8".to_owned();
@@ -215,6 +232,27 @@ impl Index {
             self.expect_bytes(SectionKind::Codes, 0, rows * Sq8::stride(self.dim()) as u64)?;
             self.expect_bytes(SectionKind::CodeLevels, 0, u64::from(facts.dim) * 8)?;
         }
+        Ok(())
+    }
+
+    /// The lengths of layer 0, and that the search starts on the topmost layer. Where a list starts and
+    /// ends is looked at when it is walked: one that does not fit is empty.
+    fn check_layer0(&mut self) -> Result<(), IndexError> {
+        let facts = &self.metadata;
+        let rows = u64::from(facts.rows);
+        if self.find(SectionKind::Layer0Starts, 0).is_some() {
+            self.expect_bytes(SectionKind::Layer0Starts, 0, (rows + 1) * 4)?;
+            let found = self.section_length(SectionKind::Layer0, 0)?;
+            self.expect_bytes(SectionKind::Layer0, 0, found / 4 * 4)?;
+        } else {
+            self.expect_bytes(SectionKind::Layer0, 0, rows * u64::from(facts.m0) * 4)?;
+            let starts = (0..=rows).map(|row| u32::try_from(row * u64::from(facts.m0)));
+            self.fixed_starts = starts.collect::<Result<_, _>>().map_err(|_| {
+                let problem = format!("m0: expected fewer than 2^32 edges in all, found {}", facts.m0);
+                IndexError::BadMetadata { path: self.path().to_owned(), problem }
+            })?;
+        }
+        let facts = &self.metadata;
         if let Some(top) = self.graph().upper.last()
             && top.slot_of(facts.entry_point).is_none()
         {

@@ -1,0 +1,162 @@
+//! The true answers of many queries, nearly all of them, from the groups of rows near each.
+//!
+//! What flows in: rows in groups, and queries. What flows out: for each query its best rows. A group fits
+//! into a second-level cache and is scored for every query that wants it before the next one is
+//! fetched, so that this is many times faster than scanning everything.
+
+use rayon::prelude::*;
+
+use super::coded::{CodedRows, PackedRows, Selection, TILE, Tile};
+use super::groups::Groups;
+use super::progress::Progress;
+use crate::dataset::{EmbeddingsView, Neighbors};
+use crate::element::Element;
+use crate::graph::Candidate;
+use crate::metric::Metric;
+use crate::quantize::Sq8;
+
+/// Queries on which the number of groups to scan is chosen, and the recall it has to reach.
+const TUNING_QUERIES: usize = 64;
+const TUNING_RECALL: f64 = 0.95;
+/// Queries that are answered at a time: a bound on memory.
+const BATCH: usize = 1 << 16;
+
+/// What questions are asked of, and how.
+pub(super) struct Answers<'a, T> {
+    pub(super) rows: &'a CodedRows<T>,
+    pub(super) queries: EmbeddingsView<'a>,
+    pub(super) metric: Metric,
+    /// Answers per query.
+    k: usize,
+    /// For each group, the rows of which it is the nearest.
+    members: Vec<Vec<u32>>,
+    centroids: PackedRows,
+    quantizer: Sq8,
+}
+
+impl<'a, T: Element> Answers<'a, T> {
+    pub(super) fn new(
+        rows: &'a CodedRows<T>,
+        groups: &Groups,
+        queries: EmbeddingsView<'a>,
+        metric: Metric,
+        k: usize,
+    ) -> Self {
+        let (centroids, quantizer) = PackedRows::of_vectors(&groups.centroids, rows.dim, metric);
+        Self { rows, queries, metric, k: k.min(rows.len()), members: groups.members(1), centroids, quantizer }
+    }
+
+    /// How many groups there are.
+    pub(super) fn groups(&self) -> usize {
+        self.members.len()
+    }
+
+    /// How many groups to scan per query to find nearly all of its answers, measured on a few queries.
+    pub(super) fn groups_needed(&self) -> usize {
+        let step = self.queries.len().div_ceil(TUNING_QUERIES);
+        let sample: Vec<usize> = (0..self.queries.len()).step_by(step).collect();
+        let answers = |groups| self.find(&sample, groups, &super::Silent);
+        let exact = answers(self.groups());
+        let recall = |groups| {
+            let found = answers(groups);
+            let hits = |row| found.row(row).iter().filter(|node| exact.row(row).contains(node)).count();
+            (0..found.rows).map(hits).sum::<usize>() as f64 / exact.data.len() as f64
+        };
+        let mut groups = self.groups().div_ceil(64);
+        while groups < self.groups() && recall(groups) < TUNING_RECALL {
+            groups += groups.div_ceil(4);
+        }
+        groups.min(self.groups())
+    }
+
+    /// The best rows of each of `which` queries, from the `groups` whose centroids score best: all groups
+    /// give all that codes tell apart. Fewer where there are fewer rows.
+    pub(super) fn find(&self, which: &[usize], groups: usize, progress: &dyn Progress) -> Neighbors {
+        let share = which.len().div_ceil(rayon::current_num_threads()).clamp(1, BATCH);
+        let shares = which.par_chunks(share).map(|share| self.find_share(share, groups, progress));
+        Neighbors { rows: which.len(), k: self.k, data: shares.collect::<Vec<_>>().concat() }
+    }
+
+    fn find_share(&self, which: &[usize], groups: usize, progress: &dyn Progress) -> Vec<u32> {
+        let mut queries = vec![Vec::new(); which.len()];
+        which.iter().zip(&mut queries).for_each(|(query, wide)| self.queries.copy_row(*query, wide));
+        let wanting = self.wanting(&queries, groups);
+        let mut best: Vec<Best> = which.iter().map(|_| Best::new(self.k)).collect();
+        let (mut packed, mut tile, mut selection) = <(PackedRows, Tile, Selection)>::default();
+        for (members, wanting) in self.members.iter().zip(&wanting) {
+            if progress.is_cancelled() {
+                break;
+            }
+            packed.pack(self.rows, members, self.metric);
+            for wanting in wanting.chunks(TILE) {
+                let queries = wanting.iter().map(|query| queries[*query as usize].as_slice());
+                let scores = tile.score_queries(&self.rows.quantizer, queries, &packed);
+                for (query, scores) in wanting.iter().zip(scores) {
+                    let best = &mut best[*query as usize];
+                    for at in selection.promising(scores, self.k, best.threshold) {
+                        best.push(Candidate::new(members[*at as usize], scores[*at as usize]));
+                    }
+                }
+            }
+            progress.advance(wanting.len() as u64);
+        }
+        best.into_iter().flat_map(Best::into_nodes).collect()
+    }
+
+    /// For each group, the queries that want it: each wants the `groups` whose centroids score best, and
+    /// as many more as hold `k` rows together.
+    fn wanting(&self, queries: &[Vec<f32>], groups: usize) -> Vec<Vec<u32>> {
+        let mut wanting: Vec<Vec<u32>> = vec![Vec::new(); self.groups()];
+        let mut tile = Tile::default();
+        let mut order: Vec<Candidate> = Vec::new();
+        for (first, queries) in queries.chunks(TILE).enumerate() {
+            let queries = queries.iter().map(Vec::as_slice);
+            let scores = tile.score_queries(&self.quantizer, queries, &self.centroids);
+            for (offset, scores) in scores.enumerate() {
+                let query = (first * TILE + offset) as u32;
+                order.clear();
+                order.extend(scores.iter().zip(0..).map(|(score, group)| Candidate::new(group, *score)));
+                order.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.node().cmp(&b.node())));
+                let mut rows = 0;
+                for (wanted, group) in order.iter().enumerate() {
+                    if wanted >= groups && rows >= self.k {
+                        break;
+                    }
+                    rows += self.members[group.node() as usize].len();
+                    wanting[group.node() as usize].push(query);
+                }
+            }
+        }
+        wanting
+    }
+}
+
+/// The best k of what is pushed: kept loosely and cut back now and then, which costs less than an order.
+struct Best {
+    k: usize,
+    kept: Vec<Candidate>,
+    /// What is below this is not among the best.
+    threshold: f32,
+}
+
+impl Best {
+    fn new(k: usize) -> Self {
+        Self { k, kept: Vec::with_capacity(2 * k), threshold: f32::NEG_INFINITY }
+    }
+
+    fn push(&mut self, candidate: Candidate) {
+        self.kept.push(candidate);
+        if self.kept.len() == 2 * self.k {
+            let (_, kth, _) =
+                self.kept.select_nth_unstable_by(self.k - 1, |a, b| b.score.total_cmp(&a.score));
+            self.threshold = kth.score;
+            self.kept.truncate(self.k);
+        }
+    }
+
+    fn into_nodes(mut self) -> impl Iterator<Item = u32> {
+        self.kept.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.node().cmp(&b.node())));
+        self.kept.truncate(self.k);
+        self.kept.into_iter().map(|found| found.node())
+    }
+}

@@ -1,0 +1,194 @@
+//! The rows of a build in full precision and in codes, and many of them scored for many queries at once.
+//!
+//! What flows in: rows and queries. What flows out: inner products, or what ranks as L2 distances do,
+//! from integer kernels over packed blocks.
+
+use rayon::prelude::*;
+
+use crate::element::Element;
+use crate::graph::{Candidate, widen};
+use crate::kernel::{Kernels, PACKED_ROWS, pack};
+use crate::metric::Metric;
+use crate::quantize::{QueryCodes, Sq8};
+
+/// Queries scored together.
+pub(super) const TILE: usize = 8;
+/// Rows whose query codes are made by one thread at a time.
+const SHARE: usize = 4096;
+
+/// The rows of a build, by node.
+pub(super) struct CodedRows<T> {
+    /// `[n × dim]`.
+    pub(super) vectors: Vec<T>,
+    pub(super) dim: usize,
+    pub(super) quantizer: Sq8,
+    /// `[n × stride]`.
+    pub(super) codes: Vec<u8>,
+    /// Each row as a query.
+    queries: Vec<QueryCodes>,
+    /// `[n]`: half of each squared norm.
+    half_norms: Vec<f32>,
+}
+
+impl<T: Element> CodedRows<T> {
+    pub(super) fn new(vectors: Vec<T>, dim: usize, quantizer: Sq8) -> Self {
+        let codes = quantizer.encode_all(&vectors);
+        let as_queries = |rows: &[T]| {
+            let mut queries = QueryCodes::default();
+            rows.chunks(dim).for_each(|row| quantizer.push_query(&widen(row), &mut queries));
+            queries
+        };
+        let queries = vectors.par_chunks(dim * SHARE).map(as_queries).collect();
+        let half_norms = vectors.par_chunks(dim).map(|row| Kernels::get().norm_squared(row) / 2.0).collect();
+        Self { vectors, dim, quantizer, codes, queries, half_norms }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.half_norms.len()
+    }
+
+    /// `[dim]`.
+    pub(super) fn row(&self, node: u32) -> &[T] {
+        &self.vectors[node as usize * self.dim..(node as usize + 1) * self.dim]
+    }
+
+    fn code(&self, node: u32) -> &[u8] {
+        let stride = Sq8::stride(self.dim);
+        &self.codes[node as usize * stride..(node as usize + 1) * stride]
+    }
+}
+
+/// Rows packed for scoring.
+#[derive(Default)]
+pub(super) struct PackedRows {
+    packed: Vec<u8>,
+    count: usize,
+    /// Taken from each score: half of the squared norm under L2.
+    offsets: Vec<f32>,
+}
+
+impl PackedRows {
+    /// Takes the rows of `nodes` in the place of what there was, to be scored under `metric`.
+    pub(super) fn pack<T: Element>(&mut self, rows: &CodedRows<T>, nodes: &[u32], metric: Metric) {
+        self.packed.clear();
+        pack(nodes.iter().map(|node| rows.code(*node)), Sq8::stride(rows.dim), &mut self.packed);
+        self.take_offsets(nodes.iter().map(|node| match metric {
+            Metric::InnerProduct | Metric::Cosine => 0.0,
+            Metric::L2 => rows.half_norms[*node as usize],
+        }));
+    }
+
+    /// Packs `vectors`, `[n × dim]`, that are no rows of the catalogue, with levels of their own.
+    pub(super) fn of_vectors(vectors: &[f32], dim: usize, metric: Metric) -> (Self, Sq8) {
+        let quantizer = Sq8::train(vectors, dim);
+        let codes = quantizer.encode_all(vectors);
+        let mut packed = Self::default();
+        pack(codes.chunks(Sq8::stride(dim)), Sq8::stride(dim), &mut packed.packed);
+        packed.take_offsets(vectors.chunks(dim).map(|vector| match metric {
+            Metric::InnerProduct | Metric::Cosine => 0.0,
+            Metric::L2 => Kernels::get().norm_squared(vector) / 2.0,
+        }));
+        (packed, quantizer)
+    }
+
+    fn take_offsets(&mut self, offsets: impl Iterator<Item = f32>) {
+        self.offsets.clear();
+        self.offsets.extend(offsets);
+        self.count = self.offsets.len();
+        self.offsets.resize(self.count.next_multiple_of(PACKED_ROWS), 0.0);
+    }
+}
+
+/// The scores of a few queries; kept and reused.
+#[derive(Default)]
+pub(super) struct Tile {
+    queries: QueryCodes,
+    sums: Vec<i32>,
+    scores: Vec<f32>,
+}
+
+impl Tile {
+    /// For each of `nodes`, at most [`TILE`], taken as a query: the scores of the first `limit` rows, and
+    /// perhaps some more, as [`Self::score_queries`] gives them.
+    pub(super) fn score_nodes<T: Element>(
+        &mut self,
+        rows: &CodedRows<T>,
+        nodes: impl Iterator<Item = u32>,
+        with: &PackedRows,
+        limit: usize,
+    ) -> impl Iterator<Item = &[f32]> {
+        self.queries.clear();
+        nodes.for_each(|node| {
+            let node = node as usize;
+            self.queries.push_copy(&rows.queries[node / SHARE], node % SHARE);
+        });
+        self.score(with, limit)
+    }
+
+    /// For each of `queries`, `[dim]`, at most [`TILE`]: the scores of `rows`. Inner products under inner
+    /// product and cosine; half of `‖query‖² − ‖query − row‖²` under L2, which ranks as the distance does.
+    pub(super) fn score_queries<'q, T: Element>(
+        &mut self,
+        quantizer: &Sq8,
+        queries: impl Iterator<Item = &'q [T]>,
+        rows: &PackedRows,
+    ) -> impl Iterator<Item = &[f32]> {
+        self.queries.clear();
+        queries.for_each(|query| quantizer.push_query(&widen(query), &mut self.queries));
+        self.score(rows, rows.count)
+    }
+
+    fn score(&mut self, rows: &PackedRows, limit: usize) -> impl Iterator<Item = &[f32]> {
+        let Self { queries, sums, scores } = self;
+        let kernels = Kernels::get();
+        let count = limit.min(rows.count);
+        let padded = count.next_multiple_of(PACKED_ROWS);
+        sums.resize(queries.affine().len() * padded, 0);
+        scores.resize(sums.len(), 0.0);
+        let packed = &rows.packed[..padded * queries.stride()];
+        kernels.code_packed(queries.as_slice(), queries.stride(), packed, sums);
+        let places = scores.chunks_exact_mut(padded.max(1)).zip(sums.chunks_exact(padded.max(1)));
+        for (affine, (scores, sums)) in queries.affine().iter().zip(places) {
+            kernels.scores_of_sums(sums, affine.bias, affine.scale, &rows.offsets, scores);
+        }
+        scores.chunks_exact(padded.max(1)).map(move |scores| &scores[..count])
+    }
+}
+
+/// Finds the best of many scores; kept and reused.
+#[derive(Default)]
+pub(super) struct Selection {
+    maxima: Vec<f32>,
+    positions: Vec<u32>,
+    best: Vec<Candidate>,
+}
+
+impl Selection {
+    /// The positions of all scores that are among the best `k` and at least `least`, and of few others.
+    pub(super) fn promising(&mut self, scores: &[f32], k: usize, least: f32) -> &[u32] {
+        let Self { maxima, positions, .. } = self;
+        let kernels = Kernels::get();
+        positions.clear();
+        let lanes = (4 * k).next_multiple_of(PACKED_ROWS);
+        let mut least = least;
+        if scores.len() > 2 * lanes {
+            maxima.resize(lanes, 0.0);
+            kernels.maxima(scores, maxima);
+            let (_, kth, _) = maxima.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
+            least = least.max(*kth);
+        }
+        kernels.at_least(scores, least, positions);
+        positions
+    }
+
+    /// The best `k` scores with their positions, best first, equal scores by position.
+    pub(super) fn best(&mut self, scores: &[f32], k: usize) -> &[Candidate] {
+        self.promising(scores, k, f32::NEG_INFINITY);
+        let Self { positions, best, .. } = self;
+        best.clear();
+        best.extend(positions.iter().map(|at| Candidate::new(*at, scores[*at as usize])));
+        best.sort_by(|a, b| b.score.total_cmp(&a.score));
+        best.truncate(k);
+        best
+    }
+}

@@ -1,0 +1,33 @@
+//! A graph while it is made: lists that grow.
+
+use crate::graph::{Graph, PackedLists, UpperLayer};
+use crate::id::NodeId;
+
+/// What a builder hands on, to be taught and repaired.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Draft {
+    /// Slots per node in the upper layers.
+    pub(super) m: usize,
+    /// The neighbours of each node on layer 0, distinct, without the node itself.
+    pub(super) layer0: Vec<Vec<u32>>,
+    /// How many neighbours a node may get on layer 0.
+    pub(super) max_degree: usize,
+    /// Layer 1 first.
+    pub(super) upper: Vec<UpperLayer>,
+    pub(super) entry_point: NodeId,
+}
+
+impl Draft {
+    /// Lists may grow to eight times m, for the hubs that many users ask for, and only so far that 32 bits
+    /// count the edges of all.
+    pub(super) fn new(m: usize, layer0: Vec<Vec<u32>>, upper: Vec<UpperLayer>, entry_point: NodeId) -> Self {
+        let max_degree = (8 * m).min(u32::MAX as usize / layer0.len().max(1));
+        Self { m, layer0, max_degree, upper, entry_point }
+    }
+
+    /// The finished graph.
+    pub(super) fn pack(self) -> Graph {
+        let Self { m, layer0, upper, entry_point, .. } = self;
+        Graph { m, layer0: PackedLists::of(&layer0), upper, entry_point }
+    }
+}

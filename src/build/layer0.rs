@@ -1,0 +1,206 @@
+//! Layer 0 from overlapping groups: every row's best within each of its groups, pruned.
+//!
+//! What flows in: rows and their groups. What flows out: neighbour lists, up to 2m long. This replaces
+//! searching for the neighbours of each row by comparing all rows of a group with each other, many at
+//! a time, with integer kernels (after PiPNN, arXiv 2602.21247).
+//!
+//! As in an HNSW built by insertion, a row chooses among the rows that rank before it, in a random order,
+//! and is chosen by those behind it: early rows reach far, and no pair is compared twice.
+
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+
+use super::BuildError;
+use super::coded::{CodedRows, PackedRows, Selection, TILE, Tile};
+use super::groups::{Groups, OVERLAP};
+use super::params::BuildParams;
+use super::progress::Progress;
+use super::select::select;
+use crate::element::Element;
+use crate::graph::{Candidate, NONE, Score, Scorer, widen};
+use crate::metric::Metric;
+
+/// Rows that a thread takes at a time, at least.
+const SHARE: usize = 256;
+
+/// The neighbours of each row.
+pub(super) fn from_groups<T: Element>(
+    rows: &CodedRows<T>,
+    groups: &Groups,
+    params: &BuildParams,
+    progress: &dyn Progress,
+) -> Result<Vec<Vec<u32>>, BuildError> {
+    progress.begin("comparing videos within groups", (rows.len() * OVERLAP) as u64);
+    let near = NearWithin::new(rows, groups, params, progress);
+    stop_if_cancelled(progress)?;
+    progress.begin("choosing neighbours", rows.len() as u64);
+    let chosen = choose(rows, params, progress, |node| near.of_row(node as usize).collect());
+    drop(near);
+    stop_if_cancelled(progress)?;
+    link_back(rows, params, &chosen, progress)
+}
+
+fn stop_if_cancelled(progress: &dyn Progress) -> Result<(), BuildError> {
+    if progress.is_cancelled() { Err(BuildError::Cancelled) } else { Ok(()) }
+}
+
+/// Lets the rows that each row chose choose it in turn, as far as there are slots.
+fn link_back<T: Element>(
+    rows: &CodedRows<T>,
+    params: &BuildParams,
+    chosen: &[Vec<u32>],
+    progress: &dyn Progress,
+) -> Result<Vec<Vec<u32>>, BuildError> {
+    progress.begin("linking back", rows.len() as u64);
+    let back = BackEdges::of(chosen);
+    let linked = choose(rows, params, progress, |node| [&chosen[node as usize], back.to(node)].concat());
+    stop_if_cancelled(progress)?;
+    Ok(linked)
+}
+
+/// Of what `near` names for each row, the neighbours that it keeps: 2m at most.
+fn choose<T: Element>(
+    rows: &CodedRows<T>,
+    params: &BuildParams,
+    progress: &dyn Progress,
+    near: impl Fn(u32) -> Vec<u32> + Sync,
+) -> Vec<Vec<u32>> {
+    let choose_for = |(scores, competing): &mut (Vec<f32>, Vec<Candidate>), node: u32| {
+        if progress.is_cancelled() {
+            return Vec::new();
+        }
+        let mut near = near(node);
+        near.sort_unstable();
+        near.dedup();
+        scores.resize(near.len(), 0.0);
+        let query = widen(rows.row(node));
+        Scorer::new(params.metric, &query, &rows.vectors).score_rows(&near, scores);
+        competing.clear();
+        competing.extend(near.iter().zip(scores.iter()).map(|(node, score)| Candidate::new(*node, *score)));
+        competing.sort_by(|a, b| b.score.total_cmp(&a.score));
+        let kept = select(params.metric, &rows.vectors, rows.dim, competing, 2 * params.m);
+        if (node as usize).is_multiple_of(SHARE) {
+            progress.advance(SHARE as u64);
+        }
+        kept.iter().map(Candidate::node).collect()
+    };
+    let nodes = (0..rows.len() as u32).into_par_iter().with_min_len(SHARE);
+    nodes.map_init(Default::default, choose_for).collect()
+}
+
+/// For each row, the best others of each of its groups.
+struct NearWithin {
+    per_group: usize,
+    /// One list of `per_group` nodes for each row of each group, [`NONE`] where the group is smaller.
+    lists: Vec<u32>,
+    /// Where the lists of each row are, [`NONE`] where it is in fewer groups.
+    places: Vec<[u32; OVERLAP]>,
+}
+
+impl NearWithin {
+    fn new<T: Element>(
+        rows: &CodedRows<T>,
+        groups: &Groups,
+        params: &BuildParams,
+        progress: &dyn Progress,
+    ) -> Self {
+        let per_group = (params.ef_construction / 8).max(params.m);
+        let mut members = groups.members(OVERLAP);
+        let ranks = ranks(rows.len(), params.seed);
+        members.par_iter_mut().for_each(|members| members.sort_unstable_by_key(|node| ranks[*node as usize]));
+        let mut places = vec![[NONE; OVERLAP]; rows.len()];
+        for (place, row) in members.iter().flatten().enumerate() {
+            let free = places[*row as usize].iter_mut().find(|place| **place == NONE);
+            *free.expect("a row is in OVERLAP groups at most") = place as u32;
+        }
+        let mut lists = vec![NONE; members.iter().map(Vec::len).sum::<usize>() * per_group];
+        let mut rest = lists.as_mut_slice();
+        let mut parts = Vec::with_capacity(members.len());
+        for members in &members {
+            let (part, after) = rest.split_at_mut(members.len() * per_group);
+            parts.push((members, part));
+            rest = after;
+        }
+        parts.into_par_iter().for_each_init(
+            <(PackedRows, Tile, Selection)>::default,
+            |tools, (members, lists)| {
+                if !progress.is_cancelled() {
+                    compare(rows, members, params.metric, per_group, lists, tools);
+                    progress.advance(members.len() as u64);
+                }
+            },
+        );
+        Self { per_group, lists, places }
+    }
+
+    fn of_row(&self, row: usize) -> impl Iterator<Item = u32> {
+        let places = self.places[row].iter().filter(|place| **place != NONE);
+        let lists = places.map(|place| {
+            let start = *place as usize * self.per_group;
+            &self.lists[start..start + self.per_group]
+        });
+        lists.flat_map(|list| list.iter().copied().take_while(|node| *node != NONE))
+    }
+}
+
+/// For each of `members` the best `count` of those before it, best first.
+fn compare<T: Element>(
+    rows: &CodedRows<T>,
+    members: &[u32],
+    metric: Metric,
+    count: usize,
+    lists: &mut [u32],
+    (packed, tile, selection): &mut (PackedRows, Tile, Selection),
+) {
+    packed.pack(rows, members, metric);
+    for (first, (share, lists)) in members.chunks(TILE).zip(lists.chunks_mut(count * TILE)).enumerate() {
+        let scores = tile.score_nodes(rows, share.iter().copied(), packed, (first + 1) * TILE);
+        for (offset, (scores, list)) in scores.zip(lists.chunks_mut(count)).enumerate() {
+            let own = first * TILE + offset;
+            let before = selection.best(&scores[..own], count).iter();
+            let others = before.map(|found| members[found.node() as usize]);
+            list.iter_mut().zip(others).for_each(|(place, other)| *place = other);
+        }
+    }
+}
+
+/// The edges of a graph, by where they lead.
+struct BackEdges {
+    /// `[n + 1]`: where those to each node start.
+    starts: Vec<u32>,
+    from: Vec<u32>,
+}
+
+impl BackEdges {
+    fn of(lists: &[Vec<u32>]) -> Self {
+        let edges =
+            || lists.iter().zip(0u32..).flat_map(|(list, from)| list.iter().map(move |to| (from, *to)));
+        let mut starts = vec![0u32; lists.len() + 1];
+        edges().for_each(|(_, to)| starts[to as usize] += 1);
+        let mut total = 0;
+        for start in &mut starts {
+            total += *start;
+            *start = total;
+        }
+        // Filled from the end of each, so that in the end every start is where it should be.
+        let mut from = vec![0u32; total as usize];
+        for (node, to) in edges() {
+            starts[to as usize] -= 1;
+            from[starts[to as usize] as usize] = node;
+        }
+        Self { starts, from }
+    }
+
+    fn to(&self, node: u32) -> &[u32] {
+        &self.from[self.starts[node as usize] as usize..self.starts[node as usize + 1] as usize]
+    }
+}
+
+/// The place of each row in a random order.
+fn ranks(rows: usize, seed: u64) -> Vec<u32> {
+    let mut ranks: Vec<u32> = (0..rows as u32).collect();
+    ranks.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+    ranks
+}
