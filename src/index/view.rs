@@ -1,6 +1,7 @@
 //! An open generation: mapped, checked, cast.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use bytemuck::Pod;
 use half::f16;
@@ -8,6 +9,7 @@ use half::f16;
 use super::error::IndexError;
 use super::format::{self, Section, SectionKind, section_label};
 use super::metadata::{Codes, Metadata};
+use super::resident::{Heat, ResidentSections};
 use crate::dataset::{EmbeddingsView, Rows};
 use crate::element::Dtype;
 use crate::graph::{GraphView, UpperLayerView};
@@ -34,6 +36,8 @@ pub struct Index {
     sections: Vec<Section>,
     metadata: Metadata,
     quantizer: Option<Sq8>,
+    /// Set once, and then read instead of the same sections of the file.
+    pub(super) resident: OnceLock<ResidentSections>,
 }
 
 impl Index {
@@ -46,7 +50,7 @@ impl Index {
         let file = MappedFile::open(path).map_err(IndexError::io(path))?;
         let sections = format::parse(path, file.bytes())?;
         let metadata = read_metadata(path, &file, &sections)?;
-        let mut index = Self { file, sections, metadata, quantizer: None };
+        let mut index = Self { file, sections, metadata, quantizer: None, resident: OnceLock::new() };
         index.check_counts()?;
         if index.metadata.codes == Codes::Sq8 {
             index.quantizer = Sq8::from_levels(index.cast(SectionKind::CodeLevels));
@@ -64,9 +68,16 @@ impl Index {
         self.file.bytes().len() as u64
     }
 
-    /// Brings every page into memory.
+    /// Brings every page into memory, those first that searches read most often.
     pub fn populate(&self) {
-        self.file.populate();
+        let mut sections: Vec<&Section> = self.sections.iter().collect();
+        sections.sort_by_key(|section| Heat::of(section.kind));
+        sections.iter().for_each(|section| self.file.populate(section.range()));
+    }
+
+    /// Gives back the pages of a section that is not read from the file any more.
+    pub(super) fn release(&self, section: &Section) {
+        self.file.release(section.range());
     }
 
     /// Sizes, types and origin.
@@ -179,7 +190,8 @@ impl Index {
     }
 
     pub(super) fn section_bytes(&self, section: &Section) -> &[u8] {
-        &self.file.bytes()[section.range()]
+        let copied = self.resident.get().and_then(|copied| copied.bytes_of(section));
+        copied.unwrap_or_else(|| &self.file.bytes()[section.range()])
     }
 
     pub(super) fn file_bytes(&self) -> &[u8] {
