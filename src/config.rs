@@ -7,6 +7,7 @@
 //! ```toml
 //! listen = "127.0.0.1:50051"      # host and port; port 0 takes a free one
 //! threads = 0                     # of the compute pool; 0 for one per core
+//! memory = "mapped"               # or "resident": copied onto huge pages, in memory of the server
 //! poll_interval = "1s"            # how often to look for new publications
 //! drain_timeout = "10s"           # how long calls in flight may go on at shutdown
 //! log = "info"                    # which events, as in RUST_LOG
@@ -35,6 +36,7 @@ use jiff::SignedDuration;
 use serde::{Deserialize, Deserializer};
 
 use crate::engine::{EngineOptions, Limits};
+use crate::index::MemoryMode;
 use crate::service::{ServiceLimits, ServiceOptions};
 use crate::telemetry::LogFormat;
 
@@ -74,6 +76,8 @@ pub struct ServeConfig {
     pub indexes: BTreeMap<String, PathBuf>,
     /// Threads of the compute pool; 0 for one per core.
     pub threads: usize,
+    /// Where indexes are searched.
+    pub memory: MemoryMode,
     /// How often to look for new publications.
     #[serde(deserialize_with = "duration")]
     pub poll_interval: Duration,
@@ -95,6 +99,7 @@ impl Default for ServeConfig {
             listen: "127.0.0.1:50051".to_owned(),
             indexes: BTreeMap::new(),
             threads: 0,
+            memory: MemoryMode::default(),
             poll_interval: service.poll_interval,
             drain_timeout: service.drain_timeout,
             log: "info".to_owned(),
@@ -217,6 +222,7 @@ impl ServeConfig {
             indexes: self.indexes.iter().map(|(name, dir)| (name.clone(), dir.clone())).collect(),
             threads: self.threads,
             limits: Limits { max_k, max_ef_search, max_seeds },
+            memory: self.memory,
         }
     }
 
@@ -285,12 +291,13 @@ mod tests {
     #[test]
     fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
         let config = load(
-            "threads = 3\npoll_interval = '250ms'\nlog_format = 'json'\n[indexes]\nVideos = 'a/b'\n[limits]\nmax_k = 10\nmax_seeds = 5\n",
+            "threads = 3\nmemory = 'resident'\npoll_interval = '250ms'\nlog_format = 'json'\n[indexes]\nVideos = 'a/b'\n[limits]\nmax_k = 10\nmax_seeds = 5\n",
             &[("SHORTLIST_SERVE_LIMITS__MAX_K", "20"), ("SHORTLIST_SERVE_DRAIN_TIMEOUT", "2s"), ("OTHER", "x")],
         )
         .unwrap();
         let mut expected = ServeConfig {
             threads: 3,
+            memory: MemoryMode::Resident,
             poll_interval: Duration::from_millis(250),
             drain_timeout: Duration::from_secs(2),
             log_format: LogFormat::Json,
@@ -301,6 +308,7 @@ mod tests {
         expected.limits.max_seeds = 5;
         assert_eq!(config, expected);
         assert_eq!(config.engine_options().limits.max_k, 20);
+        assert_eq!(config.engine_options().memory, MemoryMode::Resident);
         assert_eq!(config.service_options().drain_timeout, Duration::from_secs(2));
     }
 
@@ -333,6 +341,8 @@ mod tests {
         assert!(error.contains("limits.max_k") && error.contains("many"), "{error}");
         let error = load("poll_interval = 'soon'\n", &[]).unwrap_err().to_string();
         assert!(error.contains("poll_interval") && error.contains("\"soon\""), "{error}");
+        let error = load("memory = 'huge'\n", &[]).unwrap_err().to_string();
+        assert!(error.contains("memory") && error.contains("huge"), "{error}");
         let error = load("drain_timeout = '-1s'\n", &[]).unwrap_err().to_string();
         assert!(error.contains("drain_timeout") && error.contains("\"-1s\""), "{error}");
         let error = load("poll_interval = '0s'\n", &[]).unwrap_err().to_string();

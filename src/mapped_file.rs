@@ -1,12 +1,16 @@
-//! Read-only memory maps: the one place outside `kernel/` that needs `unsafe`.
+//! Maps: files read-only, and memory on huge pages. The one place outside `kernel/` that needs `unsafe`.
 
 #![allow(unsafe_code)]
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use memmap2::{Advice, Mmap};
+use memmap2::{Advice, Mmap, MmapMut, UncheckedAdvice};
+
+/// The size of a huge page on every processor the kernels are written for, where pages are of 4 KiB.
+const HUGE_PAGE: usize = 2 << 20;
 
 /// A whole file mapped read-only.
 ///
@@ -45,11 +49,81 @@ impl MappedFile {
         &self.path
     }
 
-    /// Brings every page into memory before it is needed.
-    pub fn populate(&self) {
-        // A hint: a kernel that does not take it still serves the same bytes.
-        let _ = self.map.advise(Advice::WillNeed);
-        let pages = self.map.iter().step_by(4096);
-        std::hint::black_box(pages.fold(0u8, |sum, byte| sum.wrapping_add(*byte)));
+    /// Brings the pages of `range` into memory before they are needed.
+    ///
+    /// # Panics
+    /// If the file ends before the range does.
+    pub fn populate(&self, range: Range<usize>) {
+        let bytes = &self.map[range.clone()];
+        // Hints: a kernel that does not take them still serves the same bytes. The first reads ahead of
+        // the second, which waits for every page and maps it.
+        let _ = self.map.advise_range(Advice::WillNeed, range.start, range.len());
+        #[cfg(target_os = "linux")]
+        if self.map.advise_range(Advice::PopulateRead, range.start, range.len()).is_ok() {
+            return;
+        }
+        std::hint::black_box(bytes.iter().step_by(4096).fold(0u8, |sum, byte| sum.wrapping_add(*byte)));
     }
+
+    /// Gives back the pages of `range`, which is not read any more soon. They may still be read.
+    ///
+    /// # Panics
+    /// If the file ends before the range does.
+    pub fn release(&self, range: Range<usize>) {
+        assert!(range.start <= range.end && range.end <= self.map.len(), "a range of another file");
+        // SAFETY: of a read-only map of a file, every page that is given back is read from the file again
+        // when it is touched: no byte that anybody sees changes.
+        let _ =
+            unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len()) };
+    }
+}
+
+/// Memory of this process alone, on huge pages where the kernel has them: one entry of the processor's
+/// address cache covers 2 MiB of it instead of 4 KiB.
+#[derive(Debug)]
+pub struct HugeMemory {
+    map: MmapMut,
+    /// Where the bytes lie in the map: they start at a huge page.
+    range: Range<usize>,
+    advised: bool,
+}
+
+impl HugeMemory {
+    /// `bytes` zeros.
+    ///
+    /// # Errors
+    /// If the operating system does not have as much.
+    pub fn zeroed(bytes: usize) -> io::Result<Self> {
+        let whole = bytes.next_multiple_of(HUGE_PAGE);
+        // Room to start at a huge page, wherever the map starts; what is never touched takes no memory.
+        let map = MmapMut::map_anon(whole + HUGE_PAGE)?;
+        let start = map.as_ptr().align_offset(HUGE_PAGE);
+        let advised = advise_huge_pages(&map, start, whole).is_ok();
+        Ok(Self { map, range: start..start + bytes, advised })
+    }
+
+    /// The bytes. The first is aligned to 2 MiB.
+    pub fn bytes(&self) -> &[u8] {
+        &self.map[self.range.clone()]
+    }
+
+    /// The bytes, to be filled.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.map[self.range.clone()]
+    }
+
+    /// Whether the kernel took the advice to use huge pages.
+    pub fn is_advised(&self) -> bool {
+        self.advised
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn advise_huge_pages(map: &MmapMut, start: usize, len: usize) -> io::Result<()> {
+    map.advise_range(Advice::HugePage, start, len)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn advise_huge_pages(_map: &MmapMut, _start: usize, _len: usize) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }

@@ -7,7 +7,7 @@ use comfy_table::{Table, presets};
 
 use crate::dataset::{Embeddings, Neighbors};
 use crate::eval::{Report, Sweep, SweepRow, sweep};
-use crate::index::IndexStore;
+use crate::index::{IndexStore, MemoryMode, Residence};
 
 /// Measure recall, queries per second and latency of an index, in this process.
 #[derive(Debug, clap::Args)]
@@ -33,6 +33,9 @@ pub struct Arguments {
     /// At most so many queries.
     #[arg(long)]
     limit: Option<usize>,
+    /// mapped, or resident: the hot sections copied onto huge pages.
+    #[arg(long, default_value = "mapped")]
+    memory: MemoryMode,
     /// Write the figures here as well.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -44,6 +47,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let (manifest, index, passed_over) = store.open_current()?;
     passed_over.iter().for_each(|error| eprintln!("passed over: {error}"));
     index.populate();
+    if arguments.memory == MemoryMode::Resident {
+        let Residence { bytes, huge_pages } = index.make_resident()?;
+        eprintln!("resident: {bytes} bytes, huge pages {}", if huge_pages { "advised" } else { "refused" });
+    }
     let queries = Embeddings::open(&arguments.queries)?;
     queries.check_finite()?;
     let truth = Neighbors::open(&arguments.ground_truth)?;

@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::sample;
 use crate::config::ServeConfig;
 use crate::engine::Engine;
+use crate::index::MemoryMode;
 use crate::service;
 use crate::telemetry;
 
@@ -35,6 +36,9 @@ pub struct Arguments {
     /// Threads that search; 0 for one per core.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    /// mapped, or resident: copied onto huge pages in the background [default: mapped].
+    #[arg(long, value_name = "MODE")]
+    memory: Option<MemoryMode>,
 }
 
 /// Serves until SIGTERM or SIGINT.
@@ -79,6 +83,9 @@ fn settings(arguments: &Arguments) -> anyhow::Result<ServeConfig> {
     }
     if let Some(threads) = arguments.threads {
         config.threads = threads;
+    }
+    if let Some(memory) = arguments.memory {
+        config.memory = memory;
     }
     if !arguments.index.is_empty() {
         config.indexes.clear();

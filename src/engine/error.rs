@@ -30,6 +30,14 @@ pub enum EngineError {
         /// The first of the videos.
         video: VideoId,
     },
+    /// What the index served was found damaged, and there is nothing else in its folder to serve.
+    #[error("index {index:?} is out of service, no generation of it is sound: {problem}")]
+    OutOfService {
+        /// The index.
+        index: String,
+        /// What is wrong with the generation that was served.
+        problem: String,
+    },
     /// The embedding comes from another model than the index.
     #[error(
         "embedding_model: index {index:?} holds embeddings of {expected:?}, the request was made with {found:?}"

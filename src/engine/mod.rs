@@ -36,7 +36,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Opens the current generation of every index, compares its checksums, and starts the compute pool.
+    /// Opens the newest generation of every index whose structure is sound, and starts the compute pool. No
+    /// checksums are compared yet: the first [`Engine::refresh`] does that.
     ///
     /// # Errors
     /// If a folder has no usable generation, a name is there twice, or threads cannot be started.
@@ -47,7 +48,7 @@ impl Engine {
             .build()?;
         let mut indexes = BTreeMap::new();
         for (name, dir) in options.indexes {
-            let served = ServedIndex::open(name.clone(), dir)?;
+            let served = ServedIndex::open(name.clone(), dir, options.memory)?;
             if indexes.insert(name.clone(), served).is_some() {
                 return Err(EngineError::invalid("index", format!("the name {name:?} is there twice")));
             }
@@ -79,12 +80,17 @@ impl Engine {
     /// [`EngineError`] naming the field that cannot be used, or that the budget ran out.
     pub fn search(&self, request: &SearchRequest, budget: &Budget) -> Result<SearchResponse, EngineError> {
         let served = self.served(&request.index)?;
-        served.snapshot().search(served.name(), &self.searcher, &self.limits, request, budget)
+        served.snapshot()?.search(served.name(), &self.searcher, &self.limits, request, budget)
     }
 
     /// Runs `work` on the compute pool, after what is queued there already.
     pub fn spawn(&self, work: impl FnOnce() + Send + 'static) {
         self.pool.spawn(work);
+    }
+
+    /// Whether there is an index of this name that answers.
+    pub fn is_serving(&self, name: &str) -> bool {
+        self.served(name).and_then(ServedIndex::snapshot).is_ok()
     }
 
     /// The state of one index. Lists its folder.
@@ -105,10 +111,15 @@ impl Engine {
         served.status()
     }
 
-    /// Looks once for what was published since: checks it, warms it, swaps it in. Each publication that
-    /// cannot be served is reported once, and the old generation goes on serving.
+    /// Makes up for what a start leaves out, and looks once for what was published since.
+    ///
+    /// What a start opened is warmed and its checksums are compared, once. Where one differs, the newest
+    /// sound generation takes over; if there is none, the index is out of service until one is published
+    /// or activated. A new publication is checked and warmed before it is swapped in; each one that cannot
+    /// be served is reported once, and the old generation goes on serving. Last, what is served is made
+    /// resident if that was asked for. Searches go on all the while.
     pub fn refresh(&self) -> Vec<Refresh> {
-        self.indexes.values().filter_map(ServedIndex::refresh).collect()
+        self.indexes.values().flat_map(ServedIndex::refresh).collect()
     }
 
     fn served(&self, name: &str) -> Result<&ServedIndex, EngineError> {

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use crate::attributes::Value;
 use crate::element::Dtype;
 use crate::id::VideoId;
-use crate::index::AttributeSchema;
+use crate::index::{AttributeSchema, MemoryMode};
 use crate::metric::Metric;
 
 /// One search.
@@ -188,6 +188,8 @@ pub struct EngineOptions {
     pub threads: usize,
     /// What a request may ask for.
     pub limits: Limits,
+    /// Where generations are to be searched.
+    pub memory: MemoryMode,
 }
 
 /// The state of one served index.
@@ -229,4 +231,8 @@ pub struct IndexStatus {
     pub attributes: Vec<AttributeSchema>,
     /// What was wrong with the newest publication, if it was refused.
     pub refused: Option<String>,
+    /// Where it is searched now; mapped until a copy that was asked for is done.
+    pub memory: MemoryMode,
+    /// Whether it answers: not after its generation was found damaged, if no other is sound.
+    pub serving: bool,
 }

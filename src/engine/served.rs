@@ -1,20 +1,59 @@
 //! One named index: the snapshot that answers, and how another takes its place.
+//!
+//! ```text
+//!  start ─► structure ─► serves ─► checksums ─┬─► serves
+//!                                             └─► damaged: the newest sound one serves, or none: out of service
+//!  publication or activation ─► structure, checksums ─┬─► swapped in
+//!                                                     └─► refused: the one before goes on serving
+//! ```
+//!
+//! Whatever serves does so from the mapped file, and from a copy once that is made, where one is wanted.
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use super::error::EngineError;
 use super::request::IndexStatus;
-use super::snapshot::{Snapshot, check_and_warm};
-use crate::index::IndexStore;
+use super::snapshot::{Snapshot, check_and_warm, check_structure};
+use crate::index::{IndexError, IndexStore, Manifest, MemoryMode, Residence};
 
-/// What one look at the folder led to.
+/// What one look at an index led to.
 #[derive(Debug)]
 pub enum Refresh {
+    /// What the start opened is sound and warm.
+    Checked {
+        /// The index.
+        index: String,
+        /// The generation that answers.
+        generation: u64,
+        /// How long warming and checking took.
+        elapsed: Duration,
+    },
+    /// What the start opened is damaged; another generation answers from now on.
+    Replaced {
+        /// The index.
+        index: String,
+        /// The damaged generation.
+        from: u64,
+        /// The generation that answers now.
+        to: u64,
+        /// What is wrong with the damaged one.
+        error: EngineError,
+    },
+    /// What the start opened is damaged and nothing else is sound; the index is out of service.
+    Withdrawn {
+        /// The index.
+        index: String,
+        /// The damaged generation.
+        generation: u64,
+        /// What is wrong with it.
+        error: EngineError,
+    },
     /// Another generation answers from now on.
     Swapped {
         /// The index.
@@ -33,6 +72,24 @@ pub enum Refresh {
         /// What is wrong with it.
         error: EngineError,
     },
+    /// What answers was copied into memory and is searched there from now on.
+    Resident {
+        /// The index.
+        index: String,
+        /// The generation that answers.
+        generation: u64,
+        /// How much was copied, and to where.
+        residence: Residence,
+    },
+    /// What answers could not be copied into memory; it goes on being searched in the mapped file.
+    StaysMapped {
+        /// The index.
+        index: String,
+        /// The generation that answers.
+        generation: u64,
+        /// Why it could not.
+        error: IndexError,
+    },
 }
 
 /// A folder of generations, and the one that answers.
@@ -40,27 +97,42 @@ pub enum Refresh {
 pub(super) struct ServedIndex {
     name: String,
     store: IndexStore,
+    memory: MemoryMode,
     current: ArcSwap<Snapshot>,
-    /// The newest manifest that was looked at. Held while a swap is prepared, so that two do not overtake
-    /// each other.
-    newest: Mutex<u64>,
-    /// What was wrong with that manifest, if it was refused.
+    /// Held while a swap is prepared, so that two do not overtake each other.
+    progress: Mutex<Progress>,
+    /// What was wrong with the newest manifest that was looked at, or with what was withdrawn.
     refused: Mutex<Option<String>>,
+    /// Whether what is current is damaged and must not answer any more.
+    withdrawn: AtomicBool,
+}
+
+/// What was done so far.
+#[derive(Debug)]
+struct Progress {
+    /// The newest manifest that was looked at.
+    newest: u64,
+    /// Whether the checksums of what is current were compared.
+    checked: bool,
+    /// Whether a copy of what is current was made, or tried.
+    copied: bool,
 }
 
 impl ServedIndex {
-    /// Opens the newest generation that opens and is sound; `refused` tells what was passed over.
-    pub(super) fn open(name: String, dir: PathBuf) -> Result<Self, EngineError> {
+    /// Opens the newest generation whose structure is sound; `refused` tells what was passed over.
+    pub(super) fn open(name: String, dir: PathBuf, memory: MemoryMode) -> Result<Self, EngineError> {
         let store = IndexStore::new(dir);
         let newest = store.manifests()?.last().copied().unwrap_or_default();
-        let (manifest, index, passed_over) = store.open_newest(check_and_warm)?;
+        let (manifest, index, passed_over) = store.open_newest(check_structure)?;
         let refused = passed_over.first().map(ToString::to_string);
         Ok(Self {
             name,
             store,
+            memory,
             current: ArcSwap::from_pointee(Snapshot { manifest, index }),
-            newest: Mutex::new(newest),
+            progress: Mutex::new(Progress { newest, checked: false, copied: false }),
             refused: Mutex::new(refused),
+            withdrawn: AtomicBool::new(false),
         })
     }
 
@@ -69,29 +141,77 @@ impl ServedIndex {
     }
 
     /// The snapshot that answers now. A request takes it once and keeps it to its end.
-    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
-        self.current.load_full()
+    ///
+    /// # Errors
+    /// [`EngineError::OutOfService`] if there is nothing left that may answer.
+    pub(super) fn snapshot(&self) -> Result<Arc<Snapshot>, EngineError> {
+        if self.withdrawn.load(Ordering::Acquire) {
+            let problem = self.refused.lock().clone().unwrap_or_default();
+            return Err(EngineError::OutOfService { index: self.name.clone(), problem });
+        }
+        Ok(self.current.load_full())
     }
 
     pub(super) fn activate(&self, generation: u64) -> Result<(), EngineError> {
-        let mut newest = self.newest.lock();
+        let mut progress = self.progress.lock();
         let index = self.store.open_generation(generation)?;
         check_and_warm(&index)?;
         let manifest = self.store.activate(generation, &index)?;
-        *newest = manifest.manifest;
+        progress.newest = manifest.manifest;
         *self.refused.lock() = None;
-        self.current.store(Arc::new(Snapshot { manifest, index }));
+        self.swap(&mut progress, Snapshot { manifest, index });
         Ok(())
     }
 
-    /// Serves the newest manifest if it is newer than the last one looked at.
-    pub(super) fn refresh(&self) -> Option<Refresh> {
-        let mut newest = self.newest.lock();
-        let published = *self.store.manifests().ok()?.last()?;
-        if published <= *newest {
+    /// Checks what the start did not, serves the newest manifest if it is newer than the last one looked
+    /// at, and makes what serves resident.
+    pub(super) fn refresh(&self) -> Vec<Refresh> {
+        let mut progress = self.progress.lock();
+        let steps = [Self::check_start, Self::look, Self::copy];
+        steps.iter().filter_map(|step| step(self, &mut progress)).collect()
+    }
+
+    /// Lets a sound snapshot answer from now on; gives the manifest of the one before.
+    fn swap(&self, progress: &mut Progress, sound: Snapshot) -> Manifest {
+        (progress.checked, progress.copied) = (true, false);
+        let before = self.current.swap(Arc::new(sound));
+        self.withdrawn.store(false, Ordering::Release);
+        before.manifest.clone()
+    }
+
+    fn check_start(&self, progress: &mut Progress) -> Option<Refresh> {
+        if std::mem::replace(&mut progress.checked, true) {
             return None;
         }
-        *newest = published;
+        let started = Instant::now();
+        let opened = self.current.load_full();
+        let (index, generation) = (self.name.clone(), opened.manifest.generation);
+        let Err(error) = check_and_warm(&opened.index) else {
+            return Some(Refresh::Checked { index, generation, elapsed: started.elapsed() });
+        };
+        let error = EngineError::from(error);
+        match self.store.open_newest(check_and_warm) {
+            Ok((manifest, sound, _)) => {
+                self.refused.lock().get_or_insert_with(|| error.to_string());
+                progress.newest = progress.newest.max(manifest.manifest);
+                let to = manifest.generation;
+                self.swap(progress, Snapshot { manifest, index: sound });
+                Some(Refresh::Replaced { index, from: generation, to, error })
+            }
+            Err(_) => {
+                *self.refused.lock() = Some(error.to_string());
+                self.withdrawn.store(true, Ordering::Release);
+                Some(Refresh::Withdrawn { index, generation, error })
+            }
+        }
+    }
+
+    fn look(&self, progress: &mut Progress) -> Option<Refresh> {
+        let published = *self.store.manifests().ok()?.last()?;
+        if published <= progress.newest {
+            return None;
+        }
+        progress.newest = published;
         let opened =
             self.store.open_manifest(published).map_err(EngineError::from).and_then(|(manifest, index)| {
                 check_and_warm(&index)?;
@@ -101,7 +221,7 @@ impl ServedIndex {
             Ok(snapshot) => {
                 *self.refused.lock() = None;
                 let to = snapshot.manifest.generation;
-                let from = self.current.swap(Arc::new(snapshot)).manifest.generation;
+                let from = self.swap(progress, snapshot).generation;
                 Some(Refresh::Swapped { index: self.name.clone(), from, to })
             }
             Err(error) => {
@@ -111,8 +231,20 @@ impl ServedIndex {
         }
     }
 
+    fn copy(&self, progress: &mut Progress) -> Option<Refresh> {
+        let snapshot = self.snapshot().ok()?;
+        if self.memory == MemoryMode::Mapped || std::mem::replace(&mut progress.copied, true) {
+            return None;
+        }
+        let (index, generation) = (self.name.clone(), snapshot.manifest.generation);
+        Some(match snapshot.index.make_resident() {
+            Ok(residence) => Refresh::Resident { index, generation, residence },
+            Err(error) => Refresh::StaysMapped { index, generation, error },
+        })
+    }
+
     pub(super) fn status(&self) -> Result<IndexStatus, EngineError> {
-        let snapshot = self.snapshot();
+        let snapshot = self.current.load_full();
         let facts = snapshot.index.metadata();
         let manifest = &snapshot.manifest;
         Ok(IndexStatus {
@@ -134,6 +266,8 @@ impl ServedIndex {
             embedding_model: facts.embedding_model.clone(),
             attributes: facts.attributes.clone(),
             refused: self.refused.lock().clone(),
+            memory: snapshot.index.memory(),
+            serving: !self.withdrawn.load(Ordering::Acquire),
         })
     }
 }

@@ -140,7 +140,8 @@ pub fn greedy_search(
                 best = Candidate::new(*slot, *score);
             }
         }
-        if best == before {
+        // Not by score: in a damaged file that may be no number, which equals nothing.
+        if best.node() == before.node() {
             return best;
         }
     }

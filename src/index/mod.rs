@@ -22,12 +22,14 @@
 //! | `metadata.rs` | the small facts of a generation (JSON section) |
 //! | `writer.rs`   | sections in, one staged file out |
 //! | `view.rs`     | [`Index`]: open, check, cast |
+//! | `resident.rs` | the hot sections copied onto huge pages |
 //! | `verify.rs`   | everything that opening does not look at |
 //! | `store.rs`    | generations and manifests in a folder |
 
 mod error;
 mod format;
 mod metadata;
+mod resident;
 mod store;
 mod verify;
 mod view;
@@ -38,6 +40,7 @@ pub use format::{FORMAT_VERSION, HEADER_BYTES, Section, SectionKind};
 pub use metadata::{
     AttributeKind, AttributeSchema, BuildFacts, Codes, HeldOutRecall, Metadata, RepairReport, TrainingReport,
 };
+pub use resident::{MemoryMode, Residence};
 pub use store::{IndexStore, Manifest, PublishReason};
 pub use verify::{VerifyReport, verify};
 pub use view::Index;

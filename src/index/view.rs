@@ -1,6 +1,7 @@
 //! An open generation: mapped, checked, cast.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use bytemuck::Pod;
 use half::f16;
@@ -8,6 +9,7 @@ use half::f16;
 use super::error::IndexError;
 use super::format::{self, Section, SectionKind, section_label};
 use super::metadata::{Codes, Metadata};
+use super::resident::{Heat, ResidentSections};
 use crate::dataset::{EmbeddingsView, Rows};
 use crate::element::Dtype;
 use crate::graph::{GraphView, Lists, UpperLayerView};
@@ -36,6 +38,8 @@ pub struct Index {
     quantizer: Option<Sq8>,
     /// Where the neighbours of each node start, in a file of version 1: its lists have all the same length.
     fixed_starts: Vec<u32>,
+    /// Set once, and then read instead of the same sections of the file.
+    pub(super) resident: OnceLock<ResidentSections>,
 }
 
 impl Index {
@@ -48,7 +52,14 @@ impl Index {
         let file = MappedFile::open(path).map_err(IndexError::io(path))?;
         let sections = format::parse(path, file.bytes())?;
         let metadata = read_metadata(path, &file, &sections)?;
-        let mut index = Self { file, sections, metadata, quantizer: None, fixed_starts: Vec::new() };
+        let mut index = Self {
+            file,
+            sections,
+            metadata,
+            quantizer: None,
+            fixed_starts: Vec::new(),
+            resident: OnceLock::new(),
+        };
         index.check_counts()?;
         index.check_layer0()?;
         if index.metadata.codes == Codes::Sq8 {
@@ -67,9 +78,16 @@ impl Index {
         self.file.bytes().len() as u64
     }
 
-    /// Brings every page into memory.
+    /// Brings every page into memory, those first that searches read most often.
     pub fn populate(&self) {
-        self.file.populate();
+        let mut sections: Vec<&Section> = self.sections.iter().collect();
+        sections.sort_by_key(|section| Heat::of(section.kind));
+        sections.iter().for_each(|section| self.file.populate(section.range()));
+    }
+
+    /// Gives back the pages of a section that is not read from the file any more.
+    pub(super) fn release(&self, section: &Section) {
+        self.file.release(section.range());
     }
 
     /// Sizes, types and origin.
@@ -194,7 +212,8 @@ impl Index {
     }
 
     pub(super) fn section_bytes(&self, section: &Section) -> &[u8] {
-        &self.file.bytes()[section.range()]
+        let copied = self.resident.get().and_then(|copied| copied.bytes_of(section));
+        copied.unwrap_or_else(|| &self.file.bytes()[section.range()])
     }
 
     pub(super) fn file_bytes(&self) -> &[u8] {

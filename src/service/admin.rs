@@ -71,7 +71,11 @@ impl Admin for AdminService {
         let deadline = Deadline::of(&request);
         let ActivateRequest { index: name, generation } = request.into_inner();
         let of_name = name.clone();
-        self.run("Activate", &name, deadline, move |shared| activate(shared, &of_name, generation)).await
+        let activated =
+            self.run("Activate", &name, deadline, move |shared| activate(shared, &of_name, generation)).await;
+        // An index that was out of service may answer again.
+        self.shared.health.observe(&self.shared.engine).await;
+        activated
     }
 }
 

@@ -12,7 +12,7 @@ use crate::attributes::Value;
 use crate::element::Dtype;
 use crate::engine::{self, EngineError};
 use crate::id::VideoId;
-use crate::index::{AttributeKind, AttributeSchema};
+use crate::index::{AttributeKind, AttributeSchema, MemoryMode};
 use crate::metric::Metric;
 
 /// # Errors
@@ -158,6 +158,10 @@ pub(super) fn index_status(status: engine::IndexStatus) -> proto::IndexStatus {
         Metric::Cosine => proto::Metric::Cosine,
         Metric::L2 => proto::Metric::L2,
     };
+    let memory = match status.memory {
+        MemoryMode::Mapped => proto::MemoryMode::Mapped,
+        MemoryMode::Resident => proto::MemoryMode::Resident,
+    };
     proto::IndexStatus {
         name: status.name,
         dir: status.dir.display().to_string(),
@@ -177,6 +181,8 @@ pub(super) fn index_status(status: engine::IndexStatus) -> proto::IndexStatus {
         embedding_model: status.embedding_model.unwrap_or_default(),
         attributes: status.attributes.into_iter().map(attribute_schema).collect(),
         refused: status.refused.unwrap_or_default(),
+        memory: memory.into(),
+        serving: status.serving,
     }
 }
 

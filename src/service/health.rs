@@ -1,25 +1,39 @@
 //! `grpc.health.v1`: Check and Watch, for each index by name and for the server by "".
 //!
-//! What flows in: the names of the indexes and the wish to drain. An index that is open keeps serving
-//! its old generation when a new one is refused, so its health only changes when the server drains.
+//! What flows in: whether each index answers, and the wish to drain. An index serves as soon as the
+//! structure of its generation is checked, and goes on serving an old one when a new one is refused; it is
+//! not serving when what it has is found damaged and there is nothing else, and when the server drains. The
+//! server is serving while any of its indexes is.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
+use crate::engine::Engine;
+
 /// The health of the server and of its indexes.
+#[derive(Clone)]
 pub(super) struct Health {
     reporter: HealthReporter,
-    names: Vec<String>,
+    /// What was reported last, by name; held while it changes.
+    told: Arc<Mutex<Told>>,
+}
+
+#[derive(Default)]
+struct Told {
+    serving: BTreeMap<String, bool>,
+    draining: bool,
 }
 
 impl Health {
-    /// Everything is serving.
-    pub(super) async fn new(index_names: Vec<String>) -> Self {
-        let mut names = index_names;
-        names.push(String::new());
-        let health = Self { reporter: HealthReporter::new(), names };
-        health.set(ServingStatus::Serving).await;
+    /// The health of `engine` as it is now.
+    pub(super) async fn new(engine: &Engine) -> Self {
+        let health = Self { reporter: HealthReporter::new(), told: Arc::default() };
+        health.observe(engine).await;
         health
     }
 
@@ -28,22 +42,43 @@ impl Health {
         HealthServer::new(HealthService::from_health_reporter(self.reporter.clone()))
     }
 
+    /// Tells whoever watches what has changed. Nothing does any more once the server drains.
+    pub(super) async fn observe(&self, engine: &Engine) {
+        let mut told = self.told.lock().await;
+        if told.draining {
+            return;
+        }
+        let names = engine.index_names();
+        let mut serving: BTreeMap<String, bool> =
+            names.into_iter().map(|name| (name.clone(), engine.is_serving(&name))).collect();
+        serving.insert(String::new(), serving.values().any(|serving| *serving));
+        for (name, now) in &serving {
+            if told.serving.get(name) != Some(now) {
+                self.set(name, *now).await;
+            }
+        }
+        told.serving = serving;
+    }
+
     /// Nothing is serving any more; whoever watches is told.
     pub(super) async fn not_serving(&self) {
-        self.set(ServingStatus::NotServing).await;
+        let mut told = self.told.lock().await;
+        told.draining = true;
+        for name in told.serving.keys() {
+            self.set(name, false).await;
+        }
     }
 
     /// Ends every watch, after what it was last told.
     pub(super) async fn end_watches(&self) {
         let mut reporter = self.reporter.clone();
-        for name in &self.names {
+        for name in self.told.lock().await.serving.keys() {
             reporter.clear_service_status(name).await;
         }
     }
 
-    async fn set(&self, status: ServingStatus) {
-        for name in &self.names {
-            self.reporter.set_service_status(name, status).await;
-        }
+    async fn set(&self, name: &str, serving: bool) {
+        let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+        self.reporter.set_service_status(name, status).await;
     }
 }

@@ -21,6 +21,7 @@ use tonic::Code;
 
 use super::deadline::Deadline;
 use crate::engine::{Engine, IndexStatus, SearchStats};
+use crate::index::MemoryMode;
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -59,6 +60,8 @@ pub(super) struct Metrics {
     distances: Family<IndexLabels, Histogram, fn() -> Histogram>,
     generation: Family<IndexLabels, Gauge<u64, AtomicU64>>,
     vectors: Family<IndexLabels, Gauge<u64, AtomicU64>>,
+    serving: Family<IndexLabels, Gauge<u64, AtomicU64>>,
+    resident: Family<IndexLabels, Gauge<u64, AtomicU64>>,
 }
 
 impl Metrics {
@@ -72,6 +75,8 @@ impl Metrics {
             distances: Family::new_with_constructor(|| Histogram::new(DISTANCES)),
             generation: Family::default(),
             vectors: Family::default(),
+            serving: Family::default(),
+            resident: Family::default(),
         };
         let registry = &mut metrics.registry;
         // The encoder appends `_total`.
@@ -85,6 +90,12 @@ impl Metrics {
         registry.register("distances_per_query", "Embeddings scored per search", metrics.distances.clone());
         registry.register("generation", "The generation that answers", metrics.generation.clone());
         registry.register("vectors", "Videos in the index", metrics.vectors.clone());
+        registry.register("serving", "1 if the index answers, 0 if it is damaged", metrics.serving.clone());
+        registry.register(
+            "resident",
+            "1 if the index is searched in memory of the server, 0 if in the mapped file",
+            metrics.resident.clone(),
+        );
         for index in index_names {
             drop(metrics.distances.get_or_create(&IndexLabels { index }));
         }
@@ -120,6 +131,8 @@ impl Metrics {
         let labels = IndexLabels { index: status.name.clone() };
         self.generation.get_or_create(&labels).set(status.generation);
         self.vectors.get_or_create(&labels).set(status.vectors);
+        self.serving.get_or_create(&labels).set(status.serving.into());
+        self.resident.get_or_create(&labels).set((status.memory == MemoryMode::Resident).into());
     }
 }
 

@@ -24,7 +24,7 @@
 //! | `status.rs`    | errors → codes and details |
 //! | `admission.rs` | how many searches are in flight |
 //! | `metrics.rs`   | what Prometheus scrapes |
-//! | `watch.rs`     | asks the engine to look for new publications |
+//! | `watch.rs`     | asks the engine to finish its start and to look for new publications |
 
 mod admin;
 mod admission;
@@ -121,6 +121,7 @@ struct Shared {
     engine: Arc<Engine>,
     admission: Admission,
     metrics: Arc<Metrics>,
+    health: Health,
     limits: ServiceLimits,
     /// True once the server is to shut down.
     draining: watch_channel::Receiver<bool>,
@@ -151,20 +152,21 @@ pub async fn serve(
     let (drain, draining) = watch_channel::channel(false);
     let metrics = Arc::new(Metrics::new(engine.index_names()));
     let admission = Admission::new(options.limits.max_in_flight, Arc::clone(&metrics));
-    let health = Health::new(engine.index_names()).await;
+    let health = Health::new(&engine).await;
     let shared = Arc::new(Shared {
         engine: Arc::clone(&engine),
         admission: admission.clone(),
         metrics: Arc::clone(&metrics),
+        health: health.clone(),
         limits: options.limits,
         draining: draining.clone(),
     });
-    let router = router(shared, &health).map_err(io::Error::other)?;
+    let router = router(Arc::clone(&shared)).map_err(io::Error::other)?;
 
     metrics::observe_indexes(&engine, &metrics).await;
     // A set, so that the watcher ends also when this future is dropped.
     let mut watcher = JoinSet::new();
-    watcher.spawn(watch::run(engine, metrics, options.poll_interval));
+    watcher.spawn(watch::run(shared, options.poll_interval));
     let mut connections = server::Connections::new(router, draining);
     tracing::info!(%address, "serving");
     connections.accept_until(listener, shutdown).await;
@@ -189,7 +191,7 @@ pub async fn serve(
 }
 
 /// Every service of the port.
-fn router(shared: Arc<Shared>, health: &Health) -> Result<axum::Router, tonic_reflection::server::Error> {
+fn router(shared: Arc<Shared>) -> Result<axum::Router, tonic_reflection::server::Error> {
     let limits = shared.limits;
     // Requests may come compressed; answers go uncompressed, because clients announce gzip by default
     // and would pay for it in latency.
@@ -208,7 +210,7 @@ fn router(shared: Arc<Shared>, health: &Health) -> Result<axum::Router, tonic_re
     };
     let routes = Routes::new(retrieval)
         .add_service(admin)
-        .add_service(health.service())
+        .add_service(shared.health.service())
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?);
     let metrics = Arc::clone(&shared.metrics);

@@ -36,6 +36,8 @@ pub(super) fn of(error: &EngineError, path: &str) -> Status {
             details.set_resource_info(VIDEO_TYPE, video.to_string(), "", &message);
             Status::with_error_details(Code::NotFound, message, details)
         }
+        // Another server, or this one after the next publication, may answer.
+        EngineError::OutOfService { .. } => Status::unavailable(message),
         EngineError::EmbeddingModel { .. } => {
             let details = field("embedding_model", &message);
             Status::with_error_details(Code::FailedPrecondition, message, details)
@@ -145,6 +147,8 @@ mod tests {
         assert_eq!(details.bad_request().unwrap().field_violations[0].field, "requests[0].embedding_model");
         assert_eq!(of(&EngineError::Cancelled, "").code(), Code::Cancelled);
         assert_eq!(of(&EngineError::DeadlineExceeded, "").code(), Code::DeadlineExceeded);
+        let out_of_service = EngineError::OutOfService { index: "a".into(), problem: "p".into() };
+        assert_eq!(of(&out_of_service, "").code(), Code::Unavailable);
         let damaged = StoreError::BadManifest { path: PathBuf::from("m"), problem: "p".into() };
         assert_eq!(of(&damaged.into(), "").code(), Code::FailedPrecondition);
         let io = StoreError::Io { path: PathBuf::from("m"), source: std::io::Error::other("disk") };

@@ -1,42 +1,61 @@
-//! Asks the engine to look for new publications.
+//! Asks the engine to finish its start and to look for new publications.
 //!
-//! What flows in: time. What flows out: swaps and refusals, in the log and in the metrics.
+//! What flows in: time. What flows out: what came of it, in the log, in the metrics and in the health.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
 
-use super::metrics::{self, Metrics};
-use crate::engine::{Engine, Refresh};
+use super::{Shared, metrics};
+use crate::engine::Refresh;
+use crate::index::Residence;
 
-/// Looks every `poll_interval`, until dropped.
-pub(super) async fn run(engine: Arc<Engine>, metrics: Arc<Metrics>, poll_interval: Duration) {
+/// Looks at once and then every `poll_interval`, until dropped.
+pub(super) async fn run(shared: Arc<Shared>, poll_interval: Duration) {
     let mut ticks = tokio::time::interval(poll_interval);
     // Warming a generation may take longer than the interval; what was missed is not made up for.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let looking = Arc::clone(&engine);
-        let news = match tokio::task::spawn_blocking(move || looking.refresh()).await {
+        let engine = Arc::clone(&shared.engine);
+        let news = match tokio::task::spawn_blocking(move || engine.refresh()).await {
             Ok(news) => news,
             Err(error) => {
                 tracing::error!(%error, "looking for new publications failed");
                 continue;
             }
         };
-        for refresh in &news {
-            match refresh {
-                Refresh::Swapped { index, from, to } => {
-                    tracing::info!(index, from, to, "swapped generations")
-                }
-                Refresh::Refused { index, manifest, error } => {
-                    tracing::error!(index, manifest, %error, "refused a publication; the generation before keeps serving");
-                }
-            }
-        }
+        news.iter().for_each(log);
+        // Each time: an activation may have mended what was out of service.
+        shared.health.observe(&shared.engine).await;
         if !news.is_empty() {
-            metrics::observe_indexes(&engine, &metrics).await;
+            metrics::observe_indexes(&shared.engine, &shared.metrics).await;
+        }
+    }
+}
+
+fn log(refresh: &Refresh) {
+    match refresh {
+        Refresh::Checked { index, generation, elapsed } => {
+            tracing::info!(index, generation, ?elapsed, "warmed and checked");
+        }
+        Refresh::Replaced { index, from, to, error } => {
+            tracing::error!(index, from, to, %error, "what was served is damaged; an older generation takes over");
+        }
+        Refresh::Withdrawn { index, generation, error } => {
+            tracing::error!(index, generation, %error, "what was served is damaged; the index is out of service");
+        }
+        Refresh::Swapped { index, from, to } => tracing::info!(index, from, to, "swapped generations"),
+        Refresh::Refused { index, manifest, error } => {
+            tracing::error!(index, manifest, %error, "refused a publication; the generation before keeps serving");
+        }
+        Refresh::Resident { index, generation, residence } => {
+            let Residence { bytes, huge_pages } = residence;
+            tracing::info!(index, generation, bytes, huge_pages, "resident");
+        }
+        Refresh::StaysMapped { index, generation, error } => {
+            tracing::error!(index, generation, %error, "cannot be made resident; it keeps serving from the mapped file");
         }
     }
 }

@@ -99,6 +99,8 @@ fn an_engineer_gets_from_nothing_to_a_recall_curve() {
         "10,50,400",
         "--threads",
         "2",
+        "--memory",
+        "resident",
         "--limit",
         "80",
         "--json",

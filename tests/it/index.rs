@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use shortlist::attributes::Columns;
 use shortlist::build::BuildParams;
-use shortlist::index::{HEADER_BYTES, Index, IndexError, Section, SectionKind, verify};
+use shortlist::index::{Codes, HEADER_BYTES, Index, IndexError, MemoryMode, Section, SectionKind, verify};
 use shortlist::metric::Metric;
 use shortlist::search::{Effort, SearchParams, Searcher};
 
@@ -22,11 +22,14 @@ struct Sample {
 
 impl Sample {
     fn new() -> Self {
+        Self::with(Metric::InnerProduct, BuildParams::new(Metric::InnerProduct, 4, 20).unwrap())
+    }
+
+    fn with(metric: Metric, params: BuildParams) -> Self {
         let catalogue = TestCatalogue::new(60, 4);
-        let params = BuildParams::new(Metric::InnerProduct, 4, 20).unwrap().with_threads(1);
         let index = build_index(
-            &catalogue.open(Metric::InnerProduct),
-            &params,
+            &catalogue.open(metric),
+            &params.with_threads(1),
             &catalogue.folder.path().join("index"),
         );
         let bytes = std::fs::read(index.path()).unwrap();
@@ -306,6 +309,52 @@ fn search_every_way(index: &Index) {
     }
     let found = index.video_ids().iter().filter(|id| index.node_of(**id).is_some()).count();
     assert!(found <= index.len());
+}
+
+#[test]
+fn embeddings_that_are_no_numbers_do_not_keep_a_search_from_ending() {
+    for metric in [Metric::InnerProduct, Metric::L2] {
+        // Without codes, so that the graph is walked over them.
+        let params = BuildParams::new(metric, 4, 20).unwrap().with_codes(Codes::None).unwrap();
+        let sample = Sample::with(metric, params);
+        let bytes = sample.with_section(SectionKind::Vectors, |section| section.fill(0xff));
+        search_every_way(&sample.open(&bytes).unwrap());
+    }
+}
+
+#[test]
+fn a_copy_in_memory_gives_the_same_answers() {
+    let sample = Sample::new();
+    let index = sample.open(&sample.bytes).unwrap();
+    let searcher = Searcher::default();
+    let params = SearchParams::new(10, Effort::EfSearch(20)).unwrap();
+    let search = || searcher.search(&index, &[0.5; 4], &params, || true).unwrap();
+    let (before, ids) = (search(), index.video_ids().to_vec());
+    assert_eq!(index.memory(), MemoryMode::Mapped);
+    let first = index.make_resident().unwrap();
+    assert!(first.bytes > 0 && first.bytes < index.bytes());
+    assert_eq!(index.memory(), MemoryMode::Resident);
+    assert_eq!((search(), index.video_ids()), (before, &ids[..]));
+    assert_eq!(index.make_resident().unwrap(), first, "a second time there is nothing to do");
+    verify(&index).unwrap();
+    Columns::open(&index).unwrap().verify().unwrap();
+}
+
+#[test]
+fn a_section_that_is_damaged_is_not_copied() {
+    let sample = Sample::new();
+    let section = *sample.sections.iter().find(|section| section.kind == SectionKind::Layer0).unwrap();
+    let mut bytes = sample.bytes.clone();
+    bytes[section.offset as usize] ^= 1;
+    let (index, table) = (sample.open(&bytes).unwrap(), section.crc32c);
+    let error = index.make_resident().unwrap_err();
+    assert!(
+        matches!(&error, IndexError::DamagedSection { section, expected, .. }
+            if section == "layer0" && *expected == table),
+        "{error}"
+    );
+    assert_eq!(index.memory(), MemoryMode::Mapped);
+    search_every_way(&index);
 }
 
 proptest! {

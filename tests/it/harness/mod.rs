@@ -19,7 +19,7 @@ use shortlist::build::{BuildParams, Silent, build};
 use shortlist::dataset::{AttributeColumn, Catalogue, Embeddings, write_npy};
 use shortlist::engine::{Engine, EngineOptions, Limits};
 use shortlist::id::VideoId;
-use shortlist::index::IndexStore;
+use shortlist::index::{Index, IndexStore, MemoryMode, SectionKind};
 use shortlist::metric::Metric;
 use shortlist::service::proto::admin_client::AdminClient;
 use shortlist::service::proto::retrieval_client::RetrievalClient;
@@ -161,6 +161,7 @@ pub struct Setup {
     /// Of the compute pool; 0 for one per core.
     pub threads: usize,
     pub limits: Limits,
+    pub memory: MemoryMode,
     pub service: ServiceOptions,
 }
 
@@ -184,6 +185,7 @@ impl TestServer {
             indexes: indexes.iter().map(named).collect(),
             threads: setup.threads,
             limits: setup.limits,
+            memory: setup.memory,
         });
         let engine = Arc::new(engine.unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -276,11 +278,22 @@ pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     }
 }
 
+/// Flips a byte in the middle of a section of a generation.
+pub fn damage_section(path: &Path, kind: SectionKind) {
+    let index = Index::open(path).unwrap();
+    let section = *index.sections().iter().find(|section| section.kind == kind).unwrap();
+    damage_at(path, (section.offset + section.bytes / 2) as usize);
+}
+
 /// Flips a byte in the middle of a file, which is inside a section of any index.
 pub fn damage(path: &Path) {
+    let length = std::fs::metadata(path).unwrap().len();
+    damage_at(path, length as usize / 2);
+}
+
+fn damage_at(path: &Path, at: usize) {
     let mut bytes = std::fs::read(path).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 0xff;
+    bytes[at] ^= 0xff;
     // Not in place: the file may be mapped.
     let copy = path.with_extension("damaged");
     std::fs::write(&copy, bytes).unwrap();
