@@ -42,7 +42,8 @@ use crate::dataset::{Catalogue, DatasetError, Embeddings, EmbeddingsView, Rows};
 use crate::element::Element;
 use crate::graph::Graph;
 use crate::index::{
-    BuildFacts, Codes, IndexError, IndexStore, Manifest, Metadata, RepairReport, StoreError, TrainingReport,
+    BuildFacts, Codes, IndexError, IndexStore, Manifest, Metadata, RepairReport, StagedIndex, StoreError,
+    TrainingReport,
 };
 use crate::kernel::Kernels;
 use crate::metric::Metric;
@@ -90,14 +91,12 @@ pub enum BuildError {
     Cancelled,
 }
 
-/// Builds an index over `catalogue` and makes it the current generation of `store`.
-///
-/// The graph learns from `training_queries`, a sample of user embeddings `[users × dim]`, if there is one.
+/// Builds an index over `catalogue` and makes it the current generation of `store`, not calibrated.
 ///
 /// `started` is when the work on the input began: the manifest records the time since then.
 ///
 /// # Errors
-/// [`BuildError`]; the folder then holds what it held before.
+/// As [`stage`].
 pub fn build(
     catalogue: &Catalogue,
     training_queries: Option<&Embeddings>,
@@ -106,6 +105,23 @@ pub fn build(
     progress: &dyn Progress,
     started: Instant,
 ) -> Result<Manifest, BuildError> {
+    let staged = stage(catalogue, training_queries, params, store, progress)?;
+    Ok(store.publish(staged, started.elapsed().as_millis() as u64, None)?)
+}
+
+/// Builds an index over `catalogue`, ready to be published in `store`.
+///
+/// The graph learns from `training_queries`, a sample of user embeddings `[users × dim]`, if there is one.
+///
+/// # Errors
+/// [`BuildError`]; the folder then holds what it held before.
+pub fn stage(
+    catalogue: &Catalogue,
+    training_queries: Option<&Embeddings>,
+    params: &BuildParams,
+    store: &IndexStore,
+    progress: &dyn Progress,
+) -> Result<StagedIndex, BuildError> {
     if let Some(training_queries) = training_queries {
         let (expected, found) = (catalogue.embeddings.view().dim(), training_queries.view().dim());
         if expected != found {
@@ -126,7 +142,7 @@ pub fn build(
             let vectors = prepare(rows, params.metric);
             let training_queries = training_queries.map(Embeddings::view);
             let built = build_graph(&vectors, rows.dim(), training_queries, params, progress)?;
-            let BuiltGraph { graph, repair, training, codes } = built;
+            let BuiltGraph { graph, repair, training, held_out_queries, codes } = built;
             let metadata = Metadata {
                 rows: rows.len() as u32,
                 dim: rows.dim() as u32,
@@ -146,15 +162,23 @@ pub fn build(
                 },
                 repair,
                 training,
+                held_out_queries: (held_out_queries.len() / rows.dim()) as u32,
             };
-            let parts = freeze::Parts { metadata: &metadata, vectors: &vectors, ids: &catalogue.ids, graph: &graph, codes: codes.as_ref() };
+            let parts = freeze::Parts {
+                metadata: &metadata,
+                vectors: &vectors,
+                ids: &catalogue.ids,
+                graph: &graph,
+                codes: codes.as_ref(),
+                held_out_queries: &held_out_queries,
+            };
             freeze::freeze(store.dir(), &parts, columns, progress)
         })
     })?;
     if progress.is_cancelled() {
         return Err(BuildError::Cancelled);
     }
-    Ok(store.publish(staged, started.elapsed().as_millis() as u64)?)
+    Ok(staged)
 }
 
 /// A finished graph and how it came about.
@@ -166,6 +190,8 @@ pub struct BuiltGraph {
     pub repair: RepairReport,
     /// What users taught it, if any did.
     pub training: Option<TrainingReport>,
+    /// Users that taught it nothing, `[count × dim]`.
+    pub held_out_queries: Vec<f32>,
     /// The codes to traverse it with, if any were asked for.
     pub codes: Option<RowCodes>,
 }
@@ -212,11 +238,12 @@ pub fn build_graph<T: Element>(
         let codes = quantizer.encode_all(vectors);
         RowCodes { quantizer, codes }
     });
+    let held_out_queries = lesson.as_ref().map(Lesson::held_out_queries).unwrap_or_default();
     let training = lesson.map(|lesson| lesson.examine(&graph, vectors, codes.as_ref(), edges_added));
     if progress.is_cancelled() {
         return Err(BuildError::Cancelled);
     }
-    Ok(BuiltGraph { graph, repair, training, codes })
+    Ok(BuiltGraph { graph, repair, training, held_out_queries, codes })
 }
 
 /// The rows as the index stores them: contiguous, and of norm 1 under cosine. Borrowed where they are already.

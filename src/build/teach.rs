@@ -62,6 +62,17 @@ impl<'a> Lesson<'a> {
         Questions { vectors, queries: self.users, metric: self.metric, k: ANSWERS }
     }
 
+    /// The users that taught nothing, `[count × dim]`.
+    pub(super) fn held_out_queries(&self) -> Vec<f32> {
+        let (mut queries, mut user) =
+            (Vec::with_capacity(self.held_out.len() * self.users.dim()), Vec::new());
+        for row in &self.held_out {
+            self.users.copy_row(*row, &mut user);
+            queries.extend_from_slice(&user);
+        }
+        queries
+    }
+
     /// Measures the finished graph on the users that taught nothing.
     pub(super) fn examine<T: Element>(
         &self,

@@ -39,6 +39,8 @@ pub enum SectionKind {
     Codes = 8,
     /// `[2 × dim]` f32: the smallest value of each dimension, then the distance between its levels.
     CodeLevels = 9,
+    /// `[count × dim]` f32: users of the training sample that taught the graph nothing, to measure with.
+    HeldOutQueries = 10,
     /// One bit per row, least significant first: whether the attribute has a value.
     AttributeValidity = 16,
     /// One value per row (8 bytes), dictionary code per row or list item (u32), or bool per row (u8).
@@ -52,7 +54,7 @@ pub enum SectionKind {
 }
 
 impl SectionKind {
-    const ALL: [SectionKind; 14] = [
+    const ALL: [SectionKind; 15] = [
         SectionKind::Metadata,
         SectionKind::Vectors,
         SectionKind::VideoIds,
@@ -62,6 +64,7 @@ impl SectionKind {
         SectionKind::UpperEdges,
         SectionKind::Codes,
         SectionKind::CodeLevels,
+        SectionKind::HeldOutQueries,
         SectionKind::AttributeValidity,
         SectionKind::AttributeValues,
         SectionKind::AttributeLists,
@@ -85,6 +88,7 @@ impl SectionKind {
             SectionKind::UpperEdges => "upper_edges",
             SectionKind::Codes => "codes",
             SectionKind::CodeLevels => "code_levels",
+            SectionKind::HeldOutQueries => "held_out_queries",
             SectionKind::AttributeValidity => "attribute_validity",
             SectionKind::AttributeValues => "attribute_values",
             SectionKind::AttributeLists => "attribute_lists",
@@ -192,6 +196,11 @@ pub(super) fn encode(sections: &[Section], file_bytes: u64) -> Vec<u8> {
 /// Bytes that [`encode`] gives for so many sections.
 pub(super) fn encoded_bytes(sections: usize) -> u64 {
     (HEADER_BYTES + sections * ENTRY_BYTES) as u64
+}
+
+/// The checksum of the section table, from the header of a file that [`parse`] accepted.
+pub(super) fn table_crc32c(file: &[u8]) -> u32 {
+    bytemuck::pod_read_unaligned::<Header>(&file[..HEADER_BYTES]).table_crc32c
 }
 
 /// Reads and checks header and table: magic, version, length, checksums, kinds, order, bounds, alignment.

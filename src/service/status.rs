@@ -57,6 +57,7 @@ fn of_store(error: &StoreError, message: String) -> Status {
         // Somebody has to mend or rebuild the index before the same call can succeed.
         StoreError::Empty { .. }
         | StoreError::BadManifest { .. }
+        | StoreError::BadCalibration { .. }
         | StoreError::NothingUsable { .. }
         | StoreError::Index(_) => Status::failed_precondition(message),
         StoreError::Io { .. } => Status::internal(message),
