@@ -5,10 +5,12 @@
 //!
 //! | file | duty |
 //! |---|---|
-//! | `request.rs`  | what is asked and answered; limits |
-//! | `snapshot.rs` | one generation, open and searchable |
-//! | `served.rs`   | one named index: its snapshot, and how it is swapped |
+//! | `request.rs`    | what is asked and answered; limits |
+//! | `snapshot.rs`   | one generation, open and searchable |
+//! | `calibrated.rs` | what recall it is known to reach |
+//! | `served.rs`     | one named index: its snapshot, and how it is swapped |
 
+mod calibrated;
 mod error;
 mod request;
 mod served;
@@ -106,7 +108,8 @@ impl Engine {
     }
 
     /// Looks once for what was published since: checks it, warms it, swaps it in. Each publication that
-    /// cannot be served is reported once, and the old generation goes on serving.
+    /// cannot be served is reported once, and the old generation goes on serving. Where nothing was
+    /// published, a new calibration of the generation that answers is taken.
     pub fn refresh(&self) -> Vec<Refresh> {
         self.indexes.values().filter_map(ServedIndex::refresh).collect()
     }

@@ -24,6 +24,15 @@ pub enum Refresh {
         /// The generation that answers now.
         to: u64,
     },
+    /// The generation that answers has a new calibration.
+    Calibrated {
+        /// The index.
+        index: String,
+        /// The generation.
+        generation: u64,
+        /// Queries that it was measured with.
+        queries: u32,
+    },
     /// A publication cannot be served; the old generation goes on.
     Refused {
         /// The index.
@@ -55,10 +64,11 @@ impl ServedIndex {
         let newest = store.manifests()?.last().copied().unwrap_or_default();
         let (manifest, index, passed_over) = store.open_newest(check_and_warm)?;
         let refused = passed_over.first().map(ToString::to_string);
+        let snapshot = Snapshot::new(manifest, index, &store)?;
         Ok(Self {
             name,
             store,
-            current: ArcSwap::from_pointee(Snapshot { manifest, index }),
+            current: ArcSwap::from_pointee(snapshot),
             newest: Mutex::new(newest),
             refused: Mutex::new(refused),
         })
@@ -78,24 +88,26 @@ impl ServedIndex {
         let index = self.store.open_generation(generation)?;
         check_and_warm(&index)?;
         let manifest = self.store.activate(generation, &index)?;
-        *newest = manifest.manifest;
+        let snapshot = Snapshot::new(manifest, index, &self.store)?;
+        *newest = snapshot.manifest.manifest;
         *self.refused.lock() = None;
-        self.current.store(Arc::new(Snapshot { manifest, index }));
+        self.current.store(Arc::new(snapshot));
         Ok(())
     }
 
-    /// Serves the newest manifest if it is newer than the last one looked at.
+    /// Serves the newest manifest if it is newer than the last one looked at, or else the newest
+    /// calibration of the generation that answers.
     pub(super) fn refresh(&self) -> Option<Refresh> {
         let mut newest = self.newest.lock();
         let published = *self.store.manifests().ok()?.last()?;
         if published <= *newest {
-            return None;
+            return self.recalibrate();
         }
         *newest = published;
         let opened =
             self.store.open_manifest(published).map_err(EngineError::from).and_then(|(manifest, index)| {
                 check_and_warm(&index)?;
-                Ok(Snapshot { manifest, index })
+                Ok(Snapshot::new(manifest, index, &self.store)?)
             });
         match opened {
             Ok(snapshot) => {
@@ -109,6 +121,15 @@ impl ServedIndex {
                 Some(Refresh::Refused { index: self.name.clone(), manifest: published, error })
             }
         }
+    }
+
+    /// Answers by a newer calibration if there is one. The caller holds `newest`.
+    fn recalibrate(&self) -> Option<Refresh> {
+        let snapshot = self.snapshot().recalibrated(&self.store).ok()??;
+        let generation = snapshot.manifest.generation;
+        let queries = snapshot.calibrated.curves().map(|curves| curves.queries);
+        self.current.store(Arc::new(snapshot));
+        Some(Refresh::Calibrated { index: self.name.clone(), generation, queries: queries? })
     }
 
     pub(super) fn status(&self) -> Result<IndexStatus, EngineError> {
@@ -133,6 +154,11 @@ impl ServedIndex {
             build_time: Duration::from_millis(manifest.build_ms),
             embedding_model: facts.embedding_model.clone(),
             attributes: facts.attributes.clone(),
+            calibration: snapshot
+                .calibrated
+                .curves()
+                .map(|curves| curves.reaches().collect())
+                .unwrap_or_default(),
             refused: self.refused.lock().clone(),
         })
     }

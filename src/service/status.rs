@@ -40,6 +40,12 @@ pub(super) fn of(error: &EngineError, path: &str) -> Status {
             let details = field("embedding_model", &message);
             Status::with_error_details(Code::FailedPrecondition, message, details)
         }
+        EngineError::NotCalibrated { .. }
+        | EngineError::KNotCalibrated { .. }
+        | EngineError::RecallUnreachable { .. } => {
+            let details = field("params.target_recall", &message);
+            Status::with_error_details(Code::FailedPrecondition, message, details)
+        }
         EngineError::Cancelled => Status::cancelled(message),
         EngineError::DeadlineExceeded => Status::deadline_exceeded(message),
         EngineError::Threads(_) => Status::internal(message),

@@ -30,6 +30,9 @@ pub(super) async fn run(engine: Arc<Engine>, metrics: Arc<Metrics>, poll_interva
                 Refresh::Swapped { index, from, to } => {
                     tracing::info!(index, from, to, "swapped generations")
                 }
+                Refresh::Calibrated { index, generation, queries } => {
+                    tracing::info!(index, generation, queries, "took a new calibration")
+                }
                 Refresh::Refused { index, manifest, error } => {
                     tracing::error!(index, manifest, %error, "refused a publication; the generation before keeps serving");
                 }
