@@ -3,9 +3,9 @@
 //! What flows in: how many true neighbours each `ef_search` found, per k. What flows out: an `ef_search`
 //! for a recall, and back. Nothing here guesses: beyond what was measured there is no answer.
 //!
-//! Between two points of a curve `ef_search` is interpolated over recall. Recall rises ever more slowly
-//! with effort, so that the straight line lies on the expensive side. Between two calibrated k the
-//! `ef_search` that either needs for the same recall is interpolated over k.
+//! Between two points of a curve recall is interpolated over effort. It rises ever more slowly, so that the
+//! straight line promises too little rather than too much. Between two calibrated k the recall of both, at
+//! candidate lists as long in proportion to k, is interpolated over k.
 
 use serde::{Deserialize, Serialize};
 
@@ -74,31 +74,24 @@ impl RecallCurves {
     /// [`Uncovered`] if that was not measured.
     pub fn ef_search(&self, k: usize, recall: f64) -> Result<usize, Uncovered> {
         let between = self.between(k).ok_or_else(|| Uncovered::K { largest: self.largest_k() })?;
-        let best = between.reach();
+        let (mut least, mut most) = between.efforts();
+        let best = between.recall(most);
         if recall > best {
             return Err(Uncovered::Recall { best });
         }
-        Ok(between.ef_search(recall).ceil() as usize)
+        // `most` is always enough.
+        while least < most {
+            let middle = least.midpoint(most);
+            if between.recall(middle) >= recall { most = middle } else { least = middle + 1 }
+        }
+        Ok(least)
     }
 
     /// The recall that `ef_search` is known to reach for the best `k`: never more than the largest effort
     /// measured did. `None` if nothing was measured for this k, or only larger efforts.
     pub fn recall(&self, k: usize, ef_search: usize) -> Option<f64> {
         let between = self.between(k)?;
-        let reach = between.reach();
-        let effort = ef_search as f64;
-        let (mut below, mut above): (Option<(f64, f64)>, Option<(f64, f64)>) = (None, None);
-        for recall in between.recalls().filter(|recall| *recall <= reach) {
-            let needed = between.ef_search(recall);
-            if needed > effort {
-                above = above.filter(|(least, _)| *least < recall).or(Some((recall, needed)));
-            } else {
-                below = below.filter(|(most, _)| *most > recall).or(Some((recall, needed)));
-            }
-        }
-        let (low, low_effort) = below?;
-        let Some((high, high_effort)) = above else { return Some(low) };
-        Some(low + (effort - low_effort) / (high_effort - low_effort) * (high - low))
+        (ef_search >= between.efforts().0).then(|| between.recall(ef_search))
     }
 
     /// What can be asked for: each k and the best recall that was measured for it.
@@ -126,10 +119,9 @@ impl RecallCurves {
     fn between(&self, k: usize) -> Option<Between<'_>> {
         let at = self.curves.partition_point(|curve| (curve.k as usize) < k);
         let upper = self.curves.get(at)?;
-        let lower = if upper.k as usize <= k { upper } else { self.curves[..at].last().unwrap_or(upper) };
-        let distance = f64::from(upper.k - lower.k);
-        let share = if distance > 0.0 { (k as f64 - f64::from(lower.k)) / distance } else { 0.0 };
-        Some(Between { lower, upper, share, queries: self.queries })
+        let k = (k as f64).max(self.curves[0].k.into());
+        let lower = if f64::from(upper.k) <= k { upper } else { &self.curves[at - 1] };
+        Some(Between { lower, upper, k, queries: self.queries })
     }
 }
 
@@ -148,22 +140,18 @@ impl RecallCurve {
         point.found as f64 / (f64::from(queries) * f64::from(self.k))
     }
 
-    fn recalls(&self, queries: u32) -> impl Iterator<Item = f64> {
-        self.points.iter().map(move |point| self.recall(point, queries))
-    }
-
     fn reach(&self, queries: u32) -> f64 {
         self.points.last().map_or(0.0, |last| self.recall(last, queries))
     }
 
-    /// The effort for a recall, at most [`Self::reach`]: linear between points, the first effort below them.
-    fn ef_search(&self, recall: f64, queries: u32) -> f64 {
-        let at = self.points.partition_point(|point| self.recall(point, queries) < recall);
-        let high = &self.points[at];
-        let Some(low) = at.checked_sub(1).map(|at| &self.points[at]) else { return high.ef_search.into() };
+    /// The recall of an effort, linear between points, and that of the last one beyond it.
+    fn recall_at(&self, ef_search: f64, queries: u32) -> f64 {
+        let at = self.points.partition_point(|point| f64::from(point.ef_search) <= ef_search);
+        let Some(low) = at.checked_sub(1).map(|at| &self.points[at]) else { return 0.0 };
+        let Some(high) = self.points.get(at) else { return self.recall(low, queries) };
         let (low_recall, high_recall) = (self.recall(low, queries), self.recall(high, queries));
-        let share = (recall - low_recall) / (high_recall - low_recall);
-        f64::from(low.ef_search) + share * f64::from(high.ef_search - low.ef_search)
+        let share = (ef_search - f64::from(low.ef_search)) / f64::from(high.ef_search - low.ef_search);
+        low_recall + share * (high_recall - low_recall)
     }
 }
 
@@ -171,25 +159,31 @@ impl RecallCurve {
 struct Between<'a> {
     lower: &'a RecallCurve,
     upper: &'a RecallCurve,
-    /// Where k lies between them, 0 to 1.
-    share: f64,
+    k: f64,
     queries: u32,
 }
 
 impl Between<'_> {
-    fn reach(&self) -> f64 {
-        self.lower.reach(self.queries).min(self.upper.reach(self.queries))
+    /// The recall of an effort that is not below the least of [`Self::efforts`].
+    fn recall(&self, ef_search: usize) -> f64 {
+        let of = |curve: &RecallCurve| {
+            curve.recall_at(f64::from(curve.k) * ef_search as f64 / self.k, self.queries)
+        };
+        let (lower, upper) = (of(self.lower), of(self.upper));
+        let distance = f64::from(self.upper.k - self.lower.k);
+        let share = if distance > 0.0 { (self.k - f64::from(self.lower.k)) / distance } else { 0.0 };
+        lower + share * (upper - lower)
     }
 
-    /// Where the effort bends: it is linear in between.
-    fn recalls(&self) -> impl Iterator<Item = f64> {
-        self.lower.recalls(self.queries).chain(self.upper.recalls(self.queries))
-    }
-
-    /// The effort for a recall, at most [`Self::reach`]. Rises strictly above the least recall.
-    fn ef_search(&self, recall: f64) -> f64 {
-        let (lower, upper) =
-            (self.lower.ef_search(recall, self.queries), self.upper.ef_search(recall, self.queries));
-        lower + self.share * (upper - lower)
+    /// The least effort that both curves know, and one beyond which neither rises.
+    fn efforts(&self) -> (usize, usize) {
+        let scaled = |curve: &RecallCurve, point: Option<&RecallPoint>| {
+            let ef_search = point.map_or(0.0, |point| point.ef_search.into());
+            (self.k * ef_search / f64::from(curve.k)).ceil() as usize
+        };
+        let (lower, upper) = (self.lower, self.upper);
+        let least = scaled(lower, lower.points.first()).max(scaled(upper, upper.points.first()));
+        let most = scaled(lower, lower.points.last()).max(scaled(upper, upper.points.last()));
+        (least, most)
     }
 }

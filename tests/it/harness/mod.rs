@@ -180,11 +180,12 @@ impl TestServer {
 
     pub async fn start(indexes: &[(&str, &TestIndex)], setup: Setup) -> Self {
         let named = |(name, index): &(&str, &TestIndex)| ((*name).to_owned(), index.dir());
-        let engine = Engine::open(EngineOptions {
-            indexes: indexes.iter().map(named).collect(),
-            threads: setup.threads,
-            limits: setup.limits,
-        });
+        Self::over(indexes.iter().map(named).collect(), setup).await
+    }
+
+    /// Serves folders by name.
+    pub async fn over(indexes: Vec<(String, PathBuf)>, setup: Setup) -> Self {
+        let engine = Engine::open(EngineOptions { indexes, threads: setup.threads, limits: setup.limits });
         let engine = Arc::new(engine.unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
