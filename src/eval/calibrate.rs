@@ -16,7 +16,7 @@ use crate::search::{Hit, Interrupted, Searcher};
 /// than the largest alone takes.
 pub const DEFAULT_K: [usize; 13] = [1, 2, 5, 10, 20, 30, 50, 70, 100, 150, 200, 300, 500];
 
-/// More queries are thinned out to so many: their recall is then known to a tenth of a point.
+/// More queries are thinned out to so many: the standard error of their recall is then below 0.002.
 const MAX_QUERIES: usize = 10_000;
 /// The smallest effort measured, where a k is not larger.
 const FIRST_EF_SEARCH: usize = 10;
