@@ -13,12 +13,12 @@
 //! | [`cli`]        | one thin file per subcommand |
 //! | [`config`]     | file, environment and flags into the options of the server |
 //! | [`service`]    | gRPC to domain and back; admission, health, metrics |
-//! | [`eval`]       | ground truth, recall, sweeps |
+//! | [`eval`]       | ground truth, recall, sweeps, calibration |
 //! | [`engine`]     | named indexes, each an atomically swapped snapshot |
 //! | [`search`]     | one query against one index |
 //! | [`mod@build`]  | graph construction, repair, freezing |
 //! | [`attributes`] | typed columns beside the embeddings |
-//! | [`index`]      | the frozen format: writer, view, verification, generations |
+//! | [`index`]      | the frozen format: writer, view, verification, generations and their calibrations |
 //! | [`graph`]      | adjacency, candidate list, visited set, the hot loop |
 //! | [`quantize`]   | 8-bit codes to traverse with |
 //! | [`dataset`]    | embedding files become one row-major view |

@@ -23,6 +23,8 @@ pub(super) struct Parts<'a, T> {
     pub(super) ids: &'a [VideoId],
     pub(super) graph: &'a Graph,
     pub(super) codes: Option<&'a NodeCodes>,
+    /// `[count × dim]`; may be empty.
+    pub(super) held_out_queries: &'a [f32],
 }
 
 /// Writes everything under a temporary name in `dir`.
@@ -32,7 +34,7 @@ pub(super) fn freeze<T: Element>(
     columns: Vec<FrozenColumn>,
     progress: &dyn Progress,
 ) -> Result<StagedIndex, BuildError> {
-    let Parts { metadata, vectors, rows, ids, graph, codes } = *parts;
+    let Parts { metadata, vectors, rows, ids, graph, codes, held_out_queries } = *parts;
     let json = serde_json::to_vec(metadata).expect("metadata has no map keys that JSON could not hold");
     let mut nodes_by_id: Vec<u32> = (0..ids.len() as u32).collect();
     nodes_by_id.sort_unstable_by_key(|node| ids[*node as usize]);
@@ -47,7 +49,8 @@ pub(super) fn freeze<T: Element>(
     progress.begin("writing the index", size_of_val(vectors) as u64);
     let vector_parts = bytemuck::cast_slice::<T, u8>(vectors).chunks(WRITE_BYTES);
     let code_sections = if codes.is_some() { 2 } else { 0 };
-    let mut writer = IndexWriter::create(dir, 9 + code_sections + attributes.len())?;
+    let query_sections = usize::from(!held_out_queries.is_empty());
+    let mut writer = IndexWriter::create(dir, 9 + code_sections + query_sections + attributes.len())?;
     writer.section(SectionKind::Metadata, 0, [json.as_slice()])?;
     writer.section(
         SectionKind::Vectors,
@@ -67,6 +70,9 @@ pub(super) fn freeze<T: Element>(
     if let Some(NodeCodes { quantizer, codes }) = codes {
         writer.section(SectionKind::Codes, 0, [codes.as_slice()])?;
         writer.section(SectionKind::CodeLevels, 0, [bytes(quantizer.levels())])?;
+    }
+    if !held_out_queries.is_empty() {
+        writer.section(SectionKind::HeldOutQueries, 0, [bytes(held_out_queries)])?;
     }
     writer.section(SectionKind::InputRows, 0, [bytes(rows)])?;
     writer.section(SectionKind::Layer0Starts, 0, [bytes(&graph.layer0.starts)])?;

@@ -53,7 +53,8 @@ use crate::element::Element;
 use crate::graph::Graph;
 use crate::id::VideoId;
 use crate::index::{
-    BuildFacts, Codes, IndexError, IndexStore, Manifest, Metadata, RepairReport, StoreError, TrainingReport,
+    BuildFacts, Codes, IndexError, IndexStore, Manifest, Metadata, RepairReport, StagedIndex, StoreError,
+    TrainingReport,
 };
 use crate::kernel::Kernels;
 use crate::metric::Metric;
@@ -104,14 +105,12 @@ pub enum BuildError {
     Cancelled,
 }
 
-/// Builds an index over `catalogue` and makes it the current generation of `store`.
-///
-/// The graph learns from `training_queries`, a sample of user embeddings `[users × dim]`, if there is one.
+/// Builds an index over `catalogue` and makes it the current generation of `store`, not calibrated.
 ///
 /// `started` is when the work on the input began: the manifest records the time since then.
 ///
 /// # Errors
-/// [`BuildError`]; the folder then holds what it held before.
+/// As [`stage`].
 pub fn build(
     catalogue: &Catalogue,
     training_queries: Option<&Embeddings>,
@@ -120,6 +119,23 @@ pub fn build(
     progress: &dyn Progress,
     started: Instant,
 ) -> Result<Manifest, BuildError> {
+    let staged = stage(catalogue, training_queries, params, store, progress)?;
+    Ok(store.publish(staged, started.elapsed().as_millis() as u64, None)?)
+}
+
+/// Builds an index over `catalogue`, ready to be published in `store`.
+///
+/// The graph learns from `training_queries`, a sample of user embeddings `[users × dim]`, if there is one.
+///
+/// # Errors
+/// [`BuildError`]; the folder then holds what it held before.
+pub fn stage(
+    catalogue: &Catalogue,
+    training_queries: Option<&Embeddings>,
+    params: &BuildParams,
+    store: &IndexStore,
+    progress: &dyn Progress,
+) -> Result<StagedIndex, BuildError> {
     if let Some(training_queries) = training_queries {
         let (expected, found) = (catalogue.embeddings.view().dim(), training_queries.view().dim());
         if expected != found {
@@ -139,7 +155,7 @@ pub fn build(
             let vectors = prepare(rows, params.metric);
             let training_queries = training_queries.map(Embeddings::view);
             let built = build_graph(&vectors, rows.dim(), training_queries, params, progress)?;
-            let BuiltGraph { graph, rows: input_rows, vectors, repair, training, codes } = built;
+            let BuiltGraph { graph, rows: input_rows, vectors, repair, training, held_out_queries, codes } = built;
             let ids: Vec<VideoId> = input_rows.iter().map(|row| catalogue.ids[*row as usize]).collect();
             let columns = columns.iter().map(|column| column.freeze(&input_rows)).collect::<Result<Vec<_>, _>>()?;
             let metadata = Metadata {
@@ -161,6 +177,7 @@ pub fn build(
                 },
                 repair,
                 training,
+                held_out_queries: (held_out_queries.len() / rows.dim()) as u32,
             };
             let parts = freeze::Parts {
                 metadata: &metadata,
@@ -169,6 +186,7 @@ pub fn build(
                 ids: &ids,
                 graph: &graph,
                 codes: codes.as_ref(),
+                held_out_queries: &held_out_queries,
             };
             freeze::freeze(store.dir(), &parts, columns, progress)
         })
@@ -176,7 +194,7 @@ pub fn build(
     if progress.is_cancelled() {
         return Err(BuildError::Cancelled);
     }
-    Ok(store.publish(staged, started.elapsed().as_millis() as u64)?)
+    Ok(staged)
 }
 
 /// A finished graph and how it came about.
@@ -192,6 +210,8 @@ pub struct BuiltGraph<T> {
     pub repair: RepairReport,
     /// What users taught it, if any did.
     pub training: Option<TrainingReport>,
+    /// Users that taught it nothing, `[count × dim]`.
+    pub held_out_queries: Vec<f32>,
     /// The codes to traverse it with, if any were asked for.
     pub codes: Option<NodeCodes>,
 }
@@ -242,13 +262,14 @@ pub fn build_graph<T: Element>(
     progress.begin("checking reachability", 1);
     let repair = repair::repair(&mut draft, &rows, &groups);
     let graph = draft.pack();
+    let held_out_queries = lesson.as_ref().map(Lesson::held_out_queries).unwrap_or_default();
     let training = lesson.as_ref().map(|lesson| lesson.examine(&graph, params.codes, edges_added));
     if progress.is_cancelled() {
         return Err(BuildError::Cancelled);
     }
     let CodedRows { vectors, quantizer, codes, .. } = rows;
     let codes = (params.codes == Codes::Sq8).then_some(NodeCodes { quantizer, codes });
-    Ok(BuiltGraph { graph, rows: order, vectors, repair, training, codes })
+    Ok(BuiltGraph { graph, rows: order, vectors, repair, training, held_out_queries, codes })
 }
 
 /// The rows in the order in which they become nodes: group by group.

@@ -60,6 +60,17 @@ impl<'a, T: Element> Lesson<'a, T> {
         add_edges(draft, self.answers.rows, &answers)
     }
 
+    /// The users that taught nothing, `[count × dim]`.
+    pub(super) fn held_out_queries(&self) -> Vec<f32> {
+        let (mut queries, mut user) =
+            (Vec::with_capacity(self.held_out.len() * self.answers.queries.dim()), Vec::new());
+        for row in &self.held_out {
+            self.answers.queries.copy_row(*row, &mut user);
+            queries.extend_from_slice(&user);
+        }
+        queries
+    }
+
     /// Measures the finished graph on the users that taught nothing.
     pub(super) fn examine(&self, graph: &Graph, traversed: Codes, edges_added: u64) -> TrainingReport {
         let Answers { rows, queries: users, metric, .. } = &self.answers;

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use super::progress::BuildBars;
-use crate::build::{BuildParams, Builder, build};
+use super::tune;
+use crate::build::{BuildParams, Builder, stage};
 use crate::dataset::{Catalogue, CatalogueFiles, Embeddings};
 use crate::index::{Codes, IndexStore, RepairReport};
 use crate::metric::Metric;
@@ -53,7 +54,7 @@ pub struct Arguments {
     embedding_model: Option<String>,
 }
 
-/// Builds, publishes and says so.
+/// Builds, calibrates if there are users to do it with, publishes and says so.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let started = Instant::now();
     let params = BuildParams::new(arguments.metric, arguments.m, arguments.ef_construction)?
@@ -74,7 +75,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let training_queries = arguments.training_queries.as_deref().map(Embeddings::open).transpose()?;
     let store = IndexStore::new(&arguments.out);
     let bars = BuildBars::new()?;
-    let manifest = build(&catalogue, training_queries.as_ref(), &params, &store, &bars, started)?;
+    let staged = stage(&catalogue, training_queries.as_ref(), &params, &store, &bars)?;
+    let build_ms = started.elapsed().as_millis() as u64;
+    let manifest = tune::publish_calibrated(&store, staged, build_ms, arguments.threads, &bars)?;
     drop(bars);
     say!(
         "published generation {} of {} videos in {:.1} s: {}",
@@ -87,6 +90,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let RepairReport { unreachable, edges_added, edges_replaced } = index.metadata().repair;
     if unreachable > 0 {
         say!("{unreachable} unreachable nodes linked: {edges_added} edges added, {edges_replaced} replaced");
+    }
+    if let Some(calibration) = store.open_calibration(manifest.generation, &index)?.0 {
+        tune::show(&calibration);
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use comfy_table::{Table, presets};
 
+use super::tune;
 use crate::index::{HeldOutRecall, Index, IndexStore, Manifest};
 
 /// Show the manifests of a folder, and what its current generation is made of.
@@ -73,6 +74,12 @@ fn print_facts(store: &IndexStore, manifest: &Manifest, index: &Index) -> anyhow
             "training         none: WARNING: a graph built from videos alone finds less of what users want at every \
              ef_search, often much less; give build a sample of them with --training-queries"
         ),
+    }
+    let (calibration, passed_over) = store.open_calibration(manifest.generation, index)?;
+    passed_over.iter().for_each(|error| say!("passed over      {error}"));
+    match &calibration {
+        Some(calibration) => tune::show(calibration),
+        None => say!("calibration      none: requests cannot ask for a recall; see tune"),
     }
     for column in &facts.attributes {
         say!("attribute        {} {:?}", column.name, column.kind);

@@ -18,6 +18,7 @@ mod query;
 mod sample;
 mod serve;
 mod synth;
+mod tune;
 mod verify;
 
 use std::io::Write as _;
@@ -43,6 +44,7 @@ enum Command {
     Query(query::Arguments),
     GroundTruth(ground_truth::Arguments),
     Bench(bench::Arguments),
+    Tune(tune::Arguments),
     Inspect(inspect::Arguments),
     Verify(verify::Arguments),
 }
@@ -61,6 +63,7 @@ pub fn run() -> anyhow::Result<()> {
         Command::Query(arguments) => query::run(&arguments),
         Command::GroundTruth(arguments) => ground_truth::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Tune(arguments) => tune::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
     }

@@ -40,8 +40,11 @@ pub struct Arguments {
     /// The size of the candidate list: larger finds more of the true top k and takes longer.
     #[arg(long, value_name = "N")]
     ef_search: Option<u32>,
+    /// The share of the true top k to find, such as 0.95; the index must be calibrated.
+    #[arg(long, value_name = "R", conflicts_with = "ef_search")]
+    target_recall: Option<f32>,
     /// Score every video: the true top k.
-    #[arg(long, conflicts_with = "ef_search")]
+    #[arg(long, conflicts_with_all = ["ef_search", "target_recall"])]
     exact: bool,
 }
 
@@ -69,9 +72,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         query: Some(query(&arguments.query)?),
         k: arguments.k,
         params: Some(SearchParams {
-            effort: match arguments.ef_search {
-                Some(ef_search) => Some(search_params::Effort::EfSearch(ef_search)),
-                None => arguments.exact.then_some(search_params::Effort::Exact(true)),
+            effort: match (arguments.ef_search, arguments.target_recall) {
+                (Some(ef_search), _) => Some(search_params::Effort::EfSearch(ef_search)),
+                (None, Some(recall)) => Some(search_params::Effort::TargetRecall(recall)),
+                (None, None) => arguments.exact.then_some(search_params::Effort::Exact(true)),
             },
         }),
         return_attributes: vec!["*".to_owned()],
@@ -159,11 +163,11 @@ fn render(response: &SearchResponse) -> String {
             Plan::ExactScan => "exact_scan",
         };
         let elapsed = stats.elapsed.and_then(|elapsed| Duration::try_from(elapsed).ok()).unwrap_or_default();
-        let _ = write!(
-            text,
-            " · plan {plan} · ef_search {} · distances {} · elapsed {elapsed:.1?}",
-            stats.ef_search, stats.distances
-        );
+        let _ = write!(text, " · plan {plan} · ef_search {}", stats.ef_search);
+        if let Some(recall) = stats.measured_recall {
+            let _ = write!(text, " · measured recall {recall:.4}");
+        }
+        let _ = write!(text, " · distances {} · elapsed {elapsed:.1?}", stats.distances);
     }
     text.push('\n');
     text

@@ -6,7 +6,8 @@ use std::time::Instant;
 use anyhow::Context as _;
 
 use super::progress::{BuildBars, bar};
-use crate::build::{BuildParams, build};
+use super::tune;
+use crate::build::{BuildParams, stage};
 use crate::dataset::{Catalogue, CatalogueFiles, Embeddings};
 use crate::index::IndexStore;
 use crate::metric::Metric;
@@ -47,6 +48,7 @@ pub fn ensure(root: &Path) -> anyhow::Result<PathBuf> {
     let params =
         BuildParams::new(Metric::InnerProduct, BuildParams::DEFAULT_M, BuildParams::DEFAULT_EF_CONSTRUCTION)?
             .with_embedding_model(Some("synth".to_owned()));
-    build(&catalogue, Some(&training_queries), &params, &store, &bars, started)?;
+    let staged = stage(&catalogue, Some(&training_queries), &params, &store, &bars)?;
+    tune::publish_calibrated(&store, staged, started.elapsed().as_millis() as u64, 0, &bars)?;
     Ok(store.dir().to_owned())
 }

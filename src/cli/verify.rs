@@ -1,11 +1,12 @@
-//! `shortlist verify`: every byte of the current generation.
+//! `shortlist verify`: every byte of the current generation and of its calibrations.
 
 use std::path::PathBuf;
 
 use crate::attributes::Columns;
 use crate::index::{IndexStore, verify};
 
-/// Check the current generation of a folder: checksums, ids, degrees, edges, reachability, attributes.
+/// Check the current generation of a folder: checksums, ids, degrees, edges, reachability, attributes, and
+/// its calibrations.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// The folder of generations.
@@ -23,13 +24,19 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let report = verify(&index)?;
     Columns::open(&index)?.verify()?;
+    let calibrations = store.calibrations(manifest.generation)?;
+    for number in &calibrations {
+        store.read_calibration(manifest.generation, *number, &index)?;
+    }
     say!(
-        "generation {} is sound: {} sections, {} videos, {} edges, at most {} per video, every video reachable",
+        "generation {} is sound: {} sections, {} videos, {} edges, at most {} per video, every video \
+         reachable, {} calibrations",
         manifest.generation,
         report.sections,
         report.nodes,
         report.edges,
-        report.max_degree
+        report.max_degree,
+        calibrations.len()
     );
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! Why a request has no answer.
 
+use std::path::PathBuf;
+
 use crate::id::VideoId;
 use crate::index::StoreError;
 
@@ -50,6 +52,53 @@ pub enum EngineError {
         /// The model of the request.
         found: String,
     },
+    /// A recall was asked for, and nobody measured any.
+    #[error(
+        "params.target_recall: index {index:?} is not calibrated: what recall generation {generation} reaches was \
+         not measured; run `shortlist tune --index {}`, or ask for ef_search",
+        dir.display()
+    )]
+    NotCalibrated {
+        /// The index.
+        index: String,
+        /// The generation that would answer.
+        generation: u64,
+        /// Its folder.
+        dir: PathBuf,
+    },
+    /// A recall was asked for, and nobody measured any for so many candidates.
+    #[error(
+        "params.target_recall: generation {generation} of index {index:?} is calibrated up to k = {largest}, the \
+         request is for {k}"
+    )]
+    KNotCalibrated {
+        /// The index.
+        index: String,
+        /// The generation that would answer.
+        generation: u64,
+        /// How many candidates are to be searched for, seeds included.
+        k: usize,
+        /// The largest k that was measured.
+        largest: usize,
+    },
+    /// More recall was asked for than any effort measured that the server allows.
+    #[error(
+        "params.target_recall: the best recall measured for k = {k} on generation {generation} of index {index:?}, \
+         with the effort that this server allows, is {}, the request is for {target}; an exact search finds all",
+        floor(*best)
+    )]
+    RecallUnreachable {
+        /// The index.
+        index: String,
+        /// The generation that would answer.
+        generation: u64,
+        /// How many candidates are to be searched for, seeds included.
+        k: usize,
+        /// The recall asked for.
+        target: f64,
+        /// The best that was measured.
+        best: f64,
+    },
     /// The caller is gone.
     #[error("the caller cancelled the request")]
     Cancelled,
@@ -68,4 +117,9 @@ impl EngineError {
     pub(crate) fn invalid(field: impl Into<String>, problem: impl Into<String>) -> Self {
         EngineError::InvalidArgument { field: field.into(), problem: problem.into() }
     }
+}
+
+/// To four digits, not rounded up: what it says can be asked for.
+fn floor(recall: f64) -> f64 {
+    (recall * 1e4).floor() / 1e4
 }

@@ -5,10 +5,12 @@
 //!
 //! | file | duty |
 //! |---|---|
-//! | `request.rs`  | what is asked and answered; limits |
-//! | `snapshot.rs` | one generation, open and searchable |
-//! | `served.rs`   | one named index: its snapshot, and how it is swapped |
+//! | `request.rs`    | what is asked and answered; limits |
+//! | `snapshot.rs`   | one generation, open and searchable |
+//! | `calibrated.rs` | what recall it is known to reach |
+//! | `served.rs`     | one named index: its snapshot, and how it is swapped |
 
+mod calibrated;
 mod error;
 mod request;
 mod served;
@@ -116,8 +118,9 @@ impl Engine {
     /// What a start opened is warmed and its checksums are compared, once. Where one differs, the newest
     /// sound generation takes over; if there is none, the index is out of service until one is published
     /// or activated. A new publication is checked and warmed before it is swapped in; each one that cannot
-    /// be served is reported once, and the old generation goes on serving. Last, what is served is made
-    /// resident if that was asked for. Searches go on all the while.
+    /// be served is reported once, and the old generation goes on serving. A new calibration of the
+    /// generation that answers is taken. Last, what is served is made resident if that was asked for.
+    /// Searches go on all the while.
     pub fn refresh(&self) -> Vec<Refresh> {
         self.indexes.values().flat_map(ServedIndex::refresh).collect()
     }

@@ -49,13 +49,15 @@ pub struct Seed {
 }
 
 /// How hard to search.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Effort {
     /// What the server thinks sensible for k.
     #[default]
     Default,
     /// The size of the candidate list on layer 0; raised to k where it is smaller.
     EfSearch(usize),
+    /// The least effort that is known to find this share of the true top k, above 0 and at most 1.
+    TargetRecall(f32),
     /// Every video is scored: the ground truth.
     Exact,
 }
@@ -124,6 +126,9 @@ pub struct SearchStats {
     pub plan: Plan,
     /// Candidate list size used; 0 for an exact scan.
     pub ef_search: usize,
+    /// Share of the true top k that this effort found of users when the generation was calibrated; `None`
+    /// for an exact scan, and where that was not measured.
+    pub measured_recall: Option<f64>,
     /// Nodes whose neighbours were looked at.
     pub visited: u64,
     /// Embeddings scored.
@@ -229,6 +234,8 @@ pub struct IndexStatus {
     pub embedding_model: Option<String>,
     /// The attribute columns.
     pub attributes: Vec<AttributeSchema>,
+    /// What target_recall can ask for: each k measured and the best recall; empty if not calibrated.
+    pub calibration: Vec<(usize, f64)>,
     /// What was wrong with the newest publication, if it was refused.
     pub refused: Option<String>,
     /// Where it is searched now; mapped until a copy that was asked for is done.

@@ -63,6 +63,15 @@ pub enum Refresh {
         /// The generation that answers now.
         to: u64,
     },
+    /// The generation that answers has a new calibration.
+    Calibrated {
+        /// The index.
+        index: String,
+        /// The generation.
+        generation: u64,
+        /// Queries that it was measured with.
+        queries: u32,
+    },
     /// A publication cannot be served; the old generation goes on.
     Refused {
         /// The index.
@@ -125,11 +134,12 @@ impl ServedIndex {
         let newest = store.manifests()?.last().copied().unwrap_or_default();
         let (manifest, index, passed_over) = store.open_newest(check_structure)?;
         let refused = passed_over.first().map(ToString::to_string);
+        let snapshot = Snapshot::new(manifest, index, &store)?;
         Ok(Self {
             name,
             store,
             memory,
-            current: ArcSwap::from_pointee(Snapshot { manifest, index }),
+            current: ArcSwap::from_pointee(snapshot),
             progress: Mutex::new(Progress { newest, checked: false, copied: false }),
             refused: Mutex::new(refused),
             withdrawn: AtomicBool::new(false),
@@ -157,17 +167,18 @@ impl ServedIndex {
         let index = self.store.open_generation(generation)?;
         check_and_warm(&index)?;
         let manifest = self.store.activate(generation, &index)?;
-        progress.newest = manifest.manifest;
+        let snapshot = Snapshot::new(manifest, index, &self.store)?;
+        progress.newest = snapshot.manifest.manifest;
         *self.refused.lock() = None;
-        self.swap(&mut progress, Snapshot { manifest, index });
+        self.swap(&mut progress, snapshot);
         Ok(())
     }
 
     /// Checks what the start did not, serves the newest manifest if it is newer than the last one looked
-    /// at, and makes what serves resident.
+    /// at, takes the newest calibration of what serves, and makes it resident.
     pub(super) fn refresh(&self) -> Vec<Refresh> {
         let mut progress = self.progress.lock();
-        let steps = [Self::check_start, Self::look, Self::copy];
+        let steps = [Self::check_start, Self::look, Self::recalibrate, Self::copy];
         steps.iter().filter_map(|step| step(self, &mut progress)).collect()
     }
 
@@ -190,12 +201,13 @@ impl ServedIndex {
             return Some(Refresh::Checked { index, generation, elapsed: started.elapsed() });
         };
         let error = EngineError::from(error);
-        match self.store.open_newest(check_and_warm) {
-            Ok((manifest, sound, _)) => {
+        let sound = self.store.open_newest(check_and_warm);
+        match sound.and_then(|(manifest, index, _)| Snapshot::new(manifest, index, &self.store)) {
+            Ok(sound) => {
                 self.refused.lock().get_or_insert_with(|| error.to_string());
-                progress.newest = progress.newest.max(manifest.manifest);
-                let to = manifest.generation;
-                self.swap(progress, Snapshot { manifest, index: sound });
+                progress.newest = progress.newest.max(sound.manifest.manifest);
+                let to = sound.manifest.generation;
+                self.swap(progress, sound);
                 Some(Refresh::Replaced { index, from: generation, to, error })
             }
             Err(_) => {
@@ -215,7 +227,7 @@ impl ServedIndex {
         let opened =
             self.store.open_manifest(published).map_err(EngineError::from).and_then(|(manifest, index)| {
                 check_and_warm(&index)?;
-                Ok(Snapshot { manifest, index })
+                Ok(Snapshot::new(manifest, index, &self.store)?)
             });
         match opened {
             Ok(snapshot) => {
@@ -243,6 +255,15 @@ impl ServedIndex {
         })
     }
 
+    /// Answers by a newer calibration if there is one.
+    fn recalibrate(&self, _: &mut Progress) -> Option<Refresh> {
+        let snapshot = self.snapshot().ok()?.recalibrated(&self.store).ok()??;
+        let generation = snapshot.manifest.generation;
+        let queries = snapshot.calibrated.curves().map(|curves| curves.queries);
+        self.current.store(Arc::new(snapshot));
+        Some(Refresh::Calibrated { index: self.name.clone(), generation, queries: queries? })
+    }
+
     pub(super) fn status(&self) -> Result<IndexStatus, EngineError> {
         let snapshot = self.current.load_full();
         let facts = snapshot.index.metadata();
@@ -265,6 +286,11 @@ impl ServedIndex {
             build_time: Duration::from_millis(manifest.build_ms),
             embedding_model: facts.embedding_model.clone(),
             attributes: facts.attributes.clone(),
+            calibration: snapshot
+                .calibrated
+                .curves()
+                .map(|curves| curves.reaches().collect())
+                .unwrap_or_default(),
             refused: self.refused.lock().clone(),
             memory: snapshot.index.memory(),
             serving: !self.withdrawn.load(Ordering::Acquire),

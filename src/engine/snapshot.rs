@@ -1,8 +1,11 @@
 //! One generation, open and searchable.
 
 use std::borrow::Cow;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
+use super::calibrated::Calibrated;
 use super::error::EngineError;
 use super::request::{
     Budget, Candidate, Effort, Limits, Plan, Query, ReturnAttributes, SearchRequest, SearchResponse,
@@ -10,14 +13,16 @@ use super::request::{
 };
 use crate::attributes::Columns;
 use crate::id::{NodeId, VideoId};
-use crate::index::{Index, Manifest, StoreError};
+use crate::index::{Index, IndexStore, Manifest, StoreError, Uncovered};
 use crate::search::{self, Found, Hit, SearchParams, Searcher};
 
-/// One generation and the manifest that made it current. Never changes; a swap replaces it whole.
+/// One generation, the manifest that made it current, and its calibration. Never changes; a swap replaces
+/// it whole.
 #[derive(Debug)]
 pub(super) struct Snapshot {
     pub(super) manifest: Manifest,
-    pub(super) index: Index,
+    pub(super) index: Arc<Index>,
+    pub(super) calibrated: Calibrated,
 }
 
 /// Checks what keeps a search from failing, whatever the sections hold: their lengths. Reads next to nothing.
@@ -44,6 +49,22 @@ struct ResolvedQuery<'q> {
 }
 
 impl Snapshot {
+    /// With the newest calibration in `store`.
+    pub(super) fn new(manifest: Manifest, index: Index, store: &IndexStore) -> Result<Self, StoreError> {
+        let calibrated = Calibrated::load(store, manifest.generation, &index)?;
+        Ok(Self { manifest, index: Arc::new(index), calibrated })
+    }
+
+    /// The same generation with a newer calibration, if there is one in `store`.
+    pub(super) fn recalibrated(&self, store: &IndexStore) -> Result<Option<Self>, StoreError> {
+        let calibrated = self.calibrated.reload(store, self.manifest.generation, &self.index)?;
+        Ok(calibrated.map(|calibrated| Self {
+            manifest: self.manifest.clone(),
+            index: Arc::clone(&self.index),
+            calibrated,
+        }))
+    }
+
     pub(super) fn search(
         &self,
         name: &str,
@@ -57,11 +78,11 @@ impl Snapshot {
         let columns = self.columns(&request.return_attributes)?;
         let ResolvedQuery { vector, seeds, unknown_seeds } = self.query(name, limits, &request.query)?;
         // Seeds come out of the answer again, so as many more are asked for.
-        let params = params(limits, request, seeds.len())?;
+        let params = self.params(name, limits, request, seeds.len())?;
         let found = searcher.search(&self.index, &vector, &params, keep_going(budget)).map_err(|_| {
             if budget.is_cancelled() { EngineError::Cancelled } else { EngineError::DeadlineExceeded }
         })?;
-        let stats = stats(&params, &found, started);
+        let stats = self.stats(&params, &found, started);
         let hits = found.hits.iter().filter(|hit| !seeds.contains(&hit.node)).take(request.k);
         let candidates = hits.map(|hit| self.candidate(hit, &columns)).collect();
         Ok(SearchResponse {
@@ -170,6 +191,83 @@ impl Snapshot {
         Ok(ResolvedQuery { vector: Cow::Owned(query), seeds: nodes, unknown_seeds: unknown })
     }
 
+    fn params(
+        &self,
+        name: &str,
+        limits: &Limits,
+        request: &SearchRequest,
+        seeds: usize,
+    ) -> Result<SearchParams, EngineError> {
+        if request.k == 0 || request.k > limits.max_k {
+            let problem = format!("expected 1 to {}, found {}", limits.max_k, request.k);
+            return Err(EngineError::invalid("k", problem));
+        }
+        let k = request.k + seeds;
+        let effort = match request.effort {
+            Effort::Default => SearchParams::default_effort(k),
+            Effort::Exact => search::Effort::Exact,
+            Effort::EfSearch(ef_search) if (1..=limits.max_ef_search).contains(&ef_search) => {
+                search::Effort::EfSearch(ef_search)
+            }
+            Effort::EfSearch(ef_search) => {
+                let problem = format!("expected 1 to {}, found {ef_search}", limits.max_ef_search);
+                return Err(EngineError::invalid("params.ef_search", problem));
+            }
+            Effort::TargetRecall(recall) if recall > 0.0 && recall <= 1.0 => {
+                search::Effort::EfSearch(self.ef_search(name, limits, k, recall)?)
+            }
+            Effort::TargetRecall(recall) => {
+                let problem = format!("expected more than 0 and at most 1, found {recall}");
+                return Err(EngineError::invalid("params.target_recall", problem));
+            }
+        };
+        SearchParams::new(k, effort).map_err(|error| EngineError::invalid("params", error.to_string()))
+    }
+
+    /// The effort that is known to find `recall` of the best `k`, and that the server allows.
+    fn ef_search(&self, name: &str, limits: &Limits, k: usize, recall: f32) -> Result<usize, EngineError> {
+        let (index, generation) = (name.to_owned(), self.manifest.generation);
+        let Some(curves) = self.calibrated.curves() else {
+            let dir = self.index.path().parent().map(Path::to_owned).unwrap_or_default();
+            return Err(EngineError::NotCalibrated { index, generation, dir });
+        };
+        // There are no more than all of them to find.
+        let k = k.min(self.index.len());
+        // 0.95 of a single float is not quite that, and must not be missed for it.
+        let target = (f64::from(recall) * 1e6).round() / 1e6;
+        let best = match curves.ef_search(k, target) {
+            Ok(ef_search) if ef_search <= limits.max_ef_search => return Ok(ef_search),
+            Ok(_) => curves.recall(k, limits.max_ef_search).unwrap_or_default(),
+            Err(Uncovered::Recall { best }) => best,
+            Err(Uncovered::K { largest }) => {
+                return Err(EngineError::KNotCalibrated { index, generation, k, largest });
+            }
+        };
+        Err(EngineError::RecallUnreachable { index, generation, k, target, best })
+    }
+
+    fn stats(&self, params: &SearchParams, found: &Found, started: Instant) -> SearchStats {
+        let (plan, ef_search) = match params.effort() {
+            search::Effort::EfSearch(ef_search) => (Plan::Graph, ef_search),
+            search::Effort::Exact => (Plan::ExactScan, 0),
+        };
+        let measured_recall = match plan {
+            Plan::Graph => {
+                let k = params.k().min(self.index.len());
+                self.calibrated.curves().and_then(|curves| curves.recall(k, ef_search))
+            }
+            Plan::ExactScan => None,
+        };
+        SearchStats {
+            plan,
+            ef_search,
+            measured_recall,
+            visited: found.stats.hops,
+            distances: found.stats.distances,
+            elapsed: started.elapsed(),
+        }
+    }
+
     fn candidate(&self, hit: &Hit, columns: &[usize]) -> Candidate {
         let schema = &self.index.metadata().attributes;
         let values = Columns::of(&self.index);
@@ -181,45 +279,11 @@ impl Snapshot {
     }
 }
 
-fn params(limits: &Limits, request: &SearchRequest, seeds: usize) -> Result<SearchParams, EngineError> {
-    if request.k == 0 || request.k > limits.max_k {
-        let problem = format!("expected 1 to {}, found {}", limits.max_k, request.k);
-        return Err(EngineError::invalid("k", problem));
-    }
-    let k = request.k + seeds;
-    let effort = match request.effort {
-        Effort::Default => SearchParams::default_effort(k),
-        Effort::Exact => search::Effort::Exact,
-        Effort::EfSearch(ef_search) if (1..=limits.max_ef_search).contains(&ef_search) => {
-            search::Effort::EfSearch(ef_search)
-        }
-        Effort::EfSearch(ef_search) => {
-            let problem = format!("expected 1 to {}, found {ef_search}", limits.max_ef_search);
-            return Err(EngineError::invalid("params.ef_search", problem));
-        }
-    };
-    SearchParams::new(k, effort).map_err(|error| EngineError::invalid("params", error.to_string()))
-}
-
 /// Looks at the cancellation every time and at the clock every sixteenth time.
 fn keep_going(budget: &Budget) -> impl FnMut() -> bool {
     let mut asked = 0u32;
     move || {
         asked = asked.wrapping_add(1);
         !budget.is_cancelled() && (asked % 16 != 1 || !budget.is_expired())
-    }
-}
-
-fn stats(params: &SearchParams, found: &Found, started: Instant) -> SearchStats {
-    let (plan, ef_search) = match params.effort() {
-        search::Effort::EfSearch(ef_search) => (Plan::Graph, ef_search),
-        search::Effort::Exact => (Plan::ExactScan, 0),
-    };
-    SearchStats {
-        plan,
-        ef_search,
-        visited: found.stats.hops,
-        distances: found.stats.distances,
-        elapsed: started.elapsed(),
     }
 }

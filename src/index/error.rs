@@ -178,6 +178,14 @@ pub enum StoreError {
         /// What is wrong, with expected and found.
         problem: String,
     },
+    /// A calibration cannot be read, was damaged, or is of another generation.
+    #[error("{}: {problem}", path.display())]
+    BadCalibration {
+        /// The calibration.
+        path: PathBuf,
+        /// What is wrong, with expected and found.
+        problem: String,
+    },
     /// No manifest in the folder leads to a generation that opens.
     #[error("{}: no manifest leads to a usable generation; the newest failed with: {newest}", dir.display())]
     NothingUsable {

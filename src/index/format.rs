@@ -42,6 +42,8 @@ pub enum SectionKind {
     Codes = 8,
     /// `[2 × dim]` f32: the smallest value of each dimension, then the distance between its levels.
     CodeLevels = 9,
+    /// `[count × dim]` f32: users of the training sample that taught the graph nothing, to measure with.
+    HeldOutQueries = 10,
     /// `[rows]` u32: node to row of the input; absent where they are the same.
     InputRows = 11,
     /// `[rows + 1]` u32: where the neighbours of each node start in `layer0`.
@@ -59,7 +61,7 @@ pub enum SectionKind {
 }
 
 impl SectionKind {
-    const ALL: [SectionKind; 16] = [
+    const ALL: [SectionKind; 17] = [
         SectionKind::Metadata,
         SectionKind::Vectors,
         SectionKind::VideoIds,
@@ -69,6 +71,7 @@ impl SectionKind {
         SectionKind::UpperEdges,
         SectionKind::Codes,
         SectionKind::CodeLevels,
+        SectionKind::HeldOutQueries,
         SectionKind::InputRows,
         SectionKind::Layer0Starts,
         SectionKind::AttributeValidity,
@@ -94,6 +97,7 @@ impl SectionKind {
             SectionKind::UpperEdges => "upper_edges",
             SectionKind::Codes => "codes",
             SectionKind::CodeLevels => "code_levels",
+            SectionKind::HeldOutQueries => "held_out_queries",
             SectionKind::InputRows => "input_rows",
             SectionKind::Layer0Starts => "layer0_starts",
             SectionKind::AttributeValidity => "attribute_validity",
@@ -203,6 +207,11 @@ pub(super) fn encode(sections: &[Section], file_bytes: u64) -> Vec<u8> {
 /// Bytes that [`encode`] gives for so many sections.
 pub(super) fn encoded_bytes(sections: usize) -> u64 {
     (HEADER_BYTES + sections * ENTRY_BYTES) as u64
+}
+
+/// The checksum of the section table, from the header of a file that [`parse`] accepted.
+pub(super) fn table_crc32c(file: &[u8]) -> u32 {
+    bytemuck::pod_read_unaligned::<Header>(&file[..HEADER_BYTES]).table_crc32c
 }
 
 /// Reads and checks header and table: magic, version, length, checksums, kinds, order, bounds, alignment.

@@ -41,6 +41,9 @@ pub struct Metadata {
     pub repair: RepairReport,
     /// What users taught the graph, if any did.
     pub training: Option<TrainingReport>,
+    /// Users that the index keeps to measure with.
+    #[serde(default)]
+    pub held_out_queries: u32,
 }
 
 /// What the graph is traversed with; the best candidates are scored in full precision either way.

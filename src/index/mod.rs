@@ -4,8 +4,9 @@
 //! typed slices of the mapped file. Nothing here knows how a graph was built or how it is searched.
 //!
 //! ```text
-//! DIR/generation-00000001.index     immutable; written under a temporary name, synced, renamed
-//! DIR/manifest-00000001.json        create-once; the newest valid one names the current generation
+//! DIR/generation-00000001.index        immutable; written under a temporary name, synced, renamed
+//! DIR/calibration-00000001-0001.json   create-once, of generation 1; the newest valid one counts
+//! DIR/manifest-00000001.json           create-once; the newest valid one names the current generation
 //!
 //! generation file, little-endian
 //!   0   8  magic "SHRTLIST"              16  8  bytes in the whole file
@@ -18,28 +19,36 @@
 //!
 //! | file | duty |
 //! |---|---|
-//! | `format.rs`   | header, section table, section kinds: parse, check, encode |
-//! | `metadata.rs` | the small facts of a generation (JSON section) |
-//! | `writer.rs`   | sections in, one staged file out |
-//! | `view.rs`     | [`Index`]: open, check, cast |
-//! | `resident.rs` | the hot sections copied onto huge pages |
-//! | `verify.rs`   | everything that opening does not look at |
-//! | `store.rs`    | generations and manifests in a folder |
+//! | `format.rs`       | header, section table, section kinds: parse, check, encode |
+//! | `metadata.rs`     | the small facts of a generation (JSON section) |
+//! | `writer.rs`       | sections in, one staged file out |
+//! | `view.rs`         | [`Index`]: open, check, cast |
+//! | `resident.rs`     | the hot sections copied onto huge pages |
+//! | `verify.rs`       | everything that opening does not look at |
+//! | `store.rs`        | generations and manifests in a folder |
+//! | `calibration.rs`  | beside a generation, the recall that each effort measured on it |
+//! | `recall_curve.rs` | effort for recall, and recall for effort |
+//! | `sealed_json.rs`  | create-once JSON with a checksum |
 
+mod calibration;
 mod error;
 mod format;
 mod metadata;
+mod recall_curve;
 mod resident;
+mod sealed_json;
 mod store;
 mod verify;
 mod view;
 mod writer;
 
+pub use calibration::Calibration;
 pub use error::{IndexError, StoreError};
 pub use format::{FORMAT_VERSION, HEADER_BYTES, Section, SectionKind};
 pub use metadata::{
     AttributeKind, AttributeSchema, BuildFacts, Codes, HeldOutRecall, Metadata, RepairReport, TrainingReport,
 };
+pub use recall_curve::{QuerySource, RecallCurve, RecallCurves, RecallPoint, Uncovered};
 pub use resident::{MemoryMode, Residence};
 pub use store::{IndexStore, Manifest, PublishReason};
 pub use verify::{VerifyReport, verify};

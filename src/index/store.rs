@@ -4,22 +4,23 @@
 //! can be read is current; publishing and going back both add a manifest, so every step is on record.
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::error::{IndexError, StoreError};
+use super::recall_curve::RecallCurves;
+use super::sealed_json;
 use super::view::Index;
 use super::writer::StagedIndex;
-use crate::staged_file::StagedFile;
 
 /// The version of the manifest's fields.
 const MANIFEST_VERSION: u32 = 1;
-const MAX_MANIFEST_BYTES: u64 = 1 << 20;
+/// The word for a manifest in its file.
+const MANIFEST: &str = "manifest";
 /// How often a number that somebody else took first is tried again with the next one.
-const PUBLISH_ATTEMPTS: usize = 1000;
+pub(super) const PUBLISH_ATTEMPTS: usize = 1000;
 
 /// Why a manifest was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,14 +50,6 @@ pub struct Manifest {
     pub created_at: Timestamp,
     /// Why it was written.
     pub reason: PublishReason,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ManifestFile {
-    manifest: Manifest,
-    /// Of the compact JSON of `manifest`.
-    crc32c: u32,
 }
 
 /// A folder of generations.
@@ -116,17 +109,7 @@ impl IndexStore {
     pub fn read_manifest(&self, number: u64) -> Result<Manifest, StoreError> {
         let path = self.manifest_path(number);
         let bad = |problem: String| StoreError::BadManifest { path: path.clone(), problem };
-        let length = fs::metadata(&path).map_err(StoreError::io(&path))?.len();
-        if length > MAX_MANIFEST_BYTES {
-            return Err(bad(format!("expected at most {MAX_MANIFEST_BYTES} bytes, found {length}")));
-        }
-        let bytes = fs::read(&path).map_err(StoreError::io(&path))?;
-        let file: ManifestFile = serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;
-        let found = crc32c::crc32c(&compact_json(&file.manifest));
-        if found != file.crc32c {
-            return Err(bad(format!("damaged: expected crc32c {:08x}, found {found:08x}", file.crc32c)));
-        }
-        let manifest = file.manifest;
+        let manifest: Manifest = sealed_json::read(&path, MANIFEST, bad)?;
         if manifest.format_version != MANIFEST_VERSION {
             let found = manifest.format_version;
             return Err(bad(format!("format version {found} is not supported: expected {MANIFEST_VERSION}")));
@@ -187,18 +170,29 @@ impl IndexStore {
         })
     }
 
-    /// Gives a staged file the next generation number and makes it current.
+    /// Gives a staged file the next generation number and makes it current, calibrated by `curves` from
+    /// the start if there are any.
     ///
     /// # Errors
     /// If renaming or syncing fails; what was current still is, and at most a generation is left that no
     /// manifest names.
-    pub fn publish(&self, staged: StagedIndex, build_ms: u64) -> Result<Manifest, StoreError> {
+    pub fn publish(
+        &self,
+        staged: StagedIndex,
+        build_ms: u64,
+        curves: Option<RecallCurves>,
+    ) -> Result<Manifest, StoreError> {
         let StagedIndex { mut file, bytes } = staged;
         for _ in 0..PUBLISH_ATTEMPTS {
             let generation = self.generations()?.last().map_or(1, |last| last.saturating_add(1));
             let path = self.generation_path(generation);
             match file.publish(&path).map_err(StoreError::io(&path))? {
-                Ok(()) => return self.add_manifest(generation, bytes, build_ms, PublishReason::Build),
+                Ok(()) => {
+                    if let Some(curves) = curves {
+                        self.add_calibration(generation, &Index::open(&path)?, curves)?;
+                    }
+                    return self.add_manifest(generation, bytes, build_ms, PublishReason::Build);
+                }
                 Err(unpublished) => file = unpublished,
             }
         }
@@ -252,27 +246,15 @@ impl IndexStore {
                 created_at: Timestamp::now(),
                 reason,
             };
-            if self.create_once(&self.manifest_path(number), &manifest)? {
+            if sealed_json::create(&self.manifest_path(number), MANIFEST, &manifest)? {
                 return Ok(manifest);
             }
         }
         Err(self.too_contended())
     }
 
-    /// False if the name was taken already.
-    fn create_once(&self, path: &Path, manifest: &Manifest) -> Result<bool, StoreError> {
-        let crc32c = crc32c::crc32c(&compact_json(manifest));
-        let file = ManifestFile { manifest: manifest.clone(), crc32c };
-        let write = || -> std::io::Result<bool> {
-            let mut staged = StagedFile::beside(path)?;
-            serde_json::to_writer_pretty(&mut staged, &file)?;
-            staged.write_all(b"\n")?;
-            Ok(staged.publish(path)?.is_ok())
-        };
-        write().map_err(StoreError::io(path))
-    }
-
-    fn numbered(&self, prefix: &str, suffix: &str) -> Result<Vec<u64>, StoreError> {
+    /// The numbers of the files whose names are a number between `prefix` and `suffix`, ascending.
+    pub(super) fn numbered(&self, prefix: &str, suffix: &str) -> Result<Vec<u64>, StoreError> {
         let mut numbers = Vec::new();
         let entries = match fs::read_dir(&self.dir) {
             Ok(entries) => entries,
@@ -292,14 +274,10 @@ impl IndexStore {
         Ok(numbers)
     }
 
-    fn too_contended(&self) -> StoreError {
+    pub(super) fn too_contended(&self) -> StoreError {
         StoreError::Io {
             path: self.dir.clone(),
             source: std::io::Error::other(format!("no free number after {PUBLISH_ATTEMPTS} attempts")),
         }
     }
-}
-
-fn compact_json(manifest: &Manifest) -> Vec<u8> {
-    serde_json::to_vec(manifest).expect("a manifest has no map keys that JSON could not hold")
 }

@@ -72,6 +72,7 @@ pub fn verify(index: &Index) -> Result<VerifyReport, IndexError> {
     index.check_checksums()?;
     check_vectors(index)?;
     check_codes(index)?;
+    check_held_out_queries(index)?;
     check_ids(index)?;
     check_input_rows(index)?;
     check_upper_layers(index)?;
@@ -89,16 +90,22 @@ pub fn verify(index: &Index) -> Result<VerifyReport, IndexError> {
 }
 
 fn check_vectors(index: &Index) -> Result<(), IndexError> {
+    check_finite(index, SectionKind::Vectors, index.vectors())
+}
+
+fn check_held_out_queries(index: &Index) -> Result<(), IndexError> {
+    let queries = index.held_out_queries();
+    queries.map_or(Ok(()), |queries| check_finite(index, SectionKind::HeldOutQueries, queries))
+}
+
+fn check_finite(index: &Index, section: SectionKind, rows: EmbeddingsView<'_>) -> Result<(), IndexError> {
     fn first_bad<T: Element>(components: &[T]) -> Option<usize> {
         components.par_iter().position_first(|value| !value.to_f32().is_finite())
     }
-    let bad = match index.vectors() {
-        EmbeddingsView::F32(rows) => rows.as_contiguous().and_then(first_bad),
-        EmbeddingsView::F16(rows) => rows.as_contiguous().and_then(first_bad),
-    };
+    let bad = with_rows!(rows, rows => rows.as_contiguous().and_then(first_bad));
     bad.map_or(Ok(()), |at| {
         let problem = format!("component {} is not finite", at % index.dim());
-        Err(IndexError::bad_entry(index.path(), SectionKind::Vectors, at / index.dim(), problem))
+        Err(IndexError::bad_entry(index.path(), section, at / index.dim(), problem))
     })
 }
 

@@ -73,6 +73,12 @@ impl Index {
         self.file.path()
     }
 
+    /// The checksum of the section table, which holds the checksums of all sections: two generations that
+    /// share it and their length are the same.
+    pub fn table_crc32c(&self) -> u32 {
+        format::table_crc32c(self.file.bytes())
+    }
+
     /// Bytes of the file.
     pub fn bytes(&self) -> u64 {
         self.file.bytes().len() as u64
@@ -153,6 +159,13 @@ impl Index {
     /// The codes, `[rows × stride]`, and how they came about; `None` where the build made none.
     pub fn codes(&self) -> Option<(&[u8], &Sq8)> {
         Some((self.cast(SectionKind::Codes), self.quantizer.as_ref()?))
+    }
+
+    /// Users of the training sample that taught the graph nothing, `[count × dim]`; `None` where the build
+    /// kept none.
+    pub fn held_out_queries(&self) -> Option<EmbeddingsView<'_>> {
+        let queries = self.cast::<f32>(SectionKind::HeldOutQueries);
+        (!queries.is_empty()).then(|| EmbeddingsView::F32(Rows::contiguous(queries, self.dim())))
     }
 
     /// Node to video id, `[rows]`.
@@ -250,6 +263,10 @@ impl Index {
             }
             self.expect_bytes(SectionKind::Codes, 0, rows * Sq8::stride(self.dim()) as u64)?;
             self.expect_bytes(SectionKind::CodeLevels, 0, u64::from(facts.dim) * 8)?;
+        }
+        if facts.held_out_queries > 0 || self.find(SectionKind::HeldOutQueries, 0).is_some() {
+            let bytes = u64::from(facts.held_out_queries) * u64::from(facts.dim) * 4;
+            self.expect_bytes(SectionKind::HeldOutQueries, 0, bytes)?;
         }
         Ok(())
     }

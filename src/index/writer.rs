@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::IndexError;
 use super::format::{self, ALIGNMENT, Section, SectionKind};
+use super::view::Index;
 use crate::staged_file::StagedFile;
 
 /// Writes a generation file section by section under a temporary name.
@@ -24,6 +25,16 @@ pub struct IndexWriter {
 pub struct StagedIndex {
     pub(super) file: StagedFile,
     pub(super) bytes: u64,
+}
+
+impl StagedIndex {
+    /// Opens the file where it is for now, to measure it before it is published.
+    ///
+    /// # Errors
+    /// As [`Index::open`].
+    pub fn open(&self) -> Result<Index, IndexError> {
+        Index::open(self.file.temporary_path())
+    }
 }
 
 impl IndexWriter {

@@ -1,5 +1,7 @@
 //! One query against one index: greedy descent, layer-0 beam, or an exact scan.
 
+use std::borrow::Cow;
+
 use parking_lot::Mutex;
 
 use super::params::{Effort, SearchParams};
@@ -71,17 +73,9 @@ impl Searcher {
         params: &SearchParams,
         mut keep_going: impl FnMut() -> bool,
     ) -> Result<Found, Interrupted> {
-        assert_eq!(query.len(), index.dim(), "the query has another dimension than the index");
-        let metric = index.metadata().metric;
-        let normalised;
-        let query = if metric == Metric::Cosine {
-            normalised = normalise(query);
-            &normalised
-        } else {
-            query
-        };
+        let query = &prepared(index, query);
         with_rows!(index.vectors(), rows => {
-            let scorer = scorer(metric, query, rows);
+            let scorer = scorer(index.metadata().metric, query, rows);
             match params.effort() {
                 Effort::Exact => scan(index, &scorer, params.k(), &mut keep_going),
                 Effort::EfSearch(ef_search) => {
@@ -93,6 +87,48 @@ impl Searcher {
                 }
             }
         })
+    }
+
+    /// The hits that [`Self::search`] gives for each k of `ks` at `ef_search`, at the price of one
+    /// traversal: k only decides how many candidates are scored again.
+    ///
+    /// `keep_going` is asked once per hop.
+    ///
+    /// # Errors
+    /// [`Interrupted`] when `keep_going` says no.
+    ///
+    /// # Panics
+    /// If the dimension of the query is not that of the index, or a k is larger than `ef_search`.
+    pub fn search_each(
+        &self,
+        index: &Index,
+        query: &[f32],
+        ks: &[usize],
+        ef_search: usize,
+        keep_going: impl FnMut() -> bool,
+    ) -> Result<Vec<Vec<Hit>>, Interrupted> {
+        assert!(
+            ks.iter().all(|k| *k <= ef_search),
+            "a candidate list of {ef_search} is too short for {ks:?}"
+        );
+        let query = &prepared(index, query);
+        with_rows!(index.vectors(), rows => {
+            let scorer = scorer(index.metadata().metric, query, rows);
+            let mut workspace = self.pool.lock().pop().unwrap_or_default();
+            let found = traverse_for_each(index, query, &scorer, ks, ef_search, &mut workspace, keep_going);
+            self.pool.lock().push(workspace);
+            found
+        })
+    }
+}
+
+/// The query as rows are compared with it: of norm 1 under cosine.
+fn prepared<'q>(index: &Index, query: &'q [f32]) -> Cow<'q, [f32]> {
+    assert_eq!(query.len(), index.dim(), "the query has another dimension than the index");
+    if index.metadata().metric == Metric::Cosine {
+        Cow::Owned(normalise(query))
+    } else {
+        Cow::Borrowed(query)
     }
 }
 
@@ -133,19 +169,52 @@ fn traverse<T: Element>(
         }
         None => graph::traverse(&index.graph(), scorer, ef_search, scratch, keep_going).ok_or(Interrupted)?,
     };
+    Ok(Found { hits: best(index, hits(scratch), k), stats })
+}
+
+/// As [`traverse`], for several k at once.
+fn traverse_for_each<T: Element>(
+    index: &Index,
+    query: &[f32],
+    scorer: &Scorer<'_, T>,
+    ks: &[usize],
+    ef_search: usize,
+    workspace: &mut Workspace,
+    keep_going: impl FnMut() -> bool,
+) -> Result<Vec<Vec<Hit>>, Interrupted> {
+    let Workspace { scratch, query_codes } = workspace;
+    let Some((codes, quantizer)) = index.codes() else {
+        graph::traverse(&index.graph(), scorer, ef_search, scratch, keep_going).ok_or(Interrupted)?;
+        let hits = hits(scratch);
+        return Ok(ks.iter().map(|k| best(index, hits.clone(), *k)).collect());
+    };
+    quantizer.encode_query(query, query_codes);
+    let coarse = CodeScorer::new(query_codes.as_slice(), codes);
+    graph::traverse(&index.graph(), &coarse, ef_search, scratch, keep_going).ok_or(Interrupted)?;
+    let most = ks.iter().map(|k| graph::rescored(*k)).max().unwrap_or_default();
+    let nodes: Vec<u32> = scratch.candidates.as_slice().iter().take(most).map(|found| found.node()).collect();
+    let mut scores = vec![0f32; nodes.len()];
+    scorer.score_rows(&nodes, &mut scores);
+    let hits: Vec<Hit> =
+        nodes.into_iter().zip(scores).map(|(node, score)| Hit { node: NodeId(node), score }).collect();
+    let rescored = |k: usize| hits[..hits.len().min(graph::rescored(k))].to_vec();
+    Ok(ks.iter().map(|k| best(index, rescored(*k), *k)).collect())
+}
+
+fn hits(scratch: &Scratch) -> Vec<Hit> {
+    let candidates = scratch.candidates.as_slice().iter();
+    candidates.map(|found| Hit { node: NodeId(found.node()), score: found.score }).collect()
+}
+
+/// The best `k`, in order.
+fn best(index: &Index, mut hits: Vec<Hit>, k: usize) -> Vec<Hit> {
     let ids = index.video_ids();
-    let mut hits: Vec<Hit> = scratch
-        .candidates
-        .as_slice()
-        .iter()
-        .map(|found| Hit { node: NodeId(found.node()), score: found.score })
-        .collect();
-    // The list is in order of score already; only runs of equal scores are still to be put in order.
+    // Mostly in order of score already; only runs of equal scores are still to be put in order.
     hits.sort_by(|a, b| {
         b.score.total_cmp(&a.score).then_with(|| ids[a.node.index()].cmp(&ids[b.node.index()]))
     });
     hits.truncate(k);
-    Ok(Found { hits, stats })
+    hits
 }
 
 fn scan<T: Element>(

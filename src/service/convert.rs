@@ -87,6 +87,7 @@ fn effort(params: Option<proto::SearchParams>) -> engine::Effort {
     use proto::search_params::Effort;
     match params.and_then(|params| params.effort) {
         Some(Effort::EfSearch(ef_search)) => engine::Effort::EfSearch(ef_search as usize),
+        Some(Effort::TargetRecall(recall)) => engine::Effort::TargetRecall(recall),
         Some(Effort::Exact(true)) => engine::Effort::Exact,
         Some(Effort::Exact(false)) | None => engine::Effort::Default,
     }
@@ -127,6 +128,7 @@ fn search_stats(stats: &engine::SearchStats) -> proto::SearchStats {
     proto::SearchStats {
         plan: plan.into(),
         ef_search: saturate(stats.ef_search),
+        measured_recall: stats.measured_recall.map(|recall| recall as f32),
         visited: stats.visited,
         distances: stats.distances,
         elapsed: Some(duration(stats.elapsed)),
@@ -183,7 +185,12 @@ pub(super) fn index_status(status: engine::IndexStatus) -> proto::IndexStatus {
         refused: status.refused.unwrap_or_default(),
         memory: memory.into(),
         serving: status.serving,
+        calibration: status.calibration.into_iter().map(calibration).collect(),
     }
+}
+
+fn calibration((k, max_recall): (usize, f64)) -> proto::Calibration {
+    proto::Calibration { k: saturate(k), max_recall: max_recall as f32 }
 }
 
 fn attribute_schema(schema: AttributeSchema) -> proto::AttributeSchema {
@@ -302,6 +309,7 @@ mod tests {
         assert_eq!(of(Some(Effort::Exact(false))), engine::Effort::Default);
         assert_eq!(of(Some(Effort::Exact(true))), engine::Effort::Exact);
         assert_eq!(of(Some(Effort::EfSearch(64))), engine::Effort::EfSearch(64));
+        assert_eq!(of(Some(Effort::TargetRecall(0.9))), engine::Effort::TargetRecall(0.9));
     }
 
     #[test]
@@ -325,6 +333,7 @@ mod tests {
         let stats = engine::SearchStats {
             plan: engine::Plan::ExactScan,
             ef_search: 0,
+            measured_recall: None,
             visited: 0,
             distances: 1,
             elapsed: Duration::from_micros(3),

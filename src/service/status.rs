@@ -42,6 +42,12 @@ pub(super) fn of(error: &EngineError, path: &str) -> Status {
             let details = field("embedding_model", &message);
             Status::with_error_details(Code::FailedPrecondition, message, details)
         }
+        EngineError::NotCalibrated { .. }
+        | EngineError::KNotCalibrated { .. }
+        | EngineError::RecallUnreachable { .. } => {
+            let details = field("params.target_recall", &message);
+            Status::with_error_details(Code::FailedPrecondition, message, details)
+        }
         EngineError::Cancelled => Status::cancelled(message),
         EngineError::DeadlineExceeded => Status::deadline_exceeded(message),
         EngineError::Threads(_) => Status::internal(message),
@@ -59,6 +65,7 @@ fn of_store(error: &StoreError, message: String) -> Status {
         // Somebody has to mend or rebuild the index before the same call can succeed.
         StoreError::Empty { .. }
         | StoreError::BadManifest { .. }
+        | StoreError::BadCalibration { .. }
         | StoreError::NothingUsable { .. }
         | StoreError::Index(_) => Status::failed_precondition(message),
         StoreError::Io { .. } => Status::internal(message),

@@ -47,6 +47,9 @@ fn log(refresh: &Refresh) {
             tracing::error!(index, generation, %error, "what was served is damaged; the index is out of service");
         }
         Refresh::Swapped { index, from, to } => tracing::info!(index, from, to, "swapped generations"),
+        Refresh::Calibrated { index, generation, queries } => {
+            tracing::info!(index, generation, queries, "took a new calibration");
+        }
         Refresh::Refused { index, manifest, error } => {
             tracing::error!(index, manifest, %error, "refused a publication; the generation before keeps serving");
         }

@@ -208,11 +208,20 @@ fn users_teach_the_graph_what_other_users_want() {
     let (plain, taught) = (folder.path().join("plain"), folder.path().join("taught"));
     let index = build_index(&catalogue, &params, &plain);
     assert_eq!(index.metadata().training, None);
+    assert!(index.held_out_queries().is_none());
     let index = build_taught_index(&catalogue, Some(&train), &params, &taught);
     verify(&index).unwrap();
     let training = index.metadata().training.as_ref().unwrap();
     assert_eq!((training.users, training.held_out), (1350, 150));
     assert!(training.edges_added > 0);
+    let kept = index.held_out_queries().unwrap();
+    assert_eq!(kept.len(), 150);
+    let (mut kept_user, mut user) = (Vec::new(), Vec::new());
+    for row in [0, 77, 149] {
+        kept.copy_row(row, &mut kept_user);
+        train.view().copy_row(10 * row + 9, &mut user);
+        assert_eq!(kept_user, user, "held-out user {row}");
+    }
     let (plain, taught) = (IndexStore::new(plain), IndexStore::new(taught));
     let (before, after) = (recall(&plain, &test, &truth, 100, 200), recall(&taught, &test, &truth, 100, 200));
     // What is missed is less than a tenth of what was missed.

@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use shortlist::attributes::Columns;
 use shortlist::build::BuildParams;
+use shortlist::dataset::Embeddings;
 use shortlist::index::{Codes, HEADER_BYTES, Index, IndexError, MemoryMode, Section, SectionKind, verify};
 use shortlist::metric::Metric;
 use shortlist::search::{Effort, SearchParams, Searcher};
 
-use crate::indexes::{TestCatalogue, build_index};
+use crate::indexes::{TestCatalogue, build_taught_index};
 
 const ENTRY_BYTES: usize = 32;
 
-/// A small index with attributes and upper layers, and the bytes of its file.
+/// A small taught index with attributes and upper layers, and the bytes of its file.
 struct Sample {
     catalogue: TestCatalogue,
     sections: Vec<Section>,
@@ -27,8 +28,10 @@ impl Sample {
 
     fn with(metric: Metric, params: BuildParams) -> Self {
         let catalogue = TestCatalogue::new(60, 4);
-        let index = build_index(
+        let users = Embeddings::open(&catalogue.files.users_train).unwrap();
+        let index = build_taught_index(
             &catalogue.open(metric),
+            (metric == Metric::InnerProduct).then_some(&users),
             &params.with_threads(1),
             &catalogue.folder.path().join("index"),
         );
@@ -102,6 +105,7 @@ fn a_whole_file_verifies() {
     let kinds = sample.sections.iter().map(|section| section.kind);
     assert!(kinds.clone().any(|kind| kind == SectionKind::AttributeWords));
     assert!(kinds.clone().any(|kind| kind == SectionKind::Codes));
+    assert!(kinds.clone().any(|kind| kind == SectionKind::HeldOutQueries));
     assert!(
         sample.sections.iter().any(|section| section.kind == SectionKind::UpperNodes && section.bytes > 0)
     );
@@ -213,7 +217,8 @@ fn each_header_field_is_checked() {
     assert!(matches!(sample.open(&zero), Err(IndexError::DamagedHeader { part: "header", .. })));
     let length = sample.with_header(|header| header[16] ^= 1);
     assert!(matches!(sample.open(&length), Err(IndexError::WrongLength { .. })));
-    let fewer = sample.with_header(|header| header[12] -= 1);
+    // Two entries are as long as the alignment of the first section.
+    let fewer = sample.with_header(|header| header[12] -= 2);
     assert!(matches!(sample.open(&fewer), Err(IndexError::BadSectionTable { entry: 0, .. })));
     let absurd = sample.with_header(|header| header[12..16].fill(0xff));
     assert!(matches!(sample.open(&absurd), Err(IndexError::BadSectionTable { .. })));
@@ -250,7 +255,12 @@ fn with_metadata(sample: &Sample, from: &str, to: &str) -> Vec<u8> {
 #[test]
 fn metadata_that_contradicts_the_sections_is_refused() {
     let sample = Sample::new();
-    for (from, to) in [("\"rows\":60", "\"rows\":61"), ("\"dim\":4", "\"dim\":5")] {
+    for (from, to) in [
+        ("\"rows\":60", "\"rows\":61"),
+        ("\"dim\":4", "\"dim\":5"),
+        ("\"held_out_queries\":40", "\"held_out_queries\":41"),
+        ("\"held_out_queries\":40", "\"held_out_queries\":39"),
+    ] {
         let error = sample.open(&with_metadata(&sample, from, to)).unwrap_err();
         assert!(matches!(error, IndexError::WrongSectionLength { .. }), "{to}: {error}");
     }
@@ -281,6 +291,7 @@ fn entries_that_lead_nowhere_are_found_by_verify() {
         (SectionKind::Vectors, f32::NAN.to_bits()),
         (SectionKind::Codes, 0x0102_0304),
         (SectionKind::CodeLevels, f32::INFINITY.to_bits()),
+        (SectionKind::HeldOutQueries, f32::NAN.to_bits()),
     ] {
         let error = sample.check(&with_first_u32(&sample, kind, value)).unwrap_err();
         let named = matches!(&error, IndexError::BadEntry { section, .. } if *section == kind.to_string());
@@ -416,6 +427,7 @@ fn opens_the_fixture_of_format_version_1() {
     Columns::open(&index).unwrap().verify().unwrap();
     assert_eq!((index.len(), index.dim(), index.metadata().metric), (60, 4, Metric::InnerProduct));
     assert_eq!(index.metadata().build.builder, "native");
+    assert!(index.held_out_queries().is_none(), "the first release kept none");
     let params = SearchParams::new(3, Effort::EfSearch(60)).unwrap();
     let found = Searcher::default().search(&index, &[1.0, 0.0, 0.0, 0.0], &params, || true).unwrap();
     let exact = SearchParams::new(3, Effort::Exact).unwrap();

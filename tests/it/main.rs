@@ -15,3 +15,4 @@ mod service_calls;
 mod service_operations;
 mod store;
 mod swap;
+mod tune;

@@ -181,12 +181,13 @@ impl TestServer {
 
     pub async fn start(indexes: &[(&str, &TestIndex)], setup: Setup) -> Self {
         let named = |(name, index): &(&str, &TestIndex)| ((*name).to_owned(), index.dir());
-        let engine = Engine::open(EngineOptions {
-            indexes: indexes.iter().map(named).collect(),
-            threads: setup.threads,
-            limits: setup.limits,
-            memory: setup.memory,
-        });
+        Self::over(indexes.iter().map(named).collect(), setup).await
+    }
+
+    /// Serves folders by name.
+    pub async fn over(indexes: Vec<(String, PathBuf)>, setup: Setup) -> Self {
+        let Setup { threads, ref limits, memory, .. } = setup;
+        let engine = Engine::open(EngineOptions { indexes, threads, limits: limits.clone(), memory });
         let engine = Arc::new(engine.unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

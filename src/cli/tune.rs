@@ -1,0 +1,125 @@
+//! `shortlist tune`: what recall each effort reaches, kept beside the index.
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+
+use super::progress::BuildBars;
+use crate::build::Progress;
+use crate::dataset::{Embeddings, EmbeddingsView};
+use crate::eval::{CalibrateError, DEFAULT_K, calibrate};
+use crate::index::{Calibration, Index, IndexStore, Manifest, QuerySource, RecallCurves, StagedIndex};
+
+/// The recalls that are shown.
+const SHOWN: [f64; 3] = [0.90, 0.95, 0.99];
+/// With fewer queries than this, what was measured says little about other users.
+const FEW_QUERIES: u32 = 200;
+
+/// Measure the recall of every effort, so that requests can ask for a recall instead.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The folder of generations; the current one is measured.
+    #[arg(long)]
+    index: PathBuf,
+    /// User embeddings that the graph did not learn from, in any of the formats of embeddings; the users that
+    /// the build held out unless given.
+    #[arg(long)]
+    queries: Option<PathBuf>,
+    /// Hits per query.
+    #[arg(short, long, value_delimiter = ',', default_values_t = DEFAULT_K)]
+    k: Vec<usize>,
+    /// Threads; 0 for one per core.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+}
+
+/// Measures, adds a calibration and shows it.
+///
+/// # Errors
+/// If there is nothing to measure with, it does not fit the index, or the calibration cannot be written.
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let store = IndexStore::new(&arguments.index);
+    let (manifest, index, passed_over) = store.open_current()?;
+    passed_over.iter().for_each(|error| eprintln!("passed over: {error}"));
+    let file = arguments.queries.as_deref().map(Embeddings::open).transpose()?;
+    let (queries, source) = match (&file, index.held_out_queries()) {
+        (Some(file), _) => {
+            file.check_finite()?;
+            (file.view(), QuerySource::Queries)
+        }
+        (None, Some(held_out)) => (held_out, QuerySource::HeldOut),
+        (None, None) => bail!(
+            "generation {} was built without users to measure with: give some with --queries",
+            manifest.generation
+        ),
+    };
+    let bars = BuildBars::new()?;
+    index.populate();
+    let curves = measure(&index, queries, source, &arguments.k, arguments.threads, &bars)??;
+    drop(bars);
+    let calibration = store.add_calibration(manifest.generation, &index, curves)?;
+    say!("calibration {} of generation {}", calibration.calibration, manifest.generation);
+    show(&calibration);
+    Ok(())
+}
+
+/// Publishes a finished build, with a calibration from the start if the build held users out: a server that
+/// is asked for recalls must not swap to a generation that it knows nothing of.
+pub fn publish_calibrated(
+    store: &IndexStore,
+    staged: StagedIndex,
+    build_ms: u64,
+    threads: usize,
+    progress: &dyn Progress,
+) -> anyhow::Result<Manifest> {
+    let index = staged.open()?;
+    let measured = index
+        .held_out_queries()
+        .map(|queries| measure(&index, queries, QuerySource::HeldOut, &DEFAULT_K, threads, progress))
+        .transpose()?;
+    let curves = match measured.transpose() {
+        Ok(curves) => curves,
+        Err(CalibrateError::Cancelled) => bail!("the build was cancelled; nothing was published"),
+        Err(error) => {
+            eprintln!("not calibrated: {error}");
+            None
+        }
+    };
+    Ok(store.publish(staged, build_ms, curves)?)
+}
+
+fn measure(
+    index: &Index,
+    queries: EmbeddingsView<'_>,
+    source: QuerySource,
+    k: &[usize],
+    threads: usize,
+    progress: &dyn Progress,
+) -> anyhow::Result<Result<RecallCurves, CalibrateError>> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+    Ok(pool.install(|| calibrate(index, queries, source, k, progress)))
+}
+
+/// Says per k what effort the usual recalls take, and how far recall goes.
+pub fn show(calibration: &Calibration) {
+    let recall = &calibration.recall;
+    let source = match recall.source {
+        QuerySource::HeldOut => "held-out users",
+        QuerySource::Queries => "queries of a file",
+    };
+    let few = if recall.queries < FEW_QUERIES { "; WARNING: so few say little about others" } else { "" };
+    say!(
+        "calibration      {} of {}: {} {source}{few}",
+        calibration.calibration,
+        calibration.created_at,
+        recall.queries
+    );
+    for (k, best) in recall.reaches() {
+        let effort = |target: f64| match recall.ef_search(k, target) {
+            Ok(ef_search) => format!("{target:.2} at ef_search {ef_search}"),
+            Err(_) => format!("{target:.2} never"),
+        };
+        let shown: Vec<String> = SHOWN.into_iter().map(effort).collect();
+        say!("                 recall@{k} {}, at most {:.4}", shown.join(", "), (best * 1e4).floor() / 1e4);
+    }
+}

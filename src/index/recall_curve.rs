@@ -1,0 +1,189 @@
+//! Recall against effort, measured: which effort reaches a recall, and which recall an effort reached.
+//!
+//! What flows in: how many true neighbours each `ef_search` found, per k. What flows out: an `ef_search`
+//! for a recall, and back. Nothing here guesses: beyond what was measured there is no answer.
+//!
+//! Between two points of a curve recall is interpolated over effort. It rises ever more slowly, so that the
+//! straight line promises too little rather than too much. Between two calibrated k the recall of both, at
+//! candidate lists as long in proportion to k, is interpolated over k.
+
+use serde::{Deserialize, Serialize};
+
+/// Recall against effort for several k, over the same queries.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecallCurves {
+    /// Where the queries came from.
+    pub source: QuerySource,
+    /// How many there were.
+    pub queries: u32,
+    /// Ascending by k.
+    pub curves: Vec<RecallCurve>,
+}
+
+/// Where the queries of a calibration came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QuerySource {
+    /// Users of the training sample that taught the graph nothing.
+    HeldOut,
+    /// A file of queries.
+    Queries,
+}
+
+/// Recall against effort for one k.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecallCurve {
+    /// Hits per query.
+    pub k: u32,
+    /// Both effort and what it found rise from each point to the next.
+    pub points: Vec<RecallPoint>,
+}
+
+/// What one effort found. A count, since a fraction would not come back from JSON to the bit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecallPoint {
+    /// Candidate list size.
+    pub ef_search: u32,
+    /// How many of the `queries × k` true neighbours were found.
+    pub found: u64,
+}
+
+/// Why no effort is known to reach a recall.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Uncovered {
+    /// Nothing was measured for so many hits.
+    K {
+        /// The largest k that was.
+        largest: usize,
+    },
+    /// The recall was not reached.
+    Recall {
+        /// The best that was.
+        best: f64,
+    },
+}
+
+impl RecallCurves {
+    /// The least `ef_search` that is known to reach `recall`, 0 to 1, for the best `k`. A k below the
+    /// smallest that was measured is taken for that.
+    ///
+    /// # Errors
+    /// [`Uncovered`] if that was not measured.
+    pub fn ef_search(&self, k: usize, recall: f64) -> Result<usize, Uncovered> {
+        let between = self.between(k).ok_or_else(|| Uncovered::K { largest: self.largest_k() })?;
+        let (mut least, mut most) = between.efforts();
+        let best = between.recall(most);
+        if recall > best {
+            return Err(Uncovered::Recall { best });
+        }
+        // `most` is always enough.
+        while least < most {
+            let middle = least.midpoint(most);
+            if between.recall(middle) >= recall { most = middle } else { least = middle + 1 }
+        }
+        Ok(least)
+    }
+
+    /// The recall that `ef_search` is known to reach for the best `k`: never more than the largest effort
+    /// measured did. `None` if nothing was measured for this k, or only larger efforts.
+    pub fn recall(&self, k: usize, ef_search: usize) -> Option<f64> {
+        let between = self.between(k)?;
+        (ef_search >= between.efforts().0).then(|| between.recall(ef_search))
+    }
+
+    /// What can be asked for: each k and the best recall that was measured for it.
+    pub fn reaches(&self) -> impl Iterator<Item = (usize, f64)> {
+        self.curves.iter().map(|curve| (curve.k as usize, curve.reach(self.queries)))
+    }
+
+    /// What contradicts the invariants of the fields, if anything does.
+    pub(super) fn problem(&self) -> Option<String> {
+        if self.queries == 0 || self.curves.is_empty() {
+            let (queries, curves) = (self.queries, self.curves.len());
+            return Some(format!("expected a query and a curve at least, found {queries} and {curves}"));
+        }
+        if !self.curves.is_sorted_by(|a, b| a.k < b.k) {
+            return Some("expected curves with ascending k".to_owned());
+        }
+        let wrong = self.curves.iter().find(|curve| !curve.is_sound(self.queries))?;
+        Some(format!("the curve of k = {} contradicts itself", wrong.k))
+    }
+
+    fn largest_k(&self) -> usize {
+        self.curves.last().map_or(0, |curve| curve.k as usize)
+    }
+
+    fn between(&self, k: usize) -> Option<Between<'_>> {
+        let at = self.curves.partition_point(|curve| (curve.k as usize) < k);
+        let upper = self.curves.get(at)?;
+        let k = (k as f64).max(self.curves[0].k.into());
+        let lower = if f64::from(upper.k) <= k { upper } else { &self.curves[at - 1] };
+        Some(Between { lower, upper, k, queries: self.queries })
+    }
+}
+
+impl RecallCurve {
+    fn is_sound(&self, queries: u32) -> bool {
+        let rises = |a: &RecallPoint, b: &RecallPoint| a.ef_search < b.ef_search && a.found < b.found;
+        let bounds = self.points.first().zip(self.points.last());
+        self.k > 0
+            && self.points.is_sorted_by(rises)
+            && bounds.is_some_and(|(first, last)| {
+                first.ef_search >= self.k && last.found <= u64::from(queries) * u64::from(self.k)
+            })
+    }
+
+    fn recall(&self, point: &RecallPoint, queries: u32) -> f64 {
+        point.found as f64 / (f64::from(queries) * f64::from(self.k))
+    }
+
+    fn reach(&self, queries: u32) -> f64 {
+        self.points.last().map_or(0.0, |last| self.recall(last, queries))
+    }
+
+    /// The recall of an effort, linear between points, and that of the last one beyond it.
+    fn recall_at(&self, ef_search: f64, queries: u32) -> f64 {
+        let at = self.points.partition_point(|point| f64::from(point.ef_search) <= ef_search);
+        let Some(low) = at.checked_sub(1).map(|at| &self.points[at]) else { return 0.0 };
+        let Some(high) = self.points.get(at) else { return self.recall(low, queries) };
+        let (low_recall, high_recall) = (self.recall(low, queries), self.recall(high, queries));
+        let share = (ef_search - f64::from(low.ef_search)) / f64::from(high.ef_search - low.ef_search);
+        low_recall + share * (high_recall - low_recall)
+    }
+}
+
+/// The curves on either side of a k; the same one twice where k was measured.
+struct Between<'a> {
+    lower: &'a RecallCurve,
+    upper: &'a RecallCurve,
+    k: f64,
+    queries: u32,
+}
+
+impl Between<'_> {
+    /// The recall of an effort that is not below the least of [`Self::efforts`].
+    fn recall(&self, ef_search: usize) -> f64 {
+        let of = |curve: &RecallCurve| {
+            curve.recall_at(f64::from(curve.k) * ef_search as f64 / self.k, self.queries)
+        };
+        let (lower, upper) = (of(self.lower), of(self.upper));
+        let distance = f64::from(self.upper.k - self.lower.k);
+        let share = if distance > 0.0 { (self.k - f64::from(self.lower.k)) / distance } else { 0.0 };
+        lower + share * (upper - lower)
+    }
+
+    /// The least effort that both curves know, and one beyond which neither rises.
+    fn efforts(&self) -> (usize, usize) {
+        let scaled = |curve: &RecallCurve, point: Option<&RecallPoint>| {
+            let ef_search = point.map_or(0.0, |point| point.ef_search.into());
+            (self.k * ef_search / f64::from(curve.k)).ceil() as usize
+        };
+        let (lower, upper) = (self.lower, self.upper);
+        let least = scaled(lower, lower.points.first()).max(scaled(upper, upper.points.first()));
+        let most = scaled(lower, lower.points.last()).max(scaled(upper, upper.points.last()));
+        (least, most)
+    }
+}
