@@ -20,12 +20,14 @@
 //! | `repair.rs`   | every node reachable |
 //! | `freeze.rs`   | the sections of the generation file |
 //! | `progress.rs` | how far a build is, and whether to go on |
+//! | `phases.rs`   | how long each phase of it takes |
 
 mod freeze;
 mod hnsw_rs;
 mod native;
 mod params;
 mod partition;
+mod phases;
 mod progress;
 mod repair;
 mod select;
@@ -49,6 +51,7 @@ use crate::metric::Metric;
 use crate::quantize::Sq8;
 use crate::with_rows;
 
+use phases::PhaseClock;
 use teach::Lesson;
 
 pub use params::{BuildParams, Builder, ParamsError};
@@ -94,7 +97,8 @@ pub enum BuildError {
 ///
 /// The graph learns from `training_queries`, a sample of user embeddings `[users × dim]`, if there is one.
 ///
-/// `started` is when the work on the input began: the manifest records the time since then.
+/// `started` is when the work on the input began: the manifest records the time since then, and of each
+/// phase.
 ///
 /// # Errors
 /// [`BuildError`]; the folder then holds what it held before.
@@ -117,6 +121,8 @@ pub fn build(
     let columns =
         catalogue.attributes.iter().map(crate::attributes::freeze).collect::<Result<Vec<_>, _>>()?;
     store.create()?;
+    let clock = PhaseClock::new(progress, started);
+    let progress: &dyn Progress = &clock;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(params.threads)
         .thread_name(|thread| format!("build-{thread}"))
@@ -154,7 +160,7 @@ pub fn build(
     if progress.is_cancelled() {
         return Err(BuildError::Cancelled);
     }
-    Ok(store.publish(staged, started.elapsed().as_millis() as u64)?)
+    Ok(store.publish(staged, started.elapsed().as_millis() as u64, clock.finish())?)
 }
 
 /// A finished graph and how it came about.
@@ -208,11 +214,15 @@ pub fn build_graph<T: Element>(
     progress.begin("checking reachability", 1);
     let repair = repair::repair(&mut graph, vectors, dim);
     let codes = (params.codes == Codes::Sq8).then(|| {
+        progress.begin("encoding", 1);
         let quantizer = Sq8::train(vectors, dim);
         let codes = quantizer.encode_all(vectors);
         RowCodes { quantizer, codes }
     });
-    let training = lesson.map(|lesson| lesson.examine(&graph, vectors, codes.as_ref(), edges_added));
+    let training = lesson.map(|lesson| {
+        progress.begin("asking held-out users", 1);
+        lesson.examine(&graph, vectors, codes.as_ref(), edges_added)
+    });
     if progress.is_cancelled() {
         return Err(BuildError::Cancelled);
     }

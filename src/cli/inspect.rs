@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use comfy_table::{Table, presets};
 
 use crate::graph::NONE;
-use crate::index::{HeldOutRecall, Index, IndexStore, Manifest};
+use crate::index::{BuildPhase, HeldOutRecall, Index, IndexStore, Manifest};
 
 /// Show the manifests of a folder, and what its current generation is made of.
 #[derive(Debug, clap::Args)]
@@ -43,6 +43,9 @@ fn print_facts(store: &IndexStore, manifest: &Manifest, index: &Index) -> anyhow
         facts.build.seed,
         manifest.build_ms as f64 / 1000.0
     );
+    for BuildPhase { name, ms } in &manifest.build_phases {
+        say!("                 {name}: {:.2} s", *ms as f64 / 1000.0);
+    }
     let graph = index.graph();
     let edges = graph.layer0.iter().filter(|edge| **edge != NONE).count();
     say!(

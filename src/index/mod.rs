@@ -38,7 +38,7 @@ pub use format::{FORMAT_VERSION, HEADER_BYTES, Section, SectionKind};
 pub use metadata::{
     AttributeKind, AttributeSchema, BuildFacts, Codes, HeldOutRecall, Metadata, RepairReport, TrainingReport,
 };
-pub use store::{IndexStore, Manifest, PublishReason};
+pub use store::{BuildPhase, IndexStore, Manifest, PublishReason};
 pub use verify::{VerifyReport, verify};
 pub use view::Index;
 pub use writer::{IndexWriter, StagedIndex};

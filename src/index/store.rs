@@ -45,10 +45,24 @@ pub struct Manifest {
     pub bytes: u64,
     /// Wall-clock milliseconds of the build, from opening the input to the synced file.
     pub build_ms: u64,
+    /// What the build spent them on, in order; empty in manifests from before this was recorded.
+    // Skipped when empty: the checksum of such a manifest is over the fields it was written with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub build_phases: Vec<BuildPhase>,
     /// When this manifest was written.
     pub created_at: Timestamp,
     /// Why it was written.
     pub reason: PublishReason,
+}
+
+/// One phase of a build.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BuildPhase {
+    /// As the progress bar names it.
+    pub name: String,
+    /// Wall-clock milliseconds.
+    pub ms: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -192,13 +206,19 @@ impl IndexStore {
     /// # Errors
     /// If renaming or syncing fails; what was current still is, and at most a generation is left that no
     /// manifest names.
-    pub fn publish(&self, staged: StagedIndex, build_ms: u64) -> Result<Manifest, StoreError> {
+    pub fn publish(
+        &self,
+        staged: StagedIndex,
+        build_ms: u64,
+        build_phases: Vec<BuildPhase>,
+    ) -> Result<Manifest, StoreError> {
+        let build = (build_ms, build_phases);
         let StagedIndex { mut file, bytes } = staged;
         for _ in 0..PUBLISH_ATTEMPTS {
             let generation = self.generations()?.last().map_or(1, |last| last.saturating_add(1));
             let path = self.generation_path(generation);
             match file.publish(&path).map_err(StoreError::io(&path))? {
-                Ok(()) => return self.add_manifest(generation, bytes, build_ms, PublishReason::Build),
+                Ok(()) => return self.add_manifest(generation, bytes, build, PublishReason::Build),
                 Err(unpublished) => file = unpublished,
             }
         }
@@ -222,23 +242,23 @@ impl IndexStore {
     /// # Errors
     /// If the manifest cannot be written.
     pub fn activate(&self, generation: u64, index: &Index) -> Result<Manifest, StoreError> {
-        let build_ms = self.build_ms(generation)?;
-        self.add_manifest(generation, index.bytes(), build_ms, PublishReason::Activate)
+        let build = self.build_times(generation)?;
+        self.add_manifest(generation, index.bytes(), build, PublishReason::Activate)
     }
 
-    /// What the manifest that published the generation says of its build; 0 if that is gone.
-    fn build_ms(&self, generation: u64) -> Result<u64, StoreError> {
+    /// What the manifest that published the generation says of its build; 0 and nothing if that is gone.
+    fn build_times(&self, generation: u64) -> Result<(u64, Vec<BuildPhase>), StoreError> {
         let manifests = self.manifests()?;
         let read = |number: &u64| self.read_manifest(*number).ok();
         let first = manifests.iter().filter_map(read).find(|manifest| manifest.generation == generation);
-        Ok(first.map_or(0, |manifest| manifest.build_ms))
+        Ok(first.map(|manifest| (manifest.build_ms, manifest.build_phases)).unwrap_or_default())
     }
 
     fn add_manifest(
         &self,
         generation: u64,
         bytes: u64,
-        build_ms: u64,
+        (build_ms, build_phases): (u64, Vec<BuildPhase>),
         reason: PublishReason,
     ) -> Result<Manifest, StoreError> {
         for _ in 0..PUBLISH_ATTEMPTS {
@@ -249,6 +269,7 @@ impl IndexStore {
                 generation,
                 bytes,
                 build_ms,
+                build_phases: build_phases.clone(),
                 created_at: Timestamp::now(),
                 reason,
             };
