@@ -3,16 +3,15 @@
 use std::io;
 
 use plotters::prelude::{DrawingAreaErrorKind, IntoDrawingArea, Rectangle, SVGBackend};
+use plotters::style::Color;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
-use plotters::style::{Color, IntoTextStyle, TextStyle};
 
 use super::ink::Ink;
-use super::{Chart, UNIT, fit, text_width};
+use super::{Chart, FONT, UNIT, fit, text, text_width};
 
 /// In units.
 const WIDTH: i32 = 420;
 const ROW: i32 = 42;
-const FONT: i32 = 13;
 const BAR: i32 = 15;
 
 /// One bar.
@@ -45,9 +44,9 @@ fn draw(drawing: &mut String, size: (i32, i32), bars: &[Bar]) -> Result<(), Draw
     let scale = if longest > 0.0 { f64::from(WIDTH * UNIT) / longest } else { 0.0 };
     for (row, bar) in bars.iter().enumerate() {
         let top = row as i32 * ROW * UNIT;
-        let room = WIDTH - text_width(&bar.total, FONT) - FONT;
+        let room = WIDTH - text_width(&bar.total) - FONT;
         let left = text(Ink::Text).pos(Pos::new(HPos::Left, VPos::Top));
-        root.draw_text(&fit(&bar.name, room, FONT), &left, (0, top + 2 * UNIT))?;
+        root.draw_text(&fit(&bar.name, room), &left, (0, top + 2 * UNIT))?;
         let right = text(Ink::Muted).pos(Pos::new(HPos::Right, VPos::Top));
         root.draw_text(&bar.total, &right, (WIDTH * UNIT, top + 2 * UNIT))?;
         let (upper, lower) = (top + 20 * UNIT, top + (20 + BAR) * UNIT);
@@ -64,9 +63,4 @@ fn draw(drawing: &mut String, size: (i32, i32), bars: &[Bar]) -> Result<(), Draw
         }
     }
     root.present()
-}
-
-fn text(ink: Ink) -> TextStyle<'static> {
-    let size = f64::from(FONT * UNIT) * 1.24;
-    ("sans-serif", size).with_color(ink.code()).into_text_style(&(0, 0))
 }

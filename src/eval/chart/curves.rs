@@ -7,19 +7,18 @@ use plotters::prelude::{
     PathElement, Polygon, SVGBackend,
 };
 use plotters::style::text_anchor::{HPos, Pos, VPos};
-use plotters::style::{Color, IntoTextStyle, ShapeStyle, TextStyle};
+use plotters::style::{Color, ShapeStyle};
 
 use super::axis::Axis;
 use super::ink::{Ink, Stroke};
-use super::{Chart, UNIT, text_width};
+use super::{Chart, FONT, UNIT, text, text_width};
 
 /// In units.
 const SIZE: (i32, i32) = (420, 320);
-const FONT: i32 = 13;
 /// Room for the labels of the y axis, above and below the plot, and right of it.
-const LEFT: i32 = 52;
-const TOP: i32 = 26;
-const BOTTOM: i32 = 44;
+const LEFT: i32 = 56;
+const TOP: i32 = 28;
+const BOTTOM: i32 = 46;
 const RIGHT: i32 = 12;
 const MARKER: f64 = 3.6;
 
@@ -51,8 +50,8 @@ fn draw(
     let size = ((SIZE.0 * UNIT) as u32, (SIZE.1 * UNIT) as u32);
     let root = SVGBackend::with_string(drawing, size).into_drawing_area();
     let plot = (SIZE.0 - LEFT - RIGHT, SIZE.1 - TOP - BOTTOM);
-    let side_by_side = |one: &str, other: &str| (text_width(one, FONT) + text_width(other, FONT) + FONT) / 2;
-    let (x, y) = (x.with_room(plot.0, side_by_side), y.with_room(plot.1, |_, _| 2 * FONT));
+    let side_by_side = |one: &str, other: &str| (text_width(one) + text_width(other) + FONT) / 2;
+    let (x, y) = (x.with_room(plot.0, side_by_side), y.with_room(plot.1, |_, _| FONT * 3 / 2));
     let labels = (x.label().to_owned(), y.label().to_owned());
     let mut chart = ChartBuilder::on(&root)
         .margin_top(TOP * UNIT)
@@ -95,10 +94,4 @@ fn draw(
 
 fn line(ink: Ink, width: u32) -> ShapeStyle {
     ink.code().stroke_width(width)
-}
-
-/// plotters divides the size by 1.24 when it writes it.
-fn text(ink: Ink) -> TextStyle<'static> {
-    let size = f64::from(FONT * UNIT) * 1.24;
-    ("sans-serif", size).with_color(ink.code()).into_text_style(&(0, 0))
 }

@@ -17,6 +17,10 @@ mod curves;
 mod ink;
 mod panels;
 
+use plotters::style::{IntoTextStyle, TextStyle};
+
+use ink::Ink;
+
 pub use axis::Axis;
 pub use bars::{Bar, bars};
 pub use curves::{Curve, curves};
@@ -25,6 +29,8 @@ pub use panels::panels;
 
 /// plotters draws at whole pixels; so many of them make one unit of the size asked for.
 const UNIT: i32 = 4;
+/// In units: legible where a chart has the width of a phone.
+const FONT: i32 = 14;
 
 /// A drawing without its outermost tag.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,16 +82,22 @@ pub fn escape(text: &str) -> String {
     escaped
 }
 
-/// As much of a text as has room in `width` units at a font of `size` units. No font is at hand: an
-/// average character is taken to be 0.56 of its size wide.
-fn fit(text: &str, width: i32, size: i32) -> String {
-    let room = (f64::from(width) / (f64::from(size) * 0.56)) as usize;
-    if text.chars().count() <= room {
-        return text.to_owned();
-    }
-    text.chars().take(room.saturating_sub(1)).chain(['…']).collect()
+/// plotters divides the size by 1.24 when it writes it.
+fn text(ink: Ink) -> TextStyle<'static> {
+    let size = f64::from(FONT * UNIT) * 1.24;
+    ("sans-serif", size).with_color(ink.code()).into_text_style(&(0, 0))
 }
 
-fn text_width(text: &str, size: i32) -> i32 {
-    (text.chars().count() as f64 * f64::from(size) * 0.56).ceil() as i32
+/// In units. No font is at hand: an average character is taken to be 0.56 of the font's size wide.
+fn text_width(text: &str) -> i32 {
+    (text.chars().count() as f64 * f64::from(FONT) * 0.56).ceil() as i32
+}
+
+/// As much of a text as has room in `width` units.
+fn fit(text: &str, width: i32) -> String {
+    if text_width(text) <= width {
+        return text.to_owned();
+    }
+    let room = (f64::from(width) / (f64::from(FONT) * 0.56)) as usize;
+    text.chars().take(room.saturating_sub(1)).chain(['…']).collect()
 }

@@ -3,10 +3,9 @@
 use std::fmt::Write;
 
 use super::ink::{Ink, Stroke, stroke_sample};
-use super::{Chart, escape, stylesheet, text_width};
+use super::{Chart, FONT, escape, stylesheet, text_width};
 
 const PADDING: i32 = 12;
-const FONT: i32 = 13;
 const LINE: i32 = 22;
 /// From the left of a sample to its name, and from the end of a name to the next sample.
 const SAMPLE: i32 = 33;
@@ -51,7 +50,7 @@ fn lay_out(legend: &[(Stroke, &str)], width: i32) -> (Vec<(i32, i32)>, i32) {
     let (mut x, mut line) = (0, 0);
     let mut entries = Vec::new();
     for (_, name) in legend {
-        let length = SAMPLE + text_width(name, FONT);
+        let length = SAMPLE + text_width(name);
         if x > 0 && x + length > width {
             (x, line) = (0, line + 1);
         }
