@@ -26,6 +26,7 @@
 //! | `repair.rs`   | every node reachable |
 //! | `freeze.rs`   | the sections of the generation file |
 //! | `progress.rs` | how far a build is, and whether to go on |
+//! | `phases.rs`   | how long each phase of it takes |
 
 mod answers;
 mod coded;
@@ -36,6 +37,7 @@ mod hnsw_rs;
 mod insertion;
 mod layer0;
 mod params;
+mod phases;
 mod progress;
 mod repair;
 mod select;
@@ -53,8 +55,8 @@ use crate::element::Element;
 use crate::graph::Graph;
 use crate::id::VideoId;
 use crate::index::{
-    BuildFacts, Codes, IndexError, IndexStore, Manifest, Metadata, RepairReport, StagedIndex, StoreError,
-    TrainingReport,
+    BuildFacts, BuildTimes, Codes, IndexError, IndexStore, Manifest, Metadata, RepairReport, StagedIndex,
+    StoreError, TrainingReport,
 };
 use crate::kernel::Kernels;
 use crate::metric::Metric;
@@ -64,6 +66,7 @@ use crate::with_rows;
 use coded::CodedRows;
 use draft::Draft;
 use groups::Groups;
+use phases::PhaseClock;
 use teach::Lesson;
 
 pub use params::{BuildParams, Builder, ParamsError};
@@ -107,8 +110,6 @@ pub enum BuildError {
 
 /// Builds an index over `catalogue` and makes it the current generation of `store`, not calibrated.
 ///
-/// `started` is when the work on the input began: the manifest records the time since then.
-///
 /// # Errors
 /// As [`stage`].
 pub fn build(
@@ -119,13 +120,14 @@ pub fn build(
     progress: &dyn Progress,
     started: Instant,
 ) -> Result<Manifest, BuildError> {
-    let staged = stage(catalogue, training_queries, params, store, progress)?;
-    Ok(store.publish(staged, started.elapsed().as_millis() as u64, None)?)
+    let (staged, times) = stage(catalogue, training_queries, params, store, progress, started)?;
+    Ok(store.publish(staged, times, None)?)
 }
 
 /// Builds an index over `catalogue`, ready to be published in `store`.
 ///
 /// The graph learns from `training_queries`, a sample of user embeddings `[users × dim]`, if there is one.
+/// The times are since `started`, when the work on the input began.
 ///
 /// # Errors
 /// [`BuildError`]; the folder then holds what it held before.
@@ -135,7 +137,8 @@ pub fn stage(
     params: &BuildParams,
     store: &IndexStore,
     progress: &dyn Progress,
-) -> Result<StagedIndex, BuildError> {
+    started: Instant,
+) -> Result<(StagedIndex, BuildTimes), BuildError> {
     if let Some(training_queries) = training_queries {
         let (expected, found) = (catalogue.embeddings.view().dim(), training_queries.view().dim());
         if expected != found {
@@ -146,6 +149,8 @@ pub fn stage(
     }
     let columns = catalogue.attributes.iter().map(crate::attributes::check).collect::<Result<Vec<_>, _>>()?;
     store.create()?;
+    let clock = PhaseClock::new(progress, started);
+    let progress: &dyn Progress = &clock;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(params.threads)
         .thread_name(|thread| format!("build-{thread}"))
@@ -194,7 +199,8 @@ pub fn stage(
     if progress.is_cancelled() {
         return Err(BuildError::Cancelled);
     }
-    Ok(staged)
+    let times = BuildTimes { ms: started.elapsed().as_millis() as u64, phases: clock.finish() };
+    Ok((staged, times))
 }
 
 /// A finished graph and how it came about.
@@ -241,6 +247,7 @@ pub fn build_graph<T: Element>(
     let order = order(&groups);
     let groups = groups.reordered(&order);
     let vectors = reordered(vectors, dim, &order);
+    progress.begin("encoding", 1);
     let quantizer = Sq8::train(&vectors, dim);
     let rows = CodedRows::new(vectors, dim, quantizer);
     let mut draft = match params.builder {
@@ -262,6 +269,9 @@ pub fn build_graph<T: Element>(
     progress.begin("checking reachability", 1);
     let repair = repair::repair(&mut draft, &rows, &groups);
     let graph = draft.pack();
+    if lesson.is_some() {
+        progress.begin("asking held-out users", 1);
+    }
     let held_out_queries = lesson.as_ref().map(Lesson::held_out_queries).unwrap_or_default();
     let training = lesson.as_ref().map(|lesson| lesson.examine(&graph, params.codes, edges_added));
     if progress.is_cancelled() {

@@ -1,80 +1,205 @@
-//! `shortlist bench`: recall against latency.
+//! `shortlist bench`: recall against latency, side by side with others.
 
-use std::path::PathBuf;
+use std::io::Write as _;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail, ensure};
 use comfy_table::{Table, presets};
+use jiff::Timestamp;
 
 use crate::dataset::{Embeddings, Neighbors};
-use crate::eval::{Report, Sweep, SweepRow, sweep};
-use crate::index::{IndexStore, MemoryMode, Residence};
+use crate::eval::{
+    Comparison, Report, Sweep, SweepRow, TARGETS, is_printable, page, picture, read_reports, sweep,
+};
+use crate::index::{Index, IndexStore, Manifest, MemoryMode, Residence};
+use crate::staged_file::StagedFile;
 
-/// Measure recall, queries per second and latency of an index, in this process.
+/// What an index is called that is alone and was not named.
+const ENGINE: &str = "shortlist";
+/// More threads than any machine has.
+const MAX_THREADS: usize = 4096;
+
+/// Measure recall, queries per second and latency of indexes, in this process.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The folder of generations; the current one is measured.
-    #[arg(long)]
-    index: PathBuf,
+    /// A folder of generations, as `DIR` or `NAME=DIR`; the current one is measured. May be given several times.
+    #[arg(long, value_name = "[NAME=]DIR", required_unless_present = "from", requires_all = ["queries", "ground_truth"])]
+    index: Vec<String>,
     /// The query embeddings.
-    #[arg(long)]
-    queries: PathBuf,
+    #[arg(long, requires = "index")]
+    queries: Option<PathBuf>,
     /// Their exact neighbours by row number, as ground-truth writes them.
-    #[arg(long)]
-    ground_truth: PathBuf,
+    #[arg(long, requires = "index")]
+    ground_truth: Option<PathBuf>,
     /// Hits per query.
     #[arg(short, long, value_delimiter = ',', default_value = "10,100")]
     k: Vec<usize>,
     /// Candidate list sizes; those below k are left out.
     #[arg(long, value_delimiter = ',', default_value = "10,20,30,40,60,80,100,130,170,220,300,400,600,900")]
     ef_search: Vec<usize>,
-    /// Threads that search at once.
-    #[arg(long, default_value_t = 1)]
-    threads: usize,
+    /// Threads that search at once: a number, several, or a range such as 1..4, whose end belongs to it.
+    #[arg(long, value_delimiter = ',', default_value = "1", value_parser = thread_counts)]
+    threads: Vec<RangeInclusive<usize>>,
     /// At most so many queries.
     #[arg(long)]
     limit: Option<usize>,
     /// mapped, or resident: the hot sections copied onto huge pages.
     #[arg(long, default_value = "mapped")]
     memory: MemoryMode,
-    /// Write the figures here as well.
-    #[arg(long)]
+    /// Figures that an earlier run wrote with --json, instead of or beside those of this one.
+    #[arg(long, value_name = "FILE")]
+    from: Vec<PathBuf>,
+    /// Figures of other engines, as --json writes them, to compare with.
+    #[arg(long, value_name = "FILE")]
+    against: Vec<PathBuf>,
+    /// Write the figures here as well: an object, or an array where there is more than one.
+    #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write a page with charts and tables, which needs no other file.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Write the charts of recall against queries per second alone.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
 }
 
-/// Measures and prints a row per k and effort.
+/// Measures, prints a row per k and effort, and compares.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let store = IndexStore::new(&arguments.index);
-    let (manifest, index, passed_over) = store.open_current()?;
-    passed_over.iter().for_each(|error| eprintln!("passed over: {error}"));
-    index.populate();
-    if arguments.memory == MemoryMode::Resident {
-        let Residence { bytes, huge_pages } = index.make_resident()?;
-        eprintln!("resident: {bytes} bytes, huge pages {}", if huge_pages { "advised" } else { "refused" });
+    // Whatever can be refused is refused before anything is measured.
+    let peers = read_all(&arguments.against)?;
+    let mut ours = read_all(&arguments.from)?;
+    let outputs = [&arguments.json, &arguments.html, &arguments.svg];
+    for path in outputs.into_iter().flatten() {
+        StagedFile::beside(path).with_context(|| path.display().to_string())?;
     }
-    let queries = Embeddings::open(&arguments.queries)?;
-    queries.check_finite()?;
-    let truth = Neighbors::open(&arguments.ground_truth)?;
-    let plan = Sweep {
-        k: arguments.k.clone(),
-        ef_search: arguments.ef_search.clone(),
-        threads: arguments.threads,
-        limit: arguments.limit,
-    };
-    let report = sweep(&index, &manifest, queries.view(), &truth, &plan, |row| {
-        eprintln!(
-            "k {} ef_search {}: recall {:.4}, {:.0} queries/s",
-            row.k, row.ef_search, row.recall, row.qps
-        );
-    })?;
-    say!("{}", table(&report));
+    if let (Some(queries), Some(truth)) = (&arguments.queries, &arguments.ground_truth) {
+        ours.extend(measure(arguments, queries, truth)?);
+    }
+    let comparison = Comparison::new(ours, peers);
+    for report in comparison.ours() {
+        if comparison.reports().len() > 1 {
+            say!("{}", report.engine);
+        }
+        say!("{}", points(report));
+    }
+    if comparison.reports().len() > 1 {
+        say!("queries/s at recall@k");
+        say!("{}", summary(&comparison));
+    }
     if let Some(path) = &arguments.json {
-        let json = serde_json::to_string(&report)?;
-        std::fs::write(path, json + "\n").with_context(|| path.display().to_string())?;
+        let json = match comparison.ours() {
+            [report] => serde_json::to_string(report),
+            reports => serde_json::to_string(reports),
+        };
+        write(path, &(json? + "\n"))?;
+    }
+    if let Some(path) = &arguments.html {
+        write(path, &page(&comparison, Timestamp::now()))?;
+    }
+    if let Some(path) = &arguments.svg {
+        write(path, &picture(&comparison))?;
     }
     Ok(())
 }
 
-fn table(report: &Report) -> Table {
+fn read_all(paths: &[PathBuf]) -> anyhow::Result<Vec<Report>> {
+    let reports = paths.iter().map(|path| read_reports(path)).collect::<Result<Vec<_>, _>>()?;
+    Ok(reports.concat())
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    let whole = || {
+        let mut staged = StagedFile::beside(path)?;
+        staged.write_all(text.as_bytes())?;
+        staged.replace(path)
+    };
+    whole().with_context(|| path.display().to_string())
+}
+
+/// A report per index and thread count.
+fn measure(arguments: &Arguments, queries: &Path, truth: &Path) -> anyhow::Result<Vec<Report>> {
+    let mut indexes: Vec<(String, Manifest, Index)> = Vec::new();
+    for argument in &arguments.index {
+        let (name, dir) = name_and_dir(argument, arguments.index.len() == 1);
+        ensure!(is_printable(&name), "--index {argument}: expected a name of 1 to 100 printable characters");
+        if indexes.iter().any(|(other, ..)| *other == name) {
+            bail!("--index {argument}: there is an index {name:?} already; name one with NAME=DIR");
+        }
+        let (manifest, index, passed_over) = IndexStore::new(dir).open_current()?;
+        passed_over.iter().for_each(|error| eprintln!("passed over: {error}"));
+        indexes.push((name, manifest, index));
+    }
+    let queries = Embeddings::open(queries)?;
+    queries.check_finite()?;
+    let truth = Neighbors::open(truth)?;
+    let mut counts: Vec<usize> = arguments.threads.iter().cloned().flatten().collect();
+    counts.sort_unstable();
+    counts.dedup();
+    let plan = |threads| Sweep {
+        k: arguments.k.clone(),
+        ef_search: arguments.ef_search.clone(),
+        threads,
+        limit: arguments.limit,
+    };
+    for (name, _, index) in &indexes {
+        for threads in &counts {
+            plan(*threads).check(index, queries.view(), &truth).with_context(|| name.clone())?;
+        }
+    }
+    let mut reports = Vec::new();
+    for (name, manifest, index) in &indexes {
+        index.populate();
+        if arguments.memory == MemoryMode::Resident {
+            let Residence { bytes, huge_pages } = index.make_resident()?;
+            let advised = if huge_pages { "advised" } else { "refused" };
+            eprintln!("{name}: resident: {bytes} bytes, huge pages {advised}");
+        }
+        for threads in &counts {
+            let done = |row: &SweepRow| {
+                let (k, recall, qps) = (row.k, row.recall, row.qps);
+                let ef_search = row.ef_search.unwrap_or(k);
+                eprintln!(
+                    "{name}: threads {threads} k {k} ef_search {ef_search}: recall {recall:.4}, {qps:.0} queries/s"
+                );
+            };
+            let plan = plan(*threads);
+            let mut report = sweep(index, manifest, queries.view(), &truth, &plan, done)?;
+            report.engine.clone_from(name);
+            if counts.len() > 1 {
+                report.name_threads();
+            }
+            reports.push(report);
+        }
+    }
+    Ok(reports)
+}
+
+/// The name that was given, or that of the folder; a folder whose name has an equals sign is one, too.
+fn name_and_dir(argument: &str, is_alone: bool) -> (String, PathBuf) {
+    let whole = Path::new(argument);
+    if let (false, Some((name, dir))) = (whole.exists(), argument.split_once('=')) {
+        return (name.to_owned(), PathBuf::from(dir));
+    }
+    let folder = whole.canonicalize().ok();
+    let folder =
+        folder.as_deref().unwrap_or(whole).file_name().map(|name| name.to_string_lossy().into_owned());
+    let name = if is_alone { ENGINE.to_owned() } else { folder.unwrap_or_else(|| argument.to_owned()) };
+    (name, whole.to_owned())
+}
+
+/// `4`, or `1..4` with both ends.
+fn thread_counts(text: &str) -> Result<RangeInclusive<usize>, String> {
+    let count = |text: &str| match text.parse::<usize>() {
+        Ok(count) if (1..=MAX_THREADS).contains(&count) => Ok(count),
+        _ => Err(format!("expected 1 to {MAX_THREADS} threads, found {text:?}")),
+    };
+    let Some((first, last)) = text.split_once("..") else { return count(text).map(|count| count..=count) };
+    let range = count(first)?..=count(last.strip_prefix('=').unwrap_or(last))?;
+    if range.is_empty() { Err(format!("expected FIRST..LAST, found {text}")) } else { Ok(range) }
+}
+
+fn points(report: &Report) -> Table {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN).set_header([
         "k",
@@ -87,19 +212,45 @@ fn table(report: &Report) -> Table {
         "distances",
         "hops",
     ]);
+    let optional = |value: Option<f64>, digits: usize| {
+        value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
+    };
     for row in &report.rows {
         let SweepRow { k, ef_search, recall, qps, p50_us, p95_us, p99_us, distances, hops } = row;
         table.add_row([
             k.to_string(),
-            ef_search.to_string(),
+            ef_search.map_or_else(|| "-".to_owned(), |ef_search| ef_search.to_string()),
             format!("{recall:.4}"),
             format!("{qps:.0}"),
-            format!("{p50_us:.1}"),
-            format!("{p95_us:.1}"),
-            format!("{p99_us:.1}"),
-            format!("{distances:.0}"),
-            format!("{hops:.0}"),
+            optional(*p50_us, 1),
+            optional(*p95_us, 1),
+            optional(*p99_us, 1),
+            optional(*distances, 0),
+            optional(*hops, 0),
         ]);
+    }
+    table
+}
+
+/// A row per engine: what it costs, and how fast it is at the recalls that are asked for.
+fn summary(comparison: &Comparison) -> Table {
+    let columns: Vec<(usize, f64)> =
+        comparison.ks().into_iter().flat_map(|k| TARGETS.map(|target| (k, target))).collect();
+    let mut table = Table::new();
+    let targets = columns.iter().map(|(k, target)| format!("@{k} = {target:.2}"));
+    let header = ["engine", "build s", "MB"].map(str::to_owned).into_iter().chain(targets);
+    table.load_style(presets::ASCII_MARKDOWN).set_header(header);
+    for report in comparison.reports() {
+        let cost = [
+            report.engine.clone(),
+            format!("{:.1}", report.build_s),
+            format!("{:.0}", report.bytes as f64 / f64::from(1 << 20)),
+        ];
+        let speeds = columns.iter().map(|(k, target)| match report.qps_at(*k, *target) {
+            Some(qps) => format!("{qps:.0}"),
+            None => "never".to_owned(),
+        });
+        table.add_row(cost.into_iter().chain(speeds));
     }
     table
 }

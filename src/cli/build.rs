@@ -75,9 +75,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let training_queries = arguments.training_queries.as_deref().map(Embeddings::open).transpose()?;
     let store = IndexStore::new(&arguments.out);
     let bars = BuildBars::new()?;
-    let staged = stage(&catalogue, training_queries.as_ref(), &params, &store, &bars)?;
-    let build_ms = started.elapsed().as_millis() as u64;
-    let manifest = tune::publish_calibrated(&store, staged, build_ms, arguments.threads, &bars)?;
+    let (staged, times) = stage(&catalogue, training_queries.as_ref(), &params, &store, &bars, started)?;
+    let manifest = tune::publish_calibrated(&store, staged, times, arguments.threads, &bars)?;
     drop(bars);
     say!(
         "published generation {} of {} videos in {:.1} s: {}",

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use comfy_table::{Table, presets};
 
 use super::tune;
-use crate::index::{HeldOutRecall, Index, IndexStore, Manifest};
+use crate::index::{BuildPhase, HeldOutRecall, Index, IndexStore, Manifest};
 
 /// Show the manifests of a folder, and what its current generation is made of.
 #[derive(Debug, clap::Args)]
@@ -43,6 +43,9 @@ fn print_facts(store: &IndexStore, manifest: &Manifest, index: &Index) -> anyhow
         facts.build.seed,
         manifest.build_ms as f64 / 1000.0
     );
+    for BuildPhase { name, ms } in &manifest.build_phases {
+        say!("                 {name}: {:.2} s", *ms as f64 / 1000.0);
+    }
     let layer0 = index.graph().layer0;
     let edges: usize = (0..facts.rows).map(|node| layer0.of(node).len()).sum();
     say!(

@@ -8,7 +8,9 @@ use super::progress::BuildBars;
 use crate::build::Progress;
 use crate::dataset::{Embeddings, EmbeddingsView};
 use crate::eval::{CalibrateError, DEFAULT_K, calibrate};
-use crate::index::{Calibration, Index, IndexStore, Manifest, QuerySource, RecallCurves, StagedIndex};
+use crate::index::{
+    BuildTimes, Calibration, Index, IndexStore, Manifest, QuerySource, RecallCurves, StagedIndex,
+};
 
 /// The recalls that are shown.
 const SHOWN: [f64; 3] = [0.90, 0.95, 0.99];
@@ -68,7 +70,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 pub fn publish_calibrated(
     store: &IndexStore,
     staged: StagedIndex,
-    build_ms: u64,
+    times: BuildTimes,
     threads: usize,
     progress: &dyn Progress,
 ) -> anyhow::Result<Manifest> {
@@ -85,7 +87,7 @@ pub fn publish_calibrated(
             None
         }
     };
-    Ok(store.publish(staged, build_ms, curves)?)
+    Ok(store.publish(staged, times, curves)?)
 }
 
 fn measure(

@@ -1,14 +1,15 @@
 //! Recall against latency: every k with every effort, over the same queries.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
 
+use super::report::{Report, SweepRow};
 use crate::dataset::{EmbeddingsView, Neighbors};
 use crate::graph::BeamStats;
-use crate::index::{Index, Manifest};
+use crate::index::{Codes, Index, Manifest, SectionKind};
 use crate::search::{Effort, SearchParams, SearchParamsError, Searcher};
 
 /// The better of so many passes counts; the first also warms the caches.
@@ -28,46 +29,6 @@ pub struct Sweep {
     pub threads: usize,
     /// At most so many queries, from the first on.
     pub limit: Option<usize>,
-}
-
-/// One measured point.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct SweepRow {
-    /// Hits asked for.
-    pub k: usize,
-    /// Candidate list size.
-    pub ef_search: usize,
-    /// Share of the exact k nearest that were found.
-    pub recall: f64,
-    /// Queries per second of all threads together.
-    pub qps: f64,
-    /// Median latency.
-    pub p50_us: f64,
-    /// 95th percentile of the latency.
-    pub p95_us: f64,
-    /// 99th percentile of the latency.
-    pub p99_us: f64,
-    /// Mean number of embeddings scored per query.
-    pub distances: f64,
-    /// Mean number of nodes expanded per query.
-    pub hops: f64,
-}
-
-/// All measured points of one index, in the form that peers are compared in.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Report {
-    /// `shortlist`.
-    pub engine: String,
-    /// Wall-clock seconds of the build.
-    pub build_s: f64,
-    /// Bytes of the generation file.
-    pub bytes: u64,
-    /// Threads that searched at once.
-    pub threads: usize,
-    /// Queries per pass.
-    pub queries: usize,
-    /// The points.
-    pub rows: Vec<SweepRow>,
 }
 
 /// Why nothing can be measured.
@@ -113,6 +74,40 @@ pub enum SweepError {
     Nothing(&'static str),
 }
 
+impl Sweep {
+    /// Whether index, queries and ground truth belong together, and there is something to measure.
+    ///
+    /// # Errors
+    /// [`SweepError`], which names what does not fit.
+    pub fn check(
+        &self,
+        index: &Index,
+        queries: EmbeddingsView<'_>,
+        truth: &Neighbors,
+    ) -> Result<(), SweepError> {
+        let (expected, found) = (index.dim(), queries.dim());
+        if found != expected {
+            return Err(SweepError::Dimension { expected, found });
+        }
+        let (expected, found) = (queries.len(), truth.rows);
+        if found != expected {
+            return Err(SweepError::GroundTruthRows { expected, found });
+        }
+        if let Some(k) = self.k.iter().find(|k| **k > truth.k) {
+            return Err(SweepError::GroundTruthK { k: *k, found: truth.k });
+        }
+        if let Some(found) = truth.data.iter().find(|row| **row as usize >= index.len()) {
+            return Err(SweepError::GroundTruthRange { rows: index.len(), found: *found });
+        }
+        match (self.k.is_empty(), self.threads, self.limit) {
+            (true, ..) => Err(SweepError::Nothing("k")),
+            (_, 0, _) => Err(SweepError::Nothing("threads")),
+            (.., Some(0)) => Err(SweepError::Nothing("limit")),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Measures `index` on `queries` against their exact neighbours; `done` is told of each point.
 ///
 /// # Errors
@@ -125,7 +120,7 @@ pub fn sweep(
     plan: &Sweep,
     mut done: impl FnMut(&SweepRow),
 ) -> Result<Report, SweepError> {
-    check(index, queries, truth, plan)?;
+    plan.check(index, queries, truth)?;
     let count = plan.limit.map_or(queries.len(), |limit| limit.min(queries.len()));
     let queries: Vec<Vec<f32>> = (0..count)
         .map(|row| {
@@ -155,38 +150,35 @@ pub fn sweep(
         engine: "shortlist".to_owned(),
         build_s: manifest.build_ms as f64 / 1000.0,
         bytes: index.bytes(),
-        threads: plan.threads,
-        queries: count,
+        threads: Some(plan.threads),
+        queries: Some(count),
         rows,
+        videos: Some(index.len()),
+        hot_bytes_per_vector: Some(hot_bytes(index) as f64 / index.len() as f64),
+        sections: section_bytes(index),
+        phases: manifest.build_phases.clone(),
     })
 }
 
-fn check(
-    index: &Index,
-    queries: EmbeddingsView<'_>,
-    truth: &Neighbors,
-    plan: &Sweep,
-) -> Result<(), SweepError> {
-    let (expected, found) = (index.dim(), queries.dim());
-    if found != expected {
-        return Err(SweepError::Dimension { expected, found });
+/// What a traversal reads: the codes, or the embeddings where there are none, and the edges.
+fn hot_bytes(index: &Index) -> u64 {
+    let scored = match index.metadata().codes {
+        Codes::Sq8 => SectionKind::Codes,
+        Codes::None => SectionKind::Vectors,
+    };
+    let lists =
+        [SectionKind::Layer0Starts, SectionKind::Layer0, SectionKind::UpperNodes, SectionKind::UpperEdges];
+    let hot = [&[scored], &lists[..]].concat();
+    let sections = index.sections().iter().filter(|section| hot.contains(&section.kind));
+    sections.map(|section| section.bytes).sum()
+}
+
+fn section_bytes(index: &Index) -> BTreeMap<String, u64> {
+    let mut bytes = BTreeMap::new();
+    for section in index.sections() {
+        *bytes.entry(section.kind.name().to_owned()).or_default() += section.bytes;
     }
-    let (expected, found) = (queries.len(), truth.rows);
-    if found != expected {
-        return Err(SweepError::GroundTruthRows { expected, found });
-    }
-    if let Some(k) = plan.k.iter().find(|k| **k > truth.k) {
-        return Err(SweepError::GroundTruthK { k: *k, found: truth.k });
-    }
-    if let Some(found) = truth.data.iter().find(|row| **row as usize >= index.len()) {
-        return Err(SweepError::GroundTruthRange { rows: index.len(), found: *found });
-    }
-    match (plan.k.is_empty(), plan.threads, plan.limit) {
-        (true, ..) => Err(SweepError::Nothing("k")),
-        (_, 0, _) => Err(SweepError::Nothing("threads")),
-        (.., Some(0)) => Err(SweepError::Nothing("limit")),
-        _ => Ok(()),
-    }
+    bytes
 }
 
 /// One run over all queries.
@@ -208,14 +200,14 @@ impl Pass {
         let per_query = |total: u64| total as f64 / queries as f64;
         SweepRow {
             k,
-            ef_search,
+            ef_search: Some(ef_search),
             recall: self.hits as f64 / (queries * k) as f64,
             qps: queries as f64 / self.elapsed.as_secs_f64(),
-            p50_us: micros(0.5),
-            p95_us: micros(0.95),
-            p99_us: micros(0.99),
-            distances: per_query(self.stats.distances),
-            hops: per_query(self.stats.hops),
+            p50_us: Some(micros(0.5)),
+            p95_us: Some(micros(0.95)),
+            p99_us: Some(micros(0.99)),
+            distances: Some(per_query(self.stats.distances)),
+            hops: Some(per_query(self.stats.hops)),
         }
     }
 }

@@ -50,7 +50,7 @@ pub use metadata::{
 };
 pub use recall_curve::{QuerySource, RecallCurve, RecallCurves, RecallPoint, Uncovered};
 pub use resident::{MemoryMode, Residence};
-pub use store::{IndexStore, Manifest, PublishReason};
+pub use store::{BuildPhase, BuildTimes, IndexStore, Manifest, PublishReason};
 pub use verify::{VerifyReport, verify};
 pub use view::Index;
 pub use writer::{IndexWriter, StagedIndex};

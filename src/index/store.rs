@@ -46,10 +46,33 @@ pub struct Manifest {
     pub bytes: u64,
     /// Wall-clock milliseconds of the build, from opening the input to the synced file.
     pub build_ms: u64,
+    /// What the build spent them on, in order; empty in manifests from before this was recorded.
+    // Skipped when empty: the checksum of such a manifest is over the fields it was written with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub build_phases: Vec<BuildPhase>,
     /// When this manifest was written.
     pub created_at: Timestamp,
     /// Why it was written.
     pub reason: PublishReason,
+}
+
+/// One phase of a build.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BuildPhase {
+    /// As the progress bar names it.
+    pub name: String,
+    /// Wall-clock milliseconds.
+    pub ms: u64,
+}
+
+/// How long a build took.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BuildTimes {
+    /// Wall-clock milliseconds in all.
+    pub ms: u64,
+    /// Of each phase, in their order.
+    pub phases: Vec<BuildPhase>,
 }
 
 /// A folder of generations.
@@ -179,7 +202,7 @@ impl IndexStore {
     pub fn publish(
         &self,
         staged: StagedIndex,
-        build_ms: u64,
+        times: BuildTimes,
         curves: Option<RecallCurves>,
     ) -> Result<Manifest, StoreError> {
         let StagedIndex { mut file, bytes } = staged;
@@ -191,7 +214,7 @@ impl IndexStore {
                     if let Some(curves) = curves {
                         self.add_calibration(generation, &Index::open(&path)?, curves)?;
                     }
-                    return self.add_manifest(generation, bytes, build_ms, PublishReason::Build);
+                    return self.add_manifest(generation, bytes, times, PublishReason::Build);
                 }
                 Err(unpublished) => file = unpublished,
             }
@@ -216,23 +239,24 @@ impl IndexStore {
     /// # Errors
     /// If the manifest cannot be written.
     pub fn activate(&self, generation: u64, index: &Index) -> Result<Manifest, StoreError> {
-        let build_ms = self.build_ms(generation)?;
-        self.add_manifest(generation, index.bytes(), build_ms, PublishReason::Activate)
+        let times = self.build_times(generation)?;
+        self.add_manifest(generation, index.bytes(), times, PublishReason::Activate)
     }
 
-    /// What the manifest that published the generation says of its build; 0 if that is gone.
-    fn build_ms(&self, generation: u64) -> Result<u64, StoreError> {
+    /// What the manifest that published the generation says of its build; 0 and nothing if that is gone.
+    fn build_times(&self, generation: u64) -> Result<BuildTimes, StoreError> {
         let manifests = self.manifests()?;
         let read = |number: &u64| self.read_manifest(*number).ok();
         let first = manifests.iter().filter_map(read).find(|manifest| manifest.generation == generation);
-        Ok(first.map_or(0, |manifest| manifest.build_ms))
+        let times = first.map(|manifest| BuildTimes { ms: manifest.build_ms, phases: manifest.build_phases });
+        Ok(times.unwrap_or_default())
     }
 
     fn add_manifest(
         &self,
         generation: u64,
         bytes: u64,
-        build_ms: u64,
+        times: BuildTimes,
         reason: PublishReason,
     ) -> Result<Manifest, StoreError> {
         for _ in 0..PUBLISH_ATTEMPTS {
@@ -242,7 +266,8 @@ impl IndexStore {
                 manifest: number,
                 generation,
                 bytes,
-                build_ms,
+                build_ms: times.ms,
+                build_phases: times.phases.clone(),
                 created_at: Timestamp::now(),
                 reason,
             };

@@ -71,6 +71,36 @@ fn going_back_adds_a_manifest() {
 }
 
 #[test]
+fn the_time_of_each_phase_is_on_record_and_stays_with_the_generation() {
+    let (_folder, store) = store_with(2);
+    let first = store.read_manifest(1).unwrap();
+    let names: Vec<&str> = first.build_phases.iter().map(|phase| phase.name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "reading the input",
+            "grouping videos",
+            "encoding",
+            "inserting videos",
+            "checking reachability",
+            "writing the index"
+        ]
+    );
+    let again = store.activate(1, &store.open_generation(1).unwrap()).unwrap();
+    assert_eq!((again.build_ms, again.build_phases), (first.build_ms, first.build_phases));
+}
+
+#[test]
+fn a_manifest_from_before_phases_were_recorded_is_read() {
+    let (_folder, store) = store_with(0);
+    store.create().unwrap();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/manifest-1.json");
+    std::fs::copy(fixture, manifest_path(&store, 1)).unwrap();
+    let manifest = store.read_manifest(1).unwrap();
+    assert_eq!((manifest.build_ms, manifest.build_phases), (11_170, Vec::new()));
+}
+
+#[test]
 fn a_damaged_manifest_is_passed_over() {
     let (_folder, store) = store_with(2);
     let path = manifest_path(&store, 2);

@@ -1,0 +1,117 @@
+//! From values to places on an axis, and the ticks that have room there.
+
+use std::ops::Range;
+
+use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
+
+/// Recall above this is drawn here: the last tick.
+const MAX_RECALL: f64 = 0.9999;
+/// Ticks of recall, the most wanted first.
+const RECALLS: [f64; 17] =
+    [0.9, 0.99, 0.999, 0.9999, 0.95, 0.8, 0.5, 0.995, 0.98, 0.7, 0.6, 0.9995, 0.998, 0.85, 0.4, 0.2, 0.0];
+/// The digits of ticks on a logarithmic axis, the most wanted first.
+const DIGITS: [f64; 9] = [1.0, 5.0, 2.0, 3.0, 7.0, 4.0, 6.0, 8.0, 9.0];
+/// The first so many of them are enough for a long axis.
+const FEW_DIGITS: usize = 3;
+/// In orders of magnitude.
+const LONG: f64 = 0.9;
+/// Room on either side of the data, as a share of its extent.
+const MARGIN: f64 = 0.04;
+/// In orders of magnitude: a single point still has an axis around it.
+const LEAST_EXTENT: f64 = 0.3;
+
+/// One axis, on which each order of magnitude is as long as the next.
+#[derive(Clone, Debug)]
+pub struct Axis {
+    label: String,
+    project: fn(f64) -> f64,
+    /// Of what `project` gives.
+    range: Range<f64>,
+    /// Values and what stands there, the most wanted first.
+    ticks: Vec<(f64, String)>,
+}
+
+impl Axis {
+    /// Recall by its misses: from 0.9 to 0.99 is as far as from 0.99 to 0.999.
+    pub fn recall(label: String, values: impl IntoIterator<Item = f64>) -> Self {
+        let project = |recall: f64| -(1.0 - recall.clamp(0.0, MAX_RECALL)).log10();
+        let ticks = RECALLS.map(|recall| (recall, recall.to_string())).to_vec();
+        Self { label, project, range: range(values.into_iter().map(project)), ticks }
+    }
+
+    /// Positive values; `text` is what stands at a tick.
+    pub fn logarithmic(
+        label: String,
+        values: impl IntoIterator<Item = f64>,
+        text: impl Fn(f64) -> String,
+    ) -> Self {
+        let range = range(values.into_iter().map(f64::log10));
+        let decades = range.start.floor() as i32..=range.end.ceil() as i32;
+        let digits = if range.end - range.start > LONG { &DIGITS[..FEW_DIGITS] } else { &DIGITS[..] };
+        let values =
+            digits.iter().flat_map(|digit| decades.clone().map(move |decade| digit * 10f64.powi(decade)));
+        let ticks = values.map(|value| (value, text(value))).collect();
+        Self { label, project: f64::log10, range, ticks }
+    }
+
+    /// What the axis shows.
+    pub(super) fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// The same with only those ticks that have room, where the axis is `length` long: `gap` is what the texts
+    /// of two ticks need from the middle of one to that of the other.
+    pub(super) fn with_room(&self, length: i32, gap: impl Fn(&str, &str) -> i32) -> Self {
+        let per_unit = f64::from(length) / (self.range.end - self.range.start);
+        let mut ticks: Vec<(f64, String)> = Vec::new();
+        for (value, text) in &self.ticks {
+            let place = (self.project)(*value);
+            let is_clear = |(other, other_text): &(f64, String)| {
+                let distance = ((self.project)(*other) - place).abs() * per_unit;
+                distance >= f64::from(gap(text, other_text))
+            };
+            if self.range.contains(&place) && ticks.iter().all(is_clear) {
+                ticks.push((*value, text.clone()));
+            }
+        }
+        Self { ticks, ..self.clone() }
+    }
+}
+
+/// The extent of `places`, with a margin.
+fn range(places: impl Iterator<Item = f64>) -> Range<f64> {
+    let extent = |(low, high): (f64, f64), place: f64| (low.min(place), high.max(place));
+    let (low, high) = places.fold((f64::INFINITY, f64::NEG_INFINITY), extent);
+    let (low, high) = if low <= high { (low, high) } else { (0.0, 1.0) };
+    let margin = ((high - low) * MARGIN).max((LEAST_EXTENT - (high - low)) / 2.0);
+    low - margin..high + margin
+}
+
+impl Ranged for Axis {
+    type FormatOption = NoDefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
+        let share = ((self.project)(*value) - self.range.start) / (self.range.end - self.range.start);
+        limit.0 + (f64::from(limit.1 - limit.0) * share).round() as i32
+    }
+
+    fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
+        if hint.weight().allow_light_points() {
+            return Vec::new();
+        }
+        self.ticks.iter().map(|(value, _)| *value).collect()
+    }
+
+    /// As projected; drawing in two dimensions does not ask.
+    fn range(&self) -> Range<f64> {
+        self.range.clone()
+    }
+}
+
+impl ValueFormatter<f64> for Axis {
+    fn format_ext(&self, value: &f64) -> String {
+        let tick = self.ticks.iter().find(|(tick, _)| tick == value);
+        tick.map(|(_, text)| text.clone()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,105 @@
+//! Several engines side by side: what each answers per second at the recall that a product asks for.
+
+use std::cmp::Ordering;
+
+use super::report::Report;
+
+/// The recalls that engines are compared at.
+pub const TARGETS: [f64; 3] = [0.90, 0.95, 0.99];
+
+/// Reports under names that differ, ours before those of peers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Comparison {
+    reports: Vec<Report>,
+    ours: usize,
+}
+
+impl Comparison {
+    /// Reports that share a name are told apart by a number. Peers' files often hold our own figures as well:
+    /// a report that is there already counts once.
+    pub fn new(ours: Vec<Report>, peers: Vec<Report>) -> Self {
+        let mut distinct: Vec<Report> = Vec::with_capacity(ours.len() + peers.len());
+        let mut count = 0;
+        for (position, report) in ours.iter().chain(&peers).enumerate() {
+            let is_there = |other: &Report| (&other.engine, &other.rows) == (&report.engine, &report.rows);
+            if !distinct.iter().any(is_there) {
+                distinct.push(report.clone());
+                count += usize::from(position < ours.len());
+            }
+        }
+        let mut reports: Vec<Report> = Vec::with_capacity(distinct.len());
+        for mut report in distinct {
+            let is_taken = |name: &str| reports.iter().any(|other| other.engine == name);
+            if is_taken(&report.engine) {
+                let numbered = (2..).map(|number| format!("{} ({number})", report.engine));
+                report.engine =
+                    numbered.into_iter().find(|name| !is_taken(name)).expect("numbers do not end");
+            }
+            reports.push(report);
+        }
+        Self { reports, ours: count }
+    }
+
+    /// Every report.
+    pub fn reports(&self) -> &[Report] {
+        &self.reports
+    }
+
+    /// Those that are not peers.
+    pub fn ours(&self) -> &[Report] {
+        &self.reports[..self.ours]
+    }
+
+    /// Whether the report at `position` is that of a peer.
+    pub fn is_peer(&self, position: usize) -> bool {
+        position >= self.ours
+    }
+
+    /// Every k that was measured, ascending.
+    pub fn ks(&self) -> Vec<usize> {
+        let mut ks: Vec<usize> =
+            self.reports.iter().flat_map(|report| &report.rows).map(|row| row.k).collect();
+        ks.sort_unstable();
+        ks.dedup();
+        ks
+    }
+}
+
+impl Report {
+    /// The points of `k` that no other beats in both recall and queries per second, as
+    /// `(recall, queries/s)` with recall ascending.
+    pub fn pareto_front(&self, k: usize) -> Vec<(f64, f64)> {
+        let rows = self.rows.iter().filter(|row| row.k == k);
+        pareto_front(rows.map(|row| (row.recall, row.qps)).collect(), |a, b| b.total_cmp(&a))
+    }
+
+    /// Queries per second at recall@k = `recall`, log-linear between the points of the Pareto front;
+    /// `None` where it is never reached.
+    pub fn qps_at(&self, k: usize, recall: f64) -> Option<f64> {
+        let front = self.pareto_front(k);
+        let first = front.first()?;
+        if first.0 >= recall {
+            return Some(first.1);
+        }
+        let segment = front.windows(2).find(|pair| pair[0].0 < recall && recall <= pair[1].0)?;
+        let ((r0, q0), (r1, q1)) = (segment[0], segment[1]);
+        let share = (recall - r0) / (r1 - r0);
+        Some((q0.ln() * (1.0 - share) + q1.ln() * share).exp())
+    }
+}
+
+/// Those of `points`, `(recall, cost)`, that no other beats in both, with recall ascending; `cheaper` orders the
+/// best cost first.
+pub(super) fn pareto_front(
+    mut points: Vec<(f64, f64)>,
+    cheaper: impl Fn(f64, f64) -> Ordering,
+) -> Vec<(f64, f64)> {
+    points.sort_by(|a, b| cheaper(a.1, b.1).then(b.0.total_cmp(&a.0)));
+    let mut front: Vec<(f64, f64)> = Vec::new();
+    for point in points {
+        if front.last().is_none_or(|last| point.0 > last.0) {
+            front.push(point);
+        }
+    }
+    front
+}

@@ -1,0 +1,122 @@
+//! The figures themselves: at the recalls that are asked for, and all of them.
+
+use std::fmt::Write;
+
+use super::super::chart::escape;
+use super::super::comparison::{Comparison, TARGETS};
+use super::super::report::Report;
+use super::{grouped, mebibytes, seconds};
+
+/// A row per engine: cost, and queries/s at each recall of each k, the best of a column marked.
+pub(super) fn summary(comparison: &Comparison) -> String {
+    let columns: Vec<(usize, f64)> =
+        comparison.ks().into_iter().flat_map(|k| TARGETS.map(|target| (k, target))).collect();
+    let best: Vec<f64> = columns
+        .iter()
+        .map(|(k, target)| {
+            let reached = comparison.reports().iter().filter_map(|report| report.qps_at(*k, *target));
+            reached.fold(f64::NEG_INFINITY, f64::max)
+        })
+        .collect();
+    let mut html = "<div class=\"scroll\" tabindex=\"0\"><table>\n<thead><tr><th rowspan=\"2\" scope=\"col\">engine</th>\
+                    <th rowspan=\"2\" scope=\"col\">build s</th><th rowspan=\"2\" scope=\"col\">MB</th>"
+        .to_owned();
+    for k in comparison.ks() {
+        let _ = write!(
+            html,
+            "<th colspan=\"{}\" scope=\"colgroup\" class=\"first\">queries/s at recall@{k}</th>",
+            TARGETS.len()
+        );
+    }
+    html += "</tr>\n<tr>";
+    for (_, target) in &columns {
+        let _ = write!(html, "<th scope=\"col\"{}>{target:.2}</th>", first_of_k(*target));
+    }
+    html += "</tr></thead>\n<tbody>\n";
+    for report in comparison.reports() {
+        let Report { engine, build_s, bytes, .. } = report;
+        let (engine, build_s, bytes) = (escape(engine), seconds(*build_s), mebibytes(*bytes));
+        let _ = write!(html, "<tr><th scope=\"row\">{engine}</th><td>{build_s}</td><td>{bytes}</td>");
+        for ((k, target), best) in columns.iter().zip(&best) {
+            let cell = match report.qps_at(*k, *target) {
+                None => "<span class=\"never\">never</span>".to_owned(),
+                Some(qps) if qps == *best && comparison.reports().len() > 1 => {
+                    format!("<strong>{}</strong>", grouped(qps))
+                }
+                Some(qps) => grouped(qps),
+            };
+            let _ = write!(html, "<td{}>{cell}</td>", first_of_k(*target));
+        }
+        html += "</tr>\n";
+    }
+    html + "</tbody>\n</table></div>\n<p class=\"note\">Between measured points by log-linear interpolation along the \
+            Pareto front; “never”: no setting that was measured reaches it.</p>\n"
+}
+
+/// Every row, section and phase of every report, folded away.
+pub(super) fn details(comparison: &Comparison) -> String {
+    let mut html = String::new();
+    for report in comparison.reports() {
+        let _ = write!(
+            html,
+            "<details>\n<summary>{} <span>{} points</span></summary>\n",
+            escape(&report.engine),
+            report.rows.len()
+        );
+        html += &points(report);
+        if !report.sections.is_empty() {
+            let per_video = |bytes: u64| match report.videos {
+                Some(videos) if videos > 0 => format!("{:.1}", bytes as f64 / videos as f64),
+                _ => String::new(),
+            };
+            let rows = report.sections.iter();
+            let rows = rows.map(|(name, bytes)| [name.clone(), grouped(*bytes as f64), per_video(*bytes)]);
+            html += &table(&["section", "bytes", "bytes per video"], rows);
+        }
+        if !report.phases.is_empty() {
+            let rows = report.phases.iter();
+            let rows = rows.map(|phase| [phase.name.clone(), format!("{:.2}", phase.ms as f64 / 1000.0)]);
+            html += &table(&["build phase", "seconds"], rows);
+        }
+        html += "</details>\n";
+    }
+    html
+}
+
+fn points(report: &Report) -> String {
+    let optional = |value: Option<f64>, digits: usize| {
+        value.map_or("–".to_owned(), |value| format!("{value:.digits$}"))
+    };
+    let header = ["k", "ef_search", "recall", "queries/s", "p50 µs", "p95 µs", "p99 µs", "distances", "hops"];
+    let rows = report.rows.iter().map(|row| {
+        [
+            row.k.to_string(),
+            row.ef_search.map_or("–".to_owned(), |ef_search| ef_search.to_string()),
+            format!("{:.4}", row.recall),
+            grouped(row.qps),
+            optional(row.p50_us, 1),
+            optional(row.p95_us, 1),
+            optional(row.p99_us, 1),
+            optional(row.distances, 0),
+            optional(row.hops, 0),
+        ]
+    });
+    table(&header, rows)
+}
+
+fn table<const N: usize>(header: &[&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let mut html = "<div class=\"scroll\" tabindex=\"0\"><table>\n<thead><tr>".to_owned();
+    header.iter().for_each(|name| html += &format!("<th scope=\"col\">{name}</th>"));
+    html += "</tr></thead>\n<tbody>\n";
+    for row in rows {
+        html += "<tr>";
+        row.iter().for_each(|cell| html += &format!("<td>{}</td>", escape(cell)));
+        html += "</tr>\n";
+    }
+    html + "</tbody>\n</table></div>\n"
+}
+
+/// A rule between one k and the next.
+fn first_of_k(target: f64) -> &'static str {
+    if target == TARGETS[0] { " class=\"first\"" } else { "" }
+}

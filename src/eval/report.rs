@@ -1,0 +1,256 @@
+//! The figures of one engine, and the JSON that they travel in.
+//!
+//! What flows in: measured points, or a file of them that another program wrote and that is not to be
+//! trusted. What flows out: figures that are finite and in their ranges. Nothing here knows how they were
+//! measured or how they are shown.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::index::BuildPhase;
+
+/// Bounds a file of reports before it is parsed: thousands of times what a sweep writes.
+const MAX_FILE_BYTES: u64 = 16 << 20;
+const MAX_REPORTS: usize = 64;
+const MAX_ROWS: usize = 10_000;
+/// Sections or phases of one report.
+const MAX_PARTS: usize = 64;
+const MAX_NAME_CHARS: usize = 100;
+const MAX_BYTES: f64 = 1e18;
+const QPS: RangeInclusive<f64> = 1e-3..=1e9;
+/// A microsecond of a millionth to a day.
+const MICROS: RangeInclusive<f64> = 1e-6..=8.64e10;
+const SECONDS: RangeInclusive<f64> = 0.0..=1e9;
+
+/// All measured points of one engine. What another engine's tool does not measure is absent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// What it is called wherever it is compared.
+    pub engine: String,
+    /// Wall-clock seconds of the build.
+    pub build_s: f64,
+    /// Bytes of the generation file; of peers, what they occupy in memory.
+    pub bytes: u64,
+    /// Threads that searched at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threads: Option<usize>,
+    /// Queries per pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queries: Option<usize>,
+    /// The points.
+    pub rows: Vec<SweepRow>,
+    /// Videos in the index.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub videos: Option<usize>,
+    /// Bytes that a traversal reads (codes or vectors, and edges) over the number of videos.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hot_bytes_per_vector: Option<f64>,
+    /// Bytes of each kind of section.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sections: BTreeMap<String, u64>,
+    /// What the build spent its time on, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub phases: Vec<BuildPhase>,
+}
+
+/// One measured point.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SweepRow {
+    /// Hits asked for.
+    pub k: usize,
+    /// Candidate list size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ef_search: Option<usize>,
+    /// Share of the exact k nearest that were found.
+    pub recall: f64,
+    /// Queries per second of all threads together.
+    pub qps: f64,
+    /// Median latency.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p50_us: Option<f64>,
+    /// 95th percentile of the latency.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p95_us: Option<f64>,
+    /// 99th percentile of the latency.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p99_us: Option<f64>,
+    /// Mean number of embeddings scored per query.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distances: Option<f64>,
+    /// Mean number of nodes expanded per query.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hops: Option<f64>,
+}
+
+impl Report {
+    /// Tells the report from that of the same index with another number of threads, by its name.
+    pub fn name_threads(&mut self) {
+        self.engine += &self.threads_name();
+    }
+
+    /// The name without what [`Report::name_threads`] added, if it did.
+    pub fn index_name(&self) -> &str {
+        self.engine.strip_suffix(&self.threads_name()).unwrap_or(&self.engine)
+    }
+
+    fn threads_name(&self) -> String {
+        match self.threads {
+            None => String::new(),
+            Some(1) => ", 1 thread".to_owned(),
+            Some(threads) => format!(", {threads} threads"),
+        }
+    }
+}
+
+/// Why a file of reports was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// The operating system refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is larger than any sweep writes.
+    #[error("{}: expected at most {most} bytes of figures, found more", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Bytes that are read at most.
+        most: u64,
+    },
+    /// The file is no JSON, or not of this form.
+    #[error("{}: expected one object {{engine, build_s, bytes, rows: [{{k, recall, qps}}]}} or an array of them: {source}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is missing or wrong, with line and column.
+        source: serde_json::Error,
+    },
+    /// A figure or a name is not one that any engine can have.
+    #[error("{}: {field} of engine {engine}: expected {expected}, found {found}", path.display())]
+    OutOfRange {
+        /// The file.
+        path: PathBuf,
+        /// The number of the report, from 0 on.
+        engine: usize,
+        /// The field.
+        field: &'static str,
+        /// What it may be.
+        expected: String,
+        /// What it is.
+        found: String,
+    },
+}
+
+/// Reads what `bench --json` or a peers' tool wrote: one report, or an array of them.
+///
+/// # Errors
+/// [`ReportError`], which names the file, and the field where one is to blame.
+pub fn read_reports(path: &Path) -> Result<Vec<Report>, ReportError> {
+    let io = |source| ReportError::Io { path: path.to_owned(), source };
+    let mut bytes = Vec::new();
+    File::open(path).map_err(io)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(io)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(ReportError::TooLarge { path: path.to_owned(), most: MAX_FILE_BYTES });
+    }
+    // Looked at first, because an untagged enum could not say what is wrong with either form.
+    let parsed = match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        Some(b'[') => serde_json::from_slice(&bytes),
+        _ => serde_json::from_slice(&bytes).map(|report| vec![report]),
+    };
+    let reports: Vec<Report> =
+        parsed.map_err(|source| ReportError::Malformed { path: path.to_owned(), source })?;
+    let number = Check { path, engine: 0 };
+    number.within("number of reports", reports.len() as f64, &(1.0..=MAX_REPORTS as f64))?;
+    for (engine, report) in reports.iter().enumerate() {
+        Check { path, engine }.report(report)?;
+    }
+    Ok(reports)
+}
+
+/// Whether a name can be shown: neither empty, nor endless, nor with characters that no font has.
+pub fn is_printable(name: &str) -> bool {
+    (1..=MAX_NAME_CHARS).contains(&name.chars().count())
+        && !name.chars().any(|c| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}'))
+}
+
+/// The ranges of every figure, for one report of a file.
+struct Check<'a> {
+    path: &'a Path,
+    engine: usize,
+}
+
+impl Check<'_> {
+    fn report(&self, report: &Report) -> Result<(), ReportError> {
+        self.name("engine", &report.engine)?;
+        self.within("build_s", report.build_s, &SECONDS)?;
+        self.within("bytes", report.bytes as f64, &(0.0..=MAX_BYTES))?;
+        self.within("number of rows", report.rows.len() as f64, &(1.0..=MAX_ROWS as f64))?;
+        self.optional("hot_bytes_per_vector", report.hot_bytes_per_vector, &(0.0..=MAX_BYTES))?;
+        let parts = report.sections.len().max(report.phases.len());
+        self.within("number of sections or phases", parts as f64, &(0.0..=MAX_PARTS as f64))?;
+        for (name, bytes) in &report.sections {
+            self.name("section", name)?;
+            self.within("bytes of a section", *bytes as f64, &(0.0..=MAX_BYTES))?;
+        }
+        for BuildPhase { name, ms } in &report.phases {
+            self.name("phase", name)?;
+            self.within("seconds of a phase", *ms as f64 / 1000.0, &SECONDS)?;
+        }
+        report.rows.iter().try_for_each(|row| self.row(row))
+    }
+
+    fn row(&self, row: &SweepRow) -> Result<(), ReportError> {
+        self.within("k", row.k as f64, &(1.0..=1e6))?;
+        self.within("recall", row.recall, &(0.0..=1.0))?;
+        self.within("qps", row.qps, &QPS)?;
+        self.optional("p50_us", row.p50_us, &MICROS)?;
+        self.optional("p95_us", row.p95_us, &MICROS)?;
+        self.optional("p99_us", row.p99_us, &MICROS)?;
+        self.optional("distances", row.distances, &(0.0..=1e12))?;
+        self.optional("hops", row.hops, &(0.0..=1e12))
+    }
+
+    fn optional(
+        &self,
+        field: &'static str,
+        found: Option<f64>,
+        expected: &RangeInclusive<f64>,
+    ) -> Result<(), ReportError> {
+        found.map_or(Ok(()), |found| self.within(field, found, expected))
+    }
+
+    fn within(
+        &self,
+        field: &'static str,
+        found: f64,
+        expected: &RangeInclusive<f64>,
+    ) -> Result<(), ReportError> {
+        if expected.contains(&found) {
+            return Ok(());
+        }
+        let expected = format!("{} to {}", expected.start(), expected.end());
+        Err(self.refuse(field, expected, found.to_string()))
+    }
+
+    fn name(&self, field: &'static str, found: &str) -> Result<(), ReportError> {
+        if is_printable(found) {
+            return Ok(());
+        }
+        let expected = format!("a name of 1 to {MAX_NAME_CHARS} printable characters");
+        let start: String = found.chars().take(MAX_NAME_CHARS).collect();
+        Err(self.refuse(field, expected, format!("{start:?}")))
+    }
+
+    fn refuse(&self, field: &'static str, expected: String, found: String) -> ReportError {
+        ReportError::OutOfRange { path: self.path.to_owned(), engine: self.engine, field, expected, found }
+    }
+}
