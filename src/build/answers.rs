@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::coded::{CodedRows, PackedRows, Selection, TILE, Tile};
 use super::groups::Groups;
 use super::progress::Progress;
-use crate::dataset::{EmbeddingsView, Neighbors};
+use crate::dataset::Neighbors;
 use crate::element::Element;
 use crate::graph::Candidate;
 use crate::metric::Metric;
@@ -24,7 +24,6 @@ const BATCH: usize = 1 << 16;
 /// What questions are asked of, and how.
 pub(super) struct Answers<'a, T> {
     pub(super) rows: &'a CodedRows<T>,
-    pub(super) queries: EmbeddingsView<'a>,
     pub(super) metric: Metric,
     /// Answers per query.
     k: usize,
@@ -35,15 +34,9 @@ pub(super) struct Answers<'a, T> {
 }
 
 impl<'a, T: Element> Answers<'a, T> {
-    pub(super) fn new(
-        rows: &'a CodedRows<T>,
-        groups: &Groups,
-        queries: EmbeddingsView<'a>,
-        metric: Metric,
-        k: usize,
-    ) -> Self {
+    pub(super) fn new(rows: &'a CodedRows<T>, groups: &Groups, metric: Metric, k: usize) -> Self {
         let (centroids, quantizer) = PackedRows::of_vectors(&groups.centroids, rows.dim, metric);
-        Self { rows, queries, metric, k: k.min(rows.len()), members: groups.members(1), centroids, quantizer }
+        Self { rows, metric, k: k.min(rows.len()), members: groups.members(1), centroids, quantizer }
     }
 
     /// How many groups there are.
@@ -51,10 +44,12 @@ impl<'a, T: Element> Answers<'a, T> {
         self.members.len()
     }
 
-    /// How many groups to scan per query to find nearly all of its answers, measured on a few queries.
-    pub(super) fn groups_needed(&self) -> usize {
-        let step = self.queries.len().div_ceil(TUNING_QUERIES);
-        let sample: Vec<usize> = (0..self.queries.len()).step_by(step).collect();
+    /// How many groups to scan per query to find nearly all of its answers, measured on a few of `queries`,
+    /// `[count × dim]`.
+    pub(super) fn groups_needed(&self, queries: &[f32]) -> usize {
+        let queries: Vec<&[f32]> = queries.chunks(self.rows.dim).collect();
+        let step = queries.len().div_ceil(TUNING_QUERIES).max(1);
+        let sample: Vec<f32> = queries.into_iter().step_by(step).flatten().copied().collect();
         let answers = |groups| self.find(&sample, groups, &super::Silent);
         let exact = answers(self.groups());
         let recall = |groups| {
@@ -69,19 +64,20 @@ impl<'a, T: Element> Answers<'a, T> {
         groups.min(self.groups())
     }
 
-    /// The best rows of each of `which` queries, from the `groups` whose centroids score best: all groups
+    /// The best rows of each of `queries`, `[count × dim]`, from the `groups` whose centroids score best: all groups
     /// give all that codes tell apart. Fewer where there are fewer rows.
-    pub(super) fn find(&self, which: &[usize], groups: usize, progress: &dyn Progress) -> Neighbors {
-        let share = which.len().div_ceil(rayon::current_num_threads()).clamp(1, BATCH);
-        let shares = which.par_chunks(share).map(|share| self.find_share(share, groups, progress));
-        Neighbors { rows: which.len(), k: self.k, data: shares.collect::<Vec<_>>().concat() }
+    pub(super) fn find(&self, queries: &[f32], groups: usize, progress: &dyn Progress) -> Neighbors {
+        let count = queries.len() / self.rows.dim;
+        let share = count.div_ceil(rayon::current_num_threads()).clamp(1, BATCH);
+        let shares = queries.par_chunks(share * self.rows.dim);
+        let shares = shares.map(|share| self.find_share(share, groups, progress));
+        Neighbors { rows: count, k: self.k, data: shares.collect::<Vec<_>>().concat() }
     }
 
-    fn find_share(&self, which: &[usize], groups: usize, progress: &dyn Progress) -> Vec<u32> {
-        let mut queries = vec![Vec::new(); which.len()];
-        which.iter().zip(&mut queries).for_each(|(query, wide)| self.queries.copy_row(*query, wide));
+    fn find_share(&self, queries: &[f32], groups: usize, progress: &dyn Progress) -> Vec<u32> {
+        let queries: Vec<&[f32]> = queries.chunks(self.rows.dim).collect();
         let wanting = self.wanting(&queries, groups);
-        let mut best: Vec<Best> = which.iter().map(|_| Best::new(self.k)).collect();
+        let mut best: Vec<Best> = queries.iter().map(|_| Best::new(self.k)).collect();
         let (mut packed, mut tile, mut selection) = <(PackedRows, Tile, Selection)>::default();
         for (members, wanting) in self.members.iter().zip(&wanting) {
             if progress.is_cancelled() {
@@ -89,7 +85,7 @@ impl<'a, T: Element> Answers<'a, T> {
             }
             packed.pack(self.rows, members, self.metric);
             for wanting in wanting.chunks(TILE) {
-                let queries = wanting.iter().map(|query| queries[*query as usize].as_slice());
+                let queries = wanting.iter().map(|query| queries[*query as usize]);
                 let scores = tile.score_queries(&self.rows.quantizer, queries, &packed);
                 for (query, scores) in wanting.iter().zip(scores) {
                     let best = &mut best[*query as usize];
@@ -105,12 +101,12 @@ impl<'a, T: Element> Answers<'a, T> {
 
     /// For each group, the queries that want it: each wants the `groups` whose centroids score best, and
     /// as many more as hold `k` rows together.
-    fn wanting(&self, queries: &[Vec<f32>], groups: usize) -> Vec<Vec<u32>> {
+    fn wanting(&self, queries: &[&[f32]], groups: usize) -> Vec<Vec<u32>> {
         let mut wanting: Vec<Vec<u32>> = vec![Vec::new(); self.groups()];
         let mut tile = Tile::default();
         let mut order: Vec<Candidate> = Vec::new();
         for (first, queries) in queries.chunks(TILE).enumerate() {
-            let queries = queries.iter().map(Vec::as_slice);
+            let queries = queries.iter().copied();
             let scores = tile.score_queries(&self.quantizer, queries, &self.centroids);
             for (offset, scores) in scores.enumerate() {
                 let query = (first * TILE + offset) as u32;

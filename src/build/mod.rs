@@ -22,6 +22,7 @@
 //! | `hnsw_rs.rs`  | the graph of the hnsw_rs crate |
 //! | `draft.rs`    | a graph while it is made |
 //! | `answers.rs`  | the true answers of many users, from the groups |
+//! | `multiply.rs` | more users from a small sample |
 //! | `teach.rs`    | edges that training users need; recall on those held out |
 //! | `repair.rs`   | every node reachable |
 //! | `freeze.rs`   | the sections of the generation file |
@@ -36,6 +37,7 @@ mod groups;
 mod hnsw_rs;
 mod insertion;
 mod layer0;
+mod multiply;
 mod params;
 mod phases;
 mod progress;
@@ -261,7 +263,7 @@ pub fn build_graph<T: Element>(
         Builder::Native => insertion::whole(&rows.vectors, dim, params, progress)?,
         Builder::HnswRs => hnsw_rs::build(&rows.vectors, dim, params, progress)?,
     };
-    let lesson = training_queries.map(|users| Lesson::new(&rows, &groups, users, params.metric));
+    let lesson = training_queries.map(|users| Lesson::new(&rows, &groups, users, params));
     let edges_added = lesson.as_ref().map_or(0, |lesson| lesson.teach(&mut draft, progress));
     if progress.is_cancelled() {
         return Err(BuildError::Cancelled);

@@ -11,6 +11,8 @@ use super::answers::Answers;
 use super::coded::{CodedRows, PackedRows, TILE, Tile};
 use super::draft::Draft;
 use super::groups::Groups;
+use super::multiply::multiply;
+use super::params::BuildParams;
 use super::progress::Progress;
 use crate::dataset::{EmbeddingsView, Neighbors};
 use crate::element::Element;
@@ -27,31 +29,46 @@ const MAX_HELD_OUT: usize = 1000;
 /// What is measured with them: k and `ef_search`.
 const MEASURED: [(usize, usize); 3] = [(10, 50), (10, 100), (100, 200)];
 
+/// Fewer users than one for so many rows are multiplied until there is one.
+const ROWS_PER_USER: usize = 10;
+
 /// A sample of users, and where their answers are looked for.
 pub(super) struct Lesson<'a, T> {
     answers: Answers<'a, T>,
-    /// Rows of the sample that teach, and rows that measure.
-    taught: Vec<usize>,
-    held_out: Vec<usize>,
+    /// `[count × dim]`: users that teach, those of the sample first.
+    taught: Vec<f32>,
+    /// How many of those were made from the others.
+    multiplied: usize,
+    /// `[count × dim]`: users that measure.
+    held_out: Vec<f32>,
 }
 
 impl<'a, T: Element> Lesson<'a, T> {
-    /// Keeps every tenth user apart.
+    /// Keeps every tenth user apart, and multiplies the others where the catalogue needs more.
     pub(super) fn new(
         rows: &'a CodedRows<T>,
         groups: &Groups,
-        users: EmbeddingsView<'a>,
-        metric: Metric,
+        users: EmbeddingsView<'_>,
+        params: &BuildParams,
     ) -> Self {
         let apart = HOLD_OUT.max(users.len().div_ceil(MAX_HELD_OUT));
-        let (held_out, taught) = (0..users.len()).partition(|user| user % apart == apart - 1);
-        Self { answers: Answers::new(rows, groups, users, metric, ANSWERS), taught, held_out }
+        let (mut taught, mut held_out, mut user) = (Vec::new(), Vec::new(), Vec::new());
+        for row in 0..users.len() {
+            users.copy_row(row, &mut user);
+            if row % apart == apart - 1 { &mut held_out } else { &mut taught }.extend_from_slice(&user);
+        }
+        let missing = (rows.len() / ROWS_PER_USER).saturating_sub(taught.len() / rows.dim);
+        let more = multiply(&taught, rows.dim, missing, params.seed);
+        let multiplied = more.len() / rows.dim;
+        taught.extend(more);
+        Self { answers: Answers::new(rows, groups, params.metric, ANSWERS), taught, multiplied, held_out }
     }
 
     /// Adds the edges that the users ask for, and says how many.
     pub(super) fn teach(&self, draft: &mut Draft, progress: &dyn Progress) -> u64 {
-        let groups = self.answers.groups_needed();
-        progress.begin("finding what users want", (self.taught.len() * groups) as u64);
+        let groups = self.answers.groups_needed(&self.taught);
+        let users = self.taught.len() / self.answers.rows.dim;
+        progress.begin("finding what users want", (users * groups) as u64);
         let answers = self.answers.find(&self.taught, groups, progress);
         if progress.is_cancelled() {
             return 0;
@@ -62,28 +79,21 @@ impl<'a, T: Element> Lesson<'a, T> {
 
     /// The users that taught nothing, `[count × dim]`.
     pub(super) fn held_out_queries(&self) -> Vec<f32> {
-        let (mut queries, mut user) =
-            (Vec::with_capacity(self.held_out.len() * self.answers.queries.dim()), Vec::new());
-        for row in &self.held_out {
-            self.answers.queries.copy_row(*row, &mut user);
-            queries.extend_from_slice(&user);
-        }
-        queries
+        self.held_out.clone()
     }
 
     /// Measures the finished graph on the users that taught nothing.
     pub(super) fn examine(&self, graph: &Graph, traversed: Codes, edges_added: u64) -> TrainingReport {
-        let Answers { rows, queries: users, metric, .. } = &self.answers;
+        let Answers { rows, metric, .. } = &self.answers;
         let exact = self.answers.find(&self.held_out, self.answers.groups(), &super::Silent);
         let view = graph.view();
         let hits = |scratch: &mut Scratch, row: usize, k: usize, ef_search: usize| {
-            let mut user = Vec::new();
-            users.copy_row(self.held_out[row], &mut user);
-            let scorer = Scorer::new(*metric, &user, &rows.vectors);
+            let user = &self.held_out[row * rows.dim..(row + 1) * rows.dim];
+            let scorer = Scorer::new(*metric, user, &rows.vectors);
             match traversed {
                 Codes::Sq8 => {
                     let mut query = QueryCodes::default();
-                    rows.quantizer.encode_query(&user, &mut query);
+                    rows.quantizer.encode_query(user, &mut query);
                     let coarse = CodeScorer::new(query.as_slice(), &rows.codes);
                     let mut stats = traverse(&view, &coarse, ef_search, scratch, || true).unwrap_or_default();
                     scratch.rescore(&scorer, rescored(k), &mut stats);
@@ -94,17 +104,18 @@ impl<'a, T: Element> Lesson<'a, T> {
             found.filter(|found| exact.row(row)[..k].contains(&found.node())).count()
         };
         let measure = |(k, ef_search): (usize, usize)| {
-            let rows = (0..self.held_out.len()).into_par_iter();
+            let rows = (0..exact.rows).into_par_iter();
             let hits: usize =
                 rows.map_init(Scratch::default, |scratch, row| hits(scratch, row, k, ef_search)).sum();
-            let recall = hits as f64 / (self.held_out.len() * k) as f64;
+            let recall = hits as f64 / (exact.rows * k) as f64;
             HeldOutRecall { k: k as u32, ef_search: ef_search as u32, recall }
         };
-        let measurable = MEASURED.into_iter().filter(|(k, _)| !self.held_out.is_empty() && *k <= exact.k);
+        let measurable = MEASURED.into_iter().filter(|(k, _)| exact.rows > 0 && *k <= exact.k);
         TrainingReport {
-            users: self.taught.len() as u32,
+            users: (self.taught.len() / rows.dim - self.multiplied) as u32,
+            multiplied: self.multiplied as u32,
             edges_added,
-            held_out: self.held_out.len() as u32,
+            held_out: exact.rows as u32,
             recall: measurable.map(measure).collect(),
         }
     }

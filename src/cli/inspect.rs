@@ -63,8 +63,12 @@ fn print_facts(store: &IndexStore, manifest: &Manifest, index: &Index) -> anyhow
     );
     match &facts.training {
         Some(training) => {
+            let multiplied = match training.multiplied {
+                0 => String::new(),
+                made => format!(", and {made} made from them,"),
+            };
             say!(
-                "training         {} users asked for and got {} edges; {} more were held out:",
+                "training         {} users{multiplied} asked for and got {} edges; {} more were held out:",
                 training.users,
                 training.edges_added,
                 training.held_out

@@ -104,8 +104,11 @@ pub struct RepairReport {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingReport {
-    /// Users that edges were added for.
+    /// Users of the sample that edges were added for.
     pub users: u32,
+    /// Users made from those, because the catalogue needs more, that edges were added for.
+    #[serde(default)]
+    pub multiplied: u32,
     /// Edges that they asked for and got.
     pub edges_added: u64,
     /// Users of the same sample that were kept apart to measure with.

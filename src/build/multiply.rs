@@ -1,0 +1,88 @@
+//! More users from a small sample: each new one stands where a user of the sample would after a step from
+//! one of its neighbours to another.
+//!
+//! A large catalogue needs more users than its owner may have at hand: 5,000 leave most of what other users
+//! ask for without an edge.
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+
+use super::coded::{PackedRows, Selection, TILE, Tile};
+use crate::metric::Metric;
+
+/// Neighbours that steps are taken between.
+const NEIGHBORS: usize = 10;
+/// How much of the step between two neighbours is taken.
+const STEP: f32 = 0.7;
+/// Users that are looked at as neighbours.
+const MAX_ANCHORS: usize = 4096;
+/// One user becomes so many at most: more would be the same over again.
+const MAX_FACTOR: usize = 64;
+
+/// `wanted` users, or fewer where there is too little to make them of, `[count × dim]`, from `users`,
+/// `[n × dim]`.
+pub(super) fn multiply(users: &[f32], dim: usize, wanted: usize, seed: u64) -> Vec<f32> {
+    let count = users.len() / dim;
+    let wanted = wanted.min(count * MAX_FACTOR);
+    if count <= NEIGHBORS || wanted == 0 {
+        return Vec::new();
+    }
+    let anchors = count.min(MAX_ANCHORS);
+    let of_anchor = |anchor: usize| anchor * count / anchors;
+    let row = |user: usize| &users[user * dim..(user + 1) * dim];
+    let rows: Vec<f32> = (0..anchors).flat_map(|anchor| row(of_anchor(anchor))).copied().collect();
+    let (packed, quantizer) = PackedRows::of_vectors(&rows, dim, Metric::L2);
+    let per_user = wanted.div_ceil(count);
+    let tiles: Vec<usize> = (0..wanted.div_ceil(per_user)).step_by(TILE).collect();
+    let multiplied = tiles.par_iter().map_init(<(Tile, Selection)>::default, |(tile, selection), first| {
+        let some = *first..(first + TILE).min(wanted.div_ceil(per_user));
+        let mut made = Vec::with_capacity(TILE * per_user * dim);
+        let scores = tile.score_queries(&quantizer, some.clone().map(row), &packed);
+        for (user, scores) in some.zip(scores) {
+            let near = selection.best(scores, NEIGHBORS + 1).iter();
+            let near: Vec<usize> =
+                near.map(|found| of_anchor(found.node() as usize)).filter(|other| *other != user).collect();
+            let mut random = ChaCha8Rng::seed_from_u64(seed ^ user as u64);
+            for _ in 0..per_user {
+                let from = random.random_range(0..near.len());
+                let to = (from + random.random_range(1..near.len())) % near.len();
+                let step = row(near[to]).iter().zip(row(near[from])).map(|(to, from)| STEP * (to - from));
+                let start = made.len();
+                made.extend(row(user).iter().zip(step).map(|(value, step)| value + step));
+                if made[start..].iter().any(|value| !value.is_finite()) {
+                    made.truncate(start);
+                }
+            }
+        }
+        made
+    });
+    multiplied.flatten_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn makes_others_close_to_those_there_are() {
+        // Users on a line through a plane: steps between neighbours stay on it.
+        let users: Vec<f32> = (0..100).flat_map(|user| [user as f32, 2.0 * user as f32]).collect();
+        let made = multiply(&users, 2, 1000, 7);
+        assert_eq!(made.len(), 1000 * 2);
+        assert_eq!(made, multiply(&users, 2, 1000, 7));
+        for user in made.chunks(2) {
+            assert!((user[1] - 2.0 * user[0]).abs() < 1e-3, "{user:?}");
+            assert!((-20.0..120.0).contains(&user[0]), "{user:?}");
+        }
+        let distinct: std::collections::BTreeSet<u32> = made.iter().map(|value| value.to_bits()).collect();
+        assert!(distinct.len() > 500);
+    }
+
+    #[test]
+    fn makes_none_of_too_few_and_not_too_many_of_few() {
+        assert!(multiply(&[1.0; 20], 2, 100, 7).is_empty());
+        assert!(multiply(&[1.0; 40], 2, 0, 7).is_empty());
+        assert_eq!(multiply(&[1.0; 40], 2, 1_000_000, 7).len(), 20 * MAX_FACTOR * 2);
+    }
+}
