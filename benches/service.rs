@@ -44,7 +44,10 @@ fn packed(values: &[f32], k: u32) -> SearchRequest {
     SearchRequest {
         query: Some(search_request::Query::Vector(Vector { values: Vec::new(), packed })),
         k,
-        params: Some(SearchParams { effort: Some(search_params::Effort::EfSearch(EF_SEARCH)) }),
+        params: Some(SearchParams {
+            effort: Some(search_params::Effort::EfSearch(EF_SEARCH)),
+            ..SearchParams::default()
+        }),
         ..SearchRequest::default()
     }
 }
@@ -195,6 +198,7 @@ fn engine_answer(engine: &Engine, query: &[f32], k: usize) -> Vec<u64> {
         index: String::new(),
         query: engine::Query::Vector(query.to_vec()),
         k,
+        plan: None,
         effort: engine::Effort::EfSearch(EF_SEARCH as usize),
         return_attributes: engine::ReturnAttributes::None,
         embedding_model: None,

@@ -13,6 +13,7 @@ use crate::eval::{
     Comparison, Report, Sweep, SweepRow, TARGETS, is_printable, page, picture, read_reports, sweep,
 };
 use crate::index::{Index, IndexStore, Manifest, MemoryMode, Residence};
+use crate::search::Plan;
 use crate::staged_file::StagedFile;
 
 /// What an index is called that is alone and was not named.
@@ -44,6 +45,9 @@ pub struct Arguments {
     /// At most so many queries.
     #[arg(long)]
     limit: Option<usize>,
+    /// graph, code_scan or exact_scan; what seems fastest for each effort unless told.
+    #[arg(long)]
+    plan: Option<Plan>,
     /// mapped, or resident: the hot sections copied onto huge pages.
     #[arg(long, default_value = "mapped")]
     memory: MemoryMode,
@@ -139,6 +143,7 @@ fn measure(arguments: &Arguments, queries: &Path, truth: &Path) -> anyhow::Resul
     let plan = |threads| Sweep {
         k: arguments.k.clone(),
         ef_search: arguments.ef_search.clone(),
+        plan: arguments.plan,
         threads,
         limit: arguments.limit,
     };

@@ -77,6 +77,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
                 (None, Some(recall)) => Some(search_params::Effort::TargetRecall(recall)),
                 (None, None) => arguments.exact.then_some(search_params::Effort::Exact(true)),
             },
+            plan: Plan::Unspecified.into(),
         }),
         return_attributes: vec!["*".to_owned()],
         return_stats: true,
@@ -160,6 +161,7 @@ fn render(response: &SearchResponse) -> String {
         let plan = match stats.plan() {
             Plan::Unspecified => "unknown",
             Plan::Graph => "graph",
+            Plan::CodeScan => "code_scan",
             Plan::ExactScan => "exact_scan",
         };
         let elapsed = stats.elapsed.and_then(|elapsed| Duration::try_from(elapsed).ok()).unwrap_or_default();

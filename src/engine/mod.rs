@@ -21,10 +21,11 @@ use std::collections::BTreeMap;
 use crate::search::Searcher;
 use served::ServedIndex;
 
+pub use crate::search::Plan;
 pub use error::EngineError;
 pub use request::{
-    Budget, Candidate, Effort, EngineOptions, IndexStatus, Limits, Plan, Query, ReturnAttributes,
-    SearchRequest, SearchResponse, SearchStats, Seed,
+    Budget, Candidate, Effort, EngineOptions, IndexStatus, Limits, Query, ReturnAttributes, SearchRequest,
+    SearchResponse, SearchStats, Seed,
 };
 pub use served::Refresh;
 

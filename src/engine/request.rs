@@ -12,6 +12,7 @@ use crate::element::Dtype;
 use crate::id::VideoId;
 use crate::index::{AttributeSchema, MemoryMode};
 use crate::metric::Metric;
+use crate::search::Plan;
 
 /// One search.
 #[derive(Clone, Debug)]
@@ -24,6 +25,8 @@ pub struct SearchRequest {
     pub k: usize,
     /// How hard to search.
     pub effort: Effort,
+    /// How to search, for measurement; what seems fastest unless told.
+    pub plan: Option<Plan>,
     /// Which attributes come with the candidates.
     pub return_attributes: ReturnAttributes,
     /// The model that made the query; must match the index's when given.
@@ -98,25 +101,6 @@ pub struct Candidate {
     pub score: f32,
     /// The attributes asked for that have a value, by name.
     pub attributes: Vec<(String, Value)>,
-}
-
-/// How a search was done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Plan {
-    /// Graph traversal.
-    Graph,
-    /// Every video was scored.
-    ExactScan,
-}
-
-impl Plan {
-    /// The word for it in answers and reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Plan::Graph => "graph",
-            Plan::ExactScan => "exact_scan",
-        }
-    }
 }
 
 /// What a search cost.

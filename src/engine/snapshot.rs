@@ -8,13 +8,13 @@ use std::time::Instant;
 use super::calibrated::Calibrated;
 use super::error::EngineError;
 use super::request::{
-    Budget, Candidate, Effort, Limits, Plan, Query, ReturnAttributes, SearchRequest, SearchResponse,
-    SearchStats, Seed,
+    Budget, Candidate, Effort, Limits, Query, ReturnAttributes, SearchRequest, SearchResponse, SearchStats,
+    Seed,
 };
 use crate::attributes::Columns;
 use crate::id::{NodeId, VideoId};
 use crate::index::{Index, IndexStore, Manifest, StoreError, Uncovered};
-use crate::search::{self, Found, Hit, SearchParams, Searcher};
+use crate::search::{self, Found, Hit, Plan, SearchParams, Searcher};
 
 /// One generation, the manifest that made it current, and its calibration. Never changes; a swap replaces
 /// it whole.
@@ -221,7 +221,12 @@ impl Snapshot {
                 return Err(EngineError::invalid("params.target_recall", problem));
             }
         };
-        SearchParams::new(k, effort).map_err(|error| EngineError::invalid("params", error.to_string()))
+        let params = SearchParams::new(k, effort);
+        let params = params.map_err(|error| EngineError::invalid("params", error.to_string()))?;
+        if request.plan == Some(Plan::CodeScan) && self.index.codes().is_none() {
+            return Err(EngineError::invalid("params.plan", "expected another plan: the index has no codes"));
+        }
+        Ok(params.with_plan(request.plan))
     }
 
     /// The effort that is known to find `recall` of the best `k`, and that the server allows.
@@ -247,19 +252,20 @@ impl Snapshot {
     }
 
     fn stats(&self, params: &SearchParams, found: &Found, started: Instant) -> SearchStats {
-        let (plan, ef_search) = match params.effort() {
-            search::Effort::EfSearch(ef_search) => (Plan::Graph, ef_search),
-            search::Effort::Exact => (Plan::ExactScan, 0),
+        let ef_search = match params.effort() {
+            search::Effort::EfSearch(ef_search) => ef_search,
+            search::Effort::Exact => 0,
         };
-        let measured_recall = match plan {
-            Plan::Graph => {
+        // Measured with the plan that seemed fastest, and with no other.
+        let measured_recall = match (params.effort(), params.plan()) {
+            (search::Effort::EfSearch(_), None) => {
                 let k = params.k().min(self.index.len());
                 self.calibrated.curves().and_then(|curves| curves.recall(k, ef_search))
             }
-            Plan::ExactScan => None,
+            _ => None,
         };
         SearchStats {
-            plan,
+            plan: found.plan,
             ef_search,
             measured_recall,
             visited: found.stats.hops,

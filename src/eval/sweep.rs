@@ -10,7 +10,7 @@ use super::report::{Report, SweepRow};
 use crate::dataset::{EmbeddingsView, Neighbors};
 use crate::graph::BeamStats;
 use crate::index::{Codes, Index, Manifest, SectionKind};
-use crate::search::{Effort, SearchParams, SearchParamsError, Searcher};
+use crate::search::{Effort, Plan, SearchParams, SearchParamsError, Searcher};
 
 /// The better of so many passes counts; the first also warms the caches.
 const PASSES: usize = 2;
@@ -25,6 +25,8 @@ pub struct Sweep {
     pub k: Vec<usize>,
     /// Every `ef_search`; those below k are left out, and k is measured if none remains.
     pub ef_search: Vec<usize>,
+    /// How to search; what seems fastest unless told.
+    pub plan: Option<Plan>,
     /// Threads that search at once.
     pub threads: usize,
     /// At most so many queries, from the first on.
@@ -138,7 +140,7 @@ pub fn sweep(
             efforts.push(*k);
         }
         for ef_search in efforts {
-            let params = SearchParams::new(*k, Effort::EfSearch(ef_search))?;
+            let params = SearchParams::new(*k, Effort::EfSearch(ef_search))?.with_plan(plan.plan);
             let passes = (0..PASSES).map(|_| pass(index, &searcher, &queries, truth, &params, plan.threads));
             let best = passes.min_by_key(|pass| pass.elapsed).expect("there is at least one pass");
             let row = best.into_row(*k, ef_search, count);

@@ -2,7 +2,7 @@
 
 use super::adjacency::Adjacency;
 use super::candidates::{Candidate, CandidateList};
-use super::scorer::Score;
+use super::scorer::{CodeScorer, Score};
 use super::visited::VisitedSet;
 
 /// What a search needs besides the graph; kept and reused, so that searching does not allocate.
@@ -50,6 +50,18 @@ impl Scratch {
         stats.distances += batch.len() as u64;
         candidates
             .replace(batch.iter().zip(scores.iter()).map(|(node, score)| Candidate::new(*node, *score)));
+    }
+
+    /// Scores `count` rows from `first` on and keeps those that are among the best.
+    pub(super) fn scan(&mut self, scorer: &CodeScorer<'_>, first: usize, count: usize) {
+        let Scratch { candidates, batch, scores, arrivals, .. } = self;
+        scores.resize(count, 0.0);
+        scorer.score_scan(first, scores);
+        batch.clear();
+        scorer.at_least(scores, candidates.threshold(), batch);
+        arrivals.clear();
+        arrivals.extend(batch.iter().map(|at| Candidate::new(first as u32 + at, scores[*at as usize])));
+        candidates.merge(arrivals);
     }
 
     /// Scores `node` as a place to start from, once.

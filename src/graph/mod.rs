@@ -26,5 +26,5 @@ pub use adjacency::{
 pub use beam::{BeamStats, Scratch, beam_search, greedy_search};
 pub use candidates::{Candidate, CandidateList};
 pub use scorer::{CodeScorer, Score, Scorer, widen};
-pub use traverse::{rescored, traverse};
+pub use traverse::{rescored, scan_codes, traverse};
 pub use visited::VisitedSet;

@@ -45,6 +45,20 @@ impl<'a> CodeScorer<'a> {
         assert!(!query.is_empty() && codes.len().is_multiple_of(query.len()), "dimensions differ");
         Self { kernels: Kernels::get(), query, codes }
     }
+
+    /// Scores `out.len()` consecutive rows from `first` on.
+    ///
+    /// # Panics
+    /// If the rows end before that.
+    pub fn score_scan(&self, first: usize, out: &mut [f32]) {
+        let len = self.query.len();
+        self.kernels.code_scan(self.query, &self.codes[first * len..(first + out.len()) * len], out);
+    }
+
+    /// The positions of all `scores` that are `least` or more, after those that `found` holds.
+    pub fn at_least(&self, scores: &[f32], least: f32, found: &mut Vec<u32>) {
+        self.kernels.at_least(scores, least, found);
+    }
 }
 
 impl Score for CodeScorer<'_> {

@@ -3,8 +3,11 @@
 use super::adjacency::GraphView;
 use super::beam::{BeamStats, Scratch, beam_search, greedy_search};
 use super::candidates::Candidate;
-use super::scorer::Score;
+use super::scorer::{CodeScorer, Score};
 use crate::id::NodeId;
+
+/// Rows scored between two looks at whether to go on.
+const SCAN_BLOCK: usize = 1024;
 
 /// Leaves the best `ef` nodes found in `scratch.candidates`, and says what that cost; `None` if
 /// `keep_going`, asked once per hop on layer 0, said no.
@@ -27,6 +30,25 @@ pub fn traverse(
         !interrupted
     });
     (!interrupted).then_some(stats)
+}
+
+/// Leaves the best `keep` rows of all in `scratch.candidates`, as [`traverse`] does; `keep_going` is asked
+/// once per block of rows.
+pub fn scan_codes(
+    scorer: &CodeScorer<'_>,
+    keep: usize,
+    scratch: &mut Scratch,
+    mut keep_going: impl FnMut() -> bool,
+) -> Option<BeamStats> {
+    let rows = scorer.rows();
+    scratch.reset(0, keep.min(rows));
+    for first in (0..rows).step_by(SCAN_BLOCK) {
+        if !keep_going() {
+            return None;
+        }
+        scratch.scan(scorer, first, SCAN_BLOCK.min(rows - first));
+    }
+    Some(BeamStats { hops: 0, distances: rows as u64 })
 }
 
 /// How many candidates are scored again in full precision to get the best `k` of them right: codes

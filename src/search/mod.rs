@@ -13,6 +13,6 @@ mod params;
 mod searcher;
 mod top_k;
 
-pub use params::{Effort, SearchParams, SearchParamsError};
+pub use params::{Effort, Plan, SearchParams, SearchParamsError};
 pub use searcher::{Found, Hit, Interrupted, Searcher};
 pub use top_k::TopK;

@@ -1,10 +1,10 @@
-//! One query against one index: greedy descent, layer-0 beam, or an exact scan.
+//! One query against one index: a traversal of the graph, a scan of its codes, or an exact scan.
 
 use std::borrow::Cow;
 
 use parking_lot::Mutex;
 
-use super::params::{Effort, SearchParams};
+use super::params::{Effort, Plan, SearchParams};
 use super::top_k::TopK;
 use crate::dataset::Rows;
 use crate::element::Element;
@@ -35,6 +35,8 @@ pub struct Found {
     pub hits: Vec<Hit>,
     /// The cost.
     pub stats: BeamStats,
+    /// How they were found.
+    pub plan: Plan,
 }
 
 /// The search was told to stop before it was done.
@@ -80,8 +82,7 @@ impl Searcher {
                 Effort::Exact => scan(index, &scorer, params.k(), &mut keep_going),
                 Effort::EfSearch(ef_search) => {
                     let mut workspace = self.pool.lock().pop().unwrap_or_default();
-                    let found =
-                        traverse(index, query, &scorer, params.k(), ef_search, &mut workspace, &mut keep_going);
+                    let found = find(index, query, &scorer, params, ef_search, &mut workspace, &mut keep_going);
                     self.pool.lock().push(workspace);
                     found
                 }
@@ -115,7 +116,7 @@ impl Searcher {
         with_rows!(index.vectors(), rows => {
             let scorer = scorer(index.metadata().metric, query, rows);
             let mut workspace = self.pool.lock().pop().unwrap_or_default();
-            let found = traverse_for_each(index, query, &scorer, ks, ef_search, &mut workspace, keep_going);
+            let found = find_each(index, query, &scorer, ks, ef_search, &mut workspace, keep_going);
             self.pool.lock().push(workspace);
             found
         })
@@ -147,33 +148,28 @@ fn normalise(query: &[f32]) -> Vec<f32> {
     scaled.into_iter().map(|value| value / norm).collect()
 }
 
-/// Walks the graph over codes and scores the best in full precision; without codes, all in full precision.
-fn traverse<T: Element>(
+/// What a traversal or a scan of the codes finds, the best scored in full precision.
+fn find<T: Element>(
     index: &Index,
     query: &[f32],
     scorer: &Scorer<'_, T>,
-    k: usize,
+    params: &SearchParams,
     ef_search: usize,
     workspace: &mut Workspace,
     keep_going: impl FnMut() -> bool,
 ) -> Result<Found, Interrupted> {
-    let Workspace { scratch, query_codes } = workspace;
-    let stats = match index.codes() {
-        Some((codes, quantizer)) => {
-            quantizer.encode_query(query, query_codes);
-            let coarse = CodeScorer::new(query_codes.as_slice(), codes);
-            let mut stats = graph::traverse(&index.graph(), &coarse, ef_search, scratch, keep_going)
-                .ok_or(Interrupted)?;
-            scratch.rescore(scorer, graph::rescored(k), &mut stats);
-            stats
-        }
-        None => graph::traverse(&index.graph(), scorer, ef_search, scratch, keep_going).ok_or(Interrupted)?,
-    };
-    Ok(Found { hits: best(index, hits(scratch), k), stats })
+    let k = params.k();
+    let (plan, mut stats) =
+        collect(index, query, scorer, params.plan(), (k, ef_search), workspace, keep_going)?;
+    let scratch = &mut workspace.scratch;
+    if index.codes().is_some() {
+        scratch.rescore(scorer, graph::rescored(k), &mut stats);
+    }
+    Ok(Found { hits: best(index, hits(scratch), k), stats, plan })
 }
 
-/// As [`traverse`], for several k at once.
-fn traverse_for_each<T: Element>(
+/// As [`find`], for several k at once.
+fn find_each<T: Element>(
     index: &Index,
     query: &[f32],
     scorer: &Scorer<'_, T>,
@@ -182,23 +178,48 @@ fn traverse_for_each<T: Element>(
     workspace: &mut Workspace,
     keep_going: impl FnMut() -> bool,
 ) -> Result<Vec<Vec<Hit>>, Interrupted> {
-    let Workspace { scratch, query_codes } = workspace;
-    let Some((codes, quantizer)) = index.codes() else {
-        graph::traverse(&index.graph(), scorer, ef_search, scratch, keep_going).ok_or(Interrupted)?;
+    let most = ks.iter().copied().max().unwrap_or_default();
+    collect(index, query, scorer, None, (most, ef_search), workspace, keep_going)?;
+    let scratch = &workspace.scratch;
+    if index.codes().is_none() {
         let hits = hits(scratch);
         return Ok(ks.iter().map(|k| best(index, hits.clone(), *k)).collect());
-    };
-    quantizer.encode_query(query, query_codes);
-    let coarse = CodeScorer::new(query_codes.as_slice(), codes);
-    graph::traverse(&index.graph(), &coarse, ef_search, scratch, keep_going).ok_or(Interrupted)?;
-    let most = ks.iter().map(|k| graph::rescored(*k)).max().unwrap_or_default();
-    let nodes: Vec<u32> = scratch.candidates.as_slice().iter().take(most).map(|found| found.node()).collect();
+    }
+    let candidates = scratch.candidates.as_slice().iter().take(graph::rescored(most));
+    let nodes: Vec<u32> = candidates.map(|found| found.node()).collect();
     let mut scores = vec![0f32; nodes.len()];
     scorer.score_rows(&nodes, &mut scores);
     let hits: Vec<Hit> =
         nodes.into_iter().zip(scores).map(|(node, score)| Hit { node: NodeId(node), score }).collect();
     let rescored = |k: usize| hits[..hits.len().min(graph::rescored(k))].to_vec();
     Ok(ks.iter().map(|k| best(index, rescored(*k), *k)).collect())
+}
+
+/// Leaves candidates for the best k in the workspace, by their codes where there are any.
+fn collect<T: Element>(
+    index: &Index,
+    query: &[f32],
+    scorer: &Scorer<'_, T>,
+    plan: Option<Plan>,
+    (k, ef_search): (usize, usize),
+    workspace: &mut Workspace,
+    keep_going: impl FnMut() -> bool,
+) -> Result<(Plan, BeamStats), Interrupted> {
+    let Workspace { scratch, query_codes } = workspace;
+    let Some((codes, quantizer)) = index.codes() else {
+        let stats = graph::traverse(&index.graph(), scorer, ef_search, scratch, keep_going);
+        return Ok((Plan::Graph, stats.ok_or(Interrupted)?));
+    };
+    quantizer.encode_query(query, query_codes);
+    let coarse = CodeScorer::new(query_codes.as_slice(), codes);
+    let plan = plan.unwrap_or_else(|| Plan::for_effort(codes.len(), ef_search));
+    let stats = match plan {
+        Plan::Graph => graph::traverse(&index.graph(), &coarse, ef_search, scratch, keep_going),
+        Plan::CodeScan | Plan::ExactScan => {
+            graph::scan_codes(&coarse, graph::rescored(k), scratch, keep_going)
+        }
+    };
+    Ok((plan, stats.ok_or(Interrupted)?))
 }
 
 fn hits(scratch: &Scratch) -> Vec<Hit> {
@@ -238,5 +259,5 @@ fn scan<T: Element>(
         }
     }
     let stats = BeamStats { hops: 0, distances: scorer.rows() as u64 };
-    Ok(Found { hits: best.into_sorted(), stats })
+    Ok(Found { hits: best.into_sorted(), stats, plan: Plan::ExactScan })
 }

@@ -20,6 +20,7 @@ use crate::metric::Metric;
 pub(super) fn search_request(request: proto::SearchRequest) -> Result<engine::SearchRequest, EngineError> {
     let proto::SearchRequest { index, query, k, params, return_attributes, return_stats: _, embedding_model } =
         request;
+    let proto::SearchParams { effort: told, plan: forced } = params.unwrap_or_default();
     Ok(engine::SearchRequest {
         index,
         query: match query {
@@ -30,7 +31,8 @@ pub(super) fn search_request(request: proto::SearchRequest) -> Result<engine::Se
             None => return Err(EngineError::invalid("query", "is required: expected vector or seeds")),
         },
         k: k as usize,
-        effort: effort(params),
+        effort: effort(told),
+        plan: plan(forced)?,
         return_attributes: if return_attributes.iter().any(|name| name == "*") {
             engine::ReturnAttributes::All
         } else if return_attributes.is_empty() {
@@ -83,14 +85,27 @@ fn query_seeds(seeds: proto::Seeds) -> Vec<engine::Seed> {
     seeds.seeds.into_iter().map(seed).collect()
 }
 
-fn effort(params: Option<proto::SearchParams>) -> engine::Effort {
+fn effort(effort: Option<proto::search_params::Effort>) -> engine::Effort {
     use proto::search_params::Effort;
-    match params.and_then(|params| params.effort) {
+    match effort {
         Some(Effort::EfSearch(ef_search)) => engine::Effort::EfSearch(ef_search as usize),
         Some(Effort::TargetRecall(recall)) => engine::Effort::TargetRecall(recall),
         Some(Effort::Exact(true)) => engine::Effort::Exact,
         Some(Effort::Exact(false)) | None => engine::Effort::Default,
     }
+}
+
+fn plan(forced: i32) -> Result<Option<engine::Plan>, EngineError> {
+    Ok(match proto::Plan::try_from(forced) {
+        Ok(proto::Plan::Unspecified) => None,
+        Ok(proto::Plan::Graph) => Some(engine::Plan::Graph),
+        Ok(proto::Plan::CodeScan) => Some(engine::Plan::CodeScan),
+        Ok(proto::Plan::ExactScan) => Some(engine::Plan::ExactScan),
+        Err(_) => {
+            let problem = format!("expected a plan by its number, found {forced}");
+            return Err(EngineError::invalid("params.plan", problem));
+        }
+    })
 }
 
 /// The answer, with what it cost if that was asked for.
@@ -123,6 +138,7 @@ fn candidate(candidate: engine::Candidate) -> proto::Candidate {
 fn search_stats(stats: &engine::SearchStats) -> proto::SearchStats {
     let plan = match stats.plan {
         engine::Plan::Graph => proto::Plan::Graph,
+        engine::Plan::CodeScan => proto::Plan::CodeScan,
         engine::Plan::ExactScan => proto::Plan::ExactScan,
     };
     proto::SearchStats {
@@ -303,13 +319,11 @@ mod tests {
     #[test]
     fn effort_is_the_servers_choice_unless_told() {
         use proto::search_params::Effort;
-        let of = |told| effort(Some(proto::SearchParams { effort: told }));
         assert_eq!(effort(None), engine::Effort::Default);
-        assert_eq!(of(None), engine::Effort::Default);
-        assert_eq!(of(Some(Effort::Exact(false))), engine::Effort::Default);
-        assert_eq!(of(Some(Effort::Exact(true))), engine::Effort::Exact);
-        assert_eq!(of(Some(Effort::EfSearch(64))), engine::Effort::EfSearch(64));
-        assert_eq!(of(Some(Effort::TargetRecall(0.9))), engine::Effort::TargetRecall(0.9));
+        assert_eq!(effort(Some(Effort::Exact(false))), engine::Effort::Default);
+        assert_eq!(effort(Some(Effort::Exact(true))), engine::Effort::Exact);
+        assert_eq!(effort(Some(Effort::EfSearch(64))), engine::Effort::EfSearch(64));
+        assert_eq!(effort(Some(Effort::TargetRecall(0.9))), engine::Effort::TargetRecall(0.9));
     }
 
     #[test]

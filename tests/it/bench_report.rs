@@ -109,7 +109,8 @@ fn one_index_and_one_thread_count_stay_an_object() {
     // Header, table and the zero bytes between sections belong to none.
     assert!(sum < file && sum > file / 2, "{sum} of {file}");
     assert_eq!(sections["vectors"], 300 * 8 * 4);
-    let hot = ["codes", "layer0", "upper_nodes", "upper_edges"].map(|name| sections[name].as_u64().unwrap());
+    let hot = ["codes", "layer0_starts", "layer0", "upper_nodes", "upper_edges"]
+        .map(|name| sections[name].as_u64().unwrap());
     let per_vector = hot.iter().sum::<u64>() as f64 / 300.0;
     assert!((one["hot_bytes_per_vector"].as_f64().unwrap() - per_vector).abs() < 1e-9, "{one}");
     let phases: Vec<&str> =

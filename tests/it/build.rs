@@ -10,6 +10,7 @@ use shortlist::eval::{Sweep, ground_truth, sweep};
 use shortlist::id::{NodeId, VideoId};
 use shortlist::index::{Codes, Index, IndexStore, verify};
 use shortlist::metric::Metric;
+use shortlist::search::Plan;
 
 use crate::indexes::{
     TestCatalogue, build_index, build_taught_index, catalogue_of, random_rows, shared_data,
@@ -19,10 +20,11 @@ fn params(metric: Metric, builder: Builder) -> BuildParams {
     BuildParams::new(metric, 12, 100).unwrap().with_builder(builder).unwrap()
 }
 
-/// recall@10 of an index at one effort, over its catalogue's held-out queries.
+/// recall of a traversal of an index at one effort, over its catalogue's held-out queries.
 fn recall(store: &IndexStore, queries: &Embeddings, truth: &Neighbors, k: usize, ef_search: usize) -> f64 {
     let (manifest, index, _) = store.open_current().unwrap();
-    let plan = Sweep { k: vec![k], ef_search: vec![ef_search], threads: 1, limit: None };
+    let plan =
+        Sweep { k: vec![k], ef_search: vec![ef_search], plan: Some(Plan::Graph), threads: 1, limit: None };
     sweep(&index, &manifest, queries.view(), truth, &plan, |_| {}).unwrap().rows[0].recall
 }
 

@@ -97,6 +97,8 @@ fn an_engineer_gets_from_nothing_to_a_recall_curve() {
         "10,50",
         "--ef-search",
         "10,50,400",
+        "--plan",
+        "graph",
         "--threads",
         "2",
         "--memory",

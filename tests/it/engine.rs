@@ -16,7 +16,15 @@ fn engine(index: &TestIndex) -> Engine {
 
 fn request(query: Query, k: usize, effort: Effort) -> SearchRequest {
     let return_attributes = ReturnAttributes::None;
-    SearchRequest { index: String::new(), query, k, effort, return_attributes, embedding_model: None }
+    SearchRequest {
+        index: String::new(),
+        query,
+        k,
+        effort,
+        plan: None,
+        return_attributes,
+        embedding_model: None,
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use shortlist::build::BuildParams;
 use shortlist::dataset::Embeddings;
 use shortlist::index::{Codes, HEADER_BYTES, Index, IndexError, MemoryMode, Section, SectionKind, verify};
 use shortlist::metric::Metric;
-use shortlist::search::{Effort, SearchParams, Searcher};
+use shortlist::search::{Effort, Plan, SearchParams, Searcher};
 
 use crate::indexes::{TestCatalogue, build_taught_index};
 
@@ -418,19 +418,23 @@ fn reseal_any(bytes: &mut [u8]) {
     reseal(bytes);
 }
 
-/// A generation that the first release of the format wrote must open in every later one.
+/// What a version of the format wrote must open in every later one.
 #[test]
-fn opens_the_fixture_of_format_version_1() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-1.index");
-    let index = Index::open(&path).unwrap();
-    verify(&index).unwrap();
-    Columns::open(&index).unwrap().verify().unwrap();
-    assert_eq!((index.len(), index.dim(), index.metadata().metric), (60, 4, Metric::InnerProduct));
-    assert_eq!(index.metadata().build.builder, "native");
-    assert!(index.held_out_queries().is_none(), "the first release kept none");
-    let params = SearchParams::new(3, Effort::EfSearch(60)).unwrap();
-    let found = Searcher::default().search(&index, &[1.0, 0.0, 0.0, 0.0], &params, || true).unwrap();
-    let exact = SearchParams::new(3, Effort::Exact).unwrap();
-    let expected = Searcher::default().search(&index, &[1.0, 0.0, 0.0, 0.0], &exact, || true).unwrap();
-    assert_eq!(found.hits, expected.hits);
+fn opens_the_fixture_of_each_format_version() {
+    for (version, held_out) in [(1, None), (2, Some(32))] {
+        let name = format!("tests/fixtures/format-{version}.index");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+        assert_eq!(std::fs::read(&path).unwrap()[8], version);
+        let index = Index::open(&path).unwrap();
+        verify(&index).unwrap();
+        Columns::open(&index).unwrap().verify().unwrap();
+        assert_eq!((index.len(), index.dim(), index.metadata().metric), (60, 4, Metric::InnerProduct));
+        assert_eq!(index.metadata().build.builder, "native");
+        assert_eq!(index.held_out_queries().map(|queries| queries.len()), held_out);
+        let found = |effort, plan| {
+            let params = SearchParams::new(3, effort).unwrap().with_plan(plan);
+            Searcher::default().search(&index, &[1.0, 0.0, 0.0, 0.0], &params, || true).unwrap().hits
+        };
+        assert_eq!(found(Effort::EfSearch(60), Some(Plan::Graph)), found(Effort::Exact, None));
+    }
 }

@@ -6,7 +6,7 @@ use shortlist::dataset::{EmbeddingsView, Rows};
 use shortlist::eval::ground_truth;
 use shortlist::index::Index;
 use shortlist::metric::Metric;
-use shortlist::search::{Effort, Interrupted, SearchParams, SearchParamsError, Searcher};
+use shortlist::search::{Effort, Interrupted, Plan, SearchParams, SearchParamsError, Searcher};
 
 use crate::indexes::{build_index, catalogue_of, random_rows};
 
@@ -25,7 +25,11 @@ fn oracle(rows: &[f32], dim: usize, query: &[f32], metric: Metric) -> Vec<(u64, 
 }
 
 fn search(index: &Index, query: &[f32], k: usize, effort: Effort) -> Vec<(u64, f32)> {
-    let params = SearchParams::new(k, effort).unwrap();
+    search_by(index, query, k, effort, None)
+}
+
+fn search_by(index: &Index, query: &[f32], k: usize, effort: Effort, plan: Option<Plan>) -> Vec<(u64, f32)> {
+    let params = SearchParams::new(k, effort).unwrap().with_plan(plan);
     let found = Searcher::default().search(index, query, &params, || true).unwrap();
     found.hits.iter().map(|hit| (index.video_ids()[hit.node.index()].0, hit.score)).collect()
 }
@@ -49,8 +53,11 @@ proptest! {
         let catalogue = catalogue_of(folder.path(), &data, dim, metric);
         let index = build_index(&catalogue, &params, &folder.path().join("index"));
         let expected = oracle(&data, dim, query, metric);
-        for effort in [Effort::Exact, Effort::EfSearch(rows)] {
-            let found = search(&index, query, k, effort);
+        let all = Effort::EfSearch(rows);
+        for (effort, plan) in
+            [(Effort::Exact, None), (all, None), (all, Some(Plan::Graph)), (all, Some(Plan::CodeScan))]
+        {
+            let found = search_by(&index, query, k, effort, plan);
             prop_assert_eq!(found.len(), k.min(rows));
             for (position, (id, score)) in found.iter().enumerate() {
                 let (expected_id, expected_score) = expected[position];
@@ -95,7 +102,7 @@ fn more_effort_finds_more() {
     let found = |ef_search: usize| -> usize {
         let hits = |query: &[f32]| {
             let exact = search(&index, query, 10, Effort::Exact);
-            let found = search(&index, query, 10, Effort::EfSearch(ef_search));
+            let found = search_by(&index, query, 10, Effort::EfSearch(ef_search), Some(Plan::Graph));
             found.iter().filter(|(id, _)| exact.iter().any(|(other, _)| other == id)).count()
         };
         queries.chunks(32).map(hits).sum()

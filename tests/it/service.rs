@@ -17,11 +17,11 @@ use crate::harness::{DIM, MODEL, Setup, TestIndex, TestServer, request, video_id
 const QUERY: [f32; DIM] = [0.5, -1.0, 0.25, 2.0, -0.125, 1.0, 0.75, -0.5];
 
 fn exact() -> Option<SearchParams> {
-    Some(SearchParams { effort: Some(search_params::Effort::Exact(true)) })
+    Some(SearchParams { effort: Some(search_params::Effort::Exact(true)), ..SearchParams::default() })
 }
 
 fn ef_search(ef_search: u32) -> Option<SearchParams> {
-    Some(SearchParams { effort: Some(search_params::Effort::EfSearch(ef_search)) })
+    Some(SearchParams { effort: Some(search_params::Effort::EfSearch(ef_search)), ..SearchParams::default() })
 }
 
 fn seeds(seeds: &[(u64, Option<f32>)]) -> Option<search_request::Query> {
@@ -79,8 +79,19 @@ async fn says_what_a_search_cost_when_asked() {
     let stats = client.search(with(exact())).await.unwrap().into_inner().stats.unwrap();
     assert_eq!((stats.plan(), stats.ef_search, stats.distances), (Plan::ExactScan, 0, 300));
     let stats = client.search(with(ef_search(20))).await.unwrap().into_inner().stats.unwrap();
+    // So few videos are read faster than walked through.
+    assert_eq!((stats.plan(), stats.ef_search, stats.visited), (Plan::CodeScan, 20, 0));
+    assert!(stats.distances >= 300 && stats.elapsed.is_some());
+    let forced = |plan: i32| Some(SearchParams { plan, ..ef_search(20).unwrap() });
+    let stats = client.search(with(forced(Plan::Graph.into()))).await.unwrap().into_inner().stats.unwrap();
     assert_eq!((stats.plan(), stats.ef_search), (Plan::Graph, 20));
     assert!(stats.visited > 0 && stats.distances > 0 && stats.elapsed.is_some());
+    let stats =
+        client.search(with(forced(Plan::ExactScan.into()))).await.unwrap().into_inner().stats.unwrap();
+    assert_eq!((stats.plan(), stats.ef_search, stats.distances), (Plan::ExactScan, 0, 300));
+    let refused = client.search(with(forced(99))).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+    assert!(refused.message().contains("params.plan"), "{refused}");
 }
 
 #[tokio::test]

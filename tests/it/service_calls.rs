@@ -20,7 +20,8 @@ use crate::harness::{Setup, TestIndex, TestServer, request};
 
 /// A search with the embedding of a row, so that each row has an answer of its own.
 fn like(index: &TestIndex, row: usize) -> SearchRequest {
-    let params = Some(SearchParams { effort: Some(search_params::Effort::Exact(true)) });
+    let params =
+        Some(SearchParams { effort: Some(search_params::Effort::Exact(true)), ..SearchParams::default() });
     SearchRequest { params, ..request(&index.rows[row], 3) }
 }
 
