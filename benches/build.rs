@@ -1,16 +1,24 @@
-//! Graph construction, native and hnsw_rs, on all cores and on one.
+//! Graph construction: native and hnsw_rs, on all cores and on one; the phases of a build that users teach;
+//! quantization.
 //!
-//! Checks that every node of each graph is reachable before timing it.
+//! Checks that every node of each graph is reachable, and that codes are what they should be, before timing.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rayon::ThreadPoolBuilder;
-use shortlist::build::{BuildParams, Builder, Silent, build_graph};
+use shortlist::build::{BuildParams, Builder, Progress, Silent, build_graph};
 use shortlist::dataset::{Embeddings, EmbeddingsView};
 use shortlist::metric::Metric;
+use shortlist::quantize::{QueryCodes, Sq8};
 use shortlist::synth::{SynthParams, synth};
 
 const VIDEOS: usize = 10_000;
 const DIM: usize = 64;
+/// Videos of a build that users teach.
+const TAUGHT_VIDEOS: usize = 50_000;
 
 fn builders(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a folder for the catalogue");
@@ -48,5 +56,78 @@ fn builders(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, builders);
+/// Adds up the time of one phase over the builds that it is told of.
+struct PhaseClock {
+    /// When each phase began.
+    begun: Mutex<Vec<(&'static str, Instant)>>,
+}
+
+impl PhaseClock {
+    fn times(&self) -> Vec<(&'static str, Duration)> {
+        let begun = self.begun.lock().expect("no build panics");
+        let ends = begun.iter().skip(1).map(|(_, begun)| *begun).chain([Instant::now()]);
+        begun.iter().zip(ends).map(|((phase, begun), end)| (*phase, end - *begun)).collect()
+    }
+}
+
+impl Progress for PhaseClock {
+    fn begin(&self, phase: &'static str, _: u64) {
+        self.begun.lock().expect("no build panics").push((phase, Instant::now()));
+    }
+    fn advance(&self, _: u64) {}
+    fn is_cancelled(&self) -> bool {
+        false
+    }
+}
+
+fn phases(criterion: &mut Criterion) {
+    let folder = tempfile::tempdir().expect("a folder for the catalogue");
+    let params = SynthParams { videos: TAUGHT_VIDEOS, dim: DIM, users: 5_000, seed: 1 };
+    let files = synth(params, folder.path(), |_| {}).expect("the catalogue is written");
+    let (videos, users) = (Embeddings::open(&files.videos), Embeddings::open(&files.users_train));
+    let (videos, users) = (videos.expect("the videos open"), users.expect("the users open"));
+    let EmbeddingsView::F32(rows) = videos.view() else { unreachable!("synth writes f32") };
+    let vectors = rows.as_contiguous().expect("an .npy file has nothing between its rows");
+    let params = BuildParams::new(Metric::InnerProduct, 16, 200).expect("valid parameters");
+    let run = || {
+        let clock = PhaseClock { begun: Mutex::default() };
+        let built = build_graph(vectors, DIM, Some(users.view()), &params, &clock).expect("it is built");
+        assert!(built.graph.view().reachable().into_iter().all(|reached| reached));
+        clock.times()
+    };
+    let names: BTreeSet<&str> = run().into_iter().map(|(phase, _)| phase).collect();
+    let mut group = criterion.benchmark_group("phases");
+    group.throughput(Throughput::Elements(TAUGHT_VIDEOS as u64)).sample_size(10);
+    for name in names {
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|builds| {
+                let times = (0..builds).flat_map(|_| run());
+                times.filter(|(phase, _)| *phase == name).map(|(_, time)| time).sum()
+            });
+        });
+    }
+    group.finish();
+}
+
+fn quantization(criterion: &mut Criterion) {
+    let vectors: Vec<f32> = (0..TAUGHT_VIDEOS * DIM).map(|at| ((at * 7919) % 1000) as f32 / 500.0 - 1.0).collect();
+    let quantizer = Sq8::train(&vectors, DIM);
+    let codes = quantizer.encode_all(&vectors);
+    let (lows, steps) = quantizer.levels().split_at(DIM);
+    for (at, value) in vectors[..DIM].iter().enumerate() {
+        assert!((lows[at] + steps[at] * f32::from(codes[at]) - value).abs() <= steps[at]);
+    }
+    let mut group = criterion.benchmark_group("quantization");
+    group.throughput(Throughput::Elements(TAUGHT_VIDEOS as u64)).sample_size(10);
+    group.bench_function("train", |bencher| bencher.iter(|| Sq8::train(&vectors, DIM)));
+    group.bench_function("encode_all", |bencher| bencher.iter(|| quantizer.encode_all(&vectors)));
+    group.throughput(Throughput::Elements(1));
+    let mut query = QueryCodes::default();
+    group.bench_function("encode_query", |bencher| {
+        bencher.iter(|| quantizer.encode_query(&vectors[..DIM], &mut query));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, builders, phases, quantization);
 criterion_main!(benches);

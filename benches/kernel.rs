@@ -3,6 +3,8 @@
 //!
 //! - `scan`: consecutive rows of a matrix that stays in the second-level cache.
 //! - `rows`: scattered rows of a matrix far larger than it, as the graph search asks for them.
+//!
+//! Codes of 8 bits also have `packed`: eight queries at once against rows in blocks, as a build asks for.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -13,7 +15,7 @@ use half::f16;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use shortlist::element::Element;
-use shortlist::kernel::{Isa, Kernels};
+use shortlist::kernel::{Isa, Kernels, PACKED_ROWS, pack};
 
 const DIMS: [usize; 4] = [64, 128, 256, 768];
 const SCAN_BYTES: usize = 512 << 10;
@@ -39,7 +41,80 @@ fn kernel(c: &mut Criterion) {
     let mut group = c.benchmark_group("kernel");
     one_type::<f32>(&mut group);
     one_type::<f16>(&mut group);
+    codes(&mut group);
     group.finish();
+}
+
+/// Queries of one call of the packed kernel.
+const PACKED_QUERIES: usize = 8;
+
+fn codes(group: &mut BenchmarkGroup<WallTime>) {
+    let mut rng = ChaCha8Rng::seed_from_u64(8);
+    let codes: Vec<u8> = (0..ROWS_BYTES).map(|_| rng.random()).collect();
+    for len in DIMS {
+        let queries: Vec<i8> = (0..PACKED_QUERIES * len).map(|_| rng.random()).collect();
+        let query = &queries[..len];
+        let small = &codes[..SCAN_BYTES / (PACKED_ROWS * len) * PACKED_ROWS * len];
+        let large = &codes[..codes.len() / len * len];
+        let count = (large.len() / len) as u32;
+        let rows: Vec<u32> = (0..CALLS * NEIGHBOURS).map(|_| rng.random_range(0..count)).collect();
+        let mut packed = Vec::new();
+        pack(small.chunks(len), len, &mut packed);
+        for kernels in Kernels::available() {
+            check_codes(kernels, &queries, small, &packed, large, &rows[..NEIGHBOURS]);
+            let id = |name: &str| BenchmarkId::new(format!("{name}/{}", kernels.isa()), format!("u8x{len}"));
+            let mut out = vec![0.0; small.len() / len];
+            group.throughput(Throughput::Bytes(small.len() as u64));
+            group.bench_function(id("scan"), |b| {
+                b.iter(|| {
+                    kernels.code_scan(black_box(query), black_box(small), &mut out);
+                    black_box(&out);
+                });
+            });
+            let mut sums = vec![0; PACKED_QUERIES * small.len() / len];
+            group.throughput(Throughput::Bytes((PACKED_QUERIES * small.len()) as u64));
+            group.bench_function(id("packed"), |b| {
+                b.iter(|| {
+                    kernels.code_packed(black_box(&queries), len, black_box(&packed), &mut sums);
+                    black_box(&sums);
+                });
+            });
+            let mut out = [0.0; NEIGHBOURS];
+            let mut calls = rows.chunks_exact(NEIGHBOURS).cycle();
+            group.throughput(Throughput::Bytes((NEIGHBOURS * len) as u64));
+            group.bench_function(id("rows"), |b| {
+                b.iter(|| {
+                    let rows = calls.next().expect("a cycle of calls does not end");
+                    kernels.code_rows(black_box(query), black_box(large), rows, &mut out);
+                    black_box(&out);
+                });
+            });
+        }
+    }
+}
+
+/// Compares with scalar, to the bit, before anything is timed.
+fn check_codes(kernels: &Kernels, queries: &[i8], small: &[u8], packed: &[u8], large: &[u8], rows: &[u32]) {
+    let scalar = Kernels::for_isa(Isa::Scalar).expect("scalar is always available");
+    let len = queries.len() / PACKED_QUERIES;
+    let scan = |kernels: &Kernels| {
+        let mut out = vec![0.0; small.len() / len];
+        kernels.code_scan(&queries[..len], small, &mut out);
+        out
+    };
+    assert_eq!(scan(kernels), scan(scalar), "{}", kernels.isa());
+    let scattered = |kernels: &Kernels| {
+        let mut out = vec![0.0; rows.len()];
+        kernels.code_rows(&queries[..len], large, rows, &mut out);
+        out
+    };
+    assert_eq!(scattered(kernels), scattered(scalar), "{}", kernels.isa());
+    let sums = |kernels: &Kernels| {
+        let mut out = vec![0; PACKED_QUERIES * small.len() / len];
+        kernels.code_packed(queries, len, packed, &mut out);
+        out
+    };
+    assert_eq!(sums(kernels), sums(scalar), "{}", kernels.isa());
 }
 
 fn one_type<T: Element>(group: &mut BenchmarkGroup<WallTime>) {

@@ -1,9 +1,11 @@
-//! One query against one index in this process: graph traversal at several efforts, and the exact scan.
+//! One query against one index in this process, at 100,000 and at 1,000,000 videos: traversal of a taught
+//! graph at several efforts, and the scan of its codes.
 //!
 //! Checks that each effort reaches the recall it should before timing it. `shortlist bench` measures
 //! recall against latency on any data; this group is for comparing two commits.
 
 use std::hint::black_box;
+use std::path::Path;
 use std::time::Instant;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -11,55 +13,72 @@ use shortlist::build::{BuildParams, Silent, build};
 use shortlist::dataset::{Catalogue, CatalogueFiles, Embeddings};
 use shortlist::index::{Index, IndexStore};
 use shortlist::metric::Metric;
-use shortlist::search::{Effort, SearchParams, Searcher};
+use shortlist::search::{Effort, Hit, Plan, SearchParams, Searcher};
 use shortlist::synth::{SynthParams, synth};
 
-const VIDEOS: usize = 50_000;
 const DIM: usize = 128;
 const QUERIES: usize = 500;
+/// Queries whose recall is checked.
+const CHECKED: usize = 50;
+/// Videos, and for k and `ef_search` the recall that must be reached.
+const CASES: [(usize, [(usize, usize, f64); 4]); 2] = [
+    (100_000, [(10, 60, 0.93), (10, 300, 0.98), (100, 100, 0.92), (100, 400, 0.98)]),
+    (1_000_000, [(10, 60, 0.85), (10, 300, 0.95), (100, 100, 0.82), (100, 400, 0.94)]),
+];
 
 fn search(criterion: &mut Criterion) {
-    let folder = tempfile::tempdir().expect("a folder for the catalogue");
-    let (index, queries) = prepare(folder.path());
-    let searcher = Searcher::default();
-    let find = |query: &[f32], k: usize, effort: Effort| {
-        let params = SearchParams::new(k, effort).expect("valid parameters");
-        searcher.search(&index, query, &params, || true).expect("nothing interrupts it").hits
-    };
-    let mut group = criterion.benchmark_group("search");
-    group.throughput(Throughput::Elements(1)).sample_size(30);
-    for (k, ef_search, at_least) in [(10, 50, 0.7), (10, 200, 0.9), (100, 200, 0.8), (100, 800, 0.9)] {
-        let sample = &queries[..100];
-        let hits: usize = sample
-            .iter()
-            .map(|query| {
-                let exact = find(query, k, Effort::Exact);
-                let found = find(query, k, Effort::EfSearch(ef_search));
-                found.iter().filter(|hit| exact.contains(hit)).count()
-            })
-            .sum();
-        let recall = hits as f64 / (sample.len() * k) as f64;
-        assert!(recall >= at_least, "recall@{k} {recall} at ef_search {ef_search}");
-        let mut next = queries.iter().cycle();
-        group.bench_function(BenchmarkId::new(format!("k{k}"), format!("ef{ef_search}")), |bencher| {
-            bencher.iter(|| find(black_box(next.next().expect("a cycle")), k, Effort::EfSearch(ef_search)));
-        });
+    for (videos, efforts) in CASES {
+        let folder = tempfile::tempdir().expect("a folder for the catalogue");
+        let (index, queries) = prepare(folder.path(), videos);
+        let searcher = Searcher::default();
+        let find = |query: &[f32], k: usize, effort: Effort, plan: Option<Plan>| -> Vec<Hit> {
+            let params = SearchParams::new(k, effort).expect("valid parameters").with_plan(plan);
+            searcher.search(&index, query, &params, || true).expect("nothing interrupts it").hits
+        };
+        let sample = &queries[..CHECKED];
+        let exact: Vec<Vec<Hit>> = sample.iter().map(|query| find(query, 100, Effort::Exact, None)).collect();
+        let recall = |k: usize, effort: Effort, plan: Plan| {
+            let hits = sample.iter().zip(&exact).map(|(query, exact)| {
+                let found = find(query, k, effort, Some(plan));
+                found.iter().filter(|hit| exact[..k].contains(hit)).count()
+            });
+            hits.sum::<usize>() as f64 / (CHECKED * k) as f64
+        };
+        let mut group = criterion.benchmark_group(format!("search/{videos}"));
+        group.throughput(Throughput::Elements(1)).sample_size(30);
+        for (k, ef_search, at_least) in efforts {
+            let effort = Effort::EfSearch(ef_search);
+            let recall = recall(k, effort, Plan::Graph);
+            assert!(recall >= at_least, "{videos}: recall@{k} {recall} at ef_search {ef_search}");
+            let mut next = queries.iter().cycle();
+            group.bench_function(BenchmarkId::new(format!("k{k}"), format!("ef{ef_search}")), |bencher| {
+                bencher.iter(|| find(black_box(next.next().expect("a cycle")), k, effort, Some(Plan::Graph)));
+            });
+        }
+        for k in [10, 100] {
+            let effort = Effort::EfSearch(k);
+            let recall = recall(k, effort, Plan::CodeScan);
+            assert!(recall >= 0.99, "{videos}: recall@{k} {recall} of a scan of the codes");
+            let mut next = queries.iter().cycle();
+            group.sample_size(10).bench_function(BenchmarkId::new(format!("k{k}"), "code_scan"), |bencher| {
+                bencher
+                    .iter(|| find(black_box(next.next().expect("a cycle")), k, effort, Some(Plan::CodeScan)));
+            });
+        }
+        group.finish();
     }
-    let mut next = queries.iter().cycle();
-    group.bench_function("k100/exact", |bencher| {
-        bencher.iter(|| find(black_box(next.next().expect("a cycle")), 100, Effort::Exact));
-    });
-    group.finish();
 }
 
-fn prepare(dir: &std::path::Path) -> (Index, Vec<Vec<f32>>) {
-    let params = SynthParams { videos: VIDEOS, dim: DIM, users: 5 * QUERIES, seed: 1 };
+fn prepare(dir: &Path, videos: usize) -> (Index, Vec<Vec<f32>>) {
+    let params = SynthParams { videos, dim: DIM, users: 50_000, seed: 1 };
     let files = synth(params, dir, |_| {}).expect("the catalogue is written");
     let catalogue = CatalogueFiles { embeddings: files.videos, ids: None, attributes: None };
     let catalogue = Catalogue::open(&catalogue, Metric::InnerProduct).expect("the catalogue is sound");
+    let training_queries = Embeddings::open(&files.users_train).expect("the users open");
     let params = BuildParams::new(Metric::InnerProduct, 16, 200).expect("valid parameters");
     let store = IndexStore::new(dir.join("index"));
-    build(&catalogue, None, &params, &store, &Silent, Instant::now()).expect("the index is built");
+    build(&catalogue, Some(&training_queries), &params, &store, &Silent, Instant::now())
+        .expect("the index is built");
     let (_, index, _) = store.open_current().expect("the index opens");
     let users = Embeddings::open(&files.users_test).expect("the users open");
     let row = |row| {

@@ -29,8 +29,11 @@ const MAX_HELD_OUT: usize = 1000;
 /// What is measured with them: k and `ef_search`.
 const MEASURED: [(usize, usize); 3] = [(10, 50), (10, 100), (100, 200)];
 
-/// Fewer users than one for so many rows are multiplied until there is one.
+/// Fewer users than one for so many rows are multiplied until there is one; where there are few rows, which
+/// costs little, until there are two for each or so many in all.
 const ROWS_PER_USER: usize = 10;
+const USERS_PER_ROW: usize = 2;
+const USERS_OF_FEW_ROWS: usize = 100_000;
 
 /// A sample of users, and where their answers are looked for.
 pub(super) struct Lesson<'a, T> {
@@ -57,7 +60,8 @@ impl<'a, T: Element> Lesson<'a, T> {
             users.copy_row(row, &mut user);
             if row % apart == apart - 1 { &mut held_out } else { &mut taught }.extend_from_slice(&user);
         }
-        let missing = (rows.len() / ROWS_PER_USER).saturating_sub(taught.len() / rows.dim);
+        let enough = (rows.len() / ROWS_PER_USER).max(USERS_OF_FEW_ROWS.min(USERS_PER_ROW * rows.len()));
+        let missing = enough.saturating_sub(taught.len() / rows.dim);
         let more = multiply(&taught, rows.dim, missing, params.seed);
         let multiplied = more.len() / rows.dim;
         taught.extend(more);
