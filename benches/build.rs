@@ -110,7 +110,8 @@ fn phases(criterion: &mut Criterion) {
 }
 
 fn quantization(criterion: &mut Criterion) {
-    let vectors: Vec<f32> = (0..TAUGHT_VIDEOS * DIM).map(|at| ((at * 7919) % 1000) as f32 / 500.0 - 1.0).collect();
+    let vectors: Vec<f32> =
+        (0..TAUGHT_VIDEOS * DIM).map(|at| ((at * 7919) % 1000) as f32 / 500.0 - 1.0).collect();
     let quantizer = Sq8::train(&vectors, DIM);
     let codes = quantizer.encode_all(&vectors);
     let (lows, steps) = quantizer.levels().split_at(DIM);

@@ -20,8 +20,10 @@ const DIM: usize = 128;
 const QUERIES: usize = 500;
 /// Queries whose recall is checked.
 const CHECKED: usize = 50;
-/// Videos, and for k and `ef_search` the recall that must be reached.
-const CASES: [(usize, [(usize, usize, f64); 4]); 2] = [
+/// A k, an `ef_search`, and the recall that it must reach.
+type Point = (usize, usize, f64);
+/// Videos, and what is measured with them.
+const CASES: [(usize, [Point; 4]); 2] = [
     (100_000, [(10, 60, 0.93), (10, 300, 0.98), (100, 100, 0.92), (100, 400, 0.98)]),
     (1_000_000, [(10, 60, 0.85), (10, 300, 0.95), (100, 100, 0.82), (100, 400, 0.94)]),
 ];

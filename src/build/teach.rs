@@ -99,10 +99,11 @@ impl<'a, T: Element> Lesson<'a, T> {
                     let mut query = QueryCodes::default();
                     rows.quantizer.encode_query(user, &mut query);
                     let coarse = CodeScorer::new(query.as_slice(), &rows.codes);
-                    let mut stats = traverse(&view, &coarse, ef_search, scratch, || true).unwrap_or_default();
+                    let mut stats =
+                        traverse(&view, &coarse, (ef_search, k), scratch, || true).unwrap_or_default();
                     scratch.rescore(&scorer, rescored(k), &mut stats);
                 }
-                Codes::None => drop(traverse(&view, &scorer, ef_search, scratch, || true)),
+                Codes::None => drop(traverse(&view, &scorer, (ef_search, k), scratch, || true)),
             }
             let found = scratch.candidates.as_slice().iter().take(k);
             found.filter(|found| exact.row(row)[..k].contains(&found.node())).count()

@@ -36,7 +36,7 @@ pub struct Arguments {
     /// Hits per query.
     #[arg(short, long, value_delimiter = ',', default_value = "10,100")]
     k: Vec<usize>,
-    /// Candidate list sizes; those below k are left out.
+    /// Candidate list sizes.
     #[arg(long, value_delimiter = ',', default_value = "10,20,30,40,60,80,100,130,170,220,300,400,600,900")]
     ef_search: Vec<usize>,
     /// Threads that search at once: a number, several, or a range such as 1..4, whose end belongs to it.

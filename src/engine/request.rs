@@ -57,7 +57,7 @@ pub enum Effort {
     /// What the server thinks sensible for k.
     #[default]
     Default,
-    /// The size of the candidate list on layer 0; raised to k where it is smaller.
+    /// How many candidates, the best, are expanded on layer 0.
     EfSearch(usize),
     /// The least effort that is known to find this share of the true top k, above 0 and at most 1.
     TargetRecall(f32),

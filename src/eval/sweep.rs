@@ -23,7 +23,7 @@ const MAX_LATENCY_NS: u64 = 60_000_000_000;
 pub struct Sweep {
     /// Every k.
     pub k: Vec<usize>,
-    /// Every `ef_search`; those below k are left out, and k is measured if none remains.
+    /// Every `ef_search`; k where there is none.
     pub ef_search: Vec<usize>,
     /// How to search; what seems fastest unless told.
     pub plan: Option<Plan>,
@@ -134,8 +134,7 @@ pub fn sweep(
     let searcher = Searcher::default();
     let mut rows = Vec::new();
     for k in &plan.k {
-        let mut efforts: Vec<usize> =
-            plan.ef_search.iter().copied().filter(|ef_search| ef_search >= k).collect();
+        let mut efforts = plan.ef_search.clone();
         if efforts.is_empty() {
             efforts.push(*k);
         }

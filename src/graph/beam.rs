@@ -34,9 +34,9 @@ impl std::ops::AddAssign for BeamStats {
 }
 
 impl Scratch {
-    /// Starts a search that keeps the best `ef` of `nodes` nodes.
-    pub fn reset(&mut self, nodes: usize, ef: usize) {
-        self.candidates.reset(ef);
+    /// Starts a search that keeps the best `keep` of `nodes` nodes, and expands every one of them.
+    pub fn reset(&mut self, nodes: usize, keep: usize) {
+        self.candidates.reset(keep);
         self.visited.reset(nodes);
     }
 
@@ -75,7 +75,7 @@ impl Scratch {
     }
 }
 
-/// Expands candidates best first until none of the best `ef` is left to expand.
+/// Expands candidates best first until none of those that are to be expanded is left.
 ///
 /// Call [`Scratch::reset`] and [`Scratch::seed`] before; the result is in `scratch.candidates`.
 /// `keep_going` is asked once per hop; when it says no, what was found so far stays.
@@ -87,7 +87,7 @@ pub fn beam_search(
     mut keep_going: impl FnMut() -> bool,
 ) {
     let Scratch { candidates, visited, scores, arrivals, .. } = scratch;
-    let width = together(candidates.capacity());
+    let width = together(candidates.expanded());
     loop {
         let known = visited.len();
         let mut expanded = 0;

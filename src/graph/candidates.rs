@@ -33,6 +33,8 @@ impl Candidate {
 pub struct CandidateList {
     entries: Vec<Candidate>,
     capacity: usize,
+    /// Only this many, the best, are expanded once the list is full.
+    expanded: usize,
     /// Every entry before this one was expanded.
     next: usize,
 }
@@ -50,12 +52,18 @@ impl CandidateList {
         self.entries.clear();
         self.entries.reserve(capacity + 1);
         self.capacity = capacity;
+        self.expanded = capacity;
         self.next = 0;
     }
 
-    /// How many candidates it keeps.
-    pub fn capacity(&self) -> usize {
-        self.capacity
+    /// Lets only the best `count` be expanded once the list is full; the others are kept as they are.
+    pub fn expand_only(&mut self, count: usize) {
+        self.expanded = count.min(self.capacity);
+    }
+
+    /// How many candidates are expanded.
+    pub fn expanded(&self) -> usize {
+        self.expanded
     }
 
     /// The score a new candidate must exceed to be kept.
@@ -114,7 +122,7 @@ impl CandidateList {
 
     /// The nodes that the next `count` calls of [`Self::expand_next`] would take.
     pub fn peek(&self, count: usize) -> impl Iterator<Item = u32> {
-        let rest = self.entries.get(self.next..).unwrap_or_default();
+        let rest = self.entries.get(self.next..self.open()).unwrap_or_default();
         rest.iter().filter(|entry| !entry.is_expanded()).take(count).map(Candidate::node)
     }
 
@@ -131,9 +139,16 @@ impl CandidateList {
         &self.entries
     }
 
+    /// How many entries, from the first on, may be expanded: all while there is room for more, so that a list
+    /// is filled wherever there is enough to fill it.
+    #[inline]
+    fn open(&self) -> usize {
+        if self.entries.len() < self.capacity { self.entries.len() } else { self.expanded }
+    }
+
     #[inline]
     fn peek_index(&self) -> Option<usize> {
-        let rest = self.entries.get(self.next..)?;
+        let rest = self.entries.get(self.next..self.open())?;
         rest.iter().position(|entry| !entry.is_expanded()).map(|offset| self.next + offset)
     }
 }

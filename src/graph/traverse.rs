@@ -9,18 +9,20 @@ use crate::id::NodeId;
 /// Rows scored between two looks at whether to go on.
 const SCAN_BLOCK: usize = 1024;
 
-/// Leaves the best `ef` nodes found in `scratch.candidates`, and says what that cost; `None` if
-/// `keep_going`, asked once per hop on layer 0, said no.
+/// Expands the best `ef` nodes, leaves the best `keep` that this finds (`ef` at least) in
+/// `scratch.candidates`, and says what that cost; `None` if `keep_going`, asked once per hop on layer 0, said
+/// no.
 pub fn traverse(
     graph: &GraphView<'_>,
     scorer: &impl Score,
-    ef: usize,
+    (ef, keep): (usize, usize),
     scratch: &mut Scratch,
     mut keep_going: impl FnMut() -> bool,
 ) -> Option<BeamStats> {
     let mut stats = BeamStats::default();
     let mut interrupted = false;
-    scratch.reset(scorer.rows(), ef.min(scorer.rows()));
+    scratch.reset(scorer.rows(), keep.max(ef).min(scorer.rows()));
+    scratch.candidates.expand_only(ef);
     let start = descend(graph, scorer, scratch, &mut stats);
     scratch.seed(scorer, start.0, &mut stats);
     // Everything is reachable from the entry point, which the descent may have left for good.

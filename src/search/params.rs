@@ -3,7 +3,8 @@
 /// How hard to search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effort {
-    /// Traverse the graph with a candidate list of this size on layer 0, at least k.
+    /// Traverse the graph and expand this many candidates, the best, on layer 0. Fewer than k give k hits all
+    /// the same, and more of them wrong.
     EfSearch(usize),
     /// Score every video.
     Exact,
@@ -79,7 +80,7 @@ impl SearchParams {
         }
         let effort = match effort {
             Effort::EfSearch(0) => return Err(SearchParamsError::ZeroEfSearch),
-            Effort::EfSearch(ef_search) => Effort::EfSearch(ef_search.max(k)),
+            Effort::EfSearch(ef_search) => Effort::EfSearch(ef_search),
             Effort::Exact => Effort::Exact,
         };
         Ok(Self { k, effort, plan: None })
@@ -108,7 +109,7 @@ impl SearchParams {
         self.k
     }
 
-    /// How hard to search; an `ef_search` is never smaller than k.
+    /// How hard to search.
     pub fn effort(&self) -> Effort {
         self.effort
     }

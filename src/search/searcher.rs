@@ -207,14 +207,14 @@ fn collect<T: Element>(
 ) -> Result<(Plan, BeamStats), Interrupted> {
     let Workspace { scratch, query_codes } = workspace;
     let Some((codes, quantizer)) = index.codes() else {
-        let stats = graph::traverse(&index.graph(), scorer, ef_search, scratch, keep_going);
+        let stats = graph::traverse(&index.graph(), scorer, (ef_search, k), scratch, keep_going);
         return Ok((Plan::Graph, stats.ok_or(Interrupted)?));
     };
     quantizer.encode_query(query, query_codes);
     let coarse = CodeScorer::new(query_codes.as_slice(), codes);
     let plan = plan.unwrap_or_else(|| Plan::for_effort(codes.len(), ef_search));
     let stats = match plan {
-        Plan::Graph => graph::traverse(&index.graph(), &coarse, ef_search, scratch, keep_going),
+        Plan::Graph => graph::traverse(&index.graph(), &coarse, (ef_search, k), scratch, keep_going),
         Plan::CodeScan | Plan::ExactScan => {
             graph::scan_codes(&coarse, graph::rescored(k), scratch, keep_going)
         }
