@@ -57,7 +57,9 @@ pub(super) fn multiply(users: &[f32], dim: usize, wanted: usize, seed: u64) -> V
         }
         made
     });
-    multiplied.flatten_iter().collect()
+    let mut multiplied: Vec<f32> = multiplied.flatten_iter().collect();
+    multiplied.truncate(wanted * dim);
+    multiplied
 }
 
 #[cfg(test)]

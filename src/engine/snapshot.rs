@@ -226,6 +226,9 @@ impl Snapshot {
         if request.plan == Some(Plan::CodeScan) && self.index.codes().is_none() {
             return Err(EngineError::invalid("params.plan", "expected another plan: the index has no codes"));
         }
+        if effort == search::Effort::Exact && matches!(request.plan, Some(Plan::Graph | Plan::CodeScan)) {
+            return Err(EngineError::invalid("params.plan", "expected no other plan with exact"));
+        }
         Ok(params.with_plan(request.plan))
     }
 

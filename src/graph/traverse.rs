@@ -43,7 +43,7 @@ pub fn scan_codes(
     mut keep_going: impl FnMut() -> bool,
 ) -> Option<BeamStats> {
     let rows = scorer.rows();
-    scratch.reset(0, keep.min(rows));
+    scratch.candidates.reset(keep.min(rows));
     for first in (0..rows).step_by(SCAN_BLOCK) {
         if !keep_going() {
             return None;

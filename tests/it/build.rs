@@ -215,6 +215,8 @@ fn users_teach_the_graph_what_other_users_want() {
     verify(&index).unwrap();
     let training = index.metadata().training.as_ref().unwrap();
     assert_eq!((training.users, training.held_out), (1350, 150));
+    // Two users for each of so few videos.
+    assert_eq!(training.multiplied, 2 * 6000 - 1350);
     assert!(training.edges_added > 0);
     let kept = index.held_out_queries().unwrap();
     assert_eq!(kept.len(), 150);

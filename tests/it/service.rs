@@ -89,6 +89,12 @@ async fn says_what_a_search_cost_when_asked() {
     let stats =
         client.search(with(forced(Plan::ExactScan.into()))).await.unwrap().into_inner().stats.unwrap();
     assert_eq!((stats.plan(), stats.ef_search, stats.distances), (Plan::ExactScan, 0, 300));
+    let contradiction = Some(SearchParams { plan: Plan::Graph.into(), ..exact().unwrap() });
+    for params in [contradiction, forced(-1)] {
+        let refused = client.search(with(params)).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+        assert!(refused.message().contains("params.plan"), "{refused}");
+    }
     let refused = client.search(with(forced(99))).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::InvalidArgument);
     assert!(refused.message().contains("params.plan"), "{refused}");
