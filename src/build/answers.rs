@@ -6,12 +6,12 @@
 
 use rayon::prelude::*;
 
-use super::coded::{CodedRows, PackedRows, Selection, TILE, Tile};
+use super::coded::{CodedRows, PackedRows, TILE, Tile};
 use super::groups::Groups;
 use super::progress::Progress;
 use crate::dataset::Neighbors;
 use crate::element::Element;
-use crate::graph::Candidate;
+use crate::graph::{Candidate, Selection};
 use crate::metric::Metric;
 use crate::quantize::Sq8;
 
@@ -112,7 +112,7 @@ impl<'a, T: Element> Answers<'a, T> {
                 let query = (first * TILE + offset) as u32;
                 order.clear();
                 order.extend(scores.iter().zip(0..).map(|(score, group)| Candidate::new(group, *score)));
-                order.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.node().cmp(&b.node())));
+                order.sort_unstable();
                 let mut rows = 0;
                 for (wanted, group) in order.iter().enumerate() {
                     if wanted >= groups && rows >= self.k {
@@ -143,15 +143,14 @@ impl Best {
     fn push(&mut self, candidate: Candidate) {
         self.kept.push(candidate);
         if self.kept.len() == 2 * self.k {
-            let (_, kth, _) =
-                self.kept.select_nth_unstable_by(self.k - 1, |a, b| b.score.total_cmp(&a.score));
-            self.threshold = kth.score;
+            let (_, kth, _) = self.kept.select_nth_unstable(self.k - 1);
+            self.threshold = kth.score();
             self.kept.truncate(self.k);
         }
     }
 
     fn into_nodes(mut self) -> impl Iterator<Item = u32> {
-        self.kept.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.node().cmp(&b.node())));
+        self.kept.sort_unstable();
         self.kept.truncate(self.k);
         self.kept.into_iter().map(|found| found.node())
     }

@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 
 use crate::element::Element;
-use crate::graph::{Candidate, widen};
+use crate::graph::widen;
 use crate::kernel::{Kernels, PACKED_ROWS, pack};
 use crate::metric::Metric;
 use crate::quantize::{QueryCodes, Sq8};
@@ -152,43 +152,5 @@ impl Tile {
             kernels.scores_of_sums(sums, affine.bias, affine.scale, &rows.offsets, scores);
         }
         scores.chunks_exact(padded.max(1)).map(move |scores| &scores[..count])
-    }
-}
-
-/// Finds the best of many scores; kept and reused.
-#[derive(Default)]
-pub(super) struct Selection {
-    maxima: Vec<f32>,
-    positions: Vec<u32>,
-    best: Vec<Candidate>,
-}
-
-impl Selection {
-    /// The positions of all scores that are among the best `k` and at least `least`, and of few others.
-    pub(super) fn promising(&mut self, scores: &[f32], k: usize, least: f32) -> &[u32] {
-        let Self { maxima, positions, .. } = self;
-        let kernels = Kernels::get();
-        positions.clear();
-        let lanes = (4 * k).next_multiple_of(PACKED_ROWS);
-        let mut least = least;
-        if scores.len() > 2 * lanes {
-            maxima.resize(lanes, 0.0);
-            kernels.maxima(scores, maxima);
-            let (_, kth, _) = maxima.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
-            least = least.max(*kth);
-        }
-        kernels.at_least(scores, least, positions);
-        positions
-    }
-
-    /// The best `k` scores with their positions, best first, equal scores by position.
-    pub(super) fn best(&mut self, scores: &[f32], k: usize) -> &[Candidate] {
-        self.promising(scores, k, f32::NEG_INFINITY);
-        let Self { positions, best, .. } = self;
-        best.clear();
-        best.extend(positions.iter().map(|at| Candidate::new(*at, scores[*at as usize])));
-        best.sort_by(|a, b| b.score.total_cmp(&a.score));
-        best.truncate(k);
-        best
     }
 }

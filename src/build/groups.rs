@@ -8,9 +8,9 @@
 
 use rayon::prelude::*;
 
-use super::coded::{PackedRows, Selection, TILE, Tile};
+use super::coded::{PackedRows, TILE, Tile};
 use crate::element::Element;
-use crate::graph::Candidate;
+use crate::graph::{Candidate, Selection};
 use crate::kernel::Kernels;
 use crate::metric::Metric;
 

@@ -240,7 +240,7 @@ impl<'a, T: Element> GraphBuilder<'a, T> {
                 self.add_edge(node, *neighbor, layer);
             }
             for neighbor in &neighbors {
-                self.add_edge(neighbor.node(), Candidate::new(node, neighbor.score), layer);
+                self.add_edge(neighbor.node(), Candidate::new(node, neighbor.score()), layer);
             }
         }
     }
@@ -271,7 +271,7 @@ impl<'a, T: Element> GraphBuilder<'a, T> {
         let mut competing: Vec<Candidate> =
             neighbors.iter().zip(&scores).map(|(node, score)| Candidate::new(*node, *score)).collect();
         competing.push(to);
-        competing.sort_by(|a, b| b.score.total_cmp(&a.score));
+        competing.sort_unstable();
         let kept = select(self.metric, self.vectors, self.dim, &competing, list.len());
         for (position, slot) in list.iter().enumerate() {
             slot.store(kept.get(position).map_or(NONE, Candidate::node), Ordering::Release);

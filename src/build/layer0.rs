@@ -13,13 +13,13 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use super::BuildError;
-use super::coded::{CodedRows, PackedRows, Selection, TILE, Tile};
+use super::coded::{CodedRows, PackedRows, TILE, Tile};
 use super::groups::{Groups, OVERLAP};
 use super::params::BuildParams;
 use super::progress::Progress;
 use super::select::select;
 use crate::element::Element;
-use crate::graph::{Candidate, NONE, Score, Scorer, widen};
+use crate::graph::{Candidate, NONE, Score, Scorer, Selection, widen};
 use crate::metric::Metric;
 
 /// Rows that a thread takes at a time, at least.
@@ -79,7 +79,7 @@ fn choose<T: Element>(
         Scorer::new(params.metric, &query, &rows.vectors).score_rows(&near, scores);
         competing.clear();
         competing.extend(near.iter().zip(scores.iter()).map(|(node, score)| Candidate::new(*node, *score)));
-        competing.sort_by(|a, b| b.score.total_cmp(&a.score));
+        competing.sort_unstable();
         let kept = select(params.metric, &rows.vectors, rows.dim, competing, 2 * params.m);
         if (node as usize).is_multiple_of(SHARE) {
             progress.advance(SHARE as u64);

@@ -8,7 +8,8 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use super::coded::{PackedRows, Selection, TILE, Tile};
+use super::coded::{PackedRows, TILE, Tile};
+use crate::graph::Selection;
 use crate::metric::Metric;
 
 /// Neighbours that steps are taken between.

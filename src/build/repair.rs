@@ -10,11 +10,11 @@
 
 use rayon::prelude::*;
 
-use super::coded::{CodedRows, PackedRows, Selection, TILE, Tile};
+use super::coded::{CodedRows, PackedRows, TILE, Tile};
 use super::draft::Draft;
 use super::groups::Groups;
 use crate::element::Element;
-use crate::graph::NONE;
+use crate::graph::{NONE, Selection};
 use crate::index::RepairReport;
 use crate::metric::Metric;
 

@@ -28,7 +28,7 @@ pub(super) fn select<T: Element>(
         let is_closer = nodes.chunks(TOGETHER).all(|nodes| {
             let scores = &mut scores[..nodes.len()];
             scorer.score_rows(nodes, scores);
-            scores.iter().all(|score| *score <= candidate.score)
+            scores.iter().all(|score| *score <= candidate.score())
         });
         if is_closer {
             kept.push(*candidate);

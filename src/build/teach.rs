@@ -99,14 +99,13 @@ impl<'a, T: Element> Lesson<'a, T> {
                     let mut query = QueryCodes::default();
                     rows.quantizer.encode_query(user, &mut query);
                     let coarse = CodeScorer::new(query.as_slice(), &rows.codes);
-                    let mut stats =
-                        traverse(&view, &coarse, (ef_search, k), scratch, || true).unwrap_or_default();
-                    scratch.rescore(&scorer, rescored(k), &mut stats);
+                    let stats = traverse(&view, &coarse, (ef_search, rescored(k)), scratch, || true);
+                    scratch.rescore(&scorer, &mut stats.unwrap_or_default());
                 }
                 Codes::None => drop(traverse(&view, &scorer, (ef_search, k), scratch, || true)),
             }
-            let found = scratch.candidates.as_slice().iter().take(k);
-            found.filter(|found| exact.row(row)[..k].contains(&found.node())).count()
+            scratch.found.sort_unstable();
+            scratch.found.iter().take(k).filter(|found| exact.row(row)[..k].contains(&found.node())).count()
         };
         let measure = |(k, ef_search): (usize, usize)| {
             let rows = (0..exact.rows).into_par_iter();

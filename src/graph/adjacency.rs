@@ -10,6 +10,7 @@
 //! searches pass have many. Edges of an upper layer name slots, not nodes, so that walking it needs no
 //! lookup by node.
 
+use super::visited::VisitedSet;
 use crate::id::NodeId;
 
 /// Marks an unused edge slot; the rest of that list is unused as well.
@@ -20,6 +21,10 @@ pub trait Adjacency {
     /// Calls `each` with every neighbour of `node`, and perhaps with [`NONE`]. A node that does not exist
     /// has none.
     fn for_each_neighbor(&self, node: u32, each: impl FnMut(u32));
+    /// Adds the neighbours of `node` to those that were visited.
+    fn visit(&self, node: u32, visited: &mut VisitedSet) {
+        self.for_each_neighbor(node, |neighbor| visited.insert(neighbor));
+    }
     /// Asks the memory system for the neighbours of `node`, which will be wanted soon.
     fn prefetch(&self, node: u32);
 }
@@ -68,6 +73,11 @@ impl Adjacency for Lists<'_> {
     #[inline]
     fn for_each_neighbor(&self, node: u32, each: impl FnMut(u32)) {
         self.slots(node).iter().copied().for_each(each);
+    }
+
+    #[inline]
+    fn visit(&self, node: u32, visited: &mut VisitedSet) {
+        visited.insert_all(self.slots(node));
     }
 
     #[inline]

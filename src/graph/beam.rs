@@ -1,20 +1,26 @@
 //! The hot loop: best-first search over one layer (Malkov & Yashunin 2016, algorithm 2).
 
 use super::adjacency::Adjacency;
-use super::candidates::{Candidate, CandidateList};
+use super::candidates::{Candidate, CandidateList, keep_best};
 use super::scorer::{CodeScorer, Score};
+use super::selection::Selection;
 use super::visited::VisitedSet;
 
 /// What a search needs besides the graph; kept and reused, so that searching does not allocate.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    /// After a search: what it found, best first.
+    /// The best nodes met so far, of which each is expanded.
     pub candidates: CandidateList,
+    /// After a search: what it found.
+    pub found: Vec<Candidate>,
     visited: VisitedSet,
+    /// Of every visited node, in the order in which they were met.
+    scores: Vec<f32>,
     slots: Vec<u32>,
     batch: Vec<u32>,
-    scores: Vec<f32>,
+    batch_scores: Vec<f32>,
     arrivals: Vec<Candidate>,
+    selection: Selection,
 }
 
 /// What a search cost.
@@ -34,34 +40,61 @@ impl std::ops::AddAssign for BeamStats {
 }
 
 impl Scratch {
-    /// Starts a search that keeps the best `keep` of `nodes` nodes, and expands every one of them.
-    pub fn reset(&mut self, nodes: usize, keep: usize) {
-        self.candidates.reset(keep);
+    /// Starts a search among `nodes` nodes that expands the best `ef`.
+    pub fn reset(&mut self, nodes: usize, ef: usize) {
+        self.candidates.reset(ef);
         self.visited.reset(nodes);
+        self.scores.clear();
+        self.found.clear();
     }
 
-    /// Scores the best `count` candidates again, with `scorer`, and drops the others.
-    pub fn rescore(&mut self, scorer: &impl Score, count: usize, stats: &mut BeamStats) {
-        let Scratch { candidates, batch, scores, .. } = self;
-        batch.clear();
-        batch.extend(candidates.as_slice().iter().take(count).map(Candidate::node));
-        scores.resize(batch.len(), 0.0);
-        scorer.score_rows(batch, scores);
-        stats.distances += batch.len() as u64;
-        candidates
-            .replace(batch.iter().zip(scores.iter()).map(|(node, score)| Candidate::new(*node, *score)));
+    /// How many nodes were scored.
+    pub fn met(&self) -> usize {
+        self.visited.len()
     }
 
-    /// Scores `count` rows from `first` on and keeps those that are among the best.
-    pub(super) fn scan(&mut self, scorer: &CodeScorer<'_>, first: usize, count: usize) {
-        let Scratch { candidates, batch, scores, arrivals, .. } = self;
-        scores.resize(count, 0.0);
-        scorer.score_scan(first, scores);
-        batch.clear();
-        scorer.at_least(scores, candidates.threshold(), batch);
+    /// Expands the best `ef` from now on, whether they were expanded before or not.
+    pub fn widen(&mut self, ef: usize) {
+        let Scratch { candidates, visited, scores, arrivals, .. } = self;
+        candidates.reset(ef);
         arrivals.clear();
-        arrivals.extend(batch.iter().map(|at| Candidate::new(first as u32 + at, scores[*at as usize])));
+        arrivals.extend(scored(visited.met_since(0), scores));
         candidates.merge(arrivals);
+    }
+
+    /// Leaves the best `count` of all that were scored in `found`, in no particular order.
+    pub fn collect(&mut self, count: usize) {
+        let Scratch { candidates, found, visited, scores, selection, .. } = self;
+        found.clear();
+        if count <= candidates.as_slice().len() {
+            found.extend_from_slice(&candidates.as_slice()[..count]);
+        } else {
+            let met = visited.met_since(0);
+            let promising = selection.promising(scores, count, f32::NEG_INFINITY);
+            found.extend(chosen(promising, met, scores));
+            keep_best(found, count);
+        }
+    }
+
+    /// Scores what was found again, with `scorer`.
+    pub fn rescore(&mut self, scorer: &impl Score, stats: &mut BeamStats) {
+        let Scratch { found, batch, batch_scores, .. } = self;
+        batch.clear();
+        batch.extend(found.iter().map(Candidate::node));
+        batch_scores.resize(batch.len(), 0.0);
+        scorer.score_rows(batch, batch_scores);
+        stats.distances += batch.len() as u64;
+        found.clear();
+        found.extend(scored(batch, batch_scores));
+    }
+
+    /// Scores `count` rows from `first` on and adds to `found` those that score `least` or more.
+    pub(super) fn scan(&mut self, scorer: &CodeScorer<'_>, first: usize, count: usize, least: f32) {
+        let Scratch { found, batch_scores, selection, .. } = self;
+        batch_scores.resize(count, 0.0);
+        scorer.score_scan(first, batch_scores);
+        let chosen = selection.at_least(batch_scores, least);
+        found.extend(chosen.iter().map(|at| Candidate::new(first as u32 + at, batch_scores[*at as usize])));
     }
 
     /// Scores `node` as a place to start from, once.
@@ -69,15 +102,32 @@ impl Scratch {
         let known = self.visited.len();
         self.visited.insert(node);
         if self.visited.len() > known {
-            self.candidates.insert(Candidate::new(node, scorer.score(node)));
+            let score = scorer.score(node);
+            self.scores.push(score);
+            self.candidates.insert(Candidate::new(node, score));
             stats.distances += 1;
         }
     }
 }
 
-/// Expands candidates best first until none of those that are to be expanded is left.
+/// Those at `positions`.
+fn chosen<'a>(
+    positions: &'a [u32],
+    nodes: &'a [u32],
+    scores: &'a [f32],
+) -> impl Iterator<Item = Candidate> + 'a {
+    positions.iter().map(|at| Candidate::new(nodes[*at as usize], scores[*at as usize]))
+}
+
+/// Nodes with their scores, as far as both go.
+fn scored<'a>(nodes: &'a [u32], scores: &'a [f32]) -> impl Iterator<Item = Candidate> + 'a {
+    nodes.iter().zip(scores).map(|(node, score)| Candidate::new(*node, *score))
+}
+
+/// Expands candidates best first until none is left.
 ///
-/// Call [`Scratch::reset`] and [`Scratch::seed`] before; the result is in `scratch.candidates`.
+/// Call [`Scratch::reset`] and [`Scratch::seed`] before. The best `ef` are then in `scratch.candidates`, and
+/// [`Scratch::collect`] gives the best of all that were scored.
 /// `keep_going` is asked once per hop; when it says no, what was found so far stays.
 pub fn beam_search(
     adjacency: &impl Adjacency,
@@ -86,28 +136,29 @@ pub fn beam_search(
     stats: &mut BeamStats,
     mut keep_going: impl FnMut() -> bool,
 ) {
-    let Scratch { candidates, visited, scores, arrivals, .. } = scratch;
-    let width = together(candidates.expanded());
+    let Scratch { candidates, visited, scores, arrivals, selection, .. } = scratch;
+    let width = together(candidates.capacity());
     loop {
         let known = visited.len();
         let mut expanded = 0;
+        // All at once, so that their lists come together.
+        candidates.peek(width).for_each(|next| adjacency.prefetch(next));
         while expanded < width
             && let Some(best) = candidates.expand_next()
         {
-            adjacency.for_each_neighbor(best.node(), |neighbor| visited.insert(neighbor));
+            adjacency.visit(best.node(), visited);
             expanded += 1;
         }
         if expanded == 0 || !keep_going() {
             return;
         }
         let batch = visited.met_since(known);
-        candidates.peek(width).for_each(|next| adjacency.prefetch(next));
-        scores.resize(batch.len(), 0.0);
+        scores.resize(visited.len(), 0.0);
+        let scores = &mut scores[known..];
         scorer.score_rows(batch, scores);
-        let threshold = candidates.threshold();
         arrivals.clear();
-        let scored = batch.iter().zip(scores.iter()).filter(|(_, score)| **score > threshold);
-        arrivals.extend(scored.map(|(node, score)| Candidate::new(*node, *score)));
+        let arriving = selection.at_least(scores, candidates.least());
+        arrivals.extend(chosen(arriving, batch, scores));
         candidates.merge(arrivals);
         stats.hops += expanded as u64;
         stats.distances += batch.len() as u64;
@@ -117,7 +168,7 @@ pub fn beam_search(
 /// How many candidates are expanded at a time: several share the wait for memory, but with a short list
 /// the best neighbour of the first would often have made the others superfluous.
 fn together(ef: usize) -> usize {
-    (ef / 24).clamp(1, 4)
+    (ef / 16).clamp(1, 16)
 }
 
 /// Walks to the best neighbour until none is better: the descent through the upper layers.
@@ -131,7 +182,7 @@ pub fn greedy_search(
     scratch: &mut Scratch,
     stats: &mut BeamStats,
 ) -> Candidate {
-    let Scratch { slots, batch, scores, .. } = scratch;
+    let Scratch { slots, batch, batch_scores, .. } = scratch;
     let mut best = start;
     loop {
         batch.clear();
@@ -142,13 +193,13 @@ pub fn greedy_search(
                 batch.push(node);
             }
         });
-        scores.resize(batch.len(), 0.0);
-        scorer.score_rows(batch, scores);
+        batch_scores.resize(batch.len(), 0.0);
+        scorer.score_rows(batch, batch_scores);
         stats.hops += 1;
         stats.distances += batch.len() as u64;
         let before = best;
-        for (slot, score) in slots.iter().zip(scores.iter()) {
-            if *score > best.score {
+        for (slot, score) in slots.iter().zip(batch_scores.iter()) {
+            if *score > best.score() {
                 best = Candidate::new(*slot, *score);
             }
         }

@@ -1,30 +1,65 @@
 //! The candidate list: one sorted buffer instead of two heaps.
 
-/// A node and its score. The top bit of the stored node remembers that it was expanded.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Candidate {
-    /// Larger is better.
-    pub score: f32,
-    tagged: u32,
-}
+/// A node and its score, in the order in which they are wanted: larger scores first (as `f32::total_cmp` has
+/// it), equal scores by node.
+///
+/// One whole number, so that sorting has no branch to guess wrong: the score so that smaller is better, the
+/// node, and whether it was expanded.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Candidate(u64);
 
-const EXPANDED: u32 = 1 << 31;
+const EXPANDED: u64 = 1;
 
 impl Candidate {
     /// A node that was scored and not yet expanded.
+    #[inline]
     pub fn new(node: u32, score: f32) -> Self {
-        debug_assert!(node & EXPANDED == 0);
-        Self { score, tagged: node }
+        debug_assert!(node < 1 << 31);
+        Self(u64::from(!ascending(score.to_bits())) << 32 | u64::from(node) << 1)
     }
 
     /// The node, or the slot in an upper layer.
     #[inline]
     pub fn node(&self) -> u32 {
-        self.tagged & !EXPANDED
+        self.0 as u32 >> 1
+    }
+
+    /// Larger is better.
+    #[inline]
+    pub fn score(&self) -> f32 {
+        f32::from_bits(descending(!((self.0 >> 32) as u32)))
     }
 
     fn is_expanded(&self) -> bool {
-        self.tagged & EXPANDED != 0
+        self.0 & EXPANDED != 0
+    }
+}
+
+impl std::fmt::Debug for Candidate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} at {}", self.node(), self.score())
+    }
+}
+
+/// Bits of a score as a whole number that grows with it.
+#[inline]
+fn ascending(bits: u32) -> u32 {
+    bits ^ ((bits as i32 >> 31) as u32 | 1 << 31)
+}
+
+/// The other way round.
+#[inline]
+fn descending(ascending: u32) -> u32 {
+    ascending ^ ((!ascending as i32 >> 31) as u32 | 1 << 31)
+}
+
+/// Drops all but the best `count`, and leaves those in no particular order, but the worst at the end.
+pub fn keep_best(candidates: &mut Vec<Candidate>, count: usize) {
+    if count < candidates.len() {
+        if count > 0 {
+            candidates.select_nth_unstable(count - 1);
+        }
+        candidates.truncate(count);
     }
 }
 
@@ -33,80 +68,81 @@ impl Candidate {
 pub struct CandidateList {
     entries: Vec<Candidate>,
     capacity: usize,
-    /// Only this many, the best, are expanded once the list is full.
-    expanded: usize,
     /// Every entry before this one was expanded.
     next: usize,
 }
 
-impl CandidateList {
-    /// An empty list that keeps `capacity` candidates.
-    pub fn with_capacity(capacity: usize) -> Self {
-        let mut list = Self::default();
-        list.reset(capacity);
-        list
-    }
+/// How many entries there are for each arrival where searching for its place is faster than passing them.
+const FAR: usize = 12;
 
+impl CandidateList {
     /// Empties the list and sets how many candidates it keeps (`ef`).
     pub fn reset(&mut self, capacity: usize) {
         self.entries.clear();
         self.entries.reserve(capacity + 1);
         self.capacity = capacity;
-        self.expanded = capacity;
         self.next = 0;
     }
 
-    /// Lets only the best `count` be expanded once the list is full; the others are kept as they are.
-    pub fn expand_only(&mut self, count: usize) {
-        self.expanded = count.min(self.capacity);
+    /// How many candidates are kept.
+    pub fn capacity(&self) -> usize {
+        self.capacity
     }
 
-    /// How many candidates are expanded.
-    pub fn expanded(&self) -> usize {
-        self.expanded
-    }
-
-    /// The score a new candidate must exceed to be kept.
+    /// The smallest score with which a new candidate is worth expanding. One that equals the worst of a full
+    /// list is not: among equals a search would go on for ever smaller nodes.
     #[inline]
-    pub fn threshold(&self) -> f32 {
+    pub fn least(&self) -> f32 {
         if self.entries.len() < self.capacity {
             f32::NEG_INFINITY
         } else {
-            self.entries.last().map_or(f32::INFINITY, |worst| worst.score)
+            self.entries.last().map_or(f32::INFINITY, |worst| worst.score().next_up())
         }
     }
 
-    /// Keeps the candidate if it is among the best `capacity`. Equal scores stay in order of arrival.
+    /// Keeps the candidate if it is among the best `capacity`.
     #[inline]
     pub fn insert(&mut self, candidate: Candidate) {
         if self.entries.len() == self.capacity {
-            if candidate.score <= self.threshold() {
+            if self.entries.last().is_none_or(|worst| *worst <= candidate) {
                 return;
             }
             self.entries.pop();
         }
-        let at = self.entries.partition_point(|entry| entry.score >= candidate.score);
+        let at = self.entries.partition_point(|entry| *entry < candidate);
         self.entries.insert(at, candidate);
         self.next = self.next.min(at);
     }
 
-    /// Keeps of `arrivals`, in any order, those that are among the best `capacity`; of equal scores, those
-    /// that were there first. `arrivals` is left in order of score.
+    /// Keeps of `arrivals`, in any order, those that are among the best `capacity`. `arrivals` is left sorted.
     ///
     /// All at once: what is behind them moves one time, not once for each.
     #[inline]
     pub fn merge(&mut self, arrivals: &mut [Candidate]) {
-        arrivals.sort_unstable_by(|a, b| b.score.total_cmp(&a.score));
-        let mut end = self.entries.len();
-        self.entries.resize(end + arrivals.len(), Candidate::new(0, 0.0));
-        for (position, arrival) in arrivals.iter().enumerate().rev() {
-            let at = self.entries[..end].partition_point(|entry| entry.score >= arrival.score);
-            self.entries.copy_within(at..end, at + position + 1);
-            self.entries[at + position] = *arrival;
-            end = at;
+        arrivals.sort_unstable();
+        let (mut kept, mut arriving) = (self.entries.len(), arrivals.len());
+        self.entries.resize(kept + arriving, Candidate(0));
+        if kept > FAR * arriving {
+            // Far apart: what lies between two of them moves as a whole.
+            for arrival in arrivals.iter().rev() {
+                let at = self.entries[..kept].partition_point(|entry| entry < arrival);
+                self.entries.copy_within(at..kept, at + arriving);
+                arriving -= 1;
+                self.entries[at + arriving] = *arrival;
+                kept = at;
+            }
         }
+        // From the back: the worse of the two last ones takes the last free place.
+        while kept > 0 && arriving > 0 {
+            let (entry, arrival) = (self.entries[kept - 1], arrivals[arriving - 1]);
+            let stays = entry > arrival;
+            self.entries[kept + arriving - 1] = if stays { entry } else { arrival };
+            kept -= usize::from(stays);
+            arriving -= usize::from(!stays);
+        }
+        self.entries[..arriving].copy_from_slice(&arrivals[..arriving]);
         self.entries.truncate(self.capacity);
-        self.next = self.next.min(end);
+        self.next = self.next.min(kept);
     }
 
     /// Takes the best candidate that was not expanded yet and marks it.
@@ -115,23 +151,15 @@ impl CandidateList {
         let best = self.peek_index()?;
         let entry = &mut self.entries[best];
         let candidate = *entry;
-        entry.tagged |= EXPANDED;
+        entry.0 |= EXPANDED;
         self.next = best + 1;
         Some(candidate)
     }
 
     /// The nodes that the next `count` calls of [`Self::expand_next`] would take.
     pub fn peek(&self, count: usize) -> impl Iterator<Item = u32> {
-        let rest = self.entries.get(self.next..self.open()).unwrap_or_default();
+        let rest = self.entries.get(self.next..).unwrap_or_default();
         rest.iter().filter(|entry| !entry.is_expanded()).take(count).map(Candidate::node)
-    }
-
-    /// Puts `candidates` in the place of those there are, best first.
-    pub fn replace(&mut self, candidates: impl Iterator<Item = Candidate>) {
-        self.entries.clear();
-        self.entries.extend(candidates);
-        self.entries.sort_by(|a, b| b.score.total_cmp(&a.score));
-        self.next = 0;
     }
 
     /// The candidates, best first.
@@ -139,16 +167,9 @@ impl CandidateList {
         &self.entries
     }
 
-    /// How many entries, from the first on, may be expanded: all while there is room for more, so that a list
-    /// is filled wherever there is enough to fill it.
-    #[inline]
-    fn open(&self) -> usize {
-        if self.entries.len() < self.capacity { self.entries.len() } else { self.expanded }
-    }
-
     #[inline]
     fn peek_index(&self) -> Option<usize> {
-        let rest = self.entries.get(self.next..self.open())?;
+        let rest = self.entries.get(self.next..)?;
         rest.iter().position(|entry| !entry.is_expanded()).map(|offset| self.next + offset)
     }
 }
@@ -180,7 +201,7 @@ mod tests {
                     expanded.push(candidate.node());
                 }
             }
-            let mut kept: Vec<i32> = list.as_slice().iter().map(|c| c.score as i32).collect();
+            let mut kept: Vec<i32> = list.as_slice().iter().map(|c| c.score() as i32).collect();
             let mut expected = scores.clone();
             expected.sort_by(|a, b| b.cmp(a));
             expected.truncate(capacity);

@@ -9,6 +9,7 @@
 //! | `adjacency.rs` | the layout of the layers, owned and borrowed |
 //! | `scorer.rs`    | a query bound to rows under a metric, or to their codes |
 //! | `candidates.rs`| the candidate list |
+//! | `selection.rs` | the best of many scores |
 //! | `visited.rs`   | the visited set |
 //! | `beam.rs`      | the hot loop |
 //! | `traverse.rs`  | a whole search: descent and beam |
@@ -17,6 +18,7 @@ mod adjacency;
 mod beam;
 mod candidates;
 mod scorer;
+mod selection;
 mod traverse;
 mod visited;
 
@@ -26,5 +28,6 @@ pub use adjacency::{
 pub use beam::{BeamStats, Scratch, beam_search, greedy_search};
 pub use candidates::{Candidate, CandidateList};
 pub use scorer::{CodeScorer, Score, Scorer, widen};
+pub use selection::Selection;
 pub use traverse::{rescored, scan_codes, traverse};
 pub use visited::VisitedSet;

@@ -54,11 +54,6 @@ impl<'a> CodeScorer<'a> {
         let len = self.query.len();
         self.kernels.code_scan(self.query, &self.codes[first * len..(first + out.len()) * len], out);
     }
-
-    /// The positions of all `scores` that are `least` or more, after those that `found` holds.
-    pub fn at_least(&self, scores: &[f32], least: f32, found: &mut Vec<u32>) {
-        self.kernels.at_least(scores, least, found);
-    }
 }
 
 impl Score for CodeScorer<'_> {

@@ -2,16 +2,17 @@
 
 use super::adjacency::GraphView;
 use super::beam::{BeamStats, Scratch, beam_search, greedy_search};
-use super::candidates::Candidate;
+use super::candidates::{Candidate, keep_best};
 use super::scorer::{CodeScorer, Score};
 use crate::id::NodeId;
 
 /// Rows scored between two looks at whether to go on.
 const SCAN_BLOCK: usize = 1024;
 
-/// Expands the best `ef` nodes, leaves the best `keep` that this finds (`ef` at least) in
-/// `scratch.candidates`, and says what that cost; `None` if `keep_going`, asked once per hop on layer 0, said
-/// no.
+/// Expands the best `ef` nodes, leaves the best `keep` of all that this meets in `scratch.found`, and says
+/// what that cost; `None` if `keep_going`, asked once per hop on layer 0, said no.
+///
+/// More are expanded where so few meet less than `keep`.
 pub fn traverse(
     graph: &GraphView<'_>,
     scorer: &impl Score,
@@ -20,22 +21,30 @@ pub fn traverse(
     mut keep_going: impl FnMut() -> bool,
 ) -> Option<BeamStats> {
     let mut stats = BeamStats::default();
-    let mut interrupted = false;
-    scratch.reset(scorer.rows(), keep.max(ef).min(scorer.rows()));
-    scratch.candidates.expand_only(ef);
+    let keep = keep.min(scorer.rows());
+    scratch.reset(scorer.rows(), ef.min(scorer.rows()));
     let start = descend(graph, scorer, scratch, &mut stats);
     scratch.seed(scorer, start.0, &mut stats);
     // Everything is reachable from the entry point, which the descent may have left for good.
     scratch.seed(scorer, graph.entry_point.0, &mut stats);
-    beam_search(&graph.layer0, scorer, scratch, &mut stats, || {
-        interrupted |= !keep_going();
-        !interrupted
-    });
+    let mut interrupted = false;
+    let mut search = |scratch: &mut Scratch, stats: &mut BeamStats| {
+        beam_search(&graph.layer0, scorer, scratch, stats, || {
+            interrupted |= !keep_going();
+            !interrupted
+        });
+    };
+    search(scratch, &mut stats);
+    if scratch.met() < keep {
+        scratch.widen(keep);
+        search(scratch, &mut stats);
+    }
+    scratch.collect(keep);
     (!interrupted).then_some(stats)
 }
 
-/// Leaves the best `keep` rows of all in `scratch.candidates`, as [`traverse`] does; `keep_going` is asked
-/// once per block of rows.
+/// Leaves the best `keep` rows of all in `scratch.found`, as [`traverse`] does; `keep_going` is asked once
+/// per block of rows.
 pub fn scan_codes(
     scorer: &CodeScorer<'_>,
     keep: usize,
@@ -43,13 +52,20 @@ pub fn scan_codes(
     mut keep_going: impl FnMut() -> bool,
 ) -> Option<BeamStats> {
     let rows = scorer.rows();
-    scratch.candidates.reset(keep.min(rows));
+    let keep = keep.min(rows);
+    scratch.found.clear();
+    let mut least = f32::NEG_INFINITY;
     for first in (0..rows).step_by(SCAN_BLOCK) {
         if !keep_going() {
             return None;
         }
-        scratch.scan(scorer, first, SCAN_BLOCK.min(rows - first));
+        scratch.scan(scorer, first, SCAN_BLOCK.min(rows - first), least);
+        if scratch.found.len() >= 2 * keep {
+            keep_best(&mut scratch.found, keep);
+            least = scratch.found.last().map_or(least, Candidate::score);
+        }
     }
+    keep_best(&mut scratch.found, keep);
     Some(BeamStats { hops: 0, distances: rows as u64 })
 }
 
@@ -75,7 +91,7 @@ fn descend(
         let exists = |node: &u32| (*node as usize) < scorer.rows();
         let node_of = |slot: u32| layer.nodes.get(slot as usize).copied().filter(exists);
         let end = greedy_search(&layer.lists(), scorer, node_of, Candidate::new(slot, score), scratch, stats);
-        (best, score) = (NodeId(layer.nodes[end.node() as usize]), end.score);
+        (best, score) = (NodeId(layer.nodes[end.node() as usize]), end.score());
     }
     best
 }

@@ -1,10 +1,12 @@
 //! The visited set: one bit per node, cleared by replaying what was set.
 
+use crate::kernel::{Kernels, WORD_BITS};
+
 /// Which nodes a search has scored, in the order in which it met them.
 #[derive(Debug, Default)]
 pub struct VisitedSet {
     nodes: u32,
-    words: Vec<u64>,
+    words: Vec<u32>,
     /// The first `len` are the nodes in the set; what follows is room.
     met: Vec<u32>,
     len: usize,
@@ -14,10 +16,10 @@ impl VisitedSet {
     /// Empties the set and makes it hold nodes `0..nodes`.
     pub fn reset(&mut self, nodes: usize) {
         for node in &self.met[..self.len] {
-            self.words[*node as usize / 64] = 0;
+            self.words[*node as usize / WORD_BITS] = 0;
         }
         self.len = 0;
-        self.words.resize(nodes.div_ceil(64), 0);
+        self.words.resize(nodes.div_ceil(WORD_BITS), 0);
         self.nodes = nodes as u32;
     }
 
@@ -38,22 +40,31 @@ impl VisitedSet {
     }
 
     /// Adds `node` unless it is there already or lies outside the set.
-    ///
-    /// Whether a neighbour is new is a coin toss that no branch predictor wins: the node is written down
-    /// either way, and counted only if it is new.
     #[inline]
     pub fn insert(&mut self, node: u32) {
-        if node >= self.nodes {
-            return;
+        self.insert_all(&[node]);
+    }
+
+    /// Adds those of `nodes` that are not there already and do not lie outside the set.
+    ///
+    /// Most neighbours were met before: the kernel passes them over many at a time, and only the others are
+    /// looked at one by one.
+    #[inline]
+    pub fn insert_all(&mut self, nodes: &[u32]) {
+        if self.met.len() < self.len + nodes.len() {
+            self.met.resize((2 * self.len).max(self.len + nodes.len()).max(256), 0);
         }
-        if self.len == self.met.len() {
-            self.met.resize((2 * self.len).max(256), 0);
+        let first = self.len;
+        let absent = Kernels::get().absent(&self.words, self.nodes, nodes, &mut self.met[first..]);
+        for at in first..first + absent {
+            let node = self.met[at];
+            let word = &mut self.words[node as usize / WORD_BITS];
+            // A list may name a node twice.
+            let is_new = !*word >> (node as usize % WORD_BITS) & 1;
+            *word |= 1 << (node as usize % WORD_BITS);
+            self.met[self.len] = node;
+            self.len += is_new as usize;
         }
-        let word = &mut self.words[node as usize / 64];
-        let is_new = !*word >> (node % 64) & 1;
-        *word |= 1 << (node % 64);
-        self.met[self.len] = node;
-        self.len += is_new as usize;
     }
 }
 
@@ -69,6 +80,7 @@ mod tests {
         #[test]
         fn holds_each_node_once_in_order_of_arrival(
             rounds in prop::collection::vec((1usize..300, prop::collection::vec(0u32..400, 0..600)), 1..5),
+            step in 1usize..70,
         ) {
             let mut set = VisitedSet::default();
             for (nodes, arrivals) in rounds {
@@ -76,7 +88,7 @@ mod tests {
                 let mut seen = HashSet::new();
                 let expected: Vec<u32> =
                     arrivals.iter().copied().filter(|node| (*node as usize) < nodes && seen.insert(*node)).collect();
-                arrivals.iter().for_each(|node| set.insert(*node));
+                arrivals.chunks(step).for_each(|nodes| set.insert_all(nodes));
                 prop_assert_eq!(set.met_since(0), &expected[..]);
                 prop_assert_eq!(set.len(), expected.len());
             }

@@ -374,31 +374,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn sums_become_scores_and_the_best_are_found(
-            sums in prop::collection::vec(-1000i32..1000, 0..200),
-            lanes in 1usize..40,
-            least in -600.0f32..600.0,
-        ) {
+        fn sums_become_scores(sums in prop::collection::vec(-1000i32..1000, 0..200)) {
             let offsets: Vec<f32> = (0..sums.len()).map(|at| (at % 7) as f32).collect();
             let expected: Vec<f32> =
                 sums.iter().zip(&offsets).map(|(sum, offset)| 3.0 + 0.5 * *sum as f32 - offset).collect();
-            let positions: Vec<u32> =
-                (0..sums.len() as u32).filter(|at| expected[*at as usize] >= least).collect();
-            let of_lane = |lane| expected.iter().skip(lane).step_by(lanes).copied();
-            let largest: Vec<f32> =
-                (0..lanes).map(|lane| of_lane(lane).fold(f32::NEG_INFINITY, f32::max)).collect();
             for (name, table) in tables() {
-                let (mut scores, mut maxima) = (vec![0.0; sums.len()], vec![0.0; lanes]);
-                let mut found = vec![u32::MAX];
+                let mut scores = vec![0.0; sums.len()];
                 // SAFETY: the instruction set was detected.
-                unsafe {
-                    (table.packed.scores)(&sums, 3.0, 0.5, &offsets, &mut scores);
-                    (table.packed.maxima)(&scores, &mut maxima);
-                    (table.packed.at_least)(&scores, least, &mut found);
-                }
+                unsafe { (table.packed.scores)(&sums, 3.0, 0.5, &offsets, &mut scores) };
                 prop_assert_eq!(&scores, &expected, "{}", name);
-                prop_assert_eq!(&maxima, &largest, "{}", name);
-                prop_assert_eq!(&found[1..], &positions[..], "{}", name);
             }
         }
     }

@@ -12,6 +12,7 @@
 //! | `neon.rs`     | the NEON register type |
 //! | `codes.rs`    | integer kernels over 8-bit codes, every instruction set |
 //! | `packed.rs`   | the same for many queries against many rows |
+//! | `select.rs`   | scores above a threshold, ids that a bitmap lacks |
 //! | `prefetch.rs` | cache-line prefetching |
 //! | `tests.rs`    | every available instruction set against scalar |
 //!
@@ -31,6 +32,7 @@ mod neon;
 mod packed;
 mod prefetch;
 mod scalar;
+mod select;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod simd;
 #[cfg(test)]
@@ -46,10 +48,12 @@ use half::f16;
 use crate::element::{Dtype, Element};
 
 use codes::CodeTable;
+use select::SelectTable;
 
 pub use codes::CODE_ALIGNMENT;
 pub use packed::{PACKED_ROWS, pack};
 pub use prefetch::prefetch;
+pub use select::WORD_BITS;
 
 /// The environment variable that forces an instruction set.
 pub const KERNEL_VARIABLE: &str = "SHORTLIST_KERNEL";
@@ -133,6 +137,7 @@ pub struct Kernels {
     f32: Table<f32>,
     f16: Table<f16>,
     codes: CodeTable,
+    select: SelectTable,
 }
 
 impl Kernels {
@@ -352,24 +357,40 @@ impl Kernels {
         unsafe { (self.codes.packed.scores)(sums, bias, scale, offsets, scores) }
     }
 
-    /// `maxima[j]` becomes the largest of `scores[j]`, `scores[j + maxima.len()]` and so on, −∞ where there
-    /// are none. The k-th largest of them is a score that at least k reach.
-    ///
-    /// # Panics
-    ///
-    /// `maxima` is empty.
-    #[inline]
-    pub fn maxima(&self, scores: &[f32], maxima: &mut [f32]) {
-        assert!(!maxima.is_empty(), "no place for a maximum");
-        // SAFETY: the instruction set was detected before `self` was handed out.
-        unsafe { (self.codes.packed.maxima)(scores, maxima) }
-    }
-
     /// Appends to `found` the position of every score that is `least` or more, ascending.
     #[inline]
     pub fn at_least(&self, scores: &[f32], least: f32, found: &mut Vec<u32>) {
         // SAFETY: the instruction set was detected before `self` was handed out.
-        unsafe { (self.codes.packed.at_least)(scores, least, found) }
+        unsafe { (self.select.at_least)(scores, least, found) }
+    }
+
+    /// How many scores are `least` or more.
+    #[inline]
+    pub fn count_at_least(&self, scores: &[f32], least: f32) -> usize {
+        // SAFETY: the instruction set was detected before `self` was handed out.
+        unsafe { (self.select.count)(scores, least) }
+    }
+
+    /// The smallest and the largest score; +∞ and −∞ where there is none.
+    #[inline]
+    pub fn range(&self, scores: &[f32]) -> (f32, f32) {
+        // SAFETY: the instruction set was detected before `self` was handed out.
+        unsafe { (self.select.range)(scores) }
+    }
+
+    /// Writes those of `ids` that are below `limit` and whose bit in `words` is not set to the front of `out`,
+    /// in order, and gives their number. Bit `id % 32` of word `id / 32` is that of `id`.
+    ///
+    /// # Panics
+    ///
+    /// `words` has fewer than `limit` bits, or `out` fewer places than there are ids.
+    #[inline]
+    pub fn absent(&self, words: &[u32], limit: u32, ids: &[u32], out: &mut [u32]) -> usize {
+        let bits = words.len() * WORD_BITS;
+        assert!(limit as usize <= bits, "a bitmap of {bits} bits for ids below {limit}");
+        assert!(ids.len() <= out.len(), "{} ids into {} places", ids.len(), out.len());
+        // SAFETY: as the assertions say; the instruction set was detected before `self` was handed out.
+        unsafe { (self.select.absent)(words, limit, ids, out) }
     }
 
     /// The kernels that `word` names, or the best of this machine without one.

@@ -7,11 +7,11 @@ use std::arch::asm;
 use half::f16;
 
 use super::simd::{Load, Simd, entry_points};
-use super::{Kernels, codes};
+use super::{Kernels, codes, select};
 
 /// The NEON kernels.
 pub(super) fn kernels() -> &'static Kernels {
-    static NEON: Kernels = with_neon::kernels(codes::NEON);
+    static NEON: Kernels = with_neon::kernels(codes::NEON, select::PORTABLE);
     &NEON
 }
 

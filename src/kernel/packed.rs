@@ -93,29 +93,6 @@ fn scores(sums: &[i32], bias: f32, scale: f32, offsets: &[f32], scores: &mut [f3
     }
 }
 
-/// `maxima[j]` = the largest score at a position that leaves `j` when divided by their number.
-#[inline(always)]
-fn maxima(scores: &[f32], maxima: &mut [f32]) {
-    maxima.fill(f32::NEG_INFINITY);
-    for part in scores.chunks(maxima.len()) {
-        for (largest, score) in maxima.iter_mut().zip(part) {
-            *largest = if *score > *largest { *score } else { *largest };
-        }
-    }
-}
-
-/// Appends the position of every score that is `least` or more.
-#[inline(always)]
-fn at_least(scores: &[f32], least: f32, found: &mut Vec<u32>) {
-    for (at, chunk) in scores.chunks(PACKED_ROWS).enumerate() {
-        // Nearly all chunks hold nothing: one vector comparison passes them over.
-        if chunk.iter().fold(false, |any, score| any | (*score >= least)) {
-            let here = chunk.iter().enumerate().filter(|(_, score)| **score >= least);
-            found.extend(here.map(|(offset, _)| (at * PACKED_ROWS + offset) as u32));
-        }
-    }
-}
-
 /// The functions of one instruction set.
 ///
 /// # Safety
@@ -124,8 +101,6 @@ fn at_least(scores: &[f32], least: f32, found: &mut Vec<u32>) {
 pub(super) struct PackedTable {
     pub(super) sums: ScorePacked,
     pub(super) scores: unsafe fn(sums: &[i32], bias: f32, scale: f32, offsets: &[f32], scores: &mut [f32]),
-    pub(super) maxima: unsafe fn(scores: &[f32], maxima: &mut [f32]),
-    pub(super) at_least: unsafe fn(scores: &[f32], least: f32, found: &mut Vec<u32>),
 }
 
 /// Stamps out the functions of one instruction set, compiled for `$features`.
@@ -141,15 +116,7 @@ macro_rules! packed_table {
             fn all_scores(sums: &[i32], bias: f32, scale: f32, offsets: &[f32], out: &mut [f32]) {
                 scores(sums, bias, scale, offsets, out)
             }
-            $(#[target_feature(enable = $features)])?
-            fn all_maxima(scores: &[f32], out: &mut [f32]) {
-                maxima(scores, out)
-            }
-            $(#[target_feature(enable = $features)])?
-            fn all_at_least(scores: &[f32], least: f32, found: &mut Vec<u32>) {
-                at_least(scores, least, found)
-            }
-            PackedTable { sums, scores: all_scores, maxima: all_maxima, at_least: all_at_least }
+            PackedTable { sums, scores: all_scores }
         };
     };
 }

@@ -1,10 +1,10 @@
 //! Plain loops: the definition of correct. Every other instruction set is tested against this file.
 
-use super::{Isa, Kernels, Table, codes};
+use super::{Isa, Kernels, Table, codes, select};
 use crate::element::Element;
 
 pub(super) static KERNELS: Kernels =
-    Kernels { isa: Isa::Scalar, f32: table(), f16: table(), codes: codes::SCALAR };
+    Kernels { isa: Isa::Scalar, f32: table(), f16: table(), codes: codes::SCALAR, select: select::PORTABLE };
 
 const fn table<T: Element>() -> Table<T> {
     Table { dot, l2_squared, norm_squared, dot_rows, l2_squared_rows, dot_scan, l2_squared_scan }

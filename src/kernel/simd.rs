@@ -244,11 +244,12 @@ macro_rules! entry_points {
         mod $module {
             use super::*;
             use crate::kernel::codes::CodeTable;
+            use crate::kernel::select::SelectTable;
             use crate::kernel::simd::{self, Dot, L2Squared, Load};
             use crate::kernel::{Isa, Kernels, Table};
 
-            pub(super) const fn kernels(codes: CodeTable) -> Kernels {
-                Kernels { isa: $isa, f32: table(), f16: table(), codes }
+            pub(super) const fn kernels(codes: CodeTable, select: SelectTable) -> Kernels {
+                Kernels { isa: $isa, f32: table(), f16: table(), codes, select }
             }
 
             const fn table<T>() -> Table<T>

@@ -208,6 +208,60 @@ fn unavailable_kernel_is_refused() {
     assert!(text.ends_with("scalar"), "{text}");
 }
 
+proptest! {
+    #[test]
+    fn scores_above_a_threshold_are_found_and_counted(
+        scores in prop::collection::vec(
+            prop_oneof![6 => -10.0_f32..10.0, 1 => Just(f32::NAN), 1 => Just(f32::INFINITY), 1 => Just(f32::NEG_INFINITY)],
+            0..200,
+        ),
+        least in prop_oneof![4 => -10.0_f32..10.0, 1 => Just(f32::NEG_INFINITY), 1 => Just(f32::INFINITY)],
+    ) {
+        let positions: Vec<u32> =
+            (0..scores.len() as u32).filter(|at| scores[*at as usize] >= least).collect();
+        let numbers = || scores.iter().copied().filter(|score| !score.is_nan());
+        let range =
+            (numbers().fold(f32::INFINITY, f32::min), numbers().fold(f32::NEG_INFINITY, f32::max));
+        for kernels in Kernels::available() {
+            let mut found = vec![u32::MAX];
+            kernels.at_least(&scores, least, &mut found);
+            prop_assert_eq!(&found[1..], &positions[..], "{}", kernels.isa());
+            prop_assert_eq!(kernels.count_at_least(&scores, least), positions.len(), "{}", kernels.isa());
+            prop_assert_eq!(kernels.range(&scores), range, "{}", kernels.isa());
+        }
+    }
+
+    #[test]
+    fn ids_that_a_bitmap_lacks_are_found(
+        words in prop::collection::vec(any::<u32>(), 0..20),
+        spare in 0_u32..40,
+        ids in prop::collection::vec(prop_oneof![9 => 0_u32..700, 1 => Just(u32::MAX)], 0..200),
+    ) {
+        let bits = (words.len() * WORD_BITS) as u32;
+        let limit = bits - spare.min(bits);
+        let absent = |id: &u32| *id < limit && words[*id as usize / 32] >> (*id % 32) & 1 == 0;
+        let expected: Vec<u32> = ids.iter().copied().filter(absent).collect();
+        for kernels in Kernels::available() {
+            let mut out = vec![7; ids.len() + 1];
+            let count = kernels.absent(&words, limit, &ids, &mut out);
+            prop_assert_eq!(&out[..count], &expected[..], "{}", kernels.isa());
+            prop_assert_eq!(out[ids.len()], 7, "{} wrote past the places", kernels.isa());
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "a bitmap of 32 bits for ids below 33")]
+fn absent_panics_when_the_bitmap_is_short() {
+    Kernels::get().absent(&[0], 33, &[], &mut []);
+}
+
+#[test]
+#[should_panic(expected = "2 ids into 1 places")]
+fn absent_panics_when_out_is_short() {
+    Kernels::get().absent(&[0], 32, &[1, 2], &mut [0]);
+}
+
 #[test]
 fn prefetch_takes_any_slice() {
     prefetch::<f32>(&[]);

@@ -6,7 +6,7 @@ use std::arch::x86_64::*;
 use half::f16;
 
 use super::simd::{Load, Simd, entry_points};
-use super::{Kernels, codes};
+use super::{Kernels, codes, select};
 
 /// The AVX2 kernels, where the processor has AVX2, FMA and F16C.
 pub(super) fn avx2() -> Option<&'static Kernels> {
@@ -25,9 +25,9 @@ pub(super) fn avx512() -> Option<&'static Kernels> {
     detected.then_some(kernels)
 }
 
-static AVX2: Kernels = with_avx2::kernels(codes::AVX2);
-static AVX512: Kernels = with_avx512::kernels(codes::AVX512);
-static AVX512_VNNI: Kernels = with_avx512::kernels(codes::AVX512_VNNI);
+static AVX2: Kernels = with_avx2::kernels(codes::AVX2, select::AVX2);
+static AVX512: Kernels = with_avx512::kernels(codes::AVX512, select::AVX512);
+static AVX512_VNNI: Kernels = with_avx512::kernels(codes::AVX512_VNNI, select::AVX512);
 
 entry_points!(with_avx2, Isa::Avx2, Avx2, "avx2,fma,f16c");
 entry_points!(with_avx512, Isa::Avx512, Avx512, "avx512f,avx512bw,avx512vl");

@@ -33,7 +33,7 @@ impl Plan {
 
     /// What takes less time over so many bytes of codes: reading them one after another, or a traversal that
     /// keeps `ef_search` candidates, whose reads are scattered. Measured at 20,102 x 128 and 38,576 x 64,
-    /// where they meet at 350 and 330 candidates.
+    /// where they meet at 320 and 400 candidates.
     pub(super) fn for_effort(code_bytes: usize, ef_search: usize) -> Self {
         const BYTES_PER_CANDIDATE: usize = 7 << 10;
         if code_bytes / BYTES_PER_CANDIDATE <= ef_search { Plan::CodeScan } else { Plan::Graph }

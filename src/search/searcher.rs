@@ -8,7 +8,7 @@ use super::params::{Effort, Plan, SearchParams};
 use super::top_k::TopK;
 use crate::dataset::Rows;
 use crate::element::Element;
-use crate::graph::{self, BeamStats, CodeScorer, Score, Scorer, Scratch};
+use crate::graph::{self, BeamStats, Candidate, CodeScorer, Score, Scorer, Scratch};
 use crate::id::NodeId;
 use crate::index::Index;
 use crate::kernel::Kernels;
@@ -163,9 +163,9 @@ fn find<T: Element>(
         collect(index, query, scorer, params.plan(), (k, ef_search), workspace, keep_going)?;
     let scratch = &mut workspace.scratch;
     if index.codes().is_some() {
-        scratch.rescore(scorer, graph::rescored(k), &mut stats);
+        scratch.rescore(scorer, &mut stats);
     }
-    Ok(Found { hits: best(index, hits(scratch), k), stats, plan })
+    Ok(Found { hits: best(index, &mut scratch.found, k), stats, plan })
 }
 
 /// As [`find`], for several k at once.
@@ -180,22 +180,23 @@ fn find_each<T: Element>(
 ) -> Result<Vec<Vec<Hit>>, Interrupted> {
     let most = ks.iter().copied().max().unwrap_or_default();
     collect(index, query, scorer, None, (most, ef_search), workspace, keep_going)?;
-    let scratch = &workspace.scratch;
+    let found = &mut workspace.scratch.found;
     if index.codes().is_none() {
-        let hits = hits(scratch);
-        return Ok(ks.iter().map(|k| best(index, hits.clone(), *k)).collect());
+        return Ok(ks.iter().map(|k| best(index, found, *k)).collect());
     }
-    let candidates = scratch.candidates.as_slice().iter().take(graph::rescored(most));
-    let nodes: Vec<u32> = candidates.map(|found| found.node()).collect();
+    // Those that a search for a smaller k scores again are the first of them.
+    found.sort_unstable();
+    let nodes: Vec<u32> = found.iter().map(Candidate::node).collect();
     let mut scores = vec![0f32; nodes.len()];
     scorer.score_rows(&nodes, &mut scores);
-    let hits: Vec<Hit> =
-        nodes.into_iter().zip(scores).map(|(node, score)| Hit { node: NodeId(node), score }).collect();
-    let rescored = |k: usize| hits[..hits.len().min(graph::rescored(k))].to_vec();
-    Ok(ks.iter().map(|k| best(index, rescored(*k), *k)).collect())
+    let rescored = |k: usize| {
+        let scored = nodes.iter().zip(&scores).take(graph::rescored(k));
+        scored.map(|(node, score)| Candidate::new(*node, *score)).collect::<Vec<_>>()
+    };
+    Ok(ks.iter().map(|k| best(index, &mut rescored(*k), *k)).collect())
 }
 
-/// Leaves candidates for the best k in the workspace, by their codes where there are any.
+/// Leaves what may be the best k in the workspace, scored by their codes where there are any.
 fn collect<T: Element>(
     index: &Index,
     query: &[f32],
@@ -213,29 +214,24 @@ fn collect<T: Element>(
     quantizer.encode_query(query, query_codes);
     let coarse = CodeScorer::new(query_codes.as_slice(), codes);
     let plan = plan.unwrap_or_else(|| Plan::for_effort(codes.len(), ef_search));
+    let keep = graph::rescored(k);
     let stats = match plan {
-        Plan::Graph => graph::traverse(&index.graph(), &coarse, (ef_search, k), scratch, keep_going),
-        Plan::CodeScan | Plan::ExactScan => {
-            graph::scan_codes(&coarse, graph::rescored(k), scratch, keep_going)
-        }
+        Plan::Graph => graph::traverse(&index.graph(), &coarse, (ef_search, keep), scratch, keep_going),
+        Plan::CodeScan | Plan::ExactScan => graph::scan_codes(&coarse, keep, scratch, keep_going),
     };
     Ok((plan, stats.ok_or(Interrupted)?))
 }
 
-fn hits(scratch: &Scratch) -> Vec<Hit> {
-    let candidates = scratch.candidates.as_slice().iter();
-    candidates.map(|found| Hit { node: NodeId(found.node()), score: found.score }).collect()
-}
-
-/// The best `k`, in order.
-fn best(index: &Index, mut hits: Vec<Hit>, k: usize) -> Vec<Hit> {
+/// The best `k` of what was found, in order.
+fn best(index: &Index, found: &mut [Candidate], k: usize) -> Vec<Hit> {
+    found.sort_unstable();
     let ids = index.video_ids();
-    // Mostly in order of score already; only runs of equal scores are still to be put in order.
-    hits.sort_by(|a, b| {
-        b.score.total_cmp(&a.score).then_with(|| ids[a.node.index()].cmp(&ids[b.node.index()]))
-    });
-    hits.truncate(k);
-    hits
+    for equal in found.chunk_by_mut(|a, b| a.score() == b.score()) {
+        if equal.len() > 1 {
+            equal.sort_unstable_by_key(|hit| ids[hit.node() as usize]);
+        }
+    }
+    found.iter().take(k).map(|hit| Hit { node: NodeId(hit.node()), score: hit.score() }).collect()
 }
 
 fn scan<T: Element>(

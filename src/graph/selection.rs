@@ -1,0 +1,106 @@
+//! The best of many scores, without putting the others in order.
+
+use super::candidates::{Candidate, keep_best};
+use crate::kernel::Kernels;
+
+/// How often the range of the threshold is halved: then so many scores are nearly equal that the rest is
+/// sorted out one by one.
+const HALVINGS: usize = 16;
+
+/// Finds the best of many scores; kept and reused.
+#[derive(Debug, Default)]
+pub struct Selection {
+    positions: Vec<u32>,
+    best: Vec<Candidate>,
+}
+
+impl Selection {
+    /// The positions of all scores that are `least` or more, ascending.
+    #[inline]
+    pub fn at_least(&mut self, scores: &[f32], least: f32) -> &[u32] {
+        self.positions.clear();
+        Kernels::get().at_least(scores, least, &mut self.positions);
+        &self.positions
+    }
+
+    /// The positions of all scores that are among the best `k` and at least `least`, and of few others.
+    pub fn promising(&mut self, scores: &[f32], k: usize, least: f32) -> &[u32] {
+        self.at_least(scores, threshold(scores, k, least))
+    }
+
+    /// The best `k` scores with their positions, best first, equal scores by position.
+    pub fn best(&mut self, scores: &[f32], k: usize) -> &[Candidate] {
+        self.promising(scores, k, f32::NEG_INFINITY);
+        let Self { positions, best } = self;
+        best.clear();
+        best.extend(positions.iter().map(|at| Candidate::new(*at, scores[*at as usize])));
+        keep_best(best, k);
+        best.sort_unstable();
+        best
+    }
+}
+
+/// `least`, or where many scores reach that, a score that `k` of them reach and few more.
+fn threshold(scores: &[f32], k: usize, least: f32) -> f32 {
+    let kernels = Kernels::get();
+    let enough = k + k / 4 + 8;
+    let count = kernels.count_at_least(scores, least);
+    if count <= enough {
+        return least;
+    }
+    let (smallest, mut missed) = kernels.range(scores);
+    let mut reached = smallest.max(least);
+    let (mut above, mut below) = (count, 1);
+    for halving in 0..HALVINGS {
+        // Scores thin out towards the best about as an exponential does; where they do not, halving helps.
+        let share = if halving % 2 == 0 { ln(above, k + k / 8 + 4) / ln(above, below) } else { 0.5 };
+        let middle = reached * (1.0 - share) + missed * share;
+        match kernels.count_at_least(scores, middle) {
+            count if count < k => (missed, below) = (middle, count.max(1)),
+            count if count <= enough => return middle,
+            count => (reached, above) = (middle, count),
+        }
+    }
+    reached
+}
+
+/// How often e goes into `a / b`.
+fn ln(a: usize, b: usize) -> f32 {
+    (a as f32 / b as f32).ln()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_best_are_those_that_sorting_finds(
+            scores in prop::collection::vec(
+                prop_oneof![-1e3f32..1e3, (-3i8..3).prop_map(f32::from), Just(f32::MAX), Just(f32::MIN)],
+                0..500,
+            ),
+            k in 0usize..200,
+            least in prop_oneof![Just(f32::NEG_INFINITY), -1e3f32..1e3],
+        ) {
+            let mut selection = Selection::default();
+            let mut expected: Vec<Candidate> =
+                scores.iter().zip(0..).map(|(score, position)| Candidate::new(position, *score)).collect();
+            expected.sort_unstable();
+            expected.truncate(k);
+            prop_assert_eq!(selection.best(&scores, k), &expected[..]);
+            let promising = selection.promising(&scores, k, least);
+            for candidate in expected.iter().filter(|candidate| candidate.score() >= least) {
+                prop_assert!(promising.contains(&candidate.node()));
+            }
+        }
+
+        #[test]
+        fn what_is_promising_is_not_much_more(scores in prop::collection::vec(-1e3f32..1e3, 0..2000), k in 1usize..200) {
+            let promising = Selection::default().promising(&scores, k, f32::NEG_INFINITY).len();
+            prop_assert!(promising <= k + k / 4 + 8, "{} for {}", promising, k);
+        }
+    }
+}
