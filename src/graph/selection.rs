@@ -1,16 +1,20 @@
 //! The best of many scores, without putting the others in order.
 
 use super::candidates::{Candidate, keep_best};
-use crate::kernel::Kernels;
+use crate::kernel::{Kernels, PACKED_ROWS};
 
 /// How often the range of the threshold is halved: then so many scores are nearly equal that the rest is
 /// sorted out one by one.
 const HALVINGS: usize = 16;
 
+/// Maxima that compete for each place, where there are many scores.
+const LANES_PER_PLACE: usize = 4;
+
 /// Finds the best of many scores; kept and reused.
 #[derive(Debug, Default)]
 pub struct Selection {
     positions: Vec<u32>,
+    maxima: Vec<f32>,
     best: Vec<Candidate>,
 }
 
@@ -25,13 +29,25 @@ impl Selection {
 
     /// The positions of all scores that are among the best `k` and at least `least`, and of few others.
     pub fn promising(&mut self, scores: &[f32], k: usize, least: f32) -> &[u32] {
-        self.at_least(scores, threshold(scores, k, least))
+        let lanes = LANES_PER_PLACE * k;
+        let kernels = Kernels::get();
+        let threshold = if scores.len() <= 2 * lanes || k == 0 {
+            threshold(scores, k, least)
+        } else if kernels.count_at_least(scores, least) <= enough(k) {
+            least
+        } else {
+            // One pass over many scores instead of several: of so many maxima, the best k are mostly those of all.
+            self.maxima.resize(lanes.next_multiple_of(PACKED_ROWS), 0.0);
+            kernels.maxima(scores, &mut self.maxima);
+            threshold(&self.maxima, k, least)
+        };
+        self.at_least(scores, threshold)
     }
 
     /// The best `k` scores with their positions, best first, equal scores by position.
     pub fn best(&mut self, scores: &[f32], k: usize) -> &[Candidate] {
         self.promising(scores, k, f32::NEG_INFINITY);
-        let Self { positions, best } = self;
+        let Self { positions, best, .. } = self;
         best.clear();
         best.extend(positions.iter().map(|at| Candidate::new(*at, scores[*at as usize])));
         keep_best(best, k);
@@ -43,9 +59,8 @@ impl Selection {
 /// `least`, or where many scores reach that, a score that `k` of them reach and few more.
 fn threshold(scores: &[f32], k: usize, least: f32) -> f32 {
     let kernels = Kernels::get();
-    let enough = k + k / 4 + 8;
     let count = kernels.count_at_least(scores, least);
-    if count <= enough {
+    if count <= enough(k) {
         return least;
     }
     let (smallest, mut missed) = kernels.range(scores);
@@ -57,11 +72,16 @@ fn threshold(scores: &[f32], k: usize, least: f32) -> f32 {
         let middle = reached * (1.0 - share) + missed * share;
         match kernels.count_at_least(scores, middle) {
             count if count < k => (missed, below) = (middle, count.max(1)),
-            count if count <= enough => return middle,
+            count if count <= enough(k) => return middle,
             count => (reached, above) = (middle, count),
         }
     }
     reached
+}
+
+/// So many promising scores for `k` places are not worth choosing among.
+fn enough(k: usize) -> usize {
+    k + k / 4 + 8
 }
 
 /// How often e goes into `a / b`.
@@ -100,7 +120,7 @@ mod tests {
         #[test]
         fn what_is_promising_is_not_much_more(scores in prop::collection::vec(-1e3f32..1e3, 0..2000), k in 1usize..200) {
             let promising = Selection::default().promising(&scores, k, f32::NEG_INFINITY).len();
-            prop_assert!(promising <= k + k / 4 + 8, "{} for {}", promising, k);
+            prop_assert!(promising <= 2 * k + 16, "{} for {}", promising, k);
         }
     }
 }

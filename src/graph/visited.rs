@@ -42,29 +42,41 @@ impl VisitedSet {
     /// Adds `node` unless it is there already or lies outside the set.
     #[inline]
     pub fn insert(&mut self, node: u32) {
-        self.insert_all(&[node]);
+        if node < self.nodes {
+            self.make_room(1);
+            self.add(node);
+        }
     }
 
     /// Adds those of `nodes` that are not there already and do not lie outside the set.
     ///
     /// Most neighbours were met before: the kernel passes them over many at a time, and only the others are
-    /// looked at one by one.
+    /// looked at one by one, since a list may name a node twice.
     #[inline]
     pub fn insert_all(&mut self, nodes: &[u32]) {
-        if self.met.len() < self.len + nodes.len() {
-            self.met.resize((2 * self.len).max(self.len + nodes.len()).max(256), 0);
-        }
+        self.make_room(nodes.len());
         let first = self.len;
         let absent = Kernels::get().absent(&self.words, self.nodes, nodes, &mut self.met[first..]);
         for at in first..first + absent {
-            let node = self.met[at];
-            let word = &mut self.words[node as usize / WORD_BITS];
-            // A list may name a node twice.
-            let is_new = !*word >> (node as usize % WORD_BITS) & 1;
-            *word |= 1 << (node as usize % WORD_BITS);
-            self.met[self.len] = node;
-            self.len += is_new as usize;
+            self.add(self.met[at]);
         }
+    }
+
+    #[inline]
+    fn make_room(&mut self, nodes: usize) {
+        if self.met.len() < self.len + nodes {
+            self.met.resize((2 * self.len).max(self.len + nodes).max(256), 0);
+        }
+    }
+
+    /// Written down either way, and counted only if it is new: no branch predictor knows.
+    #[inline]
+    fn add(&mut self, node: u32) {
+        let word = &mut self.words[node as usize / WORD_BITS];
+        let is_new = !*word >> (node as usize % WORD_BITS) & 1;
+        *word |= 1 << (node as usize % WORD_BITS);
+        self.met[self.len] = node;
+        self.len += is_new as usize;
     }
 }
 
@@ -88,7 +100,12 @@ mod tests {
                 let mut seen = HashSet::new();
                 let expected: Vec<u32> =
                     arrivals.iter().copied().filter(|node| (*node as usize) < nodes && seen.insert(*node)).collect();
-                arrivals.chunks(step).for_each(|nodes| set.insert_all(nodes));
+                for nodes in arrivals.chunks(step) {
+                    match nodes {
+                        [node] => set.insert(*node),
+                        nodes => set.insert_all(nodes),
+                    }
+                }
                 prop_assert_eq!(set.met_since(0), &expected[..]);
                 prop_assert_eq!(set.len(), expected.len());
             }

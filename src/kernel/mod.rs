@@ -371,6 +371,19 @@ impl Kernels {
         unsafe { (self.select.count)(scores, least) }
     }
 
+    /// `maxima[j]` becomes the largest of `scores[j]`, `scores[j + maxima.len()]` and so on, −∞ where there
+    /// are none. The k-th largest of them is a score that at least k reach.
+    ///
+    /// # Panics
+    ///
+    /// `maxima` is empty.
+    #[inline]
+    pub fn maxima(&self, scores: &[f32], maxima: &mut [f32]) {
+        assert!(!maxima.is_empty(), "no place for a maximum");
+        // SAFETY: the instruction set was detected before `self` was handed out.
+        unsafe { (self.select.maxima)(scores, maxima) }
+    }
+
     /// The smallest and the largest score; +∞ and −∞ where there is none.
     #[inline]
     pub fn range(&self, scores: &[f32]) -> (f32, f32) {

@@ -17,6 +17,7 @@ pub(super) struct SelectTable {
     pub(super) absent: unsafe fn(words: &[u32], limit: u32, ids: &[u32], out: &mut [u32]) -> usize,
     pub(super) at_least: unsafe fn(scores: &[f32], least: f32, found: &mut Vec<u32>),
     pub(super) count: unsafe fn(scores: &[f32], least: f32) -> usize,
+    pub(super) maxima: unsafe fn(scores: &[f32], maxima: &mut [f32]),
     pub(super) range: unsafe fn(scores: &[f32]) -> (f32, f32),
 }
 
@@ -60,6 +61,16 @@ fn count(scores: &[f32], least: f32) -> usize {
 }
 
 #[inline(always)]
+fn maxima(scores: &[f32], maxima: &mut [f32]) {
+    maxima.fill(f32::NEG_INFINITY);
+    for part in scores.chunks(maxima.len()) {
+        for (largest, score) in maxima.iter_mut().zip(part) {
+            *largest = if *score > *largest { *score } else { *largest };
+        }
+    }
+}
+
+#[inline(always)]
 fn range(scores: &[f32]) -> (f32, f32) {
     let (mut smallest, mut largest) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
     for chunk in scores.chunks(LANES) {
@@ -87,10 +98,20 @@ macro_rules! select_table {
                 count(scores, least)
             }
             $(#[target_feature(enable = $features)])?
+            fn whole_maxima(scores: &[f32], out: &mut [f32]) {
+                maxima(scores, out)
+            }
+            $(#[target_feature(enable = $features)])?
             fn whole_range(scores: &[f32]) -> (f32, f32) {
                 range(scores)
             }
-            SelectTable { absent: $absent, at_least: every_at_least, count: whole_count, range: whole_range }
+            SelectTable {
+                absent: $absent,
+                at_least: every_at_least,
+                count: whole_count,
+                maxima: whole_maxima,
+                range: whole_range,
+            }
         };
     };
 }

@@ -216,18 +216,25 @@ proptest! {
             0..200,
         ),
         least in prop_oneof![4 => -10.0_f32..10.0, 1 => Just(f32::NEG_INFINITY), 1 => Just(f32::INFINITY)],
+        lanes in 1_usize..40,
     ) {
         let positions: Vec<u32> =
             (0..scores.len() as u32).filter(|at| scores[*at as usize] >= least).collect();
         let numbers = || scores.iter().copied().filter(|score| !score.is_nan());
         let range =
             (numbers().fold(f32::INFINITY, f32::min), numbers().fold(f32::NEG_INFINITY, f32::max));
+        let of_lane = |lane| scores.iter().skip(lane).step_by(lanes).copied();
+        let largest: Vec<f32> =
+            (0..lanes).map(|lane| of_lane(lane).fold(f32::NEG_INFINITY, f32::max)).collect();
         for kernels in Kernels::available() {
             let mut found = vec![u32::MAX];
             kernels.at_least(&scores, least, &mut found);
             prop_assert_eq!(&found[1..], &positions[..], "{}", kernels.isa());
             prop_assert_eq!(kernels.count_at_least(&scores, least), positions.len(), "{}", kernels.isa());
             prop_assert_eq!(kernels.range(&scores), range, "{}", kernels.isa());
+            let mut maxima = vec![0.0; lanes];
+            kernels.maxima(&scores, &mut maxima);
+            prop_assert_eq!(&maxima, &largest, "{}", kernels.isa());
         }
     }
 
