@@ -29,9 +29,9 @@ impl Selection {
 
     /// The positions of all scores that are among the best `k` and at least `least`, and of few others.
     pub fn promising(&mut self, scores: &[f32], k: usize, least: f32) -> &[u32] {
-        let lanes = LANES_PER_PLACE * k;
+        let lanes = LANES_PER_PLACE * enough(k);
         let kernels = Kernels::get();
-        let threshold = if scores.len() <= 2 * lanes || k == 0 {
+        let threshold = if scores.len() <= 2 * lanes {
             threshold(scores, k, least)
         } else if kernels.count_at_least(scores, least) <= enough(k) {
             least
@@ -120,7 +120,7 @@ mod tests {
         #[test]
         fn what_is_promising_is_not_much_more(scores in prop::collection::vec(-1e3f32..1e3, 0..2000), k in 1usize..200) {
             let promising = Selection::default().promising(&scores, k, f32::NEG_INFINITY).len();
-            prop_assert!(promising <= 2 * k + 16, "{} for {}", promising, k);
+            prop_assert!(promising <= 2 * enough(k), "{} for {}", promising, k);
         }
     }
 }
