@@ -25,7 +25,7 @@ use crate::quantize::QueryCodes;
 const ANSWERS: usize = 100;
 /// One user in so many is kept apart to measure with, and no more than [`MAX_HELD_OUT`].
 const HOLD_OUT: usize = 10;
-const MAX_HELD_OUT: usize = 1000;
+const MAX_HELD_OUT: usize = 2000;
 /// What is measured with them: k and `ef_search`.
 const MEASURED: [(usize, usize); 3] = [(10, 50), (10, 100), (100, 200)];
 
@@ -99,10 +99,14 @@ impl<'a, T: Element> Lesson<'a, T> {
                     let mut query = QueryCodes::default();
                     rows.quantizer.encode_query(user, &mut query);
                     let coarse = CodeScorer::new(query.as_slice(), &rows.codes);
-                    let stats = traverse(&view, &coarse, (ef_search, rescored(k)), scratch, || true);
+                    let stats = traverse(&view, &coarse, (ef_search, k), scratch, || true);
+                    scratch.collect(rescored(k));
                     scratch.rescore(&scorer, &mut stats.unwrap_or_default());
                 }
-                Codes::None => drop(traverse(&view, &scorer, (ef_search, k), scratch, || true)),
+                Codes::None => {
+                    traverse(&view, &scorer, (ef_search, k), scratch, || true);
+                    scratch.collect(k);
+                }
             }
             scratch.found.sort_unstable();
             scratch.found.iter().take(k).filter(|found| exact.row(row)[..k].contains(&found.node())).count()

@@ -1,7 +1,7 @@
 //! Recall against effort: what a generation finds of the true neighbours of users, at every effort.
 //!
-//! Every effort is one traversal per query, from which all k are answered. Efforts rise by a factor of
-//! √2 until every k is found, or more effort finds nothing more.
+//! Every effort is one traversal per query, from which all k are answered. Efforts rise by a factor of √2,
+//! the large ones by 2, until every k is found, or more effort finds nothing more.
 
 use rayon::prelude::*;
 
@@ -10,7 +10,7 @@ use crate::build::Progress;
 use crate::dataset::{EmbeddingsView, Neighbors, Rows};
 use crate::index::{Index, QuerySource, RecallCurve, RecallCurves, RecallPoint};
 use crate::metric::Metric;
-use crate::search::{Hit, Interrupted, Searcher};
+use crate::search::{Hit, Interrupted, Plan, Searcher};
 
 /// The k that are calibrated unless told otherwise: close enough for those in between, and no traversal more
 /// than the largest alone takes.
@@ -18,8 +18,8 @@ pub const DEFAULT_K: [usize; 13] = [1, 2, 5, 10, 20, 30, 50, 70, 100, 150, 200, 
 
 /// More queries are thinned out to so many: the standard error of their recall is then below 0.002.
 const MAX_QUERIES: usize = 10_000;
-/// The smallest effort measured, where a k is not larger.
-const FIRST_EF_SEARCH: usize = 10;
+/// From here on efforts rise faster: they take most of the time, and recall has become nearly flat.
+const LARGE_EF_SEARCH: usize = 640;
 /// The largest effort measured, or this many times the largest k.
 const MAX_EF_SEARCH: usize = 4_000;
 const MAX_EF_SEARCH_PER_K: usize = 4;
@@ -91,12 +91,12 @@ pub fn calibrate(
     let count = queries.len() / index.dim();
     let truth = &exact(index, queries, most, progress)?;
     let mut curves: Vec<Curve> = ks.iter().map(|k| Curve::new(*k, count)).collect();
-    let efforts = efforts(&ks, index.len());
+    let scanned_from = index.codes().map(|(codes, _)| Plan::scanned_from(codes.len()));
+    let efforts = efforts(most, index.len(), scanned_from);
     progress.begin("measuring recall", (efforts.len() * count) as u64);
     let trial = Trial { index, queries, truth, searcher: Searcher::default(), progress };
     for ef_search in efforts {
-        let mut open: Vec<&mut Curve> =
-            curves.iter_mut().filter(|curve| curve.k <= ef_search && !curve.is_done()).collect();
+        let mut open: Vec<&mut Curve> = curves.iter_mut().filter(|curve| !curve.is_done()).collect();
         let ks: Vec<usize> = open.iter().map(|curve| curve.k).collect();
         let found = trial.found(&ks, ef_search)?;
         open.iter_mut().zip(found).for_each(|(curve, found)| curve.add(ef_search, found));
@@ -144,15 +144,19 @@ fn exact(
     Ok(truth)
 }
 
-/// The efforts to measure, ascending: a geometric ladder, every k, and no more than there are videos.
-fn efforts(ks: &[usize], videos: usize) -> Vec<usize> {
-    let (least, most) = (ks[0], ks[ks.len() - 1]);
-    let last = MAX_EF_SEARCH.max(MAX_EF_SEARCH_PER_K * most).min(videos);
-    let ladder = (0..)
-        .map(|step| (FIRST_EF_SEARCH.max(least) as f64 * f64::powf(2.0, f64::from(step) / 2.0)) as usize);
-    let mut efforts: Vec<usize> = ladder.take_while(|ef_search| *ef_search < last).collect();
-    efforts.extend(ks.iter().filter(|k| **k >= FIRST_EF_SEARCH));
+/// The efforts to measure, ascending, no more than there are videos. Where a scan takes the place of
+/// traversal recall jumps: both sides of that are measured.
+fn efforts(largest_k: usize, videos: usize, scanned_from: Option<usize>) -> Vec<usize> {
+    let last = MAX_EF_SEARCH.max(MAX_EF_SEARCH_PER_K * largest_k).min(videos);
+    let rung = |step: usize| f64::powf(2.0, step as f64 / 2.0) as usize;
+    let ladder = (0..).map(rung).take_while(|ef_search| *ef_search < last).enumerate();
+    let mut efforts: Vec<usize> = ladder
+        .filter(|(step, ef_search)| *ef_search <= LARGE_EF_SEARCH || step % 2 == 0)
+        .map(|(_, ef_search)| ef_search)
+        .collect();
     efforts.push(last);
+    let sides = scanned_from.into_iter().flat_map(|ef_search| [ef_search.saturating_sub(1), ef_search]);
+    efforts.extend(sides.filter(|ef_search| (1..last).contains(ef_search)));
     efforts.sort_unstable();
     efforts.dedup();
     efforts
@@ -187,7 +191,9 @@ impl Curve {
         let Some((last_ef_search, last)) = self.last else { return false };
         let long_ago =
             self.points.iter().rev().find(|point| IN_VAIN * point.ef_search as usize <= last_ef_search);
-        share(last) >= ENOUGH || long_ago.is_some_and(|before| share(last) < share(before.found) + LEAST_GAIN)
+        let in_vain = || long_ago.is_some_and(|before| share(last) < share(before.found) + LEAST_GAIN);
+        // Efforts far below k are all widened to about the same.
+        share(last) >= ENOUGH || last_ef_search > self.k && in_vain()
     }
 }
 

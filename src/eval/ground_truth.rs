@@ -52,19 +52,21 @@ fn scan<T: Element>(
         let mut wide: Vec<Vec<f32>> = vec![Vec::new(); group.len()];
         group.clone().zip(&mut wide).for_each(|(query, wide)| queries.copy_row(query, wide));
         let mut best: Vec<TopK> = group.clone().map(|_| TopK::new(k, &rows)).collect();
-        let (mut copy, mut scores) = (Vec::new(), vec![0f32; block_rows]);
+        let (mut copy, mut promising, mut scores) = (Vec::new(), Vec::new(), vec![0f32; block_rows]);
         for start in (0..items.len()).step_by(block_rows) {
             let scores = &mut scores[..block_rows.min(items.len() - start)];
             let block = block(items, start, scores.len(), &mut copy);
             for (query, best) in wide.iter().zip(&mut best) {
                 // The inner product over the norm of the row ranks as the cosine does.
                 Scorer::new(metric, query, block).score_scan(0, scores);
-                for (offset, score) in scores.iter().enumerate() {
-                    let row = start + offset;
-                    let score = inverse_norms.get(row).map_or(*score, |inverse| score * inverse);
-                    if score >= best.threshold() {
-                        best.push(Hit { node: NodeId(row as u32), score });
-                    }
+                for (score, inverse) in scores.iter_mut().zip(inverse_norms.iter().skip(start)) {
+                    *score *= inverse;
+                }
+                promising.clear();
+                Kernels::get().at_least(scores, best.threshold(), &mut promising);
+                for offset in &promising {
+                    let node = NodeId(start as u32 + offset);
+                    best.push(Hit { node, score: scores[*offset as usize] });
                 }
             }
         }

@@ -9,42 +9,43 @@ use crate::id::NodeId;
 /// Rows scored between two looks at whether to go on.
 const SCAN_BLOCK: usize = 1024;
 
-/// Expands the best `ef` nodes, leaves the best `keep` of all that this meets in `scratch.found`, and says
-/// what that cost; `None` if `keep_going`, asked once per hop on layer 0, said no.
+/// Expands the best `ef` nodes, or more where those meet less than `k`, and says what that cost; `None` if
+/// `keep_going`, asked once per hop on layer 0, said no.
 ///
-/// More are expanded where so few meet less than `keep`.
+/// [`Scratch::collect`] then gives the best of all that were met.
 pub fn traverse(
     graph: &GraphView<'_>,
     scorer: &impl Score,
-    (ef, keep): (usize, usize),
+    (ef, k): (usize, usize),
     scratch: &mut Scratch,
     mut keep_going: impl FnMut() -> bool,
 ) -> Option<BeamStats> {
+    let (mut ef, k) = (ef.min(scorer.rows()), k.min(scorer.rows()));
     let mut stats = BeamStats::default();
-    let keep = keep.min(scorer.rows());
-    scratch.reset(scorer.rows(), ef.min(scorer.rows()));
+    scratch.reset(scorer.rows(), ef);
     let start = descend(graph, scorer, scratch, &mut stats);
     scratch.seed(scorer, start.0, &mut stats);
     // Everything is reachable from the entry point, which the descent may have left for good.
     scratch.seed(scorer, graph.entry_point.0, &mut stats);
     let mut interrupted = false;
-    let mut search = |scratch: &mut Scratch, stats: &mut BeamStats| {
-        beam_search(&graph.layer0, scorer, scratch, stats, || {
+    loop {
+        beam_search(&graph.layer0, scorer, scratch, &mut stats, || {
             interrupted |= !keep_going();
             !interrupted
         });
-    };
-    search(scratch, &mut stats);
-    if scratch.met() < keep {
-        scratch.widen(keep);
-        search(scratch, &mut stats);
+        if interrupted {
+            return None;
+        }
+        if scratch.met() >= k || ef == scorer.rows() {
+            return Some(stats);
+        }
+        ef = (2 * ef).min(scorer.rows());
+        scratch.widen(ef);
     }
-    scratch.collect(keep);
-    (!interrupted).then_some(stats)
 }
 
-/// Leaves the best `keep` rows of all in `scratch.found`, as [`traverse`] does; `keep_going` is asked once
-/// per block of rows.
+/// Leaves the best `keep` rows of all in `scratch.found`, in no particular order; `keep_going` is asked once per
+/// block of rows.
 pub fn scan_codes(
     scorer: &CodeScorer<'_>,
     keep: usize,

@@ -3,9 +3,9 @@
 //! What flows in: how many true neighbours each `ef_search` found, per k. What flows out: an `ef_search`
 //! for a recall, and back. Nothing here guesses: beyond what was measured there is no answer.
 //!
-//! Between two points of a curve recall is interpolated over effort. It rises ever more slowly, so that the
-//! straight line promises too little rather than too much. Between two calibrated k the recall of both, at
-//! candidate lists as long in proportion to k, is interpolated over k.
+//! Between two points of a curve recall is interpolated over the logarithm of effort, over which it rises
+//! nearly straight, and ever more slowly: that promises too little rather than too much. Between two
+//! calibrated k the recall of both at the same effort is interpolated over k.
 
 use serde::{Deserialize, Serialize};
 
@@ -132,7 +132,7 @@ impl RecallCurve {
         self.k > 0
             && self.points.is_sorted_by(rises)
             && bounds.is_some_and(|(first, last)| {
-                first.ef_search >= self.k && last.found <= u64::from(queries) * u64::from(self.k)
+                first.ef_search > 0 && last.found <= u64::from(queries) * u64::from(self.k)
             })
     }
 
@@ -144,13 +144,14 @@ impl RecallCurve {
         self.points.last().map_or(0.0, |last| self.recall(last, queries))
     }
 
-    /// The recall of an effort, linear between points, and that of the last one beyond it.
+    /// The recall of an effort, between points over its logarithm, and that of the last one beyond it.
     fn recall_at(&self, ef_search: f64, queries: u32) -> f64 {
         let at = self.points.partition_point(|point| f64::from(point.ef_search) <= ef_search);
         let Some(low) = at.checked_sub(1).map(|at| &self.points[at]) else { return 0.0 };
         let Some(high) = self.points.get(at) else { return self.recall(low, queries) };
         let (low_recall, high_recall) = (self.recall(low, queries), self.recall(high, queries));
-        let share = (ef_search - f64::from(low.ef_search)) / f64::from(high.ef_search - low.ef_search);
+        let effort = |point: &RecallPoint| f64::from(point.ef_search);
+        let share = (ef_search / effort(low)).ln() / (effort(high) / effort(low)).ln();
         low_recall + share * (high_recall - low_recall)
     }
 }
@@ -166,9 +167,7 @@ struct Between<'a> {
 impl Between<'_> {
     /// The recall of an effort that is not below the least of [`Self::efforts`].
     fn recall(&self, ef_search: usize) -> f64 {
-        let of = |curve: &RecallCurve| {
-            curve.recall_at(f64::from(curve.k) * ef_search as f64 / self.k, self.queries)
-        };
+        let of = |curve: &RecallCurve| curve.recall_at(ef_search as f64, self.queries);
         let (lower, upper) = (of(self.lower), of(self.upper));
         let distance = f64::from(self.upper.k - self.lower.k);
         let share = if distance > 0.0 { (self.k - f64::from(self.lower.k)) / distance } else { 0.0 };
@@ -177,13 +176,8 @@ impl Between<'_> {
 
     /// The least effort that both curves know, and one beyond which neither rises.
     fn efforts(&self) -> (usize, usize) {
-        let scaled = |curve: &RecallCurve, point: Option<&RecallPoint>| {
-            let ef_search = point.map_or(0.0, |point| point.ef_search.into());
-            (self.k * ef_search / f64::from(curve.k)).ceil() as usize
-        };
-        let (lower, upper) = (self.lower, self.upper);
-        let least = scaled(lower, lower.points.first()).max(scaled(upper, upper.points.first()));
-        let most = scaled(lower, lower.points.last()).max(scaled(upper, upper.points.last()));
-        (least, most)
+        let effort = |point: Option<&RecallPoint>| point.map_or(0, |point| point.ef_search as usize);
+        let (lower, upper) = (&self.lower.points, &self.upper.points);
+        (effort(lower.first()).max(effort(upper.first())), effort(lower.last()).max(effort(upper.last())))
     }
 }

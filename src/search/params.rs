@@ -32,11 +32,16 @@ impl Plan {
     }
 
     /// What takes less time over so many bytes of codes: reading them one after another, or a traversal that
-    /// keeps `ef_search` candidates, whose reads are scattered. Measured at 20,102 x 128 and 38,576 x 64,
-    /// where they meet at 320 and 400 candidates.
+    /// keeps `ef_search` candidates, whose reads are scattered.
     pub(super) fn for_effort(code_bytes: usize, ef_search: usize) -> Self {
+        if ef_search >= Self::scanned_from(code_bytes) { Plan::CodeScan } else { Plan::Graph }
+    }
+
+    /// The least `ef_search` with which so many bytes of codes are scanned. Measured at 20,102 x 128 and
+    /// 38,576 x 64, where scan and traversal meet at 320 and 400 candidates.
+    pub fn scanned_from(code_bytes: usize) -> usize {
         const BYTES_PER_CANDIDATE: usize = 7 << 10;
-        if code_bytes / BYTES_PER_CANDIDATE <= ef_search { Plan::CodeScan } else { Plan::Graph }
+        code_bytes / BYTES_PER_CANDIDATE
     }
 }
 

@@ -90,8 +90,8 @@ impl Searcher {
         })
     }
 
-    /// The hits that [`Self::search`] gives for each k of `ks` at `ef_search`, at the price of one
-    /// traversal: k only decides how many candidates are scored again.
+    /// The hits that [`Self::search`] gives for each k of `ks`, ascending, at `ef_search`, mostly at the price
+    /// of one traversal: k only decides how many candidates are scored again.
     ///
     /// `keep_going` is asked once per hop.
     ///
@@ -99,7 +99,7 @@ impl Searcher {
     /// [`Interrupted`] when `keep_going` says no.
     ///
     /// # Panics
-    /// If the dimension of the query is not that of the index, or a k is larger than `ef_search`.
+    /// If the dimension of the query is not that of the index, or `ks` do not ascend.
     pub fn search_each(
         &self,
         index: &Index,
@@ -108,10 +108,7 @@ impl Searcher {
         ef_search: usize,
         keep_going: impl FnMut() -> bool,
     ) -> Result<Vec<Vec<Hit>>, Interrupted> {
-        assert!(
-            ks.iter().all(|k| *k <= ef_search),
-            "a candidate list of {ef_search} is too short for {ks:?}"
-        );
+        assert!(ks.is_sorted(), "{ks:?} do not ascend");
         let query = &prepared(index, query);
         with_rows!(index.vectors(), rows => {
             let scorer = scorer(index.metadata().metric, query, rows);
@@ -160,7 +157,7 @@ fn find<T: Element>(
 ) -> Result<Found, Interrupted> {
     let k = params.k();
     let (plan, mut stats) =
-        collect(index, query, scorer, params.plan(), (k, ef_search), workspace, keep_going)?;
+        collect(index, query, scorer, params.plan(), (ef_search, k, k), workspace, keep_going)?;
     let scratch = &mut workspace.scratch;
     if index.codes().is_some() {
         scratch.rescore(scorer, &mut stats);
@@ -176,47 +173,63 @@ fn find_each<T: Element>(
     ks: &[usize],
     ef_search: usize,
     workspace: &mut Workspace,
-    keep_going: impl FnMut() -> bool,
+    mut keep_going: impl FnMut() -> bool,
 ) -> Result<Vec<Vec<Hit>>, Interrupted> {
-    let most = ks.iter().copied().max().unwrap_or_default();
-    collect(index, query, scorer, None, (most, ef_search), workspace, keep_going)?;
-    let found = &mut workspace.scratch.found;
-    if index.codes().is_none() {
-        return Ok(ks.iter().map(|k| best(index, found, *k)).collect());
+    let largest = ks.last().copied().unwrap_or_default();
+    let mut answers: Vec<Vec<Hit>> = Vec::with_capacity(ks.len());
+    while let [smallest, larger @ ..] = &ks[answers.len()..] {
+        let wanted = (ef_search, *smallest, largest);
+        let (plan, _) = collect(index, query, scorer, None, wanted, workspace, &mut keep_going)?;
+        let Scratch { found, candidates, .. } = &mut workspace.scratch;
+        // Where so little effort meets less than a larger k, a search for that expands more.
+        let widened = plan == Plan::Graph && candidates.capacity() > ef_search;
+        let met = larger.iter().take_while(|k| !widened && **k <= found.len()).count();
+        let answered = &ks[answers.len()..=answers.len() + met];
+        if index.codes().is_none() {
+            answers.extend(answered.iter().map(|k| best(index, found, *k)));
+            continue;
+        }
+        // Those that a search for a smaller k scores again are the first of them.
+        found.sort_unstable();
+        let nodes: Vec<u32> = found.iter().map(Candidate::node).collect();
+        let mut scores = vec![0f32; nodes.len()];
+        scorer.score_rows(&nodes, &mut scores);
+        let rescored = |k: usize| {
+            let scored = nodes.iter().zip(&scores).take(graph::rescored(k));
+            scored.map(|(node, score)| Candidate::new(*node, *score)).collect::<Vec<_>>()
+        };
+        answers.extend(answered.iter().map(|k| best(index, &mut rescored(*k), *k)));
     }
-    // Those that a search for a smaller k scores again are the first of them.
-    found.sort_unstable();
-    let nodes: Vec<u32> = found.iter().map(Candidate::node).collect();
-    let mut scores = vec![0f32; nodes.len()];
-    scorer.score_rows(&nodes, &mut scores);
-    let rescored = |k: usize| {
-        let scored = nodes.iter().zip(&scores).take(graph::rescored(k));
-        scored.map(|(node, score)| Candidate::new(*node, *score)).collect::<Vec<_>>()
-    };
-    Ok(ks.iter().map(|k| best(index, &mut rescored(*k), *k)).collect())
+    Ok(answers)
 }
 
-/// Leaves what may be the best k in the workspace, scored by their codes where there are any.
+/// Searches for the best `k` and leaves what may be the best `keep` in the workspace, in no particular order,
+/// scored by codes where there are any.
 fn collect<T: Element>(
     index: &Index,
     query: &[f32],
     scorer: &Scorer<'_, T>,
     plan: Option<Plan>,
-    (k, ef_search): (usize, usize),
+    (ef_search, k, keep): (usize, usize, usize),
     workspace: &mut Workspace,
     keep_going: impl FnMut() -> bool,
 ) -> Result<(Plan, BeamStats), Interrupted> {
     let Workspace { scratch, query_codes } = workspace;
     let Some((codes, quantizer)) = index.codes() else {
         let stats = graph::traverse(&index.graph(), scorer, (ef_search, k), scratch, keep_going);
+        scratch.collect(keep);
         return Ok((Plan::Graph, stats.ok_or(Interrupted)?));
     };
     quantizer.encode_query(query, query_codes);
     let coarse = CodeScorer::new(query_codes.as_slice(), codes);
     let plan = plan.unwrap_or_else(|| Plan::for_effort(codes.len(), ef_search));
-    let keep = graph::rescored(k);
+    let keep = graph::rescored(keep);
     let stats = match plan {
-        Plan::Graph => graph::traverse(&index.graph(), &coarse, (ef_search, keep), scratch, keep_going),
+        Plan::Graph => {
+            let stats = graph::traverse(&index.graph(), &coarse, (ef_search, k), scratch, keep_going);
+            scratch.collect(keep);
+            stats
+        }
         Plan::CodeScan | Plan::ExactScan => graph::scan_codes(&coarse, keep, scratch, keep_going),
     };
     Ok((plan, stats.ok_or(Interrupted)?))
