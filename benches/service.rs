@@ -1,9 +1,11 @@
-//! What a search costs a caller over loopback: one at a time, in a batch, over a stream; and how long the
-//! first answer takes of a server that was not there before.
+//! What a search costs a caller over loopback: one at a time, in a batch, over a stream; what it costs the
+//! server, in processor time, beside the same search without a server; and how long the first answer takes
+//! of a server that was not there before.
 //!
 //! The server and its caller share the cores of this machine. Each way of asking is checked against the
 //! others before it is timed, and so is what a server answers first. `SHORTLIST_BENCH_INDEX` names an index
 //! folder to start servers on instead of the one made here; it is not written to.
+//! `SHORTLIST_BENCH_QUERIES` names queries to ask it, `.npy`; without, they are random.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -15,7 +17,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use shortlist::build::{BuildParams, Silent, build};
-use shortlist::dataset::{Catalogue, CatalogueFiles, write_npy};
+use shortlist::dataset::{Catalogue, CatalogueFiles, Embeddings, write_npy};
 use shortlist::engine::{self, Engine, EngineOptions};
 use shortlist::index::IndexStore;
 use shortlist::metric::Metric;
@@ -32,7 +34,7 @@ use tonic::transport::Channel;
 const VIDEOS: usize = 20_000;
 const DIM: usize = 128;
 const QUERIES: usize = 64;
-const EF_SEARCH: u32 = 100;
+const EF_SEARCH: u32 = 200;
 
 fn random(rng: &mut ChaCha8Rng, rows: usize) -> Vec<f32> {
     (0..rows * DIM).map(|_| rng.random_range(-1.0..1.0)).collect()
@@ -126,38 +128,140 @@ fn service(criterion: &mut Criterion) {
 }
 
 /// A server of its own process; killed when dropped.
-struct Process(Child);
+struct Process {
+    child: Child,
+    address: String,
+}
 
 impl Process {
-    /// The time from here to its first answer, and that answer.
-    fn start(
-        dir: &Path,
-        memory: &str,
-        runtime: &Runtime,
-        request: SearchRequest,
-    ) -> (Duration, SearchResponse) {
-        let started = Instant::now();
+    fn start(dir: &Path, memory: &str) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_shortlist"));
         command.args(["serve", "--listen", "127.0.0.1:0", "--memory", memory, "--index"]).arg(dir);
         command.stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut process = Self(command.spawn().expect("the server starts"));
-        let stdout = process.0.stdout.take().expect("a pipe");
+        let mut process = Self { child: command.spawn().expect("the server starts"), address: String::new() };
+        let stdout = process.child.stdout.take().expect("a pipe");
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line).expect("the server announces itself");
-        let address = line.split_whitespace().nth(4).expect("an address");
-        let answer = runtime.block_on(async {
-            let url = format!("http://{address}");
-            one(&mut RetrievalClient::connect(url).await.expect("a connection"), request).await
-        });
-        (started.elapsed(), answer)
+        process.address = line.split_whitespace().nth(4).expect("an address").to_owned();
+        process
+    }
+
+    async fn client(&self) -> RetrievalClient<Channel> {
+        RetrievalClient::connect(format!("http://{}", self.address)).await.expect("a connection")
+    }
+
+    /// The processor time it has taken, of all its threads, user and system.
+    fn cpu_time(&self) -> Duration {
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let nanos = |task: std::io::Result<std::fs::DirEntry>| {
+            let text = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+            text.split_whitespace().next()?.parse::<u64>().ok()
+        };
+        let tasks = std::fs::read_dir(tasks).expect("the threads of the server");
+        Duration::from_nanos(tasks.filter_map(nanos).sum())
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
+}
+
+/// Searches that are under way at a time, and over how many connections.
+const UNDER_WAY: usize = 32;
+const CONNECTIONS: usize = 4;
+
+/// Asks each of `requests` by itself, many at a time.
+async fn unary(clients: &[RetrievalClient<Channel>], requests: Vec<SearchRequest>) {
+    let waiting = Arc::new(parking_lot::Mutex::new(requests));
+    let ask = |caller: usize| {
+        let (mut client, waiting) = (clients[caller % clients.len()].clone(), Arc::clone(&waiting));
+        tokio::spawn(async move {
+            loop {
+                let Some(request) = waiting.lock().pop() else { return };
+                one(&mut client, request).await;
+            }
+        })
+    };
+    for caller in (0..UNDER_WAY).map(ask).collect::<Vec<_>>() {
+        caller.await.expect("a caller ends");
+    }
+}
+
+/// Processor time of the server for each search, beside that of the engine alone on one thread: one over
+/// their ratio is what of the engine's queries per second and core is left over gRPC.
+fn processor_time(criterion: &mut Criterion) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = std::env::var_os("SHORTLIST_BENCH_INDEX").map(PathBuf::from);
+    let dir = dir.unwrap_or_else(|| build_index(folder.path()).dir().to_owned());
+    let indexes = vec![("videos".to_owned(), dir.clone())];
+    let engine =
+        Engine::open(EngineOptions { indexes, ..EngineOptions::default() }).expect("the index opens");
+    engine.refresh();
+    let dim = engine.status("videos").expect("the index has a state").dim;
+    let queries = queries(dim as usize);
+    let runtime = Runtime::new().expect("a runtime");
+    let server = Process::start(&dir, "mapped");
+    let clients: Vec<_> = (0..CONNECTIONS).map(|_| runtime.block_on(server.client())).collect();
+    let requests = |count: u64| -> Vec<SearchRequest> {
+        (0..count as usize).map(|at| packed(&queries[at % queries.len()], 100)).collect()
+    };
+    let of_server = |count: u64, ask: &dyn Fn(Vec<SearchRequest>)| {
+        let before = server.cpu_time();
+        ask(requests(count));
+        server.cpu_time() - before
+    };
+
+    let mut group = criterion.benchmark_group("processor_time");
+    group.throughput(Throughput::Elements(1)).sample_size(10).measurement_time(Duration::from_secs(10));
+    group.bench_function("engine/k100", |bencher| {
+        bencher.iter_custom(|count| {
+            let started = Instant::now();
+            for at in 0..count as usize {
+                engine_answer(&engine, &queries[at % queries.len()], 100);
+            }
+            started.elapsed()
+        });
+    });
+    group.bench_function("search/k100", |bencher| {
+        bencher
+            .iter_custom(|count| of_server(count, &|requests| runtime.block_on(unary(&clients, requests))));
+    });
+    group.bench_function(format!("batch/{QUERIES}/k100"), |bencher| {
+        bencher.iter_custom(|count| {
+            of_server(count, &|requests| {
+                for some in requests.chunks(QUERIES) {
+                    runtime.block_on(batch(&mut clients[0].clone(), some.to_vec()));
+                }
+            })
+        });
+    });
+    group.bench_function("stream/k100", |bencher| {
+        bencher.iter_custom(|count| {
+            of_server(count, &|requests| {
+                runtime.block_on(stream(&mut clients[0].clone(), requests));
+            })
+        });
+    });
+    group.finish();
+}
+
+/// Queries of `dim` dimensions.
+fn queries(dim: usize) -> Vec<Vec<f32>> {
+    let Some(path) = std::env::var_os("SHORTLIST_BENCH_QUERIES") else {
+        let values = random(&mut ChaCha8Rng::seed_from_u64(8), QUERIES * dim.div_ceil(DIM));
+        return values.chunks_exact(dim).map(<[f32]>::to_vec).collect();
+    };
+    let file = Embeddings::open(Path::new(&path)).expect("the queries open");
+    assert_eq!(file.view().dim(), dim, "the queries have another dimension than the index");
+    let row = |row| {
+        let mut values = Vec::new();
+        file.view().copy_row(row, &mut values);
+        values
+    };
+    (0..file.view().len()).map(row).collect()
 }
 
 /// From starting the process to its first answer, with the index in the page cache.
@@ -181,7 +285,13 @@ fn cold_start(criterion: &mut Criterion) {
         group.bench_function(format!("first_answer/{memory}"), |bencher| {
             bencher.iter_custom(|starts| {
                 let start = |_| {
-                    let (elapsed, answer) = Process::start(&dir, memory, &runtime, request.clone());
+                    let started = Instant::now();
+                    let server = Process::start(&dir, memory);
+                    let answer = runtime.block_on(async {
+                        let mut client = server.client().await;
+                        one(&mut client, request.clone()).await
+                    });
+                    let elapsed = started.elapsed();
                     let found: Vec<u64> = answer.candidates.iter().map(|found| found.video_id).collect();
                     assert_eq!(found, expected, "the first answer is another one");
                     elapsed
@@ -220,5 +330,5 @@ fn build_index(folder: &Path) -> IndexStore {
     store
 }
 
-criterion_group!(benches, service, cold_start);
+criterion_group!(benches, service, processor_time, cold_start);
 criterion_main!(benches);

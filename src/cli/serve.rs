@@ -62,7 +62,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
     }
 
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // They only read requests and write answers: with as many as there are cores, they and the threads that
+    // search would mostly wait for each other.
+    let writers = std::thread::available_parallelism()?.get().div_ceil(2);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(writers).enable_all().build()?;
     let served = runtime.block_on(async {
         let listener =
             socket.listen(BACKLOG).with_context(|| format!("cannot listen on {}", config.listen))?;

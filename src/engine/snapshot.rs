@@ -11,7 +11,7 @@ use super::request::{
     Budget, Candidate, Effort, Limits, Query, ReturnAttributes, SearchRequest, SearchResponse, SearchStats,
     Seed,
 };
-use crate::attributes::Columns;
+use crate::attributes::{Columns, Value};
 use crate::id::{NodeId, VideoId};
 use crate::index::{Index, IndexStore, Manifest, StoreError, Uncovered};
 use crate::search::{self, Found, Hit, Plan, SearchParams, Searcher};
@@ -84,7 +84,13 @@ impl Snapshot {
         })?;
         let stats = self.stats(&params, &found, started);
         let hits = found.hits.iter().filter(|hit| !seeds.contains(&hit.node)).take(request.k);
-        let candidates = hits.map(|hit| self.candidate(hit, &columns)).collect();
+        let ids = self.index.video_ids();
+        let candidate = |hit: &Hit| Candidate {
+            video_id: ids[hit.node.index()],
+            score: hit.score,
+            attributes: self.attributes(hit.node, &columns),
+        };
+        let candidates = hits.map(candidate).collect();
         Ok(SearchResponse {
             candidates,
             requested: request.k,
@@ -277,14 +283,12 @@ impl Snapshot {
         }
     }
 
-    fn candidate(&self, hit: &Hit, columns: &[usize]) -> Candidate {
-        let schema = &self.index.metadata().attributes;
+    /// Names and values of `columns`, without those that are null.
+    fn attributes(&self, node: NodeId, columns: &[usize]) -> Vec<(String, Value)> {
         let values = Columns::of(&self.index);
-        let attributes = columns
-            .iter()
-            .filter_map(|column| Some((schema[*column].name.clone(), values.value(*column, hit.node)?)))
-            .collect();
-        Candidate { video_id: self.index.video_ids()[hit.node.index()], score: hit.score, attributes }
+        let named =
+            |column: &usize| Some((values.schema()[*column].name.clone(), values.value(*column, node)?));
+        columns.iter().filter_map(named).collect()
     }
 }
 
