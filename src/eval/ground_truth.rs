@@ -11,10 +11,10 @@ use crate::metric::Metric;
 use crate::search::{Hit, TopK};
 use crate::with_rows;
 
-/// Queries that share a block of rows while it is in cache.
-const QUERIES: usize = 32;
-/// Bytes of the rows in a block: half of a small second-level cache.
-const BLOCK_BYTES: usize = 256 << 10;
+/// Queries that share a block of rows while it is in cache, at most.
+const QUERIES: usize = 64;
+/// Bytes of the rows in a block: half of a small first-level cache.
+const BLOCK_BYTES: usize = 24 << 10;
 
 /// The `k` nearest rows of `items` for each query, best first, equal scores by row; fewer where there
 /// are fewer rows. `done` is told how many more queries are finished.
@@ -46,9 +46,10 @@ fn scan<T: Element>(
         Metric::InnerProduct | Metric::L2 => Vec::new(),
     };
     let block_rows = (BLOCK_BYTES / (items.dim() * T::DTYPE.bytes())).max(1);
-    let starts: Vec<usize> = (0..queries.len()).step_by(QUERIES).collect();
+    let sharing = queries.len().div_ceil(rayon::current_num_threads()).clamp(1, QUERIES);
+    let starts: Vec<usize> = (0..queries.len()).step_by(sharing).collect();
     let scan_queries = |first: &usize| {
-        let group = *first..queries.len().min(first + QUERIES);
+        let group = *first..queries.len().min(first + sharing);
         let mut wide: Vec<Vec<f32>> = vec![Vec::new(); group.len()];
         group.clone().zip(&mut wide).for_each(|(query, wide)| queries.copy_row(query, wide));
         let mut best: Vec<TopK> = group.clone().map(|_| TopK::new(k, &rows)).collect();

@@ -44,8 +44,9 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
-    unsafe fn sum(self) -> f32 {
-        vaddvq_f32(self.0)
+    unsafe fn sums(four: [Self; 4]) -> [f32; 4] {
+        let [Neon(a), Neon(b), Neon(c), Neon(d)] = four;
+        std::mem::transmute(vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d)))
     }
 }
 

@@ -11,10 +11,11 @@ use super::prefetch::prefetch;
 
 /// Running sums of one row. With `BATCH` rows at a time they are as many independent additions as two
 /// pipelines of four cycles keep in flight, and they fit AVX2's sixteen registers.
-const SUMS: usize = 4;
+const SUMS: usize = 2;
 
-/// Rows scored at a time: they share the loads of the query.
-const BATCH: usize = 2;
+/// Rows scored at a time: they share the loads of the query, and their sums are added up across the registers
+/// together.
+const BATCH: usize = 4;
 
 /// How many rows ahead of the one being scored a row is prefetched.
 const ROWS_AHEAD: usize = 8;
@@ -39,8 +40,8 @@ pub(super) trait Simd: Copy {
     unsafe fn sub(self, other: Self) -> Self;
     /// `self × factor + sum`, rounded once.
     unsafe fn mul_add(self, factor: Self, sum: Self) -> Self;
-    /// The sum of all lanes.
-    unsafe fn sum(self) -> f32;
+    /// The sum of all lanes of each, in an order of additions that is the same for all four.
+    unsafe fn sums(four: [Self; BATCH]) -> [f32; BATCH];
 }
 
 /// A register that loads components of type `T`, widening them exactly. No alignment is needed.
@@ -219,10 +220,12 @@ unsafe fn score_batch<S: Load<Q> + Load<T>, M: Term, Q, T, const N: usize>(
                 sums[n][1] = M::accumulate(q, x, sums[n][1]);
             }
         }
-        let mut scores = [0.0; N];
+        let mut registers = [S::zero(); BATCH];
         for n in 0..N {
-            scores[n] = sums[n][0].add(sums[n][1]).add(sums[n][2].add(sums[n][3])).sum();
+            registers[n] = sums[n][0].add(sums[n][1]);
         }
+        let mut scores = [0.0; N];
+        scores.copy_from_slice(&S::sums(registers)[..N]);
         scores
     }
 }

@@ -59,10 +59,10 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn sum(self) -> f32 {
-        let four = _mm_add_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
-        let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-        _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+    unsafe fn sums(four: [Self; 4]) -> [f32; 4] {
+        let pairs =
+            _mm256_hadd_ps(_mm256_hadd_ps(four[0].0, four[1].0), _mm256_hadd_ps(four[2].0, four[3].0));
+        std::mem::transmute(_mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps::<1>(pairs)))
     }
 }
 
@@ -124,8 +124,25 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn sum(self) -> f32 {
-        _mm512_reduce_add_ps(self.0)
+    unsafe fn sums(four: [Self; 4]) -> [f32; 4] {
+        let [Avx512(a), Avx512(b), Avx512(c), Avx512(d)] = four;
+        // Halves of 256 bits, then quarters, then within each quarter: a quarter for each of the four.
+        let ab = _mm512_add_ps(
+            _mm512_shuffle_f32x4::<0b01_00_01_00>(a, b),
+            _mm512_shuffle_f32x4::<0b11_10_11_10>(a, b),
+        );
+        let cd = _mm512_add_ps(
+            _mm512_shuffle_f32x4::<0b01_00_01_00>(c, d),
+            _mm512_shuffle_f32x4::<0b11_10_11_10>(c, d),
+        );
+        let quarters = _mm512_add_ps(
+            _mm512_shuffle_f32x4::<0b10_00_10_00>(ab, cd),
+            _mm512_shuffle_f32x4::<0b11_01_11_01>(ab, cd),
+        );
+        let pairs = _mm512_add_ps(quarters, _mm512_permute_ps::<0b01_00_11_10>(quarters));
+        let sums = _mm512_add_ps(pairs, _mm512_permute_ps::<0b10_11_00_01>(pairs));
+        let firsts = _mm512_maskz_compress_ps(0b0001_0001_0001_0001, sums);
+        std::mem::transmute(_mm512_castps512_ps128(firsts))
     }
 }
 
