@@ -1,7 +1,10 @@
 //! The number types an embedding component can be stored in.
 
+use std::borrow::Cow;
+
 use bytemuck::Pod;
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 use serde::{Deserialize, Serialize};
 
 /// The stored type of an embedding component, little-endian.
@@ -52,6 +55,8 @@ pub trait Element: Pod + Send + Sync + sealed::Sealed {
     fn to_f32(self) -> f32;
     /// Rounds to nearest even.
     fn from_f32(value: f32) -> Self;
+    /// Components in single precision: borrowed where they are stored so, else widened, many at a time.
+    fn widen(components: &[Self]) -> Cow<'_, [f32]>;
 }
 
 impl Element for f32 {
@@ -62,6 +67,9 @@ impl Element for f32 {
     fn from_f32(value: f32) -> Self {
         value
     }
+    fn widen(components: &[Self]) -> Cow<'_, [f32]> {
+        Cow::Borrowed(components)
+    }
 }
 
 impl Element for f16 {
@@ -71,5 +79,21 @@ impl Element for f16 {
     }
     fn from_f32(value: f32) -> Self {
         f16::from_f32(value)
+    }
+    fn widen(components: &[Self]) -> Cow<'_, [f32]> {
+        Cow::Owned(components.to_f32_vec())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_components_widen_as_one_does() {
+        let halves: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).filter(|half| !half.is_nan()).collect();
+        let one_by_one: Vec<f32> = halves.iter().map(|half| half.to_f32()).collect();
+        assert_eq!(Element::widen(&halves[..]), one_by_one);
+        assert!(matches!(Element::widen(&[1.5f32]), Cow::Borrowed([1.5])));
     }
 }

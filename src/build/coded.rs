@@ -6,7 +6,6 @@
 use rayon::prelude::*;
 
 use crate::element::Element;
-use crate::graph::widen;
 use crate::kernel::{Kernels, PACKED_ROWS, pack};
 use crate::metric::Metric;
 use crate::quantize::{QueryCodes, Sq8};
@@ -35,7 +34,7 @@ impl<T: Element> CodedRows<T> {
         let codes = quantizer.encode_all(&vectors);
         let as_queries = |rows: &[T]| {
             let mut queries = QueryCodes::default();
-            rows.chunks(dim).for_each(|row| quantizer.push_query(&widen(row), &mut queries));
+            rows.chunks(dim).for_each(|row| quantizer.push_query(&T::widen(row), &mut queries));
             queries
         };
         let queries = vectors.par_chunks(dim * SHARE).map(as_queries).collect();
@@ -134,7 +133,7 @@ impl Tile {
         rows: &PackedRows,
     ) -> impl Iterator<Item = &[f32]> {
         self.queries.clear();
-        queries.for_each(|query| quantizer.push_query(&widen(query), &mut self.queries));
+        queries.for_each(|query| quantizer.push_query(&T::widen(query), &mut self.queries));
         self.score(rows, rows.count)
     }
 

@@ -94,7 +94,7 @@ fn move_to_means<'a, T: Element>(
         let group = group as usize;
         counts[group] += 1;
         let sums = &mut sums[group * dim..(group + 1) * dim];
-        sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(weight * value.to_f32()));
+        sums.iter_mut().zip(T::widen(row).iter()).for_each(|(sum, value)| *sum += f64::from(weight * value));
     }
     for (at, centroid) in centroids.iter_mut().enumerate() {
         let mean = (sums[at] / f64::from(counts[at / dim])) as f32;

@@ -22,7 +22,7 @@ use super::select::select;
 use crate::element::Element;
 use crate::graph::{
     Adjacency, BeamStats, Candidate, NONE, Score, Scorer, Scratch, UpperLayer, beam_search, greedy_search,
-    used, widen,
+    used,
 };
 use crate::id::NodeId;
 use crate::metric::Metric;
@@ -215,7 +215,7 @@ impl<'a, T: Element> GraphBuilder<'a, T> {
     }
 
     fn connect(&self, node: u32, entry: u32, scratch: &mut Scratch) {
-        let query = widen(self.row(node));
+        let query = T::widen(self.row(node));
         let scorer = Scorer::new(self.metric, &query, self.vectors);
         let mut stats = BeamStats::default();
         let top = self.level(entry);
@@ -264,7 +264,7 @@ impl<'a, T: Element> GraphBuilder<'a, T> {
             }
             neighbors.push(neighbor);
         }
-        let query = widen(self.row(from));
+        let query = T::widen(self.row(from));
         let scorer = Scorer::new(self.metric, &query, self.vectors);
         let mut scores = vec![0.0; neighbors.len()];
         scorer.score_rows(&neighbors, &mut scores);

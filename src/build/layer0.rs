@@ -19,7 +19,7 @@ use super::params::BuildParams;
 use super::progress::Progress;
 use super::select::select;
 use crate::element::Element;
-use crate::graph::{Candidate, NONE, Score, Scorer, Selection, widen};
+use crate::graph::{Candidate, NONE, Score, Scorer, Selection};
 use crate::metric::Metric;
 
 /// Rows that a thread takes at a time, at least.
@@ -75,7 +75,7 @@ fn choose<T: Element>(
         near.sort_unstable();
         near.dedup();
         scores.resize(near.len(), 0.0);
-        let query = widen(rows.row(node));
+        let query = T::widen(rows.row(node));
         Scorer::new(params.metric, &query, &rows.vectors).score_rows(&near, scores);
         competing.clear();
         competing.extend(near.iter().zip(scores.iter()).map(|(node, score)| Candidate::new(*node, *score)));

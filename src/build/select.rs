@@ -1,7 +1,7 @@
 //! Which neighbours a node keeps (Malkov & Yashunin 2016, algorithm 4).
 
 use crate::element::Element;
-use crate::graph::{Candidate, Score, Scorer, widen};
+use crate::graph::{Candidate, Score, Scorer};
 use crate::metric::Metric;
 
 /// Kept neighbours that a candidate is compared with at once.
@@ -23,7 +23,7 @@ pub(super) fn select<T: Element>(
             break;
         }
         let start = candidate.node() as usize * dim;
-        let row = widen(&vectors[start..start + dim]);
+        let row = T::widen(&vectors[start..start + dim]);
         let scorer = Scorer::new(metric, &row, vectors);
         let is_closer = nodes.chunks(TOGETHER).all(|nodes| {
             let scores = &mut scores[..nodes.len()];

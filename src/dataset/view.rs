@@ -123,6 +123,6 @@ impl EmbeddingsView<'_> {
     /// If `row` is not below `len()`.
     pub fn copy_row(&self, row: usize, out: &mut Vec<f32>) {
         out.clear();
-        with_rows!(self, rows => out.extend(rows.row(row).iter().map(|value| Element::to_f32(*value))));
+        with_rows!(self, rows => out.extend_from_slice(&Element::widen(rows.row(row))));
     }
 }

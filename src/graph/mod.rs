@@ -27,7 +27,7 @@ pub use adjacency::{
 };
 pub use beam::{BeamStats, Scratch, beam_search, greedy_search};
 pub use candidates::{Candidate, CandidateList};
-pub use scorer::{CodeScorer, Score, Scorer, widen};
+pub use scorer::{CodeScorer, Score, Scorer};
 pub use selection::Selection;
 pub use traverse::{rescored, scan_codes, traverse};
 pub use visited::VisitedSet;

@@ -1,7 +1,5 @@
 //! A query bound to the rows it is compared with.
 
-use std::borrow::Cow;
-
 use crate::element::Element;
 use crate::kernel::Kernels;
 use crate::metric::Metric;
@@ -132,13 +130,5 @@ impl<T: Element> Score for Scorer<'_, T> {
             Metric::InnerProduct | Metric::Cosine => self.kernels.dot(self.query, row),
             Metric::L2 => -self.kernels.l2_squared(self.query, row),
         }
-    }
-}
-
-/// The row in single precision: borrowed where it is stored so, converted where it is not.
-pub fn widen<T: Element>(row: &[T]) -> Cow<'_, [f32]> {
-    match bytemuck::try_cast_slice::<T, f32>(row) {
-        Ok(row) if T::DTYPE == crate::element::Dtype::F32 => Cow::Borrowed(row),
-        _ => Cow::Owned(row.iter().map(|value| value.to_f32()).collect()),
     }
 }

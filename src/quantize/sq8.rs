@@ -116,8 +116,8 @@ impl Sq8 {
             .map(|rows| {
                 let mut bounds = vec![(f32::INFINITY, f32::NEG_INFINITY); dim];
                 for row in rows.chunks(dim) {
-                    for ((low, high), value) in bounds.iter_mut().zip(row) {
-                        (*low, *high) = (low.min(value.to_f32()), high.max(value.to_f32()));
+                    for ((low, high), value) in bounds.iter_mut().zip(T::widen(row).iter()) {
+                        (*low, *high) = (low.min(*value), high.max(*value));
                     }
                 }
                 bounds
@@ -158,9 +158,9 @@ impl Sq8 {
         assert!(row.len() == dim && out.len() == Self::stride(dim), "a row of another dimension");
         let (lows, steps) = self.levels.split_at(dim);
         out[dim..].fill(0);
-        for (((code, value), low), step) in out.iter_mut().zip(row).zip(lows).zip(steps) {
+        for (((code, value), low), step) in out.iter_mut().zip(T::widen(row).iter()).zip(lows).zip(steps) {
             // A dimension that never varies has no levels: every row is at its smallest value.
-            let level = if *step > 0.0 { (value.to_f32() - low) / step } else { 0.0 };
+            let level = if *step > 0.0 { (value - low) / step } else { 0.0 };
             *code = nearest(level).clamp(0.0, TOP) as u8;
         }
     }
