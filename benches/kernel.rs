@@ -5,6 +5,9 @@
 //! - `rows`: scattered rows of a matrix far larger than it, as the graph search asks for them.
 //!
 //! Codes of 8 bits also have `packed`: eight queries at once against rows in blocks, as a build asks for.
+//!
+//! `select` is what a search does with ids and scores: neighbours that were not met yet, scores above a
+//! threshold, how many those are; in ids and scores per second.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -42,7 +45,53 @@ fn kernel(c: &mut Criterion) {
     one_type::<f32>(&mut group);
     one_type::<f16>(&mut group);
     codes(&mut group);
+    select(&mut group);
     group.finish();
+}
+
+/// Nodes of the bitmap, ids of one list of neighbours, and scores of a whole search.
+const NODES: u32 = 1_000_000;
+const LIST: usize = 128;
+const SCORES: usize = 2048;
+
+fn select(group: &mut BenchmarkGroup<WallTime>) {
+    let mut rng = ChaCha8Rng::seed_from_u64(9);
+    let words: Vec<u32> = (0..NODES.div_ceil(32)).map(|_| rng.random()).collect();
+    let lists: Vec<u32> = (0..CALLS * LIST).map(|_| rng.random_range(0..NODES)).collect();
+    let scores: Vec<f32> = (0..SCORES).map(|_| rng.random_range(0.0..1.0)).collect();
+    let scalar = Kernels::for_isa(Isa::Scalar).expect("scalar is always available");
+    for kernels in Kernels::available() {
+        let id = |name: &str| BenchmarkId::new(format!("select/{name}"), kernels.isa());
+        let absent = |kernels: &Kernels, list: &[u32]| {
+            let mut out = vec![0; LIST];
+            let count = kernels.absent(&words, NODES, list, &mut out);
+            out.truncate(count);
+            out
+        };
+        assert_eq!(absent(kernels, &lists[..LIST]), absent(scalar, &lists[..LIST]), "{}", kernels.isa());
+        assert_eq!(kernels.count_at_least(&scores, 0.9), scalar.count_at_least(&scores, 0.9));
+        let mut out = vec![0; LIST];
+        let mut calls = lists.chunks_exact(LIST).cycle();
+        group.throughput(Throughput::Elements(LIST as u64));
+        group.bench_function(id("absent"), |b| {
+            b.iter(|| {
+                let list = calls.next().expect("a cycle of calls does not end");
+                black_box(kernels.absent(black_box(&words), NODES, list, &mut out))
+            });
+        });
+        let mut found = Vec::new();
+        group.throughput(Throughput::Elements(SCORES as u64));
+        group.bench_function(id("at_least"), |b| {
+            b.iter(|| {
+                found.clear();
+                kernels.at_least(black_box(&scores), 0.9, &mut found);
+                black_box(&found);
+            });
+        });
+        group.bench_function(id("count_at_least"), |b| {
+            b.iter(|| black_box(kernels.count_at_least(black_box(&scores), 0.9)));
+        });
+    }
 }
 
 /// Queries of one call of the packed kernel.

@@ -87,7 +87,7 @@ fn range(scores: &[f32]) -> (f32, f32) {
 
 /// Stamps out the functions of one instruction set, compiled for `$features`.
 macro_rules! select_table {
-    ($table:ident, $absent:path, $at_least:path $(, $features:tt)?) => {
+    ($table:ident, $absent:path, $at_least:path, $count:path $(, $features:tt)?) => {
         pub(super) const $table: SelectTable = {
             $(#[target_feature(enable = $features)])?
             fn every_at_least(scores: &[f32], least: f32, found: &mut Vec<u32>) {
@@ -95,7 +95,7 @@ macro_rules! select_table {
             }
             $(#[target_feature(enable = $features)])?
             fn whole_count(scores: &[f32], least: f32) -> usize {
-                count(scores, least)
+                $count(scores, least)
             }
             $(#[target_feature(enable = $features)])?
             fn whole_maxima(scores: &[f32], out: &mut [f32]) {
@@ -116,11 +116,11 @@ macro_rules! select_table {
     };
 }
 
-select_table!(PORTABLE, absent, at_least);
+select_table!(PORTABLE, absent, at_least, count);
 #[cfg(target_arch = "x86_64")]
-select_table!(AVX2, absent, at_least, "avx2");
+select_table!(AVX2, absent, at_least, count, "avx2");
 #[cfg(target_arch = "x86_64")]
-select_table!(AVX512, x86::absent, x86::at_least, "avx512f,popcnt");
+select_table!(AVX512, x86::absent, x86::at_least, x86::count, "avx512f,popcnt");
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
@@ -190,5 +190,18 @@ mod x86 {
             }
             at = _mm512_add_epi32(at, _mm512_set1_epi32(LANES as i32));
         }
+    }
+
+    #[target_feature(enable = "avx512f,popcnt")]
+    pub(super) fn count(scores: &[f32], least: f32) -> usize {
+        let least = _mm512_set1_ps(least);
+        let mut count = 0;
+        for chunk in scores.chunks(LANES) {
+            // SAFETY: only lanes of the chunk are read.
+            let scores = unsafe { _mm512_maskz_loadu_ps(lanes(chunk.len()), chunk.as_ptr()) };
+            let reached = _mm512_mask_cmp_ps_mask::<_CMP_GE_OQ>(lanes(chunk.len()), scores, least);
+            count += reached.count_ones() as usize;
+        }
+        count
     }
 }
