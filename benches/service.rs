@@ -194,12 +194,8 @@ async fn unary(clients: &[RetrievalClient<Channel>], requests: Vec<SearchRequest
 /// their ratio is what of the engine's queries per second and core is left over gRPC.
 fn processor_time(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a folder");
-    let dir = std::env::var_os("SHORTLIST_BENCH_INDEX").map(PathBuf::from);
-    let dir = dir.unwrap_or_else(|| build_index(folder.path()).dir().to_owned());
-    let indexes = vec![("videos".to_owned(), dir.clone())];
-    let engine =
-        Engine::open(EngineOptions { indexes, ..EngineOptions::default() }).expect("the index opens");
-    engine.refresh();
+    let dir = index_dir(folder.path());
+    let engine = open(&dir);
     let dim = engine.status("videos").expect("the index has a state").dim;
     let queries = queries(dim as usize);
     let runtime = Runtime::new().expect("a runtime");
@@ -267,12 +263,8 @@ fn queries(dim: usize) -> Vec<Vec<f32>> {
 /// From starting the process to its first answer, with the index in the page cache.
 fn cold_start(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a folder");
-    let dir = std::env::var_os("SHORTLIST_BENCH_INDEX").map(PathBuf::from);
-    let dir = dir.unwrap_or_else(|| build_index(folder.path()).dir().to_owned());
-    let indexes = vec![("videos".to_owned(), dir.clone())];
-    let engine =
-        Engine::open(EngineOptions { indexes, ..EngineOptions::default() }).expect("the index opens");
-    engine.refresh();
+    let dir = index_dir(folder.path());
+    let engine = open(&dir);
     let status = engine.status("videos").expect("the index has a state");
     let query: Vec<f32> = (0..status.dim).map(|at| (at as f32).sin()).collect();
     let request = packed(&query, 100);
@@ -315,6 +307,20 @@ fn engine_answer(engine: &Engine, query: &[f32], k: usize) -> Vec<u64> {
     };
     let answer = engine.search(&request, &engine::Budget::default()).expect("a search succeeds");
     answer.candidates.iter().map(|candidate| candidate.video_id.0).collect()
+}
+
+/// The index to start servers on: the one that is named, or one made in `folder`.
+fn index_dir(folder: &Path) -> PathBuf {
+    let named = std::env::var_os("SHORTLIST_BENCH_INDEX").map(PathBuf::from);
+    named.unwrap_or_else(|| build_index(folder).dir().to_owned())
+}
+
+fn open(dir: &Path) -> Engine {
+    let indexes = vec![("videos".to_owned(), dir.to_owned())];
+    let options = EngineOptions { indexes, ..EngineOptions::default() };
+    let engine = Engine::open(options).expect("the index opens");
+    engine.refresh();
+    engine
 }
 
 /// An index of random embeddings.
