@@ -11,7 +11,7 @@ use super::groups::Groups;
 use super::progress::Progress;
 use crate::dataset::Neighbors;
 use crate::element::Element;
-use crate::graph::{Candidate, Selection};
+use crate::graph::{Candidate, Score, Scorer, Selection, rescored};
 use crate::metric::Metric;
 use crate::quantize::Sq8;
 
@@ -67,17 +67,36 @@ impl<'a, T: Element> Answers<'a, T> {
     /// The best rows of each of `queries`, `[count × dim]`, from the `groups` whose centroids score best: all groups
     /// give all that codes tell apart. Fewer where there are fewer rows.
     pub(super) fn find(&self, queries: &[f32], groups: usize, progress: &dyn Progress) -> Neighbors {
+        self.find_best(queries, self.k, groups, progress)
+    }
+
+    /// The best rows of each of `queries` in full precision: all groups are scanned, and what may be among the
+    /// best is scored again.
+    pub(super) fn find_exact(&self, queries: &[f32]) -> Neighbors {
+        let (dim, vectors) = (self.rows.dim, &self.rows.vectors[..]);
+        let promising = rescored(self.k).min(self.rows.len());
+        let found = self.find_best(queries, promising, self.groups(), &super::Silent);
+        let exact = (0..found.rows).into_par_iter().flat_map_iter(|row| {
+            let scorer = Scorer::new(self.metric, &queries[row * dim..(row + 1) * dim], vectors);
+            let mut best = Best::new(self.k);
+            found.row(row).iter().for_each(|node| best.push(Candidate::new(*node, scorer.score(*node))));
+            best.into_nodes()
+        });
+        Neighbors { rows: found.rows, k: self.k, data: exact.collect() }
+    }
+
+    fn find_best(&self, queries: &[f32], k: usize, groups: usize, progress: &dyn Progress) -> Neighbors {
         let count = queries.len() / self.rows.dim;
         let share = count.div_ceil(rayon::current_num_threads()).clamp(1, BATCH);
         let shares = queries.par_chunks(share * self.rows.dim);
-        let shares = shares.map(|share| self.find_share(share, groups, progress));
-        Neighbors { rows: count, k: self.k, data: shares.collect::<Vec<_>>().concat() }
+        let shares = shares.map(|share| self.find_share(share, k, groups, progress));
+        Neighbors { rows: count, k, data: shares.collect::<Vec<_>>().concat() }
     }
 
-    fn find_share(&self, queries: &[f32], groups: usize, progress: &dyn Progress) -> Vec<u32> {
+    fn find_share(&self, queries: &[f32], k: usize, groups: usize, progress: &dyn Progress) -> Vec<u32> {
         let queries: Vec<&[f32]> = queries.chunks(self.rows.dim).collect();
-        let wanting = self.wanting(&queries, groups);
-        let mut best: Vec<Best> = queries.iter().map(|_| Best::new(self.k)).collect();
+        let wanting = self.wanting(&queries, k, groups);
+        let mut best: Vec<Best> = queries.iter().map(|_| Best::new(k)).collect();
         let (mut packed, mut tile, mut selection) = <(PackedRows, Tile, Selection)>::default();
         for (members, wanting) in self.members.iter().zip(&wanting) {
             if progress.is_cancelled() {
@@ -89,7 +108,7 @@ impl<'a, T: Element> Answers<'a, T> {
                 let scores = tile.score_queries(&self.rows.quantizer, queries, &packed);
                 for (query, scores) in wanting.iter().zip(scores) {
                     let best = &mut best[*query as usize];
-                    for at in selection.promising(scores, self.k, best.threshold) {
+                    for at in selection.promising(scores, k, best.threshold) {
                         best.push(Candidate::new(members[*at as usize], scores[*at as usize]));
                     }
                 }
@@ -101,7 +120,7 @@ impl<'a, T: Element> Answers<'a, T> {
 
     /// For each group, the queries that want it: each wants the `groups` whose centroids score best, and
     /// as many more as hold `k` rows together.
-    fn wanting(&self, queries: &[&[f32]], groups: usize) -> Vec<Vec<u32>> {
+    fn wanting(&self, queries: &[&[f32]], k: usize, groups: usize) -> Vec<Vec<u32>> {
         let mut wanting: Vec<Vec<u32>> = vec![Vec::new(); self.groups()];
         let mut tile = Tile::default();
         let mut order: Vec<Candidate> = Vec::new();
@@ -115,7 +134,7 @@ impl<'a, T: Element> Answers<'a, T> {
                 order.sort_unstable();
                 let mut rows = 0;
                 for (wanted, group) in order.iter().enumerate() {
-                    if wanted >= groups && rows >= self.k {
+                    if wanted >= groups && rows >= k {
                         break;
                     }
                     rows += self.members[group.node() as usize].len();
