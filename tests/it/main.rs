@@ -9,6 +9,7 @@ mod engine;
 mod harness;
 mod index;
 mod indexes;
+mod recall_curve;
 mod search;
 mod service;
 mod service_binary;
