@@ -158,7 +158,9 @@ impl Process {
             text.split_whitespace().next()?.parse::<u64>().ok()
         };
         let tasks = std::fs::read_dir(tasks).expect("the threads of the server");
-        Duration::from_nanos(tasks.filter_map(nanos).sum())
+        let taken = Duration::from_nanos(tasks.filter_map(nanos).sum());
+        assert!(!taken.is_zero(), "this system does not say what processor time a thread has taken");
+        taken
     }
 }
 
