@@ -8,8 +8,12 @@ use std::{env, fs};
 
 use protox::prost::Message;
 
-const PROTOS: [&str; 3] =
-    ["shortlist/v1/common.proto", "shortlist/v1/retrieval.proto", "shortlist/v1/admin.proto"];
+const PROTOS: [&str; 4] = [
+    "shortlist/v1/common.proto",
+    "shortlist/v1/filter.proto",
+    "shortlist/v1/retrieval.proto",
+    "shortlist/v1/admin.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");

@@ -17,6 +17,7 @@
 //! | [`engine`]     | named indexes, each an atomically swapped snapshot |
 //! | [`search`]     | one query against one index |
 //! | [`mod@build`]  | graph construction, repair, freezing |
+//! | [`rules`]      | what a request asks of its candidates besides the best scores |
 //! | [`attributes`] | typed columns beside the embeddings |
 //! | [`index`]      | the frozen format: writer, view, verification, generations and their calibrations |
 //! | [`graph`]      | adjacency, candidate list, visited set, the hot loop |
@@ -44,6 +45,7 @@ pub mod kernel;
 pub mod mapped_file;
 pub mod metric;
 pub mod quantize;
+pub mod rules;
 pub mod search;
 pub mod service;
 pub mod staged_file;

@@ -81,7 +81,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }),
         return_attributes: vec!["*".to_owned()],
         return_stats: true,
-        embedding_model: String::new(),
+        ..SearchRequest::default()
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let response = runtime.block_on(search(&arguments.addr, request))?;
@@ -163,6 +163,8 @@ fn render(response: &SearchResponse) -> String {
             Plan::Graph => "graph",
             Plan::CodeScan => "code_scan",
             Plan::ExactScan => "exact_scan",
+            Plan::FilteredGraph => "filtered_graph",
+            Plan::MatchScan => "match_scan",
         };
         let elapsed = stats.elapsed.and_then(|elapsed| Duration::try_from(elapsed).ok()).unwrap_or_default();
         let _ = write!(text, " · plan {plan} · ef_search {}", stats.ef_search);
@@ -208,7 +210,7 @@ mod tests {
         let attributes =
             [("title".to_owned(), crate::service::proto::AttributeValue { value: title })].into();
         let response = SearchResponse {
-            candidates: vec![Candidate { video_id: 42, score: 0.5, attributes }],
+            candidates: vec![Candidate { video_id: 42, score: 0.5, attributes, ..Candidate::default() }],
             generation: 3,
             ..SearchResponse::default()
         };

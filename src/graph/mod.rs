@@ -11,12 +11,14 @@
 //! | `candidates.rs`| the candidate list |
 //! | `selection.rs` | the best of many scores |
 //! | `visited.rs`   | the visited set |
+//! | `node_set.rs`  | a set of nodes that a search may find |
 //! | `beam.rs`      | the hot loop |
 //! | `traverse.rs`  | a whole search: descent and beam |
 
 mod adjacency;
 mod beam;
 mod candidates;
+mod node_set;
 mod scorer;
 mod selection;
 mod traverse;
@@ -27,6 +29,7 @@ pub use adjacency::{
 };
 pub use beam::{BeamStats, Scratch, beam_search, greedy_search};
 pub use candidates::{Candidate, CandidateList};
+pub use node_set::NodeSet;
 pub use scorer::{CodeScorer, Score, Scorer};
 pub use selection::Selection;
 pub use traverse::{rescored, scan_codes, traverse};

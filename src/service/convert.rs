@@ -18,8 +18,7 @@ use crate::metric::Metric;
 /// # Errors
 /// [`EngineError::InvalidArgument`] with the path of the field, as in the proto.
 pub(super) fn search_request(request: proto::SearchRequest) -> Result<engine::SearchRequest, EngineError> {
-    let proto::SearchRequest { index, query, k, params, return_attributes, return_stats: _, embedding_model } =
-        request;
+    let proto::SearchRequest { index, query, k, params, return_attributes, embedding_model, .. } = request;
     let proto::SearchParams { effort: told, plan: forced } = params.unwrap_or_default();
     Ok(engine::SearchRequest {
         index,
@@ -28,7 +27,9 @@ pub(super) fn search_request(request: proto::SearchRequest) -> Result<engine::Se
                 engine::Query::Vector(vector_values(vector)?)
             }
             Some(proto::search_request::Query::Seeds(seeds)) => engine::Query::Seeds(query_seeds(seeds)),
-            None => return Err(EngineError::invalid("query", "is required: expected vector or seeds")),
+            Some(proto::search_request::Query::Interests(_)) | None => {
+                return Err(EngineError::invalid("query", "is required: expected vector or seeds"));
+            }
         },
         k: k as usize,
         effort: effort(told),
@@ -101,7 +102,7 @@ fn plan(forced: i32) -> Result<Option<engine::Plan>, EngineError> {
         Ok(proto::Plan::Graph) => Some(engine::Plan::Graph),
         Ok(proto::Plan::CodeScan) => Some(engine::Plan::CodeScan),
         Ok(proto::Plan::ExactScan) => Some(engine::Plan::ExactScan),
-        Err(_) => {
+        Ok(proto::Plan::FilteredGraph | proto::Plan::MatchScan) | Err(_) => {
             let problem = format!("expected a plan by its number, found {forced}");
             return Err(EngineError::invalid("params.plan", problem));
         }
@@ -131,6 +132,8 @@ fn candidate(candidate: engine::Candidate) -> proto::Candidate {
     proto::Candidate {
         video_id: candidate.video_id.0,
         score: candidate.score,
+        interest: None,
+        vector: None,
         attributes: candidate.attributes.into_iter().map(attribute).collect(),
     }
 }
@@ -148,6 +151,7 @@ fn search_stats(stats: &engine::SearchStats) -> proto::SearchStats {
         visited: stats.visited,
         distances: stats.distances,
         elapsed: Some(duration(stats.elapsed)),
+        estimated_matches: None,
     }
 }
 

@@ -19,8 +19,8 @@ use super::deadline::{self, Deadline};
 use super::metrics::Observation;
 use super::proto::retrieval_server::Retrieval;
 use super::proto::{
-    BatchSearchRequest, BatchSearchResponse, BatchSearchResult, SearchRequest, SearchResponse,
-    SearchStreamItem, batch_search_result, search_stream_item,
+    BatchSearchRequest, BatchSearchResponse, BatchSearchResult, ExplainRequest, ExplainResponse,
+    SearchRequest, SearchResponse, SearchStreamItem, batch_search_result, search_stream_item,
 };
 use super::{Shared, convert, status};
 use crate::engine::{self, Budget, EngineError};
@@ -94,6 +94,10 @@ impl Retrieval for RetrievalService {
             Ok(SearchStreamItem { item: Some(item) })
         });
         Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn explain(&self, _: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
     }
 }
 

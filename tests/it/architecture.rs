@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// From the top of the stack down; a module imports only from those below it.
-const ORDER: [&str; 20] = [
+const ORDER: [&str; 21] = [
     "cli",
     "config",
     "service",
@@ -11,6 +11,7 @@ const ORDER: [&str; 20] = [
     "engine",
     "search",
     "build",
+    "rules",
     "attributes",
     "index",
     "graph",

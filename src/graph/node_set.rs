@@ -1,0 +1,167 @@
+//! A set of nodes: one bit each.
+
+use crate::kernel::WORD_BITS;
+
+/// A set of the nodes `0..nodes`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeSet {
+    nodes: usize,
+    /// `[nodes / 32, rounded up]`, the least significant bit first; bits beyond the nodes are 0.
+    words: Vec<u32>,
+}
+
+impl NodeSet {
+    /// No nodes of `0..nodes`.
+    pub fn none(nodes: usize) -> Self {
+        Self { nodes, words: vec![0; nodes.div_ceil(WORD_BITS)] }
+    }
+
+    /// All nodes of `0..nodes`.
+    pub fn all(nodes: usize) -> Self {
+        let mut set = Self { nodes, words: vec![u32::MAX; nodes.div_ceil(WORD_BITS)] };
+        set.trim();
+        set
+    }
+
+    /// How many nodes there could be.
+    pub fn nodes(&self) -> usize {
+        self.nodes
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.words.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
+    /// Whether `node` is in the set.
+    #[inline]
+    pub fn contains(&self, node: u32) -> bool {
+        self.words
+            .get(node as usize / WORD_BITS)
+            .is_some_and(|word| word >> (node as usize % WORD_BITS) & 1 != 0)
+    }
+
+    /// Adds `node`.
+    ///
+    /// # Panics
+    /// If there is no such node.
+    #[inline]
+    pub fn insert(&mut self, node: u32) {
+        self.words[node as usize / WORD_BITS] |= 1 << (node as usize % WORD_BITS);
+    }
+
+    /// Takes `node` out.
+    ///
+    /// # Panics
+    /// If there is no such node.
+    #[inline]
+    pub fn remove(&mut self, node: u32) {
+        self.words[node as usize / WORD_BITS] &= !(1 << (node as usize % WORD_BITS));
+    }
+
+    /// Leaves what both sets have.
+    ///
+    /// # Panics
+    /// If the sets are of other nodes.
+    pub fn intersect(&mut self, other: &NodeSet) {
+        assert_eq!(self.nodes, other.nodes, "sets of other nodes");
+        self.words.iter_mut().zip(&other.words).for_each(|(word, other)| *word &= other);
+    }
+
+    /// Adds what the other set has.
+    ///
+    /// # Panics
+    /// If the sets are of other nodes.
+    pub fn unite(&mut self, other: &NodeSet) {
+        assert_eq!(self.nodes, other.nodes, "sets of other nodes");
+        self.words.iter_mut().zip(&other.words).for_each(|(word, other)| *word |= other);
+    }
+
+    /// Takes out what the other set has.
+    ///
+    /// # Panics
+    /// If the sets are of other nodes.
+    pub fn subtract(&mut self, other: &NodeSet) {
+        assert_eq!(self.nodes, other.nodes, "sets of other nodes");
+        self.words.iter_mut().zip(&other.words).for_each(|(word, other)| *word &= !other);
+    }
+
+    /// The nodes that were not there, instead of those that were.
+    pub fn invert(&mut self) {
+        self.words.iter_mut().for_each(|word| *word = !*word);
+        self.trim();
+    }
+
+    /// The nodes, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        self.words.iter().zip(0u32..).flat_map(|(word, at)| {
+            let first = at * WORD_BITS as u32;
+            std::iter::successors(Some(*word), |rest| Some(rest & rest.wrapping_sub(1)))
+                .take_while(|rest| *rest != 0)
+                .map(move |rest| first + rest.trailing_zeros())
+        })
+    }
+
+    /// One bit per node, the least significant first; bits beyond the nodes are 0.
+    pub fn words(&self) -> &[u32] {
+        &self.words
+    }
+
+    /// The same, to be changed; bits beyond the nodes stay 0.
+    pub fn words_mut(&mut self) -> &mut [u32] {
+        &mut self.words
+    }
+
+    fn trim(&mut self) {
+        let used = self.nodes % WORD_BITS;
+        if let (Some(last), true) = (self.words.last_mut(), used > 0) {
+            *last &= (1 << used) - 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn set_of(nodes: usize, members: &BTreeSet<u32>) -> NodeSet {
+        let mut set = NodeSet::none(nodes);
+        members.iter().for_each(|node| set.insert(*node));
+        set
+    }
+
+    proptest! {
+        #[test]
+        fn does_what_a_set_does(
+            nodes in 1usize..200,
+            one in prop::collection::btree_set(0u32..200, 0..100),
+            other in prop::collection::btree_set(0u32..200, 0..100),
+        ) {
+            let inside = |members: BTreeSet<u32>| -> BTreeSet<u32> {
+                members.into_iter().filter(|node| (*node as usize) < nodes).collect()
+            };
+            let (one, other) = (inside(one), inside(other));
+            let (first, second) = (set_of(nodes, &one), set_of(nodes, &other));
+            prop_assert_eq!(first.count(), one.len());
+            prop_assert!((0..250).all(|node| first.contains(node) == one.contains(&node)));
+            let changed = |change: fn(&mut NodeSet, &NodeSet)| {
+                let mut set = first.clone();
+                change(&mut set, &second);
+                set.iter().collect::<BTreeSet<u32>>()
+            };
+            prop_assert_eq!(changed(NodeSet::intersect), &one & &other);
+            prop_assert_eq!(changed(NodeSet::unite), &one | &other);
+            prop_assert_eq!(changed(NodeSet::subtract), &one - &other);
+            let mut inverted = first.clone();
+            inverted.invert();
+            let mut everything = first.clone();
+            everything.unite(&inverted);
+            prop_assert_eq!(everything, NodeSet::all(nodes));
+            prop_assert_eq!(inverted.count(), nodes - one.len());
+        }
+    }
+}
