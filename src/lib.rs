@@ -24,7 +24,7 @@
 //! | [`quantize`]   | 8-bit codes to traverse with |
 //! | [`dataset`]    | embedding files become one row-major view |
 //! | [`kernel`]     | SIMD: slices in, `f32` out |
-//! | [`id`], [`metric`], [`element`], [`mapped_file`], [`staged_file`], [`telemetry`] | small shared words |
+//! | [`id`], [`metric`], [`element`], [`mapped_file`], [`staged_file`], [`serialized_bitmap`], [`telemetry`] | small shared words |
 //!
 //! `search` and `build` do not import each other; they meet in `index` and stand on `graph`.
 
@@ -47,6 +47,7 @@ pub mod metric;
 pub mod quantize;
 pub mod rules;
 pub mod search;
+pub mod serialized_bitmap;
 pub mod service;
 pub mod staged_file;
 pub mod synth;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// From the top of the stack down; a module imports only from those below it.
-const ORDER: [&str; 21] = [
+const ORDER: [&str; 22] = [
     "cli",
     "config",
     "service",
@@ -22,6 +22,7 @@ const ORDER: [&str; 21] = [
     "telemetry",
     "mapped_file",
     "staged_file",
+    "serialized_bitmap",
     "metric",
     "element",
     "id",
