@@ -126,24 +126,7 @@ impl<'a> SerializedBitmap<'a> {
     /// The first thing that is wrong.
     pub fn parse(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), BitmapError> {
         let mut input = Input { rest: bytes, at: 0 };
-        let cookie = u32::from_le_bytes(input.array()?);
-        let with_runs = cookie & 0xffff == COOKIE_WITH_RUNS;
-        let (count, run_flags) = if with_runs {
-            let count = (cookie >> 16) as usize + 1;
-            (count, input.take(count.div_ceil(8))?)
-        } else if cookie == COOKIE {
-            let count = u32::from_le_bytes(input.array()?);
-            if count as usize > MAX_CONTAINERS {
-                return Err(BitmapError::TooManyContainers { found: count });
-            }
-            (count as usize, &[][..])
-        } else {
-            return Err(BitmapError::ForeignCookie { found: cookie });
-        };
-        let descriptions_at = input.at;
-        let descriptions = input.chunks::<4>(count)?;
-        let offsets_at = input.at;
-        let offsets = input.chunks::<4>(if with_runs && count < MIN_OFFSETS { 0 } else { count })?;
+        let Header { run_flags, descriptions, descriptions_at, offsets, offsets_at } = input.header()?;
         let mut bitmap = Self { len: 0, run_flags, descriptions, containers: input.rest };
         let mut least_key = 0;
         for (at, description) in descriptions.iter().enumerate() {
@@ -167,6 +150,21 @@ impl<'a> SerializedBitmap<'a> {
         }
         bitmap.containers = &bitmap.containers[..bitmap.containers.len() - input.rest.len()];
         Ok((bitmap, input.rest))
+    }
+
+    /// The bitmap at the start of `bytes` with its containers unchecked: [`SerializedBitmap::parse`] reads every
+    /// byte of them, which takes longer than [`SerializedBitmap::add_to`].
+    ///
+    /// For bytes that were checked when they came. Others give other values, and [`SerializedBitmap::len`] another
+    /// number than there are; nothing else goes wrong.
+    ///
+    /// # Errors
+    /// If the bytes before the containers are not those of a bitmap.
+    pub fn skim(bytes: &'a [u8]) -> Result<Self, BitmapError> {
+        let mut input = Input { rest: bytes, at: 0 };
+        let Header { run_flags, descriptions, .. } = input.header()?;
+        let len = descriptions.iter().map(|description| described(*description).1 as u64).sum();
+        Ok(Self { len, run_flags, descriptions, containers: input.rest })
     }
 
     /// How many values.
@@ -197,7 +195,7 @@ impl<'a> SerializedBitmap<'a> {
                     }
                 }
                 Container::Runs(runs) => {
-                    runs.iter().map(|run| bounds(*run)).for_each(|(start, end)| {
+                    ascending(runs).for_each(|(start, end)| {
                         (start..=end).for_each(|value| each(first | value));
                     });
                 }
@@ -221,7 +219,7 @@ impl<'a> SerializedBitmap<'a> {
                 Container::Bits(bits) => {
                     words.iter_mut().zip(bits).for_each(|(word, bits)| *word |= u32::from_le_bytes(*bits));
                 }
-                Container::Runs(runs) => runs.iter().for_each(|run| add_run(words, bounds(*run))),
+                Container::Runs(runs) => ascending(runs).for_each(|run| add_run(words, run)),
             }
         }
     }
@@ -232,7 +230,7 @@ impl<'a> SerializedBitmap<'a> {
         let mut input = Input { rest: self.containers, at: 0 };
         self.descriptions.iter().enumerate().map_while(move |(at, description)| {
             let (key, len) = described(*description);
-            // They were all there when the bitmap was parsed.
+            // They are all there unless the containers went unchecked.
             input.container(len, bitmap.has_runs(at)).ok().map(|container| (key, container))
         })
     }
@@ -292,6 +290,16 @@ impl Container<'_> {
     }
 }
 
+/// What comes before the containers.
+struct Header<'a> {
+    run_flags: &'a [u8],
+    descriptions: &'a [[u8; 4]],
+    descriptions_at: usize,
+    /// Empty if there are none.
+    offsets: &'a [[u8; 4]],
+    offsets_at: usize,
+}
+
 /// What is still to be read, and where in the bitmap it starts.
 struct Input<'a> {
     rest: &'a [u8],
@@ -321,6 +329,28 @@ impl<'a> Input<'a> {
         Ok(*array)
     }
 
+    fn header(&mut self) -> Result<Header<'a>, BitmapError> {
+        let cookie = u32::from_le_bytes(self.array()?);
+        let with_runs = cookie & 0xffff == COOKIE_WITH_RUNS;
+        let (count, run_flags) = if with_runs {
+            let count = (cookie >> 16) as usize + 1;
+            (count, self.take(count.div_ceil(8))?)
+        } else if cookie == COOKIE {
+            let count = u32::from_le_bytes(self.array()?);
+            if count as usize > MAX_CONTAINERS {
+                return Err(BitmapError::TooManyContainers { found: count });
+            }
+            (count as usize, &[][..])
+        } else {
+            return Err(BitmapError::ForeignCookie { found: cookie });
+        };
+        let descriptions_at = self.at;
+        let descriptions = self.chunks::<4>(count)?;
+        let offsets_at = self.at;
+        let offsets = self.chunks::<4>(if with_runs && count < MIN_OFFSETS { 0 } else { count })?;
+        Ok(Header { run_flags, descriptions, descriptions_at, offsets, offsets_at })
+    }
+
     fn container(&mut self, len: usize, runs: bool) -> Result<Container<'a>, BitmapError> {
         Ok(if runs {
             let count = usize::from(u16::from_le_bytes(self.array()?));
@@ -341,6 +371,16 @@ fn described([low, high, less_low, less_high]: [u8; 4]) -> (u16, usize) {
 fn bounds([low, high, more_low, more_high]: [u8; 4]) -> (u32, u32) {
     let start = u32::from(u16::from_le_bytes([low, high]));
     (start, start + u32::from(u16::from_le_bytes([more_low, more_high])))
+}
+
+/// The bounds of runs up to the first that does not follow the one before it: of checked ones, all.
+fn ascending(runs: &[[u8; 4]]) -> impl Iterator<Item = (u32, u32)> {
+    let mut least = 0;
+    runs.iter().map(|run| bounds(*run)).take_while(move |(start, end)| {
+        let follows = *start >= least;
+        least = end + 1;
+        follows
+    })
 }
 
 fn add_run(words: &mut [u32], (start, end): (u32, u32)) {

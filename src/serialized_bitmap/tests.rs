@@ -46,6 +46,10 @@ fn values(bitmap: &SerializedBitmap) -> Vec<u32> {
 
 /// Whatever the bytes are, they are refused, or they are the set that everybody reads.
 fn check_any(bytes: &[u8]) {
+    if let Ok(unchecked) = SerializedBitmap::skim(bytes) {
+        unchecked.add_to(&mut vec![0; 70_000]);
+        values(&unchecked);
+    }
     let Ok((bitmap, rest)) = SerializedBitmap::parse(bytes) else { return };
     let found = values(&bitmap);
     assert_eq!(found.len() as u64, bitmap.len());
@@ -86,6 +90,9 @@ proptest! {
         prop_assert_eq!(found.len(), bitmap.len());
         prop_assert_eq!(found.is_empty(), bitmap.is_empty());
         prop_assert!(bitmap.iter().eq(values(&found)));
+        let skimmed = SerializedBitmap::skim(&bytes).unwrap();
+        prop_assert_eq!(skimmed.len(), bitmap.len());
+        prop_assert!(bitmap.iter().eq(values(&skimmed)));
     }
 
     #[test]
