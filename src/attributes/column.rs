@@ -2,14 +2,19 @@
 
 use jiff::Timestamp;
 
+use super::invert::MARKS;
+use super::keys::ValueKeys;
+use super::sorted::{Scalar, Sorted};
 use super::value::Value;
+use super::words::{Postings, Words};
+use crate::graph::NodeSet;
 use crate::id::NodeId;
-use crate::index::{AttributeKind, AttributeSchema, Index, IndexError, SectionKind};
+use crate::index::{AttributeKind, AttributeSchema, FILTER_VERSION, Index, IndexError, SectionKind};
 
 /// The attribute columns of one index.
 #[derive(Clone, Copy, Debug)]
 pub struct Columns<'a> {
-    index: &'a Index,
+    pub(super) index: &'a Index,
 }
 
 impl<'a> Columns<'a> {
@@ -42,6 +47,9 @@ impl<'a> Columns<'a> {
                 let words = last_of(index, SectionKind::AttributeWordOffsets, ordinal);
                 index.expect_bytes(SectionKind::AttributeWords, ordinal, words)?;
             }
+            if index.format_version() >= FILTER_VERSION {
+                expect_inverted(index, schema.kind, ordinal)?;
+            }
         }
         Ok(Self { index })
     }
@@ -69,29 +77,73 @@ impl<'a> Columns<'a> {
         if self.is_null(column, node.index()) { None } else { self.stored(column, node.index()) }
     }
 
-    /// Checks that every value can be read.
-    ///
-    /// # Errors
-    /// [`IndexError::BadEntry`] for the first that cannot.
-    pub fn verify(&self) -> Result<(), IndexError> {
-        for (column, schema) in self.schema().iter().enumerate() {
-            for row in (0..self.index.len()).filter(|row| !self.is_null(column, *row)) {
-                if self.stored(column, row).is_none() {
-                    let problem = format!("column {:?} has no readable {:?} there", schema.name, schema.kind);
-                    let section = SectionKind::AttributeValues;
-                    return Err(IndexError::bad_entry(self.index.path(), section, row, problem));
-                }
-            }
-        }
-        Ok(())
+    /// The index that the columns are of.
+    pub fn index(&self) -> &'a Index {
+        self.index
     }
 
-    fn is_null(&self, column: usize, row: usize) -> bool {
+    /// Whether the nodes of a value can be looked up. In a generation of an older format they cannot: then
+    /// [`Columns::words`], [`Columns::bools`] and [`Columns::sorted`] have no nodes.
+    pub fn are_inverted(&self) -> bool {
+        self.index.format_version() >= FILTER_VERSION
+    }
+
+    /// The nodes of each word; `None` for a column that has no words.
+    pub fn words(&self, column: usize) -> Option<Words<'a>> {
+        matches!(self.kind(column)?, AttributeKind::Keyword | AttributeKind::KeywordList)
+            .then(|| Words::of(self.index, column as u32))
+    }
+
+    /// The nodes that are false and those that are true, as words 0 and 1; `None` for a column of another type.
+    pub fn bools(&self, column: usize) -> Option<Postings<'a>> {
+        (self.kind(column)? == AttributeKind::Bool).then(|| Postings::of(self.index, column as u32))
+    }
+
+    /// The nodes by number or time; `None` for a column of another type.
+    pub fn sorted(&self, column: usize) -> Option<Sorted<'a>> {
+        Sorted::of(self.index, self.kind(column)?, column as u32)
+    }
+
+    /// The nodes whose time is `earliest` or later; `None` for a column that has no times.
+    pub fn since(&self, column: usize, earliest: Timestamp) -> Option<NodeSet> {
+        let sorted = self.sorted(column).filter(|_| self.kind(column) == Some(AttributeKind::Timestamp))?;
+        let earliest = earliest.as_nanosecond();
+        let before = |time| matches!(time, Scalar::Micros(time) if i128::from(time) * 1000 < earliest);
+        let mut nodes = NodeSet::none(self.index.len());
+        sorted.fill(sorted.position(before)..sorted.len(), &mut nodes);
+        Some(nodes)
+    }
+
+    /// Makes `set` the nodes that have a value; what it held does not matter.
+    ///
+    /// # Panics
+    /// If the set is not of the nodes of the index.
+    pub fn fill_with_valued(&self, column: usize, set: &mut NodeSet) {
+        assert_eq!(set.nodes(), self.index.len(), "a set of other nodes");
+        let validity: &[u8] = self.index.column(SectionKind::AttributeValidity, column as u32);
+        for (word, bytes) in set.words_mut().iter_mut().zip(validity.chunks(4)) {
+            let mut padded = [0; 4];
+            padded[..bytes.len()].copy_from_slice(bytes);
+            *word = u32::from_le_bytes(padded);
+        }
+        set.trim();
+    }
+
+    /// The values as keys to count by; `None` for a column of doubles or times.
+    pub fn value_keys(&self, column: usize) -> Option<ValueKeys<'a>> {
+        ValueKeys::of(self.index, self.kind(column)?, column as u32)
+    }
+
+    fn kind(&self, column: usize) -> Option<AttributeKind> {
+        self.schema().get(column).map(|schema| schema.kind)
+    }
+
+    pub(super) fn is_null(&self, column: usize, row: usize) -> bool {
         let validity: &[u8] = self.index.column(SectionKind::AttributeValidity, column as u32);
         validity.get(row / 8).is_none_or(|bits| bits & (1 << (row % 8)) == 0)
     }
 
-    fn stored(&self, column: usize, row: usize) -> Option<Value> {
+    pub(super) fn stored(&self, column: usize, row: usize) -> Option<Value> {
         let ordinal = column as u32;
         let values = SectionKind::AttributeValues;
         Some(match self.schema()[column].kind {
@@ -122,10 +174,36 @@ impl<'a> Columns<'a> {
         std::str::from_utf8(text.get(range)?).ok()
     }
 
-    fn range(&self, offsets: SectionKind, ordinal: u32, entry: usize) -> Option<std::ops::Range<usize>> {
+    pub(super) fn range(
+        &self,
+        offsets: SectionKind,
+        ordinal: u32,
+        entry: usize,
+    ) -> Option<std::ops::Range<usize>> {
         let offsets: &[u64] = self.index.column(offsets, ordinal);
         Some(usize::try_from(*offsets.get(entry)?).ok()?..usize::try_from(*offsets.get(entry + 1)?).ok()?)
     }
+}
+
+/// Checks the lengths of what [`super::invert`] made.
+fn expect_inverted(index: &Index, kind: AttributeKind, ordinal: u32) -> Result<(), IndexError> {
+    let rows = index.len() as u64;
+    let offsets = match kind {
+        AttributeKind::Keyword | AttributeKind::KeywordList => {
+            index.section_length(SectionKind::AttributeWordOffsets, ordinal)?
+        }
+        AttributeKind::Bool => 3 * 8,
+        AttributeKind::Int64 | AttributeKind::Uint64 | AttributeKind::Double | AttributeKind::Timestamp => {
+            let found = index.section_length(SectionKind::AttributeOrder, ordinal)?;
+            let expected = found.next_multiple_of(4).min(rows * 4);
+            index.expect_bytes(SectionKind::AttributeOrder, ordinal, expected)?;
+            let marks = MARKS as u64 * rows.div_ceil(32) * 4;
+            return index.expect_bytes(SectionKind::AttributeMarks, ordinal, marks);
+        }
+    };
+    index.expect_bytes(SectionKind::AttributePostingOffsets, ordinal, offsets)?;
+    let postings = last_of(index, SectionKind::AttributePostingOffsets, ordinal);
+    index.expect_bytes(SectionKind::AttributePostings, ordinal, postings)
 }
 
 fn last_of(index: &Index, kind: SectionKind, ordinal: u32) -> u64 {

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, LargeListArray, LargeStringArray, TimestampMicrosecondArray, UInt32Array,
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, LargeListArray, LargeStringArray,
+    PrimitiveArray, TimestampMicrosecondArray, UInt32Array,
 };
 use arrow::buffer::NullBuffer;
 use arrow::compute::{cast, take};
@@ -12,6 +13,7 @@ use arrow::datatypes::{
 };
 use jiff::Timestamp;
 
+use super::invert::{key_of_f64, key_of_i64, order, postings};
 use crate::dataset::AttributeColumn;
 use crate::index::{AttributeKind, AttributeSchema, SectionKind};
 
@@ -54,7 +56,7 @@ pub enum AttributeError {
 pub struct FrozenColumn {
     /// Name and type.
     pub schema: AttributeSchema,
-    /// The sections of the column, in file order.
+    /// The sections of the column.
     pub sections: Vec<(SectionKind, Vec<u8>)>,
 }
 
@@ -116,22 +118,38 @@ impl CheckedColumn {
         let mut sections = match self.schema.kind {
             AttributeKind::Keyword => freeze_keywords(values.as_string::<i64>()),
             AttributeKind::KeywordList => freeze_lists(values.as_list::<i64>()),
-            AttributeKind::Int64 => of_values(values.as_primitive::<Int64Type>().values()),
-            AttributeKind::Uint64 => of_values(values.as_primitive::<UInt64Type>().values()),
-            AttributeKind::Double => of_values(values.as_primitive::<Float64Type>().values()),
-            AttributeKind::Timestamp => of_values(values.as_primitive::<TimestampMicrosecondType>().values()),
-            AttributeKind::Bool => {
-                let bytes = values.as_boolean().values().iter().map(u8::from).collect();
-                vec![(SectionKind::AttributeValues, bytes)]
+            AttributeKind::Int64 => {
+                freeze_numbers(values.as_primitive::<Int64Type>(), |value| Some(key_of_i64(value)))
             }
+            AttributeKind::Uint64 => freeze_numbers(values.as_primitive::<UInt64Type>(), Some),
+            AttributeKind::Double => freeze_numbers(values.as_primitive::<Float64Type>(), key_of_f64),
+            AttributeKind::Timestamp => {
+                let values = values.as_primitive::<TimestampMicrosecondType>();
+                freeze_numbers(values, |value| Some(key_of_i64(value)))
+            }
+            AttributeKind::Bool => freeze_bools(values.as_boolean()),
         };
         sections.insert(0, (SectionKind::AttributeValidity, bitmap(values.nulls(), values.len())));
         Ok(FrozenColumn { schema: self.schema.clone(), sections })
     }
 }
 
-fn of_values<T: bytemuck::Pod>(values: &[T]) -> Vec<(SectionKind, Vec<u8>)> {
-    vec![(SectionKind::AttributeValues, bytes_of(values))]
+fn freeze_numbers<T: ArrowPrimitiveType<Native: bytemuck::Pod>>(
+    values: &PrimitiveArray<T>,
+    key: impl Fn(T::Native) -> Option<u64>,
+) -> Vec<(SectionKind, Vec<u8>)> {
+    let keys: Vec<Option<u64>> = values.iter().map(|value| value.and_then(&key)).collect();
+    let mut sections = vec![(SectionKind::AttributeValues, bytes_of(values.values()))];
+    sections.extend(order(&keys));
+    sections
+}
+
+fn freeze_bools(values: &BooleanArray) -> Vec<(SectionKind, Vec<u8>)> {
+    let bytes = values.values().iter().map(u8::from).collect();
+    let of_nodes = values.iter().zip(0..).filter_map(|(value, node)| Some((node, u32::from(value?))));
+    let mut sections = vec![(SectionKind::AttributeValues, bytes)];
+    sections.extend(postings(2, of_nodes));
+    sections
 }
 
 fn kind_of(data_type: &DataType) -> Option<AttributeKind> {
@@ -157,7 +175,13 @@ fn kind_of(data_type: &DataType) -> Option<AttributeKind> {
 fn freeze_keywords(values: &LargeStringArray) -> Vec<(SectionKind, Vec<u8>)> {
     let words = Dictionary::of(values.iter().flatten());
     let codes: Vec<u32> = values.iter().map(|word| word.map_or(0, |word| words.code(word))).collect();
+    let of_nodes = codes
+        .iter()
+        .zip(0..)
+        .filter(|(_, node)| values.is_valid(*node))
+        .map(|(code, node)| (node as u32, *code));
     let mut sections = vec![(SectionKind::AttributeValues, bytes_of(&codes))];
+    sections.extend(postings(words.words.len(), of_nodes));
     sections.extend(words.into_sections());
     sections
 }
@@ -174,10 +198,13 @@ fn freeze_lists(values: &LargeListArray) -> Vec<(SectionKind, Vec<u8>)> {
         }
         starts.push(codes.len() as u64);
     }
+    let lists = starts.windows(2).map(|pair| &codes[pair[0] as usize..pair[1] as usize]).zip(0..);
+    let of_nodes = lists.flat_map(|(list, node)| list.iter().map(move |code| (node, *code)));
     let mut sections = vec![
         (SectionKind::AttributeValues, bytes_of(&codes)),
         (SectionKind::AttributeLists, bytes_of(&starts)),
     ];
+    sections.extend(postings(words.words.len(), of_nodes));
     sections.extend(words.into_sections());
     sections
 }
@@ -223,6 +250,6 @@ fn bitmap(validity: Option<&NullBuffer>, rows: usize) -> Vec<u8> {
     bits
 }
 
-fn bytes_of<T: bytemuck::Pod>(values: &[T]) -> Vec<u8> {
+pub(super) fn bytes_of<T: bytemuck::Pod>(values: &[T]) -> Vec<u8> {
     bytemuck::cast_slice(values).to_vec()
 }

@@ -1,12 +1,30 @@
 //! Attributes: typed columns beside the embeddings, kept in the frozen index and returned on request.
 //!
-//! What flows in: Arrow columns. What flows out: sections of the frozen index and, from a mapped one,
-//! typed values. Nothing here knows of graphs.
+//! What flows in: Arrow columns. What flows out: sections of the frozen index and, from a mapped one, the
+//! values of a node and the nodes of a value. Nothing here knows of graphs.
+//!
+//! | file | duty |
+//! |---|---|
+//! | `freeze.rs` | Arrow columns become sections |
+//! | `invert.rs` | the nodes of every word, and the nodes by value |
+//! | `column.rs` | [`Columns`]: open, values of nodes |
+//! | `words.rs`  | nodes of a word |
+//! | `sorted.rs` | nodes of a range of numbers or times |
+//! | `keys.rs`   | the values of a node as numbers, to count by |
+//! | `verify.rs` | everything that opening does not look at |
 
 mod column;
 mod freeze;
+mod invert;
+mod keys;
+mod sorted;
 mod value;
+mod verify;
+mod words;
 
 pub use column::Columns;
 pub use freeze::{AttributeError, CheckedColumn, FrozenColumn, check};
+pub use keys::ValueKeys;
+pub use sorted::{Scalar, Sorted};
 pub use value::Value;
+pub use words::{Postings, Words};

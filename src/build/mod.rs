@@ -164,7 +164,7 @@ pub fn stage(
             let built = build_graph(&vectors, rows.dim(), training_queries, params, progress)?;
             let BuiltGraph { graph, rows: input_rows, vectors, repair, training, held_out_queries, codes } = built;
             let ids: Vec<VideoId> = input_rows.iter().map(|row| catalogue.ids[*row as usize]).collect();
-            let columns = columns.iter().map(|column| column.freeze(&input_rows)).collect::<Result<Vec<_>, _>>()?;
+            let columns = columns.par_iter().map(|column| column.freeze(&input_rows)).collect::<Result<Vec<_>, _>>()?;
             let metadata = Metadata {
                 rows: rows.len() as u32,
                 dim: rows.dim() as u32,

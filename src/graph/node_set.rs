@@ -112,7 +112,8 @@ impl NodeSet {
         &mut self.words
     }
 
-    fn trim(&mut self) {
+    /// Takes out what is beyond the nodes, where something changed the words that does not know of them.
+    pub fn trim(&mut self) {
         let used = self.nodes % WORD_BITS;
         if let (Some(last), true) = (self.words.last_mut(), used > 0) {
             *last &= (1 << used) - 1;

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::format::SectionKind;
+use super::section::SectionKind;
 
 /// Why a generation file cannot be written, opened or trusted.
 #[derive(Debug, thiserror::Error)]

@@ -5,10 +5,14 @@ use std::path::Path;
 use bytemuck::{Pod, Zeroable};
 
 use super::error::IndexError;
+use super::section::{Section, SectionKind, section_label};
 
 /// The version of the byte layout, raised with every change of it. Version 2 has neighbour lists of any
-/// length on layer 0 and nodes in another order than the rows of the input.
-pub const FORMAT_VERSION: u32 = 2;
+/// length on layer 0 and nodes in another order than the rows of the input; version 3 has for every attribute
+/// the nodes by value, which filters need.
+pub const FORMAT_VERSION: u32 = 3;
+/// The first version with the nodes of every attribute by value.
+pub const FILTER_VERSION: u32 = 3;
 /// The oldest version that is still read.
 const OLDEST_VERSION: u32 = 1;
 /// Bytes before the section table.
@@ -19,136 +23,6 @@ pub(super) const ENTRY_BYTES: usize = size_of::<TableEntry>();
 const MAGIC: [u8; 8] = *b"SHRTLIST";
 /// More than any index has: a bound before allocating.
 const MAX_SECTIONS: u32 = 1 << 16;
-
-/// What a section holds. The numbers are in files and never change their meaning.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u32)]
-pub enum SectionKind {
-    /// JSON: [`super::Metadata`].
-    Metadata = 1,
-    /// `[rows × dim]` components, row-major, f32 or f16.
-    Vectors = 2,
-    /// `[rows]` u64: node to video id.
-    VideoIds = 3,
-    /// `[rows]` u32: nodes by ascending video id.
-    NodesById = 4,
-    /// u32: the neighbours of each node, one list after another; in version 1 `[rows × m0]`.
-    Layer0 = 5,
-    /// u32: nodes of the upper layers, layer 1 first, ascending within a layer.
-    UpperNodes = 6,
-    /// `[upper nodes × m]` u32: the neighbours of each, as slots of the same layer.
-    UpperEdges = 7,
-    /// `[rows × stride]` u8: the 8-bit codes of the embeddings, each row a whole number of cache lines.
-    Codes = 8,
-    /// `[2 × dim]` f32: the smallest value of each dimension, then the distance between its levels.
-    CodeLevels = 9,
-    /// `[count × dim]` f32: users of the training sample that taught the graph nothing, to measure with.
-    HeldOutQueries = 10,
-    /// `[rows]` u32: node to row of the input; absent where they are the same.
-    InputRows = 11,
-    /// `[rows + 1]` u32: where the neighbours of each node start in `layer0`.
-    Layer0Starts = 12,
-    /// One bit per row, least significant first: whether the attribute has a value.
-    AttributeValidity = 16,
-    /// One value per row (8 bytes), dictionary code per row or list item (u32), or bool per row (u8).
-    AttributeValues = 17,
-    /// `[rows + 1]` u64: where the list of each row starts among the values.
-    AttributeLists = 18,
-    /// `[words + 1]` u64: where each dictionary word starts.
-    AttributeWordOffsets = 19,
-    /// UTF-8: the dictionary words, ascending.
-    AttributeWords = 20,
-}
-
-impl SectionKind {
-    const ALL: [SectionKind; 17] = [
-        SectionKind::Metadata,
-        SectionKind::Vectors,
-        SectionKind::VideoIds,
-        SectionKind::NodesById,
-        SectionKind::Layer0,
-        SectionKind::UpperNodes,
-        SectionKind::UpperEdges,
-        SectionKind::Codes,
-        SectionKind::CodeLevels,
-        SectionKind::HeldOutQueries,
-        SectionKind::InputRows,
-        SectionKind::Layer0Starts,
-        SectionKind::AttributeValidity,
-        SectionKind::AttributeValues,
-        SectionKind::AttributeLists,
-        SectionKind::AttributeWordOffsets,
-        SectionKind::AttributeWords,
-    ];
-
-    fn from_code(code: u32) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| *kind as u32 == code)
-    }
-
-    /// The word for the section in errors and in `inspect`.
-    pub fn name(self) -> &'static str {
-        match self {
-            SectionKind::Metadata => "metadata",
-            SectionKind::Vectors => "vectors",
-            SectionKind::VideoIds => "video_ids",
-            SectionKind::NodesById => "nodes_by_id",
-            SectionKind::Layer0 => "layer0",
-            SectionKind::UpperNodes => "upper_nodes",
-            SectionKind::UpperEdges => "upper_edges",
-            SectionKind::Codes => "codes",
-            SectionKind::CodeLevels => "code_levels",
-            SectionKind::HeldOutQueries => "held_out_queries",
-            SectionKind::InputRows => "input_rows",
-            SectionKind::Layer0Starts => "layer0_starts",
-            SectionKind::AttributeValidity => "attribute_validity",
-            SectionKind::AttributeValues => "attribute_values",
-            SectionKind::AttributeLists => "attribute_lists",
-            SectionKind::AttributeWordOffsets => "attribute_word_offsets",
-            SectionKind::AttributeWords => "attribute_words",
-        }
-    }
-}
-
-impl std::fmt::Display for SectionKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// One section of an open file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Section {
-    /// What it holds.
-    pub kind: SectionKind,
-    /// The attribute column it belongs to; 0 for the others.
-    pub ordinal: u32,
-    /// Where it starts in the file.
-    pub offset: u64,
-    /// How long it is.
-    pub bytes: u64,
-    /// The checksum of its bytes.
-    pub crc32c: u32,
-}
-
-impl Section {
-    /// Where the section lies in the file.
-    pub fn range(&self) -> std::ops::Range<usize> {
-        self.offset as usize..(self.offset + self.bytes) as usize
-    }
-
-    /// The kind, with the column where there can be several.
-    pub fn label(&self) -> String {
-        section_label(self.kind, self.ordinal)
-    }
-}
-
-pub(super) fn section_label(kind: SectionKind, ordinal: u32) -> String {
-    if kind as u32 >= SectionKind::AttributeValidity as u32 {
-        format!("{kind} of column {ordinal}")
-    } else {
-        kind.to_string()
-    }
-}
 
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
@@ -211,7 +85,16 @@ pub(super) fn encoded_bytes(sections: usize) -> u64 {
 
 /// The checksum of the section table, from the header of a file that [`parse`] accepted.
 pub(super) fn table_crc32c(file: &[u8]) -> u32 {
-    bytemuck::pod_read_unaligned::<Header>(&file[..HEADER_BYTES]).table_crc32c
+    header(file).table_crc32c
+}
+
+/// The version, from the header of a file that [`parse`] accepted.
+pub(super) fn version(file: &[u8]) -> u32 {
+    header(file).version
+}
+
+fn header(file: &[u8]) -> Header {
+    bytemuck::pod_read_unaligned(&file[..HEADER_BYTES])
 }
 
 /// Reads and checks header and table: magic, version, length, checksums, kinds, order, bounds, alignment.

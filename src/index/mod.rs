@@ -10,7 +10,7 @@
 //!
 //! generation file, little-endian
 //!   0   8  magic "SHRTLIST"              16  8  bytes in the whole file
-//!   8   4  format version (2)            24  4  crc32c of the section table
+//!   8   4  format version (3)            24  4  crc32c of the section table
 //!  12   4  number of sections            28  4  crc32c of bytes 0..28
 //!  32  32  zero                          64     section table, 32 bytes each:
 //!                                               kind u32 · ordinal u32 · offset u64 · bytes u64 · crc32c u32 · zero u32
@@ -19,7 +19,8 @@
 //!
 //! | file | duty |
 //! |---|---|
-//! | `format.rs`       | header, section table, section kinds: parse, check, encode |
+//! | `format.rs`       | header and section table: parse, check, encode |
+//! | `section.rs`      | what sections there are |
 //! | `metadata.rs`     | the small facts of a generation (JSON section) |
 //! | `writer.rs`       | sections in, one staged file out |
 //! | `view.rs`         | [`Index`]: open, check, cast |
@@ -37,6 +38,7 @@ mod metadata;
 mod recall_curve;
 mod resident;
 mod sealed_json;
+mod section;
 mod store;
 mod verify;
 mod view;
@@ -44,12 +46,13 @@ mod writer;
 
 pub use calibration::Calibration;
 pub use error::{IndexError, StoreError};
-pub use format::{FORMAT_VERSION, HEADER_BYTES, Section, SectionKind};
+pub use format::{FILTER_VERSION, FORMAT_VERSION, HEADER_BYTES};
 pub use metadata::{
     AttributeKind, AttributeSchema, BuildFacts, Codes, HeldOutRecall, Metadata, RepairReport, TrainingReport,
 };
 pub use recall_curve::{QuerySource, RecallCurve, RecallCurves, RecallPoint, Uncovered};
 pub use resident::{MemoryMode, Residence};
+pub use section::{Section, SectionKind};
 pub use store::{BuildPhase, BuildTimes, IndexStore, Manifest, PublishReason};
 pub use verify::{VerifyReport, verify};
 pub use view::Index;

@@ -7,7 +7,7 @@
 use serde::Deserialize;
 
 use super::error::IndexError;
-use super::format::{Section, SectionKind};
+use super::section::{Section, SectionKind};
 use super::view::Index;
 use crate::mapped_file::HugeMemory;
 

@@ -3,7 +3,8 @@
 use rayon::prelude::*;
 
 use super::error::IndexError;
-use super::format::{Section, SectionKind, encoded_bytes};
+use super::format::encoded_bytes;
+use super::section::{Section, SectionKind};
 use super::view::Index;
 use crate::dataset::EmbeddingsView;
 use crate::element::Element;

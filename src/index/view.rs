@@ -7,9 +7,10 @@ use bytemuck::Pod;
 use half::f16;
 
 use super::error::IndexError;
-use super::format::{self, Section, SectionKind, section_label};
+use super::format;
 use super::metadata::{Codes, Metadata};
 use super::resident::{Heat, ResidentSections};
+use super::section::{Section, SectionKind, section_label};
 use crate::dataset::{EmbeddingsView, Rows};
 use crate::element::Dtype;
 use crate::graph::{GraphView, Lists, UpperLayerView};
@@ -77,6 +78,11 @@ impl Index {
     /// share it and their length are the same.
     pub fn table_crc32c(&self) -> u32 {
         format::table_crc32c(self.file.bytes())
+    }
+
+    /// The version of the byte layout that the file was written in.
+    pub fn format_version(&self) -> u32 {
+        format::version(self.file.bytes())
     }
 
     /// Bytes of the file.

@@ -4,7 +4,8 @@ use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::error::IndexError;
-use super::format::{self, ALIGNMENT, Section, SectionKind};
+use super::format::{self, ALIGNMENT};
+use super::section::{Section, SectionKind};
 use super::view::Index;
 use crate::staged_file::StagedFile;
 

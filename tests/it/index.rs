@@ -199,9 +199,9 @@ fn a_foreign_file_is_named_as_such() {
 #[test]
 fn a_future_version_is_named_as_such() {
     let sample = Sample::new();
-    let bytes = sample.with_header(|header| header[8] = 3);
+    let bytes = sample.with_header(|header| header[8] = 4);
     let error = sample.open(&bytes).unwrap_err();
-    assert!(matches!(error, IndexError::UnsupportedVersion { expected: 2, found: 3, .. }), "{error}");
+    assert!(matches!(error, IndexError::UnsupportedVersion { expected: 3, found: 4, .. }), "{error}");
 }
 
 #[test]
@@ -236,7 +236,9 @@ fn each_field_of_the_section_table_is_checked() {
     bad_entry(sample.with_entry(2, |entry| entry[8] ^= 1), 2);
     bad_entry(sample.with_entry(2, |entry| entry[8..16].fill(0xff)), 2);
     bad_entry(sample.with_entry(2, |entry| entry[16..24].fill(0xff)), 2);
-    let shorter = sample.with_entry(sample.sections.len() - 1, |entry| entry[16] -= 1);
+    let last = sample.sections.len() - 1;
+    let shorter = (sample.sections[last].bytes - 1).to_le_bytes();
+    let shorter = sample.with_entry(last, |entry| entry[16..24].copy_from_slice(&shorter));
     assert!(matches!(sample.open(&shorter), Err(IndexError::WrongLength { .. })));
     let missing = sample.with_entry(0, |entry| entry[0] = 0);
     assert!(matches!(sample.open(&missing), Err(IndexError::BadSectionTable { entry: 0, .. })));
@@ -421,7 +423,7 @@ fn reseal_any(bytes: &mut [u8]) {
 /// What a version of the format wrote must open in every later one.
 #[test]
 fn opens_the_fixture_of_each_format_version() {
-    for (version, held_out) in [(1, None), (2, Some(32))] {
+    for (version, held_out) in [(1, None), (2, Some(32)), (3, Some(40))] {
         let name = format!("tests/fixtures/format-{version}.index");
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
         assert_eq!(std::fs::read(&path).unwrap()[8], version);
@@ -430,6 +432,8 @@ fn opens_the_fixture_of_each_format_version() {
         Columns::open(&index).unwrap().verify().unwrap();
         assert_eq!((index.len(), index.dim(), index.metadata().metric), (60, 4, Metric::InnerProduct));
         assert_eq!(index.metadata().build.builder, "native");
+        assert_eq!(index.format_version(), u32::from(version));
+        assert_eq!(Columns::of(&index).are_inverted(), version >= 3);
         assert_eq!(index.held_out_queries().map(|queries| queries.len()), held_out);
         let found = |effort, plan| {
             let params = SearchParams::new(3, effort).unwrap().with_plan(plan);

@@ -1,0 +1,105 @@
+//! Columns the other way round: the nodes of every word, and the nodes in the order of their numbers.
+
+use rayon::prelude::*;
+use roaring::RoaringBitmap;
+
+use super::freeze::bytes_of;
+use crate::index::SectionKind;
+
+/// How many bitmaps of the first nodes by value there are: a range is the difference of two of them and at most
+/// a 64th of the nodes at each end.
+pub(super) const MARKS: usize = 32;
+/// Words whose bitmaps are made together: most words of a column of titles have one node each.
+const WORDS_AT_A_TIME: usize = 1024;
+
+/// For each word of `0..words` the nodes that have it; `of_nodes` are nodes, ascending, each with its words.
+pub(super) fn postings(
+    words: usize,
+    of_nodes: impl Iterator<Item = (u32, u32)> + Clone,
+) -> [(SectionKind, Vec<u8>); 2] {
+    let mut starts = vec![0usize; words + 1];
+    of_nodes.clone().for_each(|(_, word)| starts[word as usize + 1] += 1);
+    for word in 0..words {
+        starts[word + 1] += starts[word];
+    }
+    let mut nodes = vec![0u32; starts[words]];
+    let mut ends = starts[..words].to_vec();
+    for (node, word) in of_nodes {
+        let (start, end) = (starts[word as usize], &mut ends[word as usize]);
+        // A list may have a word twice.
+        if *end == start || nodes[*end - 1] != node {
+            nodes[*end] = node;
+            *end += 1;
+        }
+    }
+    let groups: Vec<&[u32]> = starts.iter().zip(&ends).map(|(start, end)| &nodes[*start..*end]).collect();
+    let parts: Vec<(Vec<u8>, Vec<usize>)> = groups.par_chunks(WORDS_AT_A_TIME).map(serialized).collect();
+    let mut offsets = Vec::with_capacity(words + 1);
+    offsets.push(0u64);
+    let mut bitmaps = Vec::with_capacity(parts.iter().map(|(bytes, _)| bytes.len()).sum());
+    for (bytes, ends) in parts {
+        offsets.extend(ends.iter().map(|end| (bitmaps.len() + end) as u64));
+        bitmaps.extend(bytes);
+    }
+    [(SectionKind::AttributePostings, bitmaps), (SectionKind::AttributePostingOffsets, bytes_of(&offsets))]
+}
+
+/// The bitmaps of some words one after another, and where each ends.
+fn serialized(groups: &[&[u32]]) -> (Vec<u8>, Vec<usize>) {
+    let mut bytes = Vec::new();
+    let mut ends = Vec::with_capacity(groups.len());
+    for nodes in groups {
+        let mut bitmap =
+            RoaringBitmap::from_sorted_iter(nodes.iter().copied()).expect("the nodes of a word ascend");
+        bitmap.optimize();
+        bitmap.serialize_into(&mut bytes).expect("a vector takes every byte");
+        ends.push(bytes.len());
+    }
+    (bytes, ends)
+}
+
+/// The nodes by `keys`, `[rows]`, those without one left out, and the marks of that order.
+pub(super) fn order(keys: &[Option<u64>]) -> [(SectionKind, Vec<u8>); 2] {
+    let mut keyed: Vec<(u64, u32)> =
+        keys.iter().zip(0..).filter_map(|(key, node)| Some(((*key)?, node))).collect();
+    keyed.par_sort_unstable();
+    let order: Vec<u32> = keyed.iter().map(|(_, node)| *node).collect();
+    [
+        (SectionKind::AttributeOrder, bytes_of(&order)),
+        (SectionKind::AttributeMarks, bytes_of(&marks(&order, keys.len()))),
+    ]
+}
+
+/// `[MARKS × rows / 32, rounded up]`: of `order`, nodes below `rows`, the first [`marked`] of each mark.
+pub(super) fn marks(order: &[u32], rows: usize) -> Vec<u32> {
+    let mut mark = vec![0u32; rows.div_ceil(32)];
+    let mut marks = Vec::with_capacity(MARKS * mark.len());
+    for bitmap in 0..MARKS {
+        let from = bitmap.checked_sub(1).map_or(0, |last| marked(last, order.len()));
+        for node in &order[from..marked(bitmap, order.len())] {
+            mark[*node as usize / 32] |= 1 << (node % 32);
+        }
+        marks.extend_from_slice(&mark);
+    }
+    marks
+}
+
+/// How many nodes of an order of `nodes` are in a mark.
+pub(super) fn marked(mark: usize, nodes: usize) -> usize {
+    (mark + 1) * nodes / MARKS
+}
+
+/// As the values are ordered, so are these.
+pub(super) fn key_of_i64(value: i64) -> u64 {
+    value as u64 ^ (1 << 63)
+}
+
+/// As the values are ordered, so are these; none for a value that is not a number. Zeros are equal.
+pub(super) fn key_of_f64(value: f64) -> Option<u64> {
+    if value.is_nan() {
+        return None;
+    }
+    // Adding 0 makes -0 a 0.
+    let bits = (value + 0.0).to_bits();
+    Some(if bits >> 63 == 0 { bits | 1 << 63 } else { !bits })
+}

@@ -1,0 +1,143 @@
+//! The nodes of a column in the order of its numbers or times, as they lie in the file.
+
+use std::ops::Range;
+
+use super::invert::{MARKS, marked};
+use crate::graph::NodeSet;
+use crate::index::{AttributeKind, Index, SectionKind};
+
+/// The nodes of one column of numbers or times by value, those that are null or NaN left out.
+///
+/// A damaged file may give other nodes than those with the values asked for, but none that the index does not have.
+#[derive(Clone, Copy, Debug)]
+pub struct Sorted<'a> {
+    values: Values<'a>,
+    order: &'a [u32],
+    /// [`MARKS`] bitmaps of the same length.
+    marks: &'a [u32],
+}
+
+/// One number or time, as it is stored.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Scalar {
+    /// Signed 64-bit.
+    Int64(i64),
+    /// Unsigned 64-bit.
+    Uint64(u64),
+    /// Double precision; never NaN.
+    Double(f64),
+    /// Microseconds since 1970-01-01 00:00 UTC.
+    Micros(i64),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Values<'a> {
+    Int64(&'a [i64]),
+    Uint64(&'a [u64]),
+    Double(&'a [f64]),
+    Micros(&'a [i64]),
+}
+
+impl<'a> Sorted<'a> {
+    /// `None` for a column of another type.
+    pub(super) fn of(index: &'a Index, kind: AttributeKind, ordinal: u32) -> Option<Self> {
+        let values = SectionKind::AttributeValues;
+        let values = match kind {
+            AttributeKind::Int64 => Values::Int64(index.column(values, ordinal)),
+            AttributeKind::Uint64 => Values::Uint64(index.column(values, ordinal)),
+            AttributeKind::Double => Values::Double(index.column(values, ordinal)),
+            AttributeKind::Timestamp => Values::Micros(index.column(values, ordinal)),
+            AttributeKind::Bool | AttributeKind::Keyword | AttributeKind::KeywordList => return None,
+        };
+        let order = index.column(SectionKind::AttributeOrder, ordinal);
+        Some(Self { values, order, marks: index.column(SectionKind::AttributeMarks, ordinal) })
+    }
+
+    /// How many nodes are in the order.
+    pub fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// Whether no video has a number or time.
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    /// The position of the first value for which `before` does not hold; it holds for all values up to some one.
+    pub fn position(&self, mut before: impl FnMut(Scalar) -> bool) -> usize {
+        self.order.partition_point(|node| self.value(*node).is_some_and(&mut before))
+    }
+
+    /// Makes `set` the nodes at these positions of the order; what it held does not matter.
+    pub fn fill(&self, positions: Range<usize>, set: &mut NodeSet) {
+        let start = positions.start.min(self.len());
+        let end = positions.end.clamp(start, self.len());
+        let (low, high) = (self.nearest_prefix(start), self.nearest_prefix(end));
+        let (low_end, high_end) = (prefix_end(low, self.len()), prefix_end(high, self.len()));
+        let words = set.words_mut();
+        if low == high {
+            words.fill(0);
+            put(words, &self.order[start..end]);
+        } else {
+            match (self.prefix(low, words.len()), self.prefix(high, words.len())) {
+                (None, Some(high)) => words.copy_from_slice(high),
+                (Some(low), Some(high)) => {
+                    words
+                        .iter_mut()
+                        .zip(high.iter().zip(low))
+                        .for_each(|(word, (high, low))| *word = high & !low);
+                }
+                (_, None) => words.fill(0),
+            }
+            // Each correction ends half way to the next prefix at most, so that they do not meet.
+            put(words, &self.order[start..low_end.max(start)]);
+            take(words, &self.order[low_end..start.max(low_end)]);
+            put(words, &self.order[high_end..end.max(high_end)]);
+            take(words, &self.order[end..high_end.max(end)]);
+        }
+        set.trim();
+    }
+
+    fn value(&self, node: u32) -> Option<Scalar> {
+        let row = node as usize;
+        Some(match self.values {
+            Values::Int64(values) => Scalar::Int64(*values.get(row)?),
+            Values::Uint64(values) => Scalar::Uint64(*values.get(row)?),
+            Values::Double(values) => Scalar::Double(*values.get(row)?),
+            Values::Micros(values) => Scalar::Micros(*values.get(row)?),
+        })
+    }
+
+    /// The number of the prefix that ends nearest to a position: 0 has no nodes, and j those of mark j − 1.
+    fn nearest_prefix(&self, position: usize) -> usize {
+        let near = position * MARKS / self.len().max(1);
+        let distance = |prefix: &usize| prefix_end(*prefix, self.len()).abs_diff(position);
+        (near..=MARKS.min(near + 1)).min_by_key(distance).unwrap_or(MARKS)
+    }
+
+    /// The nodes of a prefix; `None` if there are none, or not as many words.
+    fn prefix(&self, prefix: usize, words: usize) -> Option<&'a [u32]> {
+        let start = prefix.checked_sub(1)? * words;
+        self.marks.get(start..start + words)
+    }
+}
+
+fn prefix_end(prefix: usize, nodes: usize) -> usize {
+    prefix.checked_sub(1).map_or(0, |mark| marked(mark, nodes))
+}
+
+fn put(words: &mut [u32], nodes: &[u32]) {
+    for node in nodes {
+        if let Some(word) = words.get_mut(*node as usize / 32) {
+            *word |= 1 << (node % 32);
+        }
+    }
+}
+
+fn take(words: &mut [u32], nodes: &[u32]) {
+    for node in nodes {
+        if let Some(word) = words.get_mut(*node as usize / 32) {
+            *word &= !(1 << (node % 32));
+        }
+    }
+}

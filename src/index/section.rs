@@ -1,0 +1,149 @@
+//! What sections there are, and where one lies.
+
+/// What a section holds. The numbers are in files and never change their meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u32)]
+pub enum SectionKind {
+    /// JSON: [`super::Metadata`].
+    Metadata = 1,
+    /// `[rows × dim]` components, row-major, f32 or f16.
+    Vectors = 2,
+    /// `[rows]` u64: node to video id.
+    VideoIds = 3,
+    /// `[rows]` u32: nodes by ascending video id.
+    NodesById = 4,
+    /// u32: the neighbours of each node, one list after another; in version 1 `[rows × m0]`.
+    Layer0 = 5,
+    /// u32: nodes of the upper layers, layer 1 first, ascending within a layer.
+    UpperNodes = 6,
+    /// `[upper nodes × m]` u32: the neighbours of each, as slots of the same layer.
+    UpperEdges = 7,
+    /// `[rows × stride]` u8: the 8-bit codes of the embeddings, each row a whole number of cache lines.
+    Codes = 8,
+    /// `[2 × dim]` f32: the smallest value of each dimension, then the distance between its levels.
+    CodeLevels = 9,
+    /// `[count × dim]` f32: users of the training sample that taught the graph nothing, to measure with.
+    HeldOutQueries = 10,
+    /// `[rows]` u32: node to row of the input; absent where they are the same.
+    InputRows = 11,
+    /// `[rows + 1]` u32: where the neighbours of each node start in `layer0`.
+    Layer0Starts = 12,
+    /// One bit per row, least significant first: whether the attribute has a value.
+    AttributeValidity = 16,
+    /// One value per row (8 bytes), dictionary code per row or list item (u32), or bool per row (u8).
+    AttributeValues = 17,
+    /// `[rows + 1]` u64: where the list of each row starts among the values.
+    AttributeLists = 18,
+    /// `[words + 1]` u64: where each dictionary word starts.
+    AttributeWordOffsets = 19,
+    /// UTF-8: the dictionary words, ascending.
+    AttributeWords = 20,
+    /// The nodes that have each dictionary word, or false and then true of a bool: portable 32-bit Roaring
+    /// bitmaps, one after another.
+    AttributePostings = 21,
+    /// `[words + 1]` u64: where the bitmap of each word starts; 2 words for a bool.
+    AttributePostingOffsets = 22,
+    /// u32: nodes with a number or time, ascending by that and then by node. Those that are NaN are not there.
+    AttributeOrder = 23,
+    /// `[32 × rows / 32, rounded up]` u32: bit n of mark j, the least significant first, is set if node n is among
+    /// the first (j + 1) · nodes / 32 of the order.
+    AttributeMarks = 24,
+}
+
+impl SectionKind {
+    const ALL: [SectionKind; 21] = [
+        SectionKind::Metadata,
+        SectionKind::Vectors,
+        SectionKind::VideoIds,
+        SectionKind::NodesById,
+        SectionKind::Layer0,
+        SectionKind::UpperNodes,
+        SectionKind::UpperEdges,
+        SectionKind::Codes,
+        SectionKind::CodeLevels,
+        SectionKind::HeldOutQueries,
+        SectionKind::InputRows,
+        SectionKind::Layer0Starts,
+        SectionKind::AttributeValidity,
+        SectionKind::AttributeValues,
+        SectionKind::AttributeLists,
+        SectionKind::AttributeWordOffsets,
+        SectionKind::AttributeWords,
+        SectionKind::AttributePostings,
+        SectionKind::AttributePostingOffsets,
+        SectionKind::AttributeOrder,
+        SectionKind::AttributeMarks,
+    ];
+
+    pub(super) fn from_code(code: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| *kind as u32 == code)
+    }
+
+    /// The word for the section in errors and in `inspect`.
+    pub fn name(self) -> &'static str {
+        match self {
+            SectionKind::Metadata => "metadata",
+            SectionKind::Vectors => "vectors",
+            SectionKind::VideoIds => "video_ids",
+            SectionKind::NodesById => "nodes_by_id",
+            SectionKind::Layer0 => "layer0",
+            SectionKind::UpperNodes => "upper_nodes",
+            SectionKind::UpperEdges => "upper_edges",
+            SectionKind::Codes => "codes",
+            SectionKind::CodeLevels => "code_levels",
+            SectionKind::HeldOutQueries => "held_out_queries",
+            SectionKind::InputRows => "input_rows",
+            SectionKind::Layer0Starts => "layer0_starts",
+            SectionKind::AttributeValidity => "attribute_validity",
+            SectionKind::AttributeValues => "attribute_values",
+            SectionKind::AttributeLists => "attribute_lists",
+            SectionKind::AttributeWordOffsets => "attribute_word_offsets",
+            SectionKind::AttributeWords => "attribute_words",
+            SectionKind::AttributePostings => "attribute_postings",
+            SectionKind::AttributePostingOffsets => "attribute_posting_offsets",
+            SectionKind::AttributeOrder => "attribute_order",
+            SectionKind::AttributeMarks => "attribute_marks",
+        }
+    }
+}
+
+impl std::fmt::Display for SectionKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One section of an open file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Section {
+    /// What it holds.
+    pub kind: SectionKind,
+    /// The attribute column it belongs to; 0 for the others.
+    pub ordinal: u32,
+    /// Where it starts in the file.
+    pub offset: u64,
+    /// How long it is.
+    pub bytes: u64,
+    /// The checksum of its bytes.
+    pub crc32c: u32,
+}
+
+impl Section {
+    /// Where the section lies in the file.
+    pub fn range(&self) -> std::ops::Range<usize> {
+        self.offset as usize..(self.offset + self.bytes) as usize
+    }
+
+    /// The kind, with the column where there can be several.
+    pub fn label(&self) -> String {
+        section_label(self.kind, self.ordinal)
+    }
+}
+
+pub(super) fn section_label(kind: SectionKind, ordinal: u32) -> String {
+    if kind as u32 >= SectionKind::AttributeValidity as u32 {
+        format!("{kind} of column {ordinal}")
+    } else {
+        kind.to_string()
+    }
+}
