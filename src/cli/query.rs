@@ -165,6 +165,7 @@ fn render(response: &SearchResponse) -> String {
             Plan::ExactScan => "exact_scan",
             Plan::FilteredGraph => "filtered_graph",
             Plan::MatchScan => "match_scan",
+            Plan::BlockScan => "block_scan",
         };
         let elapsed = stats.elapsed.and_then(|elapsed| Duration::try_from(elapsed).ok()).unwrap_or_default();
         let _ = write!(text, " · plan {plan} · ef_search {}", stats.ef_search);

@@ -79,9 +79,11 @@ impl Snapshot {
         let ResolvedQuery { vector, seeds, unknown_seeds } = self.query(name, limits, &request.query)?;
         // Seeds come out of the answer again, so as many more are asked for.
         let params = self.params(name, limits, request, seeds.len())?;
-        let found = searcher.search(&self.index, &vector, &params, keep_going(budget)).map_err(|_| {
-            if budget.is_cancelled() { EngineError::Cancelled } else { EngineError::DeadlineExceeded }
-        })?;
+        let found = searcher.search(&self.index, &vector, &params, keep_going(budget));
+        if found.is_interrupted {
+            let is_gone = budget.is_cancelled();
+            return Err(if is_gone { EngineError::Cancelled } else { EngineError::DeadlineExceeded });
+        }
         let stats = self.stats(&params, &found, started);
         let hits = found.hits.iter().filter(|hit| !seeds.contains(&hit.node)).take(request.k);
         let ids = self.index.video_ids();

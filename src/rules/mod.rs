@@ -8,8 +8,10 @@
 //! |---|---|
 //! | `filter.rs`     | the tree of conditions |
 
+mod exclusion;
 mod filter;
 
+pub use exclusion::Exclusion;
 pub use filter::{Condition, Filter, Number, Time};
 
 use jiff::SignedDuration;

@@ -102,7 +102,7 @@ fn plan(forced: i32) -> Result<Option<engine::Plan>, EngineError> {
         Ok(proto::Plan::Graph) => Some(engine::Plan::Graph),
         Ok(proto::Plan::CodeScan) => Some(engine::Plan::CodeScan),
         Ok(proto::Plan::ExactScan) => Some(engine::Plan::ExactScan),
-        Ok(proto::Plan::FilteredGraph | proto::Plan::MatchScan) | Err(_) => {
+        Ok(proto::Plan::FilteredGraph | proto::Plan::MatchScan | proto::Plan::BlockScan) | Err(_) => {
             let problem = format!("expected a plan by its number, found {forced}");
             return Err(EngineError::invalid("params.plan", problem));
         }
@@ -143,6 +143,9 @@ fn search_stats(stats: &engine::SearchStats) -> proto::SearchStats {
         engine::Plan::Graph => proto::Plan::Graph,
         engine::Plan::CodeScan => proto::Plan::CodeScan,
         engine::Plan::ExactScan => proto::Plan::ExactScan,
+        engine::Plan::FilteredGraph => proto::Plan::FilteredGraph,
+        engine::Plan::MatchScan => proto::Plan::MatchScan,
+        engine::Plan::BlockScan => proto::Plan::BlockScan,
     };
     proto::SearchStats {
         plan: plan.into(),
