@@ -7,9 +7,12 @@
 //! | file | duty |
 //! |---|---|
 //! | `filter.rs`     | the tree of conditions |
+//! | `expression/`   | the same as text, both ways |
 
+mod expression;
 mod filter;
 
+pub use expression::ExpressionError;
 pub use filter::{Condition, Filter, Number, Time};
 
 use jiff::SignedDuration;
