@@ -1,23 +1,17 @@
-//! proto ↔ domain.
-//!
-//! What flows in: messages that any client may have put together. What flows out: requests in domain
-//! words, or the path of the field that cannot be used. Only what the domain types cannot express is
-//! refused here; ranges, dimensions and names are the engine's to check.
+//! What is searched for, from the wire.
 
 use half::f16;
-use jiff::Timestamp;
 
-use super::proto;
-use crate::attributes::Value;
 use crate::element::Dtype;
 use crate::engine::{self, EngineError};
 use crate::id::VideoId;
-use crate::index::{AttributeKind, AttributeSchema, MemoryMode};
-use crate::metric::Metric;
+use crate::service::proto;
 
 /// # Errors
 /// [`EngineError::InvalidArgument`] with the path of the field, as in the proto.
-pub(super) fn search_request(request: proto::SearchRequest) -> Result<engine::SearchRequest, EngineError> {
+pub(in crate::service) fn search_request(
+    request: proto::SearchRequest,
+) -> Result<engine::SearchRequest, EngineError> {
     let proto::SearchRequest { index, query, k, params, return_attributes, embedding_model, .. } = request;
     let proto::SearchParams { effort: told, plan: forced } = params.unwrap_or_default();
     Ok(engine::SearchRequest {
@@ -109,148 +103,8 @@ fn plan(forced: i32) -> Result<Option<engine::Plan>, EngineError> {
     })
 }
 
-/// The answer, with what it cost if that was asked for.
-pub(super) fn search_response(response: engine::SearchResponse, with_stats: bool) -> proto::SearchResponse {
-    use proto::completeness::Reason;
-    let returned = response.candidates.len();
-    let reason = if returned < response.requested { Reason::IndexExhausted } else { Reason::Complete };
-    proto::SearchResponse {
-        candidates: response.candidates.into_iter().map(candidate).collect(),
-        completeness: Some(proto::Completeness {
-            requested: saturate(response.requested),
-            returned: saturate(returned),
-            reason: reason.into(),
-        }),
-        generation: response.generation,
-        stats: with_stats.then(|| search_stats(&response.stats)),
-        unknown_video_ids: response.unknown_seeds.into_iter().map(|VideoId(id)| id).collect(),
-    }
-}
-
-fn candidate(candidate: engine::Candidate) -> proto::Candidate {
-    let attribute = |(name, value)| (name, attribute_value(value));
-    proto::Candidate {
-        video_id: candidate.video_id.0,
-        score: candidate.score,
-        interest: None,
-        vector: None,
-        attributes: candidate.attributes.into_iter().map(attribute).collect(),
-    }
-}
-
-fn search_stats(stats: &engine::SearchStats) -> proto::SearchStats {
-    let plan = match stats.plan {
-        engine::Plan::Graph => proto::Plan::Graph,
-        engine::Plan::CodeScan => proto::Plan::CodeScan,
-        engine::Plan::ExactScan => proto::Plan::ExactScan,
-    };
-    proto::SearchStats {
-        plan: plan.into(),
-        ef_search: saturate(stats.ef_search),
-        measured_recall: stats.measured_recall.map(|recall| recall as f32),
-        visited: stats.visited,
-        distances: stats.distances,
-        elapsed: Some(duration(stats.elapsed)),
-        estimated_matches: None,
-    }
-}
-
-fn attribute_value(value: Value) -> proto::AttributeValue {
-    use proto::attribute_value::Value as Wire;
-    let value = match value {
-        Value::Keyword(word) => Wire::Keyword(word),
-        Value::KeywordList(values) => Wire::KeywordList(proto::KeywordList { values }),
-        Value::Int64(value) => Wire::Int64(value),
-        Value::Uint64(value) => Wire::Uint64(value),
-        Value::Double(value) => Wire::Double(value),
-        Value::Bool(value) => Wire::Bool(value),
-        Value::Timestamp(value) => Wire::Timestamp(timestamp(value)),
-    };
-    proto::AttributeValue { value: Some(value) }
-}
-
-/// The state of an index, for operators.
-pub(super) fn index_status(status: engine::IndexStatus) -> proto::IndexStatus {
-    let dtype = match status.dtype {
-        Dtype::F32 => proto::Dtype::F32,
-        Dtype::F16 => proto::Dtype::F16,
-    };
-    let metric = match status.metric {
-        Metric::InnerProduct => proto::Metric::Ip,
-        Metric::Cosine => proto::Metric::Cosine,
-        Metric::L2 => proto::Metric::L2,
-    };
-    let memory = match status.memory {
-        MemoryMode::Mapped => proto::MemoryMode::Mapped,
-        MemoryMode::Resident => proto::MemoryMode::Resident,
-    };
-    proto::IndexStatus {
-        name: status.name,
-        dir: status.dir.display().to_string(),
-        generation: status.generation,
-        manifest: status.manifest,
-        published_at: Some(timestamp(status.published_at)),
-        available_generations: status.available_generations,
-        vectors: status.vectors,
-        dim: status.dim,
-        dtype: dtype.into(),
-        metric: metric.into(),
-        builder: status.builder,
-        m: status.m,
-        ef_construction: status.ef_construction,
-        bytes: status.bytes,
-        build_time: Some(duration(status.build_time)),
-        embedding_model: status.embedding_model.unwrap_or_default(),
-        attributes: status.attributes.into_iter().map(attribute_schema).collect(),
-        refused: status.refused.unwrap_or_default(),
-        memory: memory.into(),
-        serving: status.serving,
-        calibration: status.calibration.into_iter().map(calibration).collect(),
-    }
-}
-
-fn calibration((k, max_recall): (usize, f64)) -> proto::Calibration {
-    proto::Calibration { k: saturate(k), max_recall: max_recall as f32 }
-}
-
-fn attribute_schema(schema: AttributeSchema) -> proto::AttributeSchema {
-    let kind = match schema.kind {
-        AttributeKind::Keyword => proto::AttributeKind::Keyword,
-        AttributeKind::KeywordList => proto::AttributeKind::KeywordList,
-        AttributeKind::Int64 => proto::AttributeKind::Int64,
-        AttributeKind::Uint64 => proto::AttributeKind::Uint64,
-        AttributeKind::Double => proto::AttributeKind::Double,
-        AttributeKind::Bool => proto::AttributeKind::Bool,
-        AttributeKind::Timestamp => proto::AttributeKind::Timestamp,
-    };
-    proto::AttributeSchema { name: schema.name, kind: kind.into() }
-}
-
-/// The proto wants nanoseconds that count forward, also before 1970.
-fn timestamp(timestamp: Timestamp) -> prost_types::Timestamp {
-    const NANOS_PER_SECOND: i128 = 1_000_000_000;
-    let nanos = timestamp.as_nanosecond();
-    prost_types::Timestamp {
-        seconds: nanos.div_euclid(NANOS_PER_SECOND) as i64,
-        nanos: nanos.rem_euclid(NANOS_PER_SECOND) as i32,
-    }
-}
-
-fn duration(duration: std::time::Duration) -> prost_types::Duration {
-    prost_types::Duration {
-        seconds: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
-        nanos: duration.subsec_nanos() as i32,
-    }
-}
-
-fn saturate(value: usize) -> u32 {
-    u32::try_from(value).unwrap_or(u32::MAX)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn request(query: proto::search_request::Query) -> proto::SearchRequest {
@@ -344,48 +198,5 @@ mod tests {
         assert_eq!(of(&["*"]), engine::ReturnAttributes::All);
         assert_eq!(of(&["title", "*"]), engine::ReturnAttributes::All);
         assert_eq!(of(&["title"]), engine::ReturnAttributes::Named(vec!["title".into()]));
-    }
-
-    #[test]
-    fn a_short_answer_says_why() {
-        let stats = engine::SearchStats {
-            plan: engine::Plan::ExactScan,
-            ef_search: 0,
-            measured_recall: None,
-            visited: 0,
-            distances: 1,
-            elapsed: Duration::from_micros(3),
-        };
-        let response = engine::SearchResponse {
-            candidates: vec![engine::Candidate {
-                video_id: VideoId(5),
-                score: 1.5,
-                attributes: vec![("title".into(), Value::Keyword("cats".into()))],
-            }],
-            requested: 10,
-            unknown_seeds: vec![VideoId(9)],
-            generation: 3,
-            stats,
-        };
-        let complete = engine::SearchResponse { requested: 1, ..response.clone() };
-        let short = search_response(response, true);
-        let completeness = short.completeness.unwrap();
-        assert_eq!((completeness.requested, completeness.returned), (10, 1));
-        assert_eq!(completeness.reason(), proto::completeness::Reason::IndexExhausted);
-        assert_eq!(short.unknown_video_ids, [9]);
-        let stats = short.stats.unwrap();
-        assert_eq!(stats.plan(), proto::Plan::ExactScan);
-        assert_eq!(stats.elapsed, Some(prost_types::Duration { seconds: 0, nanos: 3000 }));
-        let complete = search_response(complete, false);
-        assert_eq!(complete.completeness.unwrap().reason(), proto::completeness::Reason::Complete);
-        assert_eq!(complete.stats, None);
-    }
-
-    #[test]
-    fn times_before_1970_count_forward() {
-        let just_before = Timestamp::from_microsecond(-1).unwrap();
-        assert_eq!(timestamp(just_before), prost_types::Timestamp { seconds: -1, nanos: 999_999_000 });
-        let after = Timestamp::from_microsecond(1_500_000).unwrap();
-        assert_eq!(timestamp(after), prost_types::Timestamp { seconds: 1, nanos: 500_000_000 });
     }
 }
