@@ -9,6 +9,8 @@
 //! | `filter.rs`     | the tree of conditions |
 //! | `expression/`   | the same as text, both ways |
 
+#[cfg(test)]
+pub(crate) mod arbitrary;
 mod expression;
 mod filter;
 

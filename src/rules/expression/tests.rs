@@ -308,6 +308,8 @@ fn shows_a_filter_as_a_person_would_write_it() {
         "published_at between -7d and now",
         "-36h < published_at <= 2026-11-01T00:00:00Z",
         "published_at > -1.000000001s",
+        "published_at > -9223372036854775807s",
+        "published_at > +9223372036854775808s",
         r#"`null` = "a\nb" or `a-b` = 'it' or video_id not in (1, 2)"#,
         "true or a = 5.0 or a = 1e300",
     ] {

@@ -7,11 +7,18 @@
 //! | file | duty |
 //! |---|---|
 //! | `request.rs`  | what is searched for |
+//! | `rules.rs`    | what is asked of the candidates besides |
+//! | `filter.rs` `bound.rs` | filters, both ways |
 //! | `response.rs` | what was found |
 //! | `status.rs`   | the state of an index |
+//! | `path.rs`     | the path of a field |
 
+mod bound;
+mod filter;
+mod path;
 mod request;
 mod response;
+mod rules;
 mod status;
 
 use jiff::Timestamp;

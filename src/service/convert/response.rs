@@ -32,8 +32,8 @@ fn candidate(candidate: engine::Candidate) -> proto::Candidate {
     proto::Candidate {
         video_id: candidate.video_id.0,
         score: candidate.score,
-        interest: None,
-        vector: None,
+        interest: candidate.interest.map(saturate),
+        vector: candidate.vector.map(|values| proto::Vector { values, packed: None }),
         attributes: candidate.attributes.into_iter().map(attribute).collect(),
     }
 }
@@ -89,7 +89,9 @@ mod tests {
             candidates: vec![engine::Candidate {
                 video_id: VideoId(5),
                 score: 1.5,
+                interest: Some(1),
                 attributes: vec![("title".into(), Value::Keyword("cats".into()))],
+                vector: Some(vec![0.5, -1.0]),
             }],
             requested: 10,
             unknown_seeds: vec![VideoId(9)],
@@ -98,6 +100,9 @@ mod tests {
         };
         let complete = engine::SearchResponse { requested: 1, ..response.clone() };
         let short = search_response(response, true);
+        let candidate = &short.candidates[0];
+        assert_eq!((candidate.video_id, candidate.score, candidate.interest), (5, 1.5, Some(1)));
+        assert_eq!(candidate.vector, Some(proto::Vector { values: vec![0.5, -1.0], packed: None }));
         let completeness = short.completeness.unwrap();
         assert_eq!((completeness.requested, completeness.returned), (10, 1));
         assert_eq!(completeness.reason(), proto::completeness::Reason::IndexExhausted);
