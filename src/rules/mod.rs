@@ -15,6 +15,7 @@ mod expression;
 mod filter;
 
 pub use expression::ExpressionError;
+pub(crate) use expression::duration;
 pub use filter::{Condition, Filter, Number, Time};
 
 use jiff::SignedDuration;

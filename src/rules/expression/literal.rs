@@ -48,7 +48,12 @@ pub(super) fn time(text: &str) -> Option<Time> {
     date.to_zoned(TimeZone::UTC).ok().map(|midnight| Time::At(midnight.timestamp()))
 }
 
-/// Of a length of time without a sign. Only seconds have fractions.
+/// A length of time: `7d`, `12h`, `30m`, `1.5s` or `2w`.
+pub(crate) fn duration(text: &str) -> Option<SignedDuration> {
+    signed_duration(nanoseconds(text)?)
+}
+
+/// Only seconds have fractions.
 fn nanoseconds(text: &str) -> Option<i128> {
     let (number, seconds) =
         UNITS.iter().find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, *seconds)))?;

@@ -66,6 +66,7 @@ use std::str::FromStr;
 use super::filter::Filter;
 
 pub use error::ExpressionError;
+pub(crate) use literal::duration;
 
 /// Longest text that is read, in bytes.
 const MAX_BYTES: usize = 64 << 10;
