@@ -22,7 +22,7 @@ pub struct Filter {
 impl Filter {
     /// Most filters in one another, the outermost one included.
     pub const MAX_DEPTH: usize = 16;
-    /// Most conditions, however deep.
+    /// Most conditions, however deep; a filter within another one is a condition, too.
     pub const MAX_CONDITIONS: usize = 1_000;
     /// Most words and ids that the conditions compare with, all of them together.
     pub const MAX_VALUES: usize = 100_000;
