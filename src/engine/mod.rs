@@ -24,8 +24,8 @@ use served::ServedIndex;
 pub use crate::search::Plan;
 pub use error::EngineError;
 pub use request::{
-    Budget, Candidate, Effort, EngineOptions, IndexStatus, Limits, Query, ReturnAttributes, SearchRequest,
-    SearchResponse, SearchStats, Seed,
+    Budget, Candidate, Effort, EngineOptions, IndexStatus, Interest, Limits, Query, ReturnAttributes,
+    SearchRequest, SearchResponse, SearchStats, Seed,
 };
 pub use served::Refresh;
 

@@ -12,6 +12,7 @@ use crate::element::Dtype;
 use crate::id::VideoId;
 use crate::index::{AttributeSchema, MemoryMode};
 use crate::metric::Metric;
+use crate::rules::Rules;
 use crate::search::Plan;
 
 /// One search.
@@ -27,8 +28,14 @@ pub struct SearchRequest {
     pub effort: Effort,
     /// How to search, for measurement; what seems fastest unless told.
     pub plan: Option<Plan>,
+    /// What is asked of the candidates besides the best scores.
+    pub rules: Rules,
+    /// How many candidates to pass over: those of the pages before.
+    pub offset: usize,
     /// Which attributes come with the candidates.
     pub return_attributes: ReturnAttributes,
+    /// Whether the embeddings come with the candidates.
+    pub return_vectors: bool,
     /// The model that made the query; must match the index's when given.
     pub embedding_model: Option<String>,
 }
@@ -38,8 +45,21 @@ pub struct SearchRequest {
 pub enum Query {
     /// A user embedding, `[dim]`.
     Vector(Vec<f32>),
+    /// What a user is interested in. A video scores what it scores for the one it fits best.
+    Interests(Vec<Interest>),
     /// Videos like these: the weighted sum of their embeddings. The seeds themselves are not returned.
     Seeds(Vec<Seed>),
+}
+
+/// One interest of a user.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Interest {
+    /// `[dim]`.
+    pub vector: Vec<f32>,
+    /// What its scores are multiplied with.
+    pub weight: f32,
+    /// The share of k, rounded down, that at least is attributed to it, where there are so many.
+    pub min_share: f32,
 }
 
 /// One video of a query by example.
@@ -99,8 +119,12 @@ pub struct Candidate {
     pub video_id: VideoId,
     /// Larger is better, for every metric.
     pub score: f32,
+    /// The position of the interest that it is attributed to; `None` where the query has none.
+    pub interest: Option<usize>,
     /// The attributes asked for that have a value, by name.
     pub attributes: Vec<(String, Value)>,
+    /// The embedding, `[dim]`, of norm 1 under cosine; only if it was asked for.
+    pub vector: Option<Vec<f32>>,
 }
 
 /// What a search cost.

@@ -90,7 +90,9 @@ impl Snapshot {
         let candidate = |hit: &Hit| Candidate {
             video_id: ids[hit.node.index()],
             score: hit.score,
+            interest: None,
             attributes: self.attributes(hit.node, &columns),
+            vector: None,
         };
         let candidates = hits.map(candidate).collect();
         Ok(SearchResponse {
@@ -144,6 +146,7 @@ impl Snapshot {
                 let vector = Cow::Borrowed(values.as_slice());
                 Ok(ResolvedQuery { vector, seeds: Vec::new(), unknown_seeds: Vec::new() })
             }
+            Query::Interests(_) => Err(EngineError::invalid("query.interests", "not supported")),
             Query::Seeds(seeds) => self.query_of_seeds(name, limits, seeds),
         }
     }

@@ -7,11 +7,17 @@
 //! | file | duty |
 //! |---|---|
 //! | `filter.rs`     | the tree of conditions |
+//! | `expression/`   | the same as text, both ways |
 
+#[cfg(test)]
+pub(crate) mod arbitrary;
 mod exclusion;
+mod expression;
 mod filter;
 
 pub use exclusion::Exclusion;
+pub use expression::ExpressionError;
+pub(crate) use expression::duration;
 pub use filter::{Condition, Filter, Number, Time};
 
 use jiff::SignedDuration;

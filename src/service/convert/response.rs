@@ -1,0 +1,120 @@
+//! What was found, onto the wire.
+
+use super::{duration, saturate, timestamp};
+use crate::attributes::Value;
+use crate::engine;
+use crate::id::VideoId;
+use crate::service::proto;
+
+/// The answer, with what it cost if that was asked for.
+pub(in crate::service) fn search_response(
+    response: engine::SearchResponse,
+    with_stats: bool,
+) -> proto::SearchResponse {
+    use proto::completeness::Reason;
+    let returned = response.candidates.len();
+    let reason = if returned < response.requested { Reason::IndexExhausted } else { Reason::Complete };
+    proto::SearchResponse {
+        candidates: response.candidates.into_iter().map(candidate).collect(),
+        completeness: Some(proto::Completeness {
+            requested: saturate(response.requested),
+            returned: saturate(returned),
+            reason: reason.into(),
+        }),
+        generation: response.generation,
+        stats: with_stats.then(|| search_stats(&response.stats)),
+        unknown_video_ids: response.unknown_seeds.into_iter().map(|VideoId(id)| id).collect(),
+    }
+}
+
+fn candidate(candidate: engine::Candidate) -> proto::Candidate {
+    let attribute = |(name, value)| (name, attribute_value(value));
+    proto::Candidate {
+        video_id: candidate.video_id.0,
+        score: candidate.score,
+        interest: candidate.interest.map(saturate),
+        vector: candidate.vector.map(|values| proto::Vector { values, packed: None }),
+        attributes: candidate.attributes.into_iter().map(attribute).collect(),
+    }
+}
+
+fn search_stats(stats: &engine::SearchStats) -> proto::SearchStats {
+    let plan = match stats.plan {
+        engine::Plan::Graph => proto::Plan::Graph,
+        engine::Plan::CodeScan => proto::Plan::CodeScan,
+        engine::Plan::ExactScan => proto::Plan::ExactScan,
+        engine::Plan::FilteredGraph => proto::Plan::FilteredGraph,
+        engine::Plan::MatchScan => proto::Plan::MatchScan,
+        engine::Plan::BlockScan => proto::Plan::BlockScan,
+    };
+    proto::SearchStats {
+        plan: plan.into(),
+        ef_search: saturate(stats.ef_search),
+        measured_recall: stats.measured_recall.map(|recall| recall as f32),
+        visited: stats.visited,
+        distances: stats.distances,
+        elapsed: Some(duration(stats.elapsed)),
+        estimated_matches: None,
+    }
+}
+
+fn attribute_value(value: Value) -> proto::AttributeValue {
+    use proto::attribute_value::Value as Wire;
+    let value = match value {
+        Value::Keyword(word) => Wire::Keyword(word),
+        Value::KeywordList(values) => Wire::KeywordList(proto::KeywordList { values }),
+        Value::Int64(value) => Wire::Int64(value),
+        Value::Uint64(value) => Wire::Uint64(value),
+        Value::Double(value) => Wire::Double(value),
+        Value::Bool(value) => Wire::Bool(value),
+        Value::Timestamp(value) => Wire::Timestamp(timestamp(value)),
+    };
+    proto::AttributeValue { value: Some(value) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_short_answer_says_why() {
+        let stats = engine::SearchStats {
+            plan: engine::Plan::ExactScan,
+            ef_search: 0,
+            measured_recall: None,
+            visited: 0,
+            distances: 1,
+            elapsed: Duration::from_micros(3),
+        };
+        let response = engine::SearchResponse {
+            candidates: vec![engine::Candidate {
+                video_id: VideoId(5),
+                score: 1.5,
+                interest: Some(1),
+                attributes: vec![("title".into(), Value::Keyword("cats".into()))],
+                vector: Some(vec![0.5, -1.0]),
+            }],
+            requested: 10,
+            unknown_seeds: vec![VideoId(9)],
+            generation: 3,
+            stats,
+        };
+        let complete = engine::SearchResponse { requested: 1, ..response.clone() };
+        let short = search_response(response, true);
+        let candidate = &short.candidates[0];
+        assert_eq!((candidate.video_id, candidate.score, candidate.interest), (5, 1.5, Some(1)));
+        assert_eq!(candidate.vector, Some(proto::Vector { values: vec![0.5, -1.0], packed: None }));
+        let completeness = short.completeness.unwrap();
+        assert_eq!((completeness.requested, completeness.returned), (10, 1));
+        assert_eq!(completeness.reason(), proto::completeness::Reason::IndexExhausted);
+        assert_eq!(short.unknown_video_ids, [9]);
+        let stats = short.stats.unwrap();
+        assert_eq!(stats.plan(), proto::Plan::ExactScan);
+        assert_eq!(stats.elapsed, Some(prost_types::Duration { seconds: 0, nanos: 3000 }));
+        let complete = search_response(complete, false);
+        assert_eq!(complete.completeness.unwrap().reason(), proto::completeness::Reason::Complete);
+        assert_eq!(complete.stats, None);
+    }
+}
