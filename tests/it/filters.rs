@@ -258,12 +258,8 @@ fn less(value: &Value, bound: &Number) -> bool {
         (Ok(value), Number::Int64(bound)) => value < i128::from(*bound),
         (Ok(value), Number::Uint64(bound)) => value < i128::from(*bound),
         (Ok(value), Number::Double(bound)) => value < bound.ceil() as i128,
-        (Err(value), Number::Int64(bound)) => {
-            value.floor() < 1e30 && !(value.floor() as i128 >= i128::from(*bound))
-        }
-        (Err(value), Number::Uint64(bound)) => {
-            value.floor() < 1e30 && !(value.floor() as i128 >= i128::from(*bound))
-        }
+        (Err(value), Number::Int64(bound)) => (value.floor() as i128) < i128::from(*bound),
+        (Err(value), Number::Uint64(bound)) => (value.floor() as i128) < i128::from(*bound),
         (Err(value), Number::Double(bound)) => value < *bound,
     }
 }
@@ -273,12 +269,8 @@ fn greater(value: &Value, bound: &Number) -> bool {
         (Ok(value), Number::Int64(bound)) => value > i128::from(*bound),
         (Ok(value), Number::Uint64(bound)) => value > i128::from(*bound),
         (Ok(value), Number::Double(bound)) => value > bound.floor() as i128,
-        (Err(value), Number::Int64(bound)) => {
-            value.ceil() > -1e30 && value.ceil() as i128 > i128::from(*bound)
-        }
-        (Err(value), Number::Uint64(bound)) => {
-            value.ceil() > -1e30 && value.ceil() as i128 > i128::from(*bound)
-        }
+        (Err(value), Number::Int64(bound)) => value.ceil() as i128 > i128::from(*bound),
+        (Err(value), Number::Uint64(bound)) => value.ceil() as i128 > i128::from(*bound),
         (Err(value), Number::Double(bound)) => value > *bound,
     }
 }
