@@ -210,7 +210,13 @@ impl<'a> SerializedBitmap<'a> {
             let Some(words) = words.get_mut(usize::from(key) * CONTAINER_WORDS..) else { return };
             match container {
                 Container::Array(values) => {
-                    for value in values.iter().map(|value| u16::from_le_bytes(*value)) {
+                    let values = values.iter().map(|value| u16::from_le_bytes(*value));
+                    if let Some(words) = words.first_chunk_mut::<CONTAINER_WORDS>() {
+                        // Every value has a word, and none is checked.
+                        values.for_each(|value| words[usize::from(value / 32)] |= 1 << (value % 32));
+                        continue;
+                    }
+                    for value in values {
                         if let Some(word) = words.get_mut(usize::from(value / 32)) {
                             *word |= 1 << (value % 32);
                         }

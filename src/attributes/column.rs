@@ -121,10 +121,11 @@ impl<'a> Columns<'a> {
     pub fn fill_with_valued(&self, column: usize, set: &mut NodeSet) {
         assert_eq!(set.nodes(), self.index.len(), "a set of other nodes");
         let validity: &[u8] = self.index.column(SectionKind::AttributeValidity, column as u32);
-        for (word, bytes) in set.words_mut().iter_mut().zip(validity.chunks(4)) {
-            let mut padded = [0; 4];
-            padded[..bytes.len()].copy_from_slice(bytes);
-            *word = u32::from_le_bytes(padded);
+        let (whole, rest) = validity.as_chunks::<4>();
+        let words = set.words_mut();
+        words.iter_mut().zip(whole).for_each(|(word, bytes)| *word = u32::from_le_bytes(*bytes));
+        if let Some(last) = words.get_mut(whole.len()) {
+            *last = rest.iter().rev().fold(0, |word, byte| word << 8 | u32::from(*byte));
         }
         set.trim();
     }

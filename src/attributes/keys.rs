@@ -3,6 +3,9 @@
 use crate::id::NodeId;
 use crate::index::{AttributeKind, Index, SectionKind};
 
+/// Up to so many items are compared all with all, and more of them sorted.
+const SHORT_LIST: usize = 32;
+
 /// The values of one column as numbers that are equal where the values are, bound once to look up many nodes.
 #[derive(Clone, Copy, Debug)]
 pub struct ValueKeys<'a> {
@@ -57,8 +60,15 @@ fn append_list(codes: &[u32], starts: &[u64], row: usize, keys: &mut Vec<u64>) {
     let range = starts.get(row).zip(starts.get(row + 1)).map(|(start, end)| *start as usize..*end as usize);
     let list = range.and_then(|range| codes.get(range)).unwrap_or_default();
     let first = keys.len();
+    if list.len() <= SHORT_LIST {
+        for key in list.iter().map(|code| u64::from(*code)) {
+            if !keys[first..].contains(&key) {
+                keys.push(key);
+            }
+        }
+        return;
+    }
     keys.extend(list.iter().map(|code| u64::from(*code)));
-    // Sorted, and not compared all with all, since the lists of a damaged file may be of any length.
     keys[first..].sort_unstable();
     let mut kept = first;
     for at in first..keys.len() {

@@ -158,3 +158,18 @@ pub enum AttributeKind {
     /// Microseconds since 1970-01-01 00:00 UTC.
     Timestamp,
 }
+
+impl AttributeKind {
+    /// The word for it in errors and in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            AttributeKind::Keyword => "keyword",
+            AttributeKind::KeywordList => "keyword_list",
+            AttributeKind::Int64 => "int64",
+            AttributeKind::Uint64 => "uint64",
+            AttributeKind::Double => "double",
+            AttributeKind::Bool => "bool",
+            AttributeKind::Timestamp => "timestamp",
+        }
+    }
+}

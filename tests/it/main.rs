@@ -6,6 +6,7 @@ mod build;
 mod cli;
 mod dataset;
 mod engine;
+mod filters;
 mod harness;
 mod index;
 mod indexes;
