@@ -21,6 +21,9 @@ pub struct Scratch {
     pub(super) passed: VisitedSet,
     slots: Vec<u32>,
     pub(super) blocks: BlockScratch,
+    /// A node that somebody asks about, and whether a scan has scored it.
+    pub(super) watched: Option<u32>,
+    pub(super) has_scanned: bool,
     pub(super) batch: Vec<u32>,
     pub(super) batch_scores: Vec<f32>,
     pub(super) arrivals: Vec<Candidate>,
@@ -69,6 +72,22 @@ impl Scratch {
         self.visited.reset(nodes);
         self.scores.clear();
         self.found.clear();
+    }
+
+    /// Keeps an eye on a node from now on: [`Scratch::has_scored`] tells.
+    pub fn watch(&mut self, node: Option<u32>) {
+        self.watched = node;
+        self.has_scanned = false;
+    }
+
+    /// Notes whether a scan comes to the node that is watched.
+    pub(super) fn note_scan(&mut self, scans: impl Fn(u32) -> bool) {
+        self.has_scanned |= self.watched.is_some_and(scans);
+    }
+
+    /// Whether the last search came to `node`, which was watched.
+    pub fn has_scored(&self, node: u32) -> bool {
+        self.has_scanned || self.visited.contains(node)
     }
 
     /// How many nodes were scored.

@@ -90,7 +90,8 @@ pub fn scan_blocks(
 ) -> Outcome {
     let mut stats = BeamStats::default();
     let block_count = BlockSummary::blocks(matches.nodes());
-    let Scratch { blocks: work, found, batch, batch_scores, selection, .. } = scratch;
+    let Scratch { blocks: work, found, batch, batch_scores, selection, watched, has_scanned, .. } = scratch;
+    let watched = watched.map(|node| node as usize / ROWS_PER_BLOCK);
     let BlockScratch { scores, regions, pending, ready, yields } = work;
     let bound = |score: f32, at: usize, spreads: f32| score + spreads * scan.reach * blocks.spreads[at];
     found.clear();
@@ -136,6 +137,7 @@ pub fn scan_blocks(
             while batch.len() < BATCH
                 && let Some(block) = rest.next()
             {
+                *has_scanned |= watched == Some(block.node() as usize);
                 push_nodes(matches, block.node() as usize, batch);
             }
             if batch.is_empty() {

@@ -29,6 +29,7 @@ pub fn scan_matching(
     scratch: &mut Scratch,
     mut keep_going: impl FnMut() -> bool,
 ) -> Outcome {
+    scratch.note_scan(|node| matches.contains(node));
     let Scratch { found, batch, batch_scores, selection, .. } = scratch;
     let mut stats = BeamStats::default();
     let mut least = f32::NEG_INFINITY;

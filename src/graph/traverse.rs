@@ -88,6 +88,7 @@ pub fn scan_codes(
     let rows = scorer.rows();
     let keep = keep.min(rows);
     scratch.found.clear();
+    scratch.note_scan(|_| true);
     let mut stats = BeamStats::default();
     let mut least = f32::NEG_INFINITY;
     for first in (0..rows).step_by(SCAN_BLOCK) {

@@ -74,6 +74,11 @@ impl VisitedSet {
         &self.met[first..self.len]
     }
 
+    /// Whether `node` is in the set. Looks at all that are.
+    pub fn contains(&self, node: u32) -> bool {
+        self.met[..self.len].contains(&node)
+    }
+
     /// Adds `node` unless it is there already or lies outside the set.
     #[inline]
     pub fn insert(&mut self, node: u32) {

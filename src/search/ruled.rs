@@ -13,7 +13,7 @@ use super::rules::{Interest, NodeRules, Shortfall};
 use super::searcher::{Searcher, Workspace, prepared, scorer};
 use crate::element::Element;
 use crate::graph::{self, BeamStats, BestOf, Candidate, CodeScorer, NodeSet, Scan, Score, Scorer};
-use crate::id::NodeId;
+use crate::id::{NodeId, VideoId};
 use crate::index::Index;
 use crate::kernel::Kernels;
 use crate::with_rows;
@@ -23,6 +23,17 @@ const RESCORED_AT_ONCE: usize = 4096;
 /// What a scan of blocks may miss, of what a traversal of the same effort is expected to: where hits are hard to
 /// find, it misses more than it sees.
 const CAUTION: f32 = 0.5;
+
+/// Where an approximate search lost a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// It never came to it.
+    NotReached,
+    /// It came to it, and its code did not score well enough to be scored in full precision.
+    NotRescored,
+    /// It was scored in full precision, and others took its place.
+    Displaced,
+}
 
 /// What a search with rules found and what it cost.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +48,8 @@ pub struct RuledFound {
     pub plan: Plan,
     /// Whether it was told to stop before it was done: then they are the best so far.
     pub is_interrupted: bool,
+    /// How far the node came that was watched, if one was and it is not among the hits.
+    pub loss: Option<Loss>,
 }
 
 impl Searcher {
@@ -53,6 +66,19 @@ impl Searcher {
         interests: &[Interest<'_>],
         params: &SearchParams,
         rules: &NodeRules<'_>,
+        keep_going: impl FnMut() -> bool,
+    ) -> RuledFound {
+        self.search_watching(index, interests, params, rules, None, keep_going)
+    }
+
+    /// The same, with an eye on one node.
+    pub fn search_watching(
+        &self,
+        index: &Index,
+        interests: &[Interest<'_>],
+        params: &SearchParams,
+        rules: &NodeRules<'_>,
+        watched: Option<NodeId>,
         mut keep_going: impl FnMut() -> bool,
     ) -> RuledFound {
         let queries: Vec<_> = interests.iter().map(|interest| prepared(index, &interest.vector)).collect();
@@ -73,6 +99,8 @@ impl Searcher {
                     stats: BeamStats::default(),
                     plan: None,
                     is_interrupted: false,
+                    watched,
+                    loss: Loss::NotReached,
                 };
                 run.search()
             })
@@ -119,6 +147,9 @@ struct Run<'a, 'q, T> {
     /// Of the first exploration.
     plan: Option<Plan>,
     is_interrupted: bool,
+    watched: Option<NodeId>,
+    /// As far as the watched node came.
+    loss: Loss,
 }
 
 impl<'a, T: Element> Run<'a, '_, T> {
@@ -149,7 +180,9 @@ impl<'a, T: Element> Run<'a, '_, T> {
             room = choice.room;
         }
         let hits: Vec<Ranked> = chosen.into_iter().skip(offset).take(k).collect();
+        let is_lost = |node: &NodeId| hits.iter().all(|hit| hit.node != *node);
         RuledFound {
+            loss: self.watched.filter(is_lost).map(|_| self.loss),
             shortfall: shortfall.filter(|_| hits.len() < k && !self.is_interrupted),
             hits,
             stats: self.stats,
@@ -210,9 +243,7 @@ impl<'a, T: Element> Run<'a, '_, T> {
     /// Best first; equal scores by video id.
     fn sort(&self, ranked: &mut [Ranked]) {
         let ids = self.index.video_ids();
-        ranked.sort_unstable_by(|a, b| {
-            b.score.total_cmp(&a.score).then_with(|| ids[a.node.index()].cmp(&ids[b.node.index()]))
-        });
+        ranked.sort_unstable_by(|a, b| order(ids, a, b));
     }
 
     /// Why a page is short.
@@ -276,6 +307,7 @@ impl<'a, T: Element> Run<'a, '_, T> {
         self.stats += explored.stats;
         self.plan.get_or_insert(explored.plan);
         self.is_interrupted |= explored.is_interrupted;
+        self.watch();
         let mut ranked = self.rank();
         if let Source::Interest(interest) = source {
             ranked.retain(|ranked| ranked.interest == interest);
@@ -287,6 +319,7 @@ impl<'a, T: Element> Run<'a, '_, T> {
     /// Explores by codes, for some of the interests.
     fn explore_codes(&mut self, of: &[usize], wanted: &Wanted<'_>) -> Explored {
         let Workspace { scratch, query_codes } = &mut *self.workspace;
+        scratch.watch(self.watched.map(|node| node.0));
         let (codes, quantizer) = self.index.codes().expect("there are codes");
         query_codes.clear();
         of.iter().for_each(|at| quantizer.push_query(&self.queries[*at], query_codes));
@@ -341,6 +374,17 @@ impl<'a, T: Element> Run<'a, '_, T> {
         explore(self.index, &coarse, self.rules, wanted, scratch, self.keep_going)
     }
 
+    /// Notes how far the watched node came.
+    fn watch(&mut self) {
+        let Some(node) = self.watched else { return };
+        let scratch = &self.workspace.scratch;
+        if scratch.found.iter().any(|found| found.node() == node.0) {
+            self.loss = Loss::Displaced;
+        } else if self.loss == Loss::NotReached && scratch.has_scored(node.0) {
+            self.loss = Loss::NotRescored;
+        }
+    }
+
     /// What was found, scored in full precision.
     fn rank(&mut self) -> Vec<Ranked> {
         let found = &self.workspace.scratch.found;
@@ -372,6 +416,65 @@ impl<'a, T: Element> Run<'a, '_, T> {
         }
         ranked
     }
+}
+
+impl Searcher {
+    /// The exact score of a node and the interest it fits best.
+    ///
+    /// # Panics
+    /// As [`Searcher::search_ruled`], or if there is no such node.
+    pub fn score(&self, index: &Index, interests: &[Interest<'_>], node: NodeId) -> Ranked {
+        let queries: Vec<_> = interests.iter().map(|interest| prepared(index, &interest.vector)).collect();
+        let metric = index.metadata().metric;
+        with_rows!(index.vectors(), rows => {
+            let queries = queries.iter().zip(interests);
+            let queries = queries.map(|(query, interest)| (scorer(metric, query, rows), 0.0, interest.weight));
+            let (interest, score) = BestOf::new(queries.collect()).best(node.0);
+            Ranked { node, score, interest }
+        })
+    }
+
+    /// The place of a node in the order of all that pass the rules, from 1, no places being kept; or the cap that
+    /// has no room for it.
+    ///
+    /// # Errors
+    /// The position of the cap among the rules.
+    ///
+    /// # Panics
+    /// As [`Searcher::score`].
+    pub fn place(
+        &self,
+        index: &Index,
+        interests: &[Interest<'_>],
+        rules: &NodeRules<'_>,
+        node: NodeId,
+    ) -> Result<usize, usize> {
+        let own = self.score(index, interests, node);
+        let ids = index.video_ids();
+        let allowed = |other: &u32| {
+            rules.matches.is_none_or(|matches| matches.contains(*other))
+                && !rules.exclusion.contains(ids[*other as usize])
+                && !rules.seeds.contains(&NodeId(*other))
+        };
+        let mut better: Vec<Ranked> = (0..index.len() as u32)
+            .filter(allowed)
+            .map(|other| self.score(index, interests, NodeId(other)))
+            .filter(|other| precedes(ids, other, &own))
+            .collect();
+        better.sort_unstable_by(|a, b| order(ids, a, b));
+        let mut room = Room::new(&rules.caps);
+        let before = better.iter().filter(|other| room.take(other.node)).count();
+        room.full_cap(node).map_or(Ok(before + 1), Err)
+    }
+}
+
+/// Best first; equal scores by video id.
+fn order(ids: &[VideoId], a: &Ranked, b: &Ranked) -> std::cmp::Ordering {
+    b.score.total_cmp(&a.score).then_with(|| ids[a.node.index()].cmp(&ids[b.node.index()]))
+}
+
+fn precedes(ids: &[VideoId], a: &Ranked, b: &Ranked) -> bool {
+    order(ids, a, b) == std::cmp::Ordering::Less
 }
 
 /// How deep a source was looked into, and whether that was all.

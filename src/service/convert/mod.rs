@@ -24,7 +24,7 @@ mod status;
 use jiff::Timestamp;
 
 pub(super) use request::search_request;
-pub(super) use response::search_response;
+pub(super) use response::{explanation, search_response};
 pub(super) use status::index_status;
 
 /// The proto wants nanoseconds that count forward, also before 1970.

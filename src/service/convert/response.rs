@@ -2,9 +2,54 @@
 
 use super::{duration, saturate, timestamp};
 use crate::attributes::Value;
-use crate::engine;
+use crate::engine::{self, Completeness, Shortfall};
 use crate::id::VideoId;
 use crate::service::proto;
+
+/// Why a video is, or is not, in an answer.
+pub(in crate::service) fn explanation(explanation: engine::Explanation) -> proto::ExplainResponse {
+    use proto::explain_response::{Loss, Rule};
+    let engine::Explanation {
+        score,
+        interest,
+        exact_rank,
+        in_exact_answer,
+        rank,
+        removal,
+        loss,
+        generation,
+        stats,
+    } = explanation;
+    let rule = |rule| match rule {
+        engine::Rule::Seed => Rule::Seed,
+        engine::Rule::Filter => Rule::Filter,
+        engine::Rule::Exclude => Rule::Exclude,
+        engine::Rule::ScoreThreshold => Rule::ScoreThreshold,
+        engine::Rule::Cap => Rule::Cap,
+    };
+    let lost = match loss {
+        None => Loss::Unspecified,
+        Some(engine::Loss::NotReached) => Loss::NotReached,
+        Some(engine::Loss::NotRescored) => Loss::NotRescored,
+        Some(engine::Loss::Displaced) => Loss::Displaced,
+    };
+    let removed_by = removal.as_ref().map_or(Rule::Unspecified, |removal| rule(removal.rule));
+    let (removed_at, reason) = removal.map(|removal| (removal.field, removal.reason)).unwrap_or_default();
+    proto::ExplainResponse {
+        exact_score: score,
+        exact_rank: exact_rank.map(|rank| rank as u64),
+        in_exact_answer,
+        found: rank.is_some(),
+        rank: rank.map(saturate),
+        removed_by: removed_by.into(),
+        removed_at,
+        reason,
+        lost: lost.into(),
+        interest: interest.map(saturate),
+        generation,
+        stats: Some(search_stats(&stats)),
+    }
+}
 
 /// The answer, with what it cost if that was asked for.
 pub(in crate::service) fn search_response(
@@ -13,7 +58,15 @@ pub(in crate::service) fn search_response(
 ) -> proto::SearchResponse {
     use proto::completeness::Reason;
     let returned = response.candidates.len();
-    let reason = if returned < response.requested { Reason::IndexExhausted } else { Reason::Complete };
+    let reason = match response.completeness {
+        Completeness::Complete => Reason::Complete,
+        Completeness::Deadline => Reason::Deadline,
+        Completeness::Short(Shortfall::IndexExhausted) => Reason::IndexExhausted,
+        Completeness::Short(Shortfall::TooFewMatches) => Reason::TooFewMatches,
+        Completeness::Short(Shortfall::Excluded) => Reason::Excluded,
+        Completeness::Short(Shortfall::CapsExhausted) => Reason::CapsExhausted,
+        Completeness::Short(Shortfall::ScoreThreshold) => Reason::ScoreThreshold,
+    };
     proto::SearchResponse {
         candidates: response.candidates.into_iter().map(candidate).collect(),
         completeness: Some(proto::Completeness {
@@ -54,7 +107,7 @@ fn search_stats(stats: &engine::SearchStats) -> proto::SearchStats {
         visited: stats.visited,
         distances: stats.distances,
         elapsed: Some(duration(stats.elapsed)),
-        estimated_matches: None,
+        estimated_matches: stats.matches.map(|matches| matches as u64),
     }
 }
 
@@ -87,6 +140,7 @@ mod tests {
             visited: 0,
             distances: 1,
             elapsed: Duration::from_micros(3),
+            matches: None,
         };
         let response = engine::SearchResponse {
             candidates: vec![engine::Candidate {
@@ -97,11 +151,13 @@ mod tests {
                 vector: Some(vec![0.5, -1.0]),
             }],
             requested: 10,
+            completeness: Completeness::Short(Shortfall::IndexExhausted),
             unknown_seeds: vec![VideoId(9)],
             generation: 3,
             stats,
         };
-        let complete = engine::SearchResponse { requested: 1, ..response.clone() };
+        let complete =
+            engine::SearchResponse { requested: 1, completeness: Completeness::Complete, ..response.clone() };
         let short = search_response(response, true);
         let candidate = &short.candidates[0];
         assert_eq!((candidate.video_id, candidate.score, candidate.interest), (5, 1.5, Some(1)));
