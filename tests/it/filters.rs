@@ -1,198 +1,21 @@
-//! Filters over random catalogues, compared with a look at every value of every video.
+//! Filters compared with a look at every value of every video, and what is refused as one.
 
 use std::collections::BTreeSet;
 use std::ops::{Bound, RangeBounds};
-use std::sync::Arc;
+use std::path::Path;
 
-use arrow::array::{
-    ArrayRef, BooleanArray, Float64Array, Int64Array, ListBuilder, StringArray, StringBuilder,
-    TimestampMicrosecondArray, UInt64Array,
-};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use proptest::prelude::*;
-use rand::seq::IndexedRandom;
-use rand::{RngExt, SeedableRng};
+use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use shortlist::attributes::{Columns, Value};
-use shortlist::build::BuildParams;
-use shortlist::dataset::{AttributeColumn, Catalogue, Embeddings, write_npy};
 use shortlist::id::{NodeId, VideoId};
 use shortlist::index::Index;
-use shortlist::metric::Metric;
-use shortlist::rules::{Condition, Filter, Number, Time, matching};
-use tempfile::TempDir;
+use shortlist::rules::{
+    Condition, Filter, MAX_CONDITIONS, MAX_FILTER_DEPTH, MAX_VALUES, MatchError, Number, Time, matching,
+};
 
-use crate::indexes::{build_index, random_rows};
-
-const WORDS: [&str; 7] = ["", "a", "ab", "b", "ü", "zzz", "no video has this"];
-const INTEGERS: [i64; 9] = [i64::MIN, i64::MIN + 1, -1, 0, 1, 7, 1 << 53, (1 << 53) + 1, i64::MAX];
-const DOUBLES: [f64; 12] = [
-    f64::NAN,
-    f64::NEG_INFINITY,
-    -1e300,
-    -0.5,
-    -0.0,
-    0.0,
-    f64::MIN_POSITIVE,
-    0.5,
-    7.0,
-    9_007_199_254_740_992.0,
-    9_223_372_036_854_775_808.0,
-    f64::INFINITY,
-];
-/// 2026-01-01 00:00 UTC.
-const NOW: i64 = 1_767_225_600_000_000;
-
-/// A column of every type, a tenth of the values null, over few values so that conditions meet them.
-pub fn catalogue(rows: usize, seed: u64) -> (TempDir, Index) {
-    let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("rows.npy");
-    write_npy(&path, &[rows, 2], &random_rows(rows, 2, seed)).unwrap();
-    let nullable = random.random_bool(0.8);
-    let some = |random: &mut ChaCha8Rng| !(nullable && random.random_bool(0.1));
-    let mut lists = ListBuilder::new(StringBuilder::new());
-    for _ in 0..rows {
-        for _ in 0..random.random_range(0..4) {
-            let item = WORDS[random.random_range(0..6)];
-            lists.values().append_option(some(&mut random).then_some(item));
-        }
-        lists.append(some(&mut random));
-    }
-    let times =
-        [Timestamp::MIN.as_microsecond(), Timestamp::MAX.as_second() * 1_000_000, NOW - 1, NOW, NOW + 1];
-    let random = &mut random;
-    let columns: [(&str, ArrayRef); 7] = [
-        (
-            "keyword",
-            Arc::new(StringArray::from_iter(
-                (0..rows).map(|_| some(random).then(|| WORDS[random.random_range(0..6)])),
-            )),
-        ),
-        ("list", Arc::new(lists.finish())),
-        (
-            "int64",
-            Arc::new(Int64Array::from_iter(
-                (0..rows).map(|_| some(random).then(|| *INTEGERS.choose(random).unwrap())),
-            )),
-        ),
-        (
-            "uint64",
-            Arc::new(UInt64Array::from_iter(
-                (0..rows).map(|_| some(random).then(|| *INTEGERS.choose(random).unwrap() as u64)),
-            )),
-        ),
-        (
-            "double",
-            Arc::new(Float64Array::from_iter(
-                (0..rows).map(|_| some(random).then(|| *DOUBLES.choose(random).unwrap())),
-            )),
-        ),
-        (
-            "bool",
-            Arc::new(BooleanArray::from_iter(
-                (0..rows).map(|_| some(random).then(|| random.random_bool(0.3))),
-            )),
-        ),
-        (
-            "time",
-            Arc::new(
-                TimestampMicrosecondArray::from_iter(
-                    (0..rows).map(|_| some(random).then(|| *times.choose(random).unwrap())),
-                )
-                .with_timezone("UTC"),
-            ),
-        ),
-    ];
-    let column = |(name, values): (&str, ArrayRef)| AttributeColumn { name: name.to_owned(), values };
-    let catalogue = Catalogue {
-        embeddings: Embeddings::open(&path).unwrap(),
-        ids: (0..rows).map(|row| VideoId(1000 - row as u64)).collect(),
-        attributes: columns.into_iter().map(column).collect(),
-    };
-    let params = BuildParams::new(Metric::InnerProduct, 4, 8).unwrap().with_threads(1);
-    let index = build_index(&catalogue, &params, &folder.path().join("index"));
-    (folder, index)
-}
-
-fn words(random: &mut ChaCha8Rng, least: usize) -> Vec<String> {
-    (0..random.random_range(least..least + 3)).map(|_| (*WORDS.choose(random).unwrap()).to_owned()).collect()
-}
-
-fn number(random: &mut ChaCha8Rng) -> Number {
-    match random.random_range(0..4) {
-        0 => Number::Int64(*INTEGERS.choose(random).unwrap()),
-        1 => Number::Uint64(*INTEGERS.choose(random).unwrap() as u64),
-        2 => Number::Double(*DOUBLES[2..11].choose(random).unwrap()),
-        _ => Number::Double(*INTEGERS.choose(random).unwrap() as f64 + random.random_range(-1.0..1.0)),
-    }
-}
-
-fn time(random: &mut ChaCha8Rng) -> Time {
-    let step = SignedDuration::from_nanos(*[-1000, -1, 0, 1, 1000].choose(random).unwrap());
-    match random.random_range(0..4) {
-        0 => Time::At([Timestamp::MIN, Timestamp::MAX][random.random_range(0..2)]),
-        1 => Time::Ago([SignedDuration::MIN, SignedDuration::MAX][random.random_range(0..2)]),
-        2 => Time::Ago(step),
-        _ => Time::At(now() + step),
-    }
-}
-
-fn now() -> Timestamp {
-    Timestamp::from_microsecond(NOW).unwrap()
-}
-
-/// At least one bound.
-fn bounds<B>(random: &mut ChaCha8Rng, value: impl Fn(&mut ChaCha8Rng) -> B) -> (Bound<B>, Bound<B>) {
-    loop {
-        let mut bound = || match random.random_range(0..3) {
-            0 => Bound::Included(value(random)),
-            1 => Bound::Excluded(value(random)),
-            _ => Bound::Unbounded,
-        };
-        let bounds = (bound(), bound());
-        if !matches!(bounds, (Bound::Unbounded, Bound::Unbounded)) {
-            return bounds;
-        }
-    }
-}
-
-fn filter(random: &mut ChaCha8Rng, depth: usize) -> Filter {
-    let mut clause = |most: usize| -> Vec<Condition> {
-        (0..random.random_range(0..=most)).map(|_| condition(random, depth)).collect()
-    };
-    let (must, should, must_not) = (clause(2), clause(5), clause(2));
-    let min_should = random.random_bool(0.6).then(|| random.random_range(0..=should.len()));
-    Filter { must, should, must_not, min_should }
-}
-
-fn condition(random: &mut ChaCha8Rng, depth: usize) -> Condition {
-    let all = ["keyword", "list", "int64", "uint64", "double", "bool", "time"];
-    match random.random_range(if depth == 0 { 1 } else { 0 }..8) {
-        0 => Condition::Filter(filter(random, depth - 1)),
-        1 => Condition::Keyword { attribute: "keyword".to_owned(), any_of: words(random, 1) },
-        2 => {
-            let least = random.random_range(0..2);
-            let (any_of, all_of) = (words(random, least), words(random, 1 - least));
-            Condition::List { attribute: "list".to_owned(), any_of, all_of }
-        }
-        3 => {
-            let (lower, upper) = bounds(random, number);
-            let attribute = ["int64", "uint64", "double"].choose(random).unwrap().to_string();
-            Condition::Number { attribute, lower, upper }
-        }
-        4 => {
-            let (lower, upper) = bounds(random, time);
-            Condition::Time { attribute: "time".to_owned(), lower, upper }
-        }
-        5 => Condition::Bool { attribute: "bool".to_owned(), value: random.random() },
-        6 => Condition::IsNull { attribute: all.choose(random).unwrap().to_string() },
-        _ => {
-            let ids = (0..random.random_range(1..20)).map(|_| VideoId(random.random_range(900..1010)));
-            Condition::VideoId { any_of: ids.collect() }
-        }
-    }
-}
+use crate::typed::{now, random_filter, typed_index};
 
 fn filter_holds(filter: &Filter, columns: &Columns<'_>, node: NodeId) -> bool {
     let holds = |condition: &&Condition| condition_holds(condition, columns, node);
@@ -217,20 +40,20 @@ fn condition_holds(condition: &Condition, columns: &Columns<'_>, node: NodeId) -
             _ => false,
         },
         Condition::Number { attribute, lower, upper } => match value(attribute) {
-            None => false,
-            Some(value) => {
+            Some(value) if !is_nan(&value) => {
                 let above = match lower {
-                    Bound::Included(bound) => !less(&value, bound) && !is_nan(&value),
+                    Bound::Included(bound) => !less(&value, bound),
                     Bound::Excluded(bound) => greater(&value, bound),
-                    Bound::Unbounded => !is_nan(&value),
+                    Bound::Unbounded => true,
                 };
-                above
-                    && match upper {
-                        Bound::Included(bound) => !greater(&value, bound),
-                        Bound::Excluded(bound) => less(&value, bound),
-                        Bound::Unbounded => true,
-                    }
+                let below = match upper {
+                    Bound::Included(bound) => !greater(&value, bound),
+                    Bound::Excluded(bound) => less(&value, bound),
+                    Bound::Unbounded => true,
+                };
+                above && below
             }
+            _ => false,
         },
         Condition::Time { attribute, lower, upper } => match value(attribute) {
             Some(Value::Timestamp(time)) => (lower.map(at), upper.map(at)).contains(&time),
@@ -289,17 +112,242 @@ proptest! {
 
     #[test]
     fn a_filter_lets_through_what_a_look_at_every_value_does(rows in 1usize..200, seed in any::<u64>()) {
-        let (_folder, index) = catalogue(rows, seed);
+        let (_folder, index) = typed_index(rows, seed);
         let columns = Columns::open(&index).unwrap();
         columns.verify().unwrap();
         let mut random = ChaCha8Rng::seed_from_u64(seed ^ 1);
         for _ in 0..100 {
-            let filter = filter(&mut random, 3);
+            let filter = random_filter(&mut random, 3);
             let found = matching(&filter, &columns, now(), || true).unwrap();
             let nodes = (0..rows as u32).filter(|node| filter_holds(&filter, &columns, NodeId(*node)));
             let expected: BTreeSet<u32> = nodes.collect();
             prop_assert_eq!(found.iter().collect::<BTreeSet<u32>>(), expected, "{:?}", filter);
             prop_assert_eq!((found.nodes(), found.count()), (rows, found.iter().count()));
         }
+    }
+}
+
+fn must(condition: Condition) -> Filter {
+    Filter { must: vec![condition], ..Filter::default() }
+}
+
+fn keyword(attribute: &str, any_of: &[&str]) -> Condition {
+    let any_of = any_of.iter().map(|word| (*word).to_owned()).collect();
+    Condition::Keyword { attribute: attribute.to_owned(), any_of }
+}
+
+fn list(attribute: &str, any_of: &[&str], all_of: &[&str]) -> Condition {
+    let [any_of, all_of] =
+        [any_of, all_of].map(|words| words.iter().map(|word| (*word).to_owned()).collect());
+    Condition::List { attribute: attribute.to_owned(), any_of, all_of }
+}
+
+fn number(attribute: &str, lower: Bound<Number>, upper: Bound<Number>) -> Condition {
+    Condition::Number { attribute: attribute.to_owned(), lower, upper }
+}
+
+fn time(attribute: &str, lower: Bound<Time>, upper: Bound<Time>) -> Condition {
+    Condition::Time { attribute: attribute.to_owned(), lower, upper }
+}
+
+fn safe() -> Condition {
+    Condition::Bool { attribute: "bool".to_owned(), value: true }
+}
+
+/// A condition inside so many filters, the outermost counted too.
+fn nested(filters: usize) -> Filter {
+    (1..filters).fold(must(safe()), |inner, _| must(Condition::Filter(inner)))
+}
+
+/// What a filter is refused with, or no error.
+fn refusal(filter: &Filter) -> Result<(), String> {
+    thread_local!(static INDEX: (tempfile::TempDir, Index) = typed_index(40, 1));
+    INDEX.with(|(_, index)| {
+        let columns = Columns::open(index).unwrap();
+        match matching(filter, &columns, now(), || true) {
+            Ok(_) => Ok(()),
+            Err(error @ MatchError::Invalid { .. }) => Err(error.to_string()),
+            Err(other) => panic!("{other}"),
+        }
+    })
+}
+
+#[test]
+fn a_condition_on_an_unknown_attribute_names_the_known_ones() {
+    let expected =
+        "no attribute \"colour\": expected one of keyword, list, int64, uint64, double, bool, time";
+    let one = Bound::Included(Number::Int64(1));
+    let then = Bound::Excluded(Time::At(now()));
+    for (name, condition) in [
+        ("keyword", keyword("colour", &["a"])),
+        ("list", list("colour", &["a"], &[])),
+        ("number", number("colour", one, Bound::Unbounded)),
+        ("time", time("colour", Bound::Unbounded, then)),
+        ("bool", Condition::Bool { attribute: "colour".to_owned(), value: false }),
+        ("is_null", Condition::IsNull { attribute: "colour".to_owned() }),
+    ] {
+        let filter = Filter { should: vec![safe(), condition], ..Filter::default() };
+        assert_eq!(refusal(&filter), Err(format!("filter.should[1].{name}.attribute: {expected}")));
+    }
+}
+
+#[test]
+fn a_condition_on_an_attribute_of_another_type_names_both() {
+    let (one, then) = (Bound::Included(Number::Int64(1)), Bound::Included(Time::At(now())));
+    for (name, condition, attribute, expected, found) in [
+        ("keyword", keyword("list", &["a"]), "list", "keyword", "keyword_list"),
+        ("list", list("keyword", &[], &["a"]), "keyword", "keyword_list", "keyword"),
+        ("number", number("time", one, one), "time", "int64 or uint64 or double", "timestamp"),
+        ("number", number("bool", one, one), "bool", "int64 or uint64 or double", "bool"),
+        ("time", time("int64", then, then), "int64", "timestamp", "int64"),
+        ("bool", Condition::Bool { attribute: "double".to_owned(), value: true }, "double", "bool", "double"),
+    ] {
+        let filter = Filter { must_not: vec![condition], ..Filter::default() };
+        let problem = format!("attribute {attribute:?}: expected type {expected}, found {found}");
+        assert_eq!(refusal(&filter), Err(format!("filter.must_not[0].{name}.attribute: {problem}")));
+    }
+}
+
+#[test]
+fn a_condition_that_says_nothing_is_refused() {
+    let value = "expected at least one value, found none";
+    for (condition, expected) in [
+        (keyword("keyword", &[]), format!("filter.must[0].keyword.any_of: {value}")),
+        (list("list", &[], &[]), format!("filter.must[0].list: {value}")),
+        (Condition::VideoId { any_of: Vec::new() }, format!("filter.must[0].video_id.any_of: {value}")),
+        (
+            number("double", Bound::Unbounded, Bound::Unbounded),
+            "filter.must[0].number: expected at least one bound, found none".to_owned(),
+        ),
+        (
+            time("time", Bound::Unbounded, Bound::Unbounded),
+            "filter.must[0].time: expected at least one bound, found none".to_owned(),
+        ),
+    ] {
+        assert_eq!(refusal(&must(condition)), Err(expected));
+    }
+}
+
+#[test]
+fn a_bound_that_is_not_finite_is_refused() {
+    let of = |value| Number::Double(value);
+    for (lower, upper, field, found) in [
+        (Bound::Included(of(f64::NAN)), Bound::Unbounded, "gte", "NaN"),
+        (Bound::Excluded(of(f64::INFINITY)), Bound::Unbounded, "gt", "inf"),
+        (Bound::Unbounded, Bound::Included(of(f64::NEG_INFINITY)), "lte", "-inf"),
+        (Bound::Included(of(1.0)), Bound::Excluded(of(f64::NAN)), "lt", "NaN"),
+    ] {
+        let expected =
+            format!("filter.must[0].number.{field}.double: expected a finite number, found {found}");
+        assert_eq!(refusal(&must(number("int64", lower, upper))), Err(expected));
+    }
+}
+
+#[test]
+fn no_more_conditions_can_be_asked_for_than_there_are() {
+    let of = |conditions: usize, min_should| Filter {
+        should: vec![safe(); conditions],
+        min_should: Some(min_should),
+        ..Filter::default()
+    };
+    assert_eq!(refusal(&of(2, 2)), Ok(()));
+    assert_eq!(refusal(&of(0, 0)), Ok(()));
+    let problem = |expected, found| {
+        format!("min_should: expected at most {expected}, the number of `should`, found {found}")
+    };
+    assert_eq!(refusal(&of(2, 3)), Err(format!("filter.{}", problem(2, 3))));
+    let inside = must(Condition::Filter(of(0, 1)));
+    assert_eq!(refusal(&inside), Err(format!("filter.must[0].filter.{}", problem(0, 1))));
+}
+
+#[test]
+fn a_filter_is_as_deep_and_as_large_as_the_contract_allows() {
+    assert_eq!(refusal(&nested(MAX_FILTER_DEPTH)), Ok(()));
+    let path = format!("filter{}", ".must[0].filter".repeat(MAX_FILTER_DEPTH));
+    let expected = format!("{path}: expected at most {MAX_FILTER_DEPTH} filters in one another");
+    assert_eq!(refusal(&nested(MAX_FILTER_DEPTH + 1)), Err(expected));
+
+    // A filter within counts as a condition too.
+    let of = |conditions| {
+        must(Condition::Filter(Filter { must_not: vec![safe(); conditions], ..Filter::default() }))
+    };
+    assert_eq!(refusal(&of(MAX_CONDITIONS - 1)), Ok(()));
+    let expected =
+        format!("filter: expected at most {MAX_CONDITIONS} conditions in all, found {}", MAX_CONDITIONS + 1);
+    assert_eq!(refusal(&of(MAX_CONDITIONS)), Err(expected));
+
+    let half = vec!["a"; MAX_VALUES / 2 - 1];
+    let of = |ids| Filter {
+        must: vec![list("list", &half, &["a"]), keyword("keyword", &half)],
+        must_not: vec![Condition::VideoId { any_of: vec![VideoId(1); ids] }],
+        ..Filter::default()
+    };
+    assert_eq!(refusal(&of(1)), Ok(()));
+    let expected = format!("filter: expected at most {MAX_VALUES} values in all, found {}", MAX_VALUES + 1);
+    assert_eq!(refusal(&of(2)), Err(expected));
+}
+
+#[test]
+fn what_is_wrong_deep_inside_is_found_whatever_else_the_filter_says() {
+    let bad = number("double", Bound::Unbounded, Bound::Unbounded);
+    let inner = Filter { must_not: vec![safe(), safe(), bad], ..Filter::default() };
+    let filter = Filter {
+        must: vec![keyword("keyword", &["no video has this"])],
+        should: vec![Condition::Filter(inner)],
+        min_should: Some(0),
+        ..Filter::default()
+    };
+    let expected = "filter.should[0].filter.must_not[2].number: expected at least one bound, found none";
+    assert_eq!(refusal(&filter), Err(expected.to_owned()));
+}
+
+#[test]
+fn a_question_whether_to_go_on_is_asked_before_every_condition() {
+    let (_folder, index) = typed_index(40, 1);
+    let columns = Columns::open(&index).unwrap();
+    let filter = Filter {
+        must: vec![safe(), Condition::Filter(must(safe()))],
+        should: vec![list("list", &["a"], &[]), keyword("keyword", &["a", "b"])],
+        must_not: vec![Condition::IsNull { attribute: "bool".to_owned() }],
+        ..Filter::default()
+    };
+    let answered = |answers: usize| {
+        let mut asked = 0;
+        let found = matching(&filter, &columns, now(), || {
+            asked += 1;
+            asked <= answers
+        });
+        (found, asked)
+    };
+    assert_eq!(answered(6).1, 6);
+    assert!(answered(6).0.is_ok());
+    for answers in 0..6 {
+        assert_eq!(answered(answers), (Err(MatchError::Interrupted), answers + 1));
+    }
+    let long = must(Condition::VideoId { any_of: vec![VideoId(1); MAX_VALUES] });
+    let mut asked = 0;
+    matching(&long, &columns, now(), || {
+        asked += 1;
+        true
+    })
+    .unwrap();
+    assert!(asked > 50, "a hundred thousand ids are a long time without a question: {asked}");
+}
+
+#[test]
+fn a_generation_from_before_filters_is_to_be_built_again() {
+    for version in [1, 2] {
+        let name = format!("tests/fixtures/format-{version}.index");
+        let index = Index::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
+        let columns = Columns::open(&index).unwrap();
+        let error = matching(&Filter::default(), &columns, now(), || true).unwrap_err();
+        assert_eq!(error, MatchError::BuiltBeforeFilters { expected: 3, found: version });
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "filter: this generation was built before filters: expected format version 3 or later, found \
+                 {version}; build it again"
+            )
+        );
     }
 }

@@ -19,3 +19,4 @@ mod service_operations;
 mod store;
 mod swap;
 mod tune;
+mod typed;

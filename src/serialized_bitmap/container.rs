@@ -1,0 +1,241 @@
+//! The values that have their upper 16 bits in common, and how they are cut from the bytes.
+
+use super::BitmapError;
+
+/// There are no more: the upper 16 bits of their values differ.
+pub(super) const MAX_CONTAINERS: usize = 1 << 16;
+/// The words of `u32` that have a bit for every value there can be.
+pub(super) const CONTAINER_WORDS: usize = 2_048;
+/// The bytes of the same.
+const CONTAINER_BYTES: usize = 4 * CONTAINER_WORDS;
+/// More values than these are a bit each.
+const MAX_ARRAY: usize = 4_096;
+
+/// The lower 16 bits of some values, ascending.
+#[derive(Clone, Copy)]
+pub(super) enum Container<'a> {
+    /// One by one, at most [`MAX_ARRAY`].
+    Array(&'a [[u8; 2]]),
+    /// A bit each, the least significant first.
+    Bits(&'a [u8; CONTAINER_BYTES]),
+    /// The first value of a run and how many follow it.
+    Runs(&'a [[u8; 4]]),
+}
+
+impl Container<'_> {
+    /// Checks the order of a container that starts at byte `at` of the bitmap, and counts its values.
+    pub(super) fn check(self, at: usize) -> Result<usize, BitmapError> {
+        match self {
+            Container::Array(values) => check_array(values, at),
+            Container::Bits(bytes) => Ok(count_ones(bytes)),
+            Container::Runs(runs) => check_runs(runs, at + 2),
+        }
+    }
+
+    /// Calls `each` with the values, ascending.
+    #[inline]
+    pub(super) fn for_each(self, mut each: impl FnMut(u32)) {
+        match self {
+            Container::Array(values) => {
+                values.iter().for_each(|value| each(u32::from(u16::from_le_bytes(*value))));
+            }
+            Container::Bits(bytes) => {
+                for (word, at) in bytes.as_chunks().0.iter().zip(0..) {
+                    let mut rest = u64::from_le_bytes(*word);
+                    while rest != 0 {
+                        each(at * u64::BITS + rest.trailing_zeros());
+                        rest &= rest - 1;
+                    }
+                }
+            }
+            Container::Runs(runs) => {
+                ascending(runs).for_each(|(start, end)| (start..=end).for_each(&mut each));
+            }
+        }
+    }
+
+    /// Sets the bits of the values, as far as there are words for them.
+    pub(super) fn add_to(self, words: &mut [u32]) {
+        match self {
+            Container::Array(values) => {
+                let values = values.iter().map(|value| u16::from_le_bytes(*value));
+                if let Some(words) = words.first_chunk_mut::<CONTAINER_WORDS>() {
+                    // Every value has a word, and the compiler knows.
+                    values.for_each(|value| words[usize::from(value / 32)] |= 1 << (value % 32));
+                    return;
+                }
+                for value in values {
+                    if let Some(word) = words.get_mut(usize::from(value / 32)) {
+                        *word |= 1 << (value % 32);
+                    }
+                }
+            }
+            Container::Bits(bytes) => {
+                let (bits, _) = bytes.as_chunks();
+                words.iter_mut().zip(bits).for_each(|(word, bits)| *word |= u32::from_le_bytes(*bits));
+            }
+            Container::Runs(runs) => ascending(runs).for_each(|run| add_run(words, run)),
+        }
+    }
+}
+
+/// The part of the bytes that is still to be read, and where in the bitmap it starts.
+pub(super) struct Input<'a> {
+    pub(super) rest: &'a [u8],
+    pub(super) at: usize,
+}
+
+impl<'a> Input<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes, at: 0 }
+    }
+
+    pub(super) fn array<const BYTES: usize>(&mut self) -> Result<&'a [u8; BYTES], BitmapError> {
+        let Some((array, rest)) = self.rest.split_first_chunk() else {
+            return Err(self.truncated(BYTES));
+        };
+        self.rest = rest;
+        self.at += BYTES;
+        Ok(array)
+    }
+
+    pub(super) fn bytes(&mut self, count: usize) -> Result<&'a [u8], BitmapError> {
+        let Some((bytes, rest)) = self.rest.split_at_checked(count) else {
+            return Err(self.truncated(count));
+        };
+        self.rest = rest;
+        self.at += count;
+        Ok(bytes)
+    }
+
+    pub(super) fn chunks<const BYTES: usize>(
+        &mut self,
+        count: usize,
+    ) -> Result<&'a [[u8; BYTES]], BitmapError> {
+        Ok(self.bytes(count * BYTES)?.as_chunks().0)
+    }
+
+    /// A container of `len` values.
+    pub(super) fn container(&mut self, len: usize, of_runs: bool) -> Result<Container<'a>, BitmapError> {
+        Ok(if of_runs {
+            let count = usize::from(u16::from_le_bytes(*self.array()?));
+            Container::Runs(self.chunks(count)?)
+        } else if len <= MAX_ARRAY {
+            Container::Array(self.chunks(len)?)
+        } else {
+            Container::Bits(self.array()?)
+        })
+    }
+
+    fn truncated(&self, expected: usize) -> BitmapError {
+        BitmapError::Truncated { at: self.at, expected, found: self.rest.len() }
+    }
+}
+
+fn check_array(values: &[[u8; 2]], at: usize) -> Result<usize, BitmapError> {
+    let pairs = || {
+        let each = values.iter().map(|value| u16::from_le_bytes(*value));
+        each.clone().zip(each.skip(1))
+    };
+    // To the end even of what fails early: so the compiler compares many at a time.
+    if pairs().fold(true, |ascending, (value, next)| ascending & (value < next)) {
+        return Ok(values.len());
+    }
+    pairs().zip(1..).try_for_each(|((value, next), position)| {
+        check_order("value", at + 2 * position, u32::from(value) + 1, next)
+    })?;
+    Ok(values.len())
+}
+
+fn check_runs(runs: &[[u8; 4]], at: usize) -> Result<usize, BitmapError> {
+    let (mut least, mut count) = (0, 0);
+    for (run, position) in runs.iter().zip(0..) {
+        let at = at + 4 * position;
+        let (start, end) = bounds(*run);
+        check_order("run", at, least, start as u16)?;
+        if end > u32::from(u16::MAX) {
+            return Err(BitmapError::RunTooLong { at, found: end });
+        }
+        least = end + 1;
+        count += (least - start) as usize;
+    }
+    Ok(count)
+}
+
+/// Eight words to be added bit by bit: so many that the compiler finds a register for them whatever its width.
+type Lanes = [u64; 8];
+
+/// Counts bits by adding them in registers, a bit of the sum in each, as far as 8: the rest is counted once for 8
+/// words (Harley and Seal, after Muła, Kurz and Lemire, "Faster Population Counts Using AVX2 Instructions", 2018).
+///
+/// Without the instruction that counts, which not every x86-64 processor has, a word at a time takes twice as long.
+fn count_ones(bytes: &[u8; CONTAINER_BYTES]) -> usize {
+    let lanes = |bytes: &[u8; 64]| -> Lanes {
+        let (words, _) = bytes.as_chunks();
+        std::array::from_fn(|lane| u64::from_le_bytes(words[lane]))
+    };
+    let count = |lanes: Lanes| lanes.iter().map(|word| word.count_ones() as usize).sum::<usize>();
+    let (mut ones, mut twos, mut fours, mut eights) = ([0; 8], [0; 8], [0; 8], 0);
+    for blocks in bytes.as_chunks().0.as_chunks::<8>().0 {
+        let [a, b, c, d, e, f, g, h] = blocks.each_ref().map(lanes);
+        let (ab, cd) = (add(&mut ones, a, b), add(&mut ones, c, d));
+        let (ef, gh) = (add(&mut ones, e, f), add(&mut ones, g, h));
+        let (abcd, efgh) = (add(&mut twos, ab, cd), add(&mut twos, ef, gh));
+        eights += count(add(&mut fours, abcd, efgh));
+    }
+    8 * eights + 4 * count(fours) + 2 * count(twos) + count(ones)
+}
+
+/// Adds two bits to each bit of a sum, modulo 2, and gives what is carried.
+#[inline(always)]
+fn add(sum: &mut Lanes, one: Lanes, other: Lanes) -> Lanes {
+    std::array::from_fn(|lane| {
+        let (old, half) = (sum[lane], one[lane] ^ other[lane]);
+        sum[lane] = old ^ half;
+        old & half | one[lane] & other[lane]
+    })
+}
+
+/// Whether what lies at byte `at` is as large as what is before it asks for.
+pub(super) fn check_order(
+    what: &'static str,
+    at: usize,
+    expected: u32,
+    found: u16,
+) -> Result<(), BitmapError> {
+    match u32::from(found) < expected {
+        true => Err(BitmapError::NotAscending { at, what, expected, found }),
+        false => Ok(()),
+    }
+}
+
+/// The first value of a run and the last.
+fn bounds([low, high, more_low, more_high]: [u8; 4]) -> (u32, u32) {
+    let start = u32::from(u16::from_le_bytes([low, high]));
+    (start, start + u32::from(u16::from_le_bytes([more_low, more_high])))
+}
+
+/// The bounds of runs up to the first that does not follow the one before it: of checked ones, all.
+fn ascending(runs: &[[u8; 4]]) -> impl Iterator<Item = (u32, u32)> {
+    let mut least = 0;
+    runs.iter().map(|run| bounds(*run)).take_while(move |(start, end)| {
+        let follows = *start >= least;
+        least = end + 1;
+        follows
+    })
+}
+
+fn add_run(words: &mut [u32], (start, end): (u32, u32)) {
+    let (first, last) = ((start / u32::BITS) as usize, (end / u32::BITS) as usize);
+    let from_start = u32::MAX << (start % u32::BITS);
+    let to_end = u32::MAX >> (u32::BITS - 1 - end % u32::BITS);
+    let mut add = |at: usize, bits: u32| words.get_mut(at).into_iter().for_each(|word| *word |= bits);
+    if first == last {
+        add(first, from_start & to_end);
+        return;
+    }
+    add(first, from_start);
+    add(last, to_end);
+    let between = first + 1..last.min(words.len());
+    words.get_mut(between).into_iter().for_each(|words| words.fill(u32::MAX));
+}
