@@ -17,16 +17,21 @@ impl Snapshot {
         budget: &Budget,
     ) -> Result<Explanation, EngineError> {
         // What the request gets, and what it should get: whatever is wrong with it is found by that.
-        let answer = self.search(name, searcher, limits, request, budget)?;
+        let node = self.index.node_of(video);
+        let (answer, loss) = self.search_watching(name, searcher, limits, request, (node, budget))?;
         let exact_request = SearchRequest { effort: Effort::Exact, plan: None, ..request.clone() };
         let exact = self.search(name, searcher, limits, &exact_request, budget)?;
         let unknown = || EngineError::NotInIndex { index: name.to_owned(), video };
-        let node = self.index.node_of(video).ok_or_else(unknown)?;
+        let node = node.ok_or_else(unknown)?;
+        let place = |candidates: &[super::request::Candidate]| {
+            candidates.iter().position(|candidate| candidate.video_id == video).map(|at| at + 1)
+        };
+        let rank = place(&answer.candidates);
+        let in_exact_answer = place(&exact.candidates).is_some();
         let query = ResolvedQuery::of((name, &self.index), limits, &request.query, request.k)?;
-        let mut keep_going = keep_going(budget);
         let late =
             || if budget.is_cancelled() { EngineError::Cancelled } else { EngineError::DeadlineExceeded };
-        let rules = self.rules(name, limits, request, &query, &mut keep_going)?.ok_or_else(late)?;
+        let rules = self.rules(name, limits, request, &query, keep_going(budget))?.ok_or_else(late)?;
         let rules = rules.of_nodes(&query.seeds);
         let own = searcher.score(&self.index, &query.interests, node);
         let mut removal = removal(request, &rules, video, &own);
@@ -34,21 +39,11 @@ impl Snapshot {
         if removal.is_none() {
             match searcher.place(&self.index, &query.interests, &rules, node) {
                 Ok(place) => exact_rank = Some(place),
+                // In a place that was kept for it, the better ones being passed over for that.
+                Err(_) if in_exact_answer || rank.is_some() => {}
                 Err(cap) => removal = Some(capped(request, cap)),
             }
         }
-        let place = |candidates: &[super::request::Candidate]| {
-            candidates.iter().position(|candidate| candidate.video_id == video).map(|at| at + 1)
-        };
-        let rank = place(&answer.candidates);
-        let in_exact_answer = place(&exact.candidates).is_some();
-        let loss = if in_exact_answer && rank.is_none() {
-            let params = self.params(name, limits, request, 0)?;
-            let interests = &query.interests;
-            searcher.search_watching(&self.index, interests, &params, &rules, Some(node), keep_going).loss
-        } else {
-            None
-        };
         if budget.is_cancelled() {
             return Err(EngineError::Cancelled);
         }
@@ -59,7 +54,7 @@ impl Snapshot {
             in_exact_answer,
             rank,
             removal,
-            loss,
+            loss: loss.filter(|_| in_exact_answer),
             generation: answer.generation,
             stats: answer.stats,
         })

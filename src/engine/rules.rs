@@ -22,7 +22,7 @@ pub(super) struct ResolvedRules<'a> {
     offset: usize,
 }
 
-/// Whether a request has rules at all, or is paged.
+/// Whether a request has rules at all.
 pub(super) fn has_rules(request: &SearchRequest) -> bool {
     let rules = &request.rules;
     rules.filter.is_some()
@@ -32,7 +32,6 @@ pub(super) fn has_rules(request: &SearchRequest) -> bool {
         || !rules.caps.is_empty()
         || rules.fresh.is_some()
         || rules.score_threshold.is_some()
-        || request.offset > 0
 }
 
 impl<'a> ResolvedRules<'a> {
@@ -92,6 +91,7 @@ impl<'a> ResolvedRules<'a> {
             fresh: self.fresh.as_ref().map(|(set, at_least)| (set, *at_least)),
             score_threshold: self.score_threshold,
             offset: self.offset,
+            first_page: Vec::new(),
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::attributes::{Columns, Value};
 use crate::graph::BeamStats;
 use crate::id::NodeId;
 use crate::index::{Index, IndexStore, Manifest, StoreError, Uncovered};
-use crate::search::{self, Plan, Ranked, SearchParams, Searcher, Shortfall};
+use crate::search::{self, Loss, Plan, Ranked, SearchParams, Searcher, Shortfall};
 
 /// One generation, the manifest that made it current, and its calibration. Never changes; a swap replaces
 /// it whole.
@@ -45,6 +45,8 @@ struct Answer {
     hits: Vec<Ranked>,
     completeness: Completeness,
     stats: SearchStats,
+    /// How far the node came that was watched, if it is not among the hits.
+    loss: Option<Loss>,
 }
 
 impl Snapshot {
@@ -72,15 +74,27 @@ impl Snapshot {
         request: &SearchRequest,
         budget: &Budget,
     ) -> Result<SearchResponse, EngineError> {
+        self.search_watching(name, searcher, limits, request, (None, budget)).map(|(response, _)| response)
+    }
+
+    /// The same, with an eye on one node: how far it came, if it is not in the answer.
+    pub(super) fn search_watching(
+        &self,
+        name: &str,
+        searcher: &Searcher,
+        limits: &Limits,
+        request: &SearchRequest,
+        (watched, budget): (Option<NodeId>, &Budget),
+    ) -> Result<(SearchResponse, Option<Loss>), EngineError> {
         let started = Instant::now();
         self.check_model(name, request)?;
         let columns = self.columns(&request.return_attributes)?;
         let query = ResolvedQuery::of((name, &self.index), limits, &request.query, request.k)?;
-        let answer = match query.as_single() {
-            Some(vector) if !has_rules(request) && !request.plan.is_some_and(Plan::is_of_matches) => {
-                self.search_plain(name, searcher, limits, request, (&query, vector), budget)?
+        let answer = match plain_query(request, &query) {
+            Some(vector) if request.offset == 0 => {
+                self.search_plain(name, searcher, limits, request, (&query, vector), (watched, budget))?
             }
-            _ => self.search_ruled(name, searcher, limits, request, &query, budget)?,
+            _ => self.search_ruled(name, searcher, limits, request, &query, (watched, budget))?,
         };
         if budget.is_cancelled() {
             return Err(EngineError::Cancelled);
@@ -94,17 +108,18 @@ impl Snapshot {
             vector: request.return_vectors.then(|| self.vector(hit.node)),
         };
         let candidates = answer.hits.iter().map(candidate).collect();
-        Ok(SearchResponse {
+        let response = SearchResponse {
             candidates,
             requested: request.k,
             completeness: answer.completeness,
             unknown_seeds: query.unknown_seeds,
             generation: self.manifest.generation,
             stats: SearchStats { elapsed: started.elapsed(), ..answer.stats },
-        })
+        };
+        Ok((response, answer.loss))
     }
 
-    /// A single vector, and nothing asked besides the best scores.
+    /// A single vector, and nothing asked besides the best scores: the first page.
     fn search_plain(
         &self,
         name: &str,
@@ -112,12 +127,12 @@ impl Snapshot {
         limits: &Limits,
         request: &SearchRequest,
         (query, vector): (&ResolvedQuery<'_>, &[f32]),
-        budget: &Budget,
+        (watched, budget): (Option<NodeId>, &Budget),
     ) -> Result<Answer, EngineError> {
         let seeds = &query.seeds;
         // Seeds come out of the answer again, so as many more are asked for.
         let params = self.params(name, limits, request, seeds.len())?;
-        let found = searcher.search(&self.index, vector, &params, keep_going(budget));
+        let found = searcher.search_watching(&self.index, vector, &params, watched, keep_going(budget));
         let hits = found.hits.iter().filter(|hit| !seeds.contains(&hit.node)).take(request.k);
         let hits: Vec<Ranked> =
             hits.map(|hit| Ranked { node: hit.node, score: hit.score, interest: 0 }).collect();
@@ -128,7 +143,8 @@ impl Snapshot {
         };
         let measured_recall = self.measured_recall(&params);
         let stats = stats(&params, found.plan, found.stats);
-        Ok(Answer { hits, completeness, stats: SearchStats { measured_recall, ..stats } })
+        let stats = SearchStats { measured_recall, ..stats };
+        Ok(Answer { hits, completeness, stats, loss: found.loss })
     }
 
     fn search_ruled(
@@ -138,24 +154,39 @@ impl Snapshot {
         limits: &Limits,
         request: &SearchRequest,
         query: &ResolvedQuery<'_>,
-        budget: &Budget,
+        (watched, budget): (Option<NodeId>, &Budget),
     ) -> Result<Answer, EngineError> {
         let params = self.params(name, limits, request, 0)?;
         let mut keep_going = keep_going(budget);
         let Some(rules) = self.rules(name, limits, request, query, &mut keep_going)? else {
             let stats = stats(&params, Plan::MatchScan, BeamStats::default());
-            return Ok(Answer { hits: Vec::new(), completeness: Completeness::Deadline, stats });
+            return Ok(Answer { hits: Vec::new(), completeness: Completeness::Deadline, stats, loss: None });
         };
-        let nodes = rules.of_nodes(&query.seeds);
-        let found = searcher.search_ruled(&self.index, &query.interests, &params, &nodes, keep_going);
+        let mut nodes = rules.of_nodes(&query.seeds);
+        let mut first_cost = BeamStats::default();
+        if let Some(vector) = plain_query(request, query) {
+            // All pages are of one order, the first of which is found in another way.
+            let mut first =
+                self.search_plain(name, searcher, limits, request, (query, vector), (watched, budget))?;
+            if first.completeness != Completeness::Complete {
+                first.hits.drain(..request.offset.min(first.hits.len()));
+                return Ok(first);
+            }
+            first_cost = BeamStats { hops: first.stats.visited, distances: first.stats.distances };
+            nodes.first_page = first.hits;
+        }
+        let found =
+            searcher.search_ruled(&self.index, &query.interests, &params, &nodes, watched, keep_going);
         let completeness = match (found.is_interrupted, found.shortfall) {
             (true, _) => Completeness::Deadline,
             (false, Some(shortfall)) => Completeness::Short(shortfall),
             (false, None) => Completeness::Complete,
         };
         let matches = rules.matches.as_ref().map(|(_, count)| *count);
-        let stats = SearchStats { matches, ..stats(&params, found.plan, found.stats) };
-        Ok(Answer { hits: found.hits, completeness, stats })
+        let mut cost = found.stats;
+        cost += first_cost;
+        let stats = SearchStats { matches, ..stats(&params, found.plan, cost) };
+        Ok(Answer { hits: found.hits, completeness, stats, loss: found.loss })
     }
 
     /// The rules of a request; `None` if the budget ended before.
@@ -296,6 +327,12 @@ impl Snapshot {
             |column: &usize| Some((values.schema()[*column].name.clone(), values.value(*column, node)?));
         columns.iter().filter_map(named).collect()
     }
+}
+
+/// The vector, if it is a single one and nothing is asked besides the best scores but to be paged.
+fn plain_query<'q>(request: &SearchRequest, query: &'q ResolvedQuery<'_>) -> Option<&'q [f32]> {
+    let has_rules = has_rules(request) || request.plan.is_some_and(Plan::is_of_matches);
+    query.as_single().filter(|_| !has_rules)
 }
 
 fn stats(params: &SearchParams, plan: Plan, cost: BeamStats) -> SearchStats {

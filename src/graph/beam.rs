@@ -6,6 +6,7 @@ use super::candidates::{Candidate, CandidateList, keep_best};
 use super::scorer::{Scan, Score};
 use super::selection::Selection;
 use super::visited::VisitedSet;
+use crate::id::NodeId;
 
 /// What a search needs besides the graph; kept and reused, so that searching does not allocate.
 #[derive(Debug, Default)]
@@ -46,6 +47,17 @@ impl std::ops::AddAssign for BeamStats {
     }
 }
 
+/// Where an approximate search lost a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Loss {
+    /// It never came to it.
+    NotReached,
+    /// It came to it, and its code did not score well enough to be scored in full precision.
+    NotRescored,
+    /// It was scored in full precision, and others took its place.
+    Displaced,
+}
+
 /// How a search ended: what it found is in its [`Scratch`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
@@ -74,10 +86,14 @@ impl Scratch {
         self.found.clear();
     }
 
-    /// Keeps an eye on a node from now on: [`Scratch::has_scored`] tells.
-    pub fn watch(&mut self, node: Option<u32>) {
-        self.watched = node;
+    /// Keeps an eye on a node during the next search: [`Scratch::loss`] tells.
+    pub fn watch(&mut self, node: Option<NodeId>) {
+        self.watched = node.map(|node| node.0);
         self.has_scanned = false;
+        if self.watched.is_some() {
+            // A scan does not touch what the search before has visited.
+            self.visited.reset(0);
+        }
     }
 
     /// Notes whether a scan comes to the node that is watched.
@@ -85,9 +101,15 @@ impl Scratch {
         self.has_scanned |= self.watched.is_some_and(scans);
     }
 
-    /// Whether the last search came to `node`, which was watched.
-    pub fn has_scored(&self, node: u32) -> bool {
-        self.has_scanned || self.visited.contains(node)
+    /// How far the last search came with `node`, which was watched, if it is not among the best of what was found.
+    pub fn loss(&self, NodeId(node): NodeId) -> Loss {
+        if self.found.iter().any(|found| found.node() == node) {
+            Loss::Displaced
+        } else if self.has_scanned || self.visited.contains(node) {
+            Loss::NotRescored
+        } else {
+            Loss::NotReached
+        }
     }
 
     /// How many nodes were scored.

@@ -31,7 +31,7 @@ mod visited;
 pub use adjacency::{
     Adjacency, Graph, GraphView, Lists, NONE, PackedLists, UpperLayer, UpperLayerView, used,
 };
-pub use beam::{BeamStats, Outcome, Scratch, beam_search, greedy_search};
+pub use beam::{BeamStats, Loss, Outcome, Scratch, beam_search, greedy_search};
 pub use blocks::{BlockScan, Blocks, scan_blocks};
 pub use candidates::{Candidate, CandidateList};
 pub use matching::{scan_matching, traverse_matching};

@@ -1,7 +1,10 @@
 //! Which of many ranked nodes become hits: caps, kept places, threshold.
 //!
 //! Going from the best down, a node is taken if every cap has room for it and enough places stay free for what they
-//! are kept for. Places that cannot be filled go to the best of those that were passed over for them.
+//! are kept for. Places that cannot be filled, and those that one node fills two of, go to the best of those that
+//! were passed over for them.
+
+use std::collections::VecDeque;
 
 use rustc_hash::FxHashMap;
 
@@ -66,9 +69,12 @@ pub(super) struct Choice<'a> {
     /// In the order of the nodes.
     pub(super) taken: Vec<Ranked>,
     pub(super) room: Room<'a>,
-    /// Kept places that were not filled by those they were kept for: of fresh nodes, and of each interest.
-    pub(super) unmet_fresh: usize,
-    pub(super) unmet: Vec<usize>,
+    /// The score of the node that filled the last place kept for fresh nodes, and for each interest: infinite if
+    /// none is kept, and negative infinite if one stayed free.
+    pub(super) filled_fresh: f32,
+    pub(super) filled: Vec<f32>,
+    /// The lowest score of a node that was taken in its turn and filled none of those; infinite if none was.
+    pub(super) lowest_plain: f32,
     /// Whether a cap was in the way of a node.
     pub(super) is_capped: bool,
     /// Whether nodes scored less than the threshold.
@@ -85,8 +91,12 @@ pub(super) fn choose<'a>(
     let mut unmet: Vec<usize> = interests.iter().map(|interest| interest.at_least).collect();
     let mut unmet_fresh = rules.fresh.map_or(0, |(_, at_least)| at_least);
     let mut kept = unmet_fresh + unmet.iter().sum::<usize>();
+    let at_first = |unmet: usize| if unmet > 0 { f32::NEG_INFINITY } else { f32::INFINITY };
+    let mut filled_fresh = at_first(unmet_fresh);
+    let mut filled: Vec<f32> = unmet.iter().copied().map(at_first).collect();
+    let mut lowest_plain = f32::INFINITY;
     let mut taken: Vec<(usize, Ranked)> = Vec::with_capacity(k.min(ranked.len()));
-    let mut passed_over = Vec::new();
+    let mut passed_over = VecDeque::new();
     let (mut is_capped, mut is_below) = (false, false);
     for (at, candidate) in ranked.iter().enumerate() {
         if taken.len() == k {
@@ -101,12 +111,31 @@ pub(super) fn choose<'a>(
         let is_of_interest = unmet[candidate.interest] > 0;
         let fills = usize::from(is_fresh) + usize::from(is_of_interest);
         if k - taken.len() - 1 < kept - fills {
-            passed_over.push((at, *candidate));
+            passed_over.push_back((at, *candidate));
         } else if room.take(candidate.node) {
             kept -= fills;
-            unmet_fresh -= usize::from(is_fresh);
-            unmet[candidate.interest] -= usize::from(is_of_interest);
+            if is_fresh {
+                unmet_fresh -= 1;
+                filled_fresh = if unmet_fresh > 0 { filled_fresh } else { candidate.score };
+            }
+            if is_of_interest {
+                let (unmet, filled) = (&mut unmet[candidate.interest], &mut filled[candidate.interest]);
+                *unmet -= 1;
+                *filled = if *unmet > 0 { *filled } else { candidate.score };
+            }
+            if fills == 0 {
+                lowest_plain = candidate.score;
+            }
             taken.push((at, *candidate));
+            while k - taken.len() > kept
+                && let Some((at, candidate)) = passed_over.pop_front()
+            {
+                if room.take(candidate.node) {
+                    taken.push((at, candidate));
+                } else {
+                    is_capped = true;
+                }
+            }
         } else {
             is_capped = true;
         }
@@ -123,5 +152,5 @@ pub(super) fn choose<'a>(
     }
     taken.sort_unstable_by_key(|(at, _)| *at);
     let taken = taken.into_iter().map(|(_, candidate)| candidate).collect();
-    Choice { taken, room, unmet_fresh, unmet, is_capped, is_below }
+    Choice { taken, room, filled_fresh, filled, lowest_plain, is_capped, is_below }
 }

@@ -187,7 +187,10 @@ impl<C: Scan, M: Scan> Explorer<'_, C, M> {
         let mut is_interrupted = outcome.is_interrupted;
         loop {
             let passed = self.sieve.count_passing(self.scratch.candidates.as_slice(), count);
-            let is_all = self.scratch.met() >= self.matching();
+            // A traversal that does not know of the filter meets what does not match, too.
+            let all = if plan == Plan::FilteredGraph { self.matching() } else { self.rows };
+            let met = self.scratch.met();
+            let is_all = met >= all;
             // As many nodes as would have been expanded without rules, besides those that the rules took away.
             let needed = match passed {
                 Passing::Enough { failed } => base + failed,
@@ -197,14 +200,15 @@ impl<C: Scan, M: Scan> Explorer<'_, C, M> {
                 }
             };
             if is_interrupted || is_all || needed <= ef_search {
-                self.scratch.collect(ef_search.max(self.kept() + needed - base.min(needed)));
-                self.keep_passing();
-                return Some((plan, is_all, is_interrupted));
+                let enough = ef_search.max(self.kept() + needed - base.min(needed));
+                self.scratch.collect(if is_all { met } else { enough });
+                let is_whole = self.keep_passing();
+                return Some((plan, is_all && is_whole, is_interrupted));
             }
             let is_forced = self.wanted.plan == Some(plan);
             let is_dear = self.wanted.matches.is_some() && needed > WORTH_EXPANDING * base
                 || self.is_better_scanned(needed);
-            if plan == Plan::FilteredGraph || is_dear && !is_forced {
+            if plan == Plan::FilteredGraph || is_dear && !is_forced || ef_search >= self.rows {
                 return None;
             }
             ef_search = needed + needed / 16;
@@ -226,7 +230,7 @@ impl<C: Scan, M: Scan> Explorer<'_, C, M> {
             let found = self.scratch.found.len();
             self.scratch.found.sort_unstable();
             let passing = self.sieve.count_passing(&self.scratch.found, self.kept());
-            let is_all = plan != Plan::BlockScan && found >= matching;
+            let is_all = found >= matching;
             let passed = match passing {
                 Passing::Enough { .. } => self.wanted.count,
                 Passing::TooFew { passed } => passed,
@@ -235,8 +239,11 @@ impl<C: Scan, M: Scan> Explorer<'_, C, M> {
             let is_cut =
                 plan == Plan::ExactScan && self.sieve.is_tied(&self.scratch.found, self.wanted.count);
             if outcome.is_interrupted || is_all || passed >= self.wanted.count && !is_cut {
-                self.keep_passing();
-                return Some((plan, is_all, outcome.is_interrupted));
+                if plan == Plan::ExactScan && !is_all {
+                    self.drop_cut();
+                }
+                let is_whole = self.keep_passing();
+                return Some((plan, is_all && is_whole, outcome.is_interrupted));
             }
             // As many more as failed, or rather in proportion where most did.
             let more = (found * self.kept() / passed.max(1)).clamp(2 * keep, 16 * keep);
@@ -265,12 +272,20 @@ impl<C: Scan, M: Scan> Explorer<'_, C, M> {
         }
     }
 
-    /// Leaves in `found`, in order, what passes, as far as it is scored again.
-    fn keep_passing(&mut self) {
+    /// Leaves in `found`, in order, what passes, as far as it is scored again; says whether that is all of it.
+    fn keep_passing(&mut self) -> bool {
         let kept = self.kept();
         let found = &mut self.scratch.found;
         found.sort_unstable();
-        self.sieve.retain_passing(found, kept);
+        self.sieve.retain_passing(found, kept)
+    }
+
+    /// Takes the last of `found`, which are in order, and all that score as they do: some of those may be missing.
+    fn drop_cut(&mut self) {
+        let found = &mut self.scratch.found;
+        if let Some(last) = found.last().map(Candidate::score) {
+            found.truncate(found.partition_point(|candidate| candidate.score() > last));
+        }
     }
 
     fn add(&mut self, outcome: Outcome) {
@@ -326,16 +341,18 @@ impl Sieve<'_> {
         }
     }
 
-    /// Leaves what is allowed, up to the `wanted`th that the caps have room for. What they have no room for stays:
-    /// scored exactly, it may come first.
-    fn retain_passing(&self, ranked: &mut Vec<Candidate>, wanted: usize) {
+    /// Leaves what is allowed, up to the `wanted`th that the caps have room for and those that score as it does.
+    /// What they have no room for stays: scored exactly, it may come first. Says whether that is all that is allowed.
+    fn retain_passing(&self, ranked: &mut Vec<Candidate>, wanted: usize) -> bool {
         let mut room = Room::new(&self.rules.caps);
         let (mut passed, mut kept) = (0, 0);
+        let mut is_whole = true;
         for at in 0..ranked.len() {
-            if passed == wanted {
+            let candidate = ranked[at];
+            if passed >= wanted && kept > 0 && candidate.score() < ranked[kept - 1].score() {
+                is_whole = false;
                 break;
             }
-            let candidate = ranked[at];
             if self.allows(candidate.node()) {
                 passed += usize::from(room.take(NodeId(candidate.node())));
                 ranked[kept] = candidate;
@@ -343,5 +360,6 @@ impl Sieve<'_> {
             }
         }
         ranked.truncate(kept);
+        is_whole
     }
 }

@@ -23,7 +23,8 @@ mod top_k;
 
 pub use choice::Ranked;
 pub use params::{Effort, Plan, SearchParams, SearchParamsError};
-pub use ruled::{Loss, RuledFound};
+pub use ruled::RuledFound;
 pub use rules::{Interest, NodeRules, Shortfall};
 pub use searcher::{Found, Hit, Interrupted, Searcher};
+pub use crate::graph::Loss;
 pub use top_k::TopK;

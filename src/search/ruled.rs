@@ -12,7 +12,7 @@ use super::params::{Effort, Plan, SearchParams};
 use super::rules::{Interest, NodeRules, Shortfall};
 use super::searcher::{Searcher, Workspace, prepared, scorer};
 use crate::element::Element;
-use crate::graph::{self, BeamStats, BestOf, Candidate, CodeScorer, NodeSet, Scan, Score, Scorer};
+use crate::graph::{self, BeamStats, BestOf, Candidate, CodeScorer, Loss, NodeSet, Scan, Score, Scorer};
 use crate::id::{NodeId, VideoId};
 use crate::index::Index;
 use crate::kernel::Kernels;
@@ -23,17 +23,6 @@ const RESCORED_AT_ONCE: usize = 4096;
 /// What a scan of blocks may miss, of what a traversal of the same effort is expected to: where hits are hard to
 /// find, it misses more than it sees.
 const CAUTION: f32 = 0.5;
-
-/// Where an approximate search lost a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Loss {
-    /// It never came to it.
-    NotReached,
-    /// It came to it, and its code did not score well enough to be scored in full precision.
-    NotRescored,
-    /// It was scored in full precision, and others took its place.
-    Displaced,
-}
 
 /// What a search with rules found and what it cost.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,23 +45,11 @@ impl Searcher {
     /// The best `params.k()` nodes for `interests` that pass `rules`, after the first `rules.offset`.
     ///
     /// Fewer only if there are no more. `keep_going` is asked all along; when it says no, what was found until then
-    /// is given.
+    /// is given. If a node is `watched`, the answer says how far it came.
     ///
     /// # Panics
     /// If there is no interest, or the dimension of one is not that of the index.
     pub fn search_ruled(
-        &self,
-        index: &Index,
-        interests: &[Interest<'_>],
-        params: &SearchParams,
-        rules: &NodeRules<'_>,
-        keep_going: impl FnMut() -> bool,
-    ) -> RuledFound {
-        self.search_watching(index, interests, params, rules, None, keep_going)
-    }
-
-    /// The same, with an eye on one node.
-    pub fn search_watching(
         &self,
         index: &Index,
         interests: &[Interest<'_>],
@@ -124,6 +101,10 @@ struct Pool {
     ranked: Vec<Ranked>,
     /// Whether all that pass the rules are among them.
     is_complete: bool,
+    /// Whether everything was looked at for them.
+    is_scanned: bool,
+    /// The lowest score among them; infinite if there is none.
+    reached: f32,
 }
 
 /// Which nodes a pool is of.
@@ -158,9 +139,11 @@ impl<'a, T: Element> Run<'a, '_, T> {
         let keeps_places =
             self.rules.fresh.is_some() || self.interests.iter().any(|interest| interest.at_least > 0);
         let end = offset + k;
-        let mut chosen: Vec<Ranked> = Vec::new();
+        let mut chosen = self.rules.first_page.clone();
         let mut room = Room::new(&self.rules.caps);
-        let mut pool = Pool { ranked: Vec::new(), is_complete: false };
+        chosen.iter().for_each(|ranked| _ = room.take(ranked.node));
+        let mut pool =
+            Pool { ranked: Vec::new(), is_complete: false, is_scanned: false, reached: f32::INFINITY };
         let mut depth = 0;
         let mut shortfall = None;
         while chosen.len() < end && shortfall.is_none() && !self.is_interrupted {
@@ -168,10 +151,10 @@ impl<'a, T: Element> Run<'a, '_, T> {
             // of them is asked for.
             let wanted = k * (chosen.len() / k + 1).next_power_of_two();
             if wanted != depth {
-                pool = self.pool(Source::All, wanted);
+                pool = self.pool(Source::All, wanted, false);
                 depth = wanted;
             }
-            let page = if keeps_places { k } else { wanted.min(end) - chosen.len() };
+            let page = if keeps_places { k } else { wanted - chosen.len() };
             let choice = self.choose_page(&mut pool, &chosen, page, wanted, room);
             if choice.taken.len() < page && !self.is_interrupted {
                 shortfall = Some(self.shortfall(&choice, &chosen));
@@ -179,7 +162,11 @@ impl<'a, T: Element> Run<'a, '_, T> {
             chosen.extend(choice.taken);
             room = choice.room;
         }
-        let hits: Vec<Ranked> = chosen.into_iter().skip(offset).take(k).collect();
+        let mut hits: Vec<Ranked> = chosen.into_iter().skip(offset).take(k).collect();
+        if !offset.is_multiple_of(k) {
+            // Of two pages, each in its own order.
+            self.sort(&mut hits);
+        }
         let is_lost = |node: &NodeId| hits.iter().all(|hit| hit.node != *node);
         RuledFound {
             loss: self.watched.filter(is_lost).map(|_| self.loss),
@@ -201,37 +188,50 @@ impl<'a, T: Element> Run<'a, '_, T> {
         room: Room<'a>,
     ) -> Choice<'a> {
         let before: FxHashSet<u32> = chosen.iter().map(|ranked| ranked.node.0).collect();
-        let mut main = wanted;
-        let mut fresh = Deeper::new(self.rules.fresh.map_or(0, |(_, at_least)| at_least) + chosen.len());
-        let quotas = self.interests.iter().map(|interest| Deeper::new(interest.at_least + chosen.len()));
-        let mut of_interests: Vec<Deeper> = quotas.collect();
+        let mut main = Deeper::new(Source::All, wanted);
+        main.reached = pool.reached;
+        let fresh = self.rules.fresh.map_or(0, |(_, at_least)| at_least);
+        let mut fresh = Deeper::new(Source::Fresh, fresh + chosen.len());
+        let interest = |(at, interest): (usize, &Interest<'_>)| {
+            Deeper::new(Source::Interest(at), interest.at_least + chosen.len())
+        };
+        let mut of_interests: Vec<Deeper> = self.interests.iter().enumerate().map(interest).collect();
         loop {
             let left: Vec<Ranked> =
                 pool.ranked.iter().filter(|ranked| !before.contains(&ranked.node.0)).copied().collect();
             let choice = choose(&left, size, (self.rules, self.interests), room.clone());
-            if self.is_interrupted {
+            if self.is_interrupted || pool.is_complete {
                 return choice;
             }
-            let unmet = choice.unmet.iter().position(|unmet| *unmet > 0);
-            if choice.taken.len() < size && !pool.is_complete && !choice.is_below {
-                main *= 2;
-                let deeper = self.pool(Source::All, main);
-                pool.is_complete = deeper.is_complete;
+            let is_short = choice.taken.len() < size;
+            if is_short && !choice.is_below || !main.covers(choice.lowest_plain) {
+                let deeper = self.deeper(&mut main);
+                (pool.is_complete, pool.is_scanned) = (deeper.is_complete, deeper.is_scanned);
+                pool.reached = main.reached;
                 self.merge(pool, deeper);
-            } else if choice.unmet_fresh > 0 && !pool.is_complete && !fresh.is_complete {
-                let deeper = self.pool(Source::Fresh, fresh.next());
-                fresh.is_complete = deeper.is_complete;
-                self.merge(pool, deeper);
-            } else if let Some(interest) =
-                unmet.filter(|at| !pool.is_complete && !of_interests[*at].is_complete)
-            {
-                let deeper = self.pool(Source::Interest(interest), of_interests[interest].next());
-                of_interests[interest].is_complete = deeper.is_complete;
-                self.merge(pool, deeper);
+            } else if is_short && !pool.is_scanned {
+                // Going on would not find better ones, but there may be some where the traversal did not come.
+                let scanned = self.pool(Source::All, main.count, true);
+                (pool.is_complete, pool.is_scanned) = (scanned.is_complete, true);
+                self.merge(pool, scanned);
             } else {
-                return choice;
+                // A place may only go to a node if there is no better one that it is kept for.
+                let filled = std::iter::once(choice.filled_fresh).chain(choice.filled.iter().copied());
+                let mut kept = std::iter::once(&mut fresh).chain(&mut of_interests).zip(filled);
+                let unsettled = kept.find(|(kept, filled)| !main.covers(*filled) && !kept.covers(*filled));
+                let Some((source, _)) = unsettled else { return choice };
+                let deeper = self.deeper(source);
+                self.merge(pool, deeper);
             }
         }
+    }
+
+    /// More of a source than before.
+    fn deeper(&mut self, source: &mut Deeper) -> Pool {
+        source.count *= 2;
+        let pool = self.pool(source.source, source.count, false);
+        source.reached = if pool.is_complete { f32::NEG_INFINITY } else { pool.reached };
+        pool
     }
 
     fn merge(&self, pool: &mut Pool, other: Pool) {
@@ -246,25 +246,27 @@ impl<'a, T: Element> Run<'a, '_, T> {
         ranked.sort_unstable_by(|a, b| order(ids, a, b));
     }
 
-    /// Why a page is short.
+    /// Why a page is short, after those that were `chosen`: what is true of the videos that it lacks.
     fn shortfall(&self, choice: &Choice<'_>, chosen: &[Ranked]) -> Shortfall {
-        let wanted = self.rules.offset + self.params.k();
-        let matching = self.rules.matches.map(NodeSet::count);
-        if matching.is_some_and(|matching| matching < wanted) {
-            Shortfall::TooFewMatches
-        } else if choice.is_below {
+        let all = self.rules.matches.map_or(self.index.len(), NodeSet::count);
+        let is_match = |seed: &&NodeId| self.rules.matches.is_none_or(|matches| matches.contains(seed.0));
+        let seeds: FxHashSet<u32> = self.rules.seeds.iter().filter(is_match).map(|seed| seed.0).collect();
+        if choice.is_below {
             Shortfall::ScoreThreshold
-        } else if choice.is_capped || !self.rules.caps.is_empty() && !chosen.is_empty() {
+        } else if choice.is_capped {
             Shortfall::CapsExhausted
-        } else if self.index.len() < wanted || self.rules.exclusion.is_empty() && matching.is_none() {
-            Shortfall::IndexExhausted
-        } else {
+        } else if chosen.len() + choice.taken.len() + seeds.len() < all {
             Shortfall::Excluded
+        } else if self.rules.matches.is_some() {
+            Shortfall::TooFewMatches
+        } else {
+            Shortfall::IndexExhausted
         }
     }
 
     /// At least `count` nodes of a source that pass the rules, if there are so many, and whatever scores better.
-    fn pool(&mut self, source: Source, count: usize) -> Pool {
+    /// `is_scan`: everything is looked at for them, whatever the plan.
+    fn pool(&mut self, source: Source, count: usize, is_scan: bool) -> Pool {
         let of_fresh = |fresh: &NodeSet| match self.rules.matches {
             None => fresh.clone(),
             Some(matches) => {
@@ -281,8 +283,13 @@ impl<'a, T: Element> Run<'a, '_, T> {
             Effort::Exact => (0, true),
         };
         let missed = CAUTION * expected_to_miss(k, ef_search);
-        let plan = if is_exact { Some(Plan::ExactScan) } else { self.params.plan() };
+        let plan = match (is_exact, is_scan) {
+            (false, false) => self.params.plan(),
+            (false, true) if self.index.codes().is_some() => Some(Plan::CodeScan),
+            _ => Some(Plan::ExactScan),
+        };
         let wanted = Wanted { matches, count, ef_search, missed, plan };
+        self.workspace.scratch.watch(self.watched);
         let explored = match (self.index.codes(), source) {
             (Some(_), Source::Interest(interest)) if !is_exact => self.explore_codes(&[interest], &wanted),
             (Some(_), _) if !is_exact => {
@@ -307,19 +314,22 @@ impl<'a, T: Element> Run<'a, '_, T> {
         self.stats += explored.stats;
         self.plan.get_or_insert(explored.plan);
         self.is_interrupted |= explored.is_interrupted;
-        self.watch();
+        if let Some(node) = self.watched {
+            self.loss = self.loss.max(self.workspace.scratch.loss(node));
+        }
         let mut ranked = self.rank();
         if let Source::Interest(interest) = source {
             ranked.retain(|ranked| ranked.interest == interest);
         }
         self.sort(&mut ranked);
-        Pool { ranked, is_complete: explored.is_complete }
+        let is_scanned = matches!(explored.plan, Plan::ExactScan | Plan::CodeScan | Plan::MatchScan);
+        let reached = ranked.last().map_or(f32::INFINITY, |last| last.score);
+        Pool { ranked, is_complete: explored.is_complete, is_scanned, reached }
     }
 
     /// Explores by codes, for some of the interests.
     fn explore_codes(&mut self, of: &[usize], wanted: &Wanted<'_>) -> Explored {
         let Workspace { scratch, query_codes } = &mut *self.workspace;
-        scratch.watch(self.watched.map(|node| node.0));
         let (codes, quantizer) = self.index.codes().expect("there are codes");
         query_codes.clear();
         of.iter().for_each(|at| quantizer.push_query(&self.queries[*at], query_codes));
@@ -372,17 +382,6 @@ impl<'a, T: Element> Run<'a, '_, T> {
         }
         let coarse: Coarse<'_, _, CodeScorer<'_>> = Coarse { nodes, blocks: None, starts };
         explore(self.index, &coarse, self.rules, wanted, scratch, self.keep_going)
-    }
-
-    /// Notes how far the watched node came.
-    fn watch(&mut self) {
-        let Some(node) = self.watched else { return };
-        let scratch = &self.workspace.scratch;
-        if scratch.found.iter().any(|found| found.node() == node.0) {
-            self.loss = Loss::Displaced;
-        } else if self.loss == Loss::NotReached && scratch.has_scored(node.0) {
-            self.loss = Loss::NotRescored;
-        }
     }
 
     /// What was found, scored in full precision.
@@ -477,20 +476,23 @@ fn precedes(ids: &[VideoId], a: &Ranked, b: &Ranked) -> bool {
     order(ids, a, b) == std::cmp::Ordering::Less
 }
 
-/// How deep a source was looked into, and whether that was all.
+/// How deep a source was looked into.
 struct Deeper {
+    source: Source,
     count: usize,
-    is_complete: bool,
+    /// The lowest score that was come upon: whatever is better was found, too. Infinite before the first look, and
+    /// negative infinite after all was found.
+    reached: f32,
 }
 
 impl Deeper {
-    fn new(count: usize) -> Self {
-        Self { count: count.max(1), is_complete: false }
+    fn new(source: Source, count: usize) -> Self {
+        Self { source, count: count.max(1), reached: f32::INFINITY }
     }
 
-    fn next(&mut self) -> usize {
-        self.count *= 2;
-        self.count
+    /// Whether all that are better than this were found.
+    fn covers(&self, score: f32) -> bool {
+        score >= self.reached
     }
 }
 

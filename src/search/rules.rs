@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::choice::Ranked;
 use crate::attributes::ValueKeys;
 use crate::graph::NodeSet;
 use crate::id::NodeId;
@@ -35,6 +36,8 @@ pub struct NodeRules<'a> {
     pub score_threshold: Option<f32>,
     /// How many hits come before the first that is wanted.
     pub offset: usize,
+    /// The first k of those, where another search has found them already; empty where none has.
+    pub first_page: Vec<Ranked>,
 }
 
 /// Why there are fewer hits than wanted.

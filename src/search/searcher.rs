@@ -8,7 +8,7 @@ use super::params::{Effort, Plan, SearchParams};
 use super::top_k::TopK;
 use crate::dataset::Rows;
 use crate::element::Element;
-use crate::graph::{self, BeamStats, Candidate, CodeScorer, Outcome, Scan, Score, Scorer, Scratch};
+use crate::graph::{self, BeamStats, Candidate, CodeScorer, Loss, Outcome, Scan, Score, Scorer, Scratch};
 use crate::id::NodeId;
 use crate::index::Index;
 use crate::kernel::Kernels;
@@ -39,6 +39,8 @@ pub struct Found {
     pub plan: Plan,
     /// Whether it was told to stop before it was done: then they are the best so far.
     pub is_interrupted: bool,
+    /// How far the node came that was watched, if one was and it is not among the hits.
+    pub loss: Option<Loss>,
 }
 
 /// Searches were told to stop before they were done.
@@ -72,6 +74,21 @@ impl Searcher {
         index: &Index,
         query: &[f32],
         params: &SearchParams,
+        keep_going: impl FnMut() -> bool,
+    ) -> Found {
+        self.search_watching(index, query, params, None, keep_going)
+    }
+
+    /// The same, with an eye on one node.
+    ///
+    /// # Panics
+    /// As [`Self::search`].
+    pub fn search_watching(
+        &self,
+        index: &Index,
+        query: &[f32],
+        params: &SearchParams,
+        watched: Option<NodeId>,
         mut keep_going: impl FnMut() -> bool,
     ) -> Found {
         let query = &prepared(index, query);
@@ -79,11 +96,13 @@ impl Searcher {
             let scorer = scorer(index.metadata().metric, query, rows);
             match params.effort() {
                 Effort::Exact => scan(index, &scorer, params.k(), &mut keep_going),
-                Effort::EfSearch(ef_search) => {
-                    self.with_workspace(|workspace| {
-                        find(index, query, &scorer, params, ef_search, workspace, &mut keep_going)
-                    })
-                }
+                Effort::EfSearch(ef_search) => self.with_workspace(|workspace| {
+                    workspace.scratch.watch(watched);
+                    let mut found = find(index, query, &scorer, params, ef_search, workspace, &mut keep_going);
+                    let is_lost = |node: &NodeId| found.hits.iter().all(|hit| hit.node != *node);
+                    found.loss = watched.filter(is_lost).map(|node| workspace.scratch.loss(node));
+                    found
+                }),
             }
         })
     }
@@ -166,7 +185,7 @@ fn find<T: Element>(
     if index.codes().is_some() {
         scratch.rescore(scorer, &mut stats);
     }
-    Found { hits: best(index, &mut scratch.found, k), stats, plan, is_interrupted }
+    Found { hits: best(index, &mut scratch.found, k), stats, plan, is_interrupted, loss: None }
 }
 
 /// As [`find`], for several k at once.
@@ -277,5 +296,5 @@ fn scan<T: Element>(
             }
         }
     }
-    Found { hits: best.into_sorted(), stats, plan: Plan::ExactScan, is_interrupted }
+    Found { hits: best.into_sorted(), stats, plan: Plan::ExactScan, is_interrupted, loss: None }
 }

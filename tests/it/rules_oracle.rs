@@ -1,0 +1,446 @@
+//! Answers to requests with rules against those that a look at every video gives.
+
+use std::collections::{HashMap, HashSet};
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use shortlist::element::Dtype;
+use shortlist::engine::{
+    Budget, Completeness, Effort, Plan, Query, SearchRequest, SearchResponse, Shortfall,
+};
+use shortlist::index::Codes;
+use shortlist::metric::Metric;
+
+use crate::rules_catalogue::{Components, RuledCatalogue, Shape};
+use crate::rules_naive::Naive;
+use crate::rules_requests::random_request;
+
+const REQUESTS_PER_CATALOGUE: u64 = 40;
+
+/// Every metric with every type and code that it has, from one video to some thousands. Those of 320 dimensions are
+/// so large that a traversal is chosen where nobody asks for one.
+fn shapes() -> Vec<Shape> {
+    use Components::{Grid, Normal, Signs};
+    use Dtype::{F16, F32};
+    use Metric::{Cosine, InnerProduct, L2};
+    let shapes = [
+        (1, 8, InnerProduct, F32, Codes::Sq8, Grid, false),
+        (2, 8, L2, F16, Codes::None, Grid, false),
+        (7, 16, Cosine, F32, Codes::Sq8, Signs, true),
+        (65, 16, InnerProduct, F16, Codes::Sq8, Grid, true),
+        (300, 16, L2, F32, Codes::None, Grid, true),
+        (400, 64, Cosine, F16, Codes::Sq8, Signs, true),
+        (500, 24, Cosine, F32, Codes::None, Normal, false),
+        (1000, 24, InnerProduct, F32, Codes::None, Grid, true),
+        (1000, 24, Cosine, F16, Codes::Sq8, Normal, false),
+        (2000, 32, InnerProduct, F32, Codes::Sq8, Normal, false),
+        (3000, 32, L2, F16, Codes::None, Grid, false),
+        (3000, 32, InnerProduct, F16, Codes::Sq8, Grid, true),
+        (3000, 320, InnerProduct, F32, Codes::Sq8, Grid, false),
+    ];
+    let of = |(seed, (videos, dim, metric, dtype, codes, components, has_duplicates))| Shape {
+        videos,
+        dim,
+        metric,
+        dtype,
+        codes,
+        components,
+        has_duplicates,
+        seed,
+    };
+    (100..).zip(shapes).map(of).collect()
+}
+
+/// Efforts that are not exact and plans that go with them, for this request.
+fn ways(catalogue: &RuledCatalogue, request: &SearchRequest) -> Vec<(Effort, Option<Plan>)> {
+    let has_codes = catalogue.shape.codes == Codes::Sq8;
+    let mut plans = vec![Plan::Graph];
+    if has_codes {
+        plans.push(Plan::CodeScan);
+    }
+    if request.rules.filter.is_some() {
+        plans.extend([Plan::FilteredGraph, Plan::MatchScan]);
+        if has_codes {
+            plans.push(Plan::BlockScan);
+        }
+    }
+    let mut ways = vec![(Effort::Default, None), (Effort::EfSearch(1), None), (Effort::EfSearch(20), None)];
+    for plan in plans {
+        ways.extend([(Effort::Default, Some(plan)), (Effort::EfSearch(request.k.div_ceil(2)), Some(plan))]);
+    }
+    ways
+}
+
+fn search(catalogue: &RuledCatalogue, request: &SearchRequest) -> SearchResponse {
+    catalogue.engine.search(request, &Budget::default()).unwrap()
+}
+
+/// One request, what a look at every video makes of it, and how near scores are that rounding could swap.
+struct Case<'a> {
+    catalogue: &'a RuledCatalogue,
+    request: &'a SearchRequest,
+    naive: Naive<'a>,
+    rows: HashMap<u64, usize>,
+    tolerance: f32,
+}
+
+impl<'a> Case<'a> {
+    fn new(catalogue: &'a RuledCatalogue, request: &'a SearchRequest) -> Self {
+        let Shape { components, metric, dtype, .. } = catalogue.shape;
+        let tolerance = match (components, metric, dtype) {
+            (Components::Grid | Components::Signs, _, _) => 0.0,
+            // Whoever normalises in another order may round to the next number.
+            (Components::Normal, Metric::Cosine, Dtype::F16) => 1e-3,
+            (Components::Normal, _, _) => 1e-4,
+        };
+        let naive = Naive::new(catalogue, request);
+        let rows = catalogue.videos.iter().enumerate().map(|(row, video)| (video.id, row)).collect();
+        Self { catalogue, request, naive, rows, tolerance }
+    }
+
+    fn near(&self, one: f32, other: f32) -> bool {
+        (one - other).abs() <= self.tolerance * one.abs().max(1.0)
+    }
+
+    fn score(&self, row: usize) -> f32 {
+        self.naive.scored[row].score
+    }
+
+    /// The rows of an answer; an error if they break a rule, `before` being those of the pages before.
+    fn rows(&self, answer: &SearchResponse, before: &[usize]) -> Result<Vec<usize>, String> {
+        let mut rows = Vec::new();
+        for candidate in &answer.candidates {
+            let id = candidate.video_id.0;
+            let row = *self.rows.get(&id).ok_or(format!("{id} is no video"))?;
+            let scored = self.naive.scored[row];
+            let told = |what: &str| Err(format!("video {id}, which scores {}, {what}", scored.score));
+            if !self.near(scored.score, candidate.score) {
+                return told(&format!("is said to score {}", candidate.score));
+            }
+            if !self.naive.matches(row) {
+                return told("does not match the filter");
+            }
+            if self.naive.is_seed(row) {
+                return told("is a seed");
+            }
+            if self.naive.is_excluded(row) {
+                return told("is excluded");
+            }
+            if self.naive.is_below(row) {
+                return told("is below the threshold");
+            }
+            let expected = matches!(self.request.query, Query::Interests(_)).then_some(scored.interest);
+            if candidate.interest != expected && self.tolerance == 0.0 {
+                return told(&format!("is of interest {expected:?}, not of {:?}", candidate.interest));
+            }
+            rows.push(row);
+        }
+        let in_order = answer.candidates.is_sorted_by(|a, b| {
+            a.score > b.score || a.score == b.score && a.video_id <= b.video_id
+        });
+        if !in_order {
+            return Err("not best first".to_owned());
+        }
+        let all: Vec<usize> = before.iter().chain(&rows).copied().collect();
+        if all.iter().collect::<HashSet<_>>().len() < all.len() {
+            return Err("a video is there twice".to_owned());
+        }
+        if let Some(overrun) = self.naive.overrun(&all) {
+            return Err(format!("the caps are overrun: {overrun}"));
+        }
+        if rows.len() < self.request.k && let Some(row) = self.naive.left_out(&all, &|_| true) {
+            let rest = (self.catalogue.videos[row].id, self.score(row));
+            return Err(format!(
+                "only {} candidates, {:?}, and {rest:?} is left",
+                rows.len(),
+                answer.completeness
+            ));
+        }
+        if answer.requested != self.request.k || rows.len() > self.request.k {
+            return Err(format!("{} for k = {}", rows.len(), self.request.k));
+        }
+        let is_true = match answer.completeness {
+            Completeness::Complete => rows.len() == self.request.k,
+            short => rows.len() < self.request.k && self.naive.reasons(&all).contains(&short),
+        };
+        if !is_true {
+            let expected = self.naive.reasons(&all);
+            let found = answer.completeness;
+            return Err(format!("{} candidates: {found:?}, expected one of {expected:?}", rows.len()));
+        }
+        Ok(rows)
+    }
+
+    /// Whether places that are kept went to those that they are kept for, where there are so many: a page may only
+    /// have fewer of them if it has no room for another one.
+    fn keeps_places(&self, rows: &[usize]) -> Result<(), String> {
+        let (fresh, interests) = self.naive.kept();
+        let enough = |what: String, kept: usize, is_one: &dyn Fn(&usize) -> bool| {
+            let found = rows.iter().filter(|row| is_one(row)).count();
+            match self.naive.left_out(rows, is_one) {
+                Some(row) if found < kept => {
+                    let rest = (self.catalogue.videos[row].id, self.score(row));
+                    Err(format!("{found} {what}, expected {kept}, and {rest:?} is left"))
+                }
+                _ => Ok(()),
+            }
+        };
+        enough("fresh ones".to_owned(), fresh, &|row| self.naive.is_fresh(*row))?;
+        for (at, kept) in interests.into_iter().enumerate() {
+            enough(format!("of interest {at}"), kept, &|row| self.naive.scored[*row].interest == at)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the rows are those expected, in their order.
+    fn equals(&self, rows: &[usize], expected: &[usize]) -> Result<(), String> {
+        let differ = |at: &usize| {
+            let (found, expected) = (rows.get(*at), expected.get(*at));
+            found != expected
+                && !found.zip(expected).is_some_and(|(a, b)| {
+                    self.tolerance > 0.0 && self.near(self.score(*a), self.score(*b))
+                })
+        };
+        match (0..rows.len().max(expected.len())).find(differ) {
+            None => Ok(()),
+            Some(at) => {
+                let show = |rows: &[usize]| {
+                    rows.get(at).map(|row| (self.catalogue.videos[*row].id, self.naive.scored[*row]))
+                };
+                let lengths = (rows.len(), expected.len());
+                Err(format!(
+                    "at {at}: found {:?}, expected {:?}; lengths {lengths:?}",
+                    show(rows),
+                    show(expected)
+                ))
+            }
+        }
+    }
+
+    /// The share of the right scores that were found.
+    fn recall(&self, rows: &[usize], expected: &[usize]) -> f64 {
+        let mut left: Vec<f32> = rows.iter().map(|row| self.score(*row)).collect();
+        let mut found = 0;
+        for row in expected {
+            if let Some(at) = left.iter().position(|score| self.near(*score, self.score(*row))) {
+                left.swap_remove(at);
+                found += 1;
+            }
+        }
+        if expected.is_empty() { 1.0 } else { found as f64 / expected.len() as f64 }
+    }
+
+    fn with(&self, effort: Effort, plan: Option<Plan>, offset: usize) -> SearchRequest {
+        SearchRequest { effort, plan, offset, ..self.request.clone() }
+    }
+}
+
+/// What was wrong, with everything needed to see it again.
+#[derive(Default)]
+struct Failures(Vec<String>);
+
+impl Failures {
+    fn add(&mut self, result: Result<(), String>, asked: &SearchRequest, context: &str) {
+        if let Err(problem) = result {
+            let mut asked = asked.clone();
+            if let Query::Vector(vector) = &mut asked.query {
+                vector.truncate(1);
+            } else if let Query::Interests(interests) = &mut asked.query {
+                interests.iter_mut().for_each(|interest| interest.vector.truncate(1));
+            }
+            let excluded = asked.rules.exclude.video_ids.len();
+            asked.rules.exclude.video_ids.truncate(3);
+            self.0.push(format!("{problem}\n  {context}, {excluded} excluded: {asked:?}"));
+        }
+    }
+
+    fn check(&self) {
+        if std::env::var_os("ALL_FAILURES").is_some() {
+            self.0.iter().for_each(|failure| println!("FAIL {failure}"));
+        }
+        let some = self.0.iter().take(5).map(|failure| format!("{failure}\n")).collect::<String>();
+        assert!(self.0.is_empty(), "{} wrong answers; the first of them:\n{some}", self.0.len());
+    }
+}
+
+/// The requests of a catalogue, with their numbers.
+fn requests(catalogue: &RuledCatalogue) -> impl Iterator<Item = (u64, SearchRequest)> + '_ {
+    let n = std::env::var("N").map_or(REQUESTS_PER_CATALOGUE, |n| n.parse().unwrap());
+    let from = std::env::var("FROM").map_or(0, |n| n.parse().unwrap());
+    (from..from + n).map(|number| {
+        let mut random = ChaCha8Rng::seed_from_u64(1_000_000_000 + 1_000_000 * catalogue.shape.seed + number);
+        (number, random_request(catalogue, &mut random))
+    })
+}
+
+#[test]
+fn exact_answers_are_those_of_a_look_at_every_video() {
+    let mut failures = Failures::default();
+    for shape in shapes() {
+        let catalogue = RuledCatalogue::new(shape);
+        for (number, request) in requests(&catalogue) {
+            let case = Case::new(&catalogue, &request);
+            let pages = case.naive.pages(3);
+            let mut before = Vec::new();
+            for (page, expected) in pages.iter().enumerate() {
+                let asked = case.with(Effort::Exact, None, page * request.k);
+                let answer = search(&catalogue, &asked);
+                assert_eq!(answer.stats.plan, Plan::ExactScan);
+                assert_eq!(
+                    answer.stats.matches,
+                    request.rules.filter.is_some().then(|| case.naive.count_matches())
+                );
+                let checked = case.rows(&answer, &before).and_then(|rows| case.equals(&rows, expected));
+                failures.add(checked, &asked, &format!("{shape:?}, request {number}"));
+                before.extend(expected);
+            }
+        }
+    }
+    failures.check();
+}
+
+#[test]
+fn no_answer_breaks_a_rule_or_is_short_whatever_the_plan() {
+    let mut failures = Failures::default();
+    let mut recalls = Vec::new();
+    for shape in shapes() {
+        let catalogue = RuledCatalogue::new(shape);
+        for (number, request) in requests(&catalogue) {
+            let case = Case::new(&catalogue, &request);
+            let expected = &case.naive.pages(1)[0];
+            for (effort, plan) in ways(&catalogue, &request) {
+                let asked = case.with(effort, plan, 0);
+                let answer = search(&catalogue, &asked);
+                let rows = case.rows(&answer, &[]);
+                let kept = rows.as_ref().map_or(Ok(()), |rows| case.keeps_places(rows));
+                if let (Ok(rows), Effort::Default) = (&rows, effort) {
+                    recalls.push(case.recall(rows, expected));
+                }
+                let context = format!("{shape:?}, request {number}, by {:?}", answer.stats.plan);
+                failures.add(rows.map(|_| ()).and(kept), &asked, &context);
+            }
+        }
+    }
+    let recall = recalls.iter().sum::<f64>() / recalls.len() as f64;
+    println!("recall {recall:.4} over {} searches", recalls.len());
+    failures.check();
+    assert!(recall >= 0.9, "recall {recall}");
+}
+
+#[test]
+fn pages_are_of_one_order() {
+    let mut failures = Failures::default();
+    for shape in shapes() {
+        let catalogue = RuledCatalogue::new(shape);
+        for (number, request) in requests(&catalogue).filter(|(_, request)| request.k > 1) {
+            let case = Case::new(&catalogue, &request);
+            let k = request.k;
+            let mut ways = ways(&catalogue, &request);
+            ways.push((Effort::Exact, None));
+            let (effort, plan) = ways[number as usize % ways.len()];
+            let mut order = Vec::new();
+            let mut is_sound = true;
+            for page in 0..5 {
+                let asked = case.with(effort, plan, page * k);
+                let context = format!("{shape:?}, request {number}, page {page}");
+                match case.rows(&search(&catalogue, &asked), &order) {
+                    Ok(rows) => order.extend(rows),
+                    Err(problem) => {
+                        failures.add(Err(problem), &asked, &context);
+                        is_sound = false;
+                        break;
+                    }
+                }
+            }
+            // What lies between two pages is of both of them.
+            for offset in [1, k - 1, k + k / 2, 3 * k - 1] {
+                if !is_sound {
+                    break;
+                }
+                let asked = case.with(effort, plan, offset);
+                let found = search(&catalogue, &asked).candidates;
+                let mut expected: Vec<usize> = order.iter().skip(offset).take(k).copied().collect();
+                case.naive.sort(&mut expected);
+                let rows: Vec<usize> = found.iter().map(|candidate| case.rows[&candidate.video_id.0]).collect();
+                let context = format!("{shape:?}, request {number}, between pages");
+                failures.add(case.equals(&rows, &expected), &asked, &context);
+            }
+        }
+    }
+    failures.check();
+}
+
+#[test]
+fn the_requests_meet_every_corner() {
+    let mut met: HashMap<String, usize> = HashMap::new();
+    for shape in shapes() {
+        let catalogue = RuledCatalogue::new(shape);
+        for (_, request) in requests(&catalogue) {
+            let case = Case::new(&catalogue, &request);
+            let mut add = |is_so: bool, what: &str| *met.entry(what.to_owned()).or_default() += usize::from(is_so);
+            let (naive, all) = (&case.naive, catalogue.videos.len());
+            let (kept_fresh, kept) = naive.kept();
+            let page = &naive.pages(1)[0];
+            let has_filter = request.rules.filter.is_some();
+            add(request.k == 1, "k = 1");
+            add(request.k > naive.count_matches(), "k above the matches");
+            add(has_filter && naive.count_matches() == 0, "a filter that nothing matches");
+            add(has_filter && naive.count_matches() == 1 && all > 1, "a filter that one video matches");
+            add(has_filter && naive.count_matches() == all, "a filter that everything matches");
+            let is_out = |row| naive.is_excluded(row) || !naive.matches(row) || naive.is_seed(row);
+            add(naive.count_matches() > 0 && (0..all).all(is_out), "everything excluded");
+            let fresh = page.iter().filter(|row| naive.is_fresh(**row)).count();
+            add(fresh < kept_fresh, "too few fresh videos");
+            add(kept_fresh > 0 && fresh >= kept_fresh, "enough fresh videos");
+            add(kept.iter().any(|kept| *kept > 0), "places kept for interests");
+            let of = |at: usize| naive.scored.iter().filter(|scored| scored.interest == at).count();
+            add(kept.len() > 1 && (0..kept.len()).any(|at| of(at) == 0), "an interest that nothing fits best");
+            add(kept.len() == 16, "16 interests");
+            add(request.rules.caps.len() == 2, "two caps");
+            add(request.rules.caps.len() == 16, "16 caps");
+            let of_caps = |name: &str| request.rules.caps.iter().any(|cap| cap.attribute == name && cap.max_per_value == 1);
+            add(of_caps("region"), "one per region");
+            add(of_caps("topics"), "one per topic");
+            if page.len() < request.k {
+                for reason in naive.reasons(page) {
+                    add(true, &format!("{reason:?}"));
+                }
+            }
+            match &request.query {
+                Query::Vector(vector) => add(vector.iter().all(|value| *value == 0.0), "a query of zeros"),
+                Query::Seeds(_) => add(true, "seeds"),
+                Query::Interests(_) => {}
+            }
+        }
+    }
+    let corners = [
+        "k = 1",
+        "k above the matches",
+        "a filter that nothing matches",
+        "a filter that one video matches",
+        "a filter that everything matches",
+        "everything excluded",
+        "too few fresh videos",
+        "enough fresh videos",
+        "places kept for interests",
+        "an interest that nothing fits best",
+        "16 interests",
+        "two caps",
+        "16 caps",
+        "one per region",
+        "one per topic",
+        "a query of zeros",
+        "seeds",
+    ];
+    let shortfalls = [
+        Shortfall::IndexExhausted,
+        Shortfall::TooFewMatches,
+        Shortfall::Excluded,
+        Shortfall::CapsExhausted,
+        Shortfall::ScoreThreshold,
+    ];
+    let short = shortfalls.map(|shortfall| format!("{:?}", Completeness::Short(shortfall)));
+    for corner in corners.map(str::to_owned).iter().chain(&short) {
+        assert!(met.get(corner).is_some_and(|times| *times >= 3), "{corner} was hardly met: {met:#?}");
+    }
+}
