@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `ground_truth.rs` | exact neighbours of many queries |
 //! | `sweep.rs`        | recall against latency, per k and effort |
+//! | `times.rs`        | how long searches took |
 //! | `calibrate.rs`    | recall against effort, for whoever asks for a recall |
 //! | `report.rs`       | the figures of one engine, and reading those of others |
 //! | `comparison.rs`   | engines side by side, at the recall that is asked for |
@@ -20,6 +21,7 @@ mod ground_truth;
 mod page;
 mod report;
 mod sweep;
+mod times;
 
 pub use calibrate::{CalibrateError, DEFAULT_K, calibrate};
 pub use comparison::{Comparison, TARGETS};

@@ -59,7 +59,7 @@ pub struct Report {
 }
 
 /// One measured point.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SweepRow {
     /// Hits asked for.
     pub k: usize,
