@@ -2,6 +2,7 @@
 
 mod architecture;
 mod bench_report;
+mod bench_requests;
 mod build;
 mod cli;
 mod dataset;
