@@ -35,7 +35,7 @@ fn search(criterion: &mut Criterion) {
         let searcher = Searcher::default();
         let find = |query: &[f32], k: usize, effort: Effort, plan: Option<Plan>| -> Vec<Hit> {
             let params = SearchParams::new(k, effort).expect("valid parameters").with_plan(plan);
-            searcher.search(&index, query, &params, || true).expect("nothing interrupts it").hits
+            searcher.search(&index, query, &params, || true).hits
         };
         let sample = &queries[..CHECKED];
         let exact: Vec<Vec<Hit>> = sample.iter().map(|query| find(query, 100, Effort::Exact, None)).collect();

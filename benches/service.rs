@@ -21,6 +21,7 @@ use shortlist::dataset::{Catalogue, CatalogueFiles, Embeddings, write_npy};
 use shortlist::engine::{self, Engine, EngineOptions};
 use shortlist::index::IndexStore;
 use shortlist::metric::Metric;
+use shortlist::rules::Rules;
 use shortlist::service::proto::retrieval_client::RetrievalClient;
 use shortlist::service::proto::{
     BatchSearchRequest, Dtype, PackedVector, SearchParams, SearchRequest, SearchResponse, Vector,
@@ -304,7 +305,10 @@ fn engine_answer(engine: &Engine, query: &[f32], k: usize) -> Vec<u64> {
         k,
         plan: None,
         effort: engine::Effort::EfSearch(EF_SEARCH as usize),
+        rules: Rules::default(),
+        offset: 0,
         return_attributes: engine::ReturnAttributes::None,
+        return_vectors: false,
         embedding_model: None,
     };
     let answer = engine.search(&request, &engine::Budget::default()).expect("a search succeeds");

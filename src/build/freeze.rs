@@ -48,7 +48,7 @@ pub(super) fn freeze<T: Element>(
 
     progress.begin("writing the index", size_of_val(vectors) as u64);
     let vector_parts = bytemuck::cast_slice::<T, u8>(vectors).chunks(WRITE_BYTES);
-    let code_sections = if codes.is_some() { 2 } else { 0 };
+    let code_sections = if codes.is_some() { 5 } else { 0 };
     let query_sections = usize::from(!held_out_queries.is_empty());
     let mut writer = IndexWriter::create(dir, 9 + code_sections + query_sections + attributes.len())?;
     writer.section(SectionKind::Metadata, 0, [json.as_slice()])?;
@@ -67,7 +67,7 @@ pub(super) fn freeze<T: Element>(
     writer.section(SectionKind::Layer0, 0, [bytes(&graph.layer0.edges)])?;
     writer.section(SectionKind::UpperNodes, 0, upper_nodes)?;
     writer.section(SectionKind::UpperEdges, 0, upper_edges)?;
-    if let Some(NodeCodes { quantizer, codes }) = codes {
+    if let Some(NodeCodes { quantizer, codes, .. }) = codes {
         writer.section(SectionKind::Codes, 0, [codes.as_slice()])?;
         writer.section(SectionKind::CodeLevels, 0, [bytes(quantizer.levels())])?;
     }
@@ -76,6 +76,11 @@ pub(super) fn freeze<T: Element>(
     }
     writer.section(SectionKind::InputRows, 0, [bytes(rows)])?;
     writer.section(SectionKind::Layer0Starts, 0, [bytes(&graph.layer0.starts)])?;
+    if let Some(NodeCodes { blocks, .. }) = codes {
+        writer.section(SectionKind::BlockMeans, 0, [blocks.means.as_slice()])?;
+        writer.section(SectionKind::BlockSpreads, 0, [bytes(&blocks.spreads)])?;
+        writer.section(SectionKind::BlockRegions, 0, [bytes(&blocks.regions)])?;
+    }
     for (kind, ordinal, bytes) in &attributes {
         writer.section(*kind, *ordinal, [bytes.as_slice()])?;
     }

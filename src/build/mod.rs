@@ -38,6 +38,7 @@ mod hnsw_rs;
 mod insertion;
 mod layer0;
 mod multiply;
+mod order;
 mod params;
 mod phases;
 mod progress;
@@ -62,7 +63,7 @@ use crate::index::{
 };
 use crate::kernel::Kernels;
 use crate::metric::Metric;
-use crate::quantize::Sq8;
+use crate::quantize::{BlockSummary, Sq8};
 use crate::with_rows;
 
 use coded::CodedRows;
@@ -231,6 +232,8 @@ pub struct NodeCodes {
     pub quantizer: Sq8,
     /// `[n × stride]`.
     pub codes: Vec<u8>,
+    /// The blocks that the nodes are in.
+    pub blocks: BlockSummary,
 }
 
 /// Builds, teaches and repairs a graph over `vectors`, `[n × dim]`, on the current rayon pool.
@@ -246,7 +249,7 @@ pub fn build_graph<T: Element>(
 ) -> Result<BuiltGraph<T>, BuildError> {
     progress.begin("grouping videos", 1);
     let groups = Groups::new(vectors, dim, params.metric);
-    let order = order(&groups);
+    let (order, regions) = order::order(vectors, dim, &groups);
     let groups = groups.reordered(&order);
     let vectors = reordered(vectors, dim, &order);
     progress.begin("encoding", 1);
@@ -280,13 +283,11 @@ pub fn build_graph<T: Element>(
         return Err(BuildError::Cancelled);
     }
     let CodedRows { vectors, quantizer, codes, .. } = rows;
-    let codes = (params.codes == Codes::Sq8).then_some(NodeCodes { quantizer, codes });
+    let codes = (params.codes == Codes::Sq8).then(|| {
+        let blocks = BlockSummary::of(&vectors, dim, &quantizer, regions);
+        NodeCodes { quantizer, codes, blocks }
+    });
     Ok(BuiltGraph { graph, rows: order, vectors, repair, training, held_out_queries, codes })
-}
-
-/// The rows in the order in which they become nodes: group by group.
-fn order(groups: &Groups) -> Vec<u32> {
-    groups.members(1).concat()
 }
 
 fn reordered<T: Element>(vectors: &[T], dim: usize, order: &[u32]) -> Vec<T> {

@@ -99,9 +99,9 @@ impl<'a, T: Element> Lesson<'a, T> {
                     let mut query = QueryCodes::default();
                     rows.quantizer.encode_query(user, &mut query);
                     let coarse = CodeScorer::new(query.as_slice(), &rows.codes);
-                    let stats = traverse(&view, &coarse, (ef_search, k), scratch, || true);
+                    let outcome = traverse(&view, &coarse, (ef_search, k), scratch, || true);
                     scratch.collect(rescored(k));
-                    scratch.rescore(&scorer, &mut stats.unwrap_or_default());
+                    scratch.rescore(&scorer, &mut { outcome.stats });
                 }
                 Codes::None => {
                     traverse(&view, &scorer, (ef_search, k), scratch, || true);

@@ -40,6 +40,24 @@ pub enum EngineError {
         /// What is wrong with the generation that was served.
         problem: String,
     },
+    /// The video that is asked about is not in the index.
+    #[error("video_id: video {video} is not in index {index:?}")]
+    NotInIndex {
+        /// The index.
+        index: String,
+        /// The video.
+        video: VideoId,
+    },
+    /// The generation cannot be filtered.
+    #[error("filter: generation {generation} of index {index:?}: {problem}")]
+    NotFilterable {
+        /// The index.
+        index: String,
+        /// The generation that would answer.
+        generation: u64,
+        /// What it lacks.
+        problem: String,
+    },
     /// The embedding comes from another model than the index.
     #[error(
         "embedding_model: index {index:?} holds embeddings of {expected:?}, the request was made with {found:?}"

@@ -6,26 +6,33 @@
 //! | file | duty |
 //! |---|---|
 //! | `request.rs`    | what is asked and answered; limits |
+//! | `query.rs`      | what is searched for, in terms of one generation |
+//! | `rules.rs`      | the rules of a request, in the same terms |
 //! | `snapshot.rs`   | one generation, open and searchable |
+//! | `explain.rs`    | why a video is, or is not, in an answer |
 //! | `calibrated.rs` | what recall it is known to reach |
 //! | `served.rs`     | one named index: its snapshot, and how it is swapped |
 
 mod calibrated;
 mod error;
+mod explain;
+mod query;
 mod request;
+mod rules;
 mod served;
 mod snapshot;
 
 use std::collections::BTreeMap;
 
+use crate::id::VideoId;
 use crate::search::Searcher;
 use served::ServedIndex;
 
-pub use crate::search::Plan;
+pub use crate::search::{Loss, Plan, Shortfall};
 pub use error::EngineError;
 pub use request::{
-    Budget, Candidate, Effort, EngineOptions, IndexStatus, Limits, Query, ReturnAttributes, SearchRequest,
-    SearchResponse, SearchStats, Seed,
+    Budget, Candidate, Completeness, Effort, EngineOptions, Explanation, IndexStatus, Interest, Limits,
+    Query, Removal, ReturnAttributes, Rule, SearchRequest, SearchResponse, SearchStats, Seed,
 };
 pub use served::Refresh;
 
@@ -84,6 +91,20 @@ impl Engine {
     pub fn search(&self, request: &SearchRequest, budget: &Budget) -> Result<SearchResponse, EngineError> {
         let served = self.served(&request.index)?;
         served.snapshot()?.search(served.name(), &self.searcher, &self.limits, request, budget)
+    }
+
+    /// Why a video is, or is not, in the answer to a request. Scores every video.
+    ///
+    /// # Errors
+    /// As [`Engine::search`], or if the index does not have the video.
+    pub fn explain(
+        &self,
+        request: &SearchRequest,
+        video: VideoId,
+        budget: &Budget,
+    ) -> Result<Explanation, EngineError> {
+        let served = self.served(&request.index)?;
+        served.snapshot()?.explain(served.name(), &self.searcher, &self.limits, (request, video), budget)
     }
 
     /// Runs `work` on the compute pool, after what is queued there already.

@@ -12,7 +12,8 @@ use crate::element::Dtype;
 use crate::id::VideoId;
 use crate::index::{AttributeSchema, MemoryMode};
 use crate::metric::Metric;
-use crate::search::Plan;
+use crate::rules::Rules;
+use crate::search::{Loss, Plan, Shortfall};
 
 /// One search.
 #[derive(Clone, Debug)]
@@ -27,8 +28,14 @@ pub struct SearchRequest {
     pub effort: Effort,
     /// How to search, for measurement; what seems fastest unless told.
     pub plan: Option<Plan>,
+    /// What is asked of the candidates besides the best scores.
+    pub rules: Rules,
+    /// How many candidates to pass over: those of the pages before.
+    pub offset: usize,
     /// Which attributes come with the candidates.
     pub return_attributes: ReturnAttributes,
+    /// Whether the embeddings come with the candidates.
+    pub return_vectors: bool,
     /// The model that made the query; must match the index's when given.
     pub embedding_model: Option<String>,
 }
@@ -38,8 +45,21 @@ pub struct SearchRequest {
 pub enum Query {
     /// A user embedding, `[dim]`.
     Vector(Vec<f32>),
+    /// What a user is interested in. A video scores what it scores for the one it fits best.
+    Interests(Vec<Interest>),
     /// Videos like these: the weighted sum of their embeddings. The seeds themselves are not returned.
     Seeds(Vec<Seed>),
+}
+
+/// One interest of a user.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Interest {
+    /// `[dim]`.
+    pub vector: Vec<f32>,
+    /// What its scores are multiplied with.
+    pub weight: f32,
+    /// The share of k, rounded down, that at least is attributed to it, where there are so many.
+    pub min_share: f32,
 }
 
 /// One video of a query by example.
@@ -84,12 +104,25 @@ pub struct SearchResponse {
     pub candidates: Vec<Candidate>,
     /// How many were asked for.
     pub requested: usize,
+    /// Whether there are as many, and if not, why.
+    pub completeness: Completeness,
     /// Seeds that are not in the index.
     pub unknown_seeds: Vec<VideoId>,
     /// The generation that answered.
     pub generation: u64,
     /// What the search cost.
     pub stats: SearchStats,
+}
+
+/// Whether an answer is what was asked for, and if not, why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Completeness {
+    /// As many candidates as were asked for.
+    Complete,
+    /// Fewer: there are no more.
+    Short(Shortfall),
+    /// The deadline came near: the best that was found until then.
+    Deadline,
 }
 
 /// One retrieved video.
@@ -99,8 +132,12 @@ pub struct Candidate {
     pub video_id: VideoId,
     /// Larger is better, for every metric.
     pub score: f32,
+    /// The position of the interest that it is attributed to; `None` where the query has none.
+    pub interest: Option<usize>,
     /// The attributes asked for that have a value, by name.
     pub attributes: Vec<(String, Value)>,
+    /// The embedding, `[dim]`, of norm 1 under cosine; only if it was asked for.
+    pub vector: Option<Vec<f32>>,
 }
 
 /// What a search cost.
@@ -119,6 +156,57 @@ pub struct SearchStats {
     pub distances: u64,
     /// Time in the searcher.
     pub elapsed: Duration,
+    /// How many videos match the filter; `None` without one.
+    pub matches: Option<usize>,
+}
+
+/// Why a video is, or is not, in the answer to a request.
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    /// Its exact score.
+    pub score: f32,
+    /// The interest that it is attributed to; `None` where the query has none.
+    pub interest: Option<usize>,
+    /// Its place among all videos that pass the rules, from 1; `None` if one keeps it out.
+    pub exact_rank: Option<usize>,
+    /// Whether the exact answer to the request has it.
+    pub in_exact_answer: bool,
+    /// Its place in the answer that the request gets, from 1; `None` if it is not there.
+    pub rank: Option<usize>,
+    /// The rule that keeps it out of every answer.
+    pub removal: Option<Removal>,
+    /// Where it was lost, if the exact answer has it and the other one has not.
+    pub loss: Option<Loss>,
+    /// The generation that answered.
+    pub generation: u64,
+    /// What the search for the request cost.
+    pub stats: SearchStats,
+}
+
+/// What keeps a video out of every answer to a request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Removal {
+    /// Which rule.
+    pub rule: Rule,
+    /// The path of it in the request, as in the proto.
+    pub field: String,
+    /// Why, in words.
+    pub reason: String,
+}
+
+/// A rule that can keep a video out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// It is a seed of the query.
+    Seed,
+    /// It does not match the filter.
+    Filter,
+    /// It is excluded.
+    Exclude,
+    /// It scores less than the threshold.
+    ScoreThreshold,
+    /// Better ones take all the room of a cap.
+    Cap,
 }
 
 /// When to stop although the search is not done: the deadline passed or the caller is gone.
@@ -145,6 +233,14 @@ impl Budget {
         self.cancelled.load(Ordering::Relaxed)
     }
 
+    /// When to answer with what there is, so that the answer is there before the deadline: an eighth of the time
+    /// that is left is kept for the rest, but not less than half a millisecond nor more than five.
+    pub fn stop_at(&self) -> Option<Instant> {
+        let deadline = self.deadline?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        deadline.checked_sub((left / 8).clamp(Duration::from_micros(500), Duration::from_millis(5)))
+    }
+
     /// Whether the deadline passed.
     pub fn is_expired(&self) -> bool {
         self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
@@ -160,6 +256,13 @@ pub struct Limits {
     pub max_ef_search: usize,
     /// Most seeds in one query.
     pub max_seeds: usize,
+}
+
+impl Limits {
+    /// Most interests in one query.
+    pub const MAX_INTERESTS: usize = 16;
+    /// Most caps in one request.
+    pub const MAX_CAPS: usize = 16;
 }
 
 impl Default for Limits {

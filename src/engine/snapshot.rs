@@ -1,20 +1,22 @@
 //! One generation, open and searchable.
 
-use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::calibrated::Calibrated;
 use super::error::EngineError;
+use super::query::ResolvedQuery;
 use super::request::{
-    Budget, Candidate, Effort, Limits, Query, ReturnAttributes, SearchRequest, SearchResponse, SearchStats,
-    Seed,
+    Budget, Candidate, Completeness, Effort, Limits, ReturnAttributes, SearchRequest, SearchResponse,
+    SearchStats,
 };
+use super::rules::{ResolvedRules, has_rules};
 use crate::attributes::{Columns, Value};
-use crate::id::{NodeId, VideoId};
+use crate::graph::BeamStats;
+use crate::id::NodeId;
 use crate::index::{Index, IndexStore, Manifest, StoreError, Uncovered};
-use crate::search::{self, Found, Hit, Plan, SearchParams, Searcher};
+use crate::search::{self, Plan, Ranked, SearchParams, Searcher, Shortfall};
 
 /// One generation, the manifest that made it current, and its calibration. Never changes; a swap replaces
 /// it whole.
@@ -38,14 +40,11 @@ pub(super) fn check_and_warm(index: &Index) -> Result<(), StoreError> {
     check_structure(index)
 }
 
-/// What a request searches for, in terms of one generation.
-struct ResolvedQuery<'q> {
-    /// `[dim]`, finite.
-    vector: Cow<'q, [f32]>,
-    /// The nodes it was made of.
-    seeds: Vec<NodeId>,
-    /// Seeds that are not in the index.
-    unknown_seeds: Vec<VideoId>,
+/// What a search came to.
+struct Answer {
+    hits: Vec<Ranked>,
+    completeness: Completeness,
+    stats: SearchStats,
 }
 
 impl Snapshot {
@@ -76,28 +75,100 @@ impl Snapshot {
         let started = Instant::now();
         self.check_model(name, request)?;
         let columns = self.columns(&request.return_attributes)?;
-        let ResolvedQuery { vector, seeds, unknown_seeds } = self.query(name, limits, &request.query)?;
-        // Seeds come out of the answer again, so as many more are asked for.
-        let params = self.params(name, limits, request, seeds.len())?;
-        let found = searcher.search(&self.index, &vector, &params, keep_going(budget)).map_err(|_| {
-            if budget.is_cancelled() { EngineError::Cancelled } else { EngineError::DeadlineExceeded }
-        })?;
-        let stats = self.stats(&params, &found, started);
-        let hits = found.hits.iter().filter(|hit| !seeds.contains(&hit.node)).take(request.k);
+        let query = ResolvedQuery::of((name, &self.index), limits, &request.query, request.k)?;
+        let answer = match query.as_single() {
+            Some(vector) if !has_rules(request) && !request.plan.is_some_and(Plan::is_of_matches) => {
+                self.search_plain(name, searcher, limits, request, (&query, vector), budget)?
+            }
+            _ => self.search_ruled(name, searcher, limits, request, &query, budget)?,
+        };
+        if budget.is_cancelled() {
+            return Err(EngineError::Cancelled);
+        }
         let ids = self.index.video_ids();
-        let candidate = |hit: &Hit| Candidate {
+        let candidate = |hit: &Ranked| Candidate {
             video_id: ids[hit.node.index()],
             score: hit.score,
+            interest: query.has_interests.then_some(hit.interest),
             attributes: self.attributes(hit.node, &columns),
+            vector: request.return_vectors.then(|| self.vector(hit.node)),
         };
-        let candidates = hits.map(candidate).collect();
+        let candidates = answer.hits.iter().map(candidate).collect();
         Ok(SearchResponse {
             candidates,
             requested: request.k,
-            unknown_seeds,
+            completeness: answer.completeness,
+            unknown_seeds: query.unknown_seeds,
             generation: self.manifest.generation,
-            stats,
+            stats: SearchStats { elapsed: started.elapsed(), ..answer.stats },
         })
+    }
+
+    /// A single vector, and nothing asked besides the best scores.
+    fn search_plain(
+        &self,
+        name: &str,
+        searcher: &Searcher,
+        limits: &Limits,
+        request: &SearchRequest,
+        (query, vector): (&ResolvedQuery<'_>, &[f32]),
+        budget: &Budget,
+    ) -> Result<Answer, EngineError> {
+        let seeds = &query.seeds;
+        // Seeds come out of the answer again, so as many more are asked for.
+        let params = self.params(name, limits, request, seeds.len())?;
+        let found = searcher.search(&self.index, vector, &params, keep_going(budget));
+        let hits = found.hits.iter().filter(|hit| !seeds.contains(&hit.node)).take(request.k);
+        let hits: Vec<Ranked> =
+            hits.map(|hit| Ranked { node: hit.node, score: hit.score, interest: 0 }).collect();
+        let completeness = match (found.is_interrupted, hits.len() < request.k) {
+            (true, _) => Completeness::Deadline,
+            (false, true) => Completeness::Short(Shortfall::IndexExhausted),
+            (false, false) => Completeness::Complete,
+        };
+        let measured_recall = self.measured_recall(&params);
+        let stats = stats(&params, found.plan, found.stats);
+        Ok(Answer { hits, completeness, stats: SearchStats { measured_recall, ..stats } })
+    }
+
+    fn search_ruled(
+        &self,
+        name: &str,
+        searcher: &Searcher,
+        limits: &Limits,
+        request: &SearchRequest,
+        query: &ResolvedQuery<'_>,
+        budget: &Budget,
+    ) -> Result<Answer, EngineError> {
+        let params = self.params(name, limits, request, 0)?;
+        let mut keep_going = keep_going(budget);
+        let Some(rules) = self.rules(name, limits, request, query, &mut keep_going)? else {
+            let stats = stats(&params, Plan::MatchScan, BeamStats::default());
+            return Ok(Answer { hits: Vec::new(), completeness: Completeness::Deadline, stats });
+        };
+        let nodes = rules.of_nodes(&query.seeds);
+        let found = searcher.search_ruled(&self.index, &query.interests, &params, &nodes, keep_going);
+        let completeness = match (found.is_interrupted, found.shortfall) {
+            (true, _) => Completeness::Deadline,
+            (false, Some(shortfall)) => Completeness::Short(shortfall),
+            (false, None) => Completeness::Complete,
+        };
+        let matches = rules.matches.as_ref().map(|(_, count)| *count);
+        let stats = SearchStats { matches, ..stats(&params, found.plan, found.stats) };
+        Ok(Answer { hits: found.hits, completeness, stats })
+    }
+
+    /// The rules of a request; `None` if the budget ended before.
+    pub(super) fn rules(
+        &self,
+        name: &str,
+        limits: &Limits,
+        request: &SearchRequest,
+        query: &ResolvedQuery<'_>,
+        keep_going: impl FnMut() -> bool,
+    ) -> Result<Option<ResolvedRules<'_>>, EngineError> {
+        let generation = (name, self.manifest.generation, &*self.index);
+        ResolvedRules::of(generation, limits, request, &query.interests, keep_going)
     }
 
     fn check_model(&self, name: &str, request: &SearchRequest) -> Result<(), EngineError> {
@@ -130,74 +201,7 @@ impl Snapshot {
         names.iter().enumerate().map(ordinal).collect()
     }
 
-    fn query<'q>(
-        &self,
-        name: &str,
-        limits: &Limits,
-        query: &'q Query,
-    ) -> Result<ResolvedQuery<'q>, EngineError> {
-        match query {
-            Query::Vector(values) => {
-                self.check_vector(values)?;
-                let vector = Cow::Borrowed(values.as_slice());
-                Ok(ResolvedQuery { vector, seeds: Vec::new(), unknown_seeds: Vec::new() })
-            }
-            Query::Seeds(seeds) => self.query_of_seeds(name, limits, seeds),
-        }
-    }
-
-    fn check_vector(&self, values: &[f32]) -> Result<(), EngineError> {
-        let (expected, found) = (self.index.dim(), values.len());
-        if found != expected {
-            return Err(EngineError::invalid(
-                "query.vector",
-                format!("expected {expected} dimensions, found {found}"),
-            ));
-        }
-        if let Some(position) = values.iter().position(|value| !value.is_finite()) {
-            let problem =
-                format!("component {position}: expected a finite number, found {}", values[position]);
-            return Err(EngineError::invalid("query.vector", problem));
-        }
-        Ok(())
-    }
-
-    fn query_of_seeds(
-        &self,
-        name: &str,
-        limits: &Limits,
-        seeds: &[Seed],
-    ) -> Result<ResolvedQuery<'static>, EngineError> {
-        if seeds.is_empty() || seeds.len() > limits.max_seeds {
-            let problem = format!("expected 1 to {} seeds, found {}", limits.max_seeds, seeds.len());
-            return Err(EngineError::invalid("query.seeds", problem));
-        }
-        let (mut query, mut row) = (vec![0f32; self.index.dim()], Vec::new());
-        let (mut nodes, mut unknown) = (Vec::new(), Vec::new());
-        for (position, seed) in seeds.iter().enumerate() {
-            if !seed.weight.is_finite() {
-                let field = format!("query.seeds.seeds[{position}].weight");
-                let problem = format!("expected a finite number, found {}", seed.weight);
-                return Err(EngineError::invalid(field, problem));
-            }
-            let Some(node) = self.index.node_of(seed.video_id) else {
-                unknown.push(seed.video_id);
-                continue;
-            };
-            self.index.vectors().copy_row(node.index(), &mut row);
-            query.iter_mut().zip(&row).for_each(|(sum, value)| *sum += seed.weight * value);
-            nodes.push(node);
-        }
-        if nodes.is_empty() {
-            return Err(EngineError::UnknownVideo { index: name.to_owned(), video: unknown[0] });
-        }
-        if query.iter().any(|value| !value.is_finite()) {
-            return Err(EngineError::invalid("query.seeds", "the weighted sum of the seeds is not finite"));
-        }
-        Ok(ResolvedQuery { vector: Cow::Owned(query), seeds: nodes, unknown_seeds: unknown })
-    }
-
-    fn params(
+    pub(super) fn params(
         &self,
         name: &str,
         limits: &Limits,
@@ -229,10 +233,18 @@ impl Snapshot {
         };
         let params = SearchParams::new(k, effort);
         let params = params.map_err(|error| EngineError::invalid("params", error.to_string()))?;
-        if request.plan == Some(Plan::CodeScan) && self.index.codes().is_none() {
-            return Err(EngineError::invalid("params.plan", "expected another plan: the index has no codes"));
+        let lacks = match request.plan {
+            Some(Plan::CodeScan) if self.index.codes().is_none() => "the index has no codes",
+            Some(Plan::BlockScan) if self.index.blocks().is_none() => "the index has no blocks",
+            Some(plan) if plan.is_of_matches() && request.rules.filter.is_none() => {
+                "the request has no filter"
+            }
+            _ => "",
+        };
+        if !lacks.is_empty() {
+            return Err(EngineError::invalid("params.plan", format!("expected another plan: {lacks}")));
         }
-        if effort == search::Effort::Exact && matches!(request.plan, Some(Plan::Graph | Plan::CodeScan)) {
+        if effort == search::Effort::Exact && request.plan.is_some_and(|plan| plan != Plan::ExactScan) {
             return Err(EngineError::invalid("params.plan", "expected no other plan with exact"));
         }
         Ok(params.with_plan(request.plan))
@@ -260,27 +272,21 @@ impl Snapshot {
         Err(EngineError::RecallUnreachable { index, generation, k, target, best })
     }
 
-    fn stats(&self, params: &SearchParams, found: &Found, started: Instant) -> SearchStats {
-        let ef_search = match params.effort() {
-            search::Effort::EfSearch(ef_search) => ef_search,
-            search::Effort::Exact => 0,
-        };
-        // Measured with the plan that seemed fastest, and with no other.
-        let measured_recall = match (params.effort(), params.plan()) {
-            (search::Effort::EfSearch(_), None) => {
+    /// Measured with the plan that seemed fastest, and with no other.
+    fn measured_recall(&self, params: &SearchParams) -> Option<f64> {
+        match (params.effort(), params.plan()) {
+            (search::Effort::EfSearch(ef_search), None) => {
                 let k = params.k().min(self.index.len());
                 self.calibrated.curves().and_then(|curves| curves.recall(k, ef_search))
             }
             _ => None,
-        };
-        SearchStats {
-            plan: found.plan,
-            ef_search,
-            measured_recall,
-            visited: found.stats.hops,
-            distances: found.stats.distances,
-            elapsed: started.elapsed(),
         }
+    }
+
+    fn vector(&self, node: NodeId) -> Vec<f32> {
+        let mut row = Vec::new();
+        self.index.vectors().copy_row(node.index(), &mut row);
+        row
     }
 
     /// Names and values of `columns`, without those that are null.
@@ -292,11 +298,28 @@ impl Snapshot {
     }
 }
 
+fn stats(params: &SearchParams, plan: Plan, cost: BeamStats) -> SearchStats {
+    SearchStats {
+        plan,
+        ef_search: match params.effort() {
+            search::Effort::EfSearch(ef_search) => ef_search,
+            search::Effort::Exact => 0,
+        },
+        measured_recall: None,
+        visited: cost.hops,
+        distances: cost.distances,
+        elapsed: Duration::ZERO,
+        matches: None,
+    }
+}
+
 /// Looks at the cancellation every time and at the clock every sixteenth time.
-fn keep_going(budget: &Budget) -> impl FnMut() -> bool {
+pub(super) fn keep_going(budget: &Budget) -> impl FnMut() -> bool {
+    let stop_at = budget.stop_at();
     let mut asked = 0u32;
     move || {
         asked = asked.wrapping_add(1);
-        !budget.is_cancelled() && (asked % 16 != 1 || !budget.is_expired())
+        let is_late = || stop_at.is_some_and(|stop_at| Instant::now() >= stop_at);
+        !budget.is_cancelled() && (asked % 16 != 1 || !is_late())
     }
 }

@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use crate::dataset::{EmbeddingsView, Neighbors, Rows};
 use crate::element::Element;
+use crate::graph::Scan as _;
 use crate::graph::Scorer;
 use crate::id::{NodeId, VideoId};
 use crate::kernel::Kernels;

@@ -1,8 +1,9 @@
 //! The hot loop: best-first search over one layer (Malkov & Yashunin 2016, algorithm 2).
 
 use super::adjacency::Adjacency;
+use super::blocks::BlockScratch;
 use super::candidates::{Candidate, CandidateList, keep_best};
-use super::scorer::{CodeScorer, Score};
+use super::scorer::{Scan, Score};
 use super::selection::Selection;
 use super::visited::VisitedSet;
 
@@ -13,14 +14,20 @@ pub struct Scratch {
     pub candidates: CandidateList,
     /// After a search: what it found.
     pub found: Vec<Candidate>,
-    visited: VisitedSet,
+    pub(super) visited: VisitedSet,
     /// Of every visited node, in the order in which they were met.
-    scores: Vec<f32>,
+    pub(super) scores: Vec<f32>,
+    /// Nodes that do not match, whose neighbours were looked at.
+    pub(super) passed: VisitedSet,
     slots: Vec<u32>,
-    batch: Vec<u32>,
-    batch_scores: Vec<f32>,
-    arrivals: Vec<Candidate>,
-    selection: Selection,
+    pub(super) blocks: BlockScratch,
+    /// A node that somebody asks about, and whether a scan has scored it.
+    pub(super) watched: Option<u32>,
+    pub(super) has_scanned: bool,
+    pub(super) batch: Vec<u32>,
+    pub(super) batch_scores: Vec<f32>,
+    pub(super) arrivals: Vec<Candidate>,
+    pub(super) selection: Selection,
 }
 
 /// What a search cost.
@@ -39,6 +46,25 @@ impl std::ops::AddAssign for BeamStats {
     }
 }
 
+/// How a search ended: what it found is in its [`Scratch`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// What it cost.
+    pub stats: BeamStats,
+    /// Whether it was told to stop before it was done.
+    pub is_interrupted: bool,
+}
+
+impl Outcome {
+    pub(super) fn done(stats: BeamStats) -> Self {
+        Self { stats, is_interrupted: false }
+    }
+
+    pub(super) fn interrupted(stats: BeamStats) -> Self {
+        Self { stats, is_interrupted: true }
+    }
+}
+
 impl Scratch {
     /// Starts a search among `nodes` nodes that expands the best `ef`.
     pub fn reset(&mut self, nodes: usize, ef: usize) {
@@ -46,6 +72,22 @@ impl Scratch {
         self.visited.reset(nodes);
         self.scores.clear();
         self.found.clear();
+    }
+
+    /// Keeps an eye on a node from now on: [`Scratch::has_scored`] tells.
+    pub fn watch(&mut self, node: Option<u32>) {
+        self.watched = node;
+        self.has_scanned = false;
+    }
+
+    /// Notes whether a scan comes to the node that is watched.
+    pub(super) fn note_scan(&mut self, scans: impl Fn(u32) -> bool) {
+        self.has_scanned |= self.watched.is_some_and(scans);
+    }
+
+    /// Whether the last search came to `node`, which was watched.
+    pub fn has_scored(&self, node: u32) -> bool {
+        self.has_scanned || self.visited.contains(node)
     }
 
     /// How many nodes were scored.
@@ -89,7 +131,7 @@ impl Scratch {
     }
 
     /// Scores `count` rows from `first` on and adds to `found` those that score `least` or more.
-    pub(super) fn scan(&mut self, scorer: &CodeScorer<'_>, first: usize, count: usize, least: f32) {
+    pub(super) fn scan(&mut self, scorer: &impl Scan, first: usize, count: usize, least: f32) {
         let Scratch { found, batch_scores, selection, .. } = self;
         batch_scores.resize(count, 0.0);
         scorer.score_scan(first, batch_scores);
@@ -111,7 +153,7 @@ impl Scratch {
 }
 
 /// Those at `positions`.
-fn chosen<'a>(
+pub(super) fn chosen<'a>(
     positions: &'a [u32],
     nodes: &'a [u32],
     scores: &'a [f32],
@@ -167,7 +209,7 @@ pub fn beam_search(
 
 /// How many candidates are expanded at a time: several share the wait for memory, but with a short list
 /// the best neighbour of the first would often have made the others superfluous.
-fn together(ef: usize) -> usize {
+pub(super) fn together(ef: usize) -> usize {
     (ef / 16).clamp(1, 16)
 }
 

@@ -14,10 +14,14 @@
 //! | `node_set.rs`  | a set of nodes that a search may find |
 //! | `beam.rs`      | the hot loop |
 //! | `traverse.rs`  | a whole search: descent and beam |
+//! | `matching.rs`  | the same among the nodes of a set |
+//! | `blocks.rs`    | a scan of a set that looks only where good nodes are likely |
 
 mod adjacency;
 mod beam;
+mod blocks;
 mod candidates;
+mod matching;
 mod node_set;
 mod scorer;
 mod selection;
@@ -27,10 +31,12 @@ mod visited;
 pub use adjacency::{
     Adjacency, Graph, GraphView, Lists, NONE, PackedLists, UpperLayer, UpperLayerView, used,
 };
-pub use beam::{BeamStats, Scratch, beam_search, greedy_search};
+pub use beam::{BeamStats, Outcome, Scratch, beam_search, greedy_search};
+pub use blocks::{BlockScan, Blocks, scan_blocks};
 pub use candidates::{Candidate, CandidateList};
+pub use matching::{scan_matching, traverse_matching};
 pub use node_set::NodeSet;
-pub use scorer::{CodeScorer, Score, Scorer};
+pub use scorer::{BestOf, CodeScorer, Scan, Score, Scorer};
 pub use selection::Selection;
-pub use traverse::{rescored, scan_codes, traverse};
+pub use traverse::{descend, rescored, scan_codes, traverse, traverse_from, traverse_further};
 pub use visited::VisitedSet;

@@ -26,6 +26,15 @@ pub trait Score {
     }
 }
 
+/// Scores rows beside each other, too.
+pub trait Scan: Score {
+    /// Scores `out.len()` consecutive rows from `first` on.
+    ///
+    /// # Panics
+    /// If the rows end before that.
+    fn score_scan(&self, first: usize, out: &mut [f32]);
+}
+
 /// Scores rows of codes: good enough to choose among, and a quarter of the bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct CodeScorer<'a> {
@@ -43,12 +52,11 @@ impl<'a> CodeScorer<'a> {
         assert!(!query.is_empty() && codes.len().is_multiple_of(query.len()), "dimensions differ");
         Self { kernels: Kernels::get(), query, codes }
     }
+}
 
-    /// Scores `out.len()` consecutive rows from `first` on.
-    ///
-    /// # Panics
-    /// If the rows end before that.
-    pub fn score_scan(&self, first: usize, out: &mut [f32]) {
+impl Scan for CodeScorer<'_> {
+    #[inline]
+    fn score_scan(&self, first: usize, out: &mut [f32]) {
         let len = self.query.len();
         self.kernels.code_scan(self.query, &self.codes[first * len..(first + out.len()) * len], out);
     }
@@ -85,12 +93,10 @@ impl<'a, T: Element> Scorer<'a, T> {
         assert!(!query.is_empty() && matrix.len().is_multiple_of(query.len()), "dimensions differ");
         Self { kernels: Kernels::get(), metric, query, matrix }
     }
+}
 
-    /// Scores `out.len()` consecutive rows from `first` on.
-    ///
-    /// # Panics
-    /// If the rows end before that.
-    pub fn score_scan(&self, first: usize, out: &mut [f32]) {
+impl<T: Element> Scan for Scorer<'_, T> {
+    fn score_scan(&self, first: usize, out: &mut [f32]) {
         let dim = self.query.len();
         let block = &self.matrix[first * dim..(first + out.len()) * dim];
         match self.metric {
@@ -130,5 +136,79 @@ impl<T: Element> Score for Scorer<'_, T> {
             Metric::InnerProduct | Metric::Cosine => self.kernels.dot(self.query, row),
             Metric::L2 => -self.kernels.l2_squared(self.query, row),
         }
+    }
+}
+
+/// Scores rows for several queries and takes the best score of each: `offset + scale · score`, over all of them.
+#[derive(Clone, Debug)]
+pub struct BestOf<S> {
+    queries: Vec<(S, f32, f32)>,
+}
+
+/// Rows that are scored for one query and then, while they are in the first-level cache, for the others.
+const BEST_OF_ROWS: usize = 64;
+
+impl<S: Score> BestOf<S> {
+    /// `queries`: each with its offset and scale, over the same rows.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn new(queries: Vec<(S, f32, f32)>) -> Self {
+        assert!(!queries.is_empty(), "the best of no query");
+        Self { queries }
+    }
+
+    /// The query that a row scores best for, the first of equals, and the score.
+    pub fn best(&self, row: u32) -> (usize, f32) {
+        let score = |(scorer, offset, scale): &(S, f32, f32)| offset + scale * scorer.score(row);
+        let mut best = (0, score(&self.queries[0]));
+        for (at, query) in self.queries.iter().enumerate().skip(1) {
+            let score = score(query);
+            if score > best.1 {
+                best = (at, score);
+            }
+        }
+        best
+    }
+
+    /// `score_some` fills a part of `out`, which starts at the position given, with the scores of one query.
+    fn fold(&self, out: &mut [f32], score_some: impl Fn(&S, usize, &mut [f32])) {
+        for (part, out) in out.chunks_mut(BEST_OF_ROWS).enumerate() {
+            let first = part * BEST_OF_ROWS;
+            let mut scores = [0f32; BEST_OF_ROWS];
+            let scores = &mut scores[..out.len()];
+            out.fill(f32::NEG_INFINITY);
+            for (scorer, offset, scale) in &self.queries {
+                score_some(scorer, first, scores);
+                for (best, score) in out.iter_mut().zip(&*scores) {
+                    let score = offset + scale * score;
+                    *best = if score > *best { score } else { *best };
+                }
+            }
+        }
+    }
+}
+
+impl<S: Score> Score for BestOf<S> {
+    fn rows(&self) -> usize {
+        self.queries[0].0.rows()
+    }
+
+    fn score_rows(&self, rows: &[u32], out: &mut [f32]) {
+        assert_eq!(rows.len(), out.len(), "a score for each row");
+        self.fold(out, |scorer, first, scores| {
+            scorer.score_rows(&rows[first..first + scores.len()], scores);
+        });
+    }
+
+    /// To the bit what [`Self::score_rows`] gives.
+    fn score(&self, row: u32) -> f32 {
+        self.best(row).1
+    }
+}
+
+impl<S: Scan> Scan for BestOf<S> {
+    fn score_scan(&self, first: usize, out: &mut [f32]) {
+        self.fold(out, |scorer, at, scores| scorer.score_scan(first + at, scores));
     }
 }

@@ -1,5 +1,6 @@
 //! The visited set: one bit per node, cleared by replaying what was set.
 
+use super::node_set::NodeSet;
 use crate::kernel::{Kernels, WORD_BITS};
 
 /// Which nodes a search has scored, in the order in which it met them.
@@ -10,17 +11,51 @@ pub struct VisitedSet {
     /// The first `len` are the nodes in the set; what follows is room.
     met: Vec<u32>,
     len: usize,
+    /// Whether bits are set of nodes that are not in the set, because it does not take them.
+    is_restricted: bool,
 }
 
 impl VisitedSet {
     /// Empties the set and makes it hold nodes `0..nodes`.
     pub fn reset(&mut self, nodes: usize) {
-        for node in &self.met[..self.len] {
-            self.words[*node as usize / WORD_BITS] = 0;
+        if self.is_restricted {
+            self.words.fill(0);
+            self.is_restricted = false;
+        } else {
+            for node in &self.met[..self.len] {
+                self.words[*node as usize / WORD_BITS] = 0;
+            }
         }
         self.len = 0;
         self.words.resize(nodes.div_ceil(WORD_BITS), 0);
         self.nodes = nodes as u32;
+    }
+
+    /// Empties the set and makes it take only nodes of `allowed`, and pass the others over.
+    pub fn restrict_to(&mut self, allowed: &NodeSet) {
+        self.restrict(allowed, |word| !word);
+    }
+
+    /// Empties the set and makes it pass over the nodes of `refused`.
+    pub fn restrict_to_others(&mut self, refused: &NodeSet) {
+        self.restrict(refused, |word| word);
+    }
+
+    /// A node that is not taken has its bit set, as if it had been met: so it costs nothing to pass it over.
+    fn restrict(&mut self, set: &NodeSet, refused: impl Fn(u32) -> u32) {
+        self.words.clear();
+        self.words.extend(set.words().iter().map(|word| refused(*word)));
+        self.len = 0;
+        self.nodes = set.nodes() as u32;
+        self.is_restricted = true;
+    }
+
+    /// Takes out the nodes that were added after there were `first`.
+    pub fn forget_since(&mut self, first: usize) {
+        for node in &self.met[first..self.len] {
+            self.words[*node as usize / WORD_BITS] &= !(1 << (*node as usize % WORD_BITS));
+        }
+        self.len = first;
     }
 
     /// How many nodes are in the set.
@@ -37,6 +72,11 @@ impl VisitedSet {
     #[inline]
     pub fn met_since(&self, first: usize) -> &[u32] {
         &self.met[first..self.len]
+    }
+
+    /// Whether `node` is in the set. Looks at all that are.
+    pub fn contains(&self, node: u32) -> bool {
+        self.met[..self.len].contains(&node)
     }
 
     /// Adds `node` unless it is there already or lies outside the set.

@@ -113,7 +113,11 @@ impl Heat {
             | SectionKind::UpperNodes
             | SectionKind::UpperEdges
             | SectionKind::Codes => Heat::Step,
-            SectionKind::Vectors | SectionKind::VideoIds => Heat::Candidate,
+            SectionKind::Vectors
+            | SectionKind::VideoIds
+            | SectionKind::BlockMeans
+            | SectionKind::BlockSpreads
+            | SectionKind::BlockRegions => Heat::Candidate,
             _ => Heat::Other,
         }
     }

@@ -28,6 +28,13 @@ pub enum SectionKind {
     InputRows = 11,
     /// `[rows + 1]` u32: where the neighbours of each node start in `layer0`.
     Layer0Starts = 12,
+    /// `[(blocks + regions) × stride]` u8: the codes of the mean of each block of 64 nodes, and of each region of
+    /// blocks.
+    BlockMeans = 13,
+    /// `[blocks + regions]` f32: the root mean square distance from the mean, per dimension.
+    BlockSpreads = 14,
+    /// `[regions + 1]` u32: the first block of each region, and how many blocks there are.
+    BlockRegions = 15,
     /// One bit per row, least significant first: whether the attribute has a value.
     AttributeValidity = 16,
     /// One value per row (8 bytes), dictionary code per row or list item (u32), or bool per row (u8).
@@ -51,7 +58,7 @@ pub enum SectionKind {
 }
 
 impl SectionKind {
-    const ALL: [SectionKind; 21] = [
+    const ALL: [SectionKind; 24] = [
         SectionKind::Metadata,
         SectionKind::Vectors,
         SectionKind::VideoIds,
@@ -64,6 +71,9 @@ impl SectionKind {
         SectionKind::HeldOutQueries,
         SectionKind::InputRows,
         SectionKind::Layer0Starts,
+        SectionKind::BlockMeans,
+        SectionKind::BlockSpreads,
+        SectionKind::BlockRegions,
         SectionKind::AttributeValidity,
         SectionKind::AttributeValues,
         SectionKind::AttributeLists,
@@ -94,6 +104,9 @@ impl SectionKind {
             SectionKind::HeldOutQueries => "held_out_queries",
             SectionKind::InputRows => "input_rows",
             SectionKind::Layer0Starts => "layer0_starts",
+            SectionKind::BlockMeans => "block_means",
+            SectionKind::BlockSpreads => "block_spreads",
+            SectionKind::BlockRegions => "block_regions",
             SectionKind::AttributeValidity => "attribute_validity",
             SectionKind::AttributeValues => "attribute_values",
             SectionKind::AttributeLists => "attribute_lists",

@@ -10,7 +10,7 @@ use crate::dataset::EmbeddingsView;
 use crate::element::Element;
 use crate::graph::{NONE, used};
 use crate::id::VideoId;
-use crate::quantize::Sq8;
+use crate::quantize::{BlockSummary, Sq8};
 use crate::with_rows;
 
 /// What a clean index was found to hold.
@@ -73,6 +73,7 @@ pub fn verify(index: &Index) -> Result<VerifyReport, IndexError> {
     index.check_checksums()?;
     check_vectors(index)?;
     check_codes(index)?;
+    check_blocks(index)?;
     check_held_out_queries(index)?;
     check_ids(index)?;
     check_input_rows(index)?;
@@ -128,6 +129,41 @@ fn check_codes(index: &Index) -> Result<(), IndexError> {
         let problem = "the code is not that of the embedding".to_owned();
         Err(IndexError::bad_entry(index.path(), SectionKind::Codes, row, problem))
     })
+}
+
+/// Regions follow each other and are all blocks; means and spreads are those of the vectors, to the bit.
+fn check_blocks(index: &Index) -> Result<(), IndexError> {
+    let (Some((_, quantizer)), Some(_)) = (index.codes(), index.blocks()) else { return Ok(()) };
+    let bad = |section, entry, problem| Err(IndexError::bad_entry(index.path(), section, entry, problem));
+    let regions: &[u32] = index.column(SectionKind::BlockRegions, 0);
+    let blocks = BlockSummary::blocks(index.len()) as u32;
+    if let Some(at) = (1..regions.len()).find(|at| regions[at - 1] >= regions[*at]) {
+        return bad(
+            SectionKind::BlockRegions,
+            at,
+            format!("expected ascending blocks, found {}", regions[at]),
+        );
+    }
+    for (at, expected) in [(0, 0), (regions.len() - 1, blocks)] {
+        if regions[at] != expected {
+            return bad(SectionKind::BlockRegions, at, format!("expected {expected}, found {}", regions[at]));
+        }
+    }
+    let expected = with_rows!(index.vectors(), rows => {
+        let rows = rows.as_contiguous().expect("the rows of an index are contiguous");
+        BlockSummary::of(rows, index.dim(), quantizer, regions.to_vec())
+    });
+    let spreads: &[f32] = index.column(SectionKind::BlockSpreads, 0);
+    if let Some(at) = (0..spreads.len()).find(|at| spreads[*at].to_bits() != expected.spreads[*at].to_bits())
+    {
+        return bad(SectionKind::BlockSpreads, at, "the spread is not that of the embeddings".to_owned());
+    }
+    let stride = Sq8::stride(index.dim());
+    let means = index.column::<u8>(SectionKind::BlockMeans, 0).chunks(stride);
+    match means.zip(expected.means.chunks(stride)).position(|(found, expected)| found != expected) {
+        Some(at) => bad(SectionKind::BlockMeans, at, "the mean is not that of the embeddings".to_owned()),
+        None => Ok(()),
+    }
 }
 
 fn check_ids(index: &Index) -> Result<(), IndexError> {

@@ -13,11 +13,11 @@ use super::resident::{Heat, ResidentSections};
 use super::section::{Section, SectionKind, section_label};
 use crate::dataset::{EmbeddingsView, Rows};
 use crate::element::Dtype;
-use crate::graph::{GraphView, Lists, UpperLayerView};
+use crate::graph::{Blocks, GraphView, Lists, UpperLayerView};
 use crate::id::{NodeId, VideoId};
 use crate::mapped_file::MappedFile;
 use crate::metric::Metric;
-use crate::quantize::Sq8;
+use crate::quantize::{BlockSummary, Sq8};
 
 /// The largest dimension an index may have.
 const MAX_DIM: u32 = 1 << 16;
@@ -167,6 +167,14 @@ impl Index {
         Some((self.cast(SectionKind::Codes), self.quantizer.as_ref()?))
     }
 
+    /// The blocks that the nodes are in; `None` where there are no codes, or the build was before there were blocks.
+    pub fn blocks(&self) -> Option<Blocks<'_>> {
+        let regions = self.cast(SectionKind::BlockRegions);
+        let view =
+            Blocks::new(self.cast(SectionKind::BlockMeans), self.cast(SectionKind::BlockSpreads), regions);
+        (!regions.is_empty()).then_some(view)
+    }
+
     /// Users of the training sample that taught the graph nothing, `[count × dim]`; `None` where the build
     /// kept none.
     pub fn held_out_queries(&self) -> Option<EmbeddingsView<'_>> {
@@ -269,12 +277,23 @@ impl Index {
             }
             self.expect_bytes(SectionKind::Codes, 0, rows * Sq8::stride(self.dim()) as u64)?;
             self.expect_bytes(SectionKind::CodeLevels, 0, u64::from(facts.dim) * 8)?;
+            self.check_block_counts()?;
         }
         if facts.held_out_queries > 0 || self.find(SectionKind::HeldOutQueries, 0).is_some() {
             let bytes = u64::from(facts.held_out_queries) * u64::from(facts.dim) * 4;
             self.expect_bytes(SectionKind::HeldOutQueries, 0, bytes)?;
         }
         Ok(())
+    }
+
+    /// Where regions begin and end is looked at when they are scanned: one that does not fit has no blocks.
+    fn check_block_counts(&self) -> Result<(), IndexError> {
+        let Some(regions) = self.find(SectionKind::BlockRegions, 0) else { return Ok(()) };
+        let starts = (regions.bytes / 4).max(1);
+        self.expect_bytes(SectionKind::BlockRegions, 0, starts * 4)?;
+        let summaries = BlockSummary::blocks(self.len()) as u64 + starts - 1;
+        self.expect_bytes(SectionKind::BlockMeans, 0, summaries * Sq8::stride(self.dim()) as u64)?;
+        self.expect_bytes(SectionKind::BlockSpreads, 0, summaries * 4)
     }
 
     /// The lengths of layer 0, and that the search starts on the topmost layer. Where a list starts and

@@ -19,6 +19,15 @@ pub struct Filter {
     pub min_should: Option<usize>,
 }
 
+impl Filter {
+    /// Most filters in one another, the outermost one included.
+    pub const MAX_DEPTH: usize = 16;
+    /// Most conditions, however deep; a filter within another one is a condition, too.
+    pub const MAX_CONDITIONS: usize = 1_000;
+    /// Most words and ids that the conditions compare with, all of them together.
+    pub const MAX_VALUES: usize = 100_000;
+}
+
 /// One condition. On an attribute that has no value none holds, but for [`Condition::IsNull`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Condition {

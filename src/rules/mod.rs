@@ -7,21 +7,29 @@
 //! | file | duty |
 //! |---|---|
 //! | `filter.rs`      | the tree of conditions |
+//! | `expression/`    | the same as text, both ways |
 //! | `matching.rs`    | the nodes that a filter lets through |
 //! | `resolve.rs`     | a filter bound to the columns of an index |
 //! | `number.rs`      | numbers of different types compared |
 //! | `match_error.rs` | what can be wrong with a filter |
+//! | `exclusion.rs`   | the videos that may not be candidates |
 
+#[cfg(test)]
+pub(crate) mod arbitrary;
+mod exclusion;
+mod expression;
 mod filter;
 mod match_error;
 mod matching;
 mod number;
 mod resolve;
 
+pub use exclusion::Exclusion;
+pub use expression::ExpressionError;
+pub(crate) use expression::duration;
 pub use filter::{Condition, Filter, Number, Time};
 pub use match_error::{FilterProblem, MatchError};
 pub use matching::matching;
-pub use resolve::{MAX_CONDITIONS, MAX_FILTER_DEPTH, MAX_VALUES};
 
 use jiff::SignedDuration;
 

@@ -12,13 +12,6 @@ use crate::attributes::{Columns, Postings, Scalar, Sorted, Words};
 use crate::id::VideoId;
 use crate::index::{AttributeKind, FILTER_VERSION};
 
-/// The most filters in one another.
-pub const MAX_FILTER_DEPTH: usize = 16;
-/// The most conditions in a filter, those within others counted too.
-pub const MAX_CONDITIONS: usize = 1_000;
-/// The most words and ids in a filter.
-pub const MAX_VALUES: usize = 100_000;
-
 const NUMBERS: [AttributeKind; 3] = [AttributeKind::Int64, AttributeKind::Uint64, AttributeKind::Double];
 
 /// A [`Filter`] of which every clause makes sense.
@@ -115,7 +108,7 @@ fn check_size(filter: &Filter) -> Result<(), Refusal> {
         }
     }
     for (what, found, expected) in
-        [("conditions", conditions, MAX_CONDITIONS), ("values", values, MAX_VALUES)]
+        [("conditions", conditions, Filter::MAX_CONDITIONS), ("values", values, Filter::MAX_VALUES)]
     {
         if found > expected {
             return Err(FilterProblem::TooMany { what, expected, found }.here());
@@ -131,8 +124,8 @@ struct Resolver<'a, 'c> {
 
 impl<'a> Resolver<'a, '_> {
     fn tree(&self, filter: &'a Filter, depth: usize) -> Result<Tree<'a>, Refusal> {
-        if depth > MAX_FILTER_DEPTH {
-            return Err(FilterProblem::TooDeep { expected: MAX_FILTER_DEPTH }.here());
+        if depth > Filter::MAX_DEPTH {
+            return Err(FilterProblem::TooDeep { expected: Filter::MAX_DEPTH }.here());
         }
         let clause = |name: &str, conditions: &'a [Condition]| {
             let resolved = conditions.iter().enumerate().map(|(at, condition)| {

@@ -7,12 +7,23 @@
 //! |---|---|
 //! | `params.rs`   | k and effort, valid by construction |
 //! | `searcher.rs` | descent, beam, exact scan over one index |
+//! | `rules.rs`    | what a request asks besides the best scores |
+//! | `ruled.rs`    | one request with rules, page by page |
+//! | `explore.rs`  | the nodes that may become its hits: the plan, and how far to go |
+//! | `choice.rs`   | which of them do: caps, kept places, threshold |
 //! | `top_k.rs`    | the k best of a scan |
 
+mod choice;
+mod explore;
 mod params;
+mod ruled;
+mod rules;
 mod searcher;
 mod top_k;
 
+pub use choice::Ranked;
 pub use params::{Effort, Plan, SearchParams, SearchParamsError};
+pub use ruled::{Loss, RuledFound};
+pub use rules::{Interest, NodeRules, Shortfall};
 pub use searcher::{Found, Hit, Interrupted, Searcher};
 pub use top_k::TopK;

@@ -19,16 +19,33 @@ pub enum Plan {
     CodeScan,
     /// Every embedding is scored.
     ExactScan,
+    /// Traversal of the graph that scores only what matches a filter.
+    FilteredGraph,
+    /// Everything that matches a filter is scored.
+    MatchScan,
+    /// What matches a filter is scored in the blocks where good ones are likely.
+    BlockScan,
 }
 
 impl Plan {
+    const ALL: [Plan; 6] =
+        [Plan::Graph, Plan::CodeScan, Plan::ExactScan, Plan::FilteredGraph, Plan::MatchScan, Plan::BlockScan];
+
     /// The word for it in answers and reports.
     pub fn name(self) -> &'static str {
         match self {
             Plan::Graph => "graph",
             Plan::CodeScan => "code_scan",
             Plan::ExactScan => "exact_scan",
+            Plan::FilteredGraph => "filtered_graph",
+            Plan::MatchScan => "match_scan",
+            Plan::BlockScan => "block_scan",
         }
+    }
+
+    /// Whether it is one for what matches a filter.
+    pub fn is_of_matches(self) -> bool {
+        matches!(self, Plan::FilteredGraph | Plan::MatchScan | Plan::BlockScan)
     }
 
     /// What takes less time over so many bytes of codes: reading them one after another, or a traversal that
@@ -49,9 +66,9 @@ impl std::str::FromStr for Plan {
     type Err = String;
 
     fn from_str(word: &str) -> Result<Self, Self::Err> {
-        let plans = [Plan::Graph, Plan::CodeScan, Plan::ExactScan];
-        let found = plans.into_iter().find(|plan| plan.name() == word);
-        found.ok_or_else(|| format!("unknown plan {word:?}: expected graph, code_scan or exact_scan"))
+        let found = Self::ALL.into_iter().find(|plan| plan.name() == word);
+        let known = Self::ALL.map(Plan::name).join(", ");
+        found.ok_or_else(|| format!("unknown plan {word:?}: expected one of {known}"))
     }
 }
 

@@ -8,7 +8,7 @@ use super::params::{Effort, Plan, SearchParams};
 use super::top_k::TopK;
 use crate::dataset::Rows;
 use crate::element::Element;
-use crate::graph::{self, BeamStats, Candidate, CodeScorer, Score, Scorer, Scratch};
+use crate::graph::{self, BeamStats, Candidate, CodeScorer, Outcome, Scan, Score, Scorer, Scratch};
 use crate::id::NodeId;
 use crate::index::Index;
 use crate::kernel::Kernels;
@@ -37,17 +37,19 @@ pub struct Found {
     pub stats: BeamStats,
     /// How they were found.
     pub plan: Plan,
+    /// Whether it was told to stop before it was done: then they are the best so far.
+    pub is_interrupted: bool,
 }
 
-/// The search was told to stop before it was done.
+/// Searches were told to stop before they were done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the search was interrupted")]
 pub struct Interrupted;
 
 #[derive(Debug, Default)]
-struct Workspace {
-    scratch: Scratch,
-    query_codes: QueryCodes,
+pub(super) struct Workspace {
+    pub(super) scratch: Scratch,
+    pub(super) query_codes: QueryCodes,
 }
 
 /// Searches indexes; keeps the memory that searches need, so that they do not allocate it anew.
@@ -61,10 +63,7 @@ pub struct Searcher {
 impl Searcher {
     /// The best `params.k()` nodes of `index` for `query`, `[dim]` finite.
     ///
-    /// `keep_going` is asked once per hop or block of the scan.
-    ///
-    /// # Errors
-    /// [`Interrupted`] when `keep_going` says no.
+    /// `keep_going` is asked once per hop or block of the scan; when it says no, what was found until then is given.
     ///
     /// # Panics
     /// If the dimension of the query is not that of the index.
@@ -74,17 +73,16 @@ impl Searcher {
         query: &[f32],
         params: &SearchParams,
         mut keep_going: impl FnMut() -> bool,
-    ) -> Result<Found, Interrupted> {
+    ) -> Found {
         let query = &prepared(index, query);
         with_rows!(index.vectors(), rows => {
             let scorer = scorer(index.metadata().metric, query, rows);
             match params.effort() {
                 Effort::Exact => scan(index, &scorer, params.k(), &mut keep_going),
                 Effort::EfSearch(ef_search) => {
-                    let mut workspace = self.pool.lock().pop().unwrap_or_default();
-                    let found = find(index, query, &scorer, params, ef_search, &mut workspace, &mut keep_going);
-                    self.pool.lock().push(workspace);
-                    found
+                    self.with_workspace(|workspace| {
+                        find(index, query, &scorer, params, ef_search, workspace, &mut keep_going)
+                    })
                 }
             }
         })
@@ -112,16 +110,22 @@ impl Searcher {
         let query = &prepared(index, query);
         with_rows!(index.vectors(), rows => {
             let scorer = scorer(index.metadata().metric, query, rows);
-            let mut workspace = self.pool.lock().pop().unwrap_or_default();
-            let found = find_each(index, query, &scorer, ks, ef_search, &mut workspace, keep_going);
-            self.pool.lock().push(workspace);
-            found
+            self.with_workspace(|workspace| {
+                find_each(index, query, &scorer, ks, ef_search, workspace, keep_going)
+            })
         })
+    }
+
+    pub(super) fn with_workspace<R>(&self, work: impl FnOnce(&mut Workspace) -> R) -> R {
+        let mut workspace = self.pool.lock().pop().unwrap_or_default();
+        let result = work(&mut workspace);
+        self.pool.lock().push(workspace);
+        result
     }
 }
 
 /// The query as rows are compared with it: of norm 1 under cosine.
-fn prepared<'q>(index: &Index, query: &'q [f32]) -> Cow<'q, [f32]> {
+pub(super) fn prepared<'q>(index: &Index, query: &'q [f32]) -> Cow<'q, [f32]> {
     assert_eq!(query.len(), index.dim(), "the query has another dimension than the index");
     if index.metadata().metric == Metric::Cosine {
         Cow::Owned(normalise(query))
@@ -130,7 +134,7 @@ fn prepared<'q>(index: &Index, query: &'q [f32]) -> Cow<'q, [f32]> {
     }
 }
 
-fn scorer<'a, T: Element>(metric: Metric, query: &'a [f32], rows: Rows<'a, T>) -> Scorer<'a, T> {
+pub(super) fn scorer<'a, T: Element>(metric: Metric, query: &'a [f32], rows: Rows<'a, T>) -> Scorer<'a, T> {
     Scorer::new(metric, query, rows.as_contiguous().expect("the rows of an index are contiguous"))
 }
 
@@ -154,15 +158,15 @@ fn find<T: Element>(
     ef_search: usize,
     workspace: &mut Workspace,
     keep_going: impl FnMut() -> bool,
-) -> Result<Found, Interrupted> {
+) -> Found {
     let k = params.k();
-    let (plan, mut stats) =
-        collect(index, query, scorer, params.plan(), (ef_search, k, k), workspace, keep_going)?;
+    let (plan, Outcome { mut stats, is_interrupted }) =
+        collect(index, query, scorer, params.plan(), (ef_search, k, k), workspace, keep_going);
     let scratch = &mut workspace.scratch;
     if index.codes().is_some() {
         scratch.rescore(scorer, &mut stats);
     }
-    Ok(Found { hits: best(index, &mut scratch.found, k), stats, plan })
+    Found { hits: best(index, &mut scratch.found, k), stats, plan, is_interrupted }
 }
 
 /// As [`find`], for several k at once.
@@ -179,7 +183,10 @@ fn find_each<T: Element>(
     let mut answers: Vec<Vec<Hit>> = Vec::with_capacity(ks.len());
     while let [smallest, larger @ ..] = &ks[answers.len()..] {
         let wanted = (ef_search, *smallest, largest);
-        let (plan, _) = collect(index, query, scorer, None, wanted, workspace, &mut keep_going)?;
+        let (plan, outcome) = collect(index, query, scorer, None, wanted, workspace, &mut keep_going);
+        if outcome.is_interrupted {
+            return Err(Interrupted);
+        }
         let Scratch { found, candidates, .. } = &mut workspace.scratch;
         // Where so little effort meets less than a larger k, a search for that expands more.
         let widened = plan == Plan::Graph && candidates.capacity() > ef_search;
@@ -213,30 +220,29 @@ fn collect<T: Element>(
     (ef_search, k, keep): (usize, usize, usize),
     workspace: &mut Workspace,
     keep_going: impl FnMut() -> bool,
-) -> Result<(Plan, BeamStats), Interrupted> {
+) -> (Plan, Outcome) {
     let Workspace { scratch, query_codes } = workspace;
     let Some((codes, quantizer)) = index.codes() else {
-        let stats = graph::traverse(&index.graph(), scorer, (ef_search, k), scratch, keep_going);
+        let outcome = graph::traverse(&index.graph(), scorer, (ef_search, k), scratch, keep_going);
         scratch.collect(keep);
-        return Ok((Plan::Graph, stats.ok_or(Interrupted)?));
+        return (Plan::Graph, outcome);
     };
     quantizer.encode_query(query, query_codes);
     let coarse = CodeScorer::new(query_codes.as_slice(), codes);
     let plan = plan.unwrap_or_else(|| Plan::for_effort(codes.len(), ef_search));
     let keep = graph::rescored(keep);
-    let stats = match plan {
-        Plan::Graph => {
-            let stats = graph::traverse(&index.graph(), &coarse, (ef_search, k), scratch, keep_going);
-            scratch.collect(keep);
-            stats
-        }
-        Plan::CodeScan | Plan::ExactScan => graph::scan_codes(&coarse, keep, scratch, keep_going),
+    let outcome = if plan == Plan::CodeScan {
+        graph::scan_codes(&coarse, keep, scratch, keep_going)
+    } else {
+        let outcome = graph::traverse(&index.graph(), &coarse, (ef_search, k), scratch, keep_going);
+        scratch.collect(keep);
+        outcome
     };
-    Ok((plan, stats.ok_or(Interrupted)?))
+    (plan, outcome)
 }
 
 /// The best `k` of what was found, in order.
-fn best(index: &Index, found: &mut [Candidate], k: usize) -> Vec<Hit> {
+pub(super) fn best(index: &Index, found: &mut [Candidate], k: usize) -> Vec<Hit> {
     found.sort_unstable();
     let ids = index.video_ids();
     for equal in found.chunk_by_mut(|a, b| a.score() == b.score()) {
@@ -252,21 +258,24 @@ fn scan<T: Element>(
     scorer: &Scorer<'_, T>,
     k: usize,
     keep_going: &mut impl FnMut() -> bool,
-) -> Result<Found, Interrupted> {
+) -> Found {
+    let mut stats = BeamStats::default();
+    let mut is_interrupted = false;
     let mut best = TopK::new(k, index.video_ids());
     let mut scores = [0f32; SCAN_BLOCK];
     for first in (0..scorer.rows()).step_by(SCAN_BLOCK) {
-        if !keep_going() {
-            return Err(Interrupted);
+        is_interrupted = !keep_going();
+        if is_interrupted {
+            break;
         }
         let block = &mut scores[..SCAN_BLOCK.min(scorer.rows() - first)];
         scorer.score_scan(first, block);
+        stats.distances += block.len() as u64;
         for (offset, score) in block.iter().enumerate() {
             if *score >= best.threshold() {
                 best.push(Hit { node: NodeId((first + offset) as u32), score: *score });
             }
         }
     }
-    let stats = BeamStats { hops: 0, distances: scorer.rows() as u64 };
-    Ok(Found { hits: best.into_sorted(), stats, plan: Plan::ExactScan })
+    Found { hits: best.into_sorted(), stats, plan: Plan::ExactScan, is_interrupted }
 }

@@ -20,7 +20,7 @@
 //! | `retrieval.rs` | `Retrieval`: one search, a batch, a stream |
 //! | `admin.rs`     | `Admin` |
 //! | `health.rs`    | `grpc.health.v1` |
-//! | `convert.rs`   | proto ↔ domain, with the paths of fields that cannot be used |
+//! | `convert/`     | proto ↔ domain, with the paths of fields that cannot be used |
 //! | `status.rs`    | errors → codes and details |
 //! | `admission.rs` | how many searches are in flight |
 //! | `metrics.rs`   | what Prometheus scrapes |

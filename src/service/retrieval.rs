@@ -24,6 +24,7 @@ use super::proto::{
 };
 use super::{Shared, convert, status};
 use crate::engine::{self, Budget, EngineError};
+use crate::id::VideoId;
 
 /// `Retrieval` over one engine.
 pub(super) struct RetrievalService {
@@ -60,7 +61,8 @@ impl Retrieval for RetrievalService {
         let start = |(position, (request, permit))| {
             call.start(request, &format!("requests[{position}]."), || Ok(permit))
         };
-        let started: Vec<Pending> = requests.into_iter().zip(permits).enumerate().map(start).collect();
+        let started: Vec<Pending<SearchResponse>> =
+            requests.into_iter().zip(permits).enumerate().map(start).collect();
         let mut results = Vec::with_capacity(started.len());
         for pending in started {
             let result = match pending.answer().await {
@@ -96,8 +98,10 @@ impl Retrieval for RetrievalService {
         Ok(Response::new(Box::pin(answers)))
     }
 
-    async fn explain(&self, _: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+    async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
+        let call = Call { shared: &self.shared, method: "Explain", deadline: Deadline::of(&request) };
+        let ExplainRequest { request, video_id } = request.into_inner();
+        call.start_explain(request.unwrap_or_default(), VideoId(video_id)).answer().await.map(Response::new)
     }
 }
 
@@ -114,7 +118,7 @@ impl RetrievalService {
 
 /// A request of a stream, on its way.
 struct Started {
-    pending: Pending,
+    pending: Pending<SearchResponse>,
     /// Its place in the window of the stream, until it is answered.
     slot: OwnedSemaphorePermit,
 }
@@ -179,7 +183,7 @@ impl Call<'_> {
         request: SearchRequest,
         path: &str,
         admit: impl FnOnce() -> Result<Permit, Status>,
-    ) -> Pending {
+    ) -> Pending<SearchResponse> {
         let observation = self.observe(&request.index);
         let with_stats = request.return_stats;
         let admitted = convert::search_request(request)
@@ -192,35 +196,63 @@ impl Call<'_> {
                 return Pending::Refused(status);
             }
         };
+        let job = self.job(request, path);
+        queue(job, observation, permit, move |job| job.search(with_stats))
+    }
+
+    /// Queues the explanation of one video.
+    fn start_explain(self, request: SearchRequest, video: VideoId) -> Pending<ExplainResponse> {
+        const PATH: &str = "request.";
+        let observation = self.observe(&request.index);
+        let admitted = convert::search_request(request)
+            .map_err(|error| status::of(&error, PATH))
+            .and_then(|request| Ok((request, self.shared.admission.admit_one()?)));
+        match admitted {
+            Ok((request, permit)) => {
+                queue(self.job(request, PATH), observation, permit, move |job| job.explain(video))
+            }
+            Err(status) => {
+                observation.finish(status.code());
+                Pending::Refused(status)
+            }
+        }
+    }
+
+    fn job(self, request: engine::SearchRequest, path: &str) -> Job {
         let budget = Budget::until(self.deadline.0);
-        let (answer, answered) = oneshot::channel();
-        let job = Job {
-            shared: Arc::clone(self.shared),
-            request,
-            with_stats,
-            budget: budget.clone(),
-            path: path.to_owned(),
-        };
-        self.shared.engine.spawn(move || {
-            let result = job.run();
-            // Before the answer is out, so that what the caller sees next has counted this search.
-            observation.finish(result.as_ref().err().map_or(Code::Ok, Status::code));
-            drop(permit);
-            // Nobody waits for the answer if the caller is gone.
-            let _ = answer.send(result);
-        });
-        Pending::Queued { answered, _budget: CancelOnDrop(budget) }
+        Job { shared: Arc::clone(self.shared), request, budget, path: path.to_owned() }
     }
 }
 
-/// The answer to a search, to be waited for. Dropping it ends the search.
-enum Pending {
-    Refused(Status),
-    Queued { answered: oneshot::Receiver<Result<SearchResponse, Status>>, _budget: CancelOnDrop },
+/// Has the compute pool do `work`, and finishes what observes it.
+fn queue<R: Message + Send + 'static>(
+    job: Job,
+    observation: Observation,
+    permit: Permit,
+    work: impl FnOnce(&Job) -> Result<R, Status> + Send + 'static,
+) -> Pending<R> {
+    let (answer, answered) = oneshot::channel();
+    let shared = Arc::clone(&job.shared);
+    let budget = CancelOnDrop(job.budget.clone());
+    shared.engine.spawn(move || {
+        let result = job.run(work);
+        // Before the answer is out, so that what the caller sees next has counted this search.
+        observation.finish(result.as_ref().err().map_or(Code::Ok, Status::code));
+        drop(permit);
+        // Nobody waits for the answer if the caller is gone.
+        let _ = answer.send(result);
+    });
+    Pending::Queued { answered, _budget: budget }
 }
 
-impl Pending {
-    async fn answer(self) -> Result<SearchResponse, Status> {
+/// An answer to be waited for. Dropping it ends the search.
+enum Pending<R> {
+    Refused(Status),
+    Queued { answered: oneshot::Receiver<Result<R, Status>>, _budget: CancelOnDrop },
+}
+
+impl<R> Pending<R> {
+    async fn answer(self) -> Result<R, Status> {
         match self {
             Pending::Refused(status) => Err(status),
             Pending::Queued { answered, _budget } => {
@@ -242,15 +274,14 @@ impl Drop for CancelOnDrop {
 struct Job {
     shared: Arc<Shared>,
     request: engine::SearchRequest,
-    with_stats: bool,
     budget: Budget,
     path: String,
 }
 
 impl Job {
-    fn run(&self) -> Result<SearchResponse, Status> {
+    fn run<R: Message>(&self, work: impl FnOnce(&Self) -> Result<R, Status>) -> Result<R, Status> {
         // A panic would take the whole pool with it.
-        let response = catch_unwind(AssertUnwindSafe(|| self.search())).unwrap_or_else(|_| {
+        let response = catch_unwind(AssertUnwindSafe(|| work(self))).unwrap_or_else(|_| {
             tracing::error!(index = self.request.index, "a search panicked");
             Err(status::internal())
         })?;
@@ -258,27 +289,35 @@ impl Job {
         Ok(response)
     }
 
-    fn search(&self) -> Result<SearchResponse, Status> {
-        let engine = &self.shared.engine;
+    fn search(&self, with_stats: bool) -> Result<SearchResponse, Status> {
+        let response = self.ask(|engine| engine.search(&self.request, &self.budget))?;
+        let index = self.shared.engine.resolve(&self.request.index).unwrap_or_default();
+        self.shared.metrics.searched(index, &response.stats);
+        Ok(convert::search_response(response, with_stats))
+    }
+
+    fn explain(&self, video: VideoId) -> Result<ExplainResponse, Status> {
+        self.ask(|engine| engine.explain(&self.request, video, &self.budget)).map(convert::explanation)
+    }
+
+    /// Asks the engine, if there is time left.
+    fn ask<R>(&self, ask: impl FnOnce(&engine::Engine) -> Result<R, EngineError>) -> Result<R, Status> {
         // Waiting in the queue may have used up the budget. A deadline ends a call by hanging up on it,
         // and is the reason then.
-        let response = if self.budget.is_expired() {
+        let answer = if self.budget.is_expired() {
             Err(EngineError::DeadlineExceeded)
         } else if self.budget.is_cancelled() {
             Err(EngineError::Cancelled)
         } else {
-            engine.search(&self.request, &self.budget)
+            ask(&self.shared.engine)
         };
-        let response = response.map_err(|error| match error {
+        answer.map_err(|error| match error {
             EngineError::Cancelled if self.budget.is_expired() => {
                 status::of(&EngineError::DeadlineExceeded, "")
             }
+            error @ EngineError::NotInIndex { .. } => status::of(&error, ""),
             error => status::of(&error, &self.path),
-        })?;
-        self.shared
-            .metrics
-            .searched(engine.resolve(&self.request.index).unwrap_or_default(), &response.stats);
-        Ok(convert::search_response(response, self.with_stats))
+        })
     }
 }
 

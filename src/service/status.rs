@@ -36,6 +36,14 @@ pub(super) fn of(error: &EngineError, path: &str) -> Status {
             details.set_resource_info(VIDEO_TYPE, video.to_string(), "", &message);
             Status::with_error_details(Code::NotFound, message, details)
         }
+        EngineError::NotInIndex { video, .. } => {
+            let mut details = field("video_id", &message);
+            details.set_resource_info(VIDEO_TYPE, video.to_string(), "", &message);
+            Status::with_error_details(Code::NotFound, message, details)
+        }
+        EngineError::NotFilterable { .. } => {
+            Status::with_error_details(Code::FailedPrecondition, message.clone(), field("filter", &message))
+        }
         // Another server, or this one after the next publication, may answer.
         EngineError::OutOfService { .. } => Status::unavailable(message),
         EngineError::EmbeddingModel { .. } => {

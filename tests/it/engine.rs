@@ -6,6 +6,7 @@ use shortlist::engine::{
     Budget, Effort, Engine, EngineError, EngineOptions, Plan, Query, ReturnAttributes, SearchRequest, Seed,
 };
 use shortlist::id::VideoId;
+use shortlist::rules::Rules;
 
 use crate::harness::{DIM, MODEL, TestIndex, video_id};
 
@@ -15,14 +16,16 @@ fn engine(index: &TestIndex) -> Engine {
 }
 
 fn request(query: Query, k: usize, effort: Effort) -> SearchRequest {
-    let return_attributes = ReturnAttributes::None;
     SearchRequest {
         index: String::new(),
         query,
         k,
         effort,
         plan: None,
-        return_attributes,
+        rules: Rules::default(),
+        offset: 0,
+        return_attributes: ReturnAttributes::None,
+        return_vectors: false,
         embedding_model: None,
     }
 }

@@ -12,7 +12,7 @@ use shortlist::attributes::{Columns, Value};
 use shortlist::id::{NodeId, VideoId};
 use shortlist::index::Index;
 use shortlist::rules::{
-    Condition, Filter, MAX_CONDITIONS, MAX_FILTER_DEPTH, MAX_VALUES, MatchError, Number, Time, matching,
+    Condition, Filter, MatchError, Number, Time, matching,
 };
 
 use crate::typed::{now, random_filter, typed_index};
@@ -262,28 +262,30 @@ fn no_more_conditions_can_be_asked_for_than_there_are() {
 
 #[test]
 fn a_filter_is_as_deep_and_as_large_as_the_contract_allows() {
-    assert_eq!(refusal(&nested(MAX_FILTER_DEPTH)), Ok(()));
-    let path = format!("filter{}", ".must[0].filter".repeat(MAX_FILTER_DEPTH));
-    let expected = format!("{path}: expected at most {MAX_FILTER_DEPTH} filters in one another");
-    assert_eq!(refusal(&nested(MAX_FILTER_DEPTH + 1)), Err(expected));
+    let (max_depth, max_conditions, max_values) =
+        (Filter::MAX_DEPTH, Filter::MAX_CONDITIONS, Filter::MAX_VALUES);
+    assert_eq!(refusal(&nested(max_depth)), Ok(()));
+    let path = format!("filter{}", ".must[0].filter".repeat(max_depth));
+    let expected = format!("{path}: expected at most {max_depth} filters in one another");
+    assert_eq!(refusal(&nested(max_depth + 1)), Err(expected));
 
     // A filter within counts as a condition too.
     let of = |conditions| {
         must(Condition::Filter(Filter { must_not: vec![safe(); conditions], ..Filter::default() }))
     };
-    assert_eq!(refusal(&of(MAX_CONDITIONS - 1)), Ok(()));
+    assert_eq!(refusal(&of(max_conditions - 1)), Ok(()));
     let expected =
-        format!("filter: expected at most {MAX_CONDITIONS} conditions in all, found {}", MAX_CONDITIONS + 1);
-    assert_eq!(refusal(&of(MAX_CONDITIONS)), Err(expected));
+        format!("filter: expected at most {max_conditions} conditions in all, found {}", max_conditions + 1);
+    assert_eq!(refusal(&of(max_conditions)), Err(expected));
 
-    let half = vec!["a"; MAX_VALUES / 2 - 1];
+    let half = vec!["a"; max_values / 2 - 1];
     let of = |ids| Filter {
         must: vec![list("list", &half, &["a"]), keyword("keyword", &half)],
         must_not: vec![Condition::VideoId { any_of: vec![VideoId(1); ids] }],
         ..Filter::default()
     };
     assert_eq!(refusal(&of(1)), Ok(()));
-    let expected = format!("filter: expected at most {MAX_VALUES} values in all, found {}", MAX_VALUES + 1);
+    let expected = format!("filter: expected at most {max_values} values in all, found {}", max_values + 1);
     assert_eq!(refusal(&of(2)), Err(expected));
 }
 
@@ -324,7 +326,7 @@ fn a_question_whether_to_go_on_is_asked_before_every_condition() {
     for answers in 0..6 {
         assert_eq!(answered(answers), (Err(MatchError::Interrupted), answers + 1));
     }
-    let long = must(Condition::VideoId { any_of: vec![VideoId(1); MAX_VALUES] });
+    let long = must(Condition::VideoId { any_of: vec![VideoId(1); Filter::MAX_VALUES] });
     let mut asked = 0;
     matching(&long, &columns, now(), || {
         asked += 1;

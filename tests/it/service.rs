@@ -4,8 +4,8 @@ use shortlist::engine::Limits;
 use shortlist::service::proto::attribute_value::Value;
 use shortlist::service::proto::completeness::Reason;
 use shortlist::service::proto::{
-    Dtype, KeywordList, PackedVector, Plan, SearchParams, SearchRequest, SearchResponse, Seed, Seeds, Vector,
-    search_params, search_request,
+    Condition, Dtype, Filter, Fresh, Interest, Interests, KeywordList, PackedVector, Plan, SearchParams,
+    SearchRequest, SearchResponse, Seed, Seeds, Vector, condition, search_params, search_request,
 };
 use shortlist::service::{ServiceLimits, ServiceOptions};
 use tonic::codec::CompressionEncoding;
@@ -33,6 +33,14 @@ fn seeds(seeds: &[(u64, Option<f32>)]) -> Option<search_request::Query> {
 fn packed(data: Vec<u8>, dtype: i32) -> Option<search_request::Query> {
     let packed = PackedVector { data, dtype };
     Some(search_request::Query::Vector(Vector { values: Vec::new(), packed: Some(packed) }))
+}
+
+/// So many filters in one another, which say nothing.
+fn deep_filter(levels: usize) -> Filter {
+    (1..levels).fold(Filter::default(), |inner, _| {
+        let condition = Some(condition::Condition::Filter(inner));
+        Filter { must: vec![Condition { condition }], ..Filter::default() }
+    })
 }
 
 fn hits(response: &SearchResponse) -> Vec<(u64, f32)> {
@@ -209,6 +217,18 @@ async fn refuses_what_cannot_be_used_with_the_path_of_the_field() {
         (
             SearchRequest { return_attributes: vec!["title".into(), "titel".into()], ..request(&QUERY, 10) },
             "return_attributes[1]",
+        ),
+        (
+            SearchRequest { filter: Some(deep_filter(30)), ..request(&QUERY, 10) },
+            &format!("filter{}", ".must[0].filter".repeat(16)),
+        ),
+        (SearchRequest { fresh: Some(Fresh::default()), ..request(&QUERY, 10) }, "fresh.within"),
+        (SearchRequest { score_threshold: Some(f32::NAN), ..request(&QUERY, 10) }, "score_threshold"),
+        (
+            with_query(Some(search_request::Query::Interests(Interests {
+                interests: vec![Interest::default()],
+            }))),
+            "query.interests.interests[0].vector",
         ),
     ];
     for (request, field) in cases {

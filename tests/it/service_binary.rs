@@ -259,6 +259,17 @@ fn query_shows_candidates_as_a_table() {
     drop(unread.stdout.take());
     assert!(unread.wait_with_output().unwrap().status.success());
 
+    let seen = folder.path().join("seen.txt");
+    std::fs::write(&seen, "1\n2\n").unwrap();
+    let rules = ["--filter", "views > 0", "--exclude", seen.to_str().unwrap(), "--cap", "safe=25"];
+    let threshold = ["--score-threshold", "-1e9", "--offset", "0"];
+    let asked = ["--addr", &address, "--vector", &vector, "-k", "3", "--exact"];
+    let output = query(&[&asked[..], &rules, &threshold].concat()).output().unwrap();
+    let with_rules = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let rows = |text: &str| text.lines().filter(|line| line.starts_with('|')).count();
+    assert_eq!(rows(&with_rules), rows(&text), "{with_rules}");
+
     let with_scheme = format!("http://{address}");
     let video = video_id(3).to_string();
     let output = query(&["--addr", &with_scheme, "--video", &video]).output().unwrap();
@@ -273,4 +284,6 @@ fn query_shows_candidates_as_a_table() {
     assert!(error.contains("row 2: the file has rows 0 to 1"), "{error}");
     let error = refused(query(&["--addr", "127.0.0.1:1", "--video", "5"]));
     assert!(error.starts_with("error: cannot reach 127.0.0.1:1; is `shortlist serve` running?"), "{error}");
+    let error = refused(query(&["--addr", "127.0.0.1:1", "--video", "5", "--filter", "title = cats"]));
+    assert!(error.starts_with("error: --filter: line 1, column 9: expected a value"), "{error}");
 }

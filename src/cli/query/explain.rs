@@ -1,0 +1,119 @@
+//! Why a video is, or is not, in the answer, in a few lines.
+
+use std::fmt::Write;
+
+use super::render::cost;
+use crate::service::proto::ExplainResponse;
+use crate::service::proto::explain_response::{Loss, Rule};
+
+/// What became of the video, where it stands, and what the search cost.
+pub(super) fn render(video_id: u64, response: &ExplainResponse) -> String {
+    let mut text = format!("video {video_id} is {}\n", verdict(response));
+    if !response.removed_at.is_empty() || !response.reason.is_empty() {
+        let said = [response.removed_at.as_str(), response.reason.as_str()];
+        let said: Vec<&str> = said.into_iter().filter(|said| !said.is_empty()).collect();
+        let _ = writeln!(text, "  {}", said.join(": "));
+    }
+    let _ = write!(text, "exact score {:.4}", response.exact_score);
+    if let Some(rank) = response.exact_rank {
+        let _ = write!(text, " · exact rank {rank}");
+    }
+    if let Some(interest) = response.interest {
+        let _ = write!(text, " · interest {interest}");
+    }
+    text.push('\n');
+    text + &cost(response.generation, response.stats.as_ref())
+}
+
+fn verdict(response: &ExplainResponse) -> String {
+    if response.found {
+        let rank = response.rank.map(|rank| format!(", at rank {rank}")).unwrap_or_default();
+        let luck = if response.in_exact_answer { "" } else { "; the exact one does not have it" };
+        return format!("in the answer{rank}{luck}");
+    }
+    let rule = match response.removed_by() {
+        Rule::Unspecified => None,
+        Rule::Seed => Some("it is a seed of the query"),
+        Rule::Filter => Some("it does not match the filter"),
+        Rule::Exclude => Some("it is excluded"),
+        Rule::ScoreThreshold => Some("it scores less than the threshold"),
+        Rule::Cap => Some("better ones have its value, as many as a cap allows"),
+    };
+    if let Some(rule) = rule {
+        return format!("in no answer: {rule}");
+    }
+    if !response.in_exact_answer {
+        return "not in the answer: others are better".to_owned();
+    }
+    let loss = match response.lost() {
+        Loss::Unspecified => "the search lost it",
+        Loss::NotReached => "the traversal never came to it, which a larger --ef-search may",
+        Loss::NotRescored => "its 8-bit code did not score well enough to be scored in full precision",
+        Loss::Displaced => "others took its place that the exact search leaves out",
+    };
+    format!("missing from the answer, and the exact one has it: {loss}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::proto::SearchStats;
+
+    fn of(response: ExplainResponse) -> Vec<String> {
+        let response = ExplainResponse { exact_score: 0.81234, generation: 3, ..response };
+        render(42, &response).lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn says_where_a_candidate_stands() {
+        let found = ExplainResponse {
+            exact_rank: Some(17),
+            in_exact_answer: true,
+            found: true,
+            rank: Some(16),
+            interest: Some(1),
+            stats: Some(SearchStats { ef_search: 30, estimated_matches: Some(5), ..SearchStats::default() }),
+            ..ExplainResponse::default()
+        };
+        let lines = of(found.clone());
+        assert_eq!(lines[0], "video 42 is in the answer, at rank 16");
+        assert_eq!(lines[1], "exact score 0.8123 · exact rank 17 · interest 1");
+        assert_eq!(
+            lines[2],
+            "generation 3 · plan unknown · ef_search 30 · matches 5 · distances 0 · elapsed 0.0ns"
+        );
+        let lucky = of(ExplainResponse { in_exact_answer: false, ..found });
+        assert_eq!(lucky[0], "video 42 is in the answer, at rank 16; the exact one does not have it");
+    }
+
+    #[test]
+    fn names_the_rule_that_keeps_a_video_out() {
+        let lines = of(ExplainResponse {
+            removed_by: Rule::Filter.into(),
+            removed_at: "filter.must[1].keyword".to_owned(),
+            reason: "region is \"DE\"".to_owned(),
+            ..ExplainResponse::default()
+        });
+        let expected = [
+            "video 42 is in no answer: it does not match the filter",
+            "  filter.must[1].keyword: region is \"DE\"",
+            "exact score 0.8123",
+            "generation 3",
+        ];
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn tells_what_was_lost_from_what_is_not_good_enough() {
+        let missing = |in_exact_answer, lost: Loss| {
+            let lost = lost.into();
+            of(ExplainResponse { in_exact_answer, lost, ..ExplainResponse::default() }).swap_remove(0)
+        };
+        assert_eq!(missing(false, Loss::Unspecified), "video 42 is not in the answer: others are better");
+        assert_eq!(
+            missing(true, Loss::NotReached),
+            "video 42 is missing from the answer, and the exact one has it: the traversal never came to it, which a \
+             larger --ef-search may"
+        );
+    }
+}

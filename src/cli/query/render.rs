@@ -1,0 +1,181 @@
+//! The answer as a table.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use comfy_table::{CellAlignment, Table, presets};
+
+use crate::service::proto::completeness::Reason;
+use crate::service::proto::search_request::Query;
+use crate::service::proto::{
+    Candidate, Completeness, Plan, SearchRequest, SearchResponse, SearchStats, attribute_value,
+};
+
+/// What the table shows, as the request wants it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Layout {
+    /// How many candidates the pages before have.
+    offset: u32,
+    /// Whether candidates are attributed to interests.
+    by_interest: bool,
+}
+
+impl Layout {
+    pub(super) fn of(request: &SearchRequest) -> Self {
+        let by_interest = matches!(request.query, Some(Query::Interests(_)));
+        Self { offset: request.offset, by_interest }
+    }
+}
+
+/// A row for each candidate, why there are no more of them, and what it cost.
+pub(super) fn render(response: &SearchResponse, layout: Layout) -> String {
+    let mut table = Table::new();
+    let mut header = vec!["rank", "video id", "title", "creator", "score"];
+    header.extend(layout.by_interest.then_some("interest"));
+    let numbers = header.iter().enumerate().filter(|(_, name)| !["title", "creator"].contains(name));
+    let numbers: Vec<usize> = numbers.map(|(column, _)| column).collect();
+    table.load_style(presets::ASCII_MARKDOWN).set_header(header);
+    for column in numbers {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    for (rank, candidate) in (u64::from(layout.offset) + 1..).zip(&response.candidates) {
+        let mut row = vec![
+            rank.to_string(),
+            candidate.video_id.to_string(),
+            attribute(candidate, "title"),
+            attribute(candidate, "creator"),
+            format!("{:.4}", candidate.score),
+        ];
+        if layout.by_interest {
+            row.push(candidate.interest.map_or_else(|| "-".to_owned(), |interest| interest.to_string()));
+        }
+        table.add_row(row);
+    }
+    let mut text = format!("{table}\n");
+    if let Some(shortfall) = response.completeness.as_ref().and_then(shortfall) {
+        let _ = writeln!(text, "{shortfall}");
+    }
+    if !response.unknown_video_ids.is_empty() {
+        let ids: Vec<String> = response.unknown_video_ids.iter().map(u64::to_string).collect();
+        let _ = writeln!(text, "seeds that are not in the index: {}", ids.join(", "));
+    }
+    text + &cost(response.generation, response.stats.as_ref())
+}
+
+/// One line: what answered, how, and with how much effort.
+pub(super) fn cost(generation: u64, stats: Option<&SearchStats>) -> String {
+    let mut text = format!("generation {generation}");
+    if let Some(stats) = stats {
+        let plan = match stats.plan() {
+            Plan::Unspecified => "unknown",
+            Plan::Graph => "graph",
+            Plan::CodeScan => "code_scan",
+            Plan::ExactScan => "exact_scan",
+            Plan::FilteredGraph => "filtered_graph",
+            Plan::MatchScan => "match_scan",
+            Plan::BlockScan => "block_scan",
+        };
+        let elapsed = stats.elapsed.and_then(|elapsed| Duration::try_from(elapsed).ok()).unwrap_or_default();
+        let _ = write!(text, " · plan {plan} · ef_search {}", stats.ef_search);
+        if let Some(recall) = stats.measured_recall {
+            let _ = write!(text, " · measured recall {recall:.4}");
+        }
+        if let Some(matches) = stats.estimated_matches {
+            let _ = write!(text, " · matches {matches}");
+        }
+        let _ = write!(text, " · distances {} · elapsed {elapsed:.1?}", stats.distances);
+    }
+    text.push('\n');
+    text
+}
+
+/// How much of what was asked for is there, and why no more; `None` if all of it is.
+fn shortfall(completeness: &Completeness) -> Option<String> {
+    let Completeness { requested, returned, .. } = *completeness;
+    let reason = match completeness.reason() {
+        Reason::Complete | Reason::Unspecified if returned >= requested => return None,
+        Reason::Complete | Reason::Unspecified => return Some(format!("{returned} of {requested}")),
+        Reason::IndexExhausted => "the index has no more videos",
+        Reason::TooFewMatches => "too few videos match the filter",
+        Reason::Excluded => "the others are excluded",
+        Reason::CapsExhausted => "the caps have no room for more",
+        Reason::ScoreThreshold => "the others score less than the threshold",
+        Reason::Deadline => "the deadline came near, and better ones may be missing",
+    };
+    Some(format!("{returned} of {requested}: {reason}"))
+}
+
+/// The value in words, or `-`.
+fn attribute(candidate: &Candidate, name: &str) -> String {
+    use attribute_value::Value;
+    match candidate.attributes.get(name).and_then(|value| value.value.as_ref()) {
+        None => "-".to_owned(),
+        Some(Value::Keyword(word)) => word.clone(),
+        Some(Value::KeywordList(list)) => list.values.join(", "),
+        Some(Value::Int64(value)) => value.to_string(),
+        Some(Value::Uint64(value)) => value.to_string(),
+        Some(Value::Double(value)) => value.to_string(),
+        Some(Value::Bool(value)) => value.to_string(),
+        Some(Value::Timestamp(value)) => value.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::proto::AttributeValue;
+
+    fn response() -> SearchResponse {
+        let title = Some(attribute_value::Value::Keyword("night cats".to_owned()));
+        let attributes = [("title".to_owned(), AttributeValue { value: title })].into();
+        let candidate =
+            Candidate { video_id: 42, score: 0.5, interest: Some(1), attributes, ..Candidate::default() };
+        SearchResponse { candidates: vec![candidate], generation: 3, ..SearchResponse::default() }
+    }
+
+    fn row(text: &str) -> Vec<&str> {
+        text.lines().find(|line| line.contains("42")).unwrap().split_whitespace().collect()
+    }
+
+    #[test]
+    fn shows_a_dash_for_what_a_video_has_not() {
+        let text = render(&response(), Layout::default());
+        assert_eq!(row(&text), ["|", "1", "|", "42", "|", "night", "cats", "|", "-", "|", "0.5000", "|"]);
+        assert!(text.ends_with("|\ngeneration 3\n"), "{text}");
+    }
+
+    #[test]
+    fn ranks_go_on_over_pages_and_interests_are_shown_where_they_were_asked_for() {
+        let query = Some(Query::Interests(Default::default()));
+        let layout = Layout::of(&SearchRequest { query, offset: 40, ..SearchRequest::default() });
+        let text = render(&response(), layout);
+        let cells = ["|", "41", "|", "42", "|", "night", "cats", "|", "-", "|", "0.5000", "|", "1", "|"];
+        assert_eq!(row(&text), cells);
+        assert!(text.lines().next().unwrap().contains("interest"), "{text}");
+    }
+
+    #[test]
+    fn says_why_an_answer_is_short_or_cut() {
+        let said = |requested, returned, reason: Reason| {
+            let completeness = Some(Completeness { requested, returned, reason: reason.into() });
+            let text = render(&SearchResponse { completeness, ..response() }, Layout::default());
+            text.lines().rev().nth(1).map(str::to_owned).unwrap()
+        };
+        assert_eq!(said(100, 37, Reason::TooFewMatches), "37 of 100: too few videos match the filter");
+        assert_eq!(said(100, 37, Reason::CapsExhausted), "37 of 100: the caps have no room for more");
+        assert_eq!(
+            said(37, 37, Reason::Deadline),
+            "37 of 37: the deadline came near, and better ones may be missing"
+        );
+        assert_eq!(said(100, 37, Reason::Unspecified), "37 of 100");
+        assert!(said(37, 37, Reason::Complete).starts_with('|'));
+    }
+
+    #[test]
+    fn names_seeds_that_are_not_in_the_index() {
+        let text = render(&SearchResponse { unknown_video_ids: vec![5, 9], ..response() }, Layout::default());
+        assert!(text.contains("|\nseeds that are not in the index: 5, 9\ngeneration 3\n"), "{text}");
+    }
+}

@@ -1,0 +1,281 @@
+//! Flags to a request.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use roaring::RoaringTreemap;
+
+use super::values::{InterestSource, Row, cap, fresh, interest, row, seed};
+use crate::cli::sample;
+use crate::dataset::{DatasetError, read_ids};
+use crate::id::VideoId;
+use crate::rules::Filter;
+use crate::service::proto::search_request::Query;
+use crate::service::proto::{
+    Cap, Exclude, Fresh, Interest, Interests, SearchParams, SearchRequest, Seed, Seeds, search_params,
+};
+
+/// What is asked.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The index by name; not needed when the server has one.
+    #[arg(long, value_name = "NAME", default_value = "")]
+    index: String,
+    #[command(flatten)]
+    query: QuerySource,
+    /// How many candidates.
+    #[arg(short, value_name = "K", default_value_t = 10)]
+    k: u32,
+    /// How many candidates to pass over: those of the pages before.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    offset: u32,
+    /// The size of the candidate list: larger finds more of the true top k and takes longer.
+    #[arg(long, value_name = "N")]
+    ef_search: Option<u32>,
+    /// The share of the true top k to find, such as 0.95; the index must be calibrated.
+    #[arg(long, value_name = "R", conflicts_with = "ef_search")]
+    target_recall: Option<f32>,
+    /// Score every video: the true top k.
+    #[arg(long, conflicts_with_all = ["ef_search", "target_recall"])]
+    exact: bool,
+    #[command(flatten)]
+    rules: RuleArguments,
+}
+
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct QuerySource {
+    /// A user embedding: a row of a .npy file, the first unless told.
+    #[arg(long, value_name = "FILE.npy[:ROW]", value_parser = row)]
+    vector: Option<Row>,
+    /// One of the interests of a user, as an embedding; several times for several. Their scores are multiplied by
+    /// WEIGHT, 1 unless told; at least SHARE of the candidates, such as 0.2, come from it.
+    #[arg(long, value_name = "FILE.npy[:ROW][=WEIGHT][@SHARE]", value_parser = interest)]
+    interest: Vec<InterestSource>,
+    /// Candidates like this video.
+    #[arg(long, value_name = "ID")]
+    video: Option<u64>,
+    /// Candidates like these videos: may be given several times. WEIGHT is 1 unless told, and negative to move away.
+    #[arg(long, value_name = "ID[=WEIGHT]", value_parser = seed)]
+    seed: Vec<Seed>,
+    /// A user of the sample catalogue that was held out of it.
+    #[arg(long, value_name = "N")]
+    sample_user: Option<usize>,
+}
+
+#[derive(Debug, clap::Args)]
+struct RuleArguments {
+    /// Which videos may be candidates, such as 'region = "US" and published_at > -7d'.
+    ///
+    /// Conditions are put together with and, or, not, parentheses, and `at least 2 of (a, b, c)`:
+    ///
+    ///   region = "US"                    also !=, in ("US", "DE") and not in
+    ///   views >= 1000                    also =, !=, <, <=, >, 5 < views <= 10, between 5 and 9
+    ///   published_at > -7d               so long before now, in w, d, h, m or s; also 2026-11-01
+    ///   is_live = true
+    ///   tags contains "cats"             also any ("a", "b") and all ("a", "b")
+    ///   title is null                    also is not null
+    ///   video_id in (1, 2)
+    ///
+    /// A video without a value meets no condition on it, and so every one with != or not.
+    #[arg(long, value_name = "EXPR", allow_hyphen_values = true, verbatim_doc_comment)]
+    filter: Option<String>,
+    /// Videos that may not be candidates: ids as .npy of u64, or as .txt with one per line.
+    #[arg(long, value_name = "FILE")]
+    exclude: Option<PathBuf>,
+    /// At most so many candidates with the same value of an attribute, such as creator=2; may be given several times.
+    #[arg(long, value_name = "ATTRIBUTE=N", value_parser = cap)]
+    cap: Vec<Cap>,
+    /// At least so many candidates of the last so long, such as 10:7d, by published_at unless told.
+    #[arg(long, value_name = "N:DURATION[:ATTRIBUTE]", value_parser = fresh)]
+    fresh: Option<Fresh>,
+    /// Only candidates that score this or more.
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    score_threshold: Option<f32>,
+}
+
+/// # Errors
+/// If the filter is none, or a file cannot be read.
+pub(super) fn request(arguments: &Arguments) -> anyhow::Result<SearchRequest> {
+    let rules = &arguments.rules;
+    let filter = rules.filter.as_deref().map(str::parse::<Filter>).transpose().context("--filter")?;
+    Ok(SearchRequest {
+        index: arguments.index.clone(),
+        query: Some(query(&arguments.query)?),
+        k: arguments.k,
+        params: Some(SearchParams {
+            effort: match (arguments.ef_search, arguments.target_recall) {
+                (Some(ef_search), _) => Some(search_params::Effort::EfSearch(ef_search)),
+                (None, Some(recall)) => Some(search_params::Effort::TargetRecall(recall)),
+                (None, None) => arguments.exact.then_some(search_params::Effort::Exact(true)),
+            },
+            ..SearchParams::default()
+        }),
+        filter: filter.map(Into::into),
+        exclude: rules.exclude.as_deref().map(excluded).transpose()?,
+        caps: rules.cap.clone(),
+        fresh: rules.fresh.clone(),
+        score_threshold: rules.score_threshold,
+        offset: arguments.offset,
+        return_attributes: vec!["*".to_owned()],
+        return_stats: true,
+        ..SearchRequest::default()
+    })
+}
+
+fn query(source: &QuerySource) -> anyhow::Result<Query> {
+    let seed = source.video.map(|video_id| Seed { video_id, weight: None });
+    let seeds: Vec<Seed> = seed.into_iter().chain(source.seed.iter().copied()).collect();
+    if !seeds.is_empty() {
+        return Ok(Query::Seeds(Seeds { seeds }));
+    }
+    if !source.interest.is_empty() {
+        let interests = source.interest.iter().map(read_interest).collect::<Result<_, _>>()?;
+        return Ok(Query::Interests(Interests { interests }));
+    }
+    let sample_user = |row| Row { path: sample::files(Path::new(sample::ROOT)).users_test, row };
+    match source.vector.clone().or_else(|| source.sample_user.map(sample_user)) {
+        Some(row) => Ok(Query::Vector(row.read()?)),
+        None => bail!("expected --vector, --interest, --video, --seed or --sample-user"),
+    }
+}
+
+fn read_interest(source: &InterestSource) -> anyhow::Result<Interest> {
+    let InterestSource { row, weight, min_share } = source;
+    Ok(Interest { vector: Some(row.read()?), weight: *weight, min_share: min_share.unwrap_or(0.0) })
+}
+
+/// As a bitmap, which takes less than the ids do.
+fn excluded(path: &Path) -> anyhow::Result<Exclude> {
+    let ids = match read_ids(path) {
+        Ok(ids) => ids,
+        // Who has seen nothing yet.
+        Err(DatasetError::EmptyFile { .. }) => Vec::new(),
+        Err(error) => return Err(error.into()),
+    };
+    let bitmap: RoaringTreemap = ids.into_iter().map(|VideoId(id)| id).collect();
+    let mut roaring = Vec::with_capacity(bitmap.serialized_size());
+    bitmap.serialize_into(&mut roaring)?;
+    Ok(Exclude { roaring, ..Exclude::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::dataset::write_npy;
+    use crate::service::proto;
+
+    #[derive(Debug, Parser)]
+    struct CommandLine {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    fn parsed(arguments: &[&str]) -> Result<Arguments, clap::Error> {
+        let line = std::iter::once("query").chain(arguments.iter().copied());
+        CommandLine::try_parse_from(line).map(|line| line.arguments)
+    }
+
+    fn asked(arguments: &[&str]) -> SearchRequest {
+        request(&parsed(arguments).unwrap_or_else(|error| panic!("{error}"))).unwrap()
+    }
+
+    #[test]
+    fn without_rules_only_the_query_is_asked() {
+        let seeds = vec![Seed { video_id: 5, weight: None }];
+        let expected = SearchRequest {
+            query: Some(Query::Seeds(Seeds { seeds })),
+            k: 10,
+            params: Some(SearchParams::default()),
+            return_attributes: vec!["*".to_owned()],
+            return_stats: true,
+            ..SearchRequest::default()
+        };
+        assert_eq!(asked(&["--video", "5"]), expected);
+    }
+
+    #[test]
+    fn every_rule_has_a_flag() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("seen.txt");
+        std::fs::write(&path, "9\n18446744073709551615\n9\n").unwrap();
+        let asked = asked(&[
+            "--seed",
+            "5=-0.5",
+            "--seed",
+            "6",
+            "--filter",
+            "-7d < published_at and views != 5",
+            "--exclude",
+            path.to_str().unwrap(),
+            "--cap",
+            "creator=2",
+            "--cap",
+            "tags=1",
+            "--fresh",
+            "3:12h:edited_at",
+            "--score-threshold",
+            "-0.5",
+            "--offset",
+            "20",
+        ]);
+        let seed = |video_id, weight| Seed { video_id, weight };
+        let seeds = vec![seed(5, Some(-0.5)), seed(6, None)];
+        assert_eq!(asked.query, Some(Query::Seeds(Seeds { seeds })));
+        let filter: Filter = "published_at > -7d and not views = 5".parse().unwrap();
+        assert_eq!(asked.filter, Some(proto::Filter::from(filter)));
+        let exclude = asked.exclude.unwrap();
+        let ids = RoaringTreemap::deserialize_from(exclude.roaring.as_slice()).unwrap();
+        assert_eq!(ids.iter().collect::<Vec<_>>(), [9, u64::MAX]);
+        assert_eq!((exclude.video_ids, exclude.bloom), (Vec::new(), None));
+        let cap = |attribute: &str, max_per_value| Cap { attribute: attribute.to_owned(), max_per_value };
+        assert_eq!(asked.caps, [cap("creator", 2), cap("tags", 1)]);
+        let within = Some(prost_types::Duration { seconds: 12 * 3600, nanos: 0 });
+        assert_eq!(asked.fresh, Some(Fresh { attribute: "edited_at".to_owned(), within, at_least: 3 }));
+        assert_eq!((asked.score_threshold, asked.offset), (Some(-0.5), 20));
+    }
+
+    #[test]
+    fn nothing_is_excluded_by_an_empty_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("seen.txt");
+        std::fs::write(&path, "").unwrap();
+        let exclude = asked(&["--video", "5", "--exclude", path.to_str().unwrap()]).exclude.unwrap();
+        assert!(RoaringTreemap::deserialize_from(exclude.roaring.as_slice()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn interests_are_rows_of_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("users.npy");
+        write_npy(&path, &[2, 2], &[1.0f32, 2.0, 3.0, 4.0]).unwrap();
+        let at = |rest: &str| format!("{}{rest}", path.display());
+        let asked = asked(&["--interest", &at(":1=2@0.25"), "--interest", &at("")]);
+        let interest = |values: &[f32], weight, min_share| {
+            let vector = Some(proto::Vector { values: values.to_vec(), packed: None });
+            Interest { vector, weight, min_share }
+        };
+        let interests = vec![interest(&[3.0, 4.0], Some(2.0), 0.25), interest(&[1.0, 2.0], None, 0.0)];
+        assert_eq!(asked.query, Some(Query::Interests(Interests { interests })));
+        let missing = request(&parsed(&["--interest", &at(":2")]).unwrap()).unwrap_err().to_string();
+        assert!(missing.ends_with("row 2: the file has rows 0 to 1"), "{missing}");
+    }
+
+    #[test]
+    fn there_is_one_kind_of_query() {
+        for arguments in [&[][..], &["--video", "5", "--seed", "6"], &["--seed", "5", "--interest", "a.npy"]]
+        {
+            assert!(parsed(arguments).is_err(), "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_filter_is_shown_with_its_place() {
+        let arguments = parsed(&["--video", "5", "--filter", "region = US"]).unwrap();
+        let error = format!("{:#}", request(&arguments).unwrap_err());
+        assert!(error.starts_with("--filter: line 1, column 10: expected a value: "), "{error}");
+        assert!(error.ends_with("found `US`\n  region = US\n           ^"), "{error}");
+    }
+}

@@ -1,0 +1,155 @@
+//! What some flags take: `ID=WEIGHT`, `FILE.npy:ROW` and the like.
+
+use std::path::{Path, PathBuf};
+
+use crate::dataset::Embeddings;
+use crate::rules::duration;
+use crate::service::proto::{Cap, Fresh, Seed, Vector};
+
+/// A row of a file of embeddings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Row {
+    pub(super) path: PathBuf,
+    pub(super) row: usize,
+}
+
+impl Row {
+    /// # Errors
+    /// If the file cannot be read or has no such row.
+    pub(super) fn read(&self) -> anyhow::Result<Vector> {
+        let embeddings = Embeddings::open(&self.path)?;
+        let view = embeddings.view();
+        anyhow::ensure!(
+            self.row < view.len(),
+            "{}: row {}: the file has rows 0 to {}",
+            self.path.display(),
+            self.row,
+            view.len().saturating_sub(1)
+        );
+        let mut values = Vec::new();
+        view.copy_row(self.row, &mut values);
+        Ok(Vector { values, packed: None })
+    }
+}
+
+/// An interest: where its embedding is, and how much it counts.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct InterestSource {
+    pub(super) row: Row,
+    pub(super) weight: Option<f32>,
+    pub(super) min_share: Option<f32>,
+}
+
+/// `FILE.npy[:ROW]`. A path may hold colons; only digits after the last one are a row.
+pub(super) fn row(text: &str) -> Result<Row, String> {
+    let (path, row) = before_number(text, ':');
+    Ok(Row { path: Path::new(path).to_owned(), row: row.unwrap_or(0) })
+}
+
+/// `FILE.npy[:ROW][=WEIGHT][@SHARE]`. A path may hold any of these; only numbers after the last one count.
+pub(super) fn interest(text: &str) -> Result<InterestSource, String> {
+    let (rest, min_share) = before_number(text, '@');
+    let (rest, weight) = before_number(rest, '=');
+    Ok(InterestSource { row: row(rest)?, weight, min_share })
+}
+
+/// `ID[=WEIGHT]`.
+pub(super) fn seed(text: &str) -> Result<Seed, String> {
+    let wrong = || "expected ID or ID=WEIGHT, such as 42=-0.5".to_owned();
+    let (id, weight) = match text.split_once('=') {
+        Some((id, weight)) => (id, Some(weight.parse().map_err(|_| wrong())?)),
+        None => (text, None),
+    };
+    Ok(Seed { video_id: id.parse().map_err(|_| wrong())?, weight })
+}
+
+/// `ATTRIBUTE=N`.
+pub(super) fn cap(text: &str) -> Result<Cap, String> {
+    match before_number(text, '=') {
+        (attribute, Some(max_per_value)) if !attribute.is_empty() => {
+            Ok(Cap { attribute: attribute.to_owned(), max_per_value })
+        }
+        _ => Err("expected ATTRIBUTE=N, such as creator=2".to_owned()),
+    }
+}
+
+/// `N:DURATION[:ATTRIBUTE]`.
+pub(super) fn fresh(text: &str) -> Result<Fresh, String> {
+    let wrong = || {
+        "expected N:DURATION or N:DURATION:ATTRIBUTE, such as 10:7d, with a duration in s, m, h, d or w"
+            .to_owned()
+    };
+    let mut parts = text.splitn(3, ':');
+    let at_least = parts.next().and_then(|count| count.parse().ok()).ok_or_else(wrong)?;
+    let within = parts.next().and_then(duration).ok_or_else(wrong)?;
+    let attribute = parts.next().unwrap_or_default().to_owned();
+    let within = prost_types::Duration { seconds: within.as_secs(), nanos: within.subsec_nanos() };
+    Ok(Fresh { attribute, within: Some(within), at_least })
+}
+
+/// What is before the last `separator`, and the number after it; all of it if no number is.
+fn before_number<T: std::str::FromStr>(text: &str, separator: char) -> (&str, Option<T>) {
+    let split = text.rsplit_once(separator).and_then(|(before, number)| Some((before, number.parse().ok()?)));
+    match split {
+        Some((before, number)) => (before, Some(number)),
+        None => (text, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(path: &str, row: usize) -> Row {
+        Row { path: PathBuf::from(path), row }
+    }
+
+    #[test]
+    fn a_row_is_digits_after_the_last_colon() {
+        assert_eq!(row("a.npy"), Ok(of("a.npy", 0)));
+        assert_eq!(row("a.npy:12"), Ok(of("a.npy", 12)));
+        assert_eq!(row("a:b.npy"), Ok(of("a:b.npy", 0)));
+        assert_eq!(row("a:b.npy:3"), Ok(of("a:b.npy", 3)));
+    }
+
+    #[test]
+    fn an_interest_is_a_row_with_a_weight_and_a_share() {
+        let interest_of = |row, weight, min_share| Ok(InterestSource { row, weight, min_share });
+        assert_eq!(interest("a.npy"), interest_of(of("a.npy", 0), None, None));
+        assert_eq!(interest("a.npy:7=2"), interest_of(of("a.npy", 7), Some(2.0), None));
+        assert_eq!(interest("a.npy:7@0.25"), interest_of(of("a.npy", 7), None, Some(0.25)));
+        assert_eq!(interest("a.npy=0.5@0.25"), interest_of(of("a.npy", 0), Some(0.5), Some(0.25)));
+        assert_eq!(interest("day=3/u@x.npy:7"), interest_of(of("day=3/u@x.npy", 7), None, None));
+    }
+
+    #[test]
+    fn a_seed_is_an_id_with_a_weight() {
+        assert_eq!(seed("5"), Ok(Seed { video_id: 5, weight: None }));
+        assert_eq!(seed("18446744073709551615=-0.5"), Ok(Seed { video_id: u64::MAX, weight: Some(-0.5) }));
+        for wrong in ["", "x", "-5", "5=", "5=x", "=1"] {
+            assert!(seed(wrong).unwrap_err().contains("42=-0.5"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_cap_is_an_attribute_with_a_number() {
+        assert_eq!(cap("creator=2"), Ok(Cap { attribute: "creator".to_owned(), max_per_value: 2 }));
+        assert_eq!(cap("a=b=2"), Ok(Cap { attribute: "a=b".to_owned(), max_per_value: 2 }));
+        for wrong in ["", "creator", "creator=", "creator=x", "creator=-1", "=2"] {
+            assert!(cap(wrong).unwrap_err().contains("creator=2"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn fresh_is_a_number_within_a_duration() {
+        let of = |attribute: &str, seconds, nanos| {
+            let within = Some(prost_types::Duration { seconds, nanos });
+            Ok(Fresh { attribute: attribute.to_owned(), within, at_least: 10 })
+        };
+        assert_eq!(fresh("10:7d"), of("", 7 * 86_400, 0));
+        assert_eq!(fresh("10:1.5s:edited:at"), of("edited:at", 1, 500_000_000));
+        for wrong in ["", "10", "10:", "10:7", "10:-7d", "x:7d", "-1:7d"] {
+            assert!(fresh(wrong).unwrap_err().contains("such as 10:7d"), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Why a video is, or is not, in the answer to a request.
+
+use super::error::EngineError;
+use super::query::ResolvedQuery;
+use super::request::{Budget, Effort, Explanation, Limits, Removal, Rule, SearchRequest};
+use super::snapshot::{Snapshot, keep_going};
+use crate::id::{NodeId, VideoId};
+use crate::search::{NodeRules, Ranked, Searcher};
+
+impl Snapshot {
+    pub(super) fn explain(
+        &self,
+        name: &str,
+        searcher: &Searcher,
+        limits: &Limits,
+        (request, video): (&SearchRequest, VideoId),
+        budget: &Budget,
+    ) -> Result<Explanation, EngineError> {
+        // What the request gets, and what it should get: whatever is wrong with it is found by that.
+        let answer = self.search(name, searcher, limits, request, budget)?;
+        let exact_request = SearchRequest { effort: Effort::Exact, plan: None, ..request.clone() };
+        let exact = self.search(name, searcher, limits, &exact_request, budget)?;
+        let unknown = || EngineError::NotInIndex { index: name.to_owned(), video };
+        let node = self.index.node_of(video).ok_or_else(unknown)?;
+        let query = ResolvedQuery::of((name, &self.index), limits, &request.query, request.k)?;
+        let mut keep_going = keep_going(budget);
+        let late =
+            || if budget.is_cancelled() { EngineError::Cancelled } else { EngineError::DeadlineExceeded };
+        let rules = self.rules(name, limits, request, &query, &mut keep_going)?.ok_or_else(late)?;
+        let rules = rules.of_nodes(&query.seeds);
+        let own = searcher.score(&self.index, &query.interests, node);
+        let mut removal = removal(request, &rules, video, &own);
+        let mut exact_rank = None;
+        if removal.is_none() {
+            match searcher.place(&self.index, &query.interests, &rules, node) {
+                Ok(place) => exact_rank = Some(place),
+                Err(cap) => removal = Some(capped(request, cap)),
+            }
+        }
+        let place = |candidates: &[super::request::Candidate]| {
+            candidates.iter().position(|candidate| candidate.video_id == video).map(|at| at + 1)
+        };
+        let rank = place(&answer.candidates);
+        let in_exact_answer = place(&exact.candidates).is_some();
+        let loss = if in_exact_answer && rank.is_none() {
+            let params = self.params(name, limits, request, 0)?;
+            let interests = &query.interests;
+            searcher.search_watching(&self.index, interests, &params, &rules, Some(node), keep_going).loss
+        } else {
+            None
+        };
+        if budget.is_cancelled() {
+            return Err(EngineError::Cancelled);
+        }
+        Ok(Explanation {
+            score: own.score,
+            interest: query.has_interests.then_some(own.interest),
+            exact_rank,
+            in_exact_answer,
+            rank,
+            removal,
+            loss,
+            generation: answer.generation,
+            stats: answer.stats,
+        })
+    }
+}
+
+/// The rule that keeps the video out, whatever the others are.
+fn removal(request: &SearchRequest, rules: &NodeRules<'_>, video: VideoId, own: &Ranked) -> Option<Removal> {
+    let Ranked { node: NodeId(node), score, .. } = *own;
+    let removal = |rule, field: &str, reason: String| Some(Removal { rule, field: field.to_owned(), reason });
+    if rules.seeds.contains(&own.node) {
+        return removal(Rule::Seed, "query.seeds", format!("video {video} is a seed"));
+    }
+    if rules.matches.is_some_and(|matches| !matches.contains(node)) {
+        let filter = request.rules.filter.as_ref().map(ToString::to_string).unwrap_or_default();
+        return removal(Rule::Filter, "filter", format!("does not match {filter}"));
+    }
+    if rules.exclusion.contains(video) {
+        return removal(Rule::Exclude, "exclude", format!("video {video} is excluded"));
+    }
+    let threshold = rules.score_threshold.filter(|threshold| score < *threshold)?;
+    removal(Rule::ScoreThreshold, "score_threshold", format!("scores {score}, expected {threshold} or more"))
+}
+
+fn capped(request: &SearchRequest, cap: usize) -> Removal {
+    let Some(rule) = request.rules.caps.get(cap) else {
+        return Removal { rule: Rule::Cap, field: "caps".to_owned(), reason: String::new() };
+    };
+    let (attribute, max) = (&rule.attribute, rule.max_per_value);
+    let reason = format!("{max} better ones have the same value of {attribute}");
+    Removal { rule: Rule::Cap, field: format!("caps[{cap}]"), reason }
+}

@@ -1,0 +1,148 @@
+//! What a request searches for, in terms of one generation.
+
+use std::borrow::Cow;
+
+use super::error::EngineError;
+use super::request::{Interest, Limits, Query, Seed};
+use crate::id::{NodeId, VideoId};
+use crate::index::Index;
+use crate::search;
+
+/// What a request searches for.
+pub(super) struct ResolvedQuery<'q> {
+    /// One or more.
+    pub(super) interests: Vec<search::Interest<'q>>,
+    /// Whether candidates are attributed to them.
+    pub(super) has_interests: bool,
+    /// The nodes it was made of.
+    pub(super) seeds: Vec<NodeId>,
+    /// Seeds that are not in the index.
+    pub(super) unknown_seeds: Vec<VideoId>,
+}
+
+impl<'q> ResolvedQuery<'q> {
+    /// Resolves the query of a request for `k` candidates of the index of this name.
+    ///
+    /// # Errors
+    /// Names the field that cannot be used.
+    pub(super) fn of(
+        (name, index): (&str, &Index),
+        limits: &Limits,
+        query: &'q Query,
+        k: usize,
+    ) -> Result<Self, EngineError> {
+        match query {
+            Query::Vector(values) => {
+                check_vector(index, values, "query.vector")?;
+                Ok(Self::single(Cow::Borrowed(values.as_slice())))
+            }
+            Query::Interests(interests) => of_interests(index, interests, k),
+            Query::Seeds(seeds) => of_seeds(name, index, limits, seeds),
+        }
+    }
+
+    fn single(vector: Cow<'q, [f32]>) -> Self {
+        let interests = vec![search::Interest { vector, weight: 1.0, at_least: 0 }];
+        Self { interests, has_interests: false, seeds: Vec::new(), unknown_seeds: Vec::new() }
+    }
+
+    /// The query, if it is a single one with its scores as they are.
+    pub(super) fn as_single(&self) -> Option<&[f32]> {
+        match self.interests.as_slice() {
+            [only] if !self.has_interests => Some(&only.vector),
+            _ => None,
+        }
+    }
+}
+
+fn check_vector(index: &Index, values: &[f32], field: &str) -> Result<(), EngineError> {
+    let (expected, found) = (index.dim(), values.len());
+    if found != expected {
+        return Err(EngineError::invalid(field, format!("expected {expected} dimensions, found {found}")));
+    }
+    if let Some(position) = values.iter().position(|value| !value.is_finite()) {
+        let problem = format!("component {position}: expected a finite number, found {}", values[position]);
+        return Err(EngineError::invalid(field, problem));
+    }
+    Ok(())
+}
+
+fn of_interests<'q>(
+    index: &Index,
+    interests: &'q [Interest],
+    k: usize,
+) -> Result<ResolvedQuery<'q>, EngineError> {
+    if interests.is_empty() || interests.len() > Limits::MAX_INTERESTS {
+        let problem = format!("expected 1 to {} interests, found {}", Limits::MAX_INTERESTS, interests.len());
+        return Err(EngineError::invalid("query.interests", problem));
+    }
+    let mut resolved = Vec::with_capacity(interests.len());
+    for (position, Interest { vector, weight, min_share }) in interests.iter().enumerate() {
+        let field = |name: &str| format!("query.interests.interests[{position}].{name}");
+        check_vector(index, vector, &field("vector"))?;
+        if !(weight.is_finite() && *weight > 0.0) {
+            let problem = format!("expected a finite number above 0, found {weight}");
+            return Err(EngineError::invalid(field("weight"), problem));
+        }
+        if !(0.0..=1.0).contains(min_share) {
+            return Err(EngineError::invalid(
+                field("min_share"),
+                format!("expected 0 to 1, found {min_share}"),
+            ));
+        }
+        // 0.7 of a single float is not quite that, and must not be missed for it.
+        let at_least = (decimal(*min_share) * k as f64 + 1e-6) as usize;
+        resolved.push(search::Interest {
+            vector: Cow::Borrowed(vector.as_slice()),
+            weight: *weight,
+            at_least,
+        });
+    }
+    let shares: f64 = interests.iter().map(|interest| decimal(interest.min_share)).sum();
+    if shares > 1.0 + 1e-5 {
+        let problem = format!("expected at most 1 for min_share over all interests, found {shares}");
+        return Err(EngineError::invalid("query.interests", problem));
+    }
+    let (seeds, unknown_seeds) = (Vec::new(), Vec::new());
+    Ok(ResolvedQuery { interests: resolved, has_interests: true, seeds, unknown_seeds })
+}
+
+/// The decimal number of six digits that a single float stands for.
+fn decimal(share: f32) -> f64 {
+    (f64::from(share) * 1e6).round() / 1e6
+}
+
+fn of_seeds(
+    name: &str,
+    index: &Index,
+    limits: &Limits,
+    seeds: &[Seed],
+) -> Result<ResolvedQuery<'static>, EngineError> {
+    if seeds.is_empty() || seeds.len() > limits.max_seeds {
+        let problem = format!("expected 1 to {} seeds, found {}", limits.max_seeds, seeds.len());
+        return Err(EngineError::invalid("query.seeds", problem));
+    }
+    let (mut query, mut row) = (vec![0f32; index.dim()], Vec::new());
+    let (mut nodes, mut unknown) = (Vec::new(), Vec::new());
+    for (position, seed) in seeds.iter().enumerate() {
+        if !seed.weight.is_finite() {
+            let field = format!("query.seeds.seeds[{position}].weight");
+            let problem = format!("expected a finite number, found {}", seed.weight);
+            return Err(EngineError::invalid(field, problem));
+        }
+        let Some(node) = index.node_of(seed.video_id) else {
+            unknown.push(seed.video_id);
+            continue;
+        };
+        index.vectors().copy_row(node.index(), &mut row);
+        query.iter_mut().zip(&row).for_each(|(sum, value)| *sum += seed.weight * value);
+        nodes.push(node);
+    }
+    if nodes.is_empty() {
+        return Err(EngineError::UnknownVideo { index: name.to_owned(), video: unknown[0] });
+    }
+    if query.iter().any(|value| !value.is_finite()) {
+        return Err(EngineError::invalid("query.seeds", "the weighted sum of the seeds is not finite"));
+    }
+    Ok(ResolvedQuery { seeds: nodes, unknown_seeds: unknown, ..ResolvedQuery::single(Cow::Owned(query)) })
+}

@@ -1,0 +1,185 @@
+//! Searches that score only the nodes of a set.
+
+use super::adjacency::{Adjacency, GraphView};
+use super::beam::{BeamStats, Outcome, Scratch, chosen, together};
+use super::candidates::{Candidate, keep_best};
+use super::node_set::NodeSet;
+use super::scorer::Score;
+use crate::id::NodeId;
+
+/// Nodes that a scan scores at a time.
+const BATCH: usize = 1024;
+/// Matching nodes that a traversal also starts from, spread over all nodes: near ones lie beside each other, so that
+/// every region with matches has some.
+const SPREAD_STARTS: usize = 256;
+/// Matching neighbours that end the passing through.
+const ENOUGH: usize = 16;
+/// Nodes passed through for one that is expanded, at most.
+const MAX_PASSED: usize = 64;
+/// Nodes passed through at a time: their lists come together.
+const PASSED_TOGETHER: usize = 8;
+
+/// Scores all of `matches` and leaves the best `keep` in `scratch.found`, in no particular order.
+///
+/// `keep_going` is asked once per batch.
+pub fn scan_matching(
+    scorer: &impl Score,
+    matches: &NodeSet,
+    keep: usize,
+    scratch: &mut Scratch,
+    mut keep_going: impl FnMut() -> bool,
+) -> Outcome {
+    scratch.note_scan(|node| matches.contains(node));
+    let Scratch { found, batch, batch_scores, selection, .. } = scratch;
+    let mut stats = BeamStats::default();
+    let mut least = f32::NEG_INFINITY;
+    found.clear();
+    let mut nodes = matches.iter();
+    loop {
+        batch.clear();
+        batch.extend(nodes.by_ref().take(BATCH));
+        if batch.is_empty() {
+            keep_best(found, keep);
+            return Outcome::done(stats);
+        }
+        if !keep_going() {
+            keep_best(found, keep);
+            return Outcome::interrupted(stats);
+        }
+        batch_scores.resize(batch.len(), 0.0);
+        scorer.score_rows(batch, batch_scores);
+        stats.distances += batch.len() as u64;
+        found.extend(chosen(selection.at_least(batch_scores, least), batch, batch_scores));
+        if found.len() / 2 >= keep {
+            keep_best(found, keep);
+            least = found.last().map_or(least, Candidate::score);
+        }
+    }
+}
+
+/// Expands the best `ef` nodes of `matches`, from `starts` and from some of them all over the graph; or more where
+/// those meet less than `k`.
+///
+/// The candidate list holds matching nodes only. Where one is expanded, its neighbours that do not match are
+/// passed through: their neighbours count as its own, until it has met as many as in a graph of the matching nodes
+/// alone (as ACORN does, arXiv 2403.04871). [`Scratch::collect`] then gives the best of all that were met;
+/// `keep_going` is asked once per hop.
+pub fn traverse_matching(
+    graph: &GraphView<'_>,
+    scorer: &impl Score,
+    starts: &[NodeId],
+    matches: &NodeSet,
+    (mut ef, k): (usize, usize),
+    scratch: &mut Scratch,
+    mut keep_going: impl FnMut() -> bool,
+) -> Outcome {
+    let mut stats = BeamStats::default();
+    scratch.candidates.reset(ef);
+    scratch.visited.restrict_to(matches);
+    scratch.passed.restrict_to_others(matches);
+    scratch.scores.clear();
+    scratch.found.clear();
+    for start in starts {
+        scratch.visited.insert(start.0);
+        scratch.pass_through(&graph.layer0, start.0, &mut stats);
+    }
+    spread(matches).for_each(|node| scratch.visited.insert(node));
+    scratch.score_since(scorer, 0, &mut stats);
+    loop {
+        while scratch.expand_matching(&graph.layer0, scorer, &mut stats) {
+            if !keep_going() {
+                return Outcome::interrupted(stats);
+            }
+        }
+        if scratch.met() >= k || ef >= matches.nodes() {
+            return Outcome::done(stats);
+        }
+        ef *= 2;
+        scratch.widen(ef);
+    }
+}
+
+/// The first node of the set in each of as many equal ranges of nodes, where there is one.
+fn spread(set: &NodeSet) -> impl Iterator<Item = u32> + '_ {
+    let ranges = set.nodes().div_ceil(SPREAD_STARTS).max(1);
+    let mut next = 0;
+    set.iter().filter(move |node| {
+        let is_first = *node as usize >= next;
+        if is_first {
+            next = (*node as usize / ranges + 1) * ranges;
+        }
+        is_first
+    })
+}
+
+impl Scratch {
+    /// Scores what was visited after the first `known`, and takes the promising for candidates.
+    fn score_since(&mut self, scorer: &impl Score, known: usize, stats: &mut BeamStats) {
+        let Scratch { candidates, visited, scores, arrivals, selection, .. } = self;
+        let batch = visited.met_since(known);
+        scores.resize(visited.len(), 0.0);
+        let scores = &mut scores[known..];
+        scorer.score_rows(batch, scores);
+        arrivals.clear();
+        arrivals.extend(chosen(selection.at_least(scores, candidates.least()), batch, scores));
+        candidates.merge(arrivals);
+        stats.distances += batch.len() as u64;
+    }
+
+    /// Expands the best candidates that were not yet; says whether there were any.
+    fn expand_matching(
+        &mut self,
+        adjacency: &impl Adjacency,
+        scorer: &impl Score,
+        stats: &mut BeamStats,
+    ) -> bool {
+        let width = together(self.candidates.capacity());
+        let known = self.visited.len();
+        let mut expanded = 0;
+        self.candidates.peek(width).for_each(|next| adjacency.prefetch(next));
+        while expanded < width
+            && let Some(best) = self.candidates.expand_next()
+        {
+            self.pass_through(adjacency, best.node(), stats);
+            expanded += 1;
+        }
+        self.score_since(scorer, known, stats);
+        expanded > 0
+    }
+
+    /// Visits the matching neighbours of `node`, and those of its neighbours that do not match, and so on.
+    fn pass_through(&mut self, adjacency: &impl Adjacency, node: u32, stats: &mut BeamStats) {
+        let Scratch { visited, passed, .. } = self;
+        let enough = visited.len() + ENOUGH;
+        stats.hops += 1;
+        adjacency.visit(node, visited);
+        if visited.len() >= enough {
+            return;
+        }
+        let first = passed.len();
+        adjacency.visit(node, passed);
+        let mut walked = first;
+        loop {
+            let level = walked;
+            let end = passed.len().min(first + MAX_PASSED);
+            while walked < end && visited.len() < enough {
+                let some = PASSED_TOGETHER.min(end - walked);
+                passed.met_since(walked)[..some].iter().for_each(|node| adjacency.prefetch(*node));
+                for node in &passed.met_since(walked)[..some] {
+                    adjacency.visit(*node, visited);
+                }
+                walked += some;
+            }
+            stats.hops += (walked - level) as u64;
+            if visited.len() >= enough || walked >= first + MAX_PASSED || walked == level {
+                break;
+            }
+            for at in level..walked {
+                let node = passed.met_since(at)[0];
+                adjacency.visit(node, passed);
+            }
+        }
+        // Another one may still pass through the others.
+        passed.forget_since(walked);
+    }
+}

@@ -1,0 +1,106 @@
+//! Text to words, values and symbols.
+
+use super::ExpressionError;
+use super::literal::{Quoted, unquote};
+
+/// A piece of an expression.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Token<'t> {
+    /// A keyword or the bare name of an attribute.
+    Word(&'t str),
+    /// The name of an attribute that was in backquotes.
+    Name(String),
+    /// What was in quotes.
+    Text(String),
+    /// A number or a time, as it stands there.
+    Literal(&'t str),
+    /// One of `( ) , = != < <= > >=`.
+    Symbol(&'static str),
+    /// Nothing that an expression is made of.
+    Bad(ExpressionError),
+    /// After the last one.
+    End,
+}
+
+/// A token, and where it stands in the text.
+#[derive(Clone, Debug)]
+pub(super) struct Placed<'t> {
+    pub(super) token: Token<'t>,
+    /// Offset of the first byte.
+    pub(super) at: usize,
+    /// Offset after the last byte.
+    pub(super) end: usize,
+}
+
+/// The longer ones first.
+const SYMBOLS: [&str; 9] = ["!=", "<=", ">=", "(", ")", ",", "=", "<", ">"];
+
+/// Every token of `text`. The last one is [`Token::End`] or [`Token::Bad`].
+pub(super) fn tokens(text: &str) -> Vec<Placed<'_>> {
+    let mut tokens = Vec::new();
+    loop {
+        let at = tokens.last().map_or(0, |last: &Placed<'_>| last.end);
+        let at = text.len() - text[at..].trim_start().len();
+        let placed = token(text, at);
+        let is_last = matches!(placed.token, Token::End | Token::Bad(_));
+        tokens.push(placed);
+        if is_last {
+            return tokens;
+        }
+    }
+}
+
+/// Whether a name can stand without quotes, but for those that are keywords.
+pub(super) fn is_bare(name: &str) -> bool {
+    name.starts_with(starts_word) && name.chars().all(continues_word)
+}
+
+fn token(text: &str, at: usize) -> Placed<'_> {
+    let rest = &text[at..];
+    let until = |belongs: fn(char) -> bool| rest.find(|next| !belongs(next)).unwrap_or(rest.len());
+    let (token, length) = match rest.chars().next() {
+        None => (Token::End, 0),
+        Some(quote @ ('"' | '\'' | '`')) => match unquote(rest) {
+            Ok(Quoted { text, length }) if quote == '`' => (Token::Name(text), length),
+            Ok(Quoted { text, length }) => (Token::Text(text), length),
+            Err(wrong) => {
+                let (from, to) = (at + wrong.at, at + wrong.end);
+                (Token::Bad(ExpressionError::unexpected(text, from, to, wrong.expected)), 0)
+            }
+        },
+        Some(first) if starts_word(first) => {
+            let length = until(continues_word);
+            (Token::Word(&rest[..length]), length)
+        }
+        Some('0'..='9' | '-' | '+') => {
+            let length = until(continues_literal);
+            (Token::Literal(&rest[..length]), length)
+        }
+        Some(first) => match SYMBOLS.into_iter().find(|symbol| rest.starts_with(symbol)) {
+            Some(symbol) => (Token::Symbol(symbol), symbol.len()),
+            None => {
+                let end = at + first.len_utf8();
+                let expected = if first.is_alphanumeric() {
+                    "names of A-Z a-z 0-9 _ and . alone, and others in `backquotes`"
+                } else {
+                    "a word, a value, a parenthesis, a comma or a comparison"
+                };
+                (Token::Bad(ExpressionError::unexpected(text, at, end, expected)), 0)
+            }
+        },
+    };
+    Placed { token, at, end: at + length }
+}
+
+fn starts_word(character: char) -> bool {
+    character.is_ascii_alphabetic() || character == '_'
+}
+
+fn continues_word(character: char) -> bool {
+    character.is_ascii_alphanumeric() || matches!(character, '_' | '.')
+}
+
+/// Wide enough that `7days` is one thing to complain about.
+fn continues_literal(character: char) -> bool {
+    character.is_ascii_alphanumeric() || matches!(character, '_' | '.' | ':' | '+' | '-')
+}

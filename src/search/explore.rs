@@ -1,0 +1,347 @@
+//! The nodes that may become hits of a request with rules: which of the ways to find them is fastest, and how far to
+//! go until enough of them pass the rules.
+//!
+//! | there are | way |
+//! |---|---|
+//! | no filter | traversal; where much is excluded or capped, expanding more |
+//! | few matches | a scan of them |
+//! | many matches | traversal, passing through what does not match, and expanding more for it |
+//! | otherwise, or where hardly anything that the traversal meets matches | a scan of the likeliest blocks of them |
+//!
+//! Whatever comes too short ends as a scan of all that matches: an answer is short only if there are no more.
+
+use super::choice::Room;
+use super::params::Plan;
+use super::rules::NodeRules;
+use crate::graph::{
+    self, BeamStats, BlockScan, Blocks, Candidate, GraphView, NodeSet, Outcome, Scan, Scratch,
+};
+use crate::id::{NodeId, VideoId};
+use crate::index::Index;
+
+/// So few matches are scanned, or one of so many nodes: a scan of blocks would have to look at most of them.
+const SCANNED_MATCHES: usize = 4096;
+const SCANNED_SHARE: usize = 100;
+/// The same where there are no blocks, and the other way is a traversal that passes through what does not match.
+const SCANNED_WITHOUT_BLOCKS: usize = 20_000;
+/// One in so many nodes matches, or more do, where a traversal is tried.
+const TRAVERSED_SHARE: usize = 4;
+/// A traversal that would have to expand so many times more for the rules is given up for a scan.
+const WORTH_EXPANDING: usize = 4;
+
+/// What is searched for, in a form that scores nodes quickly.
+pub(super) struct Coarse<'a, C, M> {
+    /// Scores nodes.
+    pub(super) nodes: C,
+    /// Scores the means of blocks in the same units, and says what a unit of spread is worth.
+    pub(super) blocks: Option<(Blocks<'a>, M, f32)>,
+    /// Where to start on layer 0.
+    pub(super) starts: Vec<NodeId>,
+}
+
+/// Which of the nodes, how many, and how hard to look for them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted<'a> {
+    /// All nodes where there is none; with how many they are.
+    pub(super) matches: Option<(&'a NodeSet, usize)>,
+    /// How many that pass the rules.
+    pub(super) count: usize,
+    pub(super) ef_search: usize,
+    /// The share of the best that a scan of blocks may miss.
+    pub(super) missed: f32,
+    pub(super) plan: Option<Plan>,
+}
+
+/// What an exploration came to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Explored {
+    pub(super) plan: Plan,
+    pub(super) stats: BeamStats,
+    /// Whether it found all there are.
+    pub(super) is_complete: bool,
+    pub(super) is_interrupted: bool,
+}
+
+/// Leaves nodes that pass the rules, scored by `coarse`, in `scratch.found`: those among which the best
+/// `wanted.count` are when they are scored exactly and the caps have been applied.
+pub(super) fn explore<C: Scan, M: Scan>(
+    index: &Index,
+    coarse: &Coarse<'_, C, M>,
+    rules: &NodeRules<'_>,
+    wanted: &Wanted<'_>,
+    scratch: &mut Scratch,
+    keep_going: &mut dyn FnMut() -> bool,
+) -> Explored {
+    let mut explorer = Explorer {
+        coarse,
+        wanted,
+        sieve: Sieve { rules, ids: index.video_ids(), matches: wanted.matches.map(|(set, _)| set) },
+        rows: index.len(),
+        scanned_bytes: index
+            .codes()
+            .map_or(index.len() * index.dim() * size_of::<f32>(), |(codes, _)| codes.len()),
+        whole_scan: if index.codes().is_some() { Plan::CodeScan } else { Plan::ExactScan },
+        stats: BeamStats::default(),
+        scratch,
+        keep_going,
+    };
+    let plan = explorer.first_plan();
+    let mut explored = match plan {
+        Plan::Graph | Plan::FilteredGraph => explorer.traverse(&index.graph(), plan),
+        plan => explorer.scan(plan),
+    };
+    if explored.is_none() {
+        explored = explorer.scan(explorer.next_plan(plan));
+    }
+    let (plan, is_complete, is_interrupted) = explored.unwrap_or((plan, true, false));
+    Explored { plan, stats: explorer.stats, is_complete, is_interrupted }
+}
+
+struct Explorer<'a, C, M> {
+    coarse: &'a Coarse<'a, C, M>,
+    wanted: &'a Wanted<'a>,
+    sieve: Sieve<'a>,
+    rows: usize,
+    scanned_bytes: usize,
+    /// What a scan of everything is called.
+    whole_scan: Plan,
+    stats: BeamStats,
+    scratch: &'a mut Scratch,
+    keep_going: &'a mut dyn FnMut() -> bool,
+}
+
+/// The plan, whether everything there is was found, and whether the search was told to stop.
+type Found = (Plan, bool, bool);
+
+impl<C: Scan, M: Scan> Explorer<'_, C, M> {
+    fn matching(&self) -> usize {
+        self.wanted.matches.map_or(self.rows, |(_, count)| count)
+    }
+
+    /// How many are scored again to get the best right.
+    fn kept(&self) -> usize {
+        graph::rescored(self.wanted.count)
+    }
+
+    /// Whether reading everything is faster than a traversal of this effort, whose reads are scattered.
+    fn is_better_scanned(&self, ef_search: usize) -> bool {
+        ef_search >= Plan::scanned_from(self.scanned_bytes)
+    }
+
+    fn first_plan(&self) -> Plan {
+        if let Some(plan) = self.wanted.plan {
+            return plan;
+        }
+        let Some((_, matching)) = self.wanted.matches else {
+            return if self.is_better_scanned(self.wanted.ef_search) { self.whole_scan } else { Plan::Graph };
+        };
+        let few = match self.coarse.blocks {
+            Some(_) => SCANNED_MATCHES.max(self.rows / SCANNED_SHARE),
+            None => SCANNED_WITHOUT_BLOCKS,
+        };
+        if matching <= few.max(2 * self.kept()) || self.is_better_scanned(self.wanted.ef_search) {
+            Plan::MatchScan
+        } else if matching >= self.rows / TRAVERSED_SHARE {
+            Plan::Graph
+        } else if self.coarse.blocks.is_some() {
+            Plan::BlockScan
+        } else {
+            Plan::FilteredGraph
+        }
+    }
+
+    /// What is done when a traversal would take too long.
+    fn next_plan(&self, plan: Plan) -> Plan {
+        match (self.wanted.matches, plan) {
+            (Some(_), Plan::Graph) if self.coarse.blocks.is_some() => Plan::BlockScan,
+            (Some(_), _) => Plan::MatchScan,
+            (None, _) => self.whole_scan,
+        }
+    }
+
+    /// Expands until enough nodes pass; `None` if something else is faster.
+    fn traverse(&mut self, graph: &GraphView<'_>, plan: Plan) -> Option<Found> {
+        let (base, count) = (self.wanted.ef_search, self.wanted.count);
+        let scorer = &self.coarse.nodes;
+        let mut ef_search = base.max(1);
+        let outcome = match (plan, self.wanted.matches) {
+            (Plan::FilteredGraph, Some((matches, _))) => graph::traverse_matching(
+                graph,
+                scorer,
+                &self.coarse.starts,
+                matches,
+                (ef_search, count),
+                self.scratch,
+                &mut *self.keep_going,
+            ),
+            _ => graph::traverse_from(
+                graph,
+                scorer,
+                &self.coarse.starts,
+                (ef_search, count),
+                self.scratch,
+                &mut *self.keep_going,
+            ),
+        };
+        self.add(outcome);
+        let mut is_interrupted = outcome.is_interrupted;
+        loop {
+            let passed = self.sieve.count_passing(self.scratch.candidates.as_slice(), count);
+            let is_all = self.scratch.met() >= self.matching();
+            // As many nodes as would have been expanded without rules, besides those that the rules took away.
+            let needed = match passed {
+                Passing::Enough { failed } => base + failed,
+                Passing::TooFew { passed } => {
+                    let met = self.scratch.candidates.as_slice().len();
+                    (met * count / passed.max(1)).clamp(2 * ef_search, 8 * ef_search)
+                }
+            };
+            if is_interrupted || is_all || needed <= ef_search {
+                self.scratch.collect(ef_search.max(self.kept() + needed - base.min(needed)));
+                self.keep_passing();
+                return Some((plan, is_all, is_interrupted));
+            }
+            let is_forced = self.wanted.plan == Some(plan);
+            let is_dear = self.wanted.matches.is_some() && needed > WORTH_EXPANDING * base
+                || self.is_better_scanned(needed);
+            if plan == Plan::FilteredGraph || is_dear && !is_forced {
+                return None;
+            }
+            ef_search = needed + needed / 16;
+            let keep_going = &mut *self.keep_going;
+            let outcome =
+                graph::traverse_further(graph, scorer, (ef_search, count), self.scratch, keep_going);
+            self.add(outcome);
+            is_interrupted = outcome.is_interrupted;
+        }
+    }
+
+    /// Scans until enough nodes pass, or there are no more.
+    fn scan(&mut self, mut plan: Plan) -> Option<Found> {
+        let matching = self.matching();
+        let mut keep = self.kept().min(matching);
+        loop {
+            let outcome = self.scan_once(plan, keep)?;
+            self.add(outcome);
+            let found = self.scratch.found.len();
+            self.scratch.found.sort_unstable();
+            let passing = self.sieve.count_passing(&self.scratch.found, self.kept());
+            let is_all = plan != Plan::BlockScan && found >= matching;
+            let passed = match passing {
+                Passing::Enough { .. } => self.wanted.count,
+                Passing::TooFew { passed } => passed,
+            };
+            // Equal scores are in order of the videos, which a cut through them does not know.
+            let is_cut =
+                plan == Plan::ExactScan && self.sieve.is_tied(&self.scratch.found, self.wanted.count);
+            if outcome.is_interrupted || is_all || passed >= self.wanted.count && !is_cut {
+                self.keep_passing();
+                return Some((plan, is_all, outcome.is_interrupted));
+            }
+            // As many more as failed, or rather in proportion where most did.
+            let more = (found * self.kept() / passed.max(1)).clamp(2 * keep, 16 * keep);
+            if plan == Plan::BlockScan && (found < keep || more > matching / 8) {
+                plan = Plan::MatchScan;
+            }
+            keep = more.min(matching);
+        }
+    }
+
+    /// `None` if the plan does not fit.
+    fn scan_once(&mut self, plan: Plan, keep: usize) -> Option<Outcome> {
+        let scorer = &self.coarse.nodes;
+        let keep_going = &mut *self.keep_going;
+        match (plan, self.wanted.matches, &self.coarse.blocks) {
+            (Plan::BlockScan, Some((matches, _)), Some((blocks, means, reach))) => {
+                // What is left after scoring again is as many as it was made for.
+                let k = (keep * 2 / 3).max(1);
+                let scan = BlockScan { k, keep, reach: *reach, missed: self.wanted.missed };
+                Some(graph::scan_blocks(blocks, (means, scorer), matches, &scan, self.scratch, keep_going))
+            }
+            (_, Some((matches, _)), _) => {
+                Some(graph::scan_matching(scorer, matches, keep, self.scratch, keep_going))
+            }
+            (_, None, _) => Some(graph::scan_codes(scorer, keep, self.scratch, keep_going)),
+        }
+    }
+
+    /// Leaves in `found`, in order, what passes, as far as it is scored again.
+    fn keep_passing(&mut self) {
+        let kept = self.kept();
+        let found = &mut self.scratch.found;
+        found.sort_unstable();
+        self.sieve.retain_passing(found, kept);
+    }
+
+    fn add(&mut self, outcome: Outcome) {
+        self.stats += outcome.stats;
+    }
+}
+
+/// How many of some nodes pass the rules.
+enum Passing {
+    /// As many as are wanted, after so many that did not.
+    Enough { failed: usize },
+    /// Not as many.
+    TooFew { passed: usize },
+}
+
+/// The rules that can be looked up for one node after another, best first.
+struct Sieve<'a> {
+    rules: &'a NodeRules<'a>,
+    ids: &'a [VideoId],
+    matches: Option<&'a NodeSet>,
+}
+
+impl Sieve<'_> {
+    fn allows(&self, node: u32) -> bool {
+        self.matches.is_none_or(|matches| matches.contains(node))
+            && !(!self.rules.exclusion.is_empty() && self.rules.exclusion.contains(self.ids[node as usize]))
+            && !self.rules.seeds.contains(&NodeId(node))
+    }
+
+    /// Whether the last of all scores as the last that is wanted.
+    fn is_tied(&self, ranked: &[Candidate], wanted: usize) -> bool {
+        match (self.count_passing(ranked, wanted), ranked.last()) {
+            (Passing::Enough { failed }, Some(last)) => ranked[wanted + failed - 1].score() == last.score(),
+            _ => false,
+        }
+    }
+
+    /// `ranked`: best first.
+    fn count_passing(&self, ranked: &[Candidate], wanted: usize) -> Passing {
+        let mut room = Room::new(&self.rules.caps);
+        let mut passed = 0;
+        for (at, candidate) in ranked.iter().enumerate() {
+            if passed == wanted {
+                return Passing::Enough { failed: at - passed };
+            }
+            let node = candidate.node();
+            passed += usize::from(self.allows(node) && room.take(NodeId(node)));
+        }
+        if passed == wanted {
+            Passing::Enough { failed: ranked.len() - passed }
+        } else {
+            Passing::TooFew { passed }
+        }
+    }
+
+    /// Leaves what is allowed, up to the `wanted`th that the caps have room for. What they have no room for stays:
+    /// scored exactly, it may come first.
+    fn retain_passing(&self, ranked: &mut Vec<Candidate>, wanted: usize) {
+        let mut room = Room::new(&self.rules.caps);
+        let (mut passed, mut kept) = (0, 0);
+        for at in 0..ranked.len() {
+            if passed == wanted {
+                break;
+            }
+            let candidate = ranked[at];
+            if self.allows(candidate.node()) {
+                passed += usize::from(room.take(NodeId(candidate.node())));
+                ranked[kept] = candidate;
+                kept += 1;
+            }
+        }
+        ranked.truncate(kept);
+    }
+}

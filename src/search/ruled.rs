@@ -1,0 +1,501 @@
+//! One request with rules against one index.
+//!
+//! Explored are as many nodes as the rules leave enough of; chosen are the hits of one page after another, so that
+//! all pages are of one order. Where places stay free that are kept for fresh nodes or for an interest, those are
+//! looked for by themselves, and the page is chosen again.
+
+use rustc_hash::FxHashSet;
+
+use super::choice::{Choice, Ranked, Room, choose};
+use super::explore::{Coarse, Explored, Wanted, explore};
+use super::params::{Effort, Plan, SearchParams};
+use super::rules::{Interest, NodeRules, Shortfall};
+use super::searcher::{Searcher, Workspace, prepared, scorer};
+use crate::element::Element;
+use crate::graph::{self, BeamStats, BestOf, Candidate, CodeScorer, NodeSet, Scan, Score, Scorer};
+use crate::id::{NodeId, VideoId};
+use crate::index::Index;
+use crate::kernel::Kernels;
+use crate::with_rows;
+
+/// Nodes that are scored again between two looks at whether to go on.
+const RESCORED_AT_ONCE: usize = 4096;
+/// What a scan of blocks may miss, of what a traversal of the same effort is expected to: where hits are hard to
+/// find, it misses more than it sees.
+const CAUTION: f32 = 0.5;
+
+/// Where an approximate search lost a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// It never came to it.
+    NotReached,
+    /// It came to it, and its code did not score well enough to be scored in full precision.
+    NotRescored,
+    /// It was scored in full precision, and others took its place.
+    Displaced,
+}
+
+/// What a search with rules found and what it cost.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RuledFound {
+    /// At most k, best first; equal scores by video id.
+    pub hits: Vec<Ranked>,
+    /// Why there are fewer than k; `None` if there are k, or the search was interrupted.
+    pub shortfall: Option<Shortfall>,
+    /// The cost.
+    pub stats: BeamStats,
+    /// How most of them were found.
+    pub plan: Plan,
+    /// Whether it was told to stop before it was done: then they are the best so far.
+    pub is_interrupted: bool,
+    /// How far the node came that was watched, if one was and it is not among the hits.
+    pub loss: Option<Loss>,
+}
+
+impl Searcher {
+    /// The best `params.k()` nodes for `interests` that pass `rules`, after the first `rules.offset`.
+    ///
+    /// Fewer only if there are no more. `keep_going` is asked all along; when it says no, what was found until then
+    /// is given.
+    ///
+    /// # Panics
+    /// If there is no interest, or the dimension of one is not that of the index.
+    pub fn search_ruled(
+        &self,
+        index: &Index,
+        interests: &[Interest<'_>],
+        params: &SearchParams,
+        rules: &NodeRules<'_>,
+        keep_going: impl FnMut() -> bool,
+    ) -> RuledFound {
+        self.search_watching(index, interests, params, rules, None, keep_going)
+    }
+
+    /// The same, with an eye on one node.
+    pub fn search_watching(
+        &self,
+        index: &Index,
+        interests: &[Interest<'_>],
+        params: &SearchParams,
+        rules: &NodeRules<'_>,
+        watched: Option<NodeId>,
+        mut keep_going: impl FnMut() -> bool,
+    ) -> RuledFound {
+        let queries: Vec<_> = interests.iter().map(|interest| prepared(index, &interest.vector)).collect();
+        let metric = index.metadata().metric;
+        with_rows!(index.vectors(), rows => {
+            let exact = queries.iter().zip(interests).map(|(query, interest)| (scorer(metric, query, rows), interest.weight));
+            let exact = Exact { queries: exact.collect() };
+            self.with_workspace(|workspace| {
+                let mut run = Run {
+                    index,
+                    interests,
+                    params,
+                    rules,
+                    exact,
+                    queries: &queries,
+                    workspace,
+                    keep_going: &mut keep_going,
+                    stats: BeamStats::default(),
+                    plan: None,
+                    is_interrupted: false,
+                    watched,
+                    loss: Loss::NotReached,
+                };
+                run.search()
+            })
+        })
+    }
+}
+
+/// The interests in full precision.
+struct Exact<'a, T> {
+    queries: Vec<(Scorer<'a, T>, f32)>,
+}
+
+impl<'a, T: Element> Exact<'a, T> {
+    fn best_of(&self) -> BestOf<Scorer<'a, T>> {
+        BestOf::new(self.queries.iter().map(|(scorer, weight)| (*scorer, 0.0, *weight)).collect())
+    }
+}
+
+/// Nodes in the order of their exact scores.
+struct Pool {
+    ranked: Vec<Ranked>,
+    /// Whether all that pass the rules are among them.
+    is_complete: bool,
+}
+
+/// Which nodes a pool is of.
+#[derive(Clone, Copy, PartialEq)]
+enum Source {
+    All,
+    Fresh,
+    Interest(usize),
+}
+
+struct Run<'a, 'q, T> {
+    index: &'a Index,
+    interests: &'a [Interest<'q>],
+    params: &'a SearchParams,
+    rules: &'a NodeRules<'a>,
+    exact: Exact<'a, T>,
+    queries: &'a [std::borrow::Cow<'q, [f32]>],
+    workspace: &'a mut Workspace,
+    keep_going: &'a mut dyn FnMut() -> bool,
+    stats: BeamStats,
+    /// Of the first exploration.
+    plan: Option<Plan>,
+    is_interrupted: bool,
+    watched: Option<NodeId>,
+    /// As far as the watched node came.
+    loss: Loss,
+}
+
+impl<'a, T: Element> Run<'a, '_, T> {
+    fn search(&mut self) -> RuledFound {
+        let (k, offset) = (self.params.k(), self.rules.offset);
+        let keeps_places =
+            self.rules.fresh.is_some() || self.interests.iter().any(|interest| interest.at_least > 0);
+        let end = offset + k;
+        let mut chosen: Vec<Ranked> = Vec::new();
+        let mut room = Room::new(&self.rules.caps);
+        let mut pool = Pool { ranked: Vec::new(), is_complete: false };
+        let mut depth = 0;
+        let mut shortfall = None;
+        while chosen.len() < end && shortfall.is_none() && !self.is_interrupted {
+            // Pages that are not deeper than twice the last one share a pool: their order does not depend on which
+            // of them is asked for.
+            let wanted = k * (chosen.len() / k + 1).next_power_of_two();
+            if wanted != depth {
+                pool = self.pool(Source::All, wanted);
+                depth = wanted;
+            }
+            let page = if keeps_places { k } else { wanted.min(end) - chosen.len() };
+            let choice = self.choose_page(&mut pool, &chosen, page, wanted, room);
+            if choice.taken.len() < page && !self.is_interrupted {
+                shortfall = Some(self.shortfall(&choice, &chosen));
+            }
+            chosen.extend(choice.taken);
+            room = choice.room;
+        }
+        let hits: Vec<Ranked> = chosen.into_iter().skip(offset).take(k).collect();
+        let is_lost = |node: &NodeId| hits.iter().all(|hit| hit.node != *node);
+        RuledFound {
+            loss: self.watched.filter(is_lost).map(|_| self.loss),
+            shortfall: shortfall.filter(|_| hits.len() < k && !self.is_interrupted),
+            hits,
+            stats: self.stats,
+            plan: self.plan.unwrap_or(Plan::MatchScan),
+            is_interrupted: self.is_interrupted,
+        }
+    }
+
+    /// One page of `size` after those that were `chosen`, from a pool that is deepened where it does not suffice.
+    fn choose_page(
+        &mut self,
+        pool: &mut Pool,
+        chosen: &[Ranked],
+        size: usize,
+        wanted: usize,
+        room: Room<'a>,
+    ) -> Choice<'a> {
+        let before: FxHashSet<u32> = chosen.iter().map(|ranked| ranked.node.0).collect();
+        let mut main = wanted;
+        let mut fresh = Deeper::new(self.rules.fresh.map_or(0, |(_, at_least)| at_least) + chosen.len());
+        let quotas = self.interests.iter().map(|interest| Deeper::new(interest.at_least + chosen.len()));
+        let mut of_interests: Vec<Deeper> = quotas.collect();
+        loop {
+            let left: Vec<Ranked> =
+                pool.ranked.iter().filter(|ranked| !before.contains(&ranked.node.0)).copied().collect();
+            let choice = choose(&left, size, (self.rules, self.interests), room.clone());
+            if self.is_interrupted {
+                return choice;
+            }
+            let unmet = choice.unmet.iter().position(|unmet| *unmet > 0);
+            if choice.taken.len() < size && !pool.is_complete && !choice.is_below {
+                main *= 2;
+                let deeper = self.pool(Source::All, main);
+                pool.is_complete = deeper.is_complete;
+                self.merge(pool, deeper);
+            } else if choice.unmet_fresh > 0 && !pool.is_complete && !fresh.is_complete {
+                let deeper = self.pool(Source::Fresh, fresh.next());
+                fresh.is_complete = deeper.is_complete;
+                self.merge(pool, deeper);
+            } else if let Some(interest) =
+                unmet.filter(|at| !pool.is_complete && !of_interests[*at].is_complete)
+            {
+                let deeper = self.pool(Source::Interest(interest), of_interests[interest].next());
+                of_interests[interest].is_complete = deeper.is_complete;
+                self.merge(pool, deeper);
+            } else {
+                return choice;
+            }
+        }
+    }
+
+    fn merge(&self, pool: &mut Pool, other: Pool) {
+        let known: FxHashSet<u32> = pool.ranked.iter().map(|ranked| ranked.node.0).collect();
+        pool.ranked.extend(other.ranked.into_iter().filter(|ranked| !known.contains(&ranked.node.0)));
+        self.sort(&mut pool.ranked);
+    }
+
+    /// Best first; equal scores by video id.
+    fn sort(&self, ranked: &mut [Ranked]) {
+        let ids = self.index.video_ids();
+        ranked.sort_unstable_by(|a, b| order(ids, a, b));
+    }
+
+    /// Why a page is short.
+    fn shortfall(&self, choice: &Choice<'_>, chosen: &[Ranked]) -> Shortfall {
+        let wanted = self.rules.offset + self.params.k();
+        let matching = self.rules.matches.map(NodeSet::count);
+        if matching.is_some_and(|matching| matching < wanted) {
+            Shortfall::TooFewMatches
+        } else if choice.is_below {
+            Shortfall::ScoreThreshold
+        } else if choice.is_capped || !self.rules.caps.is_empty() && !chosen.is_empty() {
+            Shortfall::CapsExhausted
+        } else if self.index.len() < wanted || self.rules.exclusion.is_empty() && matching.is_none() {
+            Shortfall::IndexExhausted
+        } else {
+            Shortfall::Excluded
+        }
+    }
+
+    /// At least `count` nodes of a source that pass the rules, if there are so many, and whatever scores better.
+    fn pool(&mut self, source: Source, count: usize) -> Pool {
+        let of_fresh = |fresh: &NodeSet| match self.rules.matches {
+            None => fresh.clone(),
+            Some(matches) => {
+                let mut both = fresh.clone();
+                both.intersect(matches);
+                both
+            }
+        };
+        let fresh = self.rules.fresh.filter(|_| source == Source::Fresh).map(|(fresh, _)| of_fresh(fresh));
+        let matches = fresh.as_ref().or(self.rules.matches).map(|set| (set, set.count()));
+        let k = self.params.k();
+        let (ef_search, is_exact) = match self.params.effort() {
+            Effort::EfSearch(ef_search) => (ef_search + count.saturating_sub(k), false),
+            Effort::Exact => (0, true),
+        };
+        let missed = CAUTION * expected_to_miss(k, ef_search);
+        let plan = if is_exact { Some(Plan::ExactScan) } else { self.params.plan() };
+        let wanted = Wanted { matches, count, ef_search, missed, plan };
+        let explored = match (self.index.codes(), source) {
+            (Some(_), Source::Interest(interest)) if !is_exact => self.explore_codes(&[interest], &wanted),
+            (Some(_), _) if !is_exact => {
+                let all: Vec<usize> = (0..self.interests.len()).collect();
+                self.explore_codes(&all, &wanted)
+            }
+            (_, Source::Interest(interest)) => {
+                let (scorer, weight) = self.exact.queries[interest];
+                self.explore_exact(BestOf::new(vec![(scorer, 0.0, weight)]), &wanted)
+            }
+            _ => match self.exact.queries.as_slice() {
+                [(scorer, 1.0)] => {
+                    let scorer = *scorer;
+                    self.explore_exact(scorer, &wanted)
+                }
+                _ => {
+                    let best_of = self.exact.best_of();
+                    self.explore_exact(best_of, &wanted)
+                }
+            },
+        };
+        self.stats += explored.stats;
+        self.plan.get_or_insert(explored.plan);
+        self.is_interrupted |= explored.is_interrupted;
+        self.watch();
+        let mut ranked = self.rank();
+        if let Source::Interest(interest) = source {
+            ranked.retain(|ranked| ranked.interest == interest);
+        }
+        self.sort(&mut ranked);
+        Pool { ranked, is_complete: explored.is_complete }
+    }
+
+    /// Explores by codes, for some of the interests.
+    fn explore_codes(&mut self, of: &[usize], wanted: &Wanted<'_>) -> Explored {
+        let Workspace { scratch, query_codes } = &mut *self.workspace;
+        scratch.watch(self.watched.map(|node| node.0));
+        let (codes, quantizer) = self.index.codes().expect("there are codes");
+        query_codes.clear();
+        of.iter().for_each(|at| quantizer.push_query(&self.queries[*at], query_codes));
+        let stride = query_codes.stride();
+        debug_assert_eq!(stride * self.index.len(), codes.len());
+        let norm = |at: &usize| Kernels::get().norm_squared(&*self.queries[*at]).sqrt();
+        let graph = self.index.graph();
+        let means = self.index.blocks();
+        let mut starts = Vec::with_capacity(of.len());
+        for query in 0..of.len() {
+            let (start, descent) =
+                graph::descend(&graph, &CodeScorer::new(query_codes.query(query), codes), scratch);
+            self.stats += descent;
+            starts.push(start);
+        }
+        let explored;
+        if let ([one], 1.0) = (of, self.interests[of[0]].weight) {
+            let query = query_codes.query(0);
+            let scale = query_codes.affine()[0].scale;
+            let reach = if scale > 0.0 { norm(one) / scale } else { 0.0 };
+            let blocks = means.map(|blocks| (blocks, CodeScorer::new(query, blocks.means()), reach));
+            let coarse = Coarse { nodes: CodeScorer::new(query, codes), blocks, starts };
+            explored = explore(self.index, &coarse, self.rules, wanted, scratch, self.keep_going);
+        } else {
+            let weight = |at: usize| self.interests[of[at]].weight;
+            let scorers = |rows| {
+                let scorer = |at: usize| {
+                    let affine = query_codes.affine()[at];
+                    let scorer = CodeScorer::new(query_codes.query(at), rows);
+                    (scorer, weight(at) * affine.bias, weight(at) * affine.scale)
+                };
+                BestOf::new((0..of.len()).map(scorer).collect())
+            };
+            let reach = of.iter().map(|at| self.interests[*at].weight * norm(at)).fold(0.0, f32::max);
+            let blocks = means.map(|blocks| (blocks, scorers(blocks.means()), reach));
+            let coarse = Coarse { nodes: scorers(codes), blocks, starts };
+            explored = explore(self.index, &coarse, self.rules, wanted, scratch, self.keep_going);
+        }
+        explored
+    }
+
+    /// Explores in full precision.
+    fn explore_exact(&mut self, nodes: impl Scan + Clone, wanted: &Wanted<'_>) -> Explored {
+        let scratch = &mut self.workspace.scratch;
+        let mut starts = Vec::new();
+        if wanted.plan != Some(Plan::ExactScan) {
+            let (start, descent) = graph::descend(&self.index.graph(), &nodes, scratch);
+            self.stats += descent;
+            starts.push(start);
+        }
+        let coarse: Coarse<'_, _, CodeScorer<'_>> = Coarse { nodes, blocks: None, starts };
+        explore(self.index, &coarse, self.rules, wanted, scratch, self.keep_going)
+    }
+
+    /// Notes how far the watched node came.
+    fn watch(&mut self) {
+        let Some(node) = self.watched else { return };
+        let scratch = &self.workspace.scratch;
+        if scratch.found.iter().any(|found| found.node() == node.0) {
+            self.loss = Loss::Displaced;
+        } else if self.loss == Loss::NotReached && scratch.has_scored(node.0) {
+            self.loss = Loss::NotRescored;
+        }
+    }
+
+    /// What was found, scored in full precision.
+    fn rank(&mut self) -> Vec<Ranked> {
+        let found = &self.workspace.scratch.found;
+        let mut ranked = Vec::with_capacity(found.len());
+        let mut scores = Vec::new();
+        let best_of = self.exact.best_of();
+        for some in found.chunks(RESCORED_AT_ONCE) {
+            if ranked.len() >= RESCORED_AT_ONCE && !(self.keep_going)() {
+                self.is_interrupted = true;
+                break;
+            }
+            let nodes: Vec<u32> = some.iter().map(Candidate::node).collect();
+            scores.resize(nodes.len(), 0.0);
+            self.stats.distances += (nodes.len() * self.interests.len()) as u64;
+            if self.interests.len() == 1 {
+                best_of.score_rows(&nodes, &mut scores);
+                let one = nodes.iter().zip(&scores);
+                ranked.extend(one.map(|(node, score)| Ranked {
+                    node: NodeId(*node),
+                    score: *score,
+                    interest: 0,
+                }));
+            } else {
+                ranked.extend(nodes.iter().map(|node| {
+                    let (interest, score) = best_of.best(*node);
+                    Ranked { node: NodeId(*node), score, interest }
+                }));
+            }
+        }
+        ranked
+    }
+}
+
+impl Searcher {
+    /// The exact score of a node and the interest it fits best.
+    ///
+    /// # Panics
+    /// As [`Searcher::search_ruled`], or if there is no such node.
+    pub fn score(&self, index: &Index, interests: &[Interest<'_>], node: NodeId) -> Ranked {
+        let queries: Vec<_> = interests.iter().map(|interest| prepared(index, &interest.vector)).collect();
+        let metric = index.metadata().metric;
+        with_rows!(index.vectors(), rows => {
+            let queries = queries.iter().zip(interests);
+            let queries = queries.map(|(query, interest)| (scorer(metric, query, rows), 0.0, interest.weight));
+            let (interest, score) = BestOf::new(queries.collect()).best(node.0);
+            Ranked { node, score, interest }
+        })
+    }
+
+    /// The place of a node in the order of all that pass the rules, from 1, no places being kept; or the cap that
+    /// has no room for it.
+    ///
+    /// # Errors
+    /// The position of the cap among the rules.
+    ///
+    /// # Panics
+    /// As [`Searcher::score`].
+    pub fn place(
+        &self,
+        index: &Index,
+        interests: &[Interest<'_>],
+        rules: &NodeRules<'_>,
+        node: NodeId,
+    ) -> Result<usize, usize> {
+        let own = self.score(index, interests, node);
+        let ids = index.video_ids();
+        let allowed = |other: &u32| {
+            rules.matches.is_none_or(|matches| matches.contains(*other))
+                && !rules.exclusion.contains(ids[*other as usize])
+                && !rules.seeds.contains(&NodeId(*other))
+        };
+        let mut better: Vec<Ranked> = (0..index.len() as u32)
+            .filter(allowed)
+            .map(|other| self.score(index, interests, NodeId(other)))
+            .filter(|other| precedes(ids, other, &own))
+            .collect();
+        better.sort_unstable_by(|a, b| order(ids, a, b));
+        let mut room = Room::new(&rules.caps);
+        let before = better.iter().filter(|other| room.take(other.node)).count();
+        room.full_cap(node).map_or(Ok(before + 1), Err)
+    }
+}
+
+/// Best first; equal scores by video id.
+fn order(ids: &[VideoId], a: &Ranked, b: &Ranked) -> std::cmp::Ordering {
+    b.score.total_cmp(&a.score).then_with(|| ids[a.node.index()].cmp(&ids[b.node.index()]))
+}
+
+fn precedes(ids: &[VideoId], a: &Ranked, b: &Ranked) -> bool {
+    order(ids, a, b) == std::cmp::Ordering::Less
+}
+
+/// How deep a source was looked into, and whether that was all.
+struct Deeper {
+    count: usize,
+    is_complete: bool,
+}
+
+impl Deeper {
+    fn new(count: usize) -> Self {
+        Self { count: count.max(1), is_complete: false }
+    }
+
+    fn next(&mut self) -> usize {
+        self.count *= 2;
+        self.count
+    }
+}
+
+/// The share of the best `k` that a traversal with this effort misses, about: measured on one million made-up
+/// videos and their users.
+fn expected_to_miss(k: usize, ef_search: usize) -> f32 {
+    ((8.0 + k as f32 / 20.0) / ef_search.max(1) as f32).min(0.5)
+}

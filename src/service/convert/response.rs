@@ -1,0 +1,176 @@
+//! What was found, onto the wire.
+
+use super::{duration, saturate, timestamp};
+use crate::attributes::Value;
+use crate::engine::{self, Completeness, Shortfall};
+use crate::id::VideoId;
+use crate::service::proto;
+
+/// Why a video is, or is not, in an answer.
+pub(in crate::service) fn explanation(explanation: engine::Explanation) -> proto::ExplainResponse {
+    use proto::explain_response::{Loss, Rule};
+    let engine::Explanation {
+        score,
+        interest,
+        exact_rank,
+        in_exact_answer,
+        rank,
+        removal,
+        loss,
+        generation,
+        stats,
+    } = explanation;
+    let rule = |rule| match rule {
+        engine::Rule::Seed => Rule::Seed,
+        engine::Rule::Filter => Rule::Filter,
+        engine::Rule::Exclude => Rule::Exclude,
+        engine::Rule::ScoreThreshold => Rule::ScoreThreshold,
+        engine::Rule::Cap => Rule::Cap,
+    };
+    let lost = match loss {
+        None => Loss::Unspecified,
+        Some(engine::Loss::NotReached) => Loss::NotReached,
+        Some(engine::Loss::NotRescored) => Loss::NotRescored,
+        Some(engine::Loss::Displaced) => Loss::Displaced,
+    };
+    let removed_by = removal.as_ref().map_or(Rule::Unspecified, |removal| rule(removal.rule));
+    let (removed_at, reason) = removal.map(|removal| (removal.field, removal.reason)).unwrap_or_default();
+    proto::ExplainResponse {
+        exact_score: score,
+        exact_rank: exact_rank.map(|rank| rank as u64),
+        in_exact_answer,
+        found: rank.is_some(),
+        rank: rank.map(saturate),
+        removed_by: removed_by.into(),
+        removed_at,
+        reason,
+        lost: lost.into(),
+        interest: interest.map(saturate),
+        generation,
+        stats: Some(search_stats(&stats)),
+    }
+}
+
+/// The answer, with what it cost if that was asked for.
+pub(in crate::service) fn search_response(
+    response: engine::SearchResponse,
+    with_stats: bool,
+) -> proto::SearchResponse {
+    use proto::completeness::Reason;
+    let returned = response.candidates.len();
+    let reason = match response.completeness {
+        Completeness::Complete => Reason::Complete,
+        Completeness::Deadline => Reason::Deadline,
+        Completeness::Short(Shortfall::IndexExhausted) => Reason::IndexExhausted,
+        Completeness::Short(Shortfall::TooFewMatches) => Reason::TooFewMatches,
+        Completeness::Short(Shortfall::Excluded) => Reason::Excluded,
+        Completeness::Short(Shortfall::CapsExhausted) => Reason::CapsExhausted,
+        Completeness::Short(Shortfall::ScoreThreshold) => Reason::ScoreThreshold,
+    };
+    proto::SearchResponse {
+        candidates: response.candidates.into_iter().map(candidate).collect(),
+        completeness: Some(proto::Completeness {
+            requested: saturate(response.requested),
+            returned: saturate(returned),
+            reason: reason.into(),
+        }),
+        generation: response.generation,
+        stats: with_stats.then(|| search_stats(&response.stats)),
+        unknown_video_ids: response.unknown_seeds.into_iter().map(|VideoId(id)| id).collect(),
+    }
+}
+
+fn candidate(candidate: engine::Candidate) -> proto::Candidate {
+    let attribute = |(name, value)| (name, attribute_value(value));
+    proto::Candidate {
+        video_id: candidate.video_id.0,
+        score: candidate.score,
+        interest: candidate.interest.map(saturate),
+        vector: candidate.vector.map(|values| proto::Vector { values, packed: None }),
+        attributes: candidate.attributes.into_iter().map(attribute).collect(),
+    }
+}
+
+fn search_stats(stats: &engine::SearchStats) -> proto::SearchStats {
+    let plan = match stats.plan {
+        engine::Plan::Graph => proto::Plan::Graph,
+        engine::Plan::CodeScan => proto::Plan::CodeScan,
+        engine::Plan::ExactScan => proto::Plan::ExactScan,
+        engine::Plan::FilteredGraph => proto::Plan::FilteredGraph,
+        engine::Plan::MatchScan => proto::Plan::MatchScan,
+        engine::Plan::BlockScan => proto::Plan::BlockScan,
+    };
+    proto::SearchStats {
+        plan: plan.into(),
+        ef_search: saturate(stats.ef_search),
+        measured_recall: stats.measured_recall.map(|recall| recall as f32),
+        visited: stats.visited,
+        distances: stats.distances,
+        elapsed: Some(duration(stats.elapsed)),
+        estimated_matches: stats.matches.map(|matches| matches as u64),
+    }
+}
+
+fn attribute_value(value: Value) -> proto::AttributeValue {
+    use proto::attribute_value::Value as Wire;
+    let value = match value {
+        Value::Keyword(word) => Wire::Keyword(word),
+        Value::KeywordList(values) => Wire::KeywordList(proto::KeywordList { values }),
+        Value::Int64(value) => Wire::Int64(value),
+        Value::Uint64(value) => Wire::Uint64(value),
+        Value::Double(value) => Wire::Double(value),
+        Value::Bool(value) => Wire::Bool(value),
+        Value::Timestamp(value) => Wire::Timestamp(timestamp(value)),
+    };
+    proto::AttributeValue { value: Some(value) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_short_answer_says_why() {
+        let stats = engine::SearchStats {
+            plan: engine::Plan::ExactScan,
+            ef_search: 0,
+            measured_recall: None,
+            visited: 0,
+            distances: 1,
+            elapsed: Duration::from_micros(3),
+            matches: None,
+        };
+        let response = engine::SearchResponse {
+            candidates: vec![engine::Candidate {
+                video_id: VideoId(5),
+                score: 1.5,
+                interest: Some(1),
+                attributes: vec![("title".into(), Value::Keyword("cats".into()))],
+                vector: Some(vec![0.5, -1.0]),
+            }],
+            requested: 10,
+            completeness: Completeness::Short(Shortfall::IndexExhausted),
+            unknown_seeds: vec![VideoId(9)],
+            generation: 3,
+            stats,
+        };
+        let complete =
+            engine::SearchResponse { requested: 1, completeness: Completeness::Complete, ..response.clone() };
+        let short = search_response(response, true);
+        let candidate = &short.candidates[0];
+        assert_eq!((candidate.video_id, candidate.score, candidate.interest), (5, 1.5, Some(1)));
+        assert_eq!(candidate.vector, Some(proto::Vector { values: vec![0.5, -1.0], packed: None }));
+        let completeness = short.completeness.unwrap();
+        assert_eq!((completeness.requested, completeness.returned), (10, 1));
+        assert_eq!(completeness.reason(), proto::completeness::Reason::IndexExhausted);
+        assert_eq!(short.unknown_video_ids, [9]);
+        let stats = short.stats.unwrap();
+        assert_eq!(stats.plan(), proto::Plan::ExactScan);
+        assert_eq!(stats.elapsed, Some(prost_types::Duration { seconds: 0, nanos: 3000 }));
+        let complete = search_response(complete, false);
+        assert_eq!(complete.completeness.unwrap().reason(), proto::completeness::Reason::Complete);
+        assert_eq!(complete.stats, None);
+    }
+}

@@ -1,0 +1,65 @@
+//! The state of an index, onto the wire.
+
+use super::{duration, saturate, timestamp};
+use crate::element::Dtype;
+use crate::engine;
+use crate::index::{AttributeKind, AttributeSchema, MemoryMode};
+use crate::metric::Metric;
+use crate::service::proto;
+
+/// The state of an index, for operators.
+pub(in crate::service) fn index_status(status: engine::IndexStatus) -> proto::IndexStatus {
+    let dtype = match status.dtype {
+        Dtype::F32 => proto::Dtype::F32,
+        Dtype::F16 => proto::Dtype::F16,
+    };
+    let metric = match status.metric {
+        Metric::InnerProduct => proto::Metric::Ip,
+        Metric::Cosine => proto::Metric::Cosine,
+        Metric::L2 => proto::Metric::L2,
+    };
+    let memory = match status.memory {
+        MemoryMode::Mapped => proto::MemoryMode::Mapped,
+        MemoryMode::Resident => proto::MemoryMode::Resident,
+    };
+    proto::IndexStatus {
+        name: status.name,
+        dir: status.dir.display().to_string(),
+        generation: status.generation,
+        manifest: status.manifest,
+        published_at: Some(timestamp(status.published_at)),
+        available_generations: status.available_generations,
+        vectors: status.vectors,
+        dim: status.dim,
+        dtype: dtype.into(),
+        metric: metric.into(),
+        builder: status.builder,
+        m: status.m,
+        ef_construction: status.ef_construction,
+        bytes: status.bytes,
+        build_time: Some(duration(status.build_time)),
+        embedding_model: status.embedding_model.unwrap_or_default(),
+        attributes: status.attributes.into_iter().map(attribute_schema).collect(),
+        refused: status.refused.unwrap_or_default(),
+        memory: memory.into(),
+        serving: status.serving,
+        calibration: status.calibration.into_iter().map(calibration).collect(),
+    }
+}
+
+fn calibration((k, max_recall): (usize, f64)) -> proto::Calibration {
+    proto::Calibration { k: saturate(k), max_recall: max_recall as f32 }
+}
+
+fn attribute_schema(schema: AttributeSchema) -> proto::AttributeSchema {
+    let kind = match schema.kind {
+        AttributeKind::Keyword => proto::AttributeKind::Keyword,
+        AttributeKind::KeywordList => proto::AttributeKind::KeywordList,
+        AttributeKind::Int64 => proto::AttributeKind::Int64,
+        AttributeKind::Uint64 => proto::AttributeKind::Uint64,
+        AttributeKind::Double => proto::AttributeKind::Double,
+        AttributeKind::Bool => proto::AttributeKind::Bool,
+        AttributeKind::Timestamp => proto::AttributeKind::Timestamp,
+    };
+    proto::AttributeSchema { name: schema.name, kind: kind.into() }
+}
