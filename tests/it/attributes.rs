@@ -1,6 +1,7 @@
 //! What is looked up in attribute columns, and what happens where their sections are damaged.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
@@ -87,6 +88,27 @@ proptest! {
             }
         }
         prop_assert_eq!(columns.since(columns.find("int64").unwrap(), now()), None);
+    }
+}
+
+#[test]
+fn since_is_as_right_in_a_generation_from_before_filters() {
+    for version in [1, 2, 3] {
+        let name = format!("tests/fixtures/format-{version}.index");
+        let index = Index::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
+        let columns = Columns::open(&index).unwrap();
+        let time = columns.find("published_at").unwrap();
+        let times: Vec<Timestamp> = (0..60)
+            .map(|node| match columns.value(time, NodeId(node)) {
+                Some(Value::Timestamp(time)) => time,
+                other => panic!("expected a time, found {other:?}"),
+            })
+            .collect();
+        for earliest in &times {
+            let found: Vec<u32> = columns.since(time, *earliest).unwrap().iter().collect();
+            let expected: Vec<u32> = (0..60).filter(|node| times[*node as usize] >= *earliest).collect();
+            assert_eq!(found, expected);
+        }
     }
 }
 
