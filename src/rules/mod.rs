@@ -7,9 +7,16 @@
 //! | file | duty |
 //! |---|---|
 //! | `filter.rs`     | the tree of conditions |
+//! | `exclusion.rs`  | the videos that may not be candidates, decoded |
+//! | `id_set.rs`     | ids that candidates are looked up in |
+//! | `bloom.rs`      | the Bloom filter of the proto |
 
+mod bloom;
+mod exclusion;
 mod filter;
+mod id_set;
 
+pub use exclusion::{Exclusion, ExclusionError};
 pub use filter::{Condition, Filter, Number, Time};
 
 use jiff::SignedDuration;
