@@ -49,7 +49,8 @@ pub enum Condition {
         /// May be empty if `any_of` is not.
         all_of: Vec<String>,
     },
-    /// An integer or a floating-point number lies within bounds, compared exactly whatever the types.
+    /// An integer or a floating-point number lies within bounds, compared exactly whatever the types; a stored NaN
+    /// lies within none.
     Number {
         /// By name.
         attribute: String,
