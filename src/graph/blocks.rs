@@ -210,7 +210,7 @@ const LOOKS_PER_DOUBLING: usize = 2;
 const GROWTH: f32 = 1.414;
 /// The share of the best that a doubling brings, of those of the doubling before, is somewhere between; few are
 /// counted, so that a doubling may seem to have brought none.
-const DECAY: std::ops::RangeInclusive<f32> = 0.4..=0.85;
+const DECAY: std::ops::RangeInclusive<f32> = 0.5..=0.85;
 
 impl Yields {
     fn reset(&mut self, scan: &BlockScan) {

@@ -87,6 +87,22 @@ pub enum Condition {
     },
 }
 
+impl Condition {
+    /// The field of the proto that it is in.
+    pub fn field(&self) -> &'static str {
+        match self {
+            Condition::Filter(_) => "filter",
+            Condition::Keyword { .. } => "keyword",
+            Condition::List { .. } => "list",
+            Condition::Number { .. } => "number",
+            Condition::Time { .. } => "time",
+            Condition::Bool { .. } => "bool",
+            Condition::IsNull { .. } => "is_null",
+            Condition::VideoId { .. } => "video_id",
+        }
+    }
+}
+
 /// A number of any type, to compare with.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Number {
