@@ -15,11 +15,13 @@ use crate::search::{Interest, NodeRules};
 pub(super) struct ResolvedRules<'a> {
     /// The nodes that match the filter, and how many they are.
     pub(super) matches: Option<(NodeSet, usize)>,
-    pub(super) exclusion: Exclusion,
+    exclusion: Exclusion,
     caps: Vec<(ValueKeys<'a>, usize)>,
     fresh: Option<(NodeSet, usize)>,
-    pub(super) score_threshold: Option<f32>,
+    score_threshold: Option<f32>,
     offset: usize,
+    /// What times are relative to.
+    pub(super) now: Timestamp,
 }
 
 /// Whether a request has rules at all, or is paged.
@@ -79,7 +81,7 @@ impl<'a> ResolvedRules<'a> {
             }
         };
         let (score_threshold, offset) = (rules.score_threshold, request.offset);
-        Ok(Some(Self { matches, exclusion, caps, fresh, score_threshold, offset }))
+        Ok(Some(Self { matches, exclusion, caps, fresh, score_threshold, offset, now }))
     }
 
     /// As a search takes them; the nodes that a query is made of are no hits.
