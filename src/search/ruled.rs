@@ -341,7 +341,8 @@ impl<'a, T: Element> Run<'a, '_, T> {
             let scale = query_codes.affine()[0].scale;
             let reach = if scale > 0.0 { norm(one) / scale } else { 0.0 };
             let blocks = means.map(|blocks| (blocks, CodeScorer::new(query, blocks.means()), reach));
-            let coarse = Coarse { nodes: CodeScorer::new(query, codes), blocks, starts };
+            let coarse =
+                Coarse { nodes: CodeScorer::new(query, codes), blocks, starts, is_of_several: of.len() > 1 };
             explored = explore(self.index, &coarse, self.rules, wanted, scratch, self.keep_going);
         } else {
             let weight = |at: usize| self.interests[of[at]].weight;
@@ -355,7 +356,7 @@ impl<'a, T: Element> Run<'a, '_, T> {
             };
             let reach = of.iter().map(|at| self.interests[*at].weight * norm(at)).fold(0.0, f32::max);
             let blocks = means.map(|blocks| (blocks, scorers(blocks.means()), reach));
-            let coarse = Coarse { nodes: scorers(codes), blocks, starts };
+            let coarse = Coarse { nodes: scorers(codes), blocks, starts, is_of_several: of.len() > 1 };
             explored = explore(self.index, &coarse, self.rules, wanted, scratch, self.keep_going);
         }
         explored
@@ -370,7 +371,8 @@ impl<'a, T: Element> Run<'a, '_, T> {
             self.stats += descent;
             starts.push(start);
         }
-        let coarse: Coarse<'_, _, CodeScorer<'_>> = Coarse { nodes, blocks: None, starts };
+        let coarse: Coarse<'_, _, CodeScorer<'_>> =
+            Coarse { nodes, blocks: None, starts, is_of_several: false };
         explore(self.index, &coarse, self.rules, wanted, scratch, self.keep_going)
     }
 
