@@ -174,7 +174,7 @@ impl<'a, T: Element> Run<'a, '_, T> {
             let page = if keeps_places { k } else { wanted.min(end) - chosen.len() };
             let choice = self.choose_page(&mut pool, &chosen, page, wanted, room);
             if choice.taken.len() < page && !self.is_interrupted {
-                shortfall = Some(self.shortfall(&choice, &chosen));
+                shortfall = Some(self.shortfall(&choice));
             }
             chosen.extend(choice.taken);
             room = choice.room;
@@ -247,14 +247,14 @@ impl<'a, T: Element> Run<'a, '_, T> {
     }
 
     /// Why a page is short.
-    fn shortfall(&self, choice: &Choice<'_>, chosen: &[Ranked]) -> Shortfall {
+    fn shortfall(&self, choice: &Choice<'_>) -> Shortfall {
         let wanted = self.rules.offset + self.params.k();
         let matching = self.rules.matches.map(NodeSet::count);
         if matching.is_some_and(|matching| matching < wanted) {
             Shortfall::TooFewMatches
         } else if choice.is_below {
             Shortfall::ScoreThreshold
-        } else if choice.is_capped || !self.rules.caps.is_empty() && !chosen.is_empty() {
+        } else if choice.is_capped {
             Shortfall::CapsExhausted
         } else if self.index.len() < wanted || self.rules.exclusion.is_empty() && matching.is_none() {
             Shortfall::IndexExhausted
