@@ -92,7 +92,7 @@ fn removal(rules: &NodeRules<'_>, video: VideoId, own: &Ranked) -> Option<Remova
     if rules.seeds.contains(&own.node) {
         return removal(Rule::Seed, "query.seeds", format!("video {video} is a seed"));
     }
-    if rules.matches.is_some_and(|matches| !matches.contains(node)) {
+    if rules.matches.is_some_and(|(matches, _)| !matches.contains(node)) {
         return removal(Rule::Filter, "filter", "does not match".to_owned());
     }
     if rules.exclusion.contains(video) {

@@ -87,7 +87,7 @@ impl<'a> ResolvedRules<'a> {
     /// As a search takes them; the nodes that a query is made of are no hits.
     pub(super) fn of_nodes<'s>(&'s self, seeds: &'s [NodeId]) -> NodeRules<'s> {
         NodeRules {
-            matches: self.matches.as_ref().map(|(set, _)| set),
+            matches: self.matches.as_ref().map(|(set, count)| (set, *count)),
             exclusion: &self.exclusion,
             seeds,
             caps: self.caps.clone(),

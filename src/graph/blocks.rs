@@ -208,9 +208,11 @@ struct Yields {
 const LOOKS_PER_DOUBLING: usize = 2;
 /// What grows so much from look to look doubles that often, nearly.
 const GROWTH: f32 = 1.414;
-/// The share of the best that a doubling brings, of those of the doubling before, is somewhere between; few are
-/// counted, so that a doubling may seem to have brought none.
-const DECAY: std::ops::RangeInclusive<f32> = 0.5..=0.85;
+/// A doubling brings a share of the best that the doubling before brought: half, as far as is known before they are
+/// counted, which is worth as much as so many that were.
+const PRIOR: f32 = 4.0;
+/// However slowly it goes down: where nothing gets better any more, all of the rest would have to be scored.
+const MAX_DECAY: f32 = 0.65;
 
 impl Yields {
     fn reset(&mut self, scan: &BlockScan) {
@@ -236,7 +238,7 @@ impl Yields {
             let (quarter, half) = (known_at(&self.looks[0]), known_at(&self.looks[LOOKS_PER_DOUBLING]));
             let last = self.k.saturating_sub(half) as f32;
             let before = half.saturating_sub(quarter) as f32;
-            let decay = ((last + 1.0) / (before + 1.0)).clamp(*DECAY.start(), *DECAY.end());
+            let decay = ((last + PRIOR / 2.0) / (before + PRIOR)).min(MAX_DECAY);
             is_done = last * decay / (1.0 - decay) <= self.missed * self.k as f32;
         }
         let mut look =

@@ -14,7 +14,7 @@ use super::choice::Room;
 use super::params::Plan;
 use super::rules::NodeRules;
 use crate::graph::{
-    self, BeamStats, BlockScan, Blocks, Candidate, GraphView, NodeSet, Outcome, Scan, Scratch,
+    self, BeamStats, BlockScan, Blocks, Candidate, GraphView, NodeSet, Outcome, Scan, Score, Scratch,
 };
 use crate::id::{NodeId, VideoId};
 use crate::index::Index;
@@ -34,15 +34,13 @@ const SCOUTED_STARTS: usize = 100;
 const WORTH_EXPANDING: usize = 4;
 
 /// What is searched for, in a form that scores nodes quickly.
-pub(super) struct Coarse<'a, C, M> {
+pub(super) struct Coarse<'a, C, M, S> {
     /// Scores nodes.
     pub(super) nodes: C,
     /// Scores the means of blocks in the same units, and says what a unit of spread is worth.
     pub(super) blocks: Option<(Blocks<'a>, M, f32)>,
-    /// Where to start on layer 0.
-    pub(super) starts: Vec<NodeId>,
-    /// Whether it is made of several interests.
-    pub(super) is_of_several: bool,
+    /// Scores nodes for each interest by itself: a traversal starts where the descents of all of them end.
+    pub(super) each: Vec<S>,
 }
 
 /// Which of the nodes, how many, and how hard to look for them.
@@ -70,9 +68,9 @@ pub(super) struct Explored {
 
 /// Leaves nodes that pass the rules, scored by `coarse`, in `scratch.found`: those among which the best
 /// `wanted.count` are when they are scored exactly and the caps have been applied.
-pub(super) fn explore<C: Scan, M: Scan>(
+pub(super) fn explore<C: Scan, M: Scan, S: Score>(
     index: &Index,
-    coarse: &Coarse<'_, C, M>,
+    coarse: &Coarse<'_, C, M, S>,
     rules: &NodeRules<'_>,
     wanted: &Wanted<'_>,
     scratch: &mut Scratch,
@@ -103,8 +101,8 @@ pub(super) fn explore<C: Scan, M: Scan>(
     Explored { plan, stats: explorer.stats, is_complete, is_interrupted }
 }
 
-struct Explorer<'a, C, M> {
-    coarse: &'a Coarse<'a, C, M>,
+struct Explorer<'a, C, M, S> {
+    coarse: &'a Coarse<'a, C, M, S>,
     wanted: &'a Wanted<'a>,
     sieve: Sieve<'a>,
     rows: usize,
@@ -119,7 +117,7 @@ struct Explorer<'a, C, M> {
 /// The plan, whether everything there is was found, and whether the search was told to stop.
 type Found = (Plan, bool, bool);
 
-impl<C: Scan, M: Scan> Explorer<'_, C, M> {
+impl<C: Scan, M: Scan, S: Score> Explorer<'_, C, M, S> {
     fn matching(&self) -> usize {
         self.wanted.matches.map_or(self.rows, |(_, count)| count)
     }
@@ -170,8 +168,12 @@ impl<C: Scan, M: Scan> Explorer<'_, C, M> {
         let (base, count) = (self.wanted.ef_search, self.wanted.count);
         let scorer = &self.coarse.nodes;
         let mut ef_search = base.max(1);
-        let mut starts = self.coarse.starts.clone();
-        starts.extend(self.scout());
+        let mut starts = self.scout();
+        for scorer in &self.coarse.each {
+            let (start, descent) = graph::descend(graph, scorer, self.scratch);
+            self.stats += descent;
+            starts.push(start);
+        }
         let outcome = match (plan, self.wanted.matches) {
             (Plan::FilteredGraph, Some((matches, _))) => graph::traverse_matching(
                 graph,
@@ -226,7 +228,7 @@ impl<C: Scan, M: Scan> Explorer<'_, C, M> {
 
     /// More starts, where it is worth looking for them.
     fn scout(&mut self) -> Vec<NodeId> {
-        let Some((blocks, means, reach)) = self.coarse.blocks.as_ref().filter(|_| self.coarse.is_of_several)
+        let Some((blocks, means, reach)) = self.coarse.blocks.as_ref().filter(|_| self.coarse.each.len() > 1)
         else {
             return Vec::new();
         };
