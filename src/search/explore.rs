@@ -168,7 +168,7 @@ impl<C: Scan, M: Scan, S: Score> Explorer<'_, C, M, S> {
         let (base, count) = (self.wanted.ef_search, self.wanted.count);
         let scorer = &self.coarse.nodes;
         let mut ef_search = base.max(1);
-        let mut starts = self.scout();
+        let mut starts = if self.coarse.each.len() > 1 { self.scout() } else { Vec::new() };
         for scorer in &self.coarse.each {
             let (start, descent) = graph::descend(graph, scorer, self.scratch);
             self.stats += descent;
@@ -228,10 +228,7 @@ impl<C: Scan, M: Scan, S: Score> Explorer<'_, C, M, S> {
 
     /// More starts, where it is worth looking for them.
     fn scout(&mut self) -> Vec<NodeId> {
-        let Some((blocks, means, reach)) = self.coarse.blocks.as_ref().filter(|_| self.coarse.each.len() > 1)
-        else {
-            return Vec::new();
-        };
+        let Some((blocks, means, reach)) = &self.coarse.blocks else { return Vec::new() };
         let all;
         let matches = match self.wanted.matches {
             Some((matches, _)) => matches,

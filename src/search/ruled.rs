@@ -22,7 +22,7 @@ use crate::with_rows;
 const RESCORED_AT_ONCE: usize = 4096;
 /// What a scan of blocks may miss, of what a traversal of the same effort is expected to: where hits are hard to
 /// find, it misses more than it sees.
-const CAUTION: f32 = 0.6;
+const CAUTION: f32 = 0.75;
 
 /// Where an approximate search lost a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
