@@ -174,7 +174,7 @@ impl<'a, T: Element> Run<'a, '_, T> {
             let page = if keeps_places { k } else { wanted.min(end) - chosen.len() };
             let choice = self.choose_page(&mut pool, &chosen, page, wanted, room);
             if choice.taken.len() < page && !self.is_interrupted {
-                shortfall = Some(self.shortfall(&choice, &chosen));
+                shortfall = Some(self.shortfall(&choice));
             }
             chosen.extend(choice.taken);
             room = choice.room;
@@ -247,14 +247,14 @@ impl<'a, T: Element> Run<'a, '_, T> {
     }
 
     /// Why a page is short.
-    fn shortfall(&self, choice: &Choice<'_>, chosen: &[Ranked]) -> Shortfall {
+    fn shortfall(&self, choice: &Choice<'_>) -> Shortfall {
         let wanted = self.rules.offset + self.params.k();
         let matching = self.rules.matches.map(NodeSet::count);
         if matching.is_some_and(|matching| matching < wanted) {
             Shortfall::TooFewMatches
         } else if choice.is_below {
             Shortfall::ScoreThreshold
-        } else if choice.is_capped || !self.rules.caps.is_empty() && !chosen.is_empty() {
+        } else if choice.is_capped {
             Shortfall::CapsExhausted
         } else if self.index.len() < wanted || self.rules.exclusion.is_empty() && matching.is_none() {
             Shortfall::IndexExhausted
@@ -341,7 +341,8 @@ impl<'a, T: Element> Run<'a, '_, T> {
             let scale = query_codes.affine()[0].scale;
             let reach = if scale > 0.0 { norm(one) / scale } else { 0.0 };
             let blocks = means.map(|blocks| (blocks, CodeScorer::new(query, blocks.means()), reach));
-            let coarse = Coarse { nodes: CodeScorer::new(query, codes), blocks, starts };
+            let coarse =
+                Coarse { nodes: CodeScorer::new(query, codes), blocks, starts, is_of_several: of.len() > 1 };
             explored = explore(self.index, &coarse, self.rules, wanted, scratch, self.keep_going);
         } else {
             let weight = |at: usize| self.interests[of[at]].weight;
@@ -355,7 +356,7 @@ impl<'a, T: Element> Run<'a, '_, T> {
             };
             let reach = of.iter().map(|at| self.interests[*at].weight * norm(at)).fold(0.0, f32::max);
             let blocks = means.map(|blocks| (blocks, scorers(blocks.means()), reach));
-            let coarse = Coarse { nodes: scorers(codes), blocks, starts };
+            let coarse = Coarse { nodes: scorers(codes), blocks, starts, is_of_several: of.len() > 1 };
             explored = explore(self.index, &coarse, self.rules, wanted, scratch, self.keep_going);
         }
         explored
@@ -370,7 +371,8 @@ impl<'a, T: Element> Run<'a, '_, T> {
             self.stats += descent;
             starts.push(start);
         }
-        let coarse: Coarse<'_, _, CodeScorer<'_>> = Coarse { nodes, blocks: None, starts };
+        let coarse: Coarse<'_, _, CodeScorer<'_>> =
+            Coarse { nodes, blocks: None, starts, is_of_several: false };
         explore(self.index, &coarse, self.rules, wanted, scratch, self.keep_going)
     }
 
