@@ -38,12 +38,15 @@ const EXCLUDED: usize = 10_000;
 /// Times that each query is asked in turn, with and without what is between engine and searcher.
 const ROUNDS: usize = 15;
 
+/// Whether an answer keeps the rules of its request.
+type Keeps = Box<dyn Fn(&[Candidate]) -> bool>;
+
 /// What is measured: its name, its requests, the recall that they reach, and what holds for their answers.
 struct Case {
     name: &'static str,
     requests: Vec<SearchRequest>,
     recall: f64,
-    keeps: Box<dyn Fn(&[Candidate]) -> bool>,
+    keeps: Keeps,
 }
 
 fn rules(criterion: &mut Criterion) {
