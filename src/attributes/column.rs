@@ -104,13 +104,25 @@ impl<'a> Columns<'a> {
         Sorted::of(self.index, self.kind(column)?, column as u32)
     }
 
-    /// The nodes whose time is `earliest` or later; `None` for a column that has no times.
+    /// The nodes whose time is `earliest` or later, found one by one where the columns are not inverted; `None`
+    /// for a column that has no times.
     pub fn since(&self, column: usize, earliest: Timestamp) -> Option<NodeSet> {
         let sorted = self.sorted(column).filter(|_| self.kind(column) == Some(AttributeKind::Timestamp))?;
         let earliest = earliest.as_nanosecond();
-        let before = |time| matches!(time, Scalar::Micros(time) if i128::from(time) * 1000 < earliest);
+        let is_before = |time: i64| i128::from(time) * 1000 < earliest;
         let mut nodes = NodeSet::none(self.index.len());
-        sorted.fill(sorted.position(before)..sorted.len(), &mut nodes);
+        if self.are_inverted() {
+            let before = |time| matches!(time, Scalar::Micros(time) if is_before(time));
+            sorted.fill(sorted.position(before)..sorted.len(), &mut nodes);
+        } else {
+            let times: &[i64] = self.index.column(SectionKind::AttributeValues, column as u32);
+            self.fill_with_valued(column, &mut nodes);
+            times
+                .iter()
+                .zip(0..)
+                .filter(|(time, _)| is_before(**time))
+                .for_each(|(_, node)| nodes.remove(node));
+        }
         Some(nodes)
     }
 

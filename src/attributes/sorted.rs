@@ -141,3 +141,46 @@ fn take(words: &mut [u32], nodes: &[u32]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::invert::{marks, order};
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn fills_a_set_with_the_nodes_of_any_positions(
+            values in prop::collection::vec(prop::option::weighted(0.9, 0u64..40), 1..700),
+            positions in prop::collection::vec((0usize..800, 0usize..800), 20),
+        ) {
+            let [(_, order), (_, found_marks)] = order(&values);
+            let order: &[u32] = &bytemuck::pod_collect_to_vec(&order);
+            let marks = marks(order, values.len());
+            prop_assert_eq!(bytemuck::pod_collect_to_vec::<u8, u32>(&found_marks), marks.clone());
+            let stored: Vec<u64> = values.iter().map(|value| value.unwrap_or_default()).collect();
+            let sorted = Sorted { values: Values::Uint64(&stored), order, marks: &marks };
+            let by_value = |pair: &[u32]| {
+                let [first, second] = [pair[0], pair[1]].map(|node| (values[node as usize], node));
+                first < second
+            };
+            prop_assert!(order.windows(2).all(by_value));
+            prop_assert_eq!(sorted.len(), values.iter().flatten().count());
+            for bound in 0..41 {
+                let below = values.iter().flatten().filter(|value| **value < bound).count();
+                let position = sorted.position(|value| matches!(value, Scalar::Uint64(value) if value < bound));
+                prop_assert_eq!(position, below);
+            }
+            let mut set = NodeSet::all(values.len());
+            let whole = [(0, sorted.len()), (0, 0), (sorted.len(), sorted.len())];
+            for (start, end) in positions.into_iter().chain(whole) {
+                sorted.fill(start..end, &mut set);
+                let mut expected = NodeSet::none(values.len());
+                let within = start.min(order.len())..end.clamp(start.min(order.len()), order.len());
+                order[within].iter().for_each(|node| expected.insert(*node));
+                prop_assert_eq!(&set, &expected, "{}..{}", start, end);
+            }
+        }
+    }
+}

@@ -79,7 +79,7 @@ impl Cutter {
             next.resize(dim, 0.0);
             let mut total = 0.0;
             for row in sample() {
-                let along = kernels.dot(axis, &*row) - offset;
+                let along = kernels.dot(axis, &row) - offset;
                 add(next, &row, along);
                 total += along;
             }

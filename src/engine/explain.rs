@@ -1,10 +1,14 @@
 //! Why a video is, or is not, in the answer to a request.
 
+use jiff::Timestamp;
+
 use super::error::EngineError;
 use super::query::ResolvedQuery;
 use super::request::{Budget, Effort, Explanation, Limits, Removal, Rule, SearchRequest};
 use super::snapshot::{Snapshot, keep_going};
+use crate::attributes::Columns;
 use crate::id::{NodeId, VideoId};
+use crate::rules::failing_part;
 use crate::search::{NodeRules, Ranked, Searcher};
 
 impl Snapshot {
@@ -32,9 +36,13 @@ impl Snapshot {
         let late =
             || if budget.is_cancelled() { EngineError::Cancelled } else { EngineError::DeadlineExceeded };
         let rules = self.rules(name, limits, request, &query, keep_going(budget))?.ok_or_else(late)?;
+        let now = rules.now;
         let rules = rules.of_nodes(&query.seeds);
         let own = searcher.score(&self.index, &query.interests, node);
-        let mut removal = removal(request, &rules, video, &own);
+        let mut removal = match removal(&rules, video, &own) {
+            Some(Removal { rule: Rule::Filter, .. }) => Some(self.filtered(request, now, node)),
+            removal => removal,
+        };
         let mut exact_rank = None;
         if removal.is_none() {
             match searcher.place(&self.index, &query.interests, &rules, node) {
@@ -61,16 +69,26 @@ impl Snapshot {
     }
 }
 
+impl Snapshot {
+    /// The part of the filter that the video does not meet.
+    fn filtered(&self, request: &SearchRequest, now: Timestamp, node: NodeId) -> Removal {
+        let filter = request.rules.filter.as_ref();
+        let part =
+            filter.and_then(|filter| failing_part(filter, &Columns::of(&self.index), now, node).ok()?);
+        let (field, part) = part.unwrap_or_else(|| ("filter".to_owned(), String::new()));
+        Removal { rule: Rule::Filter, field, reason: format!("does not match: {part}") }
+    }
+}
+
 /// The rule that keeps the video out, whatever the others are.
-fn removal(request: &SearchRequest, rules: &NodeRules<'_>, video: VideoId, own: &Ranked) -> Option<Removal> {
+fn removal(rules: &NodeRules<'_>, video: VideoId, own: &Ranked) -> Option<Removal> {
     let Ranked { node: NodeId(node), score, .. } = *own;
     let removal = |rule, field: &str, reason: String| Some(Removal { rule, field: field.to_owned(), reason });
     if rules.seeds.contains(&own.node) {
         return removal(Rule::Seed, "query.seeds", format!("video {video} is a seed"));
     }
-    if rules.matches.is_some_and(|matches| !matches.contains(node)) {
-        let filter = request.rules.filter.as_ref().map(ToString::to_string).unwrap_or_default();
-        return removal(Rule::Filter, "filter", format!("does not match {filter}"));
+    if rules.matches.is_some_and(|(matches, _)| !matches.contains(node)) {
+        return removal(Rule::Filter, "filter", "does not match".to_owned());
     }
     if rules.exclusion.contains(video) {
         return removal(Rule::Exclude, "exclude", format!("video {video} is excluded"));

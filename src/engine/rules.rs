@@ -15,11 +15,13 @@ use crate::search::{Interest, NodeRules};
 pub(super) struct ResolvedRules<'a> {
     /// The nodes that match the filter, and how many they are.
     pub(super) matches: Option<(NodeSet, usize)>,
-    pub(super) exclusion: Exclusion,
+    exclusion: Exclusion,
     caps: Vec<(ValueKeys<'a>, usize)>,
     fresh: Option<(NodeSet, usize)>,
-    pub(super) score_threshold: Option<f32>,
+    score_threshold: Option<f32>,
     offset: usize,
+    /// What times are relative to.
+    pub(super) now: Timestamp,
 }
 
 /// Whether a request has rules at all.
@@ -78,13 +80,13 @@ impl<'a> ResolvedRules<'a> {
             }
         };
         let (score_threshold, offset) = (rules.score_threshold, request.offset);
-        Ok(Some(Self { matches, exclusion, caps, fresh, score_threshold, offset }))
+        Ok(Some(Self { matches, exclusion, caps, fresh, score_threshold, offset, now }))
     }
 
     /// As a search takes them; the nodes that a query is made of are no hits.
     pub(super) fn of_nodes<'s>(&'s self, seeds: &'s [NodeId]) -> NodeRules<'s> {
         NodeRules {
-            matches: self.matches.as_ref().map(|(set, _)| set),
+            matches: self.matches.as_ref().map(|(set, count)| (set, *count)),
             exclusion: &self.exclusion,
             seeds,
             caps: self.caps.clone(),

@@ -87,6 +87,9 @@ impl Snapshot {
         (watched, budget): (Option<NodeId>, &Budget),
     ) -> Result<(SearchResponse, Option<Loss>), EngineError> {
         let started = Instant::now();
+        if budget.is_expired() {
+            return Err(EngineError::DeadlineExceeded);
+        }
         self.check_model(name, request)?;
         let columns = self.columns(&request.return_attributes)?;
         let query = ResolvedQuery::of((name, &self.index), limits, &request.query, request.k)?;

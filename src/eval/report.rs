@@ -58,9 +58,12 @@ pub struct Report {
     pub phases: Vec<BuildPhase>,
 }
 
-/// One measured point.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// One measured point: queries that were all alike, or the requests under one label.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SweepRow {
+    /// What its requests are called; only of requests, and of those that have a label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// Hits asked for.
     pub k: usize,
     /// Candidate list size.
@@ -85,6 +88,24 @@ pub struct SweepRow {
     /// Mean number of nodes expanded per query.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hops: Option<f64>,
+    /// How many requests it is of; `None` where queries had no rules, and so are the rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<usize>,
+    /// Mean number of videos that matched their filters; only if there were any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matches: Option<f64>,
+    /// The plan that most of them were answered by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<String>,
+    /// The share of them that each plan answered.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub plans: BTreeMap<String, f64>,
+    /// Answers with fewer candidates than asked for, since there were no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub short_answers: Option<usize>,
+    /// Answers that broke a rule of their request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub violations: Option<usize>,
 }
 
 impl Report {
@@ -96,6 +117,11 @@ impl Report {
     /// The name without what [`Report::name_threads`] added, if it did.
     pub fn index_name(&self) -> &str {
         self.engine.strip_suffix(&self.threads_name()).unwrap_or(&self.engine)
+    }
+
+    /// Whether it has points of requests with rules, each label for itself: those are no curve.
+    pub fn is_of_requests(&self) -> bool {
+        self.rows.iter().any(|row| row.requests.is_some())
     }
 
     fn threads_name(&self) -> String {
@@ -216,7 +242,15 @@ impl Check<'_> {
         self.optional("p95_us", row.p95_us, &MICROS)?;
         self.optional("p99_us", row.p99_us, &MICROS)?;
         self.optional("distances", row.distances, &(0.0..=1e12))?;
-        self.optional("hops", row.hops, &(0.0..=1e12))
+        self.optional("hops", row.hops, &(0.0..=1e12))?;
+        self.optional("matches", row.matches, &(0.0..=1e12))?;
+        self.within("number of plans", row.plans.len() as f64, &(0.0..=MAX_PARTS as f64))?;
+        for (name, share) in &row.plans {
+            self.name("plan", name)?;
+            self.within("share of a plan", *share, &(0.0..=1.0))?;
+        }
+        row.plan.iter().try_for_each(|plan| self.name("plan", plan))?;
+        row.label.iter().try_for_each(|label| self.name("label", label))
     }
 
     fn optional(

@@ -1,22 +1,14 @@
 //! Recall against latency: every k with every effort, over the same queries.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
-
-use hdrhistogram::Histogram;
+use std::time::Instant;
 
 use super::report::{Report, SweepRow};
+use super::times::{PASSES, Times, share};
 use crate::dataset::{EmbeddingsView, Neighbors};
 use crate::graph::BeamStats;
 use crate::index::{Codes, Index, Manifest, SectionKind};
 use crate::search::{Effort, Plan, SearchParams, SearchParamsError, Searcher};
-
-/// The better of so many passes counts; the first also warms the caches.
-const PASSES: usize = 2;
-
-/// Longer latencies count as this long: a minute.
-const MAX_LATENCY_NS: u64 = 60_000_000_000;
 
 /// What to measure.
 #[derive(Clone, Debug)]
@@ -141,24 +133,35 @@ pub fn sweep(
         for ef_search in efforts {
             let params = SearchParams::new(*k, Effort::EfSearch(ef_search))?.with_plan(plan.plan);
             let passes = (0..PASSES).map(|_| pass(index, &searcher, &queries, truth, &params, plan.threads));
-            let best = passes.min_by_key(|pass| pass.elapsed).expect("there is at least one pass");
+            let best = passes.min_by_key(|pass| pass.times.elapsed).expect("there is at least one pass");
             let row = best.into_row(*k, ef_search, count);
             done(&row);
             rows.push(row);
         }
     }
-    Ok(Report {
+    Ok(report(index, manifest, plan.threads, count, rows))
+}
+
+/// The rows, and what is known of the index without measuring.
+pub(super) fn report(
+    index: &Index,
+    manifest: &Manifest,
+    threads: usize,
+    queries: usize,
+    rows: Vec<SweepRow>,
+) -> Report {
+    Report {
         engine: "shortlist".to_owned(),
         build_s: manifest.build_ms as f64 / 1000.0,
         bytes: index.bytes(),
-        threads: Some(plan.threads),
-        queries: Some(count),
+        threads: Some(threads),
+        queries: Some(queries),
         rows,
         videos: Some(index.len()),
         hot_bytes_per_vector: Some(hot_bytes(index) as f64 / index.len() as f64),
         sections: section_bytes(index),
         phases: manifest.build_phases.clone(),
-    })
+    }
 }
 
 /// What a traversal reads: the codes, or the embeddings where there are none, and the edges.
@@ -184,31 +187,25 @@ fn section_bytes(index: &Index) -> BTreeMap<String, u64> {
 
 /// One run over all queries.
 struct Pass {
-    elapsed: Duration,
-    latencies_ns: Histogram<u64>,
+    times: Times,
     hits: usize,
     stats: BeamStats,
 }
 
 impl Pass {
     fn empty() -> Self {
-        let latencies_ns = Histogram::new_with_bounds(1, MAX_LATENCY_NS, 3).expect("the bounds are valid");
-        Self { elapsed: Duration::ZERO, latencies_ns, hits: 0, stats: BeamStats::default() }
+        Self { times: Times::none(), hits: 0, stats: BeamStats::default() }
     }
 
     fn into_row(self, k: usize, ef_search: usize, queries: usize) -> SweepRow {
-        let micros = |quantile| self.latencies_ns.value_at_quantile(quantile) as f64 / 1000.0;
-        let per_query = |total: u64| total as f64 / queries as f64;
+        let per_query = |total: u64| Some(total as f64 / queries as f64);
         SweepRow {
             k,
             ef_search: Some(ef_search),
             recall: self.hits as f64 / (queries * k) as f64,
-            qps: queries as f64 / self.elapsed.as_secs_f64(),
-            p50_us: Some(micros(0.5)),
-            p95_us: Some(micros(0.95)),
-            p99_us: Some(micros(0.99)),
-            distances: Some(per_query(self.stats.distances)),
-            hops: Some(per_query(self.stats.hops)),
+            distances: per_query(self.stats.distances),
+            hops: per_query(self.stats.hops),
+            ..self.times.row()
         }
     }
 }
@@ -221,33 +218,19 @@ fn pass(
     params: &SearchParams,
     threads: usize,
 ) -> Pass {
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let mut part = Pass::empty();
-        loop {
-            let query = next.fetch_add(1, Ordering::Relaxed);
-            let Some(vector) = queries.get(query) else { return part };
-            let started = Instant::now();
-            let found = searcher.search(index, vector, params, || true);
-            let elapsed = started.elapsed();
-            part.elapsed += elapsed;
-            part.latencies_ns.saturating_record(elapsed.as_nanos() as u64);
-            let exact = &truth.row(query)[..params.k()];
-            part.hits += found.hits.iter().filter(|hit| exact.contains(&index.input_row(hit.node))).count();
-            part.stats += found.stats;
-        }
-    };
-    let parts: Vec<Pass> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().map(|worker| worker.join().expect("a search does not panic")).collect()
+    let parts = share(threads, queries.len(), Pass::empty, |part, query| {
+        let started = Instant::now();
+        let found = searcher.search(index, &queries[query], params, || true);
+        part.times.record(started.elapsed());
+        let exact = &truth.row(query)[..params.k()];
+        part.hits += found.hits.iter().filter(|hit| exact.contains(&index.input_row(hit.node))).count();
+        part.stats += found.stats;
     });
     let mut whole = Pass::empty();
     for part in parts {
-        whole.latencies_ns.add(part.latencies_ns).expect("histograms with the same bounds add up");
+        whole.times.join(part.times);
         whole.hits += part.hits;
         whole.stats += part.stats;
-        // Only time in the searcher counts, not that spent on counting hits; the busiest thread ends the pass.
-        whole.elapsed = whole.elapsed.max(part.elapsed);
     }
     whole
 }

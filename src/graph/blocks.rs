@@ -3,10 +3,12 @@
 //! Nodes beside each other are near each other: blocks of them are known by their mean and how far they spread
 //! around it, and so are regions, which are blocks beside each other. For a query, the scores of a block lie
 //! around that of its mean, in proportion to the spread. The matching nodes of the best blocks are scored first,
-//! until the last half of all that were scored has brought hardly any of the best: then another half would not.
+//! until so few of the best came with the last doublings of what was scored that others would hardly bring any.
 //!
 //! Where the nodes of a set lie does not matter to it, nor how many there are: a traversal of the graph gets lost
 //! where a filter has taken away the neighbourhood of the query.
+
+use std::collections::VecDeque;
 
 use super::beam::{BeamStats, Outcome, Scratch};
 use super::candidates::{Candidate, keep_best};
@@ -25,7 +27,7 @@ const FIRST_REGIONS: usize = 16;
 /// found soonest. Measured on users and on videos, among all nodes and among sets near the query and far from it.
 const BLOCK_REACH: f32 = 3.5;
 /// The same of a region, which has more nodes.
-const REGION_REACH: f32 = 5.0;
+const REGION_REACH: f32 = 6.0;
 
 /// The blocks of an index and the regions that are made of them.
 #[derive(Clone, Copy, Debug)]
@@ -190,27 +192,35 @@ fn push_nodes(matches: &NodeSet, block: usize, batch: &mut Vec<u32>) {
     }
 }
 
-/// Looks now and then how many of the best came with the last half of what was scored.
+/// Looks now and then how many of the best were found when a half, and a quarter, of what was scored had been: what
+/// the next doublings would bring goes on as those went.
 #[derive(Debug, Default)]
 struct Yields {
     k: usize,
-    /// So many new ones are hardly any.
-    few: usize,
+    missed: f32,
     scored: usize,
     due: usize,
-    /// The scores of the best at the last look, and at the one before that: when half as many had been scored.
-    last: Vec<f32>,
-    before: Vec<f32>,
+    /// The scores of the best k at the last looks, the latest last.
+    looks: VecDeque<Vec<f32>>,
 }
+
+/// Looks per doubling of what was scored.
+const LOOKS_PER_DOUBLING: usize = 2;
+/// What grows so much from look to look doubles that often, nearly.
+const GROWTH: f32 = 1.414;
+/// A doubling brings a share of the best that the doubling before brought: half, as far as is known before they are
+/// counted, which is worth as much as so many that were.
+const PRIOR: f32 = 4.0;
+/// However slowly it goes down: where nothing gets better any more, all of the rest would have to be scored.
+const MAX_DECAY: f32 = 0.65;
 
 impl Yields {
     fn reset(&mut self, scan: &BlockScan) {
         self.k = scan.k;
-        self.few = (scan.missed * scan.k as f32) as usize;
+        self.missed = scan.missed;
         self.scored = 0;
-        self.due = (4 * scan.keep).max(2 * BATCH);
-        self.last.clear();
-        self.before.clear();
+        self.due = (2 * scan.keep).max(BATCH);
+        self.looks.clear();
     }
 
     fn is_due(&self) -> bool {
@@ -219,15 +229,27 @@ impl Yields {
 
     /// `best`: at least k.
     fn are_done(&mut self, best: &mut [Candidate]) -> bool {
-        // By half a doubling, so that two looks ago is half as many.
-        self.due = self.scored + self.scored * 2 / 5;
+        self.due = (self.scored as f32 * GROWTH) as usize;
         best.select_nth_unstable(self.k - 1);
         let least = best[self.k - 1].score();
-        let old = self.before.iter().filter(|score| **score >= least).count();
-        let is_done = !self.before.is_empty() && self.k.saturating_sub(old) <= self.few;
-        std::mem::swap(&mut self.last, &mut self.before);
-        self.last.clear();
-        self.last.extend(best[..self.k].iter().map(Candidate::score));
+        let known_at = |look: &Vec<f32>| look.iter().filter(|score| **score >= least).count();
+        let mut is_done = false;
+        if is_full(&self.looks) {
+            let (quarter, half) = (known_at(&self.looks[0]), known_at(&self.looks[LOOKS_PER_DOUBLING]));
+            let last = self.k.saturating_sub(half) as f32;
+            let before = half.saturating_sub(quarter) as f32;
+            let decay = ((last + PRIOR / 2.0) / (before + PRIOR)).min(MAX_DECAY);
+            is_done = last * decay / (1.0 - decay) <= self.missed * self.k as f32;
+        }
+        let mut look =
+            if is_full(&self.looks) { self.looks.pop_front().unwrap_or_default() } else { Vec::new() };
+        look.clear();
+        look.extend(best[..self.k].iter().map(Candidate::score));
+        self.looks.push_back(look);
         is_done
     }
+}
+
+fn is_full(looks: &VecDeque<Vec<f32>>) -> bool {
+    looks.len() == 2 * LOOKS_PER_DOUBLING
 }

@@ -80,8 +80,11 @@ pub fn traverse_matching(
     scratch.scores.clear();
     scratch.found.clear();
     for start in starts {
-        scratch.visited.insert(start.0);
-        scratch.pass_through(&graph.layer0, start.0, &mut stats);
+        if matches.contains(start.0) {
+            scratch.visited.insert(start.0);
+        } else {
+            scratch.pass_through(&graph.layer0, start.0, &mut stats);
+        }
     }
     spread(matches).for_each(|node| scratch.visited.insert(node));
     scratch.score_since(scorer, 0, &mut stats);

@@ -1,6 +1,6 @@
 //! A set of nodes: one bit each.
 
-use crate::kernel::WORD_BITS;
+use crate::kernel::{Kernels, WORD_BITS};
 
 /// A set of the nodes `0..nodes`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl NodeSet {
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.words.iter().map(|word| word.count_ones() as usize).sum()
+        Kernels::get().count_ones(&self.words)
     }
 
     /// Whether `node` is in the set.
@@ -93,13 +93,8 @@ impl NodeSet {
     }
 
     /// The nodes, ascending.
-    pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        self.words.iter().zip(0u32..).flat_map(|(word, at)| {
-            let first = at * WORD_BITS as u32;
-            std::iter::successors(Some(*word), |rest| Some(rest & rest.wrapping_sub(1)))
-                .take_while(|rest| *rest != 0)
-                .map(move |rest| first + rest.trailing_zeros())
-        })
+    pub fn iter(&self) -> Nodes<'_> {
+        Nodes { words: &self.words, at: 0, rest: 0 }
     }
 
     /// One bit per node, the least significant first; bits beyond the nodes are 0.
@@ -118,6 +113,39 @@ impl NodeSet {
         if let (Some(last), true) = (self.words.last_mut(), used > 0) {
             *last &= (1 << used) - 1;
         }
+    }
+}
+
+/// The nodes of a set, ascending.
+#[derive(Clone, Debug)]
+pub struct Nodes<'a> {
+    words: &'a [u32],
+    /// The word after the one whose nodes are given.
+    at: usize,
+    /// What was not given yet of the one before.
+    rest: u32,
+}
+
+/// Words that are passed over at a time where a set has no nodes.
+const EMPTY_WORDS: usize = 16;
+
+impl Iterator for Nodes<'_> {
+    type Item = u32;
+
+    #[inline]
+    fn next(&mut self) -> Option<u32> {
+        while self.rest == 0 {
+            while let Some(words) = self.words[self.at..].first_chunk::<EMPTY_WORDS>()
+                && words.iter().fold(0, |any, word| any | word) == 0
+            {
+                self.at += EMPTY_WORDS;
+            }
+            self.rest = *self.words.get(self.at)?;
+            self.at += 1;
+        }
+        let node = (self.at - 1) * WORD_BITS + self.rest.trailing_zeros() as usize;
+        self.rest &= self.rest - 1;
+        Some(node as u32)
     }
 }
 

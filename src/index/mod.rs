@@ -24,6 +24,7 @@
 //! | `metadata.rs`     | the small facts of a generation (JSON section) |
 //! | `writer.rs`       | sections in, one staged file out |
 //! | `view.rs`         | [`Index`]: open, check, cast |
+//! | `lookup.rs`       | the nodes of videos |
 //! | `resident.rs`     | the hot sections copied onto huge pages |
 //! | `verify.rs`       | everything that opening does not look at |
 //! | `store.rs`        | generations and manifests in a folder |
@@ -34,6 +35,7 @@
 mod calibration;
 mod error;
 mod format;
+mod lookup;
 mod metadata;
 mod recall_curve;
 mod resident;

@@ -196,17 +196,6 @@ impl Index {
         self.cast(SectionKind::InputRows).get(node.index()).copied().unwrap_or(node.0)
     }
 
-    /// The node of a video.
-    pub fn node_of(&self, video: VideoId) -> Option<NodeId> {
-        let ids = self.video_ids();
-        let by_id = self.cast::<u32>(SectionKind::NodesById);
-        // An entry that leads nowhere sorts last, so that a damaged file gives a wrong `None`, not a panic.
-        let id_at = |node: &u32| ids.get(*node as usize).copied().unwrap_or(VideoId(u64::MAX));
-        let at = by_id.binary_search_by_key(&video, id_at).ok()?;
-        let node = by_id[at];
-        (ids.get(node as usize) == Some(&video)).then_some(NodeId(node))
-    }
-
     /// The section of this kind and column cast to `T`; empty where there is none.
     pub(crate) fn column<T: Pod>(&self, kind: SectionKind, ordinal: u32) -> &[T] {
         self.find(kind, ordinal).map_or(&[], |section| bytemuck::cast_slice(self.section_bytes(section)))

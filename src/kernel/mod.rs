@@ -371,6 +371,13 @@ impl Kernels {
         unsafe { (self.select.count)(scores, least) }
     }
 
+    /// How many bits are set.
+    #[inline]
+    pub fn count_ones(&self, words: &[u32]) -> usize {
+        // SAFETY: the instruction set was detected before `self` was handed out.
+        unsafe { (self.select.ones)(words) }
+    }
+
     /// `maxima[j]` becomes the largest of `scores[j]`, `scores[j + maxima.len()]` and so on, −∞ where there
     /// are none. The k-th largest of them is a score that at least k reach.
     ///

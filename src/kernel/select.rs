@@ -19,6 +19,7 @@ pub(super) struct SelectTable {
     pub(super) count: unsafe fn(scores: &[f32], least: f32) -> usize,
     pub(super) maxima: unsafe fn(scores: &[f32], maxima: &mut [f32]),
     pub(super) range: unsafe fn(scores: &[f32]) -> (f32, f32),
+    pub(super) ones: unsafe fn(words: &[u32]) -> usize,
 }
 
 /// Whether an id is there is a coin toss that no branch predictor wins: it is written down either way, and
@@ -58,6 +59,18 @@ fn count(scores: &[f32], least: f32) -> usize {
         counts.iter_mut().zip(chunk).for_each(|(count, score)| *count += u32::from(*score >= least));
     }
     rest + counts.iter().map(|count| *count as usize).sum::<usize>()
+}
+
+/// Set bits. In lanes, so that an instruction set without a count of its own counts in vectors.
+#[inline(always)]
+fn ones(words: &[u32]) -> usize {
+    let chunks = words.chunks_exact(LANES);
+    let rest: u32 = chunks.remainder().iter().map(|word| word.count_ones()).sum();
+    let mut counts = [0u32; LANES];
+    for chunk in chunks {
+        counts.iter_mut().zip(chunk).for_each(|(count, word)| *count += word.count_ones());
+    }
+    rest as usize + counts.iter().map(|count| *count as usize).sum::<usize>()
 }
 
 #[inline(always)]
@@ -105,12 +118,17 @@ macro_rules! select_table {
             fn whole_range(scores: &[f32]) -> (f32, f32) {
                 range(scores)
             }
+            $(#[target_feature(enable = $features)])?
+            fn whole_ones(words: &[u32]) -> usize {
+                ones(words)
+            }
             SelectTable {
                 absent: $absent,
                 at_least: every_at_least,
                 count: whole_count,
                 maxima: whole_maxima,
                 range: whole_range,
+                ones: whole_ones,
             }
         };
     };

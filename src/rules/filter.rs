@@ -49,7 +49,8 @@ pub enum Condition {
         /// May be empty if `any_of` is not.
         all_of: Vec<String>,
     },
-    /// An integer or a floating-point number lies within bounds, compared exactly whatever the types.
+    /// An integer or a floating-point number lies within bounds, compared exactly whatever the types; a stored NaN
+    /// lies within none.
     Number {
         /// By name.
         attribute: String,
@@ -84,6 +85,22 @@ pub enum Condition {
         /// At least one.
         any_of: Vec<VideoId>,
     },
+}
+
+impl Condition {
+    /// The field of the proto that it is in.
+    pub fn field(&self) -> &'static str {
+        match self {
+            Condition::Filter(_) => "filter",
+            Condition::Keyword { .. } => "keyword",
+            Condition::List { .. } => "list",
+            Condition::Number { .. } => "number",
+            Condition::Time { .. } => "time",
+            Condition::Bool { .. } => "bool",
+            Condition::IsNull { .. } => "is_null",
+            Condition::VideoId { .. } => "video_id",
+        }
+    }
 }
 
 /// A number of any type, to compare with.

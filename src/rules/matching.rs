@@ -149,8 +149,7 @@ impl<F: FnMut() -> bool> Evaluation<'_, F> {
     fn videos(&mut self, ids: &[VideoId]) -> Result<NodeSet, MatchError> {
         let mut set = self.empty();
         for some in ids.chunks(VALUES_AT_A_TIME) {
-            let found = some.iter().filter_map(|id| self.columns.index().node_of(*id));
-            found.for_each(|node| set.insert(node.0));
+            self.columns.index().nodes_of(some, |node| set.insert(node.0));
             self.ask_between(some.len())?;
         }
         Ok(set)

@@ -12,21 +12,27 @@
 //! | `resolve.rs`     | a filter bound to the columns of an index |
 //! | `number.rs`      | numbers of different types compared |
 //! | `match_error.rs` | what can be wrong with a filter |
-//! | `exclusion.rs`   | the videos that may not be candidates |
+//! | `exclusion.rs`   | the videos that may not be candidates, decoded |
+//! | `id_set.rs`      | ids that candidates are looked up in |
+//! | `bloom.rs`       | the Bloom filter of the proto |
 
 #[cfg(test)]
 pub(crate) mod arbitrary;
+mod bloom;
 mod exclusion;
 mod expression;
+mod failing;
 mod filter;
+mod id_set;
 mod match_error;
 mod matching;
 mod number;
 mod resolve;
 
-pub use exclusion::Exclusion;
+pub use exclusion::{Exclusion, ExclusionError};
 pub use expression::ExpressionError;
 pub(crate) use expression::duration;
+pub use failing::failing_part;
 pub use filter::{Condition, Filter, Number, Time};
 pub use match_error::{FilterProblem, MatchError};
 pub use matching::matching;

@@ -145,24 +145,20 @@ impl<'a> Resolver<'a, '_> {
     }
 
     fn condition(&self, condition: &'a Condition, depth: usize) -> Result<Resolved<'a>, Refusal> {
-        let (name, resolved) = match condition {
-            Condition::Filter(filter) => ("filter", self.tree(filter, depth + 1).map(Resolved::Tree)),
-            Condition::Keyword { attribute, any_of } => ("keyword", self.keyword(attribute, any_of)),
-            Condition::List { attribute, any_of, all_of } => ("list", self.list(attribute, any_of, all_of)),
-            Condition::Number { attribute, lower, upper } => {
-                ("number", self.number(attribute, *lower, *upper))
-            }
-            Condition::Time { attribute, lower, upper } => ("time", self.time(attribute, *lower, *upper)),
+        let resolved = match condition {
+            Condition::Filter(filter) => self.tree(filter, depth + 1).map(Resolved::Tree),
+            Condition::Keyword { attribute, any_of } => self.keyword(attribute, any_of),
+            Condition::List { attribute, any_of, all_of } => self.list(attribute, any_of, all_of),
+            Condition::Number { attribute, lower, upper } => self.number(attribute, *lower, *upper),
+            Condition::Time { attribute, lower, upper } => self.time(attribute, *lower, *upper),
             Condition::Bool { attribute, value } => {
                 let bools = self.attribute(attribute, &[AttributeKind::Bool], Columns::bools);
-                ("bool", bools.map(|bools| Resolved::Bool { bools, value: *value }))
+                bools.map(|bools| Resolved::Bool { bools, value: *value })
             }
-            Condition::IsNull { attribute } => {
-                ("is_null", self.find(attribute).map(|column| Resolved::IsNull { column }))
-            }
-            Condition::VideoId { any_of } => ("video_id", some(any_of, "any_of").map(Resolved::Videos)),
+            Condition::IsNull { attribute } => self.find(attribute).map(|column| Resolved::IsNull { column }),
+            Condition::VideoId { any_of } => some(any_of, "any_of").map(Resolved::Videos),
         };
-        resolved.map_err(|refusal| refusal.within(name))
+        resolved.map_err(|refusal| refusal.within(condition.field()))
     }
 
     fn keyword(&self, attribute: &str, any_of: &'a [String]) -> Result<Resolved<'a>, Refusal> {

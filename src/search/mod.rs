@@ -21,10 +21,10 @@ mod rules;
 mod searcher;
 mod top_k;
 
+pub use crate::graph::Loss;
 pub use choice::Ranked;
 pub use params::{Effort, Plan, SearchParams, SearchParamsError};
 pub use ruled::RuledFound;
 pub use rules::{Interest, NodeRules, Shortfall};
 pub use searcher::{Found, Hit, Interrupted, Searcher};
-pub use crate::graph::Loss;
 pub use top_k::TopK;

@@ -12,7 +12,7 @@ use super::params::{Effort, Plan, SearchParams};
 use super::rules::{Interest, NodeRules, Shortfall};
 use super::searcher::{Searcher, Workspace, prepared, scorer};
 use crate::element::Element;
-use crate::graph::{self, BeamStats, BestOf, Candidate, CodeScorer, Loss, NodeSet, Scan, Score, Scorer};
+use crate::graph::{BeamStats, BestOf, Candidate, CodeScorer, Loss, NodeSet, Scan, Score, Scorer};
 use crate::id::{NodeId, VideoId};
 use crate::index::Index;
 use crate::kernel::Kernels;
@@ -22,7 +22,7 @@ use crate::with_rows;
 const RESCORED_AT_ONCE: usize = 4096;
 /// What a scan of blocks may miss, of what a traversal of the same effort is expected to: where hits are hard to
 /// find, it misses more than it sees.
-const CAUTION: f32 = 0.5;
+const CAUTION: f32 = 0.75;
 
 /// What a search with rules found and what it cost.
 #[derive(Clone, Debug, PartialEq)]
@@ -248,8 +248,9 @@ impl<'a, T: Element> Run<'a, '_, T> {
 
     /// Why a page is short, after those that were `chosen`: what is true of the videos that it lacks.
     fn shortfall(&self, choice: &Choice<'_>, chosen: &[Ranked]) -> Shortfall {
-        let all = self.rules.matches.map_or(self.index.len(), NodeSet::count);
-        let is_match = |seed: &&NodeId| self.rules.matches.is_none_or(|matches| matches.contains(seed.0));
+        let all = self.rules.matches.map_or(self.index.len(), |(_, count)| count);
+        let is_match =
+            |seed: &&NodeId| self.rules.matches.is_none_or(|(matches, _)| matches.contains(seed.0));
         let seeds: FxHashSet<u32> = self.rules.seeds.iter().filter(is_match).map(|seed| seed.0).collect();
         if choice.is_below {
             Shortfall::ScoreThreshold
@@ -269,14 +270,14 @@ impl<'a, T: Element> Run<'a, '_, T> {
     fn pool(&mut self, source: Source, count: usize, is_scan: bool) -> Pool {
         let of_fresh = |fresh: &NodeSet| match self.rules.matches {
             None => fresh.clone(),
-            Some(matches) => {
+            Some((matches, _)) => {
                 let mut both = fresh.clone();
                 both.intersect(matches);
                 both
             }
         };
         let fresh = self.rules.fresh.filter(|_| source == Source::Fresh).map(|(fresh, _)| of_fresh(fresh));
-        let matches = fresh.as_ref().or(self.rules.matches).map(|set| (set, set.count()));
+        let matches = fresh.as_ref().map(|set| (set, set.count())).or(self.rules.matches);
         let k = self.params.k();
         let (ef_search, is_exact) = match self.params.effort() {
             Effort::EfSearch(ef_search) => (ef_search + count.saturating_sub(k), false),
@@ -335,23 +336,16 @@ impl<'a, T: Element> Run<'a, '_, T> {
         of.iter().for_each(|at| quantizer.push_query(&self.queries[*at], query_codes));
         let stride = query_codes.stride();
         debug_assert_eq!(stride * self.index.len(), codes.len());
-        let norm = |at: &usize| Kernels::get().norm_squared(&*self.queries[*at]).sqrt();
-        let graph = self.index.graph();
+        let norm = |at: &usize| Kernels::get().norm_squared(&self.queries[*at]).sqrt();
         let means = self.index.blocks();
-        let mut starts = Vec::with_capacity(of.len());
-        for query in 0..of.len() {
-            let (start, descent) =
-                graph::descend(&graph, &CodeScorer::new(query_codes.query(query), codes), scratch);
-            self.stats += descent;
-            starts.push(start);
-        }
+        let each = (0..of.len()).map(|at| CodeScorer::new(query_codes.query(at), codes)).collect();
         let explored;
         if let ([one], 1.0) = (of, self.interests[of[0]].weight) {
             let query = query_codes.query(0);
             let scale = query_codes.affine()[0].scale;
             let reach = if scale > 0.0 { norm(one) / scale } else { 0.0 };
             let blocks = means.map(|blocks| (blocks, CodeScorer::new(query, blocks.means()), reach));
-            let coarse = Coarse { nodes: CodeScorer::new(query, codes), blocks, starts };
+            let coarse = Coarse { nodes: CodeScorer::new(query, codes), blocks, each };
             explored = explore(self.index, &coarse, self.rules, wanted, scratch, self.keep_going);
         } else {
             let weight = |at: usize| self.interests[of[at]].weight;
@@ -365,7 +359,7 @@ impl<'a, T: Element> Run<'a, '_, T> {
             };
             let reach = of.iter().map(|at| self.interests[*at].weight * norm(at)).fold(0.0, f32::max);
             let blocks = means.map(|blocks| (blocks, scorers(blocks.means()), reach));
-            let coarse = Coarse { nodes: scorers(codes), blocks, starts };
+            let coarse = Coarse { nodes: scorers(codes), blocks, each };
             explored = explore(self.index, &coarse, self.rules, wanted, scratch, self.keep_going);
         }
         explored
@@ -374,13 +368,8 @@ impl<'a, T: Element> Run<'a, '_, T> {
     /// Explores in full precision.
     fn explore_exact(&mut self, nodes: impl Scan + Clone, wanted: &Wanted<'_>) -> Explored {
         let scratch = &mut self.workspace.scratch;
-        let mut starts = Vec::new();
-        if wanted.plan != Some(Plan::ExactScan) {
-            let (start, descent) = graph::descend(&self.index.graph(), &nodes, scratch);
-            self.stats += descent;
-            starts.push(start);
-        }
-        let coarse: Coarse<'_, _, CodeScorer<'_>> = Coarse { nodes, blocks: None, starts };
+        let each = vec![nodes.clone()];
+        let coarse: Coarse<'_, _, CodeScorer<'_>, _> = Coarse { nodes, blocks: None, each };
         explore(self.index, &coarse, self.rules, wanted, scratch, self.keep_going)
     }
 
@@ -451,7 +440,7 @@ impl Searcher {
         let own = self.score(index, interests, node);
         let ids = index.video_ids();
         let allowed = |other: &u32| {
-            rules.matches.is_none_or(|matches| matches.contains(*other))
+            rules.matches.is_none_or(|(matches, _)| matches.contains(*other))
                 && !rules.exclusion.contains(ids[*other as usize])
                 && !rules.seeds.contains(&NodeId(*other))
         };

@@ -22,8 +22,8 @@ pub struct Interest<'q> {
 /// The rules of one request.
 #[derive(Clone, Debug)]
 pub struct NodeRules<'a> {
-    /// The nodes that may be hits; all where there is none.
-    pub matches: Option<&'a NodeSet>,
+    /// The nodes that may be hits, and how many they are; all where there is none.
+    pub matches: Option<(&'a NodeSet, usize)>,
     /// Videos that may not.
     pub exclusion: &'a Exclusion,
     /// Nodes that may not.

@@ -33,7 +33,6 @@ impl Container<'_> {
     }
 
     /// Calls `each` with the values, ascending.
-    #[inline]
     pub(super) fn for_each(self, mut each: impl FnMut(u32)) {
         match self {
             Container::Array(values) => {

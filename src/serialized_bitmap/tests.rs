@@ -50,15 +50,16 @@ fn check_any(bytes: &[u8]) {
         unchecked.add_to(&mut vec![0; 70_000]);
         values(&unchecked);
     }
-    let Ok((bitmap, rest)) = SerializedBitmap::parse(bytes) else { return };
+    let lone = SerializedBitmap::lone_value(bytes);
+    let Ok((bitmap, rest)) = SerializedBitmap::parse(bytes) else { return assert_eq!(lone, None) };
     let found = values(&bitmap);
+    assert!(lone.is_none_or(|(value, after)| found == [value] && after == rest));
     assert_eq!(found.len() as u64, bitmap.len());
     assert!(found.windows(2).all(|pair| pair[0] < pair[1]));
     if let Ok(read) = RoaringBitmap::deserialize_from(&bytes[..bytes.len() - rest.len()]) {
         assert!(read.iter().eq(found), "another set than the crate reads");
     }
-    let mut words = vec![0; 70_000];
-    bitmap.add_to(&mut words);
+    bitmap.add_to(&mut [0; 3_000]);
 }
 
 fn error(bytes: &[u8]) -> BitmapError {
@@ -151,6 +152,23 @@ fn refuses_every_truncation_of_every_kind_of_container() {
     let bytes = written(&bitmap);
     assert!((0..bytes.len()).all(|cut| SerializedBitmap::parse(&bytes[..cut]).is_err()));
     assert!(SerializedBitmap::parse(&bytes).is_ok());
+}
+
+#[test]
+fn finds_a_lone_value_as_parsing_does() {
+    for value in [0, 1, 0xffff, 0x1_0000, 0x1234_5678, u32::MAX] {
+        let mut bytes = written(&RoaringBitmap::from_iter([value]));
+        bytes.extend_from_slice(b"rest");
+        assert_eq!(SerializedBitmap::lone_value(&bytes), Some((value, &b"rest"[..])));
+        assert_eq!(SerializedBitmap::lone_value(&bytes[..17]), None);
+        for (at, byte) in (0..bytes.len()).flat_map(|at| (0..=u8::MAX).map(move |byte| (at, byte))) {
+            let mut changed = bytes.clone();
+            changed[at] = byte;
+            check_any(&changed);
+        }
+    }
+    assert_eq!(SerializedBitmap::lone_value(&written(&RoaringBitmap::from_iter([1, 2]))), None);
+    assert_eq!(SerializedBitmap::lone_value(&written(&RoaringBitmap::new())), None);
 }
 
 #[test]

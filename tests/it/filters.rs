@@ -11,9 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use shortlist::attributes::{Columns, Value};
 use shortlist::id::{NodeId, VideoId};
 use shortlist::index::Index;
-use shortlist::rules::{
-    Condition, Filter, MatchError, Number, Time, matching,
-};
+use shortlist::rules::{Condition, Filter, MatchError, Number, Time, matching};
 
 use crate::typed::{now, random_filter, typed_index};
 

@@ -6,11 +6,12 @@ use proptest::prelude::*;
 use shortlist::attributes::Columns;
 use shortlist::build::BuildParams;
 use shortlist::dataset::Embeddings;
+use shortlist::id::{NodeId, VideoId};
 use shortlist::index::{Codes, HEADER_BYTES, Index, IndexError, MemoryMode, Section, SectionKind, verify};
 use shortlist::metric::Metric;
 use shortlist::search::{Effort, Plan, SearchParams, Searcher};
 
-use crate::indexes::{TestCatalogue, build_taught_index};
+use crate::indexes::{TestCatalogue, build_index, build_taught_index, catalogue_of, random_rows};
 
 const ENTRY_BYTES: usize = 32;
 
@@ -351,6 +352,25 @@ fn a_copy_in_memory_gives_the_same_answers() {
     assert_eq!(index.make_resident().unwrap(), first, "a second time there is nothing to do");
     verify(&index).unwrap();
     Columns::open(&index).unwrap().verify().unwrap();
+}
+
+#[test]
+fn videos_are_found_by_id_one_by_one_and_many_together() {
+    for rows in [1, 2, 60] {
+        let folder = tempfile::tempdir().unwrap();
+        let catalogue = catalogue_of(folder.path(), &random_rows(rows, 4, 1), 4, Metric::InnerProduct);
+        let params = BuildParams::new(Metric::InnerProduct, 4, 20).unwrap().with_threads(1);
+        let index = build_index(&catalogue, &params, &folder.path().join("index"));
+        // Without ids of their own, videos have row numbers.
+        let asked: Vec<VideoId> = (0..70).chain([0, 3, u64::MAX]).map(VideoId).collect();
+        let expected: Vec<NodeId> = asked.iter().filter_map(|id| index.node_of(*id)).collect();
+        assert!(expected.iter().all(|node| node.index() < rows) && expected.len() >= rows);
+        let known = asked.iter().filter(|id| index.video_ids().contains(id));
+        assert!(known.eq(expected.iter().map(|node| &index.video_ids()[node.index()])));
+        let mut found = Vec::new();
+        index.nodes_of(&asked, |node| found.push(node));
+        assert_eq!(found, expected);
+    }
 }
 
 #[test]

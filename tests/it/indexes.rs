@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use shortlist::build::{BuildParams, Silent, build};
 use shortlist::dataset::{Catalogue, CatalogueFiles, Embeddings, write_npy};
-use shortlist::index::{Index, IndexStore};
+use shortlist::index::{Index, IndexError, IndexStore, IndexWriter, SectionKind};
 use shortlist::metric::Metric;
 use shortlist::synth::{SynthFiles, SynthParams, synth};
 use tempfile::TempDir;
@@ -80,6 +80,27 @@ pub fn build_taught_index(
     let store = IndexStore::new(dir);
     let manifest = build(catalogue, training_queries, params, &store, &Silent, Instant::now()).unwrap();
     store.open_generation(manifest.generation).unwrap()
+}
+
+/// The file of an index written anew, with right checksums: each section as `change` leaves it, and without those
+/// that it gives `false` for.
+pub fn rewritten(
+    index: &Index,
+    mut change: impl FnMut(SectionKind, u32, &mut Vec<u8>) -> bool,
+) -> Result<Index, IndexError> {
+    let file = std::fs::read(index.path()).unwrap();
+    let mut sections = Vec::new();
+    for section in index.sections() {
+        let mut bytes = file[section.range()].to_vec();
+        if change(section.kind, section.ordinal, &mut bytes) {
+            sections.push((section.kind, section.ordinal, bytes));
+        }
+    }
+    let mut writer = IndexWriter::create(index.path().parent().unwrap(), sections.len()).unwrap();
+    for (kind, ordinal, bytes) in &sections {
+        writer.section(*kind, *ordinal, [bytes.as_slice()]).unwrap();
+    }
+    writer.finish().unwrap().open()
 }
 
 /// The data that development machines have; `None`, loudly, where it is absent.

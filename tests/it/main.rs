@@ -1,7 +1,9 @@
 //! Integration tests: one binary, one module per module of the library.
 
 mod architecture;
+mod attributes;
 mod bench_report;
+mod bench_requests;
 mod build;
 mod cli;
 mod dataset;

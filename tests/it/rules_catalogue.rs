@@ -112,10 +112,6 @@ impl RuledCatalogue {
     pub fn query(&self, random: &mut ChaCha8Rng) -> Vec<f32> {
         row(&self.shape, random)
     }
-
-    pub fn row_of(&self, id: u64) -> usize {
-        self.videos.iter().position(|video| video.id == id).expect("a video of the catalogue")
-    }
 }
 
 fn rows(shape: &Shape, random: &mut ChaCha8Rng) -> Vec<Vec<f32>> {

@@ -80,7 +80,9 @@ impl<'a> Naive<'a> {
     pub fn is_fresh(&self, row: usize) -> bool {
         let Some(fresh) = &self.request.rules.fresh else { return false };
         assert_eq!(fresh.attribute, "published_at");
-        self.video(row).published_at.is_some_and(|time| time >= self.now.saturating_sub(fresh.within).unwrap())
+        self.video(row)
+            .published_at
+            .is_some_and(|time| time >= self.now.saturating_sub(fresh.within).unwrap())
     }
 
     /// How many places of a page are kept for fresh videos and for each interest.
@@ -273,7 +275,9 @@ fn score(catalogue: &RuledCatalogue, query: &Query) -> Vec<Scored> {
             Metric::InnerProduct => product(query, row),
             Metric::Cosine if query.iter().all(|value| *value == 0.0) => 0.0,
             Metric::Cosine => product(query, row) / product(query, query).sqrt(),
-            Metric::L2 => -query.iter().zip(row).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum::<f64>(),
+            Metric::L2 => {
+                -query.iter().zip(row).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum::<f64>()
+            }
         };
         weight * score as f32
     };

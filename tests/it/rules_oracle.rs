@@ -135,9 +135,9 @@ impl<'a> Case<'a> {
             }
             rows.push(row);
         }
-        let in_order = answer.candidates.is_sorted_by(|a, b| {
-            a.score > b.score || a.score == b.score && a.video_id <= b.video_id
-        });
+        let in_order = answer
+            .candidates
+            .is_sorted_by(|a, b| a.score > b.score || a.score == b.score && a.video_id <= b.video_id);
         if !in_order {
             return Err("not best first".to_owned());
         }
@@ -148,7 +148,9 @@ impl<'a> Case<'a> {
         if let Some(overrun) = self.naive.overrun(&all) {
             return Err(format!("the caps are overrun: {overrun}"));
         }
-        if rows.len() < self.request.k && let Some(row) = self.naive.left_out(&all, &|_| true) {
+        if rows.len() < self.request.k
+            && let Some(row) = self.naive.left_out(&all, &|_| true)
+        {
             let rest = (self.catalogue.videos[row].id, self.score(row));
             return Err(format!(
                 "only {} candidates, {:?}, and {rest:?} is left",
@@ -197,9 +199,9 @@ impl<'a> Case<'a> {
         let differ = |at: &usize| {
             let (found, expected) = (rows.get(*at), expected.get(*at));
             found != expected
-                && !found.zip(expected).is_some_and(|(a, b)| {
-                    self.tolerance > 0.0 && self.near(self.score(*a), self.score(*b))
-                })
+                && !found
+                    .zip(expected)
+                    .is_some_and(|(a, b)| self.tolerance > 0.0 && self.near(self.score(*a), self.score(*b)))
         };
         match (0..rows.len().max(expected.len())).find(differ) {
             None => Ok(()),
@@ -361,7 +363,8 @@ fn pages_are_of_one_order() {
                 let found = search(&catalogue, &asked).candidates;
                 let mut expected: Vec<usize> = order.iter().skip(offset).take(k).copied().collect();
                 case.naive.sort(&mut expected);
-                let rows: Vec<usize> = found.iter().map(|candidate| case.rows[&candidate.video_id.0]).collect();
+                let rows: Vec<usize> =
+                    found.iter().map(|candidate| case.rows[&candidate.video_id.0]).collect();
                 let context = format!("{shape:?}, request {number}, between pages");
                 failures.add(case.equals(&rows, &expected), &asked, &context);
             }
@@ -377,7 +380,8 @@ fn the_requests_meet_every_corner() {
         let catalogue = RuledCatalogue::new(shape);
         for (_, request) in requests(&catalogue) {
             let case = Case::new(&catalogue, &request);
-            let mut add = |is_so: bool, what: &str| *met.entry(what.to_owned()).or_default() += usize::from(is_so);
+            let mut add =
+                |is_so: bool, what: &str| *met.entry(what.to_owned()).or_default() += usize::from(is_so);
             let (naive, all) = (&case.naive, catalogue.videos.len());
             let (kept_fresh, kept) = naive.kept();
             let page = &naive.pages(1)[0];
@@ -394,11 +398,16 @@ fn the_requests_meet_every_corner() {
             add(kept_fresh > 0 && fresh >= kept_fresh, "enough fresh videos");
             add(kept.iter().any(|kept| *kept > 0), "places kept for interests");
             let of = |at: usize| naive.scored.iter().filter(|scored| scored.interest == at).count();
-            add(kept.len() > 1 && (0..kept.len()).any(|at| of(at) == 0), "an interest that nothing fits best");
+            add(
+                kept.len() > 1 && (0..kept.len()).any(|at| of(at) == 0),
+                "an interest that nothing fits best",
+            );
             add(kept.len() == 16, "16 interests");
             add(request.rules.caps.len() == 2, "two caps");
             add(request.rules.caps.len() == 16, "16 caps");
-            let of_caps = |name: &str| request.rules.caps.iter().any(|cap| cap.attribute == name && cap.max_per_value == 1);
+            let of_caps = |name: &str| {
+                request.rules.caps.iter().any(|cap| cap.attribute == name && cap.max_per_value == 1)
+            };
             add(of_caps("region"), "one per region");
             add(of_caps("topics"), "one per topic");
             if page.len() < request.k {

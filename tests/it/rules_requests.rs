@@ -97,8 +97,7 @@ fn interests(catalogue: &RuledCatalogue, k: usize, random: &mut ChaCha8Rng) -> Q
 }
 
 fn caps(random: &mut ChaCha8Rng) -> Vec<Cap> {
-    let cap =
-        |attribute: &str, max_per_value| Cap { attribute: attribute.to_owned(), max_per_value };
+    let cap = |attribute: &str, max_per_value| Cap { attribute: attribute.to_owned(), max_per_value };
     match random.random_range(0..12) {
         0..5 => Vec::new(),
         5 => vec![cap("creator", 1)],

@@ -1,20 +1,27 @@
 //! `shortlist bench`: recall against latency, side by side with others.
+//!
+//! | file | duty |
+//! |---|---|
+//! | `requests.rs` | requests with rules instead of plain queries |
+//! | `tables.rs`   | reports as tables |
+
+mod requests;
+mod tables;
 
 use std::io::Write as _;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
-use comfy_table::{Table, presets};
+use clap::ArgGroup;
 use jiff::Timestamp;
 
 use crate::dataset::{Embeddings, Neighbors};
-use crate::eval::{
-    Comparison, Report, Sweep, SweepRow, TARGETS, is_printable, page, picture, read_reports, sweep,
-};
+use crate::eval::{Comparison, Report, Sweep, SweepRow, is_printable, page, picture, read_reports, sweep};
 use crate::index::{Index, IndexStore, Manifest, MemoryMode, Residence};
 use crate::search::Plan;
 use crate::staged_file::StagedFile;
+use tables::{points, summary};
 
 /// What an index is called that is alone and was not named.
 const ENGINE: &str = "shortlist";
@@ -23,16 +30,44 @@ const MAX_THREADS: usize = 4096;
 
 /// Measure recall, queries per second and latency of indexes, in this process.
 #[derive(Debug, clap::Args)]
+#[command(group(ArgGroup::new("answers").args(["ground_truth", "requests"])))]
 pub struct Arguments {
     /// A folder of generations, as `DIR` or `NAME=DIR`; the current one is measured. May be given several times.
-    #[arg(long, value_name = "[NAME=]DIR", required_unless_present = "from", requires_all = ["queries", "ground_truth"])]
+    #[arg(long, value_name = "[NAME=]DIR", required_unless_present = "from", requires = "answers")]
     index: Vec<String>,
     /// The query embeddings.
     #[arg(long, requires = "index")]
     queries: Option<PathBuf>,
     /// Their exact neighbours by row number, as ground-truth writes them.
-    #[arg(long, requires = "index")]
+    #[arg(long, requires_all = ["index", "queries"])]
     ground_truth: Option<PathBuf>,
+    /// Requests with rules to measure instead of plain queries: a JSON object per line.
+    ///
+    /// They are answered by an engine in this process, and compared with exact answers under the same rules. There
+    /// is a row per label, k and ef_search. All fields may be left out:
+    ///
+    ///   label            what rows are measured by, such as "1 % random"
+    ///   query            a row of --queries; the number of the line, from 0, modulo the rows of it unless told
+    ///   interests        [{"query": ROW, "weight": 1, "min_share": 0}] instead of a query
+    ///   seeds            [{"video_id": ID, "weight": 1}] instead of a query
+    ///   filter           an expression as in query --filter; -7d is so long before the start
+    ///   exclude          a list of ids
+    ///   exclude_file     ids as .npy or .txt, beside the file of requests; sent as a Roaring bitmap
+    ///   caps             {"creator": 2}
+    ///   fresh            {"within": "7d", "at_least": 10, "attribute": "published_at"}
+    ///   score_threshold  0.5
+    ///   offset           20
+    ///   plan             as --plan
+    ///
+    /// An answer that breaks a rule of its request counts as a violation, and makes the command fail.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "index",
+        conflicts_with_all = ["against", "html", "svg"],
+        verbatim_doc_comment
+    )]
+    requests: Option<PathBuf>,
     /// Hits per query.
     #[arg(short, long, value_delimiter = ',', default_value = "10,100")]
     k: Vec<usize>,
@@ -42,10 +77,11 @@ pub struct Arguments {
     /// Threads that search at once: a number, several, or a range such as 1..4, whose end belongs to it.
     #[arg(long, value_delimiter = ',', default_value = "1", value_parser = thread_counts)]
     threads: Vec<RangeInclusive<usize>>,
-    /// At most so many queries.
+    /// At most so many queries; with --requests, so many under each label.
     #[arg(long)]
     limit: Option<usize>,
-    /// graph, code_scan or exact_scan; what seems fastest for each effort unless told.
+    /// graph, code_scan or exact_scan, and for filters filtered_graph, match_scan or block_scan; what seems fastest
+    /// unless told.
     #[arg(long)]
     plan: Option<Plan>,
     /// mapped, or resident: the hot sections copied onto huge pages.
@@ -73,12 +109,30 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     // Whatever can be refused is refused before anything is measured.
     let peers = read_all(&arguments.against)?;
     let mut ours = read_all(&arguments.from)?;
+    let is_compared = !peers.is_empty() || arguments.html.is_some() || arguments.svg.is_some();
     let outputs = [&arguments.json, &arguments.html, &arguments.svg];
     for path in outputs.into_iter().flatten() {
         StagedFile::beside(path).with_context(|| path.display().to_string())?;
     }
+    let of_requests = ours.iter().chain(&peers).find(|report| report.is_of_requests());
+    if let (Some(report), true) = (of_requests, is_compared) {
+        bail!(
+            "{}: expected figures of plain queries for --against, --html and --svg, found those of --requests",
+            report.engine
+        );
+    }
+    if let (Some(plan), None) = (arguments.plan.filter(|plan| plan.is_of_matches()), &arguments.requests) {
+        bail!("--plan {}: expected --requests, which have filters", plan.name());
+    }
     if let (Some(queries), Some(truth)) = (&arguments.queries, &arguments.ground_truth) {
         ours.extend(measure(arguments, queries, truth)?);
+    }
+    let mut broken = 0;
+    if let Some(path) = &arguments.requests {
+        let measured = requests::measure(arguments, path)?;
+        let counts = measured.iter().flat_map(|report| &report.rows).filter_map(|row| row.violations);
+        broken = counts.sum();
+        ours.extend(measured);
     }
     let comparison = Comparison::new(ours, peers);
     for report in comparison.ours() {
@@ -87,7 +141,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
         say!("{}", points(report));
     }
-    if comparison.reports().len() > 1 {
+    // What is measured by label is no curve, from which the speed at a recall could be read.
+    let are_curves = !comparison.reports().iter().any(Report::is_of_requests);
+    if comparison.reports().len() > 1 && are_curves {
         say!("queries/s at recall@k");
         say!("{}", summary(&comparison));
     }
@@ -104,6 +160,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if let Some(path) = &arguments.svg {
         write(path, &picture(&comparison))?;
     }
+    ensure!(broken == 0, "{broken} answers broke a rule of their request");
     Ok(())
 }
 
@@ -124,12 +181,7 @@ fn write(path: &Path, text: &str) -> anyhow::Result<()> {
 /// A report per index and thread count.
 fn measure(arguments: &Arguments, queries: &Path, truth: &Path) -> anyhow::Result<Vec<Report>> {
     let mut indexes: Vec<(String, Manifest, Index)> = Vec::new();
-    for argument in &arguments.index {
-        let (name, dir) = name_and_dir(argument, arguments.index.len() == 1);
-        ensure!(is_printable(&name), "--index {argument}: expected a name of 1 to 100 printable characters");
-        if indexes.iter().any(|(other, ..)| *other == name) {
-            bail!("--index {argument}: there is an index {name:?} already; name one with NAME=DIR");
-        }
+    for (name, dir) in names_and_dirs(arguments)? {
         let (manifest, index, passed_over) = IndexStore::new(dir).open_current()?;
         passed_over.iter().for_each(|error| eprintln!("passed over: {error}"));
         indexes.push((name, manifest, index));
@@ -137,9 +189,7 @@ fn measure(arguments: &Arguments, queries: &Path, truth: &Path) -> anyhow::Resul
     let queries = Embeddings::open(queries)?;
     queries.check_finite()?;
     let truth = Neighbors::open(truth)?;
-    let mut counts: Vec<usize> = arguments.threads.iter().cloned().flatten().collect();
-    counts.sort_unstable();
-    counts.dedup();
+    let counts = all_threads(arguments);
     let plan = |threads| Sweep {
         k: arguments.k.clone(),
         ef_search: arguments.ef_search.clone(),
@@ -156,9 +206,7 @@ fn measure(arguments: &Arguments, queries: &Path, truth: &Path) -> anyhow::Resul
     for (name, manifest, index) in &indexes {
         index.populate();
         if arguments.memory == MemoryMode::Resident {
-            let Residence { bytes, huge_pages } = index.make_resident()?;
-            let advised = if huge_pages { "advised" } else { "refused" };
-            eprintln!("{name}: resident: {bytes} bytes, huge pages {advised}");
+            tell_residence(name, index.make_resident()?);
         }
         for threads in &counts {
             let done = |row: &SweepRow| {
@@ -178,6 +226,33 @@ fn measure(arguments: &Arguments, queries: &Path, truth: &Path) -> anyhow::Resul
         }
     }
     Ok(reports)
+}
+
+/// Of every index, under names that differ.
+fn names_and_dirs(arguments: &Arguments) -> anyhow::Result<Vec<(String, PathBuf)>> {
+    let mut found: Vec<(String, PathBuf)> = Vec::new();
+    for argument in &arguments.index {
+        let (name, dir) = name_and_dir(argument, arguments.index.len() == 1);
+        ensure!(is_printable(&name), "--index {argument}: expected a name of 1 to 100 printable characters");
+        if found.iter().any(|(other, _)| *other == name) {
+            bail!("--index {argument}: there is an index {name:?} already; name one with NAME=DIR");
+        }
+        found.push((name, dir));
+    }
+    Ok(found)
+}
+
+/// Every number of threads once, ascending.
+fn all_threads(arguments: &Arguments) -> Vec<usize> {
+    let mut counts: Vec<usize> = arguments.threads.iter().cloned().flatten().collect();
+    counts.sort_unstable();
+    counts.dedup();
+    counts
+}
+
+fn tell_residence(name: &str, Residence { bytes, huge_pages }: Residence) {
+    let advised = if huge_pages { "advised" } else { "refused" };
+    eprintln!("{name}: resident: {bytes} bytes, huge pages {advised}");
 }
 
 /// The name that was given, or that of the folder; a folder whose name has an equals sign is one, too.
@@ -202,60 +277,4 @@ fn thread_counts(text: &str) -> Result<RangeInclusive<usize>, String> {
     let Some((first, last)) = text.split_once("..") else { return count(text).map(|count| count..=count) };
     let range = count(first)?..=count(last.strip_prefix('=').unwrap_or(last))?;
     if range.is_empty() { Err(format!("expected FIRST..LAST, found {text}")) } else { Ok(range) }
-}
-
-fn points(report: &Report) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::ASCII_MARKDOWN).set_header([
-        "k",
-        "ef_search",
-        "recall@k",
-        "queries/s",
-        "p50 µs",
-        "p95 µs",
-        "p99 µs",
-        "distances",
-        "hops",
-    ]);
-    let optional = |value: Option<f64>, digits: usize| {
-        value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
-    };
-    for row in &report.rows {
-        let SweepRow { k, ef_search, recall, qps, p50_us, p95_us, p99_us, distances, hops } = row;
-        table.add_row([
-            k.to_string(),
-            ef_search.map_or_else(|| "-".to_owned(), |ef_search| ef_search.to_string()),
-            format!("{recall:.4}"),
-            format!("{qps:.0}"),
-            optional(*p50_us, 1),
-            optional(*p95_us, 1),
-            optional(*p99_us, 1),
-            optional(*distances, 0),
-            optional(*hops, 0),
-        ]);
-    }
-    table
-}
-
-/// A row per engine: what it costs, and how fast it is at the recalls that are asked for.
-fn summary(comparison: &Comparison) -> Table {
-    let columns: Vec<(usize, f64)> =
-        comparison.ks().into_iter().flat_map(|k| TARGETS.map(|target| (k, target))).collect();
-    let mut table = Table::new();
-    let targets = columns.iter().map(|(k, target)| format!("@{k} = {target:.2}"));
-    let header = ["engine", "build s", "MB"].map(str::to_owned).into_iter().chain(targets);
-    table.load_style(presets::ASCII_MARKDOWN).set_header(header);
-    for report in comparison.reports() {
-        let cost = [
-            report.engine.clone(),
-            format!("{:.1}", report.build_s),
-            format!("{:.0}", report.bytes as f64 / f64::from(1 << 20)),
-        ];
-        let speeds = columns.iter().map(|(k, target)| match report.qps_at(*k, *target) {
-            Some(qps) => format!("{qps:.0}"),
-            None => "never".to_owned(),
-        });
-        table.add_row(cost.into_iter().chain(speeds));
-    }
-    table
 }

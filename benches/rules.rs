@@ -1,0 +1,255 @@
+//! What rules cost: requests with them through the engine, over 200,000 videos, each kind beside requests without.
+//!
+//! Checks that answers keep their rules and reach the recall they should before timing them. `shortlist bench
+//! --requests` measures any rules on any data; this is for comparing two commits.
+
+use std::collections::{HashMap, HashSet};
+use std::hint::black_box;
+use std::ops::Bound;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::{ArrayRef, Int64Array};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use roaring::RoaringTreemap;
+use shortlist::attributes::Value;
+use shortlist::build::{BuildParams, Silent, build};
+use shortlist::dataset::{AttributeColumn, Catalogue, CatalogueFiles, Embeddings};
+use shortlist::engine::{
+    Budget, Candidate, Effort, Engine, EngineOptions, Interest, Query, ReturnAttributes, SearchRequest,
+};
+use shortlist::index::{Index, IndexStore};
+use shortlist::metric::Metric;
+use shortlist::rules::{Cap, Condition, Filter, Number, Rules};
+use shortlist::search::{self, SearchParams, Searcher};
+use shortlist::synth::{SynthParams, synth};
+
+const VIDEOS: usize = 200_000;
+const DIM: usize = 128;
+const QUERIES: usize = 500;
+/// Queries whose answers are checked.
+const CHECKED: usize = 30;
+const K: usize = 100;
+const EF_SEARCH: usize = 200;
+/// Values of the attribute that filters ask for, all of them as frequent.
+const SLOTS: i64 = 1_000;
+const EXCLUDED: usize = 10_000;
+/// Times that each query is asked in turn, with and without what is between engine and searcher.
+const ROUNDS: usize = 15;
+
+/// Whether an answer keeps the rules of its request.
+type Keeps = Box<dyn Fn(&[Candidate]) -> bool>;
+
+/// What is measured: its name, its requests, the recall that they reach, and what holds for their answers.
+struct Case {
+    name: &'static str,
+    requests: Vec<SearchRequest>,
+    recall: f64,
+    keeps: Keeps,
+}
+
+fn rules(criterion: &mut Criterion) {
+    let folder = tempfile::tempdir().expect("a folder for the catalogue");
+    let (index, queries) = prepare(folder.path());
+    let indexes = vec![("videos".to_owned(), folder.path().join("index"))];
+    let engine = Engine::open(EngineOptions { indexes, threads: 1, ..EngineOptions::default() });
+    let engine = engine.expect("the index is served");
+    engine.refresh();
+    without(criterion, &engine, &index, &queries);
+    let mut group = criterion.benchmark_group(format!("rules/{VIDEOS}"));
+    group.throughput(Throughput::Elements(1)).sample_size(20).measurement_time(Duration::from_secs(3));
+    for case in cases(&index, &queries) {
+        check(&engine, &case);
+        let mut next = case.requests.iter().cycle();
+        group.bench_function(case.name, |bencher| {
+            bencher.iter(|| ask(&engine, black_box(next.next().expect("a cycle"))));
+        });
+    }
+    group.finish();
+}
+
+/// A request that has no rules, and the search that it comes to.
+fn without(criterion: &mut Criterion, engine: &Engine, index: &Index, queries: &[Vec<f32>]) {
+    let searcher = Searcher::default();
+    let params = SearchParams::new(K, search::Effort::EfSearch(EF_SEARCH)).expect("valid parameters");
+    let bare = |query: &[f32]| searcher.search(index, query, &params, || true).hits;
+    let requests: Vec<SearchRequest> = queries.iter().map(|query| request(query)).collect();
+    let mut shares = Vec::with_capacity(queries.len());
+    for (query, request) in queries.iter().zip(&requests) {
+        let ids = index.video_ids();
+        let expected: Vec<_> = bare(query).iter().map(|hit| (ids[hit.node.index()], hit.score)).collect();
+        let found = ask(engine, request);
+        let found: Vec<_> = found.iter().map(|candidate| (candidate.video_id, candidate.score)).collect();
+        assert_eq!(found, expected, "the engine answers what the searcher finds");
+        // In turn, so that whatever else the machine does is the same for both.
+        let (mut searched, mut asked) = (Duration::MAX, Duration::MAX);
+        for _ in 0..ROUNDS {
+            searched = searched.min(timed(|| bare(black_box(query))));
+            asked = asked.min(timed(|| ask(engine, black_box(request))));
+        }
+        shares.push(asked.as_secs_f64() / searched.as_secs_f64());
+    }
+    shares.sort_unstable_by(f64::total_cmp);
+    println!(
+        "no rules: the engine takes {:.3} of the time of the searcher, query by query",
+        shares[shares.len() / 2]
+    );
+    let mut group = criterion.benchmark_group(format!("no_rules/{VIDEOS}"));
+    group.throughput(Throughput::Elements(1)).sample_size(30);
+    let mut next = queries.iter().cycle();
+    group.bench_function("searcher", |bencher| {
+        bencher.iter(|| bare(black_box(next.next().expect("a cycle"))));
+    });
+    let mut next = requests.iter().cycle();
+    group.bench_function("engine", |bencher| {
+        bencher.iter(|| ask(engine, black_box(next.next().expect("a cycle"))));
+    });
+    group.finish();
+}
+
+fn timed<T>(work: impl FnOnce() -> T) -> Duration {
+    let started = Instant::now();
+    black_box(work());
+    started.elapsed()
+}
+
+fn ask(engine: &Engine, request: &SearchRequest) -> Vec<Candidate> {
+    engine.search(request, &Budget::default()).expect("the request makes sense").candidates
+}
+
+/// Without rules.
+fn request(query: &[f32]) -> SearchRequest {
+    SearchRequest {
+        index: String::new(),
+        query: Query::Vector(query.to_vec()),
+        k: K,
+        effort: Effort::EfSearch(EF_SEARCH),
+        plan: None,
+        rules: Rules::default(),
+        offset: 0,
+        return_attributes: ReturnAttributes::None,
+        return_vectors: false,
+        embedding_model: None,
+    }
+}
+
+fn cases(index: &Index, queries: &[Vec<f32>]) -> Vec<Case> {
+    let ruled = |rules: Rules| -> Vec<SearchRequest> {
+        queries.iter().map(|query| SearchRequest { rules: rules.clone(), ..request(query) }).collect()
+    };
+    let mut cases = vec![Case {
+        name: "none",
+        requests: ruled(Rules::default()),
+        recall: 0.9,
+        keeps: Box::new(|_| true),
+    }];
+    for (name, slots) in [("filter 50 %", 500), ("filter 10 %", 100), ("filter 1 %", 10), ("filter 0.1 %", 1)]
+    {
+        let upper = Bound::Excluded(Number::Int64(slots));
+        let slot = Condition::Number { attribute: "slot".to_owned(), lower: Bound::Unbounded, upper };
+        let filter = Some(Filter { must: vec![slot], ..Filter::default() });
+        let is_let_through = move |candidate: &Candidate| matches!(value(candidate, "slot"), Some(Value::Int64(slot)) if *slot < slots);
+        cases.push(Case {
+            name,
+            requests: ruled(Rules { filter, ..Rules::default() }),
+            recall: 0.85,
+            keeps: Box::new(move |answer| answer.iter().all(is_let_through)),
+        });
+    }
+    let seen: RoaringTreemap =
+        index.video_ids().iter().step_by(VIDEOS / EXCLUDED).map(|video| video.0).collect();
+    assert_eq!(seen.len(), EXCLUDED as u64);
+    let mut excluding = Rules::default();
+    seen.serialize_into(&mut excluding.exclude.roaring).expect("memory can be written");
+    cases.push(Case {
+        name: "10,000 excluded",
+        requests: ruled(excluding),
+        recall: 0.9,
+        keeps: Box::new(move |answer| answer.iter().all(|candidate| !seen.contains(candidate.video_id.0))),
+    });
+    let caps = vec![Cap { attribute: "creator".to_owned(), max_per_value: 2 }];
+    cases.push(Case {
+        name: "creator at most 2",
+        requests: ruled(Rules { caps, ..Rules::default() }),
+        recall: 0.9,
+        keeps: Box::new(|answer| {
+            let mut counts: HashMap<String, usize> = HashMap::new();
+            for creator in answer.iter().filter_map(|candidate| value(candidate, "creator")) {
+                *counts.entry(creator.to_string()).or_default() += 1;
+            }
+            counts.values().all(|count| *count <= 2)
+        }),
+    });
+    // Four users that have nothing to do with each other are harder to please than one.
+    for (name, count, recall) in [("interests 1", 1, 0.9), ("interests 4", 4, 0.8)] {
+        let of = |at: usize| {
+            let vector = queries[at % queries.len()].clone();
+            Interest { vector, weight: 1.0, min_share: 0.0 }
+        };
+        let interests = |at: usize| Query::Interests((at..at + count).map(of).collect());
+        let requests =
+            (0..queries.len()).map(|at| SearchRequest { query: interests(at), ..request(&queries[at]) });
+        cases.push(Case {
+            name,
+            requests: requests.collect(),
+            recall,
+            keeps: Box::new(move |answer| {
+                answer.iter().all(|candidate| candidate.interest.is_some_and(|at| at < count))
+            }),
+        });
+    }
+    cases
+}
+
+fn value<'a>(candidate: &'a Candidate, name: &str) -> Option<&'a Value> {
+    candidate.attributes.iter().find(|(other, _)| other == name).map(|(_, value)| value)
+}
+
+/// Whether answers keep their rules, and have what the exact ones have.
+fn check(engine: &Engine, Case { name, requests, recall: at_least, keeps }: &Case) {
+    let (mut hits, mut wanted) = (0, 0);
+    for request in &requests[..CHECKED] {
+        let request = SearchRequest { return_attributes: ReturnAttributes::All, ..request.clone() };
+        let exact = ask(engine, &SearchRequest { effort: Effort::Exact, ..request.clone() });
+        let exact: HashSet<_> = exact.iter().map(|candidate| candidate.video_id).collect();
+        let answer = ask(engine, &request);
+        assert_eq!(answer.len(), K, "{name}: there are so many");
+        assert!(keeps(&answer), "{name}: an answer breaks its rules");
+        hits += answer.iter().filter(|candidate| exact.contains(&candidate.video_id)).count();
+        wanted += exact.len();
+    }
+    let recall = hits as f64 / wanted as f64;
+    assert!(recall >= *at_least, "{name}: expected a recall of {at_least}, found {recall}");
+}
+
+/// Made-up videos with one attribute more, whose values are spread evenly and have nothing to do with embeddings.
+fn prepare(dir: &Path) -> (Index, Vec<Vec<f32>>) {
+    let params = SynthParams { videos: VIDEOS, dim: DIM, users: 50_000, seed: 1 };
+    let files = synth(params, dir, |_| {}).expect("the catalogue is written");
+    let of_files = CatalogueFiles {
+        embeddings: files.videos,
+        ids: Some(files.video_ids),
+        attributes: Some(files.attributes),
+    };
+    let mut catalogue = Catalogue::open(&of_files, Metric::InnerProduct).expect("the catalogue is sound");
+    let slot = |row: u64| ((row.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) % SLOTS as u64) as i64;
+    let slots: ArrayRef = Arc::new(Int64Array::from_iter_values((0..VIDEOS as u64).map(slot)));
+    catalogue.attributes.push(AttributeColumn { name: "slot".to_owned(), values: slots });
+    let training_queries = Embeddings::open(&files.users_train).expect("the users open");
+    let params = BuildParams::new(Metric::InnerProduct, 16, 200).expect("valid parameters");
+    let store = IndexStore::new(dir.join("index"));
+    build(&catalogue, Some(&training_queries), &params, &store, &Silent, Instant::now())
+        .expect("the index is built");
+    let (_, index, _) = store.open_current().expect("the index opens");
+    let users = Embeddings::open(&files.users_test).expect("the users open");
+    let row = |row| {
+        let mut query = Vec::new();
+        users.view().copy_row(row, &mut query);
+        query
+    };
+    (index, (0..QUERIES).map(row).collect())
+}
+
+criterion_group!(benches, rules);
+criterion_main!(benches);

@@ -1,0 +1,94 @@
+//! Requests with rules, answered by an engine in this process.
+
+use std::path::Path;
+
+use anyhow::{Context as _, bail, ensure};
+use jiff::Timestamp;
+
+use super::{Arguments, all_threads, names_and_dirs, tell_residence};
+use crate::cli::progress;
+use crate::dataset::Embeddings;
+use crate::engine::{Engine, EngineOptions, Limits, Refresh};
+use crate::eval::{
+    ExactAnswers, Report, RequestSweep, Requests, SweepRow, Target, Violation, sweep_requests,
+};
+use crate::index::IndexStore;
+
+/// A report per index and thread count.
+pub(super) fn measure(arguments: &Arguments, path: &Path) -> anyhow::Result<Vec<Report>> {
+    let names = names_and_dirs(arguments)?;
+    let options = EngineOptions {
+        indexes: names.clone(),
+        // Threads of the measurement search; those of the engine have nothing to do.
+        threads: 1,
+        limits: Limits::default(),
+        memory: arguments.memory,
+    };
+    let queries = arguments.queries.as_deref().map(Embeddings::open).transpose()?;
+    queries.as_ref().map_or(Ok(()), Embeddings::check_finite)?;
+    let view = queries.as_ref().map(Embeddings::view);
+    ensure!(arguments.limit != Some(0), "limit: expected at least one");
+    let requests = Requests::read(path, view, Timestamp::now(), arguments.limit)?;
+    let engine = Engine::open(options)?;
+    warm(&engine)?;
+    let counts = all_threads(arguments);
+    let plan = |threads| RequestSweep {
+        k: arguments.k.clone(),
+        ef_search: arguments.ef_search.clone(),
+        plan: arguments.plan,
+        threads,
+    };
+    let mut reports = Vec::new();
+    for (name, dir) in names {
+        let (manifest, index, passed_over) = IndexStore::new(dir).open_current()?;
+        passed_over.iter().for_each(|error| eprintln!("passed over: {error}"));
+        let served = engine.status(&name)?.generation;
+        let published = manifest.generation;
+        ensure!(served == published, "{name}: generation {published} was published meanwhile; measure again");
+        let target = Target { engine: &engine, name: &name, index: &index, manifest: &manifest };
+        let file = || path.display().to_string();
+        for threads in &counts {
+            plan(*threads).check(&target, &requests).with_context(file)?;
+        }
+        let bar = progress::bar("finding exact answers", requests.all().len() as u64);
+        let exact = ExactAnswers::of(&target, &requests, &arguments.k, || bar.inc(1)).with_context(file)?;
+        bar.finish();
+        for threads in &counts {
+            let done =
+                |row: &SweepRow, violation: Option<&Violation>| tell(path, *threads, &name, row, violation);
+            let measured = sweep_requests(&target, &requests, &exact, &plan(*threads), done);
+            let mut report = measured.with_context(file)?;
+            report.engine.clone_from(&name);
+            if counts.len() > 1 {
+                report.name_threads();
+            }
+            reports.push(report);
+        }
+    }
+    Ok(reports)
+}
+
+/// Brings everything into memory, and to where it is to be searched.
+fn warm(engine: &Engine) -> anyhow::Result<()> {
+    for event in engine.refresh() {
+        match event {
+            Refresh::Resident { index, residence, .. } => tell_residence(&index, residence),
+            Refresh::StaysMapped { index, error, .. } => bail!("{index}: {error}"),
+            Refresh::Withdrawn { error, .. } | Refresh::Replaced { error, .. } => return Err(error.into()),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn tell(path: &Path, threads: usize, name: &str, row: &SweepRow, violation: Option<&Violation>) {
+    let SweepRow { k, recall, qps, .. } = row;
+    let ef_search = row.ef_search.unwrap_or(*k);
+    let label = row.label.as_deref().unwrap_or("-");
+    eprintln!(
+        "{name}: threads {threads} {label} k {k} ef_search {ef_search}: recall {recall:.4}, {qps:.0} queries/s"
+    );
+    if let Some(Violation { line, problem }) = violation {
+        eprintln!("{}: line {line}: k {k} ef_search {ef_search}: {problem}", path.display());
+    }
+}

@@ -1,0 +1,82 @@
+//! Reports as tables.
+
+use std::collections::BTreeMap;
+
+use comfy_table::{Table, presets};
+
+use crate::eval::{Comparison, Report, SweepRow, TARGETS};
+
+/// A row per k and effort; of requests, per label as well.
+pub(super) fn points(report: &Report) -> Table {
+    let is_of_requests = report.is_of_requests();
+    let mut header =
+        vec!["k", "ef_search", "recall@k", "queries/s", "p50 µs", "p95 µs", "p99 µs", "distances", "hops"];
+    if is_of_requests {
+        header.insert(0, "label");
+        header.extend(["matches", "plans", "short", "violations"]);
+    }
+    let mut table = Table::new();
+    table.load_style(presets::ASCII_MARKDOWN).set_header(header);
+    for row in &report.rows {
+        let mut cells = vec![
+            row.k.to_string(),
+            optional(row.ef_search.map(|ef_search| ef_search as f64), 0),
+            format!("{:.4}", row.recall),
+            format!("{:.0}", row.qps),
+            optional(row.p50_us, 1),
+            optional(row.p95_us, 1),
+            optional(row.p99_us, 1),
+            optional(row.distances, 0),
+            optional(row.hops, 0),
+        ];
+        if is_of_requests {
+            cells.insert(0, row.label.clone().unwrap_or_else(|| "-".to_owned()));
+            let SweepRow { matches, short_answers, violations, .. } = row;
+            let count = |count: &Option<usize>| optional(count.map(|count| count as f64), 0);
+            cells.extend([optional(*matches, 0), plans(&row.plans), count(short_answers), count(violations)]);
+        }
+        table.add_row(cells);
+    }
+    table
+}
+
+fn optional(value: Option<f64>, digits: usize) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
+}
+
+/// `block_scan 93 %, match_scan 7 %`: the largest share first.
+fn plans(shares: &BTreeMap<String, f64>) -> String {
+    let mut shares: Vec<(&String, &f64)> = shares.iter().collect();
+    shares.sort_by(|a, b| b.1.total_cmp(a.1));
+    match shares.as_slice() {
+        [] => "-".to_owned(),
+        [(only, _)] => (*only).clone(),
+        several => {
+            let share = |(plan, share): &(&String, &f64)| format!("{plan} {:.0} %", 100.0 * **share);
+            several.iter().map(share).collect::<Vec<_>>().join(", ")
+        }
+    }
+}
+
+/// A row per engine: what it costs, and how fast it is at the recalls that are asked for.
+pub(super) fn summary(comparison: &Comparison) -> Table {
+    let columns: Vec<(usize, f64)> =
+        comparison.ks().into_iter().flat_map(|k| TARGETS.map(|target| (k, target))).collect();
+    let mut table = Table::new();
+    let targets = columns.iter().map(|(k, target)| format!("@{k} = {target:.2}"));
+    let header = ["engine", "build s", "MB"].map(str::to_owned).into_iter().chain(targets);
+    table.load_style(presets::ASCII_MARKDOWN).set_header(header);
+    for report in comparison.reports() {
+        let cost = [
+            report.engine.clone(),
+            format!("{:.1}", report.build_s),
+            format!("{:.0}", report.bytes as f64 / f64::from(1 << 20)),
+        ];
+        let speeds = columns.iter().map(|(k, target)| match report.qps_at(*k, *target) {
+            Some(qps) => format!("{qps:.0}"),
+            None => "never".to_owned(),
+        });
+        table.add_row(cost.into_iter().chain(speeds));
+    }
+    table
+}

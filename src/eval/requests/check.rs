@@ -1,0 +1,247 @@
+//! Whether an answer keeps the rules of its request, by the values of its videos.
+
+use std::collections::{HashMap, HashSet};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::exact::ExactAnswer;
+use super::file::Request;
+use super::holds::holds;
+use crate::attributes::{Columns, Value};
+use crate::engine::{Candidate, Query};
+use crate::id::NodeId;
+use crate::index::Index;
+
+/// Looks values up in the index that answers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Check<'a> {
+    pub(super) index: &'a Index,
+    /// When the requests were read: before they are asked.
+    pub(super) started: Timestamp,
+}
+
+impl Check<'_> {
+    /// The rule that the answer to a request for `k` breaks, in words.
+    pub(super) fn violation(
+        &self,
+        request: &Request,
+        k: usize,
+        answer: &[Candidate],
+        exact: &ExactAnswer,
+    ) -> Option<String> {
+        let found = answer.len();
+        if found > k || found < exact.ids.len() {
+            return Some(format!("expected {} candidates, found {found}", exact.ids.len()));
+        }
+        let are_in_order =
+            |a: &Candidate, b: &Candidate| a.score > b.score || a.score == b.score && a.video_id < b.video_id;
+        if !answer.is_sorted_by(are_in_order) {
+            return Some("candidates are not in order".to_owned());
+        }
+        let mut seen = HashSet::new();
+        let mut nodes = Vec::with_capacity(found);
+        for candidate in answer {
+            let video = candidate.video_id;
+            let node = self.index.node_of(video);
+            match node {
+                Some(node) if seen.insert(node) => nodes.push(node),
+                Some(_) => return Some(format!("video {video} is there twice")),
+                None => return Some(format!("video {video} is not in the index")),
+            }
+            if let Some(problem) = node.and_then(|node| self.of_one(request, candidate, node)) {
+                return Some(format!("video {video} {problem}"));
+            }
+        }
+        self.caps(request, &nodes).or_else(|| self.kept_places(request, k, answer, &nodes, exact))
+    }
+
+    /// What keeps one candidate out, whatever the others are.
+    fn of_one(&self, request: &Request, candidate: &Candidate, node: NodeId) -> Option<&'static str> {
+        let Candidate { video_id, score, .. } = candidate;
+        let rules = &request.rules;
+        if let Query::Seeds(seeds) = &request.query
+            && seeds.iter().any(|seed| seed.video_id == *video_id)
+        {
+            return Some("is a seed");
+        }
+        if rules.filter.as_ref().is_some_and(|filter| !holds(filter, &Columns::of(self.index), node)) {
+            return Some("does not match the filter");
+        }
+        if request.excluded.contains(*video_id) {
+            return Some("is excluded");
+        }
+        rules.score_threshold.is_some_and(|least| *score < least).then_some("scores less than the threshold")
+    }
+
+    fn caps(&self, request: &Request, nodes: &[NodeId]) -> Option<String> {
+        let columns = Columns::of(self.index);
+        for cap in &request.rules.caps {
+            let column = columns.find(&cap.attribute)?;
+            let mut counts: HashMap<String, usize> = HashMap::new();
+            for value in nodes.iter().filter_map(|node| columns.value(column, *node)) {
+                let words = match value {
+                    Value::KeywordList(words) => words.into_iter().collect::<HashSet<_>>(),
+                    other => HashSet::from([other.to_string()]),
+                };
+                words.into_iter().for_each(|word| *counts.entry(word).or_default() += 1);
+            }
+            if let Some((word, found)) = counts.iter().find(|(_, count)| **count > cap.max_per_value) {
+                let (attribute, most) = (&cap.attribute, cap.max_per_value);
+                return Some(format!("expected at most {most} with {attribute} {word:?}, found {found}"));
+            }
+        }
+        None
+    }
+
+    /// Kept are as many places as the exact answer could fill. Where caps compete for them, or pages before had
+    /// some of them, that says nothing of another answer.
+    fn kept_places(
+        &self,
+        request: &Request,
+        k: usize,
+        answer: &[Candidate],
+        nodes: &[NodeId],
+        exact: &ExactAnswer,
+    ) -> Option<String> {
+        if !request.rules.caps.is_empty() || request.offset > 0 {
+            return None;
+        }
+        if let Some(fresh) = &request.rules.fresh {
+            // What is fresh at the end of a run was so all along, and what was found so at the beginning may be no more.
+            let exact = exact.ids.iter().filter_map(|id| self.index.node_of(*id));
+            let exact =
+                exact.filter(|node| self.is_since(&fresh.attribute, Timestamp::now(), fresh.within, *node));
+            let expected = fresh.at_least.min(exact.count());
+            let found = nodes
+                .iter()
+                .filter(|node| self.is_since(&fresh.attribute, self.started, fresh.within, **node));
+            let found = found.count();
+            if found < expected {
+                return Some(format!("expected {expected} fresh ones, found {found}"));
+            }
+        }
+        let Query::Interests(interests) = &request.query else { return None };
+        for (at, interest) in interests.iter().enumerate() {
+            let kept = (f64::from(interest.min_share) * k as f64 + 1e-6) as usize;
+            let expected = kept.min(exact.by_interest[at]);
+            let found = answer.iter().filter(|candidate| candidate.interest == Some(at)).count();
+            if found < expected {
+                return Some(format!("expected {expected} of interest {at}, found {found}"));
+            }
+        }
+        None
+    }
+
+    fn is_since(&self, attribute: &str, now: Timestamp, within: SignedDuration, node: NodeId) -> bool {
+        let columns = Columns::of(self.index);
+        let value = columns.find(attribute).and_then(|column| columns.value(column, node));
+        let earliest = now.checked_sub(within).unwrap_or(Timestamp::MIN);
+        matches!(value, Some(Value::Timestamp(time)) if time >= earliest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::build::{BuildParams, Silent, build};
+    use crate::dataset::{Catalogue, CatalogueFiles};
+    use crate::eval::Requests;
+    use crate::id::VideoId;
+    use crate::index::IndexStore;
+    use crate::metric::Metric;
+    use crate::synth::{SynthParams, synth};
+
+    /// 100 made-up videos.
+    fn index(dir: &std::path::Path) -> Index {
+        let params = SynthParams { videos: 100, dim: 4, users: 10, seed: 1 };
+        let files = synth(params, dir, |_| {}).unwrap();
+        let catalogue = CatalogueFiles {
+            embeddings: files.videos,
+            ids: Some(files.video_ids),
+            attributes: Some(files.attributes),
+        };
+        let catalogue = Catalogue::open(&catalogue, Metric::InnerProduct).unwrap();
+        let params = BuildParams::new(Metric::InnerProduct, 4, 16).unwrap();
+        let store = IndexStore::new(dir.join("index"));
+        build(&catalogue, None, &params, &store, &Silent, Instant::now()).unwrap();
+        store.open_current().unwrap().1
+    }
+
+    fn candidate(video_id: VideoId, score: f32) -> Candidate {
+        Candidate { video_id, score, interest: None, attributes: Vec::new(), vector: None }
+    }
+
+    fn exact(ids: &[VideoId], by_interest: &[usize]) -> ExactAnswer {
+        let mut ids = ids.to_vec();
+        ids.sort_unstable();
+        ExactAnswer { ids, by_interest: by_interest.to_vec() }
+    }
+
+    #[test]
+    fn every_rule_that_an_answer_breaks_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let index = index(folder.path());
+        let columns = Columns::of(&index);
+        let word = |name: &str, node: u32| {
+            columns.value(columns.find(name).unwrap(), NodeId(node)).unwrap().to_string()
+        };
+        let ids = index.video_ids();
+        // Two videos of one region, and one of another.
+        let (one, same) = (0..100)
+            .flat_map(|one| (one + 1..100).map(move |same| (one, same)))
+            .find(|(one, same)| word("region", *one) == word("region", *same))
+            .unwrap();
+        let other = (0..100).find(|other| word("region", *other) != word("region", one)).unwrap();
+        let (region, one, same, other) =
+            (word("region", one), ids[one as usize], ids[same as usize], ids[other as usize]);
+        let mut answer = vec![candidate(one, 3.0), candidate(same, 2.0), candidate(other, 1.0)];
+        let whole = exact(&[one, same, other], &[0, 0]);
+        let file = folder.path().join("requests.jsonl");
+        let queries = crate::dataset::Embeddings::open(&folder.path().join("users_test.npy")).unwrap();
+        let asked = |line: &str| {
+            std::fs::write(&file, line).unwrap();
+            let requests = Requests::read(&file, Some(queries.view()), Timestamp::now(), None).unwrap();
+            requests.all()[0].clone()
+        };
+        let check = Check { index: &index, started: Timestamp::now() };
+        let of = |line: &str, answer: &[Candidate]| check.violation(&asked(line), 3, answer, &whole);
+
+        assert_eq!(of("{}", &answer), None);
+        assert_eq!(of("{}", &answer[..2]), Some("expected 3 candidates, found 2".to_owned()));
+        for (line, video, problem) in [
+            (format!("{{\"filter\": \"region = '{region}'\"}}"), other, "does not match the filter"),
+            (format!("{{\"exclude\": [{same}]}}"), same, "is excluded"),
+            (format!("{{\"seeds\": [{{\"video_id\": {one}}}]}}"), one, "is a seed"),
+            ("{\"score_threshold\": 1.5}".to_owned(), other, "scores less than the threshold"),
+        ] {
+            assert_eq!(of(&line, &answer), Some(format!("video {video} {problem}")), "{line}");
+        }
+        let capped = format!("expected at most 1 with region {region:?}, found 2");
+        assert_eq!(of("{\"caps\": {\"region\": 1}}", &answer), Some(capped));
+        assert_eq!(of("{\"caps\": {\"region\": 2}}", &answer), None);
+
+        let interests = "{\"interests\": [{\"query\": 0}, {\"query\": 1, \"min_share\": 0.34}]}";
+        let attributed = exact(&[one, same, other], &[2, 1]);
+        answer.iter_mut().for_each(|candidate| candidate.interest = Some(0));
+        let found = |answer: &[Candidate]| check.violation(&asked(interests), 3, answer, &attributed);
+        assert_eq!(found(&answer), Some("expected 1 of interest 1, found 0".to_owned()));
+        answer[2].interest = Some(1);
+        assert_eq!(found(&answer), None);
+
+        // All are fresh to whoever looks back far enough, and so has to be the answer.
+        let fresh = "{\"fresh\": {\"within\": \"36500d\", \"at_least\": 3}}";
+        assert_eq!(of(fresh, &answer), None);
+        let late = Check { started: Timestamp::MAX, ..check };
+        let found = late.violation(&asked(fresh), 3, &answer, &whole);
+        assert_eq!(found, Some("expected 3 fresh ones, found 0".to_owned()));
+
+        answer.swap(0, 1);
+        assert_eq!(of("{}", &answer), Some("candidates are not in order".to_owned()));
+        let twice = [candidate(one, 3.0), candidate(one, 2.0), candidate(other, 1.0)];
+        assert_eq!(of("{}", &twice), Some(format!("video {one} is there twice")));
+        let unknown = [candidate(VideoId(0), 3.0), candidate(one, 2.0), candidate(other, 1.0)];
+        assert_eq!(of("{}", &unknown), Some("video 0 is not in the index".to_owned()));
+    }
+}

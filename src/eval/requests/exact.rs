@@ -1,0 +1,79 @@
+//! The exact answers to requests, under their rules.
+
+use rayon::prelude::*;
+
+use super::file::{Request, Requests};
+use super::sweep::{RequestSweepError, Target};
+use crate::engine::{Budget, Candidate, Effort, Query};
+use crate::id::VideoId;
+
+/// The exact answer to every request, for every k.
+#[derive(Debug)]
+pub struct ExactAnswers {
+    ks: Vec<usize>,
+    /// By request, then by k.
+    answers: Vec<Vec<ExactAnswer>>,
+}
+
+/// The exact answer to one request for some k.
+#[derive(Debug)]
+pub(super) struct ExactAnswer {
+    /// Ascending.
+    pub(super) ids: Vec<VideoId>,
+    /// How many are attributed to each interest.
+    pub(super) by_interest: Vec<usize>,
+}
+
+impl ExactAnswers {
+    /// Answers every request for every k of `ks`, on the current rayon pool; `done` is told of every request.
+    ///
+    /// # Errors
+    /// The line that the engine refuses.
+    pub fn of(
+        target: &Target<'_>,
+        requests: &Requests,
+        ks: &[usize],
+        done: impl Fn() + Sync,
+    ) -> Result<Self, RequestSweepError> {
+        let largest = ks.iter().copied().max().ok_or(RequestSweepError::Nothing("k"))?;
+        let answers = |request: &Request| {
+            let candidates = |k: usize| {
+                let search = request.search(target.name, k, Effort::Exact, None);
+                let answer = target.engine.search(&search, &Budget::default());
+                let refused = |source| RequestSweepError::Refused { line: request.line, source };
+                answer.map(|answer| answer.candidates).map_err(refused)
+            };
+            let interests = match &request.query {
+                Query::Interests(interests) => interests.len(),
+                Query::Vector(_) | Query::Seeds(_) => 0,
+            };
+            let of_largest = if request.keeps_places() { None } else { Some(candidates(largest)?) };
+            let of_k = |k: &usize| match &of_largest {
+                Some(all) => Ok(ExactAnswer::of(&all[..all.len().min(*k)], interests)),
+                None => Ok(ExactAnswer::of(&candidates(*k)?, interests)),
+            };
+            let answers = ks.iter().map(of_k).collect();
+            done();
+            answers
+        };
+        let answers = requests.all().par_iter().map(answers).collect::<Result<_, _>>()?;
+        Ok(Self { ks: ks.to_vec(), answers })
+    }
+
+    /// # Panics
+    /// If there is no answer for such a k.
+    pub(super) fn get(&self, request: usize, k: usize) -> &ExactAnswer {
+        let at = self.ks.iter().position(|other| *other == k).expect("every k was answered");
+        &self.answers[request][at]
+    }
+}
+
+impl ExactAnswer {
+    fn of(candidates: &[Candidate], interests: usize) -> Self {
+        let mut ids: Vec<VideoId> = candidates.iter().map(|candidate| candidate.video_id).collect();
+        ids.sort_unstable();
+        let mut by_interest = vec![0; interests];
+        candidates.iter().filter_map(|candidate| candidate.interest).for_each(|at| by_interest[at] += 1);
+        Self { ids, by_interest }
+    }
+}

@@ -1,0 +1,117 @@
+//! One line of a file of requests: a JSON object whose fields may all be left out.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use jiff::SignedDuration;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+
+use crate::rules::{Cap, Filter, Fresh, duration};
+use crate::search::Plan;
+
+/// As it is written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Line {
+    /// Rows are measured by it.
+    pub(super) label: Option<String>,
+    /// A row of the queries.
+    pub(super) query: Option<usize>,
+    pub(super) interests: Option<Vec<InterestLine>>,
+    pub(super) seeds: Option<Vec<SeedLine>>,
+    #[serde(deserialize_with = "filter")]
+    pub(super) filter: Option<Filter>,
+    pub(super) exclude: Vec<u64>,
+    /// Relative to the file of requests.
+    pub(super) exclude_file: Option<PathBuf>,
+    /// How many candidates may have the same value, by attribute.
+    pub(super) caps: BTreeMap<String, usize>,
+    pub(super) fresh: Option<FreshLine>,
+    pub(super) score_threshold: Option<f32>,
+    pub(super) offset: usize,
+    #[serde(deserialize_with = "plan")]
+    pub(super) plan: Option<Plan>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct InterestLine {
+    /// A row of the queries.
+    pub(super) query: usize,
+    #[serde(default = "one")]
+    pub(super) weight: f32,
+    #[serde(default)]
+    pub(super) min_share: f32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SeedLine {
+    pub(super) video_id: u64,
+    #[serde(default = "one")]
+    pub(super) weight: f32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FreshLine {
+    #[serde(deserialize_with = "within")]
+    within: SignedDuration,
+    at_least: usize,
+    #[serde(default = "published_at")]
+    attribute: String,
+}
+
+impl Line {
+    /// # Errors
+    /// What is wrong with it, and in which column.
+    pub(super) fn parse(text: &[u8]) -> Result<Self, String> {
+        // An array of the same fields would be read, too.
+        if text.trim_ascii_start().first() != Some(&b'{') {
+            return Err("expected an object, such as {\"filter\": \"region = 'US'\"}".to_owned());
+        }
+        serde_json::from_slice(text).map_err(|error| {
+            let place = format!(" at line {} column {}", error.line(), error.column());
+            let text = error.to_string();
+            // The line is that of the file, which is said by whoever reads it.
+            format!("column {}: {}", error.column(), text.strip_suffix(&place).unwrap_or(&text))
+        })
+    }
+}
+
+impl From<FreshLine> for Fresh {
+    fn from(FreshLine { within, at_least, attribute }: FreshLine) -> Self {
+        Fresh { attribute, within, at_least }
+    }
+}
+
+pub(super) fn caps(caps: BTreeMap<String, usize>) -> Vec<Cap> {
+    caps.into_iter().map(|(attribute, max_per_value)| Cap { attribute, max_per_value }).collect()
+}
+
+fn one() -> f32 {
+    1.0
+}
+
+fn published_at() -> String {
+    "published_at".to_owned()
+}
+
+fn filter<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Filter>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map(Some).map_err(|error| D::Error::custom(format!("filter: {error}")))
+}
+
+fn plan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Plan>, D::Error> {
+    let word = String::deserialize(deserializer)?;
+    word.parse().map(Some).map_err(D::Error::custom)
+}
+
+fn within<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SignedDuration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let within = duration(&text).filter(|within| within.is_positive());
+    within.ok_or_else(|| {
+        D::Error::custom(format!("within: expected some time in s, m, h, d or w, such as 7d, found {text:?}"))
+    })
+}

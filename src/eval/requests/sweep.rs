@@ -1,0 +1,266 @@
+//! What requests take: every label with every k and effort.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use rayon::prelude::*;
+
+use super::check::Check;
+use super::exact::{ExactAnswer, ExactAnswers};
+use super::file::{Request, Requests};
+use crate::engine::{Budget, Candidate, Completeness, Effort, Engine, EngineError, SearchResponse};
+use crate::eval::report::{Report, SweepRow};
+use crate::eval::sweep::report;
+use crate::eval::times::{PASSES, Times, share};
+use crate::index::{Index, Manifest};
+use crate::search::Plan;
+
+/// What answers.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// Serves the index.
+    pub engine: &'a Engine,
+    /// The name that it serves it by.
+    pub name: &'a str,
+    /// The generation that it serves.
+    pub index: &'a Index,
+    /// Of that generation.
+    pub manifest: &'a Manifest,
+}
+
+/// What to measure.
+#[derive(Clone, Debug)]
+pub struct RequestSweep {
+    /// Every k.
+    pub k: Vec<usize>,
+    /// Every `ef_search`; k where there is none.
+    pub ef_search: Vec<usize>,
+    /// How to search for those that do not say; what seems fastest unless told.
+    pub plan: Option<Plan>,
+    /// Threads that search at once.
+    pub threads: usize,
+}
+
+/// Why nothing can be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestSweepError {
+    /// The engine does not answer one of the requests.
+    #[error("line {line}: {source}")]
+    Refused {
+        /// Of the file, from 1.
+        line: usize,
+        /// Why it does not.
+        source: EngineError,
+    },
+    /// There is nothing to do.
+    #[error("{0}: expected at least one")]
+    Nothing(&'static str),
+}
+
+/// An answer broke a rule of its request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Of the request, from 1.
+    pub line: usize,
+    /// The rule and how it was broken.
+    pub problem: String,
+}
+
+impl RequestSweep {
+    /// Asks every request once with every k, so that what is wrong with one is known before anything is measured.
+    ///
+    /// # Errors
+    /// The first line that the engine refuses, or that there is nothing to measure.
+    pub fn check(&self, target: &Target<'_>, requests: &Requests) -> Result<(), RequestSweepError> {
+        match (self.k.is_empty(), self.threads, requests.all().is_empty()) {
+            (true, ..) => return Err(RequestSweepError::Nothing("k")),
+            (_, 0, _) => return Err(RequestSweepError::Nothing("threads")),
+            (.., true) => return Err(RequestSweepError::Nothing("requests")),
+            _ => {}
+        }
+        let ask = |request: &Request, k: usize, ef_search: usize| {
+            let search = request.search(target.name, k, Effort::EfSearch(ef_search), self.plan);
+            let answer = target.engine.search(&search, &Budget::default());
+            answer.map(drop).map_err(|source| RequestSweepError::Refused { line: request.line, source })
+        };
+        for k in &self.k {
+            let efforts = self.efforts(*k);
+            let least = efforts.iter().copied().min().unwrap_or(*k);
+            let refused = requests.all().par_iter().find_map_first(|request| ask(request, *k, least).err());
+            refused.map_or(Ok(()), Err)?;
+            efforts.iter().try_for_each(|ef_search| ask(&requests.all()[0], *k, *ef_search))?;
+        }
+        Ok(())
+    }
+
+    fn efforts(&self, k: usize) -> Vec<usize> {
+        if self.ef_search.is_empty() { vec![k] } else { self.ef_search.clone() }
+    }
+}
+
+/// Measures `target` on `requests` against the exact answers to them; `done` is told of each row, and of the first
+/// answer of it that broke a rule.
+///
+/// # Errors
+/// The line that the engine refuses.
+pub fn sweep_requests(
+    target: &Target<'_>,
+    requests: &Requests,
+    exact: &ExactAnswers,
+    plan: &RequestSweep,
+    mut done: impl FnMut(&SweepRow, Option<&Violation>),
+) -> Result<Report, RequestSweepError> {
+    plan.check(target, requests)?;
+    let mut rows = Vec::new();
+    for (label, members) in requests.labels() {
+        for k in &plan.k {
+            for ef_search in plan.efforts(*k) {
+                let point = Point { target, requests, exact, plan, members, k: *k, ef_search };
+                let passes = (0..PASSES).map(|_| point.pass()).collect::<Result<Vec<_>, _>>()?;
+                let best = passes.into_iter().min_by_key(|pass| pass.times.elapsed);
+                let best = best.expect("there is at least one pass");
+                let row = SweepRow { label: label.clone(), ..best.row(&point) };
+                done(&row, best.violation.as_ref());
+                rows.push(row);
+            }
+        }
+    }
+    Ok(report(target.index, target.manifest, plan.threads, requests.all().len(), rows))
+}
+
+/// Some of the requests with one k and one effort.
+struct Point<'a> {
+    target: &'a Target<'a>,
+    requests: &'a Requests,
+    exact: &'a ExactAnswers,
+    plan: &'a RequestSweep,
+    members: &'a [usize],
+    k: usize,
+    ef_search: usize,
+}
+
+/// One run over them.
+struct Pass {
+    times: Times,
+    /// Candidates of exact answers, and how many of them were found.
+    wanted: usize,
+    hits: usize,
+    distances: u64,
+    hops: u64,
+    /// Videos that matched a filter, and requests that had one.
+    matches: usize,
+    filters: usize,
+    plans: BTreeMap<&'static str, usize>,
+    short_answers: usize,
+    violations: usize,
+    /// Of the first line that has one.
+    violation: Option<Violation>,
+    refused: Option<RequestSweepError>,
+}
+
+impl Point<'_> {
+    fn pass(&self) -> Result<Pass, RequestSweepError> {
+        let check = Check { index: self.target.index, started: self.requests.read_at() };
+        let budget = Budget::default();
+        let parts = share(self.plan.threads, self.members.len(), Pass::empty, |part, at| {
+            let at = self.members[at];
+            let request = &self.requests.all()[at];
+            let effort = Effort::EfSearch(self.ef_search);
+            let search = request.search(self.target.name, self.k, effort, self.plan.plan);
+            let started = Instant::now();
+            let answer = self.target.engine.search(&search, &budget);
+            part.times.record(started.elapsed());
+            match answer {
+                Ok(answer) => {
+                    let exact = self.exact.get(at, self.k);
+                    part.add(&answer, exact);
+                    if let Some(problem) = check.violation(request, self.k, &answer.candidates, exact) {
+                        part.violations += 1;
+                        part.keep(Violation { line: request.line, problem });
+                    }
+                }
+                Err(source) => part.refused = Some(RequestSweepError::Refused { line: request.line, source }),
+            }
+        });
+        let mut whole = Pass::empty();
+        parts.into_iter().for_each(|part| whole.join(part));
+        whole.refused.take().map_or(Ok(whole), Err)
+    }
+}
+
+impl Pass {
+    fn empty() -> Self {
+        Self {
+            times: Times::none(),
+            wanted: 0,
+            hits: 0,
+            distances: 0,
+            hops: 0,
+            matches: 0,
+            filters: 0,
+            plans: BTreeMap::new(),
+            short_answers: 0,
+            violations: 0,
+            violation: None,
+            refused: None,
+        }
+    }
+
+    fn add(&mut self, answer: &SearchResponse, exact: &ExactAnswer) {
+        let is_hit = |candidate: &&Candidate| exact.ids.binary_search(&candidate.video_id).is_ok();
+        self.wanted += exact.ids.len();
+        self.hits += answer.candidates.iter().filter(is_hit).count();
+        self.distances += answer.stats.distances;
+        self.hops += answer.stats.visited;
+        self.matches += answer.stats.matches.unwrap_or_default();
+        self.filters += usize::from(answer.stats.matches.is_some());
+        *self.plans.entry(answer.stats.plan.name()).or_default() += 1;
+        self.short_answers += usize::from(answer.completeness != Completeness::Complete);
+    }
+
+    fn keep(&mut self, violation: Violation) {
+        if self.violation.as_ref().is_none_or(|known| violation.line < known.line) {
+            self.violation = Some(violation);
+        }
+    }
+
+    fn join(&mut self, other: Pass) {
+        self.times.join(other.times);
+        self.wanted += other.wanted;
+        self.hits += other.hits;
+        self.distances += other.distances;
+        self.hops += other.hops;
+        self.matches += other.matches;
+        self.filters += other.filters;
+        other.plans.into_iter().for_each(|(plan, count)| *self.plans.entry(plan).or_default() += count);
+        self.short_answers += other.short_answers;
+        self.violations += other.violations;
+        other.violation.into_iter().for_each(|violation| self.keep(violation));
+        self.refused = self.refused.take().or(other.refused);
+    }
+
+    fn row(&self, point: &Point<'_>) -> SweepRow {
+        let requests = point.members.len();
+        let share = |count: u64| count as f64 / requests as f64;
+        let most = self.plans.iter().max_by_key(|(_, count)| **count);
+        SweepRow {
+            k: point.k,
+            ef_search: Some(point.ef_search),
+            // Who wants nothing gets all of it.
+            recall: if self.wanted == 0 { 1.0 } else { self.hits as f64 / self.wanted as f64 },
+            distances: Some(share(self.distances)),
+            hops: Some(share(self.hops)),
+            requests: Some(requests),
+            matches: (self.filters > 0).then(|| self.matches as f64 / self.filters as f64),
+            plan: most.map(|(plan, _)| (*plan).to_owned()),
+            plans: self
+                .plans
+                .iter()
+                .map(|(plan, count)| ((*plan).to_owned(), share(*count as u64)))
+                .collect(),
+            short_answers: Some(self.short_answers),
+            violations: Some(self.violations),
+            ..self.times.row()
+        }
+    }
+}
