@@ -4,6 +4,7 @@
 //! is that sum as `f32`. Rows are a whole number of cache lines long, so there are no tails.
 #![allow(unsafe_code)]
 
+use super::nibbles::{self, ScoreNibbles};
 use super::packed::{self, PackedTable};
 use super::prefetch::prefetch;
 
@@ -23,6 +24,7 @@ pub(super) struct CodeTable {
     pub(super) rows: ScoreCodeRows,
     pub(super) scan: ScoreCodes,
     pub(super) packed: PackedTable,
+    pub(super) nibbles: ScoreNibbles,
 }
 
 type ScoreCodeRows = unsafe fn(query: &[i8], codes: &[u8], rows: &[u32], out: &mut [f32]);
@@ -95,7 +97,7 @@ unsafe fn score_scan<D: CodeDot>(query: &[i8], codes: &[u8], out: &mut [f32]) {
 
 /// Stamps out the functions of one instruction set, compiled for `$features`.
 macro_rules! code_table {
-    ($table:ident, $dot:ty, $packed:path $(, $features:tt)?) => {
+    ($table:ident, $dot:ty, $packed:path, $nibbles:path $(, $features:tt)?) => {
         pub(super) const $table: CodeTable = {
             $(#[target_feature(enable = $features)])?
             unsafe fn rows(query: &[i8], codes: &[u8], rows: &[u32], out: &mut [f32]) {
@@ -107,7 +109,7 @@ macro_rules! code_table {
                 // SAFETY: the promises of `CodeTable`.
                 unsafe { score_scan::<$dot>(query, codes, out) }
             }
-            CodeTable { rows, scan, packed: $packed }
+            CodeTable { rows, scan, packed: $packed, nibbles: $nibbles }
         };
     };
 }
@@ -125,7 +127,7 @@ impl CodeDot for Scalar {
     }
 }
 
-code_table!(SCALAR, Scalar, packed::PORTABLE);
+code_table!(SCALAR, Scalar, packed::PORTABLE, nibbles::PORTABLE);
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
@@ -244,11 +246,17 @@ mod x86 {
 }
 
 #[cfg(target_arch = "x86_64")]
-code_table!(AVX2, x86::Avx2, packed::AVX2, "avx2");
+code_table!(AVX2, x86::Avx2, packed::AVX2, nibbles::AVX2, "avx2");
 #[cfg(target_arch = "x86_64")]
-code_table!(AVX512, x86::Avx512, packed::AVX2, "avx512f,avx512bw,avx512vl");
+code_table!(AVX512, x86::Avx512, packed::AVX2, nibbles::AVX512, "avx512f,avx512bw,avx512vl");
 #[cfg(target_arch = "x86_64")]
-code_table!(AVX512_VNNI, x86::Vnni, packed::AVX512_VNNI, "avx512f,avx512bw,avx512vl,avx512vnni");
+code_table!(
+    AVX512_VNNI,
+    x86::Vnni,
+    packed::AVX512_VNNI,
+    nibbles::AVX512,
+    "avx512f,avx512bw,avx512vl,avx512vnni"
+);
 
 #[cfg(target_arch = "aarch64")]
 mod neon {
@@ -281,7 +289,7 @@ mod neon {
 }
 
 #[cfg(target_arch = "aarch64")]
-code_table!(NEON, neon::Neon, packed::PORTABLE, "neon");
+code_table!(NEON, neon::Neon, packed::PORTABLE, nibbles::NEON, "neon");
 
 #[cfg(test)]
 mod tests {

@@ -11,6 +11,7 @@
 //! | `x86.rs`      | the AVX2+FMA+F16C and AVX-512 register types |
 //! | `neon.rs`     | the NEON register type |
 //! | `codes.rs`    | integer kernels over 8-bit codes, every instruction set |
+//! | `nibbles.rs`  | scores by looked-up bytes, for rows of 4-bit codes |
 //! | `packed.rs`   | the same for many queries against many rows |
 //! | `select.rs`   | scores above a threshold, ids that a bitmap lacks |
 //! | `prefetch.rs` | cache-line prefetching |
@@ -29,6 +30,7 @@
 mod codes;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod nibbles;
 mod packed;
 mod prefetch;
 mod scalar;
@@ -51,6 +53,7 @@ use codes::CodeTable;
 use select::SelectTable;
 
 pub use codes::CODE_ALIGNMENT;
+pub use nibbles::{MAX_ENTRY, NIBBLE_ROWS, TABLE_BYTES, row_of};
 pub use packed::{PACKED_ROWS, pack};
 pub use prefetch::prefetch;
 pub use select::WORD_BITS;
@@ -355,6 +358,35 @@ impl Kernels {
     pub fn scores_of_sums(&self, sums: &[i32], bias: f32, scale: f32, offsets: &[f32], scores: &mut [f32]) {
         // SAFETY: the instruction set was detected before `self` was handed out.
         unsafe { (self.codes.packed.scores)(sums, bias, scale, offsets, scores) }
+    }
+
+    /// Scores a block of rows of 4-bit codes: `out[r] = base + step · Σ table[c][code c of r]`, for `affine` = (base,
+    /// step), the same on every instruction set. Bit r of what is given is set if that is `least` or more.
+    ///
+    /// `table: [codes × 16]`, an even number of codes, entries at most [`MAX_ENTRY`]; `codes`: for each pair of codes
+    /// 64 bytes, of which byte b has both codes of row [`row_of`] b, the first in its lower half.
+    ///
+    /// # Panics
+    ///
+    /// The lengths are not those.
+    #[inline]
+    pub fn nibble_scores(
+        &self,
+        table: &[u8],
+        codes: &[u8],
+        affine: (f32, f32),
+        least: f32,
+        out: &mut [f32; NIBBLE_ROWS],
+    ) -> u64 {
+        let pairs = table.len() / (2 * TABLE_BYTES);
+        assert!(
+            table.len().is_multiple_of(2 * TABLE_BYTES) && codes.len() == pairs * NIBBLE_ROWS,
+            "a table of {} bytes and a block of {}",
+            table.len(),
+            codes.len()
+        );
+        // SAFETY: the lengths agree; the instruction set was detected before `self` was handed out.
+        unsafe { (self.codes.nibbles)(table, codes, affine, least, out) }
     }
 
     /// Appends to `found` the position of every score that is `least` or more, ascending.
