@@ -1,9 +1,19 @@
 //! A set of nodes: one bit each.
 
+use std::cell::RefCell;
+
 use crate::kernel::{Kernels, WORD_BITS};
 
+/// Words of sets that are done with, for the next ones of the thread: memory that the system gives anew for every
+/// request costs more than what is done with it.
+const SPARE_SETS: usize = 8;
+
+thread_local! {
+    static SPARE: RefCell<Vec<Vec<u32>>> = const { RefCell::new(Vec::new()) };
+}
+
 /// A set of the nodes `0..nodes`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct NodeSet {
     nodes: usize,
     /// `[nodes / 32, rounded up]`, the least significant bit first; bits beyond the nodes are 0.
@@ -13,12 +23,19 @@ pub struct NodeSet {
 impl NodeSet {
     /// No nodes of `0..nodes`.
     pub fn none(nodes: usize) -> Self {
-        Self { nodes, words: vec![0; nodes.div_ceil(WORD_BITS)] }
+        Self::filled(nodes, 0)
+    }
+
+    fn filled(nodes: usize, word: u32) -> Self {
+        let mut words = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
+        words.clear();
+        words.resize(nodes.div_ceil(WORD_BITS), word);
+        Self { nodes, words }
     }
 
     /// All nodes of `0..nodes`.
     pub fn all(nodes: usize) -> Self {
-        let mut set = Self { nodes, words: vec![u32::MAX; nodes.div_ceil(WORD_BITS)] };
+        let mut set = Self::filled(nodes, u32::MAX);
         set.trim();
         set
     }
@@ -113,6 +130,28 @@ impl NodeSet {
         if let (Some(last), true) = (self.words.last_mut(), used > 0) {
             *last &= (1 << used) - 1;
         }
+    }
+}
+
+impl Clone for NodeSet {
+    fn clone(&self) -> Self {
+        let mut copy = Self::none(0);
+        copy.nodes = self.nodes;
+        copy.words.extend_from_slice(&self.words);
+        copy
+    }
+}
+
+impl Drop for NodeSet {
+    fn drop(&mut self) {
+        let words = std::mem::take(&mut self.words);
+        // The memory of a thread that ends goes with it.
+        let _ = SPARE.try_with(|spare| {
+            let mut spare = spare.borrow_mut();
+            if spare.len() < SPARE_SETS && words.capacity() > 0 {
+                spare.push(words);
+            }
+        });
     }
 }
 
