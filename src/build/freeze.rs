@@ -48,7 +48,7 @@ pub(super) fn freeze<T: Element>(
 
     progress.begin("writing the index", size_of_val(vectors) as u64);
     let vector_parts = bytemuck::cast_slice::<T, u8>(vectors).chunks(WRITE_BYTES);
-    let code_sections = if codes.is_some() { 5 } else { 0 };
+    let code_sections = if codes.is_some() { 8 } else { 0 };
     let query_sections = usize::from(!held_out_queries.is_empty());
     let mut writer = IndexWriter::create(dir, 9 + code_sections + query_sections + attributes.len())?;
     writer.section(SectionKind::Metadata, 0, [json.as_slice()])?;
@@ -78,11 +78,16 @@ pub(super) fn freeze<T: Element>(
     writer.section(SectionKind::Layer0Starts, 0, [bytes(&graph.layer0.starts)])?;
     if let Some(NodeCodes { blocks, .. }) = codes {
         writer.section(SectionKind::BlockMeans, 0, [blocks.means.as_slice()])?;
-        writer.section(SectionKind::BlockSpreads, 0, [bytes(&blocks.spreads)])?;
         writer.section(SectionKind::BlockRegions, 0, [bytes(&blocks.regions)])?;
     }
     for (kind, ordinal, bytes) in &attributes {
         writer.section(*kind, *ordinal, [bytes.as_slice()])?;
+    }
+    if let Some(NodeCodes { blocks, .. }) = codes {
+        writer.section(SectionKind::ResidualSpreads, 0, [bytes(&blocks.spreads)])?;
+        writer.section(SectionKind::ResidualDeviations, 0, [bytes(&blocks.deviations)])?;
+        writer.section(SectionKind::MeanResiduals, 0, [blocks.mean_residuals.as_slice()])?;
+        writer.section(SectionKind::RowResiduals, 0, [blocks.row_residuals.as_slice()])?;
     }
     Ok(writer.finish()?)
 }

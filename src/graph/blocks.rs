@@ -1,58 +1,111 @@
 //! A scan of the nodes of a set that looks only where good ones are likely.
 //!
 //! Nodes beside each other are near each other: blocks of them are known by their mean and how far they spread
-//! around it, and so are regions, which are blocks beside each other. For a query, the scores of a block lie
-//! around that of its mean, in proportion to the spread. The matching nodes of the best blocks are scored first,
-//! until so few of the best came with the last doublings of what was scored that others would hardly bring any.
+//! around it. For a query, the scores of a block lie around that of its mean, in proportion to the spread: the best
+//! blocks are scanned first, until so few of the best nodes came with the last doublings of what was scored that
+//! others would hardly bring any.
+//!
+//! ```text
+//! means of regions   8-bit codes, all of them          which gives every block
+//! means of blocks    residual codes, all of them       a bound of its best node
+//! nodes of a block   residual codes, best bound first  an estimate of every node
+//! nodes              8-bit codes, best estimates
+//! ```
 //!
 //! Where the nodes of a set lie does not matter to it, nor how many there are: a traversal of the graph gets lost
 //! where a filter has taken away the neighbourhood of the query.
 
 use std::collections::VecDeque;
 
-use super::beam::{BeamStats, Outcome, Scratch};
+use super::beam::{BeamStats, Outcome, Scratch, chosen};
 use super::candidates::{Candidate, keep_best};
 use super::node_set::NodeSet;
-use super::scorer::{Scan, Score};
-use crate::kernel::WORD_BITS;
-use crate::quantize::{BlockSummary, ROWS_PER_BLOCK};
+use super::scorer::{CodeScorer, Scan, Score};
+use super::selection::Selection;
+use crate::kernel::{Kernels, WORD_BITS, prefetch};
+use crate::quantize::{BlockSummary, ROWS_PER_BLOCK, ResidualTable};
 
 /// Words of a set that hold the nodes of a block.
 const WORDS_PER_BLOCK: usize = ROWS_PER_BLOCK / WORD_BITS;
-/// Nodes that are scored at a time.
-const BATCH: usize = 512;
-/// Regions whose blocks are looked at first.
-const FIRST_REGIONS: usize = 16;
-/// Spreads above the score of its mean that the best of a block lie, about; in order of these bounds the best are
+/// Blocks that are scanned first; then as many again, and so on.
+const FIRST_BLOCKS: usize = 64;
+/// Blocks scanned between two looks at what came of it.
+const BLOCKS_AT_ONCE: usize = 32;
+/// Blocks that are on their way while one is scanned.
+const AHEAD: usize = 4;
+/// So few nodes of a block are scored by their 8-bit codes at once: the residual codes of it are more bytes.
+const SPARSE: u32 = 6;
+/// Deviations above the score of its mean that the best of a block lie, about; in order of these bounds the best are
 /// found soonest. Measured on users and on videos, among all nodes and among sets near the query and far from it.
-const BLOCK_REACH: f32 = 3.5;
-/// The same of a region, which has more nodes.
-const REGION_REACH: f32 = 6.0;
+const BLOCK_REACH: f32 = 3.0;
+/// The bound of a block without members.
+const NO_MEMBERS: f32 = f32::MIN;
+/// The standard deviation of what an estimate is off by, per deviation of what it estimates.
+const ESTIMATE_ERROR: f32 = 0.34;
+/// So many of those below the k-th best estimate, nodes are scored again by 8-bit codes.
+const ERRORS_BELOW: f32 = 3.0;
+/// However many they are: so many for each that is kept.
+const MAX_ESTIMATED: usize = 64;
 
-/// The blocks of an index and the regions that are made of them.
+/// The blocks of an index and the regions that are made of them: the fields of a [`BlockSummary`].
 #[derive(Clone, Copy, Debug)]
 pub struct Blocks<'a> {
-    means: &'a [u8],
-    spreads: &'a [f32],
-    regions: &'a [u32],
+    /// How many nodes there are.
+    pub rows: usize,
+    /// `[regions + 1]`.
+    pub regions: &'a [u32],
+    /// `[(blocks + regions) × stride]`.
+    pub means: &'a [u8],
+    /// `[blocks + regions]`.
+    pub spreads: &'a [f32],
+    /// `[dim]`.
+    pub deviations: &'a [f32],
+    /// `[blocks / 64, rounded up, × residual block]`.
+    pub mean_residuals: &'a [u8],
+    /// `[blocks × residual block]`.
+    pub row_residuals: &'a [u8],
 }
 
-impl<'a> Blocks<'a> {
-    /// The fields of a [`BlockSummary`].
-    pub fn new(means: &'a [u8], spreads: &'a [f32], regions: &'a [u32]) -> Self {
-        Self { means, spreads, regions }
-    }
-
-    /// `[(blocks + regions) × stride]`: the codes of the means.
-    pub fn means(&self) -> &'a [u8] {
-        self.means
+impl Blocks<'_> {
+    fn len(&self) -> usize {
+        BlockSummary::blocks(self.rows)
     }
 
     /// The blocks of a region; none where they do not fit.
-    fn of_region(&self, region: usize, blocks: usize) -> std::ops::Range<usize> {
+    fn of_region(&self, region: usize) -> std::ops::Range<usize> {
         let (first, end) = (self.regions[region] as usize, self.regions[region + 1] as usize);
-        first.min(blocks)..end.clamp(first.min(blocks), blocks)
+        first.min(self.len())..end.clamp(first.min(self.len()), self.len())
     }
+
+    fn residuals(&self, block: usize) -> &[u8] {
+        let bytes = self.row_residuals.len() / self.len();
+        &self.row_residuals[block * bytes..(block + 1) * bytes]
+    }
+
+    /// Which rows of a block are in a set; all that there are without one.
+    fn members(&self, block: usize, matches: Option<&NodeSet>) -> u64 {
+        let first = block * WORDS_PER_BLOCK;
+        match matches {
+            Some(matches) => {
+                let word = |at: usize| matches.words().get(first + at).map_or(0, |word| u64::from(*word));
+                word(0) | word(1) << WORD_BITS
+            }
+            None => u64::MAX >> (ROWS_PER_BLOCK - (self.rows - block * ROWS_PER_BLOCK).min(ROWS_PER_BLOCK)),
+        }
+    }
+}
+
+/// One of the queries of a scan of blocks: what it makes of means and residuals, in the units of the scan.
+#[derive(Clone, Copy, Debug)]
+pub struct BlockQuery<'a> {
+    /// Scores the means: `offset + scale · score`.
+    pub means: CodeScorer<'a>,
+    /// In units of the scan.
+    pub offset: f32,
+    /// Units of the scan per unit of [`Self::means`].
+    pub scale: f32,
+    /// In units of the scan.
+    pub residuals: &'a ResidualTable,
 }
 
 /// What a scan of blocks is for.
@@ -62,133 +115,218 @@ pub struct BlockScan {
     pub k: usize,
     /// How many are kept, to be scored again; at least k.
     pub keep: usize,
-    /// The score that one unit of spread is worth: the norm of the query, in the units of the scorer.
-    pub reach: f32,
     /// The share of the best k that may be missed.
     pub missed: f32,
 }
 
-/// The blocks that were come upon, those still to be scanned, and what the best scores were; kept and reused.
+/// What is known of blocks before they are scanned, and what the best scores were; kept and reused.
 #[derive(Debug, Default)]
 pub(super) struct BlockScratch {
+    /// What the best node of each block may score; of those without members, nothing that is worth looking at.
+    bounds: Vec<f32>,
+    /// No block that has members is bounded by less.
+    lowest: f32,
+    sums: Vec<f32>,
     scores: Vec<f32>,
-    regions: Vec<Candidate>,
-    pending: Vec<Candidate>,
     ready: Vec<Candidate>,
     yields: Yields,
 }
 
 /// Leaves the best `keep` nodes of `matches` that it finds in `scratch.found`, in no particular order.
 ///
-/// `means` scores the means of `blocks`, `nodes` the nodes, both in the same units. `keep_going` is asked once per
-/// some hundred nodes.
+/// A node scores what it scores for the one of `queries` that it fits best; `nodes` scores it so. `keep_going` is
+/// asked once per some hundred nodes.
 pub fn scan_blocks(
     blocks: &Blocks<'_>,
-    (means, nodes): (&impl Scan, &impl Score),
-    matches: &NodeSet,
+    (queries, nodes): (&[BlockQuery<'_>], &impl Score),
+    matches: Option<&NodeSet>,
     scan: &BlockScan,
     scratch: &mut Scratch,
     mut keep_going: impl FnMut() -> bool,
 ) -> Outcome {
     let mut stats = BeamStats::default();
-    let block_count = BlockSummary::blocks(matches.nodes());
+    let is_interrupted =
+        scan_estimates(blocks, (queries, nodes), matches, scan, scratch, &mut stats, &mut keep_going);
+    scratch.rescore(nodes, &mut stats);
+    keep_best(&mut scratch.found, scan.keep);
+    Outcome { stats, is_interrupted }
+}
+
+/// The same by estimates, of which more are left; says whether it was told to stop.
+fn scan_estimates(
+    blocks: &Blocks<'_>,
+    (queries, nodes): (&[BlockQuery<'_>], &impl Score),
+    matches: Option<&NodeSet>,
+    scan: &BlockScan,
+    scratch: &mut Scratch,
+    stats: &mut BeamStats,
+    keep_going: &mut impl FnMut() -> bool,
+) -> bool {
     let Scratch { blocks: work, found, batch, batch_scores, selection, watched, has_scanned, .. } = scratch;
     let watched = watched.map(|node| node as usize / ROWS_PER_BLOCK);
-    let BlockScratch { scores, regions, pending, ready, yields } = work;
-    let bound = |score: f32, at: usize, spreads: f32| score + spreads * scan.reach * blocks.spreads[at];
+    work.bound(blocks, queries, matches, stats);
+    work.yields.reset(scan);
     found.clear();
-    pending.clear();
-    batch.clear();
-    regions.clear();
-    yields.reset(scan);
-    let region_count = blocks.regions.len().saturating_sub(1);
-    scores.resize(region_count, 0.0);
-    means.score_scan(block_count, scores);
-    stats.distances += region_count as u64;
-    for (region, score) in scores.iter().enumerate() {
-        let blocks = blocks.of_region(region, block_count);
-        if !is_empty(matches, &blocks) {
-            regions.push(Candidate::new(region as u32, bound(*score, block_count + region, REGION_REACH)));
+    let (mut least, mut reached) = (f32::NEG_INFINITY, f32::INFINITY);
+    let (mut slack, mut crowd) = (f32::INFINITY, MAX_ESTIMATED * scan.keep);
+    let mut wanted = FIRST_BLOCKS;
+    let mut estimates = [0.0; ROWS_PER_BLOCK];
+    while work.next(selection, wanted, &mut reached) {
+        wanted *= 2;
+        let BlockScratch { ready, scores, yields, .. } = &mut *work;
+        if slack == f32::INFINITY {
+            let spreads: f32 = ready.iter().map(|block| blocks.spreads[block.node() as usize]).sum();
+            let deviation = queries.iter().map(|query| query.residuals.deviation()).fold(0.0, f32::max);
+            slack = ERRORS_BELOW * ESTIMATE_ERROR * deviation * spreads / ready.len() as f32;
         }
-    }
-    regions.sort_unstable();
-    let mut least = f32::NEG_INFINITY;
-    let (mut opened, mut next_opened) = (0, FIRST_REGIONS);
-    while opened < regions.len() {
-        let some = next_opened.min(regions.len() - opened);
-        for region in &regions[opened..opened + some] {
-            let range = blocks.of_region(region.node() as usize, block_count);
-            scores.resize(range.len(), 0.0);
-            means.score_scan(range.start, scores);
-            stats.distances += range.len() as u64;
-            for (block, score) in range.zip(scores.iter()) {
-                if !is_empty(matches, &(block..block + 1)) {
-                    pending.push(Candidate::new(block as u32, bound(*score, block, BLOCK_REACH)));
+        for some in ready.chunks(BLOCKS_AT_ONCE) {
+            batch.clear();
+            batch.extend(some.iter().map(Candidate::node));
+            scores.resize(queries.len() * some.len(), 0.0);
+            for (query, scores) in queries.iter().zip(scores.chunks_mut(some.len())) {
+                query.means.score_rows(batch, scores);
+            }
+            batch.clear();
+            stats.hops += 1;
+            some.iter().take(AHEAD).for_each(|block| prefetch(blocks.residuals(block.node() as usize)));
+            for (at, block) in some.iter().enumerate() {
+                if let Some(ahead) = some.get(at + AHEAD) {
+                    prefetch(blocks.residuals(ahead.node() as usize));
                 }
-            }
-        }
-        opened += some;
-        next_opened += next_opened / 2;
-        // What no block of the other regions is likely to come before.
-        let frontier = regions.get(opened).map_or(f32::NEG_INFINITY, Candidate::score);
-        ready.clear();
-        ready.extend(pending.extract_if(.., |block| block.score() >= frontier));
-        ready.sort_unstable();
-        let mut rest = ready.iter();
-        loop {
-            while batch.len() < BATCH
-                && let Some(block) = rest.next()
-            {
-                *has_scanned |= watched == Some(block.node() as usize);
-                push_nodes(matches, block.node() as usize, batch);
-            }
-            if batch.is_empty() {
-                break;
+                let block = block.node() as usize;
+                let members = blocks.members(block, matches);
+                *has_scanned |= watched == Some(block);
+                yields.scored += members.count_ones() as usize;
+                if members.count_ones() <= SPARSE {
+                    push_members(members, block, batch);
+                    continue;
+                }
+                let means = scores.iter().skip(at).step_by(some.len());
+                let mut likely = members & estimate(blocks, block, queries, means, least, &mut estimates);
+                stats.distances += ROWS_PER_BLOCK as u64;
+                while likely != 0 {
+                    let row = likely.trailing_zeros();
+                    let node = (block * ROWS_PER_BLOCK) as u32 + row;
+                    found.push(Candidate::new(node, estimates[row as usize]));
+                    likely &= likely - 1;
+                }
             }
             batch_scores.resize(batch.len(), 0.0);
             nodes.score_rows(batch, batch_scores);
-            stats.hops += 1;
             stats.distances += batch.len() as u64;
-            yields.scored += batch.len();
-            let chosen = selection.at_least(batch_scores, least);
-            found.extend(
-                chosen.iter().map(|at| Candidate::new(batch[*at as usize], batch_scores[*at as usize])),
-            );
-            batch.clear();
-            if found.len() >= 2 * scan.keep || yields.is_due() && found.len() >= scan.keep {
-                keep_best(found, scan.keep);
-                least = found.last().map_or(least, Candidate::score);
-                if yields.is_due() && yields.are_done(found) {
-                    return Outcome::done(stats);
+            found.extend(chosen(selection.at_least(batch_scores, least), batch, batch_scores));
+            let is_due = yields.is_due() && found.len() >= scan.k;
+            if is_due || found.len() >= crowd {
+                keep_best(found, MAX_ESTIMATED * scan.keep);
+                found.select_nth_unstable(scan.k - 1);
+                least = found[scan.k - 1].score() - slack;
+                found.retain(|candidate| candidate.score() >= least);
+                crowd = 2 * found.len() + MAX_ESTIMATED * scan.keep;
+                if is_due && yields.are_done(&found[..scan.k]) {
+                    return false;
                 }
             }
             if !keep_going() {
-                return Outcome::interrupted(stats);
+                return true;
             }
         }
     }
-    keep_best(found, scan.keep);
-    Outcome::done(stats)
+    false
 }
 
-fn words<'a>(matches: &'a NodeSet, blocks: &std::ops::Range<usize>) -> &'a [u32] {
-    let words = matches.words();
-    let end = (blocks.end * WORDS_PER_BLOCK).min(words.len());
-    &words[(blocks.start * WORDS_PER_BLOCK).min(end)..end]
-}
-
-fn is_empty(matches: &NodeSet, blocks: &std::ops::Range<usize>) -> bool {
-    words(matches, blocks).iter().fold(0, |any, word| any | word) == 0
-}
-
-fn push_nodes(matches: &NodeSet, block: usize, batch: &mut Vec<u32>) {
-    let first = block * ROWS_PER_BLOCK;
-    for (at, word) in words(matches, &(block..block + 1)).iter().enumerate() {
-        let mut rest = *word;
-        while rest != 0 {
-            batch.push((first + at * WORD_BITS) as u32 + rest.trailing_zeros());
-            rest &= rest - 1;
+/// The scores of the rows of a block, given those of its mean for each query, and which of them are `least` or more.
+#[inline]
+fn estimate<'s>(
+    blocks: &Blocks<'_>,
+    block: usize,
+    queries: &[BlockQuery<'_>],
+    means: impl Iterator<Item = &'s f32>,
+    least: f32,
+    estimates: &mut [f32; ROWS_PER_BLOCK],
+) -> u64 {
+    let (residuals, spread) = (blocks.residuals(block), blocks.spreads[block]);
+    let mut reached = 0;
+    for (at, (query, mean)) in queries.iter().zip(means).enumerate() {
+        let centre = query.offset + query.scale * mean;
+        if at == 0 {
+            reached = query.residuals.score(residuals, (centre, spread), least, estimates);
+            continue;
         }
+        let mut others = [0.0; ROWS_PER_BLOCK];
+        reached |= query.residuals.score(residuals, (centre, spread), least, &mut others);
+        for (best, other) in estimates.iter_mut().zip(others) {
+            *best = if other > *best { other } else { *best };
+        }
+    }
+    reached
+}
+
+impl BlockScratch {
+    /// Bounds what the best node of each block that has members may score.
+    fn bound(
+        &mut self,
+        blocks: &Blocks<'_>,
+        queries: &[BlockQuery<'_>],
+        matches: Option<&NodeSet>,
+        stats: &mut BeamStats,
+    ) {
+        let Self { bounds, lowest, sums, scores, .. } = self;
+        let count = blocks.len();
+        let regions = blocks.regions.len().saturating_sub(1);
+        bounds.clear();
+        bounds.resize(count, NO_MEMBERS);
+        sums.resize(count.next_multiple_of(ROWS_PER_BLOCK), 0.0);
+        let group_bytes = blocks.mean_residuals.len() / BlockSummary::blocks(count);
+        scores.resize(regions, 0.0);
+        for query in queries {
+            query.means.score_scan(count, scores);
+            let groups = blocks.mean_residuals.chunks_exact(group_bytes);
+            for (group, sums) in groups.zip(sums.as_chunks_mut().0) {
+                query.residuals.score(group, (0.0, 1.0), f32::INFINITY, sums);
+            }
+            stats.distances += (regions + count) as u64;
+            let deviation = query.residuals.deviation();
+            for (region, score) in scores.iter().enumerate() {
+                let (members, spread_of_means) = (blocks.of_region(region), blocks.spreads[count + region]);
+                let centre = query.offset + query.scale * score;
+                let spreads = &blocks.spreads[members.clone()];
+                let known = bounds[members.clone()].iter_mut().zip(&sums[members]).zip(spreads);
+                for ((bound, sum), spread) in known {
+                    let found = centre + spread_of_means * sum + BLOCK_REACH * deviation * spread;
+                    *bound = if found > *bound { found } else { *bound };
+                }
+            }
+        }
+        *lowest = Kernels::get().range(bounds).0;
+        if let Some(matches) = matches {
+            let (words, rest) = matches.words().as_chunks::<WORDS_PER_BLOCK>();
+            for (bound, words) in bounds.iter_mut().zip(words) {
+                *bound = if words[0] | words[1] == 0 { NO_MEMBERS } else { *bound };
+            }
+            if let ([0], Some(last)) = (rest, bounds.last_mut()) {
+                *last = NO_MEMBERS;
+            }
+        }
+    }
+
+    /// Makes ready, in order, the blocks that are among the best `wanted` and have bounds below `reached`, which
+    /// becomes the least of them; says whether there are any.
+    fn next(&mut self, selection: &mut Selection, wanted: usize, reached: &mut f32) -> bool {
+        let Self { bounds, lowest, ready, .. } = self;
+        let best = selection.promising(bounds, wanted, *lowest).iter();
+        let new = best.filter(|at| bounds[**at as usize] < *reached);
+        ready.clear();
+        ready.extend(new.map(|at| Candidate::new(*at, bounds[*at as usize])));
+        ready.sort_unstable();
+        *reached = ready.last().map_or(*reached, Candidate::score);
+        !ready.is_empty()
+    }
+}
+
+fn push_members(mut members: u64, block: usize, batch: &mut Vec<u32>) {
+    while members != 0 {
+        batch.push((block * ROWS_PER_BLOCK) as u32 + members.trailing_zeros());
+        members &= members - 1;
     }
 }
 
@@ -204,6 +342,8 @@ struct Yields {
     looks: VecDeque<Vec<f32>>,
 }
 
+/// Nodes scored before the first look.
+const FIRST_SCORED: usize = 512;
 /// Looks per doubling of what was scored.
 const LOOKS_PER_DOUBLING: usize = 2;
 /// What grows so much from look to look doubles that often, nearly.
@@ -219,7 +359,7 @@ impl Yields {
         self.k = scan.k;
         self.missed = scan.missed;
         self.scored = 0;
-        self.due = (2 * scan.keep).max(BATCH);
+        self.due = (2 * scan.keep).max(FIRST_SCORED);
         self.looks.clear();
     }
 
@@ -227,10 +367,9 @@ impl Yields {
         self.scored >= self.due
     }
 
-    /// `best`: at least k.
-    fn are_done(&mut self, best: &mut [Candidate]) -> bool {
+    /// `best`: the best k so far, the worst of them at the end.
+    fn are_done(&mut self, best: &[Candidate]) -> bool {
         self.due = (self.scored as f32 * GROWTH) as usize;
-        best.select_nth_unstable(self.k - 1);
         let least = best[self.k - 1].score();
         let known_at = |look: &Vec<f32>| look.iter().filter(|score| **score >= least).count();
         let mut is_done = false;
@@ -244,7 +383,7 @@ impl Yields {
         let mut look =
             if is_full(&self.looks) { self.looks.pop_front().unwrap_or_default() } else { Vec::new() };
         look.clear();
-        look.extend(best[..self.k].iter().map(Candidate::score));
+        look.extend(best.iter().map(Candidate::score));
         self.looks.push_back(look);
         is_done
     }

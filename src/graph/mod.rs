@@ -32,7 +32,7 @@ pub use adjacency::{
     Adjacency, Graph, GraphView, Lists, NONE, PackedLists, UpperLayer, UpperLayerView, used,
 };
 pub use beam::{BeamStats, Loss, Outcome, Scratch, beam_search, greedy_search};
-pub use blocks::{BlockScan, Blocks, scan_blocks};
+pub use blocks::{BlockQuery, BlockScan, Blocks, scan_blocks};
 pub use candidates::{Candidate, CandidateList};
 pub use matching::{scan_matching, traverse_matching};
 pub use node_set::NodeSet;

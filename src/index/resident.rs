@@ -116,8 +116,11 @@ impl Heat {
             SectionKind::Vectors
             | SectionKind::VideoIds
             | SectionKind::BlockMeans
-            | SectionKind::BlockSpreads
-            | SectionKind::BlockRegions => Heat::Candidate,
+            | SectionKind::BlockRegions
+            | SectionKind::ResidualSpreads
+            | SectionKind::ResidualDeviations
+            | SectionKind::MeanResiduals
+            | SectionKind::RowResiduals => Heat::Candidate,
             _ => Heat::Other,
         }
     }

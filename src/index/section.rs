@@ -31,7 +31,7 @@ pub enum SectionKind {
     /// `[(blocks + regions) × stride]` u8: the codes of the mean of each block of 64 nodes, and of each region of
     /// blocks.
     BlockMeans = 13,
-    /// `[blocks + regions]` f32: the root mean square distance from the mean, per dimension.
+    /// Only in version 3, and not read any more: `[blocks + regions]` f32.
     BlockSpreads = 14,
     /// `[regions + 1]` u32: the first block of each region, and how many blocks there are.
     BlockRegions = 15,
@@ -55,10 +55,19 @@ pub enum SectionKind {
     /// `[32 × rows / 32, rounded up]` u32: bit n of mark j, the least significant first, is set if node n is among
     /// the first (j + 1) · nodes / 32 of the order.
     AttributeMarks = 24,
+    /// `[blocks + regions]` f32: the root mean square of what the rows of a block, or the means of the blocks of a
+    /// region, differ from its mean by, per dimension.
+    ResidualSpreads = 25,
+    /// `[dim]` f32: how much rows of a block differ in each dimension, in terms of the spread.
+    ResidualDeviations = 26,
+    /// `[blocks / 64, rounded up, × residual block]` u8: the residual codes of the means of blocks.
+    MeanResiduals = 27,
+    /// `[blocks × residual block]` u8: the residual codes of the rows.
+    RowResiduals = 28,
 }
 
 impl SectionKind {
-    const ALL: [SectionKind; 24] = [
+    const ALL: [SectionKind; 28] = [
         SectionKind::Metadata,
         SectionKind::Vectors,
         SectionKind::VideoIds,
@@ -83,6 +92,10 @@ impl SectionKind {
         SectionKind::AttributePostingOffsets,
         SectionKind::AttributeOrder,
         SectionKind::AttributeMarks,
+        SectionKind::ResidualSpreads,
+        SectionKind::ResidualDeviations,
+        SectionKind::MeanResiduals,
+        SectionKind::RowResiduals,
     ];
 
     pub(super) fn from_code(code: u32) -> Option<Self> {
@@ -116,6 +129,10 @@ impl SectionKind {
             SectionKind::AttributePostingOffsets => "attribute_posting_offsets",
             SectionKind::AttributeOrder => "attribute_order",
             SectionKind::AttributeMarks => "attribute_marks",
+            SectionKind::ResidualSpreads => "residual_spreads",
+            SectionKind::ResidualDeviations => "residual_deviations",
+            SectionKind::MeanResiduals => "mean_residuals",
+            SectionKind::RowResiduals => "row_residuals",
         }
     }
 }
@@ -154,7 +171,7 @@ impl Section {
 }
 
 pub(super) fn section_label(kind: SectionKind, ordinal: u32) -> String {
-    if kind as u32 >= SectionKind::AttributeValidity as u32 {
+    if (SectionKind::AttributeValidity..=SectionKind::AttributeMarks).contains(&kind) {
         format!("{kind} of column {ordinal}")
     } else {
         kind.to_string()

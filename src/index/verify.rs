@@ -10,7 +10,7 @@ use crate::dataset::EmbeddingsView;
 use crate::element::Element;
 use crate::graph::{NONE, used};
 use crate::id::VideoId;
-use crate::quantize::{BlockSummary, Sq8};
+use crate::quantize::{BlockSummary, Sq8, residual_block_bytes};
 use crate::with_rows;
 
 /// What a clean index was found to hold.
@@ -131,7 +131,7 @@ fn check_codes(index: &Index) -> Result<(), IndexError> {
     })
 }
 
-/// Regions follow each other and are all blocks; means and spreads are those of the vectors, to the bit.
+/// Regions follow each other and are all blocks; what is known of blocks is that of the vectors, to the bit.
 fn check_blocks(index: &Index) -> Result<(), IndexError> {
     let (Some((_, quantizer)), Some(_)) = (index.codes(), index.blocks()) else { return Ok(()) };
     let bad = |section, entry, problem| Err(IndexError::bad_entry(index.path(), section, entry, problem));
@@ -153,17 +153,23 @@ fn check_blocks(index: &Index) -> Result<(), IndexError> {
         let rows = rows.as_contiguous().expect("the rows of an index are contiguous");
         BlockSummary::of(rows, index.dim(), quantizer, regions.to_vec())
     });
-    let spreads: &[f32] = index.column(SectionKind::BlockSpreads, 0);
-    if let Some(at) = (0..spreads.len()).find(|at| spreads[*at].to_bits() != expected.spreads[*at].to_bits())
-    {
-        return bad(SectionKind::BlockSpreads, at, "the spread is not that of the embeddings".to_owned());
+    let (stride, block_bytes) = (Sq8::stride(index.dim()), residual_block_bytes(index.dim()));
+    let numbers = |numbers: &[f32]| bytemuck::cast_slice::<f32, u8>(numbers).to_vec();
+    for (section, entry_bytes, expected) in [
+        (SectionKind::BlockMeans, stride, expected.means),
+        (SectionKind::ResidualSpreads, size_of::<f32>(), numbers(&expected.spreads)),
+        (SectionKind::ResidualDeviations, size_of::<f32>(), numbers(&expected.deviations)),
+        (SectionKind::MeanResiduals, block_bytes, expected.mean_residuals),
+        (SectionKind::RowResiduals, block_bytes, expected.row_residuals),
+    ] {
+        let found = index.column::<u8>(section, 0).chunks(entry_bytes);
+        if let Some(at) =
+            found.zip(expected.chunks(entry_bytes)).position(|(found, expected)| found != expected)
+        {
+            return bad(section, at, "the entry is not that of the embeddings".to_owned());
+        }
     }
-    let stride = Sq8::stride(index.dim());
-    let means = index.column::<u8>(SectionKind::BlockMeans, 0).chunks(stride);
-    match means.zip(expected.means.chunks(stride)).position(|(found, expected)| found != expected) {
-        Some(at) => bad(SectionKind::BlockMeans, at, "the mean is not that of the embeddings".to_owned()),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 fn check_ids(index: &Index) -> Result<(), IndexError> {

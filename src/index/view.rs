@@ -17,7 +17,7 @@ use crate::graph::{Blocks, GraphView, Lists, UpperLayerView};
 use crate::id::{NodeId, VideoId};
 use crate::mapped_file::MappedFile;
 use crate::metric::Metric;
-use crate::quantize::{BlockSummary, Sq8};
+use crate::quantize::{BlockSummary, Sq8, residual_block_bytes};
 
 /// The largest dimension an index may have.
 const MAX_DIM: u32 = 1 << 16;
@@ -167,12 +167,19 @@ impl Index {
         Some((self.cast(SectionKind::Codes), self.quantizer.as_ref()?))
     }
 
-    /// The blocks that the nodes are in; `None` where there are no codes, or the build was before there were blocks.
+    /// The blocks that the nodes are in; `None` where there are no codes, or the build was before there were
+    /// residual codes.
     pub fn blocks(&self) -> Option<Blocks<'_>> {
-        let regions = self.cast(SectionKind::BlockRegions);
-        let view =
-            Blocks::new(self.cast(SectionKind::BlockMeans), self.cast(SectionKind::BlockSpreads), regions);
-        (!regions.is_empty()).then_some(view)
+        let blocks = Blocks {
+            rows: self.len(),
+            regions: self.cast(SectionKind::BlockRegions),
+            means: self.cast(SectionKind::BlockMeans),
+            spreads: self.cast(SectionKind::ResidualSpreads),
+            deviations: self.cast(SectionKind::ResidualDeviations),
+            mean_residuals: self.cast(SectionKind::MeanResiduals),
+            row_residuals: self.cast(SectionKind::RowResiduals),
+        };
+        (!blocks.deviations.is_empty()).then_some(blocks)
     }
 
     /// Users of the training sample that taught the graph nothing, `[count × dim]`; `None` where the build
@@ -277,12 +284,25 @@ impl Index {
 
     /// Where regions begin and end is looked at when they are scanned: one that does not fit has no blocks.
     fn check_block_counts(&self) -> Result<(), IndexError> {
-        let Some(regions) = self.find(SectionKind::BlockRegions, 0) else { return Ok(()) };
+        let Some(regions) = self.find(SectionKind::BlockRegions, 0) else {
+            return match self.find(SectionKind::ResidualDeviations, 0) {
+                Some(_) => self.section_length(SectionKind::BlockRegions, 0).map(drop),
+                None => Ok(()),
+            };
+        };
         let starts = (regions.bytes / 4).max(1);
         self.expect_bytes(SectionKind::BlockRegions, 0, starts * 4)?;
-        let summaries = BlockSummary::blocks(self.len()) as u64 + starts - 1;
+        let blocks = BlockSummary::blocks(self.len());
+        let summaries = blocks as u64 + starts - 1;
         self.expect_bytes(SectionKind::BlockMeans, 0, summaries * Sq8::stride(self.dim()) as u64)?;
-        self.expect_bytes(SectionKind::BlockSpreads, 0, summaries * 4)
+        if self.find(SectionKind::ResidualDeviations, 0).is_none() {
+            return Ok(());
+        }
+        let block_bytes = residual_block_bytes(self.dim()) as u64;
+        self.expect_bytes(SectionKind::ResidualSpreads, 0, summaries * 4)?;
+        self.expect_bytes(SectionKind::ResidualDeviations, 0, self.dim() as u64 * 4)?;
+        self.expect_bytes(SectionKind::MeanResiduals, 0, BlockSummary::blocks(blocks) as u64 * block_bytes)?;
+        self.expect_bytes(SectionKind::RowResiduals, 0, blocks as u64 * block_bytes)
     }
 
     /// The lengths of layer 0, and that the search starts on the topmost layer. Where a list starts and

@@ -1,10 +1,19 @@
 //! Codes: embeddings in a quarter of the bytes, good enough to choose among.
 //!
 //! What flows in: rows and queries in `f32` or `f16`. What flows out: 8-bit codes whose integer dot
-//! product ranks rows nearly as their inner product does. Nothing here knows of graphs or files.
+//! product ranks rows nearly as their inner product does, and 2-bit codes of what rows near each other
+//! differ by. Nothing here knows of graphs or files.
+//!
+//! | file | duty |
+//! |---|---|
+//! | `sq8.rs`      | 8 bits per dimension |
+//! | `residual.rs` | 2 bits per dimension for what a row differs from a centre by |
+//! | `blocks.rs`   | rows that lie beside each other: their means, and they in terms of those |
 
 mod blocks;
+mod residual;
 mod sq8;
 
 pub use blocks::{BlockSummary, ROWS_PER_BLOCK};
+pub use residual::{ResidualTable, residual_block_bytes};
 pub use sq8::{Affine, QueryCodes, Sq8};

@@ -165,6 +165,12 @@ impl Sq8 {
         }
     }
 
+    /// The row, `[dim]`, that a code, `[stride]`, stands for.
+    pub fn decode<'a>(&'a self, code: &'a [u8]) -> impl Iterator<Item = f32> + 'a {
+        let (lows, steps) = self.levels.split_at(self.dim());
+        lows.iter().zip(steps).zip(code).map(|((low, step), level)| low + step * f32::from(*level))
+    }
+
     /// The codes of all rows, `[n × stride]`.
     pub fn encode_all<T: Element>(&self, vectors: &[T]) -> Vec<u8> {
         let (dim, stride) = (self.dim(), Self::stride(self.dim()));
@@ -225,8 +231,8 @@ mod tests {
             for (row, code) in vectors.chunks(dim).zip(codes.chunks(stride)) {
                 prop_assert!(code[dim..].iter().all(|padding| *padding == 0));
                 for (at, value) in row.iter().enumerate() {
-                    let (low, step) = (quantizer.levels()[at], quantizer.levels()[dim + at]);
-                    let decoded = low + step * f32::from(code[at]);
+                    let step = quantizer.levels()[dim + at];
+                    let decoded = quantizer.decode(code).nth(at).unwrap();
                     prop_assert!((decoded - value).abs() <= 0.51 * step + 1e-3);
                 }
             }

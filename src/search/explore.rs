@@ -5,8 +5,8 @@
 //! |---|---|
 //! | no filter | traversal; where much is excluded or capped, expanding more |
 //! | few matches | a scan of them |
-//! | many matches | traversal, passing through what does not match, and expanding more for it |
-//! | otherwise, or where hardly anything that the traversal meets matches | a scan of the likeliest blocks of them |
+//! | otherwise | a scan of the likeliest blocks of them |
+//! | the same in an index without blocks | traversal, passing through what does not match, and expanding more for it |
 //!
 //! Whatever comes too short ends as a scan of all that matches: an answer is short only if there are no more.
 
@@ -14,7 +14,8 @@ use super::choice::Room;
 use super::params::Plan;
 use super::rules::NodeRules;
 use crate::graph::{
-    self, BeamStats, BlockScan, Blocks, Candidate, GraphView, NodeSet, Outcome, Scan, Score, Scratch,
+    self, BeamStats, BlockQuery, BlockScan, Blocks, Candidate, GraphView, NodeSet, Outcome, Scan, Score,
+    Scratch,
 };
 use crate::id::{NodeId, VideoId};
 use crate::index::Index;
@@ -22,9 +23,9 @@ use crate::index::Index;
 /// So few matches are scanned, or one of so many nodes: a scan of blocks would have to look at most of them.
 const SCANNED_MATCHES: usize = 4096;
 const SCANNED_SHARE: usize = 100;
-/// The same where there are no blocks, and the other way is a traversal that passes through what does not match.
+/// The same where there are no blocks, and the other ways are traversals.
 const SCANNED_WITHOUT_BLOCKS: usize = 20_000;
-/// One in so many nodes matches, or more do, where a traversal is tried.
+/// One in so many nodes matches, or more do, where a traversal meets enough that do.
 const TRAVERSED_SHARE: usize = 4;
 /// Starts that a look into the likeliest blocks gives to a traversal for several interests: it sees the regions of
 /// all of them at once, where a traversal would go for the one that it comes upon first. Measured with four users as
@@ -34,11 +35,11 @@ const SCOUTED_STARTS: usize = 100;
 const WORTH_EXPANDING: usize = 4;
 
 /// What is searched for, in a form that scores nodes quickly.
-pub(super) struct Coarse<'a, C, M, S> {
+pub(super) struct Coarse<'a, C, S> {
     /// Scores nodes.
     pub(super) nodes: C,
-    /// Scores the means of blocks in the same units, and says what a unit of spread is worth.
-    pub(super) blocks: Option<(Blocks<'a>, M, f32)>,
+    /// The blocks, and what scores them in the same units.
+    pub(super) blocks: Option<(Blocks<'a>, Vec<BlockQuery<'a>>)>,
     /// Scores nodes for each interest by itself: a traversal starts where the descents of all of them end.
     pub(super) each: Vec<S>,
 }
@@ -68,9 +69,9 @@ pub(super) struct Explored {
 
 /// Leaves nodes that pass the rules, scored by `coarse`, in `scratch.found`: those among which the best
 /// `wanted.count` are when they are scored exactly and the caps have been applied.
-pub(super) fn explore<C: Scan, M: Scan, S: Score>(
+pub(super) fn explore<C: Scan, S: Score>(
     index: &Index,
-    coarse: &Coarse<'_, C, M, S>,
+    coarse: &Coarse<'_, C, S>,
     rules: &NodeRules<'_>,
     wanted: &Wanted<'_>,
     scratch: &mut Scratch,
@@ -101,8 +102,8 @@ pub(super) fn explore<C: Scan, M: Scan, S: Score>(
     Explored { plan, stats: explorer.stats, is_complete, is_interrupted }
 }
 
-struct Explorer<'a, C, M, S> {
-    coarse: &'a Coarse<'a, C, M, S>,
+struct Explorer<'a, C, S> {
+    coarse: &'a Coarse<'a, C, S>,
     wanted: &'a Wanted<'a>,
     sieve: Sieve<'a>,
     rows: usize,
@@ -117,7 +118,7 @@ struct Explorer<'a, C, M, S> {
 /// The plan, whether everything there is was found, and whether the search was told to stop.
 type Found = (Plan, bool, bool);
 
-impl<C: Scan, M: Scan, S: Score> Explorer<'_, C, M, S> {
+impl<C: Scan, S: Score> Explorer<'_, C, S> {
     fn matching(&self) -> usize {
         self.wanted.matches.map_or(self.rows, |(_, count)| count)
     }
@@ -145,10 +146,10 @@ impl<C: Scan, M: Scan, S: Score> Explorer<'_, C, M, S> {
         };
         if matching <= few.max(2 * self.kept()) || self.is_better_scanned(self.wanted.ef_search) {
             Plan::MatchScan
-        } else if matching >= self.rows / TRAVERSED_SHARE {
-            Plan::Graph
         } else if self.coarse.blocks.is_some() {
             Plan::BlockScan
+        } else if matching >= self.rows / TRAVERSED_SHARE {
+            Plan::Graph
         } else {
             Plan::FilteredGraph
         }
@@ -232,18 +233,11 @@ impl<C: Scan, M: Scan, S: Score> Explorer<'_, C, M, S> {
 
     /// More starts, where it is worth looking for them.
     fn scout(&mut self) -> Vec<NodeId> {
-        let Some((blocks, means, reach)) = &self.coarse.blocks else { return Vec::new() };
-        let all;
-        let matches = match self.wanted.matches {
-            Some((matches, _)) => matches,
-            None => {
-                all = NodeSet::all(self.rows);
-                &all
-            }
-        };
+        let Some((blocks, queries)) = &self.coarse.blocks else { return Vec::new() };
+        let matches = self.wanted.matches.map(|(matches, _)| matches);
         let count = SCOUTED_STARTS.max(self.wanted.count).min(self.matching().max(1));
-        let scan = BlockScan { k: count, keep: count, reach: *reach, missed: f32::INFINITY };
-        let scorers = (means, &self.coarse.nodes);
+        let scan = BlockScan { k: count, keep: count, missed: f32::INFINITY };
+        let scorers = (queries.as_slice(), &self.coarse.nodes);
         let outcome =
             graph::scan_blocks(blocks, scorers, matches, &scan, self.scratch, &mut *self.keep_going);
         self.add(outcome);
@@ -260,7 +254,8 @@ impl<C: Scan, M: Scan, S: Score> Explorer<'_, C, M, S> {
             let found = self.scratch.found.len();
             self.scratch.found.sort_unstable();
             let passing = self.sieve.count_passing(&self.scratch.found, self.kept());
-            let is_all = found >= matching;
+            // In a damaged file some score no number, and are not found however many are kept.
+            let is_all = found >= matching || keep == matching && plan != Plan::BlockScan;
             let passed = match passing {
                 Passing::Enough { .. } => self.wanted.count,
                 Passing::TooFew { passed } => passed,
@@ -289,11 +284,12 @@ impl<C: Scan, M: Scan, S: Score> Explorer<'_, C, M, S> {
         let scorer = &self.coarse.nodes;
         let keep_going = &mut *self.keep_going;
         match (plan, self.wanted.matches, &self.coarse.blocks) {
-            (Plan::BlockScan, Some((matches, _)), Some((blocks, means, reach))) => {
+            (Plan::BlockScan, Some((matches, _)), Some((blocks, queries))) => {
                 // What is left after scoring again is as many as it was made for.
                 let k = (keep * 2 / 3).max(1);
-                let scan = BlockScan { k, keep, reach: *reach, missed: self.wanted.missed };
-                Some(graph::scan_blocks(blocks, (means, scorer), matches, &scan, self.scratch, keep_going))
+                let scan = BlockScan { k, keep, missed: self.wanted.missed };
+                let scorers = (queries.as_slice(), scorer);
+                Some(graph::scan_blocks(blocks, scorers, Some(matches), &scan, self.scratch, keep_going))
             }
             (_, Some((matches, _)), _) => {
                 Some(graph::scan_matching(scorer, matches, keep, self.scratch, keep_going))

@@ -12,17 +12,19 @@ use super::params::{Effort, Plan, SearchParams};
 use super::rules::{Interest, NodeRules, Shortfall};
 use super::searcher::{Searcher, Workspace, prepared, scorer};
 use crate::element::Element;
-use crate::graph::{BeamStats, BestOf, Candidate, CodeScorer, Loss, NodeSet, Scan, Score, Scorer};
+use crate::graph::{
+    BeamStats, BestOf, BlockQuery, Candidate, CodeScorer, Loss, NodeSet, Scan, Score, Scorer,
+};
 use crate::id::{NodeId, VideoId};
 use crate::index::Index;
-use crate::kernel::Kernels;
+use crate::quantize::{Affine, ResidualTable};
 use crate::with_rows;
 
 /// Nodes that are scored again between two looks at whether to go on.
 const RESCORED_AT_ONCE: usize = 4096;
 /// What a scan of blocks may miss, of what a traversal of the same effort is expected to: where hits are hard to
 /// find, it misses more than it sees.
-const CAUTION: f32 = 0.75;
+const CAUTION: f32 = 0.4;
 
 /// What a search with rules found and what it cost.
 #[derive(Clone, Debug, PartialEq)]
@@ -330,46 +332,55 @@ impl<'a, T: Element> Run<'a, '_, T> {
 
     /// Explores by codes, for some of the interests.
     fn explore_codes(&mut self, of: &[usize], wanted: &Wanted<'_>) -> Explored {
-        let Workspace { scratch, query_codes } = &mut *self.workspace;
+        let Workspace { scratch, query_codes, residual_tables } = &mut *self.workspace;
         let (codes, quantizer) = self.index.codes().expect("there are codes");
         query_codes.clear();
         of.iter().for_each(|at| quantizer.push_query(&self.queries[*at], query_codes));
         let stride = query_codes.stride();
         debug_assert_eq!(stride * self.index.len(), codes.len());
-        let norm = |at: &usize| Kernels::get().norm_squared(&self.queries[*at]).sqrt();
-        let means = self.index.blocks();
-        let each = (0..of.len()).map(|at| CodeScorer::new(query_codes.query(at), codes)).collect();
-        let explored;
-        if let ([one], 1.0) = (of, self.interests[of[0]].weight) {
-            let query = query_codes.query(0);
-            let scale = query_codes.affine()[0].scale;
-            let reach = if scale > 0.0 { norm(one) / scale } else { 0.0 };
-            let blocks = means.map(|blocks| (blocks, CodeScorer::new(query, blocks.means()), reach));
-            let coarse = Coarse { nodes: CodeScorer::new(query, codes), blocks, each };
-            explored = explore(self.index, &coarse, self.rules, wanted, scratch, self.keep_going);
-        } else {
-            let weight = |at: usize| self.interests[of[at]].weight;
-            let scorers = |rows| {
-                let scorer = |at: usize| {
-                    let affine = query_codes.affine()[at];
-                    let scorer = CodeScorer::new(query_codes.query(at), rows);
-                    (scorer, weight(at) * affine.bias, weight(at) * affine.scale)
-                };
-                BestOf::new((0..of.len()).map(scorer).collect())
-            };
-            let reach = of.iter().map(|at| self.interests[*at].weight * norm(at)).fold(0.0, f32::max);
-            let blocks = means.map(|blocks| (blocks, scorers(blocks.means()), reach));
-            let coarse = Coarse { nodes: scorers(codes), blocks, each };
-            explored = explore(self.index, &coarse, self.rules, wanted, scratch, self.keep_going);
+        let weight = |at: usize| self.interests[of[at]].weight;
+        let is_plain = of.len() == 1 && weight(0) == 1.0;
+        // Offset, and what a unit of a dot product of codes and one of inner product are worth. A single query is
+        // searched for in dot products of codes.
+        let units = |at: usize| match query_codes.affine()[at] {
+            Affine { scale, .. } if is_plain => (0.0, 1.0, if scale > 0.0 { 1.0 / scale } else { 0.0 }),
+            Affine { bias, scale } => (weight(at) * bias, weight(at) * scale, weight(at)),
+        };
+        let blocks = self.index.blocks().filter(|_| wanted.matches.is_some() || of.len() > 1);
+        residual_tables.resize_with(of.len(), ResidualTable::default);
+        if let Some(blocks) = &blocks {
+            for (at, table) in residual_tables.iter_mut().enumerate() {
+                table.fill(&self.queries[of[at]], blocks.deviations, units(at).2);
+            }
         }
-        explored
+        let blocks = blocks.map(|blocks| {
+            let query = |(at, residuals)| {
+                let (offset, scale, _) = units(at);
+                let means = CodeScorer::new(query_codes.query(at), blocks.means);
+                BlockQuery { means, offset, scale, residuals }
+            };
+            (blocks, residual_tables.iter().enumerate().map(query).collect())
+        });
+        let each = (0..of.len()).map(|at| CodeScorer::new(query_codes.query(at), codes)).collect();
+        if is_plain {
+            let coarse = Coarse { nodes: CodeScorer::new(query_codes.query(0), codes), blocks, each };
+            explore(self.index, &coarse, self.rules, wanted, scratch, self.keep_going)
+        } else {
+            let scorer = |at: usize| {
+                let (offset, scale, _) = units(at);
+                (CodeScorer::new(query_codes.query(at), codes), offset, scale)
+            };
+            let nodes = BestOf::new((0..of.len()).map(scorer).collect());
+            let coarse = Coarse { nodes, blocks, each };
+            explore(self.index, &coarse, self.rules, wanted, scratch, self.keep_going)
+        }
     }
 
     /// Explores in full precision.
     fn explore_exact(&mut self, nodes: impl Scan + Clone, wanted: &Wanted<'_>) -> Explored {
         let scratch = &mut self.workspace.scratch;
         let each = vec![nodes.clone()];
-        let coarse: Coarse<'_, _, CodeScorer<'_>, _> = Coarse { nodes, blocks: None, each };
+        let coarse = Coarse { nodes, blocks: None, each };
         explore(self.index, &coarse, self.rules, wanted, scratch, self.keep_going)
     }
 

@@ -13,7 +13,7 @@ use crate::id::NodeId;
 use crate::index::Index;
 use crate::kernel::Kernels;
 use crate::metric::Metric;
-use crate::quantize::QueryCodes;
+use crate::quantize::{QueryCodes, ResidualTable};
 use crate::with_rows;
 
 /// Rows scored between two looks at whether to go on, in an exact scan.
@@ -52,6 +52,7 @@ pub struct Interrupted;
 pub(super) struct Workspace {
     pub(super) scratch: Scratch,
     pub(super) query_codes: QueryCodes,
+    pub(super) residual_tables: Vec<ResidualTable>,
 }
 
 /// Searches indexes; keeps the memory that searches need, so that they do not allocate it anew.
@@ -240,7 +241,7 @@ fn collect<T: Element>(
     workspace: &mut Workspace,
     keep_going: impl FnMut() -> bool,
 ) -> (Plan, Outcome) {
-    let Workspace { scratch, query_codes } = workspace;
+    let Workspace { scratch, query_codes, .. } = workspace;
     let Some((codes, quantizer)) = index.codes() else {
         let outcome = graph::traverse(&index.graph(), scorer, (ef_search, k), scratch, keep_going);
         scratch.collect(keep);

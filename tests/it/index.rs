@@ -6,10 +6,12 @@ use proptest::prelude::*;
 use shortlist::attributes::Columns;
 use shortlist::build::BuildParams;
 use shortlist::dataset::Embeddings;
+use shortlist::graph::NodeSet;
 use shortlist::id::{NodeId, VideoId};
 use shortlist::index::{Codes, HEADER_BYTES, Index, IndexError, MemoryMode, Section, SectionKind, verify};
 use shortlist::metric::Metric;
-use shortlist::search::{Effort, Plan, SearchParams, Searcher};
+use shortlist::rules::{Exclude, Exclusion};
+use shortlist::search::{Effort, Interest, NodeRules, Plan, SearchParams, Searcher};
 
 use crate::indexes::{TestCatalogue, build_index, build_taught_index, catalogue_of, random_rows};
 
@@ -200,9 +202,9 @@ fn a_foreign_file_is_named_as_such() {
 #[test]
 fn a_future_version_is_named_as_such() {
     let sample = Sample::new();
-    let bytes = sample.with_header(|header| header[8] = 4);
+    let bytes = sample.with_header(|header| header[8] = 5);
     let error = sample.open(&bytes).unwrap_err();
-    assert!(matches!(error, IndexError::UnsupportedVersion { expected: 3, found: 4, .. }), "{error}");
+    assert!(matches!(error, IndexError::UnsupportedVersion { expected: 4, found: 5, .. }), "{error}");
 }
 
 #[test]
@@ -295,6 +297,12 @@ fn entries_that_lead_nowhere_are_found_by_verify() {
         (SectionKind::Codes, 0x0102_0304),
         (SectionKind::CodeLevels, f32::INFINITY.to_bits()),
         (SectionKind::HeldOutQueries, f32::NAN.to_bits()),
+        (SectionKind::BlockRegions, 1),
+        (SectionKind::BlockMeans, 0x0102_0304),
+        (SectionKind::ResidualSpreads, f32::NAN.to_bits()),
+        (SectionKind::ResidualDeviations, f32::NAN.to_bits()),
+        (SectionKind::MeanResiduals, 0x0102_0304),
+        (SectionKind::RowResiduals, 0x0102_0304),
     ] {
         let error = sample.check(&with_first_u32(&sample, kind, value)).unwrap_err();
         let named = matches!(&error, IndexError::BadEntry { section, .. } if *section == kind.to_string());
@@ -319,6 +327,28 @@ fn search_every_way(index: &Index) {
         for hit in found.hits {
             let columns = Columns::of(index);
             (0..columns.schema().len()).for_each(|column| drop(columns.value(column, hit.node)));
+        }
+    }
+    let mut matches = NodeSet::all(index.len());
+    matches.remove(0);
+    let exclusion = Exclusion::of(&Exclude::default()).unwrap();
+    let rules = NodeRules {
+        matches: Some((&matches, matches.count())),
+        exclusion: &exclusion,
+        seeds: &[],
+        caps: Vec::new(),
+        fresh: None,
+        score_threshold: None,
+        offset: 0,
+        first_page: Vec::new(),
+    };
+    let interest = |weight| Interest { vector: (&[0.5f32; 4][..]).into(), weight, at_least: 0 };
+    let plans = [Plan::Graph, Plan::FilteredGraph, Plan::MatchScan, Plan::BlockScan, Plan::ExactScan];
+    for plan in plans.into_iter().filter(|plan| *plan != Plan::BlockScan || index.blocks().is_some()) {
+        let params = SearchParams::new(10, Effort::EfSearch(20)).unwrap().with_plan(Some(plan));
+        for interests in [vec![interest(1.0)], vec![interest(0.5), interest(2.0)]] {
+            let found = searcher.search_ruled(index, &interests, &params, &rules, None, || true);
+            assert!(found.hits.iter().all(|hit| hit.node != NodeId(0)));
         }
     }
     let found = index.video_ids().iter().filter(|id| index.node_of(**id).is_some()).count();
@@ -443,7 +473,7 @@ fn reseal_any(bytes: &mut [u8]) {
 /// What a version of the format wrote must open in every later one.
 #[test]
 fn opens_the_fixture_of_each_format_version() {
-    for (version, held_out) in [(1, None), (2, Some(32)), (3, Some(40))] {
+    for (version, held_out) in [(1, None), (2, Some(32)), (3, Some(40)), (4, Some(40))] {
         let name = format!("tests/fixtures/format-{version}.index");
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
         assert_eq!(std::fs::read(&path).unwrap()[8], version);
