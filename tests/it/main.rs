@@ -17,6 +17,7 @@ mod rules_catalogue;
 mod rules_naive;
 mod rules_oracle;
 mod rules_requests;
+mod rules_viewers;
 mod search;
 mod service;
 mod service_binary;
