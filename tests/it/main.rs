@@ -22,6 +22,7 @@ mod search;
 mod service;
 mod service_binary;
 mod service_calls;
+mod service_explain;
 mod service_operations;
 mod store;
 mod swap;
