@@ -24,6 +24,8 @@ mod service_binary;
 mod service_calls;
 mod service_explain;
 mod service_operations;
+mod service_rules;
+mod service_rules_refused;
 mod store;
 mod swap;
 mod tune;
