@@ -14,6 +14,7 @@ mod index;
 mod indexes;
 mod recall_curve;
 mod rules_catalogue;
+mod rules_exclusion;
 mod rules_naive;
 mod rules_oracle;
 mod rules_requests;
