@@ -5,30 +5,17 @@ use shortlist::service::proto::attribute_value::Value;
 use shortlist::service::proto::completeness::Reason;
 use shortlist::service::proto::{
     Condition, Dtype, Filter, Fresh, Interest, Interests, KeywordList, PackedVector, Plan, SearchParams,
-    SearchRequest, SearchResponse, Seed, Seeds, Vector, condition, search_params, search_request,
+    SearchRequest, SearchResponse, Vector, condition, search_request,
 };
 use shortlist::service::{ServiceLimits, ServiceOptions};
+use tonic::Code;
 use tonic::codec::CompressionEncoding;
-use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
+use crate::harness::wire::{ef_search, exact, fields, seeds};
 use crate::harness::{DIM, MODEL, Setup, TestIndex, TestServer, request, video_id};
 
 const QUERY: [f32; DIM] = [0.5, -1.0, 0.25, 2.0, -0.125, 1.0, 0.75, -0.5];
-
-fn exact() -> Option<SearchParams> {
-    Some(SearchParams { effort: Some(search_params::Effort::Exact(true)), ..SearchParams::default() })
-}
-
-fn ef_search(ef_search: u32) -> Option<SearchParams> {
-    Some(SearchParams { effort: Some(search_params::Effort::EfSearch(ef_search)), ..SearchParams::default() })
-}
-
-fn seeds(seeds: &[(u64, Option<f32>)]) -> Option<search_request::Query> {
-    let seeds =
-        seeds.iter().map(|(video_id, weight)| Seed { video_id: *video_id, weight: *weight }).collect();
-    Some(search_request::Query::Seeds(Seeds { seeds }))
-}
 
 fn packed(data: Vec<u8>, dtype: i32) -> Option<search_request::Query> {
     let packed = PackedVector { data, dtype };
@@ -45,13 +32,6 @@ fn deep_filter(levels: usize) -> Filter {
 
 fn hits(response: &SearchResponse) -> Vec<(u64, f32)> {
     response.candidates.iter().map(|candidate| (candidate.video_id, candidate.score)).collect()
-}
-
-/// The fields of the BadRequest of a status.
-fn fields(status: &Status) -> Vec<String> {
-    let details = status.get_error_details();
-    let violations = details.bad_request().map(|bad| bad.field_violations.clone()).unwrap_or_default();
-    violations.into_iter().map(|violation| violation.field).collect()
 }
 
 #[tokio::test]

@@ -6,27 +6,19 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use shortlist::service::proto::retrieval_client::RetrievalClient;
-use shortlist::service::proto::{
-    BatchSearchRequest, SearchParams, SearchRequest, SearchResponse, batch_search_result, search_params,
-    search_stream_item,
-};
+use shortlist::service::proto::{BatchSearchRequest, SearchRequest, batch_search_result, search_stream_item};
 use shortlist::service::{ServiceLimits, ServiceOptions};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Status};
 use tonic_types::{BadRequest, StatusExt};
 
+use crate::harness::wire::{exact, ids};
 use crate::harness::{Setup, TestIndex, TestServer, request};
 
 /// A search with the embedding of a row, so that each row has an answer of its own.
 fn like(index: &TestIndex, row: usize) -> SearchRequest {
-    let params =
-        Some(SearchParams { effort: Some(search_params::Effort::Exact(true)), ..SearchParams::default() });
-    SearchRequest { params, ..request(&index.rows[row], 3) }
-}
-
-fn ids(response: &SearchResponse) -> Vec<u64> {
-    response.candidates.iter().map(|candidate| candidate.video_id).collect()
+    SearchRequest { params: exact(), ..request(&index.rows[row], 3) }
 }
 
 fn expected(index: &TestIndex, row: usize) -> Vec<u64> {

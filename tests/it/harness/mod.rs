@@ -4,6 +4,8 @@
 //! the server does. Nothing here depends on how fast the machine is: whoever needs a search that is not
 //! done yet closes a [`Gate`] in front of the compute pool.
 
+pub mod wire;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
@@ -111,6 +113,11 @@ impl TestIndex {
 /// The id of a row; not the row number, so that the two cannot be mistaken for each other.
 pub fn video_id(row: usize) -> u64 {
     u64::MAX - 10 * row as u64
+}
+
+/// The row of a [`video_id`].
+pub fn row_of(video_id: u64) -> usize {
+    ((u64::MAX - video_id) / 10) as usize
 }
 
 /// Values that `f16` holds exactly, so that both types give the same scores.

@@ -1,0 +1,119 @@
+//! Parts of requests on the wire, and what answers and refusals say.
+
+use prost_types::Duration;
+use shortlist::service::proto::{
+    BoolCondition, Cap, Condition, Exclude, Filter, Fresh, Interest, Interests, KeywordCondition,
+    ListCondition, Number, NumberRange, Plan, SearchParams, SearchResponse, Seed, Seeds, Vector, condition,
+    number, search_params, search_request,
+};
+use tonic::Status;
+use tonic_types::StatusExt;
+
+pub fn exact() -> Option<SearchParams> {
+    Some(SearchParams { effort: Some(search_params::Effort::Exact(true)), ..SearchParams::default() })
+}
+
+pub fn ef_search(ef_search: u32) -> Option<SearchParams> {
+    Some(SearchParams { effort: Some(search_params::Effort::EfSearch(ef_search)), ..SearchParams::default() })
+}
+
+/// With the effort left to the server.
+pub fn by_plan(plan: Plan) -> Option<SearchParams> {
+    Some(SearchParams { plan: plan.into(), ..SearchParams::default() })
+}
+
+/// Seeds and their weights.
+pub fn seeds(seeds: &[(u64, Option<f32>)]) -> Option<search_request::Query> {
+    let seeds =
+        seeds.iter().map(|(video_id, weight)| Seed { video_id: *video_id, weight: *weight }).collect();
+    Some(search_request::Query::Seeds(Seeds { seeds }))
+}
+
+/// Interests with their weights and shares.
+pub fn interests(interests: &[(&[f32], f32, f32)]) -> Option<search_request::Query> {
+    let interest = |(values, weight, min_share): &(&[f32], f32, f32)| Interest {
+        vector: Some(Vector { values: values.to_vec(), packed: None }),
+        weight: Some(*weight),
+        min_share: *min_share,
+    };
+    let interests = interests.iter().map(interest).collect();
+    Some(search_request::Query::Interests(Interests { interests }))
+}
+
+/// A filter that says that all of these hold.
+pub fn must(conditions: Vec<condition::Condition>) -> Filter {
+    Filter { must: wrapped(conditions), ..Filter::default() }
+}
+
+/// Conditions as filters hold them.
+pub fn wrapped(conditions: Vec<condition::Condition>) -> Vec<Condition> {
+    conditions.into_iter().map(|condition| Condition { condition: Some(condition) }).collect()
+}
+
+pub fn keyword(attribute: &str, any_of: &[&str]) -> condition::Condition {
+    let any_of = any_of.iter().map(|word| (*word).to_owned()).collect();
+    condition::Condition::Keyword(KeywordCondition { attribute: attribute.to_owned(), any_of })
+}
+
+pub fn list(attribute: &str, any_of: &[&str]) -> condition::Condition {
+    let any_of = any_of.iter().map(|word| (*word).to_owned()).collect();
+    condition::Condition::List(ListCondition {
+        attribute: attribute.to_owned(),
+        any_of,
+        ..ListCondition::default()
+    })
+}
+
+/// A number is this or more.
+pub fn at_least(attribute: &str, least: i64) -> condition::Condition {
+    let gte = Some(Number { number: Some(number::Number::Int64(least)) });
+    condition::Condition::Number(NumberRange {
+        attribute: attribute.to_owned(),
+        gte,
+        ..NumberRange::default()
+    })
+}
+
+pub fn bool_is(attribute: &str, value: bool) -> condition::Condition {
+    condition::Condition::Bool(BoolCondition { attribute: attribute.to_owned(), value })
+}
+
+pub fn excluding(video_ids: impl IntoIterator<Item = u64>) -> Option<Exclude> {
+    Some(Exclude { video_ids: video_ids.into_iter().collect(), ..Exclude::default() })
+}
+
+pub fn excluding_roaring(roaring: Vec<u8>) -> Option<Exclude> {
+    Some(Exclude { roaring, ..Exclude::default() })
+}
+
+pub fn cap(attribute: &str, max_per_value: u32) -> Cap {
+    Cap { attribute: attribute.to_owned(), max_per_value }
+}
+
+/// Places for what was published within the last hour.
+pub fn fresh(attribute: &str, at_least: u32) -> Option<Fresh> {
+    let within = Some(Duration { seconds: 3600, nanos: 0 });
+    Some(Fresh { attribute: attribute.to_owned(), within, at_least })
+}
+
+/// The videos of an answer, in its order.
+pub fn ids(response: &SearchResponse) -> Vec<u64> {
+    response.candidates.iter().map(|candidate| candidate.video_id).collect()
+}
+
+/// The fields of the BadRequest of a status.
+pub fn fields(status: &Status) -> Vec<String> {
+    let details = status.get_error_details();
+    let violations = details.bad_request().map(|bad| bad.field_violations.clone()).unwrap_or_default();
+    violations.into_iter().map(|violation| violation.field).collect()
+}
+
+/// The inner product in single precision, eight sums at a time.
+pub fn product(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    let mut sums = [0f32; 8];
+    for (a, b) in a.chunks(8).zip(b.chunks(8)) {
+        sums.iter_mut().zip(a.iter().zip(b)).for_each(|(sum, (a, b))| *sum += a * b);
+    }
+    sums.iter().sum()
+}
