@@ -24,5 +24,6 @@ mod service_calls;
 mod service_operations;
 mod store;
 mod swap;
+mod synth;
 mod tune;
 mod typed;
