@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::progress::bar;
 use crate::synth::{SynthParams, synth};
 
-/// Make up a catalogue: embeddings, ids, attributes, and users to learn from and to measure with.
+/// Make up a catalogue: embeddings, ids, attributes, users to learn from and to measure with, and requests with rules.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Videos in the catalogue.
@@ -39,5 +39,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     say!("{}  [{} × {dim}] f32: users to learn from", files.users_train.display(), users - held_out);
     say!("{}  [{held_out} × {dim}] f32: held-out users", files.users_test.display());
     say!("{}  [{} × {dim}] f32: held-out videos", files.videos_test.display(), params.held_out_videos());
+    say!("{}  requests with rules, for bench --requests", files.requests.display());
+    say!("{}  u64: ids that some of them exclude", files.excluded.display());
     Ok(())
 }

@@ -63,9 +63,26 @@ impl Comparison {
         ks.dedup();
         ks
     }
+
+    /// Every label, in the order in which they come first; `None` is that of plain queries.
+    pub fn labels(&self) -> Vec<Option<&str>> {
+        let mut labels: Vec<Option<&str>> = Vec::new();
+        for row in self.reports.iter().flat_map(|report| &report.rows) {
+            if !labels.contains(&row.label.as_deref()) {
+                labels.push(row.label.as_deref());
+            }
+        }
+        labels
+    }
 }
 
 impl Report {
+    /// The same with the points under `label` alone, so that they are a curve.
+    pub fn of_label(&self, label: Option<&str>) -> Self {
+        let rows = self.rows.iter().filter(|row| row.label.as_deref() == label).cloned().collect();
+        Self { rows, ..self.clone() }
+    }
+
     /// The points of `k` that no other beats in both recall and queries per second, as
     /// `(recall, queries/s)` with recall ascending.
     pub fn pareto_front(&self, k: usize) -> Vec<(f64, f64)> {

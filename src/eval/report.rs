@@ -119,9 +119,9 @@ impl Report {
         self.engine.strip_suffix(&self.threads_name()).unwrap_or(&self.engine)
     }
 
-    /// Whether it has points of requests with rules, each label for itself: those are no curve.
+    /// Whether it has points of requests with rules: those are a curve for each label, and none together.
     pub fn is_of_requests(&self) -> bool {
-        self.rows.iter().any(|row| row.requests.is_some())
+        self.rows.iter().any(|row| row.requests.is_some() || row.label.is_some())
     }
 
     fn threads_name(&self) -> String {

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray, UInt64Array};
+use arrow::array::{
+    ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray, UInt64Array,
+};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
@@ -11,6 +13,7 @@ use rand::RngExt;
 use rayon::prelude::*;
 
 use super::model::Model;
+use super::requests::{EXCLUDED_FILE, Population, excluded_rows, write_requests};
 use super::{SynthParams, words};
 use crate::dataset::{DatasetError, NpyWriter, write_npy};
 use crate::staged_file::StagedFile;
@@ -81,6 +84,10 @@ pub struct SynthFiles {
     pub users_test: PathBuf,
     /// `[n × dim]` f32: videos that are not in the catalogue, as queries.
     pub videos_test: PathBuf,
+    /// Requests of the first held-out users, for `bench --requests`.
+    pub requests: PathBuf,
+    /// `[n]` u64: ids that some of the requests exclude.
+    pub excluded: PathBuf,
 }
 
 impl SynthFiles {
@@ -93,6 +100,8 @@ impl SynthFiles {
             users_train: dir.join("users_train.npy"),
             users_test: dir.join("users_test.npy"),
             videos_test: dir.join("videos_test.npy"),
+            requests: dir.join("requests.jsonl"),
+            excluded: dir.join(EXCLUDED_FILE),
         }
     }
 }
@@ -115,22 +124,29 @@ pub fn synth(params: SynthParams, dir: &Path, done: impl Fn(usize) + Sync) -> Re
     let trained = params.users - held_out;
     let video = |number: usize, out: &mut Vec<f32>| model.video_embedding(number, out);
     let user = |number: usize, out: &mut Vec<f32>| model.user_embedding(number, out);
-    write_rows(&files.videos, 0..params.videos, params.dim, video, &done)?;
-    let held_out_videos = params.videos..params.videos + params.held_out_videos();
-    write_rows(&files.videos_test, held_out_videos, params.dim, video, &done)?;
-    write_rows(&files.users_train, 0..trained, params.dim, user, &done)?;
-    write_rows(&files.users_test, trained..params.users, params.dim, user, &done)?;
     let ids: Vec<u64> = (0..params.videos as u64).map(|row| video_id(params.seed, row)).collect();
     write_npy(&files.video_ids, &[ids.len()], &ids)?;
-    write_attributes(&files.attributes, &model, &ids)?;
+    let mut population = write_attributes(&files.attributes, &model, &ids)?;
+    let add = |number: usize, row: &[f32]| population.add(number, row);
+    write_rows(&files.videos, 0..params.videos, params.dim, video, add, &done)?;
+    let held_out_videos = params.videos..params.videos + params.held_out_videos();
+    write_rows(&files.videos_test, held_out_videos, params.dim, video, |_, _| {}, &done)?;
+    write_rows(&files.users_train, 0..trained, params.dim, user, |_, _| {}, &done)?;
+    write_rows(&files.users_test, trained..params.users, params.dim, user, |_, _| {}, &done)?;
+    let excluded: Vec<u64> = excluded_rows(&model, ids.len()).into_iter().map(|row| ids[row]).collect();
+    write_npy(&files.excluded, &[excluded.len()], &excluded)?;
+    write_requests(&files.requests, &model, &population, trained..params.users)
+        .map_err(|source| SynthError::Io { path: files.requests.clone(), source })?;
     Ok(files)
 }
 
+/// `written` is told of every row in turn.
 fn write_rows(
     path: &Path,
     numbers: std::ops::Range<usize>,
     dim: usize,
     embed: impl Fn(usize, &mut Vec<f32>) + Sync,
+    mut written: impl FnMut(usize, &[f32]),
     done: &(impl Fn(usize) + Sync),
 ) -> Result<(), SynthError> {
     let mut writer = NpyWriter::<f32>::create(path, &[numbers.len(), dim])?;
@@ -146,6 +162,8 @@ fn write_rows(
             })
             .collect();
         rows.iter().try_for_each(|rows| writer.write(rows))?;
+        let in_turn = rows.iter().flat_map(|rows| rows.chunks_exact(dim));
+        chunk.clone().zip(in_turn).for_each(|(number, row)| written(number, row));
         done(chunk.len());
     }
     Ok(writer.finish()?)
@@ -159,15 +177,21 @@ fn video_id(seed: u64, row: u64) -> u64 {
     id ^ (id >> 31)
 }
 
-fn write_attributes(path: &Path, model: &Model, ids: &[u64]) -> Result<(), SynthError> {
+fn write_attributes(path: &Path, model: &Model, ids: &[u64]) -> Result<Population, SynthError> {
     let parquet = |source| SynthError::Parquet { path: path.to_owned(), source };
     let io = |source| SynthError::Io { path: path.to_owned(), source };
     let mut staged = StagedFile::beside(path).map_err(io)?;
     let properties =
         WriterProperties::builder().set_compression(Compression::ZSTD(Default::default())).build();
     let mut writer: Option<ArrowWriter<std::fs::File>> = None;
+    let (mut topics, mut experiments) = (Vec::with_capacity(ids.len()), Vec::with_capacity(ids.len()));
     for (chunk, ids) in ids.chunks(CHUNK).enumerate() {
-        let batch = attributes(model, chunk * CHUNK, ids);
+        let first = chunk * CHUNK;
+        let rows: Vec<Row> =
+            (first..first + ids.len()).into_par_iter().map(|number| Row::draw(model, number)).collect();
+        topics.extend(rows.iter().map(|row| row.topic as u32));
+        experiments.extend(rows.iter().map(|row| row.experiment));
+        let batch = batch(&rows, ids);
         let writer = match &mut writer {
             Some(writer) => writer,
             None => {
@@ -182,50 +206,59 @@ fn write_attributes(path: &Path, model: &Model, ids: &[u64]) -> Result<(), Synth
     if let Some(writer) = writer {
         writer.close().map_err(parquet)?;
     }
-    staged.replace(path).map_err(io)
+    staged.replace(path).map_err(io)?;
+    Ok(Population::new(topics, experiments, model.dim()))
 }
 
-fn attributes(model: &Model, first: usize, ids: &[u64]) -> RecordBatch {
-    struct Row {
-        title: String,
-        creator: String,
-        topic: String,
-        region: usize,
-        published_ms: i64,
-        duration_s: i64,
-        safety: usize,
-    }
-    let row = |number: usize| {
+/// The attributes of one video.
+struct Row {
+    title: String,
+    creator: String,
+    topic: usize,
+    region: usize,
+    published_ms: i64,
+    duration_s: i64,
+    safety: usize,
+    experiment: f64,
+}
+
+impl Row {
+    fn draw(model: &Model, number: usize) -> Self {
         let video = model.video(number);
         let mut random = model.attribute_draw(number);
         // More was published lately than long ago; most regions and ratings are rare.
         let age = random.random::<f64>().powi(3);
         let skewed = |uniform: f64, count: usize| ((uniform * uniform) * count as f64) as usize;
-        Row {
+        Self {
             title: words::title(video.topic, &mut random),
             creator: words::creator(video.creator),
-            topic: words::topic(video.topic),
+            topic: video.topic,
             region: skewed(random.random(), REGIONS.len()),
             published_ms: NEWEST_MS - (age * YEAR_MS as f64) as i64,
             duration_s: 5 + (random.random::<f64>().powi(2) * 175.0) as i64,
             safety: skewed(random.random::<f64>().powi(2), SAFETY.len()),
+            // Drawn last, as whatever is added will be: the values before stay what they were.
+            experiment: random.random(),
         }
-    };
-    let rows: Vec<Row> = (first..first + ids.len()).into_par_iter().map(row).collect();
+    }
+}
+
+fn batch(rows: &[Row], ids: &[u64]) -> RecordBatch {
     let text = |of: &dyn Fn(&Row) -> String| -> ArrayRef {
         Arc::new(StringArray::from_iter_values(rows.iter().map(of)))
     };
     let published = TimestampMillisecondArray::from_iter_values(rows.iter().map(|row| row.published_ms));
-    let columns: [(&str, ArrayRef); 9] = [
+    let columns: [(&str, ArrayRef); 10] = [
         ("video_id", Arc::new(UInt64Array::from(ids.to_vec()))),
         ("title", text(&|row| row.title.clone())),
         ("creator", text(&|row| row.creator.clone())),
-        ("topic", text(&|row| row.topic.clone())),
+        ("topic", text(&|row| words::topic(row.topic))),
         ("region", text(&|row| REGIONS[row.region].0.to_owned())),
         ("language", text(&|row| REGIONS[row.region].1.to_owned())),
         ("published_at", Arc::new(published.with_timezone("UTC"))),
         ("duration_s", Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.duration_s)))),
         ("safety_rating", text(&|row| SAFETY[row.safety].to_owned())),
+        ("experiment", Arc::new(Float64Array::from_iter_values(rows.iter().map(|row| row.experiment)))),
     ];
     RecordBatch::try_from_iter(columns).expect("every column has one value per video")
 }

@@ -18,12 +18,14 @@ const MAX_INTERESTS: u32 = 4;
 
 /// What the seed is drawn for, so that no two uses share their numbers.
 #[derive(Clone, Copy)]
-enum Draw {
+pub(super) enum Draw {
     Space = 1,
     Topic,
     Creator,
     Video,
     User,
+    Request,
+    Excluded,
 }
 
 /// The made-up world.
@@ -101,6 +103,16 @@ impl Model {
         Self { params, scale, creators, creator_centres, tower, tower_offset }
     }
 
+    /// Components per embedding.
+    pub(super) fn dim(&self) -> usize {
+        self.params.dim
+    }
+
+    /// Random numbers for the `number`-th of its kind, the same on whichever thread.
+    pub(super) fn draw(&self, kind: Draw, number: usize) -> ChaCha8Rng {
+        draw(self.params.seed, kind, number)
+    }
+
     /// The numbers that a video's attributes are drawn from.
     pub(super) fn attribute_draw(&self, video: usize) -> ChaCha8Rng {
         draw(self.params.seed ^ 0x5eed_a771, Draw::Video, video)
@@ -166,7 +178,6 @@ impl Model {
     }
 }
 
-/// Random numbers for the `number`-th of its kind, the same on whichever thread.
 fn draw(seed: u64, kind: Draw, number: usize) -> ChaCha8Rng {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     random.set_stream((kind as u64) << 56 | number as u64);

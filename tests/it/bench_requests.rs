@@ -220,17 +220,79 @@ fn figures_of_requests_are_shown_again_and_not_drawn() {
     );
     assert_eq!(String::from_utf8(bench(&["--from", &json]).stdout).unwrap(), table);
     let svg = data.file("recall.svg");
-    for arguments in [["--svg", &svg], ["--html", &svg], ["--against", &json]] {
+    for arguments in [["--svg", &svg], ["--html", &svg]] {
         let error = fail(&[&["--from", &json][..], &arguments].concat());
-        assert!(
-            error.contains("expected figures of plain queries for --against, --html and --svg"),
-            "{error}"
-        );
+        assert!(error.contains("expected figures of plain queries for --html and --svg"), "{error}");
         let error = data.measure(&requests, &arguments).stderr;
         let error = String::from_utf8(error).unwrap();
         assert!(error.contains("'--requests <FILE>' cannot be used with"), "{error}");
     }
     assert!(!Path::new(&svg).exists());
+}
+
+#[test]
+fn peers_are_compared_label_by_label() {
+    let data = Measurable::new("none");
+    let lines = [json!({"label": "US", "filter": "region = 'US'"}), json!({"label": "capped"}), json!({})];
+    let peers = data.file("peers.json");
+    let rows = json!([
+        {"label": "US", "k": 5, "recall": 0.92, "qps": 400.0, "param": 10},
+        {"label": "US", "k": 5, "recall": 0.98, "qps": 100.0, "param": 20},
+        // Of a label that we did not measure: it belongs to no other curve.
+        {"label": "peer's own", "k": 5, "recall": 1.0, "qps": 9000.0},
+    ]);
+    let peer = json!([{"engine": "peer", "build_s": 7.05, "bytes": 1 << 20, "rows": rows}]);
+    std::fs::write(&peers, peer.to_string()).unwrap();
+    let requests = data.write(&lines);
+    let effort = ["--k", "5", "--ef-search", "1500", "--against", &peers];
+    let output = data.measure(&requests, &effort);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (_, summary) = text.split_once("queries/s at recall@k").unwrap();
+    let row = |line: &str| -> Vec<String> { line.split('|').map(|cell| cell.trim().to_owned()).collect() };
+    let found: Vec<Vec<String>> = summary.lines().filter(|line| line.starts_with('|')).map(row).collect();
+    let of_peer = |label: &str, speeds: [&str; 3]| {
+        ["", label, "peer", "7.0", "1"].into_iter().chain(speeds).chain([""]).map(str::to_owned).collect()
+    };
+    let starts: Vec<(&str, &str)> = found[2..].iter().map(|row| (row[1].as_str(), row[2].as_str())).collect();
+    assert_eq!(
+        starts,
+        [
+            ("US", "shortlist"),
+            ("US", "peer"),
+            ("capped", "shortlist"),
+            ("-", "shortlist"),
+            ("peer's own", "peer")
+        ]
+    );
+    let expected: [Vec<String>; 2] =
+        [of_peer("US", ["400", "200", "never"]), of_peer("peer's own", ["9000", "9000", "9000"])];
+    assert_eq!([&found[3], &found[6]], [&expected[0], &expected[1]]);
+    // As many candidates as there are videos find everything.
+    assert!(!found[2].contains(&"never".to_owned()), "{summary}");
+}
+
+#[test]
+fn figures_of_requests_are_not_compared_with_those_of_plain_queries() {
+    let data = Measurable::new("sq8");
+    let report = |name: &str, row: Value| {
+        let file = data.file(name);
+        let report = json!({"engine": name, "build_s": 1.0, "bytes": 1, "rows": [row]});
+        std::fs::write(&file, report.to_string()).unwrap();
+        file
+    };
+    let labelled = report("labelled.json", json!({"label": "US", "k": 5, "recall": 0.9, "qps": 1.0}));
+    let plain = report("plain.json", json!({"k": 5, "recall": 0.9, "qps": 1.0}));
+    let expected = "--against: expected figures of one kind";
+    for arguments in [["--from", &plain, "--against", &labelled], ["--from", &labelled, "--against", &plain]]
+    {
+        let error = fail(&arguments);
+        assert!(error.contains(expected), "{error}");
+    }
+    let requests = data.write(&[json!({"label": "US"})]);
+    let error = String::from_utf8(data.measure(&requests, &["--against", &plain]).stderr).unwrap();
+    // Before anything is measured.
+    assert!(error.contains(expected) && !error.contains("recall"), "{error}");
 }
 
 #[test]

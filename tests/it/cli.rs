@@ -155,6 +155,8 @@ fn synth_gives_the_same_files_for_the_same_seed_only() {
             "users_train.npy",
             "users_test.npy",
             "videos_test.npy",
+            "requests.jsonl",
+            "excluded.npy",
         ]
         .map(|file| std::fs::read(dir.join(file)).unwrap())
     };

@@ -29,5 +29,6 @@ mod service_rules;
 mod service_rules_refused;
 mod store;
 mod swap;
+mod synth;
 mod tune;
 mod typed;

@@ -64,7 +64,7 @@ pub struct Arguments {
         long,
         value_name = "FILE",
         requires = "index",
-        conflicts_with_all = ["against", "html", "svg"],
+        conflicts_with_all = ["html", "svg"],
         verbatim_doc_comment
     )]
     requests: Option<PathBuf>,
@@ -90,7 +90,7 @@ pub struct Arguments {
     /// Figures that an earlier run wrote with --json, instead of or beside those of this one.
     #[arg(long, value_name = "FILE")]
     from: Vec<PathBuf>,
-    /// Figures of other engines, as --json writes them, to compare with.
+    /// Figures of other engines, as --json writes them, to compare with; those of requests label by label.
     #[arg(long, value_name = "FILE")]
     against: Vec<PathBuf>,
     /// Write the figures here as well: an object, or an array where there is more than one.
@@ -109,18 +109,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     // Whatever can be refused is refused before anything is measured.
     let peers = read_all(&arguments.against)?;
     let mut ours = read_all(&arguments.from)?;
-    let is_compared = !peers.is_empty() || arguments.html.is_some() || arguments.svg.is_some();
     let outputs = [&arguments.json, &arguments.html, &arguments.svg];
     for path in outputs.into_iter().flatten() {
         StagedFile::beside(path).with_context(|| path.display().to_string())?;
     }
-    let of_requests = ours.iter().chain(&peers).find(|report| report.is_of_requests());
-    if let (Some(report), true) = (of_requests, is_compared) {
-        bail!(
-            "{}: expected figures of plain queries for --against, --html and --svg, found those of --requests",
-            report.engine
-        );
-    }
+    check_kinds(arguments, &ours, &peers)?;
     if let (Some(plan), None) = (arguments.plan.filter(|plan| plan.is_of_matches()), &arguments.requests) {
         bail!("--plan {}: expected --requests, which have filters", plan.name());
     }
@@ -141,9 +134,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
         say!("{}", points(report));
     }
-    // What is measured by label is no curve, from which the speed at a recall could be read.
-    let are_curves = !comparison.reports().iter().any(Report::is_of_requests);
-    if comparison.reports().len() > 1 && are_curves {
+    let of_requests = comparison.reports().iter().filter(|report| report.is_of_requests()).count();
+    let are_alike = [0, comparison.reports().len()].contains(&of_requests);
+    if comparison.reports().len() > 1 && are_alike {
         say!("queries/s at recall@k");
         say!("{}", summary(&comparison));
     }
@@ -161,6 +154,27 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         write(path, &picture(&comparison))?;
     }
     ensure!(broken == 0, "{broken} answers broke a rule of their request");
+    Ok(())
+}
+
+/// Refuses to draw figures of requests, and to compare them with those of plain queries.
+fn check_kinds(arguments: &Arguments, ours: &[Report], peers: &[Report]) -> anyhow::Result<()> {
+    let all = || ours.iter().chain(peers);
+    let is_drawn = arguments.html.is_some() || arguments.svg.is_some();
+    if let (true, Some(report)) = (is_drawn, all().find(|report| report.is_of_requests())) {
+        bail!(
+            "{}: expected figures of plain queries for --html and --svg, found those of --requests",
+            report.engine
+        );
+    }
+    let has_kind = |is_of_requests: bool| {
+        let measured = if is_of_requests { &arguments.requests } else { &arguments.ground_truth };
+        measured.is_some() || all().any(|report| report.is_of_requests() == is_of_requests)
+    };
+    ensure!(
+        peers.is_empty() || !(has_kind(true) && has_kind(false)),
+        "--against: expected figures of one kind, found those of plain queries and those of requests, which have labels"
+    );
     Ok(())
 }
 

@@ -58,25 +58,37 @@ fn plans(shares: &BTreeMap<String, f64>) -> String {
     }
 }
 
-/// A row per engine: what it costs, and how fast it is at the recalls that are asked for.
+/// A row per engine, and of requests per label as well: what it costs, and how fast it is at the recalls that are
+/// asked for.
 pub(super) fn summary(comparison: &Comparison) -> Table {
     let columns: Vec<(usize, f64)> =
         comparison.ks().into_iter().flat_map(|k| TARGETS.map(|target| (k, target))).collect();
+    let is_of_requests = comparison.reports().iter().any(Report::is_of_requests);
+    let mut header = vec!["engine".to_owned(), "build s".to_owned(), "MB".to_owned()];
+    header.extend(columns.iter().map(|(k, target)| format!("@{k} = {target:.2}")));
+    if is_of_requests {
+        header.insert(0, "label".to_owned());
+    }
     let mut table = Table::new();
-    let targets = columns.iter().map(|(k, target)| format!("@{k} = {target:.2}"));
-    let header = ["engine", "build s", "MB"].map(str::to_owned).into_iter().chain(targets);
     table.load_style(presets::ASCII_MARKDOWN).set_header(header);
-    for report in comparison.reports() {
-        let cost = [
-            report.engine.clone(),
-            format!("{:.1}", report.build_s),
-            format!("{:.0}", report.bytes as f64 / f64::from(1 << 20)),
-        ];
-        let speeds = columns.iter().map(|(k, target)| match report.qps_at(*k, *target) {
-            Some(qps) => format!("{qps:.0}"),
-            None => "never".to_owned(),
-        });
-        table.add_row(cost.into_iter().chain(speeds));
+    for label in comparison.labels() {
+        let of_label = comparison.reports().iter().map(|report| report.of_label(label));
+        // Not every engine keeps every rule.
+        for report in of_label.filter(|report| !report.rows.is_empty()) {
+            let mut cells = vec![
+                report.engine.clone(),
+                format!("{:.1}", report.build_s),
+                format!("{:.0}", report.bytes as f64 / f64::from(1 << 20)),
+            ];
+            cells.extend(columns.iter().map(|(k, target)| match report.qps_at(*k, *target) {
+                Some(qps) => format!("{qps:.0}"),
+                None => "never".to_owned(),
+            }));
+            if is_of_requests {
+                cells.insert(0, label.unwrap_or("-").to_owned());
+            }
+            table.add_row(cells);
+        }
     }
     table
 }
