@@ -168,17 +168,20 @@ fn scan_estimates(
     work.yields.reset(scan);
     found.clear();
     let (mut least, mut reached) = (f32::NEG_INFINITY, f32::INFINITY);
-    let (mut slack, mut crowd) = (f32::INFINITY, MAX_ESTIMATED * scan.keep);
+    let most = (MAX_ESTIMATED * scan.keep).max(scan.k);
+    let (mut slack, mut crowd) = (None, most);
     let mut wanted = FIRST_BLOCKS;
     let mut estimates = [0.0; ROWS_PER_BLOCK];
     while work.next(selection, wanted, &mut reached) {
         wanted *= 2;
         let BlockScratch { ready, scores, yields, .. } = &mut *work;
-        if slack == f32::INFINITY {
+        let slack = *slack.get_or_insert_with(|| {
             let spreads: f32 = ready.iter().map(|block| blocks.spreads[block.node() as usize]).sum();
             let deviation = queries.iter().map(|query| query.residuals.deviation()).fold(0.0, f32::max);
-            slack = ERRORS_BELOW * ESTIMATE_ERROR * deviation * spreads / ready.len() as f32;
-        }
+            let slack = ERRORS_BELOW * ESTIMATE_ERROR * deviation * spreads / ready.len() as f32;
+            // In a damaged file a spread may be anything.
+            if slack.is_finite() { slack.max(0.0) } else { 0.0 }
+        });
         for some in ready.chunks(BLOCKS_AT_ONCE) {
             batch.clear();
             batch.extend(some.iter().map(Candidate::node));
@@ -217,11 +220,11 @@ fn scan_estimates(
             found.extend(chosen(selection.at_least(batch_scores, least), batch, batch_scores));
             let is_due = yields.is_due() && found.len() >= scan.k;
             if is_due || found.len() >= crowd {
-                keep_best(found, MAX_ESTIMATED * scan.keep);
+                keep_best(found, most);
                 found.select_nth_unstable(scan.k - 1);
                 least = found[scan.k - 1].score() - slack;
                 found.retain(|candidate| candidate.score() >= least);
-                crowd = 2 * found.len() + MAX_ESTIMATED * scan.keep;
+                crowd = 2 * found.len() + most;
                 if is_due && yields.are_done(&found[..scan.k]) {
                     return false;
                 }
@@ -391,4 +394,108 @@ impl Yields {
 
 fn is_full(looks: &VecDeque<Vec<f32>>) -> bool {
     looks.len() == 2 * LOOKS_PER_DOUBLING
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+    use crate::graph::scan_matching;
+    use crate::quantize::{QueryCodes, Sq8};
+
+    const DIM: usize = 32;
+    const ROWS: usize = 5_000;
+
+    /// Rows of ten clusters, one after another, in blocks; what a scan of a set of them finds.
+    struct Sample {
+        summary: BlockSummary,
+        codes: Vec<u8>,
+        query_codes: QueryCodes,
+        residuals: ResidualTable,
+    }
+
+    impl Sample {
+        fn new() -> Self {
+            let mut random = ChaCha8Rng::seed_from_u64(5);
+            let mut row = |centre: usize| -> Vec<f32> {
+                let at = |dim: usize| if dim == centre % DIM { 2.0 } else { 0.0 };
+                (0..DIM).map(|dim| at(dim) + random.random_range(-0.5f32..0.5)).collect()
+            };
+            let vectors: Vec<f32> = (0..ROWS).flat_map(|at| row(at * 10 / ROWS)).collect();
+            let query = row(3);
+            let quantizer = Sq8::train(&vectors, DIM);
+            let blocks = BlockSummary::blocks(ROWS) as u32;
+            let regions = (0..blocks).step_by(8).chain([blocks]).collect();
+            let summary = BlockSummary::of(&vectors, DIM, &quantizer, regions);
+            let (mut query_codes, mut residuals) = (QueryCodes::default(), ResidualTable::default());
+            quantizer.encode_query(&query, &mut query_codes);
+            residuals.fill(&query, &summary.deviations, 1.0 / query_codes.affine()[0].scale);
+            Self { codes: quantizer.encode_all(&vectors), summary, query_codes, residuals }
+        }
+
+        fn scan(
+            &self,
+            matches: Option<&NodeSet>,
+            keep: usize,
+            missed: f32,
+            scratch: &mut Scratch,
+        ) -> Vec<u32> {
+            let BlockSummary { regions, means, spreads, deviations, mean_residuals, row_residuals } =
+                &self.summary;
+            let blocks =
+                Blocks { rows: ROWS, regions, means, spreads, deviations, mean_residuals, row_residuals };
+            let scorer = |rows| CodeScorer::new(self.query_codes.as_slice(), rows);
+            let query =
+                BlockQuery { means: scorer(means), offset: 0.0, scale: 1.0, residuals: &self.residuals };
+            let scan = BlockScan { k: (keep * 2 / 3).max(1), keep, missed };
+            let queries = (&[query][..], &scorer(&self.codes));
+            scan_blocks(&blocks, queries, matches, &scan, scratch, || true);
+            scratch.found.sort_unstable();
+            scratch.found.iter().map(Candidate::node).collect()
+        }
+    }
+
+    #[test]
+    fn the_best_of_a_set_are_found_wherever_it_lies() {
+        let (sample, mut scratch) = (Sample::new(), Scratch::default());
+        let sets: [fn(u32) -> bool; 5] =
+            [|_| true, |node| node % 7 == 0, |node| node < 1_000, |node| node >= 4_000, |node| node == 4_999];
+        for (number, holds) in sets.into_iter().enumerate() {
+            let mut matches = NodeSet::none(ROWS);
+            (0..ROWS as u32).filter(|node| holds(*node)).for_each(|node| matches.insert(node));
+            let codes = CodeScorer::new(sample.query_codes.as_slice(), &sample.codes);
+            scan_matching(&codes, &matches, 30, &mut scratch, || true);
+            let expected: Vec<u32> = scratch.found.iter().map(Candidate::node).collect();
+            let found = sample.scan((number > 0).then_some(&matches), 45, 0.0, &mut scratch);
+            let hits = expected.iter().filter(|node| found.contains(node)).count();
+            assert!(found.iter().all(|node| matches.contains(*node)), "set {number}: {found:?}");
+            assert!(hits * 100 >= 95 * expected.len(), "set {number}: {hits} of {}", expected.len());
+        }
+    }
+
+    #[test]
+    fn damaged_blocks_bring_no_scan_down() {
+        let half = {
+            let mut half = NodeSet::none(ROWS);
+            (0..ROWS as u32).step_by(2).for_each(|node| half.insert(node));
+            half
+        };
+        let mut scratch = Scratch::default();
+        for damage in [f32::NAN, -1.0, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, 0.0] {
+            for every in [1, 3] {
+                let mut sample = Sample::new();
+                sample.summary.spreads.iter_mut().step_by(every).for_each(|spread| *spread = damage);
+                for matches in [None, Some(&half), Some(&NodeSet::none(ROWS))] {
+                    for keep in [0, 1, 100] {
+                        assert!(sample.scan(matches, keep, 0.05, &mut scratch).len() <= keep);
+                    }
+                }
+                sample.summary.regions.fill(7);
+                sample.scan(Some(&NodeSet::none(ROWS)), 0, 0.05, &mut scratch);
+                sample.scan(None, 100, 0.05, &mut scratch);
+            }
+        }
+    }
 }

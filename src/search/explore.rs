@@ -31,6 +31,9 @@ const TRAVERSED_SHARE: usize = 4;
 /// all of them at once, where a traversal would go for the one that it comes upon first. Measured with four users as
 /// interests among one million videos: recall@100 0.96 for the effort of 0.83 without.
 const SCOUTED_STARTS: usize = 100;
+/// Where a traversal would have to expand one in so many more for the rules, what it has is as good: going on puts all
+/// that was scored in order again, which takes half as long as the traversal did.
+const NOT_WORTH_EXPANDING: usize = 16;
 /// A traversal that would have to expand so many times more for the rules is given up for a scan.
 const WORTH_EXPANDING: usize = 4;
 
@@ -210,7 +213,7 @@ impl<C: Scan, S: Score> Explorer<'_, C, S> {
                     (met * count / passed.max(1)).clamp(2 * ef_search, 8 * ef_search)
                 }
             };
-            if is_interrupted || is_all || needed <= ef_search {
+            if is_interrupted || is_all || needed <= ef_search + ef_search / NOT_WORTH_EXPANDING {
                 let enough = ef_search.max(self.kept() + needed - base.min(needed));
                 self.scratch.collect(if is_all { met } else { enough });
                 let is_whole = self.keep_passing();
