@@ -172,8 +172,7 @@ fn scan_estimates(
     let (mut slack, mut crowd) = (None, most);
     let mut wanted = FIRST_BLOCKS;
     let mut estimates = [0.0; ROWS_PER_BLOCK];
-    while work.next(selection, wanted, &mut reached) {
-        wanted *= 2;
+    while work.next(selection, &mut wanted, &mut reached) {
         let BlockScratch { ready, scores, yields, .. } = &mut *work;
         let slack = *slack.get_or_insert_with(|| {
             let spreads: f32 = ready.iter().map(|block| blocks.spreads[block.node() as usize]).sum();
@@ -312,14 +311,20 @@ impl BlockScratch {
         }
     }
 
-    /// Makes ready, in order, the blocks that are among the best `wanted` and have bounds below `reached`, which
-    /// becomes the least of them; says whether there are any.
-    fn next(&mut self, selection: &mut Selection, wanted: usize, reached: &mut f32) -> bool {
+    /// Makes ready, in order, the blocks that are among the best `wanted`, which is doubled, and have bounds below
+    /// `reached`, which becomes the least of them; says whether there are any.
+    fn next(&mut self, selection: &mut Selection, wanted: &mut usize, reached: &mut f32) -> bool {
         let Self { bounds, lowest, ready, .. } = self;
-        let best = selection.promising(bounds, wanted, *lowest).iter();
-        let new = best.filter(|at| bounds[**at as usize] < *reached);
         ready.clear();
-        ready.extend(new.map(|at| Candidate::new(*at, bounds[*at as usize])));
+        let mut is_last = false;
+        // Where many bounds are equal, the best of them may all have been ready before.
+        while ready.is_empty() && !is_last {
+            let best = selection.promising(bounds, *wanted, *lowest).iter();
+            let new = best.filter(|at| bounds[**at as usize] < *reached);
+            ready.extend(new.map(|at| Candidate::new(*at, bounds[*at as usize])));
+            is_last = *wanted >= bounds.len();
+            *wanted = wanted.saturating_mul(2);
+        }
         ready.sort_unstable();
         *reached = ready.last().map_or(*reached, Candidate::score);
         !ready.is_empty()
@@ -472,6 +477,27 @@ mod tests {
             let hits = expected.iter().filter(|node| found.contains(node)).count();
             assert!(found.iter().all(|node| matches.contains(*node)), "set {number}: {found:?}");
             assert!(hits * 100 >= 95 * expected.len(), "set {number}: {hits} of {}", expected.len());
+        }
+    }
+
+    #[test]
+    fn blocks_are_made_ready_until_none_is_left() {
+        let mut random = ChaCha8Rng::seed_from_u64(6);
+        for blocks in [1usize, 63, 64, 65, 500, 3_000] {
+            // Rounded to thirds, most bounds are equal to many others.
+            for (skew, parts) in [(1, 1e6), (12, 1e6), (1, 3.0)] {
+                let mut bound = || (random.random::<f32>().powi(skew) * parts).round() / parts;
+                let bounds: Vec<f32> = (0..blocks).map(|_| bound()).collect();
+                let lowest = bounds.iter().copied().fold(1.0, f32::min);
+                let mut work = BlockScratch { bounds, lowest, ..BlockScratch::default() };
+                let (mut wanted, mut reached) = (FIRST_BLOCKS, f32::INFINITY);
+                let (mut selection, mut seen) = (Selection::default(), Vec::new());
+                while work.next(&mut selection, &mut wanted, &mut reached) {
+                    seen.extend(work.ready.iter().map(Candidate::score));
+                }
+                assert_eq!(seen.len(), blocks, "skew {skew}, {parts} parts");
+                assert!(seen.is_sorted_by(|a, b| a >= b), "{blocks} blocks, skew {skew}, {parts} parts");
+            }
         }
     }
 

@@ -170,6 +170,8 @@ impl Index {
     /// The blocks that the nodes are in; `None` where there are no codes, or the build was before there were
     /// residual codes.
     pub fn blocks(&self) -> Option<Blocks<'_>> {
+        // Their lengths are checked where there are codes.
+        self.quantizer.as_ref()?;
         let blocks = Blocks {
             rows: self.len(),
             regions: self.cast(SectionKind::BlockRegions),

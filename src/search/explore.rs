@@ -258,7 +258,8 @@ impl<C: Scan, S: Score> Explorer<'_, C, S> {
             self.scratch.found.sort_unstable();
             let passing = self.sieve.count_passing(&self.scratch.found, self.kept());
             // In a damaged file some score no number, and are not found however many are kept.
-            let is_all = found >= matching || keep == matching && plan != Plan::BlockScan;
+            let is_whole_scan = keep == matching && plan != Plan::BlockScan && !outcome.is_interrupted;
+            let is_all = found >= matching || is_whole_scan;
             let passed = match passing {
                 Passing::Enough { .. } => self.wanted.count,
                 Passing::TooFew { passed } => passed,
