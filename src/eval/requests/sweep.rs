@@ -15,6 +15,10 @@ use crate::eval::times::{PASSES, Times, share};
 use crate::index::{Index, Manifest};
 use crate::search::Plan;
 
+/// Requests that are asked one after the other before their answers are looked at: what is looked up for that would
+/// take the place in the caches of what the next search reads.
+const ASKED_AT_ONCE: usize = 50;
+
 /// What answers.
 #[derive(Clone, Copy, Debug)]
 pub struct Target<'a> {
@@ -162,24 +166,36 @@ impl Point<'_> {
     fn pass(&self) -> Result<Pass, RequestSweepError> {
         let check = Check { index: self.target.index, started: self.requests.read_at() };
         let budget = Budget::default();
-        let parts = share(self.plan.threads, self.members.len(), Pass::empty, |part, at| {
-            let at = self.members[at];
-            let request = &self.requests.all()[at];
+        let batches = self.members.chunks(ASKED_AT_ONCE).collect::<Vec<_>>();
+        let parts = share(self.plan.threads, batches.len(), Pass::empty, |part, at| {
+            let batch = batches[at];
             let effort = Effort::EfSearch(self.ef_search);
-            let search = request.search(self.target.name, self.k, effort, self.plan.plan);
-            let started = Instant::now();
-            let answer = self.target.engine.search(&search, &budget);
-            part.times.record(started.elapsed());
-            match answer {
-                Ok(answer) => {
-                    let exact = self.exact.get(at, self.k);
-                    part.add(&answer, exact);
-                    if let Some(problem) = check.violation(request, self.k, &answer.candidates, exact) {
-                        part.violations += 1;
-                        part.keep(Violation { line: request.line, problem });
+            let searches = batch
+                .iter()
+                .map(|at| self.requests.all()[*at].search(self.target.name, self.k, effort, self.plan.plan));
+            let searches = searches.collect::<Vec<_>>();
+            let answers = searches.iter().map(|search| {
+                let started = Instant::now();
+                let answer = self.target.engine.search(search, &budget);
+                part.times.record(started.elapsed());
+                answer
+            });
+            let answers = answers.collect::<Vec<_>>();
+            for (at, answer) in batch.iter().zip(answers) {
+                let request = &self.requests.all()[*at];
+                match answer {
+                    Ok(answer) => {
+                        let exact = self.exact.get(*at, self.k);
+                        part.add(&answer, exact);
+                        if let Some(problem) = check.violation(request, self.k, &answer.candidates, exact) {
+                            part.violations += 1;
+                            part.keep(Violation { line: request.line, problem });
+                        }
+                    }
+                    Err(source) => {
+                        part.refused = Some(RequestSweepError::Refused { line: request.line, source })
                     }
                 }
-                Err(source) => part.refused = Some(RequestSweepError::Refused { line: request.line, source }),
             }
         });
         let mut whole = Pass::empty();
