@@ -6,10 +6,12 @@ use super::invert::MARKS;
 use super::keys::ValueKeys;
 use super::sorted::{Scalar, Sorted};
 use super::value::Value;
-use super::words::{Postings, Words};
+use super::words::{Postings, Words, slots_of};
 use crate::graph::NodeSet;
 use crate::id::NodeId;
-use crate::index::{AttributeKind, AttributeSchema, FILTER_VERSION, Index, IndexError, SectionKind};
+use crate::index::{
+    AttributeKind, AttributeSchema, FILTER_VERSION, Index, IndexError, SectionKind, WORD_SLOTS_VERSION,
+};
 
 /// The attribute columns of one index.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +48,11 @@ impl<'a> Columns<'a> {
                 index.expect_bytes(SectionKind::AttributeWordOffsets, ordinal, expected)?;
                 let words = last_of(index, SectionKind::AttributeWordOffsets, ordinal);
                 index.expect_bytes(SectionKind::AttributeWords, ordinal, words)?;
+                let slots = index.section_length(SectionKind::AttributeWordSlots, ordinal);
+                if index.format_version() >= WORD_SLOTS_VERSION || slots.is_ok() {
+                    let expected = slots_of((expected / 8 - 1) as usize) as u64 * 4;
+                    index.expect_bytes(SectionKind::AttributeWordSlots, ordinal, expected)?;
+                }
             }
             if index.format_version() >= FILTER_VERSION {
                 expect_inverted(index, schema.kind, ordinal)?;

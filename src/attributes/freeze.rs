@@ -14,6 +14,7 @@ use arrow::datatypes::{
 use jiff::Timestamp;
 
 use super::invert::{key_of_f64, key_of_i64, order, postings};
+use super::words::{fill_slots, slots_of};
 use crate::dataset::AttributeColumn;
 use crate::index::{AttributeKind, AttributeSchema, SectionKind};
 
@@ -230,7 +231,9 @@ impl<'a> Dictionary<'a> {
         self.codes[word]
     }
 
-    fn into_sections(self) -> [(SectionKind, Vec<u8>); 2] {
+    fn into_sections(self) -> [(SectionKind, Vec<u8>); 3] {
+        let mut slots = vec![0; slots_of(self.words.len())];
+        fill_slots(self.words.iter().map(|word| word.as_bytes()), &mut slots);
         let mut offsets = Vec::with_capacity(self.words.len() + 1);
         let mut text = Vec::new();
         offsets.push(0u64);
@@ -238,7 +241,11 @@ impl<'a> Dictionary<'a> {
             text.extend_from_slice(word.as_bytes());
             offsets.push(text.len() as u64);
         }
-        [(SectionKind::AttributeWordOffsets, bytes_of(&offsets)), (SectionKind::AttributeWords, text)]
+        [
+            (SectionKind::AttributeWordOffsets, bytes_of(&offsets)),
+            (SectionKind::AttributeWords, text),
+            (SectionKind::AttributeWordSlots, bytes_of(&slots)),
+        ]
     }
 }
 

@@ -52,7 +52,8 @@ impl<'a> Column<'a> {
             }
             last = text;
         }
-        Ok(())
+        let misplaced = words.check_slots();
+        misplaced.map_or(Ok(()), |(slot, problem)| self.bad(SectionKind::AttributeWordSlots, slot, problem))
     }
 
     fn check_inverted(&self) -> Result<(), IndexError> {

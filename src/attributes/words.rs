@@ -11,6 +11,7 @@ use crate::serialized_bitmap::SerializedBitmap;
 pub struct Words<'a> {
     text: &'a [u8],
     text_offsets: &'a [u64],
+    slots: &'a [u32],
     postings: Postings<'a>,
 }
 
@@ -19,6 +20,7 @@ impl<'a> Words<'a> {
         Self {
             text: index.column(SectionKind::AttributeWords, ordinal),
             text_offsets: index.column(SectionKind::AttributeWordOffsets, ordinal),
+            slots: index.column(SectionKind::AttributeWordSlots, ordinal),
             postings: Postings::of(index, ordinal),
         }
     }
@@ -35,6 +37,18 @@ impl<'a> Words<'a> {
 
     /// The number of a word, if a video has it.
     pub fn find(&self, word: &str) -> Option<u32> {
+        for slot in places(word.as_bytes(), self.slots.len()) {
+            let Some(code) = self.slots[slot].checked_sub(1) else { return None };
+            if self.bytes(code as usize) == Some(word.as_bytes()) {
+                return Some(code);
+            }
+        }
+        self.search(word)
+    }
+
+    /// The number of a word, by halves: of one that found no place near its own, and in a file of before there were
+    /// slots.
+    fn search(&self, word: &str) -> Option<u32> {
         let (mut low, mut high) = (0, self.len());
         while low < high {
             let middle = low + (high - low) / 2;
@@ -52,9 +66,42 @@ impl<'a> Words<'a> {
         self.postings
     }
 
+    /// The first slot that does not hold what it should, and what is wrong with it.
+    pub(super) fn check_slots(&self) -> Option<(usize, String)> {
+        let words = (0..self.len()).map(|word| self.bytes(word).unwrap_or_default());
+        let mut expected = vec![0; self.slots.len()];
+        fill_slots(words, &mut expected);
+        let at = expected.iter().zip(self.slots).position(|(expected, found)| expected != found)?;
+        Some((at, format!("expected {}, found {}", expected[at], self.slots[at])))
+    }
+
     pub(super) fn bytes(&self, word: usize) -> Option<&'a [u8]> {
         part(self.text, self.text_offsets, word)
     }
+}
+
+/// How many slots a word may be from its own, so that words chosen to collide do not have to be passed one by one.
+const MAX_PLACES: usize = 8;
+
+/// How many slots there are for so many words: at least twice as many.
+pub(super) fn slots_of(words: usize) -> usize {
+    if words == 0 { 0 } else { (2 * words).next_power_of_two() }
+}
+
+/// Puts each word of a dictionary into an empty slot near its own, if there is one.
+pub(super) fn fill_slots<'w>(words: impl Iterator<Item = &'w [u8]>, slots: &mut [u32]) {
+    for (word, code) in words.zip(0..) {
+        if let Some(slot) = places(word, slots.len()).find(|slot| slots[*slot] == 0) {
+            slots[slot] = code + 1;
+        }
+    }
+}
+
+/// Where a word may be, likeliest first; nowhere if there are no slots.
+fn places(word: &[u8], slots: usize) -> impl Iterator<Item = usize> {
+    // The upper bits of the product depend on all of the checksum.
+    let hash = u64::from(crc32c::crc32c(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    (0..MAX_PLACES.min(slots)).map(move |near| (hash as usize + near) & (slots - 1))
 }
 
 /// The nodes of each word of one column, or of false and true where it has bools.
@@ -90,4 +137,62 @@ impl<'a> Postings<'a> {
 fn part<'a>(bytes: &'a [u8], offsets: &[u64], entry: usize) -> Option<&'a [u8]> {
     let (start, end) = (*offsets.get(entry)?, *offsets.get(entry + 1)?);
     bytes.get(usize::try_from(start).ok()?..usize::try_from(end).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Dictionary and slots of words that ascend.
+    fn dictionary(words: &[String]) -> (String, Vec<u64>, Vec<u32>) {
+        let ends = words.iter().scan(0, |end, word| {
+            *end += word.len() as u64;
+            Some(*end)
+        });
+        let offsets = std::iter::once(0).chain(ends).collect();
+        let mut slots = vec![0; slots_of(words.len())];
+        fill_slots(words.iter().map(|word| word.as_bytes()), &mut slots);
+        (words.concat(), offsets, slots)
+    }
+
+    fn words<'a>((text, text_offsets, slots): &'a (String, Vec<u64>, Vec<u32>)) -> Words<'a> {
+        let postings = Postings { bitmaps: &[], offsets: &[] };
+        Words { text: text.as_bytes(), text_offsets, slots, postings }
+    }
+
+    proptest! {
+        #[test]
+        fn finds_every_word_and_no_other(
+            known in prop::collection::btree_set("[ab]{0,6}", 0..60),
+            asked in prop::collection::vec("[ab]{0,6}", 0..60),
+        ) {
+            let known: Vec<String> = known.into_iter().collect();
+            let dictionary = dictionary(&known);
+            let words = words(&dictionary);
+            let without_slots = Words { slots: &[], ..words };
+            for word in known.iter().chain(&asked) {
+                let expected = known.iter().position(|other| other == word).map(|code| code as u32);
+                prop_assert_eq!(words.find(word), expected);
+                prop_assert_eq!(without_slots.find(word), expected);
+            }
+            prop_assert_eq!(words.check_slots(), None);
+        }
+    }
+
+    #[test]
+    fn finds_words_that_have_no_slot() {
+        let known: Vec<String> = (0..1 << 16).map(|word| format!("{word:05}")).collect();
+        let dictionary = dictionary(&known);
+        let placed = dictionary.2.iter().filter(|slot| **slot > 0).count();
+        assert!(
+            placed < known.len(),
+            "half of the slots are full, somewhere more than {MAX_PLACES} in a row"
+        );
+        let words = words(&dictionary);
+        assert!(known.iter().zip(0..).all(|(word, code)| words.find(word) == Some(code)));
+        assert_eq!(words.find("65536"), None);
+        assert_eq!(words.check_slots(), None);
+    }
 }

@@ -80,7 +80,9 @@ pub(super) fn freeze<T: Element>(
         writer.section(SectionKind::BlockMeans, 0, [blocks.means.as_slice()])?;
         writer.section(SectionKind::BlockRegions, 0, [bytes(&blocks.regions)])?;
     }
-    for (kind, ordinal, bytes) in &attributes {
+    // Sections go by their number, and those of attributes are of several versions.
+    let before = attributes.partition_point(|(kind, ..)| *kind < SectionKind::ResidualSpreads);
+    for (kind, ordinal, bytes) in &attributes[..before] {
         writer.section(*kind, *ordinal, [bytes.as_slice()])?;
     }
     if let Some(NodeCodes { blocks, .. }) = codes {
@@ -88,6 +90,9 @@ pub(super) fn freeze<T: Element>(
         writer.section(SectionKind::ResidualDeviations, 0, [bytes(&blocks.deviations)])?;
         writer.section(SectionKind::MeanResiduals, 0, [blocks.mean_residuals.as_slice()])?;
         writer.section(SectionKind::RowResiduals, 0, [blocks.row_residuals.as_slice()])?;
+    }
+    for (kind, ordinal, bytes) in &attributes[before..] {
+        writer.section(*kind, *ordinal, [bytes.as_slice()])?;
     }
     Ok(writer.finish()?)
 }

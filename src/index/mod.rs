@@ -10,7 +10,7 @@
 //!
 //! generation file, little-endian
 //!   0   8  magic "SHRTLIST"              16  8  bytes in the whole file
-//!   8   4  format version (4)            24  4  crc32c of the section table
+//!   8   4  format version (5)            24  4  crc32c of the section table
 //!  12   4  number of sections            28  4  crc32c of bytes 0..28
 //!  32  32  zero                          64     section table, 32 bytes each:
 //!                                               kind u32 · ordinal u32 · offset u64 · bytes u64 · crc32c u32 · zero u32
@@ -48,7 +48,7 @@ mod writer;
 
 pub use calibration::Calibration;
 pub use error::{IndexError, StoreError};
-pub use format::{FILTER_VERSION, FORMAT_VERSION, HEADER_BYTES};
+pub use format::{FILTER_VERSION, FORMAT_VERSION, HEADER_BYTES, WORD_SLOTS_VERSION};
 pub use metadata::{
     AttributeKind, AttributeSchema, BuildFacts, Codes, HeldOutRecall, Metadata, RepairReport, TrainingReport,
 };

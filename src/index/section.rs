@@ -64,10 +64,13 @@ pub enum SectionKind {
     MeanResiduals = 27,
     /// `[blocks × residual block]` u8: the residual codes of the rows.
     RowResiduals = 28,
+    /// `[slots]` u32, a power of two: the code of a dictionary word and 1, near where the hash of the word says; 0
+    /// where there is none.
+    AttributeWordSlots = 29,
 }
 
 impl SectionKind {
-    const ALL: [SectionKind; 28] = [
+    const ALL: [SectionKind; 29] = [
         SectionKind::Metadata,
         SectionKind::Vectors,
         SectionKind::VideoIds,
@@ -96,6 +99,7 @@ impl SectionKind {
         SectionKind::ResidualDeviations,
         SectionKind::MeanResiduals,
         SectionKind::RowResiduals,
+        SectionKind::AttributeWordSlots,
     ];
 
     pub(super) fn from_code(code: u32) -> Option<Self> {
@@ -133,6 +137,7 @@ impl SectionKind {
             SectionKind::ResidualDeviations => "residual_deviations",
             SectionKind::MeanResiduals => "mean_residuals",
             SectionKind::RowResiduals => "row_residuals",
+            SectionKind::AttributeWordSlots => "attribute_word_slots",
         }
     }
 }
@@ -171,7 +176,8 @@ impl Section {
 }
 
 pub(super) fn section_label(kind: SectionKind, ordinal: u32) -> String {
-    if (SectionKind::AttributeValidity..=SectionKind::AttributeMarks).contains(&kind) {
+    let of_columns = SectionKind::AttributeValidity..=SectionKind::AttributeMarks;
+    if of_columns.contains(&kind) || kind == SectionKind::AttributeWordSlots {
         format!("{kind} of column {ordinal}")
     } else {
         kind.to_string()

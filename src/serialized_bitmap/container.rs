@@ -73,7 +73,10 @@ impl Container<'_> {
                 let (bits, _) = bytes.as_chunks();
                 words.iter_mut().zip(bits).for_each(|(word, bits)| *word |= u32::from_le_bytes(*bits));
             }
-            Container::Runs(runs) => ascending(runs).for_each(|run| add_run(words, run)),
+            Container::Runs(runs) => match words.first_chunk_mut::<{ CONTAINER_WORDS + 1 }>() {
+                Some(words) => ascending(runs).for_each(|run| add_run_within(words, run)),
+                None => ascending(runs).for_each(|run| add_run(words, run)),
+            },
         }
     }
 }
@@ -222,6 +225,19 @@ fn ascending(runs: &[[u8; 4]]) -> impl Iterator<Item = (u32, u32)> {
         least = end + 1;
         follows
     })
+}
+
+/// As [`add_run`], with a word after those of the container: most runs are short, and which words they end in is
+/// hard to foresee.
+#[inline(always)]
+fn add_run_within(words: &mut [u32; CONTAINER_WORDS + 1], (start, end): (u32, u32)) {
+    let (more, at) = (end - start, start as usize / 32);
+    if more >= u32::BITS {
+        return add_run(words, (start, end));
+    }
+    let bits = (u64::MAX >> (u64::BITS - 1 - more)) << (start % u32::BITS);
+    words[at] |= bits as u32;
+    words[at + 1] |= (bits >> u32::BITS) as u32;
 }
 
 fn add_run(words: &mut [u32], (start, end): (u32, u32)) {

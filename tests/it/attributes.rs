@@ -93,7 +93,7 @@ proptest! {
 
 #[test]
 fn since_is_as_right_in_a_generation_from_before_filters() {
-    for version in [1, 2, 3, 4] {
+    for version in [1, 2, 3, 4, 5] {
         let name = format!("tests/fixtures/format-{version}.index");
         let index = Index::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
         let columns = Columns::open(&index).unwrap();
@@ -267,6 +267,9 @@ fn entries_that_say_otherwise_than_the_values_are_found_by_verify() {
     let (_, problem) = put(SectionKind::AttributeOrder, double, 0, u32::MAX);
     assert_eq!(problem, "column \"double\": expected a node with a value, found 4294967295");
     let (entry, problem) = put(SectionKind::AttributeMarks, double, 0, 0xffff_ffff);
+    assert_eq!(entry, 0, "{problem}");
+
+    let (entry, problem) = put(SectionKind::AttributeWordSlots, keyword, 0, u32::MAX);
     assert_eq!(entry, 0, "{problem}");
 
     let twice = sample.with(SectionKind::AttributeOrder, double, |bytes| bytes.copy_within(0..4, 4));

@@ -202,9 +202,9 @@ fn a_foreign_file_is_named_as_such() {
 #[test]
 fn a_future_version_is_named_as_such() {
     let sample = Sample::new();
-    let bytes = sample.with_header(|header| header[8] = 5);
+    let bytes = sample.with_header(|header| header[8] = 6);
     let error = sample.open(&bytes).unwrap_err();
-    assert!(matches!(error, IndexError::UnsupportedVersion { expected: 4, found: 5, .. }), "{error}");
+    assert!(matches!(error, IndexError::UnsupportedVersion { expected: 5, found: 6, .. }), "{error}");
 }
 
 #[test]
@@ -473,7 +473,7 @@ fn reseal_any(bytes: &mut [u8]) {
 /// What a version of the format wrote must open in every later one.
 #[test]
 fn opens_the_fixture_of_each_format_version() {
-    for (version, held_out) in [(1, None), (2, Some(32)), (3, Some(40)), (4, Some(40))] {
+    for (version, held_out) in [(1, None), (2, Some(32)), (3, Some(40)), (4, Some(40)), (5, Some(40))] {
         let name = format!("tests/fixtures/format-{version}.index");
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
         assert_eq!(std::fs::read(&path).unwrap()[8], version);
