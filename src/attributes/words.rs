@@ -38,7 +38,7 @@ impl<'a> Words<'a> {
     /// The number of a word, if a video has it.
     pub fn find(&self, word: &str) -> Option<u32> {
         for slot in places(word.as_bytes(), self.slots.len()) {
-            let Some(code) = self.slots[slot].checked_sub(1) else { return None };
+            let code = self.slots[slot].checked_sub(1)?;
             if self.bytes(code as usize) == Some(word.as_bytes()) {
                 return Some(code);
             }
