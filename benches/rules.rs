@@ -131,6 +131,7 @@ fn request(query: &[f32]) -> SearchRequest {
         return_attributes: ReturnAttributes::None,
         return_vectors: false,
         embedding_model: None,
+        min_sequence: 0,
     }
 }
 

@@ -310,6 +310,7 @@ fn engine_answer(engine: &Engine, query: &[f32], k: usize) -> Vec<u64> {
         return_attributes: engine::ReturnAttributes::None,
         return_vectors: false,
         embedding_model: None,
+        min_sequence: 0,
     };
     let answer = engine.search(&request, &engine::Budget::default()).expect("a search succeeds");
     answer.candidates.iter().map(|candidate| candidate.video_id.0).collect()

@@ -15,6 +15,7 @@
 //! | [`service`]    | gRPC to domain and back; admission, health, metrics |
 //! | [`eval`]       | ground truth, recall, sweeps, calibration |
 //! | [`engine`]     | named indexes, each an atomically swapped snapshot |
+//! | [`live`]       | mutations of single videos: the durable log |
 //! | [`search`]     | one query against one index |
 //! | [`mod@build`]  | graph construction, repair, freezing |
 //! | [`rules`]      | what a request asks of its candidates besides the best scores |
@@ -42,6 +43,7 @@ pub mod graph;
 pub mod id;
 pub mod index;
 pub mod kernel;
+pub mod live;
 pub mod mapped_file;
 pub mod metric;
 pub mod quantize;

@@ -117,6 +117,24 @@ pub enum EngineError {
         /// The best that was measured.
         best: f64,
     },
+    /// Nothing can be written to the index; searches go on.
+    #[error("index {index:?} is read-only: {problem}")]
+    ReadOnly {
+        /// The index.
+        index: String,
+        /// Why.
+        problem: String,
+    },
+    /// A search asks for writes that this server has not seen.
+    #[error("min_sequence: index {index:?} knows of writes up to {found}, the request asks for {expected}")]
+    NotYetWritten {
+        /// The index.
+        index: String,
+        /// As asked for.
+        expected: u64,
+        /// The last write.
+        found: u64,
+    },
     /// The caller is gone.
     #[error("the caller cancelled the request")]
     Cancelled,

@@ -6,6 +6,7 @@
 //! | file | duty |
 //! |---|---|
 //! | `request.rs`    | what is asked and answered; limits |
+//! | `catalog.rs`    | writes, and videos one by one |
 //! | `query.rs`      | what is searched for, in terms of one generation |
 //! | `rules.rs`      | the rules of a request, in the same terms |
 //! | `snapshot.rs`   | one generation, open and searchable |
@@ -14,6 +15,7 @@
 //! | `served.rs`     | one named index: its snapshot, and how it is swapped |
 
 mod calibrated;
+mod catalog;
 mod error;
 mod explain;
 mod query;
@@ -29,6 +31,7 @@ use crate::search::Searcher;
 use served::ServedIndex;
 
 pub use crate::search::{Loss, Plan, Shortfall};
+pub use catalog::{Lookup, StoredVideo, WriteMode, Written};
 pub use error::EngineError;
 pub use request::{
     Budget, Candidate, Completeness, Effort, EngineOptions, Explanation, IndexStatus, Interest, Limits,

@@ -38,6 +38,8 @@ pub struct SearchRequest {
     pub return_vectors: bool,
     /// The model that made the query; must match the index's when given.
     pub embedding_model: Option<String>,
+    /// The answer must know of every write up to this one; 0 for no matter which.
+    pub min_sequence: u64,
 }
 
 /// What to search for.
@@ -110,6 +112,8 @@ pub struct SearchResponse {
     pub unknown_seeds: Vec<VideoId>,
     /// The generation that answered.
     pub generation: u64,
+    /// The last write that the answer knows of.
+    pub sequence: u64,
     /// What the search cost.
     pub stats: SearchStats,
 }

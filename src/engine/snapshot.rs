@@ -117,6 +117,7 @@ impl Snapshot {
             completeness: answer.completeness,
             unknown_seeds: query.unknown_seeds,
             generation: self.manifest.generation,
+            sequence: 0,
             stats: SearchStats { elapsed: started.elapsed(), ..answer.stats },
         };
         Ok((response, answer.loss))

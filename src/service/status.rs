@@ -46,6 +46,11 @@ pub(super) fn of(error: &EngineError, path: &str) -> Status {
         }
         // Another server, or this one after the next publication, may answer.
         EngineError::OutOfService { .. } => Status::unavailable(message),
+        EngineError::ReadOnly { .. } => Status::failed_precondition(message),
+        EngineError::NotYetWritten { .. } => {
+            let details = field("min_sequence", &message);
+            Status::with_error_details(Code::Unavailable, message, details)
+        }
         EngineError::EmbeddingModel { .. } => {
             let details = field("embedding_model", &message);
             Status::with_error_details(Code::FailedPrecondition, message, details)

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 /// From the top of the stack down; a module imports only from those below it.
-const ORDER: [&str; 22] = [
+const ORDER: [&str; 23] = [
     "cli",
     "config",
     "service",
     "eval",
     "engine",
+    "live",
     "search",
     "build",
     "rules",

@@ -27,6 +27,7 @@ fn request(query: Query, k: usize, effort: Effort) -> SearchRequest {
         return_attributes: ReturnAttributes::None,
         return_vectors: false,
         embedding_model: None,
+        min_sequence: 0,
     }
 }
 

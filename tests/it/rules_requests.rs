@@ -26,6 +26,7 @@ pub fn plain(query: Query, k: usize) -> SearchRequest {
         return_attributes: ReturnAttributes::None,
         return_vectors: false,
         embedding_model: None,
+        min_sequence: 0,
     }
 }
 

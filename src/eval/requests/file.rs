@@ -193,6 +193,7 @@ impl Request {
             return_attributes: ReturnAttributes::None,
             return_vectors: false,
             embedding_model: None,
+            min_sequence: 0,
         }
     }
 

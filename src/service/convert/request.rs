@@ -60,6 +60,7 @@ pub(in crate::service) fn search_request(
         },
         return_vectors,
         embedding_model: Some(embedding_model).filter(|model| !model.is_empty()),
+        min_sequence: 0,
     })
 }
 

@@ -154,6 +154,7 @@ mod tests {
             completeness: Completeness::Short(Shortfall::IndexExhausted),
             unknown_seeds: vec![VideoId(9)],
             generation: 3,
+            sequence: 0,
             stats,
         };
         let complete =
