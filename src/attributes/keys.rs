@@ -1,5 +1,10 @@
 //! What a video counts under when candidates are counted by the value of an attribute.
 
+use std::hash::BuildHasher;
+
+use rustc_hash::FxBuildHasher;
+
+use super::words::Words;
 use crate::id::NodeId;
 use crate::index::{AttributeKind, Index, SectionKind};
 
@@ -12,6 +17,8 @@ pub struct ValueKeys<'a> {
     /// One bit per row, the least significant first.
     validity: &'a [u8],
     values: Keys<'a>,
+    /// By dictionary code, where keys are to be equal to those of another index.
+    words: Option<&'a [u64]>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +44,13 @@ impl<'a> ValueKeys<'a> {
             AttributeKind::Bool => Keys::Bools(index.column(values, ordinal)),
             AttributeKind::Double | AttributeKind::Timestamp => return None,
         };
-        Some(Self { validity: index.column(SectionKind::AttributeValidity, ordinal), values })
+        let validity = index.column(SectionKind::AttributeValidity, ordinal);
+        Some(Self { validity, values, words: None })
+    }
+
+    /// The same with other keys for words: one for each dictionary code.
+    pub fn with_words(self, words: &'a [u64]) -> Self {
+        Self { words: Some(words), ..self }
     }
 
     /// Appends the keys of the values that a video has, each once: none for null, several for a list.
@@ -47,13 +60,30 @@ impl<'a> ValueKeys<'a> {
         if self.validity.get(row / 8).is_none_or(|bits| bits >> (row % 8) & 1 == 0) {
             return;
         }
+        let first = keys.len();
         match self.values {
             Keys::Words(codes) => keys.extend(codes.get(row).map(|code| u64::from(*code))),
             Keys::Lists(codes, starts) => append_list(codes, starts, row, keys),
             Keys::Integers(values) => keys.extend(values.get(row)),
             Keys::Bools(values) => keys.extend(values.get(row).map(|value| u64::from(*value != 0))),
         }
+        if let (Some(words), Keys::Words(_) | Keys::Lists(..)) = (self.words, self.values) {
+            let keys = keys[first..].iter_mut();
+            keys.for_each(|key| *key = words.get(*key as usize).copied().unwrap_or(*key));
+        }
     }
+}
+
+/// Keys for the words of a dictionary that are equal to those of `base` where the words are, and differ from all of
+/// them where it does not have the word.
+pub fn keys_of_words(words: &Words<'_>, base: &Words<'_>) -> Vec<u64> {
+    let key = |word: usize| {
+        let text = words.text(word).unwrap_or_default();
+        // Beyond every code, and the same in every dictionary that has the word.
+        let hash = || 1 << 63 | FxBuildHasher.hash_one(text.as_bytes()) >> 1;
+        base.find(text).map_or_else(hash, u64::from)
+    };
+    (0..words.len()).map(key).collect()
 }
 
 fn append_list(codes: &[u32], starts: &[u64], row: usize, keys: &mut Vec<u64>) {

@@ -24,7 +24,7 @@ mod words;
 
 pub use column::Columns;
 pub use freeze::{AttributeError, CheckedColumn, FrozenColumn, check};
-pub use keys::ValueKeys;
+pub use keys::{ValueKeys, keys_of_words};
 pub use sorted::{Scalar, Sorted};
 pub use value::Value;
 pub use words::{Postings, Words};

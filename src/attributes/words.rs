@@ -61,6 +61,11 @@ impl<'a> Words<'a> {
         None
     }
 
+    /// A word by its number; `None` if there is none, or a damaged file has no text there.
+    pub fn text(&self, word: usize) -> Option<&'a str> {
+        std::str::from_utf8(self.bytes(word)?).ok()
+    }
+
     /// The nodes of each word, by its number.
     pub fn postings(&self) -> Postings<'a> {
         self.postings

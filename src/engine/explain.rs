@@ -21,7 +21,7 @@ impl Snapshot {
         budget: &Budget,
     ) -> Result<Explanation, EngineError> {
         // What the request gets, and what it should get: whatever is wrong with it is found by that.
-        let node = self.index.node_of(video);
+        let node = self.parts.node_of(video);
         let (answer, loss) = self.search_watching(name, searcher, limits, request, (node, budget))?;
         let exact_request = SearchRequest { effort: Effort::Exact, plan: None, ..request.clone() };
         let exact = self.search(name, searcher, limits, &exact_request, budget)?;
@@ -32,20 +32,20 @@ impl Snapshot {
         };
         let rank = place(&answer.candidates);
         let in_exact_answer = place(&exact.candidates).is_some();
-        let query = ResolvedQuery::of((name, &self.index), limits, &request.query, request.k)?;
+        let query = ResolvedQuery::of((name, &self.parts), limits, &request.query, request.k)?;
         let late =
             || if budget.is_cancelled() { EngineError::Cancelled } else { EngineError::DeadlineExceeded };
         let rules = self.rules(name, limits, request, &query, keep_going(budget))?.ok_or_else(late)?;
         let now = rules.now;
         let rules = rules.of_nodes(&query.seeds);
-        let own = searcher.score(&self.index, &query.interests, node);
+        let own = searcher.score(&query.interests, &rules, node);
         let mut removal = match removal(&rules, video, &own) {
             Some(Removal { rule: Rule::Filter, .. }) => Some(self.filtered(request, now, node)),
             removal => removal,
         };
         let mut exact_rank = None;
         if removal.is_none() {
-            match searcher.place(&self.index, &query.interests, &rules, node) {
+            match searcher.place(&query.interests, &rules, node) {
                 Ok(place) => exact_rank = Some(place),
                 // In a place that was kept for it, the better ones being passed over for that.
                 Err(_) if in_exact_answer || rank.is_some() => {}
@@ -73,8 +73,8 @@ impl Snapshot {
     /// The part of the filter that the video does not meet.
     fn filtered(&self, request: &SearchRequest, now: Timestamp, node: NodeId) -> Removal {
         let filter = request.rules.filter.as_ref();
-        let part =
-            filter.and_then(|filter| failing_part(filter, &Columns::of(&self.index), now, node).ok()?);
+        let (of, node) = self.parts.locate(node);
+        let part = filter.and_then(|filter| failing_part(filter, &Columns::of(&of.index), now, node).ok()?);
         let (field, part) = part.unwrap_or_else(|| ("filter".to_owned(), String::new()));
         Removal { rule: Rule::Filter, field, reason: format!("does not match: {part}") }
     }
@@ -82,12 +82,13 @@ impl Snapshot {
 
 /// The rule that keeps the video out, whatever the others are.
 fn removal(rules: &NodeRules<'_>, video: VideoId, own: &Ranked) -> Option<Removal> {
-    let Ranked { node: NodeId(node), score, .. } = *own;
+    let score = own.score;
+    let (_, part, node) = rules.locate(own.node);
     let removal = |rule, field: &str, reason: String| Some(Removal { rule, field: field.to_owned(), reason });
     if rules.seeds.contains(&own.node) {
         return removal(Rule::Seed, "query.seeds", format!("video {video} is a seed"));
     }
-    if rules.matches.is_some_and(|(matches, _)| !matches.contains(node)) {
+    if part.matches.is_some_and(|(matches, _)| !matches.contains(node.0)) {
         return removal(Rule::Filter, "filter", "does not match".to_owned());
     }
     if rules.exclusion.contains(video) {

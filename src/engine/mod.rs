@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `request.rs`    | what is asked and answered; limits |
 //! | `catalog.rs`    | writes, and videos one by one |
+//! | `parts.rs`      | what is searched: the generation, and what was written since |
 //! | `query.rs`      | what is searched for, in terms of one generation |
 //! | `rules.rs`      | the rules of a request, in the same terms |
 //! | `snapshot.rs`   | one generation, open and searchable |
@@ -18,6 +19,7 @@ mod calibrated;
 mod catalog;
 mod error;
 mod explain;
+mod parts;
 mod query;
 mod request;
 mod rules;

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::error::EngineError;
+use super::parts::Parts;
 use super::request::{Interest, Limits, Query, Seed};
 use crate::id::{NodeId, VideoId};
 use crate::index::Index;
@@ -26,18 +27,19 @@ impl<'q> ResolvedQuery<'q> {
     /// # Errors
     /// Names the field that cannot be used.
     pub(super) fn of(
-        (name, index): (&str, &Index),
+        (name, parts): (&str, &Parts),
         limits: &Limits,
         query: &'q Query,
         k: usize,
     ) -> Result<Self, EngineError> {
+        let index = &*parts.base().index;
         match query {
             Query::Vector(values) => {
                 check_vector(index, values, "query.vector")?;
                 Ok(Self::single(Cow::Borrowed(values.as_slice())))
             }
             Query::Interests(interests) => of_interests(index, interests, k),
-            Query::Seeds(seeds) => of_seeds(name, index, limits, seeds),
+            Query::Seeds(seeds) => of_seeds(name, parts, limits, seeds),
         }
     }
 
@@ -114,7 +116,7 @@ fn decimal(share: f32) -> f64 {
 
 fn of_seeds(
     name: &str,
-    index: &Index,
+    parts: &Parts,
     limits: &Limits,
     seeds: &[Seed],
 ) -> Result<ResolvedQuery<'static>, EngineError> {
@@ -122,7 +124,7 @@ fn of_seeds(
         let problem = format!("expected 1 to {} seeds, found {}", limits.max_seeds, seeds.len());
         return Err(EngineError::invalid("query.seeds", problem));
     }
-    let (mut query, mut row) = (vec![0f32; index.dim()], Vec::new());
+    let (mut query, mut row) = (vec![0f32; parts.base().index.dim()], Vec::new());
     let (mut nodes, mut unknown) = (Vec::new(), Vec::new());
     for (position, seed) in seeds.iter().enumerate() {
         if !seed.weight.is_finite() {
@@ -130,11 +132,12 @@ fn of_seeds(
             let problem = format!("expected a finite number, found {}", seed.weight);
             return Err(EngineError::invalid(field, problem));
         }
-        let Some(node) = index.node_of(seed.video_id) else {
+        let Some(node) = parts.node_of(seed.video_id) else {
             unknown.push(seed.video_id);
             continue;
         };
-        index.vectors().copy_row(node.index(), &mut row);
+        let (part, local) = parts.locate(node);
+        part.index.vectors().copy_row(local.index(), &mut row);
         query.iter_mut().zip(&row).for_each(|(sum, value)| *sum += seed.weight * value);
         nodes.push(node);
     }

@@ -3,25 +3,33 @@
 use jiff::Timestamp;
 
 use super::error::EngineError;
+use super::parts::{IndexPart, Parts};
 use super::request::{Limits, SearchRequest};
-use crate::attributes::{Columns, ValueKeys};
+use crate::attributes::Columns;
 use crate::graph::NodeSet;
 use crate::id::NodeId;
 use crate::index::{AttributeKind, Index};
 use crate::rules::{Cap, Exclusion, Fresh, MatchError, matching};
-use crate::search::{Interest, NodeRules};
+use crate::search::{CapKeys, Interest, NodeRules, Part};
 
 /// The rules of one request.
 pub(super) struct ResolvedRules<'a> {
-    /// The nodes that match the filter, and how many they are.
-    pub(super) matches: Option<(NodeSet, usize)>,
+    parts: Vec<ResolvedPart<'a>>,
     exclusion: Exclusion,
-    caps: Vec<(ValueKeys<'a>, usize)>,
-    fresh: Option<(NodeSet, usize)>,
+    caps: Vec<CapKeys<'a>>,
+    fresh_at_least: usize,
     score_threshold: Option<f32>,
     offset: usize,
     /// What times are relative to.
     pub(super) now: Timestamp,
+}
+
+/// What the rules come to in one part.
+struct ResolvedPart<'a> {
+    part: &'a IndexPart,
+    /// The nodes that match the filter, and how many they are.
+    matches: Option<(NodeSet, usize)>,
+    fresh: Option<NodeSet>,
 }
 
 /// Whether a request has rules at all.
@@ -42,11 +50,11 @@ impl<'a> ResolvedRules<'a> {
     /// # Errors
     /// Names the field that cannot be used.
     pub(super) fn of(
-        (name, generation, index): (&str, u64, &'a Index),
+        (name, generation, parts): (&str, u64, &'a Parts),
         limits: &Limits,
         request: &SearchRequest,
         interests: &[Interest<'_>],
-        keep_going: impl FnMut() -> bool,
+        mut keep_going: impl FnMut() -> bool,
     ) -> Result<Option<Self>, EngineError> {
         let rules = &request.rules;
         if request.offset.saturating_add(request.k) > limits.max_k {
@@ -56,41 +64,70 @@ impl<'a> ResolvedRules<'a> {
         }
         let exclusion = Exclusion::of(&rules.exclude)
             .map_err(|error| EngineError::invalid(error.field(), error.to_string()))?;
-        let columns = Columns::of(index);
-        let caps = caps(&columns, &rules.caps)?;
+        let caps = caps(parts, &rules.caps)?;
         let now = Timestamp::now();
-        let fresh = rules.fresh.as_ref().map(|fresh| {
+        if let Some(fresh) = &rules.fresh {
             let kept: usize = interests.iter().map(|interest| interest.at_least).sum();
-            fresh_nodes(&columns, fresh, now, (request.k, kept))
-        });
-        let fresh = fresh.transpose()?;
-        let set = rules.filter.as_ref().map(|filter| matching(filter, &columns, now, keep_going));
-        let matches = match set.transpose() {
-            Ok(set) => set.map(|set| {
-                let count = set.count();
-                (set, count)
-            }),
-            Err(MatchError::Interrupted) => return Ok(None),
-            Err(MatchError::Invalid { path, problem }) => {
-                return Err(EngineError::invalid(path, problem.to_string()));
-            }
-            Err(error @ MatchError::BuiltBeforeFilters { .. }) => {
-                let (index, problem) = (name.to_owned(), error.to_string());
-                return Err(EngineError::NotFilterable { index, generation, problem });
-            }
-        };
-        let (score_threshold, offset) = (rules.score_threshold, request.offset);
-        Ok(Some(Self { matches, exclusion, caps, fresh, score_threshold, offset, now }))
+            check_fresh(&parts.base().index, fresh, (request.k, kept))?;
+        }
+        let mut resolved = Vec::new();
+        for part in parts.iter() {
+            let columns = Columns::of(&part.index);
+            let filter = rules.filter.as_ref();
+            let set = filter.map(|filter| matching(filter, &columns, now, &mut keep_going)).transpose();
+            let matches = match set {
+                Ok(set) => set.map(|mut set| {
+                    part.dead.iter().for_each(|dead| set.subtract(&dead.nodes));
+                    let count = set.count();
+                    (set, count)
+                }),
+                Err(MatchError::Interrupted) => return Ok(None),
+                Err(MatchError::Invalid { path, problem }) => {
+                    return Err(EngineError::invalid(path, problem.to_string()));
+                }
+                Err(error @ MatchError::BuiltBeforeFilters { .. }) => {
+                    let (index, problem) = (name.to_owned(), error.to_string());
+                    return Err(EngineError::NotFilterable { index, generation, problem });
+                }
+            };
+            let fresh = rules.fresh.as_ref().map(|fresh| {
+                let earliest = now.checked_sub(fresh.within).unwrap_or(Timestamp::MIN);
+                let column = columns.find(&fresh.attribute).expect("the column was found before");
+                columns.since(column, earliest).expect("a column of times has times")
+            });
+            resolved.push(ResolvedPart { part, matches, fresh });
+        }
+        Ok(Some(Self {
+            parts: resolved,
+            exclusion,
+            caps,
+            fresh_at_least: rules.fresh.as_ref().map_or(0, |fresh| fresh.at_least),
+            score_threshold: rules.score_threshold,
+            offset: request.offset,
+            now,
+        }))
+    }
+
+    /// How many videos match the filter; `None` without one.
+    pub(super) fn matches(&self) -> Option<usize> {
+        self.parts.iter().map(|part| part.matches.as_ref().map(|(_, count)| *count)).sum()
     }
 
     /// As a search takes them; the nodes that a query is made of are no hits.
     pub(super) fn of_nodes<'s>(&'s self, seeds: &'s [NodeId]) -> NodeRules<'s> {
+        let part = |resolved: &'s ResolvedPart<'a>| Part {
+            index: &resolved.part.index,
+            start: resolved.part.start,
+            matches: resolved.matches.as_ref().map(|(set, count)| (set, *count)),
+            dead: resolved.part.dead.as_ref().map(|dead| (&dead.nodes, dead.count)),
+            fresh: resolved.fresh.as_ref(),
+        };
         NodeRules {
-            matches: self.matches.as_ref().map(|(set, count)| (set, *count)),
+            parts: self.parts.iter().map(part).collect(),
             exclusion: &self.exclusion,
             seeds,
             caps: self.caps.clone(),
-            fresh: self.fresh.as_ref().map(|(set, at_least)| (set, *at_least)),
+            fresh_at_least: self.fresh_at_least,
             score_threshold: self.score_threshold,
             offset: self.offset,
             first_page: Vec::new(),
@@ -98,15 +135,17 @@ impl<'a> ResolvedRules<'a> {
     }
 }
 
-fn caps<'a>(columns: &Columns<'a>, caps: &[Cap]) -> Result<Vec<(ValueKeys<'a>, usize)>, EngineError> {
+fn caps<'a>(parts: &'a Parts, caps: &[Cap]) -> Result<Vec<CapKeys<'a>>, EngineError> {
     if caps.len() > Limits::MAX_CAPS {
         let problem = format!("expected at most {} caps, found {}", Limits::MAX_CAPS, caps.len());
         return Err(EngineError::invalid("caps", problem));
     }
+    let columns = Columns::of(&parts.base().index);
     let resolve = |(position, cap): (usize, &Cap)| {
         let field = format!("caps[{position}].attribute");
-        let column = column(columns, &cap.attribute, &field)?;
-        let keys = columns.value_keys(column).ok_or_else(|| {
+        let column = column(&columns, &cap.attribute, &field)?;
+        let keys: Option<Vec<_>> = parts.iter().map(|part| part.value_keys(column)).collect();
+        let keys = keys.ok_or_else(|| {
             let found = columns.schema()[column].kind.name();
             let problem =
                 format!("expected a keyword, a list of keywords, an integer or a bool, found {found}");
@@ -116,19 +155,15 @@ fn caps<'a>(columns: &Columns<'a>, caps: &[Cap]) -> Result<Vec<(ValueKeys<'a>, u
             let field = format!("caps[{position}].max_per_value");
             return Err(EngineError::invalid(field, "expected at least 1, found 0"));
         }
-        Ok((keys, cap.max_per_value))
+        Ok(CapKeys { parts: keys, max_per_value: cap.max_per_value })
     };
     caps.iter().enumerate().map(resolve).collect()
 }
 
-/// The nodes that are fresh at `now`, and how many of the `k` are wanted, of which others are `kept`.
-fn fresh_nodes(
-    columns: &Columns<'_>,
-    fresh: &Fresh,
-    now: Timestamp,
-    (k, kept): (usize, usize),
-) -> Result<(NodeSet, usize), EngineError> {
-    let column = column(columns, &fresh.attribute, "fresh.attribute")?;
+/// Whether there are such times, and places for them among the `k`, of which others are `kept`.
+fn check_fresh(base: &Index, fresh: &Fresh, (k, kept): (usize, usize)) -> Result<(), EngineError> {
+    let columns = Columns::of(base);
+    let column = column(&columns, &fresh.attribute, "fresh.attribute")?;
     if columns.schema()[column].kind != AttributeKind::Timestamp {
         let found = columns.schema()[column].kind.name();
         return Err(EngineError::invalid("fresh.attribute", format!("expected a timestamp, found {found}")));
@@ -138,9 +173,7 @@ fn fresh_nodes(
             format!("expected at most {} of k = {k}, found {}", k.saturating_sub(kept), fresh.at_least);
         return Err(EngineError::invalid("fresh.at_least", problem));
     }
-    let earliest = now.checked_sub(fresh.within).unwrap_or(Timestamp::MIN);
-    let nodes = columns.since(column, earliest).expect("a column of times has times");
-    Ok((nodes, fresh.at_least))
+    Ok(())
 }
 
 fn column(columns: &Columns<'_>, name: &str, field: &str) -> Result<usize, EngineError> {

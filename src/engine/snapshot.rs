@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::calibrated::Calibrated;
 use super::error::EngineError;
+use super::parts::Parts;
 use super::query::ResolvedQuery;
 use super::request::{
     Budget, Candidate, Completeness, Effort, Limits, ReturnAttributes, SearchRequest, SearchResponse,
@@ -24,6 +25,7 @@ use crate::search::{self, Loss, Plan, Ranked, SearchParams, Searcher, Shortfall}
 pub(super) struct Snapshot {
     pub(super) manifest: Manifest,
     pub(super) index: Arc<Index>,
+    pub(super) parts: Parts,
     pub(super) calibrated: Calibrated,
 }
 
@@ -53,7 +55,9 @@ impl Snapshot {
     /// With the newest calibration in `store`.
     pub(super) fn new(manifest: Manifest, index: Index, store: &IndexStore) -> Result<Self, StoreError> {
         let calibrated = Calibrated::load(store, manifest.generation, &index)?;
-        Ok(Self { manifest, index: Arc::new(index), calibrated })
+        let index = Arc::new(index);
+        let parts = Parts::whole(Arc::clone(&index));
+        Ok(Self { manifest, index, parts, calibrated })
     }
 
     /// The same generation with a newer calibration, if there is one in `store`.
@@ -62,6 +66,7 @@ impl Snapshot {
         Ok(calibrated.map(|calibrated| Self {
             manifest: self.manifest.clone(),
             index: Arc::clone(&self.index),
+            parts: self.parts.clone(),
             calibrated,
         }))
     }
@@ -92,8 +97,8 @@ impl Snapshot {
         }
         self.check_model(name, request)?;
         let columns = self.columns(&request.return_attributes)?;
-        let query = ResolvedQuery::of((name, &self.index), limits, &request.query, request.k)?;
-        let answer = match plain_query(request, &query) {
+        let query = ResolvedQuery::of((name, &self.parts), limits, &request.query, request.k)?;
+        let answer = match self.plain_query(request, &query) {
             Some(vector) if request.offset == 0 => {
                 self.search_plain(name, searcher, limits, request, (&query, vector), (watched, budget))?
             }
@@ -102,13 +107,15 @@ impl Snapshot {
         if budget.is_cancelled() {
             return Err(EngineError::Cancelled);
         }
-        let ids = self.index.video_ids();
-        let candidate = |hit: &Ranked| Candidate {
-            video_id: ids[hit.node.index()],
-            score: hit.score,
-            interest: query.has_interests.then_some(hit.interest),
-            attributes: self.attributes(hit.node, &columns),
-            vector: request.return_vectors.then(|| self.vector(hit.node)),
+        let candidate = |hit: &Ranked| {
+            let (part, node) = self.parts.locate(hit.node);
+            Candidate {
+                video_id: part.index.video_ids()[node.index()],
+                score: hit.score,
+                interest: query.has_interests.then_some(hit.interest),
+                attributes: attributes(&part.index, node, &columns),
+                vector: request.return_vectors.then(|| vector(&part.index, node)),
+            }
         };
         let candidates = answer.hits.iter().map(candidate).collect();
         let response = SearchResponse {
@@ -168,7 +175,7 @@ impl Snapshot {
         };
         let mut nodes = rules.of_nodes(&query.seeds);
         let mut first_cost = BeamStats::default();
-        if let Some(vector) = plain_query(request, query) {
+        if let Some(vector) = self.plain_query(request, query) {
             // All pages are of one order, the first of which is found in another way.
             let mut first =
                 self.search_plain(name, searcher, limits, request, (query, vector), (watched, budget))?;
@@ -179,14 +186,13 @@ impl Snapshot {
             first_cost = BeamStats { hops: first.stats.visited, distances: first.stats.distances };
             nodes.first_page = first.hits;
         }
-        let found =
-            searcher.search_ruled(&self.index, &query.interests, &params, &nodes, watched, keep_going);
+        let found = searcher.search_ruled(&query.interests, &params, &nodes, watched, keep_going);
         let completeness = match (found.is_interrupted, found.shortfall) {
             (true, _) => Completeness::Deadline,
             (false, Some(shortfall)) => Completeness::Short(shortfall),
             (false, None) => Completeness::Complete,
         };
-        let matches = rules.matches.as_ref().map(|(_, count)| *count);
+        let matches = rules.matches();
         let mut cost = found.stats;
         cost += first_cost;
         let stats = SearchStats { matches, ..stats(&params, found.plan, cost) };
@@ -202,7 +208,7 @@ impl Snapshot {
         query: &ResolvedQuery<'_>,
         keep_going: impl FnMut() -> bool,
     ) -> Result<Option<ResolvedRules<'_>>, EngineError> {
-        let generation = (name, self.manifest.generation, &*self.index);
+        let generation = (name, self.manifest.generation, &self.parts);
         ResolvedRules::of(generation, limits, request, &query.interests, keep_going)
     }
 
@@ -318,25 +324,25 @@ impl Snapshot {
         }
     }
 
-    fn vector(&self, node: NodeId) -> Vec<f32> {
-        let mut row = Vec::new();
-        self.index.vectors().copy_row(node.index(), &mut row);
-        row
-    }
-
-    /// Names and values of `columns`, without those that are null.
-    fn attributes(&self, node: NodeId, columns: &[usize]) -> Vec<(String, Value)> {
-        let values = Columns::of(&self.index);
-        let named =
-            |column: &usize| Some((values.schema()[*column].name.clone(), values.value(*column, node)?));
-        columns.iter().filter_map(named).collect()
+    /// The vector, if it is a single one and nothing is asked besides the best scores but to be paged, of a generation
+    /// that is whole.
+    fn plain_query<'q>(&self, request: &SearchRequest, query: &'q ResolvedQuery<'_>) -> Option<&'q [f32]> {
+        let has_rules = has_rules(request) || request.plan.is_some_and(Plan::is_of_matches);
+        query.as_single().filter(|_| !has_rules && self.parts.as_whole().is_some())
     }
 }
 
-/// The vector, if it is a single one and nothing is asked besides the best scores but to be paged.
-fn plain_query<'q>(request: &SearchRequest, query: &'q ResolvedQuery<'_>) -> Option<&'q [f32]> {
-    let has_rules = has_rules(request) || request.plan.is_some_and(Plan::is_of_matches);
-    query.as_single().filter(|_| !has_rules)
+fn vector(index: &Index, node: NodeId) -> Vec<f32> {
+    let mut row = Vec::new();
+    index.vectors().copy_row(node.index(), &mut row);
+    row
+}
+
+/// Names and values of `columns`, without those that are null.
+fn attributes(index: &Index, node: NodeId, columns: &[usize]) -> Vec<(String, Value)> {
+    let values = Columns::of(index);
+    let named = |column: &usize| Some((values.schema()[*column].name.clone(), values.value(*column, node)?));
+    columns.iter().filter_map(named).collect()
 }
 
 fn stats(params: &SearchParams, plan: Plan, cost: BeamStats) -> SearchStats {

@@ -158,6 +158,11 @@ impl Index {
         }
     }
 
+    /// Whether the nodes are linked. Where they are few, they need not be: a scan is faster.
+    pub fn has_graph(&self) -> bool {
+        self.len() == 1 || !self.cast::<u32>(SectionKind::Layer0).is_empty()
+    }
+
     fn layer0_starts(&self) -> &[u32] {
         if self.fixed_starts.is_empty() { self.cast(SectionKind::Layer0Starts) } else { &self.fixed_starts }
     }

@@ -9,7 +9,6 @@ use std::collections::VecDeque;
 use rustc_hash::FxHashMap;
 
 use super::rules::{Interest, NodeRules};
-use crate::attributes::ValueKeys;
 use crate::id::NodeId;
 
 /// A node in the order of its exact score.
@@ -26,24 +25,25 @@ pub struct Ranked {
 /// How much room the caps have left.
 #[derive(Clone, Debug)]
 pub(super) struct Room<'a> {
-    caps: &'a [(ValueKeys<'a>, usize)],
+    rules: &'a NodeRules<'a>,
     /// How many have each value of each cap.
     taken: FxHashMap<(u32, u64), usize>,
     keys: Vec<u64>,
 }
 
 impl<'a> Room<'a> {
-    pub(super) fn new(caps: &'a [(ValueKeys<'a>, usize)]) -> Self {
-        Self { caps, taken: FxHashMap::default(), keys: Vec::new() }
+    pub(super) fn new(rules: &'a NodeRules<'a>) -> Self {
+        Self { rules, taken: FxHashMap::default(), keys: Vec::new() }
     }
 
     /// The first cap that has no room for a node.
     pub(super) fn full_cap(&mut self, node: NodeId) -> Option<usize> {
-        (0..self.caps.len()).find(|cap| {
-            let (values, max) = &self.caps[*cap];
-            self.keys.clear();
-            values.append(node, &mut self.keys);
-            self.keys.iter().any(|key| self.taken.get(&(*cap as u32, *key)).is_some_and(|taken| taken >= max))
+        (0..self.rules.caps.len()).find(|cap| {
+            let max = self.rules.caps[*cap].max_per_value;
+            self.look_up(*cap, node);
+            self.keys
+                .iter()
+                .any(|key| self.taken.get(&(*cap as u32, *key)).is_some_and(|taken| *taken >= max))
         })
     }
 
@@ -52,14 +52,19 @@ impl<'a> Room<'a> {
         if self.full_cap(node).is_some() {
             return false;
         }
-        for (cap, (values, _)) in self.caps.iter().enumerate() {
-            self.keys.clear();
-            values.append(node, &mut self.keys);
+        for cap in 0..self.rules.caps.len() {
+            self.look_up(cap, node);
             for key in &self.keys {
                 *self.taken.entry((cap as u32, *key)).or_default() += 1;
             }
         }
         true
+    }
+
+    fn look_up(&mut self, cap: usize, node: NodeId) {
+        self.keys.clear();
+        let (part, _, node) = self.rules.locate(node);
+        self.rules.caps[cap].parts[part].append(node, &mut self.keys);
     }
 }
 
@@ -89,7 +94,7 @@ pub(super) fn choose<'a>(
     mut room: Room<'a>,
 ) -> Choice<'a> {
     let mut unmet: Vec<usize> = interests.iter().map(|interest| interest.at_least).collect();
-    let mut unmet_fresh = rules.fresh.map_or(0, |(_, at_least)| at_least);
+    let mut unmet_fresh = rules.fresh_at_least;
     let mut kept = unmet_fresh + unmet.iter().sum::<usize>();
     let at_first = |unmet: usize| if unmet > 0 { f32::NEG_INFINITY } else { f32::INFINITY };
     let mut filled_fresh = at_first(unmet_fresh);
@@ -106,8 +111,7 @@ pub(super) fn choose<'a>(
             is_below = true;
             break;
         }
-        let is_fresh =
-            unmet_fresh > 0 && rules.fresh.is_some_and(|(fresh, _)| fresh.contains(candidate.node.0));
+        let is_fresh = unmet_fresh > 0 && rules.is_fresh(candidate.node);
         let is_of_interest = unmet[candidate.interest] > 0;
         let fills = usize::from(is_fresh) + usize::from(is_of_interest);
         if k - taken.len() - 1 < kept - fills {

@@ -12,13 +12,12 @@
 
 use super::choice::Room;
 use super::params::Plan;
-use super::rules::NodeRules;
+use super::rules::{NodeRules, Part};
 use crate::graph::{
     self, BeamStats, BlockQuery, BlockScan, Blocks, Candidate, GraphView, NodeSet, Outcome, Scan, Score,
     Scratch,
 };
 use crate::id::{NodeId, VideoId};
-use crate::index::Index;
 
 /// So few matches are scanned, or one of so many nodes: a scan of blocks would have to look at most of them.
 const SCANNED_MATCHES: usize = 4096;
@@ -73,21 +72,23 @@ pub(super) struct Explored {
 /// Leaves nodes that pass the rules, scored by `coarse`, in `scratch.found`: those among which the best
 /// `wanted.count` are when they are scored exactly and the caps have been applied.
 pub(super) fn explore<C: Scan, S: Score>(
-    index: &Index,
+    part: &Part<'_>,
     coarse: &Coarse<'_, C, S>,
     rules: &NodeRules<'_>,
     wanted: &Wanted<'_>,
     scratch: &mut Scratch,
     keep_going: &mut dyn FnMut() -> bool,
 ) -> Explored {
+    let index = part.index;
     let mut explorer = Explorer {
         coarse,
         wanted,
-        sieve: Sieve { rules, ids: index.video_ids(), matches: wanted.matches.map(|(set, _)| set) },
+        sieve: Sieve { rules, part, ids: index.video_ids(), matches: wanted.matches.map(|(set, _)| set) },
         rows: index.len(),
         scanned_bytes: index
             .codes()
             .map_or(index.len() * index.dim() * size_of::<f32>(), |(codes, _)| codes.len()),
+        has_graph: index.has_graph(),
         whole_scan: if index.codes().is_some() { Plan::CodeScan } else { Plan::ExactScan },
         stats: BeamStats::default(),
         scratch,
@@ -111,6 +112,7 @@ struct Explorer<'a, C, S> {
     sieve: Sieve<'a>,
     rows: usize,
     scanned_bytes: usize,
+    has_graph: bool,
     /// What a scan of everything is called.
     whole_scan: Plan,
     stats: BeamStats,
@@ -139,6 +141,9 @@ impl<C: Scan, S: Score> Explorer<'_, C, S> {
     fn first_plan(&self) -> Plan {
         if let Some(plan) = self.wanted.plan {
             return plan;
+        }
+        if !self.has_graph {
+            return if self.wanted.matches.is_some() { Plan::MatchScan } else { self.whole_scan };
         }
         let Some((_, matching)) = self.wanted.matches else {
             return if self.is_better_scanned(self.wanted.ef_search) { self.whole_scan } else { Plan::Graph };
@@ -334,6 +339,8 @@ enum Passing {
 /// The rules that can be looked up for one node after another, best first.
 struct Sieve<'a> {
     rules: &'a NodeRules<'a>,
+    /// What the nodes are of.
+    part: &'a Part<'a>,
     ids: &'a [VideoId],
     matches: Option<&'a NodeSet>,
 }
@@ -341,8 +348,14 @@ struct Sieve<'a> {
 impl Sieve<'_> {
     fn allows(&self, node: u32) -> bool {
         self.matches.is_none_or(|matches| matches.contains(node))
+            && self.part.allows(NodeId(node))
             && (self.rules.exclusion.is_empty() || !self.rules.exclusion.contains(self.ids[node as usize]))
-            && !self.rules.seeds.contains(&NodeId(node))
+            && !self.rules.seeds.contains(&self.global(node))
+    }
+
+    /// A node of the part among those of all.
+    fn global(&self, node: u32) -> NodeId {
+        NodeId(self.part.start + node)
     }
 
     /// Whether the last of all scores as the last that is wanted.
@@ -355,14 +368,14 @@ impl Sieve<'_> {
 
     /// `ranked`: best first.
     fn count_passing(&self, ranked: &[Candidate], wanted: usize) -> Passing {
-        let mut room = Room::new(&self.rules.caps);
+        let mut room = Room::new(self.rules);
         let mut passed = 0;
         for (at, candidate) in ranked.iter().enumerate() {
             if passed == wanted {
                 return Passing::Enough { failed: at - passed };
             }
             let node = candidate.node();
-            passed += usize::from(self.allows(node) && room.take(NodeId(node)));
+            passed += usize::from(self.allows(node) && room.take(self.global(node)));
         }
         if passed == wanted {
             Passing::Enough { failed: ranked.len() - passed }
@@ -374,7 +387,7 @@ impl Sieve<'_> {
     /// Leaves what is allowed, up to the `wanted`th that the caps have room for and those that score as it does.
     /// What they have no room for stays: scored exactly, it may come first. Says whether that is all that is allowed.
     fn retain_passing(&self, ranked: &mut Vec<Candidate>, wanted: usize) -> bool {
-        let mut room = Room::new(&self.rules.caps);
+        let mut room = Room::new(self.rules);
         let (mut passed, mut kept) = (0, 0);
         let mut is_whole = true;
         for at in 0..ranked.len() {
@@ -384,7 +397,7 @@ impl Sieve<'_> {
                 break;
             }
             if self.allows(candidate.node()) {
-                passed += usize::from(room.take(NodeId(candidate.node())));
+                passed += usize::from(room.take(self.global(candidate.node())));
                 ranked[kept] = candidate;
                 kept += 1;
             }

@@ -25,6 +25,6 @@ pub use crate::graph::Loss;
 pub use choice::Ranked;
 pub use params::{Effort, Plan, SearchParams, SearchParamsError};
 pub use ruled::RuledFound;
-pub use rules::{Interest, NodeRules, Shortfall};
+pub use rules::{CapKeys, Interest, NodeRules, Part, Shortfall};
 pub use searcher::{Found, Hit, Interrupted, Searcher};
 pub use top_k::TopK;

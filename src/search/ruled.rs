@@ -1,4 +1,4 @@
-//! One request with rules against one index.
+//! One request with rules against the parts of an index.
 //!
 //! Explored are as many nodes as the rules leave enough of; chosen are the hits of one page after another, so that
 //! all pages are of one order. Where places stay free that are kept for fresh nodes or for an interest, those are
@@ -9,14 +9,10 @@ use rustc_hash::FxHashSet;
 use super::choice::{Choice, Ranked, Room, choose};
 use super::explore::{Coarse, Explored, Wanted, explore};
 use super::params::{Effort, Plan, SearchParams};
-use super::rules::{Interest, NodeRules, Shortfall};
+use super::rules::{Interest, NodeRules, Part, Shortfall};
 use super::searcher::{Searcher, Workspace, prepared, scorer};
-use crate::element::Element;
-use crate::graph::{
-    BeamStats, BestOf, BlockQuery, Candidate, CodeScorer, Loss, NodeSet, Scan, Score, Scorer,
-};
-use crate::id::{NodeId, VideoId};
-use crate::index::Index;
+use crate::graph::{BeamStats, BestOf, BlockQuery, Candidate, CodeScorer, Loss, NodeSet, Score};
+use crate::id::NodeId;
 use crate::quantize::{Affine, ResidualTable};
 use crate::with_rows;
 
@@ -44,57 +40,39 @@ pub struct RuledFound {
 }
 
 impl Searcher {
-    /// The best `params.k()` nodes for `interests` that pass `rules`, after the first `rules.offset`.
+    /// The best `params.k()` nodes for `interests` that pass `rules`, after the first `rules.offset`, of all parts.
     ///
     /// Fewer only if there are no more. `keep_going` is asked all along; when it says no, what was found until then
     /// is given. If a node is `watched`, the answer says how far it came.
     ///
     /// # Panics
-    /// If there is no interest, or the dimension of one is not that of the index.
+    /// If there is no interest, or the dimension of one is not that of the parts.
     pub fn search_ruled(
         &self,
-        index: &Index,
         interests: &[Interest<'_>],
         params: &SearchParams,
         rules: &NodeRules<'_>,
         watched: Option<NodeId>,
         mut keep_going: impl FnMut() -> bool,
     ) -> RuledFound {
-        let queries: Vec<_> = interests.iter().map(|interest| prepared(index, &interest.vector)).collect();
-        let metric = index.metadata().metric;
-        with_rows!(index.vectors(), rows => {
-            let exact = queries.iter().zip(interests).map(|(query, interest)| (scorer(metric, query, rows), interest.weight));
-            let exact = Exact { queries: exact.collect() };
-            self.with_workspace(|workspace| {
-                let mut run = Run {
-                    index,
-                    interests,
-                    params,
-                    rules,
-                    exact,
-                    queries: &queries,
-                    workspace,
-                    keep_going: &mut keep_going,
-                    stats: BeamStats::default(),
-                    plan: None,
-                    is_interrupted: false,
-                    watched,
-                    loss: Loss::NotReached,
-                };
-                run.search()
-            })
+        let base = rules.parts[0].index;
+        let queries: Vec<_> = interests.iter().map(|interest| prepared(base, &interest.vector)).collect();
+        self.with_workspace(|workspace| {
+            let mut run = Run {
+                interests,
+                params,
+                rules,
+                queries: &queries,
+                workspace,
+                keep_going: &mut keep_going,
+                stats: BeamStats::default(),
+                plan: None,
+                is_interrupted: false,
+                watched,
+                loss: Loss::NotReached,
+            };
+            run.search()
         })
-    }
-}
-
-/// The interests in full precision.
-struct Exact<'a, T> {
-    queries: Vec<(Scorer<'a, T>, f32)>,
-}
-
-impl<'a, T: Element> Exact<'a, T> {
-    fn best_of(&self) -> BestOf<Scorer<'a, T>> {
-        BestOf::new(self.queries.iter().map(|(scorer, weight)| (*scorer, 0.0, *weight)).collect())
     }
 }
 
@@ -117,12 +95,10 @@ enum Source {
     Interest(usize),
 }
 
-struct Run<'a, 'q, T> {
-    index: &'a Index,
+struct Run<'a, 'q> {
     interests: &'a [Interest<'q>],
     params: &'a SearchParams,
     rules: &'a NodeRules<'a>,
-    exact: Exact<'a, T>,
     queries: &'a [std::borrow::Cow<'q, [f32]>],
     workspace: &'a mut Workspace,
     keep_going: &'a mut dyn FnMut() -> bool,
@@ -135,14 +111,14 @@ struct Run<'a, 'q, T> {
     loss: Loss,
 }
 
-impl<'a, T: Element> Run<'a, '_, T> {
+impl<'a> Run<'a, '_> {
     fn search(&mut self) -> RuledFound {
         let (k, offset) = (self.params.k(), self.rules.offset);
         let keeps_places =
-            self.rules.fresh.is_some() || self.interests.iter().any(|interest| interest.at_least > 0);
+            self.rules.fresh_at_least > 0 || self.interests.iter().any(|interest| interest.at_least > 0);
         let end = offset + k;
         let mut chosen = self.rules.first_page.clone();
-        let mut room = Room::new(&self.rules.caps);
+        let mut room = Room::new(self.rules);
         chosen.iter().for_each(|ranked| _ = room.take(ranked.node));
         let mut pool =
             Pool { ranked: Vec::new(), is_complete: false, is_scanned: false, reached: f32::INFINITY };
@@ -192,8 +168,7 @@ impl<'a, T: Element> Run<'a, '_, T> {
         let before: FxHashSet<u32> = chosen.iter().map(|ranked| ranked.node.0).collect();
         let mut main = Deeper::new(Source::All, wanted);
         main.reached = pool.reached;
-        let fresh = self.rules.fresh.map_or(0, |(_, at_least)| at_least);
-        let mut fresh = Deeper::new(Source::Fresh, fresh + chosen.len());
+        let mut fresh = Deeper::new(Source::Fresh, self.rules.fresh_at_least + chosen.len());
         let interest = |(at, interest): (usize, &Interest<'_>)| {
             Deeper::new(Source::Interest(at), interest.at_least + chosen.len())
         };
@@ -244,15 +219,16 @@ impl<'a, T: Element> Run<'a, '_, T> {
 
     /// Best first; equal scores by video id.
     fn sort(&self, ranked: &mut [Ranked]) {
-        let ids = self.index.video_ids();
-        ranked.sort_unstable_by(|a, b| order(ids, a, b));
+        ranked.sort_unstable_by(|a, b| order(self.rules, a, b));
     }
 
     /// Why a page is short, after those that were `chosen`: what is true of the videos that it lacks.
     fn shortfall(&self, choice: &Choice<'_>, chosen: &[Ranked]) -> Shortfall {
-        let all = self.rules.matches.map_or(self.index.len(), |(_, count)| count);
-        let is_match =
-            |seed: &&NodeId| self.rules.matches.is_none_or(|(matches, _)| matches.contains(seed.0));
+        let all: usize = self.rules.parts.iter().map(Part::matching).sum();
+        let is_match = |seed: &&NodeId| {
+            let (_, part, node) = self.rules.locate(**seed);
+            part.matches.is_none_or(|(matches, _)| matches.contains(node.0))
+        };
         let seeds: FxHashSet<u32> = self.rules.seeds.iter().filter(is_match).map(|seed| seed.0).collect();
         if choice.is_below {
             Shortfall::ScoreThreshold
@@ -260,7 +236,7 @@ impl<'a, T: Element> Run<'a, '_, T> {
             Shortfall::CapsExhausted
         } else if chosen.len() + choice.taken.len() + seeds.len() < all {
             Shortfall::Excluded
-        } else if self.rules.matches.is_some() {
+        } else if self.rules.parts[0].matches.is_some() {
             Shortfall::TooFewMatches
         } else {
             Shortfall::IndexExhausted
@@ -270,74 +246,85 @@ impl<'a, T: Element> Run<'a, '_, T> {
     /// At least `count` nodes of a source that pass the rules, if there are so many, and whatever scores better.
     /// `is_scan`: everything is looked at for them, whatever the plan.
     fn pool(&mut self, source: Source, count: usize, is_scan: bool) -> Pool {
-        let of_fresh = |fresh: &NodeSet| match self.rules.matches {
-            None => fresh.clone(),
-            Some((matches, _)) => {
-                let mut both = fresh.clone();
-                both.intersect(matches);
-                both
+        let mut pool =
+            Pool { ranked: Vec::new(), is_complete: true, is_scanned: true, reached: f32::NEG_INFINITY };
+        for at in 0..self.rules.parts.len() {
+            self.explore_part(at, source, (count, is_scan), &mut pool);
+            if self.is_interrupted {
+                break;
             }
+        }
+        self.sort(&mut pool.ranked);
+        pool
+    }
+
+    /// Adds to a pool what one of the parts has for it.
+    fn explore_part(&mut self, at: usize, source: Source, (count, is_scan): (usize, bool), pool: &mut Pool) {
+        let part = self.rules.parts[at];
+        let of_fresh = |fresh: &NodeSet| {
+            let mut both = fresh.clone();
+            part.matches.into_iter().for_each(|(matches, _)| both.intersect(matches));
+            both
         };
-        let fresh = self.rules.fresh.filter(|_| source == Source::Fresh).map(|(fresh, _)| of_fresh(fresh));
-        let matches = fresh.as_ref().map(|set| (set, set.count())).or(self.rules.matches);
+        let fresh = part.fresh.filter(|_| source == Source::Fresh).map(of_fresh);
+        let matches = fresh.as_ref().map(|set| (set, set.count())).or(part.matches);
         let k = self.params.k();
         let (ef_search, is_exact) = match self.params.effort() {
             Effort::EfSearch(ef_search) => (ef_search + count.saturating_sub(k), false),
             Effort::Exact => (0, true),
         };
         let missed = CAUTION * expected_to_miss(k, ef_search);
+        let has_codes = part.index.codes().is_some();
         let plan = match (is_exact, is_scan) {
-            (false, false) => self.params.plan(),
-            (false, true) if self.index.codes().is_some() => Some(Plan::CodeScan),
+            // What is asked for is asked of the base.
+            (false, false) => self.params.plan().filter(|_| at == 0),
+            (false, true) if has_codes => Some(Plan::CodeScan),
             _ => Some(Plan::ExactScan),
         };
         let wanted = Wanted { matches, count, ef_search, missed, plan };
-        self.workspace.scratch.watch(self.watched);
-        let explored = match (self.index.codes(), source) {
-            (Some(_), Source::Interest(interest)) if !is_exact => self.explore_codes(&[interest], &wanted),
-            (Some(_), _) if !is_exact => {
-                let all: Vec<usize> = (0..self.interests.len()).collect();
-                self.explore_codes(&all, &wanted)
-            }
-            (_, Source::Interest(interest)) => {
-                let (scorer, weight) = self.exact.queries[interest];
-                self.explore_exact(BestOf::new(vec![(scorer, 0.0, weight)]), &wanted)
-            }
-            _ => match self.exact.queries.as_slice() {
-                [(scorer, 1.0)] => {
-                    let scorer = *scorer;
-                    self.explore_exact(scorer, &wanted)
-                }
-                _ => {
-                    let best_of = self.exact.best_of();
-                    self.explore_exact(best_of, &wanted)
-                }
-            },
+        let watched = self.watched.map(|node| self.rules.locate(node)).filter(|(of, ..)| *of == at);
+        let watched = watched.map(|(.., node)| node);
+        self.workspace.scratch.watch(watched);
+        let of: Vec<usize> = match source {
+            Source::Interest(interest) => vec![interest],
+            Source::All | Source::Fresh => (0..self.interests.len()).collect(),
+        };
+        let explored = if has_codes && !is_exact {
+            self.explore_codes(&part, &of, &wanted)
+        } else {
+            self.explore_exact(&part, &of, &wanted)
         };
         self.stats += explored.stats;
         self.plan.get_or_insert(explored.plan);
         self.is_interrupted |= explored.is_interrupted;
-        if let Some(node) = self.watched {
+        if let Some(node) = watched {
             self.loss = self.loss.max(self.workspace.scratch.loss(node));
         }
-        let mut ranked = self.rank();
+        let before = pool.ranked.len();
+        self.rank(&part, &mut pool.ranked);
         if let Source::Interest(interest) = source {
-            ranked.retain(|ranked| ranked.interest == interest);
+            let mut seen = 0;
+            pool.ranked.retain(|ranked| {
+                seen += 1;
+                seen <= before || ranked.interest == interest
+            });
         }
-        self.sort(&mut ranked);
-        let is_scanned = matches!(explored.plan, Plan::ExactScan | Plan::CodeScan | Plan::MatchScan);
-        let reached = ranked.last().map_or(f32::INFINITY, |last| last.score);
-        Pool { ranked, is_complete: explored.is_complete, is_scanned, reached }
+        pool.is_complete &= explored.is_complete;
+        pool.is_scanned &= matches!(explored.plan, Plan::ExactScan | Plan::CodeScan | Plan::MatchScan);
+        if !explored.is_complete {
+            let lowest = pool.ranked[before..].iter().map(|ranked| ranked.score).min_by(f32::total_cmp);
+            pool.reached = pool.reached.max(lowest.unwrap_or(f32::INFINITY));
+        }
     }
 
     /// Explores by codes, for some of the interests.
-    fn explore_codes(&mut self, of: &[usize], wanted: &Wanted<'_>) -> Explored {
+    fn explore_codes(&mut self, part: &Part<'_>, of: &[usize], wanted: &Wanted<'_>) -> Explored {
         let Workspace { scratch, query_codes, residual_tables } = &mut *self.workspace;
-        let (codes, quantizer) = self.index.codes().expect("there are codes");
+        let (codes, quantizer) = part.index.codes().expect("there are codes");
         query_codes.clear();
         of.iter().for_each(|at| quantizer.push_query(&self.queries[*at], query_codes));
         let stride = query_codes.stride();
-        debug_assert_eq!(stride * self.index.len(), codes.len());
+        debug_assert_eq!(stride * part.index.len(), codes.len());
         let weight = |at: usize| self.interests[of[at]].weight;
         let is_plain = of.len() == 1 && weight(0) == 1.0;
         // Offset, and what a unit of a dot product of codes and one of inner product are worth. A single query is
@@ -346,7 +333,7 @@ impl<'a, T: Element> Run<'a, '_, T> {
             Affine { scale, .. } if is_plain => (0.0, 1.0, if scale > 0.0 { 1.0 / scale } else { 0.0 }),
             Affine { bias, scale } => (weight(at) * bias, weight(at) * scale, weight(at)),
         };
-        let blocks = self.index.blocks().filter(|_| wanted.matches.is_some() || of.len() > 1);
+        let blocks = part.index.blocks().filter(|_| wanted.matches.is_some() || of.len() > 1);
         residual_tables.resize_with(of.len(), ResidualTable::default);
         if let Some(blocks) = &blocks {
             for (at, table) in residual_tables.iter_mut().enumerate() {
@@ -364,7 +351,7 @@ impl<'a, T: Element> Run<'a, '_, T> {
         let each = (0..of.len()).map(|at| CodeScorer::new(query_codes.query(at), codes)).collect();
         if is_plain {
             let coarse = Coarse { nodes: CodeScorer::new(query_codes.query(0), codes), blocks, each };
-            explore(self.index, &coarse, self.rules, wanted, scratch, self.keep_going)
+            explore(part, &coarse, self.rules, wanted, scratch, self.keep_going)
         } else {
             let scorer = |at: usize| {
                 let (offset, scale, _) = units(at);
@@ -372,48 +359,68 @@ impl<'a, T: Element> Run<'a, '_, T> {
             };
             let nodes = BestOf::new((0..of.len()).map(scorer).collect());
             let coarse = Coarse { nodes, blocks, each };
-            explore(self.index, &coarse, self.rules, wanted, scratch, self.keep_going)
+            explore(part, &coarse, self.rules, wanted, scratch, self.keep_going)
         }
     }
 
-    /// Explores in full precision.
-    fn explore_exact(&mut self, nodes: impl Scan + Clone, wanted: &Wanted<'_>) -> Explored {
-        let scratch = &mut self.workspace.scratch;
-        let each = vec![nodes.clone()];
-        let coarse = Coarse { nodes, blocks: None, each };
-        explore(self.index, &coarse, self.rules, wanted, scratch, self.keep_going)
+    /// Explores in full precision, for some of the interests.
+    fn explore_exact(&mut self, part: &Part<'_>, of: &[usize], wanted: &Wanted<'_>) -> Explored {
+        let metric = part.index.metadata().metric;
+        with_rows!(part.index.vectors(), rows => {
+            let weighted =
+                |at: &usize| (scorer(metric, &self.queries[*at], rows), self.interests[*at].weight);
+            let scorers: Vec<_> = of.iter().map(weighted).collect();
+            let scratch = &mut self.workspace.scratch;
+            match scorers.as_slice() {
+                [(scorer, 1.0)] => {
+                    let coarse = Coarse { nodes: *scorer, blocks: None, each: vec![*scorer] };
+                    explore(part, &coarse, self.rules, wanted, scratch, self.keep_going)
+                }
+                _ => {
+                    let best_of = scorers.iter().map(|(scorer, weight)| (*scorer, 0.0, *weight)).collect();
+                    let best_of = BestOf::new(best_of);
+                    let coarse = Coarse { nodes: best_of.clone(), blocks: None, each: vec![best_of] };
+                    explore(part, &coarse, self.rules, wanted, scratch, self.keep_going)
+                }
+            }
+        })
     }
 
-    /// What was found, scored in full precision.
-    fn rank(&mut self) -> Vec<Ranked> {
-        let found = &self.workspace.scratch.found;
-        let mut ranked = Vec::with_capacity(found.len());
-        let mut scores = Vec::new();
-        let best_of = self.exact.best_of();
-        for some in found.chunks(RESCORED_AT_ONCE) {
-            if ranked.len() >= RESCORED_AT_ONCE && !(self.keep_going)() {
-                self.is_interrupted = true;
-                break;
+    /// Appends what was found, scored in full precision.
+    fn rank(&mut self, part: &Part<'_>, ranked: &mut Vec<Ranked>) {
+        let metric = part.index.metadata().metric;
+        with_rows!(part.index.vectors(), rows => {
+            let queries = self.queries.iter().zip(self.interests);
+            let scorers = queries.map(|(query, interest)| (scorer(metric, query, rows), 0.0, interest.weight));
+            let best_of = BestOf::new(scorers.collect());
+            let global = |node: u32| NodeId(part.start + node);
+            let found = &self.workspace.scratch.found;
+            ranked.reserve(found.len());
+            let mut scores = Vec::new();
+            for (chunk, some) in found.chunks(RESCORED_AT_ONCE).enumerate() {
+                if chunk > 0 && !(self.keep_going)() {
+                    self.is_interrupted = true;
+                    break;
+                }
+                let nodes: Vec<u32> = some.iter().map(Candidate::node).collect();
+                scores.resize(nodes.len(), 0.0);
+                self.stats.distances += (nodes.len() * self.interests.len()) as u64;
+                if self.interests.len() == 1 {
+                    best_of.score_rows(&nodes, &mut scores);
+                    let one = nodes.iter().zip(&scores);
+                    ranked.extend(one.map(|(node, score)| Ranked {
+                        node: global(*node),
+                        score: *score,
+                        interest: 0,
+                    }));
+                } else {
+                    ranked.extend(nodes.iter().map(|node| {
+                        let (interest, score) = best_of.best(*node);
+                        Ranked { node: global(*node), score, interest }
+                    }));
+                }
             }
-            let nodes: Vec<u32> = some.iter().map(Candidate::node).collect();
-            scores.resize(nodes.len(), 0.0);
-            self.stats.distances += (nodes.len() * self.interests.len()) as u64;
-            if self.interests.len() == 1 {
-                best_of.score_rows(&nodes, &mut scores);
-                let one = nodes.iter().zip(&scores);
-                ranked.extend(one.map(|(node, score)| Ranked {
-                    node: NodeId(*node),
-                    score: *score,
-                    interest: 0,
-                }));
-            } else {
-                ranked.extend(nodes.iter().map(|node| {
-                    let (interest, score) = best_of.best(*node);
-                    Ranked { node: NodeId(*node), score, interest }
-                }));
-            }
-        }
-        ranked
+        })
     }
 }
 
@@ -422,13 +429,15 @@ impl Searcher {
     ///
     /// # Panics
     /// As [`Searcher::search_ruled`], or if there is no such node.
-    pub fn score(&self, index: &Index, interests: &[Interest<'_>], node: NodeId) -> Ranked {
-        let queries: Vec<_> = interests.iter().map(|interest| prepared(index, &interest.vector)).collect();
-        let metric = index.metadata().metric;
-        with_rows!(index.vectors(), rows => {
+    pub fn score(&self, interests: &[Interest<'_>], rules: &NodeRules<'_>, node: NodeId) -> Ranked {
+        let (_, part, local) = rules.locate(node);
+        let queries: Vec<_> =
+            interests.iter().map(|interest| prepared(part.index, &interest.vector)).collect();
+        let metric = part.index.metadata().metric;
+        with_rows!(part.index.vectors(), rows => {
             let queries = queries.iter().zip(interests);
             let queries = queries.map(|(query, interest)| (scorer(metric, query, rows), 0.0, interest.weight));
-            let (interest, score) = BestOf::new(queries.collect()).best(node.0);
+            let (interest, score) = BestOf::new(queries.collect()).best(local.0);
             Ranked { node, score, interest }
         })
     }
@@ -443,37 +452,28 @@ impl Searcher {
     /// As [`Searcher::score`].
     pub fn place(
         &self,
-        index: &Index,
         interests: &[Interest<'_>],
         rules: &NodeRules<'_>,
         node: NodeId,
     ) -> Result<usize, usize> {
-        let own = self.score(index, interests, node);
-        let ids = index.video_ids();
-        let allowed = |other: &u32| {
-            rules.matches.is_none_or(|(matches, _)| matches.contains(*other))
-                && !rules.exclusion.contains(ids[*other as usize])
-                && !rules.seeds.contains(&NodeId(*other))
-        };
-        let mut better: Vec<Ranked> = (0..index.len() as u32)
-            .filter(allowed)
-            .map(|other| self.score(index, interests, NodeId(other)))
-            .filter(|other| precedes(ids, other, &own))
+        let own = self.score(interests, rules, node);
+        let nodes = rules.parts.iter().flat_map(|part| part.start..part.start + part.index.len() as u32);
+        let mut better: Vec<Ranked> = nodes
+            .map(NodeId)
+            .filter(|other| rules.allows(*other))
+            .map(|other| self.score(interests, rules, other))
+            .filter(|other| order(rules, other, &own).is_lt())
             .collect();
-        better.sort_unstable_by(|a, b| order(ids, a, b));
-        let mut room = Room::new(&rules.caps);
+        better.sort_unstable_by(|a, b| order(rules, a, b));
+        let mut room = Room::new(rules);
         let before = better.iter().filter(|other| room.take(other.node)).count();
         room.full_cap(node).map_or(Ok(before + 1), Err)
     }
 }
 
 /// Best first; equal scores by video id.
-fn order(ids: &[VideoId], a: &Ranked, b: &Ranked) -> std::cmp::Ordering {
-    b.score.total_cmp(&a.score).then_with(|| ids[a.node.index()].cmp(&ids[b.node.index()]))
-}
-
-fn precedes(ids: &[VideoId], a: &Ranked, b: &Ranked) -> bool {
-    order(ids, a, b) == std::cmp::Ordering::Less
+fn order(rules: &NodeRules<'_>, a: &Ranked, b: &Ranked) -> std::cmp::Ordering {
+    b.score.total_cmp(&a.score).then_with(|| rules.video_id(a.node).cmp(&rules.video_id(b.node)))
 }
 
 /// How deep a source was looked into.

@@ -11,7 +11,7 @@ use shortlist::id::{NodeId, VideoId};
 use shortlist::index::{Codes, HEADER_BYTES, Index, IndexError, MemoryMode, Section, SectionKind, verify};
 use shortlist::metric::Metric;
 use shortlist::rules::{Exclude, Exclusion};
-use shortlist::search::{Effort, Interest, NodeRules, Plan, SearchParams, Searcher};
+use shortlist::search::{Effort, Interest, NodeRules, Part, Plan, SearchParams, Searcher};
 
 use crate::indexes::{TestCatalogue, build_index, build_taught_index, catalogue_of, random_rows};
 
@@ -333,11 +333,17 @@ fn search_every_way(index: &Index) {
     matches.remove(0);
     let exclusion = Exclusion::of(&Exclude::default()).unwrap();
     let rules = NodeRules {
-        matches: Some((&matches, matches.count())),
+        parts: vec![Part {
+            index,
+            start: 0,
+            matches: Some((&matches, matches.count())),
+            dead: None,
+            fresh: None,
+        }],
         exclusion: &exclusion,
         seeds: &[],
         caps: Vec::new(),
-        fresh: None,
+        fresh_at_least: 0,
         score_threshold: None,
         offset: 0,
         first_page: Vec::new(),
@@ -347,7 +353,7 @@ fn search_every_way(index: &Index) {
     for plan in plans.into_iter().filter(|plan| *plan != Plan::BlockScan || index.blocks().is_some()) {
         let params = SearchParams::new(10, Effort::EfSearch(20)).unwrap().with_plan(Some(plan));
         for interests in [vec![interest(1.0)], vec![interest(0.5), interest(2.0)]] {
-            let found = searcher.search_ruled(index, &interests, &params, &rules, None, || true);
+            let found = searcher.search_ruled(&interests, &params, &rules, None, || true);
             assert!(found.hits.iter().all(|hit| hit.node != NodeId(0)));
         }
     }
