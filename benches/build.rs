@@ -1,5 +1,5 @@
-//! Graph construction: native and hnsw_rs, on all cores and on one; the phases of a build that users teach;
-//! quantization.
+//! Graph construction: native and hnsw_rs, on all cores and on one; the phases of a build that users teach; parts in
+//! memory; quantization.
 //!
 //! Checks that every node of each graph is reachable, and that codes are what they should be, before timing.
 
@@ -9,14 +9,18 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rayon::ThreadPoolBuilder;
-use shortlist::build::{BuildParams, Builder, Progress, Silent, build_graph};
-use shortlist::dataset::{Embeddings, EmbeddingsView};
+use shortlist::build::{BuildParams, Builder, GRAPH_FROM, Progress, Silent, build_graph, build_in_memory};
+use shortlist::dataset::{Catalogue, CatalogueFiles, Embeddings, EmbeddingsView};
+use shortlist::graph::NodeSet;
+use shortlist::live::gather;
 use shortlist::metric::Metric;
 use shortlist::quantize::{QueryCodes, Sq8};
 use shortlist::synth::{SynthParams, synth};
 
 const VIDEOS: usize = 10_000;
 const DIM: usize = 64;
+/// Components of the videos of parts.
+const PART_DIM: usize = 128;
 /// Videos of a build that users teach.
 const TAUGHT_VIDEOS: usize = 50_000;
 
@@ -109,6 +113,37 @@ fn phases(criterion: &mut Criterion) {
     group.finish();
 }
 
+fn parts(criterion: &mut Criterion) {
+    let folder = tempfile::tempdir().expect("a folder for the catalogue");
+    let params = SynthParams { videos: VIDEOS, dim: PART_DIM, users: 10, seed: 1 };
+    let files = synth(params, folder.path(), |_| {}).expect("the catalogue is written");
+    let files = CatalogueFiles {
+        embeddings: files.videos,
+        ids: Some(files.video_ids),
+        attributes: Some(files.attributes),
+    };
+    let metric = Metric::InnerProduct;
+    let catalogue = Catalogue::open(&files, metric).expect("the catalogue opens");
+    let params = BuildParams::new(metric, 16, 100).expect("valid parameters");
+    let whole = build_in_memory(&catalogue, &params, &Silent).expect("the catalogue is built");
+    let schema = &whole.metadata().attributes;
+    let mut group = criterion.benchmark_group("parts");
+    group.sample_size(10);
+    for rows in [1, 10, 100, 1000, GRAPH_FROM - 1, VIDEOS] {
+        let mut some = NodeSet::none(VIDEOS);
+        (0..rows).for_each(|row| some.insert((row * VIDEOS / rows) as u32));
+        let gathered = || gather(&[(&whole, &some)], schema).expect("the part is sound");
+        let catalogue = gathered();
+        let build = || build_in_memory(&catalogue, &params, &Silent).expect("the part is built");
+        let built = build();
+        assert_eq!((built.len(), built.has_graph()), (rows, rows == 1 || rows >= GRAPH_FROM));
+        group.throughput(Throughput::Elements(rows as u64));
+        group.bench_function(BenchmarkId::new("build", rows), |bencher| bencher.iter(build));
+        group.bench_function(BenchmarkId::new("gather", rows), |bencher| bencher.iter(gathered));
+    }
+    group.finish();
+}
+
 fn quantization(criterion: &mut Criterion) {
     let vectors: Vec<f32> =
         (0..TAUGHT_VIDEOS * DIM).map(|at| ((at * 7919) % 1000) as f32 / 500.0 - 1.0).collect();
@@ -130,5 +165,5 @@ fn quantization(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, builders, phases, quantization);
+criterion_group!(benches, builders, phases, parts, quantization);
 criterion_main!(benches);

@@ -261,6 +261,7 @@ fn prepare(dir: &Path) -> Index {
         embeddings: Embeddings::open(&path).expect("the videos open"),
         ids: (0..VIDEOS as u64).map(|video| VideoId(video.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect(),
         attributes: columns.into_iter().map(column).collect(),
+        expires_at: None,
     };
     let params = BuildParams::new(Metric::L2, 2, 4).expect("valid parameters");
     let store = IndexStore::new(dir.join("index"));

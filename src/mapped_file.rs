@@ -1,4 +1,5 @@
-//! Maps: files read-only, and memory on huge pages. The one place outside `kernel/` that needs `unsafe`.
+//! Maps: files read-only, and memory, on huge pages where it is much. The one place outside `kernel/` that needs
+//! `unsafe`.
 
 #![allow(unsafe_code)]
 
@@ -12,15 +13,21 @@ use memmap2::{Advice, Mmap, MmapMut, UncheckedAdvice};
 /// The size of a huge page on every processor the kernels are written for, where pages are of 4 KiB.
 const HUGE_PAGE: usize = 2 << 20;
 
-/// A whole file mapped read-only.
+/// A whole file mapped read-only, or bytes in memory in the place of one.
 ///
 /// The contract with whoever owns the file: it is not truncated or rewritten in place while it is
 /// mapped. Everything Shortlist writes is created once under a temporary name and then renamed, so
 /// its own files keep to that.
 #[derive(Debug)]
 pub struct MappedFile {
-    map: Mmap,
+    source: Source,
     path: PathBuf,
+}
+
+#[derive(Debug)]
+enum Source {
+    File(Mmap),
+    Memory(HugeMemory),
 }
 
 impl MappedFile {
@@ -36,17 +43,35 @@ impl MappedFile {
         // SAFETY: the map is read-only and private to this value; the files mapped are inputs and
         // published generations, which by contract are not changed in place while in use.
         let map = unsafe { Mmap::map(&file)? };
-        Ok(Self { map, path: path.to_owned() })
+        Ok(Self { source: Source::File(map), path: path.to_owned() })
+    }
+
+    /// A copy of `bytes` in memory of this process, which goes by `name` where a file has its path.
+    ///
+    /// # Errors
+    /// If the operating system does not have as much memory.
+    pub fn in_memory(name: &Path, bytes: &[u8]) -> io::Result<Self> {
+        let mut memory = HugeMemory::zeroed(bytes.len())?;
+        memory.bytes_mut().copy_from_slice(bytes);
+        Ok(Self { source: Source::Memory(memory), path: name.to_owned() })
     }
 
     /// The bytes of the file. The first is aligned to a page.
     pub fn bytes(&self) -> &[u8] {
-        &self.map
+        match &self.source {
+            Source::File(map) => map,
+            Source::Memory(memory) => memory.bytes(),
+        }
     }
 
-    /// The path the file was opened by.
+    /// The path the file was opened by, or the name of what is in memory.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether there is no file: the bytes are in memory of this process, and nowhere else.
+    pub fn is_in_memory(&self) -> bool {
+        matches!(self.source, Source::Memory(_))
     }
 
     /// Brings the pages of `range` into memory before they are needed.
@@ -54,32 +79,34 @@ impl MappedFile {
     /// # Panics
     /// If the file ends before the range does.
     pub fn populate(&self, range: Range<usize>) {
-        let bytes = &self.map[range.clone()];
+        let bytes = &self.bytes()[range.clone()];
+        let Source::File(map) = &self.source else { return };
         // Hints: a kernel that does not take them still serves the same bytes. The first reads ahead of
         // the second, which waits for every page and maps it.
-        let _ = self.map.advise_range(Advice::WillNeed, range.start, range.len());
+        let _ = map.advise_range(Advice::WillNeed, range.start, range.len());
         #[cfg(target_os = "linux")]
-        if self.map.advise_range(Advice::PopulateRead, range.start, range.len()).is_ok() {
+        if map.advise_range(Advice::PopulateRead, range.start, range.len()).is_ok() {
             return;
         }
         std::hint::black_box(bytes.iter().step_by(4096).fold(0u8, |sum, byte| sum.wrapping_add(*byte)));
     }
 
-    /// Gives back the pages of `range`, which is not read any more soon. They may still be read.
+    /// Gives back the pages of `range`, which is not read any more soon. They may still be read. Memory that no file
+    /// is behind stays.
     ///
     /// # Panics
     /// If the file ends before the range does.
     pub fn release(&self, range: Range<usize>) {
-        assert!(range.start <= range.end && range.end <= self.map.len(), "a range of another file");
+        assert!(range.start <= range.end && range.end <= self.bytes().len(), "a range of another file");
+        let Source::File(map) = &self.source else { return };
         // SAFETY: of a read-only map of a file, every page that is given back is read from the file again
-        // when it is touched: no byte that anybody sees changes.
-        let _ =
-            unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len()) };
+        // when it is touched: no byte that anybody sees changes. Memory, which would be zero then, has returned.
+        let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len()) };
     }
 }
 
 /// Memory of this process alone, on huge pages where the kernel has them: one entry of the processor's
-/// address cache covers 2 MiB of it instead of 4 KiB.
+/// address cache covers 2 MiB of it instead of 4 KiB. Less than one of them lies on pages of the usual size.
 #[derive(Debug)]
 pub struct HugeMemory {
     map: MmapMut,
@@ -94,6 +121,10 @@ impl HugeMemory {
     /// # Errors
     /// If the operating system does not have as much.
     pub fn zeroed(bytes: usize) -> io::Result<Self> {
+        if bytes < HUGE_PAGE {
+            let map = MmapMut::map_anon(bytes.max(1))?;
+            return Ok(Self { map, range: 0..bytes, advised: false });
+        }
         let whole = bytes.next_multiple_of(HUGE_PAGE);
         // Room to start at a huge page, wherever the map starts; what is never touched takes no memory.
         let map = MmapMut::map_anon(whole + HUGE_PAGE)?;
@@ -102,7 +133,7 @@ impl HugeMemory {
         Ok(Self { map, range: start..start + bytes, advised })
     }
 
-    /// The bytes. The first is aligned to 2 MiB.
+    /// The bytes. The first is aligned to a page of the size that they lie on.
     pub fn bytes(&self) -> &[u8] {
         &self.map[self.range.clone()]
     }

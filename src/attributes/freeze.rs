@@ -9,7 +9,7 @@ use arrow::array::{
 use arrow::buffer::NullBuffer;
 use arrow::compute::{cast, take};
 use arrow::datatypes::{
-    DataType, Field, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType, UInt64Type,
+    DataType, Field, FieldRef, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType, UInt64Type,
 };
 use jiff::Timestamp;
 
@@ -83,18 +83,7 @@ pub fn check(column: &AttributeColumn) -> Result<CheckedColumn, AttributeError> 
         column: name.clone(),
         found: column.values.data_type().to_string(),
     })?;
-    let stored = match kind {
-        AttributeKind::Keyword => DataType::LargeUtf8,
-        AttributeKind::KeywordList => {
-            DataType::LargeList(Field::new("item", DataType::LargeUtf8, true).into())
-        }
-        AttributeKind::Int64 => DataType::Int64,
-        AttributeKind::Uint64 => DataType::UInt64,
-        AttributeKind::Double => DataType::Float64,
-        AttributeKind::Bool => DataType::Boolean,
-        AttributeKind::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, Some("+00:00".into())),
-    };
-    let values = cast(&column.values, &stored)
+    let values = cast(&column.values, &stored_type(kind))
         .map_err(|source| AttributeError::Conversion { column: name.clone(), source })?;
     if kind == AttributeKind::Timestamp {
         let times: &TimestampMicrosecondArray = values.as_primitive();
@@ -106,6 +95,24 @@ pub fn check(column: &AttributeColumn) -> Result<CheckedColumn, AttributeError> 
         }
     }
     Ok(CheckedColumn { schema: AttributeSchema { name: name.clone(), kind }, values })
+}
+
+/// The Arrow type that an attribute is stored from.
+pub fn stored_type(kind: AttributeKind) -> DataType {
+    match kind {
+        AttributeKind::Keyword => DataType::LargeUtf8,
+        AttributeKind::KeywordList => DataType::LargeList(list_item()),
+        AttributeKind::Int64 => DataType::Int64,
+        AttributeKind::Uint64 => DataType::UInt64,
+        AttributeKind::Double => DataType::Float64,
+        AttributeKind::Bool => DataType::Boolean,
+        AttributeKind::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, Some("+00:00".into())),
+    }
+}
+
+/// What the lists are of that a list of words is stored from.
+pub fn list_item() -> FieldRef {
+    Field::new("item", DataType::LargeUtf8, true).into()
 }
 
 impl CheckedColumn {

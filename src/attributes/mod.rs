@@ -1,11 +1,12 @@
 //! Attributes: typed columns beside the embeddings, kept in the frozen index and returned on request.
 //!
-//! What flows in: Arrow columns. What flows out: sections of the frozen index and, from a mapped one, the
-//! values of a node and the nodes of a value. Nothing here knows of graphs.
+//! What flows in: Arrow columns. What flows out: sections of the frozen index and, from an open one, the
+//! values of a node, the nodes of a value and Arrow columns again. Nothing here knows of graphs.
 //!
 //! | file | duty |
 //! |---|---|
 //! | `freeze.rs` | Arrow columns become sections |
+//! | `thaw.rs`   | sections become Arrow columns |
 //! | `invert.rs` | the nodes of every word, and the nodes by value |
 //! | `column.rs` | [`Columns`]: open, values of nodes |
 //! | `words.rs`  | nodes of a word |
@@ -18,12 +19,13 @@ mod freeze;
 mod invert;
 mod keys;
 mod sorted;
+mod thaw;
 mod value;
 mod verify;
 mod words;
 
 pub use column::Columns;
-pub use freeze::{AttributeError, CheckedColumn, FrozenColumn, check};
+pub use freeze::{AttributeError, CheckedColumn, FrozenColumn, check, list_item, stored_type};
 pub use keys::{ValueKeys, keys_of_words};
 pub use sorted::{Scalar, Sorted};
 pub use value::Value;

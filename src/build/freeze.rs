@@ -1,6 +1,6 @@
-//! A finished build becomes the sections of a generation file.
+//! A finished build becomes the sections of an index.
 
-use std::path::Path;
+use std::io::Write;
 
 use super::progress::Progress;
 use super::{BuildError, NodeCodes};
@@ -8,12 +8,12 @@ use crate::attributes::FrozenColumn;
 use crate::element::Element;
 use crate::graph::Graph;
 use crate::id::VideoId;
-use crate::index::{IndexWriter, Metadata, SectionKind, StagedIndex};
+use crate::index::{IndexError, IndexWriter, Metadata, SectionKind};
 
 /// How many bytes go to the file between two looks at the progress.
 const WRITE_BYTES: usize = 16 << 20;
 
-/// What a generation is made of, besides its attributes.
+/// What an index is made of, besides its attributes.
 pub(super) struct Parts<'a, T> {
     pub(super) metadata: &'a Metadata,
     /// `[n × dim]`.
@@ -25,16 +25,18 @@ pub(super) struct Parts<'a, T> {
     pub(super) codes: Option<&'a NodeCodes>,
     /// `[count × dim]`; may be empty.
     pub(super) held_out_queries: &'a [f32],
+    /// By row of the input, if a video expires.
+    pub(super) expires_at: Option<&'a [i64]>,
 }
 
-/// Writes everything under a temporary name in `dir`.
-pub(super) fn freeze<T: Element>(
-    dir: &Path,
+/// Writes everything to what `start` gives for so many sections, and leaves it to be finished.
+pub(super) fn freeze<T: Element, W: Write>(
+    start: impl FnOnce(usize) -> Result<IndexWriter<W>, IndexError>,
     parts: &Parts<'_, T>,
     columns: Vec<FrozenColumn>,
     progress: &dyn Progress,
-) -> Result<StagedIndex, BuildError> {
-    let Parts { metadata, vectors, rows, ids, graph, codes, held_out_queries } = *parts;
+) -> Result<IndexWriter<W>, BuildError> {
+    let Parts { metadata, vectors, rows, ids, graph, codes, held_out_queries, expires_at } = *parts;
     let json = serde_json::to_vec(metadata).expect("metadata has no map keys that JSON could not hold");
     let mut nodes_by_id: Vec<u32> = (0..ids.len() as u32).collect();
     nodes_by_id.sort_unstable_by_key(|node| ids[*node as usize]);
@@ -48,9 +50,13 @@ pub(super) fn freeze<T: Element>(
 
     progress.begin("writing the index", size_of_val(vectors) as u64);
     let vector_parts = bytemuck::cast_slice::<T, u8>(vectors).chunks(WRITE_BYTES);
-    let code_sections = if codes.is_some() { 8 } else { 0 };
-    let query_sections = usize::from(!held_out_queries.is_empty());
-    let mut writer = IndexWriter::create(dir, 9 + code_sections + query_sections + attributes.len())?;
+    let blocks = codes.and_then(|codes| codes.blocks.as_ref());
+    let expiries: Option<Vec<i64>> =
+        expires_at.map(|times| rows.iter().map(|row| times[*row as usize]).collect());
+    let code_sections = if codes.is_some() { 2 } else { 0 };
+    let block_sections = if blocks.is_some() { 6 } else { 0 };
+    let others = usize::from(!held_out_queries.is_empty()) + usize::from(expiries.is_some());
+    let mut writer = start(9 + code_sections + block_sections + others + attributes.len())?;
     writer.section(SectionKind::Metadata, 0, [json.as_slice()])?;
     writer.section(
         SectionKind::Vectors,
@@ -76,7 +82,7 @@ pub(super) fn freeze<T: Element>(
     }
     writer.section(SectionKind::InputRows, 0, [bytes(rows)])?;
     writer.section(SectionKind::Layer0Starts, 0, [bytes(&graph.layer0.starts)])?;
-    if let Some(NodeCodes { blocks, .. }) = codes {
+    if let Some(blocks) = blocks {
         writer.section(SectionKind::BlockMeans, 0, [blocks.means.as_slice()])?;
         writer.section(SectionKind::BlockRegions, 0, [bytes(&blocks.regions)])?;
     }
@@ -85,7 +91,7 @@ pub(super) fn freeze<T: Element>(
     for (kind, ordinal, bytes) in &attributes[..before] {
         writer.section(*kind, *ordinal, [bytes.as_slice()])?;
     }
-    if let Some(NodeCodes { blocks, .. }) = codes {
+    if let Some(blocks) = blocks {
         writer.section(SectionKind::ResidualSpreads, 0, [bytes(&blocks.spreads)])?;
         writer.section(SectionKind::ResidualDeviations, 0, [bytes(&blocks.deviations)])?;
         writer.section(SectionKind::MeanResiduals, 0, [blocks.mean_residuals.as_slice()])?;
@@ -94,7 +100,10 @@ pub(super) fn freeze<T: Element>(
     for (kind, ordinal, bytes) in &attributes[before..] {
         writer.section(*kind, *ordinal, [bytes.as_slice()])?;
     }
-    Ok(writer.finish()?)
+    if let Some(expiries) = &expiries {
+        writer.section(SectionKind::Expiries, 0, [bytes(expiries)])?;
+    }
+    Ok(writer)
 }
 
 fn bytes<T: bytemuck::Pod>(values: &[T]) -> &[u8] {

@@ -1,7 +1,7 @@
 //! From a catalogue to a published generation.
 //!
-//! What flows in: embeddings, ids, attributes and parameters. What flows out: a frozen index in its
-//! folder. Nothing here knows of search requests.
+//! What flows in: embeddings, ids, attributes and parameters. What flows out: a frozen index, in its
+//! folder or in memory. Nothing here knows of search requests.
 //!
 //! ```text
 //! Catalogue ─► rows ─► groups ─► rows by group ─► builder ─► draft ─► lesson ─► repair ─► IndexWriter ─► publish
@@ -25,7 +25,8 @@
 //! | `multiply.rs` | more users from a small sample |
 //! | `teach.rs`    | edges that training users need; recall on those held out |
 //! | `repair.rs`   | every node reachable |
-//! | `freeze.rs`   | the sections of the generation file |
+//! | `small.rs`    | what few rows get in the place of a graph |
+//! | `freeze.rs`   | the sections of the index |
 //! | `progress.rs` | how far a build is, and whether to go on |
 //! | `phases.rs`   | how long each phase of it takes |
 
@@ -44,22 +45,24 @@ mod phases;
 mod progress;
 mod repair;
 mod select;
+mod small;
 mod teach;
 
 use std::borrow::Cow;
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use rayon::prelude::*;
 
-use crate::attributes::AttributeError;
+use crate::attributes::{AttributeError, CheckedColumn};
 use crate::dataset::{Catalogue, DatasetError, Embeddings, EmbeddingsView, Rows};
 use crate::element::Element;
 use crate::graph::Graph;
 use crate::id::VideoId;
 use crate::index::{
-    BuildFacts, BuildTimes, Codes, IndexError, IndexStore, Manifest, Metadata, RepairReport, StagedIndex,
-    StoreError, TrainingReport,
+    BuildFacts, BuildTimes, Codes, Index, IndexError, IndexStore, IndexWriter, Manifest, Metadata,
+    RepairReport, StagedIndex, StoreError, TrainingReport,
 };
 use crate::kernel::Kernels;
 use crate::metric::Metric;
@@ -74,8 +77,12 @@ use teach::Lesson;
 
 pub use params::{BuildParams, Builder, ParamsError};
 pub use progress::{Progress, Silent};
+pub use small::GRAPH_FROM;
 
-/// Why nothing was published.
+/// Rows per task where each takes little: enough that a task costs more than handing it out.
+const ROWS_PER_TASK: usize = 1024;
+
+/// Why nothing was built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// A parameter is out of its range.
@@ -150,7 +157,7 @@ pub fn stage(
         }
         training_queries.check_finite()?;
     }
-    let columns = catalogue.attributes.iter().map(crate::attributes::check).collect::<Result<Vec<_>, _>>()?;
+    let columns = checked_columns(catalogue)?;
     store.create()?;
     let clock = PhaseClock::new(progress, started);
     let progress: &dyn Progress = &clock;
@@ -163,40 +170,8 @@ pub fn stage(
             let vectors = prepare(rows, params.metric);
             let training_queries = training_queries.map(Embeddings::view);
             let built = build_graph(&vectors, rows.dim(), training_queries, params, progress)?;
-            let BuiltGraph { graph, rows: input_rows, vectors, repair, training, held_out_queries, codes } = built;
-            let ids: Vec<VideoId> = input_rows.iter().map(|row| catalogue.ids[*row as usize]).collect();
-            let columns = columns.par_iter().map(|column| column.freeze(&input_rows)).collect::<Result<Vec<_>, _>>()?;
-            let metadata = Metadata {
-                rows: rows.len() as u32,
-                dim: rows.dim() as u32,
-                dtype: catalogue.embeddings.view().dtype(),
-                metric: params.metric,
-                codes: params.codes,
-                m: graph.m as u32,
-                m0: graph.layer0.max_degree().max(1) as u32,
-                entry_point: graph.entry_point.0,
-                upper_layers: graph.upper.iter().map(|layer| layer.nodes.len() as u32).collect(),
-                attributes: columns.iter().map(|column| column.schema.clone()).collect(),
-                embedding_model: params.embedding_model.clone(),
-                build: BuildFacts {
-                    builder: params.builder.name().to_owned(),
-                    ef_construction: params.ef_construction as u32,
-                    seed: params.seed,
-                },
-                repair,
-                training,
-                held_out_queries: (held_out_queries.len() / rows.dim()) as u32,
-            };
-            let parts = freeze::Parts {
-                metadata: &metadata,
-                vectors: &vectors,
-                rows: &input_rows,
-                ids: &ids,
-                graph: &graph,
-                codes: codes.as_ref(),
-                held_out_queries: &held_out_queries,
-            };
-            freeze::freeze(store.dir(), &parts, columns, progress)
+            let start = |sections| IndexWriter::create(store.dir(), sections);
+            Ok::<_, BuildError>(write(catalogue, &columns, built, params, start, progress)?.finish()?)
         })
     })?;
     if progress.is_cancelled() {
@@ -204,6 +179,89 @@ pub fn stage(
     }
     let times = BuildTimes { ms: started.elapsed().as_millis() as u64, phases: clock.finish() };
     Ok((staged, times))
+}
+
+/// Builds an index over `catalogue` in memory, on the current rayon pool; `params` do not say how many threads.
+///
+/// Fewer rows than [`GRAPH_FROM`] get no graph, and are only scanned: see [`Index::has_graph`].
+///
+/// # Errors
+/// [`BuildError`].
+pub fn build_in_memory(
+    catalogue: &Catalogue,
+    params: &BuildParams,
+    progress: &dyn Progress,
+) -> Result<Index, BuildError> {
+    let columns = checked_columns(catalogue)?;
+    let start = |sections| Ok(IndexWriter::in_memory(catalogue.embeddings.path(), sections));
+    let writer = with_rows!(catalogue.embeddings.view(), rows => {
+        let vectors = prepare(rows, params.metric);
+        let built = if rows.len() < GRAPH_FROM {
+            small::without_graph(vectors.into_owned(), rows.dim(), params)
+        } else {
+            build_graph(&vectors, rows.dim(), None, params, progress)?
+        };
+        write(catalogue, &columns, built, params, start, progress)?
+    });
+    if progress.is_cancelled() {
+        return Err(BuildError::Cancelled);
+    }
+    Ok(writer.finish()?)
+}
+
+fn checked_columns(catalogue: &Catalogue) -> Result<Vec<CheckedColumn>, BuildError> {
+    Ok(catalogue.attributes.iter().map(crate::attributes::check).collect::<Result<_, _>>()?)
+}
+
+/// Writes what was built over `catalogue` to what `start` gives for so many sections.
+fn write<T: Element, W: Write>(
+    catalogue: &Catalogue,
+    columns: &[CheckedColumn],
+    built: BuiltGraph<T>,
+    params: &BuildParams,
+    start: impl FnOnce(usize) -> Result<IndexWriter<W>, IndexError>,
+    progress: &dyn Progress,
+) -> Result<IndexWriter<W>, BuildError> {
+    let BuiltGraph { graph, rows, vectors, repair, training, held_out_queries, codes } = built;
+    let ids: Vec<VideoId> = rows.iter().map(|row| catalogue.ids[*row as usize]).collect();
+    // Few rows are done before another thread is awake.
+    let columns_at_a_time = if rows.len() < ROWS_PER_TASK { columns.len().max(1) } else { 1 };
+    let columns = columns.par_iter().with_min_len(columns_at_a_time).map(|column| column.freeze(&rows));
+    let columns = columns.collect::<Result<Vec<_>, _>>()?;
+    let dim = catalogue.embeddings.view().dim();
+    let has_graph = rows.len() == 1 || !graph.layer0.edges.is_empty();
+    let metadata = Metadata {
+        rows: rows.len() as u32,
+        dim: dim as u32,
+        dtype: T::DTYPE,
+        metric: params.metric,
+        codes: params.codes,
+        m: graph.m as u32,
+        m0: graph.layer0.max_degree().max(1) as u32,
+        entry_point: graph.entry_point.0,
+        upper_layers: graph.upper.iter().map(|layer| layer.nodes.len() as u32).collect(),
+        attributes: columns.iter().map(|column| column.schema.clone()).collect(),
+        embedding_model: params.embedding_model.clone(),
+        build: BuildFacts {
+            builder: if has_graph { params.builder.name() } else { BuildFacts::NO_BUILDER }.to_owned(),
+            ef_construction: params.ef_construction as u32,
+            seed: params.seed,
+        },
+        repair,
+        training,
+        held_out_queries: (held_out_queries.len() / dim) as u32,
+    };
+    let parts = freeze::Parts {
+        metadata: &metadata,
+        vectors: &vectors,
+        rows: &rows,
+        ids: &ids,
+        graph: &graph,
+        codes: codes.as_ref(),
+        held_out_queries: &held_out_queries,
+        expires_at: catalogue.expires_at.as_deref(),
+    };
+    freeze::freeze(start, &parts, columns, progress)
 }
 
 /// A finished graph and how it came about.
@@ -232,8 +290,8 @@ pub struct NodeCodes {
     pub quantizer: Sq8,
     /// `[n × stride]`.
     pub codes: Vec<u8>,
-    /// The blocks that the nodes are in.
-    pub blocks: BlockSummary,
+    /// The blocks that the nodes are in, if there are enough of them.
+    pub blocks: Option<BlockSummary>,
 }
 
 /// Builds, teaches and repairs a graph over `vectors`, `[n × dim]`, on the current rayon pool.
@@ -284,7 +342,7 @@ pub fn build_graph<T: Element>(
     }
     let CodedRows { vectors, quantizer, codes, .. } = rows;
     let codes = (params.codes == Codes::Sq8).then(|| {
-        let blocks = BlockSummary::of(&vectors, dim, &quantizer, regions);
+        let blocks = Some(BlockSummary::of(&vectors, dim, &quantizer, regions));
         NodeCodes { quantizer, codes, blocks }
     });
     Ok(BuiltGraph { graph, rows: order, vectors, repair, training, held_out_queries, codes })
@@ -307,7 +365,7 @@ fn prepare<'a, T: Element>(rows: Rows<'a, T>, metric: Metric) -> Cow<'a, [T]> {
         return Cow::Borrowed(contiguous);
     }
     let mut copy = vec![T::zeroed(); rows.len() * rows.dim()];
-    copy.par_chunks_mut(rows.dim()).enumerate().for_each(|(row, copied)| {
+    copy.par_chunks_mut(rows.dim()).with_min_len(ROWS_PER_TASK).enumerate().for_each(|(row, copied)| {
         copied.copy_from_slice(rows.row(row));
         if metric == Metric::Cosine {
             normalise(copied);

@@ -5,7 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
-use arrow::array::ArrayRef;
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
 
 use super::ids::{check_unique, read_ids};
 use super::limits::extension;
@@ -13,6 +15,11 @@ use super::parquet::{self, Columns};
 use super::{DatasetError, Embeddings};
 use crate::id::VideoId;
 use crate::metric::Metric;
+
+/// The attribute that is also when a video expires, where it has times.
+pub const EXPIRES_AT: &str = "expires_at";
+/// The expiry of a video that does not expire.
+pub const NEVER: i64 = i64::MAX;
 
 /// Where a catalogue lies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,6 +41,9 @@ pub struct Catalogue {
     pub ids: Vec<VideoId>,
     /// One value per row each, names unique.
     pub attributes: Vec<AttributeColumn>,
+    /// Microseconds since 1970, one per row: from when on the video is no candidate any more, [`NEVER`] included;
+    /// `None` if no video expires.
+    pub expires_at: Option<Vec<i64>>,
 }
 
 /// One attribute of every video, as the file had it.
@@ -49,7 +59,8 @@ impl Catalogue {
     /// Opens the files and checks everything a build relies on.
     ///
     /// Ids given by more than one file (`ids`, and a column `video_id` of either Parquet file) agree row
-    /// by row. Without any, row numbers are the ids.
+    /// by row. Without any, row numbers are the ids. An attribute [`EXPIRES_AT`] of dates or timestamps is
+    /// also when videos expire, those without one never.
     ///
     /// # Errors
     /// The first thing wrong, with file, row and what was expected.
@@ -98,8 +109,22 @@ impl Catalogue {
         if metric == Metric::Cosine {
             embeddings.check_nonzero()?;
         }
-        Ok(Self { embeddings, ids, attributes })
+        let expires_at = attributes.iter().find(|column| column.name == EXPIRES_AT).and_then(expiries);
+        Ok(Self { embeddings, ids, attributes, expires_at })
     }
+}
+
+/// When the videos expire, if the column has times and one of them does.
+fn expiries(column: &AttributeColumn) -> Option<Vec<i64>> {
+    use DataType::{Date32, Date64, Timestamp};
+    if !matches!(column.values.data_type(), Date32 | Date64 | Timestamp(..)) {
+        return None;
+    }
+    let micros = Timestamp(TimeUnit::Microsecond, Some("+00:00".into()));
+    // Times that cannot be converted are refused as an attribute.
+    let times = cast(&column.values, &micros).ok()?;
+    let times = times.as_primitive::<TimestampMicrosecondType>();
+    (times.null_count() < times.len()).then(|| times.iter().map(|time| time.unwrap_or(NEVER)).collect())
 }
 
 /// The ids of the first file that had any, which those of the others must equal.

@@ -13,6 +13,7 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
+use bytemuck::allocation::cast_vec;
 use half::f16;
 use rayon::prelude::*;
 
@@ -73,6 +74,19 @@ impl Embeddings {
         }
     }
 
+    /// Embeddings that no file has, `[rows × dim]`; `name` stands in the place of its path.
+    ///
+    /// # Panics
+    /// If they are no whole number of rows, or none.
+    pub fn in_memory<T: Element>(name: &Path, dim: usize, values: Vec<T>) -> Self {
+        assert!(dim > 0 && !values.is_empty() && values.len().is_multiple_of(dim), "rows that are not whole");
+        let storage = match T::DTYPE {
+            Dtype::F32 => Storage::F32(cast_vec(values)),
+            Dtype::F16 => Storage::F16(cast_vec(values)),
+        };
+        Self { path: name.to_owned(), dim, storage }
+    }
+
     /// Embeddings that were decoded from the Parquet file at `path`.
     pub(super) fn decoded(path: &Path, decoded: Option<Decoded>) -> Result<Self, DatasetError> {
         let (dim, storage) = match decoded {
@@ -102,7 +116,7 @@ impl Embeddings {
         }
     }
 
-    /// The file they came from.
+    /// The file they came from, or their name.
     pub fn path(&self) -> &Path {
         &self.path
     }

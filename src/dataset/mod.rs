@@ -27,7 +27,7 @@ mod npy_writer;
 mod parquet;
 mod view;
 
-pub use catalogue::{AttributeColumn, Catalogue, CatalogueFiles};
+pub use catalogue::{AttributeColumn, Catalogue, CatalogueFiles, EXPIRES_AT, NEVER};
 pub use embeddings::Embeddings;
 pub use error::DatasetError;
 pub use ids::read_ids;

@@ -80,12 +80,17 @@ impl std::str::FromStr for Codes {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BuildFacts {
-    /// `native` or `hnsw-rs`.
+    /// `native` or `hnsw-rs`; [`Self::NO_BUILDER`] for a small part.
     pub builder: String,
     /// Candidates kept while inserting.
     pub ef_construction: u32,
     /// What the layers were drawn from.
     pub seed: u64,
+}
+
+impl BuildFacts {
+    /// The builder of what has no graph.
+    pub const NO_BUILDER: &str = "none";
 }
 
 /// What the reachability check of a build found and did.

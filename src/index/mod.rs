@@ -22,7 +22,7 @@
 //! | `format.rs`       | header and section table: parse, check, encode |
 //! | `section.rs`      | what sections there are |
 //! | `metadata.rs`     | the small facts of a generation (JSON section) |
-//! | `writer.rs`       | sections in, one staged file out |
+//! | `writer.rs`       | sections in; one staged file out, or an index in memory |
 //! | `view.rs`         | [`Index`]: open, check, cast |
 //! | `lookup.rs`       | the nodes of videos |
 //! | `resident.rs`     | the hot sections copied onto huge pages |

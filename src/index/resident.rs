@@ -23,7 +23,7 @@ pub enum MemoryMode {
     /// The mapped file: its pages are shared by every process that maps it.
     #[default]
     Mapped,
-    /// A copy on huge pages, in memory of this process.
+    /// Memory of this process: a copy on huge pages, or an index that was never in a file.
     Resident,
 }
 
@@ -129,11 +129,15 @@ impl Heat {
 impl Index {
     /// Copies graph, codes, embeddings and ids into memory of this process, on huge pages where there are
     /// any, and gives back their pages of the map. Searches may go on meanwhile: they read the map until the
-    /// copy is whole and its checksums are right, and then the copy.
+    /// copy is whole and its checksums are right, and then the copy. An index in memory is there already, and nothing
+    /// is copied.
     ///
     /// # Errors
     /// If there is not enough memory or a checksum differs; then the map goes on being read.
     pub fn make_resident(&self) -> Result<Residence, IndexError> {
+        if self.is_in_memory() {
+            return Ok(Residence { bytes: 0, huge_pages: false });
+        }
         let copied = match self.resident.get() {
             Some(copied) => copied,
             None => {
@@ -149,6 +153,10 @@ impl Index {
 
     /// Where the hot sections are read from now.
     pub fn memory(&self) -> MemoryMode {
-        if self.resident.get().is_some() { MemoryMode::Resident } else { MemoryMode::Mapped }
+        if self.resident.get().is_some() || self.is_in_memory() {
+            MemoryMode::Resident
+        } else {
+            MemoryMode::Mapped
+        }
     }
 }

@@ -67,10 +67,13 @@ pub enum SectionKind {
     /// `[slots]` u32, a power of two: the code of a dictionary word and 1, near where the hash of the word says; 0
     /// where there is none.
     AttributeWordSlots = 29,
+    /// `[rows]` i64: microseconds since 1970, from when on the video is no candidate any more; the largest value for
+    /// never. Absent where no video expires.
+    Expiries = 30,
 }
 
 impl SectionKind {
-    const ALL: [SectionKind; 29] = [
+    const ALL: [SectionKind; 30] = [
         SectionKind::Metadata,
         SectionKind::Vectors,
         SectionKind::VideoIds,
@@ -100,6 +103,7 @@ impl SectionKind {
         SectionKind::MeanResiduals,
         SectionKind::RowResiduals,
         SectionKind::AttributeWordSlots,
+        SectionKind::Expiries,
     ];
 
     pub(super) fn from_code(code: u32) -> Option<Self> {
@@ -138,6 +142,7 @@ impl SectionKind {
             SectionKind::MeanResiduals => "mean_residuals",
             SectionKind::RowResiduals => "row_residuals",
             SectionKind::AttributeWordSlots => "attribute_word_slots",
+            SectionKind::Expiries => "expiries",
         }
     }
 }

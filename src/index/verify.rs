@@ -1,12 +1,14 @@
 //! Everything that opening an index does not look at.
 
+use jiff::Timestamp;
 use rayon::prelude::*;
 
 use super::error::IndexError;
 use super::format::encoded_bytes;
+use super::metadata::BuildFacts;
 use super::section::{Section, SectionKind};
 use super::view::Index;
-use crate::dataset::EmbeddingsView;
+use crate::dataset::{EmbeddingsView, NEVER};
 use crate::element::Element;
 use crate::graph::{NONE, used};
 use crate::id::VideoId;
@@ -77,10 +79,13 @@ pub fn verify(index: &Index) -> Result<VerifyReport, IndexError> {
     check_held_out_queries(index)?;
     check_ids(index)?;
     check_input_rows(index)?;
+    check_expiries(index)?;
     check_upper_layers(index)?;
     let (edges, max_degree) = check_layer0(index)?;
+    // A small part never had a graph; a file that lost its own did.
+    let is_scanned = !index.has_graph() && index.metadata().build.builder == BuildFacts::NO_BUILDER;
     let reached = index.graph().reachable();
-    let unreachable = reached.iter().filter(|seen| !**seen).count();
+    let unreachable = if is_scanned { 0 } else { reached.iter().filter(|seen| !**seen).count() };
     if unreachable > 0 {
         return Err(IndexError::Unreachable {
             path: index.path().to_owned(),
@@ -203,6 +208,22 @@ fn check_input_rows(index: &Index) -> Result<(), IndexError> {
             }
         };
         return Err(IndexError::bad_entry(index.path(), SectionKind::InputRows, node, problem));
+    }
+    Ok(())
+}
+
+/// Times that a timestamp can have, and at least one: without any the section is not there.
+fn check_expiries(index: &Index) -> Result<(), IndexError> {
+    let Some(expiries) = index.expiries() else { return Ok(()) };
+    let bad = |node, problem| Err(IndexError::bad_entry(index.path(), SectionKind::Expiries, node, problem));
+    let expires = |expiry: i64| expiry != NEVER;
+    for (node, expiry) in expiries.iter().enumerate().filter(|(_, expiry)| expires(**expiry)) {
+        if let Err(error) = Timestamp::from_microsecond(*expiry) {
+            return bad(node, error.to_string());
+        }
+    }
+    if !expiries.iter().any(|expiry| expires(*expiry)) {
+        return bad(0, "expected a video that expires, found none".to_owned());
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! An open generation: mapped, checked, cast.
+//! An open generation or part: mapped, checked, cast.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -26,7 +26,7 @@ const MAX_DEGREE: u32 = 1 << 12;
 /// Bounds the JSON before it is parsed.
 const MAX_METADATA_BYTES: u64 = 1 << 24;
 
-/// An open generation file.
+/// An open generation file, or what one would hold in memory.
 ///
 /// Opening checks the header, the section table, and that every section has the length that the
 /// metadata asks for; it reads no vectors and no edges. Whoever walks the edges checks that they
@@ -50,9 +50,21 @@ impl Index {
     /// Each way in which a file can be foreign, of another version, truncated, or inconsistent has its
     /// own [`IndexError`].
     pub fn open(path: &Path) -> Result<Self, IndexError> {
-        let file = MappedFile::open(path).map_err(IndexError::io(path))?;
-        let sections = format::parse(path, file.bytes())?;
-        let metadata = read_metadata(path, &file, &sections)?;
+        Self::of(MappedFile::open(path).map_err(IndexError::io(path))?)
+    }
+
+    /// Copies and checks the bytes of a generation file that there is no file of; `name` stands in the place of its
+    /// path.
+    ///
+    /// # Errors
+    /// If there is not enough memory, or as [`Index::open`].
+    pub fn in_memory(name: &Path, bytes: &[u8]) -> Result<Self, IndexError> {
+        Self::of(MappedFile::in_memory(name, bytes).map_err(IndexError::io(name))?)
+    }
+
+    fn of(file: MappedFile) -> Result<Self, IndexError> {
+        let sections = format::parse(file.path(), file.bytes())?;
+        let metadata = read_metadata(file.path(), &file, &sections)?;
         let mut index = Self {
             file,
             sections,
@@ -69,7 +81,7 @@ impl Index {
         Ok(index)
     }
 
-    /// The file this index is mapped from.
+    /// The file this index is mapped from, or the name of one in memory.
     pub fn path(&self) -> &Path {
         self.file.path()
     }
@@ -95,6 +107,11 @@ impl Index {
         let mut sections: Vec<&Section> = self.sections.iter().collect();
         sections.sort_by_key(|section| Heat::of(section.kind));
         sections.iter().for_each(|section| self.file.populate(section.range()));
+    }
+
+    /// Whether there is no file that this index is mapped from.
+    pub fn is_in_memory(&self) -> bool {
+        self.file.is_in_memory()
     }
 
     /// Gives back the pages of a section that is not read from the file any more.
@@ -139,6 +156,11 @@ impl Index {
         }
     }
 
+    /// Whether a traversal finds anything: small parts have no edges, and are only scanned.
+    pub fn has_graph(&self) -> bool {
+        self.len() == 1 || !self.cast::<u32>(SectionKind::Layer0).is_empty()
+    }
+
     /// The graph.
     pub fn graph(&self) -> GraphView<'_> {
         let m = self.metadata.m as usize;
@@ -156,11 +178,6 @@ impl Index {
             upper,
             entry_point: NodeId(self.metadata.entry_point),
         }
-    }
-
-    /// Whether the nodes are linked. Where they are few, they need not be: a scan is faster.
-    pub fn has_graph(&self) -> bool {
-        self.len() == 1 || !self.cast::<u32>(SectionKind::Layer0).is_empty()
     }
 
     fn layer0_starts(&self) -> &[u32] {
@@ -199,6 +216,12 @@ impl Index {
     /// Node to video id, `[rows]`.
     pub fn video_ids(&self) -> &[VideoId] {
         self.cast(SectionKind::VideoIds)
+    }
+
+    /// Microseconds since 1970, `[rows]`: from when on each video is no candidate any more, `i64::MAX` for never;
+    /// `None` where none expires.
+    pub fn expiries(&self) -> Option<&[i64]> {
+        Some(self.cast(SectionKind::Expiries)).filter(|expiries: &&[i64]| !expiries.is_empty())
     }
 
     /// The row of the input that became `node`.
@@ -272,6 +295,9 @@ impl Index {
         self.expect_bytes(SectionKind::UpperEdges, 0, upper * u64::from(facts.m) * 4)?;
         if self.find(SectionKind::InputRows, 0).is_some() {
             self.expect_bytes(SectionKind::InputRows, 0, rows * 4)?;
+        }
+        if self.find(SectionKind::Expiries, 0).is_some() {
+            self.expect_bytes(SectionKind::Expiries, 0, rows * 8)?;
         }
         if facts.codes == Codes::Sq8 {
             if facts.metric == Metric::L2 {

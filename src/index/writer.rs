@@ -1,4 +1,4 @@
-//! Sections in, one staged generation file out.
+//! Sections in; one staged generation file out, or an index in memory.
 
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -9,12 +9,12 @@ use super::section::{Section, SectionKind};
 use super::view::Index;
 use crate::staged_file::StagedFile;
 
-/// Writes a generation file section by section under a temporary name.
+/// Writes an index section by section: a generation file under a temporary name, or into memory.
 ///
-/// Dropped before [`IndexWriter::finish`], it leaves nothing behind.
+/// Dropped before it is finished, it leaves nothing behind.
 #[derive(Debug)]
-pub struct IndexWriter {
-    file: BufWriter<StagedFile>,
+pub struct IndexWriter<W = BufWriter<StagedFile>> {
+    target: W,
     path: PathBuf,
     planned: usize,
     sections: Vec<Section>,
@@ -46,13 +46,50 @@ impl IndexWriter {
     pub fn create(dir: &Path, sections: usize) -> Result<Self, IndexError> {
         let file = StagedFile::create_in(dir).map_err(IndexError::io(dir))?;
         let path = file.temporary_path().to_owned();
-        let mut writer = Self {
-            file: BufWriter::with_capacity(1 << 20, file),
-            path,
-            planned: sections,
-            sections: Vec::with_capacity(sections),
-            position: 0,
-        };
+        Self::start(BufWriter::with_capacity(1 << 20, file), path, sections)
+    }
+
+    /// Writes the header.
+    ///
+    /// # Errors
+    /// If writing fails.
+    ///
+    /// # Panics
+    /// If fewer sections were written than planned.
+    pub fn finish(self) -> Result<StagedIndex, IndexError> {
+        let header = self.header();
+        let io = |source| IndexError::Io { path: self.path.clone(), source };
+        let mut file = self.target.into_inner().map_err(|error| io(error.into_error()))?;
+        file.file_mut().seek(SeekFrom::Start(0)).map_err(io)?;
+        file.write_all(&header).map_err(io)?;
+        Ok(StagedIndex { file, bytes: self.position })
+    }
+}
+
+impl IndexWriter<Vec<u8>> {
+    /// Starts an index with exactly `sections` sections in memory; it goes by `name` where a file has its path.
+    pub fn in_memory(name: &Path, sections: usize) -> Self {
+        Self::start(Vec::new(), name.to_owned(), sections).expect("a vector takes every byte")
+    }
+
+    /// Opens what was written.
+    ///
+    /// # Errors
+    /// If there is not enough memory, or as [`Index::open`].
+    ///
+    /// # Panics
+    /// If fewer sections were written than planned.
+    pub fn finish(mut self) -> Result<Index, IndexError> {
+        let header = self.header();
+        self.target[..header.len()].copy_from_slice(&header);
+        Index::in_memory(&self.path, &self.target)
+    }
+}
+
+impl<W: Write> IndexWriter<W> {
+    fn start(target: W, path: PathBuf, sections: usize) -> Result<Self, IndexError> {
+        let planned = Vec::with_capacity(sections);
+        let mut writer = Self { target, path, planned: sections, sections: planned, position: 0 };
         writer.pad_to(format::encoded_bytes(sections))?;
         Ok(writer)
     }
@@ -87,25 +124,13 @@ impl IndexWriter {
         Ok(())
     }
 
-    /// Writes the header.
-    ///
-    /// # Errors
-    /// If writing fails.
-    ///
-    /// # Panics
-    /// If fewer sections were written than planned.
-    pub fn finish(self) -> Result<StagedIndex, IndexError> {
+    fn header(&self) -> Vec<u8> {
         assert_eq!(self.sections.len(), self.planned, "fewer sections than planned");
-        let header = format::encode(&self.sections, self.position);
-        let io = |source| IndexError::Io { path: self.path.clone(), source };
-        let mut file = self.file.into_inner().map_err(|error| io(error.into_error()))?;
-        file.file_mut().seek(SeekFrom::Start(0)).map_err(io)?;
-        file.write_all(&header).map_err(io)?;
-        Ok(StagedIndex { file, bytes: self.position })
+        format::encode(&self.sections, self.position)
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), IndexError> {
-        self.file.write_all(bytes).map_err(IndexError::io(&self.path))?;
+        self.target.write_all(bytes).map_err(IndexError::io(&self.path))?;
         self.position += bytes.len() as u64;
         Ok(())
     }

@@ -12,6 +12,8 @@ use crate::kernel::CODE_ALIGNMENT;
 
 /// The largest level.
 const TOP: f32 = 255.0;
+/// Rows per task of encoding: enough that a task costs more than handing it out.
+const ROWS_PER_TASK: usize = 1024;
 /// The largest magnitude of a query code.
 const QUERY_TOP: f32 = 127.0;
 
@@ -177,6 +179,7 @@ impl Sq8 {
         let mut codes = vec![u8::zeroed(); vectors.len() / dim * stride];
         codes
             .par_chunks_mut(stride)
+            .with_min_len(ROWS_PER_TASK)
             .zip(vectors.par_chunks(dim))
             .for_each(|(code, row)| self.encode(row, code));
         codes

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, FixedSizeListArray, Float64Array, Int64Array, LargeListArray, ListArray,
-    StringArray, UInt64Array, builder,
+    Array, ArrayRef, AsArray, Date32Array, FixedSizeListArray, Float64Array, Int64Array, LargeListArray,
+    ListArray, StringArray, TimestampMicrosecondArray, TimestampSecondArray, UInt64Array, builder,
 };
 use arrow::datatypes::{ArrowPrimitiveType, Field, Float16Type, Float32Type, Int64Type};
 use arrow::record_batch::RecordBatch;
@@ -16,8 +16,8 @@ use parquet::file::properties::WriterProperties;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use shortlist::dataset::{
-    Catalogue, CatalogueFiles, DatasetError, Embeddings, EmbeddingsView, Neighbors, NpyWriter, read_ids,
-    write_npy,
+    Catalogue, CatalogueFiles, DatasetError, EXPIRES_AT, Embeddings, EmbeddingsView, NEVER, Neighbors,
+    NpyWriter, read_ids, write_npy,
 };
 use shortlist::element::Dtype;
 use shortlist::id::VideoId;
@@ -450,6 +450,29 @@ fn parquet_brings_ids_and_attributes() {
     assert_eq!(names, ["views", "title"]);
     assert_eq!(catalogue.attributes[0].values.as_primitive::<Int64Type>().values(), &[7, 8, 9]);
     assert_eq!(catalogue.attributes[1].values.to_data(), titles.to_data());
+}
+
+#[test]
+fn a_column_of_times_named_for_it_is_when_videos_expire() {
+    let folder = Folder::new();
+    let embeddings = folder.path("rows.npy");
+    write_npy(&embeddings, &[3, 4], ROWS.as_flattened()).unwrap();
+    let seconds =
+        |values: [Option<i64>; 3]| -> ArrayRef { Arc::new(TimestampSecondArray::from_iter(values)) };
+    let zoned = TimestampMicrosecondArray::from(vec![Some(1), None, Some(-1)]).with_timezone("Europe/Berlin");
+    for (values, expected) in [
+        (seconds([None, Some(7), None]), Some(vec![NEVER, 7_000_000, NEVER])),
+        (seconds([None; 3]), None),
+        (Arc::new(zoned) as ArrayRef, Some(vec![1, NEVER, -1])),
+        (Arc::new(Date32Array::from(vec![1, 0, 2])), Some(vec![86_400_000_000, 0, 2 * 86_400_000_000])),
+        (Arc::new(Int64Array::from(vec![1, 2, 3])), None),
+    ] {
+        let attributes = Some(folder.parquet("attributes.parquet", &[(EXPIRES_AT, values)]));
+        let files = CatalogueFiles { embeddings: embeddings.clone(), ids: None, attributes };
+        let catalogue = Catalogue::open(&files, Metric::L2).unwrap();
+        assert_eq!(catalogue.expires_at, expected);
+        assert_eq!(catalogue.attributes[0].name, EXPIRES_AT, "it is an attribute as well");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use shortlist::attributes::Columns;
 use shortlist::build::BuildParams;
-use shortlist::dataset::Embeddings;
+use shortlist::dataset::{Embeddings, NEVER};
 use shortlist::graph::NodeSet;
 use shortlist::id::{NodeId, VideoId};
 use shortlist::index::{Codes, HEADER_BYTES, Index, IndexError, MemoryMode, Section, SectionKind, verify};
@@ -13,7 +13,8 @@ use shortlist::metric::Metric;
 use shortlist::rules::{Exclude, Exclusion};
 use shortlist::search::{Effort, Interest, NodeRules, Part, Plan, SearchParams, Searcher};
 
-use crate::indexes::{TestCatalogue, build_index, build_taught_index, catalogue_of, random_rows};
+use crate::indexes::{TestCatalogue, build_index, build_taught_index, catalogue_of, random_rows, rewritten};
+use crate::typed::typed_index;
 
 const ENTRY_BYTES: usize = 32;
 
@@ -388,6 +389,34 @@ fn a_copy_in_memory_gives_the_same_answers() {
     assert_eq!(index.make_resident().unwrap(), first, "a second time there is nothing to do");
     verify(&index).unwrap();
     Columns::open(&index).unwrap().verify().unwrap();
+}
+
+#[test]
+fn expiries_that_are_none_are_found() {
+    let seeds = (0..).map(|seed| typed_index(40, seed));
+    let (_folder, index) = seeds.into_iter().find(|(_, index)| index.expiries().is_some()).unwrap();
+    let with = |change: fn(&mut Vec<u8>)| {
+        rewritten(&index, |kind, _, bytes| {
+            if kind == SectionKind::Expiries {
+                change(bytes);
+            }
+            true
+        })
+    };
+    verify(&with(|_| ()).unwrap()).unwrap();
+    assert!(matches!(
+        with(|bytes| bytes.truncate(39 * 8)).unwrap_err(),
+        IndexError::WrongSectionLength { section, expected: 320, found: 312, .. } if section == "expiries"
+    ));
+    let never = with(|bytes| bytes.chunks_mut(8).for_each(|time| time.copy_from_slice(&NEVER.to_le_bytes())));
+    let outside = with(|bytes| bytes[8..16].copy_from_slice(&i64::MIN.to_le_bytes()));
+    for (index, node) in [(never, 0), (outside, 1)] {
+        let error = verify(&index.unwrap()).unwrap_err();
+        assert!(
+            matches!(&error, IndexError::BadEntry { section, entry, .. } if section == "expiries" && *entry == node),
+            "{error}"
+        );
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use shortlist::build::BuildParams;
-use shortlist::dataset::{AttributeColumn, Catalogue, Embeddings, write_npy};
+use shortlist::dataset::{AttributeColumn, Catalogue, Embeddings, NEVER, write_npy};
 use shortlist::id::VideoId;
 use shortlist::index::Index;
 use shortlist::metric::Metric;
@@ -40,8 +40,17 @@ const DOUBLES: [f64; 12] = [
 /// 2026-01-01 00:00 UTC.
 const NOW: i64 = 1_767_225_600_000_000;
 
-/// A column of every type, a tenth of the values null, over few values so that conditions meet them.
+/// An index over a [`typed_catalogue`].
 pub fn typed_index(rows: usize, seed: u64) -> (TempDir, Index) {
+    let (folder, catalogue) = typed_catalogue(rows, seed);
+    let params = BuildParams::new(Metric::InnerProduct, 4, 8).unwrap().with_threads(1);
+    let index = build_index(&catalogue, &params, &folder.path().join("index"));
+    (folder, index)
+}
+
+/// A column of every type, a tenth of the values null, over few values so that conditions meet them. In every second
+/// catalogue, half of the videos expire.
+pub fn typed_catalogue(rows: usize, seed: u64) -> (TempDir, Catalogue) {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("rows.npy");
@@ -106,10 +115,13 @@ pub fn typed_index(rows: usize, seed: u64) -> (TempDir, Index) {
         embeddings: Embeddings::open(&path).unwrap(),
         ids: (0..rows).map(|row| VideoId(1000 - row as u64)).collect(),
         attributes: columns.into_iter().map(column).collect(),
+        expires_at: random.random_bool(0.5).then(|| {
+            let times =
+                (0..rows).map(|row| (row == 0 || random.random_bool(0.5)).then_some(NOW + row as i64));
+            times.map(|time| time.unwrap_or(NEVER)).collect()
+        }),
     };
-    let params = BuildParams::new(Metric::InnerProduct, 4, 8).unwrap().with_threads(1);
-    let index = build_index(&catalogue, &params, &folder.path().join("index"));
-    (folder, index)
+    (folder, catalogue)
 }
 
 fn words(random: &mut ChaCha8Rng, least: usize) -> Vec<String> {

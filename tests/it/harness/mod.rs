@@ -4,6 +4,7 @@
 //! the server does. Nothing here depends on how fast the machine is: whoever needs a search that is not
 //! done yet closes a [`Gate`] in front of the compute pool.
 
+pub mod disk;
 pub mod wire;
 
 use std::net::SocketAddr;
@@ -81,6 +82,7 @@ impl TestIndex {
             embeddings: Embeddings::open(&file).unwrap(),
             ids: (0..videos).map(|row| VideoId(video_id(row))).collect(),
             attributes: attributes(videos),
+            expires_at: None,
         };
         let params = BuildParams::new(Metric::InnerProduct, 8, 64)
             .unwrap()
@@ -194,7 +196,8 @@ impl TestServer {
     /// Serves folders by name.
     pub async fn over(indexes: Vec<(String, PathBuf)>, setup: Setup) -> Self {
         let Setup { threads, ref limits, memory, .. } = setup;
-        let engine = Engine::open(EngineOptions { indexes, threads, limits: *limits, memory });
+        let engine =
+            Engine::open(EngineOptions { indexes, threads, limits: *limits, memory });
         let engine = Arc::new(engine.unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

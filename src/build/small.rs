@@ -1,0 +1,31 @@
+//! What few rows get in the place of a graph: nothing but codes, for they are scanned.
+
+use super::{BuiltGraph, NodeCodes};
+use crate::build::params::BuildParams;
+use crate::element::Element;
+use crate::graph::{Graph, PackedLists};
+use crate::id::NodeId;
+use crate::index::{Codes, RepairReport};
+use crate::quantize::Sq8;
+
+/// Fewer rows than these are built without a graph in memory.
+pub const GRAPH_FROM: usize = 4096;
+
+/// Every row of `vectors`, `[n × dim]`, a node without neighbours, in the order of the input.
+pub(super) fn without_graph<T: Element>(vectors: Vec<T>, dim: usize, params: &BuildParams) -> BuiltGraph<T> {
+    let nodes = vectors.len() / dim;
+    let codes = (params.codes == Codes::Sq8).then(|| {
+        let quantizer = Sq8::train(&vectors, dim);
+        NodeCodes { codes: quantizer.encode_all(&vectors), quantizer, blocks: None }
+    });
+    let layer0 = PackedLists { starts: vec![0; nodes + 1], edges: Vec::new() };
+    BuiltGraph {
+        graph: Graph { m: params.m, layer0, upper: Vec::new(), entry_point: NodeId(0) },
+        rows: (0..nodes as u32).collect(),
+        vectors,
+        repair: RepairReport::default(),
+        training: None,
+        held_out_queries: Vec::new(),
+        codes,
+    }
+}

@@ -1,0 +1,371 @@
+//! Many callers, one append: what waits while the disk is busy goes to it together.
+//!
+//! What flows in: the mutations of each caller. What flows out: to the log one append at a time, to `apply` the
+//! entries of each append, to each caller the last number of its own mutations. Only then does a caller go on, so
+//! that it finds what it wrote.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::{Entry, LogError, Mutation, MutationLog};
+use crate::attributes::Value;
+
+/// Mutations per append, unless one caller alone has more.
+const COMMIT_MUTATIONS: usize = 4096;
+/// Bytes per append, about, unless one caller alone has more.
+const COMMIT_BYTES: usize = 8 << 20;
+/// Whoever finds so many mutations waiting waits in turn.
+const QUEUE_MUTATIONS: usize = 4 * COMMIT_MUTATIONS;
+/// Whoever finds so many bytes waiting waits in turn.
+const QUEUE_BYTES: usize = 4 * COMMIT_BYTES;
+
+/// A thread that appends to a log for all who call.
+#[derive(Debug)]
+pub struct GroupCommit {
+    log: Arc<dyn MutationLog>,
+    shared: Arc<Shared>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl GroupCommit {
+    /// Starts the thread. `apply` gets all entries of each append in order, after they are on disk and before any of
+    /// their callers is answered.
+    ///
+    /// # Panics
+    /// If the operating system has no thread left.
+    pub fn new(log: Arc<dyn MutationLog>, apply: impl FnMut(&[Entry]) + Send + 'static) -> Self {
+        let shared = Arc::new(Shared::default());
+        let (to_write, queue) = (Arc::clone(&log), Arc::clone(&shared));
+        let writer = thread::Builder::new()
+            .name("mutation-log".to_owned())
+            .spawn(move || write_all(&*to_write, &queue, apply))
+            .expect("a thread for the mutation log");
+        Self { log, shared, writer: Some(writer) }
+    }
+
+    /// Waits until `mutations` are on disk, together and in their order, and applied. Returns the number of the last,
+    /// or the last there is if there are none.
+    ///
+    /// # Errors
+    /// If they may not be on disk; everybody whose mutations went to the log together gets the same.
+    pub fn write(&self, mutations: Vec<Mutation>) -> Result<u64, LogError> {
+        if mutations.is_empty() {
+            return Ok(self.log.last_sequence());
+        }
+        let (answer, answered) = sync_channel(1);
+        let bytes = mutations.iter().map(bytes_of).sum();
+        self.shared.push(Request { mutations, bytes, answer })?;
+        answered.recv().unwrap_or(Err(LogError::Stopped))
+    }
+}
+
+impl Drop for GroupCommit {
+    /// Finishes what waits.
+    fn drop(&mut self) {
+        self.shared.close();
+        if let Some(writer) = self.writer.take() {
+            // It says so itself if it panicked.
+            let _ = writer.join();
+        }
+    }
+}
+
+/// What one caller waits for.
+#[derive(Debug)]
+struct Request {
+    mutations: Vec<Mutation>,
+    bytes: usize,
+    answer: SyncSender<Result<u64, LogError>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    /// Something waits, or no more will.
+    filled: Condvar,
+    /// There is room, or nobody to make any.
+    drained: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: VecDeque<Request>,
+    mutations: usize,
+    bytes: usize,
+    closed: bool,
+}
+
+impl Shared {
+    fn push(&self, request: Request) -> Result<(), LogError> {
+        let mut queue = self.queue.lock();
+        while !queue.closed && (queue.mutations >= QUEUE_MUTATIONS || queue.bytes >= QUEUE_BYTES) {
+            self.drained.wait(&mut queue);
+        }
+        if queue.closed {
+            return Err(LogError::Stopped);
+        }
+        queue.mutations += request.mutations.len();
+        queue.bytes += request.bytes;
+        queue.waiting.push_back(request);
+        self.filled.notify_one();
+        Ok(())
+    }
+
+    /// What goes to the log next: at least one request, or none if there will be none.
+    fn take(&self) -> Vec<Request> {
+        let mut queue = self.queue.lock();
+        while queue.waiting.is_empty() && !queue.closed {
+            self.filled.wait(&mut queue);
+        }
+        let (mut taken, mut mutations, mut bytes) = (Vec::new(), 0, 0);
+        while let Some(next) = queue.waiting.front() {
+            let fits =
+                mutations + next.mutations.len() <= COMMIT_MUTATIONS && bytes + next.bytes <= COMMIT_BYTES;
+            if !taken.is_empty() && !fits {
+                break;
+            }
+            let Some(next) = queue.waiting.pop_front() else { break };
+            mutations += next.mutations.len();
+            bytes += next.bytes;
+            taken.push(next);
+        }
+        queue.mutations -= mutations;
+        queue.bytes -= bytes;
+        self.drained.notify_all();
+        taken
+    }
+
+    fn close(&self) {
+        self.queue.lock().closed = true;
+        self.filled.notify_all();
+        self.drained.notify_all();
+    }
+}
+
+/// Answers nobody any more: whoever waits hears that the writer stopped.
+struct Closing<'a>(&'a Shared);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+        self.0.queue.lock().waiting.clear();
+    }
+}
+
+fn write_all(log: &dyn MutationLog, shared: &Shared, mut apply: impl FnMut(&[Entry])) {
+    let _closing = Closing(shared);
+    loop {
+        let mut requests = shared.take();
+        if requests.is_empty() {
+            return;
+        }
+        let sizes: Vec<usize> = requests.iter().map(|request| request.mutations.len()).collect();
+        let all: Vec<Mutation> =
+            requests.iter_mut().flat_map(|request| mem::take(&mut request.mutations)).collect();
+        let mut sequence = match log.append(&all) {
+            Ok(last) => last - all.len() as u64,
+            Err(error) => {
+                for request in requests {
+                    let _ = request.answer.send(Err(error.clone()));
+                }
+                continue;
+            }
+        };
+        let entries: Vec<Entry> =
+            (sequence + 1..).zip(all).map(|(sequence, mutation)| Entry { sequence, mutation }).collect();
+        apply(&entries);
+        for (request, size) in requests.into_iter().zip(sizes) {
+            sequence += size as u64;
+            let _ = request.answer.send(Ok(sequence));
+        }
+    }
+}
+
+/// About what a mutation takes in memory and in the log.
+fn bytes_of(mutation: &Mutation) -> usize {
+    let Mutation::Upsert(upsert) = mutation else { return size_of::<Mutation>() };
+    let value = |value: &Value| match value {
+        Value::Keyword(word) => word.len(),
+        Value::KeywordList(words) => words.iter().map(|word| size_of::<String>() + word.len()).sum(),
+        _ => 0,
+    };
+    let attribute = |(name, of): &(String, Value)| size_of::<(String, Value)>() + name.len() + value(of);
+    size_of::<Mutation>()
+        + size_of_val(upsert.embedding.as_slice())
+        + upsert.attributes.iter().map(attribute).sum::<usize>()
+        + upsert.embedding_model.as_ref().map_or(0, String::len)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+    use crate::id::VideoId;
+
+    /// Where appends say how many they have, and hear what becomes of them.
+    type Gate = (Sender<usize>, Receiver<Result<(), LogError>>);
+
+    /// Counts mutations. Every append says how many it has and waits for what is to become of it.
+    #[derive(Debug)]
+    struct Gated {
+        last: Mutex<u64>,
+        appends: Mutex<Gate>,
+    }
+
+    type Appends = (Receiver<usize>, Sender<Result<(), LogError>>);
+
+    fn gated() -> (Arc<Gated>, Appends) {
+        let ((begin, begun), (decide, decided)) = (channel(), channel());
+        (Arc::new(Gated { last: Mutex::new(0), appends: Mutex::new((begin, decided)) }), (begun, decide))
+    }
+
+    impl MutationLog for Gated {
+        fn append(&self, mutations: &[Mutation]) -> Result<u64, LogError> {
+            let appends = self.appends.lock();
+            appends.0.send(mutations.len()).unwrap();
+            appends.1.recv().unwrap()?;
+            let mut last = self.last.lock();
+            *last += mutations.len() as u64;
+            Ok(*last)
+        }
+
+        fn last_sequence(&self) -> u64 {
+            *self.last.lock()
+        }
+
+        fn trimmed_to(&self) -> u64 {
+            0
+        }
+
+        fn read(&self, _: u64, _: usize) -> Result<Vec<Entry>, LogError> {
+            Ok(Vec::new())
+        }
+
+        fn takedowns(&self) -> Result<Vec<(VideoId, u64)>, LogError> {
+            Ok(Vec::new())
+        }
+
+        fn trim(&self, _: u64) -> Result<(), LogError> {
+            Ok(())
+        }
+
+        fn bytes(&self) -> Result<u64, LogError> {
+            Ok(0)
+        }
+    }
+
+    fn deletes(count: u64) -> Vec<Mutation> {
+        (0..count).map(|video| Mutation::Delete(VideoId(video))).collect()
+    }
+
+    /// Until so many mutations wait.
+    fn until_waiting(group: &GroupCommit, mutations: usize) {
+        while group.shared.queue.lock().mutations != mutations {
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn what_waits_goes_to_the_log_together() {
+        let (log, (begun, decide)) = gated();
+        let group = GroupCommit::new(log, |_| ());
+        thread::scope(|scope| {
+            let first = scope.spawn(|| group.write(deletes(1)));
+            assert_eq!(begun.recv().unwrap(), 1);
+            // Two that fit, one that does not any more, one that is alone above the limit, and one after it.
+            let mut waiting = 0;
+            let others = [3_000, 1_000, 2_000, 5_000, 7].map(|size| {
+                let group = &group;
+                let other = scope.spawn(move || group.write(deletes(size)));
+                waiting += size as usize;
+                until_waiting(group, waiting);
+                other
+            });
+            decide.send(Ok(())).unwrap();
+            for expected in [4_000, 2_000, 5_000, 7] {
+                assert_eq!(begun.recv().unwrap(), expected);
+                decide.send(Ok(())).unwrap();
+            }
+            assert_eq!(first.join().unwrap().unwrap(), 1);
+            let last = others.map(|other| other.join().unwrap().unwrap());
+            assert_eq!(last, [3_001, 4_001, 6_001, 11_001, 11_008]);
+        });
+    }
+
+    #[test]
+    fn all_of_one_append_get_its_error_and_the_next_goes_on() {
+        let (log, (begun, decide)) = gated();
+        let applied = Arc::new(Mutex::new(0));
+        let count = Arc::clone(&applied);
+        let group = GroupCommit::new(log, move |entries| *count.lock() += entries.len());
+        thread::scope(|scope| {
+            let first = scope.spawn(|| group.write(deletes(1)));
+            begun.recv().unwrap();
+            let failing = [(2, 2), (3, 5)].map(|(size, waiting)| {
+                let group = &group;
+                let other = scope.spawn(move || group.write(deletes(size)));
+                until_waiting(group, waiting);
+                other
+            });
+            decide.send(Ok(())).unwrap();
+            assert_eq!(begun.recv().unwrap(), 5);
+            decide.send(Err(LogError::Storage { path: "log".into(), problem: "full".into() })).unwrap();
+            assert_eq!(first.join().unwrap().unwrap(), 1);
+            for other in failing {
+                assert_eq!(other.join().unwrap().unwrap_err().to_string(), "log: full");
+            }
+            decide.send(Ok(())).unwrap();
+            assert_eq!(group.write(deletes(4)).unwrap(), 5);
+        });
+        assert_eq!(*applied.lock(), 5);
+    }
+
+    #[test]
+    fn a_full_queue_makes_callers_wait() {
+        let (log, (begun, decide)) = gated();
+        let group = GroupCommit::new(log, |_| ());
+        thread::scope(|scope| {
+            let first = scope.spawn(|| group.write(deletes(1)));
+            begun.recv().unwrap();
+            let large = scope.spawn(|| group.write(deletes(QUEUE_MUTATIONS as u64)));
+            until_waiting(&group, QUEUE_MUTATIONS);
+            let late = scope.spawn(|| group.write(deletes(2)));
+            decide.send(Ok(())).unwrap();
+            // It cannot have been with them.
+            assert_eq!(begun.recv().unwrap(), QUEUE_MUTATIONS);
+            until_waiting(&group, 2);
+            decide.send(Ok(())).unwrap();
+            decide.send(Ok(())).unwrap();
+            let last = [first, large, late].map(|caller| caller.join().unwrap().unwrap() as usize);
+            assert_eq!(last, [1, 1 + QUEUE_MUTATIONS, 3 + QUEUE_MUTATIONS]);
+        });
+    }
+
+    #[test]
+    fn dropping_finishes_what_waits() {
+        let (log, (begun, decide)) = gated();
+        let group = GroupCommit::new(log.clone(), |_| ());
+        let (answer, answered) = sync_channel(1);
+        group.shared.push(Request { mutations: deletes(3), bytes: 3, answer }).unwrap();
+        decide.send(Ok(())).unwrap();
+        drop(group);
+        assert_eq!(begun.recv().unwrap(), 3);
+        assert_eq!(answered.recv().unwrap().unwrap(), 3);
+    }
+
+    #[test]
+    fn a_panic_while_applying_stops_everybody() {
+        let (log, (_begun, decide)) = gated();
+        let group = GroupCommit::new(log, |_| panic!("on purpose"));
+        decide.send(Ok(())).unwrap();
+        for _ in 0..2 {
+            assert!(matches!(group.write(deletes(1)), Err(LogError::Stopped)));
+        }
+    }
+}

@@ -1,0 +1,472 @@
+//! The log in one file of this machine, kept by the `redb` storage engine.
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | `entries`   | sequence | `record.rs` |
+//! | `takedowns` | video id | sequence of the latest takedown |
+//! | `meta`      | `version`, `last`, `trimmed`, `entry_bytes` | a number |
+//!
+//! One append is one transaction of two phases: what it wrote is synced before the byte that makes it count, so that
+//! no half of it can pass for whole. That byte lies in the first sector, which disks write whole or not at all.
+
+use std::any::Any;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use redb::backends::FileBackend;
+use redb::{
+    Builder, Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
+    TableHandle, WriteTransaction,
+};
+
+use super::record::{decode, encode};
+use super::{Entry, LogError, Mutation, MutationLog};
+use crate::id::VideoId;
+use crate::staged_file::StagedFile;
+
+/// Of the tables above; the records have a version of their own.
+const VERSION: u64 = 1;
+
+const ENTRIES: TableDefinition<u64, &[u8]> = TableDefinition::new("entries");
+const TAKEDOWNS: TableDefinition<u64, u64> = TableDefinition::new("takedowns");
+const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+
+const VERSION_KEY: &str = "version";
+const LAST_KEY: &str = "last";
+const TRIMMED_KEY: &str = "trimmed";
+/// Bytes of all records that are not trimmed.
+const ENTRY_BYTES_KEY: &str = "entry_bytes";
+
+/// Pages that redb keeps in memory. The log is read once, at the start.
+const CACHE_BYTES: usize = 16 << 20;
+/// Entries that one transaction trims; appends wait for no more than that.
+const TRIM_ENTRIES: u64 = 50_000;
+/// A file up to this size is never compacted.
+const COMPACT_FROM_BYTES: u64 = 8 << 20;
+/// The file may have this many times the bytes of its records before it is compacted. Pages are half full at worst,
+/// so that half of it is free then.
+const COMPACT_FACTOR: u64 = 4;
+/// Bytes that are written again at a time.
+const SETTLE_BYTES: usize = 1 << 20;
+
+/// The first bytes of every redb file.
+const MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
+/// Where redb has a bit that says that the file was not closed.
+const FLAGS_OFFSET: usize = MAGIC.len();
+const NOT_CLOSED: u8 = 2;
+
+/// A mutation log in a file.
+#[derive(Debug)]
+pub struct RedbLog {
+    path: PathBuf,
+    disk: Disk,
+    /// Exclusive only to compact.
+    database: RwLock<Database>,
+    writer: Mutex<Writer>,
+    last: AtomicU64,
+    trimmed: AtomicU64,
+    compact_from_bytes: u64,
+}
+
+/// Whoever writes holds this.
+#[derive(Debug)]
+struct Writer {
+    /// What went wrong, if the state of the file is not known since.
+    poisoned: Option<String>,
+    entry_bytes: u64,
+}
+
+impl RedbLog {
+    /// Opens the log at `path`, or makes an empty one. After a crash it has every mutation that was acknowledged.
+    ///
+    /// # Errors
+    /// If the file cannot be read or written, is in use, is no log, or is damaged.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, LogError> {
+        let path = path.as_ref();
+        loop {
+            match OpenOptions::new().read(true).write(true).open(path) {
+                Ok(file) => return Self::open_file(path, file),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => create(path)?,
+                Err(error) => return Err(LogError::io(path)(error)),
+            }
+        }
+    }
+
+    /// Opens the log on a disk of the caller's, or makes an empty one there if the disk has no bytes.
+    ///
+    /// # Errors
+    /// As [`RedbLog::open`].
+    pub fn with_backend(backend: impl StorageBackend) -> Result<Self, LogError> {
+        Self::on(Path::new("(a log without a file)"), Disk(Arc::new(backend)))
+    }
+
+    /// Compacts no file of less than `bytes`.
+    pub fn compacting_from(mut self, bytes: u64) -> Self {
+        self.compact_from_bytes = bytes;
+        self
+    }
+
+    fn open_file(path: &Path, file: File) -> Result<Self, LogError> {
+        if file.metadata().map_err(LogError::io(path))?.len() == 0 {
+            let problem = "expected a log, found an empty file".to_owned();
+            return Err(LogError::ForeignFile { path: path.to_owned(), problem });
+        }
+        let backend = FileBackend::new(file).map_err(LogError::redb(path))?;
+        Self::on(path, Disk(Arc::new(backend)))
+    }
+
+    fn on(path: &Path, disk: Disk) -> Result<Self, LogError> {
+        check_magic(path, &disk)?;
+        disk.settle().map_err(LogError::io(path))?;
+        // redb trusts the lengths and page numbers of a file, and asserts on those that cannot be.
+        let opened = catch_unwind(AssertUnwindSafe(|| Self::recover(path, disk)));
+        opened.unwrap_or_else(|panic| {
+            Err(LogError::Damaged { path: path.to_owned(), problem: message_of(&*panic) })
+        })
+    }
+
+    fn recover(path: &Path, disk: Disk) -> Result<Self, LogError> {
+        let database = Builder::new()
+            .set_cache_size(CACHE_BYTES)
+            .create_with_backend(disk.clone())
+            .map_err(LogError::redb(path))?;
+        let state = match read_state(path, &database)? {
+            Some(state) => state,
+            None => initialise(&database).map_err(LogError::redb(path))?,
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            disk,
+            database: RwLock::new(database),
+            writer: Mutex::new(Writer { poisoned: None, entry_bytes: state.entry_bytes }),
+            last: AtomicU64::new(state.last),
+            trimmed: AtomicU64::new(state.trimmed),
+            compact_from_bytes: COMPACT_FROM_BYTES,
+        })
+    }
+
+    /// Does one transaction, unless an earlier one failed. If this one does, there will be no other.
+    fn commit<T>(
+        &self,
+        writer: &mut Writer,
+        change: impl FnOnce(&WriteTransaction, u64) -> Result<T, redb::Error>,
+    ) -> Result<T, LogError> {
+        self.check(writer)?;
+        let database = self.database.read();
+        let done = transact(&database, |transaction| change(transaction, writer.entry_bytes));
+        done.map_err(|error| self.poison(writer, error))
+    }
+
+    fn check(&self, writer: &Writer) -> Result<(), LogError> {
+        match &writer.poisoned {
+            Some(problem) => Err(LogError::Poisoned { path: self.path.clone(), problem: problem.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    fn poison(&self, writer: &mut Writer, error: redb::Error) -> LogError {
+        // That one is found before anything is written.
+        if !matches!(error, redb::Error::ValueTooLarge(_)) {
+            writer.poisoned = Some(error.to_string());
+        }
+        LogError::redb(&self.path)(error)
+    }
+
+    /// Gives free pages back if there are many.
+    fn compact(&self, writer: &mut Writer) -> Result<(), LogError> {
+        let bytes = self.bytes()?;
+        if bytes < self.compact_from_bytes || bytes < writer.entry_bytes.saturating_mul(COMPACT_FACTOR) {
+            return Ok(());
+        }
+        match self.database.write().compact() {
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.poison(writer, error.into())),
+        }
+    }
+}
+
+impl MutationLog for RedbLog {
+    fn append(&self, mutations: &[Mutation]) -> Result<u64, LogError> {
+        let mut writer = self.writer.lock();
+        let first = self.last_sequence() + 1;
+        let last = self.last_sequence() + mutations.len() as u64;
+        if mutations.is_empty() {
+            return Ok(last);
+        }
+        writer.entry_bytes = self.commit(&mut writer, |transaction, mut entry_bytes| {
+            let mut entries = transaction.open_table(ENTRIES)?;
+            let mut takedowns = transaction.open_table(TAKEDOWNS)?;
+            for (sequence, mutation) in (first..).zip(mutations) {
+                let record = encode(mutation);
+                entry_bytes += record.len() as u64;
+                entries.insert(sequence, record.as_slice())?;
+                match mutation {
+                    Mutation::Takedown(video) => drop(takedowns.insert(video.0, sequence)?),
+                    Mutation::Restore(video) => drop(takedowns.remove(video.0)?),
+                    Mutation::Upsert(_) | Mutation::Delete(_) => {}
+                }
+            }
+            let mut meta = transaction.open_table(META)?;
+            meta.insert(LAST_KEY, last)?;
+            meta.insert(ENTRY_BYTES_KEY, entry_bytes)?;
+            Ok(entry_bytes)
+        })?;
+        self.last.store(last, Ordering::Release);
+        Ok(last)
+    }
+
+    fn last_sequence(&self) -> u64 {
+        self.last.load(Ordering::Acquire)
+    }
+
+    fn trimmed_to(&self) -> u64 {
+        self.trimmed.load(Ordering::Acquire)
+    }
+
+    fn read(&self, after: u64, limit: usize) -> Result<Vec<Entry>, LogError> {
+        let Some(from) = after.checked_add(1) else { return Ok(Vec::new()) };
+        let database = self.database.read();
+        let records = records(&database, from, limit).map_err(LogError::redb(&self.path))?;
+        let mut entries: Vec<Entry> = Vec::with_capacity(records.len());
+        for (sequence, record) in records {
+            if let Some(before) = entries.last()
+                && before.sequence + 1 != sequence
+            {
+                let problem = format!(
+                    "expected entry {} after {}, found {sequence}",
+                    before.sequence + 1,
+                    before.sequence
+                );
+                return Err(LogError::Damaged { path: self.path.clone(), problem });
+            }
+            let bad = |problem| LogError::BadRecord { path: self.path.clone(), sequence, problem };
+            entries.push(Entry { sequence, mutation: decode(&record).map_err(bad)? });
+        }
+        Ok(entries)
+    }
+
+    fn takedowns(&self) -> Result<Vec<(VideoId, u64)>, LogError> {
+        let database = self.database.read();
+        takedowns(&database).map_err(LogError::redb(&self.path))
+    }
+
+    fn trim(&self, to: u64) -> Result<(), LogError> {
+        loop {
+            let mut writer = self.writer.lock();
+            let to = to.min(self.last_sequence()).min(self.trimmed_to() + TRIM_ENTRIES);
+            if to <= self.trimmed_to() {
+                self.check(&writer)?;
+                return self.compact(&mut writer);
+            }
+            writer.entry_bytes = self.commit(&mut writer, |transaction, mut entry_bytes| {
+                let mut entries = transaction.open_table(ENTRIES)?;
+                entries.retain_in(..=to, |_, record| {
+                    entry_bytes = entry_bytes.saturating_sub(record.len() as u64);
+                    false
+                })?;
+                let mut meta = transaction.open_table(META)?;
+                meta.insert(TRIMMED_KEY, to)?;
+                meta.insert(ENTRY_BYTES_KEY, entry_bytes)?;
+                Ok(entry_bytes)
+            })?;
+            self.trimmed.store(to, Ordering::Release);
+        }
+    }
+
+    fn bytes(&self) -> Result<u64, LogError> {
+        self.disk.len().map_err(LogError::io(&self.path))
+    }
+}
+
+/// Makes an empty log, which gets its name once it is whole.
+fn create(path: &Path) -> Result<(), LogError> {
+    let mut staged = StagedFile::beside(path).map_err(LogError::io(path))?;
+    let file = staged.file_mut().try_clone().map_err(LogError::io(path))?;
+    let backend = FileBackend::new(file).map_err(LogError::redb(path))?;
+    drop(RedbLog::on(path, Disk(Arc::new(backend)))?);
+    // Whoever has the name already made a log too, and that one is opened.
+    staged.publish(path).map_err(LogError::io(path)).map(drop)
+}
+
+fn check_magic(path: &Path, disk: &Disk) -> Result<(), LogError> {
+    let length = disk.len().map_err(LogError::io(path))?;
+    if length == 0 {
+        return Ok(());
+    }
+    let mut found = [0; MAGIC.len()];
+    if length >= MAGIC.len() as u64 {
+        disk.read(0, &mut found).map_err(LogError::io(path))?;
+    }
+    if found == MAGIC {
+        return Ok(());
+    }
+    let (expected, found) = (MAGIC.escape_ascii(), found.escape_ascii());
+    let problem = format!("expected magic \"{expected}\", found \"{found}\"");
+    Err(LogError::ForeignFile { path: path.to_owned(), problem })
+}
+
+/// What the `meta` table says.
+struct State {
+    last: u64,
+    trimmed: u64,
+    entry_bytes: u64,
+}
+
+/// Nothing if the database has no tables yet.
+fn read_state(path: &Path, database: &Database) -> Result<Option<State>, LogError> {
+    let transaction = database.begin_read().map_err(LogError::redb(path))?;
+    let tables = transaction.list_tables().map_err(LogError::redb(path))?;
+    let tables: Vec<String> = tables.map(|table| table.name().to_owned()).collect();
+    if tables.is_empty() {
+        return Ok(None);
+    }
+    if !tables.iter().any(|table| table == META.name()) {
+        let problem = format!("expected a table {:?}, found {tables:?}", META.name());
+        return Err(LogError::ForeignFile { path: path.to_owned(), problem });
+    }
+    let meta = transaction.open_table(META).map_err(|error| match error {
+        redb::TableError::Storage(error) => LogError::redb(path)(error),
+        other => LogError::ForeignFile { path: path.to_owned(), problem: other.to_string() },
+    })?;
+    let number = |key: &str| {
+        let found = meta.get(key).map_err(LogError::redb(path))?;
+        let problem = || format!("expected {key:?} in table {:?}, found none", META.name());
+        let missing = || LogError::Damaged { path: path.to_owned(), problem: problem() };
+        found.map(|value| value.value()).ok_or_else(missing)
+    };
+    let found = number(VERSION_KEY)?;
+    if found != VERSION {
+        return Err(LogError::WrongVersion { path: path.to_owned(), expected: VERSION, found });
+    }
+    let (last, trimmed) = (number(LAST_KEY)?, number(TRIMMED_KEY)?);
+    // That entries can be read is seen when they are, but that they end where they should costs nothing.
+    let entries = transaction.open_table(ENTRIES).map_err(LogError::redb(path))?;
+    let mut ends = Vec::new();
+    for end in [entries.first(), entries.last()] {
+        let end = end.map_err(LogError::redb(path))?;
+        ends.extend(end.map(|(sequence, _)| sequence.value()));
+    }
+    let expected = if trimmed < last { vec![trimmed + 1, last] } else { Vec::new() };
+    if trimmed > last || ends != expected {
+        let problem = format!(
+            "expected the first and last entry to be {expected:?} with the last at {last} and trimmed to {trimmed}, \
+             found {ends:?}"
+        );
+        return Err(LogError::Damaged { path: path.to_owned(), problem });
+    }
+    transaction.open_table(TAKEDOWNS).map_err(LogError::redb(path))?;
+    Ok(Some(State { last, trimmed, entry_bytes: number(ENTRY_BYTES_KEY)? }))
+}
+
+fn initialise(database: &Database) -> Result<State, redb::Error> {
+    transact(database, |transaction| {
+        transaction.open_table(ENTRIES)?;
+        transaction.open_table(TAKEDOWNS)?;
+        let mut meta = transaction.open_table(META)?;
+        for (key, value) in [(VERSION_KEY, VERSION), (LAST_KEY, 0), (TRIMMED_KEY, 0), (ENTRY_BYTES_KEY, 0)] {
+            meta.insert(key, value)?;
+        }
+        Ok(State { last: 0, trimmed: 0, entry_bytes: 0 })
+    })
+}
+
+/// One transaction, on disk when this returns. What `change` did is undone if it fails.
+fn transact<T>(
+    database: &Database,
+    change: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
+) -> Result<T, redb::Error> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_durability(Durability::Immediate)?;
+    transaction.set_two_phase_commit(true);
+    let changed = change(&transaction)?;
+    transaction.commit()?;
+    Ok(changed)
+}
+
+fn records(database: &Database, from: u64, limit: usize) -> Result<Vec<(u64, Vec<u8>)>, redb::Error> {
+    let entries = database.begin_read()?.open_table(ENTRIES)?;
+    let mut records = Vec::new();
+    for entry in entries.range(from..)?.take(limit) {
+        let (sequence, record) = entry?;
+        records.push((sequence.value(), record.value().to_vec()));
+    }
+    Ok(records)
+}
+
+fn takedowns(database: &Database) -> Result<Vec<(VideoId, u64)>, redb::Error> {
+    let table = database.begin_read()?.open_table(TAKEDOWNS)?;
+    let mut takedowns = Vec::new();
+    for entry in table.iter()? {
+        let (video, sequence) = entry?;
+        takedowns.push((VideoId(video.value()), sequence.value()));
+    }
+    Ok(takedowns)
+}
+
+fn message_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "redb panicked".to_owned())
+}
+
+/// The disk that redb writes, which the log asks for its length.
+#[derive(Clone, Debug)]
+struct Disk(Arc<dyn StorageBackend>);
+
+impl Disk {
+    /// Writes a file that was not closed once more, as it is read, and syncs it.
+    ///
+    /// When a sync fails, Linux takes the pages that it could not write for written: they are read as if they were on
+    /// disk, and no later sync writes them. A log that is opened again by then would stand on them.
+    fn settle(&self) -> io::Result<()> {
+        let length = self.len()?;
+        let mut head = [0; FLAGS_OFFSET + 1];
+        if length < head.len() as u64 {
+            return Ok(());
+        }
+        self.read(0, &mut head)?;
+        if head[FLAGS_OFFSET] & NOT_CLOSED == 0 {
+            return Ok(());
+        }
+        let mut block = vec![0; SETTLE_BYTES];
+        for offset in (0..length).step_by(SETTLE_BYTES) {
+            let block = &mut block[..SETTLE_BYTES.min((length - offset) as usize)];
+            self.read(offset, block)?;
+            self.write(offset, block)?;
+        }
+        self.set_len(length)
+    }
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, out)
+    }
+
+    /// On disk when this returns: redb writes the length into its header before it syncs, and does not open a file
+    /// that is shorter than that.
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.0.set_len(length)?;
+        self.0.sync_data()
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write(offset, data)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.0.close()
+    }
+}
