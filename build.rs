@@ -8,10 +8,11 @@ use std::{env, fs};
 
 use protox::prost::Message;
 
-const PROTOS: [&str; 4] = [
+const PROTOS: [&str; 5] = [
     "shortlist/v1/common.proto",
     "shortlist/v1/filter.proto",
     "shortlist/v1/retrieval.proto",
+    "shortlist/v1/catalog.proto",
     "shortlist/v1/admin.proto",
 ];
 

@@ -25,6 +25,8 @@
 //! max_message_bytes = 4194304     # read
 //! max_response_bytes = 67108864   # sent
 //! max_stream_window = 16          # requests of one stream in flight
+//! max_batch_writes = 1000         # videos in one batch of writes, and in one Get
+//! max_concurrent_writes = 256     # batches of writes in flight; one more is shed
 //! ```
 
 use std::collections::BTreeMap;
@@ -122,6 +124,8 @@ pub struct LimitsConfig {
     pub max_message_bytes: usize,
     pub max_response_bytes: usize,
     pub max_stream_window: usize,
+    pub max_batch_writes: usize,
+    pub max_concurrent_writes: usize,
 }
 
 impl Default for LimitsConfig {
@@ -133,6 +137,8 @@ impl Default for LimitsConfig {
             max_message_bytes,
             max_response_bytes,
             max_stream_window,
+            max_batch_writes,
+            max_concurrent_writes,
         } = ServiceLimits::default();
         Self {
             max_k,
@@ -143,6 +149,8 @@ impl Default for LimitsConfig {
             max_message_bytes,
             max_response_bytes,
             max_stream_window,
+            max_batch_writes,
+            max_concurrent_writes,
         }
     }
 }
@@ -203,6 +211,8 @@ impl ServeConfig {
             ("limits.max_message_bytes", limits.max_message_bytes),
             ("limits.max_response_bytes", limits.max_response_bytes),
             ("limits.max_stream_window", limits.max_stream_window),
+            ("limits.max_batch_writes", limits.max_batch_writes),
+            ("limits.max_concurrent_writes", limits.max_concurrent_writes),
         ];
         if let Some((key, found)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
             return value(key, "at least 1", &found);
@@ -223,6 +233,7 @@ impl ServeConfig {
             threads: self.threads,
             limits: Limits { max_k, max_ef_search, max_seeds },
             memory: self.memory,
+            is_writable: true,
         }
     }
 
@@ -234,6 +245,8 @@ impl ServeConfig {
             max_message_bytes,
             max_response_bytes,
             max_stream_window,
+            max_batch_writes,
+            max_concurrent_writes,
             ..
         } = self.limits;
         ServiceOptions {
@@ -245,6 +258,8 @@ impl ServeConfig {
                 max_message_bytes,
                 max_response_bytes,
                 max_stream_window,
+                max_batch_writes,
+                max_concurrent_writes,
             },
         }
     }

@@ -11,10 +11,12 @@ macro_rules! say {
 
 mod bench;
 mod build;
+mod catalog;
 mod ground_truth;
 mod inspect;
 mod progress;
 mod query;
+mod remote;
 mod sample;
 mod serve;
 mod synth;
@@ -42,6 +44,10 @@ enum Command {
     Build(build::Arguments),
     Serve(serve::Arguments),
     Query(query::Arguments),
+    Takedown(catalog::Takedown),
+    Restore(catalog::Restore),
+    Delete(catalog::Delete),
+    Get(catalog::Get),
     GroundTruth(ground_truth::Arguments),
     Bench(bench::Arguments),
     Tune(tune::Arguments),
@@ -61,6 +67,10 @@ pub fn run() -> anyhow::Result<()> {
         Command::Build(arguments) => build::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Query(arguments) => query::run(&arguments),
+        Command::Takedown(arguments) => catalog::takedown(arguments),
+        Command::Restore(arguments) => catalog::restore(arguments),
+        Command::Delete(arguments) => catalog::delete(arguments),
+        Command::Get(arguments) => catalog::get(arguments),
         Command::GroundTruth(arguments) => ground_truth::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Tune(arguments) => tune::run(&arguments),

@@ -4,10 +4,13 @@ use jiff::Timestamp;
 
 use super::Engine;
 use super::error::EngineError;
+use super::live::is_of_model;
 use super::request::ReturnAttributes;
+use super::snapshot::{attributes as named_values, vector};
 use crate::attributes::Value;
 use crate::id::VideoId;
-use crate::live::Mutation;
+use crate::index::Index;
+use crate::live::{Mutation, UpsertError, check_attributes, check_embedding};
 
 /// What becomes of the sound mutations of a batch of which one is not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,16 +63,36 @@ impl Engine {
     /// waits for the disk: not on a thread that others wait for.
     ///
     /// # Errors
-    /// [`EngineError::ReadOnly`] if nothing can be written; nothing was, then.
+    /// [`EngineError::ReadOnly`] if nothing can be written; nothing is acknowledged, then.
     pub fn write(
         &self,
         index: &str,
         mutations: Vec<Mutation>,
         mode: WriteMode,
     ) -> Result<Written, EngineError> {
-        let _ = (mutations, mode);
-        let index = self.resolve(index)?.to_owned();
-        Err(EngineError::ReadOnly { index, problem: "it has no log".to_owned() })
+        let served = self.served(index)?;
+        let read_only = |problem| EngineError::ReadOnly { index: served.name().to_owned(), problem };
+        if let Some(problem) = served.writing().read_only() {
+            return Err(read_only(problem));
+        }
+        let snapshot = served.snapshot()?;
+        let mut refused = Vec::new();
+        let mut sound = Vec::with_capacity(mutations.len());
+        for (position, mutation) in mutations.into_iter().enumerate() {
+            match check(served.name(), &snapshot.index, &mutation) {
+                Ok(()) => sound.push(mutation),
+                Err(error) => refused.push((position, error)),
+            }
+        }
+        if mode == WriteMode::AllOrNothing && !refused.is_empty() {
+            sound.clear();
+        }
+        let written = sound.len();
+        let sequence = match written {
+            0 => snapshot.sequence,
+            _ => served.writing().write(sound).map_err(|error| read_only(error.to_string()))?,
+        };
+        Ok(Written { sequence, written, refused })
     }
 
     /// What is known of some videos, in their order.
@@ -83,8 +106,41 @@ impl Engine {
         attributes: &ReturnAttributes,
         with_vectors: bool,
     ) -> Result<Vec<Lookup>, EngineError> {
-        let _ = (attributes, with_vectors);
-        self.resolve(index)?;
-        Ok(videos.iter().map(|video| Lookup::Unknown(*video)).collect())
+        let served = self.served(index)?;
+        let snapshot = served.snapshot()?;
+        let columns = snapshot.columns(attributes)?;
+        let look_up = |video: &VideoId| match snapshot.parts.node_of(*video) {
+            Some(node) => {
+                let (part, node) = snapshot.parts.locate(node);
+                let expires_at = part.index.expiries().map(|times| times[node.index()]);
+                let expires_at = expires_at.filter(|time| *time != i64::MAX);
+                Lookup::Found(StoredVideo {
+                    video_id: *video,
+                    vector: with_vectors.then(|| vector(&part.index, node)),
+                    attributes: named_values(&part.index, node, &columns),
+                    expires_at: expires_at.and_then(|time| Timestamp::from_microsecond(time).ok()),
+                })
+            }
+            None if served.shared().is_taken_down(*video) => Lookup::TakenDown(*video),
+            None => Lookup::Unknown(*video),
+        };
+        Ok(videos.iter().map(look_up).collect())
     }
+}
+
+/// Whether an index takes a mutation.
+fn check(name: &str, base: &Index, mutation: &Mutation) -> Result<(), EngineError> {
+    let Mutation::Upsert(upsert) = mutation else { return Ok(()) };
+    let facts = base.metadata();
+    if !is_of_model(upsert, base) {
+        return Err(EngineError::EmbeddingModel {
+            index: name.to_owned(),
+            expected: facts.embedding_model.clone(),
+            found: upsert.embedding_model.clone().unwrap_or_default(),
+        });
+    }
+    let invalid = |field: &str, error: UpsertError| EngineError::invalid(field, error.to_string());
+    check_embedding(&upsert.embedding, base.dim(), facts.dtype, facts.metric)
+        .map_err(|error| invalid("vector", error))?;
+    check_attributes(upsert, &facts.attributes).map_err(|error| invalid("attributes", error))
 }

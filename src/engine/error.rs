@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::id::VideoId;
 use crate::index::StoreError;
+use crate::live::LogError;
 
 /// Why a request has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -125,6 +126,15 @@ pub enum EngineError {
         /// Why.
         problem: String,
     },
+    /// What was written cannot be searched beside the generation.
+    #[error("what was written since the build cannot be searched: {problem}")]
+    Unsearchable {
+        /// Why.
+        problem: String,
+    },
+    /// The log of an index cannot be used.
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// A search asks for writes that this server has not seen.
     #[error("min_sequence: index {index:?} knows of writes up to {found}, the request asks for {expected}")]
     NotYetWritten {

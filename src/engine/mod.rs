@@ -14,17 +14,23 @@
 //! | `explain.rs`    | why a video is, or is not, in an answer |
 //! | `calibrated.rs` | what recall it is known to reach |
 //! | `served.rs`     | one named index: its snapshot, and how it is swapped |
+//! | `live.rs`       | what was written since the build: parts, and what hides videos |
+//! | `shared.rs`     | what searches and writes share |
+//! | `writing.rs`    | the log that writes go to |
 
 mod calibrated;
 mod catalog;
 mod error;
 mod explain;
+mod live;
 mod parts;
 mod query;
 mod request;
 mod rules;
 mod served;
+mod shared;
 mod snapshot;
+mod writing;
 
 use std::collections::BTreeMap;
 
@@ -37,7 +43,7 @@ pub use catalog::{Lookup, StoredVideo, WriteMode, Written};
 pub use error::EngineError;
 pub use request::{
     Budget, Candidate, Completeness, Effort, EngineOptions, Explanation, IndexStatus, Interest, Limits,
-    Query, Removal, ReturnAttributes, Rule, SearchRequest, SearchResponse, SearchStats, Seed,
+    LiveStatus, Query, Removal, ReturnAttributes, Rule, SearchRequest, SearchResponse, SearchStats, Seed,
 };
 pub use served::Refresh;
 
@@ -63,7 +69,7 @@ impl Engine {
             .build()?;
         let mut indexes = BTreeMap::new();
         for (name, dir) in options.indexes {
-            let served = ServedIndex::open(name.clone(), dir, options.memory)?;
+            let served = ServedIndex::open(name.clone(), dir, options.memory, options.is_writable)?;
             if indexes.insert(name.clone(), served).is_some() {
                 return Err(EngineError::invalid("index", format!("the name {name:?} is there twice")));
             }

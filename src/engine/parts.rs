@@ -1,8 +1,9 @@
 //! What a request is searched in: the generation, and the parts of what was written since.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use crate::attributes::{Columns, ValueKeys};
+use crate::attributes::{Columns, ValueKeys, keys_of_words};
 use crate::graph::NodeSet;
 use crate::id::{NodeId, VideoId};
 use crate::index::Index;
@@ -62,6 +63,68 @@ impl Parts {
         })
     }
 
+    /// The newest part that has a video, whether it can be a candidate or not, and its node there.
+    pub(super) fn newest(&self, video: VideoId) -> Option<(usize, NodeId)> {
+        let parts = self.0.iter().enumerate().rev();
+        parts.into_iter().find_map(|(at, part)| Some((at, part.index.node_of(video)?)))
+    }
+
+    /// # Panics
+    /// If there is no such part.
+    pub(super) fn part(&self, at: usize) -> &IndexPart {
+        &self.0[at]
+    }
+
+    /// Adds the newest part, all of whose nodes can be candidates.
+    pub(super) fn push(&mut self, index: Arc<Index>) {
+        self.replace(self.0.len()..self.0.len(), Some(index));
+    }
+
+    /// Puts one part, all of whose nodes can be candidates, or none in the place of some.
+    pub(super) fn replace(&mut self, parts: Range<usize>, by: Option<Arc<Index>>) {
+        let base = Columns::of(&self.base().index);
+        let part = by.map(|index| {
+            let columns = Columns::of(&index);
+            let words = (0..columns.schema().len())
+                .map(|column| Some(keys_of_words(&columns.words(column)?, &base.words(column)?)));
+            let words = Arc::new(words.collect());
+            IndexPart { index, start: 0, dead: None, words }
+        });
+        self.0.splice(parts, part);
+        let mut start = 0;
+        for part in &mut self.0 {
+            part.start = start;
+            start += part.index.len() as u32;
+        }
+    }
+
+    /// Lets no node of a video be a candidate.
+    pub(super) fn hide(&mut self, video: VideoId) {
+        for part in &mut self.0 {
+            if let Some(node) = part.index.node_of(video) {
+                part.kill(node);
+            }
+        }
+    }
+
+    /// Lets a node of a part be no candidate.
+    pub(super) fn kill(&mut self, at: usize, node: NodeId) {
+        self.0[at].kill(node);
+    }
+
+    /// Lets a node of a part be a candidate again.
+    pub(super) fn revive(&mut self, at: usize, node: NodeId) {
+        let part = &mut self.0[at];
+        if let Some(dead) = part.dead.as_mut().filter(|dead| dead.nodes.contains(node.0)) {
+            let dead = Arc::make_mut(dead);
+            dead.nodes.remove(node.0);
+            dead.count -= 1;
+            if dead.count == 0 {
+                part.dead = None;
+            }
+        }
+    }
+
     /// The part of a node, and the node in its index.
     pub(super) fn locate(&self, node: NodeId) -> (&IndexPart, NodeId) {
         let part = self.0.iter().rfind(|part| part.start <= node.0).unwrap_or(self.base());
@@ -73,6 +136,21 @@ impl IndexPart {
     /// Whether a node of its index can be a candidate.
     pub(super) fn allows(&self, node: NodeId) -> bool {
         self.dead.as_ref().is_none_or(|dead| !dead.nodes.contains(node.0))
+    }
+
+    /// How many of its nodes can be candidates.
+    pub(super) fn living(&self) -> usize {
+        self.index.len() - self.dead.as_ref().map_or(0, |dead| dead.count)
+    }
+
+    fn kill(&mut self, node: NodeId) {
+        let none = || Arc::new(Dead { nodes: NodeSet::none(self.index.len()), count: 0 });
+        let dead = self.dead.get_or_insert_with(none);
+        if !dead.nodes.contains(node.0) {
+            let dead = Arc::make_mut(dead);
+            dead.nodes.insert(node.0);
+            dead.count += 1;
+        }
     }
 
     /// The keys of a column, equal where values are over all parts; `None` for a type whose values are rarely equal.

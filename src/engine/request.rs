@@ -286,6 +286,8 @@ pub struct EngineOptions {
     pub limits: Limits,
     /// Where generations are to be searched.
     pub memory: MemoryMode,
+    /// Whether writes are taken, and those of before are known: then nobody else can have the log open.
+    pub is_writable: bool,
 }
 
 /// The state of one served index.
@@ -333,4 +335,25 @@ pub struct IndexStatus {
     pub memory: MemoryMode,
     /// Whether it answers: not after its generation was found damaged, if no other is sound.
     pub serving: bool,
+    /// What was written since the generation was built.
+    pub live: LiveStatus,
+}
+
+/// What was written to an index, and what comes of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LiveStatus {
+    /// The last write; 0 if there was none.
+    pub sequence: u64,
+    /// Videos that were written since and are searched beside the generation.
+    pub delta_vectors: u64,
+    /// Videos of the generation that are no candidates: deleted, replaced, taken down or expired.
+    pub deleted: u64,
+    /// Upserts that wait for a generation of their embedding model.
+    pub held_entries: u64,
+    /// Videos that are taken down.
+    pub takedowns: u64,
+    /// Whether writes are taken.
+    pub writable: bool,
+    /// Why not, if they are not.
+    pub read_only_reason: Option<String>,
 }

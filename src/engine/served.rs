@@ -14,12 +14,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use super::error::EngineError;
-use super::request::IndexStatus;
+use super::request::{IndexStatus, LiveStatus};
+use super::shared::Shared;
 use super::snapshot::{Snapshot, check_and_warm, check_structure};
+use super::writing::Writing;
 use crate::index::{IndexError, IndexStore, Manifest, MemoryMode, Residence};
 
 /// What one look at an index led to.
@@ -107,7 +109,8 @@ pub(super) struct ServedIndex {
     name: String,
     store: IndexStore,
     memory: MemoryMode,
-    current: ArcSwap<Snapshot>,
+    shared: Arc<Shared>,
+    writing: Writing,
     /// Held while a swap is prepared, so that two do not overtake each other.
     progress: Mutex<Progress>,
     /// What was wrong with the newest manifest that was looked at, or with what was withdrawn.
@@ -129,17 +132,25 @@ struct Progress {
 
 impl ServedIndex {
     /// Opens the newest generation whose structure is sound; `refused` tells what was passed over.
-    pub(super) fn open(name: String, dir: PathBuf, memory: MemoryMode) -> Result<Self, EngineError> {
+    pub(super) fn open(
+        name: String,
+        dir: PathBuf,
+        memory: MemoryMode,
+        is_writable: bool,
+    ) -> Result<Self, EngineError> {
         let store = IndexStore::new(dir);
         let newest = store.manifests()?.last().copied().unwrap_or_default();
         let (manifest, index, passed_over) = store.open_newest(check_structure)?;
         let refused = passed_over.first().map(ToString::to_string);
         let snapshot = Snapshot::new(manifest, index, &store)?;
+        let shared = Arc::new(Shared::new(snapshot));
+        let writing = Writing::open(&store, &shared, is_writable)?;
         Ok(Self {
             name,
             store,
             memory,
-            current: ArcSwap::from_pointee(snapshot),
+            shared,
+            writing,
             progress: Mutex::new(Progress { newest, checked: false, copied: false }),
             refused: Mutex::new(refused),
             withdrawn: AtomicBool::new(false),
@@ -159,7 +170,22 @@ impl ServedIndex {
             let problem = self.refused.lock().clone().unwrap_or_default();
             return Err(EngineError::OutOfService { index: self.name.clone(), problem });
         }
-        Ok(self.current.load_full())
+        let snapshot = self.shared.current.load_full();
+        let now = || Timestamp::now().as_microsecond();
+        if snapshot.next_expiry == i64::MAX || snapshot.next_expiry > now() {
+            return Ok(snapshot);
+        }
+        self.shared.expire();
+        Ok(self.shared.current.load_full())
+    }
+
+    /// Where writes go.
+    pub(super) fn writing(&self) -> &Writing {
+        &self.writing
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     pub(super) fn activate(&self, generation: u64) -> Result<(), EngineError> {
@@ -169,8 +195,8 @@ impl ServedIndex {
         let manifest = self.store.activate(generation, &index)?;
         let snapshot = Snapshot::new(manifest, index, &self.store)?;
         progress.newest = snapshot.manifest.manifest;
+        self.swap(&mut progress, snapshot)?;
         *self.refused.lock() = None;
-        self.swap(&mut progress, snapshot);
         Ok(())
     }
 
@@ -178,16 +204,17 @@ impl ServedIndex {
     /// at, takes the newest calibration of what serves, and makes it resident.
     pub(super) fn refresh(&self) -> Vec<Refresh> {
         let mut progress = self.progress.lock();
+        self.shared.merge_parts();
         let steps = [Self::check_start, Self::look, Self::recalibrate, Self::copy];
         steps.iter().filter_map(|step| step(self, &mut progress)).collect()
     }
 
-    /// Lets a sound snapshot answer from now on; gives the manifest of the one before.
-    fn swap(&self, progress: &mut Progress, sound: Snapshot) -> Manifest {
+    /// Lets a sound snapshot answer from now on, with all that was written; gives the manifest of the one before.
+    fn swap(&self, progress: &mut Progress, sound: Snapshot) -> Result<Manifest, EngineError> {
+        let before = self.shared.swap(sound, self.writing.log().as_deref())?;
         (progress.checked, progress.copied) = (true, false);
-        let before = self.current.swap(Arc::new(sound));
         self.withdrawn.store(false, Ordering::Release);
-        before.manifest.clone()
+        Ok(before)
     }
 
     fn check_start(&self, progress: &mut Progress) -> Option<Refresh> {
@@ -195,19 +222,23 @@ impl ServedIndex {
             return None;
         }
         let started = Instant::now();
-        let opened = self.current.load_full();
+        let opened = self.shared.current.load_full();
         let (index, generation) = (self.name.clone(), opened.manifest.generation);
         let Err(error) = check_and_warm(&opened.index) else {
             return Some(Refresh::Checked { index, generation, elapsed: started.elapsed() });
         };
         let error = EngineError::from(error);
         let sound = self.store.open_newest(check_and_warm);
-        match sound.and_then(|(manifest, index, _)| Snapshot::new(manifest, index, &self.store)) {
-            Ok(sound) => {
+        let sound = sound.and_then(|(manifest, index, _)| Snapshot::new(manifest, index, &self.store));
+        let swapped = sound.map_err(EngineError::from).and_then(|sound| {
+            let Manifest { manifest, generation, .. } = sound.manifest;
+            self.swap(progress, sound)?;
+            Ok((manifest, generation))
+        });
+        match swapped {
+            Ok((manifest, to)) => {
                 self.refused.lock().get_or_insert_with(|| error.to_string());
-                progress.newest = progress.newest.max(sound.manifest.manifest);
-                let to = sound.manifest.generation;
-                self.swap(progress, sound);
+                progress.newest = progress.newest.max(manifest);
                 Some(Refresh::Replaced { index, from: generation, to, error })
             }
             Err(_) => {
@@ -227,13 +258,13 @@ impl ServedIndex {
         let opened =
             self.store.open_manifest(published).map_err(EngineError::from).and_then(|(manifest, index)| {
                 check_and_warm(&index)?;
-                Ok(Snapshot::new(manifest, index, &self.store)?)
+                let snapshot = Snapshot::new(manifest, index, &self.store)?;
+                let to = snapshot.manifest.generation;
+                Ok((self.swap(progress, snapshot)?.generation, to))
             });
         match opened {
-            Ok(snapshot) => {
+            Ok((from, to)) => {
                 *self.refused.lock() = None;
-                let to = snapshot.manifest.generation;
-                let from = self.swap(progress, snapshot).generation;
                 Some(Refresh::Swapped { index: self.name.clone(), from, to })
             }
             Err(error) => {
@@ -257,15 +288,28 @@ impl ServedIndex {
 
     /// Answers by a newer calibration if there is one.
     fn recalibrate(&self, _: &mut Progress) -> Option<Refresh> {
-        let snapshot = self.snapshot().ok()?.recalibrated(&self.store).ok()??;
+        self.snapshot().ok()?;
+        let snapshot = self.shared.recalibrate(&self.store)?;
         let generation = snapshot.manifest.generation;
         let queries = snapshot.calibrated.curves().map(|curves| curves.queries);
-        self.current.store(Arc::new(snapshot));
         Some(Refresh::Calibrated { index: self.name.clone(), generation, queries: queries? })
     }
 
+    fn live_status(&self) -> LiveStatus {
+        let read_only_reason = self.writing.read_only();
+        self.shared.with_live(|live| LiveStatus {
+            sequence: live.sequence,
+            delta_vectors: live.delta_vectors() as u64,
+            deleted: live.hidden() as u64,
+            held_entries: live.held.len() as u64,
+            takedowns: live.takedowns.len() as u64,
+            writable: read_only_reason.is_none(),
+            read_only_reason,
+        })
+    }
+
     pub(super) fn status(&self) -> Result<IndexStatus, EngineError> {
-        let snapshot = self.current.load_full();
+        let snapshot = self.shared.current.load_full();
         let facts = snapshot.index.metadata();
         let manifest = &snapshot.manifest;
         Ok(IndexStatus {
@@ -294,6 +338,7 @@ impl ServedIndex {
             refused: self.refused.lock().clone(),
             memory: snapshot.index.memory(),
             serving: !self.withdrawn.load(Ordering::Acquire),
+            live: self.live_status(),
         })
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::calibrated::Calibrated;
 use super::error::EngineError;
+use super::live::LiveState;
 use super::parts::Parts;
 use super::query::ResolvedQuery;
 use super::request::{
@@ -26,7 +27,11 @@ pub(super) struct Snapshot {
     pub(super) manifest: Manifest,
     pub(super) index: Arc<Index>,
     pub(super) parts: Parts,
-    pub(super) calibrated: Calibrated,
+    /// The last write that the parts know of.
+    pub(super) sequence: u64,
+    /// When the next video of them expires, in microseconds since 1970.
+    pub(super) next_expiry: i64,
+    pub(super) calibrated: Arc<Calibrated>,
 }
 
 /// Checks what keeps a search from failing, whatever the sections hold: their lengths. Reads next to nothing.
@@ -54,10 +59,22 @@ struct Answer {
 impl Snapshot {
     /// With the newest calibration in `store`.
     pub(super) fn new(manifest: Manifest, index: Index, store: &IndexStore) -> Result<Self, StoreError> {
-        let calibrated = Calibrated::load(store, manifest.generation, &index)?;
+        let calibrated = Arc::new(Calibrated::load(store, manifest.generation, &index)?);
         let index = Arc::new(index);
         let parts = Parts::whole(Arc::clone(&index));
-        Ok(Self { manifest, index, parts, calibrated })
+        Ok(Self { manifest, index, parts, sequence: 0, next_expiry: i64::MAX, calibrated })
+    }
+
+    /// The same generation with what was written to it.
+    pub(super) fn with_live(&self, live: &LiveState) -> Self {
+        Self {
+            manifest: self.manifest.clone(),
+            index: Arc::clone(&self.index),
+            parts: live.parts.clone(),
+            sequence: live.sequence,
+            next_expiry: live.next_expiry(),
+            calibrated: Arc::clone(&self.calibrated),
+        }
     }
 
     /// The same generation with a newer calibration, if there is one in `store`.
@@ -67,7 +84,9 @@ impl Snapshot {
             manifest: self.manifest.clone(),
             index: Arc::clone(&self.index),
             parts: self.parts.clone(),
-            calibrated,
+            sequence: self.sequence,
+            next_expiry: self.next_expiry,
+            calibrated: Arc::new(calibrated),
         }))
     }
 
@@ -96,6 +115,10 @@ impl Snapshot {
             return Err(EngineError::DeadlineExceeded);
         }
         self.check_model(name, request)?;
+        if request.min_sequence > self.sequence {
+            let (index, expected, found) = (name.to_owned(), request.min_sequence, self.sequence);
+            return Err(EngineError::NotYetWritten { index, expected, found });
+        }
         let columns = self.columns(&request.return_attributes)?;
         let query = ResolvedQuery::of((name, &self.parts), limits, &request.query, request.k)?;
         let answer = match self.plain_query(request, &query) {
@@ -124,7 +147,7 @@ impl Snapshot {
             completeness: answer.completeness,
             unknown_seeds: query.unknown_seeds,
             generation: self.manifest.generation,
-            sequence: 0,
+            sequence: self.sequence,
             stats: SearchStats { elapsed: started.elapsed(), ..answer.stats },
         };
         Ok((response, answer.loss))
@@ -225,7 +248,7 @@ impl Snapshot {
     }
 
     /// The ordinals of the attributes to return.
-    fn columns(&self, wanted: &ReturnAttributes) -> Result<Vec<usize>, EngineError> {
+    pub(super) fn columns(&self, wanted: &ReturnAttributes) -> Result<Vec<usize>, EngineError> {
         let schema = &self.index.metadata().attributes;
         let names = match wanted {
             ReturnAttributes::None => return Ok(Vec::new()),
@@ -332,14 +355,14 @@ impl Snapshot {
     }
 }
 
-fn vector(index: &Index, node: NodeId) -> Vec<f32> {
+pub(super) fn vector(index: &Index, node: NodeId) -> Vec<f32> {
     let mut row = Vec::new();
     index.vectors().copy_row(node.index(), &mut row);
     row
 }
 
 /// Names and values of `columns`, without those that are null.
-fn attributes(index: &Index, node: NodeId, columns: &[usize]) -> Vec<(String, Value)> {
+pub(super) fn attributes(index: &Index, node: NodeId, columns: &[usize]) -> Vec<(String, Value)> {
     let values = Columns::of(index);
     let named = |column: &usize| Some((values.schema()[*column].name.clone(), values.value(*column, node)?));
     columns.iter().filter_map(named).collect()

@@ -1,6 +1,6 @@
-//! How many searches are in flight: queued for the compute pool or computing.
+//! How much is in flight: searches queued for the compute pool or computing, and writes waiting for the disk.
 //!
-//! What flows in: a wish to search. What flows out: a permit, or at once a refusal that says when to try
+//! What flows in: a wish to search or to write. What flows out: a permit, or at once a refusal that says when to try
 //! again: a queue that grows faster than it is worked off only makes every answer late.
 
 use std::sync::Arc;
@@ -12,43 +12,55 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use super::metrics::Metrics;
 
-/// When a caller that was shed may try again: some searches will have ended by then.
+/// When a caller that was shed may try again: some of what is in flight will have ended by then.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// Admits searches while there is room.
+/// What is admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Work {
+    Searches,
+    /// One for each batch.
+    Writes,
+}
+
+/// Admits work while there is room.
 #[derive(Clone)]
 pub(super) struct Admission {
+    work: Work,
     slots: Arc<Semaphore>,
     max_in_flight: usize,
     metrics: Arc<Metrics>,
 }
 
 impl Admission {
-    pub(super) fn new(max_in_flight: usize, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(work: Work, max_in_flight: usize, metrics: Arc<Metrics>) -> Self {
         let max_in_flight = max_in_flight.min(Semaphore::MAX_PERMITS).min(u32::MAX as usize);
-        Self { slots: Arc::new(Semaphore::new(max_in_flight)), max_in_flight, metrics }
+        Self { work, slots: Arc::new(Semaphore::new(max_in_flight)), max_in_flight, metrics }
     }
 
-    /// One permit for each of `searches`: all of them or none.
+    /// So many permits: all of them or none.
     ///
     /// # Errors
     /// `RESOURCE_EXHAUSTED` with `RetryInfo` if there is not room for all of them now.
-    pub(super) fn admit(&self, searches: usize) -> Result<Vec<Permit>, Status> {
-        let wanted = u32::try_from(searches).map_err(|_| self.shed())?;
+    pub(super) fn admit(&self, count: usize) -> Result<Vec<Permit>, Status> {
+        let wanted = u32::try_from(count).map_err(|_| self.shed())?;
         let mut all = Arc::clone(&self.slots).try_acquire_many_owned(wanted).map_err(|_| self.shed())?;
-        let mut permits = Vec::with_capacity(searches);
+        let mut permits = Vec::with_capacity(count);
         while let Some(slot) = all.split(1) {
-            self.metrics.in_flight(1);
-            permits.push(Permit { _slot: slot, metrics: Arc::clone(&self.metrics) });
+            permits.push(self.permit(slot));
         }
         Ok(permits)
     }
 
-    /// [`Self::admit`] for one search.
+    /// [`Self::admit`] for one.
     pub(super) fn admit_one(&self) -> Result<Permit, Status> {
         let slot = Arc::clone(&self.slots).try_acquire_owned().map_err(|_| self.shed())?;
-        self.metrics.in_flight(1);
-        Ok(Permit { _slot: slot, metrics: Arc::clone(&self.metrics) })
+        Ok(self.permit(slot))
+    }
+
+    fn permit(&self, slot: OwnedSemaphorePermit) -> Permit {
+        self.metrics.in_flight(self.work).inc();
+        Permit { _slot: slot, work: self.work, metrics: Arc::clone(&self.metrics) }
     }
 
     /// Waits until nothing is in flight.
@@ -58,23 +70,28 @@ impl Admission {
     }
 
     fn shed(&self) -> Status {
+        let what = match self.work {
+            Work::Searches => "searches",
+            Work::Writes => "writes",
+        };
         Status::with_error_details(
             Code::ResourceExhausted,
-            format!("too many searches are in flight: this server takes {} at a time", self.max_in_flight),
+            format!("too many {what} are in flight: this server takes {} at a time", self.max_in_flight),
             ErrorDetails::with_retry_info(Some(RETRY_DELAY)),
         )
     }
 }
 
-/// Room for one search, until dropped.
+/// Room for one search or batch of writes, until dropped.
 pub(super) struct Permit {
     _slot: OwnedSemaphorePermit,
+    work: Work,
     metrics: Arc<Metrics>,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.metrics.in_flight(-1);
+        self.metrics.in_flight(self.work).dec();
     }
 }
 
@@ -83,7 +100,7 @@ mod tests {
     use super::*;
 
     fn admission(max_in_flight: usize) -> Admission {
-        Admission::new(max_in_flight, Arc::new(Metrics::new(Vec::new())))
+        Admission::new(Work::Searches, max_in_flight, Arc::new(Metrics::new(Vec::new())))
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! The `grpc-timeout` header: until when the caller waits.
 //!
 //! What flows in: requests with their headers. What flows out: the same requests with a [`Deadline`]
-//! among their extensions, and `DEADLINE_EXCEEDED` for a call that has no answer by then. A stream that
-//! has begun to answer watches its deadline itself.
+//! among their extensions, and `DEADLINE_EXCEEDED` for a call that has no answer by then, unless what it does
+//! has [`Begun`] and cannot be undone. A stream that has begun to answer watches its deadline itself.
 
 use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::extract::Request;
@@ -46,18 +49,44 @@ impl Deadline {
     }
 }
 
+/// Whether a call has begun what is finished and answered, however long that takes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Begun(Arc<AtomicBool>);
+
+impl Begun {
+    /// That of a call that came through [`enforce`].
+    pub(super) fn of<T>(request: &tonic::Request<T>) -> Self {
+        request.extensions().get().cloned().unwrap_or_default()
+    }
+
+    /// Begins, unless the deadline has passed: whoever enforces it looks here only after that, and so either sees
+    /// that the call has begun, or it does not begin.
+    pub(super) fn before(&self, deadline: Deadline) -> bool {
+        self.0.store(true, Ordering::SeqCst);
+        !deadline.is_over()
+    }
+
+    fn has(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
 /// The answer after the deadline.
 pub(super) fn exceeded() -> Status {
-    Status::deadline_exceeded("the deadline passed before the search was done")
+    Status::deadline_exceeded("the deadline passed before the request was done")
 }
 
 /// Notes the deadline of a call, and answers in its place when it has passed.
 pub(super) async fn enforce(mut request: Request, next: Next) -> Response {
     let deadline =
         Deadline(timeout(request.headers()).and_then(|timeout| Instant::now().checked_add(timeout)));
+    let begun = Begun::default();
     request.extensions_mut().insert(deadline);
-    match deadline.bound(next.run(request)).await {
+    request.extensions_mut().insert(begun.clone());
+    let mut answer = pin!(next.run(request));
+    match deadline.bound(&mut answer).await {
         Some(response) => response,
+        None if begun.has() => answer.await,
         None => exceeded().into_http(),
     }
 }
@@ -98,6 +127,14 @@ mod tests {
         assert_eq!(parsed("5u"), Some(Duration::from_micros(5)));
         assert_eq!(parsed("99999999n"), Some(Duration::from_nanos(99_999_999)));
         assert_eq!(parsed("0m"), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn what_has_begun_is_seen_and_nothing_begins_after_the_deadline() {
+        let begun = Begun::default();
+        assert!(!begun.has());
+        assert!(begun.before(Deadline(None)) && begun.has());
+        assert!(!Begun::default().before(Deadline(Some(Instant::now()))));
     }
 
     #[test]

@@ -19,6 +19,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tonic::Code;
 
+use super::admission::Work;
 use super::deadline::Deadline;
 use crate::engine::{Engine, IndexStatus, SearchStats};
 use crate::index::MemoryMode;
@@ -57,6 +58,7 @@ pub(super) struct Metrics {
     requests: Family<RequestLabels, Counter>,
     seconds: Family<MethodLabels, Histogram, fn() -> Histogram>,
     in_flight: Gauge,
+    writes_in_flight: Gauge,
     distances: Family<IndexLabels, Histogram, fn() -> Histogram>,
     generation: Family<IndexLabels, Gauge<u64, AtomicU64>>,
     vectors: Family<IndexLabels, Gauge<u64, AtomicU64>>,
@@ -72,6 +74,7 @@ impl Metrics {
             requests: Family::default(),
             seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
             in_flight: Gauge::default(),
+            writes_in_flight: Gauge::default(),
             distances: Family::new_with_constructor(|| Histogram::new(DISTANCES)),
             generation: Family::default(),
             vectors: Family::default(),
@@ -87,6 +90,11 @@ impl Metrics {
             metrics.seconds.clone(),
         );
         registry.register("in_flight", "Searches queued or computing", metrics.in_flight.clone());
+        registry.register(
+            "writes_in_flight",
+            "Batches of writes on their way to the disk",
+            metrics.writes_in_flight.clone(),
+        );
         registry.register("distances_per_query", "Embeddings scored per search", metrics.distances.clone());
         registry.register("generation", "The generation that answers", metrics.generation.clone());
         registry.register("vectors", "Videos in the index", metrics.vectors.clone());
@@ -115,9 +123,12 @@ impl Metrics {
         }
     }
 
-    /// `change` more searches are in flight.
-    pub(super) fn in_flight(&self, change: i64) {
-        self.in_flight.inc_by(change);
+    /// How many of `work` are in flight.
+    pub(super) fn in_flight(&self, work: Work) -> &Gauge {
+        match work {
+            Work::Searches => &self.in_flight,
+            Work::Writes => &self.writes_in_flight,
+        }
     }
 
     /// A search of `index` was done.

@@ -8,6 +8,7 @@
 //!  connection ─► deadline ─► retrieval ─► convert ─► admission ─► engine pool ─► convert ─► answer
 //!  (server)      grpc-timeout             proto to   a permit     search under    domain to
 //!                                         domain     or shed      a budget        proto
+//!                 ├────────► catalog ─► convert ─► admission ─► blocking thread, which waits for the disk
 //!                 ├────────► admin         on blocking threads
 //!                 ├────────► health        per index, and "" for the server
 //!                 └────────► GET /metrics
@@ -18,16 +19,19 @@
 //! | `server.rs`    | connections: accept, serve, drain |
 //! | `deadline.rs`  | the `grpc-timeout` header |
 //! | `retrieval.rs` | `Retrieval`: one search, a batch, a stream |
+//! | `catalog.rs`   | `Catalog`: batches of writes, and videos one by one |
+//! | `write_stream.rs` | `Catalog.StreamUpsert` |
 //! | `admin.rs`     | `Admin` |
 //! | `health.rs`    | `grpc.health.v1` |
 //! | `convert/`     | proto ↔ domain, with the paths of fields that cannot be used |
 //! | `status.rs`    | errors → codes and details |
-//! | `admission.rs` | how many searches are in flight |
+//! | `admission.rs` | how many searches and writes are in flight |
 //! | `metrics.rs`   | what Prometheus scrapes |
 //! | `watch.rs`     | asks the engine to finish its start and to look for new publications |
 
 mod admin;
 mod admission;
+mod catalog;
 mod convert;
 mod deadline;
 mod health;
@@ -36,6 +40,7 @@ mod retrieval;
 mod server;
 mod status;
 mod watch;
+mod write_stream;
 
 use std::future::Future;
 use std::io;
@@ -50,10 +55,11 @@ use tokio::task::JoinSet;
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 
-use self::admission::Admission;
+use self::admission::{Admission, Work};
 use self::health::Health;
 use self::metrics::Metrics;
 use self::proto::admin_server::AdminServer;
+use self::proto::catalog_server::CatalogServer;
 use self::proto::retrieval_server::RetrievalServer;
 use crate::engine::Engine;
 
@@ -102,6 +108,10 @@ pub struct ServiceLimits {
     pub max_response_bytes: usize,
     /// Most requests of one stream in flight; no more are read from it.
     pub max_stream_window: usize,
+    /// Most videos in one batch of writes, and asked for at a time.
+    pub max_batch_writes: usize,
+    /// Most batches of writes in flight; one more is shed.
+    pub max_concurrent_writes: usize,
 }
 
 impl Default for ServiceLimits {
@@ -112,6 +122,8 @@ impl Default for ServiceLimits {
             max_message_bytes: 4 << 20,
             max_response_bytes: 64 << 20,
             max_stream_window: 16,
+            max_batch_writes: 1000,
+            max_concurrent_writes: 256,
         }
     }
 }
@@ -120,6 +132,7 @@ impl Default for ServiceLimits {
 struct Shared {
     engine: Arc<Engine>,
     admission: Admission,
+    write_admission: Admission,
     metrics: Arc<Metrics>,
     health: Health,
     limits: ServiceLimits,
@@ -151,11 +164,14 @@ pub async fn serve(
     let address = listener.local_addr()?;
     let (drain, draining) = watch_channel::channel(false);
     let metrics = Arc::new(Metrics::new(engine.index_names()));
-    let admission = Admission::new(options.limits.max_in_flight, Arc::clone(&metrics));
+    let admission = Admission::new(Work::Searches, options.limits.max_in_flight, Arc::clone(&metrics));
+    let write_admission =
+        Admission::new(Work::Writes, options.limits.max_concurrent_writes, Arc::clone(&metrics));
     let health = Health::new(&engine).await;
     let shared = Arc::new(Shared {
         engine: Arc::clone(&engine),
         admission: admission.clone(),
+        write_admission: write_admission.clone(),
         metrics: Arc::clone(&metrics),
         health: health.clone(),
         limits: options.limits,
@@ -177,6 +193,7 @@ pub async fn serve(
     drain.send_replace(true);
     let answered = async {
         admission.idle().await;
+        write_admission.idle().await;
         // Health watches never end by themselves, so they end once there is nothing else to wait for.
         health.end_watches().await;
         connections.closed().await;
@@ -199,6 +216,10 @@ fn router(shared: Arc<Shared>) -> Result<axum::Router, tonic_reflection::server:
         .accept_compressed(CompressionEncoding::Gzip)
         .max_decoding_message_size(limits.max_message_bytes)
         .max_encoding_message_size(limits.max_response_bytes);
+    let catalog = CatalogServer::new(catalog::CatalogService::new(Arc::clone(&shared)))
+        .accept_compressed(CompressionEncoding::Gzip)
+        .max_decoding_message_size(limits.max_message_bytes)
+        .max_encoding_message_size(limits.max_response_bytes);
     let admin = AdminServer::new(admin::AdminService::new(Arc::clone(&shared)))
         .max_decoding_message_size(limits.max_message_bytes)
         .max_encoding_message_size(limits.max_response_bytes);
@@ -209,6 +230,7 @@ fn router(shared: Arc<Shared>) -> Result<axum::Router, tonic_reflection::server:
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
     let routes = Routes::new(retrieval)
+        .add_service(catalog)
         .add_service(admin)
         .add_service(shared.health.service())
         .add_service(reflection().build_v1()?)

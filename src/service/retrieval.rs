@@ -323,7 +323,7 @@ impl Job {
 
 /// # Errors
 /// `RESOURCE_EXHAUSTED` if the message is larger than `limit`: sending it would end a whole stream.
-fn check_size(message: &impl Message, limit: usize) -> Result<(), Status> {
+pub(super) fn check_size(message: &impl Message, limit: usize) -> Result<(), Status> {
     let bytes = message.encoded_len();
     if bytes > limit { Err(status::too_large(bytes, limit)) } else { Ok(()) }
 }

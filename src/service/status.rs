@@ -3,6 +3,8 @@
 //! What flows in: an [`EngineError`] and where in the call the request stands. What flows out: a
 //! [`Status`] that a program can act on without reading its message.
 
+use std::time::Duration;
+
 use prost::Message;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -13,6 +15,8 @@ use crate::index::StoreError;
 const INDEX_TYPE: &str = "shortlist.v1.Index";
 const GENERATION_TYPE: &str = "shortlist.v1.Generation";
 const VIDEO_TYPE: &str = "shortlist.v1.Video";
+/// When a caller may ask again for a write that this server has not seen.
+const WRITE_DELAY: Duration = Duration::from_millis(20);
 
 /// The status of `error`. `path` leads to the request within the call, such as `requests[3].`, and is
 /// empty where the call has one request.
@@ -48,7 +52,8 @@ pub(super) fn of(error: &EngineError, path: &str) -> Status {
         EngineError::OutOfService { .. } => Status::unavailable(message),
         EngineError::ReadOnly { .. } => Status::failed_precondition(message),
         EngineError::NotYetWritten { .. } => {
-            let details = field("min_sequence", &message);
+            let mut details = field("min_sequence", &message);
+            details.set_retry_info(Some(WRITE_DELAY));
             Status::with_error_details(Code::Unavailable, message, details)
         }
         EngineError::EmbeddingModel { .. } => {
@@ -63,6 +68,7 @@ pub(super) fn of(error: &EngineError, path: &str) -> Status {
         }
         EngineError::Cancelled => Status::cancelled(message),
         EngineError::DeadlineExceeded => Status::deadline_exceeded(message),
+        EngineError::Unsearchable { .. } | EngineError::Log(_) => Status::unavailable(message),
         EngineError::Threads(_) => Status::internal(message),
         EngineError::Store(error) => of_store(error, message),
     }
@@ -93,7 +99,7 @@ pub(super) fn internal() -> Status {
 /// The answer when an answer would be larger than what the server sends.
 pub(super) fn too_large(bytes: usize, limit: usize) -> Status {
     Status::resource_exhausted(format!(
-        "the answer has {bytes} bytes and this server sends at most {limit}: ask for fewer candidates, \
+        "the answer has {bytes} bytes and this server sends at most {limit}: ask for fewer candidates, videos, \
          attributes or searches at a time"
     ))
 }
@@ -173,6 +179,17 @@ mod tests {
         assert_eq!(of(&damaged.into(), "").code(), Code::FailedPrecondition);
         let io = StoreError::Io { path: PathBuf::from("m"), source: std::io::Error::other("disk") };
         assert_eq!(of(&io.into(), "").code(), Code::Internal);
+    }
+
+    #[test]
+    fn what_is_not_written_yet_may_be_soon_and_a_read_only_index_may_not() {
+        let status = of(&EngineError::NotYetWritten { index: "a".into(), expected: 9, found: 7 }, "request.");
+        assert_eq!(status.code(), Code::Unavailable);
+        let details = status.get_error_details();
+        assert_eq!(details.retry_info().unwrap().retry_delay, Some(WRITE_DELAY));
+        assert_eq!(details.bad_request().unwrap().field_violations[0].field, "request.min_sequence");
+        let read_only = EngineError::ReadOnly { index: "a".into(), problem: "p".into() };
+        assert_eq!(of(&read_only, "").code(), Code::FailedPrecondition);
     }
 
     #[test]

@@ -287,3 +287,28 @@ fn query_shows_candidates_as_a_table() {
     let error = refused(query(&["--addr", "127.0.0.1:1", "--video", "5", "--filter", "title = cats"]));
     assert!(error.starts_with("error: --filter: line 1, column 9: expected a value"), "{error}");
 }
+
+#[test]
+fn videos_are_shown_by_id_and_can_be_taken_down() {
+    let index = TestIndex::new(25);
+    let served = Served::start(serve(&index));
+    let address = served.address.to_string();
+    let ask = |subcommand: &str, arguments: &[&str]| {
+        let mut command = shortlist();
+        command.args([subcommand, "--addr", &address]).args(arguments);
+        command
+    };
+    let shown = |mut command: Command| {
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let text = shown(ask("get", &["5", "7", "--vectors"]));
+    assert_eq!(text, "video 5: not in the index\nvideo 7: not in the index\n");
+    for subcommand in ["takedown", "restore", "delete", "get"] {
+        let error = refused(ask(subcommand, &["--index", "nowhere", "5"]));
+        assert!(error.starts_with("error: NOT_FOUND: unknown index \"nowhere\""), "{error}");
+        let missing = ask(subcommand, &[]).output().unwrap();
+        assert!(!missing.status.success());
+    }
+}

@@ -393,7 +393,7 @@ async fn each_generation_has_its_own_calibrations() {
     let server = TestServer::of(&index).await;
     let of = |recall| target(request(&index.rows[3], 10), recall);
     assert!(refused(search(&server, of(0.9)).await).1.contains("generation 2"));
-    let activate = ActivateRequest { index: String::new(), generation: 1 };
+    let activate = ActivateRequest { generation: 1, ..ActivateRequest::default() };
     let status = server.admin().await.activate(activate).await.unwrap().into_inner().index.unwrap();
     assert_eq!(status.calibration.len(), 2);
     let answer = search(&server, of(0.9)).await.unwrap();

@@ -38,7 +38,9 @@ pub(super) fn time(time: proto::Time, path: &Path<'_>) -> Result<Time, EngineErr
     }
 }
 
-fn instant(wire: &prost_types::Timestamp, path: &Path<'_>) -> Result<Timestamp, EngineError> {
+/// # Errors
+/// If it is none that the domain can express.
+pub(super) fn instant(wire: &prost_types::Timestamp, path: &Path<'_>) -> Result<Timestamp, EngineError> {
     let prost_types::Timestamp { seconds, nanos } = *wire;
     if !(0..NANOS_PER_SECOND).contains(&nanos) {
         return Err(path.invalid(format!("expected 0 to 999999999 nanos, found {nanos}")));

@@ -10,10 +10,12 @@
 //! | `rules.rs`    | what is asked of the candidates besides |
 //! | `filter.rs` `bound.rs` | filters, both ways |
 //! | `response.rs` | what was found |
+//! | `catalog.rs`  | what is written, and what came of it |
 //! | `status.rs`   | the state of an index |
 //! | `path.rs`     | the path of a field |
 
 mod bound;
+mod catalog;
 mod filter;
 mod path;
 mod request;
@@ -23,6 +25,7 @@ mod status;
 
 use jiff::Timestamp;
 
+pub(super) use catalog::{Batch, Lookups, Outcome, batch_of_ids, get_response, lookups, upsert_batch};
 pub(super) use request::search_request;
 pub(super) use response::{explanation, search_response};
 pub(super) use status::index_status;

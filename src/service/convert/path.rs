@@ -8,23 +8,34 @@ use crate::engine::EngineError;
 #[derive(Clone, Copy)]
 pub(super) struct Path<'a> {
     around: Option<&'a Path<'a>>,
-    field: &'static str,
-    /// Its position, if it is repeated.
-    item: Option<usize>,
+    step: Step<'a>,
+}
+
+#[derive(Clone, Copy)]
+enum Step<'a> {
+    Field(&'static str),
+    /// A repeated field, and a position in it.
+    Item(&'static str, usize),
+    /// A key of the map that is around it.
+    Key(&'a str),
 }
 
 impl<'a> Path<'a> {
     /// A field of the request itself.
     pub(super) fn root(field: &'static str) -> Self {
-        Self { around: None, field, item: None }
+        Self { around: None, step: Step::Field(field) }
     }
 
     pub(super) fn field(&'a self, field: &'static str) -> Path<'a> {
-        Path { around: Some(self), field, item: None }
+        Path { around: Some(self), step: Step::Field(field) }
     }
 
     pub(super) fn item(&'a self, field: &'static str, position: usize) -> Path<'a> {
-        Path { around: Some(self), field, item: Some(position) }
+        Path { around: Some(self), step: Step::Item(field, position) }
+    }
+
+    pub(super) fn key(&'a self, key: &'a str) -> Path<'a> {
+        Path { around: Some(self), step: Step::Key(key) }
     }
 
     /// That the field cannot be used.
@@ -36,12 +47,15 @@ impl<'a> Path<'a> {
 impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(around) = self.around {
-            write!(f, "{around}.")?;
+            around.fmt(f)?;
+            if !matches!(self.step, Step::Key(_)) {
+                f.write_str(".")?;
+            }
         }
-        f.write_str(self.field)?;
-        match self.item {
-            Some(position) => write!(f, "[{position}]"),
-            None => Ok(()),
+        match self.step {
+            Step::Field(field) => f.write_str(field),
+            Step::Item(field, position) => write!(f, "{field}[{position}]"),
+            Step::Key(key) => write!(f, "[{key:?}]"),
         }
     }
 }

@@ -29,6 +29,7 @@ pub(in crate::service) fn search_request(
         return_vectors,
         return_stats: _,
         embedding_model,
+        min_sequence,
     } = request;
     let proto::SearchParams { effort: told, plan: forced } = params.unwrap_or_default();
     Ok(engine::SearchRequest {
@@ -51,21 +52,26 @@ pub(in crate::service) fn search_request(
         plan: plan(forced)?,
         rules: rules(WireRules { filter, exclude, caps, fresh, score_threshold })?,
         offset: offset as usize,
-        return_attributes: if return_attributes.iter().any(|name| name == "*") {
-            engine::ReturnAttributes::All
-        } else if return_attributes.is_empty() {
-            engine::ReturnAttributes::None
-        } else {
-            engine::ReturnAttributes::Named(return_attributes)
-        },
+        return_attributes: attributes_to_return(return_attributes),
         return_vectors,
         embedding_model: Some(embedding_model).filter(|model| !model.is_empty()),
-        min_sequence: 0,
+        min_sequence,
     })
 }
 
+/// The names as in the proto, where `*` means all.
+pub(super) fn attributes_to_return(names: Vec<String>) -> engine::ReturnAttributes {
+    if names.iter().any(|name| name == "*") {
+        engine::ReturnAttributes::All
+    } else if names.is_empty() {
+        engine::ReturnAttributes::None
+    } else {
+        engine::ReturnAttributes::Named(names)
+    }
+}
+
 /// Either the values or the packed bytes.
-fn vector_values(vector: proto::Vector, path: &Path<'_>) -> Result<Vec<f32>, EngineError> {
+pub(super) fn vector_values(vector: proto::Vector, path: &Path<'_>) -> Result<Vec<f32>, EngineError> {
     match (vector.values, vector.packed) {
         (values, None) => Ok(values),
         (values, Some(packed)) if values.is_empty() => packed_values(&packed, &path.field("packed")),
@@ -254,11 +260,13 @@ mod tests {
         asked.caps = vec![proto::Cap { attribute: "creator".into(), max_per_value: 2 }];
         asked.offset = 40;
         asked.return_vectors = true;
+        asked.min_sequence = u64::MAX;
         let converted = search_request(asked).unwrap();
         assert_eq!(converted.rules.filter.unwrap().min_should, Some(3));
         let cap = crate::rules::Cap { attribute: "creator".into(), max_per_value: 2 };
         assert_eq!(converted.rules.caps, [cap]);
         assert_eq!((converted.offset, converted.return_vectors), (40, true));
+        assert_eq!(converted.min_sequence, u64::MAX);
     }
 
     #[test]

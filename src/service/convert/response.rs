@@ -75,6 +75,7 @@ pub(in crate::service) fn search_response(
             reason: reason.into(),
         }),
         generation: response.generation,
+        sequence: response.sequence,
         stats: with_stats.then(|| search_stats(&response.stats)),
         unknown_video_ids: response.unknown_seeds.into_iter().map(|VideoId(id)| id).collect(),
     }
@@ -111,7 +112,7 @@ fn search_stats(stats: &engine::SearchStats) -> proto::SearchStats {
     }
 }
 
-fn attribute_value(value: Value) -> proto::AttributeValue {
+pub(super) fn attribute_value(value: Value) -> proto::AttributeValue {
     use proto::attribute_value::Value as Wire;
     let value = match value {
         Value::Keyword(word) => Wire::Keyword(word),
@@ -154,7 +155,7 @@ mod tests {
             completeness: Completeness::Short(Shortfall::IndexExhausted),
             unknown_seeds: vec![VideoId(9)],
             generation: 3,
-            sequence: 0,
+            sequence: 12,
             stats,
         };
         let complete =
@@ -167,6 +168,7 @@ mod tests {
         assert_eq!((completeness.requested, completeness.returned), (10, 1));
         assert_eq!(completeness.reason(), proto::completeness::Reason::IndexExhausted);
         assert_eq!(short.unknown_video_ids, [9]);
+        assert_eq!((short.generation, short.sequence), (3, 12));
         let stats = short.stats.unwrap();
         assert_eq!(stats.plan(), proto::Plan::ExactScan);
         assert_eq!(stats.elapsed, Some(prost_types::Duration { seconds: 0, nanos: 3000 }));

@@ -22,6 +22,7 @@ pub(in crate::service) fn index_status(status: engine::IndexStatus) -> proto::In
         MemoryMode::Mapped => proto::MemoryMode::Mapped,
         MemoryMode::Resident => proto::MemoryMode::Resident,
     };
+    let live = status.live;
     proto::IndexStatus {
         name: status.name,
         dir: status.dir.display().to_string(),
@@ -44,6 +45,13 @@ pub(in crate::service) fn index_status(status: engine::IndexStatus) -> proto::In
         memory: memory.into(),
         serving: status.serving,
         calibration: status.calibration.into_iter().map(calibration).collect(),
+        sequence: live.sequence,
+        delta_vectors: live.delta_vectors,
+        deleted: live.deleted,
+        held_entries: live.held_entries,
+        takedowns: live.takedowns,
+        writable: live.writable,
+        read_only_reason: live.read_only_reason.unwrap_or_default(),
     }
 }
 

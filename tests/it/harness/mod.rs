@@ -197,7 +197,7 @@ impl TestServer {
     pub async fn over(indexes: Vec<(String, PathBuf)>, setup: Setup) -> Self {
         let Setup { threads, ref limits, memory, .. } = setup;
         let engine =
-            Engine::open(EngineOptions { indexes, threads, limits: *limits, memory });
+            Engine::open(EngineOptions { indexes, threads, limits: *limits, memory, is_writable: true });
         let engine = Arc::new(engine.unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -1,0 +1,197 @@
+//! `shortlist takedown`, `restore`, `delete` and `get`: videos of a running server, by id.
+
+use std::fmt::Write;
+
+use anyhow::bail;
+use jiff::Timestamp;
+use tonic::transport::Channel;
+
+use super::remote::{MAX_RESPONSE_BYTES, Remote, refusal};
+use crate::service::proto::attribute_value::Value;
+use crate::service::proto::catalog_client::CatalogClient;
+use crate::service::proto::lookup::State;
+use crate::service::proto::{
+    DeleteRequest, GetRequest, Lookup, RestoreRequest, TakedownRequest, Video, WriteResponse,
+};
+
+/// Which videos of which server.
+#[derive(Debug, clap::Args)]
+struct Videos {
+    #[command(flatten)]
+    remote: Remote,
+    /// The index by name; not needed when the server has one.
+    #[arg(long, value_name = "NAME", default_value = "")]
+    index: String,
+    /// The videos.
+    #[arg(value_name = "ID", required = true)]
+    video_ids: Vec<u64>,
+}
+
+/// Take videos down: they stay away, whatever later writes and builds say, until they are restored.
+#[derive(Debug, clap::Args)]
+pub struct Takedown {
+    #[command(flatten)]
+    videos: Videos,
+}
+
+/// Restore videos that were taken down.
+#[derive(Debug, clap::Args)]
+pub struct Restore {
+    #[command(flatten)]
+    videos: Videos,
+}
+
+/// Delete videos: they stay away until a later write or build brings them back.
+#[derive(Debug, clap::Args)]
+pub struct Delete {
+    #[command(flatten)]
+    videos: Videos,
+}
+
+/// Show videos as searches see them.
+#[derive(Debug, clap::Args)]
+pub struct Get {
+    #[command(flatten)]
+    videos: Videos,
+    /// Show the embeddings, too.
+    #[arg(long)]
+    vectors: bool,
+}
+
+/// Takes videos down.
+///
+/// # Errors
+/// If the server cannot be reached, or refuses.
+pub fn takedown(Takedown { videos: Videos { remote, index, video_ids } }: Takedown) -> anyhow::Result<()> {
+    let request = TakedownRequest { index, video_ids };
+    let response = remote
+        .ask(async |channel| client(channel).takedown(request).await.map_err(|status| refusal(&status)))?;
+    report(response.get_ref())
+}
+
+/// Restores videos that were taken down.
+///
+/// # Errors
+/// If the server cannot be reached, or refuses.
+pub fn restore(Restore { videos: Videos { remote, index, video_ids } }: Restore) -> anyhow::Result<()> {
+    let request = RestoreRequest { index, video_ids };
+    let response = remote
+        .ask(async |channel| client(channel).restore(request).await.map_err(|status| refusal(&status)))?;
+    report(response.get_ref())
+}
+
+/// Deletes videos.
+///
+/// # Errors
+/// If the server cannot be reached, or refuses.
+pub fn delete(Delete { videos: Videos { remote, index, video_ids } }: Delete) -> anyhow::Result<()> {
+    let request = DeleteRequest { index, video_ids };
+    let response = remote
+        .ask(async |channel| client(channel).delete(request).await.map_err(|status| refusal(&status)))?;
+    report(response.get_ref())
+}
+
+/// Prints videos.
+///
+/// # Errors
+/// If the server cannot be reached, or refuses.
+pub fn get(Get { videos: Videos { remote, index, video_ids }, vectors }: Get) -> anyhow::Result<()> {
+    let return_attributes = vec!["*".to_owned()];
+    let request = GetRequest { index, video_ids, return_attributes, return_vectors: vectors };
+    let response =
+        remote.ask(async |channel| client(channel).get(request).await.map_err(|status| refusal(&status)))?;
+    let text: String = response.get_ref().results.iter().map(render).collect();
+    say!("{}", text.trim_end());
+    Ok(())
+}
+
+fn client(channel: Channel) -> CatalogClient<Channel> {
+    CatalogClient::new(channel).max_decoding_message_size(MAX_RESPONSE_BYTES)
+}
+
+/// # Errors
+/// If not everything was written.
+fn report(response: &WriteResponse) -> anyhow::Result<()> {
+    say!("{} written · sequence {}", response.written, response.sequence);
+    let problems = response.errors.iter().filter_map(|error| error.status.as_ref());
+    let problems: Vec<&str> = problems.map(|status| status.message.as_str()).collect();
+    if problems.is_empty() {
+        return Ok(());
+    }
+    bail!("{} not written\n  {}", problems.len(), problems.join("\n  "))
+}
+
+/// What is known of one video, and a line for each attribute.
+fn render(lookup: &Lookup) -> String {
+    let state = match lookup.state() {
+        State::Found => "",
+        State::TakenDown => ": taken down",
+        State::Unknown | State::Unspecified => ": not in the index",
+    };
+    let mut text = format!("video {}{state}\n", lookup.video_id);
+    let Some(Video { vector, attributes, expires_at, .. }) = &lookup.video else { return text };
+    for (name, attribute) in attributes {
+        let _ = writeln!(text, "  {name} = {}", attribute.value.as_ref().map(value).unwrap_or_default());
+    }
+    if let Some(at) = expires_at {
+        let _ = writeln!(text, "  expires at {}", instant(at));
+    }
+    if let Some(vector) = vector {
+        let _ = writeln!(text, "  vector {:?}", vector.values);
+    }
+    text
+}
+
+fn value(value: &Value) -> String {
+    match value {
+        Value::Keyword(word) => word.clone(),
+        Value::KeywordList(list) => list.values.join(", "),
+        Value::Int64(value) => value.to_string(),
+        Value::Uint64(value) => value.to_string(),
+        Value::Double(value) => value.to_string(),
+        Value::Bool(value) => value.to_string(),
+        Value::Timestamp(at) => instant(at),
+    }
+}
+
+fn instant(at: &prost_types::Timestamp) -> String {
+    Timestamp::new(at.seconds, at.nanos).map_or_else(|_| format!("{at:?}"), |at| at.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::proto::{AttributeValue, Vector, WriteError};
+
+    #[test]
+    fn shows_what_is_known_of_a_video() {
+        let lookup = |state: State, video| Lookup { video_id: 7, state: state.into(), video };
+        assert_eq!(render(&lookup(State::Unknown, None)), "video 7: not in the index\n");
+        assert_eq!(render(&lookup(State::TakenDown, None)), "video 7: taken down\n");
+        let at = prost_types::Timestamp { seconds: 1, nanos: 500_000_000 };
+        let attribute = |name: &str, value| (name.to_owned(), AttributeValue { value: Some(value) });
+        let video = Video {
+            video_id: 7,
+            vector: Some(Vector { values: vec![0.5, -1.0], packed: None }),
+            attributes: [
+                attribute("title", Value::Keyword("cats".into())),
+                attribute("at", Value::Timestamp(at)),
+            ]
+            .into(),
+            expires_at: Some(at),
+            embedding_model: String::new(),
+        };
+        let expected = "video 7\n  at = 1970-01-01T00:00:01.5Z\n  title = cats\n  \
+                        expires at 1970-01-01T00:00:01.5Z\n  vector [0.5, -1.0]\n";
+        assert_eq!(render(&lookup(State::Found, Some(video))), expected);
+    }
+
+    #[test]
+    fn fails_when_not_everything_was_written() {
+        assert!(report(&WriteResponse { sequence: 3, written: 1, errors: Vec::new() }).is_ok());
+        let status = tonic_types::Status { message: "video_ids[1]: no".into(), ..Default::default() };
+        let errors = vec![WriteError { position: 1, status: Some(status) }];
+        let error = report(&WriteResponse { sequence: 3, written: 1, errors }).unwrap_err();
+        assert_eq!(error.to_string(), "1 not written\n  video_ids[1]: no");
+    }
+}

@@ -1,0 +1,424 @@
+//! What is written, from the wire, and what came of it.
+//!
+//! Of a batch, only what is sound goes to the engine; the rest keeps its position in the request, and so does what
+//! the engine refuses.
+
+use jiff::Timestamp;
+
+use super::bound::instant;
+use super::path::Path;
+use super::request::{attributes_to_return, vector_values};
+use super::response::attribute_value;
+use super::{saturate, timestamp};
+use crate::attributes::Value;
+use crate::engine::{EngineError, Lookup, ReturnAttributes, StoredVideo, WriteMode, Written};
+use crate::id::VideoId;
+use crate::live::{Mutation, Upsert};
+use crate::service::proto;
+
+/// Most attributes of one video.
+const MAX_ATTRIBUTES: usize = 1000;
+/// Most bytes of the name of an attribute or of a model. They come back in errors, and those in headers.
+const MAX_NAME_BYTES: usize = 1000;
+
+/// Mutations of one request, and what is wrong with the rest of it.
+#[derive(Debug)]
+pub(in crate::service) struct Batch {
+    /// The index by name, as it came.
+    pub(in crate::service) index: String,
+    pub(in crate::service) mode: WriteMode,
+    /// Those that are sound.
+    pub(in crate::service) mutations: Vec<Mutation>,
+    /// What became of the others.
+    pub(in crate::service) outcome: Outcome,
+}
+
+/// Which items of a request were refused, by their positions in it.
+#[derive(Debug)]
+pub(in crate::service) struct Outcome {
+    /// The repeated field that holds the items.
+    pub(in crate::service) items: &'static str,
+    /// Where each mutation stands in the request.
+    positions: Vec<usize>,
+    /// Ascending; the fields of the errors start at the item.
+    pub(in crate::service) refused: Vec<(usize, EngineError)>,
+}
+
+impl Outcome {
+    fn new(items: &'static str) -> Self {
+        Self { items, positions: Vec::new(), refused: Vec::new() }
+    }
+
+    /// Adds what the engine refused.
+    pub(in crate::service) fn add(&mut self, refused: Vec<(usize, EngineError)>) {
+        let in_request = |(position, error)| Some((*self.positions.get::<usize>(position)?, error));
+        self.refused.extend(refused.into_iter().filter_map(in_request));
+        self.refused.sort_by_key(|(position, _)| *position);
+    }
+
+    /// The path of an item, for what is wrong within it.
+    pub(in crate::service) fn path(&self, position: usize) -> String {
+        format!("{}[{position}].", self.items)
+    }
+}
+
+/// The videos of a request. Those that cannot be used are in the outcome, whatever the mode.
+///
+/// # Errors
+/// If there are more than `max_writes`.
+pub(in crate::service) fn upsert_batch(
+    request: proto::UpsertRequest,
+    max_writes: usize,
+) -> Result<Batch, EngineError> {
+    let proto::UpsertRequest { index, videos, partial } = request;
+    let mut outcome = Outcome::new("videos");
+    check_count(outcome.items, videos.len(), max_writes)?;
+    let mut mutations = Vec::with_capacity(videos.len());
+    for (position, video) in videos.into_iter().enumerate() {
+        match upsert(video) {
+            Ok(upsert) => {
+                mutations.push(Mutation::Upsert(upsert));
+                outcome.positions.push(position);
+            }
+            Err(error) => outcome.refused.push((position, error)),
+        }
+    }
+    let mode = if partial { WriteMode::EachAlone } else { WriteMode::AllOrNothing };
+    Ok(Batch { index, mode, mutations, outcome })
+}
+
+/// One mutation for each id.
+///
+/// # Errors
+/// If there are more than `max_writes`.
+pub(in crate::service) fn batch_of_ids(
+    index: String,
+    video_ids: Vec<u64>,
+    max_writes: usize,
+    mutation: fn(VideoId) -> Mutation,
+) -> Result<Batch, EngineError> {
+    let mut outcome = Outcome::new("video_ids");
+    check_count(outcome.items, video_ids.len(), max_writes)?;
+    outcome.positions = (0..video_ids.len()).collect();
+    let mutations = video_ids.into_iter().map(|id| mutation(VideoId(id))).collect();
+    Ok(Batch { index, mode: WriteMode::EachAlone, mutations, outcome })
+}
+
+/// Which videos are asked for, and what of them.
+#[derive(Debug)]
+pub(in crate::service) struct Lookups {
+    /// The index by name, as it came.
+    pub(in crate::service) index: String,
+    pub(in crate::service) videos: Vec<VideoId>,
+    pub(in crate::service) attributes: ReturnAttributes,
+    pub(in crate::service) with_vectors: bool,
+}
+
+/// # Errors
+/// If there are more than `max_videos`.
+pub(in crate::service) fn lookups(
+    request: proto::GetRequest,
+    max_videos: usize,
+) -> Result<Lookups, EngineError> {
+    let proto::GetRequest { index, video_ids, return_attributes, return_vectors } = request;
+    check_count("video_ids", video_ids.len(), max_videos)?;
+    Ok(Lookups {
+        index,
+        videos: video_ids.into_iter().map(VideoId).collect(),
+        attributes: attributes_to_return(return_attributes),
+        with_vectors: return_vectors,
+    })
+}
+
+/// The answer to [`lookups`].
+pub(in crate::service) fn get_response(lookups: Vec<Lookup>) -> proto::GetResponse {
+    proto::GetResponse { results: lookups.into_iter().map(lookup).collect() }
+}
+
+impl Outcome {
+    /// The answer to a batch of which `written` was written. `status` is that of an error at a path.
+    pub(in crate::service) fn response(
+        self,
+        written: &Written,
+        status: impl Fn(&EngineError, &str) -> tonic_types::Status,
+    ) -> proto::WriteResponse {
+        let error = |(position, error): &(usize, EngineError)| proto::WriteError {
+            position: saturate(*position),
+            status: Some(status(error, &self.path(*position))),
+        };
+        proto::WriteResponse {
+            sequence: written.sequence,
+            written: saturate(written.written),
+            errors: self.refused.iter().map(error).collect(),
+        }
+    }
+}
+
+fn check_count(field: &str, found: usize, max: usize) -> Result<(), EngineError> {
+    if found <= max {
+        return Ok(());
+    }
+    Err(EngineError::invalid(field, format!("expected at most {max} videos, found {found}")))
+}
+
+fn upsert(video: proto::Video) -> Result<Upsert, EngineError> {
+    let proto::Video { video_id, vector, attributes, expires_at, embedding_model } = video;
+    let path = Path::root("vector");
+    let vector = vector.ok_or_else(|| path.invalid("is required: found none"))?;
+    let embedding = vector_values(vector, &path)?;
+    if let Some(at) = embedding.iter().position(|value| !value.is_finite()) {
+        let found = embedding[at];
+        return Err(path.invalid(format!("expected finite components, found {found} as component {at}")));
+    }
+    let path = Path::root("attributes");
+    if attributes.len() > MAX_ATTRIBUTES {
+        let found = attributes.len();
+        return Err(path.invalid(format!("expected at most {MAX_ATTRIBUTES} attributes, found {found}")));
+    }
+    let attributes = attributes.into_iter().map(|(name, wire)| {
+        check_name(&name, &path)?;
+        let value = value(wire, &path.key(&name))?;
+        Ok((name, value))
+    });
+    let attributes = attributes.collect::<Result<_, EngineError>>()?;
+    check_name(&embedding_model, &Path::root("embedding_model"))?;
+    let expires_at = expires_at.map(|at| microseconds(&at, &Path::root("expires_at"))).transpose()?;
+    Ok(Upsert {
+        video_id: VideoId(video_id),
+        embedding,
+        attributes,
+        expires_at,
+        embedding_model: Some(embedding_model).filter(|model| !model.is_empty()),
+    })
+}
+
+fn check_name(name: &str, path: &Path<'_>) -> Result<(), EngineError> {
+    if name.len() <= MAX_NAME_BYTES {
+        return Ok(());
+    }
+    let found = name.len();
+    Err(path.invalid(format!("expected a name of at most {MAX_NAME_BYTES} bytes, found one of {found}")))
+}
+
+fn value(wire: proto::AttributeValue, path: &Path<'_>) -> Result<Value, EngineError> {
+    use proto::attribute_value::Value as Wire;
+    Ok(match wire.value {
+        None => return Err(path.invalid("expected a value, found none")),
+        Some(Wire::Keyword(word)) => Value::Keyword(word),
+        Some(Wire::KeywordList(list)) => Value::KeywordList(list.values),
+        Some(Wire::Int64(value)) => Value::Int64(value),
+        Some(Wire::Uint64(value)) => Value::Uint64(value),
+        Some(Wire::Double(value)) => Value::Double(value),
+        Some(Wire::Bool(value)) => Value::Bool(value),
+        Some(Wire::Timestamp(at)) => Value::Timestamp(microseconds(&at, &path.field("timestamp"))?),
+    })
+}
+
+/// Rounded down to the microsecond, which is what an index holds.
+fn microseconds(wire: &prost_types::Timestamp, path: &Path<'_>) -> Result<Timestamp, EngineError> {
+    let finer = instant(wire, path)?;
+    // Between the first and the last instant, microseconds are within i64.
+    let microseconds = finer.as_nanosecond().div_euclid(1000) as i64;
+    Timestamp::from_microsecond(microseconds).map_err(|error| path.invalid(error.to_string()))
+}
+
+fn lookup(lookup: Lookup) -> proto::Lookup {
+    use proto::lookup::State;
+    let (VideoId(video_id), state, video) = match lookup {
+        Lookup::Found(video) => (video.video_id, State::Found, Some(stored(video))),
+        Lookup::TakenDown(video) => (video, State::TakenDown, None),
+        Lookup::Unknown(video) => (video, State::Unknown, None),
+    };
+    proto::Lookup { video_id, state: state.into(), video }
+}
+
+fn stored(video: StoredVideo) -> proto::Video {
+    let attribute = |(name, value)| (name, attribute_value(value));
+    proto::Video {
+        video_id: video.video_id.0,
+        vector: video.vector.map(|values| proto::Vector { values, packed: None }),
+        attributes: video.attributes.into_iter().map(attribute).collect(),
+        expires_at: video.expires_at.map(timestamp),
+        embedding_model: String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64, nanos: i32) -> prost_types::Timestamp {
+        prost_types::Timestamp { seconds, nanos }
+    }
+
+    fn video(video_id: u64) -> proto::Video {
+        let vector = Some(proto::Vector { values: vec![0.5, -1.0], packed: None });
+        proto::Video { video_id, vector, ..Default::default() }
+    }
+
+    fn with_attribute(name: &str, value: Option<proto::attribute_value::Value>) -> proto::Video {
+        let attributes = [(name.to_owned(), proto::AttributeValue { value })].into();
+        proto::Video { attributes, ..video(1) }
+    }
+
+    fn refused(video: proto::Video) -> (String, String) {
+        match upsert(video) {
+            Err(EngineError::InvalidArgument { field, problem }) => (field, problem),
+            other => panic!("expected an invalid argument, found {other:?}"),
+        }
+    }
+
+    fn batch(videos: Vec<proto::Video>, partial: bool) -> Batch {
+        upsert_batch(proto::UpsertRequest { index: "a".into(), videos, partial }, 10).unwrap()
+    }
+
+    #[test]
+    fn a_video_keeps_all_that_it_came_with() {
+        use proto::attribute_value::Value as Wire;
+        let wires = [
+            ("keyword", Wire::Keyword("cats".into()), Value::Keyword("cats".into())),
+            (
+                "list",
+                Wire::KeywordList(proto::KeywordList { values: vec!["b".into(), "a".into()] }),
+                Value::KeywordList(vec!["b".into(), "a".into()]),
+            ),
+            ("int64", Wire::Int64(i64::MIN), Value::Int64(i64::MIN)),
+            ("uint64", Wire::Uint64(u64::MAX), Value::Uint64(u64::MAX)),
+            ("double", Wire::Double(-0.5), Value::Double(-0.5)),
+            ("bool", Wire::Bool(false), Value::Bool(false)),
+            (
+                "timestamp",
+                Wire::Timestamp(at(-1, 999_999_999)),
+                Value::Timestamp(Timestamp::from_microsecond(-1).unwrap()),
+            ),
+        ];
+        for (name, wire, expected) in wires {
+            let upsert = upsert(with_attribute(name, Some(wire))).unwrap();
+            assert_eq!(upsert.attributes, [(name.to_owned(), expected)]);
+        }
+        let expires_at = Some(at(7, 1999));
+        let converted =
+            upsert(proto::Video { expires_at, embedding_model: "towers".into(), ..video(u64::MAX) }).unwrap();
+        let expected = Upsert {
+            video_id: VideoId(u64::MAX),
+            embedding: vec![0.5, -1.0],
+            attributes: Vec::new(),
+            expires_at: Some(Timestamp::from_microsecond(7_000_001).unwrap()),
+            embedding_model: Some("towers".into()),
+        };
+        assert_eq!(converted, expected);
+        assert_eq!(upsert(video(1)).unwrap().embedding_model, None);
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_named_within_its_video() {
+        use proto::attribute_value::Value as Wire;
+        let vector = |vector| refused(proto::Video { vector, ..video(1) });
+        assert_eq!(vector(None), ("vector".into(), "is required: found none".into()));
+        let packed = Some(proto::PackedVector { data: vec![0; 3], dtype: 1 });
+        assert_eq!(vector(Some(proto::Vector { values: Vec::new(), packed })).0, "vector.packed.data");
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let problem = format!("expected finite components, found {value} as component 1");
+            let values = proto::Vector { values: vec![1.0, value], packed: None };
+            assert_eq!(vector(Some(values)), ("vector".into(), problem));
+        }
+        let none = ("attributes[\"a \\\"b\\\"\"]".to_owned(), "expected a value, found none".to_owned());
+        assert_eq!(refused(with_attribute("a \"b\"", None)), none);
+        for (seconds, nanos) in [(i64::MAX, 0), (i64::MIN, 0), (0, -1), (0, 1_000_000_000), (0, i32::MIN)] {
+            let wrong = at(seconds, nanos);
+            let attribute = with_attribute("published_at", Some(Wire::Timestamp(wrong)));
+            assert_eq!(refused(attribute).0, "attributes[\"published_at\"].timestamp");
+            let (field, problem) = refused(proto::Video { expires_at: Some(wrong), ..video(1) });
+            assert_eq!(field, "expires_at");
+            assert!(seconds != 0 || problem.ends_with(&format!("found {nanos}")), "{problem}");
+        }
+    }
+
+    #[test]
+    fn names_and_their_number_are_bounded() {
+        use proto::attribute_value::Value as Wire;
+        let named = |bytes| with_attribute(&"x".repeat(bytes), Some(Wire::Bool(true)));
+        assert!(upsert(named(MAX_NAME_BYTES)).is_ok());
+        let problem = "expected a name of at most 1000 bytes, found one of 1001".to_owned();
+        assert_eq!(refused(named(MAX_NAME_BYTES + 1)), ("attributes".into(), problem.clone()));
+        let of_model = proto::Video { embedding_model: "x".repeat(MAX_NAME_BYTES + 1), ..video(1) };
+        assert_eq!(refused(of_model), ("embedding_model".into(), problem));
+        let value = proto::AttributeValue { value: Some(Wire::Bool(true)) };
+        let attributes = |count: usize| {
+            let attributes = (0..count).map(|at| (at.to_string(), value.clone())).collect();
+            proto::Video { attributes, ..video(1) }
+        };
+        assert!(upsert(attributes(MAX_ATTRIBUTES)).is_ok());
+        let problem = "expected at most 1000 attributes, found 1001".to_owned();
+        assert_eq!(refused(attributes(MAX_ATTRIBUTES + 1)), ("attributes".into(), problem));
+    }
+
+    #[test]
+    fn what_is_refused_keeps_its_position_in_the_request() {
+        let bad = |video_id| proto::Video { vector: None, ..video(video_id) };
+        let Batch { index, mode, mutations, mut outcome } =
+            batch(vec![bad(0), video(1), video(2), bad(3), video(4)], true);
+        assert_eq!((index.as_str(), mode), ("a", WriteMode::EachAlone));
+        let sound: Vec<u64> = mutations.iter().map(|mutation| mutation.video_id().0).collect();
+        assert_eq!(sound, [1, 2, 4]);
+        // The engine counts what it was given.
+        outcome.add(vec![(1, EngineError::invalid("attributes", "of another type"))]);
+        let written = Written { sequence: 9, written: 2, refused: Vec::new() };
+        let response = outcome.response(&written, |error, path| tonic_types::Status {
+            message: format!("{path}{error}"),
+            ..Default::default()
+        });
+        assert_eq!((response.sequence, response.written), (9, 2));
+        let errors: Vec<(u32, String)> = response
+            .errors
+            .into_iter()
+            .map(|error| (error.position, error.status.unwrap().message))
+            .collect();
+        let expected = [
+            (0, "videos[0].vector: is required: found none"),
+            (2, "videos[2].attributes: of another type"),
+            (3, "videos[3].vector: is required: found none"),
+        ];
+        assert_eq!(errors, expected.map(|(position, message)| (position, message.to_owned())));
+    }
+
+    #[test]
+    fn a_batch_is_written_whole_unless_told() {
+        assert_eq!(batch(vec![video(1)], false).mode, WriteMode::AllOrNothing);
+        assert!(batch(Vec::new(), false).mutations.is_empty());
+    }
+
+    #[test]
+    fn batches_are_bounded() {
+        let videos = |count| proto::UpsertRequest { videos: vec![video(1); count], ..Default::default() };
+        assert!(upsert_batch(videos(2), 2).is_ok());
+        let error = upsert_batch(videos(3), 2).unwrap_err();
+        assert_eq!(error.to_string(), "videos: expected at most 2 videos, found 3");
+        assert!(batch_of_ids(String::new(), vec![1; 2], 2, Mutation::Delete).is_ok());
+        let error = batch_of_ids(String::new(), vec![1; 3], 2, Mutation::Delete).unwrap_err();
+        assert_eq!(error.to_string(), "video_ids: expected at most 2 videos, found 3");
+        let get = |count| proto::GetRequest { video_ids: vec![1; count], ..Default::default() };
+        assert!(lookups(get(2), 2).is_ok());
+        assert!(lookups(get(3), 2).is_err());
+    }
+
+    #[test]
+    fn a_lookup_says_what_became_of_each_video() {
+        let found = StoredVideo {
+            video_id: VideoId(7),
+            vector: Some(vec![1.0]),
+            attributes: vec![("views".into(), Value::Uint64(3))],
+            expires_at: Some(Timestamp::from_second(5).unwrap()),
+        };
+        let lookups = vec![Lookup::Unknown(VideoId(9)), Lookup::Found(found), Lookup::TakenDown(VideoId(8))];
+        let results = get_response(lookups).results;
+        let states: Vec<_> = results.iter().map(|result| (result.video_id, result.state())).collect();
+        use proto::lookup::State;
+        assert_eq!(states, [(9, State::Unknown), (7, State::Found), (8, State::TakenDown)]);
+        assert_eq!((&results[0].video, &results[2].video), (&None, &None));
+        let video = results[1].video.as_ref().unwrap();
+        assert_eq!((video.video_id, video.expires_at), (7, Some(at(5, 0))));
+        assert_eq!(video.vector.as_ref().unwrap().values, [1.0]);
+        assert_eq!(video.attributes["views"].value, Some(proto::attribute_value::Value::Uint64(3)));
+    }
+}

@@ -1,0 +1,296 @@
+//! What is written to an engine, beside a ledger that says what it should know: one search and one ledger entry per
+//! write, restarts, other generations.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use shortlist::attributes::Value;
+use shortlist::engine::{
+    Budget, Effort, Engine, EngineError, EngineOptions, Lookup, Query, ReturnAttributes, SearchRequest,
+    WriteMode,
+};
+use shortlist::id::VideoId;
+use shortlist::live::{Mutation, Upsert};
+use shortlist::rules::{Cap, Rules};
+
+use crate::harness::{DIM, MODEL, TestIndex, video_id};
+
+const VIDEOS: usize = 60;
+const TITLES: [&str; 4] = ["title 0", "title 2", "new", "newer"];
+
+fn open(index: &TestIndex) -> Result<Engine, EngineError> {
+    let indexes = vec![("videos".to_owned(), index.dir())];
+    Engine::open(EngineOptions { indexes, threads: 1, is_writable: true, ..EngineOptions::default() })
+}
+
+fn upsert(video: u64, embedding: [f32; DIM], title: &str, safe: bool) -> Upsert {
+    Upsert {
+        video_id: VideoId(video),
+        embedding: embedding.to_vec(),
+        attributes: vec![
+            ("title".to_owned(), Value::Keyword(title.to_owned())),
+            ("safe".to_owned(), Value::Bool(safe)),
+        ],
+        expires_at: None,
+        embedding_model: Some(MODEL.to_owned()),
+    }
+}
+
+fn request(vector: [f32; DIM], k: usize, effort: Effort) -> SearchRequest {
+    SearchRequest {
+        index: String::new(),
+        query: Query::Vector(vector.to_vec()),
+        k,
+        effort,
+        plan: None,
+        rules: Rules::default(),
+        offset: 0,
+        return_attributes: ReturnAttributes::Named(vec!["title".to_owned()]),
+        return_vectors: false,
+        embedding_model: None,
+        min_sequence: 0,
+    }
+}
+
+/// A video as the ledger has it.
+#[derive(Clone)]
+struct Known {
+    embedding: [f32; DIM],
+    title: Option<String>,
+    safe: bool,
+}
+
+/// What should be known.
+struct Ledger {
+    videos: BTreeMap<u64, Known>,
+    takedowns: BTreeSet<u64>,
+    sequence: u64,
+}
+
+impl Ledger {
+    fn of(index: &TestIndex) -> Self {
+        let known = |row: usize| Known {
+            embedding: index.rows[row],
+            title: (row != 1).then(|| format!("title {row}")),
+            safe: row.is_multiple_of(2),
+        };
+        let videos = (0..index.rows.len()).map(|row| (video_id(row), known(row))).collect();
+        Self { videos, takedowns: BTreeSet::new(), sequence: 0 }
+    }
+
+    fn take_in(&mut self, mutation: &Mutation) {
+        self.sequence += 1;
+        match mutation {
+            Mutation::Upsert(upsert) => {
+                let (title, safe) = match upsert.attributes.as_slice() {
+                    [(_, Value::Keyword(title)), (_, Value::Bool(safe))] => (title.clone(), *safe),
+                    other => panic!("unexpected attributes {other:?}"),
+                };
+                let embedding = upsert.embedding.as_slice().try_into().unwrap();
+                self.videos.insert(upsert.video_id.0, Known { embedding, title: Some(title), safe });
+            }
+            Mutation::Delete(video) => _ = self.videos.remove(&video.0),
+            Mutation::Takedown(video) => _ = self.takedowns.insert(video.0),
+            Mutation::Restore(video) => _ = self.takedowns.remove(&video.0),
+        }
+    }
+
+    /// The ids of the best, best first.
+    fn answer(&self, query: [f32; DIM], k: usize, only_safe: bool, cap: Option<usize>) -> Vec<u64> {
+        let score = |known: &Known| known.embedding.iter().zip(&query).map(|(a, b)| a * b).sum::<f32>();
+        let visible = self
+            .videos
+            .iter()
+            .filter(|(id, known)| !self.takedowns.contains(id) && (known.safe || !only_safe));
+        let mut ranked: Vec<(f32, u64, &Known)> =
+            visible.map(|(id, known)| (score(known), *id, known)).collect();
+        ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut taken = Vec::new();
+        for (_, id, known) in ranked {
+            if let (Some(cap), Some(title)) = (cap, &known.title) {
+                let count = counts.entry(title).or_default();
+                if *count == cap {
+                    continue;
+                }
+                *count += 1;
+            }
+            taken.push(id);
+        }
+        taken.truncate(k);
+        taken
+    }
+}
+
+fn random_vector(random: &mut ChaCha8Rng) -> [f32; DIM] {
+    std::array::from_fn(|_| f32::from(random.random_range(-64i8..64)) / 32.0)
+}
+
+fn random_mutation(random: &mut ChaCha8Rng) -> Mutation {
+    // Some of the generation, some that are not.
+    let video = match random.random_range(0..3) {
+        0 => random.random_range(1..20),
+        _ => video_id(random.random_range(0..VIDEOS)),
+    };
+    let id = VideoId(video);
+    match random.random_range(0..10) {
+        0..6 => {
+            let title = TITLES.choose(random).unwrap();
+            Mutation::Upsert(upsert(video, random_vector(random), title, random.random_bool(0.5)))
+        }
+        6 | 7 => Mutation::Delete(id),
+        8 => Mutation::Takedown(id),
+        _ => Mutation::Restore(id),
+    }
+}
+
+/// Searches with and without rules, and looks up every video.
+fn check(engine: &Engine, ledger: &Ledger, random: &mut ChaCha8Rng, seed: u64) {
+    let query = random_vector(random);
+    let efforts = [Effort::Exact, Effort::EfSearch(200)];
+    for effort in efforts {
+        for (only_safe, cap) in [(false, None), (true, None), (false, Some(1)), (true, Some(2))] {
+            let filter = only_safe.then(|| "safe = true".parse().unwrap());
+            let caps = cap.map(|max_per_value| Cap { attribute: "title".to_owned(), max_per_value });
+            let rules = Rules { filter, caps: caps.into_iter().collect(), ..Rules::default() };
+            let request =
+                SearchRequest { rules, min_sequence: ledger.sequence, ..request(query, 25, effort) };
+            let answer = engine.search(&request, &Budget::default()).unwrap();
+            let found: Vec<u64> = answer.candidates.iter().map(|candidate| candidate.video_id.0).collect();
+            let expected = ledger.answer(query, 25, only_safe, cap);
+            assert_eq!(found, expected, "seed {seed}, write {}, {effort:?}", ledger.sequence);
+            assert_eq!(answer.sequence, ledger.sequence);
+            for candidate in answer.candidates {
+                let title = ledger.videos[&candidate.video_id.0].title.clone().map(Value::Keyword);
+                let found = candidate.attributes.first().map(|(_, value)| value.clone());
+                assert_eq!(found, title);
+            }
+        }
+    }
+    let ids: Vec<VideoId> = (1..20).chain((0..VIDEOS).map(video_id)).map(VideoId).collect();
+    let lookups = engine.get("", &ids, &ReturnAttributes::None, true).unwrap();
+    for (id, lookup) in ids.iter().zip(lookups) {
+        match lookup {
+            Lookup::TakenDown(_) => assert!(ledger.takedowns.contains(&id.0)),
+            Lookup::Unknown(_) => assert!(!ledger.videos.contains_key(&id.0)),
+            Lookup::Found(video) => {
+                assert!(!ledger.takedowns.contains(&id.0));
+                assert_eq!(video.vector.unwrap(), ledger.videos[&id.0].embedding);
+            }
+        }
+    }
+}
+
+/// Random writes, searches after each batch, now and then a restart or a look at the folder.
+#[test]
+fn searches_know_exactly_what_was_written() {
+    for seed in 0..12 {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let index = TestIndex::new(VIDEOS);
+        let mut engine = open(&index).unwrap();
+        let mut ledger = Ledger::of(&index);
+        for _ in 0..25 {
+            let batch: Vec<Mutation> =
+                (0..random.random_range(1..8)).map(|_| random_mutation(&mut random)).collect();
+            batch.iter().for_each(|mutation| ledger.take_in(mutation));
+            let written = engine.write("videos", batch, WriteMode::AllOrNothing).unwrap();
+            assert_eq!(written.sequence, ledger.sequence);
+            check(&engine, &ledger, &mut random, seed);
+            match random.random_range(0..8) {
+                0 => {
+                    drop(engine);
+                    engine = open(&index).unwrap();
+                    check(&engine, &ledger, &mut random, seed);
+                }
+                1 => {
+                    engine.refresh();
+                    check(&engine, &ledger, &mut random, seed);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn what_was_written_outlives_a_batch_build() {
+    let mut index = TestIndex::new(VIDEOS);
+    let engine = open(&index).unwrap();
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    let batch: Vec<Mutation> = (0..40).map(|_| random_mutation(&mut random)).collect();
+    engine.write("", batch.clone(), WriteMode::AllOrNothing).unwrap();
+    index.publish(VIDEOS);
+    engine.refresh();
+    assert_eq!(engine.status("videos").unwrap().generation, 2);
+    let mut ledger = Ledger::of(&index);
+    batch.iter().for_each(|mutation| ledger.take_in(mutation));
+    check(&engine, &ledger, &mut random, 1);
+    engine.activate("videos", 1).unwrap();
+    assert_eq!(engine.status("videos").unwrap().live.sequence, 40);
+}
+
+#[test]
+fn a_video_is_no_candidate_after_it_expires() {
+    let index = TestIndex::new(VIDEOS);
+    let engine = open(&index).unwrap();
+    let soon = Timestamp::now() + Duration::from_millis(300);
+    let expiring = Upsert { expires_at: Some(soon), ..upsert(5, [9.0; DIM], "new", true) };
+    let staying = upsert(6, [8.0; DIM], "new", true);
+    let both = vec![Mutation::Upsert(expiring), Mutation::Upsert(staying)];
+    engine.write("", both, WriteMode::AllOrNothing).unwrap();
+    let best = || {
+        let answer = engine.search(&request([1.0; DIM], 1, Effort::Exact), &Budget::default()).unwrap();
+        answer.candidates[0].video_id.0
+    };
+    if Timestamp::now() < soon {
+        let found = best();
+        assert!(found == 5 || Timestamp::now() >= soon);
+    }
+    while Timestamp::now() < soon {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(best(), 6);
+    assert_eq!(
+        engine.get("", &[VideoId(5)], &ReturnAttributes::None, false).unwrap(),
+        [Lookup::Unknown(VideoId(5))]
+    );
+    drop(engine);
+    let engine = open(&index).unwrap();
+    let answer = engine.search(&request([1.0; DIM], 1, Effort::Exact), &Budget::default()).unwrap();
+    assert_eq!(answer.candidates[0].video_id.0, 6);
+}
+
+#[test]
+fn a_batch_is_refused_as_it_asks() {
+    let index = TestIndex::new(VIDEOS);
+    let engine = open(&index).unwrap();
+    let sound = || Mutation::Upsert(upsert(5, [1.0; DIM], "new", true));
+    let short = Mutation::Upsert(Upsert { embedding: vec![1.0], ..upsert(7, [1.0; DIM], "new", true) });
+    let other = Upsert { embedding_model: Some("towers-4".to_owned()), ..upsert(8, [1.0; DIM], "new", true) };
+    let batch = || vec![sound(), short.clone(), Mutation::Upsert(other.clone())];
+    let refused = engine.write("", batch(), WriteMode::AllOrNothing).unwrap();
+    let positions = |refused: &[(usize, EngineError)]| refused.iter().map(|(at, _)| *at).collect::<Vec<_>>();
+    assert_eq!((refused.sequence, refused.written, positions(&refused.refused)), (0, 0, vec![1, 2]));
+    assert!(
+        matches!(&refused.refused[1].1, EngineError::EmbeddingModel { found, .. } if found == "towers-4")
+    );
+    let some = engine.write("", batch(), WriteMode::EachAlone).unwrap();
+    assert_eq!((some.sequence, some.written, positions(&some.refused)), (1, 1, vec![1, 2]));
+}
+
+#[test]
+fn the_log_of_an_index_has_one_server() {
+    let index = TestIndex::new(VIDEOS);
+    let engine = open(&index).unwrap();
+    engine.write("", vec![Mutation::Takedown(VideoId(video_id(3)))], WriteMode::AllOrNothing).unwrap();
+    // Without the log it would answer with what was taken down.
+    let error = open(&index).unwrap_err();
+    assert!(error.to_string().contains("in use"), "{error}");
+    let late = SearchRequest { min_sequence: 2, ..request([1.0; DIM], 1, Effort::Exact) };
+    let error = engine.search(&late, &Budget::default()).unwrap_err();
+    assert!(matches!(error, EngineError::NotYetWritten { expected: 2, found: 1, .. }), "{error}");
+}
