@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 
 use arrow::array::{
     Array, ArrayRef, AsArray, Date32Array, FixedSizeListArray, Float64Array, Int64Array, LargeListArray,
-    ListArray, StringArray, TimestampMicrosecondArray, TimestampSecondArray, UInt64Array, builder,
+    ListArray, StringArray, TimestampMicrosecondArray, TimestampMillisecondArray, UInt64Array, builder,
 };
 use arrow::datatypes::{ArrowPrimitiveType, Field, Float16Type, Float32Type, Int64Type};
 use arrow::record_batch::RecordBatch;
@@ -457,12 +457,12 @@ fn a_column_of_times_named_for_it_is_when_videos_expire() {
     let folder = Folder::new();
     let embeddings = folder.path("rows.npy");
     write_npy(&embeddings, &[3, 4], ROWS.as_flattened()).unwrap();
-    let seconds =
-        |values: [Option<i64>; 3]| -> ArrayRef { Arc::new(TimestampSecondArray::from_iter(values)) };
+    let millis =
+        |values: [Option<i64>; 3]| -> ArrayRef { Arc::new(TimestampMillisecondArray::from_iter(values)) };
     let zoned = TimestampMicrosecondArray::from(vec![Some(1), None, Some(-1)]).with_timezone("Europe/Berlin");
     for (values, expected) in [
-        (seconds([None, Some(7), None]), Some(vec![NEVER, 7_000_000, NEVER])),
-        (seconds([None; 3]), None),
+        (millis([None, Some(7), None]), Some(vec![NEVER, 7_000, NEVER])),
+        (millis([None; 3]), None),
         (Arc::new(zoned) as ArrayRef, Some(vec![1, NEVER, -1])),
         (Arc::new(Date32Array::from(vec![1, 0, 2])), Some(vec![86_400_000_000, 0, 2 * 86_400_000_000])),
         (Arc::new(Int64Array::from(vec![1, 2, 3])), None),

@@ -14,6 +14,7 @@ mod index;
 mod indexes;
 mod live;
 mod live_engine;
+mod live_kill;
 mod live_log;
 mod live_log_power_loss;
 mod recall_curve;

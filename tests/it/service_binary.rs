@@ -1,8 +1,8 @@
 //! The real binary: `shortlist serve` and `shortlist query` as their users start them.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener};
-use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::process::{Command, Output, Stdio};
 
 use axum::body::Body;
 use axum::http::Request;
@@ -19,61 +19,8 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
+use crate::harness::process::{Served, serve, shortlist};
 use crate::harness::{DIM, TestIndex, channel, request, video_id};
-
-fn shortlist() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_shortlist"));
-    // Settings of whoever runs the tests are not settings of the tests.
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("SHORTLIST_SERVE_") {
-            command.env_remove(name);
-        }
-    }
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-fn serve(index: &TestIndex) -> Command {
-    let mut command = shortlist();
-    command.args(["serve", "--listen", "127.0.0.1:0", "--index"]).arg(index.dir());
-    command
-}
-
-/// A `shortlist serve` that answers; killed when dropped.
-struct Served {
-    process: Child,
-    address: SocketAddr,
-    announcement: String,
-    stderr: ChildStderr,
-}
-
-impl Served {
-    fn start(mut command: Command) -> Self {
-        let mut process = command.spawn().unwrap();
-        let mut stderr = process.stderr.take().unwrap();
-        let mut announcement = String::new();
-        BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut announcement).unwrap();
-        let address =
-            announcement.split_whitespace().find_map(|word| word.parse().ok()).unwrap_or_else(|| {
-                let mut log = String::new();
-                let _ = stderr.read_to_string(&mut log);
-                panic!("no address in {announcement:?}; {log}")
-            });
-        Self { process, address, announcement, stderr }
-    }
-
-    fn terminate(&self) {
-        let kill = format!("kill -TERM {}", self.process.id());
-        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
 
 fn refused(mut command: Command) -> String {
     let Output { status, stdout, stderr } = command.output().unwrap();

@@ -5,6 +5,7 @@
 //! done yet closes a [`Gate`] in front of the compute pool.
 
 pub mod disk;
+pub mod process;
 pub mod wire;
 
 use std::net::SocketAddr;

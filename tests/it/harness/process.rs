@@ -1,0 +1,62 @@
+//! The real binary as a process of its own.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStderr, Command, Stdio};
+
+use super::TestIndex;
+
+/// The binary, without settings of whoever runs the tests.
+pub fn shortlist() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_shortlist"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("SHORTLIST_SERVE_") {
+            command.env_remove(name);
+        }
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Has it serve one index, on a port of its own.
+pub fn serve(index: &TestIndex) -> Command {
+    let mut command = shortlist();
+    command.args(["serve", "--listen", "127.0.0.1:0", "--index"]).arg(index.dir());
+    command
+}
+
+/// A `shortlist serve` that answers; killed when dropped.
+pub struct Served {
+    pub process: Child,
+    pub address: SocketAddr,
+    pub announcement: String,
+    pub stderr: ChildStderr,
+}
+
+impl Served {
+    pub fn start(mut command: Command) -> Self {
+        let mut process = command.spawn().unwrap();
+        let mut stderr = process.stderr.take().unwrap();
+        let mut announcement = String::new();
+        BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut announcement).unwrap();
+        let address =
+            announcement.split_whitespace().find_map(|word| word.parse().ok()).unwrap_or_else(|| {
+                let mut log = String::new();
+                let _ = stderr.read_to_string(&mut log);
+                panic!("no address in {announcement:?}; {log}")
+            });
+        Self { process, address, announcement, stderr }
+    }
+
+    pub fn terminate(&self) {
+        let kill = format!("kill -TERM {}", self.process.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

@@ -1,0 +1,196 @@
+//! Kill -9: a real server that is written to, and killed at any moment, keeps everything that it acknowledged.
+//!
+//! `SHORTLIST_KILLS` sets how often; the seed of a run that fails is printed, and `SHORTLIST_KILL_SEED` sets it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use shortlist::service::proto::catalog_client::CatalogClient;
+use shortlist::service::proto::lookup::State;
+use shortlist::service::proto::{
+    DeleteRequest, GetRequest, RestoreRequest, TakedownRequest, UpsertRequest, Vector, Video,
+};
+use tonic::Status;
+use tonic::transport::Channel;
+
+use crate::harness::process::{Served, serve};
+use crate::harness::{DIM, TestIndex, channel, video_id};
+
+const KILLS: u64 = 50;
+const WRITERS: u64 = 4;
+/// Videos of each writer, which nobody else writes.
+const VIDEOS: u64 = 8;
+/// Rounds between two batch builds that are published while the server is written to.
+const ROUNDS_PER_BUILD: u64 = 7;
+
+/// What a video may be: the version that was upserted last, unless it was deleted, and whether it is taken down.
+type Fate = (Option<u32>, bool);
+
+#[derive(Clone, Copy, Debug)]
+enum Write {
+    Upsert(u32),
+    Delete,
+    Takedown,
+    Restore,
+}
+
+impl Write {
+    fn of((version, taken_down): Fate, write: Self) -> Fate {
+        match write {
+            Write::Upsert(version) => (Some(version), taken_down),
+            Write::Delete => (None, taken_down),
+            Write::Takedown => (version, true),
+            Write::Restore => (version, false),
+        }
+    }
+}
+
+/// What each video may be, as far as its writer knows: more than one thing where a write was not answered.
+#[derive(Debug, Default)]
+struct Ledger {
+    fates: BTreeMap<u64, BTreeSet<Fate>>,
+    acknowledged: u64,
+}
+
+impl Ledger {
+    fn fates(&mut self, video: u64) -> &mut BTreeSet<Fate> {
+        self.fates.entry(video).or_insert_with(|| BTreeSet::from([(None, false)]))
+    }
+
+    fn written(&mut self, video: u64, write: Write, is_acknowledged: bool) {
+        let fates = self.fates(video);
+        let after: BTreeSet<Fate> = fates.iter().map(|fate| Write::of(*fate, write)).collect();
+        if is_acknowledged {
+            *fates = after;
+        } else {
+            fates.extend(after);
+        }
+        self.acknowledged += u64::from(is_acknowledged);
+    }
+
+    /// Leaves the fates that fit what the server says; there must be one.
+    fn observed(&mut self, video: u64, state: State, version: Option<u32>) {
+        let fates = self.fates(video);
+        let before = fates.clone();
+        fates.retain(|(known, taken_down)| match state {
+            State::TakenDown => *taken_down,
+            State::Unknown => !taken_down && known.is_none(),
+            State::Found => !taken_down && *known == version,
+            State::Unspecified => false,
+        });
+        assert!(!fates.is_empty(), "video {video} is {state:?} {version:?}, expected one of {before:?}");
+    }
+}
+
+async fn send(client: &mut CatalogClient<Channel>, video: u64, write: Write) -> Result<(), Status> {
+    let video_ids = vec![video];
+    let index = String::new();
+    match write {
+        Write::Upsert(version) => {
+            let mut values = vec![0.0; DIM];
+            values[0] = version as f32;
+            let vector = Some(Vector { values, packed: None });
+            let videos = vec![Video { video_id: video, vector, ..Video::default() }];
+            client.upsert(UpsertRequest { videos, ..UpsertRequest::default() }).await.map(drop)
+        }
+        Write::Delete => client.delete(DeleteRequest { index, video_ids }).await.map(drop),
+        Write::Takedown => client.takedown(TakedownRequest { index, video_ids }).await.map(drop),
+        Write::Restore => client.restore(RestoreRequest { index, video_ids }).await.map(drop),
+    }
+}
+
+/// Writes until the server is gone.
+async fn write(channel: Channel, writer: u64, seed: u64, mut ledger: Ledger) -> Ledger {
+    let mut client = CatalogClient::new(channel);
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    loop {
+        let video = 1 + writer * VIDEOS + random.random_range(0..VIDEOS);
+        let write = match random.random_range(0..10) {
+            0..6 => Write::Upsert(random.random_range(1..1 << 20)),
+            6 | 7 => Write::Delete,
+            8 => Write::Takedown,
+            _ => Write::Restore,
+        };
+        let written = send(&mut client, video, write).await;
+        ledger.written(video, write, written.is_ok());
+        if written.is_err() {
+            return ledger;
+        }
+    }
+}
+
+async fn look_up(client: &mut CatalogClient<Channel>, ids: Vec<u64>) -> Vec<(u64, State, Option<u32>)> {
+    let request = GetRequest { video_ids: ids, return_vectors: true, ..GetRequest::default() };
+    let results = client.get(request).await.unwrap().into_inner().results;
+    let version = |video: &Video| video.vector.as_ref().map(|vector| first(vector) as u32);
+    let of = |result: shortlist::service::proto::Lookup| {
+        (result.video_id, result.state(), result.video.as_ref().and_then(version))
+    };
+    results.into_iter().map(of).collect()
+}
+
+fn first(vector: &Vector) -> f32 {
+    match &vector.packed {
+        Some(packed) => f32::from_le_bytes(packed.data[..4].try_into().unwrap()),
+        None => vector.values[0],
+    }
+}
+
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|value| value.parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_killed_keeps_what_it_acknowledged() {
+    let kills = setting("SHORTLIST_KILLS").unwrap_or(KILLS);
+    let seed = setting("SHORTLIST_KILL_SEED").unwrap_or_else(rand::random);
+    println!("SHORTLIST_KILL_SEED={seed}");
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut index = TestIndex::new(40);
+    let mut ledgers: Vec<Ledger> = (0..WRITERS).map(|_| Ledger::default()).collect();
+    // Every batch file has it.
+    let taken_down = video_id(3);
+    let mut is_taken_down = false;
+    for round in 0..kills {
+        let mut served = Served::start(serve(&index));
+        let mut client = CatalogClient::new(channel(served.address).await);
+        for (writer, ledger) in (0..).zip(&mut ledgers) {
+            let ids = (1 + writer * VIDEOS..1 + (writer + 1) * VIDEOS).collect();
+            for (video, state, version) in look_up(&mut client, ids).await {
+                ledger.observed(video, state, version);
+            }
+        }
+        if !is_taken_down {
+            send(&mut client, taken_down, Write::Takedown).await.unwrap();
+            is_taken_down = true;
+        }
+        assert_eq!(look_up(&mut client, vec![taken_down]).await[0].1, State::TakenDown);
+        let mut writers = Vec::new();
+        for (writer, ledger) in (0..).zip(ledgers.drain(..)) {
+            writers.push(tokio::spawn(write(channel(served.address).await, writer, random.random(), ledger)));
+        }
+        if round % ROUNDS_PER_BUILD == 1 {
+            index.publish(40);
+        }
+        // The server looks for a publication once a second; some kills hit the swap.
+        let longest = if round % ROUNDS_PER_BUILD == 1 { 1_400 } else { 150 };
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..longest))).await;
+        served.process.kill().unwrap();
+        served.process.wait().unwrap();
+        for writer in writers {
+            ledgers.push(writer.await.unwrap());
+        }
+        // Some are killed again while they start.
+        if random.random_bool(0.2) {
+            let mut starting = serve(&index).spawn().unwrap();
+            tokio::time::sleep(Duration::from_millis(random.random_range(0..30))).await;
+            starting.kill().unwrap();
+            starting.wait().unwrap();
+        }
+    }
+    let acknowledged: u64 = ledgers.iter().map(|ledger| ledger.acknowledged).sum();
+    println!("{acknowledged} writes acknowledged over {kills} kills");
+    assert!(acknowledged > kills, "{acknowledged}");
+}
