@@ -18,6 +18,7 @@
 //! |---|---|
 //! | `server.rs`    | connections: accept, serve, drain |
 //! | `deadline.rs`  | the `grpc-timeout` header |
+//! | `incoming.rs`  | the requests of a stream, a bounded number at a time |
 //! | `retrieval.rs` | `Retrieval`: one search, a batch, a stream |
 //! | `catalog.rs`   | `Catalog`: batches of writes, and videos one by one |
 //! | `write_stream.rs` | `Catalog.StreamUpsert` |
@@ -35,6 +36,7 @@ mod catalog;
 mod convert;
 mod deadline;
 mod health;
+mod incoming;
 mod metrics;
 mod retrieval;
 mod server;

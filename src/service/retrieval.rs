@@ -9,13 +9,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use prost::Message;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::admission::Permit;
 use super::deadline::{self, Deadline};
+use super::incoming::Incoming;
 use super::metrics::Observation;
 use super::proto::retrieval_server::Retrieval;
 use super::proto::{
@@ -127,33 +128,17 @@ struct Started {
 /// deadline passes, the server drains, or nobody listens to `started` any more.
 async fn read_stream(
     shared: Arc<Shared>,
-    mut requests: Streaming<SearchRequest>,
+    requests: Streaming<SearchRequest>,
     deadline: Deadline,
     started: mpsc::UnboundedSender<Result<Started, Status>>,
 ) {
     let call = Call { shared: &shared, method: "StreamSearch", deadline };
-    let window = Arc::new(Semaphore::new(shared.limits.max_stream_window));
-    let mut draining = shared.draining.clone();
-    loop {
-        let drain = async { _ = draining.wait_for(|draining| *draining).await };
-        let next = async {
-            let slot = Arc::clone(&window).acquire_owned().await.map_err(|_| status::internal())?;
-            Ok((slot, requests.message().await?))
-        };
-        let next: Result<_, Status> = tokio::select! {
-            biased;
-            () = started.closed() => return,
-            () = deadline.passed() => Err(deadline::exceeded()),
-            () = drain => Err(status::draining()),
-            next = next => next,
-        };
-        let item = match next {
-            Ok((slot, Some(request))) => {
-                Ok(Started { pending: call.start(request, "", || shared.admission.admit_one()), slot })
-            }
-            Ok((_, None)) => return,
-            Err(status) => Err(status),
-        };
+    let mut incoming = Incoming::of(&shared, requests, deadline);
+    while let Some(next) = incoming.next(started.closed()).await {
+        let item = next.map(|(slot, request)| Started {
+            pending: call.start(request, "", || shared.admission.admit_one()),
+            slot,
+        });
         let is_last = item.is_err();
         if started.send(item).is_err() || is_last {
             return;

@@ -8,13 +8,14 @@ use std::collections::HashSet;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Status, Streaming};
 
 use super::catalog::{PendingWrite, WriteCall};
-use super::deadline::{self, Begun, Deadline};
+use super::deadline::{Begun, Deadline};
+use super::incoming::Incoming;
 use super::proto::{StreamUpsertRequest, StreamUpsertResponse, WriteResponse, stream_upsert_response};
 use super::{Shared, status};
 
@@ -52,35 +53,21 @@ struct Started {
 /// Starts the requests of a stream as they come, a bounded number at a time.
 async fn read(
     shared: Arc<Shared>,
-    mut requests: Streaming<StreamUpsertRequest>,
+    requests: Streaming<StreamUpsertRequest>,
     deadline: Deadline,
     started: mpsc::UnboundedSender<Result<Started, Status>>,
 ) {
     let call = WriteCall { shared: &shared, method: "StreamUpsert", deadline, begun: Begun::default() };
-    let window = Arc::new(Semaphore::new(shared.limits.max_stream_window));
-    let mut draining = shared.draining.clone();
+    let mut incoming = Incoming::of(&shared, requests, deadline);
     let mut on_their_way = OnTheirWay::default();
-    loop {
-        let drain = async { _ = draining.wait_for(|draining| *draining).await };
-        let next = async {
-            let slot = Arc::clone(&window).acquire_owned().await.map_err(|_| status::internal())?;
-            Ok((slot, requests.message().await?))
-        };
-        let next: Result<_, Status> = tokio::select! {
-            biased;
-            () = started.closed() => return,
-            () = deadline.passed() => Err(deadline::exceeded()),
-            () = drain => Err(status::draining()),
-            next = next => next,
-        };
+    while let Some(next) = incoming.next(started.closed()).await {
         let item = match next {
-            Ok((slot, Some(request))) => {
+            Ok((slot, request)) => {
                 let upsert = request.upsert.unwrap_or_default();
                 let done = on_their_way.enter(upsert.videos.iter().map(|video| video.video_id)).await;
                 let answered = answer_when_written(call.start_upsert(upsert, "upsert."), done);
                 Ok(Started { answered, slot })
             }
-            Ok((_, None)) => return,
             Err(status) => Err(status),
         };
         let is_last = item.is_err();

@@ -1,0 +1,49 @@
+//! The requests of a stream as they come, a bounded number at a time.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tonic::{Status, Streaming};
+
+use super::deadline::{self, Deadline};
+use super::{Shared, status};
+
+/// A stream of requests.
+pub(super) struct Incoming<T> {
+    requests: Streaming<T>,
+    window: Arc<Semaphore>,
+    draining: watch::Receiver<bool>,
+    deadline: Deadline,
+}
+
+impl<T> Incoming<T> {
+    pub(super) fn of(shared: &Shared, requests: Streaming<T>, deadline: Deadline) -> Self {
+        let window = Arc::new(Semaphore::new(shared.limits.max_stream_window));
+        Self { requests, window, draining: shared.draining.clone(), deadline }
+    }
+
+    /// The next request with its place in the window, which it keeps until it is answered; `None` once the stream has
+    /// ended, or `gone` has.
+    ///
+    /// # Errors
+    /// Why there will be no other: the deadline passed, the server drains, or the stream broke.
+    pub(super) async fn next(
+        &mut self,
+        gone: impl Future<Output = ()>,
+    ) -> Option<Result<(OwnedSemaphorePermit, T), Status>> {
+        let Self { requests, window, draining, deadline } = self;
+        let drain = async { _ = draining.wait_for(|draining| *draining).await };
+        let next = async {
+            let slot = Arc::clone(window).acquire_owned().await.map_err(|_| status::internal())?;
+            Ok(requests.message().await?.map(|request| (slot, request)))
+        };
+        let next: Result<_, Status> = tokio::select! {
+            biased;
+            () = gone => return None,
+            () = deadline.passed() => Err(deadline::exceeded()),
+            () = drain => Err(status::draining()),
+            next = next => next,
+        };
+        next.transpose()
+    }
+}
