@@ -1,22 +1,27 @@
-//! Kill -9: a real server that is written to, and killed at any moment, keeps everything that it acknowledged.
+//! A real server that is written to, and killed at any moment or whose disk fails, keeps everything that it
+//! acknowledged.
 //!
 //! `SHORTLIST_KILLS` sets how often; the seed of a run that fails is printed, and `SHORTLIST_KILL_SEED` sets it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::Stdio;
 use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use shortlist::service::proto::admin_client::AdminClient;
 use shortlist::service::proto::catalog_client::CatalogClient;
 use shortlist::service::proto::lookup::State;
+use shortlist::service::proto::retrieval_client::RetrievalClient;
 use shortlist::service::proto::{
-    DeleteRequest, GetRequest, RestoreRequest, TakedownRequest, UpsertRequest, Vector, Video,
+    DeleteRequest, GetRequest, GetStatusRequest, RestoreRequest, TakedownRequest, UpsertRequest, Vector,
+    Video,
 };
-use tonic::Status;
 use tonic::transport::Channel;
+use tonic::{Code, Status};
 
 use crate::harness::process::{Served, serve};
-use crate::harness::{DIM, TestIndex, channel, video_id};
+use crate::harness::{DIM, TestIndex, channel, request, video_id};
 
 const KILLS: u64 = 50;
 const WRITERS: u64 = 4;
@@ -193,4 +198,52 @@ async fn a_server_that_is_killed_keeps_what_it_acknowledged() {
     let acknowledged: u64 = ledgers.iter().map(|ledger| ledger.acknowledged).sum();
     println!("{acknowledged} writes acknowledged over {kills} kills");
     assert!(acknowledged > kills, "{acknowledged}");
+}
+
+/// A limit on the size of files stands in for a disk that is full: writes beyond it fail.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_whose_disk_fails_turns_read_only_and_goes_on_answering() {
+    const LIMIT_KIB: u32 = 4096;
+    let index = TestIndex::new(40);
+    // Inherited, the signal that would end the process is an error of the write.
+    let limited = format!("trap '' XFSZ; ulimit -f {LIMIT_KIB}; exec \"$0\" \"$@\"");
+    let bare = serve(&index);
+    let mut command = std::process::Command::new("bash");
+    command.args(["-c", &limited]).arg(bare.get_program()).args(bare.get_args());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let served = Served::start(command);
+    let mut client = CatalogClient::new(channel(served.address).await);
+    let mut acknowledged = 0;
+    let refused = loop {
+        let video = |video_id: u64| Video {
+            video_id,
+            vector: Some(Vector { values: vec![video_id as f32; DIM], packed: None }),
+            ..Video::default()
+        };
+        let videos = (acknowledged..acknowledged + 500).map(|at| video(1 + at)).collect();
+        match client.upsert(UpsertRequest { videos, ..UpsertRequest::default() }).await {
+            Ok(_) => acknowledged += 500,
+            Err(status) => break status,
+        }
+        assert!(acknowledged < 1_000_000, "the limit was never reached");
+    };
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+    assert!(refused.message().contains("read-only"), "{refused}");
+    assert!(send(&mut client, 1, Write::Delete).await.is_err(), "nothing is written any more");
+    let mut admin = AdminClient::new(channel(served.address).await);
+    let status = admin.get_status(GetStatusRequest::default()).await.unwrap().into_inner().indexes.remove(0);
+    assert!(!status.writable && !status.read_only_reason.is_empty(), "{status:?}");
+    let mut retrieval = RetrievalClient::new(channel(served.address).await);
+    let answer = retrieval.search(request(&[1.0; DIM], 5)).await.unwrap().into_inner();
+    assert_eq!(answer.candidates[0].video_id, acknowledged, "the last that was acknowledged scores best");
+    drop(served);
+    let served = Served::start(serve(&index));
+    let mut client = CatalogClient::new(channel(served.address).await);
+    for first in (1..=acknowledged).step_by(1_000) {
+        let ids: Vec<u64> = (first..=acknowledged.min(first + 999)).collect();
+        for (video, state, version) in look_up(&mut client, ids).await {
+            assert_eq!((state, version), (State::Found, Some(video as u32)), "video {video}");
+        }
+    }
+    send(&mut client, 1, Write::Delete).await.unwrap();
 }
