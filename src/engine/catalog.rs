@@ -78,7 +78,13 @@ impl Engine {
         let snapshot = served.snapshot()?;
         let mut refused = Vec::new();
         let mut sound = Vec::with_capacity(mutations.len());
-        for (position, mutation) in mutations.into_iter().enumerate() {
+        for (position, mut mutation) in mutations.into_iter().enumerate() {
+            // Whoever names no model means this one, also to a later generation of another.
+            if let Mutation::Upsert(upsert) = &mut mutation
+                && upsert.embedding_model.is_none()
+            {
+                upsert.embedding_model.clone_from(&snapshot.index.metadata().embedding_model);
+            }
             match check(served.name(), &snapshot.index, &mutation) {
                 Ok(()) => sound.push(mutation),
                 Err(error) => refused.push((position, error)),

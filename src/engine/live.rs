@@ -11,22 +11,24 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::parts::{IndexPart, Parts};
-use crate::build::{BuildError, BuildParams, Silent, build_in_memory};
+use crate::build::{BuildError, BuildParams, GRAPH_FROM, Silent, build_in_memory};
 use crate::graph::NodeSet;
 use crate::id::{NodeId, VideoId};
 use crate::index::Index;
 use crate::live::{Entry, Mutation, RowsError, Upsert, catalogue_of, gather};
 
-/// Parts that are searched beside the generation, at most, before some are merged.
-const MAX_PARTS: usize = 8;
-/// A part is merged into the one before where that is not so many times larger: each video is then merged a few times,
-/// and parts are few.
+/// A part is merged with the ones after it unless it is more than so many times larger than they are together: each
+/// video is merged a few times, and there are few parts.
 const TIMES_LARGER: usize = 3;
+/// The last parts, as far as they have no more videos than these together, are merged by the writes: so few that no
+/// write waits for a graph. Those before them are merged beside the writes.
+pub(super) const MERGED_BY_WRITES: usize = GRAPH_FROM - 1;
 
 /// Why what was written cannot be searched.
 #[derive(Debug, thiserror::Error)]
@@ -75,16 +77,11 @@ impl LiveState {
     }
 
     /// Hides videos that were taken down before the first entry that is left.
-    pub(super) fn take_down(&mut self, videos: impl Iterator<Item = VideoId>) {
+    pub(super) fn take_down(&mut self, videos: Vec<VideoId>) {
         for video in videos {
             self.takedowns.insert(video);
             self.parts.hide(video);
         }
-    }
-
-    /// How many videos the parts from `first` on have.
-    pub(super) fn len_from(&self, first: usize) -> usize {
-        self.parts.iter().skip(first).map(|part| part.index.len()).sum()
     }
 
     /// When the next video expires, in microseconds since 1970.
@@ -186,47 +183,41 @@ impl LiveState {
         self.parts = parts;
     }
 
-    /// The last parts, if they should be one; with the first of them.
-    pub(super) fn to_merge(&self) -> Option<usize> {
-        let sizes: Vec<usize> = self.parts.iter().map(|part| part.index.len()).collect();
-        let mut first = sizes.len();
-        let mut size = 0;
-        while first > 1 {
-            let before = sizes[first - 1];
-            let is_due = sizes.len() - first < 2 && sizes.len() > MAX_PARTS || before <= TIMES_LARGER * size;
-            if size > 0 && !is_due {
-                break;
-            }
-            size += before;
-            first -= 1;
-        }
-        (sizes.len() - first >= 2).then_some(first)
+    /// What the writes should merge.
+    pub(super) fn small_merge(&self, now: Timestamp) -> Option<Merge> {
+        let sizes = self.sizes();
+        self.merge(due(&sizes, open_from(&sizes)..sizes.len())?, now)
     }
 
-    /// The nodes of the parts from `first` on that may be candidates again.
-    fn kept(&self, first: usize, now: Timestamp) -> Vec<(Arc<Index>, NodeSet)> {
-        let parts: Vec<&IndexPart> = self.parts.iter().skip(first).collect();
-        let is_kept = |at: usize, part: &IndexPart, node: u32| {
-            let video = part.index.video_ids()[node as usize];
-            part.allows(NodeId(node))
+    /// What should be merged beside the writes, which leave these parts alone.
+    pub(super) fn large_merge(&self, now: Timestamp) -> Option<Merge> {
+        let sizes = self.sizes();
+        self.merge(due(&sizes, 1..open_from(&sizes))?, now)
+    }
+
+    /// How many videos each part has, the generation first.
+    fn sizes(&self) -> Vec<usize> {
+        self.parts.iter().map(|part| part.index.len()).collect()
+    }
+
+    /// Some parts, each with its nodes that may be candidates again.
+    fn merge(&self, range: Range<usize>, now: Timestamp) -> Option<Merge> {
+        let is_kept = |at: usize, part: &IndexPart, node: NodeId| {
+            let video = part.index.video_ids()[node.index()];
+            part.allows(node)
                 || self.takedowns.contains(&video)
                     && !self.deleted.contains(&video)
-                    && self.parts.newest(video) == Some((first + at, NodeId(node)))
-                    && !is_expired(&part.index, NodeId(node), now)
+                    && self.parts.newest(video) == Some((at, node))
+                    && !is_expired(&part.index, node, now)
         };
-        let kept = parts.iter().enumerate().map(|(at, part)| {
+        let kept = range.clone().map(|at| {
+            let part = self.parts.part(at);
             let mut kept = NodeSet::none(part.index.len());
-            (0..part.index.len() as u32)
-                .filter(|node| is_kept(at, part, *node))
-                .for_each(|node| kept.insert(node));
+            let nodes = (0..part.index.len() as u32).filter(|node| is_kept(at, part, NodeId(*node)));
+            nodes.for_each(|node| kept.insert(node));
             (Arc::clone(&part.index), kept)
         });
-        kept.collect()
-    }
-
-    /// What a merge of the parts from `first` on is made of.
-    pub(super) fn merge(&self, first: usize, now: Timestamp) -> Merge {
-        Merge { first, kept: self.kept(first, now) }
+        Some(Merge { first: range.start, kept: kept.collect() })
     }
 
     /// Puts what was merged in the place of its parts, unless they are not there any more.
@@ -238,19 +229,14 @@ impl LiveState {
             return;
         }
         let mut parts = self.parts.clone();
-        parts.replace(merge.first..merge.first + merge.kept.len(), merged.map(Arc::new));
-        let Some((at, index)) =
-            parts.iter().enumerate().nth(merge.first).map(|(at, part)| (at, Arc::clone(&part.index)))
-        else {
-            self.parts = parts;
-            return;
-        };
+        let merged = merged.map(Arc::new);
+        parts.replace(merge.first..merge.first + merge.kept.len(), merged.clone());
         // What happened to its videos while it was made.
-        for (node, video) in (0..).map(NodeId).zip(index.video_ids()) {
-            let is_newest = parts.newest(*video) == Some((at, node));
-            let is_hidden = self.is_hidden(*video, &index, node, now);
-            if !is_newest || is_hidden {
-                parts.kill(at, node);
+        for (node, video) in merged.iter().flat_map(|index| (0..).map(NodeId).zip(index.video_ids())) {
+            if parts.newest(*video) == Some((merge.first, node)) {
+                self.settle(&mut parts, *video, now);
+            } else {
+                parts.kill(merge.first, node);
             }
         }
         self.parts = parts;
@@ -290,6 +276,26 @@ impl Merge {
     }
 }
 
+/// The first of the last parts that the writes merge.
+fn open_from(sizes: &[usize]) -> usize {
+    let mut total = 0;
+    let open = sizes[1..].iter().rev().take_while(|size| {
+        total += **size;
+        total <= MERGED_BY_WRITES
+    });
+    sizes.len() - open.count()
+}
+
+/// The last of some parts, two or more, if they should be one.
+fn due(sizes: &[usize], of: Range<usize>) -> Option<Range<usize>> {
+    let (mut first, mut size) = (of.end, 0);
+    while first > of.start && (size == 0 || sizes[first - 1] <= TIMES_LARGER * size) {
+        first -= 1;
+        size += sizes[first];
+    }
+    (of.end - first >= 2).then_some(first..of.end)
+}
+
 /// Upserts that do not name a model are of that of the generation.
 pub(super) fn is_of_model(upsert: &Upsert, base: &Index) -> bool {
     upsert.embedding_model.is_none() || upsert.embedding_model == base.metadata().embedding_model
@@ -304,4 +310,51 @@ fn params_of(base: &Index) -> Result<BuildParams, BuildError> {
     let facts = base.metadata();
     let params = BuildParams::new(facts.metric, facts.m as usize, facts.build.ef_construction as usize)?;
     Ok(params.with_embedding_model(facts.embedding_model.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Merges what `range` says, as if no video were there twice.
+    fn merged(sizes: &mut Vec<usize>, range: Range<usize>) -> usize {
+        let size = sizes[range.clone()].iter().sum();
+        sizes.splice(range, [size]);
+        size
+    }
+
+    proptest! {
+        /// However much is written at a time, and however seldom large parts are merged.
+        #[test]
+        fn parts_stay_few_and_writes_merge_little(
+            writes in prop::collection::vec(1usize..300, 1..600),
+            writes_per_look in 1usize..200,
+        ) {
+            let mut sizes = vec![1_000_000];
+            let (mut written, mut moved) = (0, 0);
+            for (number, write) in writes.iter().enumerate() {
+                sizes.push(*write);
+                written += write;
+                while let Some(range) = due(&sizes, open_from(&sizes)..sizes.len()) {
+                    let size = merged(&mut sizes, range);
+                    prop_assert!(size <= MERGED_BY_WRITES);
+                    moved += size;
+                }
+                // Of those that are merged beside the writes, any two beside each other have more than a write merges.
+                let open = open_from(&sizes);
+                prop_assert!(sizes.len() - open <= 8, "{sizes:?}");
+                prop_assert!(open - 1 <= 2 * written / MERGED_BY_WRITES + 1, "{sizes:?}");
+                if number % writes_per_look == 0 {
+                    while let Some(range) = due(&sizes, 1..open_from(&sizes)) {
+                        merged(&mut sizes, range);
+                    }
+                    prop_assert!(open_from(&sizes) - 1 <= 6, "{sizes:?}");
+                }
+                prop_assert_eq!(sizes[1..].iter().sum::<usize>(), written);
+            }
+            prop_assert!(moved <= 8 * written, "{} of {}", moved, written);
+        }
+    }
 }

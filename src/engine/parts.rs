@@ -65,8 +65,7 @@ impl Parts {
 
     /// The newest part that has a video, whether it can be a candidate or not, and its node there.
     pub(super) fn newest(&self, video: VideoId) -> Option<(usize, NodeId)> {
-        let parts = self.0.iter().enumerate().rev();
-        parts.into_iter().find_map(|(at, part)| Some((at, part.index.node_of(video)?)))
+        self.0.iter().enumerate().rev().find_map(|(at, part)| Some((at, part.index.node_of(video)?)))
     }
 
     /// # Panics

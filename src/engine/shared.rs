@@ -7,16 +7,14 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use super::error::EngineError;
-use super::live::LiveState;
+use super::live::{ApplyError, LiveState, MERGED_BY_WRITES};
 use super::snapshot::Snapshot;
 use crate::id::VideoId;
 use crate::index::{IndexStore, Manifest};
 use crate::live::{Entry, MutationLog};
 
-/// Entries that are read from the log at a time.
-const ENTRIES_AT_ONCE: usize = 10_000;
-/// Parts of more videos than these are merged beside the writes, not by them.
-const MERGED_BY_WRITES: usize = 4_096;
+/// Entries that are read from the log at a time: no graph is built of them, so that a start is quick.
+const ENTRIES_AT_ONCE: usize = MERGED_BY_WRITES;
 
 /// The snapshot that answers, and the state that it was made of.
 #[derive(Debug)]
@@ -33,7 +31,7 @@ impl Shared {
         Self { current, live: Mutex::new(live) }
     }
 
-    /// Reads what was written, or makes sure of it.
+    /// Looks at what was written.
     pub(super) fn with_live<R>(&self, read: impl FnOnce(&LiveState) -> R) -> R {
         read(&self.live.lock())
     }
@@ -59,9 +57,11 @@ impl Shared {
         snapshot: Snapshot,
         log: Option<&dyn MutationLog>,
     ) -> Result<Manifest, EngineError> {
-        // Whoever writes meanwhile is acknowledged after the swap.
+        let mut fresh = LiveState::new(Arc::clone(&snapshot.index));
+        log.map_or(Ok(()), |log| catch_up(&mut fresh, log))?;
+        // Whoever writes from here on is acknowledged after the swap; there is little left to catch up with.
         let mut live = self.live.lock();
-        let fresh = replayed(&snapshot, log)?;
+        log.map_or(Ok(()), |log| catch_up(&mut fresh, log))?;
         let before = self.current.load().manifest.clone();
         *live = fresh;
         self.current.store(Arc::new(snapshot.with_live(&live)));
@@ -74,7 +74,7 @@ impl Shared {
     /// If the log cannot be read or searched.
     pub(super) fn replay(&self, log: &dyn MutationLog) -> Result<(), EngineError> {
         let mut live = self.live.lock();
-        *live = replayed(&self.current.load(), Some(log))?;
+        catch_up(&mut live, log)?;
         self.publish(&live);
         Ok(())
     }
@@ -82,8 +82,12 @@ impl Shared {
     /// Hides what has expired.
     pub(super) fn expire(&self) {
         let mut live = self.live.lock();
-        live.expire(Timestamp::now());
-        self.publish(&live);
+        let now = Timestamp::now();
+        // Others may have come to it first.
+        if live.next_expiry() <= now.as_microsecond() {
+            live.expire(now);
+            self.publish(&live);
+        }
     }
 
     /// Takes the newest calibration of what answers, if there is a newer one.
@@ -94,24 +98,19 @@ impl Shared {
         Some(snapshot)
     }
 
-    /// Merges the parts that have become many or large, while writes go on.
+    /// Merges the parts that have become too large for the writes to do it, which go on.
     pub(super) fn merge_parts(&self) {
         loop {
-            let merge = {
-                let live = self.live.lock();
-                let Some(first) = live.to_merge() else { return };
-                live.merge(first, Timestamp::now())
+            let merge = self.with_live(|live| live.large_merge(Timestamp::now()));
+            let Some(merge) = merge else { return };
+            let put = |merged| {
+                let mut live = self.live.lock();
+                live.put(&merge, merged, Timestamp::now());
+                self.publish(&live);
             };
-            match merge.build() {
-                Ok(merged) => {
-                    let mut live = self.live.lock();
-                    live.put(&merge, merged, Timestamp::now());
-                    self.publish(&live);
-                }
-                Err(error) => {
-                    tracing::error!(%error, "parts of an index could not be merged");
-                    return;
-                }
+            if let Err(error) = merge.build().map(put) {
+                tracing::error!(%error, "parts of an index could not be merged");
+                return;
             }
         }
     }
@@ -127,33 +126,31 @@ impl Shared {
     }
 }
 
-/// What the log says of a generation.
-fn replayed(snapshot: &Snapshot, log: Option<&dyn MutationLog>) -> Result<LiveState, EngineError> {
-    let mut live = LiveState::new(Arc::clone(&snapshot.index));
-    let Some(log) = log else { return Ok(live) };
-    live.sequence = log.trimmed_to();
-    let trimmed = log.takedowns()?.into_iter().filter(|(_, sequence)| *sequence <= log.trimmed_to());
-    live.take_down(trimmed.map(|(video, _)| video));
+/// Takes in what the log has and `live` does not know of.
+fn catch_up(live: &mut LiveState, log: &dyn MutationLog) -> Result<(), EngineError> {
+    if live.sequence < log.trimmed_to() {
+        live.sequence = log.trimmed_to();
+        let trimmed = log.takedowns()?.into_iter().filter(|(_, sequence)| *sequence <= live.sequence);
+        live.take_down(trimmed.map(|(video, _)| video).collect());
+    }
     loop {
         let entries = log.read(live.sequence, ENTRIES_AT_ONCE)?;
         if entries.is_empty() {
-            return Ok(live);
+            return Ok(());
         }
         live.apply(&entries, Timestamp::now()).map_err(unsearchable)?;
-        merge_small(&mut live)?;
+        merge_small(live)?;
     }
 }
 
-/// Merges what is done before a write has waited long.
 fn merge_small(live: &mut LiveState) -> Result<(), EngineError> {
-    while let Some(first) = live.to_merge().filter(|first| live.len_from(*first) <= MERGED_BY_WRITES) {
-        let merge = live.merge(first, Timestamp::now());
+    while let Some(merge) = live.small_merge(Timestamp::now()) {
         let merged = merge.build().map_err(unsearchable)?;
         live.put(&merge, merged, Timestamp::now());
     }
     Ok(())
 }
 
-fn unsearchable(error: super::live::ApplyError) -> EngineError {
+fn unsearchable(error: ApplyError) -> EngineError {
     EngineError::Unsearchable { problem: error.to_string() }
 }

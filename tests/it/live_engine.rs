@@ -150,9 +150,13 @@ fn random_mutation(random: &mut ChaCha8Rng) -> Mutation {
 
 /// Searches with and without rules, and looks up every video.
 fn check(engine: &Engine, ledger: &Ledger, random: &mut ChaCha8Rng, seed: u64) {
+    // An effort that finds all of so few.
+    check_efforts(engine, ledger, random, seed, &[Effort::Exact, Effort::EfSearch(200)]);
+}
+
+fn check_efforts(engine: &Engine, ledger: &Ledger, random: &mut ChaCha8Rng, seed: u64, efforts: &[Effort]) {
     let query = random_vector(random);
-    let efforts = [Effort::Exact, Effort::EfSearch(200)];
-    for effort in efforts {
+    for effort in efforts.iter().copied() {
         for (only_safe, cap) in [(false, None), (true, None), (false, Some(1)), (true, Some(2))] {
             let filter = only_safe.then(|| "safe = true".parse().unwrap());
             let caps = cap.map(|max_per_value| Cap { attribute: "title".to_owned(), max_per_value });
@@ -262,6 +266,109 @@ fn a_video_is_no_candidate_after_it_expires() {
     let engine = open(&index).unwrap();
     let answer = engine.search(&request([1.0; DIM], 1, Effort::Exact), &Budget::default()).unwrap();
     assert_eq!(answer.candidates[0].video_id.0, 6);
+}
+
+#[test]
+fn a_video_of_a_batch_file_is_no_candidate_after_it_expires() {
+    let mut index = TestIndex::new(VIDEOS);
+    let mut expires_at = vec![i64::MAX; VIDEOS];
+    expires_at[..VIDEOS / 2].fill(Timestamp::now().as_microsecond());
+    index.expires_at = Some(expires_at);
+    index.publish(VIDEOS);
+    let engine = open(&index).unwrap();
+    let mut ledger = Ledger::of(&index);
+    (0..VIDEOS / 2).for_each(|row| drop(ledger.videos.remove(&video_id(row))));
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    check(&engine, &ledger, &mut random, 1);
+    assert_eq!(engine.status("").unwrap().live.deleted, 30);
+}
+
+/// Parts that are too large for the writes to merge, merged while videos of theirs are written again.
+#[test]
+fn large_parts_are_merged_while_writes_go_on() {
+    const BATCHES: u64 = 12;
+    const BATCH: u64 = 1_000;
+    let index = TestIndex::new(VIDEOS);
+    let engine = open(&index).unwrap();
+    let mut ledger = Ledger::of(&index);
+    let mut random = ChaCha8Rng::seed_from_u64(2);
+    let write = |ledger: &mut Ledger, batch: Vec<Mutation>| {
+        batch.iter().for_each(|mutation| ledger.take_in(mutation));
+        engine.write("", batch, WriteMode::AllOrNothing).unwrap();
+    };
+    let mut new = |video: u64| {
+        let title = TITLES.choose(&mut random).unwrap();
+        Mutation::Upsert(upsert(video, random_vector(&mut random), title, video.is_multiple_of(2)))
+    };
+    for batch in 0..BATCHES {
+        write(&mut ledger, (batch * BATCH..(batch + 1) * BATCH).map(|video| new(1 + video)).collect());
+    }
+    write(&mut ledger, (1..500).map(|video| Mutation::Takedown(VideoId(video))).collect());
+    std::thread::scope(|scope| {
+        let merging = scope.spawn(|| engine.refresh());
+        let mut round = 0;
+        while !merging.is_finished() || round < 20 {
+            let videos = (0..8).map(|step| 1 + (round * 131 + step * 1_489) % (BATCHES * BATCH));
+            let batch = videos.map(|video| match video % 4 {
+                0 => Mutation::Delete(VideoId(video)),
+                1 => Mutation::Takedown(VideoId(video)),
+                2 => Mutation::Restore(VideoId(video)),
+                _ => new(video),
+            });
+            write(&mut ledger, batch.collect());
+            round += 1;
+        }
+    });
+    let mut random = ChaCha8Rng::seed_from_u64(3);
+    check_efforts(&engine, &ledger, &mut random, 2, &[Effort::Exact]);
+    // What was taken down before the merge is as it was upserted before that.
+    write(&mut ledger, (1..500).map(|video| Mutation::Restore(VideoId(video))).collect());
+    engine.refresh();
+    check_efforts(&engine, &ledger, &mut random, 3, &[Effort::Exact]);
+    let query = random_vector(&mut random);
+    let expected = ledger.answer(query, 25, false, None);
+    let answer = engine.search(&request(query, 25, Effort::EfSearch(200)), &Budget::default()).unwrap();
+    let hits = answer.candidates.iter().filter(|found| expected.contains(&found.video_id.0)).count();
+    assert!(hits >= 23, "{hits} of 25 through the graph of a part");
+    let visible = ledger.videos.keys().filter(|id| !ledger.takedowns.contains(id));
+    let beside = visible.filter(|id| **id <= BATCHES * BATCH).count();
+    assert_eq!(engine.status("").unwrap().live.delta_vectors, beside as u64);
+}
+
+/// An upsert that names no model is of the one that it was checked against.
+#[test]
+fn upserts_wait_for_a_generation_of_their_model() {
+    let mut index = TestIndex::new(VIDEOS);
+    let engine = open(&index).unwrap();
+    let replaced = video_id(0);
+    let unnamed = Upsert { embedding_model: None, ..upsert(5, [9.0; DIM], "new", true) };
+    let batch = vec![
+        Mutation::Upsert(unnamed),
+        Mutation::Upsert(upsert(replaced, [8.0; DIM], "new", true)),
+        Mutation::Takedown(VideoId(video_id(1))),
+    ];
+    engine.write("", batch, WriteMode::AllOrNothing).unwrap();
+    let lookups = || {
+        let ids = [5, replaced, video_id(1)].map(VideoId);
+        let lookups = engine.get("", &ids, &ReturnAttributes::None, false).unwrap();
+        let word = |lookup: &Lookup| match lookup {
+            Lookup::Found(_) => "found",
+            Lookup::TakenDown(_) => "taken down",
+            Lookup::Unknown(_) => "unknown",
+        };
+        lookups.iter().map(word).collect::<Vec<_>>()
+    };
+    assert_eq!(lookups(), ["found", "found", "taken down"]);
+    index.model = "towers-4".to_owned();
+    index.publish(VIDEOS);
+    engine.refresh();
+    let status = engine.status("").unwrap();
+    assert_eq!((status.generation, status.live.held_entries, status.live.takedowns), (2, 2, 1));
+    // The batch file has an embedding of the replaced one, but of before it was replaced.
+    assert_eq!(lookups(), ["unknown", "unknown", "taken down"]);
+    engine.activate("", 1).unwrap();
+    assert_eq!(lookups(), ["found", "found", "taken down"]);
+    assert_eq!(engine.status("").unwrap().live.held_entries, 0);
 }
 
 #[test]

@@ -48,12 +48,21 @@ pub struct TestIndex {
     folder: TempDir,
     /// `[rows × DIM]`, of the newest generation.
     pub rows: Vec<[f32; DIM]>,
+    /// What the next generation says its embeddings are made with.
+    pub model: String,
+    /// When the videos of the next generation expire.
+    pub expires_at: Option<Vec<i64>>,
 }
 
 impl TestIndex {
     /// One generation of `videos` random embeddings, with [`video_id`]s and attributes.
     pub fn new(videos: usize) -> Self {
-        let mut index = Self { folder: tempfile::tempdir().unwrap(), rows: Vec::new() };
+        let mut index = Self {
+            folder: tempfile::tempdir().unwrap(),
+            rows: Vec::new(),
+            model: MODEL.to_owned(),
+            expires_at: None,
+        };
         index.publish(videos);
         index
     }
@@ -83,12 +92,12 @@ impl TestIndex {
             embeddings: Embeddings::open(&file).unwrap(),
             ids: (0..videos).map(|row| VideoId(video_id(row))).collect(),
             attributes: attributes(videos),
-            expires_at: None,
+            expires_at: self.expires_at.clone(),
         };
         let params = BuildParams::new(Metric::InnerProduct, 8, 64)
             .unwrap()
             .with_threads(1)
-            .with_embedding_model(Some(MODEL.to_owned()));
+            .with_embedding_model(Some(self.model.clone()));
         build(&catalogue, None, &params, &store, &Silent, Instant::now()).unwrap().generation
     }
 
