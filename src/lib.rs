@@ -13,9 +13,10 @@
 //! | [`cli`]        | one thin file per subcommand |
 //! | [`config`]     | file, environment and flags into the options of the server |
 //! | [`service`]    | gRPC to domain and back; admission, health, metrics |
-//! | [`eval`]       | ground truth, recall, sweeps, calibration |
+//! | [`eval`]       | sweeps, reports, comparisons |
 //! | [`engine`]     | named indexes, each an atomically swapped snapshot |
 //! | [`live`]       | mutations of single videos: the durable log |
+//! | [`recall`]     | exact neighbours of many queries, recall against effort |
 //! | [`search`]     | one query against one index |
 //! | [`mod@build`]  | graph construction, repair, freezing |
 //! | [`rules`]      | what a request asks of its candidates besides the best scores |
@@ -47,6 +48,7 @@ pub mod live;
 pub mod mapped_file;
 pub mod metric;
 pub mod quantize;
+pub mod recall;
 pub mod rules;
 pub mod search;
 pub mod serialized_bitmap;

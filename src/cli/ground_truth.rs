@@ -6,8 +6,8 @@ use anyhow::ensure;
 
 use super::progress::bar;
 use crate::dataset::Embeddings;
-use crate::eval::ground_truth;
 use crate::metric::Metric;
+use crate::recall::ground_truth;
 
 /// Find the exact neighbours of every query, by row number.
 #[derive(Debug, clap::Args)]

@@ -7,10 +7,10 @@ use anyhow::bail;
 use super::progress::BuildBars;
 use crate::build::Progress;
 use crate::dataset::{Embeddings, EmbeddingsView};
-use crate::eval::{CalibrateError, DEFAULT_K, calibrate};
 use crate::index::{
     BuildTimes, Calibration, Index, IndexStore, Manifest, QuerySource, RecallCurves, StagedIndex,
 };
+use crate::recall::{CalibrateError, DEFAULT_K, calibrate};
 
 /// The recalls that are shown.
 const SHOWN: [f64; 3] = [0.90, 0.95, 0.99];

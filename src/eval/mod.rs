@@ -1,33 +1,27 @@
-//! Measuring: ground truth, recall, effort sweeps, and comparing what was measured.
+//! Measuring: effort sweeps, requests with rules, and comparing what was measured.
 //!
 //! What flows in: an index or embeddings, queries, exact neighbours, requests, the figures of peers. What flows out:
 //! figures, and a page that shows them. Nothing here knows of gRPC.
 //!
 //! | file | duty |
 //! |---|---|
-//! | `ground_truth.rs` | exact neighbours of many queries |
 //! | `sweep.rs`        | recall against latency, per k and effort |
 //! | `requests/`       | the same for requests with rules |
 //! | `times.rs`        | how long searches took |
-//! | `calibrate.rs`    | recall against effort, for whoever asks for a recall |
 //! | `report.rs`       | the figures of one engine, and reading those of others |
 //! | `comparison.rs`   | engines side by side, at the recall that is asked for |
 //! | `page/`           | a comparison as one HTML file |
 //! | `chart/`          | curves and bars as SVG |
 
-mod calibrate;
 mod chart;
 mod comparison;
-mod ground_truth;
 mod page;
 mod report;
 mod requests;
 mod sweep;
 mod times;
 
-pub use calibrate::{CalibrateError, DEFAULT_K, calibrate};
 pub use comparison::{Comparison, TARGETS};
-pub use ground_truth::ground_truth;
 pub use page::{page, picture};
 pub use report::{Report, ReportError, SweepRow, is_printable, read_reports};
 pub use requests::{

@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 /// From the top of the stack down; a module imports only from those below it.
-const ORDER: [&str; 23] = [
+const ORDER: [&str; 24] = [
     "cli",
     "config",
     "service",
     "eval",
     "engine",
     "live",
+    "recall",
     "search",
     "build",
     "rules",

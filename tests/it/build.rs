@@ -6,10 +6,11 @@ use std::time::Instant;
 
 use shortlist::build::{BuildError, BuildParams, Builder, Progress, Silent, build};
 use shortlist::dataset::{Catalogue, CatalogueFiles, Embeddings, Neighbors, write_npy};
-use shortlist::eval::{Sweep, ground_truth, sweep};
+use shortlist::eval::{Sweep, sweep};
 use shortlist::id::{NodeId, VideoId};
 use shortlist::index::{Codes, Index, IndexStore, verify};
 use shortlist::metric::Metric;
+use shortlist::recall::ground_truth;
 use shortlist::search::Plan;
 
 use crate::indexes::{

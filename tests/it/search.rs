@@ -3,9 +3,9 @@
 use proptest::prelude::*;
 use shortlist::build::{BuildParams, Builder};
 use shortlist::dataset::{EmbeddingsView, Rows};
-use shortlist::eval::ground_truth;
 use shortlist::index::Index;
 use shortlist::metric::Metric;
+use shortlist::recall::ground_truth;
 use shortlist::search::{Effort, Plan, SearchParams, SearchParamsError, Searcher};
 
 use crate::indexes::{build_index, catalogue_of, random_rows};

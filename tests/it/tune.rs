@@ -9,9 +9,9 @@ use std::time::Duration;
 use shortlist::build::{BuildParams, Progress, Silent};
 use shortlist::dataset::{Embeddings, EmbeddingsView, Neighbors, Rows, write_npy};
 use shortlist::engine::Limits;
-use shortlist::eval::{CalibrateError, calibrate, ground_truth};
 use shortlist::index::{Codes, Index, IndexStore, QuerySource, RecallCurves, StoreError};
 use shortlist::metric::Metric;
+use shortlist::recall::{CalibrateError, calibrate, ground_truth};
 use shortlist::search::{Effort, SearchParams as Params, Searcher};
 use shortlist::service::ServiceOptions;
 use shortlist::service::proto::{
