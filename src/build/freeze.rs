@@ -25,6 +25,8 @@ pub(super) struct Parts<'a, T> {
     pub(super) codes: Option<&'a NodeCodes>,
     /// `[count × dim]`; may be empty.
     pub(super) held_out_queries: &'a [f32],
+    /// `[count × dim]`; may be empty.
+    pub(super) training_queries: &'a [f32],
     /// By row of the input, if a video expires.
     pub(super) expires_at: Option<&'a [i64]>,
 }
@@ -36,7 +38,8 @@ pub(super) fn freeze<T: Element, W: Write>(
     columns: Vec<FrozenColumn>,
     progress: &dyn Progress,
 ) -> Result<IndexWriter<W>, BuildError> {
-    let Parts { metadata, vectors, rows, ids, graph, codes, held_out_queries, expires_at } = *parts;
+    let Parts { metadata, vectors, rows, ids, graph, codes, held_out_queries, training_queries, expires_at } =
+        *parts;
     let json = serde_json::to_vec(metadata).expect("metadata has no map keys that JSON could not hold");
     let mut nodes_by_id: Vec<u32> = (0..ids.len() as u32).collect();
     nodes_by_id.sort_unstable_by_key(|node| ids[*node as usize]);
@@ -55,7 +58,8 @@ pub(super) fn freeze<T: Element, W: Write>(
         expires_at.map(|times| rows.iter().map(|row| times[*row as usize]).collect());
     let code_sections = if codes.is_some() { 2 } else { 0 };
     let block_sections = if blocks.is_some() { 6 } else { 0 };
-    let others = usize::from(!held_out_queries.is_empty()) + usize::from(expiries.is_some());
+    let others = [!held_out_queries.is_empty(), !training_queries.is_empty(), expiries.is_some()];
+    let others = others.into_iter().filter(|is_there| *is_there).count();
     let mut writer = start(9 + code_sections + block_sections + others + attributes.len())?;
     writer.section(SectionKind::Metadata, 0, [json.as_slice()])?;
     writer.section(
@@ -102,6 +106,9 @@ pub(super) fn freeze<T: Element, W: Write>(
     }
     if let Some(expiries) = &expiries {
         writer.section(SectionKind::Expiries, 0, [bytes(expiries)])?;
+    }
+    if !training_queries.is_empty() {
+        writer.section(SectionKind::TrainingQueries, 0, [bytes(training_queries)])?;
     }
     Ok(writer)
 }

@@ -222,7 +222,8 @@ fn write<T: Element, W: Write>(
     start: impl FnOnce(usize) -> Result<IndexWriter<W>, IndexError>,
     progress: &dyn Progress,
 ) -> Result<IndexWriter<W>, BuildError> {
-    let BuiltGraph { graph, rows, vectors, repair, training, held_out_queries, codes } = built;
+    let BuiltGraph { graph, rows, vectors, repair, training, held_out_queries, training_queries, codes } =
+        built;
     let ids: Vec<VideoId> = rows.iter().map(|row| catalogue.ids[*row as usize]).collect();
     // Few rows are done before another thread is awake.
     let columns_at_a_time = if rows.len() < ROWS_PER_TASK { columns.len().max(1) } else { 1 };
@@ -250,6 +251,9 @@ fn write<T: Element, W: Write>(
         repair,
         training,
         held_out_queries: (held_out_queries.len() / dim) as u32,
+        training_queries: (training_queries.len() / dim) as u32,
+        log_sequence: params.log_sequence,
+        held_after: params.held_after,
     };
     let parts = freeze::Parts {
         metadata: &metadata,
@@ -259,6 +263,7 @@ fn write<T: Element, W: Write>(
         graph: &graph,
         codes: codes.as_ref(),
         held_out_queries: &held_out_queries,
+        training_queries: &training_queries,
         expires_at: catalogue.expires_at.as_deref(),
     };
     freeze::freeze(start, &parts, columns, progress)
@@ -279,6 +284,8 @@ pub struct BuiltGraph<T> {
     pub training: Option<TrainingReport>,
     /// Users that taught it nothing, `[count × dim]`.
     pub held_out_queries: Vec<f32>,
+    /// Some users that taught it, `[count × dim]`.
+    pub training_queries: Vec<f32>,
     /// The codes to traverse it with, if any were asked for.
     pub codes: Option<NodeCodes>,
 }
@@ -336,6 +343,7 @@ pub fn build_graph<T: Element>(
         progress.begin("asking held-out users", 1);
     }
     let held_out_queries = lesson.as_ref().map(Lesson::held_out_queries).unwrap_or_default();
+    let training_queries = lesson.as_ref().map(Lesson::kept_queries).unwrap_or_default();
     let training = lesson.as_ref().map(|lesson| lesson.examine(&graph, params.codes, edges_added));
     if progress.is_cancelled() {
         return Err(BuildError::Cancelled);
@@ -345,7 +353,16 @@ pub fn build_graph<T: Element>(
         let blocks = Some(BlockSummary::of(&vectors, dim, &quantizer, regions));
         NodeCodes { quantizer, codes, blocks }
     });
-    Ok(BuiltGraph { graph, rows: order, vectors, repair, training, held_out_queries, codes })
+    Ok(BuiltGraph {
+        graph,
+        rows: order,
+        vectors,
+        repair,
+        training,
+        held_out_queries,
+        training_queries,
+        codes,
+    })
 }
 
 fn reordered<T: Element>(vectors: &[T], dim: usize, order: &[u32]) -> Vec<T> {

@@ -56,6 +56,8 @@ pub struct BuildParams {
     pub(super) threads: usize,
     pub(super) codes: Codes,
     pub(super) embedding_model: Option<String>,
+    pub(super) log_sequence: u64,
+    pub(super) held_after: Option<u64>,
 }
 
 impl BuildParams {
@@ -82,6 +84,8 @@ impl BuildParams {
             threads: 0,
             codes: if metric == Metric::L2 { Codes::None } else { Codes::Sq8 },
             embedding_model: None,
+            log_sequence: 0,
+            held_after: None,
         })
     }
 
@@ -121,6 +125,16 @@ impl BuildParams {
     /// With the name of the model that made the embeddings; searches may insist on it.
     pub fn with_embedding_model(self, embedding_model: Option<String>) -> Self {
         Self { embedding_model, ..self }
+    }
+
+    /// With the last write of the mutation log that the input knows of; only later ones are replayed on the build.
+    pub fn with_log_sequence(self, log_sequence: u64) -> Self {
+        Self { log_sequence, ..self }
+    }
+
+    /// With the write after which upserts of another embedding model are left out of the input.
+    pub fn with_held_after(self, held_after: u64) -> Self {
+        Self { held_after: Some(held_after), ..self }
     }
 }
 

@@ -27,6 +27,7 @@ pub(super) fn without_graph<T: Element>(vectors: Vec<T>, dim: usize, params: &Bu
         repair: RepairReport::default(),
         training: None,
         held_out_queries: Vec::new(),
+        training_queries: Vec::new(),
         codes,
     }
 }

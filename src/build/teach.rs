@@ -26,6 +26,8 @@ const ANSWERS: usize = 100;
 /// One user in so many is kept apart to measure with, and no more than [`MAX_HELD_OUT`].
 const HOLD_OUT: usize = 10;
 const MAX_HELD_OUT: usize = 2000;
+/// Users that the index keeps to teach the next build, at most.
+const MAX_KEPT: usize = 10_000;
 /// What is measured with them: k and `ef_search`.
 const MEASURED: [(usize, usize); 3] = [(10, 50), (10, 100), (100, 200)];
 
@@ -84,6 +86,18 @@ impl<'a, T: Element> Lesson<'a, T> {
     /// The users that taught nothing, `[count × dim]`.
     pub(super) fn held_out_queries(&self) -> Vec<f32> {
         self.held_out.clone()
+    }
+
+    /// Some of the users of the sample that taught, evenly spaced, `[count × dim]`.
+    pub(super) fn kept_queries(&self) -> Vec<f32> {
+        let dim = self.answers.rows.dim;
+        let users = self.taught.len() / dim - self.multiplied;
+        let count = users.min(MAX_KEPT);
+        let user = |position: usize| {
+            let start = position * users / count * dim;
+            &self.taught[start..start + dim]
+        };
+        (0..count).flat_map(user).copied().collect()
     }
 
     /// Measures the finished graph on the users that taught nothing.

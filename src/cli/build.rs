@@ -52,6 +52,10 @@ pub struct Arguments {
     /// The model that made the embeddings; a request that names another is refused.
     #[arg(long)]
     embedding_model: Option<String>,
+    /// The last write to the index that the files know of, as `sequence` of its status was before they were made; a
+    /// server replays only later writes on the build.
+    #[arg(long, value_name = "SEQUENCE", default_value_t = 0)]
+    log_sequence: u64,
 }
 
 /// Builds, calibrates if there are users to do it with, publishes and says so.
@@ -61,7 +65,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .with_builder(arguments.builder)?
         .with_seed(arguments.seed)
         .with_threads(arguments.threads)
-        .with_embedding_model(arguments.embedding_model.clone());
+        .with_embedding_model(arguments.embedding_model.clone())
+        .with_log_sequence(arguments.log_sequence);
     let params = match arguments.codes {
         Some(codes) => params.with_codes(codes)?,
         None => params,

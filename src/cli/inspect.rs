@@ -35,6 +35,7 @@ fn print_facts(store: &IndexStore, manifest: &Manifest, index: &Index) -> anyhow
     say!("metric           {}", facts.metric);
     say!("codes            {}", facts.codes.name());
     say!("embedding model  {}", facts.embedding_model.as_deref().unwrap_or("not named"));
+    say!("log position     {}", facts.log_sequence);
     say!(
         "builder          {}, m {}, ef_construction {}, seed {}, {:.1} s",
         facts.build.builder,

@@ -44,6 +44,23 @@ pub struct Metadata {
     /// Users that the index keeps to measure with.
     #[serde(default)]
     pub held_out_queries: u32,
+    /// Users that the index keeps to teach the next build.
+    #[serde(default)]
+    pub training_queries: u32,
+    /// The last write of the mutation log that the input knew of; 0 if of none.
+    #[serde(default)]
+    pub log_sequence: u64,
+    /// Upserts of another embedding model after this write are not in it, even if they are no later than
+    /// `log_sequence`; that itself where it is not there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_after: Option<u64>,
+}
+
+impl Metadata {
+    /// Upserts of another embedding model wait, if they are after this write.
+    pub fn held_after(&self) -> u64 {
+        self.held_after.unwrap_or(self.log_sequence)
+    }
 }
 
 /// What the graph is traversed with; the best candidates are scored in full precision either way.

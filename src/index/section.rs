@@ -70,10 +70,12 @@ pub enum SectionKind {
     /// `[rows]` i64: microseconds since 1970, from when on the video is no candidate any more; the largest value for
     /// never. Absent where no video expires.
     Expiries = 30,
+    /// `[count × dim]` f32: some users of the training sample that taught the graph, to teach the next build.
+    TrainingQueries = 31,
 }
 
 impl SectionKind {
-    const ALL: [SectionKind; 30] = [
+    const ALL: [SectionKind; 31] = [
         SectionKind::Metadata,
         SectionKind::Vectors,
         SectionKind::VideoIds,
@@ -104,6 +106,7 @@ impl SectionKind {
         SectionKind::RowResiduals,
         SectionKind::AttributeWordSlots,
         SectionKind::Expiries,
+        SectionKind::TrainingQueries,
     ];
 
     pub(super) fn from_code(code: u32) -> Option<Self> {
@@ -143,6 +146,7 @@ impl SectionKind {
             SectionKind::RowResiduals => "row_residuals",
             SectionKind::AttributeWordSlots => "attribute_word_slots",
             SectionKind::Expiries => "expiries",
+            SectionKind::TrainingQueries => "training_queries",
         }
     }
 }

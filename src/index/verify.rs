@@ -76,7 +76,7 @@ pub fn verify(index: &Index) -> Result<VerifyReport, IndexError> {
     check_vectors(index)?;
     check_codes(index)?;
     check_blocks(index)?;
-    check_held_out_queries(index)?;
+    check_queries(index)?;
     check_ids(index)?;
     check_input_rows(index)?;
     check_expiries(index)?;
@@ -100,9 +100,10 @@ fn check_vectors(index: &Index) -> Result<(), IndexError> {
     check_finite(index, SectionKind::Vectors, index.vectors())
 }
 
-fn check_held_out_queries(index: &Index) -> Result<(), IndexError> {
-    let queries = index.held_out_queries();
-    queries.map_or(Ok(()), |queries| check_finite(index, SectionKind::HeldOutQueries, queries))
+fn check_queries(index: &Index) -> Result<(), IndexError> {
+    let check = |kind, queries: Option<_>| queries.map_or(Ok(()), |some| check_finite(index, kind, some));
+    check(SectionKind::HeldOutQueries, index.held_out_queries())?;
+    check(SectionKind::TrainingQueries, index.training_queries())
 }
 
 fn check_finite(index: &Index, section: SectionKind, rows: EmbeddingsView<'_>) -> Result<(), IndexError> {

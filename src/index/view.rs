@@ -209,7 +209,16 @@ impl Index {
     /// Users of the training sample that taught the graph nothing, `[count × dim]`; `None` where the build
     /// kept none.
     pub fn held_out_queries(&self) -> Option<EmbeddingsView<'_>> {
-        let queries = self.cast::<f32>(SectionKind::HeldOutQueries);
+        self.queries(SectionKind::HeldOutQueries)
+    }
+
+    /// Some users of the training sample that taught the graph, `[count × dim]`; `None` where the build kept none.
+    pub fn training_queries(&self) -> Option<EmbeddingsView<'_>> {
+        self.queries(SectionKind::TrainingQueries)
+    }
+
+    fn queries(&self, kind: SectionKind) -> Option<EmbeddingsView<'_>> {
+        let queries = self.cast::<f32>(kind);
         (!queries.is_empty()).then(|| EmbeddingsView::F32(Rows::contiguous(queries, self.dim())))
     }
 
@@ -308,9 +317,14 @@ impl Index {
             self.expect_bytes(SectionKind::CodeLevels, 0, u64::from(facts.dim) * 8)?;
             self.check_block_counts()?;
         }
-        if facts.held_out_queries > 0 || self.find(SectionKind::HeldOutQueries, 0).is_some() {
-            let bytes = u64::from(facts.held_out_queries) * u64::from(facts.dim) * 4;
-            self.expect_bytes(SectionKind::HeldOutQueries, 0, bytes)?;
+        let queries = [
+            (SectionKind::HeldOutQueries, facts.held_out_queries),
+            (SectionKind::TrainingQueries, facts.training_queries),
+        ];
+        for (kind, count) in queries {
+            if count > 0 || self.find(kind, 0).is_some() {
+                self.expect_bytes(kind, 0, u64::from(count) * u64::from(facts.dim) * 4)?;
+            }
         }
         Ok(())
     }

@@ -227,6 +227,13 @@ fn users_teach_the_graph_what_other_users_want() {
         train.view().copy_row(10 * row + 9, &mut user);
         assert_eq!(kept_user, user, "held-out user {row}");
     }
+    let taught_by = index.training_queries().unwrap();
+    assert_eq!(taught_by.len(), 1350);
+    for row in [0, 8, 9, 1349] {
+        taught_by.copy_row(row, &mut kept_user);
+        train.view().copy_row(row / 9 * 10 + row % 9, &mut user);
+        assert_eq!(kept_user, user, "training user {row}");
+    }
     let (plain, taught) = (IndexStore::new(plain), IndexStore::new(taught));
     let (before, after) = (recall(&plain, &test, &truth, 100, 200), recall(&taught, &test, &truth, 100, 200));
     // What is missed is less than a tenth of what was missed.

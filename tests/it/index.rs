@@ -203,9 +203,9 @@ fn a_foreign_file_is_named_as_such() {
 #[test]
 fn a_future_version_is_named_as_such() {
     let sample = Sample::new();
-    let bytes = sample.with_header(|header| header[8] = 6);
+    let bytes = sample.with_header(|header| header[8] = 7);
     let error = sample.open(&bytes).unwrap_err();
-    assert!(matches!(error, IndexError::UnsupportedVersion { expected: 5, found: 6, .. }), "{error}");
+    assert!(matches!(error, IndexError::UnsupportedVersion { expected: 6, found: 7, .. }), "{error}");
 }
 
 #[test]
@@ -266,6 +266,8 @@ fn metadata_that_contradicts_the_sections_is_refused() {
         ("\"dim\":4", "\"dim\":5"),
         ("\"held_out_queries\":40", "\"held_out_queries\":41"),
         ("\"held_out_queries\":40", "\"held_out_queries\":39"),
+        ("\"training_queries\":360", "\"training_queries\":361"),
+        ("\"training_queries\":360", "\"training_queries\":359"),
     ] {
         let error = sample.open(&with_metadata(&sample, from, to)).unwrap_err();
         assert!(matches!(error, IndexError::WrongSectionLength { .. }), "{to}: {error}");
@@ -298,6 +300,7 @@ fn entries_that_lead_nowhere_are_found_by_verify() {
         (SectionKind::Codes, 0x0102_0304),
         (SectionKind::CodeLevels, f32::INFINITY.to_bits()),
         (SectionKind::HeldOutQueries, f32::NAN.to_bits()),
+        (SectionKind::TrainingQueries, f32::NAN.to_bits()),
         (SectionKind::BlockRegions, 1),
         (SectionKind::BlockMeans, 0x0102_0304),
         (SectionKind::ResidualSpreads, f32::NAN.to_bits()),
@@ -508,7 +511,8 @@ fn reseal_any(bytes: &mut [u8]) {
 /// What a version of the format wrote must open in every later one.
 #[test]
 fn opens_the_fixture_of_each_format_version() {
-    for (version, held_out) in [(1, None), (2, Some(32)), (3, Some(40)), (4, Some(40)), (5, Some(40))] {
+    let held_out = [None, Some(32), Some(40), Some(40), Some(40), Some(40)];
+    for (version, held_out) in (1..).zip(held_out) {
         let name = format!("tests/fixtures/format-{version}.index");
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
         assert_eq!(std::fs::read(&path).unwrap()[8], version);
@@ -520,6 +524,11 @@ fn opens_the_fixture_of_each_format_version() {
         assert_eq!(index.format_version(), u32::from(version));
         assert_eq!(Columns::of(&index).are_inverted(), version >= 3);
         assert_eq!(index.held_out_queries().map(|queries| queries.len()), held_out);
+        let taught = index.training_queries().map(|queries| queries.len());
+        assert_eq!(
+            (taught, index.metadata().log_sequence),
+            if version < 6 { (None, 0) } else { (Some(360), 7) }
+        );
         let found = |effort, plan| {
             let params = SearchParams::new(3, effort).unwrap().with_plan(plan);
             Searcher::default().search(&index, &[1.0, 0.0, 0.0, 0.0], &params, || true).hits
