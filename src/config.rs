@@ -12,6 +12,7 @@
 //! drain_timeout = "10s"           # how long calls in flight may go on at shutdown
 //! log = "info"                    # which events, as in RUST_LOG
 //! log_format = "text"             # or "json"
+//! recall_sample = 0.01            # share of searches that recall is measured with, in idle time
 //!
 //! [indexes]                       # name = folder
 //! videos = "index-data/videos"
@@ -27,6 +28,25 @@
 //! max_stream_window = 16          # requests of one stream in flight
 //! max_batch_writes = 1000         # videos in one batch of writes, and in one Get
 //! max_concurrent_writes = 256     # batches of writes in flight; one more is shed
+//!
+//! [rebuild]
+//! threads = 0                     # that build beside the searches; 0 for half of the cores
+//! delta_share = 0.1               # rebuild once so much of the generation was written since; 0 for never
+//! deleted_share = 0.1             # rebuild once so much of it is gone; 0 for never
+//! min_changes = 10000             # but not before so many videos are
+//! keep_generations = 2            # of an index that is written to
+//!
+//! [rebuild.training_queries]      # name = file of user embeddings; else users of before teach
+//!
+//! [gate]                          # what a generation must be like to answer
+//! queries = 500                   # users that are asked for; 0 lets every sound generation answer
+//! k = 100
+//! min_recall = 0.8                # at the default effort
+//! max_recall_loss = 0.05          # against the generation before
+//! min_overlap = 0.0               # of its answers; not asked of another embedding model
+//! max_p99_ratio = 3.0             # of its time; 0 for any
+//!
+//! [gate.query_files]              # name = file of user embeddings; else users that asked, or were held out
 //! ```
 
 use std::collections::BTreeMap;
@@ -37,7 +57,7 @@ use config::{Config, Environment, File, FileFormat, Source};
 use jiff::SignedDuration;
 use serde::{Deserialize, Deserializer};
 
-use crate::engine::{EngineOptions, Limits};
+use crate::engine::{EngineOptions, GateOptions, Limits, RebuildOptions, SampleOptions};
 use crate::index::MemoryMode;
 use crate::service::{ServiceLimits, ServiceOptions};
 use crate::telemetry::LogFormat;
@@ -69,7 +89,7 @@ pub enum ConfigError {
 }
 
 /// The set-up of `shortlist serve`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServeConfig {
     /// Host and port to listen on; port 0 takes a free one.
@@ -90,8 +110,14 @@ pub struct ServeConfig {
     pub log: String,
     /// The form of a log line.
     pub log_format: LogFormat,
+    /// The share of searches that recall is measured with.
+    pub recall_sample: f64,
     /// What callers may ask for.
     pub limits: LimitsConfig,
+    /// When and how generations are built.
+    pub rebuild: RebuildConfig,
+    /// What a generation must be like to answer.
+    pub gate: GateConfig,
 }
 
 impl Default for ServeConfig {
@@ -106,8 +132,33 @@ impl Default for ServeConfig {
             drain_timeout: service.drain_timeout,
             log: "info".to_owned(),
             log_format: LogFormat::default(),
+            recall_sample: SampleOptions::default().share,
             limits: LimitsConfig::default(),
+            rebuild: RebuildConfig::default(),
+            gate: GateConfig::default(),
         }
+    }
+}
+
+/// When and how generations are built: [`RebuildOptions`].
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)] // named and described there
+pub struct RebuildConfig {
+    pub threads: usize,
+    pub delta_share: f64,
+    pub deleted_share: f64,
+    pub min_changes: usize,
+    pub keep_generations: usize,
+    pub training_queries: BTreeMap<String, PathBuf>,
+}
+
+impl Default for RebuildConfig {
+    fn default() -> Self {
+        let RebuildOptions { threads, delta_share, deleted_share, min_changes, keep_generations, .. } =
+            RebuildOptions::default();
+        let training_queries = BTreeMap::new();
+        Self { threads, delta_share, deleted_share, min_changes, keep_generations, training_queries }
     }
 }
 
@@ -152,6 +203,29 @@ impl Default for LimitsConfig {
             max_batch_writes,
             max_concurrent_writes,
         }
+    }
+}
+
+/// What a generation must be like to answer: [`GateOptions`].
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)] // named and described there
+pub struct GateConfig {
+    pub queries: usize,
+    pub k: usize,
+    pub min_recall: f64,
+    pub max_recall_loss: f64,
+    pub min_overlap: f64,
+    pub max_p99_ratio: f64,
+    pub query_files: BTreeMap<String, PathBuf>,
+}
+
+impl Default for GateConfig {
+    fn default() -> Self {
+        let GateOptions { queries, k, min_recall, max_recall_loss, min_overlap, max_p99_ratio, .. } =
+            GateOptions::default();
+        let query_files = BTreeMap::new();
+        Self { queries, k, min_recall, max_recall_loss, min_overlap, max_p99_ratio, query_files }
     }
 }
 
@@ -213,7 +287,26 @@ impl ServeConfig {
             ("limits.max_stream_window", limits.max_stream_window),
             ("limits.max_batch_writes", limits.max_batch_writes),
             ("limits.max_concurrent_writes", limits.max_concurrent_writes),
+            ("rebuild.keep_generations", self.rebuild.keep_generations),
+            ("gate.k", self.gate.k),
         ];
+        let rebuild = &self.rebuild;
+        let gate = &self.gate;
+        for (key, most, found) in [
+            ("rebuild.delta_share", f64::MAX, rebuild.delta_share),
+            ("rebuild.deleted_share", 1.0, rebuild.deleted_share),
+            ("recall_sample", 1.0, self.recall_sample),
+            ("gate.min_recall", 1.0, gate.min_recall),
+            ("gate.max_recall_loss", 1.0, gate.max_recall_loss),
+            ("gate.min_overlap", 1.0, gate.min_overlap),
+            ("gate.max_p99_ratio", f64::MAX, gate.max_p99_ratio),
+        ] {
+            // Not a number is in no range.
+            if !(0.0..=most).contains(&found) {
+                let expected = if most == 1.0 { "0 to 1" } else { "0 or more" };
+                return value(key, expected, &found);
+            }
+        }
         if let Some((key, found)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
             return value(key, "at least 1", &found);
         }
@@ -228,12 +321,40 @@ impl ServeConfig {
     /// What the engine is to open.
     pub fn engine_options(&self) -> EngineOptions {
         let LimitsConfig { max_k, max_ef_search, max_seeds, .. } = self.limits;
+        let RebuildConfig {
+            threads,
+            delta_share,
+            deleted_share,
+            min_changes,
+            keep_generations,
+            training_queries,
+        } = self.rebuild.clone();
+        let GateConfig { queries, k, min_recall, max_recall_loss, min_overlap, max_p99_ratio, query_files } =
+            self.gate.clone();
         EngineOptions {
             indexes: self.indexes.iter().map(|(name, dir)| (name.clone(), dir.clone())).collect(),
             threads: self.threads,
             limits: Limits { max_k, max_ef_search, max_seeds },
             memory: self.memory,
             is_writable: true,
+            rebuild: RebuildOptions {
+                threads,
+                delta_share,
+                deleted_share,
+                min_changes,
+                keep_generations,
+                training_queries: training_queries.into_iter().collect(),
+            },
+            gate: GateOptions {
+                queries,
+                k,
+                min_recall,
+                max_recall_loss,
+                min_overlap,
+                max_p99_ratio,
+                query_files: query_files.into_iter().collect(),
+            },
+            sample: SampleOptions { share: self.recall_sample },
         }
     }
 
@@ -364,6 +485,12 @@ mod tests {
         assert_eq!(error, "poll_interval: expected more than 0s, found 0ns");
         let error = load("[limits]\nmax_seeds = 0\n", &[]).unwrap_err().to_string();
         assert_eq!(error, "limits.max_seeds: expected at least 1, found 0");
+        let error = load("[rebuild]\ndeleted_share = 1.5\n", &[]).unwrap_err().to_string();
+        assert_eq!(error, "rebuild.deleted_share: expected 0 to 1, found 1.5");
+        let error = load("[gate]\nmin_recall = nan\n", &[]).unwrap_err().to_string();
+        assert_eq!(error, "gate.min_recall: expected 0 to 1, found NaN");
+        let error = load("[gate]\nmax_p99_ratio = -1.0\n", &[]).unwrap_err().to_string();
+        assert_eq!(error, "gate.max_p99_ratio: expected 0 or more, found -1.0");
         let error = load("[limits]\nmax_in_flight = 8\n", &[]).unwrap_err();
         assert!(matches!(error, ConfigError::Value { key: "limits.max_in_flight", .. }), "{error}");
     }

@@ -47,7 +47,7 @@ impl StagedFile {
     pub fn replace(self, path: &Path) -> io::Result<()> {
         self.0.as_file().sync_all()?;
         self.0.persist(path).map_err(|error| error.error)?;
-        sync(folder(path))
+        sync_folder(folder(path))
     }
 
     /// Gives the file its name unless something has it; then the file is given back.
@@ -57,7 +57,7 @@ impl StagedFile {
     pub fn publish(self, path: &Path) -> io::Result<Result<(), Self>> {
         self.0.as_file().sync_all()?;
         match self.0.persist_noclobber(path) {
-            Ok(_) => sync(folder(path)).map(Ok),
+            Ok(_) => sync_folder(folder(path)).map(Ok),
             Err(taken) if taken.error.kind() == io::ErrorKind::AlreadyExists => Ok(Err(Self(taken.file))),
             Err(other) => Err(other.error),
         }
@@ -75,7 +75,7 @@ impl Write for StagedFile {
 }
 
 /// Makes what was renamed or created in `dir` durable.
-fn sync(dir: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 

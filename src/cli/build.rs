@@ -9,6 +9,7 @@ use crate::build::{BuildParams, Builder, stage};
 use crate::dataset::{Catalogue, CatalogueFiles, Embeddings};
 use crate::index::{Codes, IndexStore, RepairReport};
 use crate::metric::Metric;
+use crate::recall::publish_calibrated;
 
 /// Build an index and publish it as the current generation of a folder.
 #[derive(Debug, clap::Args)]
@@ -81,8 +82,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let store = IndexStore::new(&arguments.out);
     let bars = BuildBars::new()?;
     let (staged, times) = stage(&catalogue, training_queries.as_ref(), &params, &store, &bars, started)?;
-    let manifest = tune::publish_calibrated(&store, staged, times, arguments.threads, &bars)?;
+    let (manifest, uncalibrated) = publish_calibrated(&store, staged, times, arguments.threads, &bars)?;
     drop(bars);
+    if let Some(problem) = uncalibrated {
+        eprintln!("not calibrated: {problem}");
+    }
     say!(
         "published generation {} of {} videos in {:.1} s: {}",
         manifest.generation,

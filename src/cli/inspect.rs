@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use comfy_table::{Table, presets};
 
 use super::tune;
-use crate::index::{BuildPhase, HeldOutRecall, Index, IndexStore, Manifest};
+use crate::index::{BuildPhase, GateReport, HeldOutRecall, Index, IndexStore, Manifest};
 
 /// Show the manifests of a folder, and what its current generation is made of.
 #[derive(Debug, clap::Args)]
@@ -89,10 +89,42 @@ fn print_facts(store: &IndexStore, manifest: &Manifest, index: &Index) -> anyhow
         Some(calibration) => tune::show(calibration),
         None => say!("calibration      none: requests cannot ask for a recall; see tune"),
     }
+    let (gate, passed_over) = store.open_gate_report(manifest.generation, index)?;
+    passed_over.iter().for_each(|error| say!("passed over      {error}"));
+    if let Some(report) = &gate {
+        show_gate(report);
+    }
     for column in &facts.attributes {
         say!("attribute        {} {:?}", column.name, column.kind);
     }
     Ok(())
+}
+
+fn show_gate(report: &GateReport) {
+    let GateReport { found, problems, .. } = report;
+    let verdict = if problems.is_empty() { "passed" } else { "REFUSED" };
+    say!("quality gate     {verdict}, {}", report.created_at);
+    problems.iter().for_each(|problem| say!("                 {problem}"));
+    if found.queries == 0 {
+        say!("                 no users to measure with: only reachability was looked at");
+        return;
+    }
+    let share = |ppm: u32| f64::from(ppm) / 1e6;
+    let (k, users, source) = (found.k, found.queries, &found.source);
+    let recall = share(found.recall_ppm);
+    say!("                 recall@{k} {recall:.4} at ef_search {} of {users} {source}", found.ef_search);
+    say!("                 p99 {} us", found.p99_ns / 1000);
+    if let (Some(recall), Some(overlap), Some(p99)) =
+        (found.current_recall_ppm, found.overlap_ppm, found.current_p99_ns)
+    {
+        say!(
+            "                 generation {} had recall@{k} {:.4} and p99 {} us; {:.4} of its answers are shared",
+            found.current,
+            share(recall),
+            p99 / 1000,
+            share(overlap)
+        );
+    }
 }
 
 fn sections(index: &Index) -> Table {

@@ -16,6 +16,7 @@ mod ground_truth;
 mod inspect;
 mod progress;
 mod query;
+mod rebuild;
 mod remote;
 mod sample;
 mod serve;
@@ -48,6 +49,7 @@ enum Command {
     Restore(catalog::Restore),
     Delete(catalog::Delete),
     Get(catalog::Get),
+    Rebuild(rebuild::Arguments),
     GroundTruth(ground_truth::Arguments),
     Bench(bench::Arguments),
     Tune(tune::Arguments),
@@ -71,6 +73,7 @@ pub fn run() -> anyhow::Result<()> {
         Command::Restore(arguments) => catalog::restore(arguments),
         Command::Delete(arguments) => catalog::delete(arguments),
         Command::Get(arguments) => catalog::get(arguments),
+        Command::Rebuild(arguments) => rebuild::run(&arguments),
         Command::GroundTruth(arguments) => ground_truth::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Tune(arguments) => tune::run(&arguments),

@@ -6,11 +6,11 @@ use std::time::Instant;
 use anyhow::Context as _;
 
 use super::progress::{BuildBars, bar};
-use super::tune;
 use crate::build::{BuildParams, stage};
 use crate::dataset::{Catalogue, CatalogueFiles, Embeddings};
 use crate::index::IndexStore;
 use crate::metric::Metric;
+use crate::recall::publish_calibrated;
 use crate::synth::{SynthFiles, SynthParams, synth};
 
 /// Where the sample lies, from the folder that the command runs in.
@@ -49,6 +49,6 @@ pub fn ensure(root: &Path) -> anyhow::Result<PathBuf> {
         BuildParams::new(Metric::InnerProduct, BuildParams::DEFAULT_M, BuildParams::DEFAULT_EF_CONSTRUCTION)?
             .with_embedding_model(Some("synth".to_owned()));
     let (staged, times) = stage(&catalogue, Some(&training_queries), &params, &store, &bars, started)?;
-    tune::publish_calibrated(&store, staged, times, 0, &bars)?;
+    publish_calibrated(&store, staged, times, 0, &bars)?;
     Ok(store.dir().to_owned())
 }

@@ -5,12 +5,9 @@ use std::path::PathBuf;
 use anyhow::bail;
 
 use super::progress::BuildBars;
-use crate::build::Progress;
-use crate::dataset::{Embeddings, EmbeddingsView};
-use crate::index::{
-    BuildTimes, Calibration, Index, IndexStore, Manifest, QuerySource, RecallCurves, StagedIndex,
-};
-use crate::recall::{CalibrateError, DEFAULT_K, calibrate};
+use crate::dataset::Embeddings;
+use crate::index::{Calibration, IndexStore, QuerySource};
+use crate::recall::{DEFAULT_K, calibrate};
 
 /// The recalls that are shown.
 const SHOWN: [f64; 3] = [0.90, 0.95, 0.99];
@@ -57,49 +54,13 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let bars = BuildBars::new()?;
     index.populate();
-    let curves = measure(&index, queries, source, &arguments.k, arguments.threads, &bars)??;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(arguments.threads).build()?;
+    let curves = pool.install(|| calibrate(&index, queries, source, &arguments.k, &bars))?;
     drop(bars);
     let calibration = store.add_calibration(manifest.generation, &index, curves)?;
     say!("calibration {} of generation {}", calibration.calibration, manifest.generation);
     show(&calibration);
     Ok(())
-}
-
-/// Publishes a finished build, with a calibration from the start if the build held users out: a server that
-/// is asked for recalls must not swap to a generation that it knows nothing of.
-pub fn publish_calibrated(
-    store: &IndexStore,
-    staged: StagedIndex,
-    times: BuildTimes,
-    threads: usize,
-    progress: &dyn Progress,
-) -> anyhow::Result<Manifest> {
-    let index = staged.open()?;
-    let measured = index
-        .held_out_queries()
-        .map(|queries| measure(&index, queries, QuerySource::HeldOut, &DEFAULT_K, threads, progress))
-        .transpose()?;
-    let curves = match measured.transpose() {
-        Ok(curves) => curves,
-        Err(CalibrateError::Cancelled) => bail!("the build was cancelled; nothing was published"),
-        Err(error) => {
-            eprintln!("not calibrated: {error}");
-            None
-        }
-    };
-    Ok(store.publish(staged, times, curves)?)
-}
-
-fn measure(
-    index: &Index,
-    queries: EmbeddingsView<'_>,
-    source: QuerySource,
-    k: &[usize],
-    threads: usize,
-    progress: &dyn Progress,
-) -> anyhow::Result<Result<RecallCurves, CalibrateError>> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
-    Ok(pool.install(|| calibrate(index, queries, source, k, progress)))
 }
 
 /// Says per k what effort the usual recalls take, and how far recall goes.

@@ -132,6 +132,9 @@ pub enum EngineError {
         /// Why.
         problem: String,
     },
+    /// A thread could not be started.
+    #[error("cannot start a thread: {0}")]
+    NoThread(#[source] std::io::Error),
     /// The log of an index cannot be used.
     #[error(transparent)]
     Log(#[from] LogError),

@@ -3,7 +3,7 @@
 //! ```text
 //! write ─► checked ─► log, on disk ─► apply ─► parts ─► snapshot ─► acknowledged
 //!                                      ▲
-//! start, or another generation ─► the log from the beginning
+//! start, or another generation ─► the log after what the generation knows of
 //! ```
 //!
 //! Upserted videos become a small index in memory, a part; small parts are merged. Whatever hides a video (a newer
@@ -21,7 +21,7 @@ use crate::build::{BuildError, BuildParams, GRAPH_FROM, Silent, build_in_memory}
 use crate::graph::NodeSet;
 use crate::id::{NodeId, VideoId};
 use crate::index::Index;
-use crate::live::{Entry, Mutation, RowsError, Upsert, catalogue_of, gather};
+use crate::live::{Entry, LogError, Mutation, MutationLog, RowsError, Upsert, catalogue_of, gather};
 
 /// A part is merged with the ones after it unless it is more than so many times larger than they are together: each
 /// video is merged a few times, and there are few parts.
@@ -49,39 +49,49 @@ pub(super) struct LiveState {
     pub(super) takedowns: HashSet<VideoId>,
     /// Videos that were deleted and not upserted again.
     deleted: HashSet<VideoId>,
-    /// Upserts of another embedding model than that of the generation, by video: they wait for one of theirs.
-    pub(super) held: HashSet<VideoId>,
+    /// Upserts of another embedding model than that of the generation, each with its number: they wait for a
+    /// generation of theirs, or to be embedded again.
+    pub(super) held: HashMap<VideoId, u64>,
     /// When videos expire, the next first.
     expiries: BinaryHeap<Reverse<(i64, VideoId)>>,
 }
 
 impl LiveState {
-    /// A generation that nothing was written to.
+    /// A generation that nothing was written to since.
     pub(super) fn new(base: Arc<Index>) -> Self {
         let mut state = Self {
             parts: Parts::whole(Arc::clone(&base)),
-            sequence: 0,
+            sequence: base.metadata().log_sequence,
             takedowns: HashSet::new(),
             deleted: HashSet::new(),
-            held: HashSet::new(),
+            held: HashMap::new(),
             expiries: BinaryHeap::new(),
         };
         state.expect_expiries(&base);
         state
     }
 
+    /// A generation before what is in the log is taken in. Of writes that it knows of, only those that wait for
+    /// another generation matter, and takedowns, which hold whatever a generation has.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub(super) fn before(base: Arc<Index>, log: &dyn MutationLog) -> Result<Self, LogError> {
+        let mut state = Self::new(base);
+        state.sequence = state.parts.base().index.metadata().held_after().max(log.trimmed_to());
+        for (video, sequence) in log.takedowns()? {
+            if sequence <= state.sequence {
+                state.takedowns.insert(video);
+                state.parts.hide(video);
+            }
+        }
+        Ok(state)
+    }
+
     fn expect_expiries(&mut self, index: &Index) {
         let of_nodes = index.expiries().unwrap_or_default().iter().zip(index.video_ids());
         let some = of_nodes.filter(|(time, _)| **time != i64::MAX);
         self.expiries.extend(some.map(|(time, video)| Reverse((*time, *video))));
-    }
-
-    /// Hides videos that were taken down before the first entry that is left.
-    pub(super) fn take_down(&mut self, videos: Vec<VideoId>) {
-        for video in videos {
-            self.takedowns.insert(video);
-            self.parts.hide(video);
-        }
     }
 
     /// When the next video expires, in microseconds since 1970.
@@ -97,8 +107,9 @@ impl LiveState {
         // Those that were read from the log already come again where another generation took over meanwhile.
         let entries = &entries[entries.partition_point(|entry| entry.sequence <= self.sequence)..];
         let base = Arc::clone(&self.parts.base().index);
+        let known = base.metadata().log_sequence;
         let mut upserts: HashMap<VideoId, &Upsert> = HashMap::new();
-        for entry in entries {
+        for entry in entries.iter().filter(|entry| entry.sequence > known) {
             match &entry.mutation {
                 Mutation::Upsert(upsert) if is_of_model(upsert, &base) => {
                     upserts.insert(upsert.video_id, upsert);
@@ -118,8 +129,7 @@ impl LiveState {
         };
         let mut parts = self.parts.clone();
         for entry in entries {
-            self.take_in(&entry.mutation, &base);
-            parts.hide(entry.mutation.video_id());
+            self.take_in(entry, &base, &mut parts);
         }
         if let Some(part) = part {
             self.expect_expiries(&part);
@@ -133,20 +143,24 @@ impl LiveState {
         Ok(())
     }
 
-    fn take_in(&mut self, mutation: &Mutation, base: &Index) {
-        match mutation {
-            Mutation::Upsert(upsert) if is_of_model(upsert, base) => {
-                self.deleted.remove(&upsert.video_id);
-                self.held.remove(&upsert.video_id);
+    /// Hides the nodes of a video that an entry replaces or deletes.
+    fn take_in(&mut self, entry: &Entry, base: &Index, parts: &mut Parts) {
+        let is_known = entry.sequence <= base.metadata().log_sequence;
+        match &entry.mutation {
+            // Its embedding cannot be compared with the others.
+            Mutation::Upsert(upsert) if !is_of_model(upsert, base) => {
+                self.held.insert(upsert.video_id, entry.sequence);
             }
-            // The video has another embedding now, which cannot be compared with the others.
-            Mutation::Upsert(upsert) => {
-                self.deleted.insert(upsert.video_id);
-                self.held.insert(upsert.video_id);
-            }
-            Mutation::Delete(video) => {
-                self.deleted.insert(*video);
-                self.held.remove(video);
+            Mutation::Upsert(Upsert { video_id, .. }) | Mutation::Delete(video_id) => {
+                self.held.remove(video_id);
+                if is_known {
+                    return;
+                }
+                match entry.mutation {
+                    Mutation::Delete(_) => self.deleted.insert(*video_id),
+                    _ => self.deleted.remove(video_id),
+                };
+                parts.hide(*video_id);
             }
             Mutation::Takedown(video) => _ = self.takedowns.insert(*video),
             Mutation::Restore(video) => _ = self.takedowns.remove(video),
@@ -200,6 +214,18 @@ impl LiveState {
         self.parts.iter().map(|part| part.index.len()).collect()
     }
 
+    /// All parts, to be built into the next generation.
+    pub(super) fn fold(&self, now: Timestamp) -> Fold {
+        let kept = self.merge(0..self.parts.len(), now).map(|merge| merge.kept).unwrap_or_default();
+        Fold { kept, sequence: self.sequence, held: self.held.len() as u64 }
+    }
+
+    /// Entries up to this one are of no use to the generation.
+    pub(super) fn unneeded_to(&self) -> u64 {
+        let held = self.held.values().min().map_or(u64::MAX, |first| first - 1);
+        self.parts.base().index.metadata().log_sequence.min(held)
+    }
+
     /// Some parts, each with its nodes that may be candidates again.
     fn merge(&self, range: Range<usize>, now: Timestamp) -> Option<Merge> {
         let is_kept = |at: usize, part: &IndexPart, node: NodeId| {
@@ -247,6 +273,11 @@ impl LiveState {
         self.parts.iter().skip(1).map(IndexPart::living).sum()
     }
 
+    /// Videos of the generation that are no candidates and would not be in the next one.
+    pub(super) fn tombstones(&self) -> usize {
+        self.hidden().saturating_sub(self.takedowns.len())
+    }
+
     /// Videos of the generation that are no candidates.
     pub(super) fn hidden(&self) -> usize {
         let base = self.parts.base();
@@ -274,6 +305,16 @@ impl Merge {
         let catalogue = gather(&kept, &first.metadata().attributes)?;
         Ok(Some(build_in_memory(&catalogue, &params_of(first)?, &Silent)?))
     }
+}
+
+/// What the next generation is to be made of.
+pub(super) struct Fold {
+    /// Indexes, each with its nodes that are to be in it.
+    pub(super) kept: Vec<(Arc<Index>, NodeSet)>,
+    /// The last write that they know of.
+    pub(super) sequence: u64,
+    /// Upserts that cannot be in it.
+    pub(super) held: u64,
 }
 
 /// The first of the last parts that the writes merge.

@@ -14,17 +14,25 @@
 //! | `explain.rs`    | why a video is, or is not, in an answer |
 //! | `calibrated.rs` | what recall it is known to reach |
 //! | `served.rs`     | one named index: its snapshot, and how it is swapped |
+//! | `refresh.rs`    | what looking at an index leads to |
+//! | `gate.rs`       | what is measured of a generation before it answers |
+//! | `asked.rs`      | a sample of what users ask |
+//! | `rebuild.rs`    | the next generation, built while the current one answers |
 //! | `live.rs`       | what was written since the build: parts, and what hides videos |
 //! | `shared.rs`     | what searches and writes share |
 //! | `writing.rs`    | the log that writes go to |
 
+mod asked;
 mod calibrated;
 mod catalog;
 mod error;
 mod explain;
+mod gate;
 mod live;
 mod parts;
 mod query;
+mod rebuild;
+mod refresh;
 mod request;
 mod rules;
 mod served;
@@ -33,24 +41,28 @@ mod snapshot;
 mod writing;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::id::VideoId;
 use crate::search::Searcher;
 use served::ServedIndex;
 
 pub use crate::search::{Loss, Plan, Shortfall};
+pub use asked::{LiveRecall, SampleOptions};
 pub use catalog::{Lookup, StoredVideo, WriteMode, Written};
 pub use error::EngineError;
+pub use gate::GateOptions;
+pub use rebuild::{RebuildOptions, RebuildState, RebuildStatus};
+pub use refresh::Refresh;
 pub use request::{
     Budget, Candidate, Completeness, Effort, EngineOptions, Explanation, IndexStatus, Interest, Limits,
     LiveStatus, Query, Removal, ReturnAttributes, Rule, SearchRequest, SearchResponse, SearchStats, Seed,
 };
-pub use served::Refresh;
 
 /// Every index of one server, and the threads that search them.
 #[derive(Debug)]
 pub struct Engine {
-    indexes: BTreeMap<String, ServedIndex>,
+    indexes: BTreeMap<String, Arc<ServedIndex>>,
     limits: Limits,
     searcher: Searcher,
     pool: rayon::ThreadPool,
@@ -67,11 +79,26 @@ impl Engine {
             .num_threads(options.threads)
             .thread_name(|thread| format!("search-{thread}"))
             .build()?;
+        let beside = rayon::ThreadPoolBuilder::new()
+            .num_threads(options.rebuild.threads())
+            .thread_name(|thread| format!("beside-{thread}"))
+            .build()?;
+        let beside = Arc::new(beside);
         let mut indexes = BTreeMap::new();
-        for (name, dir) in options.indexes {
-            let served = ServedIndex::open(name.clone(), dir, options.memory, options.is_writable)?;
-            if indexes.insert(name.clone(), served).is_some() {
+        for (name, dir) in &options.indexes {
+            let served = ServedIndex::open(name.clone(), dir.clone(), &options, &beside)?;
+            if indexes.insert(name.clone(), Arc::new(served)).is_some() {
                 return Err(EngineError::invalid("index", format!("the name {name:?} is there twice")));
+            }
+        }
+        for (field, files) in [
+            ("rebuild.training_queries", &options.rebuild.training_queries),
+            ("gate.query_files", &options.gate.query_files),
+        ] {
+            if let Some((name, _)) = files.iter().find(|(name, _)| !indexes.contains_key(name)) {
+                let available: Vec<&String> = indexes.keys().collect();
+                let problem = format!("expected names of {available:?}, found {name:?}");
+                return Err(EngineError::invalid(field, problem));
             }
         }
         Ok(Self { indexes, limits: options.limits, searcher: Searcher::default(), pool })
@@ -87,7 +114,7 @@ impl Engine {
     /// # Errors
     /// If there is no index of that name, or the name is empty and there are several.
     pub fn resolve(&self, name: &str) -> Result<&str, EngineError> {
-        self.served(name).map(ServedIndex::name)
+        self.served(name).map(|served| served.name())
     }
 
     /// What a request may ask for.
@@ -101,7 +128,35 @@ impl Engine {
     /// [`EngineError`] naming the field that cannot be used, or that the budget ran out.
     pub fn search(&self, request: &SearchRequest, budget: &Budget) -> Result<SearchResponse, EngineError> {
         let served = self.served(&request.index)?;
-        served.snapshot()?.search(served.name(), &self.searcher, &self.limits, request, budget)
+        let snapshot = served.snapshot()?;
+        let response = snapshot.search(served.name(), &self.searcher, &self.limits, request, budget)?;
+        if served.asked().takes() {
+            served.asked().take(&snapshot, request, &response);
+        }
+        Ok(response)
+    }
+
+    /// Compares one answer of the sample with the exact one, on the calling thread; false if none waits.
+    pub fn measure_recall(&self) -> bool {
+        for served in self.indexes.values() {
+            let Some(sample) = served.asked().next() else { continue };
+            let k = sample.request.k;
+            let exact = SearchRequest { effort: Effort::Exact, plan: None, ..sample.request };
+            let answer = sample.snapshot.search(
+                served.name(),
+                &self.searcher,
+                &self.limits,
+                &exact,
+                &Budget::default(),
+            );
+            // It was answered before, so that only a shutdown of the index can be in the way.
+            if let Ok(answer) = answer {
+                let exact: Vec<_> = answer.candidates.iter().map(|candidate| candidate.video_id).collect();
+                served.asked().compare(k, &sample.found, &exact);
+            }
+            return true;
+        }
+        false
     }
 
     /// Why a video is, or is not, in the answer to a request. Scores every video.
@@ -125,7 +180,7 @@ impl Engine {
 
     /// Whether there is an index of this name that answers.
     pub fn is_serving(&self, name: &str) -> bool {
-        self.served(name).and_then(ServedIndex::snapshot).is_ok()
+        self.served(name).and_then(|served| served.snapshot()).is_ok()
     }
 
     /// The state of one index. Lists its folder.
@@ -139,11 +194,45 @@ impl Engine {
     /// Publishes that `generation` is current from now on, and swaps it in.
     ///
     /// # Errors
-    /// If there is no such index or generation, or the generation is damaged; then nothing changes.
+    /// If there is no such index or generation, or the generation is damaged, was refused, or lacks writes that the
+    /// log has no more; then nothing changes.
     pub fn activate(&self, name: &str, generation: u64) -> Result<IndexStatus, EngineError> {
         let served = self.served(name)?;
-        served.activate(generation)?;
+        served.activate(generation, false)?;
         served.status()
+    }
+
+    /// [`Engine::activate`], whatever the quality gate says of the generation, and whatever writes it lacks.
+    ///
+    /// # Errors
+    /// If there is no such index or generation, the generation is damaged, or knows of writes that the log never had.
+    pub fn activate_forced(&self, name: &str, generation: u64) -> Result<IndexStatus, EngineError> {
+        let served = self.served(name)?;
+        served.activate(generation, true)?;
+        served.status()
+    }
+
+    /// Begins to build the next generation of an index, unless that is being done already. Does not wait for it.
+    ///
+    /// # Errors
+    /// If there is no such index, or [`EngineError::ReadOnly`].
+    pub fn start_rebuild(&self, name: &str) -> Result<RebuildStatus, EngineError> {
+        let served = self.served(name)?;
+        if let Some(problem) = served.writing().read_only() {
+            return Err(EngineError::ReadOnly { index: served.name().to_owned(), problem });
+        }
+        served.rebuilds().start(served, "asked for")?;
+        Ok(served.rebuilds().status())
+    }
+
+    /// Asks a rebuild that runs to end. Does not wait for it.
+    ///
+    /// # Errors
+    /// If there is no such index.
+    pub fn cancel_rebuild(&self, name: &str) -> Result<RebuildStatus, EngineError> {
+        let served = self.served(name)?;
+        served.rebuilds().cancel();
+        Ok(served.rebuilds().status())
     }
 
     /// Makes up for what a start leaves out, and looks once for what was published since.
@@ -155,10 +244,10 @@ impl Engine {
     /// generation that answers is taken. Last, what is served is made resident if that was asked for.
     /// Searches go on all the while.
     pub fn refresh(&self) -> Vec<Refresh> {
-        self.indexes.values().flat_map(ServedIndex::refresh).collect()
+        self.indexes.values().flat_map(|served| served.refresh()).collect()
     }
 
-    fn served(&self, name: &str) -> Result<&ServedIndex, EngineError> {
+    fn served(&self, name: &str) -> Result<&Arc<ServedIndex>, EngineError> {
         let available = || self.index_names();
         if !name.is_empty() {
             return self
@@ -170,5 +259,12 @@ impl Engine {
             Some(only) if self.indexes.len() == 1 => Ok(only),
             _ => Err(EngineError::invalid("index", format!("expected one of {:?}, found none", available()))),
         }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.indexes.values().for_each(|served| served.rebuilds().cancel());
+        self.indexes.values().for_each(|served| served.rebuilds().stop());
     }
 }

@@ -43,6 +43,11 @@ impl Parts {
         &self.0[0]
     }
 
+    /// How many indexes there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn iter(&self) -> std::slice::Iter<'_, IndexPart> {
         self.0.iter()
     }

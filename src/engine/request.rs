@@ -7,10 +7,13 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use super::asked::{LiveRecall, SampleOptions};
+use super::gate::GateOptions;
+use super::rebuild::{RebuildOptions, RebuildStatus};
 use crate::attributes::Value;
 use crate::element::Dtype;
 use crate::id::VideoId;
-use crate::index::{AttributeSchema, MemoryMode};
+use crate::index::{AttributeSchema, GateReport, MemoryMode};
 use crate::metric::Metric;
 use crate::rules::Rules;
 use crate::search::{Loss, Plan, Shortfall};
@@ -288,6 +291,12 @@ pub struct EngineOptions {
     pub memory: MemoryMode,
     /// Whether writes are taken, and those of before are known: then nobody else can have the log open.
     pub is_writable: bool,
+    /// When and how the next generation of an index that takes writes is built.
+    pub rebuild: RebuildOptions,
+    /// What a generation must be like to answer.
+    pub gate: GateOptions,
+    /// What share of searches recall is measured with.
+    pub sample: SampleOptions,
 }
 
 /// The state of one served index.
@@ -337,6 +346,10 @@ pub struct IndexStatus {
     pub serving: bool,
     /// What was written since the generation was built.
     pub live: LiveStatus,
+    /// What the quality gate found last, since the start.
+    pub gate: Option<GateReport>,
+    /// The recall of answers of late, by ascending k.
+    pub recall: Vec<LiveRecall>,
 }
 
 /// What was written to an index, and what comes of it.
@@ -344,6 +357,8 @@ pub struct IndexStatus {
 pub struct LiveStatus {
     /// The last write; 0 if there was none.
     pub sequence: u64,
+    /// Writes up to this one are in the generation.
+    pub generation_sequence: u64,
     /// Videos that were written since and are searched beside the generation.
     pub delta_vectors: u64,
     /// Videos of the generation that are no candidates: deleted, replaced, taken down or expired.
@@ -356,4 +371,6 @@ pub struct LiveStatus {
     pub writable: bool,
     /// Why not, if they are not.
     pub read_only_reason: Option<String>,
+    /// The rebuild that runs, or the last one.
+    pub rebuild: RebuildStatus,
 }

@@ -25,10 +25,14 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(snapshot: Snapshot) -> Self {
-        let live = LiveState::new(Arc::clone(&snapshot.index));
+    /// `snapshot` answers, with all that is in the log.
+    ///
+    /// # Errors
+    /// If the log cannot be read or searched.
+    pub(super) fn new(snapshot: Snapshot, log: Option<&dyn MutationLog>) -> Result<Self, EngineError> {
+        let live = caught_up(&snapshot, log)?;
         let current = ArcSwap::from_pointee(snapshot.with_live(&live));
-        Self { current, live: Mutex::new(live) }
+        Ok(Self { current, live: Mutex::new(live) })
     }
 
     /// Looks at what was written.
@@ -57,8 +61,7 @@ impl Shared {
         snapshot: Snapshot,
         log: Option<&dyn MutationLog>,
     ) -> Result<Manifest, EngineError> {
-        let mut fresh = LiveState::new(Arc::clone(&snapshot.index));
-        log.map_or(Ok(()), |log| catch_up(&mut fresh, log))?;
+        let mut fresh = caught_up(&snapshot, log)?;
         // Whoever writes from here on is acknowledged after the swap; there is little left to catch up with.
         let mut live = self.live.lock();
         log.map_or(Ok(()), |log| catch_up(&mut fresh, log))?;
@@ -66,17 +69,6 @@ impl Shared {
         *live = fresh;
         self.current.store(Arc::new(snapshot.with_live(&live)));
         Ok(before)
-    }
-
-    /// Lets searches know of all that is in the log.
-    ///
-    /// # Errors
-    /// If the log cannot be read or searched.
-    pub(super) fn replay(&self, log: &dyn MutationLog) -> Result<(), EngineError> {
-        let mut live = self.live.lock();
-        catch_up(&mut live, log)?;
-        self.publish(&live);
-        Ok(())
     }
 
     /// Hides what has expired.
@@ -126,13 +118,17 @@ impl Shared {
     }
 }
 
+/// A generation with all that is in the log.
+fn caught_up(snapshot: &Snapshot, log: Option<&dyn MutationLog>) -> Result<LiveState, EngineError> {
+    let base = Arc::clone(&snapshot.index);
+    let Some(log) = log else { return Ok(LiveState::new(base)) };
+    let mut live = LiveState::before(base, log)?;
+    catch_up(&mut live, log)?;
+    Ok(live)
+}
+
 /// Takes in what the log has and `live` does not know of.
 fn catch_up(live: &mut LiveState, log: &dyn MutationLog) -> Result<(), EngineError> {
-    if live.sequence < log.trimmed_to() {
-        live.sequence = log.trimmed_to();
-        let trimmed = log.takedowns()?.into_iter().filter(|(_, sequence)| *sequence <= live.sequence);
-        live.take_down(trimmed.map(|(video, _)| video).collect());
-    }
     loop {
         let entries = log.read(live.sequence, ENTRIES_AT_ONCE)?;
         if entries.is_empty() {

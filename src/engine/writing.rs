@@ -5,13 +5,62 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::error::EngineError;
 use super::shared::Shared;
-use crate::index::IndexStore;
+use crate::index::{Index, IndexStore};
 use crate::live::{GroupCommit, LogError, Mutation, MutationLog, RedbLog};
 
 /// The file of the log in the folder of the index.
 const LOG_FILE: &str = "mutations.redb";
+
+/// The log of an index if there is one: opened before anything answers, which might bring back what was taken down.
+///
+/// # Errors
+/// If it cannot be opened.
+pub(super) fn existing_log(store: &IndexStore) -> Result<Option<Arc<dyn MutationLog>>, LogError> {
+    let path = store.dir().join(LOG_FILE);
+    Ok(if path.exists() { Some(Arc::new(RedbLog::open(path)?)) } else { None })
+}
+
+/// How a generation and the log of its index go together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Position {
+    /// The log has every write that the generation does not know of.
+    Fits,
+    /// Writes between the two are neither in the generation nor in the log any more.
+    BeforeLog { position: u64, trimmed_to: u64 },
+    /// The log never had the writes that the generation knows of: it would take later ones for those.
+    BeyondLog { position: u64, last: u64 },
+}
+
+impl Position {
+    pub(super) fn of(index: &Index, log: Option<&dyn MutationLog>) -> Self {
+        let position = index.metadata().log_sequence;
+        match log {
+            Some(log) if position > log.last_sequence() => {
+                Position::BeyondLog { position, last: log.last_sequence() }
+            }
+            Some(log) if position < log.trimmed_to() => {
+                Position::BeforeLog { position, trimmed_to: log.trimmed_to() }
+            }
+            _ => Position::Fits,
+        }
+    }
+
+    /// What is wrong; a generation that somebody insists on may lose writes, but not mistake them.
+    pub(super) fn problem(self, is_forced: bool) -> Option<String> {
+        match self {
+            Position::BeforeLog { position, trimmed_to } if !is_forced => Some(format!(
+                "expected a log position of at least {trimmed_to}, found {position}: writes after that would be lost, \
+                 for the log has only those after {trimmed_to}; build with --log-sequence, the `sequence` of the index \
+                 before the files were made"
+            )),
+            Position::BeyondLog { position, last } => Some(format!(
+                "expected a log position of at most {last}, the last write to the index, found {position}"
+            )),
+            Position::Fits | Position::BeforeLog { .. } => None,
+        }
+    }
+}
 
 /// The log of one index; made by the first write.
 #[derive(Debug)]
@@ -31,29 +80,22 @@ struct OpenLog {
 }
 
 impl Writing {
-    /// Opens the log if there is one, and lets searches know of all that is in it.
-    ///
-    /// # Errors
-    /// If it cannot be opened or read: answers without it might bring back what was taken down.
-    pub(super) fn open(
+    /// Writes go to `log`, all of which `shared` knows, or to one that the first write makes.
+    pub(super) fn new(
         store: &IndexStore,
         shared: &Arc<Shared>,
         is_writable: bool,
-    ) -> Result<Self, EngineError> {
-        let path = store.dir().join(LOG_FILE);
+        log: Option<Arc<dyn MutationLog>>,
+    ) -> Self {
         let writing = Self {
-            path,
+            path: store.dir().join(LOG_FILE),
             is_writable,
             shared: Arc::clone(shared),
             open: Mutex::new(None),
             problem: Arc::default(),
         };
-        if is_writable && writing.path.exists() {
-            let open = writing.open_log()?;
-            shared.replay(&*open.log)?;
-            *writing.open.lock() = Some(Arc::new(open));
-        }
-        Ok(writing)
+        *writing.open.lock() = log.map(|log| writing.group(log));
+        writing
     }
 
     /// Writes `mutations`, in their order; gives the number of the last.
@@ -85,13 +127,13 @@ impl Writing {
         if let Some(open) = &*open {
             return Ok(Arc::clone(open));
         }
-        let opened = Arc::new(self.open_log()?);
+        let known = self.shared.with_live(|live| live.sequence);
+        let opened = self.group(Arc::new(RedbLog::open_after(&self.path, known)?));
         *open = Some(Arc::clone(&opened));
         Ok(opened)
     }
 
-    fn open_log(&self) -> Result<OpenLog, LogError> {
-        let log: Arc<dyn MutationLog> = Arc::new(RedbLog::open(&self.path)?);
+    fn group(&self, log: Arc<dyn MutationLog>) -> Arc<OpenLog> {
         let (shared, problem) = (Arc::clone(&self.shared), Arc::clone(&self.problem));
         let group = GroupCommit::new(Arc::clone(&log), move |entries| {
             // They were checked before, and are in the log whatever happens here.
@@ -100,6 +142,6 @@ impl Writing {
                 problem.lock().get_or_insert_with(|| error.to_string());
             }
         });
-        Ok(OpenLog { log, group })
+        Arc::new(OpenLog { log, group })
     }
 }

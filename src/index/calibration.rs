@@ -1,23 +1,15 @@
 //! Calibrations beside a generation: what recall each effort measured on it.
-//!
-//! What flows in: curves. What flows out: a file of their own, created once, and the newest that can be
-//! read. A generation never changes, so a calibration is tied to it by number, length and checksum.
 
 use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::beside::{Report, Tag};
 use super::error::StoreError;
 use super::recall_curve::RecallCurves;
-use super::sealed_json;
-use super::store::{IndexStore, PUBLISH_ATTEMPTS};
+use super::store::IndexStore;
 use super::view::Index;
-
-/// The version of the fields of a calibration.
-const CALIBRATION_VERSION: u32 = 1;
-/// The word for a calibration in its file.
-const CALIBRATION: &str = "calibration";
 
 /// What recall each effort measured on one generation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,17 +31,36 @@ pub struct Calibration {
     pub recall: RecallCurves,
 }
 
-impl IndexStore {
-    fn calibration_path(&self, generation: u64, number: u64) -> PathBuf {
-        self.dir().join(format!("{}{number:04}.json", prefix(generation)))
+impl Report for Calibration {
+    const WORD: &'static str = "calibration";
+    const VERSION: u32 = 1;
+
+    fn tag(&self) -> Tag {
+        Tag {
+            format_version: self.format_version,
+            generation: self.generation,
+            number: self.calibration,
+            bytes: self.bytes,
+            table_crc32c: self.table_crc32c,
+        }
     }
 
+    fn problem(&self) -> Option<String> {
+        self.recall.problem()
+    }
+
+    fn bad(path: PathBuf, problem: String) -> StoreError {
+        StoreError::BadCalibration { path, problem }
+    }
+}
+
+impl IndexStore {
     /// The calibrations of a generation on disk, ascending; not all of them need be valid.
     ///
     /// # Errors
     /// If the folder cannot be read.
     pub fn calibrations(&self, generation: u64) -> Result<Vec<u64>, StoreError> {
-        self.numbered(&prefix(generation), ".json")
+        self.report_numbers::<Calibration>(generation)
     }
 
     /// Reads one calibration of `index`, which is the open `generation`, and checks it.
@@ -62,35 +73,7 @@ impl IndexStore {
         number: u64,
         index: &Index,
     ) -> Result<Calibration, StoreError> {
-        let path = self.calibration_path(generation, number);
-        let bad = |problem: String| StoreError::BadCalibration { path: path.clone(), problem };
-        let calibration: Calibration = sealed_json::read(&path, CALIBRATION, bad)?;
-        let found = calibration.format_version;
-        if found != CALIBRATION_VERSION {
-            return Err(bad(format!(
-                "format version {found} is not supported: expected {CALIBRATION_VERSION}"
-            )));
-        }
-        let found = (calibration.generation, calibration.calibration);
-        if found != (generation, number) {
-            return Err(bad(format!(
-                "expected calibration {number} of generation {generation}, found {} of {}",
-                found.1, found.0
-            )));
-        }
-        let (expected, found) =
-            ((index.bytes(), index.table_crc32c()), (calibration.bytes, calibration.table_crc32c));
-        if found != expected {
-            return Err(bad(format!(
-                "measured on another generation {generation}: expected {} bytes with crc32c {:08x}, found {} with \
-                 {:08x}",
-                expected.0, expected.1, found.0, found.1
-            )));
-        }
-        match calibration.recall.problem() {
-            Some(problem) => Err(bad(problem)),
-            None => Ok(calibration),
-        }
+        self.read_report(generation, number, index)
     }
 
     /// The newest calibration of an open generation that can be read, if there is one. Those passed over
@@ -103,14 +86,7 @@ impl IndexStore {
         generation: u64,
         index: &Index,
     ) -> Result<(Option<Calibration>, Vec<StoreError>), StoreError> {
-        let mut passed_over = Vec::new();
-        for number in self.calibrations(generation)?.into_iter().rev() {
-            match self.read_calibration(generation, number, index) {
-                Ok(calibration) => return Ok((Some(calibration), passed_over)),
-                Err(error) => passed_over.push(error),
-            }
-        }
-        Ok((None, passed_over))
+        self.open_report(generation, index)
     }
 
     /// Adds a calibration of an open generation, which is the one that counts from now on.
@@ -123,27 +99,15 @@ impl IndexStore {
         index: &Index,
         recall: RecallCurves,
     ) -> Result<Calibration, StoreError> {
-        let mut calibration = Calibration {
-            format_version: CALIBRATION_VERSION,
-            generation,
-            calibration: 0,
-            bytes: index.bytes(),
-            table_crc32c: index.table_crc32c(),
-            created_at: Timestamp::now(),
-            recall,
-        };
-        for _ in 0..PUBLISH_ATTEMPTS {
-            calibration.calibration =
-                self.calibrations(generation)?.last().map_or(1, |last| last.saturating_add(1));
-            let path = self.calibration_path(generation, calibration.calibration);
-            if sealed_json::create(&path, CALIBRATION, &calibration)? {
-                return Ok(calibration);
-            }
-        }
-        Err(self.too_contended())
+        let created_at = Timestamp::now();
+        self.add_report(generation, index, |tag| Calibration {
+            format_version: tag.format_version,
+            generation: tag.generation,
+            calibration: tag.number,
+            bytes: tag.bytes,
+            table_crc32c: tag.table_crc32c,
+            created_at,
+            recall: recall.clone(),
+        })
     }
-}
-
-fn prefix(generation: u64) -> String {
-    format!("calibration-{generation:08}-")
 }

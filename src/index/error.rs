@@ -186,6 +186,14 @@ pub enum StoreError {
         /// What is wrong, with expected and found.
         problem: String,
     },
+    /// A report of the quality gate cannot be read, was damaged, or is of another generation.
+    #[error("{}: {problem}", path.display())]
+    BadGateReport {
+        /// The report.
+        path: PathBuf,
+        /// What is wrong, with expected and found.
+        problem: String,
+    },
     /// No manifest in the folder leads to a generation that opens.
     #[error("{}: no manifest leads to a usable generation; the newest failed with: {newest}", dir.display())]
     NothingUsable {
@@ -203,6 +211,14 @@ pub enum StoreError {
         generation: u64,
         /// The generations there are.
         available: Vec<u64>,
+    },
+    /// The generation is sound, and must not answer.
+    #[error("{}: cannot be served: {problem}", path.display())]
+    NotServable {
+        /// The file.
+        path: PathBuf,
+        /// Why, with expected and found.
+        problem: String,
     },
     /// The generation cannot be opened.
     #[error(transparent)]

@@ -6,11 +6,12 @@
 //! ```text
 //! DIR/generation-00000001.index        immutable; written under a temporary name, synced, renamed
 //! DIR/calibration-00000001-0001.json   create-once, of generation 1; the newest valid one counts
+//! DIR/gate-00000001-0001.json          create-once, of generation 1; the newest valid one counts
 //! DIR/manifest-00000001.json           create-once; the newest valid one names the current generation
 //!
 //! generation file, little-endian
 //!   0   8  magic "SHRTLIST"              16  8  bytes in the whole file
-//!   8   4  format version (5)            24  4  crc32c of the section table
+//!   8   4  format version (6)            24  4  crc32c of the section table
 //!  12   4  number of sections            28  4  crc32c of bytes 0..28
 //!  32  32  zero                          64     section table, 32 bytes each:
 //!                                               kind u32 · ordinal u32 · offset u64 · bytes u64 · crc32c u32 · zero u32
@@ -28,13 +29,17 @@
 //! | `resident.rs`     | the hot sections copied onto huge pages |
 //! | `verify.rs`       | everything that opening does not look at |
 //! | `store.rs`        | generations and manifests in a folder |
-//! | `calibration.rs`  | beside a generation, the recall that each effort measured on it |
+//! | `beside.rs`       | reports beside a generation |
+//! | `gate_report.rs`  | what the quality gate found of it |
+//! | `calibration.rs`  | the recall that each effort measured on it |
 //! | `recall_curve.rs` | effort for recall, and recall for effort |
 //! | `sealed_json.rs`  | create-once JSON with a checksum |
 
+mod beside;
 mod calibration;
 mod error;
 mod format;
+mod gate_report;
 mod lookup;
 mod metadata;
 mod recall_curve;
@@ -49,6 +54,7 @@ mod writer;
 pub use calibration::Calibration;
 pub use error::{IndexError, StoreError};
 pub use format::{FILTER_VERSION, FORMAT_VERSION, HEADER_BYTES, WORD_SLOTS_VERSION};
+pub use gate_report::{GateFindings, GateReport};
 pub use metadata::{
     AttributeKind, AttributeSchema, BuildFacts, Codes, HeldOutRecall, Metadata, RepairReport, TrainingReport,
 };

@@ -9,11 +9,14 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::calibration::Calibration;
 use super::error::{IndexError, StoreError};
+use super::gate_report::GateReport;
 use super::recall_curve::RecallCurves;
 use super::sealed_json;
 use super::view::Index;
 use super::writer::StagedIndex;
+use crate::staged_file::sync_folder;
 
 /// The version of the manifest's fields.
 const MANIFEST_VERSION: u32 = 1;
@@ -163,7 +166,7 @@ impl IndexStore {
     /// # Errors
     /// As [`IndexStore::open_newest`].
     pub fn open_current(&self) -> Result<(Manifest, Index, Vec<StoreError>), StoreError> {
-        self.open_newest(|_| Ok(()))
+        self.open_newest(|_, _| Ok(()))
     }
 
     /// Opens the newest manifest whose generation opens and passes `check`. Those passed over are given
@@ -173,12 +176,12 @@ impl IndexStore {
     /// [`StoreError::Empty`] without any manifest, [`StoreError::NothingUsable`] if none leads to an index.
     pub fn open_newest(
         &self,
-        check: impl Fn(&Index) -> Result<(), StoreError>,
+        check: impl Fn(&Manifest, &Index) -> Result<(), StoreError>,
     ) -> Result<(Manifest, Index, Vec<StoreError>), StoreError> {
         let mut passed_over = Vec::new();
         for number in self.manifests()?.into_iter().rev() {
             let opened = self.open_manifest(number).and_then(|(manifest, index)| {
-                check(&index)?;
+                check(&manifest, &index)?;
                 Ok((manifest, index))
             });
             match opened {
@@ -241,6 +244,26 @@ impl IndexStore {
     pub fn activate(&self, generation: u64, index: &Index) -> Result<Manifest, StoreError> {
         let times = self.build_times(generation)?;
         self.add_manifest(generation, index.bytes(), times, PublishReason::Activate)
+    }
+
+    /// Removes a generation that is not current, with everything that is about it.
+    ///
+    /// # Errors
+    /// If a file cannot be removed; what is left names no generation that is gone.
+    pub fn remove(&self, generation: u64) -> Result<(), StoreError> {
+        let mut paths = Vec::new();
+        for number in self.manifests()? {
+            if self.read_manifest(number).is_ok_and(|manifest| manifest.generation == generation) {
+                paths.push(self.manifest_path(number));
+            }
+        }
+        paths.extend(self.report_paths::<Calibration>(generation)?);
+        paths.extend(self.report_paths::<GateReport>(generation)?);
+        paths.push(self.generation_path(generation));
+        for path in paths {
+            fs::remove_file(&path).map_err(StoreError::io(&path))?;
+        }
+        sync_folder(&self.dir).map_err(StoreError::io(&self.dir))
     }
 
     /// What the manifest that published the generation says of its build; 0 and nothing if that is gone.

@@ -87,11 +87,19 @@ impl RedbLog {
     /// # Errors
     /// If the file cannot be read or written, is in use, is no log, or is damaged.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, LogError> {
+        Self::open_after(path, 0)
+    }
+
+    /// Opens the log at `path`, or makes an empty one whose first mutation gets the number after `sequence`.
+    ///
+    /// # Errors
+    /// As [`RedbLog::open`].
+    pub fn open_after(path: impl AsRef<Path>, sequence: u64) -> Result<Self, LogError> {
         let path = path.as_ref();
         loop {
             match OpenOptions::new().read(true).write(true).open(path) {
                 Ok(file) => return Self::open_file(path, file),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => create(path)?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => create(path, sequence)?,
                 Err(error) => return Err(LogError::io(path)(error)),
             }
         }
@@ -102,7 +110,7 @@ impl RedbLog {
     /// # Errors
     /// As [`RedbLog::open`].
     pub fn with_backend(backend: impl StorageBackend) -> Result<Self, LogError> {
-        Self::on(Path::new("(a log without a file)"), Disk(Arc::new(backend)))
+        Self::on(Path::new("(a log without a file)"), Disk(Arc::new(backend)), 0)
     }
 
     /// Compacts no file of less than `bytes`.
@@ -117,27 +125,28 @@ impl RedbLog {
             return Err(LogError::ForeignFile { path: path.to_owned(), problem });
         }
         let backend = FileBackend::new(file).map_err(LogError::redb(path))?;
-        Self::on(path, Disk(Arc::new(backend)))
+        Self::on(path, Disk(Arc::new(backend)), 0)
     }
 
-    fn on(path: &Path, disk: Disk) -> Result<Self, LogError> {
+    /// `after` is what an empty disk begins after.
+    fn on(path: &Path, disk: Disk, after: u64) -> Result<Self, LogError> {
         check_magic(path, &disk)?;
         disk.settle().map_err(LogError::io(path))?;
         // redb trusts the lengths and page numbers of a file, and asserts on those that cannot be.
-        let opened = catch_unwind(AssertUnwindSafe(|| Self::recover(path, disk)));
+        let opened = catch_unwind(AssertUnwindSafe(|| Self::recover(path, disk, after)));
         opened.unwrap_or_else(|panic| {
             Err(LogError::Damaged { path: path.to_owned(), problem: message_of(&*panic) })
         })
     }
 
-    fn recover(path: &Path, disk: Disk) -> Result<Self, LogError> {
+    fn recover(path: &Path, disk: Disk, after: u64) -> Result<Self, LogError> {
         let database = Builder::new()
             .set_cache_size(CACHE_BYTES)
             .create_with_backend(disk.clone())
             .map_err(LogError::redb(path))?;
         let state = match read_state(path, &database)? {
             Some(state) => state,
-            None => initialise(&database).map_err(LogError::redb(path))?,
+            None => initialise(&database, after).map_err(LogError::redb(path))?,
         };
         Ok(Self {
             path: path.to_owned(),
@@ -284,11 +293,11 @@ impl MutationLog for RedbLog {
 }
 
 /// Makes an empty log, which gets its name once it is whole.
-fn create(path: &Path) -> Result<(), LogError> {
+fn create(path: &Path, after: u64) -> Result<(), LogError> {
     let mut staged = StagedFile::beside(path).map_err(LogError::io(path))?;
     let file = staged.file_mut().try_clone().map_err(LogError::io(path))?;
     let backend = FileBackend::new(file).map_err(LogError::redb(path))?;
-    drop(RedbLog::on(path, Disk(Arc::new(backend)))?);
+    drop(RedbLog::on(path, Disk(Arc::new(backend)), after)?);
     // Whoever has the name already made a log too, and that one is opened.
     staged.publish(path).map_err(LogError::io(path)).map(drop)
 }
@@ -363,15 +372,16 @@ fn read_state(path: &Path, database: &Database) -> Result<Option<State>, LogErro
     Ok(Some(State { last, trimmed, entry_bytes: number(ENTRY_BYTES_KEY)? }))
 }
 
-fn initialise(database: &Database) -> Result<State, redb::Error> {
+fn initialise(database: &Database, after: u64) -> Result<State, redb::Error> {
     transact(database, |transaction| {
         transaction.open_table(ENTRIES)?;
         transaction.open_table(TAKEDOWNS)?;
         let mut meta = transaction.open_table(META)?;
-        for (key, value) in [(VERSION_KEY, VERSION), (LAST_KEY, 0), (TRIMMED_KEY, 0), (ENTRY_BYTES_KEY, 0)] {
+        let values = [(VERSION_KEY, VERSION), (LAST_KEY, after), (TRIMMED_KEY, after), (ENTRY_BYTES_KEY, 0)];
+        for (key, value) in values {
             meta.insert(key, value)?;
         }
-        Ok(State { last: 0, trimmed: 0, entry_bytes: 0 })
+        Ok(State { last: after, trimmed: after, entry_bytes: 0 })
     })
 }
 

@@ -11,7 +11,10 @@ use tonic::{Code, Request, Response, Status};
 use super::deadline::Deadline;
 use super::metrics::Observation;
 use super::proto::admin_server::Admin;
-use super::proto::{ActivateRequest, ActivateResponse, GetStatusRequest, GetStatusResponse};
+use super::proto::{
+    ActivateRequest, ActivateResponse, CancelRebuildRequest, CancelRebuildResponse, GetStatusRequest,
+    GetStatusResponse, RebuildRequest, RebuildResponse,
+};
 use super::{Shared, convert, status};
 use crate::engine::{Engine, EngineError};
 use crate::kernel::Kernels;
@@ -69,13 +72,39 @@ impl Admin for AdminService {
         request: Request<ActivateRequest>,
     ) -> Result<Response<ActivateResponse>, Status> {
         let deadline = Deadline::of(&request);
-        let ActivateRequest { index: name, generation } = request.into_inner();
+        let ActivateRequest { index: name, generation, force } = request.into_inner();
         let of_name = name.clone();
-        let activated =
-            self.run("Activate", &name, deadline, move |shared| activate(shared, &of_name, generation)).await;
+        let activated = self
+            .run("Activate", &name, deadline, move |shared| activate(shared, &of_name, generation, force))
+            .await;
         // An index that was out of service may answer again.
         self.shared.health.observe(&self.shared.engine).await;
         activated
+    }
+
+    async fn rebuild(&self, request: Request<RebuildRequest>) -> Result<Response<RebuildResponse>, Status> {
+        let deadline = Deadline::of(&request);
+        let name = request.into_inner().index;
+        let of_name = name.clone();
+        self.run("Rebuild", &name, deadline, move |shared| {
+            let rebuild = shared.engine.start_rebuild(&of_name)?;
+            Ok(RebuildResponse { rebuild: Some(convert::rebuild_status(rebuild)) })
+        })
+        .await
+    }
+
+    async fn cancel_rebuild(
+        &self,
+        request: Request<CancelRebuildRequest>,
+    ) -> Result<Response<CancelRebuildResponse>, Status> {
+        let deadline = Deadline::of(&request);
+        let name = request.into_inner().index;
+        let of_name = name.clone();
+        self.run("CancelRebuild", &name, deadline, move |shared| {
+            let rebuild = shared.engine.cancel_rebuild(&of_name)?;
+            Ok(CancelRebuildResponse { rebuild: Some(convert::rebuild_status(rebuild)) })
+        })
+        .await
     }
 }
 
@@ -90,11 +119,20 @@ fn status_of(engine: &Engine, name: String) -> Result<GetStatusResponse, EngineE
     })
 }
 
-fn activate(shared: &Shared, name: &str, generation: u64) -> Result<ActivateResponse, EngineError> {
+fn activate(
+    shared: &Shared,
+    name: &str,
+    generation: u64,
+    force: bool,
+) -> Result<ActivateResponse, EngineError> {
     if generation == 0 {
         return Err(EngineError::invalid("generation", "is required: generations count from 1"));
     }
-    let status = shared.engine.activate(name, generation)?;
+    let status = if force {
+        shared.engine.activate_forced(name, generation)?
+    } else {
+        shared.engine.activate(name, generation)?
+    };
     tracing::info!(index = status.name, generation, manifest = status.manifest, "activated a generation");
     shared.metrics.index(&status);
     Ok(ActivateResponse { index: Some(convert::index_status(status)) })

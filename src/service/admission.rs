@@ -63,6 +63,11 @@ impl Admission {
         Permit { _slot: slot, work: self.work, metrics: Arc::clone(&self.metrics) }
     }
 
+    /// Whether nothing is in flight.
+    pub(super) fn is_idle(&self) -> bool {
+        self.slots.available_permits() == self.max_in_flight
+    }
+
     /// Waits until nothing is in flight.
     pub(super) async fn idle(&self) {
         // `new` keeps the number within u32.

@@ -52,6 +52,13 @@ struct IndexLabels {
     index: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RecallLabels {
+    index: String,
+    /// `+Inf` for any above the largest that is told apart.
+    k: String,
+}
+
 /// The metrics of one server.
 pub(super) struct Metrics {
     registry: Registry,
@@ -64,6 +71,15 @@ pub(super) struct Metrics {
     vectors: Family<IndexLabels, Gauge<u64, AtomicU64>>,
     serving: Family<IndexLabels, Gauge<u64, AtomicU64>>,
     resident: Family<IndexLabels, Gauge<u64, AtomicU64>>,
+    delta_vectors: Family<IndexLabels, Gauge<u64, AtomicU64>>,
+    deleted: Family<IndexLabels, Gauge<u64, AtomicU64>>,
+    held_entries: Family<IndexLabels, Gauge<u64, AtomicU64>>,
+    takedowns: Family<IndexLabels, Gauge<u64, AtomicU64>>,
+    sequence: Family<IndexLabels, Gauge<u64, AtomicU64>>,
+    writable: Family<IndexLabels, Gauge<u64, AtomicU64>>,
+    recall: Family<RecallLabels, Gauge<f64, AtomicU64>>,
+    gate_passed: Family<IndexLabels, Gauge<u64, AtomicU64>>,
+    gate_recall: Family<IndexLabels, Gauge<f64, AtomicU64>>,
 }
 
 impl Metrics {
@@ -80,6 +96,15 @@ impl Metrics {
             vectors: Family::default(),
             serving: Family::default(),
             resident: Family::default(),
+            delta_vectors: Family::default(),
+            deleted: Family::default(),
+            held_entries: Family::default(),
+            takedowns: Family::default(),
+            sequence: Family::default(),
+            writable: Family::default(),
+            recall: Family::default(),
+            gate_passed: Family::default(),
+            gate_recall: Family::default(),
         };
         let registry = &mut metrics.registry;
         // The encoder appends `_total`.
@@ -104,6 +129,35 @@ impl Metrics {
             "1 if the index is searched in memory of the server, 0 if in the mapped file",
             metrics.resident.clone(),
         );
+        registry.register(
+            "delta_vectors",
+            "Videos written since the generation was built, searched beside it",
+            metrics.delta_vectors.clone(),
+        );
+        registry.register(
+            "deleted_vectors",
+            "Videos of the generation that are no candidates",
+            metrics.deleted.clone(),
+        );
+        registry.register(
+            "held_entries",
+            "Upserts that wait for a generation of their embedding model",
+            metrics.held_entries.clone(),
+        );
+        registry.register("takedowns", "Videos that are taken down", metrics.takedowns.clone());
+        registry.register("sequence", "The last write", metrics.sequence.clone());
+        registry.register("writable", "1 if writes are taken, 0 if not", metrics.writable.clone());
+        registry.register(
+            "recall_at_k",
+            "Share of the exact candidates in a sample of the answers of late, by the largest k of them",
+            metrics.recall.clone(),
+        );
+        registry.register(
+            "gate_passed",
+            "1 if the quality gate let the generation pass that it measured last, 0 if it refused it",
+            metrics.gate_passed.clone(),
+        );
+        registry.register("gate_recall", "The recall of that generation", metrics.gate_recall.clone());
         for index in index_names {
             drop(metrics.distances.get_or_create(&IndexLabels { index }));
         }
@@ -144,6 +198,25 @@ impl Metrics {
         self.vectors.get_or_create(&labels).set(status.vectors);
         self.serving.get_or_create(&labels).set(status.serving.into());
         self.resident.get_or_create(&labels).set((status.memory == MemoryMode::Resident).into());
+        let live = &status.live;
+        self.delta_vectors.get_or_create(&labels).set(live.delta_vectors);
+        self.deleted.get_or_create(&labels).set(live.deleted);
+        self.held_entries.get_or_create(&labels).set(live.held_entries);
+        self.takedowns.get_or_create(&labels).set(live.takedowns);
+        self.sequence.get_or_create(&labels).set(live.sequence);
+        self.writable.get_or_create(&labels).set(live.writable.into());
+        if let Some(report) = &status.gate {
+            self.gate_passed.get_or_create(&labels).set(report.problems.is_empty().into());
+            if report.found.queries > 0 {
+                let recall = f64::from(report.found.recall_ppm) / 1e6;
+                self.gate_recall.get_or_create(&labels).set(recall);
+            }
+        }
+        for recall in &status.recall {
+            let k = recall.k.map_or("+Inf".to_owned(), |k| k.to_string());
+            let labels = RecallLabels { index: status.name.clone(), k };
+            self.recall.get_or_create(&labels).set(recall.recall);
+        }
     }
 }
 

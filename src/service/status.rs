@@ -69,7 +69,7 @@ pub(super) fn of(error: &EngineError, path: &str) -> Status {
         EngineError::Cancelled => Status::cancelled(message),
         EngineError::DeadlineExceeded => Status::deadline_exceeded(message),
         EngineError::Unsearchable { .. } | EngineError::Log(_) => Status::unavailable(message),
-        EngineError::Threads(_) => Status::internal(message),
+        EngineError::Threads(_) | EngineError::NoThread(_) => Status::internal(message),
         EngineError::Store(error) => of_store(error, message),
     }
 }
@@ -85,7 +85,9 @@ fn of_store(error: &StoreError, message: String) -> Status {
         StoreError::Empty { .. }
         | StoreError::BadManifest { .. }
         | StoreError::BadCalibration { .. }
+        | StoreError::BadGateReport { .. }
         | StoreError::NothingUsable { .. }
+        | StoreError::NotServable { .. }
         | StoreError::Index(_) => Status::failed_precondition(message),
         StoreError::Io { .. } => Status::internal(message),
     }

@@ -3,13 +3,16 @@
 //! What flows in: time. What flows out: what came of it, in the log, in the metrics and in the health.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::MissedTickBehavior;
 
 use super::{Shared, metrics};
 use crate::engine::Refresh;
 use crate::index::Residence;
+
+/// The share of a core that measuring recall may take.
+const RECALL_SHARE: f64 = 0.05;
 
 /// Looks at once and then every `poll_interval`, until dropped.
 pub(super) async fn run(shared: Arc<Shared>, poll_interval: Duration) {
@@ -29,9 +32,20 @@ pub(super) async fn run(shared: Arc<Shared>, poll_interval: Duration) {
         news.iter().for_each(log);
         // Each time: an activation may have mended what was out of service.
         shared.health.observe(&shared.engine).await;
-        if !news.is_empty() {
-            metrics::observe_indexes(&shared.engine, &shared.metrics).await;
-        }
+        measure_recall(&shared, poll_interval).await;
+        metrics::observe_indexes(&shared.engine, &shared.metrics).await;
+    }
+}
+
+/// Compares answers of the sample with exact ones while nobody else wants to search, for a small share of the time.
+async fn measure_recall(shared: &Arc<Shared>, poll_interval: Duration) {
+    let of_thread = Arc::clone(shared);
+    let measured = tokio::task::spawn_blocking(move || {
+        let until = Instant::now() + poll_interval.mul_f64(RECALL_SHARE);
+        while of_thread.admission.is_idle() && of_thread.engine.measure_recall() && Instant::now() < until {}
+    });
+    if let Err(error) = measured.await {
+        tracing::error!(%error, "measuring recall failed");
     }
 }
 

@@ -28,7 +28,7 @@ async fn status(admin: &mut AdminClient<Channel>) -> IndexStatus {
 }
 
 fn activate(generation: u64) -> ActivateRequest {
-    ActivateRequest { index: String::new(), generation }
+    ActivateRequest { index: String::new(), generation, force: false }
 }
 
 /// Looks for publications often; shuts down within `drain_timeout`.
@@ -118,7 +118,7 @@ async fn what_cannot_be_activated_changes_nothing() {
     let refused = admin.activate(activate(0)).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
     assert_eq!(refused.get_details_bad_request().unwrap().field_violations[0].field, "generation");
-    let elsewhere = ActivateRequest { index: "c".into(), generation: 1 };
+    let elsewhere = ActivateRequest { index: "c".into(), generation: 1, force: false };
     assert_eq!(admin.activate(elsewhere).await.unwrap_err().code(), Code::NotFound);
 
     assert_eq!(status(&mut admin).await, before);

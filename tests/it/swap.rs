@@ -68,7 +68,7 @@ async fn a_hundred_swaps_under_load_fail_no_request_and_mix_no_answer() {
         let generation = 1 + swap % 2;
         let before = answered.load(Ordering::Relaxed);
         if swap % 4 < 2 {
-            let activate = ActivateRequest { index: "videos".to_owned(), generation };
+            let activate = ActivateRequest { index: "videos".to_owned(), generation, force: false };
             admin.activate(activate).await.unwrap();
         } else {
             // As another process would publish it; the server finds it when it looks.
@@ -172,7 +172,7 @@ async fn an_index_with_nothing_sound_left_is_out_of_service_until_something_is_p
     }
     let status = server.admin().await.get_status(GetStatusRequest::default()).await.unwrap().into_inner();
     assert!(!status.indexes[0].serving && status.indexes[0].refused.contains("section codes is damaged"));
-    let activate = ActivateRequest { index: "videos".to_owned(), generation: 1 };
+    let activate = ActivateRequest { index: "videos".to_owned(), generation: 1, force: false };
     let refused = server.admin().await.activate(activate).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
 
@@ -208,7 +208,7 @@ async fn an_index_is_searched_in_memory_when_asked_and_answers_the_same() {
         }
     }
     let mut admin = server.admin().await;
-    let activate = ActivateRequest { index: "videos".to_owned(), generation: 1 };
+    let activate = ActivateRequest { index: "videos".to_owned(), generation: 1, force: false };
     let activated = admin.activate(activate).await.unwrap().into_inner().index.unwrap();
     assert_eq!(activated.generation, 1);
     eventually("the copy", async || {

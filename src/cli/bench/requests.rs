@@ -25,6 +25,7 @@ pub(super) fn measure(arguments: &Arguments, path: &Path) -> anyhow::Result<Vec<
         memory: arguments.memory,
         // What is measured is the generation, and a server may be writing.
         is_writable: false,
+        ..EngineOptions::default()
     };
     let queries = arguments.queries.as_deref().map(Embeddings::open).transpose()?;
     queries.as_ref().map_or(Ok(()), Embeddings::check_finite)?;

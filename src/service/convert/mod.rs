@@ -28,7 +28,7 @@ use jiff::Timestamp;
 pub(super) use catalog::{Batch, Lookups, Outcome, batch_of_ids, get_response, lookups, upsert_batch};
 pub(super) use request::search_request;
 pub(super) use response::{explanation, search_response};
-pub(super) use status::index_status;
+pub(super) use status::{index_status, rebuild_status};
 
 /// The proto wants nanoseconds that count forward, also before 1970.
 fn timestamp(timestamp: Timestamp) -> prost_types::Timestamp {

@@ -1,9 +1,11 @@
 //! The state of an index, onto the wire.
 
+use std::time::Duration;
+
 use super::{duration, saturate, timestamp};
 use crate::element::Dtype;
 use crate::engine;
-use crate::index::{AttributeKind, AttributeSchema, MemoryMode};
+use crate::index::{AttributeKind, AttributeSchema, GateReport, MemoryMode};
 use crate::metric::Metric;
 use crate::service::proto;
 
@@ -46,6 +48,10 @@ pub(in crate::service) fn index_status(status: engine::IndexStatus) -> proto::In
         serving: status.serving,
         calibration: status.calibration.into_iter().map(calibration).collect(),
         sequence: live.sequence,
+        generation_sequence: live.generation_sequence,
+        rebuild: Some(rebuild_status(live.rebuild)),
+        gate: status.gate.map(gate_report),
+        recall: status.recall.into_iter().map(live_recall).collect(),
         delta_vectors: live.delta_vectors,
         deleted: live.deleted,
         held_entries: live.held_entries,
@@ -53,6 +59,56 @@ pub(in crate::service) fn index_status(status: engine::IndexStatus) -> proto::In
         writable: live.writable,
         read_only_reason: live.read_only_reason.unwrap_or_default(),
     }
+}
+
+/// How far a rebuild is.
+pub(in crate::service) fn rebuild_status(status: engine::RebuildStatus) -> proto::RebuildStatus {
+    use proto::rebuild_status::State;
+    let state = match status.state {
+        engine::RebuildState::Idle => State::Idle,
+        engine::RebuildState::Running => State::Running,
+        engine::RebuildState::Gating => State::Gating,
+        engine::RebuildState::Done => State::Done,
+        engine::RebuildState::Failed => State::Failed,
+        engine::RebuildState::Cancelled => State::Cancelled,
+    };
+    proto::RebuildStatus {
+        state: state.into(),
+        phase: status.phase,
+        progress: status.progress,
+        rows_per_second: status.rows_per_second,
+        bad_records: status.bad_records,
+        started_at: status.started_at.map(timestamp),
+        problem: status.problem.unwrap_or_default(),
+    }
+}
+
+fn gate_report(report: GateReport) -> proto::GateReport {
+    let GateReport { generation, created_at, found, problems, .. } = report;
+    let share = |ppm: u32| f64::from(ppm) / 1e6;
+    let time = |ns: u64| duration(Duration::from_nanos(ns));
+    proto::GateReport {
+        generation,
+        created_at: Some(timestamp(created_at)),
+        passed: problems.is_empty(),
+        problems,
+        current: found.current,
+        unreachable: found.unreachable,
+        queries: found.queries,
+        source: found.source,
+        k: found.k,
+        ef_search: found.ef_search,
+        recall: share(found.recall_ppm),
+        current_recall: found.current_recall_ppm.map(share),
+        overlap: found.overlap_ppm.map(share),
+        p99: Some(time(found.p99_ns)),
+        current_p99: found.current_p99_ns.map(time),
+    }
+}
+
+fn live_recall(recall: engine::LiveRecall) -> proto::LiveRecall {
+    let engine::LiveRecall { k, recall, answers } = recall;
+    proto::LiveRecall { k: k.map_or(0, saturate), recall, answers: saturate(answers) }
 }
 
 fn calibration((k, max_recall): (usize, f64)) -> proto::Calibration {

@@ -52,6 +52,8 @@ pub struct TestIndex {
     pub model: String,
     /// When the videos of the next generation expire.
     pub expires_at: Option<Vec<i64>>,
+    /// The last write that the next generation knows of.
+    pub log_sequence: u64,
 }
 
 impl TestIndex {
@@ -62,6 +64,7 @@ impl TestIndex {
             rows: Vec::new(),
             model: MODEL.to_owned(),
             expires_at: None,
+            log_sequence: 0,
         };
         index.publish(videos);
         index
@@ -83,7 +86,7 @@ impl TestIndex {
 
     fn publish_into(&mut self, dir: &Path, videos: usize) -> u64 {
         let store = IndexStore::new(dir);
-        let generation = store.generations().unwrap().len() as u64 + 1;
+        let generation = store.generations().unwrap().last().map_or(1, |last| last + 1);
         let mut rng = ChaCha8Rng::seed_from_u64(generation);
         self.rows = (0..videos).map(|_| random_row(&mut rng)).collect();
         let file = self.folder.path().join(format!("embeddings-{generation}.npy"));
@@ -97,7 +100,8 @@ impl TestIndex {
         let params = BuildParams::new(Metric::InnerProduct, 8, 64)
             .unwrap()
             .with_threads(1)
-            .with_embedding_model(Some(self.model.clone()));
+            .with_embedding_model(Some(self.model.clone()))
+            .with_log_sequence(self.log_sequence);
         build(&catalogue, None, &params, &store, &Silent, Instant::now()).unwrap().generation
     }
 
@@ -206,8 +210,14 @@ impl TestServer {
     /// Serves folders by name.
     pub async fn over(indexes: Vec<(String, PathBuf)>, setup: Setup) -> Self {
         let Setup { threads, ref limits, memory, .. } = setup;
-        let engine =
-            Engine::open(EngineOptions { indexes, threads, limits: *limits, memory, is_writable: true });
+        let engine = Engine::open(EngineOptions {
+            indexes,
+            threads,
+            limits: *limits,
+            memory,
+            is_writable: true,
+            ..EngineOptions::default()
+        });
         let engine = Arc::new(engine.unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -306,10 +316,9 @@ pub fn damage_section(path: &Path, kind: SectionKind) {
     damage_at(path, (section.offset + section.bytes / 2) as usize);
 }
 
-/// Flips a byte in the middle of a file, which is inside a section of any index.
+/// Flips a byte in the middle of a section of an index.
 pub fn damage(path: &Path) {
-    let length = std::fs::metadata(path).unwrap().len();
-    damage_at(path, length as usize / 2);
+    damage_section(path, SectionKind::Vectors);
 }
 
 fn damage_at(path: &Path, at: usize) {

@@ -1,0 +1,120 @@
+//! `shortlist rebuild`: has a running server build the next generation of an index.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tonic::transport::Channel;
+
+use super::remote::{Remote, refusal};
+use crate::service::proto::admin_client::AdminClient;
+use crate::service::proto::rebuild_status::State;
+use crate::service::proto::{CancelRebuildRequest, GetStatusRequest, RebuildRequest, RebuildStatus};
+
+/// Between two looks at a rebuild.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Have a running server build the next generation of an index, of the current one and the writes since.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    remote: Remote,
+    /// The index by name; not needed when the server has one.
+    #[arg(long, value_name = "NAME", default_value = "")]
+    index: String,
+    /// End the rebuild that runs instead of beginning one.
+    #[arg(long)]
+    cancel: bool,
+    /// Wait for the end of it, and say every second how far it is.
+    #[arg(long)]
+    follow: bool,
+}
+
+/// Prints how far the rebuild is.
+///
+/// # Errors
+/// If the server cannot be reached, or refuses; with `--follow`, if the rebuild fails.
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let Arguments { remote, index, cancel, follow } = arguments;
+    remote.ask(async |channel| {
+        let mut client = AdminClient::new(channel);
+        let mut status = begin(&mut client, index, *cancel).await?;
+        say!("{}", render(&status));
+        while *follow && matches!(status.state(), State::Running | State::Gating) {
+            tokio::time::sleep(INTERVAL).await;
+            status = look(&mut client, index).await?;
+            say!("{}", render(&status));
+        }
+        if *follow && status.state() == State::Failed {
+            bail!("the rebuild failed: {}", status.problem);
+        }
+        Ok(())
+    })
+}
+
+async fn begin(
+    client: &mut AdminClient<Channel>,
+    index: &str,
+    cancel: bool,
+) -> anyhow::Result<RebuildStatus> {
+    let index = index.to_owned();
+    let status = if cancel {
+        client.cancel_rebuild(CancelRebuildRequest { index }).await.map(|answer| answer.into_inner().rebuild)
+    } else {
+        client.rebuild(RebuildRequest { index }).await.map(|answer| answer.into_inner().rebuild)
+    };
+    status.map_err(|status| refusal(&status))?.context("the server does not say how far the rebuild is")
+}
+
+/// # Errors
+/// If the server has no such index any more, or refuses.
+async fn look(client: &mut AdminClient<Channel>, index: &str) -> anyhow::Result<RebuildStatus> {
+    let request = GetStatusRequest { index: index.to_owned() };
+    let answer = client.get_status(request).await.map_err(|status| refusal(&status))?;
+    let status = answer.into_inner().indexes.into_iter().next().and_then(|index| index.rebuild);
+    status.context("the server does not say how far the rebuild is")
+}
+
+fn render(status: &RebuildStatus) -> String {
+    let RebuildStatus { phase, progress, rows_per_second, bad_records, problem, .. } = status;
+    let word = match status.state() {
+        State::Unspecified | State::Idle => return "no rebuild".to_owned(),
+        State::Running => "running",
+        State::Gating => "gating",
+        State::Done => "done",
+        State::Failed => "failed",
+        State::Cancelled => "cancelled",
+    };
+    let mut parts = vec![word.to_owned()];
+    if matches!(status.state(), State::Running | State::Gating) {
+        parts.extend(Some(phase.clone()).filter(|phase| !phase.is_empty()));
+        parts.push(format!("{:.1} %", progress * 100.0));
+        parts.push(format!("{rows_per_second:.0} videos/s"));
+    }
+    if *bad_records > 0 {
+        parts.push(format!("bad records {bad_records}"));
+    }
+    parts.extend(Some(problem.clone()).filter(|problem| !problem.is_empty()));
+    parts.join(" · ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_how_far_a_rebuild_is() {
+        let of = |state: State| RebuildStatus { state: state.into(), ..RebuildStatus::default() };
+        assert_eq!(render(&of(State::Idle)), "no rebuild");
+        assert_eq!(render(&of(State::Done)), "done");
+        let running = RebuildStatus {
+            phase: "graph".into(),
+            progress: 0.125,
+            rows_per_second: 20_000.4,
+            bad_records: 3,
+            ..of(State::Running)
+        };
+        assert_eq!(render(&running), "running · graph · 12.5 % · 20000 videos/s · bad records 3");
+        let failed = RebuildStatus { problem: "disk full".into(), ..of(State::Failed) };
+        assert_eq!(render(&failed), "failed · disk full");
+    }
+}

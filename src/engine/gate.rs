@@ -1,0 +1,262 @@
+//! The quality gate: what is measured of a generation before it answers, and what speaks against it.
+//!
+//! The same users are asked of it and of the generation that answers, at the effort that requests get by default:
+//! recall against exact scans, how many answers they share, how long they take. Every node must be reachable.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use crate::dataset::{EmbeddingsView, Neighbors, Rows};
+use crate::id::VideoId;
+use crate::index::{GateFindings, Index};
+use crate::metric::Metric;
+use crate::recall::ground_truth;
+use crate::search::{Effort, SearchParams, Searcher};
+
+/// Each query is asked so many times and the fastest counts: what else the machine does is no fault of a generation.
+const ROUNDS: usize = 3;
+/// Times below this are too short to be told from chance.
+const LEAST_P99_NS: u64 = 250_000;
+const MILLION: f64 = 1e6;
+
+/// What a generation must be like to answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GateOptions {
+    /// Users that are asked for, at most; 0 to let every sound generation answer.
+    pub queries: usize,
+    /// Hits per query.
+    pub k: usize,
+    /// The least share of the true neighbours, 0 to 1.
+    pub min_recall: f64,
+    /// How much less that may be than of the generation before, 0 to 1.
+    pub max_recall_loss: f64,
+    /// The least share of the answers of the generation before, 0 to 1; 0 for none. Not asked of a generation of
+    /// another embedding model.
+    pub min_overlap: f64,
+    /// How many times slower the slowest in a hundred queries may be; 0 for any.
+    pub max_p99_ratio: f64,
+    /// A file of user embeddings to ask each index for, by its name; users that asked before where there is none, or
+    /// that the build held out.
+    pub query_files: Vec<(String, PathBuf)>,
+}
+
+impl Default for GateOptions {
+    fn default() -> Self {
+        Self {
+            queries: 500,
+            k: 100,
+            min_recall: 0.8,
+            max_recall_loss: 0.05,
+            min_overlap: 0.0,
+            max_p99_ratio: 3.0,
+            query_files: Vec::new(),
+        }
+    }
+}
+
+/// Users to measure with.
+pub(super) struct GateQueries {
+    /// `[n × dim]`; none if nobody is known.
+    pub(super) vectors: Vec<f32>,
+    /// Where they are from, in words.
+    pub(super) source: String,
+}
+
+/// Measures `index`, beside the generation that answers if that can be compared with, on the current rayon pool.
+pub(super) fn measure(
+    index: &Index,
+    current: Option<(u64, &Index)>,
+    queries: &GateQueries,
+    options: &GateOptions,
+) -> GateFindings {
+    let dim = index.dim();
+    let count = queries.vectors.len() / dim;
+    let mut found = GateFindings {
+        unreachable: unreachable(index),
+        queries: count as u32,
+        source: queries.source.clone(),
+        ..GateFindings::default()
+    };
+    if count == 0 {
+        return found;
+    }
+    let k = options.k.clamp(1, index.len());
+    let subject = Subject::new(index, &queries.vectors, k);
+    let of_index = subject.ask();
+    (found.k, found.ef_search) = (k as u32, subject.ef_search());
+    found.recall_ppm = of_index.recall_ppm;
+    found.p99_ns = of_index.p99_ns;
+    let Some((generation, current)) = current.filter(|(_, current)| current.len() >= k) else { return found };
+    let of_current = Subject::new(current, &queries.vectors, k).ask();
+    found.current = generation;
+    found.current_recall_ppm = Some(of_current.recall_ppm);
+    found.current_p99_ns = Some(of_current.p99_ns);
+    let shared = |(ours, theirs): (&Vec<VideoId>, &Vec<VideoId>)| {
+        theirs.iter().filter(|video| ours.contains(video)).count()
+    };
+    let shared: usize = of_index.videos.iter().zip(&of_current.videos).map(shared).sum();
+    let all: usize = of_current.videos.iter().map(Vec::len).sum();
+    found.overlap_ppm = Some(ppm(shared, all));
+    found
+}
+
+/// What speaks against a generation.
+pub(super) fn judge(found: &GateFindings, is_same_model: bool, options: &GateOptions) -> Vec<String> {
+    let mut problems = Vec::new();
+    if found.unreachable > 0 {
+        problems
+            .push(format!("expected every node to be reachable, found {} that are not", found.unreachable));
+    }
+    if found.queries == 0 {
+        return problems;
+    }
+    let share = |ppm: u32| f64::from(ppm) / MILLION;
+    let (k, recall) = (found.k, share(found.recall_ppm));
+    if recall < options.min_recall {
+        problems.push(format!("expected a recall@{k} of at least {}, found {recall:.4}", options.min_recall));
+    }
+    if let Some(before) = found.current_recall_ppm.map(share)
+        && recall < before - options.max_recall_loss
+    {
+        let most = options.max_recall_loss;
+        problems.push(format!("expected a recall@{k} of {before:.4} less at most {most}, found {recall:.4}"));
+    }
+    if let Some(overlap) = found.overlap_ppm.map(share)
+        && is_same_model
+        && overlap < options.min_overlap
+    {
+        let least = options.min_overlap;
+        problems.push(format!("expected at least {least} of the answers of before, found {overlap:.4}"));
+    }
+    if let Some(before) = found.current_p99_ns
+        && options.max_p99_ratio > 0.0
+        && found.p99_ns > LEAST_P99_NS
+        && found.p99_ns as f64 > before as f64 * options.max_p99_ratio
+    {
+        problems.push(format!(
+            "expected a p99 of at most {} times {} us, found {} us",
+            options.max_p99_ratio,
+            before / 1000,
+            found.p99_ns / 1000
+        ));
+    }
+    problems
+}
+
+fn unreachable(index: &Index) -> u32 {
+    if !index.has_graph() {
+        return 0;
+    }
+    index.graph().reachable().into_iter().filter(|reached| !reached).count() as u32
+}
+
+fn ppm(part: usize, whole: usize) -> u32 {
+    if whole == 0 { MILLION as u32 } else { (part as f64 / whole as f64 * MILLION).round() as u32 }
+}
+
+/// A generation that is asked.
+struct Subject<'a> {
+    index: &'a Index,
+    /// `[n × dim]`.
+    queries: &'a [f32],
+    params: SearchParams,
+}
+
+/// What came of it.
+struct Answers {
+    /// Of each query.
+    videos: Vec<Vec<VideoId>>,
+    recall_ppm: u32,
+    p99_ns: u64,
+}
+
+impl<'a> Subject<'a> {
+    fn new(index: &'a Index, queries: &'a [f32], k: usize) -> Self {
+        let params = SearchParams::new(k, SearchParams::default_effort(k)).expect("k is at least 1");
+        Self { index, queries, params }
+    }
+
+    fn ef_search(&self) -> u32 {
+        match self.params.effort() {
+            Effort::EfSearch(ef_search) => ef_search as u32,
+            Effort::Exact => 0,
+        }
+    }
+
+    fn ask(&self) -> Answers {
+        let (index, k) = (self.index, self.params.k());
+        let truth = self.truth(k);
+        let searcher = Searcher::default();
+        let (mut videos, mut times, mut right) = (Vec::new(), Vec::new(), 0);
+        for (row, query) in self.queries.chunks_exact(index.dim()).enumerate() {
+            let mut fastest = u64::MAX;
+            let mut hits = Vec::new();
+            for _ in 0..ROUNDS {
+                let began = Instant::now();
+                hits = searcher.search(index, query, &self.params, || true).hits;
+                fastest = fastest.min(began.elapsed().as_nanos() as u64);
+            }
+            let exact = truth.row(row);
+            right += hits.iter().filter(|hit| exact.contains(&hit.node.0)).count();
+            videos.push(hits.iter().map(|hit| index.video_ids()[hit.node.index()]).collect());
+            times.push(fastest);
+        }
+        times.sort_unstable();
+        let p99_ns = times[(times.len() * 99).div_ceil(100) - 1];
+        Answers { videos, recall_ppm: ppm(right, truth.rows * truth.k), p99_ns }
+    }
+
+    fn truth(&self, k: usize) -> Neighbors {
+        // The rows of an index have norm 1 under cosine.
+        let metric = match self.index.metadata().metric {
+            Metric::InnerProduct | Metric::Cosine => Metric::InnerProduct,
+            Metric::L2 => Metric::L2,
+        };
+        let queries = EmbeddingsView::F32(Rows::contiguous(self.queries, self.index.dim()));
+        ground_truth(self.index.vectors(), queries, metric, k, |_| {})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_threshold_speaks_against_a_generation() {
+        let options = GateOptions { min_overlap: 0.5, ..GateOptions::default() };
+        let fine = GateFindings {
+            queries: 100,
+            k: 100,
+            recall_ppm: 950_000,
+            current_recall_ppm: Some(960_000),
+            overlap_ppm: Some(700_000),
+            p99_ns: 900_000,
+            current_p99_ns: Some(400_000),
+            ..GateFindings::default()
+        };
+        assert_eq!(judge(&fine, true, &options), Vec::<String>::new());
+        let problem = |found: GateFindings| match judge(&found, true, &options).as_slice() {
+            [one] => one.clone(),
+            other => panic!("{other:?}"),
+        };
+        let found = problem(GateFindings { unreachable: 3, ..fine.clone() });
+        assert_eq!(found, "expected every node to be reachable, found 3 that are not");
+        let found = problem(GateFindings { recall_ppm: 790_000, current_recall_ppm: None, ..fine.clone() });
+        assert_eq!(found, "expected a recall@100 of at least 0.8, found 0.7900");
+        let found = problem(GateFindings { recall_ppm: 900_000, ..fine.clone() });
+        assert_eq!(found, "expected a recall@100 of 0.9600 less at most 0.05, found 0.9000");
+        let other_videos = GateFindings { overlap_ppm: Some(400_000), ..fine.clone() };
+        assert_eq!(
+            problem(other_videos.clone()),
+            "expected at least 0.5 of the answers of before, found 0.4000"
+        );
+        assert_eq!(judge(&other_videos, false, &options), Vec::<String>::new());
+        let slow = GateFindings { p99_ns: 1_300_000, ..fine.clone() };
+        assert_eq!(problem(slow.clone()), "expected a p99 of at most 3 times 400 us, found 1300 us");
+        let any = GateOptions { max_p99_ratio: 0.0, ..options.clone() };
+        assert_eq!(judge(&slow, true, &any), Vec::<String>::new());
+        // Too short to be told from chance.
+        let short = GateFindings { p99_ns: 90_000, current_p99_ns: Some(9_000), ..fine };
+        assert_eq!(judge(&short, true, &options), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,356 @@
+//! The next generation, built of the current one and the writes since while both answer.
+//!
+//! ```text
+//! threshold, or asked ─► fold: every part, without what is gone ─► build, on a share of the cores ─► publish
+//!                                                                                                     │
+//!          log trimmed, old generations removed ◄─ swap: the log after the fold is replayed ◄─ gate ◄─┘
+//! ```
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+
+use super::error::EngineError;
+use super::live::Fold;
+use super::served::ServedIndex;
+use crate::build::{BuildError, BuildParams, ParamsError, Progress, stage};
+use crate::dataset::{DatasetError, Embeddings};
+use crate::graph::NodeSet;
+use crate::index::{Index, Manifest};
+use crate::live::{RowsError, gather};
+use crate::recall::publish_calibrated;
+
+/// Fewer users teach a graph that had none no better than it is.
+const MIN_USERS: usize = 1_000;
+
+/// When and how generations are built.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RebuildOptions {
+    /// Threads that build; 0 for half of the cores.
+    pub threads: usize,
+    /// Rebuild once the videos written since are this share of the generation; 0 for never.
+    pub delta_share: f64,
+    /// Rebuild once this share of the generation is deleted, replaced or expired; 0 for never.
+    pub deleted_share: f64,
+    /// But not before so many videos are.
+    pub min_changes: usize,
+    /// Generations that are kept, the current one with them; at least 1.
+    pub keep_generations: usize,
+    /// A file of user embeddings that teaches each index, by its name; the users that taught the generation before,
+    /// and those that asked since, where there is none.
+    pub training_queries: Vec<(String, PathBuf)>,
+}
+
+impl Default for RebuildOptions {
+    fn default() -> Self {
+        Self {
+            threads: 0,
+            delta_share: 0.1,
+            deleted_share: 0.1,
+            min_changes: 10_000,
+            keep_generations: 2,
+            training_queries: Vec::new(),
+        }
+    }
+}
+
+impl RebuildOptions {
+    pub(super) fn threads(&self) -> usize {
+        match self.threads {
+            0 => (std::thread::available_parallelism().map_or(1, usize::from) / 2).max(1),
+            threads => threads,
+        }
+    }
+}
+
+/// What became of a rebuild.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RebuildState {
+    /// There was none since the start.
+    #[default]
+    Idle,
+    /// A generation is being built.
+    Running,
+    /// It was published, and its answers are compared with those of the current one.
+    Gating,
+    /// It answers.
+    Done,
+    /// There is none, or it does not answer.
+    Failed,
+    /// It was cancelled.
+    Cancelled,
+}
+
+impl RebuildState {
+    /// Whether there is more to come.
+    pub fn is_underway(self) -> bool {
+        matches!(self, RebuildState::Running | RebuildState::Gating)
+    }
+}
+
+/// How far a rebuild is: the one that runs, or the last one.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RebuildStatus {
+    /// What became of it.
+    pub state: RebuildState,
+    /// What it is at; empty unless it runs.
+    pub phase: String,
+    /// The share of the phase that is done, 0 to 1.
+    pub progress: f64,
+    /// Steps of the phase per second: mostly videos.
+    pub rows_per_second: f64,
+    /// Writes that cannot be in the generation: upserts of another embedding model.
+    pub bad_records: u64,
+    /// When it began.
+    pub started_at: Option<Timestamp>,
+    /// Why it failed.
+    pub problem: Option<String>,
+}
+
+/// Why a rebuild failed.
+#[derive(Debug, thiserror::Error)]
+enum RebuildError {
+    #[error(transparent)]
+    Rows(#[from] RowsError),
+    #[error("training queries: {0}")]
+    Training(#[from] DatasetError),
+    #[error(transparent)]
+    Params(#[from] ParamsError),
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    #[error("generation {generation} was published and does not answer: {problem}")]
+    Refused { generation: u64, problem: String },
+}
+
+/// The rebuilds of one index: one at a time.
+#[derive(Debug, Default)]
+pub(super) struct Rebuilds {
+    watched: Arc<Watched>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    /// The last write when the last one began by itself.
+    tried_at: AtomicU64,
+}
+
+/// What is known of the one that runs.
+#[derive(Debug, Default)]
+struct Watched {
+    status: Mutex<RebuildStatus>,
+    phase_began: Mutex<Option<Instant>>,
+    steps: AtomicU64,
+    total: AtomicU64,
+    is_cancelled: AtomicBool,
+}
+
+impl Watched {
+    fn status(&self) -> RebuildStatus {
+        let mut status = self.status.lock().clone();
+        if status.state == RebuildState::Running {
+            let (steps, total) = (self.steps.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed));
+            status.progress = if total == 0 { 0.0 } else { (steps as f64 / total as f64).min(1.0) };
+            let seconds = self.phase_began.lock().map_or(0.0, |began| began.elapsed().as_secs_f64());
+            status.rows_per_second = if seconds > 0.0 { steps as f64 / seconds } else { 0.0 };
+        }
+        status
+    }
+
+    fn end(&self, state: RebuildState, problem: Option<String>) {
+        let mut status = self.status.lock();
+        (status.state, status.problem) = (state, problem);
+        status.phase.clear();
+    }
+}
+
+impl Progress for Watched {
+    fn begin(&self, phase: &'static str, total: u64) {
+        phase.clone_into(&mut self.status.lock().phase);
+        *self.phase_began.lock() = Some(Instant::now());
+        self.steps.store(0, Ordering::Relaxed);
+        self.total.store(total, Ordering::Relaxed);
+    }
+
+    fn advance(&self, steps: u64) {
+        self.steps.fetch_add(steps, Ordering::Relaxed);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.is_cancelled.load(Ordering::Relaxed)
+    }
+}
+
+impl Rebuilds {
+    pub(super) fn status(&self) -> RebuildStatus {
+        self.watched.status()
+    }
+
+    /// Asks the one that runs to end.
+    pub(super) fn cancel(&self) {
+        self.watched.is_cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// Asks the one that runs to end, and waits for it.
+    pub(super) fn stop(&self) {
+        self.cancel();
+        if let Some(thread) = self.thread.lock().take() {
+            // What it had to say it has logged.
+            let _ = thread.join();
+        }
+    }
+
+    /// Begins one, unless one runs.
+    ///
+    /// # Errors
+    /// If there can be no thread for it.
+    pub(super) fn start(&self, served: &Arc<ServedIndex>, reason: &str) -> Result<(), EngineError> {
+        let mut thread = self.thread.lock();
+        if self.watched.status.lock().state.is_underway() {
+            return Ok(());
+        }
+        if let Some(ended) = thread.take() {
+            let _ = ended.join();
+        }
+        self.watched.is_cancelled.store(false, Ordering::Relaxed);
+        *self.watched.status.lock() = RebuildStatus {
+            state: RebuildState::Running,
+            started_at: Some(Timestamp::now()),
+            ..RebuildStatus::default()
+        };
+        let (watched, of_thread) = (Arc::clone(&self.watched), Arc::clone(served));
+        let name = format!("rebuild-{}", served.name());
+        tracing::info!(index = served.name(), reason, "rebuilding");
+        let run = move || {
+            let (state, problem) = match rebuild(&of_thread, &watched) {
+                Ok(()) => (RebuildState::Done, None),
+                Err(RebuildError::Build(BuildError::Cancelled)) => (RebuildState::Cancelled, None),
+                Err(error) => {
+                    tracing::error!(index = of_thread.name(), %error, "a rebuild failed");
+                    (RebuildState::Failed, Some(error.to_string()))
+                }
+            };
+            watched.end(state, problem);
+        };
+        match std::thread::Builder::new().name(name).spawn(run) {
+            Ok(spawned) => *thread = Some(spawned),
+            Err(error) => {
+                self.watched.end(RebuildState::Failed, Some(error.to_string()));
+                return Err(EngineError::NoThread(error));
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins one if enough has changed, and again as much since the last time that it began by itself.
+    pub(super) fn start_if_due(&self, served: &Arc<ServedIndex>, options: &RebuildOptions) {
+        let changes = served.shared().with_live(|live| {
+            let videos = live.parts.base().index.len();
+            let least = |share: f64| {
+                let least = (share * videos as f64).ceil().max(options.min_changes as f64);
+                if share > 0.0 { least as usize } else { usize::MAX }
+            };
+            let (delta, deleted) = (least(options.delta_share), least(options.deleted_share));
+            let reason = if live.delta_vectors() >= delta {
+                format!("{} videos beside {videos}", live.delta_vectors())
+            } else if live.tombstones() >= deleted {
+                format!("{} of {videos} videos gone", live.tombstones())
+            } else {
+                return None;
+            };
+            Some((reason, live.sequence, delta.min(deleted) as u64))
+        });
+        let Some((reason, sequence, again_after)) = changes else { return };
+        let tried_at = self.tried_at.load(Ordering::Relaxed);
+        // One that failed would fail again.
+        if tried_at > 0 && sequence < tried_at.saturating_add(again_after) {
+            return;
+        }
+        self.tried_at.store(sequence, Ordering::Relaxed);
+        if let Err(error) = self.start(served, &reason) {
+            tracing::error!(index = served.name(), %error, "cannot rebuild");
+        }
+    }
+}
+
+/// Builds and publishes the next generation, and lets it answer.
+fn rebuild(served: &ServedIndex, watched: &Watched) -> Result<(), RebuildError> {
+    let started = Instant::now();
+    watched.begin("gathering videos", 1);
+    let options = served.rebuild_options();
+    let fold = served.shared().with_live(|live| live.fold(Timestamp::now()));
+    watched.status.lock().bad_records = fold.held;
+    let manifest = build(served, fold, options, watched, started)?;
+    watched.status.lock().state = RebuildState::Gating;
+    served
+        .look_for(&manifest)
+        .map_err(|problem| RebuildError::Refused { generation: manifest.generation, problem })
+}
+
+fn build(
+    served: &ServedIndex,
+    fold: Fold,
+    options: &RebuildOptions,
+    watched: &Watched,
+    started: Instant,
+) -> Result<Manifest, RebuildError> {
+    let threads = options.threads();
+    let (base, _) = fold.kept.first().ok_or(RowsError::NoVideos)?;
+    let base = Arc::clone(base);
+    let params = params(&base, fold.sequence)?.with_threads(threads);
+    let training = training(served, &base, options)?;
+    let kept: Vec<(&Index, &NodeSet)> = fold.kept.iter().map(|(index, kept)| (&**index, kept)).collect();
+    let catalogue = gather(&kept, &base.metadata().attributes)?;
+    // Parts that are replaced meanwhile need not be kept for this.
+    drop(kept);
+    drop(fold);
+    drop(base);
+    let (staged, times) = stage(&catalogue, training.as_ref(), &params, served.store(), watched, started)?;
+    drop((catalogue, training));
+    let (manifest, uncalibrated) = publish_calibrated(served.store(), staged, times, threads, watched)?;
+    if let Some(problem) = uncalibrated {
+        tracing::warn!(index = served.name(), %problem, "a rebuild is not calibrated");
+    }
+    Ok(manifest)
+}
+
+/// As the generation was built, with what is known since.
+fn params(base: &Index, sequence: u64) -> Result<BuildParams, RebuildError> {
+    let facts = base.metadata();
+    let builder = facts.build.builder.parse().unwrap_or(crate::build::Builder::Native);
+    let params = BuildParams::new(facts.metric, facts.m as usize, facts.build.ef_construction as usize)?
+        .with_builder(builder)?
+        .with_codes(facts.codes)?
+        .with_seed(facts.build.seed)
+        .with_embedding_model(facts.embedding_model.clone())
+        .with_log_sequence(sequence)
+        .with_held_after(facts.held_after());
+    Ok(params)
+}
+
+/// The users that teach the next generation: those of a file, or else those that taught the one before and those that
+/// it was measured with, and those that asked since.
+fn training(
+    served: &ServedIndex,
+    base: &Index,
+    options: &RebuildOptions,
+) -> Result<Option<Embeddings>, RebuildError> {
+    if let Some((_, path)) = options.training_queries.iter().find(|(name, _)| name == served.name()) {
+        return Ok(Some(Embeddings::open(path)?));
+    }
+    let (mut users, mut user) = (Vec::new(), Vec::new());
+    for queries in [base.training_queries(), base.held_out_queries()].into_iter().flatten() {
+        for row in 0..queries.len() {
+            queries.copy_row(row, &mut user);
+            users.extend_from_slice(&user);
+        }
+    }
+    users.extend(served.asked().users());
+    let dim = base.dim();
+    if base.metadata().training.is_none() && users.len() < MIN_USERS * dim || users.is_empty() {
+        return Ok(None);
+    }
+    let name = std::path::Path::new("users that asked before");
+    Ok(Some(Embeddings::in_memory(name, dim, users)))
+}

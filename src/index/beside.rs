@@ -1,0 +1,140 @@
+//! Create-once JSON files beside a generation that say something about it: the newest that can be read counts.
+//!
+//! A generation never changes, so a report is tied to it by number, length and checksum.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::error::StoreError;
+use super::sealed_json;
+use super::store::{IndexStore, PUBLISH_ATTEMPTS};
+use super::view::Index;
+
+/// What every report says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tag {
+    /// The version of its fields.
+    pub(super) format_version: u32,
+    pub(super) generation: u64,
+    /// Its number among those of its kind.
+    pub(super) number: u64,
+    /// Length of the generation file.
+    pub(super) bytes: u64,
+    /// Checksum of its section table, which holds the checksums of the sections.
+    pub(super) table_crc32c: u32,
+}
+
+/// A kind of report.
+pub(super) trait Report: Serialize + DeserializeOwned {
+    /// The word for it, which its files begin with.
+    const WORD: &'static str;
+    const VERSION: u32;
+
+    fn tag(&self) -> Tag;
+
+    /// What is wrong with what it says.
+    fn problem(&self) -> Option<String>;
+
+    fn bad(path: PathBuf, problem: String) -> StoreError;
+}
+
+impl IndexStore {
+    /// The path of a report.
+    pub(super) fn report_path<R: Report>(&self, generation: u64, number: u64) -> PathBuf {
+        self.dir().join(format!("{}{number:04}.json", prefix::<R>(generation)))
+    }
+
+    /// The reports of a kind on a generation that are on disk, ascending; not all of them need be valid.
+    pub(super) fn report_numbers<R: Report>(&self, generation: u64) -> Result<Vec<u64>, StoreError> {
+        self.numbered(&prefix::<R>(generation), ".json")
+    }
+
+    /// Reads one report on `index`, which is the open `generation`, and checks it.
+    pub(super) fn read_report<R: Report>(
+        &self,
+        generation: u64,
+        number: u64,
+        index: &Index,
+    ) -> Result<R, StoreError> {
+        let path = self.report_path::<R>(generation, number);
+        let bad = |problem: String| R::bad(path.clone(), problem);
+        let report: R = sealed_json::read(&path, R::WORD, bad)?;
+        let tag = report.tag();
+        if tag.format_version != R::VERSION {
+            let (found, expected) = (tag.format_version, R::VERSION);
+            return Err(bad(format!("format version {found} is not supported: expected {expected}")));
+        }
+        let word = R::WORD;
+        if (tag.generation, tag.number) != (generation, number) {
+            return Err(bad(format!(
+                "expected {word} {number} of generation {generation}, found {} of {}",
+                tag.number, tag.generation
+            )));
+        }
+        let (expected, found) = ((index.bytes(), index.table_crc32c()), (tag.bytes, tag.table_crc32c));
+        if found != expected {
+            return Err(bad(format!(
+                "measured on another generation {generation}: expected {} bytes with crc32c {:08x}, found {} with \
+                 {:08x}",
+                expected.0, expected.1, found.0, found.1
+            )));
+        }
+        match report.problem() {
+            Some(problem) => Err(bad(problem)),
+            None => Ok(report),
+        }
+    }
+
+    /// The newest report on an open generation that can be read, if there is one. Those passed over are given with
+    /// the reason, newest first.
+    pub(super) fn open_report<R: Report>(
+        &self,
+        generation: u64,
+        index: &Index,
+    ) -> Result<(Option<R>, Vec<StoreError>), StoreError> {
+        let mut passed_over = Vec::new();
+        for number in self.report_numbers::<R>(generation)?.into_iter().rev() {
+            match self.read_report(generation, number, index) {
+                Ok(report) => return Ok((Some(report), passed_over)),
+                Err(error) => passed_over.push(error),
+            }
+        }
+        Ok((None, passed_over))
+    }
+
+    /// Adds a report on an open generation, which is the one that counts from now on.
+    pub(super) fn add_report<R: Report>(
+        &self,
+        generation: u64,
+        index: &Index,
+        report: impl Fn(Tag) -> R,
+    ) -> Result<R, StoreError> {
+        for _ in 0..PUBLISH_ATTEMPTS {
+            let number =
+                self.report_numbers::<R>(generation)?.last().map_or(1, |last| last.saturating_add(1));
+            let report = report(Tag {
+                format_version: R::VERSION,
+                generation,
+                number,
+                bytes: index.bytes(),
+                table_crc32c: index.table_crc32c(),
+            });
+            if sealed_json::create(&self.report_path::<R>(generation, number), R::WORD, &report)? {
+                return Ok(report);
+            }
+        }
+        Err(self.too_contended())
+    }
+
+    /// The files of a kind on a generation.
+    pub(super) fn report_paths<R: Report>(&self, generation: u64) -> Result<Vec<PathBuf>, StoreError> {
+        let numbers = self.report_numbers::<R>(generation)?.into_iter();
+        Ok(numbers.map(|number| self.report_path::<R>(generation, number)).collect())
+    }
+}
+
+fn prefix<R: Report>(generation: u64) -> String {
+    format!("{}-{generation:08}-", R::WORD)
+}
