@@ -23,7 +23,7 @@ use crate::graph::{Candidate, NONE, Score, Scorer, Selection};
 use crate::metric::Metric;
 
 /// Rows that a thread takes at a time, at least.
-const SHARE: usize = 256;
+pub(super) const SHARE: usize = 256;
 
 /// The neighbours of each row.
 pub(super) fn from_groups<T: Element>(
@@ -42,7 +42,7 @@ pub(super) fn from_groups<T: Element>(
     link_back(rows, params, &chosen, progress)
 }
 
-fn stop_if_cancelled(progress: &dyn Progress) -> Result<(), BuildError> {
+pub(super) fn stop_if_cancelled(progress: &dyn Progress) -> Result<(), BuildError> {
     if progress.is_cancelled() { Err(BuildError::Cancelled) } else { Ok(()) }
 }
 
@@ -60,18 +60,48 @@ fn link_back<T: Element>(
     Ok(linked)
 }
 
+/// How many of each of its groups a row chooses among.
+pub(super) fn per_group(params: &BuildParams) -> usize {
+    (params.ef_construction / 8).max(params.m)
+}
+
 /// Of what `near` names for each row, the neighbours that it keeps: 2m at most.
-fn choose<T: Element>(
+pub(super) fn choose<T: Element>(
     rows: &CodedRows<T>,
     params: &BuildParams,
     progress: &dyn Progress,
     near: impl Fn(u32) -> Vec<u32> + Sync,
 ) -> Vec<Vec<u32>> {
-    let choose_for = |(scores, competing): &mut (Vec<f32>, Vec<Candidate>), node: u32| {
+    let choose_for = |choice: &mut Choice, node: u32| {
         if progress.is_cancelled() {
             return Vec::new();
         }
-        let mut near = near(node);
+        if (node as usize).is_multiple_of(SHARE) {
+            progress.advance(SHARE as u64);
+        }
+        choice.of(rows, params, node, near(node))
+    };
+    let nodes = (0..rows.len() as u32).into_par_iter().with_min_len(SHARE);
+    nodes.map_init(Choice::default, choose_for).collect()
+}
+
+/// What is used again from row to row.
+#[derive(Default)]
+pub(super) struct Choice {
+    scores: Vec<f32>,
+    competing: Vec<Candidate>,
+}
+
+impl Choice {
+    /// Of `near`, in any order and perhaps twice, the neighbours that a row keeps: 2m at most.
+    pub(super) fn of<T: Element>(
+        &mut self,
+        rows: &CodedRows<T>,
+        params: &BuildParams,
+        node: u32,
+        mut near: Vec<u32>,
+    ) -> Vec<u32> {
+        let Self { scores, competing } = self;
         near.sort_unstable();
         near.dedup();
         scores.resize(near.len(), 0.0);
@@ -81,13 +111,8 @@ fn choose<T: Element>(
         competing.extend(near.iter().zip(scores.iter()).map(|(node, score)| Candidate::new(*node, *score)));
         competing.sort_unstable();
         let kept = select(params.metric, &rows.vectors, rows.dim, competing, 2 * params.m);
-        if (node as usize).is_multiple_of(SHARE) {
-            progress.advance(SHARE as u64);
-        }
         kept.iter().map(Candidate::node).collect()
-    };
-    let nodes = (0..rows.len() as u32).into_par_iter().with_min_len(SHARE);
-    nodes.map_init(Default::default, choose_for).collect()
+    }
 }
 
 /// For each row, the best others of each of its groups.
@@ -106,7 +131,7 @@ impl NearWithin {
         params: &BuildParams,
         progress: &dyn Progress,
     ) -> Self {
-        let per_group = (params.ef_construction / 8).max(params.m);
+        let per_group = per_group(params);
         let mut members = groups.members(OVERLAP);
         let ranks = ranks(rows.len(), params.seed);
         members.par_iter_mut().for_each(|members| members.sort_unstable_by_key(|node| ranks[*node as usize]));
@@ -167,14 +192,14 @@ fn compare<T: Element>(
 }
 
 /// The edges of a graph, by where they lead.
-struct BackEdges {
+pub(super) struct BackEdges {
     /// `[n + 1]`: where those to each node start.
     starts: Vec<u32>,
     from: Vec<u32>,
 }
 
 impl BackEdges {
-    fn of(lists: &[Vec<u32>]) -> Self {
+    pub(super) fn of(lists: &[Vec<u32>]) -> Self {
         let edges =
             || lists.iter().zip(0u32..).flat_map(|(list, from)| list.iter().map(move |to| (from, *to)));
         let mut starts = vec![0u32; lists.len() + 1];
@@ -193,7 +218,7 @@ impl BackEdges {
         Self { starts, from }
     }
 
-    fn to(&self, node: u32) -> &[u32] {
+    pub(super) fn to(&self, node: u32) -> &[u32] {
         &self.from[self.starts[node as usize] as usize..self.starts[node as usize + 1] as usize]
     }
 }

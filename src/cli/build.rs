@@ -81,7 +81,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let training_queries = arguments.training_queries.as_deref().map(Embeddings::open).transpose()?;
     let store = IndexStore::new(&arguments.out);
     let bars = BuildBars::new()?;
-    let (staged, times) = stage(&catalogue, training_queries.as_ref(), &params, &store, &bars, started)?;
+    let (staged, times) =
+        stage(&catalogue, training_queries.as_ref(), None, &params, &store, &bars, started)?;
     let (manifest, uncalibrated) = publish_calibrated(&store, staged, times, arguments.threads, &bars)?;
     drop(bars);
     if let Some(problem) = uncalibrated {

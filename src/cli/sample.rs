@@ -48,7 +48,7 @@ pub fn ensure(root: &Path) -> anyhow::Result<PathBuf> {
     let params =
         BuildParams::new(Metric::InnerProduct, BuildParams::DEFAULT_M, BuildParams::DEFAULT_EF_CONSTRUCTION)?
             .with_embedding_model(Some("synth".to_owned()));
-    let (staged, times) = stage(&catalogue, Some(&training_queries), &params, &store, &bars, started)?;
+    let (staged, times) = stage(&catalogue, Some(&training_queries), None, &params, &store, &bars, started)?;
     publish_calibrated(&store, staged, times, 0, &bars)?;
     Ok(store.dir().to_owned())
 }

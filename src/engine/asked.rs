@@ -1,6 +1,6 @@
 //! A sample of what users ask: to measure recall with, to judge generations by, and to teach them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -135,6 +135,14 @@ impl Asked {
     /// The users that asked of late, `[n × dim]`.
     pub(super) fn users(&self) -> Vec<f32> {
         self.users.lock().iter().flatten().copied().collect()
+    }
+
+    /// The same, each once.
+    pub(super) fn distinct_users(&self) -> Vec<f32> {
+        let mut seen = HashSet::new();
+        let bits = |user: &Vec<f32>| user.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+        let users = self.users.lock();
+        users.iter().filter(|user| seen.insert(bits(user))).flatten().copied().collect()
     }
 
     /// Another generation answers: its recall is not that of the one before, nor, if the embedding model is another,

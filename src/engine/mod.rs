@@ -14,6 +14,8 @@
 //! | `explain.rs`    | why a video is, or is not, in an answer |
 //! | `calibrated.rs` | what recall it is known to reach |
 //! | `served.rs`     | one named index: its snapshot, and how it is swapped |
+//! | `servable.rs`   | whether a generation may answer |
+//! | `tidy.rs`       | what is removed once another one answers |
 //! | `refresh.rs`    | what looking at an index leads to |
 //! | `gate.rs`       | what is measured of a generation before it answers |
 //! | `asked.rs`      | a sample of what users ask |
@@ -35,9 +37,11 @@ mod rebuild;
 mod refresh;
 mod request;
 mod rules;
+mod servable;
 mod served;
 mod shared;
 mod snapshot;
+mod tidy;
 mod writing;
 
 use std::collections::BTreeMap;
@@ -56,7 +60,8 @@ pub use rebuild::{RebuildOptions, RebuildState, RebuildStatus};
 pub use refresh::Refresh;
 pub use request::{
     Budget, Candidate, Completeness, Effort, EngineOptions, Explanation, IndexStatus, Interest, Limits,
-    LiveStatus, Query, Removal, ReturnAttributes, Rule, SearchRequest, SearchResponse, SearchStats, Seed,
+    LiveStatus, Query, Readiness, Removal, ReturnAttributes, Rule, SearchRequest, SearchResponse,
+    SearchStats, Seed,
 };
 
 /// Every index of one server, and the threads that search them.
@@ -178,9 +183,12 @@ impl Engine {
         self.pool.spawn(work);
     }
 
-    /// Whether there is an index of this name that answers.
-    pub fn is_serving(&self, name: &str) -> bool {
-        self.served(name).and_then(|served| served.snapshot()).is_ok()
+    /// Whether the index of this name should be asked. It answers while it is being warmed, only slower.
+    ///
+    /// # Errors
+    /// If there is no such index.
+    pub fn readiness(&self, name: &str) -> Result<Readiness, EngineError> {
+        Ok(self.served(name)?.readiness())
     }
 
     /// The state of one index. Lists its folder.

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use super::error::EngineError;
 use super::live::Fold;
 use super::served::ServedIndex;
-use crate::build::{BuildError, BuildParams, ParamsError, Progress, stage};
+use crate::build::{Ancestor, BuildError, BuildParams, ParamsError, Progress, stage};
 use crate::dataset::{DatasetError, Embeddings};
 use crate::graph::NodeSet;
 use crate::index::{Index, Manifest};
@@ -302,12 +302,16 @@ fn build(
     let training = training(served, &base, options)?;
     let kept: Vec<(&Index, &NodeSet)> = fold.kept.iter().map(|(index, kept)| (&**index, kept)).collect();
     let catalogue = gather(&kept, &base.metadata().attributes)?;
-    // Parts that are replaced meanwhile need not be kept for this.
-    drop(kept);
-    drop(fold);
-    drop(base);
-    let (staged, times) = stage(&catalogue, training.as_ref(), &params, served.store(), watched, started)?;
-    drop((catalogue, training));
+    let of_base = kept[0].1;
+    let ancestor = match training {
+        // Users teach a graph from its beginning, and those that measure it must not have.
+        Some(_) => None,
+        None => Ancestor::of_first(&base, of_base, catalogue.ids.len()),
+    };
+    let (staged, times) =
+        stage(&catalogue, training.as_ref(), ancestor.as_ref(), &params, served.store(), watched, started)?;
+    drop((catalogue, training, ancestor, kept));
+    drop((base, fold));
     let (manifest, uncalibrated) = publish_calibrated(served.store(), staged, times, threads, watched)?;
     if let Some(problem) = uncalibrated {
         tracing::warn!(index = served.name(), %problem, "a rebuild is not calibrated");

@@ -299,6 +299,17 @@ pub struct EngineOptions {
     pub sample: SampleOptions,
 }
 
+/// Whether an index should be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// It answers and takes writes.
+    Ready,
+    /// It answers, and takes no writes, for this reason.
+    ReadOnly(String),
+    /// Not yet, or not any more, for this reason.
+    NotYet(String),
+}
+
 /// The state of one served index.
 #[derive(Clone, Debug)]
 pub struct IndexStatus {

@@ -19,33 +19,32 @@ use parking_lot::Mutex;
 
 use super::asked::Asked;
 use super::error::EngineError;
-use super::gate::{self, GateOptions, GateQueries};
+use super::gate::GateOptions;
 use super::rebuild::{RebuildOptions, Rebuilds};
 use super::refresh::Refresh;
-use super::request::{EngineOptions, IndexStatus, LiveStatus};
+use super::request::{EngineOptions, IndexStatus, LiveStatus, Readiness};
+use super::servable::{check_position, check_servable, check_verdict, is_same_model};
 use super::shared::Shared;
 use super::snapshot::{Snapshot, check_and_warm, check_structure};
-use super::writing::{Position, Writing, existing_log};
-use crate::dataset::{Embeddings, EmbeddingsView, Rows};
-use crate::index::{GateReport, Index, IndexStore, Manifest, MemoryMode, PublishReason, StoreError};
-use crate::live::MutationLog;
+use super::writing::{Writing, existing_log};
+use crate::index::{GateReport, IndexStore, Manifest, MemoryMode, PublishReason};
 
 /// A folder of generations, and the one that answers.
 #[derive(Debug)]
 pub(super) struct ServedIndex {
-    name: String,
-    store: IndexStore,
+    pub(super) name: String,
+    pub(super) store: IndexStore,
     memory: MemoryMode,
-    rebuild_options: RebuildOptions,
+    pub(super) rebuild_options: RebuildOptions,
     /// For what goes on beside searches.
-    pool: Arc<rayon::ThreadPool>,
-    shared: Arc<Shared>,
-    writing: Writing,
+    pub(super) pool: Arc<rayon::ThreadPool>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) writing: Writing,
     rebuilds: Rebuilds,
-    gate_options: GateOptions,
+    pub(super) gate_options: GateOptions,
     /// What the quality gate found last.
-    gate_report: Mutex<Option<GateReport>>,
-    asked: Asked,
+    pub(super) gate_report: Mutex<Option<GateReport>>,
+    pub(super) asked: Asked,
     /// What a rebuild led to, until somebody asks.
     news: Mutex<Vec<Refresh>>,
     /// Held while a swap is prepared, so that two do not overtake each other.
@@ -54,6 +53,8 @@ pub(super) struct ServedIndex {
     refused: Mutex<Option<String>>,
     /// Whether what is current is damaged and must not answer any more.
     withdrawn: AtomicBool,
+    /// Whether what the start opened was brought into memory, or something else answers by now.
+    is_warm: AtomicBool,
 }
 
 /// What was done so far.
@@ -102,6 +103,7 @@ impl ServedIndex {
             progress: Mutex::new(Progress { newest, checked: false, copied: false }),
             refused: Mutex::new(refused),
             withdrawn: AtomicBool::new(false),
+            is_warm: AtomicBool::new(false),
         })
     }
 
@@ -125,6 +127,21 @@ impl ServedIndex {
         }
         self.shared.expire();
         Ok(self.shared.current.load_full())
+    }
+
+    /// Whether it should be asked.
+    pub(super) fn readiness(&self) -> Readiness {
+        if let Err(error) = self.snapshot() {
+            return Readiness::NotYet(error.to_string());
+        }
+        if !self.is_warm.load(Ordering::Acquire) {
+            let generation = self.shared.current.load().manifest.generation;
+            return Readiness::NotYet(format!("generation {generation} is being warmed and checked"));
+        }
+        match self.writing.read_only() {
+            Some(problem) => Readiness::ReadOnly(problem),
+            None => Readiness::Ready,
+        }
     }
 
     /// Where writes go.
@@ -174,10 +191,11 @@ impl ServedIndex {
     /// at, takes the newest calibration of what serves, and makes it resident.
     pub(super) fn refresh(self: &Arc<Self>) -> Vec<Refresh> {
         let mut progress = self.progress.lock();
-        self.pool.install(|| self.shared.merge_parts());
         let steps = [Self::check_start, Self::look, Self::recalibrate, Self::copy];
         let mut news = std::mem::take(&mut *self.news.lock());
+        // In this order: the first makes the index ready.
         news.extend(steps.iter().filter_map(|step| step(self, &mut progress)));
+        self.pool.install(|| self.shared.merge_parts());
         drop(progress);
         if self.writing.read_only().is_none() {
             self.rebuilds.start_if_due(self, &self.rebuild_options);
@@ -201,70 +219,6 @@ impl ServedIndex {
         }
     }
 
-    /// Measures a generation before it answers, and keeps what was found beside it.
-    ///
-    /// # Errors
-    /// If something speaks against it, or that cannot be kept.
-    fn pass_gate(&self, manifest: &Manifest, index: &Index) -> Result<(), EngineError> {
-        if self.gate_options.queries == 0 {
-            return Ok(());
-        }
-        let current = self.shared.current.load_full();
-        let is_same_model = is_same_model(&current.index, index);
-        let beside = is_same_model.then(|| (current.manifest.generation, &*current.index));
-        let queries = self.gate_queries(index, is_same_model)?;
-        let found = self.pool.install(|| gate::measure(index, beside, &queries, &self.gate_options));
-        let problems = gate::judge(&found, is_same_model, &self.gate_options);
-        let report = self.store.add_gate_report(manifest.generation, index, &found, &problems)?;
-        tracing::info!(
-            index = self.name,
-            generation = manifest.generation,
-            ?found,
-            ?problems,
-            "quality gate"
-        );
-        *self.gate_report.lock() = Some(report);
-        check_verdict(&self.store, manifest.generation, index).map_err(EngineError::from)
-    }
-
-    /// Users to judge a generation by.
-    fn gate_queries(&self, index: &Index, is_same_model: bool) -> Result<GateQueries, EngineError> {
-        let dim = index.dim();
-        if let Some((_, path)) = self.gate_options.query_files.iter().find(|(name, _)| *name == self.name) {
-            let queries = Embeddings::open(path).and_then(|file| file.check_finite().map(|()| file));
-            let queries =
-                queries.map_err(|error| EngineError::invalid("gate.query_files", error.to_string()))?;
-            if queries.view().dim() != dim {
-                let (path, found) = (path.display(), queries.view().dim());
-                let problem = format!("{path}: expected {dim} dimensions as in the index, found {found}");
-                return Err(EngineError::invalid("gate.query_files", problem));
-            }
-            return Ok(self.sampled(queries.view(), path.display().to_string()));
-        }
-        let asked = if is_same_model { self.asked.users() } else { Vec::new() };
-        let held_out = index.held_out_queries();
-        Ok(match held_out {
-            Some(held_out) if asked.len() / dim < self.gate_options.queries => {
-                self.sampled(held_out, "users that the build held out".to_owned())
-            }
-            _ => {
-                let asked = EmbeddingsView::F32(Rows::contiguous(&asked, dim));
-                self.sampled(asked, "users that asked of late".to_owned())
-            }
-        })
-    }
-
-    /// As many as are to be asked for, evenly spaced.
-    fn sampled(&self, queries: EmbeddingsView<'_>, source: String) -> GateQueries {
-        let count = queries.len().min(self.gate_options.queries);
-        let (mut vectors, mut query) = (Vec::new(), Vec::new());
-        for position in 0..count {
-            queries.copy_row(position * queries.len() / count, &mut query);
-            vectors.extend_from_slice(&query);
-        }
-        GateQueries { vectors, source }
-    }
-
     /// Lets a sound snapshot answer from now on, with all that was written; gives the manifest of the one before.
     fn swap(&self, progress: &mut Progress, sound: Snapshot) -> Result<Manifest, EngineError> {
         let is_same_model = is_same_model(&self.shared.current.load().index, &sound.index);
@@ -272,54 +226,26 @@ impl ServedIndex {
         self.asked.begin_generation(is_same_model);
         (progress.checked, progress.copied) = (true, false);
         self.withdrawn.store(false, Ordering::Release);
+        self.is_warm.store(true, Ordering::Release);
         self.tidy(before.generation);
         Ok(before)
-    }
-
-    /// Removes generations that are not kept, and the writes that no generation needs any more. Where nothing is
-    /// written, all of it is somebody else's.
-    fn tidy(&self, before: u64) {
-        let Some(log) = self.writing.log() else { return };
-        let current = self.shared.current.load().manifest.generation;
-        if let Err(error) = self.remove_old(current, before).and_then(|kept| self.trim(&*log, &kept)) {
-            tracing::warn!(index = self.name, %error, "cannot tidy up");
-        }
-    }
-
-    /// Gives the generations that are left.
-    fn remove_old(&self, current: u64, before: u64) -> Result<Vec<u64>, EngineError> {
-        let all = self.store.generations()?;
-        let older = || all.iter().copied().filter(|generation| *generation < current);
-        let others = self.rebuild_options.keep_generations.max(1) - 1;
-        let kept_before = usize::from(others > 0 && before < current);
-        let newest = older().rev().filter(|generation| *generation != before).take(others - kept_before);
-        let newest: Vec<u64> = newest.collect();
-        let is_kept =
-            |generation: u64| newest.contains(&generation) || kept_before == 1 && generation == before;
-        for generation in older().filter(|generation| !is_kept(*generation)) {
-            self.store.remove(generation)?;
-            tracing::info!(index = self.name, generation, "removed a generation");
-        }
-        Ok(all.iter().copied().filter(|generation| *generation >= current || is_kept(*generation)).collect())
-    }
-
-    fn trim(&self, log: &dyn MutationLog, kept: &[u64]) -> Result<(), EngineError> {
-        let mut needless = self.shared.with_live(|live| live.unneeded_to());
-        for generation in kept {
-            needless = needless.min(self.store.open_generation(*generation)?.metadata().log_sequence);
-        }
-        Ok(log.trim(needless)?)
     }
 
     fn check_start(&self, progress: &mut Progress) -> Option<Refresh> {
         if std::mem::replace(&mut progress.checked, true) {
             return None;
         }
+        let checked = self.check_opened(progress);
+        self.is_warm.store(true, Ordering::Release);
+        Some(checked)
+    }
+
+    fn check_opened(&self, progress: &mut Progress) -> Refresh {
         let started = Instant::now();
         let opened = self.shared.current.load_full();
         let (index, generation) = (self.name.clone(), opened.manifest.generation);
         let Err(error) = check_and_warm(&opened.index) else {
-            return Some(Refresh::Checked { index, generation, elapsed: started.elapsed() });
+            return Refresh::Checked { index, generation, elapsed: started.elapsed() };
         };
         let error = EngineError::from(error);
         let log = self.writing.log();
@@ -337,12 +263,12 @@ impl ServedIndex {
             Ok((manifest, to)) => {
                 self.refused.lock().get_or_insert_with(|| error.to_string());
                 progress.newest = progress.newest.max(manifest);
-                Some(Refresh::Replaced { index, from: generation, to, error })
+                Refresh::Replaced { index, from: generation, to, error }
             }
             Err(_) => {
                 *self.refused.lock() = Some(error.to_string());
                 self.withdrawn.store(true, Ordering::Release);
-                Some(Refresh::Withdrawn { index, generation, error })
+                Refresh::Withdrawn { index, generation, error }
             }
         }
     }
@@ -446,40 +372,5 @@ impl ServedIndex {
             gate: self.gate_report.lock().clone(),
             recall: self.asked.recall(),
         })
-    }
-}
-
-/// Whether a generation may answer. One that somebody activated may, whatever it lacks.
-fn check_servable(
-    store: &IndexStore,
-    manifest: &Manifest,
-    index: &Index,
-    log: Option<&dyn MutationLog>,
-) -> Result<(), StoreError> {
-    let is_forced = manifest.reason == PublishReason::Activate;
-    check_position(index, log, is_forced)?;
-    if is_forced { Ok(()) } else { check_verdict(store, manifest.generation, index) }
-}
-
-/// Whether the quality gate let a generation answer, if it ever measured it.
-fn check_verdict(store: &IndexStore, generation: u64, index: &Index) -> Result<(), StoreError> {
-    match store.open_gate_report(generation, index)?.0 {
-        Some(report) if !report.problems.is_empty() => {
-            let problem = format!("refused by the quality gate: {}", report.problems.join("; "));
-            Err(StoreError::NotServable { path: index.path().to_owned(), problem })
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Whether users of one can be asked of the other.
-fn is_same_model(one: &Index, other: &Index) -> bool {
-    one.dim() == other.dim() && one.metadata().embedding_model == other.metadata().embedding_model
-}
-
-fn check_position(index: &Index, log: Option<&dyn MutationLog>, is_forced: bool) -> Result<(), StoreError> {
-    match Position::of(index, log).problem(is_forced) {
-        Some(problem) => Err(StoreError::NotServable { path: index.path().to_owned(), problem }),
-        None => Ok(()),
     }
 }

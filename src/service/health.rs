@@ -1,9 +1,9 @@
 //! `grpc.health.v1`: Check and Watch, for each index by name and for the server by "".
 //!
-//! What flows in: whether each index answers, and the wish to drain. An index serves as soon as the
-//! structure of its generation is checked, and goes on serving an old one when a new one is refused; it is
-//! not serving when what it has is found damaged and there is nothing else, and when the server drains. The
-//! server is serving while any of its indexes is.
+//! What flows in: whether each index is ready, and the wish to drain. An index is serving once its generation is
+//! mapped, what was written since is replayed, and all of it is warmed and checked; it goes on serving an old one when
+//! a new one is refused. It is not serving when what it has is found damaged and there is nothing else, and when the
+//! server drains. The server is serving while any of its indexes is. `GET /healthz` says the same, and why not.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Readiness};
 
 /// The health of the server and of its indexes.
 #[derive(Clone)]
@@ -49,8 +49,9 @@ impl Health {
             return;
         }
         let names = engine.index_names();
+        let is_serving = |name: &str| !matches!(engine.readiness(name), Ok(Readiness::NotYet(_)) | Err(_));
         let mut serving: BTreeMap<String, bool> =
-            names.into_iter().map(|name| (name.clone(), engine.is_serving(&name))).collect();
+            names.into_iter().map(|name| (name.clone(), is_serving(&name))).collect();
         serving.insert(String::new(), serving.values().any(|serving| *serving));
         for (name, now) in &serving {
             if told.serving.get(name) != Some(now) {
@@ -58,6 +59,25 @@ impl Health {
             }
         }
         told.serving = serving;
+    }
+
+    /// A line for each index, and whether any of them is serving.
+    pub(super) async fn page(&self, engine: &Engine) -> (bool, String) {
+        let is_draining = self.told.lock().await.draining;
+        let mut is_any_serving = false;
+        let mut text = String::new();
+        for name in engine.index_names() {
+            let word = match engine.readiness(&name) {
+                _ if is_draining => "not serving: the server is shutting down".to_owned(),
+                Ok(Readiness::Ready) => "serving".to_owned(),
+                Ok(Readiness::ReadOnly(problem)) => format!("serving, read-only: {problem}"),
+                Ok(Readiness::NotYet(problem)) => format!("not serving: {problem}"),
+                Err(error) => format!("not serving: {error}"),
+            };
+            is_any_serving |= !word.starts_with("not");
+            text += &format!("{name}: {word}\n");
+        }
+        (is_any_serving, text)
     }
 
     /// Nothing is serving any more; whoever watches is told.

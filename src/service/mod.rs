@@ -1,7 +1,7 @@
 //! The gRPC service: requests of `proto/` in, candidates out, by way of the [`Engine`].
 //!
 //! What flows in: HTTP/2 calls of `shortlist.v1`, `grpc.health.v1` and reflection, and HTTP/1 `GET
-//! /metrics`, all on one port. What flows out: answers, or canonical codes with `google.rpc` details.
+//! /metrics` and `GET /healthz`, all on one port. What flows out: answers, or canonical codes with `google.rpc` details.
 //! The service knows nothing of graphs and nothing of files.
 //!
 //! ```text
@@ -11,7 +11,7 @@
 //!                 ├────────► catalog ─► convert ─► admission ─► blocking thread, which waits for the disk
 //!                 ├────────► admin         on blocking threads
 //!                 ├────────► health        per index, and "" for the server
-//!                 └────────► GET /metrics
+//!                 └────────► GET /metrics, GET /healthz
 //! ```
 //!
 //! | file | duty |
@@ -52,7 +52,7 @@ use std::time::Duration;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tokio::net::TcpListener;
-use tokio::sync::watch as watch_channel;
+use tokio::sync::{oneshot, watch as watch_channel};
 use tokio::task::JoinSet;
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
@@ -66,6 +66,9 @@ use self::proto::retrieval_server::RetrievalServer;
 use crate::engine::Engine;
 
 pub(crate) use self::metrics::code_name;
+
+/// How long connections wait for the first look at the indexes.
+const FIRST_LOOK: Duration = Duration::from_millis(20);
 
 /// The messages, clients and servers of `shortlist.v1`, generated from `proto/`.
 #[allow(missing_docs, clippy::all, clippy::pedantic, rustdoc::all)]
@@ -184,7 +187,10 @@ pub async fn serve(
     metrics::observe_indexes(&engine, &metrics).await;
     // A set, so that the watcher ends also when this future is dropped.
     let mut watcher = JoinSet::new();
-    watcher.spawn(watch::run(shared, options.poll_interval));
+    let (looked, first_look) = oneshot::channel();
+    watcher.spawn(watch::run(shared, options.poll_interval, looked));
+    // Where warming is quick, whoever connects finds an index that is ready; where not, one that says so.
+    let _ = tokio::time::timeout(FIRST_LOOK, first_look).await;
     let mut connections = server::Connections::new(router, draining);
     tracing::info!(%address, "serving");
     connections.accept_until(listener, shutdown).await;
@@ -239,11 +245,19 @@ fn router(shared: Arc<Shared>) -> Result<axum::Router, tonic_reflection::server:
         .add_service(reflection().build_v1alpha()?);
     let metrics = Arc::clone(&shared.metrics);
     let scrape = axum::routing::get(move || async move { metrics.scrape() });
+    let healthz = axum::routing::get(move || healthz(shared));
     Ok(routes
         .into_axum_router()
         .route("/metrics", scrape)
+        .route("/healthz", healthz)
         .fallback(not_found)
         .layer(axum::middleware::from_fn(deadline::enforce)))
+}
+
+/// Whether the server should be asked, in words.
+async fn healthz(shared: Arc<Shared>) -> Response {
+    let (is_serving, text) = shared.health.page(&shared.engine).await;
+    (if is_serving { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, text).into_response()
 }
 
 /// What a path that nobody serves answers, in the language of the caller.
@@ -252,5 +266,6 @@ async fn not_found(headers: HeaderMap) -> Response {
     if content_type.starts_with(b"application/grpc") {
         return tonic::Status::unimplemented("no such service").into_http::<axum::body::Body>();
     }
-    (StatusCode::NOT_FOUND, "not found: this server speaks gRPC, and HTTP/1 at /metrics\n").into_response()
+    (StatusCode::NOT_FOUND, "not found: this server speaks gRPC, and HTTP/1 at /metrics and /healthz\n")
+        .into_response()
 }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
 
 use super::{Shared, metrics};
@@ -14,8 +15,9 @@ use crate::index::Residence;
 /// The share of a core that measuring recall may take.
 const RECALL_SHARE: f64 = 0.05;
 
-/// Looks at once and then every `poll_interval`, until dropped.
-pub(super) async fn run(shared: Arc<Shared>, poll_interval: Duration) {
+/// Looks at once and then every `poll_interval`, until dropped; `looked` is told of the first time.
+pub(super) async fn run(shared: Arc<Shared>, poll_interval: Duration, looked: oneshot::Sender<()>) {
+    let mut looked = Some(looked);
     let mut ticks = tokio::time::interval(poll_interval);
     // Warming a generation may take longer than the interval; what was missed is not made up for.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -32,6 +34,8 @@ pub(super) async fn run(shared: Arc<Shared>, poll_interval: Duration) {
         news.iter().for_each(log);
         // Each time: an activation may have mended what was out of service.
         shared.health.observe(&shared.engine).await;
+        // Nobody may be waiting any more.
+        let _ = looked.take().map(|looked| looked.send(()));
         measure_recall(&shared, poll_interval).await;
         metrics::observe_indexes(&shared.engine, &shared.metrics).await;
     }

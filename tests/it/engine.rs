@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use shortlist::engine::{
-    Budget, Effort, Engine, EngineError, EngineOptions, Plan, Query, ReturnAttributes, SearchRequest, Seed,
+    Budget, Effort, Engine, EngineError, EngineOptions, Plan, Query, Readiness, ReturnAttributes,
+    SearchRequest, Seed,
 };
 use shortlist::id::VideoId;
 use shortlist::rules::Rules;
@@ -82,4 +83,20 @@ fn the_embedding_model_must_match_when_it_is_named() {
         matches!(&refused, EngineError::EmbeddingModel { found, .. } if found == "towers-2"),
         "{refused}"
     );
+}
+
+#[test]
+fn an_index_is_ready_once_it_is_warm() {
+    let index = TestIndex::new(20);
+    let indexes = vec![("videos".to_owned(), index.dir())];
+    let options = EngineOptions { indexes, threads: 1, is_writable: true, ..EngineOptions::default() };
+    let engine = Engine::open(options.clone()).unwrap();
+    let warming = Readiness::NotYet("generation 1 is being warmed and checked".to_owned());
+    assert_eq!(engine.readiness("videos").unwrap(), warming);
+    engine.refresh();
+    assert_eq!(engine.readiness("").unwrap(), Readiness::Ready);
+    let engine = Engine::open(EngineOptions { is_writable: false, ..options }).unwrap();
+    engine.activate("", 1).unwrap();
+    assert_eq!(engine.readiness("").unwrap(), Readiness::ReadOnly("this server takes no writes".to_owned()));
+    assert!(engine.readiness("other").is_err());
 }

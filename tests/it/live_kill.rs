@@ -9,26 +9,30 @@ use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use shortlist::index::IndexStore;
 use shortlist::service::proto::admin_client::AdminClient;
 use shortlist::service::proto::catalog_client::CatalogClient;
 use shortlist::service::proto::lookup::State;
 use shortlist::service::proto::retrieval_client::RetrievalClient;
 use shortlist::service::proto::{
-    DeleteRequest, GetRequest, GetStatusRequest, RestoreRequest, TakedownRequest, UpsertRequest, Vector,
-    Video,
+    DeleteRequest, GetRequest, GetStatusRequest, RebuildRequest, RestoreRequest, TakedownRequest,
+    UpsertRequest, Vector, Video,
 };
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::harness::process::{Served, serve};
-use crate::harness::{DIM, TestIndex, channel, request, video_id};
+use crate::harness::{DIM, TestIndex, channel, http1_get, request, video_id};
 
 const KILLS: u64 = 50;
 const WRITERS: u64 = 4;
 /// Videos of each writer, which nobody else writes.
 const VIDEOS: u64 = 8;
-/// Rounds between two batch builds that are published while the server is written to.
+/// Rounds between two batch builds that are published while the server is written to, and between two rebuilds.
 const ROUNDS_PER_BUILD: u64 = 7;
+const ROUNDS_PER_REBUILD: u64 = 3;
+/// Enough that no generation is removed, and nothing trimmed from the log.
+const ALL_GENERATIONS: &str = "100000";
 
 /// What a video may be: the version that was upserted last, unless it was deleted, and whether it is taken down.
 type Fate = (Option<u32>, bool);
@@ -159,7 +163,16 @@ async fn a_server_that_is_killed_keeps_what_it_acknowledged() {
     let taken_down = video_id(3);
     let mut is_taken_down = false;
     for round in 0..kills {
-        let mut served = Served::start(serve(&index));
+        // A batch build that knows of no writes would lose those that are trimmed: there are none in the second half.
+        let is_trimmed = round >= kills / 2;
+        let command = || {
+            let mut command = serve(&index);
+            if !is_trimmed {
+                command.env("SHORTLIST_SERVE_REBUILD__KEEP_GENERATIONS", ALL_GENERATIONS);
+            }
+            command
+        };
+        let mut served = Served::start(command());
         let mut client = CatalogClient::new(channel(served.address).await);
         for (writer, ledger) in (0..).zip(&mut ledgers) {
             let ids = (1 + writer * VIDEOS..1 + (writer + 1) * VIDEOS).collect();
@@ -176,11 +189,18 @@ async fn a_server_that_is_killed_keeps_what_it_acknowledged() {
         for (writer, ledger) in (0..).zip(ledgers.drain(..)) {
             writers.push(tokio::spawn(write(channel(served.address).await, writer, random.random(), ledger)));
         }
-        if round % ROUNDS_PER_BUILD == 1 {
+        let is_built = round % ROUNDS_PER_BUILD == 1 && !is_trimmed;
+        // Some kills hit the build, some the swap, some what is tidied up after it.
+        if round % ROUNDS_PER_REBUILD == 0 {
+            let mut admin = AdminClient::new(channel(served.address).await);
+            admin.rebuild(RebuildRequest::default()).await.unwrap();
+        }
+        let starting = random.random_bool(0.2).then(&command);
+        if is_built {
             index.publish(40);
         }
         // The server looks for a publication once a second; some kills hit the swap.
-        let longest = if round % ROUNDS_PER_BUILD == 1 { 1_400 } else { 150 };
+        let longest = if is_built { 1_400 } else { 150 };
         tokio::time::sleep(Duration::from_millis(random.random_range(0..longest))).await;
         served.process.kill().unwrap();
         served.process.wait().unwrap();
@@ -188,8 +208,8 @@ async fn a_server_that_is_killed_keeps_what_it_acknowledged() {
             ledgers.push(writer.await.unwrap());
         }
         // Some are killed again while they start.
-        if random.random_bool(0.2) {
-            let mut starting = serve(&index).spawn().unwrap();
+        if let Some(mut starting) = starting {
+            let mut starting = starting.spawn().unwrap();
             tokio::time::sleep(Duration::from_millis(random.random_range(0..30))).await;
             starting.kill().unwrap();
             starting.wait().unwrap();
@@ -198,6 +218,10 @@ async fn a_server_that_is_killed_keeps_what_it_acknowledged() {
     let acknowledged: u64 = ledgers.iter().map(|ledger| ledger.acknowledged).sum();
     println!("{acknowledged} writes acknowledged over {kills} kills");
     assert!(acknowledged > kills, "{acknowledged}");
+    if kills >= KILLS {
+        let generations = IndexStore::new(index.dir()).generations().unwrap();
+        assert!(generations[0] > 1 && generations.len() <= 4, "{generations:?}");
+    }
 }
 
 /// A limit on the size of files stands in for a disk that is full: writes beyond it fail.
@@ -233,6 +257,11 @@ async fn a_server_whose_disk_fails_turns_read_only_and_goes_on_answering() {
     let mut admin = AdminClient::new(channel(served.address).await);
     let status = admin.get_status(GetStatusRequest::default()).await.unwrap().into_inner().indexes.remove(0);
     assert!(!status.writable && !status.read_only_reason.is_empty(), "{status:?}");
+    let health = http1_get(served.address, "/healthz").await;
+    assert!(
+        health.starts_with("HTTP/1.1 200") && health.contains("default: serving, read-only: "),
+        "{health}"
+    );
     let mut retrieval = RetrievalClient::new(channel(served.address).await);
     let answer = retrieval.search(request(&[1.0; DIM], 5)).await.unwrap().into_inner();
     assert_eq!(answer.candidates[0].video_id, acknowledged, "the last that was acknowledged scores best");

@@ -19,6 +19,7 @@ mod live_kill;
 mod live_log;
 mod live_log_power_loss;
 mod live_rebuild;
+mod live_swap;
 mod recall_curve;
 mod rules_catalogue;
 mod rules_exclusion;

@@ -20,7 +20,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::harness::process::{Served, serve, shortlist};
-use crate::harness::{DIM, TestIndex, channel, request, video_id};
+use crate::harness::{DIM, TestIndex, channel, eventually, http1_get, request, video_id};
 
 fn refused(mut command: Command) -> String {
     let Output { status, stdout, stderr } = command.output().unwrap();
@@ -42,11 +42,15 @@ async fn announces_what_it_serves_and_where() {
     let served = Served::start(serve(&index));
     let expected = format!("serving 25 videos on {} (generation 1)\n", served.address);
     assert_eq!(served.announcement, expected);
-    let response = HealthClient::new(channel(served.address).await)
-        .check(HealthCheckRequest { service: "default".into() })
-        .await
-        .unwrap();
-    assert_eq!(response.into_inner().status(), ServingStatus::Serving);
+    let mut health = HealthClient::new(channel(served.address).await);
+    // Once it is warm, which takes no time worth naming for so few.
+    eventually("the index to be ready", async || {
+        let asked = HealthCheckRequest { service: "default".into() };
+        health.check(asked).await.unwrap().into_inner().status() == ServingStatus::Serving
+    })
+    .await;
+    let page = http1_get(served.address, "/healthz").await;
+    assert!(page.starts_with("HTTP/1.1 200") && page.ends_with("default: serving\n"), "{page}");
 }
 
 #[tokio::test]
@@ -257,5 +261,35 @@ fn videos_are_shown_by_id_and_can_be_taken_down() {
         assert!(error.starts_with("error: NOT_FOUND: unknown index \"nowhere\""), "{error}");
         let missing = ask(subcommand, &[]).output().unwrap();
         assert!(!missing.status.success());
+    }
+}
+
+#[test]
+fn a_rebuild_is_followed_from_the_command_line() {
+    let index = TestIndex::new(50);
+    let served = Served::start(serve(&index));
+    let address = served.address.to_string();
+    let ask = |arguments: &[&str]| {
+        let mut command = shortlist();
+        command.args(arguments).args(["--addr", &address]);
+        let Output { status, stdout, stderr } = command.output().unwrap();
+        let (stdout, stderr) = (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
+        assert!(status.success(), "{stdout}{stderr}");
+        stdout
+    };
+    assert_eq!(ask(&["rebuild", "--cancel"]), "no rebuild\n");
+    ask(&["delete", &video_id(3).to_string()]);
+    let followed = ask(&["rebuild", "--follow"]);
+    assert!(followed.ends_with("done\n"), "{followed}");
+    let mut inspect = shortlist();
+    let Output { stdout, .. } = inspect.arg("inspect").arg(index.dir()).output().unwrap();
+    let inspected = String::from_utf8(stdout).unwrap();
+    for line in [
+        "generation       2 of [1, 2]",
+        "videos           49",
+        "log position     1",
+        "quality gate     passed",
+    ] {
+        assert!(inspected.contains(line), "{line} is not in {inspected}");
     }
 }

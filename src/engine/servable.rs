@@ -1,0 +1,116 @@
+//! Whether a generation may answer: its position in the log, and what the quality gate finds of it.
+
+use super::error::EngineError;
+use super::gate::{self, GateQueries};
+use super::served::ServedIndex;
+use super::writing::Position;
+use crate::dataset::{Embeddings, EmbeddingsView, Rows};
+use crate::index::{Index, IndexStore, Manifest, PublishReason, StoreError};
+use crate::live::MutationLog;
+
+/// Fewer users that asked say too little of a generation.
+const LEAST_ASKED: usize = 200;
+
+/// Whether a generation may answer. One that somebody activated may, whatever it lacks.
+pub(super) fn check_servable(
+    store: &IndexStore,
+    manifest: &Manifest,
+    index: &Index,
+    log: Option<&dyn MutationLog>,
+) -> Result<(), StoreError> {
+    let is_forced = manifest.reason == PublishReason::Activate;
+    check_position(index, log, is_forced)?;
+    if is_forced { Ok(()) } else { check_verdict(store, manifest.generation, index) }
+}
+
+/// Whether the quality gate let a generation answer, if it ever measured it.
+pub(super) fn check_verdict(store: &IndexStore, generation: u64, index: &Index) -> Result<(), StoreError> {
+    match store.open_gate_report(generation, index)?.0 {
+        Some(report) if !report.problems.is_empty() => {
+            let problem = format!("refused by the quality gate: {}", report.problems.join("; "));
+            Err(StoreError::NotServable { path: index.path().to_owned(), problem })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether users of one can be asked of the other.
+pub(super) fn is_same_model(one: &Index, other: &Index) -> bool {
+    one.dim() == other.dim() && one.metadata().embedding_model == other.metadata().embedding_model
+}
+
+pub(super) fn check_position(
+    index: &Index,
+    log: Option<&dyn MutationLog>,
+    is_forced: bool,
+) -> Result<(), StoreError> {
+    match Position::of(index, log).problem(is_forced) {
+        Some(problem) => Err(StoreError::NotServable { path: index.path().to_owned(), problem }),
+        None => Ok(()),
+    }
+}
+
+impl ServedIndex {
+    /// Measures a generation before it answers, and keeps what was found beside it.
+    ///
+    /// # Errors
+    /// If something speaks against it, or that cannot be kept.
+    pub(super) fn pass_gate(&self, manifest: &Manifest, index: &Index) -> Result<(), EngineError> {
+        if self.gate_options.queries == 0 {
+            return Ok(());
+        }
+        let current = self.shared.current.load_full();
+        let is_same_model = is_same_model(&current.index, index);
+        let beside = is_same_model.then(|| (current.manifest.generation, &*current.index));
+        let queries = self.gate_queries(index, is_same_model)?;
+        let found = self.pool.install(|| gate::measure(index, beside, &queries, &self.gate_options));
+        let problems = gate::judge(&found, is_same_model, &self.gate_options);
+        let report = self.store.add_gate_report(manifest.generation, index, &found, &problems)?;
+        tracing::info!(
+            index = self.name,
+            generation = manifest.generation,
+            ?found,
+            ?problems,
+            "quality gate"
+        );
+        *self.gate_report.lock() = Some(report);
+        check_verdict(&self.store, manifest.generation, index).map_err(EngineError::from)
+    }
+
+    /// Users to judge a generation by.
+    fn gate_queries(&self, index: &Index, is_same_model: bool) -> Result<GateQueries, EngineError> {
+        let dim = index.dim();
+        if let Some((_, path)) = self.gate_options.query_files.iter().find(|(name, _)| *name == self.name) {
+            let queries = Embeddings::open(path).and_then(|file| file.check_finite().map(|()| file));
+            let queries =
+                queries.map_err(|error| EngineError::invalid("gate.query_files", error.to_string()))?;
+            if queries.view().dim() != dim {
+                let (path, found) = (path.display(), queries.view().dim());
+                let problem = format!("{path}: expected {dim} dimensions as in the index, found {found}");
+                return Err(EngineError::invalid("gate.query_files", problem));
+            }
+            return Ok(self.sampled(queries.view(), path.display().to_string()));
+        }
+        let asked = if is_same_model { self.asked.distinct_users() } else { Vec::new() };
+        let is_enough = asked.len() / dim >= self.gate_options.queries.min(LEAST_ASKED);
+        Ok(match index.held_out_queries() {
+            _ if is_enough => {
+                let asked = EmbeddingsView::F32(Rows::contiguous(&asked, dim));
+                self.sampled(asked, "users that asked of late".to_owned())
+            }
+            Some(held_out) => self.sampled(held_out, "users that the build held out".to_owned()),
+            None => GateQueries { vectors: Vec::new(), source: String::new() },
+        })
+    }
+
+    /// As many as are to be asked for, evenly spaced.
+    fn sampled(&self, queries: EmbeddingsView<'_>, source: String) -> GateQueries {
+        let count = queries.len().min(self.gate_options.queries);
+        let (mut vectors, mut query) = (Vec::new(), Vec::new());
+        for position in 0..count {
+            queries.copy_row(position * queries.len() / count, &mut query);
+            vectors.extend_from_slice(&query);
+        }
+        GateQueries { vectors, source }
+    }
+}

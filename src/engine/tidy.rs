@@ -1,0 +1,42 @@
+//! What is removed once another generation answers: generations that are not kept, and writes that none of them needs.
+
+use super::error::EngineError;
+use super::served::ServedIndex;
+use crate::live::MutationLog;
+
+impl ServedIndex {
+    /// Removes generations that are not kept, and the writes that no generation needs any more. Where nothing is
+    /// written, all of it is somebody else's.
+    pub(super) fn tidy(&self, before: u64) {
+        let Some(log) = self.writing.log() else { return };
+        let current = self.shared.current.load().manifest.generation;
+        if let Err(error) = self.remove_old(current, before).and_then(|kept| self.trim(&*log, &kept)) {
+            tracing::warn!(index = self.name, %error, "cannot tidy up");
+        }
+    }
+
+    /// Gives the generations that are left.
+    fn remove_old(&self, current: u64, before: u64) -> Result<Vec<u64>, EngineError> {
+        let all = self.store.generations()?;
+        let older = || all.iter().copied().filter(|generation| *generation < current);
+        let others = self.rebuild_options.keep_generations.max(1) - 1;
+        let kept_before = usize::from(others > 0 && before < current);
+        let newest = older().rev().filter(|generation| *generation != before).take(others - kept_before);
+        let newest: Vec<u64> = newest.collect();
+        let is_kept =
+            |generation: u64| newest.contains(&generation) || kept_before == 1 && generation == before;
+        for generation in older().filter(|generation| !is_kept(*generation)) {
+            self.store.remove(generation)?;
+            tracing::info!(index = self.name, generation, "removed a generation");
+        }
+        Ok(all.iter().copied().filter(|generation| *generation >= current || is_kept(*generation)).collect())
+    }
+
+    fn trim(&self, log: &dyn MutationLog, kept: &[u64]) -> Result<(), EngineError> {
+        let mut needless = self.shared.with_live(|live| live.unneeded_to());
+        for generation in kept {
+            needless = needless.min(self.store.open_generation(*generation)?.metadata().log_sequence);
+        }
+        Ok(log.trim(needless)?)
+    }
+}
