@@ -4,10 +4,18 @@ use std::fs::{File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use tempfile::NamedTempFile;
 
-/// A file without a name yet; dropping it removes it.
+/// What the names of files without a name begin and end with.
+const PREFIX: &str = ".staged-";
+const SUFFIX: &str = ".tmp";
+/// One that is younger may be about to be locked.
+const LEAST_AGE: Duration = Duration::from_secs(60);
+
+/// A file without a name yet; dropping it removes it. It is locked, so that one that a process left behind when it was
+/// killed can be told from one that is being written.
 #[derive(Debug)]
 pub struct StagedFile(NamedTempFile);
 
@@ -18,8 +26,36 @@ impl StagedFile {
     /// If the folder cannot be written.
     pub fn create_in(dir: &Path) -> io::Result<Self> {
         let mut builder = tempfile::Builder::new();
-        builder.prefix(".staged-").suffix(".tmp").permissions(Permissions::from_mode(0o666));
-        builder.tempfile_in(dir).map(Self)
+        builder.prefix(PREFIX).suffix(SUFFIX).permissions(Permissions::from_mode(0o666));
+        let file = builder.tempfile_in(dir)?;
+        // Where there are no locks, nobody can take this one for left behind.
+        let _ = file.as_file().try_lock();
+        Ok(Self(file))
+    }
+
+    /// Removes what killed processes left behind in `dir`, and says how many files that were.
+    ///
+    /// # Errors
+    /// If the folder cannot be read or a file cannot be removed.
+    pub fn remove_abandoned(dir: &Path) -> io::Result<usize> {
+        let mut removed = 0;
+        for entry in std::fs::read_dir(dir)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let is_staged =
+                name.to_str().is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(SUFFIX));
+            if !is_staged {
+                continue;
+            }
+            // It may be gone by now, or have got its name.
+            let Ok(file) = File::open(entry.path()) else { continue };
+            let age = file.metadata()?.modified()?.elapsed().unwrap_or_default();
+            if age >= LEAST_AGE && file.try_lock().is_ok() {
+                std::fs::remove_file(entry.path())?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
     }
 
     /// Starts a file that is to lie at `path`.
@@ -83,5 +119,34 @@ fn folder(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn only_what_nobody_writes_any_more_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let long_ago = SystemTime::now() - 2 * LEAST_AGE;
+        let mut written = StagedFile::create_in(dir.path()).unwrap();
+        written.file_mut().set_modified(long_ago).unwrap();
+        let fresh = dir.path().join(".staged-fresh.tmp");
+        std::fs::write(&fresh, "x").unwrap();
+        let named = dir.path().join("generation-00000001.index");
+        let abandoned = dir.path().join(".staged-abandoned.tmp");
+        for path in [&named, &abandoned] {
+            std::fs::write(path, "x").unwrap();
+            File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
+        }
+        assert_eq!(StagedFile::remove_abandoned(dir.path()).unwrap(), 1);
+        assert!(!abandoned.exists() && named.exists() && fresh.exists());
+        assert!(written.temporary_path().exists());
+        // Nobody has a lock on it once it has its name.
+        written.replace(&named).unwrap();
+        File::open(&named).unwrap().try_lock().unwrap();
     }
 }

@@ -237,6 +237,9 @@ impl ServedIndex {
         }
         let checked = self.check_opened(progress);
         self.is_warm.store(true, Ordering::Release);
+        if self.writing.log().is_some() {
+            self.remove_abandoned();
+        }
         Some(checked)
     }
 

@@ -3,6 +3,7 @@
 use super::error::EngineError;
 use super::served::ServedIndex;
 use crate::live::MutationLog;
+use crate::staged_file::StagedFile;
 
 impl ServedIndex {
     /// Removes generations that are not kept, and the writes that no generation needs any more. Where nothing is
@@ -10,8 +11,20 @@ impl ServedIndex {
     pub(super) fn tidy(&self, before: u64) {
         let Some(log) = self.writing.log() else { return };
         let current = self.shared.current.load().manifest.generation;
+        self.remove_abandoned();
         if let Err(error) = self.remove_old(current, before).and_then(|kept| self.trim(&*log, &kept)) {
             tracing::warn!(index = self.name, %error, "cannot tidy up");
+        }
+    }
+
+    /// Removes what rebuilds left behind that were killed.
+    pub(super) fn remove_abandoned(&self) {
+        match StagedFile::remove_abandoned(self.store.dir()) {
+            Ok(0) => {}
+            Ok(files) => tracing::info!(index = self.name, files, "removed files of builds that were killed"),
+            Err(error) => {
+                tracing::warn!(index = self.name, %error, "cannot remove files of builds that were killed")
+            }
         }
     }
 
