@@ -300,6 +300,7 @@ impl ServedIndex {
             }
             Err(error) => {
                 *self.refused.lock() = Some(error.to_string());
+                self.tidy(self.shared.current.load().manifest.generation);
                 Some(Refresh::Refused { index: self.name.clone(), manifest: published, error })
             }
         }

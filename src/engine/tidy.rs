@@ -1,13 +1,16 @@
 //! What is removed once another generation answers: generations that are not kept, and writes that none of them needs.
 
+use std::cmp::Ordering;
+
 use super::error::EngineError;
+use super::servable::check_verdict;
 use super::served::ServedIndex;
 use crate::live::MutationLog;
 use crate::staged_file::StagedFile;
 
 impl ServedIndex {
-    /// Removes generations that are not kept, and the writes that no generation needs any more. Where nothing is
-    /// written, all of it is somebody else's.
+    /// Removes generations that are not kept, and the writes that no generation needs any more; `before` answered last,
+    /// or still does. Where nothing is written, all of it is somebody else's.
     pub(super) fn tidy(&self, before: u64) {
         let Some(log) = self.writing.log() else { return };
         let current = self.shared.current.load().manifest.generation;
@@ -36,19 +39,30 @@ impl ServedIndex {
         let kept_before = usize::from(others > 0 && before < current);
         let newest = older().rev().filter(|generation| *generation != before).take(others - kept_before);
         let newest: Vec<u64> = newest.collect();
-        let is_kept =
-            |generation: u64| newest.contains(&generation) || kept_before == 1 && generation == before;
-        for generation in older().filter(|generation| !is_kept(*generation)) {
+        // Of those that the gate refused, the last may still be forced.
+        let is_kept = |generation: u64| match generation.cmp(&current) {
+            Ordering::Less => newest.contains(&generation) || kept_before == 1 && generation == before,
+            Ordering::Equal => true,
+            Ordering::Greater => all.last() == Some(&generation) || !self.is_refused(generation),
+        };
+        let (kept, others): (Vec<u64>, Vec<u64>) = all.iter().partition(|generation| is_kept(**generation));
+        for generation in others {
             self.store.remove(generation)?;
             tracing::info!(index = self.name, generation, "removed a generation");
         }
-        Ok(all.iter().copied().filter(|generation| *generation >= current || is_kept(*generation)).collect())
+        Ok(kept)
+    }
+
+    fn is_refused(&self, generation: u64) -> bool {
+        let opened = self.store.open_generation(generation);
+        opened.is_ok_and(|index| check_verdict(&self.store, generation, &index).is_err())
     }
 
     fn trim(&self, log: &dyn MutationLog, kept: &[u64]) -> Result<(), EngineError> {
         let mut needless = self.shared.with_live(|live| live.unneeded_to());
-        for generation in kept {
-            needless = needless.min(self.store.open_generation(*generation)?.metadata().log_sequence);
+        // One that does not open can answer no more.
+        for index in kept.iter().filter_map(|generation| self.store.open_generation(*generation).ok()) {
+            needless = needless.min(index.metadata().log_sequence);
         }
         Ok(log.trim(needless)?)
     }

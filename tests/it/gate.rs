@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use shortlist::dataset::write_npy;
 use shortlist::engine::{
     Budget, Effort, Engine, EngineError, EngineOptions, GateOptions, LiveRecall, RebuildOptions, Refresh,
-    SampleOptions,
+    SampleOptions, WriteMode,
 };
+use shortlist::id::VideoId;
 use shortlist::index::{IndexStore, StoreError};
+use shortlist::live::Mutation;
 
-use crate::harness::{DIM, TestIndex};
+use crate::harness::{DIM, TestIndex, video_id};
 use crate::live_engine::{VIDEOS, request};
 
 fn open(index: &TestIndex, gate: GateOptions) -> Engine {
@@ -76,6 +78,20 @@ fn a_generation_that_is_refused_leaves_a_report_and_answers_only_if_forced() {
     let engine = open(&index, strict(&index));
     assert_eq!(engine.status("").unwrap().generation, 2);
     assert_eq!(engine.activate("", 1).unwrap().generation, 1);
+}
+
+#[test]
+fn of_refused_generations_the_last_is_kept() {
+    let mut index = TestIndex::new(VIDEOS);
+    let engine = open(&index, strict(&index));
+    let delete = Mutation::Delete(VideoId(video_id(0)));
+    engine.write("", vec![delete], WriteMode::AllOrNothing).unwrap();
+    for generation in 2..5 {
+        index.publish(VIDEOS);
+        engine.refresh();
+        let status = engine.status("").unwrap();
+        assert_eq!((status.generation, status.available_generations), (1, vec![1, generation]));
+    }
 }
 
 #[test]
