@@ -21,7 +21,7 @@ use shortlist::engine::{
 };
 use shortlist::index::{Index, IndexStore};
 use shortlist::metric::Metric;
-use shortlist::rules::{Cap, Condition, Filter, Number, Rules};
+use shortlist::rules::{Cap, Condition, Exclude, Filter, Number, Rules};
 use shortlist::search::{self, SearchParams, Searcher};
 use shortlist::synth::{SynthParams, synth};
 
@@ -35,7 +35,9 @@ const EF_SEARCH: usize = 200;
 /// Values of the attribute that filters ask for, all of them as frequent.
 const SLOTS: i64 = 1_000;
 const EXCLUDED: usize = 10_000;
-/// Times that each query is asked in turn, with and without what is between engine and searcher.
+/// Candidates of a long answer.
+const LONG: usize = 500;
+/// Times that each query is asked in turn in each of the two ways that are compared.
 const ROUNDS: usize = 15;
 
 /// Whether an answer keeps the rules of its request.
@@ -57,6 +59,15 @@ fn rules(criterion: &mut Criterion) {
     let engine = engine.expect("the index is served");
     engine.refresh();
     without(criterion, &engine, &index, &queries);
+    let excluding = Rules { exclude: exclude(&seen(&index)), ..Rules::default() };
+    for k in [K, LONG] {
+        let share = typical_share(&queries, |query| {
+            let plain = SearchRequest { k, ..request(query) };
+            let ruled = SearchRequest { rules: excluding.clone(), ..plain.clone() };
+            paired(|| ask(&engine, black_box(&ruled)), || ask(&engine, black_box(&plain)))
+        });
+        println!("10,000 excluded, k = {k}: {share:.3} of the time without rules, query by query");
+    }
     let mut group = criterion.benchmark_group(format!("rules/{VIDEOS}"));
     group.throughput(Throughput::Elements(1)).sample_size(20).measurement_time(Duration::from_secs(3));
     for case in cases(&index, &queries) {
@@ -74,38 +85,46 @@ fn without(criterion: &mut Criterion, engine: &Engine, index: &Index, queries: &
     let searcher = Searcher::default();
     let params = SearchParams::new(K, search::Effort::EfSearch(EF_SEARCH)).expect("valid parameters");
     let bare = |query: &[f32]| searcher.search(index, query, &params, || true).hits;
-    let requests: Vec<SearchRequest> = queries.iter().map(|query| request(query)).collect();
-    let mut shares = Vec::with_capacity(queries.len());
-    for (query, request) in queries.iter().zip(&requests) {
+    let share = typical_share(queries, |query| {
+        let request = request(query);
         let ids = index.video_ids();
         let expected: Vec<_> = bare(query).iter().map(|hit| (ids[hit.node.index()], hit.score)).collect();
-        let found = ask(engine, request);
+        let found = ask(engine, &request);
         let found: Vec<_> = found.iter().map(|candidate| (candidate.video_id, candidate.score)).collect();
         assert_eq!(found, expected, "the engine answers what the searcher finds");
-        // In turn, so that whatever else the machine does is the same for both.
-        let (mut searched, mut asked) = (Duration::MAX, Duration::MAX);
-        for _ in 0..ROUNDS {
-            searched = searched.min(timed(|| bare(black_box(query))));
-            asked = asked.min(timed(|| ask(engine, black_box(request))));
-        }
-        shares.push(asked.as_secs_f64() / searched.as_secs_f64());
-    }
-    shares.sort_unstable_by(f64::total_cmp);
-    println!(
-        "no rules: the engine takes {:.3} of the time of the searcher, query by query",
-        shares[shares.len() / 2]
-    );
+        paired(|| ask(engine, black_box(&request)), || bare(black_box(query)))
+    });
+    println!("no rules: the engine takes {share:.3} of the time of the searcher, query by query");
     let mut group = criterion.benchmark_group(format!("no_rules/{VIDEOS}"));
     group.throughput(Throughput::Elements(1)).sample_size(30);
     let mut next = queries.iter().cycle();
     group.bench_function("searcher", |bencher| {
         bencher.iter(|| bare(black_box(next.next().expect("a cycle"))));
     });
+    let requests: Vec<SearchRequest> = queries.iter().map(|query| request(query)).collect();
     let mut next = requests.iter().cycle();
     group.bench_function("engine", |bencher| {
         bencher.iter(|| ask(engine, black_box(next.next().expect("a cycle"))));
     });
     group.finish();
+}
+
+/// The median over all queries of a share that each has.
+fn typical_share(queries: &[Vec<f32>], share: impl FnMut(&Vec<f32>) -> f64) -> f64 {
+    let mut shares: Vec<f64> = queries.iter().map(share).collect();
+    shares.sort_unstable_by(f64::total_cmp);
+    shares[shares.len() / 2]
+}
+
+/// The time of one way as a share of that of another, each at its fastest; in turn, so that whatever else the machine
+/// does is the same for both.
+fn paired<T, U>(one: impl Fn() -> T, other: impl Fn() -> U) -> f64 {
+    let (mut of_one, mut of_other) = (Duration::MAX, Duration::MAX);
+    for _ in 0..ROUNDS {
+        of_other = of_other.min(timed(&other));
+        of_one = of_one.min(timed(&one));
+    }
+    of_one.as_secs_f64() / of_other.as_secs_f64()
 }
 
 fn timed<T>(work: impl FnOnce() -> T) -> Duration {
@@ -158,11 +177,8 @@ fn cases(index: &Index, queries: &[Vec<f32>]) -> Vec<Case> {
             keeps: Box::new(move |answer| answer.iter().all(is_let_through)),
         });
     }
-    let seen: RoaringTreemap =
-        index.video_ids().iter().step_by(VIDEOS / EXCLUDED).map(|video| video.0).collect();
-    assert_eq!(seen.len(), EXCLUDED as u64);
-    let mut excluding = Rules::default();
-    seen.serialize_into(&mut excluding.exclude.roaring).expect("memory can be written");
+    let seen = seen(index);
+    let excluding = Rules { exclude: exclude(&seen), ..Rules::default() };
     cases.push(Case {
         name: "10,000 excluded",
         requests: ruled(excluding),
@@ -201,6 +217,20 @@ fn cases(index: &Index, queries: &[Vec<f32>]) -> Vec<Case> {
         });
     }
     cases
+}
+
+/// Videos from all over the index.
+fn seen(index: &Index) -> RoaringTreemap {
+    let seen: RoaringTreemap =
+        index.video_ids().iter().step_by(VIDEOS / EXCLUDED).map(|video| video.0).collect();
+    assert_eq!(seen.len(), EXCLUDED as u64);
+    seen
+}
+
+fn exclude(seen: &RoaringTreemap) -> Exclude {
+    let mut exclude = Exclude::default();
+    seen.serialize_into(&mut exclude.roaring).expect("memory can be written");
+    exclude
 }
 
 fn value<'a>(candidate: &'a Candidate, name: &str) -> Option<&'a Value> {
