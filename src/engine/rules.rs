@@ -15,7 +15,7 @@ use crate::search::{CapKeys, Interest, NodeRules, Part};
 /// The rules of one request.
 pub(super) struct ResolvedRules<'a> {
     parts: Vec<ResolvedPart<'a>>,
-    exclusion: Exclusion,
+    exclusion: Exclusion<'a>,
     caps: Vec<CapKeys<'a>>,
     fresh_at_least: usize,
     score_threshold: Option<f32>,
@@ -52,7 +52,7 @@ impl<'a> ResolvedRules<'a> {
     pub(super) fn of(
         (name, generation, parts): (&str, u64, &'a Parts),
         limits: &Limits,
-        request: &SearchRequest,
+        request: &'a SearchRequest,
         interests: &[Interest<'_>],
         mut keep_going: impl FnMut() -> bool,
     ) -> Result<Option<Self>, EngineError> {

@@ -223,14 +223,14 @@ impl Snapshot {
     }
 
     /// The rules of a request; `None` if the budget ended before.
-    pub(super) fn rules(
-        &self,
+    pub(super) fn rules<'a>(
+        &'a self,
         name: &str,
         limits: &Limits,
-        request: &SearchRequest,
+        request: &'a SearchRequest,
         query: &ResolvedQuery<'_>,
         keep_going: impl FnMut() -> bool,
-    ) -> Result<Option<ResolvedRules<'_>>, EngineError> {
+    ) -> Result<Option<ResolvedRules<'a>>, EngineError> {
         let generation = (name, self.manifest.generation, &self.parts);
         ResolvedRules::of(generation, limits, request, &query.interests, keep_going)
     }

@@ -7,17 +7,17 @@ const MAX_HASHES: u32 = 32;
 
 /// A Bloom filter that can be asked.
 #[derive(Clone, Debug)]
-pub(super) struct BloomFilter {
+pub(super) struct BloomFilter<'a> {
     /// Bit j is bit j mod 8 of byte j div 8. At least one byte.
-    bits: Vec<u8>,
+    bits: &'a [u8],
     hashes: u32,
     seed: u64,
 }
 
-impl BloomFilter {
+impl<'a> BloomFilter<'a> {
     /// # Errors
     /// [`ExclusionError::NoBloomBits`] or [`ExclusionError::BloomHashes`].
-    pub(super) fn of(bloom: &Bloom) -> Result<Self, ExclusionError> {
+    pub(super) fn of(bloom: &'a Bloom) -> Result<Self, ExclusionError> {
         let Bloom { bits, hashes, seed } = bloom;
         if bits.is_empty() {
             return Err(ExclusionError::NoBloomBits);
@@ -25,7 +25,7 @@ impl BloomFilter {
         if !(1..=MAX_HASHES).contains(hashes) {
             return Err(ExclusionError::BloomHashes { most: MAX_HASHES, found: *hashes });
         }
-        Ok(Self { bits: bits.clone(), hashes: *hashes, seed: *seed })
+        Ok(Self { bits, hashes: *hashes, seed: *seed })
     }
 
     /// Whether all bits of `id` are set.
@@ -77,7 +77,8 @@ mod tests {
         assert!(positions(ids[1], 104, 4, 7).eq([50, 79, 92, 1]));
         let bits = vec![0x02, 0x10, 0x00, 0x20, 0x00, 0x00, 0x04, 0x40, 0x00, 0x80, 0x00, 0x90, 0x00];
         assert_eq!(filled(ids, 13, 4, 7).bits, bits);
-        let filter = BloomFilter::of(&Bloom { bits, hashes: 4, seed: 7 }).unwrap();
+        let bloom = Bloom { bits, hashes: 4, seed: 7 };
+        let filter = BloomFilter::of(&bloom).unwrap();
         assert!(filter.contains(ids[0]) && filter.contains(ids[1]));
         assert!(![0, 2, 3, 42, u64::MAX].into_iter().any(|id| filter.contains(id)));
     }
@@ -90,7 +91,8 @@ mod tests {
             hashes in 1u32..=32,
             seed in any::<u64>(),
         ) {
-            let filter = BloomFilter::of(&filled(ids.clone(), bytes, hashes, seed)).unwrap();
+            let bloom = filled(ids.clone(), bytes, hashes, seed);
+            let filter = BloomFilter::of(&bloom).unwrap();
             prop_assert!(ids.into_iter().all(|id| filter.contains(id)));
         }
     }
@@ -101,8 +103,8 @@ mod tests {
         for (kind, first, step) in [("in a row", 0u64, 1u64), ("far apart", 12_345, 0x9e37_79b9_7f4a_7c15)] {
             let id = |row: u64| first.wrapping_add(row.wrapping_mul(step));
             for bytes in [12_500, 16_384] {
-                let filter =
-                    BloomFilter::of(&filled((0..bytes / 10 * 8).map(id), bytes as usize, 7, 1)).unwrap();
+                let bloom = filled((0..bytes / 10 * 8).map(id), bytes as usize, 7, 1);
+                let filter = BloomFilter::of(&bloom).unwrap();
                 let others = 1_000_000..1_100_000;
                 let found = others.filter(|row| filter.contains(id(*row))).count();
                 assert!((700..950).contains(&found), "{found} of 100000 {kind} in {bytes} bytes");

@@ -5,20 +5,21 @@
 use super::Exclude;
 use super::bloom::BloomFilter;
 use super::id_set::IdSet;
+use super::lone_ids::LoneIds;
 use crate::id::VideoId;
 use crate::serialized_bitmap::{BitmapError, SerializedBitmap};
 
 /// Ids that a request may give, as they are and as a Roaring bitmap together.
 const MAX_IDS: usize = 100_000;
-/// The bytes of an id that is alone in its bucket of a Roaring bitmap, as those that are hashes are.
-const LONE_ID_BYTES: usize = 22;
 
 /// Videos that may not be candidates.
 #[derive(Clone, Debug)]
-pub struct Exclusion {
+pub struct Exclusion<'a> {
+    lone: LoneIds<'a>,
+    /// The others.
     ids: IdSet,
     len: usize,
-    bloom: Option<BloomFilter>,
+    bloom: Option<BloomFilter<'a>>,
 }
 
 /// What is wrong with an [`Exclude`]; the message does not name the field. `at` counts bytes of the Roaring bitmap.
@@ -85,28 +86,30 @@ pub enum ExclusionError {
     },
 }
 
-impl Exclusion {
+impl<'a> Exclusion<'a> {
     /// Makes ready what a request excludes.
     ///
     /// # Errors
     /// The first thing that is wrong.
-    pub fn of(exclude: &Exclude) -> Result<Self, ExclusionError> {
+    pub fn of(exclude: &'a Exclude) -> Result<Self, ExclusionError> {
         let Exclude { video_ids, roaring, bloom } = exclude;
         let Some(room) = MAX_IDS.checked_sub(video_ids.len()) else {
             let found = video_ids.len() as u64;
             return Err(ExclusionError::TooManyIds { field: "exclude.video_ids", most: MAX_IDS, found });
         };
         let bloom = bloom.as_ref().map(BloomFilter::of).transpose()?;
-        let decoded = decode(roaring, room)?;
-        let len = video_ids.len() + decoded.len();
+        let (lone, decoded) = decode(roaring, room)?;
+        let len = video_ids.len() + lone.len() + decoded.len();
         let ids = IdSet::of([bytemuck::cast_slice(video_ids), &decoded]);
-        Ok(Self { ids, len, bloom })
+        Ok(Self { lone, ids, len, bloom })
     }
 
     /// Whether `video` may not be a candidate.
     #[inline]
     pub fn contains(&self, video: VideoId) -> bool {
-        self.ids.contains(video.0) || self.bloom.as_ref().is_some_and(|bloom| bloom.contains(video.0))
+        self.lone.contains(video.0)
+            || self.ids.contains(video.0)
+            || self.bloom.as_ref().is_some_and(|bloom| bloom.contains(video.0))
     }
 
     /// How many ids were given, each as often as it was; what the Bloom filter contains is not known.
@@ -135,19 +138,22 @@ impl ExclusionError {
     }
 }
 
-/// The ids of a 64-bit Roaring bitmap, ascending, if there are at most `room`: a bucket for each upper half that
-/// occurs, which is that half and a 32-bit bitmap of the lower ones.
-fn decode(bytes: &[u8], room: usize) -> Result<Vec<u64>, ExclusionError> {
-    if bytes.is_empty() {
-        return Ok(Vec::new());
-    }
+/// The ids of a 64-bit Roaring bitmap, if there are at most `room`: a bucket for each upper half that occurs, which is
+/// that half and a 32-bit bitmap of the lower ones. Apart from the first of them that are alone they are written down.
+fn decode(bytes: &[u8], room: usize) -> Result<(LoneIds<'_>, Vec<u64>), ExclusionError> {
     let at = |rest: &[u8]| bytes.len() - rest.len();
     let truncated =
         |rest: &[u8], expected| ExclusionError::Truncated { at: at(rest), expected, found: rest.len() };
-    let (buckets, mut rest) = bytes.split_first_chunk().ok_or_else(|| truncated(bytes, 8))?;
-    let mut ids = Vec::with_capacity((bytes.len() / LONE_ID_BYTES).min(room));
-    let mut expected = 0;
-    for _ in 0..u64::from_le_bytes(*buckets) {
+    let (buckets, rest) = match bytes.split_first_chunk() {
+        Some((buckets, rest)) => (u64::from_le_bytes(*buckets), rest),
+        None if bytes.is_empty() => (0, bytes),
+        None => return Err(truncated(bytes, 8)),
+    };
+    let (lone, mut rest) = LoneIds::of(rest, buckets.min(room as u64) as usize);
+    let room = room - lone.len();
+    let mut ids = Vec::new();
+    let mut expected = lone.end();
+    for _ in lone.len() as u64..buckets {
         let (upper, bitmap) = rest.split_first_chunk().ok_or_else(|| truncated(rest, 4))?;
         let upper = u64::from(u32::from_le_bytes(*upper));
         if upper < expected {
@@ -170,7 +176,7 @@ fn decode(bytes: &[u8], room: usize) -> Result<Vec<u64>, ExclusionError> {
     if !rest.is_empty() {
         return Err(ExclusionError::TrailingBytes { expected: at(rest), found: bytes.len() });
     }
-    Ok(ids)
+    Ok((lone, ids))
 }
 
 /// Kept out of the loop over lone ids, which it would slow down by a fifth.

@@ -13,7 +13,8 @@
 //! | `number.rs`      | numbers of different types compared |
 //! | `match_error.rs` | what can be wrong with a filter |
 //! | `exclusion.rs`   | the videos that may not be candidates, decoded |
-//! | `id_set.rs`      | ids that candidates are looked up in |
+//! | `lone_ids.rs`    | ids that candidates are looked up in where they lie |
+//! | `id_set.rs`      | the same, written down |
 //! | `bloom.rs`       | the Bloom filter of the proto |
 
 #[cfg(test)]
@@ -24,6 +25,7 @@ mod expression;
 mod failing;
 mod filter;
 mod id_set;
+mod lone_ids;
 mod match_error;
 mod matching;
 mod number;

@@ -41,7 +41,7 @@ pub struct NodeRules<'a> {
     /// What is searched, one or more: the first is the base, which the others are small beside.
     pub parts: Vec<Part<'a>>,
     /// Videos that may not be hits.
-    pub exclusion: &'a Exclusion,
+    pub exclusion: &'a Exclusion<'a>,
     /// Nodes that may not.
     pub seeds: &'a [NodeId],
     /// How many hits may have the same value, for each of some attributes.

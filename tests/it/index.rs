@@ -335,7 +335,8 @@ fn search_every_way(index: &Index) {
     }
     let mut matches = NodeSet::all(index.len());
     matches.remove(0);
-    let exclusion = Exclusion::of(&Exclude::default()).unwrap();
+    let nothing = Exclude::default();
+    let exclusion = Exclusion::of(&nothing).unwrap();
     let rules = NodeRules {
         parts: vec![Part {
             index,
