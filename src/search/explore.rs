@@ -10,6 +10,8 @@
 //!
 //! Whatever comes too short ends as a scan of all that matches: an answer is short only if there are no more.
 
+use std::cmp::Ordering;
+
 use super::choice::Room;
 use super::params::Plan;
 use super::rules::{NodeRules, Part};
@@ -307,12 +309,10 @@ impl<C: Scan, S: Score> Explorer<'_, C, S> {
         }
     }
 
-    /// Leaves in `found`, in order, what passes, as far as it is scored again; says whether that is all of it.
+    /// Leaves in `found` what passes, as far as it is scored again; says whether that is all of it.
     fn keep_passing(&mut self) -> bool {
         let kept = self.kept();
-        let found = &mut self.scratch.found;
-        found.sort_unstable();
-        self.sieve.retain_passing(found, kept)
+        self.sieve.retain_passing(&mut self.scratch.found, kept)
     }
 
     /// Takes the last of `found`, which are in order, and all that score as they do: some of those may be missing.
@@ -386,23 +386,27 @@ impl Sieve<'_> {
 
     /// Leaves what is allowed, up to the `wanted`th that the caps have room for and those that score as it does.
     /// What they have no room for stays: scored exactly, it may come first. Says whether that is all that is allowed.
-    fn retain_passing(&self, ranked: &mut Vec<Candidate>, wanted: usize) -> bool {
-        let mut room = Room::new(self.rules);
-        let (mut passed, mut kept) = (0, 0);
-        let mut is_whole = true;
-        for at in 0..ranked.len() {
-            let candidate = ranked[at];
-            if passed >= wanted && kept > 0 && candidate.score() < ranked[kept - 1].score() {
-                is_whole = false;
-                break;
-            }
-            if self.allows(candidate.node()) {
-                passed += usize::from(room.take(self.global(candidate.node())));
-                ranked[kept] = candidate;
-                kept += 1;
-            }
-        }
-        ranked.truncate(kept);
-        is_whole
+    /// At least one is `wanted`.
+    fn retain_passing(&self, found: &mut Vec<Candidate>, wanted: usize) -> bool {
+        found.retain(|candidate| self.allows(candidate.node()));
+        let Some(last) = self.last_passing(found, wanted) else { return true };
+        let allowed = found.len();
+        // What scores no number, as some do in a damaged file, is not less than anything.
+        found.retain(|candidate| candidate.score().partial_cmp(&last) != Some(Ordering::Less));
+        found.len() == allowed
+    }
+
+    /// The score of the `wanted`th of `allowed` that the caps have room for, if there are so many.
+    fn last_passing(&self, allowed: &mut [Candidate], wanted: usize) -> Option<f32> {
+        let last = if self.rules.caps.is_empty() {
+            // No need for an order of all of them, which would take longer than everything else here.
+            let at = (wanted - 1 < allowed.len()).then_some(wanted - 1)?;
+            *allowed.select_nth_unstable(at).1
+        } else {
+            allowed.sort_unstable();
+            let mut room = Room::new(self.rules);
+            *allowed.iter().filter(|candidate| room.take(self.global(candidate.node()))).nth(wanted - 1)?
+        };
+        Some(last.score())
     }
 }

@@ -388,6 +388,11 @@ impl<'a> Run<'a, '_> {
 
     /// Appends what was found, scored in full precision.
     fn rank(&mut self, part: &Part<'_>, ranked: &mut Vec<Ranked>) {
+        let found = &mut self.workspace.scratch.found;
+        if found.len() > RESCORED_AT_ONCE {
+            // Best first: it may be told to stop halfway.
+            found.sort_unstable();
+        }
         let metric = part.index.metadata().metric;
         with_rows!(part.index.vectors(), rows => {
             let queries = self.queries.iter().zip(self.interests);
