@@ -3,7 +3,8 @@
 //!
 //! `cargo bench --bench live -- delta writes swaps churn` runs the parts that are named, all of them without a name.
 //! `SHORTLIST_BENCH_VIDEOS` (100,000), `SHORTLIST_BENCH_ROUNDS` (of churn, 20) and `SHORTLIST_BENCH_SECONDS` (of each
-//! measurement of writes and swaps, 10) set how much. It prints tables: what takes minutes is measured once.
+//! measurement of writes and swaps, 10) set how much; with `SHORTLIST_BENCH_TAUGHT=0` no users teach the graphs. It prints
+//! tables: what takes minutes is measured once.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -88,8 +89,8 @@ impl World {
         &self.rows[video * DIM..(video + 1) * DIM]
     }
 
-    /// Builds an index of some videos, taught by the users of the catalogue.
-    fn build(&self, name: &str, videos: &[usize]) -> PathBuf {
+    /// Builds an index of some videos, taught by the users of the catalogue, on so many threads; 0 for one per core.
+    fn build(&self, name: &str, videos: &[usize], threads: usize) -> PathBuf {
         let dir = self.folder.path().join(name);
         let rows = videos.iter().flat_map(|video| self.row(*video)).copied().collect();
         let catalogue = Catalogue {
@@ -98,9 +99,10 @@ impl World {
             attributes: Vec::new(),
             expires_at: None,
         };
-        let users = Embeddings::open(&self.files.users_train).expect("users");
-        let store = IndexStore::new(&dir);
-        build(&catalogue, Some(&users), &params(), &store, &Silent, Instant::now()).expect("a build");
+        let is_taught = setting("SHORTLIST_BENCH_TAUGHT", 1) > 0;
+        let users = is_taught.then(|| Embeddings::open(&self.files.users_train).expect("users"));
+        let (store, params) = (IndexStore::new(&dir), params().with_threads(threads));
+        build(&catalogue, users.as_ref(), &params, &store, &Silent, Instant::now()).expect("a build");
         dir
     }
 
@@ -207,7 +209,7 @@ fn drift(rows: &mut [f32]) {
 
 /// Searches beside what was written since the build.
 fn delta(world: &World) {
-    let engine = world.open(&world.build("delta", &(0..world.videos).collect::<Vec<_>>()));
+    let engine = world.open(&world.build("delta", &(0..world.videos).collect::<Vec<_>>(), 0));
     println!("\n| written since | us per search | recall@{K} |\n|---|---|---|");
     let mut written = 0;
     for target in [0, 1, 1_000, 10_000, 100_000] {
@@ -283,7 +285,7 @@ fn writes(world: &World) {
     println!("|---|---|---|---|---|");
     let videos: Vec<usize> = (0..world.videos).collect();
     for (writers, batch) in [(0, 0), (1, 1), (16, 1), (1, 100), (4, 100)] {
-        let engine = world.open(&world.build(&format!("writes-{writers}-{batch}"), &videos));
+        let engine = world.open(&world.build(&format!("writes-{writers}-{batch}"), &videos, 0));
         let (mut searches, mut acknowledged) = beside(world, &engine, None, || {
             let until = Instant::now() + seconds;
             let write = |writer: usize| {
@@ -329,8 +331,8 @@ fn engine_turn(engine: &Engine, writes: usize) {
 /// Generations that change places at a share of the most searches that one thread does, with writes.
 fn swaps(world: &World) {
     let videos: Vec<usize> = (0..world.videos).collect();
-    let dir = world.build("swaps", &videos);
-    world.build("swaps", &videos);
+    let dir = world.build("swaps", &videos, 0);
+    world.build("swaps", &videos, 0);
     let engine = world.open(&dir);
     let (us, _) = world.measure(&engine);
     let every = Duration::from_secs_f64(us / 1e6 / LOAD);
@@ -377,7 +379,7 @@ fn swaps(world: &World) {
 fn churn(world: &World) {
     let rounds = setting("SHORTLIST_BENCH_ROUNDS", 20);
     let mut videos: Vec<usize> = (0..world.videos).collect();
-    let dir = world.build("churn", &videos);
+    let dir = world.build("churn", &videos, 0);
     let engine = world.open(&dir);
     // Who is replaced is drawn once, for all rounds together.
     let mut order: Vec<usize> = (0..world.videos).collect();
@@ -420,9 +422,13 @@ fn churn(world: &World) {
         );
     }
     let (us, recall) = world.measure(&engine);
-    let fresh = world.open(&world.build("fresh", &videos));
-    let (us_fresh, recall_fresh) = world.measure(&fresh);
-    println!("| fresh build | | | {us_fresh:.1} | {recall_fresh:.4} | | |");
+    // On as many threads as a rebuild.
+    let threads = (std::thread::available_parallelism().map_or(1, usize::from) / 2).max(1);
+    let began = Instant::now();
+    let fresh = world.build("fresh", &videos, threads);
+    let seconds = began.elapsed().as_secs_f64();
+    let (us_fresh, recall_fresh) = world.measure(&world.open(&fresh));
+    println!("| fresh build | | {seconds:.1} | {us_fresh:.1} | {recall_fresh:.4} | | |");
     println!("\nrecall {:+.4}, searches/s {:.3} of a fresh build's", recall - recall_fresh, us_fresh / us);
 }
 

@@ -34,7 +34,7 @@ pub enum EngineError {
         video: VideoId,
     },
     /// What the index served was found damaged, and there is nothing else in its folder to serve.
-    #[error("index {index:?} is out of service, no generation of it is sound: {problem}")]
+    #[error("index {index:?} is out of service: {problem}")]
     OutOfService {
         /// The index.
         index: String,

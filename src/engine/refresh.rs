@@ -28,13 +28,14 @@ pub enum Refresh {
         /// What is wrong with the damaged one.
         error: EngineError,
     },
-    /// What the start opened is damaged and nothing else is sound; the index is out of service.
+    /// What the start opened is damaged and nothing else is sound, or another server writes; the index is out of
+    /// service.
     Withdrawn {
         /// The index.
         index: String,
-        /// The damaged generation.
+        /// The generation that answered.
         generation: u64,
-        /// What is wrong with it.
+        /// What is wrong with it, or with answering.
         error: EngineError,
     },
     /// Another generation answers from now on.

@@ -28,6 +28,7 @@ use super::shared::Shared;
 use super::snapshot::{Snapshot, check_and_warm, check_structure};
 use super::writing::{Writing, existing_log};
 use crate::index::{GateReport, IndexStore, Manifest, MemoryMode, PublishReason};
+use crate::live::LogError;
 
 /// A folder of generations, and the one that answers.
 #[derive(Debug)]
@@ -191,7 +192,7 @@ impl ServedIndex {
     /// at, takes the newest calibration of what serves, and makes it resident.
     pub(super) fn refresh(self: &Arc<Self>) -> Vec<Refresh> {
         let mut progress = self.progress.lock();
-        let steps = [Self::check_start, Self::look, Self::recalibrate, Self::copy];
+        let steps = [Self::check_start, Self::look, Self::check_log, Self::recalibrate, Self::copy];
         let mut news = std::mem::take(&mut *self.news.lock());
         // In this order: the first makes the index ready.
         news.extend(steps.iter().filter_map(|step| step(self, &mut progress)));
@@ -274,6 +275,18 @@ impl ServedIndex {
                 Refresh::Withdrawn { index, generation, error }
             }
         }
+    }
+
+    /// Another server of the folder that was the first to write has the log: what it takes down, this one would go on
+    /// answering with.
+    fn check_log(&self, _: &mut Progress) -> Option<Refresh> {
+        if !self.writing.is_foreign() || self.withdrawn.swap(true, Ordering::AcqRel) {
+            return None;
+        }
+        let error = EngineError::from(LogError::InUse { path: self.writing.path().to_owned() });
+        *self.refused.lock() = Some(error.to_string());
+        let generation = self.shared.current.load().manifest.generation;
+        Some(Refresh::Withdrawn { index: self.name.clone(), generation, error })
     }
 
     fn look(&self, progress: &mut Progress) -> Option<Refresh> {

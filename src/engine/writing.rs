@@ -1,6 +1,6 @@
 //! Where the writes to an index go: its log, on disk before they are acknowledged.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -112,6 +112,17 @@ impl Writing {
     /// The log, if there is one.
     pub(super) fn log(&self) -> Option<Arc<dyn MutationLog>> {
         self.open.lock().as_ref().map(|open| Arc::clone(&open.log))
+    }
+
+    /// Whether another server has made a log of this index, which this one does not know.
+    pub(super) fn is_foreign(&self) -> bool {
+        let open = self.open.lock();
+        self.is_writable && open.is_none() && self.path.exists()
+    }
+
+    /// The path of the log.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Why nothing can be written, if nothing can.

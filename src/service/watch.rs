@@ -62,7 +62,7 @@ fn log(refresh: &Refresh) {
             tracing::error!(index, from, to, %error, "what was served is damaged; an older generation takes over");
         }
         Refresh::Withdrawn { index, generation, error } => {
-            tracing::error!(index, generation, %error, "what was served is damaged; the index is out of service");
+            tracing::error!(index, generation, %error, "what was served must not answer any more; the index is out of service");
         }
         Refresh::Swapped { index, from, to } => tracing::info!(index, from, to, "swapped generations"),
         Refresh::Calibrated { index, generation, queries } => {

@@ -10,8 +10,8 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use shortlist::attributes::Value;
 use shortlist::engine::{
-    Budget, Effort, Engine, EngineError, EngineOptions, Lookup, Query, RebuildOptions, ReturnAttributes,
-    SearchRequest, WriteMode,
+    Budget, Effort, Engine, EngineError, EngineOptions, Lookup, Query, RebuildOptions, Refresh,
+    ReturnAttributes, SearchRequest, WriteMode,
 };
 use shortlist::id::VideoId;
 use shortlist::live::{Mutation, Upsert};
@@ -414,4 +414,24 @@ fn the_log_of_an_index_has_one_server() {
     let late = SearchRequest { min_sequence: 2, ..request([1.0; DIM], 1, Effort::Exact) };
     let error = engine.search(&late, &Budget::default()).unwrap_err();
     assert!(matches!(error, EngineError::NotYetWritten { expected: 2, found: 1, .. }), "{error}");
+}
+
+/// Two servers that start before anything is written: the first that writes has the log, and the other one would go on
+/// answering with what is taken down.
+#[test]
+fn a_server_steps_back_when_another_one_writes() {
+    let index = TestIndex::new(VIDEOS);
+    let (first, second) = (open(&index).unwrap(), open(&index).unwrap());
+    [&first, &second].iter().for_each(|engine| drop(engine.refresh()));
+    let any = || request([1.0; DIM], 1, Effort::Exact);
+    second.search(&any(), &Budget::default()).unwrap();
+    first.write("", vec![Mutation::Takedown(VideoId(video_id(3)))], WriteMode::AllOrNothing).unwrap();
+    assert!(matches!(second.refresh().as_slice(), [Refresh::Withdrawn { generation: 1, .. }]));
+    let error = second.search(&any(), &Budget::default()).unwrap_err();
+    assert!(
+        matches!(&error, EngineError::OutOfService { problem, .. } if problem.contains("in use")),
+        "{error}"
+    );
+    assert!(first.refresh().is_empty() && second.refresh().is_empty());
+    first.search(&any(), &Budget::default()).unwrap();
 }
