@@ -18,7 +18,7 @@ use shortlist::build::{BuildParams, Silent, build};
 use shortlist::dataset::{Catalogue, Embeddings};
 use shortlist::engine::{
     Budget, Effort, Engine, EngineOptions, Query, RebuildOptions, RebuildState, ReturnAttributes,
-    SearchRequest, WriteMode,
+    SampleOptions, SearchRequest, WriteMode,
 };
 use shortlist::id::VideoId;
 use shortlist::index::IndexStore;
@@ -40,6 +40,7 @@ const REPLACED: usize = 20;
 /// The share of the most searches that swaps are measured at.
 const LOAD: f64 = 0.7;
 const SWAPS: usize = 200;
+const BETWEEN_SWAPS: Duration = Duration::from_millis(250);
 
 fn setting(name: &str, default: usize) -> usize {
     std::env::var(name).map_or(default, |value| value.parse().expect("a number"))
@@ -113,6 +114,8 @@ impl World {
             is_writable: true,
             // Only where it is asked for.
             rebuild: RebuildOptions { delta_share: 0.0, deleted_share: 0.0, ..RebuildOptions::default() },
+            // Those who measure a generation must not have taught it.
+            sample: SampleOptions { share: 0.0 },
             ..EngineOptions::default()
         });
         let engine = engine.expect("an engine");
@@ -272,6 +275,18 @@ fn beside<R>(
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let searches = scope.spawn(|| search_until(world, engine, &done, every));
+        // As a server looks once a second.
+        scope.spawn(|| {
+            for turn in 1.. {
+                if done.load(Ordering::Relaxed) {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(100));
+                if turn % 10 == 0 {
+                    engine.refresh();
+                }
+            }
+        });
         let result = work();
         done.store(true, Ordering::Relaxed);
         (searches.join().expect("searches"), result)
@@ -298,7 +313,6 @@ fn writes(world: &World) {
                     engine.write("", mutations, WriteMode::AllOrNothing).expect("a write");
                     times.push(began.elapsed());
                     next += 31 * batch;
-                    engine_turn(&engine, times.len());
                 }
                 times
             };
@@ -318,13 +332,6 @@ fn writes(world: &World) {
             per_second(searches.len()),
             quantile(&mut searches, 0.99),
         );
-    }
-}
-
-/// A server looks once a second; here, whoever writes does now and then.
-fn engine_turn(engine: &Engine, writes: usize) {
-    if writes.is_multiple_of(500) {
-        engine.refresh();
     }
 }
 
@@ -359,6 +366,7 @@ fn swaps(world: &World) {
         for swap in 0..SWAPS {
             engine.activate("", 1 + swap as u64 % 2).expect("a swap");
             write(&engine);
+            std::thread::sleep(BETWEEN_SWAPS);
         }
         began.elapsed()
     });

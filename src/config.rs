@@ -35,6 +35,7 @@
 //! deleted_share = 0.1             # rebuild once so much of it is gone; 0 for never
 //! min_changes = 10000             # but not before so many videos are
 //! keep_generations = 2            # of an index that is written to
+//! keep_writes = 100000            # in the log although every generation knows of them, for batch builds
 //!
 //! [rebuild.training_queries]      # name = file of user embeddings; else users of before teach
 //!
@@ -150,15 +151,31 @@ pub struct RebuildConfig {
     pub deleted_share: f64,
     pub min_changes: usize,
     pub keep_generations: usize,
+    pub keep_writes: u64,
     pub training_queries: BTreeMap<String, PathBuf>,
 }
 
 impl Default for RebuildConfig {
     fn default() -> Self {
-        let RebuildOptions { threads, delta_share, deleted_share, min_changes, keep_generations, .. } =
-            RebuildOptions::default();
+        let RebuildOptions {
+            threads,
+            delta_share,
+            deleted_share,
+            min_changes,
+            keep_generations,
+            keep_writes,
+            ..
+        } = RebuildOptions::default();
         let training_queries = BTreeMap::new();
-        Self { threads, delta_share, deleted_share, min_changes, keep_generations, training_queries }
+        Self {
+            threads,
+            delta_share,
+            deleted_share,
+            min_changes,
+            keep_generations,
+            keep_writes,
+            training_queries,
+        }
     }
 }
 
@@ -327,6 +344,7 @@ impl ServeConfig {
             deleted_share,
             min_changes,
             keep_generations,
+            keep_writes,
             training_queries,
         } = self.rebuild.clone();
         let GateConfig { queries, k, min_recall, max_recall_loss, min_overlap, max_p99_ratio, query_files } =
@@ -343,6 +361,7 @@ impl ServeConfig {
                 deleted_share,
                 min_changes,
                 keep_generations,
+                keep_writes,
                 training_queries: training_queries.into_iter().collect(),
             },
             gate: GateOptions {

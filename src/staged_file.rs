@@ -11,8 +11,8 @@ use tempfile::NamedTempFile;
 /// What the names of files without a name begin and end with.
 const PREFIX: &str = ".staged-";
 const SUFFIX: &str = ".tmp";
-/// One that is younger may be about to be locked.
-const LEAST_AGE: Duration = Duration::from_secs(60);
+/// One that is younger may be about to be locked, or be written where locks do not reach.
+const LEAST_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A file without a name yet; dropping it removes it. It is locked, so that one that a process left behind when it was
 /// killed can be told from one that is being written.
@@ -51,8 +51,11 @@ impl StagedFile {
             let Ok(file) = File::open(entry.path()) else { continue };
             let age = file.metadata()?.modified()?.elapsed().unwrap_or_default();
             if age >= LEAST_AGE && file.try_lock().is_ok() {
-                std::fs::remove_file(entry.path())?;
-                removed += 1;
+                match std::fs::remove_file(entry.path()) {
+                    Ok(()) => removed += 1,
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
             }
         }
         Ok(removed)

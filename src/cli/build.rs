@@ -9,7 +9,7 @@ use crate::build::{BuildParams, Builder, stage};
 use crate::dataset::{Catalogue, CatalogueFiles, Embeddings};
 use crate::index::{Codes, IndexStore, RepairReport};
 use crate::metric::Metric;
-use crate::recall::publish_calibrated;
+use crate::recall::calibrate_staged;
 
 /// Build an index and publish it as the current generation of a folder.
 #[derive(Debug, clap::Args)]
@@ -83,7 +83,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let bars = BuildBars::new()?;
     let (staged, times) =
         stage(&catalogue, training_queries.as_ref(), None, &params, &store, &bars, started)?;
-    let (manifest, uncalibrated) = publish_calibrated(&store, staged, times, arguments.threads, &bars)?;
+    let (curves, uncalibrated) = calibrate_staged(&staged, arguments.threads, &bars)?;
+    let manifest = store.publish(staged, times, curves)?;
     drop(bars);
     if let Some(problem) = uncalibrated {
         eprintln!("not calibrated: {problem}");

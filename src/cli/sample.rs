@@ -10,7 +10,7 @@ use crate::build::{BuildParams, stage};
 use crate::dataset::{Catalogue, CatalogueFiles, Embeddings};
 use crate::index::IndexStore;
 use crate::metric::Metric;
-use crate::recall::publish_calibrated;
+use crate::recall::calibrate_staged;
 use crate::synth::{SynthFiles, SynthParams, synth};
 
 /// Where the sample lies, from the folder that the command runs in.
@@ -49,6 +49,7 @@ pub fn ensure(root: &Path) -> anyhow::Result<PathBuf> {
         BuildParams::new(Metric::InnerProduct, BuildParams::DEFAULT_M, BuildParams::DEFAULT_EF_CONSTRUCTION)?
             .with_embedding_model(Some("synth".to_owned()));
     let (staged, times) = stage(&catalogue, Some(&training_queries), None, &params, &store, &bars, started)?;
-    publish_calibrated(&store, staged, times, 0, &bars)?;
+    let (curves, _) = calibrate_staged(&staged, 0, &bars)?;
+    store.publish(staged, times, curves)?;
     Ok(store.dir().to_owned())
 }

@@ -1,10 +1,12 @@
 //! A sample of what users ask: to measure recall with, to judge generations by, and to teach them.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::hash::Hasher as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use rustc_hash::FxHasher;
 
 use super::request::{Completeness, Effort, Query, SearchRequest, SearchResponse};
 use super::snapshot::Snapshot;
@@ -12,12 +14,17 @@ use crate::id::VideoId;
 
 /// Users that are remembered, the newest.
 const MAX_USERS: usize = 10_000;
-/// Answers that wait to be compared with the truth; more are not taken.
+/// Answers that wait to be compared with the truth, the newest.
 const MAX_WAITING: usize = 32;
 /// Answers that the recall is the mean of, the newest.
 const WINDOW: usize = 1_000;
 /// The k that recall is told apart by: each counts under the least that is not below its own.
-const K: [usize; 7] = [1, 10, 50, 100, 200, 500, 1_000];
+pub const RECALL_K: [usize; 7] = [1, 10, 50, 100, 200, 500, 1_000];
+
+/// One user in so many judges generations, and the others teach them.
+const JUDGES: u64 = 5;
+/// Of users that are remembered.
+const MAX_COMPONENT: f32 = 1e15;
 
 /// What share of searches is sampled.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,27 +58,37 @@ pub(super) struct Sample {
 }
 
 /// A sample of what was asked of one index.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Asked {
     /// A search is sampled if a hash of its number is below this.
     threshold: u64,
     searches: AtomicU64,
-    users: Mutex<VecDeque<Vec<f32>>>,
-    waiting: Mutex<VecDeque<Sample>>,
-    /// Hits and true candidates, by the place of k among [`K`].
-    compared: Mutex<BTreeMap<usize, VecDeque<(u32, u32)>>>,
+    state: Mutex<State>,
 }
 
-impl std::fmt::Debug for Asked {
+/// Of the generation that answers.
+#[derive(Default)]
+struct State {
+    /// The manifest that made it current: whatever was answered by another one is not taken.
+    manifest: u64,
+    users: VecDeque<Vec<f32>>,
+    waiting: VecDeque<Sample>,
+    /// Hits and true candidates, by the place of k among [`RECALL_K`].
+    compared: BTreeMap<usize, VecDeque<(u32, u32)>>,
+}
+
+impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Asked").field("searches", &self.searches).finish_non_exhaustive()
+        f.debug_struct("State").field("manifest", &self.manifest).finish_non_exhaustive()
     }
 }
 
 impl Asked {
-    pub(super) fn new(options: SampleOptions) -> Self {
+    /// Of what the generation of `manifest` is asked.
+    pub(super) fn new(options: SampleOptions, manifest: u64) -> Self {
         let threshold = (options.share.clamp(0.0, 1.0) * u64::MAX as f64) as u64;
-        Self { threshold, ..Self::default() }
+        let state = Mutex::new(State { manifest, ..State::default() });
+        Self { threshold, searches: AtomicU64::new(0), state }
     }
 
     /// Whether the next search is one of the sample. No caller can tell which are.
@@ -86,74 +103,106 @@ impl Asked {
     /// Remembers who asked, and what the answer was.
     pub(super) fn take(&self, snapshot: &Arc<Snapshot>, request: &SearchRequest, answer: &SearchResponse) {
         let Query::Vector(vector) = &request.query else { return };
-        let mut users = self.users.lock();
-        if users.len() == MAX_USERS {
-            users.pop_front();
+        let mut state = self.state.lock();
+        if state.manifest != snapshot.manifest.manifest || !is_usable(vector) {
+            return;
         }
-        users.push_back(vector.clone());
-        drop(users);
+        push(&mut state.users, vector.clone(), MAX_USERS);
         if request.effort == Effort::Exact || answer.completeness == Completeness::Deadline {
             return;
         }
-        let mut waiting = self.waiting.lock();
-        if waiting.len() < MAX_WAITING {
-            let found = answer.candidates.iter().map(|candidate| candidate.video_id).collect();
-            waiting.push_back(Sample { snapshot: Arc::clone(snapshot), request: request.clone(), found });
-        }
+        let found = answer.candidates.iter().map(|candidate| candidate.video_id).collect();
+        let sample = Sample { snapshot: Arc::clone(snapshot), request: request.clone(), found };
+        push(&mut state.waiting, sample, MAX_WAITING);
     }
 
     /// The next answer to be compared with the truth.
     pub(super) fn next(&self) -> Option<Sample> {
-        self.waiting.lock().pop_front()
+        self.state.lock().waiting.pop_front()
     }
 
-    /// Takes in how many of the `exact` candidates the answer to a search for `k` had.
-    pub(super) fn compare(&self, k: usize, found: &[VideoId], exact: &[VideoId]) {
-        if exact.is_empty() {
-            return;
+    /// Takes in how many of the `exact` candidates an answer had.
+    pub(super) fn compare(&self, sample: &Sample, exact: &[VideoId]) {
+        let mut state = self.state.lock();
+        if state.manifest == sample.snapshot.manifest.manifest {
+            state.compare(sample.request.k, &sample.found, exact);
         }
-        let hits = exact.iter().filter(|video| found.contains(video)).count();
-        let k = K.partition_point(|most| *most < k);
-        let mut compared = self.compared.lock();
-        let window = compared.entry(k).or_default();
-        if window.len() == WINDOW {
-            window.pop_front();
-        }
-        window.push_back((hits as u32, exact.len() as u32));
     }
 
     /// The recall of late, by ascending k.
     pub(super) fn recall(&self) -> Vec<LiveRecall> {
+        self.state.lock().recall()
+    }
+
+    /// Four in five of the users that asked of late, `[n × dim]`.
+    pub(super) fn teachers(&self, dim: usize) -> Vec<f32> {
+        let state = self.state.lock();
+        let users = state.users.iter().filter(|user| user.len() == dim && !is_judge(user));
+        users.flatten().copied().collect()
+    }
+
+    /// The others, each once: they teach nothing, so that they can judge.
+    pub(super) fn judges(&self, dim: usize) -> Vec<f32> {
+        let mut seen = HashSet::new();
+        let state = self.state.lock();
+        let users = state.users.iter().filter(|user| user.len() == dim && is_judge(user));
+        users.filter(|user| seen.insert(hash(user))).flatten().copied().collect()
+    }
+
+    /// The generation of another manifest answers: its recall is not that of the one before, nor, if the embedding model
+    /// is another, are its users.
+    pub(super) fn begin_generation(&self, manifest: u64, is_same_model: bool) {
+        let mut state = self.state.lock();
+        state.manifest = manifest;
+        state.waiting.clear();
+        state.compared.clear();
+        if !is_same_model {
+            state.users.clear();
+        }
+    }
+}
+
+impl State {
+    fn compare(&mut self, k: usize, found: &[VideoId], exact: &[VideoId]) {
+        if exact.is_empty() {
+            return;
+        }
+        let hits = exact.iter().filter(|video| found.contains(video)).count();
+        let window = self.compared.entry(RECALL_K.partition_point(|most| *most < k)).or_default();
+        push(window, (hits as u32, exact.len() as u32), WINDOW);
+    }
+
+    fn recall(&self) -> Vec<LiveRecall> {
         let of_window = |(k, window): (&usize, &VecDeque<(u32, u32)>)| {
             let sum = |of: fn(&(u32, u32)) -> u32| window.iter().map(|pair| u64::from(of(pair))).sum::<u64>();
             let recall = sum(|pair| pair.0) as f64 / sum(|pair| pair.1) as f64;
-            LiveRecall { k: K.get(*k).copied(), recall, answers: window.len() }
+            LiveRecall { k: RECALL_K.get(*k).copied(), recall, answers: window.len() }
         };
-        self.compared.lock().iter().map(of_window).collect()
+        self.compared.iter().map(of_window).collect()
     }
+}
 
-    /// The users that asked of late, `[n × dim]`.
-    pub(super) fn users(&self) -> Vec<f32> {
-        self.users.lock().iter().flatten().copied().collect()
+/// Adds the newest, in place of the oldest where there are too many.
+fn push<T>(queue: &mut VecDeque<T>, newest: T, most: usize) {
+    if queue.len() == most {
+        queue.pop_front();
     }
+    queue.push_back(newest);
+}
 
-    /// The same, each once.
-    pub(super) fn distinct_users(&self) -> Vec<f32> {
-        let mut seen = HashSet::new();
-        let bits = |user: &Vec<f32>| user.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
-        let users = self.users.lock();
-        users.iter().filter(|user| seen.insert(bits(user))).flatten().copied().collect()
-    }
+/// Whether scores for a user are numbers: a sum of products with what embeddings hold does not overflow.
+pub(super) fn is_usable(user: &[f32]) -> bool {
+    user.iter().all(|value| value.abs() <= MAX_COMPONENT)
+}
 
-    /// Another generation answers: its recall is not that of the one before, nor, if the embedding model is another,
-    /// are its users.
-    pub(super) fn begin_generation(&self, is_same_model: bool) {
-        self.waiting.lock().clear();
-        self.compared.lock().clear();
-        if !is_same_model {
-            self.users.lock().clear();
-        }
-    }
+fn is_judge(user: &[f32]) -> bool {
+    scattered(hash(user)).is_multiple_of(JUDGES)
+}
+
+fn hash(user: &[f32]) -> u64 {
+    let mut hasher = FxHasher::default();
+    user.iter().for_each(|value| hasher.write_u32(value.to_bits()));
+    hasher.finish()
 }
 
 /// A number that says nothing of its neighbours (the finaliser of `SplitMix64`).
@@ -173,7 +222,7 @@ mod tests {
         for (share, low, high) in
             [(0.0, 0, 0), (0.01, 800, 1_200), (0.5, 49_000, 51_000), (1.0, 100_000, 100_000)]
         {
-            let asked = Asked::new(SampleOptions { share });
+            let asked = Asked::new(SampleOptions { share }, 1);
             let taken = (0..100_000).filter(|_| asked.takes()).count();
             assert!((low..=high).contains(&taken), "{taken} for {share}");
         }
@@ -181,17 +230,28 @@ mod tests {
 
     #[test]
     fn recall_is_told_apart_by_k_and_of_late() {
-        let asked = Asked::new(SampleOptions::default());
+        let mut state = State::default();
         let videos = |ids: std::ops::Range<u64>| ids.map(VideoId).collect::<Vec<_>>();
-        asked.compare(10, &videos(0..10), &videos(0..10));
-        asked.compare(7, &videos(0..4), &videos(0..5));
-        asked.compare(100, &videos(50..150), &videos(0..100));
-        asked.compare(5_000, &[], &[]);
+        state.compare(10, &videos(0..10), &videos(0..10));
+        state.compare(7, &videos(0..4), &videos(0..5));
+        state.compare(100, &videos(50..150), &videos(0..100));
+        state.compare(5_000, &[], &[]);
         let ten = LiveRecall { k: Some(10), recall: 14.0 / 15.0, answers: 2 };
-        assert_eq!(asked.recall(), [ten, LiveRecall { k: Some(100), recall: 0.5, answers: 1 }]);
-        (0..WINDOW).for_each(|_| asked.compare(10, &videos(0..1), &videos(0..2)));
-        assert_eq!(asked.recall()[0], LiveRecall { k: Some(10), recall: 0.5, answers: WINDOW });
-        asked.begin_generation(true);
-        assert_eq!(asked.recall(), []);
+        assert_eq!(state.recall(), [ten, LiveRecall { k: Some(100), recall: 0.5, answers: 1 }]);
+        (0..WINDOW).for_each(|_| state.compare(10, &videos(0..1), &videos(0..2)));
+        assert_eq!(state.recall()[0], LiveRecall { k: Some(10), recall: 0.5, answers: WINDOW });
+    }
+
+    #[test]
+    fn users_teach_or_judge_but_never_both() {
+        let asked = Asked::new(SampleOptions::default(), 1);
+        let users: Vec<Vec<f32>> = (0..1_000).map(|user| vec![user as f32, 1.0]).collect();
+        // Each twice, and some of another dimension.
+        asked.state.lock().users.extend(users.iter().chain(&users).cloned().chain([vec![1.0; 3]]));
+        let (teachers, judges) = (asked.teachers(2), asked.judges(2));
+        assert_eq!(teachers.len() / 2 + judges.len(), 2_000);
+        assert!((150..250).contains(&(judges.len() / 2)), "{}", judges.len() / 2);
+        assert!(judges.chunks(2).all(|judge| !teachers.chunks(2).any(|teacher| teacher == judge)));
+        assert!(is_usable(&[1.0, -1e15]) && !is_usable(&[1.0, 3e38]) && !is_usable(&[f32::NAN]));
     }
 }

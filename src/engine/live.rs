@@ -21,7 +21,10 @@ use crate::build::{BuildError, BuildParams, GRAPH_FROM, Silent, build_in_memory}
 use crate::graph::NodeSet;
 use crate::id::{NodeId, VideoId};
 use crate::index::Index;
-use crate::live::{Entry, LogError, Mutation, MutationLog, RowsError, Upsert, catalogue_of, gather};
+use crate::live::{
+    Entry, LogError, Mutation, MutationLog, RowsError, Upsert, catalogue_of, check_attributes,
+    check_embedding, gather,
+};
 
 /// A part is merged with the ones after it unless it is more than so many times larger than they are together: each
 /// video is merged a few times, and there are few parts.
@@ -49,8 +52,8 @@ pub(super) struct LiveState {
     pub(super) takedowns: HashSet<VideoId>,
     /// Videos that were deleted and not upserted again.
     deleted: HashSet<VideoId>,
-    /// Upserts of another embedding model than that of the generation, each with its number: they wait for a
-    /// generation of theirs, or to be embedded again.
+    /// Upserts that do not fit the generation, each with its number: of another embedding model, or with attributes
+    /// that it does not have. They wait for a generation that they fit, or to be written again.
     pub(super) held: HashMap<VideoId, u64>,
     /// When videos expire, the next first.
     expiries: BinaryHeap<Reverse<(i64, VideoId)>>,
@@ -111,7 +114,7 @@ impl LiveState {
         let mut upserts: HashMap<VideoId, &Upsert> = HashMap::new();
         for entry in entries.iter().filter(|entry| entry.sequence > known) {
             match &entry.mutation {
-                Mutation::Upsert(upsert) if is_of_model(upsert, &base) => {
+                Mutation::Upsert(upsert) if fits(upsert, &base) => {
                     upserts.insert(upsert.video_id, upsert);
                 }
                 Mutation::Delete(video) => _ = upserts.remove(video),
@@ -147,8 +150,8 @@ impl LiveState {
     fn take_in(&mut self, entry: &Entry, base: &Index, parts: &mut Parts) {
         let is_known = entry.sequence <= base.metadata().log_sequence;
         match &entry.mutation {
-            // Its embedding cannot be compared with the others.
-            Mutation::Upsert(upsert) if !is_of_model(upsert, base) => {
+            // It cannot stand beside the others.
+            Mutation::Upsert(upsert) if !fits(upsert, base) => {
                 self.held.insert(upsert.video_id, entry.sequence);
             }
             Mutation::Upsert(Upsert { video_id, .. }) | Mutation::Delete(video_id) => {
@@ -335,6 +338,14 @@ fn due(sizes: &[usize], of: Range<usize>) -> Option<Range<usize>> {
         size += sizes[first];
     }
     (of.end - first >= 2).then_some(first..of.end)
+}
+
+/// Whether an upsert, which fitted the generation that it was checked against, fits this one.
+fn fits(upsert: &Upsert, base: &Index) -> bool {
+    let facts = base.metadata();
+    is_of_model(upsert, base)
+        && check_embedding(&upsert.embedding, base.dim(), facts.dtype, facts.metric).is_ok()
+        && check_attributes(upsert, &facts.attributes).is_ok()
 }
 
 /// Upserts that do not name a model are of that of the generation.

@@ -46,13 +46,14 @@ mod writing;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::id::VideoId;
 use crate::search::Searcher;
 use served::ServedIndex;
 
 pub use crate::search::{Loss, Plan, Shortfall};
-pub use asked::{LiveRecall, SampleOptions};
+pub use asked::{LiveRecall, RECALL_K, SampleOptions};
 pub use catalog::{Lookup, StoredVideo, WriteMode, Written};
 pub use error::EngineError;
 pub use gate::GateOptions;
@@ -71,6 +72,8 @@ pub struct Engine {
     limits: Limits,
     searcher: Searcher,
     pool: rayon::ThreadPool,
+    /// How often recall was measured.
+    measured: AtomicUsize,
 }
 
 impl Engine {
@@ -106,7 +109,13 @@ impl Engine {
                 return Err(EngineError::invalid(field, problem));
             }
         }
-        Ok(Self { indexes, limits: options.limits, searcher: Searcher::default(), pool })
+        Ok(Self {
+            indexes,
+            limits: options.limits,
+            searcher: Searcher::default(),
+            pool,
+            measured: AtomicUsize::new(0),
+        })
     }
 
     /// The names of the indexes, in order.
@@ -143,10 +152,11 @@ impl Engine {
 
     /// Compares one answer of the sample with the exact one, on the calling thread; false if none waits.
     pub fn measure_recall(&self) -> bool {
-        for served in self.indexes.values() {
+        // Each index in turn.
+        let first = self.measured.fetch_add(1, Ordering::Relaxed) % self.indexes.len().max(1);
+        for served in self.indexes.values().skip(first).chain(self.indexes.values().take(first)) {
             let Some(sample) = served.asked().next() else { continue };
-            let k = sample.request.k;
-            let exact = SearchRequest { effort: Effort::Exact, plan: None, ..sample.request };
+            let exact = SearchRequest { effort: Effort::Exact, plan: None, ..sample.request.clone() };
             let answer = sample.snapshot.search(
                 served.name(),
                 &self.searcher,
@@ -157,7 +167,7 @@ impl Engine {
             // It was answered before, so that only a shutdown of the index can be in the way.
             if let Ok(answer) = answer {
                 let exact: Vec<_> = answer.candidates.iter().map(|candidate| candidate.video_id).collect();
-                served.asked().compare(k, &sample.found, &exact);
+                served.asked().compare(&sample, &exact);
             }
             return true;
         }
@@ -226,9 +236,7 @@ impl Engine {
     /// If there is no such index, or [`EngineError::ReadOnly`].
     pub fn start_rebuild(&self, name: &str) -> Result<RebuildStatus, EngineError> {
         let served = self.served(name)?;
-        if let Some(problem) = served.writing().read_only() {
-            return Err(EngineError::ReadOnly { index: served.name().to_owned(), problem });
-        }
+        served.check_rebuildable()?;
         served.rebuilds().start(served, "asked for")?;
         Ok(served.rebuilds().status())
     }

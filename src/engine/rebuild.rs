@@ -6,6 +6,7 @@
 //!          log trimmed, old generations removed ◄─ swap: the log after the fold is replayed ◄─ gate ◄─┘
 //! ```
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,15 +16,16 @@ use std::time::Instant;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
+use super::asked::is_usable;
 use super::error::EngineError;
 use super::live::Fold;
 use super::served::ServedIndex;
 use crate::build::{Ancestor, BuildError, BuildParams, ParamsError, Progress, stage};
 use crate::dataset::{DatasetError, Embeddings};
 use crate::graph::NodeSet;
-use crate::index::{Index, Manifest};
+use crate::index::{BuildTimes, Index, RecallCurves, StagedIndex, StoreError};
 use crate::live::{RowsError, gather};
-use crate::recall::publish_calibrated;
+use crate::recall::calibrate_staged;
 
 /// Fewer users teach a graph that had none no better than it is.
 const MIN_USERS: usize = 1_000;
@@ -41,6 +43,8 @@ pub struct RebuildOptions {
     pub min_changes: usize,
     /// Generations that are kept, the current one with them; at least 1.
     pub keep_generations: usize,
+    /// Writes that are kept although every generation knows of them, the last: a batch build may know of as many fewer.
+    pub keep_writes: u64,
     /// A file of user embeddings that teaches each index, by its name; the users that taught the generation before,
     /// and those that asked since, where there is none.
     pub training_queries: Vec<(String, PathBuf)>,
@@ -54,6 +58,7 @@ impl Default for RebuildOptions {
             deleted_share: 0.1,
             min_changes: 10_000,
             keep_generations: 2,
+            keep_writes: 100_000,
             training_queries: Vec::new(),
         }
     }
@@ -123,6 +128,17 @@ enum RebuildError {
     Params(#[from] ParamsError),
     #[error(transparent)]
     Build(#[from] BuildError),
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+}
+
+/// Why what was built does not answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PublishError {
+    #[error("another generation answers since the rebuild began: it was not published")]
+    Superseded,
+    #[error(transparent)]
+    Store(#[from] StoreError),
     #[error("generation {generation} was published and does not answer: {problem}")]
     Refused { generation: u64, problem: String },
 }
@@ -132,8 +148,8 @@ enum RebuildError {
 pub(super) struct Rebuilds {
     watched: Arc<Watched>,
     thread: Mutex<Option<JoinHandle<()>>>,
-    /// The last write when the last one began by itself.
-    tried_at: AtomicU64,
+    /// The generation, and how much of it had changed, when the last one began by itself.
+    tried: Mutex<Option<(u64, usize)>>,
 }
 
 /// What is known of the one that runs.
@@ -223,14 +239,19 @@ impl Rebuilds {
         let name = format!("rebuild-{}", served.name());
         tracing::info!(index = served.name(), reason, "rebuilding");
         let run = move || {
-            let (state, problem) = match rebuild(&of_thread, &watched) {
-                Ok(()) => (RebuildState::Done, None),
-                Err(RebuildError::Build(BuildError::Cancelled)) => (RebuildState::Cancelled, None),
-                Err(error) => {
-                    tracing::error!(index = of_thread.name(), %error, "a rebuild failed");
-                    (RebuildState::Failed, Some(error.to_string()))
+            let ended = catch_unwind(AssertUnwindSafe(|| rebuild(&of_thread, &watched)));
+            let (state, problem) = match ended {
+                Ok(Ok(())) => (RebuildState::Done, None),
+                Ok(Err(RebuildError::Build(BuildError::Cancelled))) => (RebuildState::Cancelled, None),
+                Ok(Err(error)) => (RebuildState::Failed, Some(error.to_string())),
+                // What it was is in the log already.
+                Err(_) => {
+                    (RebuildState::Failed, Some("it panicked; the log of the server has more".to_owned()))
                 }
             };
+            if let Some(problem) = &problem {
+                tracing::error!(index = of_thread.name(), problem, "a rebuild failed");
+            }
             watched.end(state, problem);
         };
         match std::thread::Builder::new().name(name).spawn(run) {
@@ -243,9 +264,14 @@ impl Rebuilds {
         Ok(())
     }
 
-    /// Begins one if enough has changed, and again as much since the last time that it began by itself.
+    /// Begins one if enough has changed, and again as much if one of this generation began by itself already: it failed,
+    /// and would again. Where nothing is written, whoever builds the generations knows best when.
     pub(super) fn start_if_due(&self, served: &Arc<ServedIndex>, options: &RebuildOptions) {
-        let changes = served.shared().with_live(|live| {
+        if served.writing().log().is_none() || served.check_rebuildable().is_err() {
+            return;
+        }
+        let generation = served.shared().current.load().manifest.generation;
+        let due = served.shared().with_live(|live| {
             let videos = live.parts.base().index.len();
             let least = |share: f64| {
                 let least = (share * videos as f64).ceil().max(options.min_changes as f64);
@@ -259,15 +285,18 @@ impl Rebuilds {
             } else {
                 return None;
             };
-            Some((reason, live.sequence, delta.min(deleted) as u64))
+            Some((reason, live.delta_vectors() + live.tombstones(), delta.min(deleted)))
         });
-        let Some((reason, sequence, again_after)) = changes else { return };
-        let tried_at = self.tried_at.load(Ordering::Relaxed);
-        // One that failed would fail again.
-        if tried_at > 0 && sequence < tried_at.saturating_add(again_after) {
+        let Some((reason, changes, enough)) = due else { return };
+        let mut tried = self.tried.lock();
+        if let Some((of, before)) = *tried
+            && of == generation
+            && changes < before.saturating_add(enough)
+        {
             return;
         }
-        self.tried_at.store(sequence, Ordering::Relaxed);
+        *tried = Some((generation, changes));
+        drop(tried);
         if let Err(error) = self.start(served, &reason) {
             tracing::error!(index = served.name(), %error, "cannot rebuild");
         }
@@ -281,11 +310,19 @@ fn rebuild(served: &ServedIndex, watched: &Watched) -> Result<(), RebuildError> 
     let options = served.rebuild_options();
     let fold = served.shared().with_live(|live| live.fold(Timestamp::now()));
     watched.status.lock().bad_records = fold.held;
-    let manifest = build(served, fold, options, watched, started)?;
+    let base = fold.kept.first().map(|(base, _)| Arc::clone(base)).ok_or(RowsError::NoVideos)?;
+    // A damaged one would get sound checksums.
+    base.check_checksums().map_err(StoreError::from).map_err(PublishError::from)?;
+    let built = build(served, fold, options, watched, started)?;
     watched.status.lock().state = RebuildState::Gating;
-    served
-        .look_for(&manifest)
-        .map_err(|problem| RebuildError::Refused { generation: manifest.generation, problem })
+    Ok(served.publish(&base, built)?)
+}
+
+/// A finished build, with what was measured of it.
+pub(super) struct Built {
+    pub(super) staged: StagedIndex,
+    pub(super) times: BuildTimes,
+    pub(super) curves: Option<RecallCurves>,
 }
 
 fn build(
@@ -294,7 +331,7 @@ fn build(
     options: &RebuildOptions,
     watched: &Watched,
     started: Instant,
-) -> Result<Manifest, RebuildError> {
+) -> Result<Built, RebuildError> {
     let threads = options.threads();
     let (base, _) = fold.kept.first().ok_or(RowsError::NoVideos)?;
     let base = Arc::clone(base);
@@ -312,11 +349,11 @@ fn build(
         stage(&catalogue, training.as_ref(), ancestor.as_ref(), &params, served.store(), watched, started)?;
     drop((catalogue, training, ancestor, kept));
     drop((base, fold));
-    let (manifest, uncalibrated) = publish_calibrated(served.store(), staged, times, threads, watched)?;
+    let (curves, uncalibrated) = calibrate_staged(&staged, threads, watched)?;
     if let Some(problem) = uncalibrated {
         tracing::warn!(index = served.name(), %problem, "a rebuild is not calibrated");
     }
-    Ok(manifest)
+    Ok(Built { staged, times, curves })
 }
 
 /// As the generation was built, with what is known since.
@@ -350,8 +387,9 @@ fn training(
             users.extend_from_slice(&user);
         }
     }
-    users.extend(served.asked().users());
     let dim = base.dim();
+    users.extend(served.asked().teachers(dim));
+    let users: Vec<f32> = users.chunks_exact(dim).filter(|user| is_usable(user)).flatten().copied().collect();
     if base.metadata().training.is_none() && users.len() < MIN_USERS * dim || users.is_empty() {
         return Ok(None);
     }

@@ -1,5 +1,8 @@
 //! Whether a generation may answer: its position in the log, and what the quality gate finds of it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::asked::is_usable;
 use super::error::EngineError;
 use super::gate::{self, GateQueries};
 use super::served::ServedIndex;
@@ -9,7 +12,7 @@ use crate::index::{Index, IndexStore, Manifest, PublishReason, StoreError};
 use crate::live::MutationLog;
 
 /// Fewer users that asked say too little of a generation.
-const LEAST_ASKED: usize = 200;
+const LEAST_ASKED: usize = 100;
 
 /// Whether a generation may answer. One that somebody activated may, whatever it lacks.
 pub(super) fn check_servable(
@@ -34,6 +37,24 @@ pub(super) fn check_verdict(store: &IndexStore, generation: u64, index: &Index) 
     }
 }
 
+/// Whether somebody chose a generation, or the quality gate let it pass.
+pub(super) fn has_passed(store: &IndexStore, manifest: &Manifest, index: &Index) -> bool {
+    let is_measured = || {
+        let report = store.open_gate_report(manifest.generation, index);
+        report.is_ok_and(|(report, _)| report.is_some_and(|report| report.problems.is_empty()))
+    };
+    manifest.reason == PublishReason::Activate || is_measured()
+}
+
+/// [`has_passed`], or what is missing.
+pub(super) fn check_passed(store: &IndexStore, manifest: &Manifest, index: &Index) -> Result<(), StoreError> {
+    if has_passed(store, manifest, index) {
+        return Ok(());
+    }
+    let problem = "the quality gate has not measured it yet".to_owned();
+    Err(StoreError::NotServable { path: index.path().to_owned(), problem })
+}
+
 /// Whether users of one can be asked of the other.
 pub(super) fn is_same_model(one: &Index, other: &Index) -> bool {
     one.dim() == other.dim() && one.metadata().embedding_model == other.metadata().embedding_model
@@ -56,14 +77,19 @@ impl ServedIndex {
     /// # Errors
     /// If something speaks against it, or that cannot be kept.
     pub(super) fn pass_gate(&self, manifest: &Manifest, index: &Index) -> Result<(), EngineError> {
-        if self.gate_options.queries == 0 {
+        if self.gate_options.queries == 0 || has_passed(&self.store, manifest, index) {
             return Ok(());
         }
         let current = self.shared.current.load_full();
         let is_same_model = is_same_model(&current.index, index);
         let beside = is_same_model.then(|| (current.manifest.generation, &*current.index));
         let queries = self.gate_queries(index, is_same_model)?;
-        let found = self.pool.install(|| gate::measure(index, beside, &queries, &self.gate_options));
+        let measure = || self.pool.install(|| gate::measure(index, beside, &queries, &self.gate_options));
+        // A generation that nobody can search must not take the server's looks with it.
+        let found = catch_unwind(AssertUnwindSafe(measure)).map_err(|_| StoreError::NotServable {
+            path: index.path().to_owned(),
+            problem: "it could not be measured: a search of it panicked".to_owned(),
+        })?;
         let problems = gate::judge(&found, is_same_model, &self.gate_options);
         let report = self.store.add_gate_report(manifest.generation, index, &found, &problems)?;
         tracing::info!(
@@ -91,7 +117,7 @@ impl ServedIndex {
             }
             return Ok(self.sampled(queries.view(), path.display().to_string()));
         }
-        let asked = if is_same_model { self.asked.distinct_users() } else { Vec::new() };
+        let asked = if is_same_model { self.asked.judges(dim) } else { Vec::new() };
         let is_enough = asked.len() / dim >= self.gate_options.queries.min(LEAST_ASKED);
         Ok(match index.held_out_queries() {
             _ if is_enough => {
@@ -109,7 +135,9 @@ impl ServedIndex {
         let (mut vectors, mut query) = (Vec::new(), Vec::new());
         for position in 0..count {
             queries.copy_row(position * queries.len() / count, &mut query);
-            vectors.extend_from_slice(&query);
+            if is_usable(&query) {
+                vectors.extend_from_slice(&query);
+            }
         }
         GateQueries { vectors, source }
     }

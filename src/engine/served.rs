@@ -20,14 +20,16 @@ use parking_lot::Mutex;
 use super::asked::Asked;
 use super::error::EngineError;
 use super::gate::GateOptions;
-use super::rebuild::{RebuildOptions, Rebuilds};
+use super::rebuild::{Built, PublishError, RebuildOptions, Rebuilds};
 use super::refresh::Refresh;
 use super::request::{EngineOptions, IndexStatus, LiveStatus, Readiness};
-use super::servable::{check_position, check_servable, check_verdict, is_same_model};
+use super::servable::{
+    check_passed, check_position, check_servable, check_verdict, has_passed, is_same_model,
+};
 use super::shared::Shared;
 use super::snapshot::{Snapshot, check_and_warm, check_structure};
 use super::writing::{Writing, existing_log};
-use crate::index::{GateReport, IndexStore, Manifest, MemoryMode, PublishReason};
+use crate::index::{GateReport, Index, IndexStore, Manifest, MemoryMode, PublishReason};
 use crate::live::LogError;
 
 /// A folder of generations, and the one that answers.
@@ -79,13 +81,26 @@ impl ServedIndex {
     ) -> Result<Self, EngineError> {
         let store = IndexStore::new(dir);
         let log = if options.is_writable { existing_log(&store)? } else { None };
-        let newest = store.manifests()?.last().copied().unwrap_or_default();
-        let (manifest, index, passed_over) = store.open_newest(|manifest, index| {
+        let mut newest = store.manifests()?.last().copied().unwrap_or_default();
+        let check = |manifest: &Manifest, index: &Index| {
             check_structure(index)?;
             check_servable(&store, manifest, index, log.as_deref())
-        })?;
+        };
+        let (mut manifest, mut index, passed_over) = store.open_newest(check)?;
         let refused = passed_over.first().map(ToString::to_string);
+        // What was published while nobody looked is measured at the first look, beside one that was measured or chosen.
+        if options.gate.queries > 0
+            && !has_passed(&store, &manifest, &index)
+            && let Ok((measured, index_measured, _)) = store.open_newest(|manifest, index| {
+                check(manifest, index)?;
+                check_passed(&store, manifest, index)
+            })
+        {
+            newest = measured.manifest;
+            (manifest, index) = (measured, index_measured);
+        }
         let snapshot = Snapshot::new(manifest, index, &store)?;
+        let answering = snapshot.manifest.manifest;
         let shared = Arc::new(Shared::new(snapshot, log.as_deref())?);
         let writing = Writing::new(&store, &shared, options.is_writable, log);
         Ok(Self {
@@ -99,7 +114,7 @@ impl ServedIndex {
             rebuilds: Rebuilds::default(),
             gate_options: options.gate.clone(),
             gate_report: Mutex::default(),
-            asked: Asked::new(options.sample),
+            asked: Asked::new(options.sample, answering),
             news: Mutex::default(),
             progress: Mutex::new(Progress { newest, checked: false, copied: false }),
             refused: Mutex::new(refused),
@@ -191,10 +206,12 @@ impl ServedIndex {
     /// Checks what the start did not, serves the newest manifest if it is newer than the last one looked
     /// at, takes the newest calibration of what serves, and makes it resident.
     pub(super) fn refresh(self: &Arc<Self>) -> Vec<Refresh> {
-        let mut progress = self.progress.lock();
-        let steps = [Self::check_start, Self::look, Self::check_log, Self::recalibrate, Self::copy];
         let mut news = std::mem::take(&mut *self.news.lock());
-        // In this order: the first makes the index ready.
+        // Whoever has it measures a generation, or swaps one in; other indexes do not wait for that.
+        let Some(mut progress) = self.progress.try_lock() else { return news };
+        news.extend(self.check_start(&mut progress));
+        news.extend(self.look(&mut progress));
+        let steps = [Self::check_log, Self::recalibrate, Self::copy];
         news.extend(steps.iter().filter_map(|step| step(self, &mut progress)));
         self.pool.install(|| self.shared.merge_parts());
         drop(progress);
@@ -204,29 +221,70 @@ impl ServedIndex {
         news
     }
 
-    /// Lets a generation that was just published here answer.
+    /// Publishes what was built of `base` and what was written to it, and lets it answer, if `base` still does.
     ///
     /// # Errors
-    /// Why it does not.
-    pub(super) fn look_for(&self, published: &Manifest) -> Result<(), String> {
+    /// Why it does not answer.
+    pub(super) fn publish(&self, base: &Arc<Index>, built: Built) -> Result<(), PublishError> {
+        let Built { staged, times, curves } = built;
         let mut progress = self.progress.lock();
-        let news = self.look(&mut progress);
+        // What was published meanwhile is of somebody who knew better.
+        let mut news = self.look(&mut progress);
+        let publish = || {
+            if !Arc::ptr_eq(&self.shared.current.load().index, base) {
+                return Err(PublishError::Superseded);
+            }
+            let Manifest { manifest, generation, .. } = self.store.publish(staged, times, curves)?;
+            let looked = self.look(&mut progress);
+            let problem = looked.iter().find_map(|news| match news {
+                Refresh::Refused { manifest: refused, error, .. } if *refused == manifest => {
+                    Some(error.to_string())
+                }
+                _ => None,
+            });
+            news.extend(looked);
+            match self.shared.current.load().manifest.generation {
+                current if current == generation => Ok(()),
+                current => {
+                    let problem =
+                        problem.unwrap_or_else(|| format!("generation {current} was published after it"));
+                    Err(PublishError::Refused { generation, problem })
+                }
+            }
+        };
+        let published = publish();
         self.news.lock().extend(news);
-        drop(progress);
-        // Somebody else may have looked before.
-        match self.shared.current.load().manifest.generation {
-            current if current >= published.generation => Ok(()),
-            _ => Err(self.refused.lock().clone().unwrap_or_default()),
+        published
+    }
+
+    /// # Errors
+    /// Why no generation can be built of what answers.
+    pub(super) fn check_rebuildable(&self) -> Result<(), EngineError> {
+        self.snapshot()?;
+        let foreign = || self.writing.is_foreign().then(|| "another server takes its writes".to_owned());
+        match self.writing.read_only().or_else(foreign) {
+            Some(problem) => Err(EngineError::ReadOnly { index: self.name.clone(), problem }),
+            None => Ok(()),
         }
     }
 
     /// Lets a sound snapshot answer from now on, with all that was written; gives the manifest of the one before.
     fn swap(&self, progress: &mut Progress, sound: Snapshot) -> Result<Manifest, EngineError> {
         let is_same_model = is_same_model(&self.shared.current.load().index, &sound.index);
-        let before = self.shared.swap(sound, self.writing.log().as_deref())?;
-        self.asked.begin_generation(is_same_model);
+        let manifest = sound.manifest.manifest;
+        let log = self.writing.log();
+        let before = self.shared.swap(sound, log.as_deref())?;
+        // The first write may have made it meanwhile.
+        if log.is_none()
+            && let Some(log) = self.writing.log()
+        {
+            self.shared.replay(&*log)?;
+        }
+        self.asked.begin_generation(manifest, is_same_model);
+        // One that is being built is of the generation before.
+        self.rebuilds.cancel();
         (progress.checked, progress.copied) = (true, false);
-        self.withdrawn.store(false, Ordering::Release);
+        self.withdrawn.store(self.writing.is_foreign(), Ordering::Release);
         self.is_warm.store(true, Ordering::Release);
         self.tidy(before.generation);
         Ok(before)
@@ -289,34 +347,48 @@ impl ServedIndex {
         Some(Refresh::Withdrawn { index: self.name.clone(), generation, error })
     }
 
-    fn look(&self, progress: &mut Progress) -> Option<Refresh> {
-        let published = *self.store.manifests().ok()?.last()?;
-        if published <= progress.newest {
-            return None;
-        }
-        progress.newest = published;
-        let opened =
-            self.store.open_manifest(published).map_err(EngineError::from).and_then(|(manifest, index)| {
-                check_and_warm(&index)?;
-                check_servable(&self.store, &manifest, &index, self.writing.log().as_deref())?;
-                if manifest.reason == PublishReason::Build {
-                    self.pass_gate(&manifest, &index)?;
+    /// Goes through what was published since the last look, from the newest down, until something can answer.
+    fn look(&self, progress: &mut Progress) -> Vec<Refresh> {
+        let newest = progress.newest;
+        let published = self.store.manifests().unwrap_or_default();
+        let newer: Vec<u64> = published.into_iter().filter(|manifest| *manifest > newest).rev().collect();
+        progress.newest = newer.first().copied().unwrap_or(newest);
+        let mut news = Vec::new();
+        for manifest in newer {
+            let index = self.name.clone();
+            match self.take_over(progress, manifest) {
+                Ok((from, to)) => {
+                    if news.is_empty() {
+                        *self.refused.lock() = None;
+                    }
+                    news.push(Refresh::Swapped { index, from, to });
+                    return news;
                 }
-                let snapshot = Snapshot::new(manifest, index, &self.store)?;
-                let to = snapshot.manifest.generation;
-                Ok((self.swap(progress, snapshot)?.generation, to))
-            });
-        match opened {
-            Ok((from, to)) => {
-                *self.refused.lock() = None;
-                Some(Refresh::Swapped { index: self.name.clone(), from, to })
-            }
-            Err(error) => {
-                *self.refused.lock() = Some(error.to_string());
-                self.tidy(self.shared.current.load().manifest.generation);
-                Some(Refresh::Refused { index: self.name.clone(), manifest: published, error })
+                Err(error) => {
+                    if news.is_empty() {
+                        *self.refused.lock() = Some(error.to_string());
+                    }
+                    news.push(Refresh::Refused { index, manifest, error });
+                }
             }
         }
+        if !news.is_empty() {
+            self.tidy(self.shared.current.load().manifest.generation);
+        }
+        news
+    }
+
+    /// Lets the generation of a manifest answer; gives the one before, and it.
+    fn take_over(&self, progress: &mut Progress, manifest: u64) -> Result<(u64, u64), EngineError> {
+        let (manifest, index) = self.store.open_manifest(manifest)?;
+        check_and_warm(&index)?;
+        check_servable(&self.store, &manifest, &index, self.writing.log().as_deref())?;
+        if manifest.reason == PublishReason::Build {
+            self.pass_gate(&manifest, &index)?;
+        }
+        let snapshot = Snapshot::new(manifest, index, &self.store)?;
+        let to = snapshot.manifest.generation;
+        Ok((self.swap(progress, snapshot)?.generation, to))
     }
 
     fn copy(&self, progress: &mut Progress) -> Option<Refresh> {

@@ -71,6 +71,17 @@ impl Shared {
         Ok(before)
     }
 
+    /// Lets searches know of all that is in a log that they did not know of.
+    ///
+    /// # Errors
+    /// If it cannot be read or searched.
+    pub(super) fn replay(&self, log: &dyn MutationLog) -> Result<(), EngineError> {
+        let mut live = self.live.lock();
+        *live = caught_up(&self.current.load(), Some(log))?;
+        self.publish(&live);
+        Ok(())
+    }
+
     /// Hides what has expired.
     pub(super) fn expire(&self) {
         let mut live = self.live.lock();

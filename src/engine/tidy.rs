@@ -60,6 +60,7 @@ impl ServedIndex {
 
     fn trim(&self, log: &dyn MutationLog, kept: &[u64]) -> Result<(), EngineError> {
         let mut needless = self.shared.with_live(|live| live.unneeded_to());
+        needless = needless.min(log.last_sequence().saturating_sub(self.rebuild_options.keep_writes));
         // One that does not open can answer no more.
         for index in kept.iter().filter_map(|generation| self.store.open_generation(*generation).ok()) {
             needless = needless.min(index.metadata().log_sequence);

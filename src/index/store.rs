@@ -257,9 +257,10 @@ impl IndexStore {
                 paths.push(self.manifest_path(number));
             }
         }
+        paths.push(self.generation_path(generation));
+        // Last: as long as it is there, so is what the quality gate said of it.
         paths.extend(self.report_paths::<Calibration>(generation)?);
         paths.extend(self.report_paths::<GateReport>(generation)?);
-        paths.push(self.generation_path(generation));
         for path in paths {
             fs::remove_file(&path).map_err(StoreError::io(&path))?;
         }

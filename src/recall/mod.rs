@@ -15,4 +15,4 @@ mod publish;
 
 pub use calibrate::{CalibrateError, DEFAULT_K, calibrate};
 pub use ground_truth::ground_truth;
-pub use publish::publish_calibrated;
+pub use publish::calibrate_staged;

@@ -2,32 +2,25 @@
 
 use super::calibrate::{CalibrateError, DEFAULT_K, calibrate};
 use crate::build::{BuildError, Progress};
-use crate::index::{BuildTimes, IndexStore, Manifest, QuerySource, StagedIndex};
+use crate::index::{QuerySource, RecallCurves, StagedIndex};
 
-/// Publishes a finished build, with a calibration from the start if the build held users out: a server that
-/// is asked for recalls must not swap to a generation that it knows nothing of. What kept it from being calibrated
-/// comes with the manifest. Computes on `threads` threads, 0 for one per core.
+/// Measures a finished build on the users that it held out, to be published with what comes of it: a server that is asked
+/// for recalls must not swap to a generation that it knows nothing of. Nothing comes of it without such users, or if they
+/// cannot be measured with, for the reason that comes instead. Computes on `threads` threads, 0 for one per core.
 ///
 /// # Errors
-/// [`BuildError`]; nothing was published then.
-pub fn publish_calibrated(
-    store: &IndexStore,
-    staged: StagedIndex,
-    times: BuildTimes,
+/// [`BuildError`], if it was cancelled above all.
+pub fn calibrate_staged(
+    staged: &StagedIndex,
     threads: usize,
     progress: &dyn Progress,
-) -> Result<(Manifest, Option<CalibrateError>), BuildError> {
+) -> Result<(Option<RecallCurves>, Option<CalibrateError>), BuildError> {
     let index = staged.open()?;
+    let Some(queries) = index.held_out_queries() else { return Ok((None, None)) };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
-    let measured = index.held_out_queries().map(|queries| {
-        pool.install(|| calibrate(&index, queries, QuerySource::HeldOut, &DEFAULT_K, progress))
-    });
-    let (curves, problem) = match measured {
-        Some(Err(CalibrateError::Cancelled)) => return Err(BuildError::Cancelled),
-        Some(Err(problem)) => (None, Some(problem)),
-        Some(Ok(curves)) => (Some(curves), None),
-        None => (None, None),
-    };
-    drop(index);
-    Ok((store.publish(staged, times, curves)?, problem))
+    match pool.install(|| calibrate(&index, queries, QuerySource::HeldOut, &DEFAULT_K, progress)) {
+        Ok(curves) => Ok((Some(curves), None)),
+        Err(CalibrateError::Cancelled) => Err(BuildError::Cancelled),
+        Err(problem) => Ok((None, Some(problem))),
+    }
 }

@@ -21,7 +21,7 @@ use tonic::Code;
 
 use super::admission::Work;
 use super::deadline::Deadline;
-use crate::engine::{Engine, IndexStatus, SearchStats};
+use crate::engine::{Engine, IndexStatus, RECALL_K, SearchStats};
 use crate::index::MemoryMode;
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -210,12 +210,18 @@ impl Metrics {
             if report.found.queries > 0 {
                 let recall = f64::from(report.found.recall_ppm) / 1e6;
                 self.gate_recall.get_or_create(&labels).set(recall);
+            } else {
+                self.gate_recall.remove(&labels);
             }
         }
-        for recall in &status.recall {
-            let k = recall.k.map_or("+Inf".to_owned(), |k| k.to_string());
-            let labels = RecallLabels { index: status.name.clone(), k };
-            self.recall.get_or_create(&labels).set(recall.recall);
+        for k in RECALL_K.into_iter().map(Some).chain([None]) {
+            let word = k.map_or("+Inf".to_owned(), |k| k.to_string());
+            let labels = RecallLabels { index: status.name.clone(), k: word };
+            match status.recall.iter().find(|recall| recall.k == k) {
+                Some(recall) => _ = self.recall.get_or_create(&labels).set(recall.recall),
+                // Another generation answers, and nothing was compared yet.
+                None => _ = self.recall.remove(&labels),
+            }
         }
     }
 }

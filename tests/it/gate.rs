@@ -94,6 +94,26 @@ fn of_refused_generations_the_last_is_kept() {
     }
 }
 
+/// A kill between a publication and its measurement, or a publication while no server was there.
+#[test]
+fn what_nobody_measured_is_measured_after_a_restart() {
+    let mut index = TestIndex::new(VIDEOS);
+    let engine = open(&index, strict(&index));
+    engine.start_rebuild("").unwrap();
+    while engine.status("").unwrap().live.rebuild.state.is_underway() {
+        std::thread::yield_now();
+    }
+    assert_eq!(engine.status("").unwrap().generation, 2);
+    drop(engine);
+    index.publish(VIDEOS);
+    let engine = open(&index, strict(&index));
+    assert_eq!(engine.status("").unwrap().generation, 2);
+    let news = engine.refresh();
+    assert!(news.iter().any(|news| matches!(news, Refresh::Refused { .. })), "{news:?}");
+    let status = engine.status("").unwrap();
+    assert_eq!((status.generation, status.gate.unwrap().generation), (2, 3));
+}
+
 #[test]
 fn a_generation_that_is_as_good_passes() {
     let index = TestIndex::new(VIDEOS);
@@ -126,7 +146,8 @@ fn a_generation_of_another_model_is_measured_alone() {
 fn users_that_asked_are_asked_for_again_and_query_files_must_fit() {
     let mut index = TestIndex::new(VIDEOS);
     let engine = open(&index, GateOptions { queries: 5, ..GateOptions::default() });
-    for row in 0..8 {
+    // One in five of them judges.
+    for row in 0..60 {
         engine.search(&request([row as f32; DIM], 3, Effort::Default), &Budget::default()).unwrap();
     }
     index.publish(VIDEOS);

@@ -25,7 +25,8 @@ const TITLES: [&str; 4] = ["title 0", "title 2", "new", "newer"];
 pub fn open(index: &TestIndex) -> Result<Engine, EngineError> {
     let indexes = vec![("videos".to_owned(), index.dir())];
     // Only where it is asked for.
-    let rebuild = RebuildOptions { delta_share: 0.0, deleted_share: 0.0, ..RebuildOptions::default() };
+    let rebuild =
+        RebuildOptions { delta_share: 0.0, deleted_share: 0.0, keep_writes: 0, ..RebuildOptions::default() };
     Engine::open(EngineOptions {
         indexes,
         threads: 1,

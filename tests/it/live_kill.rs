@@ -167,6 +167,7 @@ async fn a_server_that_is_killed_keeps_what_it_acknowledged() {
         let is_trimmed = round >= kills / 2;
         let command = || {
             let mut command = serve(&index);
+            command.env("SHORTLIST_SERVE_REBUILD__KEEP_WRITES", "0");
             if !is_trimmed {
                 command.env("SHORTLIST_SERVE_REBUILD__KEEP_GENERATIONS", ALL_GENERATIONS);
             }

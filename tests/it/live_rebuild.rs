@@ -309,3 +309,62 @@ fn upserts_of_another_model_outlive_rebuilds() {
     drop(engine);
     assert_eq!(RedbLog::open(index.dir().join("mutations.redb")).unwrap().trimmed_to(), 3);
 }
+
+/// Upserts with attributes that a batch build no longer has wait, too; the server starts with them.
+#[test]
+fn upserts_that_do_not_fit_a_generation_wait_for_one_that_they_fit() {
+    let mut index = TestIndex::new(VIDEOS);
+    let engine = open(&index).unwrap();
+    let mut ledger = Ledger::of(&index);
+    write(&engine, &mut ledger, vec![Mutation::Upsert(upsert(5, [9.0; DIM], "new", true))]);
+    index.has_attributes = false;
+    index.publish(VIDEOS);
+    engine.refresh();
+    let held = |engine: &Engine| {
+        let status = engine.status("").unwrap();
+        (status.generation, status.live.held_entries, state_of(engine, 5))
+    };
+    assert_eq!(held(&engine), (2, 1, "unknown"));
+    drop(engine);
+    let engine = open(&index).unwrap();
+    assert_eq!(held(&engine), (2, 1, "unknown"));
+    engine.activate("", 1).unwrap();
+    assert_eq!(held(&engine), (1, 0, "found"));
+}
+
+/// A way back, or a batch build, while the next generation is built: what is built is of the one that somebody left.
+#[test]
+fn a_rebuild_does_not_undo_what_was_chosen_meanwhile() {
+    let mut index = TestIndex::new(3_000);
+    index.publish(3_000);
+    let engine = open(&index).unwrap();
+    engine.write("", vec![Mutation::Delete(VideoId(video_id(0)))], WriteMode::AllOrNothing).unwrap();
+    engine.start_rebuild("").unwrap();
+    engine.activate("", 1).unwrap();
+    let live = wait(&engine);
+    assert!(matches!(live.rebuild.state, RebuildState::Cancelled | RebuildState::Failed), "{live:?}");
+    engine.refresh();
+    let status = engine.status("").unwrap();
+    assert_eq!((status.generation, status.available_generations), (1, vec![1, 2]));
+    assert_eq!(rebuild(&engine).generation_sequence, 1);
+}
+
+/// Whoever builds the generations of an index that nobody writes to knows when; its videos may expire all the same.
+#[test]
+fn an_index_without_writes_is_not_rebuilt_by_itself() {
+    let mut index = TestIndex::new(VIDEOS);
+    index.expires_at = Some(vec![1; VIDEOS]);
+    index.publish(VIDEOS);
+    let engine = Engine::open(EngineOptions {
+        indexes: vec![("videos".to_owned(), index.dir())],
+        threads: 1,
+        is_writable: true,
+        rebuild: RebuildOptions { min_changes: 1, ..RebuildOptions::default() },
+        ..EngineOptions::default()
+    })
+    .unwrap();
+    engine.get("", &[VideoId(1)], &ReturnAttributes::None, false).unwrap();
+    assert_eq!(engine.status("").unwrap().live.deleted, VIDEOS as u64);
+    engine.refresh();
+    assert_eq!(wait(&engine).rebuild.state, RebuildState::Idle);
+}

@@ -54,6 +54,8 @@ pub struct TestIndex {
     pub expires_at: Option<Vec<i64>>,
     /// The last write that the next generation knows of.
     pub log_sequence: u64,
+    /// Whether the videos of the next generation have attributes.
+    pub has_attributes: bool,
 }
 
 impl TestIndex {
@@ -65,6 +67,7 @@ impl TestIndex {
             model: MODEL.to_owned(),
             expires_at: None,
             log_sequence: 0,
+            has_attributes: true,
         };
         index.publish(videos);
         index
@@ -94,7 +97,7 @@ impl TestIndex {
         let catalogue = Catalogue {
             embeddings: Embeddings::open(&file).unwrap(),
             ids: (0..videos).map(|row| VideoId(video_id(row))).collect(),
-            attributes: attributes(videos),
+            attributes: if self.has_attributes { attributes(videos) } else { Vec::new() },
             expires_at: self.expires_at.clone(),
         };
         let params = BuildParams::new(Metric::InnerProduct, 8, 64)
