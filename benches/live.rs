@@ -40,7 +40,8 @@ const REPLACED: usize = 20;
 /// The share of the most searches that swaps are measured at.
 const LOAD: f64 = 0.7;
 const SWAPS: usize = 200;
-const BETWEEN_SWAPS: Duration = Duration::from_millis(250);
+const WRITES_PER_SWAP: usize = 10;
+const BETWEEN_WRITES: Duration = Duration::from_millis(25);
 
 fn setting(name: &str, default: usize) -> usize {
     std::env::var(name).map_or(default, |value| value.parse().expect("a number"))
@@ -252,9 +253,9 @@ fn search_until(world: &World, engine: &Engine, done: &AtomicBool, every: Option
         let mut due = Instant::now();
         if let Some(every) = every {
             due = began + every * turn as u32;
-            // Sleeping wakes up too late.
+            // Sleeping wakes up too late, and yielding lets others have a whole turn.
             while Instant::now() < due {
-                std::thread::yield_now();
+                std::hint::spin_loop();
             }
         }
         let request = world.request(turn, Effort::EfSearch(EF_SEARCH));
@@ -341,32 +342,32 @@ fn swaps(world: &World) {
     let dir = world.build("swaps", &videos, 0);
     world.build("swaps", &videos, 0);
     let engine = world.open(&dir);
-    let (us, _) = world.measure(&engine);
-    let every = Duration::from_secs_f64(us / 1e6 / LOAD);
     let seconds = Duration::from_secs(setting("SHORTLIST_BENCH_SECONDS", 10) as u64);
     let mut written = 0;
     let mut write = |engine: &Engine| {
-        let batch = (written..written + 10).map(|at| world.videos + at % world.videos);
+        let batch = std::iter::once(world.videos + written * 7 % world.videos);
         let sequence =
             engine.write("", world.upserts(batch), WriteMode::AllOrNothing).expect("a write").sequence;
-        written += 10;
+        written += 1;
         let request =
             SearchRequest { min_sequence: sequence, ..world.request(written, Effort::EfSearch(EF_SEARCH)) };
         assert!(ids_of(engine, &request).len() == K);
+        std::thread::sleep(BETWEEN_WRITES);
     };
-    let (mut steady, ()) = beside(world, &engine, Some(every), || {
+    let mut for_a_while = || {
         let until = Instant::now() + seconds;
         while Instant::now() < until {
             write(&engine);
-            std::thread::sleep(Duration::from_millis(20));
         }
-    });
+    };
+    let (most, ()) = beside(world, &engine, None, &mut for_a_while);
+    let every = seconds.div_f64(most.len() as f64 * LOAD);
+    let (mut steady, ()) = beside(world, &engine, Some(every), &mut for_a_while);
     let (mut swapping, elapsed) = beside(world, &engine, Some(every), || {
         let began = Instant::now();
         for swap in 0..SWAPS {
             engine.activate("", 1 + swap as u64 % 2).expect("a swap");
-            write(&engine);
-            std::thread::sleep(BETWEEN_SWAPS);
+            (0..WRITES_PER_SWAP).for_each(|_| write(&engine));
         }
         began.elapsed()
     });

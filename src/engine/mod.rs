@@ -90,6 +90,7 @@ impl Engine {
         let beside = rayon::ThreadPoolBuilder::new()
             .num_threads(options.rebuild.threads())
             .thread_name(|thread| format!("beside-{thread}"))
+            .start_handler(|_| rebuild::step_back())
             .build()?;
         let beside = Arc::new(beside);
         let mut indexes = BTreeMap::new();

@@ -30,6 +30,9 @@ use crate::recall::calibrate_staged;
 /// Fewer users teach a graph that had none no better than it is.
 const MIN_USERS: usize = 1_000;
 
+/// What threads beside the searches add to their nice value: a tenth of the time where both want to run.
+const NICE: i32 = 10;
+
 /// When and how generations are built.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RebuildOptions {
@@ -239,6 +242,7 @@ impl Rebuilds {
         let name = format!("rebuild-{}", served.name());
         tracing::info!(index = served.name(), reason, "rebuilding");
         let run = move || {
+            step_back();
             let ended = catch_unwind(AssertUnwindSafe(|| rebuild(&of_thread, &watched)));
             let (state, problem) = match ended {
                 Ok(Ok(())) => (RebuildState::Done, None),
@@ -301,6 +305,12 @@ impl Rebuilds {
             tracing::error!(index = served.name(), %error, "cannot rebuild");
         }
     }
+}
+
+/// Lets this thread, and those that it starts, compute where searches leave room.
+pub(super) fn step_back() {
+    // Where that is not allowed, they share as equals.
+    let _ = rustix::process::setpriority_process(None, NICE);
 }
 
 /// Builds and publishes the next generation, and lets it answer.

@@ -32,6 +32,9 @@ use super::writing::{Writing, existing_log};
 use crate::index::{GateReport, Index, IndexStore, Manifest, MemoryMode, PublishReason};
 use crate::live::LogError;
 
+/// What a search in flight is waited for when its generation is left.
+const LONGEST_SEARCH: Duration = Duration::from_secs(1);
+
 /// A folder of generations, and the one that answers.
 #[derive(Debug)]
 pub(super) struct ServedIndex {
@@ -190,7 +193,7 @@ impl ServedIndex {
     pub(super) fn activate(&self, generation: u64, is_forced: bool) -> Result<(), EngineError> {
         let mut progress = self.progress.lock();
         let index = self.store.open_generation(generation)?;
-        check_and_warm(&index)?;
+        self.pool.install(|| check_and_warm(&index))?;
         check_position(&index, self.writing.log().as_deref(), is_forced)?;
         if !is_forced {
             check_verdict(&self.store, generation, &index)?;
@@ -273,7 +276,8 @@ impl ServedIndex {
         let is_same_model = is_same_model(&self.shared.current.load().index, &sound.index);
         let manifest = sound.manifest.manifest;
         let log = self.writing.log();
-        let before = self.shared.swap(sound, log.as_deref())?;
+        let left = Arc::clone(&self.shared.current.load().index);
+        let before = self.pool.install(|| self.shared.swap(sound, log.as_deref()))?;
         // The first write may have made it meanwhile.
         if log.is_none()
             && let Some(log) = self.writing.log()
@@ -286,6 +290,7 @@ impl ServedIndex {
         (progress.checked, progress.copied) = (true, false);
         self.withdrawn.store(self.writing.is_foreign(), Ordering::Release);
         self.is_warm.store(true, Ordering::Release);
+        leave(left);
         self.tidy(before.generation);
         Ok(before)
     }
@@ -306,7 +311,7 @@ impl ServedIndex {
         let started = Instant::now();
         let opened = self.shared.current.load_full();
         let (index, generation) = (self.name.clone(), opened.manifest.generation);
-        let Err(error) = check_and_warm(&opened.index) else {
+        let Err(error) = self.pool.install(|| check_and_warm(&opened.index)) else {
             return Refresh::Checked { index, generation, elapsed: started.elapsed() };
         };
         let error = EngineError::from(error);
@@ -381,7 +386,7 @@ impl ServedIndex {
     /// Lets the generation of a manifest answer; gives the one before, and it.
     fn take_over(&self, progress: &mut Progress, manifest: u64) -> Result<(u64, u64), EngineError> {
         let (manifest, index) = self.store.open_manifest(manifest)?;
-        check_and_warm(&index)?;
+        self.pool.install(|| check_and_warm(&index))?;
         check_servable(&self.store, &manifest, &index, self.writing.log().as_deref())?;
         if manifest.reason == PublishReason::Build {
             self.pass_gate(&manifest, &index)?;
@@ -461,5 +466,14 @@ impl ServedIndex {
             gate: self.gate_report.lock().clone(),
             recall: self.asked.recall(),
         })
+    }
+}
+
+/// Lets go of a generation once no search needs it any more. Giving back what was mapped takes tens of milliseconds,
+/// and whoever has it last does that: not a search.
+fn leave(index: Arc<Index>) {
+    let began = Instant::now();
+    while Arc::strong_count(&index) > 1 && began.elapsed() < LONGEST_SEARCH {
+        std::thread::sleep(Duration::from_millis(1));
     }
 }

@@ -62,6 +62,11 @@ impl Shared {
         log: Option<&dyn MutationLog>,
     ) -> Result<Manifest, EngineError> {
         let mut fresh = caught_up(&snapshot, log)?;
+        // The one before answers meanwhile, and many parts would be slow to search.
+        while let Some(merge) = fresh.large_merge(Timestamp::now()) {
+            let merged = merge.build().map_err(unsearchable)?;
+            fresh.put(&merge, merged, Timestamp::now());
+        }
         // Whoever writes from here on is acknowledged after the swap; there is little left to catch up with.
         let mut live = self.live.lock();
         log.map_or(Ok(()), |log| catch_up(&mut fresh, log))?;
