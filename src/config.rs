@@ -116,9 +116,9 @@ pub struct ServeConfig {
     /// What callers may ask for.
     pub limits: LimitsConfig,
     /// When and how generations are built.
-    pub rebuild: RebuildConfig,
+    pub rebuild: RebuildOptions,
     /// What a generation must be like to answer.
-    pub gate: GateConfig,
+    pub gate: GateOptions,
 }
 
 impl Default for ServeConfig {
@@ -135,46 +135,8 @@ impl Default for ServeConfig {
             log_format: LogFormat::default(),
             recall_sample: SampleOptions::default().share,
             limits: LimitsConfig::default(),
-            rebuild: RebuildConfig::default(),
-            gate: GateConfig::default(),
-        }
-    }
-}
-
-/// When and how generations are built: [`RebuildOptions`].
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[allow(missing_docs)] // named and described there
-pub struct RebuildConfig {
-    pub threads: usize,
-    pub delta_share: f64,
-    pub deleted_share: f64,
-    pub min_changes: usize,
-    pub keep_generations: usize,
-    pub keep_writes: u64,
-    pub training_queries: BTreeMap<String, PathBuf>,
-}
-
-impl Default for RebuildConfig {
-    fn default() -> Self {
-        let RebuildOptions {
-            threads,
-            delta_share,
-            deleted_share,
-            min_changes,
-            keep_generations,
-            keep_writes,
-            ..
-        } = RebuildOptions::default();
-        let training_queries = BTreeMap::new();
-        Self {
-            threads,
-            delta_share,
-            deleted_share,
-            min_changes,
-            keep_generations,
-            keep_writes,
-            training_queries,
+            rebuild: RebuildOptions::default(),
+            gate: GateOptions::default(),
         }
     }
 }
@@ -220,29 +182,6 @@ impl Default for LimitsConfig {
             max_batch_writes,
             max_concurrent_writes,
         }
-    }
-}
-
-/// What a generation must be like to answer: [`GateOptions`].
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[allow(missing_docs)] // named and described there
-pub struct GateConfig {
-    pub queries: usize,
-    pub k: usize,
-    pub min_recall: f64,
-    pub max_recall_loss: f64,
-    pub min_overlap: f64,
-    pub max_p99_ratio: f64,
-    pub query_files: BTreeMap<String, PathBuf>,
-}
-
-impl Default for GateConfig {
-    fn default() -> Self {
-        let GateOptions { queries, k, min_recall, max_recall_loss, min_overlap, max_p99_ratio, .. } =
-            GateOptions::default();
-        let query_files = BTreeMap::new();
-        Self { queries, k, min_recall, max_recall_loss, min_overlap, max_p99_ratio, query_files }
     }
 }
 
@@ -338,41 +277,14 @@ impl ServeConfig {
     /// What the engine is to open.
     pub fn engine_options(&self) -> EngineOptions {
         let LimitsConfig { max_k, max_ef_search, max_seeds, .. } = self.limits;
-        let RebuildConfig {
-            threads,
-            delta_share,
-            deleted_share,
-            min_changes,
-            keep_generations,
-            keep_writes,
-            training_queries,
-        } = self.rebuild.clone();
-        let GateConfig { queries, k, min_recall, max_recall_loss, min_overlap, max_p99_ratio, query_files } =
-            self.gate.clone();
         EngineOptions {
             indexes: self.indexes.iter().map(|(name, dir)| (name.clone(), dir.clone())).collect(),
             threads: self.threads,
             limits: Limits { max_k, max_ef_search, max_seeds },
             memory: self.memory,
             is_writable: true,
-            rebuild: RebuildOptions {
-                threads,
-                delta_share,
-                deleted_share,
-                min_changes,
-                keep_generations,
-                keep_writes,
-                training_queries: training_queries.into_iter().collect(),
-            },
-            gate: GateOptions {
-                queries,
-                k,
-                min_recall,
-                max_recall_loss,
-                min_overlap,
-                max_p99_ratio,
-                query_files: query_files.into_iter().collect(),
-            },
+            rebuild: self.rebuild.clone(),
+            gate: self.gate.clone(),
             sample: SampleOptions { share: self.recall_sample },
         }
     }

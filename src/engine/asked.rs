@@ -134,19 +134,21 @@ impl Asked {
         self.state.lock().recall()
     }
 
-    /// Four in five of the users that asked of late, `[n × dim]`.
+    /// Four in five of the users that asked of late, each once, `[n × dim]`.
     pub(super) fn teachers(&self, dim: usize) -> Vec<f32> {
-        let state = self.state.lock();
-        let users = state.users.iter().filter(|user| user.len() == dim && !is_judge(user));
-        users.flatten().copied().collect()
+        self.users(|user| user.len() == dim && !is_judge(user))
     }
 
-    /// The others, each once: they teach nothing, so that they can judge.
+    /// The others: they teach nothing, so that they can judge.
     pub(super) fn judges(&self, dim: usize) -> Vec<f32> {
+        self.users(|user| user.len() == dim && is_judge(user))
+    }
+
+    fn users(&self, are: impl Fn(&[f32]) -> bool) -> Vec<f32> {
         let mut seen = HashSet::new();
         let state = self.state.lock();
-        let users = state.users.iter().filter(|user| user.len() == dim && is_judge(user));
-        users.filter(|user| seen.insert(hash(user))).flatten().copied().collect()
+        let users = state.users.iter().filter(|user| are(user) && seen.insert(hash(user)));
+        users.flatten().copied().collect()
     }
 
     /// The generation of another manifest answers: its recall is not that of the one before, nor, if the embedding model
@@ -249,7 +251,7 @@ mod tests {
         // Each twice, and some of another dimension.
         asked.state.lock().users.extend(users.iter().chain(&users).cloned().chain([vec![1.0; 3]]));
         let (teachers, judges) = (asked.teachers(2), asked.judges(2));
-        assert_eq!(teachers.len() / 2 + judges.len(), 2_000);
+        assert_eq!((teachers.len() + judges.len()) / 2, 1_000);
         assert!((150..250).contains(&(judges.len() / 2)), "{}", judges.len() / 2);
         assert!(judges.chunks(2).all(|judge| !teachers.chunks(2).any(|teacher| teacher == judge)));
         assert!(is_usable(&[1.0, -1e15]) && !is_usable(&[1.0, 3e38]) && !is_usable(&[f32::NAN]));

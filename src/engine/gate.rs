@@ -3,8 +3,11 @@
 //! The same users are asked of it and of the generation that answers, at the effort that requests get by default:
 //! recall against exact scans, how many answers they share, how long they take. Every node must be reachable.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
+
+use serde::Deserialize;
 
 use crate::dataset::{EmbeddingsView, Neighbors, Rows};
 use crate::id::VideoId;
@@ -20,7 +23,8 @@ const LEAST_P99_NS: u64 = 250_000;
 const MILLION: f64 = 1e6;
 
 /// What a generation must be like to answer.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct GateOptions {
     /// Users that are asked for, at most; 0 to let every sound generation answer.
     pub queries: usize,
@@ -37,7 +41,7 @@ pub struct GateOptions {
     pub max_p99_ratio: f64,
     /// A file of user embeddings to ask each index for, by its name; users that asked before where there is none, or
     /// that the build held out.
-    pub query_files: Vec<(String, PathBuf)>,
+    pub query_files: BTreeMap<String, PathBuf>,
 }
 
 impl Default for GateOptions {
@@ -49,7 +53,7 @@ impl Default for GateOptions {
             max_recall_loss: 0.05,
             min_overlap: 0.0,
             max_p99_ratio: 3.0,
-            query_files: Vec::new(),
+            query_files: BTreeMap::new(),
         }
     }
 }

@@ -104,7 +104,7 @@ impl Engine {
             ("rebuild.training_queries", &options.rebuild.training_queries),
             ("gate.query_files", &options.gate.query_files),
         ] {
-            if let Some((name, _)) = files.iter().find(|(name, _)| !indexes.contains_key(name)) {
+            if let Some(name) = files.keys().find(|name| !indexes.contains_key(*name)) {
                 let available: Vec<&String> = indexes.keys().collect();
                 let problem = format!("expected names of {available:?}, found {name:?}");
                 return Err(EngineError::invalid(field, problem));

@@ -6,6 +6,7 @@
 //!          log trimmed, old generations removed ◄─ swap: the log after the fold is replayed ◄─ gate ◄─┘
 //! ```
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use serde::Deserialize;
 
 use super::asked::is_usable;
 use super::error::EngineError;
@@ -34,7 +36,8 @@ const MIN_USERS: usize = 1_000;
 const NICE: i32 = 10;
 
 /// When and how generations are built.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct RebuildOptions {
     /// Threads that build; 0 for half of the cores.
     pub threads: usize,
@@ -50,7 +53,7 @@ pub struct RebuildOptions {
     pub keep_writes: u64,
     /// A file of user embeddings that teaches each index, by its name; the users that taught the generation before,
     /// and those that asked since, where there is none.
-    pub training_queries: Vec<(String, PathBuf)>,
+    pub training_queries: BTreeMap<String, PathBuf>,
 }
 
 impl Default for RebuildOptions {
@@ -62,7 +65,7 @@ impl Default for RebuildOptions {
             min_changes: 10_000,
             keep_generations: 2,
             keep_writes: 100_000,
-            training_queries: Vec::new(),
+            training_queries: BTreeMap::new(),
         }
     }
 }
@@ -325,7 +328,7 @@ fn rebuild(served: &ServedIndex, watched: &Watched) -> Result<(), RebuildError> 
     base.check_checksums().map_err(StoreError::from).map_err(PublishError::from)?;
     let built = build(served, fold, options, watched, started)?;
     watched.status.lock().state = RebuildState::Gating;
-    Ok(served.publish(&base, built)?)
+    Ok(served.publish(base, built)?)
 }
 
 /// A finished build, with what was measured of it.
@@ -387,7 +390,7 @@ fn training(
     base: &Index,
     options: &RebuildOptions,
 ) -> Result<Option<Embeddings>, RebuildError> {
-    if let Some((_, path)) = options.training_queries.iter().find(|(name, _)| name == served.name()) {
+    if let Some(path) = options.training_queries.get(served.name()) {
         return Ok(Some(Embeddings::open(path)?));
     }
     let (mut users, mut user) = (Vec::new(), Vec::new());

@@ -106,7 +106,7 @@ impl ServedIndex {
     /// Users to judge a generation by.
     fn gate_queries(&self, index: &Index, is_same_model: bool) -> Result<GateQueries, EngineError> {
         let dim = index.dim();
-        if let Some((_, path)) = self.gate_options.query_files.iter().find(|(name, _)| *name == self.name) {
+        if let Some(path) = self.gate_options.query_files.get(&self.name) {
             let queries = Embeddings::open(path).and_then(|file| file.check_finite().map(|()| file));
             let queries =
                 queries.map_err(|error| EngineError::invalid("gate.query_files", error.to_string()))?;

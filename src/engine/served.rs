@@ -228,13 +228,16 @@ impl ServedIndex {
     ///
     /// # Errors
     /// Why it does not answer.
-    pub(super) fn publish(&self, base: &Arc<Index>, built: Built) -> Result<(), PublishError> {
+    pub(super) fn publish(&self, base: Arc<Index>, built: Built) -> Result<(), PublishError> {
         let Built { staged, times, curves } = built;
         let mut progress = self.progress.lock();
         // What was published meanwhile is of somebody who knew better.
         let mut news = self.look(&mut progress);
+        let is_current = Arc::ptr_eq(&self.shared.current.load().index, &base);
+        // Whoever swaps waits until nobody needs it.
+        drop(base);
         let publish = || {
-            if !Arc::ptr_eq(&self.shared.current.load().index, base) {
+            if !is_current {
                 return Err(PublishError::Superseded);
             }
             let Manifest { manifest, generation, .. } = self.store.publish(staged, times, curves)?;

@@ -1,5 +1,6 @@
 //! What the quality gate makes of generations, and what becomes of those that it refuses.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use shortlist::dataset::write_npy;
@@ -37,7 +38,7 @@ fn users(index: &TestIndex) -> PathBuf {
 }
 
 fn strict(index: &TestIndex) -> GateOptions {
-    let query_files = vec![("videos".to_owned(), users(index))];
+    let query_files = BTreeMap::from([("videos".to_owned(), users(index))]);
     GateOptions { k: 10, min_overlap: 0.9, query_files, ..GateOptions::default() }
 }
 
@@ -157,7 +158,7 @@ fn users_that_asked_are_asked_for_again_and_query_files_must_fit() {
     drop(engine);
     let path = index.dir().with_file_name("narrow.npy");
     write_npy(&path, &[2, 3], &[1.0; 6]).unwrap();
-    let query_files = vec![("videos".to_owned(), path)];
+    let query_files = BTreeMap::from([("videos".to_owned(), path)]);
     let engine = open(&index, GateOptions { query_files, ..GateOptions::default() });
     index.publish(VIDEOS);
     engine.refresh();
