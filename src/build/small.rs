@@ -29,5 +29,6 @@ pub(super) fn without_graph<T: Element>(vectors: Vec<T>, dim: usize, params: &Bu
         held_out_queries: Vec::new(),
         training_queries: Vec::new(),
         codes,
+        is_renewed: false,
     }
 }

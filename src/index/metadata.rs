@@ -54,6 +54,9 @@ pub struct Metadata {
     /// `log_sequence`; that itself where it is not there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_after: Option<u64>,
+    /// Whether the graph is that of an older generation, renewed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub renewed: bool,
 }
 
 impl Metadata {
