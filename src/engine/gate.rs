@@ -9,11 +9,10 @@ use std::time::Instant;
 
 use serde::Deserialize;
 
-use crate::dataset::{EmbeddingsView, Neighbors, Rows};
+use crate::dataset::{EmbeddingsView, Rows};
 use crate::id::VideoId;
 use crate::index::{GateFindings, Index};
-use crate::metric::Metric;
-use crate::recall::ground_truth;
+use crate::recall::ground_truth_of;
 use crate::search::{Effort, SearchParams, Searcher};
 
 /// Each query is asked so many times and the fastest counts: what else the machine does is no fault of a generation.
@@ -189,7 +188,8 @@ impl<'a> Subject<'a> {
 
     fn ask(&self) -> Answers {
         let (index, k) = (self.index, self.params.k());
-        let truth = self.truth(k);
+        let queries = EmbeddingsView::F32(Rows::contiguous(self.queries, index.dim()));
+        let truth = ground_truth_of(index, queries, k, |_| {});
         let searcher = Searcher::default();
         let (mut videos, mut times, mut right) = (Vec::new(), Vec::new(), 0);
         for (row, query) in self.queries.chunks_exact(index.dim()).enumerate() {
@@ -208,16 +208,6 @@ impl<'a> Subject<'a> {
         times.sort_unstable();
         let p99_ns = times[(times.len() * 99).div_ceil(100) - 1];
         Answers { videos, recall_ppm: ppm(right, truth.rows * truth.k), p99_ns }
-    }
-
-    fn truth(&self, k: usize) -> Neighbors {
-        // The rows of an index have norm 1 under cosine.
-        let metric = match self.index.metadata().metric {
-            Metric::InnerProduct | Metric::Cosine => Metric::InnerProduct,
-            Metric::L2 => Metric::L2,
-        };
-        let queries = EmbeddingsView::F32(Rows::contiguous(self.queries, self.index.dim()));
-        ground_truth(self.index.vectors(), queries, metric, k, |_| {})
     }
 }
 

@@ -203,13 +203,13 @@ impl LiveState {
     /// What the writes should merge.
     pub(super) fn small_merge(&self, now: Timestamp) -> Option<Merge> {
         let sizes = self.sizes();
-        self.merge(due(&sizes, open_from(&sizes)..sizes.len())?, now)
+        Some(self.merge(due(&sizes, open_from(&sizes)..sizes.len())?, now))
     }
 
     /// What should be merged beside the writes, which leave these parts alone.
     pub(super) fn large_merge(&self, now: Timestamp) -> Option<Merge> {
         let sizes = self.sizes();
-        self.merge(due(&sizes, 1..open_from(&sizes))?, now)
+        Some(self.merge(due(&sizes, 1..open_from(&sizes))?, now))
     }
 
     /// How many videos each part has, the generation first.
@@ -219,7 +219,7 @@ impl LiveState {
 
     /// All parts, to be built into the next generation.
     pub(super) fn fold(&self, now: Timestamp) -> Fold {
-        let kept = self.merge(0..self.parts.len(), now).map(|merge| merge.kept).unwrap_or_default();
+        let Merge { kept, .. } = self.merge(0..self.parts.len(), now);
         Fold { kept, sequence: self.sequence, held: self.held.len() as u64 }
     }
 
@@ -230,7 +230,7 @@ impl LiveState {
     }
 
     /// Some parts, each with its nodes that may be candidates again.
-    fn merge(&self, range: Range<usize>, now: Timestamp) -> Option<Merge> {
+    fn merge(&self, range: Range<usize>, now: Timestamp) -> Merge {
         let is_kept = |at: usize, part: &IndexPart, node: NodeId| {
             let video = part.index.video_ids()[node.index()];
             part.allows(node)
@@ -246,7 +246,7 @@ impl LiveState {
             nodes.for_each(|node| kept.insert(node));
             (Arc::clone(&part.index), kept)
         });
-        Some(Merge { first: range.start, kept: kept.collect() })
+        Merge { first: range.start, kept: kept.collect() }
     }
 
     /// Puts what was merged in the place of its parts, unless they are not there any more.

@@ -5,11 +5,10 @@
 
 use rayon::prelude::*;
 
-use super::ground_truth::ground_truth;
+use super::ground_truth::ground_truth_of;
 use crate::build::Progress;
 use crate::dataset::{EmbeddingsView, Neighbors, Rows};
 use crate::index::{Index, QuerySource, RecallCurve, RecallCurves, RecallPoint};
-use crate::metric::Metric;
 use crate::search::{Hit, Interrupted, Plan, Searcher};
 
 /// The k that are calibrated unless told otherwise: close enough for those in between, and no traversal more
@@ -123,11 +122,6 @@ fn exact(
     k: usize,
     progress: &dyn Progress,
 ) -> Result<Neighbors, CalibrateError> {
-    // The rows of an index have norm 1 under cosine.
-    let metric = match index.metadata().metric {
-        Metric::InnerProduct | Metric::Cosine => Metric::InnerProduct,
-        Metric::L2 => Metric::L2,
-    };
     let dim = index.dim();
     let mut truth = Neighbors { rows: 0, k, data: Vec::new() };
     progress.begin("finding exact answers", (queries.len() / dim) as u64);
@@ -136,8 +130,7 @@ fn exact(
             return Err(CalibrateError::Cancelled);
         }
         let some = EmbeddingsView::F32(Rows::contiguous(some, dim));
-        let found =
-            ground_truth(index.vectors(), some, metric, k, |queries| progress.advance(queries as u64));
+        let found = ground_truth_of(index, some, k, |queries| progress.advance(queries as u64));
         truth.rows += found.rows;
         truth.data.extend(found.data);
     }

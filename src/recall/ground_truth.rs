@@ -7,6 +7,7 @@ use crate::element::Element;
 use crate::graph::Scan as _;
 use crate::graph::Scorer;
 use crate::id::{NodeId, VideoId};
+use crate::index::Index;
 use crate::kernel::Kernels;
 use crate::metric::Metric;
 use crate::search::{Hit, TopK};
@@ -31,6 +32,24 @@ pub fn ground_truth(
 ) -> Neighbors {
     assert_eq!(items.dim(), queries.dim(), "items and queries have different dimensions");
     with_rows!(items, rows => scan(rows, queries, metric, k, &done))
+}
+
+/// The same for the rows of an index, by node.
+///
+/// # Panics
+/// If the dimensions differ.
+pub fn ground_truth_of(
+    index: &Index,
+    queries: EmbeddingsView<'_>,
+    k: usize,
+    done: impl Fn(usize) + Sync,
+) -> Neighbors {
+    // Its rows have norm 1 under cosine.
+    let metric = match index.metadata().metric {
+        Metric::InnerProduct | Metric::Cosine => Metric::InnerProduct,
+        Metric::L2 => Metric::L2,
+    };
+    ground_truth(index.vectors(), queries, metric, k, done)
 }
 
 fn scan<T: Element>(

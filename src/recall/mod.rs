@@ -14,5 +14,5 @@ mod ground_truth;
 mod publish;
 
 pub use calibrate::{CalibrateError, DEFAULT_K, calibrate};
-pub use ground_truth::ground_truth;
+pub use ground_truth::{ground_truth, ground_truth_of};
 pub use publish::calibrate_staged;
