@@ -218,9 +218,7 @@ impl ServedIndex {
         news.extend(steps.iter().filter_map(|step| step(self, &mut progress)));
         self.pool.install(|| self.shared.merge_parts());
         drop(progress);
-        if self.writing.read_only().is_none() {
-            self.rebuilds.start_if_due(self, &self.rebuild_options);
-        }
+        self.rebuilds.start_if_due(self, &self.rebuild_options);
         news
     }
 
@@ -346,11 +344,15 @@ impl ServedIndex {
     /// Another server of the folder that was the first to write has the log: what it takes down, this one would go on
     /// answering with.
     fn check_log(&self, _: &mut Progress) -> Option<Refresh> {
-        if !self.writing.is_foreign() || self.withdrawn.swap(true, Ordering::AcqRel) {
+        if !self.writing.is_foreign() {
             return None;
         }
         let error = EngineError::from(LogError::InUse { path: self.writing.path().to_owned() });
+        // A publication may have been looked at since, which is no reason to answer.
         *self.refused.lock() = Some(error.to_string());
+        if self.withdrawn.swap(true, Ordering::AcqRel) {
+            return None;
+        }
         let generation = self.shared.current.load().manifest.generation;
         Some(Refresh::Withdrawn { index: self.name.clone(), generation, error })
     }
