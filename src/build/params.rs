@@ -132,7 +132,7 @@ impl BuildParams {
         Self { log_sequence, ..self }
     }
 
-    /// With the write after which upserts of another embedding model are left out of the input.
+    /// With the write after which upserts that do not fit the index are left out of the input.
     pub fn with_held_after(self, held_after: u64) -> Self {
         Self { held_after: Some(held_after), ..self }
     }

@@ -115,7 +115,7 @@ pub struct RebuildStatus {
     pub progress: f64,
     /// Steps of the phase per second: mostly videos.
     pub rows_per_second: f64,
-    /// Writes that cannot be in the generation: upserts of another embedding model.
+    /// Writes that cannot be in the generation: upserts that do not fit it.
     pub bad_records: u64,
     /// When it began.
     pub started_at: Option<Timestamp>,

@@ -374,7 +374,7 @@ pub struct LiveStatus {
     pub delta_vectors: u64,
     /// Videos of the generation that are no candidates: deleted, replaced, taken down or expired.
     pub deleted: u64,
-    /// Upserts that wait for a generation of their embedding model.
+    /// Upserts that wait for a generation that they fit: of another embedding model, or with attributes that it lacks.
     pub held_entries: u64,
     /// Videos that are taken down.
     pub takedowns: u64,

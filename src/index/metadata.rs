@@ -50,7 +50,7 @@ pub struct Metadata {
     /// The last write of the mutation log that the input knew of; 0 if of none.
     #[serde(default)]
     pub log_sequence: u64,
-    /// Upserts of another embedding model after this write are not in it, even if they are no later than
+    /// Upserts that do not fit it are not in it if they are after this write, even if they are no later than
     /// `log_sequence`; that itself where it is not there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_after: Option<u64>,
@@ -60,7 +60,7 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// Upserts of another embedding model wait, if they are after this write.
+    /// Upserts that do not fit it wait, if they are after this write.
     pub fn held_after(&self) -> u64 {
         self.held_after.unwrap_or(self.log_sequence)
     }

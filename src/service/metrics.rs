@@ -141,7 +141,7 @@ impl Metrics {
         );
         registry.register(
             "held_entries",
-            "Upserts that wait for a generation of their embedding model",
+            "Upserts that wait for a generation that they fit",
             metrics.held_entries.clone(),
         );
         registry.register("takedowns", "Videos that are taken down", metrics.takedowns.clone());
