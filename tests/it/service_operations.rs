@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use shortlist::service::proto::admin_client::AdminClient;
+use shortlist::service::proto::catalog_client::CatalogClient;
 use shortlist::service::proto::retrieval_client::RetrievalClient;
 use shortlist::service::proto::{
-    ActivateRequest, AttributeKind, Dtype, GetStatusRequest, IndexStatus, Metric, SearchRequest,
+    ActivateRequest, AttributeKind, Dtype, GetStatusRequest, IndexStatus, Metric, RebuildRequest,
+    SearchRequest, UpsertRequest, Vector, Video,
 };
 use shortlist::service::{Drained, ServiceOptions};
 use tonic::Code;
@@ -304,4 +306,40 @@ async fn draining_is_bounded() {
     assert_eq!(server.stop().await, Drained::TimedOut);
     assert!(call.await.unwrap().is_err());
     drop(gate);
+}
+
+/// What was written, what the gate found and what recall answers have, as Prometheus and operators see it.
+#[tokio::test]
+async fn a_changing_catalogue_is_seen_in_metrics_and_status() {
+    let index = TestIndex::new(60);
+    let service = ServiceOptions { poll_interval: Duration::from_millis(20), ..ServiceOptions::default() };
+    let server = TestServer::start(&[("videos", &index)], Setup { service, ..Setup::default() }).await;
+    let mut catalog = CatalogClient::new(server.channel().await);
+    let vector = Some(Vector { values: vec![1.0; DIM], packed: None });
+    let videos = vec![Video { video_id: 1, vector, ..Video::default() }];
+    catalog.upsert(UpsertRequest { videos, ..UpsertRequest::default() }).await.unwrap();
+    for (name, value) in [("delta_vectors", 1.0), ("sequence", 1.0), ("writable", 1.0), ("held_entries", 0.0)]
+    {
+        server.until(&format!("shortlist_{name}{{index=\"videos\"}}"), value).await;
+    }
+    // Ten or so of these are sampled.
+    let mut retrieval = server.retrieval().await;
+    for user in 0..1_000u16 {
+        retrieval.search(request(&[f32::from(user), 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], 10)).await.unwrap();
+    }
+    server.until("shortlist_recall_at_k{index=\"videos\",k=\"10\"}", 1.0).await;
+    let mut admin = server.admin().await;
+    let recall = status(&mut admin).await.recall.remove(0);
+    assert!(recall.k == 10 && recall.recall == 1.0 && recall.answers > 0, "{recall:?}");
+    admin.rebuild(RebuildRequest::default()).await.unwrap();
+    server.until("shortlist_generation{index=\"videos\"}", 2.0).await;
+    server.until("shortlist_gate_passed{index=\"videos\"}", 1.0).await;
+    server.until("shortlist_delta_vectors{index=\"videos\"}", 0.0).await;
+    let found = status(&mut admin).await;
+    let gate = found.gate.unwrap();
+    assert!(gate.passed && gate.generation == 2 && gate.unreachable == 0, "{gate:?}");
+    assert_eq!((found.sequence, found.generation_sequence, found.vectors), (1, 1, 61));
+    // What is said of the recall of answers is said of the generation that answers.
+    let recall = "shortlist_recall_at_k{index=\"videos\",k=\"10\"}";
+    eventually("no recall", async || server.metric(recall).await.is_none()).await;
 }
