@@ -1,9 +1,10 @@
-//! `grpc.health.v1`: Check and Watch, for each index by name and for the server by "".
+//! `grpc.health.v1`: Check and Watch, for each index by name, for the server by "", and for its services by theirs.
 //!
 //! What flows in: whether each index is ready, and the wish to drain. An index is serving once its generation is
 //! mapped, what was written since is replayed, and all of it is warmed and checked; it goes on serving an old one when
 //! a new one is refused. It is not serving when what it has is found damaged and there is nothing else, and when the
-//! server drains. The server is serving while any of its indexes is. `GET /healthz` says the same, and why not.
+//! server drains. The server is serving while any of its indexes is, and so is `shortlist.v1.Retrieval`;
+//! `shortlist.v1.Catalog` is while all that are serving take writes. `GET /healthz` says the same, and why not.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,6 +14,8 @@ use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
+use super::proto::catalog_server::SERVICE_NAME as CATALOG;
+use super::proto::retrieval_server::SERVICE_NAME as RETRIEVAL;
 use crate::engine::{Engine, Readiness};
 
 /// The health of the server and of its indexes.
@@ -48,11 +51,20 @@ impl Health {
         if told.draining {
             return;
         }
-        let names = engine.index_names();
-        let is_serving = |name: &str| !matches!(engine.readiness(name), Ok(Readiness::NotYet(_)) | Err(_));
-        let mut serving: BTreeMap<String, bool> =
-            names.into_iter().map(|name| (name.clone(), is_serving(&name))).collect();
-        serving.insert(String::new(), serving.values().any(|serving| *serving));
+        let mut serving = BTreeMap::new();
+        let (mut is_any_serving, mut is_any_read_only) = (false, false);
+        for name in engine.index_names() {
+            let readiness = engine.readiness(&name);
+            let is_serving = matches!(readiness, Ok(Readiness::Ready | Readiness::ReadOnly(_)));
+            is_any_serving |= is_serving;
+            is_any_read_only |= matches!(readiness, Ok(Readiness::ReadOnly(_)));
+            serving.insert(name, is_serving);
+        }
+        let takes_writes = is_any_serving && !is_any_read_only;
+        // An index of such a name has it for itself.
+        for (service, now) in [("", is_any_serving), (RETRIEVAL, is_any_serving), (CATALOG, takes_writes)] {
+            serving.entry(service.to_owned()).or_insert(now);
+        }
         for (name, now) in &serving {
             if told.serving.get(name) != Some(now) {
                 self.set(name, *now).await;

@@ -20,6 +20,9 @@ use shortlist::service::proto::{
 };
 use tonic::transport::Channel;
 use tonic::{Code, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
 use crate::harness::process::{Served, serve};
 use crate::harness::{DIM, TestIndex, channel, eventually, http1_get, request, video_id};
@@ -272,6 +275,16 @@ async fn a_server_whose_disk_fails_turns_read_only_and_goes_on_answering() {
         health.starts_with("HTTP/1.1 200") && health.contains("default: serving, read-only: "),
         "{health}"
     );
+    let mut health = HealthClient::new(channel(served.address).await);
+    let mut state = async |service: &str| {
+        let request = HealthCheckRequest { service: service.to_owned() };
+        health.check(request).await.unwrap().into_inner().status()
+    };
+    eventually("no word of it", async || state("shortlist.v1.Catalog").await == ServingStatus::NotServing)
+        .await;
+    for service in ["", "default", "shortlist.v1.Retrieval"] {
+        assert_eq!(state(service).await, ServingStatus::Serving, "{service:?}");
+    }
     let mut retrieval = RetrievalClient::new(channel(served.address).await);
     let answer = retrieval.search(request(&[1.0; DIM], 5)).await.unwrap().into_inner();
     assert_eq!(answer.candidates[0].video_id, acknowledged, "the last that was acknowledged scores best");
