@@ -63,7 +63,7 @@ use crate::element::Element;
 use crate::graph::Graph;
 use crate::id::VideoId;
 use crate::index::{
-    BuildFacts, BuildTimes, Codes, Index, IndexError, IndexStore, IndexWriter, Manifest, Metadata,
+    BuildFacts, BuildTimes, Codes, Index, IndexError, IndexStore, IndexWriter, Manifest, Measured, Metadata,
     RepairReport, StagedIndex, StoreError, TrainingReport,
 };
 use crate::kernel::Kernels;
@@ -134,7 +134,7 @@ pub fn build(
     started: Instant,
 ) -> Result<Manifest, BuildError> {
     let (staged, times) = stage(catalogue, training_queries, None, params, store, progress, started)?;
-    Ok(store.publish(staged, times, None)?)
+    Ok(store.publish(staged, times, Measured::default())?)
 }
 
 /// Builds an index over `catalogue`, ready to be published in `store`.

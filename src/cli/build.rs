@@ -7,7 +7,7 @@ use super::progress::BuildBars;
 use super::tune;
 use crate::build::{BuildParams, Builder, stage};
 use crate::dataset::{Catalogue, CatalogueFiles, Embeddings};
-use crate::index::{Codes, IndexStore, RepairReport};
+use crate::index::{Codes, IndexStore, Measured, RepairReport};
 use crate::metric::Metric;
 use crate::recall::calibrate_staged;
 
@@ -84,7 +84,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let (staged, times) =
         stage(&catalogue, training_queries.as_ref(), None, &params, &store, &bars, started)?;
     let (curves, uncalibrated) = calibrate_staged(&staged, arguments.threads, &bars)?;
-    let manifest = store.publish(staged, times, curves)?;
+    let manifest = store.publish(staged, times, Measured { curves, verdict: None })?;
     drop(bars);
     if let Some(problem) = uncalibrated {
         eprintln!("not calibrated: {problem}");

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use super::progress::{BuildBars, bar};
 use crate::build::{BuildParams, stage};
 use crate::dataset::{Catalogue, CatalogueFiles, Embeddings};
-use crate::index::IndexStore;
+use crate::index::{IndexStore, Measured};
 use crate::metric::Metric;
 use crate::recall::calibrate_staged;
 use crate::synth::{SynthFiles, SynthParams, synth};
@@ -50,6 +50,6 @@ pub fn ensure(root: &Path) -> anyhow::Result<PathBuf> {
             .with_embedding_model(Some("synth".to_owned()));
     let (staged, times) = stage(&catalogue, Some(&training_queries), None, &params, &store, &bars, started)?;
     let (curves, _) = calibrate_staged(&staged, 0, &bars)?;
-    store.publish(staged, times, curves)?;
+    store.publish(staged, times, Measured { curves, verdict: None })?;
     Ok(store.dir().to_owned())
 }

@@ -17,6 +17,8 @@ use crate::search::{Effort, SearchParams, Searcher};
 
 /// Each query is asked so many times and the fastest counts: what else the machine does is no fault of a generation.
 const ROUNDS: usize = 3;
+/// Queries between two looks at whether to go on.
+const AT_ONCE: usize = 64;
 /// Times below this are too short to be told from chance.
 const LEAST_P99_NS: u64 = 250_000;
 const MILLION: f64 = 1e6;
@@ -65,13 +67,15 @@ pub(super) struct GateQueries {
     pub(super) source: String,
 }
 
-/// Measures `index`, beside the generation that answers if that can be compared with, on the current rayon pool.
+/// Measures `index`, beside the generation that answers if that can be compared with, on the current rayon pool; `None`
+/// once `keep_going` says no.
 pub(super) fn measure(
     index: &Index,
     current: Option<(u64, &Index)>,
     queries: &GateQueries,
     options: &GateOptions,
-) -> GateFindings {
+    keep_going: &(dyn Fn() -> bool + Sync),
+) -> Option<GateFindings> {
     let dim = index.dim();
     let count = queries.vectors.len() / dim;
     let mut found = GateFindings {
@@ -81,16 +85,18 @@ pub(super) fn measure(
         ..GateFindings::default()
     };
     if count == 0 {
-        return found;
+        return Some(found);
     }
     let k = options.k.clamp(1, index.len());
     let subject = Subject::new(index, &queries.vectors, k);
-    let of_index = subject.ask();
+    let of_index = subject.ask(keep_going)?;
     (found.k, found.ef_search) = (k as u32, subject.ef_search());
     found.recall_ppm = of_index.recall_ppm;
     found.p99_ns = of_index.p99_ns;
-    let Some((generation, current)) = current.filter(|(_, current)| current.len() >= k) else { return found };
-    let of_current = Subject::new(current, &queries.vectors, k).ask();
+    let Some((generation, current)) = current.filter(|(_, current)| current.len() >= k) else {
+        return Some(found);
+    };
+    let of_current = Subject::new(current, &queries.vectors, k).ask(keep_going)?;
     found.current = generation;
     found.current_recall_ppm = Some(of_current.recall_ppm);
     found.current_p99_ns = Some(of_current.p99_ns);
@@ -100,7 +106,7 @@ pub(super) fn measure(
     let shared: usize = of_index.videos.iter().zip(&of_current.videos).map(shared).sum();
     let all: usize = of_current.videos.iter().map(Vec::len).sum();
     found.overlap_ppm = Some(ppm(shared, all));
-    found
+    Some(found)
 }
 
 /// What speaks against a generation.
@@ -186,28 +192,35 @@ impl<'a> Subject<'a> {
         }
     }
 
-    fn ask(&self) -> Answers {
+    /// `None` once `keep_going` says no.
+    fn ask(&self, keep_going: &(dyn Fn() -> bool + Sync)) -> Option<Answers> {
         let (index, k) = (self.index, self.params.k());
-        let queries = EmbeddingsView::F32(Rows::contiguous(self.queries, index.dim()));
-        let truth = ground_truth_of(index, queries, k, |_| {});
         let searcher = Searcher::default();
-        let (mut videos, mut times, mut right) = (Vec::new(), Vec::new(), 0);
-        for (row, query) in self.queries.chunks_exact(index.dim()).enumerate() {
-            let mut fastest = u64::MAX;
-            let mut hits = Vec::new();
-            for _ in 0..ROUNDS {
-                let began = Instant::now();
-                hits = searcher.search(index, query, &self.params, || true).hits;
-                fastest = fastest.min(began.elapsed().as_nanos() as u64);
+        let (mut videos, mut times, mut right, mut wanted) = (Vec::new(), Vec::new(), 0, 0);
+        for some in self.queries.chunks(index.dim() * AT_ONCE) {
+            if !keep_going() {
+                return None;
             }
-            let exact = truth.row(row);
-            right += hits.iter().filter(|hit| exact.contains(&hit.node.0)).count();
-            videos.push(hits.iter().map(|hit| index.video_ids()[hit.node.index()]).collect());
-            times.push(fastest);
+            let queries = EmbeddingsView::F32(Rows::contiguous(some, index.dim()));
+            let truth = ground_truth_of(index, queries, k, |_| {});
+            for (row, query) in some.chunks_exact(index.dim()).enumerate() {
+                let mut fastest = u64::MAX;
+                let mut hits = Vec::new();
+                for _ in 0..ROUNDS {
+                    let began = Instant::now();
+                    hits = searcher.search(index, query, &self.params, || true).hits;
+                    fastest = fastest.min(began.elapsed().as_nanos() as u64);
+                }
+                let exact = truth.row(row);
+                right += hits.iter().filter(|hit| exact.contains(&hit.node.0)).count();
+                videos.push(hits.iter().map(|hit| index.video_ids()[hit.node.index()]).collect());
+                times.push(fastest);
+            }
+            wanted += truth.rows * truth.k;
         }
         times.sort_unstable();
         let p99_ns = times[(times.len() * 99).div_ceil(100) - 1];
-        Answers { videos, recall_ppm: ppm(right, truth.rows * truth.k), p99_ns }
+        Some(Answers { videos, recall_ppm: ppm(right, wanted), p99_ns })
     }
 }
 

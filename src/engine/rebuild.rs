@@ -1,9 +1,9 @@
 //! The next generation, built of the current one and the writes since while both answer.
 //!
 //! ```text
-//! threshold, or asked ─► fold: every part, without what is gone ─► build, on a share of the cores ─► publish
+//! threshold, or asked ─► fold: every part, without what is gone ─► build, on a share of the cores ─► gate
 //!                                                                                                     │
-//!          log trimmed, old generations removed ◄─ swap: the log after the fold is replayed ◄─ gate ◄─┘
+//!          log trimmed, old generations removed ◄─ swap: the log after the fold is replayed ◄ publish ◄┘
 //! ```
 
 use std::collections::BTreeMap;
@@ -25,7 +25,7 @@ use super::served::ServedIndex;
 use crate::build::{Ancestor, BuildError, BuildParams, ParamsError, Progress, stage};
 use crate::dataset::{DatasetError, Embeddings};
 use crate::graph::NodeSet;
-use crate::index::{BuildTimes, Index, RecallCurves, StagedIndex, StoreError};
+use crate::index::{BuildTimes, Index, Measured, StagedIndex, StoreError};
 use crate::live::{RowsError, gather};
 use crate::recall::calibrate_staged;
 
@@ -50,6 +50,7 @@ pub struct RebuildOptions {
     /// Generations that are kept, the current one with them; at least 1.
     pub keep_generations: usize,
     /// Writes that are kept although every generation knows of them, the last: a batch build may know of as many fewer.
+    /// At most a quarter as many as there are videos, so that the log stays small beside the generations.
     pub keep_writes: u64,
     /// A file of user embeddings that teaches each index, by its name; the users that taught the generation before,
     /// and those that asked since, where there is none.
@@ -87,7 +88,7 @@ pub enum RebuildState {
     Idle,
     /// A generation is being built.
     Running,
-    /// It was published, and its answers are compared with those of the current one.
+    /// It is built, and its answers are compared with those of the current one.
     Gating,
     /// It answers.
     Done,
@@ -134,6 +135,8 @@ enum RebuildError {
     Params(#[from] ParamsError),
     #[error(transparent)]
     Build(#[from] BuildError),
+    #[error(transparent)]
+    Gate(#[from] EngineError),
     #[error(transparent)]
     Publish(#[from] PublishError),
 }
@@ -326,8 +329,15 @@ fn rebuild(served: &ServedIndex, watched: &Watched) -> Result<(), RebuildError> 
     let base = fold.kept.first().map(|(base, _)| Arc::clone(base)).ok_or(RowsError::NoVideos)?;
     // A damaged one would get sound checksums.
     base.check_checksums().map_err(StoreError::from).map_err(PublishError::from)?;
-    let built = build(served, fold, options, watched, started)?;
+    let mut built = build(served, fold, options, watched, started)?;
     watched.status.lock().state = RebuildState::Gating;
+    let staged = built.staged.open().map_err(StoreError::from).map_err(PublishError::from)?;
+    staged.populate();
+    built.measured.verdict = served.measure(&staged, &|| !watched.is_cancelled())?;
+    drop(staged);
+    if watched.is_cancelled() {
+        return Err(BuildError::Cancelled.into());
+    }
     Ok(served.publish(base, built)?)
 }
 
@@ -335,7 +345,7 @@ fn rebuild(served: &ServedIndex, watched: &Watched) -> Result<(), RebuildError> 
 pub(super) struct Built {
     pub(super) staged: StagedIndex,
     pub(super) times: BuildTimes,
-    pub(super) curves: Option<RecallCurves>,
+    pub(super) measured: Measured,
 }
 
 fn build(
@@ -366,7 +376,7 @@ fn build(
     if let Some(problem) = uncalibrated {
         tracing::warn!(index = served.name(), %problem, "a rebuild is not calibrated");
     }
-    Ok(Built { staged, times, curves })
+    Ok(Built { staged, times, measured: Measured { curves, verdict: None } })
 }
 
 /// As the generation was built, with what is known since.

@@ -8,7 +8,7 @@ use super::gate::{self, GateQueries};
 use super::served::ServedIndex;
 use super::writing::Position;
 use crate::dataset::{Embeddings, EmbeddingsView, Rows};
-use crate::index::{Index, IndexStore, Manifest, PublishReason, StoreError};
+use crate::index::{Index, IndexStore, Manifest, PublishReason, StoreError, Verdict};
 use crate::live::MutationLog;
 
 /// Fewer users that asked say too little of a generation.
@@ -72,35 +72,53 @@ pub(super) fn check_position(
 }
 
 impl ServedIndex {
-    /// Measures a generation before it answers, and keeps what was found beside it.
+    /// Measures a generation that nobody chose nor measured, and keeps what is found beside it.
     ///
     /// # Errors
-    /// If something speaks against it, or that cannot be kept.
-    pub(super) fn pass_gate(&self, manifest: &Manifest, index: &Index) -> Result<(), EngineError> {
-        if self.gate_options.queries == 0 || has_passed(&self.store, manifest, index) {
+    /// If it cannot be measured, or that cannot be kept.
+    pub(super) fn ensure_measured(&self, manifest: &Manifest, index: &Index) -> Result<(), EngineError> {
+        if manifest.reason == PublishReason::Activate {
             return Ok(());
+        }
+        let generation = manifest.generation;
+        let report = match self.store.open_gate_report(generation, index)?.0 {
+            Some(report) => report,
+            None => match self.measure(index, &|| true)? {
+                Some(verdict) => self.store.add_gate_report(generation, index, &verdict)?,
+                None => return Ok(()),
+            },
+        };
+        *self.gate_report.lock() = Some(report);
+        Ok(())
+    }
+
+    /// Measures what may answer, beside what does; nothing if the gate is open, or once `keep_going` says no.
+    ///
+    /// # Errors
+    /// If it cannot be measured.
+    pub(super) fn measure(
+        &self,
+        index: &Index,
+        keep_going: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Option<Verdict>, EngineError> {
+        if self.gate_options.queries == 0 {
+            return Ok(None);
         }
         let current = self.shared.current.load_full();
         let is_same_model = is_same_model(&current.index, index);
         let beside = is_same_model.then(|| (current.manifest.generation, &*current.index));
         let queries = self.gate_queries(index, is_same_model)?;
-        let measure = || self.pool.install(|| gate::measure(index, beside, &queries, &self.gate_options));
+        let options = &self.gate_options;
+        let measure = || self.pool.install(|| gate::measure(index, beside, &queries, options, keep_going));
         // A generation that nobody can search must not take the server's looks with it.
         let found = catch_unwind(AssertUnwindSafe(measure)).map_err(|_| StoreError::NotServable {
             path: index.path().to_owned(),
             problem: "it could not be measured: a search of it panicked".to_owned(),
         })?;
-        let problems = gate::judge(&found, is_same_model, &self.gate_options);
-        let report = self.store.add_gate_report(manifest.generation, index, &found, &problems)?;
-        tracing::info!(
-            index = self.name,
-            generation = manifest.generation,
-            ?found,
-            ?problems,
-            "quality gate"
-        );
-        *self.gate_report.lock() = Some(report);
-        check_verdict(&self.store, manifest.generation, index).map_err(EngineError::from)
+        let Some(found) = found else { return Ok(None) };
+        let problems = gate::judge(&found, is_same_model, options);
+        tracing::info!(index = self.name, path = %index.path().display(), ?found, ?problems, "quality gate");
+        Ok(Some(Verdict { found, problems }))
     }
 
     /// Users to judge a generation by.

@@ -227,7 +227,7 @@ impl ServedIndex {
     /// # Errors
     /// Why it does not answer.
     pub(super) fn publish(&self, base: Arc<Index>, built: Built) -> Result<(), PublishError> {
-        let Built { staged, times, curves } = built;
+        let Built { staged, times, measured } = built;
         let mut progress = self.progress.lock();
         // What was published meanwhile is of somebody who knew better.
         let mut news = self.look(&mut progress);
@@ -238,7 +238,7 @@ impl ServedIndex {
             if !is_current {
                 return Err(PublishError::Superseded);
             }
-            let Manifest { manifest, generation, .. } = self.store.publish(staged, times, curves)?;
+            let Manifest { manifest, generation, .. } = self.store.publish(staged, times, measured)?;
             let looked = self.look(&mut progress);
             let problem = looked.iter().find_map(|news| match news {
                 Refresh::Refused { manifest: refused, error, .. } if *refused == manifest => {
@@ -392,10 +392,10 @@ impl ServedIndex {
     fn take_over(&self, progress: &mut Progress, manifest: u64) -> Result<(u64, u64), EngineError> {
         let (manifest, index) = self.store.open_manifest(manifest)?;
         self.pool.install(|| check_and_warm(&index))?;
-        check_servable(&self.store, &manifest, &index, self.writing.log().as_deref())?;
-        if manifest.reason == PublishReason::Build {
-            self.pass_gate(&manifest, &index)?;
-        }
+        let log = self.writing.log();
+        check_position(&index, log.as_deref(), manifest.reason == PublishReason::Activate)?;
+        self.ensure_measured(&manifest, &index)?;
+        check_servable(&self.store, &manifest, &index, log.as_deref())?;
         let snapshot = Snapshot::new(manifest, index, &self.store)?;
         let to = snapshot.manifest.generation;
         Ok((self.swap(progress, snapshot)?.generation, to))

@@ -61,6 +61,15 @@ pub struct GateFindings {
     pub current_p99_ns: Option<u64>,
 }
 
+/// What the quality gate makes of a generation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// What was found.
+    pub found: GateFindings,
+    /// What speaks against the generation; nothing if it may answer.
+    pub problems: Vec<String>,
+}
+
 impl Report for GateReport {
     const WORD: &'static str = "gate";
     const VERSION: u32 = 1;
@@ -106,8 +115,7 @@ impl IndexStore {
         &self,
         generation: u64,
         index: &Index,
-        found: &GateFindings,
-        problems: &[String],
+        verdict: &Verdict,
     ) -> Result<GateReport, StoreError> {
         let created_at = Timestamp::now();
         self.add_report(generation, index, |tag| GateReport {
@@ -117,8 +125,8 @@ impl IndexStore {
             bytes: tag.bytes,
             table_crc32c: tag.table_crc32c,
             created_at,
-            found: found.clone(),
-            problems: problems.to_vec(),
+            found: verdict.found.clone(),
+            problems: verdict.problems.clone(),
         })
     }
 }

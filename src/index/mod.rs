@@ -54,14 +54,14 @@ mod writer;
 pub use calibration::Calibration;
 pub use error::{IndexError, StoreError};
 pub use format::{FILTER_VERSION, FORMAT_VERSION, HEADER_BYTES, WORD_SLOTS_VERSION};
-pub use gate_report::{GateFindings, GateReport};
+pub use gate_report::{GateFindings, GateReport, Verdict};
 pub use metadata::{
     AttributeKind, AttributeSchema, BuildFacts, Codes, HeldOutRecall, Metadata, RepairReport, TrainingReport,
 };
 pub use recall_curve::{QuerySource, RecallCurve, RecallCurves, RecallPoint, Uncovered};
 pub use resident::{MemoryMode, Residence};
 pub use section::{Section, SectionKind};
-pub use store::{BuildPhase, BuildTimes, IndexStore, Manifest, PublishReason};
+pub use store::{BuildPhase, BuildTimes, IndexStore, Manifest, Measured, PublishReason};
 pub use verify::{VerifyReport, verify};
 pub use view::Index;
 pub use writer::{IndexWriter, StagedIndex};

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::calibration::Calibration;
 use super::error::{IndexError, StoreError};
-use super::gate_report::GateReport;
+use super::gate_report::{GateReport, Verdict};
 use super::recall_curve::RecallCurves;
 use super::sealed_json;
 use super::view::Index;
@@ -24,6 +24,15 @@ const MANIFEST_VERSION: u32 = 1;
 const MANIFEST: &str = "manifest";
 /// How often a number that somebody else took first is tried again with the next one.
 pub(super) const PUBLISH_ATTEMPTS: usize = 1000;
+
+/// What was measured of a build before it is published.
+#[derive(Clone, Debug, Default)]
+pub struct Measured {
+    /// What recall it has at what effort.
+    pub curves: Option<RecallCurves>,
+    /// What the quality gate makes of it.
+    pub verdict: Option<Verdict>,
+}
 
 /// Why a manifest was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -206,7 +215,7 @@ impl IndexStore {
         &self,
         staged: StagedIndex,
         times: BuildTimes,
-        curves: Option<RecallCurves>,
+        measured: Measured,
     ) -> Result<Manifest, StoreError> {
         let StagedIndex { mut file, bytes } = staged;
         for _ in 0..PUBLISH_ATTEMPTS {
@@ -214,8 +223,12 @@ impl IndexStore {
             let path = self.generation_path(generation);
             match file.publish(&path).map_err(StoreError::io(&path))? {
                 Ok(()) => {
+                    let Measured { curves, verdict } = measured;
                     if let Some(curves) = curves {
                         self.add_calibration(generation, &Index::open(&path)?, curves)?;
+                    }
+                    if let Some(verdict) = verdict {
+                        self.add_gate_report(generation, &Index::open(&path)?, &verdict)?;
                     }
                     return self.add_manifest(generation, bytes, times, PublishReason::Build);
                 }

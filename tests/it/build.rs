@@ -9,7 +9,7 @@ use shortlist::dataset::{Catalogue, CatalogueFiles, Embeddings, Neighbors, write
 use shortlist::eval::{Sweep, sweep};
 use shortlist::graph::NodeSet;
 use shortlist::id::{NodeId, VideoId};
-use shortlist::index::{Codes, Index, IndexStore, verify};
+use shortlist::index::{Codes, Index, IndexStore, Measured, verify};
 use shortlist::metric::Metric;
 use shortlist::recall::ground_truth;
 use shortlist::search::Plan;
@@ -419,7 +419,7 @@ fn a_renewed_graph_is_as_good_as_a_new_one() {
         let store = IndexStore::new(dir("renewed"));
         let (staged, times) =
             stage(&catalogue, None, Some(&ancestor), &params, &store, &Silent, Instant::now()).unwrap();
-        store.publish(staged, times, None).unwrap();
+        store.publish(staged, times, Measured::default()).unwrap();
         let renewed = store.open_current().unwrap().1;
         verify(&renewed).unwrap();
         // Not twice, and not where there is much that is new.

@@ -5,14 +5,16 @@ use std::path::PathBuf;
 
 use shortlist::dataset::write_npy;
 use shortlist::engine::{
-    Budget, Effort, Engine, EngineError, EngineOptions, GateOptions, LiveRecall, RebuildOptions, Refresh,
-    SampleOptions, WriteMode,
+    Budget, Effort, Engine, EngineError, EngineOptions, GateOptions, LiveRecall, RebuildOptions,
+    RebuildState, Refresh, SampleOptions, WriteMode,
 };
 use shortlist::id::VideoId;
 use shortlist::index::{IndexStore, StoreError};
 use shortlist::live::Mutation;
+use shortlist::service::proto::ActivateRequest;
+use tonic::Code;
 
-use crate::harness::{DIM, TestIndex, video_id};
+use crate::harness::{DIM, Setup, TestIndex, TestServer, video_id};
 use crate::live_engine::{VIDEOS, request};
 
 fn open(index: &TestIndex, gate: GateOptions) -> Engine {
@@ -79,6 +81,45 @@ fn a_generation_that_is_refused_leaves_a_report_and_answers_only_if_forced() {
     let engine = open(&index, strict(&index));
     assert_eq!(engine.status("").unwrap().generation, 2);
     assert_eq!(engine.activate("", 1).unwrap().generation, 1);
+}
+
+#[tokio::test]
+async fn a_refused_generation_is_activated_by_force_alone() {
+    let mut index = TestIndex::new(VIDEOS);
+    let setup = Setup { gate: strict(&index), ..Setup::default() };
+    let server = TestServer::start(&[("videos", &index)], setup).await;
+    index.publish(VIDEOS);
+    server.until("shortlist_gate_passed{index=\"videos\"}", 0.0).await;
+    let mut admin = server.admin().await;
+    let activate = |force| ActivateRequest { index: String::new(), generation: 2, force };
+    let refused = admin.activate(activate(false)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+    assert!(refused.message().contains("refused by the quality gate"), "{refused}");
+    let status = admin.activate(activate(true)).await.unwrap().into_inner().index.unwrap();
+    assert_eq!((status.generation, status.refused.as_str()), (2, ""));
+    assert!(!status.gate.unwrap().passed);
+}
+
+/// Nothing is left of a rebuild that is cancelled, however late.
+#[test]
+fn a_rebuild_that_is_cancelled_while_it_is_measured_publishes_nothing() {
+    let index = TestIndex::new(20_000);
+    let path = index.dir().with_file_name("many.npy");
+    let rows: Vec<f32> = (0..2_000 * DIM).map(|at| (at * 7919 % 101) as f32 - 50.0).collect();
+    write_npy(&path, &[2_000, DIM], &rows).unwrap();
+    let query_files = BTreeMap::from([("videos".to_owned(), path)]);
+    let engine = open(&index, GateOptions { queries: 2_000, query_files, ..GateOptions::default() });
+    engine.start_rebuild("").unwrap();
+    let state = || engine.status("").unwrap().live.rebuild.state;
+    while state() == RebuildState::Running {
+        std::thread::yield_now();
+    }
+    engine.cancel_rebuild("").unwrap();
+    while state().is_underway() {
+        std::thread::yield_now();
+    }
+    assert_eq!(state(), RebuildState::Cancelled);
+    assert_eq!(engine.status("").unwrap().available_generations, [1]);
 }
 
 #[test]

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use shortlist::service::proto::admin_client::AdminClient;
 use shortlist::service::proto::catalog_client::CatalogClient;
+use shortlist::service::proto::rebuild_status::State;
 use shortlist::service::proto::retrieval_client::RetrievalClient;
 use shortlist::service::proto::{
-    ActivateRequest, AttributeKind, Dtype, GetStatusRequest, IndexStatus, Metric, RebuildRequest,
-    SearchRequest, UpsertRequest, Vector, Video,
+    ActivateRequest, AttributeKind, CancelRebuildRequest, Dtype, GetStatusRequest, IndexStatus, Metric,
+    RebuildRequest, SearchRequest, UpsertRequest, Vector, Video,
 };
 use shortlist::service::{Drained, ServiceOptions};
 use tonic::Code;
@@ -157,13 +158,39 @@ async fn health_is_known_per_index_and_for_the_server() {
     let index = TestIndex::new(10);
     let server = TestServer::start(&[("a", &index), ("b", &index)], Setup::default()).await;
     let mut health = HealthClient::new(server.channel().await);
-    for service in ["", "a", "b"] {
+    for service in ["", "a", "b", "shortlist.v1.Retrieval", "shortlist.v1.Catalog"] {
         let response = health.check(of(service)).await.unwrap().into_inner();
         assert_eq!(response.status(), ServingStatus::Serving, "{service:?}");
     }
     assert_eq!(health.check(of("c")).await.unwrap_err().code(), Code::NotFound);
     let mut watch = health.watch(of("a")).await.unwrap().into_inner();
     assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+}
+
+#[tokio::test]
+async fn a_rebuild_can_be_cancelled_and_begun_again() {
+    let index = TestIndex::new(20_000);
+    let server = TestServer::start(&[("videos", &index)], watchful(LONG)).await;
+    let mut admin = server.admin().await;
+    let begun = admin.rebuild(RebuildRequest::default()).await.unwrap().into_inner().rebuild.unwrap();
+    assert_eq!(begun.state(), State::Running);
+    assert!(begun.started_at.is_some());
+    let index_name = || "videos".to_owned();
+    let cancelled = admin.cancel_rebuild(CancelRebuildRequest { index: index_name() }).await.unwrap();
+    let state = cancelled.into_inner().rebuild.unwrap().state();
+    assert!(matches!(state, State::Running | State::Cancelled), "{state:?}");
+    let ended = async |expected: State| {
+        let is_ended = async || status(&mut server.admin().await).await.rebuild.unwrap().state() == expected;
+        eventually("the rebuild goes on", is_ended).await;
+    };
+    ended(State::Cancelled).await;
+    let before = status(&mut admin).await;
+    assert_eq!((before.generation, before.available_generations), (1, vec![1]));
+    admin.rebuild(RebuildRequest { index: index_name() }).await.unwrap();
+    ended(State::Done).await;
+    assert_eq!(status(&mut admin).await.generation, 2);
+    let unknown = admin.cancel_rebuild(CancelRebuildRequest { index: "c".into() }).await.unwrap_err();
+    assert_eq!(unknown.code(), Code::NotFound);
 }
 
 #[tokio::test]

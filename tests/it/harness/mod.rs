@@ -21,7 +21,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use shortlist::build::{BuildParams, Silent, build};
 use shortlist::dataset::{AttributeColumn, Catalogue, Embeddings, write_npy};
-use shortlist::engine::{Engine, EngineOptions, Limits};
+use shortlist::engine::{Engine, EngineOptions, GateOptions, Limits};
 use shortlist::id::VideoId;
 use shortlist::index::{Index, IndexStore, MemoryMode, SectionKind};
 use shortlist::metric::Metric;
@@ -189,6 +189,7 @@ pub struct Setup {
     pub limits: Limits,
     pub memory: MemoryMode,
     pub service: ServiceOptions,
+    pub gate: GateOptions,
 }
 
 /// A server on a port of its own.
@@ -212,13 +213,14 @@ impl TestServer {
 
     /// Serves folders by name.
     pub async fn over(indexes: Vec<(String, PathBuf)>, setup: Setup) -> Self {
-        let Setup { threads, ref limits, memory, .. } = setup;
+        let Setup { threads, ref limits, memory, gate, .. } = setup;
         let engine = Engine::open(EngineOptions {
             indexes,
             threads,
             limits: *limits,
             memory,
             is_writable: true,
+            gate,
             ..EngineOptions::default()
         });
         let engine = Arc::new(engine.unwrap());
