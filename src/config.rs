@@ -35,7 +35,8 @@
 //! deleted_share = 0.1             # rebuild once so much of it is gone; 0 for never
 //! min_changes = 10000             # but not before so many videos are
 //! keep_generations = 2            # of an index that is written to
-//! keep_writes = 100000            # in the log although every generation knows of them, for batch builds
+//! keep_writes = 100000            # in the log although every generation knows of them, for batch builds; at most
+//!                                 # a quarter as many as there are videos
 //!
 //! [rebuild.training_queries]      # name = file of user embeddings; else users of before teach
 //!

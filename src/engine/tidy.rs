@@ -8,6 +8,10 @@ use super::served::ServedIndex;
 use crate::live::MutationLog;
 use crate::staged_file::StagedFile;
 
+/// Writes that no generation needs are kept for as many as one in so many videos of the current one: the log stays
+/// smaller than a generation, however far the file has grown beyond what it holds.
+const VIDEOS_PER_KEPT_WRITE: u64 = 4;
+
 impl ServedIndex {
     /// Removes generations that are not kept, and the writes that no generation needs any more; `before` answered last,
     /// or still does. Where nothing is written, all of it is somebody else's.
@@ -59,8 +63,11 @@ impl ServedIndex {
     }
 
     fn trim(&self, log: &dyn MutationLog, kept: &[u64]) -> Result<(), EngineError> {
+        let current = self.shared.current.load();
+        let most = u64::from(current.index.metadata().rows) / VIDEOS_PER_KEPT_WRITE;
+        let spare = self.rebuild_options.keep_writes.min(most);
         let mut needless = self.shared.with_live(|live| live.unneeded_to());
-        needless = needless.min(log.last_sequence().saturating_sub(self.rebuild_options.keep_writes));
+        needless = needless.min(log.last_sequence().saturating_sub(spare));
         // One that does not open can answer no more.
         for index in kept.iter().filter_map(|generation| self.store.open_generation(*generation).ok()) {
             needless = needless.min(index.metadata().log_sequence);
