@@ -25,6 +25,7 @@ mod rules_catalogue;
 mod rules_exclusion;
 mod rules_naive;
 mod rules_oracle;
+mod rules_recall;
 mod rules_requests;
 mod rules_viewers;
 mod search;

@@ -1,0 +1,131 @@
+//! Rules do not cost recall, whatever k is beside the effort: a search with rules finds as much of what an exact one
+//! finds as a search without.
+
+use std::time::Instant;
+
+use shortlist::build::{BuildParams, Silent, build};
+use shortlist::dataset::{Catalogue, CatalogueFiles, Embeddings};
+use shortlist::engine::{
+    Budget, Effort, Engine, EngineOptions, Query, ReturnAttributes, SampleOptions, SearchRequest,
+};
+use shortlist::id::VideoId;
+use shortlist::index::IndexStore;
+use shortlist::metric::Metric;
+use shortlist::rules::{Cap, Exclude, Rules};
+use shortlist::synth::{SynthParams, synth};
+
+const DIM: usize = 64;
+const VIDEOS: usize = 30_000;
+const USERS: usize = 100;
+/// A search with a filter is not asked for more, however easy the catalogue is without one.
+const ENOUGH: f64 = 0.96;
+/// What recall may be lower by.
+const TOLERANCE: f64 = 0.015;
+
+struct World {
+    engine: Engine,
+    /// `[n × DIM]`.
+    users: Vec<f32>,
+    videos: Vec<VideoId>,
+    _folder: tempfile::TempDir,
+}
+
+fn world() -> World {
+    let folder = tempfile::tempdir().unwrap();
+    let params = SynthParams { videos: VIDEOS, dim: DIM, users: 20_000, seed: 7 };
+    let files = synth(params, &folder.path().join("synth"), |_| {}).unwrap();
+    let users = Embeddings::open(&files.users_test).unwrap();
+    let catalogue = CatalogueFiles {
+        embeddings: files.videos,
+        ids: Some(files.video_ids),
+        attributes: Some(files.attributes),
+    };
+    let catalogue = Catalogue::open(&catalogue, Metric::InnerProduct).unwrap();
+    let store = IndexStore::new(folder.path().join("index"));
+    let params = BuildParams::new(Metric::InnerProduct, 16, 100).unwrap();
+    build(&catalogue, None, &params, &store, &Silent, Instant::now()).unwrap();
+    let engine = Engine::open(EngineOptions {
+        indexes: vec![("videos".to_owned(), store.dir().to_owned())],
+        threads: 1,
+        sample: SampleOptions { share: 0.0 },
+        ..EngineOptions::default()
+    });
+    let mut rows = Vec::new();
+    let users: Vec<f32> = (0..USERS)
+        .flat_map(|user| {
+            users.view().copy_row(user, &mut rows);
+            rows.clone()
+        })
+        .collect();
+    World { engine: engine.unwrap(), users, videos: catalogue.ids, _folder: folder }
+}
+
+impl World {
+    fn recall(&self, rules: &Rules, k: usize, ef_search: usize) -> f64 {
+        let (mut found, mut all) = (0, 0);
+        for user in self.users.chunks_exact(DIM) {
+            let request = |effort| SearchRequest {
+                index: String::new(),
+                query: Query::Vector(user.to_vec()),
+                k,
+                effort,
+                plan: None,
+                rules: rules.clone(),
+                offset: 0,
+                return_attributes: ReturnAttributes::None,
+                return_vectors: false,
+                embedding_model: None,
+                min_sequence: 0,
+            };
+            let ids = |effort| -> Vec<VideoId> {
+                let answer = self.engine.search(&request(effort), &Budget::default()).unwrap();
+                answer.candidates.iter().map(|candidate| candidate.video_id).collect()
+            };
+            let (exact, answer) = (ids(Effort::Exact), ids(Effort::EfSearch(ef_search)));
+            assert_eq!((exact.len(), answer.len()), (k, k), "a short answer");
+            found += answer.iter().filter(|video| exact.contains(video)).count();
+            all += k;
+        }
+        found as f64 / all as f64
+    }
+}
+
+#[test]
+fn rules_cost_no_recall_at_any_k_and_effort() {
+    let world = world();
+    let every = |step: usize| Exclude {
+        video_ids: world.videos.iter().step_by(step).copied().collect(),
+        ..Exclude::default()
+    };
+    let cap = |attribute: &str, max_per_value| Cap { attribute: attribute.to_owned(), max_per_value };
+    let filter = |text: &str| Some(text.parse().unwrap());
+    let of_rules = [
+        ("one in 20 excluded", Rules { exclude: every(20), ..Rules::default() }),
+        ("one in 3 excluded", Rules { exclude: every(3), ..Rules::default() }),
+        ("2 of a creator", Rules { caps: vec![cap("creator", 2)], ..Rules::default() }),
+        ("half of all", Rules { filter: filter("experiment < 0.5"), ..Rules::default() }),
+        ("one in 10", Rules { filter: filter("experiment < 0.1"), ..Rules::default() }),
+        (
+            "half of all, 2 of a creator, one in 20 excluded",
+            Rules {
+                filter: filter("experiment < 0.5"),
+                caps: vec![cap("creator", 2)],
+                exclude: every(20),
+                ..Rules::default()
+            },
+        ),
+    ];
+    let mut worse = Vec::new();
+    for (k, ef_search) in [(10, 50), (100, 100), (100, 200), (500, 100), (500, 200), (500, 500)] {
+        let without = world.recall(&Rules::default(), k, ef_search);
+        for (name, rules) in &of_rules {
+            let with = world.recall(rules, k, ef_search);
+            if with < without.min(ENOUGH) - TOLERANCE {
+                worse.push(format!(
+                    "k {k}, ef_search {ef_search}: {with:.4} with {name}, {without:.4} without"
+                ));
+            }
+        }
+    }
+    assert!(worse.is_empty(), "{worse:#?}");
+}
