@@ -12,6 +12,9 @@ use memmap2::{Advice, Mmap, MmapMut, UncheckedAdvice};
 
 /// The size of a huge page on every processor the kernels are written for, where pages are of 4 KiB.
 const HUGE_PAGE: usize = 2 << 20;
+/// Bytes whose pages are mapped, or given back, at a time: whoever needs other memory of the process waits for no more.
+/// All of a large file takes milliseconds.
+const PIECE: usize = 4 << 20;
 
 /// A whole file mapped read-only, or bytes in memory in the place of one.
 ///
@@ -85,7 +88,8 @@ impl MappedFile {
         // the second, which waits for every page and maps it.
         let _ = map.advise_range(Advice::WillNeed, range.start, range.len());
         #[cfg(target_os = "linux")]
-        if map.advise_range(Advice::PopulateRead, range.start, range.len()).is_ok() {
+        if pieces(range).all(|piece| map.advise_range(Advice::PopulateRead, piece.start, piece.len()).is_ok())
+        {
             return;
         }
         std::hint::black_box(bytes.iter().step_by(4096).fold(0u8, |sum, byte| sum.wrapping_add(*byte)));
@@ -99,10 +103,27 @@ impl MappedFile {
     pub fn release(&self, range: Range<usize>) {
         assert!(range.start <= range.end && range.end <= self.bytes().len(), "a range of another file");
         let Source::File(map) = &self.source else { return };
-        // SAFETY: of a read-only map of a file, every page that is given back is read from the file again
-        // when it is touched: no byte that anybody sees changes. Memory, which would be zero then, has returned.
-        let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len()) };
+        for piece in pieces(range) {
+            // SAFETY: of a read-only map of a file, every page that is given back is read from the file again
+            // when it is touched: no byte that anybody sees changes. Memory, which would be zero then, has returned.
+            let _ =
+                unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, piece.start, piece.len()) };
+        }
     }
+}
+
+impl Drop for MappedFile {
+    fn drop(&mut self) {
+        // Nothing is left to do for the call that ends the map, during which the process gets no other memory.
+        self.release(0..self.bytes().len());
+    }
+}
+
+/// A range in pieces, which end at multiples of their size.
+fn pieces(range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let first = range.start / PIECE;
+    (first..range.end.div_ceil(PIECE))
+        .map(move |piece| range.start.max(piece * PIECE)..range.end.min((piece + 1) * PIECE))
 }
 
 /// Memory of this process alone, on huge pages where the kernel has them: one entry of the processor's
