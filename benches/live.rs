@@ -40,7 +40,8 @@ const REPLACED: usize = 20;
 /// The share of the most searches that swaps are measured at.
 const LOAD: f64 = 0.7;
 const SWAPS: usize = 200;
-const WRITES_PER_SWAP: usize = 10;
+const TURNS: usize = 20;
+const BETWEEN_SWAPS: Duration = Duration::from_millis(250);
 const BETWEEN_WRITES: Duration = Duration::from_millis(25);
 
 fn setting(name: &str, default: usize) -> usize {
@@ -241,11 +242,19 @@ fn quantile(times: &mut [Duration], share: f64) -> Duration {
     times.get(at.min(times.len().saturating_sub(1))).copied().unwrap_or_default()
 }
 
-/// Searches until told to stop, one after another or, at a rate, each when it is due: then the time that it waited
-/// counts.
-fn search_until(world: &World, engine: &Engine, done: &AtomicBool, every: Option<Duration>) -> Vec<Duration> {
+/// Times of searches.
+#[derive(Default)]
+struct Times {
+    /// Each by itself.
+    alone: Vec<Duration>,
+    /// From when it was due; the same where the next is due when one ends.
+    with_waiting: Vec<Duration>,
+}
+
+/// Searches until told to stop, one after another or at a rate.
+fn search_until(world: &World, engine: &Engine, done: &AtomicBool, every: Option<Duration>) -> Times {
     let began = Instant::now();
-    let mut times = Vec::new();
+    let mut times = Times::default();
     for turn in 0.. {
         if done.load(Ordering::Relaxed) {
             break;
@@ -259,9 +268,11 @@ fn search_until(world: &World, engine: &Engine, done: &AtomicBool, every: Option
             }
         }
         let request = world.request(turn, Effort::EfSearch(EF_SEARCH));
+        let asked = Instant::now();
         let answer = engine.search(&request, &Budget::default()).expect("an answer");
         assert_eq!(answer.candidates.len(), K, "a short answer");
-        times.push(due.elapsed());
+        times.alone.push(asked.elapsed());
+        times.with_waiting.push(due.elapsed());
     }
     times
 }
@@ -272,7 +283,7 @@ fn beside<R>(
     engine: &Engine,
     every: Option<Duration>,
     work: impl FnOnce() -> R,
-) -> (Vec<Duration>, R) {
+) -> (Times, R) {
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let searches = scope.spawn(|| search_until(world, engine, &done, every));
@@ -330,13 +341,14 @@ fn writes(world: &World) {
             "| {writers} × {batch} | {:.0} | {:.2?} | {:.0} | {:.2?} |",
             per_second(acknowledged.len() * batch),
             quantile(&mut acknowledged, 0.99),
-            per_second(searches.len()),
-            quantile(&mut searches, 0.99),
+            per_second(searches.alone.len()),
+            quantile(&mut searches.alone, 0.99),
         );
     }
 }
 
-/// Generations that change places at a share of the most searches that one thread does, with writes.
+/// Generations that change places at a share of the most searches that one thread does, with writes; turn about with
+/// as long without a swap, so that whatever else the machine does meets both.
 fn swaps(world: &World) {
     let videos: Vec<usize> = (0..world.videos).collect();
     let dir = world.build("swaps", &videos, 0);
@@ -354,33 +366,43 @@ fn swaps(world: &World) {
         assert!(ids_of(engine, &request).len() == K);
         std::thread::sleep(BETWEEN_WRITES);
     };
-    let mut for_a_while = || {
-        let until = Instant::now() + seconds;
+    let mut until = |until: Instant| {
         while Instant::now() < until {
             write(&engine);
         }
     };
-    let (most, ()) = beside(world, &engine, None, &mut for_a_while);
-    let every = seconds.div_f64(most.len() as f64 * LOAD);
-    let (mut steady, ()) = beside(world, &engine, Some(every), &mut for_a_while);
-    let (mut swapping, elapsed) = beside(world, &engine, Some(every), || {
-        let began = Instant::now();
-        for swap in 0..SWAPS {
-            engine.activate("", 1 + swap as u64 % 2).expect("a swap");
-            (0..WRITES_PER_SWAP).for_each(|_| write(&engine));
+    let (most, ()) = beside(world, &engine, None, || until(Instant::now() + seconds));
+    let every = seconds.div_f64(most.alone.len() as f64 * LOAD);
+    let (mut steady, mut swapping, mut ratios) = (Times::default(), Times::default(), Vec::new());
+    let mut elapsed = Duration::ZERO;
+    for _ in 0..TURNS {
+        let (mut with, took) = beside(world, &engine, Some(every), || {
+            let began = Instant::now();
+            for swap in 0..SWAPS / TURNS {
+                engine.activate("", 1 + swap as u64 % 2).expect("a swap");
+                until(Instant::now() + BETWEEN_SWAPS);
+            }
+            began.elapsed()
+        });
+        let (mut without, ()) = beside(world, &engine, Some(every), || until(Instant::now() + took));
+        let p99 = |times: &mut Times| quantile(&mut times.alone, 0.99).as_secs_f64();
+        ratios.push(p99(&mut with) / p99(&mut without));
+        for (all, of_turn) in [(&mut swapping, with), (&mut steady, without)] {
+            all.alone.extend(of_turn.alone);
+            all.with_waiting.extend(of_turn.with_waiting);
         }
-        began.elapsed()
-    });
-    let per_second = |times: &[Duration], over: Duration| times.len() as f64 / over.as_secs_f64();
-    println!("\n| | searches/s | p50 | p99 | p99.9 |\n|---|---|---|---|---|");
-    for (name, times, over) in [
-        ("steady", &mut steady, seconds),
-        (&*format!("{SWAPS} swaps in {elapsed:.1?}"), &mut swapping, elapsed),
-    ] {
-        let rate = per_second(times, over);
-        let (p50, p99, p999) = (quantile(times, 0.5), quantile(times, 0.99), quantile(times, 0.999));
-        println!("| {name} | {rate:.0} | {p50:.2?} | {p99:.2?} | {p999:.2?} |");
+        elapsed += took;
     }
+    println!("\n| | searches/s | p50 | p99 | p99.9 | p99 with waiting |\n|---|---|---|---|---|---|");
+    let with = format!("{SWAPS} swaps in {elapsed:.1?}");
+    for (name, times) in [("steady", &mut steady), (&*with, &mut swapping)] {
+        let rate = times.alone.len() as f64 / elapsed.as_secs_f64();
+        let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|share| quantile(&mut times.alone, share));
+        let waiting = quantile(&mut times.with_waiting, 0.99);
+        println!("| {name} | {rate:.0} | {p50:.2?} | {p99:.2?} | {p999:.2?} | {waiting:.2?} |");
+    }
+    ratios.sort_unstable_by(f64::total_cmp);
+    println!("\np99 beside that of the same turn without swaps: {ratios:.2?}");
 }
 
 /// Replaces a share of the catalogue per round, each followed by a rebuild, and compares the last generation with a
