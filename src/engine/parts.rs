@@ -60,6 +60,16 @@ impl Parts {
         }
     }
 
+    /// The videos of nodes.
+    pub(super) fn videos(&self, nodes: impl Iterator<Item = NodeId>) -> Vec<VideoId> {
+        let ids: Vec<&[VideoId]> = self.0.iter().map(|part| part.index.video_ids()).collect();
+        let video = |node: NodeId| {
+            let at = self.at(node);
+            ids[at][(node.0 - self.0[at].start) as usize]
+        };
+        nodes.map(video).collect()
+    }
+
     /// The node of a video, among those of all parts; `None` if it is not there.
     pub(super) fn node_of(&self, video: VideoId) -> Option<NodeId> {
         self.0.iter().rev().find_map(|part| {
@@ -131,8 +141,13 @@ impl Parts {
 
     /// The part of a node, and the node in its index.
     pub(super) fn locate(&self, node: NodeId) -> (&IndexPart, NodeId) {
-        let part = self.0.iter().rfind(|part| part.start <= node.0).unwrap_or(self.base());
+        let part = &self.0[self.at(node)];
         (part, NodeId(node.0 - part.start))
+    }
+
+    /// Which part a node is of.
+    fn at(&self, node: NodeId) -> usize {
+        self.0.iter().rposition(|part| part.start <= node.0).unwrap_or_default()
     }
 }
 

@@ -16,7 +16,7 @@ use super::request::{
 use super::rules::{ResolvedRules, has_rules};
 use crate::attributes::{Columns, Value};
 use crate::graph::BeamStats;
-use crate::id::NodeId;
+use crate::id::{NodeId, VideoId};
 use crate::index::{Index, IndexStore, Manifest, StoreError, Uncovered};
 use crate::search::{self, Loss, Plan, Ranked, SearchParams, Searcher, Shortfall};
 
@@ -130,17 +130,18 @@ impl Snapshot {
         if budget.is_cancelled() {
             return Err(EngineError::Cancelled);
         }
-        let candidate = |hit: &Ranked| {
+        let candidate = |(hit, video_id): (&Ranked, VideoId)| {
             let (part, node) = self.parts.locate(hit.node);
             Candidate {
-                video_id: part.index.video_ids()[node.index()],
+                video_id,
                 score: hit.score,
                 interest: query.has_interests.then_some(hit.interest),
                 attributes: attributes(&part.index, node, &columns),
                 vector: request.return_vectors.then(|| vector(&part.index, node)),
             }
         };
-        let candidates = answer.hits.iter().map(candidate).collect();
+        let videos = self.parts.videos(answer.hits.iter().map(|hit| hit.node));
+        let candidates = answer.hits.iter().zip(videos).map(candidate).collect();
         let response = SearchResponse {
             candidates,
             requested: request.k,
@@ -363,6 +364,9 @@ pub(super) fn vector(index: &Index, node: NodeId) -> Vec<f32> {
 
 /// Names and values of `columns`, without those that are null.
 pub(super) fn attributes(index: &Index, node: NodeId, columns: &[usize]) -> Vec<(String, Value)> {
+    if columns.is_empty() {
+        return Vec::new();
+    }
     let values = Columns::of(index);
     let named = |column: &usize| Some((values.schema()[*column].name.clone(), values.value(*column, node)?));
     columns.iter().filter_map(named).collect()

@@ -10,7 +10,7 @@ use super::choice::{Choice, Ranked, Room, choose};
 use super::explore::{Coarse, Explored, Wanted, explore};
 use super::params::{Effort, Plan, SearchParams};
 use super::rules::{Interest, NodeRules, Part, Shortfall};
-use super::searcher::{Searcher, Workspace, prepared, scorer};
+use super::searcher::{Searcher, Workspace, prefetch_ids, prepared, scorer};
 use crate::graph::{BeamStats, BestOf, BlockQuery, Candidate, CodeScorer, Loss, NodeSet, Score};
 use crate::id::NodeId;
 use crate::quantize::{Affine, ResidualTable};
@@ -219,7 +219,17 @@ impl<'a> Run<'a, '_> {
 
     /// Best first; equal scores by video id.
     fn sort(&self, ranked: &mut [Ranked]) {
-        ranked.sort_unstable_by(|a, b| order(self.rules, a, b));
+        // By numbers, whose comparison has no branch to guess wrong: a third of the time.
+        let place = |(at, ranked): (usize, &Ranked)| Candidate::new(at as u32, ranked.score);
+        let mut places: Vec<Candidate> = ranked.iter().enumerate().map(place).collect();
+        places.sort_unstable();
+        let sorted: Vec<Ranked> = places.iter().map(|place| ranked[place.node() as usize]).collect();
+        ranked.copy_from_slice(&sorted);
+        for equal in ranked.chunk_by_mut(|a, b| a.score.total_cmp(&b.score).is_eq()) {
+            if equal.len() > 1 {
+                equal.sort_unstable_by_key(|ranked| self.rules.video_id(ranked.node));
+            }
+        }
     }
 
     /// Why a page is short, after those that were `chosen`: what is true of the videos that it lacks.
@@ -406,6 +416,9 @@ impl<'a> Run<'a, '_> {
                 if chunk > 0 && !(self.keep_going)() {
                     self.is_interrupted = true;
                     break;
+                }
+                if self.rules.exclusion.is_empty() {
+                    prefetch_ids(part.index, some);
                 }
                 let nodes: Vec<u32> = some.iter().map(Candidate::node).collect();
                 scores.resize(nodes.len(), 0.0);

@@ -11,7 +11,7 @@ use crate::element::Element;
 use crate::graph::{self, BeamStats, Candidate, CodeScorer, Loss, Outcome, Scan, Score, Scorer, Scratch};
 use crate::id::NodeId;
 use crate::index::Index;
-use crate::kernel::Kernels;
+use crate::kernel::{Kernels, prefetch};
 use crate::metric::Metric;
 use crate::quantize::{QueryCodes, ResidualTable};
 use crate::with_rows;
@@ -183,6 +183,7 @@ fn find<T: Element>(
     let (plan, Outcome { mut stats, is_interrupted }) =
         collect(index, query, scorer, params.plan(), (ef_search, k, k), workspace, keep_going);
     let scratch = &mut workspace.scratch;
+    prefetch_ids(index, &scratch.found);
     if index.codes().is_some() {
         scratch.rescore(scorer, &mut stats);
     }
@@ -259,6 +260,13 @@ fn collect<T: Element>(
         outcome
     };
     (plan, outcome)
+}
+
+/// Fetches the ids of what was found, which lie far apart: all at once instead of one after another when they are
+/// needed.
+pub(super) fn prefetch_ids(index: &Index, found: &[Candidate]) {
+    let ids = index.video_ids();
+    found.iter().for_each(|candidate| prefetch(std::slice::from_ref(&ids[candidate.node() as usize])));
 }
 
 /// The best `k` of what was found, in order.
