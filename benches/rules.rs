@@ -59,14 +59,22 @@ fn rules(criterion: &mut Criterion) {
     let engine = engine.expect("the index is served");
     engine.refresh();
     without(criterion, &engine, &index, &queries);
-    let excluding = Rules { exclude: exclude(&seen(&index)), ..Rules::default() };
-    for k in [K, LONG] {
-        let share = typical_share(&queries, |query| {
-            let plain = SearchRequest { k, ..request(query) };
-            let ruled = SearchRequest { rules: excluding.clone(), ..plain.clone() };
-            paired(|| ask(&engine, black_box(&ruled)), || ask(&engine, black_box(&plain)))
-        });
-        println!("10,000 excluded, k = {k}: {share:.3} of the time without rules, query by query");
+    let seen = seen(&index);
+    for (k, ef_search) in [(K, EF_SEARCH), (LONG, EF_SEARCH), (LONG, LONG)] {
+        // The difference is what the ids cost, and not the rules.
+        for excluded in [1, EXCLUDED] {
+            let excluding =
+                Rules { exclude: exclude(&seen.iter().take(excluded).collect()), ..Rules::default() };
+            let share = typical_share(&queries, |query| {
+                let plain = SearchRequest { k, effort: Effort::EfSearch(ef_search), ..request(query) };
+                let ruled = SearchRequest { rules: excluding.clone(), ..plain.clone() };
+                paired(|| ask(&engine, black_box(&ruled)), || ask(&engine, black_box(&plain)))
+            });
+            println!(
+                "{excluded} excluded, k = {k}, ef_search = {ef_search}: {share:.3} of the time without rules, query by \
+                 query"
+            );
+        }
     }
     let mut group = criterion.benchmark_group(format!("rules/{VIDEOS}"));
     group.throughput(Throughput::Elements(1)).sample_size(20).measurement_time(Duration::from_secs(3));

@@ -6,7 +6,7 @@ use crate::serialized_bitmap::SerializedBitmap;
 const BYTES: usize = 22;
 /// Buckets to a part of the range, on average where ids are hashes.
 const TO_A_PART: usize = 4;
-/// Buckets that are passed one by one before they are searched by halves.
+/// The last buckets of a part, which are all looked at: most parts have no more.
 const NEAR: usize = 8;
 
 /// The first buckets of a 64-bit Roaring bitmap, as far as each has one id alone: all of them, or nearly so, where ids
@@ -69,9 +69,16 @@ impl<'a> LoneIds<'a> {
         let wanted = (id >> u32::BITS) as u32;
         let Some(above) = wanted.checked_sub(self.least) else { return false };
         let before = &self.buckets[..self.ends[part(above, self.shift, self.ends.len())] as usize];
-        let near = before.iter().rev().take(NEAR).find(|bucket| upper(bucket) <= wanted);
-        let found = near.or_else(|| before.binary_search_by_key(&wanted, upper).ok().map(|at| &before[at]));
-        found.is_some_and(|bucket| upper(bucket) == wanted && lower(bucket) == Some(id as u32))
+        // Nearly always none of them is it, and there is no branch to guess wrong.
+        let near = before.last_chunk::<NEAR>().map_or(before, |near| near);
+        let is_near = near.iter().fold(false, |found, bucket| found | (upper(bucket) == wanted));
+        let may_be_before = near.len() < before.len() && upper(&near[0]) > wanted;
+        (is_near || may_be_before) && Self::search(before, wanted, id as u32)
+    }
+
+    #[cold]
+    fn search(buckets: &[[u8; BYTES]], wanted: u32, value: u32) -> bool {
+        buckets.binary_search_by_key(&wanted, upper).is_ok_and(|at| lower(&buckets[at]) == Some(value))
     }
 }
 

@@ -15,6 +15,7 @@ use std::cmp::Ordering;
 use super::choice::Room;
 use super::params::Plan;
 use super::rules::{NodeRules, Part};
+use super::searcher::prefetch_ids;
 use crate::graph::{
     self, BeamStats, BlockQuery, BlockScan, Blocks, Candidate, GraphView, NodeSet, Outcome, Scan, Score,
     Scratch,
@@ -206,25 +207,38 @@ impl<C: Scan, S: Score> Explorer<'_, C, S> {
         };
         self.add(outcome);
         let mut is_interrupted = outcome.is_interrupted;
+        // Without rules as many are expanded whatever is wanted, and what else was scored fills up the answer. That does
+        // not do under caps, which leave less and less the further a search goes.
+        let has_caps = !self.sieve.rules.caps.is_empty();
+        let expanded = if has_caps { count } else { count.min(base.max(1)) };
         loop {
-            let passed = self.sieve.count_passing(self.scratch.candidates.as_slice(), count);
+            self.fetch_ids(self.scratch.candidates.as_slice());
+            let passed = self.sieve.count_passing(self.scratch.candidates.as_slice(), expanded);
             // A traversal that does not know of the filter meets what does not match, too.
             let all = if plan == Plan::FilteredGraph { self.matching() } else { self.rows };
             let met = self.scratch.met();
             let is_all = met >= all;
             // As many nodes as would have been expanded without rules, besides those that the rules took away.
-            let needed = match passed {
+            let mut needed = match passed {
                 Passing::Enough { failed } => base + failed,
+                // As many again as failed, at first; where that did not do, or more fail the further it goes, twice as
+                // many.
                 Passing::TooFew { passed } => {
                     let met = self.scratch.candidates.as_slice().len();
-                    (met * count / passed.max(1)).clamp(2 * ef_search, 8 * ef_search)
+                    let is_first = ef_search <= base.max(1) && !has_caps;
+                    let least = if is_first { base + met - passed } else { 2 * ef_search };
+                    (met * expanded / passed.max(1)).clamp(least, (8 * ef_search).max(least))
                 }
             };
             if is_interrupted || is_all || needed <= ef_search + ef_search / NOT_WORTH_EXPANDING {
                 let enough = ef_search.max(self.kept() + needed - base.min(needed));
                 self.scratch.collect(if is_all { met } else { enough });
+                self.fetch_ids(&self.scratch.found);
                 let is_whole = self.keep_passing();
-                return Some((plan, is_all && is_whole, is_interrupted));
+                if is_interrupted || is_all || self.scratch.found.len() >= count {
+                    return Some((plan, is_all && is_whole, is_interrupted));
+                }
+                needed = 2 * ef_search;
             }
             let is_forced = self.wanted.plan == Some(plan);
             let is_dear = self.wanted.matches.is_some() && needed > WORTH_EXPANDING * base
@@ -262,6 +276,7 @@ impl<C: Scan, S: Score> Explorer<'_, C, S> {
             let outcome = self.scan_once(plan, keep)?;
             self.add(outcome);
             let found = self.scratch.found.len();
+            self.fetch_ids(&self.scratch.found);
             self.scratch.found.sort_unstable();
             let passing = self.sieve.count_passing(&self.scratch.found, self.kept());
             // In a damaged file some score no number, and are not found however many are kept.
@@ -320,6 +335,13 @@ impl<C: Scan, S: Score> Explorer<'_, C, S> {
         let found = &mut self.scratch.found;
         if let Some(last) = found.last().map(Candidate::score) {
             found.truncate(found.partition_point(|candidate| candidate.score() > last));
+        }
+    }
+
+    /// Before they are looked up among those that are excluded.
+    fn fetch_ids(&self, found: &[Candidate]) {
+        if !self.sieve.rules.exclusion.is_empty() {
+            prefetch_ids(self.sieve.part.index, found);
         }
     }
 
