@@ -36,6 +36,54 @@ fn sequences(entries: &[Entry]) -> Vec<u64> {
     entries.iter().map(|entry| entry.sequence).collect()
 }
 
+/// Written by the version of the log that its name says: every kind of mutation and of value, and the first entry
+/// trimmed.
+#[test]
+fn a_log_of_version_1_is_read() {
+    let (_folder, path) = folder();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/log-1.redb");
+    std::fs::copy(fixture, &path).unwrap();
+    let time = jiff::Timestamp::from_microsecond(1_700_000_000_000_001).unwrap();
+    let attributes = [
+        ("title", Value::Keyword("ø".to_owned())),
+        ("tags", Value::KeywordList(vec!["a".to_owned(), String::new()])),
+        ("likes", Value::Int64(-5)),
+        ("creator", Value::Uint64(u64::MAX)),
+        ("score", Value::Double(0.25)),
+        ("safe", Value::Bool(true)),
+        ("published_at", Value::Timestamp(time)),
+    ];
+    let full = Upsert {
+        video_id: VideoId(u64::MAX),
+        embedding: vec![1.5, -0.5, 0.0],
+        attributes: attributes.map(|(name, value)| (name.to_owned(), value)).to_vec(),
+        expires_at: Some(time),
+        embedding_model: Some("towers-3".to_owned()),
+    };
+    let bare = Upsert {
+        video_id: VideoId(10),
+        embedding: vec![0.0, 2.0, 1.0],
+        attributes: Vec::new(),
+        expires_at: None,
+        embedding_model: None,
+    };
+    let mutations = [
+        Mutation::Upsert(full),
+        delete(8),
+        Mutation::Takedown(VideoId(7)),
+        Mutation::Takedown(VideoId(9)),
+        Mutation::Restore(VideoId(9)),
+        Mutation::Upsert(bare),
+    ];
+    let expected: Vec<Entry> =
+        (2..).zip(mutations).map(|(sequence, mutation)| Entry { sequence, mutation }).collect();
+    let log = RedbLog::open(&path).unwrap();
+    assert_eq!((log.trimmed_to(), log.last_sequence()), (1, 7));
+    assert_eq!(log.read(1, 10).unwrap(), expected);
+    assert_eq!(log.takedowns().unwrap(), [(VideoId(7), 4)]);
+    assert_eq!(log.append(&[delete(1)]).unwrap(), 8);
+}
+
 #[test]
 fn keeps_what_was_appended_in_order() {
     let (folder, path) = folder();
