@@ -231,12 +231,16 @@ impl<C: Scan, S: Score> Explorer<'_, C, S> {
                 }
             };
             if is_interrupted || is_all || needed <= ef_search + ef_search / NOT_WORTH_EXPANDING {
-                let enough = ef_search.max(self.kept() + needed - base.min(needed));
-                self.scratch.collect(if is_all { met } else { enough });
-                self.fetch_ids(&self.scratch.found);
-                let is_whole = self.keep_passing();
-                if is_interrupted || is_all || self.scratch.found.len() >= count {
-                    return Some((plan, is_all && is_whole, is_interrupted));
+                // Of those that fill up the answer as many fail as of those that were expanded, or else all are looked at.
+                let failed = needed.saturating_sub(base);
+                let enough = ef_search.max(self.kept() + self.kept() * failed / expanded.max(1));
+                for some in [if is_all { met } else { enough }, met] {
+                    self.scratch.collect(some);
+                    self.fetch_ids(&self.scratch.found);
+                    let is_whole = self.keep_passing();
+                    if is_interrupted || is_all || self.scratch.found.len() >= count {
+                        return Some((plan, is_all && is_whole, is_interrupted));
+                    }
                 }
                 needed = 2 * ef_search;
             }
