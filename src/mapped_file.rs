@@ -170,6 +170,17 @@ impl HugeMemory {
     }
 }
 
+impl Drop for HugeMemory {
+    fn drop(&mut self) {
+        for piece in pieces(0..self.map.len()) {
+            // SAFETY: nobody reads the memory any more, which would be zero.
+            let _ = unsafe {
+                self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, piece.start, piece.len())
+            };
+        }
+    }
+}
+
 #[cfg(target_os = "linux")]
 fn advise_huge_pages(map: &MmapMut, start: usize, len: usize) -> io::Result<()> {
     map.advise_range(Advice::HugePage, start, len)
