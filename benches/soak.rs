@@ -1,10 +1,9 @@
-//! A real server whose catalogue is replaced over and over: whether its memory and its disk stay as they are, and its
-//! recall.
+//! A real server whose catalogue is replaced over and over: what becomes of its memory, its disk and its recall.
 //!
 //! `cargo bench --bench soak` writes to a `shortlist serve` with its default thresholds, so that it rebuilds by itself,
 //! and searches it meanwhile. `SHORTLIST_BENCH_MINUTES` (30), `SHORTLIST_BENCH_VIDEOS` (100,000) and
 //! `SHORTLIST_BENCH_UPSERTS` (a second, 1,000) set how long and how much. It prints a line for each minute and compares
-//! the last third with the one before.
+//! the memory of the last third with that of the one before.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -177,7 +176,7 @@ fn mean(values: &[u64]) -> f64 {
 async fn main() {
     let (videos, minutes) =
         (setting("SHORTLIST_BENCH_VIDEOS", 100_000), setting("SHORTLIST_BENCH_MINUTES", 30));
-    let per_write = setting("SHORTLIST_BENCH_UPSERTS", 1_000) / WRITES;
+    let per_write = (setting("SHORTLIST_BENCH_UPSERTS", 1_000) / WRITES).max(1);
     let folder = tempfile::tempdir().expect("a folder");
     let params = SynthParams { videos: videos as usize, dim: DIM, users: videos as usize, seed: 42 };
     let files = synth(params, &folder.path().join("synth"), |_| {}).expect("a catalogue");
@@ -225,6 +224,7 @@ async fn main() {
         tokio::time::sleep(Duration::from_mins(1)).await;
         let status = status(&channel).await;
         let mut of_minute = std::mem::take(&mut *times.lock());
+        assert!(!of_minute.is_empty(), "nothing was found for a minute");
         of_minute.sort_unstable();
         let quantile = |share: f64| of_minute[(of_minute.len() as f64 * share) as usize];
         let recall = status.recall.iter().find(|recall| recall.k == K).map_or(0.0, |recall| recall.recall);

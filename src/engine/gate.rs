@@ -17,7 +17,7 @@ use crate::search::{Effort, SearchParams, Searcher};
 
 /// Each query is asked so many times and the fastest counts: what else the machine does is no fault of a generation.
 const ROUNDS: usize = 3;
-/// Queries between two looks at whether to go on.
+/// Queries for each thread between two looks at whether to go on: as many as share a look at the embeddings.
 const AT_ONCE: usize = 64;
 /// Times below this are too short to be told from chance.
 const LEAST_P99_NS: u64 = 250_000;
@@ -197,7 +197,7 @@ impl<'a> Subject<'a> {
         let (index, k) = (self.index, self.params.k());
         let searcher = Searcher::default();
         let (mut videos, mut times, mut right, mut wanted) = (Vec::new(), Vec::new(), 0, 0);
-        for some in self.queries.chunks(index.dim() * AT_ONCE) {
+        for some in self.queries.chunks(index.dim() * AT_ONCE * rayon::current_num_threads()) {
             if !keep_going() {
                 return None;
             }

@@ -136,8 +136,6 @@ enum RebuildError {
     #[error(transparent)]
     Build(#[from] BuildError),
     #[error(transparent)]
-    Gate(#[from] EngineError),
-    #[error(transparent)]
     Publish(#[from] PublishError),
 }
 
@@ -333,7 +331,15 @@ fn rebuild(served: &ServedIndex, watched: &Watched) -> Result<(), RebuildError> 
     watched.status.lock().state = RebuildState::Gating;
     let staged = built.staged.open().map_err(StoreError::from).map_err(PublishError::from)?;
     staged.populate();
-    built.measured.verdict = served.measure(&staged, &|| !watched.is_cancelled())?;
+    // One of its own: that of the server is for its looks.
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(served.rebuild_options().threads()).build();
+    let pool = pool.map_err(BuildError::from)?;
+    built.measured.verdict =
+        served.measure(&staged, &pool, &|| !watched.is_cancelled()).unwrap_or_else(|error| {
+            // It is published, and refused until somebody mends what is wrong, or forces it.
+            tracing::error!(index = served.name(), %error, "a rebuild cannot be measured");
+            None
+        });
     drop(staged);
     if watched.is_cancelled() {
         return Err(BuildError::Cancelled.into());

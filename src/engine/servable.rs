@@ -8,7 +8,7 @@ use super::gate::{self, GateQueries};
 use super::served::ServedIndex;
 use super::writing::Position;
 use crate::dataset::{Embeddings, EmbeddingsView, Rows};
-use crate::index::{Index, IndexStore, Manifest, PublishReason, StoreError, Verdict};
+use crate::index::{GateReport, Index, IndexStore, Manifest, PublishReason, StoreError, Verdict};
 use crate::live::MutationLog;
 
 /// Fewer users that asked say too little of a generation.
@@ -83,22 +83,25 @@ impl ServedIndex {
         let generation = manifest.generation;
         let report = match self.store.open_gate_report(generation, index)?.0 {
             Some(report) => report,
-            None => match self.measure(index, &|| true)? {
+            None => match self.measure(index, &self.pool, &|| true)? {
                 Some(verdict) => self.store.add_gate_report(generation, index, &verdict)?,
                 None => return Ok(()),
             },
         };
+        let GateReport { generation, found, problems, .. } = &report;
+        tracing::info!(index = self.name, generation, ?found, ?problems, "quality gate");
         *self.gate_report.lock() = Some(report);
         Ok(())
     }
 
-    /// Measures what may answer, beside what does; nothing if the gate is open, or once `keep_going` says no.
+    /// Measures what may answer, beside what does, on `pool`; nothing if the gate is open, or once `keep_going` says no.
     ///
     /// # Errors
     /// If it cannot be measured.
     pub(super) fn measure(
         &self,
         index: &Index,
+        pool: &rayon::ThreadPool,
         keep_going: &(dyn Fn() -> bool + Sync),
     ) -> Result<Option<Verdict>, EngineError> {
         if self.gate_options.queries == 0 {
@@ -109,7 +112,7 @@ impl ServedIndex {
         let beside = is_same_model.then(|| (current.manifest.generation, &*current.index));
         let queries = self.gate_queries(index, is_same_model)?;
         let options = &self.gate_options;
-        let measure = || self.pool.install(|| gate::measure(index, beside, &queries, options, keep_going));
+        let measure = || pool.install(|| gate::measure(index, beside, &queries, options, keep_going));
         // A generation that nobody can search must not take the server's looks with it.
         let found = catch_unwind(AssertUnwindSafe(measure)).map_err(|_| StoreError::NotServable {
             path: index.path().to_owned(),
@@ -117,7 +120,6 @@ impl ServedIndex {
         })?;
         let Some(found) = found else { return Ok(None) };
         let problems = gate::judge(&found, is_same_model, options);
-        tracing::info!(index = self.name, path = %index.path().display(), ?found, ?problems, "quality gate");
         Ok(Some(Verdict { found, problems }))
     }
 

@@ -216,7 +216,7 @@ impl ServedIndex {
         news.extend(self.look(&mut progress));
         let steps = [Self::check_log, Self::recalibrate, Self::copy];
         news.extend(steps.iter().filter_map(|step| step(self, &mut progress)));
-        self.pool.install(|| self.shared.merge_parts());
+        self.shared.merge_parts(&self.pool);
         drop(progress);
         self.rebuilds.start_if_due(self, &self.rebuild_options);
         news

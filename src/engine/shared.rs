@@ -106,8 +106,8 @@ impl Shared {
         Some(snapshot)
     }
 
-    /// Merges the parts that have become too large for the writes to do it, which go on.
-    pub(super) fn merge_parts(&self) {
+    /// Merges the parts that have become too large for the writes to do it, which go on, on `pool`.
+    pub(super) fn merge_parts(&self, pool: &rayon::ThreadPool) {
         loop {
             let merge = self.with_live(|live| live.large_merge(Timestamp::now()));
             let Some(merge) = merge else { return };
@@ -116,7 +116,7 @@ impl Shared {
                 live.put(&merge, merged, Timestamp::now());
                 self.publish(&live);
             };
-            if let Err(error) = merge.build().map(put) {
+            if let Err(error) = pool.install(|| merge.build()).map(put) {
                 tracing::error!(%error, "parts of an index could not be merged");
                 return;
             }

@@ -8,8 +8,8 @@ use super::served::ServedIndex;
 use crate::live::MutationLog;
 use crate::staged_file::StagedFile;
 
-/// Writes that no generation needs are kept for as many as one in so many videos of the current one: the log stays
-/// smaller than a generation, however far the file has grown beyond what it holds.
+/// Writes that no generation needs are kept for at most one in so many videos of the current one, so that a log of them
+/// stays small beside it.
 const VIDEOS_PER_KEPT_WRITE: u64 = 4;
 
 impl ServedIndex {

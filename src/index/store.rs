@@ -205,8 +205,8 @@ impl IndexStore {
         })
     }
 
-    /// Gives a staged file the next generation number and makes it current, calibrated by `curves` from
-    /// the start if there are any.
+    /// Gives a staged file the next generation number and makes it current, with what was `measured` of it beside it
+    /// from the start.
     ///
     /// # Errors
     /// If renaming or syncing fails; what was current still is, and at most a generation is left that no

@@ -100,7 +100,7 @@ async fn a_refused_generation_is_activated_by_force_alone() {
     assert!(!status.gate.unwrap().passed);
 }
 
-/// Nothing is left of a rebuild that is cancelled, however late.
+/// Nothing is left of a rebuild that is cancelled before it is published.
 #[test]
 fn a_rebuild_that_is_cancelled_while_it_is_measured_publishes_nothing() {
     let index = TestIndex::new(20_000);
@@ -136,7 +136,7 @@ fn of_refused_generations_the_last_is_kept() {
     }
 }
 
-/// A kill between a publication and its measurement, or a publication while no server was there.
+/// What a build published while no server was there, or one that was killed before it had measured it.
 #[test]
 fn what_nobody_measured_is_measured_after_a_restart() {
     let mut index = TestIndex::new(VIDEOS);

@@ -112,6 +112,29 @@ fn a_rebuild_folds_the_delta_trims_the_log_and_removes_old_generations() {
     check(&engine, &ledger, &mut random, 1);
 }
 
+/// For batch builds, but no more than a quarter as many as there are videos.
+#[test]
+fn some_writes_are_kept_that_no_generation_needs() {
+    for (keep_writes, trimmed_to) in [(100_000, 85), (4, 96)] {
+        let index = TestIndex::new(VIDEOS);
+        let engine = Engine::open(EngineOptions {
+            indexes: vec![("videos".to_owned(), index.dir())],
+            threads: 1,
+            is_writable: true,
+            rebuild: RebuildOptions { keep_writes, ..RebuildOptions::default() },
+            ..EngineOptions::default()
+        });
+        let engine = engine.unwrap();
+        let unknown = (0..100).map(|_| Mutation::Delete(VideoId(1)));
+        engine.write("", unknown.collect(), WriteMode::AllOrNothing).unwrap();
+        rebuild(&engine);
+        rebuild(&engine);
+        drop(engine);
+        let log = RedbLog::open(index.dir().join("mutations.redb")).unwrap();
+        assert_eq!((log.trimmed_to(), log.last_sequence()), (trimmed_to, 100));
+    }
+}
+
 #[test]
 fn a_rebuild_begins_by_itself_when_enough_has_changed() {
     let index = TestIndex::new(VIDEOS);
