@@ -221,7 +221,7 @@ async fn main() {
     println!("|---|---|---|---|---|---|---|---|---|");
     let mut anonymous = Vec::new();
     for minute in 1..=minutes {
-        tokio::time::sleep(Duration::from_mins(1)).await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
         let status = status(&channel).await;
         let mut of_minute = std::mem::take(&mut *times.lock());
         assert!(!of_minute.is_empty(), "nothing was found for a minute");
