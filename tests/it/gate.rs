@@ -122,6 +122,31 @@ fn a_rebuild_that_is_cancelled_while_it_is_measured_publishes_nothing() {
     assert_eq!(engine.status("").unwrap().available_generations, [1]);
 }
 
+/// The build is not lost: it waits until what is wrong is mended.
+#[test]
+fn a_rebuild_that_cannot_be_measured_is_kept_and_does_not_answer() {
+    let index = TestIndex::new(VIDEOS);
+    let path = index.dir().with_file_name("users.npy");
+    let query_files = BTreeMap::from([("videos".to_owned(), path)]);
+    let engine = open(&index, GateOptions { k: 10, query_files, ..GateOptions::default() });
+    engine.start_rebuild("").unwrap();
+    while engine.status("").unwrap().live.rebuild.state.is_underway() {
+        std::thread::yield_now();
+    }
+    let status = engine.status("").unwrap();
+    assert_eq!(status.live.rebuild.state, RebuildState::Failed);
+    let problem = status.live.rebuild.problem.unwrap();
+    assert!(problem.contains("generation 2 was published and does not answer"), "{problem}");
+    assert!(problem.contains("users.npy"), "{problem}");
+    assert_eq!((status.generation, status.available_generations), (1, vec![1, 2]));
+    // The users are there again.
+    users(&index);
+    drop(engine);
+    let engine = open(&index, strict(&index));
+    engine.refresh();
+    assert_eq!(engine.status("").unwrap().generation, 2);
+}
+
 #[test]
 fn of_refused_generations_the_last_is_kept() {
     let mut index = TestIndex::new(VIDEOS);
