@@ -474,7 +474,7 @@ impl ServedIndex {
     }
 }
 
-/// Lets go of a generation once no search needs it any more. Giving back what was mapped takes tens of milliseconds,
+/// Lets go of a generation once no search needs it any more. Giving back what was mapped takes milliseconds,
 /// and whoever has it last does that: not a search.
 fn leave(index: Arc<Index>) {
     let began = Instant::now();

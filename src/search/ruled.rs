@@ -219,7 +219,7 @@ impl<'a> Run<'a, '_> {
 
     /// Best first; equal scores by video id.
     fn sort(&self, ranked: &mut [Ranked]) {
-        // By numbers, whose comparison has no branch to guess wrong: a third of the time.
+        // By numbers, whose comparison has no branch to guess wrong.
         let place = |(at, ranked): (usize, &Ranked)| Candidate::new(at as u32, ranked.score);
         let mut places: Vec<Candidate> = ranked.iter().enumerate().map(place).collect();
         places.sort_unstable();
