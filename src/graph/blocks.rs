@@ -29,6 +29,8 @@ use crate::quantize::{BlockSummary, ROWS_PER_BLOCK, ResidualTable};
 const WORDS_PER_BLOCK: usize = ROWS_PER_BLOCK / WORD_BITS;
 /// Blocks that are scanned first; then as many again, and so on.
 const FIRST_BLOCKS: usize = 64;
+/// The best blocks are chosen from a list of so many times as many, which is made less often.
+const LISTED_TIMES: usize = 16;
 /// Blocks scanned between two looks at what came of it.
 const BLOCKS_AT_ONCE: usize = 32;
 /// Blocks that are on their way while one is scanned.
@@ -128,7 +130,13 @@ pub(super) struct BlockScratch {
     lowest: f32,
     sums: Vec<f32>,
     scores: Vec<f32>,
+    /// The best blocks, of which some are ready: how many there should be, which they are, and their bounds.
+    listed: usize,
+    list: Vec<u32>,
+    list_bounds: Vec<f32>,
     ready: Vec<Candidate>,
+    /// Blocks of many members: their places among those scanned together, their numbers, and a bit per member.
+    dense: Vec<(usize, usize, u64)>,
     yields: Yields,
 }
 
@@ -173,7 +181,7 @@ fn scan_estimates(
     let mut wanted = FIRST_BLOCKS;
     let mut estimates = [0.0; ROWS_PER_BLOCK];
     while work.next(selection, &mut wanted, &mut reached) {
-        let BlockScratch { ready, scores, yields, .. } = &mut *work;
+        let BlockScratch { ready, dense, scores, yields, .. } = &mut *work;
         let slack = *slack.get_or_insert_with(|| {
             let spreads: f32 = ready.iter().map(|block| blocks.spreads[block.node() as usize]).sum();
             let deviation = queries.iter().map(|query| query.residuals.deviation()).fold(0.0, f32::max);
@@ -190,21 +198,25 @@ fn scan_estimates(
             }
             batch.clear();
             stats.hops += 1;
-            some.iter().take(AHEAD).for_each(|block| prefetch(blocks.residuals(block.node() as usize)));
+            dense.clear();
             for (at, block) in some.iter().enumerate() {
-                if let Some(ahead) = some.get(at + AHEAD) {
-                    prefetch(blocks.residuals(ahead.node() as usize));
-                }
                 let block = block.node() as usize;
                 let members = blocks.members(block, matches);
                 *has_scanned |= watched == Some(block);
                 yields.scored += members.count_ones() as usize;
                 if members.count_ones() <= SPARSE {
                     push_members(members, block, batch);
-                    continue;
+                } else {
+                    dense.push((at, block, members));
                 }
-                let means = scores.iter().skip(at).step_by(some.len());
-                let mut likely = members & estimate(blocks, block, queries, means, least, &mut estimates);
+            }
+            dense.iter().take(AHEAD).for_each(|(_, block, _)| prefetch(blocks.residuals(*block)));
+            for (next, (at, block, members)) in dense.iter().enumerate() {
+                if let Some((_, ahead, _)) = dense.get(next + AHEAD) {
+                    prefetch(blocks.residuals(*ahead));
+                }
+                let means = scores.iter().skip(*at).step_by(some.len());
+                let mut likely = members & estimate(blocks, *block, queries, means, least, &mut estimates);
                 stats.distances += ROWS_PER_BLOCK as u64;
                 while likely != 0 {
                     let row = likely.trailing_zeros();
@@ -272,7 +284,8 @@ impl BlockScratch {
         matches: Option<&NodeSet>,
         stats: &mut BeamStats,
     ) {
-        let Self { bounds, lowest, sums, scores, .. } = self;
+        let Self { bounds, lowest, sums, scores, listed, .. } = self;
+        *listed = 0;
         let count = blocks.len();
         let regions = blocks.regions.len().saturating_sub(1);
         bounds.clear();
@@ -314,14 +327,21 @@ impl BlockScratch {
     /// Makes ready, in order, the blocks that are among the best `wanted`, which is doubled, and have bounds below
     /// `reached`, which becomes the least of them; says whether there are any.
     fn next(&mut self, selection: &mut Selection, wanted: &mut usize, reached: &mut f32) -> bool {
-        let Self { bounds, lowest, ready, .. } = self;
+        let Self { bounds, lowest, listed, list, list_bounds, ready, .. } = self;
         ready.clear();
         let mut is_last = false;
         // Where many bounds are equal, the best of them may all have been ready before.
         while ready.is_empty() && !is_last {
-            let best = selection.promising(bounds, *wanted, *lowest).iter();
-            let new = best.filter(|at| bounds[**at as usize] < *reached);
-            ready.extend(new.map(|at| Candidate::new(*at, bounds[*at as usize])));
+            if *wanted > *listed {
+                *listed = (LISTED_TIMES * *wanted).min(bounds.len());
+                list.clear();
+                list.extend_from_slice(selection.promising(bounds, *listed, *lowest));
+                list_bounds.clear();
+                list_bounds.extend(list.iter().map(|block| bounds[*block as usize]));
+            }
+            let best = selection.promising(list_bounds, *wanted, *lowest).iter().map(|at| *at as usize);
+            let new = best.filter(|at| list_bounds[*at] < *reached);
+            ready.extend(new.map(|at| Candidate::new(list[at], list_bounds[at])));
             is_last = *wanted >= bounds.len();
             *wanted = wanted.saturating_mul(2);
         }
