@@ -53,6 +53,11 @@ impl<'a> Sorted<'a> {
         Some(Self { values, order, marks: index.column(SectionKind::AttributeMarks, ordinal) })
     }
 
+    /// Whether both are of the same column.
+    pub fn is_same(&self, other: &Sorted<'_>) -> bool {
+        std::ptr::eq(self.order, other.order)
+    }
+
     /// How many nodes are in the order.
     pub fn len(&self) -> usize {
         self.order.len()

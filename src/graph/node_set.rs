@@ -26,6 +26,15 @@ impl NodeSet {
         Self::filled(nodes, 0)
     }
 
+    /// Any nodes of `0..nodes`: where all words are about to be written, there is no need to clear them.
+    pub fn any(nodes: usize) -> Self {
+        let mut words = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
+        words.resize(nodes.div_ceil(WORD_BITS), 0);
+        let mut set = Self { nodes, words };
+        set.trim();
+        set
+    }
+
     fn filled(nodes: usize, word: u32) -> Self {
         let mut words = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
         words.clear();

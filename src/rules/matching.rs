@@ -178,7 +178,7 @@ impl<F: FnMut() -> bool> Evaluation<'_, F> {
 
     /// A set of any nodes.
     fn any(&mut self) -> NodeSet {
-        self.spare.pop().unwrap_or_else(|| NodeSet::none(self.columns.index().len()))
+        self.spare.pop().unwrap_or_else(|| NodeSet::any(self.columns.index().len()))
     }
 
     fn ask_between(&mut self, values: usize) -> Result<(), MatchError> {

@@ -133,7 +133,7 @@ impl<'a> Resolver<'a, '_> {
             });
             resolved.collect::<Result<Vec<_>, _>>()
         };
-        let must = clause("must", &filter.must)?;
+        let must = merged(clause("must", &filter.must)?);
         let should = clause("should", &filter.should)?;
         let must_not = clause("must_not", &filter.must_not)?;
         let expected = should.len();
@@ -234,6 +234,30 @@ impl<'a> Resolver<'a, '_> {
         let bound = if expected.contains(&found) { bind(self.columns, column) } else { None };
         bound.ok_or_else(|| FilterProblem::wrong_type(name, expected, found).at("attribute"))
     }
+}
+
+/// Conditions of which all must hold, with one range where there were several of the same column, as `a <= x and
+/// x < b` is.
+fn merged(conditions: Vec<Resolved<'_>>) -> Vec<Resolved<'_>> {
+    let mut merged: Vec<Resolved<'_>> = Vec::with_capacity(conditions.len());
+    for condition in conditions {
+        let Resolved::Range { sorted, positions } = &condition else {
+            merged.push(condition);
+            continue;
+        };
+        let same = merged.iter_mut().find_map(|other| match other {
+            Resolved::Range { sorted: known, positions } if known.is_same(sorted) => Some(positions),
+            _ => None,
+        });
+        match same {
+            Some(known) => {
+                known.start = known.start.max(positions.start);
+                known.end = known.end.min(positions.end).max(known.start);
+            }
+            None => merged.push(condition),
+        }
+    }
+    merged
 }
 
 /// Refuses an empty list.
