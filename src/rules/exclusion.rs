@@ -112,6 +112,12 @@ impl<'a> Exclusion<'a> {
             || self.bloom.as_ref().is_some_and(|bloom| bloom.contains(video.0))
     }
 
+    /// Asks the memory system for what is looked at for `video`.
+    #[inline]
+    pub fn prefetch(&self, video: VideoId) {
+        self.lone.prefetch(video.0);
+    }
+
     /// How many ids were given, each as often as it was; what the Bloom filter contains is not known.
     pub fn len(&self) -> usize {
         self.len

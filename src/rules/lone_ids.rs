@@ -1,13 +1,18 @@
 //! The ids of a 64-bit Roaring bitmap that are alone in their buckets, looked up in the bytes that came.
 
+use crate::kernel::prefetch;
 use crate::serialized_bitmap::SerializedBitmap;
 
 /// The upper half of an id and the 32-bit bitmap of the lower one.
 const BYTES: usize = 22;
 /// Buckets to a part of the range, on average where ids are hashes.
-const TO_A_PART: usize = 4;
+const TO_A_PART: usize = 2;
 /// The last buckets of a part, which are all looked at: most parts have no more.
-const NEAR: usize = 8;
+const NEAR: usize = 4;
+/// Buckets that are checked before it is noted where their parts end: two short loops are faster than one long one.
+const CHECKED_AT_ONCE: usize = 64;
+/// Buckets before those that are on their way.
+const AHEAD: usize = 2 * CHECKED_AT_ONCE;
 
 /// The first buckets of a 64-bit Roaring bitmap, as far as each has one id alone: all of them, or nearly so, where ids
 /// are hashes.
@@ -41,16 +46,34 @@ impl<'a> LoneIds<'a> {
         let shift = bits.saturating_sub(parts.trailing_zeros()).min(u32::BITS - 1);
         let mut ends = vec![0; parts];
         let (mut len, mut expected) = (0, 0);
-        for bucket in buckets {
-            let upper = upper(bucket);
-            if u64::from(upper) < expected || lower(bucket).is_none() {
+        for some in buckets.chunks(CHECKED_AT_ONCE) {
+            let [ahead, end] = [AHEAD, AHEAD + CHECKED_AT_ONCE].map(|next| (len + next).min(buckets.len()));
+            prefetch(&buckets[ahead..end]);
+            let right = leading(some, expected);
+            for (bucket, end) in some[..right].iter().zip(len as u32 + 1..) {
+                ends[part(upper(bucket) - least, shift, parts)] = end;
+            }
+            len += right;
+            expected = some[..right].last().map_or(expected, |last| u64::from(upper(last)) + 1);
+            if right < some.len() {
                 break;
             }
-            expected = u64::from(upper) + 1;
-            len += 1;
-            ends[part(upper - least, shift, parts)] = len as u32;
         }
         (Self { buckets: &buckets[..len], least, shift, ends }, &bytes[len * BYTES..])
+    }
+
+    /// Asks the memory system for what [`LoneIds::contains`] would look at.
+    #[inline]
+    pub(super) fn prefetch(&self, id: u64) {
+        let before = self.before((id >> u32::BITS) as u32);
+        prefetch(before.last_chunk::<NEAR>().map_or(before, |near| near));
+    }
+
+    /// The buckets of the part of an upper half, and all before them; none where it has none.
+    #[inline]
+    fn before(&self, upper: u32) -> &'a [[u8; BYTES]] {
+        let Some(above) = upper.checked_sub(self.least) else { return &[] };
+        &self.buckets[..self.ends[part(above, self.shift, self.ends.len())] as usize]
     }
 
     /// How many ids.
@@ -67,8 +90,7 @@ impl<'a> LoneIds<'a> {
     #[inline]
     pub(super) fn contains(&self, id: u64) -> bool {
         let wanted = (id >> u32::BITS) as u32;
-        let Some(above) = wanted.checked_sub(self.least) else { return false };
-        let before = &self.buckets[..self.ends[part(above, self.shift, self.ends.len())] as usize];
+        let before = self.before(wanted);
         // Nearly always none of them is it, and there is no branch to guess wrong.
         let near = before.last_chunk::<NEAR>().map_or(before, |near| near);
         let is_near = near.iter().fold(false, |found, bucket| found | (upper(bucket) == wanted));
@@ -80,6 +102,23 @@ impl<'a> LoneIds<'a> {
     fn search(buckets: &[[u8; BYTES]], wanted: u32, value: u32) -> bool {
         buckets.binary_search_by_key(&wanted, upper).is_ok_and(|at| lower(&buckets[at]) == Some(value))
     }
+}
+
+/// How many buckets have one id each and ascend, from the upper half `expected` on.
+fn leading(buckets: &[[u8; BYTES]], expected: u64) -> usize {
+    let is_right = |bucket: &[u8; BYTES], expected: &mut u64| {
+        let upper = u64::from(upper(bucket));
+        let is_right = (upper >= *expected) & lower(bucket).is_some();
+        *expected = upper + 1;
+        is_right
+    };
+    // To the end even of what fails early: that has no branch to guess wrong, and does little else.
+    let mut next = expected;
+    if buckets.iter().fold(true, |right, bucket| right & is_right(bucket, &mut next)) {
+        return buckets.len();
+    }
+    next = expected;
+    buckets.iter().take_while(|bucket| is_right(bucket, &mut next)).count()
 }
 
 /// The part of an upper half so far above the least: the further, the later.

@@ -12,15 +12,17 @@
 
 use std::cmp::Ordering;
 
+use rustc_hash::FxHashSet;
+
 use super::choice::Room;
 use super::params::Plan;
 use super::rules::{NodeRules, Part};
-use super::searcher::prefetch_ids;
 use crate::graph::{
     self, BeamStats, BlockQuery, BlockScan, Blocks, Candidate, GraphView, NodeSet, Outcome, Scan, Score,
     Scratch,
 };
 use crate::id::{NodeId, VideoId};
+use crate::kernel::prefetch;
 
 /// So few matches are scanned, or one of so many nodes: a scan of blocks would have to look at most of them.
 const SCANNED_MATCHES: usize = 4096;
@@ -86,7 +88,13 @@ pub(super) fn explore<C: Scan, S: Score>(
     let mut explorer = Explorer {
         coarse,
         wanted,
-        sieve: Sieve { rules, part, ids: index.video_ids(), matches: wanted.matches.map(|(set, _)| set) },
+        sieve: Sieve {
+            rules,
+            part,
+            ids: index.video_ids(),
+            matches: wanted.matches.map(|(set, _)| set),
+            known: Known::default(),
+        },
         rows: index.len(),
         scanned_bytes: index
             .codes()
@@ -212,8 +220,9 @@ impl<C: Scan, S: Score> Explorer<'_, C, S> {
         let has_caps = !self.sieve.rules.caps.is_empty();
         let expanded = if has_caps { count } else { count.min(base.max(1)) };
         loop {
-            self.fetch_ids(self.scratch.candidates.as_slice());
-            let passed = self.sieve.count_passing(self.scratch.candidates.as_slice(), expanded);
+            let candidates = self.scratch.candidates.as_slice();
+            self.sieve.prefetch(&candidates[..candidates.len().min(expanded + expanded / 8)]);
+            let passed = self.sieve.count_passing(candidates, expanded);
             // A traversal that does not know of the filter meets what does not match, too.
             let all = if plan == Plan::FilteredGraph { self.matching() } else { self.rows };
             let met = self.scratch.met();
@@ -236,7 +245,6 @@ impl<C: Scan, S: Score> Explorer<'_, C, S> {
                 let enough = ef_search.max(self.kept() + self.kept() * failed / expanded.max(1));
                 for some in [if is_all { met } else { enough }, met] {
                     self.scratch.collect(some);
-                    self.fetch_ids(&self.scratch.found);
                     let is_whole = self.keep_passing();
                     if is_interrupted || is_all || self.scratch.found.len() >= count {
                         return Some((plan, is_all && is_whole, is_interrupted));
@@ -280,8 +288,8 @@ impl<C: Scan, S: Score> Explorer<'_, C, S> {
             let outcome = self.scan_once(plan, keep)?;
             self.add(outcome);
             let found = self.scratch.found.len();
-            self.fetch_ids(&self.scratch.found);
             self.scratch.found.sort_unstable();
+            self.sieve.prefetch(&self.scratch.found);
             let passing = self.sieve.count_passing(&self.scratch.found, self.kept());
             // In a damaged file some score no number, and are not found however many are kept.
             let is_whole_scan = keep == matching && plan != Plan::BlockScan && !outcome.is_interrupted;
@@ -342,13 +350,6 @@ impl<C: Scan, S: Score> Explorer<'_, C, S> {
         }
     }
 
-    /// Before they are looked up among those that are excluded.
-    fn fetch_ids(&self, found: &[Candidate]) {
-        if !self.sieve.rules.exclusion.is_empty() {
-            prefetch_ids(self.sieve.part.index, found);
-        }
-    }
-
     fn add(&mut self, outcome: Outcome) {
         self.stats += outcome.stats;
     }
@@ -369,6 +370,26 @@ struct Sieve<'a> {
     part: &'a Part<'a>,
     ids: &'a [VideoId],
     matches: Option<&'a NodeSet>,
+    known: Known,
+}
+
+/// What was found when nodes were counted last, where looking at one again takes longer than to remember it.
+#[derive(Default)]
+struct Known {
+    /// How many were looked at that score more than this.
+    above: Option<(f32, usize)>,
+    /// Those of them, and perhaps others, that are not allowed.
+    failed: FxHashSet<u32>,
+}
+
+impl Known {
+    /// The score that nodes of `found` are known above: all of them are if they are as many. Of all nodes that were
+    /// met these are the best, and those that were looked at are among them.
+    fn above(&self, found: &[Candidate]) -> Option<f32> {
+        let (score, known) = self.above?;
+        let above = found.iter().filter(|candidate| candidate.score() > score).count();
+        (above == known && above < found.len()).then_some(score)
+    }
 }
 
 impl Sieve<'_> {
@@ -379,13 +400,24 @@ impl Sieve<'_> {
             && !self.rules.seeds.contains(&self.global(node))
     }
 
+    /// Before these are looked at.
+    fn prefetch(&self, found: &[Candidate]) {
+        let exclusion = self.rules.exclusion;
+        if exclusion.is_empty() {
+            return;
+        }
+        let ids = || found.iter().map(|candidate| &self.ids[candidate.node() as usize]);
+        ids().for_each(|id| prefetch(std::slice::from_ref(id)));
+        ids().for_each(|id| exclusion.prefetch(*id));
+    }
+
     /// A node of the part among those of all.
     fn global(&self, node: u32) -> NodeId {
         NodeId(self.part.start + node)
     }
 
     /// Whether the last of all scores as the last that is wanted.
-    fn is_tied(&self, ranked: &[Candidate], wanted: usize) -> bool {
+    fn is_tied(&mut self, ranked: &[Candidate], wanted: usize) -> bool {
         match (self.count_passing(ranked, wanted), ranked.last()) {
             (Passing::Enough { failed }, Some(last)) => ranked[wanted + failed - 1].score() == last.score(),
             _ => false,
@@ -393,18 +425,24 @@ impl Sieve<'_> {
     }
 
     /// `ranked`: best first.
-    fn count_passing(&self, ranked: &[Candidate], wanted: usize) -> Passing {
+    fn count_passing(&mut self, ranked: &[Candidate], wanted: usize) -> Passing {
+        let remembers = !self.rules.exclusion.is_empty();
+        self.known.failed.clear();
         let mut room = Room::new(self.rules);
-        let mut passed = 0;
-        for (at, candidate) in ranked.iter().enumerate() {
-            if passed == wanted {
-                return Passing::Enough { failed: at - passed };
+        let (mut passed, mut looked_at) = (0, 0);
+        while passed < wanted && looked_at < ranked.len() {
+            let node = ranked[looked_at].node();
+            looked_at += 1;
+            if self.allows(node) {
+                passed += usize::from(room.take(self.global(node)));
+            } else if remembers {
+                self.known.failed.insert(node);
             }
-            let node = candidate.node();
-            passed += usize::from(self.allows(node) && room.take(self.global(node)));
         }
+        let last = ranked[..looked_at].last().filter(|_| remembers).map(Candidate::score);
+        self.known.above = last.map(|last| (last, ranked.partition_point(|known| known.score() > last)));
         if passed == wanted {
-            Passing::Enough { failed: ranked.len() - passed }
+            Passing::Enough { failed: looked_at - passed }
         } else {
             Passing::TooFew { passed }
         }
@@ -414,7 +452,19 @@ impl Sieve<'_> {
     /// What they have no room for stays: scored exactly, it may come first. Says whether that is all that is allowed.
     /// At least one is `wanted`.
     fn retain_passing(&self, found: &mut Vec<Candidate>, wanted: usize) -> bool {
-        found.retain(|candidate| self.allows(candidate.node()));
+        if let Some(known_above) = self.known.above(found) {
+            // What scores no number, as some do in a damaged file, is not known either.
+            let is_known = |candidate: &Candidate| candidate.score() > known_above;
+            let is_unknown = |candidate: &mut Candidate| !is_known(candidate);
+            let mut unknown: Vec<Candidate> = found.extract_if(.., is_unknown).collect();
+            self.prefetch(&unknown);
+            unknown.retain(|candidate| self.allows(candidate.node()));
+            found.retain(|candidate| !self.known.failed.contains(&candidate.node()));
+            found.append(&mut unknown);
+        } else {
+            self.prefetch(found);
+            found.retain(|candidate| self.allows(candidate.node()));
+        }
         let Some(last) = self.last_passing(found, wanted) else { return true };
         let allowed = found.len();
         // What scores no number, as some do in a damaged file, is not less than anything.
