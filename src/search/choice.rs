@@ -93,14 +93,6 @@ pub(super) fn choose<'a>(
     (rules, interests): (&NodeRules<'_>, &[Interest<'_>]),
     mut room: Room<'a>,
 ) -> Choice<'a> {
-    let chooses = !rules.caps.is_empty() || rules.score_threshold.is_some() || rules.fresh_at_least > 0;
-    if !chooses && interests.iter().all(|interest| interest.at_least == 0) {
-        let taken = ranked[..k.min(ranked.len())].to_vec();
-        let lowest_plain = taken.last().map_or(f32::INFINITY, |last| last.score);
-        let filled = vec![f32::INFINITY; interests.len()];
-        let (filled_fresh, is_capped, is_below) = (f32::INFINITY, false, false);
-        return Choice { taken, room, filled_fresh, filled, lowest_plain, is_capped, is_below };
-    }
     let mut unmet: Vec<usize> = interests.iter().map(|interest| interest.at_least).collect();
     let mut unmet_fresh = rules.fresh_at_least;
     let mut kept = unmet_fresh + unmet.iter().sum::<usize>();

@@ -4,8 +4,6 @@
 //! all pages are of one order. Where places stay free that are kept for fresh nodes or for an interest, those are
 //! looked for by themselves, and the page is chosen again.
 
-use std::borrow::Cow;
-
 use rustc_hash::FxHashSet;
 
 use super::choice::{Choice, Ranked, Room, choose};
@@ -101,7 +99,7 @@ struct Run<'a, 'q> {
     interests: &'a [Interest<'q>],
     params: &'a SearchParams,
     rules: &'a NodeRules<'a>,
-    queries: &'a [Cow<'q, [f32]>],
+    queries: &'a [std::borrow::Cow<'q, [f32]>],
     workspace: &'a mut Workspace,
     keep_going: &'a mut dyn FnMut() -> bool,
     stats: BeamStats,
@@ -176,11 +174,8 @@ impl<'a> Run<'a, '_> {
         };
         let mut of_interests: Vec<Deeper> = self.interests.iter().enumerate().map(interest).collect();
         loop {
-            let is_left = |ranked: &&Ranked| !before.contains(&ranked.node.0);
-            let left: Cow<'_, [Ranked]> = match chosen {
-                [] => Cow::Borrowed(&pool.ranked),
-                _ => pool.ranked.iter().filter(is_left).copied().collect(),
-            };
+            let left: Vec<Ranked> =
+                pool.ranked.iter().filter(|ranked| !before.contains(&ranked.node.0)).copied().collect();
             let choice = choose(&left, size, (self.rules, self.interests), room.clone());
             if self.is_interrupted || pool.is_complete {
                 return choice;
