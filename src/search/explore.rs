@@ -17,12 +17,12 @@ use rustc_hash::FxHashSet;
 use super::choice::Room;
 use super::params::Plan;
 use super::rules::{NodeRules, Part};
+use super::searcher::prefetch_ids;
 use crate::graph::{
     self, BeamStats, BlockQuery, BlockScan, Blocks, Candidate, GraphView, NodeSet, Outcome, Scan, Score,
     Scratch,
 };
 use crate::id::{NodeId, VideoId};
-use crate::kernel::prefetch;
 
 /// So few matches are scanned, or one of so many nodes: a scan of blocks would have to look at most of them.
 const SCANNED_MATCHES: usize = 4096;
@@ -221,7 +221,7 @@ impl<C: Scan, S: Score> Explorer<'_, C, S> {
         let expanded = if has_caps { count } else { count.min(base.max(1)) };
         loop {
             let candidates = self.scratch.candidates.as_slice();
-            self.sieve.prefetch(&candidates[..candidates.len().min(expanded + expanded / 8)]);
+            self.sieve.prefetch(candidates.iter().take(expanded + expanded / 8));
             let passed = self.sieve.count_passing(candidates, expanded);
             // A traversal that does not know of the filter meets what does not match, too.
             let all = if plan == Plan::FilteredGraph { self.matching() } else { self.rows };
@@ -289,7 +289,7 @@ impl<C: Scan, S: Score> Explorer<'_, C, S> {
             self.add(outcome);
             let found = self.scratch.found.len();
             self.scratch.found.sort_unstable();
-            self.sieve.prefetch(&self.scratch.found);
+            self.sieve.prefetch(self.scratch.found.iter());
             let passing = self.sieve.count_passing(&self.scratch.found, self.kept());
             // In a damaged file some score no number, and are not found however many are kept.
             let is_whole_scan = keep == matching && plan != Plan::BlockScan && !outcome.is_interrupted;
@@ -383,13 +383,19 @@ struct Known {
 }
 
 impl Known {
-    /// The score that nodes of `found` are known above: all of them are if they are as many. Of all nodes that were
-    /// met these are the best, and those that were looked at are among them.
+    /// The score that all of `found`, the best of all nodes that were met, are known above.
+    ///
+    /// Those that were looked at are among all that were met: if as many score more, it is they who do.
     fn above(&self, found: &[Candidate]) -> Option<f32> {
         let (score, known) = self.above?;
-        let above = found.iter().filter(|candidate| candidate.score() > score).count();
+        let above = found.iter().filter(|candidate| scores_more(candidate, score)).count();
         (above == known && above < found.len()).then_some(score)
     }
+}
+
+/// In the order of candidates, where what is no number has a place, too.
+fn scores_more(candidate: &Candidate, score: f32) -> bool {
+    candidate.score().total_cmp(&score).is_gt()
 }
 
 impl Sieve<'_> {
@@ -401,14 +407,13 @@ impl Sieve<'_> {
     }
 
     /// Before these are looked at.
-    fn prefetch(&self, found: &[Candidate]) {
+    fn prefetch<'c>(&self, found: impl Iterator<Item = &'c Candidate> + Clone) {
         let exclusion = self.rules.exclusion;
         if exclusion.is_empty() {
             return;
         }
-        let ids = || found.iter().map(|candidate| &self.ids[candidate.node() as usize]);
-        ids().for_each(|id| prefetch(std::slice::from_ref(id)));
-        ids().for_each(|id| exclusion.prefetch(*id));
+        prefetch_ids(self.part.index, found.clone());
+        found.for_each(|candidate| exclusion.prefetch(self.ids[candidate.node() as usize]));
     }
 
     /// A node of the part among those of all.
@@ -440,7 +445,7 @@ impl Sieve<'_> {
             }
         }
         let last = ranked[..looked_at].last().filter(|_| remembers).map(Candidate::score);
-        self.known.above = last.map(|last| (last, ranked.partition_point(|known| known.score() > last)));
+        self.known.above = last.map(|last| (last, ranked.partition_point(|known| scores_more(known, last))));
         if passed == wanted {
             Passing::Enough { failed: looked_at - passed }
         } else {
@@ -452,19 +457,13 @@ impl Sieve<'_> {
     /// What they have no room for stays: scored exactly, it may come first. Says whether that is all that is allowed.
     /// At least one is `wanted`.
     fn retain_passing(&self, found: &mut Vec<Candidate>, wanted: usize) -> bool {
-        if let Some(known_above) = self.known.above(found) {
-            // What scores no number, as some do in a damaged file, is not known either.
-            let is_known = |candidate: &Candidate| candidate.score() > known_above;
-            let is_unknown = |candidate: &mut Candidate| !is_known(candidate);
-            let mut unknown: Vec<Candidate> = found.extract_if(.., is_unknown).collect();
-            self.prefetch(&unknown);
-            unknown.retain(|candidate| self.allows(candidate.node()));
-            found.retain(|candidate| !self.known.failed.contains(&candidate.node()));
-            found.append(&mut unknown);
-        } else {
-            self.prefetch(found);
-            found.retain(|candidate| self.allows(candidate.node()));
-        }
+        let known_above = self.known.above(found);
+        let is_known = |candidate: &Candidate| known_above.is_some_and(|score| scores_more(candidate, score));
+        self.prefetch(found.iter().filter(|candidate| !is_known(candidate)));
+        found.retain(|candidate| match is_known(candidate) {
+            true => !self.known.failed.contains(&candidate.node()),
+            false => self.allows(candidate.node()),
+        });
         let Some(last) = self.last_passing(found, wanted) else { return true };
         let allowed = found.len();
         // What scores no number, as some do in a damaged file, is not less than anything.

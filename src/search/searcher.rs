@@ -264,9 +264,9 @@ fn collect<T: Element>(
 
 /// Fetches the ids of what was found, which lie far apart: all at once instead of one after another when they are
 /// needed.
-pub(super) fn prefetch_ids(index: &Index, found: &[Candidate]) {
+pub(super) fn prefetch_ids<'c>(index: &Index, found: impl IntoIterator<Item = &'c Candidate>) {
     let ids = index.video_ids();
-    found.iter().for_each(|candidate| prefetch(std::slice::from_ref(&ids[candidate.node() as usize])));
+    found.into_iter().for_each(|candidate| prefetch(std::slice::from_ref(&ids[candidate.node() as usize])));
 }
 
 /// The best `k` of what was found, in order.
