@@ -121,6 +121,16 @@ pub struct BlockScan {
     pub missed: f32,
 }
 
+/// A block of so many members that its residual codes are read.
+#[derive(Clone, Copy, Debug)]
+struct Dense {
+    /// Its place among the blocks that are scanned together.
+    at: usize,
+    block: usize,
+    /// A bit per row.
+    members: u64,
+}
+
 /// What is known of blocks before they are scanned, and what the best scores were; kept and reused.
 #[derive(Debug, Default)]
 pub(super) struct BlockScratch {
@@ -135,8 +145,7 @@ pub(super) struct BlockScratch {
     list: Vec<u32>,
     list_bounds: Vec<f32>,
     ready: Vec<Candidate>,
-    /// Blocks of many members: their places among those scanned together, their numbers, and a bit per member.
-    dense: Vec<(usize, usize, u64)>,
+    dense: Vec<Dense>,
     yields: Yields,
 }
 
@@ -207,14 +216,13 @@ fn scan_estimates(
                 if members.count_ones() <= SPARSE {
                     push_members(members, block, batch);
                 } else {
-                    dense.push((at, block, members));
+                    dense.push(Dense { at, block, members });
                 }
             }
-            dense.iter().take(AHEAD).for_each(|(_, block, _)| prefetch(blocks.residuals(*block)));
-            for (next, (at, block, members)) in dense.iter().enumerate() {
-                if let Some((_, ahead, _)) = dense.get(next + AHEAD) {
-                    prefetch(blocks.residuals(*ahead));
-                }
+            let fetch = |dense: &Dense| prefetch(blocks.residuals(dense.block));
+            dense.iter().take(AHEAD).for_each(fetch);
+            for (next, Dense { at, block, members }) in dense.iter().enumerate() {
+                dense.get(next + AHEAD).into_iter().for_each(fetch);
                 let means = scores.iter().skip(*at).step_by(some.len());
                 let mut likely = members & estimate(blocks, *block, queries, means, least, &mut estimates);
                 stats.distances += ROWS_PER_BLOCK as u64;

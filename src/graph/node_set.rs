@@ -36,10 +36,9 @@ impl NodeSet {
     }
 
     fn filled(nodes: usize, word: u32) -> Self {
-        let mut words = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
-        words.clear();
-        words.resize(nodes.div_ceil(WORD_BITS), word);
-        Self { nodes, words }
+        let mut set = Self::any(nodes);
+        set.words.fill(word);
+        set
     }
 
     /// All nodes of `0..nodes`.

@@ -9,9 +9,9 @@ const BYTES: usize = 22;
 const TO_A_PART: usize = 2;
 /// The last buckets of a part, which are all looked at: most parts have no more.
 const NEAR: usize = 4;
-/// Buckets that are checked before it is noted where their parts end: two short loops are faster than one long one.
+/// Buckets that are checked before it is noted where their parts end: each in a loop that fits the registers.
 const CHECKED_AT_ONCE: usize = 64;
-/// Buckets before those that are on their way.
+/// How far behind those the buckets are that are asked for meanwhile.
 const AHEAD: usize = 2 * CHECKED_AT_ONCE;
 
 /// The first buckets of a 64-bit Roaring bitmap, as far as each has one id alone: all of them, or nearly so, where ids
