@@ -117,6 +117,7 @@ impl<'a> ResolvedRules<'a> {
     pub(super) fn of_nodes<'s>(&'s self, seeds: &'s [NodeId]) -> NodeRules<'s> {
         let part = |resolved: &'s ResolvedPart<'a>| Part {
             index: &resolved.part.index,
+            video_ids: resolved.part.index.video_ids(),
             start: resolved.part.start,
             matches: resolved.matches.as_ref().map(|(set, count)| (set, *count)),
             dead: resolved.part.dead.as_ref().map(|dead| (&dead.nodes, dead.count)),

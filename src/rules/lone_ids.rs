@@ -100,6 +100,10 @@ impl<'a> LoneIds<'a> {
 
     #[cold]
     fn search(buckets: &[[u8; BYTES]], wanted: u32, value: u32) -> bool {
+        // It is among the last, nearly always, which have come from memory.
+        if let Some(bucket) = buckets.iter().rev().take(NEAR).find(|bucket| upper(bucket) == wanted) {
+            return lower(bucket) == Some(value);
+        }
         buckets.binary_search_by_key(&wanted, upper).is_ok_and(|at| lower(&buckets[at]) == Some(value))
     }
 }

@@ -22,7 +22,7 @@ use crate::graph::{
     self, BeamStats, BlockQuery, BlockScan, Blocks, Candidate, GraphView, NodeSet, Outcome, Scan, Score,
     Scratch,
 };
-use crate::id::{NodeId, VideoId};
+use crate::id::NodeId;
 
 /// So few matches are scanned, or one of so many nodes: a scan of blocks would have to look at most of them.
 const SCANNED_MATCHES: usize = 4096;
@@ -40,6 +40,10 @@ const SCOUTED_STARTS: usize = 100;
 const NOT_WORTH_EXPANDING: usize = 16;
 /// A traversal that would have to expand so many times more for the rules is given up for a scan.
 const WORTH_EXPANDING: usize = 4;
+/// So many of the best are looked up to see whether much is excluded, and where no more of them are, the others are
+/// looked up as late as may be.
+const SAMPLED: usize = 64;
+const FEW_EXCLUDED: usize = 2;
 
 /// What is searched for, in a form that scores nodes quickly.
 pub(super) struct Coarse<'a, C, S> {
@@ -62,6 +66,8 @@ pub(super) struct Wanted<'a> {
     /// The share of the best that a scan of blocks may miss.
     pub(super) missed: f32,
     pub(super) plan: Option<Plan>,
+    /// Whether what is excluded may stay among what is found, where it is little.
+    pub(super) may_be_unsieved: bool,
 }
 
 /// What an exploration came to.
@@ -71,6 +77,8 @@ pub(super) struct Explored {
     pub(super) stats: BeamStats,
     /// Whether it found all there are.
     pub(super) is_complete: bool,
+    /// Whether all that was found passes the rules, and not only nearly all.
+    pub(super) is_sieved: bool,
     pub(super) is_interrupted: bool,
 }
 
@@ -88,19 +96,14 @@ pub(super) fn explore<C: Scan, S: Score>(
     let mut explorer = Explorer {
         coarse,
         wanted,
-        sieve: Sieve {
-            rules,
-            part,
-            ids: index.video_ids(),
-            matches: wanted.matches.map(|(set, _)| set),
-            known: Known::default(),
-        },
+        sieve: Sieve { rules, part, matches: wanted.matches.map(|(set, _)| set), known: Known::default() },
         rows: index.len(),
         scanned_bytes: index
             .codes()
             .map_or(index.len() * index.dim() * size_of::<f32>(), |(codes, _)| codes.len()),
         has_graph: index.has_graph(),
         whole_scan: if index.codes().is_some() { Plan::CodeScan } else { Plan::ExactScan },
+        is_sieved: true,
         stats: BeamStats::default(),
         scratch,
         keep_going,
@@ -114,7 +117,7 @@ pub(super) fn explore<C: Scan, S: Score>(
         explored = explorer.scan(explorer.next_plan(plan));
     }
     let (plan, is_complete, is_interrupted) = explored.unwrap_or((plan, true, false));
-    Explored { plan, stats: explorer.stats, is_complete, is_interrupted }
+    Explored { plan, stats: explorer.stats, is_complete, is_sieved: explorer.is_sieved, is_interrupted }
 }
 
 struct Explorer<'a, C, S> {
@@ -126,6 +129,7 @@ struct Explorer<'a, C, S> {
     has_graph: bool,
     /// What a scan of everything is called.
     whole_scan: Plan,
+    is_sieved: bool,
     stats: BeamStats,
     scratch: &'a mut Scratch,
     keep_going: &'a mut dyn FnMut() -> bool,
@@ -215,6 +219,11 @@ impl<C: Scan, S: Score> Explorer<'_, C, S> {
         };
         self.add(outcome);
         let mut is_interrupted = outcome.is_interrupted;
+        if !is_interrupted && self.scratch.met() < self.rows && self.is_little_excluded() {
+            self.is_sieved = false;
+            self.scratch.collect(self.kept());
+            return Some((plan, false, false));
+        }
         // Without rules as many are expanded whatever is wanted, and what else was scored fills up the answer. That does
         // not do under caps, which leave less and less the further a search goes.
         let has_caps = !self.sieve.rules.caps.is_empty();
@@ -264,6 +273,17 @@ impl<C: Scan, S: Score> Explorer<'_, C, S> {
                 graph::traverse_further(graph, scorer, (ef_search, count), self.scratch, keep_going);
             self.add(outcome);
             is_interrupted = outcome.is_interrupted;
+        }
+    }
+
+    /// Whether what was found may stay unsieved, as far as the best of it tell.
+    fn is_little_excluded(&self) -> bool {
+        let candidates = self.scratch.candidates.as_slice();
+        let sample = &candidates[..SAMPLED.min(candidates.len())];
+        let may_be_unsieved = self.wanted.may_be_unsieved && self.wanted.matches.is_none();
+        may_be_unsieved && {
+            self.sieve.prefetch(sample.iter());
+            sample.iter().filter(|candidate| !self.sieve.allows(candidate.node())).count() <= FEW_EXCLUDED
         }
     }
 
@@ -368,7 +388,6 @@ struct Sieve<'a> {
     rules: &'a NodeRules<'a>,
     /// What the nodes are of.
     part: &'a Part<'a>,
-    ids: &'a [VideoId],
     matches: Option<&'a NodeSet>,
     known: Known,
 }
@@ -402,7 +421,8 @@ impl Sieve<'_> {
     fn allows(&self, node: u32) -> bool {
         self.matches.is_none_or(|matches| matches.contains(node))
             && self.part.allows(NodeId(node))
-            && (self.rules.exclusion.is_empty() || !self.rules.exclusion.contains(self.ids[node as usize]))
+            && (self.rules.exclusion.is_empty()
+                || !self.rules.exclusion.contains(self.part.video_ids[node as usize]))
             && !self.rules.seeds.contains(&self.global(node))
     }
 
@@ -412,8 +432,8 @@ impl Sieve<'_> {
         if exclusion.is_empty() {
             return;
         }
-        prefetch_ids(self.part.index, found.clone());
-        found.for_each(|candidate| exclusion.prefetch(self.ids[candidate.node() as usize]));
+        prefetch_ids(self.part.video_ids, found.clone());
+        found.for_each(|candidate| exclusion.prefetch(self.part.video_ids[candidate.node() as usize]));
     }
 
     /// A node of the part among those of all.

@@ -21,6 +21,11 @@ const RESCORED_AT_ONCE: usize = 4096;
 /// What a scan of blocks may miss, of what a traversal of the same effort is expected to: where hits are hard to
 /// find, it misses more than it sees.
 const CAUTION: f32 = 0.4;
+/// One in so many of what was found may be excluded, where it is looked up after it was scored exactly: what a
+/// traversal would not have gone on for either.
+const FEW_EXCLUDED: usize = 16;
+/// How many look-ups ahead what they need is asked for.
+const LOOKED_UP_AHEAD: usize = 16;
 
 /// What a search with rules found and what it cost.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,6 +90,8 @@ struct Pool {
     is_scanned: bool,
     /// The lowest score among them; infinite if there is none.
     reached: f32,
+    /// Whether all of them pass the rules, and not only nearly all.
+    is_sieved: bool,
 }
 
 /// Which nodes a pool is of.
@@ -114,14 +121,18 @@ struct Run<'a, 'q> {
 impl<'a> Run<'a, '_> {
     fn search(&mut self) -> RuledFound {
         let (k, offset) = (self.params.k(), self.rules.offset);
-        let keeps_places =
-            self.rules.fresh_at_least > 0 || self.interests.iter().any(|interest| interest.at_least > 0);
+        let keeps_places = self.keeps_places();
         let end = offset + k;
         let mut chosen = self.rules.first_page.clone();
         let mut room = Room::new(self.rules);
         chosen.iter().for_each(|ranked| _ = room.take(ranked.node));
-        let mut pool =
-            Pool { ranked: Vec::new(), is_complete: false, is_scanned: false, reached: f32::INFINITY };
+        let mut pool = Pool {
+            ranked: Vec::new(),
+            is_complete: false,
+            is_scanned: false,
+            reached: f32::INFINITY,
+            is_sieved: true,
+        };
         let mut depth = 0;
         let mut shortfall = None;
         while chosen.len() < end && shortfall.is_none() && !self.is_interrupted {
@@ -154,6 +165,11 @@ impl<'a> Run<'a, '_> {
             plan: self.plan.unwrap_or(Plan::MatchScan),
             is_interrupted: self.is_interrupted,
         }
+    }
+
+    /// Whether some of k places are kept for some of the nodes.
+    fn keeps_places(&self) -> bool {
+        self.rules.fresh_at_least > 0 || self.interests.iter().any(|interest| interest.at_least > 0)
     }
 
     /// One page of `size` after those that were `chosen`, from a pool that is deepened where it does not suffice.
@@ -256,10 +272,27 @@ impl<'a> Run<'a, '_> {
     /// At least `count` nodes of a source that pass the rules, if there are so many, and whatever scores better.
     /// `is_scan`: everything is looked at for them, whatever the plan.
     fn pool(&mut self, source: Source, count: usize, is_scan: bool) -> Pool {
-        let mut pool =
-            Pool { ranked: Vec::new(), is_complete: true, is_scanned: true, reached: f32::NEG_INFINITY };
+        // Caps and kept places may leave any number of what was looked at, or ask for more of it.
+        let may_be_unsieved =
+            !self.rules.exclusion.is_empty() && self.rules.caps.is_empty() && !self.keeps_places();
+        let mut pool = self.explore_parts(source, (count, is_scan), may_be_unsieved);
+        if !pool.is_sieved && !self.sieve(&mut pool, count) && !self.is_interrupted {
+            pool = self.explore_parts(source, (count, is_scan), false);
+        }
+        pool
+    }
+
+    /// The same, from which not all that is excluded was taken if it `may_be_unsieved`.
+    fn explore_parts(&mut self, source: Source, wanted: (usize, bool), may_be_unsieved: bool) -> Pool {
+        let mut pool = Pool {
+            ranked: Vec::new(),
+            is_complete: true,
+            is_scanned: true,
+            reached: f32::NEG_INFINITY,
+            is_sieved: true,
+        };
         for at in 0..self.rules.parts.len() {
-            self.explore_part(at, source, (count, is_scan), &mut pool);
+            self.explore_part(at, source, wanted, may_be_unsieved, &mut pool);
             if self.is_interrupted {
                 break;
             }
@@ -268,8 +301,42 @@ impl<'a> Run<'a, '_> {
         pool
     }
 
+    /// Leaves the best `count` that pass the rules, each looked up when its turn comes; says whether there are so many,
+    /// and few that do not.
+    fn sieve(&self, pool: &mut Pool, count: usize) -> bool {
+        let rules = self.rules;
+        let prefetch = |ranked: &Ranked| rules.exclusion.prefetch(rules.video_id(ranked.node));
+        let (first, mut ahead) = pool.ranked.split_at(LOOKED_UP_AHEAD.min(pool.ranked.len()));
+        first.iter().for_each(prefetch);
+        let mut passing = Vec::with_capacity(count.min(pool.ranked.len()));
+        let mut failed = 0;
+        for ranked in &pool.ranked {
+            if passing.len() == count {
+                break;
+            }
+            ahead.split_off_first().into_iter().for_each(prefetch);
+            if rules.allows(ranked.node) {
+                passing.push(*ranked);
+            } else {
+                failed += 1;
+            }
+        }
+        pool.ranked = passing;
+        pool.is_sieved = true;
+        pool.is_complete = false;
+        pool.reached = pool.ranked.last().map_or(f32::INFINITY, |last| last.score);
+        pool.ranked.len() == count && failed <= count / FEW_EXCLUDED
+    }
+
     /// Adds to a pool what one of the parts has for it.
-    fn explore_part(&mut self, at: usize, source: Source, (count, is_scan): (usize, bool), pool: &mut Pool) {
+    fn explore_part(
+        &mut self,
+        at: usize,
+        source: Source,
+        (count, is_scan): (usize, bool),
+        may_be_unsieved: bool,
+        pool: &mut Pool,
+    ) {
         let part = self.rules.parts[at];
         let of_fresh = |fresh: &NodeSet| {
             let mut both = fresh.clone();
@@ -291,7 +358,7 @@ impl<'a> Run<'a, '_> {
             (false, true) if has_codes => Some(Plan::CodeScan),
             _ => Some(Plan::ExactScan),
         };
-        let wanted = Wanted { matches, count, ef_search, missed, plan };
+        let wanted = Wanted { matches, count, ef_search, missed, plan, may_be_unsieved };
         let watched = self.watched.map(|node| self.rules.locate(node)).filter(|(of, ..)| *of == at);
         let watched = watched.map(|(.., node)| node);
         self.workspace.scratch.watch(watched);
@@ -311,7 +378,7 @@ impl<'a> Run<'a, '_> {
             self.loss = self.loss.max(self.workspace.scratch.loss(node));
         }
         let before = pool.ranked.len();
-        self.rank(&part, &mut pool.ranked);
+        self.rank(&part, explored.is_sieved, &mut pool.ranked);
         if let Source::Interest(interest) = source {
             let mut seen = 0;
             pool.ranked.retain(|ranked| {
@@ -319,6 +386,7 @@ impl<'a> Run<'a, '_> {
                 seen <= before || ranked.interest == interest
             });
         }
+        pool.is_sieved &= explored.is_sieved;
         pool.is_complete &= explored.is_complete;
         pool.is_scanned &= matches!(explored.plan, Plan::ExactScan | Plan::CodeScan | Plan::MatchScan);
         if !explored.is_complete {
@@ -397,7 +465,7 @@ impl<'a> Run<'a, '_> {
     }
 
     /// Appends what was found, scored in full precision.
-    fn rank(&mut self, part: &Part<'_>, ranked: &mut Vec<Ranked>) {
+    fn rank(&mut self, part: &Part<'_>, is_sieved: bool, ranked: &mut Vec<Ranked>) {
         let found = &mut self.workspace.scratch.found;
         if found.len() > RESCORED_AT_ONCE {
             // Best first: it may be told to stop halfway.
@@ -417,8 +485,8 @@ impl<'a> Run<'a, '_> {
                     self.is_interrupted = true;
                     break;
                 }
-                if self.rules.exclusion.is_empty() {
-                    prefetch_ids(part.index, some);
+                if self.rules.exclusion.is_empty() || !is_sieved {
+                    prefetch_ids(part.video_ids, some);
                 }
                 let nodes: Vec<u32> = some.iter().map(Candidate::node).collect();
                 scores.resize(nodes.len(), 0.0);

@@ -25,6 +25,8 @@ pub struct Interest<'q> {
 pub struct Part<'a> {
     /// All parts have the same dimension and metric.
     pub index: &'a Index,
+    /// Of its nodes, at hand: they are looked up one by one.
+    pub video_ids: &'a [VideoId],
     /// The number of its first node among those of all parts.
     pub start: u32,
     /// Its nodes that may be hits, and how many they are; all that are not dead where there is none.
@@ -78,7 +80,7 @@ impl<'a> NodeRules<'a> {
     #[inline]
     pub fn video_id(&self, node: NodeId) -> VideoId {
         let (_, part, node) = self.locate(node);
-        part.index.video_ids()[node.index()]
+        part.video_ids[node.index()]
     }
 
     /// Whether a node is fresh.
@@ -92,7 +94,7 @@ impl<'a> NodeRules<'a> {
         let (_, part, local) = self.locate(node);
         part.matches.is_none_or(|(matches, _)| matches.contains(local.0))
             && part.allows(local)
-            && !self.exclusion.contains(part.index.video_ids()[local.index()])
+            && !self.exclusion.contains(part.video_ids[local.index()])
             && !self.seeds.contains(&node)
     }
 }

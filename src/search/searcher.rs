@@ -9,7 +9,7 @@ use super::top_k::TopK;
 use crate::dataset::Rows;
 use crate::element::Element;
 use crate::graph::{self, BeamStats, Candidate, CodeScorer, Loss, Outcome, Scan, Score, Scorer, Scratch};
-use crate::id::NodeId;
+use crate::id::{NodeId, VideoId};
 use crate::index::Index;
 use crate::kernel::{Kernels, prefetch};
 use crate::metric::Metric;
@@ -183,7 +183,7 @@ fn find<T: Element>(
     let (plan, Outcome { mut stats, is_interrupted }) =
         collect(index, query, scorer, params.plan(), (ef_search, k, k), workspace, keep_going);
     let scratch = &mut workspace.scratch;
-    prefetch_ids(index, &scratch.found);
+    prefetch_ids(index.video_ids(), &scratch.found);
     if index.codes().is_some() {
         scratch.rescore(scorer, &mut stats);
     }
@@ -264,8 +264,7 @@ fn collect<T: Element>(
 
 /// Fetches the ids of what was found, which lie far apart: all at once instead of one after another when they are
 /// needed.
-pub(super) fn prefetch_ids<'c>(index: &Index, found: impl IntoIterator<Item = &'c Candidate>) {
-    let ids = index.video_ids();
+pub(super) fn prefetch_ids<'c>(ids: &[VideoId], found: impl IntoIterator<Item = &'c Candidate>) {
     found.into_iter().for_each(|candidate| prefetch(std::slice::from_ref(&ids[candidate.node() as usize])));
 }
 

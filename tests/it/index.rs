@@ -340,6 +340,7 @@ fn search_every_way(index: &Index) {
     let rules = NodeRules {
         parts: vec![Part {
             index,
+            video_ids: index.video_ids(),
             start: 0,
             matches: Some((&matches, matches.count())),
             dead: None,

@@ -62,27 +62,35 @@ fn world() -> World {
 }
 
 impl World {
+    fn search(&self, user: &[f32], rules: &Rules, k: usize, effort: Effort) -> Vec<VideoId> {
+        let request = SearchRequest {
+            index: String::new(),
+            query: Query::Vector(user.to_vec()),
+            k,
+            effort,
+            plan: None,
+            rules: rules.clone(),
+            offset: 0,
+            return_attributes: ReturnAttributes::None,
+            return_vectors: false,
+            embedding_model: None,
+            min_sequence: 0,
+        };
+        let answer = self.engine.search(&request, &Budget::default()).unwrap();
+        answer.candidates.iter().map(|candidate| candidate.video_id).collect()
+    }
+
     fn recall(&self, rules: &Rules, k: usize, ef_search: usize) -> f64 {
+        self.recall_of_each(|_| rules.clone(), k, ef_search)
+    }
+
+    /// Where each user has rules of their own.
+    fn recall_of_each(&self, rules: impl Fn(&[f32]) -> Rules, k: usize, ef_search: usize) -> f64 {
         let (mut found, mut all) = (0, 0);
         for user in self.users.chunks_exact(DIM) {
-            let request = |effort| SearchRequest {
-                index: String::new(),
-                query: Query::Vector(user.to_vec()),
-                k,
-                effort,
-                plan: None,
-                rules: rules.clone(),
-                offset: 0,
-                return_attributes: ReturnAttributes::None,
-                return_vectors: false,
-                embedding_model: None,
-                min_sequence: 0,
-            };
-            let ids = |effort| -> Vec<VideoId> {
-                let answer = self.engine.search(&request(effort), &Budget::default()).unwrap();
-                answer.candidates.iter().map(|candidate| candidate.video_id).collect()
-            };
-            let (exact, answer) = (ids(Effort::Exact), ids(Effort::EfSearch(ef_search)));
+            let rules = rules(user);
+            let exact = self.search(user, &rules, k, Effort::Exact);
+            let answer = self.search(user, &rules, k, Effort::EfSearch(ef_search));
             assert_eq!((exact.len(), answer.len()), (k, k), "a short answer");
             found += answer.iter().filter(|video| exact.contains(video)).count();
             all += k;
@@ -130,4 +138,25 @@ fn rules_cost_no_recall_at_any_k_and_effort() {
         }
     }
     assert!(worse.is_empty(), "{worse:#?}");
+}
+
+/// What the best candidates tell of how much is excluded need not be true of the others.
+#[test]
+fn exclusions_behind_the_best_cost_no_recall() {
+    let world = world();
+    for (k, ef_search, best, excluded) in [(100, 200, 64, 64), (500, 500, 64, 450), (500, 500, 200, 2_000)] {
+        let without = world.recall(&Rules::default(), k, ef_search);
+        let behind_the_best = |user: &[f32]| {
+            let ranked = world.search(user, &Rules::default(), best + excluded, Effort::Exact);
+            Rules {
+                exclude: Exclude { video_ids: ranked[best..].to_vec(), ..Exclude::default() },
+                ..Rules::default()
+            }
+        };
+        let with = world.recall_of_each(behind_the_best, k, ef_search);
+        assert!(
+            with >= without.min(ENOUGH) - TOLERANCE,
+            "k {k}, ef_search {ef_search}: {with:.4} with {excluded} excluded after {best}, {without:.4} without"
+        );
+    }
 }
