@@ -36,7 +36,7 @@ const BLOCKS_AT_ONCE: usize = 32;
 /// Blocks that are on their way while one is scanned.
 const AHEAD: usize = 4;
 /// So few nodes of a block are scored by their 8-bit codes at once: the residual codes of it are more bytes.
-const SPARSE: u32 = 6;
+const SPARSE: u32 = 12;
 /// Deviations above the score of its mean that the best of a block lie, about; in order of these bounds the best are
 /// found soonest. Measured on users and on videos, among all nodes and among sets near the query and far from it.
 const BLOCK_REACH: f32 = 3.0;
