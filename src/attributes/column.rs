@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::invert::MARKS;
+use super::invert::marks_of;
 use super::keys::ValueKeys;
 use super::sorted::{Scalar, Sorted};
 use super::value::Value;
@@ -217,7 +217,7 @@ fn expect_inverted(index: &Index, kind: AttributeKind, ordinal: u32) -> Result<(
             let found = index.section_length(SectionKind::AttributeOrder, ordinal)?;
             let expected = found.next_multiple_of(4).min(rows * 4);
             index.expect_bytes(SectionKind::AttributeOrder, ordinal, expected)?;
-            let marks = MARKS as u64 * rows.div_ceil(32) * 4;
+            let marks = marks_of(index.format_version()) as u64 * rows.div_ceil(32) * 4;
             return index.expect_bytes(SectionKind::AttributeMarks, ordinal, marks);
         }
     };

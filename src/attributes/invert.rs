@@ -1,14 +1,11 @@
 //! Columns the other way round: the nodes of every word, and the nodes in the order of their numbers.
 
 use rayon::prelude::*;
-use roaring::RoaringBitmap;
 
 use super::freeze::bytes_of;
-use crate::index::SectionKind;
+use super::posting::serialize;
+use crate::index::{FORMAT_VERSION, MARKS_VERSION, SectionKind};
 
-/// How many bitmaps of the first nodes by value there are: a range is the difference of two of them and at most
-/// a 64th of the nodes at each end.
-pub(super) const MARKS: usize = 32;
 /// Words whose bitmaps are made together: most words of a column of titles have one node each.
 const WORDS_AT_A_TIME: usize = 1024;
 
@@ -44,15 +41,12 @@ pub(super) fn postings(
     [(SectionKind::AttributePostings, bitmaps), (SectionKind::AttributePostingOffsets, bytes_of(&offsets))]
 }
 
-/// The bitmaps of some words one after another, and where each ends.
+/// The nodes of some words one after another, and where each ends.
 fn serialized(groups: &[&[u32]]) -> (Vec<u8>, Vec<usize>) {
     let mut bytes = Vec::new();
     let mut ends = Vec::with_capacity(groups.len());
     for nodes in groups {
-        let mut bitmap =
-            RoaringBitmap::from_sorted_iter(nodes.iter().copied()).expect("the nodes of a word ascend");
-        bitmap.optimize();
-        bitmap.serialize_into(&mut bytes).expect("a vector takes every byte");
+        serialize(nodes, &mut bytes);
         ends.push(bytes.len());
     }
     (bytes, ends)
@@ -66,17 +60,23 @@ pub(super) fn order(keys: &[Option<u64>]) -> [(SectionKind, Vec<u8>); 2] {
     let order: Vec<u32> = keyed.iter().map(|(_, node)| *node).collect();
     [
         (SectionKind::AttributeOrder, bytes_of(&order)),
-        (SectionKind::AttributeMarks, bytes_of(&marks(&order, keys.len()))),
+        (SectionKind::AttributeMarks, bytes_of(&marks(&order, keys.len(), marks_of(FORMAT_VERSION)))),
     ]
 }
 
-/// `[MARKS × rows / 32, rounded up]`: of `order`, nodes below `rows`, the first [`marked`] of each mark.
-pub(super) fn marks(order: &[u32], rows: usize) -> Vec<u32> {
+/// How many bitmaps of the first nodes by value there are in an index: a range is the difference of two of them and
+/// at most half of what lies between two at each end.
+pub(super) fn marks_of(format_version: u32) -> usize {
+    if format_version < MARKS_VERSION { 32 } else { 64 }
+}
+
+/// `[count × rows / 32, rounded up]`: of `order`, nodes below `rows`, the first [`marked`] of each mark.
+pub(super) fn marks(order: &[u32], rows: usize, count: usize) -> Vec<u32> {
     let mut mark = vec![0u32; rows.div_ceil(32)];
-    let mut marks = Vec::with_capacity(MARKS * mark.len());
-    for bitmap in 0..MARKS {
-        let from = bitmap.checked_sub(1).map_or(0, |last| marked(last, order.len()));
-        for node in &order[from..marked(bitmap, order.len())] {
+    let mut marks = Vec::with_capacity(count * mark.len());
+    for bitmap in 0..count {
+        let from = bitmap.checked_sub(1).map_or(0, |last| marked(last, count, order.len()));
+        for node in &order[from..marked(bitmap, count, order.len())] {
             mark[*node as usize / 32] |= 1 << (node % 32);
         }
         marks.extend_from_slice(&mark);
@@ -84,9 +84,9 @@ pub(super) fn marks(order: &[u32], rows: usize) -> Vec<u32> {
     marks
 }
 
-/// How many nodes of an order of `nodes` are in a mark.
-pub(super) fn marked(mark: usize, nodes: usize) -> usize {
-    (mark + 1) * nodes / MARKS
+/// How many nodes of an order of `nodes` are in one of `count` marks.
+pub(super) fn marked(mark: usize, count: usize, nodes: usize) -> usize {
+    (mark + 1) * nodes / count
 }
 
 /// As the values are ordered, so are these.

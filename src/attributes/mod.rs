@@ -10,6 +10,7 @@
 //! | `invert.rs` | the nodes of every word, and the nodes by value |
 //! | `column.rs` | [`Columns`]: open, values of nodes |
 //! | `words.rs`  | nodes of a word |
+//! | `posting.rs` | the same as bytes |
 //! | `sorted.rs` | nodes of a range of numbers or times |
 //! | `keys.rs`   | the values of a node as numbers, to count by |
 //! | `verify.rs` | everything that opening does not look at |
@@ -18,6 +19,7 @@ mod column;
 mod freeze;
 mod invert;
 mod keys;
+mod posting;
 mod sorted;
 mod thaw;
 mod value;

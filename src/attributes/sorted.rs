@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::invert::{MARKS, marked};
+use super::invert::{marked, marks_of};
 use crate::graph::NodeSet;
 use crate::index::{AttributeKind, Index, SectionKind};
 
@@ -13,8 +13,9 @@ use crate::index::{AttributeKind, Index, SectionKind};
 pub struct Sorted<'a> {
     values: Values<'a>,
     order: &'a [u32],
-    /// [`MARKS`] bitmaps of the same length.
+    /// Bitmaps of the same length, and how many.
     marks: &'a [u32],
+    mark_count: usize,
 }
 
 /// One number or time, as it is stored.
@@ -50,7 +51,8 @@ impl<'a> Sorted<'a> {
             AttributeKind::Bool | AttributeKind::Keyword | AttributeKind::KeywordList => return None,
         };
         let order = index.column(SectionKind::AttributeOrder, ordinal);
-        Some(Self { values, order, marks: index.column(SectionKind::AttributeMarks, ordinal) })
+        let marks = index.column(SectionKind::AttributeMarks, ordinal);
+        Some(Self { values, order, marks, mark_count: marks_of(index.format_version()) })
     }
 
     /// Whether both are of the same column.
@@ -78,7 +80,7 @@ impl<'a> Sorted<'a> {
         let start = positions.start.min(self.len());
         let end = positions.end.clamp(start, self.len());
         let (low, high) = (self.nearest_prefix(start), self.nearest_prefix(end));
-        let (low_end, high_end) = (prefix_end(low, self.len()), prefix_end(high, self.len()));
+        let (low_end, high_end) = (self.prefix_end(low), self.prefix_end(high));
         let words = set.words_mut();
         if low == high {
             words.fill(0);
@@ -115,9 +117,9 @@ impl<'a> Sorted<'a> {
 
     /// The number of the prefix that ends nearest to a position: 0 has no nodes, and j those of mark j − 1.
     fn nearest_prefix(&self, position: usize) -> usize {
-        let near = position * MARKS / self.len().max(1);
-        let distance = |prefix: &usize| prefix_end(*prefix, self.len()).abs_diff(position);
-        (near..=MARKS.min(near + 1)).min_by_key(distance).unwrap_or(MARKS)
+        let near = position * self.mark_count / self.len().max(1);
+        let distance = |prefix: &usize| self.prefix_end(*prefix).abs_diff(position);
+        (near..=self.mark_count.min(near + 1)).min_by_key(distance).unwrap_or(self.mark_count)
     }
 
     /// The nodes of a prefix; `None` if there are none, or not as many words.
@@ -125,10 +127,11 @@ impl<'a> Sorted<'a> {
         let start = prefix.checked_sub(1)? * words;
         self.marks.get(start..start + words)
     }
-}
 
-fn prefix_end(prefix: usize, nodes: usize) -> usize {
-    prefix.checked_sub(1).map_or(0, |mark| marked(mark, nodes))
+    /// How many nodes are in a prefix.
+    fn prefix_end(&self, prefix: usize) -> usize {
+        prefix.checked_sub(1).map_or(0, |mark| marked(mark, self.mark_count, self.len()))
+    }
 }
 
 fn put(words: &mut [u32], nodes: &[u32]) {
@@ -153,19 +156,24 @@ mod tests {
 
     use super::super::invert::{marks, order};
     use super::*;
+    use crate::index::{FILTER_VERSION, FORMAT_VERSION};
 
     proptest! {
         #[test]
         fn fills_a_set_with_the_nodes_of_any_positions(
             values in prop::collection::vec(prop::option::weighted(0.9, 0u64..40), 1..700),
             positions in prop::collection::vec((0usize..800, 0usize..800), 20),
+            version in prop::sample::select(vec![FILTER_VERSION, FORMAT_VERSION]),
         ) {
             let [(_, order), (_, found_marks)] = order(&values);
             let order: &[u32] = &bytemuck::pod_collect_to_vec(&order);
-            let marks = marks(order, values.len());
-            prop_assert_eq!(bytemuck::pod_collect_to_vec::<u8, u32>(&found_marks), marks.clone());
+            let mark_count = marks_of(version);
+            let marks = marks(order, values.len(), mark_count);
+            if version == FORMAT_VERSION {
+                prop_assert_eq!(bytemuck::pod_collect_to_vec::<u8, u32>(&found_marks), marks.clone());
+            }
             let stored: Vec<u64> = values.iter().map(|value| value.unwrap_or_default()).collect();
-            let sorted = Sorted { values: Values::Uint64(&stored), order, marks: &marks };
+            let sorted = Sorted { values: Values::Uint64(&stored), order, marks: &marks, mark_count };
             let by_value = |pair: &[u32]| {
                 let [first, second] = [pair[0], pair[1]].map(|node| (values[node as usize], node));
                 first < second

@@ -2,10 +2,10 @@
 //! is what the values say.
 
 use super::column::Columns;
-use super::invert::{key_of_f64, key_of_i64, marks};
+use super::invert::{key_of_f64, key_of_i64, marks, marks_of};
+use super::posting::Posting;
 use super::words::{Postings, Words};
 use crate::index::{AttributeKind, IndexError, SectionKind};
-use crate::serialized_bitmap::SerializedBitmap;
 
 impl Columns<'_> {
     /// Checks that every value can be read, that every dictionary ascends, and that the nodes of every word and
@@ -102,13 +102,12 @@ impl<'a> Column<'a> {
                 return self.bad(SectionKind::AttributePostingOffsets, word + 1, problem);
             };
             let bad = |problem: String| self.bad(SectionKind::AttributePostings, word, problem);
-            let bitmap = match SerializedBitmap::parse(bytes) {
-                Ok((bitmap, [])) => bitmap,
-                Ok((_, rest)) => return bad(format!("expected its end, found {} more bytes", rest.len())),
+            let posting = match Posting::parse(bytes) {
+                Ok(posting) => posting,
                 Err(error) => return bad(error.to_string()),
             };
             let mut stranger = None;
-            bitmap.for_each(|node| {
+            posting.for_each(|node| {
                 let row = node as usize;
                 let has = !self.columns.is_null(self.column, row)
                     && words_of(row).is_some_and(|words| words.contains(&(word as u32)));
@@ -119,7 +118,7 @@ impl<'a> Column<'a> {
             if let Some(node) = stranger {
                 return bad(format!("expected nodes that have the word, found {node}"));
             }
-            found += bitmap.len();
+            found += posting.len();
         }
         let mut distinct = Vec::new();
         let expected: usize = self
@@ -161,7 +160,8 @@ impl<'a> Column<'a> {
             return self.bad(SectionKind::AttributeOrder, order.len(), problem);
         }
         let found: &[u32] = self.section(SectionKind::AttributeMarks);
-        let expected = marks(order, self.columns.index.len());
+        let index = self.columns.index;
+        let expected = marks(order, index.len(), marks_of(index.format_version()));
         match found.iter().zip(&expected).position(|(found, expected)| found != expected) {
             None => Ok(()),
             Some(at) => {

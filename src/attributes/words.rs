@@ -1,8 +1,8 @@
 //! The nodes of the words of a column, as they lie in the file.
 
+use super::posting::Posting;
 use crate::graph::NodeSet;
 use crate::index::{Index, SectionKind};
-use crate::serialized_bitmap::SerializedBitmap;
 
 /// The dictionary of one column and the nodes of each of its words.
 ///
@@ -126,10 +126,10 @@ impl<'a> Postings<'a> {
 
     /// Adds the nodes of a word to `set`.
     pub fn add_to(&self, word: u32, set: &mut NodeSet) {
-        // The containers go unchecked here: that reads every bit of them, which takes longer than to add them.
-        // What a damaged one has beyond the nodes is passed over or taken out.
-        if let Some(bitmap) = self.bytes(word as usize).and_then(|bytes| SerializedBitmap::skim(bytes).ok()) {
-            bitmap.add_to(set.words_mut());
+        // Most goes unchecked here: that reads every bit, which takes longer than to add them. What a damaged file has
+        // beyond the nodes is passed over or taken out.
+        if let Some(posting) = self.bytes(word as usize).and_then(Posting::skim) {
+            posting.add_to(set.words_mut());
             set.trim();
         }
     }

@@ -10,12 +10,15 @@ use super::section::{Section, SectionKind, section_label};
 /// The version of the byte layout, raised with every change of it. Version 2 has neighbour lists of any
 /// length on layer 0 and nodes in another order than the rows of the input; version 3 has for every attribute
 /// the nodes by value, which filters need; version 4 has residual codes; version 5 has dictionaries by hash,
-/// and when videos expire; version 6 has the last write that it knows of, and users to teach the next build.
-pub const FORMAT_VERSION: u32 = 6;
+/// and when videos expire; version 6 has the last write that it knows of, and users to teach the next build; version 7
+/// has nodes of words as masks of blocks, and twice as many marks.
+pub const FORMAT_VERSION: u32 = 7;
 /// The first version with the nodes of every attribute by value.
 pub const FILTER_VERSION: u32 = 3;
 /// The first version with dictionaries by hash.
 pub const WORD_SLOTS_VERSION: u32 = 5;
+/// The first version with twice as many marks.
+pub const MARKS_VERSION: u32 = 7;
 /// The oldest version that is still read.
 const OLDEST_VERSION: u32 = 1;
 /// Bytes before the section table.

@@ -53,7 +53,7 @@ mod writer;
 
 pub use calibration::Calibration;
 pub use error::{IndexError, StoreError};
-pub use format::{FILTER_VERSION, FORMAT_VERSION, HEADER_BYTES, WORD_SLOTS_VERSION};
+pub use format::{FILTER_VERSION, FORMAT_VERSION, HEADER_BYTES, MARKS_VERSION, WORD_SLOTS_VERSION};
 pub use gate_report::{GateFindings, GateReport, Verdict};
 pub use metadata::{
     AttributeKind, AttributeSchema, BuildFacts, Codes, HeldOutRecall, Metadata, RepairReport, TrainingReport,

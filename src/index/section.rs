@@ -45,15 +45,16 @@ pub enum SectionKind {
     AttributeWordOffsets = 19,
     /// UTF-8: the dictionary words, ascending.
     AttributeWords = 20,
-    /// The nodes that have each dictionary word, or false and then true of a bool: portable 32-bit Roaring
-    /// bitmaps, one after another.
+    /// The nodes that have each dictionary word, or false and then true of a bool, one after another: a portable 32-bit
+    /// Roaring bitmap or, from version 7 on, `MASK` and for each block of 64 nodes that has some its number u32 and a
+    /// bit per node u64, the least significant first.
     AttributePostings = 21,
     /// `[words + 1]` u64: where the bitmap of each word starts; 2 words for a bool.
     AttributePostingOffsets = 22,
     /// u32: nodes with a number or time, ascending by that and then by node. Those that are NaN are not there.
     AttributeOrder = 23,
-    /// `[32 × rows / 32, rounded up]` u32: bit n of mark j, the least significant first, is set if node n is among
-    /// the first (j + 1) · nodes / 32 of the order.
+    /// `[marks × rows / 32, rounded up]` u32, of 64 marks or, before version 7, 32: bit n of mark j, the least
+    /// significant first, is set if node n is among the first (j + 1) · nodes / marks of the order.
     AttributeMarks = 24,
     /// `[blocks + regions]` f32: the root mean square of what the rows of a block, or the means of the blocks of a
     /// region, differ from its mean by, per dimension.

@@ -1,0 +1,254 @@
+//! The nodes of one word, in the bytes that they are written to: a portable Roaring bitmap, or masks of blocks.
+//!
+//! ```text
+//! "MASK" │ block u32, which of its 64 nodes u64, a bit each │ the next block that has some │ ...
+//! ```
+//!
+//! Nodes beside each other are near each other, and often of the same topic: most words of such a column have parts of
+//! some tens of blocks. A filter that asks for hundreds of words adds their masks one by one, where a bitmap has
+//! containers and runs that each end where the processor did not expect it. Little-endian, all of it.
+
+use roaring::RoaringBitmap;
+
+use crate::kernel::WORD_BITS;
+use crate::serialized_bitmap::{BitmapError, SerializedBitmap};
+
+/// The first bytes of masks, which no Roaring bitmap starts with.
+const COOKIE: [u8; 4] = *b"MASK";
+/// The nodes of a block.
+const BLOCK_NODES: u32 = u64::BITS;
+/// Of the last one of these the last node has the largest number there is.
+const MAX_BLOCKS: u32 = u32::MAX / BLOCK_NODES + 1;
+/// Words of a set that hold the nodes of a block.
+const WORDS_PER_BLOCK: usize = BLOCK_NODES as usize / WORD_BITS;
+/// Bytes of a block and its mask.
+const RECORD: usize = 12;
+/// Masks are no more than so many times as long as the bitmap would be.
+const TIMES_AS_LONG: usize = 4;
+
+/// The nodes of one word.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Posting<'a> {
+    Bitmap(SerializedBitmap<'a>),
+    Masks(&'a [[u8; RECORD]]),
+}
+
+/// What is wrong with the bytes of a posting. `at` counts bytes from its start.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum PostingError {
+    #[error(transparent)]
+    Bitmap(#[from] BitmapError),
+    #[error("byte {at}: expected {RECORD} bytes of a block, found {found}")]
+    Truncated { at: usize, found: usize },
+    #[error("byte {at}: expected block {expected} or a later one, found {found}")]
+    NotAscending { at: usize, expected: u64, found: u32 },
+    #[error("byte {at}: expected a block below {MAX_BLOCKS} with a node, found {block} with {mask:#x}")]
+    NoNodes { at: usize, block: u32, mask: u64 },
+}
+
+/// Appends `nodes`, ascending, in whichever way suits them.
+pub(super) fn serialize(nodes: &[u32], bytes: &mut Vec<u8>) {
+    let mut bitmap =
+        RoaringBitmap::from_sorted_iter(nodes.iter().copied()).expect("the nodes of a word ascend");
+    bitmap.optimize();
+    let blocks = || nodes.chunk_by(|node, next| node / BLOCK_NODES == next / BLOCK_NODES);
+    // What has a bit for every node there could be is added a word at a time as it is.
+    let is_dense = bitmap.statistics().n_bitset_containers > 0;
+    let mask_bytes = COOKIE.len() + RECORD * blocks().count();
+    if is_dense || mask_bytes > TIMES_AS_LONG * bitmap.serialized_size() {
+        bitmap.serialize_into(bytes).expect("a vector takes every byte");
+        return;
+    }
+    bytes.extend(COOKIE);
+    for nodes in blocks() {
+        let mask = nodes.iter().fold(0u64, |mask, node| mask | 1 << (node % BLOCK_NODES));
+        bytes.extend((nodes[0] / BLOCK_NODES).to_le_bytes());
+        bytes.extend(mask.to_le_bytes());
+    }
+}
+
+impl<'a> Posting<'a> {
+    /// Checks everything but that there are such nodes.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, PostingError> {
+        let Some(records) = bytes.strip_prefix(&COOKIE) else {
+            let (bitmap, rest) = SerializedBitmap::parse(bytes)?;
+            return match rest {
+                [] => Ok(Self::Bitmap(bitmap)),
+                rest => Err(PostingError::Truncated { at: bytes.len() - rest.len(), found: rest.len() }),
+            };
+        };
+        let (records, rest) = records.as_chunks();
+        let mut expected = 0;
+        for (record, at) in records.iter().zip((COOKIE.len()..).step_by(RECORD)) {
+            let (block, mask) = block_and_mask(record);
+            if u64::from(block) < expected {
+                return Err(PostingError::NotAscending { at, expected, found: block });
+            }
+            if mask == 0 || block >= MAX_BLOCKS {
+                return Err(PostingError::NoNodes { at, block, mask });
+            }
+            expected = u64::from(block) + 1;
+        }
+        if !rest.is_empty() {
+            return Err(PostingError::Truncated { at: bytes.len() - rest.len(), found: rest.len() });
+        }
+        Ok(Self::Masks(records))
+    }
+
+    /// The same with nothing checked that takes long: other bytes than were written have other nodes, and nothing else
+    /// goes wrong. `None` if they are no posting at all.
+    pub(super) fn skim(bytes: &'a [u8]) -> Option<Self> {
+        match bytes.strip_prefix(&COOKIE) {
+            Some(records) => Some(Self::Masks(records.as_chunks().0)),
+            None => SerializedBitmap::skim(bytes).ok().map(Self::Bitmap),
+        }
+    }
+
+    /// How many nodes.
+    pub(super) fn len(&self) -> u64 {
+        match self {
+            Self::Bitmap(bitmap) => bitmap.len(),
+            Self::Masks(records) => {
+                records.iter().map(|record| u64::from(block_and_mask(record).1.count_ones())).sum()
+            }
+        }
+    }
+
+    /// Calls `each` with the nodes, ascending.
+    pub(super) fn for_each(&self, mut each: impl FnMut(u32)) {
+        match self {
+            Self::Bitmap(bitmap) => bitmap.for_each(each),
+            Self::Masks(records) => {
+                for record in *records {
+                    let (block, mut mask) = block_and_mask(record);
+                    let Some(first) = block.checked_mul(BLOCK_NODES) else { return };
+                    while mask != 0 {
+                        each(first + mask.trailing_zeros());
+                        mask &= mask - 1;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sets the bits of the nodes in the words of a set, as far as there are words for them.
+    pub(super) fn add_to(&self, words: &mut [u32]) {
+        let records = match self {
+            Self::Bitmap(bitmap) => return bitmap.add_to(words),
+            Self::Masks(records) => records,
+        };
+        for record in *records {
+            let (block, mask) = block_and_mask(record);
+            let words = words.get_mut(WORDS_PER_BLOCK * block as usize..).unwrap_or_default();
+            match words.first_chunk_mut::<WORDS_PER_BLOCK>() {
+                Some([low, high]) => {
+                    *low |= mask as u32;
+                    *high |= (mask >> WORD_BITS) as u32;
+                }
+                // The last block may have one word.
+                None => words.iter_mut().for_each(|low| *low |= mask as u32),
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn block_and_mask(record: &[u8; RECORD]) -> (u32, u64) {
+    let [a, b, c, d, mask @ ..] = *record;
+    (u32::from_le_bytes([a, b, c, d]), u64::from_le_bytes(mask))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Nodes of every kind: scattered, and parts of blocks.
+    fn nodes() -> impl Strategy<Value = BTreeSet<u32>> {
+        let scattered = prop::collection::vec(0..200_000u32, 0..20);
+        let parts = prop::collection::vec((0..200_000u32, 1..100u32), 0..20);
+        (scattered, parts).prop_map(|(scattered, parts)| {
+            let parts = parts.into_iter().flat_map(|(first, count)| first..first + count);
+            scattered.into_iter().chain(parts).collect()
+        })
+    }
+
+    fn written(nodes: impl IntoIterator<Item = u32>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        serialize(&nodes.into_iter().collect::<Vec<_>>(), &mut bytes);
+        bytes
+    }
+
+    fn is_masks(bytes: &[u8]) -> bool {
+        matches!(Posting::skim(bytes), Some(Posting::Masks(_)))
+    }
+
+    proptest! {
+        #[test]
+        fn has_the_nodes_that_were_written(nodes in nodes(), words in 0..7_000usize) {
+            let bytes = written(nodes.iter().copied());
+            let posting = Posting::parse(&bytes).unwrap();
+            prop_assert_eq!(posting.len(), nodes.len() as u64);
+            let mut found = Vec::new();
+            posting.for_each(|node| found.push(node));
+            prop_assert!(found.iter().eq(&nodes));
+            for posting in [posting, Posting::skim(&bytes).unwrap()] {
+                let mut set = vec![0u32; words];
+                posting.add_to(&mut set);
+                let mut expected = vec![0u32; words];
+                for node in nodes.range(..32 * words as u32) {
+                    expected[*node as usize / 32] |= 1 << (node % 32);
+                }
+                prop_assert_eq!(&set, &expected);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_refused_or_have_as_many_nodes_as_they_say(
+            cookie in any::<bool>(),
+            bytes in prop::collection::vec(any::<u8>(), 0..100),
+        ) {
+            let bytes = if cookie { [&COOKIE[..], &bytes].concat() } else { bytes };
+            let mut set = vec![0u32; 100];
+            Posting::skim(&bytes).into_iter().for_each(|posting| posting.add_to(&mut set));
+            if let Ok(posting) = Posting::parse(&bytes) {
+                let mut found = 0;
+                posting.for_each(|_| found += 1);
+                prop_assert!(found <= posting.len());
+            }
+        }
+    }
+
+    #[test]
+    fn masks_are_for_parts_of_blocks() {
+        assert!(is_masks(&written((0..30).flat_map(|part| 1_000 * part..1_000 * part + 20))));
+        // Half of all nodes, and one in a hundred.
+        assert!(!is_masks(&written((0..200_000).step_by(2))));
+        assert!(!is_masks(&written((0..200_000).step_by(100))));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let record = |block: u32, mask: u64| [&block.to_le_bytes()[..], &mask.to_le_bytes()].concat();
+        let wrong = |records: &[Vec<u8>]| {
+            let bytes = [&COOKIE[..], &records.concat()].concat();
+            Posting::parse(&bytes).unwrap_err().to_string()
+        };
+        assert_eq!(wrong(&[record(3, 1), record(3, 1)]), "byte 16: expected block 4 or a later one, found 3");
+        assert_eq!(
+            wrong(&[record(3, 1), record(4, 0)]),
+            "byte 16: expected a block below 67108864 with a node, found 4 with 0x0"
+        );
+        assert_eq!(
+            wrong(&[record(1 << 26, 6)]),
+            "byte 4: expected a block below 67108864 with a node, found 67108864 with 0x6"
+        );
+        assert_eq!(wrong(&[record(3, 1), vec![1; 5]]), "byte 16: expected 12 bytes of a block, found 5");
+    }
+}
