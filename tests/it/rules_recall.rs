@@ -1,17 +1,20 @@
 //! Rules do not cost recall, whatever k is beside the effort: a search with rules finds as much of what an exact one
 //! finds as a search without.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use shortlist::build::{BuildParams, Silent, build};
 use shortlist::dataset::{Catalogue, CatalogueFiles, Embeddings};
 use shortlist::engine::{
     Budget, Effort, Engine, EngineOptions, Query, ReturnAttributes, SampleOptions, SearchRequest,
+    SearchResponse,
 };
 use shortlist::id::VideoId;
 use shortlist::index::IndexStore;
 use shortlist::metric::Metric;
-use shortlist::rules::{Cap, Exclude, Rules};
+use shortlist::rules::{Cap, Condition, Exclude, Filter, Rules};
+use shortlist::search::Plan;
 use shortlist::synth::{SynthParams, synth};
 
 const DIM: usize = 128;
@@ -63,6 +66,11 @@ fn world() -> World {
 
 impl World {
     fn search(&self, user: &[f32], rules: &Rules, k: usize, effort: Effort) -> Vec<VideoId> {
+        let answer = self.answer(user, rules, k, effort);
+        answer.candidates.iter().map(|candidate| candidate.video_id).collect()
+    }
+
+    fn answer(&self, user: &[f32], rules: &Rules, k: usize, effort: Effort) -> SearchResponse {
         let request = SearchRequest {
             index: String::new(),
             query: Query::Vector(user.to_vec()),
@@ -71,13 +79,12 @@ impl World {
             plan: None,
             rules: rules.clone(),
             offset: 0,
-            return_attributes: ReturnAttributes::None,
+            return_attributes: ReturnAttributes::Named(vec!["topic".to_owned()]),
             return_vectors: false,
             embedding_model: None,
             min_sequence: 0,
         };
-        let answer = self.engine.search(&request, &Budget::default()).unwrap();
-        answer.candidates.iter().map(|candidate| candidate.video_id).collect()
+        self.engine.search(&request, &Budget::default()).unwrap()
     }
 
     fn recall(&self, rules: &Rules, k: usize, ef_search: usize) -> f64 {
@@ -159,4 +166,35 @@ fn exclusions_behind_the_best_cost_no_recall() {
             "k {k}, ef_search {ef_search}: {with:.4} with {excluded} excluded after {best}, {without:.4} without"
         );
     }
+}
+
+/// Where the topics that a user would get anyway are what is asked for, a filter changes little.
+#[test]
+fn filters_around_the_user_cost_no_recall() {
+    let world = world();
+    // The topics of so many of the best are those of a third of all videos or more.
+    let topics_of_the_best = |user: &[f32]| {
+        let best = world.answer(user, &Rules::default(), 10_000, Effort::Exact);
+        let topics: BTreeSet<String> =
+            best.candidates.iter().map(|candidate| candidate.attributes[0].1.to_string()).collect();
+        let any_of = topics.into_iter().collect();
+        let topic = Condition::Keyword { attribute: "topic".to_owned(), any_of };
+        Rules { filter: Some(Filter { must: vec![topic], ..Filter::default() }), ..Rules::default() }
+    };
+    for (k, ef_search) in [(100, 100), (100, 200), (300, 300)] {
+        let without = world.recall(&Rules::default(), k, ef_search);
+        let with = world.recall_of_each(topics_of_the_best, k, ef_search);
+        assert!(
+            with >= without.min(ENOUGH) - TOLERANCE,
+            "k {k}, ef_search {ef_search}: {with:.4} with topics around the user, {without:.4} without"
+        );
+    }
+    let plans = world.users.chunks_exact(DIM).map(|user| {
+        let answer = world.answer(user, &topics_of_the_best(user), 100, Effort::EfSearch(100));
+        let matches = answer.stats.matches.unwrap();
+        assert!(matches > VIDEOS / 4, "{matches} match");
+        answer.stats.plan
+    });
+    let traversed = plans.filter(|plan| *plan == Plan::Graph).count();
+    assert!(traversed > USERS * 3 / 4, "{traversed} of {USERS} were traversals");
 }
