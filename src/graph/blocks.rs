@@ -124,8 +124,6 @@ pub struct BlockScan {
 /// A block of so many members that its residual codes are read.
 #[derive(Clone, Copy, Debug)]
 struct Dense {
-    /// Its place among the blocks that are scanned together.
-    at: usize,
     block: usize,
     /// A bit per row.
     members: u64,
@@ -146,6 +144,8 @@ pub(super) struct BlockScratch {
     list_bounds: Vec<f32>,
     ready: Vec<Candidate>,
     dense: Vec<Dense>,
+    /// Their numbers.
+    of_dense: Vec<u32>,
     yields: Yields,
 }
 
@@ -190,7 +190,7 @@ fn scan_estimates(
     let mut wanted = FIRST_BLOCKS;
     let mut estimates = [0.0; ROWS_PER_BLOCK];
     while work.next(selection, &mut wanted, &mut reached) {
-        let BlockScratch { ready, dense, scores, yields, .. } = &mut *work;
+        let BlockScratch { ready, dense, of_dense, scores, yields, .. } = &mut *work;
         let slack = *slack.get_or_insert_with(|| {
             let spreads: f32 = ready.iter().map(|block| blocks.spreads[block.node() as usize]).sum();
             let deviation = queries.iter().map(|query| query.residuals.deviation()).fold(0.0, f32::max);
@@ -200,30 +200,29 @@ fn scan_estimates(
         });
         for some in ready.chunks(BLOCKS_AT_ONCE) {
             batch.clear();
-            batch.extend(some.iter().map(Candidate::node));
-            scores.resize(queries.len() * some.len(), 0.0);
-            for (query, scores) in queries.iter().zip(scores.chunks_mut(some.len())) {
-                query.means.score_rows(batch, scores);
-            }
-            batch.clear();
             stats.hops += 1;
             dense.clear();
-            for (at, block) in some.iter().enumerate() {
-                let block = block.node() as usize;
+            for block in some.iter().map(|block| block.node() as usize) {
                 let members = blocks.members(block, matches);
                 *has_scanned |= watched == Some(block);
                 yields.scored += members.count_ones() as usize;
                 if members.count_ones() <= SPARSE {
                     push_members(members, block, batch);
                 } else {
-                    dense.push(Dense { at, block, members });
+                    dense.push(Dense { block, members });
                 }
             }
             let fetch = |dense: &Dense| prefetch(blocks.residuals(dense.block));
             dense.iter().take(AHEAD).for_each(fetch);
-            for (next, Dense { at, block, members }) in dense.iter().enumerate() {
-                dense.get(next + AHEAD).into_iter().for_each(fetch);
-                let means = scores.iter().skip(*at).step_by(some.len());
+            of_dense.clear();
+            of_dense.extend(dense.iter().map(|dense| dense.block as u32));
+            scores.resize(queries.len() * dense.len(), 0.0);
+            for (at, query) in queries.iter().enumerate() {
+                query.means.score_rows(of_dense, &mut scores[at * dense.len()..(at + 1) * dense.len()]);
+            }
+            for (at, Dense { block, members }) in dense.iter().enumerate() {
+                dense.get(at + AHEAD).into_iter().for_each(fetch);
+                let means = scores.iter().skip(at).step_by(dense.len());
                 let mut likely = members & estimate(blocks, *block, queries, means, least, &mut estimates);
                 stats.distances += ROWS_PER_BLOCK as u64;
                 while likely != 0 {
