@@ -99,6 +99,16 @@ pub(super) fn choose<'a>(
     let at_first = |unmet: usize| if unmet > 0 { f32::NEG_INFINITY } else { f32::INFINITY };
     let mut filled_fresh = at_first(unmet_fresh);
     let mut filled: Vec<f32> = unmet.iter().copied().map(at_first).collect();
+    if rules.caps.is_empty() && kept == 0 {
+        let is_below =
+            |candidate: &Ranked| rules.score_threshold.is_some_and(|least| candidate.score < least);
+        let best = &ranked[..k.min(ranked.len())];
+        let below = best.iter().position(is_below);
+        let taken = best[..below.unwrap_or(best.len())].to_vec();
+        let lowest_plain = taken.last().map_or(f32::INFINITY, |last| last.score);
+        let is_below = below.is_some();
+        return Choice { taken, room, filled_fresh, filled, lowest_plain, is_capped: false, is_below };
+    }
     let mut lowest_plain = f32::INFINITY;
     let mut taken: Vec<(usize, Ranked)> = Vec::with_capacity(k.min(ranked.len()));
     let mut passed_over = VecDeque::new();

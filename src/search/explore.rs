@@ -48,7 +48,7 @@ const FEW_AROUND: usize = 4;
 /// So many of the best are looked up to see whether much is excluded, and where no more of them are, the others are
 /// looked up as late as may be.
 const SAMPLED: usize = 64;
-const FEW_EXCLUDED: usize = 2;
+const FEW_EXCLUDED: usize = 4;
 
 /// What is searched for, in a form that scores nodes quickly.
 pub(super) struct Coarse<'a, C, S> {
@@ -251,9 +251,12 @@ impl<C: Scan, S: Score> Explorer<'_, C, S> {
         };
         self.add(outcome);
         let mut is_interrupted = outcome.is_interrupted;
-        if !is_interrupted && self.scratch.met() < self.rows && self.is_little_excluded() {
+        if !is_interrupted
+            && self.scratch.met() < self.rows
+            && let Some(excluded) = self.little_excluded()
+        {
             self.is_sieved = false;
-            self.scratch.collect(self.kept());
+            self.scratch.collect(self.kept() + self.kept() * excluded / SAMPLED);
             return Some((plan, false, false));
         }
         // Without rules as many are expanded whatever is wanted, and what else was scored fills up the answer. That does
@@ -308,15 +311,16 @@ impl<C: Scan, S: Score> Explorer<'_, C, S> {
         }
     }
 
-    /// Whether what was found may stay unsieved, as far as the best of it tell.
-    fn is_little_excluded(&self) -> bool {
+    /// How many of [`SAMPLED`] are excluded, if what was found may stay unsieved, as far as the best of it tell.
+    fn little_excluded(&self) -> Option<usize> {
+        if !self.wanted.may_be_unsieved || self.wanted.matches.is_some() {
+            return None;
+        }
         let candidates = self.scratch.candidates.as_slice();
         let sample = &candidates[..SAMPLED.min(candidates.len())];
-        let may_be_unsieved = self.wanted.may_be_unsieved && self.wanted.matches.is_none();
-        may_be_unsieved && {
-            self.sieve.prefetch(sample.iter());
-            sample.iter().filter(|candidate| !self.sieve.allows(candidate.node())).count() <= FEW_EXCLUDED
-        }
+        self.sieve.prefetch(sample.iter());
+        let excluded = sample.iter().filter(|candidate| !self.sieve.allows(candidate.node())).count();
+        (excluded <= FEW_EXCLUDED).then_some(excluded)
     }
 
     /// More starts, where it is worth looking for them.
