@@ -45,9 +45,9 @@ const WORTH_EXPANDING: usize = 4;
 /// A traversal starts among matches where at most one in so many of the nodes around its start does not match. Measured
 /// on one million videos: with one in sixteen, half of the users whose topics all match got a scan of blocks.
 const FEW_AROUND: usize = 4;
-/// So many of the best are looked up to see whether much is excluded, and where no more of them are, the others are
-/// looked up as late as may be.
+/// So many of the best are looked up to see whether much is excluded.
 const SAMPLED: usize = 64;
+/// Where no more of those are, the others are looked up when they have been scored exactly.
 const FEW_EXCLUDED: usize = 4;
 
 /// What is searched for, in a form that scores nodes quickly.

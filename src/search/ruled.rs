@@ -23,8 +23,8 @@ const RESCORED_AT_ONCE: usize = 4096;
 /// What a scan of blocks may miss, of what a traversal of the same effort is expected to: where hits are hard to
 /// find, it misses more than it sees.
 const CAUTION: f32 = 0.4;
-/// One in so many of what was found may be excluded, where it is looked up after it was scored exactly: half of what
-/// was scored besides those that are wanted makes up for as many.
+/// One in so many of what was found may be excluded, where it is looked up after it was scored exactly: half as many
+/// again as are wanted were, which makes up for it.
 const FEW_EXCLUDED: usize = 8;
 /// How many look-ups ahead what they need is asked for.
 const LOOKED_UP_AHEAD: usize = 16;
