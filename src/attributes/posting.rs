@@ -38,6 +38,8 @@ pub(super) enum Posting<'a> {
 pub(super) enum PostingError {
     #[error(transparent)]
     Bitmap(#[from] BitmapError),
+    #[error("expected its end, found {found} more bytes")]
+    TrailingBytes { found: usize },
     #[error("byte {at}: expected {RECORD} bytes of a block, found {found}")]
     Truncated { at: usize, found: usize },
     #[error("byte {at}: expected block {expected} or a later one, found {found}")]
@@ -77,7 +79,7 @@ impl<'a> Posting<'a> {
             let (bitmap, rest) = SerializedBitmap::parse(bytes)?;
             return match rest {
                 [] => Ok(Self::Bitmap(bitmap)),
-                rest => Err(PostingError::Truncated { at: bytes.len() - rest.len(), found: rest.len() }),
+                rest => Err(PostingError::TrailingBytes { found: rest.len() }),
             };
         };
         let (records, rest) = records.as_chunks();
@@ -250,5 +252,7 @@ mod tests {
             "byte 4: expected a block below 67108864 with a node, found 67108864 with 0x6"
         );
         assert_eq!(wrong(&[record(3, 1), vec![1; 5]]), "byte 16: expected 12 bytes of a block, found 5");
+        let longer = [written((0..200_000).step_by(2)), vec![0; 3]].concat();
+        assert_eq!(Posting::parse(&longer).unwrap_err().to_string(), "expected its end, found 3 more bytes");
     }
 }
