@@ -24,7 +24,6 @@ use crate::graph::{
     Score, Scratch,
 };
 use crate::id::NodeId;
-use crate::index::Index;
 
 /// So few matches are scanned, or one of so many nodes: a scan of blocks would have to look at most of them.
 const SCANNED_MATCHES: usize = 4096;
@@ -42,8 +41,8 @@ const SCOUTED_STARTS: usize = 100;
 const NOT_WORTH_EXPANDING: usize = 16;
 /// A traversal that would have to expand so many times more for the rules is given up for a scan.
 const WORTH_EXPANDING: usize = 4;
-/// A traversal starts among matches where at most one in so many of the nodes around its start does not match. Measured
-/// on one million videos: with one in sixteen, half of the users whose topics all match got a scan of blocks.
+/// A traversal starts among matches where at most one in so many of the nodes around its start does not match. With one
+/// in sixteen, some users still get a scan of blocks under a filter that lets through what they would get anyway.
 const FEW_AROUND: usize = 4;
 /// So many of the best are looked up to see whether much is excluded.
 const SAMPLED: usize = 64;
@@ -102,7 +101,6 @@ pub(super) fn explore<C: Scan, S: Score>(
         coarse,
         wanted,
         sieve: Sieve { rules, part, matches: wanted.matches.map(|(set, _)| set), known: Known::default() },
-        index,
         start: None,
         rows: index.len(),
         scanned_bytes: index
@@ -131,7 +129,6 @@ struct Explorer<'a, C, S> {
     coarse: &'a Coarse<'a, C, S>,
     wanted: &'a Wanted<'a>,
     sieve: Sieve<'a>,
-    index: &'a Index,
     /// Where the descent of a single interest ended, if it was looked for.
     start: Option<NodeId>,
     rows: usize,
@@ -197,7 +194,7 @@ impl<C: Scan, S: Score> Explorer<'_, C, S> {
         if matching < self.rows / TRAVERSED_SHARE || self.wanted.ef_search < self.wanted.count {
             return false;
         }
-        let graph = self.index.graph();
+        let graph = self.sieve.part.index.graph();
         let (start, descent) = graph::descend(&graph, scorer, self.scratch);
         self.stats += descent;
         self.start = Some(start);

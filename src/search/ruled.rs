@@ -92,8 +92,6 @@ struct Pool {
     is_scanned: bool,
     /// The lowest score among them; infinite if there is none.
     reached: f32,
-    /// Whether all of them pass the rules, and not only nearly all.
-    is_sieved: bool,
 }
 
 /// Which nodes a pool is of.
@@ -128,13 +126,8 @@ impl<'a> Run<'a, '_> {
         let mut chosen = self.rules.first_page.clone();
         let mut room = Room::new(self.rules);
         chosen.iter().for_each(|ranked| _ = room.take(ranked.node));
-        let mut pool = Pool {
-            ranked: Vec::new(),
-            is_complete: false,
-            is_scanned: false,
-            reached: f32::INFINITY,
-            is_sieved: true,
-        };
+        let mut pool =
+            Pool { ranked: Vec::new(), is_complete: false, is_scanned: false, reached: f32::INFINITY };
         let mut depth = 0;
         let mut shortfall = None;
         while chosen.len() < end && shortfall.is_none() && !self.is_interrupted {
@@ -280,30 +273,31 @@ impl<'a> Run<'a, '_> {
         // Caps and kept places may leave any number of what was looked at, or ask for more of it.
         let may_be_unsieved =
             !self.rules.exclusion.is_empty() && self.rules.caps.is_empty() && !self.keeps_places();
-        let mut pool = self.explore_parts(source, (count, is_scan), may_be_unsieved);
-        if !pool.is_sieved && !self.sieve(&mut pool, count) && !self.is_interrupted {
-            pool = self.explore_parts(source, (count, is_scan), false);
+        let (mut pool, is_sieved) = self.explore_parts(source, (count, is_scan), may_be_unsieved);
+        if !is_sieved && !self.sieve(&mut pool, count) && !self.is_interrupted {
+            (pool, _) = self.explore_parts(source, (count, is_scan), false);
         }
         pool
     }
 
-    /// The same, from which not all that is excluded was taken if it `may_be_unsieved`.
-    fn explore_parts(&mut self, source: Source, wanted: (usize, bool), may_be_unsieved: bool) -> Pool {
-        let mut pool = Pool {
-            ranked: Vec::new(),
-            is_complete: true,
-            is_scanned: true,
-            reached: f32::NEG_INFINITY,
-            is_sieved: true,
-        };
+    /// The same; if it `may_be_unsieved`, says whether all of it passes the rules, and not only nearly all.
+    fn explore_parts(
+        &mut self,
+        source: Source,
+        wanted: (usize, bool),
+        may_be_unsieved: bool,
+    ) -> (Pool, bool) {
+        let mut pool =
+            Pool { ranked: Vec::new(), is_complete: true, is_scanned: true, reached: f32::NEG_INFINITY };
+        let mut is_sieved = true;
         for at in 0..self.rules.parts.len() {
-            self.explore_part(at, source, wanted, may_be_unsieved, &mut pool);
+            is_sieved &= self.explore_part(at, source, wanted, may_be_unsieved, &mut pool);
             if self.is_interrupted {
                 break;
             }
         }
         self.sort(&mut pool.ranked);
-        pool
+        (pool, is_sieved)
     }
 
     /// Leaves the best `count` that pass the rules, each looked up when its turn comes; says whether there are so many,
@@ -327,13 +321,12 @@ impl<'a> Run<'a, '_> {
             }
         }
         pool.ranked = passing;
-        pool.is_sieved = true;
         pool.is_complete = false;
         pool.reached = pool.ranked.last().map_or(f32::INFINITY, |last| last.score);
         pool.ranked.len() == count && failed <= count / FEW_EXCLUDED
     }
 
-    /// Adds to a pool what one of the parts has for it.
+    /// Adds to a pool what one of the parts has for it; says whether all of that passes the rules.
     fn explore_part(
         &mut self,
         at: usize,
@@ -341,7 +334,7 @@ impl<'a> Run<'a, '_> {
         (count, is_scan): (usize, bool),
         may_be_unsieved: bool,
         pool: &mut Pool,
-    ) {
+    ) -> bool {
         let part = self.rules.parts[at];
         let of_fresh = |fresh: &NodeSet| {
             let mut both = fresh.clone();
@@ -391,13 +384,13 @@ impl<'a> Run<'a, '_> {
                 seen <= before || ranked.interest == interest
             });
         }
-        pool.is_sieved &= explored.is_sieved;
         pool.is_complete &= explored.is_complete;
         pool.is_scanned &= matches!(explored.plan, Plan::ExactScan | Plan::CodeScan | Plan::MatchScan);
         if !explored.is_complete {
             let lowest = pool.ranked[before..].iter().map(|ranked| ranked.score).min_by(f32::total_cmp);
             pool.reached = pool.reached.max(lowest.unwrap_or(f32::INFINITY));
         }
+        explored.is_sieved
     }
 
     /// Explores by codes, for some of the interests.
