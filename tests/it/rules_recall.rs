@@ -172,7 +172,7 @@ fn exclusions_behind_the_best_cost_no_recall() {
 #[test]
 fn filters_around_the_user_cost_no_recall() {
     let world = world();
-    // The topics of so many of the best are those of a third of all videos or more.
+    // A fifth of all videos: their topics have more than a quarter.
     let topics_of_the_best = |user: &[f32]| {
         let best = world.answer(user, &Rules::default(), 10_000, Effort::Exact);
         let topics: BTreeSet<String> =
