@@ -86,12 +86,16 @@ fn maxima(scores: &[f32], maxima: &mut [f32]) {
 #[inline(always)]
 fn range(scores: &[f32]) -> (f32, f32) {
     let (mut smallest, mut largest) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
-    for chunk in scores.chunks(LANES) {
-        for ((smallest, largest), score) in smallest.iter_mut().zip(&mut largest).zip(chunk) {
+    let (chunks, rest) = scores.as_chunks::<LANES>();
+    // Whole chunks apart: their lanes stay in registers.
+    let mut look_at = |scores: &[f32]| {
+        for ((smallest, largest), score) in smallest.iter_mut().zip(&mut largest).zip(scores) {
             *smallest = if *score < *smallest { *score } else { *smallest };
             *largest = if *score > *largest { *score } else { *largest };
         }
-    }
+    };
+    chunks.iter().for_each(|chunk| look_at(chunk));
+    look_at(rest);
     (
         smallest.into_iter().fold(f32::INFINITY, f32::min),
         largest.into_iter().fold(f32::NEG_INFINITY, f32::max),
