@@ -57,7 +57,7 @@ pub(super) fn freeze<T: Element, W: Write>(
     let expiries: Option<Vec<i64>> =
         expires_at.map(|times| rows.iter().map(|row| times[*row as usize]).collect());
     let code_sections = if codes.is_some() { 2 } else { 0 };
-    let block_sections = if blocks.is_some() { 6 } else { 0 };
+    let block_sections = if blocks.is_some() { 5 } else { 0 };
     let others = [!held_out_queries.is_empty(), !training_queries.is_empty(), expiries.is_some()];
     let others = others.into_iter().filter(|is_there| *is_there).count();
     let mut writer = start(9 + code_sections + block_sections + others + attributes.len())?;
@@ -98,7 +98,6 @@ pub(super) fn freeze<T: Element, W: Write>(
     if let Some(blocks) = blocks {
         writer.section(SectionKind::ResidualSpreads, 0, [bytes(&blocks.spreads)])?;
         writer.section(SectionKind::ResidualDeviations, 0, [bytes(&blocks.deviations)])?;
-        writer.section(SectionKind::MeanResiduals, 0, [blocks.mean_residuals.as_slice()])?;
         writer.section(SectionKind::RowResiduals, 0, [blocks.row_residuals.as_slice()])?;
     }
     for (kind, ordinal, bytes) in &attributes[before..] {

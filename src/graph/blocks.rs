@@ -1,13 +1,13 @@
 //! A scan of the nodes of a set that looks only where good ones are likely.
 //!
 //! Nodes beside each other are near each other: blocks of them are known by their mean and how far they spread
-//! around it. For a query, the scores of a block lie around that of its mean, in proportion to the spread: the best
-//! blocks are scanned first, until so few of the best nodes came with the last doublings of what was scored that
-//! others would hardly bring any.
+//! around it, and regions of blocks by the same of these means. For a query, the scores of a block lie around that of
+//! its mean, in proportion to the spread: the best blocks are scanned first, until so few of the best nodes came with
+//! the last doublings of what was scored that others would hardly bring any.
 //!
 //! ```text
-//! means of regions   8-bit codes, all of them          which gives every block
-//! means of blocks    residual codes, all of them       a bound of its best node
+//! means of regions   8-bit codes, all of them          a bound of the best node of every region
+//! means of blocks    8-bit codes, best bound first     a bound of the best node of the block
 //! nodes of a block   residual codes, best bound first  an estimate of every node
 //! nodes              8-bit codes, best estimates
 //! ```
@@ -27,10 +27,8 @@ use crate::quantize::{BlockSummary, ROWS_PER_BLOCK, ResidualTable};
 
 /// Words of a set that hold the nodes of a block.
 const WORDS_PER_BLOCK: usize = ROWS_PER_BLOCK / WORD_BITS;
-/// Blocks that are scanned first; then as many again, and so on.
-const FIRST_BLOCKS: usize = 64;
-/// The best blocks are chosen from a list of so many times as many, which is made less often.
-const LISTED_TIMES: usize = 16;
+/// Regions whose blocks are bounded first; then half as many again, and so on.
+const FIRST_REGIONS: usize = 32;
 /// Blocks scanned between two looks at what came of it.
 const BLOCKS_AT_ONCE: usize = 32;
 /// Blocks that are on their way while one is scanned.
@@ -40,8 +38,11 @@ const SPARSE: u32 = 12;
 /// Deviations above the score of its mean that the best of a block lie, about; in order of these bounds the best are
 /// found soonest. Measured on users and on videos, among all nodes and among sets near the query and far from it.
 const BLOCK_REACH: f32 = 3.0;
-/// The bound of a block without members.
-const NO_MEMBERS: f32 = f32::MIN;
+/// Deviations above the score of its mean that the means of the blocks of a region lie, mostly: of those that are worth
+/// a scan, fewer than one in a hundred lies higher, and comes later than its bound says.
+const REGION_REACH: f32 = 1.5;
+/// Less than any bound of what is looked at.
+const DONE: f32 = f32::NEG_INFINITY;
 /// The standard deviation of what an estimate is off by, per deviation of what it estimates.
 const ESTIMATE_ERROR: f32 = 0.34;
 /// So many of those below the k-th best estimate, nodes are scored again by 8-bit codes.
@@ -49,7 +50,8 @@ const ERRORS_BELOW: f32 = 3.0;
 /// However many they are: so many for each that is kept.
 const MAX_ESTIMATED: usize = 64;
 
-/// The blocks of an index and the regions that are made of them: the fields of a [`BlockSummary`].
+/// The blocks of an index and the regions that are made of them: the fields of a [`BlockSummary`], and what can be told
+/// from them.
 #[derive(Clone, Copy, Debug)]
 pub struct Blocks<'a> {
     /// How many nodes there are.
@@ -60,10 +62,10 @@ pub struct Blocks<'a> {
     pub means: &'a [u8],
     /// `[blocks + regions]`.
     pub spreads: &'a [f32],
+    /// `[regions]`: as [`BlockSummary::largest_spreads`] has them.
+    pub largest_spreads: &'a [f32],
     /// `[dim]`.
     pub deviations: &'a [f32],
-    /// `[blocks / 64, rounded up, × residual block]`.
-    pub mean_residuals: &'a [u8],
     /// `[blocks × residual block]`.
     pub row_residuals: &'a [u8],
 }
@@ -82,6 +84,23 @@ impl Blocks<'_> {
     fn residuals(&self, block: usize) -> &[u8] {
         let bytes = self.row_residuals.len() / self.len();
         &self.row_residuals[block * bytes..(block + 1) * bytes]
+    }
+
+    /// Appends to `list` the blocks of a region that have members.
+    fn list_with_members(&self, region: usize, matches: Option<&NodeSet>, list: &mut Vec<u32>) {
+        let range = self.of_region(region);
+        let words = matches.map_or(&[][..], |matches| matches.words().as_chunks::<WORDS_PER_BLOCK>().0);
+        let whole = words.len().clamp(range.start, range.end);
+        let (first, mut count) = (list.len(), 0);
+        list.resize(first + whole - range.start, 0);
+        // Whether one has members is hard to guess: it is written down either way.
+        for (block, words) in (range.start..whole).zip(words.get(range.start..whole).unwrap_or_default()) {
+            list[first + count] = block as u32;
+            count += usize::from(words[0] | words[1] != 0);
+        }
+        list.truncate(first + count);
+        let rest = (whole..range.end).filter(|block| self.members(*block, matches) != 0);
+        list.extend(rest.map(|block| block as u32));
     }
 
     /// Which rows of a block are in a set; all that there are without one.
@@ -125,27 +144,40 @@ pub struct BlockScan {
 #[derive(Clone, Copy, Debug)]
 struct Dense {
     block: usize,
+    /// Its place among the bounded ones.
+    at: usize,
     /// A bit per row.
     members: u64,
+}
+
+/// What a scan looks at.
+#[derive(Clone, Copy)]
+struct Scanned<'a> {
+    blocks: &'a Blocks<'a>,
+    queries: &'a [BlockQuery<'a>],
+    matches: Option<&'a NodeSet>,
 }
 
 /// What is known of blocks before they are scanned, and what the best scores were; kept and reused.
 #[derive(Debug, Default)]
 pub(super) struct BlockScratch {
-    /// What the best node of each block may score; of those without members, nothing that is worth looking at.
-    bounds: Vec<f32>,
-    /// No block that has members is bounded by less.
-    lowest: f32,
-    sums: Vec<f32>,
     scores: Vec<f32>,
-    /// The best blocks, of which some are ready: how many there should be, which they are, and their bounds.
-    listed: usize,
-    list: Vec<u32>,
-    list_bounds: Vec<f32>,
+    /// What the best node of each region may score, and [`DONE`] of those whose blocks are bounded. The least of them
+    /// all, and how many are done.
+    region_bounds: Vec<f32>,
+    lowest: f32,
+    done: usize,
+    /// The regions whose blocks are bounded together.
+    regions: Vec<u32>,
+    /// The blocks that are bounded, as far as they have members.
+    bounded: Vec<u32>,
+    /// `[bounded × queries]`: what their means score, in units of the scan.
+    centres: Vec<f32>,
+    /// What the best node of each may score, and [`DONE`] of those that were made ready.
+    bounds: Vec<f32>,
+    /// Their places among the bounded ones, with their bounds, best first.
     ready: Vec<Candidate>,
     dense: Vec<Dense>,
-    /// Their numbers.
-    of_dense: Vec<u32>,
     yields: Yields,
 }
 
@@ -181,18 +213,19 @@ fn scan_estimates(
 ) -> bool {
     let Scratch { blocks: work, found, batch, batch_scores, selection, watched, has_scanned, .. } = scratch;
     let watched = watched.map(|node| node as usize / ROWS_PER_BLOCK);
-    work.bound(blocks, queries, matches, stats);
+    let scanned = Scanned { blocks, queries, matches };
+    work.bound_regions(scanned, stats);
     work.yields.reset(scan);
     found.clear();
-    let (mut least, mut reached) = (f32::NEG_INFINITY, f32::INFINITY);
+    let mut least = f32::NEG_INFINITY;
     let most = (MAX_ESTIMATED * scan.keep).max(scan.k);
     let (mut slack, mut crowd) = (None, most);
-    let mut wanted = FIRST_BLOCKS;
     let mut estimates = [0.0; ROWS_PER_BLOCK];
-    while work.next(selection, &mut wanted, &mut reached) {
-        let BlockScratch { ready, dense, of_dense, scores, yields, .. } = &mut *work;
+    while work.next(scanned, selection, stats) {
+        let BlockScratch { bounded, ready, dense, centres, yields, .. } = &mut *work;
+        let number = |ready: &Candidate| bounded[ready.node() as usize] as usize;
         let slack = *slack.get_or_insert_with(|| {
-            let spreads: f32 = ready.iter().map(|block| blocks.spreads[block.node() as usize]).sum();
+            let spreads: f32 = ready.iter().map(|block| blocks.spreads[number(block)]).sum();
             let deviation = queries.iter().map(|query| query.residuals.deviation()).fold(0.0, f32::max);
             let slack = ERRORS_BELOW * ESTIMATE_ERROR * deviation * spreads / ready.len() as f32;
             // In a damaged file a spread may be anything.
@@ -202,28 +235,23 @@ fn scan_estimates(
             batch.clear();
             stats.hops += 1;
             dense.clear();
-            for block in some.iter().map(|block| block.node() as usize) {
+            for ready in some {
+                let block = number(ready);
                 let members = blocks.members(block, matches);
                 *has_scanned |= watched == Some(block);
                 yields.scored += members.count_ones() as usize;
                 if members.count_ones() <= SPARSE {
                     push_members(members, block, batch);
                 } else {
-                    dense.push(Dense { block, members });
+                    dense.push(Dense { block, at: ready.node() as usize, members });
                 }
             }
             let fetch = |dense: &Dense| prefetch(blocks.residuals(dense.block));
             dense.iter().take(AHEAD).for_each(fetch);
-            of_dense.clear();
-            of_dense.extend(dense.iter().map(|dense| dense.block as u32));
-            scores.resize(queries.len() * dense.len(), 0.0);
-            for (at, query) in queries.iter().enumerate() {
-                query.means.score_rows(of_dense, &mut scores[at * dense.len()..(at + 1) * dense.len()]);
-            }
-            for (at, Dense { block, members }) in dense.iter().enumerate() {
-                dense.get(at + AHEAD).into_iter().for_each(fetch);
-                let means = scores.iter().skip(at).step_by(dense.len());
-                let mut likely = members & estimate(blocks, *block, queries, means, least, &mut estimates);
+            for (next, Dense { block, at, members }) in dense.iter().enumerate() {
+                dense.get(next + AHEAD).into_iter().for_each(fetch);
+                let centres = &centres[at * queries.len()..(at + 1) * queries.len()];
+                let mut likely = members & estimate(blocks, *block, queries, centres, least, &mut estimates);
                 stats.distances += ROWS_PER_BLOCK as u64;
                 while likely != 0 {
                     let row = likely.trailing_zeros();
@@ -257,24 +285,24 @@ fn scan_estimates(
 
 /// The scores of the rows of a block, given those of its mean for each query, and which of them are `least` or more.
 #[inline]
-fn estimate<'s>(
+fn estimate(
     blocks: &Blocks<'_>,
     block: usize,
     queries: &[BlockQuery<'_>],
-    means: impl Iterator<Item = &'s f32>,
+    centres: &[f32],
     least: f32,
     estimates: &mut [f32; ROWS_PER_BLOCK],
 ) -> u64 {
     let (residuals, spread) = (blocks.residuals(block), blocks.spreads[block]);
     let mut reached = 0;
-    for (at, (query, mean)) in queries.iter().zip(means).enumerate() {
-        let centre = query.offset + query.scale * mean;
+    for (at, (query, centre)) in queries.iter().zip(centres).enumerate() {
+        let around = (*centre, spread);
         if at == 0 {
-            reached = query.residuals.score(residuals, (centre, spread), least, estimates);
+            reached = query.residuals.score(residuals, around, least, estimates);
             continue;
         }
         let mut others = [0.0; ROWS_PER_BLOCK];
-        reached |= query.residuals.score(residuals, (centre, spread), least, &mut others);
+        reached |= query.residuals.score(residuals, around, least, &mut others);
         for (best, other) in estimates.iter_mut().zip(others) {
             *best = if other > *best { other } else { *best };
         }
@@ -283,78 +311,76 @@ fn estimate<'s>(
 }
 
 impl BlockScratch {
-    /// Bounds what the best node of each block that has members may score.
-    fn bound(
-        &mut self,
-        blocks: &Blocks<'_>,
-        queries: &[BlockQuery<'_>],
-        matches: Option<&NodeSet>,
-        stats: &mut BeamStats,
-    ) {
-        let Self { bounds, lowest, sums, scores, listed, .. } = self;
-        *listed = 0;
-        let count = blocks.len();
-        let regions = blocks.regions.len().saturating_sub(1);
+    /// Bounds what the best node of each region may score.
+    fn bound_regions(&mut self, Scanned { blocks, queries, .. }: Scanned<'_>, stats: &mut BeamStats) {
+        let Self { scores, region_bounds, lowest, done, bounded, centres, bounds, .. } = self;
+        *done = 0;
+        bounded.clear();
+        centres.clear();
         bounds.clear();
-        bounds.resize(count, NO_MEMBERS);
-        sums.resize(count.next_multiple_of(ROWS_PER_BLOCK), 0.0);
-        let group_bytes = blocks.mean_residuals.len() / BlockSummary::blocks(count);
-        scores.resize(regions, 0.0);
+        region_bounds.clear();
+        region_bounds.resize(blocks.largest_spreads.len(), DONE);
+        scores.resize(region_bounds.len(), 0.0);
         for query in queries {
-            query.means.score_scan(count, scores);
-            let groups = blocks.mean_residuals.chunks_exact(group_bytes);
-            for (group, sums) in groups.zip(sums.as_chunks_mut().0) {
-                query.residuals.score(group, (0.0, 1.0), f32::INFINITY, sums);
-            }
-            stats.distances += (regions + count) as u64;
+            query.means.score_scan(blocks.len(), scores);
+            stats.distances += scores.len() as u64;
             let deviation = query.residuals.deviation();
-            for (region, score) in scores.iter().enumerate() {
-                let (members, spread_of_means) = (blocks.of_region(region), blocks.spreads[count + region]);
-                let centre = query.offset + query.scale * score;
-                let spreads = &blocks.spreads[members.clone()];
-                let known = bounds[members.clone()].iter_mut().zip(&sums[members]).zip(spreads);
-                for ((bound, sum), spread) in known {
-                    let found = centre + spread_of_means * sum + BLOCK_REACH * deviation * spread;
-                    *bound = if found > *bound { found } else { *bound };
-                }
+            let spreads = blocks.spreads[blocks.len()..].iter().zip(blocks.largest_spreads);
+            for ((bound, score), (of_means, of_rows)) in region_bounds.iter_mut().zip(&*scores).zip(spreads) {
+                let reach = deviation * (REGION_REACH * of_means + BLOCK_REACH * of_rows);
+                let of_query = query.offset + query.scale * score + reach;
+                *bound = if of_query > *bound { of_query } else { *bound };
             }
         }
-        *lowest = Kernels::get().range(bounds).0;
-        if let Some(matches) = matches {
-            let (words, rest) = matches.words().as_chunks::<WORDS_PER_BLOCK>();
-            for (bound, words) in bounds.iter_mut().zip(words) {
-                *bound = if words[0] | words[1] == 0 { NO_MEMBERS } else { *bound };
-            }
-            if let ([0], Some(last)) = (rest, bounds.last_mut()) {
-                *last = NO_MEMBERS;
-            }
-        }
+        *lowest = Kernels::get().range(region_bounds).0.max(f32::MIN);
     }
 
-    /// Makes ready, in order, the blocks that are among the best `wanted`, which is doubled, and have bounds below
-    /// `reached`, which becomes the least of them; says whether there are any.
-    fn next(&mut self, selection: &mut Selection, wanted: &mut usize, reached: &mut f32) -> bool {
-        let Self { bounds, lowest, listed, list, list_bounds, ready, .. } = self;
-        ready.clear();
-        let mut is_last = false;
-        // Where many bounds are equal, the best of them may all have been ready before.
-        while ready.is_empty() && !is_last {
-            if *wanted > *listed {
-                *listed = (LISTED_TIMES * *wanted).min(bounds.len());
-                list.clear();
-                list.extend_from_slice(selection.promising(bounds, *listed, *lowest));
-                list_bounds.clear();
-                list_bounds.extend(list.iter().map(|block| bounds[*block as usize]));
+    /// Makes ready, in order, the best blocks of those that were not yet; says whether there are any.
+    fn next(&mut self, scanned: Scanned<'_>, selection: &mut Selection, stats: &mut BeamStats) -> bool {
+        self.ready.clear();
+        while self.ready.is_empty() {
+            let more = (self.done / 2).max(FIRST_REGIONS);
+            self.regions.clear();
+            self.regions.extend_from_slice(selection.promising(&self.region_bounds, more, self.lowest));
+            if self.regions.is_empty() {
+                return false;
             }
-            let best = selection.promising(list_bounds, *wanted, *lowest).iter().map(|at| *at as usize);
-            let new = best.filter(|at| list_bounds[*at] < *reached);
-            ready.extend(new.map(|at| Candidate::new(list[at], list_bounds[at])));
-            is_last = *wanted >= bounds.len();
-            *wanted = wanted.saturating_mul(2);
+            self.bound_blocks(scanned, stats);
+            let Self { region_bounds, bounds, ready, .. } = self;
+            let best_other = Kernels::get().range(region_bounds).1.max(f32::MIN);
+            for at in selection.at_least(bounds, best_other) {
+                ready.push(Candidate::new(*at, std::mem::replace(&mut bounds[*at as usize], DONE)));
+            }
         }
-        ready.sort_unstable();
-        *reached = ready.last().map_or(*reached, Candidate::score);
-        !ready.is_empty()
+        self.ready.sort_unstable();
+        true
+    }
+
+    /// Bounds what the best node of each block of the next regions may score.
+    fn bound_blocks(&mut self, Scanned { blocks, queries, matches }: Scanned<'_>, stats: &mut BeamStats) {
+        let Self { scores, region_bounds, done, regions, bounded, centres, bounds, .. } = self;
+        let first = bounded.len();
+        for region in &*regions {
+            region_bounds[*region as usize] = DONE;
+            blocks.list_with_members(*region as usize, matches, bounded);
+        }
+        *done += regions.len();
+        centres.resize(bounded.len() * queries.len(), 0.0);
+        bounds.resize(bounded.len(), DONE);
+        let new = &bounded[first..];
+        scores.resize(new.len(), 0.0);
+        for (at, query) in queries.iter().enumerate() {
+            query.means.score_rows(new, scores);
+            stats.distances += new.len() as u64;
+            let reach = BLOCK_REACH * query.residuals.deviation();
+            let centres = centres[first * queries.len()..].chunks_exact_mut(queries.len());
+            let known = centres.zip(&mut bounds[first..]);
+            for ((block, score), (centres, bound)) in new.iter().zip(&*scores).zip(known) {
+                centres[at] = query.offset + query.scale * score;
+                let of_query = centres[at] + reach * blocks.spreads[*block as usize];
+                *bound = if of_query > *bound { of_query } else { *bound };
+            }
+        }
     }
 }
 
@@ -430,6 +456,8 @@ fn is_full(looks: &VecDeque<Vec<f32>>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
@@ -450,6 +478,11 @@ mod tests {
 
     impl Sample {
         fn new() -> Self {
+            Self::in_regions_of(8)
+        }
+
+        /// Of so many blocks.
+        fn in_regions_of(size: usize) -> Self {
             let mut random = ChaCha8Rng::seed_from_u64(5);
             let mut row = |centre: usize| -> Vec<f32> {
                 let at = |dim: usize| if dim == centre % DIM { 2.0 } else { 0.0 };
@@ -459,7 +492,7 @@ mod tests {
             let query = row(3);
             let quantizer = Sq8::train(&vectors, DIM);
             let blocks = BlockSummary::blocks(ROWS) as u32;
-            let regions = (0..blocks).step_by(8).chain([blocks]).collect();
+            let regions = (0..blocks).step_by(size).chain([blocks]).collect();
             let summary = BlockSummary::of(&vectors, DIM, &quantizer, regions);
             let (mut query_codes, mut residuals) = (QueryCodes::default(), ResidualTable::default());
             quantizer.encode_query(&query, &mut query_codes);
@@ -474,18 +507,31 @@ mod tests {
             missed: f32,
             scratch: &mut Scratch,
         ) -> Vec<u32> {
-            let BlockSummary { regions, means, spreads, deviations, mean_residuals, row_residuals } =
-                &self.summary;
-            let blocks =
-                Blocks { rows: ROWS, regions, means, spreads, deviations, mean_residuals, row_residuals };
             let scorer = |rows| CodeScorer::new(self.query_codes.as_slice(), rows);
-            let query =
-                BlockQuery { means: scorer(means), offset: 0.0, scale: 1.0, residuals: &self.residuals };
             let scan = BlockScan { k: (keep * 2 / 3).max(1), keep, missed };
-            let queries = (&[query][..], &scorer(&self.codes));
-            scan_blocks(&blocks, queries, matches, &scan, scratch, || true);
+            let queries = (&[self.query()][..], &scorer(&self.codes));
+            self.with_blocks(|blocks| scan_blocks(blocks, queries, matches, &scan, scratch, || true));
             scratch.found.sort_unstable();
             scratch.found.iter().map(Candidate::node).collect()
+        }
+
+        fn query(&self) -> BlockQuery<'_> {
+            let means = CodeScorer::new(self.query_codes.as_slice(), &self.summary.means);
+            BlockQuery { means, offset: 0.0, scale: 1.0, residuals: &self.residuals }
+        }
+
+        fn with_blocks<R>(&self, look_at: impl FnOnce(&Blocks<'_>) -> R) -> R {
+            let BlockSummary { regions, means, spreads, deviations, row_residuals } = &self.summary;
+            let largest_spreads = &BlockSummary::largest_spreads(regions, spreads)[..];
+            look_at(&Blocks {
+                rows: ROWS,
+                regions,
+                means,
+                spreads,
+                largest_spreads,
+                deviations,
+                row_residuals,
+            })
         }
     }
 
@@ -508,22 +554,40 @@ mod tests {
     }
 
     #[test]
-    fn blocks_are_made_ready_until_none_is_left() {
-        let mut random = ChaCha8Rng::seed_from_u64(6);
-        for blocks in [1usize, 63, 64, 65, 500, 3_000] {
-            // Rounded to thirds, most bounds are equal to many others.
-            for (skew, parts) in [(1, 1e6), (12, 1e6), (1, 3.0)] {
-                let mut bound = || (random.random::<f32>().powi(skew) * parts).round() / parts;
-                let bounds: Vec<f32> = (0..blocks).map(|_| bound()).collect();
-                let lowest = bounds.iter().copied().fold(1.0, f32::min);
-                let mut work = BlockScratch { bounds, lowest, ..BlockScratch::default() };
-                let (mut wanted, mut reached) = (FIRST_BLOCKS, f32::INFINITY);
-                let (mut selection, mut seen) = (Selection::default(), Vec::new());
-                while work.next(&mut selection, &mut wanted, &mut reached) {
-                    seen.extend(work.ready.iter().map(Candidate::score));
-                }
-                assert_eq!(seen.len(), blocks, "skew {skew}, {parts} parts");
-                assert!(seen.is_sorted_by(|a, b| a >= b), "{blocks} blocks, skew {skew}, {parts} parts");
+    fn blocks_are_made_ready_best_first_until_none_is_left() {
+        for size in [1, 2, 8, 100] {
+            let sample = Sample::in_regions_of(size);
+            for (name, holds) in [
+                ("all", (|_| true) as fn(u32) -> bool),
+                ("some blocks", |node| node / 64 % 3 == 0),
+                ("the last node", |node| node as usize == ROWS - 1),
+                ("none", |_| false),
+            ] {
+                let mut matches = NodeSet::none(ROWS);
+                (0..ROWS as u32).filter(|node| holds(*node)).for_each(|node| matches.insert(node));
+                let with_members = (0..ROWS as u32).filter(|node| holds(*node)).map(|node| node / 64);
+                let expected: BTreeSet<u32> = with_members.collect();
+                let (mut work, mut selection) = (BlockScratch::default(), Selection::default());
+                let (mut seen, mut stats) = (BTreeSet::new(), BeamStats::default());
+                let mut times = 0;
+                sample.with_blocks(|blocks| {
+                    let queries = &[sample.query()][..];
+                    let scanned = Scanned { blocks, queries, matches: Some(&matches) };
+                    work.bound_regions(scanned, &mut stats);
+                    while work.next(scanned, &mut selection, &mut stats) {
+                        times += 1;
+                        assert!(work.ready.is_sorted(), "{name}, {size}");
+                        let best_other = Kernels::get().range(&work.region_bounds).1;
+                        let least = work.ready.last().unwrap().score();
+                        assert!(least >= best_other, "{name}, {size}: {least} before {best_other}");
+                        let left = Kernels::get().range(&work.bounds).1;
+                        assert!(left < best_other || left == DONE, "{name}, {size}: {left} not ready");
+                        let blocks = work.ready.iter().map(|ready| work.bounded[ready.node() as usize]);
+                        blocks.for_each(|block| assert!(seen.insert(block), "{block} twice"));
+                    }
+                });
+                assert_eq!(seen, expected, "{name}, {size}");
+                assert!(size > 1 || name != "all" || times > 1, "all at once");
             }
         }
     }
@@ -548,6 +612,12 @@ mod tests {
                 sample.summary.regions.fill(7);
                 sample.scan(Some(&NodeSet::none(ROWS)), 0, 0.05, &mut scratch);
                 sample.scan(None, 100, 0.05, &mut scratch);
+                // Nothing is found twice where they overlap.
+                for regions in [[0, 50, 3, 60], [9, 9, 90, 5], [3, u32::MAX, 0, 79]] {
+                    sample.summary.regions[..4].copy_from_slice(&regions);
+                    let found = sample.scan(None, 100, 0.05, &mut scratch);
+                    assert_eq!(BTreeSet::from_iter(&found).len(), found.len(), "{regions:?}");
+                }
             }
         }
     }

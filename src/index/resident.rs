@@ -119,7 +119,6 @@ impl Heat {
             | SectionKind::BlockRegions
             | SectionKind::ResidualSpreads
             | SectionKind::ResidualDeviations
-            | SectionKind::MeanResiduals
             | SectionKind::RowResiduals => Heat::Candidate,
             _ => Heat::Other,
         }

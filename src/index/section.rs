@@ -61,7 +61,7 @@ pub enum SectionKind {
     ResidualSpreads = 25,
     /// `[dim]` f32: how much rows of a block differ in each dimension, in terms of the spread.
     ResidualDeviations = 26,
-    /// `[blocks / 64, rounded up, × residual block]` u8: the residual codes of the means of blocks.
+    /// Only in versions 4 to 7, and not read any more: `[blocks / 64, rounded up, × residual block]` u8.
     MeanResiduals = 27,
     /// `[blocks × residual block]` u8: the residual codes of the rows.
     RowResiduals = 28,

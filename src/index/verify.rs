@@ -165,7 +165,6 @@ fn check_blocks(index: &Index) -> Result<(), IndexError> {
         (SectionKind::BlockMeans, stride, expected.means),
         (SectionKind::ResidualSpreads, size_of::<f32>(), numbers(&expected.spreads)),
         (SectionKind::ResidualDeviations, size_of::<f32>(), numbers(&expected.deviations)),
-        (SectionKind::MeanResiduals, block_bytes, expected.mean_residuals),
         (SectionKind::RowResiduals, block_bytes, expected.row_residuals),
     ] {
         let found = index.column::<u8>(section, 0).chunks(entry_bytes);

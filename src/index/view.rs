@@ -39,6 +39,8 @@ pub struct Index {
     quantizer: Option<Sq8>,
     /// Where the neighbours of each node start, in a file of version 1: its lists have all the same length.
     fixed_starts: Vec<u32>,
+    /// Of the blocks of each region.
+    largest_spreads: Vec<f32>,
     /// Set once, and then read instead of the same sections of the file.
     pub(super) resident: OnceLock<ResidentSections>,
 }
@@ -71,12 +73,16 @@ impl Index {
             metadata,
             quantizer: None,
             fixed_starts: Vec::new(),
+            largest_spreads: Vec::new(),
             resident: OnceLock::new(),
         };
         index.check_counts()?;
         index.check_layer0()?;
         if index.metadata.codes == Codes::Sq8 {
             index.quantizer = Sq8::from_levels(index.cast(SectionKind::CodeLevels));
+            let (regions, spreads) =
+                (index.cast(SectionKind::BlockRegions), index.cast(SectionKind::ResidualSpreads));
+            index.largest_spreads = BlockSummary::largest_spreads(regions, spreads);
         }
         Ok(index)
     }
@@ -199,8 +205,8 @@ impl Index {
             regions: self.cast(SectionKind::BlockRegions),
             means: self.cast(SectionKind::BlockMeans),
             spreads: self.cast(SectionKind::ResidualSpreads),
+            largest_spreads: &self.largest_spreads,
             deviations: self.cast(SectionKind::ResidualDeviations),
-            mean_residuals: self.cast(SectionKind::MeanResiduals),
             row_residuals: self.cast(SectionKind::RowResiduals),
         };
         (!blocks.deviations.is_empty()).then_some(blocks)
@@ -329,7 +335,7 @@ impl Index {
         Ok(())
     }
 
-    /// Where regions begin and end is looked at when they are scanned: one that does not fit has no blocks.
+    /// Where regions begin and end is looked at when an index is opened: one that does not fit is not scanned.
     fn check_block_counts(&self) -> Result<(), IndexError> {
         let Some(regions) = self.find(SectionKind::BlockRegions, 0) else {
             return match self.find(SectionKind::ResidualDeviations, 0) {
@@ -348,7 +354,6 @@ impl Index {
         let block_bytes = residual_block_bytes(self.dim()) as u64;
         self.expect_bytes(SectionKind::ResidualSpreads, 0, summaries * 4)?;
         self.expect_bytes(SectionKind::ResidualDeviations, 0, self.dim() as u64 * 4)?;
-        self.expect_bytes(SectionKind::MeanResiduals, 0, BlockSummary::blocks(blocks) as u64 * block_bytes)?;
         self.expect_bytes(SectionKind::RowResiduals, 0, blocks as u64 * block_bytes)
     }
 

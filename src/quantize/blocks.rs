@@ -26,8 +26,6 @@ pub struct BlockSummary {
     pub spreads: Vec<f32>,
     /// `[dim]`: how much the rows of a block differ in each dimension, as a share of the spread.
     pub deviations: Vec<f32>,
-    /// The means of blocks as what they differ from the mean of their region by: residual codes, in blocks of 64.
-    pub mean_residuals: Vec<u8>,
     /// The rows as what they differ from the mean of their block by: residual codes, in blocks of 64.
     pub row_residuals: Vec<u8>,
 }
@@ -38,12 +36,24 @@ impl BlockSummary {
         rows.div_ceil(ROWS_PER_BLOCK)
     }
 
+    /// The largest spread of the blocks of each region, `[regions]`, given the fields of a summary; −∞ for a region that
+    /// does not come after those before it, or whose blocks are not there.
+    pub fn largest_spreads(regions: &[u32], spreads: &[f32]) -> Vec<f32> {
+        let mut reached = 0;
+        let of_region = |ends: &[u32]| {
+            let blocks =
+                (ends[0] >= reached).then(|| spreads.get(ends[0] as usize..ends[1] as usize)).flatten();
+            reached = reached.max(ends[1]);
+            blocks.map_or(f32::NEG_INFINITY, |spreads| spreads.iter().copied().fold(0.0, f32::max))
+        };
+        regions.windows(2).map(of_region).collect()
+    }
+
     /// Of `vectors`, `[n × dim]`; `regions` as the field says. The same rows give the same bytes.
     pub fn of<T: Element>(vectors: &[T], dim: usize, quantizer: &Sq8, regions: Vec<u32>) -> Self {
         let centres = Centres::of(vectors, dim, quantizer, &regions);
         let spreads = centres.spreads(vectors, &regions);
         let deviations = centres.deviations(vectors, &spreads);
-        let blocks = Self::blocks(vectors.len() / dim);
         let row_residuals: Vec<u8> = vectors
             .par_chunks(dim * ROWS_PER_BLOCK)
             .enumerate()
@@ -52,20 +62,8 @@ impl BlockSummary {
                 centres.encode(rows, &spreads, &deviations)
             })
             .collect();
-        let mut region_of = vec![0; blocks];
-        for (region, ends) in regions.windows(2).enumerate() {
-            region_of[ends[0] as usize..ends[1] as usize].fill(blocks + region);
-        }
-        let numbers: Vec<usize> = (0..blocks).collect();
-        let mean_residuals: Vec<u8> = numbers
-            .par_chunks(ROWS_PER_BLOCK)
-            .flat_map_iter(|some| {
-                let means = some.iter().map(|block| (region_of[*block], centres.row(*block)));
-                centres.encode(means, &spreads, &deviations)
-            })
-            .collect();
         let Centres { codes: means, .. } = centres;
-        Self { regions, means, spreads, deviations, mean_residuals, row_residuals }
+        Self { regions, means, spreads, deviations, row_residuals }
     }
 }
 
