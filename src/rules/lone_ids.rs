@@ -1,7 +1,7 @@
 //! The ids of a 64-bit Roaring bitmap that are alone in their buckets, looked up in the bytes that came.
 
 use crate::kernel::prefetch;
-use crate::serialized_bitmap::SerializedBitmap;
+use crate::serialized_bitmap::{LONE_START_BYTES, SerializedBitmap};
 
 /// The upper half of an id and the 32-bit bitmap of the lower one.
 const BYTES: usize = 22;
@@ -110,19 +110,35 @@ impl<'a> LoneIds<'a> {
 
 /// How many buckets have one id each and ascend, from the upper half `expected` on.
 fn leading(buckets: &[[u8; BYTES]], expected: u64) -> usize {
-    let is_right = |bucket: &[u8; BYTES], expected: &mut u64| {
-        let upper = u64::from(upper(bucket));
-        let is_right = (upper >= *expected) & lower(bucket).is_some();
-        *expected = upper + 1;
-        is_right
-    };
-    // To the end even of what fails early: that has no branch to guess wrong, and does little else.
-    let mut next = expected;
-    if buckets.iter().fold(true, |right, bucket| right & is_right(bucket, &mut next)) {
+    // To the end even of what fails early: that has no branch to guess wrong.
+    if SerializedBitmap::are_lone(buckets.iter().map(start)) && ascend(buckets, expected) {
         return buckets.len();
     }
-    next = expected;
-    buckets.iter().take_while(|bucket| is_right(bucket, &mut next)).count()
+    let mut next = expected;
+    let is_right = |bucket: &&[u8; BYTES]| {
+        let is_right = u64::from(upper(bucket)) >= next && lower(bucket).is_some();
+        next = u64::from(upper(bucket)) + 1;
+        is_right
+    };
+    buckets.iter().take_while(is_right).count()
+}
+
+/// Whether the upper halves ascend from `expected` on.
+fn ascend(buckets: &[[u8; BYTES]], expected: u64) -> bool {
+    // All differences have to be below zero, and so has to be what their bits have in common.
+    let (mut before, mut common) = (expected as i64 - 1, -1);
+    for bucket in buckets {
+        let upper = i64::from(upper(bucket));
+        common &= before - upper;
+        before = upper;
+    }
+    common < 0
+}
+
+/// The start of the 32-bit bitmap.
+#[inline]
+fn start(bucket: &[u8; BYTES]) -> &[u8; LONE_START_BYTES] {
+    bucket[4..].first_chunk().expect("a bucket has 22 bytes")
 }
 
 /// The part of an upper half so far above the least: the further, the later.

@@ -30,6 +30,11 @@ use container::{CONTAINER_WORDS, Container, Input, MAX_CONTAINERS, check_order};
 const COOKIE: u32 = 12_346;
 /// The first 2 bytes of a bitmap that has some.
 const COOKIE_WITH_RUNS: u32 = 12_347;
+/// Bytes in front of the lower half of the value of a bitmap that has one alone.
+pub const LONE_START_BYTES: usize = 16;
+/// What they are: one container, whose key may be any, one value less one, and where it is. Which bits have to be so.
+const LONE_START: [u32; LONE_START_BYTES / 4] = [COOKIE, 1, 0, LONE_START_BYTES as u32];
+const LONE_START_BITS: [u32; LONE_START_BYTES / 4] = [u32::MAX, u32::MAX, !0xffff, u32::MAX];
 /// A bitmap with runs has offsets from so many containers on.
 const MIN_OFFSETS: usize = 4;
 
@@ -92,15 +97,24 @@ impl<'a> SerializedBitmap<'a> {
         Ok(Self { len, run_flags, descriptions, containers: input.rest })
     }
 
+    /// Whether all bitmaps that begin so have one value each. No branch depends on the bytes.
+    #[inline]
+    pub fn are_lone<'b>(starts: impl Iterator<Item = &'b [u8; LONE_START_BYTES]>) -> bool {
+        let mut wrong = [0; LONE_START.len()];
+        for start in starts {
+            for (at, word) in start.as_chunks().0.iter().enumerate() {
+                wrong[at] |= (u32::from_le_bytes(*word) ^ LONE_START[at]) & LONE_START_BITS[at];
+            }
+        }
+        wrong == [0; LONE_START.len()]
+    }
+
     /// The value of a bitmap that has one alone, and what follows the bitmap: what most buckets of a 64-bit bitmap
     /// are where ids are hashes, read in a nanosecond instead of 18. Of any other bytes, `None`; parse those.
     #[inline]
     pub fn lone_value(bytes: &[u8]) -> Option<(u32, &[u8])> {
         let (bitmap, rest) = bytes.split_first_chunk::<18>()?;
-        let (words, _) = bitmap.as_chunks();
-        let [start, key_and_offset] = [words[0], words[1]].map(u64::from_le_bytes);
-        // One container, of any key and of one value, which lies at byte 16.
-        let is_lone = start == u64::from(COOKIE) | 1 << 32 && key_and_offset >> 16 == 16 << 16;
+        let is_lone = Self::are_lone(bitmap.first_chunk().into_iter());
         is_lone.then_some((u32::from_le_bytes([bitmap[16], bitmap[17], bitmap[8], bitmap[9]]), rest))
     }
 
