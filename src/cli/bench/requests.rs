@@ -57,9 +57,13 @@ pub(super) fn measure(arguments: &Arguments, path: &Path) -> anyhow::Result<Vec<
         let exact = ExactAnswers::of(&target, &requests, &arguments.k, || bar.inc(1)).with_context(file)?;
         bar.finish();
         for threads in &counts {
-            let done =
-                |row: &SweepRow, violation: Option<&Violation>| tell(path, *threads, &name, row, violation);
-            let measured = sweep_requests(&target, &requests, &exact, &plan(*threads), done);
+            let plan = plan(*threads);
+            let bar = progress::bar("asking", plan.asks(&requests) as u64);
+            let asked = |count| bar.inc(count as u64);
+            let measured = sweep_requests(&target, &requests, &exact, &plan, asked, |row, violation| {
+                bar.finish();
+                tell(path, *threads, &name, row, violation)
+            });
             let mut report = measured.with_context(file)?;
             report.engine.clone_from(&name);
             if counts.len() > 1 {

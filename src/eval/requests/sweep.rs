@@ -97,13 +97,27 @@ impl RequestSweep {
         Ok(())
     }
 
+    /// How many requests a measurement asks.
+    pub fn asks(&self, requests: &Requests) -> usize {
+        PASSES * self.points().count() * requests.all().len()
+    }
+
+    /// Every k with every effort.
+    fn points(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.k.iter().flat_map(|k| self.efforts(*k).into_iter().map(move |ef_search| (*k, ef_search)))
+    }
+
     fn efforts(&self, k: usize) -> Vec<usize> {
         if self.ef_search.is_empty() { vec![k] } else { self.ef_search.clone() }
     }
 }
 
-/// Measures `target` on `requests` against the exact answers to them; `done` is told of each row, and of the first
-/// answer of it that broke a rule.
+/// Measures `target` on `requests` against the exact answers to them; `asked` is told how many were asked, again and
+/// again until those are [`RequestSweep::asks`], and then `done` of each row, and of the first answer of it that broke a
+/// rule.
+///
+/// Labels take turns, and each k and effort has its passes at other times: on a machine that is slower for a while,
+/// what is compared with each other is slower together.
 ///
 /// # Errors
 /// The line that the engine refuses.
@@ -112,40 +126,47 @@ pub fn sweep_requests(
     requests: &Requests,
     exact: &ExactAnswers,
     plan: &RequestSweep,
+    asked: impl Fn(usize) + Sync,
     mut done: impl FnMut(&SweepRow, Option<&Violation>),
 ) -> Result<Report, RequestSweepError> {
     plan.check(target, requests)?;
-    let mut rows = Vec::new();
-    for (label, members) in requests.labels() {
-        for k in &plan.k {
-            for ef_search in plan.efforts(*k) {
-                let point = Point { target, requests, exact, plan, members, k: *k, ef_search };
-                let passes = (0..PASSES).map(|_| point.pass()).collect::<Result<Vec<_>, _>>()?;
-                let best = passes.into_iter().min_by_key(|pass| pass.times.elapsed);
-                let best = best.expect("there is at least one pass");
-                let row = SweepRow { label: label.clone(), ..best.row(&point) };
-                done(&row, best.violation.as_ref());
-                rows.push(row);
+    let point = |(k, ef_search)| Point { target, requests, exact, plan, k, ef_search };
+    let points: Vec<_> = plan.points().map(point).collect();
+    let mut best: Vec<Vec<Pass>> = points.iter().map(|point| point.pass(&asked)).collect::<Result<_, _>>()?;
+    for _ in 1..PASSES {
+        for (point, best) in points.iter().zip(&mut best) {
+            for (best, again) in best.iter_mut().zip(point.pass(&asked)?) {
+                if again.times.elapsed < best.times.elapsed {
+                    *best = again;
+                }
             }
+        }
+    }
+    let mut rows = Vec::new();
+    for (at, (label, _)) in requests.labels().iter().enumerate() {
+        for (point, best) in points.iter().zip(&best) {
+            let row = SweepRow { label: label.clone(), ..best[at].row(point) };
+            done(&row, best[at].violation.as_ref());
+            rows.push(row);
         }
     }
     Ok(report(target.index, target.manifest, plan.threads, requests.all().len(), rows))
 }
 
-/// Some of the requests with one k and one effort.
+/// All requests with one k and one effort.
 struct Point<'a> {
     target: &'a Target<'a>,
     requests: &'a Requests,
     exact: &'a ExactAnswers,
     plan: &'a RequestSweep,
-    members: &'a [usize],
     k: usize,
     ef_search: usize,
 }
 
-/// One run over them.
+/// One run over those under a label.
 struct Pass {
     times: Times,
+    requests: usize,
     /// Candidates of exact answers, and how many of them were found.
     wanted: usize,
     hits: usize,
@@ -163,51 +184,76 @@ struct Pass {
 }
 
 impl Point<'_> {
-    fn pass(&self) -> Result<Pass, RequestSweepError> {
+    /// A pass per label.
+    fn pass(&self, asked: &(impl Fn(usize) + Sync)) -> Result<Vec<Pass>, RequestSweepError> {
+        let turns = turns(self.requests);
+        let empty = || self.requests.labels().iter().map(|_| Pass::empty()).collect::<Vec<_>>();
+        let parts = share(self.plan.threads, turns.len(), empty, |parts, at| {
+            let (label, batch) = turns[at];
+            self.ask(batch, &mut parts[label]);
+            asked(batch.len());
+        });
+        let mut whole = empty();
+        for part in parts {
+            whole.iter_mut().zip(part).for_each(|(whole, part)| whole.join(part));
+        }
+        // Threads ask those of different labels meanwhile: each label has its share of all of them.
+        let threads = self.plan.threads.min(turns.len()) as u32;
+        whole.iter_mut().for_each(|whole| whole.times.elapsed /= threads);
+        let refused = whole.iter_mut().find_map(|whole| whole.refused.take());
+        refused.map_or(Ok(whole), Err)
+    }
+
+    fn ask(&self, batch: &[usize], part: &mut Pass) {
         let check = Check { index: self.target.index, started: self.requests.read_at() };
         let budget = Budget::default();
-        let batches = self.members.chunks(ASKED_AT_ONCE).collect::<Vec<_>>();
-        let parts = share(self.plan.threads, batches.len(), Pass::empty, |part, at| {
-            let batch = batches[at];
-            let effort = Effort::EfSearch(self.ef_search);
-            let searches = batch
-                .iter()
-                .map(|at| self.requests.all()[*at].search(self.target.name, self.k, effort, self.plan.plan));
-            let searches = searches.collect::<Vec<_>>();
-            let answers = searches.iter().map(|search| {
-                let started = Instant::now();
-                let answer = self.target.engine.search(search, &budget);
-                part.times.record(started.elapsed());
-                answer
-            });
-            let answers = answers.collect::<Vec<_>>();
-            for (at, answer) in batch.iter().zip(answers) {
-                let request = &self.requests.all()[*at];
-                match answer {
-                    Ok(answer) => {
-                        let exact = self.exact.get(*at, self.k);
-                        part.add(&answer, exact);
-                        if let Some(problem) = check.violation(request, self.k, &answer.candidates, exact) {
-                            part.violations += 1;
-                            part.keep(Violation { line: request.line, problem });
-                        }
-                    }
-                    Err(source) => {
-                        part.refused = Some(RequestSweepError::Refused { line: request.line, source })
+        let effort = Effort::EfSearch(self.ef_search);
+        let searches = batch
+            .iter()
+            .map(|at| self.requests.all()[*at].search(self.target.name, self.k, effort, self.plan.plan));
+        let searches = searches.collect::<Vec<_>>();
+        let answers = searches.iter().map(|search| {
+            let started = Instant::now();
+            let answer = self.target.engine.search(search, &budget);
+            part.times.record(started.elapsed());
+            answer
+        });
+        let answers = answers.collect::<Vec<_>>();
+        for (at, answer) in batch.iter().zip(answers) {
+            let request = &self.requests.all()[*at];
+            match answer {
+                Ok(answer) => {
+                    let exact = self.exact.get(*at, self.k);
+                    part.add(&answer, exact);
+                    if let Some(problem) = check.violation(request, self.k, &answer.candidates, exact) {
+                        part.violations += 1;
+                        part.keep(Violation { line: request.line, problem });
                     }
                 }
+                Err(source) => part.refused = Some(RequestSweepError::Refused { line: request.line, source }),
             }
-        });
-        let mut whole = Pass::empty();
-        parts.into_iter().for_each(|part| whole.join(part));
-        whole.refused.take().map_or(Ok(whole), Err)
+        }
     }
+}
+
+/// Some requests of one label after some of another, each with the position of the label, so that those of all labels
+/// are spread over the whole.
+fn turns(requests: &Requests) -> Vec<(usize, &[usize])> {
+    let mut turns = Vec::new();
+    for (label, (_, members)) in requests.labels().iter().enumerate() {
+        let batches = members.chunks(ASKED_AT_ONCE);
+        let count = batches.len() as f64;
+        turns.extend(batches.enumerate().map(|(at, batch)| (at as f64 / count, label, batch)));
+    }
+    turns.sort_by(|(a, ..), (b, ..)| a.total_cmp(b));
+    turns.into_iter().map(|(_, label, batch)| (label, batch)).collect()
 }
 
 impl Pass {
     fn empty() -> Self {
         Self {
             times: Times::none(),
+            requests: 0,
             wanted: 0,
             hits: 0,
             distances: 0,
@@ -224,6 +270,7 @@ impl Pass {
 
     fn add(&mut self, answer: &SearchResponse, exact: &ExactAnswer) {
         let is_hit = |candidate: &&Candidate| exact.ids.binary_search(&candidate.video_id).is_ok();
+        self.requests += 1;
         self.wanted += exact.ids.len();
         self.hits += answer.candidates.iter().filter(is_hit).count();
         self.distances += answer.stats.distances;
@@ -241,7 +288,8 @@ impl Pass {
     }
 
     fn join(&mut self, other: Pass) {
-        self.times.join(other.times);
+        self.times.add(other.times);
+        self.requests += other.requests;
         self.wanted += other.wanted;
         self.hits += other.hits;
         self.distances += other.distances;
@@ -256,7 +304,7 @@ impl Pass {
     }
 
     fn row(&self, point: &Point<'_>) -> SweepRow {
-        let requests = point.members.len();
+        let requests = self.requests;
         let share = |count: u64| count as f64 / requests as f64;
         let most = self.plans.iter().max_by_key(|(_, count)| **count);
         SweepRow {
