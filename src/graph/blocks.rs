@@ -45,8 +45,11 @@ const REGION_REACH: f32 = 1.5;
 const DONE: f32 = f32::NEG_INFINITY;
 /// The standard deviation of what an estimate is off by, per deviation of what it estimates.
 const ESTIMATE_ERROR: f32 = 0.34;
-/// So many of those below the k-th best estimate, nodes are scored again by 8-bit codes.
+/// So many of those below the k-th best estimate, nodes are scored again by 8-bit codes, where this share of the best
+/// may be missed or more; one more for every time that it is a quarter of that, but not more than so many.
 const ERRORS_BELOW: f32 = 3.0;
+const MISSED: f32 = 0.013;
+const MAX_ERRORS_BELOW: f32 = 6.0;
 /// However many they are: so many for each that is kept.
 const MAX_ESTIMATED: usize = 64;
 
@@ -140,6 +143,14 @@ pub struct BlockScan {
     pub missed: f32,
 }
 
+impl BlockScan {
+    /// How far below the k-th best estimate nodes are worth another look, in errors of estimates.
+    fn errors_below(&self) -> f32 {
+        let more = (MISSED / self.missed).max(1.0).log(4.0);
+        (ERRORS_BELOW + more).min(MAX_ERRORS_BELOW)
+    }
+}
+
 /// A block of so many members that its residual codes are read.
 #[derive(Clone, Copy, Debug)]
 struct Dense {
@@ -228,7 +239,7 @@ fn scan_estimates(
         let slack = *slack.get_or_insert_with(|| {
             let spreads: f32 = ready.iter().map(|block| blocks.spreads[number(block)]).sum();
             let deviation = queries.iter().map(|query| query.residuals.deviation()).fold(0.0, f32::max);
-            let slack = ERRORS_BELOW * ESTIMATE_ERROR * deviation * spreads / ready.len() as f32;
+            let slack = scan.errors_below() * ESTIMATE_ERROR * deviation * spreads / ready.len() as f32;
             // In a damaged file a spread may be anything.
             if slack.is_finite() { slack.max(0.0) } else { 0.0 }
         });
