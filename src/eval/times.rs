@@ -33,14 +33,7 @@ impl Times {
 
     /// Takes in those of a thread that ran at the same time.
     pub(super) fn join(&mut self, other: Times) {
-        let elapsed = self.elapsed.max(other.elapsed);
-        self.add(other);
-        self.elapsed = elapsed;
-    }
-
-    /// Takes in those of other searches, one after another.
-    pub(super) fn add(&mut self, other: Times) {
-        self.elapsed += other.elapsed;
+        self.elapsed = self.elapsed.max(other.elapsed);
         self.latencies_ns.add(other.latencies_ns).expect("histograms with the same bounds add up");
     }
 

@@ -397,7 +397,7 @@ impl BlockScratch {
     }
 }
 
-/// Sorts about: scores that differ by less than a thousandth of their range are in no order, which takes a fifth of the
+/// Sorts about: scores that differ by less than a thousandth of their range are in no order, which takes a third of the
 /// time where there are thousands. Kept and reused.
 #[derive(Debug, Default)]
 struct Drawers {

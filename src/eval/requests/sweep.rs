@@ -1,7 +1,7 @@
 //! What requests take: every label with every k and effort.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 
@@ -130,13 +130,14 @@ pub fn sweep_requests(
     mut done: impl FnMut(&SweepRow, Option<&Violation>),
 ) -> Result<Report, RequestSweepError> {
     plan.check(target, requests)?;
-    let point = |(k, ef_search)| Point { target, requests, exact, plan, k, ef_search };
+    let turns = &turns(requests.labels())[..];
+    let point = |(k, ef_search)| Point { target, requests, turns, exact, plan, k, ef_search };
     let points: Vec<_> = plan.points().map(point).collect();
     let mut best: Vec<Vec<Pass>> = points.iter().map(|point| point.pass(&asked)).collect::<Result<_, _>>()?;
     for _ in 1..PASSES {
         for (point, best) in points.iter().zip(&mut best) {
             for (best, again) in best.iter_mut().zip(point.pass(&asked)?) {
-                if again.times.elapsed < best.times.elapsed {
+                if again.elapsed() < best.elapsed() {
                     *best = again;
                 }
             }
@@ -157,6 +158,8 @@ pub fn sweep_requests(
 struct Point<'a> {
     target: &'a Target<'a>,
     requests: &'a Requests,
+    /// As [`turns`] has them.
+    turns: &'a [(usize, &'a [usize])],
     exact: &'a ExactAnswers,
     plan: &'a RequestSweep,
     k: usize,
@@ -165,8 +168,8 @@ struct Point<'a> {
 
 /// One run over those under a label.
 struct Pass {
-    times: Times,
-    requests: usize,
+    /// What each took, from which quantiles are told at the end: there may be as many labels as requests.
+    latencies: Vec<Duration>,
     /// Candidates of exact answers, and how many of them were found.
     wanted: usize,
     hits: usize,
@@ -186,10 +189,9 @@ struct Pass {
 impl Point<'_> {
     /// A pass per label.
     fn pass(&self, asked: &(impl Fn(usize) + Sync)) -> Result<Vec<Pass>, RequestSweepError> {
-        let turns = turns(self.requests);
         let empty = || self.requests.labels().iter().map(|_| Pass::empty()).collect::<Vec<_>>();
-        let parts = share(self.plan.threads, turns.len(), empty, |parts, at| {
-            let (label, batch) = turns[at];
+        let parts = share(self.plan.threads, self.turns.len(), empty, |parts, at| {
+            let (label, batch) = self.turns[at];
             self.ask(batch, &mut parts[label]);
             asked(batch.len());
         });
@@ -197,9 +199,6 @@ impl Point<'_> {
         for part in parts {
             whole.iter_mut().zip(part).for_each(|(whole, part)| whole.join(part));
         }
-        // Threads ask those of different labels meanwhile: each label has its share of all of them.
-        let threads = self.plan.threads.min(turns.len()) as u32;
-        whole.iter_mut().for_each(|whole| whole.times.elapsed /= threads);
         let refused = whole.iter_mut().find_map(|whole| whole.refused.take());
         refused.map_or(Ok(whole), Err)
     }
@@ -215,7 +214,7 @@ impl Point<'_> {
         let answers = searches.iter().map(|search| {
             let started = Instant::now();
             let answer = self.target.engine.search(search, &budget);
-            part.times.record(started.elapsed());
+            part.latencies.push(started.elapsed());
             answer
         });
         let answers = answers.collect::<Vec<_>>();
@@ -238,9 +237,9 @@ impl Point<'_> {
 
 /// Some requests of one label after some of another, each with the position of the label, so that those of all labels
 /// are spread over the whole.
-fn turns(requests: &Requests) -> Vec<(usize, &[usize])> {
+fn turns(labels: &[(Option<String>, Vec<usize>)]) -> Vec<(usize, &[usize])> {
     let mut turns = Vec::new();
-    for (label, (_, members)) in requests.labels().iter().enumerate() {
+    for (label, (_, members)) in labels.iter().enumerate() {
         let batches = members.chunks(ASKED_AT_ONCE);
         let count = batches.len() as f64;
         turns.extend(batches.enumerate().map(|(at, batch)| (at as f64 / count, label, batch)));
@@ -252,8 +251,7 @@ fn turns(requests: &Requests) -> Vec<(usize, &[usize])> {
 impl Pass {
     fn empty() -> Self {
         Self {
-            times: Times::none(),
-            requests: 0,
+            latencies: Vec::new(),
             wanted: 0,
             hits: 0,
             distances: 0,
@@ -270,7 +268,6 @@ impl Pass {
 
     fn add(&mut self, answer: &SearchResponse, exact: &ExactAnswer) {
         let is_hit = |candidate: &&Candidate| exact.ids.binary_search(&candidate.video_id).is_ok();
-        self.requests += 1;
         self.wanted += exact.ids.len();
         self.hits += answer.candidates.iter().filter(is_hit).count();
         self.distances += answer.stats.distances;
@@ -288,8 +285,7 @@ impl Pass {
     }
 
     fn join(&mut self, other: Pass) {
-        self.times.add(other.times);
-        self.requests += other.requests;
+        self.latencies.extend(other.latencies);
         self.wanted += other.wanted;
         self.hits += other.hits;
         self.distances += other.distances;
@@ -303,8 +299,17 @@ impl Pass {
         self.refused = self.refused.take().or(other.refused);
     }
 
+    /// Of all threads together.
+    fn elapsed(&self) -> Duration {
+        self.latencies.iter().sum()
+    }
+
     fn row(&self, point: &Point<'_>) -> SweepRow {
-        let requests = self.requests;
+        let requests = self.latencies.len();
+        let mut times = Times::none();
+        self.latencies.iter().for_each(|latency| times.record(*latency));
+        // Threads ask those of different labels meanwhile: each label has its share of all of them.
+        times.elapsed /= point.plan.threads.min(point.turns.len()) as u32;
         let share = |count: u64| count as f64 / requests as f64;
         let most = self.plans.iter().max_by_key(|(_, count)| **count);
         SweepRow {
@@ -324,7 +329,23 @@ impl Pass {
                 .collect(),
             short_answers: Some(self.short_answers),
             violations: Some(self.violations),
-            ..self.times.row()
+            ..times.row()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_take_turns_over_the_whole_pass() {
+        let members = |first: usize, count| (first..first + count).collect::<Vec<_>>();
+        let labels = [(None, members(0, 120)), (Some("few".to_owned()), members(120, 60))];
+        let turns = turns(&labels);
+        let of: Vec<_> = turns.iter().map(|(label, batch)| (*label, batch.len())).collect();
+        assert_eq!(of, [(0, 50), (1, 50), (0, 50), (1, 10), (0, 20)]);
+        let all: Vec<usize> = turns.iter().flat_map(|(_, batch)| batch.iter().copied()).collect();
+        assert!((0..180).all(|request| all.contains(&request)) && all.len() == 180);
     }
 }
