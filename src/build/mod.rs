@@ -16,6 +16,7 @@
 //! | `params.rs`   | what can be asked of a build |
 //! | `coded.rs`    | rows in codes, many scored for many queries at once |
 //! | `groups.rs`   | rows in overlapping groups that lie close together |
+//! | `order.rs`    | the order in which rows become nodes, and the regions and blocks that this makes |
 //! | `insertion.rs`| our own HNSW, inserted in parallel |
 //! | `layer0.rs`   | layer 0 from groups: many times faster, for builds that users teach |
 //! | `renew.rs`    | layer 0 from that of an index with most of the same rows |
@@ -68,7 +69,7 @@ use crate::index::{
 };
 use crate::kernel::Kernels;
 use crate::metric::Metric;
-use crate::quantize::{BlockSummary, Sq8};
+use crate::quantize::{BlockSummary, SecondMoment, Sq8};
 use crate::with_rows;
 
 use coded::CodedRows;
@@ -84,6 +85,11 @@ pub use small::GRAPH_FROM;
 
 /// Rows per task where each takes little: enough that a task costs more than handing it out.
 const ROWS_PER_TASK: usize = 1024;
+/// From so many rows on, and up to so many dimensions, it matters what queries look at, and can be found out in no time.
+const MOMENT_FROM: usize = 4096;
+const MOMENT_UP_TO: usize = 512;
+/// Users whose directions are enough to know those of all.
+const MOMENT_USERS: usize = 1 << 13;
 
 /// Why nothing was built.
 #[derive(Debug, thiserror::Error)]
@@ -332,7 +338,8 @@ pub fn build_graph<T: Element>(
 ) -> Result<BuiltGraph<T>, BuildError> {
     progress.begin("grouping videos", 1);
     let groups = Groups::new(vectors, dim, params.metric);
-    let (order, regions) = order::order(vectors, dim, &groups);
+    let queries = queries_to_expect(vectors, dim, training_queries, ancestor);
+    let (order, regions) = order::order(vectors, dim, &groups, queries.as_ref());
     let groups = groups.reordered(&order);
     let vectors = reordered(vectors, dim, &order);
     progress.begin("encoding", 1);
@@ -389,6 +396,29 @@ pub fn build_graph<T: Element>(
         codes,
         is_renewed,
     })
+}
+
+/// What the queries of an index are like: half of them as those that teach it, half of them as its rows, which are asked
+/// for their like. `None` where there are so few rows, or so many dimensions, that it is not worth finding out.
+fn queries_to_expect<T: Element>(
+    vectors: &[T],
+    dim: usize,
+    training_queries: Option<EmbeddingsView<'_>>,
+    ancestor: Option<&Ancestor<'_>>,
+) -> Option<SecondMoment> {
+    if vectors.len() / dim < MOMENT_FROM || dim > MOMENT_UP_TO {
+        return None;
+    }
+    let rows = SecondMoment::of_directions(vectors, dim);
+    let Some(users) = training_queries.or_else(|| ancestor.and_then(Ancestor::training_queries)) else {
+        return Some(rows);
+    };
+    let (mut user, mut sample) = (Vec::new(), Vec::new());
+    for at in (0..users.len()).step_by(users.len().div_ceil(MOMENT_USERS).max(1)) {
+        users.copy_row(at, &mut user);
+        sample.extend_from_slice(&user);
+    }
+    Some(SecondMoment::of_directions(&sample, dim).mixed_with(&rows))
 }
 
 fn reordered<T: Element>(vectors: &[T], dim: usize, order: &[u32]) -> Vec<T> {

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::groups::Groups;
 use crate::element::Element;
 use crate::kernel::Kernels;
-use crate::quantize::ROWS_PER_BLOCK;
+use crate::quantize::{ROWS_PER_BLOCK, SecondMoment};
 
 /// Rows that the direction of a cut is found from.
 const SAMPLE: usize = 256;
@@ -16,8 +16,14 @@ const ITERATIONS: usize = 4;
 /// [`crate::quantize::BlockSummary`] has it: about at the first block of each group.
 ///
 /// Every group is cut in two across the direction in which it is longest, and again, until the parts are the
-/// blocks of the index: so those are as tight as may be.
-pub(super) fn order<T: Element>(vectors: &[T], dim: usize, groups: &Groups) -> (Vec<u32>, Vec<u32>) {
+/// blocks of the index: so those are as tight as may be. Lengths are as `queries` see them, where their moment is known:
+/// what they score in a block then scatters least.
+pub(super) fn order<T: Element>(
+    vectors: &[T],
+    dim: usize,
+    groups: &Groups,
+    queries: Option<&SecondMoment>,
+) -> (Vec<u32>, Vec<u32>) {
     let mut members = groups.members(1);
     let mut first = 0;
     let starts = members.iter().map(|members| {
@@ -30,7 +36,7 @@ pub(super) fn order<T: Element>(vectors: &[T], dim: usize, groups: &Groups) -> (
     let mut regions: Vec<u32> = ends.map(|node| node.div_ceil(ROWS_PER_BLOCK) as u32).collect();
     regions.dedup();
     members.par_iter_mut().zip(starts).for_each_init(Cutter::default, |cutter, (members, first)| {
-        cutter.arrange(vectors, dim, members, first);
+        cutter.arrange((vectors, dim, queries), members, first);
     });
     let order = members.concat();
     (order, regions)
@@ -42,30 +48,46 @@ struct Cutter {
     mean: Vec<f32>,
     axis: Vec<f32>,
     next: Vec<f32>,
+    seen: Vec<f32>,
     along: Vec<(f32, u32)>,
 }
 
 impl Cutter {
     /// Puts `rows`, which become the nodes from `first` on, in order.
-    fn arrange<T: Element>(&mut self, vectors: &[T], dim: usize, rows: &mut [u32], first: usize) {
+    fn arrange<T: Element>(
+        &mut self,
+        of @ (vectors, dim, queries): (&[T], usize, Option<&SecondMoment>),
+        rows: &mut [u32],
+        first: usize,
+    ) {
         let middle = (first + rows.len() / 2).next_multiple_of(ROWS_PER_BLOCK);
         let Some(cut) = middle.checked_sub(first).filter(|cut| (1..rows.len()).contains(cut)) else { return };
         let row = |row: u32| &vectors[row as usize * dim..(row as usize + 1) * dim];
-        self.find_axis(rows, dim, row);
+        self.find_axis(rows, dim, queries, row);
         let kernels = Kernels::get();
         self.along.clear();
         self.along.extend(rows.iter().map(|at| (kernels.dot(&self.axis, row(*at)), *at)));
         self.along.select_nth_unstable_by(cut, |a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         rows.iter_mut().zip(&self.along).for_each(|(row, (_, at))| *row = *at);
         let (front, back) = rows.split_at_mut(cut);
-        self.arrange(vectors, dim, front, first);
-        self.arrange(vectors, dim, back, first + cut);
+        self.arrange(of, front, first);
+        self.arrange(of, back, first + cut);
     }
 
-    /// About the direction in which some of the rows differ most (power iteration).
-    fn find_axis<'v, T: Element>(&mut self, rows: &[u32], dim: usize, row: impl Fn(u32) -> &'v [T]) {
+    /// About what rows have to be multiplied with to get how far they lie along the direction in which some of them
+    /// differ most (power iteration).
+    ///
+    /// Queries whose moment is M see a row x as y = M^½ x. The covariance of y is M^½ C M^½, given that of x, and an axis
+    /// a in terms of y is M^½ a in terms of x: M C is iterated.
+    fn find_axis<'v, T: Element>(
+        &mut self,
+        rows: &[u32],
+        dim: usize,
+        queries: Option<&SecondMoment>,
+        row: impl Fn(u32) -> &'v [T],
+    ) {
         let sample = || rows.iter().step_by(rows.len().div_ceil(SAMPLE)).map(|at| T::widen(row(*at)));
-        let Self { mean, axis, next, .. } = self;
+        let Self { mean, axis, next, seen, .. } = self;
         mean.clear();
         mean.resize(dim, 0.0);
         let share = 1.0 / sample().len() as f32;
@@ -84,6 +106,10 @@ impl Cutter {
                 total += along;
             }
             add(next, mean, -total);
+            if let Some(queries) = queries {
+                queries.times(next, seen);
+                std::mem::swap(next, seen);
+            }
             let norm = kernels.norm_squared(next).sqrt();
             if !(norm > 0.0 && norm.is_finite()) {
                 return;
@@ -96,4 +122,35 @@ impl Cutter {
 
 fn add(sum: &mut [f32], row: &[f32], share: f32) {
     sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += share * value);
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    #[test]
+    fn blocks_are_short_where_queries_look() {
+        let mut random = ChaCha8Rng::seed_from_u64(3);
+        // Long in one direction, in which the queries have no share, and short in the other.
+        let mut row = || [random.random_range(-10.0f32..10.0), random.random_range(-1.0f32..1.0)];
+        let vectors: Vec<f32> = (0..64 * ROWS_PER_BLOCK).flat_map(|_| row()).collect();
+        let queries = SecondMoment::of_directions(&[0.01f32, 1.0, -0.01, 1.0], 2);
+        let height = |queries| {
+            let mut order: Vec<u32> = (0..64 * ROWS_PER_BLOCK as u32).collect();
+            Cutter::default().arrange((&vectors, 2, queries), &mut order, 0);
+            let mut seen = order.clone();
+            seen.sort_unstable();
+            assert!(seen.into_iter().eq(0..order.len() as u32), "every row is somewhere once");
+            let of_block = |block: &[u32]| {
+                let heights = block.iter().map(|row| vectors[*row as usize * 2 + 1]);
+                heights.clone().fold(-1.0, f32::max) - heights.fold(1.0, f32::min)
+            };
+            order.chunks(ROWS_PER_BLOCK).map(of_block).sum::<f32>() / 64.0
+        };
+        let (seen, unseen) = (height(Some(&queries)), height(None));
+        assert!(2.0 * seen < unseen, "{seen} beside {unseen}");
+    }
 }

@@ -12,6 +12,7 @@ use super::groups::{Groups, OVERLAP};
 use super::layer0::{BackEdges, Choice, SHARE, choose, per_group, stop_if_cancelled};
 use super::params::BuildParams;
 use super::progress::Progress;
+use crate::dataset::EmbeddingsView;
 use crate::element::Element;
 use crate::graph::{Lists, NONE, NodeSet, Selection};
 use crate::index::{BuildFacts, Index};
@@ -44,6 +45,11 @@ impl<'a> Ancestor<'a> {
         }
         nodes.resize(rows, NONE);
         Some(Self { index, nodes })
+    }
+
+    /// Users that its graph learned from, `[count × dim]`, if it kept some.
+    pub(super) fn training_queries(&self) -> Option<EmbeddingsView<'a>> {
+        self.index.training_queries()
     }
 }
 

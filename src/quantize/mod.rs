@@ -7,13 +7,16 @@
 //! | file | duty |
 //! |---|---|
 //! | `sq8.rs`      | 8 bits per dimension |
+//! | `moment.rs`   | what queries look at: their second moment |
 //! | `residual.rs` | 2 bits per dimension for what a row differs from a centre by |
 //! | `blocks.rs`   | rows that lie beside each other: their means, and they in terms of those |
 
 mod blocks;
+mod moment;
 mod residual;
 mod sq8;
 
 pub use blocks::{BlockSummary, ROWS_PER_BLOCK};
+pub use moment::SecondMoment;
 pub use residual::{ResidualTable, residual_block_bytes};
 pub use sq8::{Affine, QueryCodes, Sq8};

@@ -1,0 +1,94 @@
+//! What queries look at: their second moment.
+//!
+//! A difference r between two rows is worth q·r to a query. Its mean square over many queries is rᵀ M r, where M is the
+//! mean of q qᵀ: directions that no query has a share of do not matter, however much rows differ in them.
+
+use rayon::prelude::*;
+
+use crate::element::Element;
+use crate::kernel::Kernels;
+
+/// Rows that are looked at, about: far more than there are dimensions.
+const SAMPLE: usize = 1 << 13;
+/// Rows whose products are added up before those of others are: a sum of as many parts on any number of threads.
+const ROWS_ADDED_UP: usize = 512;
+
+/// The mean of x xᵀ over vectors x, symmetric.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SecondMoment {
+    dim: usize,
+    /// `[dim × dim]`.
+    matrix: Vec<f32>,
+}
+
+impl SecondMoment {
+    /// Of the directions of evenly spaced rows of `vectors`, `[n × dim]`: how long one is does not matter.
+    pub fn of_directions<T: Element>(vectors: &[T], dim: usize) -> Self {
+        let every = (vectors.len() / dim).div_ceil(SAMPLE).max(1);
+        let rows: Vec<&[T]> = vectors.chunks(dim).step_by(every).collect();
+        let direction = |row: &&[T]| {
+            let row = T::widen(row);
+            let norm = Kernels::get().norm_squared(&row).sqrt();
+            let scale = if norm > 0.0 && norm.is_finite() { norm.recip() } else { 0.0 };
+            row.iter().map(|value| value * scale).collect::<Vec<f32>>()
+        };
+        Self::of(&rows, dim, direction)
+    }
+
+    /// Of what `vector`, `[dim]`, gives for each of `items`. The same ones give the same bits.
+    pub(super) fn of<I: Sync>(items: &[I], dim: usize, vector: impl Fn(&I) -> Vec<f32> + Sync) -> Self {
+        let of_part = |items: &[I]| {
+            let mut sums = vec![0f32; dim * dim];
+            for vector in items.iter().map(&vector) {
+                for (sums, left) in sums.chunks_mut(dim).zip(&vector) {
+                    sums.iter_mut().zip(&vector).for_each(|(sum, right)| *sum += left * right);
+                }
+            }
+            sums
+        };
+        let mut sums = vec![0f64; dim * dim];
+        // As many parts at a time as there are threads for: every one is as large as the sum.
+        for some in items.chunks(ROWS_ADDED_UP * rayon::current_num_threads()) {
+            let parts: Vec<Vec<f32>> = some.par_chunks(ROWS_ADDED_UP).map(of_part).collect();
+            for part in parts {
+                sums.iter_mut().zip(part).for_each(|(sum, part)| *sum += f64::from(part));
+            }
+        }
+        let share = 1.0 / items.len().max(1) as f64;
+        Self { dim, matrix: sums.into_iter().map(|sum| (sum * share) as f32).collect() }
+    }
+
+    /// Of half as many of these vectors and half as many of others.
+    ///
+    /// # Panics
+    /// If those are of another dimension.
+    pub fn mixed_with(mut self, other: &Self) -> Self {
+        assert_eq!(self.dim, other.dim, "moments of other dimensions");
+        self.matrix.iter_mut().zip(&other.matrix).for_each(|(value, other)| *value = 0.5 * (*value + other));
+        self
+    }
+
+    /// Its product with `vector`, `[dim]`, in the place of `out`.
+    pub fn times(&self, vector: &[f32], out: &mut Vec<f32>) {
+        let kernels = Kernels::get();
+        out.clear();
+        out.extend(self.matrix.chunks(self.dim).map(|row| kernels.dot(row, vector)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directions_count_and_lengths_do_not() {
+        let moment = SecondMoment::of_directions(&[3.0f32, 0.0, 0.0, 0.1, 0.0, 0.0], 2);
+        let (mut along, third) = (Vec::new(), 1.0 / 3.0);
+        moment.times(&[1.0, 2.0], &mut along);
+        assert_eq!(along, [third, 2.0 * third]);
+        let mixed = moment.mixed_with(&SecondMoment::of_directions(&[1.0f32, 1.0], 2));
+        let near = |(value, expected): (&f32, f32)| (value - expected).abs() < 1e-6;
+        let expected = [0.5 * third + 0.25, 0.25, 0.25, 0.5 * third + 0.25];
+        assert!(mixed.matrix.iter().zip(expected).all(near), "{:?}", mixed.matrix);
+    }
+}
