@@ -57,7 +57,8 @@ pub(super) fn freeze<T: Element, W: Write>(
     let expiries: Option<Vec<i64>> =
         expires_at.map(|times| rows.iter().map(|row| times[*row as usize]).collect());
     let code_sections = if codes.is_some() { 2 } else { 0 };
-    let block_sections = if blocks.is_some() { 5 } else { 0 };
+    let axes = blocks.and_then(|blocks| Some((blocks.axes.as_ref()?, &blocks.widths)));
+    let block_sections = if blocks.is_some() { 5 } else { 0 } + if axes.is_some() { 3 } else { 0 };
     let others = [!held_out_queries.is_empty(), !training_queries.is_empty(), expiries.is_some()];
     let others = others.into_iter().filter(|is_there| *is_there).count();
     let mut writer = start(9 + code_sections + block_sections + others + attributes.len())?;
@@ -108,6 +109,11 @@ pub(super) fn freeze<T: Element, W: Write>(
     }
     if !training_queries.is_empty() {
         writer.section(SectionKind::TrainingQueries, 0, [bytes(training_queries)])?;
+    }
+    if let Some((axes, widths)) = axes {
+        writer.section(SectionKind::ResidualWidths, 0, [widths.as_slice()])?;
+        writer.section(SectionKind::RowAxes, 0, [bytes(&axes.of_rows)])?;
+        writer.section(SectionKind::QueryAxes, 0, [bytes(&axes.of_queries)])?;
     }
     Ok(writer)
 }

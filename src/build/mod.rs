@@ -382,7 +382,7 @@ pub fn build_graph<T: Element>(
     }
     let CodedRows { vectors, quantizer, codes, .. } = rows;
     let codes = (params.codes == Codes::Sq8).then(|| {
-        let blocks = Some(BlockSummary::of(&vectors, dim, &quantizer, regions));
+        let blocks = Some(BlockSummary::of(&vectors, dim, &quantizer, regions, queries.as_ref()));
         NodeCodes { quantizer, codes, blocks }
     });
     Ok(BuiltGraph {

@@ -23,29 +23,27 @@ use super::node_set::NodeSet;
 use super::scorer::{CodeScorer, Scan, Score};
 use super::selection::Selection;
 use crate::kernel::{Kernels, WORD_BITS, prefetch};
-use crate::quantize::{BlockSummary, ROWS_PER_BLOCK, ResidualTable};
+use crate::quantize::{BlockSummary, ROWS_PER_BLOCK, ResidualCodes, ResidualTable};
 
 /// Words of a set that hold the nodes of a block.
 const WORDS_PER_BLOCK: usize = ROWS_PER_BLOCK / WORD_BITS;
 /// Regions whose blocks are bounded first; then half as many again, and so on.
 const FIRST_REGIONS: usize = 32;
 /// Blocks scanned between two looks at what came of it.
-const BLOCKS_AT_ONCE: usize = 32;
+const BLOCKS_AT_ONCE: usize = 8;
 /// Blocks that are on their way while one is scanned.
 const AHEAD: usize = 4;
 /// So few nodes of a block are scored by their 8-bit codes at once: the residual codes of it are more bytes.
 const SPARSE: u32 = 12;
 /// Deviations above the score of its mean that the best of a block lie, about; in order of these bounds the best are
 /// found soonest. Measured on users and on videos, among all nodes and among sets near the query and far from it.
-const BLOCK_REACH: f32 = 3.0;
-/// Deviations above the score of its mean that the means of the blocks of a region lie, mostly: of those that are worth
-/// a scan, fewer than one in a hundred lies higher, and comes later than its bound says.
-const REGION_REACH: f32 = 1.5;
+const BLOCK_REACH: f32 = 2.5;
+/// Deviations above the score of its mean that the means of the blocks of a region lie, mostly: one that is worth a scan
+/// and lies higher comes later than its bound says.
+const REGION_REACH: f32 = 1.0;
 /// Less than any bound of what is looked at.
 const DONE: f32 = f32::NEG_INFINITY;
-/// The standard deviation of what an estimate is off by, per deviation of what it estimates.
-const ESTIMATE_ERROR: f32 = 0.34;
-/// So many of those below the k-th best estimate, nodes are scored again by 8-bit codes, where this share of the best
+/// So many deviations of what estimates are off by, below the k-th best estimate, nodes are scored again by 8-bit codes, where this share of the best
 /// may be missed or more; one more for every time that it is a quarter of that, but not more than so many.
 const ERRORS_BELOW: f32 = 3.0;
 const MISSED: f32 = 0.013;
@@ -67,8 +65,8 @@ pub struct Blocks<'a> {
     pub spreads: &'a [f32],
     /// `[regions]`: as [`BlockSummary::largest_spreads`] has them.
     pub largest_spreads: &'a [f32],
-    /// `[dim]`.
-    pub deviations: &'a [f32],
+    /// What the residual codes stand for.
+    pub codes: ResidualCodes<'a>,
     /// `[blocks × residual block]`.
     pub row_residuals: &'a [u8],
 }
@@ -238,8 +236,8 @@ fn scan_estimates(
         let number = |ready: &Candidate| bounded[ready.node() as usize] as usize;
         let slack = *slack.get_or_insert_with(|| {
             let spreads: f32 = ready.iter().map(|block| blocks.spreads[number(block)]).sum();
-            let deviation = queries.iter().map(|query| query.residuals.deviation()).fold(0.0, f32::max);
-            let slack = scan.errors_below() * ESTIMATE_ERROR * deviation * spreads / ready.len() as f32;
+            let error = queries.iter().map(|query| query.residuals.error()).fold(0.0, f32::max);
+            let slack = scan.errors_below() * error * spreads / ready.len() as f32;
             // In a damaged file a spread may be anything.
             if slack.is_finite() { slack.max(0.0) } else { 0.0 }
         });
@@ -519,10 +517,15 @@ mod tests {
 
     use super::*;
     use crate::graph::scan_matching;
-    use crate::quantize::{QueryCodes, Sq8};
+    use crate::quantize::{FittedAxes, QueryCodes, Sq8};
 
     const DIM: usize = 32;
     const ROWS: usize = 5_000;
+
+    fn codes_of(summary: &BlockSummary) -> ResidualCodes<'_> {
+        let BlockSummary { axes, deviations, widths, .. } = summary;
+        ResidualCodes { axes: axes.as_ref().map(FittedAxes::view), deviations, widths }
+    }
 
     /// Rows of ten clusters, one after another, in blocks; what a scan of a set of them finds.
     struct Sample {
@@ -549,10 +552,10 @@ mod tests {
             let quantizer = Sq8::train(&vectors, DIM);
             let blocks = BlockSummary::blocks(ROWS) as u32;
             let regions = (0..blocks).step_by(size).chain([blocks]).collect();
-            let summary = BlockSummary::of(&vectors, DIM, &quantizer, regions);
+            let summary = BlockSummary::of(&vectors, DIM, &quantizer, regions, None);
             let (mut query_codes, mut residuals) = (QueryCodes::default(), ResidualTable::default());
             quantizer.encode_query(&query, &mut query_codes);
-            residuals.fill(&query, &summary.deviations, 1.0 / query_codes.affine()[0].scale);
+            residuals.fill(&query, &codes_of(&summary), 1.0 / query_codes.affine()[0].scale);
             Self { codes: quantizer.encode_all(&vectors), summary, query_codes, residuals }
         }
 
@@ -577,7 +580,7 @@ mod tests {
         }
 
         fn with_blocks<R>(&self, look_at: impl FnOnce(&Blocks<'_>) -> R) -> R {
-            let BlockSummary { regions, means, spreads, deviations, row_residuals } = &self.summary;
+            let BlockSummary { regions, means, spreads, row_residuals, .. } = &self.summary;
             let largest_spreads = &BlockSummary::largest_spreads(regions, spreads)[..];
             look_at(&Blocks {
                 rows: ROWS,
@@ -585,7 +588,7 @@ mod tests {
                 means,
                 spreads,
                 largest_spreads,
-                deviations,
+                codes: codes_of(&self.summary),
                 row_residuals,
             })
         }

@@ -11,8 +11,9 @@ use super::section::{Section, SectionKind, section_label};
 /// length on layer 0 and nodes in another order than the rows of the input; version 3 has for every attribute
 /// the nodes by value, which filters need; version 4 has residual codes; version 5 has dictionaries by hash,
 /// and when videos expire; version 6 has the last write that it knows of, and users to teach the next build; version 7
-/// has nodes of words as masks of blocks, and twice as many marks; version 8 has no residual codes of means.
-pub const FORMAT_VERSION: u32 = 8;
+/// has nodes of words as masks of blocks, and twice as many marks; version 8 has no residual codes of means; version 9 has
+/// residual codes along axes that tell queries most.
+pub const FORMAT_VERSION: u32 = 9;
 /// The first version with the nodes of every attribute by value.
 pub const FILTER_VERSION: u32 = 3;
 /// The first version with dictionaries by hash.

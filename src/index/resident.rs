@@ -119,7 +119,9 @@ impl Heat {
             | SectionKind::BlockRegions
             | SectionKind::ResidualSpreads
             | SectionKind::ResidualDeviations
-            | SectionKind::RowResiduals => Heat::Candidate,
+            | SectionKind::RowResiduals
+            | SectionKind::ResidualWidths
+            | SectionKind::QueryAxes => Heat::Candidate,
             _ => Heat::Other,
         }
     }

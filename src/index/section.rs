@@ -57,9 +57,9 @@ pub enum SectionKind {
     /// significant first, is set if node n is among the first (j + 1) · nodes / marks of the order.
     AttributeMarks = 24,
     /// `[blocks + regions]` f32: the root mean square of what the rows of a block, or the means of the blocks of a
-    /// region, differ from its mean by, per dimension.
+    /// region, differ from its mean by, per axis.
     ResidualSpreads = 25,
-    /// `[dim]` f32: how much rows of a block differ in each dimension, in terms of the spread.
+    /// `[axes]` f32: how much rows of a block differ along each axis, in terms of the spread.
     ResidualDeviations = 26,
     /// Only in versions 4 to 7, and not read any more: `[blocks / 64, rounded up, × residual block]` u8.
     MeanResiduals = 27,
@@ -73,10 +73,17 @@ pub enum SectionKind {
     Expiries = 30,
     /// `[count × dim]` f32: some users of the training sample that taught the graph, to teach the next build.
     TrainingQueries = 31,
+    /// `[axes]` u8: the bits of residual codes for each axis, 4, 2, 1 or 0, never more than before. Absent where axes are
+    /// those of the dimensions, with two bits each.
+    ResidualWidths = 32,
+    /// `[axes × dim]` f32: what a row is multiplied with to get its part along each axis. Absent as the widths.
+    RowAxes = 33,
+    /// `[axes × dim]` f32: the same for a query.
+    QueryAxes = 34,
 }
 
 impl SectionKind {
-    const ALL: [SectionKind; 31] = [
+    const ALL: [SectionKind; 34] = [
         SectionKind::Metadata,
         SectionKind::Vectors,
         SectionKind::VideoIds,
@@ -108,6 +115,9 @@ impl SectionKind {
         SectionKind::AttributeWordSlots,
         SectionKind::Expiries,
         SectionKind::TrainingQueries,
+        SectionKind::ResidualWidths,
+        SectionKind::RowAxes,
+        SectionKind::QueryAxes,
     ];
 
     pub(super) fn from_code(code: u32) -> Option<Self> {
@@ -148,6 +158,9 @@ impl SectionKind {
             SectionKind::AttributeWordSlots => "attribute_word_slots",
             SectionKind::Expiries => "expiries",
             SectionKind::TrainingQueries => "training_queries",
+            SectionKind::ResidualWidths => "residual_widths",
+            SectionKind::RowAxes => "row_axes",
+            SectionKind::QueryAxes => "query_axes",
         }
     }
 }

@@ -12,8 +12,12 @@ use crate::dataset::{EmbeddingsView, NEVER};
 use crate::element::Element;
 use crate::graph::{NONE, used};
 use crate::id::VideoId;
-use crate::quantize::{BlockSummary, Sq8, residual_block_bytes};
+use crate::kernel::Kernels;
+use crate::quantize::{Axes, BlockSummary, FittedAxes, Sq8, residual_block_bytes};
 use crate::with_rows;
+
+/// What products of axes may be off by: they are of 32 bits.
+const PRODUCT_TOLERANCE: f32 = 1e-3;
 
 /// What a clean index was found to hold.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -155,11 +159,13 @@ fn check_blocks(index: &Index) -> Result<(), IndexError> {
             return bad(SectionKind::BlockRegions, at, format!("expected {expected}, found {}", regions[at]));
         }
     }
+    check_axes(index)?;
     let expected = with_rows!(index.vectors(), rows => {
         let rows = rows.as_contiguous().expect("the rows of an index are contiguous");
-        BlockSummary::of(rows, index.dim(), quantizer, regions.to_vec())
+        let (axes, widths) = (index.axes(), index.residual_widths().to_vec());
+        BlockSummary::with_axes(rows, index.dim(), quantizer, regions.to_vec(), axes.map(FittedAxes::from), widths)
     });
-    let (stride, block_bytes) = (Sq8::stride(index.dim()), residual_block_bytes(index.dim()));
+    let (stride, block_bytes) = (Sq8::stride(index.dim()), residual_block_bytes(&expected.widths));
     let numbers = |numbers: &[f32]| bytemuck::cast_slice::<f32, u8>(numbers).to_vec();
     for (section, entry_bytes, expected) in [
         (SectionKind::BlockMeans, stride, expected.means),
@@ -175,6 +181,25 @@ fn check_blocks(index: &Index) -> Result<(), IndexError> {
         }
     }
     Ok(())
+}
+
+/// A row along its axes and a query along its own have the product that they have: every axis of queries has the product
+/// 1 with that of rows, and 0 with the others.
+fn check_axes(index: &Index) -> Result<(), IndexError> {
+    let Some(Axes { of_rows, of_queries }) = index.axes() else { return Ok(()) };
+    let kernels = Kernels::get();
+    let is_bad = |of_query: &[f32], at: usize| {
+        of_rows.chunks(index.dim()).enumerate().any(|(axis, of_row)| {
+            let expected = if axis == at { 1.0 } else { 0.0 };
+            let off = (kernels.dot(of_row, of_query) - expected).abs();
+            off.is_nan() || off > PRODUCT_TOLERANCE
+        })
+    };
+    let bad = of_queries.chunks(index.dim()).enumerate().position(|(at, of_query)| is_bad(of_query, at));
+    bad.map_or(Ok(()), |at| {
+        let problem = "the axis does not go with those of rows".to_owned();
+        Err(IndexError::bad_entry(index.path(), SectionKind::QueryAxes, at, problem))
+    })
 }
 
 fn check_ids(index: &Index) -> Result<(), IndexError> {

@@ -17,7 +17,9 @@ use crate::graph::{Blocks, GraphView, Lists, UpperLayerView};
 use crate::id::{NodeId, VideoId};
 use crate::mapped_file::MappedFile;
 use crate::metric::Metric;
-use crate::quantize::{BlockSummary, Sq8, residual_block_bytes};
+use crate::quantize::{
+    Axes, BlockSummary, ResidualCodes, Sq8, are_widths, plain_widths, residual_block_bytes,
+};
 
 /// The largest dimension an index may have.
 const MAX_DIM: u32 = 1 << 16;
@@ -41,6 +43,8 @@ pub struct Index {
     fixed_starts: Vec<u32>,
     /// Of the blocks of each region.
     largest_spreads: Vec<f32>,
+    /// The bits for each axis of residual codes, where the file does not say: axes are those of the dimensions.
+    plain_widths: Vec<u8>,
     /// Set once, and then read instead of the same sections of the file.
     pub(super) resident: OnceLock<ResidentSections>,
 }
@@ -74,6 +78,7 @@ impl Index {
             quantizer: None,
             fixed_starts: Vec::new(),
             largest_spreads: Vec::new(),
+            plain_widths: Vec::new(),
             resident: OnceLock::new(),
         };
         index.check_counts()?;
@@ -83,6 +88,9 @@ impl Index {
             let (regions, spreads) =
                 (index.cast(SectionKind::BlockRegions), index.cast(SectionKind::ResidualSpreads));
             index.largest_spreads = BlockSummary::largest_spreads(regions, spreads);
+            if index.find(SectionKind::ResidualWidths, 0).is_none() {
+                index.plain_widths = plain_widths(index.dim());
+            }
         }
         Ok(index)
     }
@@ -206,10 +214,26 @@ impl Index {
             means: self.cast(SectionKind::BlockMeans),
             spreads: self.cast(SectionKind::ResidualSpreads),
             largest_spreads: &self.largest_spreads,
-            deviations: self.cast(SectionKind::ResidualDeviations),
+            codes: ResidualCodes {
+                axes: self.axes(),
+                deviations: self.cast(SectionKind::ResidualDeviations),
+                widths: self.residual_widths(),
+            },
             row_residuals: self.cast(SectionKind::RowResiduals),
         };
-        (!blocks.deviations.is_empty()).then_some(blocks)
+        (!blocks.codes.deviations.is_empty()).then_some(blocks)
+    }
+
+    /// The axes of residual codes; `None` where they are those of the dimensions.
+    pub(super) fn axes(&self) -> Option<Axes<'_>> {
+        let axes =
+            Axes { of_rows: self.cast(SectionKind::RowAxes), of_queries: self.cast(SectionKind::QueryAxes) };
+        (!axes.of_queries.is_empty()).then_some(axes)
+    }
+
+    /// The bits of residual codes for each axis.
+    pub(super) fn residual_widths(&self) -> &[u8] {
+        if self.plain_widths.is_empty() { self.cast(SectionKind::ResidualWidths) } else { &self.plain_widths }
     }
 
     /// Users of the training sample that taught the graph nothing, `[count × dim]`; `None` where the build
@@ -351,9 +375,31 @@ impl Index {
         if self.find(SectionKind::ResidualDeviations, 0).is_none() {
             return Ok(());
         }
-        let block_bytes = residual_block_bytes(self.dim()) as u64;
+        let plain;
+        let widths = if let Some(section) = self.find(SectionKind::ResidualWidths, 0) {
+            // As many axes as it says, and at least one.
+            let axes = section.bytes.max(1);
+            self.expect_bytes(SectionKind::ResidualWidths, 0, axes)?;
+            for kind in [SectionKind::RowAxes, SectionKind::QueryAxes] {
+                self.expect_bytes(kind, 0, axes.saturating_mul(self.dim() as u64 * 4))?;
+            }
+            self.cast(SectionKind::ResidualWidths)
+        } else {
+            for kind in [SectionKind::RowAxes, SectionKind::QueryAxes] {
+                if self.find(kind, 0).is_some() {
+                    self.section_length(SectionKind::ResidualWidths, 0)?;
+                }
+            }
+            plain = plain_widths(self.dim());
+            &plain
+        };
+        if !are_widths(widths) {
+            let problem = "expected 4, 2, 1 or 0, and never more than before".to_owned();
+            return Err(IndexError::bad_entry(self.path(), SectionKind::ResidualWidths, 0, problem));
+        }
+        let (axes, block_bytes) = (widths.len() as u64, residual_block_bytes(widths) as u64);
         self.expect_bytes(SectionKind::ResidualSpreads, 0, summaries * 4)?;
-        self.expect_bytes(SectionKind::ResidualDeviations, 0, self.dim() as u64 * 4)?;
+        self.expect_bytes(SectionKind::ResidualDeviations, 0, axes * 4)?;
         self.expect_bytes(SectionKind::RowResiduals, 0, blocks as u64 * block_bytes)
     }
 

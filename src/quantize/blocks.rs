@@ -3,7 +3,9 @@
 
 use rayon::prelude::*;
 
-use super::residual::{encode_residual, residual_block_bytes};
+use super::axes::{Axes, FittedAxes, along};
+use super::moment::SecondMoment;
+use super::residual::{encode_residual, plain_widths, residual_block_bytes};
 use super::sq8::Sq8;
 use crate::element::Element;
 use crate::kernel::NIBBLE_ROWS;
@@ -12,6 +14,8 @@ use crate::kernel::NIBBLE_ROWS;
 pub const ROWS_PER_BLOCK: usize = NIBBLE_ROWS;
 /// Blocks whose deviations are added up before those of others are: a sum of as many parts on any number of threads.
 const BLOCKS_ADDED_UP: usize = 64;
+/// Blocks whose rows tell how rows differ from means.
+const SAMPLED_BLOCKS: usize = 128;
 
 /// The mean of every block and region, how far its rows are from that, and the rows as what they differ from the mean
 /// by. A region is some blocks beside each other.
@@ -22,10 +26,14 @@ pub struct BlockSummary {
     /// `[(blocks + regions) × stride]`: the codes of the means.
     pub means: Vec<u8>,
     /// `[blocks + regions]`: of a block, the root mean square of what its rows differ from its mean by, per
-    /// dimension; of a region, the same of the means of its blocks.
+    /// axis; of a region, the same of the means of its blocks.
     pub spreads: Vec<f32>,
-    /// `[dim]`: how much the rows of a block differ in each dimension, as a share of the spread.
+    /// `None` where they are those of the dimensions.
+    pub axes: Option<FittedAxes>,
+    /// `[axes]`: how much the rows of a block differ along each, as a share of the spread.
     pub deviations: Vec<f32>,
+    /// `[axes]`: the bits for each.
+    pub widths: Vec<u8>,
     /// The rows as what they differ from the mean of their block by: residual codes, in blocks of 64.
     pub row_residuals: Vec<u8>,
 }
@@ -49,21 +57,61 @@ impl BlockSummary {
         regions.windows(2).map(of_region).collect()
     }
 
-    /// Of `vectors`, `[n × dim]`; `regions` as the field says. The same rows give the same bytes.
-    pub fn of<T: Element>(vectors: &[T], dim: usize, quantizer: &Sq8, regions: Vec<u32>) -> Self {
+    /// Of `vectors`, `[n × dim]`; `regions` as the field says. What `queries` are like decides about the axes. The same
+    /// rows give the same bytes.
+    pub fn of<T: Element>(
+        vectors: &[T],
+        dim: usize,
+        quantizer: &Sq8,
+        regions: Vec<u32>,
+        queries: Option<&SecondMoment>,
+    ) -> Self {
         let centres = Centres::of(vectors, dim, quantizer, &regions);
-        let spreads = centres.spreads(vectors, &regions);
-        let deviations = centres.deviations(vectors, &spreads);
-        let row_residuals: Vec<u8> = vectors
-            .par_chunks(dim * ROWS_PER_BLOCK)
-            .enumerate()
-            .flat_map_iter(|(block, rows)| {
-                let rows = rows.chunks(dim).map(|row| (block, T::widen(row)));
-                centres.encode(rows, &spreads, &deviations)
-            })
-            .collect();
-        let Centres { codes: means, .. } = centres;
-        Self { regions, means, spreads, deviations, row_residuals }
+        let fitted = queries.and_then(|queries| FittedAxes::fit(queries, &centres.differences(vectors), dim));
+        let (axes, widths) =
+            fitted.map_or_else(|| (None, plain_widths(dim)), |(axes, widths)| (Some(axes), widths));
+        Self::along_axes(vectors, &centres, regions, axes, widths)
+    }
+
+    /// The same with `axes` and `widths` that are given, as the fields have them.
+    ///
+    /// # Panics
+    /// If there are not as many widths as axes.
+    pub fn with_axes<T: Element>(
+        vectors: &[T],
+        dim: usize,
+        quantizer: &Sq8,
+        regions: Vec<u32>,
+        axes: Option<FittedAxes>,
+        widths: Vec<u8>,
+    ) -> Self {
+        let centres = Centres::of(vectors, dim, quantizer, &regions);
+        Self::along_axes(vectors, &centres, regions, axes, widths)
+    }
+
+    fn along_axes<T: Element>(
+        vectors: &[T],
+        centres: &Centres,
+        regions: Vec<u32>,
+        axes: Option<FittedAxes>,
+        widths: Vec<u8>,
+    ) -> Self {
+        let differences =
+            Differences { centres, axes: axes.as_ref().map(FittedAxes::view), count: widths.len() };
+        let (mut spreads, deviations) = differences.of_rows(vectors);
+        spreads.extend(differences.of_blocks(&regions, spreads.len()));
+        let rows_of_blocks = vectors.par_chunks(centres.dim * ROWS_PER_BLOCK).enumerate();
+        let encoded = rows_of_blocks.flat_map_iter(|(block, rows)| {
+            let mut codes = vec![0; residual_block_bytes(&widths)];
+            let mut along = Vec::new();
+            for (at, row) in rows.chunks(centres.dim).enumerate() {
+                differences.along(&T::widen(row), block, &mut along);
+                encode_residual(&along, spreads[block], (&deviations, &widths), at, &mut codes);
+            }
+            codes
+        });
+        let row_residuals = encoded.collect();
+        Self { regions, means: centres.codes.clone(), spreads, axes, deviations, widths, row_residuals }
     }
 }
 
@@ -96,60 +144,82 @@ impl Centres {
         &self.rows[at * self.dim..(at + 1) * self.dim]
     }
 
-    fn spreads<T: Element>(&self, vectors: &[T], regions: &[u32]) -> Vec<f32> {
-        let of_blocks = vectors.par_chunks(self.dim * ROWS_PER_BLOCK).enumerate().map(|(block, rows)| {
-            let rows = rows.chunks(self.dim).map(T::widen);
-            spread(rows, self.row(block))
-        });
-        let blocks = BlockSummary::blocks(vectors.len() / self.dim);
-        let of_regions = regions.par_windows(2).enumerate().map(|(region, ends)| {
-            let means = (ends[0]..ends[1]).map(|block| self.row(block as usize));
-            spread(means, self.row(blocks + region))
-        });
-        of_blocks.chain(of_regions).collect()
+    /// The second moment of what the rows of some blocks differ from their means by.
+    fn differences<T: Element>(&self, vectors: &[T]) -> SecondMoment {
+        let blocks: Vec<(usize, &[T])> = vectors.chunks(self.dim * ROWS_PER_BLOCK).enumerate().collect();
+        let every = blocks.len().div_ceil(SAMPLED_BLOCKS).max(1);
+        let some = blocks.into_iter().step_by(every);
+        let rows: Vec<(usize, &[T])> =
+            some.flat_map(|(block, rows)| rows.chunks(self.dim).map(move |row| (block, row))).collect();
+        SecondMoment::of(&rows, self.dim, |(block, row)| {
+            T::widen(row).iter().zip(self.row(*block)).map(|(value, mean)| value - mean).collect()
+        })
+    }
+}
+
+/// What rows differ from centres by, along axes.
+struct Differences<'a> {
+    centres: &'a Centres,
+    /// Those of the dimensions, if there are no others.
+    axes: Option<Axes<'a>>,
+    /// How many axes there are.
+    count: usize,
+}
+
+impl Differences<'_> {
+    /// What `row` differs from a centre by, in the place of `out`, `[axes]`.
+    fn along(&self, row: &[f32], centre: usize, out: &mut Vec<f32>) {
+        let differences = row.iter().zip(self.centres.row(centre)).map(|(value, mean)| value - mean);
+        out.clear();
+        match self.axes {
+            Some(axes) => out.extend(along(axes.of_rows, &differences.collect::<Vec<f32>>())),
+            None => out.extend(differences),
+        }
+        assert_eq!(out.len(), self.count, "widths for other axes");
     }
 
-    /// The root mean square of what rows differ from the mean of their block by, in terms of its spread.
-    fn deviations<T: Element>(&self, vectors: &[T], spreads: &[f32]) -> Vec<f32> {
-        let rows_of_part = ROWS_PER_BLOCK * BLOCKS_ADDED_UP;
+    /// The spread of each block, and how much rows differ from the mean of their block along each axis in terms of it.
+    fn of_rows<T: Element>(&self, vectors: &[T]) -> (Vec<f32>, Vec<f32>) {
+        let dim = self.centres.dim;
         let of_part = |(part, rows): (usize, &[T])| {
-            let mut squares = vec![0f64; self.dim];
-            for (block, rows) in rows.chunks(self.dim * ROWS_PER_BLOCK).enumerate() {
-                let block = part * BLOCKS_ADDED_UP + block;
-                let inverse = if spreads[block] > 0.0 { 1.0 / spreads[block] } else { 0.0 };
-                for row in rows.chunks(self.dim) {
-                    for ((sum, value), mean) in
-                        squares.iter_mut().zip(T::widen(row).iter()).zip(self.row(block))
-                    {
-                        let scaled = f64::from((value - mean) * inverse);
+            let (mut squares, mut spreads) = (vec![0f64; self.count], Vec::with_capacity(BLOCKS_ADDED_UP));
+            let (mut along, mut of_block) = (Vec::new(), Vec::new());
+            for (block, rows) in rows.chunks(dim * ROWS_PER_BLOCK).enumerate() {
+                of_block.clear();
+                for row in rows.chunks(dim) {
+                    self.along(&T::widen(row), part * BLOCKS_ADDED_UP + block, &mut along);
+                    of_block.extend_from_slice(&along);
+                }
+                let spread = spread(of_block.chunks(self.count));
+                let inverse = if spread > 0.0 { 1.0 / spread } else { 0.0 };
+                for along in of_block.chunks(self.count) {
+                    for (sum, difference) in squares.iter_mut().zip(along) {
+                        let scaled = f64::from(difference * inverse);
                         *sum += scaled * scaled;
                     }
                 }
+                spreads.push(spread);
             }
-            squares
+            (spreads, squares)
         };
-        let parts: Vec<Vec<f64>> =
-            vectors.par_chunks(self.dim * rows_of_part).enumerate().map(of_part).collect();
-        let rows = (vectors.len() / self.dim).max(1) as f64;
-        let total = |dim: usize| parts.iter().map(|part| part[dim]).sum::<f64>();
-        (0..self.dim).map(|dim| (total(dim) / rows).sqrt() as f32).collect()
+        let parts = vectors.par_chunks(dim * ROWS_PER_BLOCK * BLOCKS_ADDED_UP).enumerate().map(of_part);
+        let (spreads, squares): (Vec<Vec<f32>>, Vec<Vec<f64>>) = parts.unzip();
+        let rows = (vectors.len() / dim).max(1) as f64;
+        let total = |axis: usize| squares.iter().map(|part| part[axis]).sum::<f64>();
+        (spreads.concat(), (0..self.count).map(|axis| (total(axis) / rows).sqrt() as f32).collect())
     }
 
-    /// A block of residual codes, of up to 64 rows each with its centre.
-    fn encode<R: AsRef<[f32]>>(
-        &self,
-        rows: impl Iterator<Item = (usize, R)>,
-        spreads: &[f32],
-        deviations: &[f32],
-    ) -> Vec<u8> {
-        let mut block = vec![0; residual_block_bytes(self.dim)];
-        let mut residual = vec![0.0; self.dim];
-        for (at, (centre, row)) in rows.enumerate() {
-            let differences = row.as_ref().iter().zip(self.row(centre)).map(|(value, mean)| value - mean);
-            residual.iter_mut().zip(differences).for_each(|(residual, difference)| *residual = difference);
-            encode_residual(&residual, (spreads[centre], deviations), at, &mut block);
-        }
-        block
+    /// The spread of the means of the blocks of each region, where there are so many `blocks` in all.
+    fn of_blocks(&self, regions: &[u32], blocks: usize) -> Vec<f32> {
+        let of_region = |(region, ends): (usize, &[u32])| {
+            let mut along = Vec::new();
+            let of_means = (ends[0]..ends[1]).map(|block| {
+                self.along(self.centres.row(block as usize), blocks + region, &mut along);
+                along.clone()
+            });
+            spread(of_means)
+        };
+        regions.par_windows(2).enumerate().map(of_region).collect()
     }
 }
 
@@ -162,13 +232,89 @@ fn mean<T: Element>(rows: &[T], dim: usize) -> Vec<f32> {
     sums.into_iter().map(|sum| (sum / count) as f32).collect()
 }
 
-/// The root mean square of what rows differ from `centre` by, per dimension.
-fn spread<R: AsRef<[f32]>>(rows: impl Iterator<Item = R>, centre: &[f32]) -> f32 {
+/// The root mean square of differences, per axis.
+fn spread<R: AsRef<[f32]>>(differences: impl Iterator<Item = R>) -> f32 {
     let (mut squares, mut count) = (0f64, 0usize);
-    for row in rows {
-        let of_row = row.as_ref().iter().zip(centre).map(|(value, mean)| f64::from(value - mean));
-        squares += of_row.map(|difference| difference * difference).sum::<f64>();
-        count += centre.len();
+    for row in differences {
+        squares += row
+            .as_ref()
+            .iter()
+            .map(|difference| f64::from(*difference))
+            .map(|value| value * value)
+            .sum::<f64>();
+        count += row.as_ref().len();
     }
     (squares / count.max(1) as f64).sqrt() as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+    use crate::quantize::{ResidualCodes, ResidualTable};
+
+    const DIM: usize = 48;
+
+    /// What estimates of the rows of some blocks are off by, in terms of how far the scores of a block lie apart.
+    fn error_of(summary: &BlockSummary, vectors: &[f32], quantizer: &Sq8, query: &[f32]) -> f32 {
+        let BlockSummary { axes, deviations, widths, .. } = summary;
+        let mut table = ResidualTable::default();
+        table.fill(
+            query,
+            &ResidualCodes { axes: axes.as_ref().map(FittedAxes::view), deviations, widths },
+            1.0,
+        );
+        let centres = Centres::of(vectors, DIM, quantizer, &summary.regions);
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+        let (mut squares, mut all) = (0.0, 0.0);
+        for (block, rows) in vectors.chunks(DIM * ROWS_PER_BLOCK).enumerate() {
+            let bytes = residual_block_bytes(widths);
+            let codes = &summary.row_residuals[block * bytes..(block + 1) * bytes];
+            let centre = dot(query, centres.row(block));
+            let mut estimates = [0.0; ROWS_PER_BLOCK];
+            table.score(codes, (centre, summary.spreads[block]), 0.0, &mut estimates);
+            for (row, estimate) in rows.chunks(DIM).zip(estimates) {
+                let score = dot(query, row);
+                squares += (score - estimate) * (score - estimate);
+                all += (score - centre) * (score - centre);
+            }
+        }
+        (squares / all).sqrt()
+    }
+
+    #[test]
+    fn axes_that_queries_look_along_take_fewer_bytes_for_as_good_estimates() {
+        let mut random = ChaCha8Rng::seed_from_u64(9);
+        // Rows differ everywhere, and queries look along some directions that are no dimensions.
+        let mut vector = |scale: &dyn Fn(usize) -> f32| -> Vec<f32> {
+            (0..DIM).map(|dim| scale(dim) * random.random_range(-1.0f32..1.0)).collect()
+        };
+        let vectors: Vec<f32> = (0..40 * ROWS_PER_BLOCK).flat_map(|_| vector(&|_| 1.0)).collect();
+        let turned = |vector: Vec<f32>| -> Vec<f32> {
+            let along =
+                |a: usize| (0..DIM).map(move |b| ((a * b) as f32 * std::f32::consts::PI / DIM as f32).cos());
+            let mut turned = vec![0.0; DIM];
+            for (a, value) in vector.iter().enumerate() {
+                turned.iter_mut().zip(along(a)).for_each(|(sum, along)| *sum += value * along);
+            }
+            turned
+        };
+        let looks = |dim: usize| 0.8f32.powi(dim as i32);
+        let queries: Vec<f32> = (0..500).flat_map(|_| turned(vector(&looks))).collect();
+        let moment = SecondMoment::of_directions(&queries, DIM);
+        let quantizer = Sq8::train(&vectors, DIM);
+        let plain = BlockSummary::of(&vectors, DIM, &quantizer, vec![0, 16, 40], None);
+        let fitted = BlockSummary::of(&vectors, DIM, &quantizer, vec![0, 16, 40], Some(&moment));
+        assert!(2 * fitted.row_residuals.len() < plain.row_residuals.len(), "{:?}", fitted.widths);
+        let error = |summary| {
+            let queries = queries.chunks(DIM).take(50);
+            queries.map(|query| error_of(summary, &vectors, &quantizer, query)).sum::<f32>() / 50.0
+        };
+        let (plain, fitted_error) = (error(&plain), error(&fitted));
+        assert!(plain < 0.4 && fitted_error < 0.4, "{plain}, {fitted_error}");
+        let BlockSummary { regions, axes, widths, .. } = fitted.clone();
+        assert_eq!(BlockSummary::with_axes(&vectors, DIM, &quantizer, regions, axes, widths), fitted);
+    }
 }

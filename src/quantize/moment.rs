@@ -68,6 +68,11 @@ impl SecondMoment {
         self
     }
 
+    /// `[dim × dim]`.
+    pub(super) fn matrix(&self) -> &[f32] {
+        &self.matrix
+    }
+
     /// Its product with `vector`, `[dim]`, in the place of `out`.
     pub fn times(&self, vector: &[f32], out: &mut Vec<f32>) {
         let kernels = Kernels::get();

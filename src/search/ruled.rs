@@ -413,7 +413,7 @@ impl<'a> Run<'a, '_> {
         residual_tables.resize_with(of.len(), ResidualTable::default);
         if let Some(blocks) = &blocks {
             for (at, table) in residual_tables.iter_mut().enumerate() {
-                table.fill(&self.queries[of[at]], blocks.deviations, units(at).2);
+                table.fill(&self.queries[of[at]], &blocks.codes, units(at).2);
             }
         }
         let blocks = blocks.map(|blocks| {

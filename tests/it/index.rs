@@ -32,8 +32,17 @@ impl Sample {
         Self::with(Metric::InnerProduct, BuildParams::new(Metric::InnerProduct, 4, 20).unwrap())
     }
 
+    /// One whose residual codes are along axes that are not those of the dimensions.
+    fn along_axes() -> Self {
+        let params = BuildParams::new(Metric::InnerProduct, 4, 20).unwrap();
+        Self::of(TestCatalogue::new(4_200, 16), Metric::InnerProduct, params)
+    }
+
     fn with(metric: Metric, params: BuildParams) -> Self {
-        let catalogue = TestCatalogue::new(60, 4);
+        Self::of(TestCatalogue::new(60, 4), metric, params)
+    }
+
+    fn of(catalogue: TestCatalogue, metric: Metric, params: BuildParams) -> Self {
         let users = Embeddings::open(&catalogue.files.users_train).unwrap();
         let index = build_taught_index(
             &catalogue.open(metric),
@@ -331,7 +340,7 @@ fn search_every_way(index: &Index) {
     let searcher = Searcher::default();
     for effort in [Effort::EfSearch(1), Effort::EfSearch(200), Effort::Exact] {
         let params = SearchParams::new(10, effort).unwrap();
-        let found = searcher.search(index, &[0.5; 4], &params, || true);
+        let found = searcher.search(index, &vec![0.5; index.dim()], &params, || true);
         assert!(found.hits.len() <= 10);
         for hit in found.hits {
             let columns = Columns::of(index);
@@ -359,7 +368,8 @@ fn search_every_way(index: &Index) {
         offset: 0,
         first_page: Vec::new(),
     };
-    let interest = |weight| Interest { vector: (&[0.5f32; 4][..]).into(), weight, at_least: 0 };
+    let vector = vec![0.5f32; index.dim()];
+    let interest = |weight| Interest { vector: (&vector[..]).into(), weight, at_least: 0 };
     let plans = [Plan::Graph, Plan::FilteredGraph, Plan::MatchScan, Plan::BlockScan, Plan::ExactScan];
     for plan in plans.into_iter().filter(|plan| *plan != Plan::BlockScan || index.blocks().is_some()) {
         let params = SearchParams::new(10, Effort::EfSearch(20)).unwrap().with_plan(Some(plan));
@@ -370,6 +380,45 @@ fn search_every_way(index: &Index) {
     }
     let found = index.video_ids().iter().filter(|id| index.node_of(**id).is_some()).count();
     assert!(found <= index.len());
+}
+
+#[test]
+fn axes_that_do_not_fit_are_found() {
+    let sample = Sample::along_axes();
+    sample.check(&sample.bytes).unwrap();
+    let change = |kind, change: fn(&mut [u8])| sample.with_section(kind, change);
+    let widths = SectionKind::ResidualWidths;
+    for bytes in
+        [change(widths, |widths| widths[0] = 3), change(widths, |widths| *widths.last_mut().unwrap() = 4)]
+    {
+        let error = sample.open(&bytes).unwrap_err();
+        assert!(
+            matches!(&error, IndexError::BadEntry { section, .. } if section == "residual_widths"),
+            "{error}"
+        );
+    }
+    for value in [f32::NAN, f32::INFINITY, f32::MAX, 0.0] {
+        for kind in [SectionKind::RowAxes, SectionKind::QueryAxes] {
+            let index = sample.open(&with_first_u32(&sample, kind, value.to_bits())).unwrap();
+            search_every_way(&index);
+            let error = verify(&index).unwrap_err();
+            assert!(matches!(&error, IndexError::BadEntry { .. }), "{kind} = {value}: {error}");
+        }
+    }
+    let index = sample.open(&sample.bytes).unwrap();
+    let without = |gone: &[SectionKind]| rewritten(&index, |kind, _, _| !gone.contains(&kind)).unwrap_err();
+    for gone in [widths, SectionKind::RowAxes, SectionKind::QueryAxes] {
+        let error = without(&[gone]);
+        assert!(
+            matches!(&error, IndexError::MissingSection { section, .. } if *section == gone.to_string()),
+            "without {gone}: {error}"
+        );
+    }
+    let error = without(&[widths, SectionKind::RowAxes, SectionKind::QueryAxes]);
+    assert!(
+        matches!(&error, IndexError::WrongSectionLength { section, .. } if section == "row_residuals"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -518,7 +567,7 @@ fn reseal_any(bytes: &mut [u8]) {
 /// What a version of the format wrote must open in every later one.
 #[test]
 fn opens_the_fixture_of_each_format_version() {
-    let held_out = [None, Some(32), Some(40), Some(40), Some(40), Some(40), Some(40), Some(40)];
+    let held_out = [None, Some(32), Some(40), Some(40), Some(40), Some(40), Some(40), Some(40), Some(40)];
     for (version, held_out) in (1..).zip(held_out) {
         let name = format!("tests/fixtures/format-{version}.index");
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
