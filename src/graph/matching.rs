@@ -1,7 +1,7 @@
 //! Searches that score only the nodes of a set.
 
 use super::adjacency::{Adjacency, GraphView};
-use super::beam::{BeamStats, Outcome, Scratch, chosen, together};
+use super::beam::{BeamStats, Outcome, Scratch, beam_search, chosen, together};
 use super::candidates::{Candidate, keep_best};
 use super::node_set::NodeSet;
 use super::scorer::Score;
@@ -102,6 +102,43 @@ pub fn traverse_matching(
     }
 }
 
+/// Goes on from what a scan left in `scratch.found`: expands the best `ef` of `matches` as a traversal does, which passes
+/// over what does not match, and leaves the best `keep`, in no particular order.
+///
+/// Bounds tell a scan where many good ones are likely, and miss those that lie by themselves; edges lead to these from
+/// the others. `keep_going` is asked once per hop.
+pub fn expand_found(
+    graph: &GraphView<'_>,
+    scorer: &impl Score,
+    matches: &NodeSet,
+    (ef, keep): (usize, usize),
+    scratch: &mut Scratch,
+    mut keep_going: impl FnMut() -> bool,
+) -> Outcome {
+    let Scratch { candidates, visited, scores, arrivals, found, .. } = scratch;
+    candidates.reset(ef);
+    visited.restrict_to(matches);
+    scores.clear();
+    arrivals.clear();
+    for candidate in found.iter() {
+        let known = visited.len();
+        visited.insert(candidate.node());
+        // Of every node that is visited there is one score, whatever was found.
+        if visited.len() > known {
+            scores.push(candidate.score());
+            arrivals.push(*candidate);
+        }
+    }
+    candidates.merge(arrivals);
+    let (mut stats, mut is_interrupted) = (BeamStats::default(), false);
+    beam_search(&graph.layer0, scorer, scratch, &mut stats, || {
+        is_interrupted |= !keep_going();
+        !is_interrupted
+    });
+    scratch.collect(keep);
+    Outcome { stats, is_interrupted }
+}
+
 /// The first node of the set in each of as many equal ranges of nodes, where there is one.
 fn spread(set: &NodeSet) -> impl Iterator<Item = u32> + '_ {
     let ranges = set.nodes().div_ceil(SPREAD_STARTS).max(1);
@@ -184,5 +221,57 @@ impl Scratch {
         }
         // Another one may still pass through the others.
         passed.forget_since(walked);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::PackedLists;
+    use crate::id::NodeId;
+
+    /// A node scores what it is numbered.
+    struct ByNumber(usize);
+
+    impl Score for ByNumber {
+        fn rows(&self) -> usize {
+            self.0
+        }
+
+        fn score_rows(&self, nodes: &[u32], out: &mut [f32]) {
+            nodes.iter().zip(out).for_each(|(node, score)| *score = *node as f32);
+        }
+    }
+
+    #[test]
+    fn a_walk_from_what_was_found_stays_among_matches() {
+        const NODES: u32 = 100;
+        // Every node leads to the next two.
+        let lists: Vec<Vec<u32>> = (0..NODES).map(|node| (node + 1..NODES.min(node + 3)).collect()).collect();
+        let lists = PackedLists::of(&lists);
+        let graph = GraphView { layer0: lists.view(), upper: Vec::new(), entry_point: NodeId(0) };
+        let mut matches = NodeSet::all(NODES as usize);
+        // One that does not match is stepped over, two in a row are not.
+        [40, 70, 71].into_iter().for_each(|node| matches.remove(node));
+        let mut scratch = Scratch::default();
+        let mut walk = |found: &[u32], ef: usize, keep: usize, hops: usize| {
+            scratch.found = found.iter().map(|node| Candidate::new(*node, *node as f32)).collect();
+            let mut left = hops;
+            let outcome =
+                expand_found(&graph, &ByNumber(NODES as usize), &matches, (ef, keep), &mut scratch, || {
+                    left = left.saturating_sub(1);
+                    left > 0
+                });
+            let mut nodes: Vec<u32> = scratch.found.iter().map(Candidate::node).collect();
+            nodes.sort_unstable();
+            (nodes, outcome.is_interrupted)
+        };
+        assert_eq!(walk(&[30, 3, 31], 10, 4, usize::MAX), (vec![66, 67, 68, 69], false));
+        assert_eq!(walk(&[30, 72], 10, 3, usize::MAX), (vec![97, 98, 99], false));
+        assert_eq!(walk(&[30, 3, 31], 0, 4, usize::MAX), (vec![3, 30, 31], false));
+        assert_eq!(walk(&[], 10, 4, usize::MAX), (vec![], false));
+        assert!(walk(&[30, 3, 31], 10, 3, 2).1);
+        // Twice the same is one.
+        assert_eq!(walk(&[99, 99], 10, 4, usize::MAX), (vec![99], false));
     }
 }

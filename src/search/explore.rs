@@ -5,8 +5,7 @@
 //! |---|---|
 //! | no filter | traversal; where much is excluded or capped, expanding more |
 //! | few matches | a scan of them |
-//! | many, most of those around the query among them | traversal, expanding more where others come up |
-//! | otherwise | a scan of the likeliest blocks of them |
+//! | otherwise | a scan of the likeliest blocks of them, then a walk from what that found |
 //! | the same in an index without blocks | traversal, passing through what does not match, and expanding more for it |
 //!
 //! Whatever comes too short ends as a scan of all that matches: an answer is short only if there are no more.
@@ -20,8 +19,8 @@ use super::params::Plan;
 use super::rules::{NodeRules, Part};
 use super::searcher::prefetch_ids;
 use crate::graph::{
-    self, Adjacency, BeamStats, BlockQuery, BlockScan, Blocks, Candidate, GraphView, NodeSet, Outcome, Scan,
-    Score, Scratch,
+    self, BeamStats, BlockQuery, BlockScan, Blocks, Candidate, GraphView, NodeSet, Outcome, Scan, Score,
+    Scratch,
 };
 use crate::id::NodeId;
 
@@ -41,9 +40,8 @@ const SCOUTED_STARTS: usize = 100;
 const NOT_WORTH_EXPANDING: usize = 16;
 /// A traversal that would have to expand so many times more for the rules is given up for a scan.
 const WORTH_EXPANDING: usize = 4;
-/// A traversal starts among matches where at most one in so many of the nodes around its start does not match. With one
-/// in sixteen, some users still get a scan of blocks under a filter that lets through what they would get anyway.
-const FEW_AROUND: usize = 4;
+/// One in so many of the nodes that a traversal would expand is expanded after a scan of blocks.
+const EXPANDED_SHARE: usize = 4;
 /// So many of the best are looked up to see whether much is excluded.
 const SAMPLED: usize = 64;
 /// Where no more of those are, the others are looked up when they have been scored exactly.
@@ -101,7 +99,6 @@ pub(super) fn explore<C: Scan, S: Score>(
         coarse,
         wanted,
         sieve: Sieve { rules, part, matches: wanted.matches.map(|(set, _)| set), known: Known::default() },
-        start: None,
         rows: index.len(),
         scanned_bytes: index
             .codes()
@@ -119,7 +116,7 @@ pub(super) fn explore<C: Scan, S: Score>(
         plan => explorer.scan(plan),
     };
     if explored.is_none() {
-        explored = explorer.scan(explorer.next_plan(plan));
+        explored = explorer.scan(explorer.last_plan());
     }
     let (plan, is_complete, is_interrupted) = explored.unwrap_or((plan, true, false));
     Explored { plan, stats: explorer.stats, is_complete, is_sieved: explorer.is_sieved, is_interrupted }
@@ -129,8 +126,6 @@ struct Explorer<'a, C, S> {
     coarse: &'a Coarse<'a, C, S>,
     wanted: &'a Wanted<'a>,
     sieve: Sieve<'a>,
-    /// Where the descent of a single interest ended, if it was looked for.
-    start: Option<NodeId>,
     rows: usize,
     scanned_bytes: usize,
     has_graph: bool,
@@ -160,7 +155,7 @@ impl<C: Scan, S: Score> Explorer<'_, C, S> {
         ef_search >= Plan::scanned_from(self.scanned_bytes)
     }
 
-    fn first_plan(&mut self) -> Plan {
+    fn first_plan(&self) -> Plan {
         if let Some(plan) = self.wanted.plan {
             return plan;
         }
@@ -176,7 +171,7 @@ impl<C: Scan, S: Score> Explorer<'_, C, S> {
         };
         if matching <= few.max(2 * self.kept()) || self.is_better_scanned(self.wanted.ef_search) {
             Plan::MatchScan
-        } else if self.coarse.blocks.is_some() && !self.starts_among_matches() {
+        } else if self.coarse.blocks.is_some() {
             Plan::BlockScan
         } else if matching >= self.rows / TRAVERSED_SHARE {
             Plan::Graph
@@ -185,34 +180,9 @@ impl<C: Scan, S: Score> Explorer<'_, C, S> {
         }
     }
 
-    /// Whether a traversal starts where most nodes match, so that it is much like one without a filter.
-    ///
-    /// With less effort than is wanted of the best, a scan of blocks finds far more of them.
-    fn starts_among_matches(&mut self) -> bool {
-        let Some((matches, matching)) = self.wanted.matches else { return false };
-        let [scorer] = self.coarse.each.as_slice() else { return false };
-        if matching < self.rows / TRAVERSED_SHARE || self.wanted.ef_search < self.wanted.count {
-            return false;
-        }
-        let graph = self.sieve.part.index.graph();
-        let (start, descent) = graph::descend(&graph, scorer, self.scratch);
-        self.stats += descent;
-        self.start = Some(start);
-        let (mut near, mut failed) = (0, 0);
-        graph.layer0.for_each_neighbor(start.0, |node| {
-            near += 1;
-            failed += usize::from(!matches.contains(node));
-        });
-        failed * FEW_AROUND <= near
-    }
-
     /// What is done when a traversal would take too long.
-    fn next_plan(&self, plan: Plan) -> Plan {
-        match (self.wanted.matches, plan) {
-            (Some(_), Plan::Graph) if self.coarse.blocks.is_some() => Plan::BlockScan,
-            (Some(_), _) => Plan::MatchScan,
-            (None, _) => self.whole_scan,
-        }
+    fn last_plan(&self) -> Plan {
+        if self.wanted.matches.is_some() { Plan::MatchScan } else { self.whole_scan }
     }
 
     /// Expands until enough nodes pass; `None` if something else is faster.
@@ -221,8 +191,7 @@ impl<C: Scan, S: Score> Explorer<'_, C, S> {
         let scorer = &self.coarse.nodes;
         let mut ef_search = base.max(1);
         let mut starts = if self.coarse.each.len() > 1 { self.scout() } else { Vec::new() };
-        starts.extend(self.start);
-        for scorer in self.coarse.each.iter().filter(|_| self.start.is_none()) {
+        for scorer in &self.coarse.each {
             let (start, descent) = graph::descend(graph, scorer, self.scratch);
             self.stats += descent;
             starts.push(start);
@@ -380,7 +349,17 @@ impl<C: Scan, S: Score> Explorer<'_, C, S> {
                 let k = (keep * 2 / 3).max(1);
                 let scan = BlockScan { k, keep, missed: self.wanted.missed };
                 let scorers = (queries.as_slice(), scorer);
-                Some(graph::scan_blocks(blocks, scorers, Some(matches), &scan, self.scratch, keep_going))
+                let scratch = &mut *self.scratch;
+                let mut outcome =
+                    graph::scan_blocks(blocks, scorers, Some(matches), &scan, scratch, &mut *keep_going);
+                if !outcome.is_interrupted {
+                    let graph = self.sieve.part.index.graph();
+                    let effort = (self.wanted.ef_search / EXPANDED_SHARE, keep);
+                    let walk = graph::expand_found(&graph, scorer, matches, effort, scratch, keep_going);
+                    outcome.stats += walk.stats;
+                    outcome.is_interrupted = walk.is_interrupted;
+                }
+                Some(outcome)
             }
             (_, Some((matches, _)), _) => {
                 Some(graph::scan_matching(scorer, matches, keep, self.scratch, keep_going))

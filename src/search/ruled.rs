@@ -22,7 +22,7 @@ use crate::with_rows;
 const RESCORED_AT_ONCE: usize = 4096;
 /// What a scan of blocks may miss, of what a traversal of the same effort is expected to: where hits are hard to
 /// find, it misses more than it sees.
-const CAUTION: f32 = 0.2;
+const CAUTION: f32 = 0.9;
 /// One in so many of what was found may be excluded, where it is looked up after it was scored exactly: half as many
 /// again as are wanted were, which makes up for it.
 const FEW_EXCLUDED: usize = 8;
