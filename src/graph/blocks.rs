@@ -43,9 +43,10 @@ const BLOCK_REACH: f32 = 2.5;
 const REGION_REACH: f32 = 1.0;
 /// Less than any bound of what is looked at.
 const DONE: f32 = f32::NEG_INFINITY;
-/// So many deviations of what estimates are off by, below the k-th best estimate, nodes are scored again by 8-bit codes, where this share of the best
-/// may be missed or more; one more for every time that it is a quarter of that, but not more than so many.
-const ERRORS_BELOW: f32 = 3.0;
+/// Nodes are scored again by 8-bit codes that are estimated so many standard deviations of what estimates are off by
+/// below the k-th best, where this share of the best may be missed or more; one more for every time that it is a quarter
+/// of that, but not more than so many.
+const ERRORS_BELOW: f32 = 2.0;
 const MISSED: f32 = 0.013;
 const MAX_ERRORS_BELOW: f32 = 6.0;
 /// However many they are: so many for each that is kept.

@@ -21,8 +21,10 @@ use crate::with_rows;
 /// Nodes that are scored again between two looks at whether to go on.
 const RESCORED_AT_ONCE: usize = 4096;
 /// What a scan of blocks may miss, of what a traversal of the same effort is expected to: where hits are hard to
-/// find, it misses more than it sees.
-const CAUTION: f32 = 0.9;
+/// find, it misses more than it sees. With so little effort that a traversal is expected to miss more than [`FEW_MISSED`],
+/// as many times more: the walk that follows finds most of it where hits are easy to find.
+const CAUTION: f32 = 0.5;
+const FEW_MISSED: f32 = 0.065;
 /// One in so many of what was found may be excluded, where it is looked up after it was scored exactly: half as many
 /// again as are wanted were, which makes up for it.
 const FEW_EXCLUDED: usize = 8;
@@ -348,7 +350,8 @@ impl<'a> Run<'a, '_> {
             Effort::EfSearch(ef_search) => (ef_search + count.saturating_sub(k), false),
             Effort::Exact => (0, true),
         };
-        let missed = CAUTION * expected_to_miss(k, ef_search);
+        let expected = expected_to_miss(k, ef_search);
+        let missed = CAUTION * expected * (expected / FEW_MISSED).max(1.0);
         let has_codes = part.index.codes().is_some();
         let plan = match (is_exact, is_scan) {
             // What is asked for is asked of the base.
