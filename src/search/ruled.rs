@@ -22,9 +22,11 @@ use crate::with_rows;
 const RESCORED_AT_ONCE: usize = 4096;
 /// What a scan of blocks may miss, of what a traversal of the same effort is expected to: where hits are hard to
 /// find, it misses more than it sees. With so little effort that a traversal is expected to miss more than [`FEW_MISSED`],
-/// as many times more: the walk that follows finds most of it where hits are easy to find.
+/// as many times more: the walk that follows finds most of it where hits are easy to find. But never more than
+/// [`MOST_MISSED`]: elsewhere it finds none of it.
 const CAUTION: f32 = 0.5;
 const FEW_MISSED: f32 = 0.065;
+const MOST_MISSED: f32 = 0.35;
 /// One in so many of what was found may be excluded, where it is looked up after it was scored exactly: half as many
 /// again as are wanted were, which makes up for it.
 const FEW_EXCLUDED: usize = 8;
@@ -351,7 +353,7 @@ impl<'a> Run<'a, '_> {
             Effort::Exact => (0, true),
         };
         let expected = expected_to_miss(k, ef_search);
-        let missed = CAUTION * expected * (expected / FEW_MISSED).max(1.0);
+        let missed = (CAUTION * expected * (expected / FEW_MISSED).max(1.0)).min(MOST_MISSED);
         let has_codes = part.index.codes().is_some();
         let plan = match (is_exact, is_scan) {
             // What is asked for is asked of the base.
