@@ -377,8 +377,8 @@ impl Index {
         }
         let plain;
         let widths = if let Some(section) = self.find(SectionKind::ResidualWidths, 0) {
-            // As many axes as it says, and at least one.
-            let axes = section.bytes.max(1);
+            // As many axes as it says: at least one, and no more than dimensions.
+            let axes = section.bytes.clamp(1, self.dim() as u64);
             self.expect_bytes(SectionKind::ResidualWidths, 0, axes)?;
             for kind in [SectionKind::RowAxes, SectionKind::QueryAxes] {
                 self.expect_bytes(kind, 0, axes.saturating_mul(self.dim() as u64 * 4))?;

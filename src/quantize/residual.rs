@@ -40,9 +40,9 @@ static FOUR_BITS: Levels = Levels {
     lost: 0.009_497,
 };
 
-/// The bits of a code, and of two.
+/// The bits of a code.
 const CODE_BITS: usize = 4;
-/// What fits into two bits for every axis.
+/// The bits for each axis, where axes are those of the dimensions.
 const PLAIN_WIDTH: u8 = 2;
 /// The share of the variance that may be lost: as much as with two bits for every axis.
 const MOST_LOST: f64 = 0.1175;

@@ -406,6 +406,19 @@ fn axes_that_do_not_fit_are_found() {
         }
     }
     let index = sample.open(&sample.bytes).unwrap();
+    let more = rewritten(&index, |kind, _, bytes| {
+        match kind {
+            SectionKind::ResidualWidths => bytes.push(0),
+            SectionKind::RowAxes | SectionKind::QueryAxes => bytes.extend([0; 16 * 4]),
+            _ => {}
+        }
+        true
+    });
+    let error = more.unwrap_err();
+    assert!(
+        matches!(&error, IndexError::WrongSectionLength { expected: 16, found: 17, .. }),
+        "more axes than dimensions: {error}"
+    );
     let without = |gone: &[SectionKind]| rewritten(&index, |kind, _, _| !gone.contains(&kind)).unwrap_err();
     for gone in [widths, SectionKind::RowAxes, SectionKind::QueryAxes] {
         let error = without(&[gone]);

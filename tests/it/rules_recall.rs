@@ -188,4 +188,8 @@ fn filters_around_the_user_cost_no_recall() {
             "k {k}, ef_search {ef_search}: {with:.4} with topics around the user, {without:.4} without"
         );
     }
+    for user in world.users.chunks_exact(DIM) {
+        let matches = world.answer(user, &topics_of_the_best(user), 100, Effort::EfSearch(100)).stats.matches;
+        assert!(matches > Some(VIDEOS / 4), "{matches:?} match");
+    }
 }
