@@ -15,7 +15,7 @@
 //! | `beam.rs`      | the hot loop |
 //! | `traverse.rs`  | a whole search: descent and beam |
 //! | `matching.rs`  | the same among the nodes of a set |
-//! | `blocks.rs`    | a scan of a set that looks only where good nodes are likely |
+//! | `blocks/`      | a scan of a set that looks only where good nodes are likely |
 
 mod adjacency;
 mod beam;

@@ -1,0 +1,267 @@
+//! Which blocks come next: those whose best node may score most.
+//!
+//! All regions are bounded, and the blocks of the best of them; those that no block of another region comes before are
+//! ready to be scanned.
+
+use super::super::beam::BeamStats;
+use super::super::candidates::Candidate;
+use super::super::scorer::{Scan, Score};
+use super::super::selection::Selection;
+use super::Scanned;
+use crate::kernel::Kernels;
+
+/// Regions whose blocks are bounded first; then half as many again, and so on.
+const FIRST_REGIONS: usize = 32;
+/// Deviations above the score of its mean that the best of a block lie, about; in order of these bounds the best are
+/// found soonest. Measured on users and on videos, among all nodes and among sets near the query and far from it.
+const BLOCK_REACH: f32 = 2.5;
+/// Deviations above the score of its mean that the means of the blocks of a region lie, mostly: one that is worth a scan
+/// and lies higher comes later than its bound says.
+const REGION_REACH: f32 = 1.0;
+/// Less than any bound of what is looked at.
+const DONE: f32 = f32::NEG_INFINITY;
+
+/// What is known of blocks before they are scanned; kept and reused.
+#[derive(Debug, Default)]
+pub(super) struct Bounds {
+    scores: Vec<f32>,
+    /// What the best node of each region may score, and [`DONE`] of those whose blocks are bounded. The least of them
+    /// all, and how many are done.
+    region_bounds: Vec<f32>,
+    lowest: f32,
+    done: usize,
+    /// The regions whose blocks are bounded together.
+    regions: Vec<u32>,
+    /// The blocks that are bounded, as far as they have members.
+    bounded: Vec<u32>,
+    /// `[bounded × queries]`: what their means score, in units of the scan.
+    centres: Vec<f32>,
+    /// What the best node of each may score, and [`DONE`] of those that were made ready.
+    bounds: Vec<f32>,
+    /// Their places among the bounded ones, with their bounds, about best first.
+    ready: Vec<Candidate>,
+    drawers: Drawers,
+}
+
+impl Bounds {
+    /// Bounds what the best node of each region may score: where a scan begins.
+    pub(super) fn bound_regions(
+        &mut self,
+        Scanned { blocks, queries, .. }: Scanned<'_>,
+        stats: &mut BeamStats,
+    ) {
+        let Self { scores, region_bounds, lowest, done, bounded, centres, bounds, .. } = self;
+        *done = 0;
+        bounded.clear();
+        centres.clear();
+        bounds.clear();
+        region_bounds.clear();
+        region_bounds.resize(blocks.largest_spreads.len(), DONE);
+        scores.resize(region_bounds.len(), 0.0);
+        for query in queries {
+            query.means.score_scan(blocks.len(), scores);
+            stats.distances += scores.len() as u64;
+            let deviation = query.residuals.deviation();
+            let spreads = blocks.spreads[blocks.len()..].iter().zip(blocks.largest_spreads);
+            for ((bound, score), (of_means, of_rows)) in region_bounds.iter_mut().zip(&*scores).zip(spreads) {
+                let reach = deviation * (REGION_REACH * of_means + BLOCK_REACH * of_rows);
+                let of_query = query.offset + query.scale * score + reach;
+                *bound = if of_query > *bound { of_query } else { *bound };
+            }
+        }
+        *lowest = Kernels::get().range(region_bounds).0.max(f32::MIN);
+    }
+
+    /// Makes ready, about in order, the best blocks of those that were not yet; says whether there are any.
+    pub(super) fn next(
+        &mut self,
+        scanned: Scanned<'_>,
+        selection: &mut Selection,
+        stats: &mut BeamStats,
+    ) -> bool {
+        self.ready.clear();
+        while self.ready.is_empty() {
+            let more = (self.done / 2).max(FIRST_REGIONS);
+            self.regions.clear();
+            self.regions.extend_from_slice(selection.promising(&self.region_bounds, more, self.lowest));
+            if self.regions.is_empty() {
+                return false;
+            }
+            self.bound_blocks(scanned, stats);
+            let Self { region_bounds, bounds, ready, drawers, .. } = self;
+            let best_other = Kernels::get().range(region_bounds).1.max(f32::MIN);
+            let best = selection.at_least(bounds, best_other).iter();
+            drawers.sort(
+                best.map(|at| Candidate::new(*at, std::mem::replace(&mut bounds[*at as usize], DONE))),
+                ready,
+            );
+        }
+        true
+    }
+
+    /// Those that the last [`Bounds::next`] made ready, about best first: their places, with what their best nodes may
+    /// score.
+    pub(super) fn ready(&self) -> &[Candidate] {
+        &self.ready
+    }
+
+    /// The block at a place.
+    #[inline]
+    pub(super) fn block(&self, place: u32) -> usize {
+        self.bounded[place as usize] as usize
+    }
+
+    /// What the mean of the block at a place scores for each query, in units of the scan.
+    #[inline]
+    pub(super) fn centres(&self, place: u32, queries: usize) -> &[f32] {
+        let first = place as usize * queries;
+        &self.centres[first..first + queries]
+    }
+
+    /// Bounds what the best node of each block of the next regions may score.
+    fn bound_blocks(&mut self, Scanned { blocks, queries, matches }: Scanned<'_>, stats: &mut BeamStats) {
+        let Self { scores, region_bounds, done, regions, bounded, centres, bounds, .. } = self;
+        let first = bounded.len();
+        for region in &*regions {
+            region_bounds[*region as usize] = DONE;
+            blocks.list_with_members(*region as usize, matches, bounded);
+        }
+        *done += regions.len();
+        centres.resize(bounded.len() * queries.len(), 0.0);
+        bounds.resize(bounded.len(), DONE);
+        let new = &bounded[first..];
+        scores.resize(new.len(), 0.0);
+        for (at, query) in queries.iter().enumerate() {
+            query.means.score_rows(new, scores);
+            stats.distances += new.len() as u64;
+            let reach = BLOCK_REACH * query.residuals.deviation();
+            let centres = centres[first * queries.len()..].chunks_exact_mut(queries.len());
+            let known = centres.zip(&mut bounds[first..]);
+            for ((block, score), (centres, bound)) in new.iter().zip(&*scores).zip(known) {
+                centres[at] = query.offset + query.scale * score;
+                let of_query = centres[at] + reach * blocks.spreads[*block as usize];
+                *bound = if of_query > *bound { of_query } else { *bound };
+            }
+        }
+    }
+}
+
+/// Sorts about: scores that differ by less than a thousandth of their range are in no order, which takes a third of the
+/// time where there are thousands. Kept and reused.
+#[derive(Debug, Default)]
+struct Drawers {
+    unsorted: Vec<Candidate>,
+    /// Of each drawer, where its candidates go.
+    places: Vec<u32>,
+}
+
+const DRAWERS: usize = 1024;
+
+impl Drawers {
+    /// Puts `candidates` into `sorted`, the best about first.
+    fn sort(&mut self, candidates: impl Iterator<Item = Candidate>, sorted: &mut Vec<Candidate>) {
+        sorted.clear();
+        sorted.extend(candidates);
+        if sorted.len() < DRAWERS {
+            return sorted.sort_unstable();
+        }
+        let Self { unsorted, places } = self;
+        std::mem::swap(unsorted, sorted);
+        let scores = unsorted.iter().map(Candidate::score);
+        let (least, best) =
+            scores.fold((f32::MAX, f32::MIN), |(least, best), score| (least.min(score), best.max(score)));
+        let scale = (DRAWERS - 1) as f32 / (best - least);
+        // Where that is no number, all are in the first one.
+        let drawer = |candidate: &Candidate| (((best - candidate.score()) * scale) as usize).min(DRAWERS - 1);
+        places.clear();
+        places.resize(DRAWERS, 0);
+        unsorted.iter().for_each(|candidate| places[drawer(candidate)] += 1);
+        let mut before = 0;
+        for place in &mut *places {
+            before += std::mem::replace(place, before);
+        }
+        sorted.resize(unsorted.len(), Candidate::new(0, 0.0));
+        for candidate in &*unsorted {
+            let place = &mut places[drawer(candidate)];
+            sorted[*place as usize] = *candidate;
+            *place += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::super::tests::{ROWS, Sample};
+    use super::*;
+    use crate::graph::NodeSet;
+
+    #[test]
+    fn blocks_are_made_ready_best_first_until_none_is_left() {
+        for size in [1, 2, 8, 100] {
+            let sample = Sample::in_regions_of(size);
+            for (name, holds) in [
+                ("all", (|_| true) as fn(u32) -> bool),
+                ("some blocks", |node| node / 64 % 3 == 0),
+                ("the last node", |node| node as usize == ROWS - 1),
+                ("none", |_| false),
+            ] {
+                let mut matches = NodeSet::none(ROWS);
+                (0..ROWS as u32).filter(|node| holds(*node)).for_each(|node| matches.insert(node));
+                let with_members = (0..ROWS as u32).filter(|node| holds(*node)).map(|node| node / 64);
+                let expected: BTreeSet<u32> = with_members.collect();
+                let (mut work, mut selection) = (Bounds::default(), Selection::default());
+                let (mut seen, mut stats) = (BTreeSet::new(), BeamStats::default());
+                let mut times = 0;
+                sample.with_blocks(|blocks| {
+                    let queries = &[sample.query()][..];
+                    let scanned = Scanned { blocks, queries, matches: Some(&matches) };
+                    work.bound_regions(scanned, &mut stats);
+                    while work.next(scanned, &mut selection, &mut stats) {
+                        times += 1;
+                        assert!(work.ready.is_sorted(), "{name}, {size}");
+                        let best_other = Kernels::get().range(&work.region_bounds).1;
+                        let least = work.ready.last().unwrap().score();
+                        assert!(least >= best_other, "{name}, {size}: {least} before {best_other}");
+                        let left = Kernels::get().range(&work.bounds).1;
+                        assert!(left < best_other || left == DONE, "{name}, {size}: {left} not ready");
+                        let blocks = work.ready.iter().map(|ready| work.bounded[ready.node() as usize]);
+                        blocks.for_each(|block| assert!(seen.insert(block), "{block} twice"));
+                    }
+                });
+                assert_eq!(seen, expected, "{name}, {size}");
+                assert!(size > 1 || name != "all" || times > 1, "all at once");
+            }
+        }
+    }
+
+    #[test]
+    fn drawers_have_all_candidates_about_in_order() {
+        let mut random = ChaCha8Rng::seed_from_u64(7);
+        let (mut drawers, mut sorted) = (Drawers::default(), Vec::new());
+        for count in [0, 1, DRAWERS - 1, DRAWERS, 5 * DRAWERS] {
+            for extreme in [None, Some(0.5), Some(f32::INFINITY), Some(f32::MAX), Some(-f32::MAX)] {
+                let mut candidates: Vec<Candidate> =
+                    (0..count).map(|at| Candidate::new(at as u32, random.random())).collect();
+                let range = 1.0f32.max(extreme.map_or(0.0, |extreme| extreme.abs() + 1.0));
+                if let (Some(extreme), Some(last)) = (extreme, candidates.last_mut()) {
+                    *last = Candidate::new(count as u32, extreme);
+                }
+                drawers.sort(candidates.iter().copied(), &mut sorted);
+                let steps = sorted.windows(2).map(|pair| pair[1].score() - pair[0].score());
+                let most = steps.fold(0.0, f32::max);
+                assert!(
+                    most <= 1.01 * range / (DRAWERS - 1) as f32,
+                    "{most} of {range}, {count}, {extreme:?}"
+                );
+                sorted.sort_unstable();
+                candidates.sort_unstable();
+                assert_eq!(sorted, candidates, "{count}, {extreme:?}");
+            }
+        }
+    }
+}
