@@ -88,8 +88,6 @@ const ROWS_PER_TASK: usize = 1024;
 /// From so many rows on, and up to so many dimensions, it matters what queries look at, and can be found out in no time.
 const MOMENT_FROM: usize = 4096;
 const MOMENT_UP_TO: usize = 512;
-/// Users whose directions are enough to know those of all.
-const MOMENT_USERS: usize = 1 << 13;
 
 /// Why nothing was built.
 #[derive(Debug, thiserror::Error)]
@@ -409,16 +407,17 @@ fn queries_to_expect<T: Element>(
     if vectors.len() / dim < MOMENT_FROM || dim > MOMENT_UP_TO {
         return None;
     }
-    let rows = SecondMoment::of_directions(vectors, dim);
+    let row = |at: usize| T::widen(&vectors[at * dim..(at + 1) * dim]).into_owned();
+    let rows = SecondMoment::of_directions(vectors.len() / dim, dim, row);
     let Some(users) = training_queries.or_else(|| ancestor.and_then(Ancestor::training_queries)) else {
         return Some(rows);
     };
-    let (mut user, mut sample) = (Vec::new(), Vec::new());
-    for at in (0..users.len()).step_by(users.len().div_ceil(MOMENT_USERS).max(1)) {
+    let user = |at: usize| {
+        let mut user = Vec::with_capacity(dim);
         users.copy_row(at, &mut user);
-        sample.extend_from_slice(&user);
-    }
-    Some(SecondMoment::of_directions(&sample, dim).mixed_with(&rows))
+        user
+    };
+    Some(SecondMoment::of_directions(users.len(), dim, user).mixed_with(&rows))
 }
 
 fn reordered<T: Element>(vectors: &[T], dim: usize, order: &[u32]) -> Vec<T> {

@@ -137,7 +137,7 @@ mod tests {
         // Long in one direction, in which the queries have no share, and short in the other.
         let mut row = || [random.random_range(-10.0f32..10.0), random.random_range(-1.0f32..1.0)];
         let vectors: Vec<f32> = (0..64 * ROWS_PER_BLOCK).flat_map(|_| row()).collect();
-        let queries = SecondMoment::of_directions(&[0.01f32, 1.0, -0.01, 1.0], 2);
+        let queries = SecondMoment::of_directions(2, 2, |at| vec![[0.01, -0.01][at], 1.0]);
         let height = |queries| {
             let mut order: Vec<u32> = (0..64 * ROWS_PER_BLOCK as u32).collect();
             Cutter::default().arrange((&vectors, 2, queries), &mut order, 0);

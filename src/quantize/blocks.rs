@@ -303,7 +303,8 @@ mod tests {
         };
         let looks = |dim: usize| 0.8f32.powi(dim as i32);
         let queries: Vec<f32> = (0..500).flat_map(|_| turned(vector(&looks))).collect();
-        let moment = SecondMoment::of_directions(&queries, DIM);
+        let query = |at: usize| queries[at * DIM..(at + 1) * DIM].to_vec();
+        let moment = SecondMoment::of_directions(queries.len() / DIM, DIM, query);
         let quantizer = Sq8::train(&vectors, DIM);
         let plain = BlockSummary::of(&vectors, DIM, &quantizer, vec![0, 16, 40], None);
         let fitted = BlockSummary::of(&vectors, DIM, &quantizer, vec![0, 16, 40], Some(&moment));

@@ -5,10 +5,9 @@
 
 use rayon::prelude::*;
 
-use crate::element::Element;
 use crate::kernel::Kernels;
 
-/// Rows that are looked at, about: far more than there are dimensions.
+/// Vectors that are looked at, about: far more than there are dimensions.
 const SAMPLE: usize = 1 << 13;
 /// Rows whose products are added up before those of others are: a sum of as many parts on any number of threads.
 const ROWS_ADDED_UP: usize = 512;
@@ -22,17 +21,17 @@ pub struct SecondMoment {
 }
 
 impl SecondMoment {
-    /// Of the directions of evenly spaced rows of `vectors`, `[n × dim]`: how long one is does not matter.
-    pub fn of_directions<T: Element>(vectors: &[T], dim: usize) -> Self {
-        let every = (vectors.len() / dim).div_ceil(SAMPLE).max(1);
-        let rows: Vec<&[T]> = vectors.chunks(dim).step_by(every).collect();
-        let direction = |row: &&[T]| {
-            let row = T::widen(row);
+    /// Of the directions of evenly spaced ones of so many vectors, of which `vector` gives each, `[dim]`: how long one is
+    /// does not matter.
+    pub fn of_directions(count: usize, dim: usize, vector: impl Fn(usize) -> Vec<f32> + Sync) -> Self {
+        let sample: Vec<usize> = (0..count).step_by(count.div_ceil(SAMPLE).max(1)).collect();
+        let direction = |at: &usize| {
+            let row = vector(*at);
             let norm = Kernels::get().norm_squared(&row).sqrt();
             let scale = if norm > 0.0 && norm.is_finite() { norm.recip() } else { 0.0 };
-            row.iter().map(|value| value * scale).collect::<Vec<f32>>()
+            row.iter().map(|value| value * scale).collect()
         };
-        Self::of(&rows, dim, direction)
+        Self::of(&sample, dim, direction)
     }
 
     /// Of what `vector`, `[dim]`, gives for each of `items`. The same ones give the same bits.
@@ -87,11 +86,13 @@ mod tests {
 
     #[test]
     fn directions_count_and_lengths_do_not() {
-        let moment = SecondMoment::of_directions(&[3.0f32, 0.0, 0.0, 0.1, 0.0, 0.0], 2);
+        let of =
+            |vectors: &[[f32; 2]]| SecondMoment::of_directions(vectors.len(), 2, |at| vectors[at].to_vec());
+        let moment = of(&[[3.0, 0.0], [0.0, 0.1], [0.0, 0.0]]);
         let (mut along, third) = (Vec::new(), 1.0 / 3.0);
         moment.times(&[1.0, 2.0], &mut along);
         assert_eq!(along, [third, 2.0 * third]);
-        let mixed = moment.mixed_with(&SecondMoment::of_directions(&[1.0f32, 1.0], 2));
+        let mixed = moment.mixed_with(&of(&[[1.0, 1.0]]));
         let near = |(value, expected): (&f32, f32)| (value - expected).abs() < 1e-6;
         let expected = [0.5 * third + 0.25, 0.25, 0.25, 0.5 * third + 0.25];
         assert!(mixed.matrix.iter().zip(expected).all(near), "{:?}", mixed.matrix);

@@ -352,9 +352,10 @@ impl<C: Scan, S: Score> Explorer<'_, C, S> {
                 let scratch = &mut *self.scratch;
                 let mut outcome =
                     graph::scan_blocks(blocks, scorers, Some(matches), &scan, scratch, &mut *keep_going);
-                if !outcome.is_interrupted {
+                let expanded = self.wanted.ef_search / EXPANDED_SHARE;
+                if expanded > 0 && !outcome.is_interrupted {
                     let graph = self.sieve.part.index.graph();
-                    let effort = (self.wanted.ef_search / EXPANDED_SHARE, keep);
+                    let effort = (expanded, keep);
                     let walk = graph::expand_found(&graph, scorer, matches, effort, scratch, keep_going);
                     outcome.stats += walk.stats;
                     outcome.is_interrupted = walk.is_interrupted;
