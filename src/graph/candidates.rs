@@ -18,6 +18,12 @@ impl Candidate {
         Self(u64::from(!ascending(score.to_bits())) << 32 | u64::from(node) << 1)
     }
 
+    /// The last of all that score so much, in the order in which they are wanted.
+    #[inline]
+    pub fn last_of(score: f32) -> Self {
+        Self(u64::from(!ascending(score.to_bits())) << 32 | u64::from(u32::MAX))
+    }
+
     /// The node, or the slot in an upper layer.
     #[inline]
     pub fn node(&self) -> u32 {
@@ -53,14 +59,27 @@ fn descending(ascending: u32) -> u32 {
     ascending ^ ((!ascending as i32 >> 31) as u32 | 1 << 31)
 }
 
-/// Drops all but the best `count`, and leaves those in no particular order, but the worst at the end.
+/// Drops all but the best `count`, and leaves those in no particular order, but the worst at the end if there are as
+/// many.
 pub fn keep_best(candidates: &mut Vec<Candidate>, count: usize) {
-    if count < candidates.len() {
+    if count <= candidates.len() {
         if count > 0 {
             candidates.select_nth_unstable(count - 1);
         }
         candidates.truncate(count);
     }
+}
+
+/// Drops all that are not `last` or better, and leaves the others in their order.
+pub fn drop_worse(candidates: &mut Vec<Candidate>, last: Candidate) {
+    // As many as there are of either kind, in any order: written down either way, there is no branch to guess wrong.
+    let mut kept = 0;
+    for at in 0..candidates.len() {
+        let candidate = candidates[at];
+        candidates[kept] = candidate;
+        kept += usize::from(candidate <= last);
+    }
+    candidates.truncate(kept);
 }
 
 /// The best `capacity` candidates seen, best first, and which of them were expanded.
@@ -181,6 +200,16 @@ mod tests {
     use super::*;
 
     proptest! {
+        #[test]
+        fn drops_those_that_score_less(scores in prop::collection::vec(-5i32..5, 0..100), least in -6i32..6) {
+            let of = |score: &i32| *score as f32;
+            let mut left: Vec<Candidate> =
+                scores.iter().zip(0..).map(|(score, node)| Candidate::new(node, of(score))).collect();
+            let expected: Vec<Candidate> = left.iter().filter(|one| one.score() >= of(&least)).copied().collect();
+            drop_worse(&mut left, Candidate::last_of(of(&least)));
+            prop_assert_eq!(left, expected);
+        }
+
         #[test]
         fn keeps_the_best_and_expands_each_once(
             scores in prop::collection::vec(-50i32..50, 0..200),

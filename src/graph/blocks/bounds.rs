@@ -90,11 +90,7 @@ impl Bounds {
             self.bound_blocks(scanned, stats);
             let Self { region_bounds, bounds, ready, drawers, .. } = self;
             let best_other = Kernels::get().range(region_bounds).1.max(f32::MIN);
-            let best = selection.at_least(bounds, best_other).iter();
-            drawers.sort(
-                best.map(|at| Candidate::new(*at, std::mem::replace(&mut bounds[*at as usize], DONE))),
-                ready,
-            );
+            drawers.take(selection.at_least(bounds, best_other), bounds, ready);
         }
         true
     }
@@ -150,7 +146,9 @@ impl Bounds {
 /// time where there are thousands. Kept and reused.
 #[derive(Debug, Default)]
 struct Drawers {
-    unsorted: Vec<Candidate>,
+    /// The scores, each of which goes into a drawer.
+    scores: Vec<f32>,
+    drawers: Vec<u16>,
     /// Of each drawer, where its candidates go.
     places: Vec<u32>,
 }
@@ -158,32 +156,36 @@ struct Drawers {
 const DRAWERS: usize = 1024;
 
 impl Drawers {
-    /// Puts `candidates` into `sorted`, the best about first.
-    fn sort(&mut self, candidates: impl Iterator<Item = Candidate>, sorted: &mut Vec<Candidate>) {
+    /// Puts some of `scores` into `sorted`, the best about first, and [`DONE`] in their places.
+    fn take(&mut self, positions: &[u32], scores: &mut [f32], sorted: &mut Vec<Candidate>) {
+        let taken = positions.iter().map(|at| std::mem::replace(&mut scores[*at as usize], DONE));
+        self.scores.clear();
+        self.scores.extend(taken);
+        let candidates = positions.iter().zip(&self.scores).map(|(at, score)| Candidate::new(*at, *score));
         sorted.clear();
-        sorted.extend(candidates);
-        if sorted.len() < DRAWERS {
+        if positions.len() < DRAWERS {
+            sorted.extend(candidates);
             return sorted.sort_unstable();
         }
-        let Self { unsorted, places } = self;
-        std::mem::swap(unsorted, sorted);
-        let scores = unsorted.iter().map(Candidate::score);
-        let (least, best) =
-            scores.fold((f32::MAX, f32::MIN), |(least, best), score| (least.min(score), best.max(score)));
+        let (least, best) = Kernels::get().range(&self.scores);
         let scale = (DRAWERS - 1) as f32 / (best - least);
         // Where that is no number, all are in the first one.
-        let drawer = |candidate: &Candidate| (((best - candidate.score()) * scale) as usize).min(DRAWERS - 1);
-        places.clear();
-        places.resize(DRAWERS, 0);
-        unsorted.iter().for_each(|candidate| places[drawer(candidate)] += 1);
+        let drawer = |score: &f32| (((best - score) * scale) as u16).min(DRAWERS as u16 - 1);
+        self.drawers.clear();
+        self.drawers.extend(self.scores.iter().map(drawer));
+        self.places.clear();
+        self.places.resize(DRAWERS, 0);
+        for drawer in &self.drawers {
+            self.places[usize::from(*drawer)] += 1;
+        }
         let mut before = 0;
-        for place in &mut *places {
+        for place in &mut self.places {
             before += std::mem::replace(place, before);
         }
-        sorted.resize(unsorted.len(), Candidate::new(0, 0.0));
-        for candidate in &*unsorted {
-            let place = &mut places[drawer(candidate)];
-            sorted[*place as usize] = *candidate;
+        sorted.resize(positions.len(), Candidate::new(0, 0.0));
+        for (candidate, drawer) in candidates.zip(&self.drawers) {
+            let place = &mut self.places[usize::from(*drawer)];
+            sorted[*place as usize] = candidate;
             *place += 1;
         }
     }
@@ -240,18 +242,24 @@ mod tests {
     }
 
     #[test]
-    fn drawers_have_all_candidates_about_in_order() {
+    fn drawers_have_all_that_are_taken_about_in_order() {
         let mut random = ChaCha8Rng::seed_from_u64(7);
         let (mut drawers, mut sorted) = (Drawers::default(), Vec::new());
         for count in [0, 1, DRAWERS - 1, DRAWERS, 5 * DRAWERS] {
             for extreme in [None, Some(0.5), Some(f32::INFINITY), Some(f32::MAX), Some(-f32::MAX)] {
-                let mut candidates: Vec<Candidate> =
-                    (0..count).map(|at| Candidate::new(at as u32, random.random())).collect();
+                // Every third is left where it is.
+                let mut scores: Vec<f32> = (0..count + count / 2).map(|_| random.random()).collect();
+                let positions: Vec<u32> = (0..scores.len() as u32).filter(|at| at % 3 != 1).collect();
                 let range = 1.0f32.max(extreme.map_or(0.0, |extreme| extreme.abs() + 1.0));
-                if let (Some(extreme), Some(last)) = (extreme, candidates.last_mut()) {
-                    *last = Candidate::new(count as u32, extreme);
+                if let (Some(extreme), Some(last)) = (extreme, positions.last()) {
+                    scores[*last as usize] = extreme;
                 }
-                drawers.sort(candidates.iter().copied(), &mut sorted);
+                let mut candidates: Vec<Candidate> =
+                    positions.iter().map(|at| Candidate::new(*at, scores[*at as usize])).collect();
+                let before = scores.clone();
+                drawers.take(&positions, &mut scores, &mut sorted);
+                let is_taken = |at: usize| if at % 3 == 1 { before[at] } else { DONE };
+                assert!(scores.iter().enumerate().all(|(at, score)| *score == is_taken(at)), "{count}");
                 let steps = sorted.windows(2).map(|pair| pair[1].score() - pair[0].score());
                 let most = steps.fold(0.0, f32::max);
                 assert!(

@@ -1,7 +1,7 @@
 //! The scan: estimates of the nodes of the best blocks, and a better look at the best of those.
 
 use super::super::beam::{BeamStats, Outcome, Scratch, chosen};
-use super::super::candidates::{Candidate, keep_best};
+use super::super::candidates::{Candidate, drop_worse, keep_best};
 use super::super::node_set::NodeSet;
 use super::super::scorer::Score;
 use super::bounds::Bounds;
@@ -61,6 +61,8 @@ struct Dense {
 pub(in super::super) struct BlockScratch {
     bounds: Bounds,
     dense: Vec<Dense>,
+    /// The best k at the last look, the worst of them at the end.
+    best: Vec<Candidate>,
     yields: Yields,
 }
 
@@ -95,7 +97,7 @@ fn scan_estimates(
     keep_going: &mut impl FnMut() -> bool,
 ) -> bool {
     let Scratch {
-        blocks: BlockScratch { bounds, dense, yields },
+        blocks: BlockScratch { bounds, dense, best, yields },
         found,
         batch,
         batch_scores,
@@ -109,7 +111,8 @@ fn scan_estimates(
     bounds.bound_regions(scanned, stats);
     yields.reset(scan.k, scan.missed, FIRST_SCORED.max(2 * scan.keep));
     found.clear();
-    let mut least = f32::NEG_INFINITY;
+    // The k-th best at the last look, and the least estimate that is worth another look.
+    let (mut last, mut least) = (Candidate::last_of(f32::NEG_INFINITY), f32::NEG_INFINITY);
     let most = (MAX_ESTIMATED * scan.keep).max(scan.k);
     let (mut slack, mut crowd) = (None, most);
     let mut estimates = [0.0; ROWS_PER_BLOCK];
@@ -157,12 +160,16 @@ fn scan_estimates(
             found.extend(chosen(selection.at_least(batch_scores, least), batch, batch_scores));
             let is_due = yields.is_due() && found.len() >= scan.k;
             if is_due || found.len() >= crowd {
+                // What was no better than the k-th best is not among the best k now.
+                best.clone_from(found);
+                drop_worse(best, last);
+                keep_best(best, scan.k);
+                last = best[scan.k - 1];
+                least = last.score() - slack;
+                drop_worse(found, Candidate::last_of(least));
                 keep_best(found, most);
-                found.select_nth_unstable(scan.k - 1);
-                least = found[scan.k - 1].score() - slack;
-                found.retain(|candidate| candidate.score() >= least);
                 crowd = 2 * found.len() + most;
-                if is_due && yields.are_done(&found[..scan.k]) {
+                if is_due && yields.are_done(best) {
                     return false;
                 }
             }
