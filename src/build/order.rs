@@ -42,6 +42,18 @@ pub(super) fn order<T: Element>(
     (order, regions)
 }
 
+/// How many of so many rows, which become the nodes from `first` on, come before the cut: to the border of two blocks that
+/// is nearest to the middle, if one lies inside.
+fn cut(first: usize, rows: usize) -> Option<usize> {
+    let middle = (first + rows / 2).next_multiple_of(ROWS_PER_BLOCK);
+    let borders = [middle, middle.saturating_sub(ROWS_PER_BLOCK)];
+    borders
+        .into_iter()
+        .filter(|border| (first + 1..first + rows).contains(border))
+        .map(|border| border - first)
+        .min_by_key(|cut| cut.abs_diff(rows / 2))
+}
+
 /// Cuts a group; keeps the memory that it needs for that.
 #[derive(Default)]
 struct Cutter {
@@ -60,8 +72,7 @@ impl Cutter {
         rows: &mut [u32],
         first: usize,
     ) {
-        let middle = (first + rows.len() / 2).next_multiple_of(ROWS_PER_BLOCK);
-        let Some(cut) = middle.checked_sub(first).filter(|cut| (1..rows.len()).contains(cut)) else { return };
+        let Some(cut) = cut(first, rows.len()) else { return };
         let row = |row: u32| &vectors[row as usize * dim..(row as usize + 1) * dim];
         self.find_axis(rows, dim, queries, row);
         let kernels = Kernels::get();
@@ -130,6 +141,29 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
+
+    /// Wherever a group begins: a block that lies in it whole is a part of it, and so is what it has of one at its ends.
+    #[test]
+    fn groups_are_cut_at_every_border_inside() {
+        fn parts(first: usize, rows: usize, ends: &mut Vec<usize>) {
+            match cut(first, rows) {
+                Some(before) => {
+                    parts(first, before, ends);
+                    parts(first + before, rows - before, ends);
+                }
+                None => ends.push(first + rows),
+            }
+        }
+        for first in [0, 1, 32, 63, 64, 100] {
+            for rows in 1..700 {
+                let mut ends = Vec::new();
+                parts(first, rows, &mut ends);
+                let borders = (first + 1..first + rows).filter(|at| at.is_multiple_of(ROWS_PER_BLOCK));
+                let expected: Vec<usize> = borders.chain([first + rows]).collect();
+                assert_eq!(ends, expected, "{rows} from {first} on");
+            }
+        }
+    }
 
     #[test]
     fn blocks_are_short_where_queries_look() {
