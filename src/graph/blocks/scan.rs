@@ -127,7 +127,6 @@ fn scan_estimates(
         });
         for some in ready.chunks(BLOCKS_AT_ONCE) {
             batch.clear();
-            stats.hops += 1;
             dense.clear();
             for ready in some {
                 let block = bounds.block(ready.node());

@@ -65,3 +65,50 @@ impl Yields {
 fn is_full(looks: &VecDeque<Vec<f32>>) -> bool {
     looks.len() == 2 * LOOKS_PER_DOUBLING
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many were scored when it was enough, where of the best 100 each doubling brings `decay` of what the one before
+    /// brought.
+    fn scored_until_done(decay: f32, missed: f32) -> usize {
+        let mut yields = Yields::default();
+        yields.reset(100, missed, 512);
+        // What is found by the time that so much was scored: all but a share that gets less with every doubling.
+        let found = |scored: usize| 1.0 - decay.powf((scored as f32 / 512.0).log2());
+        while yields.scored < 1 << 30 {
+            yields.scored += 64;
+            if !yields.is_due() {
+                continue;
+            }
+            // The best that there are score 2 and more; those that still stand for them score less, and better every time.
+            let right = (100.0 * found(yields.scored)) as u32;
+            let best = |node: u32| {
+                Candidate::new(
+                    node,
+                    if node < right { 2.0 + node as f32 } else { 1.0 - 1.0 / yields.scored as f32 },
+                )
+            };
+            let mut best: Vec<Candidate> = (0..100).map(best).collect();
+            best.sort_unstable();
+            if yields.are_done(&best) {
+                break;
+            }
+        }
+        yields.scored
+    }
+
+    #[test]
+    fn goes_on_as_long_as_more_come_than_may_be_missed() {
+        for (decay, missed) in [(0.3, 0.02), (0.5, 0.02), (0.5, 0.1), (0.6, 0.05)] {
+            let scored = scored_until_done(decay, missed);
+            let left = decay.powf((scored as f32 / 512.0).log2());
+            // It looks twice per doubling, and what it expects is a guess of a few.
+            assert!(left <= 2.0 * missed + 0.02, "{decay}, {missed}: {left} left at {scored}");
+            assert!(scored <= 1 << 18, "{decay}, {missed}: {scored} scored");
+        }
+        assert!(scored_until_done(0.5, 0.02) > scored_until_done(0.5, 0.1));
+        assert!(scored_until_done(0.6, 0.05) > scored_until_done(0.3, 0.05));
+    }
+}
