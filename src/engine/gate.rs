@@ -181,7 +181,8 @@ struct Answers {
 
 impl<'a> Subject<'a> {
     fn new(index: &'a Index, queries: &'a [f32], k: usize) -> Self {
-        let params = SearchParams::new(k, SearchParams::default_effort(k)).expect("k is at least 1");
+        let params =
+            SearchParams::new(k, SearchParams::default_effort(k, usize::MAX)).expect("k is at least 1");
         Self { index, queries, params }
     }
 

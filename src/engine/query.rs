@@ -66,6 +66,10 @@ fn check_vector(index: &Index, values: &[f32], field: &str) -> Result<(), Engine
         let problem = format!("component {position}: expected a finite number, found {}", values[position]);
         return Err(EngineError::invalid(field, problem));
     }
+    if !values.iter().map(|value| value * value).sum::<f32>().is_finite() {
+        let problem = format!("expected a vector shorter than {:.1e}", f32::MAX.sqrt());
+        return Err(EngineError::invalid(field, problem));
+    }
     Ok(())
 }
 
@@ -82,8 +86,9 @@ fn of_interests<'q>(
     for (position, Interest { vector, weight, min_share }) in interests.iter().enumerate() {
         let field = |name: &str| format!("query.interests.interests[{position}].{name}");
         check_vector(index, vector, &field("vector"))?;
-        if !(weight.is_finite() && *weight > 0.0) {
-            let problem = format!("expected a finite number above 0, found {weight}");
+        if !Limits::INTEREST_WEIGHTS.contains(weight) {
+            let (least, most) = (Limits::INTEREST_WEIGHTS.start(), Limits::INTEREST_WEIGHTS.end());
+            let problem = format!("expected {least} to {most}, found {weight}");
             return Err(EngineError::invalid(field("weight"), problem));
         }
         if !(0.0..=1.0).contains(min_share) {

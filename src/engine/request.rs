@@ -1,5 +1,6 @@
 //! What is asked of the engine and what it answers.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -268,6 +269,8 @@ pub struct Limits {
 impl Limits {
     /// Most interests in one query.
     pub const MAX_INTERESTS: usize = 16;
+    /// What the weight of an interest may be: with these no score runs over, nor is any lost.
+    pub const INTEREST_WEIGHTS: RangeInclusive<f32> = 1e-6..=1e6;
     /// Most caps in one request.
     pub const MAX_CAPS: usize = 16;
 }

@@ -279,7 +279,7 @@ impl Snapshot {
         }
         let k = request.k + seeds;
         let effort = match request.effort {
-            Effort::Default => SearchParams::default_effort(k),
+            Effort::Default => SearchParams::default_effort(k, limits.max_ef_search),
             Effort::Exact => search::Effort::Exact,
             Effort::EfSearch(ef_search) if (1..=limits.max_ef_search).contains(&ef_search) => {
                 search::Effort::EfSearch(ef_search)

@@ -23,7 +23,7 @@ pub enum Plan {
     FilteredGraph,
     /// Everything that matches a filter is scored.
     MatchScan,
-    /// What matches a filter is scored in the blocks where good ones are likely.
+    /// What matches a filter is scored in the blocks where good ones are likely; edges lead from those to others.
     BlockScan,
 }
 
@@ -121,9 +121,9 @@ impl SearchParams {
     }
 
     /// The effort of a search that asks for none in particular: a candidate list twice as long as the
-    /// answer, and 128 at least.
-    pub fn default_effort(k: usize) -> Effort {
-        Effort::EfSearch(k.saturating_mul(2).max(128))
+    /// answer, and 128 at least, but no longer than `most`.
+    pub fn default_effort(k: usize, most: usize) -> Effort {
+        Effort::EfSearch(k.saturating_mul(2).max(128).min(most))
     }
 
     /// How many hits are wanted.
