@@ -4,11 +4,11 @@ use jiff::Timestamp;
 
 use super::error::EngineError;
 use super::query::ResolvedQuery;
-use super::request::{Budget, Effort, Explanation, Limits, Removal, Rule, SearchRequest};
+use super::request::{Budget, Completeness, Effort, Explanation, Limits, Removal, Rule, SearchRequest};
 use super::snapshot::{Snapshot, keep_going};
 use crate::attributes::Columns;
 use crate::id::{NodeId, VideoId};
-use crate::rules::failing_part;
+use crate::rules::{MatchError, failing_part};
 use crate::search::{NodeRules, Ranked, Searcher};
 
 impl Snapshot {
@@ -25,6 +25,12 @@ impl Snapshot {
         let (answer, loss) = self.search_watching(name, searcher, limits, request, (node, budget))?;
         let exact_request = SearchRequest { effort: Effort::Exact, plan: None, ..request.clone() };
         let exact = self.search(name, searcher, limits, &exact_request, budget)?;
+        let late =
+            || if budget.is_cancelled() { EngineError::Cancelled } else { EngineError::DeadlineExceeded };
+        // What was found until then says nothing of a video that was not.
+        if [&answer, &exact].iter().any(|answer| answer.completeness == Completeness::Deadline) {
+            return Err(late());
+        }
         let unknown = || EngineError::NotInIndex { index: name.to_owned(), video };
         let node = node.ok_or_else(unknown)?;
         let place = |candidates: &[super::request::Candidate]| {
@@ -33,19 +39,19 @@ impl Snapshot {
         let rank = place(&answer.candidates);
         let in_exact_answer = place(&exact.candidates).is_some();
         let query = ResolvedQuery::of((name, &self.parts), limits, &request.query, request.k)?;
-        let late =
-            || if budget.is_cancelled() { EngineError::Cancelled } else { EngineError::DeadlineExceeded };
         let rules = self.rules(name, limits, request, &query, keep_going(budget))?.ok_or_else(late)?;
         let now = rules.now;
         let rules = rules.of_nodes(&query.seeds);
         let own = searcher.score(&query.interests, &rules, node);
         let mut removal = match removal(&rules, video, &own) {
-            Some(Removal { rule: Rule::Filter, .. }) => Some(self.filtered(request, now, node)),
+            Some(Removal { rule: Rule::Filter, .. }) => {
+                Some(self.filtered(request, now, node, keep_going(budget)).ok_or_else(late)?)
+            }
             removal => removal,
         };
         let mut exact_rank = None;
         if removal.is_none() {
-            match searcher.place(&query.interests, &rules, node) {
+            match searcher.place(&query.interests, &rules, node, keep_going(budget)).map_err(|_| late())? {
                 Ok(place) => exact_rank = Some(place),
                 // In a place that was kept for it, the better ones being passed over for that.
                 Err(_) if in_exact_answer || rank.is_some() => {}
@@ -70,13 +76,25 @@ impl Snapshot {
 }
 
 impl Snapshot {
-    /// The part of the filter that the video does not meet.
-    fn filtered(&self, request: &SearchRequest, now: Timestamp, node: NodeId) -> Removal {
+    /// The part of the filter that the video does not meet; `None` if it was told to stop.
+    fn filtered(
+        &self,
+        request: &SearchRequest,
+        now: Timestamp,
+        node: NodeId,
+        keep_going: impl FnMut() -> bool,
+    ) -> Option<Removal> {
         let filter = request.rules.filter.as_ref();
         let (of, node) = self.parts.locate(node);
-        let part = filter.and_then(|filter| failing_part(filter, &Columns::of(&of.index), now, node).ok()?);
+        let part =
+            match filter.map(|filter| failing_part(filter, &Columns::of(&of.index), now, node, keep_going)) {
+                Some(Err(MatchError::Interrupted)) => return None,
+                Some(Ok(part)) => part,
+                // Whatever else is wrong was found by the search.
+                Some(Err(_)) | None => None,
+            };
         let (field, part) = part.unwrap_or_else(|| ("filter".to_owned(), String::new()));
-        Removal { rule: Rule::Filter, field, reason: format!("does not match: {part}") }
+        Some(Removal { rule: Rule::Filter, field, reason: format!("does not match: {part}") })
     }
 }
 

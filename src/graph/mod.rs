@@ -33,7 +33,7 @@ pub use adjacency::{
 };
 pub use beam::{BeamStats, Loss, Outcome, Scratch, beam_search, greedy_search};
 pub use blocks::{BlockQuery, BlockScan, Blocks, scan_blocks};
-pub use candidates::{Candidate, CandidateList};
+pub use candidates::{Candidate, CandidateList, keep_best};
 pub use matching::{expand_found, scan_matching, traverse_matching};
 pub use node_set::NodeSet;
 pub use scorer::{BestOf, CodeScorer, Scan, Score, Scorer};

@@ -18,17 +18,18 @@ pub fn failing_part(
     columns: &Columns<'_>,
     now: Timestamp,
     node: NodeId,
+    mut keep_going: impl FnMut() -> bool,
 ) -> Result<Option<(String, String)>, MatchError> {
-    part(filter, "filter", &|condition| {
+    part(filter, "filter", &mut |condition| {
         let alone = Filter { must: vec![condition.clone()], ..Filter::default() };
-        Ok(matching(&alone, columns, now, || true)?.contains(node.0))
+        Ok(matching(&alone, columns, now, &mut keep_going)?.contains(node.0))
     })
 }
 
 fn part(
     filter: &Filter,
     path: &str,
-    holds: &dyn Fn(&Condition) -> Result<bool, MatchError>,
+    holds: &mut dyn FnMut(&Condition) -> Result<bool, MatchError>,
 ) -> Result<Option<(String, String)>, MatchError> {
     for (at, condition) in filter.must.iter().enumerate() {
         let path = format!("{path}.must[{at}].{}", condition.field());

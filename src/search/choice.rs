@@ -86,12 +86,17 @@ pub(super) struct Choice<'a> {
     pub(super) is_below: bool,
 }
 
-/// Takes `k` of `ranked`, which is in order, where `room` is left after those that were taken before.
+/// Nodes that are looked at between two questions whether to go on.
+const ASKED_EVERY: usize = 1024;
+
+/// Takes `k` of `ranked`, which is in order, where `room` is left after those that were taken before. `keep_going` is
+/// asked now and then; told to stop, it takes what it came to.
 pub(super) fn choose<'a>(
     ranked: &[Ranked],
     k: usize,
     (rules, interests): (&NodeRules<'_>, &[Interest<'_>]),
     mut room: Room<'a>,
+    keep_going: &mut dyn FnMut() -> bool,
 ) -> Choice<'a> {
     let mut unmet: Vec<usize> = interests.iter().map(|interest| interest.at_least).collect();
     let mut unmet_fresh = rules.fresh_at_least;
@@ -114,7 +119,7 @@ pub(super) fn choose<'a>(
     let mut passed_over = VecDeque::new();
     let (mut is_capped, mut is_below) = (false, false);
     for (at, candidate) in ranked.iter().enumerate() {
-        if taken.len() == k {
+        if taken.len() == k || at % ASKED_EVERY == ASKED_EVERY - 1 && !keep_going() {
             break;
         }
         if rules.score_threshold.is_some_and(|threshold| candidate.score < threshold) {

@@ -4,7 +4,8 @@
 //! | there are | way |
 //! |---|---|
 //! | no filter | traversal; where much is excluded or capped, expanding more |
-//! | few matches | a scan of them |
+//! | no filter, and so much effort, or no graph | a scan of everything |
+//! | few matches, or so much effort, or no graph | a scan of them |
 //! | otherwise | a scan of the likeliest blocks of them, then a walk from what that found |
 //! | the same in an index without blocks | traversal, passing through what does not match, and expanding more for it |
 //!
@@ -42,6 +43,15 @@ const NOT_WORTH_EXPANDING: usize = 16;
 const WORTH_EXPANDING: usize = 4;
 /// One in so many of the nodes that a traversal would expand is expanded after a scan of blocks.
 const EXPANDED_SHARE: usize = 4;
+/// For so many that the rules took away, one more is scored again, where they took more than that are anyway: the further
+/// down, the closer scores lie, and the more of them codes put in another order. Measured with the best 1,000 to 10,000
+/// excluded.
+const FAILED_FOR_ONE: usize = 8;
+/// Nodes that are looked up between two questions whether to go on.
+const ASKED_EVERY: usize = 1024;
+/// So many of the best are left to choose from when it is late, and so many for each that is scored again.
+const LEFT_WHEN_LATE: usize = 4096;
+const LEFT_FOR_EACH: usize = 4;
 /// So many of the best are looked up to see whether much is excluded.
 const SAMPLED: usize = 64;
 /// Where no more of those are, the others are looked up when they have been scored exactly.
@@ -150,6 +160,11 @@ impl<C: Scan, S: Score> Explorer<'_, C, S> {
         graph::rescored(self.wanted.count)
     }
 
+    /// How many more, where the rules took so many away before those.
+    fn more_again(&self, failed: usize) -> usize {
+        failed.saturating_sub(self.kept()) / FAILED_FOR_ONE
+    }
+
     /// Whether reading everything is faster than a traversal of this effort, whose reads are scattered.
     fn is_better_scanned(&self, ef_search: usize) -> bool {
         ef_search >= Plan::scanned_from(self.scanned_bytes)
@@ -157,7 +172,9 @@ impl<C: Scan, S: Score> Explorer<'_, C, S> {
 
     fn first_plan(&self) -> Plan {
         if let Some(plan) = self.wanted.plan {
-            return plan;
+            // Where there are matches, theirs are the codes that are scored.
+            let is_of_matches = plan == Plan::CodeScan && self.wanted.matches.is_some();
+            return if is_of_matches { Plan::MatchScan } else { plan };
         }
         if !self.has_graph {
             return if self.wanted.matches.is_some() { Plan::MatchScan } else { self.whole_scan };
@@ -232,7 +249,7 @@ impl<C: Scan, S: Score> Explorer<'_, C, S> {
         loop {
             let candidates = self.scratch.candidates.as_slice();
             self.sieve.prefetch(candidates.iter().take(expanded + expanded / 8));
-            let passed = self.sieve.count_passing(candidates, expanded);
+            let passed = self.sieve.count_passing(candidates, expanded, &mut *self.keep_going);
             // A traversal that does not know of the filter meets what does not match, too.
             let all = if plan == Plan::FilteredGraph { self.matching() } else { self.rows };
             let met = self.scratch.met();
@@ -248,14 +265,19 @@ impl<C: Scan, S: Score> Explorer<'_, C, S> {
                     let least = if is_first { base + met - passed } else { 2 * ef_search };
                     (met * expanded / passed.max(1)).clamp(least, (8 * ef_search).max(least))
                 }
+                Passing::Unknown => {
+                    is_interrupted = true;
+                    base
+                }
             };
             if is_interrupted || is_all || needed <= ef_search + ef_search / NOT_WORTH_EXPANDING {
                 // Of those that fill up the answer as many fail as of those that were expanded, or else all are looked at.
                 let failed = needed.saturating_sub(base);
-                let enough = ef_search.max(self.kept() + self.kept() * failed / expanded.max(1));
+                let kept = self.kept() + self.more_again(failed);
+                let enough = ef_search.max(kept + kept * failed / expanded.max(1));
                 for some in [if is_all { met } else { enough }, met] {
                     self.scratch.collect(some);
-                    let is_whole = self.keep_passing();
+                    let is_whole = self.keep_passing(kept, &mut is_interrupted);
                     if is_interrupted || is_all || self.scratch.found.len() >= count {
                         return Some((plan, is_all && is_whole, is_interrupted));
                     }
@@ -309,26 +331,39 @@ impl<C: Scan, S: Score> Explorer<'_, C, S> {
         loop {
             let outcome = self.scan_once(plan, keep)?;
             self.add(outcome);
+            let mut is_interrupted = outcome.is_interrupted;
             let found = self.scratch.found.len();
+            // In a damaged file some score no number, and are not found however many are kept.
+            let is_whole_scan = keep == matching && plan != Plan::BlockScan && !is_interrupted;
+            let is_all = found >= matching || is_whole_scan;
+            if is_interrupted {
+                self.drop_for_lateness();
+            }
             self.scratch.found.sort_unstable();
             self.sieve.prefetch(self.scratch.found.iter());
-            let passing = self.sieve.count_passing(&self.scratch.found, self.kept());
-            // In a damaged file some score no number, and are not found however many are kept.
-            let is_whole_scan = keep == matching && plan != Plan::BlockScan && !outcome.is_interrupted;
-            let is_all = found >= matching || is_whole_scan;
-            let passed = match passing {
-                Passing::Enough { .. } => self.wanted.count,
-                Passing::TooFew { passed } => passed,
-            };
+            let kept = self.kept();
+            let (passed, failed) =
+                match self.sieve.count_passing(&self.scratch.found, kept, &mut *self.keep_going) {
+                    Passing::Enough { failed } => (self.wanted.count, failed),
+                    Passing::TooFew { passed } => (passed, found - passed),
+                    Passing::Unknown => {
+                        is_interrupted = true;
+                        self.drop_for_lateness();
+                        (0, 0)
+                    }
+                };
             // Equal scores are in order of the videos, which a cut through them does not know.
-            let is_cut =
-                plan == Plan::ExactScan && self.sieve.is_tied(&self.scratch.found, self.wanted.count);
-            if outcome.is_interrupted || is_all || passed >= self.wanted.count && !is_cut {
+            let is_cut = plan == Plan::ExactScan
+                && !is_interrupted
+                && self.sieve.is_tied(&self.scratch.found, self.wanted.count);
+            let more_again = self.more_again(failed);
+            let is_enough = passed >= self.wanted.count && found >= self.wanted.count + failed + more_again;
+            if is_interrupted || is_all || is_enough && !is_cut {
                 if plan == Plan::ExactScan && !is_all {
                     self.drop_cut();
                 }
-                let is_whole = self.keep_passing();
-                return Some((plan, is_all && is_whole, outcome.is_interrupted));
+                let is_whole = self.keep_passing(kept + more_again, &mut is_interrupted);
+                return Some((plan, is_all && is_whole, is_interrupted));
             }
             // As many more as failed, or rather in proportion where most did.
             let more = (found * self.kept() / passed.max(1)).clamp(2 * keep, 16 * keep);
@@ -369,10 +404,21 @@ impl<C: Scan, S: Score> Explorer<'_, C, S> {
         }
     }
 
-    /// Leaves in `found` what passes, as far as it is scored again; says whether that is all of it.
-    fn keep_passing(&mut self) -> bool {
-        let kept = self.kept();
-        self.sieve.retain_passing(&mut self.scratch.found, kept)
+    /// Leaves so few of the best in `found` that the rest of the way takes next to no time.
+    fn drop_for_lateness(&mut self) {
+        let few = LEFT_WHEN_LATE.max(LEFT_FOR_EACH * self.kept());
+        graph::keep_best(&mut self.scratch.found, few);
+    }
+
+    /// Leaves in `found` what passes, about the best `kept` of it; says whether that is all of it. What was told to stop
+    /// before is few enough; otherwise it may be told so now.
+    fn keep_passing(&mut self, kept: usize, is_interrupted: &mut bool) -> bool {
+        let was_interrupted = *is_interrupted;
+        let mut keep_going = || {
+            *is_interrupted |= !was_interrupted && !(self.keep_going)();
+            was_interrupted || !*is_interrupted
+        };
+        self.sieve.retain_passing(&mut self.scratch.found, kept, &mut keep_going)
     }
 
     /// Takes the last of `found`, which are in order, and all that score as they do: some of those may be missing.
@@ -394,6 +440,8 @@ enum Passing {
     Enough { failed: usize },
     /// Not as many.
     TooFew { passed: usize },
+    /// It was told to stop.
+    Unknown,
 }
 
 /// The rules that can be looked up for one node after another, best first.
@@ -456,14 +504,19 @@ impl Sieve<'_> {
 
     /// Whether the last of all scores as the last that is wanted.
     fn is_tied(&mut self, ranked: &[Candidate], wanted: usize) -> bool {
-        match (self.count_passing(ranked, wanted), ranked.last()) {
+        match (self.count_passing(ranked, wanted, &mut || true), ranked.last()) {
             (Passing::Enough { failed }, Some(last)) => ranked[wanted + failed - 1].score() == last.score(),
             _ => false,
         }
     }
 
-    /// `ranked`: best first.
-    fn count_passing(&mut self, ranked: &[Candidate], wanted: usize) -> Passing {
+    /// `ranked`: best first. `keep_going` is asked once per [`ASKED_EVERY`] of them.
+    fn count_passing(
+        &mut self,
+        ranked: &[Candidate],
+        wanted: usize,
+        keep_going: &mut dyn FnMut() -> bool,
+    ) -> Passing {
         let remembers = !self.rules.exclusion.is_empty();
         self.known.failed.clear();
         let mut room = Room::new(self.rules);
@@ -471,6 +524,10 @@ impl Sieve<'_> {
         while passed < wanted && looked_at < ranked.len() {
             let node = ranked[looked_at].node();
             looked_at += 1;
+            if looked_at.is_multiple_of(ASKED_EVERY) && !keep_going() {
+                self.known = Known::default();
+                return Passing::Unknown;
+            }
             if self.allows(node) {
                 passed += usize::from(room.take(self.global(node)));
             } else if remembers {
@@ -488,8 +545,13 @@ impl Sieve<'_> {
 
     /// Leaves what is allowed, up to the `wanted`th that the caps have room for and those that score as it does.
     /// What they have no room for stays: scored exactly, it may come first. Says whether that is all that is allowed.
-    /// At least one is `wanted`.
-    fn retain_passing(&self, found: &mut Vec<Candidate>, wanted: usize) -> bool {
+    /// At least one is `wanted`. `keep_going` is asked as before; told to stop, it leaves fewer.
+    fn retain_passing(
+        &self,
+        found: &mut Vec<Candidate>,
+        wanted: usize,
+        keep_going: &mut dyn FnMut() -> bool,
+    ) -> bool {
         let known_above = self.known.above(found);
         let is_known = |candidate: &Candidate| known_above.is_some_and(|score| scores_more(candidate, score));
         self.prefetch(found.iter().filter(|candidate| !is_known(candidate)));
@@ -497,23 +559,33 @@ impl Sieve<'_> {
             true => !self.known.failed.contains(&candidate.node()),
             false => self.allows(candidate.node()),
         });
-        let Some(last) = self.last_passing(found, wanted) else { return true };
+        let Some(last) = self.last_passing(found, wanted, keep_going) else { return true };
         let allowed = found.len();
         // What scores no number, as some do in a damaged file, is not less than anything.
         found.retain(|candidate| candidate.score().partial_cmp(&last) != Some(Ordering::Less));
         found.len() == allowed
     }
 
-    /// The score of the `wanted`th of `allowed` that the caps have room for, if there are so many.
-    fn last_passing(&self, allowed: &mut [Candidate], wanted: usize) -> Option<f32> {
+    /// The score of the `wanted`th of `allowed` that the caps have room for, if there are so many; or of the last that was
+    /// looked at.
+    fn last_passing(
+        &self,
+        allowed: &mut [Candidate],
+        wanted: usize,
+        keep_going: &mut dyn FnMut() -> bool,
+    ) -> Option<f32> {
         let last = if self.rules.caps.is_empty() {
             // No need for an order of all of them, which would take longer than everything else here.
             let at = (wanted - 1 < allowed.len()).then_some(wanted - 1)?;
             *allowed.select_nth_unstable(at).1
         } else {
             allowed.sort_unstable();
-            let mut room = Room::new(self.rules);
-            *allowed.iter().filter(|candidate| room.take(self.global(candidate.node()))).nth(wanted - 1)?
+            let (mut room, mut passed) = (Room::new(self.rules), 0);
+            *allowed.iter().zip(1usize..).find_map(|(candidate, looked_at)| {
+                passed += usize::from(room.take(self.global(candidate.node())));
+                let is_last = passed == wanted || looked_at.is_multiple_of(ASKED_EVERY) && !keep_going();
+                is_last.then_some(candidate)
+            })?
         };
         Some(last.score())
     }

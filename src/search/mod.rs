@@ -10,12 +10,14 @@
 //! | `rules.rs`    | what a request asks besides the best scores |
 //! | `ruled.rs`    | one request with rules, page by page |
 //! | `explore.rs`  | the nodes that may become its hits: the plan, and how far to go |
+//! | `place.rs`    | the place of one node in the order of all that pass |
 //! | `choice.rs`   | which of them do: caps, kept places, threshold |
 //! | `top_k.rs`    | the k best of a scan |
 
 mod choice;
 mod explore;
 mod params;
+mod place;
 mod ruled;
 mod rules;
 mod searcher;

@@ -132,7 +132,7 @@ impl<'a> Run<'a, '_> {
         chosen.iter().for_each(|ranked| _ = room.take(ranked.node));
         let mut pool =
             Pool { ranked: Vec::new(), is_complete: false, is_scanned: false, reached: f32::INFINITY };
-        let mut depth = 0;
+        let (mut depth, mut depths) = (0, Depths::new(self, 0, &chosen));
         let mut shortfall = None;
         while chosen.len() < end && shortfall.is_none() && !self.is_interrupted {
             // Pages that are not deeper than twice the last one share a pool: their order does not depend on which
@@ -140,13 +140,17 @@ impl<'a> Run<'a, '_> {
             let wanted = k * (chosen.len() / k + 1).next_power_of_two();
             if wanted != depth {
                 pool = self.pool(Source::All, wanted, false);
-                depth = wanted;
+                (depth, depths) = (wanted, Depths::new(self, wanted, &chosen));
+                depths.main.reached = pool.reached;
+            } else {
+                self.is_interrupted |= !(self.keep_going)();
             }
             let page = if keeps_places { k } else { wanted - chosen.len() };
-            let choice = self.choose_page(&mut pool, &chosen, page, wanted, room);
+            let choice = self.choose_page(&mut pool, &mut depths, page, room);
             if choice.taken.len() < page && !self.is_interrupted {
                 shortfall = Some(self.shortfall(&choice, &chosen));
             }
+            depths.before.extend(choice.taken.iter().map(|ranked| ranked.node.0));
             chosen.extend(choice.taken);
             room = choice.room;
         }
@@ -171,36 +175,34 @@ impl<'a> Run<'a, '_> {
         self.rules.fresh_at_least > 0 || self.interests.iter().any(|interest| interest.at_least > 0)
     }
 
-    /// One page of `size` after those that were `chosen`, from a pool that is deepened where it does not suffice.
+    /// One page of `size` after those before, from a pool that is deepened where it does not suffice.
     fn choose_page(
         &mut self,
         pool: &mut Pool,
-        chosen: &[Ranked],
+        depths: &mut Depths,
         size: usize,
-        wanted: usize,
         room: Room<'a>,
     ) -> Choice<'a> {
-        let before: FxHashSet<u32> = chosen.iter().map(|ranked| ranked.node.0).collect();
-        let mut main = Deeper::new(Source::All, wanted);
-        main.reached = pool.reached;
-        let mut fresh = Deeper::new(Source::Fresh, self.rules.fresh_at_least + chosen.len());
-        let interest = |(at, interest): (usize, &Interest<'_>)| {
-            Deeper::new(Source::Interest(at), interest.at_least + chosen.len())
-        };
-        let mut of_interests: Vec<Deeper> = self.interests.iter().enumerate().map(interest).collect();
+        let Depths { main, fresh, of_interests, before } = depths;
         loop {
             let is_left = |ranked: &&Ranked| !before.contains(&ranked.node.0);
             let left = match before.is_empty() {
                 true => Cow::Borrowed(&pool.ranked),
                 false => Cow::Owned(pool.ranked.iter().filter(is_left).copied().collect()),
             };
-            let choice = choose(&left, size, (self.rules, self.interests), room.clone());
+            let Self { is_interrupted, keep_going, .. } = self;
+            let was_interrupted = *is_interrupted;
+            let mut keep_going = || {
+                *is_interrupted |= !was_interrupted && !keep_going();
+                was_interrupted || !*is_interrupted
+            };
+            let choice = choose(&left, size, (self.rules, self.interests), room.clone(), &mut keep_going);
             if self.is_interrupted || pool.is_complete {
                 return choice;
             }
             let is_short = choice.taken.len() < size;
             if is_short && !choice.is_below || !main.covers(choice.lowest_plain) {
-                let deeper = self.deeper(&mut main);
+                let deeper = self.deeper(main);
                 (pool.is_complete, pool.is_scanned) = (deeper.is_complete, deeper.is_scanned);
                 pool.reached = main.reached;
                 self.merge(pool, deeper);
@@ -212,7 +214,7 @@ impl<'a> Run<'a, '_> {
             } else {
                 // A place may only go to a node if there is no better one that it is kept for.
                 let filled = std::iter::once(choice.filled_fresh).chain(choice.filled.iter().copied());
-                let mut kept = std::iter::once(&mut fresh).chain(&mut of_interests).zip(filled);
+                let mut kept = std::iter::once(&mut *fresh).chain(&mut *of_interests).zip(filled);
                 let unsettled = kept.find(|(kept, filled)| !main.covers(*filled) && !kept.covers(*filled));
                 let Some((source, _)) = unsettled else { return choice };
                 let deeper = self.deeper(source);
@@ -513,56 +515,26 @@ impl<'a> Run<'a, '_> {
     }
 }
 
-impl Searcher {
-    /// The exact score of a node and the interest it fits best.
-    ///
-    /// # Panics
-    /// As [`Searcher::search_ruled`], or if there is no such node.
-    pub fn score(&self, interests: &[Interest<'_>], rules: &NodeRules<'_>, node: NodeId) -> Ranked {
-        let (_, part, local) = rules.locate(node);
-        let queries: Vec<_> =
-            interests.iter().map(|interest| prepared(part.index, &interest.vector)).collect();
-        let metric = part.index.metadata().metric;
-        with_rows!(part.index.vectors(), rows => {
-            let queries = queries.iter().zip(interests);
-            let queries = queries.map(|(query, interest)| (scorer(metric, query, rows), 0.0, interest.weight));
-            let (interest, score) = BestOf::new(queries.collect()).best(local.0);
-            Ranked { node, score, interest }
-        })
-    }
-
-    /// The place of a node in the order of all that pass the rules, from 1, no places being kept; or the cap that
-    /// has no room for it.
-    ///
-    /// # Errors
-    /// The position of the cap among the rules.
-    ///
-    /// # Panics
-    /// As [`Searcher::score`].
-    pub fn place(
-        &self,
-        interests: &[Interest<'_>],
-        rules: &NodeRules<'_>,
-        node: NodeId,
-    ) -> Result<usize, usize> {
-        let own = self.score(interests, rules, node);
-        let nodes = rules.parts.iter().flat_map(|part| part.start..part.start + part.index.len() as u32);
-        let mut better: Vec<Ranked> = nodes
-            .map(NodeId)
-            .filter(|other| rules.allows(*other))
-            .map(|other| self.score(interests, rules, other))
-            .filter(|other| order(rules, other, &own).is_lt())
-            .collect();
-        better.sort_unstable_by(|a, b| order(rules, a, b));
-        let mut room = Room::new(rules);
-        let before = better.iter().filter(|other| room.take(other.node)).count();
-        room.full_cap(node).map_or(Ok(before + 1), Err)
-    }
+/// How deep each source was looked into for a pool, and what was chosen from it.
+struct Depths {
+    main: Deeper,
+    fresh: Deeper,
+    of_interests: Vec<Deeper>,
+    before: FxHashSet<u32>,
 }
 
-/// Best first; equal scores by video id.
-fn order(rules: &NodeRules<'_>, a: &Ranked, b: &Ranked) -> std::cmp::Ordering {
-    b.score.total_cmp(&a.score).then_with(|| rules.video_id(a.node).cmp(&rules.video_id(b.node)))
+impl Depths {
+    fn new(run: &Run<'_, '_>, wanted: usize, chosen: &[Ranked]) -> Self {
+        let interest = |(at, interest): (usize, &Interest<'_>)| {
+            Deeper::new(Source::Interest(at), interest.at_least + chosen.len())
+        };
+        Self {
+            main: Deeper::new(Source::All, wanted),
+            fresh: Deeper::new(Source::Fresh, run.rules.fresh_at_least + chosen.len()),
+            of_interests: run.interests.iter().enumerate().map(interest).collect(),
+            before: chosen.iter().map(|ranked| ranked.node.0).collect(),
+        }
+    }
 }
 
 /// How deep a source was looked into.

@@ -1,6 +1,7 @@
 //! Answers to requests with rules against those that a look at every video gives.
 
 use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -149,6 +150,7 @@ impl<'a> Case<'a> {
             return Err(format!("the caps are overrun: {overrun}"));
         }
         if rows.len() < self.request.k
+            && answer.completeness != Completeness::Deadline
             && let Some(row) = self.naive.left_out(&all, &|_| true)
         {
             let rest = (self.catalogue.videos[row].id, self.score(row));
@@ -163,6 +165,7 @@ impl<'a> Case<'a> {
         }
         let is_true = match answer.completeness {
             Completeness::Complete => rows.len() == self.request.k,
+            Completeness::Deadline => true,
             short => rows.len() < self.request.k && self.naive.reasons(&all).contains(&short),
         };
         if !is_true {
@@ -327,6 +330,34 @@ fn no_answer_breaks_a_rule_or_is_short_whatever_the_plan() {
     println!("recall {recall:.4} over {} searches", recalls.len());
     failures.check();
     assert!(recall >= 0.9, "recall {recall}");
+}
+
+/// Told to stop at once, and again and again: what there is by then, and marked.
+#[test]
+fn late_answers_are_marked_and_break_no_rule() {
+    let mut failures = Failures::default();
+    let (mut late, mut found) = (0, 0);
+    for shape in shapes() {
+        let catalogue = RuledCatalogue::new(shape);
+        for (number, request) in requests(&catalogue) {
+            let case = Case::new(&catalogue, &request);
+            let ways = ways(&catalogue, &request).into_iter().chain([(Effort::Exact, None)]);
+            for (effort, plan) in ways {
+                let asked = case.with(effort, plan, 0);
+                // Half a millisecond at least is kept for the rest: from the first question on it is late.
+                let budget = Budget::until(Some(Instant::now() + Duration::from_micros(450)));
+                let Ok(answer) = catalogue.engine.search(&asked, &budget) else { continue };
+                if answer.completeness == Completeness::Deadline {
+                    late += 1;
+                    found += answer.candidates.len();
+                }
+                let rows = case.rows(&answer, &[]).map(|_| ());
+                failures.add(rows, &asked, &format!("late, {shape:?}, request {number}, by {plan:?}"));
+            }
+        }
+    }
+    failures.check();
+    assert!(late > 100 && found > 100, "{late} late answers with {found} candidates");
 }
 
 #[test]
