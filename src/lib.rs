@@ -26,7 +26,7 @@
 //! | [`quantize`]   | 8-bit codes to traverse with |
 //! | [`dataset`]    | embedding files become one row-major view |
 //! | [`kernel`]     | SIMD: slices in, `f32` out |
-//! | [`id`], [`metric`], [`element`], [`mapped_file`], [`staged_file`], [`serialized_bitmap`], [`telemetry`] | small shared words |
+//! | [`id`], [`metric`], [`element`], [`mapped_file`], [`staged_file`], [`serialized_bitmap`], [`telemetry`], [`text`] | small shared words |
 //!
 //! `search` and `build` do not import each other; they meet in `index` and stand on `graph`.
 
@@ -56,3 +56,4 @@ pub mod service;
 pub mod staged_file;
 pub mod synth;
 pub mod telemetry;
+pub mod text;

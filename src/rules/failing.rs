@@ -7,9 +7,13 @@ use super::match_error::MatchError;
 use super::matching::matching;
 use crate::attributes::Columns;
 use crate::id::NodeId;
+use crate::text::shortened;
+
+/// Most bytes of the text of a part, which may have all the words of a request.
+const MAX_PART_BYTES: usize = 1024;
 
 /// The first part of `filter` that `node` does not meet at `now`: its path, as in the proto, and the part as an
-/// expression. `None` if it meets all of them.
+/// expression, cut if it is long. `None` if it meets all of them.
 ///
 /// # Errors
 /// As [`matching`].
@@ -52,7 +56,7 @@ fn part(
     if met < wanted {
         let should =
             Filter { should: filter.should.clone(), min_should: filter.min_should, ..Filter::default() };
-        return Ok(Some((format!("{path}.should"), should.to_string())));
+        return Ok(Some((format!("{path}.should"), shortened(should, MAX_PART_BYTES))));
     }
     for (at, condition) in filter.must_not.iter().enumerate() {
         if holds(condition)? {
@@ -70,5 +74,5 @@ fn text(condition: Condition, is_negated: bool) -> String {
     } else {
         Filter { must: clause, ..Filter::default() }
     };
-    filter.to_string()
+    shortened(filter, MAX_PART_BYTES)
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// From the top of the stack down; a module imports only from those below it.
-const ORDER: [&str; 24] = [
+const ORDER: [&str; 25] = [
     "cli",
     "config",
     "service",
@@ -22,6 +22,7 @@ const ORDER: [&str; 24] = [
     "dataset",
     "kernel",
     "telemetry",
+    "text",
     "mapped_file",
     "staged_file",
     "serialized_bitmap",

@@ -120,6 +120,27 @@ async fn the_innermost_part_of_the_filter_is_named() {
 }
 
 #[tokio::test]
+async fn a_part_of_the_filter_with_very_many_words_is_cut() {
+    let index = TestIndex::new(20);
+    let server = TestServer::of(&index).await;
+    let mut client = server.retrieval().await;
+    let words = vec!["é".repeat(10); 100_000];
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let any = Filter { should: wrapped(vec![keyword("title", &words)]), ..Filter::default() };
+    for (filter, path) in
+        [(must(vec![keyword("title", &words)]), "filter.must[0].keyword"), (any, "filter.should")]
+    {
+        let asked = SearchRequest { filter: Some(filter), ..request(&QUERY, 10) };
+        let explanation = explain(&mut client, &asked, video_id(3)).await;
+        assert!(is_removed(&explanation), "{path}");
+        assert_eq!(explanation.removed_at, path);
+        let reason = &explanation.reason;
+        assert!(reason.contains("title in (") && reason.ends_with('…'), "{reason}");
+        assert!((1_000..1_100).contains(&reason.len()), "{}", reason.len());
+    }
+}
+
+#[tokio::test]
 async fn seeds_exclusions_and_the_threshold_are_named_and_leave_their_places_to_others() {
     let index = TestIndex::new(200);
     let server = TestServer::of(&index).await;
