@@ -9,7 +9,7 @@ use crate::attributes::Columns;
 use crate::graph::NodeSet;
 use crate::id::NodeId;
 use crate::index::{AttributeKind, Index};
-use crate::rules::{Cap, Exclusion, Fresh, MatchError, matching};
+use crate::rules::{Cap, Exclusion, FilterProblem, Fresh, MatchError, matching};
 use crate::search::{CapKeys, Interest, NodeRules, Part};
 
 /// The rules of one request.
@@ -179,7 +179,7 @@ fn check_fresh(base: &Index, fresh: &Fresh, (k, kept): (usize, usize)) -> Result
 
 fn column(columns: &Columns<'_>, name: &str, field: &str) -> Result<usize, EngineError> {
     columns.find(name).ok_or_else(|| {
-        let known: Vec<&str> = columns.schema().iter().map(|column| column.name.as_str()).collect();
-        EngineError::invalid(field, format!("unknown attribute {name:?}: expected one of {known:?}"))
+        let known = columns.schema().iter().map(|column| column.name.as_str());
+        EngineError::invalid(field, FilterProblem::unknown_attribute(name, known).to_string())
     })
 }

@@ -18,6 +18,7 @@ use crate::attributes::{Columns, Value};
 use crate::graph::BeamStats;
 use crate::id::{NodeId, VideoId};
 use crate::index::{Index, IndexStore, Manifest, StoreError, Uncovered};
+use crate::rules::FilterProblem;
 use crate::search::{self, Loss, Plan, Ranked, SearchParams, Searcher, Shortfall};
 
 /// One generation, the manifest that made it current, and its calibration. Never changes; a swap replaces
@@ -258,9 +259,9 @@ impl Snapshot {
         };
         let ordinal = |(position, name): (usize, &String)| {
             schema.iter().position(|column| column.name == *name).ok_or_else(|| {
-                let known: Vec<&str> = schema.iter().map(|column| column.name.as_str()).collect();
+                let known = schema.iter().map(|column| column.name.as_str());
                 let field = format!("return_attributes[{position}]");
-                EngineError::invalid(field, format!("unknown attribute {name:?}: expected one of {known:?}"))
+                EngineError::invalid(field, FilterProblem::unknown_attribute(name, known).to_string())
             })
         };
         names.iter().enumerate().map(ordinal).collect()

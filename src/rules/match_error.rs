@@ -92,7 +92,8 @@ pub enum FilterProblem {
 }
 
 impl FilterProblem {
-    pub(super) fn unknown_attribute<'a>(found: &str, known: impl ExactSizeIterator<Item = &'a str>) -> Self {
+    /// That an index has no attribute `found`, and the first of those that it has.
+    pub(crate) fn unknown_attribute<'a>(found: &str, known: impl ExactSizeIterator<Item = &'a str>) -> Self {
         let more = known.len().saturating_sub(LISTED_NAMES);
         let mut expected = known.take(LISTED_NAMES).collect::<Vec<_>>().join(", ");
         match (expected.is_empty(), more) {
@@ -106,5 +107,22 @@ impl FilterProblem {
     pub(super) fn wrong_type(attribute: &str, expected: &[AttributeKind], found: AttributeKind) -> Self {
         let expected = expected.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(" or ");
         FilterProblem::WrongType { attribute: attribute.to_owned(), expected, found }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_lists_a_bounded_number_of_names() {
+        let names: Vec<String> = (0..5_000).map(|column| format!("c{column}")).collect();
+        let problem = |columns: usize| {
+            FilterProblem::unknown_attribute("x", names[..columns].iter().map(String::as_str)).to_string()
+        };
+        assert_eq!(problem(0), "no attribute \"x\": expected none, since the index has no attributes");
+        assert_eq!(problem(2), "no attribute \"x\": expected one of c0, c1");
+        assert!(problem(20).ends_with(", c18, c19"), "{}", problem(20));
+        assert!(problem(5_000).ends_with(", c18, c19 and 4980 more"), "{}", problem(5_000));
     }
 }

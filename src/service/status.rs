@@ -3,6 +3,7 @@
 //! What flows in: an [`EngineError`] and where in the call the request stands. What flows out: a
 //! [`Status`] that a program can act on without reading its message.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use prost::Message;
@@ -11,20 +12,24 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::engine::EngineError;
 use crate::index::StoreError;
+use crate::text::shortened;
 
 const INDEX_TYPE: &str = "shortlist.v1.Index";
 const GENERATION_TYPE: &str = "shortlist.v1.Generation";
 const VIDEO_TYPE: &str = "shortlist.v1.Video";
 /// When a caller may ask again for a write that this server has not seen.
 const WRITE_DELAY: Duration = Duration::from_millis(20);
+/// Most bytes of a message, and of each text of the details. They may have names that a caller made up, and travel in
+/// headers, most of them twice, of which many clients take 8 KiB and no more.
+const MAX_TEXT_BYTES: usize = 512;
 
 /// The status of `error`. `path` leads to the request within the call, such as `requests[3].`, and is
 /// empty where the call has one request.
 pub(super) fn of(error: &EngineError, path: &str) -> Status {
-    let message =
-        format!("{}{error}", if matches!(error, EngineError::InvalidArgument { .. }) { path } else { "" });
+    let prefix = if matches!(error, EngineError::InvalidArgument { .. }) { path } else { "" };
+    let message = bounded(format_args!("{prefix}{error}"));
     let field = |name: &str, problem: &str| {
-        ErrorDetails::with_bad_request_violation(format!("{path}{name}"), problem)
+        ErrorDetails::with_bad_request_violation(bounded(format_args!("{path}{name}")), bounded(problem))
     };
     match error {
         EngineError::InvalidArgument { field: name, problem } => {
@@ -32,7 +37,7 @@ pub(super) fn of(error: &EngineError, path: &str) -> Status {
         }
         EngineError::UnknownIndex { name, .. } => {
             let mut details = field("index", &message);
-            details.set_resource_info(INDEX_TYPE, name, "", &message);
+            details.set_resource_info(INDEX_TYPE, bounded(name), "", &message);
             Status::with_error_details(Code::NotFound, message, details)
         }
         EngineError::UnknownVideo { video, .. } => {
@@ -93,6 +98,10 @@ fn of_store(error: &StoreError, message: String) -> Status {
     }
 }
 
+fn bounded(text: impl Display) -> String {
+    shortened(text, MAX_TEXT_BYTES)
+}
+
 /// The answer when the server, not the caller, is at fault and the log has the rest.
 pub(super) fn internal() -> Status {
     Status::internal("the server failed on this request; its log says why")
@@ -128,6 +137,8 @@ pub(super) fn to_item(status: &Status) -> tonic_types::Status {
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
+
+    use axum::http::{HeaderName, HeaderValue};
 
     use super::*;
     use crate::id::VideoId;
@@ -192,6 +203,26 @@ mod tests {
         assert_eq!(details.bad_request().unwrap().field_violations[0].field, "request.min_sequence");
         let read_only = EngineError::ReadOnly { index: "a".into(), problem: "p".into() };
         assert_eq!(of(&read_only, "").code(), Code::FailedPrecondition);
+    }
+
+    #[test]
+    fn whatever_a_caller_made_up_the_headers_stay_small() {
+        let name = |character: &str| character.repeat(1 << 20);
+        let headers = |error: EngineError, path: &str| {
+            let response = of(&error, path).into_http::<()>();
+            let bytes = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
+            response.headers().iter().map(bytes).sum::<usize>()
+        };
+        // One that stays as it is in a header, and one that takes three bytes there for each of its own.
+        for (character, most) in [("a", 4 << 10), ("é", 5 << 10)] {
+            let invalid = EngineError::invalid(name(character), name(character));
+            assert!(headers(invalid, "requests[255].") < most);
+            let index = EngineError::UnknownIndex { name: name(character), available: vec![name(character)] };
+            assert!(headers(index, "requests[255].") < most);
+            let (index, found) = (name(character), name(character));
+            let model = EngineError::EmbeddingModel { index, expected: Some(name(character)), found };
+            assert!(headers(model, "requests[255].") < most);
+        }
     }
 
     #[test]

@@ -235,3 +235,56 @@ async fn caps_fresh_interests_and_pages_are_refused_where_they_cannot_be() {
     let past_the_end = SearchRequest { offset: 9_990, ..request(&QUERY, 10) };
     assert!(client.search(past_the_end).await.unwrap().into_inner().candidates.is_empty());
 }
+
+#[tokio::test]
+async fn names_of_any_length_are_refused_in_few_words() {
+    let index = TestIndex::new(20);
+    let server = TestServer::of(&index).await;
+    let mut client = server.retrieval().await;
+    let asked = || request(&QUERY, 10);
+    let kept = |attribute: &str| SearchRequest { fresh: fresh(attribute, 1), ..asked() };
+    for name in ["a".repeat(3_000), "a".repeat(1 << 20), "é".repeat(3_000)] {
+        let name = name.as_str();
+        let cases = [
+            (of_filter(must(vec![keyword(name, &["red"])])), "filter.must[0].keyword.attribute"),
+            (SearchRequest { caps: vec![cap(name, 1)], ..asked() }, "caps[0].attribute"),
+            (SearchRequest { return_attributes: vec![name.into()], ..asked() }, "return_attributes[0]"),
+            (kept(name), "fresh.attribute"),
+            (SearchRequest { embedding_model: name.into(), ..asked() }, "embedding_model"),
+            (SearchRequest { index: name.into(), ..asked() }, "index"),
+        ];
+        for (asked, field) in cases {
+            let status = client.search(asked).await.unwrap_err();
+            let code = match field {
+                "embedding_model" => Code::FailedPrecondition,
+                "index" => Code::NotFound,
+                _ => Code::InvalidArgument,
+            };
+            assert_eq!(status.code(), code, "{field}: {status}");
+            assert_eq!(fields(&status), [field], "{status}");
+            assert!(status.message().len() <= 512 && status.message().ends_with('…'), "{status}");
+            let headers = status.into_http::<()>().headers().clone();
+            let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+            assert!(bytes < 5 << 10, "{field}: {bytes}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_attribute_is_refused_in_the_same_words_wherever_it_stands() {
+    let index = TestIndex::new(20);
+    let server = TestServer::of(&index).await;
+    let mut client = server.retrieval().await;
+    let asked = || request(&QUERY, 10);
+    let cases = [
+        (of_filter(must(vec![keyword("colour", &["red"])])), "filter.must[0].keyword.attribute"),
+        (SearchRequest { caps: vec![cap("colour", 1)], ..asked() }, "caps[0].attribute"),
+        (SearchRequest { return_attributes: vec!["colour".into()], ..asked() }, "return_attributes[0]"),
+        (SearchRequest { fresh: fresh("colour", 1), ..asked() }, "fresh.attribute"),
+    ];
+    for (asked, field) in cases {
+        let status = client.search(asked).await.unwrap_err();
+        let known = "title, tags, delta, views, rating, safe, published_at";
+        assert_eq!(status.message(), format!("{field}: no attribute \"colour\": expected one of {known}"));
+    }
+}
