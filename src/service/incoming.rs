@@ -6,10 +6,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tonic::{Status, Streaming};
 
 use super::deadline::{self, Deadline};
-use super::{Shared, status};
+use super::{Shared, status, undecodable};
 
 /// A stream of requests.
 pub(super) struct Incoming<T> {
+    shared: Arc<Shared>,
+    method: &'static str,
     requests: Streaming<T>,
     window: Arc<Semaphore>,
     draining: watch::Receiver<bool>,
@@ -17,25 +19,35 @@ pub(super) struct Incoming<T> {
 }
 
 impl<T> Incoming<T> {
-    pub(super) fn of(shared: &Shared, requests: Streaming<T>, deadline: Deadline) -> Self {
+    pub(super) fn of(
+        shared: &Arc<Shared>,
+        method: &'static str,
+        requests: Streaming<T>,
+        deadline: Deadline,
+    ) -> Self {
         let window = Arc::new(Semaphore::new(shared.limits.max_stream_window));
-        Self { requests, window, draining: shared.draining.clone(), deadline }
+        let (shared, draining) = (Arc::clone(shared), shared.draining.clone());
+        Self { shared, method, requests, window, draining, deadline }
     }
 
     /// The next request with its place in the window, which it keeps until it is answered; `None` once the stream has
     /// ended, or `gone` has.
     ///
     /// # Errors
-    /// Why there will be no other: the deadline passed, the server drains, or the stream broke.
+    /// Why there will be no other: the deadline passed, the server drains, or the stream broke, be it with a
+    /// request that cannot be decoded: the decoder does not go on after that.
     pub(super) async fn next(
         &mut self,
         gone: impl Future<Output = ()>,
     ) -> Option<Result<(OwnedSemaphorePermit, T), Status>> {
-        let Self { requests, window, draining, deadline } = self;
+        let Self { shared, method, requests, window, draining, deadline } = self;
         let drain = async { _ = draining.wait_for(|draining| *draining).await };
         let next = async {
             let slot = Arc::clone(window).acquire_owned().await.map_err(|_| status::internal())?;
-            Ok(requests.message().await?.map(|request| (slot, request)))
+            let request = requests.message().await;
+            let request = request
+                .map_err(|status| undecodable::refusal_in_stream(shared, method, *deadline, status))?;
+            Ok(request.map(|request| (slot, request)))
         };
         let next: Result<_, Status> = tokio::select! {
             biased;

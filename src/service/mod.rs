@@ -18,6 +18,7 @@
 //! |---|---|
 //! | `server.rs`    | connections: accept, serve, drain |
 //! | `deadline.rs`  | the `grpc-timeout` header |
+//! | `undecodable.rs` | requests that are no messages of their kind |
 //! | `incoming.rs`  | the requests of a stream, a bounded number at a time |
 //! | `retrieval.rs` | `Retrieval`: one search, a batch, a stream |
 //! | `catalog.rs`   | `Catalog`: batches of writes, and videos one by one |
@@ -41,6 +42,7 @@ mod metrics;
 mod retrieval;
 mod server;
 mod status;
+mod undecodable;
 mod watch;
 mod write_stream;
 
@@ -245,9 +247,11 @@ fn router(shared: Arc<Shared>) -> Result<axum::Router, tonic_reflection::server:
         .add_service(reflection().build_v1alpha()?);
     let metrics = Arc::clone(&shared.metrics);
     let scrape = axum::routing::get(move || async move { metrics.scrape() });
+    let undecodable = axum::middleware::from_fn_with_state(Arc::clone(&shared), undecodable::refuse);
     let healthz = axum::routing::get(move || healthz(shared));
     Ok(routes
         .into_axum_router()
+        .layer(undecodable)
         .route("/metrics", scrape)
         .route("/healthz", healthz)
         .fallback(not_found)

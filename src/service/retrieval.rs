@@ -133,7 +133,7 @@ async fn read_stream(
     started: mpsc::UnboundedSender<Result<Started, Status>>,
 ) {
     let call = Call { shared: &shared, method: "StreamSearch", deadline };
-    let mut incoming = Incoming::of(&shared, requests, deadline);
+    let mut incoming = Incoming::of(&shared, call.method, requests, deadline);
     while let Some(next) = incoming.next(started.closed()).await {
         let item = next.map(|(slot, request)| Started {
             pending: call.start(request, "", || shared.admission.admit_one()),

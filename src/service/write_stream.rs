@@ -58,7 +58,7 @@ async fn read(
     started: mpsc::UnboundedSender<Result<Started, Status>>,
 ) {
     let call = WriteCall { shared: &shared, method: "StreamUpsert", deadline, begun: Begun::default() };
-    let mut incoming = Incoming::of(&shared, requests, deadline);
+    let mut incoming = Incoming::of(&shared, call.method, requests, deadline);
     let mut on_their_way = OnTheirWay::default();
     while let Some(next) = incoming.next(started.closed()).await {
         let item = match next {

@@ -37,6 +37,7 @@ mod service_explain;
 mod service_operations;
 mod service_rules;
 mod service_rules_refused;
+mod service_undecodable;
 mod store;
 mod swap;
 mod synth;

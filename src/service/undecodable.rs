@@ -1,0 +1,151 @@
+//! Requests whose bytes are no message of their kind: the fault of whoever sent them.
+//!
+//! What flows in: what the decoder makes of such bytes, `INTERNAL` with a text of its own. What flows out:
+//! `INVALID_ARGUMENT`, counted as any other request that cannot be used. The decoder limits how deep messages may
+//! stand in one another before anything here sees them, so that a filter of many levels ends there and not on the
+//! stack.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use tonic::{Code, Status};
+
+use super::Shared;
+use super::deadline::Deadline;
+use super::metrics::Observation;
+use super::status;
+use crate::engine::EngineError;
+use crate::rules::Filter;
+
+/// What the texts of the decoder begin with.
+const DECODER: &str = "failed to decode Protobuf message: ";
+/// What they end with where messages stand too deep in one another.
+const TOO_DEEP: &str = "recursion limit reached";
+/// The message that a filter is, whose fields hold filters again.
+const FILTER: &str = "Filter";
+/// The calls of one request; those of many are counted where the requests are read.
+const METHODS: [&str; 12] = [
+    "Search",
+    "BatchSearch",
+    "Explain",
+    "Upsert",
+    "Delete",
+    "Takedown",
+    "Restore",
+    "Get",
+    "GetStatus",
+    "Activate",
+    "Rebuild",
+    "CancelRebuild",
+];
+
+/// Answers in place of the decoder when it cannot read the request of a call.
+pub(super) async fn refuse(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let method = METHODS.into_iter().find(|method| request.uri().path().rsplit('/').next() == Some(method));
+    let deadline = request.extensions().get().copied().unwrap_or(Deadline(None));
+    let response = next.run(request).await;
+    // A status among the headers is all that a refused call gets.
+    let refusal = Status::from_header_map(response.headers()).and_then(|status| refusal(&status));
+    let Some(refusal) = refusal else { return response };
+    if let Some(method) = method {
+        count(&shared, method, deadline, &refusal);
+    }
+    refusal.into_http()
+}
+
+/// The same for a status that a stream of requests ends with; any other stays as it is.
+pub(super) fn refusal_in_stream(
+    shared: &Shared,
+    method: &'static str,
+    deadline: Deadline,
+    status: Status,
+) -> Status {
+    let Some(refusal) = refusal(&status) else { return status };
+    count(shared, method, deadline, &refusal);
+    refusal
+}
+
+/// The index is among what cannot be read.
+fn count(shared: &Shared, method: &'static str, deadline: Deadline, refusal: &Status) {
+    Observation::begin(&shared.metrics, method, "", deadline).finish(refusal.code());
+}
+
+/// What the caller is told where the decoder says `status`; `None` if it was not the decoder that said so.
+fn refusal(status: &Status) -> Option<Status> {
+    let mut rest = status.message().strip_prefix(DECODER).filter(|_| status.code() == Code::Internal)?;
+    // From the innermost message to the request, such as "Condition.condition: Filter.must: SearchRequest.filter: ".
+    let mut steps = Vec::new();
+    while let Some((step, after)) = rest.split_once(": ")
+        && let Some((message, field)) = step.split_once('.')
+        && !step.contains(' ')
+    {
+        steps.push((message, field));
+        rest = after;
+    }
+    let is_of_filter = steps.iter().any(|(message, _)| *message == FILTER);
+    let problem = if rest == TOO_DEEP && is_of_filter {
+        format!(
+            "cannot be decoded: {rest}; expected at most {} filters in one another, found many more",
+            Filter::MAX_DEPTH
+        )
+    } else {
+        format!("cannot be decoded: {rest}")
+    };
+    // Positions are unknown, and the same fields again and again within a filter tell nothing.
+    let path = steps.iter().rev().take_while(|(message, _)| *message != FILTER).map(|(_, field)| *field);
+    let path = path.collect::<Vec<_>>().join(".");
+    let path = if path.is_empty() { "request".to_owned() } else { path };
+    Some(status::of(&EngineError::invalid(path, problem), ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic_types::StatusExt;
+
+    use super::*;
+
+    fn refused(text: &str) -> (String, String) {
+        let status = refusal(&Status::internal(format!("{DECODER}{text}"))).unwrap();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        let details = status.get_error_details();
+        let violation = &details.bad_request().unwrap().field_violations[0];
+        assert_eq!(status.message(), format!("{}: {}", violation.field, violation.description));
+        (violation.field.clone(), violation.description.clone())
+    }
+
+    #[test]
+    fn the_field_is_named_from_the_request_to_the_filter() {
+        let levels = "Condition.condition: Filter.must: ".repeat(49);
+        let text = format!("{levels}SearchRequest.filter: BatchSearchRequest.requests: {TOO_DEEP}");
+        let (field, problem) = refused(&text);
+        assert_eq!(field, "requests.filter");
+        assert_eq!(
+            problem,
+            "cannot be decoded: recursion limit reached; expected at most 16 filters in one another, found many more"
+        );
+        let (field, problem) =
+            refused("SearchRequest.index: invalid string value: data is not UTF-8 encoded");
+        assert_eq!(field, "index");
+        assert_eq!(problem, "cannot be decoded: invalid string value: data is not UTF-8 encoded");
+        let (field, problem) = refused("invalid tag value: 0");
+        assert_eq!(
+            (field.as_str(), problem.as_str()),
+            ("request", "cannot be decoded: invalid tag value: 0")
+        );
+        // Groups of fields that no message has.
+        assert_eq!(refused(TOO_DEEP).1, "cannot be decoded: recursion limit reached");
+    }
+
+    #[test]
+    fn what_the_decoder_did_not_say_stays_as_it_is() {
+        for status in [
+            status::internal(),
+            Status::internal(format!("{}{TOO_DEEP}", &DECODER[1..])),
+            Status::unavailable(format!("{DECODER}{TOO_DEEP}")),
+        ] {
+            assert!(refusal(&status).is_none(), "{status}");
+        }
+    }
+}
