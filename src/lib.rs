@@ -23,7 +23,8 @@
 //! | [`attributes`] | typed columns beside the embeddings |
 //! | [`index`]      | the frozen format: writer, view, verification, generations and their calibrations |
 //! | [`graph`]      | adjacency, candidate list, visited set, the hot loop |
-//! | [`quantize`]   | 8-bit codes to traverse with |
+//! | [`synth`]      | a catalogue made up from a seed: its files, users and requests |
+//! | [`quantize`]   | 8-bit codes to traverse with; summaries of blocks, and codes of residuals along axes that second moments give |
 //! | [`dataset`]    | embedding files become one row-major view |
 //! | [`kernel`]     | SIMD: slices in, `f32` out |
 //! | [`id`], [`metric`], [`element`], [`mapped_file`], [`staged_file`], [`serialized_bitmap`], [`telemetry`], [`text`] | small shared words |

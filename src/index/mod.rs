@@ -11,7 +11,7 @@
 //!
 //! generation file, little-endian
 //!   0   8  magic "SHRTLIST"              16  8  bytes in the whole file
-//!   8   4  format version (6)            24  4  crc32c of the section table
+//!   8   4  version: FORMAT_VERSION       24  4  crc32c of the section table
 //!  12   4  number of sections            28  4  crc32c of bytes 0..28
 //!  32  32  zero                          64     section table, 32 bytes each:
 //!                                               kind u32 · ordinal u32 · offset u64 · bytes u64 · crc32c u32 · zero u32

@@ -1,8 +1,8 @@
 //! Codes: embeddings in a quarter of the bytes, good enough to choose among.
 //!
 //! What flows in: rows and queries in `f32` or `f16`. What flows out: 8-bit codes whose integer dot
-//! product ranks rows nearly as their inner product does, and codes of two bits or fewer of what rows near each
-//! other differ by. Nothing here knows of graphs or files.
+//! product ranks rows nearly as their inner product does, and codes of four, two, one or no bits per axis of what
+//! rows near each other differ by. Nothing here knows of graphs or files.
 //!
 //! | file | duty |
 //! |---|---|
