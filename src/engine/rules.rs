@@ -58,8 +58,8 @@ impl<'a> ResolvedRules<'a> {
     ) -> Result<Option<Self>, EngineError> {
         let rules = &request.rules;
         if request.offset.saturating_add(request.k) > limits.max_k {
-            let problem =
-                format!("expected at most {} with k = {}, found {}", limits.max_k, request.k, request.offset);
+            let most = limits.max_k.saturating_sub(request.k);
+            let problem = format!("expected at most {most} with k = {}, found {}", request.k, request.offset);
             return Err(EngineError::invalid("offset", problem));
         }
         let exclusion = Exclusion::of(&rules.exclude)

@@ -344,7 +344,7 @@ fn a_wrong_line_is_named_with_what_was_expected() {
             "fresh.at_least: expected at most 10 of k = 10, found 11",
         ),
         (r#"{"score_threshold": 1e60}"#, "score_threshold: expected a finite number, found inf"),
-        (r#"{"offset": 9999}"#, "offset: expected at most 10000 with k = 10, found 9999"),
+        (r#"{"offset": 9999}"#, "offset: expected at most 9990 with k = 10, found 9999"),
         (r#"{"plan": "walk"}"#, "unknown plan \"walk\": expected one of graph"),
         (r#"{"plan": "match_scan"}"#, "params.plan: expected another plan: the request has no filter"),
         (r#"{"exclude_file": "absent.txt"}"#, "absent.txt"),
