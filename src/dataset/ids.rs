@@ -33,6 +33,19 @@ pub fn read_ids(path: &Path) -> Result<Vec<VideoId>, DatasetError> {
     read(path, file.bytes())
 }
 
+/// Reads a list of ids, as [`read_ids`] reads those of a catalogue, that may also be empty: an array of no rows, or text
+/// of no lines.
+///
+/// # Errors
+/// As [`read_ids`]. Nothing at all is text of no lines, and no `.npy` file.
+pub fn read_id_list(path: &Path) -> Result<Vec<VideoId>, DatasetError> {
+    match read_ids(path) {
+        Err(DatasetError::NoRows { .. }) => Ok(Vec::new()),
+        Err(DatasetError::EmptyFile { .. }) if extension(path) == "txt" => Ok(Vec::new()),
+        read => read,
+    }
+}
+
 /// Whether no id is given twice. `path`: where the ids came from.
 pub(super) fn check_unique(path: &Path, ids: &[VideoId]) -> Result<(), DatasetError> {
     let mut sorted: Vec<(VideoId, u32)> = ids.iter().copied().zip(0u32..).collect();
@@ -52,6 +65,10 @@ pub(super) fn check_unique(path: &Path, ids: &[VideoId]) -> Result<(), DatasetEr
 
 fn parse_npy(path: &Path, bytes: &[u8]) -> Result<Vec<VideoId>, DatasetError> {
     let layout = npy::read_layout(path, bytes, 1, &[Scalar::U64, Scalar::I64], "'<u8' or '<i8'")?;
+    if layout.shape[0] == 0 {
+        // First, so that a file which is refused for its rows alone is an array of none.
+        layout.check_size(path, 0, bytes.len())?;
+    }
     layout.check_size(path, check_rows(path, layout.shape[0])?, bytes.len())?;
     let numbers = &bytes[layout.offset..];
     if layout.scalar == Scalar::U64 {

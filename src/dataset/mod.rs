@@ -30,7 +30,7 @@ mod view;
 pub use catalogue::{AttributeColumn, Catalogue, CatalogueFiles, EXPIRES_AT, NEVER};
 pub use embeddings::Embeddings;
 pub use error::DatasetError;
-pub use ids::read_ids;
+pub use ids::{read_id_list, read_ids};
 pub use neighbors::Neighbors;
 pub use npy_writer::{NpyScalar, NpyWriter, write_npy};
 pub use view::{EmbeddingsView, Rows};

@@ -194,6 +194,21 @@ fn ids_of_a_file_beside_the_requests_are_excluded() {
 }
 
 #[test]
+fn an_empty_list_excludes_nothing_and_a_file_of_no_bytes_is_no_array() {
+    let data = Measurable::new("sq8");
+    std::fs::write(data.file("nothing.txt"), "").unwrap();
+    std::fs::write(data.file("newline.txt"), "\n").unwrap();
+    write_npy::<u64>(Path::new(&data.file("array.npy")), &[0], &[]).unwrap();
+    let lines = ["nothing.txt", "newline.txt", "array.npy"].map(|name| json!({"exclude_file": name}));
+    let report = data.report(&lines, &["--k", "10", "--ef-search", "20"]);
+    let row = &report["rows"][0];
+    assert_eq!((&row["requests"], &row["short_answers"]), (&json!(3), &json!(0)));
+    std::fs::write(data.file("nothing.npy"), "").unwrap();
+    let error = data.refusal(br#"{"exclude_file": "nothing.npy"}"#);
+    assert!(error.contains("line 1: exclude_file: ") && error.contains("the file is empty"), "{error}");
+}
+
+#[test]
 fn requests_of_seeds_need_no_queries() {
     let data = Measurable::new("sq8");
     let requests = data.write(&[json!({"seeds": [{"video_id": data.ids(1)[0]}]})]);

@@ -17,7 +17,7 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use shortlist::dataset::{
     Catalogue, CatalogueFiles, DatasetError, EXPIRES_AT, Embeddings, EmbeddingsView, NEVER, Neighbors,
-    NpyWriter, read_ids, write_npy,
+    NpyWriter, read_id_list, read_ids, write_npy,
 };
 use shortlist::element::Dtype;
 use shortlist::id::VideoId;
@@ -578,6 +578,24 @@ fn refuses_ids_that_are_none() {
     assert_refused!(open("<u8", "(1, 2)", &[4, 1]), WrongShape { expected: 1, found: [1, 2] });
     assert_refused!(open("<u8", "(3,)", &[4, 1]), Truncated {});
     assert_refused!(open("<u8", "(0,)", &[]), NoRows {});
+    assert_refused!(open("<u8", "(0,)", &[4]), TrailingBytes {});
+}
+
+#[test]
+fn a_list_of_ids_may_be_empty() {
+    let folder = Folder::new();
+    let array = |ids: &[i64], shape| npy("<u8", "False", shape, bytemuck::cast_slice(ids));
+    for empty in [
+        folder.file("nothing.txt", ""),
+        folder.file("newline.TXT", "\n"),
+        folder.file("array.npy", array(&[], "(0,)")),
+    ] {
+        assert_eq!(read_id_list(&empty).unwrap_or_else(|error| panic!("{error}")), []);
+    }
+    assert_eq!(read_id_list(&folder.file("one.npy", array(&[7], "(1,)"))).unwrap(), [VideoId(7)]);
+    assert_refused!(read_id_list(&folder.file("nothing.npy", "")), EmptyFile {});
+    assert_refused!(read_id_list(&folder.file("longer.npy", array(&[7], "(0,)"))), TrailingBytes {});
+    assert_refused!(read_id_list(&folder.file("word.txt", "one\n")), BadIdLine { line: 1 });
 }
 
 // ---- catalogues ----

@@ -7,7 +7,7 @@ use roaring::RoaringTreemap;
 
 use super::values::{InterestSource, Row, cap, fresh, interest, row, seed};
 use crate::cli::sample;
-use crate::dataset::{DatasetError, read_ids};
+use crate::dataset::read_id_list;
 use crate::id::VideoId;
 use crate::rules::Filter;
 use crate::service::proto::search_request::Query;
@@ -147,13 +147,7 @@ fn read_interest(source: &InterestSource) -> anyhow::Result<Interest> {
 
 /// As a bitmap, which takes less than the ids do.
 fn excluded(path: &Path) -> anyhow::Result<Exclude> {
-    let ids = match read_ids(path) {
-        Ok(ids) => ids,
-        // Who has seen nothing yet.
-        Err(DatasetError::EmptyFile { .. }) => Vec::new(),
-        Err(error) => return Err(error.into()),
-    };
-    let bitmap: RoaringTreemap = ids.into_iter().map(|VideoId(id)| id).collect();
+    let bitmap: RoaringTreemap = read_id_list(path)?.into_iter().map(|VideoId(id)| id).collect();
     let mut roaring = Vec::with_capacity(bitmap.serialized_size());
     bitmap.serialize_into(&mut roaring)?;
     Ok(Exclude { roaring, ..Exclude::default() })
@@ -238,12 +232,28 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_excluded_by_an_empty_file() {
+    fn nothing_is_excluded_by_an_empty_list() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("seen.txt");
+        let file = |name: &str| folder.path().join(name);
+        std::fs::write(file("nothing.txt"), "").unwrap();
+        std::fs::write(file("newline.txt"), "\n").unwrap();
+        write_npy::<u64>(&file("array.npy"), &[0], &[]).unwrap();
+        for name in ["nothing.txt", "newline.txt", "array.npy"] {
+            let path = file(name);
+            let exclude = asked(&["--video", "5", "--exclude", path.to_str().unwrap()]).exclude.unwrap();
+            let excluded = RoaringTreemap::deserialize_from(exclude.roaring.as_slice()).unwrap();
+            assert!(excluded.is_empty(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_no_bytes_is_no_array() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("seen.npy");
         std::fs::write(&path, "").unwrap();
-        let exclude = asked(&["--video", "5", "--exclude", path.to_str().unwrap()]).exclude.unwrap();
-        assert!(RoaringTreemap::deserialize_from(exclude.roaring.as_slice()).unwrap().is_empty());
+        let arguments = parsed(&["--video", "5", "--exclude", path.to_str().unwrap()]).unwrap();
+        let error = request(&arguments).unwrap_err().to_string();
+        assert!(error.ends_with("seen.npy: the file is empty"), "{error}");
     }
 
     #[test]

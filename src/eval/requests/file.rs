@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use roaring::RoaringTreemap;
 
 use super::line::{InterestLine, Line, SeedLine, caps};
-use crate::dataset::{DatasetError, EmbeddingsView, read_ids};
+use crate::dataset::{EmbeddingsView, read_id_list};
 use crate::engine::{Effort, Interest, Query, ReturnAttributes, SearchRequest, Seed};
 use crate::eval::is_printable;
 use crate::id::VideoId;
@@ -298,12 +298,7 @@ impl Context<'_> {
         if let Some(known) = self.files.get(&path) {
             return Ok(Arc::clone(known));
         }
-        let ids = match read_ids(&path) {
-            Ok(ids) => ids,
-            // Who has seen nothing yet.
-            Err(DatasetError::EmptyFile { .. }) => Vec::new(),
-            Err(error) => return Err(format!("exclude_file: {error}")),
-        };
+        let ids = read_id_list(&path).map_err(|error| format!("exclude_file: {error}"))?;
         let bitmap: RoaringTreemap = ids.into_iter().map(|VideoId(id)| id).collect();
         let mut roaring = Vec::with_capacity(bitmap.serialized_size());
         bitmap.serialize_into(&mut roaring).map_err(|error| format!("exclude_file: {error}"))?;
