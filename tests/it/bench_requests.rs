@@ -347,8 +347,14 @@ fn a_wrong_line_is_named_with_what_was_expected() {
         (r#"{"label": "a\u0000"}"#, "label: expected 1 to 100 printable characters"),
         (r#"{"filter": "region = US"}"#, "filter: line 1, column 10: expected a value"),
         (r#"{"filter": "colour = 'red'"}"#, "no attribute \"colour\": expected one of title"),
-        (r#"{"caps": {"creator": 0}}"#, "caps[0].max_per_value: expected at least 1, found 0"),
-        (r#"{"caps": {"published_at": 1}}"#, "caps[0].attribute: expected a keyword"),
+        (r#"{"caps": {"creator": 0}}"#, "caps.creator: expected at least 1, found 0"),
+        (
+            r#"{"caps": {"title": 2, "creator": 0, "region": 1}}"#,
+            "caps.creator: expected at least 1, found 0",
+        ),
+        (r#"{"caps": {"creator": 1, "region": 2, "creator": 3}}"#, "duplicate field `creator`"),
+        (r#"{"caps": {"colour": 1}}"#, "caps.colour: unknown attribute \"colour\": expected one of"),
+        (r#"{"caps": {"published_at": 1}}"#, "caps.published_at: expected a keyword"),
         (
             r#"{"fresh": {"within": "soon", "at_least": 1}}"#,
             "within: expected some time in s, m, h, d or w, such as 7d, found \"soon\"",

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use roaring::RoaringTreemap;
 
-use super::line::{InterestLine, Line, SeedLine, caps};
+use super::line::{InterestLine, Line, SeedLine};
 use crate::dataset::{EmbeddingsView, read_id_list};
 use crate::engine::{Effort, Interest, Query, ReturnAttributes, SearchRequest, Seed};
 use crate::eval::is_printable;
@@ -242,7 +242,7 @@ impl Context<'_> {
         let rules = Rules {
             filter,
             exclude: Exclude { video_ids, ..Exclude::default() },
-            caps: caps(line.caps),
+            caps: line.caps,
             fresh: line.fresh.map(Fresh::from),
             score_threshold: line.score_threshold,
         };

@@ -1,10 +1,11 @@
 //! One line of a file of requests: a JSON object whose fields may all be left out.
 
-use std::collections::BTreeMap;
+use std::collections::HashSet;
+use std::fmt;
 use std::path::PathBuf;
 
 use jiff::SignedDuration;
-use serde::de::Error as _;
+use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::rules::{Cap, Filter, Fresh, duration};
@@ -25,8 +26,9 @@ pub(super) struct Line {
     pub(super) exclude: Vec<u64>,
     /// Relative to the file of requests.
     pub(super) exclude_file: Option<PathBuf>,
-    /// How many candidates may have the same value, by attribute.
-    pub(super) caps: BTreeMap<String, usize>,
+    /// How many candidates may have the same value, by attribute, in the order in which they are written.
+    #[serde(deserialize_with = "caps")]
+    pub(super) caps: Vec<Cap>,
     pub(super) fresh: Option<FreshLine>,
     pub(super) score_threshold: Option<f32>,
     pub(super) offset: usize,
@@ -86,10 +88,6 @@ impl From<FreshLine> for Fresh {
     }
 }
 
-pub(super) fn caps(caps: BTreeMap<String, usize>) -> Vec<Cap> {
-    caps.into_iter().map(|(attribute, max_per_value)| Cap { attribute, max_per_value }).collect()
-}
-
 fn one() -> f32 {
     1.0
 }
@@ -101,6 +99,33 @@ fn published_at() -> String {
 fn filter<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Filter>, D::Error> {
     let text = String::deserialize(deserializer)?;
     text.parse().map(Some).map_err(|error| D::Error::custom(format!("filter: {error}")))
+}
+
+/// An attribute that is there twice is as wrong as any other field: a map would keep one of the two and not say so.
+fn caps<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Cap>, D::Error> {
+    struct Caps;
+
+    impl<'de> Visitor<'de> for Caps {
+        type Value = Vec<Cap>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object of attributes and numbers")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut caps = Vec::new();
+            let mut known = HashSet::new();
+            while let Some(attribute) = map.next_key::<String>()? {
+                if !known.insert(attribute.clone()) {
+                    return Err(A::Error::custom(format_args!("duplicate field `{attribute}`")));
+                }
+                caps.push(Cap { attribute, max_per_value: map.next_value()? });
+            }
+            Ok(caps)
+        }
+    }
+
+    deserializer.deserialize_map(Caps)
 }
 
 fn plan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Plan>, D::Error> {

@@ -61,6 +61,21 @@ pub enum RequestSweepError {
     Nothing(&'static str),
 }
 
+impl RequestSweepError {
+    /// The engine knows caps by their positions, the line by their attributes.
+    pub(super) fn refused(request: &Request, error: EngineError) -> Self {
+        let source = match error {
+            EngineError::InvalidArgument { field, problem } => {
+                let cap = cap_position(&field).and_then(|position| request.rules.caps.get(position));
+                let named = cap.map(|cap| format!("caps.{}", cap.attribute));
+                EngineError::InvalidArgument { field: named.unwrap_or(field), problem }
+            }
+            other => other,
+        };
+        Self::Refused { line: request.line, source }
+    }
+}
+
 /// An answer broke a rule of its request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
@@ -85,7 +100,7 @@ impl RequestSweep {
         let ask = |request: &Request, k: usize, ef_search: usize| {
             let search = request.search(target.name, k, Effort::EfSearch(ef_search), self.plan);
             let answer = target.engine.search(&search, &Budget::default());
-            answer.map(drop).map_err(|source| RequestSweepError::Refused { line: request.line, source })
+            answer.map(drop).map_err(|error| RequestSweepError::refused(request, error))
         };
         for k in &self.k {
             let efforts = self.efforts(*k);
@@ -229,10 +244,16 @@ impl Point<'_> {
                         part.keep(Violation { line: request.line, problem });
                     }
                 }
-                Err(source) => part.refused = Some(RequestSweepError::Refused { line: request.line, source }),
+                Err(error) => part.refused = Some(RequestSweepError::refused(request, error)),
             }
         }
     }
+}
+
+/// Of the cap that a path such as `caps[1].attribute` leads to.
+fn cap_position(field: &str) -> Option<usize> {
+    let (position, _) = field.strip_prefix("caps[")?.split_once(']')?;
+    position.parse().ok()
 }
 
 /// Some requests of one label after some of another, each with the position of the label, so that those of all labels
