@@ -30,6 +30,9 @@
 //! | [`id`], [`metric`], [`element`], [`mapped_file`], [`staged_file`], [`serialized_bitmap`], [`telemetry`], [`text`] | small shared words |
 //!
 //! `search` and `build` do not import each other; they meet in `index` and stand on `graph`.
+//!
+//! The message of an error is whole, as a status or a line of a log shows it. So an error that says what caused it has
+//! no `source()`, which whoever prints the chain would say again: the field is named `r#source`, and is no source.
 
 #![deny(unsafe_code)]
 

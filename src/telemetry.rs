@@ -28,7 +28,7 @@ pub enum TelemetryError {
         /// What was given.
         filter: String,
         /// What is wrong with it.
-        source: tracing_subscriber::filter::ParseError,
+        r#source: tracing_subscriber::filter::ParseError,
     },
     /// This process has a subscriber already.
     #[error("logs are set up already: {0}")]

@@ -48,7 +48,7 @@ pub enum AttributeError {
         /// The column.
         column: String,
         /// What it said.
-        source: arrow::error::ArrowError,
+        r#source: arrow::error::ArrowError,
     },
 }
 

@@ -16,7 +16,7 @@ use crate::id::VideoId;
 pub enum DatasetError {
     /// The operating system refused.
     #[error("{path}: {source}", path = path.display())]
-    Io { path: PathBuf, source: io::Error },
+    Io { path: PathBuf, r#source: io::Error },
 
     /// The format is chosen by the extension, and this one names none.
     #[error("{path}: unknown extension {found:?}: expected {accepted}", path = path.display())]
@@ -155,7 +155,7 @@ pub enum DatasetError {
 
     /// Parquet that cannot be decoded.
     #[error("{path}: {source}", path = path.display())]
-    Parquet { path: PathBuf, source: ParquetError },
+    Parquet { path: PathBuf, r#source: ParquetError },
 }
 
 impl DatasetError {

@@ -42,7 +42,7 @@ pub enum EngineError {
         problem: String,
     },
     /// The video that is asked about is not in the index.
-    #[error("video_id: video {video} is not in index {index:?}")]
+    #[error("video {video} is not in index {index:?}")]
     NotInIndex {
         /// The index.
         index: String,
@@ -134,7 +134,7 @@ pub enum EngineError {
     },
     /// A thread could not be started.
     #[error("cannot start a thread: {0}")]
-    NoThread(#[source] std::io::Error),
+    NoThread(std::io::Error),
     /// The log of an index cannot be used.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -156,7 +156,7 @@ pub enum EngineError {
     DeadlineExceeded,
     /// The compute threads could not be started.
     #[error("cannot start the search threads: {0}")]
-    Threads(#[from] rayon::ThreadPoolBuildError),
+    Threads(rayon::ThreadPoolBuildError),
     /// A generation or its folder cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -86,12 +86,14 @@ impl Engine {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(options.threads)
             .thread_name(|thread| format!("search-{thread}"))
-            .build()?;
+            .build()
+            .map_err(EngineError::Threads)?;
         let beside = rayon::ThreadPoolBuilder::new()
             .num_threads(options.rebuild.threads())
             .thread_name(|thread| format!("beside-{thread}"))
             .start_handler(|_| rebuild::step_back())
-            .build()?;
+            .build()
+            .map_err(EngineError::Threads)?;
         let beside = Arc::new(beside);
         let mut indexes = BTreeMap::new();
         for (name, dir) in &options.indexes {

@@ -142,7 +142,7 @@ pub enum ReportError {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        r#source: io::Error,
     },
     /// The file is larger than any sweep writes.
     #[error("{}: expected at most {most} bytes of figures, found more", path.display())]
@@ -158,7 +158,7 @@ pub enum ReportError {
         /// The file.
         path: PathBuf,
         /// What is missing or wrong, with line and column.
-        source: serde_json::Error,
+        r#source: serde_json::Error,
     },
     /// A figure or a name is not one that any engine can have.
     #[error("{}: {field} of engine {engine}: expected {expected}, found {found}", path.display())]

@@ -14,7 +14,7 @@ pub enum IndexError {
         /// The file.
         path: PathBuf,
         /// What it said.
-        source: io::Error,
+        r#source: io::Error,
     },
     /// Not an index at all.
     #[error("{}: not a Shortlist index: expected magic {expected:?}, found {found:?}", path.display())]
@@ -162,7 +162,7 @@ pub enum StoreError {
         /// The file or folder.
         path: PathBuf,
         /// What it said.
-        source: io::Error,
+        r#source: io::Error,
     },
     /// The folder holds no manifest.
     #[error("{}: no index here: the folder holds no manifest; `shortlist build --out` makes one", dir.display())]

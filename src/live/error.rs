@@ -15,7 +15,7 @@ pub enum LogError {
         /// The log.
         path: PathBuf,
         /// What it said.
-        source: Arc<io::Error>,
+        r#source: Arc<io::Error>,
     },
     /// Somebody else has the log open.
     #[error("{}: in use: another process or handle has this log open", path.display())]

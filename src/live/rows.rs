@@ -105,7 +105,7 @@ pub enum RowsError {
         /// Which.
         video_id: VideoId,
         /// What is wrong.
-        source: UpsertError,
+        r#source: UpsertError,
     },
     /// Parts that do not belong together.
     #[error("{part}: expected embeddings of {expected}, found {found}")]
@@ -126,7 +126,7 @@ pub enum RowsError {
         /// The column.
         attribute: String,
         /// What it said.
-        source: ArrowError,
+        r#source: ArrowError,
     },
 }
 

@@ -63,7 +63,7 @@ pub enum ExclusionError {
         /// Where the bitmap of the bucket starts.
         at: usize,
         /// What is wrong with it, in bytes from there.
-        source: BitmapError,
+        r#source: BitmapError,
     },
     /// Something follows the Roaring bitmap.
     #[error("expected {expected} bytes, found {found}")]

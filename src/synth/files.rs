@@ -54,7 +54,7 @@ pub enum SynthError {
         /// The file or folder.
         path: PathBuf,
         /// What it said.
-        source: std::io::Error,
+        r#source: std::io::Error,
     },
     /// An `.npy` file could not be written.
     #[error(transparent)]
@@ -65,7 +65,7 @@ pub enum SynthError {
         /// The file.
         path: PathBuf,
         /// What the library said.
-        source: parquet::errors::ParquetError,
+        r#source: parquet::errors::ParquetError,
     },
 }
 

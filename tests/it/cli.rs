@@ -206,6 +206,49 @@ fn bad_input_is_refused_before_anything_is_written() {
     refused(&["--embeddings", text(&zeros), "--metric", "cosine"], "row 49");
 }
 
+/// Whether some of what stands between colons stands there again right after.
+fn repeats_itself(error: &str) -> bool {
+    let parts: Vec<&str> = error.trim_end().split(": ").collect();
+    (1..=parts.len() / 2).any(|count| parts.windows(2 * count).any(|both| both[..count] == both[count..]))
+}
+
+#[test]
+fn an_error_says_what_caused_it_once() {
+    assert!(repeats_itself("error: a.npy: No such file: No such file\n"));
+    assert!(repeats_itself("error: line 1: k: too large: k: too large\n"));
+    assert!(!repeats_itself("error: line 1: k: too large: line 2\n"));
+
+    let catalogue = TestCatalogue::new(100, 8);
+    let file = |name: &str| catalogue.folder.path().join(name).to_str().unwrap().to_owned();
+    let write = |name: &str, bytes: &[u8]| {
+        std::fs::write(file(name), bytes).unwrap();
+        file(name)
+    };
+    let (index, absent) = (file("index"), file("absent.npy"));
+    let (videos, users) = (text(&catalogue.files.videos), text(&catalogue.files.users_test));
+    succeed(&["build", "--embeddings", videos, "--out", &index]);
+    let broken = write("broken.parquet", b"PAR1 no footer\x00\x00\x00\x00PAR1");
+    let report = write("report.json", b"{");
+    let requests = write("requests.jsonl", b"{\"offset\": 20000}\n");
+    let of_index = ["bench", "--index", &index, "--queries", users, "--requests"];
+    let refused = |arguments: &[&str], expected: &str| {
+        let error = fail(arguments);
+        assert!(error.contains(expected), "{expected:?} is not in {error}");
+        assert!(!repeats_itself(&error), "{error}");
+    };
+    refused(&["build", "--embeddings", &absent, "--out", &file("other")], "absent.npy: No such file");
+    refused(&["build", "--embeddings", &broken, "--out", &file("other")], "broken.parquet: ");
+    let beneath = format!("{videos}/data");
+    refused(&["synth", "--videos", "10", "--dim", "4", "--out", &beneath], "data: Not a directory");
+    refused(&["bench", "--from", &absent], "absent.npy: No such file");
+    refused(&["bench", "--from", &report], "report.json: expected one object");
+    refused(&[&of_index[..], &[&absent]].concat(), "absent.npy: No such file");
+    refused(&[&of_index[..], &[&requests]].concat(), "line 1: offset: expected at most 9990 with k = 10");
+    refused(&["inspect", videos], "videos.npy: Not a directory");
+    std::fs::remove_file(Path::new(&index).join("generation-00000001.index")).unwrap();
+    refused(&["verify", &index], "generation-00000001.index: No such file");
+}
+
 #[test]
 fn figures_of_things_that_do_not_belong_together_are_refused() {
     let (one, other) = (TestCatalogue::new(100, 8), TestCatalogue::new(300, 8));

@@ -233,6 +233,9 @@ fn query_shows_candidates_as_a_table() {
     assert!(error.starts_with("error: INVALID_ARGUMENT: k: expected 1 to 10000, found 0\n  k: "), "{error}");
     let error = refused(query(&["--addr", &address, "--video", &video, "-k", "3", "--offset", "9998"]));
     assert!(error.contains("offset: expected at most 9997 with k = 3, found 9998\n"), "{error}");
+    let error = refused(query(&["--addr", &address, "--video", &video, "--explain", "5"]));
+    let problem = "video 5 is not in index \"default\"";
+    assert_eq!(error, format!("error: NOT_FOUND: {problem}\n  video_id: {problem}\n"));
     let error = refused(query(&["--addr", &address, "--vector", &format!("{}:2", file.display())]));
     assert!(error.contains("row 2: the file has rows 0 to 1"), "{error}");
     let error = refused(query(&["--addr", "127.0.0.1:1", "--video", "5"]));

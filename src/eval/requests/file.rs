@@ -73,7 +73,7 @@ pub enum RequestsError {
         /// The file.
         path: PathBuf,
         /// What the system says.
-        source: std::io::Error,
+        r#source: std::io::Error,
     },
     /// It is larger than any that is read.
     #[error("{}: expected at most {expected} {what}, found more", path.display())]

@@ -54,7 +54,7 @@ pub enum RequestSweepError {
         /// Of the file, from 1.
         line: usize,
         /// Why it does not.
-        source: EngineError,
+        r#source: EngineError,
     },
     /// There is nothing to do.
     #[error("{0}: expected at least one")]
