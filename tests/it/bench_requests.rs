@@ -330,17 +330,23 @@ fn requests_replace_exact_neighbours() {
 fn a_wrong_line_is_named_with_what_was_expected() {
     let data = Measurable::new("sq8");
     for (line, expected) in [
-        (r#"{"cap": {"creator": 2}}"#, "column 6: unknown field `cap`, expected one of `label`, `query`"),
+        (
+            r#"{"cap": {"creator": 2}}"#,
+            "column 6: cap: unknown field `cap`, expected one of `label`, `query`",
+        ),
         (r#"["a", 3]"#, "expected an object, such as"),
         (r#"{"query": 3"#, "column 11: EOF while parsing an object"),
-        (r#"{"query": -3}"#, "invalid value: integer `-3`, expected usize"),
+        (r#"{"query": -3}"#, "column 12: query: invalid value: integer `-3`, expected usize"),
         (r#"{"query": 100000}"#, "query: expected a row of --queries below 100, found 100000"),
         (r#"{"query": 1, "seeds": []}"#, "expected one of query, interests and seeds, found several"),
         (
             r#"{"interests": [{"query": 1}, {"query": 200}]}"#,
             "interests[1].query: expected a row of --queries",
         ),
-        (r#"{"interests": [{"weight": 1}]}"#, "missing field `query`"),
+        (r#"{"interests": [{"weight": 1}]}"#, "interests[0]: missing field `query`"),
+        (r#"{"seeds": [{"video_id": 1}, {"video_id": "2"}]}"#, "seeds[1].video_id: invalid type: string"),
+        (r#"{"caps": {"creator": "2"}}"#, "caps.creator: invalid type: string \"2\", expected usize"),
+        (r#"{"query": 3} {}"#, "column 14: trailing characters"),
         (r#"{"interests": []}"#, "query.interests: expected 1 to 16 interests, found 0"),
         (r#"{"seeds": [{"video_id": 1}]}"#, "video 1 is not in index"),
         (r#"{"label": ""}"#, "label: expected 1 to 100 printable characters, found \"\""),
@@ -352,12 +358,12 @@ fn a_wrong_line_is_named_with_what_was_expected() {
             r#"{"caps": {"title": 2, "creator": 0, "region": 1}}"#,
             "caps.creator: expected at least 1, found 0",
         ),
-        (r#"{"caps": {"creator": 1, "region": 2, "creator": 3}}"#, "duplicate field `creator`"),
+        (r#"{"caps": {"creator": 1, "region": 2, "creator": 3}}"#, "caps: duplicate field `creator`"),
         (r#"{"caps": {"colour": 1}}"#, "caps.colour: unknown attribute \"colour\": expected one of"),
         (r#"{"caps": {"published_at": 1}}"#, "caps.published_at: expected a keyword"),
         (
             r#"{"fresh": {"within": "soon", "at_least": 1}}"#,
-            "within: expected some time in s, m, h, d or w, such as 7d, found \"soon\"",
+            "fresh.within: expected some time in s, m, h, d or w, such as 7d, found \"soon\"",
         ),
         (r#"{"fresh": {"within": "0s", "at_least": 1}}"#, "within: expected some time"),
         (
@@ -366,11 +372,11 @@ fn a_wrong_line_is_named_with_what_was_expected() {
         ),
         (r#"{"score_threshold": 1e60}"#, "score_threshold: expected a finite number, found inf"),
         (r#"{"offset": 9999}"#, "offset: expected at most 9990 with k = 10, found 9999"),
-        (r#"{"plan": "walk"}"#, "unknown plan \"walk\": expected one of graph"),
+        (r#"{"plan": "walk"}"#, "plan: unknown plan \"walk\": expected one of graph"),
         (r#"{"plan": "match_scan"}"#, "params.plan: expected another plan: the request has no filter"),
         (r#"{"exclude_file": "absent.txt"}"#, "absent.txt"),
         (r#"{"exclude_file": "seen.csv"}"#, "exclude_file: "),
-        (r#"{"exclude": [-1]}"#, "invalid value: integer `-1`, expected u64"),
+        (r#"{"exclude": [-1]}"#, "exclude[0]: invalid value: integer `-1`, expected u64"),
     ] {
         let error = data.refusal(format!("{{}}\n{line}\n").as_bytes());
         assert!(error.contains("line 2") && error.contains(expected), "{line}: {error}");

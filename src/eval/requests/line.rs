@@ -67,18 +67,22 @@ pub(super) struct FreshLine {
 
 impl Line {
     /// # Errors
-    /// What is wrong with it, and in which column.
+    /// What is wrong with it, in which column and in which field.
     pub(super) fn parse(text: &[u8]) -> Result<Self, String> {
         // An array of the same fields would be read, too.
         if text.trim_ascii_start().first() != Some(&b'{') {
             return Err("expected an object, such as {\"filter\": \"region = 'US'\"}".to_owned());
         }
-        serde_json::from_slice(text).map_err(|error| {
-            let place = format!(" at line {} column {}", error.line(), error.column());
-            let text = error.to_string();
-            // The line is that of the file, which is said by whoever reads it.
-            format!("column {}: {}", error.column(), text.strip_suffix(&place).unwrap_or(&text))
-        })
+        let mut deserializer = serde_json::Deserializer::from_slice(text);
+        let line = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+            let path = error.path().to_string();
+            // What is no JSON breaks off between fields as well as in one: the column says more.
+            let is_of_field = error.inner().is_data() && path != ".";
+            let field = if is_of_field { format!("{path}: ") } else { String::new() };
+            problem(&field, error.inner())
+        })?;
+        deserializer.end().map_err(|error| problem("", &error))?;
+        Ok(line)
     }
 }
 
@@ -86,6 +90,13 @@ impl From<FreshLine> for Fresh {
     fn from(FreshLine { within, at_least, attribute }: FreshLine) -> Self {
         Fresh { attribute, within, at_least }
     }
+}
+
+/// The line is that of the file, which is said by whoever reads it.
+fn problem(field: &str, error: &serde_json::Error) -> String {
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    let text = error.to_string();
+    format!("column {}: {field}{}", error.column(), text.strip_suffix(&place).unwrap_or(&text))
 }
 
 fn one() -> f32 {
@@ -98,7 +109,7 @@ fn published_at() -> String {
 
 fn filter<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Filter>, D::Error> {
     let text = String::deserialize(deserializer)?;
-    text.parse().map(Some).map_err(|error| D::Error::custom(format!("filter: {error}")))
+    text.parse().map(Some).map_err(D::Error::custom)
 }
 
 /// An attribute that is there twice is as wrong as any other field: a map would keep one of the two and not say so.
@@ -137,6 +148,6 @@ fn within<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SignedDuration, 
     let text = String::deserialize(deserializer)?;
     let within = duration(&text).filter(|within| within.is_positive());
     within.ok_or_else(|| {
-        D::Error::custom(format!("within: expected some time in s, m, h, d or w, such as 7d, found {text:?}"))
+        D::Error::custom(format!("expected some time in s, m, h, d or w, such as 7d, found {text:?}"))
     })
 }
