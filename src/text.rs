@@ -1,4 +1,7 @@
-//! Texts that grow with what a caller sent, made short enough to send back.
+//! Texts that anybody may have written: short enough to send back, and harmless to show.
+//!
+//! What flows in: names and values from requests, files and servers. What flows out: as much of them as there is room
+//! for, and the same characters but for those that a terminal obeys instead of showing them.
 
 use std::fmt::{self, Display, Write};
 
@@ -37,6 +40,19 @@ impl Write for Bounded {
     }
 }
 
+/// The character, or a space in place of one that moves the cursor, colours, rings, ends the line, or turns the text
+/// after it around.
+pub fn visible(character: char) -> char {
+    let ends_line = matches!(character, '\u{2028}' | '\u{2029}');
+    let turns_around = matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if character.is_control() || ends_line || turns_around { ' ' } else { character }
+}
+
+/// `text` in [`visible`] characters, as many as it has.
+pub fn visible_text(text: &str) -> String {
+    text.chars().map(visible).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,5 +87,17 @@ mod tests {
             }
         }
         assert_eq!(shortened(Endless, 12), "word word…");
+    }
+
+    #[test]
+    fn what_a_terminal_obeys_is_a_space() {
+        assert_eq!(visible_text("a\u{1b}[31mb\r\n\tc\u{7}d\u{9b}e"), "a [31mb   c d e");
+        assert_eq!(visible_text("\u{202e}gnp.exe\u{2066}\u{2069}\u{2028}\u{2029}"), " gnp.exe    ");
+    }
+
+    #[test]
+    fn every_script_is_shown_as_it_is() {
+        let text = "cats | קטים \u{200f}القطط 猫 e\u{301} 👩\u{200d}💻";
+        assert_eq!(visible_text(text), text);
     }
 }

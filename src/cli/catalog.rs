@@ -13,6 +13,7 @@ use crate::service::proto::lookup::State;
 use crate::service::proto::{
     DeleteRequest, GetRequest, Lookup, RestoreRequest, TakedownRequest, Video, WriteResponse,
 };
+use crate::text::visible_text;
 
 /// Which videos of which server.
 #[derive(Debug, clap::Args)]
@@ -131,7 +132,8 @@ fn render(lookup: &Lookup) -> String {
     let mut text = format!("video {}{state}\n", lookup.video_id);
     let Some(Video { vector, attributes, expires_at, .. }) = &lookup.video else { return text };
     for (name, attribute) in attributes {
-        let _ = writeln!(text, "  {name} = {}", attribute.value.as_ref().map(value).unwrap_or_default());
+        let value = attribute.value.as_ref().map(value).unwrap_or_default();
+        let _ = writeln!(text, "  {} = {}", visible_text(name), visible_text(&value));
     }
     if let Some(at) = expires_at {
         let _ = writeln!(text, "  expires at {}", instant(at));
@@ -184,6 +186,15 @@ mod tests {
         let expected = "video 7\n  at = 1970-01-01T00:00:01.5Z\n  title = cats\n  \
                         expires at 1970-01-01T00:00:01.5Z\n  vector [0.5, -1.0]\n";
         assert_eq!(render(&lookup(State::Found, Some(video))), expected);
+    }
+
+    #[test]
+    fn an_attribute_is_one_line_and_does_nothing_to_the_terminal() {
+        let value = Some(Value::Keyword("cats\n  expires at never\r\u{1b}[2J\u{202e}".into()));
+        let attributes = [("ti\ntle".to_owned(), AttributeValue { value })].into();
+        let video = Some(Video { video_id: 7, attributes, ..Video::default() });
+        let text = render(&Lookup { video_id: 7, state: State::Found.into(), video });
+        assert_eq!(text, "video 7\n  ti tle = cats   expires at never  [2J \n");
     }
 
     #[test]

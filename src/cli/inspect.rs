@@ -6,6 +6,7 @@ use comfy_table::{Table, presets};
 
 use super::tune;
 use crate::index::{BuildPhase, GateReport, HeldOutRecall, Index, IndexStore, Manifest};
+use crate::text::visible_text;
 
 /// Show the manifests of a folder, and what its current generation is made of.
 #[derive(Debug, clap::Args)]
@@ -34,7 +35,7 @@ fn print_facts(store: &IndexStore, manifest: &Manifest, index: &Index) -> anyhow
     say!("dimensions       {} {}", facts.dim, facts.dtype);
     say!("metric           {}", facts.metric);
     say!("codes            {}", facts.codes.name());
-    say!("embedding model  {}", facts.embedding_model.as_deref().unwrap_or("not named"));
+    say!("embedding model  {}", visible_text(facts.embedding_model.as_deref().unwrap_or("not named")));
     say!("log position     {}", facts.log_sequence);
     say!(
         "builder          {}, m {}, ef_construction {}, seed {}, {:.1} s",
@@ -95,7 +96,7 @@ fn print_facts(store: &IndexStore, manifest: &Manifest, index: &Index) -> anyhow
         show_gate(report);
     }
     for column in &facts.attributes {
-        say!("attribute        {} {:?}", column.name, column.kind);
+        say!("attribute        {} {:?}", visible_text(&column.name), column.kind);
     }
     Ok(())
 }

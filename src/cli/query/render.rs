@@ -10,6 +10,7 @@ use crate::service::proto::search_request::Query;
 use crate::service::proto::{
     Candidate, Completeness, Plan, SearchRequest, SearchResponse, SearchStats, attribute_value,
 };
+use crate::text::visible_text;
 
 /// What the table shows, as the request wants it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,8 +45,8 @@ pub(super) fn render(response: &SearchResponse, layout: Layout) -> String {
         let mut row = vec![
             rank.to_string(),
             candidate.video_id.to_string(),
-            attribute(candidate, "title"),
-            attribute(candidate, "creator"),
+            cell(&attribute(candidate, "title")),
+            cell(&attribute(candidate, "creator")),
             format!("{:.4}", candidate.score),
         ];
         if layout.by_interest {
@@ -107,6 +108,11 @@ fn shortfall(completeness: &Completeness) -> Option<String> {
     Some(format!("{returned} of {requested}: {reason}"))
 }
 
+/// On one line and in one column, whatever the text is.
+fn cell(text: &str) -> String {
+    visible_text(text).replace('|', "\\|")
+}
+
 /// The value in words, or `-`.
 fn attribute(candidate: &Candidate, name: &str) -> String {
     use attribute_value::Value;
@@ -125,7 +131,8 @@ fn attribute(candidate: &Candidate, name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::proto::AttributeValue;
+    use crate::service::proto::{AttributeValue, KeywordList};
+    use crate::text::visible;
 
     fn response() -> SearchResponse {
         let title = Some(attribute_value::Value::Keyword("night cats".to_owned()));
@@ -144,6 +151,25 @@ mod tests {
         let text = render(&response(), Layout::default());
         assert_eq!(row(&text), ["|", "1", "|", "42", "|", "night", "cats", "|", "-", "|", "0.5000", "|"]);
         assert!(text.ends_with("|\ngeneration 3\n"), "{text}");
+    }
+
+    #[test]
+    fn a_value_stays_in_its_cell_and_does_nothing_to_the_terminal() {
+        let mut response = response();
+        let said =
+            |text: &str| AttributeValue { value: Some(attribute_value::Value::Keyword(text.to_owned())) };
+        let list = KeywordList { values: vec!["a\u{7}".to_owned(), "\u{202e}b".to_owned()] };
+        let list = AttributeValue { value: Some(attribute_value::Value::KeywordList(list)) };
+        let attributes = [("title", said("cats\n| 1 | 2\r\u{1b}[2J")), ("creator", list)];
+        response.candidates[0].attributes =
+            attributes.map(|(name, value)| (name.to_owned(), value)).into_iter().collect();
+        let text = render(&response, Layout::default());
+        assert_eq!(text.lines().count(), 4, "{text}");
+        assert!(
+            !text.replace('\n', "").contains(|character: char| character != visible(character)),
+            "{text:?}"
+        );
+        assert!(text.contains("| cats \\| 1 \\| 2  [2J | a ,  b"), "{text}");
     }
 
     #[test]

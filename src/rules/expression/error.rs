@@ -1,5 +1,7 @@
 //! Where a filter expression is wrong.
 
+use crate::text::visible;
+
 /// Why a text is no filter.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExpressionError {
@@ -66,9 +68,4 @@ fn excerpt(line: &str, column: usize) -> String {
     let cut_after = if rest.next().is_some() { "…" } else { "" };
     let indent = " ".repeat(column - skipped + cut_before.chars().count());
     format!("  {cut_before}{part}{cut_after}\n  {indent}^")
-}
-
-/// One that a terminal does nothing with.
-fn visible(character: char) -> char {
-    if character.is_control() { ' ' } else { character }
 }
