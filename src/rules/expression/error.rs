@@ -1,5 +1,7 @@
 //! Where a filter expression is wrong.
 
+use unicode_width::UnicodeWidthStr;
+
 use crate::text::visible;
 
 /// Why a text is no filter.
@@ -66,6 +68,8 @@ fn excerpt(line: &str, column: usize) -> String {
     let mut rest = line.chars().skip(skipped);
     let part: String = rest.by_ref().take(column - skipped + AFTER).map(visible).collect();
     let cut_after = if rest.next().is_some() { "…" } else { "" };
-    let indent = " ".repeat(column - skipped + cut_before.chars().count());
+    let before: String = part.chars().take(column - skipped).collect();
+    // In columns of the terminal, of which a character may take two or none.
+    let indent = " ".repeat(cut_before.width() + before.width());
     format!("  {cut_before}{part}{cut_after}\n  {indent}^")
 }

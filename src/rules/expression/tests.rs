@@ -226,6 +226,12 @@ fn an_error_shows_the_place_in_less_than_the_width_of_a_terminal() {
     assert!(error.starts_with("line 2, column 9: expected "), "{error}");
     let excerpt = error.split_once('\n').unwrap().1;
     assert_eq!(excerpt, "    and naïve = Ü\n          ^");
+    // Characters that take two columns, and one that takes none.
+    let error = "`地域` = '日本' & 猫".parse::<Filter>().unwrap_err().to_string();
+    assert!(error.starts_with("line 1, column 13: "), "{error}");
+    assert!(error.ends_with("\n  `地域` = '日本' & 猫\n                  ^"), "{error}");
+    let error = "title = 'e\u{301}' & b".parse::<Filter>().unwrap_err().to_string();
+    assert!(error.ends_with("\n              ^"), "{error}");
     let long = format!("{} & {}", vec!["a is null"; 50].join(" and "), "b".repeat(1000));
     let error = long.parse::<Filter>().unwrap_err().to_string();
     let lines: Vec<&str> = error.lines().collect();
