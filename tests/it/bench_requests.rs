@@ -359,7 +359,7 @@ fn a_wrong_line_is_named_with_what_was_expected() {
             "caps.creator: expected at least 1, found 0",
         ),
         (r#"{"caps": {"creator": 1, "region": 2, "creator": 3}}"#, "caps: duplicate field `creator`"),
-        (r#"{"caps": {"colour": 1}}"#, "caps.colour: unknown attribute \"colour\": expected one of"),
+        (r#"{"caps": {"colour": 1}}"#, "caps.colour: no attribute \"colour\": expected one of"),
         (r#"{"caps": {"published_at": 1}}"#, "caps.published_at: expected a keyword"),
         (
             r#"{"fresh": {"within": "soon", "at_least": 1}}"#,
