@@ -143,6 +143,7 @@ impl<'a> Run<'a, '_> {
                 (depth, depths) = (wanted, Depths::new(self, wanted, &chosen));
                 depths.main.reached = pool.reached;
             } else {
+                depths.before.extend(chosen[depths.before.len()..].iter().map(|ranked| ranked.node.0));
                 self.is_interrupted |= !(self.keep_going)();
             }
             let page = if keeps_places { k } else { wanted - chosen.len() };
@@ -150,7 +151,6 @@ impl<'a> Run<'a, '_> {
             if choice.taken.len() < page && !self.is_interrupted {
                 shortfall = Some(self.shortfall(&choice, &chosen));
             }
-            depths.before.extend(choice.taken.iter().map(|ranked| ranked.node.0));
             chosen.extend(choice.taken);
             room = choice.room;
         }
