@@ -7,6 +7,7 @@ use super::parts::Parts;
 use super::request::{Interest, Limits, Query, Seed};
 use crate::id::{NodeId, VideoId};
 use crate::index::Index;
+use crate::kernel::Kernels;
 use crate::search;
 
 /// What a request searches for.
@@ -66,7 +67,7 @@ fn check_vector(index: &Index, values: &[f32], field: &str) -> Result<(), Engine
         let problem = format!("component {position}: expected a finite number, found {}", values[position]);
         return Err(EngineError::invalid(field, problem));
     }
-    if !values.iter().map(|value| value * value).sum::<f32>().is_finite() {
+    if !Kernels::get().norm_squared(values).is_finite() {
         let problem = format!("expected a vector shorter than {:.1e}", f32::MAX.sqrt());
         return Err(EngineError::invalid(field, problem));
     }

@@ -59,10 +59,9 @@ fn descending(ascending: u32) -> u32 {
     ascending ^ ((!ascending as i32 >> 31) as u32 | 1 << 31)
 }
 
-/// Drops all but the best `count`, and leaves those in no particular order, but the worst at the end if there are as
-/// many.
+/// Drops all but the best `count`, and leaves those in no particular order; the worst at the end, if any was dropped.
 pub fn keep_best(candidates: &mut Vec<Candidate>, count: usize) {
-    if count <= candidates.len() {
+    if count < candidates.len() {
         if count > 0 {
             candidates.select_nth_unstable(count - 1);
         }

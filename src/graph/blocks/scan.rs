@@ -162,7 +162,8 @@ fn scan_estimates(
                 // What was no better than the k-th best is not among the best k now.
                 best.clone_from(found);
                 drop_worse(best, last);
-                keep_best(best, scan.k);
+                best.select_nth_unstable(scan.k - 1);
+                best.truncate(scan.k);
                 last = best[scan.k - 1];
                 least = last.score() - slack;
                 drop_worse(found, Candidate::last_of(least));
