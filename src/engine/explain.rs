@@ -4,12 +4,14 @@ use jiff::Timestamp;
 
 use super::error::EngineError;
 use super::query::ResolvedQuery;
-use super::request::{Budget, Completeness, Effort, Explanation, Limits, Removal, Rule, SearchRequest};
+use super::request::{
+    Budget, Candidate, Completeness, Effort, Explanation, Limits, Removal, Rule, SearchRequest,
+};
 use super::snapshot::{Snapshot, keep_going};
 use crate::attributes::Columns;
 use crate::id::{NodeId, VideoId};
 use crate::rules::{MatchError, failing_part};
-use crate::search::{NodeRules, Ranked, Searcher};
+use crate::search::{Loss, NodeRules, Ranked, Searcher};
 
 impl Snapshot {
     pub(super) fn explain(
@@ -24,7 +26,8 @@ impl Snapshot {
         let node = self.parts.node_of(video);
         let (answer, loss) = self.search_watching(name, searcher, limits, request, (node, budget))?;
         let exact_request = SearchRequest { effort: Effort::Exact, plan: None, ..request.clone() };
-        let exact = self.search(name, searcher, limits, &exact_request, budget)?;
+        let (exact, exact_loss) =
+            self.search_watching(name, searcher, limits, &exact_request, (node, budget))?;
         let late =
             || if budget.is_cancelled() { EngineError::Cancelled } else { EngineError::DeadlineExceeded };
         // What was found until then says nothing of a video that was not.
@@ -33,11 +36,12 @@ impl Snapshot {
         }
         let unknown = || EngineError::NotInIndex { index: name.to_owned(), video };
         let node = node.ok_or_else(unknown)?;
-        let place = |candidates: &[super::request::Candidate]| {
+        let place = |candidates: &[Candidate]| {
             candidates.iter().position(|candidate| candidate.video_id == video).map(|at| at + 1)
         };
         let rank = place(&answer.candidates);
         let in_exact_answer = place(&exact.candidates).is_some();
+        let is_earlier = exact_loss == Some(Loss::EarlierPage);
         let query = ResolvedQuery::of((name, &self.parts), limits, &request.query, request.k)?;
         let rules = self.rules(name, limits, request, &query, keep_going(budget))?.ok_or_else(late)?;
         let now = rules.now;
@@ -52,9 +56,15 @@ impl Snapshot {
         let mut exact_rank = None;
         if removal.is_none() {
             match searcher.place(&query.interests, &rules, node, keep_going(budget)).map_err(|_| late())? {
-                Ok(place) => exact_rank = Some(place),
+                Ok(place) => {
+                    exact_rank = Some(place);
+                    let is_due = place <= request.offset + request.k && !is_earlier;
+                    if is_due && !in_exact_answer && rank.is_none() {
+                        removal = self.kept_place(&query, &rules, &own, &exact.candidates);
+                    }
+                }
                 // In a place that was kept for it, the better ones being passed over for that.
-                Err(_) if in_exact_answer || rank.is_some() => {}
+                Err(_) if in_exact_answer || rank.is_some() || is_earlier => {}
                 Err(cap) => removal = Some(capped(request, cap)),
             }
         }
@@ -68,7 +78,7 @@ impl Snapshot {
             in_exact_answer,
             rank,
             removal,
-            loss: loss.filter(|_| in_exact_answer),
+            loss: loss.filter(|loss| in_exact_answer || *loss == Loss::EarlierPage),
             generation: answer.generation,
             stats: answer.stats,
         })
@@ -96,6 +106,44 @@ impl Snapshot {
         let (field, part) = part.unwrap_or_else(|| ("filter".to_owned(), String::new()));
         Some(Removal { rule: Rule::Filter, field, reason: format!("does not match: {part}") })
     }
+
+    /// The places that are kept for others, in the exact answer, where the video is good enough for it.
+    fn kept_place(
+        &self,
+        query: &ResolvedQuery<'_>,
+        rules: &NodeRules<'_>,
+        own: &Ranked,
+        answer: &[Candidate],
+    ) -> Option<Removal> {
+        let is_fresh = |video| self.parts.node_of(video).is_some_and(|node| rules.is_fresh(node));
+        let keeps = |interest: &usize| query.interests[*interest].at_least > 0;
+        let fills = |candidate: &Candidate| {
+            if rules.fresh_at_least > 0 && is_fresh(candidate.video_id) {
+                return Some(Kept::Fresh);
+            }
+            candidate.interest.filter(keeps).map(Kept::Interest)
+        };
+        let worse = answer.iter().rev().take_while(|candidate| candidate.score <= own.score);
+        // They may all be on earlier pages.
+        let any = || match rules.fresh_at_least {
+            0 => (0..query.interests.len()).find(keeps).map(Kept::Interest),
+            _ => Some(Kept::Fresh),
+        };
+        let (field, whose) = match worse.filter_map(fills).next().or_else(any)? {
+            Kept::Fresh => ("fresh".to_owned(), "fresh videos".to_owned()),
+            Kept::Interest(at) => {
+                (format!("query.interests.interests[{at}].min_share"), format!("videos of interest {at}"))
+            }
+        };
+        let reason = format!("places are kept for {whose}, which score less");
+        Some(Removal { rule: Rule::KeptPlace, field, reason })
+    }
+}
+
+/// What a place is kept for.
+enum Kept {
+    Fresh,
+    Interest(usize),
 }
 
 /// The rule that keeps the video out, whatever the others are.

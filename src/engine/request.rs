@@ -175,15 +175,16 @@ pub struct Explanation {
     pub score: f32,
     /// The interest that it is attributed to; `None` where the query has none.
     pub interest: Option<usize>,
-    /// Its place among all videos that pass the rules, from 1; `None` if one keeps it out.
+    /// Its place among all videos that pass the rules, from 1, no places being kept; `None` if a rule keeps it out of
+    /// every answer.
     pub exact_rank: Option<usize>,
     /// Whether the exact answer to the request has it.
     pub in_exact_answer: bool,
     /// Its place in the answer that the request gets, from 1; `None` if it is not there.
     pub rank: Option<usize>,
-    /// The rule that keeps it out of every answer.
+    /// The rule that keeps it out.
     pub removal: Option<Removal>,
-    /// Where it was lost, if the exact answer has it and the other one has not.
+    /// Where it was lost, if the exact answer has it and the other one has not; or that it is on an earlier page.
     pub loss: Option<Loss>,
     /// The generation that answered.
     pub generation: u64,
@@ -191,7 +192,7 @@ pub struct Explanation {
     pub stats: SearchStats,
 }
 
-/// What keeps a video out of every answer to a request.
+/// What keeps a video out of the exact answer to a request, however large its k; a kept place, out of this one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Removal {
     /// Which rule.
@@ -215,6 +216,8 @@ pub enum Rule {
     ScoreThreshold,
     /// Better ones take all the room of a cap.
     Cap,
+    /// Its place is kept for others, which score less.
+    KeptPlace,
 }
 
 /// When to stop although the search is not done: the deadline passed or the caller is gone.

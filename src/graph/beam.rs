@@ -56,6 +56,8 @@ pub enum Loss {
     NotRescored,
     /// It was scored in full precision, and others took its place.
     Displaced,
+    /// It is a hit, on a page before the one that was asked for.
+    EarlierPage,
 }
 
 /// How a search ended: what it found is in its [`Scratch`].

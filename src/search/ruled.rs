@@ -154,6 +154,12 @@ impl<'a> Run<'a, '_> {
             chosen.extend(choice.taken);
             room = choice.room;
         }
+        let has_watched = |some: &[Ranked]| {
+            self.watched.is_some_and(|watched| some.iter().any(|ranked| ranked.node == watched))
+        };
+        if has_watched(&chosen[..offset.min(chosen.len())]) {
+            self.loss = Loss::EarlierPage;
+        }
         let mut hits: Vec<Ranked> = chosen.into_iter().skip(offset).take(k).collect();
         if !offset.is_multiple_of(k) {
             // Of two pages, each in its own order.

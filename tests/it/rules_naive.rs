@@ -120,6 +120,15 @@ impl<'a> Naive<'a> {
         pages
     }
 
+    /// The place of a video among all that pass, no places being kept; `None` if a cap has no room for it.
+    pub fn place(&self, row: usize) -> Option<usize> {
+        let mut order: Vec<usize> = (0..self.scored.len()).filter(|row| self.passes(*row)).collect();
+        self.sort(&mut order);
+        let mut room = Room::new(self.request);
+        order.retain(|row| room.take(self.video(*row)));
+        order.iter().position(|other| *other == row).map(|at| at + 1)
+    }
+
     /// Takes places from the best down, while enough of them stay free for what they are kept for. Places that are
     /// not needed for that go to the best that were passed over for it.
     fn page(&self, order: &[usize], room: &mut Room) -> Vec<usize> {

@@ -7,8 +7,9 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use shortlist::element::Dtype;
 use shortlist::engine::{
-    Budget, Completeness, Effort, Plan, Query, SearchRequest, SearchResponse, Shortfall,
+    Budget, Completeness, Effort, Loss, Plan, Query, Rule, SearchRequest, SearchResponse, Shortfall,
 };
+use shortlist::id::VideoId;
 use shortlist::index::Codes;
 use shortlist::metric::Metric;
 
@@ -222,6 +223,36 @@ impl<'a> Case<'a> {
         }
     }
 
+    /// The rule that keeps a video from the last of `pages`, its place in the order of all and on that page, and whether
+    /// it is on one before.
+    fn explanation(
+        &self,
+        row: usize,
+        pages: &[Vec<usize>],
+    ) -> (Option<Rule>, Option<usize>, Option<usize>, Option<Loss>) {
+        let (last, before) = pages.split_last().expect("there are pages");
+        let rank = last.iter().position(|other| *other == row).map(|at| at + 1);
+        let is_before = before.iter().any(|page| page.contains(&row));
+        let place = self.naive.place(row);
+        let is_due = place.is_some_and(|place| place <= pages.len() * self.request.k);
+        let rule = if self.naive.is_seed(row) {
+            Some(Rule::Seed)
+        } else if !self.naive.matches(row) {
+            Some(Rule::Filter)
+        } else if self.naive.is_excluded(row) {
+            Some(Rule::Exclude)
+        } else if self.naive.is_below(row) {
+            Some(Rule::ScoreThreshold)
+        } else if rank.is_some() || is_before {
+            None
+        } else if place.is_none() {
+            Some(Rule::Cap)
+        } else {
+            is_due.then_some(Rule::KeptPlace)
+        };
+        (rule, place, rank, is_before.then_some(Loss::EarlierPage))
+    }
+
     /// The share of the right scores that were found.
     fn recall(&self, rows: &[usize], expected: &[usize]) -> f64 {
         let mut left: Vec<f32> = rows.iter().map(|row| self.score(*row)).collect();
@@ -302,6 +333,50 @@ fn exact_answers_are_those_of_a_look_at_every_video() {
         }
     }
     failures.check();
+}
+
+/// Videos of every place in the order, and what keeps them out or from where they would be.
+#[test]
+fn explanations_are_those_of_a_look_at_every_video() {
+    let mut failures = Failures::default();
+    let mut said: HashMap<String, usize> = HashMap::new();
+    for shape in shapes() {
+        let catalogue = RuledCatalogue::new(shape);
+        for (number, request) in requests(&catalogue) {
+            let case = Case::new(&catalogue, &request);
+            if case.tolerance > 0.0 {
+                continue;
+            }
+            let page = number as usize % 3;
+            let asked = case.with(Effort::Exact, None, page * request.k);
+            let pages = case.naive.pages(page + 1);
+            let mut order: Vec<usize> = (0..catalogue.videos.len()).collect();
+            case.naive.sort(&mut order);
+            let near = order.iter().take(4 * request.k).step_by(request.k / 3 + 1);
+            let far = order.iter().skip(number as usize % 7).step_by(order.len() / 4 + 1);
+            for row in near.chain(far).copied() {
+                let video = VideoId(catalogue.videos[row].id);
+                let found = catalogue.engine.explain(&asked, video, &Budget::default()).unwrap();
+                let rule = found.removal.as_ref().map(|removal| removal.rule);
+                let expected = case.explanation(row, &pages);
+                let is_told = found.rank == expected.2 && found.in_exact_answer == found.rank.is_some();
+                let is_right = is_told
+                    && (rule, found.exact_rank) == (expected.0, expected.1)
+                    && found.loss == expected.3
+                    && found.score == case.score(row);
+                let context = format!("{shape:?}, request {number}, video {video}");
+                let told = if is_right { Ok(()) } else { Err(format!("{found:?}, expected {expected:?}")) };
+                failures.add(told, &asked, &context);
+                *said.entry(format!("{rule:?}")).or_default() += 1;
+                *said.entry(format!("{:?}", found.loss)).or_default() += 1;
+            }
+        }
+    }
+    failures.check();
+    for rule in [Rule::Seed, Rule::Filter, Rule::Exclude, Rule::ScoreThreshold, Rule::Cap, Rule::KeptPlace] {
+        assert!(said.get(&format!("{:?}", Some(rule))).is_some_and(|times| *times > 4), "{rule:?}: {said:?}");
+    }
+    assert!(said.contains_key("Some(EarlierPage)"), "{said:?}");
 }
 
 #[test]

@@ -208,6 +208,39 @@ async fn the_cap_that_is_full_is_named_and_what_it_keeps_out_has_no_place() {
 }
 
 #[tokio::test]
+async fn kept_places_are_named_to_those_that_they_cost_theirs_and_earlier_pages_to_what_they_have() {
+    let index = TestIndex::new(200);
+    let server = TestServer::of(&index).await;
+    let mut client = server.retrieval().await;
+    let field = "query.interests.interests[1].min_share";
+    let asked =
+        SearchRequest { query: interests(&[(&QUERY, 1.0, 0.0), (&OTHER, 0.01, 0.3)]), ..request(&[], 10) };
+    let mut pages = Vec::new();
+    for page in 0..3 {
+        let asked = SearchRequest { offset: 10 * page, params: exact(), ..asked.clone() };
+        pages.push(ids(&client.search(asked).await.unwrap().into_inner()));
+    }
+    let mut displaced = 0;
+    for (video, _) in index.exact(&QUERY, 60) {
+        let page = pages.iter().position(|page| page.contains(&video)).unwrap_or(3);
+        for at in 0..3 {
+            let asked = SearchRequest { offset: 10 * at as u32, ..asked.clone() };
+            let explanation = explain(&mut client, &asked, video).await;
+            let context = format!("{field}, on page {page}, asked for {at}: {explanation:?}");
+            let is_due = explanation.exact_rank.unwrap() <= 10 * (at as u64 + 1);
+            let is_displaced = is_due && page > at;
+            let rule = if is_displaced { Rule::KeptPlace } else { Rule::Unspecified };
+            assert_eq!((explanation.removed_by(), explanation.reason.is_empty()), (rule, !is_displaced));
+            assert_eq!(explanation.removed_at, if is_displaced { field } else { "" }, "{context}");
+            let lost = if page < at { Loss::EarlierPage } else { Loss::Unspecified };
+            assert_eq!((explanation.lost(), explanation.found), (lost, page == at), "{context}");
+            displaced += usize::from(is_displaced);
+        }
+    }
+    assert!(displaced > 4, "{field}: {displaced} displaced");
+}
+
+#[tokio::test]
 async fn what_an_approximate_search_loses_is_in_the_exact_answer_and_its_loss_is_explained() {
     let index = TestIndex::new(2000);
     let server = TestServer::of(&index).await;

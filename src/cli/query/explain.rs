@@ -38,18 +38,24 @@ fn verdict(response: &ExplainResponse) -> String {
         Rule::Exclude => Some("it is excluded"),
         Rule::ScoreThreshold => Some("it scores less than the threshold"),
         Rule::Cap => Some("better ones have its value, as many as a cap allows"),
+        Rule::KeptPlace => {
+            return "not in the answer: its place is kept for others, which score less".to_owned();
+        }
     };
     if let Some(rule) = rule {
         return format!("in no answer: {rule}");
     }
-    if !response.in_exact_answer {
-        return "not in the answer: others are better".to_owned();
+    match (response.in_exact_answer, response.lost()) {
+        (false, Loss::EarlierPage) => return "not in the answer: it is on a page before".to_owned(),
+        (false, _) => return "not in the answer: others are better".to_owned(),
+        (true, _) => {}
     }
     let loss = match response.lost() {
         Loss::Unspecified => "the search lost it",
         Loss::NotReached => "the traversal never came to it, which a larger --ef-search may",
         Loss::NotRescored => "its 8-bit code did not score well enough to be scored in full precision",
         Loss::Displaced => "others took its place that the exact search leaves out",
+        Loss::EarlierPage => "the search has it on a page before",
     };
     format!("missing from the answer, and the exact one has it: {loss}")
 }
@@ -104,12 +110,32 @@ mod tests {
     }
 
     #[test]
+    fn tells_a_kept_place_from_what_is_in_no_answer() {
+        let lines = of(ExplainResponse {
+            exact_rank: Some(9),
+            removed_by: Rule::KeptPlace.into(),
+            removed_at: "fresh".to_owned(),
+            reason: "places are kept for fresh videos, which score less".to_owned(),
+            ..ExplainResponse::default()
+        });
+        let expected = [
+            "video 42 is not in the answer: its place is kept for others, which score less",
+            "  fresh: places are kept for fresh videos, which score less",
+            "exact score 0.8123 · exact rank 9",
+            "generation 3",
+        ];
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
     fn tells_what_was_lost_from_what_is_not_good_enough() {
         let missing = |in_exact_answer, lost: Loss| {
             let lost = lost.into();
             of(ExplainResponse { in_exact_answer, lost, ..ExplainResponse::default() }).swap_remove(0)
         };
         assert_eq!(missing(false, Loss::Unspecified), "video 42 is not in the answer: others are better");
+        let earlier = missing(false, Loss::EarlierPage);
+        assert_eq!(earlier, "video 42 is not in the answer: it is on a page before");
         assert_eq!(
             missing(true, Loss::NotReached),
             "video 42 is missing from the answer, and the exact one has it: the traversal never came to it, which a \

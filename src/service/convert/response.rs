@@ -26,12 +26,14 @@ pub(in crate::service) fn explanation(explanation: engine::Explanation) -> proto
         engine::Rule::Exclude => Rule::Exclude,
         engine::Rule::ScoreThreshold => Rule::ScoreThreshold,
         engine::Rule::Cap => Rule::Cap,
+        engine::Rule::KeptPlace => Rule::KeptPlace,
     };
     let lost = match loss {
         None => Loss::Unspecified,
         Some(engine::Loss::NotReached) => Loss::NotReached,
         Some(engine::Loss::NotRescored) => Loss::NotRescored,
         Some(engine::Loss::Displaced) => Loss::Displaced,
+        Some(engine::Loss::EarlierPage) => Loss::EarlierPage,
     };
     let removed_by = removal.as_ref().map_or(Rule::Unspecified, |removal| rule(removal.rule));
     let (removed_at, reason) = removal.map(|removal| (removal.field, removal.reason)).unwrap_or_default();
