@@ -33,8 +33,8 @@ const COOKIE_WITH_RUNS: u32 = 12_347;
 /// Bytes in front of the lower half of the value of a bitmap that has one alone.
 pub const LONE_START_BYTES: usize = 16;
 /// What they are: one container, whose key may be any, one value less one, and where it is. Which bits have to be so.
-const LONE_START: [u32; LONE_START_BYTES / 4] = [COOKIE, 1, 0, LONE_START_BYTES as u32];
-const LONE_START_BITS: [u32; LONE_START_BYTES / 4] = [u32::MAX, u32::MAX, !0xffff, u32::MAX];
+const LONE_START: [u64; LONE_START_BYTES / 8] = [1 << 32 | COOKIE as u64, (LONE_START_BYTES as u64) << 32];
+const LONE_START_BITS: [u64; LONE_START_BYTES / 8] = [u64::MAX, !0xffff];
 /// A bitmap with runs has offsets from so many containers on.
 const MIN_OFFSETS: usize = 4;
 
@@ -100,13 +100,19 @@ impl<'a> SerializedBitmap<'a> {
     /// Whether all bitmaps that begin so have one value each. No branch depends on the bytes.
     #[inline]
     pub fn are_lone<'b>(starts: impl Iterator<Item = &'b [u8; LONE_START_BYTES]>) -> bool {
-        let mut wrong = [0; LONE_START.len()];
+        // Which bits any of them has, and which all of them have.
+        let (mut any, mut all) = ([0; LONE_START.len()], [u64::MAX; LONE_START.len()]);
         for start in starts {
             for (at, word) in start.as_chunks().0.iter().enumerate() {
-                wrong[at] |= (u32::from_le_bytes(*word) ^ LONE_START[at]) & LONE_START_BITS[at];
+                let word = u64::from_le_bytes(*word);
+                any[at] |= word;
+                all[at] &= word;
             }
         }
-        wrong == [0; LONE_START.len()]
+        (0..LONE_START.len()).all(|at| {
+            let wrong = any[at] & !LONE_START[at] | !all[at] & LONE_START[at];
+            wrong & LONE_START_BITS[at] == 0
+        })
     }
 
     /// The value of a bitmap that has one alone, and what follows the bitmap: what most buckets of a 64-bit bitmap
