@@ -272,7 +272,7 @@ pub(super) fn prefetch_ids<'c>(ids: &[VideoId], found: impl IntoIterator<Item = 
 pub(super) fn best(index: &Index, found: &mut [Candidate], k: usize) -> Vec<Hit> {
     found.sort_unstable();
     let ids = index.video_ids();
-    for equal in found.chunk_by_mut(|a, b| a.score() == b.score()) {
+    for equal in found.chunk_by_mut(|a, b| a.score().total_cmp(&b.score()).is_eq()) {
         if equal.len() > 1 {
             equal.sort_unstable_by_key(|hit| ids[hit.node() as usize]);
         }

@@ -33,7 +33,7 @@ fn request(query: Query, k: usize, effort: Effort) -> SearchRequest {
 }
 
 #[test]
-fn a_search_under_way_stops_when_its_budget_ends() {
+fn a_search_whose_budget_is_over_says_what_ended_it() {
     let index = TestIndex::new(3000);
     let engine = engine(&index);
     for effort in [Effort::Exact, Effort::EfSearch(3000)] {

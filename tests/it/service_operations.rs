@@ -159,8 +159,12 @@ async fn health_is_known_per_index_and_for_the_server() {
     let server = TestServer::start(&[("a", &index), ("b", &index)], Setup::default()).await;
     let mut health = HealthClient::new(server.channel().await);
     for service in ["", "a", "b", "shortlist.v1.Retrieval", "shortlist.v1.Catalog"] {
-        let response = health.check(of(service)).await.unwrap().into_inner();
-        assert_eq!(response.status(), ServingStatus::Serving, "{service:?}");
+        // On a busy machine the indexes are warmed later than the port is open.
+        let is_serving = async || {
+            let response = health.clone().check(of(service)).await.unwrap().into_inner();
+            response.status() == ServingStatus::Serving
+        };
+        eventually(&format!("{service:?} serving"), is_serving).await;
     }
     assert_eq!(health.check(of("c")).await.unwrap_err().code(), Code::NotFound);
     let mut watch = health.watch(of("a")).await.unwrap().into_inner();
