@@ -241,6 +241,25 @@ async fn kept_places_are_named_to_those_that_they_cost_theirs_and_earlier_pages_
 }
 
 #[tokio::test]
+async fn what_is_on_a_page_before_is_told_without_rules_too_and_where_that_page_is_short() {
+    for videos in [5, 200] {
+        let index = TestIndex::new(videos);
+        let server = TestServer::of(&index).await;
+        let mut client = server.retrieval().await;
+        let page = SearchRequest { offset: 10, ..request(&QUERY, 10) };
+        for (at, (video, _)) in index.exact(&QUERY, 30.min(videos)).into_iter().enumerate() {
+            for params in [None, exact()] {
+                let explanation =
+                    explain(&mut client, &SearchRequest { params, ..page.clone() }, video).await;
+                let lost = if at < 10 { Loss::EarlierPage } else { Loss::Unspecified };
+                assert_eq!((explanation.lost(), explanation.removed_by()), (lost, Rule::Unspecified));
+                assert_eq!(explanation.found, (10..20).contains(&at));
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_an_approximate_search_loses_is_in_the_exact_answer_and_its_loss_is_explained() {
     let index = TestIndex::new(2000);
     let server = TestServer::of(&index).await;
