@@ -24,7 +24,7 @@ const RESCORED_AT_ONCE: usize = 4096;
 /// find, it misses more than it sees. With so little effort that a traversal is expected to miss more than [`FEW_MISSED`],
 /// as many times more: the walk that follows finds most of it where hits are easy to find. But never more than
 /// [`MOST_MISSED`]: elsewhere it finds none of it.
-const CAUTION: f32 = 0.5;
+const CAUTION: f32 = 0.35;
 const FEW_MISSED: f32 = 0.065;
 const MOST_MISSED: f32 = 0.35;
 /// One in so many of what was found may be excluded, where it is looked up after it was scored exactly: half as many
