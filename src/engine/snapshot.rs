@@ -205,11 +205,10 @@ impl Snapshot {
             let mut first =
                 self.search_plain(name, searcher, limits, request, (query, vector), (watched, budget))?;
             if first.completeness != Completeness::Complete {
-                let mut earlier = first.hits.drain(..request.offset.min(first.hits.len()));
-                if earlier.any(|hit| Some(hit.node) == watched) {
+                if first.hits.iter().take(request.offset).any(|hit| Some(hit.node) == watched) {
                     first.loss = Some(Loss::EarlierPage);
                 }
-                drop(earlier);
+                first.hits.drain(..request.offset.min(first.hits.len()));
                 return Ok(first);
             }
             first_cost = BeamStats { hops: first.stats.visited, distances: first.stats.distances };

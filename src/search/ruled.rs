@@ -154,10 +154,7 @@ impl<'a> Run<'a, '_> {
             chosen.extend(choice.taken);
             room = choice.room;
         }
-        let has_watched = |some: &[Ranked]| {
-            self.watched.is_some_and(|watched| some.iter().any(|ranked| ranked.node == watched))
-        };
-        if has_watched(&chosen[..offset.min(chosen.len())]) {
+        if chosen.iter().take(offset).any(|ranked| Some(ranked.node) == self.watched) {
             self.loss = Loss::EarlierPage;
         }
         let mut hits: Vec<Ranked> = chosen.into_iter().skip(offset).take(k).collect();

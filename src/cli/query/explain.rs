@@ -45,10 +45,10 @@ fn verdict(response: &ExplainResponse) -> String {
     if let Some(rule) = rule {
         return format!("in no answer: {rule}");
     }
-    match (response.in_exact_answer, response.lost()) {
-        (false, Loss::EarlierPage) => return "not in the answer: it is on a page before".to_owned(),
-        (false, _) => return "not in the answer: others are better".to_owned(),
-        (true, _) => {}
+    if !response.in_exact_answer {
+        let is_before = response.lost() == Loss::EarlierPage;
+        let why = if is_before { "it is on a page before" } else { "others are better" };
+        return format!("not in the answer: {why}");
     }
     let loss = match response.lost() {
         Loss::Unspecified => "the search lost it",
