@@ -131,18 +131,23 @@ impl Snapshot {
         if budget.is_cancelled() {
             return Err(EngineError::Cancelled);
         }
-        let candidate = |(hit, video_id): (&Ranked, VideoId)| {
-            let (part, node) = self.parts.locate(hit.node);
-            Candidate {
-                video_id,
-                score: hit.score,
-                interest: query.has_interests.then_some(hit.interest),
-                attributes: attributes(&part.index, node, &columns),
-                vector: request.return_vectors.then(|| vector(&part.index, node)),
-            }
+        let candidate = |(hit, video_id): (&Ranked, VideoId)| Candidate {
+            video_id,
+            score: hit.score,
+            interest: query.has_interests.then_some(hit.interest),
+            attributes: Vec::new(),
+            vector: None,
         };
         let videos = self.parts.videos(answer.hits.iter().map(|hit| hit.node));
-        let candidates = answer.hits.iter().zip(videos).map(candidate).collect();
+        let mut candidates: Vec<Candidate> = answer.hits.iter().zip(videos).map(candidate).collect();
+        // Most requests ask for neither: a loop that could give both would cost them twice the time.
+        if !columns.is_empty() || request.return_vectors {
+            for (candidate, hit) in candidates.iter_mut().zip(&answer.hits) {
+                let (part, node) = self.parts.locate(hit.node);
+                candidate.attributes = attributes(&part.index, node, &columns);
+                candidate.vector = request.return_vectors.then(|| vector(&part.index, node));
+            }
+        }
         let response = SearchResponse {
             candidates,
             requested: request.k,
@@ -169,9 +174,11 @@ impl Snapshot {
         // Seeds come out of the answer again, so as many more are asked for.
         let params = self.params(name, limits, request, seeds.len())?;
         let found = searcher.search_watching(&self.index, vector, &params, watched, keep_going(budget));
-        let hits = found.hits.iter().filter(|hit| !seeds.contains(&hit.node)).take(request.k);
+        let mut hits = found.hits;
+        hits.retain(|hit| !seeds.contains(&hit.node));
+        hits.truncate(request.k);
         let hits: Vec<Ranked> =
-            hits.map(|hit| Ranked { node: hit.node, score: hit.score, interest: 0 }).collect();
+            hits.iter().map(|hit| Ranked { node: hit.node, score: hit.score, interest: 0 }).collect();
         let completeness = match (found.is_interrupted, hits.len() < request.k) {
             (true, _) => Completeness::Deadline,
             (false, true) => Completeness::Short(Shortfall::IndexExhausted),
