@@ -11,9 +11,9 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use rayon::ThreadPoolBuilder;
 use shortlist::build::{BuildParams, Builder, GRAPH_FROM, Progress, Silent, build_graph, build_in_memory};
 use shortlist::dataset::{Catalogue, CatalogueFiles, Embeddings, EmbeddingsView};
-use shortlist::graph::NodeSet;
 use shortlist::live::gather;
 use shortlist::metric::Metric;
+use shortlist::node_set::NodeSet;
 use shortlist::quantize::{QueryCodes, Sq8};
 use shortlist::synth::{SynthParams, synth};
 

@@ -20,10 +20,10 @@ use rand_chacha::ChaCha8Rng;
 use shortlist::attributes::{Columns, Value};
 use shortlist::build::{BuildParams, Silent, build};
 use shortlist::dataset::{AttributeColumn, Catalogue, Embeddings, write_npy};
-use shortlist::graph::NodeSet;
 use shortlist::id::{NodeId, VideoId};
 use shortlist::index::{Index, IndexStore};
 use shortlist::metric::Metric;
+use shortlist::node_set::NodeSet;
 use shortlist::rules::{Condition, Filter, Number, Time, matching};
 
 const VIDEOS: usize = 1_000_000;

@@ -26,6 +26,7 @@
 //! | [`synth`]      | a catalogue made up from a seed: its files, users and requests |
 //! | [`quantize`]   | 8-bit codes to traverse with; summaries of blocks, and codes of residuals along axes that second moments give |
 //! | [`dataset`]    | embedding files become one row-major view |
+//! | [`node_set`]   | which nodes a rule lets through or an index still has: one bit each |
 //! | [`kernel`]     | SIMD: slices in, `f32` out |
 //! | [`id`], [`metric`], [`element`], [`mapped_file`], [`staged_file`], [`serialized_bitmap`], [`telemetry`], [`text`] | small shared words |
 //!
@@ -51,6 +52,7 @@ pub mod kernel;
 pub mod live;
 pub mod mapped_file;
 pub mod metric;
+pub mod node_set;
 pub mod quantize;
 pub mod recall;
 pub mod rules;

@@ -7,11 +7,11 @@ use super::keys::ValueKeys;
 use super::sorted::{Scalar, Sorted};
 use super::value::Value;
 use super::words::{Postings, Words, slots_of};
-use crate::graph::NodeSet;
 use crate::id::NodeId;
 use crate::index::{
     AttributeKind, AttributeSchema, FILTER_VERSION, Index, IndexError, SectionKind, WORD_SLOTS_VERSION,
 };
+use crate::node_set::NodeSet;
 
 /// The attribute columns of one index.
 #[derive(Clone, Copy, Debug)]

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use super::invert::{marked, marks_of};
-use crate::graph::NodeSet;
 use crate::index::{AttributeKind, Index, SectionKind};
+use crate::node_set::NodeSet;
 
 /// The nodes of one column of numbers or times by value, those that are null or NaN left out.
 ///

@@ -1,8 +1,8 @@
 //! The nodes of the words of a column, as they lie in the file.
 
 use super::posting::Posting;
-use crate::graph::NodeSet;
 use crate::index::{Index, SectionKind};
+use crate::node_set::NodeSet;
 
 /// The dictionary of one column and the nodes of each of its words.
 ///

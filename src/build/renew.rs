@@ -14,8 +14,9 @@ use super::params::BuildParams;
 use super::progress::Progress;
 use crate::dataset::EmbeddingsView;
 use crate::element::Element;
-use crate::graph::{Lists, NONE, NodeSet, Selection};
+use crate::graph::{Lists, NONE, Selection};
 use crate::index::{BuildFacts, Index};
+use crate::node_set::NodeSet;
 
 /// No more than this share of the rows may be new, and that only once: new rows get no long edges, and a graph that was
 /// renewed again and again lost 8 points of recall in 20 rounds of 5 %.

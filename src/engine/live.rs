@@ -18,13 +18,13 @@ use jiff::Timestamp;
 
 use super::parts::{IndexPart, Parts};
 use crate::build::{BuildError, BuildParams, GRAPH_FROM, Silent, build_in_memory};
-use crate::graph::NodeSet;
 use crate::id::{NodeId, VideoId};
 use crate::index::Index;
 use crate::live::{
     Entry, LogError, Mutation, MutationLog, RowsError, Upsert, catalogue_of, check_attributes,
     check_embedding, gather,
 };
+use crate::node_set::NodeSet;
 
 /// A part is merged with the ones after it unless it is more than so many times larger than they are together: each
 /// video is merged a few times, and there are few parts.

@@ -4,9 +4,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::attributes::{Columns, ValueKeys, keys_of_words};
-use crate::graph::NodeSet;
 use crate::id::{NodeId, VideoId};
 use crate::index::Index;
+use crate::node_set::NodeSet;
 
 /// Indexes that are searched together, their nodes numbered one after another: the generation, and small ones of
 /// videos that were written since, newest last. Never changes; a write makes others.

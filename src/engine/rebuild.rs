@@ -24,9 +24,9 @@ use super::live::Fold;
 use super::served::ServedIndex;
 use crate::build::{Ancestor, BuildError, BuildParams, ParamsError, Progress, stage};
 use crate::dataset::{DatasetError, Embeddings};
-use crate::graph::NodeSet;
 use crate::index::{BuildTimes, Index, Measured, StagedIndex, StoreError};
 use crate::live::{RowsError, gather};
+use crate::node_set::NodeSet;
 use crate::recall::calibrate_staged;
 
 /// Fewer users teach a graph that had none no better than it is.

@@ -3,9 +3,9 @@
 use super::adjacency::{Adjacency, GraphView};
 use super::beam::{BeamStats, Outcome, Scratch, beam_search, chosen, together};
 use super::candidates::{Candidate, keep_best};
-use super::node_set::NodeSet;
 use super::scorer::Score;
 use crate::id::NodeId;
+use crate::node_set::NodeSet;
 
 /// Nodes that a scan scores at a time.
 const BATCH: usize = 1024;

@@ -11,7 +11,6 @@
 //! | `candidates.rs`| the candidate list |
 //! | `selection.rs` | the best of many scores |
 //! | `visited.rs`   | the visited set |
-//! | `node_set.rs`  | a set of nodes that a search may find |
 //! | `beam.rs`      | the hot loop |
 //! | `traverse.rs`  | a whole search: descent and beam |
 //! | `matching.rs`  | the same among the nodes of a set |
@@ -22,7 +21,6 @@ mod beam;
 mod blocks;
 mod candidates;
 mod matching;
-mod node_set;
 mod scorer;
 mod selection;
 mod traverse;
@@ -35,7 +33,6 @@ pub use beam::{BeamStats, Loss, Outcome, Scratch, beam_search, greedy_search};
 pub use blocks::{BlockQuery, BlockScan, Blocks, scan_blocks};
 pub use candidates::{Candidate, CandidateList, keep_best};
 pub use matching::{expand_found, scan_matching, traverse_matching};
-pub use node_set::NodeSet;
 pub use scorer::{BestOf, CodeScorer, Scan, Score, Scorer};
 pub use selection::Selection;
 pub use traverse::{descend, rescored, scan_codes, traverse, traverse_from, traverse_further};

@@ -1,7 +1,7 @@
 //! The visited set: one bit per node, cleared by replaying what was set.
 
-use super::node_set::NodeSet;
 use crate::kernel::{Kernels, WORD_BITS};
+use crate::node_set::NodeSet;
 
 /// Which nodes a search has scored, in the order in which it met them.
 #[derive(Debug, Default)]

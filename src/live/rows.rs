@@ -19,10 +19,10 @@ use super::mutation::Upsert;
 use crate::attributes::{Columns, Value, list_item, stored_type};
 use crate::dataset::{AttributeColumn, Catalogue, EXPIRES_AT, Embeddings, NEVER};
 use crate::element::{Dtype, Element};
-use crate::graph::NodeSet;
 use crate::id::{NodeId, VideoId};
 use crate::index::{AttributeKind, AttributeSchema, Index, IndexError, SectionKind};
 use crate::metric::Metric;
+use crate::node_set::NodeSet;
 
 /// Why an upsert cannot become a video of an index.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]

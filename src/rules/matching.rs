@@ -6,8 +6,8 @@ use super::filter::Filter;
 use super::match_error::MatchError;
 use super::resolve::{Resolved, Tree, resolve};
 use crate::attributes::{Columns, Postings, Words};
-use crate::graph::NodeSet;
 use crate::id::VideoId;
+use crate::node_set::NodeSet;
 
 /// Values that are looked up between two questions whether to go on.
 const VALUES_AT_A_TIME: usize = 1_024;

@@ -13,8 +13,9 @@ use super::explore::{Coarse, Explored, Wanted, explore};
 use super::params::{Effort, Plan, SearchParams};
 use super::rules::{Interest, NodeRules, Part, Shortfall};
 use super::searcher::{Searcher, Workspace, prefetch_ids, prepared, scorer};
-use crate::graph::{BeamStats, BestOf, BlockQuery, Candidate, CodeScorer, Loss, NodeSet, Score};
+use crate::graph::{BeamStats, BestOf, BlockQuery, Candidate, CodeScorer, Loss, Score};
 use crate::id::NodeId;
+use crate::node_set::NodeSet;
 use crate::quantize::{Affine, ResidualTable};
 use crate::with_rows;
 

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use super::choice::Ranked;
 use crate::attributes::ValueKeys;
-use crate::graph::NodeSet;
 use crate::id::{NodeId, VideoId};
 use crate::index::Index;
+use crate::node_set::NodeSet;
 use crate::rules::Exclusion;
 
 /// One of the queries that are searched for together: a node scores what it scores for the one it fits best.

@@ -7,10 +7,10 @@ use std::time::Instant;
 use shortlist::build::{Ancestor, BuildError, BuildParams, Builder, Progress, Silent, build, stage};
 use shortlist::dataset::{Catalogue, CatalogueFiles, Embeddings, Neighbors, write_npy};
 use shortlist::eval::{Sweep, sweep};
-use shortlist::graph::NodeSet;
 use shortlist::id::{NodeId, VideoId};
 use shortlist::index::{Codes, Index, IndexStore, Measured, verify};
 use shortlist::metric::Metric;
+use shortlist::node_set::NodeSet;
 use shortlist::recall::ground_truth;
 use shortlist::search::Plan;
 

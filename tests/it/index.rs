@@ -6,12 +6,12 @@ use proptest::prelude::*;
 use shortlist::attributes::Columns;
 use shortlist::build::BuildParams;
 use shortlist::dataset::{Embeddings, NEVER};
-use shortlist::graph::NodeSet;
 use shortlist::id::{NodeId, VideoId};
 use shortlist::index::{
     Codes, FORMAT_VERSION, HEADER_BYTES, Index, IndexError, MemoryMode, Section, SectionKind, verify,
 };
 use shortlist::metric::Metric;
+use shortlist::node_set::NodeSet;
 use shortlist::rules::{Exclude, Exclusion};
 use shortlist::search::{Effort, Interest, NodeRules, Part, Plan, SearchParams, Searcher};
 

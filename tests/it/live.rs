@@ -11,7 +11,6 @@ use shortlist::attributes::{Columns, Value};
 use shortlist::build::{BuildParams, GRAPH_FROM, Silent, build_in_memory};
 use shortlist::dataset::{Catalogue, EXPIRES_AT, EmbeddingsView, NEVER};
 use shortlist::element::Dtype;
-use shortlist::graph::NodeSet;
 use shortlist::id::{NodeId, VideoId};
 use shortlist::index::{
     AttributeKind, AttributeSchema, BuildFacts, Codes, Index, MemoryMode, SectionKind, verify,
@@ -20,6 +19,7 @@ use shortlist::live::{
     RowsError, Upsert, UpsertError, catalogue_of, check_attributes, check_embedding, gather,
 };
 use shortlist::metric::Metric;
+use shortlist::node_set::NodeSet;
 use shortlist::search::{Effort, Plan, SearchParams, Searcher};
 
 use crate::indexes::{catalogue_of as catalogue_of_rows, random_rows};

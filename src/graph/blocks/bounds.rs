@@ -200,7 +200,7 @@ mod tests {
 
     use super::super::tests::{ROWS, Sample};
     use super::*;
-    use crate::graph::NodeSet;
+    use crate::node_set::NodeSet;
 
     #[test]
     fn blocks_are_made_ready_best_first_until_none_is_left() {

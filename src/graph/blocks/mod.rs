@@ -30,9 +30,9 @@ mod yields;
 pub(super) use scan::BlockScratch;
 pub use scan::{BlockScan, scan_blocks};
 
-use super::node_set::NodeSet;
 use super::scorer::CodeScorer;
 use crate::kernel::WORD_BITS;
+use crate::node_set::NodeSet;
 use crate::quantize::{BlockSummary, ROWS_PER_BLOCK, ResidualCodes, ResidualTable};
 
 /// Words of a set that hold the nodes of a block.

@@ -2,12 +2,12 @@
 
 use super::super::beam::{BeamStats, Outcome, Scratch, chosen};
 use super::super::candidates::{Candidate, drop_worse, keep_best};
-use super::super::node_set::NodeSet;
 use super::super::scorer::Score;
 use super::bounds::Bounds;
 use super::yields::Yields;
 use super::{BlockQuery, Blocks, Scanned};
 use crate::kernel::prefetch;
+use crate::node_set::NodeSet;
 use crate::quantize::ROWS_PER_BLOCK;
 
 /// Blocks scanned between two looks at what came of it.
