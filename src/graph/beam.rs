@@ -47,17 +47,15 @@ impl std::ops::AddAssign for BeamStats {
     }
 }
 
-/// Where an approximate search lost a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Loss {
+/// How far a search came with a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
     /// It never came to it.
-    NotReached,
-    /// It came to it, and its code did not score well enough to be scored in full precision.
-    NotRescored,
-    /// It was scored in full precision, and others took its place.
-    Displaced,
-    /// It is a hit, on a page before the one that was asked for.
-    EarlierPage,
+    Unvisited,
+    /// It scored it, and others better.
+    Visited,
+    /// It is among the best of what was found.
+    Found,
 }
 
 /// How a search ended: what it found is in its [`Scratch`].
@@ -88,7 +86,7 @@ impl Scratch {
         self.found.clear();
     }
 
-    /// Keeps an eye on a node during the next search: [`Scratch::loss`] tells.
+    /// Keeps an eye on a node during the next search: [`Scratch::stage`] tells.
     pub fn watch(&mut self, node: Option<NodeId>) {
         self.watched = node.map(|node| node.0);
         self.has_scanned = false;
@@ -103,14 +101,14 @@ impl Scratch {
         self.has_scanned |= self.watched.is_some_and(scans);
     }
 
-    /// How far the last search came with `node`, which was watched, if it is not among the best of what was found.
-    pub fn loss(&self, NodeId(node): NodeId) -> Loss {
+    /// How far the last search came with `node`, which was watched.
+    pub fn stage(&self, NodeId(node): NodeId) -> Stage {
         if self.found.iter().any(|found| found.node() == node) {
-            Loss::Displaced
+            Stage::Found
         } else if self.has_scanned || self.visited.contains(node) {
-            Loss::NotRescored
+            Stage::Visited
         } else {
-            Loss::NotReached
+            Stage::Unvisited
         }
     }
 

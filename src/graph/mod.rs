@@ -29,7 +29,7 @@ mod visited;
 pub use adjacency::{
     Adjacency, Graph, GraphView, Lists, NONE, PackedLists, UpperLayer, UpperLayerView, used,
 };
-pub use beam::{BeamStats, Loss, Outcome, Scratch, beam_search, greedy_search};
+pub use beam::{BeamStats, Outcome, Scratch, Stage, beam_search, greedy_search};
 pub use blocks::{BlockQuery, BlockScan, Blocks, scan_blocks};
 pub use candidates::{Candidate, CandidateList, keep_best};
 pub use matching::{expand_found, scan_matching, traverse_matching};

@@ -10,12 +10,14 @@
 //! | `rules.rs`    | what a request asks besides the best scores |
 //! | `ruled.rs`    | one request with rules, page by page |
 //! | `explore.rs`  | the nodes that may become its hits: the plan, and how far to go |
+//! | `loss.rs`     | where it lost a node that it should have found |
 //! | `place.rs`    | the place of one node in the order of all that pass |
 //! | `choice.rs`   | which of them do: caps, kept places, threshold |
 //! | `top_k.rs`    | the k best of a scan |
 
 mod choice;
 mod explore;
+mod loss;
 mod params;
 mod place;
 mod ruled;
@@ -23,8 +25,8 @@ mod rules;
 mod searcher;
 mod top_k;
 
-pub use crate::graph::Loss;
 pub use choice::Ranked;
+pub use loss::Loss;
 pub use params::{Effort, Plan, SearchParams, SearchParamsError};
 pub use ruled::RuledFound;
 pub use rules::{CapKeys, Interest, NodeRules, Part, Shortfall};

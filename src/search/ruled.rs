@@ -10,10 +10,11 @@ use rustc_hash::FxHashSet;
 
 use super::choice::{Choice, Ranked, Room, choose};
 use super::explore::{Coarse, Explored, Wanted, explore};
+use super::loss::Loss;
 use super::params::{Effort, Plan, SearchParams};
 use super::rules::{Interest, NodeRules, Part, Shortfall};
 use super::searcher::{Searcher, Workspace, prefetch_ids, prepared, scorer};
-use crate::graph::{BeamStats, BestOf, BlockQuery, Candidate, CodeScorer, Loss, Score};
+use crate::graph::{BeamStats, BestOf, BlockQuery, Candidate, CodeScorer, Score};
 use crate::id::NodeId;
 use crate::node_set::NodeSet;
 use crate::quantize::{Affine, ResidualTable};
@@ -384,7 +385,7 @@ impl<'a> Run<'a, '_> {
         self.plan.get_or_insert(explored.plan);
         self.is_interrupted |= explored.is_interrupted;
         if let Some(node) = watched {
-            self.loss = self.loss.max(self.workspace.scratch.loss(node));
+            self.loss = self.loss.max(self.workspace.scratch.stage(node).into());
         }
         let before = pool.ranked.len();
         self.rank(&part, explored.is_sieved, &mut pool.ranked);

@@ -4,11 +4,12 @@ use std::borrow::Cow;
 
 use parking_lot::Mutex;
 
+use super::loss::Loss;
 use super::params::{Effort, Plan, SearchParams};
 use super::top_k::TopK;
 use crate::dataset::Rows;
 use crate::element::Element;
-use crate::graph::{self, BeamStats, Candidate, CodeScorer, Loss, Outcome, Scan, Score, Scorer, Scratch};
+use crate::graph::{self, BeamStats, Candidate, CodeScorer, Outcome, Scan, Score, Scorer, Scratch};
 use crate::id::{NodeId, VideoId};
 use crate::index::Index;
 use crate::kernel::{Kernels, prefetch};
@@ -101,7 +102,7 @@ impl Searcher {
                     workspace.scratch.watch(watched);
                     let mut found = find(index, query, &scorer, params, ef_search, workspace, &mut keep_going);
                     let is_lost = |node: &NodeId| found.hits.iter().all(|hit| hit.node != *node);
-                    found.loss = watched.filter(is_lost).map(|node| workspace.scratch.loss(node));
+                    found.loss = watched.filter(is_lost).map(|node| workspace.scratch.stage(node).into());
                     found
                 }),
             }
