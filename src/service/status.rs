@@ -26,10 +26,13 @@ const MAX_TEXT_BYTES: usize = 512;
 /// The status of `error`. `path` leads to the request within the call, such as `requests[3].`, and is
 /// empty where the call has one request.
 pub(super) fn of(error: &EngineError, path: &str) -> Status {
-    let prefix = if matches!(error, EngineError::InvalidArgument { .. }) { path } else { "" };
+    let prefix = if begins_with_field(error) { path } else { "" };
     let message = bounded(format_args!("{prefix}{error}"));
     let field = |name: &str, problem: &str| {
-        ErrorDetails::with_bad_request_violation(bounded(format_args!("{path}{name}")), bounded(problem))
+        let field = bounded(format_args!("{path}{name}"));
+        let problem =
+            problem.strip_prefix(&field).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(problem);
+        ErrorDetails::with_bad_request_violation(field, bounded(problem))
     };
     match error {
         EngineError::InvalidArgument { field: name, problem } => {
@@ -77,6 +80,20 @@ pub(super) fn of(error: &EngineError, path: &str) -> Status {
         EngineError::Threads(_) | EngineError::NoThread(_) => Status::internal(message),
         EngineError::Store(error) => of_store(error, message),
     }
+}
+
+/// Whether the message begins with the field that is wrong, as it is called within the request.
+fn begins_with_field(error: &EngineError) -> bool {
+    matches!(
+        error,
+        EngineError::InvalidArgument { .. }
+            | EngineError::NotFilterable { .. }
+            | EngineError::NotYetWritten { .. }
+            | EngineError::EmbeddingModel { .. }
+            | EngineError::NotCalibrated { .. }
+            | EngineError::KNotCalibrated { .. }
+            | EngineError::RecallUnreachable { .. }
+    )
 }
 
 fn of_store(error: &StoreError, message: String) -> Status {
@@ -182,8 +199,10 @@ mod tests {
         };
         let status = of(&model, "requests[0].");
         assert_eq!(status.code(), Code::FailedPrecondition);
-        let details = status.get_error_details();
-        assert_eq!(details.bad_request().unwrap().field_violations[0].field, "requests[0].embedding_model");
+        let violation = &status.get_error_details().bad_request().unwrap().field_violations[0].clone();
+        assert_eq!(violation.field, "requests[0].embedding_model");
+        assert!(violation.description.starts_with("index \"a\" holds"), "{}", violation.description);
+        assert_eq!(status.message(), format!("requests[0].embedding_model: {}", violation.description));
         assert_eq!(of(&EngineError::Cancelled, "").code(), Code::Cancelled);
         assert_eq!(of(&EngineError::DeadlineExceeded, "").code(), Code::DeadlineExceeded);
         let out_of_service = EngineError::OutOfService { index: "a".into(), problem: "p".into() };
