@@ -135,7 +135,7 @@ impl Snapshot {
                 (format!("query.interests.interests[{at}].min_share"), format!("videos of interest {at}"))
             }
         };
-        let reason = format!("places are kept for {whose}, which score less");
+        let reason = format!("places are kept for {whose}, which score no more");
         Some(Removal { rule: Rule::KeptPlace, field, reason })
     }
 }

@@ -216,7 +216,7 @@ pub enum Rule {
     ScoreThreshold,
     /// Better ones take all the room of a cap.
     Cap,
-    /// Its place is kept for others, which score less.
+    /// Its place is kept for others, which score no more.
     KeptPlace,
 }
 

@@ -39,7 +39,7 @@ fn verdict(response: &ExplainResponse) -> String {
         Rule::ScoreThreshold => Some("it scores less than the threshold"),
         Rule::Cap => Some("better ones have its value, as many as a cap allows"),
         Rule::KeptPlace => {
-            return "not in the answer: its place is kept for others, which score less".to_owned();
+            return "not in the answer: its place is kept for others, which score no more".to_owned();
         }
     };
     if let Some(rule) = rule {
@@ -115,12 +115,12 @@ mod tests {
             exact_rank: Some(9),
             removed_by: Rule::KeptPlace.into(),
             removed_at: "fresh".to_owned(),
-            reason: "places are kept for fresh videos, which score less".to_owned(),
+            reason: "places are kept for fresh videos, which score no more".to_owned(),
             ..ExplainResponse::default()
         });
         let expected = [
-            "video 42 is not in the answer: its place is kept for others, which score less",
-            "  fresh: places are kept for fresh videos, which score less",
+            "video 42 is not in the answer: its place is kept for others, which score no more",
+            "  fresh: places are kept for fresh videos, which score no more",
             "exact score 0.8123 · exact rank 9",
             "generation 3",
         ];
