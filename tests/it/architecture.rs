@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// From the top of the stack down; a module imports only from those below it.
-const ORDER: [&str; 25] = [
+const ORDER: [&str; 26] = [
     "cli",
     "config",
     "service",
@@ -20,6 +20,7 @@ const ORDER: [&str; 25] = [
     "synth",
     "quantize",
     "dataset",
+    "node_set",
     "kernel",
     "telemetry",
     "text",
