@@ -158,7 +158,7 @@ fn decode(bytes: &[u8], room: usize) -> Result<(LoneIds<'_>, Vec<u64>), Exclusio
     let (lone, mut rest) = LoneIds::of(rest, buckets.min(room as u64) as usize);
     let room = room - lone.len();
     let mut ids = Vec::new();
-    let mut expected = lone.end();
+    let mut expected = lone.next_upper();
     for _ in lone.len() as u64..buckets {
         let (upper, bitmap) = rest.split_first_chunk().ok_or_else(|| truncated(rest, 4))?;
         let upper = u64::from(u32::from_le_bytes(*upper));

@@ -65,15 +65,28 @@ impl<'a> LoneIds<'a> {
     /// Asks the memory system for what [`LoneIds::contains`] would look at.
     #[inline]
     pub(super) fn prefetch(&self, id: u64) {
-        let before = self.before((id >> u32::BITS) as u32);
-        prefetch(before.last_chunk::<NEAR>().map_or(before, |near| near));
+        let near = self.near(self.end((id >> u32::BITS) as u32)).as_flattened();
+        // A line each, without a branch on how many lines they lie in.
+        for at in [0, near.len() / 2, near.len().saturating_sub(1)] {
+            prefetch(&near[at..near.len().min(at + 1)]);
+        }
     }
 
-    /// The buckets of the part of an upper half, and all before them; none where it has none.
+    /// One more than the position of the last bucket of the part of an upper half; 0 where it has none.
     #[inline]
-    fn before(&self, upper: u32) -> &'a [[u8; BYTES]] {
-        let Some(above) = upper.checked_sub(self.least) else { return &[] };
-        &self.buckets[..self.ends[part(above, self.shift, self.ends.len())] as usize]
+    fn end(&self, upper: u32) -> usize {
+        let Some(above) = upper.checked_sub(self.least) else { return 0 };
+        self.ends[part(above, self.shift, self.ends.len())] as usize
+    }
+
+    /// The last [`NEAR`] buckets before `end`, or the first where there are not so many: always as many, so that there
+    /// is no branch on how many a part has. All, if they are fewer.
+    #[inline]
+    fn near(&self, end: usize) -> &'a [[u8; BYTES]] {
+        match self.buckets.get(end.saturating_sub(NEAR)..) {
+            Some(from) => from.first_chunk::<NEAR>().map_or(from, |near| near),
+            None => &[],
+        }
     }
 
     /// How many ids.
@@ -82,7 +95,7 @@ impl<'a> LoneIds<'a> {
     }
 
     /// The least upper half that may follow.
-    pub(super) fn end(&self) -> u64 {
+    pub(super) fn next_upper(&self) -> u64 {
         self.buckets.last().map_or(0, |last| u64::from(upper(last)) + 1)
     }
 
@@ -90,12 +103,12 @@ impl<'a> LoneIds<'a> {
     #[inline]
     pub(super) fn contains(&self, id: u64) -> bool {
         let wanted = (id >> u32::BITS) as u32;
-        let before = self.before(wanted);
+        let end = self.end(wanted);
+        let near = self.near(end);
         // Nearly always none of them is it, and there is no branch to guess wrong.
-        let near = before.last_chunk::<NEAR>().map_or(before, |near| near);
         let is_near = near.iter().fold(false, |found, bucket| found | (upper(bucket) == wanted));
-        let may_be_before = near.len() < before.len() && upper(&near[0]) > wanted;
-        (is_near || may_be_before) && Self::search(before, wanted, id as u32)
+        let may_be_before = (end > NEAR) & near.first().is_some_and(|first| upper(first) > wanted);
+        (is_near | may_be_before) && Self::search(&self.buckets[..end], wanted, id as u32)
     }
 
     #[cold]
@@ -199,7 +212,7 @@ mod tests {
             let (lone, rest) = LoneIds::of(&bytes, usize::MAX);
             prop_assert_eq!(lone.len(), until);
             prop_assert_eq!(rest, &bytes[until * BYTES..]);
-            prop_assert_eq!(lone.end(), all[..until].last().map_or(0, |last| (last >> 32) + 1));
+            prop_assert_eq!(lone.next_upper(), all[..until].last().map_or(0, |last| (last >> 32) + 1));
             let near = all.iter().flat_map(|id| [*id, id ^ 1, id ^ (1 << 32), id.wrapping_add(1), id.wrapping_sub(1 << 32)]);
             for id in near.chain(asked) {
                 prop_assert_eq!(lone.contains(id), all[..until].contains(&id), "{}", id);
@@ -219,7 +232,7 @@ mod tests {
     fn ends_where_buckets_do_not_ascend() {
         let bytes = [written([5 << 32, 6 << 32]), written([6 << 32, 9 << 32])].concat();
         let (lone, rest) = LoneIds::of(&bytes, usize::MAX);
-        assert_eq!((lone.len(), rest.len(), lone.end()), (2, 2 * BYTES, 7));
+        assert_eq!((lone.len(), rest.len(), lone.next_upper()), (2, 2 * BYTES, 7));
         assert!(lone.contains(6 << 32) && !lone.contains(9 << 32));
     }
 

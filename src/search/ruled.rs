@@ -15,7 +15,7 @@ use super::params::{Effort, Plan, SearchParams};
 use super::rules::{Interest, NodeRules, Part, Shortfall};
 use super::searcher::{Searcher, Workspace, prefetch_ids, prepared, scorer};
 use crate::graph::{BeamStats, BestOf, BlockQuery, Candidate, CodeScorer, Score};
-use crate::id::NodeId;
+use crate::id::{NodeId, VideoId};
 use crate::node_set::NodeSet;
 use crate::quantize::{Affine, ResidualTable};
 use crate::with_rows;
@@ -315,8 +315,10 @@ impl<'a> Run<'a, '_> {
     /// and few that do not.
     fn sieve(&self, pool: &mut Pool, count: usize) -> bool {
         let rules = self.rules;
-        let prefetch = |ranked: &Ranked| rules.exclusion.prefetch(rules.video_id(ranked.node));
-        let (first, mut ahead) = pool.ranked.split_at(LOOKED_UP_AHEAD.min(pool.ranked.len()));
+        // All at once, which then wait for memory side by side.
+        let ids: Vec<VideoId> = pool.ranked.iter().map(|ranked| rules.video_id(ranked.node)).collect();
+        let prefetch = |id: &VideoId| rules.exclusion.prefetch(*id);
+        let (first, mut ahead) = ids.split_at(LOOKED_UP_AHEAD.min(ids.len()));
         first.iter().for_each(prefetch);
         let mut passing = Vec::with_capacity(count.min(pool.ranked.len()));
         let mut failed = 0;
