@@ -21,6 +21,7 @@ mod live_log_power_loss;
 mod live_rebuild;
 mod live_swap;
 mod recall_curve;
+mod rules_case;
 mod rules_catalogue;
 mod rules_exclusion;
 mod rules_naive;
