@@ -166,6 +166,21 @@ impl EngineError {
     pub(crate) fn invalid(field: impl Into<String>, problem: impl Into<String>) -> Self {
         EngineError::InvalidArgument { field: field.into(), problem: problem.into() }
     }
+
+    /// The path of the field of the request that is at fault, as in the proto, where the message begins with it and a
+    /// colon.
+    pub fn field(&self) -> Option<&str> {
+        match self {
+            Self::InvalidArgument { field, .. } => Some(field),
+            Self::NotFilterable { .. } => Some("filter"),
+            Self::EmbeddingModel { .. } => Some("embedding_model"),
+            Self::NotCalibrated { .. } | Self::KNotCalibrated { .. } | Self::RecallUnreachable { .. } => {
+                Some("params.target_recall")
+            }
+            Self::NotYetWritten { .. } => Some("min_sequence"),
+            _ => None,
+        }
+    }
 }
 
 /// To four digits, not rounded up: what it says can be asked for.

@@ -26,17 +26,30 @@ const MAX_TEXT_BYTES: usize = 512;
 /// The status of `error`. `path` leads to the request within the call, such as `requests[3].`, and is
 /// empty where the call has one request.
 pub(super) fn of(error: &EngineError, path: &str) -> Status {
-    let prefix = if begins_with_field(error) { path } else { "" };
-    let message = bounded(format_args!("{prefix}{error}"));
+    let start = if error.field().is_some() { path } else { "" };
+    let message = bounded(format_args!("{start}{error}"));
     let field = |name: &str, problem: &str| {
-        let field = bounded(format_args!("{path}{name}"));
-        let problem =
-            problem.strip_prefix(&field).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(problem);
-        ErrorDetails::with_bad_request_violation(field, bounded(problem))
+        ErrorDetails::with_bad_request_violation(bounded(format_args!("{path}{name}")), bounded(problem))
+    };
+    let own_field = || {
+        let (name, text) = (error.field().unwrap_or_default(), error.to_string());
+        field(name, text.strip_prefix(name).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(&text))
     };
     match error {
-        EngineError::InvalidArgument { field: name, problem } => {
-            Status::with_error_details(Code::InvalidArgument, message, field(name, problem))
+        EngineError::InvalidArgument { .. } => {
+            Status::with_error_details(Code::InvalidArgument, message, own_field())
+        }
+        EngineError::NotFilterable { .. }
+        | EngineError::EmbeddingModel { .. }
+        | EngineError::NotCalibrated { .. }
+        | EngineError::KNotCalibrated { .. }
+        | EngineError::RecallUnreachable { .. } => {
+            Status::with_error_details(Code::FailedPrecondition, message, own_field())
+        }
+        EngineError::NotYetWritten { .. } => {
+            let mut details = own_field();
+            details.set_retry_info(Some(WRITE_DELAY));
+            Status::with_error_details(Code::Unavailable, message, details)
         }
         EngineError::UnknownIndex { name, .. } => {
             let mut details = field("index", &message);
@@ -53,47 +66,15 @@ pub(super) fn of(error: &EngineError, path: &str) -> Status {
             details.set_resource_info(VIDEO_TYPE, video.to_string(), "", &message);
             Status::with_error_details(Code::NotFound, message, details)
         }
-        EngineError::NotFilterable { .. } => {
-            Status::with_error_details(Code::FailedPrecondition, message.clone(), field("filter", &message))
-        }
         // Another server, or this one after the next publication, may answer.
         EngineError::OutOfService { .. } => Status::unavailable(message),
         EngineError::ReadOnly { .. } => Status::failed_precondition(message),
-        EngineError::NotYetWritten { .. } => {
-            let mut details = field("min_sequence", &message);
-            details.set_retry_info(Some(WRITE_DELAY));
-            Status::with_error_details(Code::Unavailable, message, details)
-        }
-        EngineError::EmbeddingModel { .. } => {
-            let details = field("embedding_model", &message);
-            Status::with_error_details(Code::FailedPrecondition, message, details)
-        }
-        EngineError::NotCalibrated { .. }
-        | EngineError::KNotCalibrated { .. }
-        | EngineError::RecallUnreachable { .. } => {
-            let details = field("params.target_recall", &message);
-            Status::with_error_details(Code::FailedPrecondition, message, details)
-        }
         EngineError::Cancelled => Status::cancelled(message),
         EngineError::DeadlineExceeded => Status::deadline_exceeded(message),
         EngineError::Unsearchable { .. } | EngineError::Log(_) => Status::unavailable(message),
         EngineError::Threads(_) | EngineError::NoThread(_) => Status::internal(message),
         EngineError::Store(error) => of_store(error, message),
     }
-}
-
-/// Whether the message begins with the field that is wrong, as it is called within the request.
-fn begins_with_field(error: &EngineError) -> bool {
-    matches!(
-        error,
-        EngineError::InvalidArgument { .. }
-            | EngineError::NotFilterable { .. }
-            | EngineError::NotYetWritten { .. }
-            | EngineError::EmbeddingModel { .. }
-            | EngineError::NotCalibrated { .. }
-            | EngineError::KNotCalibrated { .. }
-            | EngineError::RecallUnreachable { .. }
-    )
 }
 
 fn of_store(error: &StoreError, message: String) -> Status {

@@ -61,12 +61,13 @@ async fn a_batch_answers_in_order_and_a_bad_item_fails_alone() {
     let mut requests: Vec<SearchRequest> = (0..20).map(|row| like(&index, row)).collect();
     requests[7].k = 0;
     requests[11].index = "nowhere".into();
+    requests[13].embedding_model = "nobody's".into();
     let response = client.batch_search(BatchSearchRequest { requests }).await.unwrap().into_inner();
     assert_eq!(response.results.len(), 20);
     for (row, result) in response.results.into_iter().enumerate() {
         match result.result.unwrap() {
             batch_search_result::Result::Response(response) => {
-                assert!(row != 7 && row != 11);
+                assert!(![7, 11, 13].contains(&row));
                 assert_eq!(ids(&response), expected(&index, row));
             }
             batch_search_result::Result::Error(error) if row == 7 => {
@@ -74,6 +75,11 @@ async fn a_batch_answers_in_order_and_a_bad_item_fails_alone() {
                     (error.code, field(&error)),
                     (Code::InvalidArgument as i32, "requests[7].k".into())
                 );
+            }
+            batch_search_result::Result::Error(error) if row == 13 => {
+                let name = "requests[13].embedding_model";
+                assert_eq!((error.code, field(&error)), (Code::FailedPrecondition as i32, name.to_owned()));
+                assert!(error.message.starts_with(&format!("{name}: index ")), "{}", error.message);
             }
             batch_search_result::Result::Error(error) => {
                 assert_eq!(row, 11);
