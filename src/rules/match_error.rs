@@ -18,8 +18,8 @@ pub enum MatchError {
     },
     /// The generation has nothing to look values up in.
     #[error(
-        "filter: this generation was built before filters: expected format version {expected} or later, found \
-         {found}; build it again"
+        "this generation was built before filters: expected format version {expected} or later, found {found}; build it \
+         again"
     )]
     BuiltBeforeFilters {
         /// The first that can be filtered.

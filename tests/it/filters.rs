@@ -345,7 +345,7 @@ fn a_generation_from_before_filters_is_to_be_built_again() {
         assert_eq!(
             error.to_string(),
             format!(
-                "filter: this generation was built before filters: expected format version 3 or later, found \
+                "this generation was built before filters: expected format version 3 or later, found \
                  {version}; build it again"
             )
         );
