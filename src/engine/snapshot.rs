@@ -140,7 +140,7 @@ impl Snapshot {
         };
         let videos = self.parts.videos(answer.hits.iter().map(|hit| hit.node));
         let mut candidates: Vec<Candidate> = answer.hits.iter().zip(videos).map(candidate).collect();
-        // Most requests ask for neither: a loop that could give both would cost them twice the time.
+        // In a loop of its own, as most requests ask for neither.
         if !columns.is_empty() || request.return_vectors {
             for (candidate, hit) in candidates.iter_mut().zip(&answer.hits) {
                 let (part, node) = self.parts.locate(hit.node);

@@ -83,10 +83,8 @@ impl<'a> LoneIds<'a> {
     /// is no branch on how many a part has. All, if they are fewer.
     #[inline]
     fn near(&self, end: usize) -> &'a [[u8; BYTES]] {
-        match self.buckets.get(end.saturating_sub(NEAR)..) {
-            Some(from) => from.first_chunk::<NEAR>().map_or(from, |near| near),
-            None => &[],
-        }
+        let from = &self.buckets[end.saturating_sub(NEAR)..];
+        from.first_chunk::<NEAR>().map_or(from, |near| near)
     }
 
     /// How many ids.
