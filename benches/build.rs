@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rayon::ThreadPoolBuilder;
+use shortlist::base::metric::Metric;
 use shortlist::build::{BuildParams, Builder, GRAPH_FROM, Progress, Silent, build_graph, build_in_memory};
-use shortlist::dataset::{Catalogue, CatalogueFiles, Embeddings, EmbeddingsView};
+use shortlist::dataset::{Dataset, DatasetFiles, Embeddings, EmbeddingsView};
 use shortlist::live::gather;
-use shortlist::metric::Metric;
 use shortlist::node_set::NodeSet;
 use shortlist::quantize::{QueryCodes, Sq8};
 use shortlist::synth::{SynthParams, synth};
@@ -25,9 +25,9 @@ const PART_DIM: usize = 128;
 const TAUGHT_VIDEOS: usize = 50_000;
 
 fn builders(criterion: &mut Criterion) {
-    let folder = tempfile::tempdir().expect("a folder for the catalogue");
+    let folder = tempfile::tempdir().expect("a folder for the catalog");
     let params = SynthParams { videos: VIDEOS, dim: DIM, users: 10, seed: 1 };
-    let files = synth(params, folder.path(), |_| {}).expect("the catalogue is written");
+    let files = synth(params, folder.path(), |_| {}).expect("the catalog is written");
     let videos = Embeddings::open(&files.videos).expect("the videos open");
     let EmbeddingsView::F32(rows) = videos.view() else { unreachable!("synth writes f32") };
     let vectors = rows.as_contiguous().expect("an .npy file has nothing between its rows");
@@ -85,9 +85,9 @@ impl Progress for PhaseClock {
 }
 
 fn phases(criterion: &mut Criterion) {
-    let folder = tempfile::tempdir().expect("a folder for the catalogue");
+    let folder = tempfile::tempdir().expect("a folder for the catalog");
     let params = SynthParams { videos: TAUGHT_VIDEOS, dim: DIM, users: 5_000, seed: 1 };
-    let files = synth(params, folder.path(), |_| {}).expect("the catalogue is written");
+    let files = synth(params, folder.path(), |_| {}).expect("the catalog is written");
     let (videos, users) = (Embeddings::open(&files.videos), Embeddings::open(&files.users_train));
     let (videos, users) = (videos.expect("the videos open"), users.expect("the users open"));
     let EmbeddingsView::F32(rows) = videos.view() else { unreachable!("synth writes f32") };
@@ -115,18 +115,18 @@ fn phases(criterion: &mut Criterion) {
 }
 
 fn parts(criterion: &mut Criterion) {
-    let folder = tempfile::tempdir().expect("a folder for the catalogue");
+    let folder = tempfile::tempdir().expect("a folder for the catalog");
     let params = SynthParams { videos: VIDEOS, dim: PART_DIM, users: 10, seed: 1 };
-    let files = synth(params, folder.path(), |_| {}).expect("the catalogue is written");
-    let files = CatalogueFiles {
+    let files = synth(params, folder.path(), |_| {}).expect("the catalog is written");
+    let files = DatasetFiles {
         embeddings: files.videos,
         ids: Some(files.video_ids),
         attributes: Some(files.attributes),
     };
     let metric = Metric::InnerProduct;
-    let catalogue = Catalogue::open(&files, metric).expect("the catalogue opens");
+    let dataset = Dataset::open(&files, metric).expect("the catalog opens");
     let params = BuildParams::new(metric, 16, 100).expect("valid parameters");
-    let whole = build_in_memory(&catalogue, &params, &Silent).expect("the catalogue is built");
+    let whole = build_in_memory(&dataset, &params, &Silent).expect("the catalog is built");
     let schema = &whole.metadata().attributes;
     let mut group = criterion.benchmark_group("parts");
     group.sample_size(10);
@@ -134,8 +134,8 @@ fn parts(criterion: &mut Criterion) {
         let mut some = NodeSet::none(VIDEOS);
         (0..rows).for_each(|row| some.insert((row * VIDEOS / rows) as u32));
         let gathered = || gather(&[(&whole, &some)], schema).expect("the part is sound");
-        let catalogue = gathered();
-        let build = || build_in_memory(&catalogue, &params, &Silent).expect("the part is built");
+        let dataset = gathered();
+        let build = || build_in_memory(&dataset, &params, &Silent).expect("the part is built");
         let built = build();
         assert_eq!((built.len(), built.has_graph()), (rows, rows == 1 || rows >= GRAPH_FROM));
         group.throughput(Throughput::Elements(rows as u64));

@@ -18,11 +18,11 @@ use jiff::{SignedDuration, Timestamp};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use shortlist::attributes::{Columns, Value};
+use shortlist::base::id::{NodeId, VideoId};
+use shortlist::base::metric::Metric;
 use shortlist::build::{BuildParams, Silent, build};
-use shortlist::dataset::{AttributeColumn, Catalogue, Embeddings, write_npy};
-use shortlist::id::{NodeId, VideoId};
+use shortlist::dataset::{AttributeColumn, Dataset, Embeddings, write_npy};
 use shortlist::index::{Index, IndexStore};
-use shortlist::metric::Metric;
 use shortlist::node_set::NodeSet;
 use shortlist::rules::{Condition, Filter, Number, Time, matching};
 
@@ -38,7 +38,7 @@ const DAY_MICROS: i64 = 24 * 3_600_000_000;
 type Holds = Box<dyn Fn(&dyn Fn(&str) -> Option<Value>) -> bool>;
 
 fn filter(criterion: &mut Criterion) {
-    let folder = tempfile::tempdir().expect("a folder for the catalogue");
+    let folder = tempfile::tempdir().expect("a folder for the catalog");
     let index = prepare(folder.path());
     let columns = Columns::open(&index).expect("the columns are whole");
     let now = Timestamp::from_microsecond(NOW_MICROS).expect("a time");
@@ -257,7 +257,7 @@ fn prepare(dir: &Path) -> Index {
         ("safe", Arc::new(BooleanArray::from_iter(videos().map(|_| Some(draw(1) < 0.9))))),
     ];
     let column = |(name, values): (&str, ArrayRef)| AttributeColumn { name: name.to_owned(), values };
-    let catalogue = Catalogue {
+    let dataset = Dataset {
         embeddings: Embeddings::open(&path).expect("the videos open"),
         ids: (0..VIDEOS as u64).map(|video| VideoId(video.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect(),
         attributes: columns.into_iter().map(column).collect(),
@@ -265,7 +265,7 @@ fn prepare(dir: &Path) -> Index {
     };
     let params = BuildParams::new(Metric::L2, 2, 4).expect("valid parameters");
     let store = IndexStore::new(dir.join("index"));
-    build(&catalogue, None, &params, &store, &Silent, Instant::now()).expect("the index is built");
+    build(&dataset, None, &params, &store, &Silent, Instant::now()).expect("the index is built");
     let (_, index, _) = store.open_current().expect("the index opens");
     index
 }

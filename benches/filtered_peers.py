@@ -33,7 +33,7 @@ EF = [100, 150, 200, 300, 400, 600, 900, 1500]
 NPROBE = [1, 2, 5, 10, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000]
 
 
-class Catalogue:
+class Catalog:
     """Embeddings, the columns that filters name, and the exact answers under them."""
 
     def __init__(self, folder):
@@ -90,10 +90,10 @@ class Question:
         return np.unpackbits(self.mask, count=count, bitorder="little")
 
 
-def read_questions(catalogue, labels, limit):
+def read_questions(catalog, labels, limit):
     """label -> questions, in the order of the file."""
     by_label = {}
-    with open(catalogue.path("requests.jsonl")) as lines:
+    with open(catalog.path("requests.jsonl")) as lines:
         for request in map(json.loads, lines):
             label = request["label"]
             if "query" not in request or (labels and label not in labels):
@@ -109,11 +109,11 @@ def read_questions(catalogue, labels, limit):
             askers.setdefault(request["query"], []).append((label, at, request))
     # Scores are the same whatever the filter: once per user.
     for row, asked in askers.items():
-        query = catalogue.users[row]
-        scores = catalogue.videos @ query
+        query = catalog.users[row]
+        scores = catalog.videos @ query
         for label, at, request in asked:
-            mask = catalogue.allowed(request)
-            exact = catalogue.best(scores, mask)
+            mask = catalog.allowed(request)
+            exact = catalog.best(scores, mask)
             bits = None if mask is None else np.packbits(mask, bitorder="little")
             found[label][at] = Question(query, bits, exact)
     return found
@@ -349,13 +349,13 @@ def main():
     arguments = parser.parse_args()
     if unknown := set(arguments.engines) - set(ENGINES):
         sys.exit(f"unknown engines {sorted(unknown)}: expected {', '.join(ENGINES)}")
-    catalogue = Catalogue(arguments.data)
-    questions = read_questions(catalogue, arguments.labels, arguments.limit)
+    catalog = Catalog(arguments.data)
+    questions = read_questions(catalog, arguments.labels, arguments.limit)
     reports = []
     for name in arguments.engines:
-        build_s, engine = timed(lambda: ENGINES[name](catalogue.videos, os.cpu_count()))
+        build_s, engine = timed(lambda: ENGINES[name](catalog.videos, os.cpu_count()))
         print(f"{name}: built in {build_s:.1f} s", file=sys.stderr)
-        engine.measure_callback(catalogue.users[:50])
+        engine.measure_callback(catalog.users[:50])
         rows = []
         for label, asked in questions.items():
             found = sweep(engine, label, asked, arguments.seconds)

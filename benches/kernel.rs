@@ -6,7 +6,7 @@
 //!
 //! Codes of 8 bits also have `packed`: eight queries at once against rows in blocks, as a build asks for.
 //!
-//! `select` is what a search does with ids and scores: neighbours that were not met yet, scores above a
+//! `select` is what a search does with ids and scores: neighbors that were not met yet, scores above a
 //! threshold, how many those are; in ids and scores per second.
 
 use std::hint::black_box;
@@ -17,14 +17,14 @@ use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_gr
 use half::f16;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use shortlist::element::Element;
+use shortlist::base::element::Element;
 use shortlist::kernel::{Isa, Kernels, PACKED_ROWS, pack};
 
 const DIMS: [usize; 4] = [64, 128, 256, 768];
 const SCAN_BYTES: usize = 512 << 10;
 const ROWS_BYTES: usize = 256 << 20;
 
-/// Rows of one call: the neighbours of a node.
+/// Rows of one call: the neighbors of a node.
 const NEIGHBOURS: usize = 32;
 
 /// Calls between two visits of a row: more than any cache holds.
@@ -49,7 +49,7 @@ fn kernel(c: &mut Criterion) {
     group.finish();
 }
 
-/// Nodes of the bitmap, ids of one list of neighbours, and scores of a whole search.
+/// Nodes of the bitmap, ids of one list of neighbors, and scores of a whole search.
 const NODES: u32 = 1_000_000;
 const LIST: usize = 128;
 const SCORES: usize = 2048;

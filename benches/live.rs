@@ -1,4 +1,4 @@
-//! What a catalogue that changes costs: searches beside what was written, writes beside searches, generations that
+//! What a catalog that changes costs: searches beside what was written, writes beside searches, generations that
 //! change places under load, and quality while everything is replaced.
 //!
 //! `cargo bench --bench live -- delta writes swaps churn` runs the parts that are named, all of them without a name.
@@ -14,16 +14,16 @@ use std::time::{Duration, Instant};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use shortlist::base::id::VideoId;
+use shortlist::base::metric::Metric;
 use shortlist::build::{BuildParams, Silent, build};
-use shortlist::dataset::{Catalogue, Embeddings};
+use shortlist::dataset::{Dataset, Embeddings};
 use shortlist::engine::{
     Budget, Effort, Engine, EngineOptions, Query, RebuildOptions, RebuildState, ReturnAttributes,
     SampleOptions, SearchRequest, WriteMode,
 };
-use shortlist::id::VideoId;
 use shortlist::index::IndexStore;
 use shortlist::live::{Mutation, Upsert};
-use shortlist::metric::Metric;
 use shortlist::rules::Rules;
 use shortlist::synth::{SynthFiles, SynthParams, synth};
 
@@ -66,7 +66,7 @@ fn main() {
     }
 }
 
-/// A catalogue, as many videos again that are not in it, and users.
+/// A catalog, as many videos again that are not in it, and users.
 struct World {
     folder: tempfile::TempDir,
     videos: usize,
@@ -81,7 +81,7 @@ impl World {
     fn new(videos: usize) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let params = SynthParams { videos: 2 * videos, dim: DIM, users: videos.min(100_000), seed: 42 };
-        let files = synth(params, &folder.path().join("synth"), |_| {}).expect("a catalogue");
+        let files = synth(params, &folder.path().join("synth"), |_| {}).expect("a catalog");
         let mut rows = all_rows(&files.videos);
         drift(&mut rows[videos * DIM..]);
         let users = all_rows(&files.users_test)[..USERS * DIM].to_vec();
@@ -92,11 +92,11 @@ impl World {
         &self.rows[video * DIM..(video + 1) * DIM]
     }
 
-    /// Builds an index of some videos, taught by the users of the catalogue, on so many threads; 0 for one per core.
+    /// Builds an index of some videos, taught by the users of the catalog, on so many threads; 0 for one per core.
     fn build(&self, name: &str, videos: &[usize], threads: usize) -> PathBuf {
         let dir = self.folder.path().join(name);
         let rows = videos.iter().flat_map(|video| self.row(*video)).copied().collect();
-        let catalogue = Catalogue {
+        let dataset = Dataset {
             embeddings: Embeddings::in_memory(Path::new("videos"), DIM, rows),
             ids: videos.iter().map(|video| id(*video)).collect(),
             attributes: Vec::new(),
@@ -105,7 +105,7 @@ impl World {
         let is_taught = setting("SHORTLIST_BENCH_TAUGHT", 1) > 0;
         let users = is_taught.then(|| Embeddings::open(&self.files.users_train).expect("users"));
         let (store, params) = (IndexStore::new(&dir), params().with_threads(threads));
-        build(&catalogue, users.as_ref(), &params, &store, &Silent, Instant::now()).expect("a build");
+        build(&dataset, users.as_ref(), &params, &store, &Silent, Instant::now()).expect("a build");
         dir
     }
 
@@ -405,7 +405,7 @@ fn swaps(world: &World) {
     println!("\np99 beside that of the same turn without swaps: {ratios:.2?}");
 }
 
-/// Replaces a share of the catalogue per round, each followed by a rebuild, and compares the last generation with a
+/// Replaces a share of the catalog per round, each followed by a rebuild, and compares the last generation with a
 /// build of the same videos that begins anew.
 fn churn(world: &World) {
     let rounds = setting("SHORTLIST_BENCH_ROUNDS", 20);

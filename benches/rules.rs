@@ -14,13 +14,13 @@ use arrow::array::{ArrayRef, Int64Array};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use roaring::RoaringTreemap;
 use shortlist::attributes::Value;
+use shortlist::base::metric::Metric;
 use shortlist::build::{BuildParams, Silent, build};
-use shortlist::dataset::{AttributeColumn, Catalogue, CatalogueFiles, Embeddings};
+use shortlist::dataset::{AttributeColumn, Dataset, DatasetFiles, Embeddings};
 use shortlist::engine::{
     Budget, Candidate, Effort, Engine, EngineOptions, Interest, Query, ReturnAttributes, SearchRequest,
 };
 use shortlist::index::{Index, IndexStore};
-use shortlist::metric::Metric;
 use shortlist::rules::{Cap, Condition, Exclude, Filter, Number, Rules};
 use shortlist::search::{self, SearchParams, Searcher};
 use shortlist::synth::{SynthParams, synth};
@@ -52,7 +52,7 @@ struct Case {
 }
 
 fn rules(criterion: &mut Criterion) {
-    let folder = tempfile::tempdir().expect("a folder for the catalogue");
+    let folder = tempfile::tempdir().expect("a folder for the catalog");
     let (index, queries) = prepare(folder.path());
     let indexes = vec![("videos".to_owned(), folder.path().join("index"))];
     let engine = Engine::open(EngineOptions { indexes, threads: 1, ..EngineOptions::default() });
@@ -267,20 +267,20 @@ fn check(engine: &Engine, Case { name, requests, recall: at_least, keeps }: &Cas
 /// Made-up videos with one attribute more, whose values are spread evenly and have nothing to do with embeddings.
 fn prepare(dir: &Path) -> (Index, Vec<Vec<f32>>) {
     let params = SynthParams { videos: VIDEOS, dim: DIM, users: 50_000, seed: 1 };
-    let files = synth(params, dir, |_| {}).expect("the catalogue is written");
-    let of_files = CatalogueFiles {
+    let files = synth(params, dir, |_| {}).expect("the catalog is written");
+    let of_files = DatasetFiles {
         embeddings: files.videos,
         ids: Some(files.video_ids),
         attributes: Some(files.attributes),
     };
-    let mut catalogue = Catalogue::open(&of_files, Metric::InnerProduct).expect("the catalogue is sound");
+    let mut dataset = Dataset::open(&of_files, Metric::InnerProduct).expect("the catalog is sound");
     let slot = |row: u64| ((row.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) % SLOTS as u64) as i64;
     let slots: ArrayRef = Arc::new(Int64Array::from_iter_values((0..VIDEOS as u64).map(slot)));
-    catalogue.attributes.push(AttributeColumn { name: "slot".to_owned(), values: slots });
+    dataset.attributes.push(AttributeColumn { name: "slot".to_owned(), values: slots });
     let training_queries = Embeddings::open(&files.users_train).expect("the users open");
     let params = BuildParams::new(Metric::InnerProduct, 16, 200).expect("valid parameters");
     let store = IndexStore::new(dir.join("index"));
-    build(&catalogue, Some(&training_queries), &params, &store, &Silent, Instant::now())
+    build(&dataset, Some(&training_queries), &params, &store, &Silent, Instant::now())
         .expect("the index is built");
     let (_, index, _) = store.open_current().expect("the index opens");
     let users = Embeddings::open(&files.users_test).expect("the users open");

@@ -9,10 +9,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use shortlist::base::metric::Metric;
 use shortlist::build::{BuildParams, Silent, build};
-use shortlist::dataset::{Catalogue, CatalogueFiles, Embeddings};
+use shortlist::dataset::{Dataset, DatasetFiles, Embeddings};
 use shortlist::index::{Index, IndexStore};
-use shortlist::metric::Metric;
 use shortlist::search::{Effort, Hit, Plan, SearchParams, Searcher};
 use shortlist::synth::{SynthParams, synth};
 
@@ -30,7 +30,7 @@ const CASES: [(usize, [Point; 4]); 2] = [
 
 fn search(criterion: &mut Criterion) {
     for (videos, efforts) in CASES {
-        let folder = tempfile::tempdir().expect("a folder for the catalogue");
+        let folder = tempfile::tempdir().expect("a folder for the catalog");
         let (index, queries) = prepare(folder.path(), videos);
         let searcher = Searcher::default();
         let find = |query: &[f32], k: usize, effort: Effort, plan: Option<Plan>| -> Vec<Hit> {
@@ -73,13 +73,13 @@ fn search(criterion: &mut Criterion) {
 
 fn prepare(dir: &Path, videos: usize) -> (Index, Vec<Vec<f32>>) {
     let params = SynthParams { videos, dim: DIM, users: 50_000, seed: 1 };
-    let files = synth(params, dir, |_| {}).expect("the catalogue is written");
-    let catalogue = CatalogueFiles { embeddings: files.videos, ids: None, attributes: None };
-    let catalogue = Catalogue::open(&catalogue, Metric::InnerProduct).expect("the catalogue is sound");
+    let files = synth(params, dir, |_| {}).expect("the catalog is written");
+    let dataset = DatasetFiles { embeddings: files.videos, ids: None, attributes: None };
+    let dataset = Dataset::open(&dataset, Metric::InnerProduct).expect("the catalog is sound");
     let training_queries = Embeddings::open(&files.users_train).expect("the users open");
     let params = BuildParams::new(Metric::InnerProduct, 16, 200).expect("valid parameters");
     let store = IndexStore::new(dir.join("index"));
-    build(&catalogue, Some(&training_queries), &params, &store, &Silent, Instant::now())
+    build(&dataset, Some(&training_queries), &params, &store, &Silent, Instant::now())
         .expect("the index is built");
     let (_, index, _) = store.open_current().expect("the index opens");
     let users = Embeddings::open(&files.users_test).expect("the users open");

@@ -16,11 +16,11 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use shortlist::base::metric::Metric;
 use shortlist::build::{BuildParams, Silent, build};
-use shortlist::dataset::{Catalogue, CatalogueFiles, Embeddings, write_npy};
+use shortlist::dataset::{Dataset, DatasetFiles, Embeddings, write_npy};
 use shortlist::engine::{self, Engine, EngineOptions};
 use shortlist::index::IndexStore;
-use shortlist::metric::Metric;
 use shortlist::rules::Rules;
 use shortlist::service::proto::retrieval_client::RetrievalClient;
 use shortlist::service::proto::{
@@ -335,11 +335,11 @@ fn build_index(folder: &Path) -> IndexStore {
     let mut rng = ChaCha8Rng::seed_from_u64(7);
     let embeddings = folder.join("embeddings.npy");
     write_npy(&embeddings, &[VIDEOS, DIM], &random(&mut rng, VIDEOS)).expect("embeddings are written");
-    let files = CatalogueFiles { embeddings, ..CatalogueFiles::default() };
-    let catalogue = Catalogue::open(&files, Metric::InnerProduct).expect("the catalogue opens");
+    let files = DatasetFiles { embeddings, ..DatasetFiles::default() };
+    let dataset = Dataset::open(&files, Metric::InnerProduct).expect("the catalog opens");
     let params = BuildParams::new(Metric::InnerProduct, 16, 100).expect("parameters are in range");
     let store = IndexStore::new(folder.join("index"));
-    build(&catalogue, None, &params, &store, &Silent, Instant::now()).expect("the index is built");
+    build(&dataset, None, &params, &store, &Silent, Instant::now()).expect("the index is built");
     store
 }
 

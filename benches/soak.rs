@@ -1,4 +1,4 @@
-//! A real server whose catalogue is replaced over and over: what becomes of its memory, its disk and its recall.
+//! A real server whose catalog is replaced over and over: what becomes of its memory, its disk and its recall.
 //!
 //! `cargo bench --bench soak` writes to a `shortlist serve` with its default thresholds, so that it rebuilds by itself,
 //! and searches it meanwhile. `SHORTLIST_BENCH_MINUTES` (30), `SHORTLIST_BENCH_VIDEOS` (100,000) and
@@ -15,10 +15,10 @@ use std::time::{Duration, Instant, SystemTime};
 use parking_lot::Mutex;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use shortlist::base::metric::Metric;
 use shortlist::build::{BuildParams, Silent, build};
-use shortlist::dataset::{Catalogue, CatalogueFiles, Embeddings};
+use shortlist::dataset::{Dataset, DatasetFiles, Embeddings};
 use shortlist::index::IndexStore;
-use shortlist::metric::Metric;
 use shortlist::service::proto::admin_client::AdminClient;
 use shortlist::service::proto::catalog_client::CatalogClient;
 use shortlist::service::proto::retrieval_client::RetrievalClient;
@@ -179,15 +179,15 @@ async fn main() {
     let per_write = (setting("SHORTLIST_BENCH_UPSERTS", 1_000) / WRITES).max(1);
     let folder = tempfile::tempdir().expect("a folder");
     let params = SynthParams { videos: videos as usize, dim: DIM, users: videos as usize, seed: 42 };
-    let files = synth(params, &folder.path().join("synth"), |_| {}).expect("a catalogue");
+    let files = synth(params, &folder.path().join("synth"), |_| {}).expect("a catalog");
     let store = IndexStore::new(folder.path().join("index"));
     {
         // Ids from 0, as rows are numbered, and no attributes: an upsert has what it must have.
-        let files = CatalogueFiles { embeddings: files.videos.clone(), ..CatalogueFiles::default() };
-        let catalogue = Catalogue::open(&files, Metric::InnerProduct).expect("a catalogue");
+        let files = DatasetFiles { embeddings: files.videos.clone(), ..DatasetFiles::default() };
+        let dataset = Dataset::open(&files, Metric::InnerProduct).expect("a catalog");
         let (m, ef_construction) = (BuildParams::DEFAULT_M, BuildParams::DEFAULT_EF_CONSTRUCTION);
         let params = BuildParams::new(Metric::InnerProduct, m, ef_construction).expect("defaults");
-        build(&catalogue, None, &params, &store, &Silent, Instant::now()).expect("a build");
+        build(&dataset, None, &params, &store, &Silent, Instant::now()).expect("a build");
     }
     let server = Server::start(store.dir());
     let channel = server.channel().await;

@@ -16,19 +16,20 @@
 //! | [`eval`]       | sweeps, reports, comparisons |
 //! | [`engine`]     | named indexes, each an atomically swapped snapshot |
 //! | [`live`]       | mutations of single videos: the durable log |
-//! | [`recall`]     | exact neighbours of many queries, recall against effort |
+//! | [`recall`]     | exact neighbors of many queries, recall against effort |
 //! | [`search`]     | one query against one index |
 //! | [`mod@build`]  | graph construction, repair, freezing |
 //! | [`rules`]      | what a request asks of its candidates besides the best scores |
 //! | [`attributes`] | typed columns beside the embeddings |
 //! | [`index`]      | the frozen format: writer, view, verification, generations and their calibrations |
 //! | [`graph`]      | adjacency, candidate list, visited set, the hot loop |
-//! | [`synth`]      | a catalogue made up from a seed: its files, users and requests |
+//! | [`synth`]      | a catalog made up from a seed: its files, users and requests |
 //! | [`quantize`]   | 8-bit codes to traverse with; summaries of blocks, and codes of residuals along axes that second moments give |
 //! | [`dataset`]    | embedding files become one row-major view |
 //! | [`node_set`]   | which nodes a rule lets through or an index still has: one bit each |
 //! | [`kernel`]     | SIMD: slices in, `f32` out |
-//! | [`id`], [`metric`], [`element`], [`mapped_file`], [`staged_file`], [`serialized_bitmap`], [`telemetry`], [`text`] | small shared words |
+//! | [`serialized_bitmap`] | a Roaring bitmap that is read where it lies |
+//! | [`base`]       | what every module shares: ids, metric, element types, mapped and staged files, text |
 //!
 //! `search` and `build` do not import each other; they meet in `index` and stand on `graph`.
 //!
@@ -38,20 +39,17 @@
 #![deny(unsafe_code)]
 
 pub mod attributes;
+pub mod base;
 pub mod build;
 pub mod cli;
 pub mod config;
 pub mod dataset;
-pub mod element;
 pub mod engine;
 pub mod eval;
 pub mod graph;
-pub mod id;
 pub mod index;
 pub mod kernel;
 pub mod live;
-pub mod mapped_file;
-pub mod metric;
 pub mod node_set;
 pub mod quantize;
 pub mod recall;
@@ -59,7 +57,4 @@ pub mod rules;
 pub mod search;
 pub mod serialized_bitmap;
 pub mod service;
-pub mod staged_file;
 pub mod synth;
-pub mod telemetry;
-pub mod text;

@@ -7,7 +7,7 @@ use super::keys::ValueKeys;
 use super::sorted::{Scalar, Sorted};
 use super::value::Value;
 use super::words::{Postings, Words, slots_of};
-use crate::id::NodeId;
+use crate::base::id::NodeId;
 use crate::index::{
     AttributeKind, AttributeSchema, FILTER_VERSION, Index, IndexError, SectionKind, WORD_SLOTS_VERSION,
 };

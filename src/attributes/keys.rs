@@ -5,7 +5,7 @@ use std::hash::BuildHasher;
 use rustc_hash::FxBuildHasher;
 
 use super::words::Words;
-use crate::id::NodeId;
+use crate::base::id::NodeId;
 use crate::index::{AttributeKind, Index, SectionKind};
 
 /// Up to so many items are compared all with all, and more of them sorted.

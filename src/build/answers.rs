@@ -9,10 +9,10 @@ use rayon::prelude::*;
 use super::coded::{CodedRows, PackedRows, TILE, Tile};
 use super::groups::Groups;
 use super::progress::Progress;
+use crate::base::element::Element;
+use crate::base::metric::Metric;
 use crate::dataset::Neighbors;
-use crate::element::Element;
 use crate::graph::{Candidate, Score, Scorer, Selection, rescored};
-use crate::metric::Metric;
 use crate::quantize::Sq8;
 
 /// Queries on which the number of groups to scan is chosen, and the recall it has to reach.

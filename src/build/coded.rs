@@ -5,9 +5,9 @@
 
 use rayon::prelude::*;
 
-use crate::element::Element;
+use crate::base::element::Element;
+use crate::base::metric::Metric;
 use crate::kernel::{Kernels, PACKED_ROWS, pack};
-use crate::metric::Metric;
 use crate::quantize::{QueryCodes, Sq8};
 
 /// Queries scored together.
@@ -77,7 +77,7 @@ impl PackedRows {
         }));
     }
 
-    /// Packs `vectors`, `[n × dim]`, that are no rows of the catalogue, with levels of their own.
+    /// Packs `vectors`, `[n × dim]`, that are no rows of the catalog, with levels of their own.
     pub(super) fn of_vectors(vectors: &[f32], dim: usize, metric: Metric) -> (Self, Sq8) {
         let quantizer = Sq8::train(vectors, dim);
         let codes = quantizer.encode_all(vectors);

@@ -1,16 +1,16 @@
 //! A graph while it is made: lists that grow.
 
+use crate::base::id::NodeId;
 use crate::graph::{Graph, PackedLists, UpperLayer};
-use crate::id::NodeId;
 
 /// What a builder hands on, to be taught and repaired.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Draft {
     /// Slots per node in the upper layers.
     pub(super) m: usize,
-    /// The neighbours of each node on layer 0, distinct, without the node itself.
+    /// The neighbors of each node on layer 0, distinct, without the node itself.
     pub(super) layer0: Vec<Vec<u32>>,
-    /// How many neighbours a node may get on layer 0.
+    /// How many neighbors a node may get on layer 0.
     pub(super) max_degree: usize,
     /// Layer 1 first.
     pub(super) upper: Vec<UpperLayer>,

@@ -5,9 +5,9 @@ use std::io::Write;
 use super::progress::Progress;
 use super::{BuildError, NodeCodes};
 use crate::attributes::FrozenColumn;
-use crate::element::Element;
+use crate::base::element::Element;
+use crate::base::id::VideoId;
 use crate::graph::Graph;
-use crate::id::VideoId;
 use crate::index::{IndexError, IndexWriter, Metadata, SectionKind};
 
 /// How many bytes go to the file between two looks at the progress.

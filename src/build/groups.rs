@@ -9,17 +9,17 @@
 use rayon::prelude::*;
 
 use super::coded::{PackedRows, TILE, Tile};
-use crate::element::Element;
+use crate::base::element::Element;
+use crate::base::metric::Metric;
 use crate::graph::{Candidate, Selection};
 use crate::kernel::Kernels;
-use crate::metric::Metric;
 
 /// Rows per group, where there are many: comparing within a group costs the square of it.
 const ROWS_PER_GROUP: usize = 1024;
 /// Rows per group that k-means looks at.
 const SAMPLE_PER_GROUP: usize = 64;
 const ITERATIONS: usize = 5;
-/// Groups that a row is in: neighbours on the other side of a border are found in one of them.
+/// Groups that a row is in: neighbors on the other side of a border are found in one of them.
 pub(super) const OVERLAP: usize = 3;
 
 /// Groups of rows.

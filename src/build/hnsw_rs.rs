@@ -1,6 +1,6 @@
 //! The graph of the hnsw_rs crate, frozen into our layout: the reference that our own builder is held against.
 //!
-//! The crate refuses negative distances, so every metric becomes squared L2: cosine rows are normalised
+//! The crate refuses negative distances, so every metric becomes squared L2: cosine rows are normalized
 //! already, and inner product gets one more coordinate that makes all norms equal (Bachrach et al. 2014).
 //! It also files some edges under layers that one of their ends does not live on; they are filed here
 //! under the highest layer that both share.
@@ -12,11 +12,11 @@ use super::BuildError;
 use super::draft::Draft;
 use super::params::BuildParams;
 use super::progress::Progress;
-use crate::element::Element;
+use crate::base::element::Element;
+use crate::base::id::NodeId;
+use crate::base::metric::Metric;
 use crate::graph::{NONE, UpperLayer, used};
-use crate::id::NodeId;
 use crate::kernel::Kernels;
-use crate::metric::Metric;
 
 /// The most layers the crate has.
 const MAX_LAYERS: usize = 16;
@@ -117,7 +117,7 @@ fn freeze(hnsw: &Hnsw<f32, SquaredL2>, nodes: usize, m: usize) -> Draft {
     Draft::new(m, layer0, upper, entry_point)
 }
 
-/// Writes the nearest distinct neighbours into `slots`.
+/// Writes the nearest distinct neighbors into `slots`.
 fn fill(slots: &mut [u32], neighbors: &mut Vec<(f32, u32)>, node: u32, slot_of: impl Fn(u32) -> u32) {
     neighbors.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
     let mut seen = vec![node];

@@ -2,7 +2,7 @@
 //! layers of one.
 //!
 //! Adjacency lists are atomics: readers never wait, and what they read of a list that is being
-//! rewritten is a mix of old and new neighbours, each of them a real node. Writers of one node's lists
+//! rewritten is a mix of old and new neighbors, each of them a real node. Writers of one node's lists
 //! exclude each other. A node is linked from layer 0 upwards after all its searches, so that whoever
 //! finds it on some layer can go on below.
 
@@ -19,13 +19,13 @@ use super::draft::Draft;
 use super::params::BuildParams;
 use super::progress::Progress;
 use super::select::select;
-use crate::element::Element;
+use crate::base::element::Element;
+use crate::base::id::NodeId;
+use crate::base::metric::Metric;
 use crate::graph::{
     Adjacency, BeamStats, Candidate, NONE, Score, Scorer, Scratch, UpperLayer, beam_search, greedy_search,
     used,
 };
-use crate::id::NodeId;
-use crate::metric::Metric;
 
 /// No node is drawn into a higher layer than this.
 const MAX_LAYERS: usize = 16;
@@ -245,7 +245,7 @@ impl<'a, T: Element> GraphBuilder<'a, T> {
         }
     }
 
-    /// Adds an edge where there is room; else lets `to` and the neighbours there are compete for the slots.
+    /// Adds an edge where there is room; else lets `to` and the neighbors there are compete for the slots.
     fn add_edge(&self, from: u32, to: Candidate, layer: usize) {
         if from == to.node() {
             return;

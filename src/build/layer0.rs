@@ -1,7 +1,7 @@
 //! Layer 0 from overlapping groups: every row's best within each of its groups, pruned.
 //!
-//! What flows in: rows and their groups. What flows out: neighbour lists, up to 2m long. This replaces
-//! searching for the neighbours of each row by comparing all rows of a group with each other, many at
+//! What flows in: rows and their groups. What flows out: neighbor lists, up to 2m long. This replaces
+//! searching for the neighbors of each row by comparing all rows of a group with each other, many at
 //! a time, with integer kernels (after PiPNN, arXiv 2602.21247).
 //!
 //! As in an HNSW built by insertion, a row chooses among the rows that rank before it, in a random order,
@@ -18,14 +18,14 @@ use super::groups::{Groups, OVERLAP};
 use super::params::BuildParams;
 use super::progress::Progress;
 use super::select::select;
-use crate::element::Element;
+use crate::base::element::Element;
+use crate::base::metric::Metric;
 use crate::graph::{Candidate, NONE, Score, Scorer, Selection};
-use crate::metric::Metric;
 
 /// Rows that a thread takes at a time, at least.
 pub(super) const SHARE: usize = 256;
 
-/// The neighbours of each row.
+/// The neighbors of each row.
 pub(super) fn from_groups<T: Element>(
     rows: &CodedRows<T>,
     groups: &Groups,
@@ -35,7 +35,7 @@ pub(super) fn from_groups<T: Element>(
     progress.begin("comparing videos within groups", (rows.len() * OVERLAP) as u64);
     let near = NearWithin::new(rows, groups, params, progress);
     stop_if_cancelled(progress)?;
-    progress.begin("choosing neighbours", rows.len() as u64);
+    progress.begin("choosing neighbors", rows.len() as u64);
     let chosen = choose(rows, params, progress, |node| near.of_row(node as usize).collect());
     drop(near);
     stop_if_cancelled(progress)?;
@@ -65,7 +65,7 @@ pub(super) fn per_group(params: &BuildParams) -> usize {
     (params.ef_construction / 8).max(params.m)
 }
 
-/// Of what `near` names for each row, the neighbours that it keeps: 2m at most.
+/// Of what `near` names for each row, the neighbors that it keeps: 2m at most.
 pub(super) fn choose<T: Element>(
     rows: &CodedRows<T>,
     params: &BuildParams,
@@ -93,7 +93,7 @@ pub(super) struct Choice {
 }
 
 impl Choice {
-    /// Of `near`, in any order and perhaps twice, the neighbours that a row keeps: 2m at most.
+    /// Of `near`, in any order and perhaps twice, the neighbors that a row keeps: 2m at most.
     pub(super) fn of<T: Element>(
         &mut self,
         rows: &CodedRows<T>,

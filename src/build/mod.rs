@@ -1,11 +1,11 @@
-//! From a catalogue to a published generation.
+//! From a catalog to a published generation.
 //!
 //! What flows in: embeddings, ids, attributes and parameters. What flows out: a frozen index, in its
 //! folder or in memory. Nothing here knows of search requests.
 //!
 //! ```text
-//! Catalogue ─► rows ─► groups ─► rows by group ─► builder ─► draft ─► lesson ─► repair ─► IndexWriter ─► publish
-//!           normalised │ k-means   in codes    insertion │              ▲
+//! Catalog ─► rows ─► groups ─► rows by group ─► builder ─► draft ─► lesson ─► repair ─► IndexWriter ─► publish
+//!           normalized │ k-means   in codes    insertion │              ▲
 //!         under cosine │                       layer 0 from groups      │
 //!                      │                       hnsw_rs                  │
 //! training users ──────┴─► their answers, from the groups ─► edges ─────┘
@@ -20,7 +20,7 @@
 //! | `insertion.rs`| our own HNSW, inserted in parallel |
 //! | `layer0.rs`   | layer 0 from groups: many times faster, for builds that users teach |
 //! | `renew.rs`    | layer 0 from that of an index with most of the same rows |
-//! | `select.rs`   | which neighbours a node keeps |
+//! | `select.rs`   | which neighbors a node keeps |
 //! | `hnsw_rs.rs`  | the graph of the hnsw_rs crate |
 //! | `draft.rs`    | a graph while it is made |
 //! | `answers.rs`  | the true answers of many users, from the groups |
@@ -59,16 +59,16 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use crate::attributes::{AttributeError, CheckedColumn};
-use crate::dataset::{Catalogue, DatasetError, Embeddings, EmbeddingsView, Rows};
-use crate::element::Element;
+use crate::base::element::Element;
+use crate::base::id::VideoId;
+use crate::base::metric::Metric;
+use crate::dataset::{Dataset, DatasetError, Embeddings, EmbeddingsView, Rows};
 use crate::graph::Graph;
-use crate::id::VideoId;
 use crate::index::{
     BuildFacts, BuildTimes, Codes, Index, IndexError, IndexStore, IndexWriter, Manifest, Measured, Metadata,
     RepairReport, StagedIndex, StoreError, TrainingReport,
 };
 use crate::kernel::Kernels;
-use crate::metric::Metric;
 use crate::quantize::{BlockSummary, SecondMoment, Sq8};
 use crate::with_rows;
 
@@ -96,11 +96,11 @@ pub enum BuildError {
     #[error(transparent)]
     Params(#[from] ParamsError),
     /// The training queries are of another dimension.
-    #[error("{}: expected {expected} dimensions as in the catalogue, found {found}", path.display())]
+    #[error("{}: expected {expected} dimensions as in the catalog, found {found}", path.display())]
     TrainingDimension {
         /// The file.
         path: PathBuf,
-        /// Of the catalogue.
+        /// Of the catalog.
         expected: usize,
         /// Of the training queries.
         found: usize,
@@ -125,23 +125,23 @@ pub enum BuildError {
     Cancelled,
 }
 
-/// Builds an index over `catalogue` and makes it the current generation of `store`, not calibrated.
+/// Builds an index over `dataset` and makes it the current generation of `store`, not calibrated.
 ///
 /// # Errors
 /// As [`stage`].
 pub fn build(
-    catalogue: &Catalogue,
+    dataset: &Dataset,
     training_queries: Option<&Embeddings>,
     params: &BuildParams,
     store: &IndexStore,
     progress: &dyn Progress,
     started: Instant,
 ) -> Result<Manifest, BuildError> {
-    let (staged, times) = stage(catalogue, training_queries, None, params, store, progress, started)?;
+    let (staged, times) = stage(dataset, training_queries, None, params, store, progress, started)?;
     Ok(store.publish(staged, times, Measured::default())?)
 }
 
-/// Builds an index over `catalogue`, ready to be published in `store`.
+/// Builds an index over `dataset`, ready to be published in `store`.
 ///
 /// The graph learns from `training_queries`, a sample of user embeddings `[users × dim]`, if there is one; if not,
 /// it is that of `ancestor`, renewed, if there is one.
@@ -150,7 +150,7 @@ pub fn build(
 /// # Errors
 /// [`BuildError`]; the folder then holds what it held before.
 pub fn stage(
-    catalogue: &Catalogue,
+    dataset: &Dataset,
     training_queries: Option<&Embeddings>,
     ancestor: Option<&Ancestor<'_>>,
     params: &BuildParams,
@@ -159,14 +159,14 @@ pub fn stage(
     started: Instant,
 ) -> Result<(StagedIndex, BuildTimes), BuildError> {
     if let Some(training_queries) = training_queries {
-        let (expected, found) = (catalogue.embeddings.view().dim(), training_queries.view().dim());
+        let (expected, found) = (dataset.embeddings.view().dim(), training_queries.view().dim());
         if expected != found {
             let path = training_queries.path().to_owned();
             return Err(BuildError::TrainingDimension { path, expected, found });
         }
         training_queries.check_finite()?;
     }
-    let columns = checked_columns(catalogue)?;
+    let columns = checked_columns(dataset)?;
     store.create()?;
     let clock = PhaseClock::new(progress, started);
     let progress: &dyn Progress = &clock;
@@ -175,12 +175,12 @@ pub fn stage(
         .thread_name(|thread| format!("build-{thread}"))
         .build()?;
     let staged = pool.install(|| {
-        with_rows!(catalogue.embeddings.view(), rows => {
+        with_rows!(dataset.embeddings.view(), rows => {
             let vectors = prepare(rows, params.metric);
             let training_queries = training_queries.map(Embeddings::view);
             let built = build_graph(&vectors, rows.dim(), training_queries, ancestor, params, progress)?;
             let start = |sections| IndexWriter::create(store.dir(), sections);
-            Ok::<_, BuildError>(write(catalogue, &columns, built, params, start, progress)?.finish()?)
+            Ok::<_, BuildError>(write(dataset, &columns, built, params, start, progress)?.finish()?)
         })
     })?;
     if progress.is_cancelled() {
@@ -190,27 +190,27 @@ pub fn stage(
     Ok((staged, times))
 }
 
-/// Builds an index over `catalogue` in memory, on the current rayon pool; `params` do not say how many threads.
+/// Builds an index over `dataset` in memory, on the current rayon pool; `params` do not say how many threads.
 ///
 /// Fewer rows than [`GRAPH_FROM`] get no graph, and are only scanned: see [`Index::has_graph`].
 ///
 /// # Errors
 /// [`BuildError`].
 pub fn build_in_memory(
-    catalogue: &Catalogue,
+    dataset: &Dataset,
     params: &BuildParams,
     progress: &dyn Progress,
 ) -> Result<Index, BuildError> {
-    let columns = checked_columns(catalogue)?;
-    let start = |sections| Ok(IndexWriter::in_memory(catalogue.embeddings.path(), sections));
-    let writer = with_rows!(catalogue.embeddings.view(), rows => {
+    let columns = checked_columns(dataset)?;
+    let start = |sections| Ok(IndexWriter::in_memory(dataset.embeddings.path(), sections));
+    let writer = with_rows!(dataset.embeddings.view(), rows => {
         let vectors = prepare(rows, params.metric);
         let built = if rows.len() < GRAPH_FROM {
             small::without_graph(vectors.into_owned(), rows.dim(), params)
         } else {
             build_graph(&vectors, rows.dim(), None, None, params, progress)?
         };
-        write(catalogue, &columns, built, params, start, progress)?
+        write(dataset, &columns, built, params, start, progress)?
     });
     if progress.is_cancelled() {
         return Err(BuildError::Cancelled);
@@ -218,13 +218,13 @@ pub fn build_in_memory(
     Ok(writer.finish()?)
 }
 
-fn checked_columns(catalogue: &Catalogue) -> Result<Vec<CheckedColumn>, BuildError> {
-    Ok(catalogue.attributes.iter().map(crate::attributes::check).collect::<Result<_, _>>()?)
+fn checked_columns(dataset: &Dataset) -> Result<Vec<CheckedColumn>, BuildError> {
+    Ok(dataset.attributes.iter().map(crate::attributes::check).collect::<Result<_, _>>()?)
 }
 
-/// Writes what was built over `catalogue` to what `start` gives for so many sections.
+/// Writes what was built over `dataset` to what `start` gives for so many sections.
 fn write<T: Element, W: Write>(
-    catalogue: &Catalogue,
+    dataset: &Dataset,
     columns: &[CheckedColumn],
     built: BuiltGraph<T>,
     params: &BuildParams,
@@ -242,12 +242,12 @@ fn write<T: Element, W: Write>(
         codes,
         is_renewed,
     } = built;
-    let ids: Vec<VideoId> = rows.iter().map(|row| catalogue.ids[*row as usize]).collect();
+    let ids: Vec<VideoId> = rows.iter().map(|row| dataset.ids[*row as usize]).collect();
     // Few rows are done before another thread is awake.
     let columns_at_a_time = if rows.len() < ROWS_PER_TASK { columns.len().max(1) } else { 1 };
     let columns = columns.par_iter().with_min_len(columns_at_a_time).map(|column| column.freeze(&rows));
     let columns = columns.collect::<Result<Vec<_>, _>>()?;
-    let dim = catalogue.embeddings.view().dim();
+    let dim = dataset.embeddings.view().dim();
     let has_graph = rows.len() == 1 || !graph.layer0.edges.is_empty();
     let metadata = Metadata {
         rows: rows.len() as u32,
@@ -283,7 +283,7 @@ fn write<T: Element, W: Write>(
         codes: codes.as_ref(),
         held_out_queries: &held_out_queries,
         training_queries: &training_queries,
-        expires_at: catalogue.expires_at.as_deref(),
+        expires_at: dataset.expires_at.as_deref(),
     };
     freeze::freeze(start, &parts, columns, progress)
 }
@@ -440,13 +440,13 @@ fn prepare<'a, T: Element>(rows: Rows<'a, T>, metric: Metric) -> Cow<'a, [T]> {
     copy.par_chunks_mut(rows.dim()).with_min_len(ROWS_PER_TASK).enumerate().for_each(|(row, copied)| {
         copied.copy_from_slice(rows.row(row));
         if metric == Metric::Cosine {
-            normalise(copied);
+            normalize(copied);
         }
     });
     Cow::Owned(copy)
 }
 
-fn normalise<T: Element>(row: &mut [T]) {
+fn normalize<T: Element>(row: &mut [T]) {
     // Scaling by the largest component first keeps the squares of very large and very small rows finite.
     let largest = row.iter().fold(0f32, |largest, value| largest.max(value.to_f32().abs()));
     let scaled: Vec<f32> = row.iter().map(|value| value.to_f32() / largest).collect();

@@ -1,7 +1,7 @@
 //! More users from a small sample: each new one stands where a user of the sample would after a step from
-//! one of its neighbours to another.
+//! one of its neighbors to another.
 //!
-//! A large catalogue needs more users than its owner may have at hand: 5,000 leave most of what other users
+//! A large catalog needs more users than its owner may have at hand: 5,000 leave most of what other users
 //! ask for without an edge.
 
 use rand::{RngExt, SeedableRng};
@@ -9,14 +9,14 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use super::coded::{PackedRows, TILE, Tile};
+use crate::base::metric::Metric;
 use crate::graph::Selection;
-use crate::metric::Metric;
 
-/// Neighbours that steps are taken between.
+/// Neighbors that steps are taken between.
 const NEIGHBORS: usize = 10;
-/// How much of the step between two neighbours is taken.
+/// How much of the step between two neighbors is taken.
 const STEP: f32 = 0.7;
-/// Users that are looked at as neighbours.
+/// Users that are looked at as neighbors.
 const MAX_ANCHORS: usize = 4096;
 /// One user becomes so many at most: more would be the same over again.
 const MAX_FACTOR: usize = 64;
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn makes_others_close_to_those_there_are() {
-        // Users on a line through a plane: steps between neighbours stay on it.
+        // Users on a line through a plane: steps between neighbors stay on it.
         let users: Vec<f32> = (0..100).flat_map(|user| [user as f32, 2.0 * user as f32]).collect();
         let made = multiply(&users, 2, 1000, 7);
         assert_eq!(made.len(), 1000 * 2);

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::groups::Groups;
-use crate::element::Element;
+use crate::base::element::Element;
 use crate::kernel::Kernels;
 use crate::quantize::{ROWS_PER_BLOCK, SecondMoment};
 

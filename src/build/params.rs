@@ -1,7 +1,7 @@
 //! What can be asked of a build; valid by construction.
 
+use crate::base::metric::Metric;
 use crate::index::Codes;
-use crate::metric::Metric;
 
 /// Which code makes the graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ pub struct BuildParams {
 }
 
 impl BuildParams {
-    /// The default `m`: neighbours chosen per node and layer; layer 0 keeps up to twice as many.
+    /// The default `m`: neighbors chosen per node and layer; layer 0 keeps up to twice as many.
     pub const DEFAULT_M: usize = 16;
     /// The default `ef_construction`: candidates kept while inserting.
     pub const DEFAULT_EF_CONSTRUCTION: usize = 200;

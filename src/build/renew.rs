@@ -1,7 +1,7 @@
 //! Layer 0 from that of an index with most of the same rows: what is gone is bridged, what is new is linked in.
 //!
-//! What flows in: rows, their groups, and which node of the other index each row was. What flows out: neighbour lists. A
-//! row keeps its neighbours; where one is gone, that one's neighbours compete for its place. New rows choose among the
+//! What flows in: rows, their groups, and which node of the other index each row was. What flows out: neighbor lists. A
+//! row keeps its neighbors; where one is gone, that one's neighbors compete for its place. New rows choose among the
 //! best of their groups, and compete for places among those that they choose.
 
 use rayon::prelude::*;
@@ -12,8 +12,8 @@ use super::groups::{Groups, OVERLAP};
 use super::layer0::{BackEdges, Choice, SHARE, choose, per_group, stop_if_cancelled};
 use super::params::BuildParams;
 use super::progress::Progress;
+use crate::base::element::Element;
 use crate::dataset::EmbeddingsView;
-use crate::element::Element;
 use crate::graph::{Lists, NONE, Selection};
 use crate::index::{BuildFacts, Index};
 use crate::node_set::NodeSet;
@@ -22,16 +22,16 @@ use crate::node_set::NodeSet;
 /// renewed again and again lost 8 points of recall in 20 rounds of 5 %.
 const MOST_NEW: f64 = 0.1;
 
-/// An index that some rows of a catalogue are from.
+/// An index that some rows of a catalog are from.
 #[derive(Clone, Debug)]
 pub struct Ancestor<'a> {
     index: &'a Index,
-    /// For each row of the catalogue the node that it was, [`NONE`] for those that are new.
+    /// For each row of the catalog the node that it was, [`NONE`] for those that are new.
     nodes: Vec<u32>,
 }
 
 impl<'a> Ancestor<'a> {
-    /// The first rows of a catalogue of `rows` are the nodes of `index` that are in `kept`, ascending. `None` if
+    /// The first rows of a catalog of `rows` are the nodes of `index` that are in `kept`, ascending. `None` if
     /// its graph is of no use for them.
     ///
     /// # Panics
@@ -54,7 +54,7 @@ impl<'a> Ancestor<'a> {
     }
 }
 
-/// The neighbours of each node, where node `n` is row `order[n]` of the catalogue.
+/// The neighbors of each node, where node `n` is row `order[n]` of the catalog.
 pub(super) fn layer0<T: Element>(
     rows: &CodedRows<T>,
     groups: &Groups,
@@ -69,7 +69,7 @@ pub(super) fn layer0<T: Element>(
     progress.begin("comparing new videos within groups", rows.len() as u64);
     let near = near_of_new(rows, groups, params, &is_new, progress);
     stop_if_cancelled(progress)?;
-    progress.begin("choosing neighbours", rows.len() as u64);
+    progress.begin("choosing neighbors", rows.len() as u64);
     let chosen = choose(rows, params, progress, |node| near[node as usize].clone());
     drop(near);
     stop_if_cancelled(progress)?;
@@ -119,7 +119,7 @@ impl<'a> Old<'a> {
         Self { lists: index.graph().layer0, became }
     }
 
-    /// The neighbours of one of its nodes: those that are left, as they are now, and those that are gone, as they were.
+    /// The neighbors of one of its nodes: those that are left, as they are now, and those that are gone, as they were.
     fn neighbors(&self, old: u32) -> (Vec<u32>, Vec<u32>) {
         let (mut kept, mut gone) = (Vec::new(), Vec::new());
         for neighbor in self.lists.of(old) {

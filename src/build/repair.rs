@@ -13,10 +13,10 @@ use rayon::prelude::*;
 use super::coded::{CodedRows, PackedRows, TILE, Tile};
 use super::draft::Draft;
 use super::groups::Groups;
-use crate::element::Element;
+use crate::base::element::Element;
+use crate::base::metric::Metric;
 use crate::graph::{NONE, Selection};
 use crate::index::RepairReport;
-use crate::metric::Metric;
 
 /// How many reachable nodes are looked at for a place to link from.
 const PLACES: usize = 32;
@@ -135,7 +135,7 @@ impl SearchTree {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::NodeId;
+    use crate::base::id::NodeId;
     use crate::quantize::Sq8;
 
     /// Rows on a line, in groups; edges as given.

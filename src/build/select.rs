@@ -1,10 +1,10 @@
-//! Which neighbours a node keeps (Malkov & Yashunin 2016, algorithm 4).
+//! Which neighbors a node keeps (Malkov & Yashunin 2016, algorithm 4).
 
-use crate::element::Element;
+use crate::base::element::Element;
+use crate::base::metric::Metric;
 use crate::graph::{Candidate, Score, Scorer};
-use crate::metric::Metric;
 
-/// Kept neighbours that a candidate is compared with at once.
+/// Kept neighbors that a candidate is compared with at once.
 const TOGETHER: usize = 8;
 
 /// Keeps of `candidates` (best first) at most `limit`, each closer to the node than to any kept before it.

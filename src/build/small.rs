@@ -1,10 +1,10 @@
 //! What few rows get in the place of a graph: nothing but codes, for they are scanned.
 
 use super::{BuiltGraph, NodeCodes};
+use crate::base::element::Element;
+use crate::base::id::NodeId;
 use crate::build::params::BuildParams;
-use crate::element::Element;
 use crate::graph::{Graph, PackedLists};
-use crate::id::NodeId;
 use crate::index::{Codes, RepairReport};
 use crate::quantize::Sq8;
 
@@ -12,7 +12,7 @@ use crate::quantize::Sq8;
 /// traversal that finds 0.96 of the best 10 (7 us at 128 dimensions), and finds all of them.
 pub const GRAPH_FROM: usize = 4096;
 
-/// Every row of `vectors`, `[n × dim]`, a node without neighbours, in the order of the input.
+/// Every row of `vectors`, `[n × dim]`, a node without neighbors, in the order of the input.
 pub(super) fn without_graph<T: Element>(vectors: Vec<T>, dim: usize, params: &BuildParams) -> BuiltGraph<T> {
     let nodes = vectors.len() / dim;
     let codes = (params.codes == Codes::Sq8).then(|| {

@@ -14,11 +14,11 @@ use super::groups::Groups;
 use super::multiply::multiply;
 use super::params::BuildParams;
 use super::progress::Progress;
+use crate::base::element::Element;
+use crate::base::metric::Metric;
 use crate::dataset::{EmbeddingsView, Neighbors};
-use crate::element::Element;
 use crate::graph::{CodeScorer, Graph, Scorer, Scratch, rescored, traverse};
 use crate::index::{Codes, HeldOutRecall, TrainingReport};
-use crate::metric::Metric;
 use crate::quantize::QueryCodes;
 
 /// True answers per user: what is asked for at once is rarely more.
@@ -49,7 +49,7 @@ pub(super) struct Lesson<'a, T> {
 }
 
 impl<'a, T: Element> Lesson<'a, T> {
-    /// Keeps every tenth user apart, and multiplies the others where the catalogue needs more.
+    /// Keeps every tenth user apart, and multiplies the others where the catalog needs more.
     pub(super) fn new(
         rows: &'a CodedRows<T>,
         groups: &Groups,

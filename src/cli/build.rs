@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use super::progress::BuildBars;
 use super::tune;
+use crate::base::metric::Metric;
 use crate::build::{BuildParams, Builder, stage};
-use crate::dataset::{Catalogue, CatalogueFiles, Embeddings};
+use crate::dataset::{Dataset, DatasetFiles, Embeddings};
 use crate::index::{Codes, IndexStore, Measured, RepairReport};
-use crate::metric::Metric;
 use crate::recall::calibrate_staged;
 
 /// Build an index and publish it as the current generation of a folder.
@@ -38,7 +38,7 @@ pub struct Arguments {
     /// native or hnsw-rs.
     #[arg(long, default_value = "native")]
     builder: Builder,
-    /// Neighbours chosen per node and layer; layer 0 keeps up to twice as many.
+    /// Neighbors chosen per node and layer; layer 0 keeps up to twice as many.
     #[arg(long, default_value_t = BuildParams::DEFAULT_M)]
     m: usize,
     /// Candidates kept while inserting.
@@ -72,17 +72,16 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Some(codes) => params.with_codes(codes)?,
         None => params,
     };
-    let files = CatalogueFiles {
+    let files = DatasetFiles {
         embeddings: arguments.embeddings.clone(),
         ids: arguments.ids.clone(),
         attributes: arguments.attributes.clone(),
     };
-    let catalogue = Catalogue::open(&files, arguments.metric)?;
+    let dataset = Dataset::open(&files, arguments.metric)?;
     let training_queries = arguments.training_queries.as_deref().map(Embeddings::open).transpose()?;
     let store = IndexStore::new(&arguments.out);
     let bars = BuildBars::new()?;
-    let (staged, times) =
-        stage(&catalogue, training_queries.as_ref(), None, &params, &store, &bars, started)?;
+    let (staged, times) = stage(&dataset, training_queries.as_ref(), None, &params, &store, &bars, started)?;
     let (curves, uncalibrated) = calibrate_staged(&staged, arguments.threads, &bars)?;
     let manifest = store.publish(staged, times, Measured { curves, verdict: None })?;
     drop(bars);
@@ -92,7 +91,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     say!(
         "published generation {} of {} videos in {:.1} s: {}",
         manifest.generation,
-        catalogue.ids.len(),
+        dataset.ids.len(),
         manifest.build_ms as f64 / 1000.0,
         store.generation_path(manifest.generation).display()
     );

@@ -7,13 +7,13 @@ use jiff::Timestamp;
 use tonic::transport::Channel;
 
 use super::remote::{MAX_RESPONSE_BYTES, Remote, refusal};
+use crate::base::text::visible_text;
 use crate::service::proto::attribute_value::Value;
 use crate::service::proto::catalog_client::CatalogClient;
 use crate::service::proto::lookup::State;
 use crate::service::proto::{
     DeleteRequest, GetRequest, Lookup, RestoreRequest, TakedownRequest, Video, WriteResponse,
 };
-use crate::text::visible_text;
 
 /// Which videos of which server.
 #[derive(Debug, clap::Args)]

@@ -1,15 +1,15 @@
-//! `shortlist ground-truth`: exact neighbours of many queries.
+//! `shortlist ground-truth`: exact neighbors of many queries.
 
 use std::path::PathBuf;
 
 use anyhow::ensure;
 
 use super::progress::bar;
+use crate::base::metric::Metric;
 use crate::dataset::Embeddings;
-use crate::metric::Metric;
 use crate::recall::ground_truth;
 
-/// Find the exact neighbours of every query, by row number.
+/// Find the exact neighbors of every query, by row number.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// The embeddings to search, as for build.
@@ -21,7 +21,7 @@ pub struct Arguments {
     /// ip, cosine or l2.
     #[arg(long, default_value = "ip")]
     metric: Metric,
-    /// Neighbours per query.
+    /// Neighbors per query.
     #[arg(short, default_value_t = 100)]
     k: usize,
     /// The .npy file to write, [queries × k] i32.

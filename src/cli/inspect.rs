@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use comfy_table::{Table, presets};
 
 use super::tune;
+use crate::base::text::visible_text;
 use crate::index::{BuildPhase, GateReport, HeldOutRecall, Index, IndexStore, Manifest};
-use crate::text::visible_text;
 
 /// Show the manifests of a folder, and what its current generation is made of.
 #[derive(Debug, clap::Args)]

@@ -11,17 +11,17 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::sample;
 use crate::config::ServeConfig;
+use crate::config::telemetry;
 use crate::engine::Engine;
 use crate::index::MemoryMode;
 use crate::service;
-use crate::telemetry;
 
 /// The name of an index that is given without one.
 const DEFAULT_NAME: &str = "default";
 /// Connections the operating system holds until they are accepted.
 const BACKLOG: u32 = 1024;
 
-/// Serve indexes over gRPC; without any, make a sample catalogue and serve that.
+/// Serve indexes over gRPC; without any, make a sample catalog and serve that.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// An index folder, as `DIR` or `NAME=DIR`; may be given several times.

@@ -1,14 +1,14 @@
-//! `shortlist synth`: makes up a catalogue.
+//! `shortlist synth`: makes up a catalog.
 
 use std::path::PathBuf;
 
 use super::progress::bar;
 use crate::synth::{SynthParams, synth};
 
-/// Make up a catalogue: embeddings, ids, attributes, users to learn from and to measure with, and requests with rules.
+/// Make up a catalog: embeddings, ids, attributes, users to learn from and to measure with, and requests with rules.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Videos in the catalogue.
+    /// Videos in the catalog.
     #[arg(long)]
     videos: usize,
     /// Components per embedding.
@@ -25,7 +25,7 @@ pub struct Arguments {
     seed: u64,
 }
 
-/// Makes up the catalogue and prints what was written.
+/// Makes up the catalog and prints what was written.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let Arguments { videos, dim, users, seed, .. } = *arguments;
     let params = SynthParams { videos, dim, users, seed };

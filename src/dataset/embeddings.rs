@@ -21,8 +21,8 @@ use super::limits::{check_dim, check_rows, check_size, extension};
 use super::npy::{self, Scalar};
 use super::parquet::{self, Columns, Decoded};
 use super::{DatasetError, EmbeddingsView, Rows};
-use crate::element::{Dtype, Element};
-use crate::mapped_file::MappedFile;
+use crate::base::element::{Dtype, Element};
+use crate::base::mapped_file::MappedFile;
 
 /// Rows per task of the checks: enough that a task costs more than handing it out.
 const ROWS_PER_TASK: usize = 1_024;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use parquet::errors::ParquetError;
 
-use crate::id::VideoId;
+use crate::base::id::VideoId;
 
 /// Why a file of embeddings, ids, attributes or ground truth was refused.
 ///
@@ -138,7 +138,7 @@ pub enum DatasetError {
     )]
     IdMismatch { path: PathBuf, other: PathBuf, row: usize, expected: VideoId, found: VideoId },
 
-    /// A neighbor that cannot be a row of a catalogue.
+    /// A neighbor that cannot be a row of a catalog.
     #[error(
         "{path}: row {row}, column {column}: expected a row number of 0 to {most}, found {found}",
         path = path.display()

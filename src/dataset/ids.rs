@@ -1,7 +1,7 @@
 //! One id per row, from `.npy` or from lines of text.
 //!
 //! What flows in: a path. What flows out: [`VideoId`]s in row order. That ids are unique is a check of
-//! its own, made once the ids of a catalogue are settled.
+//! its own, made once the ids of a catalog are settled.
 
 use std::path::Path;
 
@@ -10,8 +10,8 @@ use rayon::prelude::*;
 use super::DatasetError;
 use super::limits::{check_rows, extension};
 use super::npy::{self, Scalar};
-use crate::id::VideoId;
-use crate::mapped_file::MappedFile;
+use crate::base::id::VideoId;
+use crate::base::mapped_file::MappedFile;
 
 /// Reads ids from `.npy` (`<u8` or `<i8`, one axis) or `.txt` (one decimal number per line).
 ///
@@ -33,7 +33,7 @@ pub fn read_ids(path: &Path) -> Result<Vec<VideoId>, DatasetError> {
     read(path, file.bytes())
 }
 
-/// Reads a list of ids, as [`read_ids`] reads those of a catalogue, that may also be empty: an array of no rows, or text
+/// Reads a list of ids, as [`read_ids`] reads those of a catalog, that may also be empty: an array of no rows, or text
 /// of no lines.
 ///
 /// # Errors

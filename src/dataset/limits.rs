@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use super::DatasetError;
-use crate::id::NodeId;
+use crate::base::id::NodeId;
 
 /// The largest dimension read, far above what any embedding model makes.
 pub(super) const MAX_DIM: u64 = 65_536;

@@ -1,7 +1,7 @@
 //! Ground truth: for every query the rows that are its exact nearest, best first.
 //!
 //! What flows in: an `.npy` file, or the rows an exact search found. What flows out: row numbers, or
-//! the file. Nothing here knows of which catalogue they are rows.
+//! the file. Nothing here knows of which catalog they are rows.
 
 use std::path::Path;
 
@@ -10,8 +10,8 @@ use bytemuck::Pod;
 use super::limits::{check_dim, check_rows};
 use super::npy::{self, Scalar};
 use super::{DatasetError, NpyWriter};
-use crate::id::NodeId;
-use crate::mapped_file::MappedFile;
+use crate::base::id::NodeId;
+use crate::base::mapped_file::MappedFile;
 
 /// The `k` nearest rows of each of `rows` queries, best first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub struct Neighbors {
     pub rows: usize,
     /// Neighbors per query.
     pub k: usize,
-    /// `[rows × k]` row numbers of the catalogue, each at most `i32::MAX`.
+    /// `[rows × k]` row numbers of the catalog, each at most `i32::MAX`.
     pub data: Vec<u32>,
 }
 

@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
 use super::DatasetError;
-use crate::staged_file::StagedFile;
+use crate::base::staged_file::StagedFile;
 use bytemuck::Pod;
 use half::f16;
 

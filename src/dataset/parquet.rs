@@ -1,4 +1,4 @@
-//! Parquet catalogues: the columns `video_id` and `embedding`, and attributes under every other name.
+//! Parquet catalogs: the columns `video_id` and `embedding`, and attributes under every other name.
 //!
 //! What flows in: a path and which columns are wanted; the others are not decoded. What flows out: ids,
 //! embeddings in one row-major vector, and Arrow arrays. Nothing here knows of other files.
@@ -16,7 +16,7 @@ use parquet::errors::ParquetError;
 
 use super::limits::{check_dim, check_rows};
 use super::{AttributeColumn, DatasetError};
-use crate::id::VideoId;
+use crate::base::id::VideoId;
 
 const ID: &str = "video_id";
 const EMBEDDING: &str = "embedding";

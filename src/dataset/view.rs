@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use crate::element::{Dtype, Element};
+use crate::base::element::{Dtype, Element};
 
 /// `rows × dim` components of one type, row-major, each row `stride` components after the last.
 ///

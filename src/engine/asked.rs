@@ -10,7 +10,7 @@ use rustc_hash::FxHasher;
 
 use super::request::{Completeness, Effort, Query, SearchRequest, SearchResponse};
 use super::snapshot::Snapshot;
-use crate::id::VideoId;
+use crate::base::id::VideoId;
 
 /// Users that are remembered, the newest.
 const MAX_USERS: usize = 10_000;
@@ -207,7 +207,7 @@ fn hash(user: &[f32]) -> u64 {
     hasher.finish()
 }
 
-/// A number that says nothing of its neighbours (the finaliser of `SplitMix64`).
+/// A number that says nothing of its neighbors (the finalizer of `SplitMix64`).
 fn scattered(number: u64) -> u64 {
     let mut z = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -8,7 +8,7 @@ use super::live::is_of_model;
 use super::request::ReturnAttributes;
 use super::snapshot::{attributes as named_values, vector};
 use crate::attributes::Value;
-use crate::id::VideoId;
+use crate::base::id::VideoId;
 use crate::index::Index;
 use crate::live::{Mutation, UpsertError, check_attributes, check_embedding};
 

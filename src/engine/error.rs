@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::id::VideoId;
+use crate::base::id::VideoId;
 use crate::index::StoreError;
 use crate::live::LogError;
 

@@ -9,7 +9,7 @@ use super::request::{
 };
 use super::snapshot::{Snapshot, keep_going};
 use crate::attributes::Columns;
-use crate::id::{NodeId, VideoId};
+use crate::base::id::{NodeId, VideoId};
 use crate::rules::{MatchError, failing_part};
 use crate::search::{Loss, NodeRules, Ranked, Searcher};
 

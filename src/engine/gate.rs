@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use serde::Deserialize;
 
+use crate::base::id::VideoId;
 use crate::dataset::{EmbeddingsView, Rows};
-use crate::id::VideoId;
 use crate::index::{GateFindings, Index};
 use crate::recall::ground_truth_of;
 use crate::search::{Effort, SearchParams, Searcher};
@@ -31,7 +31,7 @@ pub struct GateOptions {
     pub queries: usize,
     /// Hits per query.
     pub k: usize,
-    /// The least share of the true neighbours, 0 to 1.
+    /// The least share of the true neighbors, 0 to 1.
     pub min_recall: f64,
     /// How much less that may be than of the generation before, 0 to 1.
     pub max_recall_loss: f64,

@@ -17,12 +17,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::parts::{IndexPart, Parts};
+use crate::base::id::{NodeId, VideoId};
 use crate::build::{BuildError, BuildParams, GRAPH_FROM, Silent, build_in_memory};
-use crate::id::{NodeId, VideoId};
 use crate::index::Index;
 use crate::live::{
-    Entry, LogError, Mutation, MutationLog, RowsError, Upsert, catalogue_of, check_attributes,
-    check_embedding, gather,
+    Entry, LogError, Mutation, MutationLog, RowsError, Upsert, check_attributes, check_embedding, dataset_of,
+    gather,
 };
 use crate::node_set::NodeSet;
 
@@ -127,8 +127,8 @@ impl LiveState {
             let mut rows: Vec<&Upsert> = upserts.values().copied().collect();
             rows.sort_unstable_by_key(|upsert| upsert.video_id);
             let facts = base.metadata();
-            let catalogue = catalogue_of(&rows, &facts.attributes, base.dim(), facts.dtype)?;
-            Some(build_in_memory(&catalogue, &params_of(&base)?, &Silent)?)
+            let dataset = dataset_of(&rows, &facts.attributes, base.dim(), facts.dtype)?;
+            Some(build_in_memory(&dataset, &params_of(&base)?, &Silent)?)
         };
         let mut parts = self.parts.clone();
         for entry in entries {
@@ -305,8 +305,8 @@ impl Merge {
             return Ok(None);
         }
         let first = kept[0].0;
-        let catalogue = gather(&kept, &first.metadata().attributes)?;
-        Ok(Some(build_in_memory(&catalogue, &params_of(first)?, &Silent)?))
+        let dataset = gather(&kept, &first.metadata().attributes)?;
+        Ok(Some(build_in_memory(&dataset, &params_of(first)?, &Silent)?))
     }
 }
 

@@ -48,7 +48,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::id::VideoId;
+use crate::base::id::VideoId;
 use crate::search::Searcher;
 use served::ServedIndex;
 

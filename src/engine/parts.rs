@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::attributes::{Columns, ValueKeys, keys_of_words};
-use crate::id::{NodeId, VideoId};
+use crate::base::id::{NodeId, VideoId};
 use crate::index::Index;
 use crate::node_set::NodeSet;
 

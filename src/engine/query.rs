@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::error::EngineError;
 use super::parts::Parts;
 use super::request::{Interest, Limits, Query, Seed};
-use crate::id::{NodeId, VideoId};
+use crate::base::id::{NodeId, VideoId};
 use crate::index::Index;
 use crate::kernel::Kernels;
 use crate::search;

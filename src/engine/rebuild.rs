@@ -367,16 +367,16 @@ fn build(
     let params = params(&base, fold.sequence)?.with_threads(threads);
     let training = training(served, &base, options)?;
     let kept: Vec<(&Index, &NodeSet)> = fold.kept.iter().map(|(index, kept)| (&**index, kept)).collect();
-    let catalogue = gather(&kept, &base.metadata().attributes)?;
+    let dataset = gather(&kept, &base.metadata().attributes)?;
     let of_base = kept[0].1;
     let ancestor = match training {
         // Users teach a graph from its beginning, and those that measure it must not have.
         Some(_) => None,
-        None => Ancestor::of_first(&base, of_base, catalogue.ids.len()),
+        None => Ancestor::of_first(&base, of_base, dataset.ids.len()),
     };
     let (staged, times) =
-        stage(&catalogue, training.as_ref(), ancestor.as_ref(), &params, served.store(), watched, started)?;
-    drop((catalogue, training, ancestor, kept));
+        stage(&dataset, training.as_ref(), ancestor.as_ref(), &params, served.store(), watched, started)?;
+    drop((dataset, training, ancestor, kept));
     drop((base, fold));
     let (curves, uncalibrated) = calibrate_staged(&staged, threads, watched)?;
     if let Some(problem) = uncalibrated {

@@ -12,10 +12,10 @@ use super::asked::{LiveRecall, SampleOptions};
 use super::gate::GateOptions;
 use super::rebuild::{RebuildOptions, RebuildStatus};
 use crate::attributes::Value;
-use crate::element::Dtype;
-use crate::id::VideoId;
+use crate::base::element::Dtype;
+use crate::base::id::VideoId;
+use crate::base::metric::Metric;
 use crate::index::{AttributeSchema, GateReport, MemoryMode};
-use crate::metric::Metric;
 use crate::rules::Rules;
 use crate::search::{Loss, Plan, Shortfall};
 
@@ -158,7 +158,7 @@ pub struct SearchStats {
     /// Share of the true top k that this effort found of users when the generation was calibrated; `None`
     /// for an exact scan, and where that was not measured.
     pub measured_recall: Option<f64>,
-    /// Nodes whose neighbours were looked at.
+    /// Nodes whose neighbors were looked at.
     pub visited: u64,
     /// Embeddings scored.
     pub distances: u64,

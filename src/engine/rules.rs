@@ -6,7 +6,7 @@ use super::error::EngineError;
 use super::parts::{IndexPart, Parts};
 use super::request::{Limits, SearchRequest};
 use crate::attributes::Columns;
-use crate::id::NodeId;
+use crate::base::id::NodeId;
 use crate::index::{AttributeKind, Index};
 use crate::node_set::NodeSet;
 use crate::rules::{Cap, Exclusion, FilterProblem, Fresh, MatchError, matching};

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use super::error::EngineError;
 use super::live::{ApplyError, LiveState, MERGED_BY_WRITES};
 use super::snapshot::Snapshot;
-use crate::id::VideoId;
+use crate::base::id::VideoId;
 use crate::index::{IndexStore, Manifest};
 use crate::live::{Entry, MutationLog};
 

@@ -15,8 +15,8 @@ use super::request::{
 };
 use super::rules::{ResolvedRules, has_rules};
 use crate::attributes::{Columns, Value};
+use crate::base::id::{NodeId, VideoId};
 use crate::graph::BeamStats;
-use crate::id::{NodeId, VideoId};
 use crate::index::{Index, IndexStore, Manifest, StoreError, Uncovered};
 use crate::rules::FilterProblem;
 use crate::search::{self, Loss, Plan, Ranked, SearchParams, Searcher, Shortfall};

@@ -5,8 +5,8 @@ use std::cmp::Ordering;
 use super::error::EngineError;
 use super::servable::check_verdict;
 use super::served::ServedIndex;
+use crate::base::staged_file::StagedFile;
 use crate::live::MutationLog;
-use crate::staged_file::StagedFile;
 
 /// Writes that no generation needs are kept for at most one in so many videos of the current one, so that a log of them
 /// stays small beside it.

@@ -1,6 +1,6 @@
 //! Measuring: effort sweeps, requests with rules, and comparing what was measured.
 //!
-//! What flows in: an index or embeddings, queries, exact neighbours, requests, the figures of peers. What flows out:
+//! What flows in: an index or embeddings, queries, exact neighbors, requests, the figures of peers. What flows out:
 //! figures, and a page that shows them. Nothing here knows of gRPC.
 //!
 //! | file | duty |

@@ -45,14 +45,14 @@ pub enum SweepError {
         found: usize,
     },
     /// The ground truth is too short for a k.
-    #[error("ground truth: expected at least k = {k} neighbours per query, found {found}")]
+    #[error("ground truth: expected at least k = {k} neighbors per query, found {found}")]
     GroundTruthK {
         /// The k asked for.
         k: usize,
-        /// Neighbours per query.
+        /// Neighbors per query.
         found: usize,
     },
-    /// The ground truth belongs to another catalogue.
+    /// The ground truth belongs to another catalog.
     #[error("ground truth: expected rows below {rows}, found {found}")]
     GroundTruthRange {
         /// Videos in the index.
@@ -102,7 +102,7 @@ impl Sweep {
     }
 }
 
-/// Measures `index` on `queries` against their exact neighbours; `done` is told of each point.
+/// Measures `index` on `queries` against their exact neighbors; `done` is told of each point.
 ///
 /// # Errors
 /// If queries, ground truth and index do not belong together.

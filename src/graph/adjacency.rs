@@ -6,30 +6,30 @@
 //!           nodes:  [17, 203, …]                             slot → node, ascending
 //! ```
 //!
-//! Lists of layer 0 are as long as they need to be: most nodes have few neighbours, and the hubs that many
+//! Lists of layer 0 are as long as they need to be: most nodes have few neighbors, and the hubs that many
 //! searches pass have many. Edges of an upper layer name slots, not nodes, so that walking it needs no
 //! lookup by node.
 
 use super::visited::VisitedSet;
-use crate::id::NodeId;
+use crate::base::id::NodeId;
 
 /// Marks an unused edge slot; the rest of that list is unused as well.
 pub const NONE: u32 = u32::MAX;
 
-/// Where the hot loop gets neighbours from.
+/// Where the hot loop gets neighbors from.
 pub trait Adjacency {
-    /// Calls `each` with every neighbour of `node`, and perhaps with [`NONE`]. A node that does not exist
+    /// Calls `each` with every neighbor of `node`, and perhaps with [`NONE`]. A node that does not exist
     /// has none.
     fn for_each_neighbor(&self, node: u32, each: impl FnMut(u32));
-    /// Adds the neighbours of `node` to those that were visited.
+    /// Adds the neighbors of `node` to those that were visited.
     fn visit(&self, node: u32, visited: &mut VisitedSet) {
         self.for_each_neighbor(node, |neighbor| visited.insert(neighbor));
     }
-    /// Asks the memory system for the neighbours of `node`, which will be wanted soon.
+    /// Asks the memory system for the neighbors of `node`, which will be wanted soon.
     fn prefetch(&self, node: u32);
 }
 
-/// Neighbour lists of any length, one after another.
+/// Neighbor lists of any length, one after another.
 #[derive(Clone, Copy, Debug)]
 pub struct Lists<'a> {
     /// `[n + 1]`: where the list of each node starts, and the last one ends.
@@ -86,7 +86,7 @@ impl Adjacency for Lists<'_> {
     }
 }
 
-/// Neighbour lists of layer 0, owned.
+/// Neighbor lists of layer 0, owned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PackedLists {
     /// `[n + 1]`.

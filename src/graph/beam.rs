@@ -6,7 +6,7 @@ use super::candidates::{Candidate, CandidateList, keep_best};
 use super::scorer::{Scan, Score};
 use super::selection::Selection;
 use super::visited::VisitedSet;
-use crate::id::NodeId;
+use crate::base::id::NodeId;
 
 /// What a search needs besides the graph; kept and reused, so that searching does not allocate.
 #[derive(Debug, Default)]
@@ -18,7 +18,7 @@ pub struct Scratch {
     pub(super) visited: VisitedSet,
     /// Of every visited node, in the order in which they were met.
     pub(super) scores: Vec<f32>,
-    /// Nodes that do not match, whose neighbours were looked at.
+    /// Nodes that do not match, whose neighbors were looked at.
     pub(super) passed: VisitedSet,
     slots: Vec<u32>,
     pub(super) blocks: BlockScratch,
@@ -34,7 +34,7 @@ pub struct Scratch {
 /// What a search cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BeamStats {
-    /// Nodes whose neighbours were looked at.
+    /// Nodes whose neighbors were looked at.
     pub hops: u64,
     /// Rows scored.
     pub distances: u64,
@@ -230,12 +230,12 @@ pub fn beam_search(
 }
 
 /// How many candidates are expanded at a time: several share the wait for memory, but with a short list
-/// the best neighbour of the first would often have made the others superfluous.
+/// the best neighbor of the first would often have made the others superfluous.
 pub(super) fn together(ef: usize) -> usize {
     (ef / 16).clamp(1, 16)
 }
 
-/// Walks to the best neighbour until none is better: the descent through the upper layers.
+/// Walks to the best neighbor until none is better: the descent through the upper layers.
 ///
 /// `node_of` turns a slot of this layer into the node that is scored. Gives the slot it ended on.
 pub fn greedy_search(

@@ -4,7 +4,7 @@ use super::adjacency::{Adjacency, GraphView};
 use super::beam::{BeamStats, Outcome, Scratch, beam_search, chosen, together};
 use super::candidates::{Candidate, keep_best};
 use super::scorer::Score;
-use crate::id::NodeId;
+use crate::base::id::NodeId;
 use crate::node_set::NodeSet;
 
 /// Nodes that a scan scores at a time.
@@ -12,7 +12,7 @@ const BATCH: usize = 1024;
 /// Matching nodes that a traversal also starts from, spread over all nodes: near ones lie beside each other, so that
 /// every region with matches has some.
 const SPREAD_STARTS: usize = 256;
-/// Matching neighbours that end the passing through.
+/// Matching neighbors that end the passing through.
 const ENOUGH: usize = 16;
 /// Nodes passed through for one that is expanded, at most.
 const MAX_PASSED: usize = 64;
@@ -60,8 +60,8 @@ pub fn scan_matching(
 /// Expands the best `ef` nodes of `matches`, from `starts` and from some of them all over the graph; or more where
 /// those meet less than `k`.
 ///
-/// The candidate list holds matching nodes only. Where one is expanded, its neighbours that do not match are
-/// passed through: their neighbours count as its own, until it has met as many as in a graph of the matching nodes
+/// The candidate list holds matching nodes only. Where one is expanded, its neighbors that do not match are
+/// passed through: their neighbors count as its own, until it has met as many as in a graph of the matching nodes
 /// alone (as ACORN does, arXiv 2403.04871). [`Scratch::collect`] then gives the best of all that were met;
 /// `keep_going` is asked once per hop.
 pub fn traverse_matching(
@@ -187,7 +187,7 @@ impl Scratch {
         expanded > 0
     }
 
-    /// Visits the matching neighbours of `node`, and those of its neighbours that do not match, and so on.
+    /// Visits the matching neighbors of `node`, and those of its neighbors that do not match, and so on.
     fn pass_through(&mut self, adjacency: &impl Adjacency, node: u32, stats: &mut BeamStats) {
         let Scratch { visited, passed, .. } = self;
         let enough = visited.len() + ENOUGH;
@@ -227,8 +227,8 @@ impl Scratch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::id::NodeId;
     use crate::graph::PackedLists;
-    use crate::id::NodeId;
 
     /// A node scores what it is numbered.
     struct ByNumber(usize);

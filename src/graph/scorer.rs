@@ -1,8 +1,8 @@
 //! A query bound to the rows it is compared with.
 
-use crate::element::Element;
+use crate::base::element::Element;
+use crate::base::metric::Metric;
 use crate::kernel::Kernels;
-use crate::metric::Metric;
 
 /// What ranks nodes for one query: a larger score is better.
 pub trait Score {
@@ -75,7 +75,7 @@ impl Score for CodeScorer<'_> {
 
 /// Scores rows of `matrix` for one query; a larger score is better for every metric.
 ///
-/// Under cosine both sides must be normalised already: the score is then their inner product.
+/// Under cosine both sides must be normalized already: the score is then their inner product.
 #[derive(Clone, Copy, Debug)]
 pub struct Scorer<'a, T> {
     kernels: &'static Kernels,

@@ -4,7 +4,7 @@ use super::adjacency::GraphView;
 use super::beam::{BeamStats, Outcome, Scratch, beam_search, greedy_search};
 use super::candidates::{Candidate, keep_best};
 use super::scorer::{Scan, Score};
-use crate::id::NodeId;
+use crate::base::id::NodeId;
 
 /// Rows scored between two looks at whether to go on.
 const SCAN_BLOCK: usize = 1024;
@@ -109,7 +109,7 @@ pub fn scan_codes(
 }
 
 /// How many candidates are scored again in full precision to get the best `k` of them right: codes
-/// confuse neighbours in rank, and rarely those far apart.
+/// confuse neighbors in rank, and rarely those far apart.
 pub fn rescored(k: usize) -> usize {
     k + (k / 2).max(20)
 }

@@ -90,7 +90,7 @@ impl VisitedSet {
 
     /// Adds those of `nodes` that are not there already and do not lie outside the set.
     ///
-    /// Most neighbours were met before: the kernel passes them over many at a time, and only the others are
+    /// Most neighbors were met before: the kernel passes them over many at a time, and only the others are
     /// looked at one by one, since a list may name a node twice.
     #[inline]
     pub fn insert_all(&mut self, nodes: &[u32]) {

@@ -7,7 +7,7 @@ use bytemuck::{Pod, Zeroable};
 use super::error::IndexError;
 use super::section::{Section, SectionKind, section_label};
 
-/// The version of the byte layout, raised with every change of it. Version 2 has neighbour lists of any
+/// The version of the byte layout, raised with every change of it. Version 2 has neighbor lists of any
 /// length on layer 0 and nodes in another order than the rows of the input; version 3 has for every attribute
 /// the nodes by value, which filters need; version 4 has residual codes; version 5 has dictionaries by hash,
 /// and when videos expire; version 6 has the last write that it knows of, and users to teach the next build; version 7

@@ -49,7 +49,7 @@ pub struct GateFindings {
     pub k: u32,
     /// Candidate list size.
     pub ef_search: u32,
-    /// Of a million true neighbours, how many were found.
+    /// Of a million true neighbors, how many were found.
     pub recall_ppm: u32,
     /// The same of the generation that answered then.
     pub current_recall_ppm: Option<u32>,

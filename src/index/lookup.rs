@@ -2,7 +2,7 @@
 
 use super::section::SectionKind;
 use super::view::Index;
-use crate::id::{NodeId, VideoId};
+use crate::base::id::{NodeId, VideoId};
 
 /// Videos that are looked up in step: their reads wait for memory together.
 const IN_STEP: usize = 16;

@@ -5,8 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::element::Dtype;
-use crate::metric::Metric;
+use crate::base::element::Dtype;
+use crate::base::metric::Metric;
 
 /// What an index is: sizes, types, and how it was built.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -131,7 +131,7 @@ pub struct RepairReport {
 pub struct TrainingReport {
     /// Users of the sample that edges were added for.
     pub users: u32,
-    /// Users made from those, because the catalogue needs more, that edges were added for.
+    /// Users made from those, because the catalog needs more, that edges were added for.
     #[serde(default)]
     pub multiplied: u32,
     /// Edges that they asked for and got.

@@ -1,6 +1,6 @@
 //! Recall against effort, measured: which effort reaches a recall, and which recall an effort reached.
 //!
-//! What flows in: how many true neighbours each `ef_search` found, per k. What flows out: an `ef_search`
+//! What flows in: how many true neighbors each `ef_search` found, per k. What flows out: an `ef_search`
 //! for a recall, and back. Nothing here guesses: beyond what was measured there is no answer.
 //!
 //! Between two points of a curve recall is interpolated over the logarithm of effort, over which it rises
@@ -47,7 +47,7 @@ pub struct RecallCurve {
 pub struct RecallPoint {
     /// Candidate list size.
     pub ef_search: u32,
-    /// How many of the `queries × k` true neighbours were found.
+    /// How many of the `queries × k` true neighbors were found.
     pub found: u64,
 }
 

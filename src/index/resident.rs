@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::error::IndexError;
 use super::section::{Section, SectionKind};
 use super::view::Index;
-use crate::mapped_file::HugeMemory;
+use crate::base::mapped_file::HugeMemory;
 
 /// Copied at a time: enough to be quick, and little enough to be in the cache still when it is checked.
 const CHUNK: usize = 256 << 10;

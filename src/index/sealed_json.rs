@@ -12,7 +12,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::error::StoreError;
-use crate::staged_file::StagedFile;
+use crate::base::staged_file::StagedFile;
 
 const MAX_BYTES: u64 = 1 << 20;
 const CHECKSUM: &str = "crc32c";

@@ -12,11 +12,11 @@ pub enum SectionKind {
     VideoIds = 3,
     /// `[rows]` u32: nodes by ascending video id.
     NodesById = 4,
-    /// u32: the neighbours of each node, one list after another; in version 1 `[rows × m0]`.
+    /// u32: the neighbors of each node, one list after another; in version 1 `[rows × m0]`.
     Layer0 = 5,
     /// u32: nodes of the upper layers, layer 1 first, ascending within a layer.
     UpperNodes = 6,
-    /// `[upper nodes × m]` u32: the neighbours of each, as slots of the same layer.
+    /// `[upper nodes × m]` u32: the neighbors of each, as slots of the same layer.
     UpperEdges = 7,
     /// `[rows × stride]` u8: the 8-bit codes of the embeddings, each row a whole number of cache lines.
     Codes = 8,
@@ -26,7 +26,7 @@ pub enum SectionKind {
     HeldOutQueries = 10,
     /// `[rows]` u32: node to row of the input; absent where they are the same.
     InputRows = 11,
-    /// `[rows + 1]` u32: where the neighbours of each node start in `layer0`.
+    /// `[rows + 1]` u32: where the neighbors of each node start in `layer0`.
     Layer0Starts = 12,
     /// `[(blocks + regions) × stride]` u8: the codes of the mean of each block of 64 nodes, and of each region of
     /// blocks.

@@ -16,7 +16,7 @@ use super::recall_curve::RecallCurves;
 use super::sealed_json;
 use super::view::Index;
 use super::writer::StagedIndex;
-use crate::staged_file::sync_folder;
+use crate::base::staged_file::sync_folder;
 
 /// The version of the manifest's fields.
 const MANIFEST_VERSION: u32 = 1;

@@ -11,12 +11,12 @@ use super::format;
 use super::metadata::{Codes, Metadata};
 use super::resident::{Heat, ResidentSections};
 use super::section::{Section, SectionKind, section_label};
+use crate::base::element::Dtype;
+use crate::base::id::{NodeId, VideoId};
+use crate::base::mapped_file::MappedFile;
+use crate::base::metric::Metric;
 use crate::dataset::{EmbeddingsView, Rows};
-use crate::element::Dtype;
 use crate::graph::{Blocks, GraphView, Lists, UpperLayerView};
-use crate::id::{NodeId, VideoId};
-use crate::mapped_file::MappedFile;
-use crate::metric::Metric;
 use crate::quantize::{
     Axes, BlockSummary, ResidualCodes, Sq8, are_widths, plain_widths, residual_block_bytes,
 };
@@ -39,7 +39,7 @@ pub struct Index {
     sections: Vec<Section>,
     metadata: Metadata,
     quantizer: Option<Sq8>,
-    /// Where the neighbours of each node start, in a file of version 1: its lists have all the same length.
+    /// Where the neighbors of each node start, in a file of version 1: its lists have all the same length.
     fixed_starts: Vec<u32>,
     /// Of the blocks of each region.
     largest_spreads: Vec<f32>,
@@ -158,7 +158,7 @@ impl Index {
         self.metadata.dim as usize
     }
 
-    /// The embeddings, `[rows × dim]`, contiguous; normalised under cosine.
+    /// The embeddings, `[rows × dim]`, contiguous; normalized under cosine.
     pub fn vectors(&self) -> EmbeddingsView<'_> {
         match self.metadata.dtype {
             Dtype::F32 => {

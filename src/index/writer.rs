@@ -7,7 +7,7 @@ use super::error::IndexError;
 use super::format::{self, ALIGNMENT};
 use super::section::{Section, SectionKind};
 use super::view::Index;
-use crate::staged_file::StagedFile;
+use crate::base::staged_file::StagedFile;
 
 /// Writes an index section by section: a generation file under a temporary name, or into memory.
 ///

@@ -47,7 +47,7 @@ use std::sync::OnceLock;
 
 use half::f16;
 
-use crate::element::{Dtype, Element};
+use crate::base::element::{Dtype, Element};
 
 use codes::CodeTable;
 use select::SelectTable;

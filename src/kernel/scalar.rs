@@ -1,7 +1,7 @@
 //! Plain loops: the definition of correct. Every other instruction set is tested against this file.
 
 use super::{Isa, Kernels, Table, codes, select};
-use crate::element::Element;
+use crate::base::element::Element;
 
 pub(super) static KERNELS: Kernels =
     Kernels { isa: Isa::Scalar, f32: table(), f16: table(), codes: codes::SCALAR, select: select::PORTABLE };

@@ -206,7 +206,7 @@ mod tests {
     use std::sync::mpsc::{Receiver, Sender, channel};
 
     use super::*;
-    use crate::id::VideoId;
+    use crate::base::id::VideoId;
 
     /// Where appends say how many they have, and hear what becomes of them.
     type Gate = (Sender<usize>, Receiver<Result<(), LogError>>);

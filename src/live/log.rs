@@ -1,7 +1,7 @@
 //! What a mutation log promises, wherever it lies.
 
 use super::{Entry, LogError, Mutation};
-use crate::id::VideoId;
+use crate::base::id::VideoId;
 
 /// Mutations in one order, durable.
 ///

@@ -1,7 +1,7 @@
 //! What changes between builds: mutations of single videos, durable before they are acknowledged.
 //!
 //! What flows in: mutations that were checked against the index. What flows out: their sequence numbers, the
-//! entries of the log again after a start, and the catalogues of what is built of them. Nothing here knows how a graph
+//! entries of the log again after a start, and the catalogs of what is built of them. Nothing here knows how a graph
 //! is built or searched.
 //!
 //! ```text
@@ -11,7 +11,7 @@
 //! | file | duty |
 //! |---|---|
 //! | `mutation.rs` | what can happen to a video |
-//! | `rows.rs`     | videos, upserted or of older parts, become the catalogue of a part |
+//! | `rows.rs`     | videos, upserted or of older parts, become the catalog of a part |
 //! | `record.rs`   | a mutation as the bytes of the log |
 //! | `log.rs`      | what a log promises |
 //! | `redb_log.rs` | the log in a file of this machine |
@@ -31,4 +31,4 @@ pub use group::GroupCommit;
 pub use log::MutationLog;
 pub use mutation::{Entry, Mutation, Upsert};
 pub use redb_log::RedbLog;
-pub use rows::{RowsError, UpsertError, catalogue_of, check_attributes, check_embedding, gather};
+pub use rows::{RowsError, UpsertError, check_attributes, check_embedding, dataset_of, gather};

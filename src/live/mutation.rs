@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::attributes::Value;
-use crate::id::VideoId;
+use crate::base::id::VideoId;
 
 /// A change of one video.
 #[derive(Clone, Debug, PartialEq)]

@@ -11,7 +11,7 @@ use prost::Message;
 
 use super::{Mutation, Upsert};
 use crate::attributes::Value;
-use crate::id::VideoId;
+use crate::base::id::VideoId;
 
 /// Of the layout above and the messages below.
 const VERSION: u8 = 1;

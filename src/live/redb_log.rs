@@ -26,8 +26,8 @@ use redb::{
 
 use super::record::{decode, encode};
 use super::{Entry, LogError, Mutation, MutationLog};
-use crate::id::VideoId;
-use crate::staged_file::StagedFile;
+use crate::base::id::VideoId;
+use crate::base::staged_file::StagedFile;
 
 /// Of the tables above; the records have a version of their own.
 const VERSION: u64 = 1;
@@ -146,7 +146,7 @@ impl RedbLog {
             .map_err(LogError::redb(path))?;
         let state = match read_state(path, &database)? {
             Some(state) => state,
-            None => initialise(&database, after).map_err(LogError::redb(path))?,
+            None => initialize(&database, after).map_err(LogError::redb(path))?,
         };
         Ok(Self {
             path: path.to_owned(),
@@ -375,7 +375,7 @@ fn read_state(path: &Path, database: &Database) -> Result<Option<State>, LogErro
     Ok(Some(State { last, trimmed, entry_bytes: number(ENTRY_BYTES_KEY)? }))
 }
 
-fn initialise(database: &Database, after: u64) -> Result<State, redb::Error> {
+fn initialize(database: &Database, after: u64) -> Result<State, redb::Error> {
     transact(database, |transaction| {
         transaction.open_table(ENTRIES)?;
         transaction.open_table(TAKEDOWNS)?;

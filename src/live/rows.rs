@@ -1,4 +1,4 @@
-//! Videos become the catalogue of a part: as they were upserted, or as older parts have them.
+//! Videos become the catalog of a part: as they were upserted, or as older parts have them.
 //!
 //! An upsert is checked here against what an index holds, before anything is made of it.
 
@@ -17,11 +17,11 @@ use jiff::Timestamp;
 
 use super::mutation::Upsert;
 use crate::attributes::{Columns, Value, list_item, stored_type};
-use crate::dataset::{AttributeColumn, Catalogue, EXPIRES_AT, Embeddings, NEVER};
-use crate::element::{Dtype, Element};
-use crate::id::{NodeId, VideoId};
+use crate::base::element::{Dtype, Element};
+use crate::base::id::{NodeId, VideoId};
+use crate::base::metric::Metric;
+use crate::dataset::{AttributeColumn, Dataset, EXPIRES_AT, Embeddings, NEVER};
 use crate::index::{AttributeKind, AttributeSchema, Index, IndexError, SectionKind};
-use crate::metric::Metric;
 use crate::node_set::NodeSet;
 
 /// Why an upsert cannot become a video of an index.
@@ -85,7 +85,7 @@ pub enum UpsertError {
     },
 }
 
-/// Why videos cannot become a catalogue.
+/// Why videos cannot become a catalog.
 #[derive(Debug, thiserror::Error)]
 pub enum RowsError {
     /// An index has at least one.
@@ -156,18 +156,18 @@ pub fn check_attributes(upsert: &Upsert, schema: &[AttributeSchema]) -> Result<(
     expiry(upsert, schema).and(for_each_value(upsert, schema, |_, _| {}))
 }
 
-/// A catalogue of `upserts`, each of another video, with the columns of `schema`; what is not given is null.
+/// A catalog of `upserts`, each of another video, with the columns of `schema`; what is not given is null.
 ///
 /// A column [`EXPIRES_AT`] of times is when videos expire: the upsert and its attribute each stand in for the other.
 ///
 /// # Errors
 /// [`RowsError`] for an upsert that [`check_embedding`] or [`check_attributes`] refuses; zeros are not looked for.
-pub fn catalogue_of(
+pub fn dataset_of(
     upserts: &[&Upsert],
     schema: &[AttributeSchema],
     dim: usize,
     dtype: Dtype,
-) -> Result<Catalogue, RowsError> {
+) -> Result<Dataset, RowsError> {
     check_count(upserts.len())?;
     let mut values: Vec<Vec<Option<&Value>>> = vec![vec![None; upserts.len()]; schema.len()];
     let mut expiries = Vec::with_capacity(upserts.len());
@@ -194,10 +194,10 @@ pub fn catalogue_of(
         Dtype::F16 => Embeddings::in_memory(name, dim, components_of::<f16>(upserts, dim)?),
     };
     let ids = upserts.iter().map(|upsert| upsert.video_id).collect();
-    Ok(Catalogue { embeddings, ids, attributes, expires_at: some_expire(expiries) })
+    Ok(Dataset { embeddings, ids, attributes, expires_at: some_expire(expiries) })
 }
 
-/// A catalogue of the videos of each part that are in its set, part after part, with the columns of `schema`: null
+/// A catalog of the videos of each part that are in its set, part after part, with the columns of `schema`: null
 /// where a part has no column of that name and type.
 ///
 /// A video is in the set of one part at most.
@@ -207,7 +207,7 @@ pub fn catalogue_of(
 ///
 /// # Panics
 /// If a set is not of the nodes of its part.
-pub fn gather(parts: &[(&Index, &NodeSet)], schema: &[AttributeSchema]) -> Result<Catalogue, RowsError> {
+pub fn gather(parts: &[(&Index, &NodeSet)], schema: &[AttributeSchema]) -> Result<Dataset, RowsError> {
     let Some((first, _)) = parts.first() else { return Err(RowsError::NoVideos) };
     let kind_of = |index: &Index| format!("{} {}", index.dim(), index.metadata().dtype);
     for (index, alive) in parts {
@@ -238,7 +238,7 @@ pub fn gather(parts: &[(&Index, &NodeSet)], schema: &[AttributeSchema]) -> Resul
         Dtype::F32 => Embeddings::in_memory(name, first.dim(), gather_vectors::<f32>(&parts, rows)),
         Dtype::F16 => Embeddings::in_memory(name, first.dim(), gather_vectors::<f16>(&parts, rows)),
     };
-    Ok(Catalogue { embeddings, ids, attributes, expires_at: some_expire(expiries) })
+    Ok(Dataset { embeddings, ids, attributes, expires_at: some_expire(expiries) })
 }
 
 fn check_count(found: usize) -> Result<(), RowsError> {

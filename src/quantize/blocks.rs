@@ -7,7 +7,7 @@ use super::axes::{Axes, FittedAxes, along};
 use super::moment::SecondMoment;
 use super::residual::{encode_residual, plain_widths, residual_block_bytes};
 use super::sq8::Sq8;
-use crate::element::Element;
+use crate::base::element::Element;
 use crate::kernel::NIBBLE_ROWS;
 
 /// Rows of a block; the last one may have fewer.
@@ -66,11 +66,11 @@ impl BlockSummary {
         regions: Vec<u32>,
         queries: Option<&SecondMoment>,
     ) -> Self {
-        let centres = Centres::of(vectors, dim, quantizer, &regions);
-        let fitted = queries.and_then(|queries| FittedAxes::fit(queries, &centres.differences(vectors), dim));
+        let centers = Centers::of(vectors, dim, quantizer, &regions);
+        let fitted = queries.and_then(|queries| FittedAxes::fit(queries, &centers.differences(vectors), dim));
         let (axes, widths) =
             fitted.map_or_else(|| (None, plain_widths(dim)), |(axes, widths)| (Some(axes), widths));
-        Self::along_axes(vectors, &centres, regions, axes, widths)
+        Self::along_axes(vectors, &centers, regions, axes, widths)
     }
 
     /// The same with `axes` and `widths` that are given, as the fields have them.
@@ -85,45 +85,45 @@ impl BlockSummary {
         axes: Option<FittedAxes>,
         widths: Vec<u8>,
     ) -> Self {
-        let centres = Centres::of(vectors, dim, quantizer, &regions);
-        Self::along_axes(vectors, &centres, regions, axes, widths)
+        let centers = Centers::of(vectors, dim, quantizer, &regions);
+        Self::along_axes(vectors, &centers, regions, axes, widths)
     }
 
     fn along_axes<T: Element>(
         vectors: &[T],
-        centres: &Centres,
+        centers: &Centers,
         regions: Vec<u32>,
         axes: Option<FittedAxes>,
         widths: Vec<u8>,
     ) -> Self {
         let differences =
-            Differences { centres, axes: axes.as_ref().map(FittedAxes::view), count: widths.len() };
+            Differences { centers, axes: axes.as_ref().map(FittedAxes::view), count: widths.len() };
         let (mut spreads, deviations) = differences.of_rows(vectors);
         spreads.extend(differences.of_blocks(&regions, spreads.len()));
-        let rows_of_blocks = vectors.par_chunks(centres.dim * ROWS_PER_BLOCK).enumerate();
+        let rows_of_blocks = vectors.par_chunks(centers.dim * ROWS_PER_BLOCK).enumerate();
         let encoded = rows_of_blocks.flat_map_iter(|(block, rows)| {
             let mut codes = vec![0; residual_block_bytes(&widths)];
             let mut along = Vec::new();
-            for (at, row) in rows.chunks(centres.dim).enumerate() {
+            for (at, row) in rows.chunks(centers.dim).enumerate() {
                 differences.along(&T::widen(row), block, &mut along);
                 encode_residual(&along, spreads[block], (&deviations, &widths), at, &mut codes);
             }
             codes
         });
         let row_residuals = encoded.collect();
-        Self { regions, means: centres.codes.clone(), spreads, axes, deviations, widths, row_residuals }
+        Self { regions, means: centers.codes.clone(), spreads, axes, deviations, widths, row_residuals }
     }
 }
 
 /// The means of blocks and then of regions, as their codes have them.
-struct Centres {
+struct Centers {
     dim: usize,
     codes: Vec<u8>,
     /// `[(blocks + regions) × dim]`.
     rows: Vec<f32>,
 }
 
-impl Centres {
+impl Centers {
     fn of<T: Element>(vectors: &[T], dim: usize, quantizer: &Sq8, regions: &[u32]) -> Self {
         let of_blocks = vectors.par_chunks(dim * ROWS_PER_BLOCK);
         let of_regions = regions.par_windows(2).map(|ends| {
@@ -157,9 +157,9 @@ impl Centres {
     }
 }
 
-/// What rows differ from centres by, along axes.
+/// What rows differ from centers by, along axes.
 struct Differences<'a> {
-    centres: &'a Centres,
+    centers: &'a Centers,
     /// Those of the dimensions, if there are no others.
     axes: Option<Axes<'a>>,
     /// How many axes there are.
@@ -167,9 +167,9 @@ struct Differences<'a> {
 }
 
 impl Differences<'_> {
-    /// What `row` differs from a centre by, in the place of `out`, `[axes]`.
-    fn along(&self, row: &[f32], centre: usize, out: &mut Vec<f32>) {
-        let differences = row.iter().zip(self.centres.row(centre)).map(|(value, mean)| value - mean);
+    /// What `row` differs from a center by, in the place of `out`, `[axes]`.
+    fn along(&self, row: &[f32], center: usize, out: &mut Vec<f32>) {
+        let differences = row.iter().zip(self.centers.row(center)).map(|(value, mean)| value - mean);
         out.clear();
         match self.axes {
             Some(axes) => out.extend(along(axes.of_rows, &differences.collect::<Vec<f32>>())),
@@ -180,7 +180,7 @@ impl Differences<'_> {
 
     /// The spread of each block, and how much rows differ from the mean of their block along each axis in terms of it.
     fn of_rows<T: Element>(&self, vectors: &[T]) -> (Vec<f32>, Vec<f32>) {
-        let dim = self.centres.dim;
+        let dim = self.centers.dim;
         let of_part = |(part, rows): (usize, &[T])| {
             let (mut squares, mut spreads) = (vec![0f64; self.count], Vec::with_capacity(BLOCKS_ADDED_UP));
             let (mut along, mut of_block) = (Vec::new(), Vec::new());
@@ -214,7 +214,7 @@ impl Differences<'_> {
         let of_region = |(region, ends): (usize, &[u32])| {
             let mut along = Vec::new();
             let of_means = (ends[0]..ends[1]).map(|block| {
-                self.along(self.centres.row(block as usize), blocks + region, &mut along);
+                self.along(self.centers.row(block as usize), blocks + region, &mut along);
                 along.clone()
             });
             spread(of_means)
@@ -266,19 +266,19 @@ mod tests {
             &ResidualCodes { axes: axes.as_ref().map(FittedAxes::view), deviations, widths },
             1.0,
         );
-        let centres = Centres::of(vectors, DIM, quantizer, &summary.regions);
+        let centers = Centers::of(vectors, DIM, quantizer, &summary.regions);
         let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
         let (mut squares, mut all) = (0.0, 0.0);
         for (block, rows) in vectors.chunks(DIM * ROWS_PER_BLOCK).enumerate() {
             let bytes = residual_block_bytes(widths);
             let codes = &summary.row_residuals[block * bytes..(block + 1) * bytes];
-            let centre = dot(query, centres.row(block));
+            let center = dot(query, centers.row(block));
             let mut estimates = [0.0; ROWS_PER_BLOCK];
-            table.score(codes, (centre, summary.spreads[block]), 0.0, &mut estimates);
+            table.score(codes, (center, summary.spreads[block]), 0.0, &mut estimates);
             for (row, estimate) in rows.chunks(DIM).zip(estimates) {
                 let score = dot(query, row);
                 squares += (score - estimate) * (score - estimate);
-                all += (score - centre) * (score - centre);
+                all += (score - center) * (score - center);
             }
         }
         (squares / all).sqrt()

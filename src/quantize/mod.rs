@@ -9,7 +9,7 @@
 //! | `sq8.rs`      | 8 bits per dimension |
 //! | `axes.rs`     | along which of them rows differ most for queries |
 //! | `moment.rs`   | what queries look at: their second moment |
-//! | `residual.rs` | some bits per axis for what a row differs from a centre by |
+//! | `residual.rs` | some bits per axis for what a row differs from a center by |
 //! | `blocks.rs`   | rows that lie beside each other: their means, and they in terms of those |
 
 mod axes;

@@ -1,4 +1,4 @@
-//! A few bits per axis for what a row differs from a centre by.
+//! A few bits per axis for what a row differs from a center by.
 //!
 //! What is left of rows near each other when their mean is taken away is distributed about normally along every
 //! axis, so the levels are set as is best for that (Max, "Quantizing for minimum distortion", 1960). The axes that tell
@@ -228,7 +228,7 @@ impl ResidualTable {
         (self.bias, self.step) = (bias, step);
     }
 
-    /// The standard deviation of what rows score beside their centre, per spread.
+    /// The standard deviation of what rows score beside their center, per spread.
     pub fn deviation(&self) -> f32 {
         self.deviation
     }
@@ -238,7 +238,7 @@ impl ResidualTable {
         self.error
     }
 
-    /// Scores the rows of a block around a `centre` with its score and `spread`; bit r of what is given is set if row
+    /// Scores the rows of a block around a `center` with its score and `spread`; bit r of what is given is set if row
     /// r scores `least` or more.
     ///
     /// # Panics
@@ -247,11 +247,11 @@ impl ResidualTable {
     pub fn score(
         &self,
         block: &[u8],
-        (centre, spread): (f32, f32),
+        (center, spread): (f32, f32),
         least: f32,
         out: &mut [f32; NIBBLE_ROWS],
     ) -> u64 {
-        let affine = (centre + spread * self.bias, spread * self.step);
+        let affine = (center + spread * self.bias, spread * self.step);
         Kernels::get().nibble_scores(&self.entries, block, affine, least, out)
     }
 }
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_at_their_centre_score_as_it_does() {
+    fn rows_at_their_center_score_as_it_does() {
         let (widths, mut table) = (plain_widths(6), ResidualTable::default());
         table.fill(&[0.0; 6], &ResidualCodes { axes: None, deviations: &[1.0; 6], widths: &widths }, 1.0);
         let block = vec![0; residual_block_bytes(&widths)];

@@ -7,7 +7,7 @@
 use bytemuck::Zeroable;
 use rayon::prelude::*;
 
-use crate::element::Element;
+use crate::base::element::Element;
 use crate::kernel::CODE_ALIGNMENT;
 
 /// The largest level.

@@ -1,4 +1,4 @@
-//! Recall against effort: what a generation finds of the true neighbours of users, at every effort.
+//! Recall against effort: what a generation finds of the true neighbors of users, at every effort.
 //!
 //! Every effort is one traversal per query, from which all k are answered. Efforts rise by a factor of √2,
 //! the large ones by 2, until every k is found, or more effort finds nothing more.
@@ -27,7 +27,7 @@ const ENOUGH: f64 = 0.999;
 /// or once so many times the effort found less than so much more.
 const IN_VAIN: usize = 4;
 const LEAST_GAIN: f64 = 0.001;
-/// Queries whose exact neighbours are looked for between two looks at whether to go on, per thread.
+/// Queries whose exact neighbors are looked for between two looks at whether to go on, per thread.
 const QUERIES_PER_THREAD: usize = 64;
 
 /// Why an index was not calibrated.
@@ -115,7 +115,7 @@ fn sample(queries: EmbeddingsView<'_>) -> Vec<f32> {
     sample
 }
 
-/// The true neighbours of each query.
+/// The true neighbors of each query.
 fn exact(
     index: &Index,
     queries: &[f32],
@@ -158,7 +158,7 @@ fn efforts(largest_k: usize, videos: usize, scanned_from: Option<usize>) -> Vec<
 /// The curve of one k, as far as it was measured.
 struct Curve {
     k: usize,
-    /// True neighbours in all.
+    /// True neighbors in all.
     total: u64,
     points: Vec<RecallPoint>,
     /// The last effort and what it found, whether it became a point or not.
@@ -201,7 +201,7 @@ struct Trial<'a> {
 }
 
 impl Trial<'_> {
-    /// How many of the true neighbours of all queries are found, for each k.
+    /// How many of the true neighbors of all queries are found, for each k.
     fn found(&self, ks: &[usize], ef_search: usize) -> Result<Vec<u64>, Interrupted> {
         if ks.is_empty() {
             self.progress.advance(self.truth.rows as u64);

@@ -1,15 +1,15 @@
-//! Exact neighbours of many queries, by scanning cache-sized blocks of rows with every core.
+//! Exact neighbors of many queries, by scanning cache-sized blocks of rows with every core.
 
 use rayon::prelude::*;
 
+use crate::base::element::Element;
+use crate::base::id::{NodeId, VideoId};
+use crate::base::metric::Metric;
 use crate::dataset::{EmbeddingsView, Neighbors, Rows};
-use crate::element::Element;
 use crate::graph::Scan as _;
 use crate::graph::Scorer;
-use crate::id::{NodeId, VideoId};
 use crate::index::Index;
 use crate::kernel::Kernels;
-use crate::metric::Metric;
 use crate::search::{Hit, TopK};
 use crate::with_rows;
 

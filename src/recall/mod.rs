@@ -1,11 +1,11 @@
-//! What share of the true neighbours an index finds.
+//! What share of the true neighbors an index finds.
 //!
-//! What flows in: an index or embeddings, and queries. What flows out: exact neighbours of many queries at once, and
+//! What flows in: an index or embeddings, and queries. What flows out: exact neighbors of many queries at once, and
 //! curves of recall against effort. Nothing here knows of requests or servers.
 //!
 //! | file | duty |
 //! |---|---|
-//! | `ground_truth.rs` | exact neighbours of many queries |
+//! | `ground_truth.rs` | exact neighbors of many queries |
 //! | `calibrate.rs`    | recall against effort, for whoever asks for a recall |
 //! | `publish.rs`      | a finished build is calibrated before it is published |
 

@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::filter::{Condition, Filter, Number, Time};
-use crate::id::VideoId;
+use crate::base::id::VideoId;
 
 /// As long as a message can say.
 const MAX_AGO_S: i64 = 315_576_000_000;

@@ -6,7 +6,7 @@ use super::Exclude;
 use super::bloom::BloomFilter;
 use super::id_set::IdSet;
 use super::lone_ids::LoneIds;
-use crate::id::VideoId;
+use crate::base::id::VideoId;
 use crate::serialized_bitmap::{BitmapError, SerializedBitmap};
 
 /// Ids that a request may give, as they are and as a Roaring bitmap together.

@@ -6,8 +6,8 @@ use super::filter::{Condition, Filter};
 use super::match_error::MatchError;
 use super::matching::matching;
 use crate::attributes::Columns;
-use crate::id::NodeId;
-use crate::text::shortened;
+use crate::base::id::NodeId;
+use crate::base::text::shortened;
 
 /// Most bytes of the text of a part, which may have all the words of a request.
 const MAX_PART_BYTES: usize = 1024;

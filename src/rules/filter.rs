@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::id::VideoId;
+use crate::base::id::VideoId;
 
 /// Conditions that hold together; without any clause, for every video.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -6,7 +6,7 @@ use super::filter::Filter;
 use super::match_error::MatchError;
 use super::resolve::{Resolved, Tree, resolve};
 use crate::attributes::{Columns, Postings, Words};
-use crate::id::VideoId;
+use crate::base::id::VideoId;
 use crate::node_set::NodeSet;
 
 /// Values that are looked up between two questions whether to go on.

@@ -41,7 +41,7 @@ pub use matching::matching;
 
 use jiff::SignedDuration;
 
-use crate::id::VideoId;
+use crate::base::id::VideoId;
 
 /// Everything that a request asks of its candidates besides the best scores.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -9,7 +9,7 @@ use super::filter::{Condition, Filter, Number, Time};
 use super::match_error::{FilterProblem, MatchError};
 use super::number::compare;
 use crate::attributes::{Columns, Postings, Scalar, Sorted, Words};
-use crate::id::VideoId;
+use crate::base::id::VideoId;
 use crate::index::{AttributeKind, FILTER_VERSION};
 
 const NUMBERS: [AttributeKind; 3] = [AttributeKind::Int64, AttributeKind::Uint64, AttributeKind::Double];

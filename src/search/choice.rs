@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use rustc_hash::FxHashMap;
 
 use super::rules::{Interest, NodeRules};
-use crate::id::NodeId;
+use crate::base::id::NodeId;
 
 /// A node in the order of its exact score.
 #[derive(Clone, Copy, Debug, PartialEq)]

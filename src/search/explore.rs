@@ -19,10 +19,10 @@ use super::choice::Room;
 use super::params::Plan;
 use super::rules::{NodeRules, Part};
 use super::searcher::prefetch_ids;
+use crate::base::id::NodeId;
 use crate::graph::{
     self, BeamStats, BlockQuery, BlockScan, Blocks, Candidate, GraphView, Outcome, Scan, Score, Scratch,
 };
-use crate::id::NodeId;
 use crate::node_set::NodeSet;
 
 /// So few matches are scanned, or one of so many nodes: a scan of blocks would have to look at most of them.

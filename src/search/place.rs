@@ -3,8 +3,8 @@
 use super::choice::{Ranked, Room};
 use super::rules::{Interest, NodeRules, Part};
 use super::searcher::{Interrupted, Searcher, prepared, scorer};
+use crate::base::id::NodeId;
 use crate::graph::BestOf;
-use crate::id::NodeId;
 use crate::with_rows;
 
 /// Nodes that are scored between two questions whether to go on.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::choice::Ranked;
 use crate::attributes::ValueKeys;
-use crate::id::{NodeId, VideoId};
+use crate::base::id::{NodeId, VideoId};
 use crate::index::Index;
 use crate::node_set::NodeSet;
 use crate::rules::Exclusion;

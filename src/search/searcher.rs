@@ -7,13 +7,13 @@ use parking_lot::Mutex;
 use super::loss::Loss;
 use super::params::{Effort, Plan, SearchParams};
 use super::top_k::TopK;
+use crate::base::element::Element;
+use crate::base::id::{NodeId, VideoId};
+use crate::base::metric::Metric;
 use crate::dataset::Rows;
-use crate::element::Element;
 use crate::graph::{self, BeamStats, Candidate, CodeScorer, Outcome, Scan, Score, Scorer, Scratch};
-use crate::id::{NodeId, VideoId};
 use crate::index::Index;
 use crate::kernel::{Kernels, prefetch};
-use crate::metric::Metric;
 use crate::quantize::{QueryCodes, ResidualTable};
 use crate::with_rows;
 
@@ -149,7 +149,7 @@ impl Searcher {
 pub(super) fn prepared<'q>(index: &Index, query: &'q [f32]) -> Cow<'q, [f32]> {
     assert_eq!(query.len(), index.dim(), "the query has another dimension than the index");
     if index.metadata().metric == Metric::Cosine {
-        Cow::Owned(normalise(query))
+        Cow::Owned(normalize(query))
     } else {
         Cow::Borrowed(query)
     }
@@ -160,7 +160,7 @@ pub(super) fn scorer<'a, T: Element>(metric: Metric, query: &'a [f32], rows: Row
 }
 
 /// A query of norm 1; one that is all zeros stays as it is and scores 0 everywhere.
-fn normalise(query: &[f32]) -> Vec<f32> {
+fn normalize(query: &[f32]) -> Vec<f32> {
     let largest = query.iter().fold(0f32, |largest, value| largest.max(value.abs()));
     if largest == 0.0 {
         return query.to_vec();

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
 use super::searcher::Hit;
-use crate::id::VideoId;
+use crate::base::id::VideoId;
 
 /// Keeps the k best hits: larger scores first, equal scores by video id.
 #[derive(Debug)]

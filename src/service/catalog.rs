@@ -20,8 +20,8 @@ use super::proto::{
 };
 use super::retrieval::check_size;
 use super::{Shared, status, write_stream};
+use crate::base::id::VideoId;
 use crate::engine::{EngineError, WriteMode};
-use crate::id::VideoId;
 use crate::live::Mutation;
 
 /// `Catalog` over one engine.

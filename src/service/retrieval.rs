@@ -24,8 +24,8 @@ use super::proto::{
     SearchRequest, SearchResponse, SearchStreamItem, batch_search_result, search_stream_item,
 };
 use super::{Shared, convert, status};
+use crate::base::id::VideoId;
 use crate::engine::{self, Budget, EngineError};
-use crate::id::VideoId;
 
 /// `Retrieval` over one engine.
 pub(super) struct RetrievalService {

@@ -10,9 +10,9 @@ use prost::Message;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use crate::base::text::shortened;
 use crate::engine::EngineError;
 use crate::index::StoreError;
-use crate::text::shortened;
 
 const INDEX_TYPE: &str = "shortlist.v1.Index";
 const GENERATION_TYPE: &str = "shortlist.v1.Generation";
@@ -139,7 +139,7 @@ mod tests {
     use axum::http::{HeaderName, HeaderValue};
 
     use super::*;
-    use crate::id::VideoId;
+    use crate::base::id::VideoId;
 
     #[test]
     fn field_paths_start_at_the_call() {

@@ -15,10 +15,10 @@ use rayon::prelude::*;
 use super::model::Model;
 use super::requests::{EXCLUDED_FILE, Population, excluded_rows, write_requests};
 use super::{SynthParams, words};
+use crate::base::staged_file::StagedFile;
 use crate::dataset::{DatasetError, NpyWriter, write_npy};
-use crate::staged_file::StagedFile;
 
-/// Rows made at a time: bounds the memory that a large catalogue takes.
+/// Rows made at a time: bounds the memory that a large catalog takes.
 const CHUNK: usize = 16_384;
 /// 2026-01-01 00:00 UTC: no video is newer, so that the same seed always gives the same files.
 const NEWEST_MS: i64 = 1_767_225_600_000;
@@ -38,7 +38,7 @@ const SAFETY: [&str; 3] = ["everyone", "teen", "mature"];
 /// Why nothing, or not everything, was written.
 #[derive(Debug, thiserror::Error)]
 pub enum SynthError {
-    /// A size that no catalogue has.
+    /// A size that no catalog has.
     #[error("{parameter}: expected {expected}, found {found}")]
     Params {
         /// Which.
@@ -69,7 +69,7 @@ pub enum SynthError {
     },
 }
 
-/// The files of a made-up catalogue.
+/// The files of a made-up catalog.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SynthFiles {
     /// `[videos × dim]` f32.
@@ -82,7 +82,7 @@ pub struct SynthFiles {
     pub users_train: PathBuf,
     /// `[n × dim]` f32: users that nothing may learn from.
     pub users_test: PathBuf,
-    /// `[n × dim]` f32: videos that are not in the catalogue, as queries.
+    /// `[n × dim]` f32: videos that are not in the catalog, as queries.
     pub videos_test: PathBuf,
     /// Requests of the first held-out users, for `bench --requests`.
     pub requests: PathBuf,
@@ -106,7 +106,7 @@ impl SynthFiles {
     }
 }
 
-/// Makes up a catalogue in `dir`; `done` is told how many more rows are written.
+/// Makes up a catalog in `dir`; `done` is told how many more rows are written.
 ///
 /// # Errors
 /// [`SynthError`]; files are written whole or not at all.

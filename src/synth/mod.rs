@@ -1,4 +1,4 @@
-//! A catalogue as a two-tower recommender would have it, made up from a seed.
+//! A catalog as a two-tower recommender would have it, made up from a seed.
 //!
 //! What flows in: sizes and a seed. What flows out: embedding, id and attribute files, users that are *not*
 //! distributed like videos, and requests with rules to measure. The same seed gives the same bytes on any number of
@@ -15,7 +15,7 @@
 //! |---|---|
 //! | `model.rs` | topics, creators, videos, users |
 //! | `words.rs` | names and titles |
-//! | `requests.rs` | what is asked of the catalogue, with filters of known shares |
+//! | `requests.rs` | what is asked of the catalog, with filters of known shares |
 //! | `files.rs` | what is written where |
 
 mod files;
@@ -28,7 +28,7 @@ pub use files::{SynthError, SynthFiles, synth};
 /// How much to make up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SynthParams {
-    /// Videos in the catalogue.
+    /// Videos in the catalog.
     pub videos: usize,
     /// Components per embedding.
     pub dim: usize,
@@ -49,7 +49,7 @@ impl SynthParams {
         (self.users / 5).clamp(1, 10_000)
     }
 
-    /// Videos that are not in the catalogue, to be used as queries.
+    /// Videos that are not in the catalog, to be used as queries.
     pub fn held_out_videos(&self) -> usize {
         (self.videos / 10).clamp(1, 5_000)
     }

@@ -35,7 +35,7 @@ pub(super) struct Model {
     scale: Vec<f32>,
     creators: Vec<Creator>,
     /// `[creators × dim]`.
-    creator_centres: Vec<f32>,
+    creator_centers: Vec<f32>,
     /// `[dim × dim]`: the user tower.
     tower: Vec<f32>,
     tower_offset: Vec<f32>,
@@ -68,7 +68,7 @@ impl Model {
         for j in (1..dim).rev() {
             scale.swap(j, random.random_range(0..=j));
         }
-        normalise(&mut scale);
+        normalize(&mut scale);
         let topic_count = (params.videos / 500).clamp(8, 1_000);
         let creator_count = (params.videos / 20).max(1);
         let mut topics = Vec::with_capacity(topic_count * dim);
@@ -79,18 +79,18 @@ impl Model {
         let popularity =
             Zipf::new(topic_count as f32, 0.8).expect("at least one topic and a positive exponent");
         let mut creators = Vec::with_capacity(creator_count);
-        let mut creator_centres = Vec::with_capacity(creator_count * dim);
+        let mut creator_centers = Vec::with_capacity(creator_count * dim);
         for number in 0..creator_count {
             let mut random = draw(params.seed, Draw::Creator, number);
             let topic = (popularity.sample(&mut random) as usize - 1).min(topic_count - 1);
             creators.push(Creator { topic, obscurity: number as f32 / creator_count as f32 });
-            let centre = &topics[topic * dim..(topic + 1) * dim];
+            let center = &topics[topic * dim..(topic + 1) * dim];
             let spread = CREATOR_SPREAD;
-            creator_centres.extend(
-                centre
+            creator_centers.extend(
+                center
                     .iter()
                     .zip(&scale)
-                    .map(|(centre, scale)| centre + spread * scale * normal(&mut random)),
+                    .map(|(center, scale)| center + spread * scale * normal(&mut random)),
             );
         }
         let distortion = TOWER_DISTORTION / (dim as f32).sqrt();
@@ -98,9 +98,9 @@ impl Model {
             .map(|at| distortion * normal(&mut random) + if at / dim == at % dim { 1.0 } else { 0.0 })
             .collect();
         let mut tower_offset: Vec<f32> = scale.iter().map(|scale| scale * normal(&mut random)).collect();
-        normalise(&mut tower_offset);
+        normalize(&mut tower_offset);
         tower_offset.iter_mut().for_each(|value| *value *= TOWER_OFFSET);
-        Self { params, scale, creators, creator_centres, tower, tower_offset }
+        Self { params, scale, creators, creator_centers, tower, tower_offset }
     }
 
     /// Components per embedding.
@@ -130,7 +130,7 @@ impl Model {
         let start = out.len();
         self.scatter(video.creator, &mut random, out);
         let row = &mut out[start..];
-        normalise(row);
+        normalize(row);
         let spread = LogNormal::new(0.0f32, 0.1).expect("a finite, positive deviation");
         let popular = 1.15 - 0.3 * self.creators[video.creator].obscurity;
         let norm = popular * spread.sample(&mut random);
@@ -147,11 +147,11 @@ impl Model {
             let creator = self.draw_video(&mut random).creator;
             interest.clear();
             self.scatter(creator, &mut random, &mut interest);
-            normalise(&mut interest);
+            normalize(&mut interest);
             let weight = 0.3 + 0.7 * random.random::<f32>();
             mixture.iter_mut().zip(&interest).for_each(|(sum, value)| *sum += weight * value);
         }
-        normalise(&mut mixture);
+        normalize(&mut mixture);
         let seen = self.tower.chunks_exact(dim).zip(&self.tower_offset).zip(&self.scale);
         let noisy = seen.map(|((row, offset), scale)| {
             let straight: f32 = row.iter().zip(&mixture).map(|(weight, value)| weight * value).sum();
@@ -168,12 +168,12 @@ impl Model {
 
     fn scatter(&self, creator: usize, random: &mut impl Rng, out: &mut Vec<f32>) {
         let dim = self.params.dim;
-        let centre = &self.creator_centres[creator * dim..(creator + 1) * dim];
+        let center = &self.creator_centers[creator * dim..(creator + 1) * dim];
         out.extend(
-            centre
+            center
                 .iter()
                 .zip(&self.scale)
-                .map(|(centre, scale)| centre + VIDEO_SPREAD * scale * normal(random)),
+                .map(|(center, scale)| center + VIDEO_SPREAD * scale * normal(random)),
         );
     }
 }
@@ -188,7 +188,7 @@ fn normal(random: &mut impl Rng) -> f32 {
     StandardNormal.sample(random)
 }
 
-fn normalise(row: &mut [f32]) {
+fn normalize(row: &mut [f32]) {
     let norm = row.iter().map(|value| value * value).sum::<f32>().sqrt();
     row.iter_mut().for_each(|value| *value /= norm);
 }

@@ -1,4 +1,4 @@
-//! What is asked of the catalogue: a file for `bench --requests`, whose filters let through known shares.
+//! What is asked of the catalog: a file for `bench --requests`, whose filters let through known shares.
 //!
 //! What flows in: topic, `experiment` and embedding of each video, and held-out users. What flows out: a line per
 //! label and user.
@@ -22,7 +22,7 @@ use serde::Serialize;
 
 use super::model::{Draw, Model};
 use super::words;
-use crate::staged_file::StagedFile;
+use crate::base::staged_file::StagedFile;
 
 /// The name that lines know the file of excluded ids by, beside their own.
 pub(super) const EXCLUDED_FILE: &str = "excluded.npy";
@@ -33,7 +33,7 @@ const SHARES: [(usize, &str); 5] =
     [(2, "50 %"), (10, "10 %"), (100, "1 %"), (1_000, "0.1 %"), (10_000, "0.01 %")];
 /// A set of topics that exceeds its share by one part in so many, or less, is good enough.
 const TOLERANCE: usize = 5;
-/// At most; a fifth of a small catalogue.
+/// At most; a fifth of a small catalog.
 const MAX_EXCLUDED: usize = 10_000;
 
 /// What filters tell videos apart by.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// From the top of the stack down; a module imports only from those below it.
-const ORDER: [&str; 26] = [
+const ORDER: [&str; 20] = [
     "cli",
     "config",
     "service",
@@ -22,14 +22,8 @@ const ORDER: [&str; 26] = [
     "dataset",
     "node_set",
     "kernel",
-    "telemetry",
-    "text",
-    "mapped_file",
-    "staged_file",
     "serialized_bitmap",
-    "metric",
-    "element",
-    "id",
+    "base",
 ];
 /// Both stand on the same modules and know nothing of each other.
 const APART: [(&str, &str); 2] = [("search", "build"), ("build", "search")];

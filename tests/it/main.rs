@@ -1,46 +1,22 @@
-//! Integration tests: one binary, one module per module of the library.
+//! Integration tests: one binary, one folder per family.
+//!
+//! | folder | what its tests use |
+//! |---|---|
+//! | `data/`    | embedding files, attributes, made-up catalogs |
+//! | `index/`   | builds, generations, the folder that holds them |
+//! | `search/`  | one query against one index; the engine without a server |
+//! | `rules/`   | filters, exclusions, caps, kept places, against a naive oracle |
+//! | `live/`    | writes, the log, rebuilds, the quality gate, swaps |
+//! | `service/` | a real server and generated clients |
+//! | `cli/`     | the real binary |
+//! | `harness/` | servers, processes, disks and small indexes that the tests share; no tests |
 
 mod architecture;
-mod attributes;
-mod bench_report;
-mod bench_requests;
-mod build;
 mod cli;
-mod dataset;
-mod engine;
-mod filters;
-mod gate;
+mod data;
 mod harness;
 mod index;
-mod indexes;
 mod live;
-mod live_engine;
-mod live_kill;
-mod live_log;
-mod live_log_power_loss;
-mod live_rebuild;
-mod live_swap;
-mod recall_curve;
-mod rules_case;
-mod rules_catalogue;
-mod rules_exclusion;
-mod rules_naive;
-mod rules_oracle;
-mod rules_recall;
-mod rules_requests;
-mod rules_viewers;
+mod rules;
 mod search;
 mod service;
-mod service_binary;
-mod service_calls;
-mod service_catalog;
-mod service_explain;
-mod service_operations;
-mod service_rules;
-mod service_rules_refused;
-mod service_undecodable;
-mod store;
-mod swap;
-mod synth;
-mod tune;
-mod typed;

@@ -16,11 +16,11 @@ use anyhow::{Context as _, bail, ensure};
 use clap::ArgGroup;
 use jiff::Timestamp;
 
+use crate::base::staged_file::StagedFile;
 use crate::dataset::{Embeddings, Neighbors};
 use crate::eval::{Comparison, Report, Sweep, SweepRow, is_printable, page, picture, read_reports, sweep};
 use crate::index::{Index, IndexStore, Manifest, MemoryMode, Residence};
 use crate::search::Plan;
-use crate::staged_file::StagedFile;
 use tables::{points, summary};
 
 /// What an index is called that is alone and was not named.
@@ -38,7 +38,7 @@ pub struct Arguments {
     /// The query embeddings.
     #[arg(long, requires = "index")]
     queries: Option<PathBuf>,
-    /// Their exact neighbours by row number, as ground-truth writes them.
+    /// Their exact neighbors by row number, as ground-truth writes them.
     #[arg(long, requires_all = ["index", "queries"])]
     ground_truth: Option<PathBuf>,
     /// Requests with rules to measure instead of plain queries: a JSON object per line.

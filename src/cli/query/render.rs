@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
 
+use crate::base::text::visible_text;
 use crate::service::proto::completeness::Reason;
 use crate::service::proto::search_request::Query;
 use crate::service::proto::{
     Candidate, Completeness, Plan, SearchRequest, SearchResponse, SearchStats, attribute_value,
 };
-use crate::text::visible_text;
 
 /// What the table shows, as the request wants it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -131,8 +131,8 @@ fn attribute(candidate: &Candidate, name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::text::visible;
     use crate::service::proto::{AttributeValue, KeywordList};
-    use crate::text::visible;
 
     fn response() -> SearchResponse {
         let title = Some(attribute_value::Value::Keyword("night cats".to_owned()));

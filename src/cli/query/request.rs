@@ -6,9 +6,9 @@ use anyhow::{Context, bail};
 use roaring::RoaringTreemap;
 
 use super::values::{InterestSource, Row, cap, fresh, interest, row, seed};
+use crate::base::id::VideoId;
 use crate::cli::sample;
 use crate::dataset::read_id_list;
-use crate::id::VideoId;
 use crate::rules::Filter;
 use crate::service::proto::search_request::Query;
 use crate::service::proto::{
@@ -58,7 +58,7 @@ struct QuerySource {
     /// Candidates like these videos: may be given several times. WEIGHT is 1 unless told, and negative to move away.
     #[arg(long, value_name = "ID[=WEIGHT]", value_parser = seed)]
     seed: Vec<Seed>,
-    /// A user of the sample catalogue that was held out of it.
+    /// A user of the sample catalog that was held out of it.
     #[arg(long, value_name = "N")]
     sample_user: Option<usize>,
 }

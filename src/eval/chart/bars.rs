@@ -21,7 +21,7 @@ pub struct Bar {
     pub name: String,
     /// Its length, in words.
     pub total: String,
-    /// The parts from the left on, each with the number of its colour; `None` is a whole without parts.
+    /// The parts from the left on, each with the number of its color; `None` is a whole without parts.
     pub parts: Vec<(Option<usize>, f64)>,
 }
 

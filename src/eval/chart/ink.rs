@@ -1,8 +1,8 @@
-//! Colours by duty rather than by value, and the shapes of markers.
+//! Colors by duty rather than by value, and the shapes of markers.
 //!
-//! plotters writes fixed colours. Each [`Ink`] is drawn in a code colour, and [`to_classes`] makes a class
+//! plotters writes fixed colors. Each [`Ink`] is drawn in a code color, and [`to_classes`] makes a class
 //! of it; the stylesheet then has a value of each for light and for dark. The hues are those of Okabe and
-//! Ito (2008), told apart by colour-blind readers too, darkened or lightened until they stand out from
+//! Ito (2008), told apart by color-blind readers too, darkened or lightened until they stand out from
 //! either background by 3:1 or more.
 
 use std::fmt::Write;
@@ -43,7 +43,7 @@ const FIRST_ENGINE: usize = 5;
 const FIRST_PART: usize = 13;
 const ENGINES: usize = FIRST_PART - FIRST_ENGINE;
 const PARTS: usize = INKS.len() - FIRST_PART;
-/// Coprime to the number of colours: the pair repeats after 56 engines.
+/// Coprime to the number of colors: the pair repeats after 56 engines.
 const MARKERS: usize = 7;
 
 /// What something is drawn in.
@@ -75,7 +75,7 @@ impl Ink {
         part.map_or(Ink::Whole, Ink::Part)
     }
 
-    /// The code colour that [`to_classes`] looks for.
+    /// The code color that [`to_classes`] looks for.
     pub(super) fn code(self) -> RGBColor {
         RGBColor(0, 0, self.number() as u8)
     }
@@ -85,7 +85,7 @@ impl Ink {
     }
 }
 
-/// Puts classes in place of code colours. Text is escaped by plotters, so that no name can look like one.
+/// Puts classes in place of code colors. Text is escaped by plotters, so that no name can look like one.
 pub(super) fn to_classes(drawing: &str) -> String {
     let mut classes = drawing.replace(" opacity=\"1\"", "").replace(" font-family=\"sans-serif\"", "");
     for number in 0..INKS.len() {
@@ -111,7 +111,7 @@ pub fn stylesheet() -> String {
     )
 }
 
-/// How the line of an engine looks: its own colour and marker; that of a peer is thinner and its markers hollow.
+/// How the line of an engine looks: its own color and marker; that of a peer is thinner and its markers hollow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stroke {
     /// The position among all engines.

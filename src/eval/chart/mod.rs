@@ -1,11 +1,11 @@
 //! Charts as SVG text, to stand in a page or as a picture of their own.
 //!
-//! What flows in: points, bars and their names. What flows out: SVG whose colours are classes of
+//! What flows in: points, bars and their names. What flows out: SVG whose colors are classes of
 //! [`stylesheet`], so that it follows the reader's light or dark mode. Nothing here knows what was measured.
 //!
 //! | file | duty |
 //! |---|---|
-//! | `ink.rs`    | colours for light and dark, as classes; markers |
+//! | `ink.rs`    | colors for light and dark, as classes; markers |
 //! | `axis.rs`   | from values to places, and which ticks have room |
 //! | `curves.rs` | lines with markers over two axes |
 //! | `bars.rs`   | stacked bars under their names |

@@ -7,7 +7,7 @@ use super::super::comparison::{Comparison, pareto_front};
 use super::super::report::{Report, SweepRow};
 use super::{grouped, mebibytes, seconds, strokes};
 
-/// Parts of a bar that have a colour of their own; the smaller ones are one part together.
+/// Parts of a bar that have a color of their own; the smaller ones are one part together.
 const PARTS: usize = 7;
 const OTHER: &str = "other";
 

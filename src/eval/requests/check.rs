@@ -8,8 +8,8 @@ use super::exact::ExactAnswer;
 use super::file::Request;
 use super::holds::holds;
 use crate::attributes::{Columns, Value};
+use crate::base::id::NodeId;
 use crate::engine::{Candidate, Query};
-use crate::id::NodeId;
 use crate::index::Index;
 
 /// Looks values up in the index that answers.
@@ -145,27 +145,27 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::base::id::VideoId;
+    use crate::base::metric::Metric;
     use crate::build::{BuildParams, Silent, build};
-    use crate::dataset::{Catalogue, CatalogueFiles};
+    use crate::dataset::{Dataset, DatasetFiles};
     use crate::eval::Requests;
-    use crate::id::VideoId;
     use crate::index::IndexStore;
-    use crate::metric::Metric;
     use crate::synth::{SynthParams, synth};
 
     /// 100 made-up videos.
     fn index(dir: &std::path::Path) -> Index {
         let params = SynthParams { videos: 100, dim: 4, users: 10, seed: 1 };
         let files = synth(params, dir, |_| {}).unwrap();
-        let catalogue = CatalogueFiles {
+        let dataset = DatasetFiles {
             embeddings: files.videos,
             ids: Some(files.video_ids),
             attributes: Some(files.attributes),
         };
-        let catalogue = Catalogue::open(&catalogue, Metric::InnerProduct).unwrap();
+        let dataset = Dataset::open(&dataset, Metric::InnerProduct).unwrap();
         let params = BuildParams::new(Metric::InnerProduct, 4, 16).unwrap();
         let store = IndexStore::new(dir.join("index"));
-        build(&catalogue, None, &params, &store, &Silent, Instant::now()).unwrap();
+        build(&dataset, None, &params, &store, &Silent, Instant::now()).unwrap();
         store.open_current().unwrap().1
     }
 

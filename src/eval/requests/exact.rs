@@ -4,8 +4,8 @@ use rayon::prelude::*;
 
 use super::file::{Request, Requests};
 use super::sweep::{RequestSweepError, Target};
+use crate::base::id::VideoId;
 use crate::engine::{Budget, Candidate, Effort, Query};
-use crate::id::VideoId;
 
 /// The exact answer to every request, for every k.
 #[derive(Debug)]

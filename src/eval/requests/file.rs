@@ -11,10 +11,10 @@ use jiff::Timestamp;
 use roaring::RoaringTreemap;
 
 use super::line::{InterestLine, Line, SeedLine};
+use crate::base::id::VideoId;
 use crate::dataset::{EmbeddingsView, read_id_list};
 use crate::engine::{Effort, Interest, Query, ReturnAttributes, SearchRequest, Seed};
 use crate::eval::is_printable;
-use crate::id::VideoId;
 use crate::rules::{Condition, Exclude, Filter, Fresh, Rules, Time};
 use crate::search::Plan;
 

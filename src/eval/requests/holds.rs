@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::ops::Bound;
 
 use crate::attributes::{Columns, Value};
-use crate::id::NodeId;
+use crate::base::id::NodeId;
 use crate::rules::{Condition, Filter, Number, Time};
 
 /// Whether `filter`, whose times are points in time, holds for a video of the index.

@@ -35,7 +35,7 @@ pub(super) struct Bounds {
     /// The blocks that are bounded, as far as they have members.
     bounded: Vec<u32>,
     /// `[bounded × queries]`: what their means score, in units of the scan.
-    centres: Vec<f32>,
+    centers: Vec<f32>,
     /// What the best node of each may score, and [`DONE`] of those that were made ready.
     bounds: Vec<f32>,
     /// Their places among the bounded ones, with their bounds, about best first.
@@ -50,10 +50,10 @@ impl Bounds {
         Scanned { blocks, queries, .. }: Scanned<'_>,
         stats: &mut BeamStats,
     ) {
-        let Self { scores, region_bounds, lowest, done, bounded, centres, bounds, .. } = self;
+        let Self { scores, region_bounds, lowest, done, bounded, centers, bounds, .. } = self;
         *done = 0;
         bounded.clear();
-        centres.clear();
+        centers.clear();
         bounds.clear();
         region_bounds.clear();
         region_bounds.resize(blocks.largest_spreads.len(), DONE);
@@ -109,21 +109,21 @@ impl Bounds {
 
     /// What the mean of the block at a place scores for each query, in units of the scan.
     #[inline]
-    pub(super) fn centres(&self, place: u32, queries: usize) -> &[f32] {
+    pub(super) fn centers(&self, place: u32, queries: usize) -> &[f32] {
         let first = place as usize * queries;
-        &self.centres[first..first + queries]
+        &self.centers[first..first + queries]
     }
 
     /// Bounds what the best node of each block of the next regions may score.
     fn bound_blocks(&mut self, Scanned { blocks, queries, matches }: Scanned<'_>, stats: &mut BeamStats) {
-        let Self { scores, region_bounds, done, regions, bounded, centres, bounds, .. } = self;
+        let Self { scores, region_bounds, done, regions, bounded, centers, bounds, .. } = self;
         let first = bounded.len();
         for region in &*regions {
             region_bounds[*region as usize] = DONE;
             blocks.list_with_members(*region as usize, matches, bounded);
         }
         *done += regions.len();
-        centres.resize(bounded.len() * queries.len(), 0.0);
+        centers.resize(bounded.len() * queries.len(), 0.0);
         bounds.resize(bounded.len(), DONE);
         let new = &bounded[first..];
         scores.resize(new.len(), 0.0);
@@ -131,11 +131,11 @@ impl Bounds {
             query.means.score_rows(new, scores);
             stats.distances += new.len() as u64;
             let reach = BLOCK_REACH * query.residuals.deviation();
-            let centres = centres[first * queries.len()..].chunks_exact_mut(queries.len());
-            let known = centres.zip(&mut bounds[first..]);
-            for ((block, score), (centres, bound)) in new.iter().zip(&*scores).zip(known) {
-                centres[at] = query.offset + query.scale * score;
-                let of_query = centres[at] + reach * blocks.spreads[*block as usize];
+            let centers = centers[first * queries.len()..].chunks_exact_mut(queries.len());
+            let known = centers.zip(&mut bounds[first..]);
+            for ((block, score), (centers, bound)) in new.iter().zip(&*scores).zip(known) {
+                centers[at] = query.offset + query.scale * score;
+                let of_query = centers[at] + reach * blocks.spreads[*block as usize];
                 *bound = if of_query > *bound { of_query } else { *bound };
             }
         }

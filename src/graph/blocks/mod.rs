@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Where the nodes of a set lie does not matter to it, nor how many there are: a traversal of the graph gets lost
-//! where a filter has taken away the neighbourhood of the query.
+//! where a filter has taken away the neighborhood of the query.
 //!
 //! | file | duty |
 //! |---|---|

@@ -143,8 +143,8 @@ fn scan_estimates(
             dense.iter().take(AHEAD).for_each(fetch);
             for (next, Dense { block, at, members }) in dense.iter().enumerate() {
                 dense.get(next + AHEAD).into_iter().for_each(fetch);
-                let centres = bounds.centres(*at, queries.len());
-                let mut likely = members & estimate(blocks, *block, queries, centres, least, &mut estimates);
+                let centers = bounds.centers(*at, queries.len());
+                let mut likely = members & estimate(blocks, *block, queries, centers, least, &mut estimates);
                 stats.distances += ROWS_PER_BLOCK as u64;
                 while likely != 0 {
                     let row = likely.trailing_zeros();
@@ -187,14 +187,14 @@ fn estimate(
     blocks: &Blocks<'_>,
     block: usize,
     queries: &[BlockQuery<'_>],
-    centres: &[f32],
+    centers: &[f32],
     least: f32,
     estimates: &mut [f32; ROWS_PER_BLOCK],
 ) -> u64 {
     let (residuals, spread) = (blocks.residuals(block), blocks.spreads[block]);
     let mut reached = 0;
-    for (at, (query, centre)) in queries.iter().zip(centres).enumerate() {
-        let around = (*centre, spread);
+    for (at, (query, center)) in queries.iter().zip(centers).enumerate() {
+        let around = (*center, spread);
         if at == 0 {
             reached = query.residuals.score(residuals, around, least, estimates);
             continue;

@@ -33,8 +33,8 @@ impl Sample {
     /// Of so many blocks.
     pub(super) fn in_regions_of(size: usize) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(5);
-        let mut row = |centre: usize| -> Vec<f32> {
-            let at = |dim: usize| if dim == centre % DIM { 2.0 } else { 0.0 };
+        let mut row = |center: usize| -> Vec<f32> {
+            let at = |dim: usize| if dim == center % DIM { 2.0 } else { 0.0 };
             (0..DIM).map(|dim| at(dim) + random.random_range(-0.5f32..0.5)).collect()
         };
         let vectors: Vec<f32> = (0..ROWS).flat_map(|at| row(at * 10 / ROWS)).collect();

@@ -6,7 +6,7 @@ use roaring::{RoaringBitmap, RoaringTreemap};
 use super::*;
 use crate::rules::Bloom;
 
-/// Buckets of hashes, of neighbours and of runs.
+/// Buckets of hashes, of neighbors and of runs.
 fn treemaps() -> impl Strategy<Value = RoaringTreemap> {
     let upper = prop_oneof![0u32..4, any::<u32>(), (u32::MAX - 3)..=u32::MAX];
     let lower = prop_oneof![

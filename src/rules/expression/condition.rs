@@ -9,7 +9,7 @@ use super::literal;
 use super::parser::Parsed;
 use super::token::Token;
 use super::tree::Expression;
-use crate::id::VideoId;
+use crate::base::id::VideoId;
 use crate::rules::filter::{Condition, Number, Time};
 
 /// Words that an attribute in their place would be mistaken for.

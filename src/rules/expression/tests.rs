@@ -3,7 +3,7 @@ use std::ops::Bound::{self, Excluded, Included, Unbounded};
 use jiff::SignedDuration;
 
 use super::*;
-use crate::id::VideoId;
+use crate::base::id::VideoId;
 use crate::rules::filter::{Condition, Number, Time};
 
 pub(super) fn parsed(text: &str) -> Filter {

@@ -11,8 +11,8 @@ use super::request::{attributes_to_return, vector_values};
 use super::response::attribute_value;
 use super::{saturate, timestamp};
 use crate::attributes::Value;
+use crate::base::id::VideoId;
 use crate::engine::{EngineError, Lookup, ReturnAttributes, StoredVideo, WriteMode, Written};
-use crate::id::VideoId;
 use crate::live::{Mutation, Upsert};
 use crate::service::proto;
 

@@ -8,8 +8,8 @@ use std::ops::Bound;
 use super::bound::{number, time};
 use super::path::Path;
 use super::saturate;
+use crate::base::id::VideoId;
 use crate::engine::EngineError;
-use crate::id::VideoId;
 use crate::rules::{Condition, Filter};
 use crate::service::proto;
 

@@ -4,9 +4,9 @@ use half::f16;
 
 use super::path::Path;
 use super::rules::{WireRules, rules};
-use crate::element::Dtype;
+use crate::base::element::Dtype;
+use crate::base::id::VideoId;
 use crate::engine::{self, EngineError};
-use crate::id::VideoId;
 use crate::service::proto;
 
 /// # Errors

@@ -2,8 +2,8 @@
 
 use super::{duration, saturate, timestamp};
 use crate::attributes::Value;
+use crate::base::id::VideoId;
 use crate::engine::{self, Completeness, Shortfall};
-use crate::id::VideoId;
 use crate::service::proto;
 
 /// Why a video is, or is not, in an answer.

@@ -7,8 +7,8 @@ use jiff::SignedDuration;
 use super::bound::signed_duration;
 use super::filter;
 use super::path::Path;
+use crate::base::id::VideoId;
 use crate::engine::EngineError;
-use crate::id::VideoId;
 use crate::rules::{Bloom, Cap, Exclude, Fresh, Rules};
 use crate::service::proto;
 

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::{duration, saturate, timestamp};
-use crate::element::Dtype;
+use crate::base::element::Dtype;
+use crate::base::metric::Metric;
 use crate::engine;
 use crate::index::{AttributeKind, AttributeSchema, GateReport, MemoryMode};
-use crate::metric::Metric;
 use crate::service::proto;
 
 /// The state of an index, for operators.

@@ -5,7 +5,9 @@
 //! done yet closes a [`Gate`] in front of the compute pool.
 
 pub mod disk;
+pub mod indexes;
 pub mod process;
+pub mod typed;
 pub mod wire;
 
 use std::net::SocketAddr;
@@ -19,12 +21,12 @@ use arrow::array::{
 };
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use shortlist::base::id::VideoId;
+use shortlist::base::metric::Metric;
 use shortlist::build::{BuildParams, Silent, build};
-use shortlist::dataset::{AttributeColumn, Catalogue, Embeddings, write_npy};
+use shortlist::dataset::{AttributeColumn, Dataset, Embeddings, write_npy};
 use shortlist::engine::{Engine, EngineOptions, GateOptions, Limits};
-use shortlist::id::VideoId;
 use shortlist::index::{Index, IndexStore, MemoryMode, SectionKind};
-use shortlist::metric::Metric;
 use shortlist::service::proto::admin_client::AdminClient;
 use shortlist::service::proto::retrieval_client::RetrievalClient;
 use shortlist::service::proto::{SearchRequest, Vector, search_request};
@@ -94,7 +96,7 @@ impl TestIndex {
         self.rows = (0..videos).map(|_| random_row(&mut rng)).collect();
         let file = self.folder.path().join(format!("embeddings-{generation}.npy"));
         write_npy(&file, &[videos, DIM], self.rows.as_flattened()).unwrap();
-        let catalogue = Catalogue {
+        let dataset = Dataset {
             embeddings: Embeddings::open(&file).unwrap(),
             ids: (0..videos).map(|row| VideoId(video_id(row))).collect(),
             attributes: if self.has_attributes { attributes(videos) } else { Vec::new() },
@@ -105,7 +107,7 @@ impl TestIndex {
             .with_threads(1)
             .with_embedding_model(Some(self.model.clone()))
             .with_log_sequence(self.log_sequence);
-        build(&catalogue, None, &params, &store, &Silent, Instant::now()).unwrap().generation
+        build(&dataset, None, &params, &store, &Silent, Instant::now()).unwrap().generation
     }
 
     /// The folder to serve.

@@ -1,0 +1,34 @@
+//! The two kinds of identifier, which never convert into each other implicitly.
+
+use bytemuck::{Pod, Zeroable};
+use serde::{Deserialize, Serialize};
+
+/// The id a catalog knows a video by: any `u64`, chosen by the caller.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable, Serialize, Deserialize,
+)]
+#[repr(transparent)]
+#[serde(transparent)]
+pub struct VideoId(pub u64);
+
+/// The position of a video inside one index generation: `0..rows`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
+#[repr(transparent)]
+pub struct NodeId(pub u32);
+
+impl NodeId {
+    /// The largest number of videos one index generation can hold: the top bit of a node id is
+    /// free for the candidate list, and the largest value marks an unused edge slot.
+    pub const MAX_NODES: usize = i32::MAX as usize;
+
+    /// The node id as an index into per-node arrays.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl std::fmt::Display for VideoId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}

@@ -1,0 +1,47 @@
+//! How two embeddings are compared. Everywhere outside the builders a larger score is better.
+
+use serde::{Deserialize, Serialize};
+
+/// The score of a video for a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Metric {
+    /// `q · x`: the score of a two-tower recommender, over norms that differ.
+    #[serde(rename = "ip")]
+    InnerProduct,
+    /// `q · x / (‖q‖ ‖x‖)`: rows are normalized when the index is built, queries when they arrive.
+    Cosine,
+    /// `−‖q − x‖²`: the negated squared Euclidean distance.
+    L2,
+}
+
+impl Metric {
+    /// Every metric, in the order the command line lists them.
+    pub const ALL: [Metric; 3] = [Metric::InnerProduct, Metric::Cosine, Metric::L2];
+
+    /// The word for this metric on the command line, in files and in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Metric::InnerProduct => "ip",
+            Metric::Cosine => "cosine",
+            Metric::L2 => "l2",
+        }
+    }
+}
+
+impl std::fmt::Display for Metric {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl std::str::FromStr for Metric {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        Metric::ALL
+            .into_iter()
+            .find(|metric| metric.name() == word)
+            .ok_or_else(|| format!("unknown metric {word:?}: expected ip, cosine or l2"))
+    }
+}

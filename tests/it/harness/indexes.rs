@@ -1,0 +1,117 @@
+//! Small catalogs and indexes for the tests that need no server.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
+use shortlist::base::metric::Metric;
+use shortlist::build::{BuildParams, Silent, build};
+use shortlist::dataset::{Dataset, DatasetFiles, Embeddings, write_npy};
+use shortlist::index::{Index, IndexError, IndexStore, IndexWriter, SectionKind};
+use shortlist::synth::{SynthFiles, SynthParams, synth};
+use tempfile::TempDir;
+
+/// `[rows × dim]` from a normal distribution, each row scaled by its own factor.
+pub fn random_rows(rows: usize, dim: usize, seed: u64) -> Vec<f32> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    (0..rows)
+        .flat_map(|_| {
+            let norm = 0.5 + random.random::<f32>();
+            let row: Vec<f32> = (0..dim)
+                .map(|_| {
+                    let normal: f32 = StandardNormal.sample(&mut random);
+                    norm * normal
+                })
+                .collect();
+            row
+        })
+        .collect()
+}
+
+/// A made-up catalog in a folder of its own.
+pub struct TestDataset {
+    pub folder: TempDir,
+    pub files: SynthFiles,
+}
+
+impl TestDataset {
+    pub fn new(videos: usize, dim: usize) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let params = SynthParams { videos, dim, users: 500, seed: 7 };
+        let files = synth(params, folder.path(), |_| {}).unwrap();
+        Self { folder, files }
+    }
+
+    pub fn files(&self) -> DatasetFiles {
+        DatasetFiles {
+            embeddings: self.files.videos.clone(),
+            ids: Some(self.files.video_ids.clone()),
+            attributes: Some(self.files.attributes.clone()),
+        }
+    }
+
+    pub fn open(&self, metric: Metric) -> Dataset {
+        Dataset::open(&self.files(), metric).unwrap()
+    }
+}
+
+/// Writes rows to a file and opens them as a catalog without ids or attributes.
+pub fn dataset_of(dir: &Path, rows: &[f32], dim: usize, metric: Metric) -> Dataset {
+    let path = dir.join("rows.npy");
+    write_npy(&path, &[rows.len() / dim, dim], rows).unwrap();
+    Dataset::open(&DatasetFiles { embeddings: path, ids: None, attributes: None }, metric).unwrap()
+}
+
+/// Builds into `dir` and opens what was published.
+pub fn build_index(dataset: &Dataset, params: &BuildParams, dir: &Path) -> Index {
+    build_taught_index(dataset, None, params, dir)
+}
+
+/// The same, with users to learn from.
+pub fn build_taught_index(
+    dataset: &Dataset,
+    training_queries: Option<&Embeddings>,
+    params: &BuildParams,
+    dir: &Path,
+) -> Index {
+    let store = IndexStore::new(dir);
+    let manifest = build(dataset, training_queries, params, &store, &Silent, Instant::now()).unwrap();
+    store.open_generation(manifest.generation).unwrap()
+}
+
+/// The file of an index written anew, with right checksums: each section as `change` leaves it, and without those
+/// that it gives `false` for.
+pub fn rewritten(
+    index: &Index,
+    mut change: impl FnMut(SectionKind, u32, &mut Vec<u8>) -> bool,
+) -> Result<Index, IndexError> {
+    let file = std::fs::read(index.path()).unwrap();
+    let mut sections = Vec::new();
+    for section in index.sections() {
+        let mut bytes = file[section.range()].to_vec();
+        if change(section.kind, section.ordinal, &mut bytes) {
+            sections.push((section.kind, section.ordinal, bytes));
+        }
+    }
+    let mut writer = IndexWriter::create(index.path().parent().unwrap(), sections.len()).unwrap();
+    for (kind, ordinal, bytes) in &sections {
+        writer.section(*kind, *ordinal, [bytes.as_slice()]).unwrap();
+    }
+    writer.finish().unwrap().open()
+}
+
+/// The data that development machines have; `None`, loudly, where it is absent.
+pub fn shared_data() -> Option<PathBuf> {
+    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
+    let root = std::env::var_os("SHORTLIST_SHARED").map_or(default, PathBuf::from);
+    let data = root.join("data");
+    if !data.is_dir() {
+        // Not through eprintln!, which the test runner keeps to itself when a test passes.
+        let _ = writeln!(std::io::stderr(), "SKIPPED: no data at {}; nothing was checked", data.display());
+        return None;
+    }
+    Some(data)
+}

@@ -1,0 +1,248 @@
+//! What the quality gate makes of generations, and what becomes of those that it refuses.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use shortlist::base::id::VideoId;
+use shortlist::dataset::write_npy;
+use shortlist::engine::{
+    Budget, Effort, Engine, EngineError, EngineOptions, GateOptions, LiveRecall, RebuildOptions,
+    RebuildState, Refresh, SampleOptions, WriteMode,
+};
+use shortlist::index::{IndexStore, StoreError};
+use shortlist::live::Mutation;
+use shortlist::service::proto::ActivateRequest;
+use tonic::Code;
+
+use crate::harness::{DIM, Setup, TestIndex, TestServer, video_id};
+use crate::live::engine::{VIDEOS, request};
+
+fn open(index: &TestIndex, gate: GateOptions) -> Engine {
+    Engine::open(EngineOptions {
+        indexes: vec![("videos".to_owned(), index.dir())],
+        threads: 1,
+        is_writable: true,
+        rebuild: RebuildOptions { delta_share: 0.0, deleted_share: 0.0, ..RebuildOptions::default() },
+        gate,
+        sample: SampleOptions { share: 1.0 },
+        ..EngineOptions::default()
+    })
+    .unwrap()
+}
+
+/// Twenty users in a file beside the index.
+fn users(index: &TestIndex) -> PathBuf {
+    let path = index.dir().with_file_name("users.npy");
+    let rows: Vec<[f32; DIM]> =
+        (0..20).map(|row| std::array::from_fn(|at| (row * at % 7) as f32 - 2.5)).collect();
+    write_npy(&path, &[20, DIM], rows.as_flattened()).unwrap();
+    path
+}
+
+fn strict(index: &TestIndex) -> GateOptions {
+    let query_files = BTreeMap::from([("videos".to_owned(), users(index))]);
+    GateOptions { k: 10, min_overlap: 0.9, query_files, ..GateOptions::default() }
+}
+
+#[test]
+fn a_generation_that_is_refused_leaves_a_report_and_answers_only_if_forced() {
+    let mut index = TestIndex::new(VIDEOS);
+    let engine = open(&index, strict(&index));
+    // Other embeddings of the same model: it shares few answers with the one before.
+    index.publish(VIDEOS);
+    let news = engine.refresh();
+    assert!(matches!(news.as_slice(), [.., Refresh::Refused { manifest: 2, .. }]), "{news:?}");
+    let status = engine.status("").unwrap();
+    assert_eq!(status.generation, 1);
+    let refused = status.refused.unwrap();
+    assert!(
+        refused.contains("refused by the quality gate: expected at least 0.9 of the answers"),
+        "{refused}"
+    );
+    let report = status.gate.unwrap();
+    assert_eq!((report.generation, report.found.current, report.problems.len()), (2, 1, 1));
+    assert_eq!((report.found.queries, report.found.k, report.found.recall_ppm), (20, 10, 1_000_000));
+    assert!(report.found.source.ends_with("users.npy"));
+    assert!(report.found.overlap_ppm.unwrap() < 900_000 && report.found.p99_ns > 0);
+    let store = IndexStore::new(index.dir());
+    let kept = store.open_gate_report(2, &store.open_generation(2).unwrap()).unwrap().0;
+    assert_eq!(kept, Some(report));
+    // Nothing changes by looking again, nor by a restart.
+    assert!(engine.refresh().is_empty());
+    drop(engine);
+    let engine = open(&index, strict(&index));
+    let status = engine.status("").unwrap();
+    assert_eq!(status.generation, 1);
+    assert!(status.refused.unwrap().contains("refused by the quality gate"));
+    let error = engine.activate("", 2).unwrap_err();
+    assert!(matches!(error, EngineError::Store(StoreError::NotServable { .. })), "{error}");
+    assert_eq!(engine.activate_forced("", 2).unwrap().generation, 2);
+    drop(engine);
+    let engine = open(&index, strict(&index));
+    assert_eq!(engine.status("").unwrap().generation, 2);
+    assert_eq!(engine.activate("", 1).unwrap().generation, 1);
+}
+
+#[tokio::test]
+async fn a_refused_generation_is_activated_by_force_alone() {
+    let mut index = TestIndex::new(VIDEOS);
+    let setup = Setup { gate: strict(&index), ..Setup::default() };
+    let server = TestServer::start(&[("videos", &index)], setup).await;
+    index.publish(VIDEOS);
+    server.until("shortlist_gate_passed{index=\"videos\"}", 0.0).await;
+    let mut admin = server.admin().await;
+    let activate = |force| ActivateRequest { index: String::new(), generation: 2, force };
+    let refused = admin.activate(activate(false)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+    assert!(refused.message().contains("refused by the quality gate"), "{refused}");
+    let status = admin.activate(activate(true)).await.unwrap().into_inner().index.unwrap();
+    assert_eq!((status.generation, status.refused.as_str()), (2, ""));
+    assert!(!status.gate.unwrap().passed);
+}
+
+/// Nothing is left of a rebuild that is cancelled before it is published.
+#[test]
+fn a_rebuild_that_is_cancelled_while_it_is_measured_publishes_nothing() {
+    let index = TestIndex::new(20_000);
+    let path = index.dir().with_file_name("many.npy");
+    let rows: Vec<f32> = (0..2_000 * DIM).map(|at| (at * 7919 % 101) as f32 - 50.0).collect();
+    write_npy(&path, &[2_000, DIM], &rows).unwrap();
+    let query_files = BTreeMap::from([("videos".to_owned(), path)]);
+    let engine = open(&index, GateOptions { queries: 2_000, query_files, ..GateOptions::default() });
+    engine.start_rebuild("").unwrap();
+    let state = || engine.status("").unwrap().live.rebuild.state;
+    while state() == RebuildState::Running {
+        std::thread::yield_now();
+    }
+    engine.cancel_rebuild("").unwrap();
+    while state().is_underway() {
+        std::thread::yield_now();
+    }
+    assert_eq!(state(), RebuildState::Cancelled);
+    assert_eq!(engine.status("").unwrap().available_generations, [1]);
+}
+
+/// The build is not lost: it waits until what is wrong is mended.
+#[test]
+fn a_rebuild_that_cannot_be_measured_is_kept_and_does_not_answer() {
+    let index = TestIndex::new(VIDEOS);
+    let path = index.dir().with_file_name("users.npy");
+    let query_files = BTreeMap::from([("videos".to_owned(), path)]);
+    let engine = open(&index, GateOptions { k: 10, query_files, ..GateOptions::default() });
+    engine.start_rebuild("").unwrap();
+    while engine.status("").unwrap().live.rebuild.state.is_underway() {
+        std::thread::yield_now();
+    }
+    let status = engine.status("").unwrap();
+    assert_eq!(status.live.rebuild.state, RebuildState::Failed);
+    let problem = status.live.rebuild.problem.unwrap();
+    assert!(problem.contains("generation 2 was published and does not answer"), "{problem}");
+    assert!(problem.contains("users.npy"), "{problem}");
+    assert_eq!((status.generation, status.available_generations), (1, vec![1, 2]));
+    // The users are there again.
+    users(&index);
+    drop(engine);
+    let engine = open(&index, strict(&index));
+    engine.refresh();
+    assert_eq!(engine.status("").unwrap().generation, 2);
+}
+
+#[test]
+fn of_refused_generations_the_last_is_kept() {
+    let mut index = TestIndex::new(VIDEOS);
+    let engine = open(&index, strict(&index));
+    let delete = Mutation::Delete(VideoId(video_id(0)));
+    engine.write("", vec![delete], WriteMode::AllOrNothing).unwrap();
+    for generation in 2..5 {
+        index.publish(VIDEOS);
+        engine.refresh();
+        let status = engine.status("").unwrap();
+        assert_eq!((status.generation, status.available_generations), (1, vec![1, generation]));
+    }
+}
+
+/// What a build published while no server was there, or one that was killed before it had measured it.
+#[test]
+fn what_nobody_measured_is_measured_after_a_restart() {
+    let mut index = TestIndex::new(VIDEOS);
+    let engine = open(&index, strict(&index));
+    engine.start_rebuild("").unwrap();
+    while engine.status("").unwrap().live.rebuild.state.is_underway() {
+        std::thread::yield_now();
+    }
+    assert_eq!(engine.status("").unwrap().generation, 2);
+    drop(engine);
+    index.publish(VIDEOS);
+    let engine = open(&index, strict(&index));
+    assert_eq!(engine.status("").unwrap().generation, 2);
+    let news = engine.refresh();
+    assert!(news.iter().any(|news| matches!(news, Refresh::Refused { .. })), "{news:?}");
+    let status = engine.status("").unwrap();
+    assert_eq!((status.generation, status.gate.unwrap().generation), (2, 3));
+}
+
+#[test]
+fn a_generation_that_is_as_good_passes() {
+    let index = TestIndex::new(VIDEOS);
+    let engine = open(&index, strict(&index));
+    engine.start_rebuild("").unwrap();
+    while engine.status("").unwrap().live.rebuild.state.is_underway() {
+        std::thread::yield_now();
+    }
+    let news = engine.refresh();
+    assert!(news.iter().any(|news| matches!(news, Refresh::Swapped { from: 1, to: 2, .. })), "{news:?}");
+    let report = engine.status("").unwrap().gate.unwrap();
+    assert_eq!((report.problems, report.found.overlap_ppm), (Vec::new(), Some(1_000_000)));
+}
+
+/// Overlap is not asked of another embedding model, nor are its users compared with.
+#[test]
+fn a_generation_of_another_model_is_measured_alone() {
+    let mut index = TestIndex::new(VIDEOS);
+    let engine = open(&index, strict(&index));
+    index.model = "towers-4".to_owned();
+    index.publish(VIDEOS);
+    engine.refresh();
+    let status = engine.status("").unwrap();
+    let found = status.gate.unwrap().found;
+    assert_eq!((status.generation, found.current, found.overlap_ppm), (2, 0, None));
+    assert_eq!((found.queries, found.recall_ppm), (20, 1_000_000));
+}
+
+#[test]
+fn users_that_asked_are_asked_for_again_and_query_files_must_fit() {
+    let mut index = TestIndex::new(VIDEOS);
+    let engine = open(&index, GateOptions { queries: 5, ..GateOptions::default() });
+    // One in five of them judges.
+    for row in 0..60 {
+        engine.search(&request([row as f32; DIM], 3, Effort::Default), &Budget::default()).unwrap();
+    }
+    index.publish(VIDEOS);
+    engine.refresh();
+    let found = engine.status("").unwrap().gate.unwrap().found;
+    assert_eq!((found.queries, found.source.as_str()), (5, "users that asked of late"));
+    drop(engine);
+    let path = index.dir().with_file_name("narrow.npy");
+    write_npy(&path, &[2, 3], &[1.0; 6]).unwrap();
+    let query_files = BTreeMap::from([("videos".to_owned(), path)]);
+    let engine = open(&index, GateOptions { query_files, ..GateOptions::default() });
+    index.publish(VIDEOS);
+    engine.refresh();
+    let problem = engine.status("").unwrap().refused.unwrap();
+    assert!(problem.contains("narrow.npy: expected 8 dimensions as in the index, found 3"), "{problem}");
+}
+
+#[test]
+fn answers_of_the_sample_are_compared_with_exact_ones() {
+    let index = TestIndex::new(VIDEOS);
+    let engine = open(&index, GateOptions::default());
+    assert!(!engine.measure_recall());
+    for k in [1, 7, 10, 30] {
+        engine.search(&request([1.0; DIM], k, Effort::Default), &Budget::default()).unwrap();
+    }
+    // Exact answers say nothing of recall.
+    engine.search(&request([1.0; DIM], 5, Effort::Exact), &Budget::default()).unwrap();
+    while engine.measure_recall() {}
+    let of = |k, answers| LiveRecall { k: Some(k), recall: 1.0, answers };
+    assert_eq!(engine.status("").unwrap().recall, [of(1, 1), of(10, 2), of(50, 1)]);
+}

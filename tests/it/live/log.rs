@@ -1,0 +1,320 @@
+//! The mutation log: what it keeps, what it refuses, and many callers at once.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use redb::{Database, ReadableDatabase, TableDefinition};
+use shortlist::attributes::Value;
+use shortlist::base::id::VideoId;
+use shortlist::live::{Entry, GroupCommit, LogError, Mutation, MutationLog, RedbLog, Upsert};
+use tempfile::TempDir;
+
+use crate::harness::disk::SimulatedDisk;
+
+fn folder() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mutations.redb");
+    (folder, path)
+}
+
+fn upsert(video: u64) -> Mutation {
+    Mutation::Upsert(Upsert {
+        video_id: VideoId(video),
+        embedding: vec![video as f32, -0.5],
+        attributes: vec![("title".to_owned(), Value::Keyword(format!("title {video}")))],
+        expires_at: Some(jiff::Timestamp::from_microsecond(1_700_000_000_000_001).unwrap()),
+        embedding_model: Some("towers-3".to_owned()),
+    })
+}
+
+fn delete(video: u64) -> Mutation {
+    Mutation::Delete(VideoId(video))
+}
+
+fn sequences(entries: &[Entry]) -> Vec<u64> {
+    entries.iter().map(|entry| entry.sequence).collect()
+}
+
+/// Written by the version of the log that its name says: every kind of mutation and of value, and the first entry
+/// trimmed.
+#[test]
+fn a_log_of_version_1_is_read() {
+    let (_folder, path) = folder();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/log-1.redb");
+    std::fs::copy(fixture, &path).unwrap();
+    let time = jiff::Timestamp::from_microsecond(1_700_000_000_000_001).unwrap();
+    let attributes = [
+        ("title", Value::Keyword("ø".to_owned())),
+        ("tags", Value::KeywordList(vec!["a".to_owned(), String::new()])),
+        ("likes", Value::Int64(-5)),
+        ("creator", Value::Uint64(u64::MAX)),
+        ("score", Value::Double(0.25)),
+        ("safe", Value::Bool(true)),
+        ("published_at", Value::Timestamp(time)),
+    ];
+    let full = Upsert {
+        video_id: VideoId(u64::MAX),
+        embedding: vec![1.5, -0.5, 0.0],
+        attributes: attributes.map(|(name, value)| (name.to_owned(), value)).to_vec(),
+        expires_at: Some(time),
+        embedding_model: Some("towers-3".to_owned()),
+    };
+    let bare = Upsert {
+        video_id: VideoId(10),
+        embedding: vec![0.0, 2.0, 1.0],
+        attributes: Vec::new(),
+        expires_at: None,
+        embedding_model: None,
+    };
+    let mutations = [
+        Mutation::Upsert(full),
+        delete(8),
+        Mutation::Takedown(VideoId(7)),
+        Mutation::Takedown(VideoId(9)),
+        Mutation::Restore(VideoId(9)),
+        Mutation::Upsert(bare),
+    ];
+    let expected: Vec<Entry> =
+        (2..).zip(mutations).map(|(sequence, mutation)| Entry { sequence, mutation }).collect();
+    let log = RedbLog::open(&path).unwrap();
+    assert_eq!((log.trimmed_to(), log.last_sequence()), (1, 7));
+    assert_eq!(log.read(1, 10).unwrap(), expected);
+    assert_eq!(log.takedowns().unwrap(), [(VideoId(7), 4)]);
+    assert_eq!(log.append(&[delete(1)]).unwrap(), 8);
+}
+
+#[test]
+fn keeps_what_was_appended_in_order() {
+    let (folder, path) = folder();
+    let log = RedbLog::open(&path).unwrap();
+    assert_eq!((log.last_sequence(), log.trimmed_to()), (0, 0));
+    assert_eq!(log.append(&[]).unwrap(), 0);
+    assert_eq!(log.append(&[upsert(7), delete(8)]).unwrap(), 2);
+    assert_eq!(log.append(&[upsert(9)]).unwrap(), 3);
+    let expected: Vec<Entry> = (1..)
+        .zip([upsert(7), delete(8), upsert(9)])
+        .map(|(sequence, mutation)| Entry { sequence, mutation })
+        .collect();
+    assert_eq!(log.read(0, 10).unwrap(), expected);
+    drop(log);
+
+    let log = RedbLog::open(&path).unwrap();
+    assert_eq!(log.last_sequence(), 3);
+    assert_eq!(log.read(0, 10).unwrap(), expected);
+    assert_eq!(log.read(1, 1).unwrap(), expected[1..2]);
+    assert_eq!(log.read(0, 0).unwrap(), []);
+    assert_eq!(log.read(3, 10).unwrap(), []);
+    assert_eq!(log.read(u64::MAX, 10).unwrap(), []);
+    assert_eq!(log.bytes().unwrap(), std::fs::metadata(&path).unwrap().len());
+    let names: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["mutations.redb"]);
+}
+
+#[test]
+fn trims_entries_and_keeps_numbers_and_takedowns() {
+    let (_folder, path) = folder();
+    let log = RedbLog::open(&path).unwrap();
+    let takedown = |video| Mutation::Takedown(VideoId(video));
+    let restore = |video| Mutation::Restore(VideoId(video));
+    // An upsert does not restore, a second takedown counts from then on.
+    log.append(&[takedown(5), takedown(4), takedown(3), upsert(4), restore(3), takedown(5)]).unwrap();
+    let taken_down = [(VideoId(4), 2), (VideoId(5), 6)];
+    assert_eq!(log.takedowns().unwrap(), taken_down);
+
+    log.trim(4).unwrap();
+    assert_eq!((log.trimmed_to(), log.last_sequence()), (4, 6));
+    assert_eq!(sequences(&log.read(0, 10).unwrap()), [5, 6]);
+    log.trim(2).unwrap();
+    assert_eq!(log.trimmed_to(), 4);
+    log.trim(u64::MAX).unwrap();
+    assert_eq!((log.trimmed_to(), log.last_sequence()), (6, 6));
+    drop(log);
+
+    let log = RedbLog::open(&path).unwrap();
+    assert_eq!((log.trimmed_to(), log.last_sequence()), (6, 6));
+    assert_eq!(log.read(0, 10).unwrap(), []);
+    assert_eq!(log.takedowns().unwrap(), taken_down);
+    assert_eq!(log.append(&[restore(4)]).unwrap(), 7);
+    assert_eq!(sequences(&log.read(6, 10).unwrap()), [7]);
+    assert_eq!(log.takedowns().unwrap(), taken_down[1..]);
+}
+
+#[test]
+fn gives_disk_back_when_most_is_trimmed() {
+    let disk = SimulatedDisk::new(1);
+    let log = RedbLog::with_backend(disk).unwrap();
+    let large = |video| {
+        let Mutation::Upsert(upsert) = upsert(video) else { unreachable!() };
+        Mutation::Upsert(Upsert { embedding: vec![0.25; 512], ..upsert })
+    };
+    for batch in 0..8 {
+        log.append(&(0..500).map(|video| large(batch * 500 + video)).collect::<Vec<_>>()).unwrap();
+    }
+    let full = log.bytes().unwrap();
+    assert!(full > 8 << 20, "{full}");
+    log.trim(3_900).unwrap();
+    let left = log.bytes().unwrap();
+    assert!(left < full / 4, "{left} of {full} bytes");
+    assert_eq!(log.read(0, 1_000).unwrap().len(), 100);
+    assert_eq!(log.append(&[large(4_000)]).unwrap(), 4_001);
+}
+
+#[test]
+fn rejects_a_log_that_is_in_use() {
+    let (_folder, path) = folder();
+    let log = RedbLog::open(&path).unwrap();
+    log.append(&[delete(1)]).unwrap();
+    let second = RedbLog::open(&path).unwrap_err();
+    assert!(matches!(&second, LogError::InUse { path: found } if *found == path), "{second}");
+    log.append(&[delete(2)]).unwrap();
+    drop(log);
+    assert_eq!(RedbLog::open(&path).unwrap().last_sequence(), 2);
+}
+
+#[test]
+fn rejects_what_is_no_log() {
+    let (_folder, path) = folder();
+    let problem = |path: &Path| match RedbLog::open(path).unwrap_err() {
+        LogError::ForeignFile { path: found, problem } if found == *path => problem,
+        other => panic!("{other}"),
+    };
+    std::fs::write(&path, "").unwrap();
+    assert_eq!(problem(&path), "expected a log, found an empty file");
+    let magic = r#"expected magic "redb\x1a\n\xa9\r\n", found "#;
+    std::fs::write(&path, "redb").unwrap();
+    assert_eq!(problem(&path), format!(r#"{magic}"\x00\x00\x00\x00\x00\x00\x00\x00\x00""#));
+    std::fs::write(&path, "sequence,video\n1,7\n").unwrap();
+    assert_eq!(problem(&path), format!(r#"{magic}"sequence,""#));
+    assert_eq!(std::fs::read(&path).unwrap(), b"sequence,video\n1,7\n");
+
+    std::fs::remove_file(&path).unwrap();
+    let other = Database::create(&path).unwrap();
+    let transaction = other.begin_write().unwrap();
+    transaction.open_table(TableDefinition::<u64, u64>::new("songs")).unwrap();
+    transaction.commit().unwrap();
+    drop(other);
+    assert_eq!(problem(&path), r#"expected a table "meta", found ["songs"]"#);
+
+    let nowhere = path.with_file_name("no-such-folder").join("log");
+    let missing = RedbLog::open(&nowhere).unwrap_err();
+    assert!(matches!(&missing, LogError::Io { path: found, .. } if *found == nowhere), "{missing}");
+}
+
+/// Changes a table of a log behind its back.
+fn tamper(path: &Path, change: impl FnOnce(&redb::WriteTransaction)) {
+    let database = Database::open(path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    change(&transaction);
+    transaction.commit().unwrap();
+}
+
+const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+const ENTRIES: TableDefinition<u64, &[u8]> = TableDefinition::new("entries");
+
+#[test]
+fn rejects_another_version() {
+    let (_folder, path) = folder();
+    drop(RedbLog::open(&path).unwrap());
+    tamper(&path, |transaction| drop(transaction.open_table(META).unwrap().insert("version", 2).unwrap()));
+    let error = RedbLog::open(&path).unwrap_err();
+    assert!(matches!(error, LogError::WrongVersion { expected: 1, found: 2, .. }), "{error}");
+}
+
+#[test]
+fn rejects_damage_and_names_where() {
+    let (_folder, path) = folder();
+    let log = RedbLog::open(&path).unwrap();
+    log.append(&[delete(1), upsert(2), delete(3)]).unwrap();
+    drop(log);
+    let whole = std::fs::read(&path).unwrap();
+
+    // Shorter than its header says.
+    std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    let error = RedbLog::open(&path).unwrap_err();
+    assert!(matches!(&error, LogError::Damaged { path: found, .. } if *found == path), "{error}");
+
+    // One bit of an embedding.
+    let mut flipped = whole.clone();
+    let at = whole.windows(8).position(|bytes| bytes == [0, 0, 0, 64, 0, 0, 0, 191]).unwrap();
+    flipped[at] ^= 1;
+    std::fs::write(&path, flipped).unwrap();
+    let log = RedbLog::open(&path).unwrap();
+    let error = log.read(0, 10).unwrap_err();
+    assert!(matches!(&error, LogError::BadRecord { sequence: 2, problem, .. } if problem.contains("crc32c")));
+    assert_eq!(sequences(&log.read(2, 10).unwrap()), [3]);
+    drop(log);
+
+    // An entry that is not there, at the end and in the middle.
+    std::fs::write(&path, &whole).unwrap();
+    tamper(&path, |transaction| drop(transaction.open_table(ENTRIES).unwrap().remove(3).unwrap()));
+    let error = RedbLog::open(&path).unwrap_err().to_string();
+    assert!(error.contains("to be [1, 3]") && error.ends_with("found [1, 2]"), "{error}");
+    std::fs::write(&path, &whole).unwrap();
+    tamper(&path, |transaction| drop(transaction.open_table(ENTRIES).unwrap().remove(2).unwrap()));
+    let error = RedbLog::open(&path).unwrap().read(0, 10).unwrap_err().to_string();
+    assert!(error.ends_with("expected entry 2 after 1, found 3"), "{error}");
+}
+
+#[test]
+fn a_damaged_header_is_an_error_and_never_a_panic() {
+    let (_folder, path) = folder();
+    let log = RedbLog::open(&path).unwrap();
+    log.append(&[delete(1), upsert(2)]).unwrap();
+    drop(log);
+    let whole = std::fs::read(&path).unwrap();
+    for at in 0..64 {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 0xff;
+        std::fs::write(&path, damaged).unwrap();
+        if let Ok(log) = RedbLog::open(&path) {
+            assert_eq!(sequences(&log.read(0, 10).unwrap()), [1, 2], "byte {at}");
+        }
+    }
+}
+
+#[test]
+fn file_stays_a_plain_redb_database() {
+    let (_folder, path) = folder();
+    RedbLog::open(&path).unwrap().append(&[delete(1)]).unwrap();
+    let mut database = Database::open(&path).unwrap();
+    assert!(database.check_integrity().unwrap());
+    let meta = database.begin_read().unwrap().open_table(META).unwrap();
+    for (key, value) in [("version", 1), ("last", 1), ("trimmed", 0)] {
+        assert_eq!(meta.get(key).unwrap().unwrap().value(), value, "{key}");
+    }
+}
+
+#[test]
+fn many_callers_have_one_order() {
+    const CALLERS: u64 = 16;
+    const WRITES: u64 = 40;
+    let (_folder, path) = folder();
+    let log = Arc::new(RedbLog::open(&path).unwrap());
+    let applied = Arc::new(Mutex::new(Vec::<Entry>::new()));
+    let to = Arc::clone(&applied);
+    let group = GroupCommit::new(log.clone(), move |entries| to.lock().unwrap().extend_from_slice(entries));
+    let caller = |caller: u64| {
+        let (group, applied) = (&group, &applied);
+        move || {
+            let mut before = 0;
+            for write in 0..WRITES {
+                let size = 1 + (caller + write) % 3;
+                let mutations: Vec<Mutation> =
+                    (0..size).map(|at| delete(caller << 32 | write << 8 | at)).collect();
+                let last = group.write(mutations.clone()).unwrap();
+                assert!(last >= before + size, "{last} after {before}");
+                before = last;
+                // They are applied by now, together, in order, with the numbers that were given.
+                let applied = applied.lock().unwrap();
+                let mine = &applied[(last - size) as usize..last as usize];
+                assert!((last - size + 1..=last).eq(mine.iter().map(|entry| entry.sequence)));
+                assert!(mutations.iter().eq(mine.iter().map(|entry| &entry.mutation)));
+            }
+        }
+    };
+    thread::scope(|scope| (0..CALLERS).for_each(|number| drop(scope.spawn(caller(number)))));
+    assert_eq!(group.write(Vec::new()).unwrap(), log.last_sequence());
+    drop(group);
+    assert_eq!(log.read(0, usize::MAX).unwrap(), *applied.lock().unwrap());
+}

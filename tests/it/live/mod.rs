@@ -1,0 +1,11 @@
+//! Writes, their log, rebuilds and the quality gate.
+
+pub(crate) mod engine;
+mod gate;
+mod kill;
+mod log;
+mod log_power_loss;
+mod log_swap;
+mod rebuild;
+mod swap;
+mod writes;

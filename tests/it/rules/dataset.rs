@@ -1,0 +1,216 @@
+//! Small catalogs for tests of the rules: written to files, built, opened by an engine, and kept as plain rows
+//! for whoever looks at them one by one.
+//!
+//! Their embeddings are such that single precision scores them without rounding, where that is possible: then the
+//! one right order is known to the last tie.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrow::array::{
+    ArrayRef, BooleanArray, Float64Array, Int64Array, ListBuilder, StringArray, StringBuilder,
+    TimestampMicrosecondArray, UInt64Array,
+};
+use arrow::record_batch::RecordBatch;
+use half::f16;
+use jiff::{SignedDuration, Timestamp};
+use parquet::arrow::ArrowWriter;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
+use shortlist::base::element::Dtype;
+use shortlist::base::metric::Metric;
+use shortlist::build::{BuildParams, Silent, build};
+use shortlist::dataset::{Dataset, DatasetFiles, write_npy};
+use shortlist::engine::{Engine, EngineOptions};
+use shortlist::index::{Codes, IndexStore};
+use tempfile::TempDir;
+
+pub const REGIONS: [&str; 3] = ["de", "fr", "jp"];
+pub const TOPICS: [&str; 6] = ["art", "cats", "cooking", "dance", "news", "sport"];
+/// Distinct numbers of views: few enough to be capped.
+pub const VIEWS: i64 = 40;
+
+/// How embeddings and queries are made.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Components {
+    /// Multiples of 1/32 below 2: inner products and distances of a few hundred of them are exact in single
+    /// precision, and so are the components in half precision.
+    Grid,
+    /// 0, 1 and -1, as many of them not 0 as a power of 4 says: norms are powers of 2, so that normalizing is exact.
+    /// Hardly more than a hundred scores, and ties everywhere.
+    Signs,
+    /// From a normal distribution. Scores round.
+    Normal,
+}
+
+/// What a catalog is like.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    pub videos: usize,
+    pub dim: usize,
+    pub metric: Metric,
+    pub dtype: Dtype,
+    pub codes: Codes,
+    pub components: Components,
+    /// Whether every fourth video has the embedding of another one.
+    pub has_duplicates: bool,
+    pub seed: u64,
+}
+
+/// One video, as it went into the files.
+#[derive(Clone, Debug)]
+pub struct Video {
+    pub id: u64,
+    /// As stored: of norm 1 under cosine.
+    pub vector: Vec<f32>,
+    pub creator: Option<String>,
+    pub region: String,
+    pub topics: Option<Vec<String>>,
+    pub views: i64,
+    pub score: f64,
+    pub safe: bool,
+    pub published_at: Option<Timestamp>,
+}
+
+/// A catalog, the engine that serves its index, and the folder of both.
+pub struct RuledDataset {
+    pub shape: Shape,
+    pub videos: Vec<Video>,
+    pub engine: Engine,
+    _folder: TempDir,
+}
+
+impl RuledDataset {
+    pub fn new(shape: Shape) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let random = &mut ChaCha8Rng::seed_from_u64(shape.seed);
+        let raw = rows(&shape, random);
+        let now = Timestamp::now();
+        let videos: Vec<Video> = raw.iter().map(|row| video(&shape, row, now, random)).collect();
+        let files = DatasetFiles {
+            embeddings: folder.path().join("rows.npy"),
+            ids: None,
+            attributes: Some(folder.path().join("attributes.parquet")),
+        };
+        write_rows(&files.embeddings, &shape, &raw);
+        write_attributes(files.attributes.as_deref().unwrap(), &videos);
+        let dataset = Dataset::open(&files, shape.metric).unwrap();
+        let params = BuildParams::new(shape.metric, 12, 80).unwrap().with_codes(shape.codes).unwrap();
+        let dir = folder.path().join("index");
+        build(&dataset, None, &params.with_threads(1), &IndexStore::new(&dir), &Silent, Instant::now())
+            .unwrap();
+        let indexes = vec![("videos".to_owned(), dir)];
+        let engine = Engine::open(EngineOptions { indexes, threads: 1, ..EngineOptions::default() }).unwrap();
+        Self { shape, videos, engine, _folder: folder }
+    }
+
+    /// Something to search for that is no video.
+    pub fn query(&self, random: &mut ChaCha8Rng) -> Vec<f32> {
+        row(&self.shape, random)
+    }
+}
+
+fn rows(shape: &Shape, random: &mut ChaCha8Rng) -> Vec<Vec<f32>> {
+    let mut rows: Vec<Vec<f32>> = Vec::with_capacity(shape.videos);
+    for at in 0..shape.videos {
+        let row = match rows.choose(random) {
+            Some(other) if shape.has_duplicates && at % 4 == 3 => other.clone(),
+            _ => row(shape, random),
+        };
+        rows.push(row);
+    }
+    rows
+}
+
+fn row(shape: &Shape, random: &mut ChaCha8Rng) -> Vec<f32> {
+    match shape.components {
+        Components::Grid => {
+            (0..shape.dim).map(|_| f32::from(random.random_range(-64i8..64)) / 32.0).collect()
+        }
+        Components::Signs => {
+            let mut row = vec![0.0; shape.dim];
+            let counts: Vec<usize> = [4, 16, 64].into_iter().filter(|count| *count <= shape.dim).collect();
+            let count = *counts.choose(random).expect("4 dimensions or more");
+            for at in rand::seq::index::sample(random, shape.dim, count) {
+                row[at] = if random.random() { 1.0 } else { -1.0 };
+            }
+            row
+        }
+        Components::Normal => {
+            let norm = 0.5 + random.random::<f32>();
+            let normal = |random: &mut ChaCha8Rng| -> f32 { StandardNormal.sample(random) };
+            (0..shape.dim).map(|_| stored(shape, norm * normal(random))).collect()
+        }
+    }
+}
+
+/// A component as the file has it.
+fn stored(shape: &Shape, value: f32) -> f32 {
+    match shape.dtype {
+        Dtype::F32 => value,
+        Dtype::F16 => f16::from_f32(value).to_f32(),
+    }
+}
+
+fn video(shape: &Shape, raw: &[f32], now: Timestamp, random: &mut ChaCha8Rng) -> Video {
+    let norm = raw.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+    let scale = if shape.metric == Metric::Cosine { norm.recip() } else { 1.0 };
+    let creator = random.random_range(0..(shape.videos / 4).max(2)).min(random.random_range(0..400));
+    let topics = (0..random.random_range(0..4)).map(|_| (*TOPICS.choose(random).unwrap()).to_owned());
+    let topics: Vec<String> = topics.collect();
+    // Half an hour past the hour, so that the time a test takes does not make a fresh video an old one.
+    let age = SignedDuration::from_mins(60 * random.random_range(0..2_000) + 30);
+    Video {
+        id: random.random(),
+        vector: raw.iter().map(|value| stored(shape, (f64::from(*value) * scale) as f32)).collect(),
+        creator: random.random_bool(0.8).then(|| format!("creator-{creator}")),
+        region: (*REGIONS.choose(random).unwrap()).to_owned(),
+        topics: random.random_bool(0.95).then_some(topics),
+        views: random.random_range(0..VIEWS),
+        score: random.random_range(0.0..1.0),
+        safe: random.random_bool(0.9),
+        published_at: random.random_bool(0.9).then(|| now - age),
+    }
+}
+
+fn write_rows(path: &Path, shape: &Shape, rows: &[Vec<f32>]) {
+    let dims = [rows.len(), shape.dim];
+    match shape.dtype {
+        Dtype::F32 => write_npy(path, &dims, &rows.concat()).unwrap(),
+        Dtype::F16 => {
+            let halves: Vec<f16> = rows.iter().flatten().map(|value| f16::from_f32(*value)).collect();
+            write_npy(path, &dims, &halves).unwrap();
+        }
+    }
+}
+
+fn write_attributes(path: &Path, videos: &[Video]) {
+    let mut topics = ListBuilder::new(StringBuilder::new());
+    for video in videos {
+        for topic in video.topics.iter().flatten() {
+            topics.values().append_value(topic);
+        }
+        topics.append(video.topics.is_some());
+    }
+    let all = || videos.iter();
+    let times = all().map(|video| video.published_at.map(|time| time.as_microsecond()));
+    let columns: [(&str, ArrayRef); 8] = [
+        ("video_id", Arc::new(UInt64Array::from_iter_values(all().map(|video| video.id)))),
+        ("creator", Arc::new(StringArray::from_iter(all().map(|video| video.creator.as_ref())))),
+        ("region", Arc::new(StringArray::from_iter_values(all().map(|video| &video.region)))),
+        ("topics", Arc::new(topics.finish())),
+        ("views", Arc::new(Int64Array::from_iter_values(all().map(|video| video.views)))),
+        ("score", Arc::new(Float64Array::from_iter_values(all().map(|video| video.score)))),
+        ("safe", Arc::new(BooleanArray::from_iter(all().map(|video| Some(video.safe))))),
+        ("published_at", Arc::new(TimestampMicrosecondArray::from_iter(times).with_timezone("UTC"))),
+    ];
+    let columns = columns.into_iter().map(|(name, values)| (name, values, true));
+    let batch = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
+    let mut writer = ArrowWriter::try_new(File::create(path).unwrap(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+}

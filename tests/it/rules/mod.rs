@@ -1,0 +1,11 @@
+//! Filters, exclusions, caps and kept places, against oracles that look at every video.
+
+pub(crate) mod case;
+pub(crate) mod dataset;
+mod exclusion;
+mod filters;
+pub(crate) mod naive;
+mod oracle;
+mod recall;
+pub(crate) mod requests;
+mod viewers;

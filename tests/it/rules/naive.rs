@@ -1,0 +1,352 @@
+//! The answer to a request as the proto describes it, by looking at every video and at nothing else of the library
+//! than the request.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::{Bound, RangeBounds};
+
+use jiff::Timestamp;
+use shortlist::base::metric::Metric;
+use shortlist::engine::{Completeness, Query, SearchRequest, Shortfall};
+use shortlist::rules::{Condition, Filter, Number, Time};
+
+use crate::rules::dataset::{RuledDataset, Video};
+
+/// What a video scores, and for which interest.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scored {
+    pub row: usize,
+    pub score: f32,
+    pub interest: usize,
+}
+
+/// One request and every video under it.
+pub struct Naive<'a> {
+    dataset: &'a RuledDataset,
+    request: &'a SearchRequest,
+    now: Timestamp,
+    excluded: HashSet<u64>,
+    seeds: HashSet<u64>,
+    /// By row.
+    pub scored: Vec<Scored>,
+    matching: Vec<bool>,
+}
+
+impl<'a> Naive<'a> {
+    pub fn new(dataset: &'a RuledDataset, request: &'a SearchRequest) -> Self {
+        let now = Timestamp::now();
+        let excluded = request.rules.exclude.video_ids.iter().map(|id| id.0).collect();
+        let seeds = match &request.query {
+            Query::Seeds(seeds) => seeds.iter().map(|seed| seed.video_id.0).collect(),
+            Query::Vector(_) | Query::Interests(_) => HashSet::new(),
+        };
+        let filter = request.rules.filter.as_ref();
+        let matching = dataset
+            .videos
+            .iter()
+            .map(|video| filter.is_none_or(|filter| holds(filter, video, now)))
+            .collect();
+        Self { dataset, request, now, excluded, seeds, scored: score(dataset, &request.query), matching }
+    }
+
+    fn video(&self, row: usize) -> &'a Video {
+        &self.dataset.videos[row]
+    }
+
+    pub fn matches(&self, row: usize) -> bool {
+        self.matching[row]
+    }
+
+    pub fn count_matches(&self) -> usize {
+        self.matching.iter().filter(|matches| **matches).count()
+    }
+
+    pub fn is_seed(&self, row: usize) -> bool {
+        self.seeds.contains(&self.video(row).id)
+    }
+
+    pub fn is_excluded(&self, row: usize) -> bool {
+        self.excluded.contains(&self.video(row).id)
+    }
+
+    pub fn is_below(&self, row: usize) -> bool {
+        self.request.rules.score_threshold.is_some_and(|threshold| self.scored[row].score < threshold)
+    }
+
+    /// Whether every rule lets it through that looks at one video alone.
+    pub fn passes(&self, row: usize) -> bool {
+        self.matches(row) && !self.is_seed(row) && !self.is_excluded(row) && !self.is_below(row)
+    }
+
+    pub fn is_fresh(&self, row: usize) -> bool {
+        let Some(fresh) = &self.request.rules.fresh else { return false };
+        assert_eq!(fresh.attribute, "published_at");
+        self.video(row)
+            .published_at
+            .is_some_and(|time| time >= self.now.saturating_sub(fresh.within).unwrap())
+    }
+
+    /// How many places of a page are kept for fresh videos and for each interest.
+    pub fn kept(&self) -> (usize, Vec<usize>) {
+        let fresh = self.request.rules.fresh.as_ref().map_or(0, |fresh| fresh.at_least);
+        let share = |share: f32| (f64::from(share) * self.request.k as f64 + 1e-4).floor() as usize;
+        match &self.request.query {
+            Query::Interests(interests) => {
+                (fresh, interests.iter().map(|interest| share(interest.min_share)).collect())
+            }
+            Query::Vector(_) | Query::Seeds(_) => (fresh, vec![0]),
+        }
+    }
+
+    /// Best first; equal scores by video id.
+    pub fn sort(&self, rows: &mut [usize]) {
+        rows.sort_by(|a, b| {
+            let by_score = self.scored[*b].score.partial_cmp(&self.scored[*a].score).expect("a number");
+            by_score.then(self.video(*a).id.cmp(&self.video(*b).id))
+        });
+    }
+
+    /// The first `count` pages of k.
+    pub fn pages(&self, count: usize) -> Vec<Vec<usize>> {
+        let mut left: Vec<usize> = (0..self.scored.len()).filter(|row| self.passes(*row)).collect();
+        self.sort(&mut left);
+        let mut room = Room::new(self.request);
+        let mut pages = Vec::new();
+        for _ in 0..count {
+            let mut page = self.page(&left, &mut room);
+            self.sort(&mut page);
+            left.retain(|row| !page.contains(row));
+            pages.push(page);
+        }
+        pages
+    }
+
+    /// The place of a video among all that pass, no places being kept; `None` if a cap has no room for it.
+    pub fn place(&self, row: usize) -> Option<usize> {
+        let mut order: Vec<usize> = (0..self.scored.len()).filter(|row| self.passes(*row)).collect();
+        self.sort(&mut order);
+        let mut room = Room::new(self.request);
+        order.retain(|row| room.take(self.video(*row)));
+        order.iter().position(|other| *other == row).map(|at| at + 1)
+    }
+
+    /// Takes places from the best down, while enough of them stay free for what they are kept for. Places that are
+    /// not needed for that go to the best that were passed over for it.
+    fn page(&self, order: &[usize], room: &mut Room) -> Vec<usize> {
+        let (mut fresh, mut interests) = self.kept();
+        let mut taken = Vec::new();
+        let mut passed_over = Vec::new();
+        for row in order {
+            let free = self.request.k - taken.len();
+            let (is_fresh, interest) = (fresh > 0 && self.is_fresh(*row), self.scored[*row].interest);
+            let is_wanted = interests[interest] > 0;
+            let fills = usize::from(is_fresh) + usize::from(is_wanted);
+            let kept = fresh + interests.iter().sum::<usize>();
+            if free == 0 {
+                break;
+            }
+            if free - 1 < kept - fills {
+                passed_over.push(*row);
+            } else if room.take(self.video(*row)) {
+                taken.push(*row);
+                fresh -= usize::from(is_fresh);
+                interests[interest] -= usize::from(is_wanted);
+            }
+            // One that is both fresh and of an interest leaves a place over.
+            let kept = fresh + interests.iter().sum::<usize>();
+            passed_over.retain(|row| {
+                let has_place = self.request.k - taken.len() > kept;
+                let is_taken = has_place && room.take(self.video(*row));
+                taken.extend(is_taken.then_some(*row));
+                !is_taken
+            });
+        }
+        for row in passed_over {
+            if taken.len() < self.request.k && room.take(self.video(row)) {
+                taken.push(row);
+            }
+        }
+        taken
+    }
+
+    /// What may be said of an answer that is short, where these are the candidates of all pages up to it: what the
+    /// proto says of each reason, and nothing that is not so.
+    pub fn reasons(&self, returned: &[usize]) -> Vec<Completeness> {
+        let mut room = Room::new(self.request);
+        returned.iter().for_each(|row| room.count(self.video(*row)));
+        let returned: HashSet<usize> = returned.iter().copied().collect();
+        let has = |which: &dyn Fn(usize) -> bool| {
+            (0..self.scored.len()).any(|row| !returned.contains(&row) && !self.is_seed(row) && which(row))
+        };
+        let mut reasons = Vec::new();
+        let mut add = |is_so, reason| {
+            if is_so {
+                reasons.push(Completeness::Short(reason));
+            }
+        };
+        add(!has(&|_| true), Shortfall::IndexExhausted);
+        add(self.request.rules.filter.is_some() && !has(&|row| self.matches(row)), Shortfall::TooFewMatches);
+        add(has(&|row| self.matches(row) && self.is_excluded(row)), Shortfall::Excluded);
+        add(has(&|row| self.matches(row) && self.is_below(row)), Shortfall::ScoreThreshold);
+        let is_capped = |row| self.passes(row) && !room.has_room(self.video(row));
+        add(has(&is_capped), Shortfall::CapsExhausted);
+        reasons
+    }
+
+    /// The first of those videos that passes every rule and would have had room beside these.
+    pub fn left_out(&self, returned: &[usize], which: &dyn Fn(&usize) -> bool) -> Option<usize> {
+        let mut room = Room::new(self.request);
+        returned.iter().for_each(|row| room.count(self.video(*row)));
+        let returned: HashSet<usize> = returned.iter().copied().collect();
+        let is_left_out =
+            |row: &usize| self.passes(*row) && !returned.contains(row) && room.has_room(self.video(*row));
+        (0..self.scored.len()).filter(is_left_out).find(which)
+    }
+
+    /// The first cap that these videos together overrun.
+    pub fn overrun(&self, returned: &[usize]) -> Option<String> {
+        let mut room = Room::new(self.request);
+        returned.iter().for_each(|row| room.count(self.video(*row)));
+        let over = |((cap, _), count): &(&(usize, String), &usize)| **count > room.caps[*cap].1;
+        room.counts.iter().find(over).map(|(value, count)| format!("{count} of {value:?}"))
+    }
+}
+
+/// What the caps have counted.
+struct Room {
+    caps: Vec<(String, usize)>,
+    counts: HashMap<(usize, String), usize>,
+}
+
+impl Room {
+    fn new(request: &SearchRequest) -> Self {
+        let caps = request.rules.caps.iter().map(|cap| (cap.attribute.clone(), cap.max_per_value));
+        Self { caps: caps.collect(), counts: HashMap::new() }
+    }
+
+    fn values(&self, video: &Video) -> HashSet<(usize, String)> {
+        let of_cap = |(at, (attribute, _)): (usize, &(String, usize))| -> Vec<(usize, String)> {
+            let values = match attribute.as_str() {
+                "creator" => video.creator.iter().cloned().collect(),
+                "region" => vec![video.region.clone()],
+                "topics" => video.topics.clone().unwrap_or_default(),
+                "views" => vec![video.views.to_string()],
+                "safe" => vec![video.safe.to_string()],
+                other => panic!("no cap on {other}"),
+            };
+            values.into_iter().map(|value| (at, value)).collect()
+        };
+        self.caps.iter().enumerate().flat_map(of_cap).collect()
+    }
+
+    fn has_room(&self, video: &Video) -> bool {
+        let count = |value: &(usize, String)| self.counts.get(value).copied().unwrap_or_default();
+        self.values(video).iter().all(|value| count(value) < self.caps[value.0].1)
+    }
+
+    fn count(&mut self, video: &Video) {
+        for value in self.values(video) {
+            *self.counts.entry(value).or_default() += 1;
+        }
+    }
+
+    fn take(&mut self, video: &Video) -> bool {
+        let has_room = self.has_room(video);
+        if has_room {
+            self.count(video);
+        }
+        has_room
+    }
+}
+
+fn score(dataset: &RuledDataset, query: &Query) -> Vec<Scored> {
+    let metric = dataset.shape.metric;
+    let queries: Vec<(Vec<f32>, f32)> = match query {
+        Query::Vector(vector) => vec![(vector.clone(), 1.0)],
+        Query::Interests(interests) => {
+            interests.iter().map(|interest| (interest.vector.clone(), interest.weight)).collect()
+        }
+        Query::Seeds(seeds) => {
+            let mut sum = vec![0f32; dataset.shape.dim];
+            for seed in seeds {
+                let known = dataset.videos.iter().find(|video| video.id == seed.video_id.0);
+                for (sum, value) in sum.iter_mut().zip(known.iter().flat_map(|video| &video.vector)) {
+                    *sum += seed.weight * value;
+                }
+            }
+            vec![(sum, 1.0)]
+        }
+    };
+    let score_for = |(query, weight): &(Vec<f32>, f32), row: &[f32]| {
+        let product = |a: &[f32], b: &[f32]| -> f64 {
+            a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+        };
+        let score = match metric {
+            Metric::InnerProduct => product(query, row),
+            Metric::Cosine if query.iter().all(|value| *value == 0.0) => 0.0,
+            Metric::Cosine => product(query, row) / product(query, query).sqrt(),
+            Metric::L2 => {
+                -query.iter().zip(row).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum::<f64>()
+            }
+        };
+        weight * score as f32
+    };
+    let best = |(row, video): (usize, &Video)| {
+        let mut best = Scored { row, score: f32::NEG_INFINITY, interest: 0 };
+        for (interest, query) in queries.iter().enumerate() {
+            let score = score_for(query, &video.vector);
+            if score > best.score {
+                best = Scored { row, score, interest };
+            }
+        }
+        best
+    };
+    dataset.videos.iter().enumerate().map(best).collect()
+}
+
+fn holds(filter: &Filter, video: &Video, now: Timestamp) -> bool {
+    let one = |condition: &&Condition| condition_holds(condition, video, now);
+    let least = filter.min_should.unwrap_or(usize::from(!filter.should.is_empty()));
+    filter.must.iter().all(|condition| one(&condition))
+        && filter.should.iter().filter(one).count() >= least
+        && !filter.must_not.iter().any(|condition| one(&condition))
+}
+
+fn condition_holds(condition: &Condition, video: &Video, now: Timestamp) -> bool {
+    match condition {
+        Condition::Filter(filter) => holds(filter, video, now),
+        Condition::Keyword { attribute, any_of } => match attribute.as_str() {
+            "creator" => video.creator.as_ref().is_some_and(|creator| any_of.contains(creator)),
+            "region" => any_of.contains(&video.region),
+            other => panic!("{other} is no keyword"),
+        },
+        Condition::List { any_of, all_of, .. } => video.topics.as_ref().is_some_and(|topics| {
+            (any_of.is_empty() || any_of.iter().any(|word| topics.contains(word)))
+                && all_of.iter().all(|word| topics.contains(word))
+        }),
+        Condition::Number { attribute, lower, upper } => {
+            let value = if attribute == "views" { video.views as f64 } else { video.score };
+            let number = |number: Number| match number {
+                Number::Int64(number) => number as f64,
+                Number::Uint64(number) => number as f64,
+                Number::Double(number) => number,
+            };
+            (lower.map(number), upper.map(number)).contains(&value)
+        }
+        Condition::Time { lower, upper, .. } => video.published_at.is_some_and(|published| {
+            let time = |time: Time| match time {
+                Time::At(time) => time,
+                Time::Ago(ago) => now - ago,
+            };
+            let within: (Bound<Timestamp>, Bound<Timestamp>) = (lower.map(time), upper.map(time));
+            within.contains(&published)
+        }),
+        Condition::Bool { value, .. } => video.safe == *value,
+        Condition::IsNull { attribute } => match attribute.as_str() {
+            "creator" => video.creator.is_none(),
+            "topics" => video.topics.is_none(),
+            "published_at" => video.published_at.is_none(),
+            _ => false,
+        },
+        Condition::VideoId { any_of } => any_of.iter().any(|id| id.0 == video.id),
+    }
+}

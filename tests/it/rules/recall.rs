@@ -1,0 +1,203 @@
+//! Rules do not cost recall, whatever k is beside the effort: a search with rules finds as much of what an exact one
+//! finds as a search without.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use shortlist::base::id::VideoId;
+use shortlist::base::metric::Metric;
+use shortlist::build::{BuildParams, Silent, build};
+use shortlist::dataset::{Dataset, DatasetFiles, Embeddings};
+use shortlist::engine::{
+    Budget, Effort, Engine, EngineOptions, Query, ReturnAttributes, SampleOptions, SearchRequest,
+    SearchResponse,
+};
+use shortlist::index::IndexStore;
+use shortlist::rules::{Cap, Condition, Exclude, Filter, Rules};
+use shortlist::synth::{SynthParams, synth};
+
+const DIM: usize = 128;
+const VIDEOS: usize = 50_000;
+const USERS: usize = 100;
+/// A search with a filter is not asked for more, however easy the catalog is without one.
+const ENOUGH: f64 = 0.96;
+/// What recall may be lower by.
+const TOLERANCE: f64 = 0.02;
+
+struct World {
+    engine: Engine,
+    /// `[n × DIM]`.
+    users: Vec<f32>,
+    videos: Vec<VideoId>,
+    _folder: tempfile::TempDir,
+}
+
+fn world() -> World {
+    let folder = tempfile::tempdir().unwrap();
+    let params = SynthParams { videos: VIDEOS, dim: DIM, users: 20_000, seed: 7 };
+    let files = synth(params, &folder.path().join("synth"), |_| {}).unwrap();
+    let users = Embeddings::open(&files.users_test).unwrap();
+    let dataset = DatasetFiles {
+        embeddings: files.videos,
+        ids: Some(files.video_ids),
+        attributes: Some(files.attributes),
+    };
+    let dataset = Dataset::open(&dataset, Metric::InnerProduct).unwrap();
+    let store = IndexStore::new(folder.path().join("index"));
+    // The same graph every time.
+    let params = BuildParams::new(Metric::InnerProduct, 16, 100).unwrap().with_threads(1);
+    build(&dataset, None, &params, &store, &Silent, Instant::now()).unwrap();
+    let engine = Engine::open(EngineOptions {
+        indexes: vec![("videos".to_owned(), store.dir().to_owned())],
+        threads: 1,
+        sample: SampleOptions { share: 0.0 },
+        ..EngineOptions::default()
+    });
+    let mut rows = Vec::new();
+    let users: Vec<f32> = (0..USERS)
+        .flat_map(|user| {
+            users.view().copy_row(user, &mut rows);
+            rows.clone()
+        })
+        .collect();
+    World { engine: engine.unwrap(), users, videos: dataset.ids, _folder: folder }
+}
+
+impl World {
+    fn search(&self, user: &[f32], rules: &Rules, k: usize, effort: Effort) -> Vec<VideoId> {
+        let answer = self.answer(user, rules, k, effort);
+        answer.candidates.iter().map(|candidate| candidate.video_id).collect()
+    }
+
+    fn answer(&self, user: &[f32], rules: &Rules, k: usize, effort: Effort) -> SearchResponse {
+        let request = SearchRequest {
+            index: String::new(),
+            query: Query::Vector(user.to_vec()),
+            k,
+            effort,
+            plan: None,
+            rules: rules.clone(),
+            offset: 0,
+            return_attributes: ReturnAttributes::Named(vec!["topic".to_owned()]),
+            return_vectors: false,
+            embedding_model: None,
+            min_sequence: 0,
+        };
+        self.engine.search(&request, &Budget::default()).unwrap()
+    }
+
+    fn recall(&self, rules: &Rules, k: usize, ef_search: usize) -> f64 {
+        self.recall_of_each(|_| rules.clone(), k, ef_search)
+    }
+
+    /// Where each user has rules of their own.
+    fn recall_of_each(&self, rules: impl Fn(&[f32]) -> Rules, k: usize, ef_search: usize) -> f64 {
+        let (mut found, mut all) = (0, 0);
+        for user in self.users.chunks_exact(DIM) {
+            let rules = rules(user);
+            let exact = self.search(user, &rules, k, Effort::Exact);
+            let answer = self.search(user, &rules, k, Effort::EfSearch(ef_search));
+            assert_eq!((exact.len(), answer.len()), (k, k), "a short answer");
+            found += answer.iter().filter(|video| exact.contains(video)).count();
+            all += k;
+        }
+        found as f64 / all as f64
+    }
+}
+
+#[test]
+fn rules_cost_no_recall_at_any_k_and_effort() {
+    let world = world();
+    let every = |step: usize| Exclude {
+        video_ids: world.videos.iter().step_by(step).copied().collect(),
+        ..Exclude::default()
+    };
+    let cap = |attribute: &str, max_per_value| Cap { attribute: attribute.to_owned(), max_per_value };
+    let filter = |text: &str| Some(text.parse().unwrap());
+    let of_rules = [
+        ("one in 20 excluded", Rules { exclude: every(20), ..Rules::default() }),
+        ("half excluded", Rules { exclude: every(2), ..Rules::default() }),
+        ("one in 3 excluded", Rules { exclude: every(3), ..Rules::default() }),
+        ("2 of a creator", Rules { caps: vec![cap("creator", 2)], ..Rules::default() }),
+        ("half of all", Rules { filter: filter("experiment < 0.5"), ..Rules::default() }),
+        ("one in 10", Rules { filter: filter("experiment < 0.1"), ..Rules::default() }),
+        (
+            "half of all, 2 of a creator, one in 20 excluded",
+            Rules {
+                filter: filter("experiment < 0.5"),
+                caps: vec![cap("creator", 2)],
+                exclude: every(20),
+                ..Rules::default()
+            },
+        ),
+    ];
+    let mut worse = Vec::new();
+    for (k, ef_search) in [(10, 50), (100, 100), (100, 200), (500, 100), (500, 200), (500, 500)] {
+        let without = world.recall(&Rules::default(), k, ef_search);
+        for (name, rules) in &of_rules {
+            let with = world.recall(rules, k, ef_search);
+            if with < without.min(ENOUGH) - TOLERANCE {
+                worse.push(format!(
+                    "k {k}, ef_search {ef_search}: {with:.4} with {name}, {without:.4} without"
+                ));
+            }
+        }
+    }
+    assert!(worse.is_empty(), "{worse:#?}");
+}
+
+/// What the best candidates tell of how much is excluded need not be true of the others; and where the best are, what is
+/// left scores so nearly the same that codes put it in another order.
+#[test]
+fn exclusions_of_the_best_or_behind_them_cost_no_recall() {
+    let world = world();
+    for (k, ef_search, best, excluded) in [
+        (100, 200, 64, 64),
+        (500, 500, 64, 450),
+        (500, 500, 200, 2_000),
+        (20, 128, 0, 1_000),
+        (20, 128, 0, 10_000),
+        (100, 200, 0, 10_000),
+    ] {
+        let without = world.recall(&Rules::default(), k, ef_search);
+        let behind_the_best = |user: &[f32]| {
+            let ranked = world.search(user, &Rules::default(), best + excluded, Effort::Exact);
+            Rules {
+                exclude: Exclude { video_ids: ranked[best..].to_vec(), ..Exclude::default() },
+                ..Rules::default()
+            }
+        };
+        let with = world.recall_of_each(behind_the_best, k, ef_search);
+        assert!(
+            with >= without.min(ENOUGH) - TOLERANCE,
+            "k {k}, ef_search {ef_search}: {with:.4} with {excluded} excluded after {best}, {without:.4} without"
+        );
+    }
+}
+
+/// Where the topics that a user would get anyway are what is asked for, a filter changes little.
+#[test]
+fn filters_around_the_user_cost_no_recall() {
+    let world = world();
+    // A fifth of all videos: their topics have more than a quarter.
+    let topics_of_the_best = |user: &[f32]| {
+        let best = world.answer(user, &Rules::default(), 10_000, Effort::Exact);
+        let topics: BTreeSet<String> =
+            best.candidates.iter().map(|candidate| candidate.attributes[0].1.to_string()).collect();
+        let any_of = topics.into_iter().collect();
+        let topic = Condition::Keyword { attribute: "topic".to_owned(), any_of };
+        Rules { filter: Some(Filter { must: vec![topic], ..Filter::default() }), ..Rules::default() }
+    };
+    for (k, ef_search) in [(100, 100), (100, 200), (300, 300)] {
+        let without = world.recall(&Rules::default(), k, ef_search);
+        let with = world.recall_of_each(topics_of_the_best, k, ef_search);
+        assert!(
+            with >= without.min(ENOUGH) - TOLERANCE,
+            "k {k}, ef_search {ef_search}: {with:.4} with topics around the user, {without:.4} without"
+        );
+    }
+    for user in world.users.chunks_exact(DIM) {
+        let matches = world.answer(user, &topics_of_the_best(user), 100, Effort::EfSearch(100)).stats.matches;
+        assert!(matches > Some(VIDEOS / 4), "{matches:?} match");
+    }
+}

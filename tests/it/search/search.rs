@@ -1,0 +1,168 @@
+//! What a search finds, against an oracle that looks at everything.
+
+use proptest::prelude::*;
+use shortlist::base::metric::Metric;
+use shortlist::build::{BuildParams, Builder};
+use shortlist::dataset::{EmbeddingsView, Rows};
+use shortlist::index::Index;
+use shortlist::recall::ground_truth;
+use shortlist::search::{Effort, Plan, SearchParams, SearchParamsError, Searcher};
+
+use crate::harness::indexes::{build_index, dataset_of, random_rows};
+
+/// Ids by score in double precision, larger first, then by id.
+fn oracle(rows: &[f32], dim: usize, query: &[f32], metric: Metric) -> Vec<(u64, f64)> {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    let score = |row: &[f32]| match metric {
+        Metric::InnerProduct => dot(row, query),
+        Metric::Cosine => dot(row, query) / (dot(row, row) * dot(query, query)).sqrt(),
+        Metric::L2 => 2.0 * dot(row, query) - dot(row, row) - dot(query, query),
+    };
+    let mut all: Vec<(u64, f64)> =
+        rows.chunks(dim).map(score).enumerate().map(|(row, s)| (row as u64, s)).collect();
+    all.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    all
+}
+
+fn search(index: &Index, query: &[f32], k: usize, effort: Effort) -> Vec<(u64, f32)> {
+    search_by(index, query, k, effort, None)
+}
+
+fn search_by(index: &Index, query: &[f32], k: usize, effort: Effort, plan: Option<Plan>) -> Vec<(u64, f32)> {
+    let params = SearchParams::new(k, effort).unwrap().with_plan(plan);
+    let found = Searcher::default().search(index, query, &params, || true);
+    found.hits.iter().map(|hit| (index.video_ids()[hit.node.index()].0, hit.score)).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn equals_the_oracle_when_the_candidate_list_holds_everything(
+        rows in 1usize..120,
+        dim in 1usize..20,
+        seed in any::<u64>(),
+        k in 1usize..130,
+        metric in prop::sample::select(Metric::ALL.to_vec()),
+        builder in prop::sample::select(Builder::ALL.to_vec()),
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let data = random_rows(rows, dim, seed);
+        let query = &random_rows(1, dim, seed ^ 1)[..];
+        let params = BuildParams::new(metric, 4, 30).unwrap().with_builder(builder).unwrap();
+        let dataset = dataset_of(folder.path(), &data, dim, metric);
+        let index = build_index(&dataset, &params, &folder.path().join("index"));
+        let expected = oracle(&data, dim, query, metric);
+        let all = Effort::EfSearch(rows);
+        for (effort, plan) in
+            [(Effort::Exact, None), (all, None), (all, Some(Plan::Graph)), (all, Some(Plan::CodeScan))]
+        {
+            let found = search_by(&index, query, k, effort, plan);
+            prop_assert_eq!(found.len(), k.min(rows));
+            for (position, (id, score)) in found.iter().enumerate() {
+                let (expected_id, expected_score) = expected[position];
+                let tolerance = 1e-4 * expected_score.abs().max(1.0);
+                prop_assert!((f64::from(*score) - expected_score).abs() < tolerance);
+                // Scores that rounding could swap may come in either order.
+                let alone = |other: usize| {
+                    expected.get(other).is_none_or(|near| (near.1 - expected_score).abs() > tolerance)
+                };
+                if alone(position + 1) && (position == 0 || alone(position - 1)) {
+                    prop_assert_eq!(*id, expected_id);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn equal_scores_are_in_order_of_video_id() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows: Vec<f32> = (0..50).flat_map(|row| [1.0, (row % 3) as f32]).collect();
+    let dataset = dataset_of(folder.path(), &rows, 2, Metric::InnerProduct);
+    let params = BuildParams::new(Metric::InnerProduct, 8, 60).unwrap();
+    let index = build_index(&dataset, &params, &folder.path().join("index"));
+    for effort in [Effort::Exact, Effort::EfSearch(50)] {
+        let ids: Vec<u64> = search(&index, &[0.0, 1.0], 20, effort).iter().map(|(id, _)| *id).collect();
+        let mut expected: Vec<u64> = (0..50).filter(|row| row % 3 == 2).collect();
+        expected.extend((0..50).filter(|row| row % 3 == 1));
+        expected.truncate(20);
+        assert_eq!(ids, expected, "{effort:?}");
+    }
+}
+
+#[test]
+fn more_effort_finds_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = random_rows(5000, 32, 11);
+    let dataset = dataset_of(folder.path(), &data, 32, Metric::InnerProduct);
+    let params = BuildParams::new(Metric::InnerProduct, 8, 60).unwrap();
+    let index = build_index(&dataset, &params, &folder.path().join("index"));
+    let queries = random_rows(50, 32, 12);
+    let found = |ef_search: usize| -> usize {
+        let hits = |query: &[f32]| {
+            let exact = search(&index, query, 10, Effort::Exact);
+            let found = search_by(&index, query, 10, Effort::EfSearch(ef_search), Some(Plan::Graph));
+            found.iter().filter(|(id, _)| exact.iter().any(|(other, _)| other == id)).count()
+        };
+        queries.chunks(32).map(hits).sum()
+    };
+    for (k, ef_search) in [(100, 1), (5000, 1), (5000, 40)] {
+        let found = search_by(&index, &queries[..32], k, Effort::EfSearch(ef_search), Some(Plan::Graph));
+        assert_eq!(found.len(), k, "a list is filled whatever the effort");
+    }
+    let (little, much, all) = (found(10), found(300), found(5000));
+    assert!(little < much && much <= all, "{little} {much} {all}");
+    assert_eq!(all, 500);
+}
+
+#[test]
+fn a_query_of_zeros_is_answered_under_cosine() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = dataset_of(folder.path(), &random_rows(30, 4, 2), 4, Metric::Cosine);
+    let params = BuildParams::new(Metric::Cosine, 4, 20).unwrap();
+    let index = build_index(&dataset, &params, &folder.path().join("index"));
+    assert!(search(&index, &[0.0; 4], 5, Effort::Exact).iter().all(|(_, score)| *score == 0.0));
+}
+
+#[test]
+fn a_search_that_is_told_to_stop_stops() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = dataset_of(folder.path(), &random_rows(5000, 4, 2), 4, Metric::L2);
+    let index =
+        build_index(&dataset, &BuildParams::new(Metric::L2, 4, 20).unwrap(), &folder.path().join("index"));
+    for effort in [Effort::Exact, Effort::EfSearch(5000)] {
+        let mut asked = 0;
+        let stop =
+            Searcher::default().search(&index, &[0.0; 4], &SearchParams::new(10, effort).unwrap(), || {
+                asked += 1;
+                asked < 3
+            });
+        assert_eq!((stop.is_interrupted, asked), (true, 3), "{effort:?}");
+    }
+}
+
+#[test]
+fn parameters_that_no_search_can_have_are_refused() {
+    assert_eq!(SearchParams::new(0, Effort::Exact), Err(SearchParamsError::ZeroK));
+    assert_eq!(SearchParams::new(1, Effort::EfSearch(0)), Err(SearchParamsError::ZeroEfSearch));
+}
+
+#[test]
+fn ground_truth_is_what_the_oracle_says() {
+    let (items, queries) = (random_rows(700, 9, 21), random_rows(40, 9, 22));
+    for metric in Metric::ALL {
+        let view = |data| EmbeddingsView::F32(Rows::contiguous(data, 9));
+        let truth = ground_truth(view(&items), view(&queries), metric, 12, |_| {});
+        // The same rows with something between them, as .fvecs has it.
+        let spread: Vec<f32> =
+            items.chunks(9).flat_map(|row| row.iter().copied().chain([f32::NAN])).collect();
+        let strided = EmbeddingsView::F32(Rows::strided(&spread[..spread.len() - 1], 9, 10));
+        assert_eq!(ground_truth(strided, view(&queries), metric, 12, |_| {}), truth);
+        for (row, query) in queries.chunks(9).enumerate() {
+            let expected: Vec<u32> =
+                oracle(&items, 9, query, metric).iter().take(12).map(|(id, _)| *id as u32).collect();
+            assert_eq!(truth.row(row), expected, "{metric}");
+        }
+    }
+}

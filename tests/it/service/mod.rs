@@ -1,0 +1,10 @@
+//! A real server and generated clients.
+
+mod calls;
+mod catalog;
+mod explain;
+mod operations;
+mod rules;
+mod rules_refused;
+mod search;
+mod undecodable;
