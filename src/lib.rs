@@ -31,6 +31,9 @@
 //! | [`serialized_bitmap`] | a Roaring bitmap that is read where it lies |
 //! | [`base`]       | what every module shares: ids, metric, element types, mapped and staged files, text |
 //!
+//! Feature `server` has `service`; feature `cli` has `cli`, `config`, `eval` and `synth`, and implies `server`. Without
+//! both, the crate is the engine alone.
+//!
 //! `search` and `build` do not import each other; they meet in `index` and stand on `graph`.
 //!
 //! The message of an error is whole, as a status or a line of a log shows it. So an error that says what caused it has
@@ -41,10 +44,13 @@
 pub mod attributes;
 pub mod base;
 pub mod build;
+#[cfg(feature = "cli")]
 pub mod cli;
+#[cfg(feature = "cli")]
 pub mod config;
 pub mod dataset;
 pub mod engine;
+#[cfg(feature = "cli")]
 pub mod eval;
 pub mod graph;
 pub mod index;
@@ -56,5 +62,7 @@ pub mod recall;
 pub mod rules;
 pub mod search;
 pub mod serialized_bitmap;
+#[cfg(feature = "server")]
 pub mod service;
+#[cfg(feature = "cli")]
 pub mod synth;

@@ -33,6 +33,7 @@ mod resolve;
 
 pub use exclusion::{Exclusion, ExclusionError};
 pub use expression::ExpressionError;
+#[cfg(feature = "cli")]
 pub(crate) use expression::duration;
 pub use failing::failing_part;
 pub use filter::{Condition, Filter, Number, Time};

@@ -66,6 +66,7 @@ use std::str::FromStr;
 use super::filter::Filter;
 
 pub use error::ExpressionError;
+#[cfg(feature = "cli")]
 pub(crate) use literal::duration;
 
 /// Longest text that is read, in bytes.
