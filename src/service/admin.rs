@@ -1,8 +1,8 @@
-//! `Admin`: what is served, and which generation of it.
+//! `Admin`: the state of the indexes, and which generation they serve.
 //!
-//! What flows in: calls. What flows out: the state of indexes. The engine reads folders and warms
-//! generations for these, so they run on blocking threads; a generation change that has begun is
-//! finished even if the caller does not wait for it.
+//! What flows in: calls. What flows out: the state of indexes. The engine reads folders and warms generations in these
+//! calls, so they run on blocking threads. A change of generation that has begun is finished even if the caller hangs
+//! up.
 
 use std::sync::Arc;
 
@@ -15,7 +15,8 @@ use super::proto::{
     ActivateRequest, ActivateResponse, CancelRebuildRequest, CancelRebuildResponse, GetStatusRequest,
     GetStatusResponse, RebuildRequest, RebuildResponse,
 };
-use super::{Shared, convert, status};
+use super::shared::Shared;
+use super::{convert, status};
 use crate::engine::{Engine, EngineError};
 use crate::kernel::Kernels;
 
@@ -29,7 +30,7 @@ impl AdminService {
         Self { shared }
     }
 
-    /// Runs `work` on a blocking thread, observed.
+    /// Runs `work` on a blocking thread and observes it.
     async fn run<T: Send + 'static>(
         &self,
         method: &'static str,
@@ -42,7 +43,7 @@ impl AdminService {
         let shared = Arc::clone(&self.shared);
         let result = match tokio::task::spawn_blocking(move || work(&shared)).await {
             Ok(result) => result.map_err(|error| {
-                tracing::warn!(method, %error, "refused");
+                tracing::warn!(method, %error, "a request was refused");
                 status::of(&error, "")
             }),
             Err(error) => {
@@ -77,7 +78,7 @@ impl Admin for AdminService {
         let activated = self
             .run("Activate", &name, deadline, move |shared| activate(shared, &of_name, generation, force))
             .await;
-        // An index that was out of service may answer again.
+        // An index that was out of service may serve again.
         self.shared.health.observe(&self.shared.engine).await;
         activated
     }

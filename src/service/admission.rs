@@ -1,50 +1,51 @@
-//! How much is in flight: searches queued for the compute pool or computing, and writes waiting for the disk.
+//! Limits the work in flight: searches queued for the compute pool or computing, and writes waiting for the disk.
 //!
-//! What flows in: a wish to search or to write. What flows out: a permit, or at once a refusal that says when to try
-//! again: a queue that grows faster than it is worked off only makes every answer late.
+//! What flows in: requests for permits. What flows out: a permit, or an immediate rejection that says when to retry.
+//! A queue that grows faster than it is processed would only make every answer late.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use super::metrics::Metrics;
-
-/// When a caller that was shed may try again: some of what is in flight will have ended by then.
+/// The delay after which a rejected caller may retry: by then, some of the work in flight will have finished.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// What is admitted.
+/// The kind of work that an [`Admission`] limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Work {
+    /// Searches and lookups.
     Searches,
-    /// One for each batch.
+    /// Batches of writes, one permit per batch.
     Writes,
 }
 
-/// Admits work while there is room.
-#[derive(Clone)]
+/// Admits up to a maximum number of units of work at a time.
 pub(super) struct Admission {
     work: Work,
     slots: Arc<Semaphore>,
     max_in_flight: usize,
-    metrics: Arc<Metrics>,
+    /// The metric that counts the permits in use.
+    in_flight: Gauge,
 }
 
 impl Admission {
-    pub(super) fn new(work: Work, max_in_flight: usize, metrics: Arc<Metrics>) -> Self {
+    /// Creates an admission for at most `max_in_flight` units of `work`, counted in the metric `in_flight`.
+    pub(super) fn new(work: Work, max_in_flight: usize, in_flight: Gauge) -> Self {
         let max_in_flight = max_in_flight.min(Semaphore::MAX_PERMITS).min(u32::MAX as usize);
-        Self { work, slots: Arc::new(Semaphore::new(max_in_flight)), max_in_flight, metrics }
+        Self { work, slots: Arc::new(Semaphore::new(max_in_flight)), max_in_flight, in_flight }
     }
 
-    /// So many permits: all of them or none.
+    /// Returns `count` permits: all of them or none.
     ///
     /// # Errors
-    /// `RESOURCE_EXHAUSTED` with `RetryInfo` if there is not room for all of them now.
+    /// `RESOURCE_EXHAUSTED` with `RetryInfo` if fewer than `count` permits are free.
     pub(super) fn admit(&self, count: usize) -> Result<Vec<Permit>, Status> {
-        let wanted = u32::try_from(count).map_err(|_| self.shed())?;
-        let mut all = Arc::clone(&self.slots).try_acquire_many_owned(wanted).map_err(|_| self.shed())?;
+        let wanted = u32::try_from(count).map_err(|_| self.rejection())?;
+        let mut all = Arc::clone(&self.slots).try_acquire_many_owned(wanted).map_err(|_| self.rejection())?;
         let mut permits = Vec::with_capacity(count);
         while let Some(slot) = all.split(1) {
             permits.push(self.permit(slot));
@@ -52,29 +53,29 @@ impl Admission {
         Ok(permits)
     }
 
-    /// [`Self::admit`] for one.
+    /// Returns one permit, as [`Self::admit`].
     pub(super) fn admit_one(&self) -> Result<Permit, Status> {
-        let slot = Arc::clone(&self.slots).try_acquire_owned().map_err(|_| self.shed())?;
+        let slot = Arc::clone(&self.slots).try_acquire_owned().map_err(|_| self.rejection())?;
         Ok(self.permit(slot))
     }
 
     fn permit(&self, slot: OwnedSemaphorePermit) -> Permit {
-        self.metrics.in_flight(self.work).inc();
-        Permit { _slot: slot, work: self.work, metrics: Arc::clone(&self.metrics) }
+        self.in_flight.inc();
+        Permit { _slot: slot, in_flight: self.in_flight.clone() }
     }
 
-    /// Whether nothing is in flight.
+    /// Returns whether no work is in flight.
     pub(super) fn is_idle(&self) -> bool {
         self.slots.available_permits() == self.max_in_flight
     }
 
-    /// Waits until nothing is in flight.
+    /// Waits until no work is in flight.
     pub(super) async fn idle(&self) {
-        // `new` keeps the number within u32.
+        // `new` limits the number to u32.
         let _ = self.slots.acquire_many(self.max_in_flight as u32).await;
     }
 
-    fn shed(&self) -> Status {
+    fn rejection(&self) -> Status {
         let what = match self.work {
             Work::Searches => "searches",
             Work::Writes => "writes",
@@ -87,16 +88,15 @@ impl Admission {
     }
 }
 
-/// Room for one search or batch of writes, until dropped.
+/// Permission for one search or one batch of writes, until dropped.
 pub(super) struct Permit {
     _slot: OwnedSemaphorePermit,
-    work: Work,
-    metrics: Arc<Metrics>,
+    in_flight: Gauge,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.metrics.in_flight(self.work).dec();
+        self.in_flight.dec();
     }
 }
 
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     fn admission(max_in_flight: usize) -> Admission {
-        Admission::new(Work::Searches, max_in_flight, Arc::new(Metrics::new(Vec::new())))
+        Admission::new(Work::Searches, max_in_flight, Gauge::default())
     }
 
     #[test]

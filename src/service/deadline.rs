@@ -1,8 +1,8 @@
-//! The `grpc-timeout` header: until when the caller waits.
+//! The `grpc-timeout` header: how long the caller waits.
 //!
-//! What flows in: requests with their headers. What flows out: the same requests with a [`Deadline`]
-//! among their extensions, and `DEADLINE_EXCEEDED` for a call that has no answer by then, unless what it does
-//! has [`Begun`] and cannot be undone. A stream that has begun to answer watches its deadline itself.
+//! What flows in: requests with their headers. What flows out: the same requests with a [`Deadline`] in their
+//! extensions, and `DEADLINE_EXCEEDED` for a call without an answer by then, unless it has [`Begun`] a write. A stream
+//! that has sent its headers watches its deadline itself.
 
 use std::future::Future;
 use std::pin::pin;
@@ -16,22 +16,22 @@ use axum::middleware::Next;
 use axum::response::Response;
 use tonic::Status;
 
-/// Until when the caller of a call waits; for ever if `None`.
+/// When the caller of a call stops waiting; never if `None`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadline(pub(super) Option<Instant>);
 
 impl Deadline {
-    /// The deadline of a call that came through [`enforce`].
+    /// Returns the deadline of a call that passed [`enforce`].
     pub(super) fn of<T>(request: &tonic::Request<T>) -> Self {
         request.extensions().get().copied().unwrap_or(Deadline(None))
     }
 
-    /// Whether it has passed.
+    /// Returns whether the deadline has passed.
     pub(super) fn is_over(self) -> bool {
         self.0.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
-    /// Waits for it.
+    /// Waits until the deadline has passed.
     pub(super) async fn passed(self) {
         match self.0 {
             Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
@@ -39,7 +39,7 @@ impl Deadline {
         }
     }
 
-    /// What `work` gives, or `None` if the deadline comes first.
+    /// Returns the output of `work`, or `None` if the deadline passes first.
     pub(super) async fn bound<T>(self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;
@@ -49,18 +49,18 @@ impl Deadline {
     }
 }
 
-/// Whether a call has begun what is finished and answered, however long that takes.
+/// Whether a call has begun a write. Once begun, it is finished and answered, even after the deadline.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Begun(Arc<AtomicBool>);
 
 impl Begun {
-    /// That of a call that came through [`enforce`].
+    /// Returns the flag of a call that passed [`enforce`].
     pub(super) fn of<T>(request: &tonic::Request<T>) -> Self {
         request.extensions().get().cloned().unwrap_or_default()
     }
 
-    /// Begins, unless the deadline has passed: whoever enforces it looks here only after that, and so either sees
-    /// that the call has begun, or it does not begin.
+    /// Sets the flag and returns whether the write may begin, that is, whether the deadline has not passed. [`enforce`]
+    /// reads the flag only after the deadline. So either it sees that the call has begun, or the call does not begin.
     pub(super) fn before(&self, deadline: Deadline) -> bool {
         self.0.store(true, Ordering::SeqCst);
         !deadline.is_over()
@@ -71,12 +71,12 @@ impl Begun {
     }
 }
 
-/// The answer after the deadline.
+/// Returns the status of a call whose deadline passed.
 pub(super) fn exceeded() -> Status {
     Status::deadline_exceeded("the deadline passed before the request was done")
 }
 
-/// Notes the deadline of a call, and answers in its place when it has passed.
+/// Adds the deadline to the extensions of a call, and answers in its place when the deadline has passed.
 pub(super) async fn enforce(mut request: Request, next: Next) -> Response {
     let deadline =
         Deadline(timeout(request.headers()).and_then(|timeout| Instant::now().checked_add(timeout)));
@@ -91,7 +91,7 @@ pub(super) async fn enforce(mut request: Request, next: Next) -> Response {
     }
 }
 
-/// The value of `grpc-timeout`: up to 8 digits and a unit. A header that is not that sets no deadline.
+/// Parses `grpc-timeout`: up to 8 digits and a unit. A malformed header sets no deadline.
 fn timeout(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;

@@ -1,10 +1,12 @@
-//! `grpc.health.v1`: Check and Watch, for each index by name, for the server by "", and for its services by theirs.
+//! `grpc.health.v1`: Check and Watch, for each index by name, for the server under "", and for its services by name.
 //!
-//! What flows in: whether each index is ready, and the wish to drain. An index is serving once its generation is
-//! mapped, what was written since is replayed, and all of it is warmed and checked; it goes on serving an old one when
-//! a new one is refused. It is not serving when what it has is found damaged and there is nothing else, and when the
-//! server drains. The server is serving while any of its indexes is, and so is `shortlist.v1.Retrieval`;
-//! `shortlist.v1.Catalog` is while all that are serving take writes. `GET /healthz` says the same, and why not.
+//! What flows in: whether each index is ready, and whether the server drains. What flows out: health.
+//!
+//! An index is `SERVING` once its generation is mapped, the writes since are replayed, and both are warmed and checked.
+//! It stays `SERVING` with the old generation when a new one is refused. It is `NOT_SERVING` if its generation is
+//! damaged and there is no other, and while the server drains. The server and `shortlist.v1.Retrieval` are `SERVING`
+//! while any index is. `shortlist.v1.Catalog` is `SERVING` while, in addition, no serving index is read-only.
+//! `GET /healthz` reports the same as text, with reasons.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,33 +24,34 @@ use crate::engine::{Engine, Readiness};
 #[derive(Clone)]
 pub(super) struct Health {
     reporter: HealthReporter,
-    /// What was reported last, by name; held while it changes.
-    told: Arc<Mutex<Told>>,
+    /// The last report. The lock is held while it changes.
+    reported: Arc<Mutex<Reported>>,
 }
 
 #[derive(Default)]
-struct Told {
+struct Reported {
+    /// Whether it is serving, by the name of the index or service.
     serving: BTreeMap<String, bool>,
     draining: bool,
 }
 
 impl Health {
-    /// The health of `engine` as it is now.
+    /// Reports the current health of `engine`.
     pub(super) async fn new(engine: &Engine) -> Self {
-        let health = Self { reporter: HealthReporter::new(), told: Arc::default() };
+        let health = Self { reporter: HealthReporter::new(), reported: Arc::default() };
         health.observe(engine).await;
         health
     }
 
-    /// The service that answers with it.
+    /// Returns the gRPC service that reports this health.
     pub(super) fn service(&self) -> HealthServer<HealthService> {
         HealthServer::new(HealthService::from_health_reporter(self.reporter.clone()))
     }
 
-    /// Tells whoever watches what has changed. Nothing does any more once the server drains.
+    /// Reports changes to the watchers. Does nothing once the server drains.
     pub(super) async fn observe(&self, engine: &Engine) {
-        let mut told = self.told.lock().await;
-        if told.draining {
+        let mut reported = self.reported.lock().await;
+        if reported.draining {
             return;
         }
         let mut serving = BTreeMap::new();
@@ -61,21 +64,21 @@ impl Health {
             serving.insert(name, is_serving);
         }
         let takes_writes = is_any_serving && !is_any_read_only;
-        // An index of such a name has it for itself.
+        // An index with one of these names takes precedence.
         for (service, now) in [("", is_any_serving), (RETRIEVAL, is_any_serving), (CATALOG, takes_writes)] {
             serving.entry(service.to_owned()).or_insert(now);
         }
         for (name, now) in &serving {
-            if told.serving.get(name) != Some(now) {
+            if reported.serving.get(name) != Some(now) {
                 self.set(name, *now).await;
             }
         }
-        told.serving = serving;
+        reported.serving = serving;
     }
 
-    /// A line for each index, and whether any of them is serving.
+    /// Returns whether any index is serving, and one line of text per index.
     pub(super) async fn page(&self, engine: &Engine) -> (bool, String) {
-        let is_draining = self.told.lock().await.draining;
+        let is_draining = self.reported.lock().await.draining;
         let mut is_any_serving = false;
         let mut text = String::new();
         for name in engine.index_names() {
@@ -92,19 +95,19 @@ impl Health {
         (is_any_serving, text)
     }
 
-    /// Nothing is serving any more; whoever watches is told.
+    /// Reports that nothing is serving any more, because the server drains.
     pub(super) async fn not_serving(&self) {
-        let mut told = self.told.lock().await;
-        told.draining = true;
-        for name in told.serving.keys() {
+        let mut reported = self.reported.lock().await;
+        reported.draining = true;
+        for name in reported.serving.keys() {
             self.set(name, false).await;
         }
     }
 
-    /// Ends every watch, after what it was last told.
+    /// Ends every watch after its last report.
     pub(super) async fn end_watches(&self) {
         let mut reporter = self.reporter.clone();
-        for name in self.told.lock().await.serving.keys() {
+        for name in self.reported.lock().await.serving.keys() {
             reporter.clear_service_status(name).await;
         }
     }

@@ -1,4 +1,4 @@
-//! The requests of a stream as they come, a bounded number at a time.
+//! The requests of a stream as they arrive, a bounded number at a time.
 
 use std::sync::Arc;
 
@@ -6,7 +6,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tonic::{Status, Streaming};
 
 use super::deadline::{self, Deadline};
-use super::{Shared, status, undecodable};
+use super::shared::Shared;
+use super::{status, undecodable};
 
 /// A stream of requests.
 pub(super) struct Incoming<T> {
@@ -30,12 +31,12 @@ impl<T> Incoming<T> {
         Self { shared, method, requests, window, draining, deadline }
     }
 
-    /// The next request with its place in the window, which it keeps until it is answered; `None` once the stream has
-    /// ended, or `gone` has.
+    /// Returns the next request with its slot in the window, to be held until the request is answered. Returns `None`
+    /// once the stream has ended, or when `gone` completes.
     ///
     /// # Errors
-    /// Why there will be no other: the deadline passed, the server drains, or the stream broke, be it with a
-    /// request that cannot be decoded: the decoder does not go on after that.
+    /// Why there are no further requests: the deadline passed, the server drains, the stream broke, or a request cannot
+    /// be decoded, after which the decoder does not continue.
     pub(super) async fn next(
         &mut self,
         gone: impl Future<Output = ()>,

@@ -1,8 +1,8 @@
-//! `Retrieval`: one search, a batch, a stream.
+//! `Retrieval`: single searches, batches, streams, explanations.
 //!
-//! What flows in: calls. What flows out: answers, computed on the engine's pool; the async threads only
-//! wait for them. Whoever waits holds a [`Pending`], which ends the search's budget when it is dropped,
-//! so that a caller who hangs up, or a call whose deadline passes, stops the computing.
+//! What flows in: calls. What flows out: answers, computed on the engine's pool; the async threads only wait for them.
+//! The waiting task owns a [`Pending`], which cancels the search when it is dropped. So a search stops when its caller
+//! hangs up or its deadline passes.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -23,7 +23,8 @@ use super::proto::{
     BatchSearchRequest, BatchSearchResponse, BatchSearchResult, ExplainRequest, ExplainResponse,
     SearchRequest, SearchResponse, SearchStreamItem, batch_search_result, search_stream_item,
 };
-use super::{Shared, convert, status};
+use super::shared::Shared;
+use super::{convert, status};
 use crate::base::id::VideoId;
 use crate::engine::{self, Budget, EngineError};
 
@@ -42,7 +43,7 @@ impl RetrievalService {
 impl Retrieval for RetrievalService {
     async fn search(&self, request: Request<SearchRequest>) -> Result<Response<SearchResponse>, Status> {
         let call = Call { shared: &self.shared, method: "Search", deadline: Deadline::of(&request) };
-        let pending = call.start(request.into_inner(), "", || self.shared.admission.admit_one());
+        let pending = call.search(request.into_inner(), "", || self.shared.admission.admit_one());
         pending.answer().await.map(Response::new)
     }
 
@@ -60,7 +61,7 @@ impl Retrieval for RetrievalService {
             }
         };
         let start = |(position, (request, permit))| {
-            call.start(request, &format!("requests[{position}]."), || Ok(permit))
+            call.search(request, &format!("requests[{position}]."), || Ok(permit))
         };
         let started: Vec<Pending<SearchResponse>> =
             requests.into_iter().zip(permits).enumerate().map(start).collect();
@@ -73,7 +74,7 @@ impl Retrieval for RetrievalService {
             results.push(BatchSearchResult { result: Some(result) });
         }
         let response = BatchSearchResponse { results };
-        check_size(&response, self.shared.limits.max_response_bytes)?;
+        status::check_size(&response, self.shared.limits.max_response_bytes)?;
         Ok(Response::new(response))
     }
 
@@ -102,7 +103,7 @@ impl Retrieval for RetrievalService {
     async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
         let call = Call { shared: &self.shared, method: "Explain", deadline: Deadline::of(&request) };
         let ExplainRequest { request, video_id } = request.into_inner();
-        call.start_explain(request.unwrap_or_default(), VideoId(video_id)).answer().await.map(Response::new)
+        call.explain(request.unwrap_or_default(), VideoId(video_id)).answer().await.map(Response::new)
     }
 }
 
@@ -117,15 +118,15 @@ impl RetrievalService {
     }
 }
 
-/// A request of a stream, on its way.
+/// A request of a stream in flight.
 struct Started {
     pending: Pending<SearchResponse>,
-    /// Its place in the window of the stream, until it is answered.
+    /// Its slot in the window of the stream, held until it is answered.
     slot: OwnedSemaphorePermit,
 }
 
-/// Starts the requests of a stream as they come, a bounded number at a time, until the stream ends, the
-/// deadline passes, the server drains, or nobody listens to `started` any more.
+/// Starts the requests of a stream as they arrive, a bounded number at a time, until the stream ends, the deadline
+/// passes, the server drains, or the receiver of `started` is dropped.
 async fn read_stream(
     shared: Arc<Shared>,
     requests: Streaming<SearchRequest>,
@@ -136,7 +137,7 @@ async fn read_stream(
     let mut incoming = Incoming::of(&shared, call.method, requests, deadline);
     while let Some(next) = incoming.next(started.closed()).await {
         let item = next.map(|(slot, request)| Started {
-            pending: call.start(request, "", || shared.admission.admit_one()),
+            pending: call.search(request, "", || shared.admission.admit_one()),
             slot,
         });
         let is_last = item.is_err();
@@ -146,7 +147,7 @@ async fn read_stream(
     }
 }
 
-/// What the searches of one call have in common.
+/// One call, as the context of its searches.
 #[derive(Clone, Copy)]
 struct Call<'a> {
     shared: &'a Arc<Shared>,
@@ -155,22 +156,47 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// Begins to observe a request for the index of this name.
+    /// Starts to observe a request for the index of this name.
     fn observe(self, index: &str) -> Observation {
-        // One that is not served, and a batch as a whole where there are several, are counted under "".
+        // A request for an index that is not served is counted under "", as is a batch that is rejected as a whole.
         let index = self.shared.engine.resolve(index).unwrap_or_default();
         Observation::begin(&self.shared.metrics, self.method, index, self.deadline)
     }
 
-    /// Queues one search for the compute pool. `path` leads to the request within the call.
-    fn start(
+    /// Queues one search. `path` is the path of the request within the call.
+    fn search(
         self,
         request: SearchRequest,
         path: &str,
         admit: impl FnOnce() -> Result<Permit, Status>,
     ) -> Pending<SearchResponse> {
-        let observation = self.observe(&request.index);
         let with_stats = request.return_stats;
+        self.queue(request, path, admit, move |job| {
+            let response = job.shared.engine.search(&job.request, &job.budget)?;
+            job.observation.searched(&response.stats);
+            Ok(convert::search_response(response, with_stats))
+        })
+    }
+
+    /// Queues the explanation of one video.
+    fn explain(self, request: SearchRequest, video: VideoId) -> Pending<ExplainResponse> {
+        self.queue(
+            request,
+            "request.",
+            || self.shared.admission.admit_one(),
+            move |job| job.shared.engine.explain(&job.request, video, &job.budget).map(convert::explanation),
+        )
+    }
+
+    /// Converts and admits a request, and queues `work` on it for the compute pool.
+    fn queue<R: Message + Send + 'static>(
+        self,
+        request: SearchRequest,
+        path: &str,
+        admit: impl FnOnce() -> Result<Permit, Status>,
+        work: impl FnOnce(&Job) -> Result<R, EngineError> + Send + 'static,
+    ) -> Pending<R> {
+        let observation = self.observe(&request.index);
         let admitted = convert::search_request(request)
             .map_err(|error| status::of(&error, path))
             .and_then(|request| Ok((request, admit()?)));
@@ -181,66 +207,34 @@ impl Call<'_> {
                 return Pending::Refused(status);
             }
         };
-        let job = self.job(request, path);
-        queue(job, observation, permit, move |job| job.search(with_stats))
-    }
-
-    /// Queues the explanation of one video.
-    fn start_explain(self, request: SearchRequest, video: VideoId) -> Pending<ExplainResponse> {
-        const PATH: &str = "request.";
-        let observation = self.observe(&request.index);
-        let admitted = convert::search_request(request)
-            .map_err(|error| status::of(&error, PATH))
-            .and_then(|request| Ok((request, self.shared.admission.admit_one()?)));
-        match admitted {
-            Ok((request, permit)) => {
-                queue(self.job(request, PATH), observation, permit, move |job| job.explain(video))
-            }
-            Err(status) => {
-                observation.finish(status.code());
-                Pending::Refused(status)
-            }
-        }
-    }
-
-    fn job(self, request: engine::SearchRequest, path: &str) -> Job {
         let budget = Budget::until(self.deadline.0);
-        Job { shared: Arc::clone(self.shared), request, budget, path: path.to_owned() }
+        let cancel = CancelOnDrop(budget.clone());
+        let shared = Arc::clone(self.shared);
+        let job = Job { shared, request, budget, path: path.to_owned(), observation };
+        let (answer, answered) = oneshot::channel();
+        self.shared.engine.spawn(move || {
+            let result = job.run(work);
+            // Before the answer is sent, so that the metrics already count a search whose answer the caller has.
+            job.observation.finish(result.as_ref().err().map_or(Code::Ok, Status::code));
+            drop(permit);
+            // Fails if the caller is gone.
+            let _ = answer.send(result);
+        });
+        Pending::Queued { answered, _cancel: cancel }
     }
 }
 
-/// Has the compute pool do `work`, and finishes what observes it.
-fn queue<R: Message + Send + 'static>(
-    job: Job,
-    observation: Observation,
-    permit: Permit,
-    work: impl FnOnce(&Job) -> Result<R, Status> + Send + 'static,
-) -> Pending<R> {
-    let (answer, answered) = oneshot::channel();
-    let shared = Arc::clone(&job.shared);
-    let budget = CancelOnDrop(job.budget.clone());
-    shared.engine.spawn(move || {
-        let result = job.run(work);
-        // Before the answer is out, so that what the caller sees next has counted this search.
-        observation.finish(result.as_ref().err().map_or(Code::Ok, Status::code));
-        drop(permit);
-        // Nobody waits for the answer if the caller is gone.
-        let _ = answer.send(result);
-    });
-    Pending::Queued { answered, _budget: budget }
-}
-
-/// An answer to be waited for. Dropping it ends the search.
+/// The answer to a queued request. Dropping it cancels the search.
 enum Pending<R> {
     Refused(Status),
-    Queued { answered: oneshot::Receiver<Result<R, Status>>, _budget: CancelOnDrop },
+    Queued { answered: oneshot::Receiver<Result<R, Status>>, _cancel: CancelOnDrop },
 }
 
 impl<R> Pending<R> {
     async fn answer(self) -> Result<R, Status> {
         match self {
             Pending::Refused(status) => Err(status),
-            Pending::Queued { answered, _budget } => {
+            Pending::Queued { answered, _cancel } => {
                 answered.await.unwrap_or_else(|_| Err(status::internal()))
             }
         }
@@ -255,60 +249,39 @@ impl Drop for CancelOnDrop {
     }
 }
 
-/// One search, as the compute pool runs it.
+/// One admitted request, as it runs on the compute pool.
 struct Job {
     shared: Arc<Shared>,
     request: engine::SearchRequest,
     budget: Budget,
+    /// The path of the request within the call.
     path: String,
+    observation: Observation,
 }
 
 impl Job {
-    fn run<R: Message>(&self, work: impl FnOnce(&Self) -> Result<R, Status>) -> Result<R, Status> {
-        // A panic would take the whole pool with it.
-        let response = catch_unwind(AssertUnwindSafe(|| work(self))).unwrap_or_else(|_| {
-            tracing::error!(index = self.request.index, "a search panicked");
-            Err(status::internal())
-        })?;
-        check_size(&response, self.shared.limits.max_response_bytes)?;
-        Ok(response)
-    }
-
-    fn search(&self, with_stats: bool) -> Result<SearchResponse, Status> {
-        let response = self.ask(|engine| engine.search(&self.request, &self.budget))?;
-        let index = self.shared.engine.resolve(&self.request.index).unwrap_or_default();
-        self.shared.metrics.searched(index, &response.stats);
-        Ok(convert::search_response(response, with_stats))
-    }
-
-    fn explain(&self, video: VideoId) -> Result<ExplainResponse, Status> {
-        self.ask(|engine| engine.explain(&self.request, video, &self.budget)).map(convert::explanation)
-    }
-
-    /// Asks the engine, if there is time left.
-    fn ask<R>(&self, ask: impl FnOnce(&engine::Engine) -> Result<R, EngineError>) -> Result<R, Status> {
-        // Waiting in the queue may have used up the budget. A deadline ends a call by hanging up on it,
-        // and is the reason then.
-        let answer = if self.budget.is_expired() {
+    /// Runs `work`, unless the budget was used up in the queue.
+    fn run<R: Message>(&self, work: impl FnOnce(&Self) -> Result<R, EngineError>) -> Result<R, Status> {
+        let result = if self.budget.is_expired() {
             Err(EngineError::DeadlineExceeded)
         } else if self.budget.is_cancelled() {
             Err(EngineError::Cancelled)
         } else {
-            ask(&self.shared.engine)
+            // A panic would end the thread of the pool, and the process with it.
+            catch_unwind(AssertUnwindSafe(|| work(self))).map_err(|_| {
+                tracing::error!(index = self.request.index, "a search panicked");
+                status::internal()
+            })?
         };
-        answer.map_err(|error| match error {
+        let response = result.map_err(|error| match error {
+            // A deadline ends a call by dropping it, which cancels the search. The reason is still the deadline.
             EngineError::Cancelled if self.budget.is_expired() => {
                 status::of(&EngineError::DeadlineExceeded, "")
             }
             error @ EngineError::NotInIndex { .. } => status::of(&error, ""),
             error => status::of(&error, &self.path),
-        })
+        })?;
+        status::check_size(&response, self.shared.limits.max_response_bytes)?;
+        Ok(response)
     }
-}
-
-/// # Errors
-/// `RESOURCE_EXHAUSTED` if the message is larger than `limit`: sending it would end a whole stream.
-pub(super) fn check_size(message: &impl Message, limit: usize) -> Result<(), Status> {
-    let bytes = message.encoded_len();
-    if bytes > limit { Err(status::too_large(bytes, limit)) } else { Ok(()) }
 }

@@ -1,8 +1,7 @@
 //! Connections: accept, serve, drain.
 //!
-//! What flows in: a listener. What flows out: HTTP/1 and HTTP/2 requests for a router. Connections are
-//! tasks that the server owns, so that draining can be bounded: those that do not end are cut off. Knows
-//! nothing of the services.
+//! What flows in: a listener. What flows out: HTTP/1 and HTTP/2 requests for a router. The server owns the tasks of its
+//! connections, so draining is bounded: connections that do not end in time are aborted. Does not know the services.
 
 use std::future::Future;
 use std::io;
@@ -16,16 +15,17 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// HTTP/2 streams, hence calls, that one connection may have open.
+/// Maximum number of open HTTP/2 streams, and so of calls, per connection.
 const MAX_CONCURRENT_STREAMS: u32 = 1024;
-/// An idle connection is asked this often whether it is still there, and dropped if it does not say so.
+/// Interval of HTTP/2 keep-alive pings.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+/// A connection that does not answer a ping within this time is closed.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-/// Largest set of headers, in bytes.
+/// Maximum size of the headers of a request, in bytes.
 const MAX_HEADER_BYTES: u32 = 16 << 10;
-/// Room for a whole answer in flight at once; the default of 64 KiB costs a large answer round trips.
+/// Flow-control window per stream. A whole answer fits; the default of 64 KiB costs a large answer extra round trips.
 const WINDOW_BYTES: u32 = 1 << 20;
-/// Pause after an accept that failed for want of file descriptors or memory.
+/// Pause after an accept failed for lack of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The connections of one server.
@@ -37,7 +37,7 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    /// Connections that `router` answers and that close when `draining` turns true.
+    /// Creates the set of connections. `router` answers their requests; they close when `draining` turns true.
     pub(super) fn new(router: axum::Router, draining: watch::Receiver<bool>) -> Self {
         let mut builder = Builder::new(TokioExecutor::new());
         builder.http1().timer(TokioTimer::new());
@@ -53,7 +53,7 @@ impl Connections {
         Self { router, draining, builder, tasks: JoinSet::new() }
     }
 
-    /// Accepts until `shutdown` is done, then closes the listener.
+    /// Accepts connections until `shutdown` completes, then closes the listener.
     pub(super) async fn accept_until(&mut self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
         let mut shutdown = pin!(shutdown);
         loop {
@@ -72,12 +72,12 @@ impl Connections {
     }
 
     fn start(&mut self, stream: TcpStream) {
-        // Answers are written whole; holding the last packet back would only delay them.
+        // Answers are written whole, so delaying the last packet (Nagle's algorithm) would only add latency.
         let _ = stream.set_nodelay(true);
         let service = TowerToHyperService::new(self.router.clone());
         let connection = self.builder.serve_connection(TokioIo::new(stream), service).into_owned();
         let mut draining = self.draining.clone();
-        // Those that ended meanwhile.
+        // Removes the tasks that have ended.
         while self.tasks.try_join_next().is_some() {}
         self.tasks.spawn(async move {
             let mut connection = pin!(connection);
@@ -100,13 +100,13 @@ impl Connections {
         while self.tasks.join_next().await.is_some() {}
     }
 
-    /// Cuts off the connections that are still open, and with them their calls.
+    /// Aborts the connections that are still open, and their calls.
     pub(super) async fn abort(&mut self) {
         self.tasks.shutdown().await;
     }
 }
 
-/// Whether an accept failed because of the one who wanted to connect, and not because of this machine.
+/// Returns whether an accept failed because of the peer, and not because of this machine.
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)

@@ -1,7 +1,7 @@
-//! Errors → canonical codes with `google.rpc` details.
+//! Errors → canonical gRPC codes with `google.rpc` details.
 //!
-//! What flows in: an [`EngineError`] and where in the call the request stands. What flows out: a
-//! [`Status`] that a program can act on without reading its message.
+//! What flows in: an [`EngineError`] and the path of the request within the call. What flows out: a [`Status`] that a
+//! program can handle without parsing its message.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -17,14 +17,14 @@ use crate::index::StoreError;
 const INDEX_TYPE: &str = "shortlist.v1.Index";
 const GENERATION_TYPE: &str = "shortlist.v1.Generation";
 const VIDEO_TYPE: &str = "shortlist.v1.Video";
-/// When a caller may ask again for a write that this server has not seen.
+/// The delay after which a caller may retry a search whose `min_sequence` this server has not seen yet.
 const WRITE_DELAY: Duration = Duration::from_millis(20);
-/// Most bytes of a message, and of each text of the details. They may have names that a caller made up, and travel in
-/// headers, most of them twice, of which many clients take 8 KiB and no more.
+/// Maximum length of a message and of each text in the details, in bytes. They may quote text from a caller, and are
+/// sent as headers, most of them twice. Many clients accept at most 8 KiB of headers.
 const MAX_TEXT_BYTES: usize = 512;
 
-/// The status of `error`. `path` leads to the request within the call, such as `requests[3].`, and is
-/// empty where the call has one request.
+/// Returns the status of `error`. `path` is the path of the request within the call, such as `requests[3].`. It is empty
+/// if the call has one request.
 pub(super) fn of(error: &EngineError, path: &str) -> Status {
     let start = if error.field().is_some() { path } else { "" };
     let message = bounded(format_args!("{start}{error}"));
@@ -66,7 +66,7 @@ pub(super) fn of(error: &EngineError, path: &str) -> Status {
             details.set_resource_info(VIDEO_TYPE, video.to_string(), "", &message);
             Status::with_error_details(Code::NotFound, message, details)
         }
-        // Another server, or this one after the next publication, may answer.
+        // Another server may answer, or this one after the next publication.
         EngineError::OutOfService { .. } => Status::unavailable(message),
         EngineError::ReadOnly { .. } => Status::failed_precondition(message),
         EngineError::Cancelled => Status::cancelled(message),
@@ -84,7 +84,7 @@ fn of_store(error: &StoreError, message: String) -> Status {
                 ErrorDetails::with_resource_info(GENERATION_TYPE, generation.to_string(), "", &message);
             Status::with_error_details(Code::NotFound, message, details)
         }
-        // Somebody has to mend or rebuild the index before the same call can succeed.
+        // An operator has to repair or rebuild the index before the same call can succeed.
         StoreError::Empty { .. }
         | StoreError::BadManifest { .. }
         | StoreError::BadCalibration { .. }
@@ -100,36 +100,66 @@ fn bounded(text: impl Display) -> String {
     shortened(text, MAX_TEXT_BYTES)
 }
 
-/// The answer when the server, not the caller, is at fault and the log has the rest.
+/// Returns the status for a fault of the server. The log has the cause.
 pub(super) fn internal() -> Status {
     Status::internal("the server failed on this request; its log says why")
 }
 
-/// The answer when an answer would be larger than what the server sends.
-pub(super) fn too_large(bytes: usize, limit: usize) -> Status {
-    Status::resource_exhausted(format!(
+/// Checks that an answer can be sent.
+///
+/// # Errors
+/// `RESOURCE_EXHAUSTED` if the message is larger than `limit` bytes. Sending it would end a whole stream.
+pub(super) fn check_size(message: &impl Message, limit: usize) -> Result<(), Status> {
+    let bytes = message.encoded_len();
+    if bytes <= limit {
+        return Ok(());
+    }
+    Err(Status::resource_exhausted(format!(
         "the answer has {bytes} bytes and this server sends at most {limit}: ask for fewer candidates, videos, \
          attributes or searches at a time"
-    ))
+    )))
 }
 
-/// The answer to what comes while the server shuts down.
+/// Returns the status for requests that arrive while the server shuts down.
 pub(super) fn draining() -> Status {
     Status::unavailable("the server is shutting down")
 }
 
-/// The status as a message, for the items of batches and streams.
+/// Returns the status as a message, for the items of batches and streams.
 pub(super) fn to_item(status: &Status) -> tonic_types::Status {
     let bare = || tonic_types::Status {
         code: status.code().into(),
         message: status.message().to_owned(),
         details: Vec::new(),
     };
-    // With details, the bytes hold code and message too.
+    // If there are details, the encoded bytes contain code and message, too.
     if status.details().is_empty() {
         return bare();
     }
     tonic_types::Status::decode(status.details()).unwrap_or_else(|_| bare())
+}
+
+/// Returns the name of a code as in the gRPC specification.
+pub(crate) fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
 }
 
 #[cfg(test)]
@@ -213,7 +243,7 @@ mod tests {
             let bytes = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
             response.headers().iter().map(bytes).sum::<usize>()
         };
-        // One that stays as it is in a header, and one that takes three bytes there for each of its own.
+        // `a` is sent unchanged in a header; each byte of `é` takes three bytes.
         for (character, most) in [("a", 4 << 10), ("é", 5 << 10)] {
             let invalid = EngineError::invalid(name(character), name(character));
             assert!(headers(invalid, "requests[255].") < most);

@@ -1,9 +1,8 @@
-//! Requests whose bytes are no message of their kind: the fault of whoever sent them.
+//! Requests that cannot be decoded, which is an error of the caller.
 //!
-//! What flows in: what the decoder makes of such bytes, `INTERNAL` with a text of its own. What flows out:
-//! `INVALID_ARGUMENT`, counted as any other request that cannot be used. The decoder limits how deep messages may
-//! stand in one another before anything here sees them, so that a filter of many levels ends there and not on the
-//! stack.
+//! What flows in: the status of the decoder for such bytes, `INTERNAL` with the decoder's text. What flows out:
+//! `INVALID_ARGUMENT` with the path of the field, counted like any other invalid request. The decoder itself limits the
+//! nesting of messages, so a very deeply nested filter fails there and does not overflow the stack.
 
 use std::sync::Arc;
 
@@ -12,20 +11,20 @@ use axum::middleware::Next;
 use axum::response::Response;
 use tonic::{Code, Status};
 
-use super::Shared;
 use super::deadline::Deadline;
 use super::metrics::Observation;
+use super::shared::Shared;
 use super::status;
 use crate::engine::EngineError;
 use crate::rules::Filter;
 
-/// What the texts of the decoder begin with.
+/// The prefix of the decoder's messages.
 const DECODER: &str = "failed to decode Protobuf message: ";
-/// What they end with where messages stand too deep in one another.
+/// The end of the decoder's message if messages are nested too deeply.
 const TOO_DEEP: &str = "recursion limit reached";
-/// The message that a filter is, whose fields hold filters again.
+/// The name of the filter message, which is recursive.
 const FILTER: &str = "Filter";
-/// The calls of one request; those of many are counted where the requests are read.
+/// The methods with a single request. Streams are counted where their requests are read.
 const METHODS: [&str; 12] = [
     "Search",
     "BatchSearch",
@@ -41,12 +40,12 @@ const METHODS: [&str; 12] = [
     "CancelRebuild",
 ];
 
-/// Answers in place of the decoder when it cannot read the request of a call.
+/// Replaces the decoder's answer when the request of a call cannot be decoded.
 pub(super) async fn refuse(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let method = METHODS.into_iter().find(|method| request.uri().path().rsplit('/').next() == Some(method));
     let deadline = request.extensions().get().copied().unwrap_or(Deadline(None));
     let response = next.run(request).await;
-    // A status among the headers is all that a refused call gets.
+    // The answer to a refused call consists of headers with the status.
     let refusal = Status::from_header_map(response.headers()).and_then(|status| refusal(&status));
     let Some(refusal) = refusal else { return response };
     if let Some(method) = method {
@@ -55,7 +54,7 @@ pub(super) async fn refuse(State(shared): State<Arc<Shared>>, request: Request, 
     refusal.into_http()
 }
 
-/// The same for a status that a stream of requests ends with; any other stays as it is.
+/// Replaces the status that a stream of requests ends with, if it is from the decoder. Returns any other unchanged.
 pub(super) fn refusal_in_stream(
     shared: &Shared,
     method: &'static str,
@@ -67,15 +66,15 @@ pub(super) fn refusal_in_stream(
     refusal
 }
 
-/// The index is among what cannot be read.
+/// Counts the request. The name of the index is unknown, as it cannot be decoded.
 fn count(shared: &Shared, method: &'static str, deadline: Deadline, refusal: &Status) {
     Observation::begin(&shared.metrics, method, "", deadline).finish(refusal.code());
 }
 
-/// What the caller is told where the decoder says `status`; `None` if it was not the decoder that said so.
+/// Returns the status for the caller in place of the decoder's `status`; `None` if `status` is not from the decoder.
 fn refusal(status: &Status) -> Option<Status> {
     let mut rest = status.message().strip_prefix(DECODER).filter(|_| status.code() == Code::Internal)?;
-    // From the innermost message to the request, such as "Condition.condition: Filter.must: SearchRequest.filter: ".
+    // Steps from the innermost message to the request: "Condition.condition: Filter.must: SearchRequest.filter: ".
     let mut steps = Vec::new();
     while let Some((step, after)) = rest.split_once(": ")
         && let Some((message, field)) = step.split_once('.')
@@ -87,13 +86,13 @@ fn refusal(status: &Status) -> Option<Status> {
     let is_of_filter = steps.iter().any(|(message, _)| *message == FILTER);
     let problem = if rest == TOO_DEEP && is_of_filter {
         format!(
-            "cannot be decoded: {rest}; expected at most {} filters in one another, found many more",
+            "cannot be decoded: {rest}; expected at most {} nested filters, found many more",
             Filter::MAX_DEPTH
         )
     } else {
         format!("cannot be decoded: {rest}")
     };
-    // Positions are unknown, and the same fields again and again within a filter tell nothing.
+    // Positions are unknown. The repeated fields within a filter are left out, as they add no information.
     let path = steps.iter().rev().take_while(|(message, _)| *message != FILTER).map(|(_, field)| *field);
     let path = path.collect::<Vec<_>>().join(".");
     let path = if path.is_empty() { "request".to_owned() } else { path };
@@ -123,7 +122,7 @@ mod tests {
         assert_eq!(field, "requests.filter");
         assert_eq!(
             problem,
-            "cannot be decoded: recursion limit reached; expected at most 16 filters in one another, found many more"
+            "cannot be decoded: recursion limit reached; expected at most 16 nested filters, found many more"
         );
         let (field, problem) =
             refused("SearchRequest.index: invalid string value: data is not UTF-8 encoded");
@@ -134,7 +133,7 @@ mod tests {
             (field.as_str(), problem.as_str()),
             ("request", "cannot be decoded: invalid tag value: 0")
         );
-        // Groups of fields that no message has.
+        // Deeply nested groups, which no message has.
         assert_eq!(refused(TOO_DEEP).1, "cannot be decoded: recursion limit reached");
     }
 

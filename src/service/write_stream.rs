@@ -1,8 +1,8 @@
-//! `Catalog.StreamUpsert`: many batches of one caller on their way to the disk together.
+//! `Catalog.StreamUpsert`: several batches of one caller in flight to the disk.
 //!
-//! What flows in: requests as they come. What flows out: one answer for each, in their order. Batches are written
-//! side by side, so that one wait for the disk is enough for many of them, but for those that have a video in common:
-//! the later one begins when the earlier one is done.
+//! What flows in: requests as they arrive. What flows out: one answer per request, in the order of the requests.
+//! Batches are written concurrently, so several of them share one disk sync. Of two batches that have a video in common,
+//! the later one begins when the earlier one is written.
 
 use std::collections::HashSet;
 use std::pin::Pin;
@@ -13,17 +13,18 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Status, Streaming};
 
-use super::catalog::{PendingWrite, WriteCall};
 use super::deadline::{Begun, Deadline};
 use super::incoming::Incoming;
 use super::proto::{StreamUpsertRequest, StreamUpsertResponse, WriteResponse, stream_upsert_response};
-use super::{Shared, status};
+use super::shared::Shared;
+use super::status;
+use super::write::{PendingWrite, WriteCall};
 
-/// The answers to a stream.
+/// The answers to the requests of a stream.
 pub(super) type Answers = Pin<Box<dyn Stream<Item = Result<StreamUpsertResponse, Status>> + Send>>;
 
-/// Writes what comes until the stream ends, the deadline passes or the server drains. What has begun is answered
-/// before the end.
+/// Writes the batches of a stream until it ends, the deadline passes or the server drains. Batches that have begun are
+/// answered before the answers end.
 pub(super) fn answers(
     shared: Arc<Shared>,
     requests: Streaming<StreamUpsertRequest>,
@@ -43,14 +44,14 @@ pub(super) fn answers(
     }))
 }
 
-/// A request of a stream, on its way.
+/// A request of a stream in flight.
 struct Started {
     answered: oneshot::Receiver<Result<WriteResponse, Status>>,
-    /// Its place in the window of the stream, until it is answered.
+    /// Its slot in the window of the stream, held until it is answered.
     slot: OwnedSemaphorePermit,
 }
 
-/// Starts the requests of a stream as they come, a bounded number at a time.
+/// Starts the requests of a stream as they arrive, a bounded number at a time.
 async fn read(
     shared: Arc<Shared>,
     requests: Streaming<StreamUpsertRequest>,
@@ -59,12 +60,12 @@ async fn read(
 ) {
     let call = WriteCall { shared: &shared, method: "StreamUpsert", deadline, begun: Begun::default() };
     let mut incoming = Incoming::of(&shared, call.method, requests, deadline);
-    let mut on_their_way = OnTheirWay::default();
+    let mut in_flight = InFlight::default();
     while let Some(next) = incoming.next(started.closed()).await {
         let item = match next {
             Ok((slot, request)) => {
                 let upsert = request.upsert.unwrap_or_default();
-                let done = on_their_way.enter(upsert.videos.iter().map(|video| video.video_id)).await;
+                let done = in_flight.enter(upsert.videos.iter().map(|video| video.video_id)).await;
                 let answered = answer_when_written(call.start_upsert(upsert, "upsert."), done);
                 Ok(Started { answered, slot })
             }
@@ -77,7 +78,7 @@ async fn read(
     }
 }
 
-/// Waits for a write whether or not the client takes the answers, since others may wait for it.
+/// Waits for a write even if the client no longer takes the answers, because later batches may wait for it.
 fn answer_when_written(
     pending: PendingWrite,
     done: oneshot::Sender<()>,
@@ -86,36 +87,41 @@ fn answer_when_written(
     tokio::spawn(async move {
         let result = pending.answer().await;
         drop(done);
-        // Nobody waits for the answer if the caller is gone.
+        // Fails if the caller is gone.
         let _ = answer.send(result);
     });
     answered
 }
 
-/// The videos of batches that are not written yet.
+/// The batches of a stream that are not written yet.
 #[derive(Default)]
-struct OnTheirWay {
-    /// With each, what ends when the batch is written.
-    batches: Vec<(HashSet<u64>, oneshot::Receiver<()>)>,
+struct InFlight {
+    batches: Vec<BatchInFlight>,
 }
 
-impl OnTheirWay {
-    /// Waits until no batch on its way has one of `videos`, then adds a batch of them, which is on its way until
-    /// what this gives is dropped.
+struct BatchInFlight {
+    videos: HashSet<u64>,
+    /// Resolves when the batch is written.
+    written: oneshot::Receiver<()>,
+}
+
+impl InFlight {
+    /// Waits until no batch in flight has one of `videos`, then adds a batch of them. The batch is in flight until the
+    /// returned sender is dropped.
     async fn enter(&mut self, videos: impl Iterator<Item = u64>) -> oneshot::Sender<()> {
         let videos: HashSet<u64> = videos.collect();
         self.batches
-            .retain_mut(|(_, done)| matches!(done.try_recv(), Err(oneshot::error::TryRecvError::Empty)));
-        for (others, done) in &mut self.batches {
-            if !others.is_disjoint(&videos) {
-                let _ = done.await;
-                others.clear();
+            .retain_mut(|batch| matches!(batch.written.try_recv(), Err(oneshot::error::TryRecvError::Empty)));
+        for batch in &mut self.batches {
+            if !batch.videos.is_disjoint(&videos) {
+                let _ = (&mut batch.written).await;
+                batch.videos.clear();
             }
         }
-        // Those waited for are done, and are not asked again.
-        self.batches.retain(|(others, _)| !others.is_empty());
-        let (done, is_done) = oneshot::channel();
-        self.batches.push((videos, is_done));
+        // A cleared batch is written. Its receiver must not be polled again.
+        self.batches.retain(|batch| !batch.videos.is_empty());
+        let (done, written) = oneshot::channel();
+        self.batches.push(BatchInFlight { videos, written });
         done
     }
 }
@@ -128,7 +134,7 @@ mod tests {
 
     use super::*;
 
-    /// What a future gives without waiting.
+    /// Returns the output of a future that is ready without waiting, else `None`.
     fn now<T>(future: impl Future<Output = T>) -> Option<T> {
         match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(value) => Some(value),
@@ -138,17 +144,17 @@ mod tests {
 
     #[test]
     fn a_batch_waits_only_for_those_it_shares_a_video_with() {
-        let mut on_their_way = OnTheirWay::default();
-        let first = now(on_their_way.enter([1, 2].into_iter())).unwrap();
-        let second = now(on_their_way.enter([3].into_iter())).unwrap();
-        let empty = now(on_their_way.enter([].into_iter())).unwrap();
-        assert!(now(on_their_way.enter([4, 2].into_iter())).is_none());
-        assert!(now(on_their_way.enter([3].into_iter())).is_none());
+        let mut in_flight = InFlight::default();
+        let first = now(in_flight.enter([1, 2].into_iter())).unwrap();
+        let second = now(in_flight.enter([3].into_iter())).unwrap();
+        let empty = now(in_flight.enter([].into_iter())).unwrap();
+        assert!(now(in_flight.enter([4, 2].into_iter())).is_none());
+        assert!(now(in_flight.enter([3].into_iter())).is_none());
         drop(first);
-        let third = now(on_their_way.enter([2, 1, 4].into_iter())).unwrap();
-        assert!(now(on_their_way.enter([4].into_iter())).is_none());
+        let third = now(in_flight.enter([2, 1, 4].into_iter())).unwrap();
+        assert!(now(in_flight.enter([4].into_iter())).is_none());
         drop((second, third, empty));
-        assert!(now(on_their_way.enter([1, 2, 3, 4].into_iter())).is_some());
-        assert_eq!(on_their_way.batches.len(), 1);
+        assert!(now(in_flight.enter([1, 2, 3, 4].into_iter())).is_some());
+        assert_eq!(in_flight.batches.len(), 1);
     }
 }

@@ -6,10 +6,12 @@ use std::time::Duration;
 use comfy_table::{CellAlignment, Table, presets};
 
 use crate::base::text::visible_text;
+use crate::search::Plan;
+use crate::service::plan_from_proto;
 use crate::service::proto::completeness::Reason;
 use crate::service::proto::search_request::Query;
 use crate::service::proto::{
-    Candidate, Completeness, Plan, SearchRequest, SearchResponse, SearchStats, attribute_value,
+    Candidate, Completeness, SearchRequest, SearchResponse, SearchStats, attribute_value,
 };
 
 /// What the table shows, as the request wants it.
@@ -69,15 +71,7 @@ pub(super) fn render(response: &SearchResponse, layout: Layout) -> String {
 pub(super) fn cost(generation: u64, stats: Option<&SearchStats>) -> String {
     let mut text = format!("generation {generation}");
     if let Some(stats) = stats {
-        let plan = match stats.plan() {
-            Plan::Unspecified => "unknown",
-            Plan::Graph => "graph",
-            Plan::CodeScan => "code_scan",
-            Plan::ExactScan => "exact_scan",
-            Plan::FilteredGraph => "filtered_graph",
-            Plan::MatchScan => "match_scan",
-            Plan::BlockScan => "block_scan",
-        };
+        let plan = plan_from_proto(stats.plan()).map_or("unknown", Plan::name);
         let elapsed = stats.elapsed.and_then(|elapsed| Duration::try_from(elapsed).ok()).unwrap_or_default();
         let _ = write!(text, " · plan {plan} · ef_search {}", stats.ef_search);
         if let Some(recall) = stats.measured_recall {

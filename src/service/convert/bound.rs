@@ -1,19 +1,21 @@
-//! Numbers, times and durations, both ways.
+//! Numbers, times and durations of filters, both ways.
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::path::Path;
-use super::timestamp;
+use super::scalar::timestamp;
 use crate::engine::EngineError;
 use crate::rules::{Number, Time};
 use crate::service::proto;
 
-/// The longest duration of the proto, in seconds: 10,000 years.
+/// The longest duration that the proto allows, in seconds: 10,000 years.
 const MAX_DURATION_S: i64 = 315_576_000_000;
 const NANOS_PER_SECOND: i32 = 1_000_000_000;
 
+/// Reads a number.
+///
 /// # Errors
-/// If it is none, or not finite.
+/// If no field is set, or the number is not finite.
 pub(super) fn number(number: proto::Number, path: &Path<'_>) -> Result<Number, EngineError> {
     use proto::number::Number as Wire;
     match number.number {
@@ -27,8 +29,10 @@ pub(super) fn number(number: proto::Number, path: &Path<'_>) -> Result<Number, E
     }
 }
 
+/// Reads a point in time, absolute or relative to now.
+///
 /// # Errors
-/// If it is none, or none that the domain can express.
+/// If no field is set, or the domain cannot express the time.
 pub(super) fn time(time: proto::Time, path: &Path<'_>) -> Result<Time, EngineError> {
     use proto::time::Time as Wire;
     match time.time {
@@ -38,8 +42,10 @@ pub(super) fn time(time: proto::Time, path: &Path<'_>) -> Result<Time, EngineErr
     }
 }
 
+/// Reads an absolute point in time.
+///
 /// # Errors
-/// If it is none that the domain can express.
+/// If the domain cannot express the time.
 pub(super) fn instant(wire: &prost_types::Timestamp, path: &Path<'_>) -> Result<Timestamp, EngineError> {
     let prost_types::Timestamp { seconds, nanos } = *wire;
     if !(0..NANOS_PER_SECOND).contains(&nanos) {
@@ -52,8 +58,10 @@ pub(super) fn instant(wire: &prost_types::Timestamp, path: &Path<'_>) -> Result<
     })
 }
 
+/// Reads a duration of either sign.
+///
 /// # Errors
-/// If it is longer than the proto allows, or its seconds and nanoseconds disagree.
+/// If it is longer than the proto allows, or seconds and nanoseconds have different signs.
 pub(super) fn signed_duration(
     wire: &prost_types::Duration,
     path: &Path<'_>,

@@ -1,7 +1,7 @@
-//! What is written, from the wire, and what came of it.
+//! Writes and lookups from the wire, and their answers.
 //!
-//! Of a batch, only what is sound goes to the engine; the rest keeps its position in the request, and so does what
-//! the engine refuses.
+//! Only the valid items of a batch go to the engine. Items that are invalid, or that the engine refuses, are reported by
+//! their position in the request.
 
 use jiff::Timestamp;
 
@@ -9,38 +9,38 @@ use super::bound::instant;
 use super::path::Path;
 use super::request::{attributes_to_return, vector_values};
 use super::response::attribute_value;
-use super::{saturate, timestamp};
+use super::scalar::{saturate, timestamp};
 use crate::attributes::Value;
 use crate::base::id::VideoId;
 use crate::engine::{EngineError, Lookup, ReturnAttributes, StoredVideo, WriteMode, Written};
 use crate::live::{Mutation, Upsert};
 use crate::service::proto;
 
-/// Most attributes of one video.
+/// Maximum number of attributes of one video.
 const MAX_ATTRIBUTES: usize = 1000;
-/// Most bytes of the name of an attribute or of a model. They come back in errors, and those in headers.
+/// Maximum length of the name of an attribute or a model, in bytes. Errors quote names, and are sent as headers.
 const MAX_NAME_BYTES: usize = 1000;
 
-/// Mutations of one request, and what is wrong with the rest of it.
+/// The valid mutations of one request, and the errors of the other items.
 #[derive(Debug)]
 pub(in crate::service) struct Batch {
-    /// The index by name, as it came.
+    /// The name of the index, as in the request.
     pub(in crate::service) index: String,
     pub(in crate::service) mode: WriteMode,
-    /// Those that are sound.
+    /// The valid mutations.
     pub(in crate::service) mutations: Vec<Mutation>,
-    /// What became of the others.
+    /// The refused items.
     pub(in crate::service) outcome: Outcome,
 }
 
-/// Which items of a request were refused, by their positions in it.
+/// The refused items of a request, by their positions in it.
 #[derive(Debug)]
 pub(in crate::service) struct Outcome {
-    /// The repeated field that holds the items.
+    /// The repeated field that contains the items.
     pub(in crate::service) items: &'static str,
-    /// Where each mutation stands in the request.
+    /// The position of each valid mutation in the request.
     positions: Vec<usize>,
-    /// Ascending; the fields of the errors start at the item.
+    /// The position of each refused item and its error, ascending. The field paths of the errors start at the item.
     pub(in crate::service) refused: Vec<(usize, EngineError)>,
 }
 
@@ -49,23 +49,23 @@ impl Outcome {
         Self { items, positions: Vec::new(), refused: Vec::new() }
     }
 
-    /// Adds what the engine refused.
+    /// Adds the items that the engine refused, by their positions among the mutations.
     pub(in crate::service) fn add(&mut self, refused: Vec<(usize, EngineError)>) {
         let in_request = |(position, error)| Some((*self.positions.get::<usize>(position)?, error));
         self.refused.extend(refused.into_iter().filter_map(in_request));
         self.refused.sort_by_key(|(position, _)| *position);
     }
 
-    /// The path of an item, for what is wrong within it.
+    /// Returns the path of an item, as a prefix for fields within it.
     pub(in crate::service) fn path(&self, position: usize) -> String {
         format!("{}[{position}].", self.items)
     }
 }
 
-/// The videos of a request. Those that cannot be used are in the outcome, whatever the mode.
+/// Reads the videos of a request. In either mode, invalid videos are in the outcome.
 ///
 /// # Errors
-/// If there are more than `max_writes`.
+/// If there are more than `max_writes` videos.
 pub(in crate::service) fn upsert_batch(
     request: proto::UpsertRequest,
     max_writes: usize,
@@ -87,10 +87,10 @@ pub(in crate::service) fn upsert_batch(
     Ok(Batch { index, mode, mutations, outcome })
 }
 
-/// One mutation for each id.
+/// Creates one mutation per id.
 ///
 /// # Errors
-/// If there are more than `max_writes`.
+/// If there are more than `max_writes` ids.
 pub(in crate::service) fn batch_of_ids(
     index: String,
     video_ids: Vec<u64>,
@@ -104,18 +104,20 @@ pub(in crate::service) fn batch_of_ids(
     Ok(Batch { index, mode: WriteMode::EachAlone, mutations, outcome })
 }
 
-/// Which videos are asked for, and what of them.
+/// The videos to look up, and what to return of each.
 #[derive(Debug)]
 pub(in crate::service) struct Lookups {
-    /// The index by name, as it came.
+    /// The name of the index, as in the request.
     pub(in crate::service) index: String,
     pub(in crate::service) videos: Vec<VideoId>,
     pub(in crate::service) attributes: ReturnAttributes,
     pub(in crate::service) with_vectors: bool,
 }
 
+/// Reads the ids of a lookup.
+///
 /// # Errors
-/// If there are more than `max_videos`.
+/// If there are more than `max_videos` ids.
 pub(in crate::service) fn lookups(
     request: proto::GetRequest,
     max_videos: usize,
@@ -130,13 +132,13 @@ pub(in crate::service) fn lookups(
     })
 }
 
-/// The answer to [`lookups`].
+/// Creates the answer to [`lookups`].
 pub(in crate::service) fn get_response(lookups: Vec<Lookup>) -> proto::GetResponse {
     proto::GetResponse { results: lookups.into_iter().map(lookup).collect() }
 }
 
 impl Outcome {
-    /// The answer to a batch of which `written` was written. `status` is that of an error at a path.
+    /// Creates the answer to a batch of which `written` was written. `status` converts an error at a path.
     pub(in crate::service) fn response(
         self,
         written: &Written,
@@ -214,10 +216,10 @@ fn value(wire: proto::AttributeValue, path: &Path<'_>) -> Result<Value, EngineEr
     })
 }
 
-/// Rounded down to the microsecond, which is what an index holds.
+/// Reads a point in time and rounds it down to the microsecond, the precision of an index.
 fn microseconds(wire: &prost_types::Timestamp, path: &Path<'_>) -> Result<Timestamp, EngineError> {
     let finer = instant(wire, path)?;
-    // Between the first and the last instant, microseconds are within i64.
+    // All valid instants, in microseconds, are within i64.
     let microseconds = finer.as_nanosecond().div_euclid(1000) as i64;
     Timestamp::from_microsecond(microseconds).map_err(|error| path.invalid(error.to_string()))
 }
@@ -361,7 +363,7 @@ mod tests {
         assert_eq!((index.as_str(), mode), ("a", WriteMode::EachAlone));
         let sound: Vec<u64> = mutations.iter().map(|mutation| mutation.video_id().0).collect();
         assert_eq!(sound, [1, 2, 4]);
-        // The engine counts what it was given.
+        // The engine counts positions among the mutations that it was given.
         outcome.add(vec![(1, EngineError::invalid("attributes", "of another type"))]);
         let written = Written { sequence: 9, written: 2, refused: Vec::new() };
         let response = outcome.response(&written, |error, path| tonic_types::Status {

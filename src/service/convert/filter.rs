@@ -1,28 +1,28 @@
 //! Filters, both ways.
 //!
-//! From the wire, a filter is bounded in depth before anything recurses, and in size before it is kept. To the wire,
-//! it goes as it is: what the server would refuse, it refuses.
+//! When reading from the wire, the depth of a filter is checked before recursing into it, and its size before it is
+//! stored. Writing to the wire checks nothing, because the server does.
 
 use std::ops::Bound;
 
 use super::bound::{number, time};
 use super::path::Path;
-use super::saturate;
+use super::scalar::saturate;
 use crate::base::id::VideoId;
 use crate::engine::EngineError;
 use crate::rules::{Condition, Filter};
 use crate::service::proto;
 
-/// `path`: where the filter stands in the request.
+/// Reads a filter. `path` is its path in the request.
 ///
 /// # Errors
-/// [`EngineError::InvalidArgument`] with the path of what the domain cannot express, and of where a filter is more
-/// than the contract allows.
+/// [`EngineError::InvalidArgument`] with the path of the part that the domain cannot express, or that exceeds a limit of
+/// the contract.
 pub(super) fn filter(filter: proto::Filter, path: &Path<'_>) -> Result<Filter, EngineError> {
     Reader { conditions: 0, values: 0 }.filter(filter, path, 1)
 }
 
-/// Counts what it has read of one filter.
+/// Reads one filter and counts its conditions and values.
 struct Reader {
     conditions: usize,
     values: usize,
@@ -36,10 +36,9 @@ impl Reader {
         depth: usize,
     ) -> Result<Filter, EngineError> {
         if depth > Filter::MAX_DEPTH {
-            return Err(path.invalid(format!(
-                "expected at most {} filters in one another, found more",
-                Filter::MAX_DEPTH
-            )));
+            return Err(
+                path.invalid(format!("expected at most {} nested filters, found more", Filter::MAX_DEPTH))
+            );
         }
         let proto::Filter { must, should, must_not, min_should } = filter;
         let mut conditions = |clause: Vec<proto::Condition>, name| {
@@ -114,7 +113,7 @@ impl Reader {
     }
 }
 
-/// The lower and the upper one of gt, gte, lt and lte.
+/// Reads the lower and the upper bound from the fields gt, gte, lt and lte.
 fn bounds<W, T>(
     [gt, gte, lt, lte]: [Option<W>; 4],
     path: &Path<'_>,
@@ -177,7 +176,7 @@ impl From<Condition> for proto::Condition {
     }
 }
 
-/// The bound without itself, and with it.
+/// Splits a bound into its exclusive and its inclusive field.
 fn sides<T, W: From<T>>(bound: Bound<T>) -> (Option<W>, Option<W>) {
     match bound {
         Bound::Excluded(value) => (Some(value.into()), None),
@@ -269,7 +268,7 @@ mod tests {
         for levels in [17, 30, 49] {
             let (field, problem) = refused(deep(levels));
             assert_eq!(field, format!("filter{}", ".must[0].filter".repeat(16)));
-            assert_eq!(problem, "expected at most 16 filters in one another, found more");
+            assert_eq!(problem, "expected at most 16 nested filters, found more");
         }
     }
 

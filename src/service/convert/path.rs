@@ -1,13 +1,13 @@
-//! The path of a field in a message, which costs nothing until there is something to say about it.
+//! The path of a field in a message. It is formatted only for an error, and costs nothing otherwise.
 
 use std::fmt;
 
 use crate::engine::EngineError;
 
-/// A field within the fields around it, such as `filter.must[1].keyword.any_of`.
+/// A field within its enclosing fields, such as `filter.must[1].keyword.any_of`.
 #[derive(Clone, Copy)]
 pub(super) struct Path<'a> {
-    around: Option<&'a Path<'a>>,
+    parent: Option<&'a Path<'a>>,
     step: Step<'a>,
 }
 
@@ -16,29 +16,32 @@ enum Step<'a> {
     Field(&'static str),
     /// A repeated field, and a position in it.
     Item(&'static str, usize),
-    /// A key of the map that is around it.
+    /// A key of the parent, a map.
     Key(&'a str),
 }
 
 impl<'a> Path<'a> {
-    /// A field of the request itself.
+    /// Returns the path of a top-level field of the request.
     pub(super) fn root(field: &'static str) -> Self {
-        Self { around: None, step: Step::Field(field) }
+        Self { parent: None, step: Step::Field(field) }
     }
 
+    /// Returns the path of a field of this message.
     pub(super) fn field(&'a self, field: &'static str) -> Path<'a> {
-        Path { around: Some(self), step: Step::Field(field) }
+        Path { parent: Some(self), step: Step::Field(field) }
     }
 
+    /// Returns the path of an item of a repeated field of this message.
     pub(super) fn item(&'a self, field: &'static str, position: usize) -> Path<'a> {
-        Path { around: Some(self), step: Step::Item(field, position) }
+        Path { parent: Some(self), step: Step::Item(field, position) }
     }
 
+    /// Returns the path of an entry of this map.
     pub(super) fn key(&'a self, key: &'a str) -> Path<'a> {
-        Path { around: Some(self), step: Step::Key(key) }
+        Path { parent: Some(self), step: Step::Key(key) }
     }
 
-    /// That the field cannot be used.
+    /// Returns the error that this field is invalid.
     pub(super) fn invalid(&self, problem: impl Into<String>) -> EngineError {
         EngineError::invalid(self.to_string(), problem)
     }
@@ -46,8 +49,8 @@ impl<'a> Path<'a> {
 
 impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(around) = self.around {
-            around.fmt(f)?;
+        if let Some(parent) = self.parent {
+            parent.fmt(f)?;
             if !matches!(self.step, Step::Key(_)) {
                 f.write_str(".")?;
             }

@@ -1,16 +1,19 @@
-//! What is searched for, from the wire.
+//! Search requests, from the wire.
 
 use half::f16;
 
 use super::path::Path;
+use super::plan::plan_from_proto;
 use super::rules::{WireRules, rules};
 use crate::base::element::Dtype;
 use crate::base::id::VideoId;
 use crate::engine::{self, EngineError};
 use crate::service::proto;
 
+/// Reads a search request.
+///
 /// # Errors
-/// [`EngineError::InvalidArgument`] with the path of the field, as in the proto.
+/// [`EngineError::InvalidArgument`] with the path of the field in the proto.
 pub(in crate::service) fn search_request(
     request: proto::SearchRequest,
 ) -> Result<engine::SearchRequest, EngineError> {
@@ -31,7 +34,7 @@ pub(in crate::service) fn search_request(
         embedding_model,
         min_sequence,
     } = request;
-    let proto::SearchParams { effort: told, plan: forced } = params.unwrap_or_default();
+    let params = params.unwrap_or_default();
     Ok(engine::SearchRequest {
         index,
         query: match query {
@@ -48,8 +51,8 @@ pub(in crate::service) fn search_request(
             }
         },
         k: k as usize,
-        effort: effort(told),
-        plan: plan(forced)?,
+        effort: effort(params.effort),
+        plan: plan(params.plan)?,
         rules: rules(WireRules { filter, exclude, caps, fresh, score_threshold })?,
         offset: offset as usize,
         return_attributes: attributes_to_return(return_attributes),
@@ -59,7 +62,7 @@ pub(in crate::service) fn search_request(
     })
 }
 
-/// The names as in the proto, where `*` means all.
+/// Reads the names of the attributes to return, where `*` means all.
 pub(super) fn attributes_to_return(names: Vec<String>) -> engine::ReturnAttributes {
     if names.iter().any(|name| name == "*") {
         engine::ReturnAttributes::All
@@ -70,7 +73,7 @@ pub(super) fn attributes_to_return(names: Vec<String>) -> engine::ReturnAttribut
     }
 }
 
-/// Either the values or the packed bytes.
+/// Reads an embedding, from either the values or the packed bytes.
 pub(super) fn vector_values(vector: proto::Vector, path: &Path<'_>) -> Result<Vec<f32>, EngineError> {
     match (vector.values, vector.packed) {
         (values, None) => Ok(values),
@@ -93,7 +96,7 @@ fn packed_values(packed: &proto::PackedVector, path: &Path<'_>) -> Result<Vec<f3
         let problem = format!("expected a multiple of {} bytes for {dtype}, found {bytes}", dtype.bytes());
         return Err(path.field("data").invalid(problem));
     }
-    // The bytes of a message are not aligned, so they are not cast.
+    // The bytes of a message may be unaligned, so they are decoded one component at a time.
     Ok(match dtype {
         Dtype::F32 => packed.data.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
         Dtype::F16 => {
@@ -136,20 +139,11 @@ fn effort(effort: Option<proto::search_params::Effort>) -> engine::Effort {
     }
 }
 
-fn plan(forced: i32) -> Result<Option<engine::Plan>, EngineError> {
-    Ok(match proto::Plan::try_from(forced) {
-        Ok(proto::Plan::Unspecified) => None,
-        Ok(proto::Plan::Graph) => Some(engine::Plan::Graph),
-        Ok(proto::Plan::CodeScan) => Some(engine::Plan::CodeScan),
-        Ok(proto::Plan::ExactScan) => Some(engine::Plan::ExactScan),
-        Ok(proto::Plan::FilteredGraph) => Some(engine::Plan::FilteredGraph),
-        Ok(proto::Plan::MatchScan) => Some(engine::Plan::MatchScan),
-        Ok(proto::Plan::BlockScan) => Some(engine::Plan::BlockScan),
-        Err(_) => {
-            let problem = format!("expected a plan by its number, found {forced}");
-            return Err(EngineError::invalid("params.plan", problem));
-        }
-    })
+fn plan(number: i32) -> Result<Option<engine::Plan>, EngineError> {
+    let plan = proto::Plan::try_from(number).map_err(|_| {
+        EngineError::invalid("params.plan", format!("expected the number of a plan, found {number}"))
+    })?;
+    Ok(plan_from_proto(plan))
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
-//! What was found, onto the wire.
+//! Answers to searches, and explanations, to the wire.
 
-use super::{duration, saturate, timestamp};
+use super::plan::plan_to_proto;
+use super::scalar::{duration, saturate, timestamp};
 use crate::attributes::Value;
 use crate::base::id::VideoId;
 use crate::engine::{self, Completeness, Shortfall};
 use crate::service::proto;
 
-/// Why a video is, or is not, in an answer.
+/// Converts the explanation why a video is, or is not, in an answer.
 pub(in crate::service) fn explanation(explanation: engine::Explanation) -> proto::ExplainResponse {
     use proto::explain_response::{Loss, Rule};
     let engine::Explanation {
@@ -53,7 +54,7 @@ pub(in crate::service) fn explanation(explanation: engine::Explanation) -> proto
     }
 }
 
-/// The answer, with what it cost if that was asked for.
+/// Converts the answer to a search. `with_stats`: whether to add the stats.
 pub(in crate::service) fn search_response(
     response: engine::SearchResponse,
     with_stats: bool,
@@ -95,16 +96,8 @@ fn candidate(candidate: engine::Candidate) -> proto::Candidate {
 }
 
 fn search_stats(stats: &engine::SearchStats) -> proto::SearchStats {
-    let plan = match stats.plan {
-        engine::Plan::Graph => proto::Plan::Graph,
-        engine::Plan::CodeScan => proto::Plan::CodeScan,
-        engine::Plan::ExactScan => proto::Plan::ExactScan,
-        engine::Plan::FilteredGraph => proto::Plan::FilteredGraph,
-        engine::Plan::MatchScan => proto::Plan::MatchScan,
-        engine::Plan::BlockScan => proto::Plan::BlockScan,
-    };
     proto::SearchStats {
-        plan: plan.into(),
+        plan: plan_to_proto(stats.plan).into(),
         ef_search: saturate(stats.ef_search),
         measured_recall: stats.measured_recall.map(|recall| recall as f32),
         visited: stats.visited,

@@ -1,6 +1,7 @@
-//! What a request asks of its candidates besides the best scores, from the wire.
+//! The rules of a search request, from the wire.
 //!
-//! Bytes are moved and not looked at: that takes time, which a compute thread has.
+//! The bytes of bitmaps and Bloom filters are moved here and parsed later, on a compute thread, because parsing takes
+//! time.
 
 use jiff::SignedDuration;
 
@@ -12,10 +13,10 @@ use crate::engine::EngineError;
 use crate::rules::{Bloom, Cap, Exclude, Fresh, Rules};
 use crate::service::proto;
 
-/// The attribute that says how fresh a video is, unless told.
+/// The default attribute for the age of a video.
 const PUBLISHED_AT: &str = "published_at";
 
-/// The fields of a request that are rules, as they came.
+/// The fields of a request that are rules, as received.
 pub(super) struct WireRules {
     pub(super) filter: Option<proto::Filter>,
     pub(super) exclude: Option<proto::Exclude>,
@@ -24,10 +25,12 @@ pub(super) struct WireRules {
     pub(super) score_threshold: Option<f32>,
 }
 
+/// Reads the rules.
+///
 /// # Errors
 /// [`EngineError::InvalidArgument`] with the path of the field.
 pub(super) fn rules(wire: WireRules) -> Result<Rules, EngineError> {
-    let WireRules { filter, exclude, caps, fresh: kept, score_threshold } = wire;
+    let WireRules { filter, exclude, caps, fresh: fresh_wire, score_threshold } = wire;
     if let Some(found) = score_threshold.filter(|threshold| !threshold.is_finite()) {
         let problem = format!("expected a finite number, found {found}");
         return Err(EngineError::invalid("score_threshold", problem));
@@ -36,7 +39,7 @@ pub(super) fn rules(wire: WireRules) -> Result<Rules, EngineError> {
         filter: filter.map(|filter| filter::filter(filter, &Path::root("filter"))).transpose()?,
         exclude: exclude.map(excluded).unwrap_or_default(),
         caps: caps.into_iter().map(cap).collect(),
-        fresh: kept.map(fresh).transpose()?,
+        fresh: fresh_wire.map(fresh).transpose()?,
         score_threshold,
     })
 }

@@ -1,15 +1,15 @@
-//! The state of an index, onto the wire.
+//! The state of an index, to the wire.
 
 use std::time::Duration;
 
-use super::{duration, saturate, timestamp};
+use super::scalar::{duration, saturate, timestamp};
 use crate::base::element::Dtype;
 use crate::base::metric::Metric;
 use crate::engine;
 use crate::index::{AttributeKind, AttributeSchema, GateReport, MemoryMode};
 use crate::service::proto;
 
-/// The state of an index, for operators.
+/// Converts the state of an index.
 pub(in crate::service) fn index_status(status: engine::IndexStatus) -> proto::IndexStatus {
     let dtype = match status.dtype {
         Dtype::F32 => proto::Dtype::F32,
@@ -61,7 +61,7 @@ pub(in crate::service) fn index_status(status: engine::IndexStatus) -> proto::In
     }
 }
 
-/// How far a rebuild is.
+/// Converts the state of a rebuild.
 pub(in crate::service) fn rebuild_status(status: engine::RebuildStatus) -> proto::RebuildStatus {
     use proto::rebuild_status::State;
     let state = match status.state {

@@ -18,7 +18,7 @@ fn good() -> SearchRequest {
     request(&QUERY, 10)
 }
 
-/// With a filter of so many in one another.
+/// With a filter nested this many levels deep.
 fn deep(filters: usize) -> SearchRequest {
     let innermost = must(vec![bool_is("safe", true)]);
     let around = |inner: Filter, _| must(vec![condition::Condition::Filter(inner)]);
@@ -33,7 +33,7 @@ async fn answers(client: &mut RetrievalClient<Channel>) -> bool {
 fn is_too_deep(status: &Status, field: &str) {
     assert_eq!(status.code(), Code::InvalidArgument, "{status}");
     assert_eq!(fields(status), [field], "{status}");
-    let problem = "cannot be decoded: recursion limit reached; expected at most 16 filters in one another";
+    let problem = "cannot be decoded: recursion limit reached; expected at most 16 nested filters";
     assert!(status.message().starts_with(&format!("{field}: {problem}")), "{status}");
 }
 

@@ -1,0 +1,25 @@
+//! The state that all calls of one server share.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::admission::Admission;
+use super::health::Health;
+use super::metrics::Metrics;
+use super::options::ServiceLimits;
+use crate::engine::Engine;
+
+/// The state that all calls of one server share.
+pub(super) struct Shared {
+    pub(super) engine: Arc<Engine>,
+    /// Admits searches and lookups.
+    pub(super) admission: Admission,
+    /// Admits batches of writes.
+    pub(super) write_admission: Admission,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) health: Health,
+    pub(super) limits: ServiceLimits,
+    /// Turns true when the server starts to drain.
+    pub(super) draining: watch::Receiver<bool>,
+}
