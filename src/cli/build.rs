@@ -1,4 +1,4 @@
-//! `shortlist build`: embeddings in, a published generation out.
+//! `shortlist build`: builds an index from files and publishes it.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -11,55 +11,60 @@ use crate::dataset::{Dataset, DatasetFiles, Embeddings};
 use crate::index::{Codes, IndexStore, Measured, RepairReport};
 use crate::recall::calibrate_staged;
 
-/// Build an index and publish it as the current generation of a folder.
+/// Build an index from files and publish it as the current generation of a folder.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// .npy (f32, f16), .fvecs, .fbin, or .parquet (columns video_id, embedding; the others are attributes).
+    /// The embeddings: .npy (f32, f16), .fvecs, .fbin, or .parquet (columns video_id and embedding; the other columns
+    /// are attributes).
     #[arg(long)]
     embeddings: PathBuf,
-    /// .npy (u64) or text, one id per line; row numbers if no file has ids.
+    /// The video ids: .npy (u64), or text with one id per line. Default: row numbers, if no other file has ids.
     #[arg(long)]
     ids: Option<PathBuf>,
-    /// .parquet; every column but video_id and embedding is an attribute.
+    /// The attributes: .parquet. Every column except video_id and embedding is an attribute.
     #[arg(long)]
     attributes: Option<PathBuf>,
-    /// A sample of user embeddings that the graph learns from, in any of the formats of embeddings.
+    /// A sample of user embeddings to teach the graph with, in any format of --embeddings.
     #[arg(long)]
     training_queries: Option<PathBuf>,
-    /// The folder of generations; made if it is not there.
+    /// The folder of the index, with all its generations. Created if it does not exist.
     #[arg(long)]
     out: PathBuf,
-    /// ip, cosine or l2.
+    /// How embeddings are compared: ip, cosine or l2.
     #[arg(long, default_value = "ip")]
     metric: Metric,
-    /// What the graph is traversed with: sq8 (8 bits per component) or none; sq8 unless the metric is l2.
+    /// The codes that searches traverse the graph with: sq8 (8 bits per component) or none. Default: sq8; none if the
+    /// metric is l2.
     #[arg(long)]
     codes: Option<Codes>,
-    /// native or hnsw-rs.
+    /// The builder of the graph: native or hnsw-rs.
     #[arg(long, default_value = "native")]
     builder: Builder,
-    /// Neighbors chosen per node and layer; layer 0 keeps up to twice as many.
+    /// Neighbors selected per node and layer. Layer 0 keeps up to twice this number.
     #[arg(long, default_value_t = BuildParams::DEFAULT_M)]
     m: usize,
-    /// Candidates kept while inserting.
+    /// Size of the candidate list while a node is inserted.
     #[arg(long, default_value_t = BuildParams::DEFAULT_EF_CONSTRUCTION)]
     ef_construction: usize,
-    /// Threads; 0 for one per core. One thread and the same seed give the same bytes.
+    /// Number of threads; 0 for one per core. With one thread, the same seed gives the same bytes.
     #[arg(long, default_value_t = 0)]
     threads: usize,
-    /// What the layers are drawn from.
+    /// The seed for drawing the layers of the nodes.
     #[arg(long, default_value_t = BuildParams::DEFAULT_SEED)]
     seed: u64,
-    /// The model that made the embeddings; a request that names another is refused.
+    /// The model that produced the embeddings. Requests that name another model are refused.
     #[arg(long)]
     embedding_model: Option<String>,
-    /// The last write to the index that the files know of, as `sequence` of its status was before they were made; a
-    /// server replays only later writes on the build.
+    /// The last write that the files contain: the `sequence` of the index status before the files were exported. A
+    /// server replays only later writes on this generation.
     #[arg(long, value_name = "SEQUENCE", default_value_t = 0)]
     log_sequence: u64,
 }
 
-/// Builds, calibrates if there are users to do it with, publishes and says so.
+/// Builds the index, calibrates it if there are held-out users, and publishes it.
+///
+/// # Errors
+/// If the input is invalid, the build is cancelled, or the index cannot be written.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let started = Instant::now();
     let params = BuildParams::new(arguments.metric, arguments.m, arguments.ef_construction)?
@@ -98,7 +103,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let index = store.open_generation(manifest.generation)?;
     let RepairReport { unreachable, edges_added, edges_replaced } = index.metadata().repair;
     if unreachable > 0 {
-        say!("{unreachable} unreachable nodes linked: {edges_added} edges added, {edges_replaced} replaced");
+        say!("linked {unreachable} unreachable nodes: {edges_added} edges added, {edges_replaced} replaced");
     }
     if let Some(calibration) = store.open_calibration(manifest.generation, &index)?.0 {
         tune::show(&calibration);

@@ -1,4 +1,4 @@
-//! `shortlist takedown`, `restore`, `delete` and `get`: videos of a running server, by id.
+//! `shortlist takedown`, `restore`, `delete` and `get`: single videos of a running server.
 
 use std::fmt::Write;
 
@@ -15,20 +15,20 @@ use crate::service::proto::{
     DeleteRequest, GetRequest, Lookup, RestoreRequest, TakedownRequest, Video, WriteResponse,
 };
 
-/// Which videos of which server.
+/// The videos, and their server.
 #[derive(Debug, clap::Args)]
 struct Videos {
     #[command(flatten)]
     remote: Remote,
-    /// The index by name; not needed when the server has one.
+    /// The name of the index. Not needed if the server has only one.
     #[arg(long, value_name = "NAME", default_value = "")]
     index: String,
-    /// The videos.
+    /// The ids of the videos.
     #[arg(value_name = "ID", required = true)]
     video_ids: Vec<u64>,
 }
 
-/// Take videos down: they stay away, whatever later writes and builds say, until they are restored.
+/// Take videos down: searches do not return them, even after later writes and builds, until they are restored.
 #[derive(Debug, clap::Args)]
 pub struct Takedown {
     #[command(flatten)]
@@ -42,19 +42,19 @@ pub struct Restore {
     videos: Videos,
 }
 
-/// Delete videos: they stay away until a later write or build brings them back.
+/// Delete videos: searches do not return them until a later write or build brings them back.
 #[derive(Debug, clap::Args)]
 pub struct Delete {
     #[command(flatten)]
     videos: Videos,
 }
 
-/// Show videos as searches see them.
+/// Show the attributes of videos as searches see them.
 #[derive(Debug, clap::Args)]
 pub struct Get {
     #[command(flatten)]
     videos: Videos,
-    /// Show the embeddings, too.
+    /// Also show the embeddings.
     #[arg(long)]
     vectors: bool,
 }
@@ -62,7 +62,7 @@ pub struct Get {
 /// Takes videos down.
 ///
 /// # Errors
-/// If the server cannot be reached, or refuses.
+/// If the server cannot be reached, or refuses the request.
 pub fn takedown(Takedown { videos: Videos { remote, index, video_ids } }: Takedown) -> anyhow::Result<()> {
     let request = TakedownRequest { index, video_ids };
     let response = remote
@@ -73,7 +73,7 @@ pub fn takedown(Takedown { videos: Videos { remote, index, video_ids } }: Takedo
 /// Restores videos that were taken down.
 ///
 /// # Errors
-/// If the server cannot be reached, or refuses.
+/// If the server cannot be reached, or refuses the request.
 pub fn restore(Restore { videos: Videos { remote, index, video_ids } }: Restore) -> anyhow::Result<()> {
     let request = RestoreRequest { index, video_ids };
     let response = remote
@@ -84,7 +84,7 @@ pub fn restore(Restore { videos: Videos { remote, index, video_ids } }: Restore)
 /// Deletes videos.
 ///
 /// # Errors
-/// If the server cannot be reached, or refuses.
+/// If the server cannot be reached, or refuses the request.
 pub fn delete(Delete { videos: Videos { remote, index, video_ids } }: Delete) -> anyhow::Result<()> {
     let request = DeleteRequest { index, video_ids };
     let response = remote
@@ -95,7 +95,7 @@ pub fn delete(Delete { videos: Videos { remote, index, video_ids } }: Delete) ->
 /// Prints videos.
 ///
 /// # Errors
-/// If the server cannot be reached, or refuses.
+/// If the server cannot be reached, or refuses the request.
 pub fn get(Get { videos: Videos { remote, index, video_ids }, vectors }: Get) -> anyhow::Result<()> {
     let return_attributes = vec!["*".to_owned()];
     let request = GetRequest { index, video_ids, return_attributes, return_vectors: vectors };
@@ -110,8 +110,10 @@ fn client(channel: Channel) -> CatalogClient<Channel> {
     CatalogClient::new(channel).max_decoding_message_size(MAX_RESPONSE_BYTES)
 }
 
+/// Prints the result of a write.
+///
 /// # Errors
-/// If not everything was written.
+/// If any video was not written.
 fn report(response: &WriteResponse) -> anyhow::Result<()> {
     say!("{} written · sequence {}", response.written, response.sequence);
     let problems = response.errors.iter().filter_map(|error| error.status.as_ref());
@@ -122,7 +124,7 @@ fn report(response: &WriteResponse) -> anyhow::Result<()> {
     bail!("{} not written\n  {}", problems.len(), problems.join("\n  "))
 }
 
-/// What is known of one video, and a line for each attribute.
+/// Renders one line for the video, and one per attribute.
 fn render(lookup: &Lookup) -> String {
     let state = match lookup.state() {
         State::Found => "",

@@ -1,4 +1,4 @@
-//! `shortlist ground-truth`: exact neighbors of many queries.
+//! `shortlist ground-truth`: the exact neighbors of queries.
 
 use std::path::PathBuf;
 
@@ -9,27 +9,30 @@ use crate::base::metric::Metric;
 use crate::dataset::Embeddings;
 use crate::recall::ground_truth;
 
-/// Find the exact neighbors of every query, by row number.
+/// Compute the exact neighbors of every query, as row numbers.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The embeddings to search, as for build.
+    /// The embeddings to search, in any format of build --embeddings.
     #[arg(long)]
     embeddings: PathBuf,
     /// The query embeddings, in any of the same formats.
     #[arg(long)]
     queries: PathBuf,
-    /// ip, cosine or l2.
+    /// How embeddings are compared: ip, cosine or l2.
     #[arg(long, default_value = "ip")]
     metric: Metric,
     /// Neighbors per query.
     #[arg(short, default_value_t = 100)]
     k: usize,
-    /// The .npy file to write, [queries × k] i32.
+    /// The .npy file to write: [queries × k] i32.
     #[arg(long)]
     out: PathBuf,
 }
 
-/// Scans, writes and says so.
+/// Scans all embeddings and writes the file.
+///
+/// # Errors
+/// If an input is invalid, or the file cannot be written.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let items = Embeddings::open(&arguments.embeddings)?;
     let queries = Embeddings::open(&arguments.queries)?;
@@ -44,7 +47,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let rows = items.view().len();
     ensure!(
         arguments.k <= rows,
-        "k: expected at most {rows}, the rows of the embeddings, found {}",
+        "k: expected at most {rows}, the number of embeddings, found {}",
         arguments.k
     );
     items.check_finite()?;

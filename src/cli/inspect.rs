@@ -1,4 +1,4 @@
-//! `shortlist inspect`: what a folder of generations holds.
+//! `shortlist inspect`: describes the folder of an index and its current generation.
 
 use std::path::PathBuf;
 
@@ -8,14 +8,17 @@ use super::tune;
 use crate::base::text::visible_text;
 use crate::index::{BuildPhase, GateReport, HeldOutRecall, Index, IndexStore, Manifest};
 
-/// Show the manifests of a folder, and what its current generation is made of.
+/// Describe the current generation of an index: build, graph, training, calibration, quality gate, sections.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The folder of generations.
+    /// The folder of the index.
     dir: PathBuf,
 }
 
-/// Prints what is there.
+/// Prints the description.
+///
+/// # Errors
+/// If the folder has no usable generation.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let store = IndexStore::new(&arguments.dir);
     let (manifest, index, passed_over) = store.open_current()?;
@@ -35,7 +38,7 @@ fn print_facts(store: &IndexStore, manifest: &Manifest, index: &Index) -> anyhow
     say!("dimensions       {} {}", facts.dim, facts.dtype);
     say!("metric           {}", facts.metric);
     say!("codes            {}", facts.codes.name());
-    say!("embedding model  {}", visible_text(facts.embedding_model.as_deref().unwrap_or("not named")));
+    say!("embedding model  {}", visible_text(facts.embedding_model.as_deref().unwrap_or("none")));
     say!("log position     {}", facts.log_sequence);
     say!(
         "builder          {}, m {}, ef_construction {}, seed {}, {:.1} s",
@@ -58,7 +61,8 @@ fn print_facts(store: &IndexStore, manifest: &Manifest, index: &Index) -> anyhow
     say!("upper layers     {:?} nodes", facts.upper_layers);
     say!("entry point      node {}", facts.entry_point);
     say!(
-        "reachability     every node from the entry point; {} were not after the build: {} edges added, {} replaced",
+        "reachability     every node is reachable from the entry point; the build linked {} that were not: {} edges \
+         added, {} replaced",
         facts.repair.unreachable,
         facts.repair.edges_added,
         facts.repair.edges_replaced
@@ -67,10 +71,10 @@ fn print_facts(store: &IndexStore, manifest: &Manifest, index: &Index) -> anyhow
         Some(training) => {
             let multiplied = match training.multiplied {
                 0 => String::new(),
-                made => format!(", and {made} made from them,"),
+                synthesized => format!(" and {synthesized} derived from them"),
             };
             say!(
-                "training         {} users{multiplied} asked for and got {} edges; {} more were held out:",
+                "training         taught by {} users{multiplied}: {} edges added; {} more users were held out:",
                 training.users,
                 training.edges_added,
                 training.held_out
@@ -80,15 +84,15 @@ fn print_facts(store: &IndexStore, manifest: &Manifest, index: &Index) -> anyhow
             }
         }
         None => say!(
-            "training         none: WARNING: a graph built from videos alone finds less of what users want at every \
-             ef_search, often much less; give build a sample of them with --training-queries"
+            "training         none: WARNING: a graph built from videos alone has a lower recall for users at every \
+             ef_search, often much lower; pass a sample of user embeddings to build with --training-queries"
         ),
     }
     let (calibration, passed_over) = store.open_calibration(manifest.generation, index)?;
     passed_over.iter().for_each(|error| say!("passed over      {error}"));
     match &calibration {
         Some(calibration) => tune::show(calibration),
-        None => say!("calibration      none: requests cannot ask for a recall; see tune"),
+        None => say!("calibration      none: requests cannot use target_recall; see tune"),
     }
     let (gate, passed_over) = store.open_gate_report(manifest.generation, index)?;
     passed_over.iter().for_each(|error| say!("passed over      {error}"));
@@ -107,7 +111,7 @@ fn show_gate(report: &GateReport) {
     say!("quality gate     {verdict}, {}", report.created_at);
     problems.iter().for_each(|problem| say!("                 {problem}"));
     if found.queries == 0 {
-        say!("                 no users to measure with: only reachability was looked at");
+        say!("                 no queries to measure with: only reachability was checked");
         return;
     }
     let share = |ppm: u32| f64::from(ppm) / 1e6;
@@ -119,7 +123,7 @@ fn show_gate(report: &GateReport) {
         (found.current_recall_ppm, found.overlap_ppm, found.current_p99_ns)
     {
         say!(
-            "                 generation {} had recall@{k} {:.4} and p99 {} us; {:.4} of its answers are shared",
+            "                 generation {} had recall@{k} {:.4} and p99 {} us; overlap of the answers {:.4}",
             found.current,
             share(recall),
             p99 / 1000,

@@ -1,13 +1,27 @@
 //! The command line: one thin file per subcommand.
 //!
-//! What flows in: arguments. What flows out: calls into the library, tables and lines for people.
+//! What flows in: arguments. What flows out: calls into the library, and tables and lines on the terminal.
+//!
+//! | file | duty |
+//! |---|---|
+//! | `synth.rs`        | `synth`: generates a dataset |
+//! | `build.rs`        | `build`: builds an index and publishes it |
+//! | `serve.rs`        | `serve`: serves indexes over gRPC |
+//! | `sample.rs`       | the sample catalog of `serve` |
+//! | `query/`          | `query`: searches a running server |
+//! | `catalog.rs`      | `takedown`, `restore`, `delete`, `get`: single videos of a running server |
+//! | `rebuild.rs`      | `rebuild`: rebuilds an index on a running server |
+//! | `remote.rs`       | the connection to a running server |
+//! | `ground_truth.rs` | `ground-truth`: exact neighbors |
+//! | `bench/`          | `bench`: recall and latency |
+//! | `tune.rs`         | `tune`: calibrates an index |
+//! | `inspect.rs`      | `inspect`: describes an index |
+//! | `verify.rs`       | `verify`: checks an index |
+//! | `progress.rs`     | progress bars |
+//! | `say.rs`          | lines on standard output |
 
-/// Prints one line on standard output. Whoever reads it may stop reading: that is no error.
-macro_rules! say {
-    ($($line:tt)*) => {
-        $crate::cli::say(format_args!($($line)*))
-    };
-}
+#[macro_use]
+mod say;
 
 mod bench;
 mod build;
@@ -23,8 +37,6 @@ mod serve;
 mod synth;
 mod tune;
 mod verify;
-
-use std::io::Write as _;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -57,10 +69,10 @@ enum Command {
     Verify(verify::Arguments),
 }
 
-/// Parses the arguments of this process and does what they say.
+/// Parses the arguments of this process and runs the subcommand.
 ///
 /// # Errors
-/// What the subcommand could not do, for a person to read.
+/// The error of the subcommand, with a message for users.
 pub fn run() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     Kernels::from_environment().context("SHORTLIST_KERNEL")?;
@@ -80,9 +92,4 @@ pub fn run() -> anyhow::Result<()> {
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
     }
-}
-
-fn say(line: std::fmt::Arguments<'_>) {
-    let mut stdout = std::io::stdout().lock();
-    let _ = stdout.write_fmt(line).and_then(|()| stdout.write_all(b"\n"));
 }

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use indicatif::{HumanCount, ProgressBar, ProgressFinish, ProgressState, ProgressStyle};
 
 use crate::build::Progress;
+use crate::index::Residence;
 
-/// A bar for one phase of `total` steps. Silent where standard error is no terminal.
+/// Creates a bar for one phase of `total` steps. Shows nothing if standard error is not a terminal.
 pub fn bar(phase: &'static str, total: u64) -> ProgressBar {
     let style = "{msg:28} {wide_bar} {human_pos}/{human_len} {rate} {eta} left";
     let style = ProgressStyle::with_template(style).expect("the template is valid");
@@ -17,7 +18,7 @@ pub fn bar(phase: &'static str, total: u64) -> ProgressBar {
     ProgressBar::new(total).with_style(style).with_message(phase).with_finish(ProgressFinish::AndLeave)
 }
 
-/// One bar after the other for the phases of a build; Ctrl-C asks it to stop.
+/// Shows one bar per phase of a build. Ctrl-C cancels the build.
 #[derive(Debug)]
 pub struct BuildBars {
     current: Mutex<ProgressBar>,
@@ -25,7 +26,7 @@ pub struct BuildBars {
 }
 
 impl BuildBars {
-    /// Takes over Ctrl-C for the rest of the process; whoever listens for it later is told as well.
+    /// Handles Ctrl-C for the rest of the process. Handlers that are set later also run.
     ///
     /// # Errors
     /// If the signal handler cannot be set.
@@ -51,6 +52,12 @@ impl Progress for BuildBars {
     fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
     }
+}
+
+/// Reports on standard error that an index was copied into memory.
+pub fn report_residence(name: &str, Residence { bytes, huge_pages }: Residence) {
+    let advised = if huge_pages { "advised" } else { "refused" };
+    eprintln!("{name}: resident: {bytes} bytes, huge pages {advised}");
 }
 
 impl Drop for BuildBars {

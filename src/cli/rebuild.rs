@@ -1,4 +1,4 @@
-//! `shortlist rebuild`: has a running server build the next generation of an index.
+//! `shortlist rebuild`: rebuilds an index on a running server.
 
 use std::time::Duration;
 
@@ -10,29 +10,29 @@ use crate::service::proto::admin_client::AdminClient;
 use crate::service::proto::rebuild_status::State;
 use crate::service::proto::{CancelRebuildRequest, GetStatusRequest, RebuildRequest, RebuildStatus};
 
-/// Between two looks at a rebuild.
+/// The interval between two requests for the state of a rebuild.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Have a running server build the next generation of an index, of the current one and the writes since.
+/// Rebuild an index on a running server: build the next generation from the current one and the writes since.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
     remote: Remote,
-    /// The index by name; not needed when the server has one.
+    /// The name of the index. Not needed if the server has only one.
     #[arg(long, value_name = "NAME", default_value = "")]
     index: String,
-    /// End the rebuild that runs instead of beginning one.
+    /// Cancel the running rebuild instead of starting one.
     #[arg(long)]
     cancel: bool,
-    /// Wait for the end of it, and say every second how far it is.
+    /// Wait for the rebuild to end, and print its progress every second.
     #[arg(long)]
     follow: bool,
 }
 
-/// Prints how far the rebuild is.
+/// Prints the state of the rebuild.
 ///
 /// # Errors
-/// If the server cannot be reached, or refuses; with `--follow`, if the rebuild fails.
+/// If the server cannot be reached, or refuses the request; with `--follow`, if the rebuild fails.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let Arguments { remote, index, cancel, follow } = arguments;
     remote.ask(async |channel| {
@@ -41,7 +41,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         say!("{}", render(&status));
         while *follow && matches!(status.state(), State::Running | State::Gating) {
             tokio::time::sleep(INTERVAL).await;
-            status = look(&mut client, index).await?;
+            status = fetch(&mut client, index).await?;
             say!("{}", render(&status));
         }
         if *follow && status.state() == State::Failed {
@@ -62,16 +62,18 @@ async fn begin(
     } else {
         client.rebuild(RebuildRequest { index }).await.map(|answer| answer.into_inner().rebuild)
     };
-    status.map_err(|status| refusal(&status))?.context("the server does not say how far the rebuild is")
+    status.map_err(|status| refusal(&status))?.context("the answer of the server has no state of the rebuild")
 }
 
+/// Requests the state of the rebuild.
+///
 /// # Errors
-/// If the server has no such index any more, or refuses.
-async fn look(client: &mut AdminClient<Channel>, index: &str) -> anyhow::Result<RebuildStatus> {
+/// If the server no longer has the index, or refuses the request.
+async fn fetch(client: &mut AdminClient<Channel>, index: &str) -> anyhow::Result<RebuildStatus> {
     let request = GetStatusRequest { index: index.to_owned() };
     let answer = client.get_status(request).await.map_err(|status| refusal(&status))?;
     let status = answer.into_inner().indexes.into_iter().next().and_then(|index| index.rebuild);
-    status.context("the server does not say how far the rebuild is")
+    status.context("the answer of the server has no state of the rebuild")
 }
 
 fn render(status: &RebuildStatus) -> String {

@@ -1,4 +1,4 @@
-//! A running server, as the subcommands that ask one see it.
+//! The connection of subcommands to a running server.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -11,19 +11,19 @@ use tonic_types::StatusExt;
 use crate::service::code_name;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Larger than what a server sends unless configured otherwise.
+/// The largest answer to accept. Larger than the server's default limit.
 pub(super) const MAX_RESPONSE_BYTES: usize = 256 << 20;
 
-/// Which server to ask.
+/// The server.
 #[derive(Debug, clap::Args)]
 pub(super) struct Remote {
-    /// Where the server is; `http://` may be left out.
+    /// The address of the server; `http://` is optional.
     #[arg(long, value_name = "ADDR", default_value = "http://127.0.0.1:50051")]
     addr: String,
 }
 
 impl Remote {
-    /// What `ask` comes to over a connection to the server.
+    /// Connects to the server and runs `ask` on the connection.
     ///
     /// # Errors
     /// If the server cannot be reached, or `ask` fails.
@@ -45,7 +45,7 @@ impl Remote {
     }
 }
 
-/// The code, the message, and each field that was refused.
+/// Returns an error with the code, the message, and each invalid field.
 pub(super) fn refusal(status: &Status) -> anyhow::Error {
     let mut text = format!("{}: {}", code_name(status.code()), status.message());
     let details = status.get_error_details();

@@ -1,9 +1,10 @@
-//! `shortlist serve`: opens indexes and serves them until told to stop.
+//! `shortlist serve`: opens indexes and serves them until the process is asked to stop.
 
 use std::io::Write;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::{Context, bail};
 use tokio::net::TcpSocket;
@@ -16,27 +17,28 @@ use crate::engine::Engine;
 use crate::index::MemoryMode;
 use crate::service;
 
-/// The name of an index that is given without one.
+/// The name of an index that is configured without a name.
 const DEFAULT_NAME: &str = "default";
-/// Connections the operating system holds until they are accepted.
+/// Length of the operating system's queue of connections that are not accepted yet.
 const BACKLOG: u32 = 1024;
 
-/// Serve indexes over gRPC; without any, make a sample catalog and serve that.
+/// Serve indexes over gRPC. If no index is configured, make a sample catalog and serve it.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// An index folder, as `DIR` or `NAME=DIR`; may be given several times.
+    /// The folder of an index, as `DIR` or `NAME=DIR`. Can be repeated.
     #[arg(long, value_name = "[NAME=]DIR")]
     index: Vec<String>,
-    /// Host and port to listen on; port 0 takes a free one [default: 127.0.0.1:50051].
+    /// Host and port to listen on; port 0 picks a free port [default: 127.0.0.1:50051].
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
-    /// Settings in TOML; SHORTLIST_SERVE_* variables and flags win over it.
+    /// Configuration in TOML. SHORTLIST_SERVE_* variables and flags override it.
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
-    /// Threads that search; 0 for one per core.
+    /// Number of search threads; 0 for one per core.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
-    /// mapped, or resident: copied onto huge pages in the background [default: mapped].
+    /// The memory to search: mapped (the file), or resident (a copy on huge pages, made in the background)
+    /// [default: mapped].
     #[arg(long, value_name = "MODE")]
     memory: Option<MemoryMode>,
 }
@@ -44,28 +46,34 @@ pub struct Arguments {
 /// Serves until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// If the settings, an index or the address cannot be used.
+/// If the configuration is invalid, an index cannot be opened, or the address is not available.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut config = settings(arguments)?;
     telemetry::init(&config.log, config.log_format)?;
-    // Claimed before the indexes are opened, so that a taken address is known at once; nobody can
-    // connect until it is listened on.
+    // Bound before the indexes are opened, so that an address in use is reported at once. Nobody can connect until the
+    // socket listens.
     let socket = claim(&config.listen).with_context(|| format!("cannot listen on {}", config.listen))?;
     let is_sample = config.indexes.is_empty();
     if is_sample {
         config.indexes.insert(DEFAULT_NAME.to_owned(), sample::ensure(Path::new(sample::ROOT))?);
     }
+    let started = Instant::now();
     let engine = Arc::new(Engine::open(config.engine_options())?);
+    let elapsed = started.elapsed();
     for index in engine.index_names() {
-        if let Some(problem) = engine.status(&index)?.refused {
+        let status = engine.status(&index)?;
+        let (generation, videos) = (status.generation, status.vectors);
+        tracing::info!(index, generation, videos, ?elapsed, "opened the index");
+        if let Some(problem) = status.refused {
             tracing::error!(index, problem, "refused the newest publication; an older generation serves");
         }
     }
 
-    // They only read requests and write answers: with as many as there are cores, they and the threads that
-    // search would mostly wait for each other.
-    let writers = std::thread::available_parallelism()?.get().div_ceil(2);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(writers).enable_all().build()?;
+    // These threads only read requests and write answers. With one per core, they would compete with the search threads
+    // for the cores.
+    let io_threads = std::thread::available_parallelism()?.get().div_ceil(2);
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(io_threads).enable_all().build()?;
     let served = runtime.block_on(async {
         let listener =
             socket.listen(BACKLOG).with_context(|| format!("cannot listen on {}", config.listen))?;
@@ -74,7 +82,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         service::serve(listener, engine, config.service_options(), shutdown).await?;
         Ok(())
     });
-    // Whatever is left was given its time to drain.
+    // Does not wait for the remaining tasks: the drain timeout has already passed for them.
     runtime.shutdown_background();
     served
 }
@@ -106,7 +114,7 @@ fn settings(arguments: &Arguments) -> anyhow::Result<ServeConfig> {
     Ok(config)
 }
 
-/// A socket bound to the first address of `listen` that can be had.
+/// Returns a socket bound to the first available address of `listen`.
 fn claim(listen: &str) -> std::io::Result<TcpSocket> {
     let mut refused = std::io::Error::new(std::io::ErrorKind::NotFound, "no such address");
     for address in listen.to_socket_addrs()? {
@@ -120,13 +128,13 @@ fn claim(listen: &str) -> std::io::Result<TcpSocket> {
 
 fn bind(address: SocketAddr) -> std::io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // A server that was just stopped leaves connections behind that would keep its address taken.
+    // Connections of a server that was just stopped would otherwise keep the address in use.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     Ok(socket)
 }
 
-/// Done when somebody asks this process to stop.
+/// Returns a future that completes on SIGTERM or SIGINT.
 fn shutdown_signal() -> std::io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -138,7 +146,7 @@ fn shutdown_signal() -> std::io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Tells whoever started this that it can be used now.
+/// Prints on standard output that the server is ready, and how to try it.
 fn announce(engine: &Engine, address: SocketAddr, is_sample: bool) -> anyhow::Result<()> {
     let names = engine.index_names();
     let mut lines = String::new();
@@ -149,13 +157,13 @@ fn announce(engine: &Engine, address: SocketAddr, is_sample: bool) -> anyhow::Re
         lines += &format!("serving {vectors} videos{of_index} on {address} (generation {generation})\n");
     }
     if is_sample {
-        // The client knows the default address.
+        // The default address is also the client's default.
         let default = ServeConfig::default().listen;
         let addr = if address.to_string() == default { String::new() } else { format!(" --addr {address}") };
         lines += &format!("try: cargo run --release -- query --sample-user 7{addr}\n");
     }
     let mut stdout = std::io::stdout().lock();
-    // A closed stdout is no reason not to serve.
+    // The server also serves if standard output is closed.
     let _ = stdout.write_all(lines.as_bytes()).and_then(|()| stdout.flush());
     Ok(())
 }

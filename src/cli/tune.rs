@@ -1,4 +1,4 @@
-//! `shortlist tune`: what recall each effort reaches, kept beside the index.
+//! `shortlist tune`: calibrates an index: measures the recall of each effort and stores it next to the index.
 
 use std::path::PathBuf;
 
@@ -9,33 +9,33 @@ use crate::dataset::Embeddings;
 use crate::index::{Calibration, IndexStore, QuerySource};
 use crate::recall::{DEFAULT_K, calibrate};
 
-/// The recalls that are shown.
+/// The recalls to print.
 const SHOWN: [f64; 3] = [0.90, 0.95, 0.99];
-/// With fewer queries than this, what was measured says little about other users.
+/// With fewer queries than this, the measured recall is a poor estimate for other users.
 const FEW_QUERIES: u32 = 200;
 
-/// Measure the recall of every effort, so that requests can ask for a recall instead.
+/// Calibrate an index: measure the recall of every effort, so that requests can use target_recall.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The folder of generations; the current one is measured.
+    /// The folder of the index. Its current generation is measured.
     #[arg(long)]
     index: PathBuf,
-    /// User embeddings that the graph did not learn from, in any of the formats of embeddings; the users that
-    /// the build held out unless given.
+    /// User embeddings that did not teach the graph, in any format of build --embeddings. Default: the users that the
+    /// build held out.
     #[arg(long)]
     queries: Option<PathBuf>,
     /// Hits per query.
     #[arg(short, long, value_delimiter = ',', default_values_t = DEFAULT_K)]
     k: Vec<usize>,
-    /// Threads; 0 for one per core.
+    /// Number of threads; 0 for one per core.
     #[arg(long, default_value_t = 0)]
     threads: usize,
 }
 
-/// Measures, adds a calibration and shows it.
+/// Measures, adds a calibration and prints it.
 ///
 /// # Errors
-/// If there is nothing to measure with, it does not fit the index, or the calibration cannot be written.
+/// If there are no queries, they do not fit the index, or the calibration cannot be written.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let store = IndexStore::new(&arguments.index);
     let (manifest, index, passed_over) = store.open_current()?;
@@ -48,7 +48,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
         (None, Some(held_out)) => (held_out, QuerySource::HeldOut),
         (None, None) => bail!(
-            "generation {} was built without users to measure with: give some with --queries",
+            "generation {} was built without users to measure with: pass user embeddings with --queries",
             manifest.generation
         ),
     };
@@ -63,14 +63,14 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Says per k what effort the usual recalls take, and how far recall goes.
+/// Prints, per k, the effort for each recall of [`SHOWN`], and the highest recall.
 pub fn show(calibration: &Calibration) {
     let recall = &calibration.recall;
     let source = match recall.source {
         QuerySource::HeldOut => "held-out users",
         QuerySource::Queries => "queries of a file",
     };
-    let few = if recall.queries < FEW_QUERIES { "; WARNING: so few say little about others" } else { "" };
+    let few = if recall.queries < FEW_QUERIES { "; WARNING: too few for a reliable estimate" } else { "" };
     say!(
         "calibration      {} of {}: {} {source}{few}",
         calibration.calibration,

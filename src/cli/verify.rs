@@ -1,24 +1,26 @@
-//! `shortlist verify`: every byte of the current generation and of its calibrations.
+//! `shortlist verify`: checks every byte of the current generation and of its calibrations.
 
 use std::path::PathBuf;
 
 use crate::attributes::Columns;
 use crate::index::{IndexStore, verify};
 
-/// Check the current generation of a folder: checksums, ids, degrees, edges, reachability, attributes, and
-/// its calibrations.
+/// Check the current generation of an index: checksums, ids, degrees, edges, reachability, attributes and calibrations.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The folder of generations.
+    /// The folder of the index.
     dir: PathBuf,
 }
 
-/// Says that all is well, or what is not.
+/// Prints that the generation is sound.
+///
+/// # Errors
+/// The first problem that was found.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let store = IndexStore::new(&arguments.dir);
     let newest = store.manifests()?.last().copied();
     let (manifest, index) = match newest {
-        // Not the newest usable one: what is damaged must be found.
+        // The newest manifest, not the newest usable one, so that damage is found.
         Some(newest) => store.open_manifest(newest)?,
         None => store.open_current().map(|(manifest, index, _)| (manifest, index))?,
     };

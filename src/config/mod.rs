@@ -1,18 +1,23 @@
-//! The set-up of `shortlist serve`: file, then environment, then flags.
+//! The configuration of `shortlist serve`: file, environment and flags.
 //!
-//! What flows in: a TOML file, variables such as `SHORTLIST_SERVE_LIMITS__MAX_K`, and flags, each of
-//! which wins over the ones before. What flows out: the options of the engine and of the service. A key
-//! that nobody knows is refused: it is a typing error, or a setting of another release.
+//! What flows in: a TOML file, environment variables such as `SHORTLIST_SERVE_LIMITS__MAX_K`, and flags. Variables
+//! override the file, and flags override both. What flows out: the options of the engine and of the service. Unknown
+//! keys are errors: they are typing errors, or settings of another release.
+//!
+//! | file | duty |
+//! |---|---|
+//! | `limits.rs`    | the limits on requests |
+//! | `telemetry.rs` | logs |
 //!
 //! ```toml
-//! listen = "127.0.0.1:50051"      # host and port; port 0 takes a free one
-//! threads = 0                     # of the compute pool; 0 for one per core
-//! memory = "mapped"               # or "resident": copied onto huge pages, in memory of the server
-//! poll_interval = "1s"            # how often to look for new publications
-//! drain_timeout = "10s"           # how long calls in flight may go on at shutdown
-//! log = "info"                    # which events, as in RUST_LOG
+//! listen = "127.0.0.1:50051"      # host and port; port 0 picks a free port
+//! threads = 0                     # threads of the compute pool; 0 for one per core
+//! memory = "mapped"               # or "resident": search a copy in memory, on huge pages
+//! poll_interval = "1s"            # interval at which to look for new publications
+//! drain_timeout = "10s"           # how long calls in flight may continue at shutdown
+//! log = "info"                    # which events to log, in the syntax of RUST_LOG
 //! log_format = "text"             # or "json"
-//! recall_sample = 0.01            # share of searches that recall is measured with, in idle time
+//! recall_sample = 0.01            # share of searches whose recall is measured, while the server is idle
 //!
 //! [indexes]                       # name = folder
 //! videos = "index-data/videos"
@@ -22,35 +27,36 @@
 //! max_ef_search = 20000
 //! max_seeds = 100
 //! max_batch = 256                 # searches in one BatchSearch
-//! max_in_flight = 1024            # searches queued or computing; one more is shed
-//! max_message_bytes = 4194304     # read
-//! max_response_bytes = 67108864   # sent
+//! max_in_flight = 1024            # searches queued or computing; further searches are rejected
+//! max_message_bytes = 4194304     # largest message to read
+//! max_response_bytes = 67108864   # largest message to send
 //! max_stream_window = 16          # requests of one stream in flight
 //! max_batch_writes = 1000         # videos in one batch of writes, and in one Get
-//! max_concurrent_writes = 256     # batches of writes in flight; one more is shed
+//! max_concurrent_writes = 256     # batches of writes in flight; further batches are rejected
 //!
 //! [rebuild]
-//! threads = 0                     # that build beside the searches; 0 for half of the cores
-//! delta_share = 0.1               # rebuild once so much of the generation was written since; 0 for never
-//! deleted_share = 0.1             # rebuild once so much of it is gone; 0 for never
-//! min_changes = 10000             # but not before so many videos are
-//! keep_generations = 2            # of an index that is written to
-//! keep_writes = 100000            # in the log although every generation knows of them, for batch builds; at most
-//!                                 # a quarter as many as there are videos
+//! threads = 0                     # threads that build while the server searches; 0 for half of the cores
+//! delta_share = 0.1               # rebuild once the delta is this share of the generation; 0 for never
+//! deleted_share = 0.1             # rebuild once this share of the generation has a tombstone; 0 for never
+//! min_changes = 10000             # do not rebuild for fewer changes than this
+//! keep_generations = 2            # generations to keep of an index that is written to
+//! keep_writes = 100000            # writes that the log keeps after all generations contain them, for batch builds
+//!                                 # that lag behind; at most a quarter of the number of videos
 //!
-//! [rebuild.training_queries]      # name = file of user embeddings; else users of before teach
+//! [rebuild.training_queries]      # name = file of user embeddings; default: the users of the previous build
 //!
-//! [gate]                          # what a generation must be like to answer
-//! queries = 500                   # users that are asked for; 0 lets every sound generation answer
+//! [gate]                          # quality gate: requirements on a generation before it may serve
+//! queries = 500                   # most queries to measure with; 0 disables the measurements
 //! k = 100
 //! min_recall = 0.8                # at the default effort
-//! max_recall_loss = 0.05          # against the generation before
-//! min_overlap = 0.0               # of its answers; not asked of another embedding model
-//! max_p99_ratio = 3.0             # of its time; 0 for any
+//! max_recall_loss = 0.05          # compared with the previous generation
+//! min_overlap = 0.0               # share of the previous answers; not checked if the embedding model changed
+//! max_p99_ratio = 3.0             # p99 time as a multiple of the previous one; 0 for no limit
 //!
-//! [gate.query_files]              # name = file of user embeddings; else users that asked, or were held out
+//! [gate.query_files]              # name = file of user embeddings; default: sampled queries, or held-out users
 //! ```
 
+mod limits;
 pub mod telemetry;
 
 use std::collections::BTreeMap;
@@ -61,66 +67,68 @@ use config::{Config, Environment, File, FileFormat, Source};
 use jiff::SignedDuration;
 use serde::{Deserialize, Deserializer};
 
-use crate::config::telemetry::LogFormat;
-use crate::engine::{EngineOptions, GateOptions, Limits, RebuildOptions, SampleOptions};
+use crate::engine::{EngineOptions, GateOptions, RebuildOptions, SampleOptions};
 use crate::index::MemoryMode;
 use crate::service::{ServiceLimits, ServiceOptions};
 
-/// What the variables begin with; `__` stands between the names of nested keys.
+pub use self::limits::LimitsConfig;
+use self::telemetry::LogFormat;
+
+/// The prefix of the environment variables. `__` separates the names of nested keys.
 pub const ENVIRONMENT_PREFIX: &str = "SHORTLIST_SERVE_";
 
-/// Why there is no configuration.
+/// Why the configuration cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// A file or the environment has an unknown key or a value that cannot be used.
+    /// A file or the environment has an unknown key or an invalid value.
     #[error("{origin}: {problem}")]
     Source {
         /// The path of the file, or `environment`.
         origin: String,
-        /// The key and what is wrong with it.
+        /// The key and the problem.
         problem: String,
     },
-    /// The values contradict each other.
+    /// A value is out of range, or contradicts another value.
     #[error("{key}: expected {expected}, found {found}")]
     Value {
         /// The key.
         key: &'static str,
-        /// What it may be.
+        /// The valid values.
         expected: String,
-        /// What it is.
+        /// The actual value.
         found: String,
     },
 }
 
-/// The set-up of `shortlist serve`.
+/// The configuration of `shortlist serve`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServeConfig {
-    /// Host and port to listen on; port 0 takes a free one.
+    /// Host and port to listen on; port 0 picks a free port.
     pub listen: String,
     /// The folder of each index, by name.
     pub indexes: BTreeMap<String, PathBuf>,
     /// Threads of the compute pool; 0 for one per core.
     pub threads: usize,
-    /// Where indexes are searched.
+    /// The memory that searches read.
     pub memory: MemoryMode,
-    /// How often to look for new publications.
+    /// The interval at which to look for new publications.
     #[serde(deserialize_with = "duration")]
     pub poll_interval: Duration,
-    /// How long calls in flight may go on at shutdown.
+    /// How long calls in flight may continue at shutdown.
     #[serde(deserialize_with = "duration")]
     pub drain_timeout: Duration,
-    /// Which events are logged, as in `RUST_LOG`.
+    /// Which events are logged, in the syntax of `RUST_LOG`.
     pub log: String,
-    /// The form of a log line.
+    /// The format of a log line.
     pub log_format: LogFormat,
-    /// The share of searches that recall is measured with.
+    /// The share of searches whose recall is measured.
     pub recall_sample: f64,
-    /// What callers may ask for.
+    /// The limits on requests.
     pub limits: LimitsConfig,
-    /// When and how generations are built.
+    /// When and how generations are rebuilt.
     pub rebuild: RebuildOptions,
-    /// What a generation must be like to answer.
+    /// The requirements on a generation before it may serve.
     pub gate: GateOptions,
 }
 
@@ -144,55 +152,11 @@ impl Default for ServeConfig {
     }
 }
 
-/// What callers may ask for: [`Limits`] and [`ServiceLimits`] under one key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[allow(missing_docs)] // named and described there
-pub struct LimitsConfig {
-    pub max_k: usize,
-    pub max_ef_search: usize,
-    pub max_seeds: usize,
-    pub max_batch: usize,
-    pub max_in_flight: usize,
-    pub max_message_bytes: usize,
-    pub max_response_bytes: usize,
-    pub max_stream_window: usize,
-    pub max_batch_writes: usize,
-    pub max_concurrent_writes: usize,
-}
-
-impl Default for LimitsConfig {
-    fn default() -> Self {
-        let Limits { max_k, max_ef_search, max_seeds } = Limits::default();
-        let ServiceLimits {
-            max_batch,
-            max_in_flight,
-            max_message_bytes,
-            max_response_bytes,
-            max_stream_window,
-            max_batch_writes,
-            max_concurrent_writes,
-        } = ServiceLimits::default();
-        Self {
-            max_k,
-            max_ef_search,
-            max_seeds,
-            max_batch,
-            max_in_flight,
-            max_message_bytes,
-            max_response_bytes,
-            max_stream_window,
-            max_batch_writes,
-            max_concurrent_writes,
-        }
-    }
-}
-
 impl ServeConfig {
-    /// The defaults, overridden by `file` if there is one, overridden by the environment.
+    /// Loads the configuration: the defaults, overridden by `file` if given, overridden by the environment.
     ///
     /// # Errors
-    /// [`ConfigError`], naming the file or the environment and the key.
+    /// [`ConfigError`], with the file or the environment, and the key.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
         let environment = Environment::with_prefix(ENVIRONMENT_PREFIX).prefix_separator("").separator("__");
         Self::from_sources(file, environment)
@@ -202,7 +166,7 @@ impl ServeConfig {
         let mut merged = Config::builder();
         if let Some(path) = file {
             let source = File::from(path).format(FileFormat::Toml).required(true);
-            // On its own first: an error in the merged whole would not name where it comes from.
+            // The file is first read on its own, because an error in the merged configuration would not name its origin.
             Self::from_one(source.clone(), path.display().to_string())?;
             merged = merged.add_source(source);
         }
@@ -221,10 +185,10 @@ impl ServeConfig {
         config.map_err(|error| ConfigError::Source { origin, problem: error.to_string() })
     }
 
-    /// Whether the values go together.
+    /// Checks the ranges of the values, and that they fit together.
     ///
     /// # Errors
-    /// [`ConfigError::Value`] for the first that does not.
+    /// [`ConfigError::Value`] for the first that is invalid.
     pub fn check(&self) -> Result<(), ConfigError> {
         let value = |key, expected: &str, found: &dyn std::fmt::Debug| {
             Err(ConfigError::Value { key, expected: expected.to_owned(), found: format!("{found:?}") })
@@ -235,20 +199,7 @@ impl ServeConfig {
         if self.indexes.keys().any(String::is_empty) {
             return value("indexes", "a name for each folder", &"");
         }
-        let limits = &self.limits;
-        let at_least_one = [
-            ("limits.max_k", limits.max_k),
-            ("limits.max_ef_search", limits.max_ef_search),
-            ("limits.max_seeds", limits.max_seeds),
-            ("limits.max_batch", limits.max_batch),
-            ("limits.max_message_bytes", limits.max_message_bytes),
-            ("limits.max_response_bytes", limits.max_response_bytes),
-            ("limits.max_stream_window", limits.max_stream_window),
-            ("limits.max_batch_writes", limits.max_batch_writes),
-            ("limits.max_concurrent_writes", limits.max_concurrent_writes),
-            ("rebuild.keep_generations", self.rebuild.keep_generations),
-            ("gate.k", self.gate.k),
-        ];
+        let counts = [("rebuild.keep_generations", self.rebuild.keep_generations), ("gate.k", self.gate.k)];
         let rebuild = &self.rebuild;
         let gate = &self.gate;
         for (key, most, found) in [
@@ -260,30 +211,30 @@ impl ServeConfig {
             ("gate.min_overlap", 1.0, gate.min_overlap),
             ("gate.max_p99_ratio", f64::MAX, gate.max_p99_ratio),
         ] {
-            // Not a number is in no range.
+            // NaN is in no range.
             if !(0.0..=most).contains(&found) {
                 let expected = if most == 1.0 { "0 to 1" } else { "0 or more" };
                 return value(key, expected, &found);
             }
         }
+        let at_least_one = self.limits.all().into_iter().chain(counts);
         if let Some((key, found)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
             return value(key, "at least 1", &found);
         }
-        if limits.max_in_flight < limits.max_batch {
-            let expected =
-                format!("at least limits.max_batch, {}, or no full batch would be taken", limits.max_batch);
-            return value("limits.max_in_flight", &expected, &limits.max_in_flight);
+        let ServiceLimits { max_batch, max_in_flight, .. } = self.limits.service;
+        if max_in_flight < max_batch {
+            let expected = format!("at least limits.max_batch, {max_batch}, to admit a full batch");
+            return value("limits.max_in_flight", &expected, &max_in_flight);
         }
         Ok(())
     }
 
-    /// What the engine is to open.
+    /// Returns the options of the engine.
     pub fn engine_options(&self) -> EngineOptions {
-        let LimitsConfig { max_k, max_ef_search, max_seeds, .. } = self.limits;
         EngineOptions {
             indexes: self.indexes.iter().map(|(name, dir)| (name.clone(), dir.clone())).collect(),
             threads: self.threads,
-            limits: Limits { max_k, max_ef_search, max_seeds },
+            limits: self.limits.engine,
             memory: self.memory,
             is_writable: true,
             rebuild: self.rebuild.clone(),
@@ -292,35 +243,17 @@ impl ServeConfig {
         }
     }
 
-    /// How the service is to serve it.
+    /// Returns the options of the service.
     pub fn service_options(&self) -> ServiceOptions {
-        let LimitsConfig {
-            max_batch,
-            max_in_flight,
-            max_message_bytes,
-            max_response_bytes,
-            max_stream_window,
-            max_batch_writes,
-            max_concurrent_writes,
-            ..
-        } = self.limits;
         ServiceOptions {
             poll_interval: self.poll_interval,
             drain_timeout: self.drain_timeout,
-            limits: ServiceLimits {
-                max_batch,
-                max_in_flight,
-                max_message_bytes,
-                max_response_bytes,
-                max_stream_window,
-                max_batch_writes,
-                max_concurrent_writes,
-            },
+            limits: self.limits.service,
         }
     }
 }
 
-/// `"1s"`, `"250ms"`, `"1m 30s"`.
+/// Reads a duration such as `"1s"`, `"250ms"` or `"1m 30s"`.
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
     text.parse::<SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok()).ok_or_else(
@@ -374,8 +307,8 @@ mod tests {
             indexes: BTreeMap::from([("Videos".to_owned(), PathBuf::from("a/b"))]),
             ..ServeConfig::default()
         };
-        expected.limits.max_k = 20;
-        expected.limits.max_seeds = 5;
+        expected.limits.engine.max_k = 20;
+        expected.limits.engine.max_seeds = 5;
         assert_eq!(config, expected);
         assert_eq!(config.engine_options().limits.max_k, 20);
         assert_eq!(config.engine_options().memory, MemoryMode::Resident);

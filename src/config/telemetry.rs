@@ -1,44 +1,44 @@
-//! Logs of the command line, to stderr.
+//! Logs, to standard error.
 //!
-//! What flows in: which events are wanted, and in which form. What flows out: a process-wide subscriber.
-//! Only commands call this; the library just emits `tracing` events.
+//! What flows in: a filter and a format. What flows out: a process-wide subscriber. Only commands call this; the library
+//! only emits `tracing` events.
 
 use std::io::{self, IsTerminal};
 
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
-/// The form of a log line.
+/// The format of a log line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// Plain text.
     #[default]
     Text,
     /// One JSON object per line.
     Json,
 }
 
-/// Why there are no logs.
+/// Why logging cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// The filter cannot be read.
+    /// The filter is malformed.
     #[error("log: {filter:?} is not a filter such as \"info\" or \"warn,shortlist=debug\": {source}")]
     Filter {
-        /// What was given.
+        /// The filter.
         filter: String,
-        /// What is wrong with it.
+        /// The parse error.
         r#source: tracing_subscriber::filter::ParseError,
     },
-    /// This process has a subscriber already.
-    #[error("logs are set up already: {0}")]
+    /// The process already has a subscriber.
+    #[error("logging is already set up: {0}")]
     AlreadySet(Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Sends the events that `filter` lets through to stderr, for the rest of the process.
+/// Logs the events that pass `filter` to standard error, for the rest of the process.
 ///
 /// # Errors
-/// If the filter cannot be read, or the process has a subscriber already.
+/// If the filter is malformed, or the process already has a subscriber.
 pub fn init(filter: &str, format: LogFormat) -> Result<(), TelemetryError> {
     let parsed = EnvFilter::try_new(filter)
         .map_err(|source| TelemetryError::Filter { filter: filter.to_owned(), source })?;

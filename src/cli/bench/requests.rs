@@ -1,12 +1,12 @@
-//! Requests with rules, answered by an engine in this process.
+//! Measures requests with rules, answered by an engine in this process.
 
 use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
 use jiff::Timestamp;
 
-use super::{Arguments, all_threads, names_and_dirs, tell_residence};
-use crate::cli::progress;
+use super::arguments::Arguments;
+use crate::cli::progress::{self, report_residence};
 use crate::dataset::Embeddings;
 use crate::engine::{Engine, EngineOptions, Limits, Refresh};
 use crate::eval::{
@@ -14,16 +14,19 @@ use crate::eval::{
 };
 use crate::index::IndexStore;
 
-/// A report per index and thread count.
+/// Measures the requests of a file. Returns one report per index and number of threads.
+///
+/// # Errors
+/// If a request is invalid, or an index cannot be opened.
 pub(super) fn measure(arguments: &Arguments, path: &Path) -> anyhow::Result<Vec<Report>> {
-    let names = names_and_dirs(arguments)?;
+    let names = arguments.names_and_dirs()?;
     let options = EngineOptions {
         indexes: names.clone(),
-        // Threads of the measurement search; those of the engine have nothing to do.
+        // The threads of the measurement search. The pool of the engine is not used.
         threads: 1,
         limits: Limits::default(),
         memory: arguments.memory,
-        // What is measured is the generation, and a server may be writing.
+        // Only the generation is measured, and a server may be writing to the index.
         is_writable: false,
         ..EngineOptions::default()
     };
@@ -34,7 +37,7 @@ pub(super) fn measure(arguments: &Arguments, path: &Path) -> anyhow::Result<Vec<
     let requests = Requests::read(path, view, Timestamp::now(), arguments.limit)?;
     let engine = Engine::open(options)?;
     warm(&engine)?;
-    let counts = all_threads(arguments);
+    let counts = arguments.all_threads();
     let plan = |threads| RequestSweep {
         k: arguments.k.clone(),
         ef_search: arguments.ef_search.clone(),
@@ -47,7 +50,10 @@ pub(super) fn measure(arguments: &Arguments, path: &Path) -> anyhow::Result<Vec<
         passed_over.iter().for_each(|error| eprintln!("passed over: {error}"));
         let served = engine.status(&name)?.generation;
         let published = manifest.generation;
-        ensure!(served == published, "{name}: generation {published} was published meanwhile; measure again");
+        ensure!(
+            served == published,
+            "{name}: generation {published} was published during the measurement; measure again"
+        );
         let target = Target { engine: &engine, name: &name, index: &index, manifest: &manifest };
         let file = || path.display().to_string();
         for threads in &counts {
@@ -58,11 +64,11 @@ pub(super) fn measure(arguments: &Arguments, path: &Path) -> anyhow::Result<Vec<
         bar.finish();
         for threads in &counts {
             let plan = plan(*threads);
-            let bar = progress::bar("asking", plan.asks(&requests) as u64);
-            let asked = |count| bar.inc(count as u64);
-            let measured = sweep_requests(&target, &requests, &exact, &plan, asked, |row, violation| {
+            let bar = progress::bar("searching", plan.asks(&requests) as u64);
+            let advance = |count| bar.inc(count as u64);
+            let measured = sweep_requests(&target, &requests, &exact, &plan, advance, |row, violation| {
                 bar.finish();
-                tell(path, *threads, &name, row, violation)
+                report_row(path, *threads, &name, row, violation)
             });
             let mut report = measured.with_context(file)?;
             report.engine.clone_from(&name);
@@ -75,11 +81,14 @@ pub(super) fn measure(arguments: &Arguments, path: &Path) -> anyhow::Result<Vec<
     Ok(reports)
 }
 
-/// Brings everything into memory, and to where it is to be searched.
+/// Warms the indexes and, if so configured, copies them into memory.
+///
+/// # Errors
+/// If an index is damaged or cannot be copied.
 fn warm(engine: &Engine) -> anyhow::Result<()> {
     for event in engine.refresh() {
         match event {
-            Refresh::Resident { index, residence, .. } => tell_residence(&index, residence),
+            Refresh::Resident { index, residence, .. } => report_residence(&index, residence),
             Refresh::StaysMapped { index, error, .. } => bail!("{index}: {error}"),
             Refresh::Withdrawn { error, .. } | Refresh::Replaced { error, .. } => return Err(error.into()),
             _ => {}
@@ -88,7 +97,8 @@ fn warm(engine: &Engine) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn tell(path: &Path, threads: usize, name: &str, row: &SweepRow, violation: Option<&Violation>) {
+/// Prints a row on standard error, and its first violation.
+fn report_row(path: &Path, threads: usize, name: &str, row: &SweepRow, violation: Option<&Violation>) {
     let SweepRow { k, recall, qps, .. } = row;
     let ef_search = row.ef_search.unwrap_or(*k);
     let label = row.label.as_deref().unwrap_or("-");

@@ -6,7 +6,7 @@ use comfy_table::{Table, presets};
 
 use crate::eval::{Comparison, Report, SweepRow, TARGETS};
 
-/// A row per k and effort; of requests, per label as well.
+/// Renders one row per k and effort; for requests, per label as well.
 pub(super) fn points(report: &Report) -> Table {
     let is_of_requests = report.is_of_requests();
     let mut header =
@@ -44,7 +44,7 @@ fn optional(value: Option<f64>, digits: usize) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
 }
 
-/// `block_scan 93 %, match_scan 7 %`: the largest share first.
+/// Renders shares of plans, the largest first: `block_scan 93 %, match_scan 7 %`.
 fn plans(shares: &BTreeMap<String, f64>) -> String {
     let mut shares: Vec<(&String, &f64)> = shares.iter().collect();
     shares.sort_by(|a, b| b.1.total_cmp(a.1));
@@ -58,8 +58,8 @@ fn plans(shares: &BTreeMap<String, f64>) -> String {
     }
 }
 
-/// A row per engine, and of requests per label as well: what it costs, and how fast it is at the recalls that are
-/// asked for.
+/// Renders one row per engine, and for requests per label as well: build time, size, and queries per second at each
+/// target recall.
 pub(super) fn summary(comparison: &Comparison) -> Table {
     let columns: Vec<(usize, f64)> =
         comparison.ks().into_iter().flat_map(|k| TARGETS.map(|target| (k, target))).collect();
@@ -73,7 +73,7 @@ pub(super) fn summary(comparison: &Comparison) -> Table {
     table.load_style(presets::ASCII_MARKDOWN).set_header(header);
     for label in comparison.labels() {
         let of_label = comparison.reports().iter().map(|report| report.of_label(label));
-        // Not every engine keeps every rule.
+        // An engine that does not support a rule has no rows for its label.
         for report in of_label.filter(|report| !report.rows.is_empty()) {
             let mut cells = vec![
                 report.engine.clone(),

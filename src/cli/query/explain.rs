@@ -1,4 +1,4 @@
-//! Why a video is, or is not, in the answer, in a few lines.
+//! Explains in a few lines why a video is, or is not, in the answer.
 
 use std::fmt::Write;
 
@@ -6,7 +6,7 @@ use super::render::cost;
 use crate::service::proto::ExplainResponse;
 use crate::service::proto::explain_response::{Loss, Rule};
 
-/// What became of the video, where it stands, and what the search cost.
+/// Renders the verdict, the scores and ranks of the video, and the cost of the search.
 pub(super) fn render(video_id: u64, response: &ExplainResponse) -> String {
     let mut text = format!("video {video_id} is {}\n", verdict(response));
     if !response.removed_at.is_empty() || !response.reason.is_empty() {
@@ -28,18 +28,18 @@ pub(super) fn render(video_id: u64, response: &ExplainResponse) -> String {
 fn verdict(response: &ExplainResponse) -> String {
     if response.found {
         let rank = response.rank.map(|rank| format!(", at rank {rank}")).unwrap_or_default();
-        let luck = if response.in_exact_answer { "" } else { "; the exact one does not have it" };
-        return format!("in the answer{rank}{luck}");
+        let exact = if response.in_exact_answer { "" } else { "; the exact answer does not have it" };
+        return format!("in the answer{rank}{exact}");
     }
     let rule = match response.removed_by() {
         Rule::Unspecified => None,
         Rule::Seed => Some("it is a seed of the query"),
         Rule::Filter => Some("it does not match the filter"),
         Rule::Exclude => Some("it is excluded"),
-        Rule::ScoreThreshold => Some("it scores less than the threshold"),
-        Rule::Cap => Some("better ones have its value, as many as a cap allows"),
+        Rule::ScoreThreshold => Some("it scores below the threshold"),
+        Rule::Cap => Some("videos with a better score and the same attribute value fill a cap"),
         Rule::KeptPlace => {
-            return "not in the answer: its place is kept for others, which score no more".to_owned();
+            return "not in the answer: its place is kept for other videos, which score no more".to_owned();
         }
     };
     if let Some(rule) = rule {
@@ -47,17 +47,17 @@ fn verdict(response: &ExplainResponse) -> String {
     }
     if !response.in_exact_answer {
         let is_before = response.lost() == Loss::EarlierPage;
-        let why = if is_before { "it is on a page before" } else { "others are better" };
+        let why = if is_before { "it is on an earlier page" } else { "other videos score better" };
         return format!("not in the answer: {why}");
     }
     let loss = match response.lost() {
         Loss::Unspecified => "the search lost it",
-        Loss::NotReached => "the traversal never came to it, which a larger --ef-search may",
-        Loss::NotRescored => "its 8-bit code did not score well enough to be scored in full precision",
-        Loss::Displaced => "others took its place that the exact search leaves out",
-        Loss::EarlierPage => "the search has it on a page before",
+        Loss::NotReached => "the traversal did not reach it; a larger --ef-search may",
+        Loss::NotRescored => "its 8-bit code did not score well enough to be rescored in full precision",
+        Loss::Displaced => "videos that the exact answer does not have took its place",
+        Loss::EarlierPage => "the search returns it on an earlier page",
     };
-    format!("missing from the answer, and the exact one has it: {loss}")
+    format!("missing from the answer, but in the exact answer: {loss}")
 }
 
 #[cfg(test)]
@@ -89,7 +89,7 @@ mod tests {
             "generation 3 · plan unknown · ef_search 30 · matches 5 · distances 0 · elapsed 0.0ns"
         );
         let lucky = of(ExplainResponse { in_exact_answer: false, ..found });
-        assert_eq!(lucky[0], "video 42 is in the answer, at rank 16; the exact one does not have it");
+        assert_eq!(lucky[0], "video 42 is in the answer, at rank 16; the exact answer does not have it");
     }
 
     #[test]
@@ -119,7 +119,7 @@ mod tests {
             ..ExplainResponse::default()
         });
         let expected = [
-            "video 42 is not in the answer: its place is kept for others, which score no more",
+            "video 42 is not in the answer: its place is kept for other videos, which score no more",
             "  fresh: places are kept for fresh videos, which score no more",
             "exact score 0.8123 · exact rank 9",
             "generation 3",
@@ -133,13 +133,16 @@ mod tests {
             let lost = lost.into();
             of(ExplainResponse { in_exact_answer, lost, ..ExplainResponse::default() }).swap_remove(0)
         };
-        assert_eq!(missing(false, Loss::Unspecified), "video 42 is not in the answer: others are better");
+        assert_eq!(
+            missing(false, Loss::Unspecified),
+            "video 42 is not in the answer: other videos score better"
+        );
         let earlier = missing(false, Loss::EarlierPage);
-        assert_eq!(earlier, "video 42 is not in the answer: it is on a page before");
+        assert_eq!(earlier, "video 42 is not in the answer: it is on an earlier page");
         assert_eq!(
             missing(true, Loss::NotReached),
-            "video 42 is missing from the answer, and the exact one has it: the traversal never came to it, which a \
-             larger --ef-search may"
+            "video 42 is missing from the answer, but in the exact answer: the traversal did not reach it; a larger \
+             --ef-search may"
         );
     }
 }

@@ -1,9 +1,9 @@
-//! `shortlist query`: asks a running server for candidates and shows them as a table.
+//! `shortlist query`: searches a running server and prints the candidates as a table.
 //!
 //! | file | duty |
 //! |---|---|
-//! | `request.rs` | flags to a request |
-//! | `values.rs`  | what some flags take |
+//! | `request.rs` | flags → request |
+//! | `values.rs`  | parsers of flag values |
 //! | `render.rs`  | the answer as a table |
 //! | `explain.rs` | why a video is, or is not, in the answer |
 
@@ -16,22 +16,22 @@ use super::remote::{MAX_RESPONSE_BYTES, Remote, refusal};
 use crate::service::proto::ExplainRequest;
 use crate::service::proto::retrieval_client::RetrievalClient;
 
-/// Ask a running server for candidates.
+/// Search a running server.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
     remote: Remote,
     #[command(flatten)]
     request: request::Arguments,
-    /// Instead of the candidates: why this video is among them, or is not. Scores every video.
+    /// Explain why this video is, or is not, in the answer, instead of printing the answer. Scores every video.
     #[arg(long, value_name = "ID")]
     explain: Option<u64>,
 }
 
-/// Prints the candidates, or why a video is or is not one of them.
+/// Prints the candidates, or why a video is, or is not, one of them.
 ///
 /// # Errors
-/// If the filter is none, a file cannot be read, the server cannot be reached, or it refuses.
+/// If the filter is malformed, a file cannot be read, the server cannot be reached, or it refuses the request.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let request = request::request(&arguments.request)?;
     let text = arguments.remote.ask(async |channel| {

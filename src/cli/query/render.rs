@@ -14,12 +14,12 @@ use crate::service::proto::{
     Candidate, Completeness, SearchRequest, SearchResponse, SearchStats, attribute_value,
 };
 
-/// What the table shows, as the request wants it.
+/// The layout of the table, as determined by the request.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Layout {
-    /// How many candidates the pages before have.
+    /// Number of candidates on earlier pages.
     offset: u32,
-    /// Whether candidates are attributed to interests.
+    /// Whether the query has interests.
     by_interest: bool,
 }
 
@@ -30,7 +30,7 @@ impl Layout {
     }
 }
 
-/// A row for each candidate, why there are no more of them, and what it cost.
+/// Renders one row per candidate, the reason if there are too few, and the cost.
 pub(super) fn render(response: &SearchResponse, layout: Layout) -> String {
     let mut table = Table::new();
     let mut header = vec!["rank", "video id", "title", "creator", "score"];
@@ -67,7 +67,7 @@ pub(super) fn render(response: &SearchResponse, layout: Layout) -> String {
     text + &cost(response.generation, response.stats.as_ref())
 }
 
-/// One line: what answered, how, and with how much effort.
+/// Renders one line with the generation, the plan, the effort and the cost.
 pub(super) fn cost(generation: u64, stats: Option<&SearchStats>) -> String {
     let mut text = format!("generation {generation}");
     if let Some(stats) = stats {
@@ -86,7 +86,7 @@ pub(super) fn cost(generation: u64, stats: Option<&SearchStats>) -> String {
     text
 }
 
-/// How much of what was asked for is there, and why no more; `None` if all of it is.
+/// Renders the number of candidates and the reason why it is too small; `None` if the answer is complete.
 fn shortfall(completeness: &Completeness) -> Option<String> {
     let Completeness { requested, returned, .. } = *completeness;
     let reason = match completeness.reason() {
@@ -94,20 +94,20 @@ fn shortfall(completeness: &Completeness) -> Option<String> {
         Reason::Complete | Reason::Unspecified => return Some(format!("{returned} of {requested}")),
         Reason::IndexExhausted => "the index has no more videos",
         Reason::TooFewMatches => "too few videos match the filter",
-        Reason::Excluded => "the others are excluded",
-        Reason::CapsExhausted => "the caps have no room for more",
-        Reason::ScoreThreshold => "the others score less than the threshold",
-        Reason::Deadline => "the deadline came near, and better ones may be missing",
+        Reason::Excluded => "all other videos are excluded",
+        Reason::CapsExhausted => "all other videos exceed a cap",
+        Reason::ScoreThreshold => "all other videos score below the threshold",
+        Reason::Deadline => "the deadline was near, so better videos may be missing",
     };
     Some(format!("{returned} of {requested}: {reason}"))
 }
 
-/// On one line and in one column, whatever the text is.
+/// Escapes a text, so that it stays in its cell.
 fn cell(text: &str) -> String {
     visible_text(text).replace('|', "\\|")
 }
 
-/// The value in words, or `-`.
+/// Renders the value of an attribute, or `-` if there is none.
 fn attribute(candidate: &Candidate, name: &str) -> String {
     use attribute_value::Value;
     match candidate.attributes.get(name).and_then(|value| value.value.as_ref()) {
@@ -184,10 +184,10 @@ mod tests {
             text.lines().rev().nth(1).map(str::to_owned).unwrap()
         };
         assert_eq!(said(100, 37, Reason::TooFewMatches), "37 of 100: too few videos match the filter");
-        assert_eq!(said(100, 37, Reason::CapsExhausted), "37 of 100: the caps have no room for more");
+        assert_eq!(said(100, 37, Reason::CapsExhausted), "37 of 100: all other videos exceed a cap");
         assert_eq!(
             said(37, 37, Reason::Deadline),
-            "37 of 37: the deadline came near, and better ones may be missing"
+            "37 of 37: the deadline was near, so better videos may be missing"
         );
         assert_eq!(said(100, 37, Reason::Unspecified), "37 of 100");
         assert!(said(37, 37, Reason::Complete).starts_with('|'));

@@ -1,4 +1,4 @@
-//! Flags to a request.
+//! Flags → request.
 
 use std::path::{Path, PathBuf};
 
@@ -15,27 +15,27 @@ use crate::service::proto::{
     Cap, Exclude, Fresh, Interest, Interests, SearchParams, SearchRequest, Seed, Seeds, search_params,
 };
 
-/// What is asked.
+/// The request.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The index by name; not needed when the server has one.
+    /// The name of the index. Not needed if the server has only one.
     #[arg(long, value_name = "NAME", default_value = "")]
     index: String,
     #[command(flatten)]
     query: QuerySource,
-    /// How many candidates.
+    /// Number of candidates.
     #[arg(short, value_name = "K", default_value_t = 10)]
     k: u32,
-    /// How many candidates to pass over: those of the pages before.
+    /// Number of candidates to skip: those of earlier pages.
     #[arg(long, value_name = "N", default_value_t = 0)]
     offset: u32,
-    /// The size of the candidate list: larger finds more of the true top k and takes longer.
+    /// Size of the candidate list. A larger list finds more of the true top k and takes longer.
     #[arg(long, value_name = "N")]
     ef_search: Option<u32>,
-    /// The share of the true top k to find, such as 0.95; the index must be calibrated.
+    /// Share of the true top k to find, such as 0.95. The index must be calibrated.
     #[arg(long, value_name = "R", conflicts_with = "ef_search")]
     target_recall: Option<f32>,
-    /// Score every video: the true top k.
+    /// Score every video, which finds the true top k.
     #[arg(long, conflicts_with_all = ["ef_search", "target_recall"])]
     exact: bool,
     #[command(flatten)]
@@ -45,57 +45,61 @@ pub(super) struct Arguments {
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 struct QuerySource {
-    /// A user embedding: a row of a .npy file, the first unless told.
+    /// A user embedding: a row of a .npy file. ROW counts from 0; default 0.
     #[arg(long, value_name = "FILE.npy[:ROW]", value_parser = row)]
     vector: Option<Row>,
-    /// One of the interests of a user, as an embedding; several times for several. Their scores are multiplied by
-    /// WEIGHT, 1 unless told; at least SHARE of the candidates, such as 0.2, come from it.
+    /// The embedding of one interest of a user. Can be repeated. WEIGHT is a factor for its scores; default 1. At least
+    /// SHARE of the candidates, such as 0.2, come from this interest; default 0.
     #[arg(long, value_name = "FILE.npy[:ROW][=WEIGHT][@SHARE]", value_parser = interest)]
     interest: Vec<InterestSource>,
-    /// Candidates like this video.
+    /// Search for videos similar to this one.
     #[arg(long, value_name = "ID")]
     video: Option<u64>,
-    /// Candidates like these videos: may be given several times. WEIGHT is 1 unless told, and negative to move away.
+    /// Search for videos similar to this one. Can be repeated. WEIGHT defaults to 1; a negative weight moves the query
+    /// away from the video.
     #[arg(long, value_name = "ID[=WEIGHT]", value_parser = seed)]
     seed: Vec<Seed>,
-    /// A user of the sample catalog that was held out of it.
+    /// A held-out user of the sample catalog, by number.
     #[arg(long, value_name = "N")]
     sample_user: Option<usize>,
 }
 
 #[derive(Debug, clap::Args)]
 struct RuleArguments {
-    /// Which videos may be candidates, such as 'region = "US" and published_at > -7d'.
+    /// Return only videos that match a filter, such as 'region = "US" and published_at > -7d'.
     ///
-    /// Conditions are put together with and, or, not, parentheses, and `at least 2 of (a, b, c)`:
+    /// Combine conditions with and, or, not, parentheses, and `at least 2 of (a, b, c)`:
     ///
     ///   region = "US"                    also !=, in ("US", "DE") and not in
     ///   views >= 1000                    also =, !=, <, <=, >, 5 < views <= 10, between 5 and 9
-    ///   published_at > -7d               so long before now, in w, d, h, m or s; also 2026-11-01
+    ///   published_at > -7d               relative to now, in w, d, h, m or s; also 2026-11-01
     ///   is_live = true
     ///   tags contains "cats"             also any ("a", "b") and all ("a", "b")
     ///   title is null                    also is not null
     ///   video_id in (1, 2)
     ///
-    /// A video without a value meets no condition on it, and so every one with != or not.
+    /// For a video without a value, every condition on the attribute is false, so != and not are true.
     #[arg(long, value_name = "EXPR", allow_hyphen_values = true, verbatim_doc_comment)]
     filter: Option<String>,
-    /// Videos that may not be candidates: ids as .npy of u64, or as .txt with one per line.
+    /// Exclude the videos of this file: ids as .npy of u64, or as .txt with one id per line.
     #[arg(long, value_name = "FILE")]
     exclude: Option<PathBuf>,
-    /// At most so many candidates with the same value of an attribute, such as creator=2; may be given several times.
+    /// Return at most N candidates with the same value of an attribute, such as creator=2. Can be repeated.
     #[arg(long, value_name = "ATTRIBUTE=N", value_parser = cap)]
     cap: Vec<Cap>,
-    /// At least so many candidates of the last so long, such as 10:7d, by published_at unless told.
+    /// Keep N places for videos that are at most DURATION old, such as 10:7d. ATTRIBUTE is their timestamp; default
+    /// published_at.
     #[arg(long, value_name = "N:DURATION[:ATTRIBUTE]", value_parser = fresh)]
     fresh: Option<Fresh>,
-    /// Only candidates that score this or more.
+    /// Return only candidates with at least this score.
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     score_threshold: Option<f32>,
 }
 
+/// Creates the request from the flags.
+///
 /// # Errors
-/// If the filter is none, or a file cannot be read.
+/// If the filter is malformed, or a file cannot be read.
 pub(super) fn request(arguments: &Arguments) -> anyhow::Result<SearchRequest> {
     let rules = &arguments.rules;
     let filter = rules.filter.as_deref().map(str::parse::<Filter>).transpose().context("--filter")?;
@@ -145,7 +149,7 @@ fn read_interest(source: &InterestSource) -> anyhow::Result<Interest> {
     Ok(Interest { vector: Some(row.read()?), weight: *weight, min_share: min_share.unwrap_or(0.0) })
 }
 
-/// As a bitmap, which takes less than the ids do.
+/// Reads the ids to exclude, as a bitmap, which is smaller than a list of ids.
 fn excluded(path: &Path) -> anyhow::Result<Exclude> {
     let bitmap: RoaringTreemap = read_id_list(path)?.into_iter().map(|VideoId(id)| id).collect();
     let mut roaring = Vec::with_capacity(bitmap.serialized_size());

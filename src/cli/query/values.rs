@@ -1,4 +1,4 @@
-//! What some flags take: `ID=WEIGHT`, `FILE.npy:ROW` and the like.
+//! Parsers of flag values such as `ID=WEIGHT` and `FILE.npy:ROW`.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use crate::dataset::Embeddings;
 use crate::rules::duration;
 use crate::service::proto::{Cap, Fresh, Seed, Vector};
 
-/// A row of a file of embeddings.
+/// A row of an embedding file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Row {
     pub(super) path: PathBuf,
@@ -14,8 +14,10 @@ pub(super) struct Row {
 }
 
 impl Row {
+    /// Reads the embedding.
+    ///
     /// # Errors
-    /// If the file cannot be read or has no such row.
+    /// If the file cannot be read, or does not have the row.
     pub(super) fn read(&self) -> anyhow::Result<Vector> {
         let embeddings = Embeddings::open(&self.path)?;
         let view = embeddings.view();
@@ -32,7 +34,7 @@ impl Row {
     }
 }
 
-/// An interest: where its embedding is, and how much it counts.
+/// An interest: the source of its embedding, and its weight.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct InterestSource {
     pub(super) row: Row,
@@ -40,20 +42,21 @@ pub(super) struct InterestSource {
     pub(super) min_share: Option<f32>,
 }
 
-/// `FILE.npy[:ROW]`. A path may hold colons; only digits after the last one are a row.
+/// Parses `FILE.npy[:ROW]`. The path may contain colons; only digits after the last one are a row.
 pub(super) fn row(text: &str) -> Result<Row, String> {
     let (path, row) = before_number(text, ':');
     Ok(Row { path: Path::new(path).to_owned(), row: row.unwrap_or(0) })
 }
 
-/// `FILE.npy[:ROW][=WEIGHT][@SHARE]`. A path may hold any of these; only numbers after the last one count.
+/// Parses `FILE.npy[:ROW][=WEIGHT][@SHARE]`. The path may contain these separators; only a number after the last one is
+/// a value.
 pub(super) fn interest(text: &str) -> Result<InterestSource, String> {
     let (rest, min_share) = before_number(text, '@');
     let (rest, weight) = before_number(rest, '=');
     Ok(InterestSource { row: row(rest)?, weight, min_share })
 }
 
-/// `ID[=WEIGHT]`.
+/// Parses `ID[=WEIGHT]`.
 pub(super) fn seed(text: &str) -> Result<Seed, String> {
     let wrong = || "expected ID or ID=WEIGHT, such as 42=-0.5".to_owned();
     let (id, weight) = match text.split_once('=') {
@@ -63,7 +66,7 @@ pub(super) fn seed(text: &str) -> Result<Seed, String> {
     Ok(Seed { video_id: id.parse().map_err(|_| wrong())?, weight })
 }
 
-/// `ATTRIBUTE=N`.
+/// Parses `ATTRIBUTE=N`.
 pub(super) fn cap(text: &str) -> Result<Cap, String> {
     match before_number(text, '=') {
         (attribute, Some(max_per_value)) if !attribute.is_empty() => {
@@ -73,7 +76,7 @@ pub(super) fn cap(text: &str) -> Result<Cap, String> {
     }
 }
 
-/// `N:DURATION[:ATTRIBUTE]`.
+/// Parses `N:DURATION[:ATTRIBUTE]`.
 pub(super) fn fresh(text: &str) -> Result<Fresh, String> {
     let wrong = || {
         "expected N:DURATION or N:DURATION:ATTRIBUTE, such as 10:7d, with a duration in s, m, h, d or w"
@@ -87,7 +90,7 @@ pub(super) fn fresh(text: &str) -> Result<Fresh, String> {
     Ok(Fresh { attribute, within: Some(within), at_least })
 }
 
-/// What is before the last `separator`, and the number after it; all of it if no number is.
+/// Splits `text` at the last `separator` if a number follows it. Otherwise returns all of it and `None`.
 fn before_number<T: std::str::FromStr>(text: &str, separator: char) -> (&str, Option<T>) {
     let split = text.rsplit_once(separator).and_then(|(before, number)| Some((before, number.parse().ok()?)));
     match split {

@@ -315,7 +315,10 @@ async fn a_recall_that_nobody_measured_is_refused_until_a_running_server_finds_i
     assert_eq!(stats.measured_recall, None);
     assert!(succeed(&["inspect", &dir]).contains("calibration      none"));
     let error = fail(&["tune", "--index", &dir]);
-    assert!(error.contains("built without users to measure with: give some with --queries"), "{error}");
+    assert!(
+        error.contains("built without users to measure with: pass user embeddings with --queries"),
+        "{error}"
+    );
     assert!(store.calibrations(1).unwrap().is_empty());
 
     let users = index.dir().with_file_name("users.npy");

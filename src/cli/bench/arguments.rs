@@ -1,0 +1,147 @@
+//! The flags of `bench`, and the indexes and threads that they name.
+
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use anyhow::{bail, ensure};
+use clap::ArgGroup;
+
+use crate::eval::is_printable;
+use crate::index::MemoryMode;
+use crate::search::Plan;
+
+/// The name of a single index that was given without a name.
+const ENGINE: &str = "shortlist";
+/// The largest number of threads: more than any machine has.
+const MAX_THREADS: usize = 4096;
+
+/// Measure recall, queries per second and latency of indexes, in this process.
+#[derive(Debug, clap::Args)]
+#[command(group(ArgGroup::new("answers").args(["ground_truth", "requests"])))]
+pub struct Arguments {
+    /// The folder of an index, as `DIR` or `NAME=DIR`. Its current generation is measured. Can be repeated.
+    #[arg(long, value_name = "[NAME=]DIR", required_unless_present = "from", requires = "answers")]
+    pub(super) index: Vec<String>,
+    /// The query embeddings.
+    #[arg(long, requires = "index")]
+    pub(super) queries: Option<PathBuf>,
+    /// The exact neighbors of the queries as row numbers, as written by ground-truth.
+    #[arg(long, requires_all = ["index", "queries"])]
+    pub(super) ground_truth: Option<PathBuf>,
+    /// Measure requests with rules instead of plain queries: one JSON object per line.
+    ///
+    /// An engine in this process answers the requests, and the answers are compared with exact answers under the same
+    /// rules. The result has one row per label, k and ef_search. All fields are optional:
+    ///
+    ///   label            groups the requests into rows, such as "1 % random"
+    ///   query            a row of --queries; default: the number of the line, from 0, modulo the number of rows
+    ///   interests        [{"query": ROW, "weight": 1, "min_share": 0}] instead of a query
+    ///   seeds            [{"video_id": ID, "weight": 1}] instead of a query
+    ///   filter           an expression as in query --filter; -7d is relative to the start
+    ///   exclude          a list of ids
+    ///   exclude_file     ids as .npy or .txt, in the folder of the requests file; passed as a Roaring bitmap
+    ///   caps             {"creator": 2}
+    ///   fresh            {"within": "7d", "at_least": 10, "attribute": "published_at"}
+    ///   score_threshold  0.5
+    ///   offset           20
+    ///   plan             as --plan
+    ///
+    /// An answer that breaks a rule of its request counts as a violation. The command then fails.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "index",
+        conflicts_with_all = ["html", "svg"],
+        verbatim_doc_comment
+    )]
+    pub(super) requests: Option<PathBuf>,
+    /// Hits per query.
+    #[arg(short, long, value_delimiter = ',', default_value = "10,100")]
+    pub(super) k: Vec<usize>,
+    /// Candidate list sizes.
+    #[arg(long, value_delimiter = ',', default_value = "10,20,30,40,60,80,100,130,170,220,300,400,600,900")]
+    pub(super) ef_search: Vec<usize>,
+    /// Numbers of search threads: a number, a list, or an inclusive range such as 1..4.
+    #[arg(long, value_delimiter = ',', default_value = "1", value_parser = thread_counts)]
+    pub(super) threads: Vec<RangeInclusive<usize>>,
+    /// Measure at most this many queries; with --requests, this many per label.
+    #[arg(long)]
+    pub(super) limit: Option<usize>,
+    /// The search plan: graph, code_scan or exact_scan; with filters also filtered_graph, match_scan or block_scan.
+    /// Default: the plan that is expected to be fastest.
+    #[arg(long)]
+    pub(super) plan: Option<Plan>,
+    /// The memory to search: mapped (the file), or resident (a copy of the hot sections on huge pages).
+    #[arg(long, default_value = "mapped")]
+    pub(super) memory: MemoryMode,
+    /// Reports that an earlier run wrote with --json, in addition to, or instead of, measuring indexes.
+    #[arg(long, value_name = "FILE")]
+    pub(super) from: Vec<PathBuf>,
+    /// Reports of other engines to compare with, in the format of --json. Reports of requests are compared per label.
+    #[arg(long, value_name = "FILE")]
+    pub(super) against: Vec<PathBuf>,
+    /// Write the reports to this file: a JSON object, or an array if there are several.
+    #[arg(long, value_name = "FILE")]
+    pub(super) json: Option<PathBuf>,
+    /// Write a self-contained HTML page with charts and tables.
+    #[arg(long, value_name = "FILE")]
+    pub(super) html: Option<PathBuf>,
+    /// Write only the charts of recall against queries per second.
+    #[arg(long, value_name = "FILE")]
+    pub(super) svg: Option<PathBuf>,
+}
+
+impl Arguments {
+    /// Returns the name and the folder of every index.
+    ///
+    /// # Errors
+    /// If a name is not printable or not unique.
+    pub(super) fn names_and_dirs(&self) -> anyhow::Result<Vec<(String, PathBuf)>> {
+        let mut found: Vec<(String, PathBuf)> = Vec::new();
+        for argument in &self.index {
+            let (name, dir) = name_and_dir(argument, self.index.len() == 1);
+            ensure!(
+                is_printable(&name),
+                "--index {argument}: expected a name of 1 to 100 printable characters"
+            );
+            if found.iter().any(|(other, _)| *other == name) {
+                bail!("--index {argument}: there is an index {name:?} already; name one with NAME=DIR");
+            }
+            found.push((name, dir));
+        }
+        Ok(found)
+    }
+
+    /// Returns the numbers of threads, ascending and without duplicates.
+    pub(super) fn all_threads(&self) -> Vec<usize> {
+        let mut counts: Vec<usize> = self.threads.iter().cloned().flatten().collect();
+        counts.sort_unstable();
+        counts.dedup();
+        counts
+    }
+}
+
+/// Returns the given name, or else the name of the folder. If the whole text is an existing folder, an equals sign in it
+/// does not separate a name.
+fn name_and_dir(argument: &str, is_alone: bool) -> (String, PathBuf) {
+    let whole = Path::new(argument);
+    if let (false, Some((name, dir))) = (whole.exists(), argument.split_once('=')) {
+        return (name.to_owned(), PathBuf::from(dir));
+    }
+    let folder = whole.canonicalize().ok();
+    let folder =
+        folder.as_deref().unwrap_or(whole).file_name().map(|name| name.to_string_lossy().into_owned());
+    let name = if is_alone { ENGINE.to_owned() } else { folder.unwrap_or_else(|| argument.to_owned()) };
+    (name, whole.to_owned())
+}
+
+/// Parses `4`, or the inclusive range `1..4`.
+fn thread_counts(text: &str) -> Result<RangeInclusive<usize>, String> {
+    let count = |text: &str| match text.parse::<usize>() {
+        Ok(count) if (1..=MAX_THREADS).contains(&count) => Ok(count),
+        _ => Err(format!("expected 1 to {MAX_THREADS} threads, found {text:?}")),
+    };
+    let Some((first, last)) = text.split_once("..") else { return count(text).map(|count| count..=count) };
+    let range = count(first)?..=count(last.strip_prefix('=').unwrap_or(last))?;
+    if range.is_empty() { Err(format!("expected FIRST..LAST, found {text}")) } else { Ok(range) }
+}
