@@ -37,6 +37,7 @@ mod coded;
 mod draft;
 mod freeze;
 mod groups;
+#[cfg(feature = "hnsw-rs")]
 mod hnsw_rs;
 mod insertion;
 mod layer0;
@@ -359,6 +360,7 @@ pub fn build_graph<T: Element>(
             Draft::new(params.m, layer0, upper, entry_point)
         }
         (Builder::Native, None) => insertion::whole(&rows.vectors, dim, params, progress)?,
+        #[cfg(feature = "hnsw-rs")]
         (Builder::HnswRs, _) => hnsw_rs::build(&rows.vectors, dim, params, progress)?,
     };
     let lesson = training_queries.map(|users| Lesson::new(&rows, &groups, users, params));

@@ -8,19 +8,27 @@ use crate::index::Codes;
 pub enum Builder {
     /// Our own parallel HNSW.
     Native,
-    /// The hnsw_rs crate: the reference.
+    /// The hnsw_rs crate: the reference. Exists only with the feature `hnsw-rs`.
+    #[cfg(feature = "hnsw-rs")]
     HnswRs,
 }
 
 impl Builder {
-    /// Every builder, in the order the command line lists them.
-    pub const ALL: [Builder; 2] = [Builder::Native, Builder::HnswRs];
+    /// Every builder of this binary, in the order the command line lists them.
+    pub const ALL: [Builder; 1 + cfg!(feature = "hnsw-rs") as usize] = [
+        Builder::Native,
+        #[cfg(feature = "hnsw-rs")]
+        Builder::HnswRs,
+    ];
+    /// The name of the builder that needs the feature of the same name.
+    const HNSW_RS: &'static str = "hnsw-rs";
 
-    /// The word for it on the command line and in files.
+    /// The name of the builder on the command line and in files.
     pub fn name(self) -> &'static str {
         match self {
             Builder::Native => "native",
-            Builder::HnswRs => "hnsw-rs",
+            #[cfg(feature = "hnsw-rs")]
+            Builder::HnswRs => Builder::HNSW_RS,
         }
     }
 }
@@ -29,10 +37,14 @@ impl std::str::FromStr for Builder {
     type Err = String;
 
     fn from_str(word: &str) -> Result<Self, Self::Err> {
-        Builder::ALL
-            .into_iter()
-            .find(|builder| builder.name() == word)
-            .ok_or_else(|| format!("unknown builder {word:?}: expected native or hnsw-rs"))
+        if let Some(builder) = Builder::ALL.into_iter().find(|builder| builder.name() == word) {
+            return Ok(builder);
+        }
+        Err(if word == Builder::HNSW_RS {
+            format!("builder {word}: this binary was built without the feature hnsw-rs")
+        } else {
+            format!("unknown builder {word:?}: expected native or hnsw-rs")
+        })
     }
 }
 
@@ -94,6 +106,7 @@ impl BuildParams {
     /// # Errors
     /// `hnsw-rs` takes `m` up to 256 only: it ends the process above that.
     pub fn with_builder(self, builder: Builder) -> Result<Self, ParamsError> {
+        #[cfg(feature = "hnsw-rs")]
         if builder == Builder::HnswRs {
             within("m for builder hnsw-rs", self.m, 2, 256)?;
         }

@@ -187,8 +187,23 @@ fn parameters_out_of_range_are_named() {
         |m, ef_construction| BuildParams::new(Metric::L2, m, ef_construction).unwrap_err().to_string();
     assert_eq!(error(1, 100), "m: expected 2 to 1024, found 1");
     assert_eq!(error(16, 0), "ef_construction: expected 1 to 100000, found 0");
+}
+
+#[cfg(feature = "hnsw-rs")]
+#[test]
+fn the_builder_hnsw_rs_takes_no_more_neighbors_than_its_crate_has_room_for() {
     let too_many = BuildParams::new(Metric::L2, 300, 400).unwrap().with_builder(Builder::HnswRs).unwrap_err();
     assert_eq!(too_many.to_string(), "m for builder hnsw-rs: expected 2 to 256, found 300");
+}
+
+#[test]
+fn unknown_builders_and_builders_left_out_are_told_apart() {
+    let unknown = "hnsw".parse::<Builder>().unwrap_err();
+    assert_eq!(unknown, "unknown builder \"hnsw\": expected native or hnsw-rs");
+    if !cfg!(feature = "hnsw-rs") {
+        let left_out = "hnsw-rs".parse::<Builder>().unwrap_err();
+        assert_eq!(left_out, "builder hnsw-rs: this binary was built without the feature hnsw-rs");
+    }
 }
 
 #[test]
