@@ -14,6 +14,7 @@ use arrow::array::{ArrayRef, Int64Array};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use roaring::RoaringTreemap;
 use shortlist::attributes::Value;
+use shortlist::base::interrupt::Interrupt;
 use shortlist::base::metric::Metric;
 use shortlist::build::{BuildParams, Silent, build};
 use shortlist::dataset::{AttributeColumn, Dataset, DatasetFiles, Embeddings};
@@ -92,7 +93,7 @@ fn rules(criterion: &mut Criterion) {
 fn without(criterion: &mut Criterion, engine: &Engine, index: &Index, queries: &[Vec<f32>]) {
     let searcher = Searcher::default();
     let params = SearchParams::new(K, search::Effort::EfSearch(EF_SEARCH)).expect("valid parameters");
-    let bare = |query: &[f32]| searcher.search(index, query, &params, || true).hits;
+    let bare = |query: &[f32]| searcher.search(index, query, &params, &mut Interrupt::never()).hits;
     let share = typical_share(queries, |query| {
         let request = request(query);
         let ids = index.video_ids();

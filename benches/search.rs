@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use shortlist::base::interrupt::Interrupt;
 use shortlist::base::metric::Metric;
 use shortlist::build::{BuildParams, Silent, build};
 use shortlist::dataset::{Dataset, DatasetFiles, Embeddings};
@@ -35,7 +36,7 @@ fn search(criterion: &mut Criterion) {
         let searcher = Searcher::default();
         let find = |query: &[f32], k: usize, effort: Effort, plan: Option<Plan>| -> Vec<Hit> {
             let params = SearchParams::new(k, effort).expect("valid parameters").with_plan(plan);
-            searcher.search(&index, query, &params, || true).hits
+            searcher.search(&index, query, &params, &mut Interrupt::never()).hits
         };
         let sample = &queries[..CHECKED];
         let exact: Vec<Vec<Hit>> = sample.iter().map(|query| find(query, 100, Effort::Exact, None)).collect();

@@ -4,8 +4,8 @@ use std::cell::RefCell;
 
 use crate::kernel::{Kernels, WORD_BITS};
 
-/// Words of sets that are done with, for the next ones of the thread: memory that the system gives anew for every
-/// request costs more than what is done with it.
+/// Buffers of dropped sets that each thread keeps for its next sets: memory that the system allocates anew for every
+/// request costs more than the work on it.
 const SPARE_SETS: usize = 8;
 
 thread_local! {
@@ -20,13 +20,35 @@ pub struct NodeSet {
     words: Vec<u32>,
 }
 
+/// A set of nodes with its size. `S`: a [`NodeSet`] or a reference to one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CountedSet<S = NodeSet> {
+    /// The nodes.
+    pub nodes: S,
+    /// How many there are.
+    pub count: usize,
+}
+
+impl CountedSet {
+    /// Counts the nodes of a set.
+    pub fn new(nodes: NodeSet) -> Self {
+        let count = nodes.count();
+        Self { nodes, count }
+    }
+
+    /// The set, borrowed.
+    pub fn as_ref(&self) -> CountedSet<&NodeSet> {
+        CountedSet { nodes: &self.nodes, count: self.count }
+    }
+}
+
 impl NodeSet {
     /// No nodes of `0..nodes`.
     pub fn none(nodes: usize) -> Self {
         Self::filled(nodes, 0)
     }
 
-    /// Any nodes of `0..nodes`: where all words are about to be written, there is no need to clear them.
+    /// A set over `0..nodes` with arbitrary content, for callers that overwrite every word: it is not cleared.
     pub fn any(nodes: usize) -> Self {
         let mut words = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
         words.resize(nodes.div_ceil(WORD_BITS), 0);
@@ -48,12 +70,12 @@ impl NodeSet {
         set
     }
 
-    /// How many nodes there could be.
+    /// The size of the universe: the nodes are `0..nodes`.
     pub fn nodes(&self) -> usize {
         self.nodes
     }
 
-    /// How many there are.
+    /// The number of nodes in the set. Counts them.
     pub fn count(&self) -> usize {
         Kernels::get().count_ones(&self.words)
     }
@@ -75,7 +97,7 @@ impl NodeSet {
         self.words[node as usize / WORD_BITS] |= 1 << (node as usize % WORD_BITS);
     }
 
-    /// Takes `node` out.
+    /// Removes `node`.
     ///
     /// # Panics
     /// If there is no such node.
@@ -84,34 +106,34 @@ impl NodeSet {
         self.words[node as usize / WORD_BITS] &= !(1 << (node as usize % WORD_BITS));
     }
 
-    /// Leaves what both sets have.
+    /// Removes the nodes that are not in `other`.
     ///
     /// # Panics
-    /// If the sets are of other nodes.
+    /// If the sets have different universes.
     pub fn intersect(&mut self, other: &NodeSet) {
-        assert_eq!(self.nodes, other.nodes, "sets of other nodes");
+        assert_eq!(self.nodes, other.nodes, "the sets differ in the number of nodes");
         self.words.iter_mut().zip(&other.words).for_each(|(word, other)| *word &= other);
     }
 
-    /// Adds what the other set has.
+    /// Adds the nodes of `other`.
     ///
     /// # Panics
-    /// If the sets are of other nodes.
+    /// If the sets have different universes.
     pub fn unite(&mut self, other: &NodeSet) {
-        assert_eq!(self.nodes, other.nodes, "sets of other nodes");
+        assert_eq!(self.nodes, other.nodes, "the sets differ in the number of nodes");
         self.words.iter_mut().zip(&other.words).for_each(|(word, other)| *word |= other);
     }
 
-    /// Takes out what the other set has.
+    /// Removes the nodes of `other`.
     ///
     /// # Panics
-    /// If the sets are of other nodes.
+    /// If the sets have different universes.
     pub fn subtract(&mut self, other: &NodeSet) {
-        assert_eq!(self.nodes, other.nodes, "sets of other nodes");
+        assert_eq!(self.nodes, other.nodes, "the sets differ in the number of nodes");
         self.words.iter_mut().zip(&other.words).for_each(|(word, other)| *word &= !other);
     }
 
-    /// The nodes that were not there, instead of those that were.
+    /// Replaces the set by its complement.
     pub fn invert(&mut self) {
         self.words.iter_mut().for_each(|word| *word = !*word);
         self.trim();
@@ -127,12 +149,12 @@ impl NodeSet {
         &self.words
     }
 
-    /// The same, to be changed; bits beyond the nodes stay 0.
+    /// The same words, mutable. Bits beyond the nodes must stay 0.
     pub fn words_mut(&mut self) -> &mut [u32] {
         &mut self.words
     }
 
-    /// Takes out what is beyond the nodes, where something changed the words that does not know of them.
+    /// Clears the bits beyond the nodes, after the words were overwritten as a whole.
     pub fn trim(&mut self) {
         let used = self.nodes % WORD_BITS;
         if let (Some(last), true) = (self.words.last_mut(), used > 0) {
@@ -153,7 +175,7 @@ impl Clone for NodeSet {
 impl Drop for NodeSet {
     fn drop(&mut self) {
         let words = std::mem::take(&mut self.words);
-        // The memory of a thread that ends goes with it.
+        // Fails while the thread ends: then the memory is freed.
         let _ = SPARE.try_with(|spare| {
             let mut spare = spare.borrow_mut();
             if spare.len() < SPARE_SETS && words.capacity() > 0 {
@@ -167,13 +189,13 @@ impl Drop for NodeSet {
 #[derive(Clone, Debug)]
 pub struct Nodes<'a> {
     words: &'a [u32],
-    /// The word after the one whose nodes are given.
+    /// The position of the next word.
     at: usize,
-    /// What was not given yet of the one before.
+    /// The bits of the current word that are not returned yet.
     rest: u32,
 }
 
-/// Words that are passed over at a time where a set has no nodes.
+/// Empty words that are skipped together.
 const EMPTY_WORDS: usize = 16;
 
 impl Iterator for Nodes<'_> {

@@ -21,10 +21,10 @@ use super::progress::Progress;
 use super::select::select;
 use crate::base::element::Element;
 use crate::base::id::NodeId;
+use crate::base::interrupt::Interrupt;
 use crate::base::metric::Metric;
 use crate::graph::{
-    Adjacency, BeamStats, Candidate, NONE, Score, Scorer, Scratch, UpperLayer, beam_search, greedy_search,
-    used,
+    Adjacency, Candidate, Cost, NONE, Score, Scorer, Scratch, UpperLayer, beam_search, greedy_search, used,
 };
 
 /// No node is drawn into a higher layer than this.
@@ -217,19 +217,25 @@ impl<'a, T: Element> GraphBuilder<'a, T> {
     fn connect(&self, node: u32, entry: u32, scratch: &mut Scratch) {
         let query = T::widen(self.row(node));
         let scorer = Scorer::new(self.metric, &query, self.vectors);
-        let mut stats = BeamStats::default();
+        let mut cost = Cost::default();
         let top = self.level(entry);
         let level = self.level(node).min(top);
         let mut nearest = Candidate::new(entry, scorer.score(entry));
         for layer in (level + 1..=top).rev() {
             nearest =
-                greedy_search(&Layer { builder: self, layer }, &scorer, Some, nearest, scratch, &mut stats);
+                greedy_search(&Layer { builder: self, layer }, &scorer, Some, nearest, scratch, &mut cost);
         }
         let mut selected: Vec<Vec<Candidate>> = Vec::with_capacity(level + 1);
         for layer in (0..=level).rev() {
             scratch.reset(self.nodes(), self.ef_construction);
-            scratch.seed(&scorer, nearest.node(), &mut stats);
-            beam_search(&Layer { builder: self, layer }, &scorer, scratch, &mut stats, || true);
+            scratch.seed(&scorer, nearest.node(), &mut cost);
+            beam_search(
+                &Layer { builder: self, layer },
+                &scorer,
+                scratch,
+                &mut cost,
+                &mut Interrupt::never(),
+            );
             let found = scratch.candidates.as_slice();
             nearest = found.first().copied().unwrap_or(nearest);
             let limit = if layer == 0 { self.m0 } else { self.m };

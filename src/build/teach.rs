@@ -15,9 +15,10 @@ use super::multiply::multiply;
 use super::params::BuildParams;
 use super::progress::Progress;
 use crate::base::element::Element;
+use crate::base::interrupt::Interrupt;
 use crate::base::metric::Metric;
 use crate::dataset::{EmbeddingsView, Neighbors};
-use crate::graph::{CodeScorer, Graph, Scorer, Scratch, rescored, traverse};
+use crate::graph::{CodeScorer, Graph, Scorer, Scratch, Width, rescored, traverse};
 use crate::index::{Codes, HeldOutRecall, TrainingReport};
 use crate::quantize::QueryCodes;
 
@@ -108,17 +109,18 @@ impl<'a, T: Element> Lesson<'a, T> {
         let hits = |scratch: &mut Scratch, row: usize, k: usize, ef_search: usize| {
             let user = &self.held_out[row * rows.dim..(row + 1) * rows.dim];
             let scorer = Scorer::new(*metric, user, &rows.vectors);
+            let width = Width { ef_search, at_least: k };
             match traversed {
                 Codes::Sq8 => {
                     let mut query = QueryCodes::default();
                     rows.quantizer.encode_query(user, &mut query);
                     let coarse = CodeScorer::new(query.as_slice(), &rows.codes);
-                    let outcome = traverse(&view, &coarse, (ef_search, k), scratch, || true);
+                    let mut cost = traverse(&view, &coarse, width, scratch, &mut Interrupt::never());
                     scratch.collect(rescored(k));
-                    scratch.rescore(&scorer, &mut { outcome.stats });
+                    scratch.rescore(&scorer, &mut cost);
                 }
                 Codes::None => {
-                    traverse(&view, &scorer, (ef_search, k), scratch, || true);
+                    traverse(&view, &scorer, width, scratch, &mut Interrupt::never());
                     scratch.collect(k);
                 }
             }

@@ -7,11 +7,12 @@ use super::query::ResolvedQuery;
 use super::request::{
     Budget, Candidate, Completeness, Effort, Explanation, Limits, Removal, Rule, SearchRequest,
 };
-use super::snapshot::{Snapshot, keep_going};
+use super::snapshot::{Snapshot, is_over};
 use crate::attributes::Columns;
 use crate::base::id::{NodeId, VideoId};
+use crate::base::interrupt::Interrupt;
 use crate::rules::{MatchError, failing_part};
-use crate::search::{Loss, NodeRules, Ranked, Searcher};
+use crate::search::{Hit, Loss, NodeRules, Place, Searcher};
 
 impl Snapshot {
     pub(super) fn explain(
@@ -43,20 +44,22 @@ impl Snapshot {
         let in_exact_answer = place(&exact.candidates).is_some();
         let is_earlier = exact_loss == Some(Loss::EarlierPage);
         let query = ResolvedQuery::of((name, &self.parts), limits, &request.query, request.k)?;
-        let rules = self.rules(name, limits, request, &query, keep_going(budget))?.ok_or_else(late)?;
-        let now = rules.now;
-        let rules = rules.of_nodes(&query.seeds);
+        let mut is_over = is_over(budget);
+        let mut interrupt = Interrupt::when(&mut is_over);
+        let resolved = self.rules(name, limits, request, &query, &mut interrupt)?.ok_or_else(late)?;
+        let segments = resolved.segments();
+        let rules = resolved.of_nodes(&segments, &query.seeds);
         let own = searcher.score(&query.interests, &rules, node);
         let mut removal = match removal(&rules, video, &own) {
             Some(Removal { rule: Rule::Filter, .. }) => {
-                Some(self.filtered(request, now, node, keep_going(budget)).ok_or_else(late)?)
+                Some(self.filtered(request, resolved.now, node, &mut interrupt).ok_or_else(late)?)
             }
             removal => removal,
         };
         let mut exact_rank = None;
         if removal.is_none() {
-            match searcher.place(&query.interests, &rules, node, keep_going(budget)).map_err(|_| late())? {
-                Ok(place) => {
+            match searcher.place(&query.interests, &rules, node, &mut interrupt).map_err(|_| late())? {
+                Place::Rank(place) => {
                     exact_rank = Some(place);
                     let is_due = place <= request.offset + request.k && !is_earlier;
                     if is_due && !in_exact_answer && rank.is_none() {
@@ -64,8 +67,8 @@ impl Snapshot {
                     }
                 }
                 // In a place that was kept for it, the better ones being passed over for that.
-                Err(_) if in_exact_answer || rank.is_some() || is_earlier => {}
-                Err(cap) => removal = Some(capped(request, cap)),
+                Place::Capped(_) if in_exact_answer || rank.is_some() || is_earlier => {}
+                Place::Capped(cap) => removal = Some(capped(request, cap)),
             }
         }
         if budget.is_cancelled() {
@@ -92,17 +95,18 @@ impl Snapshot {
         request: &SearchRequest,
         now: Timestamp,
         node: NodeId,
-        keep_going: impl FnMut() -> bool,
+        interrupt: &mut Interrupt<'_>,
     ) -> Option<Removal> {
         let filter = request.rules.filter.as_ref();
         let (of, node) = self.parts.locate(node);
-        let part =
-            match filter.map(|filter| failing_part(filter, &Columns::of(&of.index), now, node, keep_going)) {
-                Some(Err(MatchError::Interrupted)) => return None,
-                Some(Ok(part)) => part,
-                // Whatever else is wrong was found by the search.
-                Some(Err(_)) | None => None,
-            };
+        let part = match filter.map(|filter| {
+            failing_part(filter, &Columns::of(&of.index), now, node, || !interrupt.should_stop())
+        }) {
+            Some(Err(MatchError::Interrupted)) => return None,
+            Some(Ok(part)) => part,
+            // Whatever else is wrong was found by the search.
+            Some(Err(_)) | None => None,
+        };
         let (field, part) = part.unwrap_or_else(|| ("filter".to_owned(), String::new()));
         Some(Removal { rule: Rule::Filter, field, reason: format!("does not match: {part}") })
     }
@@ -112,7 +116,7 @@ impl Snapshot {
         &self,
         query: &ResolvedQuery<'_>,
         rules: &NodeRules<'_>,
-        own: &Ranked,
+        own: &Hit,
         answer: &[Candidate],
     ) -> Option<Removal> {
         let is_fresh = |video| self.parts.node_of(video).is_some_and(|node| rules.is_fresh(node));
@@ -147,17 +151,17 @@ enum Kept {
 }
 
 /// The rule that keeps the video out, whatever the others are.
-fn removal(rules: &NodeRules<'_>, video: VideoId, own: &Ranked) -> Option<Removal> {
+fn removal(rules: &NodeRules<'_>, video: VideoId, own: &Hit) -> Option<Removal> {
     let score = own.score;
-    let (_, part, node) = rules.locate(own.node);
+    let located = rules.locate(own.node);
     let removal = |rule, field: &str, reason: String| Some(Removal { rule, field: field.to_owned(), reason });
     if rules.seeds.contains(&own.node) {
         return removal(Rule::Seed, "query.seeds", format!("video {video} is a seed"));
     }
-    if part.matches.is_some_and(|(matches, _)| !matches.contains(node.0)) {
+    if located.segment.matches.is_some_and(|matches| !matches.nodes.contains(located.node.0)) {
         return removal(Rule::Filter, "filter", "does not match".to_owned());
     }
-    if rules.exclusion.contains(video) {
+    if rules.exclusion.is_some_and(|exclusion| exclusion.contains(video)) {
         return removal(Rule::Exclude, "exclude", format!("video {video} is excluded"));
     }
     let threshold = rules.score_threshold.filter(|threshold| score < *threshold)?;

@@ -10,6 +10,7 @@ use std::time::Instant;
 use serde::Deserialize;
 
 use crate::base::id::VideoId;
+use crate::base::interrupt::Interrupt;
 use crate::dataset::{EmbeddingsView, Rows};
 use crate::index::{GateFindings, Index};
 use crate::recall::ground_truth_of;
@@ -209,7 +210,7 @@ impl<'a> Subject<'a> {
                 let mut hits = Vec::new();
                 for _ in 0..ROUNDS {
                     let began = Instant::now();
-                    hits = searcher.search(index, query, &self.params, || true).hits;
+                    hits = searcher.search(index, query, &self.params, &mut Interrupt::never()).hits;
                     fastest = fastest.min(began.elapsed().as_nanos() as u64);
                 }
                 let exact = truth.row(row);

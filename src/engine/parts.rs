@@ -60,16 +60,6 @@ impl Parts {
         }
     }
 
-    /// The videos of nodes.
-    pub(super) fn videos(&self, nodes: impl Iterator<Item = NodeId>) -> Vec<VideoId> {
-        let ids: Vec<&[VideoId]> = self.0.iter().map(|part| part.index.video_ids()).collect();
-        let video = |node: NodeId| {
-            let at = self.at(node);
-            ids[at][(node.0 - self.0[at].start) as usize]
-        };
-        nodes.map(video).collect()
-    }
-
     /// The node of a video, among those of all parts; `None` if it is not there.
     pub(super) fn node_of(&self, video: VideoId) -> Option<NodeId> {
         self.0.iter().rev().find_map(|part| {

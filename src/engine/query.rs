@@ -45,16 +45,13 @@ impl<'q> ResolvedQuery<'q> {
     }
 
     fn single(vector: Cow<'q, [f32]>) -> Self {
-        let interests = vec![search::Interest { vector, weight: 1.0, at_least: 0 }];
+        let interests = vec![search::Interest::single(vector)];
         Self { interests, has_interests: false, seeds: Vec::new(), unknown_seeds: Vec::new() }
     }
 
-    /// The query, if it is a single one with its scores as they are.
-    pub(super) fn as_single(&self) -> Option<&[f32]> {
-        match self.interests.as_slice() {
-            [only] if !self.has_interests => Some(&only.vector),
-            _ => None,
-        }
+    /// Whether it is a single query, with its scores as they are.
+    pub(super) fn is_single(&self) -> bool {
+        self.interests.len() == 1 && !self.has_interests
     }
 }
 

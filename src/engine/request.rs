@@ -158,8 +158,8 @@ pub struct SearchStats {
     /// Share of the true top k that this effort found of users when the generation was calibrated; `None`
     /// for an exact scan, and where that was not measured.
     pub measured_recall: Option<f64>,
-    /// Nodes whose neighbors were looked at.
-    pub visited: u64,
+    /// Nodes whose neighbor lists were read.
+    pub expanded: u64,
     /// Embeddings scored.
     pub distances: u64,
     /// Time in the searcher.

@@ -7,15 +7,17 @@ use super::parts::{IndexPart, Parts};
 use super::request::{Limits, SearchRequest};
 use crate::attributes::Columns;
 use crate::base::id::NodeId;
+use crate::base::interrupt::Interrupt;
 use crate::index::{AttributeKind, Index};
-use crate::node_set::NodeSet;
+use crate::node_set::{CountedSet, NodeSet};
 use crate::rules::{Cap, Exclusion, FilterProblem, Fresh, MatchError, matching};
-use crate::search::{CapKeys, Interest, NodeRules, Part};
+use crate::search::{CapKeys, Interest, NodeRules, Segment};
 
 /// The rules of one request.
 pub(super) struct ResolvedRules<'a> {
     parts: Vec<ResolvedPart<'a>>,
-    exclusion: Exclusion<'a>,
+    /// `None` if no video is excluded.
+    exclusion: Option<Exclusion<'a>>,
     caps: Vec<CapKeys<'a>>,
     fresh_at_least: usize,
     score_threshold: Option<f32>,
@@ -28,7 +30,7 @@ pub(super) struct ResolvedRules<'a> {
 struct ResolvedPart<'a> {
     part: &'a IndexPart,
     /// The nodes that match the filter, and how many they are.
-    matches: Option<(NodeSet, usize)>,
+    matches: Option<CountedSet>,
     fresh: Option<NodeSet>,
 }
 
@@ -36,16 +38,14 @@ struct ResolvedPart<'a> {
 pub(super) fn has_rules(request: &SearchRequest) -> bool {
     let rules = &request.rules;
     rules.filter.is_some()
-        || !rules.exclude.video_ids.is_empty()
-        || !rules.exclude.roaring.is_empty()
-        || rules.exclude.bloom.is_some()
+        || !rules.exclude.is_empty()
         || !rules.caps.is_empty()
         || rules.fresh.is_some()
         || rules.score_threshold.is_some()
 }
 
 impl<'a> ResolvedRules<'a> {
-    /// `None` if `keep_going` said no before the filter was resolved.
+    /// `None` if interrupted before the filter was resolved.
     ///
     /// # Errors
     /// Names the field that cannot be used.
@@ -54,7 +54,7 @@ impl<'a> ResolvedRules<'a> {
         limits: &Limits,
         request: &'a SearchRequest,
         interests: &[Interest<'_>],
-        mut keep_going: impl FnMut() -> bool,
+        interrupt: &mut Interrupt<'_>,
     ) -> Result<Option<Self>, EngineError> {
         let rules = &request.rules;
         if request.offset.saturating_add(request.k) > limits.max_k {
@@ -62,8 +62,14 @@ impl<'a> ResolvedRules<'a> {
             let problem = format!("expected at most {most} with k = {}, found {}", request.k, request.offset);
             return Err(EngineError::invalid("offset", problem));
         }
-        let exclusion = Exclusion::of(&rules.exclude)
-            .map_err(|error| EngineError::invalid(error.field(), error.to_string()))?;
+        let exclusion = match rules.exclude.is_empty() {
+            true => None,
+            false => {
+                let exclusion = Exclusion::of(&rules.exclude)
+                    .map_err(|error| EngineError::invalid(error.field(), error.to_string()))?;
+                Some(exclusion).filter(|exclusion| !exclusion.is_empty())
+            }
+        };
         let caps = caps(parts, &rules.caps)?;
         let now = Timestamp::now();
         if let Some(fresh) = &rules.fresh {
@@ -74,12 +80,12 @@ impl<'a> ResolvedRules<'a> {
         for part in parts.iter() {
             let columns = Columns::of(&part.index);
             let filter = rules.filter.as_ref();
-            let set = filter.map(|filter| matching(filter, &columns, now, &mut keep_going)).transpose();
+            let set =
+                filter.map(|filter| matching(filter, &columns, now, || !interrupt.should_stop())).transpose();
             let matches = match set {
                 Ok(set) => set.map(|mut set| {
                     part.dead.iter().for_each(|dead| set.subtract(&dead.nodes));
-                    let count = set.count();
-                    (set, count)
+                    CountedSet::new(set)
                 }),
                 Err(MatchError::Interrupted) => return Ok(None),
                 Err(MatchError::Invalid { path, problem }) => {
@@ -110,28 +116,36 @@ impl<'a> ResolvedRules<'a> {
 
     /// How many videos match the filter; `None` without one.
     pub(super) fn matches(&self) -> Option<usize> {
-        self.parts.iter().map(|part| part.matches.as_ref().map(|(_, count)| *count)).sum()
+        self.parts.iter().map(|part| part.matches.as_ref().map(|matches| matches.count)).sum()
     }
 
-    /// As a search takes them; the nodes that a query is made of are no hits.
-    pub(super) fn of_nodes<'s>(&'s self, seeds: &'s [NodeId]) -> NodeRules<'s> {
-        let part = |resolved: &'s ResolvedPart<'a>| Part {
+    /// The segments as a search reads them.
+    pub(super) fn segments<'s>(&'s self) -> Vec<Segment<'s>> {
+        let segment = |resolved: &'s ResolvedPart<'a>| Segment {
             index: &resolved.part.index,
             video_ids: resolved.part.index.video_ids(),
             start: resolved.part.start,
-            matches: resolved.matches.as_ref().map(|(set, count)| (set, *count)),
-            dead: resolved.part.dead.as_ref().map(|dead| (&dead.nodes, dead.count)),
+            matches: resolved.matches.as_ref().map(CountedSet::as_ref),
+            tombstones: resolved
+                .part
+                .dead
+                .as_ref()
+                .map(|dead| CountedSet { nodes: &dead.nodes, count: dead.count }),
             fresh: resolved.fresh.as_ref(),
         };
+        self.parts.iter().map(segment).collect()
+    }
+
+    /// The rules as a search reads them. The nodes that the query was made of, `seeds`, are no hits.
+    pub(super) fn of_nodes<'s>(&'s self, segments: &'s [Segment<'s>], seeds: &'s [NodeId]) -> NodeRules<'s> {
         NodeRules {
-            parts: self.parts.iter().map(part).collect(),
-            exclusion: &self.exclusion,
+            segments,
+            exclusion: self.exclusion.as_ref(),
             seeds,
-            caps: self.caps.clone(),
+            caps: &self.caps,
             fresh_at_least: self.fresh_at_least,
             score_threshold: self.score_threshold,
             offset: self.offset,
-            first_page: Vec::new(),
         }
     }
 }
@@ -156,7 +170,7 @@ fn caps<'a>(parts: &'a Parts, caps: &[Cap]) -> Result<Vec<CapKeys<'a>>, EngineEr
             let field = format!("caps[{position}].max_per_value");
             return Err(EngineError::invalid(field, "expected at least 1, found 0"));
         }
-        Ok(CapKeys { parts: keys, max_per_value: cap.max_per_value })
+        Ok(CapKeys { segments: keys, max_per_value: cap.max_per_value })
     };
     caps.iter().enumerate().map(resolve).collect()
 }

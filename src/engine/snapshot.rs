@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::calibrated::Calibrated;
 use super::error::EngineError;
@@ -15,11 +15,11 @@ use super::request::{
 };
 use super::rules::{ResolvedRules, has_rules};
 use crate::attributes::{Columns, Value};
-use crate::base::id::{NodeId, VideoId};
-use crate::graph::BeamStats;
+use crate::base::id::NodeId;
+use crate::base::interrupt::Interrupt;
 use crate::index::{Index, IndexStore, Manifest, StoreError, Uncovered};
 use crate::rules::FilterProblem;
-use crate::search::{self, Loss, Plan, Ranked, SearchParams, Searcher, Shortfall};
+use crate::search::{self, Found, Hit, Located, Loss, Plan, SearchParams, Searcher};
 
 /// One generation, the manifest that made it current, and its calibration. Never changes; a swap replaces
 /// it whole.
@@ -46,15 +46,6 @@ pub(super) fn check_and_warm(index: &Index) -> Result<(), StoreError> {
     index.populate();
     index.check_checksums()?;
     check_structure(index)
-}
-
-/// What a search came to.
-struct Answer {
-    hits: Vec<Ranked>,
-    completeness: Completeness,
-    stats: SearchStats,
-    /// How far the node came that was watched, if it is not among the hits.
-    loss: Option<Loss>,
 }
 
 impl Snapshot {
@@ -122,27 +113,40 @@ impl Snapshot {
         }
         let columns = self.columns(&request.return_attributes)?;
         let query = ResolvedQuery::of((name, &self.parts), limits, &request.query, request.k)?;
-        let answer = match self.plain_query(request, &query) {
-            Some(vector) if request.offset == 0 => {
-                self.search_plain(name, searcher, limits, request, (&query, vector), (watched, budget))?
+        // Seeds may be among the best, and are dropped. The effort of a search without rules covers them.
+        let has_rules = has_rules(request) || !query.is_single() || self.parts.as_whole().is_none();
+        let dropped = if has_rules { 0 } else { query.seeds.len() };
+        let params = self.params(name, limits, request, dropped)?;
+        let mut is_over = is_over(budget);
+        let mut interrupt = Interrupt::when(&mut is_over);
+        let rules = self.rules(name, limits, request, &query, &mut interrupt)?;
+        let segments = rules.as_ref().map(ResolvedRules::segments).unwrap_or_default();
+        let found = match &rules {
+            Some(rules) => {
+                let rules = rules.of_nodes(&segments, &query.seeds);
+                searcher.search_segments(&query.interests, &params, &rules, watched, &mut interrupt)
             }
-            _ => self.search_ruled(name, searcher, limits, request, &query, (watched, budget))?,
+            None => Found::interrupted(Plan::MatchScan),
         };
         if budget.is_cancelled() {
             return Err(EngineError::Cancelled);
         }
-        let candidate = |(hit, video_id): (&Ranked, VideoId)| Candidate {
-            video_id,
+        let completeness = match (found.is_interrupted, found.shortfall) {
+            (true, _) => Completeness::Deadline,
+            (false, Some(shortfall)) => Completeness::Short(shortfall),
+            (false, None) => Completeness::Complete,
+        };
+        let candidate = |hit: &Hit| Candidate {
+            video_id: Located::of(hit.node, &segments).video_id(),
             score: hit.score,
             interest: query.has_interests.then_some(hit.interest),
             attributes: Vec::new(),
             vector: None,
         };
-        let videos = self.parts.videos(answer.hits.iter().map(|hit| hit.node));
-        let mut candidates: Vec<Candidate> = answer.hits.iter().zip(videos).map(candidate).collect();
+        let mut candidates: Vec<Candidate> = found.hits.iter().map(candidate).collect();
         // In a loop of its own, as most requests ask for neither.
         if !columns.is_empty() || request.return_vectors {
-            for (candidate, hit) in candidates.iter_mut().zip(&answer.hits) {
+            for (candidate, hit) in candidates.iter_mut().zip(&found.hits) {
                 let (part, node) = self.parts.locate(hit.node);
                 candidate.attributes = attributes(&part.index, node, &columns);
                 candidate.vector = request.return_vectors.then(|| vector(&part.index, node));
@@ -151,87 +155,24 @@ impl Snapshot {
         let response = SearchResponse {
             candidates,
             requested: request.k,
-            completeness: answer.completeness,
+            completeness,
             unknown_seeds: query.unknown_seeds,
             generation: self.manifest.generation,
             sequence: self.sequence,
-            stats: SearchStats { elapsed: started.elapsed(), ..answer.stats },
+            stats: SearchStats {
+                plan: found.plan,
+                ef_search: match params.effort() {
+                    search::Effort::EfSearch(ef_search) => ef_search,
+                    search::Effort::Exact => 0,
+                },
+                measured_recall: self.measured_recall(&params, dropped).filter(|_| found.is_plain),
+                expanded: found.cost.expanded,
+                distances: found.cost.distances,
+                elapsed: started.elapsed(),
+                matches: rules.as_ref().and_then(ResolvedRules::matches),
+            },
         };
-        Ok((response, answer.loss))
-    }
-
-    /// A single vector, and nothing asked besides the best scores: the first page.
-    fn search_plain(
-        &self,
-        name: &str,
-        searcher: &Searcher,
-        limits: &Limits,
-        request: &SearchRequest,
-        (query, vector): (&ResolvedQuery<'_>, &[f32]),
-        (watched, budget): (Option<NodeId>, &Budget),
-    ) -> Result<Answer, EngineError> {
-        let seeds = &query.seeds;
-        // Seeds come out of the answer again, so as many more are asked for.
-        let params = self.params(name, limits, request, seeds.len())?;
-        let found = searcher.search_watching(&self.index, vector, &params, watched, keep_going(budget));
-        let mut hits = found.hits;
-        hits.retain(|hit| !seeds.contains(&hit.node));
-        hits.truncate(request.k);
-        let hits: Vec<Ranked> =
-            hits.iter().map(|hit| Ranked { node: hit.node, score: hit.score, interest: 0 }).collect();
-        let completeness = match (found.is_interrupted, hits.len() < request.k) {
-            (true, _) => Completeness::Deadline,
-            (false, true) => Completeness::Short(Shortfall::IndexExhausted),
-            (false, false) => Completeness::Complete,
-        };
-        let measured_recall = self.measured_recall(&params);
-        let stats = stats(&params, found.plan, found.stats);
-        let stats = SearchStats { measured_recall, ..stats };
-        Ok(Answer { hits, completeness, stats, loss: found.loss })
-    }
-
-    fn search_ruled(
-        &self,
-        name: &str,
-        searcher: &Searcher,
-        limits: &Limits,
-        request: &SearchRequest,
-        query: &ResolvedQuery<'_>,
-        (watched, budget): (Option<NodeId>, &Budget),
-    ) -> Result<Answer, EngineError> {
-        let params = self.params(name, limits, request, 0)?;
-        let mut keep_going = keep_going(budget);
-        let Some(rules) = self.rules(name, limits, request, query, &mut keep_going)? else {
-            let stats = stats(&params, Plan::MatchScan, BeamStats::default());
-            return Ok(Answer { hits: Vec::new(), completeness: Completeness::Deadline, stats, loss: None });
-        };
-        let mut nodes = rules.of_nodes(&query.seeds);
-        let mut first_cost = BeamStats::default();
-        if let Some(vector) = self.plain_query(request, query) {
-            // All pages are of one order, the first of which is found in another way.
-            let mut first =
-                self.search_plain(name, searcher, limits, request, (query, vector), (watched, budget))?;
-            if first.completeness != Completeness::Complete {
-                if first.hits.iter().take(request.offset).any(|hit| Some(hit.node) == watched) {
-                    first.loss = Some(Loss::EarlierPage);
-                }
-                first.hits.drain(..request.offset.min(first.hits.len()));
-                return Ok(first);
-            }
-            first_cost = BeamStats { hops: first.stats.visited, distances: first.stats.distances };
-            nodes.first_page = first.hits;
-        }
-        let found = searcher.search_ruled(&query.interests, &params, &nodes, watched, keep_going);
-        let completeness = match (found.is_interrupted, found.shortfall) {
-            (true, _) => Completeness::Deadline,
-            (false, Some(shortfall)) => Completeness::Short(shortfall),
-            (false, None) => Completeness::Complete,
-        };
-        let matches = rules.matches();
-        let mut cost = found.stats;
-        cost += first_cost;
-        let stats = SearchStats { matches, ..stats(&params, found.plan, cost) };
-        Ok(Answer { hits: found.hits, completeness, stats, loss: found.loss })
+        Ok((response, found.loss))
     }
 
     /// The rules of a request; `None` if the budget ended before.
@@ -241,10 +182,10 @@ impl Snapshot {
         limits: &Limits,
         request: &'a SearchRequest,
         query: &ResolvedQuery<'_>,
-        keep_going: impl FnMut() -> bool,
+        interrupt: &mut Interrupt<'_>,
     ) -> Result<Option<ResolvedRules<'a>>, EngineError> {
         let generation = (name, self.manifest.generation, &self.parts);
-        ResolvedRules::of(generation, limits, request, &query.interests, keep_going)
+        ResolvedRules::of(generation, limits, request, &query.interests, interrupt)
     }
 
     fn check_model(&self, name: &str, request: &SearchRequest) -> Result<(), EngineError> {
@@ -282,13 +223,13 @@ impl Snapshot {
         name: &str,
         limits: &Limits,
         request: &SearchRequest,
-        seeds: usize,
+        dropped: usize,
     ) -> Result<SearchParams, EngineError> {
         if request.k == 0 || request.k > limits.max_k {
             let problem = format!("expected 1 to {}, found {}", limits.max_k, request.k);
             return Err(EngineError::invalid("k", problem));
         }
-        let k = request.k + seeds;
+        let k = request.k + dropped;
         let effort = match request.effort {
             Effort::Default => SearchParams::default_effort(k, limits.max_ef_search),
             Effort::Exact => search::Effort::Exact,
@@ -307,12 +248,12 @@ impl Snapshot {
                 return Err(EngineError::invalid("params.target_recall", problem));
             }
         };
-        let params = SearchParams::new(k, effort);
+        let params = SearchParams::new(request.k, effort);
         let params = params.map_err(|error| EngineError::invalid("params", error.to_string()))?;
         let lacks = match request.plan {
             Some(Plan::CodeScan) if self.index.codes().is_none() => "the index has no codes",
             Some(Plan::BlockScan) if self.index.blocks().is_none() => "the index has no blocks",
-            Some(plan) if plan.is_of_matches() && request.rules.filter.is_none() => {
+            Some(plan) if plan.needs_filter() && request.rules.filter.is_none() => {
                 "the request has no filter"
             }
             _ => "",
@@ -348,22 +289,16 @@ impl Snapshot {
         Err(EngineError::RecallUnreachable { index, generation, k, target, best })
     }
 
-    /// Measured with the plan that seemed fastest, and with no other.
-    fn measured_recall(&self, params: &SearchParams) -> Option<f64> {
+    /// The recall of this effort for k and the `dropped` hits, as measured with the plan that is chosen for it. `None` if
+    /// another plan is forced.
+    fn measured_recall(&self, params: &SearchParams, dropped: usize) -> Option<f64> {
         match (params.effort(), params.plan()) {
             (search::Effort::EfSearch(ef_search), None) => {
-                let k = params.k().min(self.index.len());
+                let k = (params.k() + dropped).min(self.index.len());
                 self.calibrated.curves().and_then(|curves| curves.recall(k, ef_search))
             }
             _ => None,
         }
-    }
-
-    /// The vector, if it is a single one and nothing is asked besides the best scores but to be paged, of a generation
-    /// that is whole.
-    fn plain_query<'q>(&self, request: &SearchRequest, query: &'q ResolvedQuery<'_>) -> Option<&'q [f32]> {
-        let has_rules = has_rules(request) || request.plan.is_some_and(Plan::is_of_matches);
-        query.as_single().filter(|_| !has_rules && self.parts.as_whole().is_some())
     }
 }
 
@@ -383,28 +318,13 @@ pub(super) fn attributes(index: &Index, node: NodeId, columns: &[usize]) -> Vec<
     columns.iter().filter_map(named).collect()
 }
 
-fn stats(params: &SearchParams, plan: Plan, cost: BeamStats) -> SearchStats {
-    SearchStats {
-        plan,
-        ef_search: match params.effort() {
-            search::Effort::EfSearch(ef_search) => ef_search,
-            search::Effort::Exact => 0,
-        },
-        measured_recall: None,
-        visited: cost.hops,
-        distances: cost.distances,
-        elapsed: Duration::ZERO,
-        matches: None,
-    }
-}
-
-/// Looks at the cancellation every time and at the clock every sixteenth time.
-pub(super) fn keep_going(budget: &Budget) -> impl FnMut() -> bool {
+/// The condition that ends a search: checks for a cancellation every time and the clock every sixteenth time.
+pub(super) fn is_over(budget: &Budget) -> impl FnMut() -> bool {
     let stop_at = budget.stop_at();
-    let mut asked = 0u32;
+    let mut checked = 0u32;
     move || {
-        asked = asked.wrapping_add(1);
+        checked = checked.wrapping_add(1);
         let is_late = || stop_at.is_some_and(|stop_at| Instant::now() >= stop_at);
-        !budget.is_cancelled() && (asked % 16 != 1 || !is_late())
+        budget.is_cancelled() || checked % 16 == 1 && is_late()
     }
 }

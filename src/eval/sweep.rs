@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use super::report::{Report, SweepRow};
 use super::times::{PASSES, Times, share};
+use crate::base::interrupt::Interrupt;
 use crate::dataset::{EmbeddingsView, Neighbors};
-use crate::graph::BeamStats;
+use crate::graph::Cost;
 use crate::index::{Codes, Index, Manifest, SectionKind};
 use crate::search::{Effort, Plan, SearchParams, SearchParamsError, Searcher};
 
@@ -189,12 +190,12 @@ fn section_bytes(index: &Index) -> BTreeMap<String, u64> {
 struct Pass {
     times: Times,
     hits: usize,
-    stats: BeamStats,
+    cost: Cost,
 }
 
 impl Pass {
     fn empty() -> Self {
-        Self { times: Times::none(), hits: 0, stats: BeamStats::default() }
+        Self { times: Times::none(), hits: 0, cost: Cost::default() }
     }
 
     fn into_row(self, k: usize, ef_search: usize, queries: usize) -> SweepRow {
@@ -203,8 +204,8 @@ impl Pass {
             k,
             ef_search: Some(ef_search),
             recall: self.hits as f64 / (queries * k) as f64,
-            distances: per_query(self.stats.distances),
-            hops: per_query(self.stats.hops),
+            distances: per_query(self.cost.distances),
+            hops: per_query(self.cost.expanded),
             ..self.times.row()
         }
     }
@@ -220,17 +221,17 @@ fn pass(
 ) -> Pass {
     let parts = share(threads, queries.len(), Pass::empty, |part, query| {
         let started = Instant::now();
-        let found = searcher.search(index, &queries[query], params, || true);
+        let found = searcher.search(index, &queries[query], params, &mut Interrupt::never());
         part.times.record(started.elapsed());
         let exact = &truth.row(query)[..params.k()];
         part.hits += found.hits.iter().filter(|hit| exact.contains(&index.input_row(hit.node))).count();
-        part.stats += found.stats;
+        part.cost += found.cost;
     });
     let mut whole = Pass::empty();
     for part in parts {
         whole.times.join(part.times);
         whole.hits += part.hits;
-        whole.stats += part.stats;
+        whole.cost += part.cost;
     }
     whole
 }

@@ -1,14 +1,13 @@
 //! The layout of an HNSW graph: layer 0 by node, the few nodes of the upper layers by slot.
 //!
 //! ```text
-//! layer 0   starts: [0 3 4 …]    edges: [a b c · d · …]      n + 1 and as many edges as there are
+//! layer 0   starts: [0 3 4 …]    edges: [a b c · d · …]      n + 1 starts, all edges
 //! layer 1   slot 0: [x y ·]      slot 1: [z · ·]      …      count × m u32: slots of layer 1
 //!           nodes:  [17, 203, …]                             slot → node, ascending
 //! ```
 //!
-//! Lists of layer 0 are as long as they need to be: most nodes have few neighbors, and the hubs that many
-//! searches pass have many. Edges of an upper layer name slots, not nodes, so that walking it needs no
-//! lookup by node.
+//! Lists of layer 0 have variable lengths: most nodes have few neighbors, and the hubs that many searches pass have
+//! many. Edges of an upper layer are slots, not nodes, so that following them needs no lookup by node.
 
 use super::visited::VisitedSet;
 use crate::base::id::NodeId;
@@ -16,34 +15,33 @@ use crate::base::id::NodeId;
 /// Marks an unused edge slot; the rest of that list is unused as well.
 pub const NONE: u32 = u32::MAX;
 
-/// Where the hot loop gets neighbors from.
+/// Neighbor lists as the hot loop reads them.
 pub trait Adjacency {
-    /// Calls `each` with every neighbor of `node`, and perhaps with [`NONE`]. A node that does not exist
-    /// has none.
+    /// Calls `each` with every neighbor of `node`, and perhaps with [`NONE`]. A node that does not exist has no neighbors.
     fn for_each_neighbor(&self, node: u32, each: impl FnMut(u32));
-    /// Adds the neighbors of `node` to those that were visited.
+    /// Adds the neighbors of `node` to the visited set.
     fn visit(&self, node: u32, visited: &mut VisitedSet) {
         self.for_each_neighbor(node, |neighbor| visited.insert(neighbor));
     }
-    /// Asks the memory system for the neighbors of `node`, which will be wanted soon.
+    /// Prefetches the neighbor list of `node`.
     fn prefetch(&self, node: u32);
 }
 
-/// Neighbor lists of any length, one after another.
+/// Neighbor lists of variable length, one after another.
 #[derive(Clone, Copy, Debug)]
 pub struct Lists<'a> {
-    /// `[n + 1]`: where the list of each node starts, and the last one ends.
+    /// `[n + 1]`: where the list of each node starts, then where the last one ends.
     starts: &'a [u32],
     edges: &'a [u32],
 }
 
 impl<'a> Lists<'a> {
-    /// `starts`: `[n + 1]`, where each list starts among `edges`. Where they do not fit, a list is empty.
+    /// `starts`: `[n + 1]`, positions in `edges`. A list with invalid positions is empty.
     pub fn new(starts: &'a [u32], edges: &'a [u32]) -> Self {
         Self { starts, edges }
     }
 
-    /// How many lists there are.
+    /// The number of lists.
     pub fn len(&self) -> usize {
         self.starts.len().saturating_sub(1)
     }
@@ -53,7 +51,7 @@ impl<'a> Lists<'a> {
         self.len() == 0
     }
 
-    /// Every slot of the list of `node`, [`NONE`] included; empty where there is no such node.
+    /// Every slot of the list of `node`, [`NONE`] included. Empty if there is no such node.
     #[inline]
     pub fn slots(&self, node: u32) -> &'a [u32] {
         let node = node as usize;
@@ -63,7 +61,7 @@ impl<'a> Lists<'a> {
         self.edges.get(*start as usize..*end as usize).unwrap_or_default()
     }
 
-    /// The list of `node`; empty where there is no such node.
+    /// The list of `node`. Empty if there is no such node.
     pub fn of(&self, node: u32) -> &'a [u32] {
         used(self.slots(node))
     }
@@ -96,33 +94,33 @@ pub struct PackedLists {
 }
 
 impl PackedLists {
-    /// The same lists, one after another.
+    /// Concatenates `lists`.
     ///
     /// # Panics
-    /// If they have more than 2³² − 1 edges in all.
+    /// If there are more than 2³² − 1 edges in total.
     pub fn of(lists: &[Vec<u32>]) -> Self {
         let mut starts = Vec::with_capacity(lists.len() + 1);
         let mut edges = Vec::with_capacity(lists.iter().map(Vec::len).sum());
         starts.push(0);
         for list in lists {
             edges.extend_from_slice(list);
-            starts.push(u32::try_from(edges.len()).expect("more edges than 32 bits count"));
+            starts.push(u32::try_from(edges.len()).expect("expected at most 2³² − 1 edges"));
         }
         Self { starts, edges }
     }
 
-    /// The length of the longest.
+    /// The length of the longest list.
     pub fn max_degree(&self) -> usize {
         self.starts.windows(2).map(|pair| (pair[1] - pair[0]) as usize).max().unwrap_or_default()
     }
 
-    /// As a search sees them.
+    /// The lists, borrowed.
     pub fn view(&self) -> Lists<'_> {
         Lists::new(&self.starts, &self.edges)
     }
 }
 
-/// Lists of the same number of slots, `[nodes × degree]`, each ending at its first [`NONE`].
+/// Lists with the same number of slots, `[nodes × degree]`. Each ends at its first [`NONE`].
 #[derive(Clone, Copy, Debug)]
 pub struct FixedLists<'a> {
     edges: &'a [u32],
@@ -130,6 +128,7 @@ pub struct FixedLists<'a> {
 }
 
 impl<'a> FixedLists<'a> {
+    #[inline]
     fn slots(&self, node: u32) -> &'a [u32] {
         let start = node as usize * self.degree;
         self.edges.get(start..start + self.degree).unwrap_or_default()
@@ -137,6 +136,7 @@ impl<'a> FixedLists<'a> {
 }
 
 impl Adjacency for FixedLists<'_> {
+    #[inline]
     fn for_each_neighbor(&self, node: u32, each: impl FnMut(u32)) {
         used(self.slots(node)).iter().copied().for_each(each);
     }
@@ -147,6 +147,7 @@ impl Adjacency for FixedLists<'_> {
 }
 
 /// A list up to its first unused slot.
+#[inline]
 pub fn used(slots: &[u32]) -> &[u32] {
     let used = slots.iter().position(|edge| *edge == NONE).unwrap_or(slots.len());
     &slots[..used]
@@ -161,7 +162,7 @@ pub struct UpperLayer {
     pub edges: Vec<u32>,
 }
 
-/// A whole graph, owned: what a build makes and the index writer freezes.
+/// A whole graph, owned. The build creates it and the index writer freezes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Graph {
     /// Slots per node in the upper layers.
@@ -175,7 +176,7 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// The graph as a search sees it.
+    /// The graph, borrowed.
     pub fn view(&self) -> GraphView<'_> {
         GraphView {
             layer0: self.layer0.view(),
@@ -201,12 +202,12 @@ pub struct UpperLayerView<'a> {
 }
 
 impl<'a> UpperLayerView<'a> {
-    /// The slot of `node`, if it lives on this layer.
+    /// The slot of `node`, if it is on this layer.
     pub fn slot_of(&self, node: u32) -> Option<u32> {
         self.nodes.binary_search(&node).ok().map(|slot| slot as u32)
     }
 
-    /// The adjacency of this layer, by slot.
+    /// The neighbor lists of this layer, by slot.
     pub fn lists(&self) -> FixedLists<'a> {
         FixedLists { edges: self.edges, degree: self.m }
     }
@@ -224,7 +225,7 @@ pub struct GraphView<'a> {
 }
 
 impl GraphView<'_> {
-    /// Which nodes can be reached from the entry point over layer 0. Edges that lead nowhere are passed over.
+    /// `[n]`: whether each node can be reached from the entry point over layer 0. Ignores edges to nodes that do not exist.
     pub fn reachable(&self) -> Vec<bool> {
         let mut reached = vec![false; self.layer0.len()];
         let mut stack = Vec::new();

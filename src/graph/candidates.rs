@@ -1,24 +1,23 @@
 //! The candidate list: one sorted buffer instead of two heaps.
 
-/// A node and its score, in the order in which they are wanted: larger scores first (as `f32::total_cmp` has
-/// it), equal scores by node.
+/// A node and its score. The order is best first: larger scores first (by `f32::total_cmp`), equal scores by node.
 ///
-/// One whole number, so that sorting has no branch to guess wrong: the score so that smaller is better, the
-/// node, and whether it was expanded.
+/// Stored as one integer, so that comparisons are branch-free: the score in the upper half, mapped so that smaller is
+/// better, then the node, then whether the node was expanded.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Candidate(u64);
 
 const EXPANDED: u64 = 1;
 
 impl Candidate {
-    /// A node that was scored and not yet expanded.
+    /// A scored node that is not expanded yet. `node < 2³¹`.
     #[inline]
     pub fn new(node: u32, score: f32) -> Self {
         debug_assert!(node < 1 << 31);
         Self(u64::from(!ascending(score.to_bits())) << 32 | u64::from(node) << 1)
     }
 
-    /// The last of all that score so much, in the order in which they are wanted.
+    /// The last candidate with this score: no candidate with an equal or better score comes after it.
     #[inline]
     pub fn last_of(score: f32) -> Self {
         Self(u64::from(!ascending(score.to_bits())) << 32 | u64::from(u32::MAX))
@@ -47,19 +46,20 @@ impl std::fmt::Debug for Candidate {
     }
 }
 
-/// Bits of a score as a whole number that grows with it.
+/// Maps the bits of a float to an integer that grows with it, in the order of `f32::total_cmp`.
 #[inline]
 fn ascending(bits: u32) -> u32 {
     bits ^ ((bits as i32 >> 31) as u32 | 1 << 31)
 }
 
-/// The other way round.
+/// The inverse of [`ascending`].
 #[inline]
 fn descending(ascending: u32) -> u32 {
     ascending ^ ((!ascending as i32 >> 31) as u32 | 1 << 31)
 }
 
-/// Drops all but the best `count`, and leaves those in no particular order; the worst at the end, if any was dropped.
+/// Drops all but the best `count`. The rest is in no particular order, but its worst candidate comes last if any was
+/// dropped.
 pub fn keep_best(candidates: &mut Vec<Candidate>, count: usize) {
     if count < candidates.len() {
         if count > 0 {
@@ -69,9 +69,9 @@ pub fn keep_best(candidates: &mut Vec<Candidate>, count: usize) {
     }
 }
 
-/// Drops all that are not `last` or better, and leaves the others in their order.
+/// Drops all candidates that are worse than `last` and keeps the order of the others.
 pub fn drop_worse(candidates: &mut Vec<Candidate>, last: Candidate) {
-    // As many as there are of either kind, in any order: written down either way, there is no branch to guess wrong.
+    // Branch-free: always store the candidate; advance `kept` only if it stays.
     let mut kept = 0;
     for at in 0..candidates.len() {
         let candidate = candidates[at];
@@ -81,20 +81,21 @@ pub fn drop_worse(candidates: &mut Vec<Candidate>, last: Candidate) {
     candidates.truncate(kept);
 }
 
-/// The best `capacity` candidates seen, best first, and which of them were expanded.
+/// The candidate list: the best `capacity` (`ef_search`) candidates so far, best first, with a mark on those that were
+/// expanded.
 #[derive(Debug, Default)]
 pub struct CandidateList {
     entries: Vec<Candidate>,
     capacity: usize,
-    /// Every entry before this one was expanded.
+    /// Every entry before this position is expanded.
     next: usize,
 }
 
-/// How many entries there are for each arrival where searching for its place is faster than passing them.
+/// With more entries than this per arrival, a binary search for each arrival is faster than a merge.
 const FAR: usize = 12;
 
 impl CandidateList {
-    /// Empties the list and sets how many candidates it keeps (`ef`).
+    /// Empties the list and sets how many candidates it keeps.
     pub fn reset(&mut self, capacity: usize) {
         self.entries.clear();
         self.entries.reserve(capacity + 1);
@@ -102,13 +103,13 @@ impl CandidateList {
         self.next = 0;
     }
 
-    /// How many candidates are kept.
+    /// How many candidates the list keeps.
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// The smallest score with which a new candidate is worth expanding. One that equals the worst of a full
-    /// list is not: among equals a search would go on for ever smaller nodes.
+    /// The smallest score with which a new candidate enters the list. A score equal to the worst of a full list is not
+    /// enough: among equal scores a search would go on to ever smaller nodes.
     #[inline]
     pub fn least(&self) -> f32 {
         if self.entries.len() < self.capacity {
@@ -118,7 +119,7 @@ impl CandidateList {
         }
     }
 
-    /// Keeps the candidate if it is among the best `capacity`.
+    /// Inserts the candidate if it is among the best `capacity`.
     #[inline]
     pub fn insert(&mut self, candidate: Candidate) {
         if self.entries.len() == self.capacity {
@@ -132,16 +133,16 @@ impl CandidateList {
         self.next = self.next.min(at);
     }
 
-    /// Keeps of `arrivals`, in any order, those that are among the best `capacity`. `arrivals` is left sorted.
+    /// Inserts the `arrivals`, given in any order, that are among the best `capacity`. Sorts `arrivals`.
     ///
-    /// All at once: what is behind them moves one time, not once for each.
+    /// Every entry moves at most once, instead of once per arrival.
     #[inline]
     pub fn merge(&mut self, arrivals: &mut [Candidate]) {
         arrivals.sort_unstable();
         let (mut kept, mut arriving) = (self.entries.len(), arrivals.len());
         self.entries.resize(kept + arriving, Candidate(0));
         if kept > FAR * arriving {
-            // Far apart: what lies between two of them moves as a whole.
+            // Sparse arrivals: the entries between two of them move as one block.
             for arrival in arrivals.iter().rev() {
                 let at = self.entries[..kept].partition_point(|entry| entry < arrival);
                 self.entries.copy_within(at..kept, at + arriving);
@@ -150,7 +151,7 @@ impl CandidateList {
                 kept = at;
             }
         }
-        // From the back: the worse of the two last ones takes the last free place.
+        // From the back: the worse of the two last candidates goes to the last free position.
         while kept > 0 && arriving > 0 {
             let (entry, arrival) = (self.entries[kept - 1], arrivals[arriving - 1]);
             let stays = entry > arrival;
@@ -163,7 +164,7 @@ impl CandidateList {
         self.next = self.next.min(kept);
     }
 
-    /// Takes the best candidate that was not expanded yet and marks it.
+    /// Marks the best candidate that is not expanded yet as expanded and returns it.
     #[inline]
     pub fn expand_next(&mut self) -> Option<Candidate> {
         let best = self.peek_index()?;
@@ -174,7 +175,7 @@ impl CandidateList {
         Some(candidate)
     }
 
-    /// The nodes that the next `count` calls of [`Self::expand_next`] would take.
+    /// The nodes that the next `count` calls of [`Self::expand_next`] would return.
     pub fn peek(&self, count: usize) -> impl Iterator<Item = u32> {
         let rest = self.entries.get(self.next..).unwrap_or_default();
         rest.iter().filter(|entry| !entry.is_expanded()).take(count).map(Candidate::node)

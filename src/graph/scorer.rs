@@ -1,15 +1,19 @@
-//! A query bound to the rows it is compared with.
+//! A query bound to the rows that it is compared with.
+//!
+//! Codes are compared by inner product only. A scorer for codes under L2 needs one number more per row, since
+//! −‖q − x‖² ranks as ⟨q, x⟩ − ½‖x‖² does: it is a [`CodeScorer`] with `offsets: [n]` that are added in `score_rows` and
+//! `score_scan`, and as another implementation of [`Score`] and [`Scan`] it leaves the inner product path as it is.
 
 use crate::base::element::Element;
 use crate::base::metric::Metric;
 use crate::kernel::Kernels;
 
-/// What ranks nodes for one query: a larger score is better.
+/// Ranks nodes for one query. A larger score is better.
 pub trait Score {
     /// The number of rows that can be scored.
     fn rows(&self) -> usize;
 
-    /// Scores scattered rows, `out: [rows.len()]`.
+    /// Scores scattered rows. `out: [rows.len()]`.
     ///
     /// # Panics
     /// If a row is not below [`Self::rows`] or the lengths differ.
@@ -26,7 +30,7 @@ pub trait Score {
     }
 }
 
-/// Scores rows beside each other, too.
+/// Also scores consecutive rows.
 pub trait Scan: Score {
     /// Scores `out.len()` consecutive rows from `first` on.
     ///
@@ -35,7 +39,7 @@ pub trait Scan: Score {
     fn score_scan(&self, first: usize, out: &mut [f32]);
 }
 
-/// Scores rows of codes: good enough to choose among, and a quarter of the bytes.
+/// Scores rows of codes by inner product: precise enough to choose candidates, with a quarter of the bytes of `f32`.
 #[derive(Clone, Copy, Debug)]
 pub struct CodeScorer<'a> {
     kernels: &'static Kernels,
@@ -73,9 +77,9 @@ impl Score for CodeScorer<'_> {
     }
 }
 
-/// Scores rows of `matrix` for one query; a larger score is better for every metric.
+/// Scores rows of `matrix` in full precision. A larger score is better for every metric.
 ///
-/// Under cosine both sides must be normalized already: the score is then their inner product.
+/// Under cosine both sides must have norm 1: the score is then their inner product.
 #[derive(Clone, Copy, Debug)]
 pub struct Scorer<'a, T> {
     kernels: &'static Kernels,
@@ -139,28 +143,46 @@ impl<T: Element> Score for Scorer<'_, T> {
     }
 }
 
-/// Scores rows for several queries and takes the best score of each: `offset + scale · score`, over all of them.
+/// One of several queries, with what turns its scores into scores that can be compared with those of the others.
+#[derive(Clone, Debug)]
+pub struct Weighted<S> {
+    /// Scores rows for the query.
+    pub scorer: S,
+    /// Added to the scaled score.
+    pub offset: f32,
+    /// The score is multiplied by it.
+    pub scale: f32,
+}
+
+impl<S> Weighted<S> {
+    #[inline]
+    fn weigh(&self, score: f32) -> f32 {
+        self.offset + self.scale * score
+    }
+}
+
+/// Scores rows for several queries: the score of a row is the largest `offset + scale · score` over all queries.
 #[derive(Clone, Debug)]
 pub struct BestOf<S> {
-    queries: Vec<(S, f32, f32)>,
+    queries: Vec<Weighted<S>>,
 }
 
 /// Rows that are scored for one query and then, while they are in the first-level cache, for the others.
 const BEST_OF_ROWS: usize = 64;
 
 impl<S: Score> BestOf<S> {
-    /// `queries`: each with its offset and scale, over the same rows.
+    /// `queries`: over the same rows.
     ///
     /// # Panics
-    /// If there is none.
-    pub fn new(queries: Vec<(S, f32, f32)>) -> Self {
-        assert!(!queries.is_empty(), "the best of no query");
+    /// If there is no query.
+    pub fn new(queries: Vec<Weighted<S>>) -> Self {
+        assert!(!queries.is_empty(), "expected at least one query, found none");
         Self { queries }
     }
 
-    /// The query that a row scores best for, the first of equals, and the score.
+    /// The query for which a row scores best, the first of equals, and the score.
     pub fn best(&self, row: u32) -> (usize, f32) {
-        let score = |(scorer, offset, scale): &(S, f32, f32)| offset + scale * scorer.score(row);
+        let score = |query: &Weighted<S>| query.weigh(query.scorer.score(row));
         let mut best = (0, score(&self.queries[0]));
         for (at, query) in self.queries.iter().enumerate().skip(1) {
             let score = score(query);
@@ -171,17 +193,18 @@ impl<S: Score> BestOf<S> {
         best
     }
 
-    /// `score_some` fills a part of `out`, which starts at the position given, with the scores of one query.
+    /// `score_some(scorer, first, scores)` fills `scores` for one query with the scores of the rows that belong to
+    /// `out[first..]`.
     fn fold(&self, out: &mut [f32], score_some: impl Fn(&S, usize, &mut [f32])) {
-        for (part, out) in out.chunks_mut(BEST_OF_ROWS).enumerate() {
-            let first = part * BEST_OF_ROWS;
+        for (chunk, out) in out.chunks_mut(BEST_OF_ROWS).enumerate() {
+            let first = chunk * BEST_OF_ROWS;
             let mut scores = [0f32; BEST_OF_ROWS];
             let scores = &mut scores[..out.len()];
             out.fill(f32::NEG_INFINITY);
-            for (scorer, offset, scale) in &self.queries {
-                score_some(scorer, first, scores);
+            for query in &self.queries {
+                score_some(&query.scorer, first, scores);
                 for (best, score) in out.iter_mut().zip(&*scores) {
-                    let score = offset + scale * score;
+                    let score = query.weigh(*score);
                     *best = if score > *best { score } else { *best };
                 }
             }
@@ -191,17 +214,17 @@ impl<S: Score> BestOf<S> {
 
 impl<S: Score> Score for BestOf<S> {
     fn rows(&self) -> usize {
-        self.queries[0].0.rows()
+        self.queries[0].scorer.rows()
     }
 
     fn score_rows(&self, rows: &[u32], out: &mut [f32]) {
-        assert_eq!(rows.len(), out.len(), "a score for each row");
+        assert_eq!(rows.len(), out.len(), "expected one score per row");
         self.fold(out, |scorer, first, scores| {
             scorer.score_rows(&rows[first..first + scores.len()], scores);
         });
     }
 
-    /// To the bit what [`Self::score_rows`] gives.
+    /// Bit for bit the score of [`Self::score_rows`].
     fn score(&self, row: u32) -> f32 {
         self.best(row).1
     }

@@ -1,16 +1,16 @@
-//! The best of many scores, without putting the others in order.
+//! Selects the best of many scores without sorting the others.
 
 use super::candidates::{Candidate, keep_best};
 use crate::kernel::{Kernels, PACKED_ROWS};
 
-/// How often the range of the threshold is halved: then so many scores are nearly equal that the rest is
-/// sorted out one by one.
+/// Steps of the search for a threshold. If it has not ended by then, many scores are nearly equal, and the exact selection
+/// that follows separates them.
 const HALVINGS: usize = 16;
 
-/// Maxima that compete for each place, where there are many scores.
+/// Maxima per wanted score, where many scores are reduced to lane-wise maxima first.
 const LANES_PER_PLACE: usize = 4;
 
-/// Finds the best of many scores; kept and reused.
+/// Selects the best of many scores. Keeps its memory from one call to the next.
 #[derive(Debug, Default)]
 pub struct Selection {
     positions: Vec<u32>,
@@ -19,7 +19,7 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// The positions of all scores that are `least` or more, ascending.
+    /// The positions of all scores that are at least `least`, ascending.
     #[inline]
     pub fn at_least(&mut self, scores: &[f32], least: f32) -> &[u32] {
         self.positions.clear();
@@ -27,7 +27,7 @@ impl Selection {
         &self.positions
     }
 
-    /// The positions of all scores that are among the best `k` and at least `least`, and of few others.
+    /// The positions of a small superset of the scores that are among the best `k` and at least `least`.
     pub fn promising(&mut self, scores: &[f32], k: usize, least: f32) -> &[u32] {
         let lanes = LANES_PER_PLACE * enough(k);
         let kernels = Kernels::get();
@@ -36,7 +36,7 @@ impl Selection {
         } else if kernels.count_at_least(scores, least) <= enough(k) {
             least
         } else {
-            // One pass over many scores instead of several: of so many maxima, the best k are mostly those of all.
+            // One pass over all scores instead of several: most of the best k are among these maxima.
             self.maxima.resize(lanes.next_multiple_of(PACKED_ROWS), 0.0);
             kernels.maxima(scores, &mut self.maxima);
             threshold(&self.maxima, k, least)
@@ -44,7 +44,7 @@ impl Selection {
         self.at_least(scores, threshold)
     }
 
-    /// The best `k` scores with their positions, best first, equal scores by position.
+    /// The best `k` scores with their positions as nodes, best first, equal scores by position.
     pub fn best(&mut self, scores: &[f32], k: usize) -> &[Candidate] {
         self.promising(scores, k, f32::NEG_INFINITY);
         let Self { positions, best, .. } = self;
@@ -56,7 +56,7 @@ impl Selection {
     }
 }
 
-/// `least`, or where many scores reach that, a score that `k` of them reach and few more.
+/// Returns `least` if few scores reach it, otherwise a score that `k` scores reach, and few more.
 fn threshold(scores: &[f32], k: usize, least: f32) -> f32 {
     let kernels = Kernels::get();
     let count = kernels.count_at_least(scores, least);
@@ -67,7 +67,8 @@ fn threshold(scores: &[f32], k: usize, least: f32) -> f32 {
     let mut reached = smallest.max(least);
     let (mut above, mut below) = (count, 1);
     for halving in 0..HALVINGS {
-        // Scores thin out towards the best about as an exponential does; where they do not, halving helps.
+        // The number of scores above a threshold falls about exponentially. Every second step halves the range, in case it
+        // does not.
         let share = if halving % 2 == 0 { ln(above, k + k / 8 + 4) / ln(above, below) } else { 0.5 };
         let middle = reached * (1.0 - share) + missed * share;
         match kernels.count_at_least(scores, middle) {
@@ -79,12 +80,12 @@ fn threshold(scores: &[f32], k: usize, least: f32) -> f32 {
     reached
 }
 
-/// So many promising scores for `k` places are not worth choosing among.
+/// With at most this many promising scores for `k` places, a tighter threshold is not worth another pass.
 fn enough(k: usize) -> usize {
     k + k / 4 + 8
 }
 
-/// How often e goes into `a / b`.
+/// The natural logarithm of `a / b`.
 fn ln(a: usize, b: usize) -> f32 {
     (a as f32 / b as f32).ln()
 }
@@ -118,9 +119,23 @@ mod tests {
         }
 
         #[test]
-        fn what_is_promising_is_not_much_more(scores in prop::collection::vec(-1e3f32..1e3, 0..2000), k in 1usize..200) {
+        fn promising_scores_are_not_many_more_than_wanted(scores in prop::collection::vec(-1e3f32..1e3, 0..2000), k in 1usize..200) {
             let promising = Selection::default().promising(&scores, k, f32::NEG_INFINITY).len();
             prop_assert!(promising <= 2 * enough(k), "{} for {}", promising, k);
+        }
+    }
+
+    /// Two inputs for which the search for a threshold once returned too many: a few scores far above many equal ones, and
+    /// scores that are spread evenly.
+    #[test]
+    fn promising_scores_are_few_among_outliers_and_even_spreads() {
+        let outliers = |at: usize| if at % 14 == 1 { 1000.0 - at as f32 / 4.0 } else { 0.0 };
+        let spread = |at: usize| (at * 619 % 1000) as f32 * 2.0 - 1000.0;
+        let cases: [(Vec<f32>, usize); 2] =
+            [((0..450).map(outliers).collect(), 3), ((0..1000).map(spread).collect(), 16)];
+        for (scores, k) in cases {
+            let promising = Selection::default().promising(&scores, k, f32::NEG_INFINITY).len();
+            assert!((k..=2 * enough(k)).contains(&promising), "{promising} for {k}");
         }
     }
 }

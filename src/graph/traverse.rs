@@ -1,132 +1,141 @@
-//! A whole search: down the upper layers, then the beam over layer 0 (Malkov & Yashunin 2016, algorithm 5).
+//! Whole searches: down the upper layers, then the beam over layer 0 (Malkov & Yashunin 2016, algorithm 5); and the scan
+//! of all rows that takes its place.
 
 use super::adjacency::GraphView;
-use super::beam::{BeamStats, Outcome, Scratch, beam_search, greedy_search};
+use super::beam::{beam_search, greedy_search};
 use super::candidates::{Candidate, keep_best};
+use super::cost::Cost;
 use super::scorer::{Scan, Score};
+use super::scratch::Scratch;
 use crate::base::id::NodeId;
+use crate::base::interrupt::Interrupt;
 
-/// Rows scored between two looks at whether to go on.
+/// Rows scored between two checks of the interrupt.
 const SCAN_BLOCK: usize = 1024;
 
-/// Expands the best `ef` nodes, or more where those meet less than `k`; [`Scratch::collect`] then gives the best of
-/// all that were met. `keep_going` is asked once per hop on layer 0.
+/// How wide a traversal is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Width {
+    /// Length of the candidate list: this many nodes, the best, are expanded.
+    pub ef_search: usize,
+    /// The candidate list is lengthened until at least this many nodes were visited.
+    pub at_least: usize,
+}
+
+/// Traverses the graph from its entry point. [`Scratch::collect`] then returns the best of all visited nodes.
+/// `interrupt` is checked once per step on layer 0.
 pub fn traverse(
     graph: &GraphView<'_>,
     scorer: &impl Score,
-    effort: (usize, usize),
+    width: Width,
     scratch: &mut Scratch,
-    keep_going: impl FnMut() -> bool,
-) -> Outcome {
+    interrupt: &mut Interrupt<'_>,
+) -> Cost {
     let (start, descent) = descend(graph, scorer, scratch);
-    let mut outcome = traverse_from(graph, scorer, &[start], effort, scratch, keep_going);
-    outcome.stats += descent;
-    outcome
+    let mut cost = traverse_from(graph, scorer, &[start], width, scratch, interrupt);
+    cost += descent;
+    cost
 }
 
-/// The same from `starts` on layer 0.
+/// As [`traverse`], from `starts` on layer 0.
 pub fn traverse_from(
     graph: &GraphView<'_>,
     scorer: &impl Score,
     starts: &[NodeId],
-    (ef, k): (usize, usize),
+    width: Width,
     scratch: &mut Scratch,
-    keep_going: impl FnMut() -> bool,
-) -> Outcome {
-    let mut stats = BeamStats::default();
-    scratch.reset(scorer.rows(), ef.min(scorer.rows()));
-    // Everything is reachable from the entry point, which the descent may have left for good.
+    interrupt: &mut Interrupt<'_>,
+) -> Cost {
+    let mut cost = Cost::default();
+    scratch.reset(scorer.rows(), width.ef_search.min(scorer.rows()));
+    // Everything is reachable from the entry point, but perhaps not from where the descent ended.
     for start in starts.iter().chain([&graph.entry_point]) {
-        scratch.seed(scorer, start.0, &mut stats);
+        scratch.seed(scorer, start.0, &mut cost);
     }
-    expand(graph, scorer, (ef, k), scratch, stats, keep_going)
+    expand(graph, scorer, width, scratch, cost, interrupt)
 }
 
-/// Goes on with a traversal until the best `ef` nodes are expanded, or more where those meet less than `k`.
+/// Resumes a traversal with a larger `width`.
 pub fn traverse_further(
     graph: &GraphView<'_>,
     scorer: &impl Score,
-    (ef, k): (usize, usize),
+    width: Width,
     scratch: &mut Scratch,
-    keep_going: impl FnMut() -> bool,
-) -> Outcome {
-    scratch.widen(ef.min(scorer.rows()));
-    expand(graph, scorer, (ef, k), scratch, BeamStats::default(), keep_going)
+    interrupt: &mut Interrupt<'_>,
+) -> Cost {
+    scratch.widen(width.ef_search.min(scorer.rows()));
+    expand(graph, scorer, width, scratch, Cost::default(), interrupt)
 }
 
 fn expand(
     graph: &GraphView<'_>,
     scorer: &impl Score,
-    (ef, k): (usize, usize),
+    width: Width,
     scratch: &mut Scratch,
-    mut stats: BeamStats,
-    mut keep_going: impl FnMut() -> bool,
-) -> Outcome {
-    let (mut ef, k) = (ef.min(scorer.rows()), k.min(scorer.rows()));
-    let mut is_interrupted = false;
+    mut cost: Cost,
+    interrupt: &mut Interrupt<'_>,
+) -> Cost {
+    let rows = scorer.rows();
+    let (mut ef_search, at_least) = (width.ef_search.min(rows), width.at_least.min(rows));
     loop {
-        beam_search(&graph.layer0, scorer, scratch, &mut stats, || {
-            is_interrupted |= !keep_going();
-            !is_interrupted
-        });
-        if is_interrupted || scratch.met() >= k || ef == scorer.rows() {
-            return Outcome { stats, is_interrupted };
+        beam_search(&graph.layer0, scorer, scratch, &mut cost, interrupt);
+        if interrupt.has_stopped() || scratch.visited() >= at_least || ef_search == rows {
+            return cost;
         }
-        ef = (2 * ef).min(scorer.rows());
-        scratch.widen(ef);
+        ef_search = (2 * ef_search).min(rows);
+        scratch.widen(ef_search);
     }
 }
 
-/// Leaves the best `keep` rows of all in `scratch.found`, in no particular order; `keep_going` is asked once per
+/// Scores all rows and leaves the best `keep` in `scratch.found`, in no particular order. `interrupt` is checked once per
 /// block of rows.
 pub fn scan_codes(
     scorer: &impl Scan,
     keep: usize,
     scratch: &mut Scratch,
-    mut keep_going: impl FnMut() -> bool,
-) -> Outcome {
+    interrupt: &mut Interrupt<'_>,
+) -> Cost {
     let rows = scorer.rows();
     let keep = keep.min(rows);
     scratch.found.clear();
     scratch.note_scan(|_| true);
-    let mut stats = BeamStats::default();
+    let mut cost = Cost::default();
     let mut least = f32::NEG_INFINITY;
     for first in (0..rows).step_by(SCAN_BLOCK) {
-        if !keep_going() {
-            keep_best(&mut scratch.found, keep);
-            return Outcome::interrupted(stats);
+        if interrupt.should_stop() {
+            break;
         }
         let count = SCAN_BLOCK.min(rows - first);
         scratch.scan(scorer, first, count, least);
-        stats.distances += count as u64;
+        cost.distances += count as u64;
         if scratch.found.len() >= 2 * keep {
             keep_best(&mut scratch.found, keep);
             least = scratch.found.last().map_or(least, Candidate::score);
         }
     }
     keep_best(&mut scratch.found, keep);
-    Outcome::done(stats)
+    cost
 }
 
-/// How many candidates are scored again in full precision to get the best `k` of them right: codes
-/// confuse neighbors in rank, and rarely those far apart.
+/// The number of candidates that are scored in full precision to get the best `k` of them right. This rescoring margin
+/// is half of `k`, at least 20: codes misorder near neighbors, and rarely candidates that are far apart in rank.
 pub fn rescored(k: usize) -> usize {
     k + (k / 2).max(20)
 }
 
-/// From the entry point down to layer 1, to the best node found there, and what that cost.
-pub fn descend(graph: &GraphView<'_>, scorer: &impl Score, scratch: &mut Scratch) -> (NodeId, BeamStats) {
+/// Descends from the entry point to layer 1. Returns the best node found there and the cost.
+pub fn descend(graph: &GraphView<'_>, scorer: &impl Score, scratch: &mut Scratch) -> (NodeId, Cost) {
     let mut best = graph.entry_point;
     let mut score = scorer.score(best.0);
-    let mut stats = BeamStats { hops: 0, distances: 1 };
+    let mut cost = Cost { expanded: 0, distances: 1 };
     for layer in graph.upper.iter().rev() {
-        // In a damaged file a node may be missing from the layer below: then the search starts from it there.
+        // In a damaged file a node may be missing from the layer below: then layer 0 starts from it.
         let Some(slot) = layer.slot_of(best.0) else { break };
         let exists = |node: &u32| (*node as usize) < scorer.rows();
         let node_of = |slot: u32| layer.nodes.get(slot as usize).copied().filter(exists);
         let start = Candidate::new(slot, score);
-        let end = greedy_search(&layer.lists(), scorer, node_of, start, scratch, &mut stats);
+        let end = greedy_search(&layer.lists(), scorer, node_of, start, scratch, &mut cost);
         (best, score) = (NodeId(layer.nodes[end.node() as usize]), end.score());
     }
-    (best, stats)
+    (best, cost)
 }

@@ -1,28 +1,28 @@
-//! The visited set: one bit per node, cleared by replaying what was set.
+//! The visited set: one bit per node. Clearing it resets only the bits that were set.
 
 use crate::kernel::{Kernels, WORD_BITS};
 use crate::node_set::NodeSet;
 
-/// Which nodes a search has scored, in the order in which it met them.
+/// The nodes that a search has scored, in the order in which they were visited.
 #[derive(Debug, Default)]
 pub struct VisitedSet {
     nodes: u32,
     words: Vec<u32>,
-    /// The first `len` are the nodes in the set; what follows is room.
-    met: Vec<u32>,
+    /// The first `len` are the nodes in the set. The rest is spare memory.
+    visited: Vec<u32>,
     len: usize,
-    /// Whether bits are set of nodes that are not in the set, because it does not take them.
+    /// Whether the bits of refused nodes are set although they are not in the set.
     is_restricted: bool,
 }
 
 impl VisitedSet {
-    /// Empties the set and makes it hold nodes `0..nodes`.
+    /// Empties the set and makes it accept the nodes `0..nodes`.
     pub fn reset(&mut self, nodes: usize) {
         if self.is_restricted {
             self.words.fill(0);
             self.is_restricted = false;
         } else {
-            for node in &self.met[..self.len] {
+            for node in &self.visited[..self.len] {
                 self.words[*node as usize / WORD_BITS] = 0;
             }
         }
@@ -31,17 +31,17 @@ impl VisitedSet {
         self.nodes = nodes as u32;
     }
 
-    /// Empties the set and makes it take only nodes of `allowed`, and pass the others over.
+    /// Empties the set and makes it accept only nodes of `allowed`. Others are ignored.
     pub fn restrict_to(&mut self, allowed: &NodeSet) {
         self.restrict(allowed, |word| !word);
     }
 
-    /// Empties the set and makes it pass over the nodes of `refused`.
+    /// Empties the set and makes it ignore the nodes of `refused`.
     pub fn restrict_to_others(&mut self, refused: &NodeSet) {
         self.restrict(refused, |word| word);
     }
 
-    /// A node that is not taken has its bit set, as if it had been met: so it costs nothing to pass it over.
+    /// The bit of a refused node is set as if the node had been visited, so that refusing it costs nothing.
     fn restrict(&mut self, set: &NodeSet, refused: impl Fn(u32) -> u32) {
         self.words.clear();
         self.words.extend(set.words().iter().map(|word| refused(*word)));
@@ -50,36 +50,36 @@ impl VisitedSet {
         self.is_restricted = true;
     }
 
-    /// Takes out the nodes that were added after there were `first`.
+    /// Removes the nodes that were added after the first `first`.
     pub fn forget_since(&mut self, first: usize) {
-        for node in &self.met[first..self.len] {
+        for node in &self.visited[first..self.len] {
             self.words[*node as usize / WORD_BITS] &= !(1 << (*node as usize % WORD_BITS));
         }
         self.len = first;
     }
 
-    /// How many nodes are in the set.
+    /// The number of nodes in the set.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether no node is in the set.
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The nodes that were added after there were `first`, in order.
+    /// The nodes that were added after the first `first`, in order.
     #[inline]
-    pub fn met_since(&self, first: usize) -> &[u32] {
-        &self.met[first..self.len]
+    pub fn since(&self, first: usize) -> &[u32] {
+        &self.visited[first..self.len]
     }
 
-    /// Whether `node` is in the set. Looks at all that are.
+    /// Whether `node` is in the set. Takes time in proportion to the size of the set.
     pub fn contains(&self, node: u32) -> bool {
-        self.met[..self.len].contains(&node)
+        self.visited[..self.len].contains(&node)
     }
 
-    /// Adds `node` unless it is there already or lies outside the set.
+    /// Adds `node`, unless it is refused or in the set already.
     #[inline]
     pub fn insert(&mut self, node: u32) {
         if node < self.nodes {
@@ -88,34 +88,34 @@ impl VisitedSet {
         }
     }
 
-    /// Adds those of `nodes` that are not there already and do not lie outside the set.
+    /// Adds the `nodes` that are neither refused nor in the set already.
     ///
-    /// Most neighbors were met before: the kernel passes them over many at a time, and only the others are
-    /// looked at one by one, since a list may name a node twice.
+    /// Most neighbors were visited before: a SIMD kernel skips these, and only the others are added one by one, since a
+    /// list may contain a node twice.
     #[inline]
     pub fn insert_all(&mut self, nodes: &[u32]) {
         self.make_room(nodes.len());
         let first = self.len;
-        let absent = Kernels::get().absent(&self.words, self.nodes, nodes, &mut self.met[first..]);
+        let absent = Kernels::get().absent(&self.words, self.nodes, nodes, &mut self.visited[first..]);
         for at in first..first + absent {
-            self.add(self.met[at]);
+            self.add(self.visited[at]);
         }
     }
 
     #[inline]
     fn make_room(&mut self, nodes: usize) {
-        if self.met.len() < self.len + nodes {
-            self.met.resize((2 * self.len).max(self.len + nodes).max(256), 0);
+        if self.visited.len() < self.len + nodes {
+            self.visited.resize((2 * self.len).max(self.len + nodes).max(256), 0);
         }
     }
 
-    /// Written down either way, and counted only if it is new: no branch predictor knows.
+    /// Branch-free: always store `node`; advance `len` only if it is new (the branch would be unpredictable).
     #[inline]
     fn add(&mut self, node: u32) {
         let word = &mut self.words[node as usize / WORD_BITS];
         let is_new = !*word >> (node as usize % WORD_BITS) & 1;
         *word |= 1 << (node as usize % WORD_BITS);
-        self.met[self.len] = node;
+        self.visited[self.len] = node;
         self.len += is_new as usize;
     }
 }
@@ -146,7 +146,7 @@ mod tests {
                         nodes => set.insert_all(nodes),
                     }
                 }
-                prop_assert_eq!(set.met_since(0), &expected[..]);
+                prop_assert_eq!(set.since(0), &expected[..]);
                 prop_assert_eq!(set.len(), expected.len());
             }
         }

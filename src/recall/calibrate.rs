@@ -6,6 +6,7 @@
 use rayon::prelude::*;
 
 use super::ground_truth::ground_truth_of;
+use crate::base::interrupt::Interrupt;
 use crate::build::Progress;
 use crate::dataset::{EmbeddingsView, Neighbors, Rows};
 use crate::index::{Index, QuerySource, RecallCurve, RecallCurves, RecallPoint};
@@ -224,8 +225,9 @@ impl Trial<'_> {
         ks: &[usize],
         ef_search: usize,
     ) -> Result<Vec<u64>, Interrupted> {
-        let keep_going = || !self.progress.is_cancelled();
-        let hits = self.searcher.search_each(self.index, vector, ks, ef_search, keep_going)?;
+        let mut is_cancelled = || self.progress.is_cancelled();
+        let mut interrupt = Interrupt::when(&mut is_cancelled);
+        let hits = self.searcher.search_each(self.index, vector, ks, ef_search, &mut interrupt)?;
         self.progress.advance(1);
         let count = |(hits, k): (&Vec<Hit>, &usize)| {
             let exact = &self.truth.row(query)[..*k];

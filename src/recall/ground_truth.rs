@@ -10,7 +10,7 @@ use crate::graph::Scan as _;
 use crate::graph::Scorer;
 use crate::index::Index;
 use crate::kernel::Kernels;
-use crate::search::{Hit, TopK};
+use crate::search::TopK;
 use crate::with_rows;
 
 /// Queries that share a block of rows while it is in cache, at most.
@@ -87,7 +87,7 @@ fn scan<T: Element>(
                 Kernels::get().at_least(scores, best.threshold(), &mut promising);
                 for offset in &promising {
                     let node = NodeId(start as u32 + offset);
-                    best.push(Hit { node, score: scores[*offset as usize] });
+                    best.push(node, scores[*offset as usize]);
                 }
             }
         }

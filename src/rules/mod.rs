@@ -70,6 +70,13 @@ pub struct Exclude {
     pub bloom: Option<Bloom>,
 }
 
+impl Exclude {
+    /// Whether a request gives no videos to exclude.
+    pub fn is_empty(&self) -> bool {
+        self.video_ids.is_empty() && self.roaring.is_empty() && self.bloom.is_none()
+    }
+}
+
 /// A Bloom filter over video ids, as a request has it. The proto defines its hashes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bloom {

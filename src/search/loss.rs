@@ -2,21 +2,21 @@
 
 use crate::graph::Stage;
 
-/// Where a search lost a node, the later the nearer it came to being a hit.
+/// Where a search lost a node. In ascending order of how close the node came to being a hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Loss {
-    /// It never came to it.
+    /// The search did not score it.
     NotReached,
-    /// It came to it, and its code did not score well enough to be scored in full precision.
+    /// Its code was scored, too low to be rescored in full precision.
     NotRescored,
-    /// It was scored in full precision, and others took its place.
+    /// It was rescored in full precision, and other nodes took its place.
     Displaced,
-    /// It is a hit, on a page before the one that was asked for.
+    /// It is a hit on an earlier page than the one requested.
     EarlierPage,
 }
 
 impl From<Stage> for Loss {
-    /// Of a node that is no hit.
+    /// The loss of a node that is not a hit.
     fn from(stage: Stage) -> Self {
         match stage {
             Stage::Unvisited => Self::NotReached,

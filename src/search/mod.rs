@@ -1,34 +1,57 @@
-//! Answering one query from one open index.
+//! Answering one request from open indexes.
 //!
-//! What flows in: an index, a query `[dim]` and parameters. What flows out: nodes with scores, best
-//! first. Nothing here knows of requests on the wire or of files.
+//! What flows in: segments, one query `[dim]` or several interests, parameters and rules in terms of nodes. What flows
+//! out: nodes with scores, best first. Nothing here knows of requests on the wire or of files.
+//!
+//! ```text
+//! prepare ─► plan ─► explore ─► sieve ─► rescore ─► choose ─► page
+//!            └────────── per segment ──────────┘    └ over all ┘
+//! ```
+//!
+//! A plain search, one query against one whole segment without rules, takes a fast path through the same stages:
+//! explore, rescore, sort.
 //!
 //! | file | duty |
 //! |---|---|
-//! | `params.rs`   | k and effort, valid by construction |
-//! | `searcher.rs` | descent, beam, exact scan over one index |
-//! | `rules.rs`    | what a request asks besides the best scores |
-//! | `ruled.rs`    | one request with rules, page by page |
-//! | `explore.rs`  | the nodes that may become its hits: the plan, and how far to go |
-//! | `loss.rs`     | where it lost a node that it should have found |
-//! | `place.rs`    | the place of one node in the order of all that pass |
-//! | `choice.rs`   | which of them do: caps, kept places, threshold |
-//! | `top_k.rs`    | the k best of a scan |
+//! | `searcher.rs`    | the face: what can be searched for |
+//! | `params.rs`      | k and effort, valid by construction |
+//! | `rules.rs`       | segments, interests and rules of a request |
+//! | `hit.rs`         | hits, and the result of a search |
+//! | `pages.rs`       | one request, page by page |
+//! | `pool.rs`        | candidates of all segments, rescored and sorted |
+//! | `plan.rs`        | which plan a segment is explored with, and all constants of that choice |
+//! | `explore/`       | the plans: candidates of one segment |
+//! | `rule_filter.rs` | the sieve: which candidates pass the rules |
+//! | `choose.rs`      | which hits are returned: caps, kept places, threshold |
+//! | `order.rs`       | the order of hits: best first, equal scores by video id |
+//! | `scorers.rs`     | queries bound to the rows and codes of a segment |
+//! | `workspace.rs`   | memory that is kept from one search to the next |
+//! | `top_k.rs`       | the k best of a scan |
+//! | `loss.rs`        | where a search lost a node that it should have found |
+//! | `place.rs`       | the place of one node in the order of all that pass |
 
-mod choice;
+mod choose;
 mod explore;
+mod hit;
 mod loss;
+mod order;
+mod pages;
 mod params;
 mod place;
-mod ruled;
+mod plan;
+mod pool;
+mod rule_filter;
 mod rules;
+mod scorers;
 mod searcher;
 mod top_k;
+mod workspace;
 
-pub use choice::Ranked;
+pub use hit::{Found, Hit, Interrupted};
 pub use loss::Loss;
-pub use params::{Effort, Plan, SearchParams, SearchParamsError};
-pub use ruled::RuledFound;
-pub use rules::{CapKeys, Interest, NodeRules, Part, Shortfall};
-pub use searcher::{Found, Hit, Interrupted, Searcher};
+pub use params::{Effort, SearchParams, SearchParamsError};
+pub use place::Place;
+pub use plan::Plan;
+pub use rules::{CapKeys, Interest, Located, NodeRules, Segment, Shortfall};
+pub use searcher::Searcher;
 pub use top_k::TopK;

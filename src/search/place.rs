@@ -1,32 +1,49 @@
-//! The place of one node in the order of all that pass the rules.
+//! The place of one node in the order of all nodes that pass the rules.
 
-use super::choice::{Ranked, Room};
-use super::rules::{Interest, NodeRules, Part};
-use super::searcher::{Interrupted, Searcher, prepared, scorer};
+use super::choose::CapCounters;
+use super::hit::{Hit, Interrupted};
+use super::order::best_first;
+use super::rules::{Interest, NodeRules, Segment};
+use super::scorers::{best_of, prepared};
+use super::searcher::Searcher;
 use crate::base::id::NodeId;
-use crate::graph::BestOf;
+use crate::base::interrupt::Interrupt;
 use crate::with_rows;
 
-/// Nodes that are scored between two questions whether to go on.
-const ASKED_EVERY: u32 = 1024;
+/// Nodes that are scored or counted between two checks of the interrupt.
+const SCORED_AT_ONCE: u32 = 1024;
+
+/// Where a node is in the order of all that pass the rules, without kept places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Its rank, from 1.
+    Rank(usize),
+    /// No rank: the cap at this position has no room for it.
+    Capped(usize),
+}
 
 impl Searcher {
-    /// The exact score of a node and the interest it fits best.
+    /// The score of a node in full precision, and the interest for which it scores best.
     ///
     /// # Panics
-    /// As [`Searcher::search_ruled`], or if there is no such node.
-    pub fn score(&self, interests: &[Interest<'_>], rules: &NodeRules<'_>, node: NodeId) -> Ranked {
-        let (_, part, local) = rules.locate(node);
-        let mut own = None;
-        let _ = for_each_scored(part, interests, local.0..local.0 + 1, |ranked| own = Some(ranked), || true);
-        own.expect("a range of one node has one")
+    /// As [`Searcher::search_segments`], or if there is no such node.
+    pub fn score(&self, interests: &[Interest<'_>], rules: &NodeRules<'_>, node: NodeId) -> Hit {
+        let located = rules.locate(node);
+        let (mut own, nodes) = (None, located.node.0..located.node.0 + 1);
+        let _ = for_each_scored(
+            located.segment,
+            interests,
+            nodes,
+            |hit| own = Some(hit),
+            &mut Interrupt::never(),
+        );
+        own.expect("a range of one node contains one node")
     }
 
-    /// The place of a node in the order of all that pass the rules, from 1, no places being kept; or the cap that
-    /// has no room for it, by its position among the rules.
+    /// The place of a node in the order of all that pass the rules, without kept places.
     ///
     /// # Errors
-    /// [`Interrupted`] when `keep_going` says no, which is asked once per some hundred nodes.
+    /// [`Interrupted`]. The interrupt is checked once per some hundred nodes.
     ///
     /// # Panics
     /// As [`Searcher::score`].
@@ -35,57 +52,54 @@ impl Searcher {
         interests: &[Interest<'_>],
         rules: &NodeRules<'_>,
         node: NodeId,
-        mut keep_going: impl FnMut() -> bool,
-    ) -> Result<Result<usize, usize>, Interrupted> {
+        interrupt: &mut Interrupt<'_>,
+    ) -> Result<Place, Interrupted> {
+        let order = |one: &Hit, other: &Hit| {
+            best_first((one.score, rules.video_id(one.node)), (other.score, rules.video_id(other.node)))
+        };
         let own = self.score(interests, rules, node);
         let mut better = Vec::new();
-        for part in &rules.parts {
-            let take = |other: Ranked| {
-                if order(rules, &other, &own).is_lt() && rules.allows(other.node) {
+        for segment in rules.segments {
+            let take = |other: Hit| {
+                if order(&other, &own).is_lt() && rules.allows(other.node) {
                     better.push(other);
                 }
             };
-            for_each_scored(part, interests, 0..part.index.len() as u32, take, &mut keep_going)?;
+            for_each_scored(segment, interests, 0..segment.index.len() as u32, take, interrupt)?;
         }
-        better.sort_unstable_by(|a, b| order(rules, a, b));
-        let mut room = Room::new(rules);
+        better.sort_unstable_by(order);
+        let mut counters = CapCounters::default();
         let mut before = 0;
         for (other, at) in better.iter().zip(1u32..) {
-            before += usize::from(room.take(other.node));
-            if at % ASKED_EVERY == 0 && !keep_going() {
+            before += usize::from(counters.take(rules, other.node));
+            if at.is_multiple_of(SCORED_AT_ONCE) && interrupt.should_stop() {
                 return Err(Interrupted);
             }
         }
-        Ok(room.full_cap(node).map_or(Ok(before + 1), Err))
+        Ok(counters.full_cap(rules, node).map_or(Place::Rank(before + 1), Place::Capped))
     }
 }
 
-/// Scores some nodes of a part exactly.
+/// Scores some nodes of a segment in full precision.
 fn for_each_scored(
-    part: &Part<'_>,
+    segment: &Segment<'_>,
     interests: &[Interest<'_>],
     nodes: std::ops::Range<u32>,
-    mut each: impl FnMut(Ranked),
-    mut keep_going: impl FnMut() -> bool,
+    mut each: impl FnMut(Hit),
+    interrupt: &mut Interrupt<'_>,
 ) -> Result<(), Interrupted> {
-    let queries: Vec<_> = interests.iter().map(|interest| prepared(part.index, &interest.vector)).collect();
-    let metric = part.index.metadata().metric;
-    with_rows!(part.index.vectors(), rows => {
-        let queries = queries.iter().zip(interests);
-        let queries = queries.map(|(query, interest)| (scorer(metric, query, rows), 0.0, interest.weight));
-        let best_of = BestOf::new(queries.collect());
+    let queries: Vec<_> =
+        interests.iter().map(|interest| prepared(segment.index, &interest.vector)).collect();
+    let metric = segment.index.metadata().metric;
+    with_rows!(segment.index.vectors(), rows => {
+        let best_of = best_of(metric, &queries, interests, rows);
         for local in nodes {
             let (interest, score) = best_of.best(local);
-            each(Ranked { node: NodeId(part.start + local), score, interest });
-            if local % ASKED_EVERY == ASKED_EVERY - 1 && !keep_going() {
+            each(Hit { node: NodeId(segment.start + local), score, interest });
+            if local % SCORED_AT_ONCE == SCORED_AT_ONCE - 1 && interrupt.should_stop() {
                 return Err(Interrupted);
             }
         }
     });
     Ok(())
-}
-
-/// Best first; equal scores by video id.
-fn order(rules: &NodeRules<'_>, a: &Ranked, b: &Ranked) -> std::cmp::Ordering {
-    b.score.total_cmp(&a.score).then_with(|| rules.video_id(a.node).cmp(&rules.video_id(b.node)))
 }

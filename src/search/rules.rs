@@ -1,115 +1,176 @@
-//! What a request asks besides the best scores, in terms of one index.
+//! What a request demands in addition to the best scores, in terms of the segments that it is searched in.
 
 use std::borrow::Cow;
 
-use super::choice::Ranked;
 use crate::attributes::ValueKeys;
 use crate::base::id::{NodeId, VideoId};
 use crate::index::Index;
-use crate::node_set::NodeSet;
+use crate::node_set::{CountedSet, NodeSet};
 use crate::rules::Exclusion;
 
-/// One of the queries that are searched for together: a node scores what it scores for the one it fits best.
+/// One of the queries that are searched for together: the score of a node is its best score over all interests.
 #[derive(Clone, Debug)]
 pub struct Interest<'q> {
     /// `[dim]`, finite.
     pub vector: Cow<'q, [f32]>,
-    /// What its scores are multiplied with; above 0.
+    /// Its scores are multiplied by it; above 0.
     pub weight: f32,
-    /// How many of k at least fit this one best, where there are so many.
+    /// How many of the k hits at least must score best for this interest, if there are that many.
     pub at_least: usize,
 }
 
-/// One of the indexes that a request is searched in together: their nodes are numbered one after another.
+impl<'q> Interest<'q> {
+    /// A single query, with its scores as they are.
+    pub fn single(vector: Cow<'q, [f32]>) -> Self {
+        Self { vector, weight: 1.0, at_least: 0 }
+    }
+}
+
+/// One of the indexes that a request is searched in together. Their nodes are numbered consecutively.
 #[derive(Clone, Copy, Debug)]
-pub struct Part<'a> {
-    /// All parts have the same dimension and metric.
+pub struct Segment<'a> {
+    /// All segments have the same dimension and metric.
     pub index: &'a Index,
-    /// Of its nodes, at hand: they are looked up one by one.
+    /// `[n]`: the video of each node. A copy of the slice in `index`, since it is read for single nodes.
     pub video_ids: &'a [VideoId],
-    /// The number of its first node among those of all parts.
+    /// The number of its first node among those of all segments.
     pub start: u32,
-    /// Its nodes that may be hits, and how many they are; all that are not dead where there is none.
-    pub matches: Option<(&'a NodeSet, usize)>,
-    /// Its nodes that may not, whatever is asked, and how many they are; none of them matches.
-    pub dead: Option<(&'a NodeSet, usize)>,
-    /// Its fresh nodes, where some places are kept for those.
+    /// The nodes that match the filter, without tombstones; `None` without a filter.
+    pub matches: Option<CountedSet<&'a NodeSet>>,
+    /// The nodes that must not be returned, whatever the request; none of them matches.
+    pub tombstones: Option<CountedSet<&'a NodeSet>>,
+    /// The fresh nodes, if places are kept for them.
     pub fresh: Option<&'a NodeSet>,
 }
 
-/// The rules of one request. Nodes are numbered over all parts.
-#[derive(Clone, Debug)]
+/// The rules of one request. Nodes are numbered over all segments.
+#[derive(Clone, Copy, Debug)]
 pub struct NodeRules<'a> {
-    /// What is searched, one or more: the first is the base, which the others are small beside.
-    pub parts: Vec<Part<'a>>,
-    /// Videos that may not be hits.
-    pub exclusion: &'a Exclusion<'a>,
-    /// Nodes that may not.
+    /// The indexes to search, one or more: the base segment first, then delta segments, which are small.
+    pub segments: &'a [Segment<'a>],
+    /// Videos that must not be hits; `None` if no video is excluded.
+    pub exclusion: Option<&'a Exclusion<'a>>,
+    /// Nodes that must not be hits, since the query was made of them.
     pub seeds: &'a [NodeId],
     /// How many hits may have the same value, for each of some attributes.
-    pub caps: Vec<CapKeys<'a>>,
-    /// How many of k at least are fresh, where there are so many.
+    pub caps: &'a [CapKeys<'a>],
+    /// How many of k hits at least must be fresh, if there are that many.
     pub fresh_at_least: usize,
-    /// Hits score this much or more.
+    /// The lowest score of a hit.
     pub score_threshold: Option<f32>,
-    /// How many hits come before the first that is wanted.
+    /// How many hits precede the first one that is wanted.
     pub offset: usize,
-    /// The first k of those, where another search has found them already; empty where none has.
-    pub first_page: Vec<Ranked>,
 }
 
 /// How many hits may have the same value of one attribute.
 #[derive(Clone, Debug)]
 pub struct CapKeys<'a> {
-    /// The values by part; equal where the values are, over all parts.
-    pub parts: Vec<ValueKeys<'a>>,
-    /// How many.
+    /// The values by segment. Keys are equal where values are, over all segments.
+    pub segments: Vec<ValueKeys<'a>>,
+    /// The most hits with the same value.
     pub max_per_value: usize,
 }
 
-impl<'a> NodeRules<'a> {
-    /// The part of a node, its position among the parts, and the node in its index.
+/// A node of all segments, found in its own segment.
+#[derive(Clone, Copy, Debug)]
+pub struct Located<'r, 'a> {
+    /// The position of the segment.
+    pub at: usize,
+    /// The segment.
+    pub segment: &'r Segment<'a>,
+    /// The node in the index of the segment.
+    pub node: NodeId,
+}
+
+impl<'r, 'a> Located<'r, 'a> {
+    /// Finds a node in its segment.
     #[inline]
-    pub fn locate(&self, node: NodeId) -> (usize, &Part<'a>, NodeId) {
-        let at = self.parts.iter().rposition(|part| part.start <= node.0).unwrap_or_default();
-        let part = &self.parts[at];
-        (at, part, NodeId(node.0 - part.start))
+    pub fn of(node: NodeId, segments: &'r [Segment<'a>]) -> Self {
+        let at = segments.iter().rposition(|segment| segment.start <= node.0).unwrap_or_default();
+        let segment = &segments[at];
+        Self { at, segment, node: NodeId(node.0 - segment.start) }
+    }
+
+    /// The video of the node.
+    #[inline]
+    pub fn video_id(&self) -> VideoId {
+        self.segment.video_ids[self.node.index()]
+    }
+}
+
+impl<'a> NodeRules<'a> {
+    /// No rules: the best scores of `segments`.
+    pub fn none(segments: &'a [Segment<'a>]) -> Self {
+        Self {
+            segments,
+            exclusion: None,
+            seeds: &[],
+            caps: &[],
+            fresh_at_least: 0,
+            score_threshold: None,
+            offset: 0,
+        }
+    }
+
+    /// Whether a search is plain: one query, one whole segment, and no rule but seeds.
+    pub fn is_plain(&self, interests: &[Interest<'_>]) -> bool {
+        let is_whole = |segment: &Segment<'_>| {
+            segment.matches.is_none() && segment.tombstones.is_none() && segment.fresh.is_none()
+        };
+        let is_single = |interest: &Interest<'_>| interest.weight == 1.0 && interest.at_least == 0;
+        matches!(interests, [only] if is_single(only))
+            && matches!(self.segments, [only] if is_whole(only))
+            && self.exclusion.is_none()
+            && self.caps.is_empty()
+            && self.fresh_at_least == 0
+            && self.score_threshold.is_none()
+    }
+
+    /// Finds the segment of a node.
+    #[inline]
+    pub fn locate(&self, node: NodeId) -> Located<'a, 'a> {
+        Located::of(node, self.segments)
     }
 
     /// The video of a node.
     #[inline]
     pub fn video_id(&self, node: NodeId) -> VideoId {
-        let (_, part, node) = self.locate(node);
-        part.video_ids[node.index()]
+        self.locate(node).video_id()
     }
 
     /// Whether a node is fresh.
     pub fn is_fresh(&self, node: NodeId) -> bool {
-        let (_, part, node) = self.locate(node);
-        part.fresh.is_some_and(|fresh| fresh.contains(node.0))
+        let located = self.locate(node);
+        located.segment.fresh.is_some_and(|fresh| fresh.contains(located.node.0))
     }
 
-    /// Whether nothing but its score and the caps can keep a node out.
+    /// Whether a node passes every rule except score threshold, caps and kept places.
     pub fn allows(&self, node: NodeId) -> bool {
-        let (_, part, local) = self.locate(node);
-        part.matches.is_none_or(|(matches, _)| matches.contains(local.0))
-            && part.allows(local)
-            && !self.exclusion.contains(part.video_ids[local.index()])
+        let Located { segment, node: local, .. } = self.locate(node);
+        segment.matches.is_none_or(|matches| matches.nodes.contains(local.0))
+            && segment.is_live(local)
+            && self.exclusion.is_none_or(|excluded| !excluded.contains(segment.video_ids[local.index()]))
             && !self.seeds.contains(&node)
     }
 }
 
-impl Part<'_> {
-    /// How many of its nodes may be hits.
-    pub fn matching(&self) -> usize {
-        let living = self.index.len() - self.dead.map_or(0, |(_, count)| count);
-        self.matches.map_or(living, |(_, count)| count)
+impl<'a> Segment<'a> {
+    /// All nodes of one index.
+    pub fn whole(index: &'a Index) -> Self {
+        let video_ids = index.video_ids();
+        Self { index, video_ids, start: 0, matches: None, tombstones: None, fresh: None }
     }
 
-    /// Whether a node of it is not dead.
+    /// How many of its nodes match the filter; without one, how many are not tombstones.
+    pub fn matching(&self) -> usize {
+        let live = self.index.len() - self.tombstones.map_or(0, |tombstones| tombstones.count);
+        self.matches.map_or(live, |matches| matches.count)
+    }
+
+    /// Whether one of its nodes is not a tombstone.
     #[inline]
-    pub fn allows(&self, node: NodeId) -> bool {
-        self.dead.is_none_or(|(dead, _)| !dead.contains(node.0))
+    pub fn is_live(&self, node: NodeId) -> bool {
+        self.tombstones.is_none_or(|tombstones| !tombstones.nodes.contains(node.0))
     }
 }
 
@@ -120,10 +181,10 @@ pub enum Shortfall {
     IndexExhausted,
     /// No more nodes match.
     TooFewMatches,
-    /// More match, but they are excluded.
+    /// More nodes match, but they are excluded.
     Excluded,
-    /// The caps have no room for more.
+    /// No cap has room for more.
     CapsExhausted,
-    /// More score less than the threshold.
+    /// More nodes pass, but score below the threshold.
     ScoreThreshold,
 }

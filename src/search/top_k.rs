@@ -1,77 +1,80 @@
-//! The k best of a scan, in a total order.
+//! The k best of a scan.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-use super::searcher::Hit;
-use crate::base::id::VideoId;
+use super::hit::Hit;
+use super::order::best_first;
+use crate::base::id::{NodeId, VideoId};
 
-/// Keeps the k best hits: larger scores first, equal scores by video id.
+/// Keeps the k best nodes of an index: larger scores first, equal scores by video id.
 #[derive(Debug)]
 pub struct TopK<'a> {
     ids: &'a [VideoId],
     k: usize,
-    /// The worst of those kept on top.
-    heap: BinaryHeap<Ranked>,
+    /// The worst kept node on top.
+    heap: BinaryHeap<Scored>,
 }
 
 #[derive(Debug)]
-struct Ranked {
-    hit: Hit,
+struct Scored {
+    node: NodeId,
+    score: f32,
     video: VideoId,
 }
 
 impl<'a> TopK<'a> {
-    /// Keeps `k` hits of an index with these `ids`, by node.
+    /// Keeps `k` nodes of an index with these video `ids`, by node.
     pub fn new(k: usize, ids: &'a [VideoId]) -> Self {
         Self { ids, k, heap: BinaryHeap::with_capacity(k.min(ids.len()) + 1) }
     }
 
-    /// The score below which nothing is kept any more.
+    /// The score below which no node is kept any more.
     pub fn threshold(&self) -> f32 {
         match self.heap.peek() {
-            Some(worst) if self.heap.len() == self.k => worst.hit.score,
+            Some(worst) if self.heap.len() == self.k => worst.score,
             _ => f32::NEG_INFINITY,
         }
     }
 
-    /// Keeps the hit if it is among the best.
+    /// Keeps the node if it is among the best.
     ///
     /// # Panics
-    /// If its node has no id.
-    pub fn push(&mut self, hit: Hit) {
-        let ranked = Ranked { hit, video: self.ids[hit.node.index()] };
+    /// If the node has no id.
+    pub fn push(&mut self, node: NodeId, score: f32) {
+        let scored = Scored { node, score, video: self.ids[node.index()] };
         if self.heap.len() < self.k {
-            self.heap.push(ranked);
-        } else if self.heap.peek().is_some_and(|worst| ranked < *worst) {
+            self.heap.push(scored);
+        } else if self.heap.peek().is_some_and(|worst| scored < *worst) {
             self.heap.pop();
-            self.heap.push(ranked);
+            self.heap.push(scored);
         }
     }
 
-    /// The hits, best first.
+    /// The kept nodes, best first, of interest 0.
     pub fn into_sorted(self) -> Vec<Hit> {
-        self.heap.into_sorted_vec().into_iter().map(|ranked| ranked.hit).collect()
+        let hit = |scored: Scored| Hit { node: scored.node, score: scored.score, interest: 0 };
+        self.heap.into_sorted_vec().into_iter().map(hit).collect()
     }
 }
 
 /// Best first: `Less` is better.
-impl Ord for Ranked {
+impl Ord for Scored {
     fn cmp(&self, other: &Self) -> Ordering {
-        other.hit.score.total_cmp(&self.hit.score).then(self.video.cmp(&other.video))
+        best_first((self.score, self.video), (other.score, other.video))
     }
 }
 
-impl PartialOrd for Ranked {
+impl PartialOrd for Scored {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Ranked {
+impl PartialEq for Scored {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other) == Ordering::Equal
     }
 }
 
-impl Eq for Ranked {}
+impl Eq for Scored {}

@@ -38,7 +38,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         StagedFile::beside(path).with_context(|| path.display().to_string())?;
     }
     check_kinds(arguments, &ours, &peers)?;
-    if let (Some(plan), None) = (arguments.plan.filter(|plan| plan.is_of_matches()), &arguments.requests) {
+    if let (Some(plan), None) = (arguments.plan.filter(|plan| plan.needs_filter()), &arguments.requests) {
         bail!("--plan {}: expected --requests, which have filters", plan.name());
     }
     if let (Some(queries), Some(truth)) = (&arguments.queries, &arguments.ground_truth) {

@@ -78,7 +78,7 @@ mod tests {
             found: true,
             rank: Some(16),
             interest: Some(1),
-            stats: Some(SearchStats { ef_search: 30, estimated_matches: Some(5), ..SearchStats::default() }),
+            stats: Some(SearchStats { ef_search: 30, matches: Some(5), ..SearchStats::default() }),
             ..ExplainResponse::default()
         };
         let lines = of(found.clone());

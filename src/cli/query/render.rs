@@ -77,7 +77,7 @@ pub(super) fn cost(generation: u64, stats: Option<&SearchStats>) -> String {
         if let Some(recall) = stats.measured_recall {
             let _ = write!(text, " · measured recall {recall:.4}");
         }
-        if let Some(matches) = stats.estimated_matches {
+        if let Some(matches) = stats.matches {
             let _ = write!(text, " · matches {matches}");
         }
         let _ = write!(text, " · distances {} · elapsed {elapsed:.1?}", stats.distances);

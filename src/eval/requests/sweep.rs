@@ -291,7 +291,7 @@ impl Pass {
         self.wanted += exact.ids.len();
         self.hits += answer.candidates.iter().filter(is_hit).count();
         self.distances += answer.stats.distances;
-        self.hops += answer.stats.visited;
+        self.hops += answer.stats.expanded;
         self.matches += answer.stats.matches.unwrap_or_default();
         self.filters += usize::from(answer.stats.matches.is_some());
         *self.plans.entry(answer.stats.plan.name()).or_default() += 1;

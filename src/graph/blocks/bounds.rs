@@ -1,55 +1,52 @@
-//! Which blocks come next: those whose best node may score most.
+//! Which blocks come next: those whose best node may score highest.
 //!
-//! All regions are bounded, and the blocks of the best of them; those that no block of another region comes before are
-//! ready to be scanned.
+//! Every region gets a bound, and so do the blocks of the best regions. A block is ready to be scanned when its bound is at
+//! least that of every region whose blocks have no bounds yet.
 
-use super::super::beam::BeamStats;
 use super::super::candidates::Candidate;
+use super::super::cost::Cost;
 use super::super::scorer::{Scan, Score};
 use super::super::selection::Selection;
-use super::Scanned;
+use super::summary::Scanned;
 use crate::kernel::Kernels;
 
-/// Regions whose blocks are bounded first; then half as many again, and so on.
+/// Regions whose blocks are bounded in the first step. Each later step adds half as many regions as were done before.
 const FIRST_REGIONS: usize = 32;
-/// Deviations above the score of its mean that the best of a block lie, about; in order of these bounds the best are
-/// found soonest. Measured on users and on videos, among all nodes and among sets near the query and far from it.
+/// About how many standard deviations the best node of a block scores above its mean. In the order of these bounds the best
+/// nodes are found soonest. Measured with users and with videos as queries, among all nodes, among sets near the query and
+/// among sets far from it.
 const BLOCK_REACH: f32 = 2.5;
-/// Deviations above the score of its mean that the means of the blocks of a region lie, mostly: one that is worth a scan
-/// and lies higher comes later than its bound says.
+/// How many standard deviations the mean of a block scores above the mean of its region, in most cases. A block whose mean
+/// scores higher is scanned later than its own bound says.
 const REGION_REACH: f32 = 1.0;
-/// Less than any bound of what is looked at.
+/// Marks a region or block that is done. Less than the bound of any other.
 const DONE: f32 = f32::NEG_INFINITY;
 
-/// What is known of blocks before they are scanned; kept and reused.
+/// The bounds of regions and blocks during one scan. Keeps its memory from one scan to the next.
 #[derive(Debug, Default)]
 pub(super) struct Bounds {
     scores: Vec<f32>,
-    /// What the best node of each region may score, and [`DONE`] of those whose blocks are bounded. The least of them
-    /// all, and how many are done.
+    /// `[regions]`: what the best node of each region may score, [`DONE`] once its blocks are bounded; the lowest of them at
+    /// the start; and how many are done.
     region_bounds: Vec<f32>,
     lowest: f32,
     done: usize,
-    /// The regions whose blocks are bounded together.
+    /// The regions whose blocks are bounded in this step.
     regions: Vec<u32>,
-    /// The blocks that are bounded, as far as they have members.
+    /// The blocks with members that are bounded.
     bounded: Vec<u32>,
-    /// `[bounded × queries]`: what their means score, in units of the scan.
+    /// `[bounded × queries]`: the scores of their means, in units of the scan.
     centers: Vec<f32>,
-    /// What the best node of each may score, and [`DONE`] of those that were made ready.
+    /// `[bounded]`: what the best node of each may score, [`DONE`] once it was made ready.
     bounds: Vec<f32>,
-    /// Their places among the bounded ones, with their bounds, about best first.
+    /// Ready blocks, approximately best first: positions in `bounded` as nodes, with their bounds as scores.
     ready: Vec<Candidate>,
-    drawers: Drawers,
+    buckets: Buckets,
 }
 
 impl Bounds {
-    /// Bounds what the best node of each region may score: where a scan begins.
-    pub(super) fn bound_regions(
-        &mut self,
-        Scanned { blocks, queries, .. }: Scanned<'_>,
-        stats: &mut BeamStats,
-    ) {
+    /// Starts a scan: bounds what the best node of each region may score.
+    pub(super) fn bound_regions(&mut self, Scanned { blocks, queries, .. }: Scanned<'_>, cost: &mut Cost) {
         let Self { scores, region_bounds, lowest, done, bounded, centers, bounds, .. } = self;
         *done = 0;
         bounded.clear();
@@ -60,7 +57,7 @@ impl Bounds {
         scores.resize(region_bounds.len(), 0.0);
         for query in queries {
             query.means.score_scan(blocks.len(), scores);
-            stats.distances += scores.len() as u64;
+            cost.distances += scores.len() as u64;
             let deviation = query.residuals.deviation();
             let spreads = blocks.spreads[blocks.len()..].iter().zip(blocks.largest_spreads);
             for ((bound, score), (of_means, of_rows)) in region_bounds.iter_mut().zip(&*scores).zip(spreads) {
@@ -72,13 +69,8 @@ impl Bounds {
         *lowest = Kernels::get().range(region_bounds).0.max(f32::MIN);
     }
 
-    /// Makes ready, about in order, the best blocks of those that were not yet; says whether there are any.
-    pub(super) fn next(
-        &mut self,
-        scanned: Scanned<'_>,
-        selection: &mut Selection,
-        stats: &mut BeamStats,
-    ) -> bool {
+    /// Makes the best of the remaining blocks ready. Returns whether there are any.
+    pub(super) fn next(&mut self, scanned: Scanned<'_>, selection: &mut Selection, cost: &mut Cost) -> bool {
         self.ready.clear();
         while self.ready.is_empty() {
             let more = (self.done / 2).max(FIRST_REGIONS);
@@ -87,35 +79,35 @@ impl Bounds {
             if self.regions.is_empty() {
                 return false;
             }
-            self.bound_blocks(scanned, stats);
-            let Self { region_bounds, bounds, ready, drawers, .. } = self;
+            self.bound_blocks(scanned, cost);
+            let Self { region_bounds, bounds, ready, buckets, .. } = self;
             let best_other = Kernels::get().range(region_bounds).1.max(f32::MIN);
-            drawers.take(selection.at_least(bounds, best_other), bounds, ready);
+            buckets.take(selection.at_least(bounds, best_other), bounds, ready);
         }
         true
     }
 
-    /// Those that the last [`Bounds::next`] made ready, about best first: their places, with what their best nodes may
-    /// score.
+    /// The blocks that the last [`Bounds::next`] made ready, approximately best first: their places as nodes, and what their
+    /// best nodes may score.
     pub(super) fn ready(&self) -> &[Candidate] {
         &self.ready
     }
 
-    /// The block at a place.
+    /// The block at a place of [`Self::ready`].
     #[inline]
     pub(super) fn block(&self, place: u32) -> usize {
         self.bounded[place as usize] as usize
     }
 
-    /// What the mean of the block at a place scores for each query, in units of the scan.
+    /// `[queries]`: the scores of the mean of the block at a place, in units of the scan.
     #[inline]
     pub(super) fn centers(&self, place: u32, queries: usize) -> &[f32] {
         let first = place as usize * queries;
         &self.centers[first..first + queries]
     }
 
-    /// Bounds what the best node of each block of the next regions may score.
-    fn bound_blocks(&mut self, Scanned { blocks, queries, matches }: Scanned<'_>, stats: &mut BeamStats) {
+    /// Bounds what the best node of each block of `regions` may score.
+    fn bound_blocks(&mut self, Scanned { blocks, queries, matches }: Scanned<'_>, cost: &mut Cost) {
         let Self { scores, region_bounds, done, regions, bounded, centers, bounds, .. } = self;
         let first = bounded.len();
         for region in &*regions {
@@ -129,7 +121,7 @@ impl Bounds {
         scores.resize(new.len(), 0.0);
         for (at, query) in queries.iter().enumerate() {
             query.means.score_rows(new, scores);
-            stats.distances += new.len() as u64;
+            cost.distances += new.len() as u64;
             let reach = BLOCK_REACH * query.residuals.deviation();
             let centers = centers[first * queries.len()..].chunks_exact_mut(queries.len());
             let known = centers.zip(&mut bounds[first..]);
@@ -142,49 +134,49 @@ impl Bounds {
     }
 }
 
-/// Sorts about: scores that differ by less than a thousandth of their range are in no order, which takes a third of the
-/// time where there are thousands. Kept and reused.
+/// Approximate bucket sort: scores closer than 1/1024 of the range may come out in any order. About 3x faster than sorting
+/// thousands of scores exactly. Keeps its memory from one call to the next.
 #[derive(Debug, Default)]
-struct Drawers {
-    /// The scores, each of which goes into a drawer.
+struct Buckets {
+    /// The scores that are sorted, and the bucket of each.
     scores: Vec<f32>,
-    drawers: Vec<u16>,
-    /// Of each drawer, where its candidates go.
+    buckets: Vec<u16>,
+    /// `[buckets]`: where the next candidate of each bucket goes.
     places: Vec<u32>,
 }
 
-const DRAWERS: usize = 1024;
+const BUCKETS: usize = 1024;
 
-impl Drawers {
-    /// Puts some of `scores` into `sorted`, the best about first, and [`DONE`] in their places.
+impl Buckets {
+    /// Moves the scores at `positions` into `sorted`, approximately best first, and marks their slots [`DONE`].
     fn take(&mut self, positions: &[u32], scores: &mut [f32], sorted: &mut Vec<Candidate>) {
         let taken = positions.iter().map(|at| std::mem::replace(&mut scores[*at as usize], DONE));
         self.scores.clear();
         self.scores.extend(taken);
         let candidates = positions.iter().zip(&self.scores).map(|(at, score)| Candidate::new(*at, *score));
         sorted.clear();
-        if positions.len() < DRAWERS {
+        if positions.len() < BUCKETS {
             sorted.extend(candidates);
             return sorted.sort_unstable();
         }
         let (least, best) = Kernels::get().range(&self.scores);
-        let scale = (DRAWERS - 1) as f32 / (best - least);
-        // Where that is no number, all are in the first one.
-        let drawer = |score: &f32| (((best - score) * scale) as u16).min(DRAWERS as u16 - 1);
-        self.drawers.clear();
-        self.drawers.extend(self.scores.iter().map(drawer));
+        let scale = (BUCKETS - 1) as f32 / (best - least);
+        // If `scale` is NaN, all scores go to the first bucket.
+        let bucket = |score: &f32| (((best - score) * scale) as u16).min(BUCKETS as u16 - 1);
+        self.buckets.clear();
+        self.buckets.extend(self.scores.iter().map(bucket));
         self.places.clear();
-        self.places.resize(DRAWERS, 0);
-        for drawer in &self.drawers {
-            self.places[usize::from(*drawer)] += 1;
+        self.places.resize(BUCKETS, 0);
+        for bucket in &self.buckets {
+            self.places[usize::from(*bucket)] += 1;
         }
         let mut before = 0;
         for place in &mut self.places {
             before += std::mem::replace(place, before);
         }
         sorted.resize(positions.len(), Candidate::new(0, 0.0));
-        for (candidate, drawer) in candidates.zip(&self.drawers) {
-            let place = &mut self.places[usize::from(*drawer)];
+        for (candidate, bucket) in candidates.zip(&self.buckets) {
+            let place = &mut self.places[usize::from(*bucket)];
             sorted[*place as usize] = candidate;
             *place += 1;
         }
@@ -217,7 +209,7 @@ mod tests {
                 let with_members = (0..ROWS as u32).filter(|node| holds(*node)).map(|node| node / 64);
                 let expected: BTreeSet<u32> = with_members.collect();
                 let (mut work, mut selection) = (Bounds::default(), Selection::default());
-                let (mut seen, mut stats) = (BTreeSet::new(), BeamStats::default());
+                let (mut seen, mut stats) = (BTreeSet::new(), Cost::default());
                 let mut times = 0;
                 sample.with_blocks(|blocks| {
                     let queries = &[sample.query()][..];
@@ -242,12 +234,12 @@ mod tests {
     }
 
     #[test]
-    fn drawers_have_all_that_are_taken_about_in_order() {
+    fn buckets_have_all_that_are_taken_approximately_in_order() {
         let mut random = ChaCha8Rng::seed_from_u64(7);
-        let (mut drawers, mut sorted) = (Drawers::default(), Vec::new());
-        for count in [0, 1, DRAWERS - 1, DRAWERS, 5 * DRAWERS] {
+        let (mut buckets, mut sorted) = (Buckets::default(), Vec::new());
+        for count in [0, 1, BUCKETS - 1, BUCKETS, 5 * BUCKETS] {
             for extreme in [None, Some(0.5), Some(f32::INFINITY), Some(f32::MAX), Some(-f32::MAX)] {
-                // Every third is left where it is.
+                // Every third score stays.
                 let mut scores: Vec<f32> = (0..count + count / 2).map(|_| random.random()).collect();
                 let positions: Vec<u32> = (0..scores.len() as u32).filter(|at| at % 3 != 1).collect();
                 let range = 1.0f32.max(extreme.map_or(0.0, |extreme| extreme.abs() + 1.0));
@@ -257,13 +249,13 @@ mod tests {
                 let mut candidates: Vec<Candidate> =
                     positions.iter().map(|at| Candidate::new(*at, scores[*at as usize])).collect();
                 let before = scores.clone();
-                drawers.take(&positions, &mut scores, &mut sorted);
+                buckets.take(&positions, &mut scores, &mut sorted);
                 let is_taken = |at: usize| if at % 3 == 1 { before[at] } else { DONE };
                 assert!(scores.iter().enumerate().all(|(at, score)| *score == is_taken(at)), "{count}");
                 let steps = sorted.windows(2).map(|pair| pair[1].score() - pair[0].score());
                 let most = steps.fold(0.0, f32::max);
                 assert!(
-                    most <= 1.01 * range / (DRAWERS - 1) as f32,
+                    most <= 1.01 * range / (BUCKETS - 1) as f32,
                     "{most} of {range}, {count}, {extreme:?}"
                 );
                 sorted.sort_unstable();

@@ -1,128 +1,133 @@
-//! The scan: estimates of the nodes of the best blocks, and a better look at the best of those.
+//! The scan: estimates of the nodes of the best blocks, then 8-bit scores of the best estimates.
 
-use super::super::beam::{BeamStats, Outcome, Scratch, chosen};
 use super::super::candidates::{Candidate, drop_worse, keep_best};
+use super::super::cost::Cost;
 use super::super::scorer::Score;
+use super::super::scratch::{Scratch, chosen};
 use super::bounds::Bounds;
+use super::summary::{BlockQuery, Blocks, Scanned};
 use super::yields::Yields;
-use super::{BlockQuery, Blocks, Scanned};
+use crate::base::interrupt::Interrupt;
 use crate::kernel::prefetch;
 use crate::node_set::NodeSet;
 use crate::quantize::ROWS_PER_BLOCK;
 
-/// Blocks scanned between two looks at what came of it.
+/// Blocks scanned between two checks of whether to go on.
 const BLOCKS_AT_ONCE: usize = 8;
-/// Blocks that are on their way while one is scanned.
+/// Blocks that are prefetched while one is scanned.
 const AHEAD: usize = 4;
-/// Nodes scored before the first look at what the last doublings brought.
+/// Nodes scored before the first check of what the last doublings brought.
 const FIRST_SCORED: usize = 512;
-/// So few nodes of a block are scored by their 8-bit codes at once: the residual codes of it are more bytes.
+/// Blocks with at most this many members are scored by 8-bit codes directly: the residual codes of a whole block are more
+/// bytes than the codes of its members.
 const SPARSE: u32 = 12;
-/// Nodes are scored again by 8-bit codes that are estimated so many standard deviations of what estimates are off by
-/// below the k-th best, where this share of the best may be missed or more; one more for every time that it is a quarter
-/// of that, but not more than so many.
+/// How far below the k-th best estimate nodes are scored again by 8-bit codes, in standard deviations of the error of
+/// estimates: [`ERRORS_BELOW`] if the share [`MISSED`] of the best or more may be missed, one more each time that share is
+/// divided by four, at most [`MAX_ERRORS_BELOW`].
 const ERRORS_BELOW: f32 = 2.0;
 const MISSED: f32 = 0.013;
 const MAX_ERRORS_BELOW: f32 = 6.0;
-/// However many they are: so many for each that is kept.
+/// Most nodes that are scored again, per node that is kept.
 const MAX_ESTIMATED: usize = 64;
 
-/// What a scan of blocks is for.
+/// The goal of a scan of blocks.
 #[derive(Clone, Copy, Debug)]
 pub struct BlockScan {
-    /// How many of the best are wanted.
+    /// How many of the best are wanted; at least 1.
     pub k: usize,
-    /// How many are kept, to be scored again; at least k.
+    /// How many are kept, to be rescored.
     pub keep: usize,
     /// The share of the best k that may be missed.
     pub missed: f32,
 }
 
 impl BlockScan {
-    /// How far below the k-th best estimate nodes are worth another look, in errors of estimates.
+    /// How far below the k-th best estimate nodes are scored again, in standard deviations of the error of estimates.
     fn errors_below(&self) -> f32 {
         let more = (MISSED / self.missed).max(1.0).log(4.0);
         (ERRORS_BELOW + more).min(MAX_ERRORS_BELOW)
     }
 }
 
-/// A block of so many members that its residual codes are read.
+/// What scores nodes during a scan of blocks. The score of a node is its best over all `queries`.
+#[derive(Clone, Copy, Debug)]
+pub struct BlockScorers<'a, S> {
+    /// Score means and residuals.
+    pub queries: &'a [BlockQuery<'a>],
+    /// Scores nodes by their codes, in the same units.
+    pub nodes: &'a S,
+}
+
+/// A block with so many members that its residual codes are read.
 #[derive(Clone, Copy, Debug)]
 struct Dense {
     block: usize,
-    /// Its place among the bounded ones.
+    /// Its place in [`Bounds`].
     at: u32,
-    /// A bit per row.
+    /// One bit per row.
     members: u64,
 }
 
-/// What a scan has in hand; kept and reused.
+/// The memory of a scan of blocks, kept from one scan to the next.
 #[derive(Debug, Default)]
-pub(in super::super) struct BlockScratch {
+pub struct BlockScratch {
     bounds: Bounds,
     dense: Vec<Dense>,
-    /// The best k at the last look, the worst of them at the end.
+    /// The best k at the last check, the worst of them last.
     best: Vec<Candidate>,
     yields: Yields,
 }
 
 /// Leaves the best `keep` nodes of `matches` that it finds in `scratch.found`, in no particular order.
 ///
-/// A node scores what it scores for the one of `queries` that it fits best; `nodes` scores it so. `keep_going` is
-/// asked once per some hundred nodes.
-pub fn scan_blocks(
+/// `interrupt` is checked once per some hundred nodes.
+pub fn scan_blocks<S: Score>(
     blocks: &Blocks<'_>,
-    (queries, nodes): (&[BlockQuery<'_>], &impl Score),
+    scorers: BlockScorers<'_, S>,
     matches: Option<&NodeSet>,
     scan: &BlockScan,
     scratch: &mut Scratch,
-    mut keep_going: impl FnMut() -> bool,
-) -> Outcome {
-    let mut stats = BeamStats::default();
-    let is_interrupted =
-        scan_estimates(blocks, (queries, nodes), matches, scan, scratch, &mut stats, &mut keep_going);
-    scratch.rescore(nodes, &mut stats);
+    block_scratch: &mut BlockScratch,
+    interrupt: &mut Interrupt<'_>,
+) -> Cost {
+    let BlockScorers { queries, nodes } = scorers;
+    let mut cost = Cost::default();
+    let scanned = Scanned { blocks, queries, matches };
+    scan_estimates(scanned, nodes, scan, scratch, block_scratch, &mut cost, interrupt);
+    scratch.rescore(nodes, &mut cost);
     keep_best(&mut scratch.found, scan.keep);
-    Outcome { stats, is_interrupted }
+    cost
 }
 
-/// The same by estimates, of which more are left; says whether it was told to stop.
+/// Leaves the nodes with the best estimates in `scratch.found`, more than `keep` of them.
 fn scan_estimates(
-    blocks: &Blocks<'_>,
-    (queries, nodes): (&[BlockQuery<'_>], &impl Score),
-    matches: Option<&NodeSet>,
+    scanned: Scanned<'_>,
+    nodes: &impl Score,
     scan: &BlockScan,
     scratch: &mut Scratch,
-    stats: &mut BeamStats,
-    keep_going: &mut impl FnMut() -> bool,
-) -> bool {
-    let Scratch {
-        blocks: BlockScratch { bounds, dense, best, yields },
-        found,
-        batch,
-        batch_scores,
-        selection,
-        watched,
-        has_scanned,
-        ..
-    } = scratch;
+    block_scratch: &mut BlockScratch,
+    cost: &mut Cost,
+    interrupt: &mut Interrupt<'_>,
+) {
+    let Scanned { blocks, queries, matches } = scanned;
+    let BlockScratch { bounds, dense, best, yields } = block_scratch;
+    let Scratch { found, batch, batch_scores, selection, watched, has_scanned, .. } = scratch;
     let watched = watched.map(|node| node as usize / ROWS_PER_BLOCK);
-    let scanned = Scanned { blocks, queries, matches };
-    bounds.bound_regions(scanned, stats);
+    bounds.bound_regions(scanned, cost);
     yields.reset(scan.k, scan.missed, FIRST_SCORED.max(2 * scan.keep));
     found.clear();
-    // The k-th best at the last look, and the least estimate that is worth another look.
+    // The k-th best at the last check, and the least estimate that is scored again.
     let (mut last, mut least) = (Candidate::last_of(f32::NEG_INFINITY), f32::NEG_INFINITY);
     let most = (MAX_ESTIMATED * scan.keep).max(scan.k);
     let (mut slack, mut crowd) = (None, most);
     let mut estimates = [0.0; ROWS_PER_BLOCK];
-    while bounds.next(scanned, selection, stats) {
+    while bounds.next(scanned, selection, cost) {
         let ready = bounds.ready();
         let slack = *slack.get_or_insert_with(|| {
             let spreads: f32 = ready.iter().map(|ready| blocks.spreads[bounds.block(ready.node())]).sum();
             let error = queries.iter().map(|query| query.residuals.error()).fold(0.0, f32::max);
             let slack = scan.errors_below() * error * spreads / ready.len() as f32;
-            // In a damaged file a spread may be anything.
+            // In a damaged file a spread may have any value.
             if slack.is_finite() { slack.max(0.0) } else { 0.0 }
         });
         for some in ready.chunks(BLOCKS_AT_ONCE) {
@@ -145,7 +150,7 @@ fn scan_estimates(
                 dense.get(next + AHEAD).into_iter().for_each(fetch);
                 let centers = bounds.centers(*at, queries.len());
                 let mut likely = members & estimate(blocks, *block, queries, centers, least, &mut estimates);
-                stats.distances += ROWS_PER_BLOCK as u64;
+                cost.distances += ROWS_PER_BLOCK as u64;
                 while likely != 0 {
                     let row = likely.trailing_zeros();
                     let node = (block * ROWS_PER_BLOCK) as u32 + row;
@@ -155,11 +160,11 @@ fn scan_estimates(
             }
             batch_scores.resize(batch.len(), 0.0);
             nodes.score_rows(batch, batch_scores);
-            stats.distances += batch.len() as u64;
+            cost.distances += batch.len() as u64;
             found.extend(chosen(selection.at_least(batch_scores, least), batch, batch_scores));
             let is_due = yields.is_due() && found.len() >= scan.k;
             if is_due || found.len() >= crowd {
-                // What was no better than the k-th best is not among the best k now.
+                // A node below the last k-th best is not among the best k now.
                 best.clone_from(found);
                 drop_worse(best, last);
                 best.select_nth_unstable(scan.k - 1);
@@ -170,18 +175,18 @@ fn scan_estimates(
                 keep_best(found, most);
                 crowd = 2 * found.len() + most;
                 if is_due && yields.are_done(best) {
-                    return false;
+                    return;
                 }
             }
-            if !keep_going() {
-                return true;
+            if interrupt.should_stop() {
+                return;
             }
         }
     }
-    false
 }
 
-/// The scores of the rows of a block, given those of its mean for each query, and which of them are `least` or more.
+/// Estimates the scores of the rows of a block from the scores of its mean for each query, `centers: [queries]`. Returns one
+/// bit per row: whether its estimate is at least `least`.
 #[inline]
 fn estimate(
     blocks: &Blocks<'_>,

@@ -3,11 +3,14 @@ use std::collections::BTreeSet;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::super::beam::Scratch;
 use super::super::candidates::Candidate;
+use super::super::scorer::CodeScorer;
+use super::super::scratch::Scratch;
 use super::*;
+use crate::base::interrupt::Interrupt;
 use crate::graph::scan_matching;
-use crate::quantize::{FittedAxes, QueryCodes, Sq8};
+use crate::node_set::NodeSet;
+use crate::quantize::{BlockSummary, FittedAxes, QueryCodes, ResidualCodes, ResidualTable, Sq8};
 
 const DIM: usize = 32;
 pub(super) const ROWS: usize = 5_000;
@@ -17,7 +20,7 @@ fn codes_of(summary: &BlockSummary) -> ResidualCodes<'_> {
     ResidualCodes { axes: axes.as_ref().map(FittedAxes::view), deviations, widths }
 }
 
-/// Rows of ten clusters, one after another, in blocks; what a scan of a set of them finds.
+/// Rows of ten clusters, one cluster after another, in blocks; and a query.
 pub(super) struct Sample {
     summary: BlockSummary,
     codes: Vec<u8>,
@@ -30,7 +33,7 @@ impl Sample {
         Self::in_regions_of(8)
     }
 
-    /// Of so many blocks.
+    /// With regions of `size` blocks.
     pub(super) fn in_regions_of(size: usize) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(5);
         let mut row = |center: usize| -> Vec<f32> {
@@ -52,8 +55,11 @@ impl Sample {
     fn scan(&self, matches: Option<&NodeSet>, keep: usize, missed: f32, scratch: &mut Scratch) -> Vec<u32> {
         let scorer = |rows| CodeScorer::new(self.query_codes.as_slice(), rows);
         let scan = BlockScan { k: (keep * 2 / 3).max(1), keep, missed };
-        let queries = (&[self.query()][..], &scorer(&self.codes));
-        self.with_blocks(|blocks| scan_blocks(blocks, queries, matches, &scan, scratch, || true));
+        let scorers = BlockScorers { queries: &[self.query()], nodes: &scorer(&self.codes) };
+        let (mut memory, mut never) = (BlockScratch::default(), Interrupt::never());
+        self.with_blocks(|blocks| {
+            scan_blocks(blocks, scorers, matches, &scan, scratch, &mut memory, &mut never)
+        });
         scratch.found.sort_unstable();
         scratch.found.iter().map(Candidate::node).collect()
     }
@@ -63,10 +69,10 @@ impl Sample {
         BlockQuery { means, offset: 0.0, scale: 1.0, residuals: &self.residuals }
     }
 
-    pub(super) fn with_blocks<R>(&self, look_at: impl FnOnce(&Blocks<'_>) -> R) -> R {
+    pub(super) fn with_blocks<R>(&self, use_blocks: impl FnOnce(&Blocks<'_>) -> R) -> R {
         let BlockSummary { regions, means, spreads, row_residuals, .. } = &self.summary;
         let largest_spreads = &BlockSummary::largest_spreads(regions, spreads)[..];
-        look_at(&Blocks {
+        use_blocks(&Blocks {
             rows: ROWS,
             regions,
             means,
@@ -87,7 +93,7 @@ fn the_best_of_a_set_are_found_wherever_it_lies() {
         let mut matches = NodeSet::none(ROWS);
         (0..ROWS as u32).filter(|node| holds(*node)).for_each(|node| matches.insert(node));
         let codes = CodeScorer::new(sample.query_codes.as_slice(), &sample.codes);
-        scan_matching(&codes, &matches, 30, &mut scratch, || true);
+        scan_matching(&codes, &matches, 30, &mut scratch, &mut Interrupt::never());
         let expected: Vec<u32> = scratch.found.iter().map(Candidate::node).collect();
         let found = sample.scan((number > 0).then_some(&matches), 45, 0.0, &mut scratch);
         let hits = expected.iter().filter(|node| found.contains(node)).count();
@@ -116,7 +122,7 @@ fn damaged_blocks_bring_no_scan_down() {
             sample.summary.regions.fill(7);
             sample.scan(Some(&NodeSet::none(ROWS)), 0, 0.05, &mut scratch);
             sample.scan(None, 100, 0.05, &mut scratch);
-            // Nothing is found twice where they overlap.
+            // Where regions overlap, no node is found twice.
             for regions in [[0, 50, 3, 60], [9, 9, 90, 5], [3, u32::MAX, 0, 79]] {
                 sample.summary.regions[..4].copy_from_slice(&regions);
                 let found = sample.scan(None, 100, 0.05, &mut scratch);

@@ -1,46 +1,46 @@
-//! When enough was scanned: as soon as the best hardly change any more.
+//! When enough was scanned: as soon as the best nodes hardly change.
 
 use std::collections::VecDeque;
 
 use super::super::candidates::Candidate;
 
-/// Looks per doubling of what was scored.
+/// Checks per doubling of the number of scored nodes.
 const LOOKS_PER_DOUBLING: usize = 2;
-/// What grows so much from look to look doubles that often, nearly.
+/// Growth of the number of scored nodes between two checks: nearly 2^(1 / [`LOOKS_PER_DOUBLING`]).
 const GROWTH: f32 = 1.414;
-/// A doubling brings a share of the best that the doubling before brought: half, as far as is known before they are
-/// counted, which is worth as much as so many that were.
+/// Weight of the prior assumption that each doubling brings half as many of the best as the one before: it counts like this
+/// many observed nodes.
 const PRIOR: f32 = 4.0;
-/// However slowly it goes down: where nothing gets better any more, all of the rest would have to be scored.
+/// Upper bound of the estimated ratio between two doublings. With a ratio near 1, all remaining nodes would have to be
+/// scored.
 const MAX_DECAY: f32 = 0.65;
 
-/// Looks now and then how many of the best were found when a half, and a quarter, of what was scored had been: what
-/// the next doublings would bring goes on as those went.
+/// Decides when a scan ends. Compares how many of the best had been found when half, and when a quarter, of the nodes had
+/// been scored, and extrapolates what further doublings would bring.
 #[derive(Debug, Default)]
 pub(super) struct Yields {
     k: usize,
     missed: f32,
     pub(super) scored: usize,
     due: usize,
-    /// The scores of the best k at the last looks, the latest last.
+    /// The scores of the best k at the last checks, latest last.
     looks: VecDeque<Vec<f32>>,
 }
 
 impl Yields {
-    /// Begins again: of the best `k` a share may be `missed`, and the first look is due when so many were scored.
+    /// Starts a scan that may miss the share `missed` of the best `k`. The first check is due after `due` scored nodes.
     pub(super) fn reset(&mut self, k: usize, missed: f32, due: usize) {
         (self.k, self.missed, self.due) = (k, missed, due);
         self.scored = 0;
         self.looks.clear();
     }
 
-    /// Whether it is time for another look.
+    /// Whether the next check is due.
     pub(super) fn is_due(&self) -> bool {
         self.scored >= self.due
     }
 
-    /// Takes another look: whether so few of `best`, the best k so far and the worst of them at the end, came lately that
-    /// others would hardly bring any.
+    /// Checks whether the scan may end. `best`: the best k so far, the worst of them last.
     pub(super) fn are_done(&mut self, best: &[Candidate]) -> bool {
         self.due = (self.scored as f32 * GROWTH) as usize;
         let least = best[self.k - 1].score();
@@ -70,19 +70,19 @@ fn is_full(looks: &VecDeque<Vec<f32>>) -> bool {
 mod tests {
     use super::*;
 
-    /// How many were scored when it was enough, where of the best 100 each doubling brings `decay` of what the one before
-    /// brought.
+    /// The number of scored nodes at which a scan for the best 100 ends, if each doubling brings `decay` times as many of
+    /// them as the one before.
     fn scored_until_done(decay: f32, missed: f32) -> usize {
         let mut yields = Yields::default();
         yields.reset(100, missed, 512);
-        // What is found by the time that so much was scored: all but a share that gets less with every doubling.
+        // The share that is found after `scored` nodes: what is missing shrinks with every doubling.
         let found = |scored: usize| 1.0 - decay.powf((scored as f32 / 512.0).log2());
         while yields.scored < 1 << 30 {
             yields.scored += 64;
             if !yields.is_due() {
                 continue;
             }
-            // The best that there are score 2 and more; those that still stand for them score less, and better every time.
+            // The true best score at least 2. The others in the list score less, and more at every check.
             let right = (100.0 * found(yields.scored)) as u32;
             let best = |node: u32| {
                 Candidate::new(
@@ -104,7 +104,7 @@ mod tests {
         for (decay, missed) in [(0.3, 0.02), (0.5, 0.02), (0.5, 0.1), (0.6, 0.05)] {
             let scored = scored_until_done(decay, missed);
             let left = decay.powf((scored as f32 / 512.0).log2());
-            // It looks twice per doubling, and what it expects is a guess of a few.
+            // It checks twice per doubling, and its estimate is off by a few.
             assert!(left <= 2.0 * missed + 0.02, "{decay}, {missed}: {left} left at {scored}");
             assert!(scored <= 1 << 18, "{decay}, {missed}: {scored} scored");
         }

@@ -95,15 +95,20 @@ fn candidate(candidate: engine::Candidate) -> proto::Candidate {
     }
 }
 
+// Fills the deprecated fields as well, for clients that still read them.
+#[allow(deprecated)]
 fn search_stats(stats: &engine::SearchStats) -> proto::SearchStats {
+    let matches = stats.matches.map(|matches| matches as u64);
     proto::SearchStats {
         plan: plan_to_proto(stats.plan).into(),
         ef_search: saturate(stats.ef_search),
         measured_recall: stats.measured_recall.map(|recall| recall as f32),
-        visited: stats.visited,
+        visited: stats.expanded,
+        expanded: stats.expanded,
         distances: stats.distances,
         elapsed: Some(duration(stats.elapsed)),
-        estimated_matches: stats.matches.map(|matches| matches as u64),
+        estimated_matches: matches,
+        matches,
     }
 }
 
@@ -133,7 +138,7 @@ mod tests {
             plan: engine::Plan::ExactScan,
             ef_search: 0,
             measured_recall: None,
-            visited: 0,
+            expanded: 0,
             distances: 1,
             elapsed: Duration::from_micros(3),
             matches: None,

@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use shortlist::base::interrupt::Interrupt;
 use shortlist::base::metric::Metric;
 use shortlist::build::{BuildParams, Progress, Silent};
 use shortlist::dataset::{Embeddings, EmbeddingsView, Neighbors, Rows, write_npy};
@@ -122,15 +123,18 @@ fn one_traversal_answers_every_k_as_a_search_of_its_own_would() {
         let ks = [1, 7, 40, 90];
         for query in random_rows(20, 12, 6).chunks(12) {
             for ef_search in [1, 3, 20, 90] {
-                let each = searcher.search_each(&index, query, &ks, ef_search, || true).unwrap();
+                let each =
+                    searcher.search_each(&index, query, &ks, ef_search, &mut Interrupt::never()).unwrap();
                 for (k, hits) in ks.iter().zip(each) {
                     let params = Params::new(*k, Effort::EfSearch(ef_search)).unwrap();
-                    let alone = searcher.search(&index, query, &params, || true).hits;
+                    let alone = searcher.search(&index, query, &params, &mut Interrupt::never()).hits;
                     assert_eq!(hits, alone, "{metric} {k} {ef_search}");
                     assert_eq!(hits.len(), *k);
                 }
             }
-            assert!(searcher.search_each(&index, query, &ks, 90, || false).is_err());
+            let mut is_over = || true;
+            let mut interrupt = Interrupt::when(&mut is_over);
+            assert!(searcher.search_each(&index, query, &ks, 90, &mut interrupt).is_err());
         }
     }
 }

@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use shortlist::attributes::Columns;
 use shortlist::base::id::{NodeId, VideoId};
+use shortlist::base::interrupt::Interrupt;
 use shortlist::base::metric::Metric;
 use shortlist::build::BuildParams;
 use shortlist::dataset::{Embeddings, NEVER};
 use shortlist::index::{
     Codes, FORMAT_VERSION, HEADER_BYTES, Index, IndexError, MemoryMode, Section, SectionKind, verify,
 };
-use shortlist::node_set::NodeSet;
-use shortlist::rules::{Exclude, Exclusion};
-use shortlist::search::{Effort, Interest, NodeRules, Part, Plan, SearchParams, Searcher};
+use shortlist::node_set::{CountedSet, NodeSet};
+use shortlist::search::{Effort, Interest, NodeRules, Plan, SearchParams, Searcher, Segment};
 
 use crate::harness::indexes::{
     TestDataset, build_index, build_taught_index, dataset_of, random_rows, rewritten,
@@ -342,7 +342,7 @@ fn search_every_way(index: &Index) {
     let searcher = Searcher::default();
     for effort in [Effort::EfSearch(1), Effort::EfSearch(200), Effort::Exact] {
         let params = SearchParams::new(10, effort).unwrap();
-        let found = searcher.search(index, &vec![0.5; index.dim()], &params, || true);
+        let found = searcher.search(index, &vec![0.5; index.dim()], &params, &mut Interrupt::never());
         assert!(found.hits.len() <= 10);
         for hit in found.hits {
             let columns = Columns::of(index);
@@ -351,32 +351,16 @@ fn search_every_way(index: &Index) {
     }
     let mut matches = NodeSet::all(index.len());
     matches.remove(0);
-    let nothing = Exclude::default();
-    let exclusion = Exclusion::of(&nothing).unwrap();
-    let rules = NodeRules {
-        parts: vec![Part {
-            index,
-            video_ids: index.video_ids(),
-            start: 0,
-            matches: Some((&matches, matches.count())),
-            dead: None,
-            fresh: None,
-        }],
-        exclusion: &exclusion,
-        seeds: &[],
-        caps: Vec::new(),
-        fresh_at_least: 0,
-        score_threshold: None,
-        offset: 0,
-        first_page: Vec::new(),
-    };
+    let matches = CountedSet::new(matches);
+    let segments = [Segment { matches: Some(matches.as_ref()), ..Segment::whole(index) }];
+    let rules = NodeRules::none(&segments);
     let vector = vec![0.5f32; index.dim()];
     let interest = |weight| Interest { vector: (&vector[..]).into(), weight, at_least: 0 };
     let plans = [Plan::Graph, Plan::FilteredGraph, Plan::MatchScan, Plan::BlockScan, Plan::ExactScan];
     for plan in plans.into_iter().filter(|plan| *plan != Plan::BlockScan || index.blocks().is_some()) {
         let params = SearchParams::new(10, Effort::EfSearch(20)).unwrap().with_plan(Some(plan));
         for interests in [vec![interest(1.0)], vec![interest(0.5), interest(2.0)]] {
-            let found = searcher.search_ruled(&interests, &params, &rules, None, || true);
+            let found = searcher.search_segments(&interests, &params, &rules, None, &mut Interrupt::never());
             assert!(found.hits.iter().all(|hit| hit.node != NodeId(0)));
         }
     }
@@ -453,7 +437,7 @@ fn a_copy_in_memory_gives_the_same_answers() {
     let index = sample.open(&sample.bytes).unwrap();
     let searcher = Searcher::default();
     let params = SearchParams::new(10, Effort::EfSearch(20)).unwrap();
-    let search = || searcher.search(&index, &[0.5; 4], &params, || true);
+    let search = || searcher.search(&index, &[0.5; 4], &params, &mut Interrupt::never());
     let (before, ids) = (search(), index.video_ids().to_vec());
     assert_eq!(index.memory(), MemoryMode::Mapped);
     let first = index.make_resident().unwrap();
@@ -602,7 +586,7 @@ fn opens_the_fixture_of_each_format_version() {
         );
         let found = |effort, plan| {
             let params = SearchParams::new(3, effort).unwrap().with_plan(plan);
-            Searcher::default().search(&index, &[1.0, 0.0, 0.0, 0.0], &params, || true).hits
+            Searcher::default().search(&index, &[1.0, 0.0, 0.0, 0.0], &params, &mut Interrupt::never()).hits
         };
         assert_eq!(found(Effort::EfSearch(60), Some(Plan::Graph)), found(Effort::Exact, None));
     }

@@ -10,6 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use shortlist::attributes::{Columns, Value};
 use shortlist::base::element::Dtype;
 use shortlist::base::id::{NodeId, VideoId};
+use shortlist::base::interrupt::Interrupt;
 use shortlist::base::metric::Metric;
 use shortlist::build::{BuildParams, GRAPH_FROM, Silent, build_in_memory};
 use shortlist::dataset::{Dataset, EXPIRES_AT, EmbeddingsView, NEVER};
@@ -107,7 +108,7 @@ proptest! {
         let searcher = Searcher::default();
         let found = |effort, plan| {
             let params = SearchParams::new(10, effort).unwrap().with_plan(plan);
-            searcher.search(&part, &[0.3, -0.5], &params, || true).hits
+            searcher.search(&part, &[0.3, -0.5], &params, &mut Interrupt::never()).hits
         };
         prop_assert_eq!(found(Effort::EfSearch(rows), Some(Plan::CodeScan)), found(Effort::Exact, None));
     }
@@ -151,7 +152,7 @@ fn an_index_in_memory_is_as_one_from_a_file_and_loses_nothing() {
     assert_eq!(index.memory(), MemoryMode::Resident);
     let found = |index: &Index| {
         let params = SearchParams::new(10, Effort::EfSearch(50)).unwrap();
-        (Searcher::default().search(index, &[0.3, -0.5], &params, || true), videos(index))
+        (Searcher::default().search(index, &[0.3, -0.5], &params, &mut Interrupt::never()), videos(index))
     };
     index.populate();
     assert_eq!(index.make_resident().unwrap().bytes, 0, "there is nothing to copy");

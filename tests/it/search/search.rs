@@ -1,6 +1,7 @@
 //! What a search finds, against an oracle that looks at everything.
 
 use proptest::prelude::*;
+use shortlist::base::interrupt::Interrupt;
 use shortlist::base::metric::Metric;
 use shortlist::build::{BuildParams, Builder};
 use shortlist::dataset::{EmbeddingsView, Rows};
@@ -30,7 +31,7 @@ fn search(index: &Index, query: &[f32], k: usize, effort: Effort) -> Vec<(u64, f
 
 fn search_by(index: &Index, query: &[f32], k: usize, effort: Effort, plan: Option<Plan>) -> Vec<(u64, f32)> {
     let params = SearchParams::new(k, effort).unwrap().with_plan(plan);
-    let found = Searcher::default().search(index, query, &params, || true);
+    let found = Searcher::default().search(index, query, &params, &mut Interrupt::never());
     found.hits.iter().map(|hit| (index.video_ids()[hit.node.index()].0, hit.score)).collect()
 }
 
@@ -133,11 +134,12 @@ fn a_search_that_is_told_to_stop_stops() {
         build_index(&dataset, &BuildParams::new(Metric::L2, 4, 20).unwrap(), &folder.path().join("index"));
     for effort in [Effort::Exact, Effort::EfSearch(5000)] {
         let mut asked = 0;
-        let stop =
-            Searcher::default().search(&index, &[0.0; 4], &SearchParams::new(10, effort).unwrap(), || {
-                asked += 1;
-                asked < 3
-            });
+        let mut is_over = || {
+            asked += 1;
+            asked == 3
+        };
+        let (params, mut interrupt) = (SearchParams::new(10, effort).unwrap(), Interrupt::when(&mut is_over));
+        let stop = Searcher::default().search(&index, &[0.0; 4], &params, &mut interrupt);
         assert_eq!((stop.is_interrupted, asked), (true, 3), "{effort:?}");
     }
 }

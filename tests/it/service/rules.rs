@@ -115,11 +115,11 @@ async fn attributes_vectors_and_stats_come_with_filtered_candidates() {
     }
     // Counted before anything is excluded.
     let stats = response.stats.unwrap();
-    assert_eq!((stats.plan(), stats.estimated_matches), (Plan::MatchScan, Some(50)));
+    assert_eq!((stats.plan(), stats.matches), (Plan::MatchScan, Some(50)));
     assert!(stats.distances >= 49 && stats.elapsed.is_some());
     let unfiltered = SearchRequest { filter: None, ..asked };
     let stats = client.search(unfiltered).await.unwrap().into_inner().stats.unwrap();
-    assert_eq!(stats.estimated_matches, None);
+    assert_eq!(stats.matches, None);
 }
 
 #[tokio::test]

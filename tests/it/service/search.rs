@@ -68,12 +68,12 @@ async fn says_what_a_search_cost_when_asked() {
     assert_eq!((stats.plan(), stats.ef_search, stats.distances), (Plan::ExactScan, 0, 300));
     let stats = client.search(with(ef_search(20))).await.unwrap().into_inner().stats.unwrap();
     // So few videos are read faster than walked through.
-    assert_eq!((stats.plan(), stats.ef_search, stats.visited), (Plan::CodeScan, 20, 0));
+    assert_eq!((stats.plan(), stats.ef_search, stats.expanded), (Plan::CodeScan, 20, 0));
     assert!(stats.distances >= 300 && stats.elapsed.is_some());
     let forced = |plan: i32| Some(SearchParams { plan, ..ef_search(20).unwrap() });
     let stats = client.search(with(forced(Plan::Graph.into()))).await.unwrap().into_inner().stats.unwrap();
     assert_eq!((stats.plan(), stats.ef_search), (Plan::Graph, 20));
-    assert!(stats.visited > 0 && stats.distances > 0 && stats.elapsed.is_some());
+    assert!(stats.expanded > 0 && stats.distances > 0 && stats.elapsed.is_some());
     let stats =
         client.search(with(forced(Plan::ExactScan.into()))).await.unwrap().into_inner().stats.unwrap();
     assert_eq!((stats.plan(), stats.ef_search, stats.distances), (Plan::ExactScan, 0, 300));

@@ -1,0 +1,131 @@
+//! Traversals, resumed until enough candidates pass the rules.
+
+use super::super::plan::Plan;
+use super::super::rule_filter::Passing;
+use super::explorer::{Done, Explorer};
+use crate::base::id::NodeId;
+use crate::base::interrupt::Interrupt;
+use crate::graph::{self, BlockScan, BlockScorers, GraphView, Scan, Score, Width};
+
+/// The best candidates of this number are looked up to see whether much is excluded;
+const SAMPLED: usize = 64;
+/// if at most this many of them are, the others are looked up after they were rescored.
+const FEW_EXCLUDED_OF_SAMPLE: usize = 4;
+/// The exclusion data of 1/8 more candidates is prefetched than would be looked up if all passed.
+const PREFETCH_RESERVE: usize = 8;
+
+impl<C: Scan, S: Score> Explorer<'_, '_, C, S> {
+    /// Expands nodes until enough candidates pass; `None` if another plan is faster.
+    pub(super) fn traverse(&mut self, graph: &GraphView<'_>, plan: Plan) -> Option<Done> {
+        let (base, count, rows) = (self.plan.ef_search, self.plan.count, self.plan.rows);
+        let scorer = &self.scorers.nodes;
+        let mut ef_search = base.max(1);
+        self.start(graph, plan, Width { ef_search, at_least: count });
+        if !self.interrupt.has_stopped()
+            && self.memory.scratch.visited() < rows
+            && let Some(excluded) = self.few_excluded()
+        {
+            self.is_sieved = false;
+            let kept = self.plan.rescored;
+            self.memory.scratch.collect(kept + kept * excluded / SAMPLED);
+            return Some(Done { plan, is_complete: false });
+        }
+        // Without caps, as many passing nodes are expanded as for any other `count`, and the other visited nodes fill up the
+        // answer. Under caps that is not enough: they leave less and less the further a search goes.
+        let has_caps = self.filter.has_caps();
+        let expanded = if has_caps { count } else { count.min(base.max(1)) };
+        loop {
+            let candidates = self.memory.scratch.candidates.as_slice();
+            self.filter.prefetch(candidates.iter().take(expanded + expanded / PREFETCH_RESERVE));
+            let mut never = Interrupt::never();
+            let interrupt = if self.interrupt.has_stopped() { &mut never } else { &mut *self.interrupt };
+            let passed = self.filter.count_passing(candidates, expanded, interrupt);
+            let met = candidates.len();
+            // A traversal that ignores the filter also visits nodes that do not match.
+            let all = if plan == Plan::FilteredGraph { self.plan.matching } else { rows };
+            let visited = self.memory.scratch.visited();
+            let is_all = visited >= all;
+            // As many passing nodes as would have been expanded without rules.
+            let mut needed = match passed {
+                Passing::Enough { failed } => base + failed,
+                Passing::TooFew { passed } => {
+                    let is_first = ef_search <= base.max(1) && !has_caps;
+                    self.plan.widened(ef_search, met, passed, expanded, is_first)
+                }
+                Passing::Unknown => base,
+            };
+            if self.interrupt.has_stopped() || is_all || !self.plan.is_worth_expanding(ef_search, needed) {
+                // The visited nodes that fill up the answer should fail as often as the expanded ones; if they fail more
+                // often, all visited nodes are sieved.
+                let failed = needed.saturating_sub(base);
+                let kept = self.plan.rescored_after(failed);
+                let enough = ef_search.max(kept + kept * failed / expanded.max(1));
+                for some in [if is_all { visited } else { enough }, visited] {
+                    self.memory.scratch.collect(some);
+                    let is_whole = self.keep_passing(kept);
+                    if self.interrupt.has_stopped() || is_all || self.memory.scratch.found.len() >= count {
+                        return Some(Done { plan, is_complete: is_all && is_whole });
+                    }
+                }
+                needed = 2 * ef_search;
+            }
+            if self.plan.gives_up(plan, needed) || ef_search >= rows {
+                return None;
+            }
+            ef_search = self.plan.resumed(needed);
+            let width = Width { ef_search, at_least: count };
+            self.cost += graph::traverse_further(graph, scorer, width, self.memory.scratch, self.interrupt);
+        }
+    }
+
+    /// The traversal before any rules are considered.
+    fn start(&mut self, graph: &GraphView<'_>, plan: Plan, width: Width) {
+        let scorer = &self.scorers.nodes;
+        let mut starts = if self.scorers.each.len() > 1 { self.scout() } else { Vec::new() };
+        for scorer in &self.scorers.each {
+            let (start, descent) = graph::descend(graph, scorer, self.memory.scratch);
+            self.cost += descent;
+            starts.push(start);
+        }
+        let scratch = &mut *self.memory.scratch;
+        self.cost += match (plan, self.wanted.matches) {
+            (Plan::FilteredGraph, Some(matches)) => {
+                let matches = matches.nodes;
+                graph::traverse_matching(graph, scorer, &starts, matches, width, scratch, self.interrupt)
+            }
+            _ => graph::traverse_from(graph, scorer, &starts, width, scratch, self.interrupt),
+        };
+    }
+
+    /// How many of the best [`SAMPLED`] candidates are excluded, if they are few and may stay.
+    fn few_excluded(&self) -> Option<usize> {
+        if !self.wanted.may_be_unsieved || self.wanted.matches.is_some() {
+            return None;
+        }
+        let candidates = self.memory.scratch.candidates.as_slice();
+        let sample = &candidates[..SAMPLED.min(candidates.len())];
+        self.filter.prefetch(sample.iter());
+        let excluded = sample.iter().filter(|candidate| !self.filter.allows(candidate.node())).count();
+        (excluded <= FEW_EXCLUDED_OF_SAMPLE).then_some(excluded)
+    }
+
+    /// More starts for a traversal for several interests: the best of a block scan. None without blocks.
+    fn scout(&mut self) -> Vec<NodeId> {
+        let Some(blocks) = &self.scorers.blocks else { return Vec::new() };
+        let matches = self.wanted.matches.map(|matches| matches.nodes);
+        let count = self.plan.scouted();
+        let scan = BlockScan { k: count, keep: count, missed: f32::INFINITY };
+        let scorers = BlockScorers { queries: &blocks.queries, nodes: &self.scorers.nodes };
+        let memory = &mut self.memory;
+        self.cost += graph::scan_blocks(
+            &blocks.blocks,
+            scorers,
+            matches,
+            &scan,
+            memory.scratch,
+            memory.blocks,
+            self.interrupt,
+        );
+        self.memory.scratch.found.iter().map(|found| NodeId(found.node())).collect()
+    }
+}

@@ -1,0 +1,263 @@
+//! One request against its segments, page by page.
+//!
+//! The hits of one page are chosen after another, so that all pages are of one order. Each page is chosen from a pool,
+//! which is deepened until it suffices. If places stay free that are kept for fresh hits or for an interest, those are
+//! searched for on their own, and the page is chosen again.
+//!
+//! The first page of a plain request is found on the fast path, and the later ones like those of any other request.
+
+use std::borrow::Cow;
+
+use rustc_hash::FxHashSet;
+
+use super::choose::{CapCounters, Choice, Quota, choose};
+use super::hit::{Found, Hit};
+use super::loss::Loss;
+use super::params::SearchParams;
+use super::plan::Plan;
+use super::pool::{Pool, Pools, Source};
+use super::rules::{Interest, NodeRules, Segment, Shortfall};
+use super::workspace::Workspace;
+use crate::base::id::NodeId;
+use crate::base::interrupt::Interrupt;
+use crate::graph::Cost;
+
+/// One request, page by page.
+pub(super) struct Pages<'a, 'q, 'i> {
+    pools: Pools<'a, 'q, 'i>,
+}
+
+impl<'a, 'q, 'i> Pages<'a, 'q, 'i> {
+    /// `queries`: the vectors of `interests`, prepared.
+    pub(super) fn new(
+        interests: &'a [Interest<'q>],
+        queries: &'a [Cow<'q, [f32]>],
+        params: &'a SearchParams,
+        rules: &'a NodeRules<'a>,
+        watched: Option<NodeId>,
+        workspace: &'a mut Workspace,
+        interrupt: &'a mut Interrupt<'i>,
+    ) -> Self {
+        Self {
+            pools: Pools {
+                interests,
+                queries,
+                params,
+                rules,
+                watched,
+                workspace,
+                interrupt,
+                cost: Cost::default(),
+                plan: None,
+                loss: Loss::NotReached,
+            },
+        }
+    }
+
+    pub(super) fn search(&mut self) -> Found {
+        if !self.pools.rules.is_plain(self.pools.interests) {
+            return self.search_from(Vec::new(), Plan::MatchScan);
+        }
+        let plain = self.pools.plain();
+        let is_whole = plain.hits.len() == self.pools.params.k() && !self.pools.interrupt.has_stopped();
+        if is_whole && self.pools.rules.offset > 0 {
+            return self.search_from(plain.hits, plain.plan);
+        }
+        let found = Found { plan: plain.plan, is_plain: true, ..self.no_hits() };
+        self.finish(found, plain.hits, Some(Shortfall::IndexExhausted))
+    }
+
+    /// Goes on after the hits that were `chosen` by `plan`.
+    fn search_from(&mut self, mut chosen: Vec<Hit>, plan: Plan) -> Found {
+        let (k, rules) = (self.pools.params.k(), self.pools.rules);
+        let keeps_places = self.pools.keeps_places();
+        let end = rules.offset + k;
+        let mut counters = CapCounters::default();
+        chosen.iter().for_each(|hit| _ = counters.take(rules, hit.node));
+        let mut pool = Pool::empty();
+        let (mut depth, mut depths) = (0, self.depths(0, &chosen));
+        let mut shortfall = None;
+        while chosen.len() < end && shortfall.is_none() && !self.pools.interrupt.has_stopped() {
+            // Pages up to twice the depth of the last pool share one: their order does not depend on which of them is
+            // requested.
+            let wanted = k * (chosen.len() / k + 1).next_power_of_two();
+            if wanted != depth {
+                pool = self.pools.pool(Source::All, wanted, false);
+                (depth, depths) = (wanted, self.depths(wanted, &chosen));
+                depths.main.reached = pool.reached;
+            } else {
+                depths.before.extend(chosen[depths.before.len()..].iter().map(|hit| hit.node.0));
+                self.pools.interrupt.should_stop();
+            }
+            let page = if keeps_places { k } else { wanted - chosen.len() };
+            let choice = self.choose_page(&mut pool, &mut depths, page, counters);
+            if choice.taken.len() < page && !self.pools.interrupt.has_stopped() {
+                shortfall = Some(self.shortfall(&choice, &chosen));
+            }
+            chosen.extend(choice.taken);
+            counters = choice.counters;
+        }
+        let found = Found { plan: self.pools.plan.unwrap_or(plan), ..self.no_hits() };
+        self.finish(found, chosen, shortfall)
+    }
+
+    fn no_hits(&self) -> Found {
+        Found {
+            hits: Vec::new(),
+            shortfall: None,
+            cost: self.pools.cost,
+            plan: Plan::MatchScan,
+            is_plain: false,
+            is_interrupted: self.pools.interrupt.has_stopped(),
+            loss: None,
+        }
+    }
+
+    /// Cuts the requested page out of the hits of all pages that were chosen.
+    fn finish(&mut self, mut found: Found, chosen: Vec<Hit>, shortfall: Option<Shortfall>) -> Found {
+        let (k, offset, watched) = (self.pools.params.k(), self.pools.rules.offset, self.pools.watched);
+        let is_earlier = chosen.iter().take(offset).any(|hit| Some(hit.node) == watched);
+        found.hits = chosen;
+        if offset > 0 {
+            found.hits.drain(..offset.min(found.hits.len()));
+        }
+        found.hits.truncate(k);
+        if !offset.is_multiple_of(k) {
+            // Of two pages, each sorted by itself.
+            self.pools.sort(&mut found.hits);
+        }
+        let is_lost = |node: &NodeId| found.hits.iter().all(|hit| hit.node != *node);
+        found.loss = watched.filter(is_lost).map(|node| match (is_earlier, found.is_plain) {
+            (true, _) => Loss::EarlierPage,
+            (false, true) => self.pools.workspace.scratch.stage(node).into(),
+            (false, false) => self.pools.loss,
+        });
+        found.shortfall = shortfall.filter(|_| found.hits.len() < k && !found.is_interrupted);
+        found
+    }
+
+    /// One page of `size` hits after those before, from a pool that is deepened if it does not suffice.
+    fn choose_page(
+        &mut self,
+        pool: &mut Pool,
+        depths: &mut Depths,
+        size: usize,
+        counters: CapCounters,
+    ) -> Choice {
+        let rules = self.pools.rules;
+        let quota = Quota {
+            size,
+            score_threshold: rules.score_threshold,
+            fresh: rules.fresh_at_least,
+            of_interests: self.pools.interests.iter().map(|interest| interest.at_least).collect(),
+        };
+        let Depths { main, fresh, of_interests, before } = depths;
+        loop {
+            let left = Pools::left(pool, before);
+            let mut never = Interrupt::never();
+            let interrupt =
+                if self.pools.interrupt.has_stopped() { &mut never } else { &mut *self.pools.interrupt };
+            let choice = choose(&left, &quota, rules, counters.clone(), interrupt);
+            if self.pools.interrupt.has_stopped() || pool.is_complete {
+                return choice;
+            }
+            let is_short = choice.taken.len() < size;
+            if is_short && !choice.is_below || !main.covers(choice.lowest_plain) {
+                let deeper = self.deeper(main);
+                (pool.is_complete, pool.is_scanned) = (deeper.is_complete, deeper.is_scanned);
+                pool.reached = main.reached;
+                self.merge(pool, deeper);
+            } else if is_short && !pool.is_scanned {
+                // A longer traversal would not find better hits, but there may be some that it does not reach.
+                let scanned = self.pools.pool(Source::All, main.count, true);
+                (pool.is_complete, pool.is_scanned) = (scanned.is_complete, true);
+                self.merge(pool, scanned);
+            } else {
+                // A place may only go to a hit if no better one exists that it is kept for.
+                let filled = std::iter::once(choice.filled_fresh).chain(choice.filled.iter().copied());
+                let mut kept = std::iter::once(&mut *fresh).chain(&mut *of_interests).zip(filled);
+                let unsettled = kept.find(|(kept, filled)| !main.covers(*filled) && !kept.covers(*filled));
+                let Some((source, _)) = unsettled else { return choice };
+                let deeper = self.deeper(source);
+                self.merge(pool, deeper);
+            }
+        }
+    }
+
+    /// A pool of the same source with twice the depth.
+    fn deeper(&mut self, depth: &mut Depth) -> Pool {
+        depth.count *= 2;
+        let pool = self.pools.pool(depth.source, depth.count, false);
+        depth.reached = if pool.is_complete { f32::NEG_INFINITY } else { pool.reached };
+        pool
+    }
+
+    fn merge(&self, pool: &mut Pool, other: Pool) {
+        let known: FxHashSet<u32> = pool.hits.iter().map(|hit| hit.node.0).collect();
+        pool.hits.extend(other.hits.into_iter().filter(|hit| !known.contains(&hit.node.0)));
+        self.pools.sort(&mut pool.hits);
+    }
+
+    /// Why the page after the hits that were `chosen` is short: what holds for the videos that it lacks.
+    fn shortfall(&self, choice: &Choice, chosen: &[Hit]) -> Shortfall {
+        let rules = self.pools.rules;
+        let all: usize = rules.segments.iter().map(Segment::matching).sum();
+        let is_match = |seed: &&NodeId| {
+            let located = rules.locate(**seed);
+            located.segment.matches.is_none_or(|matches| matches.nodes.contains(located.node.0))
+        };
+        let seeds: FxHashSet<u32> = rules.seeds.iter().filter(is_match).map(|seed| seed.0).collect();
+        if choice.is_below {
+            Shortfall::ScoreThreshold
+        } else if choice.is_capped {
+            Shortfall::CapsExhausted
+        } else if chosen.len() + choice.taken.len() + seeds.len() < all {
+            Shortfall::Excluded
+        } else if rules.segments[0].matches.is_some() {
+            Shortfall::TooFewMatches
+        } else {
+            Shortfall::IndexExhausted
+        }
+    }
+
+    fn depths(&self, wanted: usize, chosen: &[Hit]) -> Depths {
+        let interests = self.pools.interests;
+        let interest = |(at, interest): (usize, &Interest<'_>)| {
+            Depth::new(Source::Interest(at), interest.at_least + chosen.len())
+        };
+        Depths {
+            main: Depth::new(Source::All, wanted),
+            fresh: Depth::new(Source::Fresh, self.pools.rules.fresh_at_least + chosen.len()),
+            of_interests: interests.iter().enumerate().map(interest).collect(),
+            before: chosen.iter().map(|hit| hit.node.0).collect(),
+        }
+    }
+}
+
+/// How deep each source was explored for a pool, and the hits that were chosen before.
+struct Depths {
+    main: Depth,
+    fresh: Depth,
+    of_interests: Vec<Depth>,
+    before: FxHashSet<u32>,
+}
+
+/// How deep one source was explored.
+struct Depth {
+    source: Source,
+    count: usize,
+    /// The score down to which every hit was found: infinite before the first exploration, negative infinite after a
+    /// complete one.
+    reached: f32,
+}
+
+impl Depth {
+    fn new(source: Source, count: usize) -> Self {
+        Self { source, count: count.max(1), reached: f32::INFINITY }
+    }
+
+    /// Whether every hit with a better score was found.
+    fn covers(&self, score: f32) -> bool {
+        score >= self.reached
+    }
+}

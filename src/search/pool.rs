@@ -1,0 +1,366 @@
+//! Pools: candidates of all segments that pass the rules, in full precision, best first.
+//!
+//! Per segment: plan, explore, sieve, rescore. Pages are chosen from the sorted result.
+
+use std::borrow::Cow;
+
+use rustc_hash::FxHashSet;
+
+use super::explore::{Explored, Memory, Plain, Wanted, explore, explore_plain};
+use super::hit::Hit;
+use super::loss::Loss;
+use super::order::sort_hits;
+use super::params::{Effort, SearchParams};
+use super::plan::{Goal, Plan, SegmentPlan};
+use super::rules::{Interest, NodeRules, Segment};
+use super::scorers::{SegmentBlocks, SegmentScorers, best_of, prefetch_ids, scorer};
+use super::workspace::Workspace;
+use crate::base::id::{NodeId, VideoId};
+use crate::base::interrupt::Interrupt;
+use crate::graph::{BestOf, BlockQuery, Candidate, CodeScorer, Cost, Score, Weighted};
+use crate::node_set::{CountedSet, NodeSet};
+use crate::quantize::{Affine, ResidualTable};
+use crate::with_rows;
+
+/// Candidates that are rescored between two checks of the interrupt.
+const RESCORED_AT_ONCE: usize = 4096;
+/// With late exclusion checks, at most 1/8 of the results may be excluded; the 50 % rescoring margin covers them.
+const FEW_EXCLUDED: usize = 8;
+/// How many exclusion look-ups ahead their memory is prefetched.
+const LOOKED_UP_AHEAD: usize = 16;
+
+/// Hits in the order of their scores.
+pub(super) struct Pool {
+    pub(super) hits: Vec<Hit>,
+    /// Whether these are all that pass the rules.
+    pub(super) is_complete: bool,
+    /// Whether every node that may pass was scored.
+    pub(super) is_scanned: bool,
+    /// The lowest score down to which no hit is missing; infinite if there is none.
+    pub(super) reached: f32,
+}
+
+impl Pool {
+    /// Before anything was explored.
+    pub(super) fn empty() -> Self {
+        Self { hits: Vec::new(), is_complete: false, is_scanned: false, reached: f32::INFINITY }
+    }
+}
+
+/// Which nodes a pool is of.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Source {
+    All,
+    Fresh,
+    Interest(usize),
+}
+
+/// How a pool is explored.
+#[derive(Clone, Copy)]
+struct PoolGoal {
+    source: Source,
+    /// How many hits are wanted.
+    count: usize,
+    /// Whether everything is scored, whatever the plan.
+    is_scan: bool,
+    /// Whether excluded nodes may stay, if they are few.
+    may_be_unsieved: bool,
+}
+
+/// Explores for one request, and sums up the cost.
+pub(super) struct Pools<'a, 'q, 'i> {
+    pub(super) interests: &'a [Interest<'q>],
+    /// `[interests]`: their vectors as rows are compared with them.
+    pub(super) queries: &'a [Cow<'q, [f32]>],
+    pub(super) params: &'a SearchParams,
+    pub(super) rules: &'a NodeRules<'a>,
+    pub(super) watched: Option<NodeId>,
+    pub(super) workspace: &'a mut Workspace,
+    pub(super) interrupt: &'a mut Interrupt<'i>,
+    pub(super) cost: Cost,
+    /// The plan of the first exploration.
+    pub(super) plan: Option<Plan>,
+    /// How far the watched node got.
+    pub(super) loss: Loss,
+}
+
+impl Pools<'_, '_, '_> {
+    /// Whether places are kept for fresh hits or for an interest.
+    pub(super) fn keeps_places(&self) -> bool {
+        self.rules.fresh_at_least > 0 || self.interests.iter().any(|interest| interest.at_least > 0)
+    }
+
+    /// The best `k` hits of a plain request. Leaves their plan to the caller: later pages are found by other plans.
+    pub(super) fn plain(&mut self) -> Plain {
+        let (k, seeds) = (self.params.k(), self.rules.seeds);
+        let segment = &self.rules.segments[0];
+        self.workspace.scratch.watch(self.watched);
+        // Seeds may be among the best, and are dropped.
+        let wanted = k + seeds.len();
+        let mut plain =
+            explore_plain(segment, &self.queries[0], wanted, self.params, self.workspace, self.interrupt);
+        if !seeds.is_empty() {
+            plain.hits.retain(|hit| !seeds.contains(&hit.node));
+            plain.hits.truncate(k);
+        }
+        self.cost += plain.cost;
+        plain
+    }
+
+    /// At least `count` hits of a source, if there are that many, and every hit that scores better. `is_scan`: every node
+    /// is scored, whatever the plan.
+    pub(super) fn pool(&mut self, source: Source, count: usize, is_scan: bool) -> Pool {
+        // Caps and kept places may use any number of the candidates, so that excluded ones must be known before.
+        let may_be_unsieved =
+            self.rules.exclusion.is_some() && self.rules.caps.is_empty() && !self.keeps_places();
+        let goal = PoolGoal { source, count, is_scan, may_be_unsieved };
+        let (mut pool, is_sieved) = self.explore_segments(goal);
+        if !is_sieved && !self.sieve(&mut pool, count) && !self.interrupt.has_stopped() {
+            (pool, _) = self.explore_segments(PoolGoal { may_be_unsieved: false, ..goal });
+        }
+        pool
+    }
+
+    /// Sorts hits best first.
+    pub(super) fn sort(&self, hits: &mut [Hit]) {
+        sort_hits(hits, |node| self.rules.video_id(node));
+    }
+
+    /// Explores all segments. Also returns whether every hit passes the rules, and not only nearly every one.
+    fn explore_segments(&mut self, goal: PoolGoal) -> (Pool, bool) {
+        let reached = f32::NEG_INFINITY;
+        let mut pool = Pool { hits: Vec::new(), is_complete: true, is_scanned: true, reached };
+        let mut is_sieved = true;
+        for at in 0..self.rules.segments.len() {
+            is_sieved &= self.explore_segment(at, goal, &mut pool);
+            if self.interrupt.has_stopped() {
+                break;
+            }
+        }
+        self.sort(&mut pool.hits);
+        (pool, is_sieved)
+    }
+
+    /// Leaves the best `count` hits that pass the exclusion, which is looked up for one hit after another. Returns whether
+    /// there are that many, and few that do not pass.
+    fn sieve(&self, pool: &mut Pool, count: usize) -> bool {
+        let rules = self.rules;
+        // All ids at once, so that their cache misses overlap.
+        let ids: Vec<VideoId> = pool.hits.iter().map(|hit| rules.video_id(hit.node)).collect();
+        let prefetch = |id: &VideoId| rules.exclusion.iter().for_each(|exclusion| exclusion.prefetch(*id));
+        let (first, mut ahead) = ids.split_at(LOOKED_UP_AHEAD.min(ids.len()));
+        first.iter().for_each(prefetch);
+        let mut passing = Vec::with_capacity(count.min(pool.hits.len()));
+        let mut failed = 0;
+        for hit in &pool.hits {
+            if passing.len() == count {
+                break;
+            }
+            ahead.split_off_first().into_iter().for_each(prefetch);
+            if rules.allows(hit.node) {
+                passing.push(*hit);
+            } else {
+                failed += 1;
+            }
+        }
+        pool.hits = passing;
+        pool.is_complete = false;
+        pool.reached = pool.hits.last().map_or(f32::INFINITY, |last| last.score);
+        pool.hits.len() == count && failed <= count / FEW_EXCLUDED
+    }
+
+    /// Adds the hits of one segment to a pool. Returns whether all of them pass the rules.
+    fn explore_segment(&mut self, at: usize, goal: PoolGoal, pool: &mut Pool) -> bool {
+        let segment = self.rules.segments[at];
+        let of_fresh = |fresh: &NodeSet| {
+            let mut both = fresh.clone();
+            segment.matches.into_iter().for_each(|matches| both.intersect(matches.nodes));
+            CountedSet::new(both)
+        };
+        let fresh = segment.fresh.filter(|_| goal.source == Source::Fresh).map(of_fresh);
+        let matches = fresh.as_ref().map(CountedSet::as_ref).or(segment.matches);
+        let ef_search = match self.params.effort() {
+            Effort::EfSearch(ef_search) => Some(ef_search),
+            Effort::Exact => None,
+        };
+        let segment_goal = Goal {
+            matches: matches.map(|matches| matches.count),
+            count: goal.count,
+            k: self.params.k(),
+            ef_search,
+            is_scan: goal.is_scan,
+            // A forced plan is meant for the base segment.
+            forced: self.params.plan().filter(|_| at == 0),
+        };
+        let plan = SegmentPlan::of(segment.index, &segment_goal);
+        let wanted = Wanted { plan, matches, may_be_unsieved: goal.may_be_unsieved };
+        let watched = self.watched.map(|node| self.rules.locate(node)).filter(|located| located.at == at);
+        let watched = watched.map(|located| located.node);
+        self.workspace.scratch.watch(watched);
+        let of: Vec<usize> = match goal.source {
+            Source::Interest(interest) => vec![interest],
+            Source::All | Source::Fresh => (0..self.interests.len()).collect(),
+        };
+        let explored = if plan.uses_codes {
+            self.explore_codes(&segment, &of, &wanted)
+        } else {
+            self.explore_exact(&segment, &of, &wanted)
+        };
+        self.cost += explored.cost;
+        self.plan.get_or_insert(explored.plan);
+        if let Some(node) = watched {
+            self.loss = self.loss.max(self.workspace.scratch.stage(node).into());
+        }
+        let before = pool.hits.len();
+        self.rescore(&segment, explored.is_sieved, &mut pool.hits);
+        if let Source::Interest(interest) = goal.source {
+            let mut seen = 0;
+            pool.hits.retain(|hit| {
+                seen += 1;
+                seen <= before || hit.interest == interest
+            });
+        }
+        pool.is_complete &= explored.is_complete;
+        pool.is_scanned &= explored.plan.scores_all();
+        if !explored.is_complete {
+            let lowest = pool.hits[before..].iter().map(|hit| hit.score).min_by(f32::total_cmp);
+            pool.reached = pool.reached.max(lowest.unwrap_or(f32::INFINITY));
+        }
+        explored.is_sieved
+    }
+
+    /// Explores by codes, for some of the interests.
+    fn explore_codes(&mut self, segment: &Segment<'_>, of: &[usize], wanted: &Wanted<'_>) -> Explored {
+        let Workspace { scratch, blocks: block_scratch, query_codes, residual_tables } = &mut *self.workspace;
+        let (codes, quantizer) = segment.index.codes().expect("the plan uses codes");
+        query_codes.clear();
+        of.iter().for_each(|at| quantizer.push_query(&self.queries[*at], query_codes));
+        debug_assert_eq!(query_codes.stride() * segment.index.len(), codes.len());
+        let weight = |at: usize| self.interests[of[at]].weight;
+        let is_plain = of.len() == 1 && weight(0) == 1.0;
+        // A single query is searched for in units of dot products of codes, several in units of weighted inner products.
+        let units = |at: usize| match query_codes.affine()[at] {
+            Affine { scale, .. } if is_plain => {
+                Units { offset: 0.0, per_dot: 1.0, per_product: if scale > 0.0 { 1.0 / scale } else { 0.0 } }
+            }
+            Affine { bias, scale } => {
+                let weight = weight(at);
+                Units { offset: weight * bias, per_dot: weight * scale, per_product: weight }
+            }
+        };
+        let blocks = segment.index.blocks().filter(|_| wanted.matches.is_some() || of.len() > 1);
+        residual_tables.resize_with(of.len(), ResidualTable::default);
+        if let Some(blocks) = &blocks {
+            for (at, table) in residual_tables.iter_mut().enumerate() {
+                table.fill(&self.queries[of[at]], &blocks.codes, units(at).per_product);
+            }
+        }
+        let blocks = blocks.map(|blocks| {
+            let query = |(at, residuals)| {
+                let Units { offset, per_dot, .. } = units(at);
+                let means = CodeScorer::new(query_codes.query(at), blocks.means);
+                BlockQuery { means, offset, scale: per_dot, residuals }
+            };
+            SegmentBlocks { queries: residual_tables.iter().enumerate().map(query).collect(), blocks }
+        });
+        let each = (0..of.len()).map(|at| CodeScorer::new(query_codes.query(at), codes)).collect();
+        let memory = Memory { scratch, blocks: block_scratch };
+        if is_plain {
+            let nodes = CodeScorer::new(query_codes.query(0), codes);
+            let scorers = SegmentScorers { nodes, blocks, each };
+            explore(segment, &scorers, self.rules, wanted, memory, self.interrupt)
+        } else {
+            let weighted = |at: usize| {
+                let Units { offset, per_dot, .. } = units(at);
+                let scorer = CodeScorer::new(query_codes.query(at), codes);
+                Weighted { scorer, offset, scale: per_dot }
+            };
+            let nodes = BestOf::new((0..of.len()).map(weighted).collect());
+            let scorers = SegmentScorers { nodes, blocks, each };
+            explore(segment, &scorers, self.rules, wanted, memory, self.interrupt)
+        }
+    }
+
+    /// Explores in full precision, for some of the interests.
+    fn explore_exact(&mut self, segment: &Segment<'_>, of: &[usize], wanted: &Wanted<'_>) -> Explored {
+        let metric = segment.index.metadata().metric;
+        let Workspace { scratch, blocks, .. } = &mut *self.workspace;
+        let memory = Memory { scratch, blocks };
+        with_rows!(segment.index.vectors(), rows => {
+            let weighted = |at: &usize| {
+                let scorer = scorer(metric, &self.queries[*at], rows);
+                Weighted { scorer, offset: 0.0, scale: self.interests[*at].weight }
+            };
+            let weighted: Vec<_> = of.iter().map(weighted).collect();
+            match weighted.as_slice() {
+                [Weighted { scorer, scale: 1.0, .. }] => {
+                    let scorers = SegmentScorers { nodes: *scorer, blocks: None, each: vec![*scorer] };
+                    explore(segment, &scorers, self.rules, wanted, memory, self.interrupt)
+                }
+                _ => {
+                    let nodes = BestOf::new(weighted);
+                    let scorers = SegmentScorers { each: vec![nodes.clone()], nodes, blocks: None };
+                    explore(segment, &scorers, self.rules, wanted, memory, self.interrupt)
+                }
+            }
+        })
+    }
+
+    /// Rescores the candidates and appends them as hits.
+    fn rescore(&mut self, segment: &Segment<'_>, is_sieved: bool, hits: &mut Vec<Hit>) {
+        let found = &mut self.workspace.scratch.found;
+        if found.len() > RESCORED_AT_ONCE {
+            // Best first: an interrupt may leave the others out.
+            found.sort_unstable();
+        }
+        let metric = segment.index.metadata().metric;
+        with_rows!(segment.index.vectors(), rows => {
+            let best_of = best_of(metric, self.queries, self.interests, rows);
+            let global = |node: u32| NodeId(segment.start + node);
+            let found = &self.workspace.scratch.found;
+            hits.reserve(found.len());
+            let mut scores = Vec::new();
+            for (chunk, some) in found.chunks(RESCORED_AT_ONCE).enumerate() {
+                if chunk > 0 && self.interrupt.should_stop() {
+                    break;
+                }
+                if self.rules.exclusion.is_none() || !is_sieved {
+                    prefetch_ids(segment.video_ids, some);
+                }
+                let nodes: Vec<u32> = some.iter().map(Candidate::node).collect();
+                scores.resize(nodes.len(), 0.0);
+                self.cost.distances += (nodes.len() * self.interests.len()) as u64;
+                if self.interests.len() == 1 {
+                    best_of.score_rows(&nodes, &mut scores);
+                    let one = nodes.iter().zip(&scores);
+                    hits.extend(one.map(|(node, score)| {
+                        Hit { node: global(*node), score: *score, interest: 0 }
+                    }));
+                } else {
+                    hits.extend(nodes.iter().map(|node| {
+                        let (interest, score) = best_of.best(*node);
+                        Hit { node: global(*node), score, interest }
+                    }));
+                }
+            }
+        })
+    }
+
+    /// The hits of the pool that are not in `chosen`.
+    pub(super) fn left<'p>(pool: &'p Pool, chosen: &FxHashSet<u32>) -> Cow<'p, [Hit]> {
+        let is_left = |hit: &&Hit| !chosen.contains(&hit.node.0);
+        match chosen.is_empty() {
+            true => Cow::Borrowed(&pool.hits),
+            false => Cow::Owned(pool.hits.iter().filter(is_left).copied().collect()),
+        }
+    }
+}
+
+/// The units that the nodes and blocks of a segment are scored in for one query.
+struct Units {
+    offset: f32,
+    /// Units per dot product of codes,
+    per_dot: f32,
+    /// and per inner product.
+    per_product: f32,
+}

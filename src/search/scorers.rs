@@ -1,0 +1,76 @@
+//! Queries bound to the rows and codes of one segment.
+
+use std::borrow::Cow;
+
+use super::rules::Interest;
+use crate::base::element::Element;
+use crate::base::id::VideoId;
+use crate::base::metric::Metric;
+use crate::dataset::Rows;
+use crate::graph::{BestOf, BlockQuery, Blocks, Candidate, Scorer, Weighted};
+use crate::index::Index;
+use crate::kernel::{Kernels, prefetch};
+
+/// The scorers of one query, or of several interests, for one segment.
+pub(super) struct SegmentScorers<'a, C, S> {
+    /// Scores nodes.
+    pub(super) nodes: C,
+    /// Scores blocks in the same units, if the segment has blocks.
+    pub(super) blocks: Option<SegmentBlocks<'a>>,
+    /// Scores nodes for one interest each: a traversal starts where the descents of all of them end.
+    pub(super) each: Vec<S>,
+}
+
+/// The blocks of a segment and the queries that score them.
+pub(super) struct SegmentBlocks<'a> {
+    pub(super) blocks: Blocks<'a>,
+    pub(super) queries: Vec<BlockQuery<'a>>,
+}
+
+/// The query as rows are compared with it: normalized under cosine.
+pub(super) fn prepared<'q>(index: &Index, query: &'q [f32]) -> Cow<'q, [f32]> {
+    assert_eq!(query.len(), index.dim(), "the query and the index differ in dimension");
+    if index.metadata().metric == Metric::Cosine {
+        Cow::Owned(normalize(query))
+    } else {
+        Cow::Borrowed(query)
+    }
+}
+
+/// Binds a prepared query to the embeddings of an index.
+pub(super) fn scorer<'a, T: Element>(metric: Metric, query: &'a [f32], rows: Rows<'a, T>) -> Scorer<'a, T> {
+    Scorer::new(metric, query, rows.as_contiguous().expect("the rows of an index are contiguous"))
+}
+
+/// Binds all interests to the embeddings of an index. `queries`: their vectors, prepared.
+pub(super) fn best_of<'a, T: Element>(
+    metric: Metric,
+    queries: &'a [Cow<'_, [f32]>],
+    interests: &[Interest<'_>],
+    rows: Rows<'a, T>,
+) -> BestOf<Scorer<'a, T>> {
+    let weighted = queries.iter().zip(interests).map(|(query, interest)| Weighted {
+        scorer: scorer(metric, query, rows),
+        offset: 0.0,
+        scale: interest.weight,
+    });
+    BestOf::new(weighted.collect())
+}
+
+/// The query with norm 1. A query of zeros stays as it is and scores 0 everywhere.
+fn normalize(query: &[f32]) -> Vec<f32> {
+    // Divides by the largest component first, so that no square overflows.
+    let largest = query.iter().fold(0f32, |largest, value| largest.max(value.abs()));
+    if largest == 0.0 {
+        return query.to_vec();
+    }
+    let scaled: Vec<f32> = query.iter().map(|value| value / largest).collect();
+    let norm = Kernels::get().norm_squared(&scaled).sqrt();
+    scaled.into_iter().map(|value| value / norm).collect()
+}
+
+/// Prefetches the video ids of candidates, which are far apart in memory: all at once instead of one cache miss after
+/// another when they are read.
+pub(super) fn prefetch_ids<'c>(ids: &[VideoId], found: impl IntoIterator<Item = &'c Candidate>) {
+    found.into_iter().for_each(|candidate| prefetch(std::slice::from_ref(&ids[candidate.node() as usize])));
+}
