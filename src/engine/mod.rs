@@ -5,44 +5,21 @@
 //!
 //! | file | duty |
 //! |---|---|
-//! | `request.rs`    | what is asked and answered; limits |
-//! | `catalog.rs`    | writes, and videos one by one |
-//! | `parts.rs`      | what is searched: the generation, and what was written since |
-//! | `query.rs`      | what is searched for, in terms of one generation |
-//! | `rules.rs`      | the rules of a request, in the same terms |
-//! | `snapshot.rs`   | one generation, open and searchable |
-//! | `explain.rs`    | why a video is, or is not, in an answer |
-//! | `calibrated.rs` | what recall it is known to reach |
-//! | `served.rs`     | one named index: its snapshot, and how it is swapped |
-//! | `servable.rs`   | whether a generation may answer |
-//! | `tidy.rs`       | what is removed once another one answers |
-//! | `refresh.rs`    | what looking at an index leads to |
-//! | `gate.rs`       | what is measured of a generation before it answers |
-//! | `asked.rs`      | a sample of what users ask |
-//! | `rebuild.rs`    | the next generation, built while the current one answers |
-//! | `live.rs`       | what was written since the build: parts, and what hides videos |
-//! | `shared.rs`     | what searches and writes share |
-//! | `writing.rs`    | the log that writes go to |
+//! | `query/`     | one request against one snapshot |
+//! | `write/`     | the log of an index, and the delta that searches see |
+//! | `publish/`   | which generation answers: checks, quality gate, swap, removal |
+//! | `rebuild/`   | the next generation, built while the current one answers |
+//! | `options.rs` | how an engine is set up |
+//! | `status.rs`  | the state of its indexes |
+//! | `error.rs`   | why a request has no answer |
 
-mod asked;
-mod calibrated;
-mod catalog;
 mod error;
-mod explain;
-mod gate;
-mod live;
-mod parts;
+mod options;
+mod publish;
 mod query;
 mod rebuild;
-mod refresh;
-mod request;
-mod rules;
-mod servable;
-mod served;
-mod shared;
-mod snapshot;
-mod tidy;
-mod writing;
+mod status;
+mod write;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -50,20 +27,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::base::id::VideoId;
 use crate::search::Searcher;
-use served::ServedIndex;
+use publish::served::ServedIndex;
 
 pub use crate::search::{Loss, Plan, Shortfall};
-pub use asked::{LiveRecall, RECALL_K, SampleOptions};
-pub use catalog::{Lookup, StoredVideo, WriteMode, Written};
 pub use error::EngineError;
-pub use gate::GateOptions;
-pub use rebuild::{RebuildOptions, RebuildState, RebuildStatus};
-pub use refresh::Refresh;
-pub use request::{
-    Budget, Candidate, Completeness, Effort, EngineOptions, Explanation, IndexStatus, Interest, Limits,
-    LiveStatus, Query, Readiness, Removal, ReturnAttributes, Rule, SearchRequest, SearchResponse,
-    SearchStats, Seed,
+pub use options::{EngineOptions, GateOptions, Limits, RebuildOptions, SampleOptions};
+pub use publish::refresh::Refresh;
+pub use query::request::{
+    Budget, Candidate, Completeness, Effort, Explanation, Interest, Query, Removal, ReturnAttributes, Rule,
+    SearchRequest, SearchResponse, SearchStats, Seed,
 };
+pub use status::{IndexStatus, LiveRecall, LiveStatus, RECALL_K, Readiness, RebuildState, RebuildStatus};
+pub use write::catalog::{Lookup, StoredVideo, WriteMode, Written};
 
 /// Every index of one server, and the threads that search them.
 #[derive(Debug)]
@@ -91,7 +66,7 @@ impl Engine {
         let beside = rayon::ThreadPoolBuilder::new()
             .num_threads(options.rebuild.threads())
             .thread_name(|thread| format!("beside-{thread}"))
-            .start_handler(|_| rebuild::step_back())
+            .start_handler(|_| rebuild::rebuilds::step_back())
             .build()
             .map_err(EngineError::Threads)?;
         let beside = Arc::new(beside);

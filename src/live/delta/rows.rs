@@ -15,13 +15,13 @@ use arrow::error::ArrowError;
 use half::f16;
 use jiff::Timestamp;
 
-use super::mutation::Upsert;
 use crate::attributes::{Columns, Value, list_item, stored_type};
 use crate::base::element::{Dtype, Element};
 use crate::base::id::{NodeId, VideoId};
 use crate::base::metric::Metric;
 use crate::dataset::{AttributeColumn, Dataset, EXPIRES_AT, Embeddings, NEVER};
 use crate::index::{AttributeKind, AttributeSchema, Index, IndexError, SectionKind};
+use crate::live::log::mutation::Upsert;
 use crate::node_set::NodeSet;
 
 /// Why an upsert cannot become a video of an index.
@@ -107,7 +107,7 @@ pub enum RowsError {
         /// What is wrong.
         r#source: UpsertError,
     },
-    /// Parts that do not belong together.
+    /// Segments that do not belong together.
     #[error("{part}: expected embeddings of {expected}, found {found}")]
     OtherEmbeddings {
         /// The path or name of the part.

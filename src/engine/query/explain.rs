@@ -2,20 +2,21 @@
 
 use jiff::Timestamp;
 
-use super::error::EngineError;
-use super::query::ResolvedQuery;
-use super::request::{
-    Budget, Candidate, Completeness, Effort, Explanation, Limits, Removal, Rule, SearchRequest,
-};
-use super::snapshot::{Snapshot, is_over};
 use crate::attributes::Columns;
 use crate::base::id::{NodeId, VideoId};
 use crate::base::interrupt::Interrupt;
+use crate::engine::error::EngineError;
+use crate::engine::options::Limits;
+use crate::engine::query::request::{
+    Budget, Candidate, Completeness, Effort, Explanation, Removal, Rule, SearchRequest,
+};
+use crate::engine::query::resolved_query::ResolvedQuery;
+use crate::engine::query::snapshot::{Snapshot, is_over};
 use crate::rules::{MatchError, failing_part};
 use crate::search::{Hit, Loss, NodeRules, Place, Searcher};
 
 impl Snapshot {
-    pub(super) fn explain(
+    pub(crate) fn explain(
         &self,
         name: &str,
         searcher: &Searcher,
@@ -24,7 +25,7 @@ impl Snapshot {
         budget: &Budget,
     ) -> Result<Explanation, EngineError> {
         // What the request gets, and what it should get: whatever is wrong with it is found by that.
-        let node = self.parts.node_of(video);
+        let node = self.segments.node_of(video);
         let (answer, loss) = self.search_watching(name, searcher, limits, request, (node, budget))?;
         let exact_request = SearchRequest { effort: Effort::Exact, plan: None, ..request.clone() };
         let (exact, exact_loss) =
@@ -43,7 +44,7 @@ impl Snapshot {
         let rank = place(&answer.candidates);
         let in_exact_answer = place(&exact.candidates).is_some();
         let is_earlier = exact_loss == Some(Loss::EarlierPage);
-        let query = ResolvedQuery::of((name, &self.parts), limits, &request.query, request.k)?;
+        let query = ResolvedQuery::of((name, &self.segments), limits, &request.query, request.k)?;
         let mut is_over = is_over(budget);
         let mut interrupt = Interrupt::when(&mut is_over);
         let resolved = self.rules(name, limits, request, &query, &mut interrupt)?.ok_or_else(late)?;
@@ -98,7 +99,7 @@ impl Snapshot {
         interrupt: &mut Interrupt<'_>,
     ) -> Option<Removal> {
         let filter = request.rules.filter.as_ref();
-        let (of, node) = self.parts.locate(node);
+        let (of, node) = self.segments.locate(node);
         let part = match filter.map(|filter| {
             failing_part(filter, &Columns::of(&of.index), now, node, || !interrupt.should_stop())
         }) {
@@ -119,7 +120,7 @@ impl Snapshot {
         own: &Hit,
         answer: &[Candidate],
     ) -> Option<Removal> {
-        let is_fresh = |video| self.parts.node_of(video).is_some_and(|node| rules.is_fresh(node));
+        let is_fresh = |video| self.segments.node_of(video).is_some_and(|node| rules.is_fresh(node));
         let keeps = |interest: &usize| query.interests[*interest].at_least > 0;
         let fills = |candidate: &Candidate| {
             if rules.fresh_at_least > 0 && is_fresh(candidate.video_id) {

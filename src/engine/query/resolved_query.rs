@@ -2,24 +2,25 @@
 
 use std::borrow::Cow;
 
-use super::error::EngineError;
-use super::parts::Parts;
-use super::request::{Interest, Limits, Query, Seed};
 use crate::base::id::{NodeId, VideoId};
+use crate::engine::error::EngineError;
+use crate::engine::options::Limits;
+use crate::engine::query::request::{Interest, Query, Seed};
 use crate::index::Index;
 use crate::kernel::Kernels;
+use crate::live::delta::segments::Segments;
 use crate::search;
 
 /// What a request searches for.
-pub(super) struct ResolvedQuery<'q> {
+pub(crate) struct ResolvedQuery<'q> {
     /// One or more.
-    pub(super) interests: Vec<search::Interest<'q>>,
+    pub(crate) interests: Vec<search::Interest<'q>>,
     /// Whether candidates are attributed to them.
-    pub(super) has_interests: bool,
+    pub(crate) has_interests: bool,
     /// The nodes it was made of.
-    pub(super) seeds: Vec<NodeId>,
+    pub(crate) seeds: Vec<NodeId>,
     /// Seeds that are not in the index.
-    pub(super) unknown_seeds: Vec<VideoId>,
+    pub(crate) unknown_seeds: Vec<VideoId>,
 }
 
 impl<'q> ResolvedQuery<'q> {
@@ -27,8 +28,8 @@ impl<'q> ResolvedQuery<'q> {
     ///
     /// # Errors
     /// Names the field that cannot be used.
-    pub(super) fn of(
-        (name, parts): (&str, &Parts),
+    pub(crate) fn of(
+        (name, parts): (&str, &Segments),
         limits: &Limits,
         query: &'q Query,
         k: usize,
@@ -50,7 +51,7 @@ impl<'q> ResolvedQuery<'q> {
     }
 
     /// Whether it is a single query, with its scores as they are.
-    pub(super) fn is_single(&self) -> bool {
+    pub(crate) fn is_single(&self) -> bool {
         self.interests.len() == 1 && !self.has_interests
     }
 }
@@ -119,7 +120,7 @@ fn decimal(share: f32) -> f64 {
 
 fn of_seeds(
     name: &str,
-    parts: &Parts,
+    parts: &Segments,
     limits: &Limits,
     seeds: &[Seed],
 ) -> Result<ResolvedQuery<'static>, EngineError> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::shared::Shared;
+use crate::engine::write::shared::Shared;
 use crate::index::{Index, IndexStore};
 use crate::live::{GroupCommit, LogError, Mutation, MutationLog, RedbLog};
 
@@ -16,14 +16,14 @@ const LOG_FILE: &str = "mutations.redb";
 ///
 /// # Errors
 /// If it cannot be opened.
-pub(super) fn existing_log(store: &IndexStore) -> Result<Option<Arc<dyn MutationLog>>, LogError> {
+pub(crate) fn existing_log(store: &IndexStore) -> Result<Option<Arc<dyn MutationLog>>, LogError> {
     let path = store.dir().join(LOG_FILE);
     Ok(if path.exists() { Some(Arc::new(RedbLog::open(path)?)) } else { None })
 }
 
 /// How a generation and the log of its index go together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Position {
+pub(crate) enum Position {
     /// The log has every write that the generation does not know of.
     Fits,
     /// Writes between the two are neither in the generation nor in the log any more.
@@ -33,7 +33,7 @@ pub(super) enum Position {
 }
 
 impl Position {
-    pub(super) fn of(index: &Index, log: Option<&dyn MutationLog>) -> Self {
+    pub(crate) fn of(index: &Index, log: Option<&dyn MutationLog>) -> Self {
         let position = index.metadata().log_sequence;
         match log {
             Some(log) if position > log.last_sequence() => {
@@ -47,7 +47,7 @@ impl Position {
     }
 
     /// What is wrong; a generation that somebody insists on may lose writes, but not mistake them.
-    pub(super) fn problem(self, is_forced: bool) -> Option<String> {
+    pub(crate) fn problem(self, is_forced: bool) -> Option<String> {
         match self {
             Position::BeforeLog { position, trimmed_to } if !is_forced => Some(format!(
                 "expected a log position of at least {trimmed_to}, found {position}: writes after that would be lost, \
@@ -64,7 +64,7 @@ impl Position {
 
 /// The log of one index; made by the first write.
 #[derive(Debug)]
-pub(super) struct Writing {
+pub(crate) struct Writing {
     path: PathBuf,
     is_writable: bool,
     shared: Arc<Shared>,
@@ -81,7 +81,7 @@ struct OpenLog {
 
 impl Writing {
     /// Writes go to `log`, all of which `shared` knows, or to one that the first write makes.
-    pub(super) fn new(
+    pub(crate) fn new(
         store: &IndexStore,
         shared: &Arc<Shared>,
         is_writable: bool,
@@ -102,7 +102,7 @@ impl Writing {
     ///
     /// # Errors
     /// If they may not be on disk: they are not acknowledged, and nothing is written from then on.
-    pub(super) fn write(&self, mutations: Vec<Mutation>) -> Result<u64, LogError> {
+    pub(crate) fn write(&self, mutations: Vec<Mutation>) -> Result<u64, LogError> {
         let open = self.opened()?;
         open.group.write(mutations).inspect_err(|error| {
             self.problem.lock().get_or_insert_with(|| error.to_string());
@@ -110,23 +110,23 @@ impl Writing {
     }
 
     /// The log, if there is one.
-    pub(super) fn log(&self) -> Option<Arc<dyn MutationLog>> {
+    pub(crate) fn log(&self) -> Option<Arc<dyn MutationLog>> {
         self.open.lock().as_ref().map(|open| Arc::clone(&open.log))
     }
 
     /// Whether another server has made a log of this index, which this one does not know.
-    pub(super) fn is_foreign(&self) -> bool {
+    pub(crate) fn is_foreign(&self) -> bool {
         let open = self.open.lock();
         self.is_writable && open.is_none() && self.path.exists()
     }
 
     /// The path of the log.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Why nothing can be written, if nothing can.
-    pub(super) fn read_only(&self) -> Option<String> {
+    pub(crate) fn read_only(&self) -> Option<String> {
         if !self.is_writable {
             return Some("this server takes no writes".to_owned());
         }

@@ -1,21 +1,11 @@
 //! What is asked of the engine and what it answers.
 
-use std::ops::RangeInclusive;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
-
-use super::asked::{LiveRecall, SampleOptions};
-use super::gate::GateOptions;
-use super::rebuild::{RebuildOptions, RebuildStatus};
 use crate::attributes::Value;
-use crate::base::element::Dtype;
 use crate::base::id::VideoId;
-use crate::base::metric::Metric;
-use crate::index::{AttributeSchema, GateReport, MemoryMode};
 use crate::rules::Rules;
 use crate::search::{Loss, Plan, Shortfall};
 
@@ -256,138 +246,4 @@ impl Budget {
     pub fn is_expired(&self) -> bool {
         self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
-}
-
-/// What a request may ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Largest k.
-    pub max_k: usize,
-    /// Largest ef_search.
-    pub max_ef_search: usize,
-    /// Most seeds in one query.
-    pub max_seeds: usize,
-}
-
-impl Limits {
-    /// Most interests in one query.
-    pub const MAX_INTERESTS: usize = 16;
-    /// What the weight of an interest may be: with these no score runs over, nor is any lost.
-    pub const INTEREST_WEIGHTS: RangeInclusive<f32> = 1e-6..=1e6;
-    /// Most caps in one request.
-    pub const MAX_CAPS: usize = 16;
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { max_k: 10_000, max_ef_search: 20_000, max_seeds: 100 }
-    }
-}
-
-/// How an engine is set up.
-#[derive(Clone, Debug, Default)]
-pub struct EngineOptions {
-    /// Name and folder of each index; names are unique.
-    pub indexes: Vec<(String, PathBuf)>,
-    /// Threads of the compute pool; 0 for one per core.
-    pub threads: usize,
-    /// What a request may ask for.
-    pub limits: Limits,
-    /// Where generations are to be searched.
-    pub memory: MemoryMode,
-    /// Whether writes are taken, and those of before are known: then nobody else can have the log open.
-    pub is_writable: bool,
-    /// When and how the next generation of an index that takes writes is built.
-    pub rebuild: RebuildOptions,
-    /// What a generation must be like to answer.
-    pub gate: GateOptions,
-    /// What share of searches recall is measured with.
-    pub sample: SampleOptions,
-}
-
-/// Whether an index should be asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Readiness {
-    /// It answers and takes writes.
-    Ready,
-    /// It answers, and takes no writes, for this reason.
-    ReadOnly(String),
-    /// Not yet, or not any more, for this reason.
-    NotYet(String),
-}
-
-/// The state of one served index.
-#[derive(Clone, Debug)]
-pub struct IndexStatus {
-    /// Its name.
-    pub name: String,
-    /// Its folder.
-    pub dir: PathBuf,
-    /// The generation that answers.
-    pub generation: u64,
-    /// The manifest that made it current.
-    pub manifest: u64,
-    /// When that manifest was written.
-    pub published_at: Timestamp,
-    /// Generations on disk that could be activated, ascending.
-    pub available_generations: Vec<u64>,
-    /// Number of videos.
-    pub vectors: u64,
-    /// Components per embedding.
-    pub dim: u32,
-    /// Stored component type.
-    pub dtype: Dtype,
-    /// How embeddings are compared.
-    pub metric: Metric,
-    /// `native` or `hnsw-rs`.
-    pub builder: String,
-    /// Edge slots per node in the upper layers.
-    pub m: u32,
-    /// Candidates kept while inserting.
-    pub ef_construction: u32,
-    /// Bytes of the generation file.
-    pub bytes: u64,
-    /// Wall-clock time of the build.
-    pub build_time: Duration,
-    /// The model that made the embeddings.
-    pub embedding_model: Option<String>,
-    /// The attribute columns.
-    pub attributes: Vec<AttributeSchema>,
-    /// What target_recall can ask for: each k measured and the best recall; empty if not calibrated.
-    pub calibration: Vec<(usize, f64)>,
-    /// What was wrong with the newest publication, if it was refused.
-    pub refused: Option<String>,
-    /// Where it is searched now; mapped until a copy that was asked for is done.
-    pub memory: MemoryMode,
-    /// Whether it answers: not after its generation was found damaged, if no other is sound.
-    pub serving: bool,
-    /// What was written since the generation was built.
-    pub live: LiveStatus,
-    /// What the quality gate found last, since the start.
-    pub gate: Option<GateReport>,
-    /// The recall of answers of late, by ascending k.
-    pub recall: Vec<LiveRecall>,
-}
-
-/// What was written to an index, and what comes of it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct LiveStatus {
-    /// The last write; 0 if there was none.
-    pub sequence: u64,
-    /// Writes up to this one are in the generation.
-    pub generation_sequence: u64,
-    /// Videos that were written since and are searched beside the generation.
-    pub delta_vectors: u64,
-    /// Videos of the generation that are no candidates: deleted, replaced, taken down or expired.
-    pub deleted: u64,
-    /// Upserts that wait for a generation that they fit: of another embedding model, or with attributes that it lacks.
-    pub held_entries: u64,
-    /// Videos that are taken down.
-    pub takedowns: u64,
-    /// Whether writes are taken.
-    pub writable: bool,
-    /// Why not, if they are not.
-    pub read_only_reason: Option<String>,
-    /// The rebuild that runs, or the last one.
-    pub rebuild: RebuildStatus,
 }

@@ -3,15 +3,12 @@
 //! The same users are asked of it and of the generation that answers, at the effort that requests get by default:
 //! recall against exact scans, how many answers they share, how long they take. Every node must be reachable.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Instant;
-
-use serde::Deserialize;
 
 use crate::base::id::VideoId;
 use crate::base::interrupt::Interrupt;
 use crate::dataset::{EmbeddingsView, Rows};
+use crate::engine::options::GateOptions;
 use crate::index::{GateFindings, Index};
 use crate::recall::ground_truth_of;
 use crate::search::{Effort, SearchParams, Searcher};
@@ -24,53 +21,17 @@ const AT_ONCE: usize = 64;
 const LEAST_P99_NS: u64 = 250_000;
 const MILLION: f64 = 1e6;
 
-/// What a generation must be like to answer.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct GateOptions {
-    /// Users that are asked for, at most; 0 to let every sound generation answer.
-    pub queries: usize,
-    /// Hits per query.
-    pub k: usize,
-    /// The least share of the true neighbors, 0 to 1.
-    pub min_recall: f64,
-    /// How much less that may be than of the generation before, 0 to 1.
-    pub max_recall_loss: f64,
-    /// The least share of the answers of the generation before, 0 to 1; 0 for none. Not asked of a generation of
-    /// another embedding model.
-    pub min_overlap: f64,
-    /// How many times slower the slowest in a hundred queries may be; 0 for any.
-    pub max_p99_ratio: f64,
-    /// A file of user embeddings to ask each index for, by its name; users that asked before where there is none, or
-    /// that the build held out.
-    pub query_files: BTreeMap<String, PathBuf>,
-}
-
-impl Default for GateOptions {
-    fn default() -> Self {
-        Self {
-            queries: 500,
-            k: 100,
-            min_recall: 0.8,
-            max_recall_loss: 0.05,
-            min_overlap: 0.0,
-            max_p99_ratio: 3.0,
-            query_files: BTreeMap::new(),
-        }
-    }
-}
-
 /// Users to measure with.
-pub(super) struct GateQueries {
+pub(crate) struct GateQueries {
     /// `[n × dim]`; none if nobody is known.
-    pub(super) vectors: Vec<f32>,
+    pub(crate) vectors: Vec<f32>,
     /// Where they are from, in words.
-    pub(super) source: String,
+    pub(crate) source: String,
 }
 
 /// Measures `index`, beside the generation that answers if that can be compared with, on the current rayon pool; `None`
 /// once `keep_going` says no.
-pub(super) fn measure(
+pub(crate) fn measure(
     index: &Index,
     current: Option<(u64, &Index)>,
     queries: &GateQueries,
@@ -111,7 +72,7 @@ pub(super) fn measure(
 }
 
 /// What speaks against a generation.
-pub(super) fn judge(found: &GateFindings, is_same_model: bool, options: &GateOptions) -> Vec<String> {
+pub(crate) fn judge(found: &GateFindings, is_same_model: bool, options: &GateOptions) -> Vec<String> {
     let mut problems = Vec::new();
     if found.unreachable > 0 {
         problems

@@ -9,7 +9,7 @@
 use jiff::Timestamp;
 use prost::Message;
 
-use super::{Mutation, Upsert};
+use super::mutation::{Mutation, Upsert};
 use crate::attributes::Value;
 use crate::base::id::VideoId;
 

@@ -16,14 +16,14 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::parts::{IndexPart, Parts};
 use crate::base::id::{NodeId, VideoId};
 use crate::build::{BuildError, BuildParams, GRAPH_FROM, Silent, build_in_memory};
 use crate::index::Index;
-use crate::live::{
-    Entry, LogError, Mutation, MutationLog, RowsError, Upsert, check_attributes, check_embedding, dataset_of,
-    gather,
-};
+use crate::live::delta::rows::{RowsError, check_attributes, check_embedding, dataset_of, gather};
+use crate::live::delta::segments::{IndexSegment, Segments};
+use crate::live::log::error::LogError;
+use crate::live::log::mutation::{Entry, Mutation, Upsert};
+use crate::live::log::mutation_log::MutationLog;
 use crate::node_set::NodeSet;
 
 /// A part is merged with the ones after it unless it is more than so many times larger than they are together: each
@@ -31,11 +31,11 @@ use crate::node_set::NodeSet;
 const TIMES_LARGER: usize = 3;
 /// The last parts, as far as they have no more videos than these together, are merged by the writes: so few that no
 /// write waits for a graph. Those before them are merged beside the writes.
-pub(super) const MERGED_BY_WRITES: usize = GRAPH_FROM - 1;
+pub(crate) const MERGED_BY_WRITES: usize = GRAPH_FROM - 1;
 
 /// Why what was written cannot be searched.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ApplyError {
+pub(crate) enum ApplyError {
     #[error(transparent)]
     Rows(#[from] RowsError),
     #[error(transparent)]
@@ -44,26 +44,26 @@ pub(super) enum ApplyError {
 
 /// What was written over one generation.
 #[derive(Debug)]
-pub(super) struct LiveState {
-    pub(super) parts: Parts,
+pub(crate) struct LiveState {
+    pub(crate) segments: Segments,
     /// The last write that the parts know of.
-    pub(super) sequence: u64,
+    pub(crate) sequence: u64,
     /// Videos that are taken down and not restored.
-    pub(super) takedowns: HashSet<VideoId>,
+    pub(crate) takedowns: HashSet<VideoId>,
     /// Videos that were deleted and not upserted again.
     deleted: HashSet<VideoId>,
     /// Upserts that do not fit the generation, each with its number: of another embedding model, or with attributes
     /// that it does not have. They wait for a generation that they fit, or to be written again.
-    pub(super) held: HashMap<VideoId, u64>,
+    pub(crate) held: HashMap<VideoId, u64>,
     /// When videos expire, the next first.
     expiries: BinaryHeap<Reverse<(i64, VideoId)>>,
 }
 
 impl LiveState {
     /// A generation that nothing was written to since.
-    pub(super) fn new(base: Arc<Index>) -> Self {
+    pub(crate) fn new(base: Arc<Index>) -> Self {
         let mut state = Self {
-            parts: Parts::whole(Arc::clone(&base)),
+            segments: Segments::whole(Arc::clone(&base)),
             sequence: base.metadata().log_sequence,
             takedowns: HashSet::new(),
             deleted: HashSet::new(),
@@ -79,13 +79,13 @@ impl LiveState {
     ///
     /// # Errors
     /// If the log cannot be read.
-    pub(super) fn before(base: Arc<Index>, log: &dyn MutationLog) -> Result<Self, LogError> {
+    pub(crate) fn before(base: Arc<Index>, log: &dyn MutationLog) -> Result<Self, LogError> {
         let mut state = Self::new(base);
-        state.sequence = state.parts.base().index.metadata().held_after().max(log.trimmed_to());
+        state.sequence = state.segments.base().index.metadata().held_after().max(log.trimmed_to());
         for (video, sequence) in log.takedowns()? {
             if sequence <= state.sequence {
                 state.takedowns.insert(video);
-                state.parts.hide(video);
+                state.segments.hide(video);
             }
         }
         Ok(state)
@@ -98,7 +98,7 @@ impl LiveState {
     }
 
     /// When the next video expires, in microseconds since 1970.
-    pub(super) fn next_expiry(&self) -> i64 {
+    pub(crate) fn next_expiry(&self) -> i64 {
         self.expiries.peek().map_or(i64::MAX, |Reverse((time, _))| *time)
     }
 
@@ -106,10 +106,10 @@ impl LiveState {
     ///
     /// # Errors
     /// If no index can be made of them; what is searched is as it was, then.
-    pub(super) fn apply(&mut self, entries: &[Entry], now: Timestamp) -> Result<(), ApplyError> {
+    pub(crate) fn apply(&mut self, entries: &[Entry], now: Timestamp) -> Result<(), ApplyError> {
         // Those that were read from the log already come again where another generation took over meanwhile.
         let entries = &entries[entries.partition_point(|entry| entry.sequence <= self.sequence)..];
-        let base = Arc::clone(&self.parts.base().index);
+        let base = Arc::clone(&self.segments.base().index);
         let known = base.metadata().log_sequence;
         let mut upserts: HashMap<VideoId, &Upsert> = HashMap::new();
         for entry in entries.iter().filter(|entry| entry.sequence > known) {
@@ -130,7 +130,7 @@ impl LiveState {
             let dataset = dataset_of(&rows, &facts.attributes, base.dim(), facts.dtype)?;
             Some(build_in_memory(&dataset, &params_of(&base)?, &Silent)?)
         };
-        let mut parts = self.parts.clone();
+        let mut parts = self.segments.clone();
         for entry in entries {
             self.take_in(entry, &base, &mut parts);
         }
@@ -141,13 +141,13 @@ impl LiveState {
         for entry in entries {
             self.settle(&mut parts, entry.mutation.video_id(), now);
         }
-        self.parts = parts;
+        self.segments = parts;
         self.sequence = entries.last().map_or(self.sequence, |entry| entry.sequence);
         Ok(())
     }
 
     /// Hides the nodes of a video that an entry replaces or deletes.
-    fn take_in(&mut self, entry: &Entry, base: &Index, parts: &mut Parts) {
+    fn take_in(&mut self, entry: &Entry, base: &Index, parts: &mut Segments) {
         let is_known = entry.sequence <= base.metadata().log_sequence;
         match &entry.mutation {
             // It cannot stand beside the others.
@@ -176,7 +176,7 @@ impl LiveState {
     }
 
     /// Makes the newest node of a video, the others being hidden, a candidate or none.
-    fn settle(&self, parts: &mut Parts, video: VideoId, now: Timestamp) {
+    fn settle(&self, parts: &mut Segments, video: VideoId, now: Timestamp) {
         let Some((at, node)) = parts.newest(video) else { return };
         if self.is_hidden(video, &parts.part(at).index, node, now) {
             parts.kill(at, node);
@@ -186,8 +186,8 @@ impl LiveState {
     }
 
     /// Hides what has expired.
-    pub(super) fn expire(&mut self, now: Timestamp) {
-        let mut parts = self.parts.clone();
+    pub(crate) fn expire(&mut self, now: Timestamp) {
+        let mut parts = self.segments.clone();
         while let Some(Reverse((time, video))) = self.expiries.peek().copied()
             && time <= now.as_microsecond()
         {
@@ -197,50 +197,50 @@ impl LiveState {
                 parts.hide(video);
             }
         }
-        self.parts = parts;
+        self.segments = parts;
     }
 
     /// What the writes should merge.
-    pub(super) fn small_merge(&self, now: Timestamp) -> Option<Merge> {
+    pub(crate) fn small_merge(&self, now: Timestamp) -> Option<Merge> {
         let sizes = self.sizes();
         Some(self.merge(due(&sizes, open_from(&sizes)..sizes.len())?, now))
     }
 
     /// What should be merged beside the writes, which leave these parts alone.
-    pub(super) fn large_merge(&self, now: Timestamp) -> Option<Merge> {
+    pub(crate) fn large_merge(&self, now: Timestamp) -> Option<Merge> {
         let sizes = self.sizes();
         Some(self.merge(due(&sizes, 1..open_from(&sizes))?, now))
     }
 
     /// How many videos each part has, the generation first.
     fn sizes(&self) -> Vec<usize> {
-        self.parts.iter().map(|part| part.index.len()).collect()
+        self.segments.iter().map(|part| part.index.len()).collect()
     }
 
     /// All parts, to be built into the next generation.
-    pub(super) fn fold(&self, now: Timestamp) -> Fold {
-        let Merge { kept, .. } = self.merge(0..self.parts.len(), now);
+    pub(crate) fn fold(&self, now: Timestamp) -> Fold {
+        let Merge { kept, .. } = self.merge(0..self.segments.len(), now);
         Fold { kept, sequence: self.sequence, held: self.held.len() as u64 }
     }
 
     /// Entries up to this one are of no use to the generation.
-    pub(super) fn unneeded_to(&self) -> u64 {
+    pub(crate) fn unneeded_to(&self) -> u64 {
         let held = self.held.values().min().map_or(u64::MAX, |first| first - 1);
-        self.parts.base().index.metadata().log_sequence.min(held)
+        self.segments.base().index.metadata().log_sequence.min(held)
     }
 
     /// Some parts, each with its nodes that may be candidates again.
     fn merge(&self, range: Range<usize>, now: Timestamp) -> Merge {
-        let is_kept = |at: usize, part: &IndexPart, node: NodeId| {
+        let is_kept = |at: usize, part: &IndexSegment, node: NodeId| {
             let video = part.index.video_ids()[node.index()];
             part.allows(node)
                 || self.takedowns.contains(&video)
                     && !self.deleted.contains(&video)
-                    && self.parts.newest(video) == Some((at, node))
+                    && self.segments.newest(video) == Some((at, node))
                     && !is_expired(&part.index, node, now)
         };
         let kept = range.clone().map(|at| {
-            let part = self.parts.part(at);
+            let part = self.segments.part(at);
             let mut kept = NodeSet::none(part.index.len());
             let nodes = (0..part.index.len() as u32).filter(|node| is_kept(at, part, NodeId(*node)));
             nodes.for_each(|node| kept.insert(node));
@@ -250,14 +250,14 @@ impl LiveState {
     }
 
     /// Puts what was merged in the place of its parts, unless they are not there any more.
-    pub(super) fn put(&mut self, merge: &Merge, merged: Option<Index>, now: Timestamp) {
+    pub(crate) fn put(&mut self, merge: &Merge, merged: Option<Index>, now: Timestamp) {
         let is_there = |(at, (index, _)): (usize, &(Arc<Index>, NodeSet))| {
-            self.parts.iter().nth(merge.first + at).is_some_and(|part| Arc::ptr_eq(&part.index, index))
+            self.segments.iter().nth(merge.first + at).is_some_and(|part| Arc::ptr_eq(&part.index, index))
         };
         if !merge.kept.iter().enumerate().all(is_there) {
             return;
         }
-        let mut parts = self.parts.clone();
+        let mut parts = self.segments.clone();
         let merged = merged.map(Arc::new);
         parts.replace(merge.first..merge.first + merge.kept.len(), merged.clone());
         // What happened to its videos while it was made.
@@ -268,28 +268,28 @@ impl LiveState {
                 parts.kill(merge.first, node);
             }
         }
-        self.parts = parts;
+        self.segments = parts;
     }
 
     /// Videos that are searched beside the generation.
-    pub(super) fn delta_vectors(&self) -> usize {
-        self.parts.iter().skip(1).map(IndexPart::living).sum()
+    pub(crate) fn delta_vectors(&self) -> usize {
+        self.segments.iter().skip(1).map(IndexSegment::living).sum()
     }
 
     /// Videos of the generation that are no candidates and would not be in the next one.
-    pub(super) fn tombstones(&self) -> usize {
+    pub(crate) fn tombstones(&self) -> usize {
         self.hidden().saturating_sub(self.takedowns.len())
     }
 
     /// Videos of the generation that are no candidates.
-    pub(super) fn hidden(&self) -> usize {
-        let base = self.parts.base();
+    pub(crate) fn hidden(&self) -> usize {
+        let base = self.segments.base();
         base.index.len() - base.living()
     }
 }
 
-/// Parts that are to be one.
-pub(super) struct Merge {
+/// Segments that are to be one.
+pub(crate) struct Merge {
     first: usize,
     kept: Vec<(Arc<Index>, NodeSet)>,
 }
@@ -299,7 +299,7 @@ impl Merge {
     ///
     /// # Errors
     /// If no index can be made of them.
-    pub(super) fn build(&self) -> Result<Option<Index>, ApplyError> {
+    pub(crate) fn build(&self) -> Result<Option<Index>, ApplyError> {
         let kept: Vec<(&Index, &NodeSet)> = self.kept.iter().map(|(index, kept)| (&**index, kept)).collect();
         if kept.iter().all(|(_, kept)| kept.count() == 0) {
             return Ok(None);
@@ -311,13 +311,13 @@ impl Merge {
 }
 
 /// What the next generation is to be made of.
-pub(super) struct Fold {
+pub(crate) struct Fold {
     /// Indexes, each with its nodes that are to be in it.
-    pub(super) kept: Vec<(Arc<Index>, NodeSet)>,
+    pub(crate) kept: Vec<(Arc<Index>, NodeSet)>,
     /// The last write that they know of.
-    pub(super) sequence: u64,
+    pub(crate) sequence: u64,
     /// Upserts that cannot be in it.
-    pub(super) held: u64,
+    pub(crate) held: u64,
 }
 
 /// The first of the last parts that the writes merge.
@@ -349,7 +349,7 @@ fn fits(upsert: &Upsert, base: &Index) -> bool {
 }
 
 /// Upserts that do not name a model are of that of the generation.
-pub(super) fn is_of_model(upsert: &Upsert, base: &Index) -> bool {
+pub(crate) fn is_of_model(upsert: &Upsert, base: &Index) -> bool {
     upsert.embedding_model.is_none() || upsert.embedding_model == base.metadata().embedding_model
 }
 

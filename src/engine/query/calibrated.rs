@@ -4,7 +4,7 @@ use crate::index::{Calibration, Index, IndexStore, RecallCurves, StoreError};
 
 /// What is known of the recall of a snapshot.
 #[derive(Debug, Default)]
-pub(super) struct Calibrated {
+pub(crate) struct Calibrated {
     /// The newest calibration that can be read.
     calibration: Option<Calibration>,
     /// The highest number that was looked at; 0 without any.
@@ -13,7 +13,7 @@ pub(super) struct Calibrated {
 
 impl Calibrated {
     /// Reads the newest calibration; what cannot be read is passed over, and said so in the log.
-    pub(super) fn load(store: &IndexStore, generation: u64, index: &Index) -> Result<Self, StoreError> {
+    pub(crate) fn load(store: &IndexStore, generation: u64, index: &Index) -> Result<Self, StoreError> {
         let newest = store.calibrations(generation)?.last().copied().unwrap_or_default();
         let (calibration, passed_over) = store.open_calibration(generation, index)?;
         for error in passed_over {
@@ -23,12 +23,12 @@ impl Calibrated {
     }
 
     /// What was measured, if anything was.
-    pub(super) fn curves(&self) -> Option<&RecallCurves> {
+    pub(crate) fn curves(&self) -> Option<&RecallCurves> {
         Some(&self.calibration.as_ref()?.recall)
     }
 
     /// Reads it again if there is a newer one than was looked at.
-    pub(super) fn reload(
+    pub(crate) fn reload(
         &self,
         store: &IndexStore,
         generation: u64,

@@ -11,49 +11,49 @@ use crate::node_set::NodeSet;
 /// Indexes that are searched together, their nodes numbered one after another: the generation, and small ones of
 /// videos that were written since, newest last. Never changes; a write makes others.
 #[derive(Clone, Debug)]
-pub(super) struct Parts(Vec<IndexPart>);
+pub(crate) struct Segments(Vec<IndexSegment>);
 
 /// One of the indexes.
 #[derive(Clone, Debug)]
-pub(super) struct IndexPart {
-    pub(super) index: Arc<Index>,
+pub(crate) struct IndexSegment {
+    pub(crate) index: Arc<Index>,
     /// The number of its first node.
-    pub(super) start: u32,
+    pub(crate) start: u32,
     /// Its nodes that are no candidates whatever is asked: a newer part has the video, or it is gone.
-    pub(super) dead: Option<Arc<Dead>>,
+    pub(crate) dead: Option<Arc<Dead>>,
     /// For each attribute, keys of its words that are equal to those of the generation; empty for that itself.
     words: Arc<Vec<Option<Vec<u64>>>>,
 }
 
 /// Nodes that are no candidates.
 #[derive(Clone, Debug)]
-pub(super) struct Dead {
-    pub(super) nodes: NodeSet,
-    pub(super) count: usize,
+pub(crate) struct Dead {
+    pub(crate) nodes: NodeSet,
+    pub(crate) count: usize,
 }
 
-impl Parts {
+impl Segments {
     /// A generation that nothing was written to.
-    pub(super) fn whole(index: Arc<Index>) -> Self {
-        Self(vec![IndexPart { index, start: 0, dead: None, words: Arc::default() }])
+    pub(crate) fn whole(index: Arc<Index>) -> Self {
+        Self(vec![IndexSegment { index, start: 0, dead: None, words: Arc::default() }])
     }
 
     /// The generation.
-    pub(super) fn base(&self) -> &IndexPart {
+    pub(crate) fn base(&self) -> &IndexSegment {
         &self.0[0]
     }
 
     /// How many indexes there are.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
-    pub(super) fn iter(&self) -> std::slice::Iter<'_, IndexPart> {
+    pub(crate) fn iter(&self) -> std::slice::Iter<'_, IndexSegment> {
         self.0.iter()
     }
 
     /// The generation, if that is all and every video of it can be a candidate.
-    pub(super) fn as_whole(&self) -> Option<&Index> {
+    pub(crate) fn as_whole(&self) -> Option<&Index> {
         match self.0.as_slice() {
             [only] if only.dead.is_none() => Some(&only.index),
             _ => None,
@@ -61,7 +61,7 @@ impl Parts {
     }
 
     /// The node of a video, among those of all parts; `None` if it is not there.
-    pub(super) fn node_of(&self, video: VideoId) -> Option<NodeId> {
+    pub(crate) fn node_of(&self, video: VideoId) -> Option<NodeId> {
         self.0.iter().rev().find_map(|part| {
             let node = part.index.node_of(video).filter(|node| part.allows(*node))?;
             Some(NodeId(part.start + node.0))
@@ -69,30 +69,30 @@ impl Parts {
     }
 
     /// The newest part that has a video, whether it can be a candidate or not, and its node there.
-    pub(super) fn newest(&self, video: VideoId) -> Option<(usize, NodeId)> {
+    pub(crate) fn newest(&self, video: VideoId) -> Option<(usize, NodeId)> {
         self.0.iter().enumerate().rev().find_map(|(at, part)| Some((at, part.index.node_of(video)?)))
     }
 
     /// # Panics
     /// If there is no such part.
-    pub(super) fn part(&self, at: usize) -> &IndexPart {
+    pub(crate) fn part(&self, at: usize) -> &IndexSegment {
         &self.0[at]
     }
 
     /// Adds the newest part, all of whose nodes can be candidates.
-    pub(super) fn push(&mut self, index: Arc<Index>) {
+    pub(crate) fn push(&mut self, index: Arc<Index>) {
         self.replace(self.0.len()..self.0.len(), Some(index));
     }
 
     /// Puts one part, all of whose nodes can be candidates, or none in the place of some.
-    pub(super) fn replace(&mut self, parts: Range<usize>, by: Option<Arc<Index>>) {
+    pub(crate) fn replace(&mut self, parts: Range<usize>, by: Option<Arc<Index>>) {
         let base = Columns::of(&self.base().index);
         let part = by.map(|index| {
             let columns = Columns::of(&index);
             let words = (0..columns.schema().len())
                 .map(|column| Some(keys_of_words(&columns.words(column)?, &base.words(column)?)));
             let words = Arc::new(words.collect());
-            IndexPart { index, start: 0, dead: None, words }
+            IndexSegment { index, start: 0, dead: None, words }
         });
         self.0.splice(parts, part);
         let mut start = 0;
@@ -103,7 +103,7 @@ impl Parts {
     }
 
     /// Lets no node of a video be a candidate.
-    pub(super) fn hide(&mut self, video: VideoId) {
+    pub(crate) fn hide(&mut self, video: VideoId) {
         for part in &mut self.0 {
             if let Some(node) = part.index.node_of(video) {
                 part.kill(node);
@@ -112,12 +112,12 @@ impl Parts {
     }
 
     /// Lets a node of a part be no candidate.
-    pub(super) fn kill(&mut self, at: usize, node: NodeId) {
+    pub(crate) fn kill(&mut self, at: usize, node: NodeId) {
         self.0[at].kill(node);
     }
 
     /// Lets a node of a part be a candidate again.
-    pub(super) fn revive(&mut self, at: usize, node: NodeId) {
+    pub(crate) fn revive(&mut self, at: usize, node: NodeId) {
         let part = &mut self.0[at];
         if let Some(dead) = part.dead.as_mut().filter(|dead| dead.nodes.contains(node.0)) {
             let dead = Arc::make_mut(dead);
@@ -130,7 +130,7 @@ impl Parts {
     }
 
     /// The part of a node, and the node in its index.
-    pub(super) fn locate(&self, node: NodeId) -> (&IndexPart, NodeId) {
+    pub(crate) fn locate(&self, node: NodeId) -> (&IndexSegment, NodeId) {
         let part = &self.0[self.at(node)];
         (part, NodeId(node.0 - part.start))
     }
@@ -141,14 +141,14 @@ impl Parts {
     }
 }
 
-impl IndexPart {
+impl IndexSegment {
     /// Whether a node of its index can be a candidate.
-    pub(super) fn allows(&self, node: NodeId) -> bool {
+    pub(crate) fn allows(&self, node: NodeId) -> bool {
         self.dead.as_ref().is_none_or(|dead| !dead.nodes.contains(node.0))
     }
 
     /// How many of its nodes can be candidates.
-    pub(super) fn living(&self) -> usize {
+    pub(crate) fn living(&self) -> usize {
         self.index.len() - self.dead.as_ref().map_or(0, |dead| dead.count)
     }
 
@@ -163,7 +163,7 @@ impl IndexPart {
     }
 
     /// The keys of a column, equal where values are over all parts; `None` for a type whose values are rarely equal.
-    pub(super) fn value_keys(&self, column: usize) -> Option<ValueKeys<'_>> {
+    pub(crate) fn value_keys(&self, column: usize) -> Option<ValueKeys<'_>> {
         let keys = Columns::of(&self.index).value_keys(column)?;
         Some(match self.words.get(column) {
             Some(Some(words)) => keys.with_words(words),

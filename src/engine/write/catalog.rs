@@ -2,14 +2,14 @@
 
 use jiff::Timestamp;
 
-use super::Engine;
-use super::error::EngineError;
-use super::live::is_of_model;
-use super::request::ReturnAttributes;
-use super::snapshot::{attributes as named_values, vector};
 use crate::attributes::Value;
 use crate::base::id::VideoId;
+use crate::engine::Engine;
+use crate::engine::error::EngineError;
+use crate::engine::query::request::ReturnAttributes;
+use crate::engine::query::snapshot::{attributes as named_values, vector};
 use crate::index::Index;
+use crate::live::delta::state::is_of_model;
 use crate::live::{Mutation, UpsertError, check_attributes, check_embedding};
 
 /// What becomes of the sound mutations of a batch of which one is not.
@@ -115,9 +115,9 @@ impl Engine {
         let served = self.served(index)?;
         let snapshot = served.snapshot()?;
         let columns = snapshot.columns(attributes)?;
-        let look_up = |video: &VideoId| match snapshot.parts.node_of(*video) {
+        let look_up = |video: &VideoId| match snapshot.segments.node_of(*video) {
             Some(node) => {
-                let (part, node) = snapshot.parts.locate(node);
+                let (part, node) = snapshot.segments.locate(node);
                 let expires_at = part.index.expiries().map(|times| times[node.index()]);
                 let expires_at = expires_at.filter(|time| *time != i64::MAX);
                 Lookup::Found(StoredVideo {

@@ -81,12 +81,12 @@ pub enum LogError {
 }
 
 impl LogError {
-    pub(super) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| LogError::Io { path, source: Arc::new(source) }
     }
 
-    pub(super) fn redb<E: Into<redb::Error>>(path: &Path) -> impl FnOnce(E) -> Self {
+    pub(crate) fn redb<E: Into<redb::Error>>(path: &Path) -> impl FnOnce(E) -> Self {
         let path = path.to_owned();
         move |error| match error.into() {
             redb::Error::Io(source) => LogError::Io { path, source: Arc::new(source) },

@@ -6,11 +6,11 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-use super::error::EngineError;
-use super::live::{ApplyError, LiveState, MERGED_BY_WRITES};
-use super::snapshot::Snapshot;
 use crate::base::id::VideoId;
+use crate::engine::error::EngineError;
+use crate::engine::query::snapshot::Snapshot;
 use crate::index::{IndexStore, Manifest};
+use crate::live::delta::state::{ApplyError, LiveState, MERGED_BY_WRITES};
 use crate::live::{Entry, MutationLog};
 
 /// Entries that are read from the log at a time: no graph is built of them, so that a start is quick.
@@ -18,9 +18,9 @@ const ENTRIES_AT_ONCE: usize = MERGED_BY_WRITES;
 
 /// The snapshot that answers, and the state that it was made of.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(crate) struct Shared {
     /// Replaced only by who holds `live`.
-    pub(super) current: ArcSwap<Snapshot>,
+    pub(crate) current: ArcSwap<Snapshot>,
     live: Mutex<LiveState>,
 }
 
@@ -29,14 +29,14 @@ impl Shared {
     ///
     /// # Errors
     /// If the log cannot be read or searched.
-    pub(super) fn new(snapshot: Snapshot, log: Option<&dyn MutationLog>) -> Result<Self, EngineError> {
+    pub(crate) fn new(snapshot: Snapshot, log: Option<&dyn MutationLog>) -> Result<Self, EngineError> {
         let live = caught_up(&snapshot, log)?;
         let current = ArcSwap::from_pointee(snapshot.with_live(&live));
         Ok(Self { current, live: Mutex::new(live) })
     }
 
     /// Looks at what was written.
-    pub(super) fn with_live<R>(&self, read: impl FnOnce(&LiveState) -> R) -> R {
+    pub(crate) fn with_live<R>(&self, read: impl FnOnce(&LiveState) -> R) -> R {
         read(&self.live.lock())
     }
 
@@ -44,7 +44,7 @@ impl Shared {
     ///
     /// # Errors
     /// If they cannot be searched; then nothing of them is.
-    pub(super) fn apply(&self, entries: &[Entry]) -> Result<(), EngineError> {
+    pub(crate) fn apply(&self, entries: &[Entry]) -> Result<(), EngineError> {
         let mut live = self.live.lock();
         live.apply(entries, Timestamp::now()).map_err(unsearchable)?;
         merge_small(&mut live)?;
@@ -56,7 +56,7 @@ impl Shared {
     ///
     /// # Errors
     /// If the log cannot be read or searched; then the one before goes on.
-    pub(super) fn swap(
+    pub(crate) fn swap(
         &self,
         snapshot: Snapshot,
         log: Option<&dyn MutationLog>,
@@ -80,7 +80,7 @@ impl Shared {
     ///
     /// # Errors
     /// If it cannot be read or searched.
-    pub(super) fn replay(&self, log: &dyn MutationLog) -> Result<(), EngineError> {
+    pub(crate) fn replay(&self, log: &dyn MutationLog) -> Result<(), EngineError> {
         let mut live = self.live.lock();
         *live = caught_up(&self.current.load(), Some(log))?;
         self.publish(&live);
@@ -88,7 +88,7 @@ impl Shared {
     }
 
     /// Hides what has expired.
-    pub(super) fn expire(&self) {
+    pub(crate) fn expire(&self) {
         let mut live = self.live.lock();
         let now = Timestamp::now();
         // Others may have come to it first.
@@ -99,7 +99,7 @@ impl Shared {
     }
 
     /// Takes the newest calibration of what answers, if there is a newer one.
-    pub(super) fn recalibrate(&self, store: &IndexStore) -> Option<Arc<Snapshot>> {
+    pub(crate) fn recalibrate(&self, store: &IndexStore) -> Option<Arc<Snapshot>> {
         let _live = self.live.lock();
         let snapshot = Arc::new(self.current.load().recalibrated(store).ok()??);
         self.current.store(Arc::clone(&snapshot));
@@ -107,7 +107,7 @@ impl Shared {
     }
 
     /// Merges the parts that have become too large for the writes to do it, which go on, on `pool`.
-    pub(super) fn merge_parts(&self, pool: &rayon::ThreadPool) {
+    pub(crate) fn merge_parts(&self, pool: &rayon::ThreadPool) {
         loop {
             let merge = self.with_live(|live| live.large_merge(Timestamp::now()));
             let Some(merge) = merge else { return };
@@ -124,7 +124,7 @@ impl Shared {
     }
 
     /// Whether a video is taken down.
-    pub(super) fn is_taken_down(&self, video: VideoId) -> bool {
+    pub(crate) fn is_taken_down(&self, video: VideoId) -> bool {
         self.live.lock().takedowns.contains(&video)
     }
 

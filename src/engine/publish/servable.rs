@@ -2,12 +2,12 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::asked::is_usable;
-use super::error::EngineError;
-use super::gate::{self, GateQueries};
-use super::served::ServedIndex;
-use super::writing::Position;
 use crate::dataset::{Embeddings, EmbeddingsView, Rows};
+use crate::engine::error::EngineError;
+use crate::engine::publish::gate::{self, GateQueries};
+use crate::engine::publish::served::ServedIndex;
+use crate::engine::rebuild::sampled::is_usable;
+use crate::engine::write::log::Position;
 use crate::index::{GateReport, Index, IndexStore, Manifest, PublishReason, StoreError, Verdict};
 use crate::live::MutationLog;
 
@@ -15,7 +15,7 @@ use crate::live::MutationLog;
 const LEAST_ASKED: usize = 100;
 
 /// Whether a generation may answer. One that somebody activated may, whatever it lacks.
-pub(super) fn check_servable(
+pub(crate) fn check_servable(
     store: &IndexStore,
     manifest: &Manifest,
     index: &Index,
@@ -27,7 +27,7 @@ pub(super) fn check_servable(
 }
 
 /// Whether the quality gate let a generation answer, if it ever measured it.
-pub(super) fn check_verdict(store: &IndexStore, generation: u64, index: &Index) -> Result<(), StoreError> {
+pub(crate) fn check_verdict(store: &IndexStore, generation: u64, index: &Index) -> Result<(), StoreError> {
     match store.open_gate_report(generation, index)?.0 {
         Some(report) if !report.problems.is_empty() => {
             let problem = format!("refused by the quality gate: {}", report.problems.join("; "));
@@ -38,7 +38,7 @@ pub(super) fn check_verdict(store: &IndexStore, generation: u64, index: &Index) 
 }
 
 /// Whether somebody chose a generation, or the quality gate let it pass.
-pub(super) fn has_passed(store: &IndexStore, manifest: &Manifest, index: &Index) -> bool {
+pub(crate) fn has_passed(store: &IndexStore, manifest: &Manifest, index: &Index) -> bool {
     let is_measured = || {
         let report = store.open_gate_report(manifest.generation, index);
         report.is_ok_and(|(report, _)| report.is_some_and(|report| report.problems.is_empty()))
@@ -47,7 +47,7 @@ pub(super) fn has_passed(store: &IndexStore, manifest: &Manifest, index: &Index)
 }
 
 /// [`has_passed`], or what is missing.
-pub(super) fn check_passed(store: &IndexStore, manifest: &Manifest, index: &Index) -> Result<(), StoreError> {
+pub(crate) fn check_passed(store: &IndexStore, manifest: &Manifest, index: &Index) -> Result<(), StoreError> {
     if has_passed(store, manifest, index) {
         return Ok(());
     }
@@ -56,11 +56,11 @@ pub(super) fn check_passed(store: &IndexStore, manifest: &Manifest, index: &Inde
 }
 
 /// Whether users of one can be asked of the other.
-pub(super) fn is_same_model(one: &Index, other: &Index) -> bool {
+pub(crate) fn is_same_model(one: &Index, other: &Index) -> bool {
     one.dim() == other.dim() && one.metadata().embedding_model == other.metadata().embedding_model
 }
 
-pub(super) fn check_position(
+pub(crate) fn check_position(
     index: &Index,
     log: Option<&dyn MutationLog>,
     is_forced: bool,
@@ -76,7 +76,7 @@ impl ServedIndex {
     ///
     /// # Errors
     /// If it cannot be measured, or that cannot be kept.
-    pub(super) fn ensure_measured(&self, manifest: &Manifest, index: &Index) -> Result<(), EngineError> {
+    pub(crate) fn ensure_measured(&self, manifest: &Manifest, index: &Index) -> Result<(), EngineError> {
         if manifest.reason == PublishReason::Activate {
             return Ok(());
         }
@@ -98,7 +98,7 @@ impl ServedIndex {
     ///
     /// # Errors
     /// If it cannot be measured.
-    pub(super) fn measure(
+    pub(crate) fn measure(
         &self,
         index: &Index,
         pool: &rayon::ThreadPool,

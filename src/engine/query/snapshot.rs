@@ -4,45 +4,45 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::calibrated::Calibrated;
-use super::error::EngineError;
-use super::live::LiveState;
-use super::parts::Parts;
-use super::query::ResolvedQuery;
-use super::request::{
-    Budget, Candidate, Completeness, Effort, Limits, ReturnAttributes, SearchRequest, SearchResponse,
-    SearchStats,
-};
-use super::rules::{ResolvedRules, has_rules};
 use crate::attributes::{Columns, Value};
 use crate::base::id::NodeId;
 use crate::base::interrupt::Interrupt;
+use crate::engine::error::EngineError;
+use crate::engine::options::Limits;
+use crate::engine::query::calibrated::Calibrated;
+use crate::engine::query::request::{
+    Budget, Candidate, Completeness, Effort, ReturnAttributes, SearchRequest, SearchResponse, SearchStats,
+};
+use crate::engine::query::resolved_query::ResolvedQuery;
+use crate::engine::query::rules::{ResolvedRules, has_rules};
 use crate::index::{Index, IndexStore, Manifest, StoreError, Uncovered};
+use crate::live::delta::segments::Segments;
+use crate::live::delta::state::LiveState;
 use crate::rules::FilterProblem;
 use crate::search::{self, Found, Hit, Located, Loss, Plan, SearchParams, Searcher};
 
 /// One generation, the manifest that made it current, and its calibration. Never changes; a swap replaces
 /// it whole.
 #[derive(Debug)]
-pub(super) struct Snapshot {
-    pub(super) manifest: Manifest,
-    pub(super) index: Arc<Index>,
-    pub(super) parts: Parts,
-    /// The last write that the parts know of.
-    pub(super) sequence: u64,
+pub(crate) struct Snapshot {
+    pub(crate) manifest: Manifest,
+    pub(crate) index: Arc<Index>,
+    pub(crate) segments: Segments,
+    /// The last write that the segments contain.
+    pub(crate) sequence: u64,
     /// When the next video of them expires, in microseconds since 1970.
-    pub(super) next_expiry: i64,
-    pub(super) calibrated: Arc<Calibrated>,
+    pub(crate) next_expiry: i64,
+    pub(crate) calibrated: Arc<Calibrated>,
 }
 
 /// Checks what keeps a search from failing, whatever the sections hold: their lengths. Reads next to nothing.
-pub(super) fn check_structure(index: &Index) -> Result<(), StoreError> {
+pub(crate) fn check_structure(index: &Index) -> Result<(), StoreError> {
     Columns::open(index)?;
     Ok(())
 }
 
 /// Checks everything that a right answer relies on, down to the last checksum, and brings the pages into memory.
-pub(super) fn check_and_warm(index: &Index) -> Result<(), StoreError> {
+pub(crate) fn check_and_warm(index: &Index) -> Result<(), StoreError> {
     index.populate();
     index.check_checksums()?;
     check_structure(index)
@@ -50,19 +50,19 @@ pub(super) fn check_and_warm(index: &Index) -> Result<(), StoreError> {
 
 impl Snapshot {
     /// With the newest calibration in `store`.
-    pub(super) fn new(manifest: Manifest, index: Index, store: &IndexStore) -> Result<Self, StoreError> {
+    pub(crate) fn new(manifest: Manifest, index: Index, store: &IndexStore) -> Result<Self, StoreError> {
         let calibrated = Arc::new(Calibrated::load(store, manifest.generation, &index)?);
         let index = Arc::new(index);
-        let parts = Parts::whole(Arc::clone(&index));
-        Ok(Self { manifest, index, parts, sequence: 0, next_expiry: i64::MAX, calibrated })
+        let segments = Segments::whole(Arc::clone(&index));
+        Ok(Self { manifest, index, segments, sequence: 0, next_expiry: i64::MAX, calibrated })
     }
 
     /// The same generation with what was written to it.
-    pub(super) fn with_live(&self, live: &LiveState) -> Self {
+    pub(crate) fn with_live(&self, live: &LiveState) -> Self {
         Self {
             manifest: self.manifest.clone(),
             index: Arc::clone(&self.index),
-            parts: live.parts.clone(),
+            segments: live.segments.clone(),
             sequence: live.sequence,
             next_expiry: live.next_expiry(),
             calibrated: Arc::clone(&self.calibrated),
@@ -70,19 +70,19 @@ impl Snapshot {
     }
 
     /// The same generation with a newer calibration, if there is one in `store`.
-    pub(super) fn recalibrated(&self, store: &IndexStore) -> Result<Option<Self>, StoreError> {
+    pub(crate) fn recalibrated(&self, store: &IndexStore) -> Result<Option<Self>, StoreError> {
         let calibrated = self.calibrated.reload(store, self.manifest.generation, &self.index)?;
         Ok(calibrated.map(|calibrated| Self {
             manifest: self.manifest.clone(),
             index: Arc::clone(&self.index),
-            parts: self.parts.clone(),
+            segments: self.segments.clone(),
             sequence: self.sequence,
             next_expiry: self.next_expiry,
             calibrated: Arc::new(calibrated),
         }))
     }
 
-    pub(super) fn search(
+    pub(crate) fn search(
         &self,
         name: &str,
         searcher: &Searcher,
@@ -94,7 +94,7 @@ impl Snapshot {
     }
 
     /// The same, with an eye on one node: how far it came, if it is not in the answer.
-    pub(super) fn search_watching(
+    pub(crate) fn search_watching(
         &self,
         name: &str,
         searcher: &Searcher,
@@ -112,9 +112,9 @@ impl Snapshot {
             return Err(EngineError::NotYetWritten { index, expected, found });
         }
         let columns = self.columns(&request.return_attributes)?;
-        let query = ResolvedQuery::of((name, &self.parts), limits, &request.query, request.k)?;
+        let query = ResolvedQuery::of((name, &self.segments), limits, &request.query, request.k)?;
         // Seeds may be among the best, and are dropped. The effort of a search without rules covers them.
-        let has_rules = has_rules(request) || !query.is_single() || self.parts.as_whole().is_none();
+        let has_rules = has_rules(request) || !query.is_single() || self.segments.as_whole().is_none();
         let dropped = if has_rules { 0 } else { query.seeds.len() };
         let params = self.params(name, limits, request, dropped)?;
         let mut is_over = is_over(budget);
@@ -147,7 +147,7 @@ impl Snapshot {
         // In a loop of its own, as most requests ask for neither.
         if !columns.is_empty() || request.return_vectors {
             for (candidate, hit) in candidates.iter_mut().zip(&found.hits) {
-                let (part, node) = self.parts.locate(hit.node);
+                let (part, node) = self.segments.locate(hit.node);
                 candidate.attributes = attributes(&part.index, node, &columns);
                 candidate.vector = request.return_vectors.then(|| vector(&part.index, node));
             }
@@ -176,7 +176,7 @@ impl Snapshot {
     }
 
     /// The rules of a request; `None` if the budget ended before.
-    pub(super) fn rules<'a>(
+    pub(crate) fn rules<'a>(
         &'a self,
         name: &str,
         limits: &Limits,
@@ -184,7 +184,7 @@ impl Snapshot {
         query: &ResolvedQuery<'_>,
         interrupt: &mut Interrupt<'_>,
     ) -> Result<Option<ResolvedRules<'a>>, EngineError> {
-        let generation = (name, self.manifest.generation, &self.parts);
+        let generation = (name, self.manifest.generation, &self.segments);
         ResolvedRules::of(generation, limits, request, &query.interests, interrupt)
     }
 
@@ -201,7 +201,7 @@ impl Snapshot {
     }
 
     /// The ordinals of the attributes to return.
-    pub(super) fn columns(&self, wanted: &ReturnAttributes) -> Result<Vec<usize>, EngineError> {
+    pub(crate) fn columns(&self, wanted: &ReturnAttributes) -> Result<Vec<usize>, EngineError> {
         let schema = &self.index.metadata().attributes;
         let names = match wanted {
             ReturnAttributes::None => return Ok(Vec::new()),
@@ -218,7 +218,7 @@ impl Snapshot {
         names.iter().enumerate().map(ordinal).collect()
     }
 
-    pub(super) fn params(
+    pub(crate) fn params(
         &self,
         name: &str,
         limits: &Limits,
@@ -302,14 +302,14 @@ impl Snapshot {
     }
 }
 
-pub(super) fn vector(index: &Index, node: NodeId) -> Vec<f32> {
+pub(crate) fn vector(index: &Index, node: NodeId) -> Vec<f32> {
     let mut row = Vec::new();
     index.vectors().copy_row(node.index(), &mut row);
     row
 }
 
 /// Names and values of `columns`, without those that are null.
-pub(super) fn attributes(index: &Index, node: NodeId, columns: &[usize]) -> Vec<(String, Value)> {
+pub(crate) fn attributes(index: &Index, node: NodeId, columns: &[usize]) -> Vec<(String, Value)> {
     if columns.is_empty() {
         return Vec::new();
     }
@@ -319,7 +319,7 @@ pub(super) fn attributes(index: &Index, node: NodeId, columns: &[usize]) -> Vec<
 }
 
 /// The condition that ends a search: checks for a cancellation every time and the clock every sixteenth time.
-pub(super) fn is_over(budget: &Budget) -> impl FnMut() -> bool {
+pub(crate) fn is_over(budget: &Budget) -> impl FnMut() -> bool {
     let stop_at = budget.stop_at();
     let mut checked = 0u32;
     move || {

@@ -17,18 +17,18 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-use super::asked::Asked;
-use super::error::EngineError;
-use super::gate::GateOptions;
-use super::rebuild::{Built, PublishError, RebuildOptions, Rebuilds};
-use super::refresh::Refresh;
-use super::request::{EngineOptions, IndexStatus, LiveStatus, Readiness};
-use super::servable::{
+use crate::engine::error::EngineError;
+use crate::engine::options::{EngineOptions, GateOptions, RebuildOptions};
+use crate::engine::publish::refresh::Refresh;
+use crate::engine::publish::servable::{
     check_passed, check_position, check_servable, check_verdict, has_passed, is_same_model,
 };
-use super::shared::Shared;
-use super::snapshot::{Snapshot, check_and_warm, check_structure};
-use super::writing::{Writing, existing_log};
+use crate::engine::query::snapshot::{Snapshot, check_and_warm, check_structure};
+use crate::engine::rebuild::rebuilds::{Built, PublishError, Rebuilds};
+use crate::engine::rebuild::sampled::Asked;
+use crate::engine::status::{IndexStatus, LiveStatus, Readiness};
+use crate::engine::write::log::{Writing, existing_log};
+use crate::engine::write::shared::Shared;
 use crate::index::{GateReport, Index, IndexStore, Manifest, MemoryMode, PublishReason};
 use crate::live::LogError;
 
@@ -37,20 +37,20 @@ const LONGEST_SEARCH: Duration = Duration::from_secs(1);
 
 /// A folder of generations, and the one that answers.
 #[derive(Debug)]
-pub(super) struct ServedIndex {
-    pub(super) name: String,
-    pub(super) store: IndexStore,
+pub(crate) struct ServedIndex {
+    pub(crate) name: String,
+    pub(crate) store: IndexStore,
     memory: MemoryMode,
-    pub(super) rebuild_options: RebuildOptions,
+    pub(crate) rebuild_options: RebuildOptions,
     /// For what goes on beside searches.
-    pub(super) pool: Arc<rayon::ThreadPool>,
-    pub(super) shared: Arc<Shared>,
-    pub(super) writing: Writing,
+    pub(crate) pool: Arc<rayon::ThreadPool>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) writing: Writing,
     rebuilds: Rebuilds,
-    pub(super) gate_options: GateOptions,
+    pub(crate) gate_options: GateOptions,
     /// What the quality gate found last.
-    pub(super) gate_report: Mutex<Option<GateReport>>,
-    pub(super) asked: Asked,
+    pub(crate) gate_report: Mutex<Option<GateReport>>,
+    pub(crate) asked: Asked,
     /// What a rebuild led to, until somebody asks.
     news: Mutex<Vec<Refresh>>,
     /// Held while a swap is prepared, so that two do not overtake each other.
@@ -76,7 +76,7 @@ struct Progress {
 
 impl ServedIndex {
     /// Opens the newest generation whose structure is sound; `refused` tells what was passed over.
-    pub(super) fn open(
+    pub(crate) fn open(
         name: String,
         dir: PathBuf,
         options: &EngineOptions,
@@ -126,7 +126,7 @@ impl ServedIndex {
         })
     }
 
-    pub(super) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
@@ -134,7 +134,7 @@ impl ServedIndex {
     ///
     /// # Errors
     /// [`EngineError::OutOfService`] if there is nothing left that may answer.
-    pub(super) fn snapshot(&self) -> Result<Arc<Snapshot>, EngineError> {
+    pub(crate) fn snapshot(&self) -> Result<Arc<Snapshot>, EngineError> {
         if self.withdrawn.load(Ordering::Acquire) {
             let problem = self.refused.lock().clone().unwrap_or_default();
             return Err(EngineError::OutOfService { index: self.name.clone(), problem });
@@ -149,7 +149,7 @@ impl ServedIndex {
     }
 
     /// Whether it should be asked.
-    pub(super) fn readiness(&self) -> Readiness {
+    pub(crate) fn readiness(&self) -> Readiness {
         if let Err(error) = self.snapshot() {
             return Readiness::NotYet(error.to_string());
         }
@@ -164,33 +164,33 @@ impl ServedIndex {
     }
 
     /// Where writes go.
-    pub(super) fn writing(&self) -> &Writing {
+    pub(crate) fn writing(&self) -> &Writing {
         &self.writing
     }
 
-    pub(super) fn shared(&self) -> &Arc<Shared> {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 
-    pub(super) fn store(&self) -> &IndexStore {
+    pub(crate) fn store(&self) -> &IndexStore {
         &self.store
     }
 
-    pub(super) fn rebuild_options(&self) -> &RebuildOptions {
+    pub(crate) fn rebuild_options(&self) -> &RebuildOptions {
         &self.rebuild_options
     }
 
     /// A sample of what was asked.
-    pub(super) fn asked(&self) -> &Asked {
+    pub(crate) fn asked(&self) -> &Asked {
         &self.asked
     }
 
-    pub(super) fn rebuilds(&self) -> &Rebuilds {
+    pub(crate) fn rebuilds(&self) -> &Rebuilds {
         &self.rebuilds
     }
 
     /// `is_forced` lets a generation answer that is sound but worse, or that lost writes.
-    pub(super) fn activate(&self, generation: u64, is_forced: bool) -> Result<(), EngineError> {
+    pub(crate) fn activate(&self, generation: u64, is_forced: bool) -> Result<(), EngineError> {
         let mut progress = self.progress.lock();
         let index = self.store.open_generation(generation)?;
         self.pool.install(|| check_and_warm(&index))?;
@@ -208,7 +208,7 @@ impl ServedIndex {
 
     /// Checks what the start did not, serves the newest manifest if it is newer than the last one looked
     /// at, takes the newest calibration of what serves, and makes it resident.
-    pub(super) fn refresh(self: &Arc<Self>) -> Vec<Refresh> {
+    pub(crate) fn refresh(self: &Arc<Self>) -> Vec<Refresh> {
         let mut news = std::mem::take(&mut *self.news.lock());
         // Whoever has it measures a generation, or swaps one in; other indexes do not wait for that.
         let Some(mut progress) = self.progress.try_lock() else { return news };
@@ -226,7 +226,7 @@ impl ServedIndex {
     ///
     /// # Errors
     /// Why it does not answer.
-    pub(super) fn publish(&self, base: Arc<Index>, built: Built) -> Result<(), PublishError> {
+    pub(crate) fn publish(&self, base: Arc<Index>, built: Built) -> Result<(), PublishError> {
         let Built { staged, times, measured } = built;
         let mut progress = self.progress.lock();
         // What was published meanwhile is of somebody who knew better.
@@ -263,7 +263,7 @@ impl ServedIndex {
 
     /// # Errors
     /// Why no generation can be built of what answers.
-    pub(super) fn check_rebuildable(&self) -> Result<(), EngineError> {
+    pub(crate) fn check_rebuildable(&self) -> Result<(), EngineError> {
         self.snapshot()?;
         let foreign = || self.writing.is_foreign().then(|| "another server takes its writes".to_owned());
         match self.writing.read_only().or_else(foreign) {
@@ -426,7 +426,7 @@ impl ServedIndex {
         let read_only_reason = self.writing.read_only();
         self.shared.with_live(|live| LiveStatus {
             sequence: live.sequence,
-            generation_sequence: live.parts.base().index.metadata().log_sequence,
+            generation_sequence: live.segments.base().index.metadata().log_sequence,
             rebuild: self.rebuilds.status(),
             delta_vectors: live.delta_vectors() as u64,
             deleted: live.hidden() as u64,
@@ -437,7 +437,7 @@ impl ServedIndex {
         })
     }
 
-    pub(super) fn status(&self) -> Result<IndexStatus, EngineError> {
+    pub(crate) fn status(&self) -> Result<IndexStatus, EngineError> {
         let snapshot = self.shared.current.load_full();
         let facts = snapshot.index.metadata();
         let manifest = &snapshot.manifest;

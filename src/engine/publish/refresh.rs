@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::error::EngineError;
+use crate::engine::error::EngineError;
 use crate::index::{IndexError, Residence};
 
 /// What one look at an index led to.

@@ -2,10 +2,10 @@
 
 use std::cmp::Ordering;
 
-use super::error::EngineError;
-use super::servable::check_verdict;
-use super::served::ServedIndex;
 use crate::base::staged_file::StagedFile;
+use crate::engine::error::EngineError;
+use crate::engine::publish::servable::check_verdict;
+use crate::engine::publish::served::ServedIndex;
 use crate::live::MutationLog;
 
 /// Writes that no generation needs are kept for at most one in so many videos of the current one, so that a log of them
@@ -15,7 +15,7 @@ const VIDEOS_PER_KEPT_WRITE: u64 = 4;
 impl ServedIndex {
     /// Removes generations that are not kept, and the writes that no generation needs any more; `before` answered last,
     /// or still does. Where nothing is written, all of it is somebody else's.
-    pub(super) fn tidy(&self, before: u64) {
+    pub(crate) fn tidy(&self, before: u64) {
         let Some(log) = self.writing.log() else { return };
         let current = self.shared.current.load().manifest.generation;
         self.remove_abandoned();
@@ -25,7 +25,7 @@ impl ServedIndex {
     }
 
     /// Removes what rebuilds left behind that were killed.
-    pub(super) fn remove_abandoned(&self) {
+    pub(crate) fn remove_abandoned(&self) {
         match StagedFile::remove_abandoned(self.store.dir()) {
             Ok(0) => {}
             Ok(files) => tracing::info!(index = self.name, files, "removed files of builds that were killed"),

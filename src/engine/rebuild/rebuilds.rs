@@ -6,9 +6,7 @@
 //!          log trimmed, old generations removed ◄─ swap: the log after the fold is replayed ◄ publish ◄┘
 //! ```
 
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -16,15 +14,16 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use serde::Deserialize;
 
-use super::asked::is_usable;
-use super::error::EngineError;
-use super::live::Fold;
-use super::served::ServedIndex;
 use crate::build::{Ancestor, BuildError, BuildParams, ParamsError, Progress, stage};
 use crate::dataset::{DatasetError, Embeddings};
+use crate::engine::error::EngineError;
+use crate::engine::options::RebuildOptions;
+use crate::engine::publish::served::ServedIndex;
+use crate::engine::rebuild::sampled::is_usable;
+use crate::engine::status::{RebuildState, RebuildStatus};
 use crate::index::{BuildTimes, Index, Measured, StagedIndex, StoreError};
+use crate::live::delta::state::Fold;
 use crate::live::{RowsError, gather};
 use crate::node_set::NodeSet;
 use crate::recall::calibrate_staged;
@@ -34,95 +33,6 @@ const MIN_USERS: usize = 1_000;
 
 /// What threads beside the searches add to their nice value: a tenth of the time where both want to run.
 const NICE: i32 = 10;
-
-/// When and how generations are built.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RebuildOptions {
-    /// Threads that build; 0 for half of the cores.
-    pub threads: usize,
-    /// Rebuild once the videos written since are this share of the generation; 0 for never.
-    pub delta_share: f64,
-    /// Rebuild once this share of the generation is deleted, replaced or expired; 0 for never.
-    pub deleted_share: f64,
-    /// But not before so many videos are.
-    pub min_changes: usize,
-    /// Generations that are kept, the current one with them; at least 1.
-    pub keep_generations: usize,
-    /// Writes that are kept although every generation knows of them, the last: a batch build may know of as many fewer.
-    /// At most a quarter as many as there are videos, so that the log stays small beside the generations.
-    pub keep_writes: u64,
-    /// A file of user embeddings that teaches each index, by its name; the users that taught the generation before,
-    /// and those that asked since, where there is none.
-    pub training_queries: BTreeMap<String, PathBuf>,
-}
-
-impl Default for RebuildOptions {
-    fn default() -> Self {
-        Self {
-            threads: 0,
-            delta_share: 0.1,
-            deleted_share: 0.1,
-            min_changes: 10_000,
-            keep_generations: 2,
-            keep_writes: 100_000,
-            training_queries: BTreeMap::new(),
-        }
-    }
-}
-
-impl RebuildOptions {
-    pub(super) fn threads(&self) -> usize {
-        match self.threads {
-            0 => (std::thread::available_parallelism().map_or(1, usize::from) / 2).max(1),
-            threads => threads,
-        }
-    }
-}
-
-/// What became of a rebuild.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RebuildState {
-    /// There was none since the start.
-    #[default]
-    Idle,
-    /// A generation is being built.
-    Running,
-    /// It is built, and its answers are compared with those of the current one.
-    Gating,
-    /// It answers.
-    Done,
-    /// There is none, or it does not answer.
-    Failed,
-    /// It was cancelled.
-    Cancelled,
-}
-
-impl RebuildState {
-    /// Whether there is more to come.
-    pub fn is_underway(self) -> bool {
-        matches!(self, RebuildState::Running | RebuildState::Gating)
-    }
-}
-
-/// How far a rebuild is: the one that runs, or the last one.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct RebuildStatus {
-    /// What became of it.
-    pub state: RebuildState,
-    /// What it is at; empty unless it runs.
-    pub phase: String,
-    /// The share of the phase that is done, 0 to 1.
-    pub progress: f64,
-    /// Steps of the phase per second: mostly videos.
-    pub rows_per_second: f64,
-    /// Writes that cannot be in the generation: upserts that do not fit it.
-    pub bad_records: u64,
-    /// When it began.
-    pub started_at: Option<Timestamp>,
-    /// Why it failed.
-    pub problem: Option<String>,
-}
 
 /// Why a rebuild failed.
 #[derive(Debug, thiserror::Error)]
@@ -141,7 +51,7 @@ enum RebuildError {
 
 /// Why what was built does not answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum PublishError {
+pub(crate) enum PublishError {
     #[error("another generation answers since the rebuild began: it was not published")]
     Superseded,
     #[error(transparent)]
@@ -152,7 +62,7 @@ pub(super) enum PublishError {
 
 /// The rebuilds of one index: one at a time.
 #[derive(Debug, Default)]
-pub(super) struct Rebuilds {
+pub(crate) struct Rebuilds {
     watched: Arc<Watched>,
     thread: Mutex<Option<JoinHandle<()>>>,
     /// The generation, and how much of it had changed, when the last one began by itself.
@@ -206,17 +116,17 @@ impl Progress for Watched {
 }
 
 impl Rebuilds {
-    pub(super) fn status(&self) -> RebuildStatus {
+    pub(crate) fn status(&self) -> RebuildStatus {
         self.watched.status()
     }
 
     /// Asks the one that runs to end.
-    pub(super) fn cancel(&self) {
+    pub(crate) fn cancel(&self) {
         self.watched.is_cancelled.store(true, Ordering::Relaxed);
     }
 
     /// Asks the one that runs to end, and waits for it.
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.cancel();
         if let Some(thread) = self.thread.lock().take() {
             // What it had to say it has logged.
@@ -228,7 +138,7 @@ impl Rebuilds {
     ///
     /// # Errors
     /// If there can be no thread for it.
-    pub(super) fn start(&self, served: &Arc<ServedIndex>, reason: &str) -> Result<(), EngineError> {
+    pub(crate) fn start(&self, served: &Arc<ServedIndex>, reason: &str) -> Result<(), EngineError> {
         let mut thread = self.thread.lock();
         if self.watched.status.lock().state.is_underway() {
             return Ok(());
@@ -274,13 +184,13 @@ impl Rebuilds {
 
     /// Begins one if enough has changed, and again as much if one of this generation began by itself already: it failed,
     /// and would again. Where nothing is written, whoever builds the generations knows best when.
-    pub(super) fn start_if_due(&self, served: &Arc<ServedIndex>, options: &RebuildOptions) {
+    pub(crate) fn start_if_due(&self, served: &Arc<ServedIndex>, options: &RebuildOptions) {
         if served.writing().log().is_none() || served.check_rebuildable().is_err() {
             return;
         }
         let generation = served.shared().current.load().manifest.generation;
         let due = served.shared().with_live(|live| {
-            let videos = live.parts.base().index.len();
+            let videos = live.segments.base().index.len();
             let least = |share: f64| {
                 let least = (share * videos as f64).ceil().max(options.min_changes as f64);
                 if share > 0.0 { least as usize } else { usize::MAX }
@@ -312,7 +222,7 @@ impl Rebuilds {
 }
 
 /// Lets this thread, and those that it starts, compute where searches leave room.
-pub(super) fn step_back() {
+pub(crate) fn step_back() {
     // Where that is not allowed, they share as equals.
     let _ = rustix::process::setpriority_process(None, NICE);
 }
@@ -348,10 +258,10 @@ fn rebuild(served: &ServedIndex, watched: &Watched) -> Result<(), RebuildError> 
 }
 
 /// A finished build, with what was measured of it.
-pub(super) struct Built {
-    pub(super) staged: StagedIndex,
-    pub(super) times: BuildTimes,
-    pub(super) measured: Measured,
+pub(crate) struct Built {
+    pub(crate) staged: StagedIndex,
+    pub(crate) times: BuildTimes,
+    pub(crate) measured: Measured,
 }
 
 fn build(

@@ -12,7 +12,9 @@ use std::thread::{self, JoinHandle};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::{Entry, LogError, Mutation, MutationLog};
+use super::error::LogError;
+use super::mutation::{Entry, Mutation};
+use super::mutation_log::MutationLog;
 use crate::attributes::Value;
 
 /// Mutations per append, unless one caller alone has more.

@@ -24,8 +24,10 @@ use redb::{
     TableHandle, WriteTransaction,
 };
 
+use super::error::LogError;
+use super::mutation::{Entry, Mutation};
+use super::mutation_log::MutationLog;
 use super::record::{decode, encode};
-use super::{Entry, LogError, Mutation, MutationLog};
 use crate::base::id::VideoId;
 use crate::base::staged_file::StagedFile;
 

@@ -1,6 +1,7 @@
 //! What a mutation log promises, wherever it lies.
 
-use super::{Entry, LogError, Mutation};
+use super::error::LogError;
+use super::mutation::{Entry, Mutation};
 use crate::base::id::VideoId;
 
 /// Mutations in one order, durable.

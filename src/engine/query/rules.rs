@@ -2,19 +2,20 @@
 
 use jiff::Timestamp;
 
-use super::error::EngineError;
-use super::parts::{IndexPart, Parts};
-use super::request::{Limits, SearchRequest};
 use crate::attributes::Columns;
 use crate::base::id::NodeId;
 use crate::base::interrupt::Interrupt;
+use crate::engine::error::EngineError;
+use crate::engine::options::Limits;
+use crate::engine::query::request::SearchRequest;
 use crate::index::{AttributeKind, Index};
+use crate::live::delta::segments::{IndexSegment, Segments};
 use crate::node_set::{CountedSet, NodeSet};
 use crate::rules::{Cap, Exclusion, FilterProblem, Fresh, MatchError, matching};
 use crate::search::{CapKeys, Interest, NodeRules, Segment};
 
 /// The rules of one request.
-pub(super) struct ResolvedRules<'a> {
+pub(crate) struct ResolvedRules<'a> {
     parts: Vec<ResolvedPart<'a>>,
     /// `None` if no video is excluded.
     exclusion: Option<Exclusion<'a>>,
@@ -23,19 +24,19 @@ pub(super) struct ResolvedRules<'a> {
     score_threshold: Option<f32>,
     offset: usize,
     /// What times are relative to.
-    pub(super) now: Timestamp,
+    pub(crate) now: Timestamp,
 }
 
 /// What the rules come to in one part.
 struct ResolvedPart<'a> {
-    part: &'a IndexPart,
+    part: &'a IndexSegment,
     /// The nodes that match the filter, and how many they are.
     matches: Option<CountedSet>,
     fresh: Option<NodeSet>,
 }
 
 /// Whether a request has rules at all.
-pub(super) fn has_rules(request: &SearchRequest) -> bool {
+pub(crate) fn has_rules(request: &SearchRequest) -> bool {
     let rules = &request.rules;
     rules.filter.is_some()
         || !rules.exclude.is_empty()
@@ -49,8 +50,8 @@ impl<'a> ResolvedRules<'a> {
     ///
     /// # Errors
     /// Names the field that cannot be used.
-    pub(super) fn of(
-        (name, generation, parts): (&str, u64, &'a Parts),
+    pub(crate) fn of(
+        (name, generation, parts): (&str, u64, &'a Segments),
         limits: &Limits,
         request: &'a SearchRequest,
         interests: &[Interest<'_>],
@@ -115,12 +116,12 @@ impl<'a> ResolvedRules<'a> {
     }
 
     /// How many videos match the filter; `None` without one.
-    pub(super) fn matches(&self) -> Option<usize> {
+    pub(crate) fn matches(&self) -> Option<usize> {
         self.parts.iter().map(|part| part.matches.as_ref().map(|matches| matches.count)).sum()
     }
 
     /// The segments as a search reads them.
-    pub(super) fn segments<'s>(&'s self) -> Vec<Segment<'s>> {
+    pub(crate) fn segments<'s>(&'s self) -> Vec<Segment<'s>> {
         let segment = |resolved: &'s ResolvedPart<'a>| Segment {
             index: &resolved.part.index,
             video_ids: resolved.part.index.video_ids(),
@@ -137,7 +138,7 @@ impl<'a> ResolvedRules<'a> {
     }
 
     /// The rules as a search reads them. The nodes that the query was made of, `seeds`, are no hits.
-    pub(super) fn of_nodes<'s>(&'s self, segments: &'s [Segment<'s>], seeds: &'s [NodeId]) -> NodeRules<'s> {
+    pub(crate) fn of_nodes<'s>(&'s self, segments: &'s [Segment<'s>], seeds: &'s [NodeId]) -> NodeRules<'s> {
         NodeRules {
             segments,
             exclusion: self.exclusion.as_ref(),
@@ -150,7 +151,7 @@ impl<'a> ResolvedRules<'a> {
     }
 }
 
-fn caps<'a>(parts: &'a Parts, caps: &[Cap]) -> Result<Vec<CapKeys<'a>>, EngineError> {
+fn caps<'a>(parts: &'a Segments, caps: &[Cap]) -> Result<Vec<CapKeys<'a>>, EngineError> {
     if caps.len() > Limits::MAX_CAPS {
         let problem = format!("expected at most {} caps, found {}", Limits::MAX_CAPS, caps.len());
         return Err(EngineError::invalid("caps", problem));

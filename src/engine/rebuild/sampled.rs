@@ -8,9 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use rustc_hash::FxHasher;
 
-use super::request::{Completeness, Effort, Query, SearchRequest, SearchResponse};
-use super::snapshot::Snapshot;
 use crate::base::id::VideoId;
+use crate::engine::options::SampleOptions;
+use crate::engine::query::request::{Completeness, Effort, Query, SearchRequest, SearchResponse};
+use crate::engine::query::snapshot::Snapshot;
+use crate::engine::status::{LiveRecall, RECALL_K};
 
 /// Users that are remembered, the newest.
 const MAX_USERS: usize = 10_000;
@@ -18,48 +20,21 @@ const MAX_USERS: usize = 10_000;
 const MAX_WAITING: usize = 32;
 /// Answers that the recall is the mean of, the newest.
 const WINDOW: usize = 1_000;
-/// The k that recall is told apart by: each counts under the least that is not below its own.
-pub const RECALL_K: [usize; 7] = [1, 10, 50, 100, 200, 500, 1_000];
-
 /// One user in so many judges generations, and the others teach them.
 const JUDGES: u64 = 5;
 /// Of users that are remembered.
 const MAX_COMPONENT: f32 = 1e15;
 
-/// What share of searches is sampled.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct SampleOptions {
-    /// 0 to 1.
-    pub share: f64,
-}
-
-impl Default for SampleOptions {
-    fn default() -> Self {
-        Self { share: 0.01 }
-    }
-}
-
-/// The recall of answers that were compared with the truth.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct LiveRecall {
-    /// The largest k of them; `None` for any above 1,000.
-    pub k: Option<usize>,
-    /// The share of the true candidates that they had.
-    pub recall: f64,
-    /// How many there were, of late.
-    pub answers: usize,
-}
-
 /// An answer to be compared with the truth.
-pub(super) struct Sample {
-    pub(super) snapshot: Arc<Snapshot>,
-    pub(super) request: SearchRequest,
-    pub(super) found: Vec<VideoId>,
+pub(crate) struct Sample {
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) request: SearchRequest,
+    pub(crate) found: Vec<VideoId>,
 }
 
 /// A sample of what was asked of one index.
 #[derive(Debug, Default)]
-pub(super) struct Asked {
+pub(crate) struct Asked {
     /// A search is sampled if a hash of its number is below this.
     threshold: u64,
     searches: AtomicU64,
@@ -85,14 +60,14 @@ impl std::fmt::Debug for State {
 
 impl Asked {
     /// Of what the generation of `manifest` is asked.
-    pub(super) fn new(options: SampleOptions, manifest: u64) -> Self {
+    pub(crate) fn new(options: SampleOptions, manifest: u64) -> Self {
         let threshold = (options.share.clamp(0.0, 1.0) * u64::MAX as f64) as u64;
         let state = Mutex::new(State { manifest, ..State::default() });
         Self { threshold, searches: AtomicU64::new(0), state }
     }
 
     /// Whether the next search is one of the sample. No caller can tell which are.
-    pub(super) fn takes(&self) -> bool {
+    pub(crate) fn takes(&self) -> bool {
         if self.threshold == 0 {
             return false;
         }
@@ -101,7 +76,7 @@ impl Asked {
     }
 
     /// Remembers who asked, and what the answer was.
-    pub(super) fn take(&self, snapshot: &Arc<Snapshot>, request: &SearchRequest, answer: &SearchResponse) {
+    pub(crate) fn take(&self, snapshot: &Arc<Snapshot>, request: &SearchRequest, answer: &SearchResponse) {
         let Query::Vector(vector) = &request.query else { return };
         let mut state = self.state.lock();
         if state.manifest != snapshot.manifest.manifest || !is_usable(vector) {
@@ -117,12 +92,12 @@ impl Asked {
     }
 
     /// The next answer to be compared with the truth.
-    pub(super) fn next(&self) -> Option<Sample> {
+    pub(crate) fn next(&self) -> Option<Sample> {
         self.state.lock().waiting.pop_front()
     }
 
     /// Takes in how many of the `exact` candidates an answer had.
-    pub(super) fn compare(&self, sample: &Sample, exact: &[VideoId]) {
+    pub(crate) fn compare(&self, sample: &Sample, exact: &[VideoId]) {
         let mut state = self.state.lock();
         if state.manifest == sample.snapshot.manifest.manifest {
             state.compare(sample.request.k, &sample.found, exact);
@@ -130,17 +105,17 @@ impl Asked {
     }
 
     /// The recall of late, by ascending k.
-    pub(super) fn recall(&self) -> Vec<LiveRecall> {
+    pub(crate) fn recall(&self) -> Vec<LiveRecall> {
         self.state.lock().recall()
     }
 
     /// Four in five of the users that asked of late, each once, `[n × dim]`.
-    pub(super) fn teachers(&self, dim: usize) -> Vec<f32> {
+    pub(crate) fn teachers(&self, dim: usize) -> Vec<f32> {
         self.users(|user| user.len() == dim && !is_judge(user))
     }
 
     /// The others: they teach nothing, so that they can judge.
-    pub(super) fn judges(&self, dim: usize) -> Vec<f32> {
+    pub(crate) fn judges(&self, dim: usize) -> Vec<f32> {
         self.users(|user| user.len() == dim && is_judge(user))
     }
 
@@ -153,7 +128,7 @@ impl Asked {
 
     /// The generation of another manifest answers: its recall is not that of the one before, nor, if the embedding model
     /// is another, are its users.
-    pub(super) fn begin_generation(&self, manifest: u64, is_same_model: bool) {
+    pub(crate) fn begin_generation(&self, manifest: u64, is_same_model: bool) {
         let mut state = self.state.lock();
         state.manifest = manifest;
         state.waiting.clear();
@@ -193,7 +168,7 @@ fn push<T>(queue: &mut VecDeque<T>, newest: T, most: usize) {
 }
 
 /// Whether scores for a user are numbers: a sum of products with what embeddings hold does not overflow.
-pub(super) fn is_usable(user: &[f32]) -> bool {
+pub(crate) fn is_usable(user: &[f32]) -> bool {
     user.iter().all(|value| value.abs() <= MAX_COMPONENT)
 }
 

@@ -1,0 +1,20 @@
+//! One request against one snapshot.
+//!
+//! What flows in: a request and its budget. What flows out: the answer, or the explanation of one video in it. Nothing
+//! here knows how snapshots are replaced, written to or built.
+//!
+//! | file | duty |
+//! |---|---|
+//! | `request.rs`        | request and answer types, the budget |
+//! | `resolved_query.rs` | the query vectors in terms of one generation |
+//! | `rules.rs`          | the rules of a request, in the same terms |
+//! | `calibrated.rs`     | the measured recall of a generation |
+//! | `snapshot.rs`       | one generation with its delta, searchable |
+//! | `explain.rs`        | why a video is or is not in an answer |
+
+pub(crate) mod calibrated;
+pub(crate) mod explain;
+pub(crate) mod request;
+pub(crate) mod resolved_query;
+pub(crate) mod rules;
+pub(crate) mod snapshot;

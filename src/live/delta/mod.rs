@@ -1,0 +1,11 @@
+//! The delta: videos written since the build of a generation, searched next to it.
+//!
+//! | file | duty |
+//! |---|---|
+//! | `rows.rs`     | rows of upserts or of segments become the dataset of a segment |
+//! | `segments.rs` | the generation and its delta segments, with their tombstones |
+//! | `state.rs`    | applies log entries to segments; compaction |
+
+pub(crate) mod rows;
+pub(crate) mod segments;
+pub(crate) mod state;

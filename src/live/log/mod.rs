@@ -1,0 +1,17 @@
+//! The durable log of mutations.
+//!
+//! | file | duty |
+//! |---|---|
+//! | `mutation.rs`     | the changes of one video |
+//! | `record.rs`       | a mutation as the bytes of the log |
+//! | `mutation_log.rs` | the contract of a log |
+//! | `redb_log.rs`     | a log in a file of this machine |
+//! | `group.rs`        | group commit: many callers, one append |
+//! | `error.rs`        | errors of a log |
+
+pub(crate) mod error;
+pub(crate) mod group;
+pub(crate) mod mutation;
+pub(crate) mod mutation_log;
+mod record;
+pub(crate) mod redb_log;
