@@ -1,58 +1,59 @@
-//! What can be wrong with the bytes of a bitmap.
+//! Errors in the bytes of a bitmap.
 
-use super::container::MAX_CONTAINERS;
+/// Containers differ in the upper 16 bits of their values, so there are at most this many.
+pub(super) const MAX_CONTAINERS: usize = 1 << 16;
 
-/// What is wrong with the bytes of a bitmap. `at` counts bytes from its start.
+/// An error in the bytes of a bitmap. `at` is a byte offset from its start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BitmapError {
-    /// The bytes end within something.
+    /// The bytes end too early.
     #[error("byte {at}: truncated: expected {expected} more bytes, found {found}")]
     Truncated {
-        /// Where it starts.
+        /// Start of the incomplete piece.
         at: usize,
-        /// Bytes that it has.
+        /// Length of the piece.
         expected: usize,
-        /// Bytes that are there.
+        /// Remaining bytes.
         found: usize,
     },
-    /// Not a bitmap at all.
+    /// The bytes are no Roaring bitmap.
     #[error("byte 0: not a Roaring bitmap: expected cookie 12346 or 12347, found {found}")]
     ForeignCookie {
         /// The first 4 bytes.
         found: u32,
     },
-    /// More containers than differ in the upper 16 bits of their values.
+    /// More containers than distinct values of 16 bits.
     #[error("byte 4: expected at most {MAX_CONTAINERS} containers, found {found}")]
     TooManyContainers {
-        /// How many the bitmap claims.
+        /// The number of containers that the bitmap claims.
         found: u32,
     },
-    /// Containers, or the values or runs of one, do not ascend, or they overlap.
+    /// Containers, or the values or runs within one, do not ascend, or overlap.
     #[error("byte {at}: {what}: expected {expected} or more, found {found}")]
     NotAscending {
-        /// Where it lies.
+        /// Offset of the key, value or run.
         at: usize,
         /// `key`, `value` or `run`.
         what: &'static str,
-        /// The least that may follow what is before it.
+        /// The smallest allowed after the previous one.
         expected: u32,
-        /// What does.
+        /// The one found.
         found: u16,
     },
-    /// A container lies elsewhere than its offset says.
+    /// The stored offset of a container is wrong.
     #[error("byte {at}: expected a container at byte {expected}, found offset {found}")]
     WrongOffset {
-        /// Where the offset lies.
+        /// Start of the offset.
         at: usize,
-        /// Where the container lies.
+        /// Start of the container.
         expected: usize,
-        /// The offset.
+        /// The stored offset.
         found: u32,
     },
     /// A run passes the end of its container.
     #[error("byte {at}: expected a run up to 65535 at most, found one up to {found}")]
     RunTooLong {
-        /// Where the run lies.
+        /// Start of the run.
         at: usize,
         /// Its last value.
         found: u32,
@@ -60,7 +61,7 @@ pub enum BitmapError {
     /// A container has more or fewer values than its description says.
     #[error("byte {at}: expected a container of {expected} values, found {found}")]
     WrongCount {
-        /// Where the container lies.
+        /// Start of the container.
         at: usize,
         /// As described.
         expected: usize,

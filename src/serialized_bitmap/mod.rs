@@ -1,62 +1,70 @@
-//! 32-bit Roaring bitmaps in the portable serialization, read where they lie.
+//! 32-bit Roaring bitmaps in the portable serialization, read in place.
 //!
 //! ```text
 //! no runs    cookie 12346 u32 │ containers u32                   │ descriptions │ offsets          │ containers
-//! with runs  cookie 12347 u16 │ containers − 1 u16 │ a bit each  │ descriptions │ offsets, from 4  │ containers
+//! with runs  cookie 12347 u16 │ containers − 1 u16 │ run flags   │ descriptions │ offsets, from 4  │ containers
 //! ```
 //!
-//! A description is the upper 16 bits of the values and their number less 1; the offsets are those of the
-//! containers. Little-endian, all of it: <https://github.com/RoaringBitmap/RoaringFormatSpec>.
+//! There is one run flag (a bit) per container. A description is the upper 16 bits of the values and their number − 1;
+//! an offset is the first byte of a container. With runs, offsets are present from 4 containers on. Everything is
+//! little-endian. Specification: <https://github.com/RoaringBitmap/RoaringFormatSpec>.
 //!
 //! | file | duty |
 //! |---|---|
+//! | `input.rs`     | reads fixed-size pieces of the bytes |
 //! | `container.rs` | values with the same upper 16 bits |
-//! | `error.rs`     | what can be wrong |
+//! | `error.rs`     | errors in the bytes |
 //!
-//! What flows in: bytes that nobody vouches for. What flows out: their values, or bits in a bitmap of words.
-//! The `roaring` crate writes such bitmaps. It does not read them here, since it allocates for every container:
-//! for 64-bit ids that are hashes, that is for every id.
+//! What flows in: untrusted bytes. What flows out: their values, or bits set in an array of words. The `roaring` crate
+//! writes such bitmaps. It is not used to read them, since it allocates per container: for 64-bit ids that are hashes,
+//! that is one allocation per id.
 
 mod container;
 mod error;
+mod input;
 #[cfg(test)]
 mod tests;
 
 pub use error::BitmapError;
 
-use container::{CONTAINER_WORDS, Container, Input, MAX_CONTAINERS, check_order};
+use container::{CONTAINER_WORDS, Container, check_order};
+use error::MAX_CONTAINERS;
+use input::Input;
 
-/// The first 4 bytes of a bitmap that has no runs.
+/// The first 4 bytes of a bitmap without runs.
 const COOKIE: u32 = 12_346;
-/// The first 2 bytes of a bitmap that has some.
+/// The first 2 bytes of a bitmap with runs.
 const COOKIE_WITH_RUNS: u32 = 12_347;
-/// Bytes in front of the lower half of the value of a bitmap that has one alone.
-pub const LONE_START_BYTES: usize = 16;
-/// What they are: one container, whose key may be any, one value less one, and where it is. Which bits have to be so.
-const LONE_START: [u64; LONE_START_BYTES / 8] = [1 << 32 | COOKIE as u64, (LONE_START_BYTES as u64) << 32];
-const LONE_START_BITS: [u64; LONE_START_BYTES / 8] = [u64::MAX, !0xffff];
-/// A bitmap with runs has offsets from so many containers on.
+/// Length of the prefix of a singleton, a bitmap with exactly one value. The lower 16 bits of the value follow it.
+pub const SINGLETON_PREFIX_BYTES: usize = 16;
+/// The prefix of a singleton: cookie, one container, any key, number of values − 1 = 0, offset of the container.
+const SINGLETON_PREFIX: [u64; SINGLETON_PREFIX_BYTES / 8] =
+    [1 << 32 | COOKIE as u64, (SINGLETON_PREFIX_BYTES as u64) << 32];
+/// The bits of the prefix that are fixed: all but the key.
+const SINGLETON_PREFIX_MASK: [u64; SINGLETON_PREFIX_BYTES / 8] = [u64::MAX, !0xffff];
+/// A bitmap with runs has offsets if it has at least this many containers.
 const MIN_OFFSETS: usize = 4;
 
-/// A set of `u32` in the bytes that it was written to.
+/// A set of `u32`, read from its serialized bytes without copying.
 #[derive(Clone, Copy)]
 pub struct SerializedBitmap<'a> {
     len: u64,
-    /// Bit i of byte i / 8 is set where container i holds runs; empty if none does.
+    /// Bit i mod 8 of byte i / 8 is set if container i consists of runs; empty if none does.
     run_flags: &'a [u8],
-    /// Of each container the upper 16 bits of its values and their number less 1.
+    /// For each container the upper 16 bits of its values and their number − 1.
     descriptions: &'a [[u8; 4]],
-    /// One after the other.
+    /// The containers back to back.
     containers: &'a [u8],
 }
 
 impl<'a> SerializedBitmap<'a> {
-    /// Checks every length, count and order; gives the bitmap and what follows it.
+    /// Parses the bitmap at the start of `bytes` and checks every length, count and order. Returns the bitmap and the
+    /// bytes after it.
     ///
-    /// Runs may touch each other: the format allows it, and they are one set all the same.
+    /// Adjacent runs are accepted: the format allows them.
     ///
     /// # Errors
-    /// The first thing that is wrong.
+    /// [`BitmapError`] for the first thing that is wrong.
     pub fn parse(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), BitmapError> {
         let mut input = Input::new(bytes);
         let Header { run_flags, descriptions, descriptions_at, offsets, offsets_at } =
@@ -72,7 +80,7 @@ impl<'a> SerializedBitmap<'a> {
             if let Some(found) = offset.filter(|offset| *offset as usize != at) {
                 return Err(BitmapError::WrongOffset { at: offsets_at + 4 * position, expected: at, found });
             }
-            let found = input.container(len, bitmap.has_runs(position))?.check(at)?;
+            let found = Container::read(&mut input, len, bitmap.has_runs(position))?.check(at)?;
             if found != len {
                 return Err(BitmapError::WrongCount { at, expected: len, found });
             }
@@ -82,14 +90,14 @@ impl<'a> SerializedBitmap<'a> {
         Ok((bitmap, input.rest))
     }
 
-    /// The bitmap at the start of `bytes` with its containers unchecked: [`SerializedBitmap::parse`] reads every
-    /// byte of them, which takes longer than [`SerializedBitmap::add_to`].
+    /// Returns the bitmap at the start of `bytes` without checking its containers: [`SerializedBitmap::parse`] reads
+    /// every byte of them, which takes longer than [`SerializedBitmap::add_to`].
     ///
-    /// For bytes that were checked when they came. Others give other values, and [`SerializedBitmap::len`] another
-    /// number than there are; nothing else goes wrong.
+    /// Meant for bytes that were checked before. For invalid bytes the values and [`SerializedBitmap::len`] are wrong;
+    /// there is no panic and no other harm.
     ///
     /// # Errors
-    /// If the bytes before the containers are not those of a bitmap.
+    /// [`BitmapError`] if the bytes before the containers are invalid.
     pub fn skim(bytes: &'a [u8]) -> Result<Self, BitmapError> {
         let mut input = Input::new(bytes);
         let Header { run_flags, descriptions, .. } = Header::read(&mut input)?;
@@ -97,52 +105,54 @@ impl<'a> SerializedBitmap<'a> {
         Ok(Self { len, run_flags, descriptions, containers: input.rest })
     }
 
-    /// Whether all bitmaps that begin so have one value each. No branch depends on the bytes.
+    /// Whether all bitmaps with these first bytes are singletons (contain exactly one value). No branch depends on the
+    /// bytes.
     #[inline]
-    pub fn are_lone<'b>(starts: impl Iterator<Item = &'b [u8; LONE_START_BYTES]>) -> bool {
-        // Which bits any of them has, and which all of them have.
-        let (mut any, mut all) = ([0; LONE_START.len()], [u64::MAX; LONE_START.len()]);
-        for start in starts {
-            for (at, word) in start.as_chunks().0.iter().enumerate() {
+    pub fn are_singletons<'b>(prefixes: impl Iterator<Item = &'b [u8; SINGLETON_PREFIX_BYTES]>) -> bool {
+        // The bits that are set in any prefix, and those set in all of them.
+        let (mut any, mut all) = ([0; SINGLETON_PREFIX.len()], [u64::MAX; SINGLETON_PREFIX.len()]);
+        for prefix in prefixes {
+            for (at, word) in prefix.as_chunks().0.iter().enumerate() {
                 let word = u64::from_le_bytes(*word);
                 any[at] |= word;
                 all[at] &= word;
             }
         }
-        (0..LONE_START.len()).all(|at| {
-            let wrong = any[at] & !LONE_START[at] | !all[at] & LONE_START[at];
-            wrong & LONE_START_BITS[at] == 0
+        (0..SINGLETON_PREFIX.len()).all(|at| {
+            let wrong = any[at] & !SINGLETON_PREFIX[at] | !all[at] & SINGLETON_PREFIX[at];
+            wrong & SINGLETON_PREFIX_MASK[at] == 0
         })
     }
 
-    /// The value of a bitmap that has one alone, and what follows the bitmap: what most buckets of a 64-bit bitmap
-    /// are where ids are hashes, read in a nanosecond instead of 18. Of any other bytes, `None`; parse those.
+    /// Returns the value of a singleton and the bytes after it, or `None` for any other bytes, which must be parsed.
+    ///
+    /// Most buckets of a 64-bit bitmap of hashes are singletons. This reads one in 1 ns, parsing takes 18 ns.
     #[inline]
-    pub fn lone_value(bytes: &[u8]) -> Option<(u32, &[u8])> {
+    pub fn singleton_value(bytes: &[u8]) -> Option<(u32, &[u8])> {
         let (bitmap, rest) = bytes.split_first_chunk::<18>()?;
-        let is_lone = Self::are_lone(bitmap.first_chunk().into_iter());
-        is_lone.then_some((u32::from_le_bytes([bitmap[16], bitmap[17], bitmap[8], bitmap[9]]), rest))
+        let is_singleton = Self::are_singletons(bitmap.first_chunk().into_iter());
+        is_singleton.then_some((u32::from_le_bytes([bitmap[16], bitmap[17], bitmap[8], bitmap[9]]), rest))
     }
 
-    /// How many values.
+    /// The number of values.
     pub fn len(&self) -> u64 {
         self.len
     }
 
-    /// Whether there are none.
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Calls `each` with the values, ascending.
+    /// Calls `each` with every value, ascending.
     pub fn for_each(&self, mut each: impl FnMut(u32)) {
         for (key, container) in self.containers() {
             container.for_each(|low| each(u32::from(key) << 16 | low));
         }
     }
 
-    /// Sets the bit of every value in `words`: value v is bit v mod 32, the least significant being bit 0, of word
-    /// v / 32. Values beyond the words are passed over.
+    /// Sets the bit of every value in `words`: value v is bit v mod 32 (bit 0 is the least significant) of word v / 32.
+    /// Values past the end of `words` are ignored.
     pub fn add_to(&self, words: &mut [u32]) {
         for (key, container) in self.containers() {
             let Some(words) = words.get_mut(usize::from(key) * CONTAINER_WORDS..) else { return };
@@ -150,14 +160,14 @@ impl<'a> SerializedBitmap<'a> {
         }
     }
 
-    /// The containers with the upper 16 bits of their values.
+    /// The containers, each with the upper 16 bits of its values.
     fn containers(&self) -> impl Iterator<Item = (u16, Container<'a>)> {
         let bitmap = *self;
         let mut input = Input::new(self.containers);
         self.descriptions.iter().enumerate().map_while(move |(position, description)| {
             let (key, len) = described(*description);
-            // They are all there unless the containers went unchecked.
-            input.container(len, bitmap.has_runs(position)).ok().map(|container| (key, container))
+            // Fails only for a bitmap whose containers were not checked.
+            Container::read(&mut input, len, bitmap.has_runs(position)).ok().map(|container| (key, container))
         })
     }
 
@@ -172,15 +182,15 @@ impl std::fmt::Debug for SerializedBitmap<'_> {
     }
 }
 
-/// What comes before the containers.
+/// Everything before the containers.
 struct Header<'a> {
     run_flags: &'a [u8],
     descriptions: &'a [[u8; 4]],
-    /// Byte of the bitmap.
+    /// Byte offset in the bitmap.
     descriptions_at: usize,
-    /// Empty if there are none.
+    /// Empty for a bitmap without offsets.
     offsets: &'a [[u8; 4]],
-    /// Byte of the bitmap.
+    /// Byte offset in the bitmap.
     offsets_at: usize,
 }
 
@@ -208,7 +218,7 @@ impl<'a> Header<'a> {
     }
 }
 
-/// The upper 16 bits of the values of a container, and how many they are.
+/// Decodes a description: the upper 16 bits of the values of a container, and their number.
 fn described([low, high, less_low, less_high]: [u8; 4]) -> (u16, usize) {
     (u16::from_le_bytes([low, high]), usize::from(u16::from_le_bytes([less_low, less_high])) + 1)
 }

@@ -5,7 +5,7 @@ use roaring::RoaringBitmap;
 
 use super::*;
 
-/// Containers of every kind, near each other and not.
+/// Bitmaps with containers of every kind, adjacent and far apart.
 fn bitmaps() -> impl Strategy<Value = RoaringBitmap> {
     let container = (prop_oneof![0u32..6, 0u32..65_536], 0..5, any::<u64>());
     (prop::collection::vec(container, 0..7), any::<bool>()).prop_map(|(containers, optimize)| {
@@ -44,20 +44,20 @@ fn values(bitmap: &SerializedBitmap) -> Vec<u32> {
     values
 }
 
-/// Whatever the bytes are, they are refused, or they are the set that everybody reads.
+/// Checks that `bytes` are either refused or read as the same set that the `roaring` crate reads.
 fn check_any(bytes: &[u8]) {
     if let Ok(unchecked) = SerializedBitmap::skim(bytes) {
         unchecked.add_to(&mut vec![0; 70_000]);
         values(&unchecked);
     }
-    let lone = SerializedBitmap::lone_value(bytes);
-    let Ok((bitmap, rest)) = SerializedBitmap::parse(bytes) else { return assert_eq!(lone, None) };
+    let singleton = SerializedBitmap::singleton_value(bytes);
+    let Ok((bitmap, rest)) = SerializedBitmap::parse(bytes) else { return assert_eq!(singleton, None) };
     let found = values(&bitmap);
-    assert!(lone.is_none_or(|(value, after)| found == [value] && after == rest));
+    assert!(singleton.is_none_or(|(value, after)| found == [value] && after == rest));
     assert_eq!(found.len() as u64, bitmap.len());
     assert!(found.windows(2).all(|pair| pair[0] < pair[1]));
     if let Ok(read) = RoaringBitmap::deserialize_from(&bytes[..bytes.len() - rest.len()]) {
-        assert!(read.iter().eq(found), "another set than the crate reads");
+        assert!(read.iter().eq(found), "expected the set that the roaring crate reads");
     }
     bitmap.add_to(&mut [0; 3_000]);
 }
@@ -66,7 +66,7 @@ fn error(bytes: &[u8]) -> BitmapError {
     SerializedBitmap::parse(bytes).unwrap_err()
 }
 
-/// Changes the bytes of a written bitmap at one place.
+/// The serialized `bitmap` with `bytes` in place of those at `at`.
 fn with(bitmap: &RoaringBitmap, at: usize, bytes: &[u8]) -> Vec<u8> {
     let mut changed = written(bitmap);
     changed[at..at + bytes.len()].copy_from_slice(bytes);
@@ -155,20 +155,20 @@ fn refuses_every_truncation_of_every_kind_of_container() {
 }
 
 #[test]
-fn finds_a_lone_value_as_parsing_does() {
+fn finds_the_value_of_a_singleton_as_parsing_does() {
     for value in [0, 1, 0xffff, 0x1_0000, 0x1234_5678, u32::MAX] {
         let mut bytes = written(&RoaringBitmap::from_iter([value]));
         bytes.extend_from_slice(b"rest");
-        assert_eq!(SerializedBitmap::lone_value(&bytes), Some((value, &b"rest"[..])));
-        assert_eq!(SerializedBitmap::lone_value(&bytes[..17]), None);
+        assert_eq!(SerializedBitmap::singleton_value(&bytes), Some((value, &b"rest"[..])));
+        assert_eq!(SerializedBitmap::singleton_value(&bytes[..17]), None);
         for (at, byte) in (0..bytes.len()).flat_map(|at| (0..=u8::MAX).map(move |byte| (at, byte))) {
             let mut changed = bytes.clone();
             changed[at] = byte;
             check_any(&changed);
         }
     }
-    assert_eq!(SerializedBitmap::lone_value(&written(&RoaringBitmap::from_iter([1, 2]))), None);
-    assert_eq!(SerializedBitmap::lone_value(&written(&RoaringBitmap::new())), None);
+    assert_eq!(SerializedBitmap::singleton_value(&written(&RoaringBitmap::from_iter([1, 2]))), None);
+    assert_eq!(SerializedBitmap::singleton_value(&written(&RoaringBitmap::new())), None);
 }
 
 #[test]
@@ -210,7 +210,7 @@ fn refuses_values_out_of_order() {
 
 #[test]
 fn refuses_runs_that_overlap_and_takes_those_that_touch() {
-    // The runs start at byte 11: cookie, flags, description, number of runs.
+    // The runs start at byte 11, after cookie, flags, description and number of runs.
     let expected = BitmapError::NotAscending { at: 15, what: "run", expected: 20, found: 19 };
     assert_eq!(error(&with(&runs(), 15, &[19, 0])), expected);
     let bytes = with(&runs(), 15, &[20, 0]);

@@ -12,7 +12,7 @@ use crate::engine::query::request::{
 };
 use crate::engine::query::resolved_query::ResolvedQuery;
 use crate::engine::query::snapshot::{Snapshot, is_over};
-use crate::rules::{MatchError, failing_part};
+use crate::rules::{MatchError, failing_clause};
 use crate::search::{Hit, Loss, NodeRules, Place, Searcher};
 
 impl Snapshot {
@@ -101,7 +101,7 @@ impl Snapshot {
         let filter = request.rules.filter.as_ref();
         let (of, node) = self.segments.locate(node);
         let part = match filter.map(|filter| {
-            failing_part(filter, &Columns::of(&of.index), now, node, || !interrupt.should_stop())
+            failing_clause(filter, &Columns::of(&of.index), now, node, || !interrupt.should_stop())
         }) {
             Some(Err(MatchError::Interrupted)) => return None,
             Some(Ok(part)) => part,

@@ -263,7 +263,7 @@ fn a_filter_is_as_deep_and_as_large_as_the_contract_allows() {
         (Filter::MAX_DEPTH, Filter::MAX_CONDITIONS, Filter::MAX_VALUES);
     assert_eq!(refusal(&nested(max_depth)), Ok(()));
     let path = format!("filter{}", ".must[0].filter".repeat(max_depth));
-    let expected = format!("{path}: expected at most {max_depth} filters in one another");
+    let expected = format!("{path}: expected at most {max_depth} nested filters");
     assert_eq!(refusal(&nested(max_depth + 1)), Err(expected));
 
     // A filter within counts as a condition too.

@@ -1,4 +1,4 @@
-//! Any filter, for property tests.
+//! Random filters, for property tests.
 
 use std::ops::Bound::{self, Excluded, Included, Unbounded};
 
@@ -6,13 +6,13 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::filter::{Condition, Filter, Number, Time};
+use super::conditions::{Condition, Filter, Number, Time};
 use crate::base::id::VideoId;
 
-/// As long as a message can say.
+/// The longest duration of a protobuf message, in seconds.
 const MAX_AGO_S: i64 = 315_576_000_000;
 
-/// In one form each: integers that fit are signed, and the two zeros, which are equal, are one.
+/// Each number in one form: integers that fit an `i64` are `Int64`, and −0.0 is 0.0.
 fn any_number() -> impl Strategy<Value = Number> {
     prop_oneof![
         any::<i64>().prop_map(Number::Int64),
@@ -37,7 +37,7 @@ fn any_time() -> impl Strategy<Value = Time> {
     ]
 }
 
-/// At least one of them bounds something.
+/// A lower and an upper bound, at least one of which is not `Unbounded`.
 fn bounds<T: Copy + std::fmt::Debug>(
     value: impl Strategy<Value = T> + Clone,
 ) -> impl Strategy<Value = (Bound<T>, Bound<T>)> {
@@ -62,7 +62,7 @@ fn any_name() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Any condition that is no filter.
+/// Any condition other than a nested filter.
 pub(crate) fn any_leaf() -> impl Strategy<Value = Condition> {
     let words = |least: usize| vec(prop_oneof![".{0,4}", "[\\\\\"'`\\n\u{7}]{0,4}"], least..4);
     prop_oneof![
@@ -90,7 +90,7 @@ pub(crate) fn any_leaf() -> impl Strategy<Value = Condition> {
     ]
 }
 
-/// Filters that say something everywhere, in any form.
+/// Valid filters of any form: no empty value lists, no missing bounds.
 pub(crate) fn any_filter() -> impl Strategy<Value = Filter> {
     let leaf = any_leaf().boxed();
     let condition = leaf.prop_recursive(4, 24, 4, |inner| filter_of(inner).prop_map(Condition::Filter));

@@ -1,46 +1,37 @@
-//! Tokens to one condition on an attribute or on the id.
+//! Parses one condition on an attribute or on the video id.
 
 use std::mem::discriminant;
 use std::ops::Bound;
 
-use super::ExpressionError;
 use super::cursor::Cursor;
+use super::error::ExpressionError;
 use super::literal;
-use super::parser::Parsed;
-use super::token::Token;
-use super::tree::Expression;
+use super::token::{Token, is_reserved};
+use super::tree::{Expression, Parsed};
 use crate::base::id::VideoId;
-use crate::rules::filter::{Condition, Number, Time};
+use crate::rules::filter::conditions::{Condition, Number, Time};
 
-/// Words that an attribute in their place would be mistaken for.
-const RESERVED: [&str; 13] =
-    ["and", "at", "between", "contains", "false", "in", "is", "not", "now", "null", "or", "true", "video_id"];
 const A_CONDITION: &str = "a condition, such as region = \"US\"";
 const A_COMPARISON: &str = "a comparison: = != < <= > >=, or `in`, `between`, `contains` or `is`";
 const A_VALUE: &str = "a value: \"text\", a number, `true`, `false`, or a time such as 2026-11-01 or -7d";
 const A_BOUND: &str = "a number, or a time such as 2026-11-01, 2026-11-01T12:00:00Z or -7d";
 const AN_ID: &str = "a video id, 0 to 18446744073709551615";
 
-/// Whether a name is a word of the grammar where an attribute may stand.
-pub(super) fn is_reserved(name: &str) -> bool {
-    RESERVED.iter().any(|word| word.eq_ignore_ascii_case(name))
-}
-
-/// What an attribute is compared with.
+/// A value that an attribute is compared with.
 enum Value {
     Word(String),
     Bool(bool),
     Limit(Limit),
 }
 
-/// A value that has an order.
+/// An ordered value.
 #[derive(Clone, Copy)]
 enum Limit {
     Number(Number),
     Time(Time),
 }
 
-/// Which side of a bound an attribute lies on, and whether it may be the bound itself.
+/// A comparison operator: `>` or `>=` if `is_above`, else `<` or `<=`.
 #[derive(Clone, Copy)]
 struct Ordering {
     is_above: bool,
@@ -53,7 +44,7 @@ impl Ordering {
     }
 }
 
-/// Reads one condition.
+/// Parses one condition.
 pub(super) fn condition(cursor: &mut Cursor<'_>) -> Parsed {
     if cursor.take_word("video_id") {
         return video_ids(cursor);
@@ -118,7 +109,7 @@ fn chain(cursor: &mut Cursor<'_>) -> Parsed {
         return Err(cursor.unexpected("`<`, `<=`, `>` or `>=` and an attribute"));
     };
     let attribute = attribute(cursor, "an attribute")?;
-    // What the first bound is above, is above the second one.
+    // In `10 >= views > 5` both operators point the same way: the attribute is above the second bound.
     let is_above = ordering.is_above;
     let second = match self::ordering(cursor) {
         None => Bound::Unbounded,
@@ -138,7 +129,7 @@ fn between(cursor: &mut Cursor<'_>, attribute: String) -> Parsed {
     Ok(Expression::Condition(range(attribute, Bound::Included(lower), Bound::Included(upper))))
 }
 
-/// Words are one condition; of other values each is one, and one of those holds.
+/// Parses the list after `in`. Words become one condition; other values become one condition each, joined by `or`.
 fn one_of(cursor: &mut Cursor<'_>, attribute: String) -> Parsed {
     let mut first = None;
     let values = cursor.list(|cursor| {
@@ -161,7 +152,7 @@ fn contains(cursor: &mut Cursor<'_>, attribute: String) -> Parsed {
     let (mut any_of, mut all_of) = (Vec::new(), Vec::new());
     if cursor.take_word("any") {
         any_of = strings(cursor)?;
-        // No condition starts with `all (`, whatever the attributes are called.
+        // No condition starts with `all (`, so `and all (` always belongs to this one.
         let goes_on = cursor.is_word(0, "and")
             && cursor.is_word(1, "all")
             && cursor.placed(2).token == Token::Symbol("(");
@@ -209,7 +200,7 @@ fn value(cursor: &mut Cursor<'_>) -> Result<Value, ExpressionError> {
     Ok(value)
 }
 
-/// A bound, of the same kind as `other` if there is one.
+/// Parses a bound, of the same kind as `other` if that is given.
 fn limit(cursor: &mut Cursor<'_>, other: Option<Limit>) -> Result<Limit, ExpressionError> {
     let limit = match cursor.token() {
         Token::Literal(text) => unquoted_limit(text),
@@ -236,7 +227,7 @@ fn unquoted_limit(text: &str) -> Option<Limit> {
     literal::number(text).map(Limit::Number).or_else(|| literal::time(text).map(Limit::Time))
 }
 
-/// Whether it was `!=` that was next, and not `=`.
+/// Takes `=` (false) or `!=` (true) if it is next.
 fn take_equals(cursor: &mut Cursor<'_>) -> Option<bool> {
     if cursor.take_symbol("=") {
         return Some(false);
@@ -275,7 +266,7 @@ fn equals(attribute: String, value: Value) -> Expression<Condition> {
     })
 }
 
-/// An attribute above `bound` and below `other`, or the other way round.
+/// The condition that an attribute is above `bound` and below `other` if `is_above`, else the other way around.
 fn on_one_side(
     attribute: String,
     is_above: bool,
@@ -286,7 +277,7 @@ fn on_one_side(
     Expression::Condition(range(attribute, lower, upper))
 }
 
-/// Bounds of one kind, at least one of them.
+/// A condition on a range. At least one bound is given, and both have one kind.
 fn range(attribute: String, lower: Bound<Limit>, upper: Bound<Limit>) -> Condition {
     let number = |limit| if let Limit::Number(number) = limit { Some(number) } else { None };
     let time = |limit| if let Limit::Time(time) = limit { Some(time) } else { None };
@@ -297,7 +288,7 @@ fn range(attribute: String, lower: Bound<Limit>, upper: Bound<Limit>) -> Conditi
     Condition::Time { attribute, lower: bound(lower), upper: bound(upper) }
 }
 
-/// The bound if it is of this kind, or none at all.
+/// The bound converted to one kind; `None` if it is of another kind.
 fn of_kind<T>(bound: Bound<Limit>, kind: impl FnOnce(Limit) -> Option<T>) -> Option<Bound<T>> {
     Some(match bound {
         Bound::Included(limit) => Bound::Included(kind(limit)?),

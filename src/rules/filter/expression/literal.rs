@@ -1,4 +1,4 @@
-//! Numbers, times and quoted text, both ways.
+//! Parses and prints numbers, times and quoted text.
 
 use std::fmt::{self, Write as _};
 
@@ -6,27 +6,27 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::rules::filter::{Number, Time};
+use crate::rules::filter::conditions::{Number, Time};
 
 const NANOS_PER_SECOND: i128 = 1_000_000_000;
-/// Seconds, longest first.
+/// Units in seconds, longest first.
 const UNITS: [(&str, i128); 5] = [("w", 604_800), ("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
 
-/// A number: an integer if it is written like one.
+/// Parses a number: an integer if it has only digits and a sign.
 pub(super) fn number(text: &str) -> Option<Number> {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
         let signed = text.parse().ok().map(Number::Int64);
         return signed.or_else(|| text.parse().ok().map(Number::Uint64));
     }
-    // Rust reads `inf` and `nan`, too.
+    // Rust would also parse `inf` and `nan`.
     if !digits.starts_with(|first: char| first.is_ascii_digit()) {
         return None;
     }
     text.parse().ok().filter(|value: &f64| value.is_finite()).map(Number::Double)
 }
 
-/// A point in time: so long before now or after it, an instant with its offset, or a date.
+/// Parses a time: a duration before or after now, an instant with its UTC offset, or a date.
 pub(super) fn time(text: &str) -> Option<Time> {
     if text.eq_ignore_ascii_case("now") {
         return Some(Time::Ago(SignedDuration::ZERO));
@@ -40,7 +40,7 @@ pub(super) fn time(text: &str) -> Option<Time> {
     if let Ok(instant) = text.parse::<Timestamp>() {
         return Some(Time::At(instant));
     }
-    // A time of day without its offset is no instant, and jiff would pass over it.
+    // A time of day without UTC offset is ambiguous; jiff would ignore it and parse the date alone.
     if text.contains(['T', 't', ' ', ':']) {
         return None;
     }
@@ -48,13 +48,13 @@ pub(super) fn time(text: &str) -> Option<Time> {
     date.to_zoned(TimeZone::UTC).ok().map(|midnight| Time::At(midnight.timestamp()))
 }
 
-/// A length of time: `7d`, `12h`, `30m`, `1.5s` or `2w`.
+/// Parses a duration: `7d`, `12h`, `30m`, `1.5s` or `2w`.
 #[cfg(feature = "cli")]
 pub(crate) fn duration(text: &str) -> Option<SignedDuration> {
     signed_duration(nanoseconds(text)?)
 }
 
-/// Only seconds have fractions.
+/// Parses a duration to nanoseconds. Only seconds may have a fraction.
 fn nanoseconds(text: &str) -> Option<i128> {
     let (number, seconds) =
         UNITS.iter().find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, *seconds)))?;
@@ -75,17 +75,17 @@ fn signed_duration(nanos: i128) -> Option<SignedDuration> {
     Some(SignedDuration::new(seconds, (nanos % NANOS_PER_SECOND) as i32))
 }
 
-/// So that [`number`] reads the same number.
+/// Prints a number that [`number`] parses to the same value.
 pub(super) fn write_number(f: &mut fmt::Formatter<'_>, number: &Number) -> fmt::Result {
     match number {
         Number::Int64(value) => write!(f, "{value}"),
         Number::Uint64(value) => write!(f, "{value}"),
-        // With a point or an exponent, always.
+        // `Debug` always prints a point or an exponent.
         Number::Double(value) => write!(f, "{value:?}"),
     }
 }
 
-/// So that [`time`] reads the same time.
+/// Prints a time that [`time`] parses to the same value.
 pub(super) fn write_time(f: &mut fmt::Formatter<'_>, time: &Time) -> fmt::Result {
     let ago = match time {
         Time::At(instant) => return write!(f, "{instant}"),
@@ -100,7 +100,7 @@ pub(super) fn write_time(f: &mut fmt::Formatter<'_>, time: &Time) -> fmt::Result
         let fraction = format!("{nanos:09}");
         return write!(f, "{seconds}.{}s", fraction.trim_end_matches('0'));
     }
-    // Weeks are written as days: 28d is read faster than 4w.
+    // Weeks are printed as days: 28d is more familiar than 4w.
     let fits = |(_, unit): &&(&str, i128)| seconds % unit == 0;
     match UNITS[1..].iter().find(fits) {
         Some((name, unit)) => write!(f, "{}{name}", seconds / unit),
@@ -108,27 +108,27 @@ pub(super) fn write_time(f: &mut fmt::Formatter<'_>, time: &Time) -> fmt::Result
     }
 }
 
-/// What was in quotes, and how many bytes that took with them.
+/// The content of quoted text, and its length in bytes with quotes.
 pub(super) struct Quoted {
     pub(super) text: String,
     pub(super) length: usize,
 }
 
-/// What is wrong with quoted text, and where.
+/// An error in quoted text, at the bytes `at..end`.
 pub(super) struct BadQuotes {
     pub(super) at: usize,
     pub(super) end: usize,
     pub(super) expected: String,
 }
 
-/// Reads the quoted text that `text` starts with. Its first character is the quote.
+/// Parses the quoted text at the start of `text`, whose first character is the quote.
 pub(super) fn unquote(text: &str) -> Result<Quoted, BadQuotes> {
     let mut characters = text.char_indices().peekable();
     let quote = characters.next().map_or('"', |(_, quote)| quote);
     let mut unquoted = String::new();
     while let Some((at, character)) = characters.next() {
         if character == quote {
-            // Twice, it stands for itself.
+            // A doubled quote is an escaped quote.
             if characters.next_if(|(_, next)| *next == quote).is_none() {
                 return Ok(Quoted { text: unquoted, length: at + quote.len_utf8() });
             }
@@ -148,7 +148,7 @@ pub(super) fn unquote(text: &str) -> Result<Quoted, BadQuotes> {
     Err(BadQuotes { at: text.len(), end: text.len(), expected: format!("the closing {quote}") })
 }
 
-/// The character that the escape at the start of `text` stands for, and the bytes of the escape.
+/// Parses the escape at the start of `text`. Returns its character and its length in bytes.
 fn unescape(text: &str) -> Option<(char, usize)> {
     let escaped = match text.as_bytes().get(1)? {
         b'\\' => '\\',
@@ -169,7 +169,8 @@ fn unescape(text: &str) -> Option<(char, usize)> {
     Some((escaped, 2))
 }
 
-/// So that [`unquote`] reads the same text, and a terminal does nothing with it.
+/// Prints text that [`unquote`] parses to the same value. Control characters are escaped, so that a terminal does not
+/// interpret them.
 pub(super) fn write_quoted(f: &mut fmt::Formatter<'_>, text: &str, quote: char) -> fmt::Result {
     f.write_char(quote)?;
     for character in text.chars() {

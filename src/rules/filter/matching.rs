@@ -1,25 +1,25 @@
-//! Which nodes of an index a filter lets through.
+//! Computes the set of nodes that match a filter.
 
 use jiff::Timestamp;
 
-use super::filter::Filter;
-use super::match_error::MatchError;
+use super::conditions::Filter;
+use super::error::MatchError;
 use super::resolve::{Resolved, Tree, resolve};
 use crate::attributes::{Columns, Postings, Words};
 use crate::base::id::VideoId;
 use crate::node_set::NodeSet;
 
-/// Values that are looked up between two questions whether to go on.
-const VALUES_AT_A_TIME: usize = 1_024;
+/// Values that are looked up between two calls of `keep_going`.
+const VALUES_PER_CHECK: usize = 1_024;
 
-/// The nodes for which `filter` holds at `now`.
+/// Returns the nodes that match `filter` at `now`.
 ///
-/// `keep_going` is asked before every condition and every so many values.
+/// Calls `keep_going` before every condition and after every 1,024 values.
 ///
 /// # Errors
-/// [`MatchError::Invalid`] if anything in the filter makes no sense on this index, whatever the rest of it;
-/// [`MatchError::BuiltBeforeFilters`] on a generation of an older format; [`MatchError::Interrupted`] once
-/// `keep_going` says no.
+/// [`MatchError::Invalid`] if any part of the filter is invalid for this index, even one that would not change the
+/// result; [`MatchError::BuiltBeforeFilters`] on a generation of an older format; [`MatchError::Interrupted`] once
+/// `keep_going` returns false.
 pub fn matching(
     filter: &Filter,
     columns: &Columns<'_>,
@@ -30,9 +30,11 @@ pub fn matching(
     Evaluation { columns: *columns, spare: Vec::new(), keep_going }.tree(&tree)
 }
 
+/// The evaluation of one filter.
 struct Evaluation<'a, F> {
     columns: Columns<'a>,
-    /// Sets that are done with, to be used again: a filter over a million nodes touches its memory once.
+    /// Sets that are no longer needed, for reuse: a filter over a million nodes then allocates little and stays in the
+    /// cache.
     spare: Vec<NodeSet>,
     keep_going: F,
 }
@@ -64,10 +66,11 @@ impl<F: FnMut() -> bool> Evaluation<'_, F> {
         Ok(set.unwrap_or_else(|| NodeSet::all(self.columns.index().len())))
     }
 
-    /// The nodes for which `min` or more of the conditions hold; `min` is at least 1.
+    /// The nodes for which at least `min` of the conditions hold; `min` is at least 1.
     fn at_least(&mut self, min: usize, conditions: &[Resolved<'_>]) -> Result<NodeSet, MatchError> {
         let mut reached = self.empty();
-        // Bit b of what each node still lacks to reach 2^bits, counted up as sums are on paper.
+        // A bit-sliced counter per node: set b holds bit b of every count. Counts start at 2^bits − min, so the carry out
+        // of the highest bit marks the nodes that reached `min`.
         let bits = min.next_power_of_two().trailing_zeros();
         let start = (1usize << bits) - min;
         let mut counts = Vec::new();
@@ -93,18 +96,18 @@ impl<F: FnMut() -> bool> Evaluation<'_, F> {
     }
 
     fn condition(&mut self, condition: &Resolved<'_>) -> Result<NodeSet, MatchError> {
-        self.ask()?;
+        self.check()?;
         match condition {
             Resolved::Tree(tree) => self.tree(tree),
             Resolved::Words { words, any_of, all_of } => self.words(words, any_of, all_of),
             Resolved::Range { sorted, positions } => {
-                let mut set = self.any();
+                let mut set = self.uninitialized();
                 sorted.fill(positions.clone(), &mut set);
                 Ok(set)
             }
             Resolved::Bool { bools, value } => Ok(self.word(bools, Some(u32::from(*value)))),
             Resolved::IsNull { column } => {
-                let mut set = self.any();
+                let mut set = self.uninitialized();
                 self.columns.fill_with_valued(*column, &mut set);
                 set.invert();
                 Ok(set)
@@ -123,15 +126,15 @@ impl<F: FnMut() -> bool> Evaluation<'_, F> {
         let mut set = None;
         if !any_of.is_empty() {
             let mut any = self.empty();
-            for some in any_of.chunks(VALUES_AT_A_TIME) {
-                let found = some.iter().filter_map(|word| words.find(word));
+            for chunk in any_of.chunks(VALUES_PER_CHECK) {
+                let found = chunk.iter().filter_map(|word| words.find(word));
                 found.for_each(|word| postings.add_to(word, &mut any));
-                self.ask_between(some.len())?;
+                self.check_between(chunk.len())?;
             }
             set = Some(any);
         }
         for word in all_of {
-            self.ask()?;
+            self.check()?;
             let found = self.word(&postings, words.find(word));
             self.narrow(&mut set, found);
         }
@@ -148,13 +151,14 @@ impl<F: FnMut() -> bool> Evaluation<'_, F> {
 
     fn videos(&mut self, ids: &[VideoId]) -> Result<NodeSet, MatchError> {
         let mut set = self.empty();
-        for some in ids.chunks(VALUES_AT_A_TIME) {
-            self.columns.index().nodes_of(some, |node| set.insert(node.0));
-            self.ask_between(some.len())?;
+        for chunk in ids.chunks(VALUES_PER_CHECK) {
+            self.columns.index().nodes_of(chunk, |node| set.insert(node.0));
+            self.check_between(chunk.len())?;
         }
         Ok(set)
     }
 
+    /// Intersects `set` with `found`; `None` is the set of all nodes.
     fn narrow(&mut self, set: &mut Option<NodeSet>, found: NodeSet) {
         match set {
             None => *set = Some(found),
@@ -165,7 +169,7 @@ impl<F: FnMut() -> bool> Evaluation<'_, F> {
         }
     }
 
-    /// A set of no nodes.
+    /// Returns an empty set.
     fn empty(&mut self) -> NodeSet {
         match self.spare.pop() {
             Some(mut set) => {
@@ -176,16 +180,16 @@ impl<F: FnMut() -> bool> Evaluation<'_, F> {
         }
     }
 
-    /// A set of any nodes.
-    fn any(&mut self) -> NodeSet {
+    /// Returns a set with arbitrary content, to be overwritten.
+    fn uninitialized(&mut self) -> NodeSet {
         self.spare.pop().unwrap_or_else(|| NodeSet::any(self.columns.index().len()))
     }
 
-    fn ask_between(&mut self, values: usize) -> Result<(), MatchError> {
-        if values == VALUES_AT_A_TIME { self.ask() } else { Ok(()) }
+    fn check_between(&mut self, values: usize) -> Result<(), MatchError> {
+        if values == VALUES_PER_CHECK { self.check() } else { Ok(()) }
     }
 
-    fn ask(&mut self) -> Result<(), MatchError> {
+    fn check(&mut self) -> Result<(), MatchError> {
         if (self.keep_going)() { Ok(()) } else { Err(MatchError::Interrupted) }
     }
 }

@@ -1,20 +1,34 @@
-//! A Bloom filter over ids, by the hashes that the proto defines.
+//! Bloom filters of video ids, with the hash functions that the proto defines.
 
-use super::{Bloom, ExclusionError};
+use super::error::ExclusionError;
 
-/// The most bits that an id may have.
+/// Maximum number of hashes per id.
 const MAX_HASHES: u32 = 32;
 
-/// A Bloom filter that can be asked.
+/// A Bloom filter of video ids, as a request has it, unchecked. The proto defines its hash functions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bloom {
+    /// Bit j is bit j mod 8 of byte j div 8.
+    pub bits: Vec<u8>,
+    /// Number of hashes, and so of bits, per id.
+    pub hashes: u32,
+    /// Seed of the hash functions.
+    pub seed: u64,
+}
+
+/// A checked Bloom filter.
 #[derive(Clone, Debug)]
 pub(super) struct BloomFilter<'a> {
     /// Bit j is bit j mod 8 of byte j div 8. At least one byte.
     bits: &'a [u8],
+    /// 1 to [`MAX_HASHES`].
     hashes: u32,
     seed: u64,
 }
 
 impl<'a> BloomFilter<'a> {
+    /// Checks a filter.
+    ///
     /// # Errors
     /// [`ExclusionError::NoBloomBits`] or [`ExclusionError::BloomHashes`].
     pub(super) fn of(bloom: &'a Bloom) -> Result<Self, ExclusionError> {
@@ -28,7 +42,8 @@ impl<'a> BloomFilter<'a> {
         Ok(Self { bits, hashes: *hashes, seed: *seed })
     }
 
-    /// Whether all bits of `id` are set.
+    /// Whether all bits of `id` are set: always for ids in the filter, and with the filter's false-positive rate for
+    /// others.
     #[inline]
     pub(super) fn contains(&self, id: u64) -> bool {
         let bits = 8 * self.bits.len() as u64;
@@ -37,7 +52,7 @@ impl<'a> BloomFilter<'a> {
     }
 }
 
-/// The bits of `id` among so many.
+/// The positions of the bits of `id` in a filter of `bits` bits, by double hashing.
 #[inline]
 fn positions(id: u64, bits: u64, hashes: u32, seed: u64) -> impl Iterator<Item = u64> {
     let first = mix(id ^ seed);
@@ -71,7 +86,7 @@ mod tests {
 
     #[test]
     fn sets_the_bits_of_the_example_in_the_proto() {
-        // Computed by another program, in another language.
+        // Expected values were computed by an independent program in another language.
         let ids = [1, 0xfedc_ba98_7654_3210];
         assert!(positions(ids[0], 104, 4, 7).eq([12, 29, 62, 95]));
         assert!(positions(ids[1], 104, 4, 7).eq([50, 79, 92, 1]));
@@ -99,7 +114,7 @@ mod tests {
 
     #[test]
     fn contains_as_few_others_as_the_theory_says() {
-        // (1 − e^(−k n / m))^k for k = 7 hashes and m / n = 10 bits an id: 0.82%.
+        // False-positive rate (1 − e^(−k n / m))^k for k = 7 hashes and m / n = 10 bits per id: 0.82%.
         for (kind, first, step) in [("in a row", 0u64, 1u64), ("far apart", 12_345, 0x9e37_79b9_7f4a_7c15)] {
             let id = |row: u64| first.wrapping_add(row.wrapping_mul(step));
             for bytes in [12_500, 16_384] {

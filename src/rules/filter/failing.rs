@@ -1,36 +1,36 @@
-//! Which part of a filter keeps one video out.
+//! Finds the clause of a filter that rejects one video.
 
 use jiff::Timestamp;
 
-use super::filter::{Condition, Filter};
-use super::match_error::MatchError;
+use super::conditions::{Condition, Filter};
+use super::error::MatchError;
 use super::matching::matching;
 use crate::attributes::Columns;
 use crate::base::id::NodeId;
 use crate::base::text::shortened;
 
-/// Most bytes of the text of a part, which may have all the words of a request.
-const MAX_PART_BYTES: usize = 1024;
+/// Maximum length of the text of a clause, which may contain all words of a request.
+const MAX_CLAUSE_BYTES: usize = 1024;
 
-/// The first part of `filter` that `node` does not meet at `now`: its path, as in the proto, and the part as an
-/// expression, cut if it is long. `None` if it meets all of them.
+/// Returns the first clause of `filter` that `node` does not meet at `now`: its path as in the proto, and the clause as
+/// an expression, truncated if it is long. `None` if the node matches.
 ///
 /// # Errors
 /// As [`matching`].
-pub fn failing_part(
+pub fn failing_clause(
     filter: &Filter,
     columns: &Columns<'_>,
     now: Timestamp,
     node: NodeId,
     mut keep_going: impl FnMut() -> bool,
 ) -> Result<Option<(String, String)>, MatchError> {
-    part(filter, "filter", &mut |condition| {
+    clause(filter, "filter", &mut |condition| {
         let alone = Filter { must: vec![condition.clone()], ..Filter::default() };
         Ok(matching(&alone, columns, now, &mut keep_going)?.contains(node.0))
     })
 }
 
-fn part(
+fn clause(
     filter: &Filter,
     path: &str,
     holds: &mut dyn FnMut(&Condition) -> Result<bool, MatchError>,
@@ -40,11 +40,11 @@ fn part(
         if holds(condition)? {
             continue;
         }
-        // The innermost part says most.
+        // Report the innermost clause, which is the most specific.
         if let Condition::Filter(inner) = condition
-            && let Some(inside) = part(inner, &path, holds)?
+            && let Some(innermost) = clause(inner, &path, holds)?
         {
-            return Ok(Some(inside));
+            return Ok(Some(innermost));
         }
         return Ok(Some((path, text(condition.clone(), false))));
     }
@@ -56,7 +56,7 @@ fn part(
     if met < wanted {
         let should =
             Filter { should: filter.should.clone(), min_should: filter.min_should, ..Filter::default() };
-        return Ok(Some((format!("{path}.should"), shortened(should, MAX_PART_BYTES))));
+        return Ok(Some((format!("{path}.should"), shortened(should, MAX_CLAUSE_BYTES))));
     }
     for (at, condition) in filter.must_not.iter().enumerate() {
         if holds(condition)? {
@@ -74,5 +74,5 @@ fn text(condition: Condition, is_negated: bool) -> String {
     } else {
         Filter { must: clause, ..Filter::default() }
     };
-    shortened(filter, MAX_PART_BYTES)
+    shortened(filter, MAX_CLAUSE_BYTES)
 }

@@ -1,20 +1,19 @@
-//! An expression as text.
+//! Prints an expression as text.
 
 use std::fmt::{Formatter, Result};
 use std::ops::Bound;
 
-use super::condition::is_reserved;
 use super::literal::{write_number, write_quoted, write_time};
-use super::token::is_bare;
+use super::token::{is_bare, is_reserved};
 use super::tree::Expression;
-use crate::rules::filter::Condition;
+use crate::rules::filter::conditions::Condition;
 
-/// Writes what reads as `expression`.
+/// Prints text that parses to `expression`.
 pub(super) fn print(f: &mut Formatter<'_>, expression: &Expression<&Condition>) -> Result {
     print_within(f, expression, Binding::Or)
 }
 
-/// How tightly what surrounds an expression binds: what binds less needs parentheses.
+/// Precedence of the operator around an expression, ascending. An operand of lower precedence needs parentheses.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Binding {
     Or,
@@ -25,34 +24,34 @@ enum Binding {
 fn print_within(f: &mut Formatter<'_>, expression: &Expression<&Condition>, around: Binding) -> Result {
     match expression {
         Expression::Condition(condition) => print_condition(f, condition, true),
-        Expression::Not(part) => match part.as_ref() {
+        Expression::Not(operand) => match operand.as_ref() {
             Expression::Condition(condition) => print_condition(f, condition, false),
-            part => {
+            operand => {
                 f.write_str("not ")?;
-                print_within(f, part, Binding::Not)
+                print_within(f, operand, Binding::Not)
             }
         },
-        Expression::All(parts) if parts.is_empty() => f.write_str("true"),
-        Expression::All(parts) => in_parentheses_if(f, around > Binding::And, |f| {
-            separated(f, parts, " and ", |f, part| print_within(f, part, Binding::And))
+        Expression::All(operands) if operands.is_empty() => f.write_str("true"),
+        Expression::All(operands) => in_parentheses_if(f, around > Binding::And, |f| {
+            separated(f, operands, " and ", |f, operand| print_within(f, operand, Binding::And))
         }),
-        Expression::Any(parts) => in_parentheses_if(f, around > Binding::Or, |f| {
-            separated(f, parts, " or ", |f, part| print_within(f, part, Binding::Or))
+        Expression::Any(operands) => in_parentheses_if(f, around > Binding::Or, |f| {
+            separated(f, operands, " or ", |f, operand| print_within(f, operand, Binding::Or))
         }),
-        Expression::AtLeast(least, parts) => {
+        Expression::AtLeast(least, operands) => {
             write!(f, "at least {least} of ")?;
-            in_parentheses_if(f, true, |f| separated(f, parts, ", ", print))
+            in_parentheses_if(f, true, |f| separated(f, operands, ", ", print))
         }
     }
 }
 
-/// The condition, or its complement if it does not hold.
+/// Prints the condition, or its complement unless `holds`.
 fn print_condition(f: &mut Formatter<'_>, condition: &Condition, holds: bool) -> Result {
     let (equals, among, is_null) =
         if holds { (" = ", " in ", " is null") } else { (" != ", " not in ", " is not null") };
     let not = if holds { "" } else { "not " };
     match condition {
-        // Not a condition of an expression; here for completeness.
+        // Does not occur: expressions have no nested filters.
         Condition::Filter(filter) => write!(f, "{not}({filter})"),
         Condition::Keyword { attribute, any_of } => {
             print_attribute(f, attribute)?;
@@ -142,7 +141,7 @@ fn print_range<T: Copy + PartialEq>(
             f.write_str(if matches!(upper, Included(_)) { " <= " } else { " < " })?;
             value(f, bound)
         }
-        // Says no more than that.
+        // Invalid as a filter; the closest equivalent expression.
         (Unbounded, Unbounded) => {
             print_attribute(f, attribute)?;
             f.write_str(" is not null")
@@ -180,13 +179,13 @@ fn in_parentheses_if(
 
 fn separated<T>(
     f: &mut Formatter<'_>,
-    parts: &[T],
+    items: &[T],
     separator: &str,
     mut print: impl FnMut(&mut Formatter<'_>, &T) -> Result,
 ) -> Result {
-    for (position, part) in parts.iter().enumerate() {
+    for (position, item) in items.iter().enumerate() {
         f.write_str(if position > 0 { separator } else { "" })?;
-        print(f, part)?;
+        print(f, item)?;
     }
     Ok(())
 }

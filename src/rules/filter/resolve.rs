@@ -1,12 +1,12 @@
-//! A filter by names becomes one in terms of an open index, or is refused.
+//! Validates a filter and binds its attribute names to the columns of an open index.
 
 use std::cmp::Ordering;
 use std::ops::{Bound, Range};
 
 use jiff::Timestamp;
 
-use super::filter::{Condition, Filter, Number, Time};
-use super::match_error::{FilterProblem, MatchError};
+use super::conditions::{Condition, Filter, Number, Time};
+use super::error::{FilterProblem, MatchError};
 use super::number::compare;
 use crate::attributes::{Columns, Postings, Scalar, Sorted, Words};
 use crate::base::id::VideoId;
@@ -14,7 +14,7 @@ use crate::index::{AttributeKind, FILTER_VERSION};
 
 const NUMBERS: [AttributeKind; 3] = [AttributeKind::Int64, AttributeKind::Uint64, AttributeKind::Double];
 
-/// A [`Filter`] of which every clause makes sense.
+/// A valid [`Filter`], bound to an index.
 pub(super) struct Tree<'a> {
     pub(super) must: Vec<Resolved<'a>>,
     pub(super) should: Vec<Resolved<'a>>,
@@ -23,10 +23,10 @@ pub(super) struct Tree<'a> {
     pub(super) min_should: usize,
 }
 
-/// A [`Condition`] bound to the sections that it is looked up in.
+/// A [`Condition`] bound to the sections that contain its values.
 pub(super) enum Resolved<'a> {
     Tree(Tree<'a>),
-    /// One of `any_of`, unless that is empty, and every one of `all_of`.
+    /// At least one of `any_of`, unless that is empty, and every one of `all_of`.
     Words {
         words: Words<'a>,
         any_of: &'a [String],
@@ -49,7 +49,7 @@ pub(super) enum Resolved<'a> {
 /// Binds a filter to the columns of an index.
 ///
 /// # Errors
-/// [`MatchError::Invalid`] for the first thing wrong, or [`MatchError::BuiltBeforeFilters`].
+/// [`MatchError::Invalid`] for the first problem, or [`MatchError::BuiltBeforeFilters`].
 pub(super) fn resolve<'a>(
     filter: &'a Filter,
     columns: &Columns<'a>,
@@ -66,13 +66,14 @@ pub(super) fn resolve<'a>(
     })
 }
 
-/// What is wrong, and where below the place that is looked at.
+/// A problem and its path, relative to the place under validation.
 struct Refusal {
     path: String,
     problem: FilterProblem,
 }
 
 impl Refusal {
+    /// The same, seen from the place that contains `place`.
     fn within(self, place: &str) -> Self {
         let dot = if self.path.is_empty() { "" } else { "." };
         Self { path: format!("{place}{dot}{}", self.path), problem: self.problem }
@@ -80,15 +81,18 @@ impl Refusal {
 }
 
 impl FilterProblem {
+    /// A refusal of the place under validation.
     fn here(self) -> Refusal {
         Refusal { path: String::new(), problem: self }
     }
 
+    /// A refusal of `place` below it.
     fn at(self, place: &str) -> Refusal {
         self.here().within(place)
     }
 }
 
+/// Checks the limits on conditions and values.
 fn check_size(filter: &Filter) -> Result<(), Refusal> {
     let (mut conditions, mut values) = (0, 0);
     let mut filters = vec![filter];
@@ -156,14 +160,14 @@ impl<'a> Resolver<'a, '_> {
                 bools.map(|bools| Resolved::Bool { bools, value: *value })
             }
             Condition::IsNull { attribute } => self.find(attribute).map(|column| Resolved::IsNull { column }),
-            Condition::VideoId { any_of } => some(any_of, "any_of").map(Resolved::Videos),
+            Condition::VideoId { any_of } => nonempty(any_of, "any_of").map(Resolved::Videos),
         };
         resolved.map_err(|refusal| refusal.within(condition.field()))
     }
 
     fn keyword(&self, attribute: &str, any_of: &'a [String]) -> Result<Resolved<'a>, Refusal> {
         let words = self.attribute(attribute, &[AttributeKind::Keyword], Columns::words)?;
-        Ok(Resolved::Words { words, any_of: some(any_of, "any_of")?, all_of: &[] })
+        Ok(Resolved::Words { words, any_of: nonempty(any_of, "any_of")?, all_of: &[] })
     }
 
     fn list(
@@ -222,7 +226,7 @@ impl<'a> Resolver<'a, '_> {
         })
     }
 
-    /// What a condition looks an attribute up in, which is of one of the types expected.
+    /// Binds an attribute with `bind`, after checking that its type is one of `expected`.
     fn attribute<T>(
         &self,
         name: &str,
@@ -236,8 +240,7 @@ impl<'a> Resolver<'a, '_> {
     }
 }
 
-/// Conditions of which all must hold, with one range where there were several of the same column, as `a <= x and
-/// x < b` is.
+/// Intersects the ranges on the same column in a conjunction, as in `a <= x and x < b`.
 fn merged(conditions: Vec<Resolved<'_>>) -> Vec<Resolved<'_>> {
     let mut merged: Vec<Resolved<'_>> = Vec::with_capacity(conditions.len());
     for condition in conditions {
@@ -260,12 +263,12 @@ fn merged(conditions: Vec<Resolved<'_>>) -> Vec<Resolved<'_>> {
     merged
 }
 
-/// Refuses an empty list.
-fn some<'a, T>(values: &'a [T], name: &str) -> Result<&'a [T], Refusal> {
+/// Returns the values of the field `name`, or refuses an empty list.
+fn nonempty<'a, T>(values: &'a [T], name: &str) -> Result<&'a [T], Refusal> {
     if values.is_empty() { Err(FilterProblem::NoValues.at(name)) } else { Ok(values) }
 }
 
-/// The values of a column within bounds.
+/// Binds bounds to positions in the sorted values of a column.
 fn range<'a, B: Copy>(
     sorted: Sorted<'a>,
     lower: Bound<B>,
@@ -293,7 +296,7 @@ fn range<'a, B: Copy>(
     Ok(Resolved::Range { sorted, positions })
 }
 
-/// Nanoseconds since 1970-01-01 00:00 UTC, within what a [`Timestamp`] holds.
+/// Nanoseconds since 1970-01-01 00:00 UTC, clamped to the range of [`Timestamp`].
 fn nanos(time: Time, now: Timestamp) -> i128 {
     match time {
         Time::At(time) => time.as_nanosecond(),

@@ -1,28 +1,28 @@
-//! Text to words, values and symbols.
+//! Splits text into words, values and symbols.
 
-use super::ExpressionError;
+use super::error::ExpressionError;
 use super::literal::{Quoted, unquote};
 
-/// A piece of an expression.
+/// A token of an expression.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Token<'t> {
     /// A keyword or the bare name of an attribute.
     Word(&'t str),
-    /// The name of an attribute that was in backquotes.
+    /// An attribute name that was in backquotes.
     Name(String),
-    /// What was in quotes.
+    /// The content of a quoted string.
     Text(String),
-    /// A number or a time, as it stands there.
+    /// A number or a time, unparsed.
     Literal(&'t str),
     /// One of `( ) , = != < <= > >=`.
     Symbol(&'static str),
-    /// Nothing that an expression is made of.
+    /// Text that is no token.
     Bad(ExpressionError),
-    /// After the last one.
+    /// The end of the text.
     End,
 }
 
-/// A token, and where it stands in the text.
+/// A token and its position in the text.
 #[derive(Clone, Debug)]
 pub(super) struct Placed<'t> {
     pub(super) token: Token<'t>,
@@ -32,10 +32,13 @@ pub(super) struct Placed<'t> {
     pub(super) end: usize,
 }
 
-/// The longer ones first.
+/// Words that cannot be bare attribute names, since the grammar uses them in the same places.
+const RESERVED: [&str; 13] =
+    ["and", "at", "between", "contains", "false", "in", "is", "not", "now", "null", "or", "true", "video_id"];
+/// Longer symbols first.
 const SYMBOLS: [&str; 9] = ["!=", "<=", ">=", "(", ")", ",", "=", "<", ">"];
 
-/// Every token of `text`. The last one is [`Token::End`] or [`Token::Bad`].
+/// Returns every token of `text`. The last one is [`Token::End`] or [`Token::Bad`].
 pub(super) fn tokens(text: &str) -> Vec<Placed<'_>> {
     let mut tokens = Vec::new();
     loop {
@@ -50,7 +53,12 @@ pub(super) fn tokens(text: &str) -> Vec<Placed<'_>> {
     }
 }
 
-/// Whether a name can stand without quotes, but for those that are keywords.
+/// Whether a name is a reserved word, in any case.
+pub(super) fn is_reserved(name: &str) -> bool {
+    RESERVED.iter().any(|word| word.eq_ignore_ascii_case(name))
+}
+
+/// Whether a name has only characters of bare names. It may still be reserved.
 pub(super) fn is_bare(name: &str) -> bool {
     name.starts_with(starts_word) && name.chars().all(continues_word)
 }
@@ -100,7 +108,7 @@ fn continues_word(character: char) -> bool {
     character.is_ascii_alphanumeric() || matches!(character, '_' | '.')
 }
 
-/// Wide enough that `7days` is one thing to complain about.
+/// Wide enough that `7days` is one token, which an error then shows whole.
 fn continues_literal(character: char) -> bool {
     character.is_ascii_alphanumeric() || matches!(character, '_' | '.' | ':' | '+' | '-')
 }

@@ -1,13 +1,13 @@
-//! A place among the tokens of a text, and what is wrong there.
+//! The position of the parser in the tokens, and errors at that position.
 
-use super::ExpressionError;
+use super::error::ExpressionError;
 use super::token::{Placed, Token, tokens};
-use crate::rules::filter::Filter;
+use crate::rules::filter::conditions::Filter;
 
-/// Most parentheses in one another: as many as a filter of the largest depth needs, twice. The stack bears it.
+/// Maximum nesting of parentheses: twice what a filter of maximum depth needs. Bounds the recursion of the parser.
 const MAX_NESTING: usize = 2 * Filter::MAX_DEPTH;
 
-/// The next of all the tokens.
+/// All tokens of a text and the position of the next one.
 pub(super) struct Cursor<'t> {
     pub(super) text: &'t str,
     /// Ends with [`Token::End`] or [`Token::Bad`].
@@ -28,7 +28,7 @@ impl<'t> Cursor<'t> {
         &self.placed(0).token
     }
 
-    /// The token so many after the next one. The last one comes again and again.
+    /// The token `ahead` positions after the next one. Past the end it is the last token.
     pub(super) fn placed(&self, ahead: usize) -> &Placed<'t> {
         &self.tokens[(self.next + ahead).min(self.tokens.len() - 1)]
     }
@@ -41,14 +41,14 @@ impl<'t> Cursor<'t> {
         self.next += 1;
     }
 
-    /// Whether the next token was this keyword.
+    /// Takes the next token if it is this keyword. Returns whether it was.
     pub(super) fn take_word(&mut self, word: &str) -> bool {
         let is_there = self.is_word(0, word);
         self.next += usize::from(is_there);
         is_there
     }
 
-    /// Whether the next token was this symbol.
+    /// Takes the next token if it is this symbol. Returns whether it was.
     pub(super) fn take_symbol(&mut self, symbol: &str) -> bool {
         let is_there = matches!(self.token(), Token::Symbol(found) if *found == symbol);
         self.next += usize::from(is_there);
@@ -59,7 +59,7 @@ impl<'t> Cursor<'t> {
         if self.take_word(word) { Ok(()) } else { Err(self.unexpected(format!("`{word}`"))) }
     }
 
-    /// What is between parentheses. `end`: what can stand after it.
+    /// Parses `inside` between parentheses. `end` describes the tokens allowed after it, for errors.
     pub(super) fn nested<T>(
         &mut self,
         end: &str,
@@ -67,7 +67,7 @@ impl<'t> Cursor<'t> {
     ) -> Result<T, ExpressionError> {
         let at = self.placed(0).at;
         if *self.token() == Token::Symbol("(") && self.nesting == MAX_NESTING {
-            return Err(self.unexpected(format!("at most {MAX_NESTING} parentheses in one another")));
+            return Err(self.unexpected(format!("at most {MAX_NESTING} nested parentheses")));
         }
         if !self.take_symbol("(") {
             return Err(self.unexpected("`(`"));
@@ -79,7 +79,7 @@ impl<'t> Cursor<'t> {
         if self.take_symbol(")") { Ok(inside) } else { Err(self.unexpected(end)) }
     }
 
-    /// One or more of these with commas between them, in parentheses.
+    /// Parses one or more items, separated by commas, in parentheses.
     pub(super) fn list<T>(
         &mut self,
         mut item: impl FnMut(&mut Self) -> Result<T, ExpressionError>,
@@ -93,12 +93,12 @@ impl<'t> Cursor<'t> {
         })
     }
 
-    /// An error about the next token.
+    /// Returns an error at the next token.
     pub(super) fn unexpected(&self, expected: impl Into<String>) -> ExpressionError {
         self.unexpected_at(self.placed(0), expected)
     }
 
-    /// An error about this token.
+    /// Returns an error at this token.
     pub(super) fn unexpected_at(&self, placed: &Placed<'t>, expected: impl Into<String>) -> ExpressionError {
         match placed {
             Placed { token: Token::Bad(error), .. } => error.clone(),
@@ -106,7 +106,7 @@ impl<'t> Cursor<'t> {
         }
     }
 
-    /// An error about the innermost parenthesis so far.
+    /// Returns an error at the most deeply nested parenthesis so far.
     pub(super) fn too_deep(&self, expected: impl Into<String>) -> ExpressionError {
         let (_, at) = self.deepest;
         ExpressionError::unexpected(self.text, at, self.text.len(), expected)

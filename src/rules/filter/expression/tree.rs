@@ -1,57 +1,62 @@
-//! The normal form of an expression, from and to [`Filter`].
+//! The normal form of an expression, converted from and to [`Filter`].
 //!
-//! The same for text and for filters, so that text which was made of a filter reads as that filter.
+//! Parser and printer share it, so that the text printed for a filter parses to the same filter.
 
-use crate::rules::filter::{Condition, Filter};
+use super::error::ExpressionError;
+use crate::rules::filter::conditions::{Condition, Filter};
 
-/// An expression over conditions that are no filters themselves, in normal form: what the constructors make.
+/// The result of a parser function.
+pub(super) type Parsed = Result<Expression<Condition>, ExpressionError>;
+
+/// An expression over conditions other than nested filters, in the normal form that the constructors return.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Expression<C> {
     Condition(C),
-    /// Never of [`Expression::Not`] or [`Expression::Any`].
+    /// Never contains [`Expression::Not`] or [`Expression::Any`] directly.
     Not(Box<Self>),
-    /// Never one, and never one of these among them. None of them hold for every video.
+    /// Zero, two or more operands, none of which is itself [`Expression::All`]. Without operands it matches every video.
     All(Vec<Self>),
-    /// Two or more, and never one of these among them.
+    /// Two or more operands, none of which is itself [`Expression::Any`].
     Any(Vec<Self>),
+    /// At least this many operands match.
     AtLeast(usize, Vec<Self>),
 }
 
 impl<C> Expression<C> {
-    /// Holds for every video.
+    /// Matches every video.
     pub(super) fn everything() -> Self {
         Self::All(Vec::new())
     }
 
-    pub(super) fn all(parts: impl IntoIterator<Item = Self>) -> Self {
+    pub(super) fn all(operands: impl IntoIterator<Item = Self>) -> Self {
         let mut flat = Vec::new();
-        for part in parts {
-            match part {
-                Self::All(parts) => flat.extend(parts),
-                part => flat.push(part),
+        for operand in operands {
+            match operand {
+                Self::All(operands) => flat.extend(operands),
+                operand => flat.push(operand),
             }
         }
         if flat.len() == 1 { flat.swap_remove(0) } else { Self::All(flat) }
     }
 
-    /// Of at least one.
-    pub(super) fn any(parts: impl IntoIterator<Item = Self>) -> Self {
+    /// Takes at least one operand.
+    pub(super) fn any(operands: impl IntoIterator<Item = Self>) -> Self {
         let mut flat = Vec::new();
-        for part in parts {
-            match part {
-                Self::Any(parts) => flat.extend(parts),
-                part => flat.push(part),
+        for operand in operands {
+            match operand {
+                Self::Any(operands) => flat.extend(operands),
+                operand => flat.push(operand),
             }
         }
         if flat.len() == 1 { flat.swap_remove(0) } else { Self::Any(flat) }
     }
 
-    pub(super) fn not(part: Self) -> Self {
-        match part {
-            Self::Not(part) => *part,
-            // None of them, which a filter says without another one in it.
-            Self::Any(parts) => Self::all(parts.into_iter().map(Self::not)),
-            part => Self::Not(Box::new(part)),
+    pub(super) fn not(operand: Self) -> Self {
+        match operand {
+            Self::Not(inner) => *inner,
+            // De Morgan: `must_not` expresses this without a nested filter.
+            Self::Any(operands) => Self::all(operands.into_iter().map(Self::not)),
+            operand => Self::Not(Box::new(operand)),
         }
     }
 
@@ -61,13 +66,13 @@ impl<C> Expression<C> {
 }
 
 impl Expression<Condition> {
-    /// As a filter; `None` if that has more than [`Filter::MAX_DEPTH`] in one another.
+    /// Converts to a filter; `None` if it were nested deeper than [`Filter::MAX_DEPTH`].
     pub(super) fn into_filter(self) -> Option<Filter> {
         filter(self, 1)
     }
 }
 
-/// Of all that must hold, the last group of alternatives becomes `should`.
+/// The last group of alternatives in a conjunction becomes `should`; all others become nested filters.
 fn filter(expression: Expression<Condition>, depth: usize) -> Option<Filter> {
     if depth > Filter::MAX_DEPTH {
         return None;
@@ -100,7 +105,7 @@ fn filter(expression: Expression<Condition>, depth: usize) -> Option<Filter> {
 }
 
 impl<'f> Expression<&'f Condition> {
-    /// What a filter says.
+    /// The expression of a filter.
     pub(super) fn of(filter: &'f Filter) -> Self {
         let of_condition = |condition: &'f Condition| match condition {
             Condition::Filter(filter) => Self::of(filter),
@@ -114,7 +119,7 @@ impl<'f> Expression<&'f Condition> {
             Some(least) => Self::AtLeast(least, alternatives.collect()),
         };
         let must_not = filter.must_not.iter().map(of_condition).map(Self::not);
-        // Alternatives last: also of those that a double negation brings out, they are to be `should` again.
+        // `should` comes last, after groups that double negation exposes: converting back makes the last group `should`.
         Self::all(must.chain(must_not).chain([should]))
     }
 }

@@ -4,9 +4,9 @@ use proptest::prelude::*;
 use roaring::{RoaringBitmap, RoaringTreemap};
 
 use super::*;
-use crate::rules::Bloom;
+use crate::serialized_bitmap::BitmapError;
 
-/// Buckets of hashes, of neighbors and of runs.
+/// Bitmaps with buckets of hashes, of consecutive ids and of runs.
 fn treemaps() -> impl Strategy<Value = RoaringTreemap> {
     let upper = prop_oneof![0u32..4, any::<u32>(), (u32::MAX - 3)..=u32::MAX];
     let lower = prop_oneof![
@@ -37,7 +37,7 @@ fn error(video_ids: impl IntoIterator<Item = u64>, roaring: Vec<u8>) -> Exclusio
     Exclusion::of(&exclude(video_ids, roaring)).unwrap_err()
 }
 
-/// A bitmap that claims so many buckets, and what follows.
+/// A bitmap that claims `buckets` buckets, followed by `rest`.
 fn framed(buckets: u64, rest: &[u8]) -> Vec<u8> {
     [&buckets.to_le_bytes(), rest].concat()
 }
@@ -73,9 +73,9 @@ proptest! {
             bytes[at] = byte;
         }
         if let (Ok(ids), Ok(expected)) = (decode(&bytes, MAX_IDS), RoaringTreemap::deserialize_from(&bytes[..])) {
-            let (lone, others) = ids;
-            prop_assert_eq!(expected.len(), (lone.len() + others.len()) as u64);
-            prop_assert!(expected.iter().all(|id| lone.contains(id) || others.binary_search(&id).is_ok()));
+            let (serialized, others) = ids;
+            prop_assert_eq!(expected.len(), (serialized.len() + others.len()) as u64);
+            prop_assert!(expected.iter().all(|id| serialized.contains(id) || others.binary_search(&id).is_ok()));
         }
     }
 
@@ -88,7 +88,7 @@ proptest! {
     #[test]
     fn refuses_what_ends_early(treemap in treemaps(), cut in any::<prop::sample::Index>()) {
         let bytes = written(&treemap);
-        // Nothing at all is no bitmap, which is none to be refused.
+        // Zero bytes are valid: no bitmap was given.
         let cut = 1 + cut.index(bytes.len() - 1);
         prop_assert_eq!(error([], bytes[..cut].to_vec()).field(), "exclude.roaring");
     }

@@ -1,62 +1,62 @@
-//! Why a filter says nothing about the videos of an index.
+//! Errors in a filter, relative to the index that it is evaluated on.
 
 use crate::index::AttributeKind;
 
-/// Names of attributes that an error lists.
+/// Maximum number of attribute names that an error lists.
 const LISTED_NAMES: usize = 20;
 
-/// Why a filter gives no set of nodes.
+/// Why a filter could not be evaluated.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum MatchError {
-    /// Something in the filter is wrong.
+    /// The filter is invalid for this index.
     #[error("{path}: {problem}")]
     Invalid {
-        /// Where, as in the proto: `filter.must[1].keyword.attribute`.
+        /// Path as in the proto: `filter.must[1].keyword.attribute`.
         path: String,
-        /// What.
+        /// The error at that path.
         problem: FilterProblem,
     },
-    /// The generation has nothing to look values up in.
+    /// The format of the generation predates filters.
     #[error(
         "this generation was built before filters: expected format version {expected} or later, found {found}; build it \
          again"
     )]
     BuiltBeforeFilters {
-        /// The first that can be filtered.
+        /// The first format version with filters.
         expected: u32,
-        /// Of the generation.
+        /// Format version of the generation.
         found: u32,
     },
-    /// Whoever asked wants no answer any more.
+    /// `keep_going` returned false: the request was cancelled or is out of time.
     #[error("interrupted")]
     Interrupted,
 }
 
-/// What is wrong at one place of a filter.
+/// The error at one place in a filter.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum FilterProblem {
     /// The index has no such attribute.
     #[error("no attribute {found:?}: expected {expected}")]
     UnknownAttribute {
-        /// Those that there are, or the first of them.
+        /// The attributes of the index, or the first of them.
         expected: String,
-        /// The name asked for.
+        /// The name in the filter.
         found: String,
     },
     /// The condition is for attributes of another type.
     #[error("attribute {attribute:?}: expected type {expected}, found {}", found.name())]
     WrongType {
-        /// By name.
+        /// Name of the attribute.
         attribute: String,
-        /// The types that the condition is for.
+        /// The types that the condition applies to.
         expected: String,
         /// The type of the attribute.
         found: AttributeKind,
     },
-    /// A condition without a value would hold for nothing.
+    /// A condition without values, which would match nothing.
     #[error("expected at least one value, found none")]
     NoValues,
-    /// A range without bounds would hold for everything.
+    /// A range without bounds, which would match every value.
     #[error("expected at least one bound, found none")]
     NoBounds,
     /// A bound is infinite or not a number.
@@ -65,34 +65,34 @@ pub enum FilterProblem {
         /// The bound.
         found: f64,
     },
-    /// More conditions are to hold than there are.
+    /// `min_should` exceeds the number of conditions in `should`.
     #[error("expected at most {expected}, the number of `should`, found {found}")]
     MinShould {
-        /// The conditions of `should`.
+        /// Number of conditions in `should`.
         expected: usize,
         /// As given.
         found: usize,
     },
-    /// Filters within filters within filters.
-    #[error("expected at most {expected} filters in one another")]
+    /// Filters are nested too deeply.
+    #[error("expected at most {expected} nested filters")]
     TooDeep {
-        /// The most there may be.
+        /// The maximum.
         expected: usize,
     },
-    /// Too much of something.
+    /// Too many conditions or values.
     #[error("expected at most {expected} {what} in all, found {found}")]
     TooMany {
         /// `conditions` or `values`.
         what: &'static str,
-        /// The most there may be.
+        /// The maximum.
         expected: usize,
-        /// How many there are.
+        /// The number found.
         found: usize,
     },
 }
 
 impl FilterProblem {
-    /// That an index has no attribute `found`, and the first of those that it has.
+    /// Returns the error that an index has no attribute `found`; it lists the first of the `known` attributes.
     pub(crate) fn unknown_attribute<'a>(found: &str, known: impl ExactSizeIterator<Item = &'a str>) -> Self {
         let more = known.len().saturating_sub(LISTED_NAMES);
         let mut expected = known.take(LISTED_NAMES).collect::<Vec<_>>().join(", ");
@@ -104,6 +104,7 @@ impl FilterProblem {
         FilterProblem::UnknownAttribute { expected, found: found.to_owned() }
     }
 
+    /// Returns the error that `attribute` has a type that the condition does not apply to.
     pub(super) fn wrong_type(attribute: &str, expected: &[AttributeKind], found: AttributeKind) -> Self {
         let expected = expected.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(" or ");
         FilterProblem::WrongType { attribute: attribute.to_owned(), expected, found }

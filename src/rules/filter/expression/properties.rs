@@ -1,4 +1,4 @@
-//! What holds for any filter and any text.
+//! Property tests: random filters and random text.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -6,10 +6,10 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::tests::{depth, must, parsed};
-use crate::rules::arbitrary::{any_filter, any_leaf};
-use crate::rules::filter::{Condition, Filter};
+use crate::rules::filter::arbitrary::{any_filter, any_leaf};
+use crate::rules::filter::conditions::{Condition, Filter};
 
-/// Whether a filter holds for a video of which conditions hold by chance, the same ones for the same `seed`.
+/// Whether a filter matches a video whose conditions hold pseudo-randomly, by hash of the condition and `seed`.
 fn holds(filter: &Filter, seed: u64) -> bool {
     let condition = |condition: &&Condition| match condition {
         Condition::Filter(filter) => holds(filter, seed),
@@ -33,7 +33,7 @@ proptest! {
             prop_assert_eq!(holds(&filter, seed), holds(&read, seed), "{}", filter);
         }
         prop_assert!(depth(&read) <= depth(&filter), "{}", filter);
-        // What came from text comes back as it is.
+        // A filter that was parsed is printed and parsed without change.
         let again: Filter = read.to_string().parse().unwrap();
         prop_assert_eq!(again, read);
     }

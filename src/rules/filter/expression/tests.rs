@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 
 use super::*;
 use crate::base::id::VideoId;
-use crate::rules::filter::{Condition, Number, Time};
+use crate::rules::filter::conditions::{Condition, Number, Time};
 
 pub(super) fn parsed(text: &str) -> Filter {
     text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
@@ -200,7 +200,7 @@ fn says_where_a_text_is_wrong_and_what_was_expected() {
         ("video_id < 5", 10, "`=`, `!=`, `in` or `not in`", "`<`"),
         ("video_id = -5", 12, "a video id, 0 to 18446744073709551615", "`-5`"),
         ("at most 2 of (a)", 4, "`least`", "`most`"),
-        ("at least 3 of (a is null, b is null)", 10, "at most 2, as many as there are", "`3`"),
+        ("at least 3 of (a is null, b is null)", 10, "at most 2, the number of alternatives", "`3`"),
         ("a = \"x", 7, "the closing \"", "the end"),
         ("a = \"\\x\"", 6, r#"an escape: \\ \" \' \` \n \r \t or \u{…}"#, "`\\x`"),
         ("a = \"\\u{d800}\"", 6, r#"an escape: \\ \" \' \` \n \r \t or \u{…}"#, "`\\u`"),
@@ -226,7 +226,7 @@ fn an_error_shows_the_place_in_less_than_the_width_of_a_terminal() {
     assert!(error.starts_with("line 2, column 9: expected "), "{error}");
     let excerpt = error.split_once('\n').unwrap().1;
     assert_eq!(excerpt, "    and naïve = Ü\n          ^");
-    // Characters that take two columns, and one that takes none.
+    // Characters that take two terminal columns, and one that takes none.
     let error = "`地域` = '日本' & 猫".parse::<Filter>().unwrap_err().to_string();
     assert!(error.starts_with("line 1, column 13: "), "{error}");
     assert!(error.ends_with("\n  `地域` = '日本' & 猫\n                  ^"), "{error}");
@@ -251,7 +251,7 @@ fn hostile_text_is_refused_before_the_stack_is_full() {
     };
     let deep = |levels: usize, inside: &str| format!("{}{inside}{}", "(".repeat(levels), ")".repeat(levels));
     assert_eq!(parsed(&deep(32, "a is null")), must([is_null("a")]));
-    assert_eq!(unexpected(&deep(33, "a is null")), (33, "at most 32 parentheses in one another".into()));
+    assert_eq!(unexpected(&deep(33, "a is null")), (33, "at most 32 nested parentheses".into()));
     assert_eq!(unexpected(&"(".repeat(MAX_BYTES)).0, 33);
     assert_eq!(unexpected(&"at least 1 of (".repeat(4000)).0, 15 * 33);
     let nots = format!("{}a is null", "not ".repeat(16_000));
@@ -259,7 +259,7 @@ fn hostile_text_is_refused_before_the_stack_is_full() {
     let too_long = " ".repeat(MAX_BYTES + 1).parse::<Filter>();
     assert_eq!(too_long, Err(ExpressionError::TooLong { most: MAX_BYTES, found: MAX_BYTES + 1 }));
 
-    // Each level is a filter in the one around it.
+    // Each level is nested in the one around it.
     let filters = |levels: usize| {
         let mut text = "a is null or b is null".to_owned();
         for _ in 1..levels {
@@ -269,7 +269,7 @@ fn hostile_text_is_refused_before_the_stack_is_full() {
     };
     assert_eq!(depth(&parsed(&filters(16))), 16);
     let (column, expected) = unexpected(&filters(17));
-    assert_eq!(expected, "at most 16 filters in one another");
+    assert_eq!(expected, "at most 16 nested filters");
     assert_eq!(column, filters(17).rfind('(').unwrap() + 1);
 }
 

@@ -1,38 +1,38 @@
-//! Where a filter expression is wrong.
+//! Errors in a filter expression, with their position.
 
 use unicode_width::UnicodeWidthStr;
 
 use crate::base::text::visible;
 
-/// Why a text is no filter.
+/// Why a text is no filter expression.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExpressionError {
-    /// More text than is read.
+    /// The text is too long.
     #[error("expected a filter of at most {most} bytes, found {found}")]
     TooLong {
-        /// Bytes that are read.
+        /// Maximum length in bytes.
         most: usize,
-        /// Bytes of the text.
+        /// Length of the text in bytes.
         found: usize,
     },
-    /// Something else belongs here.
+    /// Unexpected text.
     #[error("line {line}, column {column}: expected {expected}, found {found}\n{excerpt}")]
     Unexpected {
         /// Counts from 1.
         line: usize,
         /// In characters; counts from 1.
         column: usize,
-        /// What could stand here.
+        /// What the grammar allows here.
         expected: String,
-        /// What stands here.
+        /// The text found.
         found: String,
-        /// The line, as much of it as fits, and a caret under the place.
+        /// The line, shortened to fit a terminal, and a caret under the column.
         excerpt: String,
     },
 }
 
 impl ExpressionError {
-    /// About the bytes `at..end` of `text`, which lie between characters.
+    /// Returns an error at the bytes `at..end` of `text`, both on character boundaries.
     pub(super) fn unexpected(text: &str, at: usize, end: usize, expected: impl Into<String>) -> Self {
         let line_start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
         let line = text[line_start..].lines().next().unwrap_or_default();
@@ -47,18 +47,18 @@ impl ExpressionError {
     }
 }
 
-/// At most so many characters of what was found.
-const SHOWN: usize = 40;
+/// Maximum number of characters of the text found that an error shows.
+const MAX_SHOWN_CHARS: usize = 40;
 
 fn shown(found: &str) -> String {
     if found.is_empty() {
         return "the end".to_owned();
     }
-    let more = if found.chars().nth(SHOWN).is_some() { "…" } else { "" };
-    format!("`{}{more}`", found.chars().take(SHOWN).map(visible).collect::<String>())
+    let more = if found.chars().nth(MAX_SHOWN_CHARS).is_some() { "…" } else { "" };
+    format!("`{}{more}`", found.chars().take(MAX_SHOWN_CHARS).map(visible).collect::<String>())
 }
 
-/// What surrounds a column, which counts from 0, in less than the width of a terminal.
+/// The surroundings of a column, counted from 0, shorter than a terminal line.
 fn excerpt(line: &str, column: usize) -> String {
     const BEFORE: usize = 40;
     const AFTER: usize = 30;
@@ -69,7 +69,7 @@ fn excerpt(line: &str, column: usize) -> String {
     let part: String = rest.by_ref().take(column - skipped + AFTER).map(visible).collect();
     let cut_after = if rest.next().is_some() { "…" } else { "" };
     let before: String = part.chars().take(column - skipped).collect();
-    // In columns of the terminal, of which a character may take two or none.
+    // In terminal columns: a character takes none, one or two.
     let indent = " ".repeat(cut_before.width() + before.width());
     format!("  {cut_before}{part}{cut_after}\n  {indent}^")
 }

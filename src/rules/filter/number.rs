@@ -1,10 +1,10 @@
-//! Numbers of different types, compared as what they are.
+//! Exact comparison of numbers of different types.
 
 use std::cmp::Ordering;
 
-use super::filter::Number;
+use super::conditions::Number;
 
-/// Compares exactly, without rounding either; a NaN comes after every number.
+/// Compares the exact values, without rounding either. A NaN is greater than every number.
 pub(super) fn compare(one: Number, other: Number) -> Ordering {
     match (integer(one), integer(other)) {
         (Ok(one), Ok(other)) => one.cmp(&other),
@@ -16,7 +16,7 @@ pub(super) fn compare(one: Number, other: Number) -> Ordering {
     }
 }
 
-/// Or the double that it is.
+/// Returns the integer, or the double as the error.
 fn integer(number: Number) -> Result<i128, f64> {
     match number {
         Number::Int64(value) => Ok(value.into()),
@@ -29,7 +29,7 @@ fn compare_with_double(integer: i128, double: f64) -> Ordering {
     if double.is_nan() {
         return Ordering::Less;
     }
-    // The cast cuts what is behind the point, and ends where no integer of 64 bits comes near.
+    // The cast truncates the fraction and saturates at the range of i128, far beyond every 64-bit integer.
     let whole = integer.cmp(&(double as i128));
     whole.then_with(|| 0f64.partial_cmp(&double.fract()).unwrap_or(Ordering::Equal))
 }
@@ -40,7 +40,7 @@ mod tests {
 
     use super::*;
 
-    /// Numbers where types end, doubles lose the ones, and all kinds meet.
+    /// Numbers at the limits of types, where doubles stop representing every integer, and of equal value in several types.
     fn numbers() -> impl Strategy<Value = Number> {
         let near = prop_oneof![
             Just(0i128),
@@ -66,7 +66,7 @@ mod tests {
         ]
     }
 
-    /// Sign, and twice the size in binary: digits before the point and 1,100 behind it.
+    /// Sign and magnitude in binary: 1,100 digits before the point and 1,100 after it.
     fn digits(number: Number) -> (i8, Vec<u8>) {
         let (negative, mantissa, exponent) = match number {
             Number::Int64(value) => (value < 0, value.unsigned_abs(), 0),
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_that_no_integer_reaches_compare_as_what_they_are() {
+    fn bounds_outside_the_range_of_integers_compare_by_value() {
         use Number::{Double, Int64, Uint64};
         assert_eq!(compare(Int64(i64::MAX), Double(i64::MAX as f64)), Ordering::Less);
         assert_eq!(compare(Uint64(u64::MAX), Double(u64::MAX as f64)), Ordering::Less);

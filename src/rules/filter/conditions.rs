@@ -1,4 +1,4 @@
-//! The tree of conditions that a video must meet.
+//! A filter as a tree of conditions.
 
 use std::ops::Bound;
 
@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::base::id::VideoId;
 
-/// Conditions that hold together; without any clause, for every video.
+/// Conditions that a video must meet. A video matches if all three clauses hold; an empty filter matches every video.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Filter {
     /// All of these hold.
@@ -15,69 +15,69 @@ pub struct Filter {
     pub should: Vec<Condition>,
     /// None of these hold.
     pub must_not: Vec<Condition>,
-    /// At most the number of `should`; 1 where there are any unless told.
+    /// At most the number of `should`. `None`: 1 if `should` is not empty, else 0.
     pub min_should: Option<usize>,
 }
 
 impl Filter {
-    /// Most filters in one another, the outermost one included.
+    /// Maximum nesting depth of filters, the outermost included.
     pub const MAX_DEPTH: usize = 16;
-    /// Most conditions, however deep; a filter within another one is a condition, too.
+    /// Maximum number of conditions at all depths; a nested filter counts as a condition.
     pub const MAX_CONDITIONS: usize = 1_000;
-    /// Most words and ids that the conditions compare with, all of them together.
+    /// Maximum number of words and ids in all conditions together.
     pub const MAX_VALUES: usize = 100_000;
 }
 
-/// One condition. On an attribute that has no value none holds, but for [`Condition::IsNull`].
+/// One condition. For a video without a value only [`Condition::IsNull`] holds.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Condition {
-    /// A whole tree.
+    /// A nested filter matches.
     Filter(Filter),
-    /// A keyword is one of these.
+    /// The keyword is one of these.
     Keyword {
-        /// By name.
+        /// Name of the attribute.
         attribute: String,
         /// At least one.
         any_of: Vec<String>,
     },
-    /// A list of keywords contains at least one of `any_of` and every one of `all_of`, as far as they are given.
+    /// The list of keywords contains at least one of `any_of`, unless that is empty, and every one of `all_of`.
     List {
-        /// By name.
+        /// Name of the attribute.
         attribute: String,
         /// May be empty if `all_of` is not.
         any_of: Vec<String>,
         /// May be empty if `any_of` is not.
         all_of: Vec<String>,
     },
-    /// An integer or a floating-point number lies within bounds, compared exactly whatever the types; a stored NaN
-    /// lies within none.
+    /// The integer or floating-point number is within bounds, compared exactly across types. A stored NaN is within no
+    /// bounds.
     Number {
-        /// By name.
+        /// Name of the attribute.
         attribute: String,
         /// The lower bound.
         lower: Bound<Number>,
         /// The upper bound.
         upper: Bound<Number>,
     },
-    /// A timestamp lies within bounds.
+    /// The timestamp is within bounds.
     Time {
-        /// By name.
+        /// Name of the attribute.
         attribute: String,
         /// The lower bound.
         lower: Bound<Time>,
         /// The upper bound.
         upper: Bound<Time>,
     },
-    /// A bool is this.
+    /// The bool has this value.
     Bool {
-        /// By name.
+        /// Name of the attribute.
         attribute: String,
-        /// What it is.
+        /// The value.
         value: bool,
     },
-    /// An attribute has no value.
+    /// The attribute has no value.
     IsNull {
-        /// By name.
+        /// Name of the attribute.
         attribute: String,
     },
     /// The video is one of these.
@@ -88,7 +88,7 @@ pub enum Condition {
 }
 
 impl Condition {
-    /// The field of the proto that it is in.
+    /// The name of its field in the proto.
     pub fn field(&self) -> &'static str {
         match self {
             Condition::Filter(_) => "filter",
@@ -103,7 +103,7 @@ impl Condition {
     }
 }
 
-/// A number of any type, to compare with.
+/// A bound of a number, of any type.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Number {
     /// Signed.
@@ -114,11 +114,11 @@ pub enum Number {
     Double(f64),
 }
 
-/// A point in time.
+/// A bound of a timestamp.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Time {
-    /// This one.
+    /// A point in time.
     At(Timestamp),
-    /// So long before the request is answered.
+    /// This long before the request is answered; a negative duration is after it.
     Ago(SignedDuration),
 }
