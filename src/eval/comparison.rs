@@ -1,13 +1,13 @@
-//! Several engines side by side: what each answers per second at the recall that a product asks for.
+//! Compares engines by queries per second at equal recall.
 
 use std::cmp::Ordering;
 
 use super::report::Report;
 
-/// The recalls that engines are compared at.
+/// The recalls at which engines are compared.
 pub const TARGETS: [f64; 3] = [0.90, 0.95, 0.99];
 
-/// Reports under names that differ, ours before those of peers.
+/// Reports with distinct names, ours before those of peers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Comparison {
     reports: Vec<Report>,
@@ -15,8 +15,7 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// Reports that share a name are told apart by a number. Peers' files often hold our own figures as well:
-    /// a report that is there already counts once.
+    /// Numbers reports that share a name. Drops duplicates: files of peers often contain our own figures as well.
     pub fn new(ours: Vec<Report>, peers: Vec<Report>) -> Self {
         let mut distinct: Vec<Report> = Vec::with_capacity(ours.len() + peers.len());
         let mut count = 0;
@@ -45,17 +44,17 @@ impl Comparison {
         &self.reports
     }
 
-    /// Those that are not peers.
+    /// Our reports.
     pub fn ours(&self) -> &[Report] {
         &self.reports[..self.ours]
     }
 
-    /// Whether the report at `position` is that of a peer.
+    /// Whether the report at `position` is of a peer.
     pub fn is_peer(&self, position: usize) -> bool {
         position >= self.ours
     }
 
-    /// Every k that was measured, ascending.
+    /// Every measured k, ascending.
     pub fn ks(&self) -> Vec<usize> {
         let mut ks: Vec<usize> =
             self.reports.iter().flat_map(|report| &report.rows).map(|row| row.k).collect();
@@ -64,7 +63,7 @@ impl Comparison {
         ks
     }
 
-    /// Every label, in the order in which they come first; `None` is that of plain queries.
+    /// Every label, in order of first appearance; `None` is the label of plain queries.
     pub fn labels(&self) -> Vec<Option<&str>> {
         let mut labels: Vec<Option<&str>> = Vec::new();
         for row in self.reports.iter().flat_map(|report| &report.rows) {
@@ -77,36 +76,34 @@ impl Comparison {
 }
 
 impl Report {
-    /// The same with the points under `label` alone, so that they are a curve.
+    /// The report restricted to the points of one label, which form one curve.
     pub fn of_label(&self, label: Option<&str>) -> Self {
         let rows = self.rows.iter().filter(|row| row.label.as_deref() == label).cloned().collect();
         Self { rows, ..self.clone() }
     }
 
-    /// The points of `k` that no other beats in both recall and queries per second, as
-    /// `(recall, queries/s)` with recall ascending.
+    /// The Pareto front of the points of `k`: `(recall, queries/s)`, recall ascending.
     pub fn pareto_front(&self, k: usize) -> Vec<(f64, f64)> {
         let rows = self.rows.iter().filter(|row| row.k == k);
         pareto_front(rows.map(|row| (row.recall, row.qps)).collect(), |a, b| b.total_cmp(&a))
     }
 
-    /// Queries per second at recall@k = `recall`, log-linear between the points of the Pareto front;
-    /// `None` where it is never reached.
+    /// Queries per second at recall@k = `recall`, interpolated log-linearly between points of the Pareto front; `None` if
+    /// no point reaches that recall.
     pub fn qps_at(&self, k: usize, recall: f64) -> Option<f64> {
         let front = self.pareto_front(k);
         let first = front.first()?;
         if first.0 >= recall {
             return Some(first.1);
         }
-        let segment = front.windows(2).find(|pair| pair[0].0 < recall && recall <= pair[1].0)?;
-        let ((r0, q0), (r1, q1)) = (segment[0], segment[1]);
+        let pair = front.windows(2).find(|pair| pair[0].0 < recall && recall <= pair[1].0)?;
+        let ((r0, q0), (r1, q1)) = (pair[0], pair[1]);
         let share = (recall - r0) / (r1 - r0);
         Some((q0.ln() * (1.0 - share) + q1.ln() * share).exp())
     }
 }
 
-/// Those of `points`, `(recall, cost)`, that no other beats in both, with recall ascending; `cheaper` orders the
-/// best cost first.
+/// The Pareto front of `points`, `(recall, cost)`, recall ascending. `cheaper` orders the best cost first.
 pub(super) fn pareto_front(
     mut points: Vec<(f64, f64)>,
     cheaper: impl Fn(f64, f64) -> Ordering,

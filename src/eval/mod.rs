@@ -1,17 +1,17 @@
-//! Measuring: effort sweeps, requests with rules, and comparing what was measured.
+//! Measures recall and latency, and compares the results.
 //!
-//! What flows in: an index or embeddings, queries, exact neighbors, requests, the figures of peers. What flows out:
-//! figures, and a page that shows them. Nothing here knows of gRPC.
+//! What flows in: an index, queries, exact neighbors, requests, the figures of peers. What flows out: reports, and an
+//! HTML page or SVG file that shows them. Nothing here knows gRPC.
 //!
 //! | file | duty |
 //! |---|---|
-//! | `sweep.rs`        | recall against latency, per k and effort |
-//! | `requests/`       | the same for requests with rules |
-//! | `times.rs`        | how long searches took |
-//! | `report.rs`       | the figures of one engine, and reading those of others |
-//! | `comparison.rs`   | engines side by side, at the recall that is asked for |
-//! | `page/`           | a comparison as one HTML file |
-//! | `chart/`          | curves and bars as SVG |
+//! | `sweep.rs`        | measures recall against latency, per k and effort |
+//! | `requests/`       | measures the same for requests with rules |
+//! | `times.rs`        | latency histograms and worker threads |
+//! | `report.rs`       | the figures of one engine as JSON, written and read |
+//! | `comparison.rs`   | several engines at equal recall |
+//! | `page/`           | renders a comparison as one HTML file |
+//! | `chart/`          | draws curves and bars as SVG |
 
 mod chart;
 mod comparison;

@@ -1,8 +1,7 @@
-//! The figures of one engine, and the JSON that they travel in.
+//! The figures of one engine, written and read as JSON.
 //!
-//! What flows in: measured points, or a file of them that another program wrote and that is not to be
-//! trusted. What flows out: figures that are finite and in their ranges. Nothing here knows how they were
-//! measured or how they are shown.
+//! What flows in: measured points, or an untrusted file of them from another program. What flows out: figures that are
+//! finite and within their ranges. Nothing here knows how they were measured or how they are shown.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,27 +13,27 @@ use serde::{Deserialize, Serialize};
 
 use crate::index::BuildPhase;
 
-/// Bounds a file of reports before it is parsed: thousands of times what a sweep writes.
+/// Maximum size of a file of reports, checked before parsing: thousands of times what a sweep writes.
 const MAX_FILE_BYTES: u64 = 16 << 20;
 const MAX_REPORTS: usize = 64;
 const MAX_ROWS: usize = 10_000;
-/// Sections or phases of one report.
-const MAX_PARTS: usize = 64;
+/// Maximum number of sections, phases or plans.
+const MAX_ENTRIES: usize = 64;
 const MAX_NAME_CHARS: usize = 100;
 const MAX_BYTES: f64 = 1e18;
 const QPS: RangeInclusive<f64> = 1e-3..=1e9;
-/// A microsecond of a millionth to a day.
+/// A picosecond to a day.
 const MICROS: RangeInclusive<f64> = 1e-6..=8.64e10;
 const SECONDS: RangeInclusive<f64> = 0.0..=1e9;
 
-/// All measured points of one engine. What another engine's tool does not measure is absent.
+/// All measured points of one engine. Fields that the tool of another engine does not measure are absent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// What it is called wherever it is compared.
+    /// Name of the engine in comparisons.
     pub engine: String,
     /// Wall-clock seconds of the build.
     pub build_s: f64,
-    /// Bytes of the generation file; of peers, what they occupy in memory.
+    /// Bytes of the generation file; for peers, bytes in memory.
     pub bytes: u64,
     /// Threads that searched at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -47,29 +46,29 @@ pub struct Report {
     /// Videos in the index.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub videos: Option<usize>,
-    /// Bytes that a traversal reads (codes or vectors, and edges) over the number of videos.
+    /// Bytes of the sections that a traversal reads (codes or vectors, and edges), per video.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hot_bytes_per_vector: Option<f64>,
     /// Bytes of each kind of section.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sections: BTreeMap<String, u64>,
-    /// What the build spent its time on, in order.
+    /// Phases of the build with their times, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub phases: Vec<BuildPhase>,
 }
 
-/// One measured point: queries that were all alike, or the requests under one label.
+/// One measured point: plain queries, or the requests of one label.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SweepRow {
-    /// What its requests are called; only of requests, and of those that have a label.
+    /// Label of the requests; `None` for plain queries and requests without a label.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// Hits asked for.
+    /// Number of results requested.
     pub k: usize,
     /// Candidate list size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ef_search: Option<usize>,
-    /// Share of the exact k nearest that were found.
+    /// Share of the exact results that were found.
     pub recall: f64,
     /// Queries per second of all threads together.
     pub qps: f64,
@@ -88,19 +87,19 @@ pub struct SweepRow {
     /// Mean number of nodes expanded per query.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hops: Option<f64>,
-    /// How many requests it is of; `None` where queries had no rules, and so are the rest.
+    /// Number of requests; this and the fields below are `None` for plain queries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests: Option<usize>,
-    /// Mean number of videos that matched their filters; only if there were any.
+    /// Mean number of videos that match the filters; `None` if no request has a filter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matches: Option<f64>,
-    /// The plan that most of them were answered by.
+    /// The most frequent plan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<String>,
-    /// The share of them that each plan answered.
+    /// Share of the requests per plan.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub plans: BTreeMap<String, f64>,
-    /// Answers with fewer candidates than asked for, since there were no more.
+    /// Answers with fewer candidates than requested, since no more qualified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub short_answers: Option<usize>,
     /// Answers that broke a rule of their request.
@@ -109,17 +108,17 @@ pub struct SweepRow {
 }
 
 impl Report {
-    /// Tells the report from that of the same index with another number of threads, by its name.
+    /// Appends the number of threads to the name, to distinguish reports of one index with several thread counts.
     pub fn name_threads(&mut self) {
         self.engine += &self.threads_name();
     }
 
-    /// The name without what [`Report::name_threads`] added, if it did.
+    /// The name without the suffix of [`Report::name_threads`].
     pub fn index_name(&self) -> &str {
         self.engine.strip_suffix(&self.threads_name()).unwrap_or(&self.engine)
     }
 
-    /// Whether it has points of requests with rules: those are a curve for each label, and none together.
+    /// Whether it has points of requests with rules. Those form one curve per label, not one in total.
     pub fn is_of_requests(&self) -> bool {
         self.rows.iter().any(|row| row.requests.is_some() || row.label.is_some())
     }
@@ -136,12 +135,12 @@ impl Report {
 /// Why a file of reports was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
-    /// The operating system refused.
+    /// The file cannot be read.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         r#source: io::Error,
     },
     /// The file is larger than any sweep writes.
@@ -149,10 +148,10 @@ pub enum ReportError {
     TooLarge {
         /// The file.
         path: PathBuf,
-        /// Bytes that are read at most.
+        /// Maximum bytes.
         most: u64,
     },
-    /// The file is no JSON, or not of this form.
+    /// The file is not JSON, or has another structure.
     #[error("{}: expected one object {{engine, build_s, bytes, rows: [{{k, recall, qps}}]}} or an array of them: {source}", path.display())]
     Malformed {
         /// The file.
@@ -160,26 +159,26 @@ pub enum ReportError {
         /// What is missing or wrong, with line and column.
         r#source: serde_json::Error,
     },
-    /// A figure or a name is not one that any engine can have.
+    /// A figure or a name is out of range.
     #[error("{}: {field} of engine {engine}: expected {expected}, found {found}", path.display())]
     OutOfRange {
         /// The file.
         path: PathBuf,
-        /// The number of the report, from 0 on.
+        /// Position of the report in the file, from 0.
         engine: usize,
         /// The field.
         field: &'static str,
-        /// What it may be.
+        /// The allowed range.
         expected: String,
-        /// What it is.
+        /// The value found.
         found: String,
     },
 }
 
-/// Reads what `bench --json` or a peers' tool wrote: one report, or an array of them.
+/// Reads a file of `bench --json` or of a tool for peers: one report, or an array of them.
 ///
 /// # Errors
-/// [`ReportError`], which names the file, and the field where one is to blame.
+/// [`ReportError`], which names the file and, where possible, the field.
 pub fn read_reports(path: &Path) -> Result<Vec<Report>, ReportError> {
     let io = |source| ReportError::Io { path: path.to_owned(), source };
     let mut bytes = Vec::new();
@@ -187,7 +186,7 @@ pub fn read_reports(path: &Path) -> Result<Vec<Report>, ReportError> {
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(ReportError::TooLarge { path: path.to_owned(), most: MAX_FILE_BYTES });
     }
-    // Looked at first, because an untagged enum could not say what is wrong with either form.
+    // The first byte decides the form: an untagged enum would report neither form's error.
     let parsed = match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
         Some(b'[') => serde_json::from_slice(&bytes),
         _ => serde_json::from_slice(&bytes).map(|report| vec![report]),
@@ -202,13 +201,13 @@ pub fn read_reports(path: &Path) -> Result<Vec<Report>, ReportError> {
     Ok(reports)
 }
 
-/// Whether a name can be shown: neither empty, nor endless, nor with characters that no font has.
+/// Whether a name can be displayed: 1 to 100 characters, none of which is a control character or noncharacter.
 pub fn is_printable(name: &str) -> bool {
     (1..=MAX_NAME_CHARS).contains(&name.chars().count())
         && !name.chars().any(|c| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}'))
 }
 
-/// The ranges of every figure, for one report of a file.
+/// Range checks of one report of a file.
 struct Check<'a> {
     path: &'a Path,
     engine: usize,
@@ -221,8 +220,8 @@ impl Check<'_> {
         self.within("bytes", report.bytes as f64, &(0.0..=MAX_BYTES))?;
         self.within("number of rows", report.rows.len() as f64, &(1.0..=MAX_ROWS as f64))?;
         self.optional("hot_bytes_per_vector", report.hot_bytes_per_vector, &(0.0..=MAX_BYTES))?;
-        let parts = report.sections.len().max(report.phases.len());
-        self.within("number of sections or phases", parts as f64, &(0.0..=MAX_PARTS as f64))?;
+        let entries = report.sections.len().max(report.phases.len());
+        self.within("number of sections or phases", entries as f64, &(0.0..=MAX_ENTRIES as f64))?;
         for (name, bytes) in &report.sections {
             self.name("section", name)?;
             self.within("bytes of a section", *bytes as f64, &(0.0..=MAX_BYTES))?;
@@ -244,7 +243,7 @@ impl Check<'_> {
         self.optional("distances", row.distances, &(0.0..=1e12))?;
         self.optional("hops", row.hops, &(0.0..=1e12))?;
         self.optional("matches", row.matches, &(0.0..=1e12))?;
-        self.within("number of plans", row.plans.len() as f64, &(0.0..=MAX_PARTS as f64))?;
+        self.within("number of plans", row.plans.len() as f64, &(0.0..=MAX_ENTRIES as f64))?;
         for (name, share) in &row.plans {
             self.name("plan", name)?;
             self.within("share of a plan", *share, &(0.0..=1.0))?;

@@ -1,4 +1,4 @@
-//! Recall against latency: every k with every effort, over the same queries.
+//! Measures recall against latency: every k at every effort, over the same queries.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -16,13 +16,13 @@ use crate::search::{Effort, Plan, SearchParams, SearchParamsError, Searcher};
 pub struct Sweep {
     /// Every k.
     pub k: Vec<usize>,
-    /// Every `ef_search`; k where there is none.
+    /// Every `ef_search`; k if empty.
     pub ef_search: Vec<usize>,
-    /// How to search; what seems fastest unless told.
+    /// The plan; `None` lets the planner choose.
     pub plan: Option<Plan>,
     /// Threads that search at once.
     pub threads: usize,
-    /// At most so many queries, from the first on.
+    /// Maximum number of queries, taken from the start.
     pub limit: Option<usize>,
 }
 
@@ -32,15 +32,15 @@ pub enum SweepError {
     /// The queries belong to another index.
     #[error("queries: expected {expected} dimensions as in the index, found {found}")]
     Dimension {
-        /// Of the index.
+        /// Dimensions of the index.
         expected: usize,
-        /// Of the queries.
+        /// Dimensions of the queries.
         found: usize,
     },
     /// The ground truth belongs to other queries.
     #[error("ground truth: expected one row for each of {expected} queries, found {found}")]
     GroundTruthRows {
-        /// Queries.
+        /// Number of queries.
         expected: usize,
         /// Rows of the ground truth.
         found: usize,
@@ -58,22 +58,22 @@ pub enum SweepError {
     GroundTruthRange {
         /// Videos in the index.
         rows: usize,
-        /// The row named.
+        /// The row out of range.
         found: u32,
     },
-    /// A k or effort that no search can have.
+    /// An invalid k or effort.
     #[error(transparent)]
     Params(#[from] SearchParamsError),
-    /// There is nothing to do.
+    /// An input is empty.
     #[error("{0}: expected at least one")]
     Nothing(&'static str),
 }
 
 impl Sweep {
-    /// Whether index, queries and ground truth belong together, and there is something to measure.
+    /// Checks that index, queries and ground truth belong together, and that there is something to measure.
     ///
     /// # Errors
-    /// [`SweepError`], which names what does not fit.
+    /// [`SweepError`] for the first mismatch.
     pub fn check(
         &self,
         index: &Index,
@@ -103,7 +103,7 @@ impl Sweep {
     }
 }
 
-/// Measures `index` on `queries` against their exact neighbors; `done` is told of each point.
+/// Measures `index` on `queries` against their exact neighbors. Calls `done` with each row.
 ///
 /// # Errors
 /// If queries, ground truth and index do not belong together.
@@ -143,7 +143,7 @@ pub fn sweep(
     Ok(report(index, manifest, plan.threads, count, rows))
 }
 
-/// The rows, and what is known of the index without measuring.
+/// A report of the measured rows and the static figures of the index.
 pub(super) fn report(
     index: &Index,
     manifest: &Manifest,
@@ -165,7 +165,7 @@ pub(super) fn report(
     }
 }
 
-/// What a traversal reads: the codes, or the embeddings where there are none, and the edges.
+/// Bytes of the sections that a traversal reads: codes (embeddings in an index without codes) and edges.
 fn hot_bytes(index: &Index) -> u64 {
     let scored = match index.metadata().codes {
         Codes::Sq8 => SectionKind::Codes,
@@ -186,7 +186,7 @@ fn section_bytes(index: &Index) -> BTreeMap<String, u64> {
     bytes
 }
 
-/// One run over all queries.
+/// The figures of one pass over all queries.
 struct Pass {
     times: Times,
     hits: usize,
@@ -219,19 +219,19 @@ fn pass(
     params: &SearchParams,
     threads: usize,
 ) -> Pass {
-    let parts = share(threads, queries.len(), Pass::empty, |part, query| {
+    let by_thread = share(threads, queries.len(), Pass::empty, |pass, query| {
         let started = Instant::now();
         let found = searcher.search(index, &queries[query], params, &mut Interrupt::never());
-        part.times.record(started.elapsed());
+        pass.times.record(started.elapsed());
         let exact = &truth.row(query)[..params.k()];
-        part.hits += found.hits.iter().filter(|hit| exact.contains(&index.input_row(hit.node))).count();
-        part.cost += found.cost;
+        pass.hits += found.hits.iter().filter(|hit| exact.contains(&index.input_row(hit.node))).count();
+        pass.cost += found.cost;
     });
     let mut whole = Pass::empty();
-    for part in parts {
-        whole.times.join(part.times);
-        whole.hits += part.hits;
-        whole.cost += part.cost;
+    for pass in by_thread {
+        whole.times.join(pass.times);
+        whole.hits += pass.hits;
+        whole.cost += pass.cost;
     }
     whole
 }

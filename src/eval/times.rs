@@ -1,4 +1,4 @@
-//! How long searches took, and the threads that they ran on.
+//! Latency histograms, and the worker threads that run searches.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -7,15 +7,15 @@ use hdrhistogram::Histogram;
 
 use super::report::SweepRow;
 
-/// The better of so many passes counts; the first also warms the caches.
+/// Passes per point, of which the fastest counts; the first also warms the caches.
 pub(super) const PASSES: usize = 2;
 
-/// Longer latencies count as this long: a minute.
+/// Longer latencies are recorded as this: a minute.
 const MAX_LATENCY_NS: u64 = 60_000_000_000;
 
-/// What the searches of one thread, or of all, took.
+/// Latencies of the searches of one thread, or of all threads.
 pub(super) struct Times {
-    /// Of the busiest thread. Only time in searches counts, not that spent on looking at their answers.
+    /// Search time of the busiest thread. Excludes the time spent on checking answers.
     pub(super) elapsed: Duration,
     latencies_ns: Histogram<u64>,
 }
@@ -31,13 +31,13 @@ impl Times {
         self.latencies_ns.saturating_record(elapsed.as_nanos() as u64);
     }
 
-    /// Takes in those of a thread that ran at the same time.
+    /// Merges the latencies of a concurrent thread.
     pub(super) fn join(&mut self, other: Times) {
         self.elapsed = self.elapsed.max(other.elapsed);
         self.latencies_ns.add(other.latencies_ns).expect("histograms with the same bounds add up");
     }
 
-    /// A row with nothing but rate and latencies.
+    /// A row with rate and latencies; all other fields are default.
     pub(super) fn row(&self) -> SweepRow {
         let micros = |quantile| Some(self.latencies_ns.value_at_quantile(quantile) as f64 / 1000.0);
         SweepRow {
@@ -50,7 +50,8 @@ impl Times {
     }
 }
 
-/// Gives each number below `count` to one of `threads`, which does `work` with it; what each thread has at the end.
+/// Distributes the numbers below `count` over `threads` threads, which call `work` with their state and the number.
+/// Returns the state of each thread, which starts as `empty`.
 pub(super) fn share<T: Send>(
     threads: usize,
     count: usize,
@@ -59,13 +60,13 @@ pub(super) fn share<T: Send>(
 ) -> Vec<T> {
     let next = AtomicUsize::new(0);
     let run = || {
-        let mut part = empty();
+        let mut state = empty();
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
             if number >= count {
-                return part;
+                return state;
             }
-            work(&mut part, number);
+            work(&mut state, number);
         }
     };
     std::thread::scope(|scope| {

@@ -64,7 +64,7 @@ pub(super) fn measure(arguments: &Arguments, path: &Path) -> anyhow::Result<Vec<
         bar.finish();
         for threads in &counts {
             let plan = plan(*threads);
-            let bar = progress::bar("searching", plan.asks(&requests) as u64);
+            let bar = progress::bar("searching", plan.searches(&requests) as u64);
             let advance = |count| bar.inc(count as u64);
             let measured = sweep_requests(&target, &requests, &exact, &plan, advance, |row, violation| {
                 bar.finish();

@@ -1,45 +1,45 @@
-//! From values to places on an axis, and the ticks that have room there.
+//! Maps values to positions on an axis and selects the ticks that fit.
 
 use std::ops::Range;
 
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 
-/// Recall above this is drawn here: the last tick.
+/// Higher recall is drawn at this value, which is the last tick.
 const MAX_RECALL: f64 = 0.9999;
-/// Ticks of recall, the most wanted first.
+/// Ticks of a recall axis, in order of priority.
 const RECALLS: [f64; 17] =
     [0.9, 0.99, 0.999, 0.9999, 0.95, 0.8, 0.5, 0.995, 0.98, 0.7, 0.6, 0.9995, 0.998, 0.85, 0.4, 0.2, 0.0];
-/// The digits of ticks on a logarithmic axis, the most wanted first.
+/// Leading digits of ticks on a logarithmic axis, in order of priority.
 const DIGITS: [f64; 9] = [1.0, 5.0, 2.0, 3.0, 7.0, 4.0, 6.0, 8.0, 9.0];
-/// The first so many of them are enough for a long axis.
+/// Number of [`DIGITS`] used on a long axis.
 const FEW_DIGITS: usize = 3;
-/// In orders of magnitude.
+/// Length in orders of magnitude from which an axis is long.
 const LONG: f64 = 0.9;
-/// Room on either side of the data, as a share of its extent.
+/// Margin on either side of the data, as a share of its extent.
 const MARGIN: f64 = 0.04;
-/// In orders of magnitude: a single point still has an axis around it.
+/// Minimum extent of an axis in orders of magnitude, for a single point.
 const LEAST_EXTENT: f64 = 0.3;
 
-/// One axis, on which each order of magnitude is as long as the next.
+/// A logarithmic axis.
 #[derive(Clone, Debug)]
 pub struct Axis {
     label: String,
     project: fn(f64) -> f64,
-    /// Of what `project` gives.
+    /// Range after projection.
     range: Range<f64>,
-    /// Values and what stands there, the most wanted first.
+    /// Values of ticks and their labels, in order of priority.
     ticks: Vec<(f64, String)>,
 }
 
 impl Axis {
-    /// Recall by its misses: from 0.9 to 0.99 is as far as from 0.99 to 0.999.
+    /// An axis of recall, logarithmic in 1 − recall: 0.9 to 0.99 is as long as 0.99 to 0.999.
     pub fn recall(label: String, values: impl IntoIterator<Item = f64>) -> Self {
         let project = |recall: f64| -(1.0 - recall.clamp(0.0, MAX_RECALL)).log10();
         let ticks = RECALLS.map(|recall| (recall, recall.to_string())).to_vec();
         Self { label, project, range: range(values.into_iter().map(project)), ticks }
     }
 
-    /// Positive values; `text` is what stands at a tick.
+    /// An axis of positive values; `text` formats the label of a tick.
     pub fn logarithmic(
         label: String,
         values: impl IntoIterator<Item = f64>,
@@ -54,23 +54,23 @@ impl Axis {
         Self { label, project: f64::log10, range, ticks }
     }
 
-    /// What the axis shows.
+    /// The name of the quantity.
     pub(super) fn label(&self) -> &str {
         &self.label
     }
 
-    /// The same with only those ticks that have room, where the axis is `length` long: `gap` is what the texts
-    /// of two ticks need from the middle of one to that of the other.
-    pub(super) fn with_room(&self, length: i32, gap: impl Fn(&str, &str) -> i32) -> Self {
+    /// The same axis with only the ticks that fit in `length`. `gap` is the minimum distance between the centers of two
+    /// tick labels.
+    pub(super) fn fitted(&self, length: i32, gap: impl Fn(&str, &str) -> i32) -> Self {
         let per_unit = f64::from(length) / (self.range.end - self.range.start);
         let mut ticks: Vec<(f64, String)> = Vec::new();
         for (value, text) in &self.ticks {
-            let place = (self.project)(*value);
+            let position = (self.project)(*value);
             let is_clear = |(other, other_text): &(f64, String)| {
-                let distance = ((self.project)(*other) - place).abs() * per_unit;
+                let distance = ((self.project)(*other) - position).abs() * per_unit;
                 distance >= f64::from(gap(text, other_text))
             };
-            if self.range.contains(&place) && ticks.iter().all(is_clear) {
+            if self.range.contains(&position) && ticks.iter().all(is_clear) {
                 ticks.push((*value, text.clone()));
             }
         }
@@ -78,10 +78,10 @@ impl Axis {
     }
 }
 
-/// The extent of `places`, with a margin.
-fn range(places: impl Iterator<Item = f64>) -> Range<f64> {
-    let extent = |(low, high): (f64, f64), place: f64| (low.min(place), high.max(place));
-    let (low, high) = places.fold((f64::INFINITY, f64::NEG_INFINITY), extent);
+/// The extent of `positions`, with a margin.
+fn range(positions: impl Iterator<Item = f64>) -> Range<f64> {
+    let extent = |(low, high): (f64, f64), position: f64| (low.min(position), high.max(position));
+    let (low, high) = positions.fold((f64::INFINITY, f64::NEG_INFINITY), extent);
     let (low, high) = if low <= high { (low, high) } else { (0.0, 1.0) };
     let margin = ((high - low) * MARGIN).max((LEAST_EXTENT - (high - low)) / 2.0);
     low - margin..high + margin
@@ -103,7 +103,7 @@ impl Ranged for Axis {
         self.ticks.iter().map(|(value, _)| *value).collect()
     }
 
-    /// As projected; drawing in two dimensions does not ask.
+    /// Projected range; two-dimensional charts do not call this.
     fn range(&self) -> Range<f64> {
         self.range.clone()
     }

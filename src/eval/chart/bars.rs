@@ -1,4 +1,4 @@
-//! Stacked bars, each under its name and its total.
+//! Stacked bars, each below its name and total.
 
 use std::io;
 
@@ -6,8 +6,9 @@ use plotters::prelude::{DrawingAreaErrorKind, IntoDrawingArea, Rectangle, SVGBac
 use plotters::style::Color;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use super::drawing::{Chart, text};
 use super::ink::Ink;
-use super::{Chart, FONT, UNIT, fit, text, text_width};
+use super::text::{FONT, UNIT, fit, text_width};
 
 /// In units.
 const WIDTH: i32 = 420;
@@ -17,18 +18,15 @@ const BAR: i32 = 15;
 /// One bar.
 #[derive(Clone, Debug)]
 pub struct Bar {
-    /// What it stands for.
+    /// Name of the bar.
     pub name: String,
-    /// Its length, in words.
+    /// Formatted length.
     pub total: String,
-    /// The parts from the left on, each with the number of its color; `None` is a whole without parts.
+    /// The parts from left to right: color number and length. `None` is a bar without parts.
     pub parts: Vec<(Option<usize>, f64)>,
 }
 
-/// Draws the bars one under the other, the longest over the whole width.
-///
-/// # Panics
-/// Never: text takes everything that is drawn.
+/// Draws the bars in rows; the longest spans the whole width.
 pub fn bars(title: &str, bars: &[Bar]) -> Chart {
     let size = (WIDTH, ROW * bars.len() as i32);
     let mut drawing = String::new();
@@ -44,16 +42,16 @@ fn draw(drawing: &mut String, size: (i32, i32), bars: &[Bar]) -> Result<(), Draw
     let scale = if longest > 0.0 { f64::from(WIDTH * UNIT) / longest } else { 0.0 };
     for (row, bar) in bars.iter().enumerate() {
         let top = row as i32 * ROW * UNIT;
-        let room = WIDTH - text_width(&bar.total) - FONT;
+        let width = WIDTH - text_width(&bar.total) - FONT;
         let left = text(Ink::Text).pos(Pos::new(HPos::Left, VPos::Top));
-        root.draw_text(&fit(&bar.name, room), &left, (0, top + 2 * UNIT))?;
+        root.draw_text(&fit(&bar.name, width), &left, (0, top + 2 * UNIT))?;
         let right = text(Ink::Muted).pos(Pos::new(HPos::Right, VPos::Top));
         root.draw_text(&bar.total, &right, (WIDTH * UNIT, top + 2 * UNIT))?;
         let (upper, lower) = (top + 20 * UNIT, top + (20 + BAR) * UNIT);
         let mut start = 0.0;
         for (part, length) in &bar.parts {
             let end = start + length * scale;
-            // A pixel of the background keeps parts of like lightness apart.
+            // A gap of half a unit separates parts of similar lightness.
             let (from, to) = (start.round() as i32, end.round() as i32 - UNIT / 2);
             let ink = Ink::of_part(*part);
             if to > from {

@@ -10,12 +10,13 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{Color, ShapeStyle};
 
 use super::axis::Axis;
+use super::drawing::{Chart, text};
 use super::ink::{Ink, Stroke};
-use super::{Chart, FONT, UNIT, text, text_width};
+use super::text::{FONT, UNIT, text_width};
 
 /// In units.
 const SIZE: (i32, i32) = (420, 320);
-/// Room for the labels of the y axis, above and below the plot, and right of it.
+/// Space left of the plot for the labels of the y axis, and above, below and right of it.
 const LEFT: i32 = 56;
 const TOP: i32 = 28;
 const BOTTOM: i32 = 46;
@@ -25,16 +26,13 @@ const MARKER: f64 = 3.6;
 /// The points of one engine.
 #[derive(Clone, Debug)]
 pub struct Curve {
-    /// How it is drawn.
+    /// The line style.
     pub stroke: Stroke,
-    /// `(x, y)`, in the order in which they are joined.
+    /// Points `(x, y)`, connected in this order.
     pub points: Vec<(f64, f64)>,
 }
 
 /// Draws the curves, the first on top.
-///
-/// # Panics
-/// Never: text takes everything that is drawn.
 pub fn curves(title: &str, x: &Axis, y: &Axis, curves: &[Curve]) -> Chart {
     let mut drawing = String::new();
     draw(&mut drawing, x, y, curves).expect("a drawing in memory does not fail");
@@ -51,7 +49,7 @@ fn draw(
     let root = SVGBackend::with_string(drawing, size).into_drawing_area();
     let plot = (SIZE.0 - LEFT - RIGHT, SIZE.1 - TOP - BOTTOM);
     let side_by_side = |one: &str, other: &str| (text_width(one) + text_width(other) + FONT) / 2;
-    let (x, y) = (x.with_room(plot.0, side_by_side), y.with_room(plot.1, |_, _| FONT * 3 / 2));
+    let (x, y) = (x.fitted(plot.0, side_by_side), y.fitted(plot.1, |_, _| FONT * 3 / 2));
     let labels = (x.label().to_owned(), y.label().to_owned());
     let mut chart = ChartBuilder::on(&root)
         .margin_top(TOP * UNIT)

@@ -1,24 +1,23 @@
-//! Colors by duty rather than by value, and the shapes of markers.
+//! Colors by role rather than by value, and the shapes of markers.
 //!
-//! plotters writes fixed colors. Each [`Ink`] is drawn in a code color, and [`to_classes`] makes a class
-//! of it; the stylesheet then has a value of each for light and for dark. The hues are those of Okabe and
-//! Ito (2008), told apart by color-blind readers too, darkened or lightened until they stand out from
-//! either background by 3:1 or more.
+//! plotters writes fixed colors. Each [`Ink`] is drawn in a placeholder color, which [`to_classes`] replaces by a class;
+//! the stylesheet defines the class for light and dark mode. The hues are those of Okabe and Ito (2008), which
+//! color-blind readers can distinguish, darkened or lightened to a contrast of at least 3:1 with either background.
 
 use std::fmt::Write;
 
 use plotters::style::RGBColor;
 
-use super::escape;
+use super::text::{UNIT, escape};
 
-/// Light and dark, each ink.
+/// The light and the dark color of each ink.
 const INKS: [(&str, &str); 21] = [
     // Text, muted text, grid, surface.
     ("#1b1f24", "#e6e9ed"),
     ("#59636e", "#9aa4af"),
     ("#dfe3e8", "#2f363d"),
     ("#ffffff", "#12161b"),
-    // What has no parts.
+    // A bar without parts.
     ("#aab4be", "#59636e"),
     // Engines.
     ("#0067ab", "#58a9ee"),
@@ -46,7 +45,7 @@ const PARTS: usize = INKS.len() - FIRST_PART;
 /// Coprime to the number of colors: the pair repeats after 56 engines.
 const MARKERS: usize = 7;
 
-/// What something is drawn in.
+/// The role of a color.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ink {
     Text,
@@ -75,7 +74,7 @@ impl Ink {
         part.map_or(Ink::Whole, Ink::Part)
     }
 
-    /// The code color that [`to_classes`] looks for.
+    /// The placeholder color that [`to_classes`] replaces.
     pub(super) fn code(self) -> RGBColor {
         RGBColor(0, 0, self.number() as u8)
     }
@@ -85,7 +84,7 @@ impl Ink {
     }
 }
 
-/// Puts classes in place of code colors. Text is escaped by plotters, so that no name can look like one.
+/// Replaces placeholder colors by classes. plotters escapes text, so no name can be mistaken for a color attribute.
 pub(super) fn to_classes(drawing: &str) -> String {
     let mut classes = drawing.replace(" opacity=\"1\"", "").replace(" font-family=\"sans-serif\"", "");
     for number in 0..INKS.len() {
@@ -96,7 +95,7 @@ pub(super) fn to_classes(drawing: &str) -> String {
     classes
 }
 
-/// The rules that charts and keys need, for light and dark.
+/// The CSS rules of charts and legends, for light and dark mode.
 pub fn stylesheet() -> String {
     let (mut light, mut dark, mut rules) = (String::new(), String::new(), String::new());
     for (number, (day, night)) in INKS.iter().enumerate() {
@@ -111,12 +110,12 @@ pub fn stylesheet() -> String {
     )
 }
 
-/// How the line of an engine looks: its own color and marker; that of a peer is thinner and its markers hollow.
+/// The line style of an engine: its color and marker. Peers have thinner lines and hollow markers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stroke {
     /// The position among all engines.
     pub engine: usize,
-    /// Whether it is there to compare with.
+    /// Whether the engine is a peer.
     pub is_peer: bool,
 }
 
@@ -125,14 +124,14 @@ impl Stroke {
         Ink::Engine(self.engine)
     }
 
-    /// Of the line, in pixels of a chart.
+    /// Line width in pixels of a chart.
     pub(super) fn width(self) -> u32 {
         if self.is_peer { 6 } else { 9 }
     }
 
-    /// The corners of the marker around its point, at a radius of 1.
+    /// The corners of the marker relative to its center, at radius 1.
     pub(super) fn marker(self) -> Vec<(f64, f64)> {
-        // A regular polygon has its first corner at the top; `size` makes the areas look alike.
+        // A regular polygon with its first corner at the top; `size` equalizes the apparent areas.
         let regular = |corners: usize, turn: f64, size: f64| {
             (0..corners)
                 .map(|corner| {
@@ -160,14 +159,14 @@ impl Stroke {
     }
 }
 
-/// A line with its marker, 26 × 12 units, for a legend. `attributes` place it.
+/// A sample of a line with its marker for a legend, 26 × 12 units; `attributes` position it.
 pub(super) fn stroke_sample(stroke: Stroke, attributes: &str) -> String {
     let corners = stroke.marker().iter().fold(String::new(), |mut corners, (x, y)| {
         let _ = write!(corners, "{:.1},{:.1} ", 13.0 + 4.2 * x, 6.0 + 4.2 * y);
         corners
     });
     let ink = stroke.ink().number();
-    let width = f64::from(stroke.width()) / f64::from(super::UNIT);
+    let width = f64::from(stroke.width()) / f64::from(UNIT);
     let fill = if stroke.is_peer { Ink::Surface.number() } else { ink };
     format!(
         "<svg {attributes} width=\"26\" height=\"12\" viewBox=\"0 0 26 12\" aria-hidden=\"true\">\
@@ -177,12 +176,12 @@ pub(super) fn stroke_sample(stroke: Stroke, attributes: &str) -> String {
     )
 }
 
-/// An entry of a legend: how an engine is drawn, and its name.
+/// A legend entry: the line sample and name of an engine.
 pub fn stroke_key(stroke: Stroke, name: &str) -> String {
     format!("<li>{}{}</li>", stroke_sample(stroke, "class=\"key\""), escape(name))
 }
 
-/// An entry of a legend: how a part of a bar is drawn, or a bar without parts, and its name.
+/// A legend entry: the color and name of a part of a bar; `None` is a bar without parts.
 pub fn part_key(part: Option<usize>, name: &str) -> String {
     let class = Ink::of_part(part).fill_class();
     format!(

@@ -1,17 +1,18 @@
-//! Several charts side by side under one legend, in a file of its own.
+//! Several charts side by side under one legend, in one file.
 
 use std::fmt::Write;
 
-use super::ink::{Ink, Stroke, stroke_sample};
-use super::{Chart, FONT, escape, stylesheet, text_width};
+use super::drawing::Chart;
+use super::ink::{Ink, Stroke, stroke_sample, stylesheet};
+use super::text::{FONT, escape, text_width};
 
 const PADDING: i32 = 12;
 const LINE: i32 = 22;
-/// From the left of a sample to its name, and from the end of a name to the next sample.
+/// Distance from the left of a sample to its name, and from the end of a name to the next sample.
 const SAMPLE: i32 = 33;
 const GAP: i32 = 22;
 
-/// A whole SVG file, with a background: it stays readable where the page around it is of another mode.
+/// Returns a complete SVG file. It has its own background, to stay readable on a page in the other color mode.
 pub fn panels(title: &str, charts: &[Chart], legend: &[(Stroke, &str)]) -> String {
     let inner = charts.iter().map(|chart| chart.width).sum::<i32>();
     let width = inner + PADDING * (charts.len() as i32 + 1);
@@ -45,7 +46,7 @@ pub fn panels(title: &str, charts: &[Chart], legend: &[(Stroke, &str)]) -> Strin
     file + "</svg>\n"
 }
 
-/// Where each entry begins, in lines no longer than `width`, and how many lines there are.
+/// Arranges legend entries in lines of at most `width`. Returns `(x, line)` of each entry and the number of lines.
 fn lay_out(legend: &[(Stroke, &str)], width: i32) -> (Vec<(i32, i32)>, i32) {
     let (mut x, mut line) = (0, 0);
     let mut entries = Vec::new();

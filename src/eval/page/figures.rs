@@ -1,26 +1,25 @@
-//! Which charts there are, and what is in them.
+//! Selects the charts of a page and fills them.
 
 use std::fmt::Write;
 
-use super::super::chart::{Axis, Bar, Chart, Curve, bars, curves, escape, part_key, stroke_key};
-use super::super::comparison::{Comparison, pareto_front};
-use super::super::report::{Report, SweepRow};
-use super::{grouped, mebibytes, seconds, strokes};
+use super::format::{grouped, mebibytes, seconds};
+use crate::eval::chart::{Axis, Bar, Chart, Curve, Stroke, bars, curves, escape, part_key, stroke_key};
+use crate::eval::comparison::{Comparison, pareto_front};
+use crate::eval::report::{Report, SweepRow};
 
-/// Parts of a bar that have a color of their own; the smaller ones are one part together.
+/// Number of parts of a bar with their own color; all smaller parts are combined.
 const PARTS: usize = 7;
 const OTHER: &str = "other";
 
-/// A legend and a chart per k.
+/// A legend, and a chart per k.
 pub(super) fn throughput(comparison: &Comparison) -> String {
     let mut html = legend(comparison, |_| true);
     html += "<div class=\"figures\">\n";
     for k in comparison.ks() {
         figure(&mut html, &format!("k = {k}"), &throughput_chart(comparison, k));
     }
-    html + "</div>\n<p class=\"note\">Up and to the right is better. Both scales are logarithmic; that of recall in its \
-            misses, so that 0.9 to 0.99 is as far as 0.99 to 0.999. Only points that no other point of the same engine \
-            beats in both are drawn.</p>\n"
+    html + "</div>\n<p class=\"note\">Up and to the right is better. Both axes are logarithmic; the recall axis in 1 − recall, so \
+            0.9 to 0.99 is as long as 0.99 to 0.999. Only points on the Pareto front of each engine are shown.</p>\n"
 }
 
 pub(super) fn throughput_chart(comparison: &Comparison, k: usize) -> Chart {
@@ -32,7 +31,7 @@ pub(super) fn throughput_chart(comparison: &Comparison, k: usize) -> Chart {
     curves(&format!("Queries per second against recall@{k}"), &x, &y, &lines.collect::<Vec<_>>())
 }
 
-/// A legend and three charts per k, all on one scale; `None` where nobody measured latency.
+/// A legend, and three charts per k on one scale; `None` if no report has latencies.
 pub(super) fn latency(comparison: &Comparison) -> Option<String> {
     type Percentile = (&'static str, fn(&SweepRow) -> Option<f64>);
     const PERCENTILES: [Percentile; 3] =
@@ -70,8 +69,8 @@ pub(super) fn latency(comparison: &Comparison) -> Option<String> {
         html += "</div>\n";
     }
     Some(
-        html + "<p class=\"note\">Down and to the right is better. Time in the searcher alone, of those points that no other \
-            point of the same engine beats in both.</p>\n",
+        html + "<p class=\"note\">Down and to the right is better. Search time only, without network or server. Only points on \
+            the Pareto front of each engine are shown.</p>\n",
     )
 }
 
@@ -92,7 +91,7 @@ pub(super) fn cost(comparison: &Comparison) -> String {
             .collect(),
     };
     let build = Stack {
-        title: "Build",
+        title: "Build time",
         parts: reports
             .iter()
             .map(|report| {
@@ -105,11 +104,11 @@ pub(super) fn cost(comparison: &Comparison) -> String {
     let mut html = "<div class=\"figures\">\n".to_owned();
     memory.write(&mut html, &reports);
     build.write(&mut html, &reports);
-    html + "</div>\n<p class=\"note\">Memory: the index on disk and mapped, full vectors included; of peers, what they \
-            occupy. Hot is what a traversal reads: codes (or vectors, where there are none) and edges.</p>\n"
+    html + "</div>\n<p class=\"note\">Memory: size of the memory-mapped index, full vectors included; for other engines, \
+            memory used. Hot bytes are those a traversal reads: codes (vectors in an index without codes) and edges.</p>\n"
 }
 
-/// The same index measured with several thread counts stands for itself once.
+/// Drops repeated reports of one index measured with several thread counts.
 fn one_per_index(comparison: &Comparison) -> Vec<&Report> {
     let mut reports: Vec<&Report> = Vec::new();
     for report in comparison.reports() {
@@ -125,7 +124,7 @@ fn one_per_index(comparison: &Comparison) -> Vec<&Report> {
     reports
 }
 
-/// What a traversal reads first, then the rest by size.
+/// Sections that a traversal reads come first, then the others by size, descending.
 fn sections(report: &Report) -> Vec<(&str, f64)> {
     const HOT: [&str; 4] = ["codes", "layer0", "upper_edges", "upper_nodes"];
     let rank = |name: &str| HOT.iter().position(|hot| *hot == name).unwrap_or(HOT.len());
@@ -173,7 +172,7 @@ impl Stack<'_> {
         let chart = bars(self.title, &bars_of.collect::<Vec<_>>());
         let title = self.title;
         if self.parts.iter().any(Vec::is_empty) {
-            keys += &part_key(None, "not divided");
+            keys += &part_key(None, "no breakdown");
         }
         let _ = write!(
             html,
@@ -182,10 +181,10 @@ impl Stack<'_> {
         );
     }
 
-    /// The parts that matter, in the order in which they first come.
+    /// The largest parts of at least 1 %, in order of first appearance.
     fn names(&self) -> Vec<&str> {
         let mut sums: Vec<(&str, f64)> = Vec::new();
-        // The bar with the most parts knows best what comes after what.
+        // The bar with the most parts determines the order.
         let mut bars: Vec<_> = self.parts.iter().collect();
         bars.sort_by_key(|parts| std::cmp::Reverse(parts.len()));
         for (name, length) in bars.into_iter().flatten() {
@@ -233,4 +232,9 @@ fn duration(micros: f64) -> String {
         micros if micros >= 1.0 => format!("{micros:.0} µs"),
         micros => format!("{:.0} ns", micros * 1e3),
     }
+}
+
+/// The line style of each report.
+pub(super) fn strokes(comparison: &Comparison) -> impl Iterator<Item = Stroke> + '_ {
+    (0..comparison.reports().len()).map(|engine| Stroke { engine, is_peer: comparison.is_peer(engine) })
 }

@@ -1,25 +1,30 @@
-//! A comparison as one HTML file that needs nothing else.
+//! A comparison as one self-contained HTML file.
 //!
-//! What flows in: reports under names that differ. What flows out: a page with charts and tables, for
-//! narrow and wide screens, light and dark. Nothing here knows how anything was measured.
+//! What flows in: reports with distinct names. What flows out: a page with charts and tables, for narrow and wide
+//! screens, in light and dark mode. Nothing here knows how anything was measured.
 //!
 //! | file | duty |
 //! |---|---|
-//! | `figures.rs` | which charts, and what is in them |
-//! | `tables.rs`  | the figures themselves |
-//! | `style.css`  | how the page looks |
+//! | `figures.rs` | selects and fills the charts |
+//! | `tables.rs`  | the figures as tables |
+//! | `format.rs`  | formats numbers |
+//! | `style.css`  | the style of the page |
 
 mod figures;
+mod format;
 mod tables;
 
 use std::fmt::Write;
 
 use jiff::Timestamp;
 
-use super::chart::{Chart, Stroke, panels, stylesheet};
-use super::comparison::Comparison;
+use figures::strokes;
+use format::grouped;
 
-/// The whole page; `written_at` stands in its footer.
+use crate::eval::chart::{Chart, Stroke, panels, stylesheet};
+use crate::eval::comparison::Comparison;
+
+/// Returns the whole page; `written_at` is shown in its footer.
 pub fn page(comparison: &Comparison, written_at: Timestamp) -> String {
     let mut page = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -30,13 +35,13 @@ pub fn page(comparison: &Comparison, written_at: Timestamp) -> String {
         include_str!("style.css"),
         subject(comparison)
     );
-    section(&mut page, "At the recall that is asked for", &tables::summary(comparison));
+    section(&mut page, "Speed at equal recall", &tables::summary(comparison));
     section(&mut page, "Recall against queries per second", &figures::throughput(comparison));
     if let Some(latency) = figures::latency(comparison) {
         section(&mut page, "Latency against recall", &latency);
     }
-    section(&mut page, "Memory and build", &figures::cost(comparison));
-    section(&mut page, "Every figure", &tables::details(comparison));
+    section(&mut page, "Memory and build time", &figures::cost(comparison));
+    section(&mut page, "All measurements", &tables::details(comparison));
     let minute = written_at.strftime("%Y-%m-%d %H:%M UTC");
     let version = env!("CARGO_PKG_VERSION");
     let _ = write!(
@@ -46,7 +51,7 @@ pub fn page(comparison: &Comparison, written_at: Timestamp) -> String {
     page
 }
 
-/// The charts of recall against queries per second alone, as an SVG file.
+/// Returns the charts of recall against queries per second as an SVG file.
 pub fn picture(comparison: &Comparison) -> String {
     let charts: Vec<Chart> =
         comparison.ks().iter().map(|k| figures::throughput_chart(comparison, *k)).collect();
@@ -59,7 +64,7 @@ fn section(page: &mut String, heading: &str, content: &str) {
     let _ = write!(page, "<section>\n<h2>{heading}</h2>\n{content}</section>\n");
 }
 
-/// What was measured, in a sentence.
+/// Describes what was measured, in one line.
 fn subject(comparison: &Comparison) -> String {
     let mut facts = Vec::new();
     let shared = |values: Vec<Option<usize>>| match values[..] {
@@ -80,34 +85,7 @@ fn subject(comparison: &Comparison) -> String {
     }
     let peers = comparison.reports().len() - comparison.ours().len();
     if peers > 0 {
-        facts.push("hollow markers are peers".to_owned());
+        facts.push("hollow markers: other engines".to_owned());
     }
     facts.join(" · ")
-}
-
-/// How each report is drawn.
-fn strokes(comparison: &Comparison) -> impl Iterator<Item = Stroke> + '_ {
-    (0..comparison.reports().len()).map(|engine| Stroke { engine, is_peer: comparison.is_peer(engine) })
-}
-
-/// A whole number with its thousands apart.
-fn grouped(value: f64) -> String {
-    let digits = format!("{value:.0}");
-    let mut grouped = String::new();
-    for (position, digit) in digits.chars().enumerate() {
-        if position > 0 && (digits.len() - position).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
-}
-
-fn mebibytes(bytes: u64) -> String {
-    let mebibytes = bytes as f64 / f64::from(1 << 20);
-    if mebibytes < 10.0 { format!("{mebibytes:.2}") } else { grouped(mebibytes) }
-}
-
-fn seconds(seconds: f64) -> String {
-    if seconds < 100.0 { format!("{seconds:.1}") } else { grouped(seconds) }
 }

@@ -1,13 +1,13 @@
-//! The figures themselves: at the recalls that are asked for, and all of them.
+//! Tables of a page: a summary at the target recalls, and every figure.
 
 use std::fmt::Write;
 
-use super::super::chart::escape;
-use super::super::comparison::{Comparison, TARGETS};
-use super::super::report::Report;
-use super::{grouped, mebibytes, seconds};
+use super::format::{grouped, mebibytes, seconds};
+use crate::eval::chart::escape;
+use crate::eval::comparison::{Comparison, TARGETS};
+use crate::eval::report::Report;
 
-/// A row per engine: cost, and queries/s at each recall of each k, the best of a column marked.
+/// A row per engine: build cost, and queries/s at each target recall of each k. The best of each column is bold.
 pub(super) fn summary(comparison: &Comparison) -> String {
     let columns: Vec<(usize, f64)> =
         comparison.ks().into_iter().flat_map(|k| TARGETS.map(|target| (k, target))).collect();
@@ -49,11 +49,11 @@ pub(super) fn summary(comparison: &Comparison) -> String {
         }
         html += "</tr>\n";
     }
-    html + "</tbody>\n</table></div>\n<p class=\"note\">Between measured points by log-linear interpolation along the \
-            Pareto front; “never”: no setting that was measured reaches it.</p>\n"
+    html + "</tbody>\n</table></div>\n<p class=\"note\">Values between measured points are interpolated log-linearly along the \
+            Pareto front. “never”: no measured setting reaches this recall.</p>\n"
 }
 
-/// Every row, section and phase of every report, folded away.
+/// Every row, section and phase of every report, collapsed.
 pub(super) fn details(comparison: &Comparison) -> String {
     let mut html = String::new();
     for report in comparison.reports() {
@@ -116,7 +116,7 @@ fn table<const N: usize>(header: &[&str; N], rows: impl Iterator<Item = [String;
     html + "</tbody>\n</table></div>\n"
 }
 
-/// A rule between one k and the next.
+/// The class that draws a line between one k and the next.
 fn first_of_k(target: f64) -> &'static str {
     if target == TARGETS[0] { " class=\"first\"" } else { "" }
 }

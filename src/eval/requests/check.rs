@@ -1,4 +1,4 @@
-//! Whether an answer keeps the rules of its request, by the values of its videos.
+//! Checks that an answer keeps the rules of its request, using the attribute values of its videos.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,16 +12,16 @@ use crate::base::id::NodeId;
 use crate::engine::{Candidate, Query};
 use crate::index::Index;
 
-/// Looks values up in the index that answers.
+/// A checker that reads values from the index under test.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Check<'a> {
     pub(super) index: &'a Index,
-    /// When the requests were read: before they are asked.
+    /// The time at which the requests were read, before any search.
     pub(super) started: Timestamp,
 }
 
 impl Check<'_> {
-    /// The rule that the answer to a request for `k` breaks, in words.
+    /// Describes the first rule that the answer to a request for `k` breaks; `None` if it keeps all.
     pub(super) fn violation(
         &self,
         request: &Request,
@@ -36,7 +36,7 @@ impl Check<'_> {
         let are_in_order =
             |a: &Candidate, b: &Candidate| a.score > b.score || a.score == b.score && a.video_id < b.video_id;
         if !answer.is_sorted_by(are_in_order) {
-            return Some("candidates are not in order".to_owned());
+            return Some("candidates are not sorted by score and id".to_owned());
         }
         let mut seen = HashSet::new();
         let mut nodes = Vec::with_capacity(found);
@@ -45,7 +45,7 @@ impl Check<'_> {
             let node = self.index.node_of(video);
             match node {
                 Some(node) if seen.insert(node) => nodes.push(node),
-                Some(_) => return Some(format!("video {video} is there twice")),
+                Some(_) => return Some(format!("video {video} occurs twice")),
                 None => return Some(format!("video {video} is not in the index")),
             }
             if let Some(problem) = node.and_then(|node| self.of_one(request, candidate, node)) {
@@ -55,7 +55,7 @@ impl Check<'_> {
         self.caps(request, &nodes).or_else(|| self.kept_places(request, k, answer, &nodes, exact))
     }
 
-    /// What keeps one candidate out, whatever the others are.
+    /// The rule that one candidate breaks by itself, independently of the others.
     fn of_one(&self, request: &Request, candidate: &Candidate, node: NodeId) -> Option<&'static str> {
         let Candidate { video_id, score, .. } = candidate;
         let rules = &request.rules;
@@ -93,8 +93,8 @@ impl Check<'_> {
         None
     }
 
-    /// Kept are as many places as the exact answer could fill. Where caps compete for them, or pages before had
-    /// some of them, that says nothing of another answer.
+    /// Checks kept places: an answer must fill at least as many as the exact answer. Not checked if caps compete for the
+    /// places or earlier pages took some of them, since then the exact answer is no bound for another answer.
     fn kept_places(
         &self,
         request: &Request,
@@ -107,7 +107,8 @@ impl Check<'_> {
             return None;
         }
         if let Some(fresh) = &request.rules.fresh {
-            // What is fresh at the end of a run was so all along, and what was found so at the beginning may be no more.
+            // Videos age during a run. Count the exact answer at its end, when fewer are fresh, and the answer at its
+            // start, when more are, so that aging is no violation.
             let exact = exact.ids.iter().filter_map(|id| self.index.node_of(*id));
             let exact =
                 exact.filter(|node| self.is_since(&fresh.attribute, Timestamp::now(), fresh.within, *node));
@@ -117,7 +118,7 @@ impl Check<'_> {
                 .filter(|node| self.is_since(&fresh.attribute, self.started, fresh.within, **node));
             let found = found.count();
             if found < expected {
-                return Some(format!("expected {expected} fresh ones, found {found}"));
+                return Some(format!("expected {expected} fresh candidates, found {found}"));
             }
         }
         let Query::Interests(interests) = &request.query else { return None };
@@ -126,7 +127,7 @@ impl Check<'_> {
             let expected = kept.min(exact.by_interest[at]);
             let found = answer.iter().filter(|candidate| candidate.interest == Some(at)).count();
             if found < expected {
-                return Some(format!("expected {expected} of interest {at}, found {found}"));
+                return Some(format!("expected {expected} candidates of interest {at}, found {found}"));
             }
         }
         None
@@ -153,7 +154,7 @@ mod tests {
     use crate::index::IndexStore;
     use crate::synth::{SynthParams, synth};
 
-    /// 100 made-up videos.
+    /// An index of 100 synthetic videos.
     fn index(dir: &std::path::Path) -> Index {
         let params = SynthParams { videos: 100, dim: 4, users: 10, seed: 1 };
         let files = synth(params, dir, |_| {}).unwrap();
@@ -188,7 +189,7 @@ mod tests {
             columns.value(columns.find(name).unwrap(), NodeId(node)).unwrap().to_string()
         };
         let ids = index.video_ids();
-        // Two videos of one region, and one of another.
+        // Two videos of one region and one of another.
         let (one, same) = (0..100)
             .flat_map(|one| (one + 1..100).map(move |same| (one, same)))
             .find(|(one, same)| word("region", *one) == word("region", *same))
@@ -200,13 +201,13 @@ mod tests {
         let whole = exact(&[one, same, other], &[0, 0]);
         let file = folder.path().join("requests.jsonl");
         let queries = crate::dataset::Embeddings::open(&folder.path().join("users_test.npy")).unwrap();
-        let asked = |line: &str| {
+        let parsed = |line: &str| {
             std::fs::write(&file, line).unwrap();
             let requests = Requests::read(&file, Some(queries.view()), Timestamp::now(), None).unwrap();
             requests.all()[0].clone()
         };
         let check = Check { index: &index, started: Timestamp::now() };
-        let of = |line: &str, answer: &[Candidate]| check.violation(&asked(line), 3, answer, &whole);
+        let of = |line: &str, answer: &[Candidate]| check.violation(&parsed(line), 3, answer, &whole);
 
         assert_eq!(of("{}", &answer), None);
         assert_eq!(of("{}", &answer[..2]), Some("expected 3 candidates, found 2".to_owned()));
@@ -225,22 +226,22 @@ mod tests {
         let interests = "{\"interests\": [{\"query\": 0}, {\"query\": 1, \"min_share\": 0.34}]}";
         let attributed = exact(&[one, same, other], &[2, 1]);
         answer.iter_mut().for_each(|candidate| candidate.interest = Some(0));
-        let found = |answer: &[Candidate]| check.violation(&asked(interests), 3, answer, &attributed);
-        assert_eq!(found(&answer), Some("expected 1 of interest 1, found 0".to_owned()));
+        let found = |answer: &[Candidate]| check.violation(&parsed(interests), 3, answer, &attributed);
+        assert_eq!(found(&answer), Some("expected 1 candidates of interest 1, found 0".to_owned()));
         answer[2].interest = Some(1);
         assert_eq!(found(&answer), None);
 
-        // All are fresh to whoever looks back far enough, and so has to be the answer.
+        // With a window of 100 years all videos are fresh, so the answer must keep three.
         let fresh = "{\"fresh\": {\"within\": \"36500d\", \"at_least\": 3}}";
         assert_eq!(of(fresh, &answer), None);
         let late = Check { started: Timestamp::MAX, ..check };
-        let found = late.violation(&asked(fresh), 3, &answer, &whole);
-        assert_eq!(found, Some("expected 3 fresh ones, found 0".to_owned()));
+        let found = late.violation(&parsed(fresh), 3, &answer, &whole);
+        assert_eq!(found, Some("expected 3 fresh candidates, found 0".to_owned()));
 
         answer.swap(0, 1);
-        assert_eq!(of("{}", &answer), Some("candidates are not in order".to_owned()));
+        assert_eq!(of("{}", &answer), Some("candidates are not sorted by score and id".to_owned()));
         let twice = [candidate(one, 3.0), candidate(one, 2.0), candidate(other, 1.0)];
-        assert_eq!(of("{}", &twice), Some(format!("video {one} is there twice")));
+        assert_eq!(of("{}", &twice), Some(format!("video {one} occurs twice")));
         let unknown = [candidate(VideoId(0), 3.0), candidate(one, 2.0), candidate(other, 1.0)];
         assert_eq!(of("{}", &unknown), Some("video 0 is not in the index".to_owned()));
     }

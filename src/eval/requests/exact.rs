@@ -1,9 +1,9 @@
-//! The exact answers to requests, under their rules.
+//! Exact answers to requests, under the same rules.
 
 use rayon::prelude::*;
 
 use super::file::{Request, Requests};
-use super::sweep::{RequestSweepError, Target};
+use super::target::{RequestSweepError, Target};
 use crate::base::id::VideoId;
 use crate::engine::{Budget, Candidate, Effort, Query};
 
@@ -11,7 +11,7 @@ use crate::engine::{Budget, Candidate, Effort, Query};
 #[derive(Debug)]
 pub struct ExactAnswers {
     ks: Vec<usize>,
-    /// By request, then by k.
+    /// `[request][k]`.
     answers: Vec<Vec<ExactAnswer>>,
 }
 
@@ -20,15 +20,15 @@ pub struct ExactAnswers {
 pub(super) struct ExactAnswer {
     /// Ascending.
     pub(super) ids: Vec<VideoId>,
-    /// How many are attributed to each interest.
+    /// Number of candidates attributed to each interest.
     pub(super) by_interest: Vec<usize>,
 }
 
 impl ExactAnswers {
-    /// Answers every request for every k of `ks`, on the current rayon pool; `done` is told of every request.
+    /// Answers every request for every k of `ks`, on the current rayon pool. Calls `done` after each request.
     ///
     /// # Errors
-    /// The line that the engine refuses.
+    /// [`RequestSweepError`] for a line that the engine refuses.
     pub fn of(
         target: &Target<'_>,
         requests: &Requests,
@@ -60,10 +60,13 @@ impl ExactAnswers {
         Ok(Self { ks: ks.to_vec(), answers })
     }
 
+    /// The answer to the request at position `request`.
+    ///
     /// # Panics
-    /// If there is no answer for such a k.
+    /// If `k` was not among `ks`.
     pub(super) fn get(&self, request: usize, k: usize) -> &ExactAnswer {
-        let at = self.ks.iter().position(|other| *other == k).expect("every k was answered");
+        let at =
+            self.ks.iter().position(|other| *other == k).expect("k is among the ks of the exact answers");
         &self.answers[request][at]
     }
 }

@@ -1,4 +1,4 @@
-//! A file of requests, read whole: with the embeddings and the excluded ids that its lines name.
+//! Reads a file of requests, with the embeddings and the files of excluded ids that its lines name.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -14,21 +14,21 @@ use super::line::{InterestLine, Line, SeedLine};
 use crate::base::id::VideoId;
 use crate::dataset::{EmbeddingsView, read_id_list};
 use crate::engine::{Effort, Interest, Query, ReturnAttributes, SearchRequest, Seed};
-use crate::eval::is_printable;
+use crate::eval::report::is_printable;
 use crate::rules::{Condition, Exclude, Filter, Fresh, Rules, Time};
 use crate::search::Plan;
 
-/// Most bytes of a line, its end included: 100,000 ids take half of it.
+/// Maximum bytes of a line, newline included: twice what 100,000 ids take.
 const MAX_LINE_BYTES: u64 = 4 << 20;
 const MAX_LINES: usize = 100_000;
-/// All requests are in memory at once.
+/// Bounds the file, since all requests are in memory at once.
 const MAX_FILE_BYTES: u64 = 1 << 30;
 
-/// Requests, in the order of their lines.
+/// The requests of a file, in the order of their lines.
 #[derive(Clone, Debug)]
 pub struct Requests {
     all: Vec<Request>,
-    /// Those under each label, in the order in which labels come first.
+    /// Positions of the requests of each label, in order of first appearance.
     labels: Vec<(Option<String>, Vec<usize>)>,
     read_at: Timestamp,
 }
@@ -39,20 +39,20 @@ pub struct Request {
     /// The line of the file, from 1.
     pub line: usize,
     pub(super) query: Query,
-    /// But for what a file excludes. Its times are points in time, so that answers do not depend on when it is
-    /// asked.
+    /// All rules except the excluded ids of a file. Relative times are resolved to points in time, so that answers do not
+    /// depend on the time of the search.
     pub(super) rules: Rules,
     pub(super) excluded: Excluded,
     pub(super) offset: usize,
     pub(super) plan: Option<Plan>,
 }
 
-/// Videos that may not be candidates.
+/// Excluded videos, for the check of answers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Excluded {
-    /// Of the line itself, ascending.
+    /// Ids listed in the line, ascending.
     listed: Vec<u64>,
-    /// Of a file, which many lines may name.
+    /// Ids of a file, which several lines may share.
     of_file: Option<Arc<ExcludedFile>>,
 }
 
@@ -60,38 +60,38 @@ pub(super) struct Excluded {
 struct ExcludedFile {
     /// Ascending.
     ids: Vec<u64>,
-    /// The same as it is sent.
+    /// The same ids as a serialized Roaring bitmap, as in the request.
     roaring: Vec<u8>,
 }
 
 /// Why a file of requests was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestsError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         r#source: std::io::Error,
     },
-    /// It is larger than any that is read.
+    /// The file is too large.
     #[error("{}: expected at most {expected} {what}, found more", path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
         /// `bytes` or `lines`.
         what: &'static str,
-        /// The most there may be.
+        /// The maximum.
         expected: u64,
     },
-    /// There is nothing in it.
+    /// The file has no requests.
     #[error("{}: expected a request per line, found none", path.display())]
     Empty {
         /// The file.
         path: PathBuf,
     },
-    /// A line is no request.
+    /// A line is not a valid request.
     #[error("{}: line {line}: {problem}", path.display())]
     Line {
         /// The file.
@@ -104,7 +104,8 @@ pub enum RequestsError {
 }
 
 impl Requests {
-    /// Reads a file of requests that ask rows of `queries`, finite, at `now`: at most `limit` under each label.
+    /// Reads the requests of a file, at most `limit` per label. They refer to rows of `queries`, which are finite, and
+    /// relative times in filters are resolved at `now`.
     ///
     /// # Errors
     /// [`RequestsError`], which names file and line.
@@ -159,24 +160,24 @@ impl Requests {
         }
     }
 
-    /// In the order of their lines; one or more.
+    /// All requests in the order of their lines, at least one.
     pub fn all(&self) -> &[Request] {
         &self.all
     }
 
-    /// The time that the requests are asked at, as far as their filters go.
+    /// The time at which relative times in filters were resolved.
     pub fn read_at(&self) -> Timestamp {
         self.read_at
     }
 
-    /// Every label with the positions of its requests, in the order in which labels come first.
+    /// Every label with the positions of its requests, in order of first appearance.
     pub fn labels(&self) -> &[(Option<String>, Vec<usize>)] {
         &self.labels
     }
 }
 
 impl Request {
-    /// As it is sent to the engine. Its own plan wins over `plan`.
+    /// Returns the request for the engine. The plan of the line takes precedence over `plan`.
     pub(super) fn search(&self, index: &str, k: usize, effort: Effort, plan: Option<Plan>) -> SearchRequest {
         let mut rules = self.rules.clone();
         if let Some(file) = &self.excluded.of_file {
@@ -197,7 +198,7 @@ impl Request {
         }
     }
 
-    /// Whether places are kept: then an answer is not the beginning of a longer one.
+    /// Whether the request keeps places. If so, its answer is not a prefix of the answer for a larger k.
     pub(super) fn keeps_places(&self) -> bool {
         let of_interests = match &self.query {
             Query::Interests(interests) => interests.iter().any(|interest| interest.min_share > 0.0),
@@ -214,12 +215,12 @@ impl Excluded {
     }
 }
 
-/// What lines refer to.
+/// What the lines of one file refer to.
 struct Context<'a> {
     path: &'a Path,
     queries: Option<EmbeddingsView<'a>>,
     now: Timestamp,
-    /// Files of excluded ids that were read.
+    /// Files of excluded ids read so far.
     files: HashMap<PathBuf, Arc<ExcludedFile>>,
 }
 
@@ -308,7 +309,7 @@ impl Context<'_> {
     }
 }
 
-/// The filter as it is at `now`.
+/// The filter with relative times resolved at `now`.
 fn at(filter: Filter, now: Timestamp) -> Filter {
     let time = |time: Time| match time {
         Time::At(_) => time,

@@ -1,4 +1,4 @@
-//! Whether a filter holds for the values of one video: the definition, with no set and no index.
+//! Evaluates a filter on the values of one video, straight from the definition, without posting lists or node sets.
 
 use std::cmp::Ordering;
 use std::ops::Bound;
@@ -7,7 +7,7 @@ use crate::attributes::{Columns, Value};
 use crate::base::id::NodeId;
 use crate::rules::{Condition, Filter, Number, Time};
 
-/// Whether `filter`, whose times are points in time, holds for a video of the index.
+/// Whether a video of the index matches `filter`, whose times are points in time.
 pub(super) fn holds(filter: &Filter, columns: &Columns<'_>, node: NodeId) -> bool {
     let held = |condition: &&Condition| condition_holds(condition, columns, node);
     let min_should = filter.min_should.unwrap_or(usize::from(!filter.should.is_empty()));
@@ -46,7 +46,7 @@ fn condition_holds(condition: &Condition, columns: &Columns<'_>, node: NodeId) -
     }
 }
 
-/// `compare`: the value with a bound.
+/// Whether a value is within bounds; `compare` orders the value relative to a bound.
 fn lies_within<T>(lower: &Bound<T>, upper: &Bound<T>, compare: impl Fn(&T) -> Option<Ordering>) -> bool {
     let above = match lower {
         Bound::Unbounded => true,
@@ -61,7 +61,7 @@ fn lies_within<T>(lower: &Bound<T>, upper: &Bound<T>, compare: impl Fn(&T) -> Op
         }
 }
 
-/// Exactly, whatever the types.
+/// Compares exactly across types; `None` for a NaN or a value that is no number.
 fn compare(value: &Value, bound: &Number) -> Option<Ordering> {
     let integer = match value {
         Value::Int64(value) => i128::from(*value),
@@ -86,7 +86,7 @@ fn with_double(integer: i128, double: f64) -> Option<Ordering> {
     if double.is_nan() {
         return None;
     }
-    // What is too large for an i128 becomes the largest, which no 64-bit integer is.
+    // The cast saturates at the range of i128, far beyond every 64-bit integer.
     let whole = integer.cmp(&(double.floor() as i128));
     Some(if double > double.floor() { whole.then(Ordering::Less) } else { whole })
 }
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn integers_and_doubles_compare_exactly() {
-        // The next double after 2^53 is two away.
+        // 2^53 + 1 is not representable as a double.
         let large = (1i64 << 53) + 1;
         for (value, bound, expected) in [
             (Value::Int64(large), Number::Double(large as f64), Ordering::Greater),

@@ -1,4 +1,4 @@
-//! One line of a file of requests: a JSON object whose fields may all be left out.
+//! Parses one line of a file of requests: a JSON object in which every field is optional.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -11,11 +11,11 @@ use serde::{Deserialize, Deserializer};
 use crate::rules::{Cap, Filter, Fresh, duration};
 use crate::search::Plan;
 
-/// As it is written.
+/// The fields of a line.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Line {
-    /// Rows are measured by it.
+    /// Requests with the same label are measured together.
     pub(super) label: Option<String>,
     /// A row of the queries.
     pub(super) query: Option<usize>,
@@ -26,7 +26,7 @@ pub(super) struct Line {
     pub(super) exclude: Vec<u64>,
     /// Relative to the file of requests.
     pub(super) exclude_file: Option<PathBuf>,
-    /// How many candidates may have the same value, by attribute, in the order in which they are written.
+    /// Caps by attribute, in the order of the line.
     #[serde(deserialize_with = "caps")]
     pub(super) caps: Vec<Cap>,
     pub(super) fresh: Option<FreshLine>,
@@ -66,17 +66,20 @@ pub(super) struct FreshLine {
 }
 
 impl Line {
+    /// Parses a line.
+    ///
     /// # Errors
-    /// What is wrong with it, in which column and in which field.
+    /// A message with the column and the field at fault.
     pub(super) fn parse(text: &[u8]) -> Result<Self, String> {
-        // An array of the same fields would be read, too.
+        // serde would also accept an array of the field values.
         if text.trim_ascii_start().first() != Some(&b'{') {
             return Err("expected an object, such as {\"filter\": \"region = 'US'\"}".to_owned());
         }
         let mut deserializer = serde_json::Deserializer::from_slice(text);
         let line = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
             let path = error.path().to_string();
-            // What is no JSON breaks off between fields as well as in one: the column says more.
+            // The field is named only for wrong values: a JSON syntax error may be between fields, so the column locates
+            // it better.
             let is_of_field = error.inner().is_data() && path != ".";
             let field = if is_of_field { format!("{path}: ") } else { String::new() };
             problem(&field, error.inner())
@@ -92,7 +95,7 @@ impl From<FreshLine> for Fresh {
     }
 }
 
-/// The line is that of the file, which is said by whoever reads it.
+/// Drops the line number of serde, which is always 1: the caller adds the line in the file.
 fn problem(field: &str, error: &serde_json::Error) -> String {
     let place = format!(" at line {} column {}", error.line(), error.column());
     let text = error.to_string();
@@ -112,7 +115,7 @@ fn filter<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Filter>, 
     text.parse().map(Some).map_err(D::Error::custom)
 }
 
-/// An attribute that is there twice is as wrong as any other field: a map would keep one of the two and not say so.
+/// Rejects duplicate attributes, which a map would silently drop, and keeps their order.
 fn caps<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Cap>, D::Error> {
     struct Caps;
 
@@ -148,6 +151,6 @@ fn within<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SignedDuration, 
     let text = String::deserialize(deserializer)?;
     let within = duration(&text).filter(|within| within.is_positive());
     within.ok_or_else(|| {
-        D::Error::custom(format!("expected some time in s, m, h, d or w, such as 7d, found {text:?}"))
+        D::Error::custom(format!("expected a duration in s, m, h, d or w, such as 7d, found {text:?}"))
     })
 }

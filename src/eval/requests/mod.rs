@@ -1,8 +1,8 @@
-//! Requests with rules, measured as a server would answer them.
+//! Measures requests with rules, searched through the engine as a server would.
 //!
 //! What flows in: a file of requests, an engine, the index that it serves. What flows out: a row per label, k and
 //! effort, with recall against exact answers under the same rules. Nothing here trusts the engine to keep rules:
-//! every answer is compared with the values of its videos.
+//! every answer is checked against the attribute values of its videos.
 //!
 //! ```text
 //! {"label": "fresh from the US", "filter": "region = \"US\" and published_at > -7d", "caps": {"creator": 2}}
@@ -13,12 +13,13 @@
 //!
 //! | file | duty |
 //! |---|---|
-//! | `line.rs`  | one line of the file |
-//! | `file.rs`  | all of them, with the embeddings and files that they name |
-//! | `exact.rs` | the exact answers |
-//! | `check.rs` | whether an answer keeps the rules |
-//! | `holds.rs` | whether a filter holds for the values of a video |
-//! | `sweep.rs` | what they take |
+//! | `line.rs`   | parses one line of the file |
+//! | `file.rs`   | reads the whole file, with the embeddings and id files that it names |
+//! | `target.rs` | the index under test, errors |
+//! | `exact.rs`  | computes exact answers |
+//! | `check.rs`  | checks that an answer keeps the rules |
+//! | `holds.rs`  | evaluates a filter on one video |
+//! | `sweep.rs`  | measures recall and latency |
 
 mod check;
 mod exact;
@@ -26,7 +27,9 @@ mod file;
 mod holds;
 mod line;
 mod sweep;
+mod target;
 
 pub use exact::ExactAnswers;
 pub use file::{Request, Requests, RequestsError};
-pub use sweep::{RequestSweep, RequestSweepError, Target, Violation, sweep_requests};
+pub use sweep::{RequestSweep, Violation, sweep_requests};
+pub use target::{RequestSweepError, Target};

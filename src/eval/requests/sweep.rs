@@ -1,4 +1,4 @@
-//! What requests take: every label with every k and effort.
+//! Recall against latency of requests with rules: every label at every k and effort.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -8,88 +8,44 @@ use rayon::prelude::*;
 use super::check::Check;
 use super::exact::{ExactAnswer, ExactAnswers};
 use super::file::{Request, Requests};
-use crate::engine::{Budget, Candidate, Completeness, Effort, Engine, EngineError, SearchResponse};
+use super::target::{RequestSweepError, Target};
+use crate::engine::{Budget, Candidate, Completeness, Effort, SearchResponse};
 use crate::eval::report::{Report, SweepRow};
 use crate::eval::sweep::report;
 use crate::eval::times::{PASSES, Times, share};
-use crate::index::{Index, Manifest};
 use crate::search::Plan;
 
-/// Requests that are asked one after the other before their answers are looked at: what is looked up for that would
-/// take the place in the caches of what the next search reads.
-const ASKED_AT_ONCE: usize = 50;
-
-/// What answers.
-#[derive(Clone, Copy, Debug)]
-pub struct Target<'a> {
-    /// Serves the index.
-    pub engine: &'a Engine,
-    /// The name that it serves it by.
-    pub name: &'a str,
-    /// The generation that it serves.
-    pub index: &'a Index,
-    /// Of that generation.
-    pub manifest: &'a Manifest,
-}
+/// Requests per batch. A batch is searched back to back before its answers are checked: the lookups of the check would
+/// evict what the next search reads from the caches.
+const BATCH: usize = 50;
 
 /// What to measure.
 #[derive(Clone, Debug)]
 pub struct RequestSweep {
     /// Every k.
     pub k: Vec<usize>,
-    /// Every `ef_search`; k where there is none.
+    /// Every `ef_search`; k if empty.
     pub ef_search: Vec<usize>,
-    /// How to search for those that do not say; what seems fastest unless told.
+    /// Plan of requests that do not name one; `None` lets the planner choose.
     pub plan: Option<Plan>,
     /// Threads that search at once.
     pub threads: usize,
 }
 
-/// Why nothing can be measured.
-#[derive(Debug, thiserror::Error)]
-pub enum RequestSweepError {
-    /// The engine does not answer one of the requests.
-    #[error("line {line}: {source}")]
-    Refused {
-        /// Of the file, from 1.
-        line: usize,
-        /// Why it does not.
-        r#source: EngineError,
-    },
-    /// There is nothing to do.
-    #[error("{0}: expected at least one")]
-    Nothing(&'static str),
-}
-
-impl RequestSweepError {
-    /// The engine knows caps by their positions, the line by their attributes.
-    pub(super) fn refused(request: &Request, error: EngineError) -> Self {
-        let source = match error {
-            EngineError::InvalidArgument { field, problem } => {
-                let cap = cap_position(&field).and_then(|position| request.rules.caps.get(position));
-                let named = cap.map(|cap| format!("caps.{}", cap.attribute));
-                EngineError::InvalidArgument { field: named.unwrap_or(field), problem }
-            }
-            other => other,
-        };
-        Self::Refused { line: request.line, source }
-    }
-}
-
 /// An answer broke a rule of its request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// Of the request, from 1.
+    /// Line of the request, from 1.
     pub line: usize,
-    /// The rule and how it was broken.
+    /// The rule and how the answer breaks it.
     pub problem: String,
 }
 
 impl RequestSweep {
-    /// Asks every request once with every k, so that what is wrong with one is known before anything is measured.
+    /// Searches every request once per k, so that invalid requests are reported before anything is measured.
     ///
     /// # Errors
-    /// The first line that the engine refuses, or that there is nothing to measure.
+    /// [`RequestSweepError`] for the first line that the engine refuses, or if there is nothing to measure.
     pub fn check(&self, target: &Target<'_>, requests: &Requests) -> Result<(), RequestSweepError> {
         match (self.k.is_empty(), self.threads, requests.all().is_empty()) {
             (true, ..) => return Err(RequestSweepError::Nothing("k")),
@@ -112,12 +68,12 @@ impl RequestSweep {
         Ok(())
     }
 
-    /// How many requests a measurement asks.
-    pub fn asks(&self, requests: &Requests) -> usize {
+    /// The number of searches of a measurement.
+    pub fn searches(&self, requests: &Requests) -> usize {
         PASSES * self.points().count() * requests.all().len()
     }
 
-    /// Every k with every effort.
+    /// Every pair of k and effort.
     fn points(&self) -> impl Iterator<Item = (usize, usize)> {
         self.k.iter().flat_map(|k| self.efforts(*k).into_iter().map(move |ef_search| (*k, ef_search)))
     }
@@ -127,31 +83,33 @@ impl RequestSweep {
     }
 }
 
-/// Measures `target` on `requests` against the exact answers to them; `asked` is told how many were asked, again and
-/// again until those are [`RequestSweep::asks`], and then `done` of each row, and of the first answer of it that broke a
-/// rule.
+/// Measures `target` on `requests` against their exact answers.
 ///
-/// Labels take turns, and each k and effort has its passes at other times: on a machine that is slower for a while,
-/// what is compared with each other is slower together.
+/// Calls `searched` with the number of searches of each batch, [`RequestSweep::searches`] in total, then `done` with each
+/// row and its first violation of a rule.
+///
+/// Batches of different labels alternate, and the passes of a k and effort are spread over the run, so that a slow phase of
+/// the machine affects everything that is compared.
 ///
 /// # Errors
-/// The line that the engine refuses.
+/// [`RequestSweepError`] for a line that the engine refuses.
 pub fn sweep_requests(
     target: &Target<'_>,
     requests: &Requests,
     exact: &ExactAnswers,
     plan: &RequestSweep,
-    asked: impl Fn(usize) + Sync,
+    searched: impl Fn(usize) + Sync,
     mut done: impl FnMut(&SweepRow, Option<&Violation>),
 ) -> Result<Report, RequestSweepError> {
     plan.check(target, requests)?;
-    let turns = &turns(requests.labels())[..];
-    let point = |(k, ef_search)| Point { target, requests, turns, exact, plan, k, ef_search };
+    let batches = &batches(requests.labels())[..];
+    let point = |(k, ef_search)| Point { target, requests, batches, exact, plan, k, ef_search };
     let points: Vec<_> = plan.points().map(point).collect();
-    let mut best: Vec<Vec<Pass>> = points.iter().map(|point| point.pass(&asked)).collect::<Result<_, _>>()?;
+    let mut best: Vec<Vec<Pass>> =
+        points.iter().map(|point| point.pass(&searched)).collect::<Result<_, _>>()?;
     for _ in 1..PASSES {
         for (point, best) in points.iter().zip(&mut best) {
-            for (best, again) in best.iter_mut().zip(point.pass(&asked)?) {
+            for (best, again) in best.iter_mut().zip(point.pass(&searched)?) {
                 if again.elapsed() < best.elapsed() {
                     *best = again;
                 }
@@ -169,66 +127,66 @@ pub fn sweep_requests(
     Ok(report(target.index, target.manifest, plan.threads, requests.all().len(), rows))
 }
 
-/// All requests with one k and one effort.
+/// All requests at one k and effort.
 struct Point<'a> {
     target: &'a Target<'a>,
     requests: &'a Requests,
-    /// As [`turns`] has them.
-    turns: &'a [(usize, &'a [usize])],
+    /// The label and the requests of each batch, from [`batches`].
+    batches: &'a [(usize, &'a [usize])],
     exact: &'a ExactAnswers,
     plan: &'a RequestSweep,
     k: usize,
     ef_search: usize,
 }
 
-/// One run over those under a label.
+/// The figures of one pass over the requests of one label.
 struct Pass {
-    /// What each took, from which quantiles are told at the end: there may be as many labels as requests.
+    /// Latency of each request. Kept as a list, since there may be as many labels as requests.
     latencies: Vec<Duration>,
-    /// Candidates of exact answers, and how many of them were found.
+    /// Candidates of the exact answers, and how many of them were found.
     wanted: usize,
     hits: usize,
     distances: u64,
     hops: u64,
-    /// Videos that matched a filter, and requests that had one.
+    /// Sum of matches of all filters, and number of requests with a filter.
     matches: usize,
     filters: usize,
     plans: BTreeMap<&'static str, usize>,
     short_answers: usize,
     violations: usize,
-    /// Of the first line that has one.
+    /// The violation with the lowest line.
     violation: Option<Violation>,
     refused: Option<RequestSweepError>,
 }
 
 impl Point<'_> {
-    /// A pass per label.
-    fn pass(&self, asked: &(impl Fn(usize) + Sync)) -> Result<Vec<Pass>, RequestSweepError> {
+    /// Runs one pass. Returns its figures per label.
+    fn pass(&self, searched: &(impl Fn(usize) + Sync)) -> Result<Vec<Pass>, RequestSweepError> {
         let empty = || self.requests.labels().iter().map(|_| Pass::empty()).collect::<Vec<_>>();
-        let parts = share(self.plan.threads, self.turns.len(), empty, |parts, at| {
-            let (label, batch) = self.turns[at];
-            self.ask(batch, &mut parts[label]);
-            asked(batch.len());
+        let by_thread = share(self.plan.threads, self.batches.len(), empty, |passes, at| {
+            let (label, batch) = self.batches[at];
+            self.run(batch, &mut passes[label]);
+            searched(batch.len());
         });
         let mut whole = empty();
-        for part in parts {
-            whole.iter_mut().zip(part).for_each(|(whole, part)| whole.join(part));
+        for passes in by_thread {
+            whole.iter_mut().zip(passes).for_each(|(whole, pass)| whole.join(pass));
         }
         let refused = whole.iter_mut().find_map(|whole| whole.refused.take());
         refused.map_or(Ok(whole), Err)
     }
 
-    fn ask(&self, batch: &[usize], part: &mut Pass) {
+    fn run(&self, batch: &[usize], pass: &mut Pass) {
         let check = Check { index: self.target.index, started: self.requests.read_at() };
         let budget = Budget::default();
         let effort = Effort::EfSearch(self.ef_search);
         let answers = batch.iter().map(|at| {
             let request = &self.requests.all()[*at];
-            // Made no sooner: what a server searches for has just been received, and is in its caches.
+            // Built right before the search: a server has also just received its request, so it is in the caches.
             let search = request.search(self.target.name, self.k, effort, self.plan.plan);
             let started = Instant::now();
             let answer = self.target.engine.search(&search, &budget);
-            part.latencies.push(started.elapsed());
+            pass.latencies.push(started.elapsed());
             answer
         });
         let answers = answers.collect::<Vec<_>>();
@@ -237,35 +195,29 @@ impl Point<'_> {
             match answer {
                 Ok(answer) => {
                     let exact = self.exact.get(*at, self.k);
-                    part.add(&answer, exact);
+                    pass.add(&answer, exact);
                     if let Some(problem) = check.violation(request, self.k, &answer.candidates, exact) {
-                        part.violations += 1;
-                        part.keep(Violation { line: request.line, problem });
+                        pass.violations += 1;
+                        pass.keep(Violation { line: request.line, problem });
                     }
                 }
-                Err(error) => part.refused = Some(RequestSweepError::refused(request, error)),
+                Err(error) => pass.refused = Some(RequestSweepError::refused(request, error)),
             }
         }
     }
 }
 
-/// Of the cap that a path such as `caps[1].attribute` leads to.
-fn cap_position(field: &str) -> Option<usize> {
-    let (position, _) = field.strip_prefix("caps[")?.split_once(']')?;
-    position.parse().ok()
-}
-
-/// Some requests of one label after some of another, each with the position of the label, so that those of all labels
-/// are spread over the whole.
-fn turns(labels: &[(Option<String>, Vec<usize>)]) -> Vec<(usize, &[usize])> {
-    let mut turns = Vec::new();
+/// Returns batches of requests with the position of their label, ordered so that the batches of every label are spread
+/// evenly over the pass.
+fn batches(labels: &[(Option<String>, Vec<usize>)]) -> Vec<(usize, &[usize])> {
+    let mut all = Vec::new();
     for (label, (_, members)) in labels.iter().enumerate() {
-        let batches = members.chunks(ASKED_AT_ONCE);
+        let batches = members.chunks(BATCH);
         let count = batches.len() as f64;
-        turns.extend(batches.enumerate().map(|(at, batch)| (at as f64 / count, label, batch)));
+        all.extend(batches.enumerate().map(|(at, batch)| (at as f64 / count, label, batch)));
     }
-    turns.sort_by(|(a, ..), (b, ..)| a.total_cmp(b));
-    turns.into_iter().map(|(_, label, batch)| (label, batch)).collect()
+    all.sort_by(|(a, ..), (b, ..)| a.total_cmp(b));
+    all.into_iter().map(|(_, label, batch)| (label, batch)).collect()
 }
 
 impl Pass {
@@ -319,7 +271,7 @@ impl Pass {
         self.refused = self.refused.take().or(other.refused);
     }
 
-    /// Of all threads together.
+    /// Search time, summed over all threads.
     fn elapsed(&self) -> Duration {
         self.latencies.iter().sum()
     }
@@ -328,14 +280,14 @@ impl Pass {
         let requests = self.latencies.len();
         let mut times = Times::none();
         self.latencies.iter().for_each(|latency| times.record(*latency));
-        // Threads ask those of different labels meanwhile: each label has its share of all of them.
-        times.elapsed /= point.plan.threads.min(point.turns.len()) as u32;
+        // Threads work on several labels at once: each label is charged the search time divided by the threads.
+        times.elapsed /= point.plan.threads.min(point.batches.len()) as u32;
         let share = |count: u64| count as f64 / requests as f64;
         let most = self.plans.iter().max_by_key(|(_, count)| **count);
         SweepRow {
             k: point.k,
             ef_search: Some(point.ef_search),
-            // Who wants nothing gets all of it.
+            // An empty exact answer counts as fully recalled.
             recall: if self.wanted == 0 { 1.0 } else { self.hits as f64 / self.wanted as f64 },
             distances: Some(share(self.distances)),
             hops: Some(share(self.hops)),
@@ -359,13 +311,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_take_turns_over_the_whole_pass() {
+    fn batches_of_all_labels_alternate_over_the_whole_pass() {
         let members = |first: usize, count| (first..first + count).collect::<Vec<_>>();
         let labels = [(None, members(0, 120)), (Some("few".to_owned()), members(120, 60))];
-        let turns = turns(&labels);
-        let of: Vec<_> = turns.iter().map(|(label, batch)| (*label, batch.len())).collect();
+        let batches = batches(&labels);
+        let of: Vec<_> = batches.iter().map(|(label, batch)| (*label, batch.len())).collect();
         assert_eq!(of, [(0, 50), (1, 50), (0, 50), (1, 10), (0, 20)]);
-        let all: Vec<usize> = turns.iter().flat_map(|(_, batch)| batch.iter().copied()).collect();
+        let all: Vec<usize> = batches.iter().flat_map(|(_, batch)| batch.iter().copied()).collect();
         assert!((0..180).all(|request| all.contains(&request)) && all.len() == 180);
     }
 }

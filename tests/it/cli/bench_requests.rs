@@ -362,9 +362,9 @@ fn a_wrong_line_is_named_with_what_was_expected() {
         (r#"{"caps": {"published_at": 1}}"#, "caps.published_at: expected a keyword"),
         (
             r#"{"fresh": {"within": "soon", "at_least": 1}}"#,
-            "fresh.within: expected some time in s, m, h, d or w, such as 7d, found \"soon\"",
+            "fresh.within: expected a duration in s, m, h, d or w, such as 7d, found \"soon\"",
         ),
-        (r#"{"fresh": {"within": "0s", "at_least": 1}}"#, "within: expected some time"),
+        (r#"{"fresh": {"within": "0s", "at_least": 1}}"#, "within: expected a duration"),
         (
             r#"{"fresh": {"within": "7d", "at_least": 11}}"#,
             "fresh.at_least: expected at most 10 of k = 10, found 11",
