@@ -1,7 +1,7 @@
-//! Graph construction: native and hnsw_rs, on all cores and on one; the phases of a build that users teach; parts in
-//! memory; quantization.
+//! Graph construction: native and hnsw_rs, on all cores and on one; the phases of a build with training queries;
+//! in-memory segments; quantization.
 //!
-//! Checks that every node of each graph is reachable, and that codes are what they should be, before timing.
+//! Checks that every node of each graph is reachable and that codes are accurate to one step before timing.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -19,9 +19,9 @@ use shortlist::synth::{SynthParams, synth};
 
 const VIDEOS: usize = 10_000;
 const DIM: usize = 64;
-/// Components of the videos of parts.
-const PART_DIM: usize = 128;
-/// Videos of a build that users teach.
+/// Dimensions of the videos of in-memory segments.
+const SEGMENT_DIM: usize = 128;
+/// Videos of a build with training queries.
 const TAUGHT_VIDEOS: usize = 50_000;
 
 fn builders(criterion: &mut Criterion) {
@@ -60,9 +60,9 @@ fn builders(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Adds up the time of one phase over the builds that it is told of.
+/// Records when each phase of a build begins.
 struct PhaseClock {
-    /// When each phase began.
+    /// Each phase with its start, in order.
     begun: Mutex<Vec<(&'static str, Instant)>>,
 }
 
@@ -114,9 +114,9 @@ fn phases(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn parts(criterion: &mut Criterion) {
+fn segments(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a folder for the catalog");
-    let params = SynthParams { videos: VIDEOS, dim: PART_DIM, users: 10, seed: 1 };
+    let params = SynthParams { videos: VIDEOS, dim: SEGMENT_DIM, users: 10, seed: 1 };
     let files = synth(params, folder.path(), |_| {}).expect("the catalog is written");
     let files = DatasetFiles {
         embeddings: files.videos,
@@ -131,11 +131,11 @@ fn parts(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("parts");
     group.sample_size(10);
     for rows in [1, 10, 100, 1000, GRAPH_FROM - 1, VIDEOS] {
-        let mut some = NodeSet::none(VIDEOS);
-        (0..rows).for_each(|row| some.insert((row * VIDEOS / rows) as u32));
-        let gathered = || gather(&[(&whole, &some)], schema).expect("the part is sound");
+        let mut chosen = NodeSet::none(VIDEOS);
+        (0..rows).for_each(|row| chosen.insert((row * VIDEOS / rows) as u32));
+        let gathered = || gather(&[(&whole, &chosen)], schema).expect("the rows are valid");
         let dataset = gathered();
-        let build = || build_in_memory(&dataset, &params, &Silent).expect("the part is built");
+        let build = || build_in_memory(&dataset, &params, &Silent).expect("the segment is built");
         let built = build();
         assert_eq!((built.len(), built.has_graph()), (rows, rows == 1 || rows >= GRAPH_FROM));
         group.throughput(Throughput::Elements(rows as u64));
@@ -166,5 +166,5 @@ fn quantization(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, builders, phases, parts, quantization);
+criterion_group!(benches, builders, phases, segments, quantization);
 criterion_main!(benches);

@@ -6,20 +6,19 @@
         [--engines hnswlib,faiss-hnsw,faiss-ivf] [--labels 'no rules,1 % near']
     shortlist bench ... --requests DIR/requests.jsonl --against peers.json
 
-DIR holds videos.npy, users_test.npy, attributes.parquet, requests.jsonl and excluded.npy. Of the requests those
-with a `query` are asked: without rules, with `topic in (...)`, with ranges of `experiment`, with both joined by
-`and`, or with an exclude_file. Recall is against exact answers under the same rules. An engine is built by all
-cores and searched by one thread, one query per call; the better of two passes counts.
+DIR contains videos.npy, users_test.npy, attributes.parquet, requests.jsonl and excluded.npy. Only requests with a `query`
+are run: without rules, with `topic in (...)`, with ranges of `experiment`, with both joined by `and`, or with an
+exclude_file. Recall is against exact answers under the same rules. An engine is built on all cores and searched on one
+thread, one query per call; the faster of two passes counts.
 
-What to know when reading the figures:
-- The time is that of the search call alone. Resolving a filter to a bitmap is not counted here, whereas
-  `shortlist bench` counts it for us. A call from Python takes some ten microseconds more than one from C++.
-- hnswlib takes its filter as a Python callable, which it calls for every node that it meets: a cost that its C++
-  interface does not have. `callback_share` estimates how much of the time that is: the calls are counted, and what a
-  call takes is measured as the difference between searches without a filter and with one that lets all through.
-- hnswlib raises an error where it finds fewer than k. What it did find is asked for again with a smaller k, and that
-  is not counted in the time.
-- A point ends after --seconds: its figures are then those of the requests that were asked by then.
+Caveats:
+- Only the search call is timed. Resolving a filter to a bitmap is not included, whereas `shortlist bench` includes it
+  for Shortlist. A call from Python takes about 10 us longer than one from C++.
+- hnswlib takes its filter as a Python callable and calls it for every node that it scores, a cost that its C++ interface
+  does not have. `callback_share` estimates this share of the time: calls are counted, and the time per call is the
+  difference between searches with a filter that accepts everything and searches without a filter.
+- hnswlib raises an error if it finds fewer than k. Its results are then fetched with a smaller k, which is not timed.
+- A point ends after --seconds and then covers only the requests run by then.
 """
 import argparse, json, math, os, re, sys, time
 
@@ -34,7 +33,7 @@ NPROBE = [1, 2, 5, 10, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000]
 
 
 class Catalog:
-    """Embeddings, the columns that filters name, and the exact answers under them."""
+    """Embeddings, the columns that filters use, and exact answers under filters."""
 
     def __init__(self, folder):
         import pyarrow.parquet as pq
@@ -52,7 +51,7 @@ class Catalog:
         return os.path.join(self.folder, name)
 
     def allowed(self, request):
-        """[videos] bool; None where a request has no rules."""
+        """[videos] bool; None for a request without rules."""
         mask = None
         for condition in filter(None, request.get("filter", "").split(" and ")):
             mask = self.condition(condition) if mask is None else mask & self.condition(condition)
@@ -72,7 +71,7 @@ class Catalog:
         sys.exit(f"expected topic in (...), experiment >= N or experiment < N, found {text!r}")
 
     def best(self, scores, mask):
-        """Row numbers of the K best of those that are allowed, or of all there are."""
+        """Row numbers of the K best allowed videos, or of all allowed videos if there are fewer."""
         rows = np.arange(len(scores)) if mask is None else np.flatnonzero(mask)
         if len(rows) <= K:
             return rows
@@ -80,18 +79,18 @@ class Catalog:
 
 
 class Question:
-    """One request: what is asked, what may be found, and what should be."""
+    """One request: its query, the mask of allowed videos, and the exact answer."""
 
     def __init__(self, query, mask, exact):
         self.query, self.mask, self.exact = query, mask, set(exact.tolist())
 
     def allowed(self, count):
-        """[count] bool, from the bits that are kept, one per video."""
+        """[count] bool, unpacked from one bit per video."""
         return np.unpackbits(self.mask, count=count, bitorder="little")
 
 
 def read_questions(catalog, labels, limit):
-    """label -> questions, in the order of the file."""
+    """Returns label -> questions, in the order of the file."""
     by_label = {}
     with open(catalog.path("requests.jsonl")) as lines:
         for request in map(json.loads, lines):
@@ -107,7 +106,7 @@ def read_questions(catalog, labels, limit):
     for label, requests in by_label.items():
         for at, request in enumerate(requests):
             askers.setdefault(request["query"], []).append((label, at, request))
-    # Scores are the same whatever the filter: once per user.
+    # Scores do not depend on the filter, so they are computed once per user.
     for row, asked in askers.items():
         query = catalog.users[row]
         scores = catalog.videos @ query
@@ -136,7 +135,7 @@ class Hnswlib:
         return self.index.index_file_size()
 
     def measure_callback(self, queries):
-        """Seconds per call of a filter."""
+        """Measures the seconds per call of the filter."""
         everything = bytes([1]) * self.count
         self.index.set_ef(1000)
         plain, filtered, calls = 0.0, 0.0, 0
@@ -150,7 +149,7 @@ class Hnswlib:
     def prepare(self, question):
         if question.mask is None:
             return None
-        # The fastest callable that there is: no bytecode runs.
+        # bytes.__getitem__ is the fastest filter: it runs no bytecode.
         return question.allowed(self.count).tobytes()
 
     def set_effort(self, effort):
@@ -164,11 +163,11 @@ class Hnswlib:
             return None
 
     def search(self, question, allowed):
-        """None if it found fewer than there are."""
+        """Returns None if hnswlib finds fewer than requested."""
         return self.ask(question.query, min(K, len(question.exact)), allowed)
 
     def search_fewer(self, question, allowed):
-        """As many as it found: the largest k that it answers."""
+        """Returns the answer for the largest k that hnswlib answers, by bisection."""
         found, answered, refused = np.empty(0, dtype=np.int64), 0, min(K, len(question.exact))
         while refused - answered > 1:
             k = (answered + refused) // 2
@@ -194,16 +193,16 @@ class Hnswlib:
         return calls
 
     def extra(self, questions, prepared, mean_s):
-        """What the callback takes of the time, by some of the questions."""
+        """Estimates the share of the time spent in the callback, from the first ten questions."""
         if prepared[0] is None:
             return {}
-        some = list(zip(questions, prepared))[:10]
-        calls = sum(self.count_calls(q.query, min(K, len(q.exact)), allowed) for q, allowed in some) / len(some)
+        first = list(zip(questions, prepared))[:10]
+        calls = sum(self.count_calls(q.query, min(K, len(q.exact)), allowed) for q, allowed in first) / len(first)
         return {"callback_calls": calls, "callback_share": min(1.0, calls * self.call_s / mean_s)}
 
 
 class Faiss:
-    """What its two indexes share. `parameters(selector, effort)` is up to each."""
+    """The common code of both FAISS indexes. Each defines `parameters(selector)`."""
 
     def build(self, index, videos, threads):
         import faiss
@@ -251,7 +250,7 @@ class FaissIvf(Faiss):
     def __init__(self, videos, threads):
         import faiss
         dim = videos.shape[1]
-        # FAISS asks for 39 training vectors per list.
+        # FAISS recommends at least 39 training vectors per list.
         self.lists = min(1000, max(1, len(videos) // 39))
         self.efforts = [nprobe for nprobe in NPROBE if nprobe < self.lists] + [self.lists]
         self.quantizer = faiss.IndexFlatIP(dim)
@@ -272,7 +271,7 @@ def timed(work):
 
 
 def measure(engine, questions, prepared, seconds):
-    """-> recall, mean seconds of a search, and of how many questions."""
+    """Returns recall, mean seconds per search, and the number of questions run."""
     wanted, hits, elapsed, asked, started = 0, 0, 0.0, 0, time.perf_counter()
     for question, allowed in zip(questions, prepared):
         took, found = timed(lambda: engine.search(question, allowed))
@@ -284,7 +283,7 @@ def measure(engine, questions, prepared, seconds):
         if time.perf_counter() - started > seconds:
             break
     for _ in range(PASSES - 1):
-        # The same questions again, so that the passes can be compared.
+        # Every pass runs the same questions.
         again = list(zip(questions, prepared))[:asked]
         elapsed = min(elapsed, sum(timed(lambda: engine.search(*pair))[0] for pair in again))
     return hits / wanted if wanted else 1.0, elapsed / asked, asked
@@ -299,7 +298,7 @@ def sweep(engine, label, questions, seconds):
         row = {"label": label, "k": K, "recall": recall, "qps": 1 / mean_s, "param": effort, "asked": asked}
         row |= engine.extra(questions, prepared, mean_s)
         rows.append(row)
-        # A traversal that meets no more nodes than with less effort has met all that it can reach.
+        # A traversal that scores no more nodes than with less effort has scored all reachable nodes.
         is_exhausted = "callback_calls" in row and row["callback_calls"] in [r["callback_calls"] for r in rows[:-1]]
         if recall >= ENOUGH or is_exhausted:
             break
@@ -307,7 +306,7 @@ def sweep(engine, label, questions, seconds):
 
 
 def at_target(rows):
-    """Queries/s at TARGET, log-linear along the Pareto front; the best recall where it is never reached."""
+    """Queries/s at TARGET, log-linear along the Pareto front; the best recall if it is never reached."""
     front = []
     for recall, qps in sorted(((row["recall"], row["qps"]) for row in rows), key=lambda point: (-point[1], -point[0])):
         if not front or recall > front[-1][0]:
@@ -322,8 +321,8 @@ def at_target(rows):
 
 
 def print_table(reports, labels):
-    print(f"queries/s at recall@{K} = {TARGET}, or the best recall that was reached; of hnswlib also the share of the "
-          "time that its callback takes")
+    print(f"queries/s at recall@{K} = {TARGET}, or the best recall reached; for hnswlib also the share of the time "
+          "spent in its callback")
     print("| requests | " + " | ".join(report["engine"] for report in reports) + " |")
     print("|---" * (1 + len(reports)) + "|")
     for label in labels:
@@ -339,10 +338,10 @@ def print_table(reports, labels):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     listed = lambda text: [part.strip() for part in text.split(",")]
-    parser.add_argument("--data", required=True, help="the folder that synth wrote")
+    parser.add_argument("--data", required=True, help="a folder written by `shortlist synth`")
     parser.add_argument("--json", help="write the figures here, for bench --against")
     parser.add_argument("--engines", type=listed, default=list(ENGINES), help=",".join(ENGINES))
-    # "10,000 excluded" has a comma of its own.
+    # The label "10,000 excluded" contains a comma.
     parser.add_argument("--labels", type=lambda text: re.split(r",(?!\d{3} )", text), help="only these")
     parser.add_argument("--limit", type=int, default=100, help="requests per label")
     parser.add_argument("--seconds", type=float, default=20, help="per point")

@@ -1,13 +1,11 @@
-//! The kernels of every instruction set this machine has, in bytes of rows scored per second, beside
-//! a plain sequential read of the same bytes: what the memory gives when nothing is computed.
+//! Kernels of every instruction set of this machine, in bytes of rows scored per second. For comparison: a sequential read
+//! of the same bytes, which is the memory bandwidth without computation.
 //!
-//! - `scan`: consecutive rows of a matrix that stays in the second-level cache.
-//! - `rows`: scattered rows of a matrix far larger than it, as the graph search asks for them.
-//!
-//! Codes of 8 bits also have `packed`: eight queries at once against rows in blocks, as a build asks for.
-//!
-//! `select` is what a search does with ids and scores: neighbors that were not met yet, scores above a
-//! threshold, how many those are; in ids and scores per second.
+//! - `scan`: consecutive rows of a matrix that fits the L2 cache.
+//! - `rows`: scattered rows of a matrix far larger than the L2 cache, as in a graph traversal.
+//! - `packed`: eight queries at once against 8-bit codes in blocks, as in a build.
+//! - `select`: operations on ids and scores during a search (unvisited neighbors, scores above a threshold, their
+//!   number), in ids and scores per second.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -24,10 +22,10 @@ const DIMS: [usize; 4] = [64, 128, 256, 768];
 const SCAN_BYTES: usize = 512 << 10;
 const ROWS_BYTES: usize = 256 << 20;
 
-/// Rows of one call: the neighbors of a node.
+/// Rows per call, as many as the neighbors of a node.
 const NEIGHBOURS: usize = 32;
 
-/// Calls between two visits of a row: more than any cache holds.
+/// Calls between two reads of the same row: more bytes than any cache has.
 const CALLS: usize = 1 << 14;
 
 criterion_group! {
@@ -49,7 +47,7 @@ fn kernel(c: &mut Criterion) {
     group.finish();
 }
 
-/// Nodes of the bitmap, ids of one list of neighbors, and scores of a whole search.
+/// Nodes of the bitmap, ids of one neighbor list, and scores of a whole search.
 const NODES: u32 = 1_000_000;
 const LIST: usize = 128;
 const SCORES: usize = 2048;
@@ -94,7 +92,7 @@ fn select(group: &mut BenchmarkGroup<WallTime>) {
     }
 }
 
-/// Queries of one call of the packed kernel.
+/// Queries per call of the packed kernel.
 const PACKED_QUERIES: usize = 8;
 
 fn codes(group: &mut BenchmarkGroup<WallTime>) {
@@ -142,7 +140,7 @@ fn codes(group: &mut BenchmarkGroup<WallTime>) {
     }
 }
 
-/// Compares with scalar, to the bit, before anything is timed.
+/// Checks that results equal the scalar ones bit for bit.
 fn check_codes(kernels: &Kernels, queries: &[i8], small: &[u8], packed: &[u8], large: &[u8], rows: &[u32]) {
     let scalar = Kernels::for_isa(Isa::Scalar).expect("scalar is always available");
     let len = queries.len() / PACKED_QUERIES;
@@ -227,7 +225,7 @@ fn id<T: Element>(name: &str, kernels: &Kernels, dim: usize) -> BenchmarkId {
     BenchmarkId::new(format!("{name}/{}", kernels.isa()), format!("{}x{dim}", T::DTYPE))
 }
 
-/// Compares with scalar before anything is timed.
+/// Checks results against the scalar ones.
 fn check<T: Element>(kernels: &Kernels, query: &[f32], small: &[T], large: &[T], rows: &[u32]) {
     let scalar = Kernels::for_isa(Isa::Scalar).expect("scalar is always available");
     let close = |got: &[f32], expected: &[f32]| {
@@ -248,7 +246,7 @@ fn check<T: Element>(kernels: &Kernels, query: &[f32], small: &[T], large: &[T],
     close(&got, &expected);
 }
 
-/// Components between −1 and 1, divided by 16: scores stay near 1 at every dimension.
+/// Components between −1 and 1, divided by 16, which keeps scores near 1 in every dimension.
 fn random<T: Element>(rng: &mut impl Rng, count: usize) -> Vec<T> {
     (0..count).map(|_| T::from_f32(rng.random_range(-1.0..1.0) / 16.0)).collect()
 }

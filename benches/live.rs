@@ -1,10 +1,10 @@
-//! What a catalog that changes costs: searches beside what was written, writes beside searches, generations that
-//! change places under load, and quality while everything is replaced.
+//! Cost of a changing catalog: searches over a delta, writes during searches, swaps of generations under load, and recall
+//! while every video is replaced.
 //!
-//! `cargo bench --bench live -- delta writes swaps churn` runs the parts that are named, all of them without a name.
-//! `SHORTLIST_BENCH_VIDEOS` (100,000), `SHORTLIST_BENCH_ROUNDS` (of churn, 20) and `SHORTLIST_BENCH_SECONDS` (of each
-//! measurement of writes and swaps, 10) set how much; with `SHORTLIST_BENCH_TAUGHT=0` no users teach the graphs. It prints
-//! tables: what takes minutes is measured once.
+//! `cargo bench --bench live -- delta writes swaps churn` runs the named sections, all of them by default. Settings:
+//! `SHORTLIST_BENCH_VIDEOS` (100,000), `SHORTLIST_BENCH_ROUNDS` of churn (20), `SHORTLIST_BENCH_SECONDS` per measurement
+//! of writes and swaps (10), `SHORTLIST_BENCH_TAUGHT=0` to build graphs without training queries. Prints tables, each
+//! measured once, since a run takes minutes.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -30,14 +30,14 @@ use shortlist::synth::{SynthFiles, SynthParams, synth};
 const DIM: usize = 128;
 const K: usize = 100;
 const EF_SEARCH: usize = 200;
-/// Users that are asked for; recall is measured with fewer.
+/// Number of queries; recall is measured with the first [`CHECKED`] of them.
 const USERS: usize = 500;
 const CHECKED: usize = 100;
 /// Videos in one write.
 const BATCH: usize = 100;
-/// The share of a churn round.
+/// A churn round replaces 1 in this many videos.
 const REPLACED: usize = 20;
-/// The share of the most searches that swaps are measured at.
+/// Load during swaps, as a share of the maximum search rate.
 const LOAD: f64 = 0.7;
 const SWAPS: usize = 200;
 const TURNS: usize = 20;
@@ -66,11 +66,11 @@ fn main() {
     }
 }
 
-/// A catalog, as many videos again that are not in it, and users.
+/// A catalog, an equal number of videos outside it, and users.
 struct World {
     folder: tempfile::TempDir,
     videos: usize,
-    /// `[2 × videos × DIM]`; the second half drifts from one end of the space to the other.
+    /// `[2 × videos × DIM]`. The second half is not in the catalog; it is sorted along a direction of the space.
     rows: Vec<f32>,
     files: SynthFiles,
     /// `[USERS × DIM]`.
@@ -92,7 +92,7 @@ impl World {
         &self.rows[video * DIM..(video + 1) * DIM]
     }
 
-    /// Builds an index of some videos, taught by the users of the catalog, on so many threads; 0 for one per core.
+    /// Builds an index of some videos with training queries, on `threads` threads; 0 for one per core.
     fn build(&self, name: &str, videos: &[usize], threads: usize) -> PathBuf {
         let dir = self.folder.path().join(name);
         let rows = videos.iter().flat_map(|video| self.row(*video)).copied().collect();
@@ -114,9 +114,9 @@ impl World {
             indexes: vec![("videos".to_owned(), dir.to_owned())],
             threads: 1,
             is_writable: true,
-            // Only where it is asked for.
+            // Rebuild only on request.
             rebuild: RebuildOptions { delta_share: 0.0, deleted_share: 0.0, ..RebuildOptions::default() },
-            // Those who measure a generation must not have taught it.
+            // No sampled queries: the users that measure a generation must not train it.
             sample: SampleOptions { share: 0.0 },
             ..EngineOptions::default()
         });
@@ -155,7 +155,7 @@ impl World {
         }
     }
 
-    /// Microseconds per search, of the fastest of some rounds, and recall@k.
+    /// Microseconds per search in the fastest of four rounds, and recall@k.
     fn measure(&self, engine: &Engine) -> (f64, f64) {
         const ROUNDS: usize = 4;
         let requests: Vec<_> =
@@ -166,16 +166,16 @@ impl World {
             requests.iter().for_each(|request| drop(ids_of(engine, request)));
             fastest = fastest.min(began.elapsed().as_secs_f64() / USERS as f64);
         }
-        let mut right = 0;
+        let mut hits = 0;
         for (user, request) in requests.iter().enumerate().take(CHECKED) {
             let exact = ids_of(engine, &self.request(user, Effort::Exact));
-            right += ids_of(engine, request).iter().filter(|found| exact.contains(found)).count();
+            hits += ids_of(engine, request).iter().filter(|found| exact.contains(found)).count();
         }
-        (fastest * 1e6, right as f64 / (CHECKED * K) as f64)
+        (fastest * 1e6, hits as f64 / (CHECKED * K) as f64)
     }
 }
 
-/// As `shortlist build` does it unless told otherwise.
+/// The defaults of `shortlist build`.
 fn params() -> BuildParams {
     let (m, ef_construction) = (BuildParams::DEFAULT_M, BuildParams::DEFAULT_EF_CONSTRUCTION);
     BuildParams::new(Metric::InnerProduct, m, ef_construction).expect("defaults")
@@ -201,7 +201,7 @@ fn all_rows(path: &Path) -> Vec<f32> {
     rows
 }
 
-/// Orders rows by their place along a random direction.
+/// Sorts rows along a random direction.
 fn drift(rows: &mut [f32]) {
     let mut random = ChaCha8Rng::seed_from_u64(7);
     let direction: Vec<f32> = (0..DIM).map(|_| random.random_range(-1.0..1.0)).collect();
@@ -212,7 +212,7 @@ fn drift(rows: &mut [f32]) {
     rows.copy_from_slice(&sorted);
 }
 
-/// Searches beside what was written since the build.
+/// Search time and recall against the number of videos written since the build.
 fn delta(world: &World) {
     let engine = world.open(&world.build("delta", &(0..world.videos).collect::<Vec<_>>(), 0));
     println!("\n| written since | us per search | recall@{K} |\n|---|---|---|");
@@ -221,7 +221,7 @@ fn delta(world: &World) {
         if target > world.videos {
             break;
         }
-        // In no order: what comes in is of every kind.
+        // Not in order of drift, so that the delta has videos from everywhere.
         let of_target: Vec<usize> =
             (written..target).map(|at| world.videos + at * 7 % world.videos).collect();
         for batch in of_target.chunks(BATCH) {
@@ -235,23 +235,23 @@ fn delta(world: &World) {
     }
 }
 
-/// The time that a share of `times` takes at most.
+/// The quantile `share` of `times`, which are sorted in place.
 fn quantile(times: &mut [Duration], share: f64) -> Duration {
     times.sort_unstable();
     let at = (times.len() as f64 * share) as usize;
     times.get(at.min(times.len().saturating_sub(1))).copied().unwrap_or_default()
 }
 
-/// Times of searches.
+/// Latencies of searches.
 #[derive(Default)]
 struct Times {
-    /// Each by itself.
+    /// From start to end of the search.
     alone: Vec<Duration>,
-    /// From when it was due; the same where the next is due when one ends.
+    /// From the time it was due; the same if each search starts when the last one ends.
     with_waiting: Vec<Duration>,
 }
 
-/// Searches until told to stop, one after another or at a rate.
+/// Searches until `done`, back to back or once per `every`.
 fn search_until(world: &World, engine: &Engine, done: &AtomicBool, every: Option<Duration>) -> Times {
     let began = Instant::now();
     let mut times = Times::default();
@@ -262,23 +262,23 @@ fn search_until(world: &World, engine: &Engine, done: &AtomicBool, every: Option
         let mut due = Instant::now();
         if let Some(every) = every {
             due = began + every * turn as u32;
-            // Sleeping wakes up too late, and yielding lets others have a whole turn.
+            // Busy-wait: a sleep wakes up late, and a yield can give a whole time slice away.
             while Instant::now() < due {
                 std::hint::spin_loop();
             }
         }
         let request = world.request(turn, Effort::EfSearch(EF_SEARCH));
-        let asked = Instant::now();
+        let began_search = Instant::now();
         let answer = engine.search(&request, &Budget::default()).expect("an answer");
         assert_eq!(answer.candidates.len(), K, "a short answer");
-        times.alone.push(asked.elapsed());
+        times.alone.push(began_search.elapsed());
         times.with_waiting.push(due.elapsed());
     }
     times
 }
 
-/// Searches while `work` goes on.
-fn beside<R>(
+/// Searches while `work` runs. Returns the latencies and the result of `work`.
+fn during<R>(
     world: &World,
     engine: &Engine,
     every: Option<Duration>,
@@ -287,7 +287,7 @@ fn beside<R>(
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let searches = scope.spawn(|| search_until(world, engine, &done, every));
-        // As a server looks once a second.
+        // Refreshes once a second, as a server does.
         scope.spawn(|| {
             for turn in 1.. {
                 if done.load(Ordering::Relaxed) {
@@ -305,7 +305,7 @@ fn beside<R>(
     })
 }
 
-/// Writes, one writer or many, while somebody searches.
+/// Writes by one or more writers during searches.
 fn writes(world: &World) {
     let seconds = Duration::from_secs(setting("SHORTLIST_BENCH_SECONDS", 10) as u64);
     println!("\n| writers × videos in a write | upserts/s | p99 of a write | searches/s | p99 of a search |");
@@ -313,7 +313,7 @@ fn writes(world: &World) {
     let videos: Vec<usize> = (0..world.videos).collect();
     for (writers, batch) in [(0, 0), (1, 1), (16, 1), (1, 100), (4, 100)] {
         let engine = world.open(&world.build(&format!("writes-{writers}-{batch}"), &videos, 0));
-        let (mut searches, mut acknowledged) = beside(world, &engine, None, || {
+        let (mut searches, mut acknowledged) = during(world, &engine, None, || {
             let until = Instant::now() + seconds;
             let write = |writer: usize| {
                 let mut times = Vec::new();
@@ -347,8 +347,8 @@ fn writes(world: &World) {
     }
 }
 
-/// Generations that change places at a share of the most searches that one thread does, with writes; turn about with
-/// as long without a swap, so that whatever else the machine does meets both.
+/// Swaps of generations with writes, at a share of the maximum search rate of one thread. Turns with swaps alternate with
+/// equally long turns without, so that other load of the machine affects both alike.
 fn swaps(world: &World) {
     let videos: Vec<usize> = (0..world.videos).collect();
     let dir = world.build("swaps", &videos, 0);
@@ -371,12 +371,12 @@ fn swaps(world: &World) {
             write(&engine);
         }
     };
-    let (most, ()) = beside(world, &engine, None, || until(Instant::now() + seconds));
-    let every = seconds.div_f64(most.alone.len() as f64 * LOAD);
+    let (unlimited, ()) = during(world, &engine, None, || until(Instant::now() + seconds));
+    let every = seconds.div_f64(unlimited.alone.len() as f64 * LOAD);
     let (mut steady, mut swapping, mut ratios) = (Times::default(), Times::default(), Vec::new());
     let mut elapsed = Duration::ZERO;
     for _ in 0..TURNS {
-        let (mut with, took) = beside(world, &engine, Some(every), || {
+        let (mut with, took) = during(world, &engine, Some(every), || {
             let began = Instant::now();
             for swap in 0..SWAPS / TURNS {
                 engine.activate("", 1 + swap as u64 % 2).expect("a swap");
@@ -384,7 +384,7 @@ fn swaps(world: &World) {
             }
             began.elapsed()
         });
-        let (mut without, ()) = beside(world, &engine, Some(every), || until(Instant::now() + took));
+        let (mut without, ()) = during(world, &engine, Some(every), || until(Instant::now() + took));
         let p99 = |times: &mut Times| quantile(&mut times.alone, 0.99).as_secs_f64();
         ratios.push(p99(&mut with) / p99(&mut without));
         for (all, of_turn) in [(&mut swapping, with), (&mut steady, without)] {
@@ -402,36 +402,36 @@ fn swaps(world: &World) {
         println!("| {name} | {rate:.0} | {p50:.2?} | {p99:.2?} | {p999:.2?} | {waiting:.2?} |");
     }
     ratios.sort_unstable_by(f64::total_cmp);
-    println!("\np99 beside that of the same turn without swaps: {ratios:.2?}");
+    println!("\nratios of p99 with swaps to p99 of the same turn without: {ratios:.2?}");
 }
 
-/// Replaces a share of the catalog per round, each followed by a rebuild, and compares the last generation with a
-/// build of the same videos that begins anew.
+/// Replaces a share of the catalog per round, each followed by a rebuild, and compares the last generation with a build of
+/// the same videos from scratch.
 fn churn(world: &World) {
     let rounds = setting("SHORTLIST_BENCH_ROUNDS", 20);
     let mut videos: Vec<usize> = (0..world.videos).collect();
     let dir = world.build("churn", &videos, 0);
     let engine = world.open(&dir);
-    // Who is replaced is drawn once, for all rounds together.
+    // The order of replacement is drawn once for all rounds.
     let mut order: Vec<usize> = (0..world.videos).collect();
     order.shuffle(&mut ChaCha8Rng::seed_from_u64(3));
     let share = world.videos / REPLACED;
     println!(
-        "\n| round | written beside: us, recall | rebuild s | us per search | recall@{K} | folder / generation | resident MB |"
+        "\n| round | before the rebuild: us, recall | rebuild s | us per search | recall@{K} | folder / generation | resident MB |"
     );
     println!("|---|---|---|---|---|---|---|");
     for round in 0..rounds {
         let first = round * share % world.videos;
         for batch in (first..(first + share).min(world.videos)).collect::<Vec<_>>().chunks(BATCH) {
-            let gone = batch.iter().map(|at| Mutation::Delete(id(videos[order[*at]]))).collect::<Vec<_>>();
+            let deletes = batch.iter().map(|at| Mutation::Delete(id(videos[order[*at]]))).collect::<Vec<_>>();
             batch.iter().for_each(|at| videos[order[*at]] = world.videos + at);
-            let news = world.upserts(batch.iter().map(|at| world.videos + at));
-            for batch in [gone, news] {
+            let upserts = world.upserts(batch.iter().map(|at| world.videos + at));
+            for batch in [deletes, upserts] {
                 engine.write("", batch, WriteMode::AllOrNothing).expect("a write");
             }
         }
         engine.refresh();
-        let (us_beside, recall_beside) = world.measure(&engine);
+        let (us_before, recall_before) = world.measure(&engine);
         let began = Instant::now();
         engine.start_rebuild("").expect("a rebuild");
         let ended = loop {
@@ -446,14 +446,14 @@ fn churn(world: &World) {
         engine.refresh();
         let (us, recall) = world.measure(&engine);
         println!(
-            "| {} | {us_beside:.1}, {recall_beside:.4} | {seconds:.1} | {us:.1} | {recall:.4} | {:.2} | {} |",
+            "| {} | {us_before:.1}, {recall_before:.4} | {seconds:.1} | {us:.1} | {recall:.4} | {:.2} | {} |",
             round + 1,
             folder_bytes(&dir) as f64 / engine.status("").expect("a status").bytes as f64,
             resident_mb(),
         );
     }
     let (us, recall) = world.measure(&engine);
-    // On as many threads as a rebuild.
+    // The number of threads of a rebuild.
     let threads = (std::thread::available_parallelism().map_or(1, usize::from) / 2).max(1);
     let began = Instant::now();
     let fresh = world.build("fresh", &videos, threads);
@@ -468,7 +468,7 @@ fn folder_bytes(dir: &Path) -> u64 {
     entries.filter_map(|entry| Some(entry.ok()?.metadata().ok()?.len())).sum()
 }
 
-/// Memory of this process that no file stands for.
+/// Anonymous memory of this process in MiB.
 fn resident_mb() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let kb = status

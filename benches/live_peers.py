@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Upserts/s and search times of hnswlib while it is written to, beside `cargo bench --bench live -- writes`.
+"""Upserts/s and search latency of hnswlib during writes, for comparison with `cargo bench --bench live -- writes`.
 
     python3 -m venv .peers && .peers/bin/pip install 'numpy>=2' hnswlib
     shortlist synth --videos 200000 --dim 128 --out DIR
     .peers/bin/python benches/live_peers.py --data DIR [--seconds 10]
 
-The first half of DIR/videos.npy is built by all cores, M 16 and ef_construction 200; then one thread adds videos of
-the second half, so many at a time, while another searches for users of DIR/users_test.npy, k 100 and ef 200, one after
-another. Deleted and replaced videos are not measured.
+The first half of DIR/videos.npy is built on all cores with M 16 and ef_construction 200. Then one thread adds batches of
+videos of the second half, while another thread searches for users of DIR/users_test.npy back to back with k 100 and ef
+200. Deletes and replacements are not measured.
 
-What to know when reading the figures: nothing is on disk when hnswlib has added a video, and its reads and writes
-exclude each other only within Python. A call from Python takes some ten microseconds more than one from C++.
+Caveats: hnswlib does not write added videos to disk, and its reads and writes exclude each other only within Python. A
+call from Python takes about 10 us longer than one from C++.
 """
 import argparse, sys, threading, time
 
@@ -61,7 +61,7 @@ def measure(index, users, news, batch, seconds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="a folder that `shortlist synth` made")
+    parser.add_argument("--data", required=True, help="a folder written by `shortlist synth`")
     parser.add_argument("--seconds", type=float, default=10)
     arguments = parser.parse_args()
     import hnswlib

@@ -1,7 +1,10 @@
-//! What rules cost: requests with them through the engine, over 200,000 videos, each kind beside requests without.
+//! Cost of rules: requests with each kind of rule through the engine, over 200,000 videos, compared with requests without
+//! rules.
 //!
-//! Checks that answers keep their rules and reach the recall they should before timing them. `shortlist bench
-//! --requests` measures any rules on any data; this is for comparing two commits.
+//! Checks that answers keep their rules and reach their expected recall before timing them. `shortlist bench --requests`
+//! measures any rules on any data; this is for comparing two commits.
+
+mod common;
 
 use std::collections::{HashMap, HashSet};
 use std::hint::black_box;
@@ -16,35 +19,33 @@ use roaring::RoaringTreemap;
 use shortlist::attributes::Value;
 use shortlist::base::interrupt::Interrupt;
 use shortlist::base::metric::Metric;
-use shortlist::build::{BuildParams, Silent, build};
-use shortlist::dataset::{AttributeColumn, Dataset, DatasetFiles, Embeddings};
+use shortlist::dataset::{AttributeColumn, Dataset, DatasetFiles};
 use shortlist::engine::{
     Budget, Candidate, Effort, Engine, EngineOptions, Interest, Query, ReturnAttributes, SearchRequest,
 };
-use shortlist::index::{Index, IndexStore};
+use shortlist::index::Index;
 use shortlist::rules::{Cap, Condition, Exclude, Filter, Number, Rules};
 use shortlist::search::{self, SearchParams, Searcher};
-use shortlist::synth::{SynthParams, synth};
+
+use common::synthetic_index;
 
 const VIDEOS: usize = 200_000;
-const DIM: usize = 128;
-const QUERIES: usize = 500;
 /// Queries whose answers are checked.
 const CHECKED: usize = 30;
 const K: usize = 100;
 const EF_SEARCH: usize = 200;
-/// Values of the attribute that filters ask for, all of them as frequent.
+/// Distinct values of the filtered attribute, all equally frequent.
 const SLOTS: i64 = 1_000;
 const EXCLUDED: usize = 10_000;
 /// Candidates of a long answer.
 const LONG: usize = 500;
-/// Times that each query is asked in each of the two ways that are compared.
+/// Number of times that each query is timed in each of two compared ways.
 const ROUNDS: usize = 16;
 
 /// Whether an answer keeps the rules of its request.
 type Keeps = Box<dyn Fn(&[Candidate]) -> bool>;
 
-/// What is measured: its name, its requests, the recall that they reach, and what holds for their answers.
+/// A case: its name, its requests, their minimum recall, and the check of their answers.
 struct Case {
     name: &'static str,
     requests: Vec<SearchRequest>,
@@ -62,7 +63,7 @@ fn rules(criterion: &mut Criterion) {
     without(criterion, &engine, &index, &queries);
     let seen = seen(&index);
     for (k, ef_search) in [(K, EF_SEARCH), (LONG, EF_SEARCH), (LONG, LONG)] {
-        // The difference is what the ids cost, and not the rules.
+        // The difference between the two is the cost of the ids; the cost of having rules is in both.
         for excluded in [1, EXCLUDED] {
             let excluding =
                 Rules { exclude: exclude(&seen.iter().take(excluded).collect()), ..Rules::default() };
@@ -89,7 +90,7 @@ fn rules(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A request that has no rules, and the search that it comes to.
+/// A request without rules through the engine, compared with the bare search.
 fn without(criterion: &mut Criterion, engine: &Engine, index: &Index, queries: &[Vec<f32>]) {
     let searcher = Searcher::default();
     let params = SearchParams::new(K, search::Effort::EfSearch(EF_SEARCH)).expect("valid parameters");
@@ -118,15 +119,15 @@ fn without(criterion: &mut Criterion, engine: &Engine, index: &Index, queries: &
     group.finish();
 }
 
-/// The median over all queries of a share that each has.
+/// The median of `share` over all queries.
 fn typical_share(queries: &[Vec<f32>], share: impl FnMut(&Vec<f32>) -> f64) -> f64 {
     let mut shares: Vec<f64> = queries.iter().map(share).collect();
     shares.sort_unstable_by(f64::total_cmp);
     shares[shares.len() / 2]
 }
 
-/// The time of one way as a share of that of another, each at its fastest; in turn, and each first as often, so that
-/// whatever else the machine does is the same for both.
+/// The time of one way as a share of the time of another; the fastest round of each counts. The two alternate, and each
+/// goes first equally often, so that other load of the machine affects both alike.
 fn paired<T, U>(one: impl Fn() -> T, other: impl Fn() -> U) -> f64 {
     let (mut of_one, mut of_other) = (Duration::MAX, Duration::MAX);
     for _ in 0..ROUNDS / 2 {
@@ -148,7 +149,7 @@ fn ask(engine: &Engine, request: &SearchRequest) -> Vec<Candidate> {
     engine.search(request, &Budget::default()).expect("the request makes sense").candidates
 }
 
-/// Without rules.
+/// A request without rules.
 fn request(query: &[f32]) -> SearchRequest {
     SearchRequest {
         index: String::new(),
@@ -180,12 +181,12 @@ fn cases(index: &Index, queries: &[Vec<f32>]) -> Vec<Case> {
         let upper = Bound::Excluded(Number::Int64(slots));
         let slot = Condition::Number { attribute: "slot".to_owned(), lower: Bound::Unbounded, upper };
         let filter = Some(Filter { must: vec![slot], ..Filter::default() });
-        let is_let_through = move |candidate: &Candidate| matches!(value(candidate, "slot"), Some(Value::Int64(slot)) if *slot < slots);
+        let is_match = move |candidate: &Candidate| matches!(value(candidate, "slot"), Some(Value::Int64(slot)) if *slot < slots);
         cases.push(Case {
             name,
             requests: ruled(Rules { filter, ..Rules::default() }),
             recall: 0.85,
-            keeps: Box::new(move |answer| answer.iter().all(is_let_through)),
+            keeps: Box::new(move |answer| answer.iter().all(is_match)),
         });
     }
     let seen = seen(index);
@@ -209,7 +210,7 @@ fn cases(index: &Index, queries: &[Vec<f32>]) -> Vec<Case> {
             counts.values().all(|count| *count <= 2)
         }),
     });
-    // Four users that have nothing to do with each other are harder to please than one.
+    // Four unrelated users are harder to serve than one.
     for (name, count, recall) in [("interests 1", 1, 0.9), ("interests 4", 4, 0.8)] {
         let of = |at: usize| {
             let vector = queries[at % queries.len()].clone();
@@ -230,7 +231,7 @@ fn cases(index: &Index, queries: &[Vec<f32>]) -> Vec<Case> {
     cases
 }
 
-/// Videos from all over the index.
+/// Every 20th video of the index.
 fn seen(index: &Index) -> RoaringTreemap {
     let seen: RoaringTreemap =
         index.video_ids().iter().step_by(VIDEOS / EXCLUDED).map(|video| video.0).collect();
@@ -248,7 +249,7 @@ fn value<'a>(candidate: &'a Candidate, name: &str) -> Option<&'a Value> {
     candidate.attributes.iter().find(|(other, _)| other == name).map(|(_, value)| value)
 }
 
-/// Whether answers keep their rules, and have what the exact ones have.
+/// Checks that answers keep their rules and reach the recall of the case.
 fn check(engine: &Engine, Case { name, requests, recall: at_least, keeps }: &Case) {
     let (mut hits, mut wanted) = (0, 0);
     for request in &requests[..CHECKED] {
@@ -256,7 +257,7 @@ fn check(engine: &Engine, Case { name, requests, recall: at_least, keeps }: &Cas
         let exact = ask(engine, &SearchRequest { effort: Effort::Exact, ..request.clone() });
         let exact: HashSet<_> = exact.iter().map(|candidate| candidate.video_id).collect();
         let answer = ask(engine, &request);
-        assert_eq!(answer.len(), K, "{name}: there are so many");
+        assert_eq!(answer.len(), K, "{name}: the answer is short");
         assert!(keeps(&answer), "{name}: an answer breaks its rules");
         hits += answer.iter().filter(|candidate| exact.contains(&candidate.video_id)).count();
         wanted += exact.len();
@@ -265,32 +266,20 @@ fn check(engine: &Engine, Case { name, requests, recall: at_least, keeps }: &Cas
     assert!(recall >= *at_least, "{name}: expected a recall of {at_least}, found {recall}");
 }
 
-/// Made-up videos with one attribute more, whose values are spread evenly and have nothing to do with embeddings.
+/// Synthetic videos with one more attribute, whose values are uniform and independent of the embeddings.
 fn prepare(dir: &Path) -> (Index, Vec<Vec<f32>>) {
-    let params = SynthParams { videos: VIDEOS, dim: DIM, users: 50_000, seed: 1 };
-    let files = synth(params, dir, |_| {}).expect("the catalog is written");
-    let of_files = DatasetFiles {
-        embeddings: files.videos,
-        ids: Some(files.video_ids),
-        attributes: Some(files.attributes),
-    };
-    let mut dataset = Dataset::open(&of_files, Metric::InnerProduct).expect("the catalog is sound");
-    let slot = |row: u64| ((row.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) % SLOTS as u64) as i64;
-    let slots: ArrayRef = Arc::new(Int64Array::from_iter_values((0..VIDEOS as u64).map(slot)));
-    dataset.attributes.push(AttributeColumn { name: "slot".to_owned(), values: slots });
-    let training_queries = Embeddings::open(&files.users_train).expect("the users open");
-    let params = BuildParams::new(Metric::InnerProduct, 16, 200).expect("valid parameters");
-    let store = IndexStore::new(dir.join("index"));
-    build(&dataset, Some(&training_queries), &params, &store, &Silent, Instant::now())
-        .expect("the index is built");
-    let (_, index, _) = store.open_current().expect("the index opens");
-    let users = Embeddings::open(&files.users_test).expect("the users open");
-    let row = |row| {
-        let mut query = Vec::new();
-        users.view().copy_row(row, &mut query);
-        query
-    };
-    (index, (0..QUERIES).map(row).collect())
+    synthetic_index(dir, VIDEOS, |files| {
+        let of_files = DatasetFiles {
+            embeddings: files.videos.clone(),
+            ids: Some(files.video_ids.clone()),
+            attributes: Some(files.attributes.clone()),
+        };
+        let mut dataset = Dataset::open(&of_files, Metric::InnerProduct).expect("the catalog is sound");
+        let slot = |row: u64| ((row.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) % SLOTS as u64) as i64;
+        let slots: ArrayRef = Arc::new(Int64Array::from_iter_values((0..VIDEOS as u64).map(slot)));
+        dataset.attributes.push(AttributeColumn { name: "slot".to_owned(), values: slots });
+        dataset
+    })
 }
 
 criterion_group!(benches, rules);

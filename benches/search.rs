@@ -1,29 +1,28 @@
-//! One query against one index in this process, at 100,000 and at 1,000,000 videos: traversal of a taught
-//! graph at several efforts, and the scan of its codes.
+//! Single queries against one index in this process, at 100,000 and at 1,000,000 videos: traversal of a taught graph at
+//! several efforts, and a scan of its codes.
 //!
-//! Checks that each effort reaches the recall it should before timing it. `shortlist bench` measures
-//! recall against latency on any data; this group is for comparing two commits.
+//! Checks that each effort reaches its expected recall before timing it. `shortlist bench` measures recall against
+//! latency on any data; this group is for comparing two commits.
+
+mod common;
 
 use std::hint::black_box;
 use std::path::Path;
-use std::time::Instant;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use shortlist::base::interrupt::Interrupt;
 use shortlist::base::metric::Metric;
-use shortlist::build::{BuildParams, Silent, build};
-use shortlist::dataset::{Dataset, DatasetFiles, Embeddings};
-use shortlist::index::{Index, IndexStore};
+use shortlist::dataset::{Dataset, DatasetFiles};
+use shortlist::index::Index;
 use shortlist::search::{Effort, Hit, Plan, SearchParams, Searcher};
-use shortlist::synth::{SynthParams, synth};
 
-const DIM: usize = 128;
-const QUERIES: usize = 500;
+use common::synthetic_index;
+
 /// Queries whose recall is checked.
 const CHECKED: usize = 50;
-/// A k, an `ef_search`, and the recall that it must reach.
+/// k, `ef_search`, and the recall that they must reach.
 type Point = (usize, usize, f64);
-/// Videos, and what is measured with them.
+/// Number of videos and the points measured with them.
 const CASES: [(usize, [Point; 4]); 2] = [
     (100_000, [(10, 60, 0.93), (10, 300, 0.98), (100, 100, 0.92), (100, 400, 0.98)]),
     (1_000_000, [(10, 60, 0.85), (10, 300, 0.95), (100, 100, 0.82), (100, 400, 0.94)]),
@@ -73,23 +72,10 @@ fn search(criterion: &mut Criterion) {
 }
 
 fn prepare(dir: &Path, videos: usize) -> (Index, Vec<Vec<f32>>) {
-    let params = SynthParams { videos, dim: DIM, users: 50_000, seed: 1 };
-    let files = synth(params, dir, |_| {}).expect("the catalog is written");
-    let dataset = DatasetFiles { embeddings: files.videos, ids: None, attributes: None };
-    let dataset = Dataset::open(&dataset, Metric::InnerProduct).expect("the catalog is sound");
-    let training_queries = Embeddings::open(&files.users_train).expect("the users open");
-    let params = BuildParams::new(Metric::InnerProduct, 16, 200).expect("valid parameters");
-    let store = IndexStore::new(dir.join("index"));
-    build(&dataset, Some(&training_queries), &params, &store, &Silent, Instant::now())
-        .expect("the index is built");
-    let (_, index, _) = store.open_current().expect("the index opens");
-    let users = Embeddings::open(&files.users_test).expect("the users open");
-    let row = |row| {
-        let mut query = Vec::new();
-        users.view().copy_row(row, &mut query);
-        query
-    };
-    (index, (0..QUERIES).map(row).collect())
+    synthetic_index(dir, videos, |files| {
+        let files = DatasetFiles { embeddings: files.videos.clone(), ids: None, attributes: None };
+        Dataset::open(&files, Metric::InnerProduct).expect("the catalog is sound")
+    })
 }
 
 criterion_group!(benches, search);

@@ -1,11 +1,9 @@
-//! What a search costs a caller over loopback: one at a time, in a batch, over a stream; what it costs the
-//! server, in processor time, beside the same search without a server; and how long the first answer takes
-//! of a server that was not there before.
+//! Cost of a search over gRPC on loopback: latency of single, batched and streamed searches; processor time of the server
+//! compared with the engine alone; and time from starting a server to its first answer.
 //!
-//! The server and its caller share the cores of this machine. Each way of asking is checked against the
-//! others before it is timed, and so is what a server answers first. `SHORTLIST_BENCH_INDEX` names an index
-//! folder to start servers on instead of the one made here; it is not written to.
-//! `SHORTLIST_BENCH_QUERIES` names queries to ask it, `.npy`; without, they are random.
+//! Server and caller share the cores of this machine. All ways to search are checked to give equal answers before they
+//! are timed. `SHORTLIST_BENCH_INDEX` names an index folder to serve instead of a random one; it is not written to.
+//! `SHORTLIST_BENCH_QUERIES` names a file of queries for it, `.npy`; by default they are random.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -128,7 +126,7 @@ fn service(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A server of its own process; killed when dropped.
+/// A server in its own process, killed on drop.
 struct Process {
     child: Child,
     address: String,
@@ -142,7 +140,7 @@ impl Process {
         let mut process = Self { child: command.spawn().expect("the server starts"), address: String::new() };
         let stdout = process.child.stdout.take().expect("a pipe");
         let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line).expect("the server announces itself");
+        BufReader::new(stdout).read_line(&mut line).expect("the server prints its address");
         process.address = line.split_whitespace().nth(4).expect("an address").to_owned();
         process
     }
@@ -151,7 +149,7 @@ impl Process {
         RetrievalClient::connect(format!("http://{}", self.address)).await.expect("a connection")
     }
 
-    /// The processor time it has taken, of all its threads, user and system.
+    /// Processor time of all its threads, user and system.
     fn cpu_time(&self) -> Duration {
         let tasks = format!("/proc/{}/task", self.child.id());
         let nanos = |task: std::io::Result<std::fs::DirEntry>| {
@@ -160,7 +158,10 @@ impl Process {
         };
         let tasks = std::fs::read_dir(tasks).expect("the threads of the server");
         let taken = Duration::from_nanos(tasks.filter_map(nanos).sum());
-        assert!(!taken.is_zero(), "this system does not say what processor time a thread has taken");
+        assert!(
+            !taken.is_zero(),
+            "expected the processor time of threads in /proc/PID/task/TID/schedstat, found none"
+        );
         taken
     }
 }
@@ -172,29 +173,30 @@ impl Drop for Process {
     }
 }
 
-/// Searches that are under way at a time, and over how many connections.
-const UNDER_WAY: usize = 32;
+/// Concurrent searches.
+const CONCURRENT: usize = 32;
+/// Connections that they are distributed over.
 const CONNECTIONS: usize = 4;
 
-/// Asks each of `requests` by itself, many at a time.
+/// Sends each of `requests` in its own call, [`CONCURRENT`] at a time.
 async fn unary(clients: &[RetrievalClient<Channel>], requests: Vec<SearchRequest>) {
-    let waiting = Arc::new(parking_lot::Mutex::new(requests));
-    let ask = |caller: usize| {
-        let (mut client, waiting) = (clients[caller % clients.len()].clone(), Arc::clone(&waiting));
+    let queue = Arc::new(parking_lot::Mutex::new(requests));
+    let run = |caller: usize| {
+        let (mut client, queue) = (clients[caller % clients.len()].clone(), Arc::clone(&queue));
         tokio::spawn(async move {
             loop {
-                let Some(request) = waiting.lock().pop() else { return };
+                let Some(request) = queue.lock().pop() else { return };
                 one(&mut client, request).await;
             }
         })
     };
-    for caller in (0..UNDER_WAY).map(ask).collect::<Vec<_>>() {
+    for caller in (0..CONCURRENT).map(run).collect::<Vec<_>>() {
         caller.await.expect("a caller ends");
     }
 }
 
-/// Processor time of the server for each search, beside that of the engine alone on one thread: one over
-/// their ratio is what of the engine's queries per second and core is left over gRPC.
+/// Processor time of the server per search, and of the engine alone on one thread. The ratio engine / server is the share
+/// of the engine's queries per second and core that remains over gRPC.
 fn processor_time(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = index_dir(folder.path());
@@ -207,9 +209,9 @@ fn processor_time(criterion: &mut Criterion) {
     let requests = |count: u64| -> Vec<SearchRequest> {
         (0..count as usize).map(|at| packed(&queries[at % queries.len()], 100)).collect()
     };
-    let of_server = |count: u64, ask: &dyn Fn(Vec<SearchRequest>)| {
+    let of_server = |count: u64, run: &dyn Fn(Vec<SearchRequest>)| {
         let before = server.cpu_time();
-        ask(requests(count));
+        run(requests(count));
         server.cpu_time() - before
     };
 
@@ -231,8 +233,8 @@ fn processor_time(criterion: &mut Criterion) {
     group.bench_function(format!("batch/{QUERIES}/k100"), |bencher| {
         bencher.iter_custom(|count| {
             of_server(count, &|requests| {
-                for some in requests.chunks(QUERIES) {
-                    runtime.block_on(batch(&mut clients[0].clone(), some.to_vec()));
+                for chunk in requests.chunks(QUERIES) {
+                    runtime.block_on(batch(&mut clients[0].clone(), chunk.to_vec()));
                 }
             })
         });
@@ -247,14 +249,14 @@ fn processor_time(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Queries of `dim` dimensions.
+/// Returns queries of `dim` dimensions, from the named file or random.
 fn queries(dim: usize) -> Vec<Vec<f32>> {
     let Some(path) = std::env::var_os("SHORTLIST_BENCH_QUERIES") else {
         let values = random(&mut ChaCha8Rng::seed_from_u64(8), QUERIES * dim.div_ceil(DIM));
         return values.chunks_exact(dim).map(<[f32]>::to_vec).collect();
     };
     let file = Embeddings::open(Path::new(&path)).expect("the queries open");
-    assert_eq!(file.view().dim(), dim, "the queries have another dimension than the index");
+    assert_eq!(file.view().dim(), dim, "queries and index have different dimensions");
     let row = |row| {
         let mut values = Vec::new();
         file.view().copy_row(row, &mut values);
@@ -263,7 +265,7 @@ fn queries(dim: usize) -> Vec<Vec<f32>> {
     (0..file.view().len()).map(row).collect()
 }
 
-/// From starting the process to its first answer, with the index in the page cache.
+/// Time from starting the process to its first answer, with the index in the page cache.
 fn cold_start(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = index_dir(folder.path());
@@ -288,7 +290,7 @@ fn cold_start(criterion: &mut Criterion) {
                     });
                     let elapsed = started.elapsed();
                     let found: Vec<u64> = answer.candidates.iter().map(|found| found.video_id).collect();
-                    assert_eq!(found, expected, "the first answer is another one");
+                    assert_eq!(found, expected, "the first answer differs from the engine's");
                     elapsed
                 };
                 (0..starts).map(start).sum()
@@ -316,7 +318,7 @@ fn engine_answer(engine: &Engine, query: &[f32], k: usize) -> Vec<u64> {
     answer.candidates.iter().map(|candidate| candidate.video_id.0).collect()
 }
 
-/// The index to start servers on: the one that is named, or one made in `folder`.
+/// The index to serve: the named one, or a random one built in `folder`.
 fn index_dir(folder: &Path) -> PathBuf {
     let named = std::env::var_os("SHORTLIST_BENCH_INDEX").map(PathBuf::from);
     named.unwrap_or_else(|| build_index(folder).dir().to_owned())

@@ -1,9 +1,9 @@
-//! A real server whose catalog is replaced over and over: what becomes of its memory, its disk and its recall.
+//! Memory, disk use and recall of a server whose catalog is replaced continuously.
 //!
-//! `cargo bench --bench soak` writes to a `shortlist serve` with its default thresholds, so that it rebuilds by itself,
-//! and searches it meanwhile. `SHORTLIST_BENCH_MINUTES` (30), `SHORTLIST_BENCH_VIDEOS` (100,000) and
-//! `SHORTLIST_BENCH_UPSERTS` (a second, 1,000) set how long and how much. It prints a line for each minute and compares
-//! the memory of the last third with that of the one before.
+//! `cargo bench --bench soak` writes to a `shortlist serve` with default thresholds, which rebuilds by itself, and searches
+//! it at the same time. Settings: `SHORTLIST_BENCH_MINUTES` (30), `SHORTLIST_BENCH_VIDEOS` (100,000) and
+//! `SHORTLIST_BENCH_UPSERTS` per second (1,000). Prints a line per minute, and compares the memory of the last third of
+//! the run with that of the second third.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -32,21 +32,21 @@ use tonic::transport::Channel;
 const DIM: usize = 128;
 const K: u32 = 100;
 const USERS: usize = 1_000;
-/// Writes a second.
+/// Write requests per second.
 const WRITES: u64 = 10;
-/// Between two searches.
+/// Interval between searches.
 const BETWEEN_SEARCHES: Duration = Duration::from_millis(2);
-/// One in so many upserted videos expires, after so long.
+/// 1 in this many upserted videos expires, after [`EXPIRES_AFTER`].
 const EXPIRING: u64 = 10;
 const EXPIRES_AFTER: Duration = Duration::from_secs(20);
-/// Videos that are taken down at a time.
+/// Number of videos taken down at any time.
 const TAKEN_DOWN: u64 = 100;
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |value| value.parse().expect("a number"))
 }
 
-/// A `shortlist serve`; killed when dropped.
+/// A `shortlist serve` process, killed on drop.
 struct Server {
     process: Child,
     address: String,
@@ -60,7 +60,7 @@ impl Server {
         let mut server = Self { process, address: String::new() };
         let mut line = String::new();
         let stdout = server.process.stdout.take().expect("a pipe");
-        BufReader::new(stdout).read_line(&mut line).expect("the server announces itself");
+        BufReader::new(stdout).read_line(&mut line).expect("the server prints its address");
         server.address = line.split_whitespace().nth(4).expect("an address").to_owned();
         server
     }
@@ -70,7 +70,7 @@ impl Server {
         endpoint.connect().await.expect("a connection")
     }
 
-    /// Megabytes of what `/proc` calls `name`.
+    /// The field `name` of `/proc/PID/status`, in MiB.
     fn memory(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()));
         let status = status.expect("memory of a process");
@@ -86,11 +86,11 @@ impl Drop for Server {
     }
 }
 
-/// The videos that are there: the oldest are deleted as new ones are upserted.
+/// Upserts new videos and deletes the oldest, so that the number of videos is constant.
 struct Writer {
     client: CatalogClient<Channel>,
     rows: Arc<Vec<f32>>,
-    /// Ids from here to `next` are there, besides those that expired or are taken down.
+    /// Ids from here to `next` exist, except those that expired or are taken down.
     oldest: u64,
     next: u64,
     down: Vec<u64>,
@@ -129,7 +129,7 @@ fn vector(rows: &[f32], at: u64) -> Vector {
     Vector { values: Vec::new(), packed: Some(PackedVector { data, dtype: Dtype::F32.into() }) }
 }
 
-/// Searches at a steady rate until told to stop.
+/// Searches at a constant rate until `done`.
 async fn search(channel: Channel, users: Vec<f32>, done: Arc<AtomicBool>, times: Arc<Mutex<Vec<Duration>>>) {
     let mut client = RetrievalClient::new(channel);
     let mut due = tokio::time::interval(BETWEEN_SEARCHES);
@@ -182,7 +182,7 @@ async fn main() {
     let files = synth(params, &folder.path().join("synth"), |_| {}).expect("a catalog");
     let store = IndexStore::new(folder.path().join("index"));
     {
-        // Ids from 0, as rows are numbered, and no attributes: an upsert has what it must have.
+        // Ids are row numbers from 0, and there are no attributes, so upserts need none either.
         let files = DatasetFiles { embeddings: files.videos.clone(), ..DatasetFiles::default() };
         let dataset = Dataset::open(&files, Metric::InnerProduct).expect("a catalog");
         let (m, ef_construction) = (BuildParams::DEFAULT_M, BuildParams::DEFAULT_EF_CONSTRUCTION);
@@ -216,7 +216,7 @@ async fn main() {
     });
 
     println!(
-        "| minute | upserted | generation | searches, p50, p99 | recall@{K} | anonymous MB | mapped MB | folder MB | of a generation |"
+        "| minute | upserted | generation | searches, p50, p99 | recall@{K} | anonymous MB | mapped MB | folder MB | folder / generation |"
     );
     println!("|---|---|---|---|---|---|---|---|---|");
     let mut anonymous = Vec::new();
@@ -224,7 +224,7 @@ async fn main() {
         tokio::time::sleep(Duration::from_secs(60)).await;
         let status = status(&channel).await;
         let mut of_minute = std::mem::take(&mut *times.lock());
-        assert!(!of_minute.is_empty(), "nothing was found for a minute");
+        assert!(!of_minute.is_empty(), "no search finished within a minute");
         of_minute.sort_unstable();
         let quantile = |share: f64| of_minute[(of_minute.len() as f64 * share) as usize];
         let recall = status.recall.iter().find(|recall| recall.k == K).map_or(0.0, |recall| recall.recall);
