@@ -1,4 +1,4 @@
-//! `bench` over several indexes, against peers, and the pages that it writes.
+//! `bench` over several indexes and against peers, and the pages that it writes.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::harness::indexes::TestDataset;
 
-/// A name that would end an attribute, a tag or a style, were it not escaped.
+/// A name that would end an attribute, a tag or a style unless it is escaped.
 const HOSTILE: &str = "</style><script>\"x\" & 'y'";
 
 fn bench(arguments: &[&str]) -> Output {
@@ -70,7 +70,7 @@ impl Measurable {
     }
 }
 
-/// What compare.py writes of a peer: other fields, and no latency.
+/// A report of a peer as compare.py writes it: other fields, and no latency.
 fn peers(engine: &str) -> Value {
     json!([{
         "engine": engine, "build_s": 7.05, "bytes": 1 << 20, "rows": [
@@ -106,7 +106,7 @@ fn one_index_and_one_thread_count_stay_an_object() {
     let sections = one["sections"].as_object().unwrap();
     let sum: u64 = sections.values().map(|bytes| bytes.as_u64().unwrap()).sum();
     let file = one["bytes"].as_u64().unwrap();
-    // Header, table and the zero bytes between sections belong to none.
+    // Header, table and padding belong to no section.
     assert!(sum < file && sum > file / 2, "{sum} of {file}");
     assert_eq!(sections["vectors"], 300 * 8 * 4);
     let hot = ["codes", "layer0_starts", "layer0", "upper_nodes", "upper_edges"]
@@ -156,7 +156,7 @@ fn every_index_and_thread_count_has_a_report_under_its_own_name() {
         assert!(table.contains(name) && html.contains(name), "{name}");
     }
     assert!(table.contains("@10 = 0.95"), "{table}");
-    // What was written can be shown again without measuring.
+    // A written report can be shown again without measuring.
     let again = succeed(&["--from", &json]);
     assert_eq!(again, table);
 }
@@ -231,7 +231,7 @@ fn pages_are_well_formed_and_need_nothing_else() {
     }
 }
 
-/// Every tag is closed in turn, and attributes are quoted: what an XML parser would ask for.
+/// Checks that tags nest and attributes are quoted, as an XML parser requires.
 fn assert_balanced(text: &str) {
     let mut open: Vec<&str> = Vec::new();
     let mut rest = text;
@@ -299,7 +299,7 @@ fn reports_of_one_name_are_told_apart_and_the_same_one_counts_once() {
 
 #[test]
 fn speed_between_two_points_is_log_linear_along_the_front() {
-    // (0.85, 500) is beaten by (0.9, 1000) and plays no part.
+    // (0.85, 500) is dominated by (0.9, 1000) and ignored.
     let report = report(&[(0.9, 1000.0), (0.8, 4000.0), (0.85, 500.0), (1.0, 10.0)]);
     let at = |recall| report.qps_at(10, recall);
     assert_eq!(at(0.5), Some(4000.0));

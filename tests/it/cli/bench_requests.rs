@@ -21,7 +21,7 @@ fn fail(arguments: &[&str]) -> String {
     error
 }
 
-/// An index over 1,500 made-up videos with ids and attributes, and its users.
+/// An index of 1,500 synthetic videos with ids and attributes, and its users.
 struct Measurable {
     dataset: TestDataset,
 }
@@ -67,7 +67,7 @@ impl Measurable {
         serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap()
     }
 
-    /// What is said of lines that are refused.
+    /// The error message of a refused file.
     fn refusal(&self, text: &[u8]) -> String {
         let path = self.file("requests.jsonl");
         std::fs::write(&path, text).unwrap();
@@ -84,7 +84,7 @@ impl Measurable {
     }
 }
 
-/// Every rule, under a label of its own, several times.
+/// Several requests per rule, with a label per rule.
 fn one_of_each(ids: &[u64]) -> Vec<Value> {
     let each = [
         json!({"label": "none"}),
@@ -104,7 +104,7 @@ fn one_of_each(ids: &[u64]) -> Vec<Value> {
             "exclude": ids, "score_threshold": -1.0, "fresh": {"within": "36500d", "at_least": 2}}),
         json!({}),
     ];
-    // Mixed, so that rows are gathered by label and not by place.
+    // Interleaved, so that grouping depends on labels and not on positions.
     [&each[..], &each[..], &each[..]].concat()
 }
 
@@ -129,7 +129,7 @@ fn every_label_has_a_row_per_k_and_effort() {
         ]
     );
     for row in rows {
-        // As many candidates as there are videos, in full precision.
+        // A candidate list of all videos, in full precision.
         assert_eq!(
             (&row["recall"], &row["violations"], &row["requests"]),
             (&json!(1.0), &json!(0), &json!(3)),
@@ -253,7 +253,7 @@ fn peers_are_compared_label_by_label() {
     let rows = json!([
         {"label": "US", "k": 5, "recall": 0.92, "qps": 400.0, "param": 10},
         {"label": "US", "k": 5, "recall": 0.98, "qps": 100.0, "param": 20},
-        // Of a label that we did not measure: it belongs to no other curve.
+        // A label that was not measured belongs to no curve of ours.
         {"label": "peer's own", "k": 5, "recall": 1.0, "qps": 9000.0},
     ]);
     let peer = json!([{"engine": "peer", "build_s": 7.05, "bytes": 1 << 20, "rows": rows}]);
@@ -283,7 +283,7 @@ fn peers_are_compared_label_by_label() {
     let expected: [Vec<String>; 2] =
         [of_peer("US", ["400", "200", "never"]), of_peer("peer's own", ["9000", "9000", "9000"])];
     assert_eq!([&found[3], &found[6]], [&expected[0], &expected[1]]);
-    // As many candidates as there are videos find everything.
+    // A candidate list of all videos finds everything.
     assert!(!found[2].contains(&"never".to_owned()), "{summary}");
 }
 
@@ -305,7 +305,7 @@ fn figures_of_requests_are_not_compared_with_those_of_plain_queries() {
     }
     let requests = data.write(&[json!({"label": "US"})]);
     let error = String::from_utf8(data.measure(&requests, &["--against", &plain]).stderr).unwrap();
-    // Before anything is measured.
+    // Refused before anything is measured.
     assert!(error.contains(expected) && !error.contains("recall"), "{error}");
 }
 

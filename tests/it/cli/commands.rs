@@ -1,4 +1,4 @@
-//! The command as people run it.
+//! The command line, run as users do.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -206,7 +206,7 @@ fn bad_input_is_refused_before_anything_is_written() {
     refused(&["--embeddings", text(&zeros), "--metric", "cosine"], "row 49");
 }
 
-/// Whether some of what stands between colons stands there again right after.
+/// Whether an error message repeats a clause between colons.
 fn repeats_itself(error: &str) -> bool {
     let parts: Vec<&str> = error.trim_end().split(": ").collect();
     (1..=parts.len() / 2).any(|count| parts.windows(2 * count).any(|both| both[..count] == both[count..]))
@@ -292,7 +292,7 @@ fn figures_of_things_that_do_not_belong_together_are_refused() {
 fn ctrl_c_leaves_no_partial_index() {
     let dataset = TestDataset::new(20_000, 32);
     let index = dataset.folder.path().join("index");
-    // Far more work than there is time: only the signal ends it.
+    // Too much work to finish: only the signal ends it.
     let mut build = shortlist()
         .args(["build", "--embeddings", text(&dataset.files.videos), "--out", text(&index)])
         .args(["--m", "100", "--ef-construction", "20000"])

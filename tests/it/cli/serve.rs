@@ -43,7 +43,7 @@ async fn announces_what_it_serves_and_where() {
     let expected = format!("serving 25 videos on {} (generation 1)\n", served.address);
     assert_eq!(served.announcement, expected);
     let mut health = HealthClient::new(channel(served.address).await);
-    // Once it is warm, which takes no time worth naming for so few.
+    // After warm-up, which is instant for few videos.
     eventually("the index to be ready", async || {
         let asked = HealthCheckRequest { service: "default".into() };
         health.check(asked).await.unwrap().into_inner().status() == ServingStatus::Serving
@@ -126,7 +126,7 @@ fn refuses_an_index_that_is_not_there_and_a_port_that_is_taken() {
     assert_eq!(error.lines().count(), 1, "{error}");
 }
 
-/// A request whose last byte is sent after SIGTERM was received: in flight, however fast the machine is.
+/// A request whose last byte is sent after SIGTERM is in flight on any machine.
 // Other threads answer the server's last ping while this one waits for its process to end.
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_drains_a_request_in_flight() {
@@ -156,7 +156,7 @@ async fn sigterm_drains_a_request_in_flight() {
     let call = post("/shortlist.v1.Retrieval/Search", Body::from_stream(ReceiverStream::new(body)));
     let call = tokio::spawn(http.request(call));
     parts.send(Ok(first)).await.unwrap();
-    // On the same connection, so that the server has read the request before when it answers this.
+    // On the same connection, so that the server reads the earlier request before it answers this one.
     let empty = Body::from(&[0u8; 5][..]);
     http.request(post("/shortlist.v1.Admin/GetStatus", empty)).await.unwrap();
 

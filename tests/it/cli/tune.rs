@@ -1,4 +1,4 @@
-//! Asking for a recall: calibrations beside an index, and what a server makes of them.
+//! Target recall: calibrations of an index, and how a server uses them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -28,8 +28,8 @@ use crate::harness::indexes::{build_index, dataset_of, random_rows};
 use crate::harness::{DIM, Setup, TestIndex, TestServer, eventually, request};
 use crate::index::recall_curve::{curves, simple};
 
-/// A catalog with many users and a poor graph, so that recall takes effort, built by the command. One
-/// thread builds the same graph every time.
+/// A catalog with many users and a poor graph, so that recall depends on the effort, built by the command. One thread
+/// builds the same graph every time.
 struct Taught {
     folder: TempDir,
     files: SynthFiles,
@@ -89,7 +89,7 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// Every file of a folder with its bytes.
+/// Every file of a folder, with its bytes.
 fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let paths = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     paths.map(|path| (path.clone(), std::fs::read(&path).unwrap())).collect()
@@ -104,7 +104,7 @@ fn target(request: SearchRequest, recall: f32) -> SearchRequest {
     }
 }
 
-/// Looks for publications often.
+/// Polls for publications at short intervals.
 fn watchful() -> Setup {
     let poll_interval = Duration::from_millis(5);
     Setup { service: ServiceOptions { poll_interval, ..ServiceOptions::default() }, ..Setup::default() }
@@ -139,7 +139,7 @@ fn one_traversal_answers_every_k_as_a_search_of_its_own_would() {
     }
 }
 
-/// Says no from a phase on.
+/// Cancels from a phase on.
 struct StopAt(&'static str, std::sync::atomic::AtomicBool);
 
 impl Progress for StopAt {
@@ -172,14 +172,14 @@ fn a_calibration_that_cannot_be_made_says_why() {
     assert!(matches!(tune(users, &[0, 5]), Err(CalibrateError::ZeroK)));
     let none = EmbeddingsView::F32(Rows::contiguous(&[], 4));
     assert!(matches!(tune(none, &[10]), Err(CalibrateError::Nothing("queries"))));
-    // What is more than everything is everything.
+    // An effort above the number of videos is that number.
     let curves = tune(users, &[1000, 10, 500, 10]).unwrap();
     assert_eq!(curves.reaches().map(|(k, _)| k).collect::<Vec<_>>(), [10, 300]);
     assert_eq!(curves.queries, 30);
     assert_eq!(curves.ef_search(300, 1.0), Ok(1), "so few are scanned");
 }
 
-/// What share of the true top k of users a server finds, and what it says of that.
+/// The measured recall of a server over users, and the recall that it reports.
 async fn asked_for(
     server: &TestServer,
     users: EmbeddingsView<'_>,
@@ -233,7 +233,7 @@ async fn users_whom_nobody_has_seen_find_what_was_asked_for() {
                 format!("k {k}, asked {recall}, ef_search {ef_search}: {measured} measured, {found} found");
             assert!(measured >= f64::from(recall) - 1e-6, "{context}");
             assert!((found - measured).abs() < 0.015, "{context}");
-            // The least effort there is may find more than was asked for.
+            // The minimum effort may exceed the target.
             let surplus = ef_search == 1;
             assert!(found > f64::from(recall) - 0.015, "{context}");
             assert!(surplus || found < f64::from(recall) + 0.015, "{context}");
@@ -244,7 +244,7 @@ async fn users_whom_nobody_has_seen_find_what_was_asked_for() {
     server.stop().await;
 }
 
-/// A copy of an index that a test may change.
+/// A copy of an index that a test may modify.
 fn copy(dir: &Path) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (path, bytes) in contents(dir) {
@@ -370,7 +370,7 @@ async fn what_was_not_measured_or_never_reached_is_refused() {
         "params.target_recall: the best recall measured for k = 10 on generation 1 of index \"videos\", with the \
          effort that this server allows, is 0.97, the request is for 0.99; an exact search finds all"
     );
-    // Reached, but with more effort than the server allows.
+    // Reachable, but only above the maximum effort of the server.
     let (_, message) = refused(search(&server, of(10, 0.97)).await);
     assert!(message.contains("is 0.9462, the request is for 0.97"), "{message}");
     let (code, message) = refused(search(&server, of(30, 0.5)).await);
@@ -443,7 +443,7 @@ async fn a_calibration_that_cannot_be_trusted_is_passed_over() {
     assert_eq!(answer.stats.unwrap().ef_search, 20);
     server.stop().await;
 
-    // Whole, but of curves that contradict themselves.
+    // Well-formed, but with contradictory curves.
     for wrong in [
         curves(&[]),
         curves(&[(10, &[])]),
@@ -461,7 +461,7 @@ async fn a_calibration_that_cannot_be_trusted_is_passed_over() {
         assert!(problem.contains("expected") || problem.contains("contradicts"), "{wrong:?}: {problem}");
     }
 
-    // Whole, but measured on another file under the same name.
+    // Well-formed, but measured on another file of the same name.
     index.publish(400);
     let other = store.open_generation(2).unwrap();
     std::fs::remove_file(&two).unwrap();

@@ -1,4 +1,4 @@
-//! What is looked up in attribute columns, and what happens where their sections are damaged.
+//! Lookups in attribute columns, intact and damaged.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -112,7 +112,7 @@ fn since_is_as_right_in_a_generation_from_before_filters() {
     }
 }
 
-/// An index, filters, and the nodes that they let through.
+/// An index, filters, and the nodes that match them.
 struct Sample {
     _folder: TempDir,
     index: Index,
@@ -149,7 +149,7 @@ impl Sample {
     }
 }
 
-/// Asks everything that reads attributes.
+/// Runs every operation that reads attributes.
 fn answers(index: &Index, filters: &[Filter]) -> Vec<Option<Vec<u32>>> {
     let columns = Columns::of(index);
     let mut keys = Vec::new();
@@ -172,7 +172,7 @@ fn answers(index: &Index, filters: &[Filter]) -> Vec<Option<Vec<u32>>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(600))]
 
-    /// Whatever a section of attributes holds, it is found by verify or makes no difference to any answer.
+    /// Any change of an attribute section is found by verify or changes no answer.
     #[test]
     fn damaged_attributes_are_found_by_verify_and_never_bring_a_filter_down(
         section in any::<prop::sample::Index>(),
@@ -204,7 +204,7 @@ proptest! {
         });
     }
 
-    /// The same for the values themselves, which verify cannot hold against anything where they can be read.
+    /// The same for the values themselves, which verify cannot check beyond being readable.
     #[test]
     fn damaged_values_never_bring_a_filter_down(
         section in any::<prop::sample::Index>(),
@@ -235,7 +235,7 @@ proptest! {
     }
 }
 
-/// The section and the entry that verify finds wrong.
+/// The section and entry that verify reports.
 fn found_by_verify(index: Result<Index, IndexError>) -> (String, usize, String) {
     let index = index.unwrap();
     match Columns::open(&index).unwrap().verify() {
@@ -287,7 +287,7 @@ fn entries_that_say_otherwise_than_the_values_are_found_by_verify() {
 fn a_posting_that_lacks_a_video_or_has_another_is_found_by_verify() {
     let sample = Sample::new();
     let bools = sample.column("bool");
-    // False and true change places, which leaves their number.
+    // Swap false and true, which keeps their number.
     let swapped = rewritten(&sample.index, |kind, ordinal, bytes| {
         if (kind, ordinal) == (SectionKind::AttributeValues, bools) {
             bytes.iter_mut().for_each(|value| *value ^= 1);
@@ -297,7 +297,7 @@ fn a_posting_that_lacks_a_video_or_has_another_is_found_by_verify() {
     let (section, entry, problem) = found_by_verify(swapped);
     assert_eq!((section.as_str(), entry), ("attribute_postings", 0));
     assert!(problem.starts_with("column \"bool\": expected nodes that have the word, found "), "{problem}");
-    // One more video is true or false.
+    // One more video has a value.
     let unknown =
         (0..80).find(|node| Columns::of(&sample.index).value(bools as usize, NodeId(*node)).is_none());
     let unknown = unknown.expect("a tenth are null") as usize;

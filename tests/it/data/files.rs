@@ -1,4 +1,4 @@
-//! Dataset files as their users meet them: written to disk by other means, opened, and broken on purpose.
+//! Dataset files: written by independent code, opened, and damaged on purpose.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -49,7 +49,7 @@ impl Folder {
             columns.iter().map(|(name, array)| (*name, array.clone(), true)),
         );
         let batch = batch.expect("columns of one length");
-        // Small row groups, so that every test crosses from one to the next.
+        // Small row groups, so that every test spans several.
         let properties = WriterProperties::builder().set_max_row_group_row_count(Some(2)).build();
         let path = self.path(name);
         let file = fs::File::create(&path).expect("a file");
@@ -126,7 +126,7 @@ macro_rules! assert_refused {
         match $result {
             Err(error @ DatasetError::$variant { .. }) => {
                 $({
-                    // Evaluated before the field is bound, so that a variable of the same name is the caller's.
+                    // Evaluated before the field is bound, so that a variable of the same name refers to the caller's.
                     let wanted = $value;
                     let DatasetError::$variant { $field, .. } = &error else { unreachable!() };
                     assert_eq!(*$field, wanted, "{error}");
@@ -221,7 +221,7 @@ fn fvecs_is_strided_and_npy_contiguous() {
     assert_eq!(slice(&contiguous), Some(12));
 }
 
-// ---- what is refused in any embeddings file ----
+// ---- errors common to all embedding files ----
 
 #[test]
 fn refuses_unknown_extensions_with_the_accepted_ones() {
@@ -600,7 +600,7 @@ fn a_list_of_ids_may_be_empty() {
 
 // ---- catalogs ----
 
-/// `a.npy` of three rows beside the ids and attributes a test gives.
+/// `a.npy` of three rows, with the ids and attributes of a test.
 fn open_beside(
     folder: &Folder,
     ids: Option<PathBuf>,
@@ -809,7 +809,7 @@ fn valid_files() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// Opens `bytes` by every reader that takes the extension. Any result will do; a panic will not.
+/// Opens `bytes` with every reader of the extension. Any result is accepted; a panic is not.
 fn open_by_every_reader(folder: &Folder, extension: &str, bytes: &[u8]) {
     let path = folder.file(&format!("a.{extension}"), bytes);
     let checked = |embeddings: Embeddings| embeddings.check_finite().and(embeddings.check_nonzero());

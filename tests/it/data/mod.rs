@@ -1,4 +1,4 @@
-//! Embedding files, attributes and made-up catalogs.
+//! Embedding files, attributes and synthetic catalogs.
 
 mod attributes;
 mod files;

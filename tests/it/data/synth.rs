@@ -1,4 +1,4 @@
-//! The made-up catalog, and what is asked of it.
+//! The synthetic catalog and its requests.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -73,7 +73,7 @@ fn filters_let_through_the_share_that_labels_name() {
     let params = BuildParams::new(Metric::InnerProduct, 8, 20).unwrap();
     let index = data.folder.path().join("index");
     drop(build_index(&data.open(Metric::InnerProduct), &params, &index));
-    // Some users, and a label of its own for each line.
+    // Some users, and a distinct label per line.
     let some = lines(&data.files).into_iter().filter(|line| {
         let asker = line["query"].as_u64().or(line["interests"][0]["query"].as_u64()).unwrap();
         asker.is_multiple_of(30)

@@ -1,7 +1,7 @@
-//! A disk that loses power, and one that fails.
+//! A simulated disk that loses power or fails.
 //!
-//! What is written is read back at once, as from a page cache, but is on the platter only after a sync. When power
-//! goes, of every write since then any set of 512-byte sectors is there, and any change of the length.
+//! Writes are visible to reads at once, as from a page cache, but durable only after a sync. On power loss any subset of
+//! the 512-byte sectors written since the last sync survives, and any change of the length.
 
 use std::io;
 use std::ops::Range;
@@ -11,26 +11,26 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use redb::StorageBackend;
 
-/// Bytes that are written whole or not at all.
+/// Bytes that are written atomically.
 const SECTOR: usize = 512;
 
-/// One disk; clones are the same disk.
+/// A disk; clones share it.
 #[derive(Clone, Debug)]
 pub struct SimulatedDisk(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
-    /// What is read.
+    /// Content as reads see it.
     cached: Vec<u8>,
-    /// What is there without power.
+    /// Durable content.
     platter: Vec<u8>,
-    /// Since the last sync, in order; the bytes are those in `cached` at the time.
+    /// Writes since the last sync, in order; the bytes are those in `cached` at the time.
     pending: Vec<Pending>,
-    /// Operations until power goes.
+    /// Operations until power loss.
     power: Option<u64>,
-    /// Operations until one fails, and with what.
+    /// Operations until one fails, and its error.
     fault: Option<(u64, io::ErrorKind)>,
-    /// Faults that happened.
+    /// Number of faults so far.
     faults: u64,
     on: bool,
     rng: ChaCha8Rng,
@@ -43,7 +43,7 @@ enum Pending {
 }
 
 impl SimulatedDisk {
-    /// Empty.
+    /// Returns an empty disk.
     pub fn new(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(State {
             cached: Vec::new(),
@@ -57,17 +57,17 @@ impl SimulatedDisk {
         })))
     }
 
-    /// Power goes in the middle of the operation after `operations` more; reads do not count.
+    /// Schedules a power loss in the middle of the operation after the next `operations`; reads do not count.
     pub fn lose_power_after(&self, operations: u64) {
         self.state().power = Some(operations);
     }
 
-    /// The operation after `operations` more fails, and only that one; reads do not count.
+    /// Schedules a failure of the operation after the next `operations`; reads do not count.
     pub fn fail_after(&self, operations: u64, kind: io::ErrorKind) {
         self.state().fault = Some((operations, kind));
     }
 
-    /// Nothing that was planned will happen.
+    /// Cancels scheduled faults.
     pub fn plan_nothing(&self) {
         let mut state = self.state();
         (state.power, state.fault) = (None, None);
@@ -77,12 +77,12 @@ impl SimulatedDisk {
         self.state().on
     }
 
-    /// How many operations failed so far.
+    /// The number of failed operations so far.
     pub fn faults(&self) -> u64 {
         self.state().faults
     }
 
-    /// Power goes, if it has not yet, and comes back.
+    /// Loses power, unless it is lost already, and restores it.
     pub fn cycle_power(&self) {
         let mut state = self.state();
         state.lose_pending();
@@ -97,9 +97,9 @@ impl SimulatedDisk {
 }
 
 impl State {
-    /// Of what is not synced, something gets to the platter.
+    /// Makes a random subset of the unsynced writes durable.
     fn lose_pending(&mut self) {
-        // Nothing, everything and all between are each worth a look.
+        // Nothing and everything are chosen as often as a random subset.
         let kept = [0.0, 0.1, 0.5, 0.9, 0.99, 1.0][self.rng.random_range(0..6)];
         for pending in std::mem::take(&mut self.pending) {
             match pending {
@@ -119,7 +119,7 @@ impl State {
         }
     }
 
-    /// Counts an operation; tells whether it fails, and with what.
+    /// Counts an operation; returns its error if it is to fail.
     fn begin(&mut self) -> Result<(), io::Error> {
         if !self.on {
             return Err(no_power());
@@ -143,7 +143,7 @@ impl State {
         Ok(())
     }
 
-    /// Onto the platter, which may not know of a change of the length.
+    /// Makes a write durable, even past the durable length.
     fn harden(&mut self, offset: usize, bytes: &[u8]) {
         let end = offset + bytes.len();
         self.platter.resize(self.platter.len().max(end), 0);
@@ -178,7 +178,7 @@ impl StorageBackend for SimulatedDisk {
         begun
     }
 
-    /// A sync that fails takes all for written, as Linux does, whatever got to the platter.
+    /// A failed sync marks all pages as clean, as Linux does, although only some may be durable.
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.state();
         let begun = state.begin();
@@ -197,7 +197,7 @@ impl StorageBackend for SimulatedDisk {
         Ok(())
     }
 
-    /// A write that fails may have written the first part.
+    /// A failed write may have written a prefix.
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let mut state = self.state();
         let begun = state.begin();
@@ -210,7 +210,7 @@ impl StorageBackend for SimulatedDisk {
     }
 }
 
-/// The parts of a write that lie in one sector each.
+/// Splits a write at sector boundaries.
 fn sectors(offset: usize, length: usize) -> impl Iterator<Item = Range<usize>> {
     let mut start = 0;
     std::iter::from_fn(move || {

@@ -31,7 +31,7 @@ pub fn random_rows(rows: usize, dim: usize, seed: u64) -> Vec<f32> {
         .collect()
 }
 
-/// A made-up catalog in a folder of its own.
+/// A synthetic catalog in its own folder.
 pub struct TestDataset {
     pub folder: TempDir,
     pub files: SynthFiles,
@@ -58,19 +58,19 @@ impl TestDataset {
     }
 }
 
-/// Writes rows to a file and opens them as a catalog without ids or attributes.
+/// Writes rows to a file and opens them as a dataset without ids or attributes.
 pub fn dataset_of(dir: &Path, rows: &[f32], dim: usize, metric: Metric) -> Dataset {
     let path = dir.join("rows.npy");
     write_npy(&path, &[rows.len() / dim, dim], rows).unwrap();
     Dataset::open(&DatasetFiles { embeddings: path, ids: None, attributes: None }, metric).unwrap()
 }
 
-/// Builds into `dir` and opens what was published.
+/// Builds into `dir` and opens the published generation.
 pub fn build_index(dataset: &Dataset, params: &BuildParams, dir: &Path) -> Index {
     build_taught_index(dataset, None, params, dir)
 }
 
-/// The same, with users to learn from.
+/// The same, with training queries.
 pub fn build_taught_index(
     dataset: &Dataset,
     training_queries: Option<&Embeddings>,
@@ -82,8 +82,8 @@ pub fn build_taught_index(
     store.open_generation(manifest.generation).unwrap()
 }
 
-/// The file of an index written anew, with right checksums: each section as `change` leaves it, and without those
-/// that it gives `false` for.
+/// Rewrites the file of an index with correct checksums. `change` may modify each section, and drops it by returning
+/// `false`.
 pub fn rewritten(
     index: &Index,
     mut change: impl FnMut(SectionKind, u32, &mut Vec<u8>) -> bool,
@@ -103,13 +103,13 @@ pub fn rewritten(
     writer.finish().unwrap().open()
 }
 
-/// The data that development machines have; `None`, loudly, where it is absent.
+/// The folder of real data on development machines; `None`, with a notice, if it is absent.
 pub fn shared_data() -> Option<PathBuf> {
     let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
     let root = std::env::var_os("SHORTLIST_SHARED").map_or(default, PathBuf::from);
     let data = root.join("data");
     if !data.is_dir() {
-        // Not through eprintln!, which the test runner keeps to itself when a test passes.
+        // eprintln! would be captured by the test runner when the test passes.
         let _ = writeln!(std::io::stderr(), "SKIPPED: no data at {}; nothing was checked", data.display());
         return None;
     }

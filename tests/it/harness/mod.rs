@@ -1,8 +1,8 @@
 //! A real server on loopback over a small index.
 //!
-//! What flows in: rows of embeddings and how to serve them. What flows out: clients, and handles on what
-//! the server does. Nothing here depends on how fast the machine is: whoever needs a search that is not
-//! done yet closes a [`Gate`] in front of the compute pool.
+//! What flows in: rows of embeddings and server options. What flows out: clients and control of the server. Nothing here
+//! depends on the speed of the machine: to keep a search unfinished, a test closes a [`Gate`] in front of the compute
+//! pool.
 
 pub mod disk;
 pub mod indexes;
@@ -40,9 +40,9 @@ use tonic::transport::Channel;
 
 /// Components per embedding of every [`TestIndex`].
 pub const DIM: usize = 8;
-/// What [`TestIndex`] says its embeddings are made with.
+/// The embedding model of [`TestIndex`].
 pub const MODEL: &str = "towers-3";
-/// Longer than anything here takes; only a hang reaches it.
+/// Timeout that only a hang reaches.
 const HANG: Duration = Duration::from_secs(60);
 
 /// An index folder with one or more generations, removed when dropped.
@@ -50,18 +50,18 @@ pub struct TestIndex {
     folder: TempDir,
     /// `[rows × DIM]`, of the newest generation.
     pub rows: Vec<[f32; DIM]>,
-    /// What the next generation says its embeddings are made with.
+    /// The embedding model of the next generation.
     pub model: String,
-    /// When the videos of the next generation expire.
+    /// Expiry times of the videos of the next generation.
     pub expires_at: Option<Vec<i64>>,
-    /// The last write that the next generation knows of.
+    /// The log sequence that the next generation includes.
     pub log_sequence: u64,
     /// Whether the videos of the next generation have attributes.
     pub has_attributes: bool,
 }
 
 impl TestIndex {
-    /// One generation of `videos` random embeddings, with [`video_id`]s and attributes.
+    /// Builds one generation of `videos` random embeddings, with [`video_id`]s and attributes.
     pub fn new(videos: usize) -> Self {
         let mut index = Self {
             folder: tempfile::tempdir().unwrap(),
@@ -115,12 +115,12 @@ impl TestIndex {
         self.folder.path().join("index")
     }
 
-    /// Where a generation lies.
+    /// The file of a generation.
     pub fn generation_path(&self, generation: u64) -> PathBuf {
         IndexStore::new(self.dir()).generation_path(generation)
     }
 
-    /// The true top k: ids and scores, best first.
+    /// The exact top k: ids and scores, best first.
     pub fn exact(&self, query: &[f32], k: usize) -> Vec<(u64, f32)> {
         let score = |row: &[f32; DIM]| row.iter().zip(query).map(|(a, b)| a * b).sum::<f32>();
         let mut all: Vec<(u64, f32)> =
@@ -131,7 +131,7 @@ impl TestIndex {
     }
 }
 
-/// The id of a row; not the row number, so that the two cannot be mistaken for each other.
+/// The id of a row. It differs from the row number, so that a test notices if they are confused.
 pub fn video_id(row: usize) -> u64 {
     u64::MAX - 10 * row as u64
 }
@@ -141,7 +141,7 @@ pub fn row_of(video_id: u64) -> usize {
     ((u64::MAX - video_id) / 10) as usize
 }
 
-/// Values that `f16` holds exactly, so that both types give the same scores.
+/// Values that are exact in `f16`, so that both types give the same scores.
 fn random_row(rng: &mut impl Rng) -> [f32; DIM] {
     std::array::from_fn(|_| f32::from(rng.random_range(-64i8..64)) / 32.0)
 }
@@ -183,10 +183,10 @@ pub fn request(values: &[f32], k: u32) -> SearchRequest {
     SearchRequest { query: Some(search_request::Query::Vector(vector)), k, ..SearchRequest::default() }
 }
 
-/// How a [`TestServer`] is set up.
+/// Options of a [`TestServer`].
 #[derive(Default)]
 pub struct Setup {
-    /// Of the compute pool; 0 for one per core.
+    /// Threads of the compute pool; 0 for one per core.
     pub threads: usize,
     pub limits: Limits,
     pub memory: MemoryMode,
@@ -194,7 +194,7 @@ pub struct Setup {
     pub gate: GateOptions,
 }
 
-/// A server on a port of its own.
+/// A server on a free port.
 pub struct TestServer {
     pub address: SocketAddr,
     pub engine: Arc<Engine>,
@@ -230,7 +230,7 @@ impl TestServer {
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
         let shutdown = async move {
-            // A server whose handle is dropped serves to the end of the test.
+            // If the handle is dropped, the server runs until the end of the test.
             if stopped.await.is_err() {
                 std::future::pending().await
             }
@@ -251,7 +251,7 @@ impl TestServer {
         AdminClient::new(self.channel().await)
     }
 
-    /// Makes every search wait until the gate is opened or dropped. Needs one thread in the pool.
+    /// Blocks every search until the gate is dropped. Requires a pool of one thread.
     pub fn close_gate(&self) -> Gate {
         let (gate, opened) = mpsc::channel::<()>();
         self.engine.spawn(move || {
@@ -278,7 +278,7 @@ impl TestServer {
         eventually(name, async || self.metric(name).await == Some(value)).await;
     }
 
-    /// Asks the server to shut down and does not wait for it.
+    /// Starts the shutdown without waiting for it.
     pub fn begin_stop(self) -> JoinHandle<std::io::Result<Drained>> {
         self.stop.send(()).unwrap();
         self.served
@@ -297,7 +297,7 @@ pub async fn channel(address: SocketAddr) -> Channel {
     Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
 }
 
-/// Status line, headers and body.
+/// Sends an HTTP/1.1 GET. Returns status line, headers and body.
 pub async fn http1_get(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
@@ -331,7 +331,7 @@ pub fn damage(path: &Path) {
 fn damage_at(path: &Path, at: usize) {
     let mut bytes = std::fs::read(path).unwrap();
     bytes[at] ^= 0xff;
-    // Not in place: the file may be mapped.
+    // The file may be mapped, so it is replaced rather than changed in place.
     let copy = path.with_extension("damaged");
     std::fs::write(&copy, bytes).unwrap();
     std::fs::rename(copy, path).unwrap();

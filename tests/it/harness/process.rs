@@ -1,4 +1,4 @@
-//! The real binary as a process of its own.
+//! The real binary as a separate process.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -6,7 +6,7 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 
 use super::TestIndex;
 
-/// The binary, without settings of whoever runs the tests.
+/// The binary, without settings from the environment of the test run.
 pub fn shortlist() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_shortlist"));
     for (name, _) in std::env::vars_os() {
@@ -18,14 +18,14 @@ pub fn shortlist() -> Command {
     command
 }
 
-/// Has it serve one index, on a port of its own.
+/// Arguments to serve one index on a free port.
 pub fn serve(index: &TestIndex) -> Command {
     let mut command = shortlist();
     command.args(["serve", "--listen", "127.0.0.1:0", "--index"]).arg(index.dir());
     command
 }
 
-/// A `shortlist serve` that answers; killed when dropped.
+/// A running `shortlist serve`, killed on drop.
 pub struct Served {
     pub process: Child,
     pub address: SocketAddr,

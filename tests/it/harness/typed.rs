@@ -1,4 +1,4 @@
-//! Small indexes with an attribute of every type, and filters at random that meet their values.
+//! Small indexes with an attribute of every type, and random filters that match some of their values.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -48,8 +48,8 @@ pub fn typed_index(rows: usize, seed: u64) -> (TempDir, Index) {
     (folder, index)
 }
 
-/// A column of every type, a tenth of the values null, over few values so that conditions meet them. In every second
-/// catalog, half of the videos expire.
+/// A column of every type, with a tenth of the values null and few distinct values, so that conditions match some. In
+/// every second catalog half of the videos expire.
 pub fn typed_dataset(rows: usize, seed: u64) -> (TempDir, Dataset) {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let folder = tempfile::tempdir().unwrap();
@@ -147,12 +147,12 @@ fn time(random: &mut ChaCha8Rng) -> Time {
     }
 }
 
-/// When requests are answered.
+/// The time of the requests.
 pub fn now() -> Timestamp {
     Timestamp::from_microsecond(NOW).unwrap()
 }
 
-/// At least one bound.
+/// A range with at least one bound.
 fn bounds<B>(random: &mut ChaCha8Rng, value: impl Fn(&mut ChaCha8Rng) -> B) -> (Bound<B>, Bound<B>) {
     loop {
         let mut bound = || match random.random_range(0..3) {
@@ -167,7 +167,7 @@ fn bounds<B>(random: &mut ChaCha8Rng, value: impl Fn(&mut ChaCha8Rng) -> B) -> (
     }
 }
 
-/// A tree of at most so many filters in one another, and one more.
+/// A random filter with at most `depth` levels nested in it.
 pub fn random_filter(random: &mut ChaCha8Rng, depth: usize) -> Filter {
     let mut clause = |most: usize| -> Vec<Condition> {
         (0..random.random_range(0..=most)).map(|_| condition(random, depth)).collect()

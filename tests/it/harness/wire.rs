@@ -1,4 +1,4 @@
-//! Parts of requests on the wire, and what answers and refusals say.
+//! Builders of proto requests, and accessors of answers and errors.
 
 use prost_types::Duration;
 use shortlist::service::proto::{
@@ -17,7 +17,7 @@ pub fn ef_search(ef_search: u32) -> Option<SearchParams> {
     Some(SearchParams { effort: Some(search_params::Effort::EfSearch(ef_search)), ..SearchParams::default() })
 }
 
-/// With the effort left to the server.
+/// A request with the default effort of the server.
 pub fn by_plan(plan: Plan) -> Option<SearchParams> {
     Some(SearchParams { plan: plan.into(), ..SearchParams::default() })
 }
@@ -40,12 +40,12 @@ pub fn interests(interests: &[(&[f32], f32, f32)]) -> Option<search_request::Que
     Some(search_request::Query::Interests(Interests { interests }))
 }
 
-/// A filter that says that all of these hold.
+/// A filter that requires all of these.
 pub fn must(conditions: Vec<condition::Condition>) -> Filter {
     Filter { must: wrapped(conditions), ..Filter::default() }
 }
 
-/// Conditions as filters hold them.
+/// Wraps conditions for a filter.
 pub fn wrapped(conditions: Vec<condition::Condition>) -> Vec<Condition> {
     conditions.into_iter().map(|condition| Condition { condition: Some(condition) }).collect()
 }
@@ -64,7 +64,7 @@ pub fn list(attribute: &str, any_of: &[&str]) -> condition::Condition {
     })
 }
 
-/// A number is this or more.
+/// A number of at least this.
 pub fn at_least(attribute: &str, least: i64) -> condition::Condition {
     let gte = Some(Number { number: Some(number::Number::Int64(least)) });
     condition::Condition::Number(NumberRange {
@@ -90,13 +90,13 @@ pub fn cap(attribute: &str, max_per_value: u32) -> Cap {
     Cap { attribute: attribute.to_owned(), max_per_value }
 }
 
-/// Places for what was published within the last hour.
+/// Places kept for videos published within the last hour.
 pub fn fresh(attribute: &str, at_least: u32) -> Option<Fresh> {
     let within = Some(Duration { seconds: 3600, nanos: 0 });
     Some(Fresh { attribute: attribute.to_owned(), within, at_least })
 }
 
-/// The videos of an answer, in its order.
+/// The video ids of an answer, in order.
 pub fn ids(response: &SearchResponse) -> Vec<u64> {
     response.candidates.iter().map(|candidate| candidate.video_id).collect()
 }
@@ -108,7 +108,7 @@ pub fn fields(status: &Status) -> Vec<String> {
     violations.into_iter().map(|violation| violation.field).collect()
 }
 
-/// The inner product in single precision, eight sums at a time.
+/// The inner product in f32, with eight partial sums.
 pub fn product(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     let mut sums = [0f32; 8];

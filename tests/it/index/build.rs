@@ -1,4 +1,4 @@
-//! Graphs that are whole, deterministic, and good enough.
+//! Built graphs are connected, deterministic and reach their expected recall.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +22,7 @@ fn params(metric: Metric, builder: Builder) -> BuildParams {
     BuildParams::new(metric, 12, 100).unwrap().with_builder(builder).unwrap()
 }
 
-/// recall of a traversal of an index at one effort, over its catalog's held-out queries.
+/// Recall of a graph traversal at one effort, over the held-out queries of the catalog.
 fn recall(store: &IndexStore, queries: &Embeddings, truth: &Neighbors, k: usize, ef_search: usize) -> f64 {
     let (manifest, index, _) = store.open_current().unwrap();
     let plan =
@@ -134,7 +134,7 @@ fn the_length_of_a_row_does_not_matter_under_cosine() {
     let rows = random_rows(300, 8, 4);
     let mut scaled = rows.clone();
     for (row, values) in scaled.chunks_mut(8).enumerate() {
-        // Powers of two from 2^-60 to 2^60: squares of these leave the range of f32.
+        // Powers of two from 2^-60 to 2^60, whose squares are outside the range of f32.
         let scale = 2f32.powi(row as i32 % 121 - 60);
         values.iter_mut().for_each(|value| *value *= scale);
     }
@@ -145,7 +145,7 @@ fn the_length_of_a_row_does_not_matter_under_cosine() {
     assert_eq!(std::fs::read(one.path()).unwrap(), std::fs::read(other.path()).unwrap());
 }
 
-/// Asks to stop after so many steps.
+/// Cancels the build after a number of steps.
 struct StopAfter {
     steps: u64,
     done: AtomicU64,
@@ -170,7 +170,7 @@ fn a_cancelled_build_leaves_nothing() {
     let users = Embeddings::open(&users).unwrap();
     let store = IndexStore::new(folder.path().join("index"));
     for builder in Builder::ALL {
-        // Before, while and after videos are inserted, and while the file is being written.
+        // Before, during and after insertion, and while the file is written.
         for steps in [0, 3000, 6000, 6001, 20_000] {
             let progress = StopAfter { steps, done: AtomicU64::new(0) };
             let params = params(Metric::InnerProduct, builder);
@@ -209,7 +209,7 @@ fn unknown_builders_and_builders_left_out_are_told_apart() {
 #[test]
 fn users_teach_the_graph_what_other_users_want() {
     let folder = tempfile::tempdir().unwrap();
-    // Items whose norms differ by two orders of magnitude, and users all on one side of them.
+    // Norms of videos differ by two orders of magnitude, and all users are on one side of them.
     let mut items = random_rows(6000, 16, 31);
     for (row, values) in items.chunks_mut(16).enumerate() {
         let scale = 10f32.powf(-2.0 * (row % 100) as f32 / 100.0);
@@ -232,7 +232,7 @@ fn users_teach_the_graph_what_other_users_want() {
     verify(&index).unwrap();
     let training = index.metadata().training.as_ref().unwrap();
     assert_eq!((training.users, training.held_out), (1350, 150));
-    // Two users for each of so few videos.
+    // With so few videos, two users for each.
     assert_eq!(training.multiplied, 2 * 6000 - 1350);
     assert!(training.edges_added > 0);
     let kept = index.held_out_queries().unwrap();
@@ -252,13 +252,13 @@ fn users_teach_the_graph_what_other_users_want() {
     }
     let (plain, taught) = (IndexStore::new(plain), IndexStore::new(taught));
     let (before, after) = (recall(&plain, &test, &truth, 100, 200), recall(&taught, &test, &truth, 100, 200));
-    // What is missed is less than a tenth of what was missed.
+    // The miss rate falls to less than a tenth.
     assert!(10.0 * (1.0 - after) < 1.0 - before, "recall@100 {before} untaught, {after} taught");
-    // What inspect reports of the held-out users is what other users get.
+    // The recall that inspect reports for held-out users is that of other users.
     let reported = training.recall.iter().find(|measured| measured.k == 100).unwrap();
     assert_eq!(reported.ef_search, 200);
     assert!((reported.recall - after).abs() < 0.02, "reported {}, measured {after}", reported.recall);
-    // With effort, recall rises to 1.
+    // Recall rises to 1 with the effort.
     let most = recall(&taught, &test, &truth, 100, 3000);
     assert!(most > 0.999, "recall@100 {most}");
 }
@@ -394,8 +394,8 @@ fn real_videos_are_found_from_parquet_and_npy_alike() {
     assert_eq!(parquet, npy);
 }
 
-/// An index without its first tenth and with as many new rows, from the graph of the one before: every node is reached,
-/// and it finds what a build that begins anew finds.
+/// Replaces the first tenth of an index, starting from its graph: every node is reachable, and recall is that of a build
+/// from scratch.
 #[test]
 fn a_renewed_graph_is_as_good_as_a_new_one() {
     const ROWS: usize = 6_000;
@@ -421,7 +421,7 @@ fn a_renewed_graph_is_as_good_as_a_new_one() {
         let is_kept = |node: &u32| old.video_ids()[*node as usize].0 >= dataset.ids[ROWS / 10].0;
         let nodes: Vec<u32> = (0..old.len() as u32).filter(is_kept).collect();
         nodes.iter().for_each(|node| kept.insert(*node));
-        // In the order of the nodes, and then those that are new.
+        // Surviving rows in node order, then the new rows.
         let mut rows: Vec<f32> = Vec::new();
         for node in &nodes {
             let row = old.input_row(NodeId(*node)) as usize;
@@ -437,7 +437,7 @@ fn a_renewed_graph_is_as_good_as_a_new_one() {
         store.publish(staged, times, Measured::default()).unwrap();
         let renewed = store.open_current().unwrap().1;
         verify(&renewed).unwrap();
-        // Not twice, and not where there is much that is new.
+        // Not twice in a row, and not if too many rows are new.
         assert!(renewed.metadata().renewed && !old.metadata().renewed);
         assert!(Ancestor::of_first(&renewed, &NodeSet::all(renewed.len()), ROWS).is_none());
         assert!(Ancestor::of_first(&old, &kept, ROWS + ROWS / 10).is_none());

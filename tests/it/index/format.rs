@@ -1,4 +1,4 @@
-//! Generation files that are whole, damaged, truncated, foreign or hostile.
+//! Generation files that are valid, damaged, truncated, foreign or hostile.
 
 use std::path::{Path, PathBuf};
 
@@ -34,7 +34,7 @@ impl Sample {
         Self::with(Metric::InnerProduct, BuildParams::new(Metric::InnerProduct, 4, 20).unwrap())
     }
 
-    /// One whose residual codes are along axes that are not those of the dimensions.
+    /// An index whose residual codes are along axes other than the dimensions.
     fn along_axes() -> Self {
         let params = BuildParams::new(Metric::InnerProduct, 4, 20).unwrap();
         Self::of(TestDataset::new(4_200, 16), Metric::InnerProduct, params)
@@ -56,7 +56,7 @@ impl Sample {
         Self { sections: index.sections().to_vec(), dataset, bytes }
     }
 
-    /// Writes other bytes where an index could be opened from.
+    /// Writes other bytes as an index file.
     fn write(&self, bytes: &[u8]) -> PathBuf {
         let path = self.dataset.folder.path().join("changed.index");
         std::fs::write(&path, bytes).unwrap();
@@ -74,7 +74,7 @@ impl Sample {
         Columns::open(&index)?.verify()
     }
 
-    /// The file with its header changed by `change` and the header's checksum mended.
+    /// The file with a changed header and a corrected header checksum.
     fn with_header(&self, change: impl FnOnce(&mut [u8])) -> Vec<u8> {
         let mut bytes = self.bytes.clone();
         change(&mut bytes[..HEADER_BYTES]);
@@ -82,7 +82,7 @@ impl Sample {
         bytes
     }
 
-    /// The file with one table entry changed and both checksums mended.
+    /// The file with one changed table entry and both checksums corrected.
     fn with_entry(&self, entry: usize, change: impl FnOnce(&mut [u8])) -> Vec<u8> {
         let mut bytes = self.bytes.clone();
         let start = HEADER_BYTES + entry * ENTRY_BYTES;
@@ -91,7 +91,7 @@ impl Sample {
         bytes
     }
 
-    /// The file with one section changed and all checksums mended: what an attacker would send.
+    /// The file with one changed section and all checksums corrected, as an attacker would send it.
     fn with_section(&self, kind: SectionKind, change: impl FnOnce(&mut [u8])) -> Vec<u8> {
         let mut bytes = self.bytes.clone();
         let position = self.sections.iter().position(|section| section.kind == kind).unwrap();
@@ -105,7 +105,7 @@ impl Sample {
     }
 }
 
-/// Mends the checksums of table and header.
+/// Corrects the checksums of table and header.
 fn reseal(bytes: &mut [u8]) {
     let count = u32::from_le_bytes(bytes[12..16].try_into().unwrap()) as usize;
     let table_end = (HEADER_BYTES + count * ENTRY_BYTES).min(bytes.len());
@@ -337,7 +337,7 @@ fn entries_that_lead_nowhere_are_found_by_verify() {
     assert!(matches!(sample.check(&words), Err(IndexError::BadEntry { .. })));
 }
 
-/// Searches every way; what is found does not matter, that it comes back does.
+/// Searches with every plan; only termination without a panic matters.
 fn search_every_way(index: &Index) {
     let searcher = Searcher::default();
     for effort in [Effort::EfSearch(1), Effort::EfSearch(200), Effort::Exact] {
@@ -423,7 +423,7 @@ fn axes_that_do_not_fit_are_found() {
 #[test]
 fn embeddings_that_are_no_numbers_do_not_keep_a_search_from_ending() {
     for metric in [Metric::InnerProduct, Metric::L2] {
-        // Without codes, so that the graph is walked over them.
+        // Without codes, so that the traversal reads the embeddings.
         let params = BuildParams::new(metric, 4, 20).unwrap().with_codes(Codes::None).unwrap();
         let sample = Sample::with(metric, params);
         let bytes = sample.with_section(SectionKind::Vectors, |section| section.fill(0xff));
@@ -484,7 +484,7 @@ fn videos_are_found_by_id_one_by_one_and_many_together() {
         let dataset = dataset_of(folder.path(), &random_rows(rows, 4, 1), 4, Metric::InnerProduct);
         let params = BuildParams::new(Metric::InnerProduct, 4, 20).unwrap().with_threads(1);
         let index = build_index(&dataset, &params, &folder.path().join("index"));
-        // Without ids of their own, videos have row numbers.
+        // Without an id file, ids are row numbers.
         let asked: Vec<VideoId> = (0..70).chain([0, 3, u64::MAX]).map(VideoId).collect();
         let expected: Vec<NodeId> = asked.iter().filter_map(|id| index.node_of(*id)).collect();
         assert!(expected.iter().all(|node| node.index() < rows) && expected.len() >= rows);
@@ -516,7 +516,7 @@ fn a_section_that_is_damaged_is_not_copied() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// A file with right checksums and wrong contents gives an error or an answer, never a panic.
+    /// A file with correct checksums and wrong contents causes an error or an answer, never a panic.
     #[test]
     fn a_hostile_file_never_brings_a_search_down(
         section in 0usize..64,
@@ -541,7 +541,7 @@ proptest! {
         });
     }
 
-    /// Whatever the bytes, opening comes back.
+    /// Opening arbitrary bytes terminates without a panic.
     #[test]
     fn any_bytes_after_the_magic_are_refused_without_a_panic(tail in prop::collection::vec(any::<u8>(), 0..400)) {
         thread_local!(static SAMPLE: Sample = Sample::new());
@@ -563,7 +563,7 @@ fn reseal_any(bytes: &mut [u8]) {
     reseal(bytes);
 }
 
-/// What a version of the format wrote must open in every later one.
+/// Files of every earlier format version must open.
 #[test]
 fn opens_the_fixture_of_each_format_version() {
     let held_out = [None, Some(32), Some(40), Some(40), Some(40), Some(40), Some(40), Some(40), Some(40)];

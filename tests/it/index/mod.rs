@@ -1,4 +1,4 @@
-//! Building generations, and the files and folders that hold them.
+//! Builds of generations, their files and folders.
 
 mod build;
 mod format;

@@ -1,4 +1,4 @@
-//! Recall against effort, as calibrations keep it.
+//! Recall curves of calibrations.
 
 use proptest::prelude::*;
 use shortlist::index::{QuerySource, RecallCurve, RecallCurves, RecallPoint, Uncovered};
@@ -32,7 +32,7 @@ fn recall_is_interpolated_between_points_and_between_k() {
     assert_eq!(curves.ef_search(10, 0.971), Err(Uncovered::Recall { best: 0.97 }));
     assert_eq!(curves.ef_search(20, 0.95), Ok(60));
     assert_eq!(curves.ef_search(21, 0.5), Err(Uncovered::K { largest: 20 }));
-    // Half way between the recall of k = 10 and that of k = 20.
+    // Midway between the recall of k = 10 and of k = 20.
     let (ten, twenty) = (curves.recall(10, 66).unwrap(), curves.recall(20, 66).unwrap());
     close(Some(ten), 0.9 + 0.07 * 3.3f64.ln() / 4f64.ln());
     close(curves.recall(15, 66), (ten + twenty) / 2.0);
@@ -41,7 +41,7 @@ fn recall_is_interpolated_between_points_and_between_k() {
     assert_eq!(curves.recall(15, 19), None);
     assert!(curves.ef_search(15, 0.974).is_ok());
     assert!(matches!(curves.ef_search(15, 0.976), Err(Uncovered::Recall { best }) if best < 0.976));
-    // A smaller k is taken for the smallest.
+    // A smaller k uses the curve of the smallest.
     assert_eq!(curves.ef_search(1, 0.9), Ok(20));
     assert_eq!((curves.recall(1, 9), curves.recall(1, 10)), (None, Some(0.5)));
 }

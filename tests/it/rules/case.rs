@@ -1,4 +1,4 @@
-//! One answer to a request with rules, beside what a look at every video makes of it.
+//! Checks one answer to a request with rules against a scan of every video.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,7 +9,7 @@ use shortlist::engine::{Completeness, Effort, Loss, Plan, Query, Rule, SearchReq
 use crate::rules::dataset::{Components, RuledDataset, Shape};
 use crate::rules::naive::Naive;
 
-/// One request, what a look at every video makes of it, and how near scores are that rounding could swap.
+/// One request, its naive evaluation, and the tolerance within which rounding may reorder scores.
 pub struct Case<'a> {
     dataset: &'a RuledDataset,
     request: &'a SearchRequest,
@@ -23,7 +23,7 @@ impl<'a> Case<'a> {
         let Shape { components, metric, dtype, .. } = dataset.shape;
         let tolerance = match (components, metric, dtype) {
             (Components::Grid | Components::Signs, _, _) => 0.0,
-            // Whoever normalizes in another order may round to the next number.
+            // Normalizing in another order may round to an adjacent f16.
             (Components::Normal, Metric::Cosine, Dtype::F16) => 1e-3,
             (Components::Normal, _, _) => 1e-4,
         };
@@ -40,32 +40,32 @@ impl<'a> Case<'a> {
         self.naive.scored[row].score
     }
 
-    /// The rows of an answer; an error if they break a rule, `before` being those of the pages before.
+    /// Returns the rows of an answer, or an error if they break a rule. `before` are the rows of earlier pages.
     pub fn rows(&self, answer: &SearchResponse, before: &[usize]) -> Result<Vec<usize>, String> {
         let mut rows = Vec::new();
         for candidate in &answer.candidates {
             let id = candidate.video_id.0;
             let row = *self.rows.get(&id).ok_or(format!("{id} is no video"))?;
             let scored = self.naive.scored[row];
-            let told = |what: &str| Err(format!("video {id}, which scores {}, {what}", scored.score));
+            let wrong = |what: &str| Err(format!("video {id}, which scores {}, {what}", scored.score));
             if !self.near(scored.score, candidate.score) {
-                return told(&format!("is said to score {}", candidate.score));
+                return wrong(&format!("has score {} in the answer", candidate.score));
             }
             if !self.naive.matches(row) {
-                return told("does not match the filter");
+                return wrong("does not match the filter");
             }
             if self.naive.is_seed(row) {
-                return told("is a seed");
+                return wrong("is a seed");
             }
             if self.naive.is_excluded(row) {
-                return told("is excluded");
+                return wrong("is excluded");
             }
             if self.naive.is_below(row) {
-                return told("is below the threshold");
+                return wrong("is below the threshold");
             }
             let expected = matches!(self.request.query, Query::Interests(_)).then_some(scored.interest);
             if candidate.interest != expected && self.tolerance == 0.0 {
-                return told(&format!("is of interest {expected:?}, not of {:?}", candidate.interest));
+                return wrong(&format!("is of interest {expected:?}, not of {:?}", candidate.interest));
             }
             rows.push(row);
         }
@@ -73,14 +73,14 @@ impl<'a> Case<'a> {
             .candidates
             .is_sorted_by(|a, b| a.score > b.score || a.score == b.score && a.video_id <= b.video_id);
         if !in_order {
-            return Err("not best first".to_owned());
+            return Err("candidates are not sorted by score and id".to_owned());
         }
         let all: Vec<usize> = before.iter().chain(&rows).copied().collect();
         if all.iter().collect::<HashSet<_>>().len() < all.len() {
-            return Err("a video is there twice".to_owned());
+            return Err("a video occurs twice".to_owned());
         }
         if let Some(overrun) = self.naive.overrun(&all) {
-            return Err(format!("the caps are overrun: {overrun}"));
+            return Err(format!("caps are exceeded: {overrun}"));
         }
         if rows.len() < self.request.k
             && answer.completeness != Completeness::Deadline
@@ -88,7 +88,7 @@ impl<'a> Case<'a> {
         {
             let rest = (self.dataset.videos[row].id, self.score(row));
             return Err(format!(
-                "only {} candidates, {:?}, and {rest:?} is left",
+                "only {} candidates, {:?}, and {rest:?} qualifies",
                 rows.len(),
                 answer.completeness
             ));
@@ -109,8 +109,8 @@ impl<'a> Case<'a> {
         Ok(rows)
     }
 
-    /// Whether places that are kept went to those that they are kept for, where there are so many: a page may only
-    /// have fewer of them if it has no room for another one.
+    /// Checks kept places: a page may have fewer fresh videos, or fewer of an interest, than places kept for them only if
+    /// no other such video would fit.
     pub fn keeps_places(&self, rows: &[usize]) -> Result<(), String> {
         let (fresh, interests) = self.naive.kept();
         let enough = |what: String, kept: usize, is_one: &dyn Fn(&usize) -> bool| {
@@ -118,19 +118,19 @@ impl<'a> Case<'a> {
             match self.naive.left_out(rows, is_one) {
                 Some(row) if found < kept => {
                     let rest = (self.dataset.videos[row].id, self.score(row));
-                    Err(format!("{found} {what}, expected {kept}, and {rest:?} is left"))
+                    Err(format!("{found} {what}, expected {kept}, and {rest:?} qualifies"))
                 }
                 _ => Ok(()),
             }
         };
-        enough("fresh ones".to_owned(), fresh, &|row| self.naive.is_fresh(*row))?;
+        enough("fresh videos".to_owned(), fresh, &|row| self.naive.is_fresh(*row))?;
         for (at, kept) in interests.into_iter().enumerate() {
             enough(format!("of interest {at}"), kept, &|row| self.naive.scored[*row].interest == at)?;
         }
         Ok(())
     }
 
-    /// Whether the rows are those expected, in their order.
+    /// Checks that the rows are the expected ones in the expected order.
     pub fn equals(&self, rows: &[usize], expected: &[usize]) -> Result<(), String> {
         let differ = |at: &usize| {
             let (found, expected) = (rows.get(*at), expected.get(*at));
@@ -155,8 +155,8 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// The rule that keeps a video from the last of `pages`, its place in the order of all and on that page, and whether
-    /// it is on one before.
+    /// Explains the absence of a video from the last of `pages`: the rule, its overall place, its rank on that page, and
+    /// whether it is on an earlier page.
     pub fn explanation(
         &self,
         row: usize,
@@ -185,7 +185,7 @@ impl<'a> Case<'a> {
         (rule, place, rank, is_before.then_some(Loss::EarlierPage))
     }
 
-    /// The share of the right scores that were found.
+    /// The share of the expected scores that were found.
     pub fn recall(&self, rows: &[usize], expected: &[usize]) -> f64 {
         let mut left: Vec<f32> = rows.iter().map(|row| self.score(*row)).collect();
         let mut found = 0;
@@ -203,22 +203,22 @@ impl<'a> Case<'a> {
     }
 }
 
-/// What was wrong, with everything needed to see it again.
+/// Collected failures, with everything needed to reproduce them.
 #[derive(Default)]
 pub struct Failures(Vec<String>);
 
 impl Failures {
-    pub fn add(&mut self, result: Result<(), String>, asked: &SearchRequest, context: &str) {
+    pub fn add(&mut self, result: Result<(), String>, request: &SearchRequest, context: &str) {
         if let Err(problem) = result {
-            let mut asked = asked.clone();
-            if let Query::Vector(vector) = &mut asked.query {
+            let mut request = request.clone();
+            if let Query::Vector(vector) = &mut request.query {
                 vector.truncate(1);
-            } else if let Query::Interests(interests) = &mut asked.query {
+            } else if let Query::Interests(interests) = &mut request.query {
                 interests.iter_mut().for_each(|interest| interest.vector.truncate(1));
             }
-            let excluded = asked.rules.exclude.video_ids.len();
-            asked.rules.exclude.video_ids.truncate(3);
-            self.0.push(format!("{problem}\n  {context}, {excluded} excluded: {asked:?}"));
+            let excluded = request.rules.exclude.video_ids.len();
+            request.rules.exclude.video_ids.truncate(3);
+            self.0.push(format!("{problem}\n  {context}, {excluded} excluded: {request:?}"));
         }
     }
 

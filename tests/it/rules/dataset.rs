@@ -1,8 +1,8 @@
-//! Small catalogs for tests of the rules: written to files, built, opened by an engine, and kept as plain rows
-//! for whoever looks at them one by one.
+//! Small catalogs for tests of the rules: written to files, built, opened by an engine, and kept as plain rows for the
+//! oracle.
 //!
-//! Their embeddings are such that single precision scores them without rounding, where that is possible: then the
-//! one right order is known to the last tie.
+//! Where possible, embeddings are chosen so that single precision scores them without rounding. The correct order is then
+//! known exactly, ties included.
 
 use std::fs::File;
 use std::path::Path;
@@ -31,23 +31,23 @@ use tempfile::TempDir;
 
 pub const REGIONS: [&str; 3] = ["de", "fr", "jp"];
 pub const TOPICS: [&str; 6] = ["art", "cats", "cooking", "dance", "news", "sport"];
-/// Distinct numbers of views: few enough to be capped.
+/// Number of distinct values of `views`: few enough for caps to matter.
 pub const VIEWS: i64 = 40;
 
-/// How embeddings and queries are made.
+/// The distribution of the components of embeddings and queries.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Components {
-    /// Multiples of 1/32 below 2: inner products and distances of a few hundred of them are exact in single
-    /// precision, and so are the components in half precision.
+    /// Multiples of 1/32 below 2. Inner products and distances of a few hundred of them are exact in f32, and the
+    /// components are exact in f16.
     Grid,
-    /// 0, 1 and -1, as many of them not 0 as a power of 4 says: norms are powers of 2, so that normalizing is exact.
-    /// Hardly more than a hundred scores, and ties everywhere.
+    /// 0, 1 and -1. The number of nonzero components is a power of 4, so norms are powers of 2 and normalizing is exact.
+    /// There are about a hundred distinct scores, so ties are common.
     Signs,
-    /// From a normal distribution. Scores round.
+    /// Normally distributed. Scores are rounded.
     Normal,
 }
 
-/// What a catalog is like.
+/// The parameters of a catalog.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
     pub videos: usize,
@@ -56,16 +56,16 @@ pub struct Shape {
     pub dtype: Dtype,
     pub codes: Codes,
     pub components: Components,
-    /// Whether every fourth video has the embedding of another one.
+    /// Whether every fourth video has the same embedding as another.
     pub has_duplicates: bool,
     pub seed: u64,
 }
 
-/// One video, as it went into the files.
+/// One video, as written to the files.
 #[derive(Clone, Debug)]
 pub struct Video {
     pub id: u64,
-    /// As stored: of norm 1 under cosine.
+    /// As stored: normalized for cosine.
     pub vector: Vec<f32>,
     pub creator: Option<String>,
     pub region: String,
@@ -108,7 +108,7 @@ impl RuledDataset {
         Self { shape, videos, engine, _folder: folder }
     }
 
-    /// Something to search for that is no video.
+    /// A random query vector.
     pub fn query(&self, random: &mut ChaCha8Rng) -> Vec<f32> {
         row(&self.shape, random)
     }
@@ -148,7 +148,7 @@ fn row(shape: &Shape, random: &mut ChaCha8Rng) -> Vec<f32> {
     }
 }
 
-/// A component as the file has it.
+/// A component rounded to the type of the file.
 fn stored(shape: &Shape, value: f32) -> f32 {
     match shape.dtype {
         Dtype::F32 => value,
@@ -162,7 +162,7 @@ fn video(shape: &Shape, raw: &[f32], now: Timestamp, random: &mut ChaCha8Rng) ->
     let creator = random.random_range(0..(shape.videos / 4).max(2)).min(random.random_range(0..400));
     let topics = (0..random.random_range(0..4)).map(|_| (*TOPICS.choose(random).unwrap()).to_owned());
     let topics: Vec<String> = topics.collect();
-    // Half an hour past the hour, so that the time a test takes does not make a fresh video an old one.
+    // Half an hour off whole hours, so that no video crosses a freshness limit during a test.
     let age = SignedDuration::from_mins(60 * random.random_range(0..2_000) + 30);
     Video {
         id: random.random(),

@@ -1,4 +1,4 @@
-//! An exclusion of everything that is near the user.
+//! Exclusion of all videos near the user.
 
 use std::collections::HashSet;
 

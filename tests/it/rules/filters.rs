@@ -1,4 +1,4 @@
-//! Filters compared with a look at every value of every video, and what is refused as one.
+//! Filters against a scan of every value of every video, and refused filters.
 
 use std::collections::BTreeSet;
 use std::ops::{Bound, RangeBounds};
@@ -152,12 +152,12 @@ fn safe() -> Condition {
     Condition::Bool { attribute: "bool".to_owned(), value: true }
 }
 
-/// A condition inside so many filters, the outermost counted too.
+/// A condition nested in filters, the outermost included in the depth.
 fn nested(filters: usize) -> Filter {
     (1..filters).fold(must(safe()), |inner, _| must(Condition::Filter(inner)))
 }
 
-/// What a filter is refused with, or no error.
+/// The error of a filter, if it is refused.
 fn refusal(filter: &Filter) -> Result<(), String> {
     thread_local!(static INDEX: (tempfile::TempDir, Index) = typed_index(40, 1));
     INDEX.with(|(_, index)| {
@@ -266,7 +266,7 @@ fn a_filter_is_as_deep_and_as_large_as_the_contract_allows() {
     let expected = format!("{path}: expected at most {max_depth} nested filters");
     assert_eq!(refusal(&nested(max_depth + 1)), Err(expected));
 
-    // A filter within counts as a condition too.
+    // A nested filter counts as a condition.
     let of = |conditions| {
         must(Condition::Filter(Filter { must_not: vec![safe(); conditions], ..Filter::default() }))
     };
@@ -324,13 +324,13 @@ fn a_question_whether_to_go_on_is_asked_before_every_condition() {
         assert_eq!(answered(answers), (Err(MatchError::Interrupted), answers + 1));
     }
     let long = must(Condition::VideoId { any_of: vec![VideoId(1); Filter::MAX_VALUES] });
-    let mut asked = 0;
+    let mut checks = 0;
     matching(&long, &columns, now(), || {
-        asked += 1;
+        checks += 1;
         true
     })
     .unwrap();
-    assert!(asked > 50, "a hundred thousand ids are a long time without a question: {asked}");
+    assert!(checks > 50, "expected more than 50 interrupt checks over 100,000 ids, found {checks}");
 }
 
 #[test]

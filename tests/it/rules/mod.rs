@@ -1,4 +1,4 @@
-//! Filters, exclusions, caps and kept places, against oracles that look at every video.
+//! Filters, exclusions, caps and kept places, against oracles that scan every video.
 
 pub(crate) mod case;
 pub(crate) mod dataset;

@@ -1,5 +1,5 @@
-//! The answer to a request as the proto describes it, by looking at every video and at nothing else of the library
-//! than the request.
+//! The answer to a request as the proto defines it, by scanning every video. Uses nothing of the library but the request
+//! types.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::{Bound, RangeBounds};
@@ -11,7 +11,7 @@ use shortlist::rules::{Condition, Filter, Number, Time};
 
 use crate::rules::dataset::{RuledDataset, Video};
 
-/// What a video scores, and for which interest.
+/// The score of a video, and its interest.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scored {
     pub row: usize,
@@ -19,14 +19,14 @@ pub struct Scored {
     pub interest: usize,
 }
 
-/// One request and every video under it.
+/// One request with the score of every video.
 pub struct Naive<'a> {
     dataset: &'a RuledDataset,
     request: &'a SearchRequest,
     now: Timestamp,
     excluded: HashSet<u64>,
     seeds: HashSet<u64>,
-    /// By row.
+    /// Indexed by row.
     pub scored: Vec<Scored>,
     matching: Vec<bool>,
 }
@@ -72,7 +72,7 @@ impl<'a> Naive<'a> {
         self.request.rules.score_threshold.is_some_and(|threshold| self.scored[row].score < threshold)
     }
 
-    /// Whether every rule lets it through that looks at one video alone.
+    /// Whether the video passes all rules on single videos: filter, exclusion, seeds, threshold.
     pub fn passes(&self, row: usize) -> bool {
         self.matches(row) && !self.is_seed(row) && !self.is_excluded(row) && !self.is_below(row)
     }
@@ -85,7 +85,7 @@ impl<'a> Naive<'a> {
             .is_some_and(|time| time >= self.now.saturating_sub(fresh.within).unwrap())
     }
 
-    /// How many places of a page are kept for fresh videos and for each interest.
+    /// The number of places kept on a page for fresh videos and for each interest.
     pub fn kept(&self) -> (usize, Vec<usize>) {
         let fresh = self.request.rules.fresh.as_ref().map_or(0, |fresh| fresh.at_least);
         let share = |share: f32| (f64::from(share) * self.request.k as f64 + 1e-4).floor() as usize;
@@ -97,7 +97,7 @@ impl<'a> Naive<'a> {
         }
     }
 
-    /// Best first; equal scores by video id.
+    /// Sorts by descending score, ties by video id.
     pub fn sort(&self, rows: &mut [usize]) {
         rows.sort_by(|a, b| {
             let by_score = self.scored[*b].score.partial_cmp(&self.scored[*a].score).expect("a number");
@@ -105,7 +105,7 @@ impl<'a> Naive<'a> {
         });
     }
 
-    /// The first `count` pages of k.
+    /// Returns the first `count` pages of k.
     pub fn pages(&self, count: usize) -> Vec<Vec<usize>> {
         let mut left: Vec<usize> = (0..self.scored.len()).filter(|row| self.passes(*row)).collect();
         self.sort(&mut left);
@@ -120,7 +120,7 @@ impl<'a> Naive<'a> {
         pages
     }
 
-    /// The place of a video among all that pass, no places being kept; `None` if a cap has no room for it.
+    /// The place of a video among all that pass, without kept places; `None` if a cap excludes it.
     pub fn place(&self, row: usize) -> Option<usize> {
         let mut order: Vec<usize> = (0..self.scored.len()).filter(|row| self.passes(*row)).collect();
         self.sort(&mut order);
@@ -129,8 +129,8 @@ impl<'a> Naive<'a> {
         order.iter().position(|other| *other == row).map(|at| at + 1)
     }
 
-    /// Takes places from the best down, while enough of them stay free for what they are kept for. Places that are
-    /// not needed for that go to the best that were passed over for it.
+    /// Fills places in order of score while enough remain for kept places. Places that turn out not to be needed go to the
+    /// best of the videos skipped for them.
     fn page(&self, order: &[usize], room: &mut Room) -> Vec<usize> {
         let (mut fresh, mut interests) = self.kept();
         let mut taken = Vec::new();
@@ -151,7 +151,7 @@ impl<'a> Naive<'a> {
                 fresh -= usize::from(is_fresh);
                 interests[interest] -= usize::from(is_wanted);
             }
-            // One that is both fresh and of an interest leaves a place over.
+            // A video that is both fresh and of an interest fills two kept places, which frees one.
             let kept = fresh + interests.iter().sum::<usize>();
             passed_over.retain(|row| {
                 let has_place = self.request.k - taken.len() > kept;
@@ -168,8 +168,7 @@ impl<'a> Naive<'a> {
         taken
     }
 
-    /// What may be said of an answer that is short, where these are the candidates of all pages up to it: what the
-    /// proto says of each reason, and nothing that is not so.
+    /// The valid reasons for a short answer, by their definitions in the proto, given the candidates of all pages so far.
     pub fn reasons(&self, returned: &[usize]) -> Vec<Completeness> {
         let mut room = Room::new(self.request);
         returned.iter().for_each(|row| room.count(self.video(*row)));
@@ -192,7 +191,7 @@ impl<'a> Naive<'a> {
         reasons
     }
 
-    /// The first of those videos that passes every rule and would have had room beside these.
+    /// The first such video that passes every rule and would fit the caps in addition to these.
     pub fn left_out(&self, returned: &[usize], which: &dyn Fn(&usize) -> bool) -> Option<usize> {
         let mut room = Room::new(self.request);
         returned.iter().for_each(|row| room.count(self.video(*row)));
@@ -202,7 +201,7 @@ impl<'a> Naive<'a> {
         (0..self.scored.len()).filter(is_left_out).find(which)
     }
 
-    /// The first cap that these videos together overrun.
+    /// The first cap that these videos exceed.
     pub fn overrun(&self, returned: &[usize]) -> Option<String> {
         let mut room = Room::new(self.request);
         returned.iter().for_each(|row| room.count(self.video(*row)));
@@ -211,7 +210,7 @@ impl<'a> Naive<'a> {
     }
 }
 
-/// What the caps have counted.
+/// Counters of the caps.
 struct Room {
     caps: Vec<(String, usize)>,
     counts: HashMap<(usize, String), usize>,

@@ -1,4 +1,4 @@
-//! Answers to requests with rules against those that a look at every video gives.
+//! Answers to random requests with rules, against a scan of every video.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -19,8 +19,8 @@ use crate::rules::requests::random_request;
 
 const REQUESTS_PER_CATALOGUE: u64 = 40;
 
-/// Every metric with every type and code that it has, from one video to some thousands. Those of 320 dimensions are
-/// so large that a traversal is chosen where nobody asks for one.
+/// Every metric with every element type and quantizer that it supports, from one video to some thousands. Catalogs of 320
+/// dimensions are large enough that the planner chooses a traversal.
 fn shapes() -> Vec<Shape> {
     use Components::{Grid, Normal, Signs};
     use Dtype::{F16, F32};
@@ -53,7 +53,7 @@ fn shapes() -> Vec<Shape> {
     (100..).zip(shapes).map(of).collect()
 }
 
-/// Efforts that are not exact and plans that go with them, for this request.
+/// Non-exact efforts with every plan that applies to this request.
 fn ways(dataset: &RuledDataset, request: &SearchRequest) -> Vec<(Effort, Option<Plan>)> {
     let has_codes = dataset.shape.codes == Codes::Sq8;
     let mut plans = vec![Plan::Graph];
@@ -77,7 +77,7 @@ fn search(dataset: &RuledDataset, request: &SearchRequest) -> SearchResponse {
     dataset.engine.search(request, &Budget::default()).unwrap()
 }
 
-/// The requests of a catalog, with their numbers.
+/// The numbered requests of a catalog.
 fn requests(dataset: &RuledDataset) -> impl Iterator<Item = (u64, SearchRequest)> + '_ {
     let n = std::env::var("N").map_or(REQUESTS_PER_CATALOGUE, |n| n.parse().unwrap());
     let from = std::env::var("FROM").map_or(0, |n| n.parse().unwrap());
@@ -113,7 +113,7 @@ fn exact_answers_are_those_of_a_look_at_every_video() {
     failures.check();
 }
 
-/// Videos of every place in the order, and what keeps them out or from where they would be.
+/// Explains videos from all places of the order: which rule excludes or moves them.
 #[test]
 fn explanations_are_those_of_a_look_at_every_video() {
     let mut failures = Failures::default();
@@ -185,7 +185,7 @@ fn no_answer_breaks_a_rule_or_is_short_whatever_the_plan() {
     assert!(recall >= 0.9, "recall {recall}");
 }
 
-/// Told to stop at once, and again and again: what there is by then, and marked.
+/// A budget that expires at once: the answer has what was found by then, and is marked.
 #[test]
 fn late_answers_are_marked_and_break_no_rule() {
     let mut failures = Failures::default();
@@ -197,7 +197,7 @@ fn late_answers_are_marked_and_break_no_rule() {
             let ways = ways(&dataset, &request).into_iter().chain([(Effort::Exact, None)]);
             for (effort, plan) in ways {
                 let asked = case.with(effort, plan, 0);
-                // Half a millisecond at least is kept for the rest: from the first question on it is late.
+                // The engine reserves at least 500 µs for the later stages, so the first check already stops.
                 let budget = Budget::until(Some(Instant::now() + Duration::from_micros(450)));
                 let Ok(answer) = dataset.engine.search(&asked, &budget) else { continue };
                 if answer.completeness == Completeness::Deadline {
@@ -238,7 +238,7 @@ fn pages_are_of_one_order() {
                     }
                 }
             }
-            // What lies between two pages is of both of them.
+            // An offset that is no multiple of k overlaps two pages.
             for offset in [1, k - 1, k + k / 2, 3 * k - 1] {
                 if !is_sound {
                     break;
@@ -334,6 +334,9 @@ fn the_requests_meet_every_corner() {
     ];
     let short = shortfalls.map(|shortfall| format!("{:?}", Completeness::Short(shortfall)));
     for corner in corners.map(str::to_owned).iter().chain(&short) {
-        assert!(met.get(corner).is_some_and(|times| *times >= 3), "{corner} was hardly met: {met:#?}");
+        assert!(
+            met.get(corner).is_some_and(|times| *times >= 3),
+            "expected {corner} 3 times or more: {met:#?}"
+        );
     }
 }

@@ -1,5 +1,4 @@
-//! Rules do not cost recall, whatever k is beside the effort: a search with rules finds as much of what an exact one
-//! finds as a search without.
+//! Rules do not cost recall at any ratio of k to the effort: a search with rules reaches the recall of a search without.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -19,9 +18,9 @@ use shortlist::synth::{SynthParams, synth};
 const DIM: usize = 128;
 const VIDEOS: usize = 50_000;
 const USERS: usize = 100;
-/// A search with a filter is not asked for more, however easy the catalog is without one.
+/// Recall above which a search with a filter need not match the search without.
 const ENOUGH: f64 = 0.96;
-/// What recall may be lower by.
+/// Tolerated loss of recall.
 const TOLERANCE: f64 = 0.02;
 
 struct World {
@@ -44,7 +43,7 @@ fn world() -> World {
     };
     let dataset = Dataset::open(&dataset, Metric::InnerProduct).unwrap();
     let store = IndexStore::new(folder.path().join("index"));
-    // The same graph every time.
+    // One thread builds the same graph every time.
     let params = BuildParams::new(Metric::InnerProduct, 16, 100).unwrap().with_threads(1);
     build(&dataset, None, &params, &store, &Silent, Instant::now()).unwrap();
     let engine = Engine::open(EngineOptions {
@@ -90,7 +89,7 @@ impl World {
         self.recall_of_each(|_| rules.clone(), k, ef_search)
     }
 
-    /// Where each user has rules of their own.
+    /// Searches in which each user has different rules.
     fn recall_of_each(&self, rules: impl Fn(&[f32]) -> Rules, k: usize, ef_search: usize) -> f64 {
         let (mut found, mut all) = (0, 0);
         for user in self.users.chunks_exact(DIM) {
@@ -146,8 +145,8 @@ fn rules_cost_no_recall_at_any_k_and_effort() {
     assert!(worse.is_empty(), "{worse:#?}");
 }
 
-/// What the best candidates tell of how much is excluded need not be true of the others; and where the best are, what is
-/// left scores so nearly the same that codes put it in another order.
+/// The share excluded among the best candidates need not be that among the others. If the best are excluded, the scores
+/// of the rest are so close that codes misorder them.
 #[test]
 fn exclusions_of_the_best_or_behind_them_cost_no_recall() {
     let world = world();
@@ -175,11 +174,11 @@ fn exclusions_of_the_best_or_behind_them_cost_no_recall() {
     }
 }
 
-/// Where the topics that a user would get anyway are what is asked for, a filter changes little.
+/// A filter on the topics that a user would get anyway changes little.
 #[test]
 fn filters_around_the_user_cost_no_recall() {
     let world = world();
-    // A fifth of all videos: their topics have more than a quarter.
+    // The best videos of a fifth of the catalog, whose topics cover more than a quarter of it.
     let topics_of_the_best = |user: &[f32]| {
         let best = world.answer(user, &Rules::default(), 10_000, Effort::Exact);
         let topics: BTreeSet<String> =

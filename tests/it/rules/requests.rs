@@ -1,4 +1,4 @@
-//! Requests at random that meet the corners of every rule.
+//! Random requests that cover the corner cases of every rule.
 
 use std::ops::Bound;
 
@@ -38,7 +38,7 @@ pub fn random_request(dataset: &RuledDataset, random: &mut ChaCha8Rng) -> Search
     request.rules.caps = caps(random);
     let kept: usize = Naive::new(dataset, &request).kept().1.iter().sum();
     request.rules.fresh = fresh(k - kept, random);
-    // These two look at what would be found without them.
+    // These two depend on what would be found without them.
     request.rules.exclude = exclude(dataset, &request, random);
     request.rules.score_threshold = threshold(dataset, &request, random);
     request
@@ -54,7 +54,7 @@ fn query(dataset: &RuledDataset, k: usize, random: &mut ChaCha8Rng) -> Query {
 }
 
 fn seeds(dataset: &RuledDataset, random: &mut ChaCha8Rng) -> Query {
-    // The sum of several is not of a norm that normalizing keeps exact.
+    // Normalizing is exact for one vector of signs, but not for a sum of several.
     let most = if dataset.shape.components == Components::Signs { 1 } else { 3 };
     let mut seeds: Vec<Seed> = (0..random.random_range(1..=most))
         .map(|_| {
@@ -71,7 +71,7 @@ fn seeds(dataset: &RuledDataset, random: &mut ChaCha8Rng) -> Query {
 fn interests(dataset: &RuledDataset, k: usize, random: &mut ChaCha8Rng) -> Query {
     let count = *[1, 2, 3, 5, 16].choose(random).unwrap();
     let vectors: Vec<Vec<f32>> = (0..count).map(|_| dataset.query(random)).collect();
-    // Nothing fits the second one better than the first, or better than the one a hundred times as heavy.
+    // Equal weights, a first interest 100 times as heavy, or a second of half the weight.
     let weights = random.random_range(0..3);
     let weight = |at: usize| match (weights, at) {
         (0, _) => 1.0,
@@ -91,7 +91,7 @@ fn interests(dataset: &RuledDataset, k: usize, random: &mut ChaCha8Rng) -> Query
     };
     let mut interests: Vec<Interest> = vectors.into_iter().enumerate().map(interest).collect();
     if count > 1 && random.random_bool(0.2) {
-        // The second one is the first one again, and gets nothing: of equals it is the first.
+        // The second interest equals the first and gets nothing: ties go to the first.
         interests[1].vector = interests[0].vector.clone();
     }
     Query::Interests(interests)
@@ -115,7 +115,8 @@ fn caps(random: &mut ChaCha8Rng) -> Vec<Cap> {
 }
 
 fn fresh(most: usize, random: &mut ChaCha8Rng) -> Option<Fresh> {
-    // Of the last 2,000 hours, a tenth without a time: hardly any, some, most, all, and more than a time can go back.
+    // Videos are of the last 2,000 hours, a tenth without time. These match few, some, most or all of them; the last
+    // exceeds the range of timestamps.
     let hours = [1, 10, 200, 1_500, 3_000, 200_000_000];
     random.random_bool(0.3).then(|| Fresh {
         attribute: "published_at".to_owned(),
@@ -149,7 +150,7 @@ fn exclude(dataset: &RuledDataset, request: &SearchRequest, random: &mut ChaCha8
     Exclude { video_ids, ..Exclude::default() }
 }
 
-/// Half way between two scores, so that rounding does not matter; or exactly one where nothing rounds.
+/// A threshold midway between two scores, so that rounding does not matter, or equal to a score if scores are exact.
 fn threshold(dataset: &RuledDataset, request: &SearchRequest, random: &mut ChaCha8Rng) -> Option<f32> {
     let naive = Naive::new(dataset, request);
     let mut scores: Vec<f32> = naive.scored.iter().map(|scored| scored.score).collect();
@@ -192,7 +193,7 @@ fn keyword(attribute: &str, any_of: &[&str]) -> Condition {
     Condition::Keyword { attribute: attribute.to_owned(), any_of }
 }
 
-/// A tree of at most so many filters in one another, and one more.
+/// A random filter with at most `depth` levels nested in it.
 fn tree(depth: usize, random: &mut ChaCha8Rng) -> Filter {
     let mut clause = |most: usize| -> Vec<Condition> {
         (0..random.random_range(0..=most)).map(|_| condition(depth, random)).collect()

@@ -1,5 +1,5 @@
-//! Real viewers and real videos, over the wire: what they saw is left out, videos are of their region, no creator
-//! comes twice, and an answer has as many candidates as there are.
+//! Real viewers and real videos, over gRPC: seen videos are excluded, videos are of the viewer's region, no creator occurs
+//! twice, and answers are complete.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -22,7 +22,7 @@ use crate::harness::wire::{cap, excluding, ids, list, must, product};
 use crate::harness::{Setup, TestServer, request};
 
 const K: usize = 100;
-/// Requests of a batch.
+/// Requests per batch.
 const BATCH: usize = 200;
 
 struct Video {
@@ -39,13 +39,13 @@ struct Viewer {
     seen: HashSet<u64>,
 }
 
-/// What a look at every video finds for a viewer.
+/// The result of a scan of every video for a viewer.
 struct Expected {
     /// At most k, best first.
     best: Vec<u64>,
-    /// How many there are, of any score.
+    /// Number of videos that qualify, of any score.
     all: usize,
-    /// Whether the best would be others if the viewer had seen nothing, and if there was no cap.
+    /// Whether the exclusion and the cap change the answer.
     is_seen_felt: bool,
     is_cap_felt: bool,
 }
@@ -57,7 +57,7 @@ fn read(path: &Path) -> RecordBatch {
     concat_batches(&batches[0].schema(), &batches).unwrap()
 }
 
-/// The items of each row of a column of lists, of whatever kind of list.
+/// The items of each row of a list column, of any Arrow list type.
 fn lists(column: &ArrayRef) -> Vec<ArrayRef> {
     let item = |row: usize| match column.data_type() {
         DataType::FixedSizeList(..) => column.as_fixed_size_list().value(row),
@@ -100,7 +100,7 @@ fn read_viewers(path: &Path) -> Vec<Viewer> {
     rows.map(|((vector, region), seen)| Viewer { vector, region, seen }).collect()
 }
 
-/// `videos`: those of the region of the viewer.
+/// `videos` are those of the viewer's region.
 fn expected(videos: &[&Video], viewer: &Viewer) -> Expected {
     let score = |video: &&Video| product(&viewer.vector, &video.vector);
     let mut order: Vec<(f32, &Video)> = videos.iter().map(|video| (score(video), *video)).collect();
@@ -137,7 +137,7 @@ fn response(result: BatchSearchResult) -> SearchResponse {
     }
 }
 
-/// What is wrong with an answer, whatever it has found.
+/// The first violation of the rules in an answer.
 fn violations(response: &SearchResponse, viewer: &Viewer, videos: &HashMap<u64, &Video>) -> Vec<String> {
     let (mut wrong, mut creators, mut before) = (Vec::new(), HashSet::new(), HashSet::new());
     for candidate in &response.candidates {
@@ -206,6 +206,6 @@ async fn every_viewer_gets_unseen_videos_of_the_region_one_of_each_creator() {
     let some: Vec<&String> = wrong.iter().take(5).collect();
     assert!(wrong.is_empty(), "{} violations; the first: {some:?}", wrong.len());
     assert!(recall >= 0.95, "recall@{K} {recall}");
-    // Rules that nobody feels are kept by whoever knows nothing of them.
+    // The rules must change many answers, or the test would pass without them.
     assert!(seen_felt > 1_000 && caps_felt > 1_000 && complete > 1_000);
 }

@@ -1,4 +1,4 @@
-//! What the engine answers and refuses, without a wire in between.
+//! Answers and errors of the engine, without a server.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! What a search finds, against an oracle that looks at everything.
+//! Search results against an exhaustive oracle.
 
 use proptest::prelude::*;
 use shortlist::base::interrupt::Interrupt;
@@ -11,7 +11,7 @@ use shortlist::search::{Effort, Plan, SearchParams, SearchParamsError, Searcher}
 
 use crate::harness::indexes::{build_index, dataset_of, random_rows};
 
-/// Ids by score in double precision, larger first, then by id.
+/// Ids by descending score in f64, ties by id.
 fn oracle(rows: &[f32], dim: usize, query: &[f32], metric: Metric) -> Vec<(u64, f64)> {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
     let score = |row: &[f32]| match metric {
@@ -64,7 +64,7 @@ proptest! {
                 let (expected_id, expected_score) = expected[position];
                 let tolerance = 1e-4 * expected_score.abs().max(1.0);
                 prop_assert!((f64::from(*score) - expected_score).abs() < tolerance);
-                // Scores that rounding could swap may come in either order.
+                // Scores within rounding error may be in either order.
                 let alone = |other: usize| {
                     expected.get(other).is_none_or(|near| (near.1 - expected_score).abs() > tolerance)
                 };
@@ -156,7 +156,7 @@ fn ground_truth_is_what_the_oracle_says() {
     for metric in Metric::ALL {
         let view = |data| EmbeddingsView::F32(Rows::contiguous(data, 9));
         let truth = ground_truth(view(&items), view(&queries), metric, 12, |_| {});
-        // The same rows with something between them, as .fvecs has it.
+        // The same rows with a gap between them, as in .fvecs.
         let spread: Vec<f32> =
             items.chunks(9).flat_map(|row| row.iter().copied().chain([f32::NAN])).collect();
         let strided = EmbeddingsView::F32(Rows::strided(&spread[..spread.len() - 1], 9, 10));
