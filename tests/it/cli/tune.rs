@@ -172,11 +172,11 @@ fn a_calibration_that_cannot_be_made_says_why() {
     assert!(matches!(tune(users, &[0, 5]), Err(CalibrateError::ZeroK)));
     let none = EmbeddingsView::F32(Rows::contiguous(&[], 4));
     assert!(matches!(tune(none, &[10]), Err(CalibrateError::Nothing("queries"))));
-    // An effort above the number of videos is that number.
+    // A k above the number of videos counts as that number.
     let curves = tune(users, &[1000, 10, 500, 10]).unwrap();
     assert_eq!(curves.reaches().map(|(k, _)| k).collect::<Vec<_>>(), [10, 300]);
     assert_eq!(curves.queries, 30);
-    assert_eq!(curves.ef_search(300, 1.0), Ok(1), "so few are scanned");
+    assert_eq!(curves.ef_search(300, 1.0), Ok(1), "an index this small is scanned");
 }
 
 /// The measured recall of a server over users, and the recall that it reports.

@@ -99,7 +99,7 @@ impl SimulatedDisk {
 impl State {
     /// Makes a random subset of the unsynced writes durable.
     fn lose_pending(&mut self) {
-        // Nothing and everything are chosen as often as a random subset.
+        // The share that survives: nothing, everything, and shares between.
         let kept = [0.0, 0.1, 0.5, 0.9, 0.99, 1.0][self.rng.random_range(0..6)];
         for pending in std::mem::take(&mut self.pending) {
             match pending {

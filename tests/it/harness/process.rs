@@ -18,7 +18,7 @@ pub fn shortlist() -> Command {
     command
 }
 
-/// Arguments to serve one index on a free port.
+/// The command that serves one index on a free port.
 pub fn serve(index: &TestIndex) -> Command {
     let mut command = shortlist();
     command.args(["serve", "--listen", "127.0.0.1:0", "--index"]).arg(index.dir());

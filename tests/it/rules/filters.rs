@@ -311,12 +311,12 @@ fn a_question_whether_to_go_on_is_asked_before_every_condition() {
         ..Filter::default()
     };
     let answered = |answers: usize| {
-        let mut asked = 0;
+        let mut checks = 0;
         let found = matching(&filter, &columns, now(), || {
-            asked += 1;
-            asked <= answers
+            checks += 1;
+            checks <= answers
         });
-        (found, asked)
+        (found, checks)
     };
     assert_eq!(answered(6).1, 6);
     assert!(answered(6).0.is_ok());

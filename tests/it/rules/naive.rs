@@ -109,10 +109,10 @@ impl<'a> Naive<'a> {
     pub fn pages(&self, count: usize) -> Vec<Vec<usize>> {
         let mut left: Vec<usize> = (0..self.scored.len()).filter(|row| self.passes(*row)).collect();
         self.sort(&mut left);
-        let mut room = Room::new(self.request);
+        let mut counters = CapCounters::new(self.request);
         let mut pages = Vec::new();
         for _ in 0..count {
-            let mut page = self.page(&left, &mut room);
+            let mut page = self.page(&left, &mut counters);
             self.sort(&mut page);
             left.retain(|row| !page.contains(row));
             pages.push(page);
@@ -124,14 +124,14 @@ impl<'a> Naive<'a> {
     pub fn place(&self, row: usize) -> Option<usize> {
         let mut order: Vec<usize> = (0..self.scored.len()).filter(|row| self.passes(*row)).collect();
         self.sort(&mut order);
-        let mut room = Room::new(self.request);
-        order.retain(|row| room.take(self.video(*row)));
+        let mut counters = CapCounters::new(self.request);
+        order.retain(|row| counters.take(self.video(*row)));
         order.iter().position(|other| *other == row).map(|at| at + 1)
     }
 
     /// Fills places in order of score while enough remain for kept places. Places that turn out not to be needed go to the
     /// best of the videos skipped for them.
-    fn page(&self, order: &[usize], room: &mut Room) -> Vec<usize> {
+    fn page(&self, order: &[usize], counters: &mut CapCounters) -> Vec<usize> {
         let (mut fresh, mut interests) = self.kept();
         let mut taken = Vec::new();
         let mut passed_over = Vec::new();
@@ -146,7 +146,7 @@ impl<'a> Naive<'a> {
             }
             if free - 1 < kept - fills {
                 passed_over.push(*row);
-            } else if room.take(self.video(*row)) {
+            } else if counters.take(self.video(*row)) {
                 taken.push(*row);
                 fresh -= usize::from(is_fresh);
                 interests[interest] -= usize::from(is_wanted);
@@ -155,13 +155,13 @@ impl<'a> Naive<'a> {
             let kept = fresh + interests.iter().sum::<usize>();
             passed_over.retain(|row| {
                 let has_place = self.request.k - taken.len() > kept;
-                let is_taken = has_place && room.take(self.video(*row));
+                let is_taken = has_place && counters.take(self.video(*row));
                 taken.extend(is_taken.then_some(*row));
                 !is_taken
             });
         }
         for row in passed_over {
-            if taken.len() < self.request.k && room.take(self.video(row)) {
+            if taken.len() < self.request.k && counters.take(self.video(row)) {
                 taken.push(row);
             }
         }
@@ -170,8 +170,8 @@ impl<'a> Naive<'a> {
 
     /// The valid reasons for a short answer, by their definitions in the proto, given the candidates of all pages so far.
     pub fn reasons(&self, returned: &[usize]) -> Vec<Completeness> {
-        let mut room = Room::new(self.request);
-        returned.iter().for_each(|row| room.count(self.video(*row)));
+        let mut counters = CapCounters::new(self.request);
+        returned.iter().for_each(|row| counters.count(self.video(*row)));
         let returned: HashSet<usize> = returned.iter().copied().collect();
         let has = |which: &dyn Fn(usize) -> bool| {
             (0..self.scored.len()).any(|row| !returned.contains(&row) && !self.is_seed(row) && which(row))
@@ -186,37 +186,37 @@ impl<'a> Naive<'a> {
         add(self.request.rules.filter.is_some() && !has(&|row| self.matches(row)), Shortfall::TooFewMatches);
         add(has(&|row| self.matches(row) && self.is_excluded(row)), Shortfall::Excluded);
         add(has(&|row| self.matches(row) && self.is_below(row)), Shortfall::ScoreThreshold);
-        let is_capped = |row| self.passes(row) && !room.has_room(self.video(row));
+        let is_capped = |row| self.passes(row) && !counters.has_room(self.video(row));
         add(has(&is_capped), Shortfall::CapsExhausted);
         reasons
     }
 
     /// The first such video that passes every rule and would fit the caps in addition to these.
     pub fn left_out(&self, returned: &[usize], which: &dyn Fn(&usize) -> bool) -> Option<usize> {
-        let mut room = Room::new(self.request);
-        returned.iter().for_each(|row| room.count(self.video(*row)));
+        let mut counters = CapCounters::new(self.request);
+        returned.iter().for_each(|row| counters.count(self.video(*row)));
         let returned: HashSet<usize> = returned.iter().copied().collect();
         let is_left_out =
-            |row: &usize| self.passes(*row) && !returned.contains(row) && room.has_room(self.video(*row));
+            |row: &usize| self.passes(*row) && !returned.contains(row) && counters.has_room(self.video(*row));
         (0..self.scored.len()).filter(is_left_out).find(which)
     }
 
     /// The first cap that these videos exceed.
     pub fn overrun(&self, returned: &[usize]) -> Option<String> {
-        let mut room = Room::new(self.request);
-        returned.iter().for_each(|row| room.count(self.video(*row)));
-        let over = |((cap, _), count): &(&(usize, String), &usize)| **count > room.caps[*cap].1;
-        room.counts.iter().find(over).map(|(value, count)| format!("{count} of {value:?}"))
+        let mut counters = CapCounters::new(self.request);
+        returned.iter().for_each(|row| counters.count(self.video(*row)));
+        let over = |((cap, _), count): &(&(usize, String), &usize)| **count > counters.caps[*cap].1;
+        counters.counts.iter().find(over).map(|(value, count)| format!("{count} of {value:?}"))
     }
 }
 
 /// Counters of the caps.
-struct Room {
+struct CapCounters {
     caps: Vec<(String, usize)>,
     counts: HashMap<(usize, String), usize>,
 }
 
-impl Room {
+impl CapCounters {
     fn new(request: &SearchRequest) -> Self {
         let caps = request.rules.caps.iter().map(|cap| (cap.attribute.clone(), cap.max_per_value));
         Self { caps: caps.collect(), counts: HashMap::new() }

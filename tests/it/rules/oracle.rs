@@ -97,15 +97,15 @@ fn exact_answers_are_those_of_a_look_at_every_video() {
             let pages = case.naive.pages(3);
             let mut before = Vec::new();
             for (page, expected) in pages.iter().enumerate() {
-                let asked = case.with(Effort::Exact, None, page * request.k);
-                let answer = search(&dataset, &asked);
+                let variant = case.with(Effort::Exact, None, page * request.k);
+                let answer = search(&dataset, &variant);
                 assert_eq!(answer.stats.plan, Plan::ExactScan);
                 assert_eq!(
                     answer.stats.matches,
                     request.rules.filter.is_some().then(|| case.naive.count_matches())
                 );
                 let checked = case.rows(&answer, &before).and_then(|rows| case.equals(&rows, expected));
-                failures.add(checked, &asked, &format!("{shape:?}, request {number}"));
+                failures.add(checked, &variant, &format!("{shape:?}, request {number}"));
                 before.extend(expected);
             }
         }
@@ -126,7 +126,7 @@ fn explanations_are_those_of_a_look_at_every_video() {
                 continue;
             }
             let page = number as usize % 3;
-            let asked = case.with(Effort::Exact, None, page * request.k);
+            let variant = case.with(Effort::Exact, None, page * request.k);
             let pages = case.naive.pages(page + 1);
             let mut order: Vec<usize> = (0..dataset.videos.len()).collect();
             case.naive.sort(&mut order);
@@ -134,7 +134,7 @@ fn explanations_are_those_of_a_look_at_every_video() {
             let far = order.iter().skip(number as usize % 7).step_by(order.len() / 4 + 1);
             for row in near.chain(far).copied() {
                 let video = VideoId(dataset.videos[row].id);
-                let found = dataset.engine.explain(&asked, video, &Budget::default()).unwrap();
+                let found = dataset.engine.explain(&variant, video, &Budget::default()).unwrap();
                 let rule = found.removal.as_ref().map(|removal| removal.rule);
                 let expected = case.explanation(row, &pages);
                 let is_told = found.rank == expected.2 && found.in_exact_answer == found.rank.is_some();
@@ -144,7 +144,7 @@ fn explanations_are_those_of_a_look_at_every_video() {
                     && found.score == case.score(row);
                 let context = format!("{shape:?}, request {number}, video {video}");
                 let told = if is_right { Ok(()) } else { Err(format!("{found:?}, expected {expected:?}")) };
-                failures.add(told, &asked, &context);
+                failures.add(told, &variant, &context);
                 *said.entry(format!("{rule:?}")).or_default() += 1;
                 *said.entry(format!("{:?}", found.loss)).or_default() += 1;
             }
@@ -167,15 +167,15 @@ fn no_answer_breaks_a_rule_or_is_short_whatever_the_plan() {
             let case = Case::new(&dataset, &request);
             let expected = &case.naive.pages(1)[0];
             for (effort, plan) in ways(&dataset, &request) {
-                let asked = case.with(effort, plan, 0);
-                let answer = search(&dataset, &asked);
+                let variant = case.with(effort, plan, 0);
+                let answer = search(&dataset, &variant);
                 let rows = case.rows(&answer, &[]);
                 let kept = rows.as_ref().map_or(Ok(()), |rows| case.keeps_places(rows));
                 if let (Ok(rows), Effort::Default) = (&rows, effort) {
                     recalls.push(case.recall(rows, expected));
                 }
                 let context = format!("{shape:?}, request {number}, by {:?}", answer.stats.plan);
-                failures.add(rows.map(|_| ()).and(kept), &asked, &context);
+                failures.add(rows.map(|_| ()).and(kept), &variant, &context);
             }
         }
     }
@@ -196,16 +196,16 @@ fn late_answers_are_marked_and_break_no_rule() {
             let case = Case::new(&dataset, &request);
             let ways = ways(&dataset, &request).into_iter().chain([(Effort::Exact, None)]);
             for (effort, plan) in ways {
-                let asked = case.with(effort, plan, 0);
+                let variant = case.with(effort, plan, 0);
                 // The engine reserves at least 500 µs for the later stages, so the first check already stops.
                 let budget = Budget::until(Some(Instant::now() + Duration::from_micros(450)));
-                let Ok(answer) = dataset.engine.search(&asked, &budget) else { continue };
+                let Ok(answer) = dataset.engine.search(&variant, &budget) else { continue };
                 if answer.completeness == Completeness::Deadline {
                     late += 1;
                     found += answer.candidates.len();
                 }
                 let rows = case.rows(&answer, &[]).map(|_| ());
-                failures.add(rows, &asked, &format!("late, {shape:?}, request {number}, by {plan:?}"));
+                failures.add(rows, &variant, &format!("late, {shape:?}, request {number}, by {plan:?}"));
             }
         }
     }
@@ -227,12 +227,12 @@ fn pages_are_of_one_order() {
             let mut order = Vec::new();
             let mut is_sound = true;
             for page in 0..5 {
-                let asked = case.with(effort, plan, page * k);
+                let variant = case.with(effort, plan, page * k);
                 let context = format!("{shape:?}, request {number}, page {page}");
-                match case.rows(&search(&dataset, &asked), &order) {
+                match case.rows(&search(&dataset, &variant), &order) {
                     Ok(rows) => order.extend(rows),
                     Err(problem) => {
-                        failures.add(Err(problem), &asked, &context);
+                        failures.add(Err(problem), &variant, &context);
                         is_sound = false;
                         break;
                     }
@@ -243,14 +243,14 @@ fn pages_are_of_one_order() {
                 if !is_sound {
                     break;
                 }
-                let asked = case.with(effort, plan, offset);
-                let found = search(&dataset, &asked).candidates;
+                let variant = case.with(effort, plan, offset);
+                let found = search(&dataset, &variant).candidates;
                 let mut expected: Vec<usize> = order.iter().skip(offset).take(k).copied().collect();
                 case.naive.sort(&mut expected);
                 let rows: Vec<usize> =
                     found.iter().map(|candidate| case.rows[&candidate.video_id.0]).collect();
                 let context = format!("{shape:?}, request {number}, between pages");
-                failures.add(case.equals(&rows, &expected), &asked, &context);
+                failures.add(case.equals(&rows, &expected), &variant, &context);
             }
         }
     }

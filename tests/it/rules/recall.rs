@@ -178,7 +178,7 @@ fn exclusions_of_the_best_or_behind_them_cost_no_recall() {
 #[test]
 fn filters_around_the_user_cost_no_recall() {
     let world = world();
-    // The best videos of a fifth of the catalog, whose topics cover more than a quarter of it.
+    // The topics of the best fifth of the videos. More than a quarter of all videos have one of them.
     let topics_of_the_best = |user: &[f32]| {
         let best = world.answer(user, &Rules::default(), 10_000, Effort::Exact);
         let topics: BTreeSet<String> =

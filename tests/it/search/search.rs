@@ -110,7 +110,7 @@ fn more_effort_finds_more() {
     };
     for (k, ef_search) in [(100, 1), (5000, 1), (5000, 40)] {
         let found = search_by(&index, &queries[..32], k, Effort::EfSearch(ef_search), Some(Plan::Graph));
-        assert_eq!(found.len(), k, "a list is filled whatever the effort");
+        assert_eq!(found.len(), k, "expected k results at every effort");
     }
     let (little, much, all) = (found(10), found(300), found(5000));
     assert!(little < much && much <= all, "{little} {much} {all}");

@@ -49,7 +49,7 @@ proptest! {
     fn contains_all_that_was_given_and_nothing_else(
         video_ids in prop::collection::vec(any::<u64>(), 0..50),
         treemap in treemaps(),
-        asked in prop::collection::vec(any::<u64>(), 0..50),
+        absent in prop::collection::vec(any::<u64>(), 0..50),
     ) {
         let expected: BTreeSet<u64> = video_ids.iter().copied().chain(treemap.iter()).collect();
         let exclude = exclude(video_ids.iter().copied(), written(&treemap));
@@ -57,7 +57,7 @@ proptest! {
         prop_assert_eq!(exclusion.len(), video_ids.len() + treemap.len() as usize);
         prop_assert_eq!(exclusion.is_empty(), expected.is_empty());
         let near = expected.iter().flat_map(|id| [*id, id ^ 1, id ^ (1 << 32), id.wrapping_add(1)]);
-        for id in near.chain(asked) {
+        for id in near.chain(absent) {
             prop_assert_eq!(exclusion.contains(VideoId(id)), expected.contains(&id), "{}", id);
         }
     }
@@ -106,7 +106,7 @@ fn nothing_given_excludes_nothing() {
 }
 
 #[test]
-fn a_bloom_filter_excludes_beside_the_ids() {
+fn a_bloom_filter_excludes_in_addition_to_the_ids() {
     let bits = vec![0x02, 0x10, 0x00, 0x20, 0x00, 0x00, 0x04, 0x40, 0x00, 0x80, 0x00, 0x90, 0x00];
     let bloom = Some(Bloom { bits, hashes: 4, seed: 7 });
     let both = Exclude { bloom: bloom.clone(), ..exclude([42], Vec::new()) };
