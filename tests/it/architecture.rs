@@ -1,8 +1,8 @@
-//! Imports point one way: the order of the modules is a fact, not a drawing.
+//! Checks that imports between modules point one way.
 
 use std::path::{Path, PathBuf};
 
-/// From the top of the stack down; a module imports only from those below it.
+/// Modules from the top of the stack down; a module imports only modules below it.
 const ORDER: [&str; 20] = [
     "cli",
     "config",
@@ -25,7 +25,7 @@ const ORDER: [&str; 20] = [
     "serialized_bitmap",
     "base",
 ];
-/// Both stand on the same modules and know nothing of each other.
+/// Pairs that must not import each other although their order would allow it.
 const APART: [(&str, &str); 2] = [("search", "build"), ("build", "search")];
 
 fn rank(module: &str) -> usize {
@@ -44,7 +44,8 @@ fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The modules that a source names as `crate::module`. Grouped as `crate::{…}` they would escape: write them apart.
+/// The modules that a source names as `crate::module`. Grouped imports as `crate::{…}` are not found, so they must be
+/// written separately.
 fn imports(text: &str) -> impl Iterator<Item = String> {
     let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
     let code = code.collect::<Vec<_>>().join("\n");

@@ -1,5 +1,5 @@
-//! What is written to an engine, beside a ledger that says what it should know: one search and one ledger entry per
-//! write, restarts, other generations.
+//! Writes to an engine, checked against a ledger of the expected state: one search and one ledger entry per write,
+//! restarts, other generations.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -24,7 +24,7 @@ const TITLES: [&str; 4] = ["title 0", "title 2", "new", "newer"];
 
 pub fn open(index: &TestIndex) -> Result<Engine, EngineError> {
     let indexes = vec![("videos".to_owned(), index.dir())];
-    // Only where it is asked for.
+    // Rebuild only on request.
     let rebuild =
         RebuildOptions { delta_share: 0.0, deleted_share: 0.0, keep_writes: 0, ..RebuildOptions::default() };
     Engine::open(EngineOptions {
@@ -65,7 +65,7 @@ pub fn request(vector: [f32; DIM], k: usize, effort: Effort) -> SearchRequest {
     }
 }
 
-/// A video as the ledger has it.
+/// The expected state of a video.
 #[derive(Clone)]
 pub struct Known {
     embedding: [f32; DIM],
@@ -73,7 +73,7 @@ pub struct Known {
     safe: bool,
 }
 
-/// What should be known.
+/// The expected state of all videos.
 pub struct Ledger {
     videos: BTreeMap<u64, Known>,
     pub takedowns: BTreeSet<u64>,
@@ -108,7 +108,7 @@ impl Ledger {
         }
     }
 
-    /// The ids of the best, best first.
+    /// The ids of the expected answer, best first.
     fn answer(&self, query: [f32; DIM], k: usize, only_safe: bool, cap: Option<usize>) -> Vec<u64> {
         let score = |known: &Known| known.embedding.iter().zip(&query).map(|(a, b)| a * b).sum::<f32>();
         let visible = self
@@ -140,7 +140,7 @@ pub fn random_vector(random: &mut ChaCha8Rng) -> [f32; DIM] {
 }
 
 pub fn random_mutation(random: &mut ChaCha8Rng) -> Mutation {
-    // Some of the generation, some that are not.
+    // Videos in the generation and others.
     let video = match random.random_range(0..3) {
         0 => random.random_range(1..20),
         _ => video_id(random.random_range(0..VIDEOS)),
@@ -157,9 +157,9 @@ pub fn random_mutation(random: &mut ChaCha8Rng) -> Mutation {
     }
 }
 
-/// Searches with and without rules, and looks up every video.
+/// Checks searches with and without rules, and lookups of every video.
 pub fn check(engine: &Engine, ledger: &Ledger, random: &mut ChaCha8Rng, seed: u64) {
-    // An effort that finds all of so few.
+    // With so few videos, this effort finds all of them.
     check_efforts(engine, ledger, random, seed, &[Effort::Exact, Effort::EfSearch(200)]);
 }
 
@@ -204,7 +204,7 @@ pub fn check_efforts(
     }
 }
 
-/// Random writes, searches after each batch, now and then a restart or a look at the folder.
+/// Random writes with searches after each batch, and occasional restarts and refreshes.
 #[test]
 fn searches_know_exactly_what_was_written() {
     for seed in 0..12 {
@@ -298,7 +298,7 @@ fn a_video_of_a_batch_file_is_no_candidate_after_it_expires() {
     assert_eq!(engine.status("").unwrap().live.deleted, 30);
 }
 
-/// Parts that are too large for the writes to merge, merged while videos of theirs are written again.
+/// Delta segments too large for writes to compact are compacted while their videos are written again.
 #[test]
 fn large_parts_are_merged_while_writes_go_on() {
     const BATCHES: u64 = 12;
@@ -336,7 +336,7 @@ fn large_parts_are_merged_while_writes_go_on() {
     });
     let mut random = ChaCha8Rng::seed_from_u64(3);
     check_efforts(&engine, &ledger, &mut random, 2, &[Effort::Exact]);
-    // What was taken down before the merge is as it was upserted before that.
+    // A video taken down before the compaction is restored to its last upsert.
     write(&mut ledger, (1..500).map(|video| Mutation::Restore(VideoId(video))).collect());
     engine.refresh();
     check_efforts(&engine, &ledger, &mut random, 3, &[Effort::Exact]);
@@ -350,7 +350,7 @@ fn large_parts_are_merged_while_writes_go_on() {
     assert_eq!(engine.status("").unwrap().live.delta_vectors, beside as u64);
 }
 
-/// An upsert that names no model is of the one that it was checked against.
+/// An upsert without a model gets the model that it was checked against.
 #[test]
 fn upserts_wait_for_a_generation_of_their_model() {
     let mut index = TestIndex::new(VIDEOS);
@@ -379,7 +379,7 @@ fn upserts_wait_for_a_generation_of_their_model() {
     engine.refresh();
     let status = engine.status("").unwrap();
     assert_eq!((status.generation, status.live.held_entries, status.live.takedowns), (2, 2, 1));
-    // The replaced one is as the batch file has it until it is embedded again.
+    // A replaced video is as in the batch file until it is embedded again.
     assert_eq!(lookups(), ["unknown", "found", "taken down"]);
     engine.activate("", 1).unwrap();
     assert_eq!(lookups(), ["found", "found", "taken down"]);
@@ -409,7 +409,7 @@ fn the_log_of_an_index_has_one_server() {
     let index = TestIndex::new(VIDEOS);
     let engine = open(&index).unwrap();
     engine.write("", vec![Mutation::Takedown(VideoId(video_id(3)))], WriteMode::AllOrNothing).unwrap();
-    // Without the log it would answer with what was taken down.
+    // Without the log, answers would contain videos that were taken down.
     let error = open(&index).unwrap_err();
     assert!(error.to_string().contains("in use"), "{error}");
     let late = SearchRequest { min_sequence: 2, ..request([1.0; DIM], 1, Effort::Exact) };
@@ -417,8 +417,8 @@ fn the_log_of_an_index_has_one_server() {
     assert!(matches!(error, EngineError::NotYetWritten { expected: 2, found: 1, .. }), "{error}");
 }
 
-/// Two servers that start before anything is written: the first that writes has the log, and the other one would go on
-/// answering with what is taken down.
+/// Two servers start before anything is written. The first to write owns the log; the other would continue to return
+/// videos that are taken down.
 #[test]
 fn a_server_steps_back_when_another_one_writes() {
     let index = TestIndex::new(VIDEOS);

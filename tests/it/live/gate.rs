@@ -1,4 +1,4 @@
-//! What the quality gate makes of generations, and what becomes of those that it refuses.
+//! The quality gate: which generations it refuses, and how they are handled.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -30,7 +30,7 @@ fn open(index: &TestIndex, gate: GateOptions) -> Engine {
     .unwrap()
 }
 
-/// Twenty users in a file beside the index.
+/// Writes a file of twenty users next to the index.
 fn users(index: &TestIndex) -> PathBuf {
     let path = index.dir().with_file_name("users.npy");
     let rows: Vec<[f32; DIM]> =
@@ -48,7 +48,7 @@ fn strict(index: &TestIndex) -> GateOptions {
 fn a_generation_that_is_refused_leaves_a_report_and_answers_only_if_forced() {
     let mut index = TestIndex::new(VIDEOS);
     let engine = open(&index, strict(&index));
-    // Other embeddings of the same model: it shares few answers with the one before.
+    // Other embeddings of the same model, so answers overlap little with the previous generation.
     index.publish(VIDEOS);
     let news = engine.refresh();
     assert!(matches!(news.as_slice(), [.., Refresh::Refused { manifest: 2, .. }]), "{news:?}");
@@ -67,7 +67,7 @@ fn a_generation_that_is_refused_leaves_a_report_and_answers_only_if_forced() {
     let store = IndexStore::new(index.dir());
     let kept = store.open_gate_report(2, &store.open_generation(2).unwrap()).unwrap().0;
     assert_eq!(kept, Some(report));
-    // Nothing changes by looking again, nor by a restart.
+    // Neither a refresh nor a restart changes the result.
     assert!(engine.refresh().is_empty());
     drop(engine);
     let engine = open(&index, strict(&index));
@@ -100,7 +100,7 @@ async fn a_refused_generation_is_activated_by_force_alone() {
     assert!(!status.gate.unwrap().passed);
 }
 
-/// Nothing is left of a rebuild that is cancelled before it is published.
+/// A rebuild that is cancelled before publication leaves no files.
 #[test]
 fn a_rebuild_that_is_cancelled_while_it_is_measured_publishes_nothing() {
     let index = TestIndex::new(20_000);
@@ -122,7 +122,7 @@ fn a_rebuild_that_is_cancelled_while_it_is_measured_publishes_nothing() {
     assert_eq!(engine.status("").unwrap().available_generations, [1]);
 }
 
-/// The build is not lost: it waits until what is wrong is mended.
+/// A build whose check fails is kept until the cause is fixed.
 #[test]
 fn a_rebuild_that_cannot_be_measured_is_kept_and_does_not_answer() {
     let index = TestIndex::new(VIDEOS);
@@ -139,7 +139,7 @@ fn a_rebuild_that_cannot_be_measured_is_kept_and_does_not_answer() {
     assert!(problem.contains("generation 2 was published and does not answer"), "{problem}");
     assert!(problem.contains("users.npy"), "{problem}");
     assert_eq!((status.generation, status.available_generations), (1, vec![1, 2]));
-    // The users are there again.
+    // The file of users exists again.
     users(&index);
     drop(engine);
     let engine = open(&index, strict(&index));
@@ -161,7 +161,7 @@ fn of_refused_generations_the_last_is_kept() {
     }
 }
 
-/// What a build published while no server was there, or one that was killed before it had measured it.
+/// A generation published while no server ran, or before a killed server had checked it.
 #[test]
 fn what_nobody_measured_is_measured_after_a_restart() {
     let mut index = TestIndex::new(VIDEOS);
@@ -195,7 +195,7 @@ fn a_generation_that_is_as_good_passes() {
     assert_eq!((report.problems, report.found.overlap_ppm), (Vec::new(), Some(1_000_000)));
 }
 
-/// Overlap is not asked of another embedding model, nor are its users compared with.
+/// A generation of another embedding model is not checked for overlap, nor with users of the old model.
 #[test]
 fn a_generation_of_another_model_is_measured_alone() {
     let mut index = TestIndex::new(VIDEOS);
@@ -213,7 +213,7 @@ fn a_generation_of_another_model_is_measured_alone() {
 fn users_that_asked_are_asked_for_again_and_query_files_must_fit() {
     let mut index = TestIndex::new(VIDEOS);
     let engine = open(&index, GateOptions { queries: 5, ..GateOptions::default() });
-    // One in five of them judges.
+    // One in five is held out for the gate.
     for row in 0..60 {
         engine.search(&request([row as f32; DIM], 3, Effort::Default), &Budget::default()).unwrap();
     }
@@ -240,7 +240,7 @@ fn answers_of_the_sample_are_compared_with_exact_ones() {
     for k in [1, 7, 10, 30] {
         engine.search(&request([1.0; DIM], k, Effort::Default), &Budget::default()).unwrap();
     }
-    // Exact answers say nothing of recall.
+    // Exact answers do not count for recall.
     engine.search(&request([1.0; DIM], 5, Effort::Exact), &Budget::default()).unwrap();
     while engine.measure_recall() {}
     let of = |k, answers| LiveRecall { k: Some(k), recall: 1.0, answers };

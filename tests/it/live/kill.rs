@@ -1,7 +1,6 @@
-//! A real server that is written to, and killed at any moment or whose disk fails, keeps everything that it
-//! acknowledged.
+//! A real server keeps every acknowledged write, even if it is killed at any moment or its disk fails.
 //!
-//! `SHORTLIST_KILLS` sets how often; the seed of a run that fails is printed, and `SHORTLIST_KILL_SEED` sets it.
+//! `SHORTLIST_KILLS` sets the number of kills. A failing run prints its seed; `SHORTLIST_KILL_SEED` sets it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
@@ -29,15 +28,15 @@ use crate::harness::{DIM, TestIndex, channel, eventually, http1_get, request, vi
 
 const KILLS: u64 = 50;
 const WRITERS: u64 = 4;
-/// Videos of each writer, which nobody else writes.
+/// Videos per writer; writers share none.
 const VIDEOS: u64 = 8;
-/// Rounds between two batch builds that are published while the server is written to, and between two rebuilds.
+/// Rounds between two batch builds, which are published during writes, and between two rebuilds.
 const ROUNDS_PER_BUILD: u64 = 7;
 const ROUNDS_PER_REBUILD: u64 = 3;
-/// Enough that no generation is removed, and nothing trimmed from the log.
+/// High enough that no generation is removed and the log is not trimmed.
 const ALL_GENERATIONS: &str = "100000";
 
-/// What a video may be: the version that was upserted last, unless it was deleted, and whether it is taken down.
+/// A possible state of a video: its last upserted version, `None` if deleted, and whether it is taken down.
 type Fate = (Option<u32>, bool);
 
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +58,7 @@ impl Write {
     }
 }
 
-/// What each video may be, as far as its writer knows: more than one thing where a write was not answered.
+/// The possible states of each video; more than one after an unanswered write.
 #[derive(Debug, Default)]
 struct Ledger {
     fates: BTreeMap<u64, BTreeSet<Fate>>,
@@ -82,7 +81,7 @@ impl Ledger {
         self.acknowledged += u64::from(is_acknowledged);
     }
 
-    /// Leaves the fates that fit what the server says; there must be one.
+    /// Keeps the states consistent with the answer of the server; at least one must remain.
     fn observed(&mut self, video: u64, state: State, version: Option<u32>) {
         let fates = self.fates(video);
         let before = fates.clone();
@@ -113,7 +112,7 @@ async fn send(client: &mut CatalogClient<Channel>, video: u64, write: Write) -> 
     }
 }
 
-/// Writes until the server is gone.
+/// Writes until the server is killed.
 async fn write(channel: Channel, writer: u64, seed: u64, mut ledger: Ledger) -> Ledger {
     let mut client = CatalogClient::new(channel);
     let mut random = ChaCha8Rng::seed_from_u64(seed);
@@ -162,11 +161,11 @@ async fn a_server_that_is_killed_keeps_what_it_acknowledged() {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut index = TestIndex::new(40);
     let mut ledgers: Vec<Ledger> = (0..WRITERS).map(|_| Ledger::default()).collect();
-    // Every batch file has it.
+    // Present in every batch file.
     let taken_down = video_id(3);
     let mut is_taken_down = false;
     for round in 0..kills {
-        // A batch build that knows of no writes would lose those that are trimmed: there are none in the second half.
+        // A batch build without a log sequence would lose trimmed writes, so the second half has no batch builds.
         let is_trimmed = round >= kills / 2;
         let command = || {
             let mut command = serve(&index);
@@ -194,7 +193,7 @@ async fn a_server_that_is_killed_keeps_what_it_acknowledged() {
             writers.push(tokio::spawn(write(channel(served.address).await, writer, random.random(), ledger)));
         }
         let is_built = round % ROUNDS_PER_BUILD == 1 && !is_trimmed;
-        // Some kills hit the build, some the swap, some what is tidied up after it.
+        // Kills hit the build, the swap, or the cleanup after it.
         if round % ROUNDS_PER_REBUILD == 0 {
             let mut admin = AdminClient::new(channel(served.address).await);
             admin.rebuild(RebuildRequest::default()).await.unwrap();
@@ -211,7 +210,7 @@ async fn a_server_that_is_killed_keeps_what_it_acknowledged() {
         for writer in writers {
             ledgers.push(writer.await.unwrap());
         }
-        // Some are killed again while they start.
+        // Some servers are killed again during startup.
         if let Some(mut starting) = starting {
             let mut starting = starting.spawn().unwrap();
             tokio::time::sleep(Duration::from_millis(random.random_range(0..30))).await;
@@ -222,7 +221,7 @@ async fn a_server_that_is_killed_keeps_what_it_acknowledged() {
     let acknowledged: u64 = ledgers.iter().map(|ledger| ledger.acknowledged).sum();
     println!("{acknowledged} writes acknowledged over {kills} kills");
     assert!(acknowledged > kills, "{acknowledged}");
-    // Whatever the kills left behind goes once a server lives long enough to swap.
+    // Leftover files of killed servers are removed once a server runs long enough to swap.
     let served = Served::start({
         let mut command = serve(&index);
         command.env("SHORTLIST_SERVE_REBUILD__KEEP_WRITES", "0");
@@ -237,12 +236,12 @@ async fn a_server_that_is_killed_keeps_what_it_acknowledged() {
     .await;
 }
 
-/// A limit on the size of files stands in for a disk that is full: writes beyond it fail.
+/// A limit on file size simulates a full disk: writes beyond it fail.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_whose_disk_fails_turns_read_only_and_goes_on_answering() {
     const LIMIT_KIB: u32 = 4096;
     let index = TestIndex::new(40);
-    // Inherited, the signal that would end the process is an error of the write.
+    // The inherited trap makes the write fail instead of SIGXFSZ ending the process.
     let limited = format!("trap '' XFSZ; ulimit -f {LIMIT_KIB}; exec \"$0\" \"$@\"");
     let bare = serve(&index);
     let mut command = std::process::Command::new("bash");

@@ -1,4 +1,4 @@
-//! The mutation log: what it keeps, what it refuses, and many callers at once.
+//! The mutation log: entries, errors and concurrent callers.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -36,8 +36,7 @@ fn sequences(entries: &[Entry]) -> Vec<u64> {
     entries.iter().map(|entry| entry.sequence).collect()
 }
 
-/// Written by the version of the log that its name says: every kind of mutation and of value, and the first entry
-/// trimmed.
+/// A log written by the version in its name, with every kind of mutation and value, and its first entry trimmed.
 #[test]
 fn a_log_of_version_1_is_read() {
     let (_folder, path) = folder();
@@ -117,7 +116,7 @@ fn trims_entries_and_keeps_numbers_and_takedowns() {
     let log = RedbLog::open(&path).unwrap();
     let takedown = |video| Mutation::Takedown(VideoId(video));
     let restore = |video| Mutation::Restore(VideoId(video));
-    // An upsert does not restore, a second takedown counts from then on.
+    // An upsert does not restore a video, and a second takedown replaces the first.
     log.append(&[takedown(5), takedown(4), takedown(3), upsert(4), restore(3), takedown(5)]).unwrap();
     let taken_down = [(VideoId(4), 2), (VideoId(5), 6)];
     assert_eq!(log.takedowns().unwrap(), taken_down);
@@ -201,7 +200,7 @@ fn rejects_what_is_no_log() {
     assert!(matches!(&missing, LogError::Io { path: found, .. } if *found == nowhere), "{missing}");
 }
 
-/// Changes a table of a log behind its back.
+/// Changes a table of a log file directly.
 fn tamper(path: &Path, change: impl FnOnce(&redb::WriteTransaction)) {
     let database = Database::open(path).unwrap();
     let transaction = database.begin_write().unwrap();
@@ -229,12 +228,12 @@ fn rejects_damage_and_names_where() {
     drop(log);
     let whole = std::fs::read(&path).unwrap();
 
-    // Shorter than its header says.
+    // A truncated file.
     std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
     let error = RedbLog::open(&path).unwrap_err();
     assert!(matches!(&error, LogError::Damaged { path: found, .. } if *found == path), "{error}");
 
-    // One bit of an embedding.
+    // A flipped bit in an embedding.
     let mut flipped = whole.clone();
     let at = whole.windows(8).position(|bytes| bytes == [0, 0, 0, 64, 0, 0, 0, 191]).unwrap();
     flipped[at] ^= 1;
@@ -245,7 +244,7 @@ fn rejects_damage_and_names_where() {
     assert_eq!(sequences(&log.read(2, 10).unwrap()), [3]);
     drop(log);
 
-    // An entry that is not there, at the end and in the middle.
+    // A missing entry, at the end and in the middle.
     std::fs::write(&path, &whole).unwrap();
     tamper(&path, |transaction| drop(transaction.open_table(ENTRIES).unwrap().remove(3).unwrap()));
     let error = RedbLog::open(&path).unwrap_err().to_string();
@@ -305,7 +304,7 @@ fn many_callers_have_one_order() {
                 let last = group.write(mutations.clone()).unwrap();
                 assert!(last >= before + size, "{last} after {before}");
                 before = last;
-                // They are applied by now, together, in order, with the numbers that were given.
+                // They are applied together, in order, with the returned sequences.
                 let applied = applied.lock().unwrap();
                 let mine = &applied[(last - size) as usize..last as usize];
                 assert!((last - size + 1..=last).eq(mine.iter().map(|entry| entry.sequence)));

@@ -1,6 +1,6 @@
-//! The log on disks that lose power and that fail, against a ledger of what was acknowledged.
+//! The log on disks that lose power or fail, checked against a ledger of acknowledged entries.
 //!
-//! `SHORTLIST_POWER_LOSS_SEEDS=10000` tries more seeds, `SHORTLIST_POWER_LOSS_SEED=7` only that one.
+//! `SHORTLIST_POWER_LOSS_SEEDS=10000` runs more seeds, `SHORTLIST_POWER_LOSS_SEED=7` a single one.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -16,7 +16,7 @@ use shortlist::live::{Entry, LogError, Mutation, MutationLog, RedbLog, Upsert};
 
 use crate::harness::disk::SimulatedDisk;
 
-/// A few, so that takedowns and restores meet.
+/// Few videos, so that takedowns and restores affect the same ones.
 const VIDEOS: u64 = 12;
 
 fn seeds() -> Range<u64> {
@@ -24,12 +24,12 @@ fn seeds() -> Range<u64> {
     if let Some(seed) = number("SHORTLIST_POWER_LOSS_SEED") {
         return seed..seed + 1;
     }
-    // Without optimization a seed takes 20 times as long.
+    // A seed takes 20 times as long without optimization.
     let default = if cfg!(debug_assertions) { 50 } else { 1_000 };
     0..number("SHORTLIST_POWER_LOSS_SEEDS").unwrap_or(default)
 }
 
-/// Prints a seed that panics.
+/// Prints its seed on panic.
 struct Announced<'a>(&'a str, u64);
 
 impl Drop for Announced<'_> {
@@ -58,16 +58,16 @@ fn for_each_seed(name: &str, run: impl Fn(u64) + Sync) {
     });
 }
 
-/// What the log was told and what it said.
+/// The appends and trims of a log, and their results.
 #[derive(Default)]
 struct Ledger {
-    /// All that is acknowledged or was seen after a start, from sequence 1.
+    /// Entries that were acknowledged, or found after reopening, from sequence 1.
     mutations: Vec<Mutation>,
-    /// Of the append that was not acknowledged.
+    /// Entries of the unacknowledged append.
     open: Vec<Mutation>,
-    /// Entries up to this one are gone.
+    /// Entries up to this one are trimmed.
     trimmed: u64,
-    /// Entries up to this one may be gone as well.
+    /// Entries up to this one may be trimmed too.
     trimming: u64,
 }
 
@@ -93,7 +93,7 @@ impl Ledger {
         takedowns.into_iter().collect()
     }
 
-    /// Of a log that was opened again: what was open is decided, wholly.
+    /// After reopening: the unacknowledged append is present in full or not at all.
     fn settle(&mut self, log: &RedbLog) {
         let open = std::mem::take(&mut self.open);
         if log.last_sequence() != self.last() {
@@ -138,18 +138,18 @@ fn mutation(rng: &mut ChaCha8Rng) -> Mutation {
 }
 
 fn mutations(rng: &mut ChaCha8Rng) -> Vec<Mutation> {
-    // Now and then so many that the file grows.
+    // Occasionally enough entries to grow the file.
     let count = if rng.random_bool(0.03) { 1_000 } else { rng.random_range(1..20) };
     (0..count).map(|_| mutation(rng)).collect()
 }
 
-/// Operations until an accident: often while the log is opened.
+/// Number of operations until a fault; often it falls into opening the log.
 fn soon(rng: &mut ChaCha8Rng) -> u64 {
     let most = if rng.random_bool(0.2) { 12 } else { 200 };
     rng.random_range(0..most)
 }
 
-/// Writes until something fails or `steps` are done, and enters it in the ledger.
+/// Writes until an error or `steps` steps, recording them in the ledger.
 fn write(log: &RedbLog, ledger: &mut Ledger, rng: &mut ChaCha8Rng, steps: u64) -> Result<(), LogError> {
     for _ in 0..steps {
         if rng.random_bool(0.15) {
@@ -176,7 +176,7 @@ fn open(disk: &SimulatedDisk, compacts: bool) -> Result<RedbLog, LogError> {
     Ok(if compacts { log.compacting_from(0) } else { log })
 }
 
-/// A disk with an empty log. That one is made without accident: a file gets its name only when it is whole.
+/// A disk with an empty log, created without faults: a file gets its name only when it is complete.
 fn disk_with_log(seed: u64) -> SimulatedDisk {
     let disk = SimulatedDisk::new(seed);
     drop(RedbLog::with_backend(disk.clone()).unwrap());
@@ -190,7 +190,7 @@ fn power_loss_loses_nothing_acknowledged() {
         let (disk, compacts) = (disk_with_log(seed), rng.random_bool(0.5));
         let mut ledger = Ledger::default();
         for _ in 0..4 {
-            // While it is opened, too, and while it is closed.
+            // Power may also be lost while the log is opened or closed.
             disk.lose_power_after(soon(&mut rng));
             if let Ok(log) = open(&disk, compacts) {
                 ledger.settle(&log);
@@ -201,7 +201,7 @@ fn power_loss_loses_nothing_acknowledged() {
             } else {
                 assert!(!disk.has_power(), "cannot be opened");
             }
-            // Or it was closed with power on, and what was not synced is lost all the same.
+            // Even if the log was closed normally, unsynced writes are lost.
             disk.cycle_power();
         }
         ledger.settle(&open(&disk, compacts).unwrap());
@@ -229,7 +229,7 @@ fn failing_writes_and_syncs_acknowledge_nothing_that_is_not_there() {
                     }
                 }
             }
-            // Opened again at once, or after the power was gone as well.
+            // Reopen at once, or after a power loss.
             disk.plan_nothing();
             if rng.random_bool(0.3) {
                 disk.cycle_power();
@@ -237,7 +237,7 @@ fn failing_writes_and_syncs_acknowledge_nothing_that_is_not_there() {
             let log = open(&disk, compacts).unwrap();
             ledger.settle(&log);
             write(&log, &mut ledger, &mut rng, 3).unwrap();
-            // What was acknowledged since stands on what the failure left behind.
+            // Later entries are appended after whatever the failure left.
             if rng.random_bool(0.7) {
                 disk.lose_power_after(0);
                 drop(log);
@@ -248,7 +248,7 @@ fn failing_writes_and_syncs_acknowledge_nothing_that_is_not_there() {
     });
 }
 
-/// A log whose write failed takes no other, and says why.
+/// A log refuses writes after a failed one, with the cause.
 fn refuses(log: &RedbLog, ledger: &Ledger) {
     for again in [log.append(&[Mutation::Delete(VideoId(1))]).map(drop), log.trim(ledger.last())] {
         assert!(
@@ -257,7 +257,7 @@ fn refuses(log: &RedbLog, ledger: &Ledger) {
         );
     }
     assert_eq!(log.last_sequence(), ledger.last());
-    // What it still gives back is right.
+    // Entries that it still returns are correct.
     if let Ok(entries) = log.read(ledger.trimmed.max(ledger.trimming), usize::MAX) {
         let all = (1..).zip(&ledger.mutations).skip(ledger.trimmed.max(ledger.trimming) as usize);
         assert!(all.eq(entries.iter().map(|entry| (entry.sequence, &entry.mutation))));

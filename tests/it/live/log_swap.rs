@@ -1,4 +1,4 @@
-//! Generations that change places while searches and writes go on: rebuilds, and ways back.
+//! Swaps of generations during searches and writes: rebuilds and rollbacks.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::harness::{DIM, TestIndex, TestServer, eventually, request};
 const SWAPS: u64 = 200;
 const SEARCHERS: u64 = 2;
 
-/// Upserts a video that scores best of all, sees it, deletes it, and sees it no more, over and over.
+/// Repeatedly upserts a video that scores best, checks that it is found, deletes it, and checks that it is not.
 async fn write(server: &TestServer, done: Arc<AtomicBool>) -> u64 {
     let mut catalog = CatalogClient::new(server.channel().await);
     let mut retrieval = server.retrieval().await;
@@ -46,7 +46,7 @@ async fn status(server: &TestServer) -> IndexStatus {
     server.admin().await.get_status(GetStatusRequest::default()).await.unwrap().into_inner().indexes.remove(0)
 }
 
-/// The generations of an index that this process has mapped, those that are removed with them.
+/// The generations of an index that this process has mapped, including removed files.
 fn mapped(index: &TestIndex) -> BTreeSet<String> {
     let dir = index.dir().canonicalize().unwrap().display().to_string();
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
@@ -69,7 +69,7 @@ async fn swaps_under_load_with_writes_fail_nothing_and_hide_no_write() {
                 let answer = client.search(request(&[0.5; DIM], 20)).await.expect("no request fails");
                 assert_eq!(answer.into_inner().candidates.len(), 20);
                 answered.fetch_add(1, Ordering::Relaxed);
-                // Some load, not all that there can be.
+                // Moderate load.
                 tokio::time::sleep(Duration::from_micros(500)).await;
             }
         }));
@@ -96,7 +96,7 @@ async fn swaps_under_load_with_writes_fail_nothing_and_hide_no_write() {
             admin.activate(activate).await.unwrap();
         }
         assert_ne!(status(&server).await.generation, before.0);
-        // Not the next before this one was seen by somebody.
+        // Wait until searches have used this generation.
         eventually("answers", async || answered.load(Ordering::Relaxed) > before.1 + SEARCHERS).await;
     }
     eventually("old generations to be unmapped", async || mapped(&index).len() <= 2).await;

@@ -1,5 +1,5 @@
-//! Generations built by the engine of what was written, and batch builds that know of some of it, beside the ledger
-//! that says what should be known.
+//! Rebuilds by the engine, and batch builds that include some of the writes, checked against a ledger of the expected
+//! state.
 
 use std::time::{Duration, Instant};
 
@@ -49,7 +49,7 @@ fn state_of(engine: &Engine, video: u64) -> &'static str {
     }
 }
 
-/// Random writes before, while and after generations are built of them, now and then a restart.
+/// Random writes before, during and after rebuilds, with occasional restarts.
 #[test]
 fn a_rebuild_knows_exactly_what_was_written() {
     for seed in 0..8 {
@@ -61,7 +61,7 @@ fn a_rebuild_knows_exactly_what_was_written() {
             let batch = |random: &mut ChaCha8Rng| (0..10).map(|_| random_mutation(random)).collect();
             write(&engine, &mut ledger, batch(&mut random));
             engine.start_rebuild("").unwrap();
-            // Some of these are before the fold, some after.
+            // Some of these are before the rebuild reads the delta, some after.
             for _ in 0..5 {
                 write(&engine, &mut ledger, batch(&mut random));
             }
@@ -93,7 +93,7 @@ fn a_rebuild_folds_the_delta_trims_the_log_and_removes_old_generations() {
     write(&engine, &mut ledger, (10..15).map(|row| Mutation::Takedown(VideoId(video_id(row)))).collect());
     let live = rebuild(&engine);
     assert_eq!((live.delta_vectors, live.generation_sequence, live.takedowns), (0, 34, 5));
-    // What is taken down stays in it, hidden, for it may be restored.
+    // Videos that are taken down stay in the generation as tombstones, since they may be restored.
     let status = engine.status("").unwrap();
     assert_eq!((status.generation, status.vectors, status.live.deleted), (2, VIDEOS as u64 + 9, 5));
     check(&engine, &ledger, &mut random, 1);
@@ -101,7 +101,7 @@ fn a_rebuild_folds_the_delta_trims_the_log_and_removes_old_generations() {
     check(&engine, &ledger, &mut random, 1);
     rebuild(&engine);
     drop(engine);
-    // Generation 2 is the oldest that is kept.
+    // Generation 2 is the oldest one kept.
     let log = RedbLog::open(index.dir().join("mutations.redb")).unwrap();
     assert_eq!((log.trimmed_to(), log.last_sequence(), log.takedowns().unwrap().len()), (34, 35, 4));
     drop(log);
@@ -112,7 +112,7 @@ fn a_rebuild_folds_the_delta_trims_the_log_and_removes_old_generations() {
     check(&engine, &ledger, &mut random, 1);
 }
 
-/// For batch builds, but no more than a quarter as many as there are videos.
+/// The log keeps entries for batch builds, up to a quarter of the number of videos.
 #[test]
 fn some_writes_are_kept_that_no_generation_needs() {
     for (keep_writes, trimmed_to) in [(100_000, 85), (4, 96)] {
@@ -158,7 +158,7 @@ fn a_rebuild_begins_by_itself_when_enough_has_changed() {
     engine.refresh();
     assert_eq!(wait(&engine).rebuild.state, RebuildState::Done);
     assert_eq!(engine.status("").unwrap().generation, 2);
-    // Takedowns are kept in the generation: they are no reason to build it again.
+    // Takedowns are kept in the generation and do not trigger a rebuild.
     write(&engine, &mut ledger, (0..20).map(|row| Mutation::Takedown(VideoId(video_id(row)))).collect());
     engine.refresh();
     wait(&engine);
@@ -198,7 +198,7 @@ fn a_rebuild_of_nothing_fails_and_the_generation_serves_on() {
         indexes: vec![("videos".to_owned(), TestIndex::new(3).dir())],
         ..EngineOptions::default()
     });
-    // The folder of that index is gone, which an open engine does not mind.
+    // The folder of that index is deleted, which does not affect an open engine.
     let error = read_only.unwrap().start_rebuild("").unwrap_err();
     assert!(matches!(error, EngineError::ReadOnly { .. }), "{error}");
 }
@@ -216,7 +216,7 @@ fn only_writes_after_the_position_of_a_batch_build_are_replayed_and_takedowns_al
     index.log_sequence = 4;
     index.publish(VIDEOS);
     engine.refresh();
-    // The batch file knows of the first four, and has what it has.
+    // The batch file includes the first four writes; its values take precedence over them.
     let mut ledger = Ledger::of(&index);
     ledger.sequence = 4;
     ledger.takedowns.insert(taken);
@@ -241,7 +241,7 @@ fn a_batch_build_that_would_lose_writes_is_refused_unless_it_is_forced() {
     rebuild(&engine);
     write(&engine, &mut ledger, vec![Mutation::Upsert(upsert(6, [1.0; DIM], "new", true))]);
     rebuild(&engine);
-    // The log begins after the first write now.
+    // The log now begins after the first write.
     index.publish(VIDEOS);
     engine.refresh();
     let status = engine.status("").unwrap();
@@ -250,7 +250,7 @@ fn a_batch_build_that_would_lose_writes_is_refused_unless_it_is_forced() {
     assert!(problem.contains("expected a log position of at least 1, found 0"), "{problem}");
     assert!(problem.contains("--log-sequence"), "{problem}");
     drop(engine);
-    // The choice outlives a restart.
+    // The choice survives a restart.
     let engine = open(&index).unwrap();
     assert_eq!(engine.status("").unwrap().generation, 3);
     let error = engine.activate("", 4).unwrap_err();
@@ -262,7 +262,7 @@ fn a_batch_build_that_would_lose_writes_is_refused_unless_it_is_forced() {
     assert_eq!(engine.status("").unwrap().generation, 4);
 }
 
-/// It would take later writes for those that it knows of.
+/// It would treat later writes as included.
 #[test]
 fn a_batch_build_that_knows_of_writes_that_never_were_is_refused() {
     let mut index = TestIndex::new(VIDEOS);
@@ -279,7 +279,7 @@ fn a_batch_build_that_knows_of_writes_that_never_were_is_refused() {
     assert!(engine.activate_forced("", 2).is_err());
 }
 
-/// A folder that comes without its log: numbers go on after those that the generation knows of.
+/// A folder without its log: sequences continue after those that the generation includes.
 #[test]
 fn a_new_log_goes_on_after_the_position_of_the_generation() {
     let mut index = TestIndex::new(VIDEOS);
@@ -297,7 +297,8 @@ fn a_new_log_goes_on_after_the_position_of_the_generation() {
     check(&engine, &ledger, &mut random, 1);
 }
 
-/// They wait through rebuilds, restarts and trimming for a generation of theirs, or to be embedded again.
+/// Entries of another model stay parked through rebuilds, restarts and trimming until a generation fits them or the video
+/// is embedded again.
 #[test]
 fn upserts_of_another_model_outlive_rebuilds() {
     let mut index = TestIndex::new(VIDEOS);
@@ -310,7 +311,7 @@ fn upserts_of_another_model_outlive_rebuilds() {
     index.publish(VIDEOS);
     engine.refresh();
     let held = |engine: &Engine| engine.status("").unwrap().live.held_entries;
-    // The new model knows of the first.
+    // The generation of the new model includes the first entry.
     assert_eq!(held(&engine), 1);
     let live = rebuild(&engine);
     assert_eq!((live.held_entries, live.rebuild.bad_records, live.generation_sequence), (1, 1, 2));
@@ -333,7 +334,7 @@ fn upserts_of_another_model_outlive_rebuilds() {
     assert_eq!(RedbLog::open(index.dir().join("mutations.redb")).unwrap().trimmed_to(), 3);
 }
 
-/// Upserts with attributes that a batch build no longer has wait, too; the server starts with them.
+/// Upserts with attributes that a batch build dropped are parked too; the server starts with them.
 #[test]
 fn upserts_that_do_not_fit_a_generation_wait_for_one_that_they_fit() {
     let mut index = TestIndex::new(VIDEOS);
@@ -355,7 +356,7 @@ fn upserts_that_do_not_fit_a_generation_wait_for_one_that_they_fit() {
     assert_eq!(held(&engine), (1, 0, "found"));
 }
 
-/// A way back, or a batch build, while the next generation is built: what is built is of the one that somebody left.
+/// A rollback or a batch build during a rebuild: the rebuild is based on a generation that is no longer current.
 #[test]
 fn a_rebuild_does_not_undo_what_was_chosen_meanwhile() {
     let mut index = TestIndex::new(3_000);
@@ -372,7 +373,7 @@ fn a_rebuild_does_not_undo_what_was_chosen_meanwhile() {
     assert_eq!(rebuild(&engine).generation_sequence, 1);
 }
 
-/// Whoever builds the generations of an index that nobody writes to knows when; its videos may expire all the same.
+/// An index without writes is not rebuilt automatically, even if its videos expire: its batch builder decides when.
 #[test]
 fn an_index_without_writes_is_not_rebuilt_by_itself() {
     let mut index = TestIndex::new(VIDEOS);

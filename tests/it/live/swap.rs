@@ -1,4 +1,4 @@
-//! Generations that change places under load.
+//! Swaps of generations under load.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,7 +19,7 @@ const SWAPS: u64 = 100;
 const CLIENTS: usize = 4;
 const K: u32 = 20;
 
-/// What each generation answers to `query`, exactly.
+/// The exact answer of a generation to `query`.
 fn expected(index: &TestIndex, query: &[f32; DIM]) -> Vec<(u64, f32)> {
     index.exact(query, K as usize)
 }
@@ -32,7 +32,7 @@ async fn a_hundred_swaps_under_load_fail_no_request_and_mix_no_answer() {
     index.publish(300);
     let two = expected(&index, &query);
     assert_ne!(one, two);
-    // Two looks a second of the server's own would only race with those below.
+    // Polling by the server would only race with the refreshes below.
     let service = ServiceOptions { poll_interval: Duration::from_secs(3600), ..ServiceOptions::default() };
     let server = TestServer::start(&[("videos", &index)], Setup { service, ..Setup::default() }).await;
 
@@ -71,7 +71,7 @@ async fn a_hundred_swaps_under_load_fail_no_request_and_mix_no_answer() {
             let activate = ActivateRequest { index: "videos".to_owned(), generation, force: false };
             admin.activate(activate).await.unwrap();
         } else {
-            // As another process would publish it; the server finds it when it looks.
+            // Published as by another process; the server finds it on refresh.
             let published = store.open_generation(generation).unwrap();
             store.activate(generation, &published).unwrap();
             let engine = Arc::clone(&server.engine);
@@ -81,7 +81,7 @@ async fn a_hundred_swaps_under_load_fail_no_request_and_mix_no_answer() {
                 "{refreshed:?}"
             );
         }
-        // Not the next swap before this one was seen by somebody.
+        // Wait until requests have used this generation.
         eventually("requests", async || answered.load(Ordering::Relaxed) > before + CLIENTS as u64).await;
     }
     done.store(true, Ordering::Relaxed);
@@ -95,7 +95,7 @@ async fn a_hundred_swaps_under_load_fail_no_request_and_mix_no_answer() {
     server.stop().await;
 }
 
-/// What the first look at an index on disk finds, and the engine after it.
+/// Opens an engine. Returns it with the result of its first refresh.
 fn first_look(index: &TestIndex) -> (Engine, Vec<Refresh>) {
     let indexes = vec![("videos".to_owned(), index.dir())];
     let engine = Engine::open(EngineOptions { indexes, threads: 1, ..EngineOptions::default() }).unwrap();
@@ -147,7 +147,7 @@ async fn a_start_passes_over_a_generation_whose_structure_is_damaged_and_says_so
     server.stop().await;
 }
 
-/// Serving by its health and by its answers.
+/// The health of a service, and the result of a search.
 async fn serves(server: &TestServer, service: &str) -> (ServingStatus, Result<usize, Status>) {
     let service = service.to_owned();
     let health = HealthClient::new(server.channel().await).check(HealthCheckRequest { service }).await;

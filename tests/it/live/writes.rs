@@ -1,4 +1,4 @@
-//! Videos become parts and parts become one again; what an upsert may not be is said.
+//! Segments are built from videos and compacted again; invalid upserts are refused with a reason.
 
 use std::collections::BTreeMap;
 
@@ -43,7 +43,7 @@ fn vector(index: &Index, node: NodeId) -> Vec<f32> {
     row
 }
 
-/// A node as if it were upserted anew.
+/// The upsert that would write a node again.
 fn upsert_of(index: &Index, node: NodeId) -> Upsert {
     let columns = Columns::of(index);
     let names = columns.schema().iter().map(|column| column.name.clone()).enumerate();
@@ -57,7 +57,7 @@ fn upsert_of(index: &Index, node: NodeId) -> Upsert {
     }
 }
 
-/// All that is known of the videos; in words, for a double may be no number and a zero have a sign.
+/// All values of every video. As text, since NaN and -0.0 do not compare as needed.
 fn videos(index: &Index) -> BTreeMap<VideoId, String> {
     let nodes = (0..index.len() as u32).map(NodeId);
     nodes.map(|node| (index.video_ids()[node.index()], format!("{:?}", upsert_of(index, node)))).collect()

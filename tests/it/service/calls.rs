@@ -1,4 +1,4 @@
-//! Batches and streams, and what ends a search early: deadline, hang-up, too much in flight.
+//! Batches and streams, and early ends of a search: deadline, cancelled call, admission limit.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tonic_types::{BadRequest, StatusExt};
 use crate::harness::wire::{exact, ids};
 use crate::harness::{Setup, TestIndex, TestServer, request};
 
-/// A search with the embedding of a row, so that each row has an answer of its own.
+/// A search with the embedding of a row, so that each row has a distinct answer.
 fn like(index: &TestIndex, row: usize) -> SearchRequest {
     SearchRequest { params: exact(), ..request(&index.rows[row], 3) }
 }
@@ -39,7 +39,7 @@ fn limited(limits: ServiceLimits) -> Setup {
     Setup { threads: 1, service, ..Setup::default() }
 }
 
-/// A client that leaves the deadline to the server; tonic's channel would run a clock of its own.
+/// A client that leaves the deadline to the server; tonic's channel would enforce it too.
 fn patient_client(server: &TestServer) -> RetrievalClient<Client<HttpConnector, tonic::body::Body>> {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
@@ -153,7 +153,7 @@ async fn a_stream_has_a_bounded_number_of_requests_in_flight() {
     let requests: Vec<SearchRequest> = (0..12).map(|row| like(&index, row)).collect();
     let mut answers = client.stream_search(tokio_stream::iter(requests)).await.unwrap().into_inner();
     server.until("shortlist_in_flight", 3.0).await;
-    // The rest has been on the wire at least as long as this took to come and go.
+    // The other requests were sent before this round trip began.
     server.metrics().await;
     assert_eq!(server.metric("shortlist_in_flight").await, Some(3.0));
     drop(gate);
@@ -185,13 +185,13 @@ async fn the_deadline_of_the_caller_is_kept_and_the_search_not_begun_after_it() 
 
     drop(gate);
     server.until("shortlist_in_flight", 0.0).await;
-    // However late each of them was read, none was computed, or counted as anything but late.
+    // None was computed, and all are counted as past their deadline, whenever they were read.
     let metrics = server.metrics().await;
     let counted: Vec<&str> =
         metrics.lines().filter(|line| line.starts_with("shortlist_requests_total{")).collect();
     assert!(counted.iter().all(|line| line.contains("code=\"DEADLINE_EXCEEDED\"")), "{counted:?}");
     assert_eq!(server.metric("shortlist_distances_per_query_count{index=\"videos\"}").await, Some(0.0));
-    // Enough time, and the same call is answered.
+    // With enough time the same call is answered.
     assert!(client.search(within(Duration::from_secs(60), like(&index, 0))).await.is_ok());
 }
 
@@ -215,7 +215,7 @@ async fn a_caller_who_hangs_up_stops_the_search() {
     call.abort();
     drop(answers);
     assert!(call.await.unwrap_err().is_cancelled());
-    // The server reads the frames of one connection in their order, so that it knows by now.
+    // The server reads frames of one connection in order, so it has seen the cancellation by now.
     admin.get_status(shortlist::service::proto::GetStatusRequest::default()).await.unwrap();
     drop(gate);
     server.until("shortlist_in_flight", 0.0).await;

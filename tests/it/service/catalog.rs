@@ -1,5 +1,4 @@
-//! `Catalog`: what is refused and how, streams of writes, and look-ups. Nothing here depends on whether the index can
-//! be written.
+//! `Catalog`: refused requests, streams of writes, and lookups. Nothing here depends on whether the index is writable.
 
 use std::time::Duration;
 
@@ -43,14 +42,14 @@ fn upsert(videos: Vec<Video>) -> UpsertRequest {
     UpsertRequest { videos, ..UpsertRequest::default() }
 }
 
-/// A batch of which only the video at `position` cannot be used.
+/// A batch in which only the video at `position` is invalid.
 fn bad_at(position: usize) -> UpsertRequest {
     let mut videos: Vec<Video> = (0..=position as u64).map(sound).collect();
     videos[position].vector = None;
     upsert(videos)
 }
 
-/// A write is taken exactly where the index says so.
+/// Checks that a write succeeds if and only if the index is writable.
 fn check<T>(written: Result<T, Status>, writable: bool) {
     match written {
         Ok(_) => assert!(writable),
@@ -182,11 +181,11 @@ async fn writes_over_the_limit_are_shed_and_told_when_to_retry() {
 async fn nothing_is_written_after_the_deadline() {
     let index = TestIndex::new(10);
     let server = TestServer::of(&index).await;
-    // The deadline is left to the server; tonic's channel would run a clock of its own.
+    // The deadline is left to the server; tonic's channel would enforce it too.
     let http = Client::builder(TokioExecutor::new()).http2_only(true).build_http::<tonic::body::Body>();
     let mut client = CatalogClient::with_origin(http, format!("http://{}", server.address).parse().unwrap());
     let series = "shortlist_requests_total{index=\"videos\",method=\"Upsert\",code=\"DEADLINE_EXCEEDED\"}";
-    // One whose deadline passes before its message has come is not counted.
+    // A call whose deadline passes before its message arrives is not counted.
     eventually(series, async || {
         let mut late = Request::new(upsert(vec![sound(1)]));
         late.set_timeout(Duration::ZERO);

@@ -1,4 +1,4 @@
-//! Why a video is, or is not, in an answer: what `Retrieval.Explain` says, against the true order of all videos.
+//! `Retrieval.Explain`: why a video is or is not in an answer, checked against the exact order of all videos.
 
 use shortlist::service::proto::explain_response::{Loss, Rule};
 use shortlist::service::proto::retrieval_client::RetrievalClient;
@@ -25,12 +25,12 @@ async fn ask(client: &mut Client, asked: &SearchRequest, video_id: u64) -> Resul
     client.explain(request).await.map(tonic::Response::into_inner)
 }
 
-/// For a video that is in the index.
+/// Explains a video that is in the index.
 async fn explain(client: &mut Client, asked: &SearchRequest, video_id: u64) -> ExplainResponse {
     ask(client, asked, video_id).await.unwrap()
 }
 
-/// Whether a rule keeps it out of the exact answer and of the one that the request gets, and of the order, too.
+/// Whether a rule removes the video from the exact answer, from the answer of the request, and from the order.
 fn is_removed(explanation: &ExplainResponse) -> bool {
     assert_eq!(explanation.lost(), Loss::Unspecified);
     explanation.exact_rank.is_none()
@@ -56,7 +56,7 @@ async fn score_and_place_are_the_exact_ones_inside_the_answer_and_below_it() {
         assert_eq!((explanation.interest, explanation.generation), (None, 1));
         assert_eq!(explanation.stats.unwrap().plan(), Plan::CodeScan);
     }
-    // The second page has those that the first one has not.
+    // The second page continues after the first.
     let page = SearchRequest { offset: 10, ..asked };
     for (at, (video, _)) in index.exact(&QUERY, 30).into_iter().enumerate() {
         let explanation = explain(&mut client, &page, video).await;
@@ -96,7 +96,7 @@ async fn the_innermost_part_of_the_filter_is_named() {
     let inner = |filter: Filter| condition::Condition::Filter(filter);
     let of =
         |must_not: Vec<Condition>, should: Vec<Condition>| Filter { must_not, should, ..Filter::default() };
-    // Each of them fails for row 50: safe, and with a delta of -50.
+    // Each rejects row 50, which is safe and has a delta of -50.
     let cases = [
         (must(vec![safe(), few()]), "filter.must[1].number"),
         (
@@ -155,7 +155,7 @@ async fn seeds_exclusions_and_the_threshold_are_named_and_leave_their_places_to_
     let after = explain(&mut client, &asked, order[3].0).await;
     assert_eq!((after.exact_rank, after.rank), (Some(2), Some(2)));
 
-    // What scores just as much as the threshold is not below it.
+    // A score equal to the threshold is not below it.
     let asked = SearchRequest { score_threshold: Some(order[5].1), ..request(&QUERY, 10) };
     let at_threshold = explain(&mut client, &asked, order[5].0).await;
     assert_eq!((at_threshold.found, at_threshold.removed_by()), (true, Rule::Unspecified));
@@ -184,7 +184,7 @@ async fn the_cap_that_is_full_is_named_and_what_it_keeps_out_has_no_place() {
     let index = TestIndex::new(200);
     let server = TestServer::of(&index).await;
     let mut client = server.retrieval().await;
-    // No two have the same delta; every other one is safe.
+    // All deltas are distinct; every other video is safe.
     let caps = vec![cap("delta", 1), cap("safe", 3)];
     let asked = SearchRequest { caps, ..request(&QUERY, 5) };
     let (mut taken, mut kept_out) = ([0, 0], 0);
@@ -281,13 +281,13 @@ async fn what_an_approximate_search_loses_is_in_the_exact_answer_and_its_loss_is
         not_reached.extend((explanation.lost() == Loss::NotReached).then_some(video));
     }
     assert!(lost > 0 && !not_reached.is_empty(), "nothing was lost: nothing was checked");
-    // What it got instead is in no exact answer, and no rule says so.
+    // The candidate found instead is not in the exact answer, and no rule removes it.
     let exact_answer: Vec<u64> = index.exact(&QUERY, 50).into_iter().map(|(id, _)| id).collect();
     let instead = answer.iter().find(|id| !exact_answer.contains(id)).unwrap();
     let explanation = explain(&mut client, &asked, *instead).await;
     assert_eq!((explanation.found, explanation.in_exact_answer), (true, false));
     assert_eq!((explanation.removed_by(), explanation.lost()), (Rule::Unspecified, Loss::Unspecified));
-    // More effort comes to them.
+    // More effort finds them.
     for params in [ef_search(2000), exact(), by_plan(Plan::CodeScan)] {
         let asked = SearchRequest { params, ..asked.clone() };
         let explanation = explain(&mut client, &asked, not_reached[0]).await;

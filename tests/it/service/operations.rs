@@ -1,4 +1,4 @@
-//! What operators rely on: status, activation, health, reflection, metrics, swaps and draining.
+//! Operations: status, activation, health, reflection, metrics, swaps and draining.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ fn activate(generation: u64) -> ActivateRequest {
     ActivateRequest { index: String::new(), generation, force: false }
 }
 
-/// Looks for publications often; shuts down within `drain_timeout`.
+/// Polls for publications at short intervals; shuts down within `drain_timeout`.
 fn watchful(drain_timeout: Duration) -> Setup {
     let service = ServiceOptions {
         poll_interval: Duration::from_millis(5),
@@ -44,7 +44,7 @@ fn watchful(drain_timeout: Duration) -> Setup {
     Setup { threads: 1, service, ..Setup::default() }
 }
 
-/// A drain that takes this long is one that hangs.
+/// A drain that takes this long hangs.
 const LONG: Duration = Duration::from_secs(60);
 
 #[tokio::test]
@@ -139,7 +139,7 @@ async fn a_publication_is_picked_up_and_a_broken_one_refused() {
     server.until("shortlist_generation{index=\"videos\"}", 2.0).await;
     assert_eq!(client.search(request(&[1.0; DIM], 5)).await.unwrap().into_inner().generation, 2);
 
-    // A third, made and damaged elsewhere, so that it is never there whole.
+    // The third is built and damaged elsewhere, so that it never exists intact in the folder.
     let (scratch, target) = (tempfile::tempdir().unwrap(), index.dir());
     index.publish_elsewhere(scratch.path(), 20);
     damage(&scratch.path().join("generation-00000003.index"));
@@ -159,7 +159,7 @@ async fn health_is_known_per_index_and_for_the_server() {
     let server = TestServer::start(&[("a", &index), ("b", &index)], Setup::default()).await;
     let mut health = HealthClient::new(server.channel().await);
     for service in ["", "a", "b", "shortlist.v1.Retrieval", "shortlist.v1.Catalog"] {
-        // On a busy machine the indexes are warmed later than the port is open.
+        // On a busy machine the port opens before the indexes are warm.
         let is_serving = async || {
             let response = health.clone().check(of(service)).await.unwrap().into_inner();
             response.status() == ServingStatus::Serving
@@ -339,7 +339,7 @@ async fn draining_is_bounded() {
     drop(gate);
 }
 
-/// What was written, what the gate found and what recall answers have, as Prometheus and operators see it.
+/// Writes, gate results and live recall in metrics and status.
 #[tokio::test]
 async fn a_changing_catalog_is_seen_in_metrics_and_status() {
     let index = TestIndex::new(60);
@@ -353,7 +353,7 @@ async fn a_changing_catalog_is_seen_in_metrics_and_status() {
     {
         server.until(&format!("shortlist_{name}{{index=\"videos\"}}"), value).await;
     }
-    // Ten or so of these are sampled.
+    // About ten of these are sampled.
     let mut retrieval = server.retrieval().await;
     for user in 0..1_000u16 {
         retrieval.search(request(&[f32::from(user), 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], 10)).await.unwrap();
@@ -370,7 +370,7 @@ async fn a_changing_catalog_is_seen_in_metrics_and_status() {
     let gate = found.gate.unwrap();
     assert!(gate.passed && gate.generation == 2 && gate.unreachable == 0, "{gate:?}");
     assert_eq!((found.sequence, found.generation_sequence, found.vectors), (1, 1, 61));
-    // What is said of the recall of answers is said of the generation that answers.
+    // Live recall is that of the current generation.
     let recall = "shortlist_recall_at_k{index=\"videos\",k=\"10\"}";
     eventually("no recall", async || server.metric(recall).await.is_none()).await;
 }

@@ -1,4 +1,4 @@
-//! What answers under rules say and hold, over the wire, against the true order of all videos.
+//! Answers with rules over gRPC, checked against the exact order of all videos.
 
 use std::collections::HashSet;
 
@@ -11,7 +11,7 @@ use crate::harness::{DIM, TestIndex, TestServer, request, row_of, video_id};
 
 const QUERY: [f32; DIM] = [0.5, -1.0, 0.25, 2.0, -0.125, 1.0, 0.75, -0.5];
 
-/// The videos from the best down.
+/// The videos in exact order.
 fn order(index: &TestIndex) -> Vec<u64> {
     index.exact(&QUERY, index.rows.len()).into_iter().map(|(id, _)| id).collect()
 }
@@ -20,7 +20,7 @@ fn is_safe(video: u64) -> bool {
     row_of(video).is_multiple_of(2)
 }
 
-/// At most so many that are safe and so many that are not.
+/// Keeps at most `max` safe and `max` unsafe videos.
 fn capped(order: impl IntoIterator<Item = u64>, max: usize) -> Vec<u64> {
     let mut taken = [0, 0];
     let has_room = |video: &u64| {
@@ -113,7 +113,7 @@ async fn attributes_vectors_and_stats_come_with_filtered_candidates() {
         assert_eq!(candidate.vector.as_ref().unwrap().values, index.rows[row]);
         assert_eq!(candidate.interest, None);
     }
-    // Counted before anything is excluded.
+    // Matches are counted before exclusions.
     let stats = response.stats.unwrap();
     assert_eq!((stats.plan(), stats.matches), (Plan::MatchScan, Some(50)));
     assert!(stats.distances >= 49 && stats.elapsed.is_some());
@@ -130,7 +130,7 @@ async fn pages_under_rules_are_one_long_answer_in_parts() {
     let order = order(&index);
     let excluded: HashSet<u64> = order.iter().copied().step_by(3).take(100).collect();
     let passes = |video: &u64| row_of(*video) <= 800 && !excluded.contains(video);
-    // Three pages of 20 are all that the cap has room for.
+    // The cap allows three pages of 20.
     let expected = capped(order.iter().copied().filter(passes), 30);
     assert_eq!(expected.len(), 60);
     let asked = SearchRequest {
@@ -178,7 +178,7 @@ async fn unknown_seeds_are_told_and_the_known_ones_searched_for_under_rules() {
     assert_eq!(completeness(&response), (60, 49, Reason::TooFewMatches));
 }
 
-/// The Bloom filter that the proto describes, and nothing else.
+/// An independent implementation of the Bloom filter that the proto describes.
 struct Described(Bloom);
 
 impl Described {
@@ -221,7 +221,7 @@ async fn a_bloom_filter_filled_as_described_leaves_out_what_it_contains() {
     let server = TestServer::of(&index).await;
     let mut client = server.retrieval().await;
     let order = order(&index);
-    // Sizes that are powers of 2 and are not; the last is so small that it contains many others.
+    // Sizes that are and are not powers of 2; the last is small and has many false positives.
     for (bytes, hashes, seed) in [(1024, 7, 0), (1000, 1, 42), (777, 32, u64::MAX), (250, 3, 9)] {
         let mut bloom = Described::new(bytes, hashes, seed);
         order[..400].iter().for_each(|video| bloom.insert(*video));

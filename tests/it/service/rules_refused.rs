@@ -1,5 +1,4 @@
-//! Rules that cannot be used: each is refused with the path of the one field that is at fault, and the next request
-//! is answered.
+//! Invalid rules are refused with the path of the field at fault, and the next request is answered.
 
 use roaring::{RoaringBitmap, RoaringTreemap};
 use shortlist::service::proto::retrieval_client::RetrievalClient;
@@ -35,7 +34,7 @@ fn of_filter(filter: Filter) -> SearchRequest {
     SearchRequest { filter: Some(filter), ..request(&QUERY, 10) }
 }
 
-/// The condition inside so many filters.
+/// A condition nested in `filters` filters.
 fn nested(filters: usize) -> Filter {
     (1..filters).fold(must(vec![safe()]), |inner, _| must(vec![condition::Condition::Filter(inner)]))
 }
@@ -74,7 +73,7 @@ async fn a_condition_on_an_attribute_that_it_is_not_for_is_refused_where_it_stan
     for (filter, field) in cases {
         refuses(&mut client, of_filter(filter), field).await;
     }
-    // Within a batch, the path starts at the batch, and the others are answered.
+    // In a batch the path starts at the batch, and the other requests are answered.
     let bad = of_filter(must(vec![keyword("color", &["red"])]));
     let requests = vec![request(&QUERY, 10), bad, request(&QUERY, 10)];
     let answer = client.batch_search(BatchSearchRequest { requests }).await.unwrap().into_inner();
@@ -132,7 +131,7 @@ async fn a_condition_that_says_nothing_or_too_much_is_refused() {
     for (filter, field) in cases {
         refuses(&mut client, of_filter(filter), field).await;
     }
-    // As much as is allowed is answered: half of the videos are safe.
+    // Requests at the limits are answered; half of the videos are safe.
     for filter in [nested(16), must(vec![safe(); 1_000]), should(vec![safe(), safe()], 2)] {
         let answer = client.search(of_filter(filter)).await.unwrap().into_inner();
         assert_eq!(answer.candidates.len(), 10);
@@ -222,7 +221,7 @@ async fn caps_fresh_interests_and_pages_are_refused_where_they_cannot_be() {
     for (asked, field) in cases {
         refuses(&mut client, asked, field).await;
     }
-    // The most that is allowed.
+    // The maximum allowed.
     let allowed = [
         caps(vec![cap("delta", 1); 16]),
         kept("", 10),

@@ -1,4 +1,4 @@
-//! What `Retrieval.Search` answers, and how it refuses.
+//! Answers and errors of `Retrieval.Search`.
 
 use shortlist::engine::Limits;
 use shortlist::service::proto::attribute_value::Value;
@@ -22,7 +22,7 @@ fn packed(data: Vec<u8>, dtype: i32) -> Option<search_request::Query> {
     Some(search_request::Query::Vector(Vector { values: Vec::new(), packed: Some(packed) }))
 }
 
-/// So many filters in one another, which say nothing.
+/// `levels` nested filters without conditions.
 fn deep_filter(levels: usize) -> Filter {
     (1..levels).fold(Filter::default(), |inner, _| {
         let condition = Some(condition::Condition::Filter(inner));
@@ -67,7 +67,7 @@ async fn says_what_a_search_cost_when_asked() {
     let stats = client.search(with(exact())).await.unwrap().into_inner().stats.unwrap();
     assert_eq!((stats.plan(), stats.ef_search, stats.distances), (Plan::ExactScan, 0, 300));
     let stats = client.search(with(ef_search(20))).await.unwrap().into_inner().stats.unwrap();
-    // So few videos are read faster than walked through.
+    // With so few videos a scan is faster than a traversal.
     assert_eq!((stats.plan(), stats.ef_search, stats.expanded), (Plan::CodeScan, 20, 0));
     assert!(stats.distances >= 300 && stats.elapsed.is_some());
     let forced = |plan: i32| Some(SearchParams { plan, ..ef_search(20).unwrap() });
@@ -277,7 +277,7 @@ async fn message_sizes_are_bounded_both_ways() {
     let status = client.search(request(&QUERY, 200)).await.unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
 
-    // 400 kB of zeros compress to less than the limit, and are more than it.
+    // 400 kB of zeros are below the limit compressed and above it uncompressed.
     let mut client = client.send_compressed(CompressionEncoding::Gzip);
     assert!(client.search(request(&QUERY, 10)).await.is_ok());
     let status = client.search(request(&vec![0.0; 100_000], 10)).await.unwrap_err();

@@ -1,5 +1,4 @@
-//! Requests whose bytes are no message of their kind are refused as any other that cannot be used, and the server goes
-//! on.
+//! Requests whose bytes do not decode are refused like other invalid requests, and the server continues.
 
 use shortlist::service::proto::retrieval_client::RetrievalClient;
 use shortlist::service::proto::{
@@ -47,7 +46,7 @@ async fn filters_too_deep_to_be_decoded_are_refused_and_counted() {
     let index = TestIndex::new(20);
     let server = TestServer::of(&index).await;
     let mut client = server.retrieval().await;
-    // These are decoded, and refused with the place in the tree.
+    // These decode, and are refused with their path.
     for filters in [17, 45] {
         let status = client.search(deep(filters)).await.unwrap_err();
         assert_eq!(status.code(), Code::InvalidArgument, "{status}");
@@ -90,7 +89,7 @@ async fn a_stream_ends_at_a_request_that_cannot_be_decoded_after_the_answers_bef
 async fn bytes_that_are_no_message_are_refused_with_the_field() {
     let index = TestIndex::new(20);
     let server = TestServer::of(&index).await;
-    // Bytes stand for themselves in the first field of a message, where a search has a text.
+    // The codec sends raw bytes in field 1, where a search has a string.
     let codec = tonic_prost::ProstCodec::<Vec<u8>, SearchResponse>::default();
     let mut client = tonic::client::Grpc::new(server.channel().await);
     client.ready().await.unwrap();
