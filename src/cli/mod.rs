@@ -93,3 +93,15 @@ pub fn run() -> anyhow::Result<()> {
         Command::Verify(arguments) => verify::run(&arguments),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_commands_are_well_formed() {
+        Arguments::command().debug_assert();
+    }
+}

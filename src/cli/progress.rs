@@ -1,4 +1,4 @@
-//! Progress bars with rate and time left, on standard error.
+//! Progress on standard error: bars with rate and remaining time, and lines.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,6 +36,11 @@ impl BuildBars {
         ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))?;
         Ok(Self { current: Mutex::new(ProgressBar::hidden()), cancelled })
     }
+
+    /// Finishes the bar of the current phase, so that other lines can follow it.
+    pub fn finish(&self) {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).finish();
+    }
 }
 
 impl Progress for BuildBars {
@@ -54,14 +59,14 @@ impl Progress for BuildBars {
     }
 }
 
+impl Drop for BuildBars {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
 /// Reports on standard error that an index was copied into memory.
 pub fn report_residence(name: &str, Residence { bytes, huge_pages }: Residence) {
     let advised = if huge_pages { "advised" } else { "refused" };
     eprintln!("{name}: resident: {bytes} bytes, huge pages {advised}");
-}
-
-impl Drop for BuildBars {
-    fn drop(&mut self) {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner).finish();
-    }
 }

@@ -58,9 +58,15 @@ pub fn ensure(root: &Path) -> anyhow::Result<PathBuf> {
         BuildParams::new(Metric::InnerProduct, BuildParams::DEFAULT_M, BuildParams::DEFAULT_EF_CONSTRUCTION)?
             .with_embedding_model(Some("synth".to_owned()));
     let (staged, times) = step("building its index", || {
-        Ok(stage(&dataset, Some(&training_queries), None, &params, &store, &bars, started)?)
+        let staged = stage(&dataset, Some(&training_queries), None, &params, &store, &bars, started)?;
+        bars.finish();
+        Ok(staged)
     })?;
-    let (curves, _) = step("measuring its recall", || Ok(calibrate_staged(&staged, 0, &bars)?))?;
+    let (curves, _) = step("measuring its recall", || {
+        let curves = calibrate_staged(&staged, 0, &bars)?;
+        bars.finish();
+        Ok(curves)
+    })?;
     store.publish(staged, times, Measured { curves, verdict: None })?;
     eprintln!("the sample is ready after {:.1} s", started.elapsed().as_secs_f64());
     Ok(store.dir().to_owned())

@@ -71,8 +71,10 @@ use self::metrics::Metrics;
 use self::shared::Shared;
 use crate::engine::Engine;
 
+#[cfg(feature = "cli")]
 pub(crate) use self::convert::plan_from_proto;
 pub use self::options::{ServiceLimits, ServiceOptions};
+#[cfg(feature = "cli")]
 pub(crate) use self::status::code_name;
 
 /// How long the server waits for the first poll of the engine before it accepts connections.

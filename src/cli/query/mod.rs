@@ -22,7 +22,7 @@ pub struct Arguments {
     #[command(flatten)]
     remote: Remote,
     #[command(flatten)]
-    request: request::Arguments,
+    request: request::RequestArguments,
     /// Explain why this video is, or is not, in the answer, instead of printing the answer. Scores every video.
     #[arg(long, value_name = "ID")]
     explain: Option<u64>,

@@ -17,7 +17,7 @@ use crate::service::proto::{
 
 /// The request.
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct RequestArguments {
     /// The name of the index. Not needed if the server has only one.
     #[arg(long, value_name = "NAME", default_value = "")]
     index: String,
@@ -100,7 +100,7 @@ struct RuleArguments {
 ///
 /// # Errors
 /// If the filter is malformed, or a file cannot be read.
-pub(super) fn request(arguments: &Arguments) -> anyhow::Result<SearchRequest> {
+pub(super) fn request(arguments: &RequestArguments) -> anyhow::Result<SearchRequest> {
     let rules = &arguments.rules;
     let filter = rules.filter.as_deref().map(str::parse::<Filter>).transpose().context("--filter")?;
     Ok(SearchRequest {
@@ -168,10 +168,10 @@ mod tests {
     #[derive(Debug, Parser)]
     struct CommandLine {
         #[command(flatten)]
-        arguments: Arguments,
+        arguments: RequestArguments,
     }
 
-    fn parsed(arguments: &[&str]) -> Result<Arguments, clap::Error> {
+    fn parsed(arguments: &[&str]) -> Result<RequestArguments, clap::Error> {
         let line = std::iter::once("query").chain(arguments.iter().copied());
         CommandLine::try_parse_from(line).map(|line| line.arguments)
     }

@@ -23,25 +23,25 @@ const MAX_NAME_BYTES: usize = 1000;
 
 /// The valid mutations of one request, and the errors of the other items.
 #[derive(Debug)]
-pub(in crate::service) struct Batch {
+pub(crate) struct Batch {
     /// The name of the index, as in the request.
-    pub(in crate::service) index: String,
-    pub(in crate::service) mode: WriteMode,
+    pub(crate) index: String,
+    pub(crate) mode: WriteMode,
     /// The valid mutations.
-    pub(in crate::service) mutations: Vec<Mutation>,
+    pub(crate) mutations: Vec<Mutation>,
     /// The refused items.
-    pub(in crate::service) outcome: Outcome,
+    pub(crate) outcome: Outcome,
 }
 
 /// The refused items of a request, by their positions in it.
 #[derive(Debug)]
-pub(in crate::service) struct Outcome {
+pub(crate) struct Outcome {
     /// The repeated field that contains the items.
-    pub(in crate::service) items: &'static str,
+    pub(crate) items: &'static str,
     /// The position of each valid mutation in the request.
     positions: Vec<usize>,
     /// The position of each refused item and its error, ascending. The field paths of the errors start at the item.
-    pub(in crate::service) refused: Vec<(usize, EngineError)>,
+    pub(crate) refused: Vec<(usize, EngineError)>,
 }
 
 impl Outcome {
@@ -50,14 +50,14 @@ impl Outcome {
     }
 
     /// Adds the items that the engine refused, by their positions among the mutations.
-    pub(in crate::service) fn add(&mut self, refused: Vec<(usize, EngineError)>) {
+    pub(crate) fn add(&mut self, refused: Vec<(usize, EngineError)>) {
         let in_request = |(position, error)| Some((*self.positions.get::<usize>(position)?, error));
         self.refused.extend(refused.into_iter().filter_map(in_request));
         self.refused.sort_by_key(|(position, _)| *position);
     }
 
     /// Returns the path of an item, as a prefix for fields within it.
-    pub(in crate::service) fn path(&self, position: usize) -> String {
+    pub(crate) fn path(&self, position: usize) -> String {
         format!("{}[{position}].", self.items)
     }
 }
@@ -66,10 +66,7 @@ impl Outcome {
 ///
 /// # Errors
 /// If there are more than `max_writes` videos.
-pub(in crate::service) fn upsert_batch(
-    request: proto::UpsertRequest,
-    max_writes: usize,
-) -> Result<Batch, EngineError> {
+pub(crate) fn upsert_batch(request: proto::UpsertRequest, max_writes: usize) -> Result<Batch, EngineError> {
     let proto::UpsertRequest { index, videos, partial } = request;
     let mut outcome = Outcome::new("videos");
     check_count(outcome.items, videos.len(), max_writes)?;
@@ -91,7 +88,7 @@ pub(in crate::service) fn upsert_batch(
 ///
 /// # Errors
 /// If there are more than `max_writes` ids.
-pub(in crate::service) fn batch_of_ids(
+pub(crate) fn batch_of_ids(
     index: String,
     video_ids: Vec<u64>,
     max_writes: usize,
@@ -106,22 +103,19 @@ pub(in crate::service) fn batch_of_ids(
 
 /// The videos to look up, and what to return of each.
 #[derive(Debug)]
-pub(in crate::service) struct Lookups {
+pub(crate) struct Lookups {
     /// The name of the index, as in the request.
-    pub(in crate::service) index: String,
-    pub(in crate::service) videos: Vec<VideoId>,
-    pub(in crate::service) attributes: ReturnAttributes,
-    pub(in crate::service) with_vectors: bool,
+    pub(crate) index: String,
+    pub(crate) videos: Vec<VideoId>,
+    pub(crate) attributes: ReturnAttributes,
+    pub(crate) with_vectors: bool,
 }
 
 /// Reads the ids of a lookup.
 ///
 /// # Errors
 /// If there are more than `max_videos` ids.
-pub(in crate::service) fn lookups(
-    request: proto::GetRequest,
-    max_videos: usize,
-) -> Result<Lookups, EngineError> {
+pub(crate) fn lookups(request: proto::GetRequest, max_videos: usize) -> Result<Lookups, EngineError> {
     let proto::GetRequest { index, video_ids, return_attributes, return_vectors } = request;
     check_count("video_ids", video_ids.len(), max_videos)?;
     Ok(Lookups {
@@ -133,13 +127,13 @@ pub(in crate::service) fn lookups(
 }
 
 /// Creates the answer to [`lookups`].
-pub(in crate::service) fn get_response(lookups: Vec<Lookup>) -> proto::GetResponse {
+pub(crate) fn get_response(lookups: Vec<Lookup>) -> proto::GetResponse {
     proto::GetResponse { results: lookups.into_iter().map(lookup).collect() }
 }
 
 impl Outcome {
     /// Creates the answer to a batch of which `written` was written. `status` converts an error at a path.
-    pub(in crate::service) fn response(
+    pub(crate) fn response(
         self,
         written: &Written,
         status: impl Fn(&EngineError, &str) -> tonic_types::Status,

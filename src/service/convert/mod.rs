@@ -29,6 +29,7 @@ mod scalar;
 mod status;
 
 pub(super) use catalog::{Batch, Lookups, Outcome, batch_of_ids, get_response, lookups, upsert_batch};
+#[cfg(feature = "cli")]
 pub(crate) use plan::plan_from_proto;
 pub(super) use request::search_request;
 pub(super) use response::{explanation, search_response};

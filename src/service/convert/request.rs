@@ -14,9 +14,7 @@ use crate::service::proto;
 ///
 /// # Errors
 /// [`EngineError::InvalidArgument`] with the path of the field in the proto.
-pub(in crate::service) fn search_request(
-    request: proto::SearchRequest,
-) -> Result<engine::SearchRequest, EngineError> {
+pub(crate) fn search_request(request: proto::SearchRequest) -> Result<engine::SearchRequest, EngineError> {
     let proto::SearchRequest {
         index,
         query,

@@ -8,7 +8,7 @@ use crate::engine::{self, Completeness, Shortfall};
 use crate::service::proto;
 
 /// Converts the explanation why a video is, or is not, in an answer.
-pub(in crate::service) fn explanation(explanation: engine::Explanation) -> proto::ExplainResponse {
+pub(crate) fn explanation(explanation: engine::Explanation) -> proto::ExplainResponse {
     use proto::explain_response::{Loss, Rule};
     let engine::Explanation {
         score,
@@ -55,10 +55,7 @@ pub(in crate::service) fn explanation(explanation: engine::Explanation) -> proto
 }
 
 /// Converts the answer to a search. `with_stats`: whether to add the stats.
-pub(in crate::service) fn search_response(
-    response: engine::SearchResponse,
-    with_stats: bool,
-) -> proto::SearchResponse {
+pub(crate) fn search_response(response: engine::SearchResponse, with_stats: bool) -> proto::SearchResponse {
     use proto::completeness::Reason;
     let returned = response.candidates.len();
     let reason = match response.completeness {

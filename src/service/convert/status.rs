@@ -10,7 +10,7 @@ use crate::index::{AttributeKind, AttributeSchema, GateReport, MemoryMode};
 use crate::service::proto;
 
 /// Converts the state of an index.
-pub(in crate::service) fn index_status(status: engine::IndexStatus) -> proto::IndexStatus {
+pub(crate) fn index_status(status: engine::IndexStatus) -> proto::IndexStatus {
     let dtype = match status.dtype {
         Dtype::F32 => proto::Dtype::F32,
         Dtype::F16 => proto::Dtype::F16,
@@ -62,7 +62,7 @@ pub(in crate::service) fn index_status(status: engine::IndexStatus) -> proto::In
 }
 
 /// Converts the state of a rebuild.
-pub(in crate::service) fn rebuild_status(status: engine::RebuildStatus) -> proto::RebuildStatus {
+pub(crate) fn rebuild_status(status: engine::RebuildStatus) -> proto::RebuildStatus {
     use proto::rebuild_status::State;
     let state = match status.state {
         engine::RebuildState::Idle => State::Idle,
