@@ -6,13 +6,8 @@
 use std::hint::black_box;
 use std::ops::Bound;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Instant;
 
-use arrow::array::{
-    ArrayRef, BooleanArray, Float64Array, Int64Array, ListBuilder, StringArray, StringBuilder,
-    TimestampMicrosecondArray, UInt64Array,
-};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use jiff::{SignedDuration, Timestamp};
 use rand::{RngExt, SeedableRng};
@@ -21,7 +16,7 @@ use shortlist::attributes::{Columns, Value};
 use shortlist::base::id::{NodeId, VideoId};
 use shortlist::base::metric::Metric;
 use shortlist::build::{BuildParams, Silent, build};
-use shortlist::dataset::{AttributeColumn, Dataset, Embeddings, write_npy};
+use shortlist::dataset::{AttributeColumn, ColumnValues, Dataset, Embeddings, KeywordLists, write_npy};
 use shortlist::index::{Index, IndexStore};
 use shortlist::node_set::NodeSet;
 use shortlist::rules::{Condition, Filter, Number, Time, matching};
@@ -230,33 +225,23 @@ fn prepare(dir: &Path) -> Index {
     let path = dir.join("videos.npy");
     write_npy(&path, &[VIDEOS, 2], &rows).expect("the videos are written");
     let videos = || 0..VIDEOS;
-    let mut tags = ListBuilder::new(StringBuilder::new());
+    let mut tags = KeywordLists::default();
     for video in videos() {
-        for _ in 0..video % 8 {
-            tags.values().append_value(format!("tag {}", (draw(4) * 10_000.0) as usize));
-        }
-        tags.append(true);
+        tags.push(Some((0..video % 8).map(|_| format!("tag {}", (draw(4) * 10_000.0) as usize))));
     }
-    let regions = StringArray::from_iter_values(videos().map(|_| REGIONS[(draw(2) * 8.0) as usize]));
-    let ages = videos().map(|_| NOW_MICROS - (draw(3) * 365.0 * DAY_MICROS as f64) as i64);
-    let published = TimestampMicrosecondArray::from_iter_values(ages).with_timezone("UTC");
-    let columns: [(&str, ArrayRef); 8] = [
-        ("title", Arc::new(StringArray::from_iter_values(videos().map(|video| format!("title {video}"))))),
-        ("region", Arc::new(regions)),
-        ("tags", Arc::new(tags.finish())),
-        ("published_at", Arc::new(published)),
-        (
-            "duration_s",
-            Arc::new(Int64Array::from_iter_values(videos().map(|_| 5 + (draw(2) * 175.0) as i64))),
-        ),
-        ("views", Arc::new(UInt64Array::from_iter_values(videos().map(|_| (draw(9) * 1e9) as u64)))),
-        (
-            "rating",
-            Arc::new(Float64Array::from_iter(videos().map(|video| (video % 10 > 0).then(|| draw(1))))),
-        ),
-        ("safe", Arc::new(BooleanArray::from_iter(videos().map(|_| Some(draw(1) < 0.9))))),
+    let regions = videos().map(|_| Some(REGIONS[(draw(2) * 8.0) as usize])).collect();
+    let ages = videos().map(|_| Some(NOW_MICROS - (draw(3) * 365.0 * DAY_MICROS as f64) as i64)).collect();
+    let columns = [
+        ("title", ColumnValues::Keyword(videos().map(|video| Some(format!("title {video}"))).collect())),
+        ("region", ColumnValues::Keyword(regions)),
+        ("tags", ColumnValues::KeywordList(tags)),
+        ("published_at", ColumnValues::Timestamp(ages)),
+        ("duration_s", ColumnValues::Int64(videos().map(|_| Some(5 + (draw(2) * 175.0) as i64)).collect())),
+        ("views", ColumnValues::Uint64(videos().map(|_| Some((draw(9) * 1e9) as u64)).collect())),
+        ("rating", ColumnValues::Double(videos().map(|video| (video % 10 > 0).then(|| draw(1))).collect())),
+        ("safe", ColumnValues::Bool(videos().map(|_| Some(draw(1) < 0.9)).collect())),
     ];
-    let column = |(name, values): (&str, ArrayRef)| AttributeColumn { name: name.to_owned(), values };
+    let column = |(name, values): (&str, ColumnValues)| AttributeColumn { name: name.to_owned(), values };
     let dataset = Dataset {
         embeddings: Embeddings::open(&path).expect("the videos open"),
         ids: (0..VIDEOS as u64).map(|video| VideoId(video.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect(),

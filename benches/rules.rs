@@ -10,16 +10,14 @@ use std::collections::{HashMap, HashSet};
 use std::hint::black_box;
 use std::ops::Bound;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::{ArrayRef, Int64Array};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use roaring::RoaringTreemap;
 use shortlist::attributes::Value;
 use shortlist::base::interrupt::Interrupt;
 use shortlist::base::metric::Metric;
-use shortlist::dataset::{AttributeColumn, Dataset, DatasetFiles};
+use shortlist::dataset::{AttributeColumn, ColumnValues, Dataset, DatasetFiles};
 use shortlist::engine::{
     Budget, Candidate, Effort, Engine, EngineOptions, Interest, Query, ReturnAttributes, SearchRequest,
 };
@@ -276,7 +274,7 @@ fn prepare(dir: &Path) -> (Index, Vec<Vec<f32>>) {
         };
         let mut dataset = Dataset::open(&of_files, Metric::InnerProduct).expect("the catalog is sound");
         let slot = |row: u64| ((row.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) % SLOTS as u64) as i64;
-        let slots: ArrayRef = Arc::new(Int64Array::from_iter_values((0..VIDEOS as u64).map(slot)));
+        let slots = ColumnValues::Int64((0..VIDEOS as u64).map(|row| Some(slot(row))).collect());
         dataset.attributes.push(AttributeColumn { name: "slot".to_owned(), values: slots });
         dataset
     })

@@ -31,7 +31,7 @@
 //! | [`serialized_bitmap`] | a Roaring bitmap that is read where it lies |
 //! | [`base`]       | what every module shares: ids, metric, element types, mapped and staged files, text |
 //!
-//! Feature `server` has `service`; feature `cli` has `cli`, `config`, `eval` and `synth`, and implies `server`. Without
+//! Feature `server` has `service`; feature `cli` has `cli`, `config`, `eval` and `synth`, and implies `server` and `parquet`. Without
 //! both, the crate is the engine alone.
 //!
 //! `search` and `build` do not import each other; they meet in `index` and stand on `graph`.

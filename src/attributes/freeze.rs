@@ -1,54 +1,37 @@
-//! Arrow columns become sections of the frozen index.
+//! Turns attribute columns into sections of the frozen index.
 
 use std::collections::HashMap;
 
-use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, LargeListArray, LargeStringArray,
-    PrimitiveArray, TimestampMicrosecondArray, UInt32Array,
-};
-use arrow::buffer::NullBuffer;
-use arrow::compute::{cast, take};
-use arrow::datatypes::{
-    DataType, Field, FieldRef, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType, UInt64Type,
-};
 use jiff::Timestamp;
 
 use super::invert::{key_of_f64, key_of_i64, order, postings};
 use super::words::{fill_slots, slots_of};
-use crate::dataset::AttributeColumn;
+use crate::dataset::{AttributeColumn, ColumnValues, KeywordLists, Keywords, Numbers, Validity};
 use crate::index::{AttributeKind, AttributeSchema, SectionKind};
 
-/// Why a column cannot be kept.
+/// Why a column cannot be stored.
 #[derive(Debug, thiserror::Error)]
 pub enum AttributeError {
-    /// A type without a place in the index.
+    /// A type that no index stores.
     #[error(
         "attribute {column:?}: type {found} is not supported: expected text, a list of text or integers, \
          an integer, a floating-point number, a boolean, a date or a timestamp"
     )]
     UnsupportedType {
-        /// The column.
+        /// The name of the column.
         column: String,
-        /// Its Arrow type.
+        /// Its type, in the notation of Parquet schemas.
         found: String,
     },
-    /// A value does not fit the type of its column.
+    /// A value that the type of its column cannot represent.
     #[error("attribute {column:?}, row {row}: {problem}")]
     BadValue {
-        /// The column.
+        /// The name of the column.
         column: String,
-        /// The row.
+        /// The row, from 0.
         row: usize,
-        /// What is wrong.
+        /// Expected and found.
         problem: String,
-    },
-    /// Arrow could not convert the column.
-    #[error("attribute {column:?}: {source}")]
-    Conversion {
-        /// The column.
-        column: String,
-        /// What it said.
-        r#source: arrow::error::ArrowError,
     },
 }
 
@@ -61,149 +44,112 @@ pub struct FrozenColumn {
     pub sections: Vec<(SectionKind, Vec<u8>)>,
 }
 
-/// A column whose values all have a place in the index.
+/// A column whose values can all be stored in an index.
 #[derive(Clone, Debug)]
-pub struct CheckedColumn {
+pub struct CheckedColumn<'a> {
     schema: AttributeSchema,
-    /// In the type that `schema` is stored from.
-    values: ArrayRef,
+    values: &'a ColumnValues,
 }
 
-/// Checks one Arrow column and brings it into the type that is stored.
-///
-/// Integers narrower than 64 bits widen, `f32` and `f16` widen to double precision, dates and
-/// timestamps become microseconds UTC (finer ones are cut), integers in lists become words, and nulls
-/// inside lists are dropped.
+/// Checks that an index can store every value of a column.
 ///
 /// # Errors
-/// [`AttributeError`] for a type that has no place in the index or a time outside the years -9999 to 9999.
-pub fn check(column: &AttributeColumn) -> Result<CheckedColumn, AttributeError> {
-    let name = &column.name;
-    let kind = kind_of(column.values.data_type()).ok_or_else(|| AttributeError::UnsupportedType {
-        column: name.clone(),
-        found: column.values.data_type().to_string(),
-    })?;
-    let values = cast(&column.values, &stored_type(kind))
-        .map_err(|source| AttributeError::Conversion { column: name.clone(), source })?;
-    if kind == AttributeKind::Timestamp {
-        let times: &TimestampMicrosecondArray = values.as_primitive();
-        for (row, value) in times.iter().enumerate() {
-            if let Some(Err(error)) = value.map(Timestamp::from_microsecond) {
-                let (column, problem) = (name.clone(), error.to_string());
-                return Err(AttributeError::BadValue { column, row, problem });
+/// [`AttributeError`] for a type that no index stores, or a time outside the years -9999 to 9999.
+pub fn check(column: &AttributeColumn) -> Result<CheckedColumn<'_>, AttributeError> {
+    let (name, values) = (&column.name, &column.values);
+    let kind = match values {
+        ColumnValues::Keyword(_) => AttributeKind::Keyword,
+        ColumnValues::KeywordList(_) => AttributeKind::KeywordList,
+        ColumnValues::Int64(_) => AttributeKind::Int64,
+        ColumnValues::Uint64(_) => AttributeKind::Uint64,
+        ColumnValues::Double(_) => AttributeKind::Double,
+        ColumnValues::Bool(_) => AttributeKind::Bool,
+        ColumnValues::Timestamp(times) => {
+            for (row, time) in times.iter().enumerate() {
+                if let Some(Err(error)) = time.map(Timestamp::from_microsecond) {
+                    let (column, problem) = (name.clone(), error.to_string());
+                    return Err(AttributeError::BadValue { column, row, problem });
+                }
             }
+            AttributeKind::Timestamp
         }
-    }
+        ColumnValues::Unsupported { found, .. } => {
+            return Err(AttributeError::UnsupportedType { column: name.clone(), found: found.clone() });
+        }
+    };
     Ok(CheckedColumn { schema: AttributeSchema { name: name.clone(), kind }, values })
 }
 
-/// The Arrow type that an attribute is stored from.
-pub fn stored_type(kind: AttributeKind) -> DataType {
-    match kind {
-        AttributeKind::Keyword => DataType::LargeUtf8,
-        AttributeKind::KeywordList => DataType::LargeList(list_item()),
-        AttributeKind::Int64 => DataType::Int64,
-        AttributeKind::Uint64 => DataType::UInt64,
-        AttributeKind::Double => DataType::Float64,
-        AttributeKind::Bool => DataType::Boolean,
-        AttributeKind::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, Some("+00:00".into())),
-    }
-}
-
-/// What the lists are of that a list of words is stored from.
-pub fn list_item() -> FieldRef {
-    Field::new("item", DataType::LargeUtf8, true).into()
-}
-
-impl CheckedColumn {
-    /// The sections of the column, with the values of `rows` in that order.
+impl CheckedColumn<'_> {
+    /// Returns the sections of the column, with the values of `rows` in that order.
     ///
-    /// # Errors
-    /// If Arrow cannot reorder the values, because they outgrow its offsets.
-    pub fn freeze(&self, rows: &[u32]) -> Result<FrozenColumn, AttributeError> {
-        let values = take(&self.values, &UInt32Array::from(rows.to_vec()), None)
-            .map_err(|source| AttributeError::Conversion { column: self.schema.name.clone(), source })?;
-        let mut sections = match self.schema.kind {
-            AttributeKind::Keyword => freeze_keywords(values.as_string::<i64>()),
-            AttributeKind::KeywordList => freeze_lists(values.as_list::<i64>()),
-            AttributeKind::Int64 => {
-                freeze_numbers(values.as_primitive::<Int64Type>(), |value| Some(key_of_i64(value)))
+    /// # Panics
+    /// If a row is not below the number of rows.
+    pub fn freeze(&self, rows: &[u32]) -> FrozenColumn {
+        let (validity, mut sections) = match self.values {
+            ColumnValues::Keyword(values) => (values.validity(), freeze_keywords(values, rows)),
+            ColumnValues::KeywordList(values) => (values.validity(), freeze_lists(values, rows)),
+            ColumnValues::Int64(values) | ColumnValues::Timestamp(values) => {
+                (values.validity(), freeze_numbers(values, rows, |value| Some(key_of_i64(value))))
             }
-            AttributeKind::Uint64 => freeze_numbers(values.as_primitive::<UInt64Type>(), Some),
-            AttributeKind::Double => freeze_numbers(values.as_primitive::<Float64Type>(), key_of_f64),
-            AttributeKind::Timestamp => {
-                let values = values.as_primitive::<TimestampMicrosecondType>();
-                freeze_numbers(values, |value| Some(key_of_i64(value)))
-            }
-            AttributeKind::Bool => freeze_bools(values.as_boolean()),
+            ColumnValues::Uint64(values) => (values.validity(), freeze_numbers(values, rows, Some)),
+            ColumnValues::Double(values) => (values.validity(), freeze_numbers(values, rows, key_of_f64)),
+            ColumnValues::Bool(values) => (values.validity(), freeze_bools(values, rows)),
+            ColumnValues::Unsupported { .. } => unreachable!("`check` refuses columns of unsupported types"),
         };
-        sections.insert(0, (SectionKind::AttributeValidity, bitmap(values.nulls(), values.len())));
-        Ok(FrozenColumn { schema: self.schema.clone(), sections })
+        sections.insert(0, (SectionKind::AttributeValidity, bitmap(validity, rows)));
+        FrozenColumn { schema: self.schema.clone(), sections }
     }
 }
 
-fn freeze_numbers<T: ArrowPrimitiveType<Native: bytemuck::Pod>>(
-    values: &PrimitiveArray<T>,
-    key: impl Fn(T::Native) -> Option<u64>,
+/// The values of `rows`, in that order.
+fn take<'a, T: Copy + Default>(
+    values: &'a Numbers<T>,
+    rows: &'a [u32],
+) -> impl Iterator<Item = Option<T>> + Clone {
+    rows.iter().map(|row| values.get(*row as usize))
+}
+
+fn freeze_numbers<T: bytemuck::Pod + Default>(
+    values: &Numbers<T>,
+    rows: &[u32],
+    key: impl Fn(T) -> Option<u64>,
 ) -> Vec<(SectionKind, Vec<u8>)> {
-    let keys: Vec<Option<u64>> = values.iter().map(|value| value.and_then(&key)).collect();
-    let mut sections = vec![(SectionKind::AttributeValues, bytes_of(values.values()))];
+    let keys: Vec<Option<u64>> = take(values, rows).map(|value| value.and_then(&key)).collect();
+    let stored: Vec<T> = take(values, rows).map(Option::unwrap_or_default).collect();
+    let mut sections = vec![(SectionKind::AttributeValues, bytes_of(&stored))];
     sections.extend(order(&keys));
     sections
 }
 
-fn freeze_bools(values: &BooleanArray) -> Vec<(SectionKind, Vec<u8>)> {
-    let bytes = values.values().iter().map(u8::from).collect();
-    let of_nodes = values.iter().zip(0..).filter_map(|(value, node)| Some((node, u32::from(value?))));
+fn freeze_bools(values: &Numbers<bool>, rows: &[u32]) -> Vec<(SectionKind, Vec<u8>)> {
+    let bytes = take(values, rows).map(|value| u8::from(value.unwrap_or_default())).collect();
+    let of_nodes = take(values, rows).zip(0..).filter_map(|(value, node)| Some((node, u32::from(value?))));
     let mut sections = vec![(SectionKind::AttributeValues, bytes)];
     sections.extend(postings(2, of_nodes));
     sections
 }
 
-fn kind_of(data_type: &DataType) -> Option<AttributeKind> {
-    use DataType::*;
-    Some(match data_type {
-        Utf8 | LargeUtf8 | Utf8View | Null => AttributeKind::Keyword,
-        Dictionary(_, value) if kind_of(value) == Some(AttributeKind::Keyword) => AttributeKind::Keyword,
-        Int8 | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32 => AttributeKind::Int64,
-        UInt64 => AttributeKind::Uint64,
-        Float16 | Float32 | Float64 => AttributeKind::Double,
-        Boolean => AttributeKind::Bool,
-        Date32 | Date64 | Timestamp(..) => AttributeKind::Timestamp,
-        List(item) | LargeList(item) | FixedSizeList(item, _) => match kind_of(item.data_type())? {
-            AttributeKind::Keyword | AttributeKind::Int64 | AttributeKind::Uint64 => {
-                AttributeKind::KeywordList
-            }
-            _ => return None,
-        },
-        _ => return None,
-    })
-}
-
-fn freeze_keywords(values: &LargeStringArray) -> Vec<(SectionKind, Vec<u8>)> {
-    let words = Dictionary::of(values.iter().flatten());
-    let codes: Vec<u32> = values.iter().map(|word| word.map_or(0, |word| words.code(word))).collect();
-    let of_nodes = codes
-        .iter()
-        .zip(0..)
-        .filter(|(_, node)| values.is_valid(*node))
-        .map(|(code, node)| (node as u32, *code));
-    let mut sections = vec![(SectionKind::AttributeValues, bytes_of(&codes))];
+fn freeze_keywords(values: &Keywords, rows: &[u32]) -> Vec<(SectionKind, Vec<u8>)> {
+    let taken = || rows.iter().map(|row| values.get(*row as usize));
+    let words = Dictionary::of(taken().flatten());
+    let codes: Vec<Option<u32>> = taken().map(|word| word.map(|word| words.code(word))).collect();
+    let stored: Vec<u32> = codes.iter().map(|code| code.unwrap_or_default()).collect();
+    let of_nodes = codes.iter().zip(0..).filter_map(|(code, node)| Some((node, (*code)?)));
+    let mut sections = vec![(SectionKind::AttributeValues, bytes_of(&stored))];
     sections.extend(postings(words.words.len(), of_nodes));
     sections.extend(words.into_sections());
     sections
 }
 
-fn freeze_lists(values: &LargeListArray) -> Vec<(SectionKind, Vec<u8>)> {
-    let items: &LargeStringArray = values.values().as_string();
-    let words = Dictionary::of(items.iter().flatten());
-    let mut codes: Vec<u32> = Vec::with_capacity(items.len());
-    let mut starts: Vec<u64> = Vec::with_capacity(values.len() + 1);
+fn freeze_lists(values: &KeywordLists, rows: &[u32]) -> Vec<(SectionKind, Vec<u8>)> {
+    let taken = || rows.iter().map(|row| values.get(*row as usize));
+    let words = Dictionary::of(taken().flatten().flatten());
+    let mut codes: Vec<u32> = Vec::new();
+    let mut starts: Vec<u64> = Vec::with_capacity(rows.len() + 1);
     starts.push(0);
-    for list in values.iter() {
-        if let Some(list) = list {
-            codes.extend(list.as_string::<i64>().iter().flatten().map(|word| words.code(word)));
-        }
+    for list in taken() {
+        codes.extend(list.into_iter().flatten().map(|word| words.code(word)));
         starts.push(codes.len() as u64);
     }
     let lists = starts.windows(2).map(|pair| &codes[pair[0] as usize..pair[1] as usize]).zip(0..);
@@ -256,10 +202,11 @@ impl<'a> Dictionary<'a> {
     }
 }
 
-fn bitmap(validity: Option<&NullBuffer>, rows: usize) -> Vec<u8> {
-    let mut bits = vec![0u8; rows.div_ceil(8)];
-    for row in (0..rows).filter(|row| validity.is_none_or(|validity| validity.is_valid(*row))) {
-        bits[row / 8] |= 1 << (row % 8);
+/// One bit per row of `rows`, the least significant first: 1 where the row has a value.
+fn bitmap(validity: &Validity, rows: &[u32]) -> Vec<u8> {
+    let mut bits = vec![0u8; rows.len().div_ceil(8)];
+    for (at, row) in rows.iter().enumerate() {
+        bits[at / 8] |= u8::from(validity.is_valid(*row as usize)) << (at % 8);
     }
     bits
 }

@@ -1,19 +1,20 @@
-//! Attributes: typed columns beside the embeddings, kept in the frozen index and returned on request.
+//! Attributes: typed columns next to the embeddings, stored in the frozen index and returned on request.
 //!
-//! What flows in: Arrow columns. What flows out: sections of the frozen index and, from an open one, the
-//! values of a node, the nodes of a value and Arrow columns again. Nothing here knows of graphs.
+//! What flows in: attribute columns of a dataset. What flows out: sections of the frozen index and, from an open one,
+//! the value of a node, the nodes of a value, and attribute columns again. Nothing here knows of graphs.
 //!
 //! | file | duty |
 //! |---|---|
-//! | `freeze.rs` | Arrow columns become sections |
-//! | `thaw.rs`   | sections become Arrow columns |
-//! | `invert.rs` | the nodes of every word, and the nodes by value |
-//! | `column.rs` | [`Columns`]: open, values of nodes |
-//! | `words.rs`  | nodes of a word |
-//! | `posting.rs` | the same as bytes |
-//! | `sorted.rs` | nodes of a range of numbers or times |
-//! | `keys.rs`   | the values of a node as numbers, to count by |
-//! | `verify.rs` | everything that opening does not look at |
+//! | `freeze.rs` | columns to sections |
+//! | `thaw.rs`   | sections to columns |
+//! | `invert.rs` | the inverted sections: the nodes of every word, and the nodes sorted by value |
+//! | `column.rs` | [`Columns`]: opens the sections; values of nodes |
+//! | `words.rs`  | the dictionary of a column and the nodes of each word |
+//! | `posting.rs` | the nodes of one word, as the bytes of a Roaring bitmap |
+//! | `sorted.rs` | the nodes of a range of numbers or times |
+//! | `keys.rs`   | the values of a node as integers to count by |
+//! | `value.rs`  | [`Value`]: one value of any type |
+//! | `verify.rs` | checks of everything that opening does not read |
 
 mod column;
 mod freeze;
@@ -27,8 +28,9 @@ mod verify;
 mod words;
 
 pub use column::Columns;
-pub use freeze::{AttributeError, CheckedColumn, FrozenColumn, check, list_item, stored_type};
+pub use freeze::{AttributeError, CheckedColumn, FrozenColumn, check};
 pub use keys::{ValueKeys, keys_of_words};
 pub use sorted::{Scalar, Sorted};
+pub use thaw::empty_column;
 pub use value::Value;
 pub use words::{Postings, Words};

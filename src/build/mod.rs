@@ -59,7 +59,7 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
-use crate::attributes::{AttributeError, CheckedColumn};
+use crate::attributes::{AttributeError, CheckedColumn, FrozenColumn};
 use crate::base::element::Element;
 use crate::base::id::VideoId;
 use crate::base::metric::Metric;
@@ -219,14 +219,14 @@ pub fn build_in_memory(
     Ok(writer.finish()?)
 }
 
-fn checked_columns(dataset: &Dataset) -> Result<Vec<CheckedColumn>, BuildError> {
+fn checked_columns(dataset: &Dataset) -> Result<Vec<CheckedColumn<'_>>, BuildError> {
     Ok(dataset.attributes.iter().map(crate::attributes::check).collect::<Result<_, _>>()?)
 }
 
 /// Writes what was built over `dataset` to what `start` gives for so many sections.
 fn write<T: Element, W: Write>(
     dataset: &Dataset,
-    columns: &[CheckedColumn],
+    columns: &[CheckedColumn<'_>],
     built: BuiltGraph<T>,
     params: &BuildParams,
     start: impl FnOnce(usize) -> Result<IndexWriter<W>, IndexError>,
@@ -247,7 +247,7 @@ fn write<T: Element, W: Write>(
     // Few rows are done before another thread is awake.
     let columns_at_a_time = if rows.len() < ROWS_PER_TASK { columns.len().max(1) } else { 1 };
     let columns = columns.par_iter().with_min_len(columns_at_a_time).map(|column| column.freeze(&rows));
-    let columns = columns.collect::<Result<Vec<_>, _>>()?;
+    let columns: Vec<FrozenColumn> = columns.collect();
     let dim = dataset.embeddings.view().dim();
     let has_graph = rows.len() == 1 || !graph.layer0.edges.is_empty();
     let metadata = Metadata {

@@ -17,10 +17,11 @@ use bytemuck::allocation::cast_vec;
 use half::f16;
 use rayon::prelude::*;
 
+use super::error::DatasetError;
 use super::limits::{check_dim, check_rows, check_size, extension};
 use super::npy::{self, Scalar};
 use super::parquet::{self, Columns, Decoded};
-use super::{DatasetError, EmbeddingsView, Rows};
+use super::view::{EmbeddingsView, Rows};
 use crate::base::element::{Dtype, Element};
 use crate::base::mapped_file::MappedFile;
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+#[cfg(feature = "parquet")]
 use parquet::errors::ParquetError;
 
 use crate::base::id::VideoId;
@@ -153,7 +154,12 @@ pub enum DatasetError {
     #[error("{path}: corrupt: {reason}", path = path.display())]
     Corrupt { path: PathBuf, reason: String },
 
+    /// This build does not read Parquet.
+    #[error("{path}: Parquet files are not supported: built without the feature `parquet`", path = path.display())]
+    WithoutParquet { path: PathBuf },
+
     /// Parquet that cannot be decoded.
+    #[cfg(feature = "parquet")]
     #[error("{path}: {source}", path = path.display())]
     Parquet { path: PathBuf, r#source: ParquetError },
 }

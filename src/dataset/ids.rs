@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
-use super::DatasetError;
+use super::error::DatasetError;
 use super::limits::{check_rows, extension};
 use super::npy::{self, Scalar};
 use crate::base::id::VideoId;

@@ -5,14 +5,12 @@
 
 use std::path::{Path, PathBuf};
 
-use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
-
+use super::column::{AttributeColumn, ColumnValues};
+use super::embeddings::Embeddings;
+use super::error::DatasetError;
 use super::ids::{check_unique, read_ids};
 use super::limits::extension;
 use super::parquet::{self, Columns};
-use super::{DatasetError, Embeddings};
 use crate::base::id::VideoId;
 use crate::base::metric::Metric;
 
@@ -44,15 +42,6 @@ pub struct Dataset {
     /// Microseconds since 1970, one per row: from when on the video is no candidate any more, [`NEVER`] included;
     /// `None` if no video expires.
     pub expires_at: Option<Vec<i64>>,
-}
-
-/// One attribute of every video, as the file had it.
-#[derive(Clone, Debug)]
-pub struct AttributeColumn {
-    /// The name of the Parquet column.
-    pub name: String,
-    /// `[rows]`, nulls included.
-    pub values: ArrayRef,
 }
 
 impl Dataset {
@@ -114,17 +103,11 @@ impl Dataset {
     }
 }
 
-/// When the videos expire, if the column has times and one of them does.
+/// When each video expires, if the column has times and at least one video has one.
 fn expiries(column: &AttributeColumn) -> Option<Vec<i64>> {
-    use DataType::{Date32, Date64, Timestamp};
-    if !matches!(column.values.data_type(), Date32 | Date64 | Timestamp(..)) {
-        return None;
-    }
-    let micros = Timestamp(TimeUnit::Microsecond, Some("+00:00".into()));
-    // Times that cannot be converted are refused as an attribute.
-    let times = cast(&column.values, &micros).ok()?;
-    let times = times.as_primitive::<TimestampMicrosecondType>();
-    (times.null_count() < times.len()).then(|| times.iter().map(|time| time.unwrap_or(NEVER)).collect())
+    let ColumnValues::Timestamp(times) = &column.values else { return None };
+    let some_expire = times.validity().nulls() < times.len();
+    some_expire.then(|| times.iter().map(|time| time.unwrap_or(NEVER)).collect())
 }
 
 /// The ids of the first file that had any, which those of the others must equal.

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use super::DatasetError;
+use super::error::DatasetError;
 use crate::base::id::NodeId;
 
 /// The largest dimension read, far above what any embedding model makes.

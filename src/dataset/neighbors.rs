@@ -7,9 +7,10 @@ use std::path::Path;
 
 use bytemuck::Pod;
 
+use super::error::DatasetError;
 use super::limits::{check_dim, check_rows};
 use super::npy::{self, Scalar};
-use super::{DatasetError, NpyWriter};
+use super::npy_writer::NpyWriter;
 use crate::base::id::NodeId;
 use crate::base::mapped_file::MappedFile;
 

@@ -10,7 +10,7 @@ use std::path::Path;
 use bytemuck::Pod;
 use npyz::{DType, Endianness, NpyHeader, Order, TypeChar};
 
-use super::DatasetError;
+use super::error::DatasetError;
 use super::limits::check_size;
 
 const MAGIC: &[u8] = b"\x93NUMPY";

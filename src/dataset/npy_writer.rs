@@ -7,7 +7,7 @@ use std::io::{BufWriter, Write};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
-use super::DatasetError;
+use super::error::DatasetError;
 use crate::base::staged_file::StagedFile;
 use bytemuck::Pod;
 use half::f16;

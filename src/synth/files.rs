@@ -1,73 +1,18 @@
 //! What is written where.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray, UInt64Array,
-};
-use parquet::arrow::ArrowWriter;
-use parquet::basic::Compression;
-use parquet::file::properties::WriterProperties;
-use rand::RngExt;
 use rayon::prelude::*;
 
+use super::attributes::write_attributes;
+use super::error::SynthError;
 use super::model::Model;
-use super::requests::{EXCLUDED_FILE, Population, excluded_rows, write_requests};
-use super::{SynthParams, words};
-use crate::base::staged_file::StagedFile;
-use crate::dataset::{DatasetError, NpyWriter, write_npy};
+use super::params::SynthParams;
+use super::requests::{EXCLUDED_FILE, excluded_rows, write_requests};
+use crate::dataset::{NpyWriter, write_npy};
 
 /// Rows made at a time: bounds the memory that a large catalog takes.
 const CHUNK: usize = 16_384;
-/// 2026-01-01 00:00 UTC: no video is newer, so that the same seed always gives the same files.
-const NEWEST_MS: i64 = 1_767_225_600_000;
-const YEAR_MS: i64 = 365 * 24 * 3_600_000;
-const REGIONS: [(&str, &str); 8] = [
-    ("US", "en"),
-    ("IN", "hi"),
-    ("BR", "pt"),
-    ("ID", "id"),
-    ("GB", "en"),
-    ("DE", "de"),
-    ("JP", "ja"),
-    ("FR", "fr"),
-];
-const SAFETY: [&str; 3] = ["everyone", "teen", "mature"];
-
-/// Why nothing, or not everything, was written.
-#[derive(Debug, thiserror::Error)]
-pub enum SynthError {
-    /// A size that no catalog has.
-    #[error("{parameter}: expected {expected}, found {found}")]
-    Params {
-        /// Which.
-        parameter: &'static str,
-        /// Its range.
-        expected: &'static str,
-        /// What was asked for.
-        found: usize,
-    },
-    /// The operating system refused.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file or folder.
-        path: PathBuf,
-        /// What it said.
-        r#source: std::io::Error,
-    },
-    /// An `.npy` file could not be written.
-    #[error(transparent)]
-    Npy(#[from] DatasetError),
-    /// The Parquet file could not be written.
-    #[error("{}: {source}", path.display())]
-    Parquet {
-        /// The file.
-        path: PathBuf,
-        /// What the library said.
-        r#source: parquet::errors::ParquetError,
-    },
-}
 
 /// The files of a made-up catalog.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,90 +120,4 @@ fn video_id(seed: u64, row: u64) -> u64 {
     id = (id ^ (id >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     id = (id ^ (id >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     id ^ (id >> 31)
-}
-
-fn write_attributes(path: &Path, model: &Model, ids: &[u64]) -> Result<Population, SynthError> {
-    let parquet = |source| SynthError::Parquet { path: path.to_owned(), source };
-    let io = |source| SynthError::Io { path: path.to_owned(), source };
-    let mut staged = StagedFile::beside(path).map_err(io)?;
-    let properties =
-        WriterProperties::builder().set_compression(Compression::ZSTD(Default::default())).build();
-    let mut writer: Option<ArrowWriter<std::fs::File>> = None;
-    let (mut topics, mut experiments) = (Vec::with_capacity(ids.len()), Vec::with_capacity(ids.len()));
-    for (chunk, ids) in ids.chunks(CHUNK).enumerate() {
-        let first = chunk * CHUNK;
-        let rows: Vec<Row> =
-            (first..first + ids.len()).into_par_iter().map(|number| Row::draw(model, number)).collect();
-        topics.extend(rows.iter().map(|row| row.topic as u32));
-        experiments.extend(rows.iter().map(|row| row.experiment));
-        let batch = batch(&rows, ids);
-        let writer = match &mut writer {
-            Some(writer) => writer,
-            None => {
-                let file = staged.file_mut().try_clone().map_err(io)?;
-                let created =
-                    ArrowWriter::try_new(file, batch.schema(), Some(properties.clone())).map_err(parquet)?;
-                writer.insert(created)
-            }
-        };
-        writer.write(&batch).map_err(parquet)?;
-    }
-    if let Some(writer) = writer {
-        writer.close().map_err(parquet)?;
-    }
-    staged.replace(path).map_err(io)?;
-    Ok(Population::new(topics, experiments, model.dim()))
-}
-
-/// The attributes of one video.
-struct Row {
-    title: String,
-    creator: String,
-    topic: usize,
-    region: usize,
-    published_ms: i64,
-    duration_s: i64,
-    safety: usize,
-    experiment: f64,
-}
-
-impl Row {
-    fn draw(model: &Model, number: usize) -> Self {
-        let video = model.video(number);
-        let mut random = model.attribute_draw(number);
-        // More was published lately than long ago; most regions and ratings are rare.
-        let age = random.random::<f64>().powi(3);
-        let skewed = |uniform: f64, count: usize| ((uniform * uniform) * count as f64) as usize;
-        Self {
-            title: words::title(video.topic, &mut random),
-            creator: words::creator(video.creator),
-            topic: video.topic,
-            region: skewed(random.random(), REGIONS.len()),
-            published_ms: NEWEST_MS - (age * YEAR_MS as f64) as i64,
-            duration_s: 5 + (random.random::<f64>().powi(2) * 175.0) as i64,
-            safety: skewed(random.random::<f64>().powi(2), SAFETY.len()),
-            // Drawn last, as whatever is added will be: the values before stay what they were.
-            experiment: random.random(),
-        }
-    }
-}
-
-fn batch(rows: &[Row], ids: &[u64]) -> RecordBatch {
-    let text = |of: &dyn Fn(&Row) -> String| -> ArrayRef {
-        Arc::new(StringArray::from_iter_values(rows.iter().map(of)))
-    };
-    let published = TimestampMillisecondArray::from_iter_values(rows.iter().map(|row| row.published_ms));
-    let columns: [(&str, ArrayRef); 10] = [
-        ("video_id", Arc::new(UInt64Array::from(ids.to_vec()))),
-        ("title", text(&|row| row.title.clone())),
-        ("creator", text(&|row| row.creator.clone())),
-        ("topic", text(&|row| words::topic(row.topic))),
-        ("region", text(&|row| REGIONS[row.region].0.to_owned())),
-        ("language", text(&|row| REGIONS[row.region].1.to_owned())),
-        ("published_at", Arc::new(published.with_timezone("UTC"))),
-        ("duration_s", Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.duration_s)))),
-        ("safety_rating", text(&|row| SAFETY[row.safety].to_owned())),
-        ("experiment", Arc::new(Float64Array::from_iter_values(rows.iter().map(|row| row.experiment)))),
-    ];
-    RecordBatch::try_from_iter(columns).expect("every column has one value per video")
 }

@@ -4,7 +4,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, LogNormal, StandardNormal, Zipf};
 
-use super::SynthParams;
+use super::params::SynthParams;
 
 /// How unequally the directions of the space matter: standard deviation `(1 + j)^-DECAY`.
 const DECAY: f32 = 0.3;

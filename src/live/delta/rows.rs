@@ -3,23 +3,15 @@
 //! An upsert is checked here against what an index holds, before anything is made of it.
 
 use std::path::Path;
-use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, ArrowPrimitiveType, BooleanArray, LargeListBuilder, LargeStringArray, LargeStringBuilder,
-    PrimitiveArray, new_null_array,
-};
-use arrow::compute::concat;
-use arrow::datatypes::{Float64Type, Int64Type, TimestampMicrosecondType, UInt64Type};
-use arrow::error::ArrowError;
 use half::f16;
 use jiff::Timestamp;
 
-use crate::attributes::{Columns, Value, list_item, stored_type};
+use crate::attributes::{Columns, Value, empty_column};
 use crate::base::element::{Dtype, Element};
 use crate::base::id::{NodeId, VideoId};
 use crate::base::metric::Metric;
-use crate::dataset::{AttributeColumn, Dataset, EXPIRES_AT, Embeddings, NEVER};
+use crate::dataset::{AttributeColumn, ColumnValues, Dataset, EXPIRES_AT, Embeddings, NEVER};
 use crate::index::{AttributeKind, AttributeSchema, Index, IndexError, SectionKind};
 use crate::live::log::mutation::Upsert;
 use crate::node_set::NodeSet;
@@ -120,14 +112,6 @@ pub enum RowsError {
     /// A part is damaged.
     #[error(transparent)]
     Index(#[from] IndexError),
-    /// Arrow could not put the values of a column together.
-    #[error("attribute {attribute:?}: {source}")]
-    Arrow {
-        /// The column.
-        attribute: String,
-        /// What it said.
-        r#source: ArrowError,
-    },
 }
 
 /// Whether an index of `dim` components of type `dtype` takes the embedding.
@@ -179,10 +163,8 @@ pub fn dataset_of(
     let column = |(schema, values): (&AttributeSchema, &Vec<_>)| AttributeColumn {
         name: schema.name.clone(),
         values: if is_expiry(schema) {
-            primitive::<TimestampMicrosecondType>(
-                AttributeKind::Timestamp,
-                expiries.iter().map(|expiry| Some(*expiry).filter(|expiry| *expiry != NEVER)),
-            )
+            let times = expiries.iter().map(|expiry| Some(*expiry).filter(|expiry| *expiry != NEVER));
+            ColumnValues::Timestamp(times.collect())
         } else {
             column_of(schema.kind, values)
         },
@@ -272,17 +254,14 @@ fn gather_column(
     parts: &[(&Index, Vec<u32>)],
     schema: &AttributeSchema,
 ) -> Result<AttributeColumn, RowsError> {
-    let of_part = |(index, nodes): &(&Index, Vec<u32>)| {
+    let mut values = empty_column(schema.kind);
+    for (index, nodes) in parts {
         let columns = Columns::of(index);
         match columns.schema().iter().position(|column| column == schema) {
-            Some(column) => columns.to_arrow(column, nodes),
-            None => Ok(new_null_array(&stored_type(schema.kind), nodes.len())),
+            Some(column) => columns.append_to(column, nodes, &mut values)?,
+            None => values.push_nulls(nodes.len()),
         }
-    };
-    let arrays = parts.iter().map(of_part).collect::<Result<Vec<_>, _>>()?;
-    let arrays: Vec<_> = arrays.iter().map(AsRef::as_ref).collect();
-    let values =
-        concat(&arrays).map_err(|source| RowsError::Arrow { attribute: schema.name.clone(), source })?;
+    }
     Ok(AttributeColumn { name: schema.name.clone(), values })
 }
 
@@ -368,38 +347,18 @@ fn expiry(upsert: &Upsert, schema: &[AttributeSchema]) -> Result<Option<Timestam
     }
 }
 
-/// `values` fit the kind.
-fn column_of(kind: AttributeKind, values: &[Option<&Value>]) -> ArrayRef {
+/// A column of `values`, each of which fits `kind`.
+fn column_of(kind: AttributeKind, values: &[Option<&Value>]) -> ColumnValues {
+    let values = values.iter().copied();
     match kind {
-        AttributeKind::Int64 => primitive::<Int64Type>(kind, values.iter().map(|value| int64((*value)?))),
-        AttributeKind::Uint64 => primitive::<UInt64Type>(kind, values.iter().map(|value| uint64((*value)?))),
-        AttributeKind::Double => primitive::<Float64Type>(kind, values.iter().map(|value| double((*value)?))),
-        AttributeKind::Timestamp => {
-            primitive::<TimestampMicrosecondType>(kind, values.iter().map(|value| micros((*value)?)))
-        }
-        AttributeKind::Bool => {
-            Arc::new(values.iter().map(|value| boolean((*value)?)).collect::<BooleanArray>())
-        }
-        AttributeKind::Keyword => {
-            Arc::new(values.iter().map(|value| word((*value)?)).collect::<LargeStringArray>())
-        }
-        AttributeKind::KeywordList => {
-            let mut lists = LargeListBuilder::new(LargeStringBuilder::new()).with_field(list_item());
-            for list in values.iter().map(|value| words((*value)?)) {
-                list.unwrap_or_default().iter().for_each(|word| lists.values().append_value(word));
-                lists.append(list.is_some());
-            }
-            Arc::new(lists.finish())
-        }
+        AttributeKind::Int64 => ColumnValues::Int64(values.map(|value| int64(value?)).collect()),
+        AttributeKind::Uint64 => ColumnValues::Uint64(values.map(|value| uint64(value?)).collect()),
+        AttributeKind::Double => ColumnValues::Double(values.map(|value| double(value?)).collect()),
+        AttributeKind::Timestamp => ColumnValues::Timestamp(values.map(|value| micros(value?)).collect()),
+        AttributeKind::Bool => ColumnValues::Bool(values.map(|value| boolean(value?)).collect()),
+        AttributeKind::Keyword => ColumnValues::Keyword(values.map(|value| word(value?)).collect()),
+        AttributeKind::KeywordList => ColumnValues::KeywordList(values.map(|value| words(value?)).collect()),
     }
-}
-
-fn primitive<T: ArrowPrimitiveType>(
-    kind: AttributeKind,
-    values: impl Iterator<Item = Option<T::Native>>,
-) -> ArrayRef {
-    let values: PrimitiveArray<T> = values.collect();
-    Arc::new(values.with_data_type(stored_type(kind)))
 }
 
 fn fits(value: &Value, kind: AttributeKind) -> bool {

@@ -1,5 +1,10 @@
-//! Embedding files, attributes and synthetic catalogs.
+//! Dataset files, attributes and synthetic catalogs.
 
 mod attributes;
-mod files;
+mod datasets;
+mod embeddings;
+mod hostile;
+mod ids;
+mod neighbors;
+mod parquet;
 mod synth;

@@ -4,13 +4,11 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::process::Command;
 
-use arrow::array::AsArray;
-use arrow::datatypes::Float64Type;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use shortlist::base::metric::Metric;
 use shortlist::build::BuildParams;
-use shortlist::dataset::{AttributeColumn, Dataset, Embeddings};
+use shortlist::dataset::{ColumnValues, Dataset, Embeddings};
 use shortlist::eval::Requests;
 use shortlist::synth::{SynthFiles, SynthParams, synth};
 
@@ -30,8 +28,13 @@ fn labels(files: &SynthFiles) -> Vec<String> {
     requests.labels().iter().map(|(label, _)| label.clone().unwrap()).collect()
 }
 
-fn column<'a>(dataset: &'a Dataset, name: &str) -> &'a AttributeColumn {
-    dataset.attributes.iter().find(|column| column.name == name).unwrap()
+fn column<'a>(dataset: &'a Dataset, name: &str) -> &'a ColumnValues {
+    &dataset.attributes.iter().find(|column| column.name == name).unwrap().values
+}
+
+fn words<'a>(dataset: &'a Dataset, name: &str) -> Vec<&'a str> {
+    let ColumnValues::Keyword(words) = column(dataset, name) else { panic!("{name} has no words") };
+    words.iter().map(Option::unwrap).collect()
 }
 
 #[test]
@@ -51,13 +54,13 @@ fn files_do_not_depend_on_the_number_of_threads() {
 #[test]
 fn experiment_is_uniform_and_says_nothing_of_the_topic() {
     let dataset = TestDataset::new(20_000, 4).open(Metric::InnerProduct);
-    let experiments = column(&dataset, "experiment").values.as_primitive::<Float64Type>().values();
+    let ColumnValues::Double(experiments) = column(&dataset, "experiment") else { panic!("no numbers") };
+    let experiments: Vec<f64> = experiments.iter().map(Option::unwrap).collect();
     assert!(experiments.iter().all(|value| (0.0..1.0).contains(value)));
-    let topics = &column(&dataset, "topic").values;
-    let topics: Vec<&str> = topics.as_string::<i32>().iter().map(Option::unwrap).collect();
+    let topics = words(&dataset, "topic");
     let mut by_topic: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     for (topic, experiment) in topics.into_iter().zip(experiments) {
-        by_topic.entry(topic).or_default().push(*experiment);
+        by_topic.entry(topic).or_default().push(experiment);
     }
     for (topic, values) in by_topic {
         let mean = values.iter().sum::<f64>() / values.len() as f64;
@@ -120,8 +123,7 @@ fn filters_let_through_the_share_that_labels_name() {
 fn near_topics_score_better_than_far_ones() {
     let data = TestDataset::new(20_000, 8);
     let dataset = data.open(Metric::InnerProduct);
-    let topics = &column(&dataset, "topic").values;
-    let topics: Vec<&str> = topics.as_string::<i32>().iter().map(Option::unwrap).collect();
+    let topics = words(&dataset, "topic");
     let users = Embeddings::open(&data.files.users_test).unwrap();
     let (mut user, mut video) = (Vec::new(), Vec::new());
     let mut mean_score = |line: &Value| {

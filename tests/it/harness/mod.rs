@@ -5,7 +5,9 @@
 //! pool.
 
 pub mod disk;
+pub mod files;
 pub mod indexes;
+pub mod parquet;
 pub mod process;
 pub mod typed;
 pub mod wire;
@@ -15,16 +17,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use arrow::array::{
-    ArrayRef, BooleanArray, Float64Array, Int64Array, ListBuilder, StringArray, StringBuilder,
-    TimestampMicrosecondArray, UInt64Array,
-};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use shortlist::base::id::VideoId;
 use shortlist::base::metric::Metric;
 use shortlist::build::{BuildParams, Silent, build};
-use shortlist::dataset::{AttributeColumn, Dataset, Embeddings, write_npy};
+use shortlist::dataset::{AttributeColumn, ColumnValues, Dataset, Embeddings, write_npy};
 use shortlist::engine::{Engine, EngineOptions, GateOptions, Limits};
 use shortlist::index::{Index, IndexStore, MemoryMode, SectionKind};
 use shortlist::service::proto::admin_client::AdminClient;
@@ -149,32 +147,18 @@ fn random_row(rng: &mut impl Rng) -> [f32; DIM] {
 /// A column of each type; row 1 has no title.
 fn attributes(videos: usize) -> Vec<AttributeColumn> {
     let rows = || 0..videos;
-    let mut tags = ListBuilder::new(StringBuilder::new());
-    for row in rows() {
-        tags.values().append_value("all");
-        tags.values().append_value(format!("tag-{row}"));
-        tags.append(true);
-    }
-    let columns: [(&str, ArrayRef); 7] = [
-        (
-            "title",
-            Arc::new(StringArray::from_iter(rows().map(|row| (row != 1).then(|| format!("title {row}"))))),
-        ),
-        ("tags", Arc::new(tags.finish())),
-        ("delta", Arc::new(Int64Array::from_iter_values(rows().map(|row| -(row as i64))))),
-        ("views", Arc::new(UInt64Array::from_iter_values(rows().map(|row| u64::MAX - row as u64)))),
-        ("rating", Arc::new(Float64Array::from_iter_values(rows().map(|row| row as f64 / 4.0)))),
-        ("safe", Arc::new(BooleanArray::from_iter(rows().map(|row| Some(row % 2 == 0))))),
-        (
-            "published_at",
-            Arc::new(
-                TimestampMicrosecondArray::from_iter_values(rows().map(|row| row as i64 * 1_500_000))
-                    .with_timezone("+00:00"),
-            ),
-        ),
+    let title = |row| (row != 1).then(|| format!("title {row}"));
+    let tags = |row| Some(["all".to_owned(), format!("tag-{row}")]);
+    let columns = [
+        ("title", ColumnValues::Keyword(rows().map(title).collect())),
+        ("tags", ColumnValues::KeywordList(rows().map(tags).collect())),
+        ("delta", ColumnValues::Int64(rows().map(|row| Some(-(row as i64))).collect())),
+        ("views", ColumnValues::Uint64(rows().map(|row| Some(u64::MAX - row as u64)).collect())),
+        ("rating", ColumnValues::Double(rows().map(|row| Some(row as f64 / 4.0)).collect())),
+        ("safe", ColumnValues::Bool(rows().map(|row| Some(row % 2 == 0)).collect())),
+        ("published_at", ColumnValues::Timestamp(rows().map(|row| Some(row as i64 * 1_500_000)).collect())),
     ];
-    let column = |(name, values): (&str, ArrayRef)| AttributeColumn { name: name.to_owned(), values };
-    columns.into_iter().map(column).collect()
+    columns.map(|(name, values)| AttributeColumn { name: name.to_owned(), values }).into()
 }
 
 /// A query for the `k` best of a vector.

@@ -1,12 +1,7 @@
 //! Small indexes with an attribute of every type, and random filters that match some of their values.
 
 use std::ops::Bound;
-use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, BooleanArray, Float64Array, Int64Array, ListBuilder, StringArray, StringBuilder,
-    TimestampMicrosecondArray, UInt64Array,
-};
 use jiff::{SignedDuration, Timestamp};
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
@@ -14,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use shortlist::base::id::VideoId;
 use shortlist::base::metric::Metric;
 use shortlist::build::BuildParams;
-use shortlist::dataset::{AttributeColumn, Dataset, Embeddings, NEVER, write_npy};
+use shortlist::dataset::{AttributeColumn, ColumnValues, Dataset, Embeddings, NEVER, write_npy};
 use shortlist::index::Index;
 use shortlist::rules::{Condition, Filter, Number, Time};
 use tempfile::TempDir;
@@ -57,60 +52,41 @@ pub fn typed_dataset(rows: usize, seed: u64) -> (TempDir, Dataset) {
     write_npy(&path, &[rows, 2], &random_rows(rows, 2, seed)).unwrap();
     let nullable = random.random_bool(0.8);
     let some = |random: &mut ChaCha8Rng| !(nullable && random.random_bool(0.1));
-    let mut lists = ListBuilder::new(StringBuilder::new());
-    for _ in 0..rows {
-        for _ in 0..random.random_range(0..4) {
-            let item = WORDS[random.random_range(0..6)];
-            lists.values().append_option(some(&mut random).then_some(item));
-        }
-        lists.append(some(&mut random));
-    }
+    let random = &mut random;
+    let lists: Vec<Option<Vec<&str>>> = (0..rows)
+        .map(|_| {
+            let mut list = Vec::new();
+            for _ in 0..random.random_range(0..4) {
+                let item = WORDS[random.random_range(0..6)];
+                list.extend(some(random).then_some(item));
+            }
+            some(random).then_some(list)
+        })
+        .collect();
     let times =
         [Timestamp::MIN.as_microsecond(), Timestamp::MAX.as_second() * 1_000_000, NOW - 1, NOW, NOW + 1];
-    let random = &mut random;
-    let columns: [(&str, ArrayRef); 7] = [
-        (
-            "keyword",
-            Arc::new(StringArray::from_iter(
-                (0..rows).map(|_| some(random).then(|| WORDS[random.random_range(0..6)])),
-            )),
-        ),
-        ("list", Arc::new(lists.finish())),
-        (
-            "int64",
-            Arc::new(Int64Array::from_iter(
-                (0..rows).map(|_| some(random).then(|| *INTEGERS.choose(random).unwrap())),
-            )),
-        ),
-        (
-            "uint64",
-            Arc::new(UInt64Array::from_iter(
-                (0..rows).map(|_| some(random).then(|| *INTEGERS.choose(random).unwrap() as u64)),
-            )),
-        ),
-        (
-            "double",
-            Arc::new(Float64Array::from_iter(
-                (0..rows).map(|_| some(random).then(|| *DOUBLES.choose(random).unwrap())),
-            )),
-        ),
-        (
-            "bool",
-            Arc::new(BooleanArray::from_iter(
-                (0..rows).map(|_| some(random).then(|| random.random_bool(0.3))),
-            )),
-        ),
-        (
-            "time",
-            Arc::new(
-                TimestampMicrosecondArray::from_iter(
-                    (0..rows).map(|_| some(random).then(|| *times.choose(random).unwrap())),
-                )
-                .with_timezone("UTC"),
-            ),
-        ),
+    let mut keyword = || some(random).then(|| WORDS[random.random_range(0..6)]);
+    let keywords = (0..rows).map(|_| keyword()).collect();
+    let mut int64 = || some(random).then(|| *INTEGERS.choose(random).unwrap());
+    let int64s = (0..rows).map(|_| int64()).collect();
+    let mut uint64 = || some(random).then(|| *INTEGERS.choose(random).unwrap() as u64);
+    let uint64s = (0..rows).map(|_| uint64()).collect();
+    let mut double = || some(random).then(|| *DOUBLES.choose(random).unwrap());
+    let doubles = (0..rows).map(|_| double()).collect();
+    let mut boolean = || some(random).then(|| random.random_bool(0.3));
+    let booleans = (0..rows).map(|_| boolean()).collect();
+    let mut time = || some(random).then(|| *times.choose(random).unwrap());
+    let times = (0..rows).map(|_| time()).collect();
+    let columns = [
+        ("keyword", ColumnValues::Keyword(keywords)),
+        ("list", ColumnValues::KeywordList(lists.into_iter().collect())),
+        ("int64", ColumnValues::Int64(int64s)),
+        ("uint64", ColumnValues::Uint64(uint64s)),
+        ("double", ColumnValues::Double(doubles)),
+        ("bool", ColumnValues::Bool(booleans)),
+        ("time", ColumnValues::Timestamp(times)),
     ];
-    let column = |(name, values): (&str, ArrayRef)| AttributeColumn { name: name.to_owned(), values };
+    let column = |(name, values): (&str, ColumnValues)| AttributeColumn { name: name.to_owned(), values };
     let dataset = Dataset {
         embeddings: Embeddings::open(&path).unwrap(),
         ids: (0..rows).map(|row| VideoId(1000 - row as u64)).collect(),

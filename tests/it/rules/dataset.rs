@@ -4,19 +4,13 @@
 //! Where possible, embeddings are chosen so that single precision scores them without rounding. The correct order is then
 //! known exactly, ties included.
 
-use std::fs::File;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Instant;
 
-use arrow::array::{
-    ArrayRef, BooleanArray, Float64Array, Int64Array, ListBuilder, StringArray, StringBuilder,
-    TimestampMicrosecondArray, UInt64Array,
-};
-use arrow::record_batch::RecordBatch;
 use half::f16;
 use jiff::{SignedDuration, Timestamp};
-use parquet::arrow::ArrowWriter;
+use parquet::basic::TimeUnit;
+use parquet::file::properties::WriterProperties;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -28,6 +22,8 @@ use shortlist::dataset::{Dataset, DatasetFiles, write_npy};
 use shortlist::engine::{Engine, EngineOptions};
 use shortlist::index::{Codes, IndexStore};
 use tempfile::TempDir;
+
+use crate::harness::parquet::{boolean, double, int64, integer, lists, text, timestamp, values, write};
 
 pub const REGIONS: [&str; 3] = ["de", "fr", "jp"];
 pub const TOPICS: [&str; 6] = ["art", "cats", "cooking", "dance", "news", "sport"];
@@ -189,28 +185,18 @@ fn write_rows(path: &Path, shape: &Shape, rows: &[Vec<f32>]) {
 }
 
 fn write_attributes(path: &Path, videos: &[Video]) {
-    let mut topics = ListBuilder::new(StringBuilder::new());
-    for video in videos {
-        for topic in video.topics.iter().flatten() {
-            topics.values().append_value(topic);
-        }
-        topics.append(video.topics.is_some());
-    }
     let all = || videos.iter();
+    let topics = all().map(|video| Some(video.topics.as_ref()?.iter().map(|topic| Some(topic.as_str()))));
     let times = all().map(|video| video.published_at.map(|time| time.as_microsecond()));
-    let columns: [(&str, ArrayRef); 8] = [
-        ("video_id", Arc::new(UInt64Array::from_iter_values(all().map(|video| video.id)))),
-        ("creator", Arc::new(StringArray::from_iter(all().map(|video| video.creator.as_ref())))),
-        ("region", Arc::new(StringArray::from_iter_values(all().map(|video| &video.region)))),
-        ("topics", Arc::new(topics.finish())),
-        ("views", Arc::new(Int64Array::from_iter_values(all().map(|video| video.views)))),
-        ("score", Arc::new(Float64Array::from_iter_values(all().map(|video| video.score)))),
-        ("safe", Arc::new(BooleanArray::from_iter(all().map(|video| Some(video.safe))))),
-        ("published_at", Arc::new(TimestampMicrosecondArray::from_iter(times).with_timezone("UTC"))),
+    let columns = [
+        values("video_id", integer(64, false), all().map(|video| Some(video.id))),
+        values("creator", text(), all().map(|video| video.creator.as_deref())),
+        values("region", text(), all().map(|video| Some(video.region.as_str()))),
+        lists("topics", text(), topics),
+        values("views", int64(), all().map(|video| Some(video.views))),
+        values("score", double(), all().map(|video| Some(video.score))),
+        values("safe", boolean(), all().map(|video| Some(video.safe))),
+        values("published_at", timestamp(TimeUnit::MICROS, true), times),
     ];
-    let columns = columns.into_iter().map(|(name, values)| (name, values, true));
-    let batch = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
-    let mut writer = ArrowWriter::try_new(File::create(path).unwrap(), batch.schema(), None).unwrap();
-    writer.write(&batch).unwrap();
-    writer.close().unwrap();
+    write(path, &columns, videos.len(), WriterProperties::default());
 }

@@ -5,10 +5,8 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::Path;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::compute::{cast, concat_batches};
-use arrow::datatypes::{DataType, Float32Type, UInt64Type};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::{Field, Row};
 use shortlist::base::metric::Metric;
 use shortlist::build::BuildParams;
 use shortlist::dataset::{Dataset, DatasetFiles};
@@ -50,54 +48,66 @@ struct Expected {
     is_cap_felt: bool,
 }
 
-fn read(path: &Path) -> RecordBatch {
-    let reader =
-        ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap().build().unwrap();
-    let batches: Vec<RecordBatch> = reader.map(Result::unwrap).collect();
-    concat_batches(&batches[0].schema(), &batches).unwrap()
+fn read(path: &Path) -> Vec<Row> {
+    let reader = SerializedFileReader::new(File::open(path).unwrap()).unwrap();
+    reader.get_row_iter(None).unwrap().map(Result::unwrap).collect()
 }
 
-/// The items of each row of a list column, of any Arrow list type.
-fn lists(column: &ArrayRef) -> Vec<ArrayRef> {
-    let item = |row: usize| match column.data_type() {
-        DataType::FixedSizeList(..) => column.as_fixed_size_list().value(row),
-        _ => column.as_list::<i32>().value(row),
-    };
-    (0..column.len()).map(item).collect()
+fn field<'r>(row: &'r Row, name: &str) -> &'r Field {
+    row.get_column_iter().find(|(of, _)| *of == name).expect("the column").1
 }
 
-fn vectors(batch: &RecordBatch) -> Vec<Vec<f32>> {
-    let floats = |row: &ArrayRef| row.as_primitive::<Float32Type>().values().to_vec();
-    lists(&batch["embedding"]).iter().map(floats).collect()
+/// The items of a list that are not null.
+fn items<'r, T>(row: &'r Row, name: &str, item: impl Fn(&'r Field) -> T) -> Vec<T> {
+    match field(row, name) {
+        Field::ListInternal(list) => {
+            list.elements().iter().filter(|item| **item != Field::Null).map(item).collect()
+        }
+        Field::Null => Vec::new(),
+        other => panic!("expected a list, found {other}"),
+    }
 }
 
-fn texts(column: &ArrayRef) -> Vec<Option<String>> {
-    let texts = cast(column, &DataType::Utf8).unwrap();
-    texts.as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect()
+fn text(field: &Field) -> Option<String> {
+    match field {
+        Field::Str(text) => Some(text.clone()),
+        Field::Null => None,
+        other => panic!("expected text, found {other}"),
+    }
+}
+
+fn id(field: &Field) -> u64 {
+    if let Field::ULong(id) = field { *id } else { panic!("expected an id, found {field}") }
+}
+
+fn vector(row: &Row) -> Vec<f32> {
+    items(row, "embedding", |component| {
+        if let Field::Float(component) = component { *component } else { panic!("found {component}") }
+    })
 }
 
 fn read_videos(path: &Path) -> Vec<Video> {
-    let batch = read(path);
     let mut numbers = HashMap::new();
     let mut number = |creator: String| {
         let next = numbers.len();
         *numbers.entry(creator).or_insert(next)
     };
-    let creators = texts(&batch["creator"]).into_iter().map(|creator| creator.map(&mut number));
-    let regions = lists(&batch["regions"]);
-    let regions = regions.iter().map(|row| texts(row).into_iter().flatten().collect());
-    let ids = batch["video_id"].as_primitive::<UInt64Type>().values();
-    let rows = ids.iter().zip(vectors(&batch)).zip(creators.zip(regions));
-    rows.map(|((id, vector), (creator, regions))| Video { id: *id, vector, creator, regions }).collect()
+    let mut video = |row: &Row| Video {
+        id: id(field(row, "video_id")),
+        vector: vector(row),
+        creator: text(field(row, "creator")).map(&mut number),
+        regions: items(row, "regions", text).into_iter().flatten().collect(),
+    };
+    read(path).iter().map(&mut video).collect()
 }
 
 fn read_viewers(path: &Path) -> Vec<Viewer> {
-    let batch = read(path);
-    let seen = lists(&batch["seen"]);
-    let seen = seen.iter().map(|row| row.as_primitive::<UInt64Type>().values().iter().copied().collect());
-    let regions = texts(&batch["region"]).into_iter().map(|region| region.expect("a region"));
-    let rows = vectors(&batch).into_iter().zip(regions).zip(seen);
-    rows.map(|((vector, region), seen)| Viewer { vector, region, seen }).collect()
+    let viewer = |row: &Row| Viewer {
+        vector: vector(row),
+        region: text(field(row, "region")).expect("a region"),
+        seen: items(row, "seen", id).into_iter().collect(),
+    };
+    read(path).iter().map(viewer).collect()
 }
 
 /// `videos` are those of the viewer's region.

@@ -1,0 +1,39 @@
+//! Why a sample catalog could not be written.
+
+use std::path::PathBuf;
+
+use crate::dataset::DatasetError;
+
+/// Why a sample catalog was not written, or not all of it.
+#[derive(Debug, thiserror::Error)]
+pub enum SynthError {
+    /// A size outside the supported range.
+    #[error("{parameter}: expected {expected}, found {found}")]
+    Params {
+        /// The name of the parameter.
+        parameter: &'static str,
+        /// The supported range.
+        expected: &'static str,
+        /// The value.
+        found: usize,
+    },
+    /// The operating system returned an error.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The error of the operating system.
+        r#source: std::io::Error,
+    },
+    /// An `.npy` file could not be written.
+    #[error(transparent)]
+    Npy(#[from] DatasetError),
+    /// The Parquet file could not be written.
+    #[error("{}: {source}", path.display())]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// The error of the parquet crate.
+        r#source: parquet::errors::ParquetError,
+    },
+}
