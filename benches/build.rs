@@ -14,7 +14,7 @@ use shortlist::build::{BuildParams, Builder, GRAPH_FROM, Progress, Silent, build
 use shortlist::dataset::{Dataset, DatasetFiles, Embeddings, EmbeddingsView};
 use shortlist::live::gather;
 use shortlist::node_set::NodeSet;
-use shortlist::quantize::{QueryCodes, Sq8};
+use shortlist::quantize::{Quantizer, QueryCodes};
 use shortlist::synth::{SynthParams, synth};
 
 const VIDEOS: usize = 10_000;
@@ -148,15 +148,15 @@ fn segments(criterion: &mut Criterion) {
 fn quantization(criterion: &mut Criterion) {
     let vectors: Vec<f32> =
         (0..TAUGHT_VIDEOS * DIM).map(|at| ((at * 7919) % 1000) as f32 / 500.0 - 1.0).collect();
-    let quantizer = Sq8::train(&vectors, DIM);
+    let quantizer = Quantizer::for_comparing(&vectors, DIM);
     let codes = quantizer.encode_all(&vectors);
-    let (lows, steps) = quantizer.levels().split_at(DIM);
+    let (lows, steps) = quantizer.parameters().split_at(DIM);
     for (at, value) in vectors[..DIM].iter().enumerate() {
         assert!((lows[at] + steps[at] * f32::from(codes[at]) - value).abs() <= steps[at]);
     }
     let mut group = criterion.benchmark_group("quantization");
     group.throughput(Throughput::Elements(TAUGHT_VIDEOS as u64)).sample_size(10);
-    group.bench_function("train", |bencher| bencher.iter(|| Sq8::train(&vectors, DIM)));
+    group.bench_function("train", |bencher| bencher.iter(|| Quantizer::for_comparing(&vectors, DIM)));
     group.bench_function("encode_all", |bencher| bencher.iter(|| quantizer.encode_all(&vectors)));
     group.throughput(Throughput::Elements(1));
     let mut query = QueryCodes::default();

@@ -13,7 +13,7 @@ use crate::base::element::Element;
 use crate::base::metric::Metric;
 use crate::dataset::Neighbors;
 use crate::graph::{Candidate, Score, Scorer, Selection, rescored};
-use crate::quantize::Sq8;
+use crate::quantize::Quantizer;
 
 /// Queries on which the number of groups to scan is chosen, and the recall it has to reach.
 const TUNING_QUERIES: usize = 64;
@@ -30,7 +30,7 @@ pub(super) struct Answers<'a, T> {
     /// For each group, the rows of which it is the nearest.
     members: Vec<Vec<u32>>,
     centroids: PackedRows,
-    quantizer: Sq8,
+    quantizer: Quantizer,
 }
 
 impl<'a, T: Element> Answers<'a, T> {

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use crate::base::element::Element;
 use crate::base::metric::Metric;
 use crate::kernel::{Kernels, PACKED_ROWS, pack};
-use crate::quantize::{QueryCodes, Sq8};
+use crate::quantize::{Quantizer, QueryCodes};
 
 /// Queries scored together.
 pub(super) const TILE: usize = 8;
@@ -20,7 +20,7 @@ pub(super) struct CodedRows<T> {
     /// `[n × dim]`.
     pub(super) vectors: Vec<T>,
     pub(super) dim: usize,
-    pub(super) quantizer: Sq8,
+    pub(super) quantizer: Quantizer,
     /// `[n × stride]`.
     pub(super) codes: Vec<u8>,
     /// Each row as a query.
@@ -30,7 +30,7 @@ pub(super) struct CodedRows<T> {
 }
 
 impl<T: Element> CodedRows<T> {
-    pub(super) fn new(vectors: Vec<T>, dim: usize, quantizer: Sq8) -> Self {
+    pub(super) fn new(vectors: Vec<T>, dim: usize, quantizer: Quantizer) -> Self {
         let codes = quantizer.encode_all(&vectors);
         let as_queries = |rows: &[T]| {
             let mut queries = QueryCodes::default();
@@ -52,7 +52,7 @@ impl<T: Element> CodedRows<T> {
     }
 
     fn code(&self, node: u32) -> &[u8] {
-        let stride = Sq8::stride(self.dim);
+        let stride = self.quantizer.stride();
         &self.codes[node as usize * stride..(node as usize + 1) * stride]
     }
 }
@@ -70,7 +70,7 @@ impl PackedRows {
     /// Takes the rows of `nodes` in the place of what there was, to be scored under `metric`.
     pub(super) fn pack<T: Element>(&mut self, rows: &CodedRows<T>, nodes: &[u32], metric: Metric) {
         self.packed.clear();
-        pack(nodes.iter().map(|node| rows.code(*node)), Sq8::stride(rows.dim), &mut self.packed);
+        pack(nodes.iter().map(|node| rows.code(*node)), rows.quantizer.stride(), &mut self.packed);
         self.take_offsets(nodes.iter().map(|node| match metric {
             Metric::InnerProduct | Metric::Cosine => 0.0,
             Metric::L2 => rows.half_norms[*node as usize],
@@ -78,11 +78,11 @@ impl PackedRows {
     }
 
     /// Packs `vectors`, `[n × dim]`, that are no rows of the catalog, with levels of their own.
-    pub(super) fn of_vectors(vectors: &[f32], dim: usize, metric: Metric) -> (Self, Sq8) {
-        let quantizer = Sq8::train(vectors, dim);
+    pub(super) fn of_vectors(vectors: &[f32], dim: usize, metric: Metric) -> (Self, Quantizer) {
+        let quantizer = Quantizer::for_comparing(vectors, dim);
         let codes = quantizer.encode_all(vectors);
         let mut packed = Self::default();
-        pack(codes.chunks(Sq8::stride(dim)), Sq8::stride(dim), &mut packed.packed);
+        pack(codes.chunks(quantizer.stride()), quantizer.stride(), &mut packed.packed);
         packed.take_offsets(vectors.chunks(dim).map(|vector| match metric {
             Metric::InnerProduct | Metric::Cosine => 0.0,
             Metric::L2 => Kernels::get().norm_squared(vector) / 2.0,
@@ -128,7 +128,7 @@ impl Tile {
     /// product and cosine; half of `‖query‖² − ‖query − row‖²` under L2, which ranks as the distance does.
     pub(super) fn score_queries<'q, T: Element>(
         &mut self,
-        quantizer: &Sq8,
+        quantizer: &Quantizer,
         queries: impl Iterator<Item = &'q [T]>,
         rows: &PackedRows,
     ) -> impl Iterator<Item = &[f32]> {

@@ -80,7 +80,7 @@ pub(super) fn freeze<T: Element, W: Write>(
     writer.section(SectionKind::UpperEdges, 0, upper_edges)?;
     if let Some(NodeCodes { quantizer, codes, .. }) = codes {
         writer.section(SectionKind::Codes, 0, [codes.as_slice()])?;
-        writer.section(SectionKind::CodeLevels, 0, [bytes(quantizer.levels())])?;
+        writer.section(SectionKind::CodeLevels, 0, [bytes(quantizer.parameters())])?;
     }
     if !held_out_queries.is_empty() {
         writer.section(SectionKind::HeldOutQueries, 0, [bytes(held_out_queries)])?;

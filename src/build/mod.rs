@@ -66,11 +66,11 @@ use crate::base::metric::Metric;
 use crate::dataset::{Dataset, DatasetError, Embeddings, EmbeddingsView, Rows};
 use crate::graph::Graph;
 use crate::index::{
-    BuildFacts, BuildTimes, Codes, Index, IndexError, IndexStore, IndexWriter, Manifest, Measured, Metadata,
+    BuildFacts, BuildTimes, Index, IndexError, IndexStore, IndexWriter, Manifest, Measured, Metadata,
     RepairReport, StagedIndex, StoreError, TrainingReport,
 };
 use crate::kernel::Kernels;
-use crate::quantize::{BlockSummary, SecondMoment, Sq8};
+use crate::quantize::{BlockSummary, Codes, Quantizer, SecondMoment};
 use crate::with_rows;
 
 use coded::CodedRows;
@@ -316,7 +316,7 @@ pub struct BuiltGraph<T> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct NodeCodes {
     /// How they came about.
-    pub quantizer: Sq8,
+    pub quantizer: Quantizer,
     /// `[n × stride]`.
     pub codes: Vec<u8>,
     /// The blocks that the nodes are in, if there are enough of them.
@@ -342,7 +342,8 @@ pub fn build_graph<T: Element>(
     let groups = groups.reordered(&order);
     let vectors = reordered(vectors, dim, &order);
     progress.begin("encoding", 1);
-    let quantizer = Sq8::train(&vectors, dim);
+    let quantizer = params.codes.train(&vectors, dim);
+    let quantizer = quantizer.unwrap_or_else(|| Quantizer::for_comparing(&vectors, dim));
     let rows = CodedRows::new(vectors, dim, quantizer);
     let is_renewed = params.builder == Builder::Native && training_queries.is_none() && ancestor.is_some();
     let mut draft = match (params.builder, ancestor) {
@@ -381,7 +382,7 @@ pub fn build_graph<T: Element>(
         return Err(BuildError::Cancelled);
     }
     let CodedRows { vectors, quantizer, codes, .. } = rows;
-    let codes = (params.codes == Codes::Sq8).then(|| {
+    let codes = (params.codes != Codes::None).then(|| {
         let blocks = Some(BlockSummary::of(&vectors, dim, &quantizer, regions, queries.as_ref()));
         NodeCodes { quantizer, codes, blocks }
     });

@@ -1,7 +1,7 @@
 //! What can be asked of a build; valid by construction.
 
 use crate::base::metric::Metric;
-use crate::index::Codes;
+use crate::quantize::Codes;
 
 /// Which code makes the graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +94,7 @@ impl BuildParams {
             builder: Builder::Native,
             seed: Self::DEFAULT_SEED,
             threads: 0,
-            codes: if metric == Metric::L2 { Codes::None } else { Codes::Sq8 },
+            codes: Codes::preferred(metric),
             embedding_model: None,
             log_sequence: 0,
             held_after: None,
@@ -113,13 +113,13 @@ impl BuildParams {
         Ok(Self { builder, ..self })
     }
 
-    /// With other codes to traverse with; unless told, sq8 for inner product and cosine, none for L2.
+    /// Sets the codes that the graph is traversed with; the default is [`Codes::preferred`].
     ///
     /// # Errors
-    /// There are none but [`Codes::None`] under L2: its scores are no inner product of codes.
+    /// The codes do not serve the metric.
     pub fn with_codes(self, codes: Codes) -> Result<Self, ParamsError> {
-        if codes != Codes::None && self.metric == Metric::L2 {
-            let expected = "none under metric l2".to_owned();
+        if !codes.serves(self.metric) {
+            let expected = format!("none under metric {}", self.metric);
             return Err(ParamsError { parameter: "codes", expected, found: codes.name().to_owned() });
         }
         Ok(Self { codes, ..self })

@@ -19,8 +19,8 @@ use crate::base::interrupt::Interrupt;
 use crate::base::metric::Metric;
 use crate::dataset::{EmbeddingsView, Neighbors};
 use crate::graph::{CodeScorer, Graph, Scorer, Scratch, Width, rescored, traverse};
-use crate::index::{Codes, HeldOutRecall, TrainingReport};
-use crate::quantize::QueryCodes;
+use crate::index::{HeldOutRecall, TrainingReport};
+use crate::quantize::{Codes, QueryCodes};
 
 /// True answers per user: what is asked for at once is rarely more.
 const ANSWERS: usize = 100;
@@ -110,19 +110,16 @@ impl<'a, T: Element> Lesson<'a, T> {
             let user = &self.held_out[row * rows.dim..(row + 1) * rows.dim];
             let scorer = Scorer::new(*metric, user, &rows.vectors);
             let width = Width { ef_search, at_least: k };
-            match traversed {
-                Codes::Sq8 => {
-                    let mut query = QueryCodes::default();
-                    rows.quantizer.encode_query(user, &mut query);
-                    let coarse = CodeScorer::new(query.as_slice(), &rows.codes);
-                    let mut cost = traverse(&view, &coarse, width, scratch, &mut Interrupt::never());
-                    scratch.collect(rescored(k));
-                    scratch.rescore(&scorer, &mut cost);
-                }
-                Codes::None => {
-                    traverse(&view, &scorer, width, scratch, &mut Interrupt::never());
-                    scratch.collect(k);
-                }
+            if traversed == Codes::None {
+                traverse(&view, &scorer, width, scratch, &mut Interrupt::never());
+                scratch.collect(k);
+            } else {
+                let mut query = QueryCodes::default();
+                rows.quantizer.encode_query(user, &mut query);
+                let coarse = CodeScorer::new(query.as_slice(), &rows.codes);
+                let mut cost = traverse(&view, &coarse, width, scratch, &mut Interrupt::never());
+                scratch.collect(rescored(k));
+                scratch.rescore(&scorer, &mut cost);
             }
             scratch.found.sort_unstable();
             scratch.found.iter().take(k).filter(|found| exact.row(row)[..k].contains(&found.node())).count()

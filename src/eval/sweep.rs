@@ -168,8 +168,8 @@ pub(super) fn report(
 /// Bytes of the sections that a traversal reads: codes (embeddings in an index without codes) and edges.
 fn hot_bytes(index: &Index) -> u64 {
     let scored = match index.metadata().codes {
-        Codes::Sq8 => SectionKind::Codes,
         Codes::None => SectionKind::Vectors,
+        _ => SectionKind::Codes,
     };
     let lists =
         [SectionKind::Layer0Starts, SectionKind::Layer0, SectionKind::UpperNodes, SectionKind::UpperEdges];

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::element::Dtype;
 use crate::base::metric::Metric;
+use crate::quantize::Codes;
 
 /// What an index is: sizes, types, and how it was built.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,36 +64,6 @@ impl Metadata {
     /// Upserts that do not fit it wait, if they are after this write.
     pub fn held_after(&self) -> u64 {
         self.held_after.unwrap_or(self.log_sequence)
-    }
-}
-
-/// What the graph is traversed with; the best candidates are scored in full precision either way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Codes {
-    /// The embeddings themselves.
-    #[default]
-    None,
-    /// 8 bits per component: a quarter of the memory that f32 takes. Inner product and cosine only.
-    Sq8,
-}
-
-impl Codes {
-    /// The word for it on the command line and in files.
-    pub fn name(self) -> &'static str {
-        match self {
-            Codes::None => "none",
-            Codes::Sq8 => "sq8",
-        }
-    }
-}
-
-impl std::str::FromStr for Codes {
-    type Err = String;
-
-    fn from_str(word: &str) -> Result<Self, Self::Err> {
-        let found = [Codes::None, Codes::Sq8].into_iter().find(|codes| codes.name() == word);
-        found.ok_or_else(|| format!("unknown codes {word:?}: expected sq8 or none"))
     }
 }
 

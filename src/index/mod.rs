@@ -51,12 +51,13 @@ mod verify;
 mod view;
 mod writer;
 
+pub use crate::quantize::Codes;
 pub use calibration::Calibration;
 pub use error::{IndexError, StoreError};
 pub use format::{FILTER_VERSION, FORMAT_VERSION, HEADER_BYTES, MARKS_VERSION, WORD_SLOTS_VERSION};
 pub use gate_report::{GateFindings, GateReport, Verdict};
 pub use metadata::{
-    AttributeKind, AttributeSchema, BuildFacts, Codes, HeldOutRecall, Metadata, RepairReport, TrainingReport,
+    AttributeKind, AttributeSchema, BuildFacts, HeldOutRecall, Metadata, RepairReport, TrainingReport,
 };
 pub use recall_curve::{QuerySource, RecallCurve, RecallCurves, RecallPoint, Uncovered};
 pub use resident::{MemoryMode, Residence};

@@ -13,7 +13,7 @@ use crate::base::id::VideoId;
 use crate::dataset::{EmbeddingsView, NEVER};
 use crate::graph::{NONE, used};
 use crate::kernel::Kernels;
-use crate::quantize::{Axes, BlockSummary, FittedAxes, Sq8, residual_block_bytes};
+use crate::quantize::{Axes, BlockSummary, FittedAxes, RowCodes, residual_block_bytes};
 use crate::with_rows;
 
 /// What products of axes may be off by: they are of 32 bits.
@@ -123,12 +123,12 @@ fn check_finite(index: &Index, section: SectionKind, rows: EmbeddingsView<'_>) -
 
 /// Codes are what the levels make of the vectors, to the bit.
 fn check_codes(index: &Index) -> Result<(), IndexError> {
-    let Some((codes, quantizer)) = index.codes() else { return Ok(()) };
-    if let Some(at) = quantizer.levels().iter().position(|level| !level.is_finite()) {
+    let Some(RowCodes { rows: codes, quantizer }) = index.codes() else { return Ok(()) };
+    if let Some(at) = quantizer.parameters().iter().position(|level| !level.is_finite()) {
         let problem = "the level is not finite".to_owned();
         return Err(IndexError::bad_entry(index.path(), SectionKind::CodeLevels, at, problem));
     }
-    let stride = Sq8::stride(index.dim());
+    let stride = quantizer.stride();
     let differs = |(row, code): (usize, &[u8])| {
         let mut expected = vec![0; stride];
         with_rows!(index.vectors(), rows => quantizer.encode(rows.row(row), &mut expected));
@@ -143,7 +143,7 @@ fn check_codes(index: &Index) -> Result<(), IndexError> {
 
 /// Regions follow each other and are all blocks; what is known of blocks is that of the vectors, to the bit.
 fn check_blocks(index: &Index) -> Result<(), IndexError> {
-    let (Some((_, quantizer)), Some(_)) = (index.codes(), index.blocks()) else { return Ok(()) };
+    let (Some(RowCodes { quantizer, .. }), Some(_)) = (index.codes(), index.blocks()) else { return Ok(()) };
     let bad = |section, entry, problem| Err(IndexError::bad_entry(index.path(), section, entry, problem));
     let regions: &[u32] = index.column(SectionKind::BlockRegions, 0);
     let blocks = BlockSummary::blocks(index.len()) as u32;
@@ -165,7 +165,7 @@ fn check_blocks(index: &Index) -> Result<(), IndexError> {
         let (axes, widths) = (index.axes(), index.residual_widths().to_vec());
         BlockSummary::with_axes(rows, index.dim(), quantizer, regions.to_vec(), axes.map(FittedAxes::from), widths)
     });
-    let (stride, block_bytes) = (Sq8::stride(index.dim()), residual_block_bytes(&expected.widths));
+    let (stride, block_bytes) = (quantizer.stride(), residual_block_bytes(&expected.widths));
     let numbers = |numbers: &[f32]| bytemuck::cast_slice::<f32, u8>(numbers).to_vec();
     for (section, entry_bytes, expected) in [
         (SectionKind::BlockMeans, stride, expected.means),

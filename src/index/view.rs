@@ -8,17 +8,17 @@ use half::f16;
 
 use super::error::IndexError;
 use super::format;
-use super::metadata::{Codes, Metadata};
+use super::metadata::Metadata;
 use super::resident::{Heat, ResidentSections};
 use super::section::{Section, SectionKind, section_label};
 use crate::base::element::Dtype;
 use crate::base::id::{NodeId, VideoId};
 use crate::base::mapped_file::MappedFile;
-use crate::base::metric::Metric;
 use crate::dataset::{EmbeddingsView, Rows};
 use crate::graph::{Blocks, GraphView, Lists, UpperLayerView};
 use crate::quantize::{
-    Axes, BlockSummary, ResidualCodes, Sq8, are_widths, plain_widths, residual_block_bytes,
+    Axes, BlockSummary, Codes, Quantizer, ResidualCodes, RowCodes, are_widths, plain_widths,
+    residual_block_bytes,
 };
 
 /// The largest dimension an index may have.
@@ -38,7 +38,7 @@ pub struct Index {
     file: MappedFile,
     sections: Vec<Section>,
     metadata: Metadata,
-    quantizer: Option<Sq8>,
+    quantizer: Option<Quantizer>,
     /// Where the neighbors of each node start, in a file of version 1: its lists have all the same length.
     fixed_starts: Vec<u32>,
     /// Of the blocks of each region.
@@ -83,8 +83,8 @@ impl Index {
         };
         index.check_counts()?;
         index.check_layer0()?;
-        if index.metadata.codes == Codes::Sq8 {
-            index.quantizer = Sq8::from_levels(index.cast(SectionKind::CodeLevels));
+        if index.metadata.codes != Codes::None {
+            index.quantizer = index.metadata.codes.quantizer(index.cast(SectionKind::CodeLevels));
             let (regions, spreads) =
                 (index.cast(SectionKind::BlockRegions), index.cast(SectionKind::ResidualSpreads));
             index.largest_spreads = BlockSummary::largest_spreads(regions, spreads);
@@ -198,9 +198,9 @@ impl Index {
         if self.fixed_starts.is_empty() { self.cast(SectionKind::Layer0Starts) } else { &self.fixed_starts }
     }
 
-    /// The codes, `[rows × stride]`, and how they came about; `None` where the build made none.
-    pub fn codes(&self) -> Option<(&[u8], &Sq8)> {
-        Some((self.cast(SectionKind::Codes), self.quantizer.as_ref()?))
+    /// The codes of all rows; `None` if the index was built without codes.
+    pub fn codes(&self) -> Option<RowCodes<'_>> {
+        Some(RowCodes { rows: self.cast(SectionKind::Codes), quantizer: self.quantizer.as_ref()? })
     }
 
     /// The blocks that the nodes are in; `None` where there are no codes, or the build was before there were
@@ -338,13 +338,15 @@ impl Index {
         if self.find(SectionKind::Expiries, 0).is_some() {
             self.expect_bytes(SectionKind::Expiries, 0, rows * 8)?;
         }
-        if facts.codes == Codes::Sq8 {
-            if facts.metric == Metric::L2 {
-                let problem = "codes: expected none under metric l2, found sq8".to_owned();
+        if facts.codes != Codes::None {
+            if !facts.codes.serves(facts.metric) {
+                let (metric, codes) = (facts.metric, facts.codes.name());
+                let problem = format!("codes: expected none under metric {metric}, found {codes}");
                 return Err(IndexError::BadMetadata { path: self.path().to_owned(), problem });
             }
-            self.expect_bytes(SectionKind::Codes, 0, rows * Sq8::stride(self.dim()) as u64)?;
-            self.expect_bytes(SectionKind::CodeLevels, 0, u64::from(facts.dim) * 8)?;
+            self.expect_bytes(SectionKind::Codes, 0, rows * facts.codes.stride(self.dim()) as u64)?;
+            let levels = facts.codes.parameter_count(self.dim()) * size_of::<f32>();
+            self.expect_bytes(SectionKind::CodeLevels, 0, levels as u64)?;
             self.check_block_counts()?;
         }
         let queries = [
@@ -371,7 +373,11 @@ impl Index {
         self.expect_bytes(SectionKind::BlockRegions, 0, starts * 4)?;
         let blocks = BlockSummary::blocks(self.len());
         let summaries = blocks as u64 + starts - 1;
-        self.expect_bytes(SectionKind::BlockMeans, 0, summaries * Sq8::stride(self.dim()) as u64)?;
+        self.expect_bytes(
+            SectionKind::BlockMeans,
+            0,
+            summaries * self.metadata.codes.stride(self.dim()) as u64,
+        )?;
         if self.find(SectionKind::ResidualDeviations, 0).is_none() {
             return Ok(());
         }

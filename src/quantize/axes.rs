@@ -1,36 +1,37 @@
-//! Axes along which what rows differ by is told to queries, the most telling first.
+//! Query-aware principal axes: the directions in which residuals change inner products with typical queries most, in
+//! descending order.
 //!
-//! Queries whose second moment is M see a difference r as y = M^½ r: the mean square of q·r is the square of y's length.
-//! If C is the covariance of the differences, the principal axes v of M^½ C M^½ are those along which y scatters most,
-//! so that most of what tells rows apart for a query is in few of them. Along an axis a row counts as t·r with
-//! t = M^½ v and a query as s·q with s = M^-½ v: the sum of their products over all axes is q·r.
+//! Let M be the second moment of the queries and y = M^½ r for a residual r: the mean square of q·r is ‖y‖². If C is the
+//! covariance of the residuals, y varies most along the principal axes v of M^½ C M^½, and a few of them explain most of
+//! the differences between scores. A row has the coordinate t·r with t = M^½ v along an axis, and a query s·q with
+//! s = M^-½ v: the sum of their products over all axes is q·r.
 
 use nalgebra::{DMatrix, SymmetricEigen};
 
 use super::moment::SecondMoment;
-use super::residual::{plain_codes, shortest_widths};
+use super::widths::{plain_codes, shortest_widths};
 use crate::kernel::Kernels;
 
-/// Axes beyond so many are left out: what a query needs for each is a row of the size of the query.
+/// Maximum number of axes: each costs a query one dot product with a row of its own size.
 const MAX_AXES: usize = 256;
-/// Directions that queries look at less than this share of the mean are taken for looked at so much.
+/// Lower bound on an eigenvalue of the second moment, as a share of the mean, so that M^-½ stays finite.
 const LEAST_SEEN: f64 = 1e-4;
 
-/// Axes that are not those of the dimensions.
+/// Axes other than the dimensions.
 #[derive(Clone, Copy, Debug)]
 pub struct Axes<'a> {
-    /// `[axes × dim]`: what a difference of rows is multiplied with.
+    /// `[axes × dim]`: a residual has a coordinate of its inner product with each.
     pub of_rows: &'a [f32],
-    /// `[axes × dim]`: what a query is multiplied with.
+    /// `[axes × dim]`: a query has a coordinate of its inner product with each.
     pub of_queries: &'a [f32],
 }
 
-/// The same, owned.
+/// [`Axes`] that own their memory.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FittedAxes {
-    /// `[axes × dim]`.
+    /// As [`Axes::of_rows`].
     pub of_rows: Vec<f32>,
-    /// `[axes × dim]`.
+    /// As [`Axes::of_queries`].
     pub of_queries: Vec<f32>,
 }
 
@@ -41,13 +42,13 @@ impl From<Axes<'_>> for FittedAxes {
 }
 
 impl FittedAxes {
-    /// As they are used.
+    /// Borrows the axes.
     pub fn view(&self) -> Axes<'_> {
         Axes { of_rows: &self.of_rows, of_queries: &self.of_queries }
     }
 
-    /// Those for differences whose second moment is `differences`, and how many bits to spend on each; `None` if there is
-    /// nothing to be saved by them.
+    /// Fits axes to residuals of second moment `differences` and chooses the bits for each. Returns `None` if that takes no
+    /// fewer bytes than the dimensions as axes.
     pub(super) fn fit(
         queries: &SecondMoment,
         differences: &SecondMoment,
@@ -84,7 +85,7 @@ impl FittedAxes {
     }
 }
 
-/// A vector, `[dim]`, along axes of as many components each.
+/// Returns the coordinates of a vector, `[dim]`, along `axes`, `[axes × dim]`.
 pub(super) fn along<'v>(axes: &'v [f32], vector: &'v [f32]) -> impl Iterator<Item = f32> + 'v {
     let kernels = Kernels::get();
     axes.chunks(vector.len().max(1)).map(move |axis| kernels.dot(axis, vector))
@@ -107,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn products_along_axes_are_those_along_dimensions() {
+    fn axes_preserve_inner_products() {
         let (queries, some_queries) = moment(|dim| if dim < 6 { 1.0 } else { 0.1 }, 1);
         let (differences, rows) = moment(|dim| 1.0 / (1 + dim % 5) as f32, 2);
         let (axes, widths) = FittedAxes::fit(&queries, &differences, DIM).unwrap();
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_none_where_nothing_is_saved() {
+    fn no_axes_are_fitted_if_they_save_nothing() {
         let (queries, _) = moment(|_| 1.0, 1);
         assert_eq!(FittedAxes::fit(&queries, &moment(|_| 1.0, 2).0, DIM), None);
         for nothing in [0.0, f32::NAN, f32::INFINITY] {

@@ -1,51 +1,51 @@
-//! Blocks of rows that lie beside each other and near each other: what is known of them without their rows, and the
-//! rows in terms of that.
+//! Blocks of consecutive rows that are near each other: a summary of every block, and its rows relative to its mean.
 
 use rayon::prelude::*;
 
 use super::axes::{Axes, FittedAxes, along};
 use super::moment::SecondMoment;
-use super::residual::{encode_residual, plain_widths, residual_block_bytes};
-use super::sq8::Sq8;
+use super::registry::Quantizer;
+use super::residual::encode_residual;
+use super::widths::{plain_widths, residual_block_bytes};
 use crate::base::element::Element;
 use crate::kernel::NIBBLE_ROWS;
 
-/// Rows of a block; the last one may have fewer.
+/// Rows per block; the last block may have fewer.
 pub const ROWS_PER_BLOCK: usize = NIBBLE_ROWS;
-/// Blocks whose deviations are added up before those of others are: a sum of as many parts on any number of threads.
-const BLOCKS_ADDED_UP: usize = 64;
-/// Blocks whose rows tell how rows differ from means.
+/// Blocks per partial sum of deviations. Fixed, so that the result does not depend on the number of threads.
+const BLOCKS_PER_SUM: usize = 64;
+/// Sample of blocks from whose rows the axes are fitted.
 const SAMPLED_BLOCKS: usize = 128;
 
-/// The mean of every block and region, how far its rows are from that, and the rows as what they differ from the mean
-/// by. A region is some blocks beside each other.
+/// The mean of every block and region, the spread around it, and residual codes of all rows relative to the mean of their
+/// block. A region is a range of consecutive blocks.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct BlockSummary {
-    /// `[regions + 1]`: the first block of each region, ascending, and how many blocks there are.
+    /// `[regions + 1]`: the first block of each region, ascending, then the number of blocks.
     pub regions: Vec<u32>,
     /// `[(blocks + regions) × stride]`: the codes of the means.
     pub means: Vec<u8>,
-    /// `[blocks + regions]`: of a block, the root mean square of what its rows differ from its mean by, per
-    /// axis; of a region, the same of the means of its blocks.
+    /// `[blocks + regions]`: of a block, the root mean square of the differences between its rows and its mean, per
+    /// axis; of a region, the same for the means of its blocks.
     pub spreads: Vec<f32>,
-    /// `None` where they are those of the dimensions.
+    /// `None` if the axes are the dimensions.
     pub axes: Option<FittedAxes>,
-    /// `[axes]`: how much the rows of a block differ along each, as a share of the spread.
+    /// `[axes]`: the standard deviation of residuals along each axis, as a share of the spread.
     pub deviations: Vec<f32>,
-    /// `[axes]`: the bits for each.
+    /// `[axes]`: the bits per axis.
     pub widths: Vec<u8>,
-    /// The rows as what they differ from the mean of their block by: residual codes, in blocks of 64.
+    /// Residual codes of the rows relative to the mean of their block, in blocks of 64.
     pub row_residuals: Vec<u8>,
 }
 
 impl BlockSummary {
-    /// How many blocks so many rows are.
+    /// Returns the number of blocks of `rows` rows.
     pub fn blocks(rows: usize) -> usize {
         rows.div_ceil(ROWS_PER_BLOCK)
     }
 
-    /// The largest spread of the blocks of each region, `[regions]`, given the fields of a summary; −∞ for a region that
-    /// does not come after those before it, or whose blocks are not there.
+    /// Returns the largest spread of the blocks of each region, `[regions]`, given the fields of a summary; −∞ for a region
+    /// that overlaps an earlier one or has blocks without a spread.
     pub fn largest_spreads(regions: &[u32], spreads: &[f32]) -> Vec<f32> {
         let mut reached = 0;
         let of_region = |ends: &[u32]| {
@@ -57,12 +57,12 @@ impl BlockSummary {
         regions.windows(2).map(of_region).collect()
     }
 
-    /// Of `vectors`, `[n × dim]`; `regions` as the field says. What `queries` are like decides about the axes. The same
-    /// rows give the same bytes.
+    /// Summarizes `vectors`, `[n × dim]`, with `regions` as in the field. The axes are fitted to the second moment of
+    /// `queries`. The same rows give the same bytes.
     pub fn of<T: Element>(
         vectors: &[T],
         dim: usize,
-        quantizer: &Sq8,
+        quantizer: &Quantizer,
         regions: Vec<u32>,
         queries: Option<&SecondMoment>,
     ) -> Self {
@@ -73,14 +73,14 @@ impl BlockSummary {
         Self::along_axes(vectors, &centers, regions, axes, widths)
     }
 
-    /// The same with `axes` and `widths` that are given, as the fields have them.
+    /// As [`Self::of`], with given `axes` and `widths`.
     ///
     /// # Panics
-    /// If there are not as many widths as axes.
+    /// If the numbers of widths and axes differ.
     pub fn with_axes<T: Element>(
         vectors: &[T],
         dim: usize,
-        quantizer: &Sq8,
+        quantizer: &Quantizer,
         regions: Vec<u32>,
         axes: Option<FittedAxes>,
         widths: Vec<u8>,
@@ -115,7 +115,7 @@ impl BlockSummary {
     }
 }
 
-/// The means of blocks and then of regions, as their codes have them.
+/// The means of all blocks, then of all regions, rounded to their codes.
 struct Centers {
     dim: usize,
     codes: Vec<u8>,
@@ -124,16 +124,16 @@ struct Centers {
 }
 
 impl Centers {
-    fn of<T: Element>(vectors: &[T], dim: usize, quantizer: &Sq8, regions: &[u32]) -> Self {
+    fn of<T: Element>(vectors: &[T], dim: usize, quantizer: &Quantizer, regions: &[u32]) -> Self {
         let of_blocks = vectors.par_chunks(dim * ROWS_PER_BLOCK);
         let of_regions = regions.par_windows(2).map(|ends| {
             let [first, end] = [ends[0], ends[1]].map(|block| block as usize * ROWS_PER_BLOCK * dim);
             &vectors[first..end.min(vectors.len())]
         });
         let coded = of_blocks.chain(of_regions).map(|rows| {
-            let mut code = vec![0; Sq8::stride(dim)];
+            let mut code = vec![0; quantizer.stride()];
             quantizer.encode(&mean(rows, dim), &mut code);
-            let row: Vec<f32> = quantizer.decode(&code).collect();
+            let row = quantizer.decode(&code);
             (code, row)
         });
         let (codes, rows): (Vec<Vec<u8>>, Vec<Vec<f32>>) = coded.unzip();
@@ -144,7 +144,7 @@ impl Centers {
         &self.rows[at * self.dim..(at + 1) * self.dim]
     }
 
-    /// The second moment of what the rows of some blocks differ from their means by.
+    /// Computes the second moment of the differences between the rows of sampled blocks and their means.
     fn differences<T: Element>(&self, vectors: &[T]) -> SecondMoment {
         let blocks: Vec<(usize, &[T])> = vectors.chunks(self.dim * ROWS_PER_BLOCK).enumerate().collect();
         let every = blocks.len().div_ceil(SAMPLED_BLOCKS).max(1);
@@ -157,17 +157,17 @@ impl Centers {
     }
 }
 
-/// What rows differ from centers by, along axes.
+/// Differences between rows and centers, in coordinates along axes.
 struct Differences<'a> {
     centers: &'a Centers,
-    /// Those of the dimensions, if there are no others.
+    /// `None` if the axes are the dimensions.
     axes: Option<Axes<'a>>,
-    /// How many axes there are.
+    /// The number of axes.
     count: usize,
 }
 
 impl Differences<'_> {
-    /// What `row` differs from a center by, in the place of `out`, `[axes]`.
+    /// Replaces the contents of `out` with the difference between `row` and a center, `[axes]`.
     fn along(&self, row: &[f32], center: usize, out: &mut Vec<f32>) {
         let differences = row.iter().zip(self.centers.row(center)).map(|(value, mean)| value - mean);
         out.clear();
@@ -175,19 +175,19 @@ impl Differences<'_> {
             Some(axes) => out.extend(along(axes.of_rows, &differences.collect::<Vec<f32>>())),
             None => out.extend(differences),
         }
-        assert_eq!(out.len(), self.count, "widths for other axes");
+        assert_eq!(out.len(), self.count, "the numbers of widths and axes differ");
     }
 
-    /// The spread of each block, and how much rows differ from the mean of their block along each axis in terms of it.
+    /// Returns the spread of each block, and the standard deviation of residuals along each axis as a share of it.
     fn of_rows<T: Element>(&self, vectors: &[T]) -> (Vec<f32>, Vec<f32>) {
         let dim = self.centers.dim;
-        let of_part = |(part, rows): (usize, &[T])| {
-            let (mut squares, mut spreads) = (vec![0f64; self.count], Vec::with_capacity(BLOCKS_ADDED_UP));
+        let of_share = |(share, rows): (usize, &[T])| {
+            let (mut squares, mut spreads) = (vec![0f64; self.count], Vec::with_capacity(BLOCKS_PER_SUM));
             let (mut along, mut of_block) = (Vec::new(), Vec::new());
             for (block, rows) in rows.chunks(dim * ROWS_PER_BLOCK).enumerate() {
                 of_block.clear();
                 for row in rows.chunks(dim) {
-                    self.along(&T::widen(row), part * BLOCKS_ADDED_UP + block, &mut along);
+                    self.along(&T::widen(row), share * BLOCKS_PER_SUM + block, &mut along);
                     of_block.extend_from_slice(&along);
                 }
                 let spread = spread(of_block.chunks(self.count));
@@ -202,8 +202,8 @@ impl Differences<'_> {
             }
             (spreads, squares)
         };
-        let parts = vectors.par_chunks(dim * ROWS_PER_BLOCK * BLOCKS_ADDED_UP).enumerate().map(of_part);
-        let (spreads, squares): (Vec<Vec<f32>>, Vec<Vec<f64>>) = parts.unzip();
+        let shares = vectors.par_chunks(dim * ROWS_PER_BLOCK * BLOCKS_PER_SUM).enumerate().map(of_share);
+        let (spreads, squares): (Vec<Vec<f32>>, Vec<Vec<f64>>) = shares.unzip();
         let rows = (vectors.len() / dim).max(1) as f64;
         let total = |axis: usize| squares.iter().map(|part| part[axis]).sum::<f64>();
         (spreads.concat(), (0..self.count).map(|axis| (total(axis) / rows).sqrt() as f32).collect())
@@ -223,6 +223,7 @@ impl Differences<'_> {
     }
 }
 
+/// Returns the mean of `rows`, `[n × dim]`.
 fn mean<T: Element>(rows: &[T], dim: usize) -> Vec<f32> {
     let mut sums = vec![0f64; dim];
     for row in rows.chunks(dim) {
@@ -232,7 +233,7 @@ fn mean<T: Element>(rows: &[T], dim: usize) -> Vec<f32> {
     sums.into_iter().map(|sum| (sum / count) as f32).collect()
 }
 
-/// The root mean square of differences, per axis.
+/// Returns the root mean square of differences, per axis.
 fn spread<R: AsRef<[f32]>>(differences: impl Iterator<Item = R>) -> f32 {
     let (mut squares, mut count) = (0f64, 0usize);
     for row in differences {
@@ -257,8 +258,8 @@ mod tests {
 
     const DIM: usize = 48;
 
-    /// What estimates of the rows of some blocks are off by, in terms of how far the scores of a block lie apart.
-    fn error_of(summary: &BlockSummary, vectors: &[f32], quantizer: &Sq8, query: &[f32]) -> f32 {
+    /// Returns the root mean square error of estimated scores relative to the spread of the scores within a block.
+    fn error_of(summary: &BlockSummary, vectors: &[f32], quantizer: &Quantizer, query: &[f32]) -> f32 {
         let BlockSummary { axes, deviations, widths, .. } = summary;
         let mut table = ResidualTable::default();
         table.fill(
@@ -285,9 +286,9 @@ mod tests {
     }
 
     #[test]
-    fn axes_that_queries_look_along_take_fewer_bytes_for_as_good_estimates() {
+    fn fitted_axes_take_fewer_bytes_for_equally_good_estimates() {
         let mut random = ChaCha8Rng::seed_from_u64(9);
-        // Rows differ everywhere, and queries look along some directions that are no dimensions.
+        // Rows differ in all directions; queries are large along some directions that are not dimensions.
         let mut vector = |scale: &dyn Fn(usize) -> f32| -> Vec<f32> {
             (0..DIM).map(|dim| scale(dim) * random.random_range(-1.0f32..1.0)).collect()
         };
@@ -301,11 +302,11 @@ mod tests {
             }
             turned
         };
-        let looks = |dim: usize| 0.8f32.powi(dim as i32);
-        let queries: Vec<f32> = (0..500).flat_map(|_| turned(vector(&looks))).collect();
+        let scale_of_query = |dim: usize| 0.8f32.powi(dim as i32);
+        let queries: Vec<f32> = (0..500).flat_map(|_| turned(vector(&scale_of_query))).collect();
         let query = |at: usize| queries[at * DIM..(at + 1) * DIM].to_vec();
         let moment = SecondMoment::of_directions(queries.len() / DIM, DIM, query);
-        let quantizer = Sq8::train(&vectors, DIM);
+        let quantizer = Quantizer::for_comparing(&vectors, DIM);
         let plain = BlockSummary::of(&vectors, DIM, &quantizer, vec![0, 16, 40], None);
         let fitted = BlockSummary::of(&vectors, DIM, &quantizer, vec![0, 16, 40], Some(&moment));
         assert!(2 * fitted.row_residuals.len() < plain.row_residuals.len(), "{:?}", fitted.widths);

@@ -1,25 +1,47 @@
-//! Codes: embeddings in a quarter of the bytes, good enough to choose among.
+//! Quantization: embeddings in a quarter of the bytes or fewer, precise enough to choose candidates for rescoring.
 //!
-//! What flows in: rows and queries in `f32` or `f16`. What flows out: 8-bit codes whose integer dot
-//! product ranks rows nearly as their inner product does, and codes of four, two, one or no bits per axis of what
-//! rows near each other differ by. Nothing here knows of graphs or files.
+//! In: rows and queries in `f32` or `f16`. Out: 8-bit codes whose integer dot product ranks rows nearly as their inner
+//! product does; and residual codes of 4, 2, 1 or 0 bits per axis for the difference between a row and the mean of its
+//! block. Nothing here knows of graphs or files.
 //!
 //! | file | duty |
 //! |---|---|
-//! | `sq8.rs`      | 8 bits per dimension |
-//! | `axes.rs`     | along which of them rows differ most for queries |
-//! | `moment.rs`   | what queries look at: their second moment |
-//! | `residual.rs` | some bits per axis for what a row differs from a center by |
-//! | `blocks.rs`   | rows that lie beside each other: their means, and they in terms of those |
+//! | `quantizer.rs`   | the trait of a quantizer |
+//! | `registry.rs`    | the table of quantizers |
+//! | `query_codes.rs` | encoded queries |
+//! | `sq8.rs`         | a quantizer: 8 bits per dimension |
+//! | `moment.rs`      | the second moment of queries |
+//! | `widths.rs`      | bits per axis of residuals, and how axes share codes |
+//! | `axes.rs`        | query-aware principal axes of residuals |
+//! | `residual.rs`    | residual codes and the lookup table of a query |
+//! | `blocks.rs`      | blocks of rows: means, spreads, residual codes |
+//!
+//! # Adding a quantizer
+//!
+//! 1. Write a file like `sq8.rs`: a type that implements the trait `Quantize`. `serves` names the metrics.
+//! 2. Add a row to the table at the end of the macro in `registry.rs`.
+//!
+//! Builds, index files, searches, the command line and error messages follow from the table: an index stores `stride`
+//! bytes per row in the section of codes and `parameter_count` numbers in the section of levels.
+//!
+//! A search ranks by the dot product of codes alone. A quantizer for L2 also needs a term per row, −½‖x‖²: it belongs next
+//! to the codes in [`RowCodes`], which is what a search gets from an index, and in the scorer of codes in `graph`. Builds
+//! compare rows under L2 that way already (`build/coded.rs`).
 
 mod axes;
 mod blocks;
 mod moment;
+mod quantizer;
+mod query_codes;
+mod registry;
 mod residual;
 mod sq8;
+mod widths;
 
 pub use axes::{Axes, FittedAxes};
 pub use blocks::{BlockSummary, ROWS_PER_BLOCK};
 pub use moment::SecondMoment;
-pub use residual::{ResidualCodes, ResidualTable, are_widths, plain_widths, residual_block_bytes};
-pub use sq8::{Affine, QueryCodes, Sq8};
+pub use query_codes::{Affine, QueryCodes};
+pub use registry::{Codes, Quantizer, RowCodes};
+pub use residual::{ResidualCodes, ResidualTable};
+pub use widths::{are_widths, plain_widths, residual_block_bytes};

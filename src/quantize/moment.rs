@@ -1,15 +1,16 @@
-//! What queries look at: their second moment.
+//! The second moment of queries: along which directions they are large.
 //!
-//! A difference r between two rows is worth q·r to a query. Its mean square over many queries is rᵀ M r, where M is the
-//! mean of q qᵀ: directions that no query has a share of do not matter, however much rows differ in them.
+//! A difference r between two rows changes the score of a query q by q·r. The mean square of that over many queries is
+//! rᵀ M r, where M is the mean of q qᵀ: directions in which no query has a component do not matter, however much rows
+//! differ in them.
 
 use rayon::prelude::*;
 
 use crate::kernel::Kernels;
 
-/// Vectors that are looked at, about: far more than there are dimensions.
+/// Approximate size of the sample: far more than there are dimensions.
 const SAMPLE: usize = 1 << 13;
-/// Rows whose products are added up before those of others are: a sum of as many parts on any number of threads.
+/// Vectors per partial sum. Fixed, so that the result does not depend on the number of threads.
 const ROWS_ADDED_UP: usize = 512;
 
 /// The mean of x xᵀ over vectors x, symmetric.
@@ -21,8 +22,8 @@ pub struct SecondMoment {
 }
 
 impl SecondMoment {
-    /// Of the directions of evenly spaced ones of so many vectors, of which `vector` gives each, `[dim]`: how long one is
-    /// does not matter.
+    /// Computes the second moment of the directions of `count` vectors, `[dim]`, returned by `vector`: each is scaled to
+    /// norm 1. Uses an evenly spaced sample.
     pub fn of_directions(count: usize, dim: usize, vector: impl Fn(usize) -> Vec<f32> + Sync) -> Self {
         let sample: Vec<usize> = (0..count).step_by(count.div_ceil(SAMPLE).max(1)).collect();
         let direction = |at: &usize| {
@@ -34,7 +35,8 @@ impl SecondMoment {
         Self::of(&sample, dim, direction)
     }
 
-    /// Of what `vector`, `[dim]`, gives for each of `items`. The same ones give the same bits.
+    /// Computes the second moment of the vectors, `[dim]`, that `vector` returns for `items`: bit-identical for the same
+    /// items.
     pub(super) fn of<I: Sync>(items: &[I], dim: usize, vector: impl Fn(&I) -> Vec<f32> + Sync) -> Self {
         let of_part = |items: &[I]| {
             let mut sums = vec![0f32; dim * dim];
@@ -46,7 +48,7 @@ impl SecondMoment {
             sums
         };
         let mut sums = vec![0f64; dim * dim];
-        // As many parts at a time as there are threads for: every one is as large as the sum.
+        // One partial sum per thread at a time: each has the size of the result.
         for some in items.chunks(ROWS_ADDED_UP * rayon::current_num_threads()) {
             let parts: Vec<Vec<f32>> = some.par_chunks(ROWS_ADDED_UP).map(of_part).collect();
             for part in parts {
@@ -57,12 +59,12 @@ impl SecondMoment {
         Self { dim, matrix: sums.into_iter().map(|sum| (sum * share) as f32).collect() }
     }
 
-    /// Of half as many of these vectors and half as many of others.
+    /// Returns the mean of two moments: that of a mixture of equally many vectors of both.
     ///
     /// # Panics
-    /// If those are of another dimension.
+    /// If the dimensions differ.
     pub fn mixed_with(mut self, other: &Self) -> Self {
-        assert_eq!(self.dim, other.dim, "moments of other dimensions");
+        assert_eq!(self.dim, other.dim, "the moments have different dimensions");
         self.matrix.iter_mut().zip(&other.matrix).for_each(|(value, other)| *value = 0.5 * (*value + other));
         self
     }
@@ -72,7 +74,7 @@ impl SecondMoment {
         &self.matrix
     }
 
-    /// Its product with `vector`, `[dim]`, in the place of `out`.
+    /// Replaces the contents of `out` with the product of the matrix and `vector`, `[dim]`.
     pub fn times(&self, vector: &[f32], out: &mut Vec<f32>) {
         let kernels = Kernels::get();
         out.clear();

@@ -91,7 +91,7 @@ pub fn calibrate(
     let count = queries.len() / index.dim();
     let truth = &exact(index, queries, most, progress)?;
     let mut curves: Vec<Curve> = ks.iter().map(|k| Curve::new(*k, count)).collect();
-    let scanned_from = index.codes().map(|(codes, _)| Plan::scanned_from(codes.len()));
+    let scanned_from = index.codes().map(|codes| Plan::scanned_from(codes.rows.len()));
     let efforts = efforts(most, index.len(), scanned_from);
     progress.begin("measuring recall", (efforts.len() * count) as u64);
     let trial = Trial { index, queries, truth, searcher: Searcher::default(), progress };

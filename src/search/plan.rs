@@ -200,7 +200,7 @@ impl SegmentPlan {
     /// Chooses how to explore `index` for `goal`.
     pub(super) fn of(index: &Index, goal: &Goal) -> Self {
         let rows = index.len();
-        let codes = index.codes().map(|(codes, _)| codes.len());
+        let codes = index.codes().map(|codes| codes.rows.len());
         let is_exact = goal.ef_search.is_none();
         let forced = match (is_exact, goal.is_scan, codes) {
             (false, false, _) => goal.forced,

@@ -19,7 +19,7 @@ use crate::base::id::{NodeId, VideoId};
 use crate::base::interrupt::Interrupt;
 use crate::graph::{BestOf, BlockQuery, Candidate, CodeScorer, Cost, Score, Weighted};
 use crate::node_set::{CountedSet, NodeSet};
-use crate::quantize::{Affine, ResidualTable};
+use crate::quantize::{Affine, ResidualTable, RowCodes};
 use crate::with_rows;
 
 /// Candidates that are rescored between two checks of the interrupt.
@@ -232,7 +232,7 @@ impl Pools<'_, '_, '_> {
     /// Explores by codes, for some of the interests.
     fn explore_codes(&mut self, segment: &Segment<'_>, of: &[usize], wanted: &Wanted<'_>) -> Explored {
         let Workspace { scratch, blocks: block_scratch, query_codes, residual_tables } = &mut *self.workspace;
-        let (codes, quantizer) = segment.index.codes().expect("the plan uses codes");
+        let RowCodes { rows: codes, quantizer } = segment.index.codes().expect("the plan uses codes");
         query_codes.clear();
         of.iter().for_each(|at| quantizer.push_query(&self.queries[*at], query_codes));
         debug_assert_eq!(query_codes.stride() * segment.index.len(), codes.len());

@@ -10,7 +10,7 @@ use super::*;
 use crate::base::interrupt::Interrupt;
 use crate::graph::scan_matching;
 use crate::node_set::NodeSet;
-use crate::quantize::{BlockSummary, FittedAxes, QueryCodes, ResidualCodes, ResidualTable, Sq8};
+use crate::quantize::{BlockSummary, FittedAxes, Quantizer, QueryCodes, ResidualCodes, ResidualTable};
 
 const DIM: usize = 32;
 pub(super) const ROWS: usize = 5_000;
@@ -42,7 +42,7 @@ impl Sample {
         };
         let vectors: Vec<f32> = (0..ROWS).flat_map(|at| row(at * 10 / ROWS)).collect();
         let query = row(3);
-        let quantizer = Sq8::train(&vectors, DIM);
+        let quantizer = Quantizer::for_comparing(&vectors, DIM);
         let blocks = BlockSummary::blocks(ROWS) as u32;
         let regions = (0..blocks).step_by(size).chain([blocks]).collect();
         let summary = BlockSummary::of(&vectors, DIM, &quantizer, regions, None);

@@ -15,6 +15,7 @@ use crate::base::id::{NodeId, VideoId};
 use crate::base::interrupt::Interrupt;
 use crate::graph::{self, Candidate, CodeScorer, Cost, Scan, Score, Scorer, Scratch, Width};
 use crate::index::Index;
+use crate::quantize::RowCodes;
 use crate::with_rows;
 
 /// Rows scored between two checks of the interrupt, in an exact scan.
@@ -136,8 +137,8 @@ fn collect<T: Element>(
 ) -> (Plan, Cost) {
     let Workspace { scratch, query_codes, .. } = workspace;
     let codes = index.codes();
-    let plan = Plan::of_plain(forced, codes.map(|(codes, _)| codes), width.ef_search);
-    let Some((codes, quantizer)) = codes else {
+    let plan = Plan::of_plain(forced, codes.map(|codes| codes.rows), width.ef_search);
+    let Some(RowCodes { rows: codes, quantizer }) = codes else {
         let cost = graph::traverse(&index.graph(), scorer, width, scratch, interrupt);
         scratch.collect(keep);
         return (plan, cost);

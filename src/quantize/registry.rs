@@ -1,0 +1,214 @@
+//! The table of quantizers: one row per quantizer, from which everything that depends on the choice is made.
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::quantizer::Quantize;
+use super::query_codes::QueryCodes;
+use super::sq8::Sq8;
+use crate::base::element::Element;
+use crate::base::metric::Metric;
+
+/// Minimum number of rows per task when all rows are encoded: fewer would cost more to schedule than to encode.
+const ROWS_PER_TASK: usize = 1024;
+
+/// Generates [`Codes`] and [`Quantizer`] from the table below. Each call dispatches once and statically: hot loops
+/// over rows run inside the quantizer or over plain bytes, never through this enum.
+macro_rules! quantizers {
+    ($($(#[$doc:meta])* $name:ident,)+) => {
+        /// Which codes a graph is traversed with. The best candidates are rescored in full precision in any case.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(rename_all = "lowercase")]
+        pub enum Codes {
+            /// None: the embeddings themselves.
+            #[default]
+            None,
+            $($(#[$doc])* $name,)+
+        }
+
+        impl Codes {
+            /// Every choice, [`Codes::None`] first, then the quantizers in order of preference.
+            pub const ALL: &'static [Codes] = &[Codes::None, $(Codes::$name,)+];
+
+            /// The name on the command line and in files.
+            pub fn name(self) -> &'static str {
+                match self {
+                    Codes::None => "none",
+                    $(Codes::$name => $name::NAME,)+
+                }
+            }
+
+            /// Returns whether an index can be searched with these codes under `metric`.
+            pub fn serves(self, metric: Metric) -> bool {
+                match self {
+                    Codes::None => true,
+                    $(Codes::$name => $name::serves(metric),)+
+                }
+            }
+
+            /// Trains the quantizer on `vectors`, `[n × dim]`, finite; `None` for [`Codes::None`].
+            pub fn train<T: Element>(self, vectors: &[T], dim: usize) -> Option<Quantizer> {
+                match self {
+                    Codes::None => None,
+                    $(Codes::$name => Some(Quantizer::$name($name::train(vectors, dim))),)+
+                }
+            }
+
+            /// Restores a quantizer from its stored parameters; `None` for [`Codes::None`] and if their number is wrong.
+            pub fn quantizer(self, parameters: &[f32]) -> Option<Quantizer> {
+                match self {
+                    Codes::None => None,
+                    $(Codes::$name => $name::from_parameters(parameters).map(Quantizer::$name),)+
+                }
+            }
+
+            /// Bytes of codes per row of `dim` components; 0 for [`Codes::None`].
+            pub fn stride(self, dim: usize) -> usize {
+                match self {
+                    Codes::None => 0,
+                    $(Codes::$name => $name::stride(dim),)+
+                }
+            }
+
+            /// How many `f32` of parameters the quantizer stores; 0 for [`Codes::None`].
+            pub fn parameter_count(self, dim: usize) -> usize {
+                match self {
+                    Codes::None => 0,
+                    $(Codes::$name => $name::parameter_count(dim),)+
+                }
+            }
+        }
+
+        /// A trained quantizer: encodes rows and queries.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Quantizer {
+            $($(#[$doc])* $name($name),)+
+        }
+
+        impl Quantizer {
+            /// Which codes these are.
+            pub fn kind(&self) -> Codes {
+                match self {
+                    $(Quantizer::$name(_) => Codes::$name,)+
+                }
+            }
+
+            /// Components per row.
+            pub fn dim(&self) -> usize {
+                match self {
+                    $(Quantizer::$name(quantizer) => quantizer.dim(),)+
+                }
+            }
+
+            /// The parameters to store, as [`Codes::quantizer`] takes them.
+            pub fn parameters(&self) -> &[f32] {
+                match self {
+                    $(Quantizer::$name(quantizer) => quantizer.parameters(),)+
+                }
+            }
+
+            /// Encodes a row, `[dim]`, into `out`, `[stride]`.
+            ///
+            /// # Panics
+            /// If a length is wrong.
+            pub fn encode<T: Element>(&self, row: &[T], out: &mut [u8]) {
+                match self {
+                    $(Quantizer::$name(quantizer) => quantizer.encode(row, out),)+
+                }
+            }
+
+            /// Returns the row, `[dim]`, that `code`, `[stride]`, represents.
+            pub fn decode(&self, code: &[u8]) -> Vec<f32> {
+                match self {
+                    $(Quantizer::$name(quantizer) => quantizer.decode(code),)+
+                }
+            }
+
+            /// Encodes all rows of `vectors`, `[n × dim]`, into `[n × stride]`.
+            pub fn encode_all<T: Element>(&self, vectors: &[T]) -> Vec<u8> {
+                match self {
+                    $(Quantizer::$name(quantizer) => encode_all(quantizer, vectors),)+
+                }
+            }
+
+            /// Appends the codes of a query, `[dim]` finite, to `out`: a larger dot product with a row's code means a
+            /// larger inner product with the row.
+            ///
+            /// # Panics
+            /// If the query has another dimension.
+            pub fn push_query(&self, query: &[f32], out: &mut QueryCodes) {
+                match self {
+                    $(Quantizer::$name(quantizer) => quantizer.push_query(query, out),)+
+                }
+            }
+        }
+    };
+}
+
+// The table. The name in lower case is stored in the metadata of an index.
+quantizers! {
+    /// 8 bits per component: a quarter of the memory of `f32`. Inner product and cosine only.
+    Sq8,
+}
+
+impl Codes {
+    /// Returns the codes that an index gets unless the caller chooses: the first quantizer that serves `metric`, or none.
+    pub fn preferred(metric: Metric) -> Self {
+        let mut quantizers = Self::ALL.iter().copied().filter(|codes| *codes != Codes::None);
+        quantizers.find(|codes| codes.serves(metric)).unwrap_or(Codes::None)
+    }
+}
+
+impl std::str::FromStr for Codes {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        let found = Codes::ALL.iter().copied().find(|codes| codes.name() == word);
+        found.ok_or_else(|| {
+            let (none, quantizers) =
+                Codes::ALL.split_first().expect("there is always the choice of no codes");
+            let names: Vec<&str> = quantizers.iter().map(|codes| codes.name()).collect();
+            format!("unknown codes {word:?}: expected {} or {}", names.join(", "), none.name())
+        })
+    }
+}
+
+impl Quantizer {
+    /// Trains the quantizer that a build compares rows with, under every metric, if the index gets no codes: the
+    /// packed integer kernels need 8 bits per component.
+    pub fn for_comparing<T: Element>(vectors: &[T], dim: usize) -> Self {
+        Quantizer::Sq8(Sq8::train(vectors, dim))
+    }
+
+    /// Bytes of codes per row.
+    pub fn stride(&self) -> usize {
+        self.kind().stride(self.dim())
+    }
+
+    /// Replaces the contents of `out` with the codes of one query; see [`Self::push_query`].
+    pub fn encode_query(&self, query: &[f32], out: &mut QueryCodes) {
+        out.clear();
+        self.push_query(query, out);
+    }
+}
+
+/// The codes of all rows of an index.
+#[derive(Clone, Copy, Debug)]
+pub struct RowCodes<'a> {
+    /// `[n × stride]`.
+    pub rows: &'a [u8],
+    /// The quantizer that encoded them.
+    pub quantizer: &'a Quantizer,
+}
+
+/// Encodes all rows of `vectors`, `[n × dim]`.
+fn encode_all<Q: Quantize, T: Element>(quantizer: &Q, vectors: &[T]) -> Vec<u8> {
+    let (dim, stride) = (quantizer.dim(), Q::stride(quantizer.dim()));
+    let mut codes = vec![0; vectors.len() / dim * stride];
+    codes
+        .par_chunks_mut(stride)
+        .with_min_len(ROWS_PER_TASK)
+        .zip(vectors.par_chunks(dim))
+        .for_each(|(code, row)| quantizer.encode(row, code));
+    codes
+}
