@@ -7,7 +7,7 @@ use super::selection::Selection;
 use super::visited::VisitedSet;
 use crate::base::id::NodeId;
 
-/// What a search needs besides the graph, and where it leaves what it found.
+/// The memory that a search works in, and its result.
 #[derive(Debug, Default)]
 pub struct Scratch {
     /// The candidate list of a traversal: the best nodes scored so far, each of which is expanded.

@@ -1,8 +1,8 @@
 //! Which of many ranked hits are returned: caps, kept places, threshold.
 //!
 //! From the best hit down, a hit is taken if every cap has room for it and enough places stay free for the hits that they
-//! are kept for. Places that cannot be filled, and those that become free because one hit fills two kept places, go to
-//! the best of the hits that were passed over.
+//! are kept for. If kept places cannot be filled, or one hit fills two of them, the free places go to the best of the hits
+//! that were passed over.
 //!
 //! Choosing knows hits only by what [`HitKeys`] says of them, and no index: merged answers of several servers can be
 //! chosen from in the same way.
@@ -97,7 +97,7 @@ pub(super) struct Quota {
     pub(super) of_interests: Vec<usize>,
 }
 
-/// The chosen hits, and what was missing.
+/// The chosen hits, and what kept others out.
 #[derive(Debug)]
 pub(super) struct Choice {
     /// In the order of the ranked hits.
@@ -108,7 +108,7 @@ pub(super) struct Choice {
     pub(super) filled_fresh: f32,
     /// `[interests]`: the same for the places kept for each interest.
     pub(super) filled: Vec<f32>,
-    /// The lowest score of a hit that was taken in its turn and filled no kept place; infinite if there is none.
+    /// The lowest score of a hit that was taken in its turn and filled no kept place; infinite if no hit was.
     pub(super) lowest_plain: f32,
     /// Whether a cap had no room for a hit.
     pub(super) is_capped: bool,

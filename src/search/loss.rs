@@ -2,7 +2,7 @@
 
 use crate::graph::Stage;
 
-/// Where a search lost a node. In ascending order of how close the node came to being a hit.
+/// Where a search lost a node. A later variant is closer to being a hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Loss {
     /// The search did not score it.

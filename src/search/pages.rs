@@ -1,7 +1,7 @@
 //! One request against its segments, page by page.
 //!
-//! The hits of one page are chosen after another, so that all pages are of one order. Each page is chosen from a pool,
-//! which is deepened until it suffices. If places stay free that are kept for fresh hits or for an interest, those are
+//! Pages are chosen one after another, which gives all of them one order. Each page is chosen from a pool, which is
+//! deepened until it suffices. If places stay free that are kept for fresh hits or for an interest, those are
 //! searched for on their own, and the page is chosen again.
 //!
 //! The first page of a plain request is found on the fast path, and the later ones like those of any other request.
@@ -198,7 +198,7 @@ impl<'a, 'q, 'i> Pages<'a, 'q, 'i> {
         self.pools.sort(&mut pool.hits);
     }
 
-    /// Why the page after the hits that were `chosen` is short: what holds for the videos that it lacks.
+    /// Why the page after the hits that were `chosen` is short.
     fn shortfall(&self, choice: &Choice, chosen: &[Hit]) -> Shortfall {
         let rules = self.pools.rules;
         let all: usize = rules.segments.iter().map(Segment::matching).sum();

@@ -36,7 +36,7 @@ pub(super) struct Pool {
     pub(super) is_complete: bool,
     /// Whether every node that may pass was scored.
     pub(super) is_scanned: bool,
-    /// The lowest score down to which no hit is missing; infinite if there is none.
+    /// The lowest score down to which no hit is missing; infinite before anything was found.
     pub(super) reached: f32,
 }
 
@@ -61,7 +61,7 @@ struct PoolGoal {
     source: Source,
     /// How many hits are wanted.
     count: usize,
-    /// Whether everything is scored, whatever the plan.
+    /// Whether every node is scored instead of following the plan.
     is_scan: bool,
     /// Whether excluded nodes may stay, if they are few.
     may_be_unsieved: bool,
@@ -108,9 +108,9 @@ impl Pools<'_, '_, '_> {
     }
 
     /// At least `count` hits of a source, if there are that many, and every hit that scores better. `is_scan`: every node
-    /// is scored, whatever the plan.
+    /// is scored instead of following the plan.
     pub(super) fn pool(&mut self, source: Source, count: usize, is_scan: bool) -> Pool {
-        // Caps and kept places may use any number of the candidates, so that excluded ones must be known before.
+        // Caps and kept places may use any number of the candidates: then excluded ones must be known before.
         let may_be_unsieved =
             self.rules.exclusion.is_some() && self.rules.caps.is_empty() && !self.keeps_places();
         let goal = PoolGoal { source, count, is_scan, may_be_unsieved };

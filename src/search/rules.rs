@@ -37,7 +37,7 @@ pub struct Segment<'a> {
     pub start: u32,
     /// The nodes that match the filter, without tombstones; `None` without a filter.
     pub matches: Option<CountedSet<&'a NodeSet>>,
-    /// The nodes that must not be returned, whatever the request; none of them matches.
+    /// The nodes that no request may return; none of them matches.
     pub tombstones: Option<CountedSet<&'a NodeSet>>,
     /// The fresh nodes, if places are kept for them.
     pub fresh: Option<&'a NodeSet>,

@@ -11,7 +11,7 @@ use crate::base::id::NodeId;
 use crate::base::interrupt::Interrupt;
 use crate::index::Index;
 
-/// Searches indexes, and keeps the memory that searches need, so that they do not allocate it anew.
+/// Searches indexes. Contains no index: only the memory that searches reuse.
 ///
 /// Any number of threads may search at once.
 #[derive(Debug, Default)]
