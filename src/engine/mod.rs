@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::base::id::VideoId;
+use crate::engine::query::context::RequestContext;
 use crate::search::Searcher;
 use publish::served::ServedIndex;
 
@@ -121,7 +122,7 @@ impl Engine {
     pub fn search(&self, request: &SearchRequest, budget: &Budget) -> Result<SearchResponse, EngineError> {
         let served = self.served(&request.index)?;
         let snapshot = served.snapshot()?;
-        let response = snapshot.search(served.name(), &self.searcher, &self.limits, request, budget)?;
+        let (response, _) = snapshot.search(&self.context(served.name(), budget), request, None)?;
         if served.asked().takes() {
             served.asked().take(&snapshot, request, &response);
         }
@@ -135,15 +136,10 @@ impl Engine {
         for served in self.indexes.values().skip(first).chain(self.indexes.values().take(first)) {
             let Some(sample) = served.asked().next() else { continue };
             let exact = SearchRequest { effort: Effort::Exact, plan: None, ..sample.request.clone() };
-            let answer = sample.snapshot.search(
-                served.name(),
-                &self.searcher,
-                &self.limits,
-                &exact,
-                &Budget::default(),
-            );
+            let budget = Budget::default();
+            let answer = sample.snapshot.search(&self.context(served.name(), &budget), &exact, None);
             // It was answered before, so that only a shutdown of the index can be in the way.
-            if let Ok(answer) = answer {
+            if let Ok((answer, _)) = answer {
                 let exact: Vec<_> = answer.candidates.iter().map(|candidate| candidate.video_id).collect();
                 served.asked().compare(&sample, &exact);
             }
@@ -163,7 +159,7 @@ impl Engine {
         budget: &Budget,
     ) -> Result<Explanation, EngineError> {
         let served = self.served(&request.index)?;
-        served.snapshot()?.explain(served.name(), &self.searcher, &self.limits, (request, video), budget)
+        served.snapshot()?.explain(&self.context(served.name(), budget), request, video)
     }
 
     /// Runs `work` on the compute pool, after what is queued there already.
@@ -239,6 +235,10 @@ impl Engine {
     /// Searches go on all the while.
     pub fn refresh(&self) -> Vec<Refresh> {
         self.indexes.values().flat_map(|served| served.refresh()).collect()
+    }
+
+    fn context<'a>(&'a self, name: &'a str, budget: &'a Budget) -> RequestContext<'a> {
+        RequestContext { name, searcher: &self.searcher, limits: &self.limits, budget }
     }
 
     fn served(&self, name: &str) -> Result<&Arc<ServedIndex>, EngineError> {

@@ -6,33 +6,35 @@ use crate::attributes::Columns;
 use crate::base::id::{NodeId, VideoId};
 use crate::base::interrupt::Interrupt;
 use crate::engine::error::EngineError;
-use crate::engine::options::Limits;
+use crate::engine::query::context::RequestContext;
 use crate::engine::query::request::{
-    Budget, Candidate, Completeness, Effort, Explanation, Removal, Rule, SearchRequest,
+    Candidate, Completeness, Effort, Explanation, Removal, Rule, SearchRequest,
 };
 use crate::engine::query::resolved_query::ResolvedQuery;
-use crate::engine::query::snapshot::{Snapshot, is_over};
+use crate::engine::query::snapshot::Snapshot;
 use crate::rules::{MatchError, failing_clause};
-use crate::search::{Hit, Loss, NodeRules, Place, Searcher};
+use crate::search::{Hit, Loss, NodeRules, Place};
 
 impl Snapshot {
+    /// Explains why a video is or is not in the answer to a request. Scores every video.
+    ///
+    /// # Errors
+    /// As [`Snapshot::search`], or if the video is not in the index.
     pub(crate) fn explain(
         &self,
-        name: &str,
-        searcher: &Searcher,
-        limits: &Limits,
-        (request, video): (&SearchRequest, VideoId),
-        budget: &Budget,
+        context: &RequestContext<'_>,
+        request: &SearchRequest,
+        video: VideoId,
     ) -> Result<Explanation, EngineError> {
-        // What the request gets, and what it should get: whatever is wrong with it is found by that.
+        let RequestContext { name, searcher, budget, .. } = *context;
+        // The answer that the request gets, and the exact one. These searches also find every error in the request.
         let node = self.segments.node_of(video);
-        let (answer, loss) = self.search_watching(name, searcher, limits, request, (node, budget))?;
+        let (answer, loss) = self.search(context, request, node)?;
         let exact_request = SearchRequest { effort: Effort::Exact, plan: None, ..request.clone() };
-        let (exact, exact_loss) =
-            self.search_watching(name, searcher, limits, &exact_request, (node, budget))?;
+        let (exact, exact_loss) = self.search(context, &exact_request, node)?;
         let late =
             || if budget.is_cancelled() { EngineError::Cancelled } else { EngineError::DeadlineExceeded };
-        // What was found until then says nothing of a video that was not.
+        // An incomplete answer says nothing about a video that is not in it.
         if [&answer, &exact].iter().any(|answer| answer.completeness == Completeness::Deadline) {
             return Err(late());
         }
@@ -44,10 +46,10 @@ impl Snapshot {
         let rank = place(&answer.candidates);
         let in_exact_answer = place(&exact.candidates).is_some();
         let is_earlier = exact_loss == Some(Loss::EarlierPage);
-        let query = ResolvedQuery::of((name, &self.segments), limits, &request.query, request.k)?;
-        let mut is_over = is_over(budget);
+        let query = ResolvedQuery::of(context, &self.segments, request)?;
+        let mut is_over = context.is_over();
         let mut interrupt = Interrupt::when(&mut is_over);
-        let resolved = self.rules(name, limits, request, &query, &mut interrupt)?.ok_or_else(late)?;
+        let resolved = self.rules(context, request, &query, &mut interrupt)?.ok_or_else(late)?;
         let segments = resolved.segments();
         let rules = resolved.of_nodes(&segments, &query.seeds);
         let own = searcher.score(&query.interests, &rules, node);
@@ -67,7 +69,7 @@ impl Snapshot {
                         removal = self.kept_place(&query, &rules, &own, &exact.candidates);
                     }
                 }
-                // In a place that was kept for it, the better ones being passed over for that.
+                // It has a place that was kept for it, for which better ones were passed over.
                 Place::Capped(_) if in_exact_answer || rank.is_some() || is_earlier => {}
                 Place::Capped(cap) => removal = Some(capped(request, cap)),
             }
@@ -90,7 +92,7 @@ impl Snapshot {
 }
 
 impl Snapshot {
-    /// The part of the filter that the video does not meet; `None` if it was told to stop.
+    /// The clause of the filter that the video does not match; `None` if interrupted.
     fn filtered(
         &self,
         request: &SearchRequest,
@@ -99,20 +101,20 @@ impl Snapshot {
         interrupt: &mut Interrupt<'_>,
     ) -> Option<Removal> {
         let filter = request.rules.filter.as_ref();
-        let (of, node) = self.segments.locate(node);
-        let part = match filter.map(|filter| {
-            failing_clause(filter, &Columns::of(&of.index), now, node, || !interrupt.should_stop())
+        let (segment, node) = self.segments.locate(node);
+        let clause = match filter.map(|filter| {
+            failing_clause(filter, &Columns::of(&segment.index), now, node, || !interrupt.should_stop())
         }) {
             Some(Err(MatchError::Interrupted)) => return None,
-            Some(Ok(part)) => part,
-            // Whatever else is wrong was found by the search.
+            Some(Ok(clause)) => clause,
+            // The search has reported any other error.
             Some(Err(_)) | None => None,
         };
-        let (field, part) = part.unwrap_or_else(|| ("filter".to_owned(), String::new()));
-        Some(Removal { rule: Rule::Filter, field, reason: format!("does not match: {part}") })
+        let (field, clause) = clause.unwrap_or_else(|| ("filter".to_owned(), String::new()));
+        Some(Removal { rule: Rule::Filter, field, reason: format!("does not match: {clause}") })
     }
 
-    /// The places that are kept for others, in the exact answer, where the video is good enough for it.
+    /// The kept places that keep the video out of the exact answer, although its score suffices.
     fn kept_place(
         &self,
         query: &ResolvedQuery<'_>,
@@ -129,7 +131,7 @@ impl Snapshot {
             candidate.interest.filter(keeps).map(Kept::Interest)
         };
         let worse = answer.iter().rev().take_while(|candidate| candidate.score <= own.score);
-        // They may all be on earlier pages.
+        // The hits on kept places may all be on earlier pages.
         let any = || match rules.fresh_at_least {
             0 => (0..query.interests.len()).find(keeps).map(Kept::Interest),
             _ => Some(Kept::Fresh),
@@ -151,7 +153,7 @@ enum Kept {
     Interest(usize),
 }
 
-/// The rule that keeps the video out, whatever the others are.
+/// The rule that keeps the video out, independent of other videos.
 fn removal(rules: &NodeRules<'_>, video: VideoId, own: &Hit) -> Option<Removal> {
     let score = own.score;
     let located = rules.locate(own.node);

@@ -6,6 +6,7 @@
 //! | file | duty |
 //! |---|---|
 //! | `request.rs`        | request and answer types, the budget |
+//! | `context.rs`        | what every step of a request needs: name, searcher, limits, budget |
 //! | `resolved_query.rs` | the query vectors in terms of one generation |
 //! | `rules.rs`          | the rules of a request, in the same terms |
 //! | `calibrated.rs`     | the measured recall of a generation |
@@ -13,6 +14,7 @@
 //! | `explain.rs`        | why a video is or is not in an answer |
 
 pub(crate) mod calibrated;
+pub(crate) mod context;
 pub(crate) mod explain;
 pub(crate) mod request;
 pub(crate) mod resolved_query;

@@ -5,43 +5,43 @@ use std::borrow::Cow;
 use crate::base::id::{NodeId, VideoId};
 use crate::engine::error::EngineError;
 use crate::engine::options::Limits;
-use crate::engine::query::request::{Interest, Query, Seed};
+use crate::engine::query::context::RequestContext;
+use crate::engine::query::request::{Interest, Query, SearchRequest, Seed};
 use crate::index::Index;
 use crate::kernel::Kernels;
 use crate::live::delta::segments::Segments;
 use crate::search;
 
-/// What a request searches for.
+/// The query of a request.
 pub(crate) struct ResolvedQuery<'q> {
     /// One or more.
     pub(crate) interests: Vec<search::Interest<'q>>,
-    /// Whether candidates are attributed to them.
+    /// Whether the request names interests, to which candidates are attributed.
     pub(crate) has_interests: bool,
-    /// The nodes it was made of.
+    /// The nodes that the query was made of.
     pub(crate) seeds: Vec<NodeId>,
     /// Seeds that are not in the index.
     pub(crate) unknown_seeds: Vec<VideoId>,
 }
 
 impl<'q> ResolvedQuery<'q> {
-    /// Resolves the query of a request for `k` candidates of the index of this name.
+    /// Resolves the query of a request against `segments`.
     ///
     /// # Errors
-    /// Names the field that cannot be used.
+    /// Names the field that is invalid.
     pub(crate) fn of(
-        (name, parts): (&str, &Segments),
-        limits: &Limits,
-        query: &'q Query,
-        k: usize,
+        context: &RequestContext<'_>,
+        segments: &Segments,
+        request: &'q SearchRequest,
     ) -> Result<Self, EngineError> {
-        let index = &*parts.base().index;
-        match query {
+        let index = &*segments.base().index;
+        match &request.query {
             Query::Vector(values) => {
                 check_vector(index, values, "query.vector")?;
                 Ok(Self::single(Cow::Borrowed(values.as_slice())))
             }
-            Query::Interests(interests) => of_interests(index, interests, k),
-            Query::Seeds(seeds) => of_seeds(name, parts, limits, seeds),
+            Query::Interests(interests) => of_interests(index, interests, request.k),
+            Query::Seeds(seeds) => of_seeds(context, segments, seeds),
         }
     }
 
@@ -50,7 +50,7 @@ impl<'q> ResolvedQuery<'q> {
         Self { interests, has_interests: false, seeds: Vec::new(), unknown_seeds: Vec::new() }
     }
 
-    /// Whether it is a single query, with its scores as they are.
+    /// Whether it is a single query and not a request with interests.
     pub(crate) fn is_single(&self) -> bool {
         self.interests.len() == 1 && !self.has_interests
     }
@@ -96,7 +96,7 @@ fn of_interests<'q>(
                 format!("expected 0 to 1, found {min_share}"),
             ));
         }
-        // 0.7 of a single float is not quite that, and must not be missed for it.
+        // 0.7 as an f32 is not exactly 0.7: without the tolerance, the share could be one too small.
         let at_least = (decimal(*min_share) * k as f64 + 1e-6) as usize;
         resolved.push(search::Interest {
             vector: Cow::Borrowed(vector.as_slice()),
@@ -113,22 +113,21 @@ fn of_interests<'q>(
     Ok(ResolvedQuery { interests: resolved, has_interests: true, seeds, unknown_seeds })
 }
 
-/// The decimal number of six digits that a single float stands for.
+/// Rounds a share to six decimal digits.
 fn decimal(share: f32) -> f64 {
     (f64::from(share) * 1e6).round() / 1e6
 }
 
 fn of_seeds(
-    name: &str,
-    parts: &Segments,
-    limits: &Limits,
+    context: &RequestContext<'_>,
+    segments: &Segments,
     seeds: &[Seed],
 ) -> Result<ResolvedQuery<'static>, EngineError> {
-    if seeds.is_empty() || seeds.len() > limits.max_seeds {
-        let problem = format!("expected 1 to {} seeds, found {}", limits.max_seeds, seeds.len());
+    if seeds.is_empty() || seeds.len() > context.limits.max_seeds {
+        let problem = format!("expected 1 to {} seeds, found {}", context.limits.max_seeds, seeds.len());
         return Err(EngineError::invalid("query.seeds", problem));
     }
-    let (mut query, mut row) = (vec![0f32; parts.base().index.dim()], Vec::new());
+    let (mut query, mut row) = (vec![0f32; segments.base().index.dim()], Vec::new());
     let (mut nodes, mut unknown) = (Vec::new(), Vec::new());
     for (position, seed) in seeds.iter().enumerate() {
         if !seed.weight.is_finite() {
@@ -136,17 +135,17 @@ fn of_seeds(
             let problem = format!("expected a finite number, found {}", seed.weight);
             return Err(EngineError::invalid(field, problem));
         }
-        let Some(node) = parts.node_of(seed.video_id) else {
+        let Some(node) = segments.node_of(seed.video_id) else {
             unknown.push(seed.video_id);
             continue;
         };
-        let (part, local) = parts.locate(node);
-        part.index.vectors().copy_row(local.index(), &mut row);
+        let (segment, local) = segments.locate(node);
+        segment.index.vectors().copy_row(local.index(), &mut row);
         query.iter_mut().zip(&row).for_each(|(sum, value)| *sum += seed.weight * value);
         nodes.push(node);
     }
     if nodes.is_empty() {
-        return Err(EngineError::UnknownVideo { index: name.to_owned(), video: unknown[0] });
+        return Err(EngineError::UnknownVideo { index: context.name.to_owned(), video: unknown[0] });
     }
     if query.iter().any(|value| !value.is_finite()) {
         return Err(EngineError::invalid("query.seeds", "the weighted sum of the seeds is not finite"));

@@ -7,6 +7,7 @@ use crate::base::id::NodeId;
 use crate::base::interrupt::Interrupt;
 use crate::engine::error::EngineError;
 use crate::engine::options::Limits;
+use crate::engine::query::context::RequestContext;
 use crate::engine::query::request::SearchRequest;
 use crate::index::{AttributeKind, Index};
 use crate::live::delta::segments::{IndexSegment, Segments};
@@ -16,26 +17,33 @@ use crate::search::{CapKeys, Interest, NodeRules, Segment};
 
 /// The rules of one request.
 pub(crate) struct ResolvedRules<'a> {
-    parts: Vec<ResolvedPart<'a>>,
+    segments: Vec<ResolvedSegment<'a>>,
     /// `None` if no video is excluded.
     exclusion: Option<Exclusion<'a>>,
     caps: Vec<CapKeys<'a>>,
     fresh_at_least: usize,
     score_threshold: Option<f32>,
     offset: usize,
-    /// What times are relative to.
+    /// The time that relative times refer to.
     pub(crate) now: Timestamp,
 }
 
-/// What the rules come to in one part.
-struct ResolvedPart<'a> {
-    part: &'a IndexSegment,
-    /// The nodes that match the filter, and how many they are.
+/// The rules resolved for one segment.
+struct ResolvedSegment<'a> {
+    segment: &'a IndexSegment,
+    /// The nodes that match the filter, without tombstones; `None` without a filter.
     matches: Option<CountedSet>,
     fresh: Option<NodeSet>,
 }
 
-/// Whether a request has rules at all.
+/// What the rules are resolved against.
+#[derive(Clone, Copy)]
+pub(crate) struct Searched<'a> {
+    pub(crate) generation: u64,
+    pub(crate) segments: &'a Segments,
+}
+
+/// Whether a request has any rules.
 pub(crate) fn has_rules(request: &SearchRequest) -> bool {
     let rules = &request.rules;
     rules.filter.is_some()
@@ -46,20 +54,20 @@ pub(crate) fn has_rules(request: &SearchRequest) -> bool {
 }
 
 impl<'a> ResolvedRules<'a> {
-    /// `None` if interrupted before the filter was resolved.
+    /// Resolves the rules of a request; `None` if interrupted first.
     ///
     /// # Errors
-    /// Names the field that cannot be used.
+    /// Names the field that is invalid.
     pub(crate) fn of(
-        (name, generation, parts): (&str, u64, &'a Segments),
-        limits: &Limits,
+        context: &RequestContext<'_>,
+        Searched { generation, segments }: Searched<'a>,
         request: &'a SearchRequest,
         interests: &[Interest<'_>],
         interrupt: &mut Interrupt<'_>,
     ) -> Result<Option<Self>, EngineError> {
         let rules = &request.rules;
-        if request.offset.saturating_add(request.k) > limits.max_k {
-            let most = limits.max_k.saturating_sub(request.k);
+        if request.offset.saturating_add(request.k) > context.limits.max_k {
+            let most = context.limits.max_k.saturating_sub(request.k);
             let problem = format!("expected at most {most} with k = {}, found {}", request.k, request.offset);
             return Err(EngineError::invalid("offset", problem));
         }
@@ -71,21 +79,21 @@ impl<'a> ResolvedRules<'a> {
                 Some(exclusion).filter(|exclusion| !exclusion.is_empty())
             }
         };
-        let caps = caps(parts, &rules.caps)?;
+        let caps = caps(segments, &rules.caps)?;
         let now = Timestamp::now();
         if let Some(fresh) = &rules.fresh {
             let kept: usize = interests.iter().map(|interest| interest.at_least).sum();
-            check_fresh(&parts.base().index, fresh, (request.k, kept))?;
+            check_fresh(&segments.base().index, fresh, request.k, kept)?;
         }
         let mut resolved = Vec::new();
-        for part in parts.iter() {
-            let columns = Columns::of(&part.index);
+        for segment in segments.iter() {
+            let columns = Columns::of(&segment.index);
             let filter = rules.filter.as_ref();
             let set =
                 filter.map(|filter| matching(filter, &columns, now, || !interrupt.should_stop())).transpose();
             let matches = match set {
                 Ok(set) => set.map(|mut set| {
-                    part.dead.iter().for_each(|dead| set.subtract(&dead.nodes));
+                    segment.dead.iter().for_each(|dead| set.subtract(&dead.nodes));
                     CountedSet::new(set)
                 }),
                 Err(MatchError::Interrupted) => return Ok(None),
@@ -93,19 +101,19 @@ impl<'a> ResolvedRules<'a> {
                     return Err(EngineError::invalid(path, problem.to_string()));
                 }
                 Err(error @ MatchError::BuiltBeforeFilters { .. }) => {
-                    let (index, problem) = (name.to_owned(), error.to_string());
+                    let (index, problem) = (context.name.to_owned(), error.to_string());
                     return Err(EngineError::NotFilterable { index, generation, problem });
                 }
             };
             let fresh = rules.fresh.as_ref().map(|fresh| {
                 let earliest = now.checked_sub(fresh.within).unwrap_or(Timestamp::MIN);
-                let column = columns.find(&fresh.attribute).expect("the column was found before");
-                columns.since(column, earliest).expect("a column of times has times")
+                let column = columns.find(&fresh.attribute).expect("the column was checked");
+                columns.since(column, earliest).expect("the column contains timestamps")
             });
-            resolved.push(ResolvedPart { part, matches, fresh });
+            resolved.push(ResolvedSegment { segment, matches, fresh });
         }
         Ok(Some(Self {
-            parts: resolved,
+            segments: resolved,
             exclusion,
             caps,
             fresh_at_least: rules.fresh.as_ref().map_or(0, |fresh| fresh.at_least),
@@ -117,24 +125,24 @@ impl<'a> ResolvedRules<'a> {
 
     /// How many videos match the filter; `None` without one.
     pub(crate) fn matches(&self) -> Option<usize> {
-        self.parts.iter().map(|part| part.matches.as_ref().map(|matches| matches.count)).sum()
+        self.segments.iter().map(|segment| segment.matches.as_ref().map(|matches| matches.count)).sum()
     }
 
     /// The segments as a search reads them.
     pub(crate) fn segments<'s>(&'s self) -> Vec<Segment<'s>> {
-        let segment = |resolved: &'s ResolvedPart<'a>| Segment {
-            index: &resolved.part.index,
-            video_ids: resolved.part.index.video_ids(),
-            start: resolved.part.start,
+        let segment = |resolved: &'s ResolvedSegment<'a>| Segment {
+            index: &resolved.segment.index,
+            video_ids: resolved.segment.index.video_ids(),
+            start: resolved.segment.start,
             matches: resolved.matches.as_ref().map(CountedSet::as_ref),
             tombstones: resolved
-                .part
+                .segment
                 .dead
                 .as_ref()
                 .map(|dead| CountedSet { nodes: &dead.nodes, count: dead.count }),
             fresh: resolved.fresh.as_ref(),
         };
-        self.parts.iter().map(segment).collect()
+        self.segments.iter().map(segment).collect()
     }
 
     /// The rules as a search reads them. The nodes that the query was made of, `seeds`, are no hits.
@@ -151,16 +159,16 @@ impl<'a> ResolvedRules<'a> {
     }
 }
 
-fn caps<'a>(parts: &'a Segments, caps: &[Cap]) -> Result<Vec<CapKeys<'a>>, EngineError> {
+fn caps<'a>(segments: &'a Segments, caps: &[Cap]) -> Result<Vec<CapKeys<'a>>, EngineError> {
     if caps.len() > Limits::MAX_CAPS {
         let problem = format!("expected at most {} caps, found {}", Limits::MAX_CAPS, caps.len());
         return Err(EngineError::invalid("caps", problem));
     }
-    let columns = Columns::of(&parts.base().index);
+    let columns = Columns::of(&segments.base().index);
     let resolve = |(position, cap): (usize, &Cap)| {
         let field = format!("caps[{position}].attribute");
         let column = column(&columns, &cap.attribute, &field)?;
-        let keys: Option<Vec<_>> = parts.iter().map(|part| part.value_keys(column)).collect();
+        let keys: Option<Vec<_>> = segments.iter().map(|segment| segment.value_keys(column)).collect();
         let keys = keys.ok_or_else(|| {
             let found = columns.schema()[column].kind.name();
             let problem =
@@ -176,8 +184,9 @@ fn caps<'a>(parts: &'a Segments, caps: &[Cap]) -> Result<Vec<CapKeys<'a>>, Engin
     caps.iter().enumerate().map(resolve).collect()
 }
 
-/// Whether there are such times, and places for them among the `k`, of which others are `kept`.
-fn check_fresh(base: &Index, fresh: &Fresh, (k, kept): (usize, usize)) -> Result<(), EngineError> {
+/// Checks that the attribute is a timestamp, and that of `k` places enough are left, of which `kept` are kept for
+/// interests.
+fn check_fresh(base: &Index, fresh: &Fresh, k: usize, kept: usize) -> Result<(), EngineError> {
     let columns = Columns::of(base);
     let column = column(&columns, &fresh.attribute, "fresh.attribute")?;
     if columns.schema()[column].kind != AttributeKind::Timestamp {

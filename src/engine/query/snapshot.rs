@@ -8,21 +8,21 @@ use crate::attributes::{Columns, Value};
 use crate::base::id::NodeId;
 use crate::base::interrupt::Interrupt;
 use crate::engine::error::EngineError;
-use crate::engine::options::Limits;
 use crate::engine::query::calibrated::Calibrated;
+use crate::engine::query::context::RequestContext;
 use crate::engine::query::request::{
-    Budget, Candidate, Completeness, Effort, ReturnAttributes, SearchRequest, SearchResponse, SearchStats,
+    Candidate, Completeness, Effort, ReturnAttributes, SearchRequest, SearchResponse, SearchStats,
 };
 use crate::engine::query::resolved_query::ResolvedQuery;
-use crate::engine::query::rules::{ResolvedRules, has_rules};
+use crate::engine::query::rules::{ResolvedRules, Searched, has_rules};
 use crate::index::{Index, IndexStore, Manifest, StoreError, Uncovered};
 use crate::live::delta::segments::Segments;
 use crate::live::delta::state::LiveState;
 use crate::rules::FilterProblem;
-use crate::search::{self, Found, Hit, Located, Loss, Plan, SearchParams, Searcher};
+use crate::search::{self, Found, Hit, Located, Loss, Plan, SearchParams};
 
-/// One generation, the manifest that made it current, and its calibration. Never changes; a swap replaces
-/// it whole.
+/// One generation with its delta, the manifest that made it current, and its calibration. Immutable: a swap or a write
+/// replaces it.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     pub(crate) manifest: Manifest,
@@ -30,18 +30,18 @@ pub(crate) struct Snapshot {
     pub(crate) segments: Segments,
     /// The last write that the segments contain.
     pub(crate) sequence: u64,
-    /// When the next video of them expires, in microseconds since 1970.
+    /// When the next of its videos expires, in microseconds since 1970.
     pub(crate) next_expiry: i64,
     pub(crate) calibrated: Arc<Calibrated>,
 }
 
-/// Checks what keeps a search from failing, whatever the sections hold: their lengths. Reads next to nothing.
+/// Checks the lengths of the sections: with these, no search fails, whatever bytes they contain. Reads almost nothing.
 pub(crate) fn check_structure(index: &Index) -> Result<(), StoreError> {
     Columns::open(index)?;
     Ok(())
 }
 
-/// Checks everything that a right answer relies on, down to the last checksum, and brings the pages into memory.
+/// Checks the lengths and checksums of all sections, and loads them into memory.
 pub(crate) fn check_and_warm(index: &Index) -> Result<(), StoreError> {
     index.populate();
     index.check_checksums()?;
@@ -49,7 +49,7 @@ pub(crate) fn check_and_warm(index: &Index) -> Result<(), StoreError> {
 }
 
 impl Snapshot {
-    /// With the newest calibration in `store`.
+    /// A generation without a delta, with the newest calibration in `store`.
     pub(crate) fn new(manifest: Manifest, index: Index, store: &IndexStore) -> Result<Self, StoreError> {
         let calibrated = Arc::new(Calibrated::load(store, manifest.generation, &index)?);
         let index = Arc::new(index);
@@ -57,7 +57,7 @@ impl Snapshot {
         Ok(Self { manifest, index, segments, sequence: 0, next_expiry: i64::MAX, calibrated })
     }
 
-    /// The same generation with what was written to it.
+    /// The same generation with another delta.
     pub(crate) fn with_live(&self, live: &LiveState) -> Self {
         Self {
             manifest: self.manifest.clone(),
@@ -82,44 +82,35 @@ impl Snapshot {
         }))
     }
 
+    /// Answers a request. If a node is `watched` and not in the answer, also returns how far the search got with it.
+    ///
+    /// # Errors
+    /// Names the field that is invalid, or says that the budget ended.
     pub(crate) fn search(
         &self,
-        name: &str,
-        searcher: &Searcher,
-        limits: &Limits,
+        context: &RequestContext<'_>,
         request: &SearchRequest,
-        budget: &Budget,
-    ) -> Result<SearchResponse, EngineError> {
-        self.search_watching(name, searcher, limits, request, (None, budget)).map(|(response, _)| response)
-    }
-
-    /// The same, with an eye on one node: how far it came, if it is not in the answer.
-    pub(crate) fn search_watching(
-        &self,
-        name: &str,
-        searcher: &Searcher,
-        limits: &Limits,
-        request: &SearchRequest,
-        (watched, budget): (Option<NodeId>, &Budget),
+        watched: Option<NodeId>,
     ) -> Result<(SearchResponse, Option<Loss>), EngineError> {
+        let RequestContext { name, searcher, budget, .. } = *context;
         let started = Instant::now();
         if budget.is_expired() {
             return Err(EngineError::DeadlineExceeded);
         }
-        self.check_model(name, request)?;
+        self.check_model(context, request)?;
         if request.min_sequence > self.sequence {
             let (index, expected, found) = (name.to_owned(), request.min_sequence, self.sequence);
             return Err(EngineError::NotYetWritten { index, expected, found });
         }
         let columns = self.columns(&request.return_attributes)?;
-        let query = ResolvedQuery::of((name, &self.segments), limits, &request.query, request.k)?;
+        let query = ResolvedQuery::of(context, &self.segments, request)?;
         // Seeds may be among the best, and are dropped. The effort of a search without rules covers them.
         let has_rules = has_rules(request) || !query.is_single() || self.segments.as_whole().is_none();
         let dropped = if has_rules { 0 } else { query.seeds.len() };
-        let params = self.params(name, limits, request, dropped)?;
-        let mut is_over = is_over(budget);
+        let params = self.params(context, request, dropped)?;
+        let mut is_over = context.is_over();
         let mut interrupt = Interrupt::when(&mut is_over);
-        let rules = self.rules(name, limits, request, &query, &mut interrupt)?;
+        let rules = self.rules(context, request, &query, &mut interrupt)?;
         let segments = rules.as_ref().map(ResolvedRules::segments).unwrap_or_default();
         let found = match &rules {
             Some(rules) => {
@@ -144,12 +135,12 @@ impl Snapshot {
             vector: None,
         };
         let mut candidates: Vec<Candidate> = found.hits.iter().map(candidate).collect();
-        // In a loop of its own, as most requests ask for neither.
+        // A loop of its own, since most requests need neither.
         if !columns.is_empty() || request.return_vectors {
             for (candidate, hit) in candidates.iter_mut().zip(&found.hits) {
-                let (part, node) = self.segments.locate(hit.node);
-                candidate.attributes = attributes(&part.index, node, &columns);
-                candidate.vector = request.return_vectors.then(|| vector(&part.index, node));
+                let (segment, node) = self.segments.locate(hit.node);
+                candidate.attributes = attributes(&segment.index, node, &columns);
+                candidate.vector = request.return_vectors.then(|| vector(&segment.index, node));
             }
         }
         let response = SearchResponse {
@@ -175,24 +166,23 @@ impl Snapshot {
         Ok((response, found.loss))
     }
 
-    /// The rules of a request; `None` if the budget ended before.
+    /// The rules of a request; `None` if the budget ends first.
     pub(crate) fn rules<'a>(
         &'a self,
-        name: &str,
-        limits: &Limits,
+        context: &RequestContext<'_>,
         request: &'a SearchRequest,
         query: &ResolvedQuery<'_>,
         interrupt: &mut Interrupt<'_>,
     ) -> Result<Option<ResolvedRules<'a>>, EngineError> {
-        let generation = (name, self.manifest.generation, &self.segments);
-        ResolvedRules::of(generation, limits, request, &query.interests, interrupt)
+        let searched = Searched { generation: self.manifest.generation, segments: &self.segments };
+        ResolvedRules::of(context, searched, request, &query.interests, interrupt)
     }
 
-    fn check_model(&self, name: &str, request: &SearchRequest) -> Result<(), EngineError> {
+    fn check_model(&self, context: &RequestContext<'_>, request: &SearchRequest) -> Result<(), EngineError> {
         let expected = &self.index.metadata().embedding_model;
         match &request.embedding_model {
             Some(found) if expected.as_ref() != Some(found) => Err(EngineError::EmbeddingModel {
-                index: name.to_owned(),
+                index: context.name.to_owned(),
                 expected: expected.clone(),
                 found: found.clone(),
             }),
@@ -218,13 +208,14 @@ impl Snapshot {
         names.iter().enumerate().map(ordinal).collect()
     }
 
-    pub(crate) fn params(
+    /// The parameters of the search for a request. Its effort covers k and `dropped` more hits, which are dropped.
+    fn params(
         &self,
-        name: &str,
-        limits: &Limits,
+        context: &RequestContext<'_>,
         request: &SearchRequest,
         dropped: usize,
     ) -> Result<SearchParams, EngineError> {
+        let limits = context.limits;
         if request.k == 0 || request.k > limits.max_k {
             let problem = format!("expected 1 to {}, found {}", limits.max_k, request.k);
             return Err(EngineError::invalid("k", problem));
@@ -241,7 +232,7 @@ impl Snapshot {
                 return Err(EngineError::invalid("params.ef_search", problem));
             }
             Effort::TargetRecall(recall) if recall > 0.0 && recall <= 1.0 => {
-                search::Effort::EfSearch(self.ef_search(name, limits, k, recall)?)
+                search::Effort::EfSearch(self.ef_search(context, k, recall)?)
             }
             Effort::TargetRecall(recall) => {
                 let problem = format!("expected more than 0 and at most 1, found {recall}");
@@ -267,20 +258,19 @@ impl Snapshot {
         Ok(params.with_plan(request.plan))
     }
 
-    /// The effort that is known to find `recall` of the best `k`, and that the server allows.
-    fn ef_search(&self, name: &str, limits: &Limits, k: usize, recall: f32) -> Result<usize, EngineError> {
-        let (index, generation) = (name.to_owned(), self.manifest.generation);
+    /// The least `ef_search` that finds `recall` of the best `k` by the calibration, within the limits.
+    fn ef_search(&self, context: &RequestContext<'_>, k: usize, recall: f32) -> Result<usize, EngineError> {
+        let (index, generation) = (context.name.to_owned(), self.manifest.generation);
         let Some(curves) = self.calibrated.curves() else {
             let dir = self.index.path().parent().map(Path::to_owned).unwrap_or_default();
             return Err(EngineError::NotCalibrated { index, generation, dir });
         };
-        // There are no more than all of them to find.
         let k = k.min(self.index.len());
-        // 0.95 of a single float is not quite that, and must not be missed for it.
+        // Rounds to six digits: 0.95 as an f32 is not exactly 0.95.
         let target = (f64::from(recall) * 1e6).round() / 1e6;
         let best = match curves.ef_search(k, target) {
-            Ok(ef_search) if ef_search <= limits.max_ef_search => return Ok(ef_search),
-            Ok(_) => curves.recall(k, limits.max_ef_search).unwrap_or_default(),
+            Ok(ef_search) if ef_search <= context.limits.max_ef_search => return Ok(ef_search),
+            Ok(_) => curves.recall(k, context.limits.max_ef_search).unwrap_or_default(),
             Err(Uncovered::Recall { best }) => best,
             Err(Uncovered::K { largest }) => {
                 return Err(EngineError::KNotCalibrated { index, generation, k, largest });
@@ -302,13 +292,14 @@ impl Snapshot {
     }
 }
 
+/// The embedding of a node, `[dim]`.
 pub(crate) fn vector(index: &Index, node: NodeId) -> Vec<f32> {
     let mut row = Vec::new();
     index.vectors().copy_row(node.index(), &mut row);
     row
 }
 
-/// Names and values of `columns`, without those that are null.
+/// Names and values of the `columns` of a node, without null values.
 pub(crate) fn attributes(index: &Index, node: NodeId, columns: &[usize]) -> Vec<(String, Value)> {
     if columns.is_empty() {
         return Vec::new();
@@ -316,15 +307,4 @@ pub(crate) fn attributes(index: &Index, node: NodeId, columns: &[usize]) -> Vec<
     let values = Columns::of(index);
     let named = |column: &usize| Some((values.schema()[*column].name.clone(), values.value(*column, node)?));
     columns.iter().filter_map(named).collect()
-}
-
-/// The condition that ends a search: checks for a cancellation every time and the clock every sixteenth time.
-pub(crate) fn is_over(budget: &Budget) -> impl FnMut() -> bool {
-    let stop_at = budget.stop_at();
-    let mut checked = 0u32;
-    move || {
-        checked = checked.wrapping_add(1);
-        let is_late = || stop_at.is_some_and(|stop_at| Instant::now() >= stop_at);
-        budget.is_cancelled() || checked % 16 == 1 && is_late()
-    }
 }
