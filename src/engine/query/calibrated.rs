@@ -1,18 +1,18 @@
-//! The calibration of the generation that answers, as far as the folder has one.
+//! The calibration of a generation, if its folder contains one.
 
 use crate::index::{Calibration, Index, IndexStore, RecallCurves, StoreError};
 
-/// What is known of the recall of a snapshot.
+/// The measured recall of a snapshot.
 #[derive(Debug, Default)]
 pub(crate) struct Calibrated {
     /// The newest calibration that can be read.
     calibration: Option<Calibration>,
-    /// The highest number that was looked at; 0 without any.
+    /// The highest number of a calibration that was read or found unreadable; 0 without any.
     newest: u64,
 }
 
 impl Calibrated {
-    /// Reads the newest calibration; what cannot be read is passed over, and said so in the log.
+    /// Reads the newest readable calibration. Logs those that cannot be read.
     pub(crate) fn load(store: &IndexStore, generation: u64, index: &Index) -> Result<Self, StoreError> {
         let newest = store.calibrations(generation)?.last().copied().unwrap_or_default();
         let (calibration, passed_over) = store.open_calibration(generation, index)?;
@@ -22,12 +22,12 @@ impl Calibrated {
         Ok(Self { calibration, newest })
     }
 
-    /// What was measured, if anything was.
+    /// The measured curves, if there are any.
     pub(crate) fn curves(&self) -> Option<&RecallCurves> {
         Some(&self.calibration.as_ref()?.recall)
     }
 
-    /// Reads it again if there is a newer one than was looked at.
+    /// Reads again if there is a newer calibration than the last one seen.
     pub(crate) fn reload(
         &self,
         store: &IndexStore,

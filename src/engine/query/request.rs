@@ -1,4 +1,4 @@
-//! What is asked of the engine and what it answers.
+//! Requests to the engine, and its answers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,27 +12,27 @@ use crate::search::{Loss, Plan, Shortfall};
 /// One search.
 #[derive(Clone, Debug)]
 pub struct SearchRequest {
-    /// The index by name; empty for the only one.
+    /// The name of the index; empty for the only one.
     pub index: String,
     /// What to search for.
     pub query: Query,
     /// How many candidates are wanted.
     pub k: usize,
-    /// How hard to search.
+    /// How much effort to spend.
     pub effort: Effort,
-    /// How to search, for measurement; what seems fastest unless told.
+    /// A forced plan, for measurements; `None` for the fastest.
     pub plan: Option<Plan>,
-    /// What is asked of the candidates besides the best scores.
+    /// What the candidates must satisfy in addition to the best scores.
     pub rules: Rules,
-    /// How many candidates to pass over: those of the pages before.
+    /// How many candidates to skip: the pages before.
     pub offset: usize,
-    /// Which attributes come with the candidates.
+    /// Which attributes to return with the candidates.
     pub return_attributes: ReturnAttributes,
-    /// Whether the embeddings come with the candidates.
+    /// Whether to return the embeddings of the candidates.
     pub return_vectors: bool,
-    /// The model that made the query; must match the index's when given.
+    /// The model of the query embedding; if set, it must be the model of the index.
     pub embedding_model: Option<String>,
-    /// The answer must know of every write up to this one; 0 for no matter which.
+    /// The answer must include every write up to this sequence number; 0 accepts any.
     pub min_sequence: u64,
 }
 
@@ -41,7 +41,7 @@ pub struct SearchRequest {
 pub enum Query {
     /// A user embedding, `[dim]`.
     Vector(Vec<f32>),
-    /// What a user is interested in. A video scores what it scores for the one it fits best.
+    /// The interests of a user. The score of a video is its best score over all of them.
     Interests(Vec<Interest>),
     /// Videos like these: the weighted sum of their embeddings. The seeds themselves are not returned.
     Seeds(Vec<Seed>),
@@ -52,9 +52,9 @@ pub enum Query {
 pub struct Interest {
     /// `[dim]`.
     pub vector: Vec<f32>,
-    /// What its scores are multiplied with.
+    /// Its scores are multiplied by it.
     pub weight: f32,
-    /// The share of k, rounded down, that at least is attributed to it, where there are so many.
+    /// The least share of k, rounded down, that is attributed to it, if there are that many.
     pub min_share: f32,
 }
 
@@ -63,25 +63,25 @@ pub struct Interest {
 pub struct Seed {
     /// The video.
     pub video_id: VideoId,
-    /// Its share; negative to move away from it.
+    /// Its weight in the sum; negative to move away from it.
     pub weight: f32,
 }
 
-/// How hard to search.
+/// The effort of a search.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Effort {
-    /// What the server thinks sensible for k.
+    /// The default for k.
     #[default]
     Default,
-    /// How many candidates, the best, are expanded on layer 0.
+    /// The length of the candidate list on layer 0.
     EfSearch(usize),
-    /// The least effort that is known to find this share of the true top k, above 0 and at most 1.
+    /// The least effort that finds this share of the true top k by the calibration; above 0 and at most 1.
     TargetRecall(f32),
-    /// Every video is scored: the ground truth.
+    /// Score every video: the ground truth.
     Exact,
 }
 
-/// Which attributes come with the candidates.
+/// Which attributes to return with the candidates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ReturnAttributes {
     /// None.
@@ -98,28 +98,28 @@ pub enum ReturnAttributes {
 pub struct SearchResponse {
     /// Best first; equal scores by video id.
     pub candidates: Vec<Candidate>,
-    /// How many were asked for.
+    /// How many were requested.
     pub requested: usize,
-    /// Whether there are as many, and if not, why.
+    /// Whether there are that many, and if not, why.
     pub completeness: Completeness,
     /// Seeds that are not in the index.
     pub unknown_seeds: Vec<VideoId>,
     /// The generation that answered.
     pub generation: u64,
-    /// The last write that the answer knows of.
+    /// The sequence number of the last write that the answer includes.
     pub sequence: u64,
-    /// What the search cost.
+    /// The cost of the search.
     pub stats: SearchStats,
 }
 
-/// Whether an answer is what was asked for, and if not, why.
+/// Whether an answer is complete, and if not, why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Completeness {
-    /// As many candidates as were asked for.
+    /// As many candidates as requested.
     Complete,
-    /// Fewer: there are no more.
+    /// Fewer, since there are no more.
     Short(Shortfall),
-    /// The deadline came near: the best that was found until then.
+    /// The deadline was near: the best candidates so far.
     Deadline,
 }
 
@@ -130,29 +130,29 @@ pub struct Candidate {
     pub video_id: VideoId,
     /// Larger is better, for every metric.
     pub score: f32,
-    /// The position of the interest that it is attributed to; `None` where the query has none.
+    /// The position of the interest that it is attributed to; `None` for a query without interests.
     pub interest: Option<usize>,
-    /// The attributes asked for that have a value, by name.
+    /// The requested attributes that are not null, by name.
     pub attributes: Vec<(String, Value)>,
-    /// The embedding, `[dim]`, of norm 1 under cosine; only if it was asked for.
+    /// The embedding, `[dim]`, of norm 1 under cosine; only if requested.
     pub vector: Option<Vec<f32>>,
 }
 
-/// What a search cost.
+/// The cost of a search.
 #[derive(Clone, Copy, Debug)]
 pub struct SearchStats {
-    /// How it was done.
+    /// The plan.
     pub plan: Plan,
-    /// Candidate list size used; 0 for an exact scan.
+    /// Length of the candidate list; 0 for an exact scan.
     pub ef_search: usize,
-    /// Share of the true top k that this effort found of users when the generation was calibrated; `None`
-    /// for an exact scan, and where that was not measured.
+    /// Average recall@k over users that the calibration measured for this effort; `None` for an exact scan, a search with
+    /// rules, or a generation that is not calibrated.
     pub measured_recall: Option<f64>,
     /// Nodes whose neighbor lists were read.
     pub expanded: u64,
     /// Embeddings scored.
     pub distances: u64,
-    /// Time in the searcher.
+    /// Time spent searching.
     pub elapsed: Duration,
     /// How many videos match the filter; `None` without one.
     pub matches: Option<usize>,
@@ -161,33 +161,33 @@ pub struct SearchStats {
 /// Why a video is, or is not, in the answer to a request.
 #[derive(Clone, Debug)]
 pub struct Explanation {
-    /// Its exact score.
+    /// Its score in full precision.
     pub score: f32,
-    /// The interest that it is attributed to; `None` where the query has none.
+    /// The interest that it is attributed to; `None` for a query without interests.
     pub interest: Option<usize>,
-    /// Its place among all videos that pass the rules, from 1, no places being kept; `None` if a rule keeps it out of
-    /// every answer.
+    /// Its rank among all videos that pass the rules, from 1, without kept places; `None` if a rule keeps it out of every
+    /// answer.
     pub exact_rank: Option<usize>,
-    /// Whether the exact answer to the request has it.
+    /// Whether it is in the exact answer to the request.
     pub in_exact_answer: bool,
-    /// Its place in the answer that the request gets, from 1; `None` if it is not there.
+    /// Its rank in the answer that the request gets, from 1; `None` if it is not there.
     pub rank: Option<usize>,
     /// The rule that keeps it out.
     pub removal: Option<Removal>,
-    /// Where it was lost, if the exact answer has it and the other one has not; or that it is on an earlier page.
+    /// Where the search lost it, if only the exact answer contains it; or that it is on an earlier page.
     pub loss: Option<Loss>,
     /// The generation that answered.
     pub generation: u64,
-    /// What the search for the request cost.
+    /// The cost of the search for the request.
     pub stats: SearchStats,
 }
 
-/// What keeps a video out of the exact answer to a request, however large its k; a kept place, out of this one.
+/// What keeps a video out of the exact answer to a request: a kept place only for this k, any other rule for every k.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Removal {
     /// Which rule.
     pub rule: Rule,
-    /// The path of it in the request, as in the proto.
+    /// Its path in the request, as in the proto.
     pub field: String,
     /// Why, in words.
     pub reason: String,
@@ -204,27 +204,27 @@ pub enum Rule {
     Exclude,
     /// It scores less than the threshold.
     ScoreThreshold,
-    /// Better ones take all the room of a cap.
+    /// Better videos fill a cap.
     Cap,
-    /// Its place is kept for others, which score no more.
+    /// Its place is kept for other videos, which do not score higher.
     KeptPlace,
 }
 
-/// When to stop although the search is not done: the deadline passed or the caller is gone.
+/// When to stop before a search is done: at a deadline, or when the caller is gone.
 #[derive(Clone, Debug, Default)]
 pub struct Budget {
-    /// When the answer is no longer wanted.
+    /// The deadline of the answer.
     pub deadline: Option<Instant>,
     cancelled: Arc<AtomicBool>,
 }
 
 impl Budget {
-    /// A budget that ends at `deadline`, if there is one.
+    /// A budget that ends at `deadline`; `None` for no deadline.
     pub fn until(deadline: Option<Instant>) -> Self {
         Self { deadline, ..Self::default() }
     }
 
-    /// Ends the budget now; every clone of it sees that.
+    /// Ends this budget and all of its clones now.
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::Relaxed);
     }
@@ -234,8 +234,8 @@ impl Budget {
         self.cancelled.load(Ordering::Relaxed)
     }
 
-    /// When to answer with what there is, so that the answer is there before the deadline: an eighth of the time
-    /// that is left is kept for the rest, but not less than half a millisecond nor more than five.
+    /// When a search must end for the answer to arrive before the deadline: an eighth of the remaining time before it, at
+    /// least 0.5 ms and at most 5 ms.
     pub fn stop_at(&self) -> Option<Instant> {
         let deadline = self.deadline?;
         let left = deadline.saturating_duration_since(Instant::now());
