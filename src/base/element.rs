@@ -1,4 +1,4 @@
-//! The number types an embedding component can be stored in.
+//! The number types that an embedding component can be stored in.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 use serde::{Deserialize, Serialize};
 
-/// The stored type of an embedding component, little-endian.
+/// The stored type of an embedding component; little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dtype {
@@ -26,7 +26,7 @@ impl Dtype {
         }
     }
 
-    /// The word for this type in files and in the API.
+    /// The name of this type in files and in the API.
     pub fn name(self) -> &'static str {
         match self {
             Dtype::F32 => "f32",
@@ -47,15 +47,15 @@ mod sealed {
     impl Sealed for half::f16 {}
 }
 
-/// A component type that kernels score and files hold: `f32` or `f16`.
+/// A component type that kernels score and files store: `f32` or `f16`.
 pub trait Element: Pod + Send + Sync + sealed::Sealed {
-    /// The name of the type in files.
+    /// The type as a value.
     const DTYPE: Dtype;
-    /// Widens exactly.
+    /// Converts to single precision, exactly.
     fn to_f32(self) -> f32;
-    /// Rounds to nearest even.
+    /// Converts from single precision, rounding to nearest, ties to even.
     fn from_f32(value: f32) -> Self;
-    /// Components in single precision: borrowed where they are stored so, else widened, many at a time.
+    /// Converts a slice to single precision: borrowed if it is `f32`, otherwise a widened copy (with SIMD).
     fn widen(components: &[Self]) -> Cow<'_, [f32]>;
 }
 

@@ -1,9 +1,9 @@
-//! The two kinds of identifier, which never convert into each other implicitly.
+//! The two kinds of identifier, without implicit conversion between them.
 
 use bytemuck::{Pod, Zeroable};
 use serde::{Deserialize, Serialize};
 
-/// The id a catalog knows a video by: any `u64`, chosen by the caller.
+/// The id of a video in the catalog: any `u64`, chosen by the caller.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable, Serialize, Deserialize,
 )]
@@ -11,14 +11,14 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct VideoId(pub u64);
 
-/// The position of a video inside one index generation: `0..rows`.
+/// The position of a video in one index generation: `0..rows`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
 #[repr(transparent)]
 pub struct NodeId(pub u32);
 
 impl NodeId {
-    /// The largest number of videos one index generation can hold: the top bit of a node id is
-    /// free for the candidate list, and the largest value marks an unused edge slot.
+    /// The largest number of videos in one index generation: the candidate list uses the top bit of a node id, and the
+    /// largest `u32` marks an unused edge slot.
     pub const MAX_NODES: usize = i32::MAX as usize;
 
     /// The node id as an index into per-node arrays.

@@ -1,12 +1,12 @@
-//! How two embeddings are compared. Everywhere outside the builders a larger score is better.
+//! The score of a video for a query. A larger score is better everywhere outside the builders.
 
 use serde::{Deserialize, Serialize};
 
-/// The score of a video for a query.
+/// The function that scores a video `x` for a query `q`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Metric {
-    /// `q · x`: the score of a two-tower recommender, over norms that differ.
+    /// `q · x`: the score of a two-tower recommender. Norms of videos differ and count.
     #[serde(rename = "ip")]
     InnerProduct,
     /// `q · x / (‖q‖ ‖x‖)`: rows are normalized when the index is built, queries when they arrive.
@@ -16,10 +16,10 @@ pub enum Metric {
 }
 
 impl Metric {
-    /// Every metric, in the order the command line lists them.
+    /// Every metric, in the order of the command-line help.
     pub const ALL: [Metric; 3] = [Metric::InnerProduct, Metric::Cosine, Metric::L2];
 
-    /// The word for this metric on the command line, in files and in the API.
+    /// The name of this metric on the command line, in files and in the API.
     pub fn name(self) -> &'static str {
         match self {
             Metric::InnerProduct => "ip",

@@ -1,14 +1,14 @@
-//! What every other module shares, and what knows none of them.
+//! Types and utilities that every other module shares. They import nothing from the rest of the crate.
 //!
 //! | file | duty |
 //! |---|---|
-//! | `id.rs`          | [`VideoId`](id::VideoId) outside, [`NodeId`](id::NodeId) inside |
-//! | `metric.rs`      | how embeddings are compared |
-//! | `element.rs`     | the types an embedding component is stored in |
-//! | `mapped_file.rs` | a read-only memory map |
-//! | `staged_file.rs` | a file that is written whole, then renamed into place |
-//! | `interrupt.rs`   | whether long work should stop before it is done |
-//! | `text.rs`        | text from outside, made safe for a terminal |
+//! | `id.rs`          | [`VideoId`](id::VideoId), which callers use, and [`NodeId`](id::NodeId), which an index uses |
+//! | `metric.rs`      | the score of a video for a query |
+//! | `element.rs`     | the types that an embedding component is stored in |
+//! | `mapped_file.rs` | read-only memory maps, and memory on huge pages |
+//! | `staged_file.rs` | files that are written under a temporary name, then renamed |
+//! | `interrupt.rs`   | whether long-running work should stop early |
+//! | `text.rs`        | untrusted text: length limit, control characters |
 
 pub mod element;
 pub mod id;

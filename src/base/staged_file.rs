@@ -1,4 +1,4 @@
-//! Files that appear whole or not at all: written under a temporary name, synced, renamed, folder synced.
+//! Files that appear complete or not at all: written under a temporary name, synced, renamed, and the folder synced.
 
 use std::fs::{File, Permissions};
 use std::io::{self, Write};
@@ -8,19 +8,19 @@ use std::time::Duration;
 
 use tempfile::NamedTempFile;
 
-/// What the names of files without a name begin and end with.
+/// Prefix and suffix of temporary names.
 const PREFIX: &str = ".staged-";
 const SUFFIX: &str = ".tmp";
-/// One that is younger may be about to be locked, or be written where locks do not reach.
+/// A younger temporary file is never removed: it may not be locked yet, or be on a file system without locks.
 const LEAST_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A file without a name yet; dropping it removes it. It is locked, so that one that a process left behind when it was
-/// killed can be told from one that is being written.
+/// A file under a temporary name; dropping it removes the file. It is locked while it is written, which distinguishes it
+/// from a file that a killed process left behind.
 #[derive(Debug)]
 pub struct StagedFile(NamedTempFile);
 
 impl StagedFile {
-    /// Starts a file in `dir`, readable by whom the umask lets.
+    /// Creates a file in `dir`, with the permissions that the umask leaves of 0666.
     ///
     /// # Errors
     /// If the folder cannot be written.
@@ -28,12 +28,12 @@ impl StagedFile {
         let mut builder = tempfile::Builder::new();
         builder.prefix(PREFIX).suffix(SUFFIX).permissions(Permissions::from_mode(0o666));
         let file = builder.tempfile_in(dir)?;
-        // Where there are no locks, nobody can take this one for left behind.
+        // Without file locks, no process can lock this file either, so it is not removed as abandoned.
         let _ = file.as_file().try_lock();
         Ok(Self(file))
     }
 
-    /// Removes what killed processes left behind in `dir`, and says how many files that were.
+    /// Removes the temporary files that killed processes left behind in `dir`. Returns their number.
     ///
     /// # Errors
     /// If the folder cannot be read or a file cannot be removed.
@@ -47,7 +47,7 @@ impl StagedFile {
             if !is_staged {
                 continue;
             }
-            // It may be gone by now, or have got its name.
+            // It may have been removed or renamed since the folder was read.
             let Ok(file) = File::open(entry.path()) else { continue };
             let age = file.metadata()?.modified()?.elapsed().unwrap_or_default();
             if age >= LEAST_AGE && file.try_lock().is_ok() {
@@ -61,35 +61,35 @@ impl StagedFile {
         Ok(removed)
     }
 
-    /// Starts a file that is to lie at `path`.
+    /// Creates a file in the folder of `path`, to be renamed to `path`.
     ///
     /// # Errors
-    /// If its folder cannot be written.
-    pub fn beside(path: &Path) -> io::Result<Self> {
+    /// If the folder cannot be written.
+    pub fn create_for(path: &Path) -> io::Result<Self> {
         Self::create_in(folder(path))
     }
 
-    /// The file.
+    /// The open file.
     pub fn file_mut(&mut self) -> &mut File {
         self.0.as_file_mut()
     }
 
-    /// Where the file is for now.
+    /// The temporary path.
     pub fn temporary_path(&self) -> &Path {
         self.0.path()
     }
 
-    /// Gives the file its name, in place of what had it before.
+    /// Renames the file to `path`, replacing an existing file.
     ///
     /// # Errors
-    /// If syncing or renaming fails; what had the name before still has it.
+    /// If syncing or renaming fails; then an existing file at `path` is unchanged.
     pub fn replace(self, path: &Path) -> io::Result<()> {
         self.0.as_file().sync_all()?;
         self.0.persist(path).map_err(|error| error.error)?;
         sync_folder(folder(path))
     }
 
-    /// Gives the file its name unless something has it; then the file is given back.
+    /// Renames the file to `path` unless that exists; then it returns the file in the inner `Err`.
     ///
     /// # Errors
     /// If syncing or renaming fails.
@@ -113,7 +113,7 @@ impl Write for StagedFile {
     }
 }
 
-/// Makes what was renamed or created in `dir` durable.
+/// Makes files that were created or renamed in `dir` durable.
 pub(crate) fn sync_folder(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
@@ -148,7 +148,7 @@ mod tests {
         assert_eq!(StagedFile::remove_abandoned(dir.path()).unwrap(), 1);
         assert!(!abandoned.exists() && named.exists() && fresh.exists());
         assert!(written.temporary_path().exists());
-        // Nobody has a lock on it once it has its name.
+        // The lock is released with the rename.
         written.replace(&named).unwrap();
         File::open(&named).unwrap().try_lock().unwrap();
     }

@@ -1,15 +1,15 @@
-//! Texts that anybody may have written: short enough to send back, and harmless to show.
+//! Untrusted text: shortened for messages, and without characters that control a terminal.
 //!
-//! What flows in: names and values from requests, files and servers. What flows out: as much of them as there is room
-//! for, and the same characters but for those that a terminal obeys instead of showing them.
+//! What flows in: names and values from requests, files and servers. What flows out: the same text, cut to a maximum
+//! length or with control characters replaced by spaces.
 
 use std::fmt::{self, Display, Write};
 
-/// What stands for the rest of a text that was cut.
+/// Replaces the cut rest of a text.
 const ELLIPSIS: char = '…';
 
-/// `text`, cut at the end of a character to at most `max_bytes` bytes with an ellipsis. No more of it is written than
-/// that, however long it is.
+/// Returns `text`, cut at a character boundary to at most `max_bytes` bytes including an ellipsis. Formatting stops at
+/// that length, so an endless `text` is allowed.
 pub fn shortened(text: impl Display, max_bytes: usize) -> String {
     let mut written = Bounded { text: String::new(), max_bytes };
     if write!(written, "{text}").is_ok() {
@@ -21,12 +21,12 @@ pub fn shortened(text: impl Display, max_bytes: usize) -> String {
     text
 }
 
-/// The last end of a character within the first `bytes` bytes of `text`.
+/// The last character boundary within the first `bytes` bytes of `text`.
 fn last_boundary(text: &str, bytes: usize) -> usize {
     (0..=bytes.min(text.len())).rfind(|at| text.is_char_boundary(*at)).unwrap_or_default()
 }
 
-/// Takes what there is room for, and fails with the first text that there is none for.
+/// A writer that keeps at most `max_bytes` bytes, and fails once a text does not fit.
 struct Bounded {
     text: String,
     max_bytes: usize,
@@ -40,15 +40,15 @@ impl Write for Bounded {
     }
 }
 
-/// The character, or a space in place of one that moves the cursor, colors, rings, ends the line, or turns the text
-/// after it around.
+/// Returns the character, or a space for one that a terminal interprets: control characters, line and paragraph
+/// separators, and bidirectional overrides.
 pub fn visible(character: char) -> char {
     let ends_line = matches!(character, '\u{2028}' | '\u{2029}');
-    let turns_around = matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    if character.is_control() || ends_line || turns_around { ' ' } else { character }
+    let overrides_direction = matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if character.is_control() || ends_line || overrides_direction { ' ' } else { character }
 }
 
-/// `text` in [`visible`] characters, as many as it has.
+/// Replaces every character of `text` by its [`visible`] one.
 pub fn visible_text(text: &str) -> String {
     text.chars().map(visible).collect()
 }

@@ -1,6 +1,8 @@
-//! A finished build becomes the sections of an index.
+//! Turns a finished build into the sections of an index.
 
+use std::borrow::Cow;
 use std::io::Write;
+use std::ops::ControlFlow;
 
 use super::progress::Progress;
 use super::{BuildError, NodeCodes};
@@ -8,18 +10,16 @@ use crate::attributes::FrozenColumn;
 use crate::base::element::Element;
 use crate::base::id::VideoId;
 use crate::graph::Graph;
-use crate::index::{IndexError, IndexWriter, Metadata, SectionKind};
+use crate::index::{IndexWriter, Metadata, SectionKind, SectionSet};
 
-/// How many bytes go to the file between two looks at the progress.
-const WRITE_BYTES: usize = 16 << 20;
-
-/// What an index is made of, besides its attributes.
-pub(super) struct Parts<'a, T> {
+/// The data of an index, without its attributes.
+pub(super) struct Contents<'a, T> {
     pub(super) metadata: &'a Metadata,
-    /// `[n × dim]`.
+    /// `[n × dim]`, by node.
     pub(super) vectors: &'a [T],
-    /// Node to row of the input.
+    /// The input row of each node.
     pub(super) rows: &'a [u32],
+    /// The video id of each node.
     pub(super) ids: &'a [VideoId],
     pub(super) graph: &'a Graph,
     pub(super) codes: Option<&'a NodeCodes>,
@@ -27,95 +27,95 @@ pub(super) struct Parts<'a, T> {
     pub(super) held_out_queries: &'a [f32],
     /// `[count × dim]`; may be empty.
     pub(super) training_queries: &'a [f32],
-    /// By row of the input, if a video expires.
+    /// Expiry times by input row, if any video expires.
     pub(super) expires_at: Option<&'a [i64]>,
 }
 
-/// Writes everything to what `start` gives for so many sections, and leaves it to be finished.
+/// Writes everything to `writer`, and leaves it to the caller to finish it.
+///
+/// # Errors
+/// [`BuildError::Cancelled`], or if writing fails.
 pub(super) fn freeze<T: Element, W: Write>(
-    start: impl FnOnce(usize) -> Result<IndexWriter<W>, IndexError>,
-    parts: &Parts<'_, T>,
+    mut writer: IndexWriter<W>,
+    contents: &Contents<'_, T>,
     columns: Vec<FrozenColumn>,
     progress: &dyn Progress,
 ) -> Result<IndexWriter<W>, BuildError> {
-    let Parts { metadata, vectors, rows, ids, graph, codes, held_out_queries, training_queries, expires_at } =
-        *parts;
-    let json = serde_json::to_vec(metadata).expect("metadata has no map keys that JSON could not hold");
+    let Contents {
+        metadata,
+        vectors,
+        rows,
+        ids,
+        graph,
+        codes,
+        held_out_queries,
+        training_queries,
+        expires_at,
+    } = *contents;
     let mut nodes_by_id: Vec<u32> = (0..ids.len() as u32).collect();
     nodes_by_id.sort_unstable_by_key(|node| ids[*node as usize]);
-    let upper_nodes = graph.upper.iter().map(|layer| bytes(&layer.nodes));
-    let upper_edges = graph.upper.iter().map(|layer| bytes(&layer.edges));
-    let mut attributes: Vec<(SectionKind, u32, Vec<u8>)> = Vec::new();
-    for (ordinal, column) in columns.into_iter().enumerate() {
-        attributes.extend(column.sections.into_iter().map(|(kind, bytes)| (kind, ordinal as u32, bytes)));
-    }
-    attributes.sort_by_key(|(kind, ordinal, _)| (*kind, *ordinal));
-
-    progress.begin("writing the index", size_of_val(vectors) as u64);
-    let vector_parts = bytemuck::cast_slice::<T, u8>(vectors).chunks(WRITE_BYTES);
-    let blocks = codes.and_then(|codes| codes.blocks.as_ref());
     let expiries: Option<Vec<i64>> =
         expires_at.map(|times| rows.iter().map(|row| times[*row as usize]).collect());
-    let code_sections = if codes.is_some() { 2 } else { 0 };
-    let axes = blocks.and_then(|blocks| Some((blocks.axes.as_ref()?, &blocks.widths)));
-    let block_sections = if blocks.is_some() { 5 } else { 0 } + if axes.is_some() { 3 } else { 0 };
-    let others = [!held_out_queries.is_empty(), !training_queries.is_empty(), expiries.is_some()];
-    let others = others.into_iter().filter(|is_there| *is_there).count();
-    let mut writer = start(9 + code_sections + block_sections + others + attributes.len())?;
-    writer.section(SectionKind::Metadata, 0, [json.as_slice()])?;
-    writer.section(
-        SectionKind::Vectors,
-        0,
-        vector_parts
-            .take_while(|_| !progress.is_cancelled())
-            .inspect(|part| progress.advance(part.len() as u64)),
-    )?;
-    if progress.is_cancelled() {
-        return Err(BuildError::Cancelled);
+
+    let mut sections = SectionSet::default();
+    let json = serde_json::to_vec(metadata).expect("metadata has only string map keys");
+    sections.add(SectionKind::Metadata, json);
+    sections.add(SectionKind::Vectors, bytes(vectors));
+    sections.add(SectionKind::VideoIds, bytes(ids));
+    sections.add(SectionKind::NodesById, bytes(&nodes_by_id));
+    sections.add(SectionKind::InputRows, bytes(rows));
+    add_graph(&mut sections, graph);
+    if let Some(codes) = codes {
+        add_codes(&mut sections, codes);
     }
-    writer.section(SectionKind::VideoIds, 0, [bytes(ids)])?;
-    writer.section(SectionKind::NodesById, 0, [bytes(&nodes_by_id)])?;
-    writer.section(SectionKind::Layer0, 0, [bytes(&graph.layer0.edges)])?;
-    writer.section(SectionKind::UpperNodes, 0, upper_nodes)?;
-    writer.section(SectionKind::UpperEdges, 0, upper_edges)?;
-    if let Some(NodeCodes { quantizer, codes, .. }) = codes {
-        writer.section(SectionKind::Codes, 0, [codes.as_slice()])?;
-        writer.section(SectionKind::CodeLevels, 0, [bytes(quantizer.parameters())])?;
-    }
-    if !held_out_queries.is_empty() {
-        writer.section(SectionKind::HeldOutQueries, 0, [bytes(held_out_queries)])?;
-    }
-    writer.section(SectionKind::InputRows, 0, [bytes(rows)])?;
-    writer.section(SectionKind::Layer0Starts, 0, [bytes(&graph.layer0.starts)])?;
-    if let Some(blocks) = blocks {
-        writer.section(SectionKind::BlockMeans, 0, [blocks.means.as_slice()])?;
-        writer.section(SectionKind::BlockRegions, 0, [bytes(&blocks.regions)])?;
-    }
-    // Sections go by their number, and those of attributes are of several versions.
-    let before = attributes.partition_point(|(kind, ..)| *kind < SectionKind::ResidualSpreads);
-    for (kind, ordinal, bytes) in &attributes[..before] {
-        writer.section(*kind, *ordinal, [bytes.as_slice()])?;
-    }
-    if let Some(blocks) = blocks {
-        writer.section(SectionKind::ResidualSpreads, 0, [bytes(&blocks.spreads)])?;
-        writer.section(SectionKind::ResidualDeviations, 0, [bytes(&blocks.deviations)])?;
-        writer.section(SectionKind::RowResiduals, 0, [blocks.row_residuals.as_slice()])?;
-    }
-    for (kind, ordinal, bytes) in &attributes[before..] {
-        writer.section(*kind, *ordinal, [bytes.as_slice()])?;
+    for (kind, queries) in
+        [(SectionKind::HeldOutQueries, held_out_queries), (SectionKind::TrainingQueries, training_queries)]
+    {
+        if !queries.is_empty() {
+            sections.add(kind, bytes(queries));
+        }
     }
     if let Some(expiries) = &expiries {
-        writer.section(SectionKind::Expiries, 0, [bytes(expiries)])?;
+        sections.add(SectionKind::Expiries, bytes(expiries));
     }
-    if !training_queries.is_empty() {
-        writer.section(SectionKind::TrainingQueries, 0, [bytes(training_queries)])?;
+    for (ordinal, column) in columns.into_iter().enumerate() {
+        for (kind, bytes) in column.sections {
+            sections.add_parts(kind, ordinal as u32, [Cow::Owned(bytes)]);
+        }
     }
-    if let Some((axes, widths)) = axes {
-        writer.section(SectionKind::ResidualWidths, 0, [widths.as_slice()])?;
-        writer.section(SectionKind::RowAxes, 0, [bytes(&axes.of_rows)])?;
-        writer.section(SectionKind::QueryAxes, 0, [bytes(&axes.of_queries)])?;
+
+    progress.begin("writing the index", sections.bytes());
+    let written = writer.write(&sections, |bytes| {
+        progress.advance(bytes);
+        if progress.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    if written.is_break() { Err(BuildError::Cancelled) } else { Ok(writer) }
+}
+
+fn add_graph<'a>(sections: &mut SectionSet<'a>, graph: &'a Graph) {
+    sections.add(SectionKind::Layer0, bytes(&graph.layer0.edges));
+    sections.add(SectionKind::Layer0Starts, bytes(&graph.layer0.starts));
+    let nodes = graph.upper.iter().map(|layer| bytes(&layer.nodes).into());
+    sections.add_parts(SectionKind::UpperNodes, 0, nodes);
+    let edges = graph.upper.iter().map(|layer| bytes(&layer.edges).into());
+    sections.add_parts(SectionKind::UpperEdges, 0, edges);
+}
+
+fn add_codes<'a>(sections: &mut SectionSet<'a>, codes: &'a NodeCodes) {
+    let NodeCodes { quantizer, codes, blocks, .. } = codes;
+    sections.add(SectionKind::Codes, codes.as_slice());
+    sections.add(SectionKind::CodeLevels, bytes(quantizer.parameters()));
+    let Some(blocks) = blocks else { return };
+    sections.add(SectionKind::BlockMeans, blocks.means.as_slice());
+    sections.add(SectionKind::BlockRegions, bytes(&blocks.regions));
+    sections.add(SectionKind::ResidualSpreads, bytes(&blocks.spreads));
+    sections.add(SectionKind::ResidualDeviations, bytes(&blocks.deviations));
+    sections.add(SectionKind::RowResiduals, blocks.row_residuals.as_slice());
+    if let Some(axes) = &blocks.axes {
+        sections.add(SectionKind::ResidualWidths, blocks.widths.as_slice());
+        sections.add(SectionKind::RowAxes, bytes(&axes.of_rows));
+        sections.add(SectionKind::QueryAxes, bytes(&axes.of_queries));
     }
-    Ok(writer)
 }
 
 fn bytes<T: bytemuck::Pod>(values: &[T]) -> &[u8] {

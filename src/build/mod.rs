@@ -180,8 +180,8 @@ pub fn stage(
             let vectors = prepare(rows, params.metric);
             let training_queries = training_queries.map(Embeddings::view);
             let built = build_graph(&vectors, rows.dim(), training_queries, ancestor, params, progress)?;
-            let start = |sections| IndexWriter::create(store.dir(), sections);
-            Ok::<_, BuildError>(write(dataset, &columns, built, params, start, progress)?.finish()?)
+            let writer = IndexWriter::create(store.dir())?;
+            Ok::<_, BuildError>(write(dataset, &columns, built, params, writer, progress)?.finish()?)
         })
     })?;
     if progress.is_cancelled() {
@@ -203,7 +203,6 @@ pub fn build_in_memory(
     progress: &dyn Progress,
 ) -> Result<Index, BuildError> {
     let columns = checked_columns(dataset)?;
-    let start = |sections| Ok(IndexWriter::in_memory(dataset.embeddings.path(), sections));
     let writer = with_rows!(dataset.embeddings.view(), rows => {
         let vectors = prepare(rows, params.metric);
         let built = if rows.len() < GRAPH_FROM {
@@ -211,7 +210,8 @@ pub fn build_in_memory(
         } else {
             build_graph(&vectors, rows.dim(), None, None, params, progress)?
         };
-        write(dataset, &columns, built, params, start, progress)?
+        let writer = IndexWriter::in_memory(dataset.embeddings.path());
+        write(dataset, &columns, built, params, writer, progress)?
     });
     if progress.is_cancelled() {
         return Err(BuildError::Cancelled);
@@ -223,13 +223,13 @@ fn checked_columns(dataset: &Dataset) -> Result<Vec<CheckedColumn<'_>>, BuildErr
     Ok(dataset.attributes.iter().map(crate::attributes::check).collect::<Result<_, _>>()?)
 }
 
-/// Writes what was built over `dataset` to what `start` gives for so many sections.
+/// Writes the index that was built over `dataset` to `writer`.
 fn write<T: Element, W: Write>(
     dataset: &Dataset,
     columns: &[CheckedColumn<'_>],
     built: BuiltGraph<T>,
     params: &BuildParams,
-    start: impl FnOnce(usize) -> Result<IndexWriter<W>, IndexError>,
+    writer: IndexWriter<W>,
     progress: &dyn Progress,
 ) -> Result<IndexWriter<W>, BuildError> {
     let BuiltGraph {
@@ -275,7 +275,7 @@ fn write<T: Element, W: Write>(
         held_after: params.held_after,
         renewed: is_renewed,
     };
-    let parts = freeze::Parts {
+    let contents = freeze::Contents {
         metadata: &metadata,
         vectors: &vectors,
         rows: &rows,
@@ -286,7 +286,7 @@ fn write<T: Element, W: Write>(
         training_queries: &training_queries,
         expires_at: dataset.expires_at.as_deref(),
     };
-    freeze::freeze(start, &parts, columns, progress)
+    freeze::freeze(writer, &contents, columns, progress)
 }
 
 /// A finished graph and how it came about.

@@ -58,7 +58,7 @@ impl<T: NpyScalar> NpyWriter<T> {
     /// # Errors
     /// [`DatasetError::Io`] if the folder of `path` cannot be written to.
     pub fn create(path: &Path, shape: &[usize]) -> Result<Self, DatasetError> {
-        let file = StagedFile::beside(path).map_err(DatasetError::io(path))?;
+        let file = StagedFile::create_for(path).map_err(DatasetError::io(path))?;
         let mut file = BufWriter::with_capacity(1 << 20, file);
         file.write_all(&header(T::DESCR, shape)).map_err(DatasetError::io(path))?;
         let expected = shape.iter().map(|&axis| axis as u64).product();

@@ -1,7 +1,7 @@
-//! Recall against effort: what a generation finds of the true neighbors of users, at every effort.
+//! Calibration: the share of the exact neighbors of the queries that an index finds, at a ladder of efforts.
 //!
-//! Every effort is one traversal per query, from which all k are answered. Efforts rise by a factor of √2,
-//! the large ones by 2, until every k is found, or more effort finds nothing more.
+//! Each effort takes one traversal per query, which answers all k. Efforts rise by a factor of √2, large ones by 2,
+//! until for every k the recall is nearly 1 or no longer rises.
 
 use rayon::prelude::*;
 
@@ -12,43 +12,45 @@ use crate::dataset::{EmbeddingsView, Neighbors, Rows};
 use crate::index::{Index, QuerySource, RecallCurve, RecallCurves, RecallPoint};
 use crate::search::{Hit, Interrupted, Plan, Searcher};
 
-/// The k that are calibrated unless told otherwise: close enough for those in between, and no traversal more
-/// than the largest alone takes.
+/// The default k of a calibration. They are dense enough to interpolate between, and cost no more traversals than the
+/// largest k alone.
 pub const DEFAULT_K: [usize; 13] = [1, 2, 5, 10, 20, 30, 50, 70, 100, 150, 200, 300, 500];
 
-/// More queries are thinned out to so many: the standard error of their recall is then below 0.002.
+/// The most queries used; a larger set is sampled evenly. The standard error of the recall is then below 0.002.
 const MAX_QUERIES: usize = 10_000;
-/// From here on efforts rise faster: they take most of the time, and recall has become nearly flat.
+/// Above this effort the ladder rises by a factor of 2: these efforts take most of the time, and recall is nearly flat.
 const LARGE_EF_SEARCH: usize = 640;
-/// The largest effort measured, or this many times the largest k.
+/// The largest effort measured is the larger of this,
 const MAX_EF_SEARCH: usize = 4_000;
+/// and this multiple of the largest k.
 const MAX_EF_SEARCH_PER_K: usize = 4;
-/// A curve ends once so much is found,
+/// A curve ends at this recall,
 const ENOUGH: f64 = 0.999;
-/// or once so many times the effort found less than so much more.
+/// or once multiplying the effort by this factor
 const IN_VAIN: usize = 4;
+/// raised the recall by less than this.
 const LEAST_GAIN: f64 = 0.001;
-/// Queries whose exact neighbors are looked for between two looks at whether to go on, per thread.
+/// Queries per thread whose exact neighbors are computed between two checks for cancellation.
 const QUERIES_PER_THREAD: usize = 64;
 
 /// Why an index was not calibrated.
 #[derive(Debug, thiserror::Error)]
 pub enum CalibrateError {
-    /// The queries belong to another index.
+    /// The queries have another dimension than the index.
     #[error("queries: expected {expected} dimensions as in the index, found {found}")]
     Dimension {
-        /// Of the index.
+        /// Dimension of the index.
         expected: usize,
-        /// Of the queries.
+        /// Dimension of the queries.
         found: usize,
     },
-    /// There is nothing to do.
+    /// No k or no queries were specified.
     #[error("{0}: expected at least one")]
     Nothing(&'static str),
-    /// A k that no search can have.
+    /// A k of 0, which no search can have.
     #[error("k: expected at least 1, found 0")]
     ZeroK,
-    /// Somebody asked to stop.
+    /// The calibration was cancelled.
     #[error("the calibration was cancelled; nothing was written")]
     Cancelled,
 }
@@ -59,11 +61,11 @@ impl From<Interrupted> for CalibrateError {
     }
 }
 
-/// Measures what recall `index` reaches on `queries`, `[n × dim]` finite, for every k of `ks`, on the
-/// current rayon pool. A k that exceeds the index counts as its number of videos.
+/// Measures the recall of `index` on `queries`, `[n × dim]` finite, for every k of `ks`, on the current rayon pool. A k
+/// above the number of videos counts as that number.
 ///
 /// # Errors
-/// [`CalibrateError::Cancelled`], or what does not belong together.
+/// [`CalibrateError::Cancelled`], or the other variants for invalid arguments.
 pub fn calibrate(
     index: &Index,
     queries: EmbeddingsView<'_>,
@@ -105,7 +107,7 @@ pub fn calibrate(
     Ok(RecallCurves { source, queries: count as u32, curves: curves.collect() })
 }
 
-/// The queries, `[n × dim]`, evenly spaced where there are too many.
+/// Returns the queries, `[n × dim]`; at most [`MAX_QUERIES`] of them, evenly spaced.
 fn sample(queries: EmbeddingsView<'_>) -> Vec<f32> {
     let count = queries.len().min(MAX_QUERIES);
     let (mut sample, mut query) = (Vec::with_capacity(count * queries.dim()), Vec::new());
@@ -116,7 +118,7 @@ fn sample(queries: EmbeddingsView<'_>) -> Vec<f32> {
     sample
 }
 
-/// The true neighbors of each query.
+/// Returns the exact neighbors of each query.
 fn exact(
     index: &Index,
     queries: &[f32],
@@ -138,8 +140,8 @@ fn exact(
     Ok(truth)
 }
 
-/// The efforts to measure, ascending, no more than there are videos. Where a scan takes the place of
-/// traversal recall jumps: both sides of that are measured.
+/// Returns the efforts to measure, ascending, at most the number of videos. At `scanned_from` a scan of all codes
+/// replaces the traversal and recall jumps, so the efforts on both sides of it are included.
 fn efforts(largest_k: usize, videos: usize, scanned_from: Option<usize>) -> Vec<usize> {
     let last = MAX_EF_SEARCH.max(MAX_EF_SEARCH_PER_K * largest_k).min(videos);
     let rung = |step: usize| f64::powf(2.0, step as f64 / 2.0) as usize;
@@ -156,13 +158,13 @@ fn efforts(largest_k: usize, videos: usize, scanned_from: Option<usize>) -> Vec<
     efforts
 }
 
-/// The curve of one k, as far as it was measured.
+/// The curve of one k during the calibration.
 struct Curve {
     k: usize,
-    /// True neighbors in all.
+    /// Number of exact neighbors of all queries.
     total: u64,
     points: Vec<RecallPoint>,
-    /// The last effort and what it found, whether it became a point or not.
+    /// The last effort with the number of neighbors it found, even if it did not become a point.
     last: Option<(usize, u64)>,
 }
 
@@ -171,7 +173,7 @@ impl Curve {
         Self { k, total: (k * queries) as u64, points: Vec::new(), last: None }
     }
 
-    /// More effort rarely finds less, and then by chance: such a point is left out.
+    /// Adds a point, unless the effort found no more than a smaller one did, which is rare and due to chance.
     fn add(&mut self, ef_search: usize, found: u64) {
         self.last = Some((ef_search, found));
         if self.points.last().is_none_or(|last| found > last.found) {
@@ -179,19 +181,19 @@ impl Curve {
         }
     }
 
-    /// Whether more effort is not worth it.
+    /// Returns whether the curve is complete: recall is nearly 1, or no longer rises.
     fn is_done(&self) -> bool {
         let share = |found: u64| found as f64 / self.total as f64;
         let Some((last_ef_search, last)) = self.last else { return false };
         let long_ago =
             self.points.iter().rev().find(|point| IN_VAIN * point.ef_search as usize <= last_ef_search);
         let in_vain = || long_ago.is_some_and(|before| share(last) < share(before.found) + LEAST_GAIN);
-        // Efforts far below k are all widened to about the same.
+        // An effort far below k is widened to about k, so such efforts do not show whether recall still rises.
         share(last) >= ENOUGH || last_ef_search > self.k && in_vain()
     }
 }
 
-/// Searches that are compared with the truth.
+/// The searches of one calibration, whose hits are compared with the exact neighbors.
 struct Trial<'a> {
     index: &'a Index,
     /// `[n × dim]`.
@@ -202,7 +204,7 @@ struct Trial<'a> {
 }
 
 impl Trial<'_> {
-    /// How many of the true neighbors of all queries are found, for each k.
+    /// Returns the number of exact neighbors found over all queries, for each k.
     fn found(&self, ks: &[usize], ef_search: usize) -> Result<Vec<u64>, Interrupted> {
         if ks.is_empty() {
             self.progress.advance(self.truth.rows as u64);
@@ -218,6 +220,7 @@ impl Trial<'_> {
         )
     }
 
+    /// Returns the number of exact neighbors found for one query, for each k.
     fn found_by(
         &self,
         query: usize,

@@ -1,4 +1,4 @@
-//! Exact neighbors of many queries, by scanning cache-sized blocks of rows with every core.
+//! Exact nearest neighbors of many queries: a brute-force scan of cache-sized blocks of rows, on all cores.
 
 use rayon::prelude::*;
 
@@ -13,13 +13,13 @@ use crate::kernel::Kernels;
 use crate::search::TopK;
 use crate::with_rows;
 
-/// Queries that share a block of rows while it is in cache, at most.
+/// The most queries that are scored against a block of rows while it is in the cache.
 const QUERIES: usize = 64;
-/// Bytes of the rows in a block: half of a small first-level cache.
+/// Bytes of the rows in a block; a small L1 cache has twice that.
 const BLOCK_BYTES: usize = 24 << 10;
 
-/// The `k` nearest rows of `items` for each query, best first, equal scores by row; fewer where there
-/// are fewer rows. `done` is told how many more queries are finished.
+/// Returns the `k` nearest rows of `items` for each query, best first, equal scores by row; fewer than `k` if there are
+/// fewer rows. Calls `done` with the number of queries that were finished since the last call.
 ///
 /// # Panics
 /// If the dimensions differ.
@@ -34,7 +34,7 @@ pub fn ground_truth(
     with_rows!(items, rows => scan(rows, queries, metric, k, &done))
 }
 
-/// The same for the rows of an index, by node.
+/// Returns the `k` nearest nodes of an index for each query: [`ground_truth`] over its embeddings.
 ///
 /// # Panics
 /// If the dimensions differ.
@@ -44,7 +44,7 @@ pub fn ground_truth_of(
     k: usize,
     done: impl Fn(usize) + Sync,
 ) -> Neighbors {
-    // Its rows have norm 1 under cosine.
+    // The embeddings of an index have norm 1 under cosine, where the inner product ranks the same.
     let metric = match index.metadata().metric {
         Metric::InnerProduct | Metric::Cosine => Metric::InnerProduct,
         Metric::L2 => Metric::L2,
@@ -78,7 +78,8 @@ fn scan<T: Element>(
             let scores = &mut scores[..block_rows.min(items.len() - start)];
             let block = block(items, start, scores.len(), &mut copy);
             for (query, best) in wide.iter().zip(&mut best) {
-                // The inner product over the norm of the row ranks as the cosine does.
+                // Under cosine, dividing by the norm of the row is enough: the norm of the query does not change the
+                // ranking.
                 Scorer::new(metric, query, block).score_scan(0, scores);
                 for (score, inverse) in scores.iter_mut().zip(inverse_norms.iter().skip(start)) {
                     *score *= inverse;
@@ -98,7 +99,7 @@ fn scan<T: Element>(
     Neighbors { rows: queries.len(), k, data }
 }
 
-/// `count` rows from `start` on, as they lie where nothing is between them, else copied together.
+/// Returns `count` rows from `start` on: borrowed if the rows are contiguous, otherwise gathered into `copy`.
 fn block<'a, T: Element>(items: Rows<'a, T>, start: usize, count: usize, copy: &'a mut Vec<T>) -> &'a [T] {
     match items.as_contiguous() {
         Some(all) => &all[start * items.dim()..(start + count) * items.dim()],

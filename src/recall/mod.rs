@@ -1,13 +1,13 @@
-//! What share of the true neighbors an index finds.
+//! Recall: the share of the exact nearest neighbors that an index finds.
 //!
-//! What flows in: an index or embeddings, and queries. What flows out: exact neighbors of many queries at once, and
-//! curves of recall against effort. Nothing here knows of requests or servers.
+//! What flows in: an index or embeddings, and queries. What flows out: the exact neighbors of many queries at once, and
+//! curves of recall against effort. This module does not know requests or servers.
 //!
 //! | file | duty |
 //! |---|---|
-//! | `ground_truth.rs` | exact neighbors of many queries |
-//! | `calibrate.rs`    | recall against effort, for whoever asks for a recall |
-//! | `publish.rs`      | a finished build is calibrated before it is published |
+//! | `ground_truth.rs` | exact neighbors of many queries (brute force) |
+//! | `calibrate.rs`    | recall against effort, from which a search picks the effort for a target recall |
+//! | `publish.rs`      | calibration of a finished build before it is published |
 
 mod calibrate;
 mod ground_truth;

@@ -1,15 +1,17 @@
-//! A finished build is calibrated before anybody can serve it.
+//! Calibration of a finished build before it is published.
 
 use super::calibrate::{CalibrateError, DEFAULT_K, calibrate};
 use crate::build::{BuildError, Progress};
 use crate::index::{QuerySource, RecallCurves, StagedIndex};
 
-/// Measures a finished build on the users that it held out, to be published with what comes of it: a server that is asked
-/// for recalls must not swap to a generation that it knows nothing of. Nothing comes of it without such users, or if they
-/// cannot be measured with, for the reason that comes instead. Computes on `threads` threads, 0 for one per core.
+/// Measures the recall of a finished build on its held-out users, on `threads` threads (0 means one per core). The curves
+/// are published together with the generation, since a server that answers requests with a target recall must not swap
+/// to a generation without a calibration.
+///
+/// Returns no curves if the build has no held-out users, and no curves with the reason if they cannot be measured.
 ///
 /// # Errors
-/// [`BuildError`], if it was cancelled above all.
+/// [`BuildError::Cancelled`], or if the staged file cannot be opened or threads cannot be started.
 pub fn calibrate_staged(
     staged: &StagedIndex,
     threads: usize,

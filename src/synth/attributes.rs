@@ -59,7 +59,7 @@ const SCHEMA: &str = "
 /// Writes the attributes of the videos `ids` to `path`, all of them or nothing.
 pub(super) fn write_attributes(path: &Path, model: &Model, ids: &[u64]) -> Result<Population, SynthError> {
     let io = |source| SynthError::Io { path: path.to_owned(), source };
-    let mut staged = StagedFile::beside(path).map_err(io)?;
+    let mut staged = StagedFile::create_for(path).map_err(io)?;
     let file = staged.file_mut().try_clone().map_err(io)?;
     let population = write_videos(file, model, ids)
         .map_err(|source| SynthError::Parquet { path: path.to_owned(), source })?;

@@ -169,7 +169,7 @@ pub(super) fn write_requests(
     let lines_of = |row: usize| lines(model, population, users.start + row, row, count);
     // By user, then by label: there are the same labels for all.
     let lines: Vec<Vec<Line>> = (0..count).into_par_iter().map(lines_of).collect();
-    let mut file = BufWriter::new(StagedFile::beside(path)?);
+    let mut file = BufWriter::new(StagedFile::create_for(path)?);
     for label in 0..lines.first().map_or(0, Vec::len) {
         for lines in &lines {
             serde_json::to_writer(&mut file, &lines[label])?;

@@ -35,7 +35,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut ours = read_all(&arguments.from)?;
     let outputs = [&arguments.json, &arguments.html, &arguments.svg];
     for path in outputs.into_iter().flatten() {
-        StagedFile::beside(path).with_context(|| path.display().to_string())?;
+        StagedFile::create_for(path).with_context(|| path.display().to_string())?;
     }
     check_kinds(arguments, &ours, &peers)?;
     if let (Some(plan), None) = (arguments.plan.filter(|plan| plan.needs_filter()), &arguments.requests) {
@@ -112,7 +112,7 @@ fn read_all(paths: &[PathBuf]) -> anyhow::Result<Vec<Report>> {
 
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     let whole = || {
-        let mut staged = StagedFile::beside(path)?;
+        let mut staged = StagedFile::create_for(path)?;
         staged.write_all(text.as_bytes())?;
         staged.replace(path)
     };

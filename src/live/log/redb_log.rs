@@ -299,7 +299,7 @@ impl MutationLog for RedbLog {
 
 /// Makes an empty log, which gets its name once it is whole.
 fn create(path: &Path, after: u64) -> Result<(), LogError> {
-    let mut staged = StagedFile::beside(path).map_err(LogError::io(path))?;
+    let mut staged = StagedFile::create_for(path).map_err(LogError::io(path))?;
     let file = staged.file_mut().try_clone().map_err(LogError::io(path))?;
     let backend = FileBackend::new(file).map_err(LogError::redb(path))?;
     drop(RedbLog::on(path, Disk(Arc::new(backend)), after)?);

@@ -1,6 +1,8 @@
 //! Small catalogs and indexes for the tests that need no server.
 
+use std::borrow::Cow;
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -10,7 +12,7 @@ use rand_distr::{Distribution, StandardNormal};
 use shortlist::base::metric::Metric;
 use shortlist::build::{BuildParams, Silent, build};
 use shortlist::dataset::{Dataset, DatasetFiles, Embeddings, write_npy};
-use shortlist::index::{Index, IndexError, IndexStore, IndexWriter, SectionKind};
+use shortlist::index::{Index, IndexError, IndexStore, IndexWriter, SectionKind, SectionSet};
 use shortlist::synth::{SynthFiles, SynthParams, synth};
 use tempfile::TempDir;
 
@@ -89,17 +91,15 @@ pub fn rewritten(
     mut change: impl FnMut(SectionKind, u32, &mut Vec<u8>) -> bool,
 ) -> Result<Index, IndexError> {
     let file = std::fs::read(index.path()).unwrap();
-    let mut sections = Vec::new();
+    let mut sections = SectionSet::default();
     for section in index.sections() {
         let mut bytes = file[section.range()].to_vec();
         if change(section.kind, section.ordinal, &mut bytes) {
-            sections.push((section.kind, section.ordinal, bytes));
+            sections.add_parts(section.kind, section.ordinal, [Cow::Owned(bytes)]);
         }
     }
-    let mut writer = IndexWriter::create(index.path().parent().unwrap(), sections.len()).unwrap();
-    for (kind, ordinal, bytes) in &sections {
-        writer.section(*kind, *ordinal, [bytes.as_slice()]).unwrap();
-    }
+    let mut writer = IndexWriter::create(index.path().parent().unwrap()).unwrap();
+    assert!(writer.write(&sections, |_| ControlFlow::Continue(())).unwrap().is_continue());
     writer.finish().unwrap().open()
 }
 

@@ -1,6 +1,6 @@
-//! Create-once JSON files beside a generation that say something about it: the newest that can be read counts.
+//! Reports about a generation: numbered, create-once JSON files next to it, of which the newest readable one counts.
 //!
-//! A generation never changes, so a report is tied to it by number, length and checksum.
+//! A generation never changes, so a report identifies it by number, length and checksum.
 
 use std::path::PathBuf;
 
@@ -8,35 +8,38 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::StoreError;
+use super::folder::{IndexStore, PUBLISH_ATTEMPTS};
 use super::sealed_json;
-use super::store::{IndexStore, PUBLISH_ATTEMPTS};
-use super::view::Index;
+use crate::index::generation::Index;
 
-/// What every report says of itself.
+/// The fields that every report has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tag {
-    /// The version of its fields.
+    /// The version of the fields of the report.
     pub(super) format_version: u32,
     pub(super) generation: u64,
-    /// Its number among those of its kind.
+    /// The number of the report among those of its kind and generation.
     pub(super) number: u64,
     /// Length of the generation file.
     pub(super) bytes: u64,
-    /// Checksum of its section table, which holds the checksums of the sections.
+    /// Checksum of its section table, which contains the checksums of the sections.
     pub(super) table_crc32c: u32,
 }
 
 /// A kind of report.
 pub(super) trait Report: Serialize + DeserializeOwned {
-    /// The word for it, which its files begin with.
+    /// The name of the kind, which the names of its files begin with.
     const WORD: &'static str;
+    /// The version of the fields.
     const VERSION: u32;
 
+    /// The common fields of this report.
     fn tag(&self) -> Tag;
 
-    /// What is wrong with what it says.
+    /// Returns an inconsistency of the contents, if there is one.
     fn problem(&self) -> Option<String>;
 
+    /// The error for a report at `path` that cannot be used.
     fn bad(path: PathBuf, problem: String) -> StoreError;
 }
 
@@ -46,12 +49,12 @@ impl IndexStore {
         self.dir().join(format!("{}{number:04}.json", prefix::<R>(generation)))
     }
 
-    /// The reports of a kind on a generation that are on disk, ascending; not all of them need be valid.
+    /// Returns the numbers of the reports of a kind about a generation, ascending, valid or not.
     pub(super) fn report_numbers<R: Report>(&self, generation: u64) -> Result<Vec<u64>, StoreError> {
         self.numbered(&prefix::<R>(generation), ".json")
     }
 
-    /// Reads one report on `index`, which is the open `generation`, and checks it.
+    /// Reads and checks one report about `index`, which is the open `generation`.
     pub(super) fn read_report<R: Report>(
         &self,
         generation: u64,
@@ -87,8 +90,8 @@ impl IndexStore {
         }
     }
 
-    /// The newest report on an open generation that can be read, if there is one. Those passed over are given with
-    /// the reason, newest first.
+    /// Returns the newest readable report about an open generation, if any, and the error of each newer one, newest
+    /// first.
     pub(super) fn open_report<R: Report>(
         &self,
         generation: u64,
@@ -104,7 +107,7 @@ impl IndexStore {
         Ok((None, passed_over))
     }
 
-    /// Adds a report on an open generation, which is the one that counts from now on.
+    /// Adds a report about an open generation, which counts from now on.
     pub(super) fn add_report<R: Report>(
         &self,
         generation: u64,
@@ -128,7 +131,7 @@ impl IndexStore {
         Err(self.too_contended())
     }
 
-    /// The files of a kind on a generation.
+    /// Returns the paths of the reports of a kind about a generation.
     pub(super) fn report_paths<R: Report>(&self, generation: u64) -> Result<Vec<PathBuf>, StoreError> {
         let numbers = self.report_numbers::<R>(generation)?.into_iter();
         Ok(numbers.map(|number| self.report_path::<R>(generation, number)).collect())

@@ -1,7 +1,7 @@
-//! The small facts of a generation, kept as JSON in a section of their own.
+//! The facts of a generation, stored as JSON in the first section.
 //!
-//! Nothing here depends on when or where a build ran, so that the same input and seed give the same
-//! bytes; the time and duration of a build are in the manifest.
+//! No fact depends on when or where a build ran, so the same input and seed produce the same bytes. The time and the
+//! duration of a build are in the manifest.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use crate::base::element::Dtype;
 use crate::base::metric::Metric;
 use crate::quantize::Codes;
 
-/// What an index is: sizes, types, and how it was built.
+/// Sizes, types and origin of an index.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Metadata {
@@ -17,51 +17,51 @@ pub struct Metadata {
     pub rows: u32,
     /// Components per embedding.
     pub dim: u32,
-    /// Stored component type.
+    /// Type of the stored components.
     pub dtype: Dtype,
-    /// How embeddings are compared.
+    /// How embeddings are scored.
     pub metric: Metric,
-    /// The codes that the graph is traversed with.
+    /// The codes that a traversal scores.
     #[serde(default)]
     pub codes: Codes,
     /// Edge slots per node in the upper layers.
     pub m: u32,
-    /// Edges per node in layer 0, at most.
+    /// The most edges per node in layer 0.
     pub m0: u32,
-    /// Where a search starts.
+    /// The node that a search starts at.
     pub entry_point: u32,
     /// Nodes per upper layer, layer 1 first.
     pub upper_layers: Vec<u32>,
     /// The attribute columns, in the order of their ordinals.
     pub attributes: Vec<AttributeSchema>,
-    /// The model that made the embeddings, if the build was told.
+    /// The model that computed the embeddings, if it was specified for the build.
     pub embedding_model: Option<String>,
     /// How the graph was built.
     pub build: BuildFacts,
-    /// What had to be mended after the build.
+    /// The result of the reachability check after the build.
     pub repair: RepairReport,
-    /// What users taught the graph, if any did.
+    /// The effect of the training queries; `None` if the build had none.
     pub training: Option<TrainingReport>,
-    /// Users that the index keeps to measure with.
+    /// Number of users in [`SectionKind::HeldOutQueries`](super::SectionKind::HeldOutQueries).
     #[serde(default)]
     pub held_out_queries: u32,
-    /// Users that the index keeps to teach the next build.
+    /// Number of users in [`SectionKind::TrainingQueries`](super::SectionKind::TrainingQueries).
     #[serde(default)]
     pub training_queries: u32,
-    /// The last write of the mutation log that the input knew of; 0 if of none.
+    /// The last write of the mutation log that the input contains; 0 if none.
     #[serde(default)]
     pub log_sequence: u64,
-    /// Upserts that do not fit it are not in it if they are after this write, even if they are no later than
-    /// `log_sequence`; that itself where it is not there.
+    /// Parked upserts, which did not fit the schema of this generation, are not in it if their sequence is above this
+    /// one, even if it is at most `log_sequence`. Absent if it equals `log_sequence`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_after: Option<u64>,
-    /// Whether the graph is that of an older generation, renewed.
+    /// Whether the graph is a renewed graph of an older generation, instead of one built from nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub renewed: bool,
 }
 
 impl Metadata {
-    /// Upserts that do not fit it wait, if they are after this write.
+    /// The log sequence after which upserts that do not fit this generation are still parked.
     pub fn held_after(&self) -> u64 {
         self.held_after.unwrap_or(self.log_sequence)
     }
@@ -71,45 +71,45 @@ impl Metadata {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BuildFacts {
-    /// `native` or `hnsw-rs`; [`Self::NO_BUILDER`] for a small part.
+    /// `native` or `hnsw-rs`; [`Self::NO_BUILDER`] for a small segment without a graph.
     pub builder: String,
-    /// Candidates kept while inserting.
+    /// Size of the candidate list during insertion.
     pub ef_construction: u32,
-    /// What the layers were drawn from.
+    /// Seed of the random layers.
     pub seed: u64,
 }
 
 impl BuildFacts {
-    /// The builder of what has no graph.
+    /// The builder name of an index without a graph.
     pub const NO_BUILDER: &str = "none";
 }
 
-/// What the reachability check of a build found and did.
+/// The result of the reachability check of a build.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RepairReport {
-    /// Nodes that could not be reached from the entry point over layer 0.
+    /// Nodes that were not reachable from the entry point over layer 0.
     pub unreachable: u32,
-    /// Edges added into free slots to reach them.
+    /// Edges added in free slots to reach them.
     pub edges_added: u32,
-    /// Edges that gave way to one that reaches them.
+    /// Edges replaced by one that reaches them.
     pub edges_replaced: u32,
 }
 
-/// What training users changed, and how well users that taught nothing are served.
+/// The effect of the training queries, and the recall of the held-out users.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingReport {
-    /// Users of the sample that edges were added for.
+    /// Users of the sample that taught the graph.
     pub users: u32,
-    /// Users made from those, because the catalog needs more, that edges were added for.
+    /// Additional users, generated from those because the catalog needs more, that taught the graph.
     #[serde(default)]
     pub multiplied: u32,
-    /// Edges that they asked for and got.
+    /// Edges added for all of them.
     pub edges_added: u64,
-    /// Users of the same sample that were kept apart to measure with.
+    /// Users of the same sample that were held out to measure recall.
     pub held_out: u32,
-    /// Recall of the finished index on those.
+    /// Recall of the finished index on the held-out users.
     pub recall: Vec<HeldOutRecall>,
 }
 
@@ -121,7 +121,7 @@ pub struct HeldOutRecall {
     pub k: u32,
     /// Candidate list size.
     pub ef_search: u32,
-    /// Share of the exact k nearest that were found.
+    /// Found share of the exact k nearest, 0 to 1.
     pub recall: f64,
 }
 
@@ -129,9 +129,9 @@ pub struct HeldOutRecall {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AttributeSchema {
-    /// As in the Parquet file.
+    /// The name, as in the Parquet file.
     pub name: String,
-    /// How the values are stored.
+    /// The type of the values.
     pub kind: AttributeKind,
 }
 
@@ -156,7 +156,7 @@ pub enum AttributeKind {
 }
 
 impl AttributeKind {
-    /// The word for it in errors and in files.
+    /// The name in errors and in files.
     pub fn name(self) -> &'static str {
         match self {
             AttributeKind::Keyword => "keyword",

@@ -1,11 +1,11 @@
-//! Recall against effort, measured: which effort reaches a recall, and which recall an effort reached.
+//! Measured recall against effort: the effort that reaches a recall, and the recall that an effort reaches.
 //!
-//! What flows in: how many true neighbors each `ef_search` found, per k. What flows out: an `ef_search`
-//! for a recall, and back. Nothing here guesses: beyond what was measured there is no answer.
+//! What flows in: the number of true neighbors that each `ef_search` found, per k. What flows out: an `ef_search` for a
+//! recall, and a recall for an `ef_search`. Nothing is extrapolated beyond the measured range.
 //!
-//! Between two points of a curve recall is interpolated over the logarithm of effort, over which it rises
-//! nearly straight, and ever more slowly: that promises too little rather than too much. Between two
-//! calibrated k the recall of both at the same effort is interpolated over k.
+//! Between two points of a curve, recall is interpolated linearly over the logarithm of effort. Recall is a nearly
+//! linear, concave function of it, so the interpolation is slightly too low rather than too high. Between two calibrated
+//! k, the recalls of both at the same effort are interpolated linearly over k.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,19 +13,19 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecallCurves {
-    /// Where the queries came from.
+    /// The source of the queries.
     pub source: QuerySource,
-    /// How many there were.
+    /// Number of queries.
     pub queries: u32,
     /// Ascending by k.
     pub curves: Vec<RecallCurve>,
 }
 
-/// Where the queries of a calibration came from.
+/// The source of the queries of a calibration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum QuerySource {
-    /// Users of the training sample that taught the graph nothing.
+    /// Users of the training sample that did not teach the graph.
     HeldOut,
     /// A file of queries.
     Queries,
@@ -37,41 +37,41 @@ pub enum QuerySource {
 pub struct RecallCurve {
     /// Hits per query.
     pub k: u32,
-    /// Both effort and what it found rise from each point to the next.
+    /// Both `ef_search` and `found` rise from each point to the next.
     pub points: Vec<RecallPoint>,
 }
 
-/// What one effort found. A count, since a fraction would not come back from JSON to the bit.
+/// The true neighbors that one effort found: a count, since a fraction may not survive the round trip through JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecallPoint {
     /// Candidate list size.
     pub ef_search: u32,
-    /// How many of the `queries × k` true neighbors were found.
+    /// Number found of the `queries × k` true neighbors.
     pub found: u64,
 }
 
 /// Why no effort is known to reach a recall.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Uncovered {
-    /// Nothing was measured for so many hits.
+    /// No k this large was measured.
     K {
-        /// The largest k that was.
+        /// The largest measured k.
         largest: usize,
     },
-    /// The recall was not reached.
+    /// No measured effort reaches the recall.
     Recall {
-        /// The best that was.
+        /// The best measured recall.
         best: f64,
     },
 }
 
 impl RecallCurves {
-    /// The least `ef_search` that is known to reach `recall`, 0 to 1, for the best `k`. A k below the
-    /// smallest that was measured is taken for that.
+    /// Returns the smallest `ef_search` that reaches `recall` (0 to 1) for the best `k`. A k below the smallest measured
+    /// one counts as that one.
     ///
     /// # Errors
-    /// [`Uncovered`] if that was not measured.
+    /// [`Uncovered`] if the measurements do not reach this k or this recall.
     pub fn ef_search(&self, k: usize, recall: f64) -> Result<usize, Uncovered> {
         let between = self.between(k).ok_or_else(|| Uncovered::K { largest: self.largest_k() })?;
         let (mut least, mut most) = between.efforts();
@@ -79,7 +79,7 @@ impl RecallCurves {
         if recall > best {
             return Err(Uncovered::Recall { best });
         }
-        // `most` is always enough.
+        // Invariant of the binary search: `most` reaches the recall.
         while least < most {
             let middle = least.midpoint(most);
             if between.recall(middle) >= recall { most = middle } else { least = middle + 1 }
@@ -87,23 +87,23 @@ impl RecallCurves {
         Ok(least)
     }
 
-    /// The recall that `ef_search` is known to reach for the best `k`: never more than the largest effort
-    /// measured did. `None` if nothing was measured for this k, or only larger efforts.
+    /// Returns the recall that `ef_search` reaches for the best `k`; above the largest measured effort, the recall of
+    /// that one. `None` if this k was not measured, or only with larger efforts.
     pub fn recall(&self, k: usize, ef_search: usize) -> Option<f64> {
         let between = self.between(k)?;
         (ef_search >= between.efforts().0).then(|| between.recall(ef_search))
     }
 
-    /// What can be asked for: each k and the best recall that was measured for it.
+    /// Returns each measured k with its best recall.
     pub fn reaches(&self) -> impl Iterator<Item = (usize, f64)> {
         self.curves.iter().map(|curve| (curve.k as usize, curve.reach(self.queries)))
     }
 
-    /// What contradicts the invariants of the fields, if anything does.
+    /// Returns a violated invariant of the fields, if there is one.
     pub(super) fn problem(&self) -> Option<String> {
         if self.queries == 0 || self.curves.is_empty() {
             let (queries, curves) = (self.queries, self.curves.len());
-            return Some(format!("expected a query and a curve at least, found {queries} and {curves}"));
+            return Some(format!("expected at least one query and one curve, found {queries} and {curves}"));
         }
         if !self.curves.is_sorted_by(|a, b| a.k < b.k) {
             return Some("expected curves with ascending k".to_owned());
@@ -144,7 +144,7 @@ impl RecallCurve {
         self.points.last().map_or(0.0, |last| self.recall(last, queries))
     }
 
-    /// The recall of an effort, between points over its logarithm, and that of the last one beyond it.
+    /// The recall of an effort, interpolated between points over its logarithm; beyond the last point, that of the last.
     fn recall_at(&self, ef_search: f64, queries: u32) -> f64 {
         let at = self.points.partition_point(|point| f64::from(point.ef_search) <= ef_search);
         let Some(low) = at.checked_sub(1).map(|at| &self.points[at]) else { return 0.0 };
@@ -156,7 +156,7 @@ impl RecallCurve {
     }
 }
 
-/// The curves on either side of a k; the same one twice where k was measured.
+/// The curves on both sides of a k; the same one twice if k was measured.
 struct Between<'a> {
     lower: &'a RecallCurve,
     upper: &'a RecallCurve,
@@ -165,7 +165,7 @@ struct Between<'a> {
 }
 
 impl Between<'_> {
-    /// The recall of an effort that is not below the least of [`Self::efforts`].
+    /// The recall of an effort that is at least the first of [`Self::efforts`].
     fn recall(&self, ef_search: usize) -> f64 {
         let of = |curve: &RecallCurve| curve.recall_at(ef_search as f64, self.queries);
         let (lower, upper) = (of(self.lower), of(self.upper));
@@ -174,7 +174,7 @@ impl Between<'_> {
         lower + share * (upper - lower)
     }
 
-    /// The least effort that both curves know, and one beyond which neither rises.
+    /// The smallest effort that both curves cover, and one beyond which neither rises.
     fn efforts(&self) -> (usize, usize) {
         let effort = |point: Option<&RecallPoint>| point.map_or(0, |point| point.ef_search as usize);
         let (lower, upper) = (&self.lower.points, &self.upper.points);

@@ -1,4 +1,4 @@
-//! Header and section table: the bytes of them, and every check that opening a file makes.
+//! Header and section table: their bytes, and every check that opening a file makes of them.
 
 use std::path::Path;
 
@@ -7,28 +7,35 @@ use bytemuck::{Pod, Zeroable};
 use super::error::IndexError;
 use super::section::{Section, SectionKind, section_label};
 
-/// The version of the byte layout, raised with every change of it. Version 2 has neighbor lists of any
-/// length on layer 0 and nodes in another order than the rows of the input; version 3 has for every attribute
-/// the nodes by value, which filters need; version 4 has residual codes; version 5 has dictionaries by hash,
-/// and when videos expire; version 6 has the last write that it knows of, and users to teach the next build; version 7
-/// has nodes of words as masks of blocks, and twice as many marks; version 8 has no residual codes of means; version 9 has
-/// residual codes along axes that tell queries most.
+/// The version of the byte layout, raised with every change of it.
+///
+/// | version | change |
+/// |---|---|
+/// | 1 | first |
+/// | 2 | variable-length neighbor lists on layer 0; nodes in another order than the input rows |
+/// | 3 | for every attribute, the nodes of each value, which filters need |
+/// | 4 | residual codes |
+/// | 5 | hash tables of dictionary words; expiry times |
+/// | 6 | the last write of the mutation log that the input contained; users to teach the next build |
+/// | 7 | postings as bit masks per block; 64 marks instead of 32 |
+/// | 8 | no residual codes of block means |
+/// | 9 | residual codes along query-aware axes |
 pub const FORMAT_VERSION: u32 = 9;
-/// The first version with the nodes of every attribute by value.
+/// The first version with the nodes of each attribute value, which filters need.
 pub const FILTER_VERSION: u32 = 3;
-/// The first version with dictionaries by hash.
+/// The first version with hash tables of dictionary words.
 pub const WORD_SLOTS_VERSION: u32 = 5;
-/// The first version with twice as many marks.
+/// The first version with 64 marks instead of 32.
 pub const MARKS_VERSION: u32 = 7;
-/// The oldest version that is still read.
+/// The oldest version that is readable.
 const OLDEST_VERSION: u32 = 1;
-/// Bytes before the section table.
+/// Length of the header; the section table follows it.
 pub const HEADER_BYTES: usize = 64;
-/// Every section starts at a multiple of this: one cache line.
+/// Every section starts at a multiple of this, one cache line.
 pub(super) const ALIGNMENT: u64 = 64;
 pub(super) const ENTRY_BYTES: usize = size_of::<TableEntry>();
 const MAGIC: [u8; 8] = *b"SHRTLIST";
-/// More than any index has: a bound before allocating.
+/// Limits the section table before it is allocated; far more than any index has.
 const MAX_SECTIONS: u32 = 1 << 16;
 
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -54,9 +61,10 @@ struct TableEntry {
     zero: u32,
 }
 
+/// The part of the header that its checksum covers.
 const CHECKED_HEADER_BYTES: usize = 28;
 
-/// Header and table of a file with these sections, in file order.
+/// Encodes header and table of a file with these sections, in file order.
 pub(super) fn encode(sections: &[Section], file_bytes: u64) -> Vec<u8> {
     let table: Vec<TableEntry> = sections
         .iter()
@@ -85,7 +93,7 @@ pub(super) fn encode(sections: &[Section], file_bytes: u64) -> Vec<u8> {
     bytes
 }
 
-/// Bytes that [`encode`] gives for so many sections.
+/// Length of header and table of a file with this number of sections.
 pub(super) fn encoded_bytes(sections: usize) -> u64 {
     (HEADER_BYTES + sections * ENTRY_BYTES) as u64
 }
@@ -105,6 +113,9 @@ fn header(file: &[u8]) -> Header {
 }
 
 /// Reads and checks header and table: magic, version, length, checksums, kinds, order, bounds, alignment.
+///
+/// # Errors
+/// An [`IndexError`] variant for each of these, with expected and found.
 pub(super) fn parse(path: &Path, file: &[u8]) -> Result<Vec<Section>, IndexError> {
     let found_bytes = file.len() as u64;
     let magic = &file[..file.len().min(MAGIC.len())];
@@ -177,7 +188,7 @@ pub(super) fn parse(path: &Path, file: &[u8]) -> Result<Vec<Section>, IndexError
             && (last.kind, last.ordinal) >= (kind, entry.ordinal)
         {
             let label = section_label(kind, entry.ordinal);
-            return Err(table_error(position, format!("section {label} is out of order or there twice")));
+            return Err(table_error(position, format!("section {label} is out of order or occurs twice")));
         }
         sections.push(Section {
             kind,

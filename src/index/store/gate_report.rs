@@ -1,4 +1,4 @@
-//! Reports of the quality gate beside a generation: what was measured before it was to answer, and what spoke against
+//! Reports of the quality gate: the measurements of a generation before it is served, and the reasons against serving
 //! it.
 
 use std::path::PathBuf;
@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::beside::{Report, Tag};
 use super::error::StoreError;
-use super::store::IndexStore;
-use super::view::Index;
+use super::folder::IndexStore;
+use super::reports::{Report, Tag};
+use crate::index::generation::Index;
 
-/// What the quality gate found of one generation.
+/// The result of the quality gate for one generation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GateReport {
@@ -23,50 +23,50 @@ pub struct GateReport {
     pub report: u64,
     /// Length of the generation file.
     pub bytes: u64,
-    /// Checksum of its section table, which holds the checksums of the sections.
+    /// Checksum of its section table, which contains the checksums of the sections.
     pub table_crc32c: u32,
     /// When it was measured.
     pub created_at: Timestamp,
-    /// What was found.
+    /// The measurements.
     pub found: GateFindings,
-    /// What speaks against the generation, with expected and found; nothing if it may answer.
+    /// The reasons against serving the generation, with expected and found; empty if it may be served.
     pub problems: Vec<String>,
 }
 
-/// What was measured of a generation, and of the one that answered then.
+/// Measurements of a generation, and of the generation that was served at that time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GateFindings {
-    /// The generation that answered then; 0 if it cannot be compared with.
+    /// The generation that was served at that time; 0 if the two cannot be compared.
     pub current: u64,
     /// Nodes that cannot be reached from the entry point.
     pub unreachable: u32,
-    /// Users that were asked for; 0 if there were none, and then nothing below was measured.
+    /// Number of queries. If 0, none of the fields below was measured.
     pub queries: u32,
-    /// Where they are from, in words.
+    /// The source of the queries, in words.
     pub source: String,
     /// Hits per query.
     pub k: u32,
     /// Candidate list size.
     pub ef_search: u32,
-    /// Of a million true neighbors, how many were found.
+    /// Recall in parts per million.
     pub recall_ppm: u32,
-    /// The same of the generation that answered then.
+    /// Recall of the served generation, in parts per million.
     pub current_recall_ppm: Option<u32>,
-    /// Of a million of its hits, how many the new one has too.
+    /// Share of the hits of the served generation that the new one returns too, in parts per million.
     pub overlap_ppm: Option<u32>,
-    /// Time that 99 in 100 queries take at most, in nanoseconds.
+    /// 99th percentile of query latency, in nanoseconds.
     pub p99_ns: u64,
-    /// The same of the generation that answered then.
+    /// 99th percentile of query latency of the served generation, in nanoseconds.
     pub current_p99_ns: Option<u64>,
 }
 
-/// What the quality gate makes of a generation.
+/// The verdict of the quality gate on a generation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// What was found.
+    /// The measurements.
     pub found: GateFindings,
-    /// What speaks against the generation; nothing if it may answer.
+    /// The reasons against serving the generation; empty if it may be served.
     pub problems: Vec<String>,
 }
 
@@ -94,8 +94,8 @@ impl Report for GateReport {
 }
 
 impl IndexStore {
-    /// The newest report of the quality gate on an open generation that can be read, if there is one. Those passed
-    /// over are given with the reason, newest first.
+    /// Returns the newest readable report of the quality gate about an open generation, if any, and the error of each
+    /// newer one, newest first.
     ///
     /// # Errors
     /// If the folder cannot be read.
@@ -107,10 +107,10 @@ impl IndexStore {
         self.open_report(generation, index)
     }
 
-    /// Adds a report of the quality gate on an open generation, which is the one that counts from now on.
+    /// Adds a report of the quality gate about an open generation, which counts from now on.
     ///
     /// # Errors
-    /// If the file cannot be written; then nothing has changed.
+    /// If the file cannot be written; then nothing is changed.
     pub fn add_gate_report(
         &self,
         generation: u64,

@@ -1,7 +1,7 @@
-//! JSON files that are created once, whole, and carry a checksum of what they say.
+//! Create-once JSON files with a checksum of their contents.
 //!
-//! What flows in: a value and the word for it. What flows out: `{"word": value, "crc32c": checksum}`, or
-//! the value again. Nothing here knows what the value means.
+//! What flows in: a value and its key. What flows out: a file `{"key": value, "crc32c": checksum}`, or the value read
+//! from one. Nothing here knows what the value means.
 
 use std::fs;
 use std::io::Write;
@@ -14,36 +14,35 @@ use serde::{Serialize, Serializer};
 use super::error::StoreError;
 use crate::base::staged_file::StagedFile;
 
+/// Limits the size of a file before it is read.
 const MAX_BYTES: u64 = 1 << 20;
+/// The key of the checksum.
 const CHECKSUM: &str = "crc32c";
 
 struct Sealed<'a, T> {
-    word: &'static str,
+    key: &'static str,
     contents: &'a T,
-    /// Of the compact JSON of `contents`.
+    /// Checksum of the compact JSON of `contents`.
     crc32c: u32,
 }
 
 impl<T: Serialize> Serialize for Sealed<'_, T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(2))?;
-        map.serialize_entry(self.word, self.contents)?;
+        map.serialize_entry(self.key, self.contents)?;
         map.serialize_entry(CHECKSUM, &self.crc32c)?;
         map.end()
     }
 }
 
-/// Creates the file at `path`. False if the name was taken already.
+/// Creates the file at `path`. Returns false if the name is taken.
 ///
-/// Checksums are those of the JSON, so a number in `contents` must come back from it as it was: no fractions.
-pub(super) fn create<T: Serialize>(
-    path: &Path,
-    word: &'static str,
-    contents: &T,
-) -> Result<bool, StoreError> {
-    let sealed = Sealed { word, contents, crc32c: crc32c::crc32c(&compact_json(contents)) };
+/// `contents` must not have fractions: the checksum is that of the JSON, and is computed again from the parsed value, so
+/// every number must survive the round trip.
+pub(super) fn create<T: Serialize>(path: &Path, key: &'static str, contents: &T) -> Result<bool, StoreError> {
+    let sealed = Sealed { key, contents, crc32c: crc32c::crc32c(&compact_json(contents)) };
     let write = || -> std::io::Result<bool> {
-        let mut staged = StagedFile::beside(path)?;
+        let mut staged = StagedFile::create_for(path)?;
         serde_json::to_writer_pretty(&mut staged, &sealed)?;
         staged.write_all(b"\n")?;
         Ok(staged.publish(path)?.is_ok())
@@ -51,10 +50,10 @@ pub(super) fn create<T: Serialize>(
     write().map_err(StoreError::io(path))
 }
 
-/// Reads the file at `path`; `bad` makes an error of what is wrong with it.
+/// Reads the file at `path`. `bad` turns the description of a defect into an error.
 pub(super) fn read<T: Serialize + DeserializeOwned>(
     path: &Path,
-    word: &'static str,
+    key: &'static str,
     bad: impl Fn(String) -> StoreError,
 ) -> Result<T, StoreError> {
     let length = fs::metadata(path).map_err(StoreError::io(path))?.len();
@@ -66,9 +65,9 @@ pub(super) fn read<T: Serialize + DeserializeOwned>(
     let mut fields: serde_json::Map<String, serde_json::Value> =
         serde_json::from_slice(&bytes).map_err(malformed)?;
     let mut take = |name: &str| fields.remove(name).ok_or_else(|| bad(format!("field {name:?} is missing")));
-    let (contents, checksum) = (take(word)?, take(CHECKSUM)?);
+    let (contents, checksum) = (take(key)?, take(CHECKSUM)?);
     if let Some(name) = fields.keys().next() {
-        return Err(bad(format!("unknown field {name:?}: expected {word:?} and {CHECKSUM:?}")));
+        return Err(bad(format!("unknown field {name:?}: expected {key:?} and {CHECKSUM:?}")));
     }
     let contents: T = serde_json::from_value(contents).map_err(malformed)?;
     let expected: u32 = serde_json::from_value(checksum).map_err(malformed)?;
@@ -80,5 +79,5 @@ pub(super) fn read<T: Serialize + DeserializeOwned>(
 }
 
 fn compact_json(contents: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(contents).expect("the contents have no map keys that JSON could not hold")
+    serde_json::to_vec(contents).expect("the contents have only string map keys")
 }

@@ -1,12 +1,11 @@
-//! Everything that opening an index does not look at.
+//! The checks that opening an index does not make: checksums and the contents of every section.
 
 use jiff::Timestamp;
 use rayon::prelude::*;
 
 use super::error::IndexError;
-use super::format::encoded_bytes;
 use super::metadata::BuildFacts;
-use super::section::{Section, SectionKind};
+use super::section::SectionKind;
 use super::view::Index;
 use crate::base::element::Element;
 use crate::base::id::VideoId;
@@ -16,65 +15,27 @@ use crate::kernel::Kernels;
 use crate::quantize::{Axes, BlockSummary, FittedAxes, RowCodes, residual_block_bytes};
 use crate::with_rows;
 
-/// What products of axes may be off by: they are of 32 bits.
+/// Tolerance for inner products of axes, which are computed in single precision.
 const PRODUCT_TOLERANCE: f32 = 1e-3;
 
-/// What a clean index was found to hold.
+/// Counts of an index in which [`verify`] found no error.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct VerifyReport {
-    /// Sections whose checksum was compared.
+    /// Number of sections; the checksum of each was compared.
     pub sections: usize,
-    /// Videos.
+    /// Number of videos.
     pub nodes: usize,
-    /// Edges on layer 0.
+    /// Number of edges on layer 0.
     pub edges: u64,
     /// Largest degree on layer 0.
     pub max_degree: usize,
 }
 
-impl Index {
-    /// Compares the checksum of every section, and that what lies between them is zero.
-    ///
-    /// # Errors
-    /// [`IndexError::DamagedSection`] or [`IndexError::DamagedPadding`] for the first that differs.
-    pub fn check_checksums(&self) -> Result<(), IndexError> {
-        // One after the other: a server does this beside its searches, which want the other cores.
-        for section in self.sections() {
-            self.compare_checksum(section, crc32c::crc32c(self.section_bytes(section)))?;
-        }
-        self.check_padding()
-    }
-
-    pub(super) fn compare_checksum(&self, section: &Section, found: u32) -> Result<(), IndexError> {
-        if found == section.crc32c {
-            return Ok(());
-        }
-        Err(IndexError::DamagedSection {
-            path: self.path().to_owned(),
-            section: section.label(),
-            expected: section.crc32c,
-            found,
-        })
-    }
-
-    fn check_padding(&self) -> Result<(), IndexError> {
-        let mut end = encoded_bytes(self.sections().len()) as usize;
-        for Section { offset, bytes, .. } in self.sections() {
-            let gap = &self.file_bytes()[end..*offset as usize];
-            if let Some(at) = gap.iter().position(|byte| *byte != 0) {
-                let (path, offset) = (self.path().to_owned(), (end + at) as u64);
-                return Err(IndexError::DamagedPadding { path, offset, found: gap[at] });
-            }
-            end = (offset + bytes) as usize;
-        }
-        Ok(())
-    }
-}
-
-/// Checks checksums, numbers, ids, degrees, edges and reachability.
+/// Checks checksums, embeddings, codes, ids, degrees, edges and reachability. Attribute columns are checked by
+/// [`Columns::verify`](crate::attributes::Columns::verify).
 ///
 /// # Errors
-/// The first [`IndexError`] found; checksums are compared before anything else.
+/// The first [`IndexError`] found; checksums are compared first.
 pub fn verify(index: &Index) -> Result<VerifyReport, IndexError> {
     index.check_checksums()?;
     check_vectors(index)?;
@@ -86,7 +47,7 @@ pub fn verify(index: &Index) -> Result<VerifyReport, IndexError> {
     check_expiries(index)?;
     check_upper_layers(index)?;
     let (edges, max_degree) = check_layer0(index)?;
-    // A small part never had a graph; a file that lost its own did.
+    // A small segment is built without a graph. In any other index, missing edges mean a damaged file.
     let is_scanned = !index.has_graph() && index.metadata().build.builder == BuildFacts::NO_BUILDER;
     let reached = index.graph().reachable();
     let unreachable = if is_scanned { 0 } else { reached.iter().filter(|seen| !**seen).count() };
@@ -121,7 +82,7 @@ fn check_finite(index: &Index, section: SectionKind, rows: EmbeddingsView<'_>) -
     })
 }
 
-/// Codes are what the levels make of the vectors, to the bit.
+/// Encodes every vector again, and compares the codes bit by bit.
 fn check_codes(index: &Index) -> Result<(), IndexError> {
     let Some(RowCodes { rows: codes, quantizer }) = index.codes() else { return Ok(()) };
     if let Some(at) = quantizer.parameters().iter().position(|level| !level.is_finite()) {
@@ -141,7 +102,8 @@ fn check_codes(index: &Index) -> Result<(), IndexError> {
     })
 }
 
-/// Regions follow each other and are all blocks; what is known of blocks is that of the vectors, to the bit.
+/// Checks that regions ascend and cover all blocks; then computes means, spreads, deviations and residual codes from the
+/// vectors again and compares them bit by bit.
 fn check_blocks(index: &Index) -> Result<(), IndexError> {
     let (Some(RowCodes { quantizer, .. }), Some(_)) = (index.codes(), index.blocks()) else { return Ok(()) };
     let bad = |section, entry, problem| Err(IndexError::bad_entry(index.path(), section, entry, problem));
@@ -183,8 +145,9 @@ fn check_blocks(index: &Index) -> Result<(), IndexError> {
     Ok(())
 }
 
-/// A row along its axes and a query along its own have the product that they have: every axis of queries has the product
-/// 1 with that of rows, and 0 with the others.
+/// Checks that the axes of rows and those of queries are dual, so that the inner product of a row and a query equals that
+/// of their components along the axes: each axis of queries has the product 1 with the same axis of rows, and 0 with
+/// every other.
 fn check_axes(index: &Index) -> Result<(), IndexError> {
     let Some(Axes { of_rows, of_queries }) = index.axes() else { return Ok(()) };
     let kernels = Kernels::get();
@@ -197,7 +160,7 @@ fn check_axes(index: &Index) -> Result<(), IndexError> {
     };
     let bad = of_queries.chunks(index.dim()).enumerate().position(|(at, of_query)| is_bad(of_query, at));
     bad.map_or(Ok(()), |at| {
-        let problem = "the axis does not go with those of rows".to_owned();
+        let problem = "the axis is not dual to those of rows".to_owned();
         Err(IndexError::bad_entry(index.path(), SectionKind::QueryAxes, at, problem))
     })
 }
@@ -219,14 +182,14 @@ fn check_ids(index: &Index) -> Result<(), IndexError> {
     Ok(())
 }
 
-/// Every row of the input became one node.
+/// Checks that every input row became exactly one node.
 fn check_input_rows(index: &Index) -> Result<(), IndexError> {
     let rows: &[u32] = index.column(SectionKind::InputRows, 0);
     let mut seen = vec![false; rows.len()];
     for (node, row) in rows.iter().enumerate() {
         let problem = match seen.get_mut(*row as usize) {
             None => format!("expected a row below {}, found {row}", rows.len()),
-            Some(true) => format!("row {row} is there twice"),
+            Some(true) => format!("row {row} occurs twice"),
             Some(seen) => {
                 *seen = true;
                 continue;
@@ -237,7 +200,7 @@ fn check_input_rows(index: &Index) -> Result<(), IndexError> {
     Ok(())
 }
 
-/// Times that a timestamp can have, and at least one: without any the section is not there.
+/// Checks that every expiry is a valid timestamp, and that at least one video expires: otherwise the section is omitted.
 fn check_expiries(index: &Index) -> Result<(), IndexError> {
     let Some(expiries) = index.expiries() else { return Ok(()) };
     let bad = |node, problem| Err(IndexError::bad_entry(index.path(), SectionKind::Expiries, node, problem));
@@ -309,7 +272,7 @@ fn check_layer0(index: &Index) -> Result<(u64, usize), IndexError> {
         .map_err(|(node, problem)| IndexError::bad_entry(index.path(), SectionKind::Layer0, node, problem))
 }
 
-/// Edges in all and the largest degree; or the list and what is wrong with it.
+/// Checks every list. Returns the number of edges and the largest degree, or the position of a bad list and its problem.
 fn check_lists<'a>(
     lists: impl ParallelIterator<Item = (usize, &'a [u32])>,
     nodes: usize,
@@ -324,7 +287,7 @@ fn check_lists<'a>(
                 return Err((node, "an edge leads to the node itself".to_owned()));
             }
             if used[..position].contains(edge) {
-                return Err((node, format!("the edge to {edge} is there twice")));
+                return Err((node, format!("the edge to {edge} occurs twice")));
             }
         }
         match list[used.len()..].iter().find(|edge| **edge != NONE) {

@@ -1,17 +1,17 @@
-//! Calibrations beside a generation: what recall each effort measured on it.
+//! Calibrations: reports with the recall that each effort reaches on a generation.
 
 use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::beside::{Report, Tag};
 use super::error::StoreError;
+use super::folder::IndexStore;
 use super::recall_curve::RecallCurves;
-use super::store::IndexStore;
-use super::view::Index;
+use super::reports::{Report, Tag};
+use crate::index::generation::Index;
 
-/// What recall each effort measured on one generation.
+/// The recall of each effort, measured on one generation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Calibration {
@@ -23,11 +23,11 @@ pub struct Calibration {
     pub calibration: u64,
     /// Length of the generation file.
     pub bytes: u64,
-    /// Checksum of its section table, which holds the checksums of the sections.
+    /// Checksum of its section table, which contains the checksums of the sections.
     pub table_crc32c: u32,
     /// When this calibration was written.
     pub created_at: Timestamp,
-    /// What was measured.
+    /// Recall against effort.
     pub recall: RecallCurves,
 }
 
@@ -55,7 +55,7 @@ impl Report for Calibration {
 }
 
 impl IndexStore {
-    /// The calibrations of a generation on disk, ascending; not all of them need be valid.
+    /// Returns the numbers of the calibrations of a generation, ascending, valid or not.
     ///
     /// # Errors
     /// If the folder cannot be read.
@@ -63,10 +63,10 @@ impl IndexStore {
         self.report_numbers::<Calibration>(generation)
     }
 
-    /// Reads one calibration of `index`, which is the open `generation`, and checks it.
+    /// Reads and checks one calibration of `index`, which is the open `generation`.
     ///
     /// # Errors
-    /// [`StoreError::BadCalibration`] if it is damaged or was measured on something else.
+    /// [`StoreError::BadCalibration`] if it is damaged or was measured on another file.
     pub fn read_calibration(
         &self,
         generation: u64,
@@ -76,8 +76,8 @@ impl IndexStore {
         self.read_report(generation, number, index)
     }
 
-    /// The newest calibration of an open generation that can be read, if there is one. Those passed over
-    /// are given with the reason, newest first.
+    /// Returns the newest readable calibration of an open generation, if any, and the error of each newer one, newest
+    /// first.
     ///
     /// # Errors
     /// If the folder cannot be read.
@@ -89,10 +89,10 @@ impl IndexStore {
         self.open_report(generation, index)
     }
 
-    /// Adds a calibration of an open generation, which is the one that counts from now on.
+    /// Adds a calibration of an open generation, which counts from now on.
     ///
     /// # Errors
-    /// If the file cannot be written; then nothing has changed.
+    /// If the file cannot be written; then nothing is changed.
     pub fn add_calibration(
         &self,
         generation: u64,

@@ -1,0 +1,85 @@
+//! Why an index folder has no generation to serve, or cannot take a new one.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::index::generation::IndexError;
+
+/// Why an index folder has no generation to serve, or cannot take a new one.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The operating system reported an error.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The error.
+        r#source: io::Error,
+    },
+    /// The folder contains no manifest.
+    #[error("{}: no index here: the folder contains no manifest; `shortlist build --out` makes one", dir.display())]
+    Empty {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// A manifest cannot be read or is damaged.
+    #[error("{}: {problem}", path.display())]
+    BadManifest {
+        /// The manifest.
+        path: PathBuf,
+        /// The problem, with expected and found.
+        problem: String,
+    },
+    /// A calibration cannot be read, is damaged, or belongs to another generation.
+    #[error("{}: {problem}", path.display())]
+    BadCalibration {
+        /// The calibration.
+        path: PathBuf,
+        /// The problem, with expected and found.
+        problem: String,
+    },
+    /// A report of the quality gate cannot be read, is damaged, or belongs to another generation.
+    #[error("{}: {problem}", path.display())]
+    BadGateReport {
+        /// The report.
+        path: PathBuf,
+        /// The problem, with expected and found.
+        problem: String,
+    },
+    /// No manifest in the folder names a generation that opens.
+    #[error("{}: no manifest leads to a usable generation; the newest failed with: {newest}", dir.display())]
+    NothingUsable {
+        /// The folder.
+        dir: PathBuf,
+        /// The error of the newest manifest or its generation.
+        newest: Box<StoreError>,
+    },
+    /// The requested generation is not in the folder.
+    #[error("{}: no generation {generation}; available: {available:?}", dir.display())]
+    UnknownGeneration {
+        /// The folder.
+        dir: PathBuf,
+        /// The requested generation.
+        generation: u64,
+        /// The generations in the folder.
+        available: Vec<u64>,
+    },
+    /// The generation is sound, but must not be served.
+    #[error("{}: cannot be served: {problem}", path.display())]
+    NotServable {
+        /// The file.
+        path: PathBuf,
+        /// Why, with expected and found.
+        problem: String,
+    },
+    /// The generation cannot be opened.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+}
+
+impl StoreError {
+    pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| StoreError::Io { path, source }
+    }
+}

@@ -1,0 +1,93 @@
+//! The folder of an index: names and numbers of its files.
+//!
+//! Every file is created once and never changed. Its number is in its name, and the next file of the same kind takes the
+//! next number that is free.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::error::StoreError;
+use crate::index::generation::Index;
+
+/// How many numbers are tried if other processes keep taking the next one.
+pub(super) const PUBLISH_ATTEMPTS: usize = 1000;
+
+/// The folder of one index: its generations, manifests and reports.
+#[derive(Clone, Debug)]
+pub struct IndexStore {
+    dir: PathBuf,
+}
+
+impl IndexStore {
+    /// The store in `dir`, which does not need to exist yet.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into() }
+    }
+
+    /// Creates the folder unless it exists.
+    ///
+    /// # Errors
+    /// If it cannot be created.
+    pub fn create(&self) -> Result<(), StoreError> {
+        fs::create_dir_all(&self.dir).map_err(StoreError::io(&self.dir))
+    }
+
+    /// The path of the folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The path of a generation file.
+    pub fn generation_path(&self, generation: u64) -> PathBuf {
+        self.dir.join(format!("generation-{generation:08}.index"))
+    }
+
+    /// Returns the numbers of the generations on disk, ascending.
+    ///
+    /// # Errors
+    /// If the folder cannot be read.
+    pub fn generations(&self) -> Result<Vec<u64>, StoreError> {
+        self.numbered("generation-", ".index")
+    }
+
+    /// Opens a generation, current or not.
+    ///
+    /// # Errors
+    /// If there is no such generation, or it does not open.
+    pub fn open_generation(&self, generation: u64) -> Result<Index, StoreError> {
+        let available = self.generations()?;
+        if !available.contains(&generation) {
+            return Err(StoreError::UnknownGeneration { dir: self.dir.clone(), generation, available });
+        }
+        Ok(Index::open(&self.generation_path(generation))?)
+    }
+
+    /// Returns the numbers of all files named `prefix`, digits, `suffix`, ascending; none if the folder does not exist.
+    pub(super) fn numbered(&self, prefix: &str, suffix: &str) -> Result<Vec<u64>, StoreError> {
+        let mut numbers = Vec::new();
+        let entries = match fs::read_dir(&self.dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(numbers),
+            Err(error) => return Err(StoreError::Io { path: self.dir.clone(), source: error }),
+        };
+        for entry in entries {
+            let name = entry.map_err(StoreError::io(&self.dir))?.file_name();
+            let number = name
+                .to_str()
+                .and_then(|name| name.strip_prefix(prefix)?.strip_suffix(suffix))
+                .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
+                .and_then(|digits| digits.parse::<u64>().ok());
+            numbers.extend(number);
+        }
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    /// The error after [`PUBLISH_ATTEMPTS`] numbers were taken by other processes.
+    pub(super) fn too_contended(&self) -> StoreError {
+        StoreError::Io {
+            path: self.dir.clone(),
+            source: std::io::Error::other(format!("no free number after {PUBLISH_ATTEMPTS} attempts")),
+        }
+    }
+}
