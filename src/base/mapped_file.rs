@@ -1,5 +1,5 @@
-//! Memory maps: read-only files, and anonymous memory, on huge pages from 2 MiB on. The only file outside `kernel/` that
-//! needs `unsafe`.
+//! Memory maps: read-only files, and anonymous memory, on huge pages from 2 MiB on. The only file outside `kernel/`
+//! that needs `unsafe`.
 
 #![allow(unsafe_code)]
 
@@ -12,14 +12,14 @@ use memmap2::{Advice, Mmap, MmapMut, UncheckedAdvice};
 
 /// The size of a huge page on all supported processors with 4 KiB pages.
 const HUGE_PAGE: usize = 2 << 20;
-/// Bytes that one system call maps or releases. Other threads that map memory wait for that call; for a whole large file
-/// it takes milliseconds.
+/// Bytes that one system call maps or releases. Other threads that map memory wait for that call; for a whole large
+/// file it takes milliseconds.
 const PIECE: usize = 4 << 20;
 
 /// A whole file mapped read-only, or bytes in memory that take its place.
 ///
-/// Contract: the owner of the file does not truncate it or rewrite it in place while it is mapped. The files of Shortlist
-/// itself satisfy this, since each is created once under a temporary name and then renamed.
+/// Contract: the owner of the file does not truncate it or rewrite it in place while it is mapped. The files of
+/// Shortlist itself satisfy this, since each is created once under a temporary name and then renamed.
 #[derive(Debug)]
 pub struct MappedFile {
     source: Source,
@@ -94,8 +94,8 @@ impl MappedFile {
         std::hint::black_box(bytes.iter().step_by(4096).fold(0u8, |sum, byte| sum.wrapping_add(*byte)));
     }
 
-    /// Releases the pages of `range`, which will not be read soon. Reading them later is allowed, and loads them from the
-    /// file again. Does nothing for bytes in memory.
+    /// Releases the pages of `range`, which will not be read soon. Reading them later is allowed, and loads them from
+    /// the file again. Does nothing for bytes in memory.
     ///
     /// # Panics
     /// If `range` exceeds the file.
@@ -125,8 +125,8 @@ fn pieces(range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
         .map(move |piece| range.start.max(piece * PIECE)..range.end.min((piece + 1) * PIECE))
 }
 
-/// Private memory of this process, on huge pages if the kernel provides them: one TLB entry then covers 2 MiB instead of
-/// 4 KiB. Memory smaller than one huge page is on pages of the usual size.
+/// Private memory of this process, on huge pages if the kernel provides them: one TLB entry then covers 2 MiB instead
+/// of 4 KiB. Memory smaller than one huge page is on pages of the usual size.
 #[derive(Debug)]
 pub struct HugeMemory {
     map: MmapMut,

@@ -14,8 +14,8 @@ const SUFFIX: &str = ".tmp";
 /// A younger temporary file is never removed: it may not be locked yet, or be on a file system without locks.
 const LEAST_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A file under a temporary name; dropping it removes the file. It is locked while it is written, which distinguishes it
-/// from a file that a killed process left behind.
+/// A file under a temporary name; dropping it removes the file. It is locked while it is written, which distinguishes
+/// it from a file that a killed process left behind.
 #[derive(Debug)]
 pub struct StagedFile(NamedTempFile);
 

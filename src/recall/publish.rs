@@ -4,9 +4,9 @@ use super::calibrate::{CalibrateError, DEFAULT_K, calibrate};
 use crate::build::{BuildError, Progress};
 use crate::index::{QuerySource, RecallCurves, StagedIndex};
 
-/// Measures the recall of a finished build on its held-out users, on `threads` threads (0 means one per core). The curves
-/// are published together with the generation, since a server that answers requests with a target recall must not swap
-/// to a generation without a calibration.
+/// Measures the recall of a finished build on its held-out users, on `threads` threads (0 means one per core). The
+/// curves are published together with the generation, since a server that answers requests with a target recall must
+/// not swap to a generation without a calibration.
 ///
 /// Returns no curves if the build has no held-out users, and no curves with the reason if they cannot be measured.
 ///

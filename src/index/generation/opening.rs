@@ -1,8 +1,8 @@
 //! The checks that opening a generation makes: the metadata is sound, and every section has the length that follows
 //! from it.
 //!
-//! What flows in: the sections of a mapped file. What flows out: [`Metadata`], or the first [`IndexError`]. No vector and
-//! no edge is read here: [`super::verify()`] checks the contents.
+//! What flows in: the sections of a mapped file. What flows out: [`Metadata`], or the first [`IndexError`]. No vector
+//! and no edge is read here: [`super::verify()`] checks the contents.
 
 use super::error::IndexError;
 use super::mapped_sections::MappedSections;

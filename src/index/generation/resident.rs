@@ -1,8 +1,8 @@
 //! A copy of the hot sections of an open generation in memory of this process, on huge pages.
 //!
-//! What flows in: sections of a mapped file. What flows out: the same bytes at other addresses. A traversal reads random
-//! rows of hundreds of megabytes, so most of its steps miss the TLB. One TLB entry covers 2 MiB of a huge page instead
-//! of 4 KiB, and a file cannot be mapped on huge pages.
+//! What flows in: sections of a mapped file. What flows out: the same bytes at other addresses. A traversal reads
+//! random rows of hundreds of megabytes, so most of its steps miss the TLB. One TLB entry covers 2 MiB of a huge page
+//! instead of 4 KiB, and a file cannot be mapped on huge pages.
 
 use std::io;
 

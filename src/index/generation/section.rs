@@ -59,8 +59,8 @@ pub enum SectionKind {
     AttributePostingOffsets = 22,
     /// u32: nodes with a number or time, ascending by value and then by node, without those whose value is NaN.
     AttributeOrder = 23,
-    /// `[marks × rows / 32, rounded up]` u32, with 64 marks or, before version 7, 32: bit n of mark j, least significant
-    /// first, is set if node n is among the first (j + 1) · nodes / marks of the order.
+    /// `[marks × rows / 32, rounded up]` u32, with 64 marks or, before version 7, 32: bit n of mark j, least
+    /// significant first, is set if node n is among the first (j + 1) · nodes / marks of the order.
     AttributeMarks = 24,
     /// `[blocks + regions]` f32: the root mean square, per axis, of the differences of the rows of a block (or of the
     /// means of the blocks of a region) from its mean.

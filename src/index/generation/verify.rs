@@ -102,8 +102,8 @@ fn check_codes(index: &Index) -> Result<(), IndexError> {
     })
 }
 
-/// Checks that regions ascend and cover all blocks; then computes means, spreads, deviations and residual codes from the
-/// vectors again and compares them bit by bit.
+/// Checks that regions ascend and cover all blocks; then computes means, spreads, deviations and residual codes from
+/// the vectors again and compares them bit by bit.
 fn check_blocks(index: &Index) -> Result<(), IndexError> {
     let (Some(RowCodes { quantizer, .. }), Some(_)) = (index.codes(), index.blocks()) else { return Ok(()) };
     let bad = |section, entry, problem| Err(IndexError::bad_entry(index.path(), section, entry, problem));
@@ -145,9 +145,9 @@ fn check_blocks(index: &Index) -> Result<(), IndexError> {
     Ok(())
 }
 
-/// Checks that the axes of rows and those of queries are dual, so that the inner product of a row and a query equals that
-/// of their components along the axes: each axis of queries has the product 1 with the same axis of rows, and 0 with
-/// every other.
+/// Checks that the axes of rows and those of queries are dual, so that the inner product of a row and a query equals
+/// that of their components along the axes: each axis of queries has the product 1 with the same axis of rows, and 0
+/// with every other.
 fn check_axes(index: &Index) -> Result<(), IndexError> {
     let Some(Axes { of_rows, of_queries }) = index.axes() else { return Ok(()) };
     let kernels = Kernels::get();
@@ -200,7 +200,8 @@ fn check_input_rows(index: &Index) -> Result<(), IndexError> {
     Ok(())
 }
 
-/// Checks that every expiry is a valid timestamp, and that at least one video expires: otherwise the section is omitted.
+/// Checks that every expiry is a valid timestamp, and that at least one video expires: otherwise the section is
+/// omitted.
 fn check_expiries(index: &Index) -> Result<(), IndexError> {
     let Some(expiries) = index.expiries() else { return Ok(()) };
     let bad = |node, problem| Err(IndexError::bad_entry(index.path(), SectionKind::Expiries, node, problem));
@@ -272,7 +273,8 @@ fn check_layer0(index: &Index) -> Result<(u64, usize), IndexError> {
         .map_err(|(node, problem)| IndexError::bad_entry(index.path(), SectionKind::Layer0, node, problem))
 }
 
-/// Checks every list. Returns the number of edges and the largest degree, or the position of a bad list and its problem.
+/// Checks every list. Returns the number of edges and the largest degree, or the position of a bad list and its
+/// problem.
 fn check_lists<'a>(
     lists: impl ParallelIterator<Item = (usize, &'a [u32])>,
     nodes: usize,

@@ -1,7 +1,7 @@
 //! The folder of an index: names and numbers of its files.
 //!
-//! Every file is created once and never changed. Its number is in its name, and the next file of the same kind takes the
-//! next number that is free.
+//! Every file is created once and never changed. Its number is in its name, and the next file of the same kind takes
+//! the next number that is free.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -4,8 +4,8 @@
 //! recall, and a recall for an `ef_search`. Nothing is extrapolated beyond the measured range.
 //!
 //! Between two points of a curve, recall is interpolated linearly over the logarithm of effort. Recall is a nearly
-//! linear, concave function of it, so the interpolation is slightly too low rather than too high. Between two calibrated
-//! k, the recalls of both at the same effort are interpolated linearly over k.
+//! linear, concave function of it, so the interpolation is slightly too low rather than too high. Between two
+//! calibrated k, the recalls of both at the same effort are interpolated linearly over k.
 
 use serde::{Deserialize, Serialize};
 
@@ -67,8 +67,8 @@ pub enum Uncovered {
 }
 
 impl RecallCurves {
-    /// Returns the smallest `ef_search` that reaches `recall` (0 to 1) for the best `k`. A k below the smallest measured
-    /// one counts as that one.
+    /// Returns the smallest `ef_search` that reaches `recall` (0 to 1) for the best `k`. A k below the smallest
+    /// measured one counts as that one.
     ///
     /// # Errors
     /// [`Uncovered`] if the measurements do not reach this k or this recall.
@@ -144,7 +144,8 @@ impl RecallCurve {
         self.points.last().map_or(0.0, |last| self.recall(last, queries))
     }
 
-    /// The recall of an effort, interpolated between points over its logarithm; beyond the last point, that of the last.
+    /// The recall of an effort, interpolated between points over its logarithm; beyond the last point, that of the
+    /// last.
     fn recall_at(&self, ef_search: f64, queries: u32) -> f64 {
         let at = self.points.partition_point(|point| f64::from(point.ef_search) <= ef_search);
         let Some(low) = at.checked_sub(1).map(|at| &self.points[at]) else { return 0.0 };

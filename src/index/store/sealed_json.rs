@@ -37,8 +37,8 @@ impl<T: Serialize> Serialize for Sealed<'_, T> {
 
 /// Creates the file at `path`. Returns false if the name is taken.
 ///
-/// `contents` must not have fractions: the checksum is that of the JSON, and is computed again from the parsed value, so
-/// every number must survive the round trip.
+/// `contents` must not have fractions: the checksum is that of the JSON, and is computed again from the parsed value,
+/// so every number must survive the round trip.
 pub(super) fn create<T: Serialize>(path: &Path, key: &'static str, contents: &T) -> Result<bool, StoreError> {
     let sealed = Sealed { key, contents, crc32c: crc32c::crc32c(&compact_json(contents)) };
     let write = || -> std::io::Result<bool> {

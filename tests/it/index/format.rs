@@ -577,6 +577,11 @@ fn opens_the_fixture_of_each_format_version() {
         assert_eq!((index.len(), index.dim(), index.metadata().metric), (60, 4, Metric::InnerProduct));
         assert_eq!(index.metadata().build.builder, "native");
         assert_eq!(index.format_version(), u32::from(version));
+        for section in index.sections() {
+            let spec = section.kind.spec();
+            let versions = spec.since..=spec.until.unwrap_or(FORMAT_VERSION);
+            assert!(versions.contains(&version.into()), "{} in version {version}", section.label());
+        }
         assert_eq!(Columns::of(&index).are_inverted(), version >= 3);
         assert_eq!(index.held_out_queries().map(|queries| queries.len()), held_out);
         let taught = index.training_queries().map(|queries| queries.len());
