@@ -20,7 +20,7 @@ pub struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    /// Checks that every column has its sections, each as long as the number of rows asks for.
+    /// Checks that every column has its sections, and that their lengths match the number of rows.
     ///
     /// # Errors
     /// [`IndexError::MissingSection`] or [`IndexError::WrongSectionLength`].
@@ -84,7 +84,7 @@ impl<'a> Columns<'a> {
         if self.is_null(column, node.index()) { None } else { self.stored(column, node.index()) }
     }
 
-    /// The index that the columns are of.
+    /// The index of the columns.
     pub fn index(&self) -> &'a Index {
         self.index
     }
@@ -133,7 +133,7 @@ impl<'a> Columns<'a> {
         Some(nodes)
     }
 
-    /// Makes `set` the nodes that have a value; what it held does not matter.
+    /// Sets `set` to the nodes that have a value, replacing its contents.
     ///
     /// # Panics
     /// If the set is not of the nodes of the index.

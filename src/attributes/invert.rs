@@ -1,4 +1,4 @@
-//! Columns the other way round: the nodes of every word, and the nodes in the order of their numbers.
+//! Inverted columns: the nodes of every word, and the nodes sorted by number.
 
 use rayon::prelude::*;
 
@@ -6,10 +6,11 @@ use super::freeze::bytes_of;
 use super::posting::serialize;
 use crate::index::{FORMAT_VERSION, MARKS_VERSION, SectionKind};
 
-/// Words whose bitmaps are made together: most words of a column of titles have one node each.
+/// Words per task of serialization: most words of a column of titles have one node each.
 const WORDS_AT_A_TIME: usize = 1024;
 
-/// For each word of `0..words` the nodes that have it; `of_nodes` are nodes, ascending, each with its words.
+/// Returns, for each word of `0..words`, the nodes with that word. `of_nodes`: pairs of node and word, nodes
+/// ascending.
 pub(super) fn postings(
     words: usize,
     of_nodes: impl Iterator<Item = (u32, u32)> + Clone,
@@ -41,7 +42,7 @@ pub(super) fn postings(
     [(SectionKind::AttributePostings, bitmaps), (SectionKind::AttributePostingOffsets, bytes_of(&offsets))]
 }
 
-/// The nodes of some words one after another, and where each ends.
+/// Serializes the nodes of some words; returns the bytes, and where each word ends.
 fn serialized(groups: &[&[u32]]) -> (Vec<u8>, Vec<usize>) {
     let mut bytes = Vec::new();
     let mut ends = Vec::with_capacity(groups.len());
@@ -52,7 +53,7 @@ fn serialized(groups: &[&[u32]]) -> (Vec<u8>, Vec<usize>) {
     (bytes, ends)
 }
 
-/// The nodes by `keys`, `[rows]`, those without one left out, and the marks of that order.
+/// Returns the nodes sorted by `keys`, `[rows]`, without those that have no key, and the marks of that order.
 pub(super) fn order(keys: &[Option<u64>]) -> [(SectionKind, Vec<u8>); 2] {
     let mut keyed: Vec<(u64, u32)> =
         keys.iter().zip(0..).filter_map(|(key, node)| Some(((*key)?, node))).collect();
@@ -89,12 +90,12 @@ pub(super) fn marked(mark: usize, count: usize, nodes: usize) -> usize {
     (mark + 1) * nodes / count
 }
 
-/// As the values are ordered, so are these.
+/// Returns a key that sorts as the value does.
 pub(super) fn key_of_i64(value: i64) -> u64 {
     value as u64 ^ (1 << 63)
 }
 
-/// As the values are ordered, so are these; none for a value that is not a number. Zeros are equal.
+/// Returns a key that sorts as the value does; `None` for NaN. 0 and -0 have equal keys.
 pub(super) fn key_of_f64(value: f64) -> Option<u64> {
     if value.is_nan() {
         return None;

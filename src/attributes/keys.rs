@@ -1,4 +1,4 @@
-//! What a video counts under when candidates are counted by the value of an attribute.
+//! The keys under which candidates are counted when they are capped by the value of an attribute.
 
 use std::hash::BuildHasher;
 
@@ -8,7 +8,7 @@ use super::words::Words;
 use crate::base::id::NodeId;
 use crate::index::{AttributeKind, Index, SectionKind};
 
-/// Up to so many items are compared all with all, and more of them sorted.
+/// Lists of up to this many items are deduplicated by comparing all pairs, longer ones by sorting.
 const SHORT_LIST: usize = 32;
 
 /// The values of one column as numbers that are equal where the values are, bound once to look up many nodes.

@@ -1,5 +1,5 @@
-//! Everything in attribute sections that opening does not look at: every value, and that what filters look up
-//! is what the values say.
+//! Checks the parts of attribute sections that opening does not read: every value, and that the inverted sections, which
+//! filters read, agree with the values.
 
 use super::column::Columns;
 use super::invert::{key_of_f64, key_of_i64, marks, marks_of};
@@ -86,7 +86,7 @@ impl<'a> Column<'a> {
         }
     }
 
-    /// Every node of a word has it, and there are as many as nodes have words.
+    /// Checks that every node of a posting has its word, and that no node is missing.
     fn check_postings(&self, words_of: impl Fn(usize) -> Option<&'a [u32]>) -> Result<(), IndexError> {
         let postings = Postings::of(self.columns.index, self.column as u32);
         let offsets: &[u64] = self.section(SectionKind::AttributePostingOffsets);
@@ -138,7 +138,7 @@ impl<'a> Column<'a> {
         Ok(())
     }
 
-    /// Keys and nodes ascend, and there are as many as nodes have keys.
+    /// Checks that keys and nodes ascend, and that no node with a key is missing.
     fn check_order(&self, key: impl Fn(usize) -> Option<u64>) -> Result<(), IndexError> {
         let order: &[u32] = self.section(SectionKind::AttributeOrder);
         let key = |row: usize| if self.columns.is_null(self.column, row) { None } else { key(row) };

@@ -1,4 +1,4 @@
-//! The nodes of the words of a column, as they lie in the file.
+//! The dictionary of a column and the nodes of its words, as stored in the file.
 
 use super::posting::Posting;
 use crate::index::{Index, SectionKind};
@@ -6,7 +6,7 @@ use crate::node_set::NodeSet;
 
 /// The dictionary of one column and the nodes of each of its words.
 ///
-/// A damaged file may give other nodes than those that have the word, but none that the index does not have.
+/// With a damaged file, lookups may return wrong nodes, but only nodes of the index.
 #[derive(Clone, Copy, Debug)]
 pub struct Words<'a> {
     text: &'a [u8],
@@ -25,7 +25,7 @@ impl<'a> Words<'a> {
         }
     }
 
-    /// How many words there are.
+    /// The number of words.
     pub fn len(&self) -> usize {
         self.text_offsets.len().saturating_sub(1)
     }
@@ -61,7 +61,7 @@ impl<'a> Words<'a> {
         None
     }
 
-    /// A word by its number; `None` if there is none, or a damaged file has no text there.
+    /// Returns the text of word `word`; `None` if there is no such word, or the text of a damaged file is invalid.
     pub fn text(&self, word: usize) -> Option<&'a str> {
         std::str::from_utf8(self.bytes(word)?).ok()
     }
@@ -71,7 +71,7 @@ impl<'a> Words<'a> {
         self.postings
     }
 
-    /// The first slot that does not hold what it should, and what is wrong with it.
+    /// Returns the first slot with a wrong value, and a description of the error.
     pub(super) fn check_slots(&self) -> Option<(usize, String)> {
         let words = (0..self.len()).map(|word| self.bytes(word).unwrap_or_default());
         let mut expected = vec![0; self.slots.len()];
@@ -85,10 +85,10 @@ impl<'a> Words<'a> {
     }
 }
 
-/// How many slots a word may be from its own, so that words chosen to collide do not have to be passed one by one.
+/// Slots probed per word. The bound keeps lookups fast if words were chosen to collide.
 const MAX_PLACES: usize = 8;
 
-/// How many slots there are for so many words: at least twice as many.
+/// Returns the number of slots of a dictionary of `words` words: at least twice the number of words.
 pub(super) fn slots_of(words: usize) -> usize {
     if words == 0 { 0 } else { (2 * words).next_power_of_two() }
 }

@@ -25,7 +25,7 @@ use super::view::{EmbeddingsView, Rows};
 use crate::base::element::{Dtype, Element};
 use crate::base::mapped_file::MappedFile;
 
-/// Rows per task of the checks: enough that a task costs more than handing it out.
+/// Rows per task of the checks: a task must cost more than its dispatch.
 const ROWS_PER_TASK: usize = 1_024;
 
 /// The embeddings of one file, `[rows × dim]`.
@@ -51,13 +51,13 @@ enum Storage {
 
 impl Embeddings {
     /// Opens `.npy` (`<f4` or `<f2`, C order, two axes), `.fvecs`, `.fbin` or `.parquet` (its column
-    /// `embedding` alone is decoded). The numbers themselves are not looked at: see [`Self::check_finite`].
+    /// `embedding` alone is decoded). The numbers are not read: see [`Self::check_finite`].
     ///
-    /// All but Parquet is served from the mapped file. The exception is `.npy` whose header has an odd
-    /// length, so that its numbers are not aligned: those are copied into memory.
+    /// Every format except Parquet is served from the mapped file. The exception is `.npy` with a header of odd
+    /// length, after which the numbers are not aligned: they are copied into memory.
     ///
     /// # Errors
-    /// What is wrong with the file, with what was expected and found.
+    /// [`DatasetError`] with the path, the expected and the found value.
     pub fn open(path: &Path) -> Result<Self, DatasetError> {
         match extension(path).as_str() {
             "npy" => open_npy(path),
@@ -75,10 +75,10 @@ impl Embeddings {
         }
     }
 
-    /// Embeddings that no file has, `[rows × dim]`; `name` stands in the place of its path.
+    /// Embeddings in memory, `[rows × dim]` row-major; `name` takes the place of a path in errors.
     ///
     /// # Panics
-    /// If they are no whole number of rows, or none.
+    /// If `dim` is 0, or `values` is empty or not a whole number of rows.
     pub fn in_memory<T: Element>(name: &Path, dim: usize, values: Vec<T>) -> Self {
         assert!(dim > 0 && !values.is_empty() && values.len().is_multiple_of(dim), "rows that are not whole");
         let storage = match T::DTYPE {
@@ -117,15 +117,15 @@ impl Embeddings {
         }
     }
 
-    /// The file they came from, or their name.
+    /// The path of the file, or the name of embeddings in memory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether every component is finite. Reads the whole file, on every core.
+    /// Checks that every component is finite. Reads the whole file, on every core.
     ///
     /// # Errors
-    /// [`DatasetError::NotFinite`] with the first row and column that is not.
+    /// [`DatasetError::NotFinite`] with the row and column of the first component that is not.
     pub fn check_finite(&self) -> Result<(), DatasetError> {
         let found = match self.view() {
             EmbeddingsView::F32(rows) => first_row(rows, |row| !all(row, f32::is_finite)),
@@ -139,10 +139,10 @@ impl Embeddings {
         Err(DatasetError::NotFinite { path: self.path.clone(), row, column, found })
     }
 
-    /// Whether every row has a component other than zero, without which its cosine is undefined.
+    /// Checks that every row has a component other than zero: the cosine of a zero row is undefined.
     ///
     /// # Errors
-    /// [`DatasetError::ZeroRow`] with the first row that has none.
+    /// [`DatasetError::ZeroRow`] with the first zero row.
     pub fn check_nonzero(&self) -> Result<(), DatasetError> {
         let is_zero = |value: f32| value == 0.0;
         let found = match self.view() {
@@ -190,7 +190,7 @@ fn open_npy(path: &Path) -> Result<Embeddings, DatasetError> {
     Ok(Embeddings { path: path.to_owned(), dim, storage })
 }
 
-/// The numbers in memory of their own, if they cannot be used where they are.
+/// A copy of the numbers, if they are not aligned in place.
 fn copy_unaligned<T: Element>(bytes: &[u8]) -> Option<Vec<T>> {
     match npy::numbers(bytes) {
         Cow::Borrowed(_) => None,
@@ -221,7 +221,7 @@ fn open_fvecs(path: &Path) -> Result<Embeddings, DatasetError> {
     if !bytes.len().is_multiple_of(row_bytes) {
         return Err(DatasetError::truncated(path, rows * row_bytes, bytes));
     }
-    // From behind the first dim word on, every row is followed by the dim word of the next.
+    // After the first dimension word, every row is followed by the dimension word of the next row.
     let storage = Storage::Mapped { start: 4, dtype: Dtype::F32, stride: dim + 1, file };
     Ok(Embeddings { path: path.to_owned(), dim, storage })
 }

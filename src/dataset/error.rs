@@ -1,4 +1,4 @@
-//! What can be wrong with an input file. Every message names the file and what was expected in it.
+//! The errors of input files. Every message names the file, the expected and the found value.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,11 +15,11 @@ use crate::base::id::VideoId;
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the fields are named for what the messages say of them")]
 pub enum DatasetError {
-    /// The operating system refused.
+    /// The operating system returned an error.
     #[error("{path}: {source}", path = path.display())]
     Io { path: PathBuf, r#source: io::Error },
 
-    /// The format is chosen by the extension, and this one names none.
+    /// The extension selects the format, and this extension is of no supported format.
     #[error("{path}: unknown extension {found:?}: expected {accepted}", path = path.display())]
     UnknownExtension { path: PathBuf, found: String, accepted: &'static str },
 
@@ -31,7 +31,7 @@ pub enum DatasetError {
     #[error("{path}: not a {format} file: expected it to {expected}, found {found}", path = path.display())]
     WrongMagic { path: PathBuf, format: &'static str, expected: &'static str, found: String },
 
-    /// The header is not one that any writer of the format makes.
+    /// The header does not follow the format.
     #[error("{path}: malformed {format} header: {reason}", path = path.display())]
     BadHeader { path: PathBuf, format: &'static str, reason: String },
 
@@ -146,11 +146,11 @@ pub enum DatasetError {
     )]
     NeighborOutOfRange { path: PathBuf, row: usize, column: usize, most: u64, found: i128 },
 
-    /// What was to be written does not fill the shape announced.
+    /// The number of values written does not match the announced shape.
     #[error("{path}: expected {expected} values to write, found {found}", path = path.display())]
     WrongLength { path: PathBuf, expected: u64, found: u64 },
 
-    /// Bytes that the decoder did not expect and gave up on without an error of its own.
+    /// Bytes that contradict the format. The decoder may have panicked on them.
     #[error("{path}: corrupt: {reason}", path = path.display())]
     Corrupt { path: PathBuf, reason: String },
 
@@ -165,12 +165,12 @@ pub enum DatasetError {
 }
 
 impl DatasetError {
-    /// Adds the path to what the operating system said.
+    /// Adds the path to an error of the operating system.
     pub(super) fn io(path: &Path) -> impl Fn(io::Error) -> Self + '_ {
         |source| DatasetError::Io { path: path.to_owned(), source }
     }
 
-    /// Wherever more bytes were expected than there are.
+    /// The error for a file with fewer bytes than expected.
     pub(super) fn truncated(path: &Path, expected: usize, bytes: &[u8]) -> Self {
         DatasetError::Truncated {
             path: path.to_owned(),

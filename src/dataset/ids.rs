@@ -1,7 +1,7 @@
 //! One id per row, from `.npy` or from lines of text.
 //!
-//! What flows in: a path. What flows out: [`VideoId`]s in row order. That ids are unique is a check of
-//! its own, made once the ids of a catalog are settled.
+//! What flows in: a path. What flows out: [`VideoId`]s in row order. Uniqueness is a separate check, made once the ids
+//! of a catalog are known.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ use crate::base::mapped_file::MappedFile;
 /// Reads ids from `.npy` (`<u8` or `<i8`, one axis) or `.txt` (one decimal number per line).
 ///
 /// # Errors
-/// What is wrong with the file; signed ids below 0 and lines that are no number with their row or line.
+/// [`DatasetError`]; for a signed id below 0 and a line that is not a number, with its row or line.
 pub fn read_ids(path: &Path) -> Result<Vec<VideoId>, DatasetError> {
     let read = match extension(path).as_str() {
         "npy" => parse_npy,
@@ -37,7 +37,7 @@ pub fn read_ids(path: &Path) -> Result<Vec<VideoId>, DatasetError> {
 /// of no lines.
 ///
 /// # Errors
-/// As [`read_ids`]. Nothing at all is text of no lines, and no `.npy` file.
+/// As [`read_ids`]. An empty file is text of no lines, but not a valid `.npy` file.
 pub fn read_id_list(path: &Path) -> Result<Vec<VideoId>, DatasetError> {
     match read_ids(path) {
         Err(DatasetError::NoRows { .. }) => Ok(Vec::new()),
@@ -46,12 +46,12 @@ pub fn read_id_list(path: &Path) -> Result<Vec<VideoId>, DatasetError> {
     }
 }
 
-/// Whether no id is given twice. `path`: where the ids came from.
+/// Checks that no id occurs twice. `path`: the file of the ids, for the error.
 pub(super) fn check_unique(path: &Path, ids: &[VideoId]) -> Result<(), DatasetError> {
     let mut sorted: Vec<(VideoId, u32)> = ids.iter().copied().zip(0u32..).collect();
     sorted.par_sort_unstable();
     let twice = sorted.windows(2).filter(|pair| pair[0].0 == pair[1].0);
-    // Of all duplicates the one that a reader of the file meets first.
+    // Report the duplicate that comes first in the file.
     match twice.min_by_key(|pair| pair[1].1) {
         None => Ok(()),
         Some(pair) => Err(DatasetError::DuplicateId {
@@ -66,7 +66,7 @@ pub(super) fn check_unique(path: &Path, ids: &[VideoId]) -> Result<(), DatasetEr
 fn parse_npy(path: &Path, bytes: &[u8]) -> Result<Vec<VideoId>, DatasetError> {
     let layout = npy::read_layout(path, bytes, 1, &[Scalar::U64, Scalar::I64], "'<u8' or '<i8'")?;
     if layout.shape[0] == 0 {
-        // First, so that a file which is refused for its rows alone is an array of none.
+        // Checked first, so that `NoRows` is returned only for a file without data.
         layout.check_size(path, 0, bytes.len())?;
     }
     layout.check_size(path, check_rows(path, layout.shape[0])?, bytes.len())?;
@@ -98,7 +98,7 @@ fn parse_text(path: &Path, bytes: &[u8]) -> Result<Vec<VideoId>, DatasetError> {
 
 /// `line` counts from 1.
 fn parse_line(path: &Path, line: usize, text: &[u8]) -> Result<VideoId, DatasetError> {
-    /// As much of a wrong line as a message shows.
+    /// Bytes of an invalid line that the message shows.
     const SHOWN: usize = 40;
 
     let text = text.trim_ascii();

@@ -1,7 +1,7 @@
 //! A catalog: embeddings, ids and attributes from up to three files, checked against each other.
 //!
-//! What flows in: paths and the metric. What flows out: one embedding, one id and one value of each
-//! attribute per row, all of it sound, before the caller writes anything.
+//! What flows in: paths and the metric. What flows out: one embedding, one id and one value of each attribute per row,
+//! all of them checked before the caller writes anything.
 
 use std::path::{Path, PathBuf};
 
@@ -14,15 +14,15 @@ use super::parquet::{self, Columns};
 use crate::base::id::VideoId;
 use crate::base::metric::Metric;
 
-/// The attribute that is also when a video expires, where it has times.
+/// The attribute that is also the expiry of a video, if it is a column of times.
 pub const EXPIRES_AT: &str = "expires_at";
 /// The expiry of a video that does not expire.
 pub const NEVER: i64 = i64::MAX;
 
-/// Where a catalog lies.
+/// The files of a catalog.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DatasetFiles {
-    /// `.npy`, `.fvecs`, `.fbin`, or `.parquet`, which may bring ids and attributes along.
+    /// `.npy`, `.fvecs`, `.fbin`, or `.parquet`, which may also have ids and attributes.
     pub embeddings: PathBuf,
     /// `.npy` or `.txt`.
     pub ids: Option<PathBuf>,
@@ -39,8 +39,8 @@ pub struct Dataset {
     pub ids: Vec<VideoId>,
     /// One value per row each, names unique.
     pub attributes: Vec<AttributeColumn>,
-    /// Microseconds since 1970, one per row: from when on the video is no candidate any more, [`NEVER`] included;
-    /// `None` if no video expires.
+    /// Microseconds since 1970, one per row: from this time on the video is not a candidate; [`NEVER`] for a video
+    /// that does not expire. `None` if no video expires.
     pub expires_at: Option<Vec<i64>>,
 }
 
@@ -52,7 +52,7 @@ impl Dataset {
     /// also when videos expire, those without one never.
     ///
     /// # Errors
-    /// The first thing wrong, with file, row and what was expected.
+    /// [`DatasetError`] for the first check that fails, with file, row, expected and found value.
     pub fn open(files: &DatasetFiles, metric: Metric) -> Result<Self, DatasetError> {
         let path = files.embeddings.as_path();
         let mut known = KnownIds::default();
@@ -110,14 +110,14 @@ fn expiries(column: &AttributeColumn) -> Option<Vec<i64>> {
     some_expire.then(|| times.iter().map(|time| time.unwrap_or(NEVER)).collect())
 }
 
-/// The ids of the first file that had any, which those of the others must equal.
+/// The ids of the first file with ids. The ids of every other file must be equal.
 #[derive(Default)]
 struct KnownIds {
     first: Option<(PathBuf, Vec<VideoId>)>,
 }
 
 impl KnownIds {
-    /// `ids`: as many as were added before.
+    /// `ids`: of the same length in every call.
     fn add(&mut self, path: &Path, ids: Option<Vec<VideoId>>) -> Result<(), DatasetError> {
         let Some(ids) = ids else { return Ok(()) };
         let Some((other, known)) = &self.first else {

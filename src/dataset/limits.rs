@@ -1,17 +1,17 @@
-//! Bounds that every format keeps: what one index can hold, and files exactly as long as they say.
+//! Bounds of every format: the capacity of one index, and the exact length of a file.
 //!
-//! What flows in: numbers read from a header, not to be trusted. What flows out: the same as `usize`,
-//! small enough that `rows × dim × bytes` cannot overflow. Nothing here knows a format.
+//! What flows in: untrusted numbers of a header. What flows out: the same numbers as `usize`, small enough that
+//! `rows × dim × bytes` cannot overflow. Nothing here knows a format.
 
 use std::path::Path;
 
 use super::error::DatasetError;
 use crate::base::id::NodeId;
 
-/// The largest dimension read, far above what any embedding model makes.
+/// The largest supported dimension, far above that of any embedding model.
 pub(super) const MAX_DIM: u64 = 65_536;
 
-/// The number of rows, if one index can hold as many.
+/// Returns the number of rows, if it is at least 1 and within the capacity of one index.
 pub(super) fn check_rows(path: &Path, rows: u64) -> Result<usize, DatasetError> {
     let most = NodeId::MAX_NODES as u64;
     match rows {
@@ -21,7 +21,7 @@ pub(super) fn check_rows(path: &Path, rows: u64) -> Result<usize, DatasetError> 
     }
 }
 
-/// The number of components per row, if rows of that size are read.
+/// Returns the number of components per row, if it is from 1 to [`MAX_DIM`].
 pub(super) fn check_dim(path: &Path, dim: u64) -> Result<usize, DatasetError> {
     match dim {
         0 => Err(DatasetError::ZeroDimension { path: path.to_owned() }),
@@ -32,7 +32,7 @@ pub(super) fn check_dim(path: &Path, dim: u64) -> Result<usize, DatasetError> {
     }
 }
 
-/// Whether a file of `found` bytes has exactly the `expected` ones.
+/// Checks that a file of `found` bytes has exactly `expected` bytes.
 pub(super) fn check_size(path: &Path, expected: u64, found: usize) -> Result<(), DatasetError> {
     let found = found as u64;
     match found.cmp(&expected) {
@@ -44,7 +44,7 @@ pub(super) fn check_size(path: &Path, expected: u64, found: usize) -> Result<(),
     }
 }
 
-/// The extension of `path` in lower case, empty where there is none.
+/// Returns the extension of `path` in lower case, or an empty string.
 pub(super) fn extension(path: &Path) -> String {
     path.extension().map(|extension| extension.to_string_lossy().to_lowercase()).unwrap_or_default()
 }

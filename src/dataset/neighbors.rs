@@ -1,7 +1,7 @@
 //! Ground truth: for every query the rows that are its exact nearest, best first.
 //!
-//! What flows in: an `.npy` file, or the rows an exact search found. What flows out: row numbers, or
-//! the file. Nothing here knows of which catalog they are rows.
+//! What flows in: an `.npy` file, or the rows that an exact search found. What flows out: row numbers, or the file.
+//! Nothing here knows the catalog that the rows belong to.
 
 use std::path::Path;
 
@@ -29,7 +29,7 @@ impl Neighbors {
     /// Reads an `.npy` file of `<i4`, `<i8`, `<u4` or `<u8`, `[rows, k]`.
     ///
     /// # Errors
-    /// What is wrong with the file; numbers that can be no row with their row and column.
+    /// [`DatasetError`]; for a number that cannot be a row of a catalog, with its row and column.
     pub fn open(path: &Path) -> Result<Self, DatasetError> {
         let file = MappedFile::open(path).map_err(DatasetError::io(path))?;
         let bytes = file.bytes();
@@ -58,7 +58,7 @@ impl Neighbors {
     /// Writes an `.npy` file of `<i4`, `[rows, k]`, which appears once it is complete.
     ///
     /// # Errors
-    /// [`DatasetError::NeighborOutOfRange`] for a number that no row has, [`DatasetError::WrongLength`] if
+    /// [`DatasetError::NeighborOutOfRange`] for a number that cannot be a row, [`DatasetError::WrongLength`] if
     /// `data` is not `[rows × k]`, [`DatasetError::Io`].
     pub fn write(&self, path: &Path) -> Result<(), DatasetError> {
         let mut writer = NpyWriter::<i32>::create(path, &[self.rows, self.k])?;

@@ -1,7 +1,6 @@
-//! NumPy's `.npy`, read in place and written whole.
+//! NumPy's `.npy`, read in place.
 //!
-//! What flows in: mapped bytes, or rows to write. What flows out: where in the bytes the numbers lie and
-//! of what type they are, or a file that appears under its name only once it is complete. Nothing here
+//! What flows in: mapped bytes. What flows out: the offset, the shape and the type of the numbers in them. Nothing here
 //! knows what the numbers mean.
 
 use std::borrow::Cow;
@@ -39,17 +38,17 @@ impl Scalar {
     }
 }
 
-/// What the header says, and where it ends.
+/// The fields of the header, and where the numbers begin.
 #[derive(Debug)]
 pub(super) struct Layout {
     pub scalar: Scalar,
     pub shape: Vec<u64>,
-    /// The byte the numbers begin at. Writers align it to 64, the oldest ones to 16, hostile ones to nothing.
+    /// The byte at which the numbers begin. Writers align it to 64, old ones to 16; a hostile file may not align it.
     pub offset: usize,
 }
 
 /// Reads the header of the `.npy` file `bytes`, of `axes` axes and one of the `accepted` types, which
-/// `expected` names in errors. Does not look at the number of bytes after it: see [`Layout::check_size`].
+/// `expected` names in errors. Does not check the number of bytes after it: see [`Layout::check_size`].
 pub(super) fn read_layout(
     path: &Path,
     bytes: &[u8],
@@ -93,15 +92,15 @@ pub(super) fn read_layout(
 }
 
 impl Layout {
-    /// Whether the file of `found` bytes holds exactly `count` numbers after its header.
+    /// Checks that the file of `found` bytes has exactly `count` numbers after its header.
     /// `count` comes from a checked shape.
     pub(super) fn check_size(&self, path: &Path, count: usize, found: usize) -> Result<(), DatasetError> {
         check_size(path, self.offset as u64 + count as u64 * self.scalar.bytes(), found)
     }
 }
 
-/// `bytes` as numbers: in place where they are aligned for `T`, copied where a header of odd length
-/// pushed them off. `bytes.len()` is a multiple of the size of `T`.
+/// Returns `bytes` as numbers: in place if they are aligned for `T`, copied if a header of odd length misaligned
+/// them. `bytes.len()` is a multiple of the size of `T`.
 pub(super) fn numbers<T: Pod>(bytes: &[u8]) -> Cow<'_, [T]> {
     match bytemuck::try_cast_slice(bytes) {
         Ok(numbers) => Cow::Borrowed(numbers),

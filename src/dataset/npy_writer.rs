@@ -1,7 +1,7 @@
-//! Writes `.npy`: rows flow in as they are made, a complete file flows out or none.
+//! Writes `.npy`: rows flow in as they are computed; a complete file flows out, or none.
 //!
-//! The file is written under a temporary name beside its own, synced, renamed, and its folder synced: a
-//! reader sees all of it or nothing, also after a power cut. Nothing here knows what the numbers mean.
+//! The file is written under a temporary name in the same folder, synced, renamed, and its folder synced: a reader
+//! sees all of it or nothing, also after a power failure. Nothing here knows what the numbers mean.
 
 use std::io::{BufWriter, Write};
 use std::marker::PhantomData;
@@ -78,7 +78,7 @@ impl<T: NpyScalar> NpyWriter<T> {
     ///
     /// # Errors
     /// [`DatasetError::WrongLength`] if the shape is not filled, [`DatasetError::Io`]; either way
-    /// what was at the path before is still there.
+    /// a file that was at the path before is unchanged.
     pub fn finish(self) -> Result<(), DatasetError> {
         let Self { path, file, expected, written, .. } = self;
         if written != expected {

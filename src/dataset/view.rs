@@ -1,4 +1,4 @@
-//! Row-major views over embeddings, whatever file they came from.
+//! Row-major views of embeddings, independent of the file format.
 
 use half::f16;
 
@@ -6,7 +6,7 @@ use crate::base::element::{Dtype, Element};
 
 /// `rows × dim` components of one type, row-major, each row `stride` components after the last.
 ///
-/// A stride larger than `dim` skips what a format puts between rows (`.fvecs` repeats the dimension).
+/// A stride larger than `dim` skips data between rows: `.fvecs` repeats the dimension before each row.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<'a, T> {
     data: &'a [T],
@@ -61,12 +61,12 @@ impl<'a, T: Element> Rows<'a, T> {
         &self.data[start..start + self.dim]
     }
 
-    /// All rows as one slice `[rows × dim]`, where nothing lies between them.
+    /// Returns all rows as one slice `[rows × dim]`, if they are contiguous.
     pub fn as_contiguous(&self) -> Option<&'a [T]> {
         (self.stride == self.dim).then_some(self.data)
     }
 
-    /// The rows in order.
+    /// Iterates over the rows in ascending order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &'a [T]> + use<'a, T> {
         let view = *self;
         (0..view.rows).map(move |row| view.row(row))
