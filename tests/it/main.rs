@@ -7,6 +7,8 @@
 //! | `search/`  | one query against one index; the engine without a server |
 //! | `rules/`   | filters, exclusions, caps, kept places, against a naive oracle |
 //! | `live/`    | writes, the log, rebuilds, the quality gate, swaps |
+//! | `architecture/` | imports in the source, and no circles |
+//! | `docs.rs`   | the documents |
 //! | `service/` | a real server and generated clients |
 //! | `cli/`     | the real binary |
 //! | `harness/` | shared servers, processes, disks and small indexes; no tests |
@@ -14,6 +16,7 @@
 mod architecture;
 mod cli;
 mod data;
+mod docs;
 mod harness;
 mod index;
 mod live;
