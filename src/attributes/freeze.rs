@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 
+use super::bytes::bytes_of;
 use super::invert::{key_of_f64, key_of_i64, order, postings};
 use super::words::{fill_slots, slots_of};
 use crate::dataset::{AttributeColumn, ColumnValues, KeywordLists, Keywords, Numbers, Validity};
@@ -209,8 +210,4 @@ fn bitmap(validity: &Validity, rows: &[u32]) -> Vec<u8> {
         bits[at / 8] |= u8::from(validity.is_valid(*row as usize)) << (at % 8);
     }
     bits
-}
-
-pub(super) fn bytes_of<T: bytemuck::Pod>(values: &[T]) -> Vec<u8> {
-    bytemuck::cast_slice(values).to_vec()
 }

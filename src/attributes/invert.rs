@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::freeze::bytes_of;
+use super::bytes::bytes_of;
 use super::posting::serialize;
 use crate::index::{FORMAT_VERSION, MARKS_VERSION, SectionKind};
 

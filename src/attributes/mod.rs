@@ -6,6 +6,7 @@
 //! | file | duty |
 //! |---|---|
 //! | `freeze.rs` | columns to sections |
+//! | `bytes.rs` | values to the bytes of a section |
 //! | `thaw.rs`   | sections to columns |
 //! | `invert.rs` | the inverted sections: the nodes of every word, and the nodes sorted by value |
 //! | `column.rs` | [`Columns`]: opens the sections; values of nodes |
@@ -16,6 +17,7 @@
 //! | `value.rs`  | [`Value`]: one value of any type |
 //! | `verify.rs` | checks of everything that opening does not read |
 
+mod bytes;
 mod column;
 mod freeze;
 mod invert;
