@@ -159,14 +159,7 @@ pub fn stage(
     progress: &dyn Progress,
     started: Instant,
 ) -> Result<(StagedIndex, BuildTimes), BuildError> {
-    if let Some(training_queries) = training_queries {
-        let (expected, found) = (dataset.embeddings.view().dim(), training_queries.view().dim());
-        if expected != found {
-            let path = training_queries.path().to_owned();
-            return Err(BuildError::TrainingDimension { path, expected, found });
-        }
-        training_queries.check_finite()?;
-    }
+    check_training_queries(dataset, training_queries)?;
     let columns = checked_columns(dataset)?;
     store.create()?;
     let clock = PhaseClock::new(progress, started);
@@ -202,13 +195,28 @@ pub fn build_in_memory(
     params: &BuildParams,
     progress: &dyn Progress,
 ) -> Result<Index, BuildError> {
+    build_taught_in_memory(dataset, None, params, progress)
+}
+
+/// Like [`build_in_memory`], taught by `training_queries`, `[users × dim]`, if there are any.
+///
+/// # Errors
+/// [`BuildError`].
+pub fn build_taught_in_memory(
+    dataset: &Dataset,
+    training_queries: Option<&Embeddings>,
+    params: &BuildParams,
+    progress: &dyn Progress,
+) -> Result<Index, BuildError> {
+    check_training_queries(dataset, training_queries)?;
     let columns = checked_columns(dataset)?;
     let writer = with_rows!(dataset.embeddings.view(), rows => {
         let vectors = prepare(rows, params.metric);
         let built = if rows.len() < GRAPH_FROM {
             small::without_graph(vectors.into_owned(), rows.dim(), params)
         } else {
-            build_graph(&vectors, rows.dim(), None, None, params, progress)?
+            let training_queries = training_queries.map(Embeddings::view);
+            build_graph(&vectors, rows.dim(), training_queries, None, params, progress)?
         };
         let writer = IndexWriter::in_memory(dataset.embeddings.path());
         write(dataset, &columns, built, params, writer, progress)?
@@ -217,6 +225,20 @@ pub fn build_in_memory(
         return Err(BuildError::Cancelled);
     }
     Ok(writer.finish()?)
+}
+
+/// Checks that training queries have the dimension of the dataset and are finite.
+fn check_training_queries(
+    dataset: &Dataset,
+    training_queries: Option<&Embeddings>,
+) -> Result<(), BuildError> {
+    let Some(training_queries) = training_queries else { return Ok(()) };
+    let (expected, found) = (dataset.embeddings.view().dim(), training_queries.view().dim());
+    if expected != found {
+        let path = training_queries.path().to_owned();
+        return Err(BuildError::TrainingDimension { path, expected, found });
+    }
+    Ok(training_queries.check_finite()?)
 }
 
 fn checked_columns(dataset: &Dataset) -> Result<Vec<CheckedColumn<'_>>, BuildError> {

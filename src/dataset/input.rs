@@ -104,7 +104,7 @@ impl Dataset {
 }
 
 /// When each video expires, if the column has times and at least one video has one.
-fn expiries(column: &AttributeColumn) -> Option<Vec<i64>> {
+pub(super) fn expiries(column: &AttributeColumn) -> Option<Vec<i64>> {
     let ColumnValues::Timestamp(times) = &column.values else { return None };
     let some_expire = times.validity().nulls() < times.len();
     some_expire.then(|| times.iter().map(|time| time.unwrap_or(NEVER)).collect())

@@ -23,6 +23,7 @@ mod error;
 mod ids;
 mod input;
 mod limits;
+mod memory;
 mod neighbors;
 mod npy;
 mod npy_writer;

@@ -26,7 +26,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::base::id::VideoId;
-use crate::engine::query::context::RequestContext;
 use crate::search::Searcher;
 use publish::served::ServedIndex;
 
@@ -34,10 +33,12 @@ pub use crate::search::{Loss, Plan, Shortfall};
 pub use error::EngineError;
 pub use options::{EngineOptions, GateOptions, Limits, RebuildOptions, SampleOptions};
 pub use publish::refresh::Refresh;
+pub(crate) use query::context::RequestContext;
 pub use query::request::{
     Budget, Candidate, Completeness, Effort, Explanation, Interest, Query, Removal, ReturnAttributes, Rule,
     SearchRequest, SearchResponse, SearchStats, Seed,
 };
+pub(crate) use query::snapshot::Snapshot;
 pub use status::{IndexStatus, LiveRecall, LiveStatus, RECALL_K, Readiness, RebuildState, RebuildStatus};
 pub use write::catalog::{Lookup, StoredVideo, WriteMode, Written};
 

@@ -4,7 +4,7 @@
 //! writes them.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use config::{Config, File, FileFormat};
@@ -117,7 +117,8 @@ fn links_lead_somewhere() {
 #[test]
 fn every_document_is_in_the_index() {
     let index = std::fs::read_to_string(root().join("docs/README.md")).unwrap();
-    let linked: BTreeSet<PathBuf> = prose(&index).flat_map(links).map(|link| root().join("docs").join(link)).collect();
+    let linked: BTreeSet<PathBuf> =
+        prose(&index).flat_map(links).map(|link| root().join("docs").join(link)).collect();
     let missing: Vec<_> = documents()
         .into_iter()
         .map(|(path, _)| path)
@@ -166,7 +167,8 @@ fn commands(block: &str) -> Vec<Vec<String>> {
     let lines = joined.lines().map(|line| line.split(" #").next().unwrap_or_default().trim());
     lines
         .filter_map(|line| {
-            let call = line.strip_prefix("shortlist ").or_else(|| line.strip_prefix("cargo run --release -- "))?;
+            let call =
+                line.strip_prefix("shortlist ").or_else(|| line.strip_prefix("cargo run --release -- "))?;
             Some(call.split_whitespace().map(str::to_owned).collect())
         })
         .collect()

@@ -12,7 +12,9 @@
 //! | `calibrated.rs`     | the measured recall of a generation |
 //! | `snapshot.rs`       | one generation with its delta, searchable |
 //! | `explain.rs`        | why a video is or is not in an answer |
+//! | `builder.rs`        | a search request, one call per field |
 
+mod builder;
 pub(crate) mod calibrated;
 pub(crate) mod context;
 pub(crate) mod explain;

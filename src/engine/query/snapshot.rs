@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use jiff::Timestamp;
+
 use crate::attributes::{Columns, Value};
 use crate::base::id::NodeId;
 use crate::base::interrupt::Interrupt;
@@ -15,7 +17,7 @@ use crate::engine::query::request::{
 };
 use crate::engine::query::resolved_query::ResolvedQuery;
 use crate::engine::query::rules::{ResolvedRules, Searched, has_rules};
-use crate::index::{Index, IndexStore, Manifest, StoreError, Uncovered};
+use crate::index::{Index, IndexStore, Manifest, PublishReason, StoreError, Uncovered};
 use crate::live::delta::segments::Segments;
 use crate::live::delta::state::LiveState;
 use crate::rules::FilterProblem;
@@ -49,6 +51,29 @@ pub(crate) fn check_and_warm(index: &Index) -> Result<(), StoreError> {
 }
 
 impl Snapshot {
+    /// Opens the newest sound generation in `store`, every section of it checked, without a delta.
+    pub(crate) fn open(store: &IndexStore) -> Result<Self, StoreError> {
+        let (manifest, index, _) = store.open_newest(|_, index| check_and_warm(index))?;
+        Self::new(manifest, index, store)
+    }
+
+    /// A generation that was built in memory: of no folder, without a calibration.
+    pub(crate) fn in_memory(index: Index) -> Self {
+        let manifest = Manifest {
+            format_version: 0,
+            manifest: 0,
+            generation: 0,
+            bytes: index.bytes(),
+            build_ms: 0,
+            build_phases: Vec::new(),
+            created_at: Timestamp::now(),
+            reason: PublishReason::Build,
+        };
+        let index = Arc::new(index);
+        let segments = Segments::whole(Arc::clone(&index));
+        Self { manifest, index, segments, sequence: 0, next_expiry: i64::MAX, calibrated: Arc::default() }
+    }
+
     /// A generation without a delta, with the newest calibration in `store`.
     pub(crate) fn new(manifest: Manifest, index: Index, store: &IndexStore) -> Result<Self, StoreError> {
         let calibrated = Arc::new(Calibrated::load(store, manifest.generation, &index)?);

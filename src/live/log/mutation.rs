@@ -33,6 +33,19 @@ pub struct Upsert {
     pub embedding_model: Option<String>,
 }
 
+impl Upsert {
+    /// A video with this embedding, `[dim]`, finite, without attributes or an expiry.
+    pub fn new(video_id: VideoId, embedding: impl Into<Vec<f32>>) -> Self {
+        Self {
+            video_id,
+            embedding: embedding.into(),
+            attributes: Vec::new(),
+            expires_at: None,
+            embedding_model: None,
+        }
+    }
+}
+
 /// A mutation in the order of all.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {

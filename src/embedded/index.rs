@@ -1,0 +1,133 @@
+//! One generation and its searches.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::base::id::VideoId;
+use crate::base::metric::Metric;
+use crate::engine::{
+    Budget, EngineError, Explanation, Limits, RequestContext, SearchRequest, SearchResponse, Snapshot,
+};
+use crate::index::{AttributeSchema, IndexStore, StoreError};
+use crate::search::Searcher;
+
+/// The name that error messages give to an embedded index.
+const NAME: &str = "embedded";
+
+/// One read-only index in this process.
+///
+/// It is one generation: a folder that gets a newer one is opened again to see it. Any number of threads may search at
+/// the same time; each search computes on the thread that calls it. Use [`Engine`](crate::Engine) for writes, rebuilds
+/// and swaps of generations.
+pub struct Index {
+    snapshot: Snapshot,
+    searcher: Searcher,
+    limits: Limits,
+}
+
+impl Index {
+    /// Opens the newest sound generation of an index folder and maps it read-only.
+    ///
+    /// Every section is checked against its checksum, which reads the whole file once. Writes that a server keeps in the
+    /// log of the folder are not part of a generation and are not seen.
+    ///
+    /// # Errors
+    /// If the folder has no sound generation.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use shortlist::{Index, SearchRequest};
+    ///
+    /// let index = Index::open("index-data/videos")?;
+    /// let user = vec![0.1; index.dim()];
+    /// let answer = index.search(&SearchRequest::vector(user).k(100).target_recall(0.95))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn open(dir: impl Into<PathBuf>) -> Result<Self, StoreError> {
+        Ok(Self::new(Snapshot::open(&IndexStore::new(dir))?))
+    }
+
+    pub(super) fn new(snapshot: Snapshot) -> Self {
+        Self { snapshot, searcher: Searcher::default(), limits: Limits::default() }
+    }
+
+    /// Raises or lowers what a request may ask for.
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// Answers one request. [`SearchRequest::index`] is ignored.
+    ///
+    /// # Errors
+    /// [`EngineError`] naming the field that cannot be used.
+    pub fn search(&self, request: &SearchRequest) -> Result<SearchResponse, EngineError> {
+        self.search_within(request, &Budget::default())
+    }
+
+    /// Answers one request until `budget` ends: then with the best candidates found so far.
+    ///
+    /// # Errors
+    /// As [`Self::search`]; [`EngineError::DeadlineExceeded`] or [`EngineError::Cancelled`] if nothing was found before.
+    pub fn search_within(
+        &self,
+        request: &SearchRequest,
+        budget: &Budget,
+    ) -> Result<SearchResponse, EngineError> {
+        let (response, _) = self.snapshot.search(&self.context(budget), request, None)?;
+        Ok(response)
+    }
+
+    /// Explains why a video is, or is not, in the answer to a request. Scores every video.
+    ///
+    /// # Errors
+    /// As [`Self::search`], or if the index does not contain the video.
+    pub fn explain(&self, request: &SearchRequest, video: VideoId) -> Result<Explanation, EngineError> {
+        self.snapshot.explain(&self.context(&Budget::default()), request, video)
+    }
+
+    /// The number of videos.
+    pub fn len(&self) -> usize {
+        self.snapshot.index.len()
+    }
+
+    /// Whether the index has no video. It never is: a build refuses an empty dataset.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The number of components of an embedding.
+    pub fn dim(&self) -> usize {
+        self.snapshot.index.dim()
+    }
+
+    /// How embeddings are compared.
+    pub fn metric(&self) -> Metric {
+        self.snapshot.index.metadata().metric
+    }
+
+    /// The names and types of the attributes.
+    pub fn attributes(&self) -> &[AttributeSchema] {
+        &self.snapshot.index.metadata().attributes
+    }
+
+    /// The number of the generation; 0 for an index built in memory.
+    pub fn generation(&self) -> u64 {
+        self.snapshot.manifest.generation
+    }
+
+    fn context<'a>(&'a self, budget: &'a Budget) -> RequestContext<'a> {
+        RequestContext { name: NAME, searcher: &self.searcher, limits: &self.limits, budget }
+    }
+}
+
+impl fmt::Debug for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Index")
+            .field("generation", &self.generation())
+            .field("len", &self.len())
+            .field("dim", &self.dim())
+            .field("metric", &self.metric())
+            .finish_non_exhaustive()
+    }
+}
