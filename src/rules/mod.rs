@@ -15,8 +15,9 @@ mod filter;
 use jiff::SignedDuration;
 
 pub use exclude::{Bloom, Exclude, Exclusion, ExclusionError};
-#[cfg(test)]
+#[cfg(all(test, feature = "server"))]
 pub(crate) use filter::arbitrary;
+#[cfg(feature = "cli")]
 pub(crate) use filter::duration;
 pub use filter::{
     Condition, ExpressionError, Filter, FilterProblem, MatchError, Number, Time, failing_clause, matching,

@@ -31,6 +31,7 @@ pub(in crate::dataset) struct Table {
 
 /// Embeddings in the component type of the file, `[rows × dim]` row-major.
 #[derive(Debug)]
+#[cfg_attr(not(feature = "parquet"), expect(dead_code, reason = "only the Parquet reader creates it"))]
 pub(in crate::dataset) enum Decoded {
     F32 { dim: usize, values: Vec<f32> },
     F16 { dim: usize, values: Vec<f16> },
