@@ -1,33 +1,33 @@
-//! The true answers of many queries, nearly all of them, from the groups of rows near each.
+//! Nearly exact answers of many queries, from the groups of rows nearest to each.
 //!
-//! What flows in: rows in groups, and queries. What flows out: for each query its best rows. A group fits
-//! into a second-level cache and is scored for every query that wants it before the next one is
-//! fetched, so that this is many times faster than scanning everything.
+//! In: rows in groups, and queries. Out: the best rows of each query. A group fits into the second-level cache and is
+//! scored for all queries that scan it before the next group is loaded, which is many times faster than scanning
+//! everything per query.
 
 use rayon::prelude::*;
 
 use super::coded::{CodedRows, PackedRows, TILE, Tile};
 use super::groups::Groups;
-use super::progress::Progress;
+use super::progress::{Progress, Silent};
 use crate::base::element::Element;
 use crate::base::metric::Metric;
 use crate::dataset::Neighbors;
 use crate::graph::{Candidate, Score, Scorer, Selection, rescored};
 use crate::quantize::Quantizer;
 
-/// Queries on which the number of groups to scan is chosen, and the recall it has to reach.
+/// Sample of queries on which the number of groups to scan is tuned, and the recall to reach.
 const TUNING_QUERIES: usize = 64;
 const TUNING_RECALL: f64 = 0.95;
-/// Queries that are answered at a time: a bound on memory.
+/// Maximum number of queries per task: bounds memory.
 const BATCH: usize = 1 << 16;
 
-/// What questions are asked of, and how.
+/// The rows to search, and how.
 pub(super) struct Answers<'a, T> {
     pub(super) rows: &'a CodedRows<T>,
     pub(super) metric: Metric,
     /// Answers per query.
     k: usize,
-    /// For each group, the rows of which it is the nearest.
+    /// For each group, the rows that are nearest to it.
     members: Vec<Vec<u32>>,
     centroids: PackedRows,
     quantizer: Quantizer,
@@ -39,18 +39,18 @@ impl<'a, T: Element> Answers<'a, T> {
         Self { rows, metric, k: k.min(rows.len()), members: groups.members(1), centroids, quantizer }
     }
 
-    /// How many groups there are.
+    /// Returns the number of groups.
     pub(super) fn groups(&self) -> usize {
         self.members.len()
     }
 
-    /// How many groups to scan per query to find nearly all of its answers, measured on a few of `queries`,
+    /// Returns how many groups to scan per query to reach [`TUNING_RECALL`], measured on a sample of `queries`,
     /// `[count × dim]`.
     pub(super) fn groups_needed(&self, queries: &[f32]) -> usize {
         let queries: Vec<&[f32]> = queries.chunks(self.rows.dim).collect();
         let step = queries.len().div_ceil(TUNING_QUERIES).max(1);
         let sample: Vec<f32> = queries.into_iter().step_by(step).flatten().copied().collect();
-        let answers = |groups| self.find(&sample, groups, &super::Silent);
+        let answers = |groups| self.find(&sample, groups, &Silent);
         let exact = answers(self.groups());
         let recall = |groups| {
             let found = answers(groups);
@@ -64,8 +64,8 @@ impl<'a, T: Element> Answers<'a, T> {
         groups.min(self.groups())
     }
 
-    /// The best rows of each of `queries`, `[count × dim]`, from the `groups` whose centroids score best: all groups
-    /// give all that codes tell apart. Fewer where there are fewer rows.
+    /// Returns the best rows by codes of each of `queries`, `[count × dim]`, from the `groups` whose centroids score best:
+    /// `k` rows each, or all rows if there are fewer.
     pub(super) fn find(&self, queries: &[f32], groups: usize, progress: &dyn Progress) -> Neighbors {
         self.find_best(queries, self.k, groups, progress)
     }
@@ -75,7 +75,7 @@ impl<'a, T: Element> Answers<'a, T> {
     pub(super) fn find_exact(&self, queries: &[f32]) -> Neighbors {
         let (dim, vectors) = (self.rows.dim, &self.rows.vectors[..]);
         let promising = rescored(self.k).min(self.rows.len());
-        let found = self.find_best(queries, promising, self.groups(), &super::Silent);
+        let found = self.find_best(queries, promising, self.groups(), &Silent);
         let exact = (0..found.rows).into_par_iter().flat_map_iter(|row| {
             let scorer = Scorer::new(self.metric, &queries[row * dim..(row + 1) * dim], vectors);
             let mut best = Best::new(self.k);
@@ -95,33 +95,33 @@ impl<'a, T: Element> Answers<'a, T> {
 
     fn find_share(&self, queries: &[f32], k: usize, groups: usize, progress: &dyn Progress) -> Vec<u32> {
         let queries: Vec<&[f32]> = queries.chunks(self.rows.dim).collect();
-        let wanting = self.wanting(&queries, k, groups);
+        let scanning = self.queries_by_group(&queries, k, groups);
         let mut best: Vec<Best> = queries.iter().map(|_| Best::new(k)).collect();
         let (mut packed, mut tile, mut selection) = <(PackedRows, Tile, Selection)>::default();
-        for (members, wanting) in self.members.iter().zip(&wanting) {
+        for (members, scanning) in self.members.iter().zip(&scanning) {
             if progress.is_cancelled() {
                 break;
             }
             packed.pack(self.rows, members, self.metric);
-            for wanting in wanting.chunks(TILE) {
-                let queries = wanting.iter().map(|query| queries[*query as usize]);
+            for scanning in scanning.chunks(TILE) {
+                let queries = scanning.iter().map(|query| queries[*query as usize]);
                 let scores = tile.score_queries(&self.rows.quantizer, queries, &packed);
-                for (query, scores) in wanting.iter().zip(scores) {
+                for (query, scores) in scanning.iter().zip(scores) {
                     let best = &mut best[*query as usize];
                     for at in selection.promising(scores, k, best.threshold) {
                         best.push(Candidate::new(members[*at as usize], scores[*at as usize]));
                     }
                 }
             }
-            progress.advance(wanting.len() as u64);
+            progress.advance(scanning.len() as u64);
         }
         best.into_iter().flat_map(Best::into_nodes).collect()
     }
 
-    /// For each group, the queries that want it: each wants the `groups` whose centroids score best, and
-    /// as many more as hold `k` rows together.
-    fn wanting(&self, queries: &[&[f32]], k: usize, groups: usize) -> Vec<Vec<u32>> {
-        let mut wanting: Vec<Vec<u32>> = vec![Vec::new(); self.groups()];
+    /// Returns for each group the queries that scan it: each query scans the `groups` whose centroids score best, and
+    /// more until they have `k` rows together.
+    fn queries_by_group(&self, queries: &[&[f32]], k: usize, groups: usize) -> Vec<Vec<u32>> {
+        let mut scanning: Vec<Vec<u32>> = vec![Vec::new(); self.groups()];
         let mut tile = Tile::default();
         let mut order: Vec<Candidate> = Vec::new();
         for (first, queries) in queries.chunks(TILE).enumerate() {
@@ -138,19 +138,19 @@ impl<'a, T: Element> Answers<'a, T> {
                         break;
                     }
                     rows += self.members[group.node() as usize].len();
-                    wanting[group.node() as usize].push(query);
+                    scanning[group.node() as usize].push(query);
                 }
             }
         }
-        wanting
+        scanning
     }
 }
 
-/// The best k of what is pushed: kept loosely and cut back now and then, which costs less than an order.
+/// The best k of the candidates pushed. Keeps up to 2k and then truncates to k, which costs less than a heap.
 struct Best {
     k: usize,
     kept: Vec<Candidate>,
-    /// What is below this is not among the best.
+    /// A lower bound on the score of the k-th best so far.
     threshold: f32,
 }
 

@@ -1,7 +1,7 @@
-//! The rows of a build in full precision and in codes, and many of them scored for many queries at once.
+//! The rows of a build in full precision and in codes, and scores of many rows for many queries at once.
 //!
-//! What flows in: rows and queries. What flows out: inner products, or what ranks as L2 distances do,
-//! from integer kernels over packed blocks.
+//! In: rows and queries. Out: inner products, or scores that rank like L2 distances, from integer kernels over packed
+//! blocks.
 
 use rayon::prelude::*;
 
@@ -12,7 +12,7 @@ use crate::quantize::{Quantizer, QueryCodes};
 
 /// Queries scored together.
 pub(super) const TILE: usize = 8;
-/// Rows whose query codes are made by one thread at a time.
+/// Rows per [`QueryCodes`], which one task encodes.
 const SHARE: usize = 4096;
 
 /// The rows of a build, by node.
@@ -23,7 +23,7 @@ pub(super) struct CodedRows<T> {
     pub(super) quantizer: Quantizer,
     /// `[n × stride]`.
     pub(super) codes: Vec<u8>,
-    /// Each row as a query.
+    /// The rows encoded as queries, [`SHARE`] at a time.
     queries: Vec<QueryCodes>,
     /// `[n]`: half of each squared norm.
     half_norms: Vec<f32>,
@@ -62,12 +62,12 @@ impl<T: Element> CodedRows<T> {
 pub(super) struct PackedRows {
     packed: Vec<u8>,
     count: usize,
-    /// Taken from each score: half of the squared norm under L2.
+    /// Subtracted from each score: half of the squared norm under L2, else 0.
     offsets: Vec<f32>,
 }
 
 impl PackedRows {
-    /// Takes the rows of `nodes` in the place of what there was, to be scored under `metric`.
+    /// Replaces the contents with the rows of `nodes`, to be scored under `metric`.
     pub(super) fn pack<T: Element>(&mut self, rows: &CodedRows<T>, nodes: &[u32], metric: Metric) {
         self.packed.clear();
         pack(nodes.iter().map(|node| rows.code(*node)), rows.quantizer.stride(), &mut self.packed);
@@ -77,7 +77,7 @@ impl PackedRows {
         }));
     }
 
-    /// Packs `vectors`, `[n × dim]`, that are no rows of the catalog, with levels of their own.
+    /// Packs `vectors`, `[n × dim]`, that are not rows of the build, with a quantizer trained on them.
     pub(super) fn of_vectors(vectors: &[f32], dim: usize, metric: Metric) -> (Self, Quantizer) {
         let quantizer = Quantizer::for_comparing(vectors, dim);
         let codes = quantizer.encode_all(vectors);
@@ -98,7 +98,7 @@ impl PackedRows {
     }
 }
 
-/// The scores of a few queries; kept and reused.
+/// Scores a few queries at a time. Reused between calls.
 #[derive(Default)]
 pub(super) struct Tile {
     queries: QueryCodes,
@@ -107,13 +107,13 @@ pub(super) struct Tile {
 }
 
 impl Tile {
-    /// For each of `nodes`, at most [`TILE`], taken as a query: the scores of the first `limit` rows, and
-    /// perhaps some more, as [`Self::score_queries`] gives them.
+    /// Returns for each of `nodes`, at most [`TILE`], used as a query, the scores of the first `limit` rows, as
+    /// [`Self::score_queries`] does.
     pub(super) fn score_nodes<T: Element>(
         &mut self,
         rows: &CodedRows<T>,
         nodes: impl Iterator<Item = u32>,
-        with: &PackedRows,
+        packed: &PackedRows,
         limit: usize,
     ) -> impl Iterator<Item = &[f32]> {
         self.queries.clear();
@@ -121,11 +121,11 @@ impl Tile {
             let node = node as usize;
             self.queries.push_copy(&rows.queries[node / SHARE], node % SHARE);
         });
-        self.score(with, limit)
+        self.score(packed, limit)
     }
 
-    /// For each of `queries`, `[dim]`, at most [`TILE`]: the scores of `rows`. Inner products under inner
-    /// product and cosine; half of `‖query‖² − ‖query − row‖²` under L2, which ranks as the distance does.
+    /// Returns for each of `queries`, `[dim]`, at most [`TILE`], the scores of `rows`: inner products under inner
+    /// product and cosine; half of `‖query‖² − ‖query − row‖²` under L2, which ranks like the distance.
     pub(super) fn score_queries<'q, T: Element>(
         &mut self,
         quantizer: &Quantizer,

@@ -1,16 +1,16 @@
-//! A graph while it is made: lists that grow.
+//! A graph under construction: neighbor lists that grow.
 
 use crate::base::id::NodeId;
 use crate::graph::{Graph, PackedLists, UpperLayer};
 
-/// What a builder hands on, to be taught and repaired.
+/// The result of a builder, to be taught and repaired.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Draft {
     /// Slots per node in the upper layers.
     pub(super) m: usize,
     /// The neighbors of each node on layer 0, distinct, without the node itself.
     pub(super) layer0: Vec<Vec<u32>>,
-    /// How many neighbors a node may get on layer 0.
+    /// Maximum number of neighbors on layer 0.
     pub(super) max_degree: usize,
     /// Layer 1 first.
     pub(super) upper: Vec<UpperLayer>,
@@ -18,14 +18,14 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    /// Lists may grow to eight times m, for the hubs that many users ask for, and only so far that 32 bits
-    /// count the edges of all.
+    /// Lists may grow to 8m, for hubs that many training queries need, limited so that the number of all edges fits into
+    /// 32 bits.
     pub(super) fn new(m: usize, layer0: Vec<Vec<u32>>, upper: Vec<UpperLayer>, entry_point: NodeId) -> Self {
         let max_degree = (8 * m).min(u32::MAX as usize / layer0.len().max(1));
         Self { m, layer0, max_degree, upper, entry_point }
     }
 
-    /// The finished graph.
+    /// Converts to a finished graph.
     pub(super) fn pack(self) -> Graph {
         let Self { m, layer0, upper, entry_point, .. } = self;
         Graph { m, layer0: PackedLists::of(&layer0), upper, entry_point }

@@ -1,10 +1,10 @@
-//! Rows in overlapping groups that lie close together (k-means, Lloyd).
+//! Overlapping groups of near rows (k-means, Lloyd).
 //!
-//! What flows in: rows. What flows out: groups small enough to compare all their rows with each other,
-//! each row in the few groups nearest to it, the nearest of which is its own.
+//! In: rows. Out: groups small enough to compare all their rows with each other. Each row is in the few groups nearest to
+//! it; the nearest is its own.
 //!
-//! Under L2 rows are near that are at a small distance; under inner product and cosine, those in the same
-//! direction: a row of small norm belongs with the large ones that score best with it.
+//! Under L2, near rows have a small distance; under inner product and cosine, a similar direction: a row of small norm
+//! belongs with the large ones that score best with it.
 
 use rayon::prelude::*;
 
@@ -14,12 +14,12 @@ use crate::base::metric::Metric;
 use crate::graph::{Candidate, Selection};
 use crate::kernel::Kernels;
 
-/// Rows per group, where there are many: comparing within a group costs the square of it.
+/// Maximum average number of rows per group: the cost of comparing all rows of a group is quadratic.
 const ROWS_PER_GROUP: usize = 1024;
-/// Rows per group that k-means looks at.
+/// Sample of rows per group for k-means.
 const SAMPLE_PER_GROUP: usize = 64;
 const ITERATIONS: usize = 5;
-/// Groups that a row is in: neighbors on the other side of a border are found in one of them.
+/// Groups per row: neighbors on the other side of a border are found in one of them.
 pub(super) const OVERLAP: usize = 3;
 
 /// Groups of rows.
@@ -27,12 +27,12 @@ pub(super) struct Groups {
     dim: usize,
     /// `[groups × dim]`: the mean of the rows in each.
     pub(super) centroids: Vec<f32>,
-    /// For each row, the groups nearest to it, nearest first; the last one again where there are fewer.
+    /// By row: the groups nearest to it, nearest first; the last is repeated if there are fewer groups.
     pub(super) of_row: Vec<[u32; OVERLAP]>,
 }
 
 impl Groups {
-    /// Groups `vectors`, `[n × dim]`: the same way every time.
+    /// Groups `vectors`, `[n × dim]`, deterministically.
     pub(super) fn new<T: Element>(vectors: &[T], dim: usize, metric: Metric) -> Self {
         let rows = vectors.len() / dim;
         let groups = ((rows as f64).sqrt().ceil() as usize).max(rows / ROWS_PER_GROUP).clamp(1, rows);
@@ -57,12 +57,12 @@ impl Groups {
         Self { dim, centroids, of_row }
     }
 
-    /// How many there are.
+    /// Returns the number of groups.
     pub(super) fn len(&self) -> usize {
         self.centroids.len() / self.dim
     }
 
-    /// The rows of each group: those of which it is the nearest, and those that are in it at all.
+    /// Returns by group the rows that have it among their `overlap` nearest groups.
     pub(super) fn members(&self, overlap: usize) -> Vec<Vec<u32>> {
         let mut members = vec![Vec::new(); self.len()];
         for (row, of_row) in self.of_row.iter().enumerate() {
@@ -75,15 +75,15 @@ impl Groups {
         members
     }
 
-    /// The same groups over rows in another order: `order[new]` is the old place of a row.
+    /// Renumbers the rows: `order[new]` is the old number of a row.
     pub(super) fn reordered(self, order: &[u32]) -> Self {
         let of_row = order.iter().map(|row| self.of_row[*row as usize]).collect();
         Self { of_row, ..self }
     }
 }
 
-/// Moves each centroid to the mean of `rows`, each with its weight and its centroid. One without rows, or
-/// whose rows weigh nothing or beyond measure, stays.
+/// Moves each centroid to the weighted mean of its rows, given as (row, weight, centroid). A centroid without rows of
+/// finite weight stays.
 fn move_to_means<'a, T: Element>(
     centroids: &mut [f32],
     dim: usize,
@@ -104,7 +104,7 @@ fn move_to_means<'a, T: Element>(
     }
 }
 
-/// The `N` groups nearest to each row, nearest first; the last one again where there are fewer.
+/// Returns the `N` groups nearest to each row, nearest first; the last is repeated if there are fewer groups.
 fn nearest<T: Element, const N: usize>(
     rows: &[&[T]],
     centroids: &[f32],
@@ -135,7 +135,7 @@ fn nearest<T: Element, const N: usize>(
     tiles.flatten_iter().collect()
 }
 
-/// The vector at norm 1; one of zeros stays.
+/// Scales a vector to norm 1; zeros stay zeros.
 fn direction(vector: &[f32]) -> impl Iterator<Item = f32> {
     let norm = Kernels::get().norm_squared(vector).sqrt();
     let scale = if norm > 0.0 { norm.recip() } else { 1.0 };

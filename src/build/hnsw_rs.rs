@@ -1,15 +1,14 @@
-//! The graph of the hnsw_rs crate, frozen into our layout: the reference that our own builder is held against.
+//! A builder that uses the hnsw_rs crate and converts its graph to our layout: the reference for our own builder.
 //!
-//! The crate refuses negative distances, so every metric becomes squared L2: cosine rows are normalized
-//! already, and inner product gets one more coordinate that makes all norms equal (Bachrach et al. 2014).
-//! It also files some edges under layers that one of their ends does not live on; they are filed here
-//! under the highest layer that both share.
+//! The crate refuses negative distances, so every metric becomes squared L2: cosine rows are normalized already, and rows
+//! under inner product get one more coordinate that makes all norms equal (Bachrach et al. 2014). The crate also stores
+//! some edges on a layer that one of their ends is not on; they are moved to the highest layer that both are on.
 
 use hnsw_rs::prelude::{Distance, Hnsw};
 use rayon::prelude::*;
 
-use super::BuildError;
 use super::draft::Draft;
+use super::error::BuildError;
 use super::params::BuildParams;
 use super::progress::Progress;
 use crate::base::element::Element;
@@ -18,12 +17,12 @@ use crate::base::metric::Metric;
 use crate::graph::{NONE, UpperLayer, used};
 use crate::kernel::Kernels;
 
-/// The most layers the crate has.
+/// Maximum number of layers of the crate.
 const MAX_LAYERS: usize = 16;
-/// Videos per call to the crate: between two of them a build can be cancelled.
+/// Videos per call to the crate: a build can be cancelled between two calls.
 const CHUNK: usize = 4096;
 
-/// Squared L2 over our kernels.
+/// Squared L2 distance by our kernels.
 struct SquaredL2(&'static Kernels);
 
 impl Distance<f32> for SquaredL2 {
@@ -53,9 +52,10 @@ pub(super) fn build<T: Element>(
         hnsw.parallel_insert_slice(&chunk);
         progress.advance((end - start) as u64);
     }
-    Ok(freeze(&hnsw, nodes, params.m))
+    Ok(to_draft(&hnsw, nodes, params.m))
 }
 
+/// Returns rows whose squared L2 distances rank as `metric` does.
 fn to_l2_space<T: Element>(vectors: &[T], dim: usize, metric: Metric) -> Vec<Vec<f32>> {
     let kernels = Kernels::get();
     let norms: Vec<f32> = match metric {
@@ -71,7 +71,8 @@ fn to_l2_space<T: Element>(vectors: &[T], dim: usize, metric: Metric) -> Vec<Vec
     vectors.par_chunks(dim).enumerate().map(widen).collect()
 }
 
-fn freeze(hnsw: &Hnsw<f32, SquaredL2>, nodes: usize, m: usize) -> Draft {
+/// Converts the graph of the crate.
+fn to_draft(hnsw: &Hnsw<f32, SquaredL2>, nodes: usize, m: usize) -> Draft {
     let points = hnsw.get_point_indexation();
     let mut levels = vec![0u8; nodes];
     let mut entry_point = NodeId(0);
@@ -89,9 +90,9 @@ fn freeze(hnsw: &Hnsw<f32, SquaredL2>, nodes: usize, m: usize) -> Draft {
     for layer in 0..MAX_LAYERS {
         for point in points.get_layer_iterator(layer) {
             let from = point.get_origin_id();
-            for (filed, neighbors) in point.get_neighborhood_id().into_iter().enumerate() {
+            for (stored, neighbors) in point.get_neighborhood_id().into_iter().enumerate() {
                 for neighbor in neighbors {
-                    let shared = filed.min(levels[from] as usize).min(levels[neighbor.d_id] as usize);
+                    let shared = stored.min(levels[from] as usize).min(levels[neighbor.d_id] as usize);
                     lists[from][shared].push((neighbor.distance, neighbor.d_id as u32));
                 }
             }

@@ -1,10 +1,8 @@
-//! Our own HNSW (Malkov & Yashunin 2016), inserted by all threads at once: a whole graph, or only the upper
-//! layers of one.
+//! Our own HNSW (Malkov & Yashunin 2016), inserted by all threads at once: a whole graph, or only the upper layers of one.
 //!
-//! Adjacency lists are atomics: readers never wait, and what they read of a list that is being
-//! rewritten is a mix of old and new neighbors, each of them a real node. Writers of one node's lists
-//! exclude each other. A node is linked from layer 0 upwards after all its searches, so that whoever
-//! finds it on some layer can go on below.
+//! Adjacency lists are atomics: readers never wait. While a list is being rewritten, readers see a mix of old and new
+//! neighbors, each of them a valid node. A lock per node serializes the writers of its lists. A node is linked after all
+//! its searches and from layer 0 upward: a search that finds it on one layer can continue on the layer below.
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
@@ -14,8 +12,8 @@ use rand_chacha::ChaCha8Rng;
 
 use rayon::prelude::*;
 
-use super::BuildError;
 use super::draft::Draft;
+use super::error::BuildError;
 use super::params::BuildParams;
 use super::progress::Progress;
 use super::select::select;
@@ -27,29 +25,30 @@ use crate::graph::{
     Adjacency, Candidate, Cost, NONE, Score, Scorer, Scratch, UpperLayer, beam_search, greedy_search, used,
 };
 
-/// No node is drawn into a higher layer than this.
+/// The highest layer.
 const MAX_LAYERS: usize = 16;
-/// So many nodes are inserted one by one before the threads start: a tiny graph cannot take them at once.
+/// Number of nodes that are inserted one by one before the threads start: parallel insertion into a tiny graph would link
+/// nodes badly.
 const SEQUENTIAL_START: usize = 1024;
-/// Nodes a thread takes at a time.
+/// Nodes that a thread claims at a time.
 const CHUNK: usize = 64;
 
-/// A whole graph over `vectors`, `[n × dim]`, on the current rayon pool.
+/// Builds a whole graph over `vectors`, `[n × dim]`, on the current rayon pool.
 pub(super) fn whole<T: Element>(
     vectors: &[T],
     dim: usize,
     params: &BuildParams,
     progress: &dyn Progress,
 ) -> Result<Draft, BuildError> {
-    // Filling layer 0 up to its slots, not to m, gains a point of recall at every ef for the same time.
+    // Choosing 2m neighbors on layer 0 rather than m gains one point of recall at every ef for the same time.
     let m0 = 2 * params.m;
     let Inserted { layer0, upper, entry_point } = insert_all(vectors, dim, params, m0, progress)?;
     let layer0 = layer0.par_chunks(m0).map(|slots| used(slots).to_vec()).collect();
     Ok(Draft::new(params.m, layer0, upper, NodeId(entry_point)))
 }
 
-/// The upper layers of a graph over `vectors`, `[n × dim]`, layer 1 first, and its entry point: an HNSW
-/// over one node in `m`, drawn from the seed.
+/// Builds the upper layers of a graph over `vectors`, `[n × dim]`, layer 1 first, and returns them with the entry point: an
+/// HNSW over one node in `m`, drawn from the seed.
 pub(super) fn upper_layers<T: Element>(
     vectors: &[T],
     dim: usize,
@@ -65,7 +64,7 @@ pub(super) fn upper_layers<T: Element>(
     let row = |node: &u32| &vectors[*node as usize * dim..(*node as usize + 1) * dim];
     let rows: Vec<T> = nodes.iter().flat_map(row).copied().collect();
     let Inserted { layer0, mut upper, entry_point } = insert_all(&rows, dim, params, params.m, progress)?;
-    // The insertion knows the drawn nodes by their place among them.
+    // The insertion numbers the drawn nodes by their position.
     for node in upper.iter_mut().flat_map(|layer| &mut layer.nodes) {
         *node = nodes[*node as usize];
     }
@@ -74,7 +73,7 @@ pub(super) fn upper_layers<T: Element>(
     Ok((upper, entry_point))
 }
 
-/// What came of an insertion.
+/// The result of inserting all nodes.
 struct Inserted {
     /// `[n × m0]`.
     layer0: Vec<u32>,
@@ -83,6 +82,7 @@ struct Inserted {
     entry_point: u32,
 }
 
+/// Inserts all rows, with `m0` slots per node on layer 0.
 fn insert_all<T: Element>(
     vectors: &[T],
     dim: usize,
@@ -133,14 +133,14 @@ struct GraphBuilder<'a, T> {
     levels: Vec<u8>,
     /// `[n × m0]`.
     layer0: Vec<AtomicU32>,
-    /// Where the lists of each node start in `upper`, in lists: layer 1 first.
+    /// By node: the position of its first list in `upper`, counted in lists; layer 1 first.
     upper_start: Vec<u32>,
     /// `[sum of levels × m]`.
     upper: Vec<AtomicU32>,
     locks: Vec<Mutex<()>>,
     /// A node of the highest level so far, [`NONE`] before the first.
     entry: AtomicU32,
-    /// Held while a node that reaches higher than the entry point is inserted.
+    /// Locked while a node with a higher level than the entry point is inserted.
     rising: Mutex<()>,
 }
 
@@ -186,7 +186,7 @@ impl<'a, T: Element> GraphBuilder<'a, T> {
         &self.vectors[start..start + self.dim]
     }
 
-    /// The slots of `node` on `layer`; on an upper layer only for nodes that live there.
+    /// Returns the slots of `node` on `layer`, which must not be above its level.
     fn list(&self, node: u32, layer: usize) -> &[AtomicU32] {
         if layer == 0 {
             let start = node as usize * self.m0;
@@ -203,7 +203,7 @@ impl<'a, T: Element> GraphBuilder<'a, T> {
             self.connect(node, entry, scratch);
             return;
         }
-        // The first node, or one that reaches higher than any before: the next such one waits for it.
+        // The first node, or one with a higher level than all before: such nodes are inserted one at a time.
         let _rising = self.rising.lock();
         let entry = self.entry.load(Ordering::Acquire);
         if entry != NONE {
@@ -251,7 +251,7 @@ impl<'a, T: Element> GraphBuilder<'a, T> {
         }
     }
 
-    /// Adds an edge where there is room; else lets `to` and the neighbors there are compete for the slots.
+    /// Adds an edge in a free slot; without one, selects among `to` and the present neighbors.
     fn add_edge(&self, from: u32, to: Candidate, layer: usize) {
         if from == to.node() {
             return;
@@ -326,7 +326,7 @@ impl<T: Element> Adjacency for Layer<'_, '_, T> {
     }
 }
 
-/// The topmost layer of each node: geometric with ratio 1/m, drawn by node from the seed.
+/// Draws the topmost layer of each node from a geometric distribution with ratio 1/m.
 fn draw_levels(nodes: usize, m: usize, seed: u64) -> Vec<u8> {
     let scale = 1.0 / (m as f64).ln();
     let mut random = ChaCha8Rng::seed_from_u64(seed);

@@ -1,19 +1,18 @@
-//! Layer 0 from overlapping groups: every row's best within each of its groups, pruned.
+//! Layer 0 from overlapping groups: the best neighbors of every row within each of its groups, pruned.
 //!
-//! What flows in: rows and their groups. What flows out: neighbor lists, up to 2m long. This replaces
-//! searching for the neighbors of each row by comparing all rows of a group with each other, many at
-//! a time, with integer kernels (after PiPNN, arXiv 2602.21247).
+//! In: rows and their groups. Out: neighbor lists of up to 2m nodes. Instead of searching for the neighbors of each row,
+//! all rows of a group are compared with each other, many at a time, with integer kernels (after PiPNN, arXiv 2602.21247).
 //!
-//! As in an HNSW built by insertion, a row chooses among the rows that rank before it, in a random order,
-//! and is chosen by those behind it: early rows reach far, and no pair is compared twice.
+//! As in an HNSW built by insertion, rows have a random order; a row chooses among the rows before it and is chosen by
+//! those after it: early rows get long edges, and no pair is compared twice.
 
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use super::BuildError;
 use super::coded::{CodedRows, PackedRows, TILE, Tile};
+use super::error::BuildError;
 use super::groups::{Groups, OVERLAP};
 use super::params::BuildParams;
 use super::progress::Progress;
@@ -22,10 +21,10 @@ use crate::base::element::Element;
 use crate::base::metric::Metric;
 use crate::graph::{Candidate, NONE, Score, Scorer, Selection};
 
-/// Rows that a thread takes at a time, at least.
+/// Minimum number of rows per task.
 pub(super) const SHARE: usize = 256;
 
-/// The neighbors of each row.
+/// Returns the neighbors of each row.
 pub(super) fn from_groups<T: Element>(
     rows: &CodedRows<T>,
     groups: &Groups,
@@ -42,11 +41,12 @@ pub(super) fn from_groups<T: Element>(
     link_back(rows, params, &chosen, progress)
 }
 
+/// Returns an error if the build was cancelled.
 pub(super) fn stop_if_cancelled(progress: &dyn Progress) -> Result<(), BuildError> {
     if progress.is_cancelled() { Err(BuildError::Cancelled) } else { Ok(()) }
 }
 
-/// Lets the rows that each row chose choose it in turn, as far as there are slots.
+/// Lets every row choose among the rows that it chose and those that chose it.
 fn link_back<T: Element>(
     rows: &CodedRows<T>,
     params: &BuildParams,
@@ -60,12 +60,12 @@ fn link_back<T: Element>(
     Ok(linked)
 }
 
-/// How many of each of its groups a row chooses among.
+/// Returns how many rows of each of its groups a row chooses among.
 pub(super) fn per_group(params: &BuildParams) -> usize {
     (params.ef_construction / 8).max(params.m)
 }
 
-/// Of what `near` names for each row, the neighbors that it keeps: 2m at most.
+/// Returns the neighbors that each row keeps of the candidates in `near`: at most 2m.
 pub(super) fn choose<T: Element>(
     rows: &CodedRows<T>,
     params: &BuildParams,
@@ -85,7 +85,7 @@ pub(super) fn choose<T: Element>(
     nodes.map_init(Choice::default, choose_for).collect()
 }
 
-/// What is used again from row to row.
+/// Buffers, reused from row to row.
 #[derive(Default)]
 pub(super) struct Choice {
     scores: Vec<f32>,
@@ -93,7 +93,7 @@ pub(super) struct Choice {
 }
 
 impl Choice {
-    /// Of `near`, in any order and perhaps twice, the neighbors that a row keeps: 2m at most.
+    /// Returns the neighbors that a row keeps of the candidates in `near`, at most 2m. They may be in any order and repeat.
     pub(super) fn of<T: Element>(
         &mut self,
         rows: &CodedRows<T>,
@@ -115,12 +115,12 @@ impl Choice {
     }
 }
 
-/// For each row, the best others of each of its groups.
+/// By row: the best other rows of each of its groups.
 struct NearWithin {
     per_group: usize,
-    /// One list of `per_group` nodes for each row of each group, [`NONE`] where the group is smaller.
+    /// One list of `per_group` nodes for each row of each group, padded with [`NONE`].
     lists: Vec<u32>,
-    /// Where the lists of each row are, [`NONE`] where it is in fewer groups.
+    /// By row: the positions of its lists, padded with [`NONE`].
     places: Vec<[u32; OVERLAP]>,
 }
 
@@ -170,7 +170,7 @@ impl NearWithin {
     }
 }
 
-/// For each of `members` the best `count` of those before it, best first.
+/// Writes to `lists` for each of `members` the best `count` of the members before it, best first.
 fn compare<T: Element>(
     rows: &CodedRows<T>,
     members: &[u32],
@@ -191,9 +191,9 @@ fn compare<T: Element>(
     }
 }
 
-/// The edges of a graph, by where they lead.
+/// The edges of a graph by target.
 pub(super) struct BackEdges {
-    /// `[n + 1]`: where those to each node start.
+    /// `[n + 1]`: where the sources of each target start in `from`.
     starts: Vec<u32>,
     from: Vec<u32>,
 }
@@ -209,7 +209,7 @@ impl BackEdges {
             total += *start;
             *start = total;
         }
-        // Filled from the end of each, so that in the end every start is where it should be.
+        // Each range is filled from its end, which leaves `starts` at the beginning of each range.
         let mut from = vec![0u32; total as usize];
         for (node, to) in edges() {
             starts[to as usize] -= 1;
@@ -223,7 +223,7 @@ impl BackEdges {
     }
 }
 
-/// The place of each row in a random order.
+/// Returns the rank of each row in a random order.
 fn ranks(rows: usize, seed: u64) -> Vec<u32> {
     let mut ranks: Vec<u32> = (0..rows as u32).collect();
     ranks.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));

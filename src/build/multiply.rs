@@ -1,8 +1,8 @@
-//! More users from a small sample: each new one stands where a user of the sample would after a step from
-//! one of its neighbors to another.
+//! Augmentation of a small sample of training queries: each new query is a query of the sample, moved by the difference
+//! between two of its neighbors.
 //!
-//! A large catalog needs more users than its owner may have at hand: 5,000 leave most of what other users
-//! ask for without an edge.
+//! A large catalog needs more training queries than may be available: 5,000 leave most answers of other queries without
+//! an edge.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -12,17 +12,17 @@ use super::coded::{PackedRows, TILE, Tile};
 use crate::base::metric::Metric;
 use crate::graph::Selection;
 
-/// Neighbors that steps are taken between.
+/// Number of neighbors between which steps are taken.
 const NEIGHBORS: usize = 10;
-/// How much of the step between two neighbors is taken.
+/// Length of a step, as a share of the difference between two neighbors.
 const STEP: f32 = 0.7;
-/// Users that are looked at as neighbors.
+/// Maximum number of queries that are considered as neighbors.
 const MAX_ANCHORS: usize = 4096;
-/// One user becomes so many at most: more would be the same over again.
+/// Maximum number of new queries per query of the sample: more would be nearly duplicates.
 const MAX_FACTOR: usize = 64;
 
-/// `wanted` users, or fewer where there is too little to make them of, `[count × dim]`, from `users`,
-/// `[n × dim]`.
+/// Generates up to `wanted` queries, `[count × dim]`, from `users`, `[n × dim]`: none from too small a sample, at most
+/// [`MAX_FACTOR`] per user, and none that is not finite.
 pub(super) fn multiply(users: &[f32], dim: usize, wanted: usize, seed: u64) -> Vec<f32> {
     let count = users.len() / dim;
     let wanted = wanted.min(count * MAX_FACTOR);
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn makes_others_close_to_those_there_are() {
+    fn new_queries_are_close_to_the_sample() {
         // Users on a line through a plane: steps between neighbors stay on it.
         let users: Vec<f32> = (0..100).flat_map(|user| [user as f32, 2.0 * user as f32]).collect();
         let made = multiply(&users, 2, 1000, 7);
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn makes_none_of_too_few_and_not_too_many_of_few() {
+    fn small_samples_are_multiplied_within_limits() {
         assert!(multiply(&[1.0; 20], 2, 100, 7).is_empty());
         assert!(multiply(&[1.0; 40], 2, 0, 7).is_empty());
         assert_eq!(multiply(&[1.0; 40], 2, 1_000_000, 7).len(), 20 * MAX_FACTOR * 2);

@@ -1,4 +1,4 @@
-//! The order in which rows become nodes: group by group, and within each so that rows beside each other are near.
+//! The order in which rows become nodes: group by group, and so that rows with neighboring ids are near each other.
 
 use rayon::prelude::*;
 
@@ -7,17 +7,17 @@ use crate::base::element::Element;
 use crate::kernel::Kernels;
 use crate::quantize::{ROWS_PER_BLOCK, SecondMoment};
 
-/// Rows that the direction of a cut is found from.
+/// Sample of rows from which the direction of a cut is computed.
 const SAMPLE: usize = 256;
-/// Steps of the power iteration: the cut only has to be good.
+/// Steps of the power iteration: the direction only has to be approximate.
 const ITERATIONS: usize = 4;
 
-/// `order[node]` is the row of `vectors`, `[n × dim]`, that becomes the node; and where regions begin, as
-/// [`crate::quantize::BlockSummary`] has it: about at the first block of each group.
+/// Returns the order, where `order[node]` is the row of `vectors`, `[n × dim]`, that becomes the node, and the regions as in
+/// [`crate::quantize::BlockSummary`]: one per group, rounded to blocks.
 ///
-/// Every group is cut in two across the direction in which it is longest, and again, until the parts are the
-/// blocks of the index: so those are as tight as may be. Lengths are as `queries` see them, where their moment is known:
-/// what they score in a block then scatters least.
+/// Every group is cut in two across its principal axis, recursively, until the pieces are the blocks of the index: this
+/// makes blocks compact. If the second moment of the queries is known, the axis is that along which their scores vary
+/// most: the scores of a query within a block then vary least.
 pub(super) fn order<T: Element>(
     vectors: &[T],
     dim: usize,
@@ -42,8 +42,8 @@ pub(super) fn order<T: Element>(
     (order, regions)
 }
 
-/// How many of so many rows, which become the nodes from `first` on, come before the cut: to the border of two blocks that
-/// is nearest to the middle, if one lies inside.
+/// Returns how many of `rows` rows, which become the nodes from `first` on, come before the cut: the cut is at the border
+/// between two blocks that is nearest to the middle. `None` if there is no border inside.
 fn cut(first: usize, rows: usize) -> Option<usize> {
     let middle = (first + rows / 2).next_multiple_of(ROWS_PER_BLOCK);
     let borders = [middle, middle.saturating_sub(ROWS_PER_BLOCK)];
@@ -54,7 +54,7 @@ fn cut(first: usize, rows: usize) -> Option<usize> {
         .min_by_key(|cut| cut.abs_diff(rows / 2))
 }
 
-/// Cuts a group; keeps the memory that it needs for that.
+/// Cuts groups; owns the buffers for that.
 #[derive(Default)]
 struct Cutter {
     mean: Vec<f32>,
@@ -65,7 +65,7 @@ struct Cutter {
 }
 
 impl Cutter {
-    /// Puts `rows`, which become the nodes from `first` on, in order.
+    /// Orders `rows`, which become the nodes from `first` on.
     fn arrange<T: Element>(
         &mut self,
         of @ (vectors, dim, queries): (&[T], usize, Option<&SecondMoment>),
@@ -85,11 +85,11 @@ impl Cutter {
         self.arrange(of, back, first + cut);
     }
 
-    /// About what rows have to be multiplied with to get how far they lie along the direction in which some of them
-    /// differ most (power iteration).
+    /// Computes an approximate principal axis of a sample of the rows by power iteration: their inner products with it
+    /// are their coordinates along it.
     ///
-    /// Queries whose moment is M see a row x as y = M^½ x. The covariance of y is M^½ C M^½, given that of x, and an axis
-    /// a in terms of y is M^½ a in terms of x: M C is iterated.
+    /// With queries of second moment M, the axis is that of y = M^½ x. The covariance of y is M^½ C M^½, where C is that of
+    /// x, and an axis a of y is the axis M^½ a of x: the iteration is over M C.
     fn find_axis<'v, T: Element>(
         &mut self,
         rows: &[u32],
@@ -131,6 +131,7 @@ impl Cutter {
     }
 }
 
+/// Adds `share × row` to `sum`.
 fn add(sum: &mut [f32], row: &[f32], share: f32) {
     sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += share * value);
 }
@@ -142,7 +143,7 @@ mod tests {
 
     use super::*;
 
-    /// Wherever a group begins: a block that lies in it whole is a part of it, and so is what it has of one at its ends.
+    /// For every offset of a group in a block, cuts are at the borders of blocks.
     #[test]
     fn groups_are_cut_at_every_border_inside() {
         fn parts(first: usize, rows: usize, ends: &mut Vec<usize>) {
@@ -185,6 +186,6 @@ mod tests {
             order.chunks(ROWS_PER_BLOCK).map(of_block).sum::<f32>() / 64.0
         };
         let (seen, unseen) = (height(Some(&queries)), height(None));
-        assert!(2.0 * seen < unseen, "{seen} beside {unseen}");
+        assert!(2.0 * seen < unseen, "{seen} and {unseen}");
     }
 }

@@ -1,9 +1,9 @@
-//! What can be asked of a build; valid by construction.
+//! The parameters of a build, valid by construction.
 
 use crate::base::metric::Metric;
 use crate::quantize::Codes;
 
-/// Which code makes the graph.
+/// Which implementation builds the graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Builder {
     /// Our own parallel HNSW.
@@ -57,7 +57,7 @@ pub struct ParamsError {
     found: String,
 }
 
-/// How to build; see [`BuildParams::new`] for the ranges.
+/// The parameters of a build; see [`BuildParams::new`] for their ranges.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BuildParams {
     pub(super) metric: Metric,
@@ -80,7 +80,7 @@ impl BuildParams {
     /// The default seed.
     pub const DEFAULT_SEED: u64 = 42;
 
-    /// The native builder on all cores with these parameters.
+    /// Creates parameters for the native builder on all cores, with the preferred codes of the metric.
     ///
     /// # Errors
     /// `m` outside 2..=1024, or `ef_construction` outside 1..=100,000.
@@ -101,10 +101,10 @@ impl BuildParams {
         })
     }
 
-    /// With another builder.
+    /// Sets the builder.
     ///
     /// # Errors
-    /// `hnsw-rs` takes `m` up to 256 only: it ends the process above that.
+    /// `hnsw-rs` with `m` above 256, for which the crate ends the process.
     pub fn with_builder(self, builder: Builder) -> Result<Self, ParamsError> {
         #[cfg(feature = "hnsw-rs")]
         if builder == Builder::HnswRs {
@@ -125,27 +125,27 @@ impl BuildParams {
         Ok(Self { codes, ..self })
     }
 
-    /// With another seed. The same input, seed and one thread give the same bytes.
+    /// Sets the seed. With one thread, the same input and seed result in the same bytes.
     pub fn with_seed(self, seed: u64) -> Self {
         Self { seed, ..self }
     }
 
-    /// With this many threads; 0 for one per core.
+    /// Sets the number of threads; 0 for one per core.
     pub fn with_threads(self, threads: usize) -> Self {
         Self { threads, ..self }
     }
 
-    /// With the name of the model that made the embeddings; searches may insist on it.
+    /// Sets the name of the embedding model; searches may require it.
     pub fn with_embedding_model(self, embedding_model: Option<String>) -> Self {
         Self { embedding_model, ..self }
     }
 
-    /// With the last write of the mutation log that the input knows of; only later ones are replayed on the build.
+    /// Sets the last write of the mutation log that the input contains; only later ones are replayed on the build.
     pub fn with_log_sequence(self, log_sequence: u64) -> Self {
         Self { log_sequence, ..self }
     }
 
-    /// With the write after which upserts that do not fit the index are left out of the input.
+    /// Sets the write after which upserts that did not fit the index were left out of the input.
     pub fn with_held_after(self, held_after: u64) -> Self {
         Self { held_after: Some(held_after), ..self }
     }

@@ -1,4 +1,4 @@
-//! How long each phase of a build takes.
+//! The duration of each phase of a build.
 
 use std::time::{Duration, Instant};
 
@@ -7,22 +7,23 @@ use parking_lot::Mutex;
 use super::progress::Progress;
 use crate::index::BuildPhase;
 
-/// What a build does before it announces its first phase.
+/// The phase before the first one that is reported.
 const FIRST: &str = "reading the input";
 
-/// Passes everything on to another [`Progress`], and notes when each phase begins.
+/// Forwards to another [`Progress`] and records when each phase begins.
 pub(super) struct PhaseClock<'a> {
     progress: &'a dyn Progress,
     begun: Mutex<Vec<(&'static str, Instant)>>,
 }
 
 impl<'a> PhaseClock<'a> {
-    /// The input has been read since `started`.
+    /// Starts with the phase of reading the input, which began at `started`.
     pub(super) fn new(progress: &'a dyn Progress, started: Instant) -> Self {
         Self { progress, begun: Mutex::new(vec![(FIRST, started)]) }
     }
 
-    /// Every phase up to now, in the order in which they first began; those of one name count together.
+    /// Returns the phases up to now, in the order in which they first began; the durations of phases of the same name are
+    /// added.
     pub(super) fn finish(self) -> Vec<BuildPhase> {
         let begun = self.begun.into_inner();
         let ends = begun.iter().skip(1).map(|(_, begun)| *begun).chain([Instant::now()]);

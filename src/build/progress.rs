@@ -1,16 +1,16 @@
-//! How far a build is, and whether it should go on.
+//! Progress reports and cancellation of a build.
 
-/// Told of every phase of a build, and asked whether to go on. Called from several threads.
+/// Receives the progress of a build and can cancel it. Called from several threads.
 pub trait Progress: Sync {
     /// A phase of `total` steps begins.
     fn begin(&self, phase: &'static str, total: u64);
-    /// So many more steps of the phase are done.
+    /// `steps` more steps of the phase are done.
     fn advance(&self, steps: u64);
-    /// Whether somebody wants the build to stop.
+    /// Returns whether to stop the build.
     fn is_cancelled(&self) -> bool;
 }
 
-/// Tells nobody and never stops.
+/// Ignores progress and never cancels.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
 

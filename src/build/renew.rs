@@ -1,13 +1,13 @@
-//! Layer 0 from that of an index with most of the same rows: what is gone is bridged, what is new is linked in.
+//! Layer 0 from that of an index with most of the same rows: deleted nodes are bridged, new rows are linked.
 //!
-//! What flows in: rows, their groups, and which node of the other index each row was. What flows out: neighbor lists. A
-//! row keeps its neighbors; where one is gone, that one's neighbors compete for its place. New rows choose among the
-//! best of their groups, and compete for places among those that they choose.
+//! In: rows, their groups, and which node of the old index each row was. Out: neighbor lists. A row keeps its neighbors;
+//! the neighbors of a deleted neighbor compete for its slot. New rows choose among the best of their groups, and compete
+//! for slots of the rows that they choose.
 
 use rayon::prelude::*;
 
-use super::BuildError;
 use super::coded::{CodedRows, PackedRows, TILE, Tile};
+use super::error::BuildError;
 use super::groups::{Groups, OVERLAP};
 use super::layer0::{BackEdges, Choice, SHARE, choose, per_group, stop_if_cancelled};
 use super::params::BuildParams;
@@ -18,29 +18,29 @@ use crate::graph::{Lists, NONE, Selection};
 use crate::index::{BuildFacts, Index};
 use crate::node_set::NodeSet;
 
-/// No more than this share of the rows may be new, and that only once: new rows get no long edges, and a graph that was
-/// renewed again and again lost 8 points of recall in 20 rounds of 5 %.
+/// Maximum share of new rows. A graph is renewed only once, since new rows get no long edges: a graph that was renewed
+/// repeatedly lost 8 points of recall in 20 rounds of 5 %.
 const MOST_NEW: f64 = 0.1;
 
-/// An index that some rows of a catalog are from.
+/// An index that has most rows of the dataset.
 #[derive(Clone, Debug)]
 pub struct Ancestor<'a> {
     index: &'a Index,
-    /// For each row of the catalog the node that it was, [`NONE`] for those that are new.
+    /// By row of the dataset: the node that it was, or [`NONE`] if the row is new.
     nodes: Vec<u32>,
 }
 
 impl<'a> Ancestor<'a> {
-    /// The first rows of a catalog of `rows` are the nodes of `index` that are in `kept`, ascending. `None` if
-    /// its graph is of no use for them.
+    /// Describes a dataset of `rows` rows, the first of which are the nodes of `index` in `kept`, ascending. Returns `None`
+    /// if its graph cannot be renewed: there is none, it was renewed before, or too many rows are new.
     ///
     /// # Panics
-    /// If there are more of them than rows.
+    /// If `kept` has more than `rows` nodes.
     pub fn of_first(index: &'a Index, kept: &NodeSet, rows: usize) -> Option<Self> {
         let facts = index.metadata();
         let is_useful = index.has_graph() && !facts.renewed && facts.build.builder != BuildFacts::NO_BUILDER;
         let mut nodes: Vec<u32> = kept.iter().collect();
-        assert!(nodes.len() <= rows, "more nodes than rows");
+        assert!(nodes.len() <= rows, "the index has more nodes than the dataset has rows");
         if !is_useful || (rows - nodes.len()) as f64 > MOST_NEW * rows as f64 {
             return None;
         }
@@ -48,13 +48,13 @@ impl<'a> Ancestor<'a> {
         Some(Self { index, nodes })
     }
 
-    /// Users that its graph learned from, `[count × dim]`, if it kept some.
+    /// Returns the training queries in the index, `[count × dim]`, if it has any.
     pub(super) fn training_queries(&self) -> Option<EmbeddingsView<'a>> {
         self.index.training_queries()
     }
 }
 
-/// The neighbors of each node, where node `n` is row `order[n]` of the catalog.
+/// Returns the neighbors of each node, where node `n` is row `order[n]` of the dataset.
 pub(super) fn layer0<T: Element>(
     rows: &CodedRows<T>,
     groups: &Groups,
@@ -85,15 +85,16 @@ pub(super) fn layer0<T: Element>(
             let near = [&chosen[node as usize], newcomers].concat();
             return choice.of(rows, params, node, near);
         }
-        let (kept, gone) = old.neighbors(was[node as usize]);
-        if gone.is_empty() && newcomers.is_empty() || progress.is_cancelled() {
+        let (kept, deleted) = old.neighbors(was[node as usize]);
+        if deleted.is_empty() && newcomers.is_empty() || progress.is_cancelled() {
             return kept;
         }
-        let beyond = gone.iter().flat_map(|gone| old.neighbors(*gone).0).filter(|other| *other != node);
-        let near: Vec<u32> = kept.iter().copied().chain(beyond).chain(newcomers.iter().copied()).collect();
+        let bridged =
+            deleted.iter().flat_map(|deleted| old.neighbors(*deleted).0).filter(|other| *other != node);
+        let near: Vec<u32> = kept.iter().copied().chain(bridged).chain(newcomers.iter().copied()).collect();
         let mut list = choice.of(rows, params, node, near);
-        // What users asked for is rarely among the closest; no list becomes longer than it was for it.
-        let room = (kept.len() + gone.len()).saturating_sub(list.len());
+        // Edges for training queries are rarely among the closest: keep former neighbors up to the former length.
+        let room = (kept.len() + deleted.len()).saturating_sub(list.len());
         let others: Vec<u32> = kept.into_iter().filter(|other| !list.contains(other)).take(room).collect();
         list.extend(others);
         list
@@ -103,10 +104,10 @@ pub(super) fn layer0<T: Element>(
     Ok(linked)
 }
 
-/// The graph of the other index, in terms of the new nodes.
+/// The old graph, in terms of new nodes.
 struct Old<'a> {
     lists: Lists<'a>,
-    /// For each of its nodes the new one, [`NONE`] for those that are gone.
+    /// By old node: the new node, or [`NONE`] if it was deleted.
     became: Vec<u32>,
 }
 
@@ -119,22 +120,22 @@ impl<'a> Old<'a> {
         Self { lists: index.graph().layer0, became }
     }
 
-    /// The neighbors of one of its nodes: those that are left, as they are now, and those that are gone, as they were.
+    /// Returns the neighbors of an old node: the remaining ones as new nodes, and the deleted ones as old nodes.
     fn neighbors(&self, old: u32) -> (Vec<u32>, Vec<u32>) {
-        let (mut kept, mut gone) = (Vec::new(), Vec::new());
+        let (mut kept, mut deleted) = (Vec::new(), Vec::new());
         for neighbor in self.lists.of(old) {
-            // A damaged file may say anything.
+            // In a damaged file a neighbor may be out of range.
             match self.became.get(*neighbor as usize) {
-                Some(&NONE) => gone.push(*neighbor),
+                Some(&NONE) => deleted.push(*neighbor),
                 Some(node) if !kept.contains(node) => kept.push(*node),
                 Some(_) | None => {}
             }
         }
-        (kept, gone)
+        (kept, deleted)
     }
 }
 
-/// For each new node the best others of each of its groups; nothing for those that are not.
+/// Returns for each new node the best others of each of its groups, and nothing for the other nodes.
 fn near_of_new<T: Element>(
     rows: &CodedRows<T>,
     groups: &Groups,
@@ -153,7 +154,7 @@ fn near_of_new<T: Element>(
         for share in news.chunks(TILE) {
             let scores = tile.score_nodes(rows, share.iter().copied(), packed, members.len());
             for (node, scores) in share.iter().zip(scores) {
-                // The node itself is one of them.
+                // The node itself is among them, hence one more.
                 let best = selection.best(scores, per_group(params) + 1).iter();
                 let others = best.map(|found| members[found.node() as usize]).filter(|other| other != node);
                 found.push((*node, others.collect()));

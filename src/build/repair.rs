@@ -1,12 +1,11 @@
-//! Every node reachable from the entry point over layer 0.
+//! Makes every node reachable from the entry point over layer 0.
 //!
-//! Pruning can leave a node without an edge that leads to it; under inner product that happens to many
-//! nodes of small norm. Each gets one from a reachable node near it: into a free slot where there is
-//! one, else in place of an edge that the search tree from the entry point does not need, so that
-//! nothing else is lost.
+//! Pruning can leave a node without an incoming edge; under inner product that happens to many nodes of small norm. Each
+//! gets an edge from a reachable node near it: in a free slot if there is one, else in place of an edge that is not in the
+//! search tree from the entry point, so that no other node becomes unreachable.
 //!
-//! "Near" is L2 for every metric. Near by inner product are always the nodes of large norm, whose full
-//! lists hold the edges that searches depend on; near in space are nodes like this one, with room.
+//! "Near" means L2 for every metric. By inner product the nearest nodes are always those of large norm, whose full lists
+//! have the edges that searches depend on; by L2 they are similar nodes, with free slots.
 
 use rayon::prelude::*;
 
@@ -18,15 +17,15 @@ use crate::base::metric::Metric;
 use crate::graph::{NONE, Selection};
 use crate::index::RepairReport;
 
-/// How many reachable nodes are looked at for a place to link from.
-const PLACES: usize = 32;
+/// How many near nodes are tried as the source of an edge.
+const SOURCES: usize = 32;
 
-/// Links what cannot be reached over layer 0 and reports what that took.
+/// Links all nodes that are not reachable over layer 0, and reports the changes.
 pub(super) fn repair<T: Element>(draft: &mut Draft, rows: &CodedRows<T>, groups: &Groups) -> RepairReport {
     let nodes = rows.len();
     let mut tree = SearchTree { parent: vec![NONE; nodes] };
     tree.grow(draft, draft.entry_point.0, draft.entry_point.0);
-    let mut unreachable: Vec<u32> = (0..nodes as u32).filter(|node| !tree.holds(*node)).collect();
+    let mut unreachable: Vec<u32> = (0..nodes as u32).filter(|node| !tree.contains(*node)).collect();
     let mut report = RepairReport { unreachable: unreachable.len() as u32, ..RepairReport::default() };
     let members = groups.members(1);
     while !unreachable.is_empty() {
@@ -40,18 +39,18 @@ pub(super) fn repair<T: Element>(draft: &mut Draft, rows: &CodedRows<T>, groups:
             .map_init(Default::default, |tools, (lost, members)| near(rows, &tree, &lost, members, tools))
             .collect();
         for (node, near) in near.into_iter().flatten() {
-            // Linking an earlier one may have brought this one within reach.
-            if !tree.holds(node) {
+            // Linking an earlier node may have made this one reachable.
+            if !tree.contains(node) {
                 let from = link(draft, &tree, node, &near, &mut report);
                 tree.grow(draft, from, node);
             }
         }
-        unreachable.retain(|node| !tree.holds(*node));
+        unreachable.retain(|node| !tree.contains(*node));
     }
     report
 }
 
-/// For each of the `lost`, the reachable nodes among `members` that are nearest to it, nearest first.
+/// Returns for each of `lost` the reachable nodes among `members` that are nearest to it, nearest first.
 fn near<T: Element>(
     rows: &CodedRows<T>,
     tree: &SearchTree,
@@ -59,9 +58,9 @@ fn near<T: Element>(
     members: &[u32],
     (packed, tile, selection): &mut (PackedRows, Tile, Selection),
 ) -> Vec<(u32, Vec<u32>)> {
-    let reachable: Vec<u32> = members.iter().copied().filter(|node| tree.holds(*node)).collect();
+    let reachable: Vec<u32> = members.iter().copied().filter(|node| tree.contains(*node)).collect();
     if lost.is_empty() || reachable.is_empty() {
-        // Wherever the first is linked from, the others have it to be linked from in the next round.
+        // Link the first from anywhere; in the next round the others are linked from it.
         return lost.first().map(|first| (*first, Vec::new())).into_iter().collect();
     }
     packed.pack(rows, &reachable, Metric::L2);
@@ -69,21 +68,21 @@ fn near<T: Element>(
     for lost in lost.chunks(TILE) {
         let scores = tile.score_nodes(rows, lost.iter().copied(), packed, reachable.len());
         near.extend(lost.iter().zip(scores).map(|(node, scores)| {
-            let best = selection.best(scores, PLACES).iter();
+            let best = selection.best(scores, SOURCES).iter();
             (*node, best.map(|found| reachable[found.node() as usize]).collect())
         }));
     }
     near
 }
 
-/// Adds an edge to `node` and gives the node that it starts from.
+/// Adds an edge to `node` and returns its source.
 fn link(draft: &mut Draft, tree: &SearchTree, node: u32, near: &[u32], report: &mut RepairReport) -> u32 {
     let has_room = |from: u32| draft.layer0[from as usize].len() < draft.max_degree;
     let spare = |from: u32| {
         let slot = draft.layer0[from as usize].iter().rposition(|to| tree.parent[*to as usize] != from);
         slot.map(|slot| (from, slot))
     };
-    let everywhere = || (0..tree.parent.len() as u32).filter(|from| tree.holds(*from));
+    let everywhere = || (0..tree.parent.len() as u32).filter(|from| tree.contains(*from));
     if let Some(from) = near.iter().copied().find(|from| has_room(*from)) {
         draft.layer0[from as usize].push(node);
         report.edges_added += 1;
@@ -99,31 +98,31 @@ fn link(draft: &mut Draft, tree: &SearchTree, node: u32, near: &[u32], report: &
         report.edges_added += 1;
         return from;
     }
-    let place = everywhere().find_map(spare);
-    let (from, slot) = place.expect("a tree over n nodes has n - 1 edges, so some slot is not used by it");
+    let found = everywhere().find_map(spare);
+    let (from, slot) = found.expect("a tree over n nodes has n - 1 edges, so some slot is not in it");
     draft.layer0[from as usize][slot] = node;
     report.edges_replaced += 1;
     from
 }
 
-/// The edges by which each reachable node was reached first.
+/// The tree of edges by which each reachable node was first reached.
 struct SearchTree {
-    /// [`NONE`] where a node is not reachable.
+    /// By node: its parent, or [`NONE`] if the node is not reachable.
     parent: Vec<u32>,
 }
 
 impl SearchTree {
-    fn holds(&self, node: u32) -> bool {
+    fn contains(&self, node: u32) -> bool {
         self.parent[node as usize] != NONE
     }
 
-    /// Adds `root`, reached from `from`, and all that can be reached from it.
+    /// Adds `root`, reached from `from`, and all nodes that are reachable from it.
     fn grow(&mut self, draft: &Draft, from: u32, root: u32) {
         self.parent[root as usize] = from;
         let mut stack = vec![root];
         while let Some(node) = stack.pop() {
             for neighbor in &draft.layer0[node as usize] {
-                if !self.holds(*neighbor) {
+                if !self.contains(*neighbor) {
                     self.parent[*neighbor as usize] = node;
                     stack.push(*neighbor);
                 }
@@ -138,7 +137,7 @@ mod tests {
     use crate::base::id::NodeId;
     use crate::quantize::Quantizer;
 
-    /// Rows on a line, in groups; edges as given.
+    /// Rows on a line, in groups, with the given edges.
     fn line(nodes: u32, max_degree: usize, edges: &[(u32, u32)]) -> (Draft, CodedRows<f32>, Groups) {
         let mut layer0 = vec![Vec::new(); nodes as usize];
         edges.iter().for_each(|(from, to)| layer0[*from as usize].push(*to));

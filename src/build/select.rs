@@ -4,10 +4,10 @@ use crate::base::element::Element;
 use crate::base::metric::Metric;
 use crate::graph::{Candidate, Score, Scorer};
 
-/// Kept neighbors that a candidate is compared with at once.
+/// Number of kept neighbors that a candidate is compared with at once.
 const TOGETHER: usize = 8;
 
-/// Keeps of `candidates` (best first) at most `limit`, each closer to the node than to any kept before it.
+/// Returns at most `limit` of `candidates` (best first), each closer to the node than to any kept before it.
 pub(super) fn select<T: Element>(
     metric: Metric,
     vectors: &[T],

@@ -1,9 +1,9 @@
-//! Edges that users need (after NGFix, arXiv 2510.22316).
+//! Edges for training queries.
 //!
-//! A graph built between videos is walkable between videos; a user stands somewhere else. For each
-//! training user take the true answers x1, x2, … best first: every one of them should be reachable from,
-//! and should lead to, one that is better for this user. Where no such edge is, the one to the closest
-//! better answer is asked for. What most users ask for is added first, while there are free slots.
+//! A graph built from rows alone is navigable between rows, but queries are distributed differently. Take the true answers
+//! x1, x2, … of each training query, best first: every answer should be reachable from, and lead to, an answer that is
+//! better for this query. If there is no such edge, the query needs an edge between the answer and its closest better
+//! answer. The edges that the most queries need are added first, while there are free slots.
 
 use rayon::prelude::*;
 
@@ -22,46 +22,46 @@ use crate::graph::{CodeScorer, Graph, Scorer, Scratch, Width, rescored, traverse
 use crate::index::{HeldOutRecall, TrainingReport};
 use crate::quantize::{Codes, QueryCodes};
 
-/// True answers per user: what is asked for at once is rarely more.
+/// True answers per training query: searches rarely ask for more.
 const ANSWERS: usize = 100;
-/// One user in so many is kept apart to measure with, and no more than [`MAX_HELD_OUT`].
+/// At most one training query in this many is held out to measure recall, and at most [`MAX_HELD_OUT`].
 const HOLD_OUT: usize = 10;
 const MAX_HELD_OUT: usize = 2000;
-/// Users that the index keeps to teach the next build, at most.
+/// Maximum number of training queries that the index keeps to teach the next build.
 const MAX_KEPT: usize = 10_000;
-/// What is measured with them: k and `ef_search`.
+/// The pairs of k and `ef_search` for which recall is measured.
 const MEASURED: [(usize, usize); 3] = [(10, 50), (10, 100), (100, 200)];
 
-/// Fewer users than one for so many rows are multiplied until there is one; where there are few rows, which
-/// costs little, until there are two for each or so many in all.
+/// The sample is augmented to one training query per `ROWS_PER_USER` rows; for small datasets, where it is cheap, to
+/// min(`USERS_PER_ROW` × rows, `USERS_OF_FEW_ROWS`).
 const ROWS_PER_USER: usize = 10;
 const USERS_PER_ROW: usize = 2;
 const USERS_OF_FEW_ROWS: usize = 100_000;
 
-/// A sample of users, and where their answers are looked for.
-pub(super) struct Lesson<'a, T> {
+/// Training queries, some of them held out, and the rows where their answers are searched.
+pub(super) struct Teacher<'a, T> {
     answers: Answers<'a, T>,
-    /// `[count × dim]`: users that teach, those of the sample first.
+    /// `[count × dim]`: the queries that teach, those of the sample first.
     taught: Vec<f32>,
-    /// How many of those were made from the others.
+    /// How many of them were generated from the sample.
     multiplied: usize,
-    /// `[count × dim]`: users that measure.
+    /// `[count × dim]`: the held-out queries.
     held_out: Vec<f32>,
 }
 
-impl<'a, T: Element> Lesson<'a, T> {
-    /// Keeps every tenth user apart, and multiplies the others where the catalog needs more.
+impl<'a, T: Element> Teacher<'a, T> {
+    /// Holds out every tenth query, and augments the others if the dataset needs more.
     pub(super) fn new(
         rows: &'a CodedRows<T>,
         groups: &Groups,
         users: EmbeddingsView<'_>,
         params: &BuildParams,
     ) -> Self {
-        let apart = HOLD_OUT.max(users.len().div_ceil(MAX_HELD_OUT));
+        let every = HOLD_OUT.max(users.len().div_ceil(MAX_HELD_OUT));
         let (mut taught, mut held_out, mut user) = (Vec::new(), Vec::new(), Vec::new());
         for row in 0..users.len() {
             users.copy_row(row, &mut user);
-            if row % apart == apart - 1 { &mut held_out } else { &mut taught }.extend_from_slice(&user);
+            if row % every == every - 1 { &mut held_out } else { &mut taught }.extend_from_slice(&user);
         }
         let enough = (rows.len() / ROWS_PER_USER).max(USERS_OF_FEW_ROWS.min(USERS_PER_ROW * rows.len()));
         let missing = enough.saturating_sub(taught.len() / rows.dim);
@@ -71,7 +71,7 @@ impl<'a, T: Element> Lesson<'a, T> {
         Self { answers: Answers::new(rows, groups, params.metric, ANSWERS), taught, multiplied, held_out }
     }
 
-    /// Adds the edges that the users ask for, and says how many.
+    /// Adds the edges that the training queries need, and returns how many.
     pub(super) fn teach(&self, draft: &mut Draft, progress: &dyn Progress) -> u64 {
         let groups = self.answers.groups_needed(&self.taught);
         let users = self.taught.len() / self.answers.rows.dim;
@@ -84,12 +84,12 @@ impl<'a, T: Element> Lesson<'a, T> {
         add_edges(draft, self.answers.rows, &answers)
     }
 
-    /// The users that taught nothing, `[count × dim]`.
+    /// Returns the held-out queries, `[count × dim]`.
     pub(super) fn held_out_queries(&self) -> Vec<f32> {
         self.held_out.clone()
     }
 
-    /// Some of the users of the sample that taught, evenly spaced, `[count × dim]`.
+    /// Returns an evenly spaced sample of the queries that teach, without generated ones, `[count × dim]`.
     pub(super) fn kept_queries(&self) -> Vec<f32> {
         let dim = self.answers.rows.dim;
         let users = self.taught.len() / dim - self.multiplied;
@@ -101,8 +101,8 @@ impl<'a, T: Element> Lesson<'a, T> {
         (0..count).flat_map(user).copied().collect()
     }
 
-    /// Measures the finished graph on the users that taught nothing.
-    pub(super) fn examine(&self, graph: &Graph, traversed: Codes, edges_added: u64) -> TrainingReport {
+    /// Measures the recall of the finished graph on the held-out queries.
+    pub(super) fn measure(&self, graph: &Graph, traversed: Codes, edges_added: u64) -> TrainingReport {
         let Answers { rows, metric, .. } = &self.answers;
         let exact = self.answers.find_exact(&self.held_out);
         let view = graph.view();
@@ -142,11 +142,11 @@ impl<'a, T: Element> Lesson<'a, T> {
     }
 }
 
-/// Adds the edges that `answers` ask for, and says how many.
+/// Adds the edges that the most queries with these `answers` need, as slots allow, and returns how many.
 fn add_edges<T: Element>(draft: &mut Draft, rows: &CodedRows<T>, answers: &Neighbors) -> u64 {
     let wanted = (0..answers.rows)
         .into_par_iter()
-        .map_init(|| Requests::new(rows.len()), |requests, user| requests.of(draft, rows, answers.row(user)));
+        .map_init(|| EdgeFinder::new(rows.len()), |finder, user| finder.find(draft, rows, answers.row(user)));
     let mut wanted: Vec<(u32, u32)> = wanted.flatten_iter().collect();
     wanted.par_sort_unstable();
     let mut counted: Vec<(u32, u32, u32)> = Vec::new();
@@ -169,21 +169,21 @@ fn add_edges<T: Element>(draft: &mut Draft, rows: &CodedRows<T>, answers: &Neigh
     added
 }
 
-/// Finds the edges that one user after another asks for.
-struct Requests {
-    /// For each node, its rank among the answers of this user plus 1, or 0.
+/// Finds missing edges, one query after another. Owns the buffers for that.
+struct EdgeFinder {
+    /// By node: its rank among the answers of this query plus 1, or 0.
     ranks: Vec<u8>,
     packed: PackedRows,
     tile: Tile,
 }
 
-impl Requests {
+impl EdgeFinder {
     fn new(nodes: usize) -> Self {
         Self { ranks: vec![0; nodes], packed: PackedRows::default(), tile: Tile::default() }
     }
 
-    /// The edges that one user asks for, `(from, to)`.
-    fn of<T: Element>(&mut self, draft: &Draft, rows: &CodedRows<T>, answers: &[u32]) -> Vec<(u32, u32)> {
+    /// Returns the edges, `(from, to)`, that a query with these answers needs.
+    fn find<T: Element>(&mut self, draft: &Draft, rows: &CodedRows<T>, answers: &[u32]) -> Vec<(u32, u32)> {
         let Self { ranks, packed, tile } = self;
         for (rank, node) in answers.iter().enumerate() {
             ranks[*node as usize] = rank as u8 + 1;

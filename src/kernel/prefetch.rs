@@ -1,11 +1,10 @@
-//! Cache-line prefetching: slices in, nothing out.
+//! Cache-line prefetching.
 
-/// The cache line of every processor the kernels are written for, in bytes. On one with longer lines
-/// some prefetches are repeated.
+/// The cache line of every supported processor, in bytes. With longer lines some prefetches are repeated.
 const CACHE_LINE: usize = 64;
 
-/// Asks for every cache line of `data` in the first-level cache. A hint: it changes no value, and does
-/// nothing where the architecture has no such instruction.
+/// Prefetches every cache line of `data` into the first-level cache. A hint: it changes no value, and does nothing if the
+/// architecture has no such instruction.
 #[inline(always)]
 pub fn prefetch<T>(data: &[T]) {
     let start = data.as_ptr().cast::<u8>();
@@ -21,14 +20,14 @@ pub fn prefetch<T>(data: &[T]) {
 #[inline(always)]
 fn prefetch_line(line: *const u8) {
     use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-    // SAFETY: a prefetch may be given any address; SSE is part of x86-64.
+    // SAFETY: a prefetch accepts any address; SSE is part of x86-64.
     unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) }
 }
 
 #[cfg(target_arch = "aarch64")]
 #[inline(always)]
 fn prefetch_line(line: *const u8) {
-    // SAFETY: a prefetch may be given any address; it writes no register, flag or memory.
+    // SAFETY: a prefetch accepts any address; it writes no register, flag or memory.
     unsafe {
         std::arch::asm!("prfm pldl1keep, [{0}]", in(reg) line, options(readonly, nostack, preserves_flags));
     }

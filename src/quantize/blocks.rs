@@ -209,7 +209,7 @@ impl Differences<'_> {
         (spreads.concat(), (0..self.count).map(|axis| (total(axis) / rows).sqrt() as f32).collect())
     }
 
-    /// The spread of the means of the blocks of each region, where there are so many `blocks` in all.
+    /// Returns the spread of the means of the blocks of each region, given the number of all `blocks`.
     fn of_blocks(&self, regions: &[u32], blocks: usize) -> Vec<f32> {
         let of_region = |(region, ends): (usize, &[u32])| {
             let mut along = Vec::new();

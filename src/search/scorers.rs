@@ -9,7 +9,7 @@ use crate::base::metric::Metric;
 use crate::dataset::Rows;
 use crate::graph::{BestOf, BlockQuery, Blocks, Candidate, Scorer, Weighted};
 use crate::index::Index;
-use crate::kernel::{Kernels, prefetch};
+use crate::kernel::{normalize, prefetch};
 
 /// The scorers of one query, or of several interests, for one segment.
 pub(super) struct SegmentScorers<'a, C, S> {
@@ -31,7 +31,9 @@ pub(super) struct SegmentBlocks<'a> {
 pub(super) fn prepared<'q>(index: &Index, query: &'q [f32]) -> Cow<'q, [f32]> {
     assert_eq!(query.len(), index.dim(), "the query and the index differ in dimension");
     if index.metadata().metric == Metric::Cosine {
-        Cow::Owned(normalize(query))
+        let mut query = query.to_vec();
+        normalize(&mut query);
+        Cow::Owned(query)
     } else {
         Cow::Borrowed(query)
     }
@@ -55,18 +57,6 @@ pub(super) fn best_of<'a, T: Element>(
         scale: interest.weight,
     });
     BestOf::new(weighted.collect())
-}
-
-/// The query with norm 1. A query of zeros stays as it is and scores 0 everywhere.
-fn normalize(query: &[f32]) -> Vec<f32> {
-    // Divides by the largest component first, so that no square overflows.
-    let largest = query.iter().fold(0f32, |largest, value| largest.max(value.abs()));
-    if largest == 0.0 {
-        return query.to_vec();
-    }
-    let scaled: Vec<f32> = query.iter().map(|value| value / largest).collect();
-    let norm = Kernels::get().norm_squared(&scaled).sqrt();
-    scaled.into_iter().map(|value| value / norm).collect()
 }
 
 /// Prefetches the video ids of candidates, which are far apart in memory: all at once instead of one cache miss after

@@ -1,27 +1,24 @@
-//! Each algorithm once, over a register type.
+//! Scores of rows of floats, over a register type.
 //!
-//! What flows in: a register type ([`Simd`]), a term ([`Dot`], [`L2Squared`]) and slices whose lengths
-//! were checked. What flows out: scores. Nothing here names an instruction.
+//! In: a register type ([`Simd`]), a term ([`Dot`], [`L2Squared`]) and slices whose lengths were checked. Out: scores.
 //!
-//! Everything is `#[inline(always)]` into the entry points that [`entry_points!`] stamps out, the only
-//! functions compiled for an instruction set: a loop that was not inlined there would be compiled
-//! without it. Closures are not inlined by force, so hot loops here have none.
+//! Everything is `#[inline(always)]` into the functions that [`float_table!`] generates, the only ones that are
+//! compiled for an instruction set: a loop that is not inlined there would be compiled without it. There is no way to
+//! force inlining of a closure, so hot loops here have none.
 
-use super::prefetch::prefetch;
+use crate::kernel::prefetch::prefetch;
 
-/// Running sums of one row. With `BATCH` rows at a time they are as many independent additions as two
-/// pipelines of four cycles keep in flight, and they fit AVX2's sixteen registers.
+/// Running sums per row. With `BATCH` rows at a time there are eight independent additions, which keep two pipelines of
+/// four cycles busy and fit into the sixteen registers of AVX2.
 const SUMS: usize = 2;
 
-/// Rows scored at a time: they share the loads of the query, and their sums are added up across the registers
-/// together.
+/// Rows scored at a time: they share the loads of the query, and their registers are summed across lanes together.
 const BATCH: usize = 4;
 
-/// How many rows ahead of the one being scored a row is prefetched.
+/// Prefetch distance, in rows.
 const ROWS_AHEAD: usize = 8;
 
-/// How much of a row is prefetched, in bytes: past a few lines in sequence the processor follows by
-/// itself. At 768 dimensions of `f32`, prefetching whole rows takes 40% longer.
+/// How much of a row is prefetched, in bytes: after a few consecutive lines the hardware prefetcher takes over. At 768 dimensions of `f32`, prefetching whole rows takes 40% longer.
 const PREFETCH_BYTES: usize = 1024;
 
 /// A register of `LANES` `f32`.
@@ -29,7 +26,7 @@ const PREFETCH_BYTES: usize = 1024;
 /// # Safety
 ///
 /// Every function, here and in [`Load`], may only be called where the processor has its instructions.
-pub(super) trait Simd: Copy {
+pub(in crate::kernel) trait Simd: Copy {
     /// Components of a register.
     const LANES: usize;
     /// All lanes zero.
@@ -40,12 +37,12 @@ pub(super) trait Simd: Copy {
     unsafe fn sub(self, other: Self) -> Self;
     /// `self × factor + sum`, rounded once.
     unsafe fn mul_add(self, factor: Self, sum: Self) -> Self;
-    /// The sum of all lanes of each, in an order of additions that is the same for all four.
+    /// The sum of the lanes of each register, added in the same order for all four.
     unsafe fn sums(four: [Self; BATCH]) -> [f32; BATCH];
 }
 
 /// A register that loads components of type `T`, widening them exactly. No alignment is needed.
-pub(super) trait Load<T>: Simd {
+pub(in crate::kernel) trait Load<T>: Simd {
     /// Loads `LANES` components.
     ///
     /// # Safety
@@ -60,14 +57,14 @@ pub(super) trait Load<T>: Simd {
     unsafe fn load_head(source: *const T, count: usize) -> Self;
 }
 
-/// What one component adds to the score. Two zeros add nothing: the lanes past the end of a row.
-pub(super) trait Term {
-    /// `sum` plus the terms of one register of the query and one of the row.
+/// The contribution of one component to the score: 0 for two zeros, which are in the lanes past the end of a row.
+pub(in crate::kernel) trait Term {
+    /// Adds the terms of one register of the query and one of the row to `sum`.
     unsafe fn accumulate<S: Simd>(query: S, row: S, sum: S) -> S;
 }
 
 /// `q · x`.
-pub(super) struct Dot;
+pub(in crate::kernel) struct Dot;
 
 impl Term for Dot {
     #[inline(always)]
@@ -78,7 +75,7 @@ impl Term for Dot {
 }
 
 /// `‖q − x‖²`.
-pub(super) struct L2Squared;
+pub(in crate::kernel) struct L2Squared;
 
 impl Term for L2Squared {
     #[inline(always)]
@@ -91,13 +88,13 @@ impl Term for L2Squared {
     }
 }
 
-/// The score of one row.
+/// Returns the score of one row.
 ///
 /// # Safety
 ///
-/// The processor has the instruction set of `S`; `query` and `row` have one length.
+/// The processor has the instruction set of `S`; `query` and `row` have the same length.
 #[inline(always)]
-pub(super) unsafe fn score<S: Load<Q> + Load<T>, M: Term, Q, T>(query: &[Q], row: &[T]) -> f32 {
+pub(in crate::kernel) unsafe fn score<S: Load<Q> + Load<T>, M: Term, Q, T>(query: &[Q], row: &[T]) -> f32 {
     // SAFETY: the row is as long as the query.
     unsafe { score_batch::<S, M, Q, T, 1>(query, [row.as_ptr()])[0] }
 }
@@ -106,10 +103,10 @@ pub(super) unsafe fn score<S: Load<Q> + Load<T>, M: Term, Q, T>(query: &[Q], row
 ///
 /// # Safety
 ///
-/// The processor has the instruction set of `S`; `out` is as long as `rows`; every row lies inside
+/// The processor has the instruction set of `S`; `out` is as long as `rows`; every row is inside
 /// `matrix: [n × query.len()]`.
 #[inline(always)]
-pub(super) unsafe fn score_rows<S: Load<f32> + Load<T>, M: Term, T>(
+pub(in crate::kernel) unsafe fn score_rows<S: Load<f32> + Load<T>, M: Term, T>(
     query: &[f32],
     matrix: &[T],
     rows: &[u32],
@@ -118,17 +115,17 @@ pub(super) unsafe fn score_rows<S: Load<f32> + Load<T>, M: Term, T>(
     let dim = query.len();
     let head = dim.min(PREFETCH_BYTES / std::mem::size_of::<T>());
     for &row in &rows[..ROWS_AHEAD.min(rows.len())] {
-        // SAFETY: the row lies inside the matrix.
+        // SAFETY: the row is inside the matrix.
         prefetch(unsafe { &row_of(matrix, row as usize, dim)[..head] });
     }
     let mut i = 0;
     while i + BATCH <= rows.len() {
         let next = (i + ROWS_AHEAD).min(rows.len());
         for &row in &rows[next..(next + BATCH).min(rows.len())] {
-            // SAFETY: the row lies inside the matrix.
+            // SAFETY: the row is inside the matrix.
             prefetch(unsafe { &row_of(matrix, row as usize, dim)[..head] });
         }
-        // SAFETY: the batch ends within `rows` and so within `out`; its rows lie inside the matrix.
+        // SAFETY: the batch ends within `rows` and so within `out`; its rows are inside the matrix.
         unsafe {
             let mut batch = [matrix.as_ptr(); BATCH];
             for (b, row) in batch.iter_mut().enumerate() {
@@ -140,7 +137,7 @@ pub(super) unsafe fn score_rows<S: Load<f32> + Load<T>, M: Term, T>(
         i += BATCH;
     }
     for (score_of_row, &row) in out[i..].iter_mut().zip(&rows[i..]) {
-        // SAFETY: the row lies inside the matrix.
+        // SAFETY: the row is inside the matrix.
         *score_of_row = unsafe { score::<S, M, f32, T>(query, row_of(matrix, row as usize, dim)) };
     }
 }
@@ -151,7 +148,7 @@ pub(super) unsafe fn score_rows<S: Load<f32> + Load<T>, M: Term, T>(
 ///
 /// The processor has the instruction set of `S`; `matrix: [out.len() × query.len()]`.
 #[inline(always)]
-pub(super) unsafe fn score_scan<S: Load<f32> + Load<T>, M: Term, T>(
+pub(in crate::kernel) unsafe fn score_scan<S: Load<f32> + Load<T>, M: Term, T>(
     query: &[f32],
     matrix: &[T],
     out: &mut [f32],
@@ -159,7 +156,7 @@ pub(super) unsafe fn score_scan<S: Load<f32> + Load<T>, M: Term, T>(
     let dim = query.len();
     let mut i = 0;
     while i + BATCH <= out.len() {
-        // SAFETY: the matrix has as many rows as `out` has places.
+        // SAFETY: the matrix has `out.len()` rows.
         unsafe {
             let mut batch = [matrix.as_ptr(); BATCH];
             for (b, row) in batch.iter_mut().enumerate() {
@@ -171,12 +168,12 @@ pub(super) unsafe fn score_scan<S: Load<f32> + Load<T>, M: Term, T>(
         i += BATCH;
     }
     for (b, score_of_row) in out[i..].iter_mut().enumerate() {
-        // SAFETY: the matrix has as many rows as `out` has places.
+        // SAFETY: the matrix has `out.len()` rows.
         *score_of_row = unsafe { score::<S, M, f32, T>(query, row_of(matrix, i + b, dim)) };
     }
 }
 
-/// The scores of `N` rows. The order of additions within a row does not depend on `N`.
+/// Returns the scores of `N` rows. The order of additions within a row does not depend on `N`.
 ///
 /// # Safety
 ///
@@ -232,34 +229,38 @@ unsafe fn score_batch<S: Load<Q> + Load<T>, M: Term, Q, T, const N: usize>(
 
 /// # Safety
 ///
-/// The row lies inside `matrix: [n × dim]`.
+/// The row is inside `matrix: [n × dim]`.
 #[inline(always)]
 unsafe fn row_of<T>(matrix: &[T], row: usize, dim: usize) -> &[T] {
-    // SAFETY: the caller's promise.
+    // SAFETY: required of the caller.
     unsafe { matrix.get_unchecked(row * dim..row * dim + dim) }
 }
 
-/// Stamps out the kernels of one instruction set: a module with a function that makes its table.
-///
-/// Its functions are compiled for `$features`, and no other code is.
-macro_rules! entry_points {
-    ($module:ident, $isa:expr, $register:ty, $features:tt) => {
+/// Generates `$module` with the constants `F32` and `F16`: the functions of one instruction set, compiled for
+/// `$features`.
+macro_rules! float_table {
+    ($module:ident, $register:ty, $features:tt) => {
         mod $module {
             use super::*;
-            use crate::kernel::codes::CodeTable;
-            use crate::kernel::select::SelectTable;
-            use crate::kernel::simd::{self, Dot, L2Squared, Load};
-            use crate::kernel::{Isa, Kernels, Table};
+            use crate::kernel::generic::float::{self, Dot, L2Squared, Load};
+            use crate::kernel::tables::FloatTable;
 
-            pub(super) const fn kernels(codes: CodeTable, select: SelectTable) -> Kernels {
-                Kernels { isa: $isa, f32: table(), f16: table(), codes, select }
-            }
+            pub(super) const F32: FloatTable<f32> = table();
+            pub(super) const F16: FloatTable<f16> = table();
 
-            const fn table<T>() -> Table<T>
+            const fn table<T>() -> FloatTable<T>
             where
                 $register: Load<T>,
             {
-                Table { dot, l2_squared, norm_squared, dot_rows, l2_squared_rows, dot_scan, l2_squared_scan }
+                FloatTable {
+                    dot,
+                    l2_squared,
+                    norm_squared,
+                    dot_rows,
+                    l2_squared_rows,
+                    dot_scan,
+                    l2_squared_scan,
+                }
             }
 
             #[target_feature(enable = $features)]
@@ -267,8 +268,8 @@ macro_rules! entry_points {
             where
                 $register: Load<T>,
             {
-                // SAFETY: the promises of `Table`.
-                unsafe { simd::score::<$register, Dot, f32, T>(query, row) }
+                // SAFETY: as required by `FloatTable`.
+                unsafe { float::score::<$register, Dot, f32, T>(query, row) }
             }
 
             #[target_feature(enable = $features)]
@@ -276,8 +277,8 @@ macro_rules! entry_points {
             where
                 $register: Load<T>,
             {
-                // SAFETY: the promises of `Table`.
-                unsafe { simd::score::<$register, L2Squared, f32, T>(query, row) }
+                // SAFETY: as required by `FloatTable`.
+                unsafe { float::score::<$register, L2Squared, f32, T>(query, row) }
             }
 
             #[target_feature(enable = $features)]
@@ -285,8 +286,8 @@ macro_rules! entry_points {
             where
                 $register: Load<T>,
             {
-                // SAFETY: the promises of `Table`.
-                unsafe { simd::score::<$register, Dot, T, T>(row, row) }
+                // SAFETY: as required by `FloatTable`.
+                unsafe { float::score::<$register, Dot, T, T>(row, row) }
             }
 
             #[target_feature(enable = $features)]
@@ -294,8 +295,8 @@ macro_rules! entry_points {
             where
                 $register: Load<T>,
             {
-                // SAFETY: the promises of `Table`.
-                unsafe { simd::score_rows::<$register, Dot, T>(query, matrix, rows, out) }
+                // SAFETY: as required by `FloatTable`.
+                unsafe { float::score_rows::<$register, Dot, T>(query, matrix, rows, out) }
             }
 
             #[target_feature(enable = $features)]
@@ -303,8 +304,8 @@ macro_rules! entry_points {
             where
                 $register: Load<T>,
             {
-                // SAFETY: the promises of `Table`.
-                unsafe { simd::score_rows::<$register, L2Squared, T>(query, matrix, rows, out) }
+                // SAFETY: as required by `FloatTable`.
+                unsafe { float::score_rows::<$register, L2Squared, T>(query, matrix, rows, out) }
             }
 
             #[target_feature(enable = $features)]
@@ -312,8 +313,8 @@ macro_rules! entry_points {
             where
                 $register: Load<T>,
             {
-                // SAFETY: the promises of `Table`.
-                unsafe { simd::score_scan::<$register, Dot, T>(query, matrix, out) }
+                // SAFETY: as required by `FloatTable`.
+                unsafe { float::score_scan::<$register, Dot, T>(query, matrix, out) }
             }
 
             #[target_feature(enable = $features)]
@@ -321,11 +322,11 @@ macro_rules! entry_points {
             where
                 $register: Load<T>,
             {
-                // SAFETY: the promises of `Table`.
-                unsafe { simd::score_scan::<$register, L2Squared, T>(query, matrix, out) }
+                // SAFETY: as required by `FloatTable`.
+                unsafe { float::score_scan::<$register, L2Squared, T>(query, matrix, out) }
             }
         }
     };
 }
 
-pub(super) use entry_points;
+pub(in crate::kernel) use float_table;

@@ -1,21 +1,24 @@
 use proptest::prelude::*;
 
+use half::f16;
+
 use super::*;
+use crate::kernel::generic::nibbles::MAX_PAIRS;
+use crate::kernel::{MAX_ENTRY, pack, prefetch, row_of};
 
 const MAX_DIM: usize = 300;
-/// Components that a slice may start after an aligned address.
+/// Offsets of slices after an aligned address, in components.
 const MAX_OFFSET: usize = 17;
 
 fn simd() -> impl Iterator<Item = &'static Kernels> {
-    Kernels::available().filter(|kernels| kernels.isa() != Isa::Scalar)
+    Kernels::detected().filter(|kernels| kernels.isa() != Isa::Scalar)
 }
 
 fn scalar() -> &'static Kernels {
     Kernels::for_isa(Isa::Scalar).unwrap()
 }
 
-/// A matrix that starts `offset` components into its buffer, whose every other component is NaN: a
-/// load that strays shows in the score.
+/// A matrix that starts `offset` components into a buffer of NaN: a load outside of the matrix makes the score NaN.
 struct Surrounded<T> {
     buffer: Vec<T>,
     offset: usize,
@@ -58,7 +61,7 @@ fn integers() -> impl Strategy<Value = f32> + Clone {
     (-8_i8..=8).prop_map(f32::from)
 }
 
-/// How far two orders of summation may lie apart, given the sum of the magnitudes of the terms.
+/// The largest difference between two orders of summation, given the sum of the magnitudes of the terms.
 fn tolerance(dim: usize, magnitudes: f32) -> f32 {
     2.0 * dim as f32 * f32::EPSILON * magnitudes
 }
@@ -106,7 +109,7 @@ fn batches_equal_singles<T: Element>(
         0 => Vec::new(),
         _ => picks.iter().map(|pick| pick.index(count) as u32).collect(),
     };
-    for kernels in Kernels::available() {
+    for kernels in Kernels::detected() {
         let dot = |id: usize| kernels.dot(query, row(id)).to_bits();
         let l2_squared = |id: usize| kernels.l2_squared(query, row(id)).to_bits();
         let bits = |scores: &[f32]| scores.iter().map(|score| score.to_bits()).collect::<Vec<_>>();
@@ -153,7 +156,7 @@ proptest! {
 fn every_dimension_to_4096_counts_every_component() {
     let ones = vec![1.0_f32; 4096];
     let halves = vec![f16::ONE; 4096];
-    for kernels in Kernels::available() {
+    for kernels in Kernels::detected() {
         for dim in 0..=4096 {
             assert_eq!(kernels.dot(&ones[..dim], &ones[..dim]), dim as f32, "{}", kernels.isa());
             assert_eq!(kernels.dot(&ones[..dim], &halves[..dim]), dim as f32, "{}", kernels.isa());
@@ -164,7 +167,7 @@ fn every_dimension_to_4096_counts_every_component() {
 #[test]
 fn every_finite_f16_widens_exactly() {
     let finite: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).filter(|half| half.is_finite()).collect();
-    for kernels in Kernels::available() {
+    for kernels in Kernels::detected() {
         for &half in &finite {
             // A whole register and a tail, with the value alone in each.
             for (dim, at) in [(16, 5), (3, 2)] {
@@ -202,7 +205,13 @@ fn unknown_kernel_is_refused() {
 fn unavailable_kernel_is_refused() {
     let foreign = if cfg!(target_arch = "aarch64") { Isa::Avx2 } else { Isa::Neon };
     let error = Kernels::named(Some(foreign.name())).unwrap_err();
-    assert_eq!(error, KernelError::Unavailable { isa: foreign });
+    assert_eq!(
+        error,
+        KernelError::Unavailable {
+            isa: foreign,
+            available: Kernels::available().map(Kernels::isa).collect()
+        }
+    );
     let text = error.to_string();
     assert!(text.starts_with(&format!("kernel {foreign} is not available on this machine: available are ")));
     assert!(text.ends_with("scalar"), "{text}");
@@ -226,7 +235,7 @@ proptest! {
         let of_lane = |lane| scores.iter().skip(lane).step_by(lanes).copied();
         let largest: Vec<f32> =
             (0..lanes).map(|lane| of_lane(lane).fold(f32::NEG_INFINITY, f32::max)).collect();
-        for kernels in Kernels::available() {
+        for kernels in Kernels::detected() {
             let mut found = vec![u32::MAX];
             kernels.at_least(&scores, least, &mut found);
             prop_assert_eq!(&found[1..], &positions[..], "{}", kernels.isa());
@@ -248,11 +257,11 @@ proptest! {
         let limit = bits - spare.min(bits);
         let absent = |id: &u32| *id < limit && words[*id as usize / 32] >> (*id % 32) & 1 == 0;
         let expected: Vec<u32> = ids.iter().copied().filter(absent).collect();
-        for kernels in Kernels::available() {
+        for kernels in Kernels::detected() {
             let mut out = vec![7; ids.len() + 1];
             let count = kernels.absent(&words, limit, &ids, &mut out);
             prop_assert_eq!(&out[..count], &expected[..], "{}", kernels.isa());
-            prop_assert_eq!(out[ids.len()], 7, "{} wrote past the places", kernels.isa());
+            prop_assert_eq!(out[ids.len()], 7, "{} wrote past the end", kernels.isa());
         }
     }
 }
@@ -316,4 +325,128 @@ fn dot_scan_panics_when_out_is_short() {
 #[should_panic(expected = "a matrix of 8 components is not 3 rows of dimension 3")]
 fn l2_squared_scan_panics_on_a_broken_row() {
     Kernels::get().l2_squared_scan(&[0.0; 3], &[f16::ZERO; 8], &mut [0.0; 3]);
+}
+
+/// The dot product in wide integers.
+fn exact(query: &[i8], row: &[u8]) -> f32 {
+    query.iter().zip(row).map(|(q, code)| i64::from(*q) * i64::from(*code)).sum::<i64>() as f32
+}
+
+proptest! {
+    #[test]
+    fn every_instruction_set_is_exact_in_codes(
+        lines in 1usize..20,
+        rows in 1usize..40,
+        shift in 0usize..16,
+        seed in prop::collection::vec(any::<u8>(), 64),
+    ) {
+        let len = lines * CODE_ALIGNMENT;
+        let byte = |at: usize| seed[at % 64].wrapping_mul(31).wrapping_add((at / 64) as u8 ^ (at % 251) as u8);
+        let query: Vec<i8> = (0..len + shift).map(|at| byte(at * 7) as i8).collect();
+        let query = &query[shift..];
+        let matrix: Vec<u8> = (0..rows * len + shift).map(byte).collect();
+        let matrix = &matrix[shift..];
+        let ids: Vec<u32> = (0..rows as u32).rev().chain([0, 0]).collect();
+        for kernels in Kernels::detected() {
+            let mut out = vec![0f32; ids.len()];
+            kernels.code_rows(query, matrix, &ids, &mut out);
+            for (id, score) in ids.iter().zip(&out) {
+                let row = &matrix[*id as usize * len..(*id as usize + 1) * len];
+                prop_assert_eq!(*score, exact(query, row), "{} row {}", kernels.isa(), id);
+            }
+            let mut scan = vec![0f32; rows];
+            kernels.code_scan(query, matrix, &mut scan);
+            scan.reverse();
+            prop_assert_eq!(&scan[..], &out[..rows], "{}", kernels.isa());
+        }
+    }
+
+    #[test]
+    fn packed_rows_have_the_same_sums(
+        lines in 0usize..5,
+        rows in 1usize..40,
+        queries in 0usize..20,
+        seed in prop::collection::vec(any::<u8>(), 64),
+    ) {
+        let len = lines * CODE_ALIGNMENT;
+        let byte = |at: usize| seed[at % 64].wrapping_mul(31).wrapping_add((at / 64) as u8 ^ (at % 251) as u8);
+        let queries: Vec<i8> = (0..queries * len).map(|at| byte(at * 7) as i8).collect();
+        let matrix: Vec<u8> = (0..rows * len).map(byte).collect();
+        let mut blocks = Vec::new();
+        pack((0..rows).map(|row| &matrix[row * len..(row + 1) * len]), len, &mut blocks);
+        let count = queries.len().checked_div(len).unwrap_or_default();
+        let padded = rows.next_multiple_of(PACKED_ROWS);
+        for kernels in Kernels::detected() {
+            let mut out = vec![-1; count * padded];
+            kernels.code_packed(&queries, len, &blocks, &mut out);
+            for (query, sums) in queries.chunks(len.max(1)).zip(out.chunks(padded)) {
+                let scores = matrix.chunks(len).map(|row| exact(query, row) as i32);
+                let expected: Vec<i32> = scores.chain(std::iter::repeat(0)).take(padded).collect();
+                prop_assert_eq!(sums, &expected[..], "{}", kernels.isa());
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn sums_become_scores(sums in prop::collection::vec(-1000i32..1000, 0..200)) {
+        let offsets: Vec<f32> = (0..sums.len()).map(|at| (at % 7) as f32).collect();
+        let expected: Vec<f32> =
+            sums.iter().zip(&offsets).map(|(sum, offset)| 3.0 + 0.5 * *sum as f32 - offset).collect();
+        for kernels in Kernels::detected() {
+            let mut scores = vec![0.0; sums.len()];
+            kernels.scores_of_sums(&sums, 3.0, 0.5, &offsets, &mut scores);
+            prop_assert_eq!(&scores, &expected, "{}", kernels.isa());
+        }
+    }
+}
+
+#[test]
+fn the_largest_products_do_not_saturate() {
+    for extreme in [i8::MIN, i8::MAX] {
+        let (query, row) = (vec![extreme; 4096], vec![u8::MAX; 4096]);
+        for kernels in Kernels::detected() {
+            let mut out = [0f32];
+            kernels.code_rows(&query, &row, &[0], &mut out);
+            assert_eq!(out[0], exact(&query, &row), "{}", kernels.isa());
+        }
+    }
+}
+
+fn check_nibbles(pairs: usize, byte: impl Fn(usize) -> u8) {
+    let table: Vec<u8> = (0..pairs * (2 * TABLE_BYTES)).map(|at| byte(7 * at) & MAX_ENTRY).collect();
+    let codes: Vec<u8> = (0..pairs * NIBBLE_ROWS).map(&byte).collect();
+    let entry = |code: usize, nibble: u8| u32::from(table[code * TABLE_BYTES + usize::from(nibble)]);
+    let mut sums = [0u32; NIBBLE_ROWS];
+    for (at, code) in codes.iter().enumerate() {
+        let pair = at / NIBBLE_ROWS;
+        sums[row_of(at % NIBBLE_ROWS)] += entry(2 * pair, code & 15) + entry(2 * pair + 1, code >> 4);
+    }
+    let expected = sums.map(|sum| -3.0 + 0.25 * sum as f32);
+    for least in [expected[5], f32::NEG_INFINITY, f32::INFINITY] {
+        let reached = (0..NIBBLE_ROWS).map(|row| u64::from(expected[row] >= least) << row).sum::<u64>();
+        for kernels in Kernels::detected() {
+            let mut out = [-1.0; NIBBLE_ROWS];
+            let found = kernels.nibble_scores(&table, &codes, (-3.0, 0.25), least, &mut out);
+            assert_eq!((found, out), (reached, expected), "{}", kernels.isa());
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_instruction_set_has_the_same_scores_of_nibbles(
+        pairs in 0usize..70,
+        seed in prop::collection::vec(any::<u8>(), 64),
+    ) {
+        check_nibbles(pairs, |at| seed[at % 64].wrapping_mul(31).wrapping_add((at / 64) as u8 ^ (at % 251) as u8));
+    }
+}
+
+#[test]
+fn the_largest_sums_of_the_longest_rows_do_not_overflow() {
+    for pairs in [MAX_PAIRS - 1, MAX_PAIRS, MAX_PAIRS + 1, 3 * MAX_PAIRS + 5] {
+        check_nibbles(pairs, |_| u8::MAX);
+    }
 }

@@ -1,0 +1,41 @@
+//! The result of a build, before it is written.
+
+use crate::graph::Graph;
+use crate::index::RepairReport;
+use crate::index::TrainingReport;
+use crate::quantize::BlockSummary;
+use crate::quantize::Quantizer;
+
+/// A finished graph, its rows and codes, and reports on how it was built.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BuiltGraph<T> {
+    /// The graph.
+    pub graph: Graph,
+    /// Node to row of the input, `[n]`: near rows have near node ids.
+    pub rows: Vec<u32>,
+    /// `[n × dim]`, by node.
+    pub vectors: Vec<T>,
+    /// The repairs that made every node reachable.
+    pub repair: RepairReport,
+    /// What training queries added, and recall on held-out queries; `None` without training queries.
+    pub training: Option<TrainingReport>,
+    /// Training queries that were held out to measure recall, `[count × dim]`.
+    pub held_out_queries: Vec<f32>,
+    /// A sample of the training queries that taught the graph, `[count × dim]`.
+    pub training_queries: Vec<f32>,
+    /// The codes that searches traverse it with; `None` if the parameters ask for none.
+    pub codes: Option<NodeCodes>,
+    /// Whether the graph of an older index was renewed.
+    pub is_renewed: bool,
+}
+
+/// The codes of all nodes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeCodes {
+    /// The quantizer that encoded them.
+    pub quantizer: Quantizer,
+    /// `[n × stride]`.
+    pub codes: Vec<u8>,
+    /// The summary of blocks; `None` for a small index without a graph.
+    pub blocks: Option<BlockSummary>,
+}
