@@ -10,8 +10,11 @@ use crate::service::ServiceLimits;
 /// The section of the limits, as a prefix of their keys.
 const SECTION: &str = "limits.";
 
+/// Selects the field of a limit.
+type Field = fn(&mut LimitsConfig) -> &mut usize;
+
 /// The key of every limit, and the field that it sets.
-const KEYS: [(&str, fn(&mut LimitsConfig) -> &mut usize); 10] = [
+const KEYS: [(&str, Field); 10] = [
     ("limits.max_k", |limits| &mut limits.engine.max_k),
     ("limits.max_ef_search", |limits| &mut limits.engine.max_ef_search),
     ("limits.max_seeds", |limits| &mut limits.engine.max_seeds),

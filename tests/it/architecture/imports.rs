@@ -17,9 +17,11 @@ struct Source {
     module: Vec<String>,
     /// Paths of `use` items and of expressions, as written.
     paths: Vec<Vec<String>>,
-    /// Re-exported names, each with the path that it stands for; `*` for a glob.
-    reexports: Vec<(String, Vec<String>)>,
+    reexports: Vec<Reexport>,
 }
+
+/// A re-exported name and the path of the item.
+type Reexport = (String, Vec<String>);
 
 impl Sources {
     /// The sources of this package.
@@ -150,7 +152,7 @@ fn test_modules(module: &[String], text: &str) -> Vec<Vec<String>> {
 }
 
 /// The paths of a code, and its re-exports.
-fn paths_of(code: &str) -> (Vec<Vec<String>>, Vec<(String, Vec<String>)>) {
+fn paths_of(code: &str) -> (Vec<Vec<String>>, Vec<Reexport>) {
     let (mut paths, mut reexports, mut rest_of_code) = (Vec::new(), Vec::new(), String::new());
     let mut rest = code;
     while let Some(at) = next_use(rest) {
@@ -192,7 +194,7 @@ fn next_use(code: &str) -> Option<usize> {
 }
 
 /// Adds each name that a use tree brings in, with its whole path.
-fn expand(tree: &str, before: &[String], found: &mut Vec<(String, Vec<String>)>) {
+fn expand(tree: &str, before: &[String], found: &mut Vec<Reexport>) {
     let tree = tree.trim();
     if let Some(open) = tree.find('{') {
         let prefix = tree[..open].trim().trim_end_matches("::");

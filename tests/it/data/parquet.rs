@@ -121,7 +121,8 @@ fn refuses_parquet_embeddings_with_nulls_or_of_other_types() {
 fn refuses_parquet_embeddings_that_are_wrong_in_a_later_batch() {
     let folder = Folder::new();
     let path = folder.path("a.parquet");
-    let write_with = |change: &dyn Fn(&mut Vec<Option<Vec<Option<f32>>>>)| {
+    type Rows = Vec<Option<Vec<Option<f32>>>>;
+    let write_with = |change: &dyn Fn(&mut Rows)| {
         let mut rows = vec![Some(vec![Some(0.5f32), Some(1.0)]); 5_000];
         change(&mut rows);
         write(&path, &[lists("embedding", float(), rows)], 3_000, WriterProperties::default());

@@ -1,4 +1,4 @@
 //! One query against one index, and the engine without a server.
 
 mod engine;
-mod search;
+mod index;
