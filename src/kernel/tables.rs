@@ -34,6 +34,9 @@ type Score<T> = unsafe fn(query: &[f32], row: &[T]) -> f32;
 type ScoreRows<T> = unsafe fn(query: &[f32], matrix: &[T], rows: &[u32], out: &mut [f32]);
 type ScoreScan<T> = unsafe fn(query: &[f32], matrix: &[T], out: &mut [f32]);
 
+/// Scores rows by id.
+pub(super) type ScoreCodeRows = unsafe fn(query: &[i8], codes: &[u8], rows: &[u32], out: &mut [f32]);
+
 /// Functions for 8-bit codes.
 ///
 /// # Safety
@@ -41,7 +44,7 @@ type ScoreScan<T> = unsafe fn(query: &[f32], matrix: &[T], out: &mut [f32]);
 /// The processor has the instruction set; the length of the query is a multiple of
 /// [`CODE_ALIGNMENT`](super::CODE_ALIGNMENT); every row id is inside the matrix and has a slot in `out`.
 pub(super) struct CodeTable {
-    pub(super) rows: unsafe fn(query: &[i8], codes: &[u8], rows: &[u32], out: &mut [f32]),
+    pub(super) rows: ScoreCodeRows,
     pub(super) scan: unsafe fn(query: &[i8], codes: &[u8], out: &mut [f32]),
 }
 
