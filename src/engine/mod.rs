@@ -1,7 +1,7 @@
-//! The engine: named indexes, each an atomically swapped snapshot, and the questions they answer.
+//! The engine: named indexes, each with an atomically swapped snapshot that answers requests.
 //!
-//! What flows in: requests in domain words. What flows out: candidates. The engine knows nothing of
-//! gRPC and nothing of the bytes on disk.
+//! What flows in: requests and mutations in domain terms. What flows out: candidates. The engine does not know gRPC, the
+//! command line or the bytes on disk.
 //!
 //! | file | duty |
 //! |---|---|
@@ -10,7 +10,7 @@
 //! | `publish/`   | which generation answers: checks, quality gate, swap, removal |
 //! | `rebuild/`   | the next generation, built while the current one answers |
 //! | `options.rs` | how an engine is set up |
-//! | `status.rs`  | the state of its indexes |
+//! | `status.rs`  | the state of the indexes |
 //! | `error.rs`   | why a request has no answer |
 
 mod error;
@@ -26,8 +26,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::base::id::VideoId;
+use crate::live::Mutation;
 use crate::search::Searcher;
+use publish::next_generation;
 use publish::served::ServedIndex;
+use write::catalog::{Target, look_up, read_only};
 
 pub use crate::search::{Loss, Plan, Shortfall};
 pub use error::EngineError;
@@ -42,39 +45,39 @@ pub(crate) use query::snapshot::Snapshot;
 pub use status::{IndexStatus, LiveRecall, LiveStatus, RECALL_K, Readiness, RebuildState, RebuildStatus};
 pub use write::catalog::{Lookup, StoredVideo, WriteMode, Written};
 
-/// Every index of one server, and the threads that search them.
+/// All indexes of one server, and the threads that search them.
 #[derive(Debug)]
 pub struct Engine {
     indexes: BTreeMap<String, Arc<ServedIndex>>,
     limits: Limits,
     searcher: Searcher,
     pool: rayon::ThreadPool,
-    /// How often recall was measured.
+    /// Number of calls to [`Engine::measure_recall`].
     measured: AtomicUsize,
 }
 
 impl Engine {
-    /// Opens the newest generation of every index whose structure is sound, and starts the compute pool. No
-    /// checksums are compared yet: the first [`Engine::refresh`] does that.
+    /// Opens the newest structurally sound generation of every index, and starts the compute pool. Does not compare
+    /// checksums: the first [`Engine::refresh`] does.
     ///
     /// # Errors
-    /// If a folder has no usable generation, a name is there twice, or threads cannot be started.
+    /// If a folder has no usable generation, a name is used twice, or threads cannot be started.
     pub fn open(options: EngineOptions) -> Result<Self, EngineError> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(options.threads)
             .thread_name(|thread| format!("search-{thread}"))
             .build()
             .map_err(EngineError::Threads)?;
-        let beside = rayon::ThreadPoolBuilder::new()
+        let background = rayon::ThreadPoolBuilder::new()
             .num_threads(options.rebuild.threads())
-            .thread_name(|thread| format!("beside-{thread}"))
-            .start_handler(|_| rebuild::rebuilds::step_back())
+            .thread_name(|thread| format!("background-{thread}"))
+            .start_handler(|_| rebuild::rebuilder::lower_priority())
             .build()
             .map_err(EngineError::Threads)?;
-        let beside = Arc::new(beside);
+        let background = Arc::new(background);
         let mut indexes = BTreeMap::new();
         for (name, dir) in &options.indexes {
-            let served = ServedIndex::open(name.clone(), dir.clone(), &options, &beside)?;
+            let served = ServedIndex::open(name.clone(), dir.clone(), &options, &background)?;
             if indexes.insert(name.clone(), Arc::new(served)).is_some() {
                 return Err(EngineError::invalid("index", format!("the name {name:?} is there twice")));
             }
@@ -98,12 +101,12 @@ impl Engine {
         })
     }
 
-    /// The names of the indexes, in order.
+    /// Returns the names of the indexes, sorted.
     pub fn index_names(&self) -> Vec<String> {
         self.indexes.keys().cloned().collect()
     }
 
-    /// The index that a request means: by name, or the only one where the name is empty.
+    /// Returns the name of the index that a request means; an empty name means the only index.
     ///
     /// # Errors
     /// If there is no index of that name, or the name is empty and there are several.
@@ -111,45 +114,79 @@ impl Engine {
         self.served(name).map(|served| served.name())
     }
 
-    /// What a request may ask for.
+    /// Returns the limits of requests.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// Answers one request from one generation. Computes on the calling thread: call it on [`Engine::spawn`]'s.
+    /// Answers one request from one snapshot. Computes on the calling thread: call it from [`Engine::spawn`].
     ///
     /// # Errors
-    /// [`EngineError`] naming the field that cannot be used, or that the budget ran out.
+    /// [`EngineError`]: the field that is invalid, or that the budget ended.
     pub fn search(&self, request: &SearchRequest, budget: &Budget) -> Result<SearchResponse, EngineError> {
         let served = self.served(&request.index)?;
         let snapshot = served.snapshot()?;
         let (response, _) = snapshot.search(&self.context(served.name(), budget), request, None)?;
-        if served.asked().takes() {
-            served.asked().take(&snapshot, request, &response);
+        if served.sample().takes() {
+            served.sample().take(&snapshot, request, &response);
         }
         Ok(response)
     }
 
-    /// Compares one answer of the sample with the exact one, on the calling thread; false if none waits.
+    /// Compares one sampled answer with the exact one, on the calling thread. Returns false if none waits.
     pub fn measure_recall(&self) -> bool {
-        // Each index in turn.
+        // Round robin over the indexes.
         let first = self.measured.fetch_add(1, Ordering::Relaxed) % self.indexes.len().max(1);
         for served in self.indexes.values().skip(first).chain(self.indexes.values().take(first)) {
-            let Some(sample) = served.asked().next() else { continue };
+            let Some(sample) = served.sample().next() else { continue };
             let exact = SearchRequest { effort: Effort::Exact, plan: None, ..sample.request.clone() };
             let budget = Budget::default();
             let answer = sample.snapshot.search(&self.context(served.name(), &budget), &exact, None);
-            // It was answered before, so that only a shutdown of the index can be in the way.
+            // The request was answered before, so only a shutdown of the index can make it fail.
             if let Ok((answer, _)) = answer {
                 let exact: Vec<_> = answer.candidates.iter().map(|candidate| candidate.video_id).collect();
-                served.asked().compare(&sample, &exact);
+                served.sample().compare(&sample, &exact);
             }
             return true;
         }
         false
     }
 
-    /// Why a video is, or is not, in the answer to a request. Scores every video.
+    /// Writes `mutations` in their order. Returns once they are on disk and visible to every later search, so it blocks
+    /// on the disk: do not call it on a thread that others wait for.
+    ///
+    /// # Errors
+    /// [`EngineError::ReadOnly`] if nothing can be written; then nothing is acknowledged.
+    pub fn write(
+        &self,
+        index: &str,
+        mutations: Vec<Mutation>,
+        mode: WriteMode,
+    ) -> Result<Written, EngineError> {
+        let served = self.served(index)?;
+        if let Some(problem) = served.log().read_only() {
+            return Err(read_only(served.name(), problem));
+        }
+        let snapshot = served.snapshot()?;
+        Target { name: served.name(), log: served.log(), snapshot: &snapshot }.write(mutations, mode)
+    }
+
+    /// Looks up videos, in their order.
+    ///
+    /// # Errors
+    /// If an attribute to return is unknown.
+    pub fn get(
+        &self,
+        index: &str,
+        videos: &[VideoId],
+        attributes: &ReturnAttributes,
+        with_vectors: bool,
+    ) -> Result<Vec<Lookup>, EngineError> {
+        let served = self.served(index)?;
+        look_up(&*served.snapshot()?, served.shared(), videos, attributes, with_vectors)
+    }
+
+    /// Explains why a video is or is not in the answer to a request. Scores every video.
     ///
     /// # Errors
     /// As [`Engine::search`], or if the index does not have the video.
@@ -163,12 +200,12 @@ impl Engine {
         served.snapshot()?.explain(&self.context(served.name(), budget), request, video)
     }
 
-    /// Runs `work` on the compute pool, after what is queued there already.
+    /// Queues `work` on the compute pool.
     pub fn spawn(&self, work: impl FnOnce() + Send + 'static) {
         self.pool.spawn(work);
     }
 
-    /// Whether the index of this name should be asked. It answers while it is being warmed, only slower.
+    /// Returns whether requests should be sent to an index. It answers while it is being warmed, but slower.
     ///
     /// # Errors
     /// If there is no such index.
@@ -176,7 +213,7 @@ impl Engine {
         Ok(self.served(name)?.readiness())
     }
 
-    /// The state of one index. Lists its folder.
+    /// Returns the state of one index. Lists its folder.
     ///
     /// # Errors
     /// If there is no such index or its folder cannot be read.
@@ -184,58 +221,63 @@ impl Engine {
         self.served(name)?.status()
     }
 
-    /// Publishes that `generation` is current from now on, and swaps it in.
+    /// Publishes that `generation` is current, and swaps it in.
     ///
     /// # Errors
-    /// If there is no such index or generation, or the generation is damaged, was refused, or lacks writes that the
-    /// log has no more; then nothing changes.
+    /// If there is no such index or generation, or the generation is damaged, was refused by the gate, or lacks writes
+    /// that were trimmed from the log; then nothing changes.
     pub fn activate(&self, name: &str, generation: u64) -> Result<IndexStatus, EngineError> {
         let served = self.served(name)?;
         served.activate(generation, false)?;
         served.status()
     }
 
-    /// [`Engine::activate`], whatever the quality gate says of the generation, and whatever writes it lacks.
+    /// Like [`Engine::activate`], but accepts a generation that the quality gate refused or that lacks writes.
     ///
     /// # Errors
-    /// If there is no such index or generation, the generation is damaged, or knows of writes that the log never had.
+    /// If there is no such index or generation, or the generation is damaged or contains writes that the log never had.
     pub fn activate_forced(&self, name: &str, generation: u64) -> Result<IndexStatus, EngineError> {
         let served = self.served(name)?;
         served.activate(generation, true)?;
         served.status()
     }
 
-    /// Begins to build the next generation of an index, unless that is being done already. Does not wait for it.
+    /// Starts to build the next generation of an index unless a rebuild is running. Does not wait for it.
     ///
     /// # Errors
     /// If there is no such index, or [`EngineError::ReadOnly`].
     pub fn start_rebuild(&self, name: &str) -> Result<RebuildStatus, EngineError> {
         let served = self.served(name)?;
-        served.check_rebuildable()?;
-        served.rebuilds().start(served, "asked for")?;
-        Ok(served.rebuilds().status())
+        next_generation::start(served, "requested")?;
+        Ok(served.rebuilder().status())
     }
 
-    /// Asks a rebuild that runs to end. Does not wait for it.
+    /// Asks the running rebuild to end. Does not wait for it.
     ///
     /// # Errors
     /// If there is no such index.
     pub fn cancel_rebuild(&self, name: &str) -> Result<RebuildStatus, EngineError> {
         let served = self.served(name)?;
-        served.rebuilds().cancel();
-        Ok(served.rebuilds().status())
+        served.rebuilder().cancel();
+        Ok(served.rebuilder().status())
     }
 
-    /// Makes up for what a start leaves out, and looks once for what was published since.
+    /// Completes the start, and serves what was published since the last call. Searches continue meanwhile.
     ///
-    /// What a start opened is warmed and its checksums are compared, once. Where one differs, the newest
-    /// sound generation takes over; if there is none, the index is out of service until one is published
-    /// or activated. A new publication is checked and warmed before it is swapped in; each one that cannot
-    /// be served is reported once, and the old generation goes on serving. A new calibration of the
-    /// generation that answers is taken. Last, what is served is made resident if that was asked for.
-    /// Searches go on all the while.
+    /// Once per start, the opened generation is warmed and its checksums are compared. If one differs, the newest sound
+    /// generation takes over; without one, the index is out of service until one is published or activated. A new
+    /// publication is checked, warmed and measured before it is swapped in; each one that cannot be served is reported
+    /// once, and the current generation goes on serving. A new calibration of the current generation is loaded. Then
+    /// the generation is copied into memory if configured, large delta segments are compacted, and a rebuild starts if
+    /// one is due.
     pub fn refresh(&self) -> Vec<Refresh> {
-        self.indexes.values().flat_map(|served| served.refresh()).collect()
+        let mut events = Vec::new();
+        for served in self.indexes.values() {
+            if served.refresh(&mut events) {
+                next_generation::start_if_due(served);
+            }
+        }
+        events
     }
 
     fn context<'a>(&'a self, name: &'a str, budget: &'a Budget) -> RequestContext<'a> {
@@ -259,7 +301,7 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.indexes.values().for_each(|served| served.rebuilds().cancel());
-        self.indexes.values().for_each(|served| served.rebuilds().stop());
+        self.indexes.values().for_each(|served| served.rebuilder().cancel());
+        self.indexes.values().for_each(|served| served.rebuilder().stop());
     }
 }

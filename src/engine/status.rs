@@ -88,7 +88,7 @@ pub struct LiveStatus {
     /// Videos of the generation that are no candidates: deleted, replaced, taken down or expired.
     pub deleted: u64,
     /// Upserts that wait for a generation that they fit: of another embedding model, or with attributes that it lacks.
-    pub held_entries: u64,
+    pub parked_entries: u64,
     /// Videos that are taken down.
     pub takedowns: u64,
     /// Whether writes are taken.

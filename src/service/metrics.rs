@@ -99,7 +99,7 @@ const INDEX_GAUGES: [IndexGauge; 11] = [
     IndexGauge {
         name: "held_entries",
         help: "Parked upserts, which wait for a generation that they fit",
-        value: |status| Some(status.live.held_entries),
+        value: |status| Some(status.live.parked_entries),
     },
     IndexGauge {
         name: "takedowns",

@@ -1,18 +1,24 @@
-//! Which generation answers: finds publications, checks and measures them, swaps them in, removes old ones.
+//! Which generation of an index answers: finds publications, checks and measures them, swaps them in, removes old ones.
 //!
 //! What flows in: manifests in the folder of an index, and finished rebuilds. What flows out: the snapshot that
-//! answers, and reports of what changed. Nothing here knows how a graph is built.
+//! answers, and events for what changed. Nothing here knows how a request is answered.
 //!
 //! | file | duty |
 //! |---|---|
-//! | `served.rs`   | one named index: its snapshot, and how it is swapped |
-//! | `servable.rs` | whether a generation may answer |
-//! | `gate.rs`     | the quality gate: measures a generation before it answers |
-//! | `refresh.rs`  | the events that a refresh reports |
-//! | `tidy.rs`     | removes old generations and log entries |
+//! | `refresh.rs`         | the events that a refresh reports |
+//! | `gate.rs`            | measures a generation and compares it with the current one |
+//! | `servable.rs`        | returns whether a generation may answer |
+//! | `quality_gate.rs`    | runs the gate once per generation and keeps its report |
+//! | `serving.rs`         | whether an index answers, and what was refused |
+//! | `tidy.rs`            | removes old generations and log entries |
+//! | `served.rs`          | one named index: its snapshot, and how it is swapped |
+//! | `next_generation.rs` | runs a rebuild of a served index and publishes it |
 
 pub(crate) mod gate;
+pub(crate) mod next_generation;
+mod quality_gate;
 pub(crate) mod refresh;
-pub(crate) mod servable;
+mod servable;
 pub(crate) mod served;
-pub(crate) mod tidy;
+mod serving;
+mod tidy;

@@ -4,78 +4,83 @@
 //!  start ─► structure ─► serves ─► checksums ─┬─► serves
 //!                                             └─► damaged: the newest sound one serves, or none: out of service
 //!  publication or activation ─► structure, checksums ─┬─► swapped in
-//!                                                     └─► refused: the one before goes on serving
+//!                                                     └─► refused: the current one goes on serving
 //! ```
 //!
-//! Whatever serves does so from the mapped file, and from a copy once that is made, where one is wanted.
+//! A generation is served from the mapped file, and from a copy in memory once that is made, if it is configured.
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use crate::engine::error::EngineError;
-use crate::engine::options::{EngineOptions, GateOptions, RebuildOptions};
+use crate::engine::options::EngineOptions;
+use crate::engine::publish::quality_gate::{QualityGate, Reference};
 use crate::engine::publish::refresh::Refresh;
 use crate::engine::publish::servable::{
     check_passed, check_position, check_servable, check_verdict, has_passed, is_same_model,
 };
+use crate::engine::publish::serving::Serving;
+use crate::engine::publish::tidy::Tidy;
 use crate::engine::query::snapshot::{Snapshot, check_and_warm, check_structure};
-use crate::engine::rebuild::rebuilds::{Built, PublishError, Rebuilds};
-use crate::engine::rebuild::sampled::Asked;
+use crate::engine::rebuild::build::Built;
+use crate::engine::rebuild::error::PublishError;
+use crate::engine::rebuild::rebuilder::Rebuilder;
+use crate::engine::rebuild::sampled::QuerySample;
 use crate::engine::status::{IndexStatus, LiveStatus, Readiness};
-use crate::engine::write::log::{Writing, existing_log};
+use crate::engine::write::log::{WriteLog, existing_log};
 use crate::engine::write::shared::Shared;
-use crate::index::{GateReport, Index, IndexStore, Manifest, MemoryMode, PublishReason};
+use crate::index::{Index, IndexStore, Manifest, MemoryMode, PublishReason};
 use crate::live::LogError;
 
-/// What a search in flight is waited for when its generation is left.
+/// How long to wait for searches in flight before a generation is dropped.
 const LONGEST_SEARCH: Duration = Duration::from_secs(1);
 
 /// A folder of generations, and the one that answers.
 #[derive(Debug)]
 pub(crate) struct ServedIndex {
-    pub(crate) name: String,
-    pub(crate) store: IndexStore,
+    name: String,
+    store: IndexStore,
     memory: MemoryMode,
-    pub(crate) rebuild_options: RebuildOptions,
-    /// For what goes on beside searches.
-    pub(crate) pool: Arc<rayon::ThreadPool>,
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) writing: Writing,
-    rebuilds: Rebuilds,
-    pub(crate) gate_options: GateOptions,
-    /// What the quality gate found last.
-    pub(crate) gate_report: Mutex<Option<GateReport>>,
-    pub(crate) asked: Asked,
-    /// What a rebuild led to, until somebody asks.
-    news: Mutex<Vec<Refresh>>,
-    /// Held while a swap is prepared, so that two do not overtake each other.
+    /// Threads for work in the background of searches.
+    pool: Arc<rayon::ThreadPool>,
+    shared: Arc<Shared>,
+    log: WriteLog,
+    sample: QuerySample,
+    gate: QualityGate,
+    rebuilder: Rebuilder,
+    serving: Serving,
+    /// Locked while a swap is prepared, so that two swaps cannot overtake each other.
     progress: Mutex<Progress>,
-    /// What was wrong with the newest manifest that was looked at, or with what was withdrawn.
-    refused: Mutex<Option<String>>,
-    /// Whether what is current is damaged and must not answer any more.
-    withdrawn: AtomicBool,
-    /// Whether what the start opened was brought into memory, or something else answers by now.
-    is_warm: AtomicBool,
+    /// Events of a rebuild, for the next refresh to report.
+    events: Mutex<Vec<Refresh>>,
 }
 
-/// What was done so far.
+/// How far the folder was processed.
 #[derive(Debug)]
 struct Progress {
-    /// The newest manifest that was looked at.
+    /// The newest manifest that was tried.
     newest: u64,
-    /// Whether the checksums of what is current were compared.
+    /// Whether the checksums of the current generation were compared.
     checked: bool,
-    /// Whether a copy of what is current was made, or tried.
+    /// Whether a copy of the current generation was made or tried.
     copied: bool,
 }
 
+/// The generations before and after a swap.
+struct Swapped {
+    from: u64,
+    to: u64,
+}
+
 impl ServedIndex {
-    /// Opens the newest generation whose structure is sound; `refused` tells what was passed over.
+    /// Opens the newest generation whose structure is sound. The status reports the first one that was skipped.
+    ///
+    /// # Errors
+    /// If there is no usable generation, or the log cannot be opened.
     pub(crate) fn open(
         name: String,
         dir: PathBuf,
@@ -83,16 +88,18 @@ impl ServedIndex {
         pool: &Arc<rayon::ThreadPool>,
     ) -> Result<Self, EngineError> {
         let store = IndexStore::new(dir);
+        let gate = QualityGate::new(name.clone(), options.gate.clone());
         let log = if options.is_writable { existing_log(&store)? } else { None };
         let mut newest = store.manifests()?.last().copied().unwrap_or_default();
         let check = |manifest: &Manifest, index: &Index| {
             check_structure(index)?;
             check_servable(&store, manifest, index, log.as_deref())
         };
-        let (mut manifest, mut index, passed_over) = store.open_newest(check)?;
-        let refused = passed_over.first().map(ToString::to_string);
-        // What was published while nobody looked is measured at the first look, beside one that was measured or chosen.
-        if options.gate.queries > 0
+        let (mut manifest, mut index, skipped) = store.open_newest(check)?;
+        let problem = skipped.first().map(ToString::to_string);
+        // A generation that was published while no server ran is measured by the first refresh. Until then a generation
+        // answers that was measured or activated by hand, if there is one.
+        if gate.is_enabled()
             && !has_passed(&store, &manifest, &index)
             && let Ok((measured, index_measured, _)) = store.open_newest(|manifest, index| {
                 check(manifest, index)?;
@@ -103,26 +110,22 @@ impl ServedIndex {
             (manifest, index) = (measured, index_measured);
         }
         let snapshot = Snapshot::new(manifest, index, &store)?;
-        let answering = snapshot.manifest.manifest;
+        let current = snapshot.manifest.manifest;
         let shared = Arc::new(Shared::new(snapshot, log.as_deref())?);
-        let writing = Writing::new(&store, &shared, options.is_writable, log);
+        let log = WriteLog::new(&store, &shared, options.is_writable, log);
         Ok(Self {
             name,
             store,
             memory: options.memory,
-            rebuild_options: options.rebuild.clone(),
             pool: Arc::clone(pool),
             shared,
-            writing,
-            rebuilds: Rebuilds::default(),
-            gate_options: options.gate.clone(),
-            gate_report: Mutex::default(),
-            asked: Asked::new(options.sample, answering),
-            news: Mutex::default(),
+            log,
+            sample: QuerySample::new(options.sample, current),
+            gate,
+            rebuilder: Rebuilder::new(options.rebuild.clone()),
+            serving: Serving::new(problem),
             progress: Mutex::new(Progress { newest, checked: false, copied: false }),
-            refused: Mutex::new(refused),
-            withdrawn: AtomicBool::new(false),
-            is_warm: AtomicBool::new(false),
+            events: Mutex::default(),
         })
     }
 
@@ -130,13 +133,38 @@ impl ServedIndex {
         &self.name
     }
 
-    /// The snapshot that answers now. A request takes it once and keeps it to its end.
+    pub(crate) fn store(&self) -> &IndexStore {
+        &self.store
+    }
+
+    /// Returns the state that searches and writes share.
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(crate) fn log(&self) -> &WriteLog {
+        &self.log
+    }
+
+    pub(crate) fn sample(&self) -> &QuerySample {
+        &self.sample
+    }
+
+    pub(crate) fn gate(&self) -> &QualityGate {
+        &self.gate
+    }
+
+    pub(crate) fn rebuilder(&self) -> &Rebuilder {
+        &self.rebuilder
+    }
+
+    /// Returns the snapshot that answers now. A request loads it once and uses it to its end.
     ///
     /// # Errors
-    /// [`EngineError::OutOfService`] if there is nothing left that may answer.
+    /// [`EngineError::OutOfService`].
     pub(crate) fn snapshot(&self) -> Result<Arc<Snapshot>, EngineError> {
-        if self.withdrawn.load(Ordering::Acquire) {
-            let problem = self.refused.lock().clone().unwrap_or_default();
+        if self.serving.is_withdrawn() {
+            let problem = self.serving.problem().unwrap_or_default();
             return Err(EngineError::OutOfService { index: self.name.clone(), problem });
         }
         let snapshot = self.shared.current.load_full();
@@ -148,53 +176,31 @@ impl ServedIndex {
         Ok(self.shared.current.load_full())
     }
 
-    /// Whether it should be asked.
+    /// Returns whether requests should be sent to this index.
     pub(crate) fn readiness(&self) -> Readiness {
         if let Err(error) = self.snapshot() {
             return Readiness::NotYet(error.to_string());
         }
-        if !self.is_warm.load(Ordering::Acquire) {
+        if !self.serving.is_warm() {
             let generation = self.shared.current.load().manifest.generation;
             return Readiness::NotYet(format!("generation {generation} is being warmed and checked"));
         }
-        match self.writing.read_only() {
+        match self.log.read_only() {
             Some(problem) => Readiness::ReadOnly(problem),
             None => Readiness::Ready,
         }
     }
 
-    /// Where writes go.
-    pub(crate) fn writing(&self) -> &Writing {
-        &self.writing
-    }
-
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
-    }
-
-    pub(crate) fn store(&self) -> &IndexStore {
-        &self.store
-    }
-
-    pub(crate) fn rebuild_options(&self) -> &RebuildOptions {
-        &self.rebuild_options
-    }
-
-    /// A sample of what was asked.
-    pub(crate) fn asked(&self) -> &Asked {
-        &self.asked
-    }
-
-    pub(crate) fn rebuilds(&self) -> &Rebuilds {
-        &self.rebuilds
-    }
-
-    /// `is_forced` lets a generation answer that is sound but worse, or that lost writes.
+    /// Publishes that `generation` is current, and swaps it in. `is_forced` accepts a generation that the gate refused
+    /// or that lost writes.
+    ///
+    /// # Errors
+    /// If the generation does not exist, is damaged, or may not answer; then nothing changes.
     pub(crate) fn activate(&self, generation: u64, is_forced: bool) -> Result<(), EngineError> {
         let mut progress = self.progress.lock();
         let index = self.store.open_generation(generation)?;
         self.pool.install(|| check_and_warm(&index))?;
-        check_position(&index, self.writing.log().as_deref(), is_forced)?;
+        check_position(&index, self.log.log().as_deref(), is_forced)?;
         if !is_forced {
             check_verdict(&self.store, generation, &index)?;
         }
@@ -202,51 +208,50 @@ impl ServedIndex {
         let snapshot = Snapshot::new(manifest, index, &self.store)?;
         progress.newest = snapshot.manifest.manifest;
         self.swap(&mut progress, snapshot)?;
-        *self.refused.lock() = None;
+        self.serving.set_problem(None);
         Ok(())
     }
 
-    /// Checks what the start did not, serves the newest manifest if it is newer than the last one looked
-    /// at, takes the newest calibration of what serves, and makes it resident.
-    pub(crate) fn refresh(self: &Arc<Self>) -> Vec<Refresh> {
-        let mut news = std::mem::take(&mut *self.news.lock());
-        // Whoever has it measures a generation, or swaps one in; other indexes do not wait for that.
-        let Some(mut progress) = self.progress.try_lock() else { return news };
-        news.extend(self.check_start(&mut progress));
-        news.extend(self.look(&mut progress));
+    /// Checks the generation that the start opened, serves the newest manifest that was not tried yet, loads the newest
+    /// calibration, and copies the generation into memory if configured. Appends what changed to `events`. Returns false
+    /// if it did nothing because a swap is being prepared.
+    pub(crate) fn refresh(&self, events: &mut Vec<Refresh>) -> bool {
+        events.append(&mut self.events.lock());
+        // The lock is taken while a generation is measured or swapped in; the refresh of other indexes must not wait.
+        let Some(mut progress) = self.progress.try_lock() else { return false };
+        events.extend(self.check_start(&mut progress));
+        events.extend(self.load_published(&mut progress));
         let steps = [Self::check_log, Self::recalibrate, Self::copy];
-        news.extend(steps.iter().filter_map(|step| step(self, &mut progress)));
-        self.shared.merge_parts(&self.pool);
-        drop(progress);
-        self.rebuilds.start_if_due(self, &self.rebuild_options);
-        news
+        events.extend(steps.iter().filter_map(|step| step(self, &mut progress)));
+        self.shared.compact(&self.pool);
+        true
     }
 
-    /// Publishes what was built of `base` and what was written to it, and lets it answer, if `base` still does.
+    /// Publishes a rebuild of `base` and swaps it in, if `base` is still current.
     ///
     /// # Errors
-    /// Why it does not answer.
+    /// Why the rebuild does not answer.
     pub(crate) fn publish(&self, base: Arc<Index>, built: Built) -> Result<(), PublishError> {
         let Built { staged, times, measured } = built;
         let mut progress = self.progress.lock();
-        // What was published meanwhile is of somebody who knew better.
-        let mut news = self.look(&mut progress);
+        // A publication by somebody else in the meantime wins.
+        let mut events = self.load_published(&mut progress);
         let is_current = Arc::ptr_eq(&self.shared.current.load().index, &base);
-        // Whoever swaps waits until nobody needs it.
+        // The swap waits until nothing uses the old generation.
         drop(base);
         let publish = || {
             if !is_current {
                 return Err(PublishError::Superseded);
             }
             let Manifest { manifest, generation, .. } = self.store.publish(staged, times, measured)?;
-            let looked = self.look(&mut progress);
-            let problem = looked.iter().find_map(|news| match news {
+            let loaded = self.load_published(&mut progress);
+            let problem = loaded.iter().find_map(|event| match event {
                 Refresh::Refused { manifest: refused, error, .. } if *refused == manifest => {
                     Some(error.to_string())
                 }
                 _ => None,
             });
-            news.extend(looked);
+            events.extend(loaded);
             match self.shared.current.load().manifest.generation {
                 current if current == generation => Ok(()),
                 current => {
@@ -257,43 +262,44 @@ impl ServedIndex {
             }
         };
         let published = publish();
-        self.news.lock().extend(news);
+        self.events.lock().extend(events);
         published
     }
 
+    /// Checks that a generation can be built from the current one and its log.
+    ///
     /// # Errors
-    /// Why no generation can be built of what answers.
+    /// [`EngineError::OutOfService`] or [`EngineError::ReadOnly`].
     pub(crate) fn check_rebuildable(&self) -> Result<(), EngineError> {
         self.snapshot()?;
-        let foreign = || self.writing.is_foreign().then(|| "another server takes its writes".to_owned());
-        match self.writing.read_only().or_else(foreign) {
+        let foreign = || self.log.is_foreign().then(|| "another server takes its writes".to_owned());
+        match self.log.read_only().or_else(foreign) {
             Some(problem) => Err(EngineError::ReadOnly { index: self.name.clone(), problem }),
             None => Ok(()),
         }
     }
 
-    /// Lets a sound snapshot answer from now on, with all that was written; gives the manifest of the one before.
-    fn swap(&self, progress: &mut Progress, sound: Snapshot) -> Result<Manifest, EngineError> {
-        let is_same_model = is_same_model(&self.shared.current.load().index, &sound.index);
-        let manifest = sound.manifest.manifest;
-        let log = self.writing.log();
-        let left = Arc::clone(&self.shared.current.load().index);
-        let before = self.pool.install(|| self.shared.swap(sound, log.as_deref()))?;
-        // The first write may have made it meanwhile.
+    /// Swaps in a checked snapshot with all entries of the log. Returns the generation that answered before.
+    fn swap(&self, progress: &mut Progress, checked: Snapshot) -> Result<u64, EngineError> {
+        let is_same_model = is_same_model(&self.shared.current.load().index, &checked.index);
+        let manifest = checked.manifest.manifest;
+        let log = self.log.log();
+        let old = Arc::clone(&self.shared.current.load().index);
+        let before = self.pool.install(|| self.shared.swap(checked, log.as_deref()))?;
+        // The first write may have created the log in the meantime.
         if log.is_none()
-            && let Some(log) = self.writing.log()
+            && let Some(log) = self.log.log()
         {
             self.shared.replay(&*log)?;
         }
-        self.asked.begin_generation(manifest, is_same_model);
-        // One that is being built is of the generation before.
-        self.rebuilds.cancel();
+        self.sample.begin_generation(manifest, is_same_model);
+        // A running rebuild is based on the old generation.
+        self.rebuilder.cancel();
         (progress.checked, progress.copied) = (true, false);
-        self.withdrawn.store(self.writing.is_foreign(), Ordering::Release);
-        self.is_warm.store(true, Ordering::Release);
-        leave(left);
+        self.serving.swapped(self.log.is_foreign());
+        wait_for_searches(old);
         self.tidy(before.generation);
-        Ok(before)
+        Ok(before.generation)
     }
 
     fn check_start(&self, progress: &mut Progress) -> Option<Refresh> {
@@ -301,13 +307,14 @@ impl ServedIndex {
             return None;
         }
         let checked = self.check_opened(progress);
-        self.is_warm.store(true, Ordering::Release);
-        if self.writing.log().is_some() {
-            self.remove_abandoned();
+        self.serving.set_warm();
+        if self.log.log().is_some() {
+            self.tidier().remove_abandoned();
         }
         Some(checked)
     }
 
+    /// Compares the checksums of the generation that the start opened, and replaces it if it is damaged.
     fn check_opened(&self, progress: &mut Progress) -> Refresh {
         let started = Instant::now();
         let opened = self.shared.current.load_full();
@@ -316,7 +323,7 @@ impl ServedIndex {
             return Refresh::Checked { index, generation, elapsed: started.elapsed() };
         };
         let error = EngineError::from(error);
-        let log = self.writing.log();
+        let log = self.log.log();
         let sound = self.store.open_newest(|manifest, index| {
             check_and_warm(index)?;
             check_servable(&self.store, manifest, index, log.as_deref())
@@ -329,76 +336,75 @@ impl ServedIndex {
         });
         match swapped {
             Ok((manifest, to)) => {
-                self.refused.lock().get_or_insert_with(|| error.to_string());
+                self.serving.add_problem(|| error.to_string());
                 progress.newest = progress.newest.max(manifest);
                 Refresh::Replaced { index, from: generation, to, error }
             }
             Err(_) => {
-                *self.refused.lock() = Some(error.to_string());
-                self.withdrawn.store(true, Ordering::Release);
+                self.serving.withdraw(error.to_string());
                 Refresh::Withdrawn { index, generation, error }
             }
         }
     }
 
-    /// Another server of the folder that was the first to write has the log: what it takes down, this one would go on
-    /// answering with.
+    /// Withdraws the index if another server of its folder created the log by writing first: this server would go on
+    /// returning videos that the other one takes down.
     fn check_log(&self, _: &mut Progress) -> Option<Refresh> {
-        if !self.writing.is_foreign() {
+        if !self.log.is_foreign() {
             return None;
         }
-        let error = EngineError::from(LogError::InUse { path: self.writing.path().to_owned() });
-        // A publication may have been looked at since, which is no reason to answer.
-        *self.refused.lock() = Some(error.to_string());
-        if self.withdrawn.swap(true, Ordering::AcqRel) {
+        let error = EngineError::from(LogError::InUse { path: self.log.path().to_owned() });
+        // Set every time: a publication since may have cleared the problem, and the index must stay withdrawn.
+        if self.serving.withdraw(error.to_string()) {
             return None;
         }
         let generation = self.shared.current.load().manifest.generation;
         Some(Refresh::Withdrawn { index: self.name.clone(), generation, error })
     }
 
-    /// Goes through what was published since the last look, from the newest down, until something can answer.
-    fn look(&self, progress: &mut Progress) -> Vec<Refresh> {
+    /// Tries the manifests that were published since the last call, newest first, until one can answer.
+    fn load_published(&self, progress: &mut Progress) -> Vec<Refresh> {
         let newest = progress.newest;
         let published = self.store.manifests().unwrap_or_default();
         let newer: Vec<u64> = published.into_iter().filter(|manifest| *manifest > newest).rev().collect();
         progress.newest = newer.first().copied().unwrap_or(newest);
-        let mut news = Vec::new();
+        let mut events = Vec::new();
         for manifest in newer {
             let index = self.name.clone();
-            match self.take_over(progress, manifest) {
-                Ok((from, to)) => {
-                    if news.is_empty() {
-                        *self.refused.lock() = None;
-                    }
-                    news.push(Refresh::Swapped { index, from, to });
-                    return news;
+            let taken = self.take_over(progress, manifest);
+            if events.is_empty() {
+                self.serving.set_problem(taken.as_ref().err().map(ToString::to_string));
+            }
+            match taken {
+                Ok(Swapped { from, to }) => {
+                    events.push(Refresh::Swapped { index, from, to });
+                    return events;
                 }
-                Err(error) => {
-                    if news.is_empty() {
-                        *self.refused.lock() = Some(error.to_string());
-                    }
-                    news.push(Refresh::Refused { index, manifest, error });
-                }
+                Err(error) => events.push(Refresh::Refused { index, manifest, error }),
             }
         }
-        if !news.is_empty() {
+        if !events.is_empty() {
             self.tidy(self.shared.current.load().manifest.generation);
         }
-        news
+        events
     }
 
-    /// Lets the generation of a manifest answer; gives the one before, and it.
-    fn take_over(&self, progress: &mut Progress, manifest: u64) -> Result<(u64, u64), EngineError> {
+    /// Checks, measures and swaps in the generation of a manifest.
+    fn take_over(&self, progress: &mut Progress, manifest: u64) -> Result<Swapped, EngineError> {
         let (manifest, index) = self.store.open_manifest(manifest)?;
         self.pool.install(|| check_and_warm(&index))?;
-        let log = self.writing.log();
+        let log = self.log.log();
         check_position(&index, log.as_deref(), manifest.reason == PublishReason::Activate)?;
-        self.ensure_measured(&manifest, &index)?;
+        {
+            // Released before the swap, which waits until nothing uses the old generation.
+            let current = self.shared.current.load_full();
+            let reference = Reference { current: &current, sample: &self.sample };
+            self.gate.ensure_measured(&self.store, &manifest, &index, &reference, &self.pool)?;
+        }
         check_servable(&self.store, &manifest, &index, log.as_deref())?;
         let snapshot = Snapshot::new(manifest, index, &self.store)?;
         let to = snapshot.manifest.generation;
-        Ok((self.swap(progress, snapshot)?.generation, to))
+        Ok(Swapped { from: self.swap(progress, snapshot)?, to })
     }
 
     fn copy(&self, progress: &mut Progress) -> Option<Refresh> {
@@ -413,7 +419,7 @@ impl ServedIndex {
         })
     }
 
-    /// Answers by a newer calibration if there is one.
+    /// Loads a newer calibration of the current generation if there is one.
     fn recalibrate(&self, _: &mut Progress) -> Option<Refresh> {
         self.snapshot().ok()?;
         let snapshot = self.shared.recalibrate(&self.store)?;
@@ -422,25 +428,42 @@ impl ServedIndex {
         Some(Refresh::Calibrated { index: self.name.clone(), generation, queries: queries? })
     }
 
+    fn tidier(&self) -> Tidy<'_> {
+        let (store, shared, options) = (&self.store, &self.shared, self.rebuilder.options());
+        Tidy { name: &self.name, store, shared, options }
+    }
+
+    /// Removes old generations and log entries, if this process writes the index.
+    fn tidy(&self, previous: u64) {
+        if let Some(log) = self.log.log() {
+            self.tidier().run(&*log, previous);
+        }
+    }
+
     fn live_status(&self) -> LiveStatus {
-        let read_only_reason = self.writing.read_only();
+        let read_only_reason = self.log.read_only();
         self.shared.with_live(|live| LiveStatus {
             sequence: live.sequence,
             generation_sequence: live.segments.base().index.metadata().log_sequence,
-            rebuild: self.rebuilds.status(),
+            rebuild: self.rebuilder.status(),
             delta_vectors: live.delta_vectors() as u64,
             deleted: live.hidden() as u64,
-            held_entries: live.held.len() as u64,
+            parked_entries: live.parked.len() as u64,
             takedowns: live.takedowns.len() as u64,
             writable: read_only_reason.is_none(),
             read_only_reason,
         })
     }
 
+    /// Returns the state of the index. Lists its folder.
+    ///
+    /// # Errors
+    /// If the folder cannot be read.
     pub(crate) fn status(&self) -> Result<IndexStatus, EngineError> {
         let snapshot = self.shared.current.load_full();
         let facts = snapshot.index.metadata();
         let manifest = &snapshot.manifest;
+        let curves = snapshot.calibrated.curves();
         Ok(IndexStatus {
             name: self.name.clone(),
             dir: self.store.dir().to_owned(),
@@ -459,26 +482,22 @@ impl ServedIndex {
             build_time: Duration::from_millis(manifest.build_ms),
             embedding_model: facts.embedding_model.clone(),
             attributes: facts.attributes.clone(),
-            calibration: snapshot
-                .calibrated
-                .curves()
-                .map(|curves| curves.reaches().collect())
-                .unwrap_or_default(),
-            refused: self.refused.lock().clone(),
+            calibration: curves.map(|curves| curves.reaches().collect()).unwrap_or_default(),
+            refused: self.serving.problem(),
             memory: snapshot.index.memory(),
-            serving: !self.withdrawn.load(Ordering::Acquire),
+            serving: !self.serving.is_withdrawn(),
             live: self.live_status(),
-            gate: self.gate_report.lock().clone(),
-            recall: self.asked.recall(),
+            gate: self.gate.last_report(),
+            recall: self.sample.recall(),
         })
     }
 }
 
-/// Lets go of a generation once no search needs it any more. Giving back what was mapped takes milliseconds,
-/// and whoever has it last does that: not a search.
-fn leave(index: Arc<Index>) {
+/// Waits for searches to release a generation, and drops it. Unmapping takes milliseconds, and the last owner does it:
+/// that must not be a search.
+fn wait_for_searches(old: Arc<Index>) {
     let began = Instant::now();
-    while Arc::strong_count(&index) > 1 && began.elapsed() < LONGEST_SEARCH {
+    while Arc::strong_count(&old) > 1 && began.elapsed() < LONGEST_SEARCH {
         std::thread::sleep(Duration::from_millis(1));
     }
 }

@@ -1,51 +1,60 @@
-//! What is removed once another generation answers: generations that are not kept, and writes that none of them needs.
+//! Removes what is no longer needed once another generation answers: old generations, and log entries that every kept
+//! generation contains.
 
 use std::cmp::Ordering;
 
 use crate::base::staged_file::StagedFile;
 use crate::engine::error::EngineError;
+use crate::engine::options::RebuildOptions;
 use crate::engine::publish::servable::check_verdict;
-use crate::engine::publish::served::ServedIndex;
+use crate::engine::write::shared::Shared;
+use crate::index::IndexStore;
 use crate::live::MutationLog;
 
-/// Writes that no generation needs are kept for at most one in so many videos of the current one, so that a log of them
-/// stays small beside it.
+/// Keep at most one unneeded log entry per this many videos of the current generation, so that the log stays small
+/// compared with the generation.
 const VIDEOS_PER_KEPT_WRITE: u64 = 4;
 
-impl ServedIndex {
-    /// Removes generations that are not kept, and the writes that no generation needs any more; `before` answered last,
-    /// or still does. Where nothing is written, all of it is somebody else's.
-    pub(crate) fn tidy(&self, before: u64) {
-        let Some(log) = self.writing.log() else { return };
+/// Removes what one index no longer needs.
+pub(crate) struct Tidy<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) store: &'a IndexStore,
+    pub(crate) shared: &'a Shared,
+    pub(crate) options: &'a RebuildOptions,
+}
+
+impl Tidy<'_> {
+    /// Removes generations that are not kept and log entries that no kept generation needs. `previous` is the
+    /// generation that answered before, or still does. Call it only with the log of the index open: without one, the
+    /// files belong to another process.
+    pub(crate) fn run(&self, log: &dyn MutationLog, previous: u64) {
         let current = self.shared.current.load().manifest.generation;
         self.remove_abandoned();
-        if let Err(error) = self.remove_old(current, before).and_then(|kept| self.trim(&*log, &kept)) {
-            tracing::warn!(index = self.name, %error, "cannot tidy up");
+        if let Err(error) = self.remove_old(current, previous).and_then(|kept| self.trim(log, &kept)) {
+            tracing::warn!(index = self.name, %error, "cannot remove old generations or log entries");
         }
     }
 
-    /// Removes what rebuilds left behind that were killed.
+    /// Removes the staged files of rebuilds that were killed.
     pub(crate) fn remove_abandoned(&self) {
         match StagedFile::remove_abandoned(self.store.dir()) {
             Ok(0) => {}
-            Ok(files) => tracing::info!(index = self.name, files, "removed files of builds that were killed"),
-            Err(error) => {
-                tracing::warn!(index = self.name, %error, "cannot remove files of builds that were killed")
-            }
+            Ok(files) => tracing::info!(index = self.name, files, "removed files of killed builds"),
+            Err(error) => tracing::warn!(index = self.name, %error, "cannot remove files of killed builds"),
         }
     }
 
-    /// Gives the generations that are left.
-    fn remove_old(&self, current: u64, before: u64) -> Result<Vec<u64>, EngineError> {
+    /// Removes old generations, and returns the remaining ones.
+    fn remove_old(&self, current: u64, previous: u64) -> Result<Vec<u64>, EngineError> {
         let all = self.store.generations()?;
         let older = || all.iter().copied().filter(|generation| *generation < current);
-        let others = self.rebuild_options.keep_generations.max(1) - 1;
-        let kept_before = usize::from(others > 0 && before < current);
-        let newest = older().rev().filter(|generation| *generation != before).take(others - kept_before);
+        let others = self.options.keep_generations.max(1) - 1;
+        let kept_previous = usize::from(others > 0 && previous < current);
+        let newest = older().rev().filter(|generation| *generation != previous).take(others - kept_previous);
         let newest: Vec<u64> = newest.collect();
-        // Of those that the gate refused, the last may still be forced.
+        // The last generation stays even if the gate refused it: it can still be activated by force.
         let is_kept = |generation: u64| match generation.cmp(&current) {
-            Ordering::Less => newest.contains(&generation) || kept_before == 1 && generation == before,
+            Ordering::Less => newest.contains(&generation) || kept_previous == 1 && generation == previous,
             Ordering::Equal => true,
             Ordering::Greater => all.last() == Some(&generation) || !self.is_refused(generation),
         };
@@ -59,19 +68,19 @@ impl ServedIndex {
 
     fn is_refused(&self, generation: u64) -> bool {
         let opened = self.store.open_generation(generation);
-        opened.is_ok_and(|index| check_verdict(&self.store, generation, &index).is_err())
+        opened.is_ok_and(|index| check_verdict(self.store, generation, &index).is_err())
     }
 
     fn trim(&self, log: &dyn MutationLog, kept: &[u64]) -> Result<(), EngineError> {
         let current = self.shared.current.load();
         let most = u64::from(current.index.metadata().rows) / VIDEOS_PER_KEPT_WRITE;
-        let spare = self.rebuild_options.keep_writes.min(most);
-        let mut needless = self.shared.with_live(|live| live.unneeded_to());
-        needless = needless.min(log.last_sequence().saturating_sub(spare));
-        // One that does not open can answer no more.
+        let spare = self.options.keep_writes.min(most);
+        let mut unneeded_to = self.shared.with_live(|live| live.unneeded_to());
+        unneeded_to = unneeded_to.min(log.last_sequence().saturating_sub(spare));
+        // A generation that does not open can never answer again, so it needs no entries.
         for index in kept.iter().filter_map(|generation| self.store.open_generation(*generation).ok()) {
-            needless = needless.min(index.metadata().log_sequence);
+            unneeded_to = unneeded_to.min(index.metadata().log_sequence);
         }
-        Ok(log.trim(needless)?)
+        Ok(log.trim(unneeded_to)?)
     }
 }

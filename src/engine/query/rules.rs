@@ -93,7 +93,7 @@ impl<'a> ResolvedRules<'a> {
                 filter.map(|filter| matching(filter, &columns, now, || !interrupt.should_stop())).transpose();
             let matches = match set {
                 Ok(set) => set.map(|mut set| {
-                    segment.dead.iter().for_each(|dead| set.subtract(&dead.nodes));
+                    segment.tombstones.iter().for_each(|tombstones| set.subtract(&tombstones.nodes));
                     CountedSet::new(set)
                 }),
                 Err(MatchError::Interrupted) => return Ok(None),
@@ -135,11 +135,7 @@ impl<'a> ResolvedRules<'a> {
             video_ids: resolved.segment.index.video_ids(),
             start: resolved.segment.start,
             matches: resolved.matches.as_ref().map(CountedSet::as_ref),
-            tombstones: resolved
-                .segment
-                .dead
-                .as_ref()
-                .map(|dead| CountedSet { nodes: &dead.nodes, count: dead.count }),
+            tombstones: resolved.segment.tombstones.as_deref().map(CountedSet::as_ref),
             fresh: resolved.fresh.as_ref(),
         };
         self.segments.iter().map(segment).collect()

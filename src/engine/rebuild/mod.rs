@@ -1,12 +1,16 @@
-//! Builds the next generation while the current one answers.
+//! Builds the next generation of an index while the current one answers.
 //!
-//! What flows in: a snapshot, its delta, and a sample of user queries. What flows out: a staged generation and its
-//! calibration. Nothing here knows what a request looks like on the wire.
+//! What flows in: the segments of an index without their tombstones, and a sample of user queries. What flows out: a
+//! staged generation with its calibration. Nothing here knows how a generation is published.
 //!
 //! | file | duty |
 //! |---|---|
-//! | `rebuilds.rs` | one rebuild at a time: when, its thread, its progress |
-//! | `sampled.rs`  | a sample of user queries, and the recall of their answers |
+//! | `error.rs`     | why a rebuild failed |
+//! | `sampled.rs`   | a sample of user queries, and the recall of their answers |
+//! | `rebuilder.rs` | at most one rebuild at a time: when it is due, its thread, its progress |
+//! | `build.rs`     | builds the next generation from the segments of the current one |
 
-pub(crate) mod rebuilds;
+pub(crate) mod build;
+pub(crate) mod error;
+pub(crate) mod rebuilder;
 pub(crate) mod sampled;

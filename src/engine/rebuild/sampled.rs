@@ -1,4 +1,4 @@
-//! A sample of what users ask: to measure recall with, to judge generations by, and to teach them.
+//! A sample of user queries: measures live recall, judges new generations, and teaches them.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::hash::Hasher as _;
@@ -14,42 +14,49 @@ use crate::engine::query::request::{Completeness, Effort, Query, SearchRequest, 
 use crate::engine::query::snapshot::Snapshot;
 use crate::engine::status::{LiveRecall, RECALL_K};
 
-/// Users that are remembered, the newest.
+/// Most query vectors kept; the oldest is dropped first.
 const MAX_USERS: usize = 10_000;
-/// Answers that wait to be compared with the truth, the newest.
+/// Most answers waiting to be compared with the exact one; the oldest is dropped first.
 const MAX_WAITING: usize = 32;
-/// Answers that the recall is the mean of, the newest.
+/// Number of most recent answers that live recall averages over.
 const WINDOW: usize = 1_000;
-/// One user in so many judges generations, and the others teach them.
+/// One in this many users judges generations; the others teach them.
 const JUDGES: u64 = 5;
-/// Of users that are remembered.
+/// Largest magnitude of a component of a sampled query: a sum of products with stored embeddings stays finite.
 const MAX_COMPONENT: f32 = 1e15;
 
-/// An answer to be compared with the truth.
+/// An answer to be compared with the exact one.
 pub(crate) struct Sample {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) request: SearchRequest,
     pub(crate) found: Vec<VideoId>,
 }
 
-/// A sample of what was asked of one index.
+/// How many of the exact candidates an answer contained.
+#[derive(Clone, Copy)]
+struct Compared {
+    hits: u32,
+    exact: u32,
+}
+
+/// A sample of the queries to one index.
 #[derive(Debug, Default)]
-pub(crate) struct Asked {
-    /// A search is sampled if a hash of its number is below this.
+pub(crate) struct QuerySample {
+    /// A search is sampled if the hash of its number is at most this; 0 samples none.
     threshold: u64,
     searches: AtomicU64,
     state: Mutex<State>,
 }
 
-/// Of the generation that answers.
+/// The sample of the current generation.
 #[derive(Default)]
 struct State {
-    /// The manifest that made it current: whatever was answered by another one is not taken.
+    /// The manifest that made the generation current; answers of other manifests are ignored.
     manifest: u64,
     users: VecDeque<Vec<f32>>,
     waiting: VecDeque<Sample>,
-    /// Hits and true candidates, by the place of k among [`RECALL_K`].
-    compared: BTreeMap<usize, VecDeque<(u32, u32)>>,
+    /// Counts of compared answers by bucket of k: the position in [`RECALL_K`], or its length for a larger k.
+    compared: BTreeMap<usize, VecDeque<Compared>>,
 }
 
 impl std::fmt::Debug for State {
@@ -58,15 +65,15 @@ impl std::fmt::Debug for State {
     }
 }
 
-impl Asked {
-    /// Of what the generation of `manifest` is asked.
+impl QuerySample {
+    /// Starts a sample for the generation of `manifest`.
     pub(crate) fn new(options: SampleOptions, manifest: u64) -> Self {
         let threshold = (options.share.clamp(0.0, 1.0) * u64::MAX as f64) as u64;
         let state = Mutex::new(State { manifest, ..State::default() });
         Self { threshold, searches: AtomicU64::new(0), state }
     }
 
-    /// Whether the next search is one of the sample. No caller can tell which are.
+    /// Counts a search and returns whether it is sampled. Callers cannot predict which are.
     pub(crate) fn takes(&self) -> bool {
         if self.threshold == 0 {
             return false;
@@ -75,7 +82,7 @@ impl Asked {
         scattered(number) <= self.threshold
     }
 
-    /// Remembers who asked, and what the answer was.
+    /// Records the query vector of a search, and its answer for comparison unless it was exact or cut short.
     pub(crate) fn take(&self, snapshot: &Arc<Snapshot>, request: &SearchRequest, answer: &SearchResponse) {
         let Query::Vector(vector) = &request.query else { return };
         let mut state = self.state.lock();
@@ -91,12 +98,12 @@ impl Asked {
         push(&mut state.waiting, sample, MAX_WAITING);
     }
 
-    /// The next answer to be compared with the truth.
+    /// Takes the oldest answer that waits to be compared.
     pub(crate) fn next(&self) -> Option<Sample> {
         self.state.lock().waiting.pop_front()
     }
 
-    /// Takes in how many of the `exact` candidates an answer had.
+    /// Records how many of the `exact` candidates an answer contained.
     pub(crate) fn compare(&self, sample: &Sample, exact: &[VideoId]) {
         let mut state = self.state.lock();
         if state.manifest == sample.snapshot.manifest.manifest {
@@ -104,30 +111,30 @@ impl Asked {
         }
     }
 
-    /// The recall of late, by ascending k.
+    /// Returns the recent recall of each bucket, by ascending k.
     pub(crate) fn recall(&self) -> Vec<LiveRecall> {
         self.state.lock().recall()
     }
 
-    /// Four in five of the users that asked of late, each once, `[n × dim]`.
-    pub(crate) fn teachers(&self, dim: usize) -> Vec<f32> {
+    /// Returns the sampled users that may teach a generation (four in five), without duplicates: `[n × dim]`.
+    pub(crate) fn training_users(&self, dim: usize) -> Vec<f32> {
         self.users(|user| user.len() == dim && !is_judge(user))
     }
 
-    /// The others: they teach nothing, so that they can judge.
-    pub(crate) fn judges(&self, dim: usize) -> Vec<f32> {
+    /// Returns the other sampled users, which teach nothing and so can judge a generation: `[n × dim]`.
+    pub(crate) fn judging_users(&self, dim: usize) -> Vec<f32> {
         self.users(|user| user.len() == dim && is_judge(user))
     }
 
-    fn users(&self, are: impl Fn(&[f32]) -> bool) -> Vec<f32> {
+    fn users(&self, is_wanted: impl Fn(&[f32]) -> bool) -> Vec<f32> {
         let mut seen = HashSet::new();
         let state = self.state.lock();
-        let users = state.users.iter().filter(|user| are(user) && seen.insert(hash(user)));
+        let users = state.users.iter().filter(|user| is_wanted(user) && seen.insert(hash(user)));
         users.flatten().copied().collect()
     }
 
-    /// The generation of another manifest answers: its recall is not that of the one before, nor, if the embedding model
-    /// is another, are its users.
+    /// Starts over for the generation of `manifest`: drops measured recall and, if the embedding model changed, the
+    /// users.
     pub(crate) fn begin_generation(&self, manifest: u64, is_same_model: bool) {
         let mut state = self.state.lock();
         state.manifest = manifest;
@@ -146,20 +153,20 @@ impl State {
         }
         let hits = exact.iter().filter(|video| found.contains(video)).count();
         let window = self.compared.entry(RECALL_K.partition_point(|most| *most < k)).or_default();
-        push(window, (hits as u32, exact.len() as u32), WINDOW);
+        push(window, Compared { hits: hits as u32, exact: exact.len() as u32 }, WINDOW);
     }
 
     fn recall(&self) -> Vec<LiveRecall> {
-        let of_window = |(k, window): (&usize, &VecDeque<(u32, u32)>)| {
-            let sum = |of: fn(&(u32, u32)) -> u32| window.iter().map(|pair| u64::from(of(pair))).sum::<u64>();
-            let recall = sum(|pair| pair.0) as f64 / sum(|pair| pair.1) as f64;
-            LiveRecall { k: RECALL_K.get(*k).copied(), recall, answers: window.len() }
+        let of_window = |(bucket, window): (&usize, &VecDeque<Compared>)| {
+            let sum = |of: fn(&Compared) -> u32| window.iter().map(|one| u64::from(of(one))).sum::<u64>();
+            let recall = sum(|one| one.hits) as f64 / sum(|one| one.exact) as f64;
+            LiveRecall { k: RECALL_K.get(*bucket).copied(), recall, answers: window.len() }
         };
         self.compared.iter().map(of_window).collect()
     }
 }
 
-/// Adds the newest, in place of the oldest where there are too many.
+/// Appends `newest`, dropping the oldest item of a full queue.
 fn push<T>(queue: &mut VecDeque<T>, newest: T, most: usize) {
     if queue.len() == most {
         queue.pop_front();
@@ -167,7 +174,7 @@ fn push<T>(queue: &mut VecDeque<T>, newest: T, most: usize) {
     queue.push_back(newest);
 }
 
-/// Whether scores for a user are numbers: a sum of products with what embeddings hold does not overflow.
+/// Returns whether scores for a user are finite: its components are at most [`MAX_COMPONENT`].
 pub(crate) fn is_usable(user: &[f32]) -> bool {
     user.iter().all(|value| value.abs() <= MAX_COMPONENT)
 }
@@ -182,7 +189,7 @@ fn hash(user: &[f32]) -> u64 {
     hasher.finish()
 }
 
-/// A number that says nothing of its neighbors (the finalizer of `SplitMix64`).
+/// Hashes a number (finalizer of `SplitMix64`): results of consecutive numbers look independent.
 fn scattered(number: u64) -> u64 {
     let mut z = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -199,8 +206,8 @@ mod tests {
         for (share, low, high) in
             [(0.0, 0, 0), (0.01, 800, 1_200), (0.5, 49_000, 51_000), (1.0, 100_000, 100_000)]
         {
-            let asked = Asked::new(SampleOptions { share }, 1);
-            let taken = (0..100_000).filter(|_| asked.takes()).count();
+            let sample = QuerySample::new(SampleOptions { share }, 1);
+            let taken = (0..100_000).filter(|_| sample.takes()).count();
             assert!((low..=high).contains(&taken), "{taken} for {share}");
         }
     }
@@ -221,11 +228,11 @@ mod tests {
 
     #[test]
     fn users_teach_or_judge_but_never_both() {
-        let asked = Asked::new(SampleOptions::default(), 1);
+        let sample = QuerySample::new(SampleOptions::default(), 1);
         let users: Vec<Vec<f32>> = (0..1_000).map(|user| vec![user as f32, 1.0]).collect();
-        // Each twice, and some of another dimension.
-        asked.state.lock().users.extend(users.iter().chain(&users).cloned().chain([vec![1.0; 3]]));
-        let (teachers, judges) = (asked.teachers(2), asked.judges(2));
+        // Every user twice, and one of another dimension.
+        sample.state.lock().users.extend(users.iter().chain(&users).cloned().chain([vec![1.0; 3]]));
+        let (teachers, judges) = (sample.training_users(2), sample.judging_users(2));
         assert_eq!((teachers.len() + judges.len()) / 2, 1_000);
         assert!((150..250).contains(&(judges.len() / 2)), "{}", judges.len() / 2);
         assert!(judges.chunks(2).all(|judge| !teachers.chunks(2).any(|teacher| teacher == judge)));

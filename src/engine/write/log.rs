@@ -1,4 +1,4 @@
-//! Where the writes to an index go: its log, on disk before they are acknowledged.
+//! The log of one index: writes are on disk before they are acknowledged.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -6,13 +6,14 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::engine::write::shared::Shared;
-use crate::index::{Index, IndexStore};
+use crate::index::IndexStore;
 use crate::live::{GroupCommit, LogError, Mutation, MutationLog, RedbLog};
 
-/// The file of the log in the folder of the index.
+/// The file name of the log in the folder of the index.
 const LOG_FILE: &str = "mutations.redb";
 
-/// The log of an index if there is one: opened before anything answers, which might bring back what was taken down.
+/// Opens the log of an index if it exists. Do so before the index answers, or it would return videos that are taken
+/// down.
 ///
 /// # Errors
 /// If it cannot be opened.
@@ -21,55 +22,14 @@ pub(crate) fn existing_log(store: &IndexStore) -> Result<Option<Arc<dyn Mutation
     Ok(if path.exists() { Some(Arc::new(RedbLog::open(path)?)) } else { None })
 }
 
-/// How a generation and the log of its index go together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Position {
-    /// The log has every write that the generation does not know of.
-    Fits,
-    /// Writes between the two are neither in the generation nor in the log any more.
-    BeforeLog { position: u64, trimmed_to: u64 },
-    /// The log never had the writes that the generation knows of: it would take later ones for those.
-    BeyondLog { position: u64, last: u64 },
-}
-
-impl Position {
-    pub(crate) fn of(index: &Index, log: Option<&dyn MutationLog>) -> Self {
-        let position = index.metadata().log_sequence;
-        match log {
-            Some(log) if position > log.last_sequence() => {
-                Position::BeyondLog { position, last: log.last_sequence() }
-            }
-            Some(log) if position < log.trimmed_to() => {
-                Position::BeforeLog { position, trimmed_to: log.trimmed_to() }
-            }
-            _ => Position::Fits,
-        }
-    }
-
-    /// What is wrong; a generation that somebody insists on may lose writes, but not mistake them.
-    pub(crate) fn problem(self, is_forced: bool) -> Option<String> {
-        match self {
-            Position::BeforeLog { position, trimmed_to } if !is_forced => Some(format!(
-                "expected a log position of at least {trimmed_to}, found {position}: writes after that would be lost, \
-                 for the log has only those after {trimmed_to}; build with --log-sequence, the `sequence` of the index \
-                 before the files were made"
-            )),
-            Position::BeyondLog { position, last } => Some(format!(
-                "expected a log position of at most {last}, the last write to the index, found {position}"
-            )),
-            Position::Fits | Position::BeforeLog { .. } => None,
-        }
-    }
-}
-
-/// The log of one index; made by the first write.
+/// The log of one index, created by the first write.
 #[derive(Debug)]
-pub(crate) struct Writing {
+pub(crate) struct WriteLog {
     path: PathBuf,
     is_writable: bool,
     shared: Arc<Shared>,
     open: Mutex<Option<Arc<OpenLog>>>,
-    /// Why nothing is written any more.
+    /// Why writes have stopped.
     problem: Arc<Mutex<Option<String>>>,
 }
 
@@ -79,29 +39,29 @@ struct OpenLog {
     group: GroupCommit,
 }
 
-impl Writing {
-    /// Writes go to `log`, all of which `shared` knows, or to one that the first write makes.
+impl WriteLog {
+    /// Uses `log`, whose entries `shared` contains; without it, the first write creates one.
     pub(crate) fn new(
         store: &IndexStore,
         shared: &Arc<Shared>,
         is_writable: bool,
         log: Option<Arc<dyn MutationLog>>,
     ) -> Self {
-        let writing = Self {
+        let write_log = Self {
             path: store.dir().join(LOG_FILE),
             is_writable,
             shared: Arc::clone(shared),
             open: Mutex::new(None),
             problem: Arc::default(),
         };
-        *writing.open.lock() = log.map(|log| writing.group(log));
-        writing
+        *write_log.open.lock() = log.map(|log| write_log.group(log));
+        write_log
     }
 
-    /// Writes `mutations`, in their order; gives the number of the last.
+    /// Writes `mutations` in their order, and returns the sequence number of the last one.
     ///
     /// # Errors
-    /// If they may not be on disk: they are not acknowledged, and nothing is written from then on.
+    /// If they may not be on disk: they are not acknowledged, and every later write fails.
     pub(crate) fn write(&self, mutations: Vec<Mutation>) -> Result<u64, LogError> {
         let open = self.opened()?;
         open.group.write(mutations).inspect_err(|error| {
@@ -109,23 +69,23 @@ impl Writing {
         })
     }
 
-    /// The log, if there is one.
+    /// Returns the log, if it exists and this process has opened it.
     pub(crate) fn log(&self) -> Option<Arc<dyn MutationLog>> {
         self.open.lock().as_ref().map(|open| Arc::clone(&open.log))
     }
 
-    /// Whether another server has made a log of this index, which this one does not know.
+    /// Returns whether another server has created a log of this index, which this one cannot read.
     pub(crate) fn is_foreign(&self) -> bool {
         let open = self.open.lock();
         self.is_writable && open.is_none() && self.path.exists()
     }
 
-    /// The path of the log.
+    /// Returns the path of the log.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Why nothing can be written, if nothing can.
+    /// Returns why nothing can be written, or `None` if writes are accepted.
     pub(crate) fn read_only(&self) -> Option<String> {
         if !self.is_writable {
             return Some("this server takes no writes".to_owned());
@@ -147,9 +107,9 @@ impl Writing {
     fn group(&self, log: Arc<dyn MutationLog>) -> Arc<OpenLog> {
         let (shared, problem) = (Arc::clone(&self.shared), Arc::clone(&self.problem));
         let group = GroupCommit::new(Arc::clone(&log), move |entries| {
-            // They were checked before, and are in the log whatever happens here.
+            // The entries are in the log even if this fails. They were checked, so it should not.
             if let Err(error) = shared.apply(entries) {
-                tracing::error!(%error, "what was written cannot be searched");
+                tracing::error!(%error, "writes in the log cannot be searched");
                 problem.lock().get_or_insert_with(|| error.to_string());
             }
         });

@@ -5,10 +5,12 @@
 //!
 //! | file | duty |
 //! |---|---|
-//! | `shared.rs`  | the current snapshot and its delta, shared by searches and writes |
-//! | `log.rs`     | the log of one index, created by the first write |
-//! | `catalog.rs` | checks and writes batches; looks single videos up |
+//! | `shared.rs`   | the current snapshot and its delta, shared by searches and writes |
+//! | `position.rs` | whether the log continues where a generation ends |
+//! | `log.rs`      | the log of one index, created by the first write |
+//! | `catalog.rs`  | checks and writes batches; looks up single videos |
 
 pub(crate) mod catalog;
 pub(crate) mod log;
+pub(crate) mod position;
 pub(crate) mod shared;

@@ -1,4 +1,4 @@
-//! What the searches of an index and the writes to it share: the snapshot that answers, and what was written.
+//! The state that the searches of an index and the writes to it share: the current snapshot and its delta.
 
 use std::sync::Arc;
 
@@ -13,19 +13,19 @@ use crate::index::{IndexStore, Manifest};
 use crate::live::delta::state::{ApplyError, LiveState, MERGED_BY_WRITES};
 use crate::live::{Entry, MutationLog};
 
-/// Entries that are read from the log at a time: no graph is built of them, so that a start is quick.
+/// Number of entries read from the log at a time. No graph is built of this few, so that a start is quick.
 const ENTRIES_AT_ONCE: usize = MERGED_BY_WRITES;
 
-/// The snapshot that answers, and the state that it was made of.
+/// The current snapshot, and the state that it was made from.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    /// Replaced only by who holds `live`.
+    /// Replaced only while `live` is locked.
     pub(crate) current: ArcSwap<Snapshot>,
     live: Mutex<LiveState>,
 }
 
 impl Shared {
-    /// `snapshot` answers, with all that is in the log.
+    /// Starts with `snapshot` and all entries of the log.
     ///
     /// # Errors
     /// If the log cannot be read or searched.
@@ -35,39 +35,39 @@ impl Shared {
         Ok(Self { current, live: Mutex::new(live) })
     }
 
-    /// Looks at what was written.
+    /// Runs `read` with the delta locked.
     pub(crate) fn with_live<R>(&self, read: impl FnOnce(&LiveState) -> R) -> R {
         read(&self.live.lock())
     }
 
-    /// Lets searches know of entries that follow those before.
+    /// Makes log entries visible to searches. They must follow the earlier ones.
     ///
     /// # Errors
-    /// If they cannot be searched; then nothing of them is.
+    /// If no segment can be built from them; then none is visible.
     pub(crate) fn apply(&self, entries: &[Entry]) -> Result<(), EngineError> {
         let mut live = self.live.lock();
         live.apply(entries, Timestamp::now()).map_err(unsearchable)?;
-        merge_small(&mut live)?;
+        compact_small(&mut live)?;
         self.publish(&live);
         Ok(())
     }
 
-    /// Lets another generation answer, with all that is in the log; gives the manifest of the one before.
+    /// Swaps in the snapshot of another generation with all entries of the log. Returns the manifest that was current.
     ///
     /// # Errors
-    /// If the log cannot be read or searched; then the one before goes on.
+    /// If the log cannot be read, or no segment can be built from it; then nothing changes.
     pub(crate) fn swap(
         &self,
         snapshot: Snapshot,
         log: Option<&dyn MutationLog>,
     ) -> Result<Manifest, EngineError> {
         let mut fresh = caught_up(&snapshot, log)?;
-        // The one before answers meanwhile, and many parts would be slow to search.
-        while let Some(merge) = fresh.large_merge(Timestamp::now()) {
-            let merged = merge.build().map_err(unsearchable)?;
-            fresh.put(&merge, merged, Timestamp::now());
+        // Compact first, while the current snapshot answers: many segments would be slow to search.
+        while let Some(compaction) = fresh.large_compaction(Timestamp::now()) {
+            let merged = compaction.build().map_err(unsearchable)?;
+            fresh.replace(&compaction, merged, Timestamp::now());
         }
-        // Whoever writes from here on is acknowledged after the swap; there is little left to catch up with.
+        // Later writes are acknowledged after the swap. Few entries are left to apply.
         let mut live = self.live.lock();
         log.map_or(Ok(()), |log| catch_up(&mut fresh, log))?;
         let before = self.current.load().manifest.clone();
@@ -76,10 +76,10 @@ impl Shared {
         Ok(before)
     }
 
-    /// Lets searches know of all that is in a log that they did not know of.
+    /// Rebuilds the delta from all entries of a log.
     ///
     /// # Errors
-    /// If it cannot be read or searched.
+    /// If the log cannot be read, or no segment can be built from it.
     pub(crate) fn replay(&self, log: &dyn MutationLog) -> Result<(), EngineError> {
         let mut live = self.live.lock();
         *live = caught_up(&self.current.load(), Some(log))?;
@@ -87,18 +87,18 @@ impl Shared {
         Ok(())
     }
 
-    /// Hides what has expired.
+    /// Tombstones expired videos.
     pub(crate) fn expire(&self) {
         let mut live = self.live.lock();
         let now = Timestamp::now();
-        // Others may have come to it first.
+        // Another thread may have done so already.
         if live.next_expiry() <= now.as_microsecond() {
             live.expire(now);
             self.publish(&live);
         }
     }
 
-    /// Takes the newest calibration of what answers, if there is a newer one.
+    /// Loads the newest calibration of the current generation. Returns the new snapshot if there was a newer one.
     pub(crate) fn recalibrate(&self, store: &IndexStore) -> Option<Arc<Snapshot>> {
         let _live = self.live.lock();
         let snapshot = Arc::new(self.current.load().recalibrated(store).ok()??);
@@ -106,24 +106,24 @@ impl Shared {
         Some(snapshot)
     }
 
-    /// Merges the parts that have become too large for the writes to do it, which go on, on `pool`.
-    pub(crate) fn merge_parts(&self, pool: &rayon::ThreadPool) {
+    /// Compacts the segments that are too large to be merged by writes, on `pool`. Writes continue.
+    pub(crate) fn compact(&self, pool: &rayon::ThreadPool) {
         loop {
-            let merge = self.with_live(|live| live.large_merge(Timestamp::now()));
-            let Some(merge) = merge else { return };
+            let due = self.with_live(|live| live.large_compaction(Timestamp::now()));
+            let Some(compaction) = due else { return };
             let put = |merged| {
                 let mut live = self.live.lock();
-                live.put(&merge, merged, Timestamp::now());
+                live.replace(&compaction, merged, Timestamp::now());
                 self.publish(&live);
             };
-            if let Err(error) = pool.install(|| merge.build()).map(put) {
-                tracing::error!(%error, "parts of an index could not be merged");
+            if let Err(error) = pool.install(|| compaction.build()).map(put) {
+                tracing::error!(%error, "delta segments of an index could not be compacted");
                 return;
             }
         }
     }
 
-    /// Whether a video is taken down.
+    /// Returns whether a video is taken down.
     pub(crate) fn is_taken_down(&self, video: VideoId) -> bool {
         self.live.lock().takedowns.contains(&video)
     }
@@ -134,7 +134,7 @@ impl Shared {
     }
 }
 
-/// A generation with all that is in the log.
+/// Returns the state of a generation with all entries of the log.
 fn caught_up(snapshot: &Snapshot, log: Option<&dyn MutationLog>) -> Result<LiveState, EngineError> {
     let base = Arc::clone(&snapshot.index);
     let Some(log) = log else { return Ok(LiveState::new(base)) };
@@ -143,7 +143,7 @@ fn caught_up(snapshot: &Snapshot, log: Option<&dyn MutationLog>) -> Result<LiveS
     Ok(live)
 }
 
-/// Takes in what the log has and `live` does not know of.
+/// Applies the entries of the log that `live` does not contain.
 fn catch_up(live: &mut LiveState, log: &dyn MutationLog) -> Result<(), EngineError> {
     loop {
         let entries = log.read(live.sequence, ENTRIES_AT_ONCE)?;
@@ -151,14 +151,14 @@ fn catch_up(live: &mut LiveState, log: &dyn MutationLog) -> Result<(), EngineErr
             return Ok(());
         }
         live.apply(&entries, Timestamp::now()).map_err(unsearchable)?;
-        merge_small(live)?;
+        compact_small(live)?;
     }
 }
 
-fn merge_small(live: &mut LiveState) -> Result<(), EngineError> {
-    while let Some(merge) = live.small_merge(Timestamp::now()) {
-        let merged = merge.build().map_err(unsearchable)?;
-        live.put(&merge, merged, Timestamp::now());
+fn compact_small(live: &mut LiveState) -> Result<(), EngineError> {
+    while let Some(compaction) = live.small_compaction(Timestamp::now()) {
+        let merged = compaction.build().map_err(unsearchable)?;
+        live.replace(&compaction, merged, Timestamp::now());
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What a request is searched in: the generation, and the parts of what was written since.
+//! What a request is searched in: the generation, and the delta segments written since.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -6,44 +6,36 @@ use std::sync::Arc;
 use crate::attributes::{Columns, ValueKeys, keys_of_words};
 use crate::base::id::{NodeId, VideoId};
 use crate::index::Index;
-use crate::node_set::NodeSet;
+use crate::node_set::{CountedSet, NodeSet};
 
-/// Indexes that are searched together, their nodes numbered one after another: the generation, and small ones of
-/// videos that were written since, newest last. Never changes; a write makes others.
+/// Indexes that are searched together: the generation first, then delta segments, oldest first. Their nodes are numbered
+/// consecutively. A snapshot never changes its segments; a write makes a changed copy.
 #[derive(Clone, Debug)]
 pub(crate) struct Segments(Vec<IndexSegment>);
 
-/// One of the indexes.
+/// One index among the segments.
 #[derive(Clone, Debug)]
 pub(crate) struct IndexSegment {
     pub(crate) index: Arc<Index>,
-    /// The number of its first node.
+    /// The number of its first node among all segments.
     pub(crate) start: u32,
-    /// Its nodes that are no candidates whatever is asked: a newer part has the video, or it is gone.
-    pub(crate) dead: Option<Arc<Dead>>,
-    /// For each attribute, keys of its words that are equal to those of the generation; empty for that itself.
+    /// Nodes that must not be returned: deleted, replaced by a newer segment, taken down or expired.
+    pub(crate) tombstones: Option<Arc<CountedSet>>,
+    /// For each text attribute, keys of its words that equal those of the base segment; empty for the base segment.
     words: Arc<Vec<Option<Vec<u64>>>>,
 }
 
-/// Nodes that are no candidates.
-#[derive(Clone, Debug)]
-pub(crate) struct Dead {
-    pub(crate) nodes: NodeSet,
-    pub(crate) count: usize,
-}
-
 impl Segments {
-    /// A generation that nothing was written to.
+    /// Returns a generation without a delta.
     pub(crate) fn whole(index: Arc<Index>) -> Self {
-        Self(vec![IndexSegment { index, start: 0, dead: None, words: Arc::default() }])
+        Self(vec![IndexSegment { index, start: 0, tombstones: None, words: Arc::default() }])
     }
 
-    /// The generation.
+    /// Returns the generation.
     pub(crate) fn base(&self) -> &IndexSegment {
         &self.0[0]
     }
 
-    /// How many indexes there are.
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
@@ -52,117 +44,114 @@ impl Segments {
         self.0.iter()
     }
 
-    /// The generation, if that is all and every video of it can be a candidate.
+    /// Returns the generation if there is no delta and no tombstone.
     pub(crate) fn as_whole(&self) -> Option<&Index> {
         match self.0.as_slice() {
-            [only] if only.dead.is_none() => Some(&only.index),
+            [only] if only.tombstones.is_none() => Some(&only.index),
             _ => None,
         }
     }
 
-    /// The node of a video, among those of all parts; `None` if it is not there.
+    /// Returns the node of a video among the nodes of all segments; `None` if it has none that may be returned.
     pub(crate) fn node_of(&self, video: VideoId) -> Option<NodeId> {
-        self.0.iter().rev().find_map(|part| {
-            let node = part.index.node_of(video).filter(|node| part.allows(*node))?;
-            Some(NodeId(part.start + node.0))
+        self.0.iter().rev().find_map(|segment| {
+            let node = segment.index.node_of(video).filter(|node| segment.allows(*node))?;
+            Some(NodeId(segment.start + node.0))
         })
     }
 
-    /// The newest part that has a video, whether it can be a candidate or not, and its node there.
+    /// Returns the position of the newest segment with a video, tombstone or not, and the node in its index.
     pub(crate) fn newest(&self, video: VideoId) -> Option<(usize, NodeId)> {
-        self.0.iter().enumerate().rev().find_map(|(at, part)| Some((at, part.index.node_of(video)?)))
+        self.0.iter().enumerate().rev().find_map(|(at, segment)| Some((at, segment.index.node_of(video)?)))
     }
 
     /// # Panics
-    /// If there is no such part.
-    pub(crate) fn part(&self, at: usize) -> &IndexSegment {
+    /// If there is no such segment.
+    pub(crate) fn segment(&self, at: usize) -> &IndexSegment {
         &self.0[at]
     }
 
-    /// Adds the newest part, all of whose nodes can be candidates.
+    /// Adds the newest segment, without tombstones.
     pub(crate) fn push(&mut self, index: Arc<Index>) {
         self.replace(self.0.len()..self.0.len(), Some(index));
     }
 
-    /// Puts one part, all of whose nodes can be candidates, or none in the place of some.
-    pub(crate) fn replace(&mut self, parts: Range<usize>, by: Option<Arc<Index>>) {
+    /// Replaces a range of segments by one without tombstones, or by nothing.
+    pub(crate) fn replace(&mut self, range: Range<usize>, by: Option<Arc<Index>>) {
         let base = Columns::of(&self.base().index);
-        let part = by.map(|index| {
+        let segment = by.map(|index| {
             let columns = Columns::of(&index);
             let words = (0..columns.schema().len())
                 .map(|column| Some(keys_of_words(&columns.words(column)?, &base.words(column)?)));
             let words = Arc::new(words.collect());
-            IndexSegment { index, start: 0, dead: None, words }
+            IndexSegment { index, start: 0, tombstones: None, words }
         });
-        self.0.splice(parts, part);
+        self.0.splice(range, segment);
         let mut start = 0;
-        for part in &mut self.0 {
-            part.start = start;
-            start += part.index.len() as u32;
+        for segment in &mut self.0 {
+            segment.start = start;
+            start += segment.index.len() as u32;
         }
     }
 
-    /// Lets no node of a video be a candidate.
-    pub(crate) fn hide(&mut self, video: VideoId) {
-        for part in &mut self.0 {
-            if let Some(node) = part.index.node_of(video) {
-                part.kill(node);
+    /// Tombstones the nodes of a video in all segments.
+    pub(crate) fn remove(&mut self, video: VideoId) {
+        for segment in &mut self.0 {
+            if let Some(node) = segment.index.node_of(video) {
+                segment.remove(node);
             }
         }
     }
 
-    /// Lets a node of a part be no candidate.
-    pub(crate) fn kill(&mut self, at: usize, node: NodeId) {
-        self.0[at].kill(node);
+    /// Tombstones a node of the segment at `at`.
+    pub(crate) fn remove_node(&mut self, at: usize, node: NodeId) {
+        self.0[at].remove(node);
     }
 
-    /// Lets a node of a part be a candidate again.
-    pub(crate) fn revive(&mut self, at: usize, node: NodeId) {
-        let part = &mut self.0[at];
-        if let Some(dead) = part.dead.as_mut().filter(|dead| dead.nodes.contains(node.0)) {
-            let dead = Arc::make_mut(dead);
-            dead.nodes.remove(node.0);
-            dead.count -= 1;
-            if dead.count == 0 {
-                part.dead = None;
+    /// Removes the tombstone of a node of the segment at `at`.
+    pub(crate) fn restore_node(&mut self, at: usize, node: NodeId) {
+        let segment = &mut self.0[at];
+        if let Some(tombstones) = segment.tombstones.as_mut().filter(|set| set.nodes.contains(node.0)) {
+            let tombstones = Arc::make_mut(tombstones);
+            tombstones.nodes.remove(node.0);
+            tombstones.count -= 1;
+            if tombstones.count == 0 {
+                segment.tombstones = None;
             }
         }
     }
 
-    /// The part of a node, and the node in its index.
+    /// Returns the segment of a node, and the node in its index.
     pub(crate) fn locate(&self, node: NodeId) -> (&IndexSegment, NodeId) {
-        let part = &self.0[self.at(node)];
-        (part, NodeId(node.0 - part.start))
-    }
-
-    /// Which part a node is of.
-    fn at(&self, node: NodeId) -> usize {
-        self.0.iter().rposition(|part| part.start <= node.0).unwrap_or_default()
+        let at = self.0.iter().rposition(|segment| segment.start <= node.0).unwrap_or_default();
+        let segment = &self.0[at];
+        (segment, NodeId(node.0 - segment.start))
     }
 }
 
 impl IndexSegment {
-    /// Whether a node of its index can be a candidate.
+    /// Returns whether a node of its index has no tombstone.
     pub(crate) fn allows(&self, node: NodeId) -> bool {
-        self.dead.as_ref().is_none_or(|dead| !dead.nodes.contains(node.0))
+        self.tombstones.as_ref().is_none_or(|tombstones| !tombstones.nodes.contains(node.0))
     }
 
-    /// How many of its nodes can be candidates.
-    pub(crate) fn living(&self) -> usize {
-        self.index.len() - self.dead.as_ref().map_or(0, |dead| dead.count)
+    /// Returns the number of nodes without a tombstone.
+    pub(crate) fn live_count(&self) -> usize {
+        self.index.len() - self.tombstones.as_ref().map_or(0, |tombstones| tombstones.count)
     }
 
-    fn kill(&mut self, node: NodeId) {
-        let none = || Arc::new(Dead { nodes: NodeSet::none(self.index.len()), count: 0 });
-        let dead = self.dead.get_or_insert_with(none);
-        if !dead.nodes.contains(node.0) {
-            let dead = Arc::make_mut(dead);
-            dead.nodes.insert(node.0);
-            dead.count += 1;
+    fn remove(&mut self, node: NodeId) {
+        let none = || Arc::new(CountedSet { nodes: NodeSet::none(self.index.len()), count: 0 });
+        let tombstones = self.tombstones.get_or_insert_with(none);
+        if !tombstones.nodes.contains(node.0) {
+            let tombstones = Arc::make_mut(tombstones);
+            tombstones.nodes.insert(node.0);
+            tombstones.count += 1;
         }
     }
 
-    /// The keys of a column, equal where values are over all parts; `None` for a type whose values are rarely equal.
+    /// Returns the keys of a column: equal keys mean equal values, across all segments. `None` if the values of the type
+    /// are rarely equal.
     pub(crate) fn value_keys(&self, column: usize) -> Option<ValueKeys<'_>> {
         let keys = Columns::of(&self.index).value_keys(column)?;
         Some(match self.words.get(column) {

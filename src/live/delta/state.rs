@@ -1,13 +1,13 @@
-//! What was written to an index since its generation was built, as searches see it.
+//! The delta of one generation: applies log entries to segments, and compacts them.
 //!
 //! ```text
-//! write ─► checked ─► log, on disk ─► apply ─► parts ─► snapshot ─► acknowledged
+//! write ─► checked ─► log, on disk ─► apply ─► delta segments ─► snapshot ─► acknowledged
 //!                                      ▲
-//! start, or another generation ─► the log after what the generation knows of
+//! start, or swap to another generation ─► the log entries that the generation lacks
 //! ```
 //!
-//! Upserted videos become a small index in memory, a part; small parts are merged. Whatever hides a video (a newer
-//! part, a delete, a takedown, its expiry) makes its node dead in the part that has it.
+//! Upserted videos become a small index in memory, a delta segment; small segments are merged. Every node of a video
+//! that was replaced by a newer segment, deleted, taken down or has expired gets a tombstone.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
@@ -19,21 +19,22 @@ use jiff::Timestamp;
 use crate::base::id::{NodeId, VideoId};
 use crate::build::{BuildError, BuildParams, GRAPH_FROM, Silent, build_in_memory};
 use crate::index::Index;
-use crate::live::delta::rows::{RowsError, check_attributes, check_embedding, dataset_of, gather};
+use crate::live::delta::fits::check_upsert;
+use crate::live::delta::rows::{RowsError, dataset_of, gather};
 use crate::live::delta::segments::{IndexSegment, Segments};
 use crate::live::log::error::LogError;
 use crate::live::log::mutation::{Entry, Mutation, Upsert};
 use crate::live::log::mutation_log::MutationLog;
 use crate::node_set::NodeSet;
 
-/// A part is merged with the ones after it unless it is more than so many times larger than they are together: each
-/// video is merged a few times, and there are few parts.
+/// A segment is merged with the later ones unless it is more than this many times larger than they are together: each
+/// video is merged a few times, and there are few segments.
 const TIMES_LARGER: usize = 3;
-/// The last parts, as far as they have no more videos than these together, are merged by the writes: so few that no
-/// write waits for a graph. Those before them are merged beside the writes.
+/// Writes merge the last segments as long as they have at most this many videos together: too few for a graph, so no
+/// write waits for one. Earlier segments are compacted in the background.
 pub(crate) const MERGED_BY_WRITES: usize = GRAPH_FROM - 1;
 
-/// Why what was written cannot be searched.
+/// Why no segment can be built from log entries.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApplyError {
     #[error(transparent)]
@@ -42,40 +43,46 @@ pub(crate) enum ApplyError {
     Build(#[from] BuildError),
 }
 
-/// What was written over one generation.
+/// The changes since one generation was built.
 #[derive(Debug)]
 pub(crate) struct LiveState {
     pub(crate) segments: Segments,
-    /// The last write that the parts know of.
+    /// Sequence number of the last entry that was applied.
     pub(crate) sequence: u64,
     /// Videos that are taken down and not restored.
     pub(crate) takedowns: HashSet<VideoId>,
     /// Videos that were deleted and not upserted again.
     deleted: HashSet<VideoId>,
-    /// Upserts that do not fit the generation, each with its number: of another embedding model, or with attributes
-    /// that it does not have. They wait for a generation that they fit, or to be written again.
-    pub(crate) held: HashMap<VideoId, u64>,
-    /// When videos expire, the next first.
+    /// Upserts that do not fit the generation, with their sequence numbers: of another embedding model, or with
+    /// attributes that it does not have. They wait for a generation that they fit, or for a later upsert.
+    pub(crate) parked: HashMap<VideoId, u64>,
+    /// Expiry times in microseconds since 1970, the next one first.
     expiries: BinaryHeap<Reverse<(i64, VideoId)>>,
 }
 
+/// An entry and whether it is an upsert that does not fit the generation.
+struct Checked<'a> {
+    entry: &'a Entry,
+    is_misfit: bool,
+}
+
 impl LiveState {
-    /// A generation that nothing was written to since.
+    /// Returns the state of a generation without changes.
     pub(crate) fn new(base: Arc<Index>) -> Self {
         let mut state = Self {
             segments: Segments::whole(Arc::clone(&base)),
             sequence: base.metadata().log_sequence,
             takedowns: HashSet::new(),
             deleted: HashSet::new(),
-            held: HashMap::new(),
+            parked: HashMap::new(),
             expiries: BinaryHeap::new(),
         };
-        state.expect_expiries(&base);
+        state.add_expiries(&base);
         state
     }
 
-    /// A generation before what is in the log is taken in. Of writes that it knows of, only those that wait for
-    /// another generation matter, and takedowns, which hold whatever a generation has.
+    /// Returns the state of a generation before the log is applied. Of the entries that the generation contains, only
+    /// parked upserts and takedowns matter: a takedown applies to any generation.
     ///
     /// # Errors
     /// If the log cannot be read.
@@ -85,43 +92,45 @@ impl LiveState {
         for (video, sequence) in log.takedowns()? {
             if sequence <= state.sequence {
                 state.takedowns.insert(video);
-                state.segments.hide(video);
+                state.segments.remove(video);
             }
         }
         Ok(state)
     }
 
-    fn expect_expiries(&mut self, index: &Index) {
+    fn add_expiries(&mut self, index: &Index) {
         let of_nodes = index.expiries().unwrap_or_default().iter().zip(index.video_ids());
         let some = of_nodes.filter(|(time, _)| **time != i64::MAX);
         self.expiries.extend(some.map(|(time, video)| Reverse((*time, *video))));
     }
 
-    /// When the next video expires, in microseconds since 1970.
+    /// Returns when the next video expires, in microseconds since 1970; `i64::MAX` for never.
     pub(crate) fn next_expiry(&self) -> i64 {
         self.expiries.peek().map_or(i64::MAX, |Reverse((time, _))| *time)
     }
 
-    /// Takes in entries that follow those before.
+    /// Applies entries that follow the earlier ones.
     ///
     /// # Errors
-    /// If no index can be made of them; what is searched is as it was, then.
+    /// If no segment can be built from them; then nothing changes.
     pub(crate) fn apply(&mut self, entries: &[Entry], now: Timestamp) -> Result<(), ApplyError> {
-        // Those that were read from the log already come again where another generation took over meanwhile.
+        // After a swap, entries arrive again that were already read from the log.
         let entries = &entries[entries.partition_point(|entry| entry.sequence <= self.sequence)..];
         let base = Arc::clone(&self.segments.base().index);
         let known = base.metadata().log_sequence;
+        let check = |entry| Checked { entry, is_misfit: is_misfit(entry, &base) };
+        let entries: Vec<Checked<'_>> = entries.iter().map(check).collect();
         let mut upserts: HashMap<VideoId, &Upsert> = HashMap::new();
-        for entry in entries.iter().filter(|entry| entry.sequence > known) {
+        for Checked { entry, is_misfit } in entries.iter().filter(|checked| checked.entry.sequence > known) {
             match &entry.mutation {
-                Mutation::Upsert(upsert) if fits(upsert, &base) => {
+                Mutation::Upsert(upsert) if !is_misfit => {
                     upserts.insert(upsert.video_id, upsert);
                 }
                 Mutation::Delete(video) => _ = upserts.remove(video),
                 Mutation::Upsert(_) | Mutation::Takedown(_) | Mutation::Restore(_) => {}
             }
         }
-        let part = if upserts.is_empty() {
+        let segment = if upserts.is_empty() {
             None
         } else {
             let mut rows: Vec<&Upsert> = upserts.values().copied().collect();
@@ -130,175 +139,178 @@ impl LiveState {
             let dataset = dataset_of(&rows, &facts.attributes, base.dim(), facts.dtype)?;
             Some(build_in_memory(&dataset, &params_of(&base)?, &Silent)?)
         };
-        let mut parts = self.segments.clone();
-        for entry in entries {
-            self.take_in(entry, &base, &mut parts);
+        let mut segments = self.segments.clone();
+        for entry in &entries {
+            self.record(entry, known, &mut segments);
         }
-        if let Some(part) = part {
-            self.expect_expiries(&part);
-            parts.push(Arc::new(part));
+        if let Some(segment) = segment {
+            self.add_expiries(&segment);
+            segments.push(Arc::new(segment));
         }
-        for entry in entries {
-            self.settle(&mut parts, entry.mutation.video_id(), now);
+        for checked in &entries {
+            self.update_newest(&mut segments, checked.entry.mutation.video_id(), now);
         }
-        self.segments = parts;
-        self.sequence = entries.last().map_or(self.sequence, |entry| entry.sequence);
+        self.segments = segments;
+        self.sequence = entries.last().map_or(self.sequence, |checked| checked.entry.sequence);
         Ok(())
     }
 
-    /// Hides the nodes of a video that an entry replaces or deletes.
-    fn take_in(&mut self, entry: &Entry, base: &Index, parts: &mut Segments) {
-        let is_known = entry.sequence <= base.metadata().log_sequence;
+    /// Records an entry, and tombstones the nodes of a video that it replaces or deletes. Entries up to `known` are in
+    /// the generation.
+    fn record(&mut self, Checked { entry, is_misfit }: &Checked<'_>, known: u64, segments: &mut Segments) {
         match &entry.mutation {
-            // It cannot stand beside the others.
-            Mutation::Upsert(upsert) if !fits(upsert, base) => {
-                self.held.insert(upsert.video_id, entry.sequence);
+            // No segment can contain it together with the others.
+            Mutation::Upsert(upsert) if *is_misfit => {
+                self.parked.insert(upsert.video_id, entry.sequence);
             }
             Mutation::Upsert(Upsert { video_id, .. }) | Mutation::Delete(video_id) => {
-                self.held.remove(video_id);
-                if is_known {
+                self.parked.remove(video_id);
+                if entry.sequence <= known {
                     return;
                 }
                 match entry.mutation {
                     Mutation::Delete(_) => self.deleted.insert(*video_id),
                     _ => self.deleted.remove(video_id),
                 };
-                parts.hide(*video_id);
+                segments.remove(*video_id);
             }
             Mutation::Takedown(video) => _ = self.takedowns.insert(*video),
             Mutation::Restore(video) => _ = self.takedowns.remove(video),
         }
     }
 
-    /// Whether something hides a video that has this node in an index.
-    fn is_hidden(&self, video: VideoId, index: &Index, node: NodeId, now: Timestamp) -> bool {
+    /// Returns whether a video with this node in an index is taken down, deleted or expired.
+    fn is_removed(&self, video: VideoId, index: &Index, node: NodeId, now: Timestamp) -> bool {
         self.takedowns.contains(&video) || self.deleted.contains(&video) || is_expired(index, node, now)
     }
 
-    /// Makes the newest node of a video, the others being hidden, a candidate or none.
-    fn settle(&self, parts: &mut Segments, video: VideoId, now: Timestamp) {
-        let Some((at, node)) = parts.newest(video) else { return };
-        if self.is_hidden(video, &parts.part(at).index, node, now) {
-            parts.kill(at, node);
+    /// Sets or clears the tombstone of the newest node of a video. Its older nodes have tombstones already.
+    fn update_newest(&self, segments: &mut Segments, video: VideoId, now: Timestamp) {
+        let Some((at, node)) = segments.newest(video) else { return };
+        if self.is_removed(video, &segments.segment(at).index, node, now) {
+            segments.remove_node(at, node);
         } else {
-            parts.revive(at, node);
+            segments.restore_node(at, node);
         }
     }
 
-    /// Hides what has expired.
+    /// Tombstones expired videos.
     pub(crate) fn expire(&mut self, now: Timestamp) {
-        let mut parts = self.segments.clone();
+        let mut segments = self.segments.clone();
         while let Some(Reverse((time, video))) = self.expiries.peek().copied()
             && time <= now.as_microsecond()
         {
             self.expiries.pop();
-            // The expiry may be that of an older version.
-            if parts.newest(video).is_some_and(|(at, node)| is_expired(&parts.part(at).index, node, now)) {
-                parts.hide(video);
+            // The expiry may be the one of an older version.
+            let newest = segments.newest(video);
+            if newest.is_some_and(|(at, node)| is_expired(&segments.segment(at).index, node, now)) {
+                segments.remove(video);
             }
         }
-        self.segments = parts;
+        self.segments = segments;
     }
 
-    /// What the writes should merge.
-    pub(crate) fn small_merge(&self, now: Timestamp) -> Option<Merge> {
+    /// Returns the segments that the next write should merge.
+    pub(crate) fn small_compaction(&self, now: Timestamp) -> Option<Compaction> {
         let sizes = self.sizes();
-        Some(self.merge(due(&sizes, open_from(&sizes)..sizes.len())?, now))
+        Some(self.compaction(due(&sizes, first_open(&sizes)..sizes.len())?, now))
     }
 
-    /// What should be merged beside the writes, which leave these parts alone.
-    pub(crate) fn large_merge(&self, now: Timestamp) -> Option<Merge> {
+    /// Returns the segments that should be merged in the background. Writes do not merge these.
+    pub(crate) fn large_compaction(&self, now: Timestamp) -> Option<Compaction> {
         let sizes = self.sizes();
-        Some(self.merge(due(&sizes, 1..open_from(&sizes))?, now))
+        Some(self.compaction(due(&sizes, 1..first_open(&sizes))?, now))
     }
 
-    /// How many videos each part has, the generation first.
+    /// Returns the number of videos in each segment, the generation first.
     fn sizes(&self) -> Vec<usize> {
-        self.segments.iter().map(|part| part.index.len()).collect()
+        self.segments.iter().map(|segment| segment.index.len()).collect()
     }
 
-    /// All parts, to be built into the next generation.
-    pub(crate) fn fold(&self, now: Timestamp) -> Fold {
-        let Merge { kept, .. } = self.merge(0..self.segments.len(), now);
-        Fold { kept, sequence: self.sequence, held: self.held.len() as u64 }
+    /// Returns all segments, for a build of the next generation.
+    pub(crate) fn rebuild_input(&self, now: Timestamp) -> RebuildInput {
+        let Compaction { kept, .. } = self.compaction(0..self.segments.len(), now);
+        RebuildInput { kept, sequence: self.sequence, parked: self.parked.len() as u64 }
     }
 
-    /// Entries up to this one are of no use to the generation.
+    /// Returns the last sequence number whose entry, and all before it, the generation does not need.
     pub(crate) fn unneeded_to(&self) -> u64 {
-        let held = self.held.values().min().map_or(u64::MAX, |first| first - 1);
-        self.segments.base().index.metadata().log_sequence.min(held)
+        let parked = self.parked.values().min().map_or(u64::MAX, |first| first - 1);
+        self.segments.base().index.metadata().log_sequence.min(parked)
     }
 
-    /// Some parts, each with its nodes that may be candidates again.
-    fn merge(&self, range: Range<usize>, now: Timestamp) -> Merge {
-        let is_kept = |at: usize, part: &IndexSegment, node: NodeId| {
-            let video = part.index.video_ids()[node.index()];
-            part.allows(node)
+    /// Returns a range of segments, each with its nodes that may be returned, now or after a takedown is restored.
+    fn compaction(&self, range: Range<usize>, now: Timestamp) -> Compaction {
+        let is_kept = |at: usize, segment: &IndexSegment, node: NodeId| {
+            let video = segment.index.video_ids()[node.index()];
+            segment.allows(node)
                 || self.takedowns.contains(&video)
                     && !self.deleted.contains(&video)
                     && self.segments.newest(video) == Some((at, node))
-                    && !is_expired(&part.index, node, now)
+                    && !is_expired(&segment.index, node, now)
         };
         let kept = range.clone().map(|at| {
-            let part = self.segments.part(at);
-            let mut kept = NodeSet::none(part.index.len());
-            let nodes = (0..part.index.len() as u32).filter(|node| is_kept(at, part, NodeId(*node)));
+            let segment = self.segments.segment(at);
+            let mut kept = NodeSet::none(segment.index.len());
+            let nodes = (0..segment.index.len() as u32).filter(|node| is_kept(at, segment, NodeId(*node)));
             nodes.for_each(|node| kept.insert(node));
-            (Arc::clone(&part.index), kept)
+            (Arc::clone(&segment.index), kept)
         });
-        Merge { first: range.start, kept: kept.collect() }
+        Compaction { first: range.start, kept: kept.collect() }
     }
 
-    /// Puts what was merged in the place of its parts, unless they are not there any more.
-    pub(crate) fn put(&mut self, merge: &Merge, merged: Option<Index>, now: Timestamp) {
+    /// Replaces the segments of a compaction by their merged segment, unless they are gone.
+    pub(crate) fn replace(&mut self, compaction: &Compaction, merged: Option<Index>, now: Timestamp) {
+        let first = compaction.first;
         let is_there = |(at, (index, _)): (usize, &(Arc<Index>, NodeSet))| {
-            self.segments.iter().nth(merge.first + at).is_some_and(|part| Arc::ptr_eq(&part.index, index))
+            self.segments.iter().nth(first + at).is_some_and(|segment| Arc::ptr_eq(&segment.index, index))
         };
-        if !merge.kept.iter().enumerate().all(is_there) {
+        if !compaction.kept.iter().enumerate().all(is_there) {
             return;
         }
-        let mut parts = self.segments.clone();
+        let mut segments = self.segments.clone();
         let merged = merged.map(Arc::new);
-        parts.replace(merge.first..merge.first + merge.kept.len(), merged.clone());
-        // What happened to its videos while it was made.
+        segments.replace(first..first + compaction.kept.len(), merged.clone());
+        // Apply what happened to its videos while it was built.
         for (node, video) in merged.iter().flat_map(|index| (0..).map(NodeId).zip(index.video_ids())) {
-            if parts.newest(*video) == Some((merge.first, node)) {
-                self.settle(&mut parts, *video, now);
+            if segments.newest(*video) == Some((first, node)) {
+                self.update_newest(&mut segments, *video, now);
             } else {
-                parts.kill(merge.first, node);
+                segments.remove_node(first, node);
             }
         }
-        self.segments = parts;
+        self.segments = segments;
     }
 
-    /// Videos that are searched beside the generation.
+    /// Returns the number of videos in delta segments, without tombstones.
     pub(crate) fn delta_vectors(&self) -> usize {
-        self.segments.iter().skip(1).map(IndexSegment::living).sum()
+        self.segments.iter().skip(1).map(IndexSegment::live_count).sum()
     }
 
-    /// Videos of the generation that are no candidates and would not be in the next one.
+    /// Returns the number of tombstones in the generation without takedowns: a rebuild would drop these videos.
     pub(crate) fn tombstones(&self) -> usize {
         self.hidden().saturating_sub(self.takedowns.len())
     }
 
-    /// Videos of the generation that are no candidates.
+    /// Returns the number of tombstones in the generation.
     pub(crate) fn hidden(&self) -> usize {
         let base = self.segments.base();
-        base.index.len() - base.living()
+        base.index.len() - base.live_count()
     }
 }
 
-/// Segments that are to be one.
-pub(crate) struct Merge {
+/// Consecutive segments to merge into one.
+pub(crate) struct Compaction {
+    /// The position of the first one.
     first: usize,
     kept: Vec<(Arc<Index>, NodeSet)>,
 }
 
-impl Merge {
-    /// The part; `None` if nothing is left of them.
+impl Compaction {
+    /// Builds the merged segment; `None` if no video is left.
     ///
     /// # Errors
-    /// If no index can be made of them.
+    /// If it cannot be built.
     pub(crate) fn build(&self) -> Result<Option<Index>, ApplyError> {
         let kept: Vec<(&Index, &NodeSet)> = self.kept.iter().map(|(index, kept)| (&**index, kept)).collect();
         if kept.iter().all(|(_, kept)| kept.count() == 0) {
@@ -310,18 +322,18 @@ impl Merge {
     }
 }
 
-/// What the next generation is to be made of.
-pub(crate) struct Fold {
-    /// Indexes, each with its nodes that are to be in it.
+/// The videos of the next generation.
+pub(crate) struct RebuildInput {
+    /// All segments, each with its nodes to keep; the current generation first.
     pub(crate) kept: Vec<(Arc<Index>, NodeSet)>,
-    /// The last write that they know of.
+    /// Sequence number of the last entry that they contain.
     pub(crate) sequence: u64,
-    /// Upserts that cannot be in it.
-    pub(crate) held: u64,
+    /// Number of upserts left out because they do not fit the generation.
+    pub(crate) parked: u64,
 }
 
-/// The first of the last parts that the writes merge.
-fn open_from(sizes: &[usize]) -> usize {
+/// Returns the position of the first segment that writes merge.
+fn first_open(sizes: &[usize]) -> usize {
     let mut total = 0;
     let open = sizes[1..].iter().rev().take_while(|size| {
         total += **size;
@@ -330,7 +342,7 @@ fn open_from(sizes: &[usize]) -> usize {
     sizes.len() - open.count()
 }
 
-/// The last of some parts, two or more, if they should be one.
+/// Returns the tail of the range `of` that should be merged, if it has at least two segments.
 fn due(sizes: &[usize], of: Range<usize>) -> Option<Range<usize>> {
     let (mut first, mut size) = (of.end, 0);
     while first > of.start && (size == 0 || sizes[first - 1] <= TIMES_LARGER * size) {
@@ -340,24 +352,15 @@ fn due(sizes: &[usize], of: Range<usize>) -> Option<Range<usize>> {
     (of.end - first >= 2).then_some(first..of.end)
 }
 
-/// Whether an upsert, which fitted the generation that it was checked against, fits this one.
-fn fits(upsert: &Upsert, base: &Index) -> bool {
-    let facts = base.metadata();
-    is_of_model(upsert, base)
-        && check_embedding(&upsert.embedding, base.dim(), facts.dtype, facts.metric).is_ok()
-        && check_attributes(upsert, &facts.attributes).is_ok()
-}
-
-/// Upserts that do not name a model are of that of the generation.
-pub(crate) fn is_of_model(upsert: &Upsert, base: &Index) -> bool {
-    upsert.embedding_model.is_none() || upsert.embedding_model == base.metadata().embedding_model
+fn is_misfit(entry: &Entry, base: &Index) -> bool {
+    matches!(&entry.mutation, Mutation::Upsert(upsert) if check_upsert(upsert, base).is_err())
 }
 
 fn is_expired(index: &Index, node: NodeId, now: Timestamp) -> bool {
     index.expiries().is_some_and(|times| times[node.index()] <= now.as_microsecond())
 }
 
-/// As the generation was built.
+/// Returns build parameters as those of the generation.
 fn params_of(base: &Index) -> Result<BuildParams, BuildError> {
     let facts = base.metadata();
     let params = BuildParams::new(facts.metric, facts.m as usize, facts.build.ef_construction as usize)?;
@@ -370,7 +373,7 @@ mod tests {
 
     use super::*;
 
-    /// Merges what `range` says, as if no video were there twice.
+    /// Merges a range of sizes, as if no video were in two segments.
     fn merged(sizes: &mut Vec<usize>, range: Range<usize>) -> usize {
         let size = sizes[range.clone()].iter().sum();
         sizes.splice(range, [size]);
@@ -378,31 +381,31 @@ mod tests {
     }
 
     proptest! {
-        /// However much is written at a time, and however seldom large parts are merged.
+        /// For any sizes of writes, and however rarely large segments are compacted.
         #[test]
-        fn parts_stay_few_and_writes_merge_little(
+        fn segments_stay_few_and_writes_merge_little(
             writes in prop::collection::vec(1usize..300, 1..600),
-            writes_per_look in 1usize..200,
+            writes_per_refresh in 1usize..200,
         ) {
             let mut sizes = vec![1_000_000];
             let (mut written, mut moved) = (0, 0);
             for (number, write) in writes.iter().enumerate() {
                 sizes.push(*write);
                 written += write;
-                while let Some(range) = due(&sizes, open_from(&sizes)..sizes.len()) {
+                while let Some(range) = due(&sizes, first_open(&sizes)..sizes.len()) {
                     let size = merged(&mut sizes, range);
                     prop_assert!(size <= MERGED_BY_WRITES);
                     moved += size;
                 }
-                // Of those that are merged beside the writes, any two beside each other have more than a write merges.
-                let open = open_from(&sizes);
+                // Of the segments that are compacted in the background, any two neighbors have more videos than a write merges.
+                let open = first_open(&sizes);
                 prop_assert!(sizes.len() - open <= 8, "{sizes:?}");
                 prop_assert!(open - 1 <= 2 * written / MERGED_BY_WRITES + 1, "{sizes:?}");
-                if number % writes_per_look == 0 {
-                    while let Some(range) = due(&sizes, 1..open_from(&sizes)) {
+                if number % writes_per_refresh == 0 {
+                    while let Some(range) = due(&sizes, 1..first_open(&sizes)) {
                         merged(&mut sizes, range);
                     }
-                    prop_assert!(open_from(&sizes) - 1 <= 6, "{sizes:?}");
+                    prop_assert!(first_open(&sizes) - 1 <= 6, "{sizes:?}");
                 }
                 prop_assert_eq!(sizes[1..].iter().sum::<usize>(), written);
             }

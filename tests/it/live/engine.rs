@@ -378,12 +378,12 @@ fn upserts_wait_for_a_generation_of_their_model() {
     index.publish(VIDEOS);
     engine.refresh();
     let status = engine.status("").unwrap();
-    assert_eq!((status.generation, status.live.held_entries, status.live.takedowns), (2, 2, 1));
+    assert_eq!((status.generation, status.live.parked_entries, status.live.takedowns), (2, 2, 1));
     // A replaced video is as in the batch file until it is embedded again.
     assert_eq!(lookups(), ["unknown", "found", "taken down"]);
     engine.activate("", 1).unwrap();
     assert_eq!(lookups(), ["found", "found", "taken down"]);
-    assert_eq!(engine.status("").unwrap().live.held_entries, 0);
+    assert_eq!(engine.status("").unwrap().live.parked_entries, 0);
 }
 
 #[test]

@@ -310,11 +310,11 @@ fn upserts_of_another_model_outlive_rebuilds() {
     index.log_sequence = 1;
     index.publish(VIDEOS);
     engine.refresh();
-    let held = |engine: &Engine| engine.status("").unwrap().live.held_entries;
+    let held = |engine: &Engine| engine.status("").unwrap().live.parked_entries;
     // The generation of the new model includes the first entry.
     assert_eq!(held(&engine), 1);
     let live = rebuild(&engine);
-    assert_eq!((live.held_entries, live.rebuild.bad_records, live.generation_sequence), (1, 1, 2));
+    assert_eq!((live.parked_entries, live.rebuild.bad_records, live.generation_sequence), (1, 1, 2));
     rebuild(&engine);
     assert_eq!(held(&engine), 1);
     drop(engine);
@@ -346,7 +346,7 @@ fn upserts_that_do_not_fit_a_generation_wait_for_one_that_they_fit() {
     engine.refresh();
     let held = |engine: &Engine| {
         let status = engine.status("").unwrap();
-        (status.generation, status.live.held_entries, state_of(engine, 5))
+        (status.generation, status.live.parked_entries, state_of(engine, 5))
     };
     assert_eq!(held(&engine), (2, 1, "unknown"));
     drop(engine);

@@ -1,0 +1,81 @@
+//! Rebuilds a served index: builds the next generation, measures it, and publishes it.
+//!
+//! ```text
+//! threshold or request ─► gather all segments without tombstones ─► build on a share of the cores ─► gate
+//!                                                                                                     │
+//!     log trimmed, old generations removed ◄─ swap: later log entries are replayed ◄─ publish ◄───────┘
+//! ```
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+use crate::build::{BuildError, Progress as _};
+use crate::engine::error::EngineError;
+use crate::engine::publish::quality_gate::Reference;
+use crate::engine::publish::served::ServedIndex;
+use crate::engine::rebuild::build::Source;
+use crate::engine::rebuild::error::{PublishError, RebuildError};
+use crate::engine::rebuild::rebuilder::RebuildProgress;
+use crate::index::StoreError;
+use crate::live::RowsError;
+
+/// Starts a rebuild unless one is running. `reason` is logged.
+///
+/// # Errors
+/// If no generation can be built, or there can be no thread for it.
+pub(crate) fn start(served: &Arc<ServedIndex>, reason: &str) -> Result<(), EngineError> {
+    served.check_rebuildable()?;
+    let rebuilt = Arc::clone(served);
+    served.rebuilder().start(served.name(), reason, move |progress| rebuild(&rebuilt, progress))
+}
+
+/// Starts a rebuild if enough has changed. An index without a log is left to the process that builds its generations.
+pub(crate) fn start_if_due(served: &Arc<ServedIndex>) {
+    if served.log().log().is_none() || served.check_rebuildable().is_err() {
+        return;
+    }
+    let generation = served.shared().current.load().manifest.generation;
+    let due = served.shared().with_live(|live| served.rebuilder().due(generation, live));
+    let Some(reason) = due else { return };
+    if let Err(error) = start(served, &reason) {
+        tracing::error!(index = served.name(), %error, "cannot rebuild");
+    }
+}
+
+/// Builds, measures and publishes the next generation, and swaps it in.
+fn rebuild(served: &ServedIndex, progress: &RebuildProgress) -> Result<(), RebuildError> {
+    let started = Instant::now();
+    progress.begin("gathering videos", 1);
+    let options = served.rebuilder().options();
+    let input = served.shared().with_live(|live| live.rebuild_input(Timestamp::now()));
+    progress.set_bad_records(input.parked);
+    let base = input.kept.first().map(|(base, _)| Arc::clone(base)).ok_or(RowsError::NoVideos)?;
+    // Otherwise damaged bytes would be copied under new, valid checksums.
+    base.check_checksums().map_err(StoreError::from).map_err(PublishError::from)?;
+    let source = Source { name: served.name(), store: served.store(), sample: served.sample(), options };
+    let mut built = source.build(input, progress, started)?;
+    progress.begin_gating();
+    let staged = built.staged.open().map_err(StoreError::from).map_err(PublishError::from)?;
+    staged.populate();
+    // A pool of its own: the one of the server is for refreshes.
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads()).build();
+    let pool = pool.map_err(BuildError::from)?;
+    let verdict = {
+        // Released before the swap, which waits until nothing uses the old generation.
+        let current = served.shared().current.load_full();
+        let reference = Reference { current: &current, sample: served.sample() };
+        served.gate().measure(&staged, &reference, &pool, &|| !progress.is_cancelled())
+    };
+    built.measured.verdict = verdict.unwrap_or_else(|error| {
+        // It is published, and refused until the cause is fixed or it is activated by force.
+        tracing::error!(index = served.name(), %error, "a rebuilt generation cannot be measured");
+        None
+    });
+    drop(staged);
+    if progress.is_cancelled() {
+        return Err(BuildError::Cancelled.into());
+    }
+    Ok(served.publish(base, built)?)
+}

@@ -1,0 +1,59 @@
+//! Whether an index answers, and what was wrong with the newest publication.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+
+/// Whether the current generation may answer, and the last refusal.
+#[derive(Debug, Default)]
+pub(crate) struct Serving {
+    /// The problem of the newest manifest that was tried, or of the withdrawn generation.
+    problem: Mutex<Option<String>>,
+    /// Whether the current generation must not answer: it is damaged, or another server writes.
+    is_withdrawn: AtomicBool,
+    /// Whether the generation that the start opened was checked and read into memory, or was replaced.
+    is_warm: AtomicBool,
+}
+
+impl Serving {
+    pub(crate) fn new(problem: Option<String>) -> Self {
+        Self { problem: Mutex::new(problem), ..Self::default() }
+    }
+
+    pub(crate) fn problem(&self) -> Option<String> {
+        self.problem.lock().clone()
+    }
+
+    pub(crate) fn set_problem(&self, problem: Option<String>) {
+        *self.problem.lock() = problem;
+    }
+
+    /// Sets the problem unless there is one.
+    pub(crate) fn add_problem(&self, problem: impl FnOnce() -> String) {
+        self.problem.lock().get_or_insert_with(problem);
+    }
+
+    pub(crate) fn is_withdrawn(&self) -> bool {
+        self.is_withdrawn.load(Ordering::Acquire)
+    }
+
+    /// Withdraws the current generation, and returns whether it was already.
+    pub(crate) fn withdraw(&self, problem: String) -> bool {
+        self.set_problem(Some(problem));
+        self.is_withdrawn.swap(true, Ordering::AcqRel)
+    }
+
+    /// A checked generation was swapped in; `is_withdrawn` if it must not answer even so.
+    pub(crate) fn swapped(&self, is_withdrawn: bool) {
+        self.is_withdrawn.store(is_withdrawn, Ordering::Release);
+        self.set_warm();
+    }
+
+    pub(crate) fn is_warm(&self) -> bool {
+        self.is_warm.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_warm(&self) {
+        self.is_warm.store(true, Ordering::Release);
+    }
+}

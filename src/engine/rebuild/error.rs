@@ -1,0 +1,32 @@
+//! Why a rebuild failed.
+
+use crate::build::{BuildError, ParamsError};
+use crate::dataset::DatasetError;
+use crate::index::StoreError;
+use crate::live::RowsError;
+
+/// Why a rebuild failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RebuildError {
+    #[error(transparent)]
+    Rows(#[from] RowsError),
+    #[error("training queries: {0}")]
+    Training(#[from] DatasetError),
+    #[error(transparent)]
+    Params(#[from] ParamsError),
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+}
+
+/// Why a finished build does not answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PublishError {
+    #[error("not published: another generation has become current since the rebuild began")]
+    Superseded,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("generation {generation} was published, but does not answer: {problem}")]
+    Refused { generation: u64, problem: String },
+}
