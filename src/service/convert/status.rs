@@ -10,6 +10,8 @@ use crate::index::{AttributeKind, AttributeSchema, GateReport, MemoryMode};
 use crate::service::proto;
 
 /// Converts the state of an index.
+// Fills the deprecated field as well, for clients that still read it.
+#[allow(deprecated)]
 pub(crate) fn index_status(status: engine::IndexStatus) -> proto::IndexStatus {
     let dtype = match status.dtype {
         Dtype::F32 => proto::Dtype::F32,

@@ -32,11 +32,6 @@ const ORDER: [&str; 21] = [
 ];
 /// These use the same modules and know nothing of each other.
 const APART: [(&str, &str); 2] = [("search", "build"), ("build", "search")];
-/// Circles that are still to be cut, as the files that form them. The list may only shrink.
-const KNOWN_CIRCLES: [&[&str]; 2] = [
-    &["engine/publish/servable.rs", "engine/publish/served.rs", "engine/rebuild/rebuilds.rs"],
-    &["kernel/codes.rs", "kernel/mod.rs", "kernel/nibbles.rs", "kernel/packed.rs", "kernel/select.rs"],
-];
 
 fn rank(module: &str) -> usize {
     let found = ORDER.iter().position(|name| *name == module);
@@ -71,13 +66,7 @@ fn imports_point_down_the_order() {
 #[test]
 fn no_files_import_each_other_in_a_circle() {
     let circles = circles(&Sources::read().imports());
-    let known: BTreeSet<Vec<&str>> = KNOWN_CIRCLES.iter().map(|files| files.to_vec()).collect();
-    let found: BTreeSet<Vec<&str>> =
-        circles.iter().map(|files| files.iter().map(String::as_str).collect()).collect();
-    let unknown: Vec<_> = found.difference(&known).collect();
-    let cut: Vec<_> = known.difference(&found).collect();
-    assert!(unknown.is_empty(), "files that import each other in a circle: {unknown:#?}");
-    assert!(cut.is_empty(), "remove these from the known circles: {cut:#?}");
+    assert!(circles.is_empty(), "files that import each other in a circle: {circles:#?}");
 }
 
 #[test]
