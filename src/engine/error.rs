@@ -1,4 +1,4 @@
-//! Why a request has no answer.
+//! The errors of an engine.
 
 use std::path::PathBuf;
 
@@ -6,10 +6,10 @@ use crate::base::id::VideoId;
 use crate::index::StoreError;
 use crate::live::LogError;
 
-/// Why a request has no answer.
+/// Why an engine cannot be opened, or a request or write failed.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// A field of the request has a value that cannot be used.
+    /// A field of the request has an invalid value.
     #[error("{field}: {problem}")]
     InvalidArgument {
         /// The path of the field, as in the proto.
@@ -20,28 +20,28 @@ pub enum EngineError {
     /// No index of that name is served.
     #[error("unknown index {name:?}: this server has {available:?}")]
     UnknownIndex {
-        /// The name asked for.
+        /// The requested name.
         name: String,
-        /// The names there are.
+        /// The names of all indexes.
         available: Vec<String>,
     },
-    /// None of the videos that were to seed the query is in the index.
+    /// None of the seeds of the query is in the index.
     #[error("video {video} is not in index {index:?}")]
     UnknownVideo {
         /// The index.
         index: String,
-        /// The first of the videos.
+        /// The first seed.
         video: VideoId,
     },
-    /// What the index served was found damaged, and there is nothing else in its folder to serve.
+    /// The current generation is damaged, and no other can be served; or another server writes.
     #[error("index {index:?} is out of service: {problem}")]
     OutOfService {
         /// The index.
         index: String,
-        /// What is wrong with the generation that was served.
+        /// Why the index must not answer.
         problem: String,
     },
-    /// The video that is asked about is not in the index.
+    /// The video to explain is not in the index.
     #[error("video {video} is not in index {index:?}")]
     NotInIndex {
         /// The index.
@@ -56,7 +56,7 @@ pub enum EngineError {
         index: String,
         /// The generation that would answer.
         generation: u64,
-        /// What it lacks.
+        /// What the filter needs.
         problem: String,
     },
     /// The embedding comes from another model than the index.
@@ -66,12 +66,12 @@ pub enum EngineError {
     EmbeddingModel {
         /// The index.
         index: String,
-        /// The model of the index; `None` if its build was not told.
+        /// The model of the index; `None` if it was built without a name.
         expected: Option<String>,
         /// The model of the request.
         found: String,
     },
-    /// A recall was asked for, and nobody measured any.
+    /// The request has a target recall, but the generation is not calibrated.
     #[error(
         "params.target_recall: index {index:?} is not calibrated: what recall generation {generation} reaches was \
          not measured; run `shortlist tune --index {}`, or ask for ef_search",
@@ -85,7 +85,7 @@ pub enum EngineError {
         /// Its folder.
         dir: PathBuf,
     },
-    /// A recall was asked for, and nobody measured any for so many candidates.
+    /// The request has a target recall, but the calibration does not cover its k.
     #[error(
         "params.target_recall: generation {generation} of index {index:?} is calibrated up to k = {largest}, the \
          request is for {k}"
@@ -95,12 +95,12 @@ pub enum EngineError {
         index: String,
         /// The generation that would answer.
         generation: u64,
-        /// How many candidates are to be searched for, seeds included.
+        /// Number of candidates to search for, seeds included.
         k: usize,
         /// The largest k that was measured.
         largest: usize,
     },
-    /// More recall was asked for than any effort measured that the server allows.
+    /// No measured effort that the server allows reaches the target recall.
     #[error(
         "params.target_recall: the best recall measured for k = {k} on generation {generation} of index {index:?}, \
          with the effort that this server allows, is {}, the request is for {target}; an exact search finds all",
@@ -111,14 +111,14 @@ pub enum EngineError {
         index: String,
         /// The generation that would answer.
         generation: u64,
-        /// How many candidates are to be searched for, seeds included.
+        /// Number of candidates to search for, seeds included.
         k: usize,
-        /// The recall asked for.
+        /// The target recall.
         target: f64,
-        /// The best that was measured.
+        /// The best measured recall.
         best: f64,
     },
-    /// Nothing can be written to the index; searches go on.
+    /// The index does not accept writes; searches continue.
     #[error("index {index:?} is read-only: {problem}")]
     ReadOnly {
         /// The index.
@@ -126,8 +126,8 @@ pub enum EngineError {
         /// Why.
         problem: String,
     },
-    /// What was written cannot be searched beside the generation.
-    #[error("what was written since the build cannot be searched: {problem}")]
+    /// No delta segment can be built from writes in the log.
+    #[error("writes since the build cannot be searched: {problem}")]
     Unsearchable {
         /// Why.
         problem: String,
@@ -138,20 +138,20 @@ pub enum EngineError {
     /// The log of an index cannot be used.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// A search asks for writes that this server has not seen.
+    /// The `min_sequence` of the request is above the last write that this server has.
     #[error("min_sequence: index {index:?} knows of writes up to {found}, the request asks for {expected}")]
     NotYetWritten {
         /// The index.
         index: String,
-        /// As asked for.
+        /// The sequence number of the request.
         expected: u64,
-        /// The last write.
+        /// The sequence number of the last write.
         found: u64,
     },
-    /// The caller is gone.
+    /// The caller cancelled the request.
     #[error("the caller cancelled the request")]
     Cancelled,
-    /// The caller's deadline came first.
+    /// The deadline passed before the search was done.
     #[error("the deadline passed before the search was done")]
     DeadlineExceeded,
     /// The compute threads could not be started.
@@ -167,7 +167,7 @@ impl EngineError {
         EngineError::InvalidArgument { field: field.into(), problem: problem.into() }
     }
 
-    /// The path of the field of the request that is at fault, as in the proto, where the message begins with it and a
+    /// Returns the path of the invalid field of the request, as in the proto. The message starts with this path and a
     /// colon.
     pub fn field(&self) -> Option<&str> {
         match self {
@@ -183,7 +183,7 @@ impl EngineError {
     }
 }
 
-/// To four digits, not rounded up: what it says can be asked for.
+/// Rounds down to four digits, so that a request with the printed recall succeeds.
 fn floor(recall: f64) -> f64 {
     (recall * 1e4).floor() / 1e4
 }

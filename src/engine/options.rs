@@ -1,4 +1,4 @@
-//! How an engine and its indexes are set up. Data only.
+//! The options of an engine and its indexes. Data only.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -8,28 +8,28 @@ use serde::Deserialize;
 
 use crate::index::MemoryMode;
 
-/// How an engine is set up.
+/// The options of an engine.
 #[derive(Clone, Debug, Default)]
 pub struct EngineOptions {
     /// Name and folder of each index; names are unique.
     pub indexes: Vec<(String, PathBuf)>,
     /// Threads of the compute pool; 0 for one per core.
     pub threads: usize,
-    /// What a request may ask for.
+    /// Limits of requests.
     pub limits: Limits,
-    /// Where generations are to be searched.
+    /// The memory that generations are searched in.
     pub memory: MemoryMode,
-    /// Whether writes are taken, and those of before are known: then nobody else can have the log open.
+    /// Whether to open the logs: accept writes and return earlier ones. No other process can open the same logs.
     pub is_writable: bool,
-    /// When and how the next generation of an index that takes writes is built.
+    /// When and how the next generation of an index is built from its writes.
     pub rebuild: RebuildOptions,
-    /// What a generation must be like to answer.
+    /// The requirements for a generation to answer.
     pub gate: GateOptions,
-    /// What share of searches recall is measured with.
+    /// The share of searches that is sampled to measure recall.
     pub sample: SampleOptions,
 }
 
-/// What a request may ask for.
+/// Limits of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Largest k.
@@ -43,7 +43,7 @@ pub struct Limits {
 impl Limits {
     /// Most interests in one query.
     pub const MAX_INTERESTS: usize = 16;
-    /// What the weight of an interest may be: with these no score runs over, nor is any lost.
+    /// Valid weights of an interest: no score overflows or underflows.
     pub const INTEREST_WEIGHTS: RangeInclusive<f32> = 1e-6..=1e6;
     /// Most caps in one request.
     pub const MAX_CAPS: usize = 16;
@@ -55,25 +55,25 @@ impl Default for Limits {
     }
 }
 
-/// What a generation must be like to answer.
+/// The requirements for a generation to answer.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GateOptions {
-    /// Users that are asked for, at most; 0 to let every sound generation answer.
+    /// Most query vectors to measure with; 0 lets every sound generation answer.
     pub queries: usize,
     /// Hits per query.
     pub k: usize,
-    /// The least share of the true neighbors, 0 to 1.
+    /// The least recall, 0 to 1.
     pub min_recall: f64,
-    /// How much less that may be than of the generation before, 0 to 1.
+    /// How much lower recall may be than that of the current generation, 0 to 1.
     pub max_recall_loss: f64,
-    /// The least share of the answers of the generation before, 0 to 1; 0 for none. Not asked of a generation of
-    /// another embedding model.
+    /// The least share of the current generation's results that must be found again, 0 to 1; 0 for none. Ignored for a
+    /// generation of another embedding model.
     pub min_overlap: f64,
-    /// How many times slower the slowest in a hundred queries may be; 0 for any.
+    /// How many times the p99 latency of the current generation is allowed; 0 for any.
     pub max_p99_ratio: f64,
-    /// A file of user embeddings to ask each index for, by its name; users that asked before where there is none, or
-    /// that the build held out.
+    /// A file of query vectors for each index, by its name. Without one, sampled users judge, or those that the build
+    /// held out.
     pub query_files: BTreeMap<String, PathBuf>,
 }
 
@@ -95,21 +95,22 @@ impl Default for GateOptions {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RebuildOptions {
-    /// Threads that build; 0 for half of the cores.
+    /// Number of build threads; 0 for half of the cores.
     pub threads: usize,
-    /// Rebuild once the videos written since are this share of the generation; 0 for never.
+    /// Rebuild once the delta has this share of the videos of the generation; 0 for never.
     pub delta_share: f64,
     /// Rebuild once this share of the generation is deleted, replaced or expired; 0 for never.
     pub deleted_share: f64,
-    /// But not before so many videos are.
+    /// Do not rebuild before this many videos have changed.
     pub min_changes: usize,
-    /// Generations that are kept, the current one with them; at least 1.
+    /// Number of generations to keep, including the current one; at least 1.
     pub keep_generations: usize,
-    /// Writes that are kept although every generation knows of them, the last: a batch build may know of as many fewer.
-    /// At most a quarter as many as there are videos, so that the log stays small beside the generations.
+    /// Number of recent log entries to keep although every generation contains them, so that a batch build may start
+    /// from an older log position. Limited to a quarter of the number of videos, so that the log stays small
+    /// compared with the generations.
     pub keep_writes: u64,
-    /// A file of user embeddings that teaches each index, by its name; the users that taught the generation before,
-    /// and those that asked since, where there is none.
+    /// A file of training queries for each index, by its name. Without one, the training queries of the current
+    /// generation and the sampled users teach the next one.
     pub training_queries: BTreeMap<String, PathBuf>,
 }
 
@@ -136,7 +137,7 @@ impl RebuildOptions {
     }
 }
 
-/// What share of searches is sampled.
+/// The share of searches that is sampled.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SampleOptions {
     /// 0 to 1.

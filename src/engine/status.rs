@@ -9,17 +9,17 @@ use crate::base::element::Dtype;
 use crate::base::metric::Metric;
 use crate::index::{AttributeSchema, GateReport, MemoryMode};
 
-/// The k that recall is told apart by: each counts under the least that is not below its own.
+/// Buckets of live recall: an answer counts in the smallest bucket that is at least its k.
 pub const RECALL_K: [usize; 7] = [1, 10, 50, 100, 200, 500, 1_000];
 
-/// Whether an index should be asked.
+/// Whether requests should be sent to an index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Readiness {
-    /// It answers and takes writes.
+    /// It answers and accepts writes.
     Ready,
-    /// It answers, and takes no writes, for this reason.
+    /// It answers, but does not accept writes, for this reason.
     ReadOnly(String),
-    /// Not yet, or not any more, for this reason.
+    /// It does not answer, or is still being warmed, for this reason.
     NotYet(String),
 }
 
@@ -30,7 +30,7 @@ pub struct IndexStatus {
     pub name: String,
     /// Its folder.
     pub dir: PathBuf,
-    /// The generation that answers.
+    /// The current generation.
     pub generation: u64,
     /// The manifest that made it current.
     pub manifest: u64,
@@ -44,7 +44,7 @@ pub struct IndexStatus {
     pub dim: u32,
     /// Stored component type.
     pub dtype: Dtype,
-    /// How embeddings are compared.
+    /// The metric of the scores.
     pub metric: Metric,
     /// `native` or `hnsw-rs`.
     pub builder: String,
@@ -60,96 +60,97 @@ pub struct IndexStatus {
     pub embedding_model: Option<String>,
     /// The attribute columns.
     pub attributes: Vec<AttributeSchema>,
-    /// What target_recall can ask for: each k measured and the best recall; empty if not calibrated.
+    /// The values that a target recall can have: each measured k with its best recall; empty if not calibrated.
     pub calibration: Vec<(usize, f64)>,
-    /// What was wrong with the newest publication, if it was refused.
+    /// The problem of the newest publication, if it was refused.
     pub refused: Option<String>,
-    /// Where it is searched now; mapped until a copy that was asked for is done.
+    /// The memory that is searched now: the mapped file until a configured copy is complete.
     pub memory: MemoryMode,
-    /// Whether it answers: not after its generation was found damaged, if no other is sound.
+    /// Whether it answers. It does not if its generation is damaged and no other is sound, or if another server writes.
     pub serving: bool,
-    /// What was written since the generation was built.
+    /// The writes since the generation was built.
     pub live: LiveStatus,
-    /// What the quality gate found last, since the start.
+    /// The last report of the quality gate since the start.
     pub gate: Option<GateReport>,
-    /// The recall of answers of late, by ascending k.
+    /// The recall of a sample of recent answers, by ascending k.
     pub recall: Vec<LiveRecall>,
 }
 
-/// What was written to an index, and what comes of it.
+/// The writes to an index, its delta and its rebuilds.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LiveStatus {
-    /// The last write; 0 if there was none.
+    /// The sequence number of the last write; 0 if there was none.
     pub sequence: u64,
-    /// Writes up to this one are in the generation.
+    /// The generation contains the writes up to this sequence number.
     pub generation_sequence: u64,
-    /// Videos that were written since and are searched beside the generation.
+    /// Number of videos in the delta, which is searched next to the generation.
     pub delta_vectors: u64,
-    /// Videos of the generation that are no candidates: deleted, replaced, taken down or expired.
+    /// Number of tombstones in the generation: deleted, replaced, taken down or expired videos.
     pub deleted: u64,
-    /// Upserts that wait for a generation that they fit: of another embedding model, or with attributes that it lacks.
+    /// Number of parked upserts, which wait for a generation that they fit: they have another embedding model, or
+    /// attributes that this generation lacks.
     pub parked_entries: u64,
-    /// Videos that are taken down.
+    /// Number of videos that are taken down.
     pub takedowns: u64,
-    /// Whether writes are taken.
+    /// Whether writes are accepted.
     pub writable: bool,
     /// Why not, if they are not.
     pub read_only_reason: Option<String>,
-    /// The rebuild that runs, or the last one.
+    /// The running rebuild, or the last one.
     pub rebuild: RebuildStatus,
 }
 
-/// What became of a rebuild.
+/// The state of a rebuild.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RebuildState {
-    /// There was none since the start.
+    /// No rebuild has run since the start.
     #[default]
     Idle,
     /// A generation is being built.
     Running,
-    /// It is built, and its answers are compared with those of the current one.
+    /// The generation is built, and the quality gate compares it with the current one.
     Gating,
-    /// It answers.
+    /// The new generation answers.
     Done,
-    /// There is none, or it does not answer.
+    /// No generation was built, or it does not answer.
     Failed,
     /// It was cancelled.
     Cancelled,
 }
 
 impl RebuildState {
-    /// Whether there is more to come.
+    /// Returns whether the rebuild is still running.
     pub fn is_underway(self) -> bool {
         matches!(self, RebuildState::Running | RebuildState::Gating)
     }
 }
 
-/// How far a rebuild is: the one that runs, or the last one.
+/// The progress of the running rebuild, or of the last one.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RebuildStatus {
-    /// What became of it.
+    /// Its state.
     pub state: RebuildState,
-    /// What it is at; empty unless it runs.
+    /// The current phase; empty unless it is running.
     pub phase: String,
-    /// The share of the phase that is done, 0 to 1.
+    /// The completed share of the phase, 0 to 1.
     pub progress: f64,
-    /// Steps of the phase per second: mostly videos.
+    /// Steps of the phase per second; a step is mostly one video.
     pub rows_per_second: f64,
-    /// Writes that cannot be in the generation: upserts that do not fit it.
+    /// Number of upserts left out because they do not fit the generation.
     pub bad_records: u64,
-    /// When it began.
+    /// When it started.
     pub started_at: Option<Timestamp>,
     /// Why it failed.
     pub problem: Option<String>,
 }
 
-/// The recall of answers that were compared with the truth.
+/// The recall of recent answers in one bucket of k, compared with exact answers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LiveRecall {
-    /// The largest k of them; `None` for any above 1,000.
+    /// The largest k of the bucket, one of [`RECALL_K`]; `None` for answers with a larger k than those.
     pub k: Option<usize>,
-    /// The share of the true candidates that they had.
+    /// The share of the exact candidates that the answers contained, 0 to 1.
     pub recall: f64,
-    /// How many there were, of late.
+    /// Number of answers compared.
     pub answers: usize,
 }

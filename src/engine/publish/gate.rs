@@ -1,7 +1,7 @@
-//! The quality gate: what is measured of a generation before it answers, and what speaks against it.
+//! The measurements of the quality gate: measures a generation before it answers, and compares it with the current one.
 //!
-//! The same users are asked of it and of the generation that answers, at the effort that requests get by default:
-//! recall against exact scans, how many answers they share, how long they take. Every node must be reachable.
+//! Both are searched with the same query vectors at the default effort: recall against exact scans, the overlap of
+//! their results, and latency. Every node of the graph must be reachable.
 
 use std::time::Instant;
 
@@ -13,24 +13,24 @@ use crate::index::{GateFindings, Index};
 use crate::recall::ground_truth_of;
 use crate::search::{Effort, SearchParams, Searcher};
 
-/// Each query is asked so many times and the fastest counts: what else the machine does is no fault of a generation.
+/// Runs per query. The fastest counts, which excludes most of the noise of other work on the machine.
 const ROUNDS: usize = 3;
-/// Queries for each thread between two looks at whether to go on: as many as share a look at the embeddings.
+/// Queries per thread between two checks for cancellation: as many as an exact scan scores per pass over the embeddings.
 const AT_ONCE: usize = 64;
-/// Times below this are too short to be told from chance.
+/// A shorter p99 latency is never a problem: differences are noise.
 const LEAST_P99_NS: u64 = 250_000;
 const MILLION: f64 = 1e6;
 
-/// Users to measure with.
+/// Query vectors to measure with.
 pub(crate) struct GateQueries {
-    /// `[n × dim]`; none if nobody is known.
+    /// `[n × dim]`; may be empty.
     pub(crate) vectors: Vec<f32>,
-    /// Where they are from, in words.
+    /// A description of their origin.
     pub(crate) source: String,
 }
 
-/// Measures `index`, beside the generation that answers if that can be compared with, on the current rayon pool; `None`
-/// once `keep_going` says no.
+/// Measures `index` on the current rayon pool, and the current generation (number and index) if the two can be compared.
+/// Returns `None` once `keep_going` returns false.
 pub(crate) fn measure(
     index: &Index,
     current: Option<(u64, &Index)>,
@@ -51,14 +51,14 @@ pub(crate) fn measure(
     }
     let k = options.k.clamp(1, index.len());
     let subject = Subject::new(index, &queries.vectors, k);
-    let of_index = subject.ask(keep_going)?;
+    let of_index = subject.measure(keep_going)?;
     (found.k, found.ef_search) = (k as u32, subject.ef_search());
     found.recall_ppm = of_index.recall_ppm;
     found.p99_ns = of_index.p99_ns;
     let Some((generation, current)) = current.filter(|(_, current)| current.len() >= k) else {
         return Some(found);
     };
-    let of_current = Subject::new(current, &queries.vectors, k).ask(keep_going)?;
+    let of_current = Subject::new(current, &queries.vectors, k).measure(keep_going)?;
     found.current = generation;
     found.current_recall_ppm = Some(of_current.recall_ppm);
     found.current_p99_ns = Some(of_current.p99_ns);
@@ -71,7 +71,7 @@ pub(crate) fn measure(
     Some(found)
 }
 
-/// What speaks against a generation.
+/// Returns the reasons why a generation must not answer.
 pub(crate) fn judge(found: &GateFindings, is_same_model: bool, options: &GateOptions) -> Vec<String> {
     let mut problems = Vec::new();
     if found.unreachable > 0 {
@@ -125,7 +125,7 @@ fn ppm(part: usize, whole: usize) -> u32 {
     if whole == 0 { MILLION as u32 } else { (part as f64 / whole as f64 * MILLION).round() as u32 }
 }
 
-/// A generation that is asked.
+/// A generation to measure.
 struct Subject<'a> {
     index: &'a Index,
     /// `[n × dim]`.
@@ -133,9 +133,9 @@ struct Subject<'a> {
     params: SearchParams,
 }
 
-/// What came of it.
+/// The results of one generation.
 struct Answers {
-    /// Of each query.
+    /// Results of each query.
     videos: Vec<Vec<VideoId>>,
     recall_ppm: u32,
     p99_ns: u64,
@@ -155,8 +155,8 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// `None` once `keep_going` says no.
-    fn ask(&self, keep_going: &(dyn Fn() -> bool + Sync)) -> Option<Answers> {
+    /// Returns `None` once `keep_going` returns false.
+    fn measure(&self, keep_going: &(dyn Fn() -> bool + Sync)) -> Option<Answers> {
         let (index, k) = (self.index, self.params.k());
         let searcher = Searcher::default();
         let (mut videos, mut times, mut right, mut wanted) = (Vec::new(), Vec::new(), 0, 0);
@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(problem(slow.clone()), "expected a p99 of at most 3 times 400 us, found 1300 us");
         let any = GateOptions { max_p99_ratio: 0.0, ..options.clone() };
         assert_eq!(judge(&slow, true, &any), Vec::<String>::new());
-        // Too short to be told from chance.
+        // Too short to tell from noise.
         let short = GateFindings { p99_ns: 90_000, current_p99_ns: Some(9_000), ..fine };
         assert_eq!(judge(&short, true, &options), Vec::<String>::new());
     }

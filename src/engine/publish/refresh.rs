@@ -1,14 +1,14 @@
-//! What looking at an index leads to.
+//! The events that a refresh of an index reports.
 
 use std::time::Duration;
 
 use crate::engine::error::EngineError;
 use crate::index::{IndexError, Residence};
 
-/// What one look at an index led to.
+/// One change by a refresh.
 #[derive(Debug)]
 pub enum Refresh {
-    /// What the start opened is sound and warm.
+    /// The generation that the start opened is sound and warm.
     Checked {
         /// The index.
         index: String,
@@ -17,7 +17,7 @@ pub enum Refresh {
         /// How long warming and checking took.
         elapsed: Duration,
     },
-    /// What the start opened is damaged; another generation answers from now on.
+    /// The generation that the start opened is damaged; another one answers from now on.
     Replaced {
         /// The index.
         index: String,
@@ -28,14 +28,14 @@ pub enum Refresh {
         /// What is wrong with the damaged one.
         error: EngineError,
     },
-    /// What the start opened is damaged and nothing else is sound, or another server writes; the index is out of
-    /// service.
+    /// The generation that the start opened is damaged and no other is sound, or another server writes. The index is out
+    /// of service.
     Withdrawn {
         /// The index.
         index: String,
         /// The generation that answered.
         generation: u64,
-        /// What is wrong with it, or with answering.
+        /// Why it must not answer.
         error: EngineError,
     },
     /// Another generation answers from now on.
@@ -47,16 +47,16 @@ pub enum Refresh {
         /// The generation that answers now.
         to: u64,
     },
-    /// The generation that answers has a new calibration.
+    /// The current generation has a new calibration.
     Calibrated {
         /// The index.
         index: String,
         /// The generation.
         generation: u64,
-        /// Queries that it was measured with.
+        /// Number of queries that it was measured with.
         queries: u32,
     },
-    /// A publication cannot be served; the old generation goes on.
+    /// A publication cannot be served; the current generation goes on.
     Refused {
         /// The index.
         index: String,
@@ -65,22 +65,22 @@ pub enum Refresh {
         /// What is wrong with it.
         error: EngineError,
     },
-    /// What answers was copied into memory and is searched there from now on.
+    /// The current generation was copied into memory and is searched there from now on.
     Resident {
         /// The index.
         index: String,
         /// The generation that answers.
         generation: u64,
-        /// How much was copied, and to where.
+        /// The copied bytes and their pages.
         residence: Residence,
     },
-    /// What answers could not be copied into memory; it goes on being searched in the mapped file.
+    /// The current generation could not be copied into memory; it is still searched in the mapped file.
     StaysMapped {
         /// The index.
         index: String,
         /// The generation that answers.
         generation: u64,
-        /// Why it could not.
+        /// Why not.
         error: IndexError,
     },
 }

@@ -39,9 +39,9 @@ pub struct Written {
 pub struct StoredVideo {
     /// The video.
     pub video_id: VideoId,
-    /// `[dim]`, only if it was asked for.
+    /// `[dim]`, if requested.
     pub vector: Option<Vec<f32>>,
-    /// The attributes asked for that have a value, by name.
+    /// The requested attributes that have a value, by name.
     pub attributes: Vec<(String, Value)>,
     /// When it stops being a candidate.
     pub expires_at: Option<Timestamp>,

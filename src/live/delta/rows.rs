@@ -1,6 +1,6 @@
-//! Videos become the catalog of a part: as they were upserted, or as older parts have them.
+//! Builds the dataset of a segment from upserts, or from the videos of other segments.
 //!
-//! An upsert is checked here against what an index holds, before anything is made of it.
+//! Also checks the embedding and attributes of an upsert against the types of an index.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ use crate::index::{AttributeKind, AttributeSchema, Index, IndexError, SectionKin
 use crate::live::log::mutation::Upsert;
 use crate::node_set::NodeSet;
 
-/// Why an upsert cannot become a video of an index.
+/// Why an upsert cannot be added to an index.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum UpsertError {
     /// The embedding is of another dimension.
@@ -27,20 +27,20 @@ pub enum UpsertError {
         /// Of the embedding.
         found: usize,
     },
-    /// A component is no number, or too large for the type that the index has.
+    /// A component is not a number, or too large for the component type of the index.
     #[error("embedding, component {component}: expected a finite {dtype}, found {found}")]
     NotFinite {
-        /// Which one, from 0.
+        /// Its position, from 0.
         component: usize,
-        /// The type that the index has.
+        /// The component type of the index.
         dtype: Dtype,
-        /// The component.
+        /// Its value.
         found: f32,
     },
-    /// The embedding has no direction, which the cosine needs.
+    /// The embedding is zero, so its cosine is undefined.
     #[error("embedding: expected a non-zero vector under cosine, found only zeros as {dtype}")]
     Zero {
-        /// The type that the index has.
+        /// The component type of the index.
         dtype: Dtype,
     },
     /// The index has no such attribute.
@@ -48,7 +48,7 @@ pub enum UpsertError {
     UnknownAttribute {
         /// Its name.
         attribute: String,
-        /// The names that the index has.
+        /// The attribute names of the index.
         expected: Vec<String>,
     },
     /// An attribute has two values.
@@ -57,17 +57,17 @@ pub enum UpsertError {
         /// Its name.
         attribute: String,
     },
-    /// A value is not of the type of its column, nor one that is the same there.
+    /// A value does not have the type of its column and cannot be converted exactly.
     #[error("attribute {attribute:?}: expected {expected}, found {found}")]
     AttributeType {
         /// Its name.
         attribute: String,
-        /// What the column takes.
+        /// The values that the column accepts.
         expected: &'static str,
         /// The type of the value, and the value.
         found: String,
     },
-    /// The attribute that says when a video expires says otherwise than the upsert.
+    /// The upsert and its expiry attribute have different times.
     #[error("attribute {EXPIRES_AT:?}: expected {expected} as the upsert has it, found {found}")]
     Expiry {
         /// Of the upsert.
@@ -77,47 +77,47 @@ pub enum UpsertError {
     },
 }
 
-/// Why videos cannot become a catalog.
+/// Why no dataset can be built.
 #[derive(Debug, thiserror::Error)]
 pub enum RowsError {
-    /// An index has at least one.
+    /// There are no videos; an index has at least one.
     #[error("expected at least one video, found none")]
     NoVideos,
-    /// More than one index can hold.
+    /// There are more videos than an index can contain.
     #[error("expected at most {most} videos, found {found}")]
     TooManyVideos {
-        /// What an index holds.
+        /// The largest number of videos in an index.
         most: usize,
-        /// All together.
+        /// The number of videos.
         found: usize,
     },
-    /// One of them cannot be in the index.
+    /// An upsert cannot be added to the index.
     #[error("video {video_id}: {source}")]
     Upsert {
-        /// Which.
+        /// The video.
         video_id: VideoId,
         /// What is wrong.
         r#source: UpsertError,
     },
-    /// Segments that do not belong together.
-    #[error("{part}: expected embeddings of {expected}, found {found}")]
+    /// The segments have embeddings of different shapes or types.
+    #[error("{segment}: expected embeddings of {expected}, found {found}")]
     OtherEmbeddings {
-        /// The path or name of the part.
-        part: String,
-        /// Of the first part.
+        /// The path or name of the segment.
+        segment: String,
+        /// Dimension and type of the first segment.
         expected: String,
-        /// Of this one.
+        /// Dimension and type of this segment.
         found: String,
     },
-    /// A part is damaged.
+    /// A segment is damaged.
     #[error(transparent)]
     Index(#[from] IndexError),
 }
 
-/// Whether an index of `dim` components of type `dtype` takes the embedding.
+/// Checks that an embedding fits an index of `dim` components of type `dtype`.
 ///
 /// # Errors
-/// [`UpsertError`] for another dimension, a component that is not finite in that type, and under cosine zeros.
+/// [`UpsertError`] for another dimension, a component that is not finite in that type, or a zero vector under cosine.
 pub fn check_embedding(
     embedding: &[f32],
     dim: usize,
@@ -130,22 +130,21 @@ pub fn check_embedding(
     }
 }
 
-/// Whether an index with these columns takes the attributes: each is known, named once, and of its type.
-///
-/// An integer is taken for a number of another type that has exactly that value.
+/// Checks that the attributes of an upsert fit the columns of an index: each is known, has one value, and has the type of
+/// its column. An integer also fits another numeric type that represents it exactly.
 ///
 /// # Errors
-/// [`UpsertError`] for the first that is not so.
+/// [`UpsertError`] for the first attribute that does not fit.
 pub fn check_attributes(upsert: &Upsert, schema: &[AttributeSchema]) -> Result<(), UpsertError> {
     expiry(upsert, schema).and(for_each_value(upsert, schema, |_, _| {}))
 }
 
-/// A catalog of `upserts`, each of another video, with the columns of `schema`; what is not given is null.
+/// Returns the dataset of `upserts`, each of a different video, with the columns of `schema`; missing attributes are null.
 ///
-/// A column [`EXPIRES_AT`] of times is when videos expire: the upsert and its attribute each stand in for the other.
+/// A timestamp column [`EXPIRES_AT`] is the expiry of the videos: it can be set by the upsert or by the attribute.
 ///
 /// # Errors
-/// [`RowsError`] for an upsert that [`check_embedding`] or [`check_attributes`] refuses; zeros are not looked for.
+/// [`RowsError`] for an upsert that [`check_embedding`] or [`check_attributes`] rejects, except for zero vectors.
 pub fn dataset_of(
     upserts: &[&Upsert],
     schema: &[AttributeSchema],
@@ -179,34 +178,34 @@ pub fn dataset_of(
     Ok(Dataset { embeddings, ids, attributes, expires_at: some_expire(expiries) })
 }
 
-/// A catalog of the videos of each part that are in its set, part after part, with the columns of `schema`: null
-/// where a part has no column of that name and type.
+/// Returns the dataset of the videos in the set of each segment, segment after segment, with the columns of `schema`. An
+/// attribute is null if the segment has no column of that name and type.
 ///
-/// A video is in the set of one part at most.
+/// A video must be in the set of at most one segment.
 ///
 /// # Errors
-/// [`RowsError`] for parts that do not belong together or are damaged.
+/// [`RowsError`] for segments with embeddings of different shapes or types, or a damaged segment.
 ///
 /// # Panics
-/// If a set is not of the nodes of its part.
-pub fn gather(parts: &[(&Index, &NodeSet)], schema: &[AttributeSchema]) -> Result<Dataset, RowsError> {
-    let Some((first, _)) = parts.first() else { return Err(RowsError::NoVideos) };
+/// If the length of a set is not that of its segment.
+pub fn gather(segments: &[(&Index, &NodeSet)], schema: &[AttributeSchema]) -> Result<Dataset, RowsError> {
+    let Some((first, _)) = segments.first() else { return Err(RowsError::NoVideos) };
     let kind_of = |index: &Index| format!("{} {}", index.dim(), index.metadata().dtype);
-    for (index, alive) in parts {
-        assert_eq!(alive.nodes(), index.len(), "a set of other nodes");
+    for (index, kept) in segments {
+        assert_eq!(kept.nodes(), index.len(), "a set has the length of its segment");
         let (expected, found) = (kind_of(first), kind_of(index));
         if expected != found {
-            let part = index.path().display().to_string();
-            return Err(RowsError::OtherEmbeddings { part, expected, found });
+            let segment = index.path().display().to_string();
+            return Err(RowsError::OtherEmbeddings { segment, expected, found });
         }
     }
-    let rows: usize = parts.iter().map(|(_, alive)| alive.count()).sum();
+    let rows: usize = segments.iter().map(|(_, kept)| kept.count()).sum();
     check_count(rows)?;
-    let parts: Vec<(&Index, Vec<u32>)> =
-        parts.iter().map(|(index, alive)| (*index, alive.iter().collect())).collect();
+    let segments: Vec<(&Index, Vec<u32>)> =
+        segments.iter().map(|(index, kept)| (*index, kept.iter().collect())).collect();
     let mut ids = Vec::with_capacity(rows);
     let mut expiries = Vec::with_capacity(rows);
-    for (index, nodes) in &parts {
+    for (index, nodes) in &segments {
         let of_nodes = nodes.iter().map(|node| *node as usize);
         ids.extend(of_nodes.clone().map(|node| index.video_ids()[node]));
         match index.expiries() {
@@ -214,11 +213,12 @@ pub fn gather(parts: &[(&Index, &NodeSet)], schema: &[AttributeSchema]) -> Resul
             None => expiries.extend(of_nodes.map(|_| NEVER)),
         }
     }
-    let attributes = schema.iter().map(|column| gather_column(&parts, column)).collect::<Result<_, _>>()?;
+    let attributes =
+        schema.iter().map(|column| gather_column(&segments, column)).collect::<Result<_, _>>()?;
     let name = Path::new("gathered videos");
     let embeddings = match first.metadata().dtype {
-        Dtype::F32 => Embeddings::in_memory(name, first.dim(), gather_vectors::<f32>(&parts, rows)),
-        Dtype::F16 => Embeddings::in_memory(name, first.dim(), gather_vectors::<f16>(&parts, rows)),
+        Dtype::F32 => Embeddings::in_memory(name, first.dim(), gather_vectors::<f32>(&segments, rows)),
+        Dtype::F16 => Embeddings::in_memory(name, first.dim(), gather_vectors::<f16>(&segments, rows)),
     };
     Ok(Dataset { embeddings, ids, attributes, expires_at: some_expire(expiries) })
 }
@@ -236,12 +236,12 @@ fn some_expire(expiries: Vec<i64>) -> Option<Vec<i64>> {
     expiries.iter().any(|expiry| *expiry != NEVER).then_some(expiries)
 }
 
-fn gather_vectors<T: Element>(parts: &[(&Index, Vec<u32>)], rows: usize) -> Vec<T> {
-    let dim = parts[0].0.dim();
+fn gather_vectors<T: Element>(segments: &[(&Index, Vec<u32>)], rows: usize) -> Vec<T> {
+    let dim = segments[0].0.dim();
     let mut gathered = Vec::with_capacity(rows * dim);
-    for (index, nodes) in parts {
+    for (index, nodes) in segments {
         let vectors: &[T] = index.column(SectionKind::Vectors, 0);
-        // Most nodes are beside others.
+        // Most nodes have adjacent neighbors, so copy runs of rows.
         for run in nodes.chunk_by(|node, next| node + 1 == *next) {
             let first = run[0] as usize * dim;
             gathered.extend_from_slice(&vectors[first..first + run.len() * dim]);
@@ -251,11 +251,11 @@ fn gather_vectors<T: Element>(parts: &[(&Index, Vec<u32>)], rows: usize) -> Vec<
 }
 
 fn gather_column(
-    parts: &[(&Index, Vec<u32>)],
+    segments: &[(&Index, Vec<u32>)],
     schema: &AttributeSchema,
 ) -> Result<AttributeColumn, RowsError> {
     let mut values = empty_column(schema.kind);
-    for (index, nodes) in parts {
+    for (index, nodes) in segments {
         let columns = Columns::of(index);
         match columns.schema().iter().position(|column| column == schema) {
             Some(column) => columns.append_to(column, nodes, &mut values)?,
@@ -301,7 +301,7 @@ fn push_components<T: Element>(
     }
 }
 
-/// Tells `each` of every value and its column, if all of them are right until then.
+/// Calls `each` with the column and value of every attribute, up to the first one that does not fit.
 fn for_each_value<'u>(
     upsert: &'u Upsert,
     schema: &[AttributeSchema],
@@ -313,7 +313,7 @@ fn for_each_value<'u>(
             let expected = schema.iter().map(|column| column.name.clone()).collect();
             return Err(UpsertError::UnknownAttribute { attribute: attribute(), expected });
         };
-        // At most as many were before as there are columns.
+        // Quadratic, but there are at most as many attributes as columns.
         if upsert.attributes[..at].iter().any(|(other, _)| other == name) {
             return Err(UpsertError::DuplicateAttribute { attribute: attribute() });
         }
@@ -328,12 +328,12 @@ fn for_each_value<'u>(
     Ok(())
 }
 
-/// Whether the column is when videos expire.
+/// Returns whether the column is the expiry of the videos.
 fn is_expiry(schema: &AttributeSchema) -> bool {
     schema.name == EXPIRES_AT && schema.kind == AttributeKind::Timestamp
 }
 
-/// When the video expires, by the upsert or its attribute.
+/// Returns the expiry of a video, from the upsert or its attribute.
 fn expiry(upsert: &Upsert, schema: &[AttributeSchema]) -> Result<Option<Timestamp>, UpsertError> {
     let attribute = upsert.attributes.iter().find_map(|(name, value)| match value {
         Value::Timestamp(time) if name == EXPIRES_AT => Some(*time),
@@ -347,7 +347,7 @@ fn expiry(upsert: &Upsert, schema: &[AttributeSchema]) -> Result<Option<Timestam
     }
 }
 
-/// A column of `values`, each of which fits `kind`.
+/// Returns a column of `values`, each of which fits `kind`.
 fn column_of(kind: AttributeKind, values: &[Option<&Value>]) -> ColumnValues {
     let values = values.iter().copied();
     match kind {
@@ -413,7 +413,7 @@ fn uint64(value: &Value) -> Option<u64> {
 }
 
 fn double(value: &Value) -> Option<f64> {
-    // Every 64-bit integer is near a double, and that one exactly an i128.
+    // The nearest double of a 64-bit integer converts to i128 without loss, so the comparison is exact.
     let exact = |integer: i128| Some(integer as f64).filter(|double| *double as i128 == integer);
     match value {
         Value::Double(value) => Some(*value),

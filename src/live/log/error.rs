@@ -1,37 +1,37 @@
-//! What can be wrong with a mutation log.
+//! The errors of a mutation log.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Why a log cannot be opened, or does not take or give back mutations.
+/// Why a log cannot be opened, written or read.
 ///
-/// Many callers may have to hear of one failure, so it can be cloned.
+/// Cloneable, because a failed group commit is reported to all its callers.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum LogError {
-    /// The operating system refused.
+    /// The operating system reported an error.
     #[error("{}: {source}", path.display())]
     Io {
         /// The log.
         path: PathBuf,
-        /// What it said.
+        /// Its error.
         r#source: Arc<io::Error>,
     },
-    /// Somebody else has the log open.
+    /// Another process or handle has the log open.
     #[error("{}: in use: another process or handle has this log open", path.display())]
     InUse {
         /// The log.
         path: PathBuf,
     },
-    /// Not a log at all.
+    /// The file is not a log.
     #[error("{}: not a mutation log of Shortlist: {problem}", path.display())]
     ForeignFile {
         /// The file.
         path: PathBuf,
-        /// What it is instead, or what is missing.
+        /// What was found instead, or is missing.
         problem: String,
     },
-    /// It was a log once.
+    /// The file is a damaged log.
     #[error("{}: the log is damaged: {problem}", path.display())]
     Damaged {
         /// The log.
@@ -54,28 +54,28 @@ pub enum LogError {
     BadRecord {
         /// The log.
         path: PathBuf,
-        /// Of the entry.
+        /// The sequence number of the entry.
         sequence: u64,
         /// What is wrong, with expected and found.
         problem: String,
     },
-    /// A write failed before, and what of it is on disk is not known until the log is opened again.
-    #[error("{}: takes nothing until it is opened again, because a write failed: {problem}", path.display())]
+    /// An earlier write failed. How much of it is on disk is unknown until the log is opened again.
+    #[error("{}: the log accepts no writes until it is opened again, because a write failed: {problem}", path.display())]
     Poisoned {
         /// The log.
         path: PathBuf,
-        /// Of the write that failed.
+        /// The error of the failed write.
         problem: String,
     },
-    /// The storage engine refused.
+    /// The storage engine reported an error.
     #[error("{}: {problem}", path.display())]
     Storage {
         /// The log.
         path: PathBuf,
-        /// What it said.
+        /// Its error.
         problem: String,
     },
-    /// The thread that writes is gone, because the log or what applies its entries panicked.
+    /// The writer thread ended because the log or the callback for its entries panicked.
     #[error("the writer of the mutation log stopped")]
     Stopped,
 }

@@ -1,8 +1,8 @@
-//! Many callers, one append: what waits while the disk is busy goes to it together.
+//! Group commit: mutations that arrive while the disk is busy are appended together.
 //!
-//! What flows in: the mutations of each caller. What flows out: to the log one append at a time, to `apply` the
-//! entries of each append, to each caller the last number of its own mutations. Only then does a caller go on, so
-//! that it finds what it wrote.
+//! What flows in: the mutations of each caller. What flows out: one append at a time to the log, the entries of each
+//! append to `apply`, and to each caller the sequence number of its last mutation. A caller returns after `apply`, so it
+//! reads its own writes.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -19,14 +19,14 @@ use crate::attributes::Value;
 
 /// Mutations per append, unless one caller alone has more.
 const COMMIT_MUTATIONS: usize = 4096;
-/// Bytes per append, about, unless one caller alone has more.
+/// Approximate bytes per append, unless one caller alone has more.
 const COMMIT_BYTES: usize = 8 << 20;
-/// Whoever finds so many mutations waiting waits in turn.
+/// Back-pressure: callers block while this many mutations are queued.
 const QUEUE_MUTATIONS: usize = 4 * COMMIT_MUTATIONS;
-/// Whoever finds so many bytes waiting waits in turn.
+/// Back-pressure: callers block while about this many bytes are queued.
 const QUEUE_BYTES: usize = 4 * COMMIT_BYTES;
 
-/// A thread that appends to a log for all who call.
+/// A thread that appends to a log for all callers.
 #[derive(Debug)]
 pub struct GroupCommit {
     log: Arc<dyn MutationLog>,
@@ -35,26 +35,26 @@ pub struct GroupCommit {
 }
 
 impl GroupCommit {
-    /// Starts the thread. `apply` gets all entries of each append in order, after they are on disk and before any of
-    /// their callers is answered.
+    /// Starts the thread. `apply` receives the entries of each append in order, after they are on disk and before their
+    /// callers return.
     ///
     /// # Panics
-    /// If the operating system has no thread left.
+    /// If the thread cannot be started.
     pub fn new(log: Arc<dyn MutationLog>, apply: impl FnMut(&[Entry]) + Send + 'static) -> Self {
         let shared = Arc::new(Shared::default());
         let (to_write, queue) = (Arc::clone(&log), Arc::clone(&shared));
         let writer = thread::Builder::new()
             .name("mutation-log".to_owned())
             .spawn(move || write_all(&*to_write, &queue, apply))
-            .expect("a thread for the mutation log");
+            .expect("the thread of the mutation log starts");
         Self { log, shared, writer: Some(writer) }
     }
 
-    /// Waits until `mutations` are on disk, together and in their order, and applied. Returns the number of the last,
-    /// or the last there is if there are none.
+    /// Appends `mutations` together and in their order; blocks until they are on disk and applied. Returns the sequence
+    /// number of the last one, or of the last entry of the log if there are no mutations.
     ///
     /// # Errors
-    /// If they may not be on disk; everybody whose mutations went to the log together gets the same.
+    /// If they may not be on disk. All callers of one append get the same error.
     pub fn write(&self, mutations: Vec<Mutation>) -> Result<u64, LogError> {
         if mutations.is_empty() {
             return Ok(self.log.last_sequence());
@@ -67,17 +67,17 @@ impl GroupCommit {
 }
 
 impl Drop for GroupCommit {
-    /// Finishes what waits.
+    /// Writes what is queued, and joins the thread.
     fn drop(&mut self) {
         self.shared.close();
         if let Some(writer) = self.writer.take() {
-            // It says so itself if it panicked.
+            // A panic was already logged by the panic hook.
             let _ = writer.join();
         }
     }
 }
 
-/// What one caller waits for.
+/// The mutations of one waiting caller.
 #[derive(Debug)]
 struct Request {
     mutations: Vec<Mutation>,
@@ -88,9 +88,9 @@ struct Request {
 #[derive(Debug, Default)]
 struct Shared {
     queue: Mutex<Queue>,
-    /// Something waits, or no more will.
+    /// Notified when a request is queued, or the queue is closed.
     filled: Condvar,
-    /// There is room, or nobody to make any.
+    /// Notified when the queue has room, or is closed.
     drained: Condvar,
 }
 
@@ -118,7 +118,7 @@ impl Shared {
         Ok(())
     }
 
-    /// What goes to the log next: at least one request, or none if there will be none.
+    /// Takes the requests of the next append: at least one, or none once the queue is closed and empty.
     fn take(&self) -> Vec<Request> {
         let mut queue = self.queue.lock();
         while queue.waiting.is_empty() && !queue.closed {
@@ -149,7 +149,7 @@ impl Shared {
     }
 }
 
-/// Answers nobody any more: whoever waits hears that the writer stopped.
+/// Closes the queue when the writer ends, also by a panic: waiting callers get [`LogError::Stopped`].
 struct Closing<'a>(&'a Shared);
 
 impl Drop for Closing<'_> {
@@ -188,7 +188,7 @@ fn write_all(log: &dyn MutationLog, shared: &Shared, mut apply: impl FnMut(&[Ent
     }
 }
 
-/// About what a mutation takes in memory and in the log.
+/// Returns the approximate size of a mutation in memory and in the log.
 fn bytes_of(mutation: &Mutation) -> usize {
     let Mutation::Upsert(upsert) = mutation else { return size_of::<Mutation>() };
     let value = |value: &Value| match value {
@@ -210,10 +210,10 @@ mod tests {
     use super::*;
     use crate::base::id::VideoId;
 
-    /// Where appends say how many they have, and hear what becomes of them.
+    /// Appends send their number of mutations, and receive their result.
     type Gate = (Sender<usize>, Receiver<Result<(), LogError>>);
 
-    /// Counts mutations. Every append says how many it has and waits for what is to become of it.
+    /// A log that counts mutations. Every append waits for the test to decide its result.
     #[derive(Debug)]
     struct Gated {
         last: Mutex<u64>,
@@ -266,7 +266,7 @@ mod tests {
         (0..count).map(|video| Mutation::Delete(VideoId(video))).collect()
     }
 
-    /// Until so many mutations wait.
+    /// Waits until this many mutations are queued.
     fn until_waiting(group: &GroupCommit, mutations: usize) {
         while group.shared.queue.lock().mutations != mutations {
             thread::yield_now();

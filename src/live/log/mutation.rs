@@ -1,4 +1,4 @@
-//! What can happen to a video between two builds.
+//! The changes of a video between two builds.
 
 use jiff::Timestamp;
 
@@ -8,28 +8,28 @@ use crate::base::id::VideoId;
 /// A change of one video.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Mutation {
-    /// It is there from now on, or replaces what it was.
+    /// Adds the video or replaces it.
     Upsert(Upsert),
-    /// It is gone, until an upsert or a later batch file brings it back.
+    /// Removes the video until an upsert or a later batch build adds it again.
     Delete(VideoId),
-    /// It is gone and stays so, whatever upserts or batch files say, until it is restored.
+    /// Removes the video until it is restored. Upserts and batch builds do not bring it back.
     Takedown(VideoId),
-    /// It may be there again: as it was last upserted, or as the batch file has it.
+    /// Ends a takedown: the video is as last upserted, or as in the batch build.
     Restore(VideoId),
 }
 
-/// A video as it is from now on.
+/// The new state of a video.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Upsert {
     /// The video.
     pub video_id: VideoId,
     /// `[dim]`, finite.
     pub embedding: Vec<f32>,
-    /// By name, at most one value each; what is not named is null.
+    /// By name, at most one value each; attributes that are not listed are null.
     pub attributes: Vec<(String, Value)>,
-    /// From when on it is no candidate any more.
+    /// When it stops being a candidate.
     pub expires_at: Option<Timestamp>,
-    /// The model that made the embedding, if the writer said.
+    /// The model that made the embedding, if the writer named it.
     pub embedding_model: Option<String>,
 }
 
@@ -46,17 +46,17 @@ impl Upsert {
     }
 }
 
-/// A mutation in the order of all.
+/// A mutation with its sequence number.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
     /// From 1, without gaps.
     pub sequence: u64,
-    /// What happened.
+    /// The mutation.
     pub mutation: Mutation,
 }
 
 impl Mutation {
-    /// The video that it is about.
+    /// Returns the video that changes.
     pub fn video_id(&self) -> VideoId {
         match self {
             Mutation::Upsert(upsert) => upsert.video_id,

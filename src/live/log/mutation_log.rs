@@ -1,50 +1,49 @@
-//! What a mutation log promises, wherever it lies.
+//! The contract of a mutation log, independent of its storage.
 
 use super::error::LogError;
 use super::mutation::{Entry, Mutation};
 use crate::base::id::VideoId;
 
-/// Mutations in one order, durable.
+/// Durable mutations in a total order.
 ///
 /// Sequence numbers start at 1 and have no gaps. Several threads may call; appends happen one after the other.
 pub trait MutationLog: Send + Sync + std::fmt::Debug {
-    /// Gives `mutations` the numbers after the last one and returns the last that it gave, or the last there is
-    /// if there are none. They are on disk when this returns, all of them or, after an error or a crash, perhaps
-    /// none.
+    /// Appends `mutations` with the next sequence numbers, and returns the last number. They are on disk when this
+    /// returns: all of them, or after an error or a crash possibly none.
     ///
     /// # Errors
-    /// If they may not be on disk. They are acknowledged to nobody, and may be there when the log is opened again.
+    /// If they may not be on disk. They must not be acknowledged, and may be in the log when it is opened again.
     fn append(&self, mutations: &[Mutation]) -> Result<u64, LogError>;
 
-    /// The last number that was acknowledged or was found at the start; 0 if there never was one.
+    /// Returns the last sequence number that was acknowledged or found at the start; 0 if there was none.
     fn last_sequence(&self) -> u64;
 
-    /// Entries up to this one are gone; 0 if none are.
+    /// Returns the last sequence number that was trimmed; 0 if none was.
     fn trimmed_to(&self) -> u64;
 
-    /// Up to `limit` entries with numbers above `after`, ascending and without gaps; those that are gone are left
-    /// out, so that the first may be further on.
+    /// Reads up to `limit` entries with numbers above `after`, ascending and without gaps. Skips trimmed entries, so the
+    /// first number may be larger than `after + 1`.
     ///
     /// # Errors
-    /// If they cannot be read, or are not what was written.
+    /// If they cannot be read or are damaged.
     fn read(&self, after: u64, limit: usize) -> Result<Vec<Entry>, LogError>;
 
-    /// The videos that are taken down and not restored, each with the number of its latest takedown, by video.
-    /// Trimming leaves them.
+    /// Returns the videos that are taken down and not restored, sorted, each with the sequence number of its latest
+    /// takedown. Trimming keeps them.
     ///
     /// # Errors
     /// If they cannot be read.
     fn takedowns(&self) -> Result<Vec<(VideoId, u64)>, LogError>;
 
-    /// Removes entries up to `to`, or up to the last if that is less, and gives back disk where that is worth it.
+    /// Removes the entries up to `to` or the last one, and releases disk space if there is much of it.
     ///
     /// # Errors
-    /// If it may not have happened, or only for a part of them.
+    /// If some or all of them may still be there.
     fn trim(&self, to: u64) -> Result<(), LogError>;
 
-    /// Bytes on disk.
+    /// Returns the size on disk in bytes.
     ///
     /// # Errors
-    /// If the operating system does not say.
+    /// If the operating system reports an error.
     fn bytes(&self) -> Result<u64, LogError>;
 }

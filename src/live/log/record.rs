@@ -1,10 +1,10 @@
-//! A mutation as the bytes of the log.
+//! The encoding of a mutation in the log.
 //!
 //! ```text
-//! version: u8 = 1 | crc32c of what follows: u32, little-endian | a protobuf `Record`
+//! version: u8 = 1 | crc32c of the remaining bytes: u32, little-endian | a protobuf `Record`
 //! ```
 //!
-//! Floats keep their bits. Timestamps are kept to the microsecond.
+//! Floats keep their bits. Timestamps are truncated to microseconds.
 
 use jiff::Timestamp;
 use prost::Message;
@@ -13,12 +13,12 @@ use super::mutation::{Mutation, Upsert};
 use crate::attributes::Value;
 use crate::base::id::VideoId;
 
-/// Of the layout above and the messages below.
+/// Version of the layout above and the messages below.
 const VERSION: u8 = 1;
-/// Bytes before the message.
+/// Length of version and checksum in bytes.
 const HEADER: usize = 5;
 
-/// The bytes of a mutation.
+/// Encodes a mutation.
 pub(super) fn encode(mutation: &Mutation) -> Vec<u8> {
     let record = Record { kind: Some(kind_of(mutation)) };
     let mut bytes = Vec::with_capacity(HEADER + record.encoded_len());
@@ -30,10 +30,10 @@ pub(super) fn encode(mutation: &Mutation) -> Vec<u8> {
     bytes
 }
 
-/// The mutation of some bytes, which may be any.
+/// Decodes a mutation from untrusted bytes.
 ///
 /// # Errors
-/// What is wrong with them, with expected and found.
+/// The problem, with expected and found.
 pub(super) fn decode(bytes: &[u8]) -> Result<Mutation, String> {
     let Some((&[version, ref checksum @ ..], message)) = bytes.split_first_chunk::<HEADER>() else {
         return Err(format!("expected at least {HEADER} bytes, found {}", bytes.len()));

@@ -1,4 +1,4 @@
-//! The log in one file of this machine, kept by the `redb` storage engine.
+//! A log in one local file, stored by the `redb` engine.
 //!
 //! | table | key | value |
 //! |---|---|---|
@@ -6,8 +6,8 @@
 //! | `takedowns` | video id | sequence of the latest takedown |
 //! | `meta`      | `version`, `last`, `trimmed`, `entry_bytes` | a number |
 //!
-//! One append is one transaction of two phases: what it wrote is synced before the byte that makes it count, so that
-//! no half of it can pass for whole. That byte lies in the first sector, which disks write whole or not at all.
+//! One append is one two-phase transaction: its pages are synced before the byte that commits it, so a partial append is
+//! never visible. That byte is in the first sector, which disks write atomically.
 
 use std::any::Any;
 use std::fs::{File, OpenOptions};
@@ -31,7 +31,7 @@ use super::record::{decode, encode};
 use crate::base::id::VideoId;
 use crate::base::staged_file::StagedFile;
 
-/// Of the tables above; the records have a version of their own.
+/// Version of the tables above. Records have their own version.
 const VERSION: u64 = 1;
 
 const ENTRIES: TableDefinition<u64, &[u8]> = TableDefinition::new("entries");
@@ -41,24 +41,24 @@ const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const VERSION_KEY: &str = "version";
 const LAST_KEY: &str = "last";
 const TRIMMED_KEY: &str = "trimmed";
-/// Bytes of all records that are not trimmed.
+/// Total bytes of the records that are not trimmed.
 const ENTRY_BYTES_KEY: &str = "entry_bytes";
 
-/// Pages that redb keeps in memory. The log is read once, at the start.
+/// Size of the page cache of redb. Small, because the log is read only at the start.
 const CACHE_BYTES: usize = 16 << 20;
-/// Entries that one transaction trims; appends wait for no more than that.
+/// Entries trimmed per transaction. Appends wait for at most one such transaction.
 const TRIM_ENTRIES: u64 = 50_000;
 /// A file up to this size is never compacted.
 const COMPACT_FROM_BYTES: u64 = 8 << 20;
-/// The file may have this many times the bytes of its records before it is compacted. Pages are half full at worst,
-/// so that half of it is free then.
+/// The file is compacted once it is this many times larger than its records. Pages are at least half full, so at least
+/// half of the file is free then.
 const COMPACT_FACTOR: u64 = 4;
-/// Bytes that are written again at a time.
-const SETTLE_BYTES: usize = 1 << 20;
+/// Block size for rewriting a file that was not closed.
+const REWRITE_BYTES: usize = 1 << 20;
 
 /// The first bytes of every redb file.
 const MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
-/// Where redb has a bit that says that the file was not closed.
+/// Offset of the byte with the flag [`NOT_CLOSED`].
 const FLAGS_OFFSET: usize = MAGIC.len();
 const NOT_CLOSED: u8 = 2;
 
@@ -67,7 +67,7 @@ const NOT_CLOSED: u8 = 2;
 pub struct RedbLog {
     path: PathBuf,
     disk: Disk,
-    /// Exclusive only to compact.
+    /// Locked exclusively only for compaction.
     database: RwLock<Database>,
     writer: Mutex<Writer>,
     last: AtomicU64,
@@ -75,24 +75,24 @@ pub struct RedbLog {
     compact_from_bytes: u64,
 }
 
-/// Whoever writes holds this.
+/// The state of the writer, locked during a write.
 #[derive(Debug)]
 struct Writer {
-    /// What went wrong, if the state of the file is not known since.
+    /// The error after which the state of the file is unknown.
     poisoned: Option<String>,
     entry_bytes: u64,
 }
 
 impl RedbLog {
-    /// Opens the log at `path`, or makes an empty one. After a crash it has every mutation that was acknowledged.
+    /// Opens the log at `path`, or creates an empty one. After a crash it contains every acknowledged mutation.
     ///
     /// # Errors
-    /// If the file cannot be read or written, is in use, is no log, or is damaged.
+    /// If the file cannot be read or written, is in use, is not a log, or is damaged.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, LogError> {
         Self::open_after(path, 0)
     }
 
-    /// Opens the log at `path`, or makes an empty one whose first mutation gets the number after `sequence`.
+    /// Opens the log at `path`, or creates an empty one whose first mutation gets the number after `sequence`.
     ///
     /// # Errors
     /// As [`RedbLog::open`].
@@ -107,7 +107,7 @@ impl RedbLog {
         }
     }
 
-    /// Opens the log on a disk of the caller's, or makes an empty one there if the disk has no bytes.
+    /// Opens the log on a storage backend, or creates an empty one if the backend has no bytes.
     ///
     /// # Errors
     /// As [`RedbLog::open`].
@@ -115,7 +115,7 @@ impl RedbLog {
         Self::on(Path::new("(a log without a file)"), Disk(Arc::new(backend)), 0)
     }
 
-    /// Compacts no file of less than `bytes`.
+    /// Sets the smallest file size to compact, in bytes.
     pub fn compacting_from(mut self, bytes: u64) -> Self {
         self.compact_from_bytes = bytes;
         self
@@ -130,11 +130,11 @@ impl RedbLog {
         Self::on(path, Disk(Arc::new(backend)), 0)
     }
 
-    /// `after` is what an empty disk begins after.
+    /// Opens a log. On an empty disk, the first mutation gets the number after `after`.
     fn on(path: &Path, disk: Disk, after: u64) -> Result<Self, LogError> {
         check_magic(path, &disk)?;
-        disk.settle().map_err(LogError::io(path))?;
-        // redb trusts the lengths and page numbers of a file, and asserts on those that cannot be.
+        disk.rewrite_unclosed().map_err(LogError::io(path))?;
+        // redb trusts the lengths and page numbers in a file, and panics on impossible ones.
         let opened = catch_unwind(AssertUnwindSafe(|| Self::recover(path, disk, after)));
         opened.unwrap_or_else(|panic| {
             Err(LogError::Damaged { path: path.to_owned(), problem: message_of(&*panic) })
@@ -161,7 +161,7 @@ impl RedbLog {
         })
     }
 
-    /// Does one transaction, unless an earlier one failed. If this one does, there will be no other.
+    /// Runs one transaction unless an earlier one failed. If this one fails, no other will run.
     fn commit<T>(
         &self,
         writer: &mut Writer,
@@ -181,14 +181,14 @@ impl RedbLog {
     }
 
     fn poison(&self, writer: &mut Writer, error: redb::Error) -> LogError {
-        // That one is found before anything is written.
+        // This error is detected before anything is written.
         if !matches!(error, redb::Error::ValueTooLarge(_)) {
             writer.poisoned = Some(error.to_string());
         }
         LogError::redb(&self.path)(error)
     }
 
-    /// Gives free pages back if there are many.
+    /// Releases free pages if there are many.
     fn compact(&self, writer: &mut Writer) -> Result<(), LogError> {
         let bytes = self.bytes()?;
         if bytes < self.compact_from_bytes || bytes < writer.entry_bytes.saturating_mul(COMPACT_FACTOR) {
@@ -276,8 +276,8 @@ impl MutationLog for RedbLog {
             }
             writer.entry_bytes = self.commit(&mut writer, |transaction, mut entry_bytes| {
                 let mut entries = transaction.open_table(ENTRIES)?;
-                // One by one, in pages that the transaction has already: `retain_in` copies pages for each entry, and
-                // made a log of 50 MB grow to 470 MB before it was compacted.
+                // Remove entries one by one, which reuses the pages of the transaction: `retain_in` copies pages for
+                // each entry, and a log of 50 MB grew to 470 MB before it was compacted.
                 for sequence in self.trimmed_to() + 1..=to {
                     let removed = entries.remove(sequence)?;
                     let bytes = removed.map_or(0, |record| record.value().len() as u64);
@@ -297,13 +297,13 @@ impl MutationLog for RedbLog {
     }
 }
 
-/// Makes an empty log, which gets its name once it is whole.
+/// Creates an empty log under a temporary name, and renames it once it is complete.
 fn create(path: &Path, after: u64) -> Result<(), LogError> {
     let mut staged = StagedFile::create_for(path).map_err(LogError::io(path))?;
     let file = staged.file_mut().try_clone().map_err(LogError::io(path))?;
     let backend = FileBackend::new(file).map_err(LogError::redb(path))?;
     drop(RedbLog::on(path, Disk(Arc::new(backend)), after)?);
-    // Whoever has the name already made a log too, and that one is opened.
+    // If the name exists, another process created a log in the meantime, and that one is opened.
     staged.publish(path).map_err(LogError::io(path)).map(drop)
 }
 
@@ -324,14 +324,14 @@ fn check_magic(path: &Path, disk: &Disk) -> Result<(), LogError> {
     Err(LogError::ForeignFile { path: path.to_owned(), problem })
 }
 
-/// What the `meta` table says.
+/// The content of the `meta` table.
 struct State {
     last: u64,
     trimmed: u64,
     entry_bytes: u64,
 }
 
-/// Nothing if the database has no tables yet.
+/// Reads the `meta` table. Returns `None` if the database has no tables yet.
 fn read_state(path: &Path, database: &Database) -> Result<Option<State>, LogError> {
     let transaction = database.begin_read().map_err(LogError::redb(path))?;
     let tables = transaction.list_tables().map_err(LogError::redb(path))?;
@@ -358,7 +358,7 @@ fn read_state(path: &Path, database: &Database) -> Result<Option<State>, LogErro
         return Err(LogError::WrongVersion { path: path.to_owned(), expected: VERSION, found });
     }
     let (last, trimmed) = (number(LAST_KEY)?, number(TRIMMED_KEY)?);
-    // That entries can be read is seen when they are, but that they end where they should costs nothing.
+    // Entries are checked when they are read. Checking the first and last number here costs nothing.
     let entries = transaction.open_table(ENTRIES).map_err(LogError::redb(path))?;
     let mut ends = Vec::new();
     for end in [entries.first(), entries.last()] {
@@ -390,7 +390,7 @@ fn initialize(database: &Database, after: u64) -> Result<State, redb::Error> {
     })
 }
 
-/// One transaction, on disk when this returns. What `change` did is undone if it fails.
+/// Runs one transaction; it is on disk when this returns. It is rolled back if `change` fails.
 fn transact<T>(
     database: &Database,
     change: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
@@ -428,16 +428,16 @@ fn message_of(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "redb panicked".to_owned())
 }
 
-/// The disk that redb writes, which the log asks for its length.
+/// The storage backend of redb, shared with the log, which reads its length.
 #[derive(Clone, Debug)]
 struct Disk(Arc<dyn StorageBackend>);
 
 impl Disk {
-    /// Writes a file that was not closed once more, as it is read, and syncs it.
+    /// Rewrites a file that was not closed with the bytes that are read from it, and syncs it.
     ///
-    /// When a sync fails, Linux takes the pages that it could not write for written: they are read as if they were on
-    /// disk, and no later sync writes them. A log that is opened again by then would stand on them.
-    fn settle(&self) -> io::Result<()> {
+    /// After a failed sync, Linux marks the pages that it could not write as clean: they are read as if they were on
+    /// disk, but no later sync writes them. A log that is opened again would rely on them.
+    fn rewrite_unclosed(&self) -> io::Result<()> {
         let length = self.len()?;
         let mut head = [0; FLAGS_OFFSET + 1];
         if length < head.len() as u64 {
@@ -447,9 +447,9 @@ impl Disk {
         if head[FLAGS_OFFSET] & NOT_CLOSED == 0 {
             return Ok(());
         }
-        let mut block = vec![0; SETTLE_BYTES];
-        for offset in (0..length).step_by(SETTLE_BYTES) {
-            let block = &mut block[..SETTLE_BYTES.min((length - offset) as usize)];
+        let mut block = vec![0; REWRITE_BYTES];
+        for offset in (0..length).step_by(REWRITE_BYTES) {
+            let block = &mut block[..REWRITE_BYTES.min((length - offset) as usize)];
             self.read(offset, block)?;
             self.write(offset, block)?;
         }
@@ -466,8 +466,8 @@ impl StorageBackend for Disk {
         self.0.read(offset, out)
     }
 
-    /// On disk when this returns: redb writes the length into its header before it syncs, and does not open a file
-    /// that is shorter than that.
+    /// Syncs the new length before it returns: redb writes the length into its header before it syncs, and does not open
+    /// a shorter file.
     fn set_len(&self, length: u64) -> io::Result<()> {
         self.0.set_len(length)?;
         self.0.sync_data()

@@ -220,7 +220,7 @@ fn users_that_asked_are_asked_for_again_and_query_files_must_fit() {
     index.publish(VIDEOS);
     engine.refresh();
     let found = engine.status("").unwrap().gate.unwrap().found;
-    assert_eq!((found.queries, found.source.as_str()), (5, "users that asked of late"));
+    assert_eq!((found.queries, found.source.as_str()), (5, "sampled users"));
     drop(engine);
     let path = index.dir().with_file_name("narrow.npy");
     write_npy(&path, &[2, 3], &[1.0; 6]).unwrap();
