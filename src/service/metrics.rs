@@ -196,6 +196,25 @@ impl Metrics {
         metrics
     }
 
+    /// The text of a scrape in which every metric has a value: the source of the reference page.
+    pub(super) fn example() -> String {
+        let index = "videos".to_owned();
+        let metrics = Self::new(vec![index.clone()]);
+        let by_index = IndexLabels { index: index.clone() };
+        metrics
+            .requests
+            .get_or_create(&RequestLabels { index: index.clone(), method: "Search", code: "OK" })
+            .inc();
+        metrics.seconds.get_or_create(&MethodLabels { index: index.clone(), method: "Search" }).observe(0.0);
+        metrics.index_gauges.iter().for_each(|family| _ = family.get_or_create(&by_index).set(0));
+        metrics.recall.get_or_create(&RecallLabels { index, k: "10".to_owned() }).set(0.0);
+        metrics.gate_recall.get_or_create(&by_index).set(0.0);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &metrics.registry)
+            .expect("a string takes any text");
+        text
+    }
+
     /// Answers a scrape.
     pub(super) fn scrape(&self) -> Response {
         let mut text = String::new();

@@ -150,3 +150,9 @@ pub async fn serve(
     tracing::info!(?drained, "stopped");
     Ok(drained)
 }
+
+/// The text of a `GET /metrics` in which every metric has a value. The reference page of metrics is made from it.
+#[doc(hidden)]
+pub fn example_scrape() -> String {
+    Metrics::example()
+}

@@ -136,7 +136,7 @@ fn a_rebuild_that_cannot_be_measured_is_kept_and_does_not_answer() {
     let status = engine.status("").unwrap();
     assert_eq!(status.live.rebuild.state, RebuildState::Failed);
     let problem = status.live.rebuild.problem.unwrap();
-    assert!(problem.contains("generation 2 was published and does not answer"), "{problem}");
+    assert!(problem.contains("generation 2 was published, but does not answer"), "{problem}");
     assert!(problem.contains("users.npy"), "{problem}");
     assert_eq!((status.generation, status.available_generations), (1, vec![1, 2]));
     // The file of users exists again.
