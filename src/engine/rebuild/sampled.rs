@@ -25,7 +25,7 @@ const JUDGES: u64 = 5;
 /// Largest magnitude of a component of a sampled query: a sum of products with stored embeddings stays finite.
 const MAX_COMPONENT: f32 = 1e15;
 
-/// An answer to be compared with the exact one.
+/// An answer that waits to be compared with the exact answer.
 pub(crate) struct Sample {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) request: SearchRequest,
@@ -121,7 +121,7 @@ impl QuerySample {
         self.users(|user| user.len() == dim && !is_judge(user))
     }
 
-    /// Returns the other sampled users, which teach nothing and so can judge a generation: `[n × dim]`.
+    /// Returns the other sampled users (one in five). They teach no generation, so they can judge one: `[n × dim]`.
     pub(crate) fn judging_users(&self, dim: usize) -> Vec<f32> {
         self.users(|user| user.len() == dim && is_judge(user))
     }
@@ -202,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_share_of_searches_that_is_asked_for_is_sampled() {
+    fn the_configured_share_of_searches_is_sampled() {
         for (share, low, high) in
             [(0.0, 0, 0), (0.01, 800, 1_200), (0.5, 49_000, 51_000), (1.0, 100_000, 100_000)]
         {
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn recall_is_told_apart_by_k_and_of_late() {
+    fn recall_is_recent_and_separate_for_each_bucket_of_k() {
         let mut state = State::default();
         let videos = |ids: std::ops::Range<u64>| ids.map(VideoId).collect::<Vec<_>>();
         state.compare(10, &videos(0..10), &videos(0..10));
