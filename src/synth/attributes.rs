@@ -1,7 +1,7 @@
 //! The attributes of every video of a sample catalog, written as Parquet.
 //!
 //! What flows in: the model of the catalog and the ids of its videos. What flows out: a file of one column per
-//! attribute, and the [`Population`] that requests are drawn for. Nothing here knows of embeddings.
+//! attribute, and the [`Population`] that requests are drawn for. This file does not use embeddings.
 
 use std::fs::File;
 use std::io::Write;
@@ -23,11 +23,11 @@ use super::requests::Population;
 use super::words;
 use crate::base::staged_file::StagedFile;
 
-/// Rows of a row group, held in memory until their columns are written: about 120 MB.
+/// Rows of a row group. They stay in memory until their columns are written: about 120 MB.
 const ROW_GROUP: usize = 1 << 20;
 /// Values converted at a time.
 const CHUNK: usize = 16_384;
-/// 2026-01-01 00:00 UTC. No video is newer, so that the same seed always makes the same files.
+/// 2026-01-01 00:00 UTC. No video is newer. A fixed date keeps the files of a seed identical.
 const NEWEST_MS: i64 = 1_767_225_600_000;
 const YEAR_MS: i64 = 365 * 24 * 3_600_000;
 const REGIONS: [(&str, &str); 8] = [
@@ -56,7 +56,7 @@ const SCHEMA: &str = "
     }
 ";
 
-/// Writes the attributes of the videos `ids` to `path`, all of them or nothing.
+/// Writes the attributes of the videos `ids` to `path`, atomically: the whole file or none.
 pub(super) fn write_attributes(path: &Path, model: &Model, ids: &[u64]) -> Result<Population, SynthError> {
     let io = |source| SynthError::Io { path: path.to_owned(), source };
     let mut staged = StagedFile::create_for(path).map_err(io)?;
@@ -137,7 +137,7 @@ impl Video {
             published_ms: NEWEST_MS - (age * YEAR_MS as f64) as i64,
             duration_s: 5 + (random.random::<f64>().powi(2) * 175.0) as i64,
             safety: skewed(random.random::<f64>().powi(2), SAFETY.len()),
-            // New attributes are drawn last, so that the values of the others stay the same.
+            // Draw new attributes last: this keeps the values of the existing ones.
             experiment: random.random(),
         }
     }

@@ -1,10 +1,10 @@
-//! Why a sample catalog could not be written.
+//! The errors of writing a sample catalog.
 
 use std::path::PathBuf;
 
 use crate::dataset::DatasetError;
 
-/// Why a sample catalog was not written, or not all of it.
+/// The reason why a sample catalog was not written, or only some of its files.
 #[derive(Debug, thiserror::Error)]
 pub enum SynthError {
     /// A size outside the supported range.

@@ -1,4 +1,4 @@
-//! What is written where.
+//! The files of a sample catalog, and how they are written.
 
 use std::path::{Path, PathBuf};
 
@@ -11,10 +11,10 @@ use super::params::SynthParams;
 use super::requests::{EXCLUDED_FILE, excluded_rows, write_requests};
 use crate::dataset::{NpyWriter, write_npy};
 
-/// Rows made at a time: bounds the memory that a large catalog takes.
+/// Rows generated at a time. Bounds the memory needed for a large catalog.
 const CHUNK: usize = 16_384;
 
-/// The files of a made-up catalog.
+/// The paths of the files of a sample catalog.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SynthFiles {
     /// `[videos × dim]` f32.
@@ -23,9 +23,9 @@ pub struct SynthFiles {
     pub video_ids: PathBuf,
     /// `video_id` and the attributes of each video, in the same order.
     pub attributes: PathBuf,
-    /// `[n × dim]` f32: users that a build may learn from.
+    /// `[n × dim]` f32: training queries for a build.
     pub users_train: PathBuf,
-    /// `[n × dim]` f32: users that nothing may learn from.
+    /// `[n × dim]` f32: held-out users. A build must not use them as training queries.
     pub users_test: PathBuf,
     /// `[n × dim]` f32: videos that are not in the catalog, as queries.
     pub videos_test: PathBuf,
@@ -36,7 +36,7 @@ pub struct SynthFiles {
 }
 
 impl SynthFiles {
-    /// The names in `dir`.
+    /// Returns the paths of the files in `dir`.
     pub fn in_dir(dir: &Path) -> Self {
         Self {
             videos: dir.join("videos.npy"),
@@ -51,10 +51,10 @@ impl SynthFiles {
     }
 }
 
-/// Makes up a catalog in `dir`; `done` is told how many more rows are written.
+/// Generates a sample catalog in `dir`. Calls `done` with the number of rows written since the last call.
 ///
 /// # Errors
-/// [`SynthError`]; files are written whole or not at all.
+/// [`SynthError`]. Each file is written completely or not at all.
 pub fn synth(params: SynthParams, dir: &Path, done: impl Fn(usize) + Sync) -> Result<SynthFiles, SynthError> {
     let within = |parameter, found, ok: bool, expected| {
         if ok { Ok(()) } else { Err(SynthError::Params { parameter, expected, found }) }
@@ -85,7 +85,7 @@ pub fn synth(params: SynthParams, dir: &Path, done: impl Fn(usize) + Sync) -> Re
     Ok(files)
 }
 
-/// `written` is told of every row in turn.
+/// Writes the embeddings of `numbers` to `path`. Calls `written` with each number and its row, in ascending order.
 fn write_rows(
     path: &Path,
     numbers: std::ops::Range<usize>,
@@ -107,14 +107,14 @@ fn write_rows(
             })
             .collect();
         rows.iter().try_for_each(|rows| writer.write(rows))?;
-        let in_turn = rows.iter().flat_map(|rows| rows.chunks_exact(dim));
-        chunk.clone().zip(in_turn).for_each(|(number, row)| written(number, row));
+        let in_order = rows.iter().flat_map(|rows| rows.chunks_exact(dim));
+        chunk.clone().zip(in_order).for_each(|(number, row)| written(number, row));
         done(chunk.len());
     }
     Ok(writer.finish()?)
 }
 
-/// Distinct for distinct rows: every step of the mixer can be undone (SplitMix64).
+/// Returns the id of a row. Distinct rows have distinct ids: every step of the mixer (SplitMix64) is invertible.
 fn video_id(seed: u64, row: u64) -> u64 {
     let mut id = row.wrapping_add(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     id = (id ^ (id >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

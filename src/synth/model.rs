@@ -6,17 +6,17 @@ use rand_distr::{Distribution, LogNormal, StandardNormal, Zipf};
 
 use super::params::SynthParams;
 
-/// How unequally the directions of the space matter: standard deviation `(1 + j)^-DECAY`.
+/// Decay of the standard deviation over the directions of the space: `(1 + j)^-DECAY`.
 const DECAY: f32 = 0.3;
 const CREATOR_SPREAD: f32 = 0.7;
 const VIDEO_SPREAD: f32 = 0.6;
-/// How much the user tower distorts, shifts and blurs what the video tower sees.
+/// Strength of the linear distortion, the offset and the noise of the user tower, relative to the video tower.
 const TOWER_DISTORTION: f32 = 0.3;
 const TOWER_OFFSET: f32 = 0.35;
 const USER_NOISE: f32 = 0.35;
 const MAX_INTERESTS: u32 = 4;
 
-/// What the seed is drawn for, so that no two uses share their numbers.
+/// A use of random numbers. Each use has its own streams: no two share their numbers.
 #[derive(Clone, Copy)]
 pub(super) enum Draw {
     Space = 1,
@@ -28,7 +28,7 @@ pub(super) enum Draw {
     Excluded,
 }
 
-/// The made-up world.
+/// The topics, the creators and the user tower that videos and users are drawn from.
 pub(super) struct Model {
     params: SynthParams,
     /// Standard deviation per direction, of norm 1.
@@ -41,7 +41,7 @@ pub(super) struct Model {
     tower_offset: Vec<f32>,
 }
 
-/// Who publishes.
+/// A creator of videos.
 #[derive(Clone, Copy)]
 pub(super) struct Creator {
     /// The topic of all their videos.
@@ -64,7 +64,7 @@ impl Model {
         let dim = params.dim;
         let mut random = draw(params.seed, Draw::Space, 0);
         let mut scale: Vec<f32> = (0..dim).map(|j| (1.0 + j as f32).powf(-DECAY)).collect();
-        // The strong directions must not be the first ones, or cutting vectors short would be free.
+        // Shuffle the directions: were the strongest first, truncating vectors would lose almost nothing.
         for j in (1..dim).rev() {
             scale.swap(j, random.random_range(0..=j));
         }
@@ -108,22 +108,22 @@ impl Model {
         self.params.dim
     }
 
-    /// Random numbers for the `number`-th of its kind, the same on whichever thread.
+    /// Returns the random numbers of item `number` of a kind. They do not depend on the thread.
     pub(super) fn draw(&self, kind: Draw, number: usize) -> ChaCha8Rng {
         draw(self.params.seed, kind, number)
     }
 
-    /// The numbers that a video's attributes are drawn from.
+    /// Returns the random numbers that the attributes of a video are drawn from.
     pub(super) fn attribute_draw(&self, video: usize) -> ChaCha8Rng {
         draw(self.params.seed ^ 0x5eed_a771, Draw::Video, video)
     }
 
-    /// Video `number`; numbers from `videos` on are held-out videos.
+    /// Returns video `number`. Numbers from `videos` on are held-out videos.
     pub(super) fn video(&self, number: usize) -> Video {
         self.draw_video(&mut draw(self.params.seed, Draw::Video, number))
     }
 
-    /// The embedding of video `number`, appended to `out`.
+    /// Appends the embedding of video `number` to `out`.
     pub(super) fn video_embedding(&self, number: usize, out: &mut Vec<f32>) {
         let mut random = draw(self.params.seed, Draw::Video, number);
         let video = self.draw_video(&mut random);
@@ -137,7 +137,7 @@ impl Model {
         row.iter_mut().for_each(|value| *value *= norm);
     }
 
-    /// The embedding of user `number`, appended to `out`.
+    /// Appends the embedding of user `number` to `out`.
     pub(super) fn user_embedding(&self, number: usize, out: &mut Vec<f32>) {
         let dim = self.params.dim;
         let mut random = draw(self.params.seed, Draw::User, number);

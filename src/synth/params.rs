@@ -1,30 +1,30 @@
 //! The size of a sample catalog.
 
-/// How much to make up.
+/// The sizes and the seed of a sample catalog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SynthParams {
     /// Videos in the catalog.
     pub videos: usize,
     /// Components per embedding.
     pub dim: usize,
-    /// Users in all; one in five of them, and no more than 10,000, are held out.
+    /// Number of users. One in five of them, at least 1 and at most 10,000, is held out.
     pub users: usize,
-    /// What everything is drawn from.
+    /// The seed of all random numbers.
     pub seed: u64,
 }
 
 impl SynthParams {
-    /// Users unless told otherwise.
+    /// The default number of users.
     pub const DEFAULT_USERS: usize = 10_000;
-    /// The seed unless told otherwise.
+    /// The default seed.
     pub const DEFAULT_SEED: u64 = 42;
 
-    /// Users that a build must not learn from.
+    /// Returns the number of users that a build must not use as training queries.
     pub fn held_out_users(&self) -> usize {
         (self.users / 5).clamp(1, 10_000)
     }
 
-    /// Videos that are not in the catalog, to be used as queries.
+    /// Returns the number of videos outside the catalog, which serve as queries.
     pub fn held_out_videos(&self) -> usize {
         (self.videos / 10).clamp(1, 5_000)
     }

@@ -1,4 +1,4 @@
-//! What is asked of the catalog: a file for `bench --requests`, whose filters let through known shares.
+//! The requests of a sample catalog: a file for `bench --requests`, with filters that match known shares.
 //!
 //! What flows in: topic, `experiment` and embedding of each video, and held-out users. What flows out: a line per
 //! label and user.
@@ -6,10 +6,10 @@
 //! | label | filter |
 //! |---|---|
 //! | `no rules` | none |
-//! | `1 % random` | a range of `experiment`, which says nothing of where a video lies |
+//! | `1 % random` | a range of `experiment`, which is independent of the embedding |
 //! | `1 % near`, `1 % far` | the topics whose videos score best, or worst, for the user on average |
-//! | `four interests` | none; four users are asked for at once |
-//! | `10,000 excluded` | none; those ids are excluded, the same for all users |
+//! | `four interests` | none; the request has four users as interests |
+//! | `10,000 excluded` | none; 10,000 ids are excluded, the same for all users |
 
 use std::io::{self, BufWriter, Write};
 use std::ops::Range;
@@ -24,19 +24,19 @@ use super::model::{Draw, Model};
 use super::words;
 use crate::base::staged_file::StagedFile;
 
-/// The name that lines know the file of excluded ids by, beside their own.
+/// The file of excluded ids, as lines name it: relative to the file of requests.
 pub(super) const EXCLUDED_FILE: &str = "excluded.npy";
-/// Most lines under a label: that many tell a recall to half a point.
+/// Most lines per label. This number measures recall to half a percentage point.
 const MAX_USERS: usize = 300;
-/// A filter lets one in so many through.
+/// The share of videos that a filter matches: one in n, and its label.
 const SHARES: [(usize, &str); 5] =
     [(2, "50 %"), (10, "10 %"), (100, "1 %"), (1_000, "0.1 %"), (10_000, "0.01 %")];
-/// A set of topics that exceeds its share by one part in so many, or less, is good enough.
+/// A set of topics may exceed its share by at most one in this many.
 const TOLERANCE: usize = 5;
-/// At most; a fifth of a small catalog.
+/// Most excluded ids; a small catalog excludes a fifth of its videos.
 const MAX_EXCLUDED: usize = 10_000;
 
-/// What filters tell videos apart by.
+/// The properties of the videos that filters use.
 pub(super) struct Population {
     /// The topic of each video.
     topic_of: Vec<u32>,
@@ -49,7 +49,7 @@ pub(super) struct Population {
 #[derive(Clone)]
 struct Topic {
     experiments: Vec<f64>,
-    /// `[dim]`: all their embeddings added up, in f64 and in the order of the videos.
+    /// `[dim]`: the sum of their embeddings, in f64 and in the order of the videos.
     sum: Vec<f64>,
 }
 
@@ -72,7 +72,7 @@ struct Interest {
 }
 
 impl Population {
-    /// Topic and `experiment` of each video; embeddings are to be [`added`](Self::add).
+    /// Starts with the topic and `experiment` of each video; [`Self::add`] adds the embeddings.
     pub(super) fn new(topic_of: Vec<u32>, mut experiments: Vec<f64>, dim: usize) -> Self {
         let count = topic_of.iter().max().map_or(0, |last| *last as usize + 1);
         let mut topics = vec![Topic { experiments: Vec::new(), sum: vec![0.0; dim] }; count];
@@ -83,7 +83,7 @@ impl Population {
         Self { topic_of, experiments, topics }
     }
 
-    /// The embedding of a video. The order of calls decides on how sums are rounded.
+    /// Adds the embedding of a video. The order of calls affects the rounding of the sums.
     pub(super) fn add(&mut self, video: usize, embedding: &[f32]) {
         let sum = &mut self.topics[self.topic_of[video] as usize].sum;
         sum.iter_mut().zip(embedding).for_each(|(sum, value)| *sum += f64::from(*value));
@@ -93,7 +93,7 @@ impl Population {
         self.experiments.len()
     }
 
-    /// Topics that have videos, those that score best for the user on average first.
+    /// Returns the topics that have videos, by descending mean score for the user.
     fn nearest_topics(&self, user: &[f32]) -> Vec<usize> {
         let mean_score = |topic: &Topic| {
             let sum: f64 = topic.sum.iter().zip(user).map(|(sum, value)| sum * f64::from(*value)).sum();
@@ -106,14 +106,14 @@ impl Population {
         scored.into_iter().map(|(number, _)| number).collect()
     }
 
-    /// A range of `experiment` that `count` of the videos are in, from 1 to all.
+    /// Returns a filter for a random range of `experiment` that matches `count` videos, `1..=videos`.
     fn random(&self, count: usize, random: &mut impl Rng) -> String {
         let first = random.random_range(0..=self.videos() - count);
         range(self.experiments[first], self.experiments.get(first + count))
     }
 
-    /// The first of `topics` that have `count` videos together; a range of `experiment` of them, should they have far
-    /// more.
+    /// Returns a filter for the first of `topics` that have `count` videos together. If they exceed `count` by more
+    /// than one in [`TOLERANCE`], the filter also has a range of `experiment`.
     fn of_topics(&self, topics: impl Iterator<Item = usize>, count: usize, random: &mut impl Rng) -> String {
         let (mut taken, mut names, mut found) = (Vec::new(), Vec::new(), 0);
         for topic in topics {
@@ -139,12 +139,12 @@ impl Population {
     }
 }
 
-/// Everything from `lower` on and below `upper`, or below 1, which no value reaches.
+/// Returns a filter for `lower..upper`. `None` is 1, which is above every value.
 fn range(lower: f64, upper: Option<&f64>) -> String {
     format!("experiment >= {lower} and experiment < {}", upper.unwrap_or(&1.0))
 }
 
-/// The rows of the videos that are excluded, ascending.
+/// Returns the rows of the excluded videos, ascending.
 pub(super) fn excluded_rows(model: &Model, videos: usize) -> Vec<usize> {
     let mut rows = sample(&mut model.draw(Draw::Excluded, 0), videos, excluded_count(videos)).into_vec();
     rows.sort_unstable();
@@ -155,10 +155,10 @@ fn excluded_count(videos: usize) -> usize {
     (videos / 5).min(MAX_EXCLUDED)
 }
 
-/// Writes a line per label and user, of the first of the held-out `users`.
+/// Writes one line per label and user, for the first [`MAX_USERS`] of the held-out `users`.
 ///
 /// # Errors
-/// The operating system refuses.
+/// The error of the operating system.
 pub(super) fn write_requests(
     path: &Path,
     model: &Model,
@@ -167,7 +167,7 @@ pub(super) fn write_requests(
 ) -> io::Result<()> {
     let count = users.len().min(MAX_USERS);
     let lines_of = |row: usize| lines(model, population, users.start + row, row, count);
-    // By user, then by label: there are the same labels for all.
+    // By user, then by label: all users have the same labels.
     let lines: Vec<Vec<Line>> = (0..count).into_par_iter().map(lines_of).collect();
     let mut file = BufWriter::new(StagedFile::create_for(path)?);
     for label in 0..lines.first().map_or(0, Vec::len) {
@@ -179,7 +179,7 @@ pub(super) fn write_requests(
     file.into_inner().map_err(io::IntoInnerError::into_error)?.replace(path)
 }
 
-/// All lines of user `number`, which is row `row` of the `rows` that ask.
+/// Returns all lines of user `number`, whose query is row `row` of `rows`.
 fn lines(model: &Model, population: &Population, number: usize, row: usize, rows: usize) -> Vec<Line> {
     let line = |label: String, filter| {
         let query = Some(row);
@@ -210,7 +210,7 @@ fn lines(model: &Model, population: &Population, number: usize, row: usize, rows
     lines
 }
 
-/// 10,000 as people write it; below a million.
+/// Formats a count below a million with a thousands separator: 10,000.
 fn thousands(count: usize) -> String {
     if count < 1_000 { count.to_string() } else { format!("{},{:03}", count / 1_000, count % 1_000) }
 }

@@ -1,4 +1,4 @@
-//! Names and titles.
+//! The names of topics and creators, and the titles of videos.
 
 use rand::{Rng, RngExt};
 
@@ -37,18 +37,18 @@ const FIRST: [&str; 20] = [
     "ben", "ada", "raj", "yui", "dan",
 ];
 
-/// The name of a topic: its subject, numbered where subjects repeat.
+/// Returns the name of a topic: its subject, with a number if the subject repeats.
 pub(super) fn topic(topic: usize) -> String {
     let subject = TOPICS[topic % TOPICS.len()][0];
     if topic < TOPICS.len() { subject.to_owned() } else { format!("{subject} {}", topic / TOPICS.len() + 1) }
 }
 
-/// The handle of a creator.
+/// Returns the handle of a creator.
 pub(super) fn creator(creator: usize) -> String {
     format!("{}.{}{}", FIRST[creator % FIRST.len()], TOPICS[(creator / 7) % TOPICS.len()][0], creator)
 }
 
-/// A title made of the words of a topic.
+/// Returns a random title from the words of a topic.
 pub(super) fn title(topic: usize, random: &mut impl Rng) -> String {
     let words = &TOPICS[topic % TOPICS.len()];
     let first = words[random.random_range(0..3)];
