@@ -1,4 +1,4 @@
-//! Attribute columns of an open index: typed values straight from the mapped file.
+//! Attribute columns of an open index: typed values, read directly from the mapped file.
 
 use jiff::Timestamp;
 
@@ -61,22 +61,22 @@ impl<'a> Columns<'a> {
         Ok(Self { index })
     }
 
-    /// The columns of an index that [`Columns::open`] has accepted before.
+    /// Returns the columns of an index that [`Columns::open`] has accepted before.
     pub fn of(index: &'a Index) -> Self {
         Self { index }
     }
 
-    /// Names and types, by ordinal.
+    /// Returns names and types, by ordinal.
     pub fn schema(&self) -> &'a [AttributeSchema] {
         &self.index.metadata().attributes
     }
 
-    /// The ordinal of a column.
+    /// Returns the ordinal of a column; `None` if there is no such column.
     pub fn find(&self, name: &str) -> Option<usize> {
         self.schema().iter().position(|column| column.name == name)
     }
 
-    /// The value of one column for one video; `None` where it is null.
+    /// Returns the value of one column for one video; `None` if it is null.
     ///
     /// # Panics
     /// If there is no such column.
@@ -84,35 +84,35 @@ impl<'a> Columns<'a> {
         if self.is_null(column, node.index()) { None } else { self.stored(column, node.index()) }
     }
 
-    /// The index of the columns.
+    /// Returns the index that contains the columns.
     pub fn index(&self) -> &'a Index {
         self.index
     }
 
-    /// Whether the nodes of a value can be looked up. In a generation of an older format they cannot: then
+    /// Returns whether the nodes of a value can be looked up. False for a generation of an older format: its
     /// [`Columns::words`], [`Columns::bools`] and [`Columns::sorted`] have no nodes.
     pub fn are_inverted(&self) -> bool {
         self.index.format_version() >= FILTER_VERSION
     }
 
-    /// The nodes of each word; `None` for a column that has no words.
+    /// Returns the dictionary and the nodes of each word; `None` for a column without words.
     pub fn words(&self, column: usize) -> Option<Words<'a>> {
         matches!(self.kind(column)?, AttributeKind::Keyword | AttributeKind::KeywordList)
             .then(|| Words::of(self.index, column as u32))
     }
 
-    /// The nodes that are false and those that are true, as words 0 and 1; `None` for a column of another type.
+    /// Returns the nodes with false as word 0, and with true as word 1; `None` for a column of another type.
     pub fn bools(&self, column: usize) -> Option<Postings<'a>> {
         (self.kind(column)? == AttributeKind::Bool).then(|| Postings::of(self.index, column as u32))
     }
 
-    /// The nodes by number or time; `None` for a column of another type.
+    /// Returns the nodes sorted by number or time; `None` for a column of another type.
     pub fn sorted(&self, column: usize) -> Option<Sorted<'a>> {
         Sorted::of(self.index, self.kind(column)?, column as u32)
     }
 
-    /// The nodes whose time is `earliest` or later, found one by one where the columns are not inverted; `None`
-    /// for a column that has no times.
+    /// Returns the nodes whose time is `earliest` or later; `None` for a column without times. Scans all times if the
+    /// columns are not inverted.
     pub fn since(&self, column: usize, earliest: Timestamp) -> Option<NodeSet> {
         let sorted = self.sorted(column).filter(|_| self.kind(column) == Some(AttributeKind::Timestamp))?;
         let earliest = earliest.as_nanosecond();
@@ -136,9 +136,9 @@ impl<'a> Columns<'a> {
     /// Sets `set` to the nodes that have a value, replacing its contents.
     ///
     /// # Panics
-    /// If the set is not of the nodes of the index.
+    /// If the set is not sized for the nodes of the index.
     pub fn fill_with_valued(&self, column: usize, set: &mut NodeSet) {
-        assert_eq!(set.nodes(), self.index.len(), "a set of other nodes");
+        assert_eq!(set.nodes(), self.index.len(), "expected a set for the nodes of this index");
         let validity: &[u8] = self.index.column(SectionKind::AttributeValidity, column as u32);
         let (whole, rest) = validity.as_chunks::<4>();
         let words = set.words_mut();
@@ -149,7 +149,7 @@ impl<'a> Columns<'a> {
         set.trim();
     }
 
-    /// The values as keys to count by; `None` for a column of doubles or times.
+    /// Returns the values as keys to count by; `None` for a column of doubles or times.
     pub fn value_keys(&self, column: usize) -> Option<ValueKeys<'a>> {
         ValueKeys::of(self.index, self.kind(column)?, column as u32)
     }
@@ -205,7 +205,7 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// Checks the lengths of what [`super::invert`] made.
+/// Checks the lengths of the sections that [`super::invert`] made.
 fn expect_inverted(index: &Index, kind: AttributeKind, ordinal: u32) -> Result<(), IndexError> {
     let rows = index.len() as u64;
     let offsets = match kind {

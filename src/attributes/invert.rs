@@ -31,11 +31,11 @@ pub(super) fn postings(
         }
     }
     let groups: Vec<&[u32]> = starts.iter().zip(&ends).map(|(start, end)| &nodes[*start..*end]).collect();
-    let parts: Vec<(Vec<u8>, Vec<usize>)> = groups.par_chunks(WORDS_AT_A_TIME).map(serialized).collect();
+    let chunks: Vec<(Vec<u8>, Vec<usize>)> = groups.par_chunks(WORDS_AT_A_TIME).map(serialized).collect();
     let mut offsets = Vec::with_capacity(words + 1);
     offsets.push(0u64);
-    let mut bitmaps = Vec::with_capacity(parts.iter().map(|(bytes, _)| bytes.len()).sum());
-    for (bytes, ends) in parts {
+    let mut bitmaps = Vec::with_capacity(chunks.iter().map(|(bytes, _)| bytes.len()).sum());
+    for (bytes, ends) in chunks {
         offsets.extend(ends.iter().map(|end| (bitmaps.len() + end) as u64));
         bitmaps.extend(bytes);
     }
@@ -65,13 +65,14 @@ pub(super) fn order(keys: &[Option<u64>]) -> [(SectionKind, Vec<u8>); 2] {
     ]
 }
 
-/// How many bitmaps of the first nodes by value there are in an index: a range is the difference of two of them and
-/// at most half of what lies between two at each end.
+/// Returns the number of marks in an index: bitmaps of the first nodes by value. A range is the difference of two
+/// marks, corrected at each end by at most half of the nodes between two neighboring marks.
 pub(super) fn marks_of(format_version: u32) -> usize {
     if format_version < MARKS_VERSION { 32 } else { 64 }
 }
 
-/// `[count × rows / 32, rounded up]`: of `order`, nodes below `rows`, the first [`marked`] of each mark.
+/// Returns `[count × rows / 32, rounded up]`: a bitmap per mark, of its first [`marked`] nodes of `order`.
+/// Nodes must be less than `rows`.
 pub(super) fn marks(order: &[u32], rows: usize, count: usize) -> Vec<u32> {
     let mut mark = vec![0u32; rows.div_ceil(32)];
     let mut marks = Vec::with_capacity(count * mark.len());
@@ -85,7 +86,7 @@ pub(super) fn marks(order: &[u32], rows: usize, count: usize) -> Vec<u32> {
     marks
 }
 
-/// How many nodes of an order of `nodes` are in one of `count` marks.
+/// Returns the number of nodes in mark `mark` of `count`, of an order of `nodes` nodes.
 pub(super) fn marked(mark: usize, count: usize, nodes: usize) -> usize {
     (mark + 1) * nodes / count
 }

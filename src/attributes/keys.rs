@@ -11,13 +11,13 @@ use crate::index::{AttributeKind, Index, SectionKind};
 /// Lists of up to this many items are deduplicated by comparing all pairs, longer ones by sorting.
 const SHORT_LIST: usize = 32;
 
-/// The values of one column as numbers that are equal where the values are, bound once to look up many nodes.
+/// Looks up the values of one column as integer keys. Equal values have equal keys.
 #[derive(Clone, Copy, Debug)]
 pub struct ValueKeys<'a> {
     /// One bit per row, the least significant first.
     validity: &'a [u8],
     values: Keys<'a>,
-    /// By dictionary code, where keys are to be equal to those of another index.
+    /// Keys by dictionary code, if the keys must match those of another index.
     words: Option<&'a [u64]>,
 }
 
@@ -25,14 +25,14 @@ pub struct ValueKeys<'a> {
 enum Keys<'a> {
     /// Dictionary codes.
     Words(&'a [u32]),
-    /// Dictionary codes, and where the list of each row starts among them.
+    /// Dictionary codes of all lists, and the position in them where the list of each row starts.
     Lists(&'a [u32], &'a [u64]),
     Integers(&'a [u64]),
     Bools(&'a [u8]),
 }
 
 impl<'a> ValueKeys<'a> {
-    /// `None` for a type whose values are rarely equal.
+    /// Returns `None` for a type whose values are rarely equal.
     pub(super) fn of(index: &'a Index, kind: AttributeKind, ordinal: u32) -> Option<Self> {
         let values = SectionKind::AttributeValues;
         let values = match kind {
@@ -48,12 +48,12 @@ impl<'a> ValueKeys<'a> {
         Some(Self { validity, values, words: None })
     }
 
-    /// The same with other keys for words: one for each dictionary code.
+    /// Replaces the keys of words: `words` has one key per dictionary code.
     pub fn with_words(self, words: &'a [u64]) -> Self {
         Self { words: Some(words), ..self }
     }
 
-    /// Appends the keys of the values that a video has, each once: none for null, several for a list.
+    /// Appends the distinct keys of the values of a video: none for null, several for a list.
     #[inline]
     pub fn append(&self, node: NodeId, keys: &mut Vec<u64>) {
         let row = node.index();
@@ -74,12 +74,12 @@ impl<'a> ValueKeys<'a> {
     }
 }
 
-/// Keys for the words of a dictionary that are equal to those of `base` where the words are, and differ from all of
-/// them where it does not have the word.
+/// Returns one key per word of a dictionary. A word that `base` has gets the key it has there; any other word gets a
+/// key that no word of `base` has.
 pub fn keys_of_words(words: &Words<'_>, base: &Words<'_>) -> Vec<u64> {
     let key = |word: usize| {
         let text = words.text(word).unwrap_or_default();
-        // Beyond every code, and the same in every dictionary that has the word.
+        // Above every code, and equal in all dictionaries with this word.
         let hash = || 1 << 63 | FxBuildHasher.hash_one(text.as_bytes()) >> 1;
         base.find(text).map_or_else(hash, u64::from)
     };

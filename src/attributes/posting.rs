@@ -1,30 +1,31 @@
-//! The nodes of one word, in the bytes that they are written to: a portable Roaring bitmap, or masks of blocks.
+//! The nodes of one word, as serialized in the file: a portable Roaring bitmap, or the masks of blocks.
 //!
 //! ```text
-//! "MASK" │ block u32, which of its 64 nodes u64, a bit each │ the next block that has some │ ...
+//! "MASK" │ block u32, mask of its 64 nodes u64 │ the next block that has a node │ ...
 //! ```
 //!
-//! Nodes beside each other are near each other, and often of the same topic: most words of such a column have parts of
-//! some tens of blocks. A filter that asks for hundreds of words adds their masks one by one, where a bitmap has
-//! containers and runs that each end where the processor did not expect it. Little-endian, all of it.
+//! Nodes with consecutive numbers have similar embeddings, and often the same topic. So most words of a column of
+//! topics have some nodes in each of a few tens of blocks. A filter for hundreds of words adds their masks in a simple
+//! loop; a bitmap has containers and runs of varying length, which cost branch mispredictions. All integers are
+//! little-endian.
 
 use roaring::RoaringBitmap;
 
 use crate::kernel::WORD_BITS;
 use crate::serialized_bitmap::{BitmapError, SerializedBitmap};
 
-/// The first bytes of masks, which no Roaring bitmap starts with.
+/// The first bytes of masks. No Roaring bitmap starts with them.
 const COOKIE: [u8; 4] = *b"MASK";
-/// The nodes of a block.
+/// Nodes per block.
 const BLOCK_NODES: u32 = u64::BITS;
-/// Of the last one of these the last node has the largest number there is.
+/// Blocks of all possible nodes: the last node of the last block is `u32::MAX`.
 const MAX_BLOCKS: u32 = u32::MAX / BLOCK_NODES + 1;
-/// Words of a set that hold the nodes of a block.
+/// Words of a [`NodeSet`](crate::node_set::NodeSet) per block.
 const WORDS_PER_BLOCK: usize = BLOCK_NODES as usize / WORD_BITS;
 /// Bytes of a block and its mask.
 const RECORD: usize = 12;
-/// Masks are no more than so many times as long as the bitmap would be.
-const TIMES_AS_LONG: usize = 4;
+/// Masks are used if they take at most this many times the bytes of the bitmap.
+const MAX_MASK_RATIO: usize = 4;
 
 /// The nodes of one word.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +34,7 @@ pub(super) enum Posting<'a> {
     Masks(&'a [[u8; RECORD]]),
 }
 
-/// What is wrong with the bytes of a posting. `at` counts bytes from its start.
+/// An error in the bytes of a posting. `at` is a byte offset from its start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum PostingError {
     #[error(transparent)]
@@ -48,17 +49,20 @@ pub(super) enum PostingError {
     NoNodes { at: usize, block: u32, mask: u64 },
 }
 
-/// Appends `nodes`, ascending, in whichever way suits them.
+/// Appends `nodes`, which must ascend: as masks, unless a bitmap is faster or much smaller.
+///
+/// # Panics
+/// If the nodes do not ascend.
 pub(super) fn serialize(nodes: &[u32], bytes: &mut Vec<u8>) {
     let mut bitmap =
         RoaringBitmap::from_sorted_iter(nodes.iter().copied()).expect("the nodes of a word ascend");
     bitmap.optimize();
     let blocks = || nodes.chunk_by(|node, next| node / BLOCK_NODES == next / BLOCK_NODES);
-    // What has a bit for every node there could be is added a word at a time as it is.
+    // Containers with a bit per node are already added a word at a time.
     let is_dense = bitmap.statistics().n_bitset_containers > 0;
     let mask_bytes = COOKIE.len() + RECORD * blocks().count();
-    if is_dense || mask_bytes > TIMES_AS_LONG * bitmap.serialized_size() {
-        bitmap.serialize_into(bytes).expect("a vector takes every byte");
+    if is_dense || mask_bytes > MAX_MASK_RATIO * bitmap.serialized_size() {
+        bitmap.serialize_into(bytes).expect("writing to a vector cannot fail");
         return;
     }
     bytes.extend(COOKIE);
@@ -70,10 +74,10 @@ pub(super) fn serialize(nodes: &[u32], bytes: &mut Vec<u8>) {
 }
 
 impl<'a> Posting<'a> {
-    /// Checks everything but that there are such nodes.
+    /// Parses and checks a posting, except that the index has its nodes.
     ///
     /// # Errors
-    /// The first thing that is wrong.
+    /// The first error in the bytes.
     pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, PostingError> {
         let Some(records) = bytes.strip_prefix(&COOKIE) else {
             let (bitmap, rest) = SerializedBitmap::parse(bytes)?;
@@ -100,8 +104,8 @@ impl<'a> Posting<'a> {
         Ok(Self::Masks(records))
     }
 
-    /// The same with nothing checked that takes long: other bytes than were written have other nodes, and nothing else
-    /// goes wrong. `None` if they are no posting at all.
+    /// Parses a posting without the slow checks. Damaged bytes yield wrong nodes, and have no other effect. Returns
+    /// `None` if the bytes are not a posting.
     pub(super) fn skim(bytes: &'a [u8]) -> Option<Self> {
         match bytes.strip_prefix(&COOKIE) {
             Some(records) => Some(Self::Masks(records.as_chunks().0)),
@@ -109,7 +113,7 @@ impl<'a> Posting<'a> {
         }
     }
 
-    /// How many nodes.
+    /// Returns the number of nodes.
     pub(super) fn len(&self) -> u64 {
         match self {
             Self::Bitmap(bitmap) => bitmap.len(),
@@ -136,7 +140,7 @@ impl<'a> Posting<'a> {
         }
     }
 
-    /// Sets the bits of the nodes in the words of a set, as far as there are words for them.
+    /// Sets the bits of the nodes in the words of a set. Ignores nodes beyond its last word.
     pub(super) fn add_to(&self, words: &mut [u32]) {
         let records = match self {
             Self::Bitmap(bitmap) => return bitmap.add_to(words),
@@ -171,7 +175,7 @@ mod tests {
 
     use super::*;
 
-    /// Nodes of every kind: scattered, and parts of blocks.
+    /// Scattered nodes, and runs of consecutive nodes.
     fn nodes() -> impl Strategy<Value = BTreeSet<u32>> {
         let scattered = prop::collection::vec(0..200_000u32, 0..20);
         let parts = prop::collection::vec((0..200_000u32, 1..100u32), 0..20);

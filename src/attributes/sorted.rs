@@ -1,4 +1,4 @@
-//! The nodes of a column in the order of its numbers or times, as they lie in the file.
+//! The nodes of a column sorted by number or time, as stored in the file.
 
 use std::ops::Range;
 
@@ -6,14 +6,14 @@ use super::invert::{marked, marks_of};
 use crate::index::{AttributeKind, Index, SectionKind};
 use crate::node_set::NodeSet;
 
-/// The nodes of one column of numbers or times by value, those that are null or NaN left out.
+/// The nodes of one column of numbers or times, sorted by value. Nodes with null or NaN are omitted.
 ///
-/// A damaged file may give other nodes than those with the values asked for, but none that the index does not have.
+/// With a damaged file, lookups may return wrong nodes, but only nodes of the index.
 #[derive(Clone, Copy, Debug)]
 pub struct Sorted<'a> {
     values: Values<'a>,
     order: &'a [u32],
-    /// Bitmaps of the same length, and how many.
+    /// `[mark_count × words of a set]`: bitmaps of prefixes of `order`.
     marks: &'a [u32],
     mark_count: usize,
 }
@@ -40,7 +40,7 @@ enum Values<'a> {
 }
 
 impl<'a> Sorted<'a> {
-    /// `None` for a column of another type.
+    /// Returns `None` for a column of another type.
     pub(super) fn of(index: &'a Index, kind: AttributeKind, ordinal: u32) -> Option<Self> {
         let values = SectionKind::AttributeValues;
         let values = match kind {
@@ -55,27 +55,28 @@ impl<'a> Sorted<'a> {
         Some(Self { values, order, marks, mark_count: marks_of(index.format_version()) })
     }
 
-    /// Whether both are of the same column.
+    /// Returns whether both belong to the same column.
     pub fn is_same(&self, other: &Sorted<'_>) -> bool {
         std::ptr::eq(self.order, other.order)
     }
 
-    /// How many nodes are in the order.
+    /// Returns the number of nodes in the order.
     pub fn len(&self) -> usize {
         self.order.len()
     }
 
-    /// Whether no video has a number or time.
+    /// Returns whether no video has a number or time.
     pub fn is_empty(&self) -> bool {
         self.order.is_empty()
     }
 
-    /// The position of the first value for which `before` does not hold; it holds for all values up to some one.
+    /// Returns the position of the first value for which `before` is false. `before` must be true for a prefix of the
+    /// sorted values and false for all others.
     pub fn position(&self, mut before: impl FnMut(Scalar) -> bool) -> usize {
         self.order.partition_point(|node| self.value(*node).is_some_and(&mut before))
     }
 
-    /// Makes `set` the nodes at these positions of the order; what it held does not matter.
+    /// Sets `set` to the nodes at these positions of the order, replacing its contents.
     pub fn fill(&self, positions: Range<usize>, set: &mut NodeSet) {
         let start = positions.start.min(self.len());
         let end = positions.end.clamp(start, self.len());
@@ -84,7 +85,7 @@ impl<'a> Sorted<'a> {
         let words = set.words_mut();
         if low == high {
             words.fill(0);
-            put(words, &self.order[start..end]);
+            insert(words, &self.order[start..end]);
         } else {
             match (self.prefix(low, words.len()), self.prefix(high, words.len())) {
                 (None, Some(high)) => words.copy_from_slice(high),
@@ -96,11 +97,11 @@ impl<'a> Sorted<'a> {
                 }
                 (_, None) => words.fill(0),
             }
-            // Each correction ends half way to the next prefix at most, so that they do not meet.
-            put(words, &self.order[start..low_end.max(start)]);
-            take(words, &self.order[low_end..start.max(low_end)]);
-            put(words, &self.order[high_end..end.max(high_end)]);
-            take(words, &self.order[end..high_end.max(end)]);
+            // Each correction covers at most half of the distance to the next prefix, so they do not overlap.
+            insert(words, &self.order[start..low_end.max(start)]);
+            clear(words, &self.order[low_end..start.max(low_end)]);
+            insert(words, &self.order[high_end..end.max(high_end)]);
+            clear(words, &self.order[end..high_end.max(end)]);
         }
         set.trim();
     }
@@ -115,26 +116,26 @@ impl<'a> Sorted<'a> {
         })
     }
 
-    /// The number of the prefix that ends nearest to a position: 0 has no nodes, and j those of mark j − 1.
+    /// Returns the prefix that ends nearest to a position. Prefix 0 is empty; prefix j has the nodes of mark j − 1.
     fn nearest_prefix(&self, position: usize) -> usize {
         let near = position * self.mark_count / self.len().max(1);
         let distance = |prefix: &usize| self.prefix_end(*prefix).abs_diff(position);
         (near..=self.mark_count.min(near + 1)).min_by_key(distance).unwrap_or(self.mark_count)
     }
 
-    /// The nodes of a prefix; `None` if there are none, or not as many words.
+    /// Returns the bitmap of a prefix; `None` for the empty prefix, or if the file has too few words.
     fn prefix(&self, prefix: usize, words: usize) -> Option<&'a [u32]> {
         let start = prefix.checked_sub(1)? * words;
         self.marks.get(start..start + words)
     }
 
-    /// How many nodes are in a prefix.
+    /// Returns the number of nodes in a prefix.
     fn prefix_end(&self, prefix: usize) -> usize {
         prefix.checked_sub(1).map_or(0, |mark| marked(mark, self.mark_count, self.len()))
     }
 }
 
-fn put(words: &mut [u32], nodes: &[u32]) {
+fn insert(words: &mut [u32], nodes: &[u32]) {
     for node in nodes {
         if let Some(word) = words.get_mut(*node as usize / 32) {
             *word |= 1 << (node % 32);
@@ -142,7 +143,7 @@ fn put(words: &mut [u32], nodes: &[u32]) {
     }
 }
 
-fn take(words: &mut [u32], nodes: &[u32]) {
+fn clear(words: &mut [u32], nodes: &[u32]) {
     for node in nodes {
         if let Some(word) = words.get_mut(*node as usize / 32) {
             *word &= !(1 << (node % 32));

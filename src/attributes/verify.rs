@@ -1,5 +1,5 @@
-//! Checks the parts of attribute sections that opening does not read: every value, and that the inverted sections, which
-//! filters read, agree with the values.
+//! Checks the parts of attribute sections that opening does not read: every value, and that the inverted sections,
+//! which filters read, agree with the values.
 
 use super::column::Columns;
 use super::invert::{key_of_f64, key_of_i64, marks, marks_of};
@@ -12,7 +12,7 @@ impl Columns<'_> {
     /// the order of the numbers and times are those of the values.
     ///
     /// # Errors
-    /// [`IndexError::BadEntry`] for the first that is not so.
+    /// [`IndexError::BadEntry`] for the first violation.
     pub fn verify(&self) -> Result<(), IndexError> {
         for column in 0..self.schema().len() {
             let column = Column { columns: self, column };
@@ -86,7 +86,7 @@ impl<'a> Column<'a> {
         }
     }
 
-    /// Checks that every node of a posting has its word, and that no node is missing.
+    /// Checks that every node of a posting has the word, and that no node is missing.
     fn check_postings(&self, words_of: impl Fn(usize) -> Option<&'a [u32]>) -> Result<(), IndexError> {
         let postings = Postings::of(self.columns.index, self.column as u32);
         let offsets: &[u64] = self.section(SectionKind::AttributePostingOffsets);
@@ -106,16 +106,16 @@ impl<'a> Column<'a> {
                 Ok(posting) => posting,
                 Err(error) => return bad(error.to_string()),
             };
-            let mut stranger = None;
+            let mut unexpected = None;
             posting.for_each(|node| {
                 let row = node as usize;
                 let has = !self.columns.is_null(self.column, row)
                     && words_of(row).is_some_and(|words| words.contains(&(word as u32)));
                 if !has {
-                    stranger.get_or_insert(node);
+                    unexpected.get_or_insert(node);
                 }
             });
-            if let Some(node) = stranger {
+            if let Some(node) = unexpected {
                 return bad(format!("expected nodes that have the word, found {node}"));
             }
             found += posting.len();

@@ -25,19 +25,19 @@ impl<'a> Words<'a> {
         }
     }
 
-    /// The number of words.
+    /// Returns the number of words.
     pub fn len(&self) -> usize {
         self.text_offsets.len().saturating_sub(1)
     }
 
-    /// Whether no video has any.
+    /// Returns whether no video has a word.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The number of a word, if a video has it.
+    /// Returns the code of a word; `None` if no video has it.
     pub fn find(&self, word: &str) -> Option<u32> {
-        for slot in places(word.as_bytes(), self.slots.len()) {
+        for slot in probes(word.as_bytes(), self.slots.len()) {
             let code = self.slots[slot].checked_sub(1)?;
             if self.bytes(code as usize) == Some(word.as_bytes()) {
                 return Some(code);
@@ -46,7 +46,7 @@ impl<'a> Words<'a> {
         self.search(word)
     }
 
-    /// The number of a word, by halves: of one that found no place near its own, and in a file of before there were
+    /// Returns the code of a word by binary search: for a word without a slot, and for files of formats without
     /// slots.
     fn search(&self, word: &str) -> Option<u32> {
         let (mut low, mut high) = (0, self.len());
@@ -66,7 +66,7 @@ impl<'a> Words<'a> {
         std::str::from_utf8(self.bytes(word)?).ok()
     }
 
-    /// The nodes of each word, by its number.
+    /// Returns the nodes of each word, by its code.
     pub fn postings(&self) -> Postings<'a> {
         self.postings
     }
@@ -81,35 +81,35 @@ impl<'a> Words<'a> {
     }
 
     pub(super) fn bytes(&self, word: usize) -> Option<&'a [u8]> {
-        part(self.text, self.text_offsets, word)
+        slice(self.text, self.text_offsets, word)
     }
 }
 
 /// Slots probed per word. The bound keeps lookups fast if words were chosen to collide.
-const MAX_PLACES: usize = 8;
+const MAX_PROBES: usize = 8;
 
 /// Returns the number of slots of a dictionary of `words` words: at least twice the number of words.
 pub(super) fn slots_of(words: usize) -> usize {
     if words == 0 { 0 } else { (2 * words).next_power_of_two() }
 }
 
-/// Puts each word of a dictionary into an empty slot near its own, if there is one.
+/// Puts each word of a dictionary into the first empty slot of its probe sequence. A word without one gets no slot.
 pub(super) fn fill_slots<'w>(words: impl Iterator<Item = &'w [u8]>, slots: &mut [u32]) {
     for (word, code) in words.zip(0..) {
-        if let Some(slot) = places(word, slots.len()).find(|slot| slots[*slot] == 0) {
+        if let Some(slot) = probes(word, slots.len()).find(|slot| slots[*slot] == 0) {
             slots[slot] = code + 1;
         }
     }
 }
 
-/// Where a word may be, likeliest first; nowhere if there are no slots.
-fn places(word: &[u8], slots: usize) -> impl Iterator<Item = usize> {
+/// Returns the probe sequence of a word: the slots it may be in. Empty if there are no slots.
+fn probes(word: &[u8], slots: usize) -> impl Iterator<Item = usize> {
     // The upper bits of the product depend on all of the checksum.
     let hash = u64::from(crc32c::crc32c(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-    (0..MAX_PLACES.min(slots)).map(move |near| (hash as usize + near) & (slots - 1))
+    (0..MAX_PROBES.min(slots)).map(move |near| (hash as usize + near) & (slots - 1))
 }
 
-/// The nodes of each word of one column, or of false and true where it has bools.
+/// The nodes of each word of one column, or of false (0) and true (1) of a column of bools.
 #[derive(Clone, Copy, Debug)]
 pub struct Postings<'a> {
     bitmaps: &'a [u8],
@@ -126,8 +126,8 @@ impl<'a> Postings<'a> {
 
     /// Adds the nodes of a word to `set`.
     pub fn add_to(&self, word: u32, set: &mut NodeSet) {
-        // Most goes unchecked here: that reads every bit, which takes longer than to add them. What a damaged file has
-        // beyond the nodes is passed over or taken out.
+        // Skip the full check: it reads every bit, which takes longer than adding them. Nodes of a damaged file that
+        // the index does not have are ignored or trimmed.
         if let Some(posting) = self.bytes(word as usize).and_then(Posting::skim) {
             posting.add_to(set.words_mut());
             set.trim();
@@ -135,11 +135,11 @@ impl<'a> Postings<'a> {
     }
 
     pub(super) fn bytes(&self, word: usize) -> Option<&'a [u8]> {
-        part(self.bitmaps, self.offsets, word)
+        slice(self.bitmaps, self.offsets, word)
     }
 }
 
-fn part<'a>(bytes: &'a [u8], offsets: &[u64], entry: usize) -> Option<&'a [u8]> {
+fn slice<'a>(bytes: &'a [u8], offsets: &[u64], entry: usize) -> Option<&'a [u8]> {
     let (start, end) = (*offsets.get(entry)?, *offsets.get(entry + 1)?);
     bytes.get(usize::try_from(start).ok()?..usize::try_from(end).ok()?)
 }
@@ -171,13 +171,13 @@ mod tests {
         #[test]
         fn finds_every_word_and_no_other(
             known in prop::collection::btree_set("[ab]{0,6}", 0..60),
-            asked in prop::collection::vec("[ab]{0,6}", 0..60),
+            others in prop::collection::vec("[ab]{0,6}", 0..60),
         ) {
             let known: Vec<String> = known.into_iter().collect();
             let dictionary = dictionary(&known);
             let words = words(&dictionary);
             let without_slots = Words { slots: &[], ..words };
-            for word in known.iter().chain(&asked) {
+            for word in known.iter().chain(&others) {
                 let expected = known.iter().position(|other| other == word).map(|code| code as u32);
                 prop_assert_eq!(words.find(word), expected);
                 prop_assert_eq!(without_slots.find(word), expected);
@@ -193,7 +193,7 @@ mod tests {
         let placed = dictionary.2.iter().filter(|slot| **slot > 0).count();
         assert!(
             placed < known.len(),
-            "half of the slots are full, somewhere more than {MAX_PLACES} in a row"
+            "half of the slots are full, somewhere more than {MAX_PROBES} in a row"
         );
         let words = words(&dictionary);
         assert!(known.iter().zip(0..).all(|(word, code)| words.find(word) == Some(code)));
