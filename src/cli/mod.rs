@@ -41,6 +41,8 @@ mod verify;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
+use crate::engine::EngineError;
+use crate::index::StoreError;
 use crate::kernel::Kernels;
 
 /// Candidate retrieval for short-video recommenders.
@@ -74,6 +76,30 @@ enum Command {
 /// # Errors
 /// The error of the subcommand, with a message for users.
 pub fn run() -> anyhow::Result<()> {
+    run_command().map_err(|error| match error.chain().find_map(remedy) {
+        Some(remedy) => anyhow::anyhow!("{error:#}; {remedy}"),
+        None => error,
+    })
+}
+
+/// Returns the command that resolves an error of the engine, if there is one.
+fn remedy(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let store = match error.downcast_ref() {
+        Some(EngineError::NotCalibrated { dir, .. }) => {
+            return Some(format!("run `shortlist tune --index {}`", dir.display()));
+        }
+        Some(EngineError::Store(error)) => Some(error),
+        _ => error.downcast_ref(),
+    };
+    match store {
+        Some(StoreError::Empty { dir }) => {
+            Some(format!("`shortlist build --out {}` makes one", dir.display()))
+        }
+        _ => None,
+    }
+}
+
+fn run_command() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     Kernels::from_environment().context("SHORTLIST_KERNEL")?;
     match arguments.command {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::base::id::VideoId;
+use crate::engine::field::Field;
 use crate::index::StoreError;
 use crate::live::LogError;
 
@@ -12,8 +13,8 @@ pub enum EngineError {
     /// A field of the request has an invalid value.
     #[error("{field}: {problem}")]
     InvalidArgument {
-        /// The path of the field, as in the proto.
-        field: String,
+        /// Which field.
+        field: Field,
         /// What is wrong, with expected and found.
         problem: String,
     },
@@ -50,7 +51,7 @@ pub enum EngineError {
         video: VideoId,
     },
     /// The generation cannot be filtered.
-    #[error("filter: generation {generation} of index {index:?}: {problem}")]
+    #[error("generation {generation} of index {index:?}: {problem}")]
     NotFilterable {
         /// The index.
         index: String,
@@ -60,9 +61,7 @@ pub enum EngineError {
         problem: String,
     },
     /// The embedding comes from another model than the index.
-    #[error(
-        "embedding_model: index {index:?} holds embeddings of {expected:?}, the request was made with {found:?}"
-    )]
+    #[error("index {index:?} holds embeddings of {expected:?}, the request was made with {found:?}")]
     EmbeddingModel {
         /// The index.
         index: String,
@@ -72,11 +71,7 @@ pub enum EngineError {
         found: String,
     },
     /// The request has a target recall, but the generation is not calibrated.
-    #[error(
-        "params.target_recall: index {index:?} is not calibrated: what recall generation {generation} reaches was \
-         not measured; run `shortlist tune --index {}`, or ask for ef_search",
-        dir.display()
-    )]
+    #[error("index {index:?} is not calibrated: the recall of generation {generation} was not measured")]
     NotCalibrated {
         /// The index.
         index: String,
@@ -87,7 +82,7 @@ pub enum EngineError {
     },
     /// The request has a target recall, but the calibration does not cover its k.
     #[error(
-        "params.target_recall: generation {generation} of index {index:?} is calibrated up to k = {largest}, the \
+        "generation {generation} of index {index:?} is calibrated up to k = {largest}, the \
          request is for {k}"
     )]
     KNotCalibrated {
@@ -102,7 +97,7 @@ pub enum EngineError {
     },
     /// No measured effort that the server allows reaches the target recall.
     #[error(
-        "params.target_recall: the best recall measured for k = {k} on generation {generation} of index {index:?}, \
+        "the best recall measured for k = {k} on generation {generation} of index {index:?}, \
          with the effort that this server allows, is {}, the request is for {target}; an exact search finds all",
         floor(*best)
     )]
@@ -139,7 +134,7 @@ pub enum EngineError {
     #[error(transparent)]
     Log(#[from] LogError),
     /// The `min_sequence` of the request is above the last write that this server has.
-    #[error("min_sequence: index {index:?} knows of writes up to {found}, the request asks for {expected}")]
+    #[error("index {index:?} knows of writes up to {found}, the request asks for {expected}")]
     NotYetWritten {
         /// The index.
         index: String,
@@ -163,22 +158,29 @@ pub enum EngineError {
 }
 
 impl EngineError {
-    pub(crate) fn invalid(field: impl Into<String>, problem: impl Into<String>) -> Self {
-        EngineError::InvalidArgument { field: field.into(), problem: problem.into() }
+    pub(crate) fn invalid(field: Field, problem: impl Into<String>) -> Self {
+        EngineError::InvalidArgument { field, problem: problem.into() }
     }
 
-    /// Returns the path of the invalid field of the request, as in the proto. The message starts with this path and a
-    /// colon.
-    pub fn field(&self) -> Option<&str> {
+    /// Returns the field that the caller has to change, if the error is about a field.
+    pub fn field(&self) -> Option<Field> {
         match self {
-            Self::InvalidArgument { field, .. } => Some(field),
-            Self::NotFilterable { .. } => Some("filter"),
-            Self::EmbeddingModel { .. } => Some("embedding_model"),
+            Self::InvalidArgument { field, .. } => Some(field.clone()),
+            Self::NotFilterable { .. } => Some(Field::Filter { path: String::new() }),
+            Self::EmbeddingModel { .. } => Some(Field::EmbeddingModel),
             Self::NotCalibrated { .. } | Self::KNotCalibrated { .. } | Self::RecallUnreachable { .. } => {
-                Some("params.target_recall")
+                Some(Field::TargetRecall)
             }
-            Self::NotYetWritten { .. } => Some("min_sequence"),
+            Self::NotYetWritten { .. } => Some(Field::MinSequence),
             _ => None,
+        }
+    }
+
+    /// Returns the message without the name of the field.
+    pub fn problem(&self) -> String {
+        match self {
+            Self::InvalidArgument { problem, .. } => problem.clone(),
+            other => other.to_string(),
         }
     }
 }

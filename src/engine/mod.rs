@@ -12,8 +12,10 @@
 //! | `options.rs` | how an engine is set up |
 //! | `status.rs`  | the state of the indexes |
 //! | `error.rs`   | why a request has no answer |
+//! | `field.rs`   | the fields that errors name |
 
 mod error;
+mod field;
 mod options;
 mod publish;
 mod query;
@@ -34,6 +36,7 @@ use write::catalog::{Target, look_up, read_only};
 
 pub use crate::search::{Loss, Plan, Shortfall};
 pub use error::EngineError;
+pub use field::Field;
 pub use options::{EngineOptions, GateOptions, Limits, RebuildOptions, SampleOptions};
 pub use publish::refresh::Refresh;
 pub(crate) use query::context::RequestContext;
@@ -79,12 +82,12 @@ impl Engine {
         for (name, dir) in &options.indexes {
             let served = ServedIndex::open(name.clone(), dir.clone(), &options, &background)?;
             if indexes.insert(name.clone(), Arc::new(served)).is_some() {
-                return Err(EngineError::invalid("index", format!("the name {name:?} is there twice")));
+                return Err(EngineError::invalid(Field::Index, format!("the name {name:?} is there twice")));
             }
         }
         for (field, files) in [
-            ("rebuild.training_queries", &options.rebuild.training_queries),
-            ("gate.query_files", &options.gate.query_files),
+            (Field::TrainingQueries, &options.rebuild.training_queries),
+            (Field::GateQueryFiles, &options.gate.query_files),
         ] {
             if let Some(name) = files.keys().find(|name| !indexes.contains_key(*name)) {
                 let available: Vec<&String> = indexes.keys().collect();
@@ -294,7 +297,10 @@ impl Engine {
         }
         match self.indexes.values().next() {
             Some(only) if self.indexes.len() == 1 => Ok(only),
-            _ => Err(EngineError::invalid("index", format!("expected one of {:?}, found none", available()))),
+            _ => Err(EngineError::invalid(
+                Field::Index,
+                format!("expected one of {:?}, found none", available()),
+            )),
         }
     }
 }

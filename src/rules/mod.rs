@@ -14,7 +14,7 @@ mod filter;
 
 use jiff::SignedDuration;
 
-pub use exclude::{Bloom, Exclude, Exclusion, ExclusionError};
+pub use exclude::{Bloom, Exclude, ExcludeField, Exclusion, ExclusionError};
 #[cfg(all(test, feature = "server"))]
 pub(crate) use filter::arbitrary;
 #[cfg(feature = "cli")]

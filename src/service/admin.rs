@@ -19,6 +19,7 @@ use super::shared::Shared;
 use super::{convert, status};
 use crate::engine::{Engine, EngineError};
 use crate::kernel::Kernels;
+use crate::service::error::{CallError, InvalidField};
 
 /// `Admin` over one engine.
 pub(super) struct AdminService {
@@ -36,7 +37,7 @@ impl AdminService {
         method: &'static str,
         index: &str,
         deadline: Deadline,
-        work: impl FnOnce(&Shared) -> Result<T, EngineError> + Send + 'static,
+        work: impl FnOnce(&Shared) -> Result<T, CallError> + Send + 'static,
     ) -> Result<Response<T>, Status> {
         let index = self.shared.engine.resolve(index).unwrap_or_default();
         let observation = Observation::begin(&self.shared.metrics, method, index, deadline);
@@ -65,7 +66,7 @@ impl Admin for AdminService {
         let deadline = Deadline::of(&request);
         let name = request.into_inner().index;
         let of_name = name.clone();
-        self.run("GetStatus", &name, deadline, move |shared| status_of(&shared.engine, of_name)).await
+        self.run("GetStatus", &name, deadline, move |shared| Ok(status_of(&shared.engine, of_name)?)).await
     }
 
     async fn activate(
@@ -125,9 +126,9 @@ fn activate(
     name: &str,
     generation: u64,
     force: bool,
-) -> Result<ActivateResponse, EngineError> {
+) -> Result<ActivateResponse, CallError> {
     if generation == 0 {
-        return Err(EngineError::invalid("generation", "is required: generations count from 1"));
+        return Err(InvalidField::new("generation", "is required: generations count from 1").into());
     }
     let status = if force {
         shared.engine.activate_forced(name, generation)?

@@ -90,8 +90,8 @@ impl Catalog for CatalogService {
 }
 
 async fn get(shared: &Arc<Shared>, request: GetRequest) -> Result<GetResponse, Status> {
-    let refused = |error| status::of(&error, "");
-    let lookups = convert::lookups(request, shared.limits.max_batch_writes).map_err(refused)?;
+    let lookups = convert::lookups(request, shared.limits.max_batch_writes);
+    let lookups = lookups.map_err(|error| status::of(&error.into(), ""))?;
     // A lookup costs no more than a search, and is admitted as one.
     let permit = shared.admission.admit_one()?;
     let shared_by_thread = Arc::clone(shared);
@@ -100,7 +100,8 @@ async fn get(shared: &Arc<Shared>, request: GetRequest) -> Result<GetResponse, S
         let convert::Lookups { index, videos, attributes, with_vectors } = lookups;
         shared_by_thread.engine.get(&index, &videos, &attributes, with_vectors).map(convert::get_response)
     });
-    let response = looked_up.await.map_err(|error| thread_failed("Get", &error))?.map_err(refused)?;
+    let response = looked_up.await.map_err(|error| thread_failed("Get", &error))?;
+    let response = response.map_err(|error| status::of(&error.into(), ""))?;
     status::check_size(&response, shared.limits.max_response_bytes)?;
     Ok(response)
 }

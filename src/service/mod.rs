@@ -30,6 +30,8 @@
 //! | `metrics.rs`      | Prometheus metrics |
 //! | `watch.rs`        | polls the engine for new publications |
 //! | `convert/`        | proto ↔ domain, with the paths of invalid fields |
+//! | `error.rs`        | why a call fails |
+//! | `field.rs`        | the fields of engine errors → paths in the proto |
 //! | `status.rs`       | errors → codes and details |
 //! | `admission.rs`    | limits the searches and writes in flight |
 //! | `shared.rs`       | the state that all calls share |
@@ -41,6 +43,8 @@ mod admission;
 mod catalog;
 mod convert;
 mod deadline;
+mod error;
+mod field;
 mod health;
 mod incoming;
 mod metrics;

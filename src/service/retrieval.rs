@@ -27,6 +27,7 @@ use super::shared::Shared;
 use super::{convert, status};
 use crate::base::id::VideoId;
 use crate::engine::{self, Budget, EngineError};
+use crate::service::error::InvalidField;
 
 /// `Retrieval` over one engine.
 pub(super) struct RetrievalService {
@@ -112,7 +113,7 @@ impl RetrievalService {
         let max_batch = self.shared.limits.max_batch;
         if searches > max_batch {
             let problem = format!("expected at most {max_batch} searches, found {searches}");
-            return Err(status::of(&EngineError::invalid("requests", problem), ""));
+            return Err(status::of(&InvalidField::new("requests", problem).into(), ""));
         }
         self.shared.admission.admit(searches)
     }
@@ -198,7 +199,7 @@ impl Call<'_> {
     ) -> Pending<R> {
         let observation = self.observe(&request.index);
         let admitted = convert::search_request(request)
-            .map_err(|error| status::of(&error, path))
+            .map_err(|error| status::of(&error.into(), path))
             .and_then(|request| Ok((request, admit()?)));
         let (request, permit) = match admitted {
             Ok(admitted) => admitted,
@@ -276,10 +277,10 @@ impl Job {
         let response = result.map_err(|error| match error {
             // A deadline ends a call by dropping it, which cancels the search. The reason is still the deadline.
             EngineError::Cancelled if self.budget.is_expired() => {
-                status::of(&EngineError::DeadlineExceeded, "")
+                status::of(&EngineError::DeadlineExceeded.into(), "")
             }
-            error @ EngineError::NotInIndex { .. } => status::of(&error, ""),
-            error => status::of(&error, &self.path),
+            error @ EngineError::NotInIndex { .. } => status::of(&error.into(), ""),
+            error => status::of(&error.into(), &self.path),
         })?;
         status::check_size(&response, self.shared.limits.max_response_bytes)?;
         Ok(response)

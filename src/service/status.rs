@@ -1,6 +1,6 @@
 //! Errors → canonical gRPC codes with `google.rpc` details.
 //!
-//! What flows in: an [`EngineError`] and the path of the request within the call. What flows out: a [`Status`] that a
+//! What flows in: a [`CallError`] and the path of the request within the call. What flows out: a [`Status`] that a
 //! program can handle without parsing its message.
 
 use std::fmt::Display;
@@ -13,6 +13,8 @@ use tonic_types::{ErrorDetails, StatusExt};
 use crate::base::text::shortened;
 use crate::engine::EngineError;
 use crate::index::StoreError;
+use crate::service::error::{CallError, InvalidField};
+use crate::service::field::proto_path;
 
 const INDEX_TYPE: &str = "shortlist.v1.Index";
 const GENERATION_TYPE: &str = "shortlist.v1.Generation";
@@ -25,16 +27,37 @@ const MAX_TEXT_BYTES: usize = 512;
 
 /// Returns the status of `error`. `path` is the path of the request within the call, such as `requests[3].`. It is empty
 /// if the call has one request.
-pub(super) fn of(error: &EngineError, path: &str) -> Status {
-    let start = if error.field().is_some() { path } else { "" };
-    let message = bounded(format_args!("{start}{error}"));
-    let field = |name: &str, problem: &str| {
-        ErrorDetails::with_bad_request_violation(bounded(format_args!("{path}{name}")), bounded(problem))
+pub(super) fn of(error: &CallError, path: &str) -> Status {
+    match error {
+        CallError::Field(error) => of_field(error, path),
+        CallError::Engine(error) => of_engine(error, path),
+    }
+}
+
+fn of_field(InvalidField { path: field, problem }: &InvalidField, path: &str) -> Status {
+    let violation = violation(path, field, problem);
+    let message = bounded(format_args!("{path}{field}: {problem}"));
+    Status::with_error_details(Code::InvalidArgument, message, violation)
+}
+
+fn violation(path: &str, field: &str, problem: &str) -> ErrorDetails {
+    ErrorDetails::with_bad_request_violation(bounded(format_args!("{path}{field}")), bounded(problem))
+}
+
+fn of_engine(error: &EngineError, path: &str) -> Status {
+    let field = error.field().map(|field| proto_path(&field));
+    let problem = match error {
+        // The caller can change the effort, the operator of this server the index.
+        EngineError::NotCalibrated { dir, .. } => {
+            format!("{error}; run `shortlist tune --index {}`, or set ef_search", dir.display())
+        }
+        _ => error.problem(),
     };
-    let own_field = || {
-        let (name, text) = (error.field().unwrap_or_default(), error.to_string());
-        field(name, text.strip_prefix(name).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(&text))
+    let message = match &field {
+        Some(field) => bounded(format_args!("{path}{field}: {problem}")),
+        None => bounded(&problem),
     };
+    let own_field = || violation(path, field.as_deref().unwrap_or_default(), &problem);
     match error {
         EngineError::InvalidArgument { .. } => {
             Status::with_error_details(Code::InvalidArgument, message, own_field())
@@ -52,17 +75,17 @@ pub(super) fn of(error: &EngineError, path: &str) -> Status {
             Status::with_error_details(Code::Unavailable, message, details)
         }
         EngineError::UnknownIndex { name, .. } => {
-            let mut details = field("index", &message);
+            let mut details = violation(path, "index", &message);
             details.set_resource_info(INDEX_TYPE, bounded(name), "", &message);
             Status::with_error_details(Code::NotFound, message, details)
         }
         EngineError::UnknownVideo { video, .. } => {
-            let mut details = field("query.seeds", &message);
+            let mut details = violation(path, "query.seeds", &message);
             details.set_resource_info(VIDEO_TYPE, video.to_string(), "", &message);
             Status::with_error_details(Code::NotFound, message, details)
         }
         EngineError::NotInIndex { video, .. } => {
-            let mut details = field("video_id", &message);
+            let mut details = violation(path, "video_id", &message);
             details.set_resource_info(VIDEO_TYPE, video.to_string(), "", &message);
             Status::with_error_details(Code::NotFound, message, details)
         }
@@ -170,10 +193,11 @@ mod tests {
 
     use super::*;
     use crate::base::id::VideoId;
+    use crate::engine::Field;
 
     #[test]
     fn field_paths_start_at_the_call() {
-        let status = of(&EngineError::invalid("k", "must be at least 1"), "requests[3].");
+        let status = of(&EngineError::invalid(Field::K, "must be at least 1").into(), "requests[3].");
         assert_eq!(status.code(), Code::InvalidArgument);
         assert_eq!(status.message(), "requests[3].k: must be at least 1");
         let violations = status.get_error_details().bad_request().unwrap().field_violations.clone();
@@ -185,7 +209,7 @@ mod tests {
     #[test]
     fn unknown_things_are_not_found_and_named() {
         let named = |error: EngineError| {
-            let status = of(&error, "");
+            let status = of(&error.into(), "");
             assert_eq!(status.code(), Code::NotFound);
             let details = status.get_error_details();
             let resource = details.resource_info().unwrap();
@@ -208,56 +232,57 @@ mod tests {
             expected: Some("m1".into()),
             found: "m2".into(),
         };
-        let status = of(&model, "requests[0].");
+        let status = of(&model.into(), "requests[0].");
         assert_eq!(status.code(), Code::FailedPrecondition);
         let violation = &status.get_error_details().bad_request().unwrap().field_violations[0].clone();
         assert_eq!(violation.field, "requests[0].embedding_model");
         assert!(violation.description.starts_with("index \"a\" holds"), "{}", violation.description);
         assert_eq!(status.message(), format!("requests[0].embedding_model: {}", violation.description));
-        assert_eq!(of(&EngineError::Cancelled, "").code(), Code::Cancelled);
-        assert_eq!(of(&EngineError::DeadlineExceeded, "").code(), Code::DeadlineExceeded);
+        assert_eq!(of(&EngineError::Cancelled.into(), "").code(), Code::Cancelled);
+        assert_eq!(of(&EngineError::DeadlineExceeded.into(), "").code(), Code::DeadlineExceeded);
         let out_of_service = EngineError::OutOfService { index: "a".into(), problem: "p".into() };
-        assert_eq!(of(&out_of_service, "").code(), Code::Unavailable);
+        assert_eq!(of(&out_of_service.into(), "").code(), Code::Unavailable);
         let damaged = StoreError::BadManifest { path: PathBuf::from("m"), problem: "p".into() };
-        assert_eq!(of(&damaged.into(), "").code(), Code::FailedPrecondition);
+        assert_eq!(of(&EngineError::from(damaged).into(), "").code(), Code::FailedPrecondition);
         let io = StoreError::Io { path: PathBuf::from("m"), source: std::io::Error::other("disk") };
-        assert_eq!(of(&io.into(), "").code(), Code::Internal);
+        assert_eq!(of(&EngineError::from(io).into(), "").code(), Code::Internal);
     }
 
     #[test]
     fn what_is_not_written_yet_may_be_soon_and_a_read_only_index_may_not() {
-        let status = of(&EngineError::NotYetWritten { index: "a".into(), expected: 9, found: 7 }, "request.");
+        let status =
+            of(&EngineError::NotYetWritten { index: "a".into(), expected: 9, found: 7 }.into(), "request.");
         assert_eq!(status.code(), Code::Unavailable);
         let details = status.get_error_details();
         assert_eq!(details.retry_info().unwrap().retry_delay, Some(WRITE_DELAY));
         assert_eq!(details.bad_request().unwrap().field_violations[0].field, "request.min_sequence");
         let read_only = EngineError::ReadOnly { index: "a".into(), problem: "p".into() };
-        assert_eq!(of(&read_only, "").code(), Code::FailedPrecondition);
+        assert_eq!(of(&read_only.into(), "").code(), Code::FailedPrecondition);
     }
 
     #[test]
     fn whatever_a_caller_made_up_the_headers_stay_small() {
         let name = |character: &str| character.repeat(1 << 20);
-        let headers = |error: EngineError, path: &str| {
+        let headers = |error: CallError, path: &str| {
             let response = of(&error, path).into_http::<()>();
             let bytes = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
             response.headers().iter().map(bytes).sum::<usize>()
         };
         // `a` is sent unchanged in a header; each byte of `é` takes three bytes.
         for (character, most) in [("a", 4 << 10), ("é", 5 << 10)] {
-            let invalid = EngineError::invalid(name(character), name(character));
-            assert!(headers(invalid, "requests[255].") < most);
+            let invalid = InvalidField::new(name(character), name(character));
+            assert!(headers(invalid.into(), "requests[255].") < most);
             let index = EngineError::UnknownIndex { name: name(character), available: vec![name(character)] };
-            assert!(headers(index, "requests[255].") < most);
+            assert!(headers(index.into(), "requests[255].") < most);
             let (index, found) = (name(character), name(character));
             let model = EngineError::EmbeddingModel { index, expected: Some(name(character)), found };
-            assert!(headers(model, "requests[255].") < most);
+            assert!(headers(model.into(), "requests[255].") < most);
         }
     }
 
     #[test]
     fn an_item_keeps_code_message_and_details() {
-        let item = to_item(&of(&EngineError::invalid("k", "must be at least 1"), ""));
+        let item = to_item(&of(&EngineError::invalid(Field::K, "must be at least 1").into(), ""));
         assert_eq!(item.code, Code::InvalidArgument as i32);
         assert_eq!(item.message, "k: must be at least 1");
         assert_eq!(item.details.len(), 1);

@@ -15,8 +15,8 @@ use super::deadline::Deadline;
 use super::metrics::Observation;
 use super::shared::Shared;
 use super::status;
-use crate::engine::EngineError;
 use crate::rules::Filter;
+use crate::service::error::InvalidField;
 
 /// The prefix of the decoder's messages.
 const DECODER: &str = "failed to decode Protobuf message: ";
@@ -96,7 +96,7 @@ fn refusal(status: &Status) -> Option<Status> {
     let path = steps.iter().rev().take_while(|(message, _)| *message != FILTER).map(|(_, field)| *field);
     let path = path.collect::<Vec<_>>().join(".");
     let path = if path.is_empty() { "request".to_owned() } else { path };
-    Some(status::of(&EngineError::invalid(path, problem), ""))
+    Some(status::of(&InvalidField::new(path, problem).into(), ""))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! One batch of writes, from admission to answer.
 //!
-//! What flows in: batches in domain terms, or why there is none. What flows out: the answer, once the batch is on disk.
+//! What flows in: batches in domain terms, or the error of their conversion. What flows out: the answer, once the batch is on disk.
 //! A write that has begun is finished and answered, even after the deadline.
 
 use std::sync::Arc;
@@ -15,7 +15,8 @@ use super::metrics::Observation;
 use super::proto::{UpsertRequest, WriteResponse};
 use super::shared::Shared;
 use super::status;
-use crate::engine::{EngineError, WriteMode};
+use crate::engine::WriteMode;
+use crate::service::error::InvalidField;
 
 /// Starts to observe a request for the index of this name.
 pub(super) fn observe(shared: &Shared, method: &'static str, index: &str, deadline: Deadline) -> Observation {
@@ -55,7 +56,7 @@ impl<'a> WriteCall<'a> {
     /// Starts to write a batch. `path` is the path of the request within the call.
     pub(super) fn start(
         &self,
-        batch: Result<Batch, EngineError>,
+        batch: Result<Batch, InvalidField>,
         path: &'static str,
         observation: Observation,
     ) -> PendingWrite {
@@ -70,10 +71,10 @@ impl<'a> WriteCall<'a> {
 
     fn admit(
         &self,
-        batch: Result<Batch, EngineError>,
+        batch: Result<Batch, InvalidField>,
         path: &'static str,
     ) -> Result<(Batch, Permit), Status> {
-        let batch = batch.map_err(|error| status::of(&error, path))?;
+        let batch = batch.map_err(|error| status::of(&error.into(), path))?;
         if batch.mode == WriteMode::AllOrNothing {
             check_outcome(&batch.outcome, path)?;
         }
@@ -122,7 +123,7 @@ impl PendingWrite {
 fn write(shared: &Shared, batch: Batch, path: &str) -> Result<WriteResponse, Status> {
     let Batch { index, mode, mutations, mut outcome } = batch;
     let mut written =
-        shared.engine.write(&index, mutations, mode).map_err(|error| status::of(&error, path))?;
+        shared.engine.write(&index, mutations, mode).map_err(|error| status::of(&error.into(), path))?;
     outcome.add(std::mem::take(&mut written.refused));
     if mode == WriteMode::AllOrNothing {
         check_outcome(&outcome, path)?;

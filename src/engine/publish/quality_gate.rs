@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 
 use crate::dataset::{Embeddings, EmbeddingsView, Rows};
 use crate::engine::error::EngineError;
+use crate::engine::field::Field;
 use crate::engine::options::GateOptions;
 use crate::engine::publish::gate::{self, GateQueries};
 use crate::engine::publish::servable::is_same_model;
@@ -115,11 +116,11 @@ impl QualityGate {
         if let Some(path) = self.options.query_files.get(&self.name) {
             let queries = Embeddings::open(path).and_then(|file| file.check_finite().map(|()| file));
             let queries =
-                queries.map_err(|error| EngineError::invalid("gate.query_files", error.to_string()))?;
+                queries.map_err(|error| EngineError::invalid(Field::GateQueryFiles, error.to_string()))?;
             if queries.view().dim() != dim {
                 let (path, found) = (path.display(), queries.view().dim());
                 let problem = format!("{path}: expected {dim} dimensions as in the index, found {found}");
-                return Err(EngineError::invalid("gate.query_files", problem));
+                return Err(EngineError::invalid(Field::GateQueryFiles, problem));
             }
             return Ok(self.spaced(queries.view(), path.display().to_string()));
         }

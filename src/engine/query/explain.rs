@@ -6,6 +6,7 @@ use crate::attributes::Columns;
 use crate::base::id::{NodeId, VideoId};
 use crate::base::interrupt::Interrupt;
 use crate::engine::error::EngineError;
+use crate::engine::field::Field;
 use crate::engine::query::context::RequestContext;
 use crate::engine::query::request::{
     Candidate, Completeness, Effort, Explanation, Removal, Rule, SearchRequest,
@@ -102,16 +103,20 @@ impl Snapshot {
     ) -> Option<Removal> {
         let filter = request.rules.filter.as_ref();
         let (segment, node) = self.segments.locate(node);
-        let clause = match filter.map(|filter| {
-            failing_clause(filter, &Columns::of(&segment.index), now, node, || !interrupt.should_stop())
-        }) {
+        let clause = match filter
+            .map(|filter| failing_clause(filter, &Columns::of(&segment.index), now, node, interrupt))
+        {
             Some(Err(MatchError::Interrupted)) => return None,
             Some(Ok(clause)) => clause,
             // The search has reported any other error.
             Some(Err(_)) | None => None,
         };
-        let (field, clause) = clause.unwrap_or_else(|| ("filter".to_owned(), String::new()));
-        Some(Removal { rule: Rule::Filter, field, reason: format!("does not match: {clause}") })
+        let (path, clause) = clause.unwrap_or_default();
+        Some(Removal {
+            rule: Rule::Filter,
+            field: Field::Filter { path },
+            reason: format!("does not match: {clause}"),
+        })
     }
 
     /// The kept places that keep the video out of the exact answer, although its score suffices.
@@ -137,10 +142,8 @@ impl Snapshot {
             _ => Some(Kept::Fresh),
         };
         let (field, whose) = match worse.filter_map(fills).next().or_else(any)? {
-            Kept::Fresh => ("fresh".to_owned(), "fresh videos".to_owned()),
-            Kept::Interest(at) => {
-                (format!("query.interests.interests[{at}].min_share"), format!("videos of interest {at}"))
-            }
+            Kept::Fresh => (Field::Fresh, "fresh videos".to_owned()),
+            Kept::Interest(at) => (Field::InterestMinShare(at), format!("videos of interest {at}")),
         };
         let reason = format!("places are kept for {whose}, which score no more");
         Some(Removal { rule: Rule::KeptPlace, field, reason })
@@ -157,25 +160,29 @@ enum Kept {
 fn removal(rules: &NodeRules<'_>, video: VideoId, own: &Hit) -> Option<Removal> {
     let score = own.score;
     let located = rules.locate(own.node);
-    let removal = |rule, field: &str, reason: String| Some(Removal { rule, field: field.to_owned(), reason });
+    let removal = |rule, field, reason: String| Some(Removal { rule, field, reason });
     if rules.seeds.contains(&own.node) {
-        return removal(Rule::Seed, "query.seeds", format!("video {video} is a seed"));
+        return removal(Rule::Seed, Field::Seeds, format!("video {video} is a seed"));
     }
     if located.segment.matches.is_some_and(|matches| !matches.nodes.contains(located.node.0)) {
-        return removal(Rule::Filter, "filter", "does not match".to_owned());
+        return removal(Rule::Filter, Field::Filter { path: String::new() }, "does not match".to_owned());
     }
     if rules.exclusion.is_some_and(|exclusion| exclusion.contains(video)) {
-        return removal(Rule::Exclude, "exclude", format!("video {video} is excluded"));
+        return removal(Rule::Exclude, Field::Exclude, format!("video {video} is excluded"));
     }
     let threshold = rules.score_threshold.filter(|threshold| score < *threshold)?;
-    removal(Rule::ScoreThreshold, "score_threshold", format!("scores {score}, expected {threshold} or more"))
+    removal(
+        Rule::ScoreThreshold,
+        Field::ScoreThreshold,
+        format!("scores {score}, expected {threshold} or more"),
+    )
 }
 
 fn capped(request: &SearchRequest, cap: usize) -> Removal {
     let Some(rule) = request.rules.caps.get(cap) else {
-        return Removal { rule: Rule::Cap, field: "caps".to_owned(), reason: String::new() };
+        return Removal { rule: Rule::Cap, field: Field::Caps, reason: String::new() };
     };
     let (attribute, max) = (&rule.attribute, rule.max_per_value);
     let reason = format!("{max} better ones have the same value of {attribute}");
-    Removal { rule: Rule::Cap, field: format!("caps[{cap}]"), reason }
+    Removal { rule: Rule::Cap, field: Field::Cap(cap), reason }
 }

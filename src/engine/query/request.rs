@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::attributes::Value;
 use crate::base::id::VideoId;
+use crate::engine::field::Field;
 use crate::rules::Rules;
 use crate::search::{Loss, Plan, Shortfall};
 
@@ -187,8 +188,8 @@ pub struct Explanation {
 pub struct Removal {
     /// Which rule.
     pub rule: Rule,
-    /// Its path in the request, as in the proto.
-    pub field: String,
+    /// The field of the request that has the rule.
+    pub field: Field,
     /// Why, in words.
     pub reason: String,
 }

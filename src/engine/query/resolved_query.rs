@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use crate::base::id::{NodeId, VideoId};
 use crate::engine::error::EngineError;
+use crate::engine::field::Field;
 use crate::engine::options::Limits;
 use crate::engine::query::context::RequestContext;
 use crate::engine::query::request::{Interest, Query, SearchRequest, Seed};
@@ -37,7 +38,7 @@ impl<'q> ResolvedQuery<'q> {
         let index = &*segments.base().index;
         match &request.query {
             Query::Vector(values) => {
-                check_vector(index, values, "query.vector")?;
+                check_vector(index, values, &Field::QueryVector)?;
                 Ok(Self::single(Cow::Borrowed(values.as_slice())))
             }
             Query::Interests(interests) => of_interests(index, interests, request.k),
@@ -56,18 +57,21 @@ impl<'q> ResolvedQuery<'q> {
     }
 }
 
-fn check_vector(index: &Index, values: &[f32], field: &str) -> Result<(), EngineError> {
+fn check_vector(index: &Index, values: &[f32], field: &Field) -> Result<(), EngineError> {
     let (expected, found) = (index.dim(), values.len());
     if found != expected {
-        return Err(EngineError::invalid(field, format!("expected {expected} dimensions, found {found}")));
+        return Err(EngineError::invalid(
+            field.clone(),
+            format!("expected {expected} dimensions, found {found}"),
+        ));
     }
     if let Some(position) = values.iter().position(|value| !value.is_finite()) {
         let problem = format!("component {position}: expected a finite number, found {}", values[position]);
-        return Err(EngineError::invalid(field, problem));
+        return Err(EngineError::invalid(field.clone(), problem));
     }
     if !Kernels::get().norm_squared(values).is_finite() {
         let problem = format!("expected a vector shorter than {:.1e}", f32::MAX.sqrt());
-        return Err(EngineError::invalid(field, problem));
+        return Err(EngineError::invalid(field.clone(), problem));
     }
     Ok(())
 }
@@ -79,20 +83,19 @@ fn of_interests<'q>(
 ) -> Result<ResolvedQuery<'q>, EngineError> {
     if interests.is_empty() || interests.len() > Limits::MAX_INTERESTS {
         let problem = format!("expected 1 to {} interests, found {}", Limits::MAX_INTERESTS, interests.len());
-        return Err(EngineError::invalid("query.interests", problem));
+        return Err(EngineError::invalid(Field::Interests, problem));
     }
     let mut resolved = Vec::with_capacity(interests.len());
     for (position, Interest { vector, weight, min_share }) in interests.iter().enumerate() {
-        let field = |name: &str| format!("query.interests.interests[{position}].{name}");
-        check_vector(index, vector, &field("vector"))?;
+        check_vector(index, vector, &Field::InterestVector(position))?;
         if !Limits::INTEREST_WEIGHTS.contains(weight) {
             let (least, most) = (Limits::INTEREST_WEIGHTS.start(), Limits::INTEREST_WEIGHTS.end());
             let problem = format!("expected {least} to {most}, found {weight}");
-            return Err(EngineError::invalid(field("weight"), problem));
+            return Err(EngineError::invalid(Field::InterestWeight(position), problem));
         }
         if !(0.0..=1.0).contains(min_share) {
             return Err(EngineError::invalid(
-                field("min_share"),
+                Field::InterestMinShare(position),
                 format!("expected 0 to 1, found {min_share}"),
             ));
         }
@@ -107,7 +110,7 @@ fn of_interests<'q>(
     let shares: f64 = interests.iter().map(|interest| decimal(interest.min_share)).sum();
     if shares > 1.0 + 1e-5 {
         let problem = format!("expected at most 1 for min_share over all interests, found {shares}");
-        return Err(EngineError::invalid("query.interests", problem));
+        return Err(EngineError::invalid(Field::Interests, problem));
     }
     let (seeds, unknown_seeds) = (Vec::new(), Vec::new());
     Ok(ResolvedQuery { interests: resolved, has_interests: true, seeds, unknown_seeds })
@@ -125,15 +128,14 @@ fn of_seeds(
 ) -> Result<ResolvedQuery<'static>, EngineError> {
     if seeds.is_empty() || seeds.len() > context.limits.max_seeds {
         let problem = format!("expected 1 to {} seeds, found {}", context.limits.max_seeds, seeds.len());
-        return Err(EngineError::invalid("query.seeds", problem));
+        return Err(EngineError::invalid(Field::Seeds, problem));
     }
     let (mut query, mut row) = (vec![0f32; segments.base().index.dim()], Vec::new());
     let (mut nodes, mut unknown) = (Vec::new(), Vec::new());
     for (position, seed) in seeds.iter().enumerate() {
         if !seed.weight.is_finite() {
-            let field = format!("query.seeds.seeds[{position}].weight");
             let problem = format!("expected a finite number, found {}", seed.weight);
-            return Err(EngineError::invalid(field, problem));
+            return Err(EngineError::invalid(Field::SeedWeight(position), problem));
         }
         let Some(node) = segments.node_of(seed.video_id) else {
             unknown.push(seed.video_id);
@@ -148,7 +150,7 @@ fn of_seeds(
         return Err(EngineError::UnknownVideo { index: context.name.to_owned(), video: unknown[0] });
     }
     if query.iter().any(|value| !value.is_finite()) {
-        return Err(EngineError::invalid("query.seeds", "the weighted sum of the seeds is not finite"));
+        return Err(EngineError::invalid(Field::Seeds, "the weighted sum of the seeds is not finite"));
     }
     Ok(ResolvedQuery { seeds: nodes, unknown_seeds: unknown, ..ResolvedQuery::single(Cow::Owned(query)) })
 }

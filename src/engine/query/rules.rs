@@ -6,6 +6,7 @@ use crate::attributes::Columns;
 use crate::base::id::NodeId;
 use crate::base::interrupt::Interrupt;
 use crate::engine::error::EngineError;
+use crate::engine::field::Field;
 use crate::engine::options::Limits;
 use crate::engine::query::context::RequestContext;
 use crate::engine::query::request::SearchRequest;
@@ -69,13 +70,14 @@ impl<'a> ResolvedRules<'a> {
         if request.offset.saturating_add(request.k) > context.limits.max_k {
             let most = context.limits.max_k.saturating_sub(request.k);
             let problem = format!("expected at most {most} with k = {}, found {}", request.k, request.offset);
-            return Err(EngineError::invalid("offset", problem));
+            return Err(EngineError::invalid(Field::Offset, problem));
         }
         let exclusion = match rules.exclude.is_empty() {
             true => None,
             false => {
-                let exclusion = Exclusion::of(&rules.exclude)
-                    .map_err(|error| EngineError::invalid(error.field(), error.to_string()))?;
+                let exclusion = Exclusion::of(&rules.exclude).map_err(|error| {
+                    EngineError::invalid(Field::Excluded(error.field()), error.to_string())
+                })?;
                 Some(exclusion).filter(|exclusion| !exclusion.is_empty())
             }
         };
@@ -89,8 +91,7 @@ impl<'a> ResolvedRules<'a> {
         for segment in segments.iter() {
             let columns = Columns::of(&segment.index);
             let filter = rules.filter.as_ref();
-            let set =
-                filter.map(|filter| matching(filter, &columns, now, || !interrupt.should_stop())).transpose();
+            let set = filter.map(|filter| matching(filter, &columns, now, interrupt)).transpose();
             let matches = match set {
                 Ok(set) => set.map(|mut set| {
                     segment.tombstones.iter().for_each(|tombstones| set.subtract(&tombstones.nodes));
@@ -98,7 +99,7 @@ impl<'a> ResolvedRules<'a> {
                 }),
                 Err(MatchError::Interrupted) => return Ok(None),
                 Err(MatchError::Invalid { path, problem }) => {
-                    return Err(EngineError::invalid(path, problem.to_string()));
+                    return Err(EngineError::invalid(Field::Filter { path }, problem.to_string()));
                 }
                 Err(error @ MatchError::BuiltBeforeFilters { .. }) => {
                     let (index, problem) = (context.name.to_owned(), error.to_string());
@@ -158,12 +159,12 @@ impl<'a> ResolvedRules<'a> {
 fn caps<'a>(segments: &'a Segments, caps: &[Cap]) -> Result<Vec<CapKeys<'a>>, EngineError> {
     if caps.len() > Limits::MAX_CAPS {
         let problem = format!("expected at most {} caps, found {}", Limits::MAX_CAPS, caps.len());
-        return Err(EngineError::invalid("caps", problem));
+        return Err(EngineError::invalid(Field::Caps, problem));
     }
     let columns = Columns::of(&segments.base().index);
     let resolve = |(position, cap): (usize, &Cap)| {
-        let field = format!("caps[{position}].attribute");
-        let column = column(&columns, &cap.attribute, &field)?;
+        let field = Field::CapAttribute(position);
+        let column = column(&columns, &cap.attribute, field.clone())?;
         let keys: Option<Vec<_>> = segments.iter().map(|segment| segment.value_keys(column)).collect();
         let keys = keys.ok_or_else(|| {
             let found = columns.schema()[column].kind.name();
@@ -172,8 +173,10 @@ fn caps<'a>(segments: &'a Segments, caps: &[Cap]) -> Result<Vec<CapKeys<'a>>, En
             EngineError::invalid(field, problem)
         })?;
         if cap.max_per_value == 0 {
-            let field = format!("caps[{position}].max_per_value");
-            return Err(EngineError::invalid(field, "expected at least 1, found 0"));
+            return Err(EngineError::invalid(
+                Field::CapMaxPerValue(position),
+                "expected at least 1, found 0",
+            ));
         }
         Ok(CapKeys { segments: keys, max_per_value: cap.max_per_value })
     };
@@ -184,20 +187,23 @@ fn caps<'a>(segments: &'a Segments, caps: &[Cap]) -> Result<Vec<CapKeys<'a>>, En
 /// interests.
 fn check_fresh(base: &Index, fresh: &Fresh, k: usize, kept: usize) -> Result<(), EngineError> {
     let columns = Columns::of(base);
-    let column = column(&columns, &fresh.attribute, "fresh.attribute")?;
+    let column = column(&columns, &fresh.attribute, Field::FreshAttribute)?;
     if columns.schema()[column].kind != AttributeKind::Timestamp {
         let found = columns.schema()[column].kind.name();
-        return Err(EngineError::invalid("fresh.attribute", format!("expected a timestamp, found {found}")));
+        return Err(EngineError::invalid(
+            Field::FreshAttribute,
+            format!("expected a timestamp, found {found}"),
+        ));
     }
     if fresh.at_least + kept > k {
         let problem =
             format!("expected at most {} of k = {k}, found {}", k.saturating_sub(kept), fresh.at_least);
-        return Err(EngineError::invalid("fresh.at_least", problem));
+        return Err(EngineError::invalid(Field::FreshAtLeast, problem));
     }
     Ok(())
 }
 
-fn column(columns: &Columns<'_>, name: &str, field: &str) -> Result<usize, EngineError> {
+fn column(columns: &Columns<'_>, name: &str, field: Field) -> Result<usize, EngineError> {
     columns.find(name).ok_or_else(|| {
         let known = columns.schema().iter().map(|column| column.name.as_str());
         EngineError::invalid(field, FilterProblem::unknown_attribute(name, known).to_string())

@@ -10,6 +10,7 @@ use crate::attributes::{Columns, Value};
 use crate::base::id::NodeId;
 use crate::base::interrupt::Interrupt;
 use crate::engine::error::EngineError;
+use crate::engine::field::Field;
 use crate::engine::query::calibrated::Calibrated;
 use crate::engine::query::context::RequestContext;
 use crate::engine::query::request::{
@@ -37,7 +38,7 @@ pub(crate) struct Snapshot {
     pub(crate) calibrated: Arc<Calibrated>,
 }
 
-/// Checks the lengths of the sections: with these, no search fails, whatever bytes they contain. Reads almost nothing.
+/// Checks the lengths of the sections: with these lengths, no search fails on any content. Reads almost nothing.
 pub(crate) fn check_structure(index: &Index) -> Result<(), StoreError> {
     Columns::open(index)?;
     Ok(())
@@ -226,7 +227,7 @@ impl Snapshot {
         let ordinal = |(position, name): (usize, &String)| {
             schema.iter().position(|column| column.name == *name).ok_or_else(|| {
                 let known = schema.iter().map(|column| column.name.as_str());
-                let field = format!("return_attributes[{position}]");
+                let field = Field::ReturnAttribute(position);
                 EngineError::invalid(field, FilterProblem::unknown_attribute(name, known).to_string())
             })
         };
@@ -243,7 +244,7 @@ impl Snapshot {
         let limits = context.limits;
         if request.k == 0 || request.k > limits.max_k {
             let problem = format!("expected 1 to {}, found {}", limits.max_k, request.k);
-            return Err(EngineError::invalid("k", problem));
+            return Err(EngineError::invalid(Field::K, problem));
         }
         let k = request.k + dropped;
         let effort = match request.effort {
@@ -254,18 +255,18 @@ impl Snapshot {
             }
             Effort::EfSearch(ef_search) => {
                 let problem = format!("expected 1 to {}, found {ef_search}", limits.max_ef_search);
-                return Err(EngineError::invalid("params.ef_search", problem));
+                return Err(EngineError::invalid(Field::EfSearch, problem));
             }
             Effort::TargetRecall(recall) if recall > 0.0 && recall <= 1.0 => {
                 search::Effort::EfSearch(self.ef_search(context, k, recall)?)
             }
             Effort::TargetRecall(recall) => {
                 let problem = format!("expected more than 0 and at most 1, found {recall}");
-                return Err(EngineError::invalid("params.target_recall", problem));
+                return Err(EngineError::invalid(Field::TargetRecall, problem));
             }
         };
         let params = SearchParams::new(request.k, effort);
-        let params = params.map_err(|error| EngineError::invalid("params", error.to_string()))?;
+        let params = params.map_err(|error| EngineError::invalid(Field::Params, error.to_string()))?;
         let lacks = match request.plan {
             Some(Plan::CodeScan) if self.index.codes().is_none() => "the index has no codes",
             Some(Plan::BlockScan) if self.index.blocks().is_none() => "the index has no blocks",
@@ -275,10 +276,10 @@ impl Snapshot {
             _ => "",
         };
         if !lacks.is_empty() {
-            return Err(EngineError::invalid("params.plan", format!("expected another plan: {lacks}")));
+            return Err(EngineError::invalid(Field::Plan, format!("expected another plan: {lacks}")));
         }
         if effort == search::Effort::Exact && request.plan.is_some_and(|plan| plan != Plan::ExactScan) {
-            return Err(EngineError::invalid("params.plan", "expected no other plan with exact"));
+            return Err(EngineError::invalid(Field::Plan, "expected no other plan with exact"));
         }
         Ok(params.with_plan(request.plan))
     }

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use crate::attributes::Value;
 use crate::base::id::VideoId;
 use crate::engine::error::EngineError;
+use crate::engine::field::Field;
 use crate::engine::query::request::ReturnAttributes;
 use crate::engine::query::snapshot::{Snapshot, attributes as named_values, vector};
 use crate::engine::write::log::WriteLog;
@@ -106,8 +107,8 @@ impl Target<'_> {
                 expected: facts.embedding_model.clone(),
                 found: upsert.embedding_model.clone().unwrap_or_default(),
             },
-            Misfit::Embedding(error) => EngineError::invalid("vector", error.to_string()),
-            Misfit::Attributes(error) => EngineError::invalid("attributes", error.to_string()),
+            Misfit::Embedding(error) => EngineError::invalid(Field::Vector, error.to_string()),
+            Misfit::Attributes(error) => EngineError::invalid(Field::Attributes, error.to_string()),
         })
     }
 }

@@ -33,8 +33,8 @@ impl Position {
         match self {
             Position::BeforeLog { position, trimmed_to } if !is_forced => Some(format!(
                 "expected a log position of at least {trimmed_to}, found {position}: the writes between the two would \
-                 be lost, because the log starts after {trimmed_to}; build with --log-sequence, the `sequence` of the \
-                 index before the files were made"
+                 be lost, because the log starts after {trimmed_to}; build from files that contain them, with the log \
+                 sequence of those files"
             )),
             Position::BeyondLog { position, last } => Some(format!(
                 "expected a log position of at most {last}, the last write to the index, found {position}"

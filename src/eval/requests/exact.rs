@@ -40,7 +40,7 @@ impl ExactAnswers {
             let candidates = |k: usize| {
                 let search = request.search(target.name, k, Effort::Exact, None);
                 let answer = target.engine.search(&search, &Budget::default());
-                let refused = |error| RequestSweepError::refused(request, error);
+                let refused = |error| RequestSweepError::refused(request, &error);
                 answer.map(|answer| answer.candidates).map_err(refused)
             };
             let interests = match &request.query {

@@ -56,7 +56,7 @@ impl RequestSweep {
         let ask = |request: &Request, k: usize, ef_search: usize| {
             let search = request.search(target.name, k, Effort::EfSearch(ef_search), self.plan);
             let answer = target.engine.search(&search, &Budget::default());
-            answer.map(drop).map_err(|error| RequestSweepError::refused(request, error))
+            answer.map(drop).map_err(|error| RequestSweepError::refused(request, &error))
         };
         for k in &self.k {
             let efforts = self.efforts(*k);
@@ -201,7 +201,7 @@ impl Point<'_> {
                         pass.keep(Violation { line: request.line, problem });
                     }
                 }
-                Err(error) => pass.refused = Some(RequestSweepError::refused(request, error)),
+                Err(error) => pass.refused = Some(RequestSweepError::refused(request, &error)),
             }
         }
     }

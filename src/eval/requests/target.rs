@@ -1,7 +1,7 @@
 //! What is measured, and why it cannot be measured.
 
 use super::file::Request;
-use crate::engine::{Engine, EngineError};
+use crate::engine::{Engine, EngineError, Field};
 use crate::index::{Index, Manifest};
 
 /// The index under test.
@@ -21,12 +21,12 @@ pub struct Target<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum RequestSweepError {
     /// The engine refused a request.
-    #[error("line {line}: {source}")]
+    #[error("line {line}: {problem}")]
     Refused {
         /// Line of the request in the file, from 1.
         line: usize,
-        /// The reason.
-        r#source: EngineError,
+        /// The reason, which starts with the key of the line if one has to change.
+        problem: String,
     },
     /// An input is empty.
     #[error("{0}: expected at least one")]
@@ -34,23 +34,19 @@ pub enum RequestSweepError {
 }
 
 impl RequestSweepError {
-    /// Returns the error that the engine refused `request`. The path of a cap, which the engine names by position, names
-    /// the attribute as the line does.
-    pub(super) fn refused(request: &Request, error: EngineError) -> Self {
-        let source = match error {
-            EngineError::InvalidArgument { field, problem } => {
-                let cap = cap_position(&field).and_then(|position| request.rules.caps.get(position));
-                let named = cap.map(|cap| format!("caps.{}", cap.attribute));
-                EngineError::InvalidArgument { field: named.unwrap_or(field), problem }
+    /// Returns the error that the engine refused `request`. A line names a cap by its attribute, not by its position.
+    pub(super) fn refused(request: &Request, error: &EngineError) -> Self {
+        let cap = match error.field() {
+            Some(Field::Cap(at) | Field::CapAttribute(at) | Field::CapMaxPerValue(at)) => {
+                request.rules.caps.get(at)
             }
-            other => other,
+            _ => None,
         };
-        Self::Refused { line: request.line, source }
+        let problem = match (cap, error.field()) {
+            (Some(cap), _) => format!("caps.{}: {}", cap.attribute, error.problem()),
+            (None, Some(field)) => format!("{field}: {}", error.problem()),
+            (None, None) => error.problem(),
+        };
+        Self::Refused { line: request.line, problem }
     }
-}
-
-/// The position of the cap in a path such as `caps[1].attribute`.
-fn cap_position(field: &str) -> Option<usize> {
-    let (position, _) = field.strip_prefix("caps[")?.split_once(']')?;
-    position.parse().ok()
 }

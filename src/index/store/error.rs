@@ -17,7 +17,7 @@ pub enum StoreError {
         r#source: io::Error,
     },
     /// The folder contains no manifest.
-    #[error("{}: no index here: the folder contains no manifest; `shortlist build --out` makes one", dir.display())]
+    #[error("{}: no index here: the folder contains no manifest", dir.display())]
     Empty {
         /// The folder.
         dir: PathBuf,

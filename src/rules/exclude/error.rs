@@ -2,6 +2,19 @@
 
 use crate::serialized_bitmap::BitmapError;
 
+/// A list of excluded videos, or a part of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExcludeField {
+    /// [`Exclude::video_ids`](crate::rules::Exclude::video_ids).
+    VideoIds,
+    /// [`Exclude::roaring`](crate::rules::Exclude::roaring).
+    Roaring,
+    /// [`Bloom::bits`](crate::rules::Bloom::bits).
+    BloomBits,
+    /// [`Bloom::hashes`](crate::rules::Bloom::hashes).
+    BloomHashes,
+}
+
 /// Why the excluded videos of a request were refused. The message does not name the field. `at` is a byte offset in the Roaring
 /// bitmap.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -9,8 +22,8 @@ pub enum ExclusionError {
     /// More ids than a request may have.
     #[error("expected at most {most} ids, listed and in the Roaring bitmap together; found {found} or more")]
     TooManyIds {
-        /// Path of the field whose ids exceed the limit.
-        field: &'static str,
+        /// The list that exceeds the limit.
+        field: ExcludeField,
         /// Ids that a request may have.
         most: usize,
         /// Ids counted so far; counting stops at the limit.
@@ -66,16 +79,16 @@ pub enum ExclusionError {
 }
 
 impl ExclusionError {
-    /// The path of the field at fault, as in the proto.
-    pub fn field(&self) -> &'static str {
+    /// Returns the field at fault.
+    pub fn field(&self) -> ExcludeField {
         match self {
-            Self::TooManyIds { field, .. } => field,
+            Self::TooManyIds { field, .. } => *field,
             Self::Truncated { .. }
             | Self::BucketsNotAscending { .. }
             | Self::Bucket { .. }
-            | Self::TrailingBytes { .. } => "exclude.roaring",
-            Self::NoBloomBits => "exclude.bloom.bits",
-            Self::BloomHashes { .. } => "exclude.bloom.hashes",
+            | Self::TrailingBytes { .. } => ExcludeField::Roaring,
+            Self::NoBloomBits => ExcludeField::BloomBits,
+            Self::BloomHashes { .. } => ExcludeField::BloomHashes,
         }
     }
 }

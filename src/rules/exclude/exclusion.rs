@@ -1,7 +1,7 @@
 //! Excluded videos, as a request lists them and in the form that candidates are looked up in.
 
 use super::bloom::{Bloom, BloomFilter};
-use super::error::ExclusionError;
+use super::error::{ExcludeField, ExclusionError};
 use super::id_set::IdSet;
 use super::serialized_ids::SerializedIds;
 use crate::base::id::VideoId;
@@ -49,7 +49,7 @@ impl<'a> Exclusion<'a> {
         let Exclude { video_ids, roaring, bloom } = exclude;
         let Some(capacity) = MAX_IDS.checked_sub(video_ids.len()) else {
             let found = video_ids.len() as u64;
-            return Err(ExclusionError::TooManyIds { field: "exclude.video_ids", most: MAX_IDS, found });
+            return Err(ExclusionError::TooManyIds { field: ExcludeField::VideoIds, most: MAX_IDS, found });
         };
         let bloom = bloom.as_ref().map(BloomFilter::of).transpose()?;
         let (serialized, decoded) = decode(roaring, capacity)?;
@@ -140,7 +140,7 @@ fn append(
     // Checked before any id is copied: a few bytes of runs can encode billions of ids.
     if lower.len() > (capacity - ids.len()) as u64 {
         let found = (MAX_IDS - capacity + ids.len()) as u64 + lower.len();
-        return Err(ExclusionError::TooManyIds { field: "exclude.roaring", most: MAX_IDS, found });
+        return Err(ExclusionError::TooManyIds { field: ExcludeField::Roaring, most: MAX_IDS, found });
     }
     ids.reserve(lower.len() as usize);
     lower.for_each(|lower| ids.push(least | u64::from(lower)));

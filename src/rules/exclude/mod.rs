@@ -18,5 +18,5 @@ mod id_set;
 mod serialized_ids;
 
 pub use bloom::Bloom;
-pub use error::ExclusionError;
+pub use error::{ExcludeField, ExclusionError};
 pub use exclusion::{Exclude, Exclusion};

@@ -88,8 +88,8 @@ pub enum Condition {
 }
 
 impl Condition {
-    /// The name of its field in the proto.
-    pub fn field(&self) -> &'static str {
+    /// Returns the name of its kind, as in the path of an error.
+    pub fn kind(&self) -> &'static str {
         match self {
             Condition::Filter(_) => "filter",
             Condition::Keyword { .. } => "keyword",

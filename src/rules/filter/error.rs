@@ -9,9 +9,9 @@ const LISTED_NAMES: usize = 20;
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum MatchError {
     /// The filter is invalid for this index.
-    #[error("{path}: {problem}")]
+    #[error("filter{}{path}: {problem}", if path.is_empty() { "" } else { "." })]
     Invalid {
-        /// Path as in the proto: `filter.must[1].keyword.attribute`.
+        /// The place within the filter, such as `must[1].keyword.attribute`; empty for the whole filter.
         path: String,
         /// The error at that path.
         problem: FilterProblem,
@@ -27,7 +27,7 @@ pub enum MatchError {
         /// Format version of the generation.
         found: u32,
     },
-    /// `keep_going` returned false: the request was cancelled or is out of time.
+    /// The request was cancelled or is out of time.
     #[error("interrupted")]
     Interrupted,
 }

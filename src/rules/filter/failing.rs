@@ -7,12 +7,13 @@ use super::error::MatchError;
 use super::matching::matching;
 use crate::attributes::Columns;
 use crate::base::id::NodeId;
+use crate::base::interrupt::Interrupt;
 use crate::base::text::shortened;
 
 /// Maximum length of the text of a clause, which may contain all words of a request.
 const MAX_CLAUSE_BYTES: usize = 1024;
 
-/// Returns the first clause of `filter` that `node` does not meet at `now`: its path as in the proto, and the clause as
+/// Returns the first clause of `filter` that `node` does not meet at `now`: its path, such as `must[1].keyword`, and the clause as
 /// an expression, truncated if it is long. `None` if the node matches.
 ///
 /// # Errors
@@ -22,27 +23,28 @@ pub fn failing_clause(
     columns: &Columns<'_>,
     now: Timestamp,
     node: NodeId,
-    mut keep_going: impl FnMut() -> bool,
+    interrupt: &mut Interrupt<'_>,
 ) -> Result<Option<(String, String)>, MatchError> {
-    clause(filter, "filter", &mut |condition| {
+    clause(filter, "", &mut |condition| {
         let alone = Filter { must: vec![condition.clone()], ..Filter::default() };
-        Ok(matching(&alone, columns, now, &mut keep_going)?.contains(node.0))
+        Ok(matching(&alone, columns, now, interrupt)?.contains(node.0))
     })
 }
 
+/// `path` is the path of `filter` with a final dot; empty for the whole filter.
 fn clause(
     filter: &Filter,
     path: &str,
     holds: &mut dyn FnMut(&Condition) -> Result<bool, MatchError>,
 ) -> Result<Option<(String, String)>, MatchError> {
     for (at, condition) in filter.must.iter().enumerate() {
-        let path = format!("{path}.must[{at}].{}", condition.field());
+        let path = format!("{path}must[{at}].{}", condition.kind());
         if holds(condition)? {
             continue;
         }
         // Report the innermost clause, which is the most specific.
         if let Condition::Filter(inner) = condition
-            && let Some(innermost) = clause(inner, &path, holds)?
+            && let Some(innermost) = clause(inner, &format!("{path}."), holds)?
         {
             return Ok(Some(innermost));
         }
@@ -56,11 +58,11 @@ fn clause(
     if met < wanted {
         let should =
             Filter { should: filter.should.clone(), min_should: filter.min_should, ..Filter::default() };
-        return Ok(Some((format!("{path}.should"), shortened(should, MAX_CLAUSE_BYTES))));
+        return Ok(Some((format!("{path}should"), shortened(should, MAX_CLAUSE_BYTES))));
     }
     for (at, condition) in filter.must_not.iter().enumerate() {
         if holds(condition)? {
-            let path = format!("{path}.must_not[{at}].{}", condition.field());
+            let path = format!("{path}must_not[{at}].{}", condition.kind());
             return Ok(Some((path, text(condition.clone(), true))));
         }
     }

@@ -7,39 +7,40 @@ use super::error::MatchError;
 use super::resolve::{Resolved, Tree, resolve};
 use crate::attributes::{Columns, Postings, Words};
 use crate::base::id::VideoId;
+use crate::base::interrupt::Interrupt;
 use crate::node_set::NodeSet;
 
-/// Values that are looked up between two calls of `keep_going`.
+/// Values that are looked up between two checks for an interruption.
 const VALUES_PER_CHECK: usize = 1_024;
 
 /// Returns the nodes that match `filter` at `now`.
 ///
-/// Calls `keep_going` before every condition and after every 1,024 values.
+/// Checks `interrupt` before every condition and after every 1,024 values.
 ///
 /// # Errors
 /// [`MatchError::Invalid`] if any part of the filter is invalid for this index, even one that would not change the
-/// result; [`MatchError::BuiltBeforeFilters`] on a generation of an older format; [`MatchError::Interrupted`] once
-/// `keep_going` returns false.
+/// result; [`MatchError::BuiltBeforeFilters`] on a generation of an older format; [`MatchError::Interrupted`] if
+/// interrupted.
 pub fn matching(
     filter: &Filter,
     columns: &Columns<'_>,
     now: Timestamp,
-    keep_going: impl FnMut() -> bool,
+    interrupt: &mut Interrupt<'_>,
 ) -> Result<NodeSet, MatchError> {
     let tree = resolve(filter, columns, now)?;
-    Evaluation { columns: *columns, spare: Vec::new(), keep_going }.tree(&tree)
+    Evaluation { columns: *columns, spare: Vec::new(), interrupt }.tree(&tree)
 }
 
 /// The evaluation of one filter.
-struct Evaluation<'a, F> {
+struct Evaluation<'a, 'i> {
     columns: Columns<'a>,
     /// Sets that are no longer needed, for reuse: a filter over a million nodes then allocates little and stays in the
     /// cache.
     spare: Vec<NodeSet>,
-    keep_going: F,
+    interrupt: &'a mut Interrupt<'i>,
 }
 
-impl<F: FnMut() -> bool> Evaluation<'_, F> {
+impl Evaluation<'_, '_> {
     fn tree(&mut self, tree: &Tree<'_>) -> Result<NodeSet, MatchError> {
         let mut set = None;
         for condition in &tree.must {
@@ -190,6 +191,6 @@ impl<F: FnMut() -> bool> Evaluation<'_, F> {
     }
 
     fn check(&mut self) -> Result<(), MatchError> {
-        if (self.keep_going)() { Ok(()) } else { Err(MatchError::Interrupted) }
+        if self.interrupt.should_stop() { Err(MatchError::Interrupted) } else { Ok(()) }
     }
 }

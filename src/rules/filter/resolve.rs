@@ -60,10 +60,7 @@ pub(super) fn resolve<'a>(
         return Err(MatchError::BuiltBeforeFilters { expected: FILTER_VERSION, found });
     }
     let tree = check_size(filter).and_then(|()| Resolver { columns, now }.tree(filter, 1));
-    tree.map_err(|refusal| {
-        let Refusal { path, problem } = refusal.within("filter");
-        MatchError::Invalid { path, problem }
-    })
+    tree.map_err(|Refusal { path, problem }| MatchError::Invalid { path, problem })
 }
 
 /// A problem and its path, relative to the place under validation.
@@ -162,7 +159,7 @@ impl<'a> Resolver<'a, '_> {
             Condition::IsNull { attribute } => self.find(attribute).map(|column| Resolved::IsNull { column }),
             Condition::VideoId { any_of } => nonempty(any_of, "any_of").map(Resolved::Videos),
         };
-        resolved.map_err(|refusal| refusal.within(condition.field()))
+        resolved.map_err(|refusal| refusal.within(condition.kind()))
     }
 
     fn keyword(&self, attribute: &str, any_of: &'a [String]) -> Result<Resolved<'a>, Refusal> {
@@ -199,7 +196,7 @@ impl<'a> Resolver<'a, '_> {
             if let Number::Double(found) = number
                 && !found.is_finite()
             {
-                return Err(FilterProblem::NotFinite { found }.at("double").within(name));
+                return Err(FilterProblem::NotFinite { found }.at(name));
             }
         }
         let stored = |scalar| match scalar {

@@ -4,8 +4,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::path::Path;
 use super::scalar::timestamp;
-use crate::engine::EngineError;
 use crate::rules::{Number, Time};
+use crate::service::error::InvalidField;
 use crate::service::proto;
 
 /// The longest duration that the proto allows, in seconds: 10,000 years.
@@ -16,7 +16,7 @@ const NANOS_PER_SECOND: i32 = 1_000_000_000;
 ///
 /// # Errors
 /// If no field is set, or the number is not finite.
-pub(super) fn number(number: proto::Number, path: &Path<'_>) -> Result<Number, EngineError> {
+pub(super) fn number(number: proto::Number, path: &Path<'_>) -> Result<Number, InvalidField> {
     use proto::number::Number as Wire;
     match number.number {
         None => Err(path.invalid("expected int64, uint64 or double, found none of them")),
@@ -33,7 +33,7 @@ pub(super) fn number(number: proto::Number, path: &Path<'_>) -> Result<Number, E
 ///
 /// # Errors
 /// If no field is set, or the domain cannot express the time.
-pub(super) fn time(time: proto::Time, path: &Path<'_>) -> Result<Time, EngineError> {
+pub(super) fn time(time: proto::Time, path: &Path<'_>) -> Result<Time, InvalidField> {
     use proto::time::Time as Wire;
     match time.time {
         None => Err(path.invalid("expected at or ago, found neither")),
@@ -46,7 +46,7 @@ pub(super) fn time(time: proto::Time, path: &Path<'_>) -> Result<Time, EngineErr
 ///
 /// # Errors
 /// If the domain cannot express the time.
-pub(super) fn instant(wire: &prost_types::Timestamp, path: &Path<'_>) -> Result<Timestamp, EngineError> {
+pub(super) fn instant(wire: &prost_types::Timestamp, path: &Path<'_>) -> Result<Timestamp, InvalidField> {
     let prost_types::Timestamp { seconds, nanos } = *wire;
     if !(0..NANOS_PER_SECOND).contains(&nanos) {
         return Err(path.invalid(format!("expected 0 to 999999999 nanos, found {nanos}")));
@@ -65,7 +65,7 @@ pub(super) fn instant(wire: &prost_types::Timestamp, path: &Path<'_>) -> Result<
 pub(super) fn signed_duration(
     wire: &prost_types::Duration,
     path: &Path<'_>,
-) -> Result<SignedDuration, EngineError> {
+) -> Result<SignedDuration, InvalidField> {
     let prost_types::Duration { seconds, nanos } = *wire;
     if !(-MAX_DURATION_S..=MAX_DURATION_S).contains(&seconds) {
         let problem = format!("expected {} to {MAX_DURATION_S} seconds, found {seconds}", -MAX_DURATION_S);
@@ -109,19 +109,19 @@ impl From<Time> for proto::Time {
 mod tests {
     use super::*;
 
-    fn refused<T: std::fmt::Debug>(result: Result<T, EngineError>) -> (String, String) {
+    fn refused<T: std::fmt::Debug>(result: Result<T, InvalidField>) -> (String, String) {
         match result {
-            Err(EngineError::InvalidArgument { field, problem }) => (field, problem),
+            Err(InvalidField { path, problem }) => (path, problem),
             other => panic!("expected an invalid argument, found {other:?}"),
         }
     }
 
-    fn at(seconds: i64, nanos: i32) -> Result<Time, EngineError> {
+    fn at(seconds: i64, nanos: i32) -> Result<Time, InvalidField> {
         let at = prost_types::Timestamp { seconds, nanos };
         time(proto::Time { time: Some(proto::time::Time::At(at)) }, &Path::root("t"))
     }
 
-    fn ago(seconds: i64, nanos: i32) -> Result<Time, EngineError> {
+    fn ago(seconds: i64, nanos: i32) -> Result<Time, InvalidField> {
         let ago = prost_types::Duration { seconds, nanos };
         time(proto::Time { time: Some(proto::time::Time::Ago(ago)) }, &Path::root("t"))
     }

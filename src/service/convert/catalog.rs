@@ -14,6 +14,7 @@ use crate::attributes::Value;
 use crate::base::id::VideoId;
 use crate::engine::{EngineError, Lookup, ReturnAttributes, StoredVideo, WriteMode, Written};
 use crate::live::{Mutation, Upsert};
+use crate::service::error::{CallError, InvalidField};
 use crate::service::proto;
 
 /// Maximum number of attributes of one video.
@@ -41,7 +42,7 @@ pub(crate) struct Outcome {
     /// The position of each valid mutation in the request.
     positions: Vec<usize>,
     /// The position of each refused item and its error, ascending. The field paths of the errors start at the item.
-    pub(crate) refused: Vec<(usize, EngineError)>,
+    pub(crate) refused: Vec<(usize, CallError)>,
 }
 
 impl Outcome {
@@ -51,7 +52,8 @@ impl Outcome {
 
     /// Adds the items that the engine refused, by their positions among the mutations.
     pub(crate) fn add(&mut self, refused: Vec<(usize, EngineError)>) {
-        let in_request = |(position, error)| Some((*self.positions.get::<usize>(position)?, error));
+        let in_request =
+            |(position, error)| Some((*self.positions.get::<usize>(position)?, CallError::Engine(error)));
         self.refused.extend(refused.into_iter().filter_map(in_request));
         self.refused.sort_by_key(|(position, _)| *position);
     }
@@ -66,7 +68,7 @@ impl Outcome {
 ///
 /// # Errors
 /// If there are more than `max_writes` videos.
-pub(crate) fn upsert_batch(request: proto::UpsertRequest, max_writes: usize) -> Result<Batch, EngineError> {
+pub(crate) fn upsert_batch(request: proto::UpsertRequest, max_writes: usize) -> Result<Batch, InvalidField> {
     let proto::UpsertRequest { index, videos, partial } = request;
     let mut outcome = Outcome::new("videos");
     check_count(outcome.items, videos.len(), max_writes)?;
@@ -77,7 +79,7 @@ pub(crate) fn upsert_batch(request: proto::UpsertRequest, max_writes: usize) -> 
                 mutations.push(Mutation::Upsert(upsert));
                 outcome.positions.push(position);
             }
-            Err(error) => outcome.refused.push((position, error)),
+            Err(error) => outcome.refused.push((position, error.into())),
         }
     }
     let mode = if partial { WriteMode::EachAlone } else { WriteMode::AllOrNothing };
@@ -93,7 +95,7 @@ pub(crate) fn batch_of_ids(
     video_ids: Vec<u64>,
     max_writes: usize,
     mutation: fn(VideoId) -> Mutation,
-) -> Result<Batch, EngineError> {
+) -> Result<Batch, InvalidField> {
     let mut outcome = Outcome::new("video_ids");
     check_count(outcome.items, video_ids.len(), max_writes)?;
     outcome.positions = (0..video_ids.len()).collect();
@@ -115,7 +117,7 @@ pub(crate) struct Lookups {
 ///
 /// # Errors
 /// If there are more than `max_videos` ids.
-pub(crate) fn lookups(request: proto::GetRequest, max_videos: usize) -> Result<Lookups, EngineError> {
+pub(crate) fn lookups(request: proto::GetRequest, max_videos: usize) -> Result<Lookups, InvalidField> {
     let proto::GetRequest { index, video_ids, return_attributes, return_vectors } = request;
     check_count("video_ids", video_ids.len(), max_videos)?;
     Ok(Lookups {
@@ -136,9 +138,9 @@ impl Outcome {
     pub(crate) fn response(
         self,
         written: &Written,
-        status: impl Fn(&EngineError, &str) -> tonic_types::Status,
+        status: impl Fn(&CallError, &str) -> tonic_types::Status,
     ) -> proto::WriteResponse {
-        let error = |(position, error): &(usize, EngineError)| proto::WriteError {
+        let error = |(position, error): &(usize, CallError)| proto::WriteError {
             position: saturate(*position),
             status: Some(status(error, &self.path(*position))),
         };
@@ -150,14 +152,14 @@ impl Outcome {
     }
 }
 
-fn check_count(field: &str, found: usize, max: usize) -> Result<(), EngineError> {
+fn check_count(field: &str, found: usize, max: usize) -> Result<(), InvalidField> {
     if found <= max {
         return Ok(());
     }
-    Err(EngineError::invalid(field, format!("expected at most {max} videos, found {found}")))
+    Err(InvalidField::new(field, format!("expected at most {max} videos, found {found}")))
 }
 
-fn upsert(video: proto::Video) -> Result<Upsert, EngineError> {
+fn upsert(video: proto::Video) -> Result<Upsert, InvalidField> {
     let proto::Video { video_id, vector, attributes, expires_at, embedding_model } = video;
     let path = Path::root("vector");
     let vector = vector.ok_or_else(|| path.invalid("is required: found none"))?;
@@ -176,7 +178,7 @@ fn upsert(video: proto::Video) -> Result<Upsert, EngineError> {
         let value = value(wire, &path.key(&name))?;
         Ok((name, value))
     });
-    let attributes = attributes.collect::<Result<_, EngineError>>()?;
+    let attributes = attributes.collect::<Result<_, InvalidField>>()?;
     check_name(&embedding_model, &Path::root("embedding_model"))?;
     let expires_at = expires_at.map(|at| microseconds(&at, &Path::root("expires_at"))).transpose()?;
     Ok(Upsert {
@@ -188,7 +190,7 @@ fn upsert(video: proto::Video) -> Result<Upsert, EngineError> {
     })
 }
 
-fn check_name(name: &str, path: &Path<'_>) -> Result<(), EngineError> {
+fn check_name(name: &str, path: &Path<'_>) -> Result<(), InvalidField> {
     if name.len() <= MAX_NAME_BYTES {
         return Ok(());
     }
@@ -196,7 +198,7 @@ fn check_name(name: &str, path: &Path<'_>) -> Result<(), EngineError> {
     Err(path.invalid(format!("expected a name of at most {MAX_NAME_BYTES} bytes, found one of {found}")))
 }
 
-fn value(wire: proto::AttributeValue, path: &Path<'_>) -> Result<Value, EngineError> {
+fn value(wire: proto::AttributeValue, path: &Path<'_>) -> Result<Value, InvalidField> {
     use proto::attribute_value::Value as Wire;
     Ok(match wire.value {
         None => return Err(path.invalid("expected a value, found none")),
@@ -211,7 +213,7 @@ fn value(wire: proto::AttributeValue, path: &Path<'_>) -> Result<Value, EngineEr
 }
 
 /// Reads a point in time and rounds it down to the microsecond, the precision of an index.
-fn microseconds(wire: &prost_types::Timestamp, path: &Path<'_>) -> Result<Timestamp, EngineError> {
+fn microseconds(wire: &prost_types::Timestamp, path: &Path<'_>) -> Result<Timestamp, InvalidField> {
     let finer = instant(wire, path)?;
     // All valid instants, in microseconds, are within i64.
     let microseconds = finer.as_nanosecond().div_euclid(1000) as i64;
@@ -242,6 +244,7 @@ fn stored(video: StoredVideo) -> proto::Video {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Field;
 
     fn at(seconds: i64, nanos: i32) -> prost_types::Timestamp {
         prost_types::Timestamp { seconds, nanos }
@@ -259,7 +262,7 @@ mod tests {
 
     fn refused(video: proto::Video) -> (String, String) {
         match upsert(video) {
-            Err(EngineError::InvalidArgument { field, problem }) => (field, problem),
+            Err(InvalidField { path, problem }) => (path, problem),
             other => panic!("expected an invalid argument, found {other:?}"),
         }
     }
@@ -358,7 +361,7 @@ mod tests {
         let sound: Vec<u64> = mutations.iter().map(|mutation| mutation.video_id().0).collect();
         assert_eq!(sound, [1, 2, 4]);
         // The engine counts positions among the mutations that it was given.
-        outcome.add(vec![(1, EngineError::invalid("attributes", "of another type"))]);
+        outcome.add(vec![(1, EngineError::invalid(Field::Attributes, "of another type"))]);
         let written = Written { sequence: 9, written: 2, refused: Vec::new() };
         let response = outcome.response(&written, |error, path| tonic_types::Status {
             message: format!("{path}{error}"),

@@ -9,16 +9,16 @@ use super::bound::{number, time};
 use super::path::Path;
 use super::scalar::saturate;
 use crate::base::id::VideoId;
-use crate::engine::EngineError;
 use crate::rules::{Condition, Filter};
+use crate::service::error::InvalidField;
 use crate::service::proto;
 
 /// Reads a filter. `path` is its path in the request.
 ///
 /// # Errors
-/// [`EngineError::InvalidArgument`] with the path of the part that the domain cannot express, or that exceeds a limit of
+/// [`InvalidField`] with the path of the part that the domain cannot express, or that exceeds a limit of
 /// the contract.
-pub(super) fn filter(filter: proto::Filter, path: &Path<'_>) -> Result<Filter, EngineError> {
+pub(super) fn filter(filter: proto::Filter, path: &Path<'_>) -> Result<Filter, InvalidField> {
     Reader { conditions: 0, values: 0 }.filter(filter, path, 1)
 }
 
@@ -34,7 +34,7 @@ impl Reader {
         filter: proto::Filter,
         path: &Path<'_>,
         depth: usize,
-    ) -> Result<Filter, EngineError> {
+    ) -> Result<Filter, InvalidField> {
         if depth > Filter::MAX_DEPTH {
             return Err(
                 path.invalid(format!("expected at most {} nested filters, found more", Filter::MAX_DEPTH))
@@ -59,7 +59,7 @@ impl Reader {
         condition: proto::Condition,
         path: &Path<'_>,
         depth: usize,
-    ) -> Result<Condition, EngineError> {
+    ) -> Result<Condition, InvalidField> {
         use proto::condition::Condition as Wire;
         self.conditions += 1;
         if self.conditions > Filter::MAX_CONDITIONS {
@@ -104,7 +104,7 @@ impl Reader {
         })
     }
 
-    fn count(&mut self, values: usize, path: &Path<'_>) -> Result<(), EngineError> {
+    fn count(&mut self, values: usize, path: &Path<'_>) -> Result<(), InvalidField> {
         self.values += values;
         if self.values <= Filter::MAX_VALUES {
             return Ok(());
@@ -117,8 +117,8 @@ impl Reader {
 fn bounds<W, T>(
     [gt, gte, lt, lte]: [Option<W>; 4],
     path: &Path<'_>,
-    value: fn(W, &Path<'_>) -> Result<T, EngineError>,
-) -> Result<(Bound<T>, Bound<T>), EngineError> {
+    value: fn(W, &Path<'_>) -> Result<T, InvalidField>,
+) -> Result<(Bound<T>, Bound<T>), InvalidField> {
     let bound =
         |(excluded, without): (Option<W>, _), (included, with): (Option<W>, _)| match (excluded, included) {
             (Some(_), Some(_)) => Err(path.invalid(format!("expected {without} or {with}, found both"))),
@@ -193,7 +193,7 @@ mod tests {
     use crate::rules::arbitrary::any_filter;
     use proto::condition::Condition as Wire;
 
-    fn read(filter: proto::Filter) -> Result<Filter, EngineError> {
+    fn read(filter: proto::Filter) -> Result<Filter, InvalidField> {
         super::filter(filter, &Path::root("filter"))
     }
 
@@ -215,7 +215,7 @@ mod tests {
 
     fn refused(filter: proto::Filter) -> (String, String) {
         match read(filter) {
-            Err(EngineError::InvalidArgument { field, problem }) => (field, problem),
+            Err(InvalidField { path, problem }) => (path, problem),
             other => panic!("expected an invalid argument, found {other:?}"),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::engine::EngineError;
+use crate::service::error::InvalidField;
 
 /// A field within its enclosing fields, such as `filter.must[1].keyword.any_of`.
 #[derive(Clone, Copy)]
@@ -42,8 +42,8 @@ impl<'a> Path<'a> {
     }
 
     /// Returns the error that this field is invalid.
-    pub(super) fn invalid(&self, problem: impl Into<String>) -> EngineError {
-        EngineError::invalid(self.to_string(), problem)
+    pub(super) fn invalid(&self, problem: impl Into<String>) -> InvalidField {
+        InvalidField::new(self.to_string(), problem)
     }
 }
 

@@ -7,14 +7,15 @@ use super::plan::plan_from_proto;
 use super::rules::{WireRules, rules};
 use crate::base::element::Dtype;
 use crate::base::id::VideoId;
-use crate::engine::{self, EngineError};
+use crate::engine;
+use crate::service::error::InvalidField;
 use crate::service::proto;
 
 /// Reads a search request.
 ///
 /// # Errors
-/// [`EngineError::InvalidArgument`] with the path of the field in the proto.
-pub(crate) fn search_request(request: proto::SearchRequest) -> Result<engine::SearchRequest, EngineError> {
+/// [`InvalidField`] with the path of the field in the proto.
+pub(crate) fn search_request(request: proto::SearchRequest) -> Result<engine::SearchRequest, InvalidField> {
     let proto::SearchRequest {
         index,
         query,
@@ -45,7 +46,7 @@ pub(crate) fn search_request(request: proto::SearchRequest) -> Result<engine::Se
             Some(proto::search_request::Query::Seeds(seeds)) => engine::Query::Seeds(query_seeds(seeds)),
             None => {
                 let problem = "is required: expected vector, interests or seeds, found none of them";
-                return Err(EngineError::invalid("query", problem));
+                return Err(InvalidField::new("query", problem));
             }
         },
         k: k as usize,
@@ -72,7 +73,7 @@ pub(super) fn attributes_to_return(names: Vec<String>) -> engine::ReturnAttribut
 }
 
 /// Reads an embedding, from either the values or the packed bytes.
-pub(super) fn vector_values(vector: proto::Vector, path: &Path<'_>) -> Result<Vec<f32>, EngineError> {
+pub(super) fn vector_values(vector: proto::Vector, path: &Path<'_>) -> Result<Vec<f32>, InvalidField> {
     match (vector.values, vector.packed) {
         (values, None) => Ok(values),
         (values, Some(packed)) if values.is_empty() => packed_values(&packed, &path.field("packed")),
@@ -80,7 +81,7 @@ pub(super) fn vector_values(vector: proto::Vector, path: &Path<'_>) -> Result<Ve
     }
 }
 
-fn packed_values(packed: &proto::PackedVector, path: &Path<'_>) -> Result<Vec<f32>, EngineError> {
+fn packed_values(packed: &proto::PackedVector, path: &Path<'_>) -> Result<Vec<f32>, InvalidField> {
     let dtype = match proto::Dtype::try_from(packed.dtype) {
         Ok(proto::Dtype::F32) => Dtype::F32,
         Ok(proto::Dtype::F16) => Dtype::F16,
@@ -103,7 +104,7 @@ fn packed_values(packed: &proto::PackedVector, path: &Path<'_>) -> Result<Vec<f3
     })
 }
 
-fn query_interests(interests: proto::Interests) -> Result<Vec<engine::Interest>, EngineError> {
+fn query_interests(interests: proto::Interests) -> Result<Vec<engine::Interest>, InvalidField> {
     let query = Path::root("query");
     let path = query.field("interests");
     let interest = |(position, interest): (usize, proto::Interest)| {
@@ -137,9 +138,9 @@ fn effort(effort: Option<proto::search_params::Effort>) -> engine::Effort {
     }
 }
 
-fn plan(number: i32) -> Result<Option<engine::Plan>, EngineError> {
+fn plan(number: i32) -> Result<Option<engine::Plan>, InvalidField> {
     let plan = proto::Plan::try_from(number).map_err(|_| {
-        EngineError::invalid("params.plan", format!("expected the number of a plan, found {number}"))
+        InvalidField::new("params.plan", format!("expected the number of a plan, found {number}"))
     })?;
     Ok(plan_from_proto(plan))
 }
@@ -152,7 +153,7 @@ mod tests {
         proto::SearchRequest { query: Some(query), k: 10, ..Default::default() }
     }
 
-    fn vector(vector: proto::Vector) -> Result<Vec<f32>, EngineError> {
+    fn vector(vector: proto::Vector) -> Result<Vec<f32>, InvalidField> {
         let request = search_request(request(proto::search_request::Query::Vector(vector)))?;
         match request.query {
             engine::Query::Vector(values) => Ok(values),
@@ -164,9 +165,9 @@ mod tests {
         proto::Vector { values: Vec::new(), packed: Some(proto::PackedVector { data, dtype }) }
     }
 
-    fn refused<T: std::fmt::Debug>(result: Result<T, EngineError>) -> (String, String) {
+    fn refused<T: std::fmt::Debug>(result: Result<T, InvalidField>) -> (String, String) {
         match result {
-            Err(EngineError::InvalidArgument { field, problem }) => (field, problem),
+            Err(InvalidField { path, problem }) => (path, problem),
             other => panic!("expected an invalid argument, found {other:?}"),
         }
     }

@@ -5,6 +5,7 @@ use super::scalar::{duration, saturate, timestamp};
 use crate::attributes::Value;
 use crate::base::id::VideoId;
 use crate::engine::{self, Completeness, Shortfall};
+use crate::service::field::proto_path;
 use crate::service::proto;
 
 /// Converts the explanation why a video is, or is not, in an answer.
@@ -37,7 +38,8 @@ pub(crate) fn explanation(explanation: engine::Explanation) -> proto::ExplainRes
         Some(engine::Loss::EarlierPage) => Loss::EarlierPage,
     };
     let removed_by = removal.as_ref().map_or(Rule::Unspecified, |removal| rule(removal.rule));
-    let (removed_at, reason) = removal.map(|removal| (removal.field, removal.reason)).unwrap_or_default();
+    let (removed_at, reason) =
+        removal.map(|removal| (proto_path(&removal.field), removal.reason)).unwrap_or_default();
     proto::ExplainResponse {
         exact_score: score,
         exact_rank: exact_rank.map(|rank| rank as u64),

@@ -9,8 +9,8 @@ use super::bound::signed_duration;
 use super::filter;
 use super::path::Path;
 use crate::base::id::VideoId;
-use crate::engine::EngineError;
 use crate::rules::{Bloom, Cap, Exclude, Fresh, Rules};
+use crate::service::error::InvalidField;
 use crate::service::proto;
 
 /// The default attribute for the age of a video.
@@ -28,12 +28,12 @@ pub(super) struct WireRules {
 /// Reads the rules.
 ///
 /// # Errors
-/// [`EngineError::InvalidArgument`] with the path of the field.
-pub(super) fn rules(wire: WireRules) -> Result<Rules, EngineError> {
+/// [`InvalidField`] with the path of the field.
+pub(super) fn rules(wire: WireRules) -> Result<Rules, InvalidField> {
     let WireRules { filter, exclude, caps, fresh: fresh_wire, score_threshold } = wire;
     if let Some(found) = score_threshold.filter(|threshold| !threshold.is_finite()) {
         let problem = format!("expected a finite number, found {found}");
-        return Err(EngineError::invalid("score_threshold", problem));
+        return Err(InvalidField::new("score_threshold", problem));
     }
     Ok(Rules {
         filter: filter.map(|filter| filter::filter(filter, &Path::root("filter"))).transpose()?,
@@ -57,7 +57,7 @@ fn cap(cap: proto::Cap) -> Cap {
     Cap { attribute: cap.attribute, max_per_value: cap.max_per_value as usize }
 }
 
-fn fresh(fresh: proto::Fresh) -> Result<Fresh, EngineError> {
+fn fresh(fresh: proto::Fresh) -> Result<Fresh, InvalidField> {
     let path = Path::root("fresh");
     let path = path.field("within");
     let within =
@@ -80,7 +80,7 @@ mod tests {
 
     fn refused(wire: WireRules) -> (String, String) {
         match rules(wire) {
-            Err(EngineError::InvalidArgument { field, problem }) => (field, problem),
+            Err(InvalidField { path, problem }) => (path, problem),
             other => panic!("expected an invalid argument, found {other:?}"),
         }
     }

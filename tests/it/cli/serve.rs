@@ -113,7 +113,11 @@ fn refuses_an_index_that_is_not_there_and_a_port_that_is_taken() {
     let mut command = shortlist();
     command.args(["serve", "--listen", "127.0.0.1:0", "--index"]).arg(&missing);
     let error = refused(command);
-    assert!(error.starts_with(&format!("error: {}: no index here", missing.display())), "{error}");
+    let dir = missing.display();
+    let expected = format!(
+        "error: {dir}: no index here: the folder contains no manifest; `shortlist build --out {dir}` makes one\n"
+    );
+    assert_eq!(error, expected);
     assert_eq!(error.lines().count(), 1, "{error}");
 
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

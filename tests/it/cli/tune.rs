@@ -302,8 +302,8 @@ async fn a_recall_that_nobody_measured_is_refused_until_a_running_server_finds_i
     assert_eq!(
         message,
         format!(
-            "params.target_recall: index \"videos\" is not calibrated: what recall generation 1 reaches was not \
-             measured; run `shortlist tune --index {dir}`, or ask for ef_search"
+            "params.target_recall: index \"videos\" is not calibrated: the recall of generation 1 was not \
+             measured; run `shortlist tune --index {dir}`, or set ef_search"
         )
     );
     for impossible in [0.0, -0.5, 1.01, f32::NAN, f32::INFINITY] {

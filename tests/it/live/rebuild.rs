@@ -248,7 +248,7 @@ fn a_batch_build_that_would_lose_writes_is_refused_unless_it_is_forced() {
     assert_eq!(status.generation, 3);
     let problem = status.refused.unwrap();
     assert!(problem.contains("expected a log position of at least 1, found 0"), "{problem}");
-    assert!(problem.contains("--log-sequence"), "{problem}");
+    assert!(problem.contains("log sequence of those files"), "{problem}");
     drop(engine);
     // The choice survives a restart.
     let engine = open(&index).unwrap();

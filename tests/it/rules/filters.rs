@@ -10,6 +10,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use shortlist::attributes::{Columns, Value};
 use shortlist::base::id::{NodeId, VideoId};
+use shortlist::base::interrupt::Interrupt;
 use shortlist::index::Index;
 use shortlist::rules::{Condition, Filter, MatchError, Number, Time, matching};
 
@@ -116,7 +117,7 @@ proptest! {
         let mut random = ChaCha8Rng::seed_from_u64(seed ^ 1);
         for _ in 0..100 {
             let filter = random_filter(&mut random, 3);
-            let found = matching(&filter, &columns, now(), || true).unwrap();
+            let found = matching(&filter, &columns, now(), &mut Interrupt::never()).unwrap();
             let nodes = (0..rows as u32).filter(|node| filter_holds(&filter, &columns, NodeId(*node)));
             let expected: BTreeSet<u32> = nodes.collect();
             prop_assert_eq!(found.iter().collect::<BTreeSet<u32>>(), expected, "{:?}", filter);
@@ -162,7 +163,7 @@ fn refusal(filter: &Filter) -> Result<(), String> {
     thread_local!(static INDEX: (tempfile::TempDir, Index) = typed_index(40, 1));
     INDEX.with(|(_, index)| {
         let columns = Columns::open(index).unwrap();
-        match matching(filter, &columns, now(), || true) {
+        match matching(filter, &columns, now(), &mut Interrupt::never()) {
             Ok(_) => Ok(()),
             Err(error @ MatchError::Invalid { .. }) => Err(error.to_string()),
             Err(other) => panic!("{other}"),
@@ -312,10 +313,11 @@ fn a_question_whether_to_go_on_is_asked_before_every_condition() {
     };
     let answered = |answers: usize| {
         let mut checks = 0;
-        let found = matching(&filter, &columns, now(), || {
+        let mut stops = || {
             checks += 1;
-            checks <= answers
-        });
+            checks > answers
+        };
+        let found = matching(&filter, &columns, now(), &mut Interrupt::when(&mut stops));
         (found, checks)
     };
     assert_eq!(answered(6).1, 6);
@@ -325,11 +327,11 @@ fn a_question_whether_to_go_on_is_asked_before_every_condition() {
     }
     let long = must(Condition::VideoId { any_of: vec![VideoId(1); Filter::MAX_VALUES] });
     let mut checks = 0;
-    matching(&long, &columns, now(), || {
+    let mut stops = || {
         checks += 1;
-        true
-    })
-    .unwrap();
+        false
+    };
+    matching(&long, &columns, now(), &mut Interrupt::when(&mut stops)).unwrap();
     assert!(checks > 50, "expected more than 50 interrupt checks over 100,000 ids, found {checks}");
 }
 
@@ -339,7 +341,7 @@ fn a_generation_from_before_filters_is_to_be_built_again() {
         let name = format!("tests/fixtures/format-{version}.index");
         let index = Index::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
         let columns = Columns::open(&index).unwrap();
-        let error = matching(&Filter::default(), &columns, now(), || true).unwrap_err();
+        let error = matching(&Filter::default(), &columns, now(), &mut Interrupt::never()).unwrap_err();
         assert_eq!(error, MatchError::BuiltBeforeFilters { expected: 3, found: version });
         assert_eq!(
             error.to_string(),

@@ -90,7 +90,7 @@ proptest! {
         let bytes = written(&treemap);
         // Zero bytes are valid: no bitmap was given.
         let cut = 1 + cut.index(bytes.len() - 1);
-        prop_assert_eq!(error([], bytes[..cut].to_vec()).field(), "exclude.roaring");
+        prop_assert_eq!(error([], bytes[..cut].to_vec()).field(), ExcludeField::Roaring);
     }
 }
 
@@ -124,8 +124,8 @@ fn a_bloom_filter_excludes_in_addition_to_the_ids() {
 fn names_the_field_of_the_bloom_filter() {
     let field =
         |bloom| Exclusion::of(&Exclude { bloom: Some(bloom), ..Exclude::default() }).unwrap_err().field();
-    assert_eq!(field(Bloom { hashes: 1, ..Bloom::default() }), "exclude.bloom.bits");
-    assert_eq!(field(Bloom { bits: vec![0], ..Bloom::default() }), "exclude.bloom.hashes");
+    assert_eq!(field(Bloom { hashes: 1, ..Bloom::default() }), ExcludeField::BloomBits);
+    assert_eq!(field(Bloom { bits: vec![0], ..Bloom::default() }), ExcludeField::BloomHashes);
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn takes_as_many_ids_as_it_says_and_no_more() {
     let found = error(0..most + 1, Vec::new());
     assert_eq!(
         found,
-        ExclusionError::TooManyIds { field: "exclude.video_ids", most: MAX_IDS, found: most + 1 }
+        ExclusionError::TooManyIds { field: ExcludeField::VideoIds, most: MAX_IDS, found: most + 1 }
     );
 
     let bitmap: RoaringTreemap = (0..40_000).chain([1 << 40]).collect();
@@ -143,7 +143,7 @@ fn takes_as_many_ids_as_it_says_and_no_more() {
     let found = error(0..60_000, written(&bitmap));
     assert_eq!(
         found,
-        ExclusionError::TooManyIds { field: "exclude.roaring", most: MAX_IDS, found: most + 1 }
+        ExclusionError::TooManyIds { field: ExcludeField::Roaring, most: MAX_IDS, found: most + 1 }
     );
 }
 
@@ -151,7 +151,10 @@ fn takes_as_many_ids_as_it_says_and_no_more() {
 fn refuses_billions_of_ids_before_it_writes_them_down() {
     let everything = RoaringTreemap::from_bitmaps([(0, RoaringBitmap::full()), (1, RoaringBitmap::full())]);
     let found = error([], written(&everything));
-    assert_eq!(found, ExclusionError::TooManyIds { field: "exclude.roaring", most: MAX_IDS, found: 1 << 32 });
+    assert_eq!(
+        found,
+        ExclusionError::TooManyIds { field: ExcludeField::Roaring, most: MAX_IDS, found: 1 << 32 }
+    );
 }
 
 #[test]

@@ -1,0 +1,122 @@
+//! The fields that errors of the engine name.
+
+use std::fmt;
+
+use crate::rules::ExcludeField;
+
+/// A field of a request, of a write, or of the options of an engine.
+///
+/// Positions count from 0. The text is the name of the field in this crate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Field {
+    /// The name of the index.
+    Index,
+    /// The number of candidates to return.
+    K,
+    /// The number of candidates to skip.
+    Offset,
+    /// `k`, offset and effort together.
+    Params,
+    /// [`Effort::EfSearch`](crate::engine::Effort::EfSearch).
+    EfSearch,
+    /// [`Effort::TargetRecall`](crate::engine::Effort::TargetRecall).
+    TargetRecall,
+    /// The search plan.
+    Plan,
+    /// [`Query::Vector`](crate::engine::Query::Vector).
+    QueryVector,
+    /// [`Query::Interests`](crate::engine::Query::Interests).
+    Interests,
+    /// The vector of one interest.
+    InterestVector(usize),
+    /// The weight of one interest.
+    InterestWeight(usize),
+    /// The minimum share of one interest.
+    InterestMinShare(usize),
+    /// [`Query::Seeds`](crate::engine::Query::Seeds).
+    Seeds,
+    /// The weight of one seed.
+    SeedWeight(usize),
+    /// The filter.
+    Filter {
+        /// The place within the filter, such as `must[1].keyword.attribute`; empty for the whole filter.
+        path: String,
+    },
+    /// All excluded videos.
+    Exclude,
+    /// One list of the excluded videos.
+    Excluded(ExcludeField),
+    /// All caps.
+    Caps,
+    /// One cap.
+    Cap(usize),
+    /// The attribute of one cap.
+    CapAttribute(usize),
+    /// The maximum of one cap.
+    CapMaxPerValue(usize),
+    /// The places that are kept for fresh videos.
+    Fresh,
+    /// The timestamp that decides which videos are fresh.
+    FreshAttribute,
+    /// The number of places that are kept for fresh videos.
+    FreshAtLeast,
+    /// The least score of a candidate.
+    ScoreThreshold,
+    /// One attribute to return.
+    ReturnAttribute(usize),
+    /// The name of the model that made the embedding.
+    EmbeddingModel,
+    /// The write that the answer must include.
+    MinSequence,
+    /// The embedding of a video to write.
+    Vector,
+    /// The attributes of a video to write.
+    Attributes,
+    /// The files of training queries, in the options of an engine.
+    TrainingQueries,
+    /// The files of judging users, in the options of an engine.
+    GateQueryFiles,
+}
+
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            Field::Index => "index",
+            Field::K => "k",
+            Field::Offset => "offset",
+            Field::Params => "k and effort",
+            Field::EfSearch => "ef_search",
+            Field::TargetRecall => "target_recall",
+            Field::Plan => "plan",
+            Field::QueryVector | Field::Vector => "vector",
+            Field::Interests => "interests",
+            Field::InterestVector(position) => return write!(f, "interests[{position}].vector"),
+            Field::InterestWeight(position) => return write!(f, "interests[{position}].weight"),
+            Field::InterestMinShare(position) => return write!(f, "interests[{position}].min_share"),
+            Field::Seeds => "seeds",
+            Field::SeedWeight(position) => return write!(f, "seeds[{position}].weight"),
+            Field::Filter { path } if path.is_empty() => "filter",
+            Field::Filter { path } => return write!(f, "filter.{path}"),
+            Field::Exclude => "exclude",
+            Field::Excluded(ExcludeField::VideoIds) => "exclude.video_ids",
+            Field::Excluded(ExcludeField::Roaring) => "exclude.roaring",
+            Field::Excluded(ExcludeField::BloomBits) => "exclude.bloom.bits",
+            Field::Excluded(ExcludeField::BloomHashes) => "exclude.bloom.hashes",
+            Field::Caps => "caps",
+            Field::Cap(position) => return write!(f, "caps[{position}]"),
+            Field::CapAttribute(position) => return write!(f, "caps[{position}].attribute"),
+            Field::CapMaxPerValue(position) => return write!(f, "caps[{position}].max_per_value"),
+            Field::Fresh => "fresh",
+            Field::FreshAttribute => "fresh.attribute",
+            Field::FreshAtLeast => "fresh.at_least",
+            Field::ScoreThreshold => "score_threshold",
+            Field::ReturnAttribute(position) => return write!(f, "return_attributes[{position}]"),
+            Field::EmbeddingModel => "embedding_model",
+            Field::MinSequence => "min_sequence",
+            Field::Attributes => "attributes",
+            Field::TrainingQueries => "rebuild.training_queries",
+            Field::GateQueryFiles => "gate.query_files",
+        };
+        f.write_str(name)
+    }
+}
