@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let answer = engine.search(&request, &Budget::default())?;
     assert_eq!(answer.candidates[0].video_id, fresh);
 
-    // A takedown holds whatever later upserts and batch builds say, until it is restored.
+    // A takedown outlives later upserts and batch builds. Only `Restore` ends it.
     let written = engine.write("videos", vec![Mutation::Takedown(fresh)], WriteMode::AllOrNothing)?;
     let answer = engine.search(&request.min_sequence(written.sequence), &Budget::default())?;
     assert!(answer.candidates.iter().all(|candidate| candidate.video_id != fresh));

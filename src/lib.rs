@@ -64,8 +64,8 @@
 //! | `recall`     | exact neighbors of many queries, recall against effort |
 //! | `search`     | one query against one index |
 //! | `build`  | graph construction, repair, freezing |
-//! | `rules`      | what a request asks of its candidates besides the best scores |
-//! | `attributes` | typed columns beside the embeddings |
+//! | `rules`      | what a request demands of its candidates in addition to high scores |
+//! | `attributes` | typed columns next to the embeddings |
 //! | `index`      | the frozen format: writer, view, verification, generations and their calibrations |
 //! | `graph`      | adjacency, candidate list, visited set, the hot loop |
 //! | `synth`      | a catalog made up from a seed: its files, users and requests |

@@ -32,7 +32,7 @@ pub struct Ancestor<'a> {
 
 impl<'a> Ancestor<'a> {
     /// Describes a dataset of `rows` rows, the first of which are the nodes of `index` in `kept`, ascending. Returns `None`
-    /// if its graph cannot be renewed: there is none, it was renewed before, or too many rows are new.
+    /// if it has no graph, or one that cannot be renewed: it was renewed before, or too many rows are new.
     ///
     /// # Panics
     /// If `kept` has more than `rows` nodes.

@@ -107,7 +107,7 @@ fn cell(text: &str) -> String {
     visible_text(text).replace('|', "\\|")
 }
 
-/// Renders the value of an attribute, or `-` if there is none.
+/// Renders the value of an attribute, or `-` without one.
 fn attribute(candidate: &Candidate, name: &str) -> String {
     use attribute_value::Value;
     match candidate.attributes.get(name).and_then(|value| value.value.as_ref()) {

@@ -3,7 +3,7 @@
 //! Nodes with near numbers are near each other. A block of them is described by its mean and the spread around it, and a
 //! region of blocks by the mean and spread of the means of its blocks. For a query, the scores of a block lie around the
 //! score of its mean, in proportion to the spread. The scan reads the best blocks first and ends when the last doublings
-//! of the number of scored nodes brought so few of the best nodes that more blocks would hardly bring any.
+//! of the number of scored nodes brought almost none of the best nodes.
 //!
 //! ```text
 //! means of regions   8-bit codes, all of them          a bound of the best node of every region

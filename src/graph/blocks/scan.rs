@@ -58,7 +58,7 @@ pub struct BlockScorers<'a, S> {
     pub nodes: &'a S,
 }
 
-/// A block with so many members that its residual codes are read.
+/// A block with enough members to read its residual codes.
 #[derive(Clone, Copy, Debug)]
 struct Dense {
     block: usize,
