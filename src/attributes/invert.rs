@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::bytes::bytes_of;
 use super::posting::serialize;
+use crate::base::parallel;
 use crate::index::{FORMAT_VERSION, MARKS_VERSION, SectionKind};
 
 /// Words per task of serialization: most words of a column of titles have one node each.
@@ -31,7 +32,10 @@ pub(super) fn postings(
         }
     }
     let groups: Vec<&[u32]> = starts.iter().zip(&ends).map(|(start, end)| &nodes[*start..*end]).collect();
-    let chunks: Vec<(Vec<u8>, Vec<usize>)> = groups.par_chunks(WORDS_AT_A_TIME).map(serialized).collect();
+    let chunks: Vec<(Vec<u8>, Vec<usize>)> = {
+        let chunks: Vec<&[&[u32]]> = groups.chunks(WORDS_AT_A_TIME).collect();
+        parallel::map(chunks.len(), 1, |chunk| serialized(chunks[chunk]))
+    };
     let mut offsets = Vec::with_capacity(words + 1);
     offsets.push(0u64);
     let mut bitmaps = Vec::with_capacity(chunks.iter().map(|(bytes, _)| bytes.len()).sum());

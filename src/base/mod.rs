@@ -8,6 +8,7 @@
 //! | `mapped_file.rs` | read-only memory maps, and memory on huge pages |
 //! | `staged_file.rs` | files that are written under a temporary name, then renamed |
 //! | `interrupt.rs`   | whether long-running work should stop early |
+//! | `parallel.rs`    | loops on the current rayon pool |
 //! | `text.rs`        | untrusted text: length limit, control characters |
 
 pub mod element;
@@ -15,5 +16,6 @@ pub mod id;
 pub mod interrupt;
 pub mod mapped_file;
 pub mod metric;
+pub mod parallel;
 pub mod staged_file;
 pub mod text;

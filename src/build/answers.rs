@@ -4,13 +4,12 @@
 //! scored for all queries that scan it before the next group is loaded, which is many times faster than scanning
 //! everything per query.
 
-use rayon::prelude::*;
-
 use super::coded::{CodedRows, PackedRows, TILE, Tile};
 use super::groups::Groups;
 use super::progress::{Progress, Silent};
 use crate::base::element::Element;
 use crate::base::metric::Metric;
+use crate::base::parallel;
 use crate::dataset::Neighbors;
 use crate::graph::{Candidate, Score, Scorer, Selection, rescored};
 use crate::quantize::Quantizer;
@@ -76,21 +75,23 @@ impl<'a, T: Element> Answers<'a, T> {
         let (dim, vectors) = (self.rows.dim, &self.rows.vectors[..]);
         let promising = rescored(self.k).min(self.rows.len());
         let found = self.find_best(queries, promising, self.groups(), &Silent);
-        let exact = (0..found.rows).into_par_iter().flat_map_iter(|row| {
+        let best_of = |row: usize| {
             let scorer = Scorer::new(self.metric, &queries[row * dim..(row + 1) * dim], vectors);
             let mut best = Best::new(self.k);
             found.row(row).iter().for_each(|node| best.push(Candidate::new(*node, scorer.score(*node))));
             best.into_nodes()
-        });
-        Neighbors { rows: found.rows, k: self.k, data: exact.collect() }
+        };
+        let exact = parallel::map_ranges(found.rows, 1, |rows| rows.flat_map(best_of).collect::<Vec<u32>>());
+        Neighbors { rows: found.rows, k: self.k, data: exact.concat() }
     }
 
     fn find_best(&self, queries: &[f32], k: usize, groups: usize, progress: &dyn Progress) -> Neighbors {
         let count = queries.len() / self.rows.dim;
         let share = count.div_ceil(rayon::current_num_threads()).clamp(1, BATCH);
-        let shares = queries.par_chunks(share * self.rows.dim);
-        let shares = shares.map(|share| self.find_share(share, k, groups, progress));
-        Neighbors { rows: count, k, data: shares.collect::<Vec<_>>().concat() }
+        let shares: Vec<&[f32]> = queries.chunks(share * self.rows.dim).collect();
+        let found =
+            parallel::map(shares.len(), 1, |share| self.find_share(shares[share], k, groups, progress));
+        Neighbors { rows: count, k, data: found.concat() }
     }
 
     fn find_share(&self, queries: &[f32], k: usize, groups: usize, progress: &dyn Progress) -> Vec<u32> {

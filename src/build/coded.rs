@@ -3,10 +3,9 @@
 //! In: rows and queries. Out: inner products, or scores that rank like L2 distances, from integer kernels over packed
 //! blocks.
 
-use rayon::prelude::*;
-
 use crate::base::element::Element;
 use crate::base::metric::Metric;
+use crate::base::parallel;
 use crate::kernel::{Kernels, PACKED_ROWS, pack};
 use crate::quantize::{Quantizer, QueryCodes};
 
@@ -37,8 +36,11 @@ impl<T: Element> CodedRows<T> {
             rows.chunks(dim).for_each(|row| quantizer.push_query(&T::widen(row), &mut queries));
             queries
         };
-        let queries = vectors.par_chunks(dim * SHARE).map(as_queries).collect();
-        let half_norms = vectors.par_chunks(dim).map(|row| Kernels::get().norm_squared(row) / 2.0).collect();
+        let shares: Vec<&[T]> = vectors.chunks(dim * SHARE).collect();
+        let queries = parallel::map(shares.len(), 1, |share| as_queries(shares[share]));
+        let half_norms = parallel::map(vectors.len() / dim, 1, |row| {
+            Kernels::get().norm_squared(&vectors[row * dim..(row + 1) * dim]) / 2.0
+        });
         Self { vectors, dim, quantizer, codes, queries, half_norms }
     }
 

@@ -6,11 +6,12 @@
 //! Under L2, near rows have a small distance; under inner product and cosine, a similar direction: a row of small norm
 //! belongs with the large ones that score best with it.
 
-use rayon::prelude::*;
+use std::ops::Range;
 
 use super::coded::{PackedRows, TILE, Tile};
 use crate::base::element::Element;
 use crate::base::metric::Metric;
+use crate::base::parallel;
 use crate::graph::{Candidate, Selection};
 use crate::kernel::Kernels;
 
@@ -120,19 +121,19 @@ fn nearest<T: Element, const N: usize>(
         }
     };
     let (packed, quantizer) = PackedRows::of_vectors(centroids, dim, metric);
-    let tiles =
-        rows.par_chunks(TILE * 32).map_init(<(Tile, Selection)>::default, |(tile, selection), rows| {
-            let mut found = Vec::with_capacity(rows.len());
-            for rows in rows.chunks(TILE) {
-                found.extend(tile.score_queries(&quantizer, rows.iter().copied(), &packed).map(|scores| {
-                    let best = selection.best(scores, N);
-                    let last = best.last().map_or(0, Candidate::node);
-                    std::array::from_fn(|at| best.get(at).map_or(last, Candidate::node))
-                }));
-            }
-            found
-        });
-    tiles.flatten_iter().collect()
+    let nearest_of = |range: Range<usize>| {
+        let (mut tile, mut selection) = <(Tile, Selection)>::default();
+        let mut found = Vec::with_capacity(range.len());
+        for rows in rows[range].chunks(TILE) {
+            found.extend(tile.score_queries(&quantizer, rows.iter().copied(), &packed).map(|scores| {
+                let best = selection.best(scores, N);
+                let last = best.last().map_or(0, Candidate::node);
+                std::array::from_fn(|at| best.get(at).map_or(last, Candidate::node))
+            }));
+        }
+        found
+    };
+    parallel::map_ranges(rows.len(), TILE * 32, nearest_of).concat()
 }
 
 /// Scales a vector to norm 1; zeros stay zeros.

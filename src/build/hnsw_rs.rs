@@ -5,7 +5,6 @@
 //! some edges on a layer that one of their ends is not on; they are moved to the highest layer that both are on.
 
 use hnsw_rs::prelude::{Distance, Hnsw};
-use rayon::prelude::*;
 
 use super::draft::Draft;
 use super::error::BuildError;
@@ -59,7 +58,7 @@ pub(super) fn build<T: Element>(
 fn to_l2_space<T: Element>(vectors: &[T], dim: usize, metric: Metric) -> Vec<Vec<f32>> {
     let kernels = Kernels::get();
     let norms: Vec<f32> = match metric {
-        Metric::InnerProduct => vectors.par_chunks(dim).map(|row| kernels.norm_squared(row)).collect(),
+        Metric::InnerProduct => vectors.chunks(dim).map(|row| kernels.norm_squared(row)).collect(),
         Metric::Cosine | Metric::L2 => Vec::new(),
     };
     let largest = norms.iter().fold(0f32, |largest, norm| largest.max(*norm));
@@ -68,7 +67,7 @@ fn to_l2_space<T: Element>(vectors: &[T], dim: usize, metric: Metric) -> Vec<Vec
         wide.extend(norms.get(row).map(|norm| (largest - norm).max(0.0).sqrt()));
         wide
     };
-    vectors.par_chunks(dim).enumerate().map(widen).collect()
+    vectors.chunks(dim).enumerate().map(widen).collect()
 }
 
 /// Converts the graph of the crate.

@@ -10,8 +10,6 @@ use parking_lot::Mutex;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use rayon::prelude::*;
-
 use super::draft::Draft;
 use super::error::BuildError;
 use super::params::BuildParams;
@@ -43,7 +41,7 @@ pub(super) fn whole<T: Element>(
     // Choosing 2m neighbors on layer 0 rather than m gains one point of recall at every ef for the same time.
     let m0 = 2 * params.m;
     let Inserted { layer0, upper, entry_point } = insert_all(vectors, dim, params, m0, progress)?;
-    let layer0 = layer0.par_chunks(m0).map(|slots| used(slots).to_vec()).collect();
+    let layer0 = layer0.chunks(m0).map(|slots| used(slots).to_vec()).collect();
     Ok(Draft::new(params.m, layer0, upper, NodeId(entry_point)))
 }
 

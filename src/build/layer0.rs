@@ -9,7 +9,6 @@
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
-use rayon::prelude::*;
 
 use super::coded::{CodedRows, PackedRows, TILE, Tile};
 use super::error::BuildError;
@@ -19,6 +18,7 @@ use super::progress::Progress;
 use super::select::select;
 use crate::base::element::Element;
 use crate::base::metric::Metric;
+use crate::base::parallel;
 use crate::graph::{Candidate, NONE, Score, Scorer, Selection};
 
 /// Minimum number of rows per task.
@@ -81,8 +81,7 @@ pub(super) fn choose<T: Element>(
         }
         choice.of(rows, params, node, near(node))
     };
-    let nodes = (0..rows.len() as u32).into_par_iter().with_min_len(SHARE);
-    nodes.map_init(Choice::default, choose_for).collect()
+    parallel::map_with(rows.len(), SHARE, Choice::default, |choice, node| choose_for(choice, node as u32))
 }
 
 /// Buffers, reused from row to row.
@@ -134,7 +133,9 @@ impl NearWithin {
         let per_group = per_group(params);
         let mut members = groups.members(OVERLAP);
         let ranks = ranks(rows.len(), params.seed);
-        members.par_iter_mut().for_each(|members| members.sort_unstable_by_key(|node| ranks[*node as usize]));
+        parallel::for_chunks_mut(&mut members, 1, 1, |_, members| {
+            members[0].sort_unstable_by_key(|node| ranks[*node as usize]);
+        });
         let mut places = vec![[NONE; OVERLAP]; rows.len()];
         for (place, row) in members.iter().flatten().enumerate() {
             let free = places[*row as usize].iter_mut().find(|place| **place == NONE);
@@ -142,21 +143,18 @@ impl NearWithin {
         }
         let mut lists = vec![NONE; members.iter().map(Vec::len).sum::<usize>() * per_group];
         let mut rest = lists.as_mut_slice();
-        let mut parts = Vec::with_capacity(members.len());
+        let mut of_groups = Vec::with_capacity(members.len());
         for members in &members {
-            let (part, after) = rest.split_at_mut(members.len() * per_group);
-            parts.push((members, part));
+            let (of_group, after) = rest.split_at_mut(members.len() * per_group);
+            of_groups.push(of_group);
             rest = after;
         }
-        parts.into_par_iter().for_each_init(
-            <(PackedRows, Tile, Selection)>::default,
-            |tools, (members, lists)| {
-                if !progress.is_cancelled() {
-                    compare(rows, members, params.metric, per_group, lists, tools);
-                    progress.advance(members.len() as u64);
-                }
-            },
-        );
+        parallel::for_chunks_mut_with(&mut of_groups, 1, 1, Default::default, |tools, group, lists| {
+            if !progress.is_cancelled() {
+                compare(rows, &members[group], params.metric, per_group, lists[0], tools);
+                progress.advance(members[group].len() as u64);
+            }
+        });
         Self { per_group, lists, places }
     }
 

@@ -6,10 +6,10 @@
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use rayon::prelude::*;
 
 use super::coded::{PackedRows, TILE, Tile};
 use crate::base::metric::Metric;
+use crate::base::parallel;
 use crate::graph::Selection;
 
 /// Number of neighbors between which steps are taken.
@@ -35,9 +35,9 @@ pub(super) fn multiply(users: &[f32], dim: usize, wanted: usize, seed: u64) -> V
     let rows: Vec<f32> = (0..anchors).flat_map(|anchor| row(of_anchor(anchor))).copied().collect();
     let (packed, quantizer) = PackedRows::of_vectors(&rows, dim, Metric::L2);
     let per_user = wanted.div_ceil(count);
-    let tiles: Vec<usize> = (0..wanted.div_ceil(per_user)).step_by(TILE).collect();
-    let multiplied = tiles.par_iter().map_init(<(Tile, Selection)>::default, |(tile, selection), first| {
-        let some = *first..(first + TILE).min(wanted.div_ceil(per_user));
+    let multiplied_users = wanted.div_ceil(per_user);
+    let multiply = |(tile, selection): &mut (Tile, Selection), at: usize| {
+        let some = at * TILE..((at + 1) * TILE).min(multiplied_users);
         let mut made = Vec::with_capacity(TILE * per_user * dim);
         let scores = tile.score_queries(&quantizer, some.clone().map(row), &packed);
         for (user, scores) in some.zip(scores) {
@@ -57,8 +57,9 @@ pub(super) fn multiply(users: &[f32], dim: usize, wanted: usize, seed: u64) -> V
             }
         }
         made
-    });
-    let mut multiplied: Vec<f32> = multiplied.flatten_iter().collect();
+    };
+    let mut multiplied =
+        parallel::map_with(multiplied_users.div_ceil(TILE), 1, Default::default, multiply).concat();
     multiplied.truncate(wanted * dim);
     multiplied
 }

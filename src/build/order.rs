@@ -1,9 +1,8 @@
 //! The order in which rows become nodes: group by group, and so that rows with neighboring ids are near each other.
 
-use rayon::prelude::*;
-
 use super::groups::Groups;
 use crate::base::element::Element;
+use crate::base::parallel;
 use crate::kernel::Kernels;
 use crate::quantize::{ROWS_PER_BLOCK, SecondMoment};
 
@@ -35,8 +34,8 @@ pub(super) fn order<T: Element>(
     let ends = starts.iter().copied().chain([groups.of_row.len()]);
     let mut regions: Vec<u32> = ends.map(|node| node.div_ceil(ROWS_PER_BLOCK) as u32).collect();
     regions.dedup();
-    members.par_iter_mut().zip(starts).for_each_init(Cutter::default, |cutter, (members, first)| {
-        cutter.arrange((vectors, dim, queries), members, first);
+    parallel::for_chunks_mut_with(&mut members, 1, 1, Cutter::default, |cutter, group, members| {
+        cutter.arrange((vectors, dim, queries), &mut members[0], starts[group]);
     });
     let order = members.concat();
     (order, regions)

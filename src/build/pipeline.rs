@@ -1,7 +1,5 @@
 //! The steps of a build in order: group, order, encode, build the graph, teach, repair, measure, summarize blocks.
 
-use rayon::prelude::*;
-
 use super::built::{BuiltGraph, NodeCodes};
 use super::coded::CodedRows;
 use super::draft::Draft;
@@ -18,6 +16,7 @@ use super::renew::{self, Ancestor};
 use super::repair;
 use super::teach::Teacher;
 use crate::base::element::Element;
+use crate::base::parallel;
 use crate::dataset::EmbeddingsView;
 use crate::quantize::{BlockSummary, Codes, Quantizer, SecondMoment};
 
@@ -25,6 +24,8 @@ use crate::quantize::{BlockSummary, Codes, Quantizer, SecondMoment};
 /// more the eigendecomposition is slow).
 const MOMENT_FROM: usize = 4096;
 const MOMENT_UP_TO: usize = 512;
+/// Rows that a task copies at a time.
+const ROWS_PER_TASK: usize = 1024;
 
 /// Builds, teaches and repairs a graph over `vectors`, `[n × dim]`, on the current rayon pool.
 ///
@@ -129,8 +130,8 @@ fn expected_queries<T: Element>(
 /// Returns a copy of the rows in the order of nodes.
 fn reordered<T: Element>(vectors: &[T], dim: usize, order: &[u32]) -> Vec<T> {
     let mut copy = vec![T::zeroed(); vectors.len()];
-    copy.par_chunks_mut(dim).zip(order).for_each(|(copied, row)| {
-        let start = *row as usize * dim;
+    parallel::for_chunks_mut(&mut copy, dim, ROWS_PER_TASK, |node, copied| {
+        let start = order[node] as usize * dim;
         copied.copy_from_slice(&vectors[start..start + dim]);
     });
     copy

@@ -4,8 +4,6 @@
 //! the neighbors of a deleted neighbor compete for its slot. New rows choose among the best of their groups, and compete
 //! for slots of the rows that they choose.
 
-use rayon::prelude::*;
-
 use super::coded::{CodedRows, PackedRows, TILE, Tile};
 use super::error::BuildError;
 use super::groups::{Groups, OVERLAP};
@@ -13,6 +11,7 @@ use super::layer0::{BackEdges, Choice, SHARE, choose, per_group, stop_if_cancell
 use super::params::BuildParams;
 use super::progress::Progress;
 use crate::base::element::Element;
+use crate::base::parallel;
 use crate::dataset::EmbeddingsView;
 use crate::graph::{Lists, NONE, Selection};
 use crate::index::{BuildFacts, Index};
@@ -75,8 +74,8 @@ pub(super) fn layer0<T: Element>(
     stop_if_cancelled(progress)?;
     progress.begin("linking back", rows.len() as u64);
     let back = BackEdges::of(&chosen);
-    let nodes = (0..rows.len() as u32).into_par_iter().with_min_len(SHARE);
-    let linked = nodes.map_init(Choice::default, |choice, node| {
+    let link = |choice: &mut Choice, node: usize| {
+        let node = node as u32;
         if (node as usize).is_multiple_of(SHARE) {
             progress.advance(SHARE as u64);
         }
@@ -98,8 +97,8 @@ pub(super) fn layer0<T: Element>(
         let others: Vec<u32> = kept.into_iter().filter(|other| !list.contains(other)).take(room).collect();
         list.extend(others);
         list
-    });
-    let linked = linked.collect();
+    };
+    let linked = parallel::map_with(rows.len(), SHARE, Choice::default, link);
     stop_if_cancelled(progress)?;
     Ok(linked)
 }
@@ -163,7 +162,9 @@ fn near_of_new<T: Element>(
         progress.advance(news.len() as u64);
         found
     };
-    let found: Vec<Vec<(u32, Vec<u32>)>> = members.par_iter().map_init(Default::default, of_group).collect();
+    let found = parallel::map_with(members.len(), 1, Default::default, |tools, group| {
+        of_group(tools, &members[group])
+    });
     let mut near = vec![Vec::new(); rows.len()];
     for (node, others) in found.into_iter().flatten() {
         near[node as usize].extend(others);

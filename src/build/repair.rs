@@ -7,13 +7,12 @@
 //! "Near" means L2 for every metric. By inner product the nearest nodes are always those of large norm, whose full lists
 //! have the edges that searches depend on; by L2 they are similar nodes, with free slots.
 
-use rayon::prelude::*;
-
 use super::coded::{CodedRows, PackedRows, TILE, Tile};
 use super::draft::Draft;
 use super::groups::Groups;
 use crate::base::element::Element;
 use crate::base::metric::Metric;
+use crate::base::parallel;
 use crate::graph::{NONE, Selection};
 use crate::index::RepairReport;
 
@@ -33,11 +32,9 @@ pub(super) fn repair<T: Element>(draft: &mut Draft, rows: &CodedRows<T>, groups:
         for node in &unreachable {
             of_group[groups.of_row[*node as usize][0] as usize].push(*node);
         }
-        let near: Vec<Vec<(u32, Vec<u32>)>> = of_group
-            .into_par_iter()
-            .zip(&members)
-            .map_init(Default::default, |tools, (lost, members)| near(rows, &tree, &lost, members, tools))
-            .collect();
+        let near = parallel::map_with(of_group.len(), 1, Default::default, |tools, group| {
+            near(rows, &tree, &of_group[group], &members[group], tools)
+        });
         for (node, near) in near.into_iter().flatten() {
             // Linking an earlier node may have made this one reachable.
             if !tree.contains(node) {

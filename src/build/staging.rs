@@ -4,8 +4,6 @@ use std::borrow::Cow;
 use std::io::Write;
 use std::time::Instant;
 
-use rayon::prelude::*;
-
 use super::built::BuiltGraph;
 use super::error::BuildError;
 use super::freeze;
@@ -19,6 +17,7 @@ use crate::attributes::{CheckedColumn, FrozenColumn};
 use crate::base::element::Element;
 use crate::base::id::VideoId;
 use crate::base::metric::Metric;
+use crate::base::parallel;
 use crate::dataset::{Dataset, Embeddings, Rows};
 use crate::index::{
     BuildFacts, BuildTimes, Index, IndexStore, IndexWriter, Manifest, Measured, Metadata, StagedIndex,
@@ -172,8 +171,8 @@ fn write<T: Element, W: Write>(
     let ids: Vec<VideoId> = rows.iter().map(|row| dataset.ids[*row as usize]).collect();
     // A few rows take less time than waking another thread.
     let columns_at_a_time = if rows.len() < ROWS_PER_TASK { columns.len().max(1) } else { 1 };
-    let columns = columns.par_iter().with_min_len(columns_at_a_time).map(|column| column.freeze(&rows));
-    let columns: Vec<FrozenColumn> = columns.collect();
+    let columns: Vec<FrozenColumn> =
+        parallel::map(columns.len(), columns_at_a_time, |column| columns[column].freeze(&rows));
     let dim = dataset.embeddings.view().dim();
     let has_graph = rows.len() == 1 || !graph.layer0.edges.is_empty();
     let metadata = Metadata {
@@ -223,7 +222,7 @@ fn prepare<'a, T: Element>(rows: Rows<'a, T>, metric: Metric) -> Cow<'a, [T]> {
         return Cow::Borrowed(contiguous);
     }
     let mut copy = vec![T::zeroed(); rows.len() * rows.dim()];
-    copy.par_chunks_mut(rows.dim()).with_min_len(ROWS_PER_TASK).enumerate().for_each(|(row, copied)| {
+    parallel::for_chunks_mut(&mut copy, rows.dim(), ROWS_PER_TASK, |row, copied| {
         copied.copy_from_slice(rows.row(row));
         if metric == Metric::Cosine {
             normalize(copied);

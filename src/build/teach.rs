@@ -17,6 +17,7 @@ use super::progress::Progress;
 use crate::base::element::Element;
 use crate::base::interrupt::Interrupt;
 use crate::base::metric::Metric;
+use crate::base::parallel;
 use crate::dataset::{EmbeddingsView, Neighbors};
 use crate::graph::{CodeScorer, Graph, Scorer, Scratch, Width, rescored, traverse};
 use crate::index::{HeldOutRecall, TrainingReport};
@@ -125,10 +126,10 @@ impl<'a, T: Element> Teacher<'a, T> {
             scratch.found.iter().take(k).filter(|found| exact.row(row)[..k].contains(&found.node())).count()
         };
         let measure = |(k, ef_search): (usize, usize)| {
-            let rows = (0..exact.rows).into_par_iter();
-            let hits: usize =
-                rows.map_init(Scratch::default, |scratch, row| hits(scratch, row, k, ef_search)).sum();
-            let recall = hits as f64 / (exact.rows * k) as f64;
+            let hits = parallel::map_with(exact.rows, 1, Scratch::default, |scratch, row| {
+                hits(scratch, row, k, ef_search)
+            });
+            let recall = hits.iter().sum::<usize>() as f64 / (exact.rows * k) as f64;
             HeldOutRecall { k: k as u32, ef_search: ef_search as u32, recall }
         };
         let measurable = MEASURED.into_iter().filter(|(k, _)| exact.rows > 0 && *k <= exact.k);
@@ -144,10 +145,11 @@ impl<'a, T: Element> Teacher<'a, T> {
 
 /// Adds the edges that the most queries with these `answers` need, as slots allow, and returns how many.
 fn add_edges<T: Element>(draft: &mut Draft, rows: &CodedRows<T>, answers: &Neighbors) -> u64 {
-    let wanted = (0..answers.rows)
-        .into_par_iter()
-        .map_init(|| EdgeFinder::new(rows.len()), |finder, user| finder.find(draft, rows, answers.row(user)));
-    let mut wanted: Vec<(u32, u32)> = wanted.flatten_iter().collect();
+    let wanted = parallel::map_ranges(answers.rows, 1, |users| {
+        let mut finder = EdgeFinder::new(rows.len());
+        users.flat_map(|user| finder.find(draft, rows, answers.row(user))).collect::<Vec<_>>()
+    });
+    let mut wanted: Vec<(u32, u32)> = wanted.concat();
     wanted.par_sort_unstable();
     let mut counted: Vec<(u32, u32, u32)> = Vec::new();
     for (from, to) in wanted {

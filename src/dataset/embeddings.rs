@@ -15,7 +15,6 @@ use std::path::{Path, PathBuf};
 
 use bytemuck::allocation::cast_vec;
 use half::f16;
-use rayon::prelude::*;
 
 use super::error::DatasetError;
 use super::limits::{check_dim, check_rows, check_size, extension};
@@ -24,6 +23,7 @@ use super::parquet::{self, Columns, Decoded};
 use super::view::{EmbeddingsView, Rows};
 use crate::base::element::{Dtype, Element};
 use crate::base::mapped_file::MappedFile;
+use crate::base::parallel;
 
 /// Rows per task of the checks: a task must cost more than its dispatch.
 const ROWS_PER_TASK: usize = 1_024;
@@ -156,7 +156,7 @@ impl Embeddings {
 }
 
 fn first_row<T: Element>(rows: Rows<'_, T>, is_wrong: impl Fn(&[T]) -> bool + Sync) -> Option<usize> {
-    (0..rows.len()).into_par_iter().with_min_len(ROWS_PER_TASK).find_first(|row| is_wrong(rows.row(*row)))
+    parallel::find_first(rows.len(), ROWS_PER_TASK, |row| is_wrong(rows.row(row)))
 }
 
 /// Like `Iterator::all`, but without a branch per component, so that it compiles to SIMD.
@@ -207,7 +207,7 @@ fn open_fvecs(path: &Path) -> Result<Embeddings, DatasetError> {
 
     let row_bytes = 4 + 4 * dim;
     let rows = check_rows(path, bytes.len().div_ceil(row_bytes) as u64)?;
-    let ragged = (0..rows).into_par_iter().with_min_len(ROWS_PER_TASK).find_map_first(|row| {
+    let ragged = parallel::find_map_first(rows, ROWS_PER_TASK, |row| {
         dim_at(row * row_bytes).filter(|found| *found != first).map(|found| (row, found))
     });
     if let Some((row, found)) = ragged {

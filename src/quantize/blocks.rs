@@ -1,13 +1,12 @@
 //! Blocks of consecutive rows that are near each other: a summary of every block, and its rows relative to its mean.
 
-use rayon::prelude::*;
-
 use super::axes::{Axes, FittedAxes, along};
 use super::moment::SecondMoment;
 use super::registry::Quantizer;
 use super::residual::encode_residual;
 use super::widths::{plain_widths, residual_block_bytes};
 use crate::base::element::Element;
+use crate::base::parallel;
 use crate::kernel::NIBBLE_ROWS;
 
 /// Rows per block; the last block may have fewer.
@@ -100,17 +99,15 @@ impl BlockSummary {
             Differences { centers, axes: axes.as_ref().map(FittedAxes::view), count: widths.len() };
         let (mut spreads, deviations) = differences.of_rows(vectors);
         spreads.extend(differences.of_blocks(&regions, spreads.len()));
-        let rows_of_blocks = vectors.par_chunks(centers.dim * ROWS_PER_BLOCK).enumerate();
-        let encoded = rows_of_blocks.flat_map_iter(|(block, rows)| {
-            let mut codes = vec![0; residual_block_bytes(&widths)];
+        let block_len = centers.dim * ROWS_PER_BLOCK;
+        let mut row_residuals = vec![0; vectors.len().div_ceil(block_len) * residual_block_bytes(&widths)];
+        parallel::for_chunks_mut(&mut row_residuals, residual_block_bytes(&widths), 1, |block, codes| {
             let mut along = Vec::new();
-            for (at, row) in rows.chunks(centers.dim).enumerate() {
+            for (at, row) in chunk(vectors, block_len, block).chunks(centers.dim).enumerate() {
                 differences.along(&T::widen(row), block, &mut along);
-                encode_residual(&along, spreads[block], (&deviations, &widths), at, &mut codes);
+                encode_residual(&along, spreads[block], (&deviations, &widths), at, codes);
             }
-            codes
         });
-        let row_residuals = encoded.collect();
         Self { regions, means: centers.codes.clone(), spreads, axes, deviations, widths, row_residuals }
     }
 }
@@ -125,18 +122,19 @@ struct Centers {
 
 impl Centers {
     fn of<T: Element>(vectors: &[T], dim: usize, quantizer: &Quantizer, regions: &[u32]) -> Self {
-        let of_blocks = vectors.par_chunks(dim * ROWS_PER_BLOCK);
-        let of_regions = regions.par_windows(2).map(|ends| {
+        let of_blocks = vectors.chunks(dim * ROWS_PER_BLOCK);
+        let of_regions = regions.windows(2).map(|ends| {
             let [first, end] = [ends[0], ends[1]].map(|block| block as usize * ROWS_PER_BLOCK * dim);
             &vectors[first..end.min(vectors.len())]
         });
-        let coded = of_blocks.chain(of_regions).map(|rows| {
+        let groups: Vec<&[T]> = of_blocks.chain(of_regions).collect();
+        let coded = parallel::map(groups.len(), 1, |group| {
             let mut code = vec![0; quantizer.stride()];
-            quantizer.encode(&mean(rows, dim), &mut code);
+            quantizer.encode(&mean(groups[group], dim), &mut code);
             let row = quantizer.decode(&code);
             (code, row)
         });
-        let (codes, rows): (Vec<Vec<u8>>, Vec<Vec<f32>>) = coded.unzip();
+        let (codes, rows): (Vec<Vec<u8>>, Vec<Vec<f32>>) = coded.into_iter().unzip();
         Self { dim, codes: codes.concat(), rows: rows.concat() }
     }
 
@@ -181,7 +179,7 @@ impl Differences<'_> {
     /// Returns the spread of each block, and the standard deviation of residuals along each axis as a share of it.
     fn of_rows<T: Element>(&self, vectors: &[T]) -> (Vec<f32>, Vec<f32>) {
         let dim = self.centers.dim;
-        let of_share = |(share, rows): (usize, &[T])| {
+        let of_share = |share: usize, rows: &[T]| {
             let (mut squares, mut spreads) = (vec![0f64; self.count], Vec::with_capacity(BLOCKS_PER_SUM));
             let (mut along, mut of_block) = (Vec::new(), Vec::new());
             for (block, rows) in rows.chunks(dim * ROWS_PER_BLOCK).enumerate() {
@@ -202,8 +200,11 @@ impl Differences<'_> {
             }
             (spreads, squares)
         };
-        let shares = vectors.par_chunks(dim * ROWS_PER_BLOCK * BLOCKS_PER_SUM).enumerate().map(of_share);
-        let (spreads, squares): (Vec<Vec<f32>>, Vec<Vec<f64>>) = shares.unzip();
+        let share_len = dim * ROWS_PER_BLOCK * BLOCKS_PER_SUM;
+        let shares = parallel::map(vectors.len().div_ceil(share_len), 1, |share| {
+            of_share(share, chunk(vectors, share_len, share))
+        });
+        let (spreads, squares): (Vec<Vec<f32>>, Vec<Vec<f64>>) = shares.into_iter().unzip();
         let rows = (vectors.len() / dim).max(1) as f64;
         let total = |axis: usize| squares.iter().map(|part| part[axis]).sum::<f64>();
         (spreads.concat(), (0..self.count).map(|axis| (total(axis) / rows).sqrt() as f32).collect())
@@ -211,16 +212,21 @@ impl Differences<'_> {
 
     /// Returns the spread of the means of the blocks of each region, given the number of all `blocks`.
     fn of_blocks(&self, regions: &[u32], blocks: usize) -> Vec<f32> {
-        let of_region = |(region, ends): (usize, &[u32])| {
+        let of_region = |region: usize| {
             let mut along = Vec::new();
-            let of_means = (ends[0]..ends[1]).map(|block| {
+            let of_means = (regions[region]..regions[region + 1]).map(|block| {
                 self.along(self.centers.row(block as usize), blocks + region, &mut along);
                 along.clone()
             });
             spread(of_means)
         };
-        regions.par_windows(2).enumerate().map(of_region).collect()
+        parallel::map(regions.len().saturating_sub(1), 1, of_region)
     }
+}
+
+/// Returns the chunk at position `at` of `values`, of `len` values; the last may be shorter.
+fn chunk<T>(values: &[T], len: usize, at: usize) -> &[T] {
+    &values[at * len..values.len().min((at + 1) * len)]
 }
 
 /// Returns the mean of `rows`, `[n × dim]`.

@@ -4,8 +4,7 @@
 //! rᵀ M r, where M is the mean of q qᵀ: directions in which no query has a component do not matter, however much rows
 //! differ in them.
 
-use rayon::prelude::*;
-
+use crate::base::parallel;
 use crate::kernel::Kernels;
 
 /// Approximate size of the sample: far more than there are dimensions.
@@ -50,7 +49,8 @@ impl SecondMoment {
         let mut sums = vec![0f64; dim * dim];
         // One partial sum per thread at a time: each has the size of the result.
         for some in items.chunks(ROWS_ADDED_UP * rayon::current_num_threads()) {
-            let parts: Vec<Vec<f32>> = some.par_chunks(ROWS_ADDED_UP).map(of_part).collect();
+            let parts: Vec<&[_]> = some.chunks(ROWS_ADDED_UP).collect();
+            let parts = parallel::map(parts.len(), 1, |part| of_part(parts[part]));
             for part in parts {
                 sums.iter_mut().zip(part).for_each(|(sum, part)| *sum += f64::from(part));
             }

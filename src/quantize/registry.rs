@@ -1,6 +1,5 @@
 //! The table of quantizers: one row per quantizer, from which everything that depends on the choice is made.
 
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::quantizer::Quantize;
@@ -8,6 +7,7 @@ use super::query_codes::QueryCodes;
 use super::sq8::Sq8;
 use crate::base::element::Element;
 use crate::base::metric::Metric;
+use crate::base::parallel;
 
 /// Minimum number of rows per task when all rows are encoded: fewer would cost more to schedule than to encode.
 const ROWS_PER_TASK: usize = 1024;
@@ -205,10 +205,8 @@ pub struct RowCodes<'a> {
 fn encode_all<Q: Quantize, T: Element>(quantizer: &Q, vectors: &[T]) -> Vec<u8> {
     let (dim, stride) = (quantizer.dim(), Q::stride(quantizer.dim()));
     let mut codes = vec![0; vectors.len() / dim * stride];
-    codes
-        .par_chunks_mut(stride)
-        .with_min_len(ROWS_PER_TASK)
-        .zip(vectors.par_chunks(dim))
-        .for_each(|(code, row)| quantizer.encode(row, code));
+    parallel::for_chunks_mut(&mut codes, stride, ROWS_PER_TASK, |row, code| {
+        quantizer.encode(&vectors[row * dim..(row + 1) * dim], code);
+    });
     codes
 }

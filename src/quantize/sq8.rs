@@ -4,12 +4,13 @@
 //! every row, so ranking needs only `(q · step) · code`: one integer dot product. The steps are multiplied
 //! into the query before the query itself is rounded to 8 bits.
 
-use rayon::prelude::*;
+use std::ops::Range;
 
 use super::quantizer::Quantize;
 use super::query_codes::{Affine, QueryCodes};
 use crate::base::element::Element;
 use crate::base::metric::Metric;
+use crate::base::parallel;
 use crate::kernel::CODE_ALIGNMENT;
 
 /// The largest level.
@@ -64,24 +65,23 @@ impl Quantize for Sq8 {
     }
 
     fn train<T: Element>(vectors: &[T], dim: usize) -> Self {
-        let bounds = vectors
-            .par_chunks(dim * ROWS_PER_BOUNDS)
-            .map(|rows| {
-                let mut bounds = vec![(f32::INFINITY, f32::NEG_INFINITY); dim];
-                for row in rows.chunks(dim) {
-                    for ((low, high), value) in bounds.iter_mut().zip(T::widen(row).iter()) {
-                        (*low, *high) = (low.min(*value), high.max(*value));
-                    }
+        let of_rows = |range: Range<usize>| {
+            let mut bounds = vec![(f32::INFINITY, f32::NEG_INFINITY); dim];
+            for row in vectors[range.start * dim..range.end * dim].chunks(dim) {
+                for ((low, high), value) in bounds.iter_mut().zip(T::widen(row).iter()) {
+                    (*low, *high) = (low.min(*value), high.max(*value));
                 }
-                bounds
-            })
-            .reduce_with(|mut all, some| {
-                for ((low, high), (other_low, other_high)) in all.iter_mut().zip(some) {
-                    (*low, *high) = (low.min(other_low), high.max(other_high));
-                }
-                all
-            })
-            .unwrap_or_default();
+            }
+            bounds
+        };
+        let bounds = parallel::map_ranges(vectors.len() / dim, ROWS_PER_BOUNDS, of_rows);
+        let bounds = bounds.into_iter().reduce(|mut all, some| {
+            for ((low, high), (other_low, other_high)) in all.iter_mut().zip(some) {
+                (*low, *high) = (low.min(other_low), high.max(other_high));
+            }
+            all
+        });
+        let bounds = bounds.unwrap_or_default();
         let lows = bounds.iter().map(|(low, _)| *low);
         // Divided first: the difference of the bounds may overflow f32.
         let steps = bounds.iter().map(|(low, high)| (high / TOP) - (low / TOP));

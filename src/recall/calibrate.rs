@@ -3,10 +3,9 @@
 //! Each effort takes one traversal per query, which answers all k. Efforts rise by a factor of √2, large ones by 2,
 //! until for every k the recall is nearly 1 or no longer rises.
 
-use rayon::prelude::*;
-
 use super::ground_truth::ground_truth_of;
 use crate::base::interrupt::Interrupt;
+use crate::base::parallel;
 use crate::build::Progress;
 use crate::dataset::{EmbeddingsView, Neighbors, Rows};
 use crate::index::{Index, QuerySource, RecallCurve, RecallCurves, RecallPoint};
@@ -210,14 +209,14 @@ impl Trial<'_> {
             self.progress.advance(self.truth.rows as u64);
             return Ok(Vec::new());
         }
-        let queries = self.queries.par_chunks_exact(self.index.dim()).enumerate();
-        queries.map(|(query, vector)| self.found_by(query, vector, ks, ef_search)).try_reduce(
-            || vec![0; ks.len()],
-            |mut sum, found| {
-                sum.iter_mut().zip(found).for_each(|(sum, found)| *sum += found);
-                Ok(sum)
-            },
-        )
+        let dim = self.index.dim();
+        let found = parallel::map(self.queries.len() / dim, 1, |query| {
+            self.found_by(query, &self.queries[query * dim..(query + 1) * dim], ks, ef_search)
+        });
+        found.into_iter().try_fold(vec![0; ks.len()], |mut sum, found| {
+            sum.iter_mut().zip(found?).for_each(|(sum, found)| *sum += found);
+            Ok(sum)
+        })
     }
 
     /// Returns the number of exact neighbors found for one query, for each k.

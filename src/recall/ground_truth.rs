@@ -1,10 +1,9 @@
 //! Exact nearest neighbors of many queries: a brute-force scan of cache-sized blocks of rows, on all cores.
 
-use rayon::prelude::*;
-
 use crate::base::element::Element;
 use crate::base::id::{NodeId, VideoId};
 use crate::base::metric::Metric;
+use crate::base::parallel;
 use crate::dataset::{EmbeddingsView, Neighbors, Rows};
 use crate::graph::Scan as _;
 use crate::graph::Scorer;
@@ -62,14 +61,14 @@ fn scan<T: Element>(
     let k = k.min(items.len());
     let rows: Vec<VideoId> = (0..items.len() as u64).map(VideoId).collect();
     let inverse_norms: Vec<f32> = match metric {
-        Metric::Cosine => (0..items.len()).into_par_iter().map(|row| inverse_norm(items.row(row))).collect(),
+        Metric::Cosine => parallel::map(items.len(), 1, |row| inverse_norm(items.row(row))),
         Metric::InnerProduct | Metric::L2 => Vec::new(),
     };
     let block_rows = (BLOCK_BYTES / (items.dim() * T::DTYPE.bytes())).max(1);
     let sharing = queries.len().div_ceil(rayon::current_num_threads()).clamp(1, QUERIES);
-    let starts: Vec<usize> = (0..queries.len()).step_by(sharing).collect();
-    let scan_queries = |first: &usize| {
-        let group = *first..queries.len().min(first + sharing);
+    let scan_queries = |share: usize| {
+        let first = share * sharing;
+        let group = first..queries.len().min(first + sharing);
         let mut wide: Vec<Vec<f32>> = vec![Vec::new(); group.len()];
         group.clone().zip(&mut wide).for_each(|(query, wide)| queries.copy_row(query, wide));
         let mut best: Vec<TopK> = group.clone().map(|_| TopK::new(k, &rows)).collect();
@@ -95,7 +94,7 @@ fn scan<T: Element>(
         done(group.len());
         best.into_iter().flat_map(TopK::into_sorted).map(|hit| hit.node.0).collect::<Vec<u32>>()
     };
-    let data = starts.par_iter().map(scan_queries).collect::<Vec<_>>().concat();
+    let data = parallel::map(queries.len().div_ceil(sharing), 1, scan_queries).concat();
     Neighbors { rows: queries.len(), k, data }
 }
 

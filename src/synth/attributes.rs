@@ -15,12 +15,12 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::parser::parse_message_type;
 use rand::RngExt;
-use rayon::prelude::*;
 
 use super::error::SynthError;
 use super::model::Model;
 use super::requests::Population;
 use super::words;
+use crate::base::parallel;
 use crate::base::staged_file::StagedFile;
 
 /// Rows of a row group. They stay in memory until their columns are written: about 120 MB.
@@ -74,8 +74,7 @@ fn write_videos(file: File, model: &Model, ids: &[u64]) -> Result<Population, Pa
     let (mut topics, mut experiments) = (Vec::with_capacity(ids.len()), Vec::with_capacity(ids.len()));
     for (group, ids) in ids.chunks(ROW_GROUP).enumerate() {
         let first = group * ROW_GROUP;
-        let videos: Vec<Video> =
-            (first..first + ids.len()).into_par_iter().map(|number| Video::draw(model, number)).collect();
+        let videos: Vec<Video> = parallel::map(ids.len(), 1, |at| Video::draw(model, first + at));
         topics.extend(videos.iter().map(|video| video.topic as u32));
         experiments.extend(videos.iter().map(|video| video.experiment));
         let mut columns = writer.next_row_group()?;

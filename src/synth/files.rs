@@ -2,13 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use rayon::prelude::*;
-
 use super::attributes::write_attributes;
 use super::error::SynthError;
 use super::model::Model;
 use super::params::SynthParams;
 use super::requests::{EXCLUDED_FILE, excluded_rows, write_requests};
+use crate::base::parallel;
 use crate::dataset::{NpyWriter, write_npy};
 
 /// Rows generated at a time. Bounds the memory needed for a large catalog.
@@ -97,15 +96,11 @@ fn write_rows(
     let mut writer = NpyWriter::<f32>::create(path, &[numbers.len(), dim])?;
     for start in numbers.clone().step_by(CHUNK) {
         let chunk = start..numbers.end.min(start + CHUNK);
-        let rows: Vec<Vec<f32>> = chunk
-            .clone()
-            .into_par_iter()
-            .with_min_len(256)
-            .fold(Vec::new, |mut rows, number| {
-                embed(number, &mut rows);
-                rows
-            })
-            .collect();
+        let rows = parallel::map_ranges(chunk.len(), 256, |range| {
+            let mut rows = Vec::with_capacity(range.len() * dim);
+            range.for_each(|at| embed(start + at, &mut rows));
+            rows
+        });
         rows.iter().try_for_each(|rows| writer.write(rows))?;
         let in_order = rows.iter().flat_map(|rows| rows.chunks_exact(dim));
         chunk.clone().zip(in_order).for_each(|(number, row)| written(number, row));

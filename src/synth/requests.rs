@@ -22,6 +22,7 @@ use serde::Serialize;
 
 use super::model::{Draw, Model};
 use super::words;
+use crate::base::parallel;
 use crate::base::staged_file::StagedFile;
 
 /// The file of excluded ids, as lines name it: relative to the file of requests.
@@ -168,7 +169,7 @@ pub(super) fn write_requests(
     let count = users.len().min(MAX_USERS);
     let lines_of = |row: usize| lines(model, population, users.start + row, row, count);
     // By user, then by label: all users have the same labels.
-    let lines: Vec<Vec<Line>> = (0..count).into_par_iter().map(lines_of).collect();
+    let lines: Vec<Vec<Line>> = parallel::map(count, 1, lines_of);
     let mut file = BufWriter::new(StagedFile::create_for(path)?);
     for label in 0..lines.first().map_or(0, Vec::len) {
         for lines in &lines {

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use rayon::prelude::*;
-
 use super::check::Check;
 use super::exact::{ExactAnswer, ExactAnswers};
 use super::file::{Request, Requests};
 use super::target::{RequestSweepError, Target};
+use crate::base::parallel;
 use crate::engine::{Budget, Candidate, Completeness, Effort, SearchResponse};
 use crate::eval::report::{Report, SweepRow};
 use crate::eval::sweep::report;
@@ -61,7 +60,9 @@ impl RequestSweep {
         for k in &self.k {
             let efforts = self.efforts(*k);
             let least = efforts.iter().copied().min().unwrap_or(*k);
-            let refused = requests.all().par_iter().find_map_first(|request| ask(request, *k, least).err());
+            let all = requests.all();
+            let refused =
+                parallel::find_map_first(all.len(), 1, |request| ask(&all[request], *k, least).err());
             refused.map_or(Ok(()), Err)?;
             efforts.iter().try_for_each(|ef_search| ask(&requests.all()[0], *k, *ef_search))?;
         }

@@ -1,7 +1,6 @@
 //! The checks that opening an index does not make: checksums and the contents of every section.
 
 use jiff::Timestamp;
-use rayon::prelude::*;
 
 use super::error::IndexError;
 use super::metadata::BuildFacts;
@@ -9,6 +8,7 @@ use super::section::SectionKind;
 use super::view::Index;
 use crate::base::element::Element;
 use crate::base::id::VideoId;
+use crate::base::parallel;
 use crate::dataset::{EmbeddingsView, NEVER};
 use crate::graph::{NONE, used};
 use crate::kernel::Kernels;
@@ -17,6 +17,8 @@ use crate::with_rows;
 
 /// Tolerance for inner products of axes, which are computed in single precision.
 const PRODUCT_TOLERANCE: f32 = 1e-3;
+/// Components that a task checks at a time.
+const COMPONENTS_PER_CHUNK: usize = 1 << 14;
 
 /// Counts of an index in which [`verify`] found no error.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -73,7 +75,12 @@ fn check_queries(index: &Index) -> Result<(), IndexError> {
 
 fn check_finite(index: &Index, section: SectionKind, rows: EmbeddingsView<'_>) -> Result<(), IndexError> {
     fn first_bad<T: Element>(components: &[T]) -> Option<usize> {
-        components.par_iter().position_first(|value| !value.to_f32().is_finite())
+        let chunks = components.len().div_ceil(COMPONENTS_PER_CHUNK);
+        parallel::find_map_first(chunks, 1, |chunk| {
+            let start = chunk * COMPONENTS_PER_CHUNK;
+            let chunk = &components[start..components.len().min(start + COMPONENTS_PER_CHUNK)];
+            chunk.iter().position(|value| !value.to_f32().is_finite()).map(|at| start + at)
+        })
     }
     let bad = with_rows!(rows, rows => rows.as_contiguous().and_then(first_bad));
     bad.map_or(Ok(()), |at| {
@@ -90,12 +97,14 @@ fn check_codes(index: &Index) -> Result<(), IndexError> {
         return Err(IndexError::bad_entry(index.path(), SectionKind::CodeLevels, at, problem));
     }
     let stride = quantizer.stride();
-    let differs = |(row, code): (usize, &[u8])| {
+    let differs = |row: usize, code: &[u8]| {
         let mut expected = vec![0; stride];
         with_rows!(index.vectors(), rows => quantizer.encode(rows.row(row), &mut expected));
         expected != code
     };
-    let bad = codes.par_chunks(stride).enumerate().position_first(differs);
+    let bad = parallel::find_first(codes.len() / stride, 1, |row| {
+        differs(row, &codes[row * stride..(row + 1) * stride])
+    });
     bad.map_or(Ok(()), |row| {
         let problem = "the code is not that of the embedding".to_owned();
         Err(IndexError::bad_entry(index.path(), SectionKind::Codes, row, problem))
@@ -234,7 +243,7 @@ fn check_upper_layers(index: &Index) -> Result<(), IndexError> {
                 return bad_node(slot, format!("node {node} is not on the layer below"));
             }
         }
-        check_lists(layer.edges.par_chunks(layer.m).enumerate(), layer.nodes.len()).map_err(
+        check_lists(layer.nodes.len(), |slot| &layer.edges[slot * layer.m..(slot + 1) * layer.m]).map_err(
             |(slot, problem)| {
                 IndexError::bad_entry(index.path(), SectionKind::UpperEdges, first_node + slot, problem)
             },
@@ -268,18 +277,18 @@ fn check_layer0(index: &Index) -> Result<(u64, usize), IndexError> {
         return bad_start(index.len(), format!("expected {}, found {end}", edges.len()));
     }
     let layer0 = index.graph().layer0;
-    let lists = (0..index.len()).into_par_iter().map(|node| (node, layer0.slots(node as u32)));
-    check_lists(lists, index.len())
+    check_lists(index.len(), |node| layer0.slots(node as u32))
         .map_err(|(node, problem)| IndexError::bad_entry(index.path(), SectionKind::Layer0, node, problem))
 }
 
 /// Checks every list. Returns the number of edges and the largest degree, or the position of a bad list and its
 /// problem.
 fn check_lists<'a>(
-    lists: impl ParallelIterator<Item = (usize, &'a [u32])>,
     nodes: usize,
+    list_of: impl Fn(usize) -> &'a [u32] + Sync,
 ) -> Result<(u64, usize), (usize, String)> {
-    let check_list = |(node, list): (usize, &[u32])| {
+    let check_list = |node: usize| {
+        let list = list_of(node);
         let used = used(list);
         for (position, edge) in used.iter().enumerate() {
             if *edge as usize >= nodes {
@@ -297,5 +306,12 @@ fn check_lists<'a>(
             None => Ok((used.len() as u64, used.len())),
         }
     };
-    lists.map(check_list).try_reduce(|| (0, 0), |a, b| Ok((a.0 + b.0, a.1.max(b.1))))
+    let of_ranges = parallel::map_ranges(nodes, 1, |mut range| {
+        range.try_fold((0, 0), |(edges, most), node| {
+            check_list(node).map(|(of_list, degree)| (edges + of_list, most.max(degree)))
+        })
+    });
+    of_ranges.into_iter().try_fold((0, 0), |(edges, most), of_range| {
+        of_range.map(|(of_range, degree)| (edges + of_range, most.max(degree)))
+    })
 }
