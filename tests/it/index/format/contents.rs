@@ -1,0 +1,173 @@
+//! Sections with wrong contents and correct checksums.
+
+use shortlist::base::metric::Metric;
+use shortlist::build::BuildParams;
+use shortlist::dataset::NEVER;
+use shortlist::index::{Codes, IndexError, SectionKind, verify};
+
+use super::{Sample, search_every_way};
+use crate::harness::indexes::rewritten;
+use crate::harness::typed::typed_index;
+
+/// Changes numbers in the metadata without changing its length.
+fn with_metadata(sample: &Sample, from: &str, to: &str) -> Vec<u8> {
+    assert_eq!(from.len(), to.len());
+    sample.with_section(SectionKind::Metadata, |section| {
+        let text = String::from_utf8(section.to_vec()).unwrap();
+        assert!(text.contains(from), "{text}");
+        section.copy_from_slice(text.replacen(from, to, 1).as_bytes());
+    })
+}
+
+#[test]
+fn metadata_that_contradicts_the_sections_is_refused() {
+    let sample = Sample::new();
+    for (from, to) in [
+        ("\"rows\":60", "\"rows\":61"),
+        ("\"dim\":4", "\"dim\":5"),
+        ("\"held_out_queries\":40", "\"held_out_queries\":41"),
+        ("\"held_out_queries\":40", "\"held_out_queries\":39"),
+        ("\"training_queries\":360", "\"training_queries\":361"),
+        ("\"training_queries\":360", "\"training_queries\":359"),
+    ] {
+        let error = sample.open(&with_metadata(&sample, from, to)).unwrap_err();
+        assert!(matches!(error, IndexError::WrongSectionLength { .. }), "{to}: {error}");
+    }
+    for (from, to) in [
+        ("\"rows\":60", "\"rows\":00"),
+        ("\"dim\":4", "\"dim\":0"),
+        ("\"metric\":\"ip\"", "\"metric\":\"xx\""),
+    ] {
+        let error = sample.open(&with_metadata(&sample, from, to)).unwrap_err();
+        assert!(matches!(error, IndexError::BadMetadata { .. }), "{to}: {error}");
+    }
+}
+
+/// Changes the first `u32` of a section.
+fn with_first_u32(sample: &Sample, kind: SectionKind, value: u32) -> Vec<u8> {
+    sample.with_section(kind, |section| section[..4].copy_from_slice(&value.to_le_bytes()))
+}
+
+#[test]
+fn entries_that_lead_nowhere_are_found_by_verify() {
+    let sample = Sample::new();
+    for (kind, value) in [
+        (SectionKind::NodesById, 60),
+        (SectionKind::Layer0, 60),
+        (SectionKind::Layer0, 0),
+        (SectionKind::UpperNodes, 1_000_000),
+        (SectionKind::UpperEdges, 1_000_000),
+        (SectionKind::Vectors, f32::NAN.to_bits()),
+        (SectionKind::Codes, 0x0102_0304),
+        (SectionKind::CodeLevels, f32::INFINITY.to_bits()),
+        (SectionKind::HeldOutQueries, f32::NAN.to_bits()),
+        (SectionKind::TrainingQueries, f32::NAN.to_bits()),
+        (SectionKind::BlockRegions, 1),
+        (SectionKind::BlockMeans, 0x0102_0304),
+        (SectionKind::ResidualSpreads, f32::NAN.to_bits()),
+        (SectionKind::ResidualDeviations, f32::NAN.to_bits()),
+        (SectionKind::RowResiduals, 0x0102_0304),
+    ] {
+        let error = sample.check(&with_first_u32(&sample, kind, value)).unwrap_err();
+        let named = matches!(&error, IndexError::BadEntry { section, .. } if *section == kind.to_string());
+        assert!(named, "{kind} = {value}: {error}");
+    }
+    let cut_off = sample.with_section(SectionKind::Layer0, |section| section.fill(0xff));
+    assert!(matches!(
+        sample.check(&cut_off),
+        Err(IndexError::Unreachable { unreachable: 59, nodes: 60, .. })
+    ));
+    let words = sample.with_section(SectionKind::AttributeWords, |section| section.fill(0xff));
+    assert!(matches!(sample.check(&words), Err(IndexError::BadEntry { .. })));
+}
+
+#[test]
+fn axes_that_do_not_fit_are_found() {
+    let sample = Sample::along_axes();
+    sample.check(&sample.bytes).unwrap();
+    let change = |kind, change: fn(&mut [u8])| sample.with_section(kind, change);
+    let widths = SectionKind::ResidualWidths;
+    for bytes in
+        [change(widths, |widths| widths[0] = 3), change(widths, |widths| *widths.last_mut().unwrap() = 4)]
+    {
+        let error = sample.open(&bytes).unwrap_err();
+        assert!(
+            matches!(&error, IndexError::BadEntry { section, .. } if section == "residual_widths"),
+            "{error}"
+        );
+    }
+    for value in [f32::NAN, f32::INFINITY, f32::MAX, 0.0] {
+        for kind in [SectionKind::RowAxes, SectionKind::QueryAxes] {
+            let index = sample.open(&with_first_u32(&sample, kind, value.to_bits())).unwrap();
+            search_every_way(&index);
+            let error = verify(&index).unwrap_err();
+            assert!(matches!(&error, IndexError::BadEntry { .. }), "{kind} = {value}: {error}");
+        }
+    }
+    let index = sample.open(&sample.bytes).unwrap();
+    let more = rewritten(&index, |kind, _, bytes| {
+        match kind {
+            SectionKind::ResidualWidths => bytes.push(0),
+            SectionKind::RowAxes | SectionKind::QueryAxes => bytes.extend([0; 16 * 4]),
+            _ => {}
+        }
+        true
+    });
+    let error = more.unwrap_err();
+    assert!(
+        matches!(&error, IndexError::WrongSectionLength { expected: 16, found: 17, .. }),
+        "more axes than dimensions: {error}"
+    );
+    let without = |gone: &[SectionKind]| rewritten(&index, |kind, _, _| !gone.contains(&kind)).unwrap_err();
+    for gone in [widths, SectionKind::RowAxes, SectionKind::QueryAxes] {
+        let error = without(&[gone]);
+        assert!(
+            matches!(&error, IndexError::MissingSection { section, .. } if *section == gone.to_string()),
+            "without {gone}: {error}"
+        );
+    }
+    let error = without(&[widths, SectionKind::RowAxes, SectionKind::QueryAxes]);
+    assert!(
+        matches!(&error, IndexError::WrongSectionLength { section, .. } if section == "row_residuals"),
+        "{error}"
+    );
+}
+
+#[test]
+fn embeddings_that_are_no_numbers_do_not_keep_a_search_from_ending() {
+    for metric in [Metric::InnerProduct, Metric::L2] {
+        // Without codes, so that the traversal reads the embeddings.
+        let params = BuildParams::new(metric, 4, 20).unwrap().with_codes(Codes::None).unwrap();
+        let sample = Sample::with(metric, params);
+        let bytes = sample.with_section(SectionKind::Vectors, |section| section.fill(0xff));
+        search_every_way(&sample.open(&bytes).unwrap());
+    }
+}
+
+#[test]
+fn expiries_that_are_none_are_found() {
+    let seeds = (0..).map(|seed| typed_index(40, seed));
+    let (_folder, index) = seeds.into_iter().find(|(_, index)| index.expiries().is_some()).unwrap();
+    let with = |change: fn(&mut Vec<u8>)| {
+        rewritten(&index, |kind, _, bytes| {
+            if kind == SectionKind::Expiries {
+                change(bytes);
+            }
+            true
+        })
+    };
+    verify(&with(|_| ()).unwrap()).unwrap();
+    assert!(matches!(
+        with(|bytes| bytes.truncate(39 * 8)).unwrap_err(),
+        IndexError::WrongSectionLength { section, expected: 320, found: 312, .. } if section == "expiries"
+    ));
+    let never = with(|bytes| bytes.chunks_mut(8).for_each(|time| time.copy_from_slice(&NEVER.to_le_bytes())));
+    let outside = with(|bytes| bytes[8..16].copy_from_slice(&i64::MIN.to_le_bytes()));
+    for (index, node) in [(never, 0), (outside, 1)] {
+        let error = verify(&index.unwrap()).unwrap_err();
+        assert!(
+            matches!(&error, IndexError::BadEntry { section, entry, .. } if section == "expiries" && *entry == node),
+            "{error}"
+        );
+    }
+}
