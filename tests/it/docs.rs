@@ -1,6 +1,6 @@
 //! The documents: links lead somewhere, code blocks parse, and reference pages say what the code says.
 //!
-//! Reference pages of commands, settings and metrics are generated: `SHORTLIST_UPDATE_DOCS=1 cargo test --release docs::`
+//! Reference pages of commands, settings and metrics are generated: `SHORTLIST_UPDATE_DOCS=1 cargo test docs::`
 //! writes them.
 
 use std::collections::BTreeSet;
@@ -18,7 +18,7 @@ const UNCLEAR: [&str; 11] = [
     "as many again",
     "whoever",
     "is told to",
-    "says no",
+    "says no ",
     "asked of",
     "of late",
     "makes up for",
@@ -224,7 +224,7 @@ fn check_page(name: &str, page: &str) {
     let found = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         found == page,
-        "{} is not up to date: write it with SHORTLIST_UPDATE_DOCS=1 cargo test --release docs::",
+        "{} is not up to date: write it with SHORTLIST_UPDATE_DOCS=1 cargo test docs::",
         path.display()
     );
 }

@@ -223,7 +223,7 @@ impl Failures {
     }
 
     pub fn check(&self) {
-        if std::env::var_os("ALL_FAILURES").is_some() {
+        if std::env::var_os("ORACLE_ALL_FAILURES").is_some() {
             self.0.iter().for_each(|failure| println!("FAIL {failure}"));
         }
         let some = self.0.iter().take(5).map(|failure| format!("{failure}\n")).collect::<String>();

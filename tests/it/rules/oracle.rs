@@ -1,4 +1,7 @@
 //! Answers to random requests with rules, against a scan of every video.
+//!
+//! `ORACLE_REQUESTS` is the number of requests per catalog, `ORACLE_FROM` the number of the first one, and
+//! `ORACLE_ALL_FAILURES` prints every wrong answer.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -17,7 +20,7 @@ use crate::rules::case::{Case, Failures};
 use crate::rules::dataset::{Components, RuledDataset, Shape};
 use crate::rules::requests::random_request;
 
-const REQUESTS_PER_CATALOGUE: u64 = 40;
+const REQUESTS_PER_CATALOG: u64 = 40;
 
 /// Every metric with every element type and quantizer that it supports, from one video to some thousands. Catalogs of 320
 /// dimensions are large enough that the planner chooses a traversal.
@@ -79,8 +82,8 @@ fn search(dataset: &RuledDataset, request: &SearchRequest) -> SearchResponse {
 
 /// The numbered requests of a catalog.
 fn requests(dataset: &RuledDataset) -> impl Iterator<Item = (u64, SearchRequest)> + '_ {
-    let n = std::env::var("N").map_or(REQUESTS_PER_CATALOGUE, |n| n.parse().unwrap());
-    let from = std::env::var("FROM").map_or(0, |n| n.parse().unwrap());
+    let n = std::env::var("ORACLE_REQUESTS").map_or(REQUESTS_PER_CATALOG, |n| n.parse().unwrap());
+    let from = std::env::var("ORACLE_FROM").map_or(0, |n| n.parse().unwrap());
     (from..from + n).map(|number| {
         let mut random = ChaCha8Rng::seed_from_u64(1_000_000_000 + 1_000_000 * dataset.shape.seed + number);
         (number, random_request(dataset, &mut random))
