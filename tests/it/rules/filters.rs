@@ -235,8 +235,7 @@ fn a_bound_that_is_not_finite_is_refused() {
         (Bound::Unbounded, Bound::Included(of(f64::NEG_INFINITY)), "lte", "-inf"),
         (Bound::Included(of(1.0)), Bound::Excluded(of(f64::NAN)), "lt", "NaN"),
     ] {
-        let expected =
-            format!("filter.must[0].number.{field}: expected a finite number, found {found}");
+        let expected = format!("filter.must[0].number.{field}: expected a finite number, found {found}");
         assert_eq!(refusal(&must(number("int64", lower, upper))), Err(expected));
     }
 }
