@@ -19,12 +19,11 @@ use shortlist::base::metric::Metric;
 use shortlist::build::{BuildParams, Silent, build};
 use shortlist::dataset::{Dataset, Embeddings};
 use shortlist::engine::{
-    Budget, Effort, Engine, EngineOptions, Query, RebuildOptions, RebuildState, ReturnAttributes,
-    SampleOptions, SearchRequest, WriteMode,
+    Budget, Effort, Engine, EngineOptions, Query, RebuildOptions, RebuildState, SampleOptions, SearchRequest,
+    WriteMode,
 };
 use shortlist::index::IndexStore;
 use shortlist::live::{Mutation, Upsert};
-use shortlist::rules::Rules;
 use shortlist::synth::{SynthFiles, SynthParams, synth};
 
 const DIM: usize = 128;
@@ -141,17 +140,10 @@ impl World {
     fn request(&self, user: usize, effort: Effort) -> SearchRequest {
         let user = user % USERS;
         SearchRequest {
-            index: String::new(),
             query: Query::Vector(self.users[user * DIM..(user + 1) * DIM].to_vec()),
             k: K,
             effort,
-            plan: None,
-            rules: Rules::default(),
-            offset: 0,
-            return_attributes: ReturnAttributes::None,
-            return_vectors: false,
-            embedding_model: None,
-            min_sequence: 0,
+            ..SearchRequest::default()
         }
     }
 

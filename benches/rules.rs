@@ -150,17 +150,10 @@ fn ask(engine: &Engine, request: &SearchRequest) -> Vec<Candidate> {
 /// A request without rules.
 fn request(query: &[f32]) -> SearchRequest {
     SearchRequest {
-        index: String::new(),
         query: Query::Vector(query.to_vec()),
         k: K,
         effort: Effort::EfSearch(EF_SEARCH),
-        plan: None,
-        rules: Rules::default(),
-        offset: 0,
-        return_attributes: ReturnAttributes::None,
-        return_vectors: false,
-        embedding_model: None,
-        min_sequence: 0,
+        ..SearchRequest::default()
     }
 }
 

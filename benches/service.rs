@@ -19,7 +19,6 @@ use shortlist::build::{BuildParams, Silent, build};
 use shortlist::dataset::{Dataset, DatasetFiles, Embeddings, write_npy};
 use shortlist::engine::{self, Engine, EngineOptions};
 use shortlist::index::IndexStore;
-use shortlist::rules::Rules;
 use shortlist::service::proto::retrieval_client::RetrievalClient;
 use shortlist::service::proto::{
     BatchSearchRequest, Dtype, PackedVector, SearchParams, SearchRequest, SearchResponse, Vector,
@@ -302,17 +301,10 @@ fn cold_start(criterion: &mut Criterion) {
 
 fn engine_answer(engine: &Engine, query: &[f32], k: usize) -> Vec<u64> {
     let request = engine::SearchRequest {
-        index: String::new(),
         query: engine::Query::Vector(query.to_vec()),
         k,
-        plan: None,
         effort: engine::Effort::EfSearch(EF_SEARCH as usize),
-        rules: Rules::default(),
-        offset: 0,
-        return_attributes: engine::ReturnAttributes::None,
-        return_vectors: false,
-        embedding_model: None,
-        min_sequence: 0,
+        ..engine::SearchRequest::default()
     };
     let answer = engine.search(&request, &engine::Budget::default()).expect("a search succeeds");
     answer.candidates.iter().map(|candidate| candidate.video_id.0).collect()

@@ -49,16 +49,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stays_stopped_and_does_not_ask_again() {
-        let mut asked = 0;
+    fn stays_stopped_and_is_not_evaluated_again() {
+        let mut calls = 0;
         let mut condition = || {
-            asked += 1;
-            asked == 2
+            calls += 1;
+            calls == 2
         };
         let mut interrupt = Interrupt::when(&mut condition);
         assert_eq!([(); 4].map(|()| interrupt.should_stop()), [false, true, true, true]);
         assert!(interrupt.has_stopped());
-        assert_eq!(asked, 2);
+        assert_eq!(calls, 2);
         let mut never = Interrupt::never();
         assert!(!never.should_stop() && !never.has_stopped());
     }

@@ -48,7 +48,7 @@ pub enum SweepError {
     /// The ground truth is too short for a k.
     #[error("ground truth: expected at least k = {k} neighbors per query, found {found}")]
     GroundTruthK {
-        /// The k asked for.
+        /// The requested k.
         k: usize,
         /// Neighbors per query.
         found: usize,

@@ -51,7 +51,7 @@ pub enum KernelError {
     /// No instruction set has this name.
     #[error("unknown kernel {word:?}: expected {}", listed(Isa::ALL))]
     Unknown {
-        /// The name that was asked for.
+        /// The requested name.
         word: String,
     },
     /// This processor, or this build, does not have the instruction set.
@@ -60,7 +60,7 @@ pub enum KernelError {
         listed(available.iter().copied())
     )]
     Unavailable {
-        /// The instruction set that was asked for.
+        /// The requested instruction set.
         isa: Isa,
         /// The instruction sets that this machine has.
         available: Vec<Isa>,

@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_a_caller_made_up_the_headers_stay_small() {
+    fn headers_stay_small_for_any_text_of_a_caller() {
         let name = |character: &str| character.repeat(1 << 20);
         let headers = |error: CallError, path: &str| {
             let response = of(&error, path).into_http::<()>();

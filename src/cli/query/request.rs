@@ -176,7 +176,7 @@ mod tests {
         CommandLine::try_parse_from(line).map(|line| line.arguments)
     }
 
-    fn asked(arguments: &[&str]) -> SearchRequest {
+    fn sent(arguments: &[&str]) -> SearchRequest {
         request(&parsed(arguments).unwrap_or_else(|error| panic!("{error}"))).unwrap()
     }
 
@@ -191,7 +191,7 @@ mod tests {
             return_stats: true,
             ..SearchRequest::default()
         };
-        assert_eq!(asked(&["--video", "5"]), expected);
+        assert_eq!(sent(&["--video", "5"]), expected);
     }
 
     #[test]
@@ -199,7 +199,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("seen.txt");
         std::fs::write(&path, "9\n18446744073709551615\n9\n").unwrap();
-        let asked = asked(&[
+        let sent = sent(&[
             "--seed",
             "5=-0.5",
             "--seed",
@@ -221,18 +221,18 @@ mod tests {
         ]);
         let seed = |video_id, weight| Seed { video_id, weight };
         let seeds = vec![seed(5, Some(-0.5)), seed(6, None)];
-        assert_eq!(asked.query, Some(Query::Seeds(Seeds { seeds })));
+        assert_eq!(sent.query, Some(Query::Seeds(Seeds { seeds })));
         let filter: Filter = "published_at > -7d and not views = 5".parse().unwrap();
-        assert_eq!(asked.filter, Some(proto::Filter::from(filter)));
-        let exclude = asked.exclude.unwrap();
+        assert_eq!(sent.filter, Some(proto::Filter::from(filter)));
+        let exclude = sent.exclude.unwrap();
         let ids = RoaringTreemap::deserialize_from(exclude.roaring.as_slice()).unwrap();
         assert_eq!(ids.iter().collect::<Vec<_>>(), [9, u64::MAX]);
         assert_eq!((exclude.video_ids, exclude.bloom), (Vec::new(), None));
         let cap = |attribute: &str, max_per_value| Cap { attribute: attribute.to_owned(), max_per_value };
-        assert_eq!(asked.caps, [cap("creator", 2), cap("tags", 1)]);
+        assert_eq!(sent.caps, [cap("creator", 2), cap("tags", 1)]);
         let within = Some(prost_types::Duration { seconds: 12 * 3600, nanos: 0 });
-        assert_eq!(asked.fresh, Some(Fresh { attribute: "edited_at".to_owned(), within, at_least: 3 }));
-        assert_eq!((asked.score_threshold, asked.offset), (Some(-0.5), 20));
+        assert_eq!(sent.fresh, Some(Fresh { attribute: "edited_at".to_owned(), within, at_least: 3 }));
+        assert_eq!((sent.score_threshold, sent.offset), (Some(-0.5), 20));
     }
 
     #[test]
@@ -244,7 +244,7 @@ mod tests {
         write_npy::<u64>(&file("array.npy"), &[0], &[]).unwrap();
         for name in ["nothing.txt", "newline.txt", "array.npy"] {
             let path = file(name);
-            let exclude = asked(&["--video", "5", "--exclude", path.to_str().unwrap()]).exclude.unwrap();
+            let exclude = sent(&["--video", "5", "--exclude", path.to_str().unwrap()]).exclude.unwrap();
             let excluded = RoaringTreemap::deserialize_from(exclude.roaring.as_slice()).unwrap();
             assert!(excluded.is_empty(), "{name}");
         }
@@ -266,13 +266,13 @@ mod tests {
         let path = folder.path().join("users.npy");
         write_npy(&path, &[2, 2], &[1.0f32, 2.0, 3.0, 4.0]).unwrap();
         let at = |rest: &str| format!("{}{rest}", path.display());
-        let asked = asked(&["--interest", &at(":1=2@0.25"), "--interest", &at("")]);
+        let sent = sent(&["--interest", &at(":1=2@0.25"), "--interest", &at("")]);
         let interest = |values: &[f32], weight, min_share| {
             let vector = Some(proto::Vector { values: values.to_vec(), packed: None });
             Interest { vector, weight, min_share }
         };
         let interests = vec![interest(&[3.0, 4.0], Some(2.0), 0.25), interest(&[1.0, 2.0], None, 0.0)];
-        assert_eq!(asked.query, Some(Query::Interests(Interests { interests })));
+        assert_eq!(sent.query, Some(Query::Interests(Interests { interests })));
         let missing = request(&parsed(&["--interest", &at(":2")]).unwrap()).unwrap_err().to_string();
         assert!(missing.ends_with("row 2: the file has rows 0 to 1"), "{missing}");
     }

@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_written_whole_unless_told() {
+    fn a_batch_is_written_whole_by_default() {
         assert_eq!(batch(vec![video(1)], false).mode, WriteMode::AllOrNothing);
         assert!(batch(Vec::new(), false).mutations.is_empty());
     }

@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_weighs_one_unless_told() {
+    fn a_seed_weighs_one_by_default() {
         let seeds = vec![
             proto::Seed { video_id: u64::MAX, weight: None },
             proto::Seed { video_id: 7, weight: Some(0.0) },
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interest_weighs_one_unless_told_and_is_named_by_its_position() {
+    fn an_interest_weighs_one_by_default_and_is_named_by_its_position() {
         let interests = |interests: Vec<proto::Interest>| {
             let interests = proto::Interests { interests };
             search_request(request(proto::search_request::Query::Interests(interests)))
@@ -248,13 +248,13 @@ mod tests {
 
     #[test]
     fn rules_and_offset_are_passed_on() {
-        let mut asked = request(proto::search_request::Query::Seeds(proto::Seeds::default()));
-        asked.filter = Some(proto::Filter { min_should: Some(3), ..Default::default() });
-        asked.caps = vec![proto::Cap { attribute: "creator".into(), max_per_value: 2 }];
-        asked.offset = 40;
-        asked.return_vectors = true;
-        asked.min_sequence = u64::MAX;
-        let converted = search_request(asked).unwrap();
+        let mut wire = request(proto::search_request::Query::Seeds(proto::Seeds::default()));
+        wire.filter = Some(proto::Filter { min_should: Some(3), ..Default::default() });
+        wire.caps = vec![proto::Cap { attribute: "creator".into(), max_per_value: 2 }];
+        wire.offset = 40;
+        wire.return_vectors = true;
+        wire.min_sequence = u64::MAX;
+        let converted = search_request(wire).unwrap();
         assert_eq!(converted.rules.filter.unwrap().min_should, Some(3));
         let cap = crate::rules::Cap { attribute: "creator".into(), max_per_value: 2 };
         assert_eq!(converted.rules.caps, [cap]);
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn effort_is_the_servers_choice_unless_told() {
+    fn effort_is_the_servers_choice_by_default() {
         use proto::search_params::Effort;
         assert_eq!(effort(None), engine::Effort::Default);
         assert_eq!(effort(Some(Effort::Exact(false))), engine::Effort::Default);

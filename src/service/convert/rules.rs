@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn fresh_means_published_at_unless_told_and_some_time_back() {
+    fn fresh_means_published_at_by_default_and_needs_a_duration() {
         let fresh =
             |attribute: &str, within| proto::Fresh { attribute: attribute.to_owned(), within, at_least: 5 };
         let seconds = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });

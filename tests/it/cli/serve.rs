@@ -20,6 +20,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::harness::process::{Served, serve, shortlist};
+use crate::harness::wire::until_serving;
 use crate::harness::{DIM, TestIndex, channel, eventually, http1_get, request, video_id};
 
 fn refused(mut command: Command) -> String {
@@ -45,8 +46,8 @@ async fn announces_what_it_serves_and_where() {
     let mut health = HealthClient::new(channel(served.address).await);
     // After warm-up, which is instant for few videos.
     eventually("the index to be ready", async || {
-        let asked = HealthCheckRequest { service: "default".into() };
-        health.check(asked).await.unwrap().into_inner().status() == ServingStatus::Serving
+        let sent = HealthCheckRequest { service: "default".into() };
+        health.check(sent).await.unwrap().into_inner().status() == ServingStatus::Serving
     })
     .await;
     let page = http1_get(served.address, "/healthz").await;
@@ -141,7 +142,7 @@ async fn sigterm_drains_a_request_in_flight() {
         .await
         .unwrap()
         .into_inner();
-    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    until_serving(&mut watch).await;
 
     let message = request(&[1.0; DIM], 5).encode_to_vec();
     let mut frame = BytesMut::new();
@@ -218,8 +219,8 @@ fn query_shows_candidates_as_a_table() {
     std::fs::write(&seen, "1\n2\n").unwrap();
     let rules = ["--filter", "views > 0", "--exclude", seen.to_str().unwrap(), "--cap", "safe=25"];
     let threshold = ["--score-threshold", "-1e9", "--offset", "0"];
-    let asked = ["--addr", &address, "--vector", &vector, "-k", "3", "--exact"];
-    let output = query(&[&asked[..], &rules, &threshold].concat()).output().unwrap();
+    let sent = ["--addr", &address, "--vector", &vector, "-k", "3", "--exact"];
+    let output = query(&[&sent[..], &rules, &threshold].concat()).output().unwrap();
     let with_rules = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let rows = |text: &str| text.lines().filter(|line| line.starts_with('|')).count();

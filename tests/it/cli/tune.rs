@@ -230,7 +230,7 @@ async fn users_whom_nobody_has_seen_find_what_was_asked_for() {
             let (found, measured, ef_search) =
                 asked_for(&server, users.view(), &truth, &ids, k, recall).await;
             let context =
-                format!("k {k}, asked {recall}, ef_search {ef_search}: {measured} measured, {found} found");
+                format!("k {k}, target {recall}, ef_search {ef_search}: {measured} measured, {found} found");
             assert!(measured >= f64::from(recall) - 1e-6, "{context}");
             assert!((found - measured).abs() < 0.015, "{context}");
             // The minimum effort may exceed the target.

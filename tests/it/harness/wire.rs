@@ -7,6 +7,8 @@ use shortlist::service::proto::{
     number, search_params, search_request,
 };
 use tonic::Status;
+use tonic_health::pb::HealthCheckResponse;
+use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_types::StatusExt;
 
 pub fn exact() -> Option<SearchParams> {
@@ -116,4 +118,9 @@ pub fn product(a: &[f32], b: &[f32]) -> f32 {
         sums.iter_mut().zip(a.iter().zip(b)).for_each(|(sum, (a, b))| *sum += a * b);
     }
     sums.iter().sum()
+}
+
+/// Reads a watch of the health until it says SERVING: on a busy machine the port opens before the indexes are warm.
+pub async fn until_serving(watch: &mut tonic::Streaming<HealthCheckResponse>) {
+    while watch.message().await.unwrap().unwrap().status() != ServingStatus::Serving {}
 }

@@ -52,9 +52,9 @@ async fn with_the_ten_thousand_best_excluded_the_next_best_are_found() {
             let mut roaring = Vec::new();
             let excluded: RoaringTreemap = order[..EXCLUDED].iter().copied().collect();
             excluded.serialize_into(&mut roaring).unwrap();
-            let asked =
+            let sent =
                 SearchRequest { params, exclude: excluding_roaring(roaring), ..request(user, K as u32) };
-            let answer = client.search(asked).await.unwrap().into_inner();
+            let answer = client.search(sent).await.unwrap().into_inner();
             let found: HashSet<u64> = ids(&answer).into_iter().collect();
             assert_eq!(found.len(), K);
             assert_eq!(answer.completeness.unwrap().reason(), Reason::Complete);

@@ -140,14 +140,15 @@ fn explanations_are_those_of_a_look_at_every_video() {
                 let found = dataset.engine.explain(&variant, video, &Budget::default()).unwrap();
                 let rule = found.removal.as_ref().map(|removal| removal.rule);
                 let expected = case.explanation(row, &pages);
-                let is_told = found.rank == expected.2 && found.in_exact_answer == found.rank.is_some();
-                let is_right = is_told
+                let is_explained = found.rank == expected.2 && found.in_exact_answer == found.rank.is_some();
+                let is_right = is_explained
                     && (rule, found.exact_rank) == (expected.0, expected.1)
                     && found.loss == expected.3
                     && found.score == case.score(row);
                 let context = format!("{shape:?}, request {number}, video {video}");
-                let told = if is_right { Ok(()) } else { Err(format!("{found:?}, expected {expected:?}")) };
-                failures.add(told, &variant, &context);
+                let outcome =
+                    if is_right { Ok(()) } else { Err(format!("{found:?}, expected {expected:?}")) };
+                failures.add(outcome, &variant, &context);
                 *said.entry(format!("{rule:?}")).or_default() += 1;
                 *said.entry(format!("{:?}", found.loss)).or_default() += 1;
             }

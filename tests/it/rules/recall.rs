@@ -70,17 +70,12 @@ impl World {
 
     fn answer(&self, user: &[f32], rules: &Rules, k: usize, effort: Effort) -> SearchResponse {
         let request = SearchRequest {
-            index: String::new(),
             query: Query::Vector(user.to_vec()),
             k,
             effort,
-            plan: None,
             rules: rules.clone(),
-            offset: 0,
             return_attributes: ReturnAttributes::Named(vec!["topic".to_owned()]),
-            return_vectors: false,
-            embedding_model: None,
-            min_sequence: 0,
+            ..SearchRequest::default()
         };
         self.engine.search(&request, &Budget::default()).unwrap()
     }

@@ -7,27 +7,15 @@ use rand::RngExt;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
 use shortlist::base::id::VideoId;
-use shortlist::engine::{Effort, Interest, Query, ReturnAttributes, SearchRequest, Seed};
-use shortlist::rules::{Cap, Condition, Exclude, Filter, Fresh, Number, Rules, Time};
+use shortlist::engine::{Interest, Query, SearchRequest, Seed};
+use shortlist::rules::{Cap, Condition, Exclude, Filter, Fresh, Number, Time};
 
 use crate::rules::dataset::{Components, REGIONS, RuledDataset, TOPICS, VIEWS};
 use crate::rules::naive::Naive;
 
 /// A search for the `k` best of a vector, without rules.
 pub fn plain(query: Query, k: usize) -> SearchRequest {
-    SearchRequest {
-        index: String::new(),
-        query,
-        k,
-        effort: Effort::Default,
-        plan: None,
-        rules: Rules::default(),
-        offset: 0,
-        return_attributes: ReturnAttributes::None,
-        return_vectors: false,
-        embedding_model: None,
-        min_sequence: 0,
-    }
+    SearchRequest { query, k, ..SearchRequest::default() }
 }
 
 /// Any request that is valid for the catalog, with the effort left to the server.

@@ -4,10 +4,8 @@ use std::time::Instant;
 
 use shortlist::base::id::VideoId;
 use shortlist::engine::{
-    Budget, Effort, Engine, EngineError, EngineOptions, Plan, Query, Readiness, ReturnAttributes,
-    SearchRequest, Seed,
+    Budget, Effort, Engine, EngineError, EngineOptions, Plan, Query, Readiness, SearchRequest, Seed,
 };
-use shortlist::rules::Rules;
 
 use crate::harness::{DIM, MODEL, TestIndex, video_id};
 
@@ -17,19 +15,7 @@ fn engine(index: &TestIndex) -> Engine {
 }
 
 fn request(query: Query, k: usize, effort: Effort) -> SearchRequest {
-    SearchRequest {
-        index: String::new(),
-        query,
-        k,
-        effort,
-        plan: None,
-        rules: Rules::default(),
-        offset: 0,
-        return_attributes: ReturnAttributes::None,
-        return_vectors: false,
-        embedding_model: None,
-        min_sequence: 0,
-    }
+    SearchRequest { query, k, effort, ..SearchRequest::default() }
 }
 
 #[test]

@@ -127,20 +127,20 @@ fn a_query_of_zeros_is_answered_under_cosine() {
 }
 
 #[test]
-fn a_search_that_is_told_to_stop_stops() {
+fn an_interrupted_search_stops() {
     let folder = tempfile::tempdir().unwrap();
     let dataset = dataset_of(folder.path(), &random_rows(5000, 4, 2), 4, Metric::L2);
     let index =
         build_index(&dataset, &BuildParams::new(Metric::L2, 4, 20).unwrap(), &folder.path().join("index"));
     for effort in [Effort::Exact, Effort::EfSearch(5000)] {
-        let mut asked = 0;
+        let mut checks = 0;
         let mut is_over = || {
-            asked += 1;
-            asked == 3
+            checks += 1;
+            checks == 3
         };
         let (params, mut interrupt) = (SearchParams::new(10, effort).unwrap(), Interrupt::when(&mut is_over));
         let stop = Searcher::default().search(&index, &[0.0; 4], &params, &mut interrupt);
-        assert_eq!((stop.is_interrupted, asked), (true, 3), "{effort:?}");
+        assert_eq!((stop.is_interrupted, checks), (true, 3), "{effort:?}");
     }
 }
 

@@ -254,19 +254,19 @@ async fn get_answers_one_entry_for_each_id_in_order() {
 }
 
 #[tokio::test]
-async fn a_search_that_asks_for_writes_not_seen_is_told_to_come_back() {
+async fn a_search_for_writes_not_yet_seen_is_refused_with_a_delay() {
     let index = TestIndex::new(10);
     let server = TestServer::of(&index).await;
     let mut client = server.retrieval().await;
-    let asked = |min_sequence| SearchRequest { min_sequence, ..request(&[1.0; DIM], 3) };
+    let sent = |min_sequence| SearchRequest { min_sequence, ..request(&[1.0; DIM], 3) };
     let sequence = status(&server).await.sequence;
-    let answer = client.search(asked(sequence)).await.unwrap().into_inner();
+    let answer = client.search(sent(sequence)).await.unwrap().into_inner();
     assert_eq!((answer.sequence, answer.candidates.len()), (sequence, 3));
 
-    let refused = client.search(asked(u64::MAX)).await.unwrap_err();
+    let refused = client.search(sent(u64::MAX)).await.unwrap_err();
     assert_eq!((refused.code(), fields(&refused)), (Code::Unavailable, vec!["min_sequence".to_owned()]));
     assert!(refused.get_details_retry_info().unwrap().retry_delay.unwrap() > Duration::ZERO);
-    let explain = ExplainRequest { request: Some(asked(u64::MAX)), video_id: video_id(0) };
+    let explain = ExplainRequest { request: Some(sent(u64::MAX)), video_id: video_id(0) };
     let refused = client.explain(explain).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unavailable);
     assert_eq!(fields(&refused), ["request.min_sequence"]);

@@ -20,14 +20,14 @@ const OTHER: [f32; DIM] = [-1.0, 0.5, 1.0, -0.25, 2.0, -0.75, 0.125, 1.0];
 
 type Client = RetrievalClient<Channel>;
 
-async fn ask(client: &mut Client, asked: &SearchRequest, video_id: u64) -> Result<ExplainResponse, Status> {
-    let request = ExplainRequest { request: Some(asked.clone()), video_id };
+async fn ask(client: &mut Client, sent: &SearchRequest, video_id: u64) -> Result<ExplainResponse, Status> {
+    let request = ExplainRequest { request: Some(sent.clone()), video_id };
     client.explain(request).await.map(tonic::Response::into_inner)
 }
 
 /// Explains a video that is in the index.
-async fn explain(client: &mut Client, asked: &SearchRequest, video_id: u64) -> ExplainResponse {
-    ask(client, asked, video_id).await.unwrap()
+async fn explain(client: &mut Client, sent: &SearchRequest, video_id: u64) -> ExplainResponse {
+    ask(client, sent, video_id).await.unwrap()
 }
 
 /// Whether a rule removes the video from the exact answer, from the answer of the request, and from the order.
@@ -45,9 +45,9 @@ async fn score_and_place_are_the_exact_ones_inside_the_answer_and_below_it() {
     let index = TestIndex::new(300);
     let server = TestServer::of(&index).await;
     let mut client = server.retrieval().await;
-    let asked = request(&QUERY, 10);
+    let sent = request(&QUERY, 10);
     for (at, (video, score)) in index.exact(&QUERY, 300).into_iter().enumerate().step_by(3) {
-        let explanation = explain(&mut client, &asked, video).await;
+        let explanation = explain(&mut client, &sent, video).await;
         assert_eq!((explanation.exact_score, explanation.exact_rank), (score, Some(at as u64 + 1)));
         assert_eq!((explanation.in_exact_answer, explanation.found), (at < 10, at < 10), "at {at}");
         assert_eq!(explanation.rank, (at < 10).then_some(at as u32 + 1));
@@ -57,7 +57,7 @@ async fn score_and_place_are_the_exact_ones_inside_the_answer_and_below_it() {
         assert_eq!(explanation.stats.unwrap().plan(), Plan::CodeScan);
     }
     // The second page continues after the first.
-    let page = SearchRequest { offset: 10, ..asked };
+    let page = SearchRequest { offset: 10, ..sent };
     for (at, (video, _)) in index.exact(&QUERY, 30).into_iter().enumerate() {
         let explanation = explain(&mut client, &page, video).await;
         assert_eq!(explanation.exact_rank, Some(at as u64 + 1));
@@ -72,12 +72,12 @@ async fn a_video_is_explained_by_the_interest_that_it_fits_best() {
     let server = TestServer::of(&index).await;
     let mut client = server.retrieval().await;
     let query = interests(&[(&QUERY, 1.0, 0.0), (&OTHER, 0.5, 0.0)]);
-    let asked = SearchRequest { query, ..request(&[], 10) };
+    let sent = SearchRequest { query, ..request(&[], 10) };
     let (first, second) = (index.exact(&QUERY, 200), index.exact(&OTHER, 200));
     let mut attributed = [0, 0];
     for (video, score) in first {
         let other = 0.5 * second.iter().find(|(id, _)| *id == video).unwrap().1;
-        let explanation = explain(&mut client, &asked, video).await;
+        let explanation = explain(&mut client, &sent, video).await;
         let interest = usize::from(other > score);
         assert_eq!(explanation.exact_score, score.max(other));
         assert_eq!(explanation.interest, Some(interest as u32));
@@ -111,8 +111,8 @@ async fn the_innermost_part_of_the_filter_is_named() {
     ];
     let score = index.exact(&QUERY, 100).into_iter().find(|(id, _)| *id == video_id(50)).unwrap().1;
     for (filter, path) in cases {
-        let asked = SearchRequest { filter: Some(filter), ..request(&QUERY, 10) };
-        let explanation = explain(&mut client, &asked, video_id(50)).await;
+        let sent = SearchRequest { filter: Some(filter), ..request(&QUERY, 10) };
+        let explanation = explain(&mut client, &sent, video_id(50)).await;
         assert!(is_removed(&explanation), "{path}: {explanation:?}");
         assert_eq!((explanation.removed_by(), explanation.removed_at.as_str()), (Rule::Filter, path));
         assert_eq!(explanation.exact_score, score);
@@ -130,8 +130,8 @@ async fn a_part_of_the_filter_with_very_many_words_is_cut() {
     for (filter, path) in
         [(must(vec![keyword("title", &words)]), "filter.must[0].keyword"), (any, "filter.should")]
     {
-        let asked = SearchRequest { filter: Some(filter), ..request(&QUERY, 10) };
-        let explanation = explain(&mut client, &asked, video_id(3)).await;
+        let sent = SearchRequest { filter: Some(filter), ..request(&QUERY, 10) };
+        let explanation = explain(&mut client, &sent, video_id(3)).await;
         assert!(is_removed(&explanation), "{path}");
         assert_eq!(explanation.removed_at, path);
         let reason = &explanation.reason;
@@ -147,35 +147,35 @@ async fn seeds_exclusions_and_the_threshold_are_named_and_leave_their_places_to_
     let mut client = server.retrieval().await;
     let order = index.exact(&QUERY, 200);
 
-    let asked = SearchRequest { exclude: excluding([order[0].0, order[2].0]), ..request(&QUERY, 10) };
-    let excluded = explain(&mut client, &asked, order[2].0).await;
+    let sent = SearchRequest { exclude: excluding([order[0].0, order[2].0]), ..request(&QUERY, 10) };
+    let excluded = explain(&mut client, &sent, order[2].0).await;
     assert!(is_removed(&excluded), "{excluded:?}");
     assert_eq!((excluded.removed_by(), excluded.removed_at.as_str()), (Rule::Exclude, "exclude"));
     assert_eq!(excluded.exact_score, order[2].1);
-    let after = explain(&mut client, &asked, order[3].0).await;
+    let after = explain(&mut client, &sent, order[3].0).await;
     assert_eq!((after.exact_rank, after.rank), (Some(2), Some(2)));
 
     // A score equal to the threshold is not below it.
-    let asked = SearchRequest { score_threshold: Some(order[5].1), ..request(&QUERY, 10) };
-    let at_threshold = explain(&mut client, &asked, order[5].0).await;
+    let sent = SearchRequest { score_threshold: Some(order[5].1), ..request(&QUERY, 10) };
+    let at_threshold = explain(&mut client, &sent, order[5].0).await;
     assert_eq!((at_threshold.found, at_threshold.removed_by()), (true, Rule::Unspecified));
     let (below, score) = *order.iter().find(|(_, score)| *score < order[5].1).unwrap();
-    let below = explain(&mut client, &asked, below).await;
+    let below = explain(&mut client, &sent, below).await;
     assert!(is_removed(&below), "{below:?}");
     assert_eq!((below.removed_by(), below.removed_at.as_str()), (Rule::ScoreThreshold, "score_threshold"));
     assert_eq!(below.exact_score, score);
 
     let query = seeds(&[(video_id(3), None), (video_id(8), Some(2.0)), (12345, None)]);
-    let asked = SearchRequest { query, ..request(&[], 10) };
+    let sent = SearchRequest { query, ..request(&[], 10) };
     let sum: Vec<f32> = index.rows[3].iter().zip(&index.rows[8]).map(|(a, b)| a + 2.0 * b).collect();
     let mut order = index.exact(&sum, 200);
     let score = order.iter().find(|(id, _)| *id == video_id(8)).unwrap().1;
-    let seed = explain(&mut client, &asked, video_id(8)).await;
+    let seed = explain(&mut client, &sent, video_id(8)).await;
     assert!(is_removed(&seed), "{seed:?}");
     assert_eq!((seed.removed_by(), seed.removed_at.as_str()), (Rule::Seed, "query.seeds"));
     assert_eq!(seed.exact_score, score);
     order.retain(|(id, _)| *id != video_id(3) && *id != video_id(8));
-    let first = explain(&mut client, &asked, order[0].0).await;
+    let first = explain(&mut client, &sent, order[0].0).await;
     assert_eq!((first.exact_score, first.exact_rank, first.rank), (order[0].1, Some(1), Some(1)));
 }
 
@@ -186,10 +186,10 @@ async fn the_cap_that_is_full_is_named_and_what_it_keeps_out_has_no_place() {
     let mut client = server.retrieval().await;
     // All deltas are distinct; every other video is safe.
     let caps = vec![cap("delta", 1), cap("safe", 3)];
-    let asked = SearchRequest { caps, ..request(&QUERY, 5) };
+    let sent = SearchRequest { caps, ..request(&QUERY, 5) };
     let (mut taken, mut kept_out) = ([0, 0], 0);
     for (video, score) in index.exact(&QUERY, 40) {
-        let explanation = explain(&mut client, &asked, video).await;
+        let explanation = explain(&mut client, &sent, video).await;
         assert_eq!(explanation.exact_score, score);
         let before = taken[0] + taken[1];
         let of_value = &mut taken[row_of(video) % 2];
@@ -213,20 +213,20 @@ async fn kept_places_are_named_to_those_that_they_cost_theirs_and_earlier_pages_
     let server = TestServer::of(&index).await;
     let mut client = server.retrieval().await;
     let field = "query.interests.interests[1].min_share";
-    let asked =
+    let sent =
         SearchRequest { query: interests(&[(&QUERY, 1.0, 0.0), (&OTHER, 0.01, 0.3)]), ..request(&[], 10) };
     let mut pages = Vec::new();
     for page in 0..3 {
-        let asked = SearchRequest { offset: 10 * page, params: exact(), ..asked.clone() };
-        pages.push(ids(&client.search(asked).await.unwrap().into_inner()));
+        let sent = SearchRequest { offset: 10 * page, params: exact(), ..sent.clone() };
+        pages.push(ids(&client.search(sent).await.unwrap().into_inner()));
     }
     let mut displaced = 0;
     for (video, _) in index.exact(&QUERY, 60) {
         let page = pages.iter().position(|page| page.contains(&video)).unwrap_or(3);
         for at in 0..3 {
-            let asked = SearchRequest { offset: 10 * at as u32, ..asked.clone() };
-            let explanation = explain(&mut client, &asked, video).await;
-            let context = format!("{field}, on page {page}, asked for {at}: {explanation:?}");
+            let sent = SearchRequest { offset: 10 * at as u32, ..sent.clone() };
+            let explanation = explain(&mut client, &sent, video).await;
+            let context = format!("{field}, on page {page}, requested page {at}: {explanation:?}");
             let is_due = explanation.exact_rank.unwrap() <= 10 * (at as u64 + 1);
             let is_displaced = is_due && page > at;
             let rule = if is_displaced { Rule::KeptPlace } else { Rule::Unspecified };
@@ -241,7 +241,7 @@ async fn kept_places_are_named_to_those_that_they_cost_theirs_and_earlier_pages_
 }
 
 #[tokio::test]
-async fn what_is_on_a_page_before_is_told_without_rules_too_and_where_that_page_is_short() {
+async fn videos_of_an_earlier_page_are_explained_without_rules_and_on_short_pages() {
     for videos in [5, 200] {
         let index = TestIndex::new(videos);
         let server = TestServer::of(&index).await;
@@ -265,12 +265,12 @@ async fn what_an_approximate_search_loses_is_in_the_exact_answer_and_its_loss_is
     let server = TestServer::of(&index).await;
     let mut client = server.retrieval().await;
     let params = Some(SearchParams { plan: Plan::Graph.into(), ..ef_search(1).unwrap() });
-    let asked = SearchRequest { params, ..request(&QUERY, 50) };
-    let answer = ids(&client.search(asked.clone()).await.unwrap().into_inner());
+    let sent = SearchRequest { params, ..request(&QUERY, 50) };
+    let answer = ids(&client.search(sent.clone()).await.unwrap().into_inner());
     assert_eq!(answer.len(), 50);
     let (mut lost, mut not_reached) = (0, Vec::new());
     for (at, (video, score)) in index.exact(&QUERY, 50).into_iter().enumerate() {
-        let explanation = explain(&mut client, &asked, video).await;
+        let explanation = explain(&mut client, &sent, video).await;
         assert_eq!((explanation.exact_score, explanation.exact_rank), (score, Some(at as u64 + 1)));
         assert!(explanation.in_exact_answer);
         let rank = answer.iter().position(|id| *id == video).map(|at| at as u32 + 1);
@@ -284,13 +284,13 @@ async fn what_an_approximate_search_loses_is_in_the_exact_answer_and_its_loss_is
     // The candidate found instead is not in the exact answer, and no rule removes it.
     let exact_answer: Vec<u64> = index.exact(&QUERY, 50).into_iter().map(|(id, _)| id).collect();
     let instead = answer.iter().find(|id| !exact_answer.contains(id)).unwrap();
-    let explanation = explain(&mut client, &asked, *instead).await;
+    let explanation = explain(&mut client, &sent, *instead).await;
     assert_eq!((explanation.found, explanation.in_exact_answer), (true, false));
     assert_eq!((explanation.removed_by(), explanation.lost()), (Rule::Unspecified, Loss::Unspecified));
     // More effort finds them.
     for params in [ef_search(2000), exact(), by_plan(Plan::CodeScan)] {
-        let asked = SearchRequest { params, ..asked.clone() };
-        let explanation = explain(&mut client, &asked, not_reached[0]).await;
+        let sent = SearchRequest { params, ..sent.clone() };
+        let explanation = explain(&mut client, &sent, not_reached[0]).await;
         assert_eq!((explanation.found, explanation.lost()), (true, Loss::Unspecified));
     }
 }
@@ -314,8 +314,8 @@ async fn a_video_that_is_not_there_and_a_request_that_cannot_be_are_refused() {
         (SearchRequest { query: None, ..request(&QUERY, 5) }, "request.query"),
         (SearchRequest { filter, ..request(&QUERY, 5) }, "request.filter.must[0].keyword.attribute"),
     ];
-    for (asked, field) in cases {
-        let status = ask(&mut client, &asked, video_id(0)).await.unwrap_err();
+    for (sent, field) in cases {
+        let status = ask(&mut client, &sent, video_id(0)).await.unwrap_err();
         assert_eq!((status.code(), fields(&status)), (Code::InvalidArgument, vec![field.to_owned()]));
     }
     let nothing = ExplainRequest { request: None, video_id: video_id(0) };

@@ -18,6 +18,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
 
+use crate::harness::wire::until_serving;
 use crate::harness::{DIM, MODEL, Setup, TestIndex, TestServer, damage, eventually, http1_get, request};
 
 fn of(service: &str) -> HealthCheckRequest {
@@ -309,7 +310,7 @@ async fn draining_answers_what_is_in_flight_and_ends_what_would_never_end() {
     let address = server.address;
     let mut client = server.retrieval().await;
     let mut watch = HealthClient::new(server.channel().await).watch(of("videos")).await.unwrap().into_inner();
-    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    until_serving(&mut watch).await;
     let idle = tokio_stream::pending::<SearchRequest>();
     let mut idle = server.retrieval().await.stream_search(idle).await.unwrap().into_inner();
     let call = tokio::spawn(async move { client.search(request(&[1.0; DIM], 5)).await });

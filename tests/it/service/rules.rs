@@ -37,7 +37,7 @@ fn completeness(response: &SearchResponse) -> (u32, u32, Reason) {
 }
 
 #[tokio::test]
-async fn every_reason_for_a_short_answer_is_told() {
+async fn every_reason_for_a_short_answer_is_reported() {
     let index = TestIndex::new(60);
     let server = TestServer::of(&index).await;
     let mut client = server.retrieval().await;
@@ -76,12 +76,12 @@ async fn every_reason_for_a_short_answer_is_told() {
             Reason::Complete,
         ),
     ];
-    for (asked, expected, reason) in cases {
+    for (sent, expected, reason) in cases {
         for params in [None, exact(), by_plan(Plan::Graph), ef_search(1)] {
             let response =
-                client.search(SearchRequest { params, ..asked.clone() }).await.unwrap().into_inner();
+                client.search(SearchRequest { params, ..sent.clone() }).await.unwrap().into_inner();
             assert_eq!(ids(&response), expected, "{reason:?} {params:?}");
-            assert_eq!(completeness(&response), (asked.k, expected.len() as u32, reason), "{params:?}");
+            assert_eq!(completeness(&response), (sent.k, expected.len() as u32, reason), "{params:?}");
         }
     }
 }
@@ -91,7 +91,7 @@ async fn attributes_vectors_and_stats_come_with_filtered_candidates() {
     let index = TestIndex::new(300);
     let server = TestServer::of(&index).await;
     let mut client = server.retrieval().await;
-    let asked = SearchRequest {
+    let sent = SearchRequest {
         filter: Some(must(vec![bool_is("safe", true), at_least("delta", -99)])),
         exclude: excluding([video_id(4), video_id(7), 12345]),
         return_attributes: vec!["delta".into(), "safe".into(), "title".into()],
@@ -99,7 +99,7 @@ async fn attributes_vectors_and_stats_come_with_filtered_candidates() {
         return_stats: true,
         ..request(&QUERY, 20)
     };
-    let response = client.search(asked.clone()).await.unwrap().into_inner();
+    let response = client.search(sent.clone()).await.unwrap().into_inner();
     let is_match = |video: &u64| is_safe(*video) && row_of(*video) < 100 && row_of(*video) != 4;
     let expected: Vec<u64> = order(&index).into_iter().filter(is_match).take(20).collect();
     assert_eq!(ids(&response), expected);
@@ -117,7 +117,7 @@ async fn attributes_vectors_and_stats_come_with_filtered_candidates() {
     let stats = response.stats.unwrap();
     assert_eq!((stats.plan(), stats.matches), (Plan::MatchScan, Some(50)));
     assert!(stats.distances >= 49 && stats.elapsed.is_some());
-    let unfiltered = SearchRequest { filter: None, ..asked };
+    let unfiltered = SearchRequest { filter: None, ..sent };
     let stats = client.search(unfiltered).await.unwrap().into_inner().stats.unwrap();
     assert_eq!(stats.matches, None);
 }
@@ -133,7 +133,7 @@ async fn pages_under_rules_are_one_long_answer_in_parts() {
     // The cap allows three pages of 20.
     let expected = capped(order.iter().copied().filter(passes), 30);
     assert_eq!(expected.len(), 60);
-    let asked = SearchRequest {
+    let sent = SearchRequest {
         filter: Some(must(vec![at_least("delta", -800)])),
         exclude: excluding(excluded.iter().copied()),
         caps: vec![cap("safe", 30)],
@@ -143,7 +143,7 @@ async fn pages_under_rules_are_one_long_answer_in_parts() {
     for params in ways {
         let mut pages = Vec::new();
         for offset in [0, 20, 40] {
-            let page = SearchRequest { params, offset, ..asked.clone() };
+            let page = SearchRequest { params, offset, ..sent.clone() };
             let response = client.search(page).await.unwrap().into_inner();
             assert_eq!(completeness(&response), (20, 20, Reason::Complete), "{params:?} at {offset}");
             pages.extend(ids(&response));
@@ -151,11 +151,11 @@ async fn pages_under_rules_are_one_long_answer_in_parts() {
         assert_eq!(pages.iter().collect::<HashSet<_>>().len(), 60, "{params:?}: something comes twice");
         assert!(pages.iter().all(passes), "{params:?}");
         assert_eq!(pages.iter().filter(|video| is_safe(**video)).count(), 30, "{params:?}");
-        let beyond = SearchRequest { params, offset: 60, ..asked.clone() };
+        let beyond = SearchRequest { params, offset: 60, ..sent.clone() };
         let beyond = client.search(beyond).await.unwrap().into_inner();
         assert_eq!(completeness(&beyond), (20, 0, Reason::CapsExhausted), "{params:?}");
         if params == exact() {
-            let whole = SearchRequest { params, k: 60, ..asked.clone() };
+            let whole = SearchRequest { params, k: 60, ..sent.clone() };
             assert_eq!(ids(&client.search(whole).await.unwrap().into_inner()), pages);
             assert_eq!(pages, expected);
         }
@@ -163,14 +163,14 @@ async fn pages_under_rules_are_one_long_answer_in_parts() {
 }
 
 #[tokio::test]
-async fn unknown_seeds_are_told_and_the_known_ones_searched_for_under_rules() {
+async fn unknown_seeds_are_reported_and_known_ones_are_searched_under_rules() {
     let index = TestIndex::new(100);
     let server = TestServer::of(&index).await;
     let mut client = server.retrieval().await;
     let query = seeds(&[(12345, None), (video_id(6), None), (54321, Some(-1.0))]);
     let filter = Some(must(vec![bool_is("safe", true)]));
-    let asked = SearchRequest { query, filter, ..request(&[], 60) };
-    let response = client.search(asked).await.unwrap().into_inner();
+    let sent = SearchRequest { query, filter, ..request(&[], 60) };
+    let response = client.search(sent).await.unwrap().into_inner();
     assert_eq!(response.unknown_video_ids, [12345, 54321]);
     let like = index.exact(&index.rows[6], 100).into_iter().map(|(id, _)| id);
     let expected: Vec<u64> = like.filter(|video| is_safe(*video) && *video != video_id(6)).collect();

@@ -17,8 +17,8 @@ use crate::harness::{DIM, TestIndex, TestServer, request};
 
 const QUERY: [f32; DIM] = [0.5, -1.0, 0.25, 2.0, -0.125, 1.0, 0.75, -0.5];
 
-async fn refuses(client: &mut RetrievalClient<Channel>, asked: SearchRequest, field: &str) {
-    let status = client.search(asked).await.unwrap_err();
+async fn refuses(client: &mut RetrievalClient<Channel>, sent: SearchRequest, field: &str) {
+    let status = client.search(sent).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument, "{field}: {status}");
     assert_eq!(fields(&status), [field], "{status}");
     assert!(status.message().starts_with(field), "{status}");
@@ -160,8 +160,8 @@ async fn bytes_that_are_no_exclusion_are_refused_and_the_server_goes_on() {
     malformed.extend([claiming(u64::MAX), claiming(3), claiming(0), everything, vec![0xff; 64]]);
     malformed.push([&good[..], &[0]].concat());
     for roaring in malformed {
-        let asked = SearchRequest { exclude: excluding_roaring(roaring), ..request(&QUERY, 10) };
-        refuses(&mut client, asked, "exclude.roaring").await;
+        let sent = SearchRequest { exclude: excluding_roaring(roaring), ..request(&QUERY, 10) };
+        refuses(&mut client, sent, "exclude.roaring").await;
     }
     let bloom = |bits: usize, hashes| Some(Bloom { bits: vec![0; bits], hashes, seed: 1 });
     let of_bloom = |bloom| Some(Exclude { bloom, ..Exclude::default() });
@@ -179,8 +179,8 @@ async fn bytes_that_are_no_exclusion_are_refused_and_the_server_goes_on() {
         refuses(&mut client, SearchRequest { exclude, ..request(&QUERY, 10) }, field).await;
     }
     for exclude in [excluding_roaring(good), of_bloom(bloom(8, 32)), excluding(0..100_000)] {
-        let asked = SearchRequest { exclude, ..request(&QUERY, 10) };
-        assert_eq!(client.search(asked).await.unwrap().into_inner().candidates.len(), 10);
+        let sent = SearchRequest { exclude, ..request(&QUERY, 10) };
+        assert_eq!(client.search(sent).await.unwrap().into_inner().candidates.len(), 10);
     }
 }
 
@@ -218,8 +218,8 @@ async fn caps_fresh_interests_and_pages_are_refused_where_they_cannot_be() {
         (SearchRequest { offset: 9_991, ..request(&QUERY, 10) }, "offset"),
         (SearchRequest { offset: u32::MAX, ..request(&QUERY, 10) }, "offset"),
     ];
-    for (asked, field) in cases {
-        refuses(&mut client, asked, field).await;
+    for (sent, field) in cases {
+        refuses(&mut client, sent, field).await;
     }
     // The maximum allowed.
     let allowed = [
@@ -228,8 +228,8 @@ async fn caps_fresh_interests_and_pages_are_refused_where_they_cannot_be() {
         of(&[one(0.0625); 16]),
         SearchRequest { fresh: fresh("", 5), ..of(&[(&QUERY, 1.0, 0.3), (&QUERY, 1.0, 0.2)]) },
     ];
-    for asked in allowed {
-        assert_eq!(client.search(asked).await.unwrap().into_inner().candidates.len(), 10);
+    for sent in allowed {
+        assert_eq!(client.search(sent).await.unwrap().into_inner().candidates.len(), 10);
     }
     let past_the_end = SearchRequest { offset: 9_990, ..request(&QUERY, 10) };
     assert!(client.search(past_the_end).await.unwrap().into_inner().candidates.is_empty());
@@ -240,20 +240,20 @@ async fn names_of_any_length_are_refused_in_few_words() {
     let index = TestIndex::new(20);
     let server = TestServer::of(&index).await;
     let mut client = server.retrieval().await;
-    let asked = || request(&QUERY, 10);
-    let kept = |attribute: &str| SearchRequest { fresh: fresh(attribute, 1), ..asked() };
+    let sent = || request(&QUERY, 10);
+    let kept = |attribute: &str| SearchRequest { fresh: fresh(attribute, 1), ..sent() };
     for name in ["a".repeat(3_000), "a".repeat(1 << 20), "é".repeat(3_000)] {
         let name = name.as_str();
         let cases = [
             (of_filter(must(vec![keyword(name, &["red"])])), "filter.must[0].keyword.attribute"),
-            (SearchRequest { caps: vec![cap(name, 1)], ..asked() }, "caps[0].attribute"),
-            (SearchRequest { return_attributes: vec![name.into()], ..asked() }, "return_attributes[0]"),
+            (SearchRequest { caps: vec![cap(name, 1)], ..sent() }, "caps[0].attribute"),
+            (SearchRequest { return_attributes: vec![name.into()], ..sent() }, "return_attributes[0]"),
             (kept(name), "fresh.attribute"),
-            (SearchRequest { embedding_model: name.into(), ..asked() }, "embedding_model"),
-            (SearchRequest { index: name.into(), ..asked() }, "index"),
+            (SearchRequest { embedding_model: name.into(), ..sent() }, "embedding_model"),
+            (SearchRequest { index: name.into(), ..sent() }, "index"),
         ];
-        for (asked, field) in cases {
-            let status = client.search(asked).await.unwrap_err();
+        for (sent, field) in cases {
+            let status = client.search(sent).await.unwrap_err();
             let code = match field {
                 "embedding_model" => Code::FailedPrecondition,
                 "index" => Code::NotFound,
@@ -274,15 +274,15 @@ async fn an_unknown_attribute_is_refused_in_the_same_words_wherever_it_stands() 
     let index = TestIndex::new(20);
     let server = TestServer::of(&index).await;
     let mut client = server.retrieval().await;
-    let asked = || request(&QUERY, 10);
+    let sent = || request(&QUERY, 10);
     let cases = [
         (of_filter(must(vec![keyword("color", &["red"])])), "filter.must[0].keyword.attribute"),
-        (SearchRequest { caps: vec![cap("color", 1)], ..asked() }, "caps[0].attribute"),
-        (SearchRequest { return_attributes: vec!["color".into()], ..asked() }, "return_attributes[0]"),
-        (SearchRequest { fresh: fresh("color", 1), ..asked() }, "fresh.attribute"),
+        (SearchRequest { caps: vec![cap("color", 1)], ..sent() }, "caps[0].attribute"),
+        (SearchRequest { return_attributes: vec!["color".into()], ..sent() }, "return_attributes[0]"),
+        (SearchRequest { fresh: fresh("color", 1), ..sent() }, "fresh.attribute"),
     ];
-    for (asked, field) in cases {
-        let status = client.search(asked).await.unwrap_err();
+    for (sent, field) in cases {
+        let status = client.search(sent).await.unwrap_err();
         let known = "title, tags, delta, views, rating, safe, published_at";
         assert_eq!(status.message(), format!("{field}: no attribute \"color\": expected one of {known}"));
     }

@@ -119,8 +119,8 @@ async fn seeds_are_searched_for_and_left_out() {
     let server = TestServer::of(&index).await;
     let mut client = server.retrieval().await;
     let query = seeds(&[(video_id(3), None), (12345, Some(2.0)), (video_id(8), Some(-0.5))]);
-    let asked = SearchRequest { query, params: exact(), ..request(&[], 5) };
-    let response = client.search(asked).await.unwrap().into_inner();
+    let sent = SearchRequest { query, params: exact(), ..request(&[], 5) };
+    let response = client.search(sent).await.unwrap().into_inner();
     assert_eq!(response.unknown_video_ids, [12345]);
     let sum: Vec<f32> = index.rows[3].iter().zip(&index.rows[8]).map(|(a, b)| a - 0.5 * b).collect();
     let mut expected = index.exact(&sum, 7);

@@ -37,13 +37,13 @@ fn videos_are_found_by_id_one_by_one_and_many_together() {
         let params = BuildParams::new(Metric::InnerProduct, 4, 20).unwrap().with_threads(1);
         let index = build_index(&dataset, &params, &folder.path().join("index"));
         // Without an id file, ids are row numbers.
-        let asked: Vec<VideoId> = (0..70).chain([0, 3, u64::MAX]).map(VideoId).collect();
-        let expected: Vec<NodeId> = asked.iter().filter_map(|id| index.node_of(*id)).collect();
+        let wanted: Vec<VideoId> = (0..70).chain([0, 3, u64::MAX]).map(VideoId).collect();
+        let expected: Vec<NodeId> = wanted.iter().filter_map(|id| index.node_of(*id)).collect();
         assert!(expected.iter().all(|node| node.index() < rows) && expected.len() >= rows);
-        let known = asked.iter().filter(|id| index.video_ids().contains(id));
+        let known = wanted.iter().filter(|id| index.video_ids().contains(id));
         assert!(known.eq(expected.iter().map(|node| &index.video_ids()[node.index()])));
         let mut found = Vec::new();
-        index.nodes_of(&asked, |node| found.push(node));
+        index.nodes_of(&wanted, |node| found.push(node));
         assert_eq!(found, expected);
     }
 }
