@@ -143,11 +143,13 @@ pub use dataset::{
 };
 pub use embedded::{Index, IndexBuilder};
 pub use engine::{
-    Budget, Candidate, Completeness, Effort, Engine, EngineError, EngineOptions, Explanation, GateOptions,
-    IndexStatus, Interest, Limits, LiveRecall, LiveStatus, Lookup, Loss, Plan, Query, Readiness,
+    Budget, Candidate, Completeness, Effort, Engine, EngineError, EngineOptions, Explanation, Field,
+    GateOptions, IndexStatus, Interest, Limits, LiveRecall, LiveStatus, Lookup, Loss, Plan, Query, Readiness,
     RebuildOptions, RebuildState, RebuildStatus, Refresh, Removal, ReturnAttributes, Rule, SampleOptions,
     SearchRequest, SearchResponse, SearchStats, Seed, Shortfall, StoredVideo, WriteMode, Written,
 };
 pub use index::{AttributeKind, AttributeSchema, MemoryMode};
 pub use live::{Mutation, Upsert};
-pub use rules::{Bloom, Cap, Condition, Exclude, ExpressionError, Filter, Fresh, Number, Rules, Time};
+pub use rules::{
+    Bloom, Cap, Condition, Exclude, ExcludeField, ExpressionError, Filter, Fresh, Number, Rules, Time,
+};
