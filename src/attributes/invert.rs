@@ -32,10 +32,7 @@ pub(super) fn postings(
         }
     }
     let groups: Vec<&[u32]> = starts.iter().zip(&ends).map(|(start, end)| &nodes[*start..*end]).collect();
-    let chunks: Vec<(Vec<u8>, Vec<usize>)> = {
-        let chunks: Vec<&[&[u32]]> = groups.chunks(WORDS_AT_A_TIME).collect();
-        parallel::map(chunks.len(), 1, |chunk| serialized(chunks[chunk]))
-    };
+    let chunks = parallel::map_chunks(&groups, WORDS_AT_A_TIME, 1, |_, groups| serialized(groups));
     let mut offsets = Vec::with_capacity(words + 1);
     offsets.push(0u64);
     let mut bitmaps = Vec::with_capacity(chunks.iter().map(|(bytes, _)| bytes.len()).sum());

@@ -8,6 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
+/// `min_len` of loops that copy, check or encode one embedding per item.
+pub const ROWS_PER_TASK: usize = 1024;
+
 /// Calls `body` with ranges of at least `min_len` items that cover `0..n`.
 pub fn for_ranges(n: usize, min_len: usize, body: &(dyn Fn(Range<usize>) + Sync)) {
     let tasks = Tasks { min_len: min_len.max(1), body };
@@ -20,7 +23,7 @@ struct Tasks<'a> {
 }
 
 impl Tasks<'_> {
-    /// Halves `range` until there is one task per thread, and again whenever an idle thread steals a half.
+    /// Halves `range` into two to four tasks per thread, and again whenever an idle thread steals a half.
     fn run(&self, range: Range<usize>, splits: usize, is_stolen: bool) {
         let splits = if is_stolen { splits.max(rayon::current_num_threads()) } else { splits };
         if splits == 0 || range.len() / 2 < self.min_len {
@@ -94,6 +97,20 @@ pub fn map<T: Send>(n: usize, min_len: usize, body: impl Fn(usize) -> T + Sync) 
     map_with(n, min_len, || (), |(), at| body(at))
 }
 
+/// Returns the results of `body` for each chunk of `size` items and its position, in order. The last chunk may be shorter.
+///
+/// # Panics
+/// If `size` is 0.
+pub fn map_chunks<T: Sync, R: Send>(
+    items: &[T],
+    size: usize,
+    min_len: usize,
+    body: impl Fn(usize, &[T]) -> R + Sync,
+) -> Vec<R> {
+    let chunk = |at: usize| &items[at * size..items.len().min((at + 1) * size)];
+    map(items.len().div_ceil(size), min_len, |at| body(at, chunk(at)))
+}
+
 /// Returns the results of `body` for each of `0..n`, in order. Each task has a state of its own, made by `init`.
 pub fn map_with<S, T: Send>(
     n: usize,
@@ -163,6 +180,8 @@ mod tests {
                 let mut items = vec![0; n];
                 for_chunks_mut(&mut items, size, min_len, |at, chunk| chunk.fill(at));
                 assert_eq!(items, (0..n).map(|item| item / size).collect::<Vec<_>>());
+                let chunks = map_chunks(&items, size, min_len, |at, chunk| (at, chunk.to_vec()));
+                assert_eq!(chunks, items.chunks(size).map(<[_]>::to_vec).enumerate().collect::<Vec<_>>());
             });
         }
 

@@ -88,9 +88,9 @@ impl<'a, T: Element> Answers<'a, T> {
     fn find_best(&self, queries: &[f32], k: usize, groups: usize, progress: &dyn Progress) -> Neighbors {
         let count = queries.len() / self.rows.dim;
         let share = count.div_ceil(rayon::current_num_threads()).clamp(1, BATCH);
-        let shares: Vec<&[f32]> = queries.chunks(share * self.rows.dim).collect();
-        let found =
-            parallel::map(shares.len(), 1, |share| self.find_share(shares[share], k, groups, progress));
+        let found = parallel::map_chunks(queries, share * self.rows.dim, 1, |_, share| {
+            self.find_share(share, k, groups, progress)
+        });
         Neighbors { rows: count, k, data: found.concat() }
     }
 

@@ -5,7 +5,7 @@
 
 use crate::base::element::Element;
 use crate::base::metric::Metric;
-use crate::base::parallel;
+use crate::base::parallel::{self, ROWS_PER_TASK};
 use crate::kernel::{Kernels, PACKED_ROWS, pack};
 use crate::quantize::{Quantizer, QueryCodes};
 
@@ -31,15 +31,14 @@ pub(super) struct CodedRows<T> {
 impl<T: Element> CodedRows<T> {
     pub(super) fn new(vectors: Vec<T>, dim: usize, quantizer: Quantizer) -> Self {
         let codes = quantizer.encode_all(&vectors);
-        let as_queries = |rows: &[T]| {
+        let as_queries = |_: usize, rows: &[T]| {
             let mut queries = QueryCodes::default();
             rows.chunks(dim).for_each(|row| quantizer.push_query(&T::widen(row), &mut queries));
             queries
         };
-        let shares: Vec<&[T]> = vectors.chunks(dim * SHARE).collect();
-        let queries = parallel::map(shares.len(), 1, |share| as_queries(shares[share]));
-        let half_norms = parallel::map(vectors.len() / dim, 1, |row| {
-            Kernels::get().norm_squared(&vectors[row * dim..(row + 1) * dim]) / 2.0
+        let queries = parallel::map_chunks(&vectors, dim * SHARE, 1, as_queries);
+        let half_norms = parallel::map_chunks(&vectors, dim, ROWS_PER_TASK, |_, row| {
+            Kernels::get().norm_squared(row) / 2.0
         });
         Self { vectors, dim, quantizer, codes, queries, half_norms }
     }

@@ -13,6 +13,7 @@ use super::progress::Progress;
 use crate::base::element::Element;
 use crate::base::id::NodeId;
 use crate::base::metric::Metric;
+use crate::base::parallel::{self, ROWS_PER_TASK};
 use crate::graph::{NONE, UpperLayer, used};
 use crate::kernel::Kernels;
 
@@ -58,16 +59,18 @@ pub(super) fn build<T: Element>(
 fn to_l2_space<T: Element>(vectors: &[T], dim: usize, metric: Metric) -> Vec<Vec<f32>> {
     let kernels = Kernels::get();
     let norms: Vec<f32> = match metric {
-        Metric::InnerProduct => vectors.chunks(dim).map(|row| kernels.norm_squared(row)).collect(),
+        Metric::InnerProduct => {
+            parallel::map_chunks(vectors, dim, ROWS_PER_TASK, |_, row| kernels.norm_squared(row))
+        }
         Metric::Cosine | Metric::L2 => Vec::new(),
     };
     let largest = norms.iter().fold(0f32, |largest, norm| largest.max(*norm));
-    let widen = |(row, components): (usize, &[T])| {
+    let widen = |row: usize, components: &[T]| {
         let mut wide: Vec<f32> = components.iter().map(|value| value.to_f32()).collect();
         wide.extend(norms.get(row).map(|norm| (largest - norm).max(0.0).sqrt()));
         wide
     };
-    vectors.chunks(dim).enumerate().map(widen).collect()
+    parallel::map_chunks(vectors, dim, ROWS_PER_TASK, widen)
 }
 
 /// Converts the graph of the crate.

@@ -19,6 +19,7 @@ use crate::base::element::Element;
 use crate::base::id::NodeId;
 use crate::base::interrupt::Interrupt;
 use crate::base::metric::Metric;
+use crate::base::parallel::{self, ROWS_PER_TASK};
 use crate::graph::{
     Adjacency, Candidate, Cost, NONE, Score, Scorer, Scratch, UpperLayer, beam_search, greedy_search, used,
 };
@@ -41,7 +42,7 @@ pub(super) fn whole<T: Element>(
     // Choosing 2m neighbors on layer 0 rather than m gains one point of recall at every ef for the same time.
     let m0 = 2 * params.m;
     let Inserted { layer0, upper, entry_point } = insert_all(vectors, dim, params, m0, progress)?;
-    let layer0 = layer0.chunks(m0).map(|slots| used(slots).to_vec()).collect();
+    let layer0 = parallel::map_chunks(&layer0, m0, ROWS_PER_TASK, |_, slots| used(slots).to_vec());
     Ok(Draft::new(params.m, layer0, upper, NodeId(entry_point)))
 }
 

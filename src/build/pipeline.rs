@@ -16,7 +16,7 @@ use super::renew::{self, Ancestor};
 use super::repair;
 use super::teach::Teacher;
 use crate::base::element::Element;
-use crate::base::parallel;
+use crate::base::parallel::{self, ROWS_PER_TASK};
 use crate::dataset::EmbeddingsView;
 use crate::quantize::{BlockSummary, Codes, Quantizer, SecondMoment};
 
@@ -24,8 +24,6 @@ use crate::quantize::{BlockSummary, Codes, Quantizer, SecondMoment};
 /// more the eigendecomposition is slow).
 const MOMENT_FROM: usize = 4096;
 const MOMENT_UP_TO: usize = 512;
-/// Rows that a task copies at a time.
-const ROWS_PER_TASK: usize = 1024;
 
 /// Builds, teaches and repairs a graph over `vectors`, `[n × dim]`, on the current rayon pool.
 ///

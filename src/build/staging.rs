@@ -17,17 +17,13 @@ use crate::attributes::{CheckedColumn, FrozenColumn};
 use crate::base::element::Element;
 use crate::base::id::VideoId;
 use crate::base::metric::Metric;
-use crate::base::parallel;
+use crate::base::parallel::{self, ROWS_PER_TASK};
 use crate::dataset::{Dataset, Embeddings, Rows};
 use crate::index::{
     BuildFacts, BuildTimes, Index, IndexStore, IndexWriter, Manifest, Measured, Metadata, StagedIndex,
 };
 use crate::kernel::normalize;
 use crate::with_rows;
-
-/// Minimum number of rows per task: copying and normalizing fewer, or freezing a column of fewer, takes less time than
-/// handing them to another thread.
-const ROWS_PER_TASK: usize = 1024;
 
 /// Builds an index over `dataset` and publishes it as the current generation of `store`, without a calibration.
 ///

@@ -23,10 +23,7 @@ use super::parquet::{self, Columns, Decoded};
 use super::view::{EmbeddingsView, Rows};
 use crate::base::element::{Dtype, Element};
 use crate::base::mapped_file::MappedFile;
-use crate::base::parallel;
-
-/// Rows per task of the checks: a task must cost more than its dispatch.
-const ROWS_PER_TASK: usize = 1_024;
+use crate::base::parallel::{self, ROWS_PER_TASK};
 
 /// The embeddings of one file, `[rows × dim]`.
 #[derive(Debug)]

@@ -99,15 +99,16 @@ impl BlockSummary {
             Differences { centers, axes: axes.as_ref().map(FittedAxes::view), count: widths.len() };
         let (mut spreads, deviations) = differences.of_rows(vectors);
         spreads.extend(differences.of_blocks(&regions, spreads.len()));
-        let block_len = centers.dim * ROWS_PER_BLOCK;
-        let mut row_residuals = vec![0; vectors.len().div_ceil(block_len) * residual_block_bytes(&widths)];
-        parallel::for_chunks_mut(&mut row_residuals, residual_block_bytes(&widths), 1, |block, codes| {
+        let encoded = parallel::map_chunks(vectors, centers.dim * ROWS_PER_BLOCK, 1, |block, rows| {
+            let mut codes = vec![0; residual_block_bytes(&widths)];
             let mut along = Vec::new();
-            for (at, row) in chunk(vectors, block_len, block).chunks(centers.dim).enumerate() {
+            for (at, row) in rows.chunks(centers.dim).enumerate() {
                 differences.along(&T::widen(row), block, &mut along);
-                encode_residual(&along, spreads[block], (&deviations, &widths), at, codes);
+                encode_residual(&along, spreads[block], (&deviations, &widths), at, &mut codes);
             }
+            codes
         });
+        let row_residuals = encoded.concat();
         Self { regions, means: centers.codes.clone(), spreads, axes, deviations, widths, row_residuals }
     }
 }
@@ -200,10 +201,7 @@ impl Differences<'_> {
             }
             (spreads, squares)
         };
-        let share_len = dim * ROWS_PER_BLOCK * BLOCKS_PER_SUM;
-        let shares = parallel::map(vectors.len().div_ceil(share_len), 1, |share| {
-            of_share(share, chunk(vectors, share_len, share))
-        });
+        let shares = parallel::map_chunks(vectors, dim * ROWS_PER_BLOCK * BLOCKS_PER_SUM, 1, of_share);
         let (spreads, squares): (Vec<Vec<f32>>, Vec<Vec<f64>>) = shares.into_iter().unzip();
         let rows = (vectors.len() / dim).max(1) as f64;
         let total = |axis: usize| squares.iter().map(|part| part[axis]).sum::<f64>();
@@ -222,11 +220,6 @@ impl Differences<'_> {
         };
         parallel::map(regions.len().saturating_sub(1), 1, of_region)
     }
-}
-
-/// Returns the chunk at position `at` of `values`, of `len` values; the last may be shorter.
-fn chunk<T>(values: &[T], len: usize, at: usize) -> &[T] {
-    &values[at * len..values.len().min((at + 1) * len)]
 }
 
 /// Returns the mean of `rows`, `[n × dim]`.

@@ -49,8 +49,7 @@ impl SecondMoment {
         let mut sums = vec![0f64; dim * dim];
         // One partial sum per thread at a time: each has the size of the result.
         for some in items.chunks(ROWS_ADDED_UP * rayon::current_num_threads()) {
-            let parts: Vec<&[_]> = some.chunks(ROWS_ADDED_UP).collect();
-            let parts = parallel::map(parts.len(), 1, |part| of_part(parts[part]));
+            let parts = parallel::map_chunks(some, ROWS_ADDED_UP, 1, |_, part| of_part(part));
             for part in parts {
                 sums.iter_mut().zip(part).for_each(|(sum, part)| *sum += f64::from(part));
             }

@@ -7,10 +7,7 @@ use super::query_codes::QueryCodes;
 use super::sq8::Sq8;
 use crate::base::element::Element;
 use crate::base::metric::Metric;
-use crate::base::parallel;
-
-/// Minimum number of rows per task when all rows are encoded: fewer would cost more to schedule than to encode.
-const ROWS_PER_TASK: usize = 1024;
+use crate::base::parallel::{self, ROWS_PER_TASK};
 
 /// Generates [`Codes`] and [`Quantizer`] from the table below. Each call dispatches once and statically: hot loops
 /// over rows run inside the quantizer or over plain bytes, never through this enum.

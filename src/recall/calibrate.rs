@@ -209,9 +209,8 @@ impl Trial<'_> {
             self.progress.advance(self.truth.rows as u64);
             return Ok(Vec::new());
         }
-        let dim = self.index.dim();
-        let found = parallel::map(self.queries.len() / dim, 1, |query| {
-            self.found_by(query, &self.queries[query * dim..(query + 1) * dim], ks, ef_search)
+        let found = parallel::map_chunks(self.queries, self.index.dim(), 1, |query, vector| {
+            self.found_by(query, vector, ks, ef_search)
         });
         found.into_iter().try_fold(vec![0; ks.len()], |mut sum, found| {
             sum.iter_mut().zip(found?).for_each(|(sum, found)| *sum += found);
