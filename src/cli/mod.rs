@@ -85,9 +85,6 @@ pub fn run() -> anyhow::Result<()> {
 /// Returns the command that resolves an error of the engine, if there is one.
 fn remedy(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     let store = match error.downcast_ref() {
-        Some(EngineError::NotCalibrated { dir, .. }) => {
-            return Some(format!("run `shortlist tune --index {}`", dir.display()));
-        }
         Some(EngineError::Store(error)) => Some(error),
         _ => error.downcast_ref(),
     };

@@ -6,7 +6,7 @@ use crate::rules::ExcludeField;
 
 /// A field of a request, of a write, or of the options of an engine.
 ///
-/// Positions count from 0. The text is the name of the field in this crate.
+/// Positions count from 0. A field displays as its name in this crate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Field {
     /// The name of the index.

@@ -1,56 +1,21 @@
 //! The paths of fields in the proto.
 
 use crate::engine::Field;
-use crate::rules::ExcludeField;
 
 /// Returns the path of `field` in the message that has it: a search request, or a video to write.
 ///
-/// Files in the options of an engine are no part of a message. They keep the names of the configuration.
+/// The proto has the names of the crate, except for the fields of its messages `params` and `query`.
 pub(super) fn proto_path(field: &Field) -> String {
-    let path = match field {
-        Field::Params => "params",
-        Field::EfSearch => "params.ef_search",
-        Field::TargetRecall => "params.target_recall",
-        Field::Plan => "params.plan",
-        Field::QueryVector => "query.vector",
-        Field::Interests => "query.interests",
-        Field::InterestVector(position) => return interest(*position, "vector"),
-        Field::InterestWeight(position) => return interest(*position, "weight"),
-        Field::InterestMinShare(position) => return interest(*position, "min_share"),
-        Field::Seeds => "query.seeds",
-        Field::SeedWeight(position) => return format!("query.seeds.seeds[{position}].weight"),
-        // The proto names the clauses of a filter and their fields as the domain does.
-        Field::Filter { path } if path.is_empty() => "filter",
-        Field::Filter { path } => return format!("filter.{path}"),
-        Field::Index => "index",
-        Field::K => "k",
-        Field::Offset => "offset",
-        Field::Exclude => "exclude",
-        Field::Excluded(ExcludeField::VideoIds) => "exclude.video_ids",
-        Field::Excluded(ExcludeField::Roaring) => "exclude.roaring",
-        Field::Excluded(ExcludeField::BloomBits) => "exclude.bloom.bits",
-        Field::Excluded(ExcludeField::BloomHashes) => "exclude.bloom.hashes",
-        Field::Caps => "caps",
-        Field::Cap(position) => return format!("caps[{position}]"),
-        Field::CapAttribute(position) => return format!("caps[{position}].attribute"),
-        Field::CapMaxPerValue(position) => return format!("caps[{position}].max_per_value"),
-        Field::Fresh => "fresh",
-        Field::FreshAttribute => "fresh.attribute",
-        Field::FreshAtLeast => "fresh.at_least",
-        Field::ScoreThreshold => "score_threshold",
-        Field::ReturnAttribute(position) => return format!("return_attributes[{position}]"),
-        Field::EmbeddingModel => "embedding_model",
-        Field::MinSequence => "min_sequence",
-        Field::Vector => "vector",
-        Field::Attributes => "attributes",
-        Field::TrainingQueries => "rebuild.training_queries",
-        Field::GateQueryFiles => "gate.query_files",
-    };
-    path.to_owned()
-}
-
-fn interest(position: usize, field: &str) -> String {
-    format!("query.interests.interests[{position}].{field}")
+    match field {
+        Field::Params => "params".to_owned(),
+        Field::EfSearch | Field::TargetRecall | Field::Plan => format!("params.{field}"),
+        Field::QueryVector | Field::Interests | Field::Seeds => format!("query.{field}"),
+        Field::InterestVector(_) | Field::InterestWeight(_) | Field::InterestMinShare(_) => {
+            format!("query.interests.{field}")
+        }
+        Field::SeedWeight(_) => format!("query.seeds.{field}"),
+        _ => field.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -61,6 +26,7 @@ mod tests {
     use prost_types::{DescriptorProto, FileDescriptorSet};
 
     use super::*;
+    use crate::rules::ExcludeField;
     use crate::service::proto::FILE_DESCRIPTOR_SET;
 
     /// Whether `path` leads through fields of the message `name` and of the messages in it.
