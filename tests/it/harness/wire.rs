@@ -120,7 +120,11 @@ pub fn product(a: &[f32], b: &[f32]) -> f32 {
     sums.iter().sum()
 }
 
-/// Reads a watch of the health until it says SERVING: on a busy machine the port opens before the indexes are warm.
+/// Waits until a watch of the health reports SERVING. On a busy machine the port opens before the indexes are warm.
 pub async fn until_serving(watch: &mut tonic::Streaming<HealthCheckResponse>) {
-    while watch.message().await.unwrap().unwrap().status() != ServingStatus::Serving {}
+    let serving =
+        async { while watch.message().await.unwrap().unwrap().status() != ServingStatus::Serving {} };
+    tokio::time::timeout(std::time::Duration::from_secs(30), serving)
+        .await
+        .expect("the index serves within 30 s");
 }
