@@ -14,7 +14,7 @@ use shortlist::build::{BuildParams, Builder, GRAPH_FROM, Progress, Silent, build
 use shortlist::dataset::{Dataset, DatasetFiles, Embeddings, EmbeddingsView};
 use shortlist::live::gather;
 use shortlist::node_set::NodeSet;
-use shortlist::quantize::{Quantizer, QueryCodes};
+use shortlist::quantize::{Codes, QueryCodes, fit, fit_tightest};
 use shortlist::synth::{SynthParams, synth};
 
 const VIDEOS: usize = 10_000;
@@ -148,7 +148,7 @@ fn segments(criterion: &mut Criterion) {
 fn quantization(criterion: &mut Criterion) {
     let vectors: Vec<f32> =
         (0..TAUGHT_VIDEOS * DIM).map(|at| ((at * 7919) % 1000) as f32 / 500.0 - 1.0).collect();
-    let quantizer = Quantizer::for_comparing(&vectors, DIM);
+    let quantizer = fit_tightest(Codes::Sq8, &vectors, DIM, Metric::InnerProduct).quantizer;
     let codes = quantizer.encode_all(&vectors);
     let (lows, steps) = quantizer.parameters().split_at(DIM);
     for (at, value) in vectors[..DIM].iter().enumerate() {
@@ -156,7 +156,9 @@ fn quantization(criterion: &mut Criterion) {
     }
     let mut group = criterion.benchmark_group("quantization");
     group.throughput(Throughput::Elements(TAUGHT_VIDEOS as u64)).sample_size(10);
-    group.bench_function("train", |bencher| bencher.iter(|| Quantizer::for_comparing(&vectors, DIM)));
+    group.bench_function("train", |bencher| {
+        bencher.iter(|| fit(Codes::Sq8, &vectors, DIM, Metric::InnerProduct))
+    });
     group.bench_function("encode_all", |bencher| bencher.iter(|| quantizer.encode_all(&vectors)));
     group.throughput(Throughput::Elements(1));
     let mut query = QueryCodes::default();

@@ -1,6 +1,7 @@
 //! The result of a build, before it is written.
 
 use crate::graph::Graph;
+use crate::index::CodeCheck;
 use crate::index::RepairReport;
 use crate::index::TrainingReport;
 use crate::quantize::BlockSummary;
@@ -23,8 +24,10 @@ pub struct BuiltGraph<T> {
     pub held_out_queries: Vec<f32>,
     /// A sample of the training queries that taught the graph, `[count × dim]`.
     pub training_queries: Vec<f32>,
-    /// The codes that searches traverse it with; `None` if the parameters ask for none.
+    /// The codes that searches traverse it with; `None` if the parameters ask for none, or if they would lose too much.
     pub codes: Option<NodeCodes>,
+    /// What the codes cost; `None` if they were not compared with full precision.
+    pub code_check: Option<CodeCheck>,
     /// Whether the graph of an older index was renewed.
     pub is_renewed: bool,
 }
@@ -36,6 +39,10 @@ pub struct NodeCodes {
     pub quantizer: Quantizer,
     /// `[n × stride]`.
     pub codes: Vec<u8>,
+    /// `[n]` under L2; empty under other metrics.
+    pub half_norms: Vec<f32>,
+    /// The number of nodes that their codes represent: all but the last ones.
+    pub represented: usize,
     /// The summary of blocks; `None` for a small index without a graph.
     pub blocks: Option<BlockSummary>,
 }

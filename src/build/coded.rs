@@ -1,13 +1,14 @@
 //! The rows of a build in full precision and in codes, and scores of many rows for many queries at once.
 //!
 //! In: rows and queries. Out: inner products, or scores that rank like L2 distances, from integer kernels over packed
-//! blocks.
+//! blocks. Rows that their codes do not represent are scored in full precision.
 
+use super::select::Selectable;
 use crate::base::element::Element;
 use crate::base::metric::Metric;
 use crate::base::parallel::{self, ROWS_PER_TASK};
 use crate::kernel::{Kernels, PACKED_ROWS, pack};
-use crate::quantize::{Quantizer, QueryCodes};
+use crate::quantize::{Codes, Fitted, Quantizer, QueryCodes, RowCodes, fit_tightest};
 
 /// Queries scored together.
 pub(super) const TILE: usize = 8;
@@ -22,14 +23,26 @@ pub(super) struct CodedRows<T> {
     pub(super) quantizer: Quantizer,
     /// `[n × stride]`.
     pub(super) codes: Vec<u8>,
+    /// The number of rows without extreme components; the rows with some come after these.
+    regular: usize,
+    /// The number of rows that are compared by their codes. The rows after these are compared in full precision.
+    represented: usize,
     /// The rows encoded as queries, [`SHARE`] at a time.
     queries: Vec<QueryCodes>,
-    /// `[n]`: half of each squared norm.
-    half_norms: Vec<f32>,
+    /// `[n]`: half of each squared norm, measured from the origin of the quantizer.
+    pub(super) half_norms: Vec<f32>,
 }
 
 impl<T: Element> CodedRows<T> {
-    pub(super) fn new(vectors: Vec<T>, dim: usize, quantizer: Quantizer) -> Self {
+    /// `regular`: the number of rows without extreme components, which codes represent. They are compared by their codes if
+    /// these are precise.
+    pub(super) fn new(
+        vectors: Vec<T>,
+        dim: usize,
+        quantizer: Quantizer,
+        regular: usize,
+        is_precise: bool,
+    ) -> Self {
         let codes = quantizer.encode_all(&vectors);
         let as_queries = |_: usize, rows: &[T]| {
             let mut queries = QueryCodes::default();
@@ -37,10 +50,9 @@ impl<T: Element> CodedRows<T> {
             queries
         };
         let queries = parallel::map_chunks(&vectors, dim * SHARE, 1, as_queries);
-        let half_norms = parallel::map_chunks(&vectors, dim, ROWS_PER_TASK, |_, row| {
-            Kernels::get().norm_squared(row) / 2.0
-        });
-        Self { vectors, dim, quantizer, codes, queries, half_norms }
+        let half_norms = half_norms_of(&quantizer, &vectors, dim, &codes);
+        let represented = if is_precise { regular } else { 0 };
+        Self { vectors, dim, quantizer, codes, regular, represented, queries, half_norms }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -52,9 +64,32 @@ impl<T: Element> CodedRows<T> {
         &self.vectors[node as usize * self.dim..(node as usize + 1) * self.dim]
     }
 
+    /// The codes as a search uses them.
+    pub(super) fn searched(&self) -> RowCodes<'_> {
+        let half_norms = if self.quantizer.origin().is_some() { &self.half_norms[..] } else { &[] };
+        RowCodes { rows: &self.codes, half_norms, represented: self.regular, quantizer: &self.quantizer }
+    }
+
+    /// The rows as neighbors are selected among them.
+    pub(super) fn selectable(&self, metric: Metric) -> Selectable<'_, T> {
+        Selectable { metric, vectors: &self.vectors, dim: self.dim, regular: self.regular }
+    }
+
     fn code(&self, node: u32) -> &[u8] {
         let stride = self.quantizer.stride();
         &self.codes[node as usize * stride..(node as usize + 1) * stride]
+    }
+}
+
+/// Returns half of the squared norm of each of `vectors`, `[n × dim]`: by codes if they have an origin other than zero.
+fn half_norms_of<T: Element>(quantizer: &Quantizer, vectors: &[T], dim: usize, codes: &[u8]) -> Vec<f32> {
+    match quantizer.origin() {
+        Some(_) => parallel::map_chunks(codes, quantizer.stride(), ROWS_PER_TASK, |_, code| {
+            quantizer.half_norm(code)
+        }),
+        None => {
+            parallel::map_chunks(vectors, dim, ROWS_PER_TASK, |_, row| Kernels::get().norm_squared(row) / 2.0)
+        }
     }
 }
 
@@ -63,6 +98,10 @@ impl<T: Element> CodedRows<T> {
 pub(super) struct PackedRows {
     packed: Vec<u8>,
     count: usize,
+    metric: Option<Metric>,
+    /// The positions of the rows that are scored in full precision, and these rows, `[count × dim]`.
+    exact: Vec<u32>,
+    exact_rows: Vec<f32>,
     /// Subtracted from each score: half of the squared norm under L2, else 0.
     offsets: Vec<f32>,
 }
@@ -76,19 +115,45 @@ impl PackedRows {
             Metric::InnerProduct | Metric::Cosine => 0.0,
             Metric::L2 => rows.half_norms[*node as usize],
         }));
+        self.metric = Some(metric);
+        self.exact.clear();
+        self.exact_rows.clear();
+        if rows.represented < rows.len() {
+            for (position, node) in (0..).zip(nodes).filter(|(_, node)| **node as usize >= rows.represented) {
+                self.exact.push(position);
+                self.exact_rows.extend_from_slice(&T::widen(rows.row(*node)));
+            }
+        }
     }
 
     /// Packs `vectors`, `[n × dim]`, that are not rows of the build, with a quantizer trained on them.
     pub(super) fn of_vectors(vectors: &[f32], dim: usize, metric: Metric) -> (Self, Quantizer) {
-        let quantizer = Quantizer::for_comparing(vectors, dim);
+        let Fitted { quantizer, unrepresented } = fit_tightest(Codes::Sq8, vectors, dim, metric);
         let codes = quantizer.encode_all(vectors);
-        let mut packed = Self::default();
+        let mut packed = Self { metric: Some(metric), ..Self::default() };
         pack(codes.chunks(quantizer.stride()), quantizer.stride(), &mut packed.packed);
-        packed.take_offsets(vectors.chunks(dim).map(|vector| match metric {
-            Metric::InnerProduct | Metric::Cosine => 0.0,
-            Metric::L2 => Kernels::get().norm_squared(vector) / 2.0,
-        }));
+        match metric {
+            Metric::InnerProduct | Metric::Cosine => packed.take_offsets(vectors.chunks(dim).map(|_| 0.0)),
+            Metric::L2 => packed.take_offsets(half_norms_of(&quantizer, vectors, dim, &codes).into_iter()),
+        }
+        let row = |row: &u32| &vectors[*row as usize * dim..(*row as usize + 1) * dim];
+        packed.exact_rows = unrepresented.iter().flat_map(row).copied().collect();
+        packed.exact = unrepresented;
         (packed, quantizer)
+    }
+
+    /// Replaces the scores of the rows that are scored in full precision for a query, `[dim]`. `has_origin`: whether the
+    /// quantizer has one.
+    fn correct(&self, query: &[f32], has_origin: bool, scores: &mut [f32]) {
+        let kernels = Kernels::get();
+        let norm_squared = if has_origin { 0.0 } else { kernels.norm_squared(query) };
+        for (position, row) in self.exact.iter().zip(self.exact_rows.chunks(query.len())) {
+            let Some(score) = scores.get_mut(*position as usize) else { return };
+            *score = match self.metric {
+                Some(Metric::L2) => (norm_squared - kernels.l2_squared(query, row)) / 2.0,
+                Some(Metric::InnerProduct | Metric::Cosine) | None => kernels.dot(query, row),
+            };
+        }
     }
 
     fn take_offsets(&mut self, offsets: impl Iterator<Item = f32>) {
@@ -103,6 +168,8 @@ impl PackedRows {
 #[derive(Default)]
 pub(super) struct Tile {
     queries: QueryCodes,
+    /// `[queries × dim]`, if some rows are scored in full precision.
+    exact: Vec<f32>,
     sums: Vec<i32>,
     scores: Vec<f32>,
 }
@@ -118,15 +185,19 @@ impl Tile {
         limit: usize,
     ) -> impl Iterator<Item = &[f32]> {
         self.queries.clear();
+        self.exact.clear();
         nodes.for_each(|node| {
+            if !packed.exact.is_empty() {
+                self.exact.extend_from_slice(&T::widen(rows.row(node)));
+            }
             let node = node as usize;
             self.queries.push_copy(&rows.queries[node / SHARE], node % SHARE);
         });
-        self.score(packed, limit)
+        self.score(packed, limit, rows.quantizer.origin().is_some())
     }
 
     /// Returns for each of `queries`, `[dim]`, at most [`TILE`], the scores of `rows`: inner products under inner
-    /// product and cosine; half of `‖query‖² − ‖query − row‖²` under L2, which ranks like the distance.
+    /// product and cosine; under L2 half of `−‖query − row‖²`, plus half of `‖query‖²` if the quantizer has no origin.
     pub(super) fn score_queries<'q, T: Element>(
         &mut self,
         quantizer: &Quantizer,
@@ -134,12 +205,20 @@ impl Tile {
         rows: &PackedRows,
     ) -> impl Iterator<Item = &[f32]> {
         self.queries.clear();
-        queries.for_each(|query| quantizer.push_query(&T::widen(query), &mut self.queries));
-        self.score(rows, rows.count)
+        self.exact.clear();
+        for query in queries {
+            let query = T::widen(query);
+            quantizer.push_query(&query, &mut self.queries);
+            if !rows.exact.is_empty() {
+                self.exact.extend_from_slice(&query);
+            }
+        }
+        self.score(rows, rows.count, quantizer.origin().is_some())
     }
 
-    fn score(&mut self, rows: &PackedRows, limit: usize) -> impl Iterator<Item = &[f32]> {
-        let Self { queries, sums, scores } = self;
+    fn score(&mut self, rows: &PackedRows, limit: usize, has_origin: bool) -> impl Iterator<Item = &[f32]> {
+        let Self { queries, exact, sums, scores } = self;
+        let dim = exact.len() / queries.affine().len().max(1);
         let kernels = Kernels::get();
         let count = limit.min(rows.count);
         let padded = count.next_multiple_of(PACKED_ROWS);
@@ -148,8 +227,14 @@ impl Tile {
         let packed = &rows.packed[..padded * queries.stride()];
         kernels.code_packed(queries.as_slice(), queries.stride(), packed, sums);
         let places = scores.chunks_exact_mut(padded.max(1)).zip(sums.chunks_exact(padded.max(1)));
-        for (affine, (scores, sums)) in queries.affine().iter().zip(places) {
-            kernels.scores_of_sums(sums, affine.bias, affine.scale, &rows.offsets, scores);
+        // A quantizer with an origin scores by −‖query − row‖², and half of that is wanted.
+        let share = if has_origin { 0.5 } else { 1.0 };
+        for (at, (affine, (scores, sums))) in queries.affine().iter().zip(places).enumerate() {
+            let (bias, scale) = (share * affine.bias, share * affine.scale);
+            kernels.scores_of_sums(sums, bias, scale, &rows.offsets, scores);
+            if dim > 0 {
+                rows.correct(&exact[at * dim..(at + 1) * dim], has_origin, scores);
+            }
         }
         scores.chunks_exact(padded.max(1)).map(move |scores| &scores[..count])
     }

@@ -7,6 +7,7 @@
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
+use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -14,7 +15,7 @@ use super::draft::Draft;
 use super::error::BuildError;
 use super::params::BuildParams;
 use super::progress::Progress;
-use super::select::select;
+use super::select::{Selectable, select};
 use crate::base::element::Element;
 use crate::base::id::NodeId;
 use crate::base::interrupt::Interrupt;
@@ -32,16 +33,18 @@ const SEQUENTIAL_START: usize = 1024;
 /// Nodes that a thread claims at a time.
 const CHUNK: usize = 64;
 
-/// Builds a whole graph over `vectors`, `[n × dim]`, on the current rayon pool.
+/// Builds a whole graph over `vectors`, `[n × dim]`, on the current rayon pool. The first `regular` rows have no extreme
+/// components.
 pub(super) fn whole<T: Element>(
     vectors: &[T],
     dim: usize,
+    regular: usize,
     params: &BuildParams,
     progress: &dyn Progress,
 ) -> Result<Draft, BuildError> {
     // Choosing 2m neighbors on layer 0 rather than m gains one point of recall at every ef for the same time.
     let m0 = 2 * params.m;
-    let Inserted { layer0, upper, entry_point } = insert_all(vectors, dim, params, m0, progress)?;
+    let Inserted { layer0, upper, entry_point } = insert_all(vectors, dim, regular, params, m0, progress)?;
     let layer0 = parallel::map_chunks(&layer0, m0, ROWS_PER_TASK, |_, slots| used(slots).to_vec());
     Ok(Draft::new(params.m, layer0, upper, NodeId(entry_point)))
 }
@@ -51,6 +54,7 @@ pub(super) fn whole<T: Element>(
 pub(super) fn upper_layers<T: Element>(
     vectors: &[T],
     dim: usize,
+    regular: usize,
     params: &BuildParams,
     progress: &dyn Progress,
 ) -> Result<(Vec<UpperLayer>, NodeId), BuildError> {
@@ -62,7 +66,9 @@ pub(super) fn upper_layers<T: Element>(
     }
     let row = |node: &u32| &vectors[*node as usize * dim..(*node as usize + 1) * dim];
     let rows: Vec<T> = nodes.iter().flat_map(row).copied().collect();
-    let Inserted { layer0, mut upper, entry_point } = insert_all(&rows, dim, params, params.m, progress)?;
+    let regular = nodes.partition_point(|node| (*node as usize) < regular);
+    let Inserted { layer0, mut upper, entry_point } =
+        insert_all(&rows, dim, regular, params, params.m, progress)?;
     // The insertion numbers the drawn nodes by their position.
     for node in upper.iter_mut().flat_map(|layer| &mut layer.nodes) {
         *node = nodes[*node as usize];
@@ -85,17 +91,22 @@ struct Inserted {
 fn insert_all<T: Element>(
     vectors: &[T],
     dim: usize,
+    regular: usize,
     params: &BuildParams,
     m0: usize,
     progress: &dyn Progress,
 ) -> Result<Inserted, BuildError> {
-    let builder = GraphBuilder::new(vectors, dim, params, m0);
+    let builder = GraphBuilder::new(Selectable { metric: params.metric, vectors, dim, regular }, params, m0);
     let nodes = builder.nodes();
     progress.begin("inserting videos", nodes as u64);
+    // In random order, since near nodes have near numbers: if one cluster came after the other, no edge would lead from the
+    // earlier to the later ones.
+    let mut order: Vec<u32> = (0..nodes as u32).collect();
+    order.shuffle(&mut ChaCha8Rng::seed_from_u64(params.seed));
     let insert_chunk = |chunk: std::ops::Range<usize>, scratch: &mut Scratch| {
         let inserted = chunk.len() as u64;
-        for node in chunk {
-            builder.insert(node as u32, scratch);
+        for node in &order[chunk] {
+            builder.insert(*node, scratch);
         }
         progress.advance(inserted);
     };
@@ -122,6 +133,7 @@ fn insert_all<T: Element>(
 }
 
 struct GraphBuilder<'a, T> {
+    rows: Selectable<'a, T>,
     vectors: &'a [T],
     dim: usize,
     metric: Metric,
@@ -144,7 +156,8 @@ struct GraphBuilder<'a, T> {
 }
 
 impl<'a, T: Element> GraphBuilder<'a, T> {
-    fn new(vectors: &'a [T], dim: usize, params: &BuildParams, m0: usize) -> Self {
+    fn new(rows: Selectable<'a, T>, params: &BuildParams, m0: usize) -> Self {
+        let Selectable { vectors, dim, .. } = rows;
         let nodes = vectors.len() / dim;
         let levels = draw_levels(nodes, params.m, params.seed);
         let mut lists = 0u32;
@@ -156,6 +169,7 @@ impl<'a, T: Element> GraphBuilder<'a, T> {
         let upper_start = upper_start.collect();
         let unused = |slots: usize| (0..slots).map(|_| AtomicU32::new(NONE)).collect();
         Self {
+            rows,
             vectors,
             dim,
             metric: params.metric,
@@ -238,7 +252,7 @@ impl<'a, T: Element> GraphBuilder<'a, T> {
             let found = scratch.candidates.as_slice();
             nearest = found.first().copied().unwrap_or(nearest);
             let limit = if layer == 0 { self.m0 } else { self.m };
-            selected.push(select(self.metric, self.vectors, self.dim, found, limit));
+            selected.push(select(self.rows, found, limit));
         }
         for (layer, neighbors) in selected.into_iter().rev().enumerate() {
             for neighbor in &neighbors {
@@ -277,7 +291,7 @@ impl<'a, T: Element> GraphBuilder<'a, T> {
             neighbors.iter().zip(&scores).map(|(node, score)| Candidate::new(*node, *score)).collect();
         competing.push(to);
         competing.sort_unstable();
-        let kept = select(self.metric, self.vectors, self.dim, &competing, list.len());
+        let kept = select(self.rows, &competing, list.len());
         for (position, slot) in list.iter().enumerate() {
             slot.store(kept.get(position).map_or(NONE, Candidate::node), Ordering::Release);
         }

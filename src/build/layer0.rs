@@ -109,7 +109,7 @@ impl Choice {
         competing.clear();
         competing.extend(near.iter().zip(scores.iter()).map(|(node, score)| Candidate::new(*node, *score)));
         competing.sort_unstable();
-        let kept = select(params.metric, &rows.vectors, rows.dim, competing, 2 * params.m);
+        let kept = select(rows.selectable(params.metric), competing, 2 * params.m);
         kept.iter().map(Candidate::node).collect()
     }
 }

@@ -40,6 +40,8 @@
 mod answers;
 mod built;
 mod coded;
+mod codes;
+mod copies;
 mod draft;
 mod error;
 mod freeze;

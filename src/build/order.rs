@@ -14,6 +14,8 @@ const ITERATIONS: usize = 4;
 /// Returns the order, where `order[node]` is the row of `vectors`, `[n × dim]`, that becomes the node, and the regions as in
 /// [`crate::quantize::BlockSummary`]: one per group, rounded to blocks.
 ///
+/// The rows of `last`, ascending, become the last nodes and are in no region.
+///
 /// Every group is cut in two across its principal axis, recursively, until the pieces are the blocks of the index: this
 /// makes blocks compact. If the second moment of the queries is known, the axis is that along which their scores vary
 /// most: the scores of a query within a block then vary least.
@@ -22,8 +24,12 @@ pub(super) fn order<T: Element>(
     dim: usize,
     groups: &Groups,
     queries: Option<&SecondMoment>,
+    last: &[u32],
 ) -> (Vec<u32>, Vec<u32>) {
     let mut members = groups.members(1);
+    if !last.is_empty() {
+        members.iter_mut().for_each(|members| members.retain(|row| last.binary_search(row).is_err()));
+    }
     let mut first = 0;
     let starts = members.iter().map(|members| {
         let start = first;
@@ -31,13 +37,14 @@ pub(super) fn order<T: Element>(
         start
     });
     let starts: Vec<usize> = starts.collect();
-    let ends = starts.iter().copied().chain([groups.of_row.len()]);
+    let ends = starts.iter().copied().chain([groups.of_row.len() - last.len()]);
     let mut regions: Vec<u32> = ends.map(|node| node.div_ceil(ROWS_PER_BLOCK) as u32).collect();
     regions.dedup();
     parallel::for_chunks_mut_with(&mut members, 1, 1, Cutter::default, |cutter, group, members| {
         cutter.arrange((vectors, dim, queries), &mut members[0], starts[group]);
     });
-    let order = members.concat();
+    let mut order = members.concat();
+    order.extend_from_slice(last);
     (order, regions)
 }
 

@@ -1,7 +1,10 @@
-//! The steps of a build in order: group, order, encode, build the graph, teach, repair, measure, summarize blocks.
+//! The steps of a build in order: set copies aside, group, choose codes, order, encode, build the graph, teach, repair,
+//! measure, attach copies, summarize blocks.
 
 use super::built::{BuiltGraph, NodeCodes};
 use super::coded::CodedRows;
+use super::codes::{self, Chosen};
+use super::copies::Copies;
 use super::draft::Draft;
 use super::error::BuildError;
 use super::groups::Groups;
@@ -18,7 +21,7 @@ use super::teach::Teacher;
 use crate::base::element::Element;
 use crate::base::parallel::{self, ROWS_PER_TASK};
 use crate::dataset::EmbeddingsView;
-use crate::quantize::{BlockSummary, Codes, Quantizer, SecondMoment};
+use crate::quantize::{BlockSummary, Codes, Fitted, ROWS_PER_BLOCK, SecondMoment};
 
 /// Fit query-aware axes only from this many rows on (with fewer they gain nothing) and up to this many dimensions (with
 /// more the eigendecomposition is slow).
@@ -38,31 +41,62 @@ pub fn build_graph<T: Element>(
     progress: &dyn Progress,
 ) -> Result<BuiltGraph<T>, BuildError> {
     progress.begin("grouping videos", 1);
+    let users = training_queries.or_else(|| ancestor.and_then(Ancestor::training_queries));
+    let queries = expected_queries(vectors, dim, users);
+    let taught = (training_queries, queries.as_ref());
+    let Some(copies) = Copies::find(vectors, dim) else {
+        let distinct = build_distinct(vectors, dim, taught, ancestor, params, progress)?;
+        return Ok(distinct.finish(dim, queries.as_ref()));
+    };
+    let rows: Vec<T> = copies.distinct.iter().flat_map(|row| row_of(vectors, dim, *row)).copied().collect();
+    let ancestor = ancestor.map(|ancestor| ancestor.of_rows(&copies.distinct));
+    let distinct = build_distinct(&rows, dim, taught, ancestor.as_ref(), params, progress)?;
+    drop(rows);
+    Ok(distinct.with_copies(&copies, dim).finish(dim, queries.as_ref()))
+}
+
+fn row_of<T>(vectors: &[T], dim: usize, row: u32) -> &[T] {
+    &vectors[row as usize * dim..(row as usize + 1) * dim]
+}
+
+/// Builds a graph over distinct rows. `taught`: the training queries, and the second moment of the queries to expect.
+fn build_distinct<T: Element>(
+    vectors: &[T],
+    dim: usize,
+    (training_queries, queries): (Option<EmbeddingsView<'_>>, Option<&SecondMoment>),
+    ancestor: Option<&Ancestor<'_>>,
+    params: &BuildParams,
+    progress: &dyn Progress,
+) -> Result<Distinct<T>, BuildError> {
     let groups = Groups::new(vectors, dim, params.metric);
-    let queries = expected_queries(vectors, dim, training_queries, ancestor);
-    let (order, regions) = order::order(vectors, dim, &groups, queries.as_ref());
+    progress.begin("encoding", 1);
+    let users = training_queries.or_else(|| ancestor.and_then(Ancestor::training_queries));
+    let Chosen { fitted, is_precise, check } = codes::choose(vectors, dim, users, params);
+    let is_searched = is_precise && params.codes != Codes::None;
+    let Fitted { quantizer, unrepresented } = fitted;
+    let (order, regions) = order::order(vectors, dim, &groups, queries, &unrepresented);
     let groups = groups.reordered(&order);
     let vectors = reordered(vectors, dim, &order);
-    progress.begin("encoding", 1);
-    let quantizer = params.codes.train(&vectors, dim);
-    let quantizer = quantizer.unwrap_or_else(|| Quantizer::for_comparing(&vectors, dim));
-    let rows = CodedRows::new(vectors, dim, quantizer);
+    let represented = order.len() - unrepresented.len();
+    let rows = CodedRows::new(vectors, dim, quantizer, represented, is_precise);
     let is_renewed = params.builder == Builder::Native && training_queries.is_none() && ancestor.is_some();
     let mut draft = match (params.builder, ancestor) {
         // Training queries add the long edges that groups lack, and this takes a fifth of the time of insertion. Without
         // training queries, insertion has far better recall (recall@10 0.946 against 0.878 for the same distances).
         (Builder::Native, _) if training_queries.is_some() => {
-            let (upper, entry_point) = insertion::upper_layers(&rows.vectors, dim, params, progress)?;
+            let (upper, entry_point) =
+                insertion::upper_layers(&rows.vectors, dim, represented, params, progress)?;
             let layer0 = layer0::from_groups(&rows, &groups, params, progress)?;
             Draft::new(params.m, layer0, upper, entry_point)
         }
         // Most rows have neighbors already, so there is no need to insert them one by one.
         (Builder::Native, Some(ancestor)) => {
-            let (upper, entry_point) = insertion::upper_layers(&rows.vectors, dim, params, progress)?;
+            let (upper, entry_point) =
+                insertion::upper_layers(&rows.vectors, dim, represented, params, progress)?;
             let layer0 = renew::layer0(&rows, &groups, ancestor, &order, params, progress)?;
             Draft::new(params.m, layer0, upper, entry_point)
         }
-        (Builder::Native, None) => insertion::whole(&rows.vectors, dim, params, progress)?,
+        (Builder::Native, None) => insertion::whole(&rows.vectors, dim, represented, params, progress)?,
         #[cfg(feature = "hnsw-rs")]
         (Builder::HnswRs, _) => hnsw_rs::build(&rows.vectors, dim, params, progress)?,
     };
@@ -79,26 +113,73 @@ pub fn build_graph<T: Element>(
     }
     let held_out_queries = teacher.as_ref().map(Teacher::held_out_queries).unwrap_or_default();
     let training_queries = teacher.as_ref().map(Teacher::kept_queries).unwrap_or_default();
-    let training = teacher.as_ref().map(|teacher| teacher.measure(&graph, params.codes, edges_added));
+    let training = teacher.as_ref().map(|teacher| teacher.measure(&graph, is_searched, edges_added));
     if progress.is_cancelled() {
         return Err(BuildError::Cancelled);
     }
-    let CodedRows { vectors, quantizer, codes, .. } = rows;
-    let codes = (params.codes != Codes::None).then(|| {
-        let blocks = Some(BlockSummary::of(&vectors, dim, &quantizer, regions, queries.as_ref()));
-        NodeCodes { quantizer, codes, blocks }
-    });
-    Ok(BuiltGraph {
-        graph,
-        rows: order,
-        vectors,
-        repair,
-        training,
-        held_out_queries,
-        training_queries,
-        codes,
-        is_renewed,
+    let CodedRows { vectors, quantizer, codes, half_norms, .. } = rows;
+    let half_norms = if quantizer.origin().is_some() { half_norms } else { Vec::new() };
+    let codes = is_searched.then_some(NodeCodes { quantizer, codes, half_norms, represented, blocks: None });
+    Ok(Distinct {
+        regions,
+        built: BuiltGraph {
+            graph,
+            rows: order,
+            vectors,
+            repair,
+            training,
+            held_out_queries,
+            training_queries,
+            codes,
+            code_check: check,
+            is_renewed,
+        },
     })
+}
+
+/// A graph over distinct rows, and the regions of blocks of its nodes.
+struct Distinct<T> {
+    built: BuiltGraph<T>,
+    regions: Vec<u32>,
+}
+
+impl<T: Element> Distinct<T> {
+    /// Attaches the copies: every node is followed by its copies.
+    fn with_copies(self, copies: &Copies, dim: usize) -> Self {
+        let Self { built, regions } = self;
+        let expansion = copies.expand(&built.rows);
+        let codes = built.codes.map(|codes| NodeCodes {
+            codes: expansion.repeated(&codes.codes, codes.quantizer.stride()),
+            half_norms: expansion.repeated(&codes.half_norms, codes.half_norms.len().min(1)),
+            represented: expansion.first(codes.represented as u32) as usize,
+            ..codes
+        });
+        let represented = codes.as_ref().map_or(0, |codes| codes.represented as u32);
+        let moved = |region: &u32| {
+            let node = (region * ROWS_PER_BLOCK as u32).min(built.rows.len() as u32);
+            expansion.first(node).min(represented).div_ceil(ROWS_PER_BLOCK as u32)
+        };
+        let mut regions: Vec<u32> = regions.iter().map(moved).collect();
+        regions.dedup();
+        let built = BuiltGraph {
+            graph: expansion.graph(built.graph),
+            vectors: expansion.repeated(&built.vectors, dim),
+            codes,
+            rows: expansion.rows,
+            ..built
+        };
+        Self { built, regions }
+    }
+
+    /// Summarizes the blocks of an index with codes. Under L2 there are none: a distance is no function of the residual.
+    fn finish(self, dim: usize, queries: Option<&SecondMoment>) -> BuiltGraph<T> {
+        let Self { mut built, regions } = self;
+        if let Some(codes) = built.codes.as_mut().filter(|codes| codes.half_norms.is_empty()) {
+            let vectors = &built.vectors[..codes.represented * dim];
+            codes.blocks = Some(BlockSummary::of(vectors, dim, &codes.quantizer, regions, queries));
+        }
+        built
+    }
 }
 
 /// Returns the second moment of the queries to expect: half like the training queries, half like rows, as in searches for
@@ -106,17 +187,14 @@ pub fn build_graph<T: Element>(
 fn expected_queries<T: Element>(
     vectors: &[T],
     dim: usize,
-    training_queries: Option<EmbeddingsView<'_>>,
-    ancestor: Option<&Ancestor<'_>>,
+    users: Option<EmbeddingsView<'_>>,
 ) -> Option<SecondMoment> {
     if vectors.len() / dim < MOMENT_FROM || dim > MOMENT_UP_TO {
         return None;
     }
     let row = |at: usize| T::widen(&vectors[at * dim..(at + 1) * dim]).into_owned();
     let rows = SecondMoment::of_directions(vectors.len() / dim, dim, row);
-    let Some(users) = training_queries.or_else(|| ancestor.and_then(Ancestor::training_queries)) else {
-        return Some(rows);
-    };
+    let Some(users) = users else { return Some(rows) };
     let user = |at: usize| {
         let mut user = Vec::with_capacity(dim);
         users.copy_row(at, &mut user);

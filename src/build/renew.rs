@@ -47,6 +47,11 @@ impl<'a> Ancestor<'a> {
         Some(Self { index, nodes })
     }
 
+    /// Describes the dataset of some of the rows.
+    pub(super) fn of_rows(&self, rows: &[u32]) -> Self {
+        Self { index: self.index, nodes: rows.iter().map(|row| self.nodes[*row as usize]).collect() }
+    }
+
     /// Returns the training queries in the index, `[count × dim]`, if it has any.
     pub(super) fn training_queries(&self) -> Option<EmbeddingsView<'a>> {
         self.index.training_queries()

@@ -132,7 +132,7 @@ impl SearchTree {
 mod tests {
     use super::*;
     use crate::base::id::NodeId;
-    use crate::quantize::Quantizer;
+    use crate::quantize::{Codes, fit_tightest};
 
     /// Rows on a line, in groups, with the given edges.
     fn line(nodes: u32, max_degree: usize, edges: &[(u32, u32)]) -> (Draft, CodedRows<f32>, Groups) {
@@ -141,8 +141,8 @@ mod tests {
         let draft = Draft { m: 2, layer0, max_degree, upper: Vec::new(), entry_point: NodeId(0) };
         let vectors: Vec<f32> = (0..nodes).flat_map(|node| [node as f32, 1.0]).collect();
         let groups = Groups::new(&vectors, 2, Metric::L2);
-        let quantizer = Quantizer::for_comparing(&vectors, 2);
-        (draft, CodedRows::new(vectors, 2, quantizer), groups)
+        let quantizer = fit_tightest(Codes::Sq8, &vectors, 2, Metric::L2).quantizer;
+        (draft, CodedRows::new(vectors, 2, quantizer, nodes as usize, true), groups)
     }
 
     fn all_reachable(draft: Draft) -> bool {

@@ -23,6 +23,7 @@ use crate::index::{
     BuildFacts, BuildTimes, Index, IndexStore, IndexWriter, Manifest, Measured, Metadata, StagedIndex,
 };
 use crate::kernel::normalize;
+use crate::quantize::Codes;
 use crate::with_rows;
 
 /// Builds an index over `dataset` and publishes it as the current generation of `store`, without a calibration.
@@ -162,6 +163,7 @@ fn write<T: Element, W: Write>(
         held_out_queries,
         training_queries,
         codes,
+        code_check,
         is_renewed,
     } = built;
     let ids: Vec<VideoId> = rows.iter().map(|row| dataset.ids[*row as usize]).collect();
@@ -176,7 +178,9 @@ fn write<T: Element, W: Write>(
         dim: dim as u32,
         dtype: T::DTYPE,
         metric: params.metric,
-        codes: params.codes,
+        codes: codes.as_ref().map_or(Codes::None, |codes| codes.quantizer.kind()),
+        unrepresented: codes.as_ref().map_or(0, |codes| rows.len() - codes.represented) as u32,
+        code_check,
         m: graph.m as u32,
         m0: graph.layer0.max_degree().max(1) as u32,
         entry_point: graph.entry_point.0,

@@ -19,9 +19,9 @@ use crate::base::interrupt::Interrupt;
 use crate::base::metric::Metric;
 use crate::base::parallel;
 use crate::dataset::{EmbeddingsView, Neighbors};
-use crate::graph::{CodeScorer, Graph, Scorer, Scratch, Width, rescored, traverse};
+use crate::graph::{CodeScorer, Corrections, Graph, Scorer, Scratch, Width, rescored, traverse};
 use crate::index::{HeldOutRecall, TrainingReport};
-use crate::quantize::{Codes, QueryCodes};
+use crate::quantize::QueryCodes;
 
 /// True answers per training query: searches rarely ask for more.
 const ANSWERS: usize = 100;
@@ -102,8 +102,9 @@ impl<'a, T: Element> Teacher<'a, T> {
         (0..count).flat_map(user).copied().collect()
     }
 
-    /// Measures the recall of the finished graph on the held-out queries.
-    pub(super) fn measure(&self, graph: &Graph, traversed: Codes, edges_added: u64) -> TrainingReport {
+    /// Measures the recall of the finished graph on the held-out queries, searched by codes or in full
+    /// precision.
+    pub(super) fn measure(&self, graph: &Graph, by_codes: bool, edges_added: u64) -> TrainingReport {
         let Answers { rows, metric, .. } = &self.answers;
         let exact = self.answers.find_exact(&self.held_out);
         let view = graph.view();
@@ -111,16 +112,18 @@ impl<'a, T: Element> Teacher<'a, T> {
             let user = &self.held_out[row * rows.dim..(row + 1) * rows.dim];
             let scorer = Scorer::new(*metric, user, &rows.vectors);
             let width = Width { ef_search, at_least: k };
-            if traversed == Codes::None {
-                traverse(&view, &scorer, width, scratch, &mut Interrupt::never());
-                scratch.collect(k);
-            } else {
+            if by_codes {
                 let mut query = QueryCodes::default();
                 rows.quantizer.encode_query(user, &mut query);
-                let coarse = CodeScorer::new(query.as_slice(), &rows.codes);
+                let codes = rows.searched();
+                let corrections = Corrections::of(&codes, query.affine()[0], || scorer);
+                let coarse = CodeScorer::new(query.as_slice(), &rows.codes).corrected(corrections.as_ref());
                 let mut cost = traverse(&view, &coarse, width, scratch, &mut Interrupt::never());
                 scratch.collect(rescored(k));
                 scratch.rescore(&scorer, &mut cost);
+            } else {
+                traverse(&view, &scorer, width, scratch, &mut Interrupt::never());
+                scratch.collect(k);
             }
             scratch.found.sort_unstable();
             scratch.found.iter().take(k).filter(|found| exact.row(row)[..k].contains(&found.node())).count()

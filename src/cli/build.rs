@@ -33,8 +33,8 @@ pub struct Arguments {
     /// How embeddings are compared: ip, cosine or l2.
     #[arg(long, default_value = "ip")]
     metric: Metric,
-    /// The codes that searches traverse the graph with: sq8 (8 bits per component) or none. Default: sq8; none if the
-    /// metric is l2.
+    /// The codes that searches traverse the graph with: sq8 (8 bits per component) or none. The build compares them with
+    /// full precision and leaves them out if they would cost more than 1 % of the exact top 10. Default: sq8.
     #[arg(long)]
     codes: Option<Codes>,
     /// The builder of the graph: native or hnsw-rs.

@@ -6,7 +6,9 @@ use comfy_table::{Table, presets};
 
 use super::tune;
 use crate::base::text::visible_text;
-use crate::index::{BuildPhase, GateReport, HeldOutRecall, Index, IndexStore, Manifest};
+use crate::index::{
+    BuildPhase, CodeCheck, Codes, GateReport, HeldOutRecall, Index, IndexStore, Manifest, Metadata,
+};
 
 /// Describe the current generation of an index: build, graph, training, calibration, quality gate, sections.
 #[derive(Debug, clap::Args)]
@@ -37,7 +39,7 @@ fn print_facts(store: &IndexStore, manifest: &Manifest, index: &Index) -> anyhow
     say!("videos           {}", facts.rows);
     say!("dimensions       {} {}", facts.dim, facts.dtype);
     say!("metric           {}", facts.metric);
-    say!("codes            {}", facts.codes.name());
+    say!("codes            {}", described_codes(facts));
     say!("embedding model  {}", visible_text(facts.embedding_model.as_deref().unwrap_or("none")));
     say!("log position     {}", facts.log_sequence);
     say!(
@@ -103,6 +105,25 @@ fn print_facts(store: &IndexStore, manifest: &Manifest, index: &Index) -> anyhow
         say!("attribute        {} {:?}", visible_text(&column.name), column.kind);
     }
     Ok(())
+}
+
+/// The codes, what they cost, and why there are none.
+fn described_codes(facts: &Metadata) -> String {
+    let name = facts.codes.name();
+    let Some(CodeCheck { codes, queries, recall }) = facts.code_check else { return name.to_owned() };
+    if facts.codes == Codes::None {
+        let asked = codes.name();
+        return format!(
+            "{name}: {asked} would find only {:.1} % of the exact answers, measured with {queries} queries",
+            100.0 * recall
+        );
+    }
+    let unrepresented = match facts.unrepresented {
+        0 => String::new(),
+        rows => format!("; {rows} videos with extreme components are scored in full precision"),
+    };
+    let lost = 100.0 * (1.0 - recall);
+    format!("{name}: loses {lost:.2} % of the exact answers, measured with {queries} queries{unrepresented}")
 }
 
 fn show_gate(report: &GateReport) {

@@ -35,6 +35,10 @@ impl Candidate {
         f32::from_bits(descending(!((self.0 >> 32) as u32)))
     }
 
+    fn scores_as(&self, other: &Self) -> bool {
+        (self.0 ^ other.0) >> 32 == 0
+    }
+
     fn is_expanded(&self) -> bool {
         self.0 & EXPANDED != 0
     }
@@ -81,14 +85,21 @@ pub fn drop_worse(candidates: &mut Vec<Candidate>, last: Candidate) {
     candidates.truncate(kept);
 }
 
-/// The candidate list: the best `capacity` (`ef_search`) candidates so far, best first, with a mark on those that were
-/// expanded.
+/// The candidate list: the best candidates so far with `capacity` (`ef_search`) different scores, best first, with a mark on
+/// those that were expanded.
+///
+/// Candidates of equal score are mostly copies of one row. They must not push out candidates that lead elsewhere, so a
+/// candidate that scores as the one before it does not count; but there are at most `capacity` of these, too.
 #[derive(Debug, Default)]
 pub struct CandidateList {
     entries: Vec<Candidate>,
     capacity: usize,
     /// Every entry before this position is expanded.
     next: usize,
+    /// Whether the list has `capacity` different scores.
+    is_full: bool,
+    /// Whether a candidate was dropped that scores more than the last entry.
+    has_dropped: bool,
 }
 
 /// With more entries than this per arrival, a binary search for each arrival is faster than a merge.
@@ -101,9 +112,10 @@ impl CandidateList {
         self.entries.reserve(capacity + 1);
         self.capacity = capacity;
         self.next = 0;
+        (self.is_full, self.has_dropped) = (capacity == 0, false);
     }
 
-    /// How many candidates the list keeps.
+    /// How many candidates of different score the list keeps.
     pub fn capacity(&self) -> usize {
         self.capacity
     }
@@ -112,25 +124,63 @@ impl CandidateList {
     /// enough: among equal scores a search would go on to ever smaller nodes.
     #[inline]
     pub fn least(&self) -> f32 {
-        if self.entries.len() < self.capacity {
-            f32::NEG_INFINITY
-        } else {
+        if self.is_full {
             self.entries.last().map_or(f32::INFINITY, |worst| worst.score().next_up())
+        } else {
+            f32::NEG_INFINITY
         }
     }
 
     /// Inserts the candidate if it is among the best `capacity`.
     #[inline]
     pub fn insert(&mut self, candidate: Candidate) {
-        if self.entries.len() == self.capacity {
-            if self.entries.last().is_none_or(|worst| *worst <= candidate) {
-                return;
-            }
-            self.entries.pop();
-        }
         let at = self.entries.partition_point(|entry| *entry < candidate);
         self.entries.insert(at, candidate);
         self.next = self.next.min(at);
+        self.shorten();
+    }
+
+    /// Drops what is too much after insertions.
+    #[inline]
+    fn shorten(&mut self) {
+        if self.entries.len() < self.capacity || self.capacity == 0 {
+            return self.entries.truncate(self.capacity);
+        }
+        let best = &self.entries[..self.capacity];
+        // Branch-free over all pairs: there is rarely a tie.
+        let is_tied = best.iter().zip(&best[1..]).fold(false, |tied, (one, next)| tied | one.scores_as(next));
+        if is_tied {
+            self.shorten_ties();
+        } else {
+            self.entries.truncate(self.capacity);
+            self.is_full = true;
+        }
+    }
+
+    #[cold]
+    fn shorten_ties(&mut self) {
+        let (mut kept, mut different, mut ties) = (0, 0, 0);
+        let mut last: Option<Candidate> = None;
+        for at in 0..self.entries.len() {
+            let entry = self.entries[at];
+            if last.replace(entry).is_some_and(|last| last.scores_as(&entry)) {
+                if ties == self.capacity {
+                    self.has_dropped = true;
+                    self.next = self.next.min(kept);
+                    continue;
+                }
+                ties += 1;
+            } else {
+                if different == self.capacity {
+                    break;
+                }
+                different += 1;
+            }
+            self.entries[kept] = entry;
+            kept += 1;
+        }
+        self.entries.truncate(kept);
+        self.is_full = different == self.capacity;
     }
 
     /// Inserts the `arrivals`, given in any order, that are among the best `capacity`. Sorts `arrivals`.
@@ -160,8 +210,8 @@ impl CandidateList {
             arriving -= usize::from(!stays);
         }
         self.entries[..arriving].copy_from_slice(&arrivals[..arriving]);
-        self.entries.truncate(self.capacity);
         self.next = self.next.min(kept);
+        self.shorten();
     }
 
     /// Marks the best candidate that is not expanded yet as expanded and returns it.
@@ -179,6 +229,11 @@ impl CandidateList {
     pub fn peek(&self, count: usize) -> impl Iterator<Item = u32> {
         let rest = self.entries.get(self.next..).unwrap_or_default();
         rest.iter().filter(|entry| !entry.is_expanded()).take(count).map(Candidate::node)
+    }
+
+    /// Whether some visited node that is not in the list scores more than the last candidate of the list.
+    pub fn has_dropped(&self) -> bool {
+        self.has_dropped
     }
 
     /// The candidates, best first.
@@ -231,10 +286,20 @@ mod tests {
                 }
             }
             let mut kept: Vec<i32> = list.as_slice().iter().map(|c| c.score() as i32).collect();
+            let mut different = kept.clone();
+            different.dedup();
             let mut expected = scores.clone();
             expected.sort_by(|a, b| b.cmp(a));
+            let all = expected.clone();
+            expected.dedup();
             expected.truncate(capacity);
-            prop_assert_eq!(&kept, &expected);
+            prop_assert_eq!(&different, &expected);
+            prop_assert!(kept.len() <= 2 * capacity);
+            if !list.has_dropped() {
+                // The best, with all that score as one of them.
+                prop_assert_eq!(&kept[..], &all[..kept.len()]);
+                prop_assert!(all.get(kept.len()).is_none_or(|next| Some(next) != kept.last() || kept.len() >= capacity));
+            }
             while let Some(candidate) = list.expand_next() {
                 expanded.push(candidate.node());
             }

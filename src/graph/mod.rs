@@ -37,7 +37,7 @@ pub use blocks::{BlockQuery, BlockScan, BlockScorers, BlockScratch, Blocks, scan
 pub use candidates::{Candidate, CandidateList, keep_best};
 pub use cost::Cost;
 pub use matching::{expand_found, scan_matching, traverse_matching};
-pub use scorer::{BestOf, CodeScorer, Scan, Score, Scorer, Weighted};
+pub use scorer::{BestOf, CodeScorer, Corrections, Scan, Score, Scorer, Weighted};
 pub use scratch::{Scratch, Stage};
 pub use selection::Selection;
 pub use traverse::{Width, descend, rescored, scan_codes, traverse, traverse_from, traverse_further};

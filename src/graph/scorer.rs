@@ -1,12 +1,9 @@
 //! A query bound to the rows that it is compared with.
-//!
-//! Codes are compared by inner product only. A scorer for codes under L2 needs one number more per row, since
-//! −‖q − x‖² ranks as ⟨q, x⟩ − ½‖x‖² does: it is a [`CodeScorer`] with `offsets: [n]` that are added in `score_rows` and
-//! `score_scan`, and as another implementation of [`Score`] and [`Scan`] it leaves the inner product path as it is.
 
 use crate::base::element::Element;
 use crate::base::metric::Metric;
-use crate::kernel::Kernels;
+use crate::kernel::{Kernels, prefetch};
+use crate::quantize::{Affine, RowCodes};
 
 /// Ranks nodes for one query. A larger score is better.
 pub trait Score {
@@ -39,12 +36,14 @@ pub trait Scan: Score {
     fn score_scan(&self, first: usize, out: &mut [f32]);
 }
 
-/// Scores rows of codes by inner product: precise enough to choose candidates, with a quarter of the bytes of `f32`.
+/// Scores rows of codes, in units of dot products of codes: precise enough to choose candidates, with a quarter of the bytes
+/// of `f32`.
 #[derive(Clone, Copy, Debug)]
 pub struct CodeScorer<'a> {
     kernels: &'static Kernels,
     query: &'a [i8],
     codes: &'a [u8],
+    corrections: Option<&'a Corrections<'a>>,
 }
 
 impl<'a> CodeScorer<'a> {
@@ -54,7 +53,66 @@ impl<'a> CodeScorer<'a> {
     /// If the query is empty or its length does not divide the codes.
     pub fn new(query: &'a [i8], codes: &'a [u8]) -> Self {
         assert!(!query.is_empty() && codes.len().is_multiple_of(query.len()), "dimensions differ");
-        Self { kernels: Kernels::get(), query, codes }
+        Self { kernels: Kernels::get(), query, codes, corrections: None }
+    }
+
+    /// Adds what dot products of codes lack.
+    pub fn corrected(self, corrections: Option<&'a Corrections<'a>>) -> Self {
+        Self { corrections, ..self }
+    }
+}
+
+/// What the dot products of the codes of one query with the rows of an index lack: half of the squared norms of the rows
+/// under L2, and the scores of the rows that their codes do not represent.
+pub struct Corrections<'a> {
+    /// `[n]`, or empty.
+    half_norms: &'a [f32],
+    per_half_norm: f32,
+    /// The first row that is scored in full precision; all after it are, too.
+    represented: u32,
+    exact: Option<Box<dyn Score + 'a>>,
+    affine: Affine,
+}
+
+impl std::fmt::Debug for Corrections<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Corrections").field("represented", &self.represented).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Corrections<'a> {
+    /// Returns the corrections for a query whose dot products map to scores by `affine`; `None` if dot products are right as
+    /// they are. `exact` scores the rows in full precision.
+    pub fn of<S: Score + 'a>(
+        codes: &RowCodes<'a>,
+        affine: Affine,
+        exact: impl FnOnce() -> S,
+    ) -> Option<Self> {
+        let stride = codes.quantizer.stride();
+        let has_unrepresented = codes.represented * stride < codes.rows.len();
+        if codes.half_norms.is_empty() && !has_unrepresented {
+            return None;
+        }
+        Some(Self {
+            half_norms: codes.half_norms,
+            per_half_norm: 2.0 / affine.scale,
+            represented: codes.represented as u32,
+            exact: has_unrepresented.then(|| Box::new(exact()) as Box<dyn Score>),
+            affine,
+        })
+    }
+
+    /// `out: [rows]`: the dot products of the codes of the rows, replaced by their scores.
+    fn correct(&self, rows: impl Iterator<Item = u32>, out: &mut [f32]) {
+        for (row, out) in rows.zip(out) {
+            if row >= self.represented
+                && let Some(exact) = &self.exact
+            {
+                *out = (exact.score(row) - self.affine.bias) / self.affine.scale;
+            } else if let Some(half_norm) = self.half_norms.get(row as usize) {
+                *out -= self.per_half_norm * half_norm;
+            }
+        }
     }
 }
 
@@ -63,6 +121,9 @@ impl Scan for CodeScorer<'_> {
     fn score_scan(&self, first: usize, out: &mut [f32]) {
         let len = self.query.len();
         self.kernels.code_scan(self.query, &self.codes[first * len..(first + out.len()) * len], out);
+        if let Some(corrections) = self.corrections {
+            corrections.correct(first as u32.., out);
+        }
     }
 }
 
@@ -73,7 +134,19 @@ impl Score for CodeScorer<'_> {
 
     #[inline]
     fn score_rows(&self, rows: &[u32], out: &mut [f32]) {
-        self.kernels.code_rows(self.query, self.codes, rows, out);
+        match self.corrections {
+            None => self.kernels.code_rows(self.query, self.codes, rows, out),
+            Some(corrections) => {
+                if !corrections.half_norms.is_empty() {
+                    let half_norm = |row: &u32| corrections.half_norms.get(*row as usize);
+                    rows.iter()
+                        .filter_map(half_norm)
+                        .for_each(|half_norm| prefetch(std::slice::from_ref(half_norm)));
+                }
+                self.kernels.code_rows(self.query, self.codes, rows, out);
+                corrections.correct(rows.iter().copied(), out);
+            }
+        }
     }
 }
 
@@ -233,5 +306,60 @@ impl<S: Score> Score for BestOf<S> {
 impl<S: Scan> Scan for BestOf<S> {
     fn score_scan(&self, first: usize, out: &mut [f32]) {
         self.fold(out, |scorer, at, scores| scorer.score_scan(first + at, scores));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+    use crate::quantize::{Codes, Fitted, QueryCodes, fit_tightest};
+
+    const DIM: usize = 40;
+
+    /// By codes, rows with extremes included, scores are nearly those of full precision.
+    #[test]
+    fn corrected_scores_follow_those_of_full_precision() {
+        let mut random = ChaCha8Rng::seed_from_u64(5);
+        for metric in Metric::ALL {
+            for extremes in [0, 1, 10] {
+                let mut rows: Vec<f32> = (0..500 * DIM).map(|_| random.random_range(-1.0f32..1.0)).collect();
+                rows[(500 - extremes) * DIM..].iter_mut().for_each(|value| *value *= 1e4);
+                let query: Vec<f32> = (0..DIM).map(|_| random.random_range(-1.0f32..1.0)).collect();
+                let Fitted { quantizer, unrepresented } = fit_tightest(Codes::Sq8, &rows, DIM, metric);
+                let represented = 500 - unrepresented.len();
+                assert!(unrepresented.iter().all(|row| *row as usize >= represented), "{unrepresented:?}");
+                assert_eq!(unrepresented.len(), extremes);
+                let codes = quantizer.encode_all(&rows);
+                let half_norms: Vec<f32> = match metric {
+                    Metric::L2 => {
+                        codes.chunks(quantizer.stride()).map(|code| quantizer.half_norm(code)).collect()
+                    }
+                    Metric::InnerProduct | Metric::Cosine => Vec::new(),
+                };
+                let codes =
+                    RowCodes { rows: &codes, half_norms: &half_norms, represented, quantizer: &quantizer };
+                let mut query_codes = QueryCodes::default();
+                quantizer.encode_query(&query, &mut query_codes);
+                let affine = query_codes.affine()[0];
+                let exact = Scorer::new(metric, &query, &rows);
+                let corrections = Corrections::of(&codes, affine, || exact);
+                let scorer =
+                    CodeScorer::new(query_codes.as_slice(), codes.rows).corrected(corrections.as_ref());
+                let mut scanned = vec![0.0; 500];
+                scorer.score_scan(0, &mut scanned);
+                for row in 0..500 {
+                    let (found, expected) = (affine.apply(scorer.score(row)), exact.score(row));
+                    assert_eq!(scorer.score(row), scanned[row as usize]);
+                    let slack = if row as usize >= represented { 1e-5 * expected.abs() } else { 0.3 };
+                    assert!(
+                        (found - expected).abs() < slack,
+                        "{metric} {extremes} {row}: {found} {expected}"
+                    );
+                }
+            }
+        }
     }
 }

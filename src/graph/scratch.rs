@@ -98,7 +98,7 @@ impl Scratch {
     pub fn collect(&mut self, count: usize) {
         let Scratch { candidates, found, visited, scores, selection, .. } = self;
         found.clear();
-        if count <= candidates.as_slice().len() {
+        if count <= candidates.as_slice().len() && !candidates.has_dropped() {
             found.extend_from_slice(&candidates.as_slice()[..count]);
         } else {
             let nodes = visited.since(0);

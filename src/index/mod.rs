@@ -15,9 +15,9 @@ mod store;
 
 pub use crate::quantize::Codes;
 pub use generation::{
-    AttributeKind, AttributeSchema, BuildFacts, ElementType, FILTER_VERSION, FORMAT_VERSION, HEADER_BYTES,
-    Heat, HeldOutRecall, Index, IndexError, IndexWriter, Length, MARKS_VERSION, MemoryMode, Metadata,
-    RepairReport, Residence, SECTIONS, Section, SectionKind, SectionSet, SectionSpec, StagedIndex,
+    AttributeKind, AttributeSchema, BuildFacts, CodeCheck, ElementType, FILTER_VERSION, FORMAT_VERSION,
+    HEADER_BYTES, Heat, HeldOutRecall, Index, IndexError, IndexWriter, Length, MARKS_VERSION, MemoryMode,
+    Metadata, RepairReport, Residence, SECTIONS, Section, SectionKind, SectionSet, SectionSpec, StagedIndex,
     TrainingReport, VerifyReport, WORD_SLOTS_VERSION, verify,
 };
 pub use store::{

@@ -253,7 +253,8 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
-    use crate::quantize::{ResidualCodes, ResidualTable};
+    use crate::base::metric::Metric;
+    use crate::quantize::{Codes, ResidualCodes, ResidualTable, fit_tightest};
 
     const DIM: usize = 48;
 
@@ -305,7 +306,7 @@ mod tests {
         let queries: Vec<f32> = (0..500).flat_map(|_| turned(vector(&scale_of_query))).collect();
         let query = |at: usize| queries[at * DIM..(at + 1) * DIM].to_vec();
         let moment = SecondMoment::of_directions(queries.len() / DIM, DIM, query);
-        let quantizer = Quantizer::for_comparing(&vectors, DIM);
+        let quantizer = fit_tightest(Codes::Sq8, &vectors, DIM, Metric::InnerProduct).quantizer;
         let plain = BlockSummary::of(&vectors, DIM, &quantizer, vec![0, 16, 40], None);
         let fitted = BlockSummary::of(&vectors, DIM, &quantizer, vec![0, 16, 40], Some(&moment));
         assert!(2 * fitted.row_residuals.len() < plain.row_residuals.len(), "{:?}", fitted.widths);

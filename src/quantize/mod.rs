@@ -1,13 +1,15 @@
 //! Quantization: embeddings in a quarter of the bytes or fewer, precise enough to choose candidates for rescoring.
 //!
-//! In: rows and queries in `f32` or `f16`. Out: 8-bit codes whose integer dot product ranks rows nearly as their inner
-//! product does; and residual codes of 4, 2, 1 or 0 bits per axis for the difference between a row and the mean of its
+//! In: rows and queries in `f32` or `f16`. Out: 8-bit codes whose integer dot product ranks rows nearly as their score does
+//! (under L2 with one number more per row); the rows that codes cannot represent; and residual codes of 4, 2, 1 or 0 bits per axis for the difference between a row and the mean of its
 //! block. Nothing here knows of graphs or files.
 //!
 //! | file | duty |
 //! |---|---|
 //! | `quantizer.rs`   | the trait of a quantizer |
 //! | `registry.rs`    | the table of quantizers |
+//! | `bounds.rs`      | the range of each dimension, with or without extremes |
+//! | `fitted.rs`      | quantizers for given rows, and the rows that they do not represent |
 //! | `query_codes.rs` | encoded queries |
 //! | `sq8.rs`         | a quantizer: 8 bits per dimension |
 //! | `moment.rs`      | the second moment of queries |
@@ -24,12 +26,10 @@
 //! Builds, index files, searches, the command line and error messages follow from the table: an index stores `stride`
 //! bytes per row in the section of codes and `parameter_count` numbers in the section of levels.
 //!
-//! A search ranks by the dot product of codes alone. A quantizer for L2 also needs a term per row, −½‖x‖²: it belongs next
-//! to the codes in [`RowCodes`], which is what a search gets from an index, and in the scorer of codes in `graph`. Builds
-//! compare rows under L2 that way already (`build/coded.rs`).
-
 mod axes;
 mod blocks;
+mod bounds;
+mod fitted;
 mod moment;
 mod quantizer;
 mod query_codes;
@@ -40,6 +40,8 @@ mod widths;
 
 pub use axes::{Axes, FittedAxes};
 pub use blocks::{BlockSummary, ROWS_PER_BLOCK};
+pub use bounds::Bounds;
+pub use fitted::{Fitted, fit, fit_tightest};
 pub use moment::SecondMoment;
 pub use query_codes::{Affine, QueryCodes};
 pub use registry::{Codes, Quantizer, RowCodes};

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::bounds::Bounds;
 use super::quantizer::Quantize;
 use super::query_codes::QueryCodes;
 use super::sq8::Sq8;
@@ -43,19 +44,19 @@ macro_rules! quantizers {
                 }
             }
 
-            /// Trains the quantizer on `vectors`, `[n × dim]`, finite; `None` for [`Codes::None`].
-            pub fn train<T: Element>(self, vectors: &[T], dim: usize) -> Option<Quantizer> {
+            /// Trains the quantizer for rows within `bounds`; `None` for [`Codes::None`].
+            pub fn train(self, bounds: &Bounds, metric: Metric) -> Option<Quantizer> {
                 match self {
                     Codes::None => None,
-                    $(Codes::$name => Some(Quantizer::$name($name::train(vectors, dim))),)+
+                    $(Codes::$name => Some(Quantizer::$name($name::train(bounds, metric))),)+
                 }
             }
 
             /// Restores a quantizer from its stored parameters; `None` for [`Codes::None`] and if their number is wrong.
-            pub fn quantizer(self, parameters: &[f32]) -> Option<Quantizer> {
+            pub fn quantizer(self, parameters: &[f32], metric: Metric) -> Option<Quantizer> {
                 match self {
                     Codes::None => None,
-                    $(Codes::$name => $name::from_parameters(parameters).map(Quantizer::$name),)+
+                    $(Codes::$name => $name::from_parameters(parameters, metric).map(Quantizer::$name),)+
                 }
             }
 
@@ -68,10 +69,10 @@ macro_rules! quantizers {
             }
 
             /// How many `f32` of parameters the quantizer stores; 0 for [`Codes::None`].
-            pub fn parameter_count(self, dim: usize) -> usize {
+            pub fn parameter_count(self, dim: usize, metric: Metric) -> usize {
                 match self {
                     Codes::None => 0,
-                    $(Codes::$name => $name::parameter_count(dim),)+
+                    $(Codes::$name => $name::parameter_count(dim, metric),)+
                 }
             }
         }
@@ -121,6 +122,27 @@ macro_rules! quantizers {
                 }
             }
 
+            /// Returns whether the code of a row, `[dim]`, represents all its components: none is far outside the levels.
+            pub fn represents<T: Element>(&self, row: &[T]) -> bool {
+                match self {
+                    $(Quantizer::$name(quantizer) => quantizer.represents(row),)+
+                }
+            }
+
+            /// Returns half of the squared distance from [`Self::origin`] to the row that `code`, `[stride]`, represents.
+            pub fn half_norm(&self, code: &[u8]) -> f32 {
+                match self {
+                    $(Quantizer::$name(quantizer) => quantizer.half_norm(code),)+
+                }
+            }
+
+            /// The point that dot products of codes are measured from, `[dim]`; `None` if it is zero.
+            pub fn origin(&self) -> Option<&[f32]> {
+                match self {
+                    $(Quantizer::$name(quantizer) => quantizer.origin(),)+
+                }
+            }
+
             /// Encodes all rows of `vectors`, `[n × dim]`, into `[n × stride]`.
             pub fn encode_all<T: Element>(&self, vectors: &[T]) -> Vec<u8> {
                 match self {
@@ -129,7 +151,7 @@ macro_rules! quantizers {
             }
 
             /// Appends the codes of a query, `[dim]` finite, to `out`: a larger dot product with a row's code means a
-            /// larger inner product with the row.
+            /// larger inner product with the row, both measured from [`Self::origin`].
             ///
             /// # Panics
             /// If the query has another dimension.
@@ -144,7 +166,7 @@ macro_rules! quantizers {
 
 // The table. The name in lower case is stored in the metadata of an index.
 quantizers! {
-    /// 8 bits per component: a quarter of the memory of `f32`. Inner product and cosine only.
+    /// 8 bits per component: a quarter of the memory of `f32`.
     Sq8,
 }
 
@@ -171,12 +193,6 @@ impl std::str::FromStr for Codes {
 }
 
 impl Quantizer {
-    /// Trains the quantizer that a build compares rows with, under every metric, if the index gets no codes: the
-    /// packed integer kernels need 8 bits per component.
-    pub fn for_comparing<T: Element>(vectors: &[T], dim: usize) -> Self {
-        Quantizer::Sq8(Sq8::train(vectors, dim))
-    }
-
     /// Bytes of codes per row.
     pub fn stride(&self) -> usize {
         self.kind().stride(self.dim())
@@ -194,6 +210,10 @@ impl Quantizer {
 pub struct RowCodes<'a> {
     /// `[n × stride]`.
     pub rows: &'a [u8],
+    /// `[n]`: [`Quantizer::half_norm`] of each row under L2; empty under other metrics.
+    pub half_norms: &'a [f32],
+    /// The number of rows that their codes represent. The rows after these are scored in full precision.
+    pub represented: usize,
     /// The quantizer that encoded them.
     pub quantizer: &'a Quantizer,
 }

@@ -1,30 +1,65 @@
-//! Scalar quantization to 8 bits: every dimension gets 256 levels between its smallest and its largest value.
+//! Scalar quantization to 8 bits: every dimension gets 256 levels between a low and a high bound.
 //!
 //! A row is `x ≈ low + step · code`, per dimension. For inner product the offset `q · low` is the same for
 //! every row, so ranking needs only `(q · step) · code`: one integer dot product. The steps are multiplied
 //! into the query before the query itself is rounded to 8 bits.
+//!
+//! Under L2, rows and queries are measured from a center c among the rows:
+//! `−‖q − x‖² = 2 (⟨q − c, x − c⟩ − ½‖x − c‖²) − ‖q − c‖²`. The dot product of codes gives the first term and each row stores
+//! the second. Vectors that lie far from the origin and close to each other lose no precision that way.
 
-use std::ops::Range;
-
+use super::bounds::Bounds;
 use super::quantizer::Quantize;
 use super::query_codes::{Affine, QueryCodes};
 use crate::base::element::Element;
 use crate::base::metric::Metric;
-use crate::base::parallel;
-use crate::kernel::CODE_ALIGNMENT;
+use crate::kernel::{CODE_ALIGNMENT, Kernels};
 
 /// The largest level.
 const TOP: f32 = 255.0;
-/// Rows per task of training.
-const ROWS_PER_BOUNDS: usize = 4096;
 /// The largest magnitude of a query code.
 const QUERY_TOP: f32 = 127.0;
+/// How far outside the levels, in steps, a value may lie and still be represented by the nearest level.
+const TOLERANCE: f32 = 0.51;
+/// A query of smaller weights has codes of zero: their inverse would overflow.
+const LEAST_WEIGHT: f32 = 1e-30;
+/// Under L2, the least scale of a query as a share of the square of the largest step: a query next to the center has codes
+/// of zero, and its scores must stay finite.
+const LEAST_SCALE: f32 = 1e-4;
 
-/// The levels of every dimension: inner product and cosine only.
+/// The levels of every dimension.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sq8 {
-    /// `[dim]` smallest values, then `[dim]` distances between levels.
-    levels: Vec<f32>,
+    dim: usize,
+    /// `[dim]` lowest values, then `[dim]` distances between levels, then under L2 the center, `[dim]`.
+    parameters: Vec<f32>,
+    /// `[dim]`: the center in levels under L2; empty under other metrics.
+    center_levels: Vec<f32>,
+}
+
+impl Sq8 {
+    fn of_parameters(parameters: Vec<f32>, dim: usize) -> Self {
+        let (lows, rest) = parameters.split_at(dim);
+        let (steps, center) = rest.split_at(dim);
+        let of_dimension = |((center, low), step): ((&f32, &f32), &f32)| {
+            if *step > 0.0 { (center - low) / step } else { 0.0 }
+        };
+        let center_levels = center.iter().zip(lows).zip(steps).map(of_dimension).collect();
+        Self { dim, parameters, center_levels }
+    }
+
+    fn lows(&self) -> &[f32] {
+        &self.parameters[..self.dim]
+    }
+
+    fn steps(&self) -> &[f32] {
+        &self.parameters[self.dim..2 * self.dim]
+    }
+
+    /// `[dim]` under L2; empty under other metrics.
+    fn center(&self) -> &[f32] {
+        &self.parameters[2 * self.dim..]
+    }
 }
 
 /// Returns the nearest whole number, for magnitudes below 2²². Unlike `f32::round` it compiles to vector code on every
@@ -50,9 +85,7 @@ impl Quantize for Sq8 {
 
     fn serves(metric: Metric) -> bool {
         match metric {
-            Metric::InnerProduct | Metric::Cosine => true,
-            // A distance is no affine function of the inner product: it also depends on the norm of the row.
-            Metric::L2 => false,
+            Metric::InnerProduct | Metric::Cosine | Metric::L2 => true,
         }
     }
 
@@ -60,44 +93,38 @@ impl Quantize for Sq8 {
         dim.next_multiple_of(CODE_ALIGNMENT)
     }
 
-    fn parameter_count(dim: usize) -> usize {
-        2 * dim
+    fn parameter_count(dim: usize, metric: Metric) -> usize {
+        match metric {
+            Metric::InnerProduct | Metric::Cosine => 2 * dim,
+            Metric::L2 => 3 * dim,
+        }
     }
 
-    fn train<T: Element>(vectors: &[T], dim: usize) -> Self {
-        let of_rows = |range: Range<usize>| {
-            let mut bounds = vec![(f32::INFINITY, f32::NEG_INFINITY); dim];
-            for row in vectors[range.start * dim..range.end * dim].chunks(dim) {
-                for ((low, high), value) in bounds.iter_mut().zip(T::widen(row).iter()) {
-                    (*low, *high) = (low.min(*value), high.max(*value));
-                }
-            }
-            bounds
+    fn train(bounds: &Bounds, metric: Metric) -> Self {
+        let lows = bounds.ranges().map(|(low, _)| low);
+        // In f64: the difference of the bounds may overflow f32, or be small next to them.
+        let steps =
+            bounds.ranges().map(|(low, high)| ((f64::from(high) - f64::from(low)) / f64::from(TOP)) as f32);
+        let parameters = lows.chain(steps);
+        let parameters = match metric {
+            Metric::InnerProduct | Metric::Cosine => parameters.collect(),
+            Metric::L2 => parameters.chain(bounds.medians().iter().copied()).collect(),
         };
-        let bounds = parallel::map_ranges(vectors.len() / dim, ROWS_PER_BOUNDS, of_rows);
-        let bounds = bounds.into_iter().reduce(|mut all, some| {
-            for ((low, high), (other_low, other_high)) in all.iter_mut().zip(some) {
-                (*low, *high) = (low.min(other_low), high.max(other_high));
-            }
-            all
-        });
-        let bounds = bounds.unwrap_or_default();
-        let lows = bounds.iter().map(|(low, _)| *low);
-        // Divided first: the difference of the bounds may overflow f32.
-        let steps = bounds.iter().map(|(low, high)| (high / TOP) - (low / TOP));
-        Self { levels: lows.chain(steps).collect() }
+        Self::of_parameters(parameters, bounds.medians().len())
     }
 
-    fn from_parameters(levels: &[f32]) -> Option<Self> {
-        levels.len().is_multiple_of(2).then(|| Self { levels: levels.to_vec() })
+    fn from_parameters(parameters: &[f32], metric: Metric) -> Option<Self> {
+        let per_dimension = Self::parameter_count(1, metric);
+        let dim = parameters.len() / per_dimension;
+        (dim * per_dimension == parameters.len()).then(|| Self::of_parameters(parameters.to_vec(), dim))
     }
 
     fn parameters(&self) -> &[f32] {
-        &self.levels
+        &self.parameters
     }
 
     fn dim(&self) -> usize {
-        self.levels.len() / 2
+        self.dim
     }
 
     fn encode<T: Element>(&self, row: &[T], out: &mut [u8]) {
@@ -109,7 +136,7 @@ impl Quantize for Sq8 {
             row.len(),
             out.len()
         );
-        let (lows, steps) = self.levels.split_at(dim);
+        let (lows, steps) = (self.lows(), self.steps());
         out[dim..].fill(0);
         for (((code, value), low), step) in out.iter_mut().zip(T::widen(row).iter()).zip(lows).zip(steps) {
             // A dimension that never varies has no levels: every row is at its smallest value.
@@ -118,19 +145,47 @@ impl Quantize for Sq8 {
         }
     }
 
+    fn represents<T: Element>(&self, row: &[T]) -> bool {
+        let (lows, steps) = (self.lows(), self.steps());
+        T::widen(row).iter().zip(lows).zip(steps).all(|((value, low), step)| {
+            let slack = TOLERANCE * step;
+            (low - slack..=low + TOP * step + slack).contains(value)
+        })
+    }
+
     fn decode(&self, code: &[u8]) -> Vec<f32> {
-        let (lows, steps) = self.levels.split_at(self.dim());
+        let (lows, steps) = (self.lows(), self.steps());
         lows.iter().zip(steps).zip(code).map(|((low, step), level)| low + step * f32::from(*level)).collect()
     }
 
+    fn half_norm(&self, code: &[u8]) -> f32 {
+        let squares =
+            self.steps().iter().zip(code).zip(&self.center_levels).map(|((step, level), center)| {
+                let along = f64::from((f32::from(*level) - center) * step);
+                along * along
+            });
+        (squares.sum::<f64>() / 2.0) as f32
+    }
+
+    fn origin(&self) -> Option<&[f32]> {
+        Some(self.center()).filter(|center| !center.is_empty())
+    }
+
     fn push_query(&self, query: &[f32], out: &mut QueryCodes) {
+        assert_eq!(query.len(), self.dim(), "a query of another dimension");
+        if self.center().is_empty() { self.push_product(query, out) } else { self.push_distance(query, out) }
+    }
+}
+
+impl Sq8 {
+    fn push_product(&self, query: &[f32], out: &mut QueryCodes) {
         let dim = self.dim();
-        assert_eq!(query.len(), dim, "a query of another dimension");
-        let (lows, steps) = self.levels.split_at(dim);
+        let (lows, steps) = (self.lows(), self.steps());
         let weights = || query.iter().zip(steps).map(|(value, step)| value * step);
         let largest = lanes(weights().map(f32::abs), |a, b| if b > a { b } else { a });
+        // All codes of a query without weights are zero, whatever the scale.
         let (inverse, scale) =
-            if largest > 0.0 { (QUERY_TOP / largest, largest / QUERY_TOP) } else { (0.0, 0.0) };
+            if largest > LEAST_WEIGHT { (QUERY_TOP / largest, largest / QUERY_TOP) } else { (0.0, 1.0) };
         out.push(Self::stride(dim), |codes| {
             let start = codes.len();
             codes.extend(weights().map(|weight| nearest(weight * inverse) as i8));
@@ -139,6 +194,26 @@ impl Quantize for Sq8 {
             let lost = lanes(weights().zip(rounded).map(|(weight, rounded)| weight - rounded), |a, b| a + b);
             let lowest = lanes(query.iter().zip(lows).map(|(value, low)| value * low), |a, b| a + b);
             Affine { bias: lowest + lost * TOP / 2.0, scale }
+        });
+    }
+
+    fn push_distance(&self, query: &[f32], out: &mut QueryCodes) {
+        let dim = self.dim();
+        let (steps, center) = (self.steps(), self.center());
+        let centered = || query.iter().zip(center).map(|(value, center)| value - center);
+        let weights = || centered().zip(steps).map(|(value, step)| value * step);
+        let largest_of = |a: f32, b: f32| if b > a { b } else { a };
+        let largest = lanes(weights().map(f32::abs), largest_of);
+        let step = lanes(steps.iter().copied(), largest_of);
+        let scale = (largest / QUERY_TOP).max(LEAST_SCALE * step * step).max(f32::MIN_POSITIVE);
+        let norm_squared = Kernels::get().l2_squared(query, center);
+        out.push(Self::stride(dim), |codes| {
+            let start = codes.len();
+            codes.extend(weights().map(|weight| nearest(weight / scale) as i8));
+            let of_center = codes[start..].iter().zip(&self.center_levels);
+            let of_center: f64 = of_center.map(|(code, level)| f64::from(*code) * f64::from(*level)).sum();
+            // Twice the inner product with the row, both measured from the center.
+            Affine { bias: (-2.0 * f64::from(scale) * of_center) as f32 - norm_squared, scale: 2.0 * scale }
         });
     }
 }
@@ -151,7 +226,7 @@ mod tests {
     use crate::quantize::{Codes, Quantizer};
 
     fn sq8(vectors: &[f32], dim: usize) -> Quantizer {
-        Codes::Sq8.train(vectors, dim).unwrap()
+        Codes::Sq8.train(&Bounds::of(vectors, dim), Metric::InnerProduct).unwrap()
     }
 
     proptest! {
@@ -202,6 +277,32 @@ mod tests {
                 // Half a level of each row and half a level of the query, in every dimension.
                 let slack = largest * dim as f32 * (1.0 + 255.0 / 127.0);
                 prop_assert!((wanted - found).abs() <= slack, "{} {}", wanted, found);
+            }
+        }
+    }
+
+    proptest! {
+        /// However far the rows are from the origin.
+        #[test]
+        fn scores_under_l2_follow_distances(
+            dim in 1usize..130,
+            seed in prop::collection::vec(-1.0f32..1.0, 130 * 8),
+            offset in prop_oneof![Just(0.0f32), -1e4f32..1e4],
+        ) {
+            let vectors: Vec<f32> = seed[..dim * 7].iter().map(|value| value + offset).collect();
+            let query: Vec<f32> = seed[seed.len() - dim..].iter().map(|value| value + offset).collect();
+            let quantizer = Codes::Sq8.train(&Bounds::of(&vectors, dim), Metric::L2).unwrap();
+            let codes = quantizer.encode_all(&vectors);
+            let mut query_codes = QueryCodes::default();
+            quantizer.encode_query(&query, &mut query_codes);
+            let affine = query_codes.affine()[0];
+            for (row, code) in vectors.chunks(dim).zip(codes.chunks(quantizer.stride())) {
+                let products = query_codes.as_slice().iter().zip(code).map(|(q, c)| i32::from(*q) * i32::from(*c));
+                let dot = products.sum::<i32>() as f32 - 2.0 / affine.scale * quantizer.half_norm(code);
+                let exact: f32 = row.iter().zip(&query).map(|(a, b)| (a - b) * (a - b)).sum();
+                // Steps are at most 2/255, half a step of error each, for differences of at most 4.
+                let slack = 0.05 * dim as f32 + 0.05 + 1e-2 * offset.abs() / 1e4 * dim as f32;
+                prop_assert!((affine.apply(dot) + exact).abs() <= slack, "{} for {}", affine.apply(dot), -exact);
             }
         }
     }

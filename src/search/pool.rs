@@ -17,7 +17,7 @@ use super::scorers::{SegmentBlocks, SegmentScorers, best_of, prefetch_ids, score
 use super::workspace::Workspace;
 use crate::base::id::{NodeId, VideoId};
 use crate::base::interrupt::Interrupt;
-use crate::graph::{BestOf, BlockQuery, Candidate, CodeScorer, Cost, Score, Weighted};
+use crate::graph::{BestOf, BlockQuery, Candidate, CodeScorer, Corrections, Cost, Score, Weighted};
 use crate::node_set::{CountedSet, NodeSet};
 use crate::quantize::{Affine, ResidualTable, RowCodes};
 use crate::with_rows;
@@ -232,7 +232,8 @@ impl Pools<'_, '_, '_> {
     /// Explores by codes, for some of the interests.
     fn explore_codes(&mut self, segment: &Segment<'_>, of: &[usize], wanted: &Wanted<'_>) -> Explored {
         let Workspace { scratch, blocks: block_scratch, query_codes, residual_tables } = &mut *self.workspace;
-        let RowCodes { rows: codes, quantizer } = segment.index.codes().expect("the plan uses codes");
+        let row_codes = segment.index.codes().expect("the plan uses codes");
+        let RowCodes { rows: codes, quantizer, .. } = row_codes;
         query_codes.clear();
         of.iter().for_each(|at| quantizer.push_query(&self.queries[*at], query_codes));
         debug_assert_eq!(query_codes.stride() * segment.index.len(), codes.len());
@@ -263,17 +264,26 @@ impl Pools<'_, '_, '_> {
             };
             SegmentBlocks { queries: residual_tables.iter().enumerate().map(query).collect(), blocks }
         });
-        let each = (0..of.len()).map(|at| CodeScorer::new(query_codes.query(at), codes)).collect();
+        let metric = segment.index.metadata().metric;
+        let corrections = |at: usize| {
+            let affine = query_codes.affine()[at];
+            with_rows!(segment.index.vectors(), rows => {
+                Corrections::of(&row_codes, affine, || scorer(metric, &self.queries[of[at]], rows))
+            })
+        };
+        let corrections: Vec<Option<Corrections<'_>>> = (0..of.len()).map(corrections).collect();
+        let by_codes =
+            |at: usize| CodeScorer::new(query_codes.query(at), codes).corrected(corrections[at].as_ref());
+        let each = (0..of.len()).map(by_codes).collect();
         let memory = Memory { scratch, blocks: block_scratch };
         if is_plain {
-            let nodes = CodeScorer::new(query_codes.query(0), codes);
+            let nodes = by_codes(0);
             let scorers = SegmentScorers { nodes, blocks, each };
             explore(segment, &scorers, self.rules, wanted, memory, self.interrupt)
         } else {
             let weighted = |at: usize| {
                 let Units { offset, per_dot, .. } = units(at);
-                let scorer = CodeScorer::new(query_codes.query(at), codes);
-                Weighted { scorer, offset, scale: per_dot }
+                Weighted { scorer: by_codes(at), offset, scale: per_dot }
             };
             let nodes = BestOf::new((0..of.len()).map(weighted).collect());
             let scorers = SegmentScorers { nodes, blocks, each };

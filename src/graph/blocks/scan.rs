@@ -112,10 +112,18 @@ fn scan_estimates(
     let Scanned { blocks, queries, matches } = scanned;
     let BlockScratch { bounds, dense, best, yields } = block_scratch;
     let Scratch { found, batch, batch_scores, selection, watched, has_scanned, .. } = scratch;
+    let watched_node = *watched;
     let watched = watched.map(|node| node as usize / ROWS_PER_BLOCK);
     bounds.bound_regions(scanned, cost);
     yields.reset(scan.k, scan.missed, FIRST_SCORED.max(2 * scan.keep));
+    batch.clear();
+    batch.extend(blocks.outside(matches));
+    batch_scores.resize(batch.len(), 0.0);
+    nodes.score_rows(batch, batch_scores);
+    cost.distances += batch.len() as u64;
+    *has_scanned |= watched_node.is_some_and(|node| batch.contains(&node));
     found.clear();
+    found.extend(batch.iter().zip(&*batch_scores).map(|(node, score)| Candidate::new(*node, *score)));
     // The k-th best at the last check, and the least estimate that is scored again.
     let (mut last, mut least) = (Candidate::last_of(f32::NEG_INFINITY), f32::NEG_INFINITY);
     let most = (MAX_ESTIMATED * scan.keep).max(scan.k);

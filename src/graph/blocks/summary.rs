@@ -11,8 +11,10 @@ const WORDS_PER_BLOCK: usize = ROWS_PER_BLOCK / WORD_BITS;
 /// The blocks of an index and their regions: the fields of a [`BlockSummary`] and what is derived from them.
 #[derive(Clone, Copy, Debug)]
 pub struct Blocks<'a> {
-    /// The number of nodes.
+    /// The number of nodes in blocks. The nodes after these are scored one by one.
     pub rows: usize,
+    /// The number of all nodes.
+    pub nodes: usize,
     /// `[regions + 1]`: the first block of each region, then the number of blocks.
     pub regions: &'a [u32],
     /// `[(blocks + regions) × stride]`.
@@ -62,14 +64,17 @@ impl Blocks<'_> {
 
     /// One bit per row of a block: whether the row is in the set. Without a set, whether the row exists.
     pub(super) fn members(&self, block: usize, matches: Option<&NodeSet>) -> u64 {
+        let rows = u64::MAX >> (ROWS_PER_BLOCK - (self.rows - block * ROWS_PER_BLOCK).min(ROWS_PER_BLOCK));
         let first = block * WORDS_PER_BLOCK;
-        match matches {
-            Some(matches) => {
-                let word = |at: usize| matches.words().get(first + at).map_or(0, |word| u64::from(*word));
-                word(0) | word(1) << WORD_BITS
-            }
-            None => u64::MAX >> (ROWS_PER_BLOCK - (self.rows - block * ROWS_PER_BLOCK).min(ROWS_PER_BLOCK)),
-        }
+        let Some(matches) = matches else { return rows };
+        let word = |at: usize| matches.words().get(first + at).map_or(0, |word| u64::from(*word));
+        rows & (word(0) | word(1) << WORD_BITS)
+    }
+
+    /// The nodes of the set that are in no block.
+    pub(super) fn outside<'s>(&self, matches: Option<&'s NodeSet>) -> impl Iterator<Item = u32> + 's {
+        let is_member = move |node: &u32| matches.is_none_or(|matches| matches.contains(*node));
+        (self.rows as u32..self.nodes as u32).filter(is_member)
     }
 }
 

@@ -8,9 +8,12 @@ use super::super::scorer::CodeScorer;
 use super::super::scratch::Scratch;
 use super::*;
 use crate::base::interrupt::Interrupt;
+use crate::base::metric::Metric;
 use crate::graph::scan_matching;
 use crate::node_set::NodeSet;
-use crate::quantize::{BlockSummary, FittedAxes, Quantizer, QueryCodes, ResidualCodes, ResidualTable};
+use crate::quantize::{
+    BlockSummary, Codes, FittedAxes, QueryCodes, ResidualCodes, ResidualTable, fit_tightest,
+};
 
 const DIM: usize = 32;
 pub(super) const ROWS: usize = 5_000;
@@ -42,7 +45,7 @@ impl Sample {
         };
         let vectors: Vec<f32> = (0..ROWS).flat_map(|at| row(at * 10 / ROWS)).collect();
         let query = row(3);
-        let quantizer = Quantizer::for_comparing(&vectors, DIM);
+        let quantizer = fit_tightest(Codes::Sq8, &vectors, DIM, Metric::InnerProduct).quantizer;
         let blocks = BlockSummary::blocks(ROWS) as u32;
         let regions = (0..blocks).step_by(size).chain([blocks]).collect();
         let summary = BlockSummary::of(&vectors, DIM, &quantizer, regions, None);
@@ -74,6 +77,7 @@ impl Sample {
         let largest_spreads = &BlockSummary::largest_spreads(regions, spreads)[..];
         use_blocks(&Blocks {
             rows: ROWS,
+            nodes: ROWS,
             regions,
             means,
             spreads,

@@ -24,6 +24,12 @@ pub struct Metadata {
     /// The codes that a traversal scores.
     #[serde(default)]
     pub codes: Codes,
+    /// The last nodes, this many, have components that their codes do not represent. A search scores them in full precision.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unrepresented: u32,
+    /// What the codes cost; `None` if they were not compared with full precision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code_check: Option<CodeCheck>,
     /// Edge slots per node in the upper layers.
     pub m: u32,
     /// The most edges per node in layer 0.
@@ -65,6 +71,22 @@ impl Metadata {
     pub fn held_after(&self) -> u64 {
         self.held_after.unwrap_or(self.log_sequence)
     }
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+/// How well a search by codes finds what a search in full precision finds, measured by a build on a sample.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CodeCheck {
+    /// The codes that were compared. The index has none if their recall was too low.
+    pub codes: Codes,
+    /// The number of queries.
+    pub queries: u32,
+    /// Found share of the exact 10 or 100 best of the sample, whichever is lower, 0 to 1.
+    pub recall: f64,
 }
 
 /// How the graph was built.

@@ -59,7 +59,8 @@ mod writer;
 pub use error::IndexError;
 pub use format::{FILTER_VERSION, FORMAT_VERSION, HEADER_BYTES, MARKS_VERSION, WORD_SLOTS_VERSION};
 pub use metadata::{
-    AttributeKind, AttributeSchema, BuildFacts, HeldOutRecall, Metadata, RepairReport, TrainingReport,
+    AttributeKind, AttributeSchema, BuildFacts, CodeCheck, HeldOutRecall, Metadata, RepairReport,
+    TrainingReport,
 };
 pub use resident::{MemoryMode, Residence};
 pub use section::{ElementType, Heat, Length, SECTIONS, Section, SectionKind, SectionSpec};

@@ -45,6 +45,7 @@ pub(super) fn read_metadata(sections: &MappedSections) -> Result<Metadata, Index
     within("m", facts.m, 1, MAX_DEGREE)?;
     within("m0", facts.m0, 1, MAX_DEGREE)?;
     within("entry_point", facts.entry_point, 0, facts.rows - 1)?;
+    within("unrepresented", facts.unrepresented, 0, facts.rows)?;
     for count in &facts.upper_layers {
         within("upper_layers", *count, 1, facts.rows)?;
     }
@@ -80,7 +81,7 @@ pub(super) fn check_lengths(sections: &MappedSections, facts: &Metadata) -> Resu
 /// Checks the sections of blocks and residual codes, whose lengths follow from each other. The regions themselves are
 /// checked when a search opens the index: it does not scan blocks whose regions are inconsistent.
 fn check_block_lengths(sections: &MappedSections, facts: &Metadata) -> Result<(), IndexError> {
-    let (rows, dim) = (facts.rows as usize, facts.dim as usize);
+    let (rows, dim) = ((facts.rows - facts.unrepresented) as usize, facts.dim as usize);
     let Some(regions) = sections.find(SectionKind::BlockRegions, 0) else {
         return match sections.find(SectionKind::ResidualDeviations, 0) {
             Some(_) => sections.length(SectionKind::BlockRegions, 0).map(drop),

@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Range;
 
 use super::metadata::Metadata;
+use crate::base::metric::Metric;
 use crate::quantize::Codes;
 
 /// The contents of a section. The numbers are stored in files and never change their meaning.
@@ -26,7 +27,8 @@ pub enum SectionKind {
     UpperEdges = 7,
     /// `[rows × stride]` u8: the 8-bit codes of the embeddings, each row a whole number of cache lines.
     Codes = 8,
-    /// `[2 × dim]` f32: the smallest value of each dimension, then the distance between its levels.
+    /// `[2 × dim]` f32: the lowest level of each dimension, then the distance between its levels; under L2 `[3 × dim]`, then
+    /// the point that half norms are measured from.
     CodeLevels = 9,
     /// `[count × dim]` f32: users of the training sample that did not teach the graph, to measure recall with.
     HeldOutQueries = 10,
@@ -88,6 +90,9 @@ pub enum SectionKind {
     /// `[axes × dim]` f32: the vectors that a query is multiplied with to get its components along the axes. Absent
     /// together with the widths.
     QueryAxes = 34,
+    /// `[rows]` f32: half of the squared distance of the row that each code represents from the point that code levels
+    /// end with. Only under L2.
+    CodeHalfNorms = 35,
 }
 
 /// The type of the elements of a section.
@@ -213,7 +218,7 @@ impl SectionSpec {
 
 /// Every section kind, in the order of their numbers, which is also their order in a file.
 #[rustfmt::skip]
-pub static SECTIONS: [SectionSpec; 34] = {
+pub static SECTIONS: [SectionSpec; 35] = {
     use ElementType::{AttributeValue, Component, F32, I64, Json, U8, U32, U64, Utf8};
     use Heat::{Candidate, Step};
     use SectionKind as Kind;
@@ -253,6 +258,7 @@ pub static SECTIONS: [SectionSpec; 34] = {
         Spec::new(Kind::ResidualWidths, "residual_widths", U8, unspecified).heat(Candidate).since(9),
         Spec::new(Kind::RowAxes, "row_axes", F32, unspecified).since(9),
         Spec::new(Kind::QueryAxes, "query_axes", F32, unspecified).heat(Candidate).since(9),
+        Spec::new(Kind::CodeHalfNorms, "code_half_norms", F32, code_half_norms).heat(Step).since(10),
     ]
 };
 
@@ -301,7 +307,14 @@ fn codes(of: &Metadata) -> Length {
 }
 
 fn code_levels(of: &Metadata) -> Length {
-    with_codes(of, of.codes.parameter_count(of.dim as usize) as u64)
+    with_codes(of, of.codes.parameter_count(of.dim as usize, of.metric) as u64)
+}
+
+fn code_half_norms(of: &Metadata) -> Length {
+    match of.metric {
+        Metric::L2 => with_codes(of, rows(of)),
+        Metric::InnerProduct | Metric::Cosine => Length::Unspecified,
+    }
 }
 
 fn held_out_queries(of: &Metadata) -> Length {

@@ -91,7 +91,7 @@ fn check_finite(index: &Index, section: SectionKind, rows: EmbeddingsView<'_>) -
 
 /// Encodes every vector again, and compares the codes bit by bit.
 fn check_codes(index: &Index) -> Result<(), IndexError> {
-    let Some(RowCodes { rows: codes, quantizer }) = index.codes() else { return Ok(()) };
+    let Some(RowCodes { rows: codes, half_norms, quantizer, .. }) = index.codes() else { return Ok(()) };
     if let Some(at) = quantizer.parameters().iter().position(|level| !level.is_finite()) {
         let problem = "the level is not finite".to_owned();
         return Err(IndexError::bad_entry(index.path(), SectionKind::CodeLevels, at, problem));
@@ -105,9 +105,16 @@ fn check_codes(index: &Index) -> Result<(), IndexError> {
     let bad = parallel::find_first(codes.len() / stride, 1, |row| {
         differs(row, &codes[row * stride..(row + 1) * stride])
     });
-    bad.map_or(Ok(()), |row| {
+    if let Some(row) = bad {
         let problem = "the code is not that of the embedding".to_owned();
-        Err(IndexError::bad_entry(index.path(), SectionKind::Codes, row, problem))
+        return Err(IndexError::bad_entry(index.path(), SectionKind::Codes, row, problem));
+    }
+    let bad = parallel::find_first(half_norms.len(), 1, |row| {
+        quantizer.half_norm(&codes[row * stride..(row + 1) * stride]).to_bits() != half_norms[row].to_bits()
+    });
+    bad.map_or(Ok(()), |row| {
+        let problem = "the half norm is not that of the code".to_owned();
+        Err(IndexError::bad_entry(index.path(), SectionKind::CodeHalfNorms, row, problem))
     })
 }
 
@@ -117,7 +124,7 @@ fn check_blocks(index: &Index) -> Result<(), IndexError> {
     let (Some(RowCodes { quantizer, .. }), Some(_)) = (index.codes(), index.blocks()) else { return Ok(()) };
     let bad = |section, entry, problem| Err(IndexError::bad_entry(index.path(), section, entry, problem));
     let regions: &[u32] = index.column(SectionKind::BlockRegions, 0);
-    let blocks = BlockSummary::blocks(index.len()) as u32;
+    let blocks = BlockSummary::blocks(index.represented()) as u32;
     if let Some(at) = (1..regions.len()).find(|at| regions[at - 1] >= regions[*at]) {
         return bad(
             SectionKind::BlockRegions,
@@ -133,6 +140,7 @@ fn check_blocks(index: &Index) -> Result<(), IndexError> {
     check_axes(index)?;
     let expected = with_rows!(index.vectors(), rows => {
         let rows = rows.as_contiguous().expect("the rows of an index are contiguous");
+        let rows = &rows[..index.represented() * index.dim()];
         let (axes, widths) = (index.axes(), index.residual_widths().to_vec());
         BlockSummary::with_axes(rows, index.dim(), quantizer, regions.to_vec(), axes.map(FittedAxes::from), widths)
     });

@@ -15,6 +15,7 @@ use super::section::{Section, SectionKind};
 use crate::base::element::Dtype;
 use crate::base::id::{NodeId, VideoId};
 use crate::base::mapped_file::MappedFile;
+use crate::base::metric::Metric;
 use crate::dataset::{EmbeddingsView, Rows};
 use crate::graph::{Blocks, GraphView, Lists, UpperLayerView};
 use crate::quantize::{Axes, BlockSummary, Codes, Quantizer, ResidualCodes, RowCodes, plain_widths};
@@ -70,7 +71,10 @@ impl Index {
         };
         index.check_entry_point()?;
         if index.metadata.codes != Codes::None {
-            index.quantizer = index.metadata.codes.quantizer(index.cast(SectionKind::CodeLevels));
+            index.quantizer = {
+                let facts = &index.metadata;
+                facts.codes.quantizer(index.cast(SectionKind::CodeLevels), facts.metric)
+            };
             let (regions, spreads) =
                 (index.cast(SectionKind::BlockRegions), index.cast(SectionKind::ResidualSpreads));
             index.largest_spreads = BlockSummary::largest_spreads(regions, spreads);
@@ -202,16 +206,31 @@ impl Index {
 
     /// The codes of all rows; `None` if the index was built without codes.
     pub fn codes(&self) -> Option<RowCodes<'_>> {
-        Some(RowCodes { rows: self.cast(SectionKind::Codes), quantizer: self.quantizer.as_ref()? })
+        let quantizer = self.quantizer.as_ref()?;
+        Some(RowCodes {
+            rows: self.cast(SectionKind::Codes),
+            half_norms: match self.metadata.metric {
+                Metric::L2 => self.cast(SectionKind::CodeHalfNorms),
+                Metric::InnerProduct | Metric::Cosine => &[],
+            },
+            represented: self.represented(),
+            quantizer,
+        })
     }
 
-    /// The blocks of nodes with their residual codes; `None` if the index has no codes, or is of a format version
-    /// without residual codes.
+    /// The number of nodes that their codes represent: all but the last ones.
+    pub(super) fn represented(&self) -> usize {
+        (self.metadata.rows - self.metadata.unrepresented) as usize
+    }
+
+    /// The blocks of nodes with their residual codes; `None` if the index has no codes, is of a format version without
+    /// residual codes, or compares by L2: a distance is no function of the residual alone.
     pub fn blocks(&self) -> Option<Blocks<'_>> {
         // Only in an index with codes are the lengths of these sections checked.
-        self.quantizer.as_ref()?;
+        self.quantizer.as_ref().filter(|_| self.metadata.metric != Metric::L2)?;
         let blocks = Blocks {
-            rows: self.len(),
+            rows: self.represented(),
+            nodes: self.len(),
             regions: self.cast(SectionKind::BlockRegions),
             means: self.cast(SectionKind::BlockMeans),
             spreads: self.cast(SectionKind::ResidualSpreads),

@@ -13,7 +13,7 @@ use super::super::workspace::Workspace;
 use crate::base::element::Element;
 use crate::base::id::{NodeId, VideoId};
 use crate::base::interrupt::Interrupt;
-use crate::graph::{self, Candidate, CodeScorer, Cost, Scan, Score, Scorer, Scratch, Width};
+use crate::graph::{self, Candidate, CodeScorer, Corrections, Cost, Scan, Score, Scorer, Scratch, Width};
 use crate::index::Index;
 use crate::quantize::RowCodes;
 use crate::with_rows;
@@ -138,13 +138,14 @@ fn collect<T: Element>(
     let Workspace { scratch, query_codes, .. } = workspace;
     let codes = index.codes();
     let plan = Plan::of_plain(forced, codes.map(|codes| codes.rows), width.ef_search);
-    let Some(RowCodes { rows: codes, quantizer }) = codes else {
+    let Some(row_codes @ RowCodes { rows: codes, quantizer, .. }) = codes else {
         let cost = graph::traverse(&index.graph(), scorer, width, scratch, interrupt);
         scratch.collect(keep);
         return (plan, cost);
     };
     quantizer.encode_query(query, query_codes);
-    let by_codes = CodeScorer::new(query_codes.as_slice(), codes);
+    let corrections = Corrections::of(&row_codes, query_codes.affine()[0], || *scorer);
+    let by_codes = CodeScorer::new(query_codes.as_slice(), codes).corrected(corrections.as_ref());
     let keep = graph::rescored(keep);
     let cost = if plan == Plan::CodeScan {
         graph::scan_codes(&by_codes, keep, scratch, interrupt)

@@ -113,9 +113,12 @@ fn watchful() -> Setup {
 #[test]
 fn one_traversal_answers_every_k_as_a_search_of_its_own_would() {
     let folder = tempfile::tempdir().unwrap();
-    for (metric, codes) in
-        [(Metric::InnerProduct, Codes::Sq8), (Metric::Cosine, Codes::Sq8), (Metric::L2, Codes::None)]
-    {
+    for (metric, codes) in [
+        (Metric::InnerProduct, Codes::Sq8),
+        (Metric::Cosine, Codes::Sq8),
+        (Metric::L2, Codes::Sq8),
+        (Metric::L2, Codes::None),
+    ] {
         let dataset = dataset_of(folder.path(), &random_rows(800, 12, 5), 12, metric);
         let params = BuildParams::new(metric, 6, 40).unwrap().with_codes(codes).unwrap();
         let index = build_index(&dataset, &params, &folder.path().join(metric.to_string()));

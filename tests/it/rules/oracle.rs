@@ -42,6 +42,8 @@ fn shapes() -> Vec<Shape> {
         (3000, 32, L2, F16, Codes::None, Grid, false),
         (3000, 32, InnerProduct, F16, Codes::Sq8, Grid, true),
         (3000, 320, InnerProduct, F32, Codes::Sq8, Grid, false),
+        (300, 16, L2, F16, Codes::Sq8, Normal, false),
+        (3000, 24, L2, F32, Codes::Sq8, Grid, true),
     ];
     let of = |(seed, (videos, dim, metric, dtype, codes, components, has_duplicates))| Shape {
         videos,
@@ -65,7 +67,7 @@ fn ways(dataset: &RuledDataset, request: &SearchRequest) -> Vec<(Effort, Option<
     }
     if request.rules.filter.is_some() {
         plans.extend([Plan::FilteredGraph, Plan::MatchScan]);
-        if has_codes {
+        if has_codes && dataset.shape.metric != Metric::L2 {
             plans.push(Plan::BlockScan);
         }
     }

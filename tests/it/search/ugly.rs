@@ -1,0 +1,219 @@
+//! Recall on data that real catalogs contain: extremes, copies, offsets, mixed norms.
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use shortlist::base::interrupt::Interrupt;
+use shortlist::build::{BuildParams, Silent, build_taught_in_memory};
+use shortlist::dataset::Embeddings;
+use shortlist::index::{Codes, Index};
+use shortlist::search::{Plan, SearchParams, Searcher};
+use shortlist::{Dataset, Metric};
+
+const DIM: usize = 24;
+/// More than a segment without a graph has.
+const ROWS: usize = 4200;
+const QUERIES: usize = 60;
+/// Answers of this many videos are wanted, by these plans: few from the graph, many from the codes.
+const WANTED: [(usize, Plan); 2] = [(10, Plan::Graph), (100, Plan::CodeScan)];
+/// Exact scores that differ by a smaller share are equal.
+const TOLERANCE: f64 = 2e-6;
+
+/// What is wrong with the rows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Shape {
+    Even,
+    OneLongRow,
+    SomeLongRows,
+    Spikes,
+    BoostedDimension,
+    TwoNorms,
+    HeavyTails,
+    ManyOrders,
+    OnePlaceholder,
+    ManyUploads,
+    AllTheSame,
+    FarFromTheOrigin,
+    TightClusters,
+    ConstantsAndDenormals,
+}
+
+const SHAPES: [Shape; 14] = {
+    use Shape::*;
+    [
+        Even,
+        OneLongRow,
+        SomeLongRows,
+        Spikes,
+        BoostedDimension,
+        TwoNorms,
+        HeavyTails,
+        ManyOrders,
+        OnePlaceholder,
+        ManyUploads,
+        AllTheSame,
+        FarFromTheOrigin,
+        TightClusters,
+        ConstantsAndDenormals,
+    ]
+};
+
+impl Shape {
+    fn least_recall(self) -> f64 {
+        match self {
+            // A graph in full precision, as codes cannot represent them, and one in which long rows are near to everything,
+            // or clusters near to nothing.
+            Shape::ManyOrders | Shape::TightClusters => 0.8,
+            _ => 0.97,
+        }
+    }
+}
+
+/// Rows and users of a catalog, row-major.
+struct Catalog {
+    rows: Vec<f32>,
+    users: Vec<f32>,
+}
+
+impl Catalog {
+    fn new(shape: Shape) -> Self {
+        let mut random = ChaCha8Rng::seed_from_u64(11);
+        let centers: Vec<f32> = (0..40 * DIM).map(|_| normal(&mut random)).collect();
+        let vector = |random: &mut ChaCha8Rng, scale: f32| -> Vec<f32> {
+            let center = random.random_range(0..40) * DIM;
+            centers[center..center + DIM].iter().map(|value| scale * value + 0.5 * normal(random)).collect()
+        };
+        let scale = if shape == Shape::TightClusters { 1000.0 } else { 1.0 };
+        let mut rows: Vec<Vec<f32>> = (0..ROWS).map(|_| vector(&mut random, scale)).collect();
+        let mut users: Vec<Vec<f32>> = (0..1000 + QUERIES).map(|_| vector(&mut random, scale)).collect();
+        let all = |vectors: &mut [Vec<f32>], change: &mut dyn FnMut(&mut [f32])| {
+            vectors.iter_mut().for_each(|vector| change(vector));
+        };
+        match shape {
+            Shape::Even => {}
+            Shape::OneLongRow => rows[ROWS / 3].iter_mut().for_each(|value| *value *= 1e4),
+            Shape::SomeLongRows => {
+                all(&mut rows[..ROWS / 100], &mut |row| row.iter_mut().for_each(|value| *value *= 100.0));
+            }
+            Shape::Spikes => {
+                all(&mut rows[..ROWS / 200], &mut |row| row[random.random_range(0..DIM)] *= 300.0)
+            }
+            Shape::BoostedDimension => {
+                all(&mut rows, &mut |row| row[5] = 0.0);
+                all(&mut rows[..20], &mut |row| row[5] = 500.0);
+                all(&mut users, &mut |user| user[5] = 1.0);
+            }
+            Shape::TwoNorms => {
+                all(&mut rows[..ROWS / 2], &mut |row| row.iter_mut().for_each(|value| *value *= 30.0));
+            }
+            Shape::HeavyTails => all(&mut rows, &mut |row| {
+                let length = (1.5 * normal(&mut random)).exp();
+                row.iter_mut().for_each(|value| *value *= length);
+            }),
+            Shape::ManyOrders => all(&mut rows, &mut |row| {
+                let length = 10f32.powf(random.random_range(-6.0..6.0));
+                row.iter_mut().for_each(|value| *value *= length);
+            }),
+            Shape::OnePlaceholder => {
+                let mean: Vec<f32> =
+                    (0..DIM).map(|at| rows.iter().map(|row| row[at]).sum::<f32>() / ROWS as f32).collect();
+                rows.iter_mut().step_by(3).for_each(|row| row.clone_from(&mean));
+            }
+            Shape::ManyUploads => {
+                for at in 0..ROWS / 4 {
+                    let original = rows[at % 30].iter().map(|value| 1.5 * value).collect();
+                    rows[at + 30] = original;
+                }
+            }
+            Shape::AllTheSame => {
+                let one = rows[0].clone();
+                all(&mut rows, &mut |row| row.copy_from_slice(&one));
+            }
+            Shape::FarFromTheOrigin => {
+                let offset: Vec<f32> = (0..DIM).map(|_| 1e4 * normal(&mut random)).collect();
+                let mut shift = |vector: &mut [f32]| {
+                    vector.iter_mut().zip(&offset).for_each(|(value, offset)| *value += offset);
+                };
+                all(&mut rows, &mut shift);
+                all(&mut users, &mut shift);
+            }
+            Shape::TightClusters => {}
+            Shape::ConstantsAndDenormals => {
+                all(&mut rows, &mut |row| {
+                    row[..8].fill(3.0);
+                    row[9] *= 1e-40;
+                });
+            }
+        }
+        Self { rows: rows.concat(), users: users.concat() }
+    }
+
+    fn build(&self, metric: Metric, is_taught: bool, codes: Codes) -> Index {
+        let dataset = Dataset::from_rows(DIM, self.rows.clone()).unwrap();
+        let taught = self.users[QUERIES * DIM..].to_vec();
+        let users = Embeddings::in_memory("users".as_ref(), DIM, taught);
+        let params = BuildParams::new(metric, 16, 80).unwrap().with_codes(codes).unwrap();
+        build_taught_in_memory(&dataset, is_taught.then_some(&users), &params, &Silent).unwrap()
+    }
+
+    /// Recall of the users that taught nothing, at the default effort, counted by exact score.
+    fn recall(&self, index: &Index, k: usize, plan: Plan) -> f64 {
+        let metric = index.metadata().metric;
+        let searcher = Searcher::default();
+        let effort = SearchParams::default_effort(k, usize::MAX);
+        let params = SearchParams::new(k, effort).unwrap().with_plan(Some(plan));
+        let hits = self.users[..QUERIES * DIM].chunks(DIM).map(|user| {
+            let scores: Vec<f64> = self.rows.chunks(DIM).map(|row| score(metric, user, row)).collect();
+            let mut best = scores.clone();
+            best.sort_unstable_by(|a, b| b.total_cmp(a));
+            let least = best[k - 1] - TOLERANCE * best[k - 1].abs().max(best[0].abs());
+            let found = searcher.search(index, user, &params, &mut Interrupt::never());
+            let rows = found.hits.iter().map(|hit| index.video_ids()[hit.node.index()].0 as usize);
+            let mut rows: Vec<usize> = rows.collect();
+            rows.sort_unstable();
+            rows.dedup();
+            rows.into_iter().filter(|row| scores[*row] >= least).count()
+        });
+        hits.sum::<usize>() as f64 / (QUERIES * k) as f64
+    }
+}
+
+/// In double precision.
+fn score(metric: Metric, query: &[f32], row: &[f32]) -> f64 {
+    let pairs = || query.iter().zip(row).map(|(a, b)| (f64::from(*a), f64::from(*b)));
+    match metric {
+        Metric::InnerProduct => pairs().map(|(a, b)| a * b).sum(),
+        Metric::Cosine => {
+            let norm = row.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+            pairs().map(|(a, b)| a * b).sum::<f64>() / norm
+        }
+        Metric::L2 => -pairs().map(|(a, b)| (a - b).powi(2)).sum::<f64>(),
+    }
+}
+
+fn normal(random: &mut ChaCha8Rng) -> f32 {
+    let uniform: f32 = 1.0 - random.random::<f32>();
+    (-2.0 * uniform.ln()).sqrt() * (std::f32::consts::TAU * random.random::<f32>()).cos()
+}
+
+#[test]
+fn ugly_data_costs_no_recall() {
+    let mut failed = Vec::new();
+    for shape in SHAPES {
+        let catalog = Catalog::new(shape);
+        for metric in Metric::ALL {
+            for is_taught in [false, true] {
+                let index = catalog.build(metric, is_taught, Codes::preferred(metric));
+                let facts = index.metadata();
+                for (k, plan) in WANTED {
+                    let recall = catalog.recall(&index, k, plan);
+                    if recall < shape.least_recall() {
+                        let taught = if is_taught { "taught" } else { "not taught" };
+                        let codes = (facts.codes, facts.unrepresented, facts.code_check);
+                        failed.push(format!("{shape:?} {metric} {taught}: recall@{k} {recall:.3} {codes:?}"));
+                    }
+                }
+            }
+        }
+    }
+    assert!(failed.is_empty(), "{failed:#?}");
+}
