@@ -195,8 +195,6 @@ impl<'a, T: Element> Comparison<'a, T> {
 
 /// Returns the ranges of the rows to compare.
 fn runs(rows: usize) -> Vec<Range<usize>> {
-    if rows <= MAX_COMPARED {
-        return Vec::from([0..rows]);
-    }
-    (0..RUNS).map(|run| run * rows / RUNS).map(|start| start..start + MAX_COMPARED / RUNS).collect()
+    let (runs, length) = if rows <= MAX_COMPARED { (1, rows) } else { (RUNS, MAX_COMPARED / RUNS) };
+    (0..runs).map(|run| run * rows / runs).map(|start| start..start + length).collect()
 }
