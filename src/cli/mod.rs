@@ -10,6 +10,7 @@
 //! | `sample.rs`       | the sample catalog of `serve` |
 //! | `query/`          | `query`: searches a running server |
 //! | `catalog.rs`      | `takedown`, `restore`, `delete`, `get`: single videos of a running server |
+//! | `value.rs`        | attribute values as text |
 //! | `rebuild.rs`      | `rebuild`: rebuilds an index on a running server |
 //! | `remote.rs`       | the connection to a running server |
 //! | `ground_truth.rs` | `ground-truth`: exact neighbors |
@@ -36,6 +37,7 @@ mod sample;
 mod serve;
 mod synth;
 mod tune;
+mod value;
 mod verify;
 
 use anyhow::Context as _;

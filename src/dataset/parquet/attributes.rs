@@ -1,10 +1,8 @@
 //! The column `video_id`, and attributes: values in the types that an index stores.
 //!
 //! What flows in: the column of each row group in turn. What flows out: ids, or values appended to an attribute
-//! column. Integers narrower than 64 bits and f16 and f32 widen, dates and timestamps become microseconds UTC, integers
-//! in lists become words, and nulls inside lists are dropped.
-
-use std::ops::RangeInclusive;
+//! column. Integers narrower than 64 bits and f16 and f32 widen, dates and timestamps become microseconds, integers in
+//! lists become words, and nulls inside lists are dropped. A time without a time zone is taken as UTC.
 
 use ColumnReader::{
     BoolColumnReader as Bools, ByteArrayColumnReader as Bytes, DoubleColumnReader as Doubles,
@@ -13,21 +11,22 @@ use ColumnReader::{
 };
 use parquet::basic::TimeUnit;
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
-use parquet::data_type::{ByteArray, DataType};
+use parquet::data_type::{ByteArray, DataType, Int96};
 
 use super::embeddings::half;
 use super::records::{Chunk, Item};
 use super::schema::Element;
 use crate::base::id::VideoId;
+use crate::base::instant::Instant;
 use crate::dataset::column::{ColumnValues, KeywordLists, Numbers};
 use crate::dataset::error::DatasetError;
 
 /// The name of the column of ids.
 pub(super) const ID: &str = "video_id";
 
-const MICROS_PER_DAY: i64 = 86_400_000_000;
-/// Local times of the years -262,143 to 262,142, in microseconds. Local times outside of them are read as null.
-const LOCAL_MICROS: RangeInclusive<i64> = -8_334_601_228_800_000_000..=8_210_266_876_799_999_999;
+const NANOS_PER_DAY: i128 = 86_400_000_000_000;
+/// The Julian day number of 1970-01-01.
+const JULIAN_EPOCH: i128 = 2_440_588;
 
 /// Appends the ids of a row group.
 ///
@@ -53,7 +52,7 @@ pub(super) fn append_ids(
 /// Appends the values of a row group to `values`, which is of the type of the column.
 ///
 /// # Errors
-/// For pages that cannot be decoded and for text that is not UTF-8.
+/// For pages that cannot be decoded, text that is not UTF-8, and a time that is no [`Instant`], with its row.
 pub(super) fn append_values(
     chunk: Chunk<'_>,
     reader: ColumnReader,
@@ -75,14 +74,13 @@ pub(super) fn append_values(
             numbers(chunk, reader, values, |value| Some(*value as u64))
         }
         (Int32s(reader), ColumnValues::Timestamp(values)) => {
-            numbers(chunk, reader, values, |day| local(i64::from(*day).checked_mul(MICROS_PER_DAY)?))
+            times(chunk, reader, values, |day| i128::from(*day) * NANOS_PER_DAY)
         }
         (Int64s(reader), ColumnValues::Timestamp(values)) => {
-            numbers(chunk, reader, values, |time| micros(*time, element))
+            let Element::Timestamp { unit } = element else { return Err(mismatch(&chunk)) };
+            times(chunk, reader, values, |time| i128::from(*time) * nanos_per(unit))
         }
-        (Int96s(reader), ColumnValues::Timestamp(values)) => {
-            numbers(chunk, reader, values, |time| Some(time.to_nanos() / 1_000))
-        }
+        (Int96s(reader), ColumnValues::Timestamp(values)) => times(chunk, reader, values, nanos_of_int96),
         (Floats(reader), ColumnValues::Double(values)) => {
             numbers(chunk, reader, values, |value| Some(f64::from(*value)))
         }
@@ -106,6 +104,26 @@ fn numbers<T: DataType, V: Copy + Default>(
 ) -> Result<(), DatasetError> {
     chunk.for_each_value(reader, |_, value| {
         values.push(value.and_then(&convert));
+        Ok(())
+    })
+}
+
+/// Appends times. `nanos` converts one to nanoseconds since 1970.
+fn times<T: DataType>(
+    chunk: Chunk<'_>,
+    reader: ColumnReaderImpl<T>,
+    values: &mut Numbers<i64>,
+    nanos: impl Fn(&T::T) -> i128,
+) -> Result<(), DatasetError> {
+    chunk.for_each_value(reader, |row, value| {
+        let instant = value.map(|value| Instant::from_nanosecond(nanos(value))).transpose();
+        let instant = instant.map_err(|source| DatasetError::Time {
+            path: chunk.path.to_owned(),
+            name: chunk.name.to_owned(),
+            row,
+            source,
+        })?;
+        values.push(instant.map(Instant::as_microsecond));
         Ok(())
     })
 }
@@ -194,19 +212,19 @@ fn widen(value: i32, element: Element) -> i64 {
     }
 }
 
-/// A timestamp in microseconds: finer ones are truncated, those that do not fit 64 bits are null.
-fn micros(time: i64, element: Element) -> Option<i64> {
-    let Element::Timestamp { unit, is_local } = element else { return None };
-    let micros = match unit {
-        TimeUnit::MILLIS => time.checked_mul(1_000)?,
-        TimeUnit::MICROS => time,
-        TimeUnit::NANOS => time / 1_000,
-    };
-    if is_local { local(micros) } else { Some(micros) }
+fn nanos_per(unit: TimeUnit) -> i128 {
+    match unit {
+        TimeUnit::MILLIS => 1_000_000,
+        TimeUnit::MICROS => 1_000,
+        TimeUnit::NANOS => 1,
+    }
 }
 
-fn local(micros: i64) -> Option<i64> {
-    Some(micros).filter(|micros| LOCAL_MICROS.contains(micros))
+/// Nanoseconds since 1970. The conversion of the parquet crate wraps outside of the years 1677 to 2262.
+fn nanos_of_int96(time: &Int96) -> i128 {
+    let &[low, high, day] = time.data() else { unreachable!("INT96 has three words") };
+    let nanos = (u64::from(high) << 32 | u64::from(low)) as i64;
+    (i128::from(day as i32) - JULIAN_EPOCH) * NANOS_PER_DAY + i128::from(nanos)
 }
 
 fn text<'v>(chunk: &Chunk<'_>, row: usize, value: &'v ByteArray) -> Result<&'v str, DatasetError> {

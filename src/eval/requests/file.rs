@@ -12,6 +12,7 @@ use roaring::RoaringTreemap;
 
 use super::line::{InterestLine, Line, SeedLine};
 use crate::base::id::VideoId;
+use crate::base::instant::Instant;
 use crate::dataset::{EmbeddingsView, read_id_list};
 use crate::engine::{Effort, Interest, Query, ReturnAttributes, SearchRequest, Seed};
 use crate::eval::report::is_printable;
@@ -313,10 +314,7 @@ impl Context<'_> {
 fn at(filter: Filter, now: Timestamp) -> Filter {
     let time = |time: Time| match time {
         Time::At(_) => time,
-        Time::Ago(ago) => {
-            let bound = if ago.is_negative() { Timestamp::MAX } else { Timestamp::MIN };
-            Time::At(now.checked_sub(ago).unwrap_or(bound))
-        }
+        Time::Ago(ago) => Time::At(Instant::from(now).saturating_sub(ago)),
     };
     let bound = |bound: Bound<Time>| bound.map(time);
     let condition = |condition: Condition| match condition {
