@@ -57,7 +57,7 @@ impl Dataset {
         let path = files.embeddings.as_path();
         let mut known = KnownIds::default();
         let mut attributes = Vec::new();
-        let embeddings = if extension(path) == "parquet" {
+        let embeddings = if extension(path)? == "parquet" {
             let table = parquet::read(path, Columns::All)?;
             known.add(path, table.ids)?;
             attributes = table.attributes;
@@ -144,7 +144,7 @@ impl KnownIds {
 }
 
 fn read_attributes(path: &Path) -> Result<parquet::Table, DatasetError> {
-    match extension(path).as_str() {
+    match extension(path)?.as_str() {
         "parquet" => parquet::read(path, Columns::AllButEmbedding),
         other => Err(DatasetError::UnknownExtension {
             path: path.to_owned(),
