@@ -89,7 +89,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let (staged, times) = stage(&dataset, training_queries.as_ref(), None, &params, &store, &bars, started)?;
     let (curves, uncalibrated) = calibrate_staged(&staged, arguments.threads, &bars)?;
     let manifest = store.publish(staged, times, Measured { curves, verdict: None })?;
-    drop(bars);
+    bars.finish();
     if let Some(problem) = uncalibrated {
         eprintln!("not calibrated: {problem}");
     }

@@ -43,9 +43,13 @@ mod verify;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
+use crate::build::BuildError;
 use crate::engine::EngineError;
 use crate::index::StoreError;
 use crate::kernel::Kernels;
+use crate::recall::CalibrateError;
+
+const SIGINT: u8 = 2;
 
 /// Candidate retrieval for short-video recommenders.
 #[derive(Debug, Parser)]
@@ -82,6 +86,15 @@ pub fn run() -> anyhow::Result<()> {
         Some(remedy) => anyhow::anyhow!("{error:#}; {remedy}"),
         None => error,
     })
+}
+
+/// Returns the exit code of an error of [`run`]: that of a process ended by Ctrl-C if the work was cancelled, else 1.
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    let was_cancelled = error.chain().any(|cause| {
+        matches!(cause.downcast_ref(), Some(BuildError::Cancelled))
+            || matches!(cause.downcast_ref(), Some(CalibrateError::Cancelled))
+    });
+    if was_cancelled { 128 + SIGINT } else { 1 }
 }
 
 /// Returns the command that resolves an error of the engine, if there is one.

@@ -305,7 +305,7 @@ fn ctrl_c_leaves_no_partial_index() {
     let killed = Command::new("kill").args(["-INT", &build.id().to_string()]).status().unwrap();
     assert!(killed.success());
     let status = build.wait().unwrap();
-    assert_eq!(status.code(), Some(1), "the build was not ended by its own decision");
+    assert_eq!(status.code(), Some(130), "the build was not ended by its own decision");
     assert_eq!(std::fs::read_dir(&index).unwrap().count(), 0, "something is left");
 }
 
