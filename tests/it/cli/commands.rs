@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use crate::harness::files::{Folder, numbers, three_rows, video_ids};
 use crate::harness::indexes::TestDataset;
 
 fn shortlist() -> Command {
@@ -286,6 +287,28 @@ fn figures_of_things_that_do_not_belong_together_are_refused() {
         "x.npy",
     ]);
     assert!(wrong.contains("truth.npy"), "{wrong}");
+}
+
+#[test]
+fn ids_that_are_row_numbers_are_mentioned() {
+    let folder = Folder::new();
+    let build = |columns: &[_], more: &[&str]| {
+        let embeddings = folder.parquet("x.parquet", columns);
+        let out = folder.path("index");
+        let output =
+            run(&[&["build", "--embeddings", text(&embeddings), "--out", text(&out)], more].concat());
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{error}");
+        let inspected = succeed(&["inspect", text(&out)]);
+        (
+            error.contains("row numbers are the ids"),
+            inspected.contains("equal to the row numbers of the input"),
+        )
+    };
+    assert_eq!(build(&[numbers("id", [7, 8, 9]), three_rows()], &[]), (true, true));
+    assert_eq!(build(&[video_ids([7, 8, 9]), three_rows()], &[]), (false, false));
+    let ids = folder.file("ids.txt", "7\n8\n9\n");
+    assert_eq!(build(&[three_rows()], &["--ids", text(&ids)]), (false, false));
 }
 
 #[test]
