@@ -11,7 +11,7 @@ use shortlist::attributes::{Columns, Value};
 use shortlist::base::id::NodeId;
 use shortlist::base::instant::Instant;
 use shortlist::base::interrupt::Interrupt;
-use shortlist::index::{Index, IndexError, SectionKind};
+use shortlist::index::{Index, IndexError, Section, SectionKind};
 use shortlist::rules::{Filter, matching};
 use tempfile::TempDir;
 
@@ -342,4 +342,28 @@ fn sections_of_a_wrong_length_or_missing_are_refused_when_columns_open() {
         Columns::open(&longer),
         Err(IndexError::WrongSectionLength { expected: 320, found: 324, .. })
     ));
+}
+
+/// More than 4 GiB of text in one column fits.
+#[test]
+fn text_and_lists_have_offsets_of_64_bits() {
+    let rows = 40;
+    let (_folder, index) = typed_index(rows, 7);
+    let columns = Columns::open(&index).unwrap();
+    let bytes = |kind, column: usize| {
+        let sections = index.sections().iter();
+        let of_column = |section: &&_| {
+            let Section { kind: found, ordinal, .. } = **section;
+            found == kind && ordinal as usize == column
+        };
+        sections.filter(of_column).map(|section| section.bytes as usize).sum::<usize>()
+    };
+    for name in ["keyword", "list"] {
+        let column = columns.find(name).unwrap();
+        let words = columns.words(column).unwrap().len();
+        assert_eq!(bytes(SectionKind::AttributeWordOffsets, column), (words + 1) * size_of::<u64>());
+        assert_eq!(bytes(SectionKind::AttributePostingOffsets, column), (words + 1) * size_of::<u64>());
+    }
+    let list = columns.find("list").unwrap();
+    assert_eq!(bytes(SectionKind::AttributeLists, list), (rows + 1) * size_of::<u64>());
 }
