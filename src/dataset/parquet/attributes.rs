@@ -17,14 +17,13 @@ use super::embeddings::half;
 use super::records::{Chunk, Item};
 use super::schema::Element;
 use crate::base::id::VideoId;
-use crate::base::instant::Instant;
+use crate::base::instant::{Instant, OutOfRange};
 use crate::dataset::column::{ColumnValues, KeywordLists, Numbers};
 use crate::dataset::error::DatasetError;
 
 /// The name of the column of ids.
 pub(super) const ID: &str = "video_id";
 
-const NANOS_PER_DAY: i128 = 86_400_000_000_000;
 /// The Julian day number of 1970-01-01.
 const JULIAN_EPOCH: i128 = 2_440_588;
 
@@ -74,13 +73,15 @@ pub(super) fn append_values(
             numbers(chunk, reader, values, |value| Some(*value as u64))
         }
         (Int32s(reader), ColumnValues::Timestamp(values)) => {
-            times(chunk, reader, values, |day| i128::from(*day) * NANOS_PER_DAY)
+            times(chunk, reader, values, DAYS, |day| i128::from(*day))
         }
         (Int64s(reader), ColumnValues::Timestamp(values)) => {
             let Element::Timestamp { unit } = element else { return Err(mismatch(&chunk)) };
-            times(chunk, reader, values, |time| i128::from(*time) * nanos_per(unit))
+            times(chunk, reader, values, unit_of(unit), |time| i128::from(*time))
         }
-        (Int96s(reader), ColumnValues::Timestamp(values)) => times(chunk, reader, values, nanos_of_int96),
+        (Int96s(reader), ColumnValues::Timestamp(values)) => {
+            times(chunk, reader, values, NANOS, nanos_of_int96)
+        }
         (Floats(reader), ColumnValues::Double(values)) => {
             numbers(chunk, reader, values, |value| Some(f64::from(*value)))
         }
@@ -108,22 +109,26 @@ fn numbers<T: DataType, V: Copy + Default>(
     })
 }
 
-/// Appends times. `nanos` converts one to nanoseconds since 1970.
+/// Appends times. `units` converts one to a number of units since 1970.
 fn times<T: DataType>(
     chunk: Chunk<'_>,
     reader: ColumnReaderImpl<T>,
     values: &mut Numbers<i64>,
-    nanos: impl Fn(&T::T) -> i128,
+    unit: Unit,
+    units: impl Fn(&T::T) -> i128,
 ) -> Result<(), DatasetError> {
     chunk.for_each_value(reader, |row, value| {
-        let instant = value.map(|value| Instant::from_nanosecond(nanos(value))).transpose();
-        let instant = instant.map_err(|source| DatasetError::Time {
+        let Some(found) = value.map(&units) else {
+            values.push(None);
+            return Ok(());
+        };
+        let instant = Instant::from_nanosecond(found * unit.nanos).map_err(|_| DatasetError::Time {
             path: chunk.path.to_owned(),
             name: chunk.name.to_owned(),
             row,
-            source,
+            source: OutOfRange { found, unit: unit.name },
         })?;
-        values.push(instant.map(Instant::as_microsecond));
+        values.push(Some(instant.as_microsecond()));
         Ok(())
     })
 }
@@ -212,11 +217,21 @@ fn widen(value: i32, element: Element) -> i64 {
     }
 }
 
-fn nanos_per(unit: TimeUnit) -> i128 {
+/// A unit of time.
+#[derive(Clone, Copy)]
+struct Unit {
+    nanos: i128,
+    name: &'static str,
+}
+
+const DAYS: Unit = Unit { nanos: 86_400_000_000_000, name: "days" };
+const NANOS: Unit = Unit { nanos: 1, name: "nanoseconds" };
+
+fn unit_of(unit: TimeUnit) -> Unit {
     match unit {
-        TimeUnit::MILLIS => 1_000_000,
-        TimeUnit::MICROS => 1_000,
-        TimeUnit::NANOS => 1,
+        TimeUnit::MILLIS => Unit { nanos: 1_000_000, name: "milliseconds" },
+        TimeUnit::MICROS => Unit { nanos: 1_000, name: "microseconds" },
+        TimeUnit::NANOS => NANOS,
     }
 }
 
@@ -224,7 +239,7 @@ fn nanos_per(unit: TimeUnit) -> i128 {
 fn nanos_of_int96(time: &Int96) -> i128 {
     let &[low, high, day] = time.data() else { unreachable!("INT96 has three words") };
     let nanos = (u64::from(high) << 32 | u64::from(low)) as i64;
-    (i128::from(day as i32) - JULIAN_EPOCH) * NANOS_PER_DAY + i128::from(nanos)
+    (i128::from(day as i32) - JULIAN_EPOCH) * DAYS.nanos + i128::from(nanos)
 }
 
 fn text<'v>(chunk: &Chunk<'_>, row: usize, value: &'v ByteArray) -> Result<&'v str, DatasetError> {

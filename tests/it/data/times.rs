@@ -58,6 +58,15 @@ impl Encoding {
         }
     }
 
+    fn unit_name(self) -> &'static str {
+        match self.unit() {
+            1 => "nanoseconds",
+            1_000 => "microseconds",
+            1_000_000 => "milliseconds",
+            _ => "days",
+        }
+    }
+
     /// The number of units, if the encoding can hold it.
     fn cell(self, units: i128) -> Option<Cell> {
         Some(match self {
@@ -182,7 +191,7 @@ proptest! {
         if stored.len() == nanos.len() {
             assert_refused!(open(&path), Time { path: path.clone(), name: "t", row: row });
             let error = open(&path).unwrap_err().to_string();
-            let end = format!("found {} nanoseconds since 1970", stored[row]);
+            let end = format!("found {} {} since 1970", stored[row] / encoding.unit(), encoding.unit_name());
             prop_assert!(error.contains("expected a time from") && error.ends_with(&end), "{}", error);
         }
     }
