@@ -48,7 +48,7 @@ fn filter(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new(name, share), |bencher| bencher.iter(|| black_box(find())));
     }
     let time = columns.find("published_at").expect("there is one");
-    let earliest = now - SignedDuration::from_hours(24);
+    let earliest = shortlist::Instant::from(now - SignedDuration::from_hours(24));
     group.bench_function("since", |bencher| bencher.iter(|| columns.since(time, black_box(earliest))));
     group.finish();
     let mut group = criterion.benchmark_group("value_keys");

@@ -135,6 +135,7 @@ pub mod synth;
 pub use attributes::Value;
 pub use base::element::Dtype;
 pub use base::id::VideoId;
+pub use base::instant::Instant;
 pub use base::metric::Metric;
 pub use build::BuildError;
 pub use dataset::{

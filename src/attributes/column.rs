@@ -1,13 +1,12 @@
 //! Attribute columns of an open index: typed values, read directly from the mapped file.
 
-use jiff::Timestamp;
-
 use super::invert::marks_of;
 use super::keys::ValueKeys;
 use super::sorted::{Scalar, Sorted};
 use super::value::Value;
 use super::words::{Postings, Words, slots_of};
 use crate::base::id::NodeId;
+use crate::base::instant::Instant;
 use crate::index::{
     AttributeKind, AttributeSchema, FILTER_VERSION, Index, IndexError, SectionKind, WORD_SLOTS_VERSION,
 };
@@ -113,7 +112,7 @@ impl<'a> Columns<'a> {
 
     /// Returns the nodes whose time is `earliest` or later; `None` for a column without times. Scans all times if the
     /// columns are not inverted.
-    pub fn since(&self, column: usize, earliest: Timestamp) -> Option<NodeSet> {
+    pub fn since(&self, column: usize, earliest: Instant) -> Option<NodeSet> {
         let sorted = self.sorted(column).filter(|_| self.kind(column) == Some(AttributeKind::Timestamp))?;
         let earliest = earliest.as_nanosecond();
         let is_before = |time: i64| i128::from(time) * 1000 < earliest;
@@ -173,7 +172,7 @@ impl<'a> Columns<'a> {
             AttributeKind::Bool => Value::Bool(*self.index.column::<u8>(values, ordinal).get(row)? != 0),
             AttributeKind::Timestamp => {
                 let micros: i64 = *self.index.column(values, ordinal).get(row)?;
-                Value::Timestamp(Timestamp::from_microsecond(micros).ok()?)
+                Value::Timestamp(Instant::from_microsecond(micros).ok()?)
             }
             AttributeKind::Keyword => {
                 let code: u32 = *self.index.column(values, ordinal).get(row)?;

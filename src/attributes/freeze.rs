@@ -2,11 +2,10 @@
 
 use std::collections::HashMap;
 
-use jiff::Timestamp;
-
 use super::bytes::bytes_of;
 use super::invert::{key_of_f64, key_of_i64, order, postings};
 use super::words::{fill_slots, slots_of};
+use crate::base::instant::Instant;
 use crate::dataset::{AttributeColumn, ColumnValues, KeywordLists, Keywords, Numbers, Validity};
 use crate::index::{AttributeKind, AttributeSchema, SectionKind};
 
@@ -67,7 +66,7 @@ pub fn check(column: &AttributeColumn) -> Result<CheckedColumn<'_>, AttributeErr
         ColumnValues::Bool(_) => AttributeKind::Bool,
         ColumnValues::Timestamp(times) => {
             for (row, time) in times.iter().enumerate() {
-                if let Some(Err(error)) = time.map(Timestamp::from_microsecond) {
+                if let Some(Err(error)) = time.map(Instant::from_microsecond) {
                     let (column, problem) = (name.clone(), error.to_string());
                     return Err(AttributeError::BadValue { column, row, problem });
                 }

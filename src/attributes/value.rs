@@ -1,6 +1,6 @@
 //! One value of one attribute.
 
-use jiff::Timestamp;
+use crate::base::instant::Instant;
 
 /// One value of one attribute, owned.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,7 +18,7 @@ pub enum Value {
     /// True or false.
     Bool(bool),
     /// A point in time, to the microsecond.
-    Timestamp(Timestamp),
+    Timestamp(Instant),
 }
 
 impl std::fmt::Display for Value {

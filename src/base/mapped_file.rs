@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use memmap2::{Advice, Mmap, MmapMut, UncheckedAdvice};
 
+use super::local_path::check_local;
+
 /// The size of a huge page on all supported processors with 4 KiB pages.
 const HUGE_PAGE: usize = 2 << 20;
 /// Bytes that one system call maps or releases. Other threads that map memory wait for that call; for a whole large
@@ -36,8 +38,9 @@ impl MappedFile {
     /// Maps the file at `path`. The bytes of an empty file are an empty slice.
     ///
     /// # Errors
-    /// If it cannot be opened or mapped, or is not a regular file.
+    /// If it cannot be opened or mapped, or is not a regular file on this machine.
     pub fn open(path: &Path) -> io::Result<Self> {
+        check_local(path)?;
         let file = File::open(path)?;
         if !file.metadata()?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));

@@ -7,15 +7,21 @@
 //! | `element.rs`     | the types that an embedding component is stored in |
 //! | `mapped_file.rs` | read-only memory maps, and memory on huge pages |
 //! | `staged_file.rs` | files that are written under a temporary name, then renamed |
+//! | `instant.rs`     | points in time of the years -9999 to 9999 |
+//! | `output.rs`      | a file, device or stream that a user named for output |
+//! | `local_path.rs`  | paths that are not addresses |
 //! | `interrupt.rs`   | whether long-running work should stop early |
 //! | `parallel.rs`    | loops on the current rayon pool |
 //! | `text.rs`        | untrusted text: length limit, control characters |
 
 pub mod element;
 pub mod id;
+pub mod instant;
 pub mod interrupt;
+pub mod local_path;
 pub mod mapped_file;
 pub mod metric;
+pub mod output;
 pub mod parallel;
 pub mod staged_file;
 pub mod text;

@@ -7,7 +7,7 @@ use super::progress::BuildBars;
 use super::tune;
 use crate::base::metric::Metric;
 use crate::build::{BuildParams, Builder, stage};
-use crate::dataset::{Dataset, DatasetFiles, Embeddings};
+use crate::dataset::{Dataset, DatasetFiles, Embeddings, IdSource};
 use crate::index::{Codes, IndexStore, Measured, RepairReport};
 use crate::recall::calibrate_staged;
 
@@ -82,14 +82,17 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         ids: arguments.ids.clone(),
         attributes: arguments.attributes.clone(),
     };
-    let dataset = Dataset::open(&files, arguments.metric)?;
+    let (dataset, source) = Dataset::read(&files, arguments.metric)?;
+    if source == IdSource::RowNumbers {
+        eprintln!("no column video_id and no --ids: row numbers are the ids");
+    }
     let training_queries = arguments.training_queries.as_deref().map(Embeddings::open).transpose()?;
     let store = IndexStore::new(&arguments.out);
     let bars = BuildBars::new()?;
     let (staged, times) = stage(&dataset, training_queries.as_ref(), None, &params, &store, &bars, started)?;
     let (curves, uncalibrated) = calibrate_staged(&staged, arguments.threads, &bars)?;
     let manifest = store.publish(staged, times, Measured { curves, verdict: None })?;
-    drop(bars);
+    bars.finish();
     if let Some(problem) = uncalibrated {
         eprintln!("not calibrated: {problem}");
     }

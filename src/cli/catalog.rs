@@ -3,12 +3,11 @@
 use std::fmt::Write;
 
 use anyhow::bail;
-use jiff::Timestamp;
 use tonic::transport::Channel;
 
 use super::remote::{MAX_RESPONSE_BYTES, Remote, refusal};
+use super::value::{instant, value};
 use crate::base::text::visible_text;
-use crate::service::proto::attribute_value::Value;
 use crate::service::proto::catalog_client::CatalogClient;
 use crate::service::proto::lookup::State;
 use crate::service::proto::{
@@ -146,25 +145,10 @@ fn render(lookup: &Lookup) -> String {
     text
 }
 
-fn value(value: &Value) -> String {
-    match value {
-        Value::Keyword(word) => word.clone(),
-        Value::KeywordList(list) => list.values.join(", "),
-        Value::Int64(value) => value.to_string(),
-        Value::Uint64(value) => value.to_string(),
-        Value::Double(value) => value.to_string(),
-        Value::Bool(value) => value.to_string(),
-        Value::Timestamp(at) => instant(at),
-    }
-}
-
-fn instant(at: &prost_types::Timestamp) -> String {
-    Timestamp::new(at.seconds, at.nanos).map_or_else(|_| format!("{at:?}"), |at| at.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::proto::attribute_value::Value;
     use crate::service::proto::{AttributeValue, Vector, WriteError};
 
     #[test]

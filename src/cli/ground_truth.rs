@@ -6,6 +6,7 @@ use anyhow::ensure;
 
 use super::progress::bar;
 use crate::base::metric::Metric;
+use crate::base::output::is_standard_output;
 use crate::dataset::Embeddings;
 use crate::recall::ground_truth;
 
@@ -61,6 +62,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     });
     bar.finish();
     truth.write(&arguments.out)?;
-    say!("{}  [{} × {}] i32", arguments.out.display(), truth.rows, truth.k);
+    let written = format!("{}  [{} × {}] i32", arguments.out.display(), truth.rows, truth.k);
+    if is_standard_output(&arguments.out) {
+        eprintln!("{written}")
+    } else {
+        say!("{written}")
+    }
     Ok(())
 }

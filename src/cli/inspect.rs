@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use comfy_table::{Table, presets};
 
 use super::tune;
+use crate::base::id::NodeId;
 use crate::base::text::visible_text;
 use crate::index::{
     BuildPhase, CodeCheck, Codes, GateReport, HeldOutRecall, Index, IndexStore, Manifest, Metadata,
@@ -37,6 +38,10 @@ fn print_facts(store: &IndexStore, manifest: &Manifest, index: &Index) -> anyhow
     say!("file             {}", index.path().display());
     say!("bytes            {}", index.bytes());
     say!("videos           {}", facts.rows);
+    let mut ids = index.video_ids().iter().zip((0..).map(NodeId));
+    if ids.all(|(id, node)| id.0 == u64::from(index.input_row(node))) {
+        say!("ids              equal to the row numbers of the input");
+    }
     say!("dimensions       {} {}", facts.dim, facts.dtype);
     say!("metric           {}", facts.metric);
     say!("codes            {}", described_codes(facts));

@@ -10,6 +10,7 @@
 //! | `sample.rs`       | the sample catalog of `serve` |
 //! | `query/`          | `query`: searches a running server |
 //! | `catalog.rs`      | `takedown`, `restore`, `delete`, `get`: single videos of a running server |
+//! | `value.rs`        | attribute values as text |
 //! | `rebuild.rs`      | `rebuild`: rebuilds an index on a running server |
 //! | `remote.rs`       | the connection to a running server |
 //! | `ground_truth.rs` | `ground-truth`: exact neighbors |
@@ -36,14 +37,19 @@ mod sample;
 mod serve;
 mod synth;
 mod tune;
+mod value;
 mod verify;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
+use crate::build::BuildError;
 use crate::engine::EngineError;
 use crate::index::StoreError;
 use crate::kernel::Kernels;
+use crate::recall::CalibrateError;
+
+const SIGINT: u8 = 2;
 
 /// Candidate retrieval for short-video recommenders.
 #[derive(Debug, Parser)]
@@ -80,6 +86,15 @@ pub fn run() -> anyhow::Result<()> {
         Some(remedy) => anyhow::anyhow!("{error:#}; {remedy}"),
         None => error,
     })
+}
+
+/// Returns the exit code of an error of [`run`]: that of a process ended by Ctrl-C if the work was cancelled, else 1.
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    let was_cancelled = error.chain().any(|cause| {
+        matches!(cause.downcast_ref(), Some(BuildError::Cancelled))
+            || matches!(cause.downcast_ref(), Some(CalibrateError::Cancelled))
+    });
+    if was_cancelled { 128 + SIGINT } else { 1 }
 }
 
 /// Returns the command that resolves an error of the engine, if there is one.

@@ -3,11 +3,12 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 use tonic_types::StatusExt;
 
+use crate::base::local_path::scheme;
 use crate::service::code_name;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,7 +35,13 @@ impl Remote {
 
     async fn connect(&self) -> anyhow::Result<Channel> {
         let addr = &self.addr;
-        let uri = if addr.contains("://") { addr.clone() } else { format!("http://{addr}") };
+        let uri = match scheme(addr) {
+            None => format!("http://{addr}"),
+            Some(scheme) if scheme.eq_ignore_ascii_case("http") => addr.clone(),
+            Some(scheme) => {
+                bail!("--addr {addr}: expected http://, found {scheme}://: connections are not encrypted")
+            }
+        };
         let endpoint =
             Endpoint::from_shared(uri).with_context(|| format!("--addr {addr}: not an address"))?;
         endpoint

@@ -56,7 +56,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     index.populate();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(arguments.threads).build()?;
     let curves = pool.install(|| calibrate(&index, queries, source, &arguments.k, &bars))?;
-    drop(bars);
+    bars.finish();
     let calibration = store.add_calibration(manifest.generation, &index, curves)?;
     say!("calibration {} of generation {}", calibration.calibration, manifest.generation);
     show(&calibration);

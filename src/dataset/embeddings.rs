@@ -56,7 +56,7 @@ impl Embeddings {
     /// # Errors
     /// [`DatasetError`] with the path, the expected and the found value.
     pub fn open(path: &Path) -> Result<Self, DatasetError> {
-        match extension(path).as_str() {
+        match extension(path)?.as_str() {
             "npy" => open_npy(path),
             "fvecs" => open_fvecs(path),
             "fbin" => open_fbin(path),

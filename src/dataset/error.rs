@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use parquet::errors::ParquetError;
 
 use crate::base::id::VideoId;
+use crate::base::instant::OutOfRange;
 
 /// Why a file of embeddings, ids, attributes or ground truth was refused.
 ///
@@ -98,6 +99,10 @@ pub enum DatasetError {
     /// A Parquet column that must have a value in every row.
     #[error("{path}: row {row}: expected a value in column {name:?}, found null", path = path.display())]
     NullValue { path: PathBuf, name: &'static str, row: usize },
+
+    /// A time of a year that no index stores.
+    #[error("{path}: row {row}, column {name:?}: {source}", path = path.display())]
+    Time { path: PathBuf, name: String, row: usize, r#source: OutOfRange },
 
     /// A component of a Parquet embedding is null.
     #[error("{path}: row {row}, column {column}: expected a finite number, found null", path = path.display())]

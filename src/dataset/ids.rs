@@ -18,7 +18,7 @@ use crate::base::mapped_file::MappedFile;
 /// # Errors
 /// [`DatasetError`]; for a signed id below 0 and a line that is not a number, with its row or line.
 pub fn read_ids(path: &Path) -> Result<Vec<VideoId>, DatasetError> {
-    let read = match extension(path).as_str() {
+    let read = match extension(path)?.as_str() {
         "npy" => parse_npy,
         "txt" => parse_text,
         other => {
@@ -41,7 +41,9 @@ pub fn read_ids(path: &Path) -> Result<Vec<VideoId>, DatasetError> {
 pub fn read_id_list(path: &Path) -> Result<Vec<VideoId>, DatasetError> {
     match read_ids(path) {
         Err(DatasetError::NoRows { .. }) => Ok(Vec::new()),
-        Err(DatasetError::EmptyFile { .. }) if extension(path) == "txt" => Ok(Vec::new()),
+        Err(DatasetError::EmptyFile { .. }) if extension(path).is_ok_and(|found| found == "txt") => {
+            Ok(Vec::new())
+        }
         read => read,
     }
 }

@@ -30,6 +30,15 @@ pub struct DatasetFiles {
     pub attributes: Option<PathBuf>,
 }
 
+/// Where the ids of a catalog are from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdSource {
+    /// At least one of the files has ids.
+    Files,
+    /// No file has ids: the id of a video is the number of its row, from 0.
+    RowNumbers,
+}
+
 /// A catalog that passed every check.
 #[derive(Debug)]
 pub struct Dataset {
@@ -54,10 +63,18 @@ impl Dataset {
     /// # Errors
     /// [`DatasetError`] for the first check that fails, with file, row, expected and found value.
     pub fn open(files: &DatasetFiles, metric: Metric) -> Result<Self, DatasetError> {
+        Self::read(files, metric).map(|(dataset, _)| dataset)
+    }
+
+    /// Opens the files as [`Self::open`] does, and returns where the ids are from.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn read(files: &DatasetFiles, metric: Metric) -> Result<(Self, IdSource), DatasetError> {
         let path = files.embeddings.as_path();
         let mut known = KnownIds::default();
         let mut attributes = Vec::new();
-        let embeddings = if extension(path) == "parquet" {
+        let embeddings = if extension(path)? == "parquet" {
             let table = parquet::read(path, Columns::All)?;
             known.add(path, table.ids)?;
             attributes = table.attributes;
@@ -93,13 +110,14 @@ impl Dataset {
             }
             attributes.extend(table.attributes);
         }
+        let source = if known.first.is_some() { IdSource::Files } else { IdSource::RowNumbers };
         let ids = known.into_unique(rows)?;
         embeddings.check_finite()?;
         if metric == Metric::Cosine {
             embeddings.check_nonzero()?;
         }
         let expires_at = attributes.iter().find(|column| column.name == EXPIRES_AT).and_then(expiries);
-        Ok(Self { embeddings, ids, attributes, expires_at })
+        Ok((Self { embeddings, ids, attributes, expires_at }, source))
     }
 }
 
@@ -144,7 +162,7 @@ impl KnownIds {
 }
 
 fn read_attributes(path: &Path) -> Result<parquet::Table, DatasetError> {
-    match extension(path).as_str() {
+    match extension(path)?.as_str() {
         "parquet" => parquet::read(path, Columns::AllButEmbedding),
         other => Err(DatasetError::UnknownExtension {
             path: path.to_owned(),

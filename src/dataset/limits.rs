@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::error::DatasetError;
 use crate::base::id::NodeId;
+use crate::base::local_path::check_local;
 
 /// The largest supported dimension, far above that of any embedding model.
 pub(super) const MAX_DIM: u64 = 65_536;
@@ -45,6 +46,10 @@ pub(super) fn check_size(path: &Path, expected: u64, found: usize) -> Result<(),
 }
 
 /// Returns the extension of `path` in lower case, or an empty string.
-pub(super) fn extension(path: &Path) -> String {
-    path.extension().map(|extension| extension.to_string_lossy().to_lowercase()).unwrap_or_default()
+///
+/// # Errors
+/// If `path` is an address: its extension means nothing.
+pub(super) fn extension(path: &Path) -> Result<String, DatasetError> {
+    check_local(path).map_err(DatasetError::io(path))?;
+    Ok(path.extension().map(|extension| extension.to_string_lossy().to_lowercase()).unwrap_or_default())
 }

@@ -34,7 +34,7 @@ pub use column::{AttributeColumn, ColumnValues, KeywordLists, Keywords, Numbers,
 pub use embeddings::Embeddings;
 pub use error::DatasetError;
 pub use ids::{read_id_list, read_ids};
-pub use input::{Dataset, DatasetFiles, EXPIRES_AT, NEVER};
+pub use input::{Dataset, DatasetFiles, EXPIRES_AT, IdSource, NEVER};
 pub use neighbors::Neighbors;
 pub use npy_writer::{NpyScalar, NpyWriter, write_npy};
 pub use view::{EmbeddingsView, Rows};

@@ -1,14 +1,14 @@
 //! Writes `.npy`: rows flow in as they are computed; a complete file flows out, or none.
 //!
-//! The file is written under a temporary name in the same folder, synced, renamed, and its folder synced: a reader
-//! sees all of it or nothing, also after a power failure. Nothing here knows what the numbers mean.
+//! A file is written under a temporary name in the same folder, synced, renamed, and its folder synced: a reader sees
+//! all of it or nothing, also after a power failure. Nothing here knows what the numbers mean.
 
 use std::io::{BufWriter, Write};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
 use super::error::DatasetError;
-use crate::base::staged_file::StagedFile;
+use crate::base::output::{Output, OutputFile};
 use bytemuck::Pod;
 use half::f16;
 
@@ -46,7 +46,7 @@ pub fn write_npy<T: NpyScalar>(path: &Path, shape: &[usize], values: &[T]) -> Re
 #[derive(Debug)]
 pub struct NpyWriter<T> {
     path: PathBuf,
-    file: BufWriter<StagedFile>,
+    file: BufWriter<OutputFile>,
     expected: u64,
     written: u64,
     scalar: PhantomData<T>,
@@ -56,9 +56,9 @@ impl<T: NpyScalar> NpyWriter<T> {
     /// Begins an array of `shape`: `[rows, dim]` or `[rows]`.
     ///
     /// # Errors
-    /// [`DatasetError::Io`] if the folder of `path` cannot be written to.
+    /// [`DatasetError::Io`] if `path` is no [`Output`], or its folder cannot be written to.
     pub fn create(path: &Path, shape: &[usize]) -> Result<Self, DatasetError> {
-        let file = StagedFile::create_for(path).map_err(DatasetError::io(path))?;
+        let file = Output::open(path).and_then(Output::create).map_err(DatasetError::io(path))?;
         let mut file = BufWriter::with_capacity(1 << 20, file);
         file.write_all(&header(T::DESCR, shape)).map_err(DatasetError::io(path))?;
         let expected = shape.iter().map(|&axis| axis as u64).product();
@@ -85,7 +85,7 @@ impl<T: NpyScalar> NpyWriter<T> {
             return Err(DatasetError::WrongLength { path, expected, found: written });
         }
         let file = file.into_inner().map_err(|error| DatasetError::io(&path)(error.into_error()))?;
-        file.replace(&path).map_err(DatasetError::io(&path))
+        file.finish().map_err(DatasetError::io(&path))
     }
 }
 

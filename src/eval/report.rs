@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::local_path::check_local;
 use crate::index::BuildPhase;
 
 /// Maximum size of a file of reports, checked before parsing: thousands of times what a sweep writes.
@@ -182,6 +183,7 @@ pub enum ReportError {
 pub fn read_reports(path: &Path) -> Result<Vec<Report>, ReportError> {
     let io = |source| ReportError::Io { path: path.to_owned(), source };
     let mut bytes = Vec::new();
+    check_local(path).map_err(io)?;
     File::open(path).map_err(io)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(io)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(ReportError::TooLarge { path: path.to_owned(), most: MAX_FILE_BYTES });

@@ -3,7 +3,6 @@
 //! What flows in: the model of the catalog and the ids of its videos. What flows out: a file of one column per
 //! attribute, and the [`Population`] that requests are drawn for. This file does not use embeddings.
 
-use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -20,8 +19,8 @@ use super::error::SynthError;
 use super::model::Model;
 use super::requests::Population;
 use super::words;
+use crate::base::output::{Output, OutputFile};
 use crate::base::parallel;
-use crate::base::staged_file::StagedFile;
 
 /// Rows of a row group. They stay in memory until their columns are written: about 120 MB.
 const ROW_GROUP: usize = 1 << 20;
@@ -59,15 +58,14 @@ const SCHEMA: &str = "
 /// Writes the attributes of the videos `ids` to `path`, atomically: the whole file or none.
 pub(super) fn write_attributes(path: &Path, model: &Model, ids: &[u64]) -> Result<Population, SynthError> {
     let io = |source| SynthError::Io { path: path.to_owned(), source };
-    let mut staged = StagedFile::create_for(path).map_err(io)?;
-    let file = staged.file_mut().try_clone().map_err(io)?;
-    let population = write_videos(file, model, ids)
+    let mut file = Output::open(path).and_then(Output::create).map_err(io)?;
+    let population = write_videos(&mut file, model, ids)
         .map_err(|source| SynthError::Parquet { path: path.to_owned(), source })?;
-    staged.replace(path).map_err(io)?;
+    file.finish().map_err(io)?;
     Ok(population)
 }
 
-fn write_videos(file: File, model: &Model, ids: &[u64]) -> Result<Population, ParquetError> {
+fn write_videos(file: &mut OutputFile, model: &Model, ids: &[u64]) -> Result<Population, ParquetError> {
     let properties = WriterProperties::builder().set_compression(Compression::ZSTD(Default::default()));
     let schema = Arc::new(parse_message_type(SCHEMA)?);
     let mut writer = SerializedFileWriter::new(file, schema, Arc::new(properties.build()))?;

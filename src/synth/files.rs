@@ -7,6 +7,7 @@ use super::error::SynthError;
 use super::model::Model;
 use super::params::SynthParams;
 use super::requests::{EXCLUDED_FILE, excluded_rows, write_requests};
+use crate::base::local_path::check_local;
 use crate::base::parallel;
 use crate::dataset::{NpyWriter, write_npy};
 
@@ -61,7 +62,8 @@ pub fn synth(params: SynthParams, dir: &Path, done: impl Fn(usize) + Sync) -> Re
     within("videos", params.videos, (1..=100_000_000).contains(&params.videos), "1 to 100,000,000")?;
     within("dim", params.dim, (2..=4096).contains(&params.dim), "2 to 4,096")?;
     within("users", params.users, (2..=100_000_000).contains(&params.users), "2 to 100,000,000")?;
-    std::fs::create_dir_all(dir).map_err(|source| SynthError::Io { path: dir.to_owned(), source })?;
+    let created = check_local(dir).and_then(|()| std::fs::create_dir_all(dir));
+    created.map_err(|source| SynthError::Io { path: dir.to_owned(), source })?;
     let files = SynthFiles::in_dir(dir);
     let model = Model::new(params);
     let held_out = params.held_out_users();

@@ -22,8 +22,8 @@ use serde::Serialize;
 
 use super::model::{Draw, Model};
 use super::words;
+use crate::base::output::Output;
 use crate::base::parallel;
-use crate::base::staged_file::StagedFile;
 
 /// The file of excluded ids, as lines name it: relative to the file of requests.
 pub(super) const EXCLUDED_FILE: &str = "excluded.npy";
@@ -170,14 +170,14 @@ pub(super) fn write_requests(
     let lines_of = |row: usize| lines(model, population, users.start + row, row, count);
     // By user, then by label: all users have the same labels.
     let lines: Vec<Vec<Line>> = parallel::map(count, 1, lines_of);
-    let mut file = BufWriter::new(StagedFile::create_for(path)?);
+    let mut file = BufWriter::new(Output::open(path)?.create()?);
     for label in 0..lines.first().map_or(0, Vec::len) {
         for lines in &lines {
             serde_json::to_writer(&mut file, &lines[label])?;
             file.write_all(b"\n")?;
         }
     }
-    file.into_inner().map_err(io::IntoInnerError::into_error)?.replace(path)
+    file.into_inner().map_err(io::IntoInnerError::into_error)?.finish()
 }
 
 /// Returns all lines of user `number`, whose query is row `row` of `rows`.

@@ -80,7 +80,8 @@ pub struct Arguments {
     /// Reports of other engines to compare with, in the format of --json. Reports of requests are compared per label.
     #[arg(long, value_name = "FILE")]
     pub(super) against: Vec<PathBuf>,
-    /// Write the reports to this file: a JSON object, or an array if there are several.
+    /// Write the reports to this file: a JSON object, or an array if there are several. `-` is standard output; the
+    /// tables are then on standard error.
     #[arg(long, value_name = "FILE")]
     pub(super) json: Option<PathBuf>,
     /// Write a self-contained HTML page with charts and tables.

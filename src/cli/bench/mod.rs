@@ -3,24 +3,24 @@
 //! | file | duty |
 //! |---|---|
 //! | `arguments.rs` | the flags, and the indexes and threads that they name |
+//! | `outputs.rs`   | the files to write, and the tables |
 //! | `requests.rs`  | measures requests with rules |
 //! | `tables.rs`    | reports as tables |
 
 mod arguments;
+mod outputs;
 mod requests;
 mod tables;
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
-use jiff::Timestamp;
 
+use self::outputs::Outputs;
 use self::tables::{points, summary};
 use super::progress::report_residence;
-use crate::base::staged_file::StagedFile;
 use crate::dataset::{Embeddings, Neighbors};
-use crate::eval::{Comparison, Report, Sweep, SweepRow, page, picture, read_reports, sweep};
+use crate::eval::{Comparison, Report, Sweep, SweepRow, read_reports, sweep};
 use crate::index::{Index, IndexStore, Manifest, MemoryMode};
 
 pub use self::arguments::Arguments;
@@ -33,10 +33,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     // All inputs are checked before anything is measured.
     let peers = read_all(&arguments.against)?;
     let mut ours = read_all(&arguments.from)?;
-    let outputs = [&arguments.json, &arguments.html, &arguments.svg];
-    for path in outputs.into_iter().flatten() {
-        StagedFile::create_for(path).with_context(|| path.display().to_string())?;
-    }
+    let outputs = Outputs::open(arguments)?;
     check_kinds(arguments, &ours, &peers)?;
     if let (Some(plan), None) = (arguments.plan.filter(|plan| plan.needs_filter()), &arguments.requests) {
         bail!("--plan {}: expected --requests, which have filters", plan.name());
@@ -54,29 +51,17 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let comparison = Comparison::new(ours, peers);
     for report in comparison.ours() {
         if comparison.reports().len() > 1 {
-            say!("{}", report.engine);
+            outputs.show(&report.engine);
         }
-        say!("{}", points(report));
+        outputs.show(points(report));
     }
     let of_requests = comparison.reports().iter().filter(|report| report.is_of_requests()).count();
     let are_alike = [0, comparison.reports().len()].contains(&of_requests);
     if comparison.reports().len() > 1 && are_alike {
-        say!("queries/s at recall@k");
-        say!("{}", summary(&comparison));
+        outputs.show("queries/s at recall@k");
+        outputs.show(summary(&comparison));
     }
-    if let Some(path) = &arguments.json {
-        let json = match comparison.ours() {
-            [report] => serde_json::to_string(report),
-            reports => serde_json::to_string(reports),
-        };
-        write(path, &(json? + "\n"))?;
-    }
-    if let Some(path) = &arguments.html {
-        write(path, &page(&comparison, Timestamp::now()))?;
-    }
-    if let Some(path) = &arguments.svg {
-        write(path, &picture(&comparison))?;
-    }
+    outputs.write(&comparison)?;
     ensure!(broken == 0, "{broken} answers broke a rule of their request");
     Ok(())
 }
@@ -108,15 +93,6 @@ fn check_kinds(arguments: &Arguments, ours: &[Report], peers: &[Report]) -> anyh
 fn read_all(paths: &[PathBuf]) -> anyhow::Result<Vec<Report>> {
     let reports = paths.iter().map(|path| read_reports(path)).collect::<Result<Vec<_>, _>>()?;
     Ok(reports.concat())
-}
-
-fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    let whole = || {
-        let mut staged = StagedFile::create_for(path)?;
-        staged.write_all(text.as_bytes())?;
-        staged.replace(path)
-    };
-    whole().with_context(|| path.display().to_string())
 }
 
 /// Measures plain queries. Returns one report per index and number of threads.

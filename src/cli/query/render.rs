@@ -6,13 +6,12 @@ use std::time::Duration;
 use comfy_table::{CellAlignment, Table, presets};
 
 use crate::base::text::visible_text;
+use crate::cli::value;
 use crate::search::Plan;
 use crate::service::plan_from_proto;
 use crate::service::proto::completeness::Reason;
 use crate::service::proto::search_request::Query;
-use crate::service::proto::{
-    Candidate, Completeness, SearchRequest, SearchResponse, SearchStats, attribute_value,
-};
+use crate::service::proto::{Candidate, Completeness, SearchRequest, SearchResponse, SearchStats};
 
 /// The layout of the table, as determined by the request.
 #[derive(Clone, Copy, Debug, Default)]
@@ -109,24 +108,15 @@ fn cell(text: &str) -> String {
 
 /// Renders the value of an attribute, or `-` without one.
 fn attribute(candidate: &Candidate, name: &str) -> String {
-    use attribute_value::Value;
-    match candidate.attributes.get(name).and_then(|value| value.value.as_ref()) {
-        None => "-".to_owned(),
-        Some(Value::Keyword(word)) => word.clone(),
-        Some(Value::KeywordList(list)) => list.values.join(", "),
-        Some(Value::Int64(value)) => value.to_string(),
-        Some(Value::Uint64(value)) => value.to_string(),
-        Some(Value::Double(value)) => value.to_string(),
-        Some(Value::Bool(value)) => value.to_string(),
-        Some(Value::Timestamp(value)) => value.to_string(),
-    }
+    let value = candidate.attributes.get(name).and_then(|value| value.value.as_ref());
+    value.map_or_else(|| "-".to_owned(), value::value)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::base::text::visible;
-    use crate::service::proto::{AttributeValue, KeywordList};
+    use crate::service::proto::{AttributeValue, KeywordList, attribute_value};
 
     fn response() -> SearchResponse {
         let title = Some(attribute_value::Value::Keyword("night cats".to_owned()));

@@ -1,10 +1,8 @@
 //! The column `video_id`, and attributes: values in the types that an index stores.
 //!
 //! What flows in: the column of each row group in turn. What flows out: ids, or values appended to an attribute
-//! column. Integers narrower than 64 bits and f16 and f32 widen, dates and timestamps become microseconds UTC, integers
-//! in lists become words, and nulls inside lists are dropped.
-
-use std::ops::RangeInclusive;
+//! column. Integers narrower than 64 bits and f16 and f32 widen, dates and timestamps become microseconds, integers in
+//! lists become words, and nulls inside lists are dropped. A time without a time zone is taken as UTC.
 
 use ColumnReader::{
     BoolColumnReader as Bools, ByteArrayColumnReader as Bytes, DoubleColumnReader as Doubles,
@@ -13,21 +11,21 @@ use ColumnReader::{
 };
 use parquet::basic::TimeUnit;
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
-use parquet::data_type::{ByteArray, DataType};
+use parquet::data_type::{ByteArray, DataType, Int96};
 
 use super::embeddings::half;
 use super::records::{Chunk, Item};
 use super::schema::Element;
 use crate::base::id::VideoId;
+use crate::base::instant::{Instant, OutOfRange};
 use crate::dataset::column::{ColumnValues, KeywordLists, Numbers};
 use crate::dataset::error::DatasetError;
 
 /// The name of the column of ids.
 pub(super) const ID: &str = "video_id";
 
-const MICROS_PER_DAY: i64 = 86_400_000_000;
-/// Local times of the years -262,143 to 262,142, in microseconds. Local times outside of them are read as null.
-const LOCAL_MICROS: RangeInclusive<i64> = -8_334_601_228_800_000_000..=8_210_266_876_799_999_999;
+/// The Julian day number of 1970-01-01.
+const JULIAN_EPOCH: i128 = 2_440_588;
 
 /// Appends the ids of a row group.
 ///
@@ -53,7 +51,7 @@ pub(super) fn append_ids(
 /// Appends the values of a row group to `values`, which is of the type of the column.
 ///
 /// # Errors
-/// For pages that cannot be decoded and for text that is not UTF-8.
+/// For pages that cannot be decoded, text that is not UTF-8, and a time that is no [`Instant`], with its row.
 pub(super) fn append_values(
     chunk: Chunk<'_>,
     reader: ColumnReader,
@@ -75,13 +73,14 @@ pub(super) fn append_values(
             numbers(chunk, reader, values, |value| Some(*value as u64))
         }
         (Int32s(reader), ColumnValues::Timestamp(values)) => {
-            numbers(chunk, reader, values, |day| local(i64::from(*day).checked_mul(MICROS_PER_DAY)?))
+            times(chunk, reader, values, DAYS, |day| i128::from(*day))
         }
         (Int64s(reader), ColumnValues::Timestamp(values)) => {
-            numbers(chunk, reader, values, |time| micros(*time, element))
+            let Element::Timestamp { unit } = element else { return Err(mismatch(&chunk)) };
+            times(chunk, reader, values, unit_of(unit), |time| i128::from(*time))
         }
         (Int96s(reader), ColumnValues::Timestamp(values)) => {
-            numbers(chunk, reader, values, |time| Some(time.to_nanos() / 1_000))
+            times(chunk, reader, values, NANOS, nanos_of_int96)
         }
         (Floats(reader), ColumnValues::Double(values)) => {
             numbers(chunk, reader, values, |value| Some(f64::from(*value)))
@@ -106,6 +105,30 @@ fn numbers<T: DataType, V: Copy + Default>(
 ) -> Result<(), DatasetError> {
     chunk.for_each_value(reader, |_, value| {
         values.push(value.and_then(&convert));
+        Ok(())
+    })
+}
+
+/// Appends times. `units` converts one to a number of units since 1970.
+fn times<T: DataType>(
+    chunk: Chunk<'_>,
+    reader: ColumnReaderImpl<T>,
+    values: &mut Numbers<i64>,
+    unit: Unit,
+    units: impl Fn(&T::T) -> i128,
+) -> Result<(), DatasetError> {
+    chunk.for_each_value(reader, |row, value| {
+        let Some(found) = value.map(&units) else {
+            values.push(None);
+            return Ok(());
+        };
+        let instant = Instant::from_nanosecond(found * unit.nanos).map_err(|_| DatasetError::Time {
+            path: chunk.path.to_owned(),
+            name: chunk.name.to_owned(),
+            row,
+            source: OutOfRange { found, unit: unit.name },
+        })?;
+        values.push(Some(instant.as_microsecond()));
         Ok(())
     })
 }
@@ -194,19 +217,29 @@ fn widen(value: i32, element: Element) -> i64 {
     }
 }
 
-/// A timestamp in microseconds: finer ones are truncated, those that do not fit 64 bits are null.
-fn micros(time: i64, element: Element) -> Option<i64> {
-    let Element::Timestamp { unit, is_local } = element else { return None };
-    let micros = match unit {
-        TimeUnit::MILLIS => time.checked_mul(1_000)?,
-        TimeUnit::MICROS => time,
-        TimeUnit::NANOS => time / 1_000,
-    };
-    if is_local { local(micros) } else { Some(micros) }
+/// A unit of time.
+#[derive(Clone, Copy)]
+struct Unit {
+    nanos: i128,
+    name: &'static str,
 }
 
-fn local(micros: i64) -> Option<i64> {
-    Some(micros).filter(|micros| LOCAL_MICROS.contains(micros))
+const DAYS: Unit = Unit { nanos: 86_400_000_000_000, name: "days" };
+const NANOS: Unit = Unit { nanos: 1, name: "nanoseconds" };
+
+fn unit_of(unit: TimeUnit) -> Unit {
+    match unit {
+        TimeUnit::MILLIS => Unit { nanos: 1_000_000, name: "milliseconds" },
+        TimeUnit::MICROS => Unit { nanos: 1_000, name: "microseconds" },
+        TimeUnit::NANOS => NANOS,
+    }
+}
+
+/// Nanoseconds since 1970. The conversion of the parquet crate wraps outside of the years 1677 to 2262.
+fn nanos_of_int96(time: &Int96) -> i128 {
+    let &[low, high, day] = time.data() else { unreachable!("INT96 has three words") };
+    let nanos = (u64::from(high) << 32 | u64::from(low)) as i64;
+    (i128::from(day as i32) - JULIAN_EPOCH) * DAYS.nanos + i128::from(nanos)
 }
 
 fn text<'v>(chunk: &Chunk<'_>, row: usize, value: &'v ByteArray) -> Result<&'v str, DatasetError> {

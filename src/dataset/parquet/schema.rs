@@ -56,12 +56,11 @@ pub(super) enum Element {
     Text,
     /// Days since 1970.
     Date,
-    /// Time since 1970. `is_local`: of a clock on the wall, without a time zone.
+    /// Time since 1970.
     Timestamp {
         unit: TimeUnit,
-        is_local: bool,
     },
-    /// Nanoseconds of a day and its Julian day number, of a clock on the wall.
+    /// Nanoseconds of a day and its Julian day number.
     Int96,
 }
 
@@ -196,17 +195,11 @@ fn element_of_int64(logical: Option<&LogicalType>, converted: ConvertedType) -> 
         (Some(LogicalType::Integer(IntType { bit_width: 64, is_signed })), _) => {
             Some(integer(64, *is_signed))
         }
-        (Some(LogicalType::Timestamp(time)), _) => {
-            Some(Element::Timestamp { unit: time.unit, is_local: !time.is_adjusted_to_u_t_c })
-        }
+        (Some(LogicalType::Timestamp(time)), _) => Some(Element::Timestamp { unit: time.unit }),
         (None, ConvertedType::NONE | ConvertedType::INT_64) => Some(Element::Signed(64)),
         (None, ConvertedType::UINT_64) => Some(Element::Unsigned(64)),
-        (None, ConvertedType::TIMESTAMP_MILLIS) => {
-            Some(Element::Timestamp { unit: TimeUnit::MILLIS, is_local: false })
-        }
-        (None, ConvertedType::TIMESTAMP_MICROS) => {
-            Some(Element::Timestamp { unit: TimeUnit::MICROS, is_local: false })
-        }
+        (None, ConvertedType::TIMESTAMP_MILLIS) => Some(Element::Timestamp { unit: TimeUnit::MILLIS }),
+        (None, ConvertedType::TIMESTAMP_MICROS) => Some(Element::Timestamp { unit: TimeUnit::MICROS }),
         _ => None,
     }
 }

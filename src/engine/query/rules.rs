@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use crate::attributes::Columns;
 use crate::base::id::NodeId;
+use crate::base::instant::Instant;
 use crate::base::interrupt::Interrupt;
 use crate::engine::error::EngineError;
 use crate::engine::field::Field;
@@ -107,7 +108,7 @@ impl<'a> ResolvedRules<'a> {
                 }
             };
             let fresh = rules.fresh.as_ref().map(|fresh| {
-                let earliest = now.checked_sub(fresh.within).unwrap_or(Timestamp::MIN);
+                let earliest = Instant::from(now).saturating_sub(fresh.within);
                 let column = columns.find(&fresh.attribute).expect("the column was checked");
                 columns.since(column, earliest).expect("the column contains timestamps")
             });

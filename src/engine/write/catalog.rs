@@ -1,9 +1,8 @@
 //! Checks and writes batches of mutations; looks up single videos.
 
-use jiff::Timestamp;
-
 use crate::attributes::Value;
 use crate::base::id::VideoId;
+use crate::base::instant::Instant;
 use crate::engine::error::EngineError;
 use crate::engine::field::Field;
 use crate::engine::query::request::ReturnAttributes;
@@ -45,7 +44,7 @@ pub struct StoredVideo {
     /// The requested attributes that have a value, by name.
     pub attributes: Vec<(String, Value)>,
     /// When it stops being a candidate.
-    pub expires_at: Option<Timestamp>,
+    pub expires_at: Option<Instant>,
 }
 
 /// The state of one video.
@@ -138,7 +137,7 @@ pub(crate) fn look_up(
                 video_id: *video,
                 vector: with_vectors.then(|| vector(&segment.index, node)),
                 attributes: named_values(&segment.index, node, &columns),
-                expires_at: expires_at.and_then(|time| Timestamp::from_microsecond(time).ok()),
+                expires_at: expires_at.and_then(|time| Instant::from_microsecond(time).ok()),
             })
         }
         None if shared.is_taken_down(*video) => Lookup::TakenDown(*video),

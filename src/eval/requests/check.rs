@@ -9,6 +9,7 @@ use super::file::Request;
 use super::holds::holds;
 use crate::attributes::{Columns, Value};
 use crate::base::id::NodeId;
+use crate::base::instant::Instant;
 use crate::engine::{Candidate, Query};
 use crate::index::Index;
 
@@ -136,15 +137,13 @@ impl Check<'_> {
     fn is_since(&self, attribute: &str, now: Timestamp, within: SignedDuration, node: NodeId) -> bool {
         let columns = Columns::of(self.index);
         let value = columns.find(attribute).and_then(|column| columns.value(column, node));
-        let earliest = now.checked_sub(within).unwrap_or(Timestamp::MIN);
+        let earliest = Instant::from(now).saturating_sub(within);
         matches!(value, Some(Value::Timestamp(time)) if time >= earliest)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
     use crate::base::id::VideoId;
     use crate::base::metric::Metric;
@@ -166,7 +165,7 @@ mod tests {
         let dataset = Dataset::open(&dataset, Metric::InnerProduct).unwrap();
         let params = BuildParams::new(Metric::InnerProduct, 4, 16).unwrap();
         let store = IndexStore::new(dir.join("index"));
-        build(&dataset, None, &params, &store, &Silent, Instant::now()).unwrap();
+        build(&dataset, None, &params, &store, &Silent, std::time::Instant::now()).unwrap();
         store.open_current().unwrap().1
     }
 

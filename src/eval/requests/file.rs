@@ -12,6 +12,8 @@ use roaring::RoaringTreemap;
 
 use super::line::{InterestLine, Line, SeedLine};
 use crate::base::id::VideoId;
+use crate::base::instant::Instant;
+use crate::base::local_path::check_local;
 use crate::dataset::{EmbeddingsView, read_id_list};
 use crate::engine::{Effort, Interest, Query, ReturnAttributes, SearchRequest, Seed};
 use crate::eval::report::is_printable;
@@ -117,7 +119,7 @@ impl Requests {
     ) -> Result<Self, RequestsError> {
         let io = |source| RequestsError::Io { path: path.to_owned(), source };
         let too_large = |what, expected| RequestsError::TooLarge { path: path.to_owned(), what, expected };
-        let file = File::open(path).map_err(io)?;
+        let file = check_local(path).and_then(|()| File::open(path)).map_err(io)?;
         if file.metadata().map_err(io)?.len() > MAX_FILE_BYTES {
             return Err(too_large("bytes", MAX_FILE_BYTES));
         }
@@ -313,10 +315,7 @@ impl Context<'_> {
 fn at(filter: Filter, now: Timestamp) -> Filter {
     let time = |time: Time| match time {
         Time::At(_) => time,
-        Time::Ago(ago) => {
-            let bound = if ago.is_negative() { Timestamp::MAX } else { Timestamp::MIN };
-            Time::At(now.checked_sub(ago).unwrap_or(bound))
-        }
+        Time::Ago(ago) => Time::At(Instant::from(now).saturating_sub(ago)),
     };
     let bound = |bound: Bound<Time>| bound.map(time);
     let condition = |condition: Condition| match condition {

@@ -1,13 +1,12 @@
 //! The checks that opening an index does not make: checksums and the contents of every section.
 
-use jiff::Timestamp;
-
 use super::error::IndexError;
 use super::metadata::BuildFacts;
 use super::section::SectionKind;
 use super::view::Index;
 use crate::base::element::Element;
 use crate::base::id::VideoId;
+use crate::base::instant::Instant;
 use crate::base::parallel;
 use crate::dataset::{EmbeddingsView, NEVER};
 use crate::graph::{NONE, used};
@@ -224,7 +223,7 @@ fn check_expiries(index: &Index) -> Result<(), IndexError> {
     let bad = |node, problem| Err(IndexError::bad_entry(index.path(), SectionKind::Expiries, node, problem));
     let expires = |expiry: i64| expiry != NEVER;
     for (node, expiry) in expiries.iter().enumerate().filter(|(_, expiry)| expires(**expiry)) {
-        if let Err(error) = Timestamp::from_microsecond(*expiry) {
+        if let Err(error) = Instant::from_microsecond(*expiry) {
             return bad(node, error.to_string());
         }
     }

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::error::StoreError;
+use crate::base::local_path::check_local;
 use crate::index::generation::Index;
 
 /// How many numbers are tried if other processes keep taking the next one.
@@ -29,7 +30,7 @@ impl IndexStore {
     /// # Errors
     /// If it cannot be created.
     pub fn create(&self) -> Result<(), StoreError> {
-        fs::create_dir_all(&self.dir).map_err(StoreError::io(&self.dir))
+        check_local(&self.dir).and_then(|()| fs::create_dir_all(&self.dir)).map_err(StoreError::io(&self.dir))
     }
 
     /// The path of the folder.
@@ -65,6 +66,7 @@ impl IndexStore {
     /// Returns the numbers of all files named `prefix`, digits, `suffix`, ascending; none if the folder does not exist.
     pub(super) fn numbered(&self, prefix: &str, suffix: &str) -> Result<Vec<u64>, StoreError> {
         let mut numbers = Vec::new();
+        check_local(&self.dir).map_err(StoreError::io(&self.dir))?;
         let entries = match fs::read_dir(&self.dir) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(numbers),

@@ -5,11 +5,11 @@
 use std::path::Path;
 
 use half::f16;
-use jiff::Timestamp;
 
 use crate::attributes::{Columns, Value, empty_column};
 use crate::base::element::{Dtype, Element};
 use crate::base::id::{NodeId, VideoId};
+use crate::base::instant::Instant;
 use crate::base::metric::Metric;
 use crate::dataset::{AttributeColumn, ColumnValues, Dataset, EXPIRES_AT, Embeddings, NEVER};
 use crate::index::{AttributeKind, AttributeSchema, Index, IndexError, SectionKind};
@@ -71,9 +71,9 @@ pub enum UpsertError {
     #[error("attribute {EXPIRES_AT:?}: expected {expected} as the upsert has it, found {found}")]
     Expiry {
         /// Of the upsert.
-        expected: Timestamp,
+        expected: Instant,
         /// Of the attribute.
-        found: Timestamp,
+        found: Instant,
     },
 }
 
@@ -157,7 +157,7 @@ pub fn dataset_of(
     for (row, upsert) in upserts.iter().enumerate() {
         let refused = |source| RowsError::Upsert { video_id: upsert.video_id, source };
         for_each_value(upsert, schema, |column, value| values[column][row] = Some(value)).map_err(refused)?;
-        expiries.push(expiry(upsert, schema).map_err(refused)?.map_or(NEVER, Timestamp::as_microsecond));
+        expiries.push(expiry(upsert, schema).map_err(refused)?.map_or(NEVER, Instant::as_microsecond));
     }
     let column = |(schema, values): (&AttributeSchema, &Vec<_>)| AttributeColumn {
         name: schema.name.clone(),
@@ -334,7 +334,7 @@ fn is_expiry(schema: &AttributeSchema) -> bool {
 }
 
 /// Returns the expiry of a video, from the upsert or its attribute.
-fn expiry(upsert: &Upsert, schema: &[AttributeSchema]) -> Result<Option<Timestamp>, UpsertError> {
+fn expiry(upsert: &Upsert, schema: &[AttributeSchema]) -> Result<Option<Instant>, UpsertError> {
     let attribute = upsert.attributes.iter().find_map(|(name, value)| match value {
         Value::Timestamp(time) if name == EXPIRES_AT => Some(*time),
         _ => None,

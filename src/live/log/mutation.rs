@@ -1,9 +1,8 @@
 //! The changes of a video between two builds.
 
-use jiff::Timestamp;
-
 use crate::attributes::Value;
 use crate::base::id::VideoId;
+use crate::base::instant::Instant;
 
 /// A change of one video.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,7 +27,7 @@ pub struct Upsert {
     /// By name, at most one value each; attributes that are not listed are null.
     pub attributes: Vec<(String, Value)>,
     /// When it stops being a candidate.
-    pub expires_at: Option<Timestamp>,
+    pub expires_at: Option<Instant>,
     /// The model that made the embedding, if the writer named it.
     pub embedding_model: Option<String>,
 }

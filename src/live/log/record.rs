@@ -4,14 +4,14 @@
 //! version: u8 = 1 | crc32c of the remaining bytes: u32, little-endian | a protobuf `Record`
 //! ```
 //!
-//! Floats keep their bits. Timestamps are truncated to microseconds.
+//! Floats keep their bits. Timestamps are rounded down to microseconds.
 
-use jiff::Timestamp;
 use prost::Message;
 
 use super::mutation::{Mutation, Upsert};
 use crate::attributes::Value;
 use crate::base::id::VideoId;
+use crate::base::instant::Instant;
 
 /// Version of the layout above and the messages below.
 const VERSION: u8 = 1;
@@ -85,8 +85,8 @@ fn value_of(record: ValueRecord) -> Result<Value, String> {
     })
 }
 
-fn timestamp(us: i64) -> Result<Timestamp, String> {
-    Timestamp::from_microsecond(us).map_err(|error| format!("a time of {us} microseconds: {error}"))
+fn timestamp(us: i64) -> Result<Instant, String> {
+    Instant::from_microsecond(us).map_err(|error| error.to_string())
 }
 
 fn kind_of(mutation: &Mutation) -> Kind {
@@ -95,7 +95,7 @@ fn kind_of(mutation: &Mutation) -> Kind {
             video_id: upsert.video_id.0,
             embedding: upsert.embedding.clone(),
             attributes: upsert.attributes.iter().map(attribute_record).collect(),
-            expires_at_us: upsert.expires_at.map(Timestamp::as_microsecond),
+            expires_at_us: upsert.expires_at.map(Instant::as_microsecond),
             embedding_model: upsert.embedding_model.clone(),
         }),
         Mutation::Delete(video) => Kind::Delete(video.0),
@@ -189,9 +189,9 @@ mod tests {
 
     use super::*;
 
-    fn moments() -> impl Strategy<Value = Timestamp> {
-        let range = Timestamp::MIN.as_microsecond()..=Timestamp::MAX.as_microsecond();
-        range.prop_map(|us| Timestamp::from_microsecond(us).unwrap())
+    fn moments() -> impl Strategy<Value = Instant> {
+        let range = Instant::MIN.as_microsecond()..=Instant::MAX.as_microsecond();
+        range.prop_map(|us| Instant::from_microsecond(us).unwrap())
     }
 
     fn values() -> impl Strategy<Value = Value> {

@@ -2,12 +2,13 @@
 
 use std::ops::Bound::{self, Excluded, Included, Unbounded};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::conditions::{Condition, Filter, Number, Time};
 use crate::base::id::VideoId;
+use crate::base::instant::Instant;
 
 /// The longest duration of a protobuf message, in seconds.
 const MAX_AGO_S: i64 = 315_576_000_000;
@@ -25,9 +26,9 @@ fn any_number() -> impl Strategy<Value = Number> {
 }
 
 fn any_time() -> impl Strategy<Value = Time> {
-    let nanos = Timestamp::MIN.as_nanosecond()..=Timestamp::MAX.as_nanosecond();
+    let nanos = Instant::MIN.as_nanosecond()..=Instant::MAX.as_nanosecond();
     prop_oneof![
-        nanos.prop_map(|nanos| Time::At(Timestamp::from_nanosecond(nanos).unwrap())),
+        nanos.prop_map(|nanos| Time::At(Instant::from_nanosecond(nanos).unwrap())),
         (-MAX_AGO_S..=MAX_AGO_S, -999_999_999..=999_999_999i32).prop_map(|(seconds, nanos)| {
             let nanos = if (seconds < 0) == (nanos < 0) { nanos } else { 0 };
             Time::Ago(SignedDuration::new(seconds, nanos))

@@ -2,9 +2,10 @@
 
 use std::ops::Bound;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 
 use crate::base::id::VideoId;
+use crate::base::instant::Instant;
 
 /// Conditions that a video must meet. A video matches if all three clauses hold; an empty filter matches every video.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -118,7 +119,7 @@ pub enum Number {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Time {
     /// A point in time.
-    At(Timestamp),
+    At(Instant),
     /// This long before the request is answered; a negative duration is after it.
     Ago(SignedDuration),
 }

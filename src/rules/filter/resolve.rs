@@ -293,11 +293,10 @@ fn range<'a, B: Copy>(
     Ok(Resolved::Range { sorted, positions })
 }
 
-/// Nanoseconds since 1970-01-01 00:00 UTC, clamped to the range of [`Timestamp`].
+/// Nanoseconds since 1970-01-01 00:00 UTC, of any year.
 fn nanos(time: Time, now: Timestamp) -> i128 {
     match time {
         Time::At(time) => time.as_nanosecond(),
-        Time::Ago(ago) => (now.as_nanosecond() - ago.as_nanos())
-            .clamp(Timestamp::MIN.as_nanosecond(), Timestamp::MAX.as_nanosecond()),
+        Time::Ago(ago) => now.as_nanosecond() - ago.as_nanos(),
     }
 }

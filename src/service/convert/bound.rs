@@ -1,9 +1,10 @@
 //! Numbers, times and durations of filters, both ways.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 
 use super::path::Path;
 use super::scalar::timestamp;
+use crate::base::instant::Instant;
 use crate::rules::{Number, Time};
 use crate::service::error::InvalidField;
 use crate::service::proto;
@@ -46,14 +47,14 @@ pub(super) fn time(time: proto::Time, path: &Path<'_>) -> Result<Time, InvalidFi
 ///
 /// # Errors
 /// If the domain cannot express the time.
-pub(super) fn instant(wire: &prost_types::Timestamp, path: &Path<'_>) -> Result<Timestamp, InvalidField> {
+pub(super) fn instant(wire: &prost_types::Timestamp, path: &Path<'_>) -> Result<Instant, InvalidField> {
     let prost_types::Timestamp { seconds, nanos } = *wire;
     if !(0..NANOS_PER_SECOND).contains(&nanos) {
         return Err(path.invalid(format!("expected 0 to 999999999 nanos, found {nanos}")));
     }
     let in_nanos = i128::from(seconds) * i128::from(NANOS_PER_SECOND) + i128::from(nanos);
-    Timestamp::from_nanosecond(in_nanos).map_err(|_| {
-        let (first, last) = (Timestamp::MIN, Timestamp::MAX);
+    Instant::from_nanosecond(in_nanos).map_err(|_| {
+        let (first, last) = (Instant::MIN, Instant::MAX);
         path.invalid(format!("expected a time from {first} to {last}, found {seconds} seconds since 1970"))
     })
 }
@@ -130,9 +131,9 @@ mod tests {
     fn instants_lie_between_the_first_and_the_last_that_the_domain_holds() {
         let instant = |text: &str| Time::At(text.parse().unwrap());
         assert_eq!(at(-1, 999_999_999).unwrap(), instant("1969-12-31T23:59:59.999999999Z"));
-        let (first, last) = (Timestamp::MIN.as_second(), Timestamp::MAX.as_second());
-        assert_eq!(at(first, 0).unwrap(), Time::At(Timestamp::MIN));
-        assert_eq!(at(last, 999_999_999).unwrap(), Time::At(Timestamp::MAX));
+        let (first, last) = (-377_705_116_800, 253_402_300_799);
+        assert_eq!(at(first, 0).unwrap(), Time::At(Instant::MIN));
+        assert_eq!(at(last, 999_999_999).unwrap(), Time::At(Instant::MAX));
         for seconds in [first - 1, last + 1, i64::MIN, i64::MAX] {
             let (field, problem) = refused(at(seconds, 0));
             assert_eq!(field, "t.at");

@@ -3,8 +3,6 @@
 //! Only the valid items of a batch go to the engine. Items that are invalid, or that the engine refuses, are reported by
 //! their position in the request.
 
-use jiff::Timestamp;
-
 use super::bound::instant;
 use super::path::Path;
 use super::request::{attributes_to_return, vector_values};
@@ -12,6 +10,7 @@ use super::response::attribute_value;
 use super::scalar::{saturate, timestamp};
 use crate::attributes::Value;
 use crate::base::id::VideoId;
+use crate::base::instant::Instant;
 use crate::engine::{EngineError, Lookup, ReturnAttributes, StoredVideo, WriteMode, Written};
 use crate::live::{Mutation, Upsert};
 use crate::service::error::{CallError, InvalidField};
@@ -213,11 +212,9 @@ fn value(wire: proto::AttributeValue, path: &Path<'_>) -> Result<Value, InvalidF
 }
 
 /// Reads a point in time and rounds it down to the microsecond, the precision of an index.
-fn microseconds(wire: &prost_types::Timestamp, path: &Path<'_>) -> Result<Timestamp, InvalidField> {
+fn microseconds(wire: &prost_types::Timestamp, path: &Path<'_>) -> Result<Instant, InvalidField> {
     let finer = instant(wire, path)?;
-    // All valid instants, in microseconds, are within i64.
-    let microseconds = finer.as_nanosecond().div_euclid(1000) as i64;
-    Timestamp::from_microsecond(microseconds).map_err(|error| path.invalid(error.to_string()))
+    Instant::from_microsecond(finer.as_microsecond()).map_err(|error| path.invalid(error.to_string()))
 }
 
 fn lookup(lookup: Lookup) -> proto::Lookup {
@@ -288,7 +285,7 @@ mod tests {
             (
                 "timestamp",
                 Wire::Timestamp(at(-1, 999_999_999)),
-                Value::Timestamp(Timestamp::from_microsecond(-1).unwrap()),
+                Value::Timestamp(Instant::from_microsecond(-1).unwrap()),
             ),
         ];
         for (name, wire, expected) in wires {
@@ -302,7 +299,7 @@ mod tests {
             video_id: VideoId(u64::MAX),
             embedding: vec![0.5, -1.0],
             attributes: Vec::new(),
-            expires_at: Some(Timestamp::from_microsecond(7_000_001).unwrap()),
+            expires_at: Some(Instant::from_microsecond(7_000_001).unwrap()),
             embedding_model: Some("towers".into()),
         };
         assert_eq!(converted, expected);
@@ -407,7 +404,7 @@ mod tests {
             video_id: VideoId(7),
             vector: Some(vec![1.0]),
             attributes: vec![("views".into(), Value::Uint64(3))],
-            expires_at: Some(Timestamp::from_second(5).unwrap()),
+            expires_at: Some(Instant::from_microsecond(5_000_000).unwrap()),
         };
         let lookups = vec![Lookup::Unknown(VideoId(9)), Lookup::Found(found), Lookup::TakenDown(VideoId(8))];
         let results = get_response(lookups).results;

@@ -1,11 +1,11 @@
 //! Times, durations and counts, to the wire.
 
-use jiff::Timestamp;
+use crate::base::instant::Instant;
 
 /// Converts a point in time. The proto requires nanoseconds that count forward, also before 1970.
-pub(super) fn timestamp(timestamp: Timestamp) -> prost_types::Timestamp {
+pub(super) fn timestamp(at: impl Into<Instant>) -> prost_types::Timestamp {
     const NANOS_PER_SECOND: i128 = 1_000_000_000;
-    let nanos = timestamp.as_nanosecond();
+    let nanos = at.into().as_nanosecond();
     prost_types::Timestamp {
         seconds: nanos.div_euclid(NANOS_PER_SECOND) as i64,
         nanos: nanos.rem_euclid(NANOS_PER_SECOND) as i32,
@@ -31,9 +31,9 @@ mod tests {
 
     #[test]
     fn times_before_1970_count_forward() {
-        let just_before = Timestamp::from_microsecond(-1).unwrap();
+        let just_before = Instant::from_microsecond(-1).unwrap();
         assert_eq!(timestamp(just_before), prost_types::Timestamp { seconds: -1, nanos: 999_999_000 });
-        let after = Timestamp::from_microsecond(1_500_000).unwrap();
+        let after = Instant::from_microsecond(1_500_000).unwrap();
         assert_eq!(timestamp(after), prost_types::Timestamp { seconds: 1, nanos: 500_000_000 });
     }
 }

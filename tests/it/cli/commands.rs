@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use crate::harness::files::{Folder, numbers, three_rows, video_ids};
 use crate::harness::indexes::TestDataset;
 
 fn shortlist() -> Command {
@@ -289,6 +290,28 @@ fn figures_of_things_that_do_not_belong_together_are_refused() {
 }
 
 #[test]
+fn ids_that_are_row_numbers_are_mentioned() {
+    let folder = Folder::new();
+    let build = |columns: &[_], more: &[&str]| {
+        let embeddings = folder.parquet("x.parquet", columns);
+        let out = folder.path("index");
+        let output =
+            run(&[&["build", "--embeddings", text(&embeddings), "--out", text(&out)], more].concat());
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{error}");
+        let inspected = succeed(&["inspect", text(&out)]);
+        (
+            error.contains("row numbers are the ids"),
+            inspected.contains("equal to the row numbers of the input"),
+        )
+    };
+    assert_eq!(build(&[numbers("id", [7, 8, 9]), three_rows()], &[]), (true, true));
+    assert_eq!(build(&[video_ids([7, 8, 9]), three_rows()], &[]), (false, false));
+    let ids = folder.file("ids.txt", "7\n8\n9\n");
+    assert_eq!(build(&[three_rows()], &["--ids", text(&ids)]), (false, false));
+}
+
+#[test]
 fn ctrl_c_leaves_no_partial_index() {
     let dataset = TestDataset::new(20_000, 32);
     let index = dataset.folder.path().join("index");
@@ -305,7 +328,7 @@ fn ctrl_c_leaves_no_partial_index() {
     let killed = Command::new("kill").args(["-INT", &build.id().to_string()]).status().unwrap();
     assert!(killed.success());
     let status = build.wait().unwrap();
-    assert_eq!(status.code(), Some(1), "the build was not ended by its own decision");
+    assert_eq!(status.code(), Some(130), "the build was not ended by its own decision");
     assert_eq!(std::fs::read_dir(&index).unwrap().count(), 0, "something is left");
 }
 

@@ -3,5 +3,6 @@
 mod bench_report;
 mod bench_requests;
 mod commands;
+mod outputs;
 mod serve;
 mod tune;

@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use proptest::prelude::*;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use shortlist::attributes::{Columns, Value};
 use shortlist::base::id::NodeId;
+use shortlist::base::instant::Instant;
 use shortlist::base::interrupt::Interrupt;
-use shortlist::index::{Index, IndexError, SectionKind};
+use shortlist::index::{Index, IndexError, Section, SectionKind};
 use shortlist::rules::{Filter, matching};
 use tempfile::TempDir;
 
@@ -78,7 +79,7 @@ proptest! {
         let columns = Columns::open(&index).unwrap();
         let time = columns.find("time").unwrap();
         let near = [-2001, -1000, -999, -1, 0, 1, 999, 1000, 1001].map(SignedDuration::from_nanos);
-        for earliest in near.map(|step| now() + step).into_iter().chain([Timestamp::MIN, Timestamp::MAX]) {
+        for earliest in near.map(|step| Instant::from(now() + step)).into_iter().chain([Instant::MIN, Instant::MAX]) {
             let found = columns.since(time, earliest).unwrap();
             for node in 0..rows as u32 {
                 let expected = match columns.value(time, NodeId(node)) {
@@ -88,7 +89,7 @@ proptest! {
                 prop_assert_eq!(found.contains(node), expected);
             }
         }
-        prop_assert_eq!(columns.since(columns.find("int64").unwrap(), now()), None);
+        prop_assert_eq!(columns.since(columns.find("int64").unwrap(), now().into()), None);
     }
 }
 
@@ -99,7 +100,7 @@ fn since_is_as_right_in_a_generation_from_before_filters() {
         let index = Index::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
         let columns = Columns::open(&index).unwrap();
         let time = columns.find("published_at").unwrap();
-        let times: Vec<Timestamp> = (0..60)
+        let times: Vec<Instant> = (0..60)
             .map(|node| match columns.value(time, NodeId(node)) {
                 Some(Value::Timestamp(time)) => time,
                 other => panic!("expected a time, found {other:?}"),
@@ -166,7 +167,7 @@ fn answers(index: &Index, filters: &[Filter]) -> Vec<Option<Vec<u32>>> {
         assert!(found.iter().all(|node| (node as usize) < index.len()), "a node beyond the last");
         Some(found.iter().collect())
     });
-    let since = columns.find("time").and_then(|time| columns.since(time, now()));
+    let since = columns.find("time").and_then(|time| columns.since(time, now().into()));
     found.chain([since.map(|found| found.iter().collect())]).collect()
 }
 
@@ -341,4 +342,28 @@ fn sections_of_a_wrong_length_or_missing_are_refused_when_columns_open() {
         Columns::open(&longer),
         Err(IndexError::WrongSectionLength { expected: 320, found: 324, .. })
     ));
+}
+
+/// More than 4 GiB of text in one column fits.
+#[test]
+fn text_and_lists_have_offsets_of_64_bits() {
+    let rows = 40;
+    let (_folder, index) = typed_index(rows, 7);
+    let columns = Columns::open(&index).unwrap();
+    let bytes = |kind, column: usize| {
+        let sections = index.sections().iter();
+        let of_column = |section: &&_| {
+            let Section { kind: found, ordinal, .. } = **section;
+            found == kind && ordinal as usize == column
+        };
+        sections.filter(of_column).map(|section| section.bytes as usize).sum::<usize>()
+    };
+    for name in ["keyword", "list"] {
+        let column = columns.find(name).unwrap();
+        let words = columns.words(column).unwrap().len();
+        assert_eq!(bytes(SectionKind::AttributeWordOffsets, column), (words + 1) * size_of::<u64>());
+        assert_eq!(bytes(SectionKind::AttributePostingOffsets, column), (words + 1) * size_of::<u64>());
+    }
+    let list = columns.find("list").unwrap();
+    assert_eq!(bytes(SectionKind::AttributeLists, list), (rows + 1) * size_of::<u64>());
 }

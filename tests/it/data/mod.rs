@@ -8,3 +8,4 @@ mod ids;
 mod neighbors;
 mod parquet;
 mod synth;
+mod times;

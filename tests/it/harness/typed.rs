@@ -7,6 +7,7 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use shortlist::base::id::VideoId;
+use shortlist::base::instant::Instant;
 use shortlist::base::metric::Metric;
 use shortlist::build::BuildParams;
 use shortlist::dataset::{AttributeColumn, ColumnValues, Dataset, Embeddings, NEVER, write_npy};
@@ -63,8 +64,7 @@ pub fn typed_dataset(rows: usize, seed: u64) -> (TempDir, Dataset) {
             some(random).then_some(list)
         })
         .collect();
-    let times =
-        [Timestamp::MIN.as_microsecond(), Timestamp::MAX.as_second() * 1_000_000, NOW - 1, NOW, NOW + 1];
+    let times = [Instant::MIN.as_microsecond(), Instant::MAX.as_microsecond(), NOW - 1, NOW, NOW + 1];
     let mut keyword = || some(random).then(|| WORDS[random.random_range(0..6)]);
     let keywords = (0..rows).map(|_| keyword()).collect();
     let mut int64 = || some(random).then(|| *INTEGERS.choose(random).unwrap());
@@ -116,10 +116,10 @@ fn number(random: &mut ChaCha8Rng) -> Number {
 fn time(random: &mut ChaCha8Rng) -> Time {
     let step = SignedDuration::from_nanos(*[-1000, -1, 0, 1, 1000].choose(random).unwrap());
     match random.random_range(0..4) {
-        0 => Time::At([Timestamp::MIN, Timestamp::MAX][random.random_range(0..2)]),
+        0 => Time::At([Instant::MIN, Instant::MAX][random.random_range(0..2)]),
         1 => Time::Ago([SignedDuration::MIN, SignedDuration::MAX][random.random_range(0..2)]),
         2 => Time::Ago(step),
-        _ => Time::At(now() + step),
+        _ => Time::At((now() + step).into()),
     }
 }
 

@@ -257,7 +257,7 @@ fn a_video_is_no_candidate_after_it_expires() {
     let index = TestIndex::new(VIDEOS);
     let engine = open(&index).unwrap();
     let soon = Timestamp::now() + Duration::from_millis(300);
-    let expiring = Upsert { expires_at: Some(soon), ..upsert(5, [9.0; DIM], "new", true) };
+    let expiring = Upsert { expires_at: Some(soon.into()), ..upsert(5, [9.0; DIM], "new", true) };
     let staying = upsert(6, [8.0; DIM], "new", true);
     let both = vec![Mutation::Upsert(expiring), Mutation::Upsert(staying)];
     engine.write("", both, WriteMode::AllOrNothing).unwrap();

@@ -7,6 +7,7 @@ use std::thread;
 use redb::{Database, ReadableDatabase, TableDefinition};
 use shortlist::attributes::Value;
 use shortlist::base::id::VideoId;
+use shortlist::base::instant::Instant;
 use shortlist::live::{Entry, GroupCommit, LogError, Mutation, MutationLog, RedbLog, Upsert};
 use tempfile::TempDir;
 
@@ -23,7 +24,7 @@ fn upsert(video: u64) -> Mutation {
         video_id: VideoId(video),
         embedding: vec![video as f32, -0.5],
         attributes: vec![("title".to_owned(), Value::Keyword(format!("title {video}")))],
-        expires_at: Some(jiff::Timestamp::from_microsecond(1_700_000_000_000_001).unwrap()),
+        expires_at: Some(Instant::from_microsecond(1_700_000_000_000_001).unwrap()),
         embedding_model: Some("towers-3".to_owned()),
     })
 }
@@ -42,7 +43,7 @@ fn a_log_of_version_1_is_read() {
     let (_folder, path) = folder();
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/log-1.redb");
     std::fs::copy(fixture, &path).unwrap();
-    let time = jiff::Timestamp::from_microsecond(1_700_000_000_000_001).unwrap();
+    let time = Instant::from_microsecond(1_700_000_000_000_001).unwrap();
     let attributes = [
         ("title", Value::Keyword("ø".to_owned())),
         ("tags", Value::KeywordList(vec!["a".to_owned(), String::new()])),

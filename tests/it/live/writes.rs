@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use half::f16;
-use jiff::Timestamp;
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use shortlist::attributes::{Columns, Value};
 use shortlist::base::element::Dtype;
 use shortlist::base::id::{NodeId, VideoId};
+use shortlist::base::instant::Instant;
 use shortlist::base::interrupt::Interrupt;
 use shortlist::base::metric::Metric;
 use shortlist::build::{BuildParams, GRAPH_FROM, Silent, build_in_memory};
@@ -52,7 +52,7 @@ fn upsert_of(index: &Index, node: NodeId) -> Upsert {
         video_id: index.video_ids()[node.index()],
         embedding: vector(index, node),
         attributes: names.filter_map(|(at, name)| Some((name, columns.value(at, node)?))).collect(),
-        expires_at: (expiry != NEVER).then(|| Timestamp::from_microsecond(expiry).unwrap()),
+        expires_at: (expiry != NEVER).then(|| Instant::from_microsecond(expiry).unwrap()),
         embedding_model: None,
     }
 }
@@ -253,16 +253,17 @@ fn integers_become_what_the_column_has_where_that_is_exact() {
 
 #[test]
 fn an_upsert_expires_as_it_or_its_attribute_says() {
-    let named = with(&[(EXPIRES_AT, Value::Timestamp(now()))]);
-    let said = Upsert { expires_at: Some(now()), ..with(&[]) };
-    for upsert in [&named, &said, &Upsert { expires_at: Some(now()), ..named.clone() }] {
+    let named = with(&[(EXPIRES_AT, Value::Timestamp(now().into()))]);
+    let said = Upsert { expires_at: Some(now().into()), ..with(&[]) };
+    for upsert in [&named, &said, &Upsert { expires_at: Some(now().into()), ..named.clone() }] {
         check_attributes(upsert, &schema()).unwrap();
         let part = part(&dataset_of(&[upsert], &schema(), 2, Dtype::F32).unwrap());
         assert_eq!(part.expiries(), Some(&[now().as_microsecond()][..]));
-        assert_eq!(Columns::of(&part).value(3, NodeId(0)), Some(Value::Timestamp(now())));
+        assert_eq!(Columns::of(&part).value(3, NodeId(0)), Some(Value::Timestamp(now().into())));
     }
-    let both = Upsert { expires_at: Some(Timestamp::UNIX_EPOCH), ..named };
-    let expected = UpsertError::Expiry { expected: Timestamp::UNIX_EPOCH, found: now() };
+    let both = Upsert { expires_at: Some(Instant::from_microsecond(0).unwrap()), ..named };
+    let expected =
+        UpsertError::Expiry { expected: Instant::from_microsecond(0).unwrap(), found: now().into() };
     assert_eq!(check_attributes(&both, &schema()), Err(expected));
     let part = part(&dataset_of(&[&said], &[], 2, Dtype::F32).unwrap());
     assert_eq!(part.expiries(), Some(&[now().as_microsecond()][..]), "without a column of that name as well");

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::{Bound, RangeBounds};
 
 use jiff::Timestamp;
+use shortlist::base::instant::Instant;
 use shortlist::base::metric::Metric;
 use shortlist::engine::{Completeness, Query, SearchRequest, Shortfall};
 use shortlist::rules::{Condition, Filter, Number, Time};
@@ -334,10 +335,10 @@ fn condition_holds(condition: &Condition, video: &Video, now: Timestamp) -> bool
         Condition::Time { lower, upper, .. } => video.published_at.is_some_and(|published| {
             let time = |time: Time| match time {
                 Time::At(time) => time,
-                Time::Ago(ago) => now - ago,
+                Time::Ago(ago) => Instant::from(now - ago),
             };
-            let within: (Bound<Timestamp>, Bound<Timestamp>) = (lower.map(time), upper.map(time));
-            within.contains(&published)
+            let within: (Bound<Instant>, Bound<Instant>) = (lower.map(time), upper.map(time));
+            within.contains(&published.into())
         }),
         Condition::Bool { value, .. } => video.safe == *value,
         Condition::IsNull { attribute } => match attribute.as_str() {

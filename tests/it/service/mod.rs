@@ -7,4 +7,5 @@ mod operations;
 mod rules;
 mod rules_refused;
 mod search;
+mod times;
 mod undecodable;

@@ -2,10 +2,9 @@
 
 use std::fmt::{self, Write as _};
 
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 
+use crate::base::instant::Instant;
 use crate::rules::filter::conditions::{Number, Time};
 
 const NANOS_PER_SECOND: i128 = 1_000_000_000;
@@ -37,15 +36,7 @@ pub(super) fn time(text: &str) -> Option<Time> {
     if let Some(ahead) = text.strip_prefix('+').and_then(nanoseconds) {
         return signed_duration(-ahead).map(Time::Ago);
     }
-    if let Ok(instant) = text.parse::<Timestamp>() {
-        return Some(Time::At(instant));
-    }
-    // A time of day without UTC offset is ambiguous; jiff would ignore it and parse the date alone.
-    if text.contains(['T', 't', ' ', ':']) {
-        return None;
-    }
-    let date = text.parse::<Date>().ok()?;
-    date.to_zoned(TimeZone::UTC).ok().map(|midnight| Time::At(midnight.timestamp()))
+    text.parse::<Instant>().ok().map(Time::At)
 }
 
 /// Parses a duration: `7d`, `12h`, `30m`, `1.5s` or `2w`.
