@@ -91,7 +91,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let manifest = store.publish(staged, times, Measured { curves, verdict: None })?;
     drop(bars);
     if let Some(problem) = uncalibrated {
-        eprintln!("not calibrated: {problem}");
+        note!("not calibrated: {problem}");
     }
     say!(
         "published generation {} of {} videos in {:.1} s: {}",

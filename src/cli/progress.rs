@@ -68,5 +68,5 @@ impl Drop for BuildBars {
 /// Reports on standard error that an index was copied into memory.
 pub fn report_residence(name: &str, Residence { bytes, huge_pages }: Residence) {
     let advised = if huge_pages { "advised" } else { "refused" };
-    eprintln!("{name}: resident: {bytes} bytes, huge pages {advised}");
+    note!("{name}: resident: {bytes} bytes, huge pages {advised}");
 }
