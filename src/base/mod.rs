@@ -7,15 +7,19 @@
 //! | `element.rs`     | the types that an embedding component is stored in |
 //! | `mapped_file.rs` | read-only memory maps, and memory on huge pages |
 //! | `staged_file.rs` | files that are written under a temporary name, then renamed |
+//! | `file_identity.rs` | whether a path still leads to the file that was opened |
+//! | `panics.rs`      | panics as values |
 //! | `interrupt.rs`   | whether long-running work should stop early |
 //! | `parallel.rs`    | loops on the current rayon pool |
 //! | `text.rs`        | untrusted text: length limit, control characters |
 
 pub mod element;
+pub mod file_identity;
 pub mod id;
 pub mod interrupt;
 pub mod mapped_file;
 pub mod metric;
+pub mod panics;
 pub mod parallel;
 pub mod staged_file;
 pub mod text;
