@@ -1,12 +1,14 @@
 //! The `shortlist` command.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     match shortlist::cli::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            // `eprintln!` would panic if nobody reads standard error.
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
             ExitCode::from(shortlist::cli::exit_code(&error))
         }
     }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use memmap2::{Advice, Mmap, MmapMut, UncheckedAdvice};
 
 use super::local_path::check_local;
+use crate::base::file_identity::FileStamp;
 
 /// The size of a huge page on all supported processors with 4 KiB pages.
 const HUGE_PAGE: usize = 2 << 20;
@@ -30,7 +31,7 @@ pub struct MappedFile {
 
 #[derive(Debug)]
 enum Source {
-    File(Mmap),
+    File(Mmap, FileStamp),
     Memory(HugeMemory),
 }
 
@@ -42,13 +43,14 @@ impl MappedFile {
     pub fn open(path: &Path) -> io::Result<Self> {
         check_local(path)?;
         let file = File::open(path)?;
-        if !file.metadata()?.is_file() {
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
         // SAFETY: the map is read-only and private to this value. By contract, the mapped files (inputs and published
         // generations) are not changed in place while they are in use.
         let map = unsafe { Mmap::map(&file)? };
-        Ok(Self { source: Source::File(map), path: path.to_owned() })
+        Ok(Self { source: Source::File(map, FileStamp::of(&metadata)), path: path.to_owned() })
     }
 
     /// Copies `bytes` into memory of this process. `name` takes the place of the path of a file.
@@ -64,7 +66,7 @@ impl MappedFile {
     /// The bytes of the file; the first is page-aligned.
     pub fn bytes(&self) -> &[u8] {
         match &self.source {
-            Source::File(map) => map,
+            Source::File(map, _) => map,
             Source::Memory(memory) => memory.bytes(),
         }
     }
@@ -72,6 +74,14 @@ impl MappedFile {
     /// The path that the file was opened with, or the name of the bytes in memory.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The stamp of the file when it was opened; `None` for bytes in memory.
+    pub fn stamp(&self) -> Option<FileStamp> {
+        match self.source {
+            Source::File(_, stamp) => Some(stamp),
+            Source::Memory(_) => None,
+        }
     }
 
     /// Whether the bytes are only in memory of this process, without a file.
@@ -85,7 +95,7 @@ impl MappedFile {
     /// If `range` exceeds the file.
     pub fn populate(&self, range: Range<usize>) {
         let bytes = &self.bytes()[range.clone()];
-        let Source::File(map) = &self.source else { return };
+        let Source::File(map, _) = &self.source else { return };
         // Both are hints: without them the same bytes are read later. The first starts reading ahead; the second waits
         // for every page and maps it.
         let _ = map.advise_range(Advice::WillNeed, range.start, range.len());
@@ -104,7 +114,7 @@ impl MappedFile {
     /// If `range` exceeds the file.
     pub fn release(&self, range: Range<usize>) {
         assert!(range.start <= range.end && range.end <= self.bytes().len(), "the range exceeds the file");
-        let Source::File(map) = &self.source else { return };
+        let Source::File(map, _) = &self.source else { return };
         for piece in pieces(range) {
             // SAFETY: this is a read-only map of a file, so a released page is read from the file again on the next
             // access, with the same bytes. Anonymous memory, whose released pages become zero, has returned above.

@@ -10,11 +10,14 @@
 //! | `instant.rs`     | points in time of the years -9999 to 9999 |
 //! | `output.rs`      | a file, device or stream that a user named for output |
 //! | `local_path.rs`  | paths that are not addresses |
+//! | `file_identity.rs` | whether a path still leads to the file that was opened |
+//! | `panics.rs`      | panics as values |
 //! | `interrupt.rs`   | whether long-running work should stop early |
 //! | `parallel.rs`    | loops on the current rayon pool |
 //! | `text.rs`        | untrusted text: length limit, control characters |
 
 pub mod element;
+pub mod file_identity;
 pub mod id;
 pub mod instant;
 pub mod interrupt;
@@ -22,6 +25,7 @@ pub mod local_path;
 pub mod mapped_file;
 pub mod metric;
 pub mod output;
+pub mod panics;
 pub mod parallel;
 pub mod staged_file;
 pub mod text;

@@ -94,7 +94,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let manifest = store.publish(staged, times, Measured { curves, verdict: None })?;
     bars.finish();
     if let Some(problem) = uncalibrated {
-        eprintln!("not calibrated: {problem}");
+        note!("not calibrated: {problem}");
     }
     say!(
         "published generation {} of {} videos in {:.1} s: {}",

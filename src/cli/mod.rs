@@ -19,7 +19,7 @@
 //! | `inspect.rs`      | `inspect`: describes an index |
 //! | `verify.rs`       | `verify`: checks an index |
 //! | `progress.rs`     | progress bars |
-//! | `say.rs`          | lines on standard output |
+//! | `say.rs`          | lines on standard output and standard error |
 
 #[macro_use]
 mod say;

@@ -79,7 +79,7 @@ fn end(bar: &ProgressBar, is_early: bool) {
 /// Reports on standard error that an index was copied into memory.
 pub fn report_residence(name: &str, Residence { bytes, huge_pages }: Residence) {
     let advised = if huge_pages { "advised" } else { "refused" };
-    eprintln!("{name}: resident: {bytes} bytes, huge pages {advised}");
+    note!("{name}: resident: {bytes} bytes, huge pages {advised}");
 }
 
 #[cfg(test)]

@@ -32,13 +32,13 @@ pub fn files(root: &Path) -> SynthFiles {
 pub fn ensure(root: &Path) -> anyhow::Result<PathBuf> {
     let store = IndexStore::new(root.join("index"));
     if !store.manifests()?.is_empty() {
-        eprintln!("no index configured: using the sample in {}", root.display());
+        note!("no index configured: using the sample in {}", root.display());
         return Ok(store.dir().to_owned());
     }
     let started = Instant::now();
     let bars = BuildBars::new()?;
     let dataset_dir = root.join("catalogue");
-    eprintln!("no index configured: making a sample in {}; later starts reuse it", root.display());
+    note!("no index configured: making a sample in {}; later starts reuse it", root.display());
     let (videos, users) = (PARAMS.videos, PARAMS.users);
     let files = step(&format!("making a sample catalog of {videos} videos and {users} users"), || {
         let bar = bar("generating videos and users", (videos + PARAMS.held_out_videos() + users) as u64);
@@ -68,15 +68,15 @@ pub fn ensure(root: &Path) -> anyhow::Result<PathBuf> {
         Ok(curves)
     })?;
     store.publish(staged, times, Measured { curves, verdict: None })?;
-    eprintln!("the sample is ready after {:.1} s", started.elapsed().as_secs_f64());
+    note!("the sample is ready after {:.1} s", started.elapsed().as_secs_f64());
     Ok(store.dir().to_owned())
 }
 
 /// Runs one step. Prints what it does before, and how long it took after.
 fn step<T>(what: &str, run: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
-    eprintln!("{what}");
+    note!("{what}");
     let started = Instant::now();
     let result = run()?;
-    eprintln!("{what}: done in {:.1} s", started.elapsed().as_secs_f64());
+    note!("{what}: done in {:.1} s", started.elapsed().as_secs_f64());
     Ok(result)
 }

@@ -46,7 +46,7 @@ pub struct Arguments {
 /// Serves until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// If the configuration is invalid, an index cannot be opened, or the address is not available.
+/// If the configuration is invalid, no index can be opened, or the address is not available.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut config = settings(arguments)?;
     telemetry::init(&config.log, config.log_format)?;
@@ -61,7 +61,13 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let engine = Arc::new(Engine::open(config.engine_options())?);
     let elapsed = started.elapsed();
     for index in engine.index_names() {
-        let status = engine.status(&index)?;
+        let status = match engine.status(&index) {
+            Ok(status) => status,
+            Err(error) => {
+                tracing::error!(index, %error, "cannot open the index; the others serve");
+                continue;
+            }
+        };
         let (generation, videos) = (status.generation, status.vectors);
         tracing::info!(index, generation, videos, ?elapsed, "opened the index");
         if let Some(problem) = status.refused {
@@ -149,13 +155,20 @@ fn shutdown_signal() -> std::io::Result<impl Future<Output = ()>> {
 /// Prints on standard output that the server is ready, and how to try it.
 fn announce(engine: &Engine, address: SocketAddr, is_sample: bool) -> anyhow::Result<()> {
     let names = engine.index_names();
-    let mut lines = String::new();
+    let (mut lines, mut closed) = (String::new(), String::new());
     for name in &names {
-        let status = engine.status(name)?;
+        let status = match engine.status(name) {
+            Ok(status) => status,
+            Err(error) => {
+                closed += &format!("not serving {name}: {error}\n");
+                continue;
+            }
+        };
         let of_index = if names.len() == 1 { String::new() } else { format!(" of {name}") };
         let (vectors, generation) = (status.vectors, status.generation);
         lines += &format!("serving {vectors} videos{of_index} on {address} (generation {generation})\n");
     }
+    lines += &closed;
     if is_sample {
         // The default address is also the client's default.
         let default = ServeConfig::default().listen;

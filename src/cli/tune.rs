@@ -39,7 +39,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let store = IndexStore::new(&arguments.index);
     let (manifest, index, passed_over) = store.open_current()?;
-    passed_over.iter().for_each(|error| eprintln!("passed over: {error}"));
+    passed_over.iter().for_each(|error| note!("passed over: {error}"));
     let file = arguments.queries.as_deref().map(Embeddings::open).transpose()?;
     let (queries, source) = match (&file, index.held_out_queries()) {
         (Some(file), _) => {

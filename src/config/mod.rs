@@ -59,7 +59,7 @@
 mod limits;
 pub mod telemetry;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -83,7 +83,7 @@ pub enum ConfigError {
     /// A file or the environment has an unknown key or an invalid value.
     #[error("{origin}: {problem}")]
     Source {
-        /// The path of the file, or `environment`.
+        /// The path of the file, or `environment` and the variable.
         origin: String,
         /// The key and the problem.
         problem: String,
@@ -158,11 +158,19 @@ impl ServeConfig {
     /// # Errors
     /// [`ConfigError`], with the file or the environment, and the key.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
-        let environment = Environment::with_prefix(ENVIRONMENT_PREFIX).prefix_separator("").separator("__");
-        Self::from_sources(file, environment)
+        let mut variables = HashMap::new();
+        for (name, value) in std::env::vars_os() {
+            let Some(name) = name.to_str().filter(|name| is_setting(name)) else { continue };
+            let value = value.into_string().map_err(|value| ConfigError::Source {
+                origin: origin_of(name),
+                problem: format!("expected UTF-8, found {}", value.display()),
+            })?;
+            variables.insert(name.to_owned(), value);
+        }
+        Self::from_sources(file, variables)
     }
 
-    fn from_sources(file: Option<&Path>, environment: Environment) -> Result<Self, ConfigError> {
+    fn from_sources(file: Option<&Path>, variables: HashMap<String, String>) -> Result<Self, ConfigError> {
         let mut merged = Config::builder();
         if let Some(path) = file {
             let source = File::from(path).format(FileFormat::Toml).required(true);
@@ -170,8 +178,13 @@ impl ServeConfig {
             Self::from_one(source.clone(), path.display().to_string())?;
             merged = merged.add_source(source);
         }
-        Self::from_one(environment.clone(), "environment".to_owned())?;
-        let config = merged.add_source(environment).build().and_then(Config::try_deserialize::<Self>);
+        // So is each variable.
+        for (name, value) in variables.iter().filter(|(name, _)| is_setting(name)) {
+            let only = HashMap::from([(name.clone(), value.clone())]);
+            Self::from_one(environment(only), origin_of(name))?;
+        }
+        let config =
+            merged.add_source(environment(variables)).build().and_then(Config::try_deserialize::<Self>);
         let config = config.map_err(|error| ConfigError::Source {
             origin: "configuration".to_owned(),
             problem: error.to_string(),
@@ -253,6 +266,21 @@ impl ServeConfig {
     }
 }
 
+/// Returns whether a variable of this name is a setting. Letter case does not count.
+fn is_setting(name: &str) -> bool {
+    name.to_uppercase().starts_with(ENVIRONMENT_PREFIX)
+}
+
+fn origin_of(variable: &str) -> String {
+    format!("environment: {variable}")
+}
+
+/// Returns the settings among environment variables.
+fn environment(variables: HashMap<String, String>) -> Environment {
+    let prefixed = Environment::with_prefix(ENVIRONMENT_PREFIX).prefix_separator("").separator("__");
+    prefixed.source(Some(variables))
+}
+
 /// Reads a duration such as `"1s"`, `"250ms"` or `"1m 30s"`.
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
@@ -267,18 +295,12 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
     use std::io::Write;
 
     use super::*;
 
-    fn environment(variables: &[(&str, &str)]) -> Environment {
-        let variables: HashMap<String, String> =
-            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Environment::with_prefix(ENVIRONMENT_PREFIX)
-            .prefix_separator("")
-            .separator("__")
-            .source(Some(variables.into_iter().collect()))
+    fn variables(of: &[(&str, &str)]) -> HashMap<String, String> {
+        of.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
     fn file(text: &str) -> tempfile::NamedTempFile {
@@ -287,8 +309,8 @@ mod tests {
         file
     }
 
-    fn load(text: &str, variables: &[(&str, &str)]) -> Result<ServeConfig, ConfigError> {
-        ServeConfig::from_sources(Some(file(text).path()), environment(variables))
+    fn load(text: &str, of: &[(&str, &str)]) -> Result<ServeConfig, ConfigError> {
+        ServeConfig::from_sources(Some(file(text).path()), variables(of))
     }
 
     #[test]
@@ -329,13 +351,18 @@ mod tests {
     fn refuses_unknown_keys_naming_key_and_file() {
         let text = "thread = 3\n";
         let path = file(text);
-        let error = ServeConfig::from_sources(Some(path.path()), environment(&[])).unwrap_err().to_string();
+        let error = ServeConfig::from_sources(Some(path.path()), variables(&[])).unwrap_err().to_string();
         assert!(error.starts_with(&path.path().display().to_string()), "{error}");
         assert!(error.contains("unknown field `thread`"), "{error}");
         let error = load("[limits]\nmax_kk = 3\n", &[]).unwrap_err().to_string();
         assert!(error.contains("unknown field `max_kk`"), "{error}");
         let error = load("", &[("SHORTLIST_SERVE_LISTN", "x")]).unwrap_err().to_string();
-        assert!(error.starts_with("environment: ") && error.contains("unknown field `listn`"), "{error}");
+        assert!(error.starts_with("environment: SHORTLIST_SERVE_LISTN: unknown field `listn`"), "{error}");
+        let both = [("SHORTLIST_SERVE_THREADS", "2"), ("SHORTLIST_SERVE_LIMITS__MAX_K", "many")];
+        let error = load("", &both).unwrap_err().to_string();
+        assert!(error.starts_with("environment: SHORTLIST_SERVE_LIMITS__MAX_K: "), "{error}");
+        let error = load("", &[("SHORTLIST_SERVE_POLL_INTERVAL", "soon")]).unwrap_err().to_string();
+        assert!(error.starts_with("environment: SHORTLIST_SERVE_POLL_INTERVAL: "), "{error}");
     }
 
     #[test]
@@ -365,7 +392,7 @@ mod tests {
     #[test]
     fn refuses_a_file_that_is_not_there_or_not_toml() {
         let missing = Path::new("/nonexistent/serve.toml");
-        let error = ServeConfig::from_sources(Some(missing), environment(&[])).unwrap_err().to_string();
+        let error = ServeConfig::from_sources(Some(missing), variables(&[])).unwrap_err().to_string();
         assert!(error.starts_with("/nonexistent/serve.toml: "), "{error}");
         let error = load("listen = \n", &[]).unwrap_err().to_string();
         assert!(error.contains("TOML"), "{error}");

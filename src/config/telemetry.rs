@@ -35,7 +35,8 @@ pub enum TelemetryError {
     AlreadySet(Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Logs the events that pass `filter` to standard error, for the rest of the process.
+/// Logs the events that pass `filter` to standard error, for the rest of the process. A line that cannot be written, for
+/// lack of a reader or of disk space, is dropped.
 ///
 /// # Errors
 /// If the filter is malformed, or the process already has a subscriber.
@@ -44,6 +45,8 @@ pub fn init(filter: &str, format: LogFormat) -> Result<(), TelemetryError> {
         .map_err(|source| TelemetryError::Filter { filter: filter.to_owned(), source })?;
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(parsed)
+        // Otherwise a failed write is reported with `eprintln!`, which panics if standard error has no reader.
+        .log_internal_errors(false)
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal());
     let set = match format {

@@ -11,6 +11,7 @@
 //! | `rebuild/`   | the next generation, built while the current one answers |
 //! | `options.rs` | how an engine is set up |
 //! | `status.rs`  | the state of the indexes |
+//! | `supervise.rs` | panics of background work |
 //! | `error.rs`   | why a request has no answer |
 //! | `field.rs`   | the fields that errors name |
 
@@ -21,17 +22,21 @@ mod publish;
 mod query;
 mod rebuild;
 mod status;
+mod supervise;
 mod write;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::base::id::VideoId;
 use crate::live::Mutation;
 use crate::search::Searcher;
+use publish::hosted::HostedIndex;
 use publish::next_generation;
 use publish::served::ServedIndex;
+use supervise::Background;
 use write::catalog::{Target, look_up, read_only};
 
 pub use crate::search::{Loss, Plan, Shortfall};
@@ -46,12 +51,14 @@ pub use query::request::{
 };
 pub(crate) use query::snapshot::Snapshot;
 pub use status::{IndexStatus, LiveRecall, LiveStatus, RECALL_K, Readiness, RebuildState, RebuildStatus};
+pub use supervise::{Supervisor, Task};
 pub use write::catalog::{Lookup, StoredVideo, WriteMode, Written};
 
 /// All indexes of one server, and the threads that search them.
 #[derive(Debug)]
 pub struct Engine {
-    indexes: BTreeMap<String, Arc<ServedIndex>>,
+    indexes: BTreeMap<String, HostedIndex>,
+    supervisor: Arc<Supervisor>,
     limits: Limits,
     searcher: Searcher,
     pool: rayon::ThreadPool,
@@ -61,10 +68,11 @@ pub struct Engine {
 
 impl Engine {
     /// Opens the newest structurally sound generation of every index, and starts the compute pool. Does not compare
-    /// checksums: the first [`Engine::refresh`] does.
+    /// checksums: the first [`Engine::refresh`] does. An index that does not open is out of service until a refresh can
+    /// open it; the others are served.
     ///
     /// # Errors
-    /// If a folder has no usable generation, a name is used twice, or threads cannot be started.
+    /// If no index opens, with the error of the first; if a name is used twice, or threads cannot be started.
     pub fn open(options: EngineOptions) -> Result<Self, EngineError> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(options.threads)
@@ -77,13 +85,21 @@ impl Engine {
             .start_handler(|_| rebuild::rebuilder::lower_priority())
             .build()
             .map_err(EngineError::Threads)?;
-        let background = Arc::new(background);
-        let mut indexes = BTreeMap::new();
+        let supervisor = Arc::<Supervisor>::default();
+        let background = Background { pool: Arc::new(background), supervisor: Arc::clone(&supervisor) };
+        let options = Arc::new(options);
+        let (mut indexes, mut refused) = (BTreeMap::new(), Vec::new());
         for (name, dir) in &options.indexes {
-            let served = ServedIndex::open(name.clone(), dir.clone(), &options, &background)?;
-            if indexes.insert(name.clone(), Arc::new(served)).is_some() {
+            let (hosted, error) = HostedIndex::open(name.clone(), dir.clone(), &options, &background);
+            refused.extend(error);
+            if indexes.insert(name.clone(), hosted).is_some() {
                 return Err(EngineError::invalid(Field::Index, format!("the name {name:?} is there twice")));
             }
+        }
+        if refused.len() == indexes.len()
+            && let Some(error) = refused.into_iter().next()
+        {
+            return Err(error);
         }
         for (field, files) in [
             (Field::TrainingQueries, &options.rebuild.training_queries),
@@ -97,6 +113,7 @@ impl Engine {
         }
         Ok(Self {
             indexes,
+            supervisor,
             limits: options.limits,
             searcher: Searcher::default(),
             pool,
@@ -114,7 +131,20 @@ impl Engine {
     /// # Errors
     /// If there is no index of that name, or the name is empty and there are several.
     pub fn resolve(&self, name: &str) -> Result<&str, EngineError> {
-        self.served(name).map(|served| served.name())
+        self.hosted(name).map(HostedIndex::name)
+    }
+
+    /// Returns the folder of an index.
+    ///
+    /// # Errors
+    /// If there is no such index.
+    pub fn dir(&self, name: &str) -> Result<&Path, EngineError> {
+        self.hosted(name).map(HostedIndex::dir)
+    }
+
+    /// Returns the supervisor of the background work.
+    pub fn supervisor(&self) -> &Supervisor {
+        &self.supervisor
     }
 
     /// Returns the limits of requests.
@@ -127,51 +157,60 @@ impl Engine {
     /// # Errors
     /// [`EngineError`]: the field that is invalid, or that the budget ended.
     pub fn search(&self, request: &SearchRequest, budget: &Budget) -> Result<SearchResponse, EngineError> {
-        let served = self.served(&request.index)?;
-        let snapshot = served.snapshot()?;
-        let (response, _) = snapshot.search(&self.context(served.name(), budget), request, None)?;
-        if served.sample().takes() {
-            served.sample().take(&snapshot, request, &response);
-        }
-        Ok(response)
+        self.with(&request.index, |served| {
+            let snapshot = served.snapshot()?;
+            let (response, _) = snapshot.search(&self.context(served.name(), budget), request, None)?;
+            if served.sample().takes() {
+                served.sample().take(&snapshot, request, &response);
+            }
+            Ok(response)
+        })
     }
 
     /// Compares one sampled answer with the exact one, on the calling thread. Returns false if none waits.
     pub fn measure_recall(&self) -> bool {
         // Round robin over the indexes.
         let first = self.measured.fetch_add(1, Ordering::Relaxed) % self.indexes.len().max(1);
-        for served in self.indexes.values().skip(first).chain(self.indexes.values().take(first)) {
-            let Some(sample) = served.sample().next() else { continue };
-            let exact = SearchRequest { effort: Effort::Exact, plan: None, ..sample.request.clone() };
-            let budget = Budget::default();
-            let answer = sample.snapshot.search(&self.context(served.name(), &budget), &exact, None);
-            // The request was answered before, so only a shutdown of the index can make it fail.
-            if let Ok((answer, _)) = answer {
-                let exact: Vec<_> = answer.candidates.iter().map(|candidate| candidate.video_id).collect();
-                served.sample().compare(&sample, &exact);
-            }
-            return true;
+        let mut hosted = self.indexes.values().skip(first).chain(self.indexes.values().take(first));
+        hosted.any(|hosted| hosted.with(|served| Ok(self.measure_recall_of(served))).unwrap_or(false))
+    }
+
+    fn measure_recall_of(&self, served: &ServedIndex) -> bool {
+        let Some(sample) = served.sample().next() else { return false };
+        let exact = SearchRequest { effort: Effort::Exact, plan: None, ..sample.request.clone() };
+        let budget = Budget::default();
+        let answer = sample.snapshot.search(&self.context(served.name(), &budget), &exact, None);
+        // The request was answered before, so only a shutdown of the index can make it fail.
+        if let Ok((answer, _)) = answer {
+            let exact: Vec<_> = answer.candidates.iter().map(|candidate| candidate.video_id).collect();
+            served.sample().compare(&sample, &exact);
         }
-        false
+        true
     }
 
     /// Writes `mutations` in their order. Returns once they are on disk and visible to every later search, so it blocks
     /// on the disk: do not call it on a thread that others wait for.
     ///
     /// # Errors
-    /// [`EngineError::ReadOnly`] if nothing can be written; then nothing is acknowledged.
+    /// [`EngineError::ReadOnly`] if nothing can be written, or if it could not be found again, because the files of the
+    /// index were removed or replaced; then nothing is acknowledged.
     pub fn write(
         &self,
         index: &str,
         mutations: Vec<Mutation>,
         mode: WriteMode,
     ) -> Result<Written, EngineError> {
-        let served = self.served(index)?;
-        if let Some(problem) = served.log().read_only() {
-            return Err(read_only(served.name(), problem));
-        }
-        let snapshot = served.snapshot()?;
-        Target { name: served.name(), log: served.log(), snapshot: &snapshot }.write(mutations, mode)
+        self.with(index, |served| {
+            let snapshot = served.snapshot()?;
+            served.check_writable()?;
+            let target = Target { name: served.name(), log: served.log(), snapshot: &snapshot };
+            let written = target.write(mutations, mode)?;
+            // The files may have been replaced during the write: then nobody would find it in the log.
+            served
+                .check_in_place()
+                .map_err(|detached| read_only(served.name(), format!("the write may be lost: {detached}")))?;
+            Ok(written)
+        })
     }
 
     /// Looks up videos, in their order.
@@ -185,8 +224,9 @@ impl Engine {
         attributes: &ReturnAttributes,
         with_vectors: bool,
     ) -> Result<Vec<Lookup>, EngineError> {
-        let served = self.served(index)?;
-        look_up(&*served.snapshot()?, served.shared(), videos, attributes, with_vectors)
+        self.with(index, |served| {
+            look_up(&*served.snapshot()?, served.shared(), videos, attributes, with_vectors)
+        })
     }
 
     /// Explains why a video is or is not in the answer to a request. Scores every video.
@@ -199,8 +239,9 @@ impl Engine {
         video: VideoId,
         budget: &Budget,
     ) -> Result<Explanation, EngineError> {
-        let served = self.served(&request.index)?;
-        served.snapshot()?.explain(&self.context(served.name(), budget), request, video)
+        self.with(&request.index, |served| {
+            served.snapshot()?.explain(&self.context(served.name(), budget), request, video)
+        })
     }
 
     /// Queues `work` on the compute pool.
@@ -213,15 +254,17 @@ impl Engine {
     /// # Errors
     /// If there is no such index.
     pub fn readiness(&self, name: &str) -> Result<Readiness, EngineError> {
-        Ok(self.served(name)?.readiness())
+        let hosted = self.hosted(name)?;
+        let readiness = hosted.with(|served| Ok(served.readiness()));
+        Ok(readiness.unwrap_or_else(|error| Readiness::NotYet(error.to_string())))
     }
 
     /// Returns the state of one index. Lists its folder.
     ///
     /// # Errors
-    /// If there is no such index or its folder cannot be read.
+    /// If there is no such index, it is not open ([`EngineError::OutOfService`]), or its folder cannot be read.
     pub fn status(&self, name: &str) -> Result<IndexStatus, EngineError> {
-        self.served(name)?.status()
+        self.with(name, |served| served.status())
     }
 
     /// Publishes that `generation` is current, and swaps it in.
@@ -230,9 +273,10 @@ impl Engine {
     /// If there is no such index or generation, or the generation is damaged, was refused by the gate, or lacks writes
     /// that were trimmed from the log; then nothing changes.
     pub fn activate(&self, name: &str, generation: u64) -> Result<IndexStatus, EngineError> {
-        let served = self.served(name)?;
-        served.activate(generation, false)?;
-        served.status()
+        self.with(name, |served| {
+            served.activate(generation, false)?;
+            served.status()
+        })
     }
 
     /// Like [`Engine::activate`], but accepts a generation that the quality gate refused or that lacks writes.
@@ -240,9 +284,10 @@ impl Engine {
     /// # Errors
     /// If there is no such index or generation, or the generation is damaged or contains writes that the log never had.
     pub fn activate_forced(&self, name: &str, generation: u64) -> Result<IndexStatus, EngineError> {
-        let served = self.served(name)?;
-        served.activate(generation, true)?;
-        served.status()
+        self.with(name, |served| {
+            served.activate(generation, true)?;
+            served.status()
+        })
     }
 
     /// Starts to build the next generation of an index unless a rebuild is running. Does not wait for it.
@@ -250,9 +295,10 @@ impl Engine {
     /// # Errors
     /// If there is no such index, or [`EngineError::ReadOnly`].
     pub fn start_rebuild(&self, name: &str) -> Result<RebuildStatus, EngineError> {
-        let served = self.served(name)?;
-        next_generation::start(served, "requested")?;
-        Ok(served.rebuilder().status())
+        self.with(name, |served| {
+            next_generation::start(served, "requested")?;
+            Ok(served.rebuilder().status())
+        })
     }
 
     /// Asks the running rebuild to end. Does not wait for it.
@@ -260,9 +306,10 @@ impl Engine {
     /// # Errors
     /// If there is no such index.
     pub fn cancel_rebuild(&self, name: &str) -> Result<RebuildStatus, EngineError> {
-        let served = self.served(name)?;
-        served.rebuilder().cancel();
-        Ok(served.rebuilder().status())
+        self.with(name, |served| {
+            served.rebuilder().cancel();
+            Ok(served.rebuilder().status())
+        })
     }
 
     /// Completes the start, and serves what was published since the last call. Searches continue meanwhile.
@@ -273,13 +320,12 @@ impl Engine {
     /// once, and the current generation goes on serving. A new calibration of the current generation is loaded. Then
     /// the generation is copied into memory if configured, large delta segments are compacted, and a rebuild starts if
     /// one is due.
+    ///
+    /// An index whose folder, log, manifest or generation file was removed is read-only until the files are back. If they
+    /// were replaced, or the index is not open, the folder is opened as by [`Engine::open`].
     pub fn refresh(&self) -> Vec<Refresh> {
         let mut events = Vec::new();
-        for served in self.indexes.values() {
-            if served.refresh(&mut events) {
-                next_generation::start_if_due(served);
-            }
-        }
+        self.indexes.values().for_each(|hosted| hosted.look(&mut events));
         events
     }
 
@@ -287,7 +333,15 @@ impl Engine {
         RequestContext { name, searcher: &self.searcher, limits: &self.limits, budget }
     }
 
-    fn served(&self, name: &str) -> Result<&Arc<ServedIndex>, EngineError> {
+    fn with<R>(
+        &self,
+        name: &str,
+        work: impl FnOnce(&Arc<ServedIndex>) -> Result<R, EngineError>,
+    ) -> Result<R, EngineError> {
+        self.hosted(name)?.with(work)
+    }
+
+    fn hosted(&self, name: &str) -> Result<&HostedIndex, EngineError> {
         let available = || self.index_names();
         if !name.is_empty() {
             return self
@@ -307,7 +361,16 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.indexes.values().for_each(|served| served.rebuilder().cancel());
-        self.indexes.values().for_each(|served| served.rebuilder().stop());
+        let each = |work: fn(&ServedIndex)| {
+            for hosted in self.indexes.values() {
+                // One that is not open has no rebuild.
+                let _ = hosted.with(|served| {
+                    work(served);
+                    Ok(())
+                });
+            }
+        };
+        each(|served| served.rebuilder().cancel());
+        each(|served| served.rebuilder().stop());
     }
 }

@@ -62,7 +62,8 @@ pub struct IndexStatus {
     pub attributes: Vec<AttributeSchema>,
     /// The values that a target recall can have: each measured k with its best recall; empty if not calibrated.
     pub calibration: Vec<(usize, f64)>,
-    /// The problem of the newest publication, if it was refused.
+    /// The problem of the newest publication, if it was refused; or how the files in the folder differ from the opened
+    /// ones.
     pub refused: Option<String>,
     /// The memory that is searched now: the mapped file until a configured copy is complete.
     pub memory: MemoryMode,

@@ -113,7 +113,13 @@ impl Admin for AdminService {
 fn status_of(engine: &Engine, name: String) -> Result<GetStatusResponse, EngineError> {
     let mut names = if name.is_empty() { engine.index_names() } else { vec![name] };
     names.sort_unstable();
-    let indexes = names.iter().map(|name| engine.status(name).map(convert::index_status));
+    let indexes = names.iter().map(|name| match engine.status(name) {
+        // The others have a state.
+        Err(EngineError::OutOfService { index, problem }) => {
+            Ok(convert::closed_index(index, engine.dir(name)?, problem))
+        }
+        status => status.map(convert::index_status),
+    });
     Ok(GetStatusResponse {
         indexes: indexes.collect::<Result<_, _>>()?,
         server_version: env!("CARGO_PKG_VERSION").to_owned(),

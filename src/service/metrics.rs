@@ -21,7 +21,7 @@ use tonic::Code;
 
 use super::deadline::Deadline;
 use super::status::code_name;
-use crate::engine::{Engine, IndexStatus, RECALL_K, SearchStats};
+use crate::engine::{Engine, EngineError, IndexStatus, RECALL_K, SearchStats, Supervisor, Task};
 use crate::index::MemoryMode;
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -59,6 +59,11 @@ struct RecallLabels {
     k: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TaskLabels {
+    task: &'static str,
+}
+
 /// A gauge of every index.
 struct IndexGauge {
     /// The name, without the prefix `shortlist_`.
@@ -78,7 +83,7 @@ const INDEX_GAUGES: [IndexGauge; 11] = [
     IndexGauge { name: "vectors", help: "Videos in the index", value: |status| Some(status.vectors) },
     IndexGauge {
         name: "serving",
-        help: "1 if the index answers, 0 if it is damaged",
+        help: "1 if the index answers, 0 if it is damaged, not open, or written by another server",
         value: |status| Some(status.serving.into()),
     },
     IndexGauge {
@@ -140,7 +145,11 @@ pub(super) struct Metrics {
     index_gauges: [Family<IndexLabels, U64Gauge>; INDEX_GAUGES.len()],
     recall: Family<RecallLabels, F64Gauge>,
     gate_recall: Family<IndexLabels, F64Gauge>,
+    background_restarts: Family<TaskLabels, Counter>,
 }
+
+/// The gauges of an index that is not open; all of them are 0.
+const GAUGES_WHEN_CLOSED: [&str; 2] = ["serving", "writable"];
 
 impl Metrics {
     /// Creates the metrics of a server of these indexes. The distance histograms exist from the start.
@@ -188,8 +197,17 @@ impl Metrics {
                 "Recall of the generation that the quality gate measured last",
                 Family::default(),
             ),
+            background_restarts: register(
+                all,
+                "background_restarts",
+                "Runs of background tasks that ended by a panic; the task goes on with its next run",
+                Family::default(),
+            ),
             registry,
         };
+        for task in Task::ALL {
+            drop(metrics.background_restarts.get_or_create(&TaskLabels { task: task.name() }));
+        }
         for index in index_names {
             drop(metrics.distances.get_or_create(&IndexLabels { index }));
         }
@@ -228,6 +246,24 @@ impl Metrics {
         }
     }
 
+    /// Updates the gauges of an index that is not open.
+    fn closed_index(&self, index: &str) {
+        let labels = IndexLabels { index: index.to_owned() };
+        for (gauge, family) in INDEX_GAUGES.iter().zip(&self.index_gauges) {
+            if GAUGES_WHEN_CLOSED.contains(&gauge.name) {
+                family.get_or_create(&labels).set(0);
+            }
+        }
+    }
+
+    /// Updates the counters of background tasks.
+    fn tasks(&self, supervisor: &Supervisor) {
+        for task in Task::ALL {
+            let counter = self.background_restarts.get_or_create(&TaskLabels { task: task.name() });
+            counter.inc_by(supervisor.restarts(task).saturating_sub(counter.get()));
+        }
+    }
+
     /// Updates the gauges of one index.
     pub(super) fn index(&self, status: &IndexStatus) {
         let labels = IndexLabels { index: status.name.clone() };
@@ -256,16 +292,18 @@ impl Metrics {
     }
 }
 
-/// Updates the gauges of every index.
+/// Updates the gauges of every index, and the counters of background tasks.
 pub(super) async fn observe_indexes(engine: &Arc<Engine>, metrics: &Arc<Metrics>) {
     let (engine, metrics) = (Arc::clone(engine), Arc::clone(metrics));
     let observed = tokio::task::spawn_blocking(move || {
         for name in engine.index_names() {
             match engine.status(&name) {
                 Ok(status) => metrics.index(&status),
+                Err(EngineError::OutOfService { .. }) => metrics.closed_index(&name),
                 Err(error) => tracing::warn!(index = name, %error, "cannot read the state of an index"),
             }
         }
+        metrics.tasks(engine.supervisor());
     });
     if let Err(error) = observed.await {
         tracing::error!(%error, "reading the state of the indexes failed");

@@ -66,7 +66,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::{oneshot, watch as watch_channel};
+use tokio::sync::{Notify, watch as watch_channel};
 use tokio::task::JoinSet;
 
 use self::admission::{Admission, Work};
@@ -127,10 +127,10 @@ pub async fn serve(
     metrics::observe_indexes(&engine, &metrics).await;
     // A JoinSet, so that the poller also ends when this future is dropped.
     let mut poller = JoinSet::new();
-    let (polled, first_poll) = oneshot::channel();
-    poller.spawn(watch::run(Arc::clone(&shared), options.poll_interval, polled));
+    let polled = Arc::new(Notify::new());
+    poller.spawn(watch::run(Arc::clone(&shared), options.poll_interval, Arc::clone(&polled)));
     // If warming is quick, the first connection finds a ready index. Otherwise health reports that it is not ready.
-    let _ = tokio::time::timeout(FIRST_POLL_WAIT, first_poll).await;
+    let _ = tokio::time::timeout(FIRST_POLL_WAIT, polled.notified()).await;
     let mut connections = server::Connections::new(router, draining);
     tracing::info!(%address, "serving");
     connections.accept_until(listener, shutdown).await;

@@ -100,7 +100,7 @@ fn measure(arguments: &Arguments, queries: &Path, truth: &Path) -> anyhow::Resul
     let mut indexes: Vec<(String, Manifest, Index)> = Vec::new();
     for (name, dir) in arguments.names_and_dirs()? {
         let (manifest, index, passed_over) = IndexStore::new(dir).open_current()?;
-        passed_over.iter().for_each(|error| eprintln!("passed over: {error}"));
+        passed_over.iter().for_each(|error| note!("passed over: {error}"));
         indexes.push((name, manifest, index));
     }
     let queries = Embeddings::open(queries)?;
@@ -129,7 +129,7 @@ fn measure(arguments: &Arguments, queries: &Path, truth: &Path) -> anyhow::Resul
             let done = |row: &SweepRow| {
                 let (k, recall, qps) = (row.k, row.recall, row.qps);
                 let ef_search = row.ef_search.unwrap_or(k);
-                eprintln!(
+                note!(
                     "{name}: threads {threads} k {k} ef_search {ef_search}: recall {recall:.4}, {qps:.0} queries/s"
                 );
             };

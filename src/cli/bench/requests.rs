@@ -47,7 +47,7 @@ pub(super) fn measure(arguments: &Arguments, path: &Path) -> anyhow::Result<Vec<
     let mut reports = Vec::new();
     for (name, dir) in names {
         let (manifest, index, passed_over) = IndexStore::new(dir).open_current()?;
-        passed_over.iter().for_each(|error| eprintln!("passed over: {error}"));
+        passed_over.iter().for_each(|error| note!("passed over: {error}"));
         let served = engine.status(&name)?.generation;
         let published = manifest.generation;
         ensure!(
@@ -102,10 +102,10 @@ fn report_row(path: &Path, threads: usize, name: &str, row: &SweepRow, violation
     let SweepRow { k, recall, qps, .. } = row;
     let ef_search = row.ef_search.unwrap_or(*k);
     let label = row.label.as_deref().unwrap_or("-");
-    eprintln!(
+    note!(
         "{name}: threads {threads} {label} k {k} ef_search {ef_search}: recall {recall:.4}, {qps:.0} queries/s"
     );
     if let Some(Violation { line, problem }) = violation {
-        eprintln!("{}: line {line}: k {k} ef_search {ef_search}: {problem}", path.display());
+        note!("{}: line {line}: k {k} ef_search {ef_search}: {problem}", path.display());
     }
 }

@@ -11,14 +11,20 @@
 //! | `quality_gate.rs`    | runs the gate once per generation and keeps its report |
 //! | `serving.rs`         | whether an index answers, and what was refused |
 //! | `tidy.rs`            | removes old generations and log entries |
-//! | `served.rs`          | one named index: its snapshot, and how it is swapped |
+//! | `detached.rs`        | why the files of an index are no longer those that were opened |
+//! | `served.rs`          | an open index: its snapshot, and how it is swapped |
+//! | `state.rs`           | the state of an open index: attached to its files, writable, ready |
+//! | `hosted.rs`          | one named index: opens its folder, again if its files were replaced |
 //! | `next_generation.rs` | runs a rebuild of a served index and publishes it |
 
+mod detached;
 pub(crate) mod gate;
+pub(crate) mod hosted;
 pub(crate) mod next_generation;
 mod quality_gate;
 pub(crate) mod refresh;
 mod servable;
 pub(crate) mod served;
 mod serving;
+mod state;
 mod tidy;

@@ -33,7 +33,7 @@ pub(crate) fn start(served: &Arc<ServedIndex>, reason: &str) -> Result<(), Engin
 
 /// Starts a rebuild if enough has changed. An index without a log is left to the process that builds its generations.
 pub(crate) fn start_if_due(served: &Arc<ServedIndex>) {
-    if served.log().log().is_none() || served.check_rebuildable().is_err() {
+    if served.log().written().is_none() || served.check_rebuildable().is_err() {
         return;
     }
     let generation = served.shared().current.load().manifest.generation;

@@ -38,6 +38,33 @@ pub enum Refresh {
         /// Why it must not answer.
         error: EngineError,
     },
+    /// The files of the index are not those that this process opened. They are not opened anew, either because nothing
+    /// was put in their place or because that cannot be served. Searches are answered as before, and nothing is written.
+    Detached {
+        /// The index.
+        index: String,
+        /// The generation that answers.
+        generation: u64,
+        /// What happened to the files, and why nothing else is served.
+        error: EngineError,
+    },
+    /// The files of the index, which could not be opened before or are not those that this process had opened, were
+    /// opened anew.
+    Opened {
+        /// The index.
+        index: String,
+        /// The generation that answers now.
+        generation: u64,
+        /// Why they had to be opened.
+        reason: String,
+    },
+    /// The index cannot be opened, for another reason than before.
+    Unopened {
+        /// The index.
+        index: String,
+        /// Why not.
+        error: EngineError,
+    },
     /// Another generation answers from now on.
     Swapped {
         /// The index.

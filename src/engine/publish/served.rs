@@ -9,13 +9,14 @@
 //!
 //! A generation is served from the mapped file, and from a copy in memory once that is made, if it is configured.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
+use crate::base::file_identity::OpenFolder;
 use crate::engine::error::EngineError;
 use crate::engine::options::EngineOptions;
 use crate::engine::publish::quality_gate::{QualityGate, Reference};
@@ -30,11 +31,10 @@ use crate::engine::rebuild::build::Built;
 use crate::engine::rebuild::error::PublishError;
 use crate::engine::rebuild::rebuilder::Rebuilder;
 use crate::engine::rebuild::sampled::QuerySample;
-use crate::engine::status::{IndexStatus, LiveStatus, Readiness};
-use crate::engine::write::log::{WriteLog, existing_log};
+use crate::engine::supervise::{Background, Task};
+use crate::engine::write::log::{FoundLog, WriteLog};
 use crate::engine::write::shared::Shared;
-use crate::index::{Index, IndexStore, Manifest, MemoryMode, PublishReason};
-use crate::live::LogError;
+use crate::index::{Index, IndexStore, Manifest, MemoryMode, PublishReason, StoreError};
 
 /// How long to wait for searches in flight before a generation is dropped.
 const LONGEST_SEARCH: Duration = Duration::from_secs(1);
@@ -42,17 +42,17 @@ const LONGEST_SEARCH: Duration = Duration::from_secs(1);
 /// A folder of generations, and the one that answers.
 #[derive(Debug)]
 pub(crate) struct ServedIndex {
-    name: String,
-    store: IndexStore,
+    pub(super) name: String,
+    pub(super) store: IndexStore,
+    pub(super) folder: OpenFolder,
     memory: MemoryMode,
-    /// Threads for work in the background of searches.
-    pool: Arc<rayon::ThreadPool>,
-    shared: Arc<Shared>,
-    log: WriteLog,
-    sample: QuerySample,
-    gate: QualityGate,
-    rebuilder: Rebuilder,
-    serving: Serving,
+    background: Background,
+    pub(super) shared: Arc<Shared>,
+    pub(super) log: WriteLog,
+    pub(super) sample: QuerySample,
+    pub(super) gate: QualityGate,
+    pub(super) rebuilder: Rebuilder,
+    pub(super) serving: Serving,
     /// Locked while a swap is prepared, so that two swaps cannot overtake each other.
     progress: Mutex<Progress>,
     /// Events of a rebuild, for the next refresh to report.
@@ -85,11 +85,14 @@ impl ServedIndex {
         name: String,
         dir: PathBuf,
         options: &EngineOptions,
-        pool: &Arc<rayon::ThreadPool>,
+        background: &Background,
     ) -> Result<Self, EngineError> {
         let store = IndexStore::new(dir);
         let gate = QualityGate::new(name.clone(), options.gate.clone());
-        let log = if options.is_writable { existing_log(&store)? } else { None };
+        // Without a folder there is no manifest, which is the clearer error.
+        let folder = OpenFolder::open(store.dir());
+        let found = FoundLog::open(&store, options.is_writable)?;
+        let log = found.log().cloned();
         let mut newest = store.manifests()?.last().copied().unwrap_or_default();
         let check = |manifest: &Manifest, index: &Index| {
             check_structure(index)?;
@@ -112,17 +115,19 @@ impl ServedIndex {
         let snapshot = Snapshot::new(manifest, index, &store)?;
         let current = snapshot.manifest.manifest;
         let shared = Arc::new(Shared::new(snapshot, log.as_deref())?);
-        let log = WriteLog::new(&store, &shared, options.is_writable, log);
+        let log = WriteLog::new(&store, &shared, found);
+        let rebuilder = Rebuilder::new(options.rebuild.clone(), Arc::clone(&background.supervisor));
         Ok(Self {
             name,
+            folder: folder.map_err(StoreError::io(store.dir()))?,
             store,
             memory: options.memory,
-            pool: Arc::clone(pool),
+            background: background.clone(),
             shared,
             log,
             sample: QuerySample::new(options.sample, current),
             gate,
-            rebuilder: Rebuilder::new(options.rebuild.clone()),
+            rebuilder,
             serving: Serving::new(problem),
             progress: Mutex::new(Progress { newest, checked: false, copied: false }),
             events: Mutex::default(),
@@ -176,19 +181,33 @@ impl ServedIndex {
         Ok(self.shared.current.load_full())
     }
 
-    /// Returns whether requests should be sent to this index.
-    pub(crate) fn readiness(&self) -> Readiness {
-        if let Err(error) = self.snapshot() {
-            return Readiness::NotYet(error.to_string());
-        }
-        if !self.serving.is_warm() {
-            let generation = self.shared.current.load().manifest.generation;
-            return Readiness::NotYet(format!("generation {generation} is being warmed and checked"));
-        }
-        match self.log.read_only() {
-            Some(problem) => Readiness::ReadOnly(problem),
-            None => Readiness::Ready,
-        }
+    /// Returns whether the folder has a newest manifest that was not tried yet. Returns false while a swap is prepared.
+    pub(crate) fn has_news(&self) -> bool {
+        let Some(progress) = self.progress.try_lock() else { return false };
+        let newest = self.store.manifests().ok().and_then(|manifests| manifests.last().copied());
+        newest.is_some_and(|newest| newest != progress.newest)
+    }
+
+    /// Ends writing, so that the files in the folder can be opened by another value of this type, which may be in
+    /// another process. Searches go on.
+    pub(crate) fn release(&self, reason: &str) {
+        self.rebuilder.cancel();
+        self.log.close(reason);
+    }
+
+    /// Takes the index out of service, and returns whether it was already.
+    pub(crate) fn withdraw(&self, error: &EngineError) -> bool {
+        self.serving.withdraw(error.to_string())
+    }
+
+    /// Sets why the files that are there instead of the opened ones cannot be opened.
+    pub(crate) fn set_unopened(&self, problem: Option<String>) {
+        self.serving.set_unopened(problem);
+    }
+
+    /// Returns the generation that answers.
+    pub(crate) fn generation(&self) -> u64 {
+        self.shared.current.load().manifest.generation
     }
 
     /// Publishes that `generation` is current, and swaps it in. `is_forced` accepts a generation that the gate refused
@@ -198,8 +217,9 @@ impl ServedIndex {
     /// If the generation does not exist, is damaged, or may not answer; then nothing changes.
     pub(crate) fn activate(&self, generation: u64, is_forced: bool) -> Result<(), EngineError> {
         let mut progress = self.progress.lock();
+        self.check_attached()?;
         let index = self.store.open_generation(generation)?;
-        self.pool.install(|| check_and_warm(&index))?;
+        self.background.pool.install(|| check_and_warm(&index))?;
         check_position(&index, self.log.log().as_deref(), is_forced)?;
         if !is_forced {
             check_verdict(&self.store, generation, &index)?;
@@ -221,9 +241,10 @@ impl ServedIndex {
         let Some(mut progress) = self.progress.try_lock() else { return false };
         events.extend(self.check_start(&mut progress));
         events.extend(self.load_published(&mut progress));
-        let steps = [Self::check_log, Self::recalibrate, Self::copy];
-        events.extend(steps.iter().filter_map(|step| step(self, &mut progress)));
-        self.shared.compact(&self.pool);
+        events.extend(self.recalibrate());
+        events.extend(self.copy(&mut progress));
+        self.log.retry();
+        self.shared.compact(&self.background.pool);
         true
     }
 
@@ -234,6 +255,7 @@ impl ServedIndex {
     pub(crate) fn publish(&self, base: Arc<Index>, built: Built) -> Result<(), PublishError> {
         let Built { staged, times, measured } = built;
         let mut progress = self.progress.lock();
+        self.check_in_place().map_err(|detached| PublishError::Detached(detached.to_string()))?;
         // A publication by somebody else in the meantime wins.
         let mut events = self.load_published(&mut progress);
         let is_current = Arc::ptr_eq(&self.shared.current.load().index, &base);
@@ -266,26 +288,13 @@ impl ServedIndex {
         published
     }
 
-    /// Checks that a generation can be built from the current one and its log.
-    ///
-    /// # Errors
-    /// [`EngineError::OutOfService`] or [`EngineError::ReadOnly`].
-    pub(crate) fn check_rebuildable(&self) -> Result<(), EngineError> {
-        self.snapshot()?;
-        let foreign = || self.log.is_foreign().then(|| "another server takes its writes".to_owned());
-        match self.log.read_only().or_else(foreign) {
-            Some(problem) => Err(EngineError::ReadOnly { index: self.name.clone(), problem }),
-            None => Ok(()),
-        }
-    }
-
     /// Swaps in a checked snapshot with all entries of the log. Returns the generation that answered before.
     fn swap(&self, progress: &mut Progress, checked: Snapshot) -> Result<u64, EngineError> {
         let is_same_model = is_same_model(&self.shared.current.load().index, &checked.index);
         let manifest = checked.manifest.manifest;
         let log = self.log.log();
         let old = Arc::clone(&self.shared.current.load().index);
-        let before = self.pool.install(|| self.shared.swap(checked, log.as_deref()))?;
+        let before = self.background.pool.install(|| self.shared.swap(checked, log.as_deref()))?;
         // The first write may have created the log in the meantime.
         if log.is_none()
             && let Some(log) = self.log.log()
@@ -296,19 +305,20 @@ impl ServedIndex {
         // A running rebuild is based on the old generation.
         self.rebuilder.cancel();
         (progress.checked, progress.copied) = (true, false);
-        self.serving.swapped(self.log.is_foreign());
+        self.serving.swapped();
         wait_for_searches(old);
         self.tidy(before.generation);
         Ok(before.generation)
     }
 
     fn check_start(&self, progress: &mut Progress) -> Option<Refresh> {
-        if std::mem::replace(&mut progress.checked, true) {
+        if progress.checked {
             return None;
         }
         let checked = self.check_opened(progress);
+        progress.checked = true;
         self.serving.set_warm();
-        if self.log.log().is_some() {
+        if self.log.written().is_some() {
             self.tidier().remove_abandoned();
         }
         Some(checked)
@@ -319,10 +329,12 @@ impl ServedIndex {
         let started = Instant::now();
         let opened = self.shared.current.load_full();
         let (index, generation) = (self.name.clone(), opened.manifest.generation);
-        let Err(error) = self.pool.install(|| check_and_warm(&opened.index)) else {
+        let checked = self.supervised(opened.index.path(), || {
+            self.background.pool.install(|| check_and_warm(&opened.index)).map_err(EngineError::from)
+        });
+        let Err(error) = checked else {
             return Refresh::Checked { index, generation, elapsed: started.elapsed() };
         };
-        let error = EngineError::from(error);
         let log = self.log.log();
         let sound = self.store.open_newest(|manifest, index| {
             check_and_warm(index)?;
@@ -347,21 +359,6 @@ impl ServedIndex {
         }
     }
 
-    /// Withdraws the index if another server of its folder created the log by writing first: this server would go on
-    /// returning videos that the other one takes down.
-    fn check_log(&self, _: &mut Progress) -> Option<Refresh> {
-        if !self.log.is_foreign() {
-            return None;
-        }
-        let error = EngineError::from(LogError::InUse { path: self.log.path().to_owned() });
-        // Set every time: a publication since may have cleared the problem, and the index must stay withdrawn.
-        if self.serving.withdraw(error.to_string()) {
-            return None;
-        }
-        let generation = self.shared.current.load().manifest.generation;
-        Some(Refresh::Withdrawn { index: self.name.clone(), generation, error })
-    }
-
     /// Tries the manifests that were published since the last call, newest first, until one can answer.
     fn load_published(&self, progress: &mut Progress) -> Vec<Refresh> {
         let newest = progress.newest;
@@ -371,7 +368,8 @@ impl ServedIndex {
         let mut events = Vec::new();
         for manifest in newer {
             let index = self.name.clone();
-            let taken = self.take_over(progress, manifest);
+            let path = self.store.manifest_path(manifest);
+            let taken = self.supervised(&path, || self.take_over(progress, manifest));
             if events.is_empty() {
                 self.serving.set_problem(taken.as_ref().err().map(ToString::to_string));
             }
@@ -392,14 +390,14 @@ impl ServedIndex {
     /// Checks, measures and swaps in the generation of a manifest.
     fn take_over(&self, progress: &mut Progress, manifest: u64) -> Result<Swapped, EngineError> {
         let (manifest, index) = self.store.open_manifest(manifest)?;
-        self.pool.install(|| check_and_warm(&index))?;
+        self.background.pool.install(|| check_and_warm(&index))?;
         let log = self.log.log();
         check_position(&index, log.as_deref(), manifest.reason == PublishReason::Activate)?;
         {
             // Released before the swap, which waits until nothing uses the old generation.
             let current = self.shared.current.load_full();
             let reference = Reference { current: &current, sample: &self.sample };
-            self.gate.ensure_measured(&self.store, &manifest, &index, &reference, &self.pool)?;
+            self.gate.ensure_measured(&self.store, &manifest, &index, &reference, &self.background.pool)?;
         }
         check_servable(&self.store, &manifest, &index, log.as_deref())?;
         let snapshot = Snapshot::new(manifest, index, &self.store)?;
@@ -420,7 +418,7 @@ impl ServedIndex {
     }
 
     /// Loads a newer calibration of the current generation if there is one.
-    fn recalibrate(&self, _: &mut Progress) -> Option<Refresh> {
+    fn recalibrate(&self) -> Option<Refresh> {
         self.snapshot().ok()?;
         let snapshot = self.shared.recalibrate(&self.store)?;
         let generation = snapshot.manifest.generation;
@@ -435,67 +433,29 @@ impl ServedIndex {
 
     /// Removes old generations and log entries, if this process writes the index.
     fn tidy(&self, previous: u64) {
-        if let Some(log) = self.log.log() {
+        if let Some(log) = self.log.written()
+            && self.check_in_place().is_ok()
+        {
             self.tidier().run(&*log, previous);
         }
     }
 
-    fn live_status(&self) -> LiveStatus {
-        let read_only_reason = self.log.read_only();
-        self.shared.with_live(|live| LiveStatus {
-            sequence: live.sequence,
-            generation_sequence: live.segments.base().index.metadata().log_sequence,
-            rebuild: self.rebuilder.status(),
-            delta_vectors: live.delta_vectors() as u64,
-            deleted: live.hidden() as u64,
-            parked_entries: live.parked.len() as u64,
-            takedowns: live.takedowns.len() as u64,
-            writable: read_only_reason.is_none(),
-            read_only_reason,
-        })
-    }
-
-    /// Returns the state of the index. Lists its folder.
-    ///
-    /// # Errors
-    /// If the folder cannot be read.
-    pub(crate) fn status(&self) -> Result<IndexStatus, EngineError> {
-        let snapshot = self.shared.current.load_full();
-        let facts = snapshot.index.metadata();
-        let manifest = &snapshot.manifest;
-        let curves = snapshot.calibrated.curves();
-        Ok(IndexStatus {
-            name: self.name.clone(),
-            dir: self.store.dir().to_owned(),
-            generation: manifest.generation,
-            manifest: manifest.manifest,
-            published_at: manifest.created_at,
-            available_generations: self.store.generations()?,
-            vectors: u64::from(facts.rows),
-            dim: facts.dim,
-            dtype: facts.dtype,
-            metric: facts.metric,
-            builder: facts.build.builder.clone(),
-            m: facts.m,
-            ef_construction: facts.build.ef_construction,
-            bytes: snapshot.index.bytes(),
-            build_time: Duration::from_millis(manifest.build_ms),
-            embedding_model: facts.embedding_model.clone(),
-            attributes: facts.attributes.clone(),
-            calibration: curves.map(|curves| curves.reaches().collect()).unwrap_or_default(),
-            refused: self.serving.problem(),
-            memory: snapshot.index.memory(),
-            serving: !self.serving.is_withdrawn(),
-            live: self.live_status(),
-            gate: self.gate.last_report(),
-            recall: self.sample.recall(),
+    /// Runs `work` on the file at `path`. A panic counts as a defect of the file.
+    fn supervised<T>(
+        &self,
+        path: &Path,
+        work: impl FnOnce() -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        self.background.supervisor.run(Task::Refresh, work).unwrap_or_else(|panic| {
+            let (path, problem) = (path.to_owned(), panic.to_string());
+            Err(StoreError::NotServable { path, problem }.into())
         })
     }
 }
 
-/// Waits for searches to release a generation, and drops it. Unmapping takes milliseconds, and the last owner does it:
-/// that must not be a search.
-fn wait_for_searches(old: Arc<Index>) {
+/// Waits for searches to release a generation, or an index with its generation, and drops it. Unmapping takes
+/// milliseconds, and the last owner does it: that must not be a search.
+pub(crate) fn wait_for_searches<T>(old: Arc<T>) {
     let began = Instant::now();
     while Arc::strong_count(&old) > 1 && began.elapsed() < LONGEST_SEARCH {
         std::thread::sleep(Duration::from_millis(1));

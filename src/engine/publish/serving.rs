@@ -9,6 +9,8 @@ use parking_lot::Mutex;
 pub(crate) struct Serving {
     /// The problem of the newest manifest that was tried, or of the withdrawn generation.
     problem: Mutex<Option<String>>,
+    /// Why the files that are there instead of the opened ones cannot be opened.
+    unopened: Mutex<Option<String>>,
     /// Whether the current generation must not answer: it is damaged, or another server writes.
     is_withdrawn: AtomicBool,
     /// Whether the generation that the start opened was checked and read into memory, or was replaced.
@@ -43,10 +45,19 @@ impl Serving {
         self.is_withdrawn.swap(true, Ordering::AcqRel)
     }
 
-    /// A checked generation was swapped in; `is_withdrawn` if it must not answer even so.
-    pub(crate) fn swapped(&self, is_withdrawn: bool) {
-        self.is_withdrawn.store(is_withdrawn, Ordering::Release);
+    /// A checked generation was swapped in.
+    pub(crate) fn swapped(&self) {
+        self.is_withdrawn.store(false, Ordering::Release);
         self.set_warm();
+    }
+
+    /// Returns why the files of the index cannot be opened anew.
+    pub(crate) fn unopened(&self) -> Option<String> {
+        self.unopened.lock().clone()
+    }
+
+    pub(crate) fn set_unopened(&self, problem: Option<String>) {
+        *self.unopened.lock() = problem;
     }
 
     pub(crate) fn is_warm(&self) -> bool {

@@ -7,6 +7,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use crate::attributes::{Columns, Value};
+use crate::base::file_identity::{Displaced, FileStamp};
 use crate::base::id::NodeId;
 use crate::base::interrupt::Interrupt;
 use crate::engine::error::EngineError;
@@ -29,6 +30,8 @@ use crate::search::{self, Found, Hit, Located, Loss, Plan, SearchParams};
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     pub(crate) manifest: Manifest,
+    /// The file of the manifest; `None` if there is none.
+    manifest_stamp: Option<FileStamp>,
     pub(crate) index: Arc<Index>,
     pub(crate) segments: Segments,
     /// The last write that the segments contain.
@@ -72,21 +75,43 @@ impl Snapshot {
         };
         let index = Arc::new(index);
         let segments = Segments::whole(Arc::clone(&index));
-        Self { manifest, index, segments, sequence: 0, next_expiry: i64::MAX, calibrated: Arc::default() }
+        Self {
+            manifest,
+            manifest_stamp: None,
+            index,
+            segments,
+            sequence: 0,
+            next_expiry: i64::MAX,
+            calibrated: Arc::default(),
+        }
     }
 
     /// A generation without a delta, with the newest calibration in `store`.
     pub(crate) fn new(manifest: Manifest, index: Index, store: &IndexStore) -> Result<Self, StoreError> {
+        let manifest_stamp = FileStamp::at(&store.manifest_path(manifest.manifest)).ok();
         let calibrated = Arc::new(Calibrated::load(store, manifest.generation, &index)?);
         let index = Arc::new(index);
         let segments = Segments::whole(Arc::clone(&index));
-        Ok(Self { manifest, index, segments, sequence: 0, next_expiry: i64::MAX, calibrated })
+        let (sequence, next_expiry) = (0, i64::MAX);
+        Ok(Self { manifest, manifest_stamp, index, segments, sequence, next_expiry, calibrated })
+    }
+
+    /// Checks that the files of the generation are still those that were opened.
+    ///
+    /// # Errors
+    /// [`Displaced`].
+    pub(crate) fn check_in_place(&self, store: &IndexStore) -> Result<(), Displaced> {
+        if let Some(stamp) = self.manifest_stamp {
+            stamp.check(&store.manifest_path(self.manifest.manifest))?;
+        }
+        self.index.check_in_place()
     }
 
     /// The same generation with another delta.
     pub(crate) fn with_live(&self, live: &LiveState) -> Self {
         Self {
             manifest: self.manifest.clone(),
+            manifest_stamp: self.manifest_stamp,
             index: Arc::clone(&self.index),
             segments: live.segments.clone(),
             sequence: live.sequence,
@@ -100,6 +125,7 @@ impl Snapshot {
         let calibrated = self.calibrated.reload(store, self.manifest.generation, &self.index)?;
         Ok(calibrated.map(|calibrated| Self {
             manifest: self.manifest.clone(),
+            manifest_stamp: self.manifest_stamp,
             index: Arc::clone(&self.index),
             segments: self.segments.clone(),
             sequence: self.sequence,

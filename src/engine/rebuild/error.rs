@@ -25,6 +25,8 @@ pub(crate) enum RebuildError {
 pub(crate) enum PublishError {
     #[error("not published: another generation has become current since the rebuild began")]
     Superseded,
+    #[error("not published: {0}")]
+    Detached(String),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("generation {generation} was published, but does not answer: {problem}")]

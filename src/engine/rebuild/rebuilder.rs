@@ -1,6 +1,5 @@
 //! The rebuilds of one index: at most one at a time, on a thread of its own.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -14,6 +13,7 @@ use crate::engine::error::EngineError;
 use crate::engine::options::RebuildOptions;
 use crate::engine::rebuild::error::RebuildError;
 use crate::engine::status::{RebuildState, RebuildStatus};
+use crate::engine::supervise::{Supervisor, Task};
 use crate::live::delta::state::LiveState;
 
 /// Nice value that background threads add to their own: they get about a tenth of a core that searches also want.
@@ -23,6 +23,7 @@ const NICE: i32 = 10;
 #[derive(Debug)]
 pub(crate) struct Rebuilder {
     options: RebuildOptions,
+    supervisor: Arc<Supervisor>,
     progress: Arc<RebuildProgress>,
     thread: Mutex<Option<JoinHandle<()>>>,
     /// The last rebuild that became due by itself.
@@ -38,8 +39,9 @@ struct Due {
 }
 
 impl Rebuilder {
-    pub(crate) fn new(options: RebuildOptions) -> Self {
-        Self { options, progress: Arc::default(), thread: Mutex::default(), last_due: Mutex::default() }
+    pub(crate) fn new(options: RebuildOptions, supervisor: Arc<Supervisor>) -> Self {
+        let (progress, thread, last_due) = (Arc::default(), Mutex::default(), Mutex::default());
+        Self { options, supervisor, progress, thread, last_due }
     }
 
     pub(crate) fn options(&self) -> &RebuildOptions {
@@ -90,20 +92,19 @@ impl Rebuilder {
         };
         tracing::info!(index = name, reason, "rebuilding");
         let (progress, index) = (Arc::clone(&self.progress), name.to_owned());
+        let supervisor = Arc::clone(&self.supervisor);
         let run = move || {
             lower_priority();
-            let ended = catch_unwind(AssertUnwindSafe(|| rebuild(&progress)));
-            let (state, problem) = match ended {
+            let (state, problem) = match supervisor.run(Task::Rebuild, || rebuild(&progress)) {
                 Ok(Ok(())) => (RebuildState::Done, None),
                 Ok(Err(RebuildError::Build(BuildError::Cancelled))) => (RebuildState::Cancelled, None),
                 Ok(Err(error)) => (RebuildState::Failed, Some(error.to_string())),
-                // The panic hook logged the message.
-                Err(_) => (RebuildState::Failed, Some("it panicked; see the log of the server".to_owned())),
+                Err(panic) => (RebuildState::Failed, Some(panic.to_string())),
             };
-            if let Some(problem) = &problem {
+            progress.end(state, problem.clone());
+            if let Some(problem) = problem {
                 tracing::error!(index, problem, "a rebuild failed");
             }
-            progress.end(state, problem);
         };
         match std::thread::Builder::new().name(format!("rebuild-{name}")).spawn(run) {
             Ok(spawned) => *thread = Some(spawned),

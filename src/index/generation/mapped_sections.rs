@@ -12,6 +12,7 @@ use super::error::IndexError;
 use super::format;
 use super::resident::{MemoryMode, Residence, ResidentSections};
 use super::section::{Section, SectionKind, section_label};
+use crate::base::file_identity::FileStamp;
 use crate::base::mapped_file::MappedFile;
 
 /// A mapped generation file, or the bytes of one in memory, with its section table.
@@ -33,6 +34,11 @@ impl MappedSections {
 
     pub(super) fn path(&self) -> &Path {
         self.file.path()
+    }
+
+    /// The stamp of the file when it was opened; `None` for bytes in memory.
+    pub(super) fn stamp(&self) -> Option<FileStamp> {
+        self.file.stamp()
     }
 
     /// The whole file.

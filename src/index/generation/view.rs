@@ -13,6 +13,7 @@ use super::opening::{check_lengths, fixed_starts, read_metadata};
 use super::resident::{MemoryMode, Residence};
 use super::section::{Section, SectionKind};
 use crate::base::element::Dtype;
+use crate::base::file_identity::Displaced;
 use crate::base::id::{NodeId, VideoId};
 use crate::base::mapped_file::MappedFile;
 use crate::base::metric::Metric;
@@ -88,6 +89,14 @@ impl Index {
     /// The path of the file, or the name of an index in memory.
     pub fn path(&self) -> &Path {
         self.sections.path()
+    }
+
+    /// Checks that the path still leads to the file that was opened.
+    ///
+    /// # Errors
+    /// [`Displaced`]; never for an index in memory.
+    pub fn check_in_place(&self) -> Result<(), Displaced> {
+        self.sections.stamp().map_or(Ok(()), |stamp| stamp.check(self.path()))
     }
 
     /// The checksum of the section table, which contains the checksums of all sections: two generations with the same

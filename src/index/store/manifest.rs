@@ -72,7 +72,8 @@ pub struct BuildTimes {
 }
 
 impl IndexStore {
-    pub(super) fn manifest_path(&self, manifest: u64) -> PathBuf {
+    /// The path of a manifest.
+    pub fn manifest_path(&self, manifest: u64) -> PathBuf {
         self.dir().join(format!("manifest-{manifest:08}.json"))
     }
 

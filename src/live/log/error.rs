@@ -4,6 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::base::file_identity::Displaced;
+
 /// Why a log cannot be opened, written or read.
 ///
 /// Cloneable, because a failed group commit is reported to all its callers.
@@ -66,6 +68,15 @@ pub enum LogError {
         path: PathBuf,
         /// The error of the failed write.
         problem: String,
+    },
+    /// The file of the log is not the one that was opened, or another process has written to it.
+    #[error("the log is not the one that was opened: {0}")]
+    Displaced(Arc<Displaced>),
+    /// The log was opened without the permission to write.
+    #[error("{}: the log was opened for reading only", path.display())]
+    ReadOnly {
+        /// The log.
+        path: PathBuf,
     },
     /// The storage engine reported an error.
     #[error("{}: {problem}", path.display())]

@@ -64,6 +64,11 @@ impl GroupCommit {
         self.shared.push(Request { mutations, bytes, answer })?;
         answered.recv().unwrap_or(Err(LogError::Stopped))
     }
+
+    /// Returns whether the thread has ended, because the log or `apply` panicked: every write fails.
+    pub fn has_stopped(&self) -> bool {
+        self.shared.queue.lock().closed
+    }
 }
 
 impl Drop for GroupCommit {
@@ -369,5 +374,6 @@ mod tests {
         for _ in 0..2 {
             assert!(matches!(group.write(deletes(1)), Err(LogError::Stopped)));
         }
+        assert!(group.has_stopped());
     }
 }

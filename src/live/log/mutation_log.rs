@@ -2,6 +2,7 @@
 
 use super::error::LogError;
 use super::mutation::{Entry, Mutation};
+use crate::base::file_identity::Displaced;
 use crate::base::id::VideoId;
 
 /// Durable mutations in a total order.
@@ -46,4 +47,13 @@ pub trait MutationLog: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// If the operating system reports an error.
     fn bytes(&self) -> Result<u64, LogError>;
+
+    /// Checks that what is appended can be found again: the path of the log still leads to its file, and no other
+    /// process has written to it. Does not wait for an append.
+    ///
+    /// # Errors
+    /// [`Displaced`]; never for a log without a file.
+    fn check_in_place(&self) -> Result<(), Displaced> {
+        Ok(())
+    }
 }

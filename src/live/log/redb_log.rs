@@ -9,16 +9,14 @@
 //! One append is one two-phase transaction: its pages are synced before the byte that commits it, so a partial append is
 //! never visible. That byte is in the first sector, which disks write atomically.
 
-use std::any::Any;
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
-use redb::backends::FileBackend;
+use redb::backends::{FileBackend, InMemoryBackend};
 use redb::{
     Builder, Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
     TableHandle, WriteTransaction,
@@ -28,7 +26,9 @@ use super::error::LogError;
 use super::mutation::{Entry, Mutation};
 use super::mutation_log::MutationLog;
 use super::record::{decode, encode};
+use crate::base::file_identity::{Displaced, FileId, FileStamp};
 use crate::base::id::VideoId;
+use crate::base::panics::caught;
 use crate::base::staged_file::StagedFile;
 
 /// Version of the tables above. Records have their own version.
@@ -61,11 +61,14 @@ const MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
 /// Offset of the byte with the flag [`NOT_CLOSED`].
 const FLAGS_OFFSET: usize = MAGIC.len();
 const NOT_CLOSED: u8 = 2;
+/// Length of the header of redb, at the start of the file, which every transaction changes.
+const HEAD_BYTES: usize = 320;
 
 /// A mutation log in a file.
 #[derive(Debug)]
 pub struct RedbLog {
     path: PathBuf,
+    source: Source,
     disk: Disk,
     /// Locked exclusively only for compaction.
     database: RwLock<Database>,
@@ -73,6 +76,17 @@ pub struct RedbLog {
     last: AtomicU64,
     trimmed: AtomicU64,
     compact_from_bytes: u64,
+}
+
+/// Where the bytes of a log are.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    /// In a storage backend without a path.
+    Backend,
+    /// In this file.
+    File(FileId),
+    /// In memory, as a copy of this file.
+    Copy(FileStamp),
 }
 
 /// The state of the writer, locked during a write.
@@ -107,12 +121,33 @@ impl RedbLog {
         }
     }
 
+    /// Copies the log at `path` into memory, to be read. Every append fails.
+    ///
+    /// # Errors
+    /// If the file cannot be read, is being written, is not a log, or is damaged.
+    pub fn open_read_only(path: impl AsRef<Path>) -> Result<Self, LogError> {
+        let path = path.as_ref();
+        let mut file = File::open(path).map_err(LogError::io(path))?;
+        // Held during the copy. A file system without locks has none to respect.
+        if let Err(TryLockError::WouldBlock) = file.try_lock_shared() {
+            return Err(LogError::InUse { path: path.to_owned() });
+        }
+        let metadata = file.metadata().map_err(LogError::io(path))?;
+        check_not_empty(path, metadata.len())?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(LogError::io(path))?;
+        let memory = InMemoryBackend::new();
+        let copied = memory.set_len(bytes.len() as u64).and_then(|()| memory.write(0, &bytes));
+        copied.map_err(LogError::io(path))?;
+        Self::on(path, Source::Copy(FileStamp::of(&metadata)), Disk::of(memory), 0)
+    }
+
     /// Opens the log on a storage backend, or creates an empty one if the backend has no bytes.
     ///
     /// # Errors
     /// As [`RedbLog::open`].
     pub fn with_backend(backend: impl StorageBackend) -> Result<Self, LogError> {
-        Self::on(Path::new("(a log without a file)"), Disk(Arc::new(backend)), 0)
+        Self::on(Path::new("(a log without a file)"), Source::Backend, Disk::of(backend), 0)
     }
 
     /// Sets the smallest file size to compact, in bytes.
@@ -122,26 +157,22 @@ impl RedbLog {
     }
 
     fn open_file(path: &Path, file: File) -> Result<Self, LogError> {
-        if file.metadata().map_err(LogError::io(path))?.len() == 0 {
-            let problem = "expected a log, found an empty file".to_owned();
-            return Err(LogError::ForeignFile { path: path.to_owned(), problem });
-        }
+        let metadata = file.metadata().map_err(LogError::io(path))?;
+        check_not_empty(path, metadata.len())?;
         let backend = FileBackend::new(file).map_err(LogError::redb(path))?;
-        Self::on(path, Disk(Arc::new(backend)), 0)
+        Self::on(path, Source::File(FileId::of(&metadata)), Disk::of(backend), 0)
     }
 
     /// Opens a log. On an empty disk, the first mutation gets the number after `after`.
-    fn on(path: &Path, disk: Disk, after: u64) -> Result<Self, LogError> {
+    fn on(path: &Path, source: Source, disk: Disk, after: u64) -> Result<Self, LogError> {
         check_magic(path, &disk)?;
         disk.rewrite_unclosed().map_err(LogError::io(path))?;
         // redb trusts the lengths and page numbers in a file, and panics on impossible ones.
-        let opened = catch_unwind(AssertUnwindSafe(|| Self::recover(path, disk, after)));
-        opened.unwrap_or_else(|panic| {
-            Err(LogError::Damaged { path: path.to_owned(), problem: message_of(&*panic) })
-        })
+        caught(|| Self::recover(path, source, disk, after))
+            .unwrap_or_else(|panic| Err(LogError::Damaged { path: path.to_owned(), problem: panic.0 }))
     }
 
-    fn recover(path: &Path, disk: Disk, after: u64) -> Result<Self, LogError> {
+    fn recover(path: &Path, source: Source, disk: Disk, after: u64) -> Result<Self, LogError> {
         let database = Builder::new()
             .set_cache_size(CACHE_BYTES)
             .create_with_backend(disk.clone())
@@ -150,8 +181,10 @@ impl RedbLog {
             Some(state) => state,
             None => initialize(&database, after).map_err(LogError::redb(path))?,
         };
+        disk.read_head().map_err(LogError::io(path))?;
         Ok(Self {
             path: path.to_owned(),
+            source,
             disk,
             database: RwLock::new(database),
             writer: Mutex::new(Writer { poisoned: None, entry_bytes: state.entry_bytes }),
@@ -174,10 +207,24 @@ impl RedbLog {
     }
 
     fn check(&self, writer: &Writer) -> Result<(), LogError> {
-        match &writer.poisoned {
-            Some(problem) => Err(LogError::Poisoned { path: self.path.clone(), problem: problem.clone() }),
-            None => Ok(()),
+        if let Source::Copy(_) = self.source {
+            return Err(LogError::ReadOnly { path: self.path.clone() });
         }
+        if let Some(problem) = &writer.poisoned {
+            return Err(LogError::Poisoned { path: self.path.clone(), problem: problem.clone() });
+        }
+        self.check_head().map_err(|displaced| LogError::Displaced(Arc::new(displaced)))
+    }
+
+    /// Checks that the file starts with what was written last. Call it between transactions.
+    fn check_head(&self) -> Result<(), Displaced> {
+        let Source::File(_) = self.source else { return Ok(()) };
+        if self.disk.has_own_head() {
+            return Ok(());
+        }
+        // Closing would write to the file, whose contents belong to another process.
+        self.disk.is_detached.store(true, Ordering::Release);
+        Err(Displaced::Changed { path: self.path.clone() })
     }
 
     fn poison(&self, writer: &mut Writer, error: redb::Error) -> LogError {
@@ -295,6 +342,18 @@ impl MutationLog for RedbLog {
     fn bytes(&self) -> Result<u64, LogError> {
         self.disk.len().map_err(LogError::io(&self.path))
     }
+
+    fn check_in_place(&self) -> Result<(), Displaced> {
+        match self.source {
+            Source::Backend => Ok(()),
+            Source::Copy(stamp) => stamp.check(&self.path),
+            Source::File(id) => {
+                id.check(&self.path)?;
+                // A transaction that runs has checked it.
+                self.writer.try_lock().map_or(Ok(()), |_writer| self.check_head())
+            }
+        }
+    }
 }
 
 /// Creates an empty log under a temporary name, and renames it once it is complete.
@@ -302,9 +361,17 @@ fn create(path: &Path, after: u64) -> Result<(), LogError> {
     let mut staged = StagedFile::create_for(path).map_err(LogError::io(path))?;
     let file = staged.file_mut().try_clone().map_err(LogError::io(path))?;
     let backend = FileBackend::new(file).map_err(LogError::redb(path))?;
-    drop(RedbLog::on(path, Disk(Arc::new(backend)), after)?);
+    drop(RedbLog::on(path, Source::Backend, Disk::of(backend), after)?);
     // If the name exists, another process created a log in the meantime, and that one is opened.
     staged.publish(path).map_err(LogError::io(path)).map(drop)
+}
+
+fn check_not_empty(path: &Path, bytes: u64) -> Result<(), LogError> {
+    if bytes > 0 {
+        return Ok(());
+    }
+    let problem = "expected a log, found an empty file".to_owned();
+    Err(LogError::ForeignFile { path: path.to_owned(), problem })
 }
 
 fn check_magic(path: &Path, disk: &Disk) -> Result<(), LogError> {
@@ -423,16 +490,56 @@ fn takedowns(database: &Database) -> Result<Vec<(VideoId, u64)>, redb::Error> {
     Ok(takedowns)
 }
 
-fn message_of(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "redb panicked".to_owned())
-}
-
 /// The storage backend of redb, shared with the log, which reads its length.
 #[derive(Clone, Debug)]
-struct Disk(Arc<dyn StorageBackend>);
+struct Disk {
+    backend: Arc<dyn StorageBackend>,
+    /// The first bytes as they were read at the start or written last.
+    head: Arc<Mutex<Vec<u8>>>,
+    /// Whether the file belongs to another process: nothing is written to it any more, nor read, since redb panics on
+    /// pages that it does not expect.
+    is_detached: Arc<AtomicBool>,
+}
 
 impl Disk {
+    fn of(backend: impl StorageBackend) -> Self {
+        Self { backend: Arc::new(backend), head: Arc::default(), is_detached: Arc::default() }
+    }
+
+    /// Returns whether the first bytes are those that were written last.
+    fn has_own_head(&self) -> bool {
+        if self.check_attached().is_err() {
+            return false;
+        }
+        let written = self.head.lock();
+        let mut found = vec![0; written.len()];
+        self.backend.read(0, &mut found).is_ok() && found == *written
+    }
+
+    fn read_head(&self) -> io::Result<()> {
+        let mut head = vec![0; HEAD_BYTES.min(usize::try_from(self.len()?).unwrap_or(HEAD_BYTES))];
+        self.read(0, &mut head)?;
+        *self.head.lock() = head;
+        Ok(())
+    }
+
+    /// Remembers what is written to the start of the file.
+    fn remember(&self, offset: usize, data: &[u8]) {
+        let mut head = self.head.lock();
+        let end = HEAD_BYTES.min(offset + data.len());
+        if head.len() < end {
+            head.resize(end, 0);
+        }
+        head[offset..end].copy_from_slice(&data[..end - offset]);
+    }
+
+    fn check_attached(&self) -> io::Result<()> {
+        if self.is_detached.load(Ordering::Acquire) {
+            return Err(io::Error::other("another process has written to the file"));
+        }
+        Ok(())
+    }
+
     /// Rewrites a file that was not closed with the bytes that are read from it, and syncs it.
     ///
     /// After a failed sync, Linux marks the pages that it could not write as clean: they are read as if they were on
@@ -459,29 +566,35 @@ impl Disk {
 
 impl StorageBackend for Disk {
     fn len(&self) -> io::Result<u64> {
-        self.0.len()
+        self.backend.len()
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read(offset, out)
+        self.check_attached()?;
+        self.backend.read(offset, out)
     }
 
     /// Syncs the new length before it returns: redb writes the length into its header before it syncs, and does not open
     /// a shorter file.
     fn set_len(&self, length: u64) -> io::Result<()> {
-        self.0.set_len(length)?;
-        self.0.sync_data()
+        self.check_attached()?;
+        self.backend.set_len(length)?;
+        self.backend.sync_data()
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.backend.sync_data()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write(offset, data)
+        self.check_attached()?;
+        if offset < HEAD_BYTES as u64 {
+            self.remember(offset as usize, data);
+        }
+        self.backend.write(offset, data)
     }
 
     fn close(&self) -> io::Result<()> {
-        self.0.close()
+        self.backend.close()
     }
 }

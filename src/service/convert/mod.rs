@@ -33,4 +33,4 @@ pub(super) use catalog::{Batch, Lookups, Outcome, batch_of_ids, get_response, lo
 pub(crate) use plan::plan_from_proto;
 pub(super) use request::search_request;
 pub(super) use response::{explanation, search_response};
-pub(super) use status::{index_status, rebuild_status};
+pub(super) use status::{closed_index, index_status, rebuild_status};

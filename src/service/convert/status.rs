@@ -1,5 +1,6 @@
 //! The state of an index, to the wire.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::scalar::{duration, saturate, timestamp};
@@ -8,6 +9,18 @@ use crate::base::metric::Metric;
 use crate::engine;
 use crate::index::{AttributeKind, AttributeSchema, GateReport, MemoryMode};
 use crate::service::proto;
+
+/// Returns the state of an index whose folder cannot be opened, for this reason.
+pub(crate) fn closed_index(name: String, dir: &Path, problem: String) -> proto::IndexStatus {
+    let dir = dir.display().to_string();
+    proto::IndexStatus {
+        name,
+        dir,
+        refused: problem.clone(),
+        read_only_reason: problem,
+        ..Default::default()
+    }
+}
 
 /// Converts the state of an index.
 // Fills the deprecated field as well, for clients that still read it.

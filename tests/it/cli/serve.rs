@@ -94,7 +94,7 @@ fn refuses_settings_that_cannot_be_used_in_one_line() {
 
     let mut command = serve(&index);
     command.env("SHORTLIST_SERVE_LISTN", "127.0.0.1:0");
-    assert!(refused(command).starts_with("error: environment: unknown field `listn`"));
+    assert!(refused(command).starts_with("error: environment: SHORTLIST_SERVE_LISTN: unknown field `listn`"));
     let mut command = serve(&index);
     command.env("SHORTLIST_SERVE_LOG", "shortlist=loud");
     assert!(refused(command).starts_with("error: log: \"shortlist=loud\" is not a filter"));

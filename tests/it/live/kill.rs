@@ -3,7 +3,11 @@
 //! `SHORTLIST_KILLS` sets the number of kills. A failing run prints its seed; `SHORTLIST_KILL_SEED` sets it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Stdio;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::{ChildStderr, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
@@ -15,7 +19,7 @@ use shortlist::service::proto::lookup::State;
 use shortlist::service::proto::retrieval_client::RetrievalClient;
 use shortlist::service::proto::{
     DeleteRequest, GetRequest, GetStatusRequest, RebuildRequest, RestoreRequest, TakedownRequest,
-    UpsertRequest, Vector, Video,
+    UpsertRequest, Vector, Video, rebuild_status,
 };
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -297,4 +301,136 @@ async fn a_server_whose_disk_fails_turns_read_only_and_goes_on_answering() {
         }
     }
     send(&mut client, 1, Write::Delete).await.unwrap();
+}
+
+/// Writes until the server is killed or refuses to, and returns what was acknowledged after `replaced` was set.
+async fn write_new(
+    channel: Channel,
+    first: u64,
+    replaced: Arc<AtomicBool>,
+    done: Arc<AtomicBool>,
+) -> Vec<u64> {
+    let mut client = CatalogClient::new(channel);
+    let mut acknowledged = Vec::new();
+    for video in (first..).step_by(WRITERS as usize) {
+        if done.load(Ordering::Acquire) {
+            break;
+        }
+        // A write that began before may have been acknowledged before.
+        let is_new = replaced.load(Ordering::Acquire);
+        match send(&mut client, video, Write::Upsert(1)).await {
+            Ok(()) if is_new => acknowledged.push(video),
+            Ok(()) => {}
+            Err(status) if matches!(status.code(), Code::FailedPrecondition | Code::Unavailable) => {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            Err(status) => panic!("{status}"),
+        }
+    }
+    acknowledged
+}
+
+/// Copies the folder of an index, as it is without a log, to `target`.
+fn copy_without_log(index: &TestIndex, target: &Path) {
+    std::fs::create_dir(target).unwrap();
+    for entry in std::fs::read_dir(index.dir()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension != "redb") {
+            std::fs::copy(&path, target.join(path.file_name().unwrap())).unwrap();
+        }
+    }
+}
+
+/// The folder is removed, or exchanged by a rename, while four clients write. The server is killed afterwards.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_whose_folder_is_replaced_keeps_what_it_acknowledges_from_then_on() {
+    for round in 0..6 {
+        let index = TestIndex::new(40);
+        let spare = tempfile::tempdir_in(index.dir().parent().unwrap()).unwrap();
+        let (fresh, away) = (spare.path().join("fresh"), spare.path().join("away"));
+        copy_without_log(&index, &fresh);
+        let mut command = serve(&index);
+        command.env("SHORTLIST_SERVE_POLL_INTERVAL", "20ms");
+        let mut served = Served::start(command);
+        let (replaced, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let mut writers = Vec::new();
+        for writer in 0..WRITERS {
+            let channel = channel(served.address).await;
+            writers.push(tokio::spawn(write_new(
+                channel,
+                1 + writer,
+                Arc::clone(&replaced),
+                Arc::clone(&done),
+            )));
+        }
+        let mut client = CatalogClient::new(channel(served.address).await);
+        eventually("the first writes", async || {
+            look_up(&mut client, vec![WRITERS * 5]).await[0].1 == State::Found
+        })
+        .await;
+        if round % 2 == 0 {
+            std::fs::remove_dir_all(index.dir()).unwrap();
+        } else {
+            std::fs::rename(index.dir(), &away).unwrap();
+        }
+        std::fs::rename(&fresh, index.dir()).unwrap();
+        replaced.store(true, Ordering::Release);
+        // A search sees the new folder once its first write is there.
+        let mut admin = AdminClient::new(channel(served.address).await);
+        eventually("writes to the new folder", async || {
+            let status = admin.get_status(GetStatusRequest::default()).await.unwrap().into_inner();
+            let status = &status.indexes[0];
+            status.writable && status.sequence > 50 && index.dir().join("mutations.redb").exists()
+        })
+        .await;
+        done.store(true, Ordering::Release);
+        let mut acknowledged = Vec::new();
+        for writer in writers {
+            acknowledged.extend(writer.await.unwrap());
+        }
+        served.process.kill().unwrap();
+        served.process.wait().unwrap();
+        assert!(!acknowledged.is_empty());
+        let served = Served::start(serve(&index));
+        let mut client = CatalogClient::new(channel(served.address).await);
+        for ids in acknowledged.chunks(1_000) {
+            for (video, state, _) in look_up(&mut client, ids.to_vec()).await {
+                assert_eq!(state, State::Found, "video {video} of round {round}");
+            }
+        }
+    }
+}
+
+/// Whoever reads the log of the server dies: publications, writes and rebuilds go on, and so does the shutdown.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_whose_log_reader_dies_goes_on() {
+    let mut index = TestIndex::new(40);
+    let mut command = serve(&index);
+    command.env("SHORTLIST_SERVE_POLL_INTERVAL", "20ms").env("SHORTLIST_SERVE_LOG", "debug");
+    let mut served = Served::start(command);
+    let (unused, _) = std::io::pipe().unwrap();
+    drop(std::mem::replace(&mut served.stderr, ChildStderr::from(OwnedFd::from(unused))));
+    let mut admin = AdminClient::new(channel(served.address).await);
+    let mut client = CatalogClient::new(channel(served.address).await);
+    for generation in [2, 4] {
+        index.publish(40);
+        eventually("the publication", async || {
+            let status = admin.get_status(GetStatusRequest::default()).await.unwrap().into_inner();
+            status.indexes[0].generation == generation
+        })
+        .await;
+        send(&mut client, generation, Write::Upsert(1)).await.unwrap();
+        admin.rebuild(RebuildRequest::default()).await.unwrap();
+        eventually("the rebuild", async || {
+            let status = admin.get_status(GetStatusRequest::default()).await.unwrap().into_inner();
+            let rebuild = status.indexes[0].rebuild.clone().unwrap();
+            assert!(!matches!(rebuild.state(), rebuild_status::State::Failed), "{rebuild:?}");
+            rebuild.state() == rebuild_status::State::Done
+        })
+        .await;
+    }
+    let metrics = http1_get(served.address, "/metrics").await;
+    assert!(metrics.contains("shortlist_background_restarts_total{task=\"refresh\"} 0"), "{metrics}");
+    served.terminate();
+    assert!(served.process.wait().unwrap().success());
 }

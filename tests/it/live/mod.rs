@@ -7,5 +7,6 @@ mod log;
 mod log_power_loss;
 mod log_swap;
 mod rebuild;
+mod replaced;
 mod swap;
 mod writes;

@@ -375,3 +375,53 @@ async fn a_changing_catalog_is_seen_in_metrics_and_status() {
     let recall = "shortlist_recall_at_k{index=\"videos\",k=\"10\"}";
     eventually("no recall", async || server.metric(recall).await.is_none()).await;
 }
+
+#[tokio::test]
+async fn an_index_that_does_not_open_is_reported_and_the_others_serve() {
+    let (good, other) = (TestIndex::new(40), TestIndex::new(30));
+    let folder = tempfile::tempdir().unwrap();
+    let bad = folder.path().join("bad");
+    let indexes = vec![("bad".to_owned(), bad.clone()), ("good".to_owned(), good.dir())];
+    let server = TestServer::over(indexes, watchful(LONG)).await;
+    server.until("shortlist_serving{index=\"bad\"}", 0.0).await;
+    assert_eq!(server.metric("shortlist_writable{index=\"bad\"}").await, Some(0.0));
+    let all = server.admin().await.get_status(GetStatusRequest::default()).await.unwrap().into_inner();
+    let [closed, open] = &all.indexes[..] else { panic!("{all:?}") };
+    assert_eq!((closed.name.as_str(), closed.dir.as_str()), ("bad", bad.to_str().unwrap()));
+    assert!(!closed.serving && !closed.writable && closed.refused.contains("no index here"), "{closed:?}");
+    assert_eq!(closed.read_only_reason, closed.refused);
+    assert!(open.serving && open.writable, "{open:?}");
+    let mut health = HealthClient::new(server.channel().await);
+    let mut retrieval = server.retrieval().await;
+    let of_index = |index: &str| SearchRequest { index: index.to_owned(), ..request(&[1.0; DIM], 5) };
+    for (name, expected) in [("bad", ServingStatus::NotServing), ("", ServingStatus::Serving)] {
+        eventually("health", async || {
+            health.check(of(name)).await.unwrap().into_inner().status() == expected
+        })
+        .await;
+    }
+    let status = retrieval.search(of_index("bad")).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(status.message().starts_with("index \"bad\" is out of service: "), "{status}");
+    assert_eq!(retrieval.search(of_index("good")).await.unwrap().into_inner().candidates.len(), 5);
+    let mut catalog = CatalogClient::new(server.channel().await);
+    let vector = Some(Vector { values: vec![1.0; DIM], packed: None });
+    let videos = vec![Video { video_id: 1, vector, ..Video::default() }];
+    let write = UpsertRequest { index: "bad".to_owned(), videos, ..UpsertRequest::default() };
+    assert_eq!(catalog.upsert(write.clone()).await.unwrap_err().code(), Code::Unavailable);
+    let activate = ActivateRequest { index: "bad".to_owned(), ..activate(1) };
+    assert_eq!(server.admin().await.activate(activate).await.unwrap_err().code(), Code::Unavailable);
+    let page = http1_get(server.address, "/healthz").await;
+    assert!(page.starts_with("HTTP/1.1 200") && page.contains("bad: not serving: "), "{page}");
+
+    std::fs::rename(other.dir(), &bad).unwrap();
+    server.until("shortlist_serving{index=\"bad\"}", 1.0).await;
+    server.until("shortlist_writable{index=\"bad\"}", 1.0).await;
+    assert_eq!(retrieval.search(of_index("bad")).await.unwrap().into_inner().candidates.len(), 5);
+    catalog.upsert(write).await.unwrap();
+    eventually("health", async || {
+        health.check(of("bad")).await.unwrap().into_inner().status() == ServingStatus::Serving
+    })
+    .await;
+    server.stop().await;
+}
