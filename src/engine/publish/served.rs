@@ -13,7 +13,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use crate::engine::error::EngineError;
@@ -167,13 +166,7 @@ impl ServedIndex {
             let problem = self.serving.problem().unwrap_or_default();
             return Err(EngineError::OutOfService { index: self.name.clone(), problem });
         }
-        let snapshot = self.shared.current.load_full();
-        let now = || Timestamp::now().as_microsecond();
-        if snapshot.next_expiry == i64::MAX || snapshot.next_expiry > now() {
-            return Ok(snapshot);
-        }
-        self.shared.expire();
-        Ok(self.shared.current.load_full())
+        Ok(self.shared.unexpired())
     }
 
     /// Returns whether requests should be sent to this index.
@@ -442,6 +435,9 @@ impl ServedIndex {
 
     fn live_status(&self) -> LiveStatus {
         let read_only_reason = self.log.read_only();
+        let log = self.log.log();
+        let size = log.as_ref().map(|log| log.size()).unwrap_or_default();
+        self.shared.expire();
         self.shared.with_live(|live| LiveStatus {
             sequence: live.sequence,
             generation_sequence: live.segments.base().index.metadata().log_sequence,
@@ -450,6 +446,9 @@ impl ServedIndex {
             deleted: live.hidden() as u64,
             parked_entries: live.parked.len() as u64,
             takedowns: live.takedowns.len() as u64,
+            log_bytes: log.and_then(|log| log.bytes().ok()).unwrap_or_default(),
+            log_entries: size.entries,
+            log_entry_bytes: size.entry_bytes,
             writable: read_only_reason.is_none(),
             read_only_reason,
         })

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use crate::engine::write::shared::Shared;
 use crate::index::IndexStore;
-use crate::live::{GroupCommit, LogError, Mutation, MutationLog, RedbLog};
+use crate::live::{GroupCommit, LogCompactor, LogError, Mutation, MutationLog, RedbLog};
 
 /// The file name of the log in the folder of the index.
 const LOG_FILE: &str = "mutations.redb";
@@ -37,6 +37,8 @@ pub(crate) struct WriteLog {
 struct OpenLog {
     log: Arc<dyn MutationLog>,
     group: GroupCommit,
+    /// Joined after the group, which wakes it.
+    _compactor: Arc<LogCompactor>,
 }
 
 impl WriteLog {
@@ -106,13 +108,16 @@ impl WriteLog {
 
     fn group(&self, log: Arc<dyn MutationLog>) -> Arc<OpenLog> {
         let (shared, problem) = (Arc::clone(&self.shared), Arc::clone(&self.problem));
+        let compactor = Arc::new(LogCompactor::new(Arc::clone(&log)));
+        let woken = Arc::clone(&compactor);
         let group = GroupCommit::new(Arc::clone(&log), move |entries| {
+            woken.wake();
             // The entries are in the log even if this fails. They were checked, so it should not.
             if let Err(error) = shared.apply(entries) {
                 tracing::error!(%error, "writes in the log cannot be searched");
                 problem.lock().get_or_insert_with(|| error.to_string());
             }
         });
-        Arc::new(OpenLog { log, group })
+        Arc::new(OpenLog { log, group, _compactor: compactor })
     }
 }
