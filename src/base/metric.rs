@@ -27,6 +27,12 @@ impl Metric {
             Metric::L2 => "l2",
         }
     }
+
+    /// Whether a query of zeros ranks videos. It is a point like any other under L2; under the other metrics, it gives
+    /// every video the same score.
+    pub fn ranks_by_zeros(self) -> bool {
+        self == Metric::L2
+    }
 }
 
 impl std::fmt::Display for Metric {

@@ -11,6 +11,7 @@ use super::coded::{PackedRows, TILE, Tile};
 use crate::base::metric::Metric;
 use crate::base::parallel;
 use crate::graph::Selection;
+use crate::kernel::is_bounded;
 
 /// Number of neighbors between which steps are taken.
 const NEIGHBORS: usize = 10;
@@ -22,7 +23,7 @@ const MAX_ANCHORS: usize = 4096;
 const MAX_FACTOR: usize = 64;
 
 /// Generates up to `wanted` queries, `[count × dim]`, from `users`, `[n × dim]`: none from too small a sample, at most
-/// [`MAX_FACTOR`] per user, and none that is not finite.
+/// [`MAX_FACTOR`] per user, and none that is longer than a user may be.
 pub(super) fn multiply(users: &[f32], dim: usize, wanted: usize, seed: u64) -> Vec<f32> {
     let count = users.len() / dim;
     let wanted = wanted.min(count * MAX_FACTOR);
@@ -44,6 +45,9 @@ pub(super) fn multiply(users: &[f32], dim: usize, wanted: usize, seed: u64) -> V
             let near = selection.best(scores, NEIGHBORS + 1).iter();
             let near: Vec<usize> =
                 near.map(|found| of_anchor(found.node() as usize)).filter(|other| *other != user).collect();
+            if near.len() < 2 {
+                continue;
+            }
             let mut random = ChaCha8Rng::seed_from_u64(seed ^ user as u64);
             for _ in 0..per_user {
                 let from = random.random_range(0..near.len());
@@ -51,7 +55,7 @@ pub(super) fn multiply(users: &[f32], dim: usize, wanted: usize, seed: u64) -> V
                 let step = row(near[to]).iter().zip(row(near[from])).map(|(to, from)| STEP * (to - from));
                 let start = made.len();
                 made.extend(row(user).iter().zip(step).map(|(value, step)| value + step));
-                if made[start..].iter().any(|value| !value.is_finite()) {
+                if !is_bounded(&made[start..]) {
                     made.truncate(start);
                 }
             }

@@ -59,7 +59,7 @@ pub fn stage(
     progress: &dyn Progress,
     started: Instant,
 ) -> Result<(StagedIndex, BuildTimes), BuildError> {
-    check_training_queries(dataset, training_queries)?;
+    check_training_queries(dataset, training_queries, params.metric)?;
     let columns = checked_columns(dataset)?;
     store.create()?;
     let clock = PhaseClock::new(progress, started);
@@ -108,7 +108,7 @@ pub fn build_taught_in_memory(
     params: &BuildParams,
     progress: &dyn Progress,
 ) -> Result<Index, BuildError> {
-    check_training_queries(dataset, training_queries)?;
+    check_training_queries(dataset, training_queries, params.metric)?;
     let columns = checked_columns(dataset)?;
     let writer = with_rows!(dataset.embeddings.view(), rows => {
         let vectors = prepare(rows, params.metric);
@@ -127,10 +127,11 @@ pub fn build_taught_in_memory(
     Ok(writer.finish()?)
 }
 
-/// Checks that training queries have the dimension of the dataset and are finite.
+/// Checks that training queries have the dimension of the dataset, and that at least one of them can teach.
 fn check_training_queries(
     dataset: &Dataset,
     training_queries: Option<&Embeddings>,
+    metric: Metric,
 ) -> Result<(), BuildError> {
     let Some(training_queries) = training_queries else { return Ok(()) };
     let (expected, found) = (dataset.embeddings.view().dim(), training_queries.view().dim());
@@ -138,7 +139,15 @@ fn check_training_queries(
         let path = training_queries.path().to_owned();
         return Err(BuildError::TrainingDimension { path, expected, found });
     }
-    Ok(training_queries.check_finite()?)
+    training_queries.check_finite()?;
+    // Users without a history are often zeros. They are skipped, unless there is no other.
+    let view = training_queries.view();
+    let is_zeros =
+        with_rows!(view, rows => rows.iter().all(|row| row.iter().all(|value| value.to_f32() == 0.0)));
+    if is_zeros {
+        training_queries.check_queries(metric)?;
+    }
+    Ok(())
 }
 
 fn checked_columns(dataset: &Dataset) -> Result<Vec<CheckedColumn<'_>>, BuildError> {

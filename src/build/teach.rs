@@ -62,6 +62,10 @@ impl<'a, T: Element> Teacher<'a, T> {
         let (mut taught, mut held_out, mut user) = (Vec::new(), Vec::new(), Vec::new());
         for row in 0..users.len() {
             users.copy_row(row, &mut user);
+            // Zeros rank nothing: no edge helps such a user.
+            if !params.metric.ranks_by_zeros() && user.iter().all(|value| *value == 0.0) {
+                continue;
+            }
             if row % every == every - 1 { &mut held_out } else { &mut taught }.extend_from_slice(&user);
         }
         let enough = (rows.len() / ROWS_PER_USER).max(USERS_OF_FEW_ROWS.min(USERS_PER_ROW * rows.len()));

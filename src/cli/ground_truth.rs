@@ -52,7 +52,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         arguments.k
     );
     items.check_finite()?;
-    queries.check_finite()?;
+    queries.check_queries(arguments.metric)?;
     if arguments.metric == Metric::Cosine {
         items.check_nonzero()?;
     }

@@ -43,7 +43,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let file = arguments.queries.as_deref().map(Embeddings::open).transpose()?;
     let (queries, source) = match (&file, index.held_out_queries()) {
         (Some(file), _) => {
-            file.check_finite()?;
+            file.check_queries(index.metadata().metric)?;
             (file.view(), QuerySource::Queries)
         }
         (None, Some(held_out)) => (held_out, QuerySource::HeldOut),

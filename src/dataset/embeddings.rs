@@ -23,7 +23,9 @@ use super::parquet::{self, Columns, Decoded};
 use super::view::{EmbeddingsView, Rows};
 use crate::base::element::{Dtype, Element};
 use crate::base::mapped_file::MappedFile;
+use crate::base::metric::Metric;
 use crate::base::parallel::{self, ROWS_PER_TASK};
+use crate::kernel::{MAX_NORM, is_bounded, norm};
 
 /// The embeddings of one file, `[rows × dim]`.
 #[derive(Debug)]
@@ -119,21 +121,39 @@ impl Embeddings {
         &self.path
     }
 
-    /// Checks that every component is finite. Reads the whole file, on every core.
+    /// Checks that scores are finite: every component is, and every norm is at most [`MAX_NORM`]. Reads the whole file,
+    /// on every core.
     ///
     /// # Errors
-    /// [`DatasetError::NotFinite`] with the row and column of the first component that is not.
+    /// For the first row that is not: [`DatasetError::NotFinite`] with the column, or [`DatasetError::TooLong`].
     pub fn check_finite(&self) -> Result<(), DatasetError> {
         let found = match self.view() {
-            EmbeddingsView::F32(rows) => first_row(rows, |row| !all(row, f32::is_finite)),
+            EmbeddingsView::F32(rows) => first_row(rows, |row| !is_bounded(row)),
+            // No vector of finite halves is too long.
             EmbeddingsView::F16(rows) => first_row(rows, |row| !all(row, f16::is_finite)),
         };
         let Some(row) = found else { return Ok(()) };
         let mut values = Vec::new();
         self.view().copy_row(row, &mut values);
-        let (column, found) =
-            values.into_iter().enumerate().find(|(_, value)| !value.is_finite()).unwrap_or((0, f32::NAN));
-        Err(DatasetError::NotFinite { path: self.path.clone(), row, column, found })
+        let path = self.path.clone();
+        Err(match values.iter().position(|value| !value.is_finite()) {
+            Some(column) => DatasetError::NotFinite { path, row, column, found: values[column] },
+            None => DatasetError::TooLong { path, row, most: MAX_NORM, found: norm(&values) },
+        })
+    }
+
+    /// Checks that rows can be queries under `metric`: [`Self::check_finite`], and not zero, which ranks nothing under
+    /// inner product and cosine.
+    ///
+    /// # Errors
+    /// As [`Self::check_finite`], or [`DatasetError::ZeroQuery`] with the first zero row.
+    pub fn check_queries(&self, metric: Metric) -> Result<(), DatasetError> {
+        self.check_finite()?;
+        if metric.ranks_by_zeros() {
+            return Ok(());
+        }
+        self.first_zero_row()
+            .map_or(Ok(()), |row| Err(DatasetError::ZeroQuery { path: self.path.clone(), row, metric }))
     }
 
     /// Checks that every row has a component other than zero: the cosine of a zero row is undefined.
@@ -141,14 +161,18 @@ impl Embeddings {
     /// # Errors
     /// [`DatasetError::ZeroRow`] with the first zero row.
     pub fn check_nonzero(&self) -> Result<(), DatasetError> {
+        let found = self.first_zero_row();
+        found.map_or(Ok(()), |row| Err(DatasetError::ZeroRow { path: self.path.clone(), row }))
+    }
+
+    fn first_zero_row(&self) -> Option<usize> {
         let is_zero = |value: f32| value == 0.0;
-        let found = match self.view() {
+        match self.view() {
             EmbeddingsView::F32(rows) => first_row(rows, |row| row.iter().all(|value| is_zero(*value))),
             EmbeddingsView::F16(rows) => {
                 first_row(rows, |row| row.iter().all(|value| is_zero(value.to_f32())))
             }
-        };
-        found.map_or(Ok(()), |row| Err(DatasetError::ZeroRow { path: self.path.clone(), row }))
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use parquet::errors::ParquetError;
 
 use crate::base::id::VideoId;
 use crate::base::instant::OutOfRange;
+use crate::base::metric::Metric;
 
 /// Why a file of embeddings, ids, attributes or ground truth was refused.
 ///
@@ -83,6 +84,17 @@ pub enum DatasetError {
     /// A component is NaN or infinite.
     #[error("{path}: row {row}, column {column}: expected a finite number, found {found}", path = path.display())]
     NotFinite { path: PathBuf, row: usize, column: usize, found: f32 },
+
+    /// A row is longer than scores in single precision allow.
+    #[error("{path}: row {row}: expected a vector of norm {most:e} at most, found norm {found:.3e}", path = path.display())]
+    TooLong { path: PathBuf, row: usize, most: f32, found: f64 },
+
+    /// A query that gives every video the same score.
+    #[error(
+        "{path}: row {row}: expected a query other than zeros, found only zeros, which rank nothing under {metric}",
+        path = path.display()
+    )]
+    ZeroQuery { path: PathBuf, row: usize, metric: Metric },
 
     /// A row has no direction, which the cosine needs.
     #[error("{path}: row {row}: expected a non-zero vector under cosine, found only zeros", path = path.display())]

@@ -124,8 +124,9 @@ impl<'a> IndexBuilder<'a> {
         Ok(Index::open(store.dir())?)
     }
 
-    /// A dataset in memory was not checked against the metric when it was made.
+    /// The fields of a dataset are public, and one in memory was not checked against the metric when it was made.
     fn check(&self, dataset: &Dataset) -> Result<(), BuildError> {
+        dataset.embeddings.check_finite()?;
         if self.metric == Metric::Cosine {
             dataset.embeddings.check_nonzero()?;
         }

@@ -97,7 +97,8 @@ impl Default for GateOptions {
 pub struct RebuildOptions {
     /// Number of build threads; 0 for half of the cores.
     pub threads: usize,
-    /// Rebuild once the delta has this share of the videos of the generation; 0 for never.
+    /// Rebuild once the delta has this share of the videos of the generation, or the log has as many bytes as the
+    /// generation; 0 for neither.
     pub delta_share: f64,
     /// Rebuild once this share of the generation is deleted, replaced or expired; 0 for never.
     pub deleted_share: f64,

@@ -93,6 +93,12 @@ pub struct LiveStatus {
     pub parked_entries: u64,
     /// Number of videos that are taken down.
     pub takedowns: u64,
+    /// The size of the log file in bytes; 0 without a log.
+    pub log_bytes: u64,
+    /// Number of entries of the log.
+    pub log_entries: u64,
+    /// The encoded bytes of these entries.
+    pub log_entry_bytes: u64,
     /// Whether writes are accepted.
     pub writable: bool,
     /// Why not, if they are not.

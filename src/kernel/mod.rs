@@ -13,6 +13,7 @@
 //! | `x86/avx2.rs`   | everything of AVX2 with FMA and F16C |
 //! | `x86/avx512.rs` | everything of AVX-512, with and without VNNI |
 //! | `neon.rs`       | everything of NEON |
+//! | `norm.rs`       | the bound of norms |
 //! | `normalize.rs`  | scaling to unit norm |
 //! | `prefetch.rs`   | cache-line prefetching |
 //! | `kernels/tests.rs` | every detected instruction set against scalar |
@@ -30,6 +31,7 @@ mod isa;
 mod kernels;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod norm;
 mod normalize;
 mod prefetch;
 mod scalar;
@@ -43,5 +45,6 @@ pub use generic::packed::{PACKED_ROWS, pack};
 pub use generic::select::WORD_BITS;
 pub use isa::{Isa, KernelError};
 pub use kernels::{KERNEL_VARIABLE, Kernels};
+pub use norm::{MAX_NORM, is_bounded, norm};
 pub use normalize::normalize;
 pub use prefetch::prefetch;

@@ -12,13 +12,16 @@
 //! |---|---|
 //! | `log/`   | mutations, their encoding, the durable log, group commit |
 //! | `delta/` | delta segments, tombstones, compaction |
+//! | `log_compactor.rs` | removes superseded entries of the log in the background |
 
 pub(crate) mod delta;
 pub(crate) mod log;
+mod log_compactor;
 
 pub use delta::rows::{RowsError, UpsertError, check_attributes, check_embedding, dataset_of, gather};
 pub use log::error::LogError;
 pub use log::group::GroupCommit;
 pub use log::mutation::{Entry, Mutation, Upsert};
-pub use log::mutation_log::MutationLog;
+pub use log::mutation_log::{LogSize, MutationLog};
 pub use log::redb_log::RedbLog;
+pub use log_compactor::LogCompactor;

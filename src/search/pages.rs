@@ -4,6 +4,9 @@
 //! deepened until it suffices. If places stay free that are kept for fresh hits or for an interest, those are
 //! searched for on their own, and the page is chosen again.
 //!
+//! Scores do not increase from page to page: a deeper pool may contain a better hit that the pool of an earlier page
+//! missed, and such a hit is passed over until no others are left. With kept places, each page is sorted by itself.
+//!
 //! The first page of a plain request is found on the fast path, and the later ones like those of any other request.
 
 use std::borrow::Cow;
@@ -87,6 +90,7 @@ impl<'a, 'q, 'i> Pages<'a, 'q, 'i> {
                 depths.main.reached = pool.reached;
             } else {
                 depths.before.extend(chosen[depths.before.len()..].iter().map(|hit| hit.node.0));
+                depths.ceiling = self.ceiling(&chosen);
                 self.pools.interrupt.should_stop();
             }
             let page = if keeps_places { k } else { wanted - chosen.len() };
@@ -151,18 +155,28 @@ impl<'a, 'q, 'i> Pages<'a, 'q, 'i> {
             fresh: rules.fresh_at_least,
             of_interests: self.pools.interests.iter().map(|interest| interest.at_least).collect(),
         };
-        let Depths { main, fresh, of_interests, before } = depths;
+        let Depths { main, fresh, of_interests, before, ceiling } = depths;
         loop {
-            let left = Pools::left(pool, before);
+            let left = Pools::left(pool, before, *ceiling);
             let mut never = Interrupt::never();
             let interrupt =
                 if self.pools.interrupt.has_stopped() { &mut never } else { &mut *self.pools.interrupt };
             let choice = choose(&left, &quota, rules, counters.clone(), interrupt);
-            if self.pools.interrupt.has_stopped() || pool.is_complete {
+            if self.pools.interrupt.has_stopped() {
                 return choice;
             }
             let is_short = choice.taken.len() < size;
-            if is_short && !choice.is_below || !main.covers(choice.lowest_plain) {
+            let is_covered = main.covers(choice.lowest_plain);
+            let is_all = pool.is_complete || choice.is_below && is_covered && pool.is_scanned;
+            if is_short && is_all && *ceiling < f32::INFINITY {
+                // Only the hits that were passed over are left to fill the page.
+                *ceiling = f32::INFINITY;
+                continue;
+            }
+            if pool.is_complete {
+                return choice;
+            }
+            if is_short && !choice.is_below || !is_covered {
                 let deeper = self.deeper(main);
                 (pool.is_complete, pool.is_scanned) = (deeper.is_complete, deeper.is_scanned);
                 pool.reached = main.reached;
@@ -230,7 +244,13 @@ impl<'a, 'q, 'i> Pages<'a, 'q, 'i> {
             fresh: Depth::new(Source::Fresh, self.pools.rules.fresh_at_least + chosen.len()),
             of_interests: interests.iter().enumerate().map(interest).collect(),
             before: chosen.iter().map(|hit| hit.node.0).collect(),
+            ceiling: self.ceiling(chosen),
         }
+    }
+
+    /// The highest score on the page after the hits that were `chosen`.
+    fn ceiling(&self, chosen: &[Hit]) -> f32 {
+        chosen.last().filter(|_| !self.pools.keeps_places()).map_or(f32::INFINITY, |last| last.score)
     }
 }
 
@@ -240,6 +260,8 @@ struct Depths {
     fresh: Depth,
     of_interests: Vec<Depth>,
     before: FxHashSet<u32>,
+    /// Hits with a higher score are passed over.
+    ceiling: f32,
 }
 
 /// How deep one source was explored.

@@ -74,7 +74,7 @@ struct IndexGauge {
 }
 
 /// All gauges of an index with integer values.
-const INDEX_GAUGES: [IndexGauge; 11] = [
+const INDEX_GAUGES: [IndexGauge; 14] = [
     IndexGauge {
         name: "generation",
         help: "The generation that serves",
@@ -115,6 +115,21 @@ const INDEX_GAUGES: [IndexGauge; 11] = [
         name: "sequence",
         help: "Sequence of the last write",
         value: |status| Some(status.live.sequence),
+    },
+    IndexGauge {
+        name: "log_bytes",
+        help: "Size of the mutation log on disk in bytes",
+        value: |status| Some(status.live.log_bytes),
+    },
+    IndexGauge {
+        name: "log_entries",
+        help: "Entries of the mutation log, without those that no replay needs",
+        value: |status| Some(status.live.log_entries),
+    },
+    IndexGauge {
+        name: "log_entry_bytes",
+        help: "Bytes of the entries of the mutation log",
+        value: |status| Some(status.live.log_entry_bytes),
     },
     IndexGauge {
         name: "writable",

@@ -104,7 +104,6 @@ fn measure(arguments: &Arguments, queries: &Path, truth: &Path) -> anyhow::Resul
         indexes.push((name, manifest, index));
     }
     let queries = Embeddings::open(queries)?;
-    queries.check_finite()?;
     let truth = Neighbors::open(truth)?;
     let counts = arguments.all_threads();
     let plan = |threads| Sweep {
@@ -115,6 +114,7 @@ fn measure(arguments: &Arguments, queries: &Path, truth: &Path) -> anyhow::Resul
         limit: arguments.limit,
     };
     for (name, _, index) in &indexes {
+        queries.check_queries(index.metadata().metric)?;
         for threads in &counts {
             plan(*threads).check(index, queries.view(), &truth).with_context(|| name.clone())?;
         }

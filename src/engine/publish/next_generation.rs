@@ -33,11 +33,9 @@ pub(crate) fn start(served: &Arc<ServedIndex>, reason: &str) -> Result<(), Engin
 
 /// Starts a rebuild if enough has changed. An index without a log is left to the process that builds its generations.
 pub(crate) fn start_if_due(served: &Arc<ServedIndex>) {
-    if served.log().written().is_none() || served.check_rebuildable().is_err() {
-        return;
-    }
+    let Some(log) = served.log().written().filter(|_| served.check_rebuildable().is_ok()) else { return };
     let generation = served.shared().current.load().manifest.generation;
-    let due = served.shared().with_live(|live| served.rebuilder().due(generation, live));
+    let due = served.shared().with_live(|live| served.rebuilder().due(generation, live, log.size()));
     let Some(reason) = due else { return };
     if let Err(error) = start(served, &reason) {
         tracing::error!(index = served.name(), %error, "cannot rebuild");

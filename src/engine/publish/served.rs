@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use crate::base::file_identity::OpenFolder;
@@ -172,13 +171,7 @@ impl ServedIndex {
             let problem = self.serving.problem().unwrap_or_default();
             return Err(EngineError::OutOfService { index: self.name.clone(), problem });
         }
-        let snapshot = self.shared.current.load_full();
-        let now = || Timestamp::now().as_microsecond();
-        if snapshot.next_expiry == i64::MAX || snapshot.next_expiry > now() {
-            return Ok(snapshot);
-        }
-        self.shared.expire();
-        Ok(self.shared.current.load_full())
+        Ok(self.shared.unexpired())
     }
 
     /// Returns whether the folder has a newest manifest that was not tried yet. Returns false while a swap is prepared.

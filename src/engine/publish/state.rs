@@ -106,6 +106,9 @@ impl ServedIndex {
 
     fn live_status(&self) -> LiveStatus {
         let read_only_reason = self.read_only();
+        let log = self.log.log();
+        let size = log.as_ref().map(|log| log.size()).unwrap_or_default();
+        self.shared.expire();
         self.shared.with_live(|live| LiveStatus {
             sequence: live.sequence,
             generation_sequence: live.segments.base().index.metadata().log_sequence,
@@ -114,6 +117,9 @@ impl ServedIndex {
             deleted: live.hidden() as u64,
             parked_entries: live.parked.len() as u64,
             takedowns: live.takedowns.len() as u64,
+            log_bytes: log.and_then(|log| log.bytes().ok()).unwrap_or_default(),
+            log_entries: size.entries,
+            log_entry_bytes: size.entry_bytes,
             writable: read_only_reason.is_none(),
             read_only_reason,
         })

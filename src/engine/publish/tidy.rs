@@ -1,5 +1,5 @@
 //! Removes what is no longer needed once another generation answers: old generations, and log entries that every kept
-//! generation contains.
+//! generation contains, except parked upserts.
 
 use std::cmp::Ordering;
 
@@ -7,6 +7,7 @@ use crate::base::staged_file::StagedFile;
 use crate::engine::error::EngineError;
 use crate::engine::options::RebuildOptions;
 use crate::engine::publish::servable::check_verdict;
+use crate::engine::rebuild::rebuilder::log_limit;
 use crate::engine::write::shared::Shared;
 use crate::index::IndexStore;
 use crate::live::MutationLog;
@@ -75,12 +76,20 @@ impl Tidy<'_> {
         let current = self.shared.current.load();
         let most = u64::from(current.index.metadata().rows) / VIDEOS_PER_KEPT_WRITE;
         let spare = self.options.keep_writes.min(most);
-        let mut unneeded_to = self.shared.with_live(|live| live.unneeded_to());
+        let (mut unneeded_to, parked) =
+            self.shared.with_live(|live| (live.unneeded_to(), live.parked_sequences()));
+        // A parked upsert also keeps what follows it, for a batch build of its embedding model that lags behind, as long as
+        // the log is small compared with the generation.
+        if let Some(first) = parked.first()
+            && log.size().entry_bytes <= log_limit(&current.index)
+        {
+            unneeded_to = unneeded_to.min(first - 1);
+        }
         unneeded_to = unneeded_to.min(log.last_sequence().saturating_sub(spare));
         // A generation that does not open can never answer again, so it needs no entries.
         for index in kept.iter().filter_map(|generation| self.store.open_generation(*generation).ok()) {
             unneeded_to = unneeded_to.min(index.metadata().log_sequence);
         }
-        Ok(log.trim(unneeded_to)?)
+        Ok(log.trim_except(unneeded_to, &parked)?)
     }
 }

@@ -9,9 +9,13 @@ use crate::engine::options::Limits;
 use crate::engine::query::context::RequestContext;
 use crate::engine::query::request::{Interest, Query, SearchRequest, Seed};
 use crate::index::Index;
-use crate::kernel::Kernels;
+use crate::kernel::{MAX_NORM, is_bounded, norm};
 use crate::live::delta::segments::Segments;
 use crate::search;
+
+/// Seeds cancel out if their weighted sum is at most this share of the sum of their lengths: the rest is rounding of
+/// embeddings and weights in single precision.
+const CANCELLED: f64 = 1e-6;
 
 /// The query of a request.
 pub(crate) struct ResolvedQuery<'q> {
@@ -69,8 +73,13 @@ fn check_vector(index: &Index, values: &[f32], field: &Field) -> Result<(), Engi
         let problem = format!("component {position}: expected a finite number, found {}", values[position]);
         return Err(EngineError::invalid(field.clone(), problem));
     }
-    if !Kernels::get().norm_squared(values).is_finite() {
-        let problem = format!("expected a vector shorter than {:.1e}", f32::MAX.sqrt());
+    if !is_bounded(values) {
+        let problem = format!("expected a norm of {MAX_NORM:e} at most, found {:.3e}", norm(values));
+        return Err(EngineError::invalid(field.clone(), problem));
+    }
+    let metric = index.metadata().metric;
+    if !metric.ranks_by_zeros() && values.iter().all(|value| *value == 0.0) {
+        let problem = format!("expected other values than zeros, which rank nothing under {metric}");
         return Err(EngineError::invalid(field.clone(), problem));
     }
     Ok(())
@@ -130,7 +139,10 @@ fn of_seeds(
         let problem = format!("expected 1 to {} seeds, found {}", context.limits.max_seeds, seeds.len());
         return Err(EngineError::invalid(Field::Seeds, problem));
     }
-    let (mut query, mut row) = (vec![0f32; segments.base().index.dim()], Vec::new());
+    let index = &*segments.base().index;
+    // Products of two single-precision numbers are exact in double precision, and no sum of them overflows.
+    let (mut sum, mut row) = (vec![0f64; index.dim()], Vec::new());
+    let (mut weights, mut lengths) = (0f64, 0f64);
     let (mut nodes, mut unknown) = (Vec::new(), Vec::new());
     for (position, seed) in seeds.iter().enumerate() {
         if !seed.weight.is_finite() {
@@ -143,14 +155,28 @@ fn of_seeds(
         };
         let (segment, local) = segments.locate(node);
         segment.index.vectors().copy_row(local.index(), &mut row);
-        query.iter_mut().zip(&row).for_each(|(sum, value)| *sum += seed.weight * value);
+        let weight = f64::from(seed.weight);
+        sum.iter_mut().zip(&row).for_each(|(sum, value)| *sum += weight * f64::from(*value));
+        weights += weight.abs();
+        lengths += weight.abs() * norm(&row);
         nodes.push(node);
     }
     if nodes.is_empty() {
         return Err(EngineError::UnknownVideo { index: context.name.to_owned(), video: unknown[0] });
     }
-    if query.iter().any(|value| !value.is_finite()) {
-        return Err(EngineError::invalid(Field::Seeds, "the weighted sum of the seeds is not finite"));
+    let length = sum.iter().map(|value| value * value).sum::<f64>().sqrt();
+    let query: Vec<f32> = sum.iter().map(|value| *value as f32).collect();
+    let is_zero = query.iter().all(|value| *value == 0.0);
+    // A seed of zeros is a point under L2, but a sum that cancels out is near no seed.
+    let cancels = length <= CANCELLED * lengths && (lengths > 0.0 || weights == 0.0);
+    if cancels || is_zero && !index.metadata().metric.ranks_by_zeros() {
+        let problem =
+            format!("expected a weighted sum other than zero, found norm {length:.3e}: the seeds cancel out");
+        return Err(EngineError::invalid(Field::Seeds, problem));
+    }
+    if !is_bounded(&query) {
+        let problem = format!("expected a weighted sum of norm {MAX_NORM:e} at most, found {length:.3e}");
+        return Err(EngineError::invalid(Field::Seeds, problem));
     }
     Ok(ResolvedQuery { seeds: nodes, unknown_seeds: unknown, ..ResolvedQuery::single(Cow::Owned(query)) })
 }

@@ -115,7 +115,22 @@ impl Snapshot {
             index: Arc::clone(&self.index),
             segments: live.segments.clone(),
             sequence: live.sequence,
-            next_expiry: live.next_expiry(),
+            next_expiry: live.segments.next_expiry(),
+            calibrated: Arc::clone(&self.calibrated),
+        }
+    }
+
+    /// The same generation and delta without the videos that expire until `now`, in microseconds since 1970.
+    pub(crate) fn expired(&self, now: i64) -> Self {
+        let mut segments = self.segments.clone();
+        segments.expire(now);
+        Self {
+            manifest: self.manifest.clone(),
+            manifest_stamp: self.manifest_stamp,
+            index: Arc::clone(&self.index),
+            next_expiry: segments.next_expiry(),
+            segments,
+            sequence: self.sequence,
             calibrated: Arc::clone(&self.calibrated),
         }
     }

@@ -14,10 +14,15 @@ use crate::engine::options::RebuildOptions;
 use crate::engine::rebuild::error::RebuildError;
 use crate::engine::status::{RebuildState, RebuildStatus};
 use crate::engine::supervise::{Supervisor, Task};
+use crate::index::Index;
+use crate::live::LogSize;
 use crate::live::delta::state::LiveState;
 
 /// Nice value that background threads add to their own: they get about a tenth of a core that searches also want.
 const NICE: i32 = 10;
+
+/// A log with fewer bytes of entries is never large.
+const SMALL_LOG_BYTES: u64 = 16 << 20;
 
 /// Starts, watches and stops the rebuilds of one index.
 #[derive(Debug)]
@@ -28,6 +33,8 @@ pub(crate) struct Rebuilder {
     thread: Mutex<Option<JoinHandle<()>>>,
     /// The last rebuild that became due by itself.
     last_due: Mutex<Option<Due>>,
+    /// The bytes that had been written to the log when a rebuild last became due by its size.
+    last_written: AtomicU64,
 }
 
 /// The state of an index when a rebuild became due.
@@ -41,7 +48,7 @@ struct Due {
 impl Rebuilder {
     pub(crate) fn new(options: RebuildOptions, supervisor: Arc<Supervisor>) -> Self {
         let (progress, thread, last_due) = (Arc::default(), Mutex::default(), Mutex::default());
-        Self { options, supervisor, progress, thread, last_due }
+        Self { options, supervisor, progress, thread, last_due, last_written: AtomicU64::new(0) }
     }
 
     pub(crate) fn options(&self) -> &RebuildOptions {
@@ -116,9 +123,27 @@ impl Rebuilder {
         Ok(())
     }
 
-    /// Returns why a rebuild of `generation` is due, if enough has changed. After one became due, the same generation
+    /// Returns why a rebuild of `generation` is due, if enough has changed or the log has become large. After one became due, the same generation
     /// must change by as much again: the rebuild failed, and would fail again.
-    pub(crate) fn due(&self, generation: u64, live: &LiveState) -> Option<String> {
+    pub(crate) fn due(&self, generation: u64, live: &LiveState, log: LogSize) -> Option<String> {
+        self.due_by_changes(generation, live).or_else(|| self.due_by_log(live, log))
+    }
+
+    /// The log is as large as the generation, although superseded entries are removed from it. As much must be written
+    /// before a rebuild is due again: kept generations and parked upserts may need the entries.
+    fn due_by_log(&self, live: &LiveState, log: LogSize) -> Option<String> {
+        let base = &live.segments.base().index;
+        let limit = log_limit(base);
+        let is_new = log.written_bytes >= self.last_written.load(Ordering::Relaxed) + limit;
+        let has_changes = live.sequence > base.metadata().log_sequence;
+        if self.options.delta_share <= 0.0 || log.entry_bytes < limit || !is_new || !has_changes {
+            return None;
+        }
+        self.last_written.store(log.written_bytes, Ordering::Relaxed);
+        Some(format!("{} bytes in the log, and a generation of {}", log.entry_bytes, base.bytes()))
+    }
+
+    fn due_by_changes(&self, generation: u64, live: &LiveState) -> Option<String> {
         let videos = live.segments.base().index.len();
         let least = |share: f64| {
             let least = (share * videos as f64).ceil().max(self.options.min_changes as f64);
@@ -143,6 +168,11 @@ impl Rebuilder {
         *last = Some(Due { generation, changes });
         Some(reason)
     }
+}
+
+/// Returns the bytes of log entries from which the log is large for a generation.
+pub(crate) fn log_limit(base: &Index) -> u64 {
+    base.bytes().max(SMALL_LOG_BYTES)
 }
 
 /// The progress of the running rebuild, and the request to cancel it.

@@ -13,6 +13,7 @@ use crate::engine::options::SampleOptions;
 use crate::engine::query::request::{Completeness, Effort, Query, SearchRequest, SearchResponse};
 use crate::engine::query::snapshot::Snapshot;
 use crate::engine::status::{LiveRecall, RECALL_K};
+use crate::kernel::is_bounded;
 
 /// Most query vectors kept; the oldest is dropped first.
 const MAX_USERS: usize = 10_000;
@@ -22,8 +23,6 @@ const MAX_WAITING: usize = 32;
 const WINDOW: usize = 1_000;
 /// One in this many users judges generations; the others teach them.
 const JUDGES: u64 = 5;
-/// Largest magnitude of a component of a sampled query: a sum of products with stored embeddings stays finite.
-const MAX_COMPONENT: f32 = 1e15;
 
 /// An answer that waits to be compared with the exact answer.
 pub(crate) struct Sample {
@@ -174,9 +173,10 @@ fn push<T>(queue: &mut VecDeque<T>, newest: T, most: usize) {
     queue.push_back(newest);
 }
 
-/// Returns whether scores for a user are finite: its components are at most [`MAX_COMPONENT`].
+/// Returns whether a user can teach or judge: its scores are finite, and it is not zero, which ranks nothing. Users of
+/// files and of older generations were not checked.
 pub(crate) fn is_usable(user: &[f32]) -> bool {
-    user.iter().all(|value| value.abs() <= MAX_COMPONENT)
+    is_bounded(user) && user.iter().any(|value| *value != 0.0)
 }
 
 fn is_judge(user: &[f32]) -> bool {
@@ -236,6 +236,7 @@ mod tests {
         assert_eq!((teachers.len() + judges.len()) / 2, 1_000);
         assert!((150..250).contains(&(judges.len() / 2)), "{}", judges.len() / 2);
         assert!(judges.chunks(2).all(|judge| !teachers.chunks(2).any(|teacher| teacher == judge)));
-        assert!(is_usable(&[1.0, -1e15]) && !is_usable(&[1.0, 3e38]) && !is_usable(&[f32::NAN]));
+        assert!(is_usable(&[1.0, -9e14]) && !is_usable(&[1.0, 3e38]) && !is_usable(&[f32::NAN, 1.0]));
+        assert!(!is_usable(&[0.0, -0.0]));
     }
 }

@@ -12,7 +12,7 @@ use rustix::fs::{Access, access};
 use crate::base::file_identity::Displaced;
 use crate::engine::write::shared::Shared;
 use crate::index::IndexStore;
-use crate::live::{GroupCommit, LogError, Mutation, MutationLog, RedbLog};
+use crate::live::{GroupCommit, LogCompactor, LogError, Mutation, MutationLog, RedbLog};
 
 /// The file name of the log in the folder of the index.
 const LOG_FILE: &str = "mutations.redb";
@@ -94,6 +94,8 @@ enum State {
 struct OpenLog {
     log: Arc<dyn MutationLog>,
     group: GroupCommit,
+    /// Joined after the group, which wakes it.
+    _compactor: Arc<LogCompactor>,
 }
 
 /// Why the log of an index has to be opened again.
@@ -256,14 +258,17 @@ fn group(
     problem: &Arc<Mutex<Option<String>>>,
 ) -> Arc<OpenLog> {
     let (shared, problem) = (Arc::clone(shared), Arc::clone(problem));
+    let compactor = Arc::new(LogCompactor::new(Arc::clone(&log)));
+    let woken = Arc::clone(&compactor);
     let group = GroupCommit::new(Arc::clone(&log), move |entries| {
+        woken.wake();
         // The entries are in the log even if this fails. They were checked, so it should not.
         if let Err(error) = shared.apply(entries) {
             tracing::error!(%error, "writes in the log cannot be searched");
             problem.lock().get_or_insert_with(|| error.to_string());
         }
     });
-    Arc::new(OpenLog { log, group })
+    Arc::new(OpenLog { log, group, _compactor: compactor })
 }
 
 /// Returns whether a log cannot be opened for lack of the permission to write.

@@ -19,7 +19,7 @@ const ENTRIES_AT_ONCE: usize = MERGED_BY_WRITES;
 /// The current snapshot, and the state that it was made from.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    /// Replaced only while `live` is locked.
+    /// Replaced only while `live` is locked, or by the same snapshot without expired videos.
     pub(crate) current: ArcSwap<Snapshot>,
     live: Mutex<LiveState>,
 }
@@ -48,7 +48,7 @@ impl Shared {
         let mut live = self.live.lock();
         live.apply(entries, Timestamp::now()).map_err(unsearchable)?;
         compact_small(&mut live)?;
-        self.publish(&live);
+        self.publish(&mut live);
         Ok(())
     }
 
@@ -83,18 +83,31 @@ impl Shared {
     pub(crate) fn replay(&self, log: &dyn MutationLog) -> Result<(), EngineError> {
         let mut live = self.live.lock();
         *live = caught_up(&self.current.load(), Some(log))?;
-        self.publish(&live);
+        self.publish(&mut live);
         Ok(())
     }
 
-    /// Tombstones expired videos.
+    /// Returns the current snapshot without videos that have expired. Does not wait for writes: the first search after an
+    /// expiry makes the snapshot, and replaces the current one unless a write just did.
+    pub(crate) fn unexpired(&self) -> Arc<Snapshot> {
+        let current = self.current.load_full();
+        if current.next_expiry == i64::MAX {
+            return current;
+        }
+        let now = Timestamp::now().as_microsecond();
+        if now < current.next_expiry {
+            return current;
+        }
+        let unexpired = Arc::new(current.expired(now));
+        self.current.compare_and_swap(&current, Arc::clone(&unexpired));
+        unexpired
+    }
+
+    /// Tombstones expired videos in the delta, from which writes make snapshots.
     pub(crate) fn expire(&self) {
         let mut live = self.live.lock();
-        let now = Timestamp::now();
-        // Another thread may have done so already.
-        if live.next_expiry() <= now.as_microsecond() {
-            live.expire(now);
-            self.publish(&live);
+        if live.segments.next_expiry() <= Timestamp::now().as_microsecond() {
+            self.publish(&mut live);
         }
     }
 
@@ -106,15 +119,17 @@ impl Shared {
         Some(snapshot)
     }
 
-    /// Compacts the segments that are too large to be merged by writes, on `pool`. Writes continue.
+    /// Tombstones expired videos, and compacts the segments that are too large to be merged by writes, on `pool`. Writes
+    /// continue.
     pub(crate) fn compact(&self, pool: &rayon::ThreadPool) {
+        self.expire();
         loop {
             let due = self.with_live(|live| live.large_compaction(Timestamp::now()));
             let Some(compaction) = due else { return };
             let put = |merged| {
                 let mut live = self.live.lock();
                 live.replace(&compaction, merged, Timestamp::now());
-                self.publish(&live);
+                self.publish(&mut live);
             };
             if let Err(error) = pool.install(|| compaction.build()).map(put) {
                 tracing::error!(%error, "delta segments of an index could not be compacted");
@@ -128,7 +143,8 @@ impl Shared {
         self.live.lock().takedowns.contains(&video)
     }
 
-    fn publish(&self, live: &LiveState) {
+    fn publish(&self, live: &mut LiveState) {
+        live.expire(Timestamp::now());
         let snapshot = self.current.load().with_live(live);
         self.current.store(Arc::new(snapshot));
     }
@@ -140,6 +156,7 @@ fn caught_up(snapshot: &Snapshot, log: Option<&dyn MutationLog>) -> Result<LiveS
     let Some(log) = log else { return Ok(LiveState::new(base)) };
     let mut live = LiveState::before(base, log)?;
     catch_up(&mut live, log)?;
+    live.expire(Timestamp::now());
     Ok(live)
 }
 
@@ -148,6 +165,8 @@ fn catch_up(live: &mut LiveState, log: &dyn MutationLog) -> Result<(), EngineErr
     loop {
         let entries = log.read(live.sequence, ENTRIES_AT_ONCE)?;
         if entries.is_empty() {
+            // All entries up to this one are in the generation, or in front of it.
+            live.sequence = live.sequence.max(log.trimmed_to());
             return Ok(());
         }
         live.apply(&entries, Timestamp::now()).map_err(unsearchable)?;

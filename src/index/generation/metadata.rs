@@ -178,6 +178,17 @@ pub enum AttributeKind {
 }
 
 impl AttributeKind {
+    /// Every kind.
+    pub const ALL: [AttributeKind; 7] = [
+        AttributeKind::Keyword,
+        AttributeKind::KeywordList,
+        AttributeKind::Int64,
+        AttributeKind::Uint64,
+        AttributeKind::Double,
+        AttributeKind::Bool,
+        AttributeKind::Timestamp,
+    ];
+
     /// The name in errors and in files.
     pub fn name(self) -> &'static str {
         match self {

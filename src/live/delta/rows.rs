@@ -13,6 +13,7 @@ use crate::base::instant::Instant;
 use crate::base::metric::Metric;
 use crate::dataset::{AttributeColumn, ColumnValues, Dataset, EXPIRES_AT, Embeddings, NEVER};
 use crate::index::{AttributeKind, AttributeSchema, Index, IndexError, SectionKind};
+use crate::kernel::{MAX_NORM, is_bounded, norm};
 use crate::live::log::mutation::Upsert;
 use crate::node_set::NodeSet;
 
@@ -36,6 +37,14 @@ pub enum UpsertError {
         dtype: Dtype,
         /// Its value.
         found: f32,
+    },
+    /// The embedding is longer than scores in single precision allow.
+    #[error("embedding: expected a norm of {most:e} at most, found {found:.3e}")]
+    TooLong {
+        /// The largest norm.
+        most: f32,
+        /// Of the embedding.
+        found: f64,
     },
     /// The embedding is zero, so its cosine is undefined.
     #[error("embedding: expected a non-zero vector under cosine, found only zeros as {dtype}")]
@@ -117,7 +126,8 @@ pub enum RowsError {
 /// Checks that an embedding fits an index of `dim` components of type `dtype`.
 ///
 /// # Errors
-/// [`UpsertError`] for another dimension, a component that is not finite in that type, or a zero vector under cosine.
+/// [`UpsertError`] for another dimension, a component that is not finite in that type, a norm above [`MAX_NORM`], or a
+/// zero vector under cosine.
 pub fn check_embedding(
     embedding: &[f32],
     dim: usize,
@@ -144,7 +154,7 @@ pub fn check_attributes(upsert: &Upsert, schema: &[AttributeSchema]) -> Result<(
 /// A timestamp column [`EXPIRES_AT`] is the expiry of the videos: it can be set by the upsert or by the attribute.
 ///
 /// # Errors
-/// [`RowsError`] for an upsert that [`check_embedding`] or [`check_attributes`] rejects, except for zero vectors.
+/// [`RowsError`] for an upsert that [`check_embedding`] or [`check_attributes`] rejects, except for zero and long vectors.
 pub fn dataset_of(
     upserts: &[&Upsert],
     schema: &[AttributeSchema],
@@ -268,6 +278,9 @@ fn gather_column(
 fn check_components<T: Element>(embedding: &[f32], dim: usize, metric: Metric) -> Result<(), UpsertError> {
     let mut stored: Vec<T> = Vec::with_capacity(dim);
     push_components(embedding, dim, &mut stored)?;
+    if !is_bounded(embedding) {
+        return Err(UpsertError::TooLong { most: MAX_NORM, found: norm(embedding) });
+    }
     if metric == Metric::Cosine && stored.iter().all(|value| value.to_f32() == 0.0) {
         return Err(UpsertError::Zero { dtype: T::DTYPE });
     }
@@ -361,7 +374,8 @@ fn column_of(kind: AttributeKind, values: &[Option<&Value>]) -> ColumnValues {
     }
 }
 
-fn fits(value: &Value, kind: AttributeKind) -> bool {
+/// Returns whether a column of this kind can have the value.
+pub(crate) fn fits(value: &Value, kind: AttributeKind) -> bool {
     match kind {
         AttributeKind::Int64 => int64(value).is_some(),
         AttributeKind::Uint64 => uint64(value).is_some(),

@@ -9,8 +9,7 @@
 //! Upserted videos become a small index in memory, a delta segment; small segments are merged. Every node of a video
 //! that was replaced by a newer segment, deleted, taken down or has expired gets a tombstone.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -56,8 +55,6 @@ pub(crate) struct LiveState {
     /// Upserts that do not fit the generation, with their sequence numbers: of another embedding model, or with
     /// attributes that it does not have. They wait for a generation that they fit, or for a later upsert.
     pub(crate) parked: HashMap<VideoId, u64>,
-    /// Expiry times in microseconds since 1970, the next one first.
-    expiries: BinaryHeap<Reverse<(i64, VideoId)>>,
 }
 
 /// An entry and whether it is an upsert that does not fit the generation.
@@ -69,44 +66,29 @@ struct Checked<'a> {
 impl LiveState {
     /// Returns the state of a generation without changes.
     pub(crate) fn new(base: Arc<Index>) -> Self {
-        let mut state = Self {
-            segments: Segments::whole(Arc::clone(&base)),
+        Self {
             sequence: base.metadata().log_sequence,
+            segments: Segments::expiring(base),
             takedowns: HashSet::new(),
             deleted: HashSet::new(),
             parked: HashMap::new(),
-            expiries: BinaryHeap::new(),
-        };
-        state.add_expiries(&base);
-        state
+        }
     }
 
     /// Returns the state of a generation before the log is applied. Of the entries that the generation contains, only
-    /// parked upserts and takedowns matter: a takedown applies to any generation.
+    /// parked upserts and takedowns matter: a takedown applies to any generation, whether or not its entry was trimmed.
     ///
     /// # Errors
     /// If the log cannot be read.
     pub(crate) fn before(base: Arc<Index>, log: &dyn MutationLog) -> Result<Self, LogError> {
         let mut state = Self::new(base);
-        state.sequence = state.segments.base().index.metadata().held_after().max(log.trimmed_to());
-        for (video, sequence) in log.takedowns()? {
-            if sequence <= state.sequence {
-                state.takedowns.insert(video);
-                state.segments.remove(video);
-            }
+        state.sequence = state.segments.base().index.metadata().held_after();
+        let is_gone = |sequence: u64| sequence <= state.sequence.max(log.trimmed_to());
+        for (video, _) in log.takedowns()?.into_iter().filter(|(_, sequence)| is_gone(*sequence)) {
+            state.takedowns.insert(video);
+            state.segments.remove(video);
         }
         Ok(state)
-    }
-
-    fn add_expiries(&mut self, index: &Index) {
-        let of_nodes = index.expiries().unwrap_or_default().iter().zip(index.video_ids());
-        let some = of_nodes.filter(|(time, _)| **time != i64::MAX);
-        self.expiries.extend(some.map(|(time, video)| Reverse((*time, *video))));
-    }
-
-    /// Returns when the next video expires, in microseconds since 1970; `i64::MAX` for never.
-    pub(crate) fn next_expiry(&self) -> i64 {
-        self.expiries.peek().map_or(i64::MAX, |Reverse((time, _))| *time)
     }
 
     /// Applies entries that follow the earlier ones.
@@ -144,7 +126,6 @@ impl LiveState {
             self.record(entry, known, &mut segments);
         }
         if let Some(segment) = segment {
-            self.add_expiries(&segment);
             segments.push(Arc::new(segment));
         }
         for checked in &entries {
@@ -179,15 +160,17 @@ impl LiveState {
         }
     }
 
-    /// Returns whether a video with this node in an index is taken down, deleted or expired.
-    fn is_removed(&self, video: VideoId, index: &Index, node: NodeId, now: Timestamp) -> bool {
-        self.takedowns.contains(&video) || self.deleted.contains(&video) || is_expired(index, node, now)
+    /// Returns whether a video with this node in a segment is taken down, deleted or expired.
+    fn is_removed(&self, video: VideoId, segment: &IndexSegment, node: NodeId, now: Timestamp) -> bool {
+        self.takedowns.contains(&video)
+            || self.deleted.contains(&video)
+            || segment.is_expired(node, now.as_microsecond())
     }
 
     /// Sets or clears the tombstone of the newest node of a video. Its older nodes have tombstones already.
     fn update_newest(&self, segments: &mut Segments, video: VideoId, now: Timestamp) {
         let Some((at, node)) = segments.newest(video) else { return };
-        if self.is_removed(video, &segments.segment(at).index, node, now) {
+        if self.is_removed(video, segments.segment(at), node, now) {
             segments.remove_node(at, node);
         } else {
             segments.restore_node(at, node);
@@ -196,18 +179,7 @@ impl LiveState {
 
     /// Tombstones expired videos.
     pub(crate) fn expire(&mut self, now: Timestamp) {
-        let mut segments = self.segments.clone();
-        while let Some(Reverse((time, video))) = self.expiries.peek().copied()
-            && time <= now.as_microsecond()
-        {
-            self.expiries.pop();
-            // The expiry may be the one of an older version.
-            let newest = segments.newest(video);
-            if newest.is_some_and(|(at, node)| is_expired(&segments.segment(at).index, node, now)) {
-                segments.remove(video);
-            }
-        }
-        self.segments = segments;
+        self.segments.expire(now.as_microsecond());
     }
 
     /// Returns the segments that the next write should merge.
@@ -233,10 +205,16 @@ impl LiveState {
         RebuildInput { kept, sequence: self.sequence, parked: self.parked.len() as u64 }
     }
 
-    /// Returns the last sequence number whose entry, and all before it, the generation does not need.
+    /// Returns the last sequence number whose entry, and all before it but the parked ones, the generation does not need.
     pub(crate) fn unneeded_to(&self) -> u64 {
-        let parked = self.parked.values().min().map_or(u64::MAX, |first| first - 1);
-        self.segments.base().index.metadata().log_sequence.min(parked)
+        self.segments.base().index.metadata().log_sequence
+    }
+
+    /// Returns the sequence numbers of parked upserts, ascending.
+    pub(crate) fn parked_sequences(&self) -> Vec<u64> {
+        let mut sequences: Vec<u64> = self.parked.values().copied().collect();
+        sequences.sort_unstable();
+        sequences
     }
 
     /// Returns a range of segments, each with its nodes that may be returned, now or after a takedown is restored.
@@ -247,7 +225,7 @@ impl LiveState {
                 || self.takedowns.contains(&video)
                     && !self.deleted.contains(&video)
                     && self.segments.newest(video) == Some((at, node))
-                    && !is_expired(&segment.index, node, now)
+                    && !segment.is_expired(node, now.as_microsecond())
         };
         let kept = range.clone().map(|at| {
             let segment = self.segments.segment(at);
@@ -354,10 +332,6 @@ fn due(sizes: &[usize], of: Range<usize>) -> Option<Range<usize>> {
 
 fn is_misfit(entry: &Entry, base: &Index) -> bool {
     matches!(&entry.mutation, Mutation::Upsert(upsert) if check_upsert(upsert, base).is_err())
-}
-
-fn is_expired(index: &Index, node: NodeId, now: Timestamp) -> bool {
-    index.expiries().is_some_and(|times| times[node.index()] <= now.as_microsecond())
 }
 
 /// Returns build parameters as those of the generation.

@@ -214,6 +214,7 @@ mod tests {
 
     use super::*;
     use crate::base::id::VideoId;
+    use crate::live::log::mutation_log::LogSize;
 
     /// Appends send their number of mutations, and receive their result.
     type Gate = (Sender<usize>, Receiver<Result<(), LogError>>);
@@ -258,8 +259,16 @@ mod tests {
             Ok(Vec::new())
         }
 
-        fn trim(&self, _: u64) -> Result<(), LogError> {
+        fn trim_except(&self, _: u64, _: &[u64]) -> Result<(), LogError> {
             Ok(())
+        }
+
+        fn remove(&self, _: &[u64]) -> Result<(), LogError> {
+            Ok(())
+        }
+
+        fn size(&self) -> LogSize {
+            LogSize::default()
         }
 
         fn bytes(&self) -> Result<u64, LogError> {

@@ -48,7 +48,7 @@ impl Upsert {
 /// A mutation with its sequence number.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
-    /// From 1, without gaps.
+    /// From 1.
     pub sequence: u64,
     /// The mutation.
     pub mutation: Mutation,

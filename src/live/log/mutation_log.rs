@@ -5,9 +5,21 @@ use super::mutation::{Entry, Mutation};
 use crate::base::file_identity::Displaced;
 use crate::base::id::VideoId;
 
+/// What the entries of a log amount to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogSize {
+    /// How many there are.
+    pub entries: u64,
+    /// Their encoded bytes. The file is larger: its pages are not full.
+    pub entry_bytes: u64,
+    /// The bytes of all entries that there were since the log was opened, removed or not.
+    pub written_bytes: u64,
+}
+
 /// Durable mutations in a total order.
 ///
-/// Sequence numbers start at 1 and have no gaps. Several threads may call; appends happen one after the other.
+/// Sequence numbers start at 1, and each append continues after the last one. Entries may be removed one by one, so what
+/// is read has gaps. Several threads may call; changes happen one after the other.
 pub trait MutationLog: Send + Sync + std::fmt::Debug {
     /// Appends `mutations` with the next sequence numbers, and returns the last number. They are on disk when this
     /// returns: all of them, or after an error or a crash possibly none.
@@ -22,8 +34,7 @@ pub trait MutationLog: Send + Sync + std::fmt::Debug {
     /// Returns the last sequence number that was trimmed; 0 if none was.
     fn trimmed_to(&self) -> u64;
 
-    /// Reads up to `limit` entries with numbers above `after`, ascending and without gaps. Skips trimmed entries, so the
-    /// first number may be larger than `after + 1`.
+    /// Reads up to `limit` entries with numbers above `after`, ascending. Skips entries that were trimmed or removed.
     ///
     /// # Errors
     /// If they cannot be read or are damaged.
@@ -40,7 +51,25 @@ pub trait MutationLog: Send + Sync + std::fmt::Debug {
     ///
     /// # Errors
     /// If some or all of them may still be there.
-    fn trim(&self, to: u64) -> Result<(), LogError>;
+    fn trim(&self, to: u64) -> Result<(), LogError> {
+        self.trim_except(to, &[])
+    }
+
+    /// Like [`Self::trim`], but keeps the entries with the numbers `kept`, ascending. A later call removes them unless it
+    /// keeps them, too.
+    ///
+    /// # Errors
+    /// As [`Self::trim`].
+    fn trim_except(&self, to: u64, kept: &[u64]) -> Result<(), LogError>;
+
+    /// Removes the entries with these numbers, but never the last one, and releases disk space if there is much of it.
+    ///
+    /// # Errors
+    /// As [`Self::trim`].
+    fn remove(&self, sequences: &[u64]) -> Result<(), LogError>;
+
+    /// Returns what the entries amount to.
+    fn size(&self) -> LogSize;
 
     /// Returns the size on disk in bytes.
     ///

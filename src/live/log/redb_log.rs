@@ -4,7 +4,11 @@
 //! |---|---|---|
 //! | `entries`   | sequence | `record.rs` |
 //! | `takedowns` | video id | sequence of the latest takedown |
-//! | `meta`      | `version`, `last`, `trimmed`, `entry_bytes` | a number |
+//! | `meta`      | `version`, `last`, `trimmed`, `entry_bytes`, `entries` | a number |
+//!
+//! In a log of version 1, the entries are those above `trimmed` up to `last`. In a log of version 2, some of them are
+//! missing, which no replay needs, or earlier ones are still there; `entries` is their number. A log becomes one of version
+//! 2 when that happens first: earlier releases read it until then.
 //!
 //! One append is one two-phase transaction: its pages are synced before the byte that commits it, so a partial append is
 //! never visible. That byte is in the first sector, which disks write atomically.
@@ -18,21 +22,22 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::{Mutex, RwLock};
 use redb::backends::{FileBackend, InMemoryBackend};
 use redb::{
-    Builder, Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
-    TableHandle, WriteTransaction,
+    Builder, Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend,
+    TableDefinition, TableHandle, WriteTransaction,
 };
 
 use super::error::LogError;
 use super::mutation::{Entry, Mutation};
-use super::mutation_log::MutationLog;
+use super::mutation_log::{LogSize, MutationLog};
 use super::record::{decode, encode};
 use crate::base::file_identity::{Displaced, FileId, FileStamp};
 use crate::base::id::VideoId;
 use crate::base::panics::caught;
 use crate::base::staged_file::StagedFile;
 
-/// Version of the tables above. Records have their own version.
-const VERSION: u64 = 1;
+/// The versions of the tables above: without and with gaps between entries. Records have their own version.
+const WITHOUT_GAPS: u64 = 1;
+const WITH_GAPS: u64 = 2;
 
 const ENTRIES: TableDefinition<u64, &[u8]> = TableDefinition::new("entries");
 const TAKEDOWNS: TableDefinition<u64, u64> = TableDefinition::new("takedowns");
@@ -41,13 +46,15 @@ const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const VERSION_KEY: &str = "version";
 const LAST_KEY: &str = "last";
 const TRIMMED_KEY: &str = "trimmed";
-/// Total bytes of the records that are not trimmed.
+/// Total bytes of the records.
 const ENTRY_BYTES_KEY: &str = "entry_bytes";
+/// Number of entries; read only in a log of version 2.
+const ENTRIES_KEY: &str = "entries";
 
 /// Size of the page cache of redb. Small, because the log is read only at the start.
 const CACHE_BYTES: usize = 16 << 20;
-/// Entries trimmed per transaction. Appends wait for at most one such transaction.
-const TRIM_ENTRIES: u64 = 50_000;
+/// Entries removed per transaction. Appends wait for at most one such transaction.
+const REMOVED_AT_ONCE: u64 = 50_000;
 /// A file up to this size is never compacted.
 const COMPACT_FROM_BYTES: u64 = 8 << 20;
 /// The file is compacted once it is this many times larger than its records. Pages are at least half full, so at least
@@ -75,6 +82,7 @@ pub struct RedbLog {
     writer: Mutex<Writer>,
     last: AtomicU64,
     trimmed: AtomicU64,
+    size: Mutex<LogSize>,
     compact_from_bytes: u64,
 }
 
@@ -94,7 +102,31 @@ enum Source {
 struct Writer {
     /// The error after which the state of the file is unknown.
     poisoned: Option<String>,
+    totals: Totals,
+}
+
+/// What the `meta` table says of the entries.
+#[derive(Clone, Copy, Debug)]
+struct Totals {
+    version: u64,
+    entries: u64,
     entry_bytes: u64,
+}
+
+impl Totals {
+    fn add(&mut self, record: &[u8]) {
+        self.entries += 1;
+        self.entry_bytes += record.len() as u64;
+    }
+
+    fn subtract(&mut self, record: &[u8]) {
+        self.entries = self.entries.saturating_sub(1);
+        self.entry_bytes = self.entry_bytes.saturating_sub(record.len() as u64);
+    }
+
+    fn values(self) -> [(&'static str, u64); 3] {
+        [(VERSION_KEY, self.version), (ENTRIES_KEY, self.entries), (ENTRY_BYTES_KEY, self.entry_bytes)]
+    }
 }
 
 impl RedbLog {
@@ -182,28 +214,41 @@ impl RedbLog {
             None => initialize(&database, after).map_err(LogError::redb(path))?,
         };
         disk.read_head().map_err(LogError::io(path))?;
+        let Totals { entries, entry_bytes, .. } = state.totals;
         Ok(Self {
             path: path.to_owned(),
             source,
             disk,
             database: RwLock::new(database),
-            writer: Mutex::new(Writer { poisoned: None, entry_bytes: state.entry_bytes }),
+            writer: Mutex::new(Writer { poisoned: None, totals: state.totals }),
             last: AtomicU64::new(state.last),
             trimmed: AtomicU64::new(state.trimmed),
+            size: Mutex::new(LogSize { entries, entry_bytes, written_bytes: entry_bytes }),
             compact_from_bytes: COMPACT_FROM_BYTES,
         })
     }
 
-    /// Runs one transaction unless an earlier one failed. If this one fails, no other will run.
-    fn commit<T>(
+    /// Runs one transaction, which updates the totals, unless an earlier one failed. If this one fails, no other will run.
+    fn commit(
         &self,
         writer: &mut Writer,
-        change: impl FnOnce(&WriteTransaction, u64) -> Result<T, redb::Error>,
-    ) -> Result<T, LogError> {
+        change: impl FnOnce(&WriteTransaction, &mut Totals) -> Result<(), redb::Error>,
+    ) -> Result<(), LogError> {
         self.check(writer)?;
-        let database = self.database.read();
-        let done = transact(&database, |transaction| change(transaction, writer.entry_bytes));
-        done.map_err(|error| self.poison(writer, error))
+        let mut totals = writer.totals;
+        let changed = transact(&self.database.read(), |transaction| {
+            change(transaction, &mut totals)?;
+            let mut meta = transaction.open_table(META)?;
+            totals.values().iter().try_for_each(|(key, value)| meta.insert(key, value).map(drop))?;
+            Ok(())
+        });
+        changed.map_err(|error| self.poison(writer, error))?;
+        let grown = totals.entry_bytes.saturating_sub(writer.totals.entry_bytes);
+        writer.totals = totals;
+        let mut size = self.size.lock();
+        let written_bytes = size.written_bytes + grown;
+        *size = LogSize { entries: totals.entries, entry_bytes: totals.entry_bytes, written_bytes };
+        Ok(())
     }
 
     fn check(&self, writer: &Writer) -> Result<(), LogError> {
@@ -238,7 +283,8 @@ impl RedbLog {
     /// Releases free pages if there are many.
     fn compact(&self, writer: &mut Writer) -> Result<(), LogError> {
         let bytes = self.bytes()?;
-        if bytes < self.compact_from_bytes || bytes < writer.entry_bytes.saturating_mul(COMPACT_FACTOR) {
+        if bytes < self.compact_from_bytes || bytes < writer.totals.entry_bytes.saturating_mul(COMPACT_FACTOR)
+        {
             return Ok(());
         }
         match self.database.write().compact() {
@@ -256,12 +302,12 @@ impl MutationLog for RedbLog {
         if mutations.is_empty() {
             return Ok(last);
         }
-        writer.entry_bytes = self.commit(&mut writer, |transaction, mut entry_bytes| {
+        self.commit(&mut writer, |transaction, totals| {
             let mut entries = transaction.open_table(ENTRIES)?;
             let mut takedowns = transaction.open_table(TAKEDOWNS)?;
             for (sequence, mutation) in (first..).zip(mutations) {
                 let record = encode(mutation);
-                entry_bytes += record.len() as u64;
+                totals.add(&record);
                 entries.insert(sequence, record.as_slice())?;
                 match mutation {
                     Mutation::Takedown(video) => drop(takedowns.insert(video.0, sequence)?),
@@ -269,10 +315,8 @@ impl MutationLog for RedbLog {
                     Mutation::Upsert(_) | Mutation::Delete(_) => {}
                 }
             }
-            let mut meta = transaction.open_table(META)?;
-            meta.insert(LAST_KEY, last)?;
-            meta.insert(ENTRY_BYTES_KEY, entry_bytes)?;
-            Ok(entry_bytes)
+            transaction.open_table(META)?.insert(LAST_KEY, last)?;
+            Ok(())
         })?;
         self.last.store(last, Ordering::Release);
         Ok(last)
@@ -292,16 +336,6 @@ impl MutationLog for RedbLog {
         let records = records(&database, from, limit).map_err(LogError::redb(&self.path))?;
         let mut entries: Vec<Entry> = Vec::with_capacity(records.len());
         for (sequence, record) in records {
-            if let Some(before) = entries.last()
-                && before.sequence + 1 != sequence
-            {
-                let problem = format!(
-                    "expected entry {} after {}, found {sequence}",
-                    before.sequence + 1,
-                    before.sequence
-                );
-                return Err(LogError::Damaged { path: self.path.clone(), problem });
-            }
             let bad = |problem| LogError::BadRecord { path: self.path.clone(), sequence, problem };
             entries.push(Entry { sequence, mutation: decode(&record).map_err(bad)? });
         }
@@ -313,30 +347,47 @@ impl MutationLog for RedbLog {
         takedowns(&database).map_err(LogError::redb(&self.path))
     }
 
-    fn trim(&self, to: u64) -> Result<(), LogError> {
+    fn trim_except(&self, to: u64, kept: &[u64]) -> Result<(), LogError> {
         loop {
             let mut writer = self.writer.lock();
-            let to = to.min(self.last_sequence()).min(self.trimmed_to() + TRIM_ENTRIES);
-            if to <= self.trimmed_to() {
-                self.check(&writer)?;
+            self.check(&writer)?;
+            let trimmed = self.trimmed_to();
+            let to = to.min(self.last_sequence()).min(trimmed + REMOVED_AT_ONCE).max(trimmed);
+            let mut unneeded = sequences(&self.database.read(), to).map_err(LogError::redb(&self.path))?;
+            let found = unneeded.len();
+            unneeded.retain(|sequence| kept.binary_search(sequence).is_err());
+            if to == trimmed && unneeded.is_empty() {
                 return self.compact(&mut writer);
             }
-            writer.entry_bytes = self.commit(&mut writer, |transaction, mut entry_bytes| {
-                let mut entries = transaction.open_table(ENTRIES)?;
-                // Remove entries one by one, which reuses the pages of the transaction: `retain_in` copies pages for
-                // each entry, and a log of 50 MB grew to 470 MB before it was compacted.
-                for sequence in self.trimmed_to() + 1..=to {
-                    let removed = entries.remove(sequence)?;
-                    let bytes = removed.map_or(0, |record| record.value().len() as u64);
-                    entry_bytes = entry_bytes.saturating_sub(bytes);
+            self.commit(&mut writer, |transaction, totals| {
+                remove(transaction, &unneeded, totals)?;
+                if unneeded.len() < found {
+                    totals.version = WITH_GAPS;
                 }
-                let mut meta = transaction.open_table(META)?;
-                meta.insert(TRIMMED_KEY, to)?;
-                meta.insert(ENTRY_BYTES_KEY, entry_bytes)?;
-                Ok(entry_bytes)
+                transaction.open_table(META)?.insert(TRIMMED_KEY, to)?;
+                Ok(())
             })?;
             self.trimmed.store(to, Ordering::Release);
         }
+    }
+
+    fn remove(&self, sequences: &[u64]) -> Result<(), LogError> {
+        for some in sequences.chunks(REMOVED_AT_ONCE as usize) {
+            let mut writer = self.writer.lock();
+            let last = self.last_sequence();
+            let some: Vec<u64> = some.iter().copied().filter(|sequence| *sequence < last).collect();
+            self.commit(&mut writer, |transaction, totals| {
+                totals.version = WITH_GAPS;
+                remove(transaction, &some, totals)
+            })?;
+        }
+        let mut writer = self.writer.lock();
+        self.check(&writer)?;
+        self.compact(&mut writer)
+    }
+
+    fn size(&self) -> LogSize {
+        *self.size.lock()
     }
 
     fn bytes(&self) -> Result<u64, LogError> {
@@ -395,7 +446,7 @@ fn check_magic(path: &Path, disk: &Disk) -> Result<(), LogError> {
 struct State {
     last: u64,
     trimmed: u64,
-    entry_bytes: u64,
+    totals: Totals,
 }
 
 /// Reads the `meta` table. Returns `None` if the database has no tables yet.
@@ -420,28 +471,40 @@ fn read_state(path: &Path, database: &Database) -> Result<Option<State>, LogErro
         let missing = || LogError::Damaged { path: path.to_owned(), problem: problem() };
         found.map(|value| value.value()).ok_or_else(missing)
     };
-    let found = number(VERSION_KEY)?;
-    if found != VERSION {
-        return Err(LogError::WrongVersion { path: path.to_owned(), expected: VERSION, found });
+    let version = number(VERSION_KEY)?;
+    if ![WITHOUT_GAPS, WITH_GAPS].contains(&version) {
+        return Err(LogError::WrongVersion { path: path.to_owned(), expected: WITH_GAPS, found: version });
     }
     let (last, trimmed) = (number(LAST_KEY)?, number(TRIMMED_KEY)?);
-    // Entries are checked when they are read. Checking the first and last number here costs nothing.
+    let expected = match version {
+        WITH_GAPS => number(ENTRIES_KEY)?,
+        _ => last.saturating_sub(trimmed),
+    };
+    // Entries are checked when they are read. Checking their number and their ends here costs nothing.
     let entries = transaction.open_table(ENTRIES).map_err(LogError::redb(path))?;
+    let found = entries.len().map_err(LogError::redb(path))?;
     let mut ends = Vec::new();
     for end in [entries.first(), entries.last()] {
         let end = end.map_err(LogError::redb(path))?;
         ends.extend(end.map(|(sequence, _)| sequence.value()));
     }
-    let expected = if trimmed < last { vec![trimmed + 1, last] } else { Vec::new() };
-    if trimmed > last || ends != expected {
+    let (first_end, last_end) = (ends.first().copied(), ends.last().copied());
+    let has_ends = match version {
+        WITH_GAPS => last_end <= Some(last),
+        _ => first_end.is_none_or(|first| first == trimmed + 1),
+    };
+    // The last entry is only ever trimmed.
+    let has_last = trimmed == last || last_end == Some(last);
+    if trimmed > last || found != expected || !has_ends || !has_last {
         let problem = format!(
-            "expected the first and last entry to be {expected:?} with the last at {last} and trimmed to {trimmed}, \
-             found {ends:?}"
+            "expected {expected} entries, the last at {last}, trimmed to {trimmed}; found {found} entries, the first and \
+             last at {ends:?}"
         );
         return Err(LogError::Damaged { path: path.to_owned(), problem });
     }
     transaction.open_table(TAKEDOWNS).map_err(LogError::redb(path))?;
-    Ok(Some(State { last, trimmed, entry_bytes: number(ENTRY_BYTES_KEY)? }))
+    let totals = Totals { version, entries: found, entry_bytes: number(ENTRY_BYTES_KEY)? };
+    Ok(Some(State { last, trimmed, totals }))
 }
 
 fn initialize(database: &Database, after: u64) -> Result<State, redb::Error> {
@@ -449,11 +512,11 @@ fn initialize(database: &Database, after: u64) -> Result<State, redb::Error> {
         transaction.open_table(ENTRIES)?;
         transaction.open_table(TAKEDOWNS)?;
         let mut meta = transaction.open_table(META)?;
-        let values = [(VERSION_KEY, VERSION), (LAST_KEY, after), (TRIMMED_KEY, after), (ENTRY_BYTES_KEY, 0)];
-        for (key, value) in values {
+        let totals = Totals { version: WITHOUT_GAPS, entries: 0, entry_bytes: 0 };
+        for (key, value) in [(LAST_KEY, after), (TRIMMED_KEY, after)].into_iter().chain(totals.values()) {
             meta.insert(key, value)?;
         }
-        Ok(State { last: after, trimmed: after, entry_bytes: 0 })
+        Ok(State { last: after, trimmed: after, totals })
     })
 }
 
@@ -478,6 +541,28 @@ fn records(database: &Database, from: u64, limit: usize) -> Result<Vec<(u64, Vec
         records.push((sequence.value(), record.value().to_vec()));
     }
     Ok(records)
+}
+
+/// Returns the numbers of the entries up to `to`, ascending.
+fn sequences(database: &Database, to: u64) -> Result<Vec<u64>, redb::Error> {
+    let entries = database.begin_read()?.open_table(ENTRIES)?;
+    let mut sequences = Vec::new();
+    for entry in entries.range(..=to)? {
+        sequences.push(entry?.0.value());
+    }
+    Ok(sequences)
+}
+
+/// Removes entries one by one, which reuses the pages of the transaction: `retain_in` copies pages for each entry, and a log
+/// of 50 MB grew to 470 MB before it was compacted.
+fn remove(transaction: &WriteTransaction, sequences: &[u64], totals: &mut Totals) -> Result<(), redb::Error> {
+    let mut entries = transaction.open_table(ENTRIES)?;
+    for sequence in sequences {
+        if let Some(record) = entries.remove(sequence)? {
+            totals.subtract(record.value());
+        }
+    }
+    Ok(())
 }
 
 fn takedowns(database: &Database) -> Result<Vec<(VideoId, u64)>, redb::Error> {

@@ -43,6 +43,10 @@ pub(in super::super) fn explore_plain(
         let scorer = scorer(index.metadata().metric, query, rows);
         match params.effort() {
             Effort::Exact => scan(video_ids, &scorer, k, interrupt),
+            // Too few rows for a graph, and a metric without codes: a traversal would find one node.
+            Effort::EfSearch(_) if index.codes().is_none() && !index.has_graph() => {
+                scan(video_ids, &scorer, k, interrupt)
+            }
             Effort::EfSearch(ef_search) => {
                 let wanted = PlainWanted { width: Width { ef_search, at_least: k }, keep: k };
                 let (plan, mut cost) =

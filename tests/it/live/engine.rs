@@ -283,6 +283,59 @@ fn a_video_is_no_candidate_after_it_expires() {
     assert_eq!(answer.candidates[0].video_id.0, 6);
 }
 
+/// Many videos expire at once, while writes and searches go on: each answer is right as of its request.
+#[test]
+fn a_mass_expiry_is_exact_under_writes_and_searches() {
+    const MANY: usize = 5_000;
+    let mut index = TestIndex::new(VIDEOS);
+    let start = Timestamp::now().as_microsecond();
+    // A third never expires; the others do so in three moments.
+    let moments = [1_500_000, 1_500_001, 1_700_000].map(|after| start + after);
+    let expiry = |row: usize| if row.is_multiple_of(3) { i64::MAX } else { moments[row % 7 % 3] };
+    index.expires_at = Some((0..MANY).map(expiry).collect());
+    index.publish(MANY);
+    let by_id: BTreeMap<u64, i64> = (0..MANY).map(|row| (video_id(row), expiry(row))).collect();
+    let engine = open(&index).unwrap();
+    let is_over = || Timestamp::now().as_microsecond() > moments[2] + 100_000;
+    std::thread::scope(|scope| {
+        for effort in [Effort::Exact, Effort::EfSearch(200), Effort::Default] {
+            let (engine, by_id) = (&engine, &by_id);
+            scope.spawn(move || {
+                while !is_over() {
+                    let before = Timestamp::now().as_microsecond();
+                    let answer =
+                        engine.search(&request([1.0; DIM], 300, effort), &Budget::default()).unwrap();
+                    assert_eq!(answer.candidates.len(), 300);
+                    for candidate in answer.candidates {
+                        let expires_at = by_id.get(&candidate.video_id.0).copied().unwrap_or(i64::MAX);
+                        assert!(expires_at > before, "{} at {before}", candidate.video_id);
+                    }
+                }
+            });
+        }
+        let mut written = 0;
+        while !is_over() {
+            written += 1;
+            let one = Mutation::Upsert(upsert(written, [0.5; DIM], "new", true));
+            engine.write("", vec![one], WriteMode::AllOrNothing).unwrap();
+            engine.refresh();
+        }
+    });
+    let expired = by_id.values().filter(|expiry| **expiry != i64::MAX).count() as u64;
+    assert_eq!(engine.status("").unwrap().live.deleted, expired);
+    // A batch written again after it expired is back.
+    let row = 1;
+    engine
+        .write(
+            "",
+            vec![Mutation::Upsert(upsert(video_id(row), [9.0; DIM], "new", true))],
+            WriteMode::AllOrNothing,
+        )
+        .unwrap();
+    let answer = engine.search(&request([1.0; DIM], 1, Effort::Exact), &Budget::default()).unwrap();
+    assert_eq!(answer.candidates[0].video_id.0, video_id(row));
+}
+
 #[test]
 fn a_video_of_a_batch_file_is_no_candidate_after_it_expires() {
     let mut index = TestIndex::new(VIDEOS);

@@ -214,7 +214,7 @@ fn users_that_asked_are_asked_for_again_and_query_files_must_fit() {
     let mut index = TestIndex::new(VIDEOS);
     let engine = open(&index, GateOptions { queries: 5, ..GateOptions::default() });
     // One in five is held out for the gate.
-    for row in 0..60 {
+    for row in 1..=60 {
         engine.search(&request([row as f32; DIM], 3, Effort::Default), &Budget::default()).unwrap();
     }
     index.publish(VIDEOS);

@@ -13,13 +13,14 @@ use std::time::Duration;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use shortlist::index::IndexStore;
+use shortlist::live::{MutationLog, RedbLog};
 use shortlist::service::proto::admin_client::AdminClient;
 use shortlist::service::proto::catalog_client::CatalogClient;
 use shortlist::service::proto::lookup::State;
 use shortlist::service::proto::retrieval_client::RetrievalClient;
 use shortlist::service::proto::{
-    DeleteRequest, GetRequest, GetStatusRequest, RebuildRequest, RestoreRequest, TakedownRequest,
-    UpsertRequest, Vector, Video, rebuild_status,
+    AttributeValue, DeleteRequest, GetRequest, GetStatusRequest, RebuildRequest, RestoreRequest,
+    TakedownRequest, UpsertRequest, Vector, Video, attribute_value, rebuild_status,
 };
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -31,6 +32,8 @@ use crate::harness::process::{Served, serve};
 use crate::harness::{DIM, TestIndex, channel, eventually, http1_get, request, video_id};
 
 const KILLS: u64 = 50;
+/// Bytes of a title.
+const TITLE_BYTES: usize = 30_000;
 const WRITERS: u64 = 4;
 /// Videos per writer; writers share none.
 const VIDEOS: u64 = 8;
@@ -107,7 +110,11 @@ async fn send(client: &mut CatalogClient<Channel>, video: u64, write: Write) -> 
             let mut values = vec![0.0; DIM];
             values[0] = version as f32;
             let vector = Some(Vector { values, packed: None });
-            let videos = vec![Video { video_id: video, vector, ..Video::default() }];
+            // Long enough that the log is compacted every hundred writes or so.
+            let title = format!("{version:>0$}", TITLE_BYTES);
+            let title = AttributeValue { value: Some(attribute_value::Value::Keyword(title)) };
+            let attributes = [("title".to_owned(), title)].into();
+            let videos = vec![Video { video_id: video, vector, attributes, ..Video::default() }];
             client.upsert(UpsertRequest { videos, ..UpsertRequest::default() }).await.map(drop)
         }
         Write::Delete => client.delete(DeleteRequest { index, video_ids }).await.map(drop),
@@ -168,6 +175,7 @@ async fn a_server_that_is_killed_keeps_what_it_acknowledged() {
     // Present in every batch file.
     let taken_down = video_id(3);
     let mut is_taken_down = false;
+    let mut is_compacted = false;
     for round in 0..kills {
         // A batch build without a log sequence would lose trimmed writes, so the second half has no batch builds.
         let is_trimmed = round >= kills / 2;
@@ -214,6 +222,13 @@ async fn a_server_that_is_killed_keeps_what_it_acknowledged() {
         for writer in writers {
             ledgers.push(writer.await.unwrap());
         }
+        if round + 1 == kills / 2 {
+            // Nothing was trimmed so far.
+            let log = RedbLog::open(index.dir().join("mutations.redb")).unwrap();
+            assert_eq!(log.trimmed_to(), 0);
+            println!("{:?} after {} writes", log.size(), log.last_sequence());
+            is_compacted = log.size().entries < log.last_sequence();
+        }
         // Some servers are killed again during startup.
         if let Some(mut starting) = starting {
             let mut starting = starting.spawn().unwrap();
@@ -225,6 +240,7 @@ async fn a_server_that_is_killed_keeps_what_it_acknowledged() {
     let acknowledged: u64 = ledgers.iter().map(|ledger| ledger.acknowledged).sum();
     println!("{acknowledged} writes acknowledged over {kills} kills");
     assert!(acknowledged > kills, "{acknowledged}");
+    assert!(is_compacted || acknowledged < 1_000, "superseded entries stay in the log");
     // Leftover files of killed servers are removed once a server runs long enough to swap.
     let served = Served::start({
         let mut command = serve(&index);

@@ -8,7 +8,7 @@ use redb::{Database, ReadableDatabase, TableDefinition};
 use shortlist::attributes::Value;
 use shortlist::base::id::VideoId;
 use shortlist::base::instant::Instant;
-use shortlist::live::{Entry, GroupCommit, LogError, Mutation, MutationLog, RedbLog, Upsert};
+use shortlist::live::{Entry, GroupCommit, LogCompactor, LogError, Mutation, MutationLog, RedbLog, Upsert};
 use tempfile::TempDir;
 
 use crate::harness::disk::SimulatedDisk;
@@ -160,6 +160,36 @@ fn gives_disk_back_when_most_is_trimmed() {
     assert_eq!(log.append(&[large(4_000)]).unwrap(), 4_001);
 }
 
+/// The same few videos again and again, in a log that nothing trims.
+#[test]
+fn a_hot_set_does_not_make_the_log_grow() {
+    let (_folder, path) = folder();
+    let log: Arc<dyn MutationLog> = Arc::new(RedbLog::open(&path).unwrap());
+    let compactor = LogCompactor::new(Arc::clone(&log));
+    let large = |video, value| {
+        let Mutation::Upsert(upsert) = upsert(video) else { unreachable!() };
+        Mutation::Upsert(Upsert { embedding: vec![value; 512], ..upsert })
+    };
+    let written = 60 * 500;
+    for round in 0..60u8 {
+        log.append(&(0..500).map(|video| large(video, f32::from(round) + 1.0)).collect::<Vec<_>>()).unwrap();
+        compactor.wake();
+    }
+    let started = std::time::Instant::now();
+    // 500 entries are about 1 MB.
+    while log.size().entry_bytes > 5 << 20 || log.bytes().unwrap() > 24 << 20 {
+        assert!(started.elapsed().as_secs() < 60, "{:?} in {} bytes", log.size(), log.bytes().unwrap());
+        thread::yield_now();
+    }
+    drop(compactor);
+    assert_eq!(log.last_sequence(), written);
+    let entries = log.read(0, usize::MAX).unwrap();
+    let last_of_all = &entries[entries.len() - 500..];
+    let expected: Vec<Mutation> = (0..500).map(|video| large(video, 60.0)).collect();
+    assert!(last_of_all.iter().map(|entry| &entry.mutation).eq(&expected));
+    assert_eq!(sequences(last_of_all), (written - 499..=written).collect::<Vec<_>>());
+}
+
 #[test]
 fn rejects_a_log_that_is_in_use() {
     let (_folder, path) = folder();
@@ -216,9 +246,9 @@ const ENTRIES: TableDefinition<u64, &[u8]> = TableDefinition::new("entries");
 fn rejects_another_version() {
     let (_folder, path) = folder();
     drop(RedbLog::open(&path).unwrap());
-    tamper(&path, |transaction| drop(transaction.open_table(META).unwrap().insert("version", 2).unwrap()));
+    tamper(&path, |transaction| drop(transaction.open_table(META).unwrap().insert("version", 3).unwrap()));
     let error = RedbLog::open(&path).unwrap_err();
-    assert!(matches!(error, LogError::WrongVersion { expected: 1, found: 2, .. }), "{error}");
+    assert!(matches!(error, LogError::WrongVersion { expected: 2, found: 3, .. }), "{error}");
 }
 
 #[test]
@@ -249,11 +279,110 @@ fn rejects_damage_and_names_where() {
     std::fs::write(&path, &whole).unwrap();
     tamper(&path, |transaction| drop(transaction.open_table(ENTRIES).unwrap().remove(3).unwrap()));
     let error = RedbLog::open(&path).unwrap_err().to_string();
-    assert!(error.contains("to be [1, 3]") && error.ends_with("found [1, 2]"), "{error}");
+    let found = "expected 3 entries, the last at 3, trimmed to 0; found 2 entries, the first and last at ";
+    assert!(error.ends_with(&format!("{found}[1, 2]")), "{error}");
     std::fs::write(&path, &whole).unwrap();
     tamper(&path, |transaction| drop(transaction.open_table(ENTRIES).unwrap().remove(2).unwrap()));
-    let error = RedbLog::open(&path).unwrap().read(0, 10).unwrap_err().to_string();
-    assert!(error.ends_with("expected entry 2 after 1, found 3"), "{error}");
+    let error = RedbLog::open(&path).unwrap_err().to_string();
+    assert!(error.ends_with(&format!("{found}[1, 3]")), "{error}");
+
+    // The same in a log with gaps.
+    std::fs::write(&path, &whole).unwrap();
+    let log = RedbLog::open(&path).unwrap();
+    log.append(&[delete(4), delete(5)]).unwrap();
+    log.remove(&[4]).unwrap();
+    drop(log);
+    let whole = std::fs::read(&path).unwrap();
+    for missing in [1, 3, 5] {
+        std::fs::write(&path, &whole).unwrap();
+        tamper(&path, |transaction| drop(transaction.open_table(ENTRIES).unwrap().remove(missing).unwrap()));
+        let error = RedbLog::open(&path).unwrap_err().to_string();
+        assert!(
+            error.contains("expected 4 entries, the last at 5, trimmed to 0; found 3 entries"),
+            "{error}"
+        );
+    }
+}
+
+fn version(path: &Path) -> u64 {
+    let database = Database::open(path).unwrap();
+    database.begin_read().unwrap().open_table(META).unwrap().get("version").unwrap().unwrap().value()
+}
+
+#[test]
+fn removes_single_entries_and_keeps_numbers() {
+    let (_folder, path) = folder();
+    let log = RedbLog::open(&path).unwrap();
+    let takedown = Mutation::Takedown(VideoId(9));
+    log.append(&[upsert(1), upsert(2), upsert(1), takedown, upsert(2)]).unwrap();
+    let full = log.size();
+    assert_eq!(full.entries, 5);
+    drop(log);
+    // Earlier releases read a log without gaps.
+    assert_eq!(version(&path), 1);
+
+    let log = RedbLog::open(&path).unwrap();
+    assert_eq!(log.size(), full);
+    // The last entry stays, and so does the takedown without its entry.
+    log.remove(&[1, 2, 4, 5, 77]).unwrap();
+    assert_eq!(sequences(&log.read(0, 10).unwrap()), [3, 5]);
+    assert_eq!((log.size().entries, log.last_sequence(), log.trimmed_to()), (2, 5, 0));
+    assert!(log.size().entry_bytes < full.entry_bytes && log.size().written_bytes == full.entry_bytes);
+    assert_eq!(log.read(3, 1).unwrap()[0].mutation, upsert(2));
+    assert_eq!(log.append(&[delete(7)]).unwrap(), 6);
+    let size = log.size();
+    drop(log);
+    assert_eq!(version(&path), 2);
+
+    let log = RedbLog::open(&path).unwrap();
+    assert_eq!((log.size().entries, log.size().entry_bytes), (size.entries, size.entry_bytes));
+    assert_eq!(sequences(&log.read(0, 10).unwrap()), [3, 5, 6]);
+    assert_eq!(log.takedowns().unwrap(), [(VideoId(9), 4)]);
+    log.trim(5).unwrap();
+    assert_eq!(sequences(&log.read(0, 10).unwrap()), [6]);
+}
+
+#[test]
+fn trims_all_but_some_entries_until_they_are_not_kept() {
+    let (_folder, path) = folder();
+    let log = RedbLog::open(&path).unwrap();
+    log.append(&(1..=9).map(upsert).collect::<Vec<_>>()).unwrap();
+    log.trim_except(6, &[2, 5, 8]).unwrap();
+    assert_eq!((log.trimmed_to(), sequences(&log.read(0, 10).unwrap())), (6, vec![2, 5, 7, 8, 9]));
+    drop(log);
+    let log = RedbLog::open(&path).unwrap();
+    assert_eq!((log.trimmed_to(), log.size().entries), (6, 5));
+    log.trim_except(6, &[5]).unwrap();
+    assert_eq!(sequences(&log.read(0, 10).unwrap()), [5, 7, 8, 9]);
+    // Everything but one entry in front of the trimmed part.
+    log.trim_except(u64::MAX, &[5]).unwrap();
+    assert_eq!(
+        (log.trimmed_to(), log.last_sequence(), sequences(&log.read(0, 10).unwrap())),
+        (9, 9, vec![5])
+    );
+    drop(log);
+    let log = RedbLog::open(&path).unwrap();
+    assert_eq!(log.append(&[delete(1)]).unwrap(), 10);
+    assert_eq!(sequences(&log.read(0, 10).unwrap()), [5, 10]);
+    log.trim(10).unwrap();
+    assert_eq!(log.size().entries, 0);
+    drop(log);
+    assert_eq!(RedbLog::open(&path).unwrap().append(&[delete(1)]).unwrap(), 11);
+}
+
+/// A log with gaps and with an entry in front of the trimmed part, written by the version in its name.
+#[test]
+fn a_log_of_version_2_is_read() {
+    let (_folder, path) = folder();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/log-2.redb");
+    std::fs::copy(fixture, &path).unwrap();
+    let log = RedbLog::open(&path).unwrap();
+    assert_eq!((log.trimmed_to(), log.last_sequence(), log.size().entries), (3, 8, 4));
+    let expected = [(2, upsert(2)), (4, Mutation::Takedown(VideoId(4))), (7, upsert(5)), (8, delete(6))];
+    let expected = expected.map(|(sequence, mutation)| Entry { sequence, mutation });
+    assert_eq!(log.read(0, 10).unwrap(), expected);
+    assert_eq!(log.takedowns().unwrap(), [(VideoId(4), 4)]);
+    assert_eq!(log.append(&[delete(1)]).unwrap(), 9);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! `SHORTLIST_POWER_LOSS_SEEDS=10000` runs more seeds, `SHORTLIST_POWER_LOSS_SEED=7` a single one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -58,17 +58,23 @@ fn for_each_seed(name: &str, run: impl Fn(u64) + Sync) {
     });
 }
 
-/// The appends and trims of a log, and their results.
+/// The appends, trims and removals of a log, and their results.
 #[derive(Default)]
 struct Ledger {
     /// Entries that were acknowledged, or found after reopening, from sequence 1.
     mutations: Vec<Mutation>,
     /// Entries of the unacknowledged append.
     open: Vec<Mutation>,
-    /// Entries up to this one are trimmed.
+    /// The numbers of the entries that are there, and up to which one the log is trimmed.
+    present: Present,
+    /// The same after a trim or a removal that was not acknowledged.
+    changing: Option<Present>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Present {
+    sequences: BTreeSet<u64>,
     trimmed: u64,
-    /// Entries up to this one may be trimmed too.
-    trimming: u64,
 }
 
 impl Ledger {
@@ -77,7 +83,9 @@ impl Ledger {
     }
 
     fn acknowledge(&mut self, mutations: Vec<Mutation>, last: u64) {
+        let first = self.last() + 1;
         self.mutations.extend(mutations);
+        self.present.sequences.extend(first..=self.last());
         assert_eq!(last, self.last(), "the number of the last mutation");
     }
 
@@ -99,17 +107,21 @@ impl Ledger {
         if log.last_sequence() != self.last() {
             self.acknowledge(open, log.last_sequence());
         }
-        let trimmed = log.trimmed_to();
-        assert!([self.trimmed, self.trimming].contains(&trimmed), "trimmed to {trimmed}");
-        (self.trimmed, self.trimming) = (trimmed, trimmed);
+        let sequences = log.read(0, usize::MAX).unwrap().iter().map(|entry| entry.sequence).collect();
+        let found = Present { sequences, trimmed: log.trimmed_to() };
+        self.present =
+            self.changing.take().filter(|changed| *changed == found).unwrap_or(self.present.clone());
         self.check(log);
     }
 
     fn check(&self, log: &RedbLog) {
-        assert_eq!((log.last_sequence(), log.trimmed_to()), (self.last(), self.trimmed));
-        let all = (1..).zip(&self.mutations).skip(self.trimmed as usize);
-        let expected: Vec<Entry> =
-            all.map(|(sequence, mutation)| Entry { sequence, mutation: mutation.clone() }).collect();
+        assert_eq!((log.last_sequence(), log.trimmed_to()), (self.last(), self.present.trimmed));
+        let entry = |sequence: &u64| Entry {
+            sequence: *sequence,
+            mutation: self.mutations[*sequence as usize - 1].clone(),
+        };
+        let expected: Vec<Entry> = self.present.sequences.iter().map(entry).collect();
+        assert_eq!(log.size().entries, expected.len() as u64, "entries of {self}");
         assert!(log.read(0, usize::MAX).unwrap() == expected, "entries of {self}");
         assert_eq!(log.takedowns().unwrap(), self.takedowns(), "takedowns of {self}");
     }
@@ -117,7 +129,7 @@ impl Ledger {
 
 impl std::fmt::Display for Ledger {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "a log with {} mutations, trimmed to {}", self.last(), self.trimmed)
+        write!(f, "a log with {} mutations, trimmed to {}", self.last(), self.present.trimmed)
     }
 }
 
@@ -152,11 +164,24 @@ fn soon(rng: &mut ChaCha8Rng) -> u64 {
 /// Writes until an error or `steps` steps, recording them in the ledger.
 fn write(log: &RedbLog, ledger: &mut Ledger, rng: &mut ChaCha8Rng, steps: u64) -> Result<(), LogError> {
     for _ in 0..steps {
+        let mut changed = ledger.present.clone();
         if rng.random_bool(0.15) {
-            let to = rng.random_range(ledger.trimmed..=ledger.last() + 2);
-            ledger.trimming = to.min(ledger.last());
-            log.trim(to)?;
-            ledger.trimmed = ledger.trimming;
+            let to = rng.random_range(0..=ledger.last() + 2);
+            let some = rng.random_bool(0.5);
+            let kept: Vec<u64> =
+                changed.sequences.iter().copied().filter(|_| some && rng.random_bool(0.2)).collect();
+            changed.trimmed = changed.trimmed.max(to.min(ledger.last()));
+            changed.sequences.retain(|sequence| *sequence > changed.trimmed || kept.contains(sequence));
+            ledger.changing = Some(changed);
+            log.trim_except(to, &kept)?;
+            ledger.present = ledger.changing.take().unwrap();
+        } else if rng.random_bool(0.15) {
+            let removed: Vec<u64> =
+                changed.sequences.iter().copied().filter(|_| rng.random_bool(0.5)).collect();
+            changed.sequences.retain(|sequence| *sequence == ledger.last() || !removed.contains(sequence));
+            ledger.changing = Some(changed);
+            log.remove(&removed)?;
+            ledger.present = ledger.changing.take().unwrap();
         } else {
             let mutations = mutations(rng);
             ledger.open = mutations.clone();
@@ -258,8 +283,8 @@ fn refuses(log: &RedbLog, ledger: &Ledger) {
     }
     assert_eq!(log.last_sequence(), ledger.last());
     // Entries that it still returns are correct.
-    if let Ok(entries) = log.read(ledger.trimmed.max(ledger.trimming), usize::MAX) {
-        let all = (1..).zip(&ledger.mutations).skip(ledger.trimmed.max(ledger.trimming) as usize);
-        assert!(all.eq(entries.iter().map(|entry| (entry.sequence, &entry.mutation))));
+    if let Ok(entries) = log.read(0, usize::MAX) {
+        let is_right = |entry: &Entry| ledger.mutations[entry.sequence as usize - 1] == entry.mutation;
+        assert!(entries.iter().all(is_right));
     }
 }

@@ -334,6 +334,86 @@ fn upserts_of_another_model_outlive_rebuilds() {
     assert_eq!(RedbLog::open(index.dir().join("mutations.redb")).unwrap().trimmed_to(), 3);
 }
 
+/// Large enough that the log is large compared with any generation of a test.
+fn long(video: u64, round: u64) -> Mutation {
+    let title = format!("{:>0width$}", round, width = 60_000);
+    Mutation::Upsert(upsert(video, [1.0; DIM], &title, true))
+}
+
+/// A parked entry keeps those behind it only while the log is small.
+#[test]
+fn one_parked_upsert_does_not_make_the_log_grow() {
+    let mut index = TestIndex::new(VIDEOS);
+    let engine = open(&index).unwrap();
+    let mut ledger = Ledger::of(&index);
+    write(&engine, &mut ledger, vec![Mutation::Upsert(upsert(5, [9.0; DIM], "new", true))]);
+    index.model = "towers-4".to_owned();
+    index.publish(VIDEOS);
+    engine.refresh();
+    let parked = |engine: &Engine| engine.status("").unwrap().live.parked_entries;
+    assert_eq!(parked(&engine), 1);
+    let news = |from: u64| {
+        (from..from + 350).map(|video| match long(video, 1) {
+            Mutation::Upsert(one) => {
+                Mutation::Upsert(shortlist::live::Upsert { embedding_model: None, ..one })
+            }
+            other => other,
+        })
+    };
+    // Different videos: no entry supersedes another.
+    engine.write("", news(1_000).collect(), WriteMode::AllOrNothing).unwrap();
+    engine.write("", vec![Mutation::Takedown(VideoId(1_000))], WriteMode::AllOrNothing).unwrap();
+    let before = engine.status("").unwrap().live;
+    assert!(before.log_entry_bytes > 16 << 20, "{before:?}");
+    rebuild(&engine);
+    rebuild(&engine);
+    let after = engine.status("").unwrap().live;
+    assert_eq!((after.parked_entries, after.log_entries, after.sequence), (1, 1, 352));
+    assert!(after.log_bytes < before.log_bytes / 4, "{} of {}", after.log_bytes, before.log_bytes);
+    drop(engine);
+    let log = RedbLog::open(index.dir().join("mutations.redb")).unwrap();
+    assert_eq!((log.trimmed_to(), log.last_sequence()), (352, 352));
+    drop(log);
+    let engine = open(&index).unwrap();
+    assert_eq!((parked(&engine), engine.status("").unwrap().live.sequence), (1, 352));
+    assert_eq!((state_of(&engine, 1_000), state_of(&engine, 1_001)), ("taken down", "found"));
+    // Written again, it is not parked any more, and not kept.
+    let again = shortlist::live::Upsert { embedding_model: None, ..upsert(5, [9.0; DIM], "new", true) };
+    engine.write("", vec![Mutation::Upsert(again)], WriteMode::AllOrNothing).unwrap();
+    rebuild(&engine);
+    rebuild(&engine);
+    let live = engine.status("").unwrap().live;
+    assert_eq!((live.parked_entries, live.log_entries), (0, 0));
+}
+
+/// Few videos, but a log that is larger than the generation.
+#[test]
+fn a_rebuild_begins_by_itself_when_the_log_is_large() {
+    let index = TestIndex::new(VIDEOS);
+    let options = EngineOptions {
+        indexes: vec![("videos".to_owned(), index.dir())],
+        threads: 1,
+        is_writable: true,
+        rebuild: RebuildOptions { keep_writes: 0, ..RebuildOptions::default() },
+        ..EngineOptions::default()
+    };
+    let engine = Engine::open(options).unwrap();
+    let write = |from: u64, count: u64| {
+        let news = (from..from + count).map(|video| long(video, 1));
+        engine.write("", news.collect(), WriteMode::AllOrNothing).unwrap();
+        engine.refresh();
+    };
+    write(1_000, 100);
+    assert_eq!(wait(&engine).rebuild.state, RebuildState::Idle);
+    write(2_000, 250);
+    assert_eq!(wait(&engine).rebuild.state, RebuildState::Done);
+    assert_eq!(engine.status("").unwrap().generation, 2);
+    // As much must be written again.
+    write(3_000, 1);
+    assert_eq!(wait(&engine).rebuild.state, RebuildState::Done);
+    assert_eq!(engine.status("").unwrap().generation, 2);
+}
+
 /// Upserts with attributes that a batch build dropped are parked too; the server starts with them.
 #[test]
 fn upserts_that_do_not_fit_a_generation_wait_for_one_that_they_fit() {

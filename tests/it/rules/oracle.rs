@@ -230,12 +230,26 @@ fn pages_are_of_one_order() {
             let mut ways = ways(&dataset, &request);
             ways.push((Effort::Exact, None));
             let (effort, plan) = ways[number as usize % ways.len()];
+            let keeps_places = case.naive.kept().0 > 0 || case.naive.kept().1.iter().any(|kept| *kept > 0);
+            // Then the pages end with what the search for earlier ones missed.
+            let runs_out = case.naive.pages(16).iter().map(Vec::len).sum::<usize>() < 16 * k;
             let mut order = Vec::new();
+            let mut lowest = f32::INFINITY;
             let mut is_sound = true;
             for page in 0..5 {
                 let variant = case.with(effort, plan, page * k);
                 let context = format!("{shape:?}, request {number}, page {page}");
-                match case.rows(&search(&dataset, &variant), &order) {
+                let answer = search(&dataset, &variant);
+                if let Some(first) = answer.candidates.first()
+                    && !keeps_places
+                    && !runs_out
+                    && first.score > lowest
+                {
+                    let problem = format!("begins with {} after {lowest}", first.score);
+                    failures.add(Err(problem), &variant, &context);
+                }
+                lowest = answer.candidates.last().map_or(lowest, |last| last.score);
+                match case.rows(&answer, &order) {
                     Ok(rows) => order.extend(rows),
                     Err(problem) => {
                         failures.add(Err(problem), &variant, &context);

@@ -4,9 +4,10 @@ use std::ops::Bound;
 
 use jiff::SignedDuration;
 use rand::RngExt;
-use rand::seq::IndexedRandom;
+use rand::seq::{IndexedRandom, SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use shortlist::base::id::VideoId;
+use shortlist::base::metric::Metric;
 use shortlist::engine::{Interest, Query, SearchRequest, Seed};
 use shortlist::rules::{Cap, Condition, Exclude, Filter, Fresh, Number, Time};
 
@@ -34,8 +35,9 @@ pub fn random_request(dataset: &RuledDataset, random: &mut ChaCha8Rng) -> Search
 
 fn query(dataset: &RuledDataset, k: usize, random: &mut ChaCha8Rng) -> Query {
     match random.random_range(0..20) {
-        0 => Query::Vector(vec![0.0; dataset.shape.dim]),
-        1..10 => Query::Vector(dataset.query(random)),
+        // Zeros are a point under L2, and refused elsewhere.
+        0 if dataset.shape.metric == Metric::L2 => Query::Vector(vec![0.0; dataset.shape.dim]),
+        0..10 => Query::Vector(dataset.query(random)),
         10..14 => seeds(dataset, random),
         _ => interests(dataset, k, random),
     }
@@ -44,10 +46,14 @@ fn query(dataset: &RuledDataset, k: usize, random: &mut ChaCha8Rng) -> Query {
 fn seeds(dataset: &RuledDataset, random: &mut ChaCha8Rng) -> Query {
     // Normalizing is exact for one vector of signs, but not for a sum of several.
     let most = if dataset.shape.components == Components::Signs { 1 } else { 3 };
-    let mut seeds: Vec<Seed> = (0..random.random_range(1..=most))
-        .map(|_| {
+    // Some of these never add up to zero: a video may be drawn twice.
+    let mut weights = [1.0, 0.5, -0.25, -2.0];
+    weights.shuffle(random);
+    let mut seeds: Vec<Seed> = weights[..random.random_range(1..=most)]
+        .iter()
+        .map(|weight| {
             let video_id = VideoId(dataset.videos.choose(random).unwrap().id);
-            Seed { video_id, weight: *[1.0, 1.0, 0.5, -0.5].choose(random).unwrap() }
+            Seed { video_id, weight: *weight }
         })
         .collect();
     if random.random_bool(0.3) {

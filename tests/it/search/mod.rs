@@ -2,4 +2,5 @@
 
 mod engine;
 mod index;
+mod magnitudes;
 mod ugly;

@@ -1,0 +1,132 @@
+//! Keeps a log small: removes superseded entries in the background, once there are enough of them.
+//!
+//! What flows in: a log, and a call after each append. What flows out: a log that is at most about twice as large as the
+//! entries that a replay needs. Appends wait for one transaction at most, or while free pages are given back.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::base::interrupt::Interrupt;
+use crate::live::delta::superseded::superseded;
+use crate::live::log::error::LogError;
+use crate::live::log::mutation_log::MutationLog;
+
+/// A log with fewer bytes of entries is left alone.
+const COMPACT_FROM_BYTES: u64 = 4 << 20;
+/// The entries are looked through once they are this many times larger than what was left the last time: each written byte
+/// is read about once.
+const COMPACT_GROWTH: u64 = 2;
+
+/// A thread that removes superseded entries of a log.
+#[derive(Debug)]
+pub struct LogCompactor {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    log: Arc<dyn MutationLog>,
+    /// The bytes of entries from which the log is looked through.
+    due_at: AtomicU64,
+    is_stopped: AtomicBool,
+    /// Whether there is work.
+    is_woken: Mutex<bool>,
+    woken: Condvar,
+}
+
+impl LogCompactor {
+    /// Starts the thread.
+    ///
+    /// # Panics
+    /// If the thread cannot be started.
+    pub fn new(log: Arc<dyn MutationLog>) -> Self {
+        let shared = Arc::new(Shared {
+            log,
+            due_at: AtomicU64::new(COMPACT_FROM_BYTES),
+            is_stopped: AtomicBool::new(false),
+            is_woken: Mutex::new(false),
+            woken: Condvar::new(),
+        });
+        let of_thread = Arc::clone(&shared);
+        let thread = thread::Builder::new()
+            .name("log-compaction".to_owned())
+            .spawn(move || of_thread.run())
+            .expect("the thread that compacts the mutation log starts");
+        Self { shared, thread: Some(thread) }
+    }
+
+    /// Looks through the log in the background if it has grown enough. Call it after appends.
+    pub fn wake(&self) {
+        if self.shared.is_due() {
+            self.shared.notify();
+        }
+    }
+}
+
+impl Drop for LogCompactor {
+    /// Joins the thread.
+    fn drop(&mut self) {
+        self.shared.is_stopped.store(true, Ordering::Relaxed);
+        self.shared.notify();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn notify(&self) {
+        *self.is_woken.lock() = true;
+        self.woken.notify_one();
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::Relaxed)
+    }
+
+    fn run(&self) {
+        while !self.is_stopped() {
+            let mut is_woken = self.is_woken.lock();
+            while !std::mem::take(&mut *is_woken) {
+                self.woken.wait(&mut is_woken);
+            }
+            drop(is_woken);
+            // It may have grown as much again meanwhile.
+            while !self.is_stopped() && self.is_due() {
+                let before = self.log.size();
+                match catch_unwind(AssertUnwindSafe(|| self.compact())) {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => {
+                        tracing::warn!(%error, "superseded entries of the log cannot be removed")
+                    }
+                    // The panic hook logged the message.
+                    Err(_) => tracing::error!("looking for superseded entries of the log panicked"),
+                }
+                let after = self.log.size();
+                // Without what was appended meanwhile.
+                let appended = after.written_bytes - before.written_bytes;
+                let left = after.entry_bytes.saturating_sub(appended);
+                self.due_at.store(COMPACT_FROM_BYTES.max(COMPACT_GROWTH * left), Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        self.log.size().entry_bytes >= self.due_at.load(Ordering::Relaxed)
+    }
+
+    fn compact(&self) -> Result<(), LogError> {
+        let mut is_stopped = || self.is_stopped();
+        let found = superseded(&*self.log, &mut Interrupt::when(&mut is_stopped))?;
+        let Some(mut found) = found.filter(|found| !found.is_empty()) else { return Ok(()) };
+        found.sort_unstable();
+        self.log.remove(&found)?;
+        tracing::debug!(entries = found.len(), "removed superseded entries of the log");
+        Ok(())
+    }
+}
