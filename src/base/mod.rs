@@ -9,9 +9,11 @@
 //! | `staged_file.rs` | files that are written under a temporary name, then renamed |
 //! | `interrupt.rs`   | whether long-running work should stop early |
 //! | `parallel.rs`    | loops on the current rayon pool |
+//! | `hits.rs`        | recall by score: how many items of an answer are as good as the exact ones |
 //! | `text.rs`        | untrusted text: length limit, control characters |
 
 pub mod element;
+pub mod hits;
 pub mod id;
 pub mod interrupt;
 pub mod mapped_file;

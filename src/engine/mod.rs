@@ -147,8 +147,7 @@ impl Engine {
             let answer = sample.snapshot.search(&self.context(served.name(), &budget), &exact, None);
             // The request was answered before, so only a shutdown of the index can make it fail.
             if let Ok((answer, _)) = answer {
-                let exact: Vec<_> = answer.candidates.iter().map(|candidate| candidate.video_id).collect();
-                served.sample().compare(&sample, &exact);
+                served.sample().compare(&sample, &answer.candidates);
             }
             return true;
         }

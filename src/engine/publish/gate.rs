@@ -5,12 +5,13 @@
 
 use std::time::Instant;
 
+use crate::base::hits::hits;
 use crate::base::id::VideoId;
 use crate::base::interrupt::Interrupt;
 use crate::dataset::{EmbeddingsView, Rows};
 use crate::engine::options::GateOptions;
 use crate::index::{GateFindings, Index};
-use crate::recall::ground_truth_of;
+use crate::recall::{ground_truth_of, hits_of};
 use crate::search::{Effort, SearchParams, Searcher};
 
 /// Runs per query. The fastest counts, which excludes most of the noise of other work on the machine.
@@ -62,8 +63,9 @@ pub(crate) fn measure(
     found.current = generation;
     found.current_recall_ppm = Some(of_current.recall_ppm);
     found.current_p99_ns = Some(of_current.p99_ns);
-    let shared = |(ours, theirs): (&Vec<VideoId>, &Vec<VideoId>)| {
-        theirs.iter().filter(|video| ours.contains(video)).count()
+    let shared = |(ours, theirs): (&Scored, &Scored)| {
+        let videos: Vec<VideoId> = theirs.iter().map(|(video, _)| *video).collect();
+        hits(index.metadata().metric, ours.iter().copied(), &videos, |at| theirs[at].1)
     };
     let shared: usize = of_index.videos.iter().zip(&of_current.videos).map(shared).sum();
     let all: usize = of_current.videos.iter().map(Vec::len).sum();
@@ -133,10 +135,13 @@ struct Subject<'a> {
     params: SearchParams,
 }
 
+/// Videos with their scores.
+type Scored = Vec<(VideoId, f32)>;
+
 /// The results of one generation.
 struct Answers {
     /// Results of each query.
-    videos: Vec<Vec<VideoId>>,
+    videos: Vec<Scored>,
     recall_ppm: u32,
     p99_ns: u64,
 }
@@ -174,9 +179,10 @@ impl<'a> Subject<'a> {
                     hits = searcher.search(index, query, &self.params, &mut Interrupt::never()).hits;
                     fastest = fastest.min(began.elapsed().as_nanos() as u64);
                 }
-                let exact = truth.row(row);
-                right += hits.iter().filter(|hit| exact.contains(&hit.node.0)).count();
-                videos.push(hits.iter().map(|hit| index.video_ids()[hit.node.index()]).collect());
+                right += hits_of(index, query, &hits, truth.row(row));
+                videos.push(
+                    hits.iter().map(|hit| (index.video_ids()[hit.node.index()], hit.score)).collect(),
+                );
                 times.push(fastest);
             }
             wanted += truth.rows * truth.k;
