@@ -38,6 +38,7 @@ pub use crate::search::{Loss, Plan, Shortfall};
 pub use error::EngineError;
 pub use field::Field;
 pub use options::{EngineOptions, GateOptions, Limits, RebuildOptions, SampleOptions};
+pub use publish::continuity::Predecessor;
 pub use publish::refresh::Refresh;
 pub(crate) use query::context::RequestContext;
 pub use query::request::{

@@ -32,7 +32,12 @@ pub(super) async fn run(shared: Arc<Shared>, poll_interval: Duration, polled: on
                 continue;
             }
         };
-        news.iter().for_each(log);
+        for refresh in &news {
+            log(refresh);
+            if let Refresh::Refused { index, error, .. } = refresh {
+                shared.metrics.refused(index, error);
+            }
+        }
         // At every poll, because an activation may have put an index back into service.
         shared.health.observe(&shared.engine).await;
         // Fails if the server no longer waits for the first poll.

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `refresh.rs`         | the events that a refresh reports |
 //! | `gate.rs`            | measures a generation and compares it with the current one |
+//! | `continuity.rs`      | what a generation must have in common with the current one |
 //! | `servable.rs`        | returns whether a generation may answer |
 //! | `quality_gate.rs`    | runs the gate once per generation and keeps its report |
 //! | `serving.rs`         | whether an index answers, and what was refused |
@@ -14,6 +15,7 @@
 //! | `served.rs`          | one named index: its snapshot, and how it is swapped |
 //! | `next_generation.rs` | runs a rebuild of a served index and publishes it |
 
+pub(crate) mod continuity;
 pub(crate) mod gate;
 pub(crate) mod next_generation;
 mod quality_gate;

@@ -282,6 +282,7 @@ impl ServedIndex {
     /// Swaps in a checked snapshot with all entries of the log. Returns the generation that answered before.
     fn swap(&self, progress: &mut Progress, checked: Snapshot) -> Result<u64, EngineError> {
         let is_same_model = is_same_model(&self.shared.current.load().index, &checked.index);
+        checked.usage.inherit(&self.shared.current.load().usage);
         let manifest = checked.manifest.manifest;
         let log = self.log.log();
         let old = Arc::clone(&self.shared.current.load().index);

@@ -18,6 +18,7 @@ use crate::engine::query::request::{
 };
 use crate::engine::query::resolved_query::ResolvedQuery;
 use crate::engine::query::rules::{ResolvedRules, Searched, has_rules};
+use crate::engine::query::usage::Usage;
 use crate::index::{Index, IndexStore, Manifest, PublishReason, StoreError, Uncovered};
 use crate::live::delta::segments::Segments;
 use crate::live::delta::state::LiveState;
@@ -36,6 +37,8 @@ pub(crate) struct Snapshot {
     /// When the next of its videos expires, in microseconds since 1970.
     pub(crate) next_expiry: i64,
     pub(crate) calibrated: Arc<Calibrated>,
+    /// What requests used of the generation.
+    pub(crate) usage: Arc<Usage>,
 }
 
 /// Checks the lengths of the sections: with these lengths, no search fails on any content. Reads almost nothing.
@@ -70,17 +73,20 @@ impl Snapshot {
             created_at: Timestamp::now(),
             reason: PublishReason::Build,
         };
-        let index = Arc::new(index);
-        let segments = Segments::whole(Arc::clone(&index));
-        Self { manifest, index, segments, sequence: 0, next_expiry: i64::MAX, calibrated: Arc::default() }
+        Self::whole(manifest, index, Arc::default())
     }
 
     /// A generation without a delta, with the newest calibration in `store`.
     pub(crate) fn new(manifest: Manifest, index: Index, store: &IndexStore) -> Result<Self, StoreError> {
         let calibrated = Arc::new(Calibrated::load(store, manifest.generation, &index)?);
+        Ok(Self::whole(manifest, index, calibrated))
+    }
+
+    fn whole(manifest: Manifest, index: Index, calibrated: Arc<Calibrated>) -> Self {
+        let usage = Arc::new(Usage::of(&index.metadata().attributes));
         let index = Arc::new(index);
         let segments = Segments::whole(Arc::clone(&index));
-        Ok(Self { manifest, index, segments, sequence: 0, next_expiry: i64::MAX, calibrated })
+        Self { manifest, index, segments, sequence: 0, next_expiry: i64::MAX, calibrated, usage }
     }
 
     /// The same generation with another delta.
@@ -92,6 +98,7 @@ impl Snapshot {
             sequence: live.sequence,
             next_expiry: live.next_expiry(),
             calibrated: Arc::clone(&self.calibrated),
+            usage: Arc::clone(&self.usage),
         }
     }
 
@@ -105,6 +112,7 @@ impl Snapshot {
             sequence: self.sequence,
             next_expiry: self.next_expiry,
             calibrated: Arc::new(calibrated),
+            usage: Arc::clone(&self.usage),
         }))
     }
 
@@ -148,6 +156,7 @@ impl Snapshot {
         if budget.is_cancelled() {
             return Err(EngineError::Cancelled);
         }
+        self.usage.record(request);
         let completeness = match (found.is_interrupted, found.shortfall) {
             (true, _) => Completeness::Deadline,
             (false, Some(shortfall)) => Completeness::Short(shortfall),
@@ -218,12 +227,17 @@ impl Snapshot {
 
     /// The ordinals of the attributes to return.
     pub(crate) fn columns(&self, wanted: &ReturnAttributes) -> Result<Vec<usize>, EngineError> {
-        let schema = &self.index.metadata().attributes;
-        let names = match wanted {
+        let columns = match wanted {
             ReturnAttributes::None => return Ok(Vec::new()),
-            ReturnAttributes::All => return Ok((0..schema.len()).collect()),
-            ReturnAttributes::Named(names) => names,
+            ReturnAttributes::All => (0..self.index.metadata().attributes.len()).collect(),
+            ReturnAttributes::Named(names) => self.named_columns(names)?,
         };
+        self.usage.record_returned(&columns);
+        Ok(columns)
+    }
+
+    fn named_columns(&self, names: &[String]) -> Result<Vec<usize>, EngineError> {
+        let schema = &self.index.metadata().attributes;
         let ordinal = |(position, name): (usize, &String)| {
             schema.iter().position(|column| column.name == *name).ok_or_else(|| {
                 let known = schema.iter().map(|column| column.name.as_str());
