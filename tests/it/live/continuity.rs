@@ -363,3 +363,29 @@ fn the_log_has_plain_fields_and_the_build_foresees_a_refusal() {
     assert!(log.contains("the quality gate measured no recall"), "{log}");
     assert!(!log.contains("GateFindings") && !log.contains("Some("), "{log}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn short_answers_rebuilds_and_the_time_of_the_generation_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("index");
+    Job::new().publish(&dir);
+    let server = start(&dir).await;
+    let mut client = server.retrieval().await;
+    let few = SearchRequest { filter: Some(must(vec![at_least(VIEWS, VIDEOS as i64 - 3)])), ..plain() };
+    for asked in [plain(), request(&[1.0; DIM], 2_000), few.clone(), few] {
+        client.search(asked).await.unwrap();
+    }
+    let short = |reason| format!("shortlist_short_answers_total{{index=\"videos\",reason=\"{reason}\"}}");
+    server.until(&short("index_exhausted"), 1.0).await;
+    server.until(&short("too_few_matches"), 2.0).await;
+    assert_eq!(server.metric(&short("deadline")).await, None);
+    let state = |state| format!("shortlist_rebuild_state{{index=\"videos\",state=\"{state}\"}}");
+    server.until(&state("idle"), 1.0).await;
+    server.engine.start_rebuild("").unwrap();
+    server.until(&state("done"), 1.0).await;
+    assert_eq!(server.metric(&state("idle")).await, Some(0.0));
+    server.until("shortlist_generation{index=\"videos\"}", 2.0).await;
+    let published = server.engine.status("").unwrap().published_at.as_second();
+    server.until("shortlist_generation_timestamp_seconds{index=\"videos\"}", published as f64).await;
+    server.stop().await;
+}
