@@ -14,10 +14,12 @@
 //! | `panics.rs`      | panics as values |
 //! | `interrupt.rs`   | whether long-running work should stop early |
 //! | `parallel.rs`    | loops on the current rayon pool |
+//! | `hits.rs`        | recall by score: how many items of an answer are as good as the exact ones |
 //! | `text.rs`        | untrusted text: length limit, control characters |
 
 pub mod element;
 pub mod file_identity;
+pub mod hits;
 pub mod id;
 pub mod instant;
 pub mod interrupt;

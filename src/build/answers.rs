@@ -8,6 +8,7 @@ use super::coded::{CodedRows, PackedRows, TILE, Tile};
 use super::groups::Groups;
 use super::progress::{Progress, Silent};
 use crate::base::element::Element;
+use crate::base::hits::hits;
 use crate::base::metric::Metric;
 use crate::base::parallel;
 use crate::dataset::Neighbors;
@@ -49,12 +50,16 @@ impl<'a, T: Element> Answers<'a, T> {
         let queries: Vec<&[f32]> = queries.chunks(self.rows.dim).collect();
         let step = queries.len().div_ceil(TUNING_QUERIES).max(1);
         let sample: Vec<f32> = queries.into_iter().step_by(step).flatten().copied().collect();
-        let answers = |groups| self.find(&sample, groups, &Silent);
+        let answers = |groups| self.find_best(&sample, self.k, groups, &Silent, |found| found);
         let exact = answers(self.groups());
+        let nodes: Vec<u32> = exact.iter().map(Candidate::node).collect();
         let recall = |groups| {
-            let found = answers(groups);
-            let hits = |row| found.row(row).iter().filter(|node| exact.row(row).contains(node)).count();
-            (0..found.rows).map(hits).sum::<usize>() as f64 / exact.data.len() as f64
+            let hits = |(query, found): (usize, &[Candidate])| {
+                let first = query * self.k;
+                let found = found.iter().map(|found| (found.node(), found.score()));
+                hits(self.metric, found, &nodes[first..first + self.k], |at| exact[first + at].score())
+            };
+            answers(groups).chunks(self.k).enumerate().map(hits).sum::<usize>() as f64 / exact.len() as f64
         };
         let mut groups = self.groups().div_ceil(64);
         while groups < self.groups() && recall(groups) < TUNING_RECALL {
@@ -66,7 +71,8 @@ impl<'a, T: Element> Answers<'a, T> {
     /// Returns the best rows by codes of each of `queries`, `[count × dim]`, from the `groups` whose centroids score best:
     /// `k` rows each, or all rows if there are fewer.
     pub(super) fn find(&self, queries: &[f32], groups: usize, progress: &dyn Progress) -> Neighbors {
-        self.find_best(queries, self.k, groups, progress)
+        let data = self.find_best(queries, self.k, groups, progress, |found| found.node());
+        Neighbors { rows: queries.len() / self.rows.dim, k: self.k, data }
     }
 
     /// The best rows of each of `queries` in full precision: all groups are scanned, and what may be among the
@@ -74,27 +80,38 @@ impl<'a, T: Element> Answers<'a, T> {
     pub(super) fn find_exact(&self, queries: &[f32]) -> Neighbors {
         let (dim, vectors) = (self.rows.dim, &self.rows.vectors[..]);
         let promising = rescored(self.k).min(self.rows.len());
-        let found = self.find_best(queries, promising, self.groups(), &Silent);
+        let found = self.find_best(queries, promising, self.groups(), &Silent, |found| found.node());
         let best_of = |row: usize| {
             let scorer = Scorer::new(self.metric, &queries[row * dim..(row + 1) * dim], vectors);
             let mut best = Best::new(self.k);
-            found.row(row).iter().for_each(|node| best.push(Candidate::new(*node, scorer.score(*node))));
-            best.into_nodes()
+            let found = &found[row * promising..(row + 1) * promising];
+            found.iter().for_each(|node| best.push(Candidate::new(*node, scorer.score(*node))));
+            best.into_sorted().map(|found| found.node())
         };
-        let exact = parallel::map_ranges(found.rows, 1, |rows| rows.flat_map(best_of).collect::<Vec<u32>>());
-        Neighbors { rows: found.rows, k: self.k, data: exact.concat() }
+        let count = queries.len() / dim;
+        let exact = parallel::map_ranges(count, 1, |rows| rows.flat_map(best_of).collect::<Vec<u32>>());
+        Neighbors { rows: count, k: self.k, data: exact.concat() }
     }
 
-    fn find_best(&self, queries: &[f32], k: usize, groups: usize, progress: &dyn Progress) -> Neighbors {
+    /// Returns what `of` takes from the best `k` of each query, best first.
+    fn find_best<R: Clone + Send>(
+        &self,
+        queries: &[f32],
+        k: usize,
+        groups: usize,
+        progress: &dyn Progress,
+        of: impl Fn(Candidate) -> R + Copy + Sync,
+    ) -> Vec<R> {
         let count = queries.len() / self.rows.dim;
         let share = count.div_ceil(rayon::current_num_threads()).clamp(1, BATCH);
         let found = parallel::map_chunks(queries, share * self.rows.dim, 1, |_, share| {
-            self.find_share(share, k, groups, progress)
+            let best = self.find_share(share, k, groups, progress).into_iter();
+            best.flat_map(Best::into_sorted).map(of).collect::<Vec<R>>()
         });
-        Neighbors { rows: count, k, data: found.concat() }
+        found.concat()
     }
 
-    fn find_share(&self, queries: &[f32], k: usize, groups: usize, progress: &dyn Progress) -> Vec<u32> {
+    fn find_share(&self, queries: &[f32], k: usize, groups: usize, progress: &dyn Progress) -> Vec<Best> {
         let queries: Vec<&[f32]> = queries.chunks(self.rows.dim).collect();
         let scanning = self.queries_by_group(&queries, k, groups);
         let mut best: Vec<Best> = queries.iter().map(|_| Best::new(k)).collect();
@@ -116,7 +133,7 @@ impl<'a, T: Element> Answers<'a, T> {
             }
             progress.advance(scanning.len() as u64);
         }
-        best.into_iter().flat_map(Best::into_nodes).collect()
+        best
     }
 
     /// Returns for each group the queries that scan it: each query scans the `groups` whose centroids score best, and
@@ -169,9 +186,9 @@ impl Best {
         }
     }
 
-    fn into_nodes(mut self) -> impl Iterator<Item = u32> {
+    fn into_sorted(mut self) -> impl Iterator<Item = Candidate> {
         self.kept.sort_unstable();
         self.kept.truncate(self.k);
-        self.kept.into_iter().map(|found| found.node())
+        self.kept.into_iter()
     }
 }

@@ -15,11 +15,12 @@ use super::multiply::multiply;
 use super::params::BuildParams;
 use super::progress::Progress;
 use crate::base::element::Element;
+use crate::base::hits::hits;
 use crate::base::interrupt::Interrupt;
 use crate::base::metric::Metric;
 use crate::base::parallel;
 use crate::dataset::{EmbeddingsView, Neighbors};
-use crate::graph::{CodeScorer, Corrections, Graph, Scorer, Scratch, Width, rescored, traverse};
+use crate::graph::{CodeScorer, Corrections, Graph, Score as _, Scorer, Scratch, Width, rescored, traverse};
 use crate::index::{HeldOutRecall, TrainingReport};
 use crate::quantize::QueryCodes;
 
@@ -112,7 +113,7 @@ impl<'a, T: Element> Teacher<'a, T> {
         let Answers { rows, metric, .. } = &self.answers;
         let exact = self.answers.find_exact(&self.held_out);
         let view = graph.view();
-        let hits = |scratch: &mut Scratch, row: usize, k: usize, ef_search: usize| {
+        let hits_of = |scratch: &mut Scratch, row: usize, k: usize, ef_search: usize| {
             let user = &self.held_out[row * rows.dim..(row + 1) * rows.dim];
             let scorer = Scorer::new(*metric, user, &rows.vectors);
             let width = Width { ef_search, at_least: k };
@@ -130,11 +131,13 @@ impl<'a, T: Element> Teacher<'a, T> {
                 scratch.collect(k);
             }
             scratch.found.sort_unstable();
-            scratch.found.iter().take(k).filter(|found| exact.row(row)[..k].contains(&found.node())).count()
+            let found = scratch.found.iter().take(k).map(|found| (found.node(), found.score()));
+            let exact = &exact.row(row)[..k];
+            hits(*metric, found, exact, |at| scorer.score(exact[at]))
         };
         let measure = |(k, ef_search): (usize, usize)| {
             let hits = parallel::map_with(exact.rows, 1, Scratch::default, |scratch, row| {
-                hits(scratch, row, k, ef_search)
+                hits_of(scratch, row, k, ef_search)
             });
             let recall = hits.iter().sum::<usize>() as f64 / (exact.rows * k) as f64;
             HeldOutRecall { k: k as u32, ef_search: ef_search as u32, recall }

@@ -8,6 +8,7 @@ use super::tune;
 use crate::base::metric::Metric;
 use crate::build::{BuildParams, Builder, stage};
 use crate::dataset::{Dataset, DatasetFiles, Embeddings, IdSource};
+use crate::engine::Predecessor;
 use crate::index::{Codes, IndexStore, Measured, RepairReport};
 use crate::recall::calibrate_staged;
 
@@ -88,6 +89,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let training_queries = arguments.training_queries.as_deref().map(Embeddings::open).transpose()?;
     let store = IndexStore::new(&arguments.out);
+    let before = Predecessor::open(&store);
     let bars = BuildBars::new()?;
     let (staged, times) = stage(&dataset, training_queries.as_ref(), None, &params, &store, &bars, started)?;
     let (curves, uncalibrated) = calibrate_staged(&staged, arguments.threads, &bars)?;
@@ -103,6 +105,14 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         manifest.build_ms as f64 / 1000.0,
         store.generation_path(manifest.generation).display()
     );
+    if let Some(before) = before {
+        for refusal in before.refusals(&store, manifest.generation)? {
+            let (old, new, problem) = (before.generation(), manifest.generation, refusal.problem);
+            eprintln!(
+                "a server of generation {old} refuses generation {new} unless it is activated by force: {problem}"
+            );
+        }
+    }
     let index = store.open_generation(manifest.generation)?;
     let RepairReport { unreachable, edges_added, edges_replaced } = index.metadata().repair;
     if unreachable > 0 {

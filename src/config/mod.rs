@@ -52,6 +52,7 @@
 //! max_recall_loss = 0.05          # compared with the previous generation
 //! min_overlap = 0.0               # share of the previous answers; not checked if the embedding model changed
 //! max_p99_ratio = 3.0             # p99 time as a multiple of the previous one; 0 for no limit
+//! min_videos_share = 0.5          # share of the videos that serve; fewer are refused; 0 for any number
 //!
 //! [gate.query_files]              # name = file of user embeddings; default: sampled queries, or held-out users
 //! ```
@@ -222,6 +223,7 @@ impl ServeConfig {
             ("gate.min_recall", 1.0, gate.min_recall),
             ("gate.max_recall_loss", 1.0, gate.max_recall_loss),
             ("gate.min_overlap", 1.0, gate.min_overlap),
+            ("gate.min_videos_share", 1.0, gate.min_videos_share),
             ("gate.max_p99_ratio", f64::MAX, gate.max_p99_ratio),
         ] {
             // NaN is in no range.
@@ -383,6 +385,8 @@ mod tests {
         assert_eq!(error, "rebuild.deleted_share: expected 0 to 1, found 1.5");
         let error = load("[gate]\nmin_recall = nan\n", &[]).unwrap_err().to_string();
         assert_eq!(error, "gate.min_recall: expected 0 to 1, found NaN");
+        let error = load("[gate]\nmin_videos_share = 1.01\n", &[]).unwrap_err().to_string();
+        assert_eq!(error, "gate.min_videos_share: expected 0 to 1, found 1.01");
         let error = load("[gate]\nmax_p99_ratio = -1.0\n", &[]).unwrap_err().to_string();
         assert_eq!(error, "gate.max_p99_ratio: expected 0 or more, found -1.0");
         let error = load("[limits]\nmax_in_flight = 8\n", &[]).unwrap_err();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::base::id::VideoId;
 use crate::engine::field::Field;
-use crate::index::StoreError;
+use crate::index::{RefusalReason, StoreError};
 use crate::live::LogError;
 
 /// Why an engine cannot be opened, or a request or write failed.
@@ -173,6 +173,15 @@ impl EngineError {
             }
             Self::NotYetWritten { .. } => Some(Field::MinSequence),
             _ => None,
+        }
+    }
+
+    /// Returns why a publication is not served, in a word each, if this is the error of it.
+    pub fn refusal_reasons(&self) -> Vec<RefusalReason> {
+        match self {
+            Self::Store(StoreError::NotServable { reasons, .. }) => reasons.clone(),
+            Self::InvalidArgument { field: Field::GateQueryFiles, .. } => vec![RefusalReason::Measurement],
+            _ => vec![RefusalReason::Other],
         }
     }
 

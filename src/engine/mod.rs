@@ -43,6 +43,7 @@ pub use crate::search::{Loss, Plan, Shortfall};
 pub use error::EngineError;
 pub use field::Field;
 pub use options::{EngineOptions, GateOptions, Limits, RebuildOptions, SampleOptions};
+pub use publish::continuity::Predecessor;
 pub use publish::refresh::Refresh;
 pub(crate) use query::context::RequestContext;
 pub use query::request::{
@@ -182,8 +183,7 @@ impl Engine {
         let answer = sample.snapshot.search(&self.context(served.name(), &budget), &exact, None);
         // The request was answered before, so only a shutdown of the index can make it fail.
         if let Ok((answer, _)) = answer {
-            let exact: Vec<_> = answer.candidates.iter().map(|candidate| candidate.video_id).collect();
-            served.sample().compare(&sample, &exact);
+            served.sample().compare(&sample, &answer.candidates);
         }
         true
     }

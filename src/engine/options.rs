@@ -59,7 +59,8 @@ impl Default for Limits {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GateOptions {
-    /// Most query vectors to measure with; 0 lets every sound generation answer.
+    /// Most query vectors to measure with; 0 measures nothing. What a generation must have in common with the current
+    /// one is compared in any case.
     pub queries: usize,
     /// Hits per query.
     pub k: usize,
@@ -72,8 +73,10 @@ pub struct GateOptions {
     pub min_overlap: f64,
     /// How many times the p99 latency of the current generation is allowed; 0 for any.
     pub max_p99_ratio: f64,
-    /// A file of query vectors for each index, by its name. Without one, sampled users judge, or those that the build
-    /// held out.
+    /// The least share of the current generation's videos that a generation must have, 0 to 1; 0 for any number.
+    pub min_videos_share: f64,
+    /// A file of query vectors for each index, by its name. Without one, sampled users judge, or those that the builds of
+    /// both generations held out.
     pub query_files: BTreeMap<String, PathBuf>,
 }
 
@@ -86,6 +89,7 @@ impl Default for GateOptions {
             max_recall_loss: 0.05,
             min_overlap: 0.0,
             max_p99_ratio: 3.0,
+            min_videos_share: 0.5,
             query_files: BTreeMap::new(),
         }
     }

@@ -130,6 +130,18 @@ impl RebuildState {
     pub fn is_underway(self) -> bool {
         matches!(self, RebuildState::Running | RebuildState::Gating)
     }
+
+    /// The name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            RebuildState::Idle => "idle",
+            RebuildState::Running => "running",
+            RebuildState::Gating => "gating",
+            RebuildState::Done => "done",
+            RebuildState::Failed => "failed",
+            RebuildState::Cancelled => "cancelled",
+        }
+    }
 }
 
 /// The progress of the running rebuild, or of the last one.

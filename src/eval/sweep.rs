@@ -5,10 +5,12 @@ use std::time::Instant;
 
 use super::report::{Report, SweepRow};
 use super::times::{PASSES, Times, share};
+use crate::base::id::NodeId;
 use crate::base::interrupt::Interrupt;
 use crate::dataset::{EmbeddingsView, Neighbors};
 use crate::graph::Cost;
 use crate::index::{Codes, Index, Manifest, SectionKind};
+use crate::recall::hits_of;
 use crate::search::{Effort, Plan, SearchParams, SearchParamsError, Searcher};
 
 /// What to measure.
@@ -124,6 +126,7 @@ pub fn sweep(
             query
         })
         .collect();
+    let truth = &nodes_of(index, truth);
     let searcher = Searcher::default();
     let mut rows = Vec::new();
     for k in &plan.k {
@@ -141,6 +144,17 @@ pub fn sweep(
         }
     }
     Ok(report(index, manifest, plan.threads, count, rows))
+}
+
+/// Returns the nodes of the rows of the catalog that are in `truth`.
+fn nodes_of(index: &Index, truth: &Neighbors) -> Neighbors {
+    let mut nodes = vec![0; index.len()];
+    for node in 0..index.len() as u32 {
+        let row = index.input_row(NodeId(node));
+        nodes.get_mut(row as usize).into_iter().for_each(|of_row| *of_row = node);
+    }
+    let data = truth.data.iter().map(|row| nodes[*row as usize]).collect();
+    Neighbors { rows: truth.rows, k: truth.k, data }
 }
 
 /// A report of the measured rows and the static figures of the index.
@@ -215,6 +229,7 @@ fn pass(
     index: &Index,
     searcher: &Searcher,
     queries: &[Vec<f32>],
+    // Nodes of the index.
     truth: &Neighbors,
     params: &SearchParams,
     threads: usize,
@@ -223,8 +238,7 @@ fn pass(
         let started = Instant::now();
         let found = searcher.search(index, &queries[query], params, &mut Interrupt::never());
         pass.times.record(started.elapsed());
-        let exact = &truth.row(query)[..params.k()];
-        pass.hits += found.hits.iter().filter(|hit| exact.contains(&index.input_row(hit.node))).count();
+        pass.hits += hits_of(index, &queries[query], &found.hits, &truth.row(query)[..params.k()]);
         pass.cost += found.cost;
     });
     let mut whole = Pass::empty();

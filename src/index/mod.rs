@@ -22,5 +22,6 @@ pub use generation::{
 };
 pub use store::{
     BuildPhase, BuildTimes, Calibration, GateFindings, GateReport, IndexStore, Manifest, Measured,
-    PublishReason, QuerySource, RecallCurve, RecallCurves, RecallPoint, StoreError, Uncovered, Verdict,
+    PublishReason, QuerySource, RecallCurve, RecallCurves, RecallPoint, Refusal, RefusalReason, StoreError,
+    Uncovered, Verdict,
 };

@@ -4,6 +4,7 @@
 //! until for every k the recall is nearly 1 or no longer rises.
 
 use super::ground_truth::ground_truth_of;
+use super::hits::hits_of;
 use crate::base::interrupt::Interrupt;
 use crate::base::parallel;
 use crate::build::Progress;
@@ -231,8 +232,7 @@ impl Trial<'_> {
         let hits = self.searcher.search_each(self.index, vector, ks, ef_search, &mut interrupt)?;
         self.progress.advance(1);
         let count = |(hits, k): (&Vec<Hit>, &usize)| {
-            let exact = &self.truth.row(query)[..*k];
-            hits.iter().filter(|hit| exact.contains(&hit.node.0)).count() as u64
+            hits_of(self.index, vector, hits, &self.truth.row(query)[..*k]) as u64
         };
         Ok(hits.iter().zip(ks).map(count).collect())
     }

@@ -6,13 +6,16 @@
 //! | file | duty |
 //! |---|---|
 //! | `ground_truth.rs` | exact neighbors of many queries (brute force) |
+//! | `hits.rs`         | hits of a search against the exact neighbors |
 //! | `calibrate.rs`    | recall against effort, from which a search picks the effort for a target recall |
 //! | `publish.rs`      | calibration of a finished build before it is published |
 
 mod calibrate;
 mod ground_truth;
+mod hits;
 mod publish;
 
 pub use calibrate::{CalibrateError, DEFAULT_K, calibrate};
 pub use ground_truth::{ground_truth, ground_truth_of};
+pub use hits::hits_of;
 pub use publish::calibrate_staged;

@@ -53,5 +53,6 @@ pub use params::{Effort, SearchParams, SearchParamsError};
 pub use place::Place;
 pub use plan::Plan;
 pub use rules::{CapKeys, Interest, Located, NodeRules, Segment, Shortfall};
+pub use scorers::exact_scores;
 pub use searcher::Searcher;
 pub use top_k::TopK;

@@ -4,12 +4,13 @@ use std::borrow::Cow;
 
 use super::rules::Interest;
 use crate::base::element::Element;
-use crate::base::id::VideoId;
+use crate::base::id::{NodeId, VideoId};
 use crate::base::metric::Metric;
 use crate::dataset::Rows;
-use crate::graph::{BestOf, BlockQuery, Blocks, Candidate, Scorer, Weighted};
+use crate::graph::{BestOf, BlockQuery, Blocks, Candidate, Score as _, Scorer, Weighted};
 use crate::index::Index;
 use crate::kernel::{normalize, prefetch};
+use crate::with_rows;
 
 /// The scorers of one query, or of several interests, for one segment.
 pub(super) struct SegmentScorers<'a, C, S> {
@@ -37,6 +38,13 @@ pub(super) fn prepared<'q>(index: &Index, query: &'q [f32]) -> Cow<'q, [f32]> {
     } else {
         Cow::Borrowed(query)
     }
+}
+
+/// Returns the scores of single nodes of an index, in full precision: to the bit those of the hits of a search.
+pub fn exact_scores<'a>(index: &'a Index, query: &'a [f32]) -> impl Fn(NodeId) -> f32 + 'a {
+    let query = prepared(index, query);
+    let metric = index.metadata().metric;
+    move |node| with_rows!(index.vectors(), rows => scorer(metric, &query, rows).score(node.0))
 }
 
 /// Binds a prepared query to the embeddings of an index.

@@ -21,7 +21,10 @@ use tonic::Code;
 
 use super::deadline::Deadline;
 use super::status::code_name;
-use crate::engine::{Engine, EngineError, IndexStatus, RECALL_K, SearchStats, Supervisor, Task};
+use crate::engine::{
+    Completeness, Engine, EngineError, IndexStatus, RECALL_K, RebuildState, SearchResponse, Shortfall,
+    Supervisor, Task,
+};
 use crate::index::MemoryMode;
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -64,6 +67,18 @@ struct TaskLabels {
     task: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    index: String,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabels {
+    index: String,
+    state: &'static str,
+}
+
 /// A gauge of every index.
 struct IndexGauge {
     /// The name, without the prefix `shortlist_`.
@@ -74,7 +89,7 @@ struct IndexGauge {
 }
 
 /// All gauges of an index with integer values.
-const INDEX_GAUGES: [IndexGauge; 14] = [
+const INDEX_GAUGES: [IndexGauge; 16] = [
     IndexGauge {
         name: "generation",
         help: "The generation that serves",
@@ -141,6 +156,26 @@ const INDEX_GAUGES: [IndexGauge; 14] = [
         help: "1 if the generation that the quality gate measured last passed, 0 if it was refused",
         value: |status| status.gate.as_ref().map(|report| report.problems.is_empty().into()),
     },
+    IndexGauge {
+        name: "gate_queries",
+        help: "Queries that the quality gate measured the last generation with; 0 if it measured nothing",
+        value: |status| status.gate.as_ref().map(|report| report.found.queries.into()),
+    },
+    IndexGauge {
+        name: "generation_timestamp_seconds",
+        help: "Unix time at which the generation that serves was published or activated",
+        value: |status| u64::try_from(status.published_at.as_second()).ok(),
+    },
+];
+
+/// The states of a rebuild.
+const REBUILD_STATES: [RebuildState; 6] = [
+    RebuildState::Idle,
+    RebuildState::Running,
+    RebuildState::Gating,
+    RebuildState::Done,
+    RebuildState::Failed,
+    RebuildState::Cancelled,
 ];
 
 type U64Gauge = Gauge<u64, AtomicU64>;
@@ -161,6 +196,9 @@ pub(super) struct Metrics {
     recall: Family<RecallLabels, F64Gauge>,
     gate_recall: Family<IndexLabels, F64Gauge>,
     background_restarts: Family<TaskLabels, Counter>,
+    rebuild_state: Family<StateLabels, U64Gauge>,
+    refused: Family<ReasonLabels, Counter>,
+    short_answers: Family<ReasonLabels, Counter>,
 }
 
 /// The gauges of an index that is not open; all of them are 0.
@@ -218,6 +256,24 @@ impl Metrics {
                 "Runs of background tasks that ended by a panic; the task goes on with its next run",
                 Family::default(),
             ),
+            rebuild_state: register(
+                all,
+                "rebuild_state",
+                "1 for the state of the running rebuild or of the last one, 0 for the other states",
+                Family::default(),
+            ),
+            refused: register(
+                all,
+                "refused_publications",
+                "Publications that are not served, by reason; one with several reasons counts under each",
+                Family::default(),
+            ),
+            short_answers: register(
+                all,
+                "short_answers",
+                "Answers to searches with fewer candidates than requested or cut by the deadline, by reason",
+                Family::default(),
+            ),
             registry,
         };
         for task in Task::ALL {
@@ -240,8 +296,12 @@ impl Metrics {
             .inc();
         metrics.seconds.get_or_create(&MethodLabels { index: index.clone(), method: "Search" }).observe(0.0);
         metrics.index_gauges.iter().for_each(|family| _ = family.get_or_create(&by_index).set(0));
-        metrics.recall.get_or_create(&RecallLabels { index, k: "10".to_owned() }).set(0.0);
+        metrics.recall.get_or_create(&RecallLabels { index: index.clone(), k: "10".to_owned() }).set(0.0);
         metrics.gate_recall.get_or_create(&by_index).set(0.0);
+        metrics.rebuild_state(&index, RebuildState::Idle);
+        let by_reason = |reason| ReasonLabels { index: index.clone(), reason };
+        metrics.refused.get_or_create(&by_reason("videos")).inc();
+        metrics.short_answers.get_or_create(&by_reason("deadline")).inc();
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &metrics.registry)
             .expect("a string takes any text");
@@ -279,6 +339,21 @@ impl Metrics {
         }
     }
 
+    /// Counts a publication that is not served.
+    pub(super) fn refused(&self, index: &str, error: &EngineError) {
+        for reason in error.refusal_reasons() {
+            let labels = ReasonLabels { index: index.to_owned(), reason: reason.name() };
+            self.refused.get_or_create(&labels).inc();
+        }
+    }
+
+    fn rebuild_state(&self, index: &str, current: RebuildState) {
+        for state in REBUILD_STATES {
+            let labels = StateLabels { index: index.to_owned(), state: state.name() };
+            self.rebuild_state.get_or_create(&labels).set((state == current).into());
+        }
+    }
+
     /// Updates the gauges of one index.
     pub(super) fn index(&self, status: &IndexStatus) {
         let labels = IndexLabels { index: status.name.clone() };
@@ -287,6 +362,7 @@ impl Metrics {
                 family.get_or_create(&labels).set(value);
             }
         }
+        self.rebuild_state(&status.name, status.live.rebuild.state);
         if let Some(report) = &status.gate {
             if report.found.queries > 0 {
                 let recall = f64::from(report.found.recall_ppm) / 1e6;
@@ -347,10 +423,14 @@ impl Observation {
         Self { metrics: Arc::clone(metrics), labels, deadline, started: Instant::now(), finished: false }
     }
 
-    /// Records the number of embeddings that a search scored.
-    pub(super) fn searched(&self, stats: &SearchStats) {
+    /// Records the number of embeddings that a search scored, and whether its answer is short.
+    pub(super) fn searched(&self, response: &SearchResponse) {
         let labels = IndexLabels { index: self.labels.index.clone() };
-        self.metrics.distances.get_or_create(&labels).observe(stats.distances as f64);
+        self.metrics.distances.get_or_create(&labels).observe(response.stats.distances as f64);
+        if let Some(reason) = reason_of(response.completeness) {
+            let labels = ReasonLabels { index: self.labels.index.clone(), reason };
+            self.metrics.short_answers.get_or_create(&labels).inc();
+        }
     }
 
     /// Counts the request under the code of its answer.
@@ -363,6 +443,19 @@ impl Observation {
         self.metrics.seconds.get_or_create(&self.labels).observe(self.started.elapsed().as_secs_f64());
         let MethodLabels { index, method } = self.labels.clone();
         self.metrics.requests.get_or_create(&RequestLabels { index, method, code: code_name(code) }).inc();
+    }
+}
+
+/// Why an answer is short; `None` if it is complete.
+fn reason_of(completeness: Completeness) -> Option<&'static str> {
+    match completeness {
+        Completeness::Complete => None,
+        Completeness::Deadline => Some("deadline"),
+        Completeness::Short(Shortfall::IndexExhausted) => Some("index_exhausted"),
+        Completeness::Short(Shortfall::TooFewMatches) => Some("too_few_matches"),
+        Completeness::Short(Shortfall::Excluded) => Some("excluded"),
+        Completeness::Short(Shortfall::CapsExhausted) => Some("caps_exhausted"),
+        Completeness::Short(Shortfall::ScoreThreshold) => Some("score_threshold"),
     }
 }
 

@@ -174,7 +174,7 @@ impl Call<'_> {
         let with_stats = request.return_stats;
         self.queue(request, path, admit, move |job| {
             let response = job.shared.engine.search(&job.request, &job.budget)?;
-            job.observation.searched(&response.stats);
+            job.observation.searched(&response);
             Ok(convert::search_response(response, with_stats))
         })
     }

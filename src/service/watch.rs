@@ -63,7 +63,12 @@ async fn poll(shared: Arc<Shared>, poll_interval: Duration, polled: Arc<Notify>)
                 continue;
             }
         };
-        news.iter().for_each(log);
+        for refresh in &news {
+            log(refresh);
+            if let Refresh::Refused { index, error, .. } = refresh {
+                shared.metrics.refused(index, error);
+            }
+        }
         // At every poll, because an activation may have put an index back into service.
         shared.health.observe(&shared.engine).await;
         polled.notify_one();

@@ -5,12 +5,13 @@
 
 use std::time::Instant;
 
+use crate::base::hits::hits;
 use crate::base::id::VideoId;
 use crate::base::interrupt::Interrupt;
 use crate::dataset::{EmbeddingsView, Rows};
 use crate::engine::options::GateOptions;
-use crate::index::{GateFindings, Index};
-use crate::recall::ground_truth_of;
+use crate::index::{GateFindings, Index, Refusal, RefusalReason};
+use crate::recall::{ground_truth_of, hits_of};
 use crate::search::{Effort, SearchParams, Searcher};
 
 /// Runs per query. The fastest counts, which excludes most of the noise of other work on the machine.
@@ -25,7 +26,7 @@ const MILLION: f64 = 1e6;
 pub(crate) struct GateQueries {
     /// `[n × dim]`; may be empty.
     pub(crate) vectors: Vec<f32>,
-    /// A description of their origin.
+    /// A description of their origin, or why there are none.
     pub(crate) source: String,
 }
 
@@ -62,8 +63,9 @@ pub(crate) fn measure(
     found.current = generation;
     found.current_recall_ppm = Some(of_current.recall_ppm);
     found.current_p99_ns = Some(of_current.p99_ns);
-    let shared = |(ours, theirs): (&Vec<VideoId>, &Vec<VideoId>)| {
-        theirs.iter().filter(|video| ours.contains(video)).count()
+    let shared = |(ours, theirs): (&Scored, &Scored)| {
+        let videos: Vec<VideoId> = theirs.iter().map(|(video, _)| *video).collect();
+        hits(index.metadata().metric, ours.iter().copied(), &videos, |at| theirs[at].1)
     };
     let shared: usize = of_index.videos.iter().zip(&of_current.videos).map(shared).sum();
     let all: usize = of_current.videos.iter().map(Vec::len).sum();
@@ -71,47 +73,50 @@ pub(crate) fn measure(
     Some(found)
 }
 
-/// Returns the reasons why a generation must not answer.
-pub(crate) fn judge(found: &GateFindings, is_same_model: bool, options: &GateOptions) -> Vec<String> {
-    let mut problems = Vec::new();
+/// Returns what the measurements say against a generation.
+pub(crate) fn judge(found: &GateFindings, is_same_model: bool, options: &GateOptions) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    let mut refuse = |reason, problem| refusals.push(Refusal { reason, problem });
     if found.unreachable > 0 {
-        problems
-            .push(format!("expected every node to be reachable, found {} that are not", found.unreachable));
+        let problem =
+            format!("expected every node to be reachable, found {} that are not", found.unreachable);
+        refuse(RefusalReason::Reachability, problem);
     }
     if found.queries == 0 {
-        return problems;
+        return refusals;
     }
     let share = |ppm: u32| f64::from(ppm) / MILLION;
     let (k, recall) = (found.k, share(found.recall_ppm));
     if recall < options.min_recall {
-        problems.push(format!("expected a recall@{k} of at least {}, found {recall:.4}", options.min_recall));
+        let least = options.min_recall;
+        let problem = format!("expected a recall@{k} of at least {least}, found {recall:.4}");
+        refuse(RefusalReason::Recall, problem);
     }
     if let Some(before) = found.current_recall_ppm.map(share)
         && recall < before - options.max_recall_loss
     {
         let most = options.max_recall_loss;
-        problems.push(format!("expected a recall@{k} of {before:.4} less at most {most}, found {recall:.4}"));
+        let problem = format!("expected a recall@{k} of {before:.4} less at most {most}, found {recall:.4}");
+        refuse(RefusalReason::Recall, problem);
     }
     if let Some(overlap) = found.overlap_ppm.map(share)
         && is_same_model
         && overlap < options.min_overlap
     {
         let least = options.min_overlap;
-        problems.push(format!("expected at least {least} of the answers of before, found {overlap:.4}"));
+        let problem = format!("expected at least {least} of the answers of before, found {overlap:.4}");
+        refuse(RefusalReason::Overlap, problem);
     }
     if let Some(before) = found.current_p99_ns
         && options.max_p99_ratio > 0.0
         && found.p99_ns > LEAST_P99_NS
         && found.p99_ns as f64 > before as f64 * options.max_p99_ratio
     {
-        problems.push(format!(
-            "expected a p99 of at most {} times {} us, found {} us",
-            options.max_p99_ratio,
-            before / 1000,
-            found.p99_ns / 1000
-        ));
+        let (ratio, before, found) = (options.max_p99_ratio, before / 1000, found.p99_ns / 1000);
+        let problem = format!("expected a p99 of at most {ratio} times {before} us, found {found} us");
+        refuse(RefusalReason::Latency, problem);
     }
-    problems
+    refusals
 }
 
 fn unreachable(index: &Index) -> u32 {
@@ -133,10 +138,13 @@ struct Subject<'a> {
     params: SearchParams,
 }
 
+/// Videos with their scores.
+type Scored = Vec<(VideoId, f32)>;
+
 /// The results of one generation.
 struct Answers {
     /// Results of each query.
-    videos: Vec<Vec<VideoId>>,
+    videos: Vec<Scored>,
     recall_ppm: u32,
     p99_ns: u64,
 }
@@ -174,9 +182,9 @@ impl<'a> Subject<'a> {
                     hits = searcher.search(index, query, &self.params, &mut Interrupt::never()).hits;
                     fastest = fastest.min(began.elapsed().as_nanos() as u64);
                 }
-                let exact = truth.row(row);
-                right += hits.iter().filter(|hit| exact.contains(&hit.node.0)).count();
-                videos.push(hits.iter().map(|hit| index.video_ids()[hit.node.index()]).collect());
+                right += hits_of(index, query, &hits, truth.row(row));
+                videos
+                    .push(hits.iter().map(|hit| (index.video_ids()[hit.node.index()], hit.score)).collect());
                 times.push(fastest);
             }
             wanted += truth.rows * truth.k;
@@ -204,29 +212,36 @@ mod tests {
             current_p99_ns: Some(400_000),
             ..GateFindings::default()
         };
-        assert_eq!(judge(&fine, true, &options), Vec::<String>::new());
+        assert_eq!(judge(&fine, true, &options), []);
         let problem = |found: GateFindings| match judge(&found, true, &options).as_slice() {
-            [one] => one.clone(),
+            [one] => (one.reason, one.problem.clone()),
             other => panic!("{other:?}"),
         };
         let found = problem(GateFindings { unreachable: 3, ..fine.clone() });
-        assert_eq!(found, "expected every node to be reachable, found 3 that are not");
+        assert_eq!(found.0, RefusalReason::Reachability);
+        assert_eq!(found.1, "expected every node to be reachable, found 3 that are not");
         let found = problem(GateFindings { recall_ppm: 790_000, current_recall_ppm: None, ..fine.clone() });
-        assert_eq!(found, "expected a recall@100 of at least 0.8, found 0.7900");
+        assert_eq!(found.0, RefusalReason::Recall);
+        assert_eq!(found.1, "expected a recall@100 of at least 0.8, found 0.7900");
         let found = problem(GateFindings { recall_ppm: 900_000, ..fine.clone() });
-        assert_eq!(found, "expected a recall@100 of 0.9600 less at most 0.05, found 0.9000");
+        assert_eq!(found.1, "expected a recall@100 of 0.9600 less at most 0.05, found 0.9000");
         let other_videos = GateFindings { overlap_ppm: Some(400_000), ..fine.clone() };
         assert_eq!(
             problem(other_videos.clone()),
-            "expected at least 0.5 of the answers of before, found 0.4000"
+            (
+                RefusalReason::Overlap,
+                "expected at least 0.5 of the answers of before, found 0.4000".to_owned()
+            )
         );
-        assert_eq!(judge(&other_videos, false, &options), Vec::<String>::new());
+        assert_eq!(judge(&other_videos, false, &options), []);
         let slow = GateFindings { p99_ns: 1_300_000, ..fine.clone() };
-        assert_eq!(problem(slow.clone()), "expected a p99 of at most 3 times 400 us, found 1300 us");
+        let found = problem(slow.clone());
+        assert_eq!(found.0, RefusalReason::Latency);
+        assert_eq!(found.1, "expected a p99 of at most 3 times 400 us, found 1300 us");
         let any = GateOptions { max_p99_ratio: 0.0, ..options.clone() };
-        assert_eq!(judge(&slow, true, &any), Vec::<String>::new());
+        assert_eq!(judge(&slow, true, &any), []);
         // Too short to tell from noise.
         let short = GateFindings { p99_ns: 90_000, current_p99_ns: Some(9_000), ..fine };
-        assert_eq!(judge(&short, true, &options), Vec::<String>::new());
+        assert_eq!(judge(&short, true, &options), []);
     }
 }

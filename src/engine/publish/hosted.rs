@@ -27,7 +27,7 @@ use crate::engine::publish::refresh::Refresh;
 use crate::engine::publish::served::{ServedIndex, wait_for_searches};
 use crate::engine::supervise::{Background, Task};
 use crate::engine::write::log::LogProblem;
-use crate::index::StoreError;
+use crate::index::{RefusalReason, StoreError};
 use crate::live::LogError;
 
 /// A folder under a name, and the index that was opened from it.
@@ -196,7 +196,8 @@ impl HostedIndex {
         let open = || ServedIndex::open(name, dir, &self.options, &self.background);
         self.background.supervisor.run(Task::Refresh, open).unwrap_or_else(|panic| {
             let (path, problem) = (self.dir.clone(), panic.to_string());
-            Err(StoreError::NotServable { path, problem }.into())
+            let reasons = vec![RefusalReason::Other];
+            Err(StoreError::NotServable { path, problem, reasons }.into())
         })
     }
 

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `refresh.rs`         | the events that a refresh reports |
 //! | `gate.rs`            | measures a generation and compares it with the current one |
+//! | `continuity.rs`      | what a generation must have in common with the current one |
 //! | `servable.rs`        | returns whether a generation may answer |
 //! | `quality_gate.rs`    | runs the gate once per generation and keeps its report |
 //! | `serving.rs`         | whether an index answers, and what was refused |
@@ -17,6 +18,7 @@
 //! | `hosted.rs`          | one named index: opens its folder, again if its files were replaced |
 //! | `next_generation.rs` | runs a rebuild of a served index and publishes it |
 
+pub(crate) mod continuity;
 mod detached;
 pub(crate) mod gate;
 pub(crate) mod hosted;

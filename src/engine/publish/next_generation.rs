@@ -13,6 +13,7 @@ use jiff::Timestamp;
 
 use crate::build::{BuildError, Progress as _};
 use crate::engine::error::EngineError;
+use crate::engine::publish::continuity::Next;
 use crate::engine::publish::quality_gate::Reference;
 use crate::engine::publish::served::ServedIndex;
 use crate::engine::rebuild::build::Source;
@@ -64,7 +65,8 @@ fn rebuild(served: &ServedIndex, progress: &RebuildProgress) -> Result<(), Rebui
         // Released before the swap, which waits until nothing uses the old generation.
         let current = served.shared().current.load_full();
         let reference = Reference { current: &current, sample: served.sample() };
-        served.gate().measure(&staged, &reference, &pool, &|| !progress.is_cancelled())
+        let next = Next { index: &staged, is_calibrated: built.measured.curves.is_some() };
+        served.gate().measure(next, &reference, &pool, &|| !progress.is_cancelled())
     };
     built.measured.verdict = verdict.unwrap_or_else(|error| {
         // It is published, and refused until the cause is fixed or it is activated by force.

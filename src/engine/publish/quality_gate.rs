@@ -1,6 +1,8 @@
 //! Runs the quality gate of one index: once per generation, with its report kept next to the generation.
 
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -8,11 +10,14 @@ use crate::dataset::{Embeddings, EmbeddingsView, Rows};
 use crate::engine::error::EngineError;
 use crate::engine::field::Field;
 use crate::engine::options::GateOptions;
+use crate::engine::publish::continuity::{Next, Served, is_calibrated};
 use crate::engine::publish::gate::{self, GateQueries};
 use crate::engine::publish::servable::is_same_model;
 use crate::engine::query::snapshot::Snapshot;
-use crate::engine::rebuild::sampled::{QuerySample, is_usable};
-use crate::index::{GateReport, Index, IndexStore, Manifest, PublishReason, StoreError, Verdict};
+use crate::engine::rebuild::sampled::{QuerySample, hash, is_usable};
+use crate::index::{
+    GateReport, Index, IndexStore, Manifest, PublishReason, RefusalReason, StoreError, Verdict,
+};
 
 /// Judge by sampled users only if there are at least this many: fewer tell too little about a generation.
 const MIN_SAMPLED: usize = 100;
@@ -68,51 +73,64 @@ impl QualityGate {
         let generation = manifest.generation;
         let report = match store.open_gate_report(generation, index)?.0 {
             Some(report) => report,
-            None => match self.measure(index, reference, pool, &|| true)? {
-                Some(verdict) => store.add_gate_report(generation, index, &verdict)?,
-                None => return Ok(()),
-            },
+            None => {
+                let is_calibrated = is_calibrated(store, generation, index)?;
+                let next = Next { index, is_calibrated };
+                match self.measure(next, reference, pool, &|| true)? {
+                    Some(verdict) => store.add_gate_report(generation, index, &verdict)?,
+                    None => return Ok(()),
+                }
+            }
         };
-        let GateReport { generation, found, problems, .. } = &report;
-        tracing::info!(index = self.name, generation, ?found, ?problems, "quality gate");
+        self.log(&report);
         *self.last_report.lock() = Some(report);
         Ok(())
     }
 
-    /// Measures `index` and the reference on `pool`. Returns `None` if the gate is disabled, or once `keep_going`
-    /// returns false.
+    /// Compares a generation with the reference, and measures both on `pool` if the gate is enabled. Returns `None` if
+    /// it is disabled and nothing speaks against the generation, or once `keep_going` returns false.
     ///
     /// # Errors
     /// If it cannot be measured.
     pub(crate) fn measure(
         &self,
-        index: &Index,
+        next: Next<'_>,
         reference: &Reference<'_>,
         pool: &rayon::ThreadPool,
         keep_going: &(dyn Fn() -> bool + Sync),
     ) -> Result<Option<Verdict>, EngineError> {
-        if !self.is_enabled() {
+        let (current, index) = (reference.current, next.index);
+        let mut refusals = Served::of(current).refusals(next, &self.options);
+        if !self.is_enabled() && refusals.is_empty() {
             return Ok(None);
         }
-        let current = reference.current;
         let is_same_model = is_same_model(&current.index, index);
-        let compared = is_same_model.then(|| (current.manifest.generation, &*current.index));
-        let queries = self.queries(index, is_same_model.then_some(reference.sample))?;
+        let is_same_metric = current.index.metadata().metric == index.metadata().metric;
+        let compared =
+            (is_same_model && is_same_metric).then(|| (current.manifest.generation, &*current.index));
+        let queries = self.queries(index, is_same_model.then_some(reference))?;
         let measure = || pool.install(|| gate::measure(index, compared, &queries, &self.options, keep_going));
         // A generation that makes searches panic must not end the refresh thread of the server.
         let found = catch_unwind(AssertUnwindSafe(measure)).map_err(|_| StoreError::NotServable {
             path: index.path().to_owned(),
             problem: "it could not be measured: a search of it panicked".to_owned(),
+            reasons: vec![RefusalReason::Measurement],
         })?;
         let Some(found) = found else { return Ok(None) };
-        let problems = gate::judge(&found, is_same_model, &self.options);
-        Ok(Some(Verdict { found, problems }))
+        refusals.extend(gate::judge(&found, is_same_model, &self.options));
+        Ok(Some(Verdict { found, refusals }))
     }
 
     /// Returns the users that judge a generation: those of the configured file, else sampled ones if there are enough,
-    /// else those that its build held out.
-    fn queries(&self, index: &Index, sample: Option<&QuerySample>) -> Result<GateQueries, EngineError> {
+    /// else those that its build and the build of the current generation held out. `reference` is `None` if users of the
+    /// current generation cannot ask this one.
+    fn queries(&self, index: &Index, reference: Option<&Reference<'_>>) -> Result<GateQueries, EngineError> {
         let dim = index.dim();
+        let none =
+            |why: &str| GateQueries { vectors: Vec::new(), source: format!("nothing measured: {why}") };
+        if !self.is_enabled() {
+            return Ok(none("gate.queries is 0"));
+        }
         if let Some(path) = self.options.query_files.get(&self.name) {
             let queries = Embeddings::open(path).and_then(|file| file.check_finite().map(|()| file));
             let queries =
@@ -124,16 +142,50 @@ impl QualityGate {
             }
             return Ok(self.spaced(queries.view(), path.display().to_string()));
         }
-        let sampled = sample.map(|sample| sample.judging_users(dim)).unwrap_or_default();
-        let is_enough = sampled.len() / dim >= self.options.queries.min(MIN_SAMPLED);
-        Ok(match index.held_out_queries() {
-            _ if is_enough => {
-                let sampled = EmbeddingsView::F32(Rows::contiguous(&sampled, dim));
-                self.spaced(sampled, "sampled users".to_owned())
-            }
-            Some(held_out) => self.spaced(held_out, "users that the build held out".to_owned()),
-            None => GateQueries { vectors: Vec::new(), source: String::new() },
-        })
+        let sampled = reference.map(|reference| reference.sample.judging_users(dim)).unwrap_or_default();
+        if sampled.len() / dim >= self.options.queries.min(MIN_SAMPLED) {
+            let sampled = EmbeddingsView::F32(Rows::contiguous(&sampled, dim));
+            return Ok(self.spaced(sampled, "sampled users".to_owned()));
+        }
+        let own = index.held_out_queries();
+        let current = reference.and_then(|reference| reference.current.index.held_out_queries());
+        let source = match (own.is_some(), current.is_some()) {
+            (true, true) => "users that the build and that of the current generation held out",
+            (true, false) => "users that the build held out",
+            (false, true) => "users that the build of the current generation held out",
+            (false, false) => return Ok(none("there are no users to ask")),
+        };
+        let users = distinct(own.into_iter().chain(current));
+        Ok(self.spaced(EmbeddingsView::F32(Rows::contiguous(&users, dim)), source.to_owned()))
+    }
+
+    /// Logs the result, and a warning if nothing was measured.
+    fn log(&self, report: &GateReport) {
+        let GateReport { generation, found, problems, .. } = report;
+        let share = |ppm: u32| f64::from(ppm) / 1e6;
+        let micros = |ns: u64| Duration::from_nanos(ns).as_micros() as u64;
+        tracing::info!(
+            index = self.name,
+            generation,
+            passed = problems.is_empty(),
+            problems = problems.join("; "),
+            current = found.current,
+            unreachable = found.unreachable,
+            queries = found.queries,
+            source = found.source,
+            k = found.k,
+            ef_search = found.ef_search,
+            recall = share(found.recall_ppm),
+            current_recall = found.current_recall_ppm.map(share),
+            overlap = found.overlap_ppm.map(share),
+            p99_us = micros(found.p99_ns),
+            current_p99_us = found.current_p99_ns.map(micros),
+            "quality gate"
+        );
+        if found.queries == 0 {
+            let why = &found.source;
+            tracing::warn!(index = self.name, generation, why, "the quality gate measured no recall");
+        }
     }
 
     /// Picks the configured number of queries, evenly spaced.
@@ -148,4 +200,18 @@ impl QualityGate {
         }
         GateQueries { vectors, source }
     }
+}
+
+/// Returns all users once, `[n × dim]`.
+fn distinct<'a>(users: impl Iterator<Item = EmbeddingsView<'a>>) -> Vec<f32> {
+    let (mut distinct, mut user, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
+    for users in users {
+        for row in 0..users.len() {
+            users.copy_row(row, &mut user);
+            if seen.insert(hash(&user)) {
+                distinct.extend_from_slice(&user);
+            }
+        }
+    }
+    distinct
 }

@@ -1,7 +1,7 @@
 //! Whether a generation may answer: its position in the log, and the verdict of the quality gate.
 
 use crate::engine::write::position::Position;
-use crate::index::{Index, IndexStore, Manifest, PublishReason, StoreError};
+use crate::index::{Index, IndexStore, Manifest, PublishReason, RefusalReason, StoreError};
 use crate::live::MutationLog;
 
 /// Checks that a generation may answer. A generation that was activated by hand may answer although it lost writes or
@@ -28,7 +28,11 @@ pub(crate) fn check_verdict(store: &IndexStore, generation: u64, index: &Index) 
     match store.open_gate_report(generation, index)?.0 {
         Some(report) if !report.problems.is_empty() => {
             let problem = format!("refused by the quality gate: {}", report.problems.join("; "));
-            Err(StoreError::NotServable { path: index.path().to_owned(), problem })
+            let reasons = match report.reasons.is_empty() {
+                true => vec![RefusalReason::Other],
+                false => report.reasons,
+            };
+            Err(StoreError::NotServable { path: index.path().to_owned(), problem, reasons })
         }
         _ => Ok(()),
     }
@@ -52,7 +56,8 @@ pub(crate) fn check_passed(store: &IndexStore, manifest: &Manifest, index: &Inde
         return Ok(());
     }
     let problem = "the quality gate has not measured it yet".to_owned();
-    Err(StoreError::NotServable { path: index.path().to_owned(), problem })
+    let reasons = vec![RefusalReason::Measurement];
+    Err(StoreError::NotServable { path: index.path().to_owned(), problem, reasons })
 }
 
 /// Returns whether two generations can be searched with the same query vectors.
@@ -70,7 +75,10 @@ pub(crate) fn check_position(
     is_forced: bool,
 ) -> Result<(), StoreError> {
     match Position::of(index, log).problem(is_forced) {
-        Some(problem) => Err(StoreError::NotServable { path: index.path().to_owned(), problem }),
+        Some(problem) => {
+            let reasons = vec![RefusalReason::Writes];
+            Err(StoreError::NotServable { path: index.path().to_owned(), problem, reasons })
+        }
         None => Ok(()),
     }
 }

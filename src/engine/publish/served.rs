@@ -33,7 +33,7 @@ use crate::engine::rebuild::sampled::QuerySample;
 use crate::engine::supervise::{Background, Task};
 use crate::engine::write::log::{FoundLog, WriteLog};
 use crate::engine::write::shared::Shared;
-use crate::index::{Index, IndexStore, Manifest, MemoryMode, PublishReason, StoreError};
+use crate::index::{Index, IndexStore, Manifest, MemoryMode, PublishReason, RefusalReason, StoreError};
 
 /// How long to wait for searches in flight before a generation is dropped.
 const LONGEST_SEARCH: Duration = Duration::from_secs(1);
@@ -284,6 +284,7 @@ impl ServedIndex {
     /// Swaps in a checked snapshot with all entries of the log. Returns the generation that answered before.
     fn swap(&self, progress: &mut Progress, checked: Snapshot) -> Result<u64, EngineError> {
         let is_same_model = is_same_model(&self.shared.current.load().index, &checked.index);
+        checked.usage.inherit(&self.shared.current.load().usage);
         let manifest = checked.manifest.manifest;
         let log = self.log.log();
         let old = Arc::clone(&self.shared.current.load().index);
@@ -441,7 +442,8 @@ impl ServedIndex {
     ) -> Result<T, EngineError> {
         self.background.supervisor.run(Task::Refresh, work).unwrap_or_else(|panic| {
             let (path, problem) = (path.to_owned(), panic.to_string());
-            Err(StoreError::NotServable { path, problem }.into())
+            let reasons = vec![RefusalReason::Other];
+            Err(StoreError::NotServable { path, problem, reasons }.into())
         })
     }
 }

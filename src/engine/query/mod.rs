@@ -10,6 +10,7 @@
 //! | `resolved_query.rs` | the query vectors in terms of one generation |
 //! | `rules.rs`          | the rules of a request, in the same terms |
 //! | `calibrated.rs`     | the measured recall of a generation |
+//! | `usage.rs`          | what requests used of a generation |
 //! | `snapshot.rs`       | one generation with its delta, searchable |
 //! | `explain.rs`        | why a video is or is not in an answer |
 //! | `builder.rs`        | a search request, one call per field |
@@ -22,3 +23,4 @@ pub(crate) mod request;
 pub(crate) mod resolved_query;
 pub(crate) mod rules;
 pub(crate) mod snapshot;
+pub(crate) mod usage;

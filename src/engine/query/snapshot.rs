@@ -19,6 +19,7 @@ use crate::engine::query::request::{
 };
 use crate::engine::query::resolved_query::ResolvedQuery;
 use crate::engine::query::rules::{ResolvedRules, Searched, has_rules};
+use crate::engine::query::usage::Usage;
 use crate::index::{Index, IndexStore, Manifest, PublishReason, StoreError, Uncovered};
 use crate::live::delta::segments::Segments;
 use crate::live::delta::state::LiveState;
@@ -39,6 +40,8 @@ pub(crate) struct Snapshot {
     /// When the next of its videos expires, in microseconds since 1970.
     pub(crate) next_expiry: i64,
     pub(crate) calibrated: Arc<Calibrated>,
+    /// What requests used of the generation.
+    pub(crate) usage: Arc<Usage>,
 }
 
 /// Checks the lengths of the sections: with these lengths, no search fails on any content. Reads almost nothing.
@@ -73,27 +76,35 @@ impl Snapshot {
             created_at: Timestamp::now(),
             reason: PublishReason::Build,
         };
-        let index = Arc::new(index);
-        let segments = Segments::whole(Arc::clone(&index));
-        Self {
-            manifest,
-            manifest_stamp: None,
-            index,
-            segments,
-            sequence: 0,
-            next_expiry: i64::MAX,
-            calibrated: Arc::default(),
-        }
+        Self::whole(manifest, None, index, Arc::default())
     }
 
     /// A generation without a delta, with the newest calibration in `store`.
     pub(crate) fn new(manifest: Manifest, index: Index, store: &IndexStore) -> Result<Self, StoreError> {
         let manifest_stamp = FileStamp::at(&store.manifest_path(manifest.manifest)).ok();
         let calibrated = Arc::new(Calibrated::load(store, manifest.generation, &index)?);
+        Ok(Self::whole(manifest, manifest_stamp, index, calibrated))
+    }
+
+    fn whole(
+        manifest: Manifest,
+        manifest_stamp: Option<FileStamp>,
+        index: Index,
+        calibrated: Arc<Calibrated>,
+    ) -> Self {
+        let usage = Arc::new(Usage::of(&index.metadata().attributes));
         let index = Arc::new(index);
         let segments = Segments::whole(Arc::clone(&index));
-        let (sequence, next_expiry) = (0, i64::MAX);
-        Ok(Self { manifest, manifest_stamp, index, segments, sequence, next_expiry, calibrated })
+        Self {
+            manifest,
+            manifest_stamp,
+            index,
+            segments,
+            sequence: 0,
+            next_expiry: i64::MAX,
+            calibrated,
+            usage,
+        }
     }
 
     /// Checks that the files of the generation are still those that were opened.
@@ -117,6 +128,7 @@ impl Snapshot {
             sequence: live.sequence,
             next_expiry: live.segments.next_expiry(),
             calibrated: Arc::clone(&self.calibrated),
+            usage: Arc::clone(&self.usage),
         }
     }
 
@@ -132,6 +144,7 @@ impl Snapshot {
             segments,
             sequence: self.sequence,
             calibrated: Arc::clone(&self.calibrated),
+            usage: Arc::clone(&self.usage),
         }
     }
 
@@ -146,6 +159,7 @@ impl Snapshot {
             sequence: self.sequence,
             next_expiry: self.next_expiry,
             calibrated: Arc::new(calibrated),
+            usage: Arc::clone(&self.usage),
         }))
     }
 
@@ -189,6 +203,7 @@ impl Snapshot {
         if budget.is_cancelled() {
             return Err(EngineError::Cancelled);
         }
+        self.usage.record(request);
         let completeness = match (found.is_interrupted, found.shortfall) {
             (true, _) => Completeness::Deadline,
             (false, Some(shortfall)) => Completeness::Short(shortfall),
@@ -259,12 +274,17 @@ impl Snapshot {
 
     /// The ordinals of the attributes to return.
     pub(crate) fn columns(&self, wanted: &ReturnAttributes) -> Result<Vec<usize>, EngineError> {
-        let schema = &self.index.metadata().attributes;
-        let names = match wanted {
+        let columns = match wanted {
             ReturnAttributes::None => return Ok(Vec::new()),
-            ReturnAttributes::All => return Ok((0..schema.len()).collect()),
-            ReturnAttributes::Named(names) => names,
+            ReturnAttributes::All => (0..self.index.metadata().attributes.len()).collect(),
+            ReturnAttributes::Named(names) => self.named_columns(names)?,
         };
+        self.usage.record_returned(&columns);
+        Ok(columns)
+    }
+
+    fn named_columns(&self, names: &[String]) -> Result<Vec<usize>, EngineError> {
+        let schema = &self.index.metadata().attributes;
         let ordinal = |(position, name): (usize, &String)| {
             schema.iter().position(|column| column.name == *name).ok_or_else(|| {
                 let known = schema.iter().map(|column| column.name.as_str());

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use rustc_hash::FxHasher;
 
+use crate::base::hits::hits;
 use crate::base::id::VideoId;
 use crate::engine::options::SampleOptions;
-use crate::engine::query::request::{Completeness, Effort, Query, SearchRequest, SearchResponse};
+use crate::engine::query::request::{Candidate, Completeness, Effort, Query, SearchRequest, SearchResponse};
 use crate::engine::query::snapshot::Snapshot;
 use crate::engine::status::{LiveRecall, RECALL_K};
 use crate::kernel::is_bounded;
@@ -28,10 +29,11 @@ const JUDGES: u64 = 5;
 pub(crate) struct Sample {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) request: SearchRequest,
-    pub(crate) found: Vec<VideoId>,
+    /// Videos and scores.
+    pub(crate) found: Vec<(VideoId, f32)>,
 }
 
-/// How many of the exact candidates an answer contained.
+/// How many candidates of an answer were as good as the exact ones.
 #[derive(Clone, Copy)]
 struct Compared {
     hits: u32,
@@ -92,7 +94,7 @@ impl QuerySample {
         if request.effort == Effort::Exact || answer.completeness == Completeness::Deadline {
             return;
         }
-        let found = answer.candidates.iter().map(|candidate| candidate.video_id).collect();
+        let found = answer.candidates.iter().map(|candidate| (candidate.video_id, candidate.score)).collect();
         let sample = Sample { snapshot: Arc::clone(snapshot), request: request.clone(), found };
         push(&mut state.waiting, sample, MAX_WAITING);
     }
@@ -102,11 +104,14 @@ impl QuerySample {
         self.state.lock().waiting.pop_front()
     }
 
-    /// Records how many of the `exact` candidates an answer contained.
-    pub(crate) fn compare(&self, sample: &Sample, exact: &[VideoId]) {
+    /// Records how many candidates of an answer were as good as the `exact` ones.
+    pub(crate) fn compare(&self, sample: &Sample, exact: &[Candidate]) {
+        let videos: Vec<VideoId> = exact.iter().map(|candidate| candidate.video_id).collect();
+        let metric = sample.snapshot.index.metadata().metric;
+        let hits = hits(metric, sample.found.iter().copied(), &videos, |at| exact[at].score);
         let mut state = self.state.lock();
         if state.manifest == sample.snapshot.manifest.manifest {
-            state.compare(sample.request.k, &sample.found, exact);
+            state.compare(sample.request.k, hits, exact.len());
         }
     }
 
@@ -146,13 +151,12 @@ impl QuerySample {
 }
 
 impl State {
-    fn compare(&mut self, k: usize, found: &[VideoId], exact: &[VideoId]) {
-        if exact.is_empty() {
+    fn compare(&mut self, k: usize, hits: usize, exact: usize) {
+        if exact == 0 {
             return;
         }
-        let hits = exact.iter().filter(|video| found.contains(video)).count();
         let window = self.compared.entry(RECALL_K.partition_point(|most| *most < k)).or_default();
-        push(window, Compared { hits: hits as u32, exact: exact.len() as u32 }, WINDOW);
+        push(window, Compared { hits: hits as u32, exact: exact as u32 }, WINDOW);
     }
 
     fn recall(&self) -> Vec<LiveRecall> {
@@ -183,7 +187,8 @@ fn is_judge(user: &[f32]) -> bool {
     scattered(hash(user)).is_multiple_of(JUDGES)
 }
 
-fn hash(user: &[f32]) -> u64 {
+/// Hashes a user: equal users have equal hashes.
+pub(crate) fn hash(user: &[f32]) -> u64 {
     let mut hasher = FxHasher::default();
     user.iter().for_each(|value| hasher.write_u32(value.to_bits()));
     hasher.finish()
@@ -215,14 +220,13 @@ mod tests {
     #[test]
     fn recall_is_recent_and_separate_for_each_bucket_of_k() {
         let mut state = State::default();
-        let videos = |ids: std::ops::Range<u64>| ids.map(VideoId).collect::<Vec<_>>();
-        state.compare(10, &videos(0..10), &videos(0..10));
-        state.compare(7, &videos(0..4), &videos(0..5));
-        state.compare(100, &videos(50..150), &videos(0..100));
-        state.compare(5_000, &[], &[]);
+        state.compare(10, 10, 10);
+        state.compare(7, 4, 5);
+        state.compare(100, 50, 100);
+        state.compare(5_000, 0, 0);
         let ten = LiveRecall { k: Some(10), recall: 14.0 / 15.0, answers: 2 };
         assert_eq!(state.recall(), [ten, LiveRecall { k: Some(100), recall: 0.5, answers: 1 }]);
-        (0..WINDOW).for_each(|_| state.compare(10, &videos(0..1), &videos(0..2)));
+        (0..WINDOW).for_each(|_| state.compare(10, 1, 2));
         assert_eq!(state.recall()[0], LiveRecall { k: Some(10), recall: 0.5, answers: WINDOW });
     }
 

@@ -174,9 +174,8 @@ mod tests {
     }
 
     fn exact(ids: &[VideoId], by_interest: &[usize]) -> ExactAnswer {
-        let mut ids = ids.to_vec();
-        ids.sort_unstable();
-        ExactAnswer { ids, by_interest: by_interest.to_vec() }
+        let scores = vec![0.0; ids.len()];
+        ExactAnswer { ids: ids.to_vec(), scores, by_interest: by_interest.to_vec() }
     }
 
     #[test]

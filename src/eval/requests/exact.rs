@@ -18,8 +18,10 @@ pub struct ExactAnswers {
 /// The exact answer to one request for some k.
 #[derive(Debug)]
 pub(super) struct ExactAnswer {
-    /// Ascending.
+    /// Best first.
     pub(super) ids: Vec<VideoId>,
+    /// The score of each.
+    pub(super) scores: Vec<f32>,
     /// Number of candidates attributed to each interest.
     pub(super) by_interest: Vec<usize>,
 }
@@ -73,10 +75,10 @@ impl ExactAnswers {
 
 impl ExactAnswer {
     fn of(candidates: &[Candidate], interests: usize) -> Self {
-        let mut ids: Vec<VideoId> = candidates.iter().map(|candidate| candidate.video_id).collect();
-        ids.sort_unstable();
+        let ids = candidates.iter().map(|candidate| candidate.video_id).collect();
+        let scores = candidates.iter().map(|candidate| candidate.score).collect();
         let mut by_interest = vec![0; interests];
         candidates.iter().filter_map(|candidate| candidate.interest).for_each(|at| by_interest[at] += 1);
-        Self { ids, by_interest }
+        Self { ids, scores, by_interest }
     }
 }

@@ -7,8 +7,10 @@ use super::check::Check;
 use super::exact::{ExactAnswer, ExactAnswers};
 use super::file::{Request, Requests};
 use super::target::{RequestSweepError, Target};
+use crate::base::hits::hits;
+use crate::base::metric::Metric;
 use crate::base::parallel;
-use crate::engine::{Budget, Candidate, Completeness, Effort, SearchResponse};
+use crate::engine::{Budget, Completeness, Effort, SearchResponse};
 use crate::eval::report::{Report, SweepRow};
 use crate::eval::sweep::report;
 use crate::eval::times::{PASSES, Times, share};
@@ -196,7 +198,7 @@ impl Point<'_> {
             match answer {
                 Ok(answer) => {
                     let exact = self.exact.get(*at, self.k);
-                    pass.add(&answer, exact);
+                    pass.add(self.target.index.metadata().metric, &answer, exact);
                     if let Some(problem) = check.violation(request, self.k, &answer.candidates, exact) {
                         pass.violations += 1;
                         pass.keep(Violation { line: request.line, problem });
@@ -239,10 +241,10 @@ impl Pass {
         }
     }
 
-    fn add(&mut self, answer: &SearchResponse, exact: &ExactAnswer) {
-        let is_hit = |candidate: &&Candidate| exact.ids.binary_search(&candidate.video_id).is_ok();
+    fn add(&mut self, metric: Metric, answer: &SearchResponse, exact: &ExactAnswer) {
+        let found = answer.candidates.iter().map(|candidate| (candidate.video_id, candidate.score));
         self.wanted += exact.ids.len();
-        self.hits += answer.candidates.iter().filter(is_hit).count();
+        self.hits += hits(metric, found, &exact.ids, |at| exact.scores[at]);
         self.distances += answer.stats.distances;
         self.hops += answer.stats.expanded;
         self.matches += answer.stats.matches.unwrap_or_default();

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::refusal::RefusalReason;
 use crate::index::generation::IndexError;
 
 /// Why an index folder has no generation to serve, or cannot take a new one.
@@ -71,6 +72,8 @@ pub enum StoreError {
         path: PathBuf,
         /// Why, with expected and found.
         problem: String,
+        /// Why, in a word each; at least one.
+        reasons: Vec<RefusalReason>,
     },
     /// The generation cannot be opened.
     #[error(transparent)]

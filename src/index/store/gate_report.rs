@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::StoreError;
 use super::folder::IndexStore;
+use super::refusal::{Refusal, RefusalReason};
 use super::reports::{Report, Tag};
 use crate::index::generation::Index;
 
@@ -29,8 +30,12 @@ pub struct GateReport {
     pub created_at: Timestamp,
     /// The measurements.
     pub found: GateFindings,
-    /// The reasons against serving the generation, with expected and found; empty if it may be served.
+    /// The problems that keep the generation from being served, with expected and found; empty if it may be served.
     pub problems: Vec<String>,
+    /// The reason of each problem; empty in reports older than this field.
+    // Skipped if empty: the checksum of an older report covers only the fields that it was written with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<RefusalReason>,
 }
 
 /// Measurements of a generation, and of the generation that was served at that time.
@@ -41,7 +46,7 @@ pub struct GateFindings {
     pub current: u64,
     /// Nodes that cannot be reached from the entry point.
     pub unreachable: u32,
-    /// Number of queries. If 0, none of the fields below was measured.
+    /// Number of queries. If 0, nothing was measured: `source` says why, and the fields below it have no meaning.
     pub queries: u32,
     /// The source of the queries, in words.
     pub source: String,
@@ -66,8 +71,8 @@ pub struct GateFindings {
 pub struct Verdict {
     /// The measurements.
     pub found: GateFindings,
-    /// The reasons against serving the generation; empty if it may be served.
-    pub problems: Vec<String>,
+    /// What speaks against serving the generation; empty if it may be served.
+    pub refusals: Vec<Refusal>,
 }
 
 impl Report for GateReport {
@@ -126,7 +131,8 @@ impl IndexStore {
             table_crc32c: tag.table_crc32c,
             created_at,
             found: verdict.found.clone(),
-            problems: verdict.problems.clone(),
+            problems: verdict.refusals.iter().map(|refusal| refusal.problem.clone()).collect(),
+            reasons: verdict.refusals.iter().map(|refusal| refusal.reason).collect(),
         })
     }
 }

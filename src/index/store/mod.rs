@@ -20,6 +20,7 @@
 //! | `reports.rs`      | numbered reports about one generation |
 //! | `recall_curve.rs` | effort for a recall, and recall for an effort |
 //! | `calibration.rs`  | the report with the recall that each effort reaches |
+//! | `refusal.rs`      | why a generation is not served |
 //! | `gate_report.rs`  | the report of the quality gate |
 //! | `publish.rs`      | adding a generation with its reports, and removing one |
 
@@ -30,6 +31,7 @@ mod gate_report;
 mod manifest;
 mod publish;
 mod recall_curve;
+mod refusal;
 mod reports;
 mod sealed_json;
 
@@ -40,3 +42,4 @@ pub use gate_report::{GateFindings, GateReport, Verdict};
 pub use manifest::{BuildPhase, BuildTimes, Manifest, PublishReason};
 pub use publish::Measured;
 pub use recall_curve::{QuerySource, RecallCurve, RecallCurves, RecallPoint, Uncovered};
+pub use refusal::{Refusal, RefusalReason};

@@ -27,6 +27,13 @@ impl Filter {
     pub const MAX_CONDITIONS: usize = 1_000;
     /// Maximum number of words and ids in all conditions together.
     pub const MAX_VALUES: usize = 100_000;
+
+    /// Calls `each` with the name of the attribute of every condition.
+    pub fn each_attribute(&self, each: &mut dyn FnMut(&str)) {
+        for condition in self.must.iter().chain(&self.should).chain(&self.must_not) {
+            condition.each_attribute(each);
+        }
+    }
 }
 
 /// One condition. For a video without a value only [`Condition::IsNull`] holds.
@@ -100,6 +107,19 @@ impl Condition {
             Condition::Bool { .. } => "bool",
             Condition::IsNull { .. } => "is_null",
             Condition::VideoId { .. } => "video_id",
+        }
+    }
+
+    fn each_attribute(&self, each: &mut dyn FnMut(&str)) {
+        match self {
+            Condition::Filter(filter) => filter.each_attribute(each),
+            Condition::Keyword { attribute, .. }
+            | Condition::List { attribute, .. }
+            | Condition::Number { attribute, .. }
+            | Condition::Time { attribute, .. }
+            | Condition::Bool { attribute, .. }
+            | Condition::IsNull { attribute } => each(attribute),
+            Condition::VideoId { .. } => {}
         }
     }
 }

@@ -100,7 +100,7 @@ pub(crate) fn rebuild_status(status: engine::RebuildStatus) -> proto::RebuildSta
 }
 
 fn gate_report(report: GateReport) -> proto::GateReport {
-    let GateReport { generation, created_at, found, problems, .. } = report;
+    let GateReport { generation, created_at, found, problems, reasons, .. } = report;
     let share = |ppm: u32| f64::from(ppm) / 1e6;
     let time = |ns: u64| duration(Duration::from_nanos(ns));
     proto::GateReport {
@@ -119,6 +119,7 @@ fn gate_report(report: GateReport) -> proto::GateReport {
         overlap: found.overlap_ppm.map(share),
         p99: Some(time(found.p99_ns)),
         current_p99: found.current_p99_ns.map(time),
+        reasons: reasons.into_iter().map(|reason| reason.name().to_owned()).collect(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Writes, their log, rebuilds and the quality gate.
 
+mod continuity;
 pub(crate) mod engine;
 mod gate;
 mod kill;

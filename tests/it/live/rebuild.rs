@@ -414,7 +414,7 @@ fn a_rebuild_begins_by_itself_when_the_log_is_large() {
     assert_eq!(engine.status("").unwrap().generation, 2);
 }
 
-/// Upserts with attributes that a batch build dropped are parked too; the server starts with them.
+/// Upserts with attributes that a batch build dropped on purpose are parked too; the server starts with them.
 #[test]
 fn upserts_that_do_not_fit_a_generation_wait_for_one_that_they_fit() {
     let mut index = TestIndex::new(VIDEOS);
@@ -424,6 +424,9 @@ fn upserts_that_do_not_fit_a_generation_wait_for_one_that_they_fit() {
     index.has_attributes = false;
     index.publish(VIDEOS);
     engine.refresh();
+    // A generation without any attributes must be meant.
+    assert_eq!(engine.status("").unwrap().generation, 1);
+    engine.activate_forced("", 2).unwrap();
     let held = |engine: &Engine| {
         let status = engine.status("").unwrap();
         (status.generation, status.live.parked_entries, state_of(engine, 5))

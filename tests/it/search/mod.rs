@@ -3,4 +3,5 @@
 mod engine;
 mod index;
 mod magnitudes;
+mod ties;
 mod ugly;

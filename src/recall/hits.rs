@@ -1,0 +1,14 @@
+//! Hits of a search of an index, by score.
+
+use crate::base::hits::hits;
+use crate::base::id::NodeId;
+use crate::index::Index;
+use crate::search::{Hit, exact_scores};
+
+/// Counts the `found` that are among the `exact` nodes for `query`, `[dim]`, or as good as one of them that is not found.
+pub fn hits_of(index: &Index, query: &[f32], found: &[Hit], exact: &[u32]) -> usize {
+    let score = exact_scores(index, query);
+    hits(index.metadata().metric, found.iter().map(|hit| (hit.node.0, hit.score)), exact, |at| {
+        score(NodeId(exact[at]))
+    })
+}
