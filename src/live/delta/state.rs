@@ -334,11 +334,11 @@ fn is_misfit(entry: &Entry, base: &Index) -> bool {
     matches!(&entry.mutation, Mutation::Upsert(upsert) if check_upsert(upsert, base).is_err())
 }
 
-/// Returns build parameters as those of the generation.
+/// Returns build parameters as those of the generation. What codes cannot represent there, they cannot represent here.
 fn params_of(base: &Index) -> Result<BuildParams, BuildError> {
     let facts = base.metadata();
     let params = BuildParams::new(facts.metric, facts.m as usize, facts.build.ef_construction as usize)?;
-    Ok(params.with_embedding_model(facts.embedding_model.clone()))
+    Ok(params.with_codes(facts.codes)?.with_embedding_model(facts.embedding_model.clone()))
 }
 
 #[cfg(test)]

@@ -134,8 +134,8 @@ fn the_length_of_a_row_does_not_matter_under_cosine() {
     let rows = random_rows(300, 8, 4);
     let mut scaled = rows.clone();
     for (row, values) in scaled.chunks_mut(8).enumerate() {
-        // Powers of two from 2^-60 to 2^60, whose squares are outside the range of f32.
-        let scale = 2f32.powi(row as i32 % 121 - 60);
+        // Powers of two from 2^-90 to 2^45: the squares of the small ones are outside the range of f32.
+        let scale = 2f32.powi(row as i32 % 136 - 90);
         values.iter_mut().for_each(|value| *value *= scale);
     }
     let (one, other) = (folder.path().join("one"), folder.path().join("other"));
