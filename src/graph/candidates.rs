@@ -44,6 +44,10 @@ impl Candidate {
         self.0.wrapping_sub(other.0) <= u64::from(COPY_DISTANCE) << 1
     }
 
+    fn scores_as(&self, other: &Self) -> bool {
+        (self.0 ^ other.0) >> 32 == 0
+    }
+
     fn is_expanded(&self) -> bool {
         self.0 & EXPANDED != 0
     }
@@ -168,8 +172,11 @@ impl CandidateList {
         let mut last: Option<Candidate> = None;
         for at in 0..self.entries.len() {
             let entry = self.entries[at];
-            if last.replace(entry).is_some_and(|last| entry.is_copy_of(&last)) {
-                if copies == self.capacity {
+            let is_crowded = copies == self.capacity;
+            // The copies between two of a large group may have been dropped before.
+            let is_copy = |last: Candidate| entry.is_copy_of(&last) || is_crowded && entry.scores_as(&last);
+            if last.replace(entry).is_some_and(is_copy) {
+                if is_crowded {
                     self.has_dropped = true;
                     self.next = self.next.min(kept);
                     continue;
