@@ -16,6 +16,8 @@ pub struct BuiltGraph<T> {
     pub rows: Vec<u32>,
     /// `[n × dim]`, by node.
     pub vectors: Vec<T>,
+    /// The number of nodes with the embedding of another node.
+    pub copies: u32,
     /// The repairs that made every node reachable.
     pub repair: RepairReport,
     /// What training queries added, and recall on held-out queries; `None` without training queries.

@@ -126,6 +126,7 @@ fn build_distinct<T: Element>(
             graph,
             rows: order,
             vectors,
+            copies: 0,
             repair,
             training,
             held_out_queries,
@@ -164,6 +165,7 @@ impl<T: Element> Distinct<T> {
         let built = BuiltGraph {
             graph: expansion.graph(built.graph),
             vectors: expansion.repeated(&built.vectors, dim),
+            copies: (expansion.rows.len() - built.rows.len()) as u32,
             codes,
             rows: expansion.rows,
             ..built

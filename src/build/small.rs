@@ -39,6 +39,7 @@ pub(super) fn without_graph<T: Element>(vectors: Vec<T>, dim: usize, params: &Bu
         graph: Graph { m: params.m, layer0, upper: Vec::new(), entry_point: NodeId(0) },
         rows,
         vectors,
+        copies: 0,
         repair: RepairReport::default(),
         training: None,
         held_out_queries: Vec::new(),

@@ -44,6 +44,9 @@ fn print_facts(store: &IndexStore, manifest: &Manifest, index: &Index) -> anyhow
     }
     say!("dimensions       {} {}", facts.dim, facts.dtype);
     say!("metric           {}", facts.metric);
+    if facts.copies > 0 {
+        say!("copies           {} videos have the embedding of another one", facts.copies);
+    }
     say!("codes            {}", described_codes(facts));
     say!("embedding model  {}", visible_text(facts.embedding_model.as_deref().unwrap_or("none")));
     say!("log position     {}", facts.log_sequence);

@@ -186,6 +186,7 @@ impl Graph {
                 .map(|layer| UpperLayerView { m: self.m, nodes: &layer.nodes, edges: &layer.edges })
                 .collect(),
             entry_point: self.entry_point,
+            has_copies: false,
         }
     }
 }
@@ -222,6 +223,8 @@ pub struct GraphView<'a> {
     pub upper: Vec<UpperLayerView<'a>>,
     /// Where a search starts.
     pub entry_point: NodeId,
+    /// Whether some nodes are copies of others, with numbers next to theirs.
+    pub has_copies: bool,
 }
 
 impl GraphView<'_> {

@@ -104,6 +104,8 @@ pub struct CandidateList {
     capacity: usize,
     /// Every entry before this position is expanded.
     next: usize,
+    /// Whether there may be copies.
+    expects_copies: bool,
     /// Whether the list has `capacity` candidates that are no copies.
     is_full: bool,
     /// Whether a candidate was dropped that scores more than the last entry.
@@ -121,6 +123,11 @@ impl CandidateList {
         self.capacity = capacity;
         self.next = 0;
         (self.is_full, self.has_dropped) = (capacity == 0, false);
+    }
+
+    /// Sets whether candidates may be copies of each other, until the next call: looking for them takes time.
+    pub(super) fn expect_copies(&mut self, expects_copies: bool) {
+        self.expects_copies = expects_copies;
     }
 
     /// How many candidates the list keeps, without copies.
@@ -154,11 +161,7 @@ impl CandidateList {
         if self.entries.len() < self.capacity || self.capacity == 0 {
             return self.entries.truncate(self.capacity);
         }
-        let best = &self.entries[..self.capacity];
-        // Branch-free over all pairs: there are rarely copies.
-        let has_copies =
-            best.iter().zip(&best[1..]).fold(false, |any, (one, next)| any | next.is_copy_of(one));
-        if has_copies {
+        if self.expects_copies {
             self.shorten_copies();
         } else {
             self.entries.truncate(self.capacity);
@@ -166,7 +169,6 @@ impl CandidateList {
         }
     }
 
-    #[cold]
     fn shorten_copies(&mut self) {
         let (mut kept, mut different, mut copies) = (0, 0, 0);
         let mut last: Option<Candidate> = None;
@@ -323,6 +325,7 @@ mod tests {
         let others = |from: u32| (from..from + 8).map(|at| Candidate::new(100_000 * (1 + at), -(at as f32)));
         for copies in [0, 1, 5, 8, 9, 500] {
             let mut list = CandidateList::default();
+            list.expect_copies(true);
             list.reset(8);
             list.merge(&mut others(8).collect::<Vec<_>>());
             let of_one: Vec<Candidate> = (0..=copies).map(|at| Candidate::new(at, 0.5)).collect();

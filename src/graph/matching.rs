@@ -72,6 +72,7 @@ pub fn traverse_matching(
     interrupt: &mut Interrupt<'_>,
 ) -> Cost {
     let mut cost = Cost::default();
+    scratch.candidates.expect_copies(graph.has_copies);
     scratch.candidates.reset(ef_search);
     scratch.visited.restrict_to(matches);
     scratch.passed.restrict_to_others(matches);
@@ -114,6 +115,7 @@ pub fn expand_found(
     interrupt: &mut Interrupt<'_>,
 ) -> Cost {
     let Scratch { candidates, visited, scores, arrivals, found, .. } = scratch;
+    candidates.expect_copies(graph.has_copies);
     candidates.reset(ef_search);
     visited.restrict_to(matches);
     scores.clear();
@@ -238,7 +240,8 @@ mod tests {
         // Every node leads to the next two.
         let lists: Vec<Vec<u32>> = (0..NODES).map(|node| (node + 1..NODES.min(node + 3)).collect()).collect();
         let lists = PackedLists::of(&lists);
-        let graph = GraphView { layer0: lists.view(), upper: Vec::new(), entry_point: NodeId(0) };
+        let graph =
+            GraphView { layer0: lists.view(), upper: Vec::new(), entry_point: NodeId(0), has_copies: false };
         let mut matches = NodeSet::all(NODES as usize);
         // The traversal gets past one node that does not match, but not past two in a row.
         [40, 70, 71].into_iter().for_each(|node| matches.remove(node));

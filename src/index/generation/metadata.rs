@@ -27,6 +27,9 @@ pub struct Metadata {
     /// The last nodes, this many, have components that their codes do not represent. A search scores them in full precision.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unrepresented: u32,
+    /// The number of nodes with the embedding of another node, to which they are attached. 0 in versions that do not tell.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub copies: u32,
     /// What the codes cost; `None` if they were not compared with full precision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code_check: Option<CodeCheck>,

@@ -206,6 +206,7 @@ impl Index {
             layer0: Lists::new(self.layer0_starts(), self.cast(SectionKind::Layer0)),
             upper,
             entry_point: NodeId(self.metadata.entry_point),
+            has_copies: self.metadata.copies > 0,
         }
     }
 
