@@ -95,7 +95,7 @@ proptest! {
 
 #[test]
 fn since_is_as_right_in_a_generation_from_before_filters() {
-    for version in [1, 2, 3, 4, 5, 6, 7, 8, 9] {
+    for version in 1..=10 {
         let name = format!("tests/fixtures/format-{version}.index");
         let index = Index::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
         let columns = Columns::open(&index).unwrap();

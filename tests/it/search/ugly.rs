@@ -198,10 +198,12 @@ fn normal(random: &mut ChaCha8Rng) -> f32 {
 #[test]
 fn ugly_data_costs_no_recall() {
     let mut failed = Vec::new();
-    for shape in SHAPES {
+    for (at, shape) in SHAPES.into_iter().enumerate() {
         let catalog = Catalog::new(shape);
         for metric in Metric::ALL {
-            for is_taught in [false, true] {
+            // The home case both ways, the other metrics in turns.
+            let ways = if metric == Metric::InnerProduct { vec![false, true] } else { vec![at % 2 == 0] };
+            for is_taught in ways {
                 let index = catalog.build(metric, is_taught, Codes::preferred(metric));
                 let facts = index.metadata();
                 for (k, plan) in WANTED {

@@ -82,6 +82,55 @@ fn entries_that_lead_nowhere_are_found_by_verify() {
 }
 
 #[test]
+fn half_norms_that_are_not_those_of_the_codes_are_found() {
+    let sample = Sample::with(Metric::L2, BuildParams::new(Metric::L2, 4, 20).unwrap());
+    sample.check(&sample.bytes).unwrap();
+    let kind = SectionKind::CodeHalfNorms;
+    for value in [f32::NAN, f32::INFINITY, -1.0, 1e30] {
+        let bytes = with_first_u32(&sample, kind, value.to_bits());
+        search_every_way(&sample.open(&bytes).unwrap());
+        let error = sample.check(&bytes).unwrap_err();
+        assert!(
+            matches!(&error, IndexError::BadEntry { section, .. } if *section == kind.to_string()),
+            "{error}"
+        );
+    }
+    let index = sample.open(&sample.bytes).unwrap();
+    let error = rewritten(&index, |other, _, _| other != kind).unwrap_err();
+    assert!(
+        matches!(&error, IndexError::MissingSection { section, .. } if *section == kind.to_string()),
+        "{error}"
+    );
+}
+
+/// A search trusts neither of them: it may find other videos, but it ends.
+#[test]
+fn wrong_numbers_of_extremes_and_copies_do_not_keep_a_search_from_ending() {
+    for metric in [Metric::InnerProduct, Metric::L2] {
+        let sample = Sample::with(metric, BuildParams::new(metric, 4, 20).unwrap());
+        let index = sample.open(&sample.bytes).unwrap();
+        for (unrepresented, copies) in [(0, 60), (1, 0), (60, 1), (61, 0)] {
+            let changed = rewritten(&index, |kind, _, bytes| {
+                if kind == SectionKind::Metadata {
+                    let text = String::from_utf8(bytes.clone()).unwrap();
+                    let with = format!("{{\"unrepresented\":{unrepresented},\"copies\":{copies},");
+                    *bytes = text.replacen('{', &with, 1).into_bytes();
+                }
+                true
+            });
+            match changed {
+                Ok(changed) => search_every_way(&changed),
+                Err(error) if unrepresented > 60 => {
+                    assert!(matches!(error, IndexError::BadMetadata { .. }), "{error}");
+                }
+                // The blocks are those of all rows.
+                Err(error) => assert!(matches!(error, IndexError::WrongSectionLength { .. }), "{error}"),
+            }
+        }
+    }
+}
+
+#[test]
 fn axes_that_do_not_fit_are_found() {
     let sample = Sample::along_axes();
     sample.check(&sample.bytes).unwrap();
