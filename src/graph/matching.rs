@@ -6,7 +6,7 @@ use super::candidates::{Candidate, keep_best};
 use super::cost::Cost;
 use super::scorer::Score;
 use super::scratch::{Scratch, chosen};
-use super::traverse::Width;
+use super::traverse::{Width, some_of};
 use crate::base::id::NodeId;
 use crate::base::interrupt::Interrupt;
 use crate::node_set::NodeSet;
@@ -86,6 +86,8 @@ pub fn traverse_matching(
         }
     }
     spread(matches).for_each(|node| scratch.visited.insert(node));
+    let extremes = some_of(scorer.extremes()).filter(|node| matches.contains(*node));
+    extremes.for_each(|node| scratch.visited.insert(node));
     scratch.score_since(scorer, 0, &mut cost);
     loop {
         while scratch.expand_matching(&graph.layer0, scorer, &mut cost) {

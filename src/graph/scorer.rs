@@ -1,5 +1,7 @@
 //! A query bound to the rows that it is compared with.
 
+use std::ops::Range;
+
 use crate::base::element::Element;
 use crate::base::metric::Metric;
 use crate::kernel::{Kernels, prefetch};
@@ -15,6 +17,12 @@ pub trait Score {
     /// # Panics
     /// If a row is not below [`Self::rows`] or the lengths differ.
     fn score_rows(&self, rows: &[u32], out: &mut [f32]);
+
+    /// Rows with extreme components, which a traversal should score whatever leads to them: by inner product they are often
+    /// the best, and seldom near each other.
+    fn extremes(&self) -> Range<u32> {
+        0..0
+    }
 
     /// Scores one row.
     ///
@@ -130,6 +138,16 @@ impl Scan for CodeScorer<'_> {
 impl Score for CodeScorer<'_> {
     fn rows(&self) -> usize {
         self.codes.len() / self.query.len()
+    }
+
+    fn extremes(&self) -> Range<u32> {
+        match self.corrections {
+            // Under L2 they are far from everything.
+            Some(corrections) if corrections.half_norms.is_empty() => {
+                corrections.represented..self.rows() as u32
+            }
+            _ => 0..0,
+        }
     }
 
     #[inline]
@@ -288,6 +306,10 @@ impl<S: Score> BestOf<S> {
 impl<S: Score> Score for BestOf<S> {
     fn rows(&self) -> usize {
         self.queries[0].scorer.rows()
+    }
+
+    fn extremes(&self) -> Range<u32> {
+        self.queries[0].scorer.extremes()
     }
 
     fn score_rows(&self, rows: &[u32], out: &mut [f32]) {

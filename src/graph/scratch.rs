@@ -140,6 +140,26 @@ impl Scratch {
             cost.distances += 1;
         }
     }
+
+    /// Adds `nodes` as starts of a traversal, those that were not scored before.
+    pub(super) fn seed_all(
+        &mut self,
+        scorer: &impl Score,
+        nodes: impl Iterator<Item = u32>,
+        cost: &mut Cost,
+    ) {
+        let Scratch { candidates, visited, scores, arrivals, selection, .. } = self;
+        let known = visited.len();
+        nodes.for_each(|node| visited.insert(node));
+        let batch = visited.since(known);
+        scores.resize(visited.len(), 0.0);
+        let scores = &mut scores[known..];
+        scorer.score_rows(batch, scores);
+        arrivals.clear();
+        arrivals.extend(chosen(selection.at_least(scores, candidates.least()), batch, scores));
+        candidates.merge(arrivals);
+        cost.distances += batch.len() as u64;
+    }
 }
 
 /// The nodes and scores at `positions`.

@@ -1,6 +1,8 @@
 //! Whole searches: down the upper layers, then the beam over layer 0 (Malkov & Yashunin 2016, algorithm 5); and the scan
 //! of all rows that takes its place.
 
+use std::ops::Range;
+
 use super::adjacency::GraphView;
 use super::beam::{beam_search, greedy_search};
 use super::candidates::{Candidate, keep_best};
@@ -12,6 +14,9 @@ use crate::base::interrupt::Interrupt;
 
 /// Rows scored between two checks of the interrupt.
 const SCAN_BLOCK: usize = 1024;
+
+/// A traversal starts from at most this many rows with extreme components: about as many as it scores otherwise.
+const MAX_EXTREMES: usize = 1024;
 
 /// How wide a traversal is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +58,17 @@ pub fn traverse_from(
     for start in starts.iter().chain([&graph.entry_point]) {
         scratch.seed(scorer, start.0, &mut cost);
     }
+    let extremes = scorer.extremes();
+    if !extremes.is_empty() {
+        scratch.seed_all(scorer, some_of(extremes), &mut cost);
+    }
     expand(graph, scorer, width, scratch, cost, interrupt)
+}
+
+/// At most [`MAX_EXTREMES`] of the rows, spread evenly.
+pub(super) fn some_of(extremes: Range<u32>) -> impl Iterator<Item = u32> {
+    let step = extremes.len().div_ceil(MAX_EXTREMES).max(1);
+    extremes.step_by(step)
 }
 
 /// Resumes a traversal with a larger `width`.
