@@ -49,7 +49,7 @@ pub struct Arguments {
 /// If the configuration is invalid, no index can be opened, or the address is not available.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut config = settings(arguments)?;
-    telemetry::init(&config.log, config.log_format)?;
+    let _log = telemetry::init(&config.log, config.log_format)?;
     // Bound before the indexes are opened, so that an address in use is reported at once. Nobody can connect until the
     // socket listens.
     let socket = claim(&config.listen).with_context(|| format!("cannot listen on {}", config.listen))?;

@@ -3,10 +3,18 @@
 //! What flows in: a filter and a format. What flows out: a process-wide subscriber. Only commands call this; the library
 //! only emits `tracing` events.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal};
+use std::panic;
 
 use serde::{Deserialize, Serialize};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
+
+use crate::base::panics::{Panicked, caught};
+
+/// Lines that wait for a slow reader of standard error. Further lines are dropped.
+const WAITING_LINES: usize = 8192;
 
 /// The format of a log line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,23 +43,55 @@ pub enum TelemetryError {
     AlreadySet(Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Logs the events that pass `filter` to standard error, for the rest of the process. A line that cannot be written, for
-/// lack of a reader or of disk space, is dropped.
+/// The log of a process. When it is dropped, the waiting lines are written, for as long as about a second.
+#[derive(Debug)]
+#[must_use = "lines are lost when it is dropped"]
+pub struct Log(Option<WorkerGuard>);
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        let writer = self.0.take();
+        // It reports a writer that does not end on standard output, and panics if nobody reads that either.
+        let _ = caught(|| drop(writer));
+    }
+}
+
+/// Logs panics and the events that pass `filter` to standard error, until the result is dropped. Nobody waits for the
+/// reader: a line that cannot be written, for lack of a reader or of disk space, or since many lines wait, is dropped.
 ///
 /// # Errors
 /// If the filter is malformed, or the process already has a subscriber.
-pub fn init(filter: &str, format: LogFormat) -> Result<(), TelemetryError> {
+pub fn init(filter: &str, format: LogFormat) -> Result<Log, TelemetryError> {
     let parsed = EnvFilter::try_new(filter)
         .map_err(|source| TelemetryError::Filter { filter: filter.to_owned(), source })?;
+    let (writer, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(WAITING_LINES)
+        .lossy(true)
+        .thread_name("log")
+        .finish(io::stderr());
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(parsed)
         // Otherwise a failed write is reported with `eprintln!`, which panics if standard error has no reader.
         .log_internal_errors(false)
-        .with_writer(io::stderr)
+        .with_writer(writer)
         .with_ansi(io::stderr().is_terminal());
     let set = match format {
         LogFormat::Text => subscriber.try_init(),
         LogFormat::Json => subscriber.json().try_init(),
     };
-    set.map_err(TelemetryError::AlreadySet)
+    set.map_err(TelemetryError::AlreadySet)?;
+    log_panics();
+    Ok(Log(Some(guard)))
+}
+
+/// Logs panics as events, with a backtrace if `RUST_BACKTRACE` asks for one.
+fn log_panics() {
+    panic::set_hook(Box::new(|info| {
+        let location = info.location().map(tracing::field::display);
+        let thread = std::thread::current();
+        let backtrace = Backtrace::capture();
+        let backtrace = (backtrace.status() == BacktraceStatus::Captured).then_some(&backtrace);
+        let backtrace = backtrace.map(tracing::field::display);
+        tracing::error!(thread = thread.name(), location, backtrace, "{}", Panicked::of(info.payload()));
+    }));
 }

@@ -14,6 +14,8 @@ pub enum Task {
     Rebuild,
     /// The thread that appends to a log.
     Log,
+    /// The thread that removes superseded entries of a log.
+    Compaction,
     /// The comparison of sampled answers with exact ones.
     Recall,
     /// The loop that polls the engine, reports health and updates metrics.
@@ -22,7 +24,8 @@ pub enum Task {
 
 impl Task {
     /// All tasks, in the order of their declaration.
-    pub const ALL: [Task; 5] = [Task::Refresh, Task::Rebuild, Task::Log, Task::Recall, Task::Watch];
+    pub const ALL: [Task; 6] =
+        [Task::Refresh, Task::Rebuild, Task::Log, Task::Compaction, Task::Recall, Task::Watch];
 
     /// Returns the name in metrics and logs.
     pub fn name(self) -> &'static str {
@@ -30,6 +33,7 @@ impl Task {
             Task::Refresh => "refresh",
             Task::Rebuild => "rebuild",
             Task::Log => "log",
+            Task::Compaction => "compaction",
             Task::Recall => "recall",
             Task::Watch => "watch",
         }

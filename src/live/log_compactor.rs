@@ -3,7 +3,6 @@
 //! What flows in: a log, and a call after each append. What flows out: a log that is at most about twice as large as the
 //! entries that a replay needs. Appends wait for one transaction at most, or while free pages are given back.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -11,6 +10,7 @@ use std::thread::{self, JoinHandle};
 use parking_lot::{Condvar, Mutex};
 
 use crate::base::interrupt::Interrupt;
+use crate::base::panics::{Panicked, caught};
 use crate::live::delta::superseded::superseded;
 use crate::live::log::error::LogError;
 use crate::live::log::mutation_log::MutationLog;
@@ -40,11 +40,11 @@ struct Shared {
 }
 
 impl LogCompactor {
-    /// Starts the thread.
+    /// Starts the thread. It goes on after a panic, which it reports to `on_panic`.
     ///
     /// # Panics
     /// If the thread cannot be started.
-    pub fn new(log: Arc<dyn MutationLog>) -> Self {
+    pub fn new(log: Arc<dyn MutationLog>, on_panic: impl Fn(&Panicked) + Send + 'static) -> Self {
         let shared = Arc::new(Shared {
             log,
             due_at: AtomicU64::new(COMPACT_FROM_BYTES),
@@ -55,7 +55,7 @@ impl LogCompactor {
         let of_thread = Arc::clone(&shared);
         let thread = thread::Builder::new()
             .name("log-compaction".to_owned())
-            .spawn(move || of_thread.run())
+            .spawn(move || of_thread.run(on_panic))
             .expect("the thread that compacts the mutation log starts");
         Self { shared, thread: Some(thread) }
     }
@@ -89,7 +89,7 @@ impl Shared {
         self.is_stopped.load(Ordering::Relaxed)
     }
 
-    fn run(&self) {
+    fn run(&self, on_panic: impl Fn(&Panicked)) {
         while !self.is_stopped() {
             let mut is_woken = self.is_woken.lock();
             while !std::mem::take(&mut *is_woken) {
@@ -99,13 +99,12 @@ impl Shared {
             // It may have grown as much again meanwhile.
             while !self.is_stopped() && self.is_due() {
                 let before = self.log.size();
-                match catch_unwind(AssertUnwindSafe(|| self.compact())) {
+                match caught(|| self.compact()) {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => {
                         tracing::warn!(%error, "superseded entries of the log cannot be removed")
                     }
-                    // The panic hook logged the message.
-                    Err(_) => tracing::error!("looking for superseded entries of the log panicked"),
+                    Err(panic) => on_panic(&panic),
                 }
                 let after = self.log.size();
                 // Without what was appended meanwhile.

@@ -114,7 +114,7 @@ impl ServedIndex {
         let snapshot = Snapshot::new(manifest, index, &store)?;
         let current = snapshot.manifest.manifest;
         let shared = Arc::new(Shared::new(snapshot, log.as_deref())?);
-        let log = WriteLog::new(&store, &shared, found);
+        let log = WriteLog::new(&store, &shared, &background.supervisor, found);
         let rebuilder = Rebuilder::new(options.rebuild.clone(), Arc::clone(&background.supervisor));
         Ok(Self {
             name,

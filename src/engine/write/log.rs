@@ -10,6 +10,8 @@ use parking_lot::Mutex;
 use rustix::fs::{Access, access};
 
 use crate::base::file_identity::Displaced;
+use crate::base::panics::Panicked;
+use crate::engine::supervise::{Supervisor, Task};
 use crate::engine::write::shared::Shared;
 use crate::index::IndexStore;
 use crate::live::{GroupCommit, LogCompactor, LogError, Mutation, MutationLog, RedbLog};
@@ -70,6 +72,7 @@ pub(crate) struct WriteLog {
     dir: PathBuf,
     path: PathBuf,
     shared: Arc<Shared>,
+    supervisor: Arc<Supervisor>,
     state: Mutex<State>,
     /// Why writes have stopped.
     problem: Arc<Mutex<Option<String>>>,
@@ -115,15 +118,20 @@ pub(crate) enum LogProblem {
 
 impl WriteLog {
     /// Uses the log that was `found`, whose entries `shared` contains.
-    pub(crate) fn new(store: &IndexStore, shared: &Arc<Shared>, found: FoundLog) -> Self {
-        let (shared, problem) = (Arc::clone(shared), Arc::default());
+    pub(crate) fn new(
+        store: &IndexStore,
+        shared: &Arc<Shared>,
+        supervisor: &Arc<Supervisor>,
+        found: FoundLog,
+    ) -> Self {
+        let (shared, supervisor, problem) = (Arc::clone(shared), Arc::clone(supervisor), Arc::default());
         let state = match found {
             FoundLog::Absent => State::Absent { failed: None },
-            FoundLog::Writable(log) => State::Open(group(log, &shared, &problem)),
+            FoundLog::Writable(log) => State::Open(group(log, &shared, &supervisor, &problem)),
             FoundLog::ReadOnly { log, reason } => State::ReadOnly { log, reason },
         };
         let (dir, path) = (store.dir().to_owned(), store.dir().join(LOG_FILE));
-        Self { dir, path, shared, state: Mutex::new(state), problem }
+        Self { dir, path, shared, supervisor, state: Mutex::new(state), problem }
     }
 
     /// Writes `mutations` in their order, and returns the sequence number of the last one.
@@ -223,7 +231,7 @@ impl WriteLog {
         }
         match self.create() {
             Ok(log) => {
-                let opened = group(log, &self.shared, &self.problem);
+                let opened = group(log, &self.shared, &self.supervisor, &self.problem);
                 *state = State::Open(Arc::clone(&opened));
                 Ok(opened)
             }
@@ -255,10 +263,12 @@ impl WriteLog {
 fn group(
     log: Arc<dyn MutationLog>,
     shared: &Arc<Shared>,
+    supervisor: &Arc<Supervisor>,
     problem: &Arc<Mutex<Option<String>>>,
 ) -> Arc<OpenLog> {
-    let (shared, problem) = (Arc::clone(shared), Arc::clone(problem));
-    let compactor = Arc::new(LogCompactor::new(Arc::clone(&log)));
+    let (shared, supervisor, problem) = (Arc::clone(shared), Arc::clone(supervisor), Arc::clone(problem));
+    let on_panic = move |panic: &Panicked| supervisor.report(Task::Compaction, panic);
+    let compactor = Arc::new(LogCompactor::new(Arc::clone(&log), on_panic));
     let woken = Arc::clone(&compactor);
     let group = GroupCommit::new(Arc::clone(&log), move |entries| {
         woken.wake();

@@ -417,15 +417,25 @@ async fn a_server_whose_folder_is_replaced_keeps_what_it_acknowledges_from_then_
     }
 }
 
-/// Whoever reads the log of the server dies: publications, writes and rebuilds go on, and so does the shutdown.
+/// Whoever reads the log of the server dies, or stops reading: publications, writes and rebuilds go on, and so does the
+/// shutdown.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_whose_log_reader_dies_goes_on() {
+async fn a_server_whose_log_reader_dies_or_stops_goes_on() {
+    tokio::join!(goes_on_without_reader(true), goes_on_without_reader(false));
+}
+
+async fn goes_on_without_reader(dies: bool) {
     let mut index = TestIndex::new(40);
     let mut command = serve(&index);
     command.env("SHORTLIST_SERVE_POLL_INTERVAL", "20ms").env("SHORTLIST_SERVE_LOG", "debug");
     let mut served = Served::start(command);
-    let (unused, _) = std::io::pipe().unwrap();
-    drop(std::mem::replace(&mut served.stderr, ChildStderr::from(OwnedFd::from(unused))));
+    if dies {
+        let (unused, _) = std::io::pipe().unwrap();
+        drop(std::mem::replace(&mut served.stderr, ChildStderr::from(OwnedFd::from(unused))));
+    } else {
+        // The server logs more than this.
+        rustix::pipe::fcntl_setpipe_size(&served.stderr, 4096).unwrap();
+    }
     let mut admin = AdminClient::new(channel(served.address).await);
     let mut client = CatalogClient::new(channel(served.address).await);
     for generation in [2, 4] {

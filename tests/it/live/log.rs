@@ -165,7 +165,7 @@ fn gives_disk_back_when_most_is_trimmed() {
 fn a_hot_set_does_not_make_the_log_grow() {
     let (_folder, path) = folder();
     let log: Arc<dyn MutationLog> = Arc::new(RedbLog::open(&path).unwrap());
-    let compactor = LogCompactor::new(Arc::clone(&log));
+    let compactor = LogCompactor::new(Arc::clone(&log), |panic| panic!("{panic}"));
     let large = |video, value| {
         let Mutation::Upsert(upsert) = upsert(video) else { unreachable!() };
         Mutation::Upsert(Upsert { embedding: vec![value; 512], ..upsert })
