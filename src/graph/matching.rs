@@ -151,19 +151,6 @@ fn spread(set: &NodeSet) -> impl Iterator<Item = u32> + '_ {
 }
 
 impl Scratch {
-    /// Scores the nodes that were visited after the first `known` and adds the promising ones to the candidate list.
-    fn score_since(&mut self, scorer: &impl Score, known: usize, cost: &mut Cost) {
-        let Scratch { candidates, visited, scores, arrivals, selection, .. } = self;
-        let batch = visited.since(known);
-        scores.resize(visited.len(), 0.0);
-        let scores = &mut scores[known..];
-        scorer.score_rows(batch, scores);
-        arrivals.clear();
-        arrivals.extend(chosen(selection.at_least(scores, candidates.least()), batch, scores));
-        candidates.merge(arrivals);
-        cost.distances += batch.len() as u64;
-    }
-
     /// Expands the best candidates that are not expanded yet. Returns whether there were any.
     fn expand_matching(&mut self, adjacency: &impl Adjacency, scorer: &impl Score, cost: &mut Cost) -> bool {
         let width = expansions(self.candidates.capacity());

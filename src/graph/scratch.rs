@@ -148,9 +148,14 @@ impl Scratch {
         nodes: impl Iterator<Item = u32>,
         cost: &mut Cost,
     ) {
+        let known = self.visited.len();
+        nodes.for_each(|node| self.visited.insert(node));
+        self.score_since(scorer, known, cost);
+    }
+
+    /// Scores the nodes that were visited after the first `known` and adds the promising ones to the candidate list.
+    pub(super) fn score_since(&mut self, scorer: &impl Score, known: usize, cost: &mut Cost) {
         let Scratch { candidates, visited, scores, arrivals, selection, .. } = self;
-        let known = visited.len();
-        nodes.for_each(|node| visited.insert(node));
         let batch = visited.since(known);
         scores.resize(visited.len(), 0.0);
         let scores = &mut scores[known..];

@@ -32,6 +32,8 @@ const GAIN: f32 = 4.0;
 pub struct Bounds {
     /// `[dim]`: low and high.
     ranges: Vec<(f32, f32)>,
+    /// `[dim]`: low and high without extremes; those of `ranges` where there are none.
+    trimmed: Vec<(f32, f32)>,
     /// `[dim]`: the median of a sample.
     medians: Vec<f32>,
 }
@@ -55,17 +57,17 @@ impl Bounds {
             }
             all
         });
-        let medians = map_sorted(vectors, dim, |_, values| values[values.len() / 2]);
-        Self { ranges: bounds.unwrap_or_default(), medians }
+        let ranges = bounds.unwrap_or_default();
+        let of_sample = |at: usize, values: &[f32]| {
+            (trimmed(ranges[at], values).unwrap_or(ranges[at]), values[values.len() / 2])
+        };
+        let (trimmed, medians) = map_sorted(vectors, dim, of_sample).into_iter().unzip();
+        Self { ranges, trimmed, medians }
     }
 
-    /// Returns bounds that leave extremes out; `None` if no dimension has any. `self` are the bounds of all of `vectors`,
-    /// `[n × dim]`.
-    pub fn without_extremes<T: Element>(&self, vectors: &[T], dim: usize) -> Option<Self> {
-        let ranges = map_sorted(vectors, dim, |at, values| {
-            trimmed(self.ranges[at], values).unwrap_or(self.ranges[at])
-        });
-        (ranges != self.ranges).then(|| Self { ranges, medians: self.medians.clone() })
+    /// Returns bounds that leave extremes out; `None` if no dimension has any.
+    pub fn without_extremes(&self) -> Option<Self> {
+        (self.trimmed != self.ranges).then(|| Self { ranges: self.trimmed.clone(), ..self.clone() })
     }
 
     /// Low and high of every dimension.
@@ -135,7 +137,7 @@ mod tests {
             let rows = rows(count);
             let bounds = Bounds::of(&rows, DIM);
             if count >= 100 {
-                assert_eq!(bounds.without_extremes(&rows, DIM), None, "{count}");
+                assert_eq!(bounds.without_extremes(), None, "{count}");
             }
         }
     }
@@ -147,7 +149,7 @@ mod tests {
                 let mut rows = rows(count);
                 rows[7 * DIM + 2] = value;
                 let all = Bounds::of(&rows, DIM);
-                let tightest = all.without_extremes(&rows, DIM).unwrap();
+                let tightest = all.without_extremes().unwrap();
                 for at in [0, 1, 3] {
                     assert_eq!(tightest.ranges[at], all.ranges[at], "{count} {value}");
                 }
@@ -163,7 +165,7 @@ mod tests {
         for (row, values) in rows.chunks_mut(DIM).enumerate() {
             values[1] = if row % 250 == 3 { 9.0 } else { 0.5 };
         }
-        let tightest = Bounds::of(&rows, DIM).without_extremes(&rows, DIM).unwrap();
+        let tightest = Bounds::of(&rows, DIM).without_extremes().unwrap();
         assert_eq!(tightest.ranges[1], (0.5, 0.5));
     }
 }

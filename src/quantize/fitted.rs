@@ -28,7 +28,7 @@ pub fn fit<T: Element>(codes: Codes, vectors: &[T], dim: usize, metric: Metric) 
     let rows = vectors.len() / dim;
     let all = Bounds::of(vectors, dim);
     let mut fitted: Vec<Fitted> = Vec::new();
-    if let Some(bounds) = all.without_extremes(vectors, dim) {
+    if let Some(bounds) = all.without_extremes() {
         let Some(quantizer) = codes.train(&bounds, metric) else { return fitted };
         let is_outside = |row: &usize| !quantizer.represents(&vectors[row * dim..(row + 1) * dim]);
         let outside = parallel::map_ranges(rows, ROWS_PER_TASK, |range| {

@@ -6,12 +6,16 @@
 //! | `record.rs`       | a mutation as the bytes of the log |
 //! | `mutation_log.rs` | the contract of a log |
 //! | `redb_log.rs`     | a log in a file of this machine |
+//! | `tables.rs`       | its tables |
+//! | `disk.rs`         | the bytes of its file |
 //! | `group.rs`        | group commit: many callers, one append |
 //! | `error.rs`        | errors of a log |
 
+mod disk;
 pub(crate) mod error;
 pub(crate) mod group;
 pub(crate) mod mutation;
 pub(crate) mod mutation_log;
 mod record;
 pub(crate) mod redb_log;
+mod tables;

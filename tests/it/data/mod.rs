@@ -7,5 +7,6 @@ mod hostile;
 mod ids;
 mod neighbors;
 mod parquet;
+mod parquet_encodings;
 mod synth;
 mod times;

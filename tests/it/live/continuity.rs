@@ -8,7 +8,7 @@ use shortlist::base::id::VideoId;
 use shortlist::base::metric::Metric;
 use shortlist::build::{BuildParams, Silent, stage};
 use shortlist::dataset::{AttributeColumn, ColumnValues, Dataset, Embeddings};
-use shortlist::engine::{Engine, EngineOptions, GateOptions, RebuildOptions, RebuildState, WriteMode};
+use shortlist::engine::{GateOptions, RebuildState, WriteMode};
 use shortlist::index::{IndexStore, Measured};
 use shortlist::live::Mutation;
 use shortlist::recall::calibrate_staged;
@@ -23,6 +23,7 @@ use crate::harness::indexes::random_rows;
 use crate::harness::process::{Served, serve};
 use crate::harness::wire::{at_least, cap, fresh, must};
 use crate::harness::{Setup, TestIndex, TestServer, eventually, request};
+use crate::live::gate::open;
 
 const VIDEOS: usize = 1_200;
 const DIM: usize = 8;
@@ -275,18 +276,6 @@ async fn several_problems_are_reported_together() {
     }
     assert_eq!(status(&server).await.gate.unwrap().reasons, reasons);
     server.stop().await;
-}
-
-fn open(index: &TestIndex, gate: GateOptions) -> Engine {
-    Engine::open(EngineOptions {
-        indexes: vec![("videos".to_owned(), index.dir())],
-        threads: 1,
-        is_writable: true,
-        rebuild: RebuildOptions { delta_share: 0.0, deleted_share: 0.0, ..RebuildOptions::default() },
-        gate,
-        ..EngineOptions::default()
-    })
-    .unwrap()
 }
 
 /// Videos that were deleted are not missed, and the share can be set.

@@ -10,4 +10,6 @@ mod log_swap;
 mod rebuild;
 mod replaced;
 mod swap;
+mod two_servers;
+mod unopened;
 mod writes;

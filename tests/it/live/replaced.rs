@@ -16,12 +16,12 @@ use shortlist::engine::{
 use shortlist::live::Mutation;
 use tempfile::TempDir;
 
-use crate::harness::{DIM, TestIndex, video_id};
+use crate::harness::{DIM, TestIndex};
 use crate::live::engine::{request, upsert};
 
-const VIDEOS: usize = 30;
+pub(super) const VIDEOS: usize = 30;
 
-fn open(dir: &Path) -> Result<Engine, EngineError> {
+pub(super) fn open(dir: &Path) -> Result<Engine, EngineError> {
     let rebuild = RebuildOptions { delta_share: 0.0, deleted_share: 0.0, ..RebuildOptions::default() };
     let indexes = vec![("videos".to_owned(), dir.to_owned())];
     let options =
@@ -29,12 +29,12 @@ fn open(dir: &Path) -> Result<Engine, EngineError> {
     Engine::open(options)
 }
 
-fn write(engine: &Engine, video: u64) -> Result<u64, EngineError> {
+pub(super) fn write(engine: &Engine, video: u64) -> Result<u64, EngineError> {
     let mutation = Mutation::Upsert(upsert(video, [1.0; DIM], "new", true));
     engine.write("", vec![mutation], WriteMode::AllOrNothing).map(|written| written.sequence)
 }
 
-fn assert_refused(engine: &Engine, context: &str) {
+pub(super) fn assert_refused(engine: &Engine, context: &str) {
     let error = write(engine, 999).expect_err(context);
     assert!(
         matches!(error, EngineError::ReadOnly { .. } | EngineError::OutOfService { .. }),
@@ -45,16 +45,16 @@ fn assert_refused(engine: &Engine, context: &str) {
     assert_ne!(engine.readiness("").unwrap(), Readiness::Ready, "{context}");
 }
 
-fn has(engine: &Engine, video: u64) -> bool {
+pub(super) fn has(engine: &Engine, video: u64) -> bool {
     let found = engine.get("", &[VideoId(video)], &ReturnAttributes::None, false).unwrap();
     matches!(found[0], Lookup::Found(_))
 }
 
-fn answers(engine: &Engine) -> bool {
+pub(super) fn answers(engine: &Engine) -> bool {
     engine.search(&request([1.0; DIM], 5, Effort::Exact), &Budget::default()).is_ok()
 }
 
-fn copy_folder(from: &Path, to: &Path) {
+pub(super) fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
@@ -63,14 +63,14 @@ fn copy_folder(from: &Path, to: &Path) {
 }
 
 /// A folder behind a link.
-struct Folder {
-    root: TempDir,
-    index: TestIndex,
+pub(super) struct Folder {
+    pub(super) root: TempDir,
+    pub(super) index: TestIndex,
     number: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Change {
+pub(super) enum Change {
     Anew,
     Link,
     Removed,
@@ -97,27 +97,27 @@ const CHANGES: [Change; 10] = [
 ];
 
 impl Folder {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let folder = Self { root: tempfile::tempdir().unwrap(), index: TestIndex::new(VIDEOS), number: 0 };
         copy_folder(&folder.index.dir(), &folder.real());
         symlink(folder.real(), folder.link()).unwrap();
         folder
     }
 
-    fn link(&self) -> PathBuf {
+    pub(super) fn link(&self) -> PathBuf {
         self.root.path().join("live")
     }
 
-    fn real(&self) -> PathBuf {
+    pub(super) fn real(&self) -> PathBuf {
         self.root.path().join(format!("folder-{}", self.number))
     }
 
-    fn log(&self) -> PathBuf {
+    pub(super) fn log(&self) -> PathBuf {
         self.real().join("mutations.redb")
     }
 
     /// The only file with this prefix.
-    fn file(&self, prefix: &str) -> PathBuf {
+    pub(super) fn file(&self, prefix: &str) -> PathBuf {
         let names = fs::read_dir(self.real()).unwrap().map(|entry| entry.unwrap().path());
         let is_it = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with(prefix);
         names.filter(is_it).max().unwrap()
@@ -131,7 +131,7 @@ impl Folder {
     }
 
     /// Makes a change; `write` writes once more. Returns whether anything changed, and whether writes may be lost.
-    fn change(&mut self, change: Change, write: impl FnOnce()) -> (bool, bool) {
+    pub(super) fn change(&mut self, change: Change, write: impl FnOnce()) -> (bool, bool) {
         let spare = self.root.path().join("spare");
         match change {
             Change::Anew => {
@@ -349,185 +349,4 @@ fn a_log_that_lacks_writes_of_the_generation_is_not_taken() {
     let refused = engine.status("").unwrap().refused.unwrap();
     assert!(refused.contains("expected a log position of at most 1"), "{refused}");
     assert!((1..5).all(|video| has(&engine, video)));
-}
-
-#[test]
-fn of_two_servers_one_writes_before_and_after_the_folder_is_replaced() {
-    let mut folder = Folder::new();
-    let first = open(&folder.link()).unwrap();
-    first.refresh();
-    write(&first, 1).unwrap();
-    folder.change(Change::Anew, || ());
-    let second = open(&folder.link()).unwrap();
-    second.refresh();
-    // The first has not looked yet.
-    write(&second, 2).unwrap();
-    assert_refused(&first, "not its folder");
-    assert!(matches!(&first.refresh()[..], [Refresh::Withdrawn { .. }]));
-    assert_refused(&first, "the log of another server");
-    assert!(!answers(&first), "it does not know what is taken down");
-    let problem = first.activate("", 1).unwrap_err();
-    assert!(matches!(problem, EngineError::ReadOnly { .. } | EngineError::OutOfService { .. }), "{problem}");
-    write(&second, 3).unwrap();
-    drop(second);
-    let news = first.refresh();
-    assert!(matches!(&news[..], [Refresh::Opened { .. }, Refresh::Checked { .. }]), "{news:?}");
-    assert!(has(&first, 2) && has(&first, 3) && !has(&first, 1));
-    assert_eq!(first.readiness("").unwrap(), Readiness::Ready);
-    write(&first, 4).unwrap();
-    assert!(open(&folder.link()).unwrap_err().to_string().contains("in use"));
-}
-
-/// Two servers start before anything is written, and the one that writes ends.
-#[test]
-fn a_server_that_stepped_back_takes_over_when_the_log_is_free() {
-    let folder = Folder::new();
-    let (first, second) = (open(&folder.link()).unwrap(), open(&folder.link()).unwrap());
-    [&first, &second].iter().for_each(|engine| drop(engine.refresh()));
-    let takedown = Mutation::Takedown(VideoId(video_id(3)));
-    first.write("", vec![takedown], WriteMode::AllOrNothing).unwrap();
-    assert_refused(&second, "before it has looked");
-    assert!(matches!(&second.refresh()[..], [Refresh::Withdrawn { .. }]));
-    let status = second.status("").unwrap();
-    assert_eq!((status.serving, status.live.writable), (false, false));
-    assert!(second.activate("", 1).is_err() && second.activate_forced("", 1).is_err());
-    drop(first);
-    let news = second.refresh();
-    assert!(matches!(&news[..], [Refresh::Opened { .. }, Refresh::Checked { .. }]), "{news:?}");
-    let found = second.get("", &[VideoId(video_id(3))], &ReturnAttributes::None, false).unwrap();
-    assert!(matches!(found[0], Lookup::TakenDown(_)));
-    assert_eq!(write(&second, 1).unwrap(), 2);
-}
-
-/// The first of two servers writes and ends before the second has looked.
-#[test]
-fn a_log_that_another_server_left_is_read_before_it_is_written() {
-    let folder = Folder::new();
-    let (first, second) = (open(&folder.link()).unwrap(), open(&folder.link()).unwrap());
-    [&first, &second].iter().for_each(|engine| drop(engine.refresh()));
-    write(&first, 1).unwrap();
-    drop(first);
-    assert_refused(&second, "entries that it has not read");
-    second.refresh();
-    assert!(has(&second, 1));
-    assert_eq!(write(&second, 2).unwrap(), 2);
-}
-
-fn of_two(good: &Path, bad: &Path) -> Engine {
-    let indexes = vec![("bad".to_owned(), bad.to_owned()), ("good".to_owned(), good.to_owned())];
-    let options = EngineOptions { indexes, threads: 1, is_writable: true, ..EngineOptions::default() };
-    Engine::open(options).unwrap()
-}
-
-/// Makes a folder one that does not open.
-type Spoil = fn(&Folder);
-
-/// One index that does not open does not stop the others, and serves once it opens.
-#[test]
-fn an_index_that_does_not_open_is_served_once_it_is_mended() {
-    let good = TestIndex::new(VIDEOS);
-    let spoil: [(&str, Spoil); 5] = [
-        ("no folder", |folder| fs::rename(folder.real(), folder.root.path().join("away")).unwrap()),
-        ("no manifest", |folder| fs::remove_file(folder.file("manifest-")).unwrap()),
-        ("no generation", |folder| fs::remove_file(folder.file("generation-")).unwrap()),
-        ("a file that is no generation", |folder| fs::write(folder.file("generation-"), "nonsense").unwrap()),
-        ("a log that is none", |folder| fs::write(folder.log(), "nonsense").unwrap()),
-    ];
-    for (name, spoil) in spoil {
-        let folder = Folder::new();
-        spoil(&folder);
-        let engine = of_two(&good.dir(), &folder.link());
-        let of = |index: &str| {
-            let query = request([1.0; DIM], 5, Effort::Exact);
-            engine.search(&shortlist::SearchRequest { index: index.to_owned(), ..query }, &Budget::default())
-        };
-        let refused = |error: EngineError| matches!(error, EngineError::OutOfService { .. });
-        for _ in 0..2 {
-            assert_eq!(of("good").unwrap().candidates.len(), 5);
-            assert!(refused(of("bad").unwrap_err()) && refused(engine.status("bad").unwrap_err()), "{name}");
-            assert!(matches!(engine.readiness("bad").unwrap(), Readiness::NotYet(_)));
-            let news = engine.refresh();
-            assert!(!news.iter().any(|news| matches!(news, Refresh::Unopened { .. })), "{name}: it is known");
-        }
-        let _ = fs::remove_dir_all(folder.real());
-        copy_folder(&folder.index.dir(), &folder.real());
-        let news = engine.refresh();
-        let is_opened = |news: &Refresh| matches!(news, Refresh::Opened { index, .. } if index == "bad");
-        assert!(news.iter().any(is_opened), "{name}: {news:?}");
-        assert_eq!(of("bad").unwrap().candidates.len(), 5);
-        let upserted = Mutation::Upsert(upsert(1, [1.0; DIM], "new", true));
-        engine.write("bad", vec![upserted], WriteMode::AllOrNothing).unwrap();
-    }
-    let nothing = good.dir().join("nothing");
-    assert!(matches!(open(&nothing), Err(EngineError::Store(_))), "the only index has to open");
-}
-
-/// A folder that cannot be written, by a mount or by permissions.
-struct Sealed<'a>(&'a Path);
-
-impl<'a> Sealed<'a> {
-    fn new(dir: &'a Path) -> Self {
-        let mount = |arguments: &[&str]| {
-            let done = std::process::Command::new("mount").args(arguments).arg(dir).status();
-            done.is_ok_and(|status| status.success())
-        };
-        let is_mounted = rustix::process::geteuid().is_root()
-            && mount(&["--bind", dir.to_str().unwrap()])
-            && mount(&["-o", "remount,ro,bind"]);
-        if !is_mounted {
-            set_writable(dir, false);
-        }
-        Self(dir)
-    }
-}
-
-impl Drop for Sealed<'_> {
-    fn drop(&mut self) {
-        let unmounted = std::process::Command::new("umount").arg("-l").arg(self.0).status();
-        if !unmounted.is_ok_and(|status| status.success()) {
-            set_writable(self.0, true);
-        }
-    }
-}
-
-fn set_writable(dir: &Path, is_writable: bool) {
-    use std::os::unix::fs::PermissionsExt;
-    let mode = |bits: u32| fs::Permissions::from_mode(if is_writable { bits | 0o200 } else { bits });
-    for entry in fs::read_dir(dir).unwrap() {
-        fs::set_permissions(entry.unwrap().path(), mode(0o444)).unwrap();
-    }
-    fs::set_permissions(dir, mode(0o555)).unwrap();
-}
-
-#[test]
-fn a_folder_that_cannot_be_written_is_served_with_its_log() {
-    let folder = Folder::new();
-    {
-        let engine = open(&folder.real()).unwrap();
-        write(&engine, 1).unwrap();
-        let takedown = Mutation::Takedown(VideoId(video_id(3)));
-        engine.write("", vec![takedown], WriteMode::AllOrNothing).unwrap();
-    }
-    for has_log in [true, false] {
-        if !has_log {
-            fs::remove_file(folder.log()).unwrap();
-        }
-        let real = folder.real();
-        let sealed = Sealed::new(&real);
-        if fs::File::create(real.join("probe")).is_ok() {
-            println!("this user may write everywhere");
-            return;
-        }
-        let engine = open(&real).unwrap();
-        engine.refresh();
-        assert!(answers(&engine));
-        assert_eq!(has(&engine, 1), has_log);
-        assert_eq!(has(&engine, video_id(3)), !has_log);
-        assert_refused(&engine, "a folder that cannot be written");
-        drop(sealed);
-        engine.refresh();
-        assert_eq!(has(&engine, 1), has_log);
-        write(&engine, 2).unwrap();
-        assert_eq!(engine.readiness("").unwrap(), Readiness::Ready);
-    }
 }

@@ -1,0 +1,154 @@
+//! The storage backend of a log: the bytes of its file, with what `redb` does not check.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use redb::StorageBackend;
+
+use super::error::LogError;
+
+/// Block size for rewriting a file that was not closed.
+const REWRITE_BYTES: usize = 1 << 20;
+
+/// The first bytes of every redb file.
+const MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
+/// Offset of the byte with the flag [`NOT_CLOSED`].
+const FLAGS_OFFSET: usize = MAGIC.len();
+const NOT_CLOSED: u8 = 2;
+/// Length of the header of redb, at the start of the file, which every transaction changes.
+const HEAD_BYTES: usize = 320;
+
+/// The storage backend of redb, shared with the log, which reads its length.
+#[derive(Clone, Debug)]
+pub(super) struct Disk {
+    backend: Arc<dyn StorageBackend>,
+    /// The first bytes as they were read at the start or written last.
+    head: Arc<Mutex<Vec<u8>>>,
+    /// Whether the file belongs to another process: nothing is written to it any more, nor read, since redb panics on
+    /// pages that it does not expect.
+    is_detached: Arc<AtomicBool>,
+}
+
+impl Disk {
+    pub(super) fn of(backend: impl StorageBackend) -> Self {
+        Self { backend: Arc::new(backend), head: Arc::default(), is_detached: Arc::default() }
+    }
+
+    /// Checks that the file is empty or one of redb.
+    pub(super) fn check_magic(&self, path: &Path) -> Result<(), LogError> {
+        let length = self.len().map_err(LogError::io(path))?;
+        if length == 0 {
+            return Ok(());
+        }
+        let mut found = [0; MAGIC.len()];
+        if length >= MAGIC.len() as u64 {
+            self.read(0, &mut found).map_err(LogError::io(path))?;
+        }
+        if found == MAGIC {
+            return Ok(());
+        }
+        let (expected, found) = (MAGIC.escape_ascii(), found.escape_ascii());
+        let problem = format!("expected magic \"{expected}\", found \"{found}\"");
+        Err(LogError::ForeignFile { path: path.to_owned(), problem })
+    }
+
+    /// Stops writing to the file and reading from it, which belongs to another process.
+    pub(super) fn detach(&self) {
+        self.is_detached.store(true, Ordering::Release);
+    }
+
+    /// Returns whether the first bytes are those that were written last.
+    pub(super) fn has_own_head(&self) -> bool {
+        if self.check_attached().is_err() {
+            return false;
+        }
+        let written = self.head.lock();
+        let mut found = vec![0; written.len()];
+        self.backend.read(0, &mut found).is_ok() && found == *written
+    }
+
+    pub(super) fn read_head(&self) -> io::Result<()> {
+        let mut head = vec![0; HEAD_BYTES.min(usize::try_from(self.len()?).unwrap_or(HEAD_BYTES))];
+        self.read(0, &mut head)?;
+        *self.head.lock() = head;
+        Ok(())
+    }
+
+    /// Remembers what is written to the start of the file.
+    fn remember(&self, offset: usize, data: &[u8]) {
+        let mut head = self.head.lock();
+        let end = HEAD_BYTES.min(offset + data.len());
+        if head.len() < end {
+            head.resize(end, 0);
+        }
+        head[offset..end].copy_from_slice(&data[..end - offset]);
+    }
+
+    fn check_attached(&self) -> io::Result<()> {
+        if self.is_detached.load(Ordering::Acquire) {
+            return Err(io::Error::other("another process has written to the file"));
+        }
+        Ok(())
+    }
+
+    /// Rewrites a file that was not closed with the bytes that are read from it, and syncs it.
+    ///
+    /// After a failed sync, Linux marks the pages that it could not write as clean: they are read as if they were on
+    /// disk, but no later sync writes them. A log that is opened again would rely on them.
+    pub(super) fn rewrite_unclosed(&self) -> io::Result<()> {
+        let length = self.len()?;
+        let mut head = [0; FLAGS_OFFSET + 1];
+        if length < head.len() as u64 {
+            return Ok(());
+        }
+        self.read(0, &mut head)?;
+        if head[FLAGS_OFFSET] & NOT_CLOSED == 0 {
+            return Ok(());
+        }
+        let mut block = vec![0; REWRITE_BYTES];
+        for offset in (0..length).step_by(REWRITE_BYTES) {
+            let block = &mut block[..REWRITE_BYTES.min((length - offset) as usize)];
+            self.read(offset, block)?;
+            self.write(offset, block)?;
+        }
+        self.set_len(length)
+    }
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> io::Result<u64> {
+        self.backend.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.check_attached()?;
+        self.backend.read(offset, out)
+    }
+
+    /// Syncs the new length before it returns: redb writes the length into its header before it syncs, and does not open
+    /// a shorter file.
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.check_attached()?;
+        self.backend.set_len(length)?;
+        self.backend.sync_data()
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.backend.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.check_attached()?;
+        if offset < HEAD_BYTES as u64 {
+            self.remember(offset as usize, data);
+        }
+        self.backend.write(offset, data)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.backend.close()
+    }
+}

@@ -1,0 +1,246 @@
+//! The tables of a log in a `redb` database.
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | `entries`   | sequence | `record.rs` |
+//! | `takedowns` | video id | sequence of the latest takedown |
+//! | `meta`      | `version`, `last`, `trimmed`, `entry_bytes`, `entries` | a number |
+//!
+//! In a log of version 1, the entries are those above `trimmed` up to `last`. In a log of version 2, some of them are
+//! missing, which no replay needs, or earlier ones are still there; `entries` is their number. A log becomes one of version
+//! 2 when that happens first: earlier releases read it until then.
+
+use std::path::Path;
+
+use redb::{
+    Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
+    TableHandle, WriteTransaction,
+};
+
+use super::error::LogError;
+use super::mutation::Mutation;
+use super::record::encode;
+use crate::base::id::VideoId;
+
+/// The versions of the tables above: without and with gaps between entries. Records have their own version.
+const WITHOUT_GAPS: u64 = 1;
+const WITH_GAPS: u64 = 2;
+
+const ENTRIES: TableDefinition<u64, &[u8]> = TableDefinition::new("entries");
+const TAKEDOWNS: TableDefinition<u64, u64> = TableDefinition::new("takedowns");
+const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+
+const VERSION_KEY: &str = "version";
+const LAST_KEY: &str = "last";
+const TRIMMED_KEY: &str = "trimmed";
+/// Total bytes of the records.
+const ENTRY_BYTES_KEY: &str = "entry_bytes";
+/// Number of entries; read only in a log of version 2.
+const ENTRIES_KEY: &str = "entries";
+
+/// What the `meta` table says of the entries.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Totals {
+    version: u64,
+    pub(super) entries: u64,
+    pub(super) entry_bytes: u64,
+}
+
+impl Totals {
+    fn add(&mut self, record: &[u8]) {
+        self.entries += 1;
+        self.entry_bytes += record.len() as u64;
+    }
+
+    fn subtract(&mut self, record: &[u8]) {
+        self.entries = self.entries.saturating_sub(1);
+        self.entry_bytes = self.entry_bytes.saturating_sub(record.len() as u64);
+    }
+
+    /// Notes that entries are missing between others, or earlier ones still there.
+    pub(super) fn allow_gaps(&mut self) {
+        self.version = WITH_GAPS;
+    }
+
+    pub(super) fn store(self, transaction: &WriteTransaction) -> Result<(), redb::Error> {
+        let mut meta = transaction.open_table(META)?;
+        let values =
+            [(VERSION_KEY, self.version), (ENTRIES_KEY, self.entries), (ENTRY_BYTES_KEY, self.entry_bytes)];
+        values.iter().try_for_each(|(key, value)| meta.insert(key, value).map(drop))?;
+        Ok(())
+    }
+}
+
+/// The content of the `meta` table.
+pub(super) struct State {
+    pub(super) last: u64,
+    pub(super) trimmed: u64,
+    pub(super) totals: Totals,
+}
+
+/// Reads the `meta` table. Returns `None` if the database has no tables yet.
+pub(super) fn read_state(path: &Path, database: &Database) -> Result<Option<State>, LogError> {
+    let transaction = database.begin_read().map_err(LogError::redb(path))?;
+    let tables = transaction.list_tables().map_err(LogError::redb(path))?;
+    let tables: Vec<String> = tables.map(|table| table.name().to_owned()).collect();
+    if tables.is_empty() {
+        return Ok(None);
+    }
+    if !tables.iter().any(|table| table == META.name()) {
+        let problem = format!("expected a table {:?}, found {tables:?}", META.name());
+        return Err(LogError::ForeignFile { path: path.to_owned(), problem });
+    }
+    let meta = transaction.open_table(META).map_err(|error| match error {
+        redb::TableError::Storage(error) => LogError::redb(path)(error),
+        other => LogError::ForeignFile { path: path.to_owned(), problem: other.to_string() },
+    })?;
+    let number = |key: &str| {
+        let found = meta.get(key).map_err(LogError::redb(path))?;
+        let problem = || format!("expected {key:?} in table {:?}, found none", META.name());
+        let missing = || LogError::Damaged { path: path.to_owned(), problem: problem() };
+        found.map(|value| value.value()).ok_or_else(missing)
+    };
+    let version = number(VERSION_KEY)?;
+    if ![WITHOUT_GAPS, WITH_GAPS].contains(&version) {
+        return Err(LogError::WrongVersion { path: path.to_owned(), expected: WITH_GAPS, found: version });
+    }
+    let (last, trimmed) = (number(LAST_KEY)?, number(TRIMMED_KEY)?);
+    let expected = match version {
+        WITH_GAPS => number(ENTRIES_KEY)?,
+        _ => last.saturating_sub(trimmed),
+    };
+    // Entries are checked when they are read. Checking their number and their ends here costs nothing.
+    let entries = transaction.open_table(ENTRIES).map_err(LogError::redb(path))?;
+    let found = entries.len().map_err(LogError::redb(path))?;
+    let mut ends = Vec::new();
+    for end in [entries.first(), entries.last()] {
+        let end = end.map_err(LogError::redb(path))?;
+        ends.extend(end.map(|(sequence, _)| sequence.value()));
+    }
+    let (first_end, last_end) = (ends.first().copied(), ends.last().copied());
+    let has_ends = match version {
+        WITH_GAPS => last_end <= Some(last),
+        _ => first_end.is_none_or(|first| first == trimmed + 1),
+    };
+    // The last entry is only ever trimmed.
+    let has_last = trimmed == last || last_end == Some(last);
+    if trimmed > last || found != expected || !has_ends || !has_last {
+        let problem = format!(
+            "expected {expected} entries, the last at {last}, trimmed to {trimmed}; found {found} entries, the first and \
+             last at {ends:?}"
+        );
+        return Err(LogError::Damaged { path: path.to_owned(), problem });
+    }
+    transaction.open_table(TAKEDOWNS).map_err(LogError::redb(path))?;
+    let totals = Totals { version, entries: found, entry_bytes: number(ENTRY_BYTES_KEY)? };
+    Ok(Some(State { last, trimmed, totals }))
+}
+
+pub(super) fn initialize(database: &Database, after: u64) -> Result<State, redb::Error> {
+    transact(database, |transaction| {
+        transaction.open_table(ENTRIES)?;
+        transaction.open_table(TAKEDOWNS)?;
+        let totals = Totals { version: WITHOUT_GAPS, entries: 0, entry_bytes: 0 };
+        totals.store(transaction)?;
+        let mut meta = transaction.open_table(META)?;
+        for key in [LAST_KEY, TRIMMED_KEY] {
+            meta.insert(key, after)?;
+        }
+        Ok(State { last: after, trimmed: after, totals })
+    })
+}
+
+/// Runs one transaction; it is on disk when this returns. It is rolled back if `change` fails.
+pub(super) fn transact<T>(
+    database: &Database,
+    change: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
+) -> Result<T, redb::Error> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_durability(Durability::Immediate)?;
+    transaction.set_two_phase_commit(true);
+    let changed = change(&transaction)?;
+    transaction.commit()?;
+    Ok(changed)
+}
+
+/// Appends `mutations`, the first with the number `first`.
+pub(super) fn insert(
+    transaction: &WriteTransaction,
+    first: u64,
+    mutations: &[Mutation],
+    totals: &mut Totals,
+) -> Result<(), redb::Error> {
+    let mut entries = transaction.open_table(ENTRIES)?;
+    let mut takedowns = transaction.open_table(TAKEDOWNS)?;
+    let mut last = first;
+    for (sequence, mutation) in (first..).zip(mutations) {
+        let record = encode(mutation);
+        totals.add(&record);
+        entries.insert(sequence, record.as_slice())?;
+        match mutation {
+            Mutation::Takedown(video) => drop(takedowns.insert(video.0, sequence)?),
+            Mutation::Restore(video) => drop(takedowns.remove(video.0)?),
+            Mutation::Upsert(_) | Mutation::Delete(_) => {}
+        }
+        last = sequence;
+    }
+    transaction.open_table(META)?.insert(LAST_KEY, last)?;
+    Ok(())
+}
+
+/// Stores that entries up to `to` were trimmed.
+pub(super) fn store_trimmed(transaction: &WriteTransaction, to: u64) -> Result<(), redb::Error> {
+    transaction.open_table(META)?.insert(TRIMMED_KEY, to)?;
+    Ok(())
+}
+
+/// Returns at most `limit` records from the number `from` on, ascending.
+pub(super) fn records(
+    database: &Database,
+    from: u64,
+    limit: usize,
+) -> Result<Vec<(u64, Vec<u8>)>, redb::Error> {
+    let entries = database.begin_read()?.open_table(ENTRIES)?;
+    let mut records = Vec::new();
+    for entry in entries.range(from..)?.take(limit) {
+        let (sequence, record) = entry?;
+        records.push((sequence.value(), record.value().to_vec()));
+    }
+    Ok(records)
+}
+
+/// Returns the numbers of the entries up to `to`, ascending.
+pub(super) fn sequences(database: &Database, to: u64) -> Result<Vec<u64>, redb::Error> {
+    let entries = database.begin_read()?.open_table(ENTRIES)?;
+    let mut sequences = Vec::new();
+    for entry in entries.range(..=to)? {
+        sequences.push(entry?.0.value());
+    }
+    Ok(sequences)
+}
+
+/// Removes entries one by one, which reuses the pages of the transaction: `retain_in` copies pages for each entry, and a log
+/// of 50 MB grew to 470 MB before it was compacted.
+pub(super) fn remove(
+    transaction: &WriteTransaction,
+    sequences: &[u64],
+    totals: &mut Totals,
+) -> Result<(), redb::Error> {
+    let mut entries = transaction.open_table(ENTRIES)?;
+    for sequence in sequences {
+        if let Some(record) = entries.remove(sequence)? {
+            totals.subtract(record.value());
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn takedowns(database: &Database) -> Result<Vec<(VideoId, u64)>, redb::Error> {
+    let table = database.begin_read()?.open_table(TAKEDOWNS)?;
+    let mut takedowns = Vec::new();
+    for entry in table.iter()? {
+        let (video, sequence) = entry?;
+        takedowns.push((VideoId(video.value()), sequence.value()));
+    }
+    Ok(takedowns)
+}
