@@ -14,6 +14,11 @@ use crate::graph::{Graph, PackedLists};
 
 /// Copies that each row of a tree links to.
 const FAN_OUT: usize = 8;
+/// A row is among the most copied ones if its copies are at least one row in this many: that many answers depend on finding
+/// it.
+const MANY: usize = 1024;
+/// The largest number of most copied rows: few, since each search scores them.
+const MOST_COPIED: usize = 64;
 
 /// Which rows are copies of others.
 pub(super) struct Copies {
@@ -100,6 +105,17 @@ impl Expansion {
         self.starts[distinct as usize]
     }
 
+    /// Returns the new nodes of the rows with the most copies, ascending; empty if none has many.
+    pub(super) fn most_copied(&self) -> Vec<u32> {
+        let least = self.of.len().div_ceil(MANY);
+        let rows = self.starts.windows(2).map(|ends| (ends[1] - ends[0] - 1, ends[0]));
+        let mut most: Vec<(u32, u32)> = rows.filter(|(copies, _)| *copies as usize >= least.max(1)).collect();
+        most.sort_unstable_by(|a, b| b.cmp(a));
+        let mut nodes: Vec<u32> = most.into_iter().take(MOST_COPIED).map(|(_, node)| node).collect();
+        nodes.sort_unstable();
+        nodes
+    }
+
     /// Returns the values, `[distinct × width]`, by new node.
     pub(super) fn repeated<V: Copy>(&self, values: &[V], width: usize) -> Vec<V> {
         self.of.iter().flat_map(|node| &values[*node as usize * width..][..width]).copied().collect()
@@ -143,6 +159,22 @@ mod tests {
         assert_eq!(expansion.of, [0, 1, 1, 1, 2, 3, 3]);
         assert_eq!(expansion.repeated(&[10, 20, 30, 40], 1), [10, 20, 20, 20, 30, 40, 40]);
         assert!(Copies::find(&rows[..4], 2).is_none());
+    }
+
+    #[test]
+    fn the_rows_with_the_most_copies_are_known() {
+        // Row r has r % 100 copies.
+        let rows: Vec<f32> = (0..500).flat_map(|row| vec![row as f32; 1 + row % 100]).collect();
+        let copies = Copies::find(&rows, 1).unwrap();
+        let expansion = copies.expand(&(0..500).collect::<Vec<u32>>());
+        let most = expansion.most_copied();
+        assert_eq!(most.len(), MOST_COPIED);
+        for node in most {
+            let row = expansion.of[node as usize];
+            assert!(row % 100 >= 87 && expansion.first(row) == node, "{row}");
+        }
+        let few = Copies::find(&(0..3000).map(|row| (row / 2) as f32).collect::<Vec<f32>>(), 1).unwrap();
+        assert!(few.expand(&(0..1500).collect::<Vec<u32>>()).most_copied().is_empty());
     }
 
     #[test]

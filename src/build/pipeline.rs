@@ -127,6 +127,7 @@ fn build_distinct<T: Element>(
             rows: order,
             vectors,
             copies: 0,
+            most_copied: Vec::new(),
             repair,
             training,
             held_out_queries,
@@ -166,6 +167,7 @@ impl<T: Element> Distinct<T> {
             graph: expansion.graph(built.graph),
             vectors: expansion.repeated(&built.vectors, dim),
             copies: (expansion.rows.len() - built.rows.len()) as u32,
+            most_copied: expansion.most_copied(),
             codes,
             rows: expansion.rows,
             ..built

@@ -187,6 +187,7 @@ impl Graph {
                 .collect(),
             entry_point: self.entry_point,
             has_copies: false,
+            most_copied: &[],
         }
     }
 }
@@ -225,6 +226,8 @@ pub struct GraphView<'a> {
     pub entry_point: NodeId,
     /// Whether some nodes are copies of others, with numbers next to theirs.
     pub has_copies: bool,
+    /// The nodes with the most copies, if they have many: a search that misses one misses all of its copies.
+    pub most_copied: &'a [u32],
 }
 
 impl GraphView<'_> {

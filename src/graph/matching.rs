@@ -78,11 +78,11 @@ pub fn traverse_matching(
     scratch.passed.restrict_to_others(matches);
     scratch.scores.clear();
     scratch.found.clear();
-    for start in starts {
-        if matches.contains(start.0) {
-            scratch.visited.insert(start.0);
+    for start in starts.iter().map(|start| start.0).chain(graph.most_copied.iter().copied()) {
+        if matches.contains(start) {
+            scratch.visited.insert(start);
         } else {
-            scratch.pass_through(&graph.layer0, start.0, &mut cost);
+            scratch.pass_through(&graph.layer0, start, &mut cost);
         }
     }
     spread(matches).for_each(|node| scratch.visited.insert(node));
@@ -229,8 +229,13 @@ mod tests {
         // Every node leads to the next two.
         let lists: Vec<Vec<u32>> = (0..NODES).map(|node| (node + 1..NODES.min(node + 3)).collect()).collect();
         let lists = PackedLists::of(&lists);
-        let graph =
-            GraphView { layer0: lists.view(), upper: Vec::new(), entry_point: NodeId(0), has_copies: false };
+        let graph = GraphView {
+            layer0: lists.view(),
+            upper: Vec::new(),
+            entry_point: NodeId(0),
+            has_copies: false,
+            most_copied: &[],
+        };
         let mut matches = NodeSet::all(NODES as usize);
         // The traversal gets past one node that does not match, but not past two in a row.
         [40, 70, 71].into_iter().for_each(|node| matches.remove(node));

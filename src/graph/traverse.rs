@@ -59,8 +59,9 @@ pub fn traverse_from(
         scratch.seed(scorer, start.0, &mut cost);
     }
     let extremes = scorer.extremes();
-    if !extremes.is_empty() {
-        scratch.seed_all(scorer, some_of(extremes), &mut cost);
+    if !(extremes.is_empty() && graph.most_copied.is_empty()) {
+        let others = some_of(extremes).chain(graph.most_copied.iter().copied());
+        scratch.seed_all(scorer, others, &mut cost);
     }
     expand(graph, scorer, width, scratch, cost, interrupt)
 }

@@ -30,6 +30,9 @@ pub struct Metadata {
     /// The number of nodes with the embedding of another node, to which they are attached. 0 in versions that do not tell.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub copies: u32,
+    /// The nodes with the most copies, if they have many: every traversal starts from them too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub most_copied: Vec<u32>,
     /// What the codes cost; `None` if they were not compared with full precision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code_check: Option<CodeCheck>,

@@ -46,6 +46,9 @@ pub(super) fn read_metadata(sections: &MappedSections) -> Result<Metadata, Index
     within("m0", facts.m0, 1, MAX_DEGREE)?;
     within("entry_point", facts.entry_point, 0, facts.rows - 1)?;
     within("unrepresented", facts.unrepresented, 0, facts.rows)?;
+    for node in &facts.most_copied {
+        within("most_copied", *node, 0, facts.rows - 1)?;
+    }
     for count in &facts.upper_layers {
         within("upper_layers", *count, 1, facts.rows)?;
     }

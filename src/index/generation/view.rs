@@ -207,6 +207,7 @@ impl Index {
             upper,
             entry_point: NodeId(self.metadata.entry_point),
             has_copies: self.metadata.copies > 0,
+            most_copied: &self.metadata.most_copied,
         }
     }
 

@@ -219,3 +219,19 @@ fn ugly_data_costs_no_recall() {
     }
     assert!(failed.is_empty(), "{failed:#?}");
 }
+
+/// Clusters far from each other, and between them one placeholder of many videos: no edge of a near row leads to it.
+#[test]
+fn a_placeholder_far_from_all_other_rows_is_found_by_users_near_it() {
+    let mut random = ChaCha8Rng::seed_from_u64(12);
+    let mut catalog = Catalog::new(Shape::TightClusters);
+    let placeholder: Vec<f32> = (0..DIM).map(|_| normal(&mut random)).collect();
+    for row in catalog.rows.chunks_mut(DIM).step_by(50) {
+        row.copy_from_slice(&placeholder);
+    }
+    catalog.users.iter_mut().for_each(|value| *value *= 0.2);
+    for is_taught in [false, true] {
+        let index = catalog.build(Metric::L2, is_taught, Codes::None);
+        assert_eq!(catalog.recall(&index, 10, Plan::Graph), 1.0, "taught: {is_taught}");
+    }
+}
