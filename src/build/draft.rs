@@ -25,9 +25,19 @@ impl Draft {
         Self { m, layer0, max_degree, upper, entry_point }
     }
 
-    /// Converts to a finished graph.
-    pub(super) fn pack(self) -> Graph {
+    /// Adds an edge if there is a free slot. Returns whether there was one.
+    pub(super) fn link(&mut self, from: u32, to: u32) -> bool {
+        let list = &mut self.layer0[from as usize];
+        let has_room = list.len() < self.max_degree;
+        if has_room {
+            list.push(to);
+        }
+        has_room
+    }
+
+    /// Returns the finished graph.
+    pub(super) fn pack(&self) -> Graph {
         let Self { m, layer0, upper, entry_point, .. } = self;
-        Graph { m, layer0: PackedLists::of(&layer0), upper, entry_point }
+        Graph { m: *m, layer0: PackedLists::of(layer0), upper: upper.clone(), entry_point: *entry_point }
     }
 }

@@ -101,16 +101,21 @@ fn build_distinct<T: Element>(
         (Builder::HnswRs, _) => hnsw_rs::build(&rows.vectors, dim, params, progress)?,
     };
     let teacher = training_queries.map(|users| Teacher::new(&rows, &groups, users, params));
-    let edges_added = teacher.as_ref().map_or(0, |teacher| teacher.teach(&mut draft, progress));
+    let taught = teacher.as_ref().map(|teacher| (teacher, teacher.teach(&mut draft, progress)));
     if progress.is_cancelled() {
         return Err(BuildError::Cancelled);
     }
     progress.begin("checking reachability", 1);
     let repair = repair::repair(&mut draft, &rows, &groups);
-    let graph = draft.pack();
-    if teacher.is_some() {
-        progress.begin("asking held-out users", 1);
-    }
+    let (graph, edges_added) = match taught {
+        Some((teacher, (added, answers))) => {
+            progress.begin("asking users", 1);
+            let (graph, linked) = teacher.link_lost(&mut draft, &answers, is_searched, progress);
+            (graph, added + linked)
+        }
+        None => (draft.pack(), 0),
+    };
+    drop(draft);
     let held_out_queries = teacher.as_ref().map(Teacher::held_out_queries).unwrap_or_default();
     let training_queries = teacher.as_ref().map(Teacher::kept_queries).unwrap_or_default();
     let training = teacher.as_ref().map(|teacher| teacher.measure(&graph, is_searched, edges_added));

@@ -20,7 +20,10 @@ use crate::base::interrupt::Interrupt;
 use crate::base::metric::Metric;
 use crate::base::parallel;
 use crate::dataset::{EmbeddingsView, Neighbors};
-use crate::graph::{CodeScorer, Corrections, Graph, Score as _, Scorer, Scratch, Width, rescored, traverse};
+use crate::graph::{
+    Candidate, CodeScorer, Corrections, Graph, GraphView, Score as _, Scorer, Scratch, Width, rescored,
+    traverse,
+};
 use crate::index::{HeldOutRecall, TrainingReport};
 use crate::quantize::QueryCodes;
 
@@ -33,6 +36,12 @@ const MAX_HELD_OUT: usize = 2000;
 const MAX_KEPT: usize = 10_000;
 /// The pairs of k and `ef_search` for which recall is measured.
 const MEASURED: [(usize, usize); 3] = [(10, 50), (10, 100), (100, 200)];
+/// A training query is lost if a search with this k and `ef_search` finds none of its best k answers.
+const PROBE: (usize, usize) = (10, 50);
+/// The largest number of training queries that are searched for.
+const MAX_PROBED: usize = 2048;
+/// How often they are searched for: an edge for one query may leave another one at a further cluster.
+const PROBES: usize = 4;
 
 /// The sample is augmented to one training query per `ROWS_PER_USER` rows; for small datasets, where it is cheap, to
 /// min(`USERS_PER_ROW` × rows, `USERS_OF_FEW_ROWS`).
@@ -77,17 +86,83 @@ impl<'a, T: Element> Teacher<'a, T> {
         Self { answers: Answers::new(rows, groups, params.metric, ANSWERS), taught, multiplied, held_out }
     }
 
-    /// Adds the edges that the training queries need, and returns how many.
-    pub(super) fn teach(&self, draft: &mut Draft, progress: &dyn Progress) -> u64 {
+    /// Adds the edges that the training queries need, and returns how many, with the true answers of the queries.
+    pub(super) fn teach(&self, draft: &mut Draft, progress: &dyn Progress) -> (u64, Neighbors) {
         let groups = self.answers.groups_needed(&self.taught);
         let users = self.taught.len() / self.answers.rows.dim;
         progress.begin("finding what users want", (users * groups) as u64);
         let answers = self.answers.find(&self.taught, groups, progress);
         if progress.is_cancelled() {
-            return 0;
+            return (0, answers);
         }
         progress.begin("adding edges for users", 1);
-        add_edges(draft, self.answers.rows, &answers)
+        (add_edges(draft, self.answers.rows, &answers), answers)
+    }
+
+    /// Packs the graph. If a search for a training query finds none of its best `answers`, as between clusters that no edge
+    /// connects, adds an edge from what it finds to the best answer. Returns the number of these edges.
+    pub(super) fn link_lost(
+        &self,
+        draft: &mut Draft,
+        answers: &Neighbors,
+        by_codes: bool,
+        progress: &dyn Progress,
+    ) -> (Graph, u64) {
+        let (k, ef_search) = PROBE;
+        let users = self.taught.len() / self.answers.rows.dim - self.multiplied;
+        let sample: Vec<usize> = (0..users).step_by(users.div_ceil(MAX_PROBED).max(1)).collect();
+        let mut added = 0;
+        for _ in 0..PROBES {
+            let graph = draft.pack();
+            let view = graph.view();
+            let lost = parallel::map_with(sample.len(), 1, Scratch::default, |scratch, at| {
+                let answers = answers.row(sample[at]);
+                let user = &self.taught[sample[at] * self.answers.rows.dim..][..self.answers.rows.dim];
+                self.search(&view, user, (k, ef_search), by_codes, scratch);
+                let is_found = |node: &u32| scratch.found.iter().any(|found| found.node() == *node);
+                let is_lost = !answers.iter().take(k).any(is_found);
+                is_lost.then(|| (scratch.found.iter().map(Candidate::node).collect::<Vec<u32>>(), answers[0]))
+            });
+            let before = added;
+            for (found, best) in lost.into_iter().flatten() {
+                let knows = |from: &u32| draft.layer0[*from as usize].contains(&best);
+                if !found.iter().any(knows) {
+                    added += u64::from(found.iter().any(|from| draft.link(*from, best)));
+                }
+            }
+            if added == before || progress.is_cancelled() {
+                return (graph, added);
+            }
+        }
+        (draft.pack(), added)
+    }
+
+    /// Searches for a user as searches of the index do. Leaves the best `k` or more in `scratch.found`, best first.
+    fn search(
+        &self,
+        graph: &GraphView<'_>,
+        user: &[f32],
+        (k, ef_search): (usize, usize),
+        by_codes: bool,
+        scratch: &mut Scratch,
+    ) {
+        let Answers { rows, metric, .. } = &self.answers;
+        let scorer = Scorer::new(*metric, user, &rows.vectors);
+        let width = Width { ef_search, at_least: k };
+        if by_codes {
+            let mut query = QueryCodes::default();
+            rows.quantizer.encode_query(user, &mut query);
+            let codes = rows.searched();
+            let corrections = Corrections::of(&codes, query.affine()[0], || scorer);
+            let coarse = CodeScorer::new(query.as_slice(), &rows.codes).corrected(corrections.as_ref());
+            let mut cost = traverse(graph, &coarse, width, scratch, &mut Interrupt::never());
+            scratch.collect(rescored(k));
+            scratch.rescore(&scorer, &mut cost);
+        } else {
+            traverse(graph, &scorer, width, scratch, &mut Interrupt::never());
+            scratch.collect(k);
+        }
+        scratch.found.sort_unstable();
     }
 
     /// Returns the held-out queries, `[count × dim]`.
@@ -115,22 +190,8 @@ impl<'a, T: Element> Teacher<'a, T> {
         let view = graph.view();
         let hits_of = |scratch: &mut Scratch, row: usize, k: usize, ef_search: usize| {
             let user = &self.held_out[row * rows.dim..(row + 1) * rows.dim];
+            self.search(&view, user, (k, ef_search), by_codes, scratch);
             let scorer = Scorer::new(*metric, user, &rows.vectors);
-            let width = Width { ef_search, at_least: k };
-            if by_codes {
-                let mut query = QueryCodes::default();
-                rows.quantizer.encode_query(user, &mut query);
-                let codes = rows.searched();
-                let corrections = Corrections::of(&codes, query.affine()[0], || scorer);
-                let coarse = CodeScorer::new(query.as_slice(), &rows.codes).corrected(corrections.as_ref());
-                let mut cost = traverse(&view, &coarse, width, scratch, &mut Interrupt::never());
-                scratch.collect(rescored(k));
-                scratch.rescore(&scorer, &mut cost);
-            } else {
-                traverse(&view, &scorer, width, scratch, &mut Interrupt::never());
-                scratch.collect(k);
-            }
-            scratch.found.sort_unstable();
             let found = scratch.found.iter().take(k).map(|found| (found.node(), found.score()));
             let exact = &exact.row(row)[..k];
             hits(*metric, found, exact, |at| scorer.score(exact[at]))
@@ -169,16 +230,7 @@ fn add_edges<T: Element>(draft: &mut Draft, rows: &CodedRows<T>, answers: &Neigh
         }
     }
     counted.par_sort_unstable_by_key(|(from, count, to)| (*from, u32::MAX - count, *to));
-    let mut added = 0;
-    let max_degree = draft.max_degree;
-    for (from, _, to) in counted {
-        let list = &mut draft.layer0[from as usize];
-        if list.len() < max_degree {
-            list.push(to);
-            added += 1;
-        }
-    }
-    added
+    counted.into_iter().map(|(from, _, to)| u64::from(draft.link(from, to))).sum()
 }
 
 /// Finds missing edges, one query after another. Owns the buffers for that.
