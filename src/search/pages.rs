@@ -169,9 +169,8 @@ impl<'a, 'q, 'i> Pages<'a, 'q, 'i> {
             let is_covered = main.covers(choice.lowest_plain);
             let is_all = pool.is_complete || choice.is_below && is_covered && pool.is_scanned;
             if is_short && is_all && *ceiling < f32::INFINITY {
-                // Only the hits that were passed over are left to fill the page.
-                *ceiling = f32::INFINITY;
-                continue;
+                // Only the hits that were passed over are left. They come after the others.
+                return with_passed_over(choice, pool, before, quota, rules);
             }
             if pool.is_complete {
                 return choice;
@@ -252,6 +251,26 @@ impl<'a, 'q, 'i> Pages<'a, 'q, 'i> {
     fn ceiling(&self, chosen: &[Hit]) -> f32 {
         chosen.last().filter(|_| !self.pools.keeps_places()).map_or(f32::INFINITY, |last| last.score)
     }
+}
+
+/// Fills the places that are left with hits that score more than those of an earlier page.
+fn with_passed_over(
+    mut choice: Choice,
+    pool: &Pool,
+    before: &FxHashSet<u32>,
+    quota: Quota,
+    rules: &NodeRules<'_>,
+) -> Choice {
+    let taken: FxHashSet<u32> = choice.taken.iter().map(|hit| hit.node.0).collect();
+    let mut left = Pools::left(pool, before, f32::INFINITY).into_owned();
+    left.retain(|hit| !taken.contains(&hit.node.0));
+    let quota = Quota { size: quota.size - taken.len(), ..quota };
+    let rest = choose(&left, &quota, rules, choice.counters, &mut Interrupt::never());
+    choice.taken.extend(rest.taken);
+    choice.counters = rest.counters;
+    choice.is_capped |= rest.is_capped;
+    choice.is_below |= rest.is_below;
+    choice
 }
 
 /// How deep each source was explored for a pool, and the hits that were chosen before.
