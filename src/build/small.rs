@@ -1,12 +1,13 @@
 //! Indexes too small for a graph: codes only, since scanning them is as fast.
 
 use super::built::{BuiltGraph, NodeCodes};
+use super::codes;
 use super::params::BuildParams;
 use crate::base::element::Element;
 use crate::base::id::NodeId;
 use crate::graph::{Graph, PackedLists};
 use crate::index::RepairReport;
-use crate::quantize::{Fitted, fit};
+use crate::quantize::{Codes, Fitted};
 
 /// An index in memory gets a graph from this many rows on. Scanning the codes of this many rows takes as long as a
 /// traversal with recall@10 0.96 (7 µs at 128 dimensions), and has recall 1.
@@ -18,7 +19,9 @@ pub(super) fn without_graph<T: Element>(vectors: Vec<T>, dim: usize, params: &Bu
     let nodes = vectors.len() / dim;
     let mut rows: Vec<u32> = (0..nodes as u32).collect();
     let mut vectors = vectors;
-    let fitted = fit(params.codes, &vectors, dim, params.metric).into_iter().next();
+    let chosen = (params.codes != Codes::None).then(|| codes::choose(&vectors, dim, None, params));
+    let code_check = chosen.as_ref().and_then(|chosen| chosen.check);
+    let fitted = chosen.filter(|chosen| chosen.is_precise).map(|chosen| chosen.fitted);
     let codes = fitted.map(|Fitted { quantizer, unrepresented }| {
         if !unrepresented.is_empty() {
             // Stable: the other rows keep their order.
@@ -46,7 +49,7 @@ pub(super) fn without_graph<T: Element>(vectors: Vec<T>, dim: usize, params: &Bu
         held_out_queries: Vec::new(),
         training_queries: Vec::new(),
         codes,
-        code_check: None,
+        code_check,
         is_renewed: false,
     }
 }

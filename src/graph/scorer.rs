@@ -116,7 +116,8 @@ impl<'a> Corrections<'a> {
             if row >= self.represented
                 && let Some(exact) = &self.exact
             {
-                *out = (exact.score(row) - self.affine.bias) / self.affine.scale;
+                let dot = (exact.score(row) - self.affine.bias) / self.affine.scale;
+                *out = dot.clamp(f32::MIN, f32::MAX);
             } else if let Some(half_norm) = self.half_norms.get(row as usize) {
                 *out -= self.per_half_norm * half_norm;
             }

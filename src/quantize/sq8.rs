@@ -205,7 +205,9 @@ impl Sq8 {
         let largest_of = |a: f32, b: f32| if b > a { b } else { a };
         let largest = lanes(weights().map(f32::abs), largest_of);
         let step = lanes(steps.iter().copied(), largest_of);
-        let scale = (largest / QUERY_TOP).max(LEAST_SCALE * step * step).max(f32::MIN_POSITIVE);
+        let scale = (largest / QUERY_TOP).max(LEAST_SCALE * step * step);
+        // All codes of a query without weights are zero, whatever the scale.
+        let scale = if scale > LEAST_WEIGHT { scale } else { 1.0 };
         let norm_squared = Kernels::get().l2_squared(query, center);
         out.push(Self::stride(dim), |codes| {
             let start = codes.len();

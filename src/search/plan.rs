@@ -134,11 +134,18 @@ impl Plan {
         code_bytes / BYTES_PER_CANDIDATE
     }
 
-    /// The plan of a plain search: `forced`, or the faster one for this effort. Without codes it is always a traversal.
-    pub(super) fn of_plain(forced: Option<Plan>, codes: Option<&[u8]>, ef_search: usize) -> Plan {
-        let Some(codes) = codes else { return Plan::Graph };
-        let is_scanned = || ef_search >= Self::scanned_from(codes.len());
-        forced.unwrap_or_else(|| if is_scanned() { Plan::CodeScan } else { Plan::Graph })
+    /// The plan of a plain search: `forced`, or the faster one for this effort. Without codes it is always a traversal, and
+    /// without a graph always a scan.
+    pub(super) fn of_plain(forced: Option<Plan>, index: &Index, ef_search: usize) -> Plan {
+        match index.codes() {
+            None if index.has_graph() => Plan::Graph,
+            None => Plan::ExactScan,
+            Some(_) if !index.has_graph() => Plan::CodeScan,
+            Some(codes) => forced.unwrap_or_else(|| {
+                let is_scanned = ef_search >= Self::scanned_from(codes.rows.len());
+                if is_scanned { Plan::CodeScan } else { Plan::Graph }
+            }),
+        }
     }
 }
 
@@ -227,6 +234,7 @@ impl SegmentPlan {
         plan.first = match forced {
             // A code scan under a filter scores the codes of the matches.
             Some(Plan::CodeScan) if plan.has_filter => Plan::MatchScan,
+            Some(Plan::Graph | Plan::FilteredGraph) if !index.has_graph() => last,
             Some(forced) => forced,
             None if !index.has_graph() || plan.is_better_scanned(ef_search) => last,
             None if !plan.has_filter => Plan::Graph,

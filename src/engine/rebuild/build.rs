@@ -100,7 +100,8 @@ fn params(base: &Index, sequence: u64) -> Result<BuildParams, RebuildError> {
     let builder = facts.build.builder.parse().unwrap_or(Builder::Native);
     let params = BuildParams::new(facts.metric, facts.m as usize, facts.build.ef_construction as usize)?
         .with_builder(builder)?
-        .with_codes(facts.codes)?
+        // The codes that were asked for: the rows of now may be such that codes represent them.
+        .with_codes(facts.code_check.map_or(facts.codes, |check| check.codes))?
         .with_seed(facts.build.seed)
         .with_embedding_model(facts.embedding_model.clone())
         .with_log_sequence(sequence)

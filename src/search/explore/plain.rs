@@ -43,7 +43,7 @@ pub(in super::super) fn explore_plain(
         let scorer = scorer(index.metadata().metric, query, rows);
         match params.effort() {
             Effort::Exact => scan(video_ids, &scorer, k, interrupt),
-            // Too few rows for a graph, and a metric without codes: a traversal would find one node.
+            // Too few rows for a graph, and no codes.
             Effort::EfSearch(_) if index.codes().is_none() && !index.has_graph() => {
                 scan(video_ids, &scorer, k, interrupt)
             }
@@ -141,8 +141,11 @@ fn collect<T: Element>(
 ) -> (Plan, Cost) {
     let Workspace { scratch, query_codes, .. } = workspace;
     let codes = index.codes();
-    let plan = Plan::of_plain(forced, codes.map(|codes| codes.rows), width.ef_search);
+    let plan = Plan::of_plain(forced, index, width.ef_search);
     let Some(row_codes @ RowCodes { rows: codes, quantizer, .. }) = codes else {
+        if plan == Plan::ExactScan {
+            return (plan, graph::scan_codes(scorer, keep, scratch, interrupt));
+        }
         let cost = graph::traverse(&index.graph(), scorer, width, scratch, interrupt);
         scratch.collect(keep);
         return (plan, cost);

@@ -6,7 +6,7 @@ use shortlist::base::interrupt::Interrupt;
 use shortlist::build::{BuildParams, Silent, build_taught_in_memory};
 use shortlist::dataset::Embeddings;
 use shortlist::index::{Codes, Index};
-use shortlist::search::{Plan, SearchParams, Searcher};
+use shortlist::search::{Effort, Plan, SearchParams, Searcher};
 use shortlist::{Dataset, Metric};
 
 const DIM: usize = 24;
@@ -218,6 +218,69 @@ fn ugly_data_costs_no_recall() {
         }
     }
     assert!(failed.is_empty(), "{failed:#?}");
+}
+
+/// Indexes without a graph are scanned by codes that represent the rows, or in full precision.
+#[test]
+fn small_indexes_of_ugly_data_cost_no_recall() {
+    let mut failed = Vec::new();
+    for shape in SHAPES {
+        let mut catalog = Catalog::new(shape);
+        catalog.rows.truncate(3000 * DIM);
+        for metric in Metric::ALL {
+            let index = catalog.build(metric, false, Codes::preferred(metric));
+            for (k, plan) in WANTED {
+                let recall = catalog.recall(&index, k, plan);
+                if recall < 0.97 {
+                    failed.push(format!("{shape:?} {metric}: recall@{k} {recall:.3}"));
+                }
+            }
+        }
+    }
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+/// Rows that are all alike, but a few: codes have one level.
+#[test]
+fn the_few_rows_that_differ_from_a_placeholder_are_ranked() {
+    let mut catalog = Catalog::new(Shape::Even);
+    catalog.rows.truncate(2000 * DIM);
+    let placeholder = [0.1; DIM];
+    for (at, row) in catalog.rows.chunks_mut(DIM).enumerate().filter(|(at, _)| at % 33 != 7) {
+        row.copy_from_slice(&placeholder);
+        row[0] += if at == 8 { 0.0 } else { 1e-30 };
+    }
+    for metric in Metric::ALL {
+        let index = catalog.build(metric, false, Codes::preferred(metric));
+        assert!(catalog.recall(&index, 10, Plan::CodeScan) >= 0.99, "{metric}");
+    }
+}
+
+/// The codes of wide rows take so many bytes that a graph, if there were one, would be faster.
+#[test]
+fn an_index_without_a_graph_is_never_traversed() {
+    let mut random = ChaCha8Rng::seed_from_u64(14);
+    for (dim, rows) in [(512, 2000), (128, 4000), (8, 1), (8, 2)] {
+        let vectors: Vec<f32> = (0..rows * dim).map(|_| normal(&mut random)).collect();
+        let user: Vec<f32> = (0..dim).map(|_| normal(&mut random)).collect();
+        let dataset = Dataset::from_rows(dim, vectors.clone()).unwrap();
+        for (metric, codes) in
+            Metric::ALL.into_iter().flat_map(|metric| [(metric, Codes::None), (metric, Codes::Sq8)])
+        {
+            let params = BuildParams::new(metric, 16, 80).unwrap().with_codes(codes).unwrap();
+            let index = build_taught_in_memory(&dataset, None, &params, &Silent).unwrap();
+            let mut scores: Vec<(f64, u64)> =
+                vectors.chunks(dim).map(|row| score(metric, &user, row)).zip(0..).collect();
+            scores.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
+            for (ef_search, plan) in [(10, None), (50, None), (128, None), (50, Some(Plan::Graph))] {
+                let params = SearchParams::new(10, Effort::EfSearch(ef_search)).unwrap().with_plan(plan);
+                let found = Searcher::default().search(&index, &user, &params, &mut Interrupt::never());
+                let context = format!("{rows} x {dim} {metric} {codes:?} {ef_search} {plan:?}");
+                assert_eq!(found.hits.len(), rows.min(10), "{context}");
+                assert_eq!(index.video_ids()[found.hits[0].node.index()].0, scores[0].1, "{context}");
+            }
+        }
+    }
 }
 
 /// Clusters far from each other, and between them one placeholder of many videos: no edge of a near row leads to it.
