@@ -139,6 +139,16 @@ impl NodeSet {
         self.trim();
     }
 
+    /// The smallest node of the set that is at least `node`.
+    pub fn first_from(&self, node: u32) -> Option<u32> {
+        let at = node as usize / WORD_BITS;
+        let (first, rest) = self.words.get(at..)?.split_first()?;
+        let first = first & (!0 << (node as usize % WORD_BITS));
+        let mut words = (at..).zip(std::iter::once(&first).chain(rest));
+        let (at, word) = words.find(|(_, word)| **word != 0)?;
+        Some(at as u32 * WORD_BITS as u32 + word.trailing_zeros())
+    }
+
     /// The nodes, ascending.
     pub fn iter(&self) -> Nodes<'_> {
         Nodes { words: &self.words, at: 0, rest: 0 }
@@ -246,6 +256,9 @@ mod tests {
             let (first, second) = (set_of(nodes, &one), set_of(nodes, &other));
             prop_assert_eq!(first.count(), one.len());
             prop_assert!((0..250).all(|node| first.contains(node) == one.contains(&node)));
+            for node in 0..250 {
+                prop_assert_eq!(first.first_from(node), one.range(node..).next().copied());
+            }
             let changed = |change: fn(&mut NodeSet, &NodeSet)| {
                 let mut set = first.clone();
                 change(&mut set, &second);

@@ -9,6 +9,7 @@
 //! Lists of layer 0 have variable lengths: most nodes have few neighbors, and the hubs that many searches pass have
 //! many. Edges of an upper layer are slots, not nodes, so that following them needs no lookup by node.
 
+use super::candidates::ExpectedCopies;
 use super::visited::VisitedSet;
 use crate::base::id::NodeId;
 
@@ -231,6 +232,15 @@ pub struct GraphView<'a> {
 }
 
 impl GraphView<'_> {
+    /// The copies that a traversal meets, of all nodes or only those that match a filter.
+    pub(super) fn expected_copies(&self, is_filtered: bool) -> ExpectedCopies {
+        match (self.has_copies, is_filtered) {
+            (false, _) => ExpectedCopies::None,
+            (true, false) => ExpectedCopies::Near,
+            (true, true) => ExpectedCopies::Anywhere,
+        }
+    }
+
     /// `[n]`: whether each node can be reached from the entry point over layer 0. Ignores edges to nodes that do not exist.
     pub fn reachable(&self) -> Vec<bool> {
         let mut reached = vec![false; self.layer0.len()];

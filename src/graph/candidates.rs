@@ -39,7 +39,7 @@ impl Candidate {
     }
 
     /// Whether this candidate, which comes after `other`, is taken for a copy of it: it has the same score, and a number
-    /// that is little larger, as a build gives to copies.
+    /// at most [`COPY_DISTANCE`] larger. A build numbers the copies of a row consecutively.
     fn is_copy_of(&self, other: &Self) -> bool {
         self.0.wrapping_sub(other.0) <= u64::from(COPY_DISTANCE) << 1
     }
@@ -96,20 +96,31 @@ pub fn drop_worse(candidates: &mut Vec<Candidate>, last: Candidate) {
 
 /// The candidate list: the best `capacity` (`ef_search`) candidates so far, best first, with a mark on those that were expanded.
 ///
-/// Copies of a row must not push out candidates that lead elsewhere, so a copy of the candidate before it does not count; but
-/// there are at most `capacity` copies, too.
+/// Copies of a row must not push out candidates that lead elsewhere, so a copy of the candidate before it does not count towards
+/// `capacity`. The list has at most `capacity` copies in addition.
 #[derive(Debug, Default)]
 pub struct CandidateList {
     entries: Vec<Candidate>,
     capacity: usize,
     /// Every entry before this position is expanded.
     next: usize,
-    /// Whether there may be copies.
-    expects_copies: bool,
+    copies: ExpectedCopies,
     /// Whether the list has `capacity` candidates that are no copies.
     is_full: bool,
     /// Whether a candidate was dropped that scores more than the last entry.
     has_dropped: bool,
+}
+
+/// Which candidates may be copies of each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum ExpectedCopies {
+    /// None.
+    #[default]
+    None,
+    /// Those of the same score whose numbers are near.
+    Near,
+    /// All of the same score: a filter left some of the copies, so that their numbers may be far apart.
+    Anywhere,
 }
 
 /// With more entries than this per arrival, a binary search for each arrival is faster than a merge.
@@ -125,9 +136,9 @@ impl CandidateList {
         (self.is_full, self.has_dropped) = (capacity == 0, false);
     }
 
-    /// Sets whether candidates may be copies of each other, until the next call: looking for them takes time.
-    pub(super) fn expect_copies(&mut self, expects_copies: bool) {
-        self.expects_copies = expects_copies;
+    /// Sets which candidates may be copies, until the next call: looking for them takes time.
+    pub(super) fn expect_copies(&mut self, copies: ExpectedCopies) {
+        self.copies = copies;
     }
 
     /// How many candidates the list keeps, without copies.
@@ -161,7 +172,7 @@ impl CandidateList {
         if self.entries.len() < self.capacity || self.capacity == 0 {
             return self.entries.truncate(self.capacity);
         }
-        if self.expects_copies {
+        if self.copies != ExpectedCopies::None {
             self.shorten_copies();
         } else {
             self.entries.truncate(self.capacity);
@@ -172,11 +183,14 @@ impl CandidateList {
     fn shorten_copies(&mut self) {
         let (mut kept, mut different, mut copies) = (0, 0, 0);
         let mut last: Option<Candidate> = None;
+        let is_anywhere = self.copies == ExpectedCopies::Anywhere;
         for at in 0..self.entries.len() {
             let entry = self.entries[at];
             let is_crowded = copies == self.capacity;
             // The copies between two of a large group may have been dropped before.
-            let is_copy = |last: Candidate| entry.is_copy_of(&last) || is_crowded && entry.scores_as(&last);
+            let is_copy = |last: Candidate| {
+                entry.is_copy_of(&last) || (is_anywhere || is_crowded) && entry.scores_as(&last)
+            };
             if last.replace(entry).is_some_and(is_copy) {
                 if is_crowded {
                     self.has_dropped = true;
@@ -194,7 +208,8 @@ impl CandidateList {
             kept += 1;
         }
         self.entries.truncate(kept);
-        self.is_full = different == self.capacity;
+        // It stays full: of two candidates that counted, one may have become a copy of a third.
+        self.is_full |= different == self.capacity;
     }
 
     /// Inserts the `arrivals`, given in any order, that are among the best `capacity`. Sorts `arrivals`.
@@ -323,12 +338,16 @@ mod tests {
     #[test]
     fn copies_push_out_nothing_else() {
         let others = |from: u32| (from..from + 8).map(|at| Candidate::new(100_000 * (1 + at), -(at as f32)));
-        for copies in [0, 1, 5, 8, 9, 500] {
+        // Consecutive numbers, and those that a filter left.
+        let ways = [(ExpectedCopies::Near, 1), (ExpectedCopies::Anywhere, 500)];
+        for (copies, (expected, step)) in
+            [0, 1, 5, 8, 9, 500].into_iter().flat_map(|copies| ways.map(|way| (copies, way)))
+        {
             let mut list = CandidateList::default();
-            list.expect_copies(true);
+            list.expect_copies(expected);
             list.reset(8);
             list.merge(&mut others(8).collect::<Vec<_>>());
-            let of_one: Vec<Candidate> = (0..=copies).map(|at| Candidate::new(at, 0.5)).collect();
+            let of_one: Vec<Candidate> = (0..=copies).map(|at| Candidate::new(step * at, 0.5)).collect();
             for some in of_one.chunks(7) {
                 list.merge(&mut some.to_vec());
             }
@@ -340,5 +359,16 @@ mod tests {
             assert_eq!(list.has_dropped(), copies > 8, "{copies}");
             assert_eq!(list.least(), (-6f32).next_up());
         }
+    }
+
+    /// A candidate between two of equal score may make the second of them a copy.
+    #[test]
+    fn a_full_list_stays_full() {
+        let mut list = CandidateList::default();
+        list.expect_copies(ExpectedCopies::Near);
+        list.reset(2);
+        list.merge(&mut [Candidate::new(0, 0.5), Candidate::new(100, 0.5)]);
+        list.merge(&mut [Candidate::new(50, 0.5)]);
+        assert_eq!(list.least(), 0.5f32.next_up());
     }
 }

@@ -72,19 +72,22 @@ pub fn traverse_matching(
     interrupt: &mut Interrupt<'_>,
 ) -> Cost {
     let mut cost = Cost::default();
-    scratch.candidates.expect_copies(graph.has_copies);
+    scratch.candidates.expect_copies(graph.expected_copies(true));
     scratch.candidates.reset(ef_search);
     scratch.visited.restrict_to(matches);
     scratch.passed.restrict_to_others(matches);
     scratch.scores.clear();
     scratch.found.clear();
-    for start in starts.iter().map(|start| start.0).chain(graph.most_copied.iter().copied()) {
-        if matches.contains(start) {
-            scratch.visited.insert(start);
+    for start in starts {
+        if matches.contains(start.0) {
+            scratch.visited.insert(start.0);
         } else {
-            scratch.pass_through(&graph.layer0, start, &mut cost);
+            scratch.pass_through(&graph.layer0, start.0, &mut cost);
         }
     }
+    // The copies of a row follow it.
+    let most_copied = graph.most_copied.iter().filter_map(|node| matches.first_from(*node));
+    most_copied.for_each(|node| scratch.visited.insert(node));
     spread(matches).for_each(|node| scratch.visited.insert(node));
     let extremes = some_of(scorer.extremes()).filter(|node| matches.contains(*node));
     extremes.for_each(|node| scratch.visited.insert(node));
@@ -117,7 +120,7 @@ pub fn expand_found(
     interrupt: &mut Interrupt<'_>,
 ) -> Cost {
     let Scratch { candidates, visited, scores, arrivals, found, .. } = scratch;
-    candidates.expect_copies(graph.has_copies);
+    candidates.expect_copies(graph.expected_copies(true));
     candidates.reset(ef_search);
     visited.restrict_to(matches);
     scores.clear();

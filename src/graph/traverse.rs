@@ -52,7 +52,7 @@ pub fn traverse_from(
     interrupt: &mut Interrupt<'_>,
 ) -> Cost {
     let mut cost = Cost::default();
-    scratch.candidates.expect_copies(graph.has_copies);
+    scratch.candidates.expect_copies(graph.expected_copies(false));
     scratch.reset(scorer.rows(), width.ef_search.min(scorer.rows()));
     // Everything is reachable from the entry point, but perhaps not from where the descent ended.
     for start in starts.iter().chain([&graph.entry_point]) {
