@@ -60,7 +60,7 @@ pub fn hits<T: Copy + Eq + Hash>(
 
 fn are_equal(metric: Metric, one: f32, other: f32) -> bool {
     let size = if metric == Metric::Cosine { 1.0 } else { one.abs().min(other.abs()) };
-    one == other || (one - other).abs() <= TOLERANCE * size
+    one == other || size.is_finite() && (one - other).abs() <= TOLERANCE * size
 }
 
 #[cfg(test)]

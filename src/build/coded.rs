@@ -143,14 +143,14 @@ impl PackedRows {
     }
 
     /// Replaces the scores of the rows that are scored in full precision for a query, `[dim]`. `has_origin`: whether the
-    /// quantizer has one.
+    /// quantizer has one; otherwise half of the squared norm of the query is left out under L2.
     fn correct(&self, query: &[f32], has_origin: bool, scores: &mut [f32]) {
         let kernels = Kernels::get();
-        let norm_squared = if has_origin { 0.0 } else { kernels.norm_squared(query) };
         for (position, row) in self.exact.iter().zip(self.exact_rows.chunks(query.len())) {
             let Some(score) = scores.get_mut(*position as usize) else { return };
             *score = match self.metric {
-                Some(Metric::L2) => (norm_squared - kernels.l2_squared(query, row)) / 2.0,
+                Some(Metric::L2) if has_origin => -kernels.l2_squared(query, row) / 2.0,
+                Some(Metric::L2) => kernels.dot(query, row) - kernels.norm_squared(row) / 2.0,
                 Some(Metric::InnerProduct | Metric::Cosine) | None => kernels.dot(query, row),
             };
         }

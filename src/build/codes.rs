@@ -17,7 +17,7 @@ use crate::quantize::{Codes, Fitted, QueryCodes, RowCodes, fit};
 
 /// Hits per query of the comparison. The rescoring margin is wide for few hits and narrow for many.
 const KS: [usize; 2] = [10, 100];
-/// Number of queries of each kind in the comparison: rows, means of [`MIXED`] rows, as users with several interests are, and
+/// Number of queries of each kind in the comparison: rows, means of [`MIXED`] rows (like users with several interests), and
 /// training queries.
 const QUERIES: usize = 24;
 const MIXED: usize = 3;
@@ -26,7 +26,8 @@ const MAX_COMPARED: usize = 1 << 17;
 const RUNS: usize = 64;
 /// If codes find a smaller share of the exact hits, build and searches compare in full precision.
 const LEAST_RECALL: f64 = 0.99;
-/// Scores within this share of the k-th best, relative to the range of the best scores, are equal.
+/// A row is a hit if it scores at least as the k-th best, less this share of the larger magnitude of the best and the k-th
+/// best score.
 const TOLERANCE: f32 = 1e-6;
 
 /// The chosen codes of a build.
@@ -152,6 +153,7 @@ impl<'a, T: Element> Comparison<'a, T> {
                 half_norms[row] = quantizer.half_norm(&codes[row * stride..(row + 1) * stride]);
             }
         }
+        let outside: Vec<u32> = unrepresented.iter().copied().filter(|row| self.is_compared(*row)).collect();
         let found = parallel::map(self.queries.len(), 1, |at| {
             let mut query_codes = QueryCodes::default();
             quantizer.encode_query(&self.queries[at], &mut query_codes);
@@ -166,13 +168,11 @@ impl<'a, T: Element> Comparison<'a, T> {
             let corrections = Corrections::of(&row_codes, affine, || exact);
             let scorer = CodeScorer::new(query_codes.as_slice(), &codes).corrected(corrections.as_ref());
             let most = rescored(KS[KS.len() - 1]);
-            let is_coded = |row: &u32| unrepresented.binary_search(row).is_err();
-            let by_codes = self.best(&scorer, most + unrepresented.len()).into_iter().map(|(row, _)| row);
+            let is_coded = |row: &u32| outside.binary_search(row).is_err();
+            let by_codes = self.best(&scorer, most + outside.len()).into_iter().map(|(row, _)| row);
             let by_codes: Vec<f32> =
                 by_codes.filter(is_coded).take(most).map(|row| exact.score(row)).collect();
-            let others =
-                unrepresented.iter().filter(|row| self.is_compared(**row)).map(|row| exact.score(*row));
-            let others: Vec<f32> = others.collect();
+            let others: Vec<f32> = outside.iter().map(|row| exact.score(*row)).collect();
             let found = |at_k: usize| {
                 let (least, hits) = self.hits[at][at_k];
                 let coded = &by_codes[..by_codes.len().min(rescored(KS[at_k]))];

@@ -11,14 +11,12 @@ use std::hash::Hasher;
 use crate::base::element::Element;
 use crate::base::parallel::{self, ROWS_PER_TASK};
 use crate::graph::{Graph, PackedLists};
+use crate::index::MAX_MOST_COPIED;
 
 /// Copies that each row of a tree links to.
-const FAN_OUT: usize = 8;
-/// A row is among the most copied ones if its copies are at least one row in this many: that many answers depend on finding
-/// it.
+pub(super) const FAN_OUT: usize = 8;
+/// A row is among the most copied ones if its copies are at least one row in this many.
 const MANY: usize = 1024;
-/// The largest number of most copied rows: few, since each search scores them.
-const MOST_COPIED: usize = 64;
 
 /// Which rows are copies of others.
 pub(super) struct Copies {
@@ -111,7 +109,7 @@ impl Expansion {
         let rows = self.starts.windows(2).map(|ends| (ends[1] - ends[0] - 1, ends[0]));
         let mut most: Vec<(u32, u32)> = rows.filter(|(copies, _)| *copies as usize >= least.max(1)).collect();
         most.sort_unstable_by(|a, b| b.cmp(a));
-        let mut nodes: Vec<u32> = most.into_iter().take(MOST_COPIED).map(|(_, node)| node).collect();
+        let mut nodes: Vec<u32> = most.into_iter().take(MAX_MOST_COPIED).map(|(_, node)| node).collect();
         nodes.sort_unstable();
         nodes
     }
@@ -168,7 +166,7 @@ mod tests {
         let copies = Copies::find(&rows, 1).unwrap();
         let expansion = copies.expand(&(0..500).collect::<Vec<u32>>());
         let most = expansion.most_copied();
-        assert_eq!(most.len(), MOST_COPIED);
+        assert_eq!(most.len(), MAX_MOST_COPIED);
         for node in most {
             let row = expansion.of[node as usize];
             assert!(row % 100 >= 87 && expansion.first(row) == node, "{row}");

@@ -1,7 +1,9 @@
 //! A graph under construction: neighbor lists that grow.
 
+use super::copies::FAN_OUT;
 use crate::base::id::NodeId;
 use crate::graph::{Graph, PackedLists, UpperLayer};
+use crate::index::MAX_DEGREE;
 
 /// The result of a builder, to be taught and repaired.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -18,10 +20,11 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    /// Lists may grow to 8m, for hubs that many training queries need, limited so that the number of all edges fits into
-    /// 32 bits.
+    /// Lists may grow to 8m, for hubs that many training queries need, limited so that copies can be attached, and the number
+    /// of all edges fits into 32 bits.
     pub(super) fn new(m: usize, layer0: Vec<Vec<u32>>, upper: Vec<UpperLayer>, entry_point: NodeId) -> Self {
-        let max_degree = (8 * m).min(u32::MAX as usize / layer0.len().max(1));
+        let max_degree =
+            (8 * m).min(MAX_DEGREE as usize - FAN_OUT).min(u32::MAX as usize / layer0.len().max(1));
         Self { m, layer0, max_degree, upper, entry_point }
     }
 

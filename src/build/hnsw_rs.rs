@@ -31,14 +31,16 @@ impl Distance<f32> for SquaredL2 {
     }
 }
 
-/// Builds the graph over `vectors`, `[n × dim]`, on the current rayon pool.
+/// Builds the graph over `vectors`, `[n × dim]`, on the current rayon pool. The first `regular` rows have no extreme
+/// components.
 pub(super) fn build<T: Element>(
     vectors: &[T],
     dim: usize,
+    regular: usize,
     params: &BuildParams,
     progress: &dyn Progress,
 ) -> Result<Draft, BuildError> {
-    let rows = to_l2_space(vectors, dim, params.metric);
+    let rows = to_l2_space(vectors, dim, regular, params.metric);
     let nodes = rows.len();
     let metric = SquaredL2(Kernels::get());
     let hnsw = Hnsw::new(params.m, nodes, MAX_LAYERS, params.ef_construction, metric);
@@ -55,8 +57,9 @@ pub(super) fn build<T: Element>(
     Ok(to_draft(&hnsw, nodes, params.m))
 }
 
-/// Returns rows whose squared L2 distances rank as `metric` does.
-fn to_l2_space<T: Element>(vectors: &[T], dim: usize, metric: Metric) -> Vec<Vec<f32>> {
+/// Returns rows whose squared L2 distances rank the first `regular` rows as `metric` does. A row that is longer than these
+/// would take the precision of all others.
+fn to_l2_space<T: Element>(vectors: &[T], dim: usize, regular: usize, metric: Metric) -> Vec<Vec<f32>> {
     let kernels = Kernels::get();
     let norms: Vec<f32> = match metric {
         Metric::InnerProduct => {
@@ -64,7 +67,7 @@ fn to_l2_space<T: Element>(vectors: &[T], dim: usize, metric: Metric) -> Vec<Vec
         }
         Metric::Cosine | Metric::L2 => Vec::new(),
     };
-    let largest = norms.iter().fold(0f32, |largest, norm| largest.max(*norm));
+    let largest = norms.iter().take(regular).fold(0f32, |largest, norm| largest.max(*norm));
     let widen = |row: usize, components: &[T]| {
         let mut wide: Vec<f32> = components.iter().map(|value| value.to_f32()).collect();
         wide.extend(norms.get(row).map(|norm| (largest - norm).max(0.0).sqrt()));

@@ -1,6 +1,8 @@
 //! The steps of a build in order: set copies aside, group, choose codes, order, encode, build the graph, teach, repair,
 //! measure, attach copies, summarize blocks.
 
+use std::borrow::Cow;
+
 use super::built::{BuiltGraph, NodeCodes};
 use super::coded::CodedRows;
 use super::codes::{self, Chosen};
@@ -45,13 +47,12 @@ pub fn build_graph<T: Element>(
     let queries = expected_queries(vectors, dim, users);
     let taught = (training_queries, queries.as_ref());
     let Some(copies) = Copies::find(vectors, dim) else {
-        let distinct = build_distinct(vectors, dim, taught, ancestor, params, progress)?;
+        let distinct = build_distinct(vectors.into(), dim, taught, ancestor, params, progress)?;
         return Ok(distinct.finish(dim, queries.as_ref()));
     };
     let rows: Vec<T> = copies.distinct.iter().flat_map(|row| row_of(vectors, dim, *row)).copied().collect();
     let ancestor = ancestor.map(|ancestor| ancestor.of_rows(&copies.distinct));
-    let distinct = build_distinct(&rows, dim, taught, ancestor.as_ref(), params, progress)?;
-    drop(rows);
+    let distinct = build_distinct(rows.into(), dim, taught, ancestor.as_ref(), params, progress)?;
     Ok(distinct.with_copies(&copies, dim).finish(dim, queries.as_ref()))
 }
 
@@ -61,46 +62,49 @@ fn row_of<T>(vectors: &[T], dim: usize, row: u32) -> &[T] {
 
 /// Builds a graph over distinct rows. `taught`: the training queries, and the second moment of the queries to expect.
 fn build_distinct<T: Element>(
-    vectors: &[T],
+    vectors: Cow<'_, [T]>,
     dim: usize,
     (training_queries, queries): (Option<EmbeddingsView<'_>>, Option<&SecondMoment>),
     ancestor: Option<&Ancestor<'_>>,
     params: &BuildParams,
     progress: &dyn Progress,
 ) -> Result<Distinct<T>, BuildError> {
-    let groups = Groups::new(vectors, dim, params.metric);
+    let groups = Groups::new(&vectors, dim, params.metric);
     progress.begin("encoding", 1);
     let users = training_queries.or_else(|| ancestor.and_then(Ancestor::training_queries));
-    let Chosen { fitted, is_precise, check } = codes::choose(vectors, dim, users, params);
+    let Chosen { fitted, is_precise, check } = codes::choose(&vectors, dim, users, params);
     let is_searched = is_precise && params.codes != Codes::None;
     let Fitted { quantizer, unrepresented } = fitted;
-    let (order, regions) = order::order(vectors, dim, &groups, queries, &unrepresented);
+    let (order, regions) = order::order(&vectors, dim, &groups, queries, &unrepresented);
     let groups = groups.reordered(&order);
-    let vectors = reordered(vectors, dim, &order);
+    let vectors = {
+        let input = vectors;
+        reordered(&input, dim, &order)
+    };
     let represented = order.len() - unrepresented.len();
     let rows = CodedRows::new(vectors, dim, quantizer, represented, is_precise);
+    let teacher = training_queries.map(|users| Teacher::new(&rows, &groups, users, params));
     let is_renewed = params.builder == Builder::Native && training_queries.is_none() && ancestor.is_some();
     let mut draft = match (params.builder, ancestor) {
         // Training queries add the long edges that groups lack, and this takes a fifth of the time of insertion. Without
         // training queries, insertion has far better recall (recall@10 0.946 against 0.878 for the same distances).
-        (Builder::Native, _) if training_queries.is_some() => {
+        (Builder::Native, _) if teacher.as_ref().is_some_and(Teacher::has_enough) => {
             let (upper, entry_point) =
                 insertion::upper_layers(&rows.vectors, dim, represented, params, progress)?;
             let layer0 = layer0::from_groups(&rows, &groups, params, progress)?;
             Draft::new(params.m, layer0, upper, entry_point)
         }
         // Most rows have neighbors already, so there is no need to insert them one by one.
-        (Builder::Native, Some(ancestor)) => {
+        (Builder::Native, Some(ancestor)) if is_renewed => {
             let (upper, entry_point) =
                 insertion::upper_layers(&rows.vectors, dim, represented, params, progress)?;
             let layer0 = renew::layer0(&rows, &groups, ancestor, &order, params, progress)?;
             Draft::new(params.m, layer0, upper, entry_point)
         }
-        (Builder::Native, None) => insertion::whole(&rows.vectors, dim, represented, params, progress)?,
+        (Builder::Native, _) => insertion::whole(&rows.vectors, dim, represented, params, progress)?,
         #[cfg(feature = "hnsw-rs")]
-        (Builder::HnswRs, _) => hnsw_rs::build(&rows.vectors, dim, params, progress)?,
+        (Builder::HnswRs, _) => hnsw_rs::build(&rows.vectors, dim, represented, params, progress)?,
     };
-    let teacher = training_queries.map(|users| Teacher::new(&rows, &groups, users, params));
     let taught = teacher.as_ref().map(|teacher| (teacher, teacher.teach(&mut draft, progress)));
     if progress.is_cancelled() {
         return Err(BuildError::Cancelled);

@@ -70,13 +70,15 @@ impl<'a, T: Element> Teacher<'a, T> {
     ) -> Self {
         let every = HOLD_OUT.max(users.len().div_ceil(MAX_HELD_OUT));
         let (mut taught, mut held_out, mut user) = (Vec::new(), Vec::new(), Vec::new());
+        let mut usable = 0;
         for row in 0..users.len() {
             users.copy_row(row, &mut user);
             // Zeros rank nothing: no edge helps such a user.
             if !params.metric.ranks_by_zeros() && user.iter().all(|value| *value == 0.0) {
                 continue;
             }
-            if row % every == every - 1 { &mut held_out } else { &mut taught }.extend_from_slice(&user);
+            usable += 1;
+            if usable % every == 0 { &mut held_out } else { &mut taught }.extend_from_slice(&user);
         }
         let enough = (rows.len() / ROWS_PER_USER).max(USERS_OF_FEW_ROWS.min(USERS_PER_ROW * rows.len()));
         let missing = enough.saturating_sub(taught.len() / rows.dim);
@@ -84,6 +86,12 @@ impl<'a, T: Element> Teacher<'a, T> {
         let multiplied = more.len() / rows.dim;
         taught.extend(more);
         Self { answers: Answers::new(rows, groups, params.metric, ANSWERS), taught, multiplied, held_out }
+    }
+
+    /// Whether the queries teach enough for a graph without the long edges of insertion: not a handful of them.
+    pub(super) fn has_enough(&self) -> bool {
+        self.multiplied > 0
+            || self.taught.len() / self.answers.rows.dim >= self.answers.rows.len() / ROWS_PER_USER
     }
 
     /// Adds the edges that the training queries need, and returns how many, with the true answers of the queries.

@@ -14,6 +14,8 @@ use crate::quantize::ROWS_PER_BLOCK;
 
 /// Blocks scanned between two checks of whether to go on.
 const BLOCKS_AT_ONCE: usize = 8;
+/// Nodes outside of the blocks that are scored between two checks of the interrupt.
+const OUTSIDE_AT_ONCE: usize = 1024;
 /// Blocks that are prefetched while one is scanned.
 const AHEAD: usize = 4;
 /// Nodes scored before the first check of what the last doublings brought.
@@ -116,14 +118,20 @@ fn scan_estimates(
     let watched = watched.map(|node| node as usize / ROWS_PER_BLOCK);
     bounds.bound_regions(scanned, cost);
     yields.reset(scan.k, scan.missed, FIRST_SCORED.max(2 * scan.keep));
-    batch.clear();
-    batch.extend(blocks.outside(matches));
-    batch_scores.resize(batch.len(), 0.0);
-    nodes.score_rows(batch, batch_scores);
-    cost.distances += batch.len() as u64;
-    *has_scanned |= watched_node.is_some_and(|node| batch.contains(&node));
     found.clear();
-    found.extend(batch.iter().zip(&*batch_scores).map(|(node, score)| Candidate::new(*node, *score)));
+    let mut outside = blocks.outside(matches);
+    loop {
+        batch.clear();
+        batch.extend(outside.by_ref().take(OUTSIDE_AT_ONCE));
+        if batch.is_empty() || interrupt.should_stop() {
+            break;
+        }
+        batch_scores.resize(batch.len(), 0.0);
+        nodes.score_rows(batch, batch_scores);
+        cost.distances += batch.len() as u64;
+        *has_scanned |= watched_node.is_some_and(|node| batch.contains(&node));
+        found.extend(batch.iter().zip(&*batch_scores).map(|(node, score)| Candidate::new(*node, *score)));
+    }
     // The k-th best at the last check, and the least estimate that is scored again.
     let (mut last, mut least) = (Candidate::last_of(f32::NEG_INFINITY), f32::NEG_INFINITY);
     let most = (MAX_ESTIMATED * scan.keep).max(scan.k);

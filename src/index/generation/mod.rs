@@ -62,6 +62,7 @@ pub use metadata::{
     AttributeKind, AttributeSchema, BuildFacts, CodeCheck, HeldOutRecall, Metadata, RepairReport,
     TrainingReport,
 };
+pub use opening::{MAX_DEGREE, MAX_MOST_COPIED};
 pub use resident::{MemoryMode, Residence};
 pub use section::{ElementType, Heat, Length, SECTIONS, Section, SectionKind, SectionSpec};
 pub use verify::{VerifyReport, verify};

@@ -14,7 +14,9 @@ use crate::quantize::{BlockSummary, Codes, are_widths, plain_widths, residual_bl
 /// The largest dimension an index may have.
 const MAX_DIM: u32 = 1 << 16;
 /// The most edge slots per node.
-const MAX_DEGREE: u32 = 1 << 12;
+pub const MAX_DEGREE: u32 = 1 << 12;
+/// The most nodes that every traversal starts from for their copies.
+pub const MAX_MOST_COPIED: usize = 64;
 /// Limits the size of the JSON before it is parsed.
 const MAX_METADATA_BYTES: u64 = 1 << 24;
 
@@ -46,6 +48,8 @@ pub(super) fn read_metadata(sections: &MappedSections) -> Result<Metadata, Index
     within("m0", facts.m0, 1, MAX_DEGREE)?;
     within("entry_point", facts.entry_point, 0, facts.rows - 1)?;
     within("unrepresented", facts.unrepresented, 0, facts.rows)?;
+    within("copies", facts.copies, 0, facts.rows - 1)?;
+    within("length of most_copied", facts.most_copied.len() as u32, 0, MAX_MOST_COPIED as u32)?;
     for node in &facts.most_copied {
         within("most_copied", *node, 0, facts.rows - 1)?;
     }

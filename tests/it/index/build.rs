@@ -5,14 +5,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use shortlist::base::id::{NodeId, VideoId};
+use shortlist::base::interrupt::Interrupt;
 use shortlist::base::metric::Metric;
-use shortlist::build::{Ancestor, BuildError, BuildParams, Builder, Progress, Silent, build, stage};
+use shortlist::build::{
+    Ancestor, BuildError, BuildParams, Builder, Progress, Silent, build, build_taught_in_memory, stage,
+};
 use shortlist::dataset::{ColumnValues, Dataset, DatasetFiles, Embeddings, Neighbors, write_npy};
 use shortlist::eval::{Sweep, sweep};
 use shortlist::index::{Codes, Index, IndexStore, Measured, verify};
 use shortlist::node_set::NodeSet;
 use shortlist::recall::ground_truth;
-use shortlist::search::Plan;
+use shortlist::search::{Effort, Plan, SearchParams, Searcher};
 
 use crate::harness::indexes::{
     TestDataset, build_index, build_taught_index, dataset_of, random_rows, shared_data,
@@ -297,6 +300,45 @@ fn a_handful_of_users_is_enough_to_build_with() {
         verify(&index).unwrap();
         let report = index.metadata().training.clone().unwrap();
         assert_eq!(report.users + report.held_out, users as u32);
+    }
+}
+
+/// Users without a history are zeros and teach nothing: too few others leave a graph as good as without users.
+#[test]
+fn users_that_are_nearly_all_zeros_cost_no_recall() {
+    const DIM: usize = 16;
+    let rows = random_rows(5000, DIM, 1);
+    let dataset = Dataset::from_rows(DIM, rows.clone()).unwrap();
+    let queries = random_rows(100, DIM, 2);
+    let recall = |users: Option<Vec<f32>>| {
+        let users = users.map(|users| Embeddings::in_memory("users".as_ref(), DIM, users));
+        let params = params(Metric::InnerProduct, Builder::Native);
+        let index = build_taught_in_memory(&dataset, users.as_ref(), &params, &Silent).unwrap();
+        let effort = SearchParams::new(10, Effort::EfSearch(40)).unwrap();
+        let searcher = Searcher::default();
+        let exact = SearchParams::new(10, Effort::Exact).unwrap();
+        let found = |query: &[f32], params: &SearchParams| -> Vec<VideoId> {
+            let found = searcher.search(&index, query, params, &mut Interrupt::never());
+            found.hits.iter().map(|hit| index.video_ids()[hit.node.index()]).collect()
+        };
+        let hits = queries.chunks(DIM).map(|query| {
+            let exact = found(query, &exact);
+            found(query, &effort).iter().filter(|video| exact.contains(video)).count()
+        });
+        (
+            hits.sum::<usize>() as f64 / 1000.0,
+            index.metadata().training.clone().map(|training| training.users),
+        )
+    };
+    let (without, _) = recall(None);
+    for (usable, users) in [(vec![9], 40), (vec![3, 99, 500, 700, 999], 1000)] {
+        let mut sample = vec![0.0; users * DIM];
+        for user in &usable {
+            sample[user * DIM..][..DIM].copy_from_slice(&random_rows(1, DIM, *user as u64));
+        }
+        let (taught, teaching) = recall(Some(sample));
+        assert_eq!(teaching, Some(usable.len() as u32));
+        assert!(taught >= without - 0.02, "{usable:?} of {users}: {taught} instead of {without}");
     }
 }
 

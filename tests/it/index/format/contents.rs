@@ -103,24 +103,36 @@ fn half_norms_that_are_not_those_of_the_codes_are_found() {
     );
 }
 
-/// A search trusts neither of them: it may find other videos, but it ends.
+/// What is impossible is refused. A search does not trust the rest: it may find other videos, but it ends.
 #[test]
-fn wrong_numbers_of_extremes_and_copies_do_not_keep_a_search_from_ending() {
+fn wrong_numbers_of_extremes_and_copies_are_refused_or_do_not_keep_a_search_from_ending() {
     for metric in [Metric::InnerProduct, Metric::L2] {
         let sample = Sample::with(metric, BuildParams::new(metric, 4, 20).unwrap());
         let index = sample.open(&sample.bytes).unwrap();
-        for (unrepresented, copies) in [(0, 60), (1, 0), (60, 1), (61, 0)] {
+        let many = vec![0; 65];
+        let cases: [(u32, u32, &[u32]); 8] = [
+            (0, 59, &[]),
+            (1, 0, &[]),
+            (60, 1, &[]),
+            (0, 0, &[59; 64]),
+            (61, 0, &[]),
+            (0, 60, &[]),
+            (0, 0, &[60]),
+            (0, 0, &many),
+        ];
+        for (case, (unrepresented, copies, most_copied)) in cases.into_iter().enumerate() {
             let changed = rewritten(&index, |kind, _, bytes| {
                 if kind == SectionKind::Metadata {
                     let text = String::from_utf8(bytes.clone()).unwrap();
-                    let with = format!("{{\"unrepresented\":{unrepresented},\"copies\":{copies},");
+                    let numbers = format!("\"unrepresented\":{unrepresented},\"copies\":{copies}");
+                    let with = format!("{{{numbers},\"most_copied\":{most_copied:?},");
                     *bytes = text.replacen('{', &with, 1).into_bytes();
                 }
                 true
             });
             match changed {
                 Ok(changed) => search_every_way(&changed),
-                Err(error) if unrepresented > 60 => {
+                Err(error) if case >= 4 => {
                     assert!(matches!(error, IndexError::BadMetadata { .. }), "{error}");
                 }
                 // The blocks are those of all rows.
