@@ -30,7 +30,7 @@ pub struct BuiltGraph<T> {
     pub training_queries: Vec<f32>,
     /// The codes that searches traverse it with; `None` if the parameters ask for none, or if they would lose too much.
     pub codes: Option<NodeCodes>,
-    /// What the codes cost; `None` if they were not compared with full precision.
+    /// Recall of the codes against full precision; `None` if they were not compared with full precision.
     pub code_check: Option<CodeCheck>,
     /// Whether the graph of an older index was renewed.
     pub is_renewed: bool,

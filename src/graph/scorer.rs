@@ -143,7 +143,7 @@ impl Score for CodeScorer<'_> {
 
     fn extremes(&self) -> Range<u32> {
         match self.corrections {
-            // Under L2 they are far from everything.
+            // Under L2 they are rarely the nearest rows.
             Some(corrections) if corrections.half_norms.is_empty() => {
                 corrections.represented..self.rows() as u32
             }

@@ -19,9 +19,9 @@ const TAILS: [f64; 4] = [0.0, 1.0 / 1024.0, 1.0 / 128.0, 1.0 / 32.0];
 /// A dimension leaves out the smallest of these shares that makes its range at most this many times as large as the largest
 /// share does.
 const NEARLY_TIGHTEST: f32 = 4.0;
-/// How far beyond the range of the remaining values of the sample the bounds go at either end, as a share of it: with no
-/// values left out, and with some.
+/// How far beyond the range of the values of the sample the bounds go at either end, as a share of it.
 const MARGIN: f32 = 0.125;
+/// The same if some of these values were left out.
 const MARGIN_OF_TAILS: f32 = 0.5;
 /// Extremes are left out of a dimension only if that makes its range this many times smaller: they cost it two of eight
 /// bits. Less is common: real factor embeddings have tails that make the range twice as large.

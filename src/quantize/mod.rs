@@ -1,8 +1,8 @@
 //! Quantization: embeddings in a quarter of the bytes or fewer, precise enough to choose candidates for rescoring.
 //!
 //! In: rows and queries in `f32` or `f16`. Out: 8-bit codes whose integer dot product ranks rows nearly as their score does
-//! (under L2 with one number more per row); the rows that codes cannot represent; and residual codes of 4, 2, 1 or 0 bits per axis for the difference between a row and the mean of its
-//! block. Nothing here knows of graphs or files.
+//! (under L2 with one number more per row); the rows that codes cannot represent; and residual codes of 4, 2, 1 or 0 bits per
+//! axis for the difference between a row and the mean of its block. Nothing here knows of graphs or files.
 //!
 //! | file | duty |
 //! |---|---|
@@ -20,12 +20,13 @@
 //!
 //! # Adding a quantizer
 //!
-//! 1. Write a file like `sq8.rs`: a type that implements the trait `Quantize`. `serves` names the metrics.
+//! 1. Write a file like `sq8.rs`: a type that implements the trait `Quantize`. `serves` names the metrics; `represents` tells
+//!    which rows its codes can stand for; with an `origin`, codes come with the `half_norm` of their row.
 //! 2. Add a row to the table at the end of the macro in `registry.rs`.
 //!
 //! Builds, index files, searches, the command line and error messages follow from the table: an index stores `stride`
 //! bytes per row in the section of codes and `parameter_count` numbers in the section of levels.
-//!
+
 mod axes;
 mod blocks;
 mod bounds;

@@ -20,7 +20,7 @@ use super::section::{Section, SectionKind, section_label};
 /// | 7 | postings as bit masks per block; 64 marks instead of 32 |
 /// | 8 | no residual codes of block means |
 /// | 9 | residual codes along query-aware axes |
-/// | 10 | codes under L2; rows that their codes do not represent; recall of the codes |
+/// | 10 | codes under L2; rows that their codes do not represent; recall of the codes; copies of rows |
 pub const FORMAT_VERSION: u32 = 10;
 /// The first version with the nodes of each attribute value, which filters need.
 pub const FILTER_VERSION: u32 = 3;

@@ -24,16 +24,17 @@ pub struct Metadata {
     /// The codes that a traversal scores.
     #[serde(default)]
     pub codes: Codes,
-    /// The last nodes, this many, have components that their codes do not represent. A search scores them in full precision.
+    /// Number of nodes, the last ones, that codes do not represent. A search scores them in full precision.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unrepresented: u32,
-    /// The number of nodes with the embedding of another node, to which they are attached. 0 in versions that do not tell.
+    /// The number of nodes with the embedding of another node, to which they are attached. 0 in files older than
+    /// version 10.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub copies: u32,
     /// The nodes with the most copies, if they have many: every traversal starts from them too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub most_copied: Vec<u32>,
-    /// What the codes cost; `None` if they were not compared with full precision.
+    /// Recall of the codes against full precision; `None` if they were not compared with full precision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code_check: Option<CodeCheck>,
     /// Edge slots per node in the upper layers.
