@@ -84,9 +84,7 @@ impl<T: Element> CodedRows<T> {
 /// Returns half of the squared norm of each of `vectors`, `[n × dim]`: by codes if they have an origin other than zero.
 fn half_norms_of<T: Element>(quantizer: &Quantizer, vectors: &[T], dim: usize, codes: &[u8]) -> Vec<f32> {
     match quantizer.origin() {
-        Some(_) => parallel::map_chunks(codes, quantizer.stride(), ROWS_PER_TASK, |_, code| {
-            quantizer.half_norm(code)
-        }),
+        Some(_) => quantizer.half_norms(codes),
         None => {
             parallel::map_chunks(vectors, dim, ROWS_PER_TASK, |_, row| Kernels::get().norm_squared(row) / 2.0)
         }

@@ -30,10 +30,7 @@ pub(super) fn without_graph<T: Element>(vectors: Vec<T>, dim: usize, params: &Bu
             vectors = rows.iter().flat_map(row).copied().collect();
         }
         let codes = quantizer.encode_all(&vectors);
-        let half_norms = match quantizer.origin() {
-            Some(_) => codes.chunks(quantizer.stride()).map(|code| quantizer.half_norm(code)).collect(),
-            None => Vec::new(),
-        };
+        let half_norms = quantizer.half_norms(&codes);
         let represented = nodes - unrepresented.len();
         NodeCodes { quantizer, codes, half_norms, represented, blocks: None }
     });

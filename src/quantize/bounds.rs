@@ -7,10 +7,8 @@
 use std::ops::Range;
 
 use crate::base::element::Element;
-use crate::base::parallel;
+use crate::base::parallel::{self, ROWS_PER_TASK};
 
-/// Rows per task.
-const ROWS_PER_TASK: usize = 4096;
 /// Approximate size of the sample whose values are sorted.
 const SAMPLE: usize = 1 << 13;
 /// Shares of the values of a dimension that its bounds may leave out at either end, the smallest first. With 0, only values

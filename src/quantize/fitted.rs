@@ -4,14 +4,12 @@ use super::bounds::Bounds;
 use super::registry::{Codes, Quantizer};
 use crate::base::element::Element;
 use crate::base::metric::Metric;
-use crate::base::parallel;
+use crate::base::parallel::{self, ROWS_PER_TASK};
 
 /// At most one row in this many is left to full precision: comparing such a row reads four times the bytes of a code.
 const LEAST_REPRESENTED: usize = 32;
 /// Of a few rows, this many may be.
 const ALWAYS_ALLOWED: usize = 8;
-/// Rows per task.
-const ROWS_PER_TASK: usize = 4096;
 
 /// A quantizer, and the rows that it does not represent.
 #[derive(Clone, Debug, PartialEq)]

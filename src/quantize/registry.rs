@@ -218,6 +218,18 @@ pub struct RowCodes<'a> {
     pub quantizer: &'a Quantizer,
 }
 
+impl Quantizer {
+    /// Returns [`Self::half_norm`] of each row of `codes`, `[n × stride]`, if codes have an origin; else none.
+    pub fn half_norms(&self, codes: &[u8]) -> Vec<f32> {
+        match self.origin() {
+            Some(_) => {
+                parallel::map_chunks(codes, self.stride(), ROWS_PER_TASK, |_, code| self.half_norm(code))
+            }
+            None => Vec::new(),
+        }
+    }
+}
+
 /// Encodes all rows of `vectors`, `[n × dim]`.
 fn encode_all<Q: Quantize, T: Element>(quantizer: &Q, vectors: &[T]) -> Vec<u8> {
     let (dim, stride) = (quantizer.dim(), Q::stride(quantizer.dim()));
