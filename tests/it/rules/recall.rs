@@ -1,6 +1,7 @@
 //! Rules do not cost recall at any ratio of k to the effort: a search with rules reaches the recall of a search without.
 
 use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
 use shortlist::base::id::VideoId;
@@ -31,7 +32,24 @@ struct World {
     _folder: tempfile::TempDir,
 }
 
-fn world() -> World {
+/// What each user asks for, and the best answers.
+struct Asked {
+    rules: Vec<Rules>,
+    exact: Vec<Vec<VideoId>>,
+}
+
+/// The world of the tests that run now: building it takes longer than most of them.
+fn world() -> Arc<World> {
+    static SHARED: Mutex<Weak<World>> = Mutex::new(Weak::new());
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    shared.upgrade().unwrap_or_else(|| {
+        let world = Arc::new(new_world());
+        *shared = Arc::downgrade(&world);
+        world
+    })
+}
+
+fn new_world() -> World {
     let folder = tempfile::tempdir().unwrap();
     let params = SynthParams { videos: VIDEOS, dim: DIM, users: 20_000, seed: 7 };
     let files = synth(params, &folder.path().join("synth"), |_| {}).unwrap();
@@ -80,22 +98,22 @@ impl World {
         self.engine.search(&request, &Budget::default()).unwrap()
     }
 
-    fn recall(&self, rules: &Rules, k: usize, ef_search: usize) -> f64 {
-        self.recall_of_each(|_| rules.clone(), k, ef_search)
+    /// Answers `rules` of each user exactly, with the best `k`: the best of them are those for a smaller k.
+    fn ask(&self, rules: impl Fn(&[f32]) -> Rules, k: usize) -> Asked {
+        let rules: Vec<Rules> = self.users.chunks_exact(DIM).map(rules).collect();
+        let users = self.users.chunks_exact(DIM).zip(&rules);
+        let exact = users.map(|(user, rules)| self.search(user, rules, k, Effort::Exact)).collect();
+        Asked { rules, exact }
     }
 
-    /// Searches in which each user has different rules.
-    fn recall_of_each(&self, rules: impl Fn(&[f32]) -> Rules, k: usize, ef_search: usize) -> f64 {
-        let (mut found, mut all) = (0, 0);
-        for user in self.users.chunks_exact(DIM) {
-            let rules = rules(user);
-            let exact = self.search(user, &rules, k, Effort::Exact);
-            let answer = self.search(user, &rules, k, Effort::EfSearch(ef_search));
-            assert_eq!((exact.len(), answer.len()), (k, k), "a short answer");
-            found += answer.iter().filter(|video| exact.contains(video)).count();
-            all += k;
+    fn recall(&self, asked: &Asked, k: usize, ef_search: usize) -> f64 {
+        let mut found = 0;
+        for ((user, rules), exact) in self.users.chunks_exact(DIM).zip(&asked.rules).zip(&asked.exact) {
+            let answer = self.search(user, rules, k, Effort::EfSearch(ef_search));
+            assert_eq!(answer.len(), k, "a short answer");
+            found += answer.iter().filter(|video| exact[..k].contains(video)).count();
         }
-        found as f64 / all as f64
+        found as f64 / (USERS * k) as f64
     }
 }
 
@@ -126,10 +144,12 @@ fn rules_cost_no_recall_at_any_k_and_effort() {
         ),
     ];
     let mut worse = Vec::new();
+    let without = world.ask(|_| Rules::default(), 500);
+    let of_rules = of_rules.map(|(name, rules)| (name, world.ask(|_| rules.clone(), 500)));
     for (k, ef_search) in [(10, 50), (100, 100), (100, 200), (500, 100), (500, 200), (500, 500)] {
-        let without = world.recall(&Rules::default(), k, ef_search);
-        for (name, rules) in &of_rules {
-            let with = world.recall(rules, k, ef_search);
+        let without = world.recall(&without, k, ef_search);
+        for (name, asked) in &of_rules {
+            let with = world.recall(asked, k, ef_search);
             if with < without.min(ENOUGH) - TOLERANCE {
                 worse.push(format!(
                     "k {k}, ef_search {ef_search}: {with:.4} with {name}, {without:.4} without"
@@ -145,6 +165,7 @@ fn rules_cost_no_recall_at_any_k_and_effort() {
 #[test]
 fn exclusions_of_the_best_or_behind_them_cost_no_recall() {
     let world = world();
+    let unruled = world.ask(|_| Rules::default(), 500);
     for (k, ef_search, best, excluded) in [
         (100, 200, 64, 64),
         (500, 500, 64, 450),
@@ -153,7 +174,7 @@ fn exclusions_of_the_best_or_behind_them_cost_no_recall() {
         (20, 128, 0, 10_000),
         (100, 200, 0, 10_000),
     ] {
-        let without = world.recall(&Rules::default(), k, ef_search);
+        let without = world.recall(&unruled, k, ef_search);
         let behind_the_best = |user: &[f32]| {
             let ranked = world.search(user, &Rules::default(), best + excluded, Effort::Exact);
             Rules {
@@ -161,7 +182,7 @@ fn exclusions_of_the_best_or_behind_them_cost_no_recall() {
                 ..Rules::default()
             }
         };
-        let with = world.recall_of_each(behind_the_best, k, ef_search);
+        let with = world.recall(&world.ask(behind_the_best, k), k, ef_search);
         assert!(
             with >= without.min(ENOUGH) - TOLERANCE,
             "k {k}, ef_search {ef_search}: {with:.4} with {excluded} excluded after {best}, {without:.4} without"
@@ -182,16 +203,17 @@ fn filters_around_the_user_cost_no_recall() {
         let topic = Condition::Keyword { attribute: "topic".to_owned(), any_of };
         Rules { filter: Some(Filter { must: vec![topic], ..Filter::default() }), ..Rules::default() }
     };
+    let (without, with) = (world.ask(|_| Rules::default(), 300), world.ask(topics_of_the_best, 300));
     for (k, ef_search) in [(100, 100), (100, 200), (300, 300)] {
-        let without = world.recall(&Rules::default(), k, ef_search);
-        let with = world.recall_of_each(topics_of_the_best, k, ef_search);
+        let without = world.recall(&without, k, ef_search);
+        let with = world.recall(&with, k, ef_search);
         assert!(
             with >= without.min(ENOUGH) - TOLERANCE,
             "k {k}, ef_search {ef_search}: {with:.4} with topics around the user, {without:.4} without"
         );
     }
-    for user in world.users.chunks_exact(DIM) {
-        let matches = world.answer(user, &topics_of_the_best(user), 100, Effort::EfSearch(100)).stats.matches;
+    for (user, rules) in world.users.chunks_exact(DIM).zip(&with.rules) {
+        let matches = world.answer(user, rules, 100, Effort::EfSearch(100)).stats.matches;
         assert!(matches > Some(VIDEOS / 4), "{matches:?} match");
     }
 }
