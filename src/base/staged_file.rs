@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use tempfile::NamedTempFile;
 
+use crate::base::file_identity::OpenFolder;
+
 /// Prefix and suffix of temporary names.
 const PREFIX: &str = ".staged-";
 const SUFFIX: &str = ".tmp";
@@ -33,13 +35,13 @@ impl StagedFile {
         Ok(Self(file))
     }
 
-    /// Removes the temporary files that killed processes left behind in `dir`. Returns their number.
+    /// Removes the temporary files that killed processes left behind in `folder`. Returns their number.
     ///
     /// # Errors
-    /// If the folder cannot be read or a file cannot be removed.
-    pub fn remove_abandoned(dir: &Path) -> io::Result<usize> {
+    /// If the folder cannot be read or a file cannot be removed, or another folder is at its path.
+    pub fn remove_abandoned(folder: &OpenFolder) -> io::Result<usize> {
         let mut removed = 0;
-        for entry in std::fs::read_dir(dir)? {
+        for entry in std::fs::read_dir(folder.path())? {
             let entry = entry?;
             let name = entry.file_name();
             let is_staged =
@@ -51,7 +53,7 @@ impl StagedFile {
             let Ok(file) = File::open(entry.path()) else { continue };
             let age = file.metadata()?.modified()?.elapsed().unwrap_or_default();
             if age >= LEAST_AGE && file.try_lock().is_ok() {
-                match std::fs::remove_file(entry.path()) {
+                match folder.remove_file(&name) {
                     Ok(()) => removed += 1,
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                     Err(error) => return Err(error),
@@ -145,7 +147,8 @@ mod tests {
             std::fs::write(path, "x").unwrap();
             File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
         }
-        assert_eq!(StagedFile::remove_abandoned(dir.path()).unwrap(), 1);
+        let folder = OpenFolder::open(dir.path()).unwrap();
+        assert_eq!(StagedFile::remove_abandoned(&folder).unwrap(), 1);
         assert!(!abandoned.exists() && named.exists() && fresh.exists());
         assert!(written.temporary_path().exists());
         // The lock is released with the rename.

@@ -185,6 +185,16 @@ impl EngineError {
         }
     }
 
+    /// Returns whether the cause may end without a change of the files of the index.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            Self::Log(LogError::InUse { .. } | LogError::Io { .. }) => true,
+            Self::ReadOnly { .. } | Self::NoThread(_) => true,
+            Self::Store(error) => error.is_transient(),
+            _ => false,
+        }
+    }
+
     /// Returns the message without the name of the field.
     pub fn problem(&self) -> String {
         match self {

@@ -262,9 +262,9 @@ impl Engine {
     /// Returns the state of one index. Lists its folder.
     ///
     /// # Errors
-    /// If there is no such index, it is not open ([`EngineError::OutOfService`]), or its folder cannot be read.
+    /// If there is no such index, or it is not open ([`EngineError::OutOfService`]).
     pub fn status(&self, name: &str) -> Result<IndexStatus, EngineError> {
-        self.with(name, |served| served.status())
+        self.with(name, |served| Ok(served.status()))
     }
 
     /// Publishes that `generation` is current, and swaps it in.
@@ -275,7 +275,7 @@ impl Engine {
     pub fn activate(&self, name: &str, generation: u64) -> Result<IndexStatus, EngineError> {
         self.with(name, |served| {
             served.activate(generation, false)?;
-            served.status()
+            Ok(served.status())
         })
     }
 
@@ -286,7 +286,7 @@ impl Engine {
     pub fn activate_forced(&self, name: &str, generation: u64) -> Result<IndexStatus, EngineError> {
         self.with(name, |served| {
             served.activate(generation, true)?;
-            served.status()
+            Ok(served.status())
         })
     }
 

@@ -18,7 +18,10 @@ impl Detached {
         matches!(
             self,
             Self::File(Displaced::Removed { .. } | Displaced::Unknown { .. })
-                | Self::Log(LogProblem::Displaced(Displaced::Removed { .. } | Displaced::Unknown { .. }))
+                | Self::Log(
+                    LogProblem::Unknown { .. }
+                        | LogProblem::Displaced(Displaced::Removed { .. } | Displaced::Unknown { .. })
+                )
         )
     }
 }

@@ -26,7 +26,7 @@ use crate::engine::publish::next_generation;
 use crate::engine::publish::refresh::Refresh;
 use crate::engine::publish::served::{ServedIndex, wait_for_searches};
 use crate::engine::supervise::{Background, Task};
-use crate::engine::write::log::LogProblem;
+use crate::engine::write::log::{LOG_FILE, LogProblem};
 use crate::index::{RefusalReason, StoreError};
 use crate::live::LogError;
 
@@ -38,7 +38,7 @@ pub(crate) struct HostedIndex {
     options: Arc<EngineOptions>,
     background: Background,
     served: ArcSwapOption<ServedIndex>,
-    /// Why the folder is not open, or why the open index is not attached to it, as it was reported last.
+    /// The last reported reason why the folder is not open or no longer matches.
     problem: Mutex<Option<String>>,
     /// Locked during a look. The folder when opening it failed: as long as it is the same, opening it would fail again.
     failed: Mutex<Option<FolderStamp>>,
@@ -61,13 +61,14 @@ impl HostedIndex {
             problem: Mutex::default(),
             failed: Mutex::default(),
         };
+        let before = FolderStamp::of(&hosted.dir).ok();
         let error = match hosted.open_folder() {
             Ok(served) => {
                 hosted.served.store(Some(Arc::new(served)));
                 None
             }
             Err(error) => {
-                hosted.set_failed(&mut hosted.failed.lock(), &error);
+                *hosted.failed.lock() = hosted.failed_on(before, &error);
                 hosted.is_new(&error.to_string());
                 Some(error)
             }
@@ -119,9 +120,10 @@ impl HostedIndex {
         if self.would_fail(failed) {
             return;
         }
+        let before = FolderStamp::of(&self.dir).ok();
         *failed = None;
         if let Err(error) = self.open_anew(reason, events) {
-            self.set_failed(failed, &error);
+            *failed = self.failed_on(before, &error);
             if self.is_new(&error.to_string()) {
                 events.push(Refresh::Unopened { index: self.name.clone(), error });
             }
@@ -158,12 +160,13 @@ impl HostedIndex {
             if self.would_fail(failed) {
                 return;
             }
+            let before = FolderStamp::of(&self.dir).ok();
             *failed = None;
             let error = match self.open_anew(reason, events) {
                 Ok(()) => return wait_for_searches(served),
                 Err(error) => error,
             };
-            self.set_failed(failed, &error);
+            *failed = self.failed_on(before, &error);
             served.set_unopened(Some(error.to_string()));
             error
         };
@@ -210,23 +213,17 @@ impl HostedIndex {
         failed.as_ref().is_some_and(|failed| FolderStamp::of(&self.dir).is_ok_and(|now| now == *failed))
     }
 
-    /// Remembers the folder after opening it failed, unless the cause may end without a change of the folder.
-    fn set_failed(&self, failed: &mut Option<FolderStamp>, error: &EngineError) {
-        *failed = if may_end(error) { None } else { FolderStamp::of(&self.dir).ok() };
+    /// Returns the folder to remember after opening it failed. Returns `None` if the cause may end without a change of the
+    /// folder, or if the folder has changed since `before`, when opening it began: it may have been repaired.
+    fn failed_on(&self, before: Option<FolderStamp>, error: &EngineError) -> Option<FolderStamp> {
+        let after = FolderStamp::of(&self.dir).ok()?;
+        // Opening the log rewrites it.
+        let is_same = after.is_as_before(&before?, LOG_FILE.as_ref());
+        (is_same && !error.is_transient()).then_some(after)
     }
 
     /// Records a problem, and returns whether it was another one before.
     fn is_new(&self, problem: &str) -> bool {
         self.problem.lock().replace(problem.to_owned()).as_deref() != Some(problem)
     }
-}
-
-/// Returns whether the cause of an error may end without a change of the folder.
-fn may_end(error: &EngineError) -> bool {
-    matches!(
-        error,
-        EngineError::Log(LogError::InUse { .. } | LogError::Io { .. })
-            | EngineError::Store(StoreError::Io { .. })
-            | EngineError::NoThread(_)
-    )
 }

@@ -14,6 +14,7 @@
 //! | `tidy.rs`            | removes old generations and log entries |
 //! | `detached.rs`        | why the files of an index are no longer those that were opened |
 //! | `served.rs`          | an open index: its snapshot, and how it is swapped |
+//! | `published.rs`       | what was published takes the place of the generation that answers |
 //! | `state.rs`           | the state of an open index: attached to its files, writable, ready |
 //! | `hosted.rs`          | one named index: opens its folder, again if its files were replaced |
 //! | `next_generation.rs` | runs a rebuild of a served index and publishes it |
@@ -23,6 +24,7 @@ mod detached;
 pub(crate) mod gate;
 pub(crate) mod hosted;
 pub(crate) mod next_generation;
+mod published;
 mod quality_gate;
 pub(crate) mod refresh;
 mod servable;

@@ -9,6 +9,8 @@
 //!
 //! A generation is served from the mapped file, and from a copy in memory once that is made, if it is configured.
 
+use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,7 +20,7 @@ use parking_lot::Mutex;
 use crate::base::file_identity::OpenFolder;
 use crate::engine::error::EngineError;
 use crate::engine::options::EngineOptions;
-use crate::engine::publish::quality_gate::{QualityGate, Reference};
+use crate::engine::publish::quality_gate::QualityGate;
 use crate::engine::publish::refresh::Refresh;
 use crate::engine::publish::servable::{
     check_passed, check_position, check_servable, check_verdict, has_passed, is_same_model,
@@ -26,14 +28,12 @@ use crate::engine::publish::servable::{
 use crate::engine::publish::serving::Serving;
 use crate::engine::publish::tidy::Tidy;
 use crate::engine::query::snapshot::{Snapshot, check_and_warm, check_structure};
-use crate::engine::rebuild::build::Built;
-use crate::engine::rebuild::error::PublishError;
 use crate::engine::rebuild::rebuilder::Rebuilder;
 use crate::engine::rebuild::sampled::QuerySample;
 use crate::engine::supervise::{Background, Task};
 use crate::engine::write::log::{FoundLog, WriteLog};
 use crate::engine::write::shared::Shared;
-use crate::index::{Index, IndexStore, Manifest, MemoryMode, PublishReason, RefusalReason, StoreError};
+use crate::index::{Index, IndexStore, Manifest, MemoryMode, RefusalReason, StoreError};
 
 /// How long to wait for searches in flight before a generation is dropped.
 const LONGEST_SEARCH: Duration = Duration::from_secs(1);
@@ -43,9 +43,9 @@ const LONGEST_SEARCH: Duration = Duration::from_secs(1);
 pub(crate) struct ServedIndex {
     pub(super) name: String,
     pub(super) store: IndexStore,
-    pub(super) folder: OpenFolder,
+    pub(super) folder: Arc<OpenFolder>,
     memory: MemoryMode,
-    background: Background,
+    pub(super) background: Background,
     pub(super) shared: Arc<Shared>,
     pub(super) log: WriteLog,
     pub(super) sample: QuerySample,
@@ -53,26 +53,22 @@ pub(crate) struct ServedIndex {
     pub(super) rebuilder: Rebuilder,
     pub(super) serving: Serving,
     /// Locked while a swap is prepared, so that two swaps cannot overtake each other.
-    progress: Mutex<Progress>,
+    pub(super) progress: Mutex<Progress>,
     /// Events of a rebuild, for the next refresh to report.
-    events: Mutex<Vec<Refresh>>,
+    pub(super) events: Mutex<Vec<Refresh>>,
 }
 
 /// How far the folder was processed.
-#[derive(Debug)]
-struct Progress {
+#[derive(Debug, Default)]
+pub(super) struct Progress {
     /// The newest manifest that was tried.
-    newest: u64,
+    pub(super) newest: u64,
+    /// Manifests that could not be opened for a reason that may end, and the reason. They are tried again.
+    pub(super) deferred: BTreeMap<u64, String>,
     /// Whether the checksums of the current generation were compared.
     checked: bool,
     /// Whether a copy of the current generation was made or tried.
     copied: bool,
-}
-
-/// The generations before and after a swap.
-struct Swapped {
-    from: u64,
-    to: u64,
 }
 
 impl ServedIndex {
@@ -98,6 +94,10 @@ impl ServedIndex {
             check_servable(&store, manifest, index, log.as_deref())
         };
         let (mut manifest, mut index, skipped) = store.open_newest(check)?;
+        if skipped.iter().any(StoreError::is_transient) {
+            // The first refresh tries the others again.
+            newest = manifest.manifest;
+        }
         let problem = skipped.first().map(ToString::to_string);
         // A generation that was published while no server ran is measured by the first refresh. Until then a generation
         // answers that was measured or activated by hand, if there is one.
@@ -113,12 +113,15 @@ impl ServedIndex {
         }
         let snapshot = Snapshot::new(manifest, index, &store)?;
         let current = snapshot.manifest.manifest;
-        let shared = Arc::new(Shared::new(snapshot, log.as_deref())?);
-        let log = WriteLog::new(&store, &shared, &background.supervisor, found);
+        let shared = Arc::new(Shared::new(snapshot, &|| Ok(log.clone()))?);
+        let folder = Arc::new(folder.map_err(StoreError::io(store.dir()))?);
+        // Otherwise the log and the generation may be those of two folders.
+        folder.check().map_err(|displaced| StoreError::io(store.dir())(io::Error::other(displaced)))?;
+        let log = WriteLog::new(&store, &folder, &shared, &background.supervisor, found);
         let rebuilder = Rebuilder::new(options.rebuild.clone(), Arc::clone(&background.supervisor));
         Ok(Self {
             name,
-            folder: folder.map_err(StoreError::io(store.dir()))?,
+            folder,
             store,
             memory: options.memory,
             background: background.clone(),
@@ -128,7 +131,7 @@ impl ServedIndex {
             gate,
             rebuilder,
             serving: Serving::new(problem),
-            progress: Mutex::new(Progress { newest, checked: false, copied: false }),
+            progress: Mutex::new(Progress { newest, ..Progress::default() }),
             events: Mutex::default(),
         })
     }
@@ -188,9 +191,9 @@ impl ServedIndex {
         self.log.close(reason);
     }
 
-    /// Takes the index out of service, and returns whether it was already.
+    /// Takes the index out of service until its files are opened anew, and returns whether that was done before.
     pub(crate) fn withdraw(&self, error: &EngineError) -> bool {
-        self.serving.withdraw(error.to_string())
+        self.serving.close(error.to_string())
     }
 
     /// Sets why the files that are there instead of the opened ones cannot be opened.
@@ -213,14 +216,18 @@ impl ServedIndex {
         self.check_attached()?;
         let index = self.store.open_generation(generation)?;
         self.background.pool.install(|| check_and_warm(&index))?;
-        check_position(&index, self.log.log().as_deref(), is_forced)?;
+        check_position(&index, self.attached_log()?.as_deref(), is_forced)?;
         if !is_forced {
             check_verdict(&self.store, generation, &index)?;
         }
+        // Warming can take minutes. The manifest must not be written into a folder that took the path meanwhile.
+        self.check_attached()?;
         let manifest = self.store.activate(generation, &index)?;
         let snapshot = Snapshot::new(manifest, index, &self.store)?;
-        progress.newest = snapshot.manifest.manifest;
+        let newest = snapshot.manifest.manifest;
         self.swap(&mut progress, snapshot)?;
+        progress.newest = newest;
+        progress.deferred.clear();
         self.serving.set_problem(None);
         Ok(())
     }
@@ -236,65 +243,31 @@ impl ServedIndex {
         events.extend(self.load_published(&mut progress));
         events.extend(self.recalibrate());
         events.extend(self.copy(&mut progress));
-        self.log.retry();
+        if self.check_in_place().is_ok() {
+            self.log.retry();
+        }
         self.shared.compact(&self.background.pool);
         true
     }
 
-    /// Publishes a rebuild of `base` and swaps it in, if `base` is still current.
+    /// Swaps in a checked snapshot with all entries of the log. Returns the generation that answered before.
     ///
     /// # Errors
-    /// Why the rebuild does not answer.
-    pub(crate) fn publish(&self, base: Arc<Index>, built: Built) -> Result<(), PublishError> {
-        let Built { staged, times, measured } = built;
-        let mut progress = self.progress.lock();
-        self.check_in_place().map_err(|detached| PublishError::Detached(detached.to_string()))?;
-        // A publication by somebody else in the meantime wins.
-        let mut events = self.load_published(&mut progress);
-        let is_current = Arc::ptr_eq(&self.shared.current.load().index, &base);
-        // The swap waits until nothing uses the old generation.
-        drop(base);
-        let publish = || {
-            if !is_current {
-                return Err(PublishError::Superseded);
-            }
-            let Manifest { manifest, generation, .. } = self.store.publish(staged, times, measured)?;
-            let loaded = self.load_published(&mut progress);
-            let problem = loaded.iter().find_map(|event| match event {
-                Refresh::Refused { manifest: refused, error, .. } if *refused == manifest => {
-                    Some(error.to_string())
-                }
-                _ => None,
-            });
-            events.extend(loaded);
-            match self.shared.current.load().manifest.generation {
-                current if current == generation => Ok(()),
-                current => {
-                    let problem =
-                        problem.unwrap_or_else(|| format!("generation {current} was published after it"));
-                    Err(PublishError::Refused { generation, problem })
-                }
-            }
-        };
-        let published = publish();
-        self.events.lock().extend(events);
-        published
-    }
-
-    /// Swaps in a checked snapshot with all entries of the log. Returns the generation that answered before.
-    fn swap(&self, progress: &mut Progress, checked: Snapshot) -> Result<u64, EngineError> {
+    /// If the files are not those that were opened, the log was closed, or its entries cannot be searched; then nothing
+    /// changes.
+    pub(super) fn swap(&self, progress: &mut Progress, checked: Snapshot) -> Result<u64, EngineError> {
         let is_same_model = is_same_model(&self.shared.current.load().index, &checked.index);
         checked.usage.inherit(&self.shared.current.load().usage);
         let manifest = checked.manifest.manifest;
-        let log = self.log.log();
+        let index = Arc::clone(&checked.index);
+        let log = || {
+            let log = self.attached_log()?;
+            // The first write may have created it since the position was checked.
+            check_position(&index, log.as_deref(), true)?;
+            Ok(log)
+        };
         let old = Arc::clone(&self.shared.current.load().index);
-        let before = self.background.pool.install(|| self.shared.swap(checked, log.as_deref()))?;
-        // The first write may have created the log in the meantime.
-        if log.is_none()
-            && let Some(log) = self.log.log()
-        {
-            self.shared.replay(&*log)?;
-        }
+        let before = self.background.pool.install(|| self.shared.swap(checked, &log))?;
         self.sample.begin_generation(manifest, is_same_model);
         // A running rebuild is based on the old generation.
         self.rebuilder.cancel();
@@ -329,13 +302,13 @@ impl ServedIndex {
         let Err(error) = checked else {
             return Refresh::Checked { index, generation, elapsed: started.elapsed() };
         };
-        let log = self.log.log();
-        let sound = self.store.open_newest(|manifest, index| {
-            check_and_warm(index)?;
-            check_servable(&self.store, manifest, index, log.as_deref())
-        });
-        let sound = sound.and_then(|(manifest, index, _)| Snapshot::new(manifest, index, &self.store));
-        let swapped = sound.map_err(EngineError::from).and_then(|sound| {
+        let swapped = self.attached_log().and_then(|log| {
+            let (manifest, index, _) = self.store.open_newest(|manifest, index| {
+                check_and_warm(index)?;
+                check_servable(&self.store, manifest, index, log.as_deref())
+            })?;
+            drop(log);
+            let sound = Snapshot::new(manifest, index, &self.store)?;
             let Manifest { manifest, generation, .. } = sound.manifest;
             self.swap(progress, sound)?;
             Ok((manifest, generation))
@@ -351,52 +324,6 @@ impl ServedIndex {
                 Refresh::Withdrawn { index, generation, error }
             }
         }
-    }
-
-    /// Tries the manifests that were published since the last call, newest first, until one can answer.
-    fn load_published(&self, progress: &mut Progress) -> Vec<Refresh> {
-        let newest = progress.newest;
-        let published = self.store.manifests().unwrap_or_default();
-        let newer: Vec<u64> = published.into_iter().filter(|manifest| *manifest > newest).rev().collect();
-        progress.newest = newer.first().copied().unwrap_or(newest);
-        let mut events = Vec::new();
-        for manifest in newer {
-            let index = self.name.clone();
-            let path = self.store.manifest_path(manifest);
-            let taken = self.supervised(&path, || self.take_over(progress, manifest));
-            if events.is_empty() {
-                self.serving.set_problem(taken.as_ref().err().map(ToString::to_string));
-            }
-            match taken {
-                Ok(Swapped { from, to }) => {
-                    events.push(Refresh::Swapped { index, from, to });
-                    return events;
-                }
-                Err(error) => events.push(Refresh::Refused { index, manifest, error }),
-            }
-        }
-        if !events.is_empty() {
-            self.tidy(self.shared.current.load().manifest.generation);
-        }
-        events
-    }
-
-    /// Checks, measures and swaps in the generation of a manifest.
-    fn take_over(&self, progress: &mut Progress, manifest: u64) -> Result<Swapped, EngineError> {
-        let (manifest, index) = self.store.open_manifest(manifest)?;
-        self.background.pool.install(|| check_and_warm(&index))?;
-        let log = self.log.log();
-        check_position(&index, log.as_deref(), manifest.reason == PublishReason::Activate)?;
-        {
-            // Released before the swap, which waits until nothing uses the old generation.
-            let current = self.shared.current.load_full();
-            let reference = Reference { current: &current, sample: &self.sample };
-            self.gate.ensure_measured(&self.store, &manifest, &index, &reference, &self.background.pool)?;
-        }
-        check_servable(&self.store, &manifest, &index, log.as_deref())?;
-        let snapshot = Snapshot::new(manifest, index, &self.store)?;
-        let to = snapshot.manifest.generation;
-        Ok(Swapped { from: self.swap(progress, snapshot)?, to })
     }
 
     fn copy(&self, progress: &mut Progress) -> Option<Refresh> {
@@ -422,20 +349,23 @@ impl ServedIndex {
 
     fn tidier(&self) -> Tidy<'_> {
         let (store, shared, options) = (&self.store, &self.shared, self.rebuilder.options());
-        Tidy { name: &self.name, store, shared, options }
+        Tidy { name: &self.name, store, folder: &self.folder, shared, options }
     }
 
-    /// Removes old generations and log entries, if this process writes the index.
-    fn tidy(&self, previous: u64) {
-        if let Some(log) = self.log.written()
-            && self.check_in_place().is_ok()
-        {
-            self.tidier().run(&*log, previous);
-        }
+    /// Removes old generations and log entries, if this process writes the index. A panic is reported, and does not end a
+    /// swap that is finished.
+    pub(super) fn tidy(&self, previous: u64) {
+        let _ = self.background.supervisor.run(Task::Refresh, || {
+            if let Some(log) = self.log.written()
+                && self.check_in_place().is_ok()
+            {
+                self.tidier().run(&*log, previous);
+            }
+        });
     }
 
     /// Runs `work` on the file at `path`. A panic counts as a defect of the file.
-    fn supervised<T>(
+    pub(super) fn supervised<T>(
         &self,
         path: &Path,
         work: impl FnOnce() -> Result<T, EngineError>,
@@ -454,5 +384,112 @@ pub(crate) fn wait_for_searches<T>(old: Arc<T>) {
     let began = Instant::now();
     while Arc::strong_count(&old) > 1 && began.elapsed() < LONGEST_SEARCH {
         std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::base::id::VideoId;
+    use crate::live::{LogError, Mutation, RedbLog};
+    use crate::{Dataset, Metric};
+
+    /// Two folders, and a link to the first.
+    fn folders() -> (TempDir, PathBuf) {
+        let root = tempfile::tempdir().unwrap();
+        for name in ["one", "two"] {
+            let dataset = Dataset::from_rows(2, vec![1.0, 0.0, 0.0, 1.0, 0.7, 0.7]).unwrap();
+            let builder = crate::Index::builder(Metric::InnerProduct);
+            builder.publish(&dataset, root.path().join(name)).unwrap();
+        }
+        let link = root.path().join("link");
+        symlink(root.path().join("one"), &link).unwrap();
+        (root, link)
+    }
+
+    fn lead(link: &Path, target: &str) {
+        fs::remove_file(link).unwrap();
+        symlink(link.with_file_name(target), link).unwrap();
+    }
+
+    fn open(dir: &Path) -> ServedIndex {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        let background = Background { pool: Arc::new(pool), supervisor: Arc::default() };
+        let options = EngineOptions { is_writable: true, ..EngineOptions::default() };
+        ServedIndex::open("videos".to_owned(), dir.to_owned(), &options, &background).unwrap()
+    }
+
+    fn swap(served: &ServedIndex) -> Result<u64, EngineError> {
+        let (manifest, index) = served.store.open_manifest(1)?;
+        let snapshot = Snapshot::new(manifest, index, &served.store)?;
+        served.swap(&mut served.progress.lock(), snapshot)
+    }
+
+    fn takedown() -> Vec<Mutation> {
+        vec![Mutation::Takedown(VideoId(1))]
+    }
+
+    /// As if the files were released while a swap is prepared.
+    #[test]
+    fn nothing_is_swapped_in_after_the_log_was_closed() {
+        let (_root, link) = folders();
+        let served = open(&link);
+        served.log.write(takedown()).unwrap();
+        swap(&served).unwrap();
+        assert!(served.shared.is_taken_down(VideoId(1)));
+        served.release("on purpose");
+        assert!(!served.withdraw(&EngineError::Cancelled) && served.withdraw(&EngineError::Cancelled));
+        for swapped in [swap(&served).map(drop), served.activate(1, true)] {
+            assert!(
+                matches!(&swapped, Err(EngineError::ReadOnly { problem, .. }) if problem == "on purpose")
+            );
+        }
+        assert_eq!(served.store.manifests().unwrap(), [1]);
+        assert!(served.shared.is_taken_down(VideoId(1)));
+        // A swap that was finished before.
+        served.serving.swapped();
+        assert!(matches!(served.snapshot(), Err(EngineError::OutOfService { .. })));
+    }
+
+    /// As if the link were led elsewhere after the last look at it.
+    #[test]
+    fn a_folder_that_takes_the_path_gets_no_log_and_is_not_swapped_in() {
+        let (root, link) = folders();
+        let served = open(&link);
+        lead(&link, "two");
+        assert!(matches!(swap(&served), Err(EngineError::ReadOnly { .. })));
+        assert!(matches!(served.log.write(takedown()), Err(LogError::Displaced(_))));
+        served.log.retry();
+        for name in ["one", "two"] {
+            assert_eq!(fs::read_dir(root.path().join(name)).unwrap().count(), 2, "{name}");
+        }
+        lead(&link, "one");
+        served.log.write(takedown()).unwrap();
+        swap(&served).unwrap();
+        assert!(served.shared.is_taken_down(VideoId(1)));
+    }
+
+    #[test]
+    fn a_log_is_closed_once_nothing_reads_it() {
+        let (_root, link) = folders();
+        let served = open(&link);
+        served.log.write(takedown()).unwrap();
+        let read = served.log.log().unwrap();
+        std::thread::scope(|scope| {
+            let reopened = scope.spawn(|| {
+                served.release("on purpose");
+                RedbLog::open(link.join("mutations.redb")).map(drop)
+            });
+            while served.log.log().is_ok() {
+                std::thread::yield_now();
+            }
+            drop(read);
+            reopened.join().unwrap().unwrap();
+        });
     }
 }

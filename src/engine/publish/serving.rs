@@ -1,5 +1,6 @@
 //! Whether an index answers, and what was wrong with the newest publication.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
@@ -7,12 +8,14 @@ use parking_lot::Mutex;
 /// Whether the current generation may answer, and the last refusal.
 #[derive(Debug, Default)]
 pub(crate) struct Serving {
-    /// The problem of the newest manifest that was tried, or of the withdrawn generation.
+    /// The problem of the newest manifest that was tried, or of the damaged generation.
     problem: Mutex<Option<String>>,
     /// Why the files that are there instead of the opened ones cannot be opened.
     unopened: Mutex<Option<String>>,
-    /// Whether the current generation must not answer: it is damaged, or another server writes.
-    is_withdrawn: AtomicBool,
+    /// Whether the current generation must not answer, because it is damaged. Another one may.
+    is_damaged: AtomicBool,
+    /// Why no generation may answer any more: another server writes. The files are served once they are opened anew.
+    closed: OnceLock<String>,
     /// Whether the generation that the start opened was checked and read into memory, or was replaced.
     is_warm: AtomicBool,
 }
@@ -23,7 +26,7 @@ impl Serving {
     }
 
     pub(crate) fn problem(&self) -> Option<String> {
-        self.problem.lock().clone()
+        self.closed.get().cloned().or_else(|| self.problem.lock().clone())
     }
 
     pub(crate) fn set_problem(&self, problem: Option<String>) {
@@ -36,18 +39,23 @@ impl Serving {
     }
 
     pub(crate) fn is_withdrawn(&self) -> bool {
-        self.is_withdrawn.load(Ordering::Acquire)
+        self.is_damaged.load(Ordering::Acquire) || self.closed.get().is_some()
     }
 
-    /// Withdraws the current generation, and returns whether it was already.
-    pub(crate) fn withdraw(&self, problem: String) -> bool {
+    /// Withdraws the current generation, which is damaged.
+    pub(crate) fn withdraw(&self, problem: String) {
         self.set_problem(Some(problem));
-        self.is_withdrawn.swap(true, Ordering::AcqRel)
+        self.is_damaged.store(true, Ordering::Release);
+    }
+
+    /// Withdraws this and every later generation, and returns whether that was done before.
+    pub(crate) fn close(&self, problem: String) -> bool {
+        self.closed.set(problem).is_err()
     }
 
     /// A checked generation was swapped in.
     pub(crate) fn swapped(&self) {
-        self.is_withdrawn.store(false, Ordering::Release);
+        self.is_damaged.store(false, Ordering::Release);
         self.set_warm();
     }
 

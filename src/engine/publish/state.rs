@@ -2,6 +2,7 @@
 //!
 //! What flows in: an open index. What flows out: its state, for requests, health and operators. Nothing here changes it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::file_identity::Displaced;
@@ -9,6 +10,7 @@ use crate::engine::error::EngineError;
 use crate::engine::publish::detached::Detached;
 use crate::engine::publish::served::ServedIndex;
 use crate::engine::status::{IndexStatus, LiveStatus, Readiness};
+use crate::live::MutationLog;
 
 impl ServedIndex {
     /// Returns whether requests should be sent to this index.
@@ -83,10 +85,21 @@ impl ServedIndex {
     /// # Errors
     /// [`EngineError::ReadOnly`].
     pub(crate) fn check_attached(&self) -> Result<(), EngineError> {
-        self.check_in_place().map_err(|detached| {
-            let (index, problem) = (self.name.clone(), detached.to_string());
-            EngineError::ReadOnly { index, problem }
-        })
+        self.check_in_place().map_err(|detached| self.detached(&detached))
+    }
+
+    /// Returns the log if there is one. Keep it only for a moment: somebody may wait until it is closed.
+    ///
+    /// # Errors
+    /// [`EngineError::ReadOnly`] if the folder is not the one that was opened, or the log was closed: without its entries,
+    /// videos that are taken down would be returned.
+    pub(crate) fn attached_log(&self) -> Result<Option<Arc<dyn MutationLog>>, EngineError> {
+        self.folder.check().map_err(|displaced| self.detached(&displaced.into()))?;
+        self.log.log().map_err(|closed| self.detached(&closed.into()))
+    }
+
+    fn detached(&self, detached: &Detached) -> EngineError {
+        EngineError::ReadOnly { index: self.name.clone(), problem: detached.to_string() }
     }
 
     /// Checks that a generation can be built from the current one and its log.
@@ -106,7 +119,7 @@ impl ServedIndex {
 
     fn live_status(&self) -> LiveStatus {
         let read_only_reason = self.read_only();
-        let log = self.log.log();
+        let log = self.log.log().ok().flatten();
         let size = log.as_ref().map(|log| log.size()).unwrap_or_default();
         self.shared.expire();
         self.shared.with_live(|live| LiveStatus {
@@ -125,22 +138,19 @@ impl ServedIndex {
         })
     }
 
-    /// Returns the state of the index. Lists its folder.
-    ///
-    /// # Errors
-    /// If the folder cannot be read.
-    pub(crate) fn status(&self) -> Result<IndexStatus, EngineError> {
+    /// Returns the state of the index. Lists its folder; if it cannot be read, no generations are available.
+    pub(crate) fn status(&self) -> IndexStatus {
         let snapshot = self.shared.current.load_full();
         let facts = snapshot.index.metadata();
         let manifest = &snapshot.manifest;
         let curves = snapshot.calibrated.curves();
-        Ok(IndexStatus {
+        IndexStatus {
             name: self.name.clone(),
             dir: self.store.dir().to_owned(),
             generation: manifest.generation,
             manifest: manifest.manifest,
             published_at: manifest.created_at,
-            available_generations: self.store.generations()?,
+            available_generations: self.store.generations().unwrap_or_default(),
             vectors: u64::from(facts.rows),
             dim: facts.dim,
             dtype: facts.dtype,
@@ -159,6 +169,6 @@ impl ServedIndex {
             live: self.live_status(),
             gate: self.gate.last_report(),
             recall: self.sample.recall(),
-        })
+        }
     }
 }

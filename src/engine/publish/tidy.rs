@@ -3,6 +3,7 @@
 
 use std::cmp::Ordering;
 
+use crate::base::file_identity::OpenFolder;
 use crate::base::staged_file::StagedFile;
 use crate::engine::error::EngineError;
 use crate::engine::options::RebuildOptions;
@@ -20,6 +21,8 @@ const VIDEOS_PER_KEPT_WRITE: u64 = 4;
 pub(crate) struct Tidy<'a> {
     pub(crate) name: &'a str,
     pub(crate) store: &'a IndexStore,
+    /// The folder of `store`. Files are removed only as long as the path leads to it.
+    pub(crate) folder: &'a OpenFolder,
     pub(crate) shared: &'a Shared,
     pub(crate) options: &'a RebuildOptions,
 }
@@ -38,7 +41,7 @@ impl Tidy<'_> {
 
     /// Removes the staged files of rebuilds that were killed.
     pub(crate) fn remove_abandoned(&self) {
-        match StagedFile::remove_abandoned(self.store.dir()) {
+        match StagedFile::remove_abandoned(self.folder) {
             Ok(0) => {}
             Ok(files) => tracing::info!(index = self.name, files, "removed files of killed builds"),
             Err(error) => tracing::warn!(index = self.name, %error, "cannot remove files of killed builds"),
@@ -61,7 +64,7 @@ impl Tidy<'_> {
         };
         let (kept, others): (Vec<u64>, Vec<u64>) = all.iter().partition(|generation| is_kept(**generation));
         for generation in others {
-            self.store.remove(generation)?;
+            self.store.remove(generation, self.folder)?;
             tracing::info!(index = self.name, generation, "removed a generation");
         }
         Ok(kept)

@@ -1,5 +1,6 @@
 //! The log of one index: writes are on disk before they are acknowledged.
 
+use std::fs;
 use std::io;
 use std::mem;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rustix::fs::{Access, access};
 
-use crate::base::file_identity::Displaced;
+use crate::base::file_identity::{Displaced, OpenFolder, is_there};
 use crate::base::panics::Panicked;
 use crate::engine::supervise::{Supervisor, Task};
 use crate::engine::write::shared::Shared;
@@ -17,9 +18,9 @@ use crate::index::IndexStore;
 use crate::live::{GroupCommit, LogCompactor, LogError, Mutation, MutationLog, RedbLog};
 
 /// The file name of the log in the folder of the index.
-const LOG_FILE: &str = "mutations.redb";
-/// How long to wait for writes in flight before the log is closed.
-const LONGEST_WRITE: Duration = Duration::from_secs(10);
+pub(crate) const LOG_FILE: &str = "mutations.redb";
+/// How long to wait for writes in flight and for readers before the log is closed.
+const LONGEST_USE: Duration = Duration::from_secs(10);
 
 /// The log of an index as a start finds it.
 #[derive(Debug)]
@@ -37,13 +38,13 @@ impl FoundLog {
     /// down. Without the permission to write, the log is only read.
     ///
     /// # Errors
-    /// If it cannot be opened.
+    /// If it cannot be opened, or the operating system does not say whether it exists.
     pub(crate) fn open(store: &IndexStore, is_writable: bool) -> Result<Self, LogError> {
         let path = store.dir().join(LOG_FILE);
         if !is_writable {
             return Ok(Self::ReadOnly { log: None, reason: "this server takes no writes".to_owned() });
         }
-        if !path.exists() {
+        if !is_there(&path).map_err(LogError::io(&path))? {
             return Ok(Self::Absent);
         }
         match RedbLog::open(&path) {
@@ -71,10 +72,12 @@ impl FoundLog {
 pub(crate) struct WriteLog {
     dir: PathBuf,
     path: PathBuf,
+    folder: Arc<OpenFolder>,
     shared: Arc<Shared>,
     supervisor: Arc<Supervisor>,
+    /// Never locked before the delta.
     state: Mutex<State>,
-    /// Why writes have stopped.
+    /// Why writes in the log cannot be searched.
     problem: Arc<Mutex<Option<String>>>,
 }
 
@@ -106,6 +109,10 @@ struct OpenLog {
 pub(crate) enum LogProblem {
     #[error("the log is not the one that was opened: {0}")]
     Displaced(#[from] Displaced),
+    #[error("{}: {source}", path.display())]
+    Unknown { path: PathBuf, r#source: io::Error },
+    #[error("the log accepts no writes until it is opened again, because a write failed: {0}")]
+    Failed(String),
     #[error("another process has created the log {}", path.display())]
     Foreign { path: PathBuf },
     #[error("the writer of the log stopped")]
@@ -117,9 +124,10 @@ pub(crate) enum LogProblem {
 }
 
 impl WriteLog {
-    /// Uses the log that was `found`, whose entries `shared` contains.
+    /// Uses the log that was `found` in `folder`, whose entries `shared` contains.
     pub(crate) fn new(
         store: &IndexStore,
+        folder: &Arc<OpenFolder>,
         shared: &Arc<Shared>,
         supervisor: &Arc<Supervisor>,
         found: FoundLog,
@@ -131,30 +139,32 @@ impl WriteLog {
             FoundLog::ReadOnly { log, reason } => State::ReadOnly { log, reason },
         };
         let (dir, path) = (store.dir().to_owned(), store.dir().join(LOG_FILE));
-        Self { dir, path, shared, supervisor, state: Mutex::new(state), problem }
+        let folder = Arc::clone(folder);
+        Self { dir, path, folder, shared, supervisor, state: Mutex::new(state), problem }
     }
 
     /// Writes `mutations` in their order, and returns the sequence number of the last one.
     ///
     /// # Errors
-    /// If they may not be on disk: they are not acknowledged, and every later write fails.
+    /// If they may not be on disk: they are not acknowledged. Every later write may fail until the log is opened again.
     pub(crate) fn write(&self, mutations: Vec<Mutation>) -> Result<u64, LogError> {
-        let open = self.opened()?;
-        open.group.write(mutations).inspect_err(|error| {
-            self.problem.lock().get_or_insert_with(|| error.to_string());
-        })
+        self.opened()?.group.write(mutations)
     }
 
-    /// Returns the log, if it exists and this process has opened it.
-    pub(crate) fn log(&self) -> Option<Arc<dyn MutationLog>> {
+    /// Returns the log if there is one. Keep it only for a moment: [`WriteLog::close`] waits for it.
+    ///
+    /// # Errors
+    /// [`LogProblem::Closed`]: there may be one, with entries that nobody here knows.
+    pub(crate) fn log(&self) -> Result<Option<Arc<dyn MutationLog>>, LogProblem> {
         match &*self.state.lock() {
-            State::Open(open) => Some(Arc::clone(&open.log)),
-            State::ReadOnly { log, .. } => log.clone(),
-            State::Absent { .. } | State::Closed(_) => None,
+            State::Open(open) => Ok(Some(Arc::clone(&open.log))),
+            State::ReadOnly { log, .. } => Ok(log.clone()),
+            State::Absent { .. } => Ok(None),
+            State::Closed(reason) => Err(LogProblem::Closed(reason.clone())),
         }
     }
 
-    /// Returns the log, if this process writes to it.
+    /// Returns the log, if this process writes to it. Keep it only for a moment: [`WriteLog::close`] waits for it.
     pub(crate) fn written(&self) -> Option<Arc<dyn MutationLog>> {
         match &*self.state.lock() {
             State::Open(open) => Some(Arc::clone(&open.log)),
@@ -168,18 +178,24 @@ impl WriteLog {
     /// Why it must be.
     pub(crate) fn check_in_place(&self) -> Result<(), LogProblem> {
         match &*self.state.lock() {
-            State::Absent { .. } if self.path.exists() => {
-                Err(LogProblem::Foreign { path: self.path.clone() })
-            }
+            State::Absent { .. } => match is_there(&self.path) {
+                Ok(false) => Ok(()),
+                Ok(true) => Err(LogProblem::Foreign { path: self.path.clone() }),
+                Err(source) => Err(LogProblem::Unknown { path: self.path.clone(), source }),
+            },
             State::Open(open) => {
                 open.log.check_in_place()?;
-                if open.group.has_stopped() { Err(LogProblem::Stopped) } else { Ok(()) }
+                match open.log.failed() {
+                    Some(problem) => Err(LogProblem::Failed(problem)),
+                    None if open.group.has_stopped() => Err(LogProblem::Stopped),
+                    None => Ok(()),
+                }
             }
             State::ReadOnly { log: Some(log), .. } => {
                 log.check_in_place()?;
                 if is_permitted(&self.path) { Err(LogProblem::Permitted) } else { Ok(()) }
             }
-            State::Absent { .. } | State::ReadOnly { log: None, .. } => Ok(()),
+            State::ReadOnly { log: None, .. } => Ok(()),
             State::Closed(reason) => Err(LogProblem::Closed(reason.clone())),
         }
     }
@@ -193,7 +209,7 @@ impl WriteLog {
                 .map(|error| format!("{}: {}", self.dir.display(), io::Error::from(error))),
             State::ReadOnly { reason, .. } => Some(reason.clone()),
             State::Closed(reason) => Some(reason.clone()),
-            State::Open(_) => None,
+            State::Open(open) => open.log.failed(),
         };
         of_state.or_else(|| self.problem.lock().clone())
     }
@@ -206,7 +222,8 @@ impl WriteLog {
         }
     }
 
-    /// Ends writing for `reason`, and closes the file once the writes in flight are answered: another process may open it.
+    /// Ends writing for `reason`, and closes the file once the writes in flight are answered and nothing reads it: another
+    /// process may open it.
     pub(crate) fn close(&self, reason: &str) {
         let mut state = self.state.lock();
         if matches!(&*state, State::Closed(_)) {
@@ -215,47 +232,80 @@ impl WriteLog {
         let State::Open(open) = mem::replace(&mut *state, State::Closed(reason.to_owned())) else { return };
         // Writes in flight need it.
         drop(state);
-        let began = Instant::now();
-        while Arc::strong_count(&open) > 1 && began.elapsed() < LONGEST_WRITE {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        let log = Arc::clone(&open.log);
+        let until = Instant::now() + LONGEST_USE;
+        wait_for_others(&open, until);
+        // The last owner ends its threads, which own the log, too.
+        drop(open);
+        // The file is locked as long as the log is open.
+        wait_for_others(&log, until);
     }
 
     fn opened(&self) -> Result<Arc<OpenLog>, LogError> {
-        let mut state = self.state.lock();
-        match &*state {
-            State::Open(open) => return Ok(Arc::clone(open)),
-            State::ReadOnly { .. } => return Err(LogError::ReadOnly { path: self.path.clone() }),
-            State::Closed(_) => return Err(LogError::Stopped),
-            State::Absent { .. } => {}
+        let existing = self.existing(&self.state.lock())?;
+        if let Some(open) = existing {
+            return Ok(open);
         }
-        match self.create() {
-            Ok(log) => {
-                let opened = group(log, &self.shared, &self.supervisor, &self.problem);
-                *state = State::Open(Arc::clone(&opened));
-                Ok(opened)
+        // The delta must not be replaced meanwhile: the log continues after it.
+        self.shared.with_live(|live| {
+            let mut state = self.state.lock();
+            if let Some(open) = self.existing(&state)? {
+                return Ok(open);
             }
-            Err(error) => {
-                *state = State::Absent { failed: Some(error.to_string()) };
-                Err(error)
+            match self.create(live.sequence) {
+                Ok(log) => {
+                    let opened = group(log, &self.shared, &self.supervisor, &self.problem);
+                    *state = State::Open(Arc::clone(&opened));
+                    Ok(opened)
+                }
+                Err(error) => {
+                    *state = State::Absent { failed: Some(error.to_string()) };
+                    Err(error)
+                }
             }
+        })
+    }
+
+    /// Returns the log if it need not be created.
+    fn existing(&self, state: &State) -> Result<Option<Arc<OpenLog>>, LogError> {
+        match state {
+            State::Open(open) => Ok(Some(Arc::clone(open))),
+            State::ReadOnly { .. } => Err(LogError::ReadOnly { path: self.path.clone() }),
+            State::Closed(_) => Err(LogError::Stopped),
+            State::Absent { .. } => Ok(None),
         }
     }
 
-    /// Creates the log. It continues after the last write that the generation contains.
-    fn create(&self) -> Result<Arc<dyn MutationLog>, LogError> {
-        let known = self.shared.with_live(|live| live.sequence);
+    /// Creates the log in the folder that was opened. It continues after `known`, the last write that searches see.
+    fn create(&self, known: u64) -> Result<Arc<dyn MutationLog>, LogError> {
         let in_use = || LogError::InUse { path: self.path.clone() };
+        let displaced = |displaced: Displaced| LogError::Displaced(Arc::new(displaced));
+        self.folder.check().map_err(displaced)?;
         // One that exists has entries that searches do not see yet.
-        if self.path.exists() {
+        if is_there(&self.path).map_err(LogError::io(&self.path))? {
             return Err(in_use());
         }
         let log = RedbLog::open_after(&self.path, known)?;
         // Another process may have created it in the meantime, and have left.
-        if (log.trimmed_to(), log.last_sequence()) != (known, known) {
+        if (log.trimmed_to(), log.last_sequence()) != (known, known) || !log.takedowns()?.is_empty() {
             return Err(in_use());
         }
+        // Another folder may have taken the path in the meantime. Its log must not continue after this generation.
+        if let Err(replaced) = self.folder.check() {
+            if log.check_in_place().is_ok() {
+                fs::remove_file(&self.path).map_err(LogError::io(&self.path))?;
+            }
+            return Err(displaced(replaced));
+        }
+        log.check_in_place().map_err(displaced)?;
         Ok(Arc::new(log))
+    }
+}
+
+/// Waits until nothing else owns `shared`, but not longer than `until`.
+fn wait_for_others<T: ?Sized>(shared: &Arc<T>, until: Instant) {
+    while Arc::strong_count(shared) > 1 && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

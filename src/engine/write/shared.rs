@@ -16,6 +16,10 @@ use crate::live::{Entry, MutationLog};
 /// Number of entries read from the log at a time. No graph is built of this few, so that a start is quick.
 const ENTRIES_AT_ONCE: usize = MERGED_BY_WRITES;
 
+/// Returns the log if there is one. It is asked for before each step and released after it: a log that somebody holds cannot
+/// be closed.
+pub(crate) type LogSource<'a> = &'a dyn Fn() -> Result<Option<Arc<dyn MutationLog>>, EngineError>;
+
 /// The current snapshot, and the state that it was made from.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -29,7 +33,7 @@ impl Shared {
     ///
     /// # Errors
     /// If the log cannot be read or searched.
-    pub(crate) fn new(snapshot: Snapshot, log: Option<&dyn MutationLog>) -> Result<Self, EngineError> {
+    pub(crate) fn new(snapshot: Snapshot, log: LogSource<'_>) -> Result<Self, EngineError> {
         let live = caught_up(&snapshot, log)?;
         let current = ArcSwap::from_pointee(snapshot.with_live(&live));
         Ok(Self { current, live: Mutex::new(live) })
@@ -52,15 +56,12 @@ impl Shared {
         Ok(())
     }
 
-    /// Swaps in the snapshot of another generation with all entries of the log. Returns the manifest that was current.
+    /// Swaps in the snapshot of another generation with all entries of the log. Returns the manifest that was current. No
+    /// log is created between the last call of `log` and the swap.
     ///
     /// # Errors
-    /// If the log cannot be read, or no segment can be built from it; then nothing changes.
-    pub(crate) fn swap(
-        &self,
-        snapshot: Snapshot,
-        log: Option<&dyn MutationLog>,
-    ) -> Result<Manifest, EngineError> {
+    /// Those of `log`, and if it cannot be read, or no segment can be built from it; then nothing changes.
+    pub(crate) fn swap(&self, snapshot: Snapshot, log: LogSource<'_>) -> Result<Manifest, EngineError> {
         let mut fresh = caught_up(&snapshot, log)?;
         // Compact first, while the current snapshot answers: many segments would be slow to search.
         while let Some(compaction) = fresh.large_compaction(Timestamp::now()) {
@@ -69,22 +70,11 @@ impl Shared {
         }
         // Later writes are acknowledged after the swap. Few entries are left to apply.
         let mut live = self.live.lock();
-        log.map_or(Ok(()), |log| catch_up(&mut fresh, log))?;
+        catch_up(&mut fresh, log)?;
         let before = self.current.load().manifest.clone();
         *live = fresh;
         self.current.store(Arc::new(snapshot.with_live(&live)));
         Ok(before)
-    }
-
-    /// Rebuilds the delta from all entries of a log.
-    ///
-    /// # Errors
-    /// If the log cannot be read, or no segment can be built from it.
-    pub(crate) fn replay(&self, log: &dyn MutationLog) -> Result<(), EngineError> {
-        let mut live = self.live.lock();
-        *live = caught_up(&self.current.load(), Some(log))?;
-        self.publish(&mut live);
-        Ok(())
     }
 
     /// Returns the current snapshot without videos that have expired. Does not wait for writes: the first search after an
@@ -151,24 +141,28 @@ impl Shared {
 }
 
 /// Returns the state of a generation with all entries of the log.
-fn caught_up(snapshot: &Snapshot, log: Option<&dyn MutationLog>) -> Result<LiveState, EngineError> {
+fn caught_up(snapshot: &Snapshot, log: LogSource<'_>) -> Result<LiveState, EngineError> {
     let base = Arc::clone(&snapshot.index);
-    let Some(log) = log else { return Ok(LiveState::new(base)) };
-    let mut live = LiveState::before(base, log)?;
+    let mut live = match log()? {
+        Some(log) => LiveState::before(base, &*log)?,
+        None => LiveState::new(base),
+    };
     catch_up(&mut live, log)?;
     live.expire(Timestamp::now());
     Ok(live)
 }
 
 /// Applies the entries of the log that `live` does not contain.
-fn catch_up(live: &mut LiveState, log: &dyn MutationLog) -> Result<(), EngineError> {
+fn catch_up(live: &mut LiveState, log: LogSource<'_>) -> Result<(), EngineError> {
     loop {
+        let Some(log) = log()? else { return Ok(()) };
         let entries = log.read(live.sequence, ENTRIES_AT_ONCE)?;
         if entries.is_empty() {
             // All entries up to this one are in the generation, or in front of it.
             live.sequence = live.sequence.max(log.trimmed_to());
             return Ok(());
         }
+        drop(log);
         live.apply(&entries, Timestamp::now()).map_err(unsearchable)?;
         compact_small(live)?;
     }

@@ -54,6 +54,8 @@ pub enum StoreError {
         dir: PathBuf,
         /// The error of the newest manifest or its generation.
         newest: Box<StoreError>,
+        /// The errors of the older ones, newest first.
+        older: Vec<StoreError>,
     },
     /// The requested generation is not in the folder.
     #[error("{}: no generation {generation}; available: {available:?}", dir.display())]
@@ -84,5 +86,45 @@ impl StoreError {
     pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| StoreError::Io { path, source }
+    }
+
+    /// Returns whether the operating system reported the error, or one of several: its cause may end without a change of
+    /// the files.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            Self::Io { .. } | Self::Index(IndexError::Io { .. }) => true,
+            Self::NothingUsable { newest, older, .. } => {
+                newest.is_transient() || older.iter().any(Self::is_transient)
+            }
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_the_operating_system_may_end_whichever_file_they_are_about() {
+        let path = || PathBuf::from("file");
+        let io = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let of_manifest = || StoreError::Io { path: path(), source: io() };
+        let of_generation = || StoreError::from(IndexError::Io { path: path(), source: io() });
+        let bad = || StoreError::BadManifest { path: path(), problem: "damaged".to_owned() };
+        let several = |newest: StoreError, older: Vec<StoreError>| StoreError::NothingUsable {
+            dir: path(),
+            newest: Box::new(newest),
+            older,
+        };
+        let transient = [
+            of_manifest(),
+            of_generation(),
+            several(of_generation(), vec![bad()]),
+            several(bad(), vec![bad(), of_manifest()]),
+        ];
+        assert!(transient.iter().all(StoreError::is_transient));
+        let lasting = [bad(), several(bad(), vec![bad()]), StoreError::Empty { dir: path() }];
+        assert!(!lasting.iter().any(StoreError::is_transient));
     }
 }

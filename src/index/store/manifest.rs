@@ -148,9 +148,12 @@ impl IndexStore {
             }
         }
         let dir = self.dir().to_owned();
-        Err(match passed_over.into_iter().next() {
+        let mut passed_over = passed_over.into_iter();
+        Err(match passed_over.next() {
             None => StoreError::Empty { dir },
-            Some(newest) => StoreError::NothingUsable { dir, newest: Box::new(newest) },
+            Some(newest) => {
+                StoreError::NothingUsable { dir, newest: Box::new(newest), older: passed_over.collect() }
+            }
         })
     }
 

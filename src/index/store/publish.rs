@@ -1,13 +1,12 @@
 //! Adding a generation together with its reports, and removing one.
 
-use std::fs;
-
 use super::calibration::Calibration;
 use super::error::StoreError;
 use super::folder::{IndexStore, PUBLISH_ATTEMPTS};
 use super::gate_report::{GateReport, Verdict};
 use super::manifest::{BuildTimes, Manifest, PublishReason};
 use super::recall_curve::RecallCurves;
+use crate::base::file_identity::OpenFolder;
 use crate::base::staged_file::sync_folder;
 use crate::index::generation::{Index, StagedIndex};
 
@@ -54,11 +53,13 @@ impl IndexStore {
         Err(self.too_contended())
     }
 
-    /// Removes a generation that is not current, with its manifests and reports.
+    /// Removes a generation that is not current, with its manifests and reports, from `folder`, which was opened at the path
+    /// of this store.
     ///
     /// # Errors
-    /// If a file cannot be removed. No remaining manifest then names a removed generation.
-    pub fn remove(&self, generation: u64) -> Result<(), StoreError> {
+    /// If a file cannot be removed, or the path leads to another folder. No remaining manifest then names a removed
+    /// generation.
+    pub fn remove(&self, generation: u64, folder: &OpenFolder) -> Result<(), StoreError> {
         let mut paths = Vec::new();
         for number in self.manifests()? {
             if self.read_manifest(number).is_ok_and(|manifest| manifest.generation == generation) {
@@ -70,7 +71,8 @@ impl IndexStore {
         paths.extend(self.report_paths::<Calibration>(generation)?);
         paths.extend(self.report_paths::<GateReport>(generation)?);
         for path in paths {
-            fs::remove_file(&path).map_err(StoreError::io(&path))?;
+            let name = path.file_name().unwrap_or_default();
+            folder.remove_file(name).map_err(StoreError::io(&path))?;
         }
         sync_folder(self.dir()).map_err(StoreError::io(self.dir()))
     }

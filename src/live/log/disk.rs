@@ -142,13 +142,67 @@ impl StorageBackend for Disk {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.check_attached()?;
+        self.backend.write(offset, data)?;
+        // A failed write is not a write of another process.
         if offset < HEAD_BYTES as u64 {
             self.remember(offset as usize, data);
         }
-        self.backend.write(offset, data)
+        Ok(())
     }
 
     fn close(&self) -> io::Result<()> {
         self.backend.close()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redb::backends::InMemoryBackend;
+
+    use super::*;
+
+    /// A disk that is full.
+    #[derive(Debug, Default)]
+    struct Full(InMemoryBackend, Arc<AtomicBool>);
+
+    impl StorageBackend for Full {
+        fn len(&self) -> io::Result<u64> {
+            self.0.len()
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            self.0.read(offset, out)
+        }
+
+        fn set_len(&self, length: u64) -> io::Result<()> {
+            self.0.set_len(length)
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            if self.1.load(Ordering::Relaxed) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.0.write(offset, data)
+        }
+    }
+
+    #[test]
+    fn a_failed_write_of_the_header_is_not_taken_for_one_of_another_process() {
+        let is_full = Arc::<AtomicBool>::default();
+        let disk = Disk::of(Full(InMemoryBackend::new(), Arc::clone(&is_full)));
+        disk.set_len(HEAD_BYTES as u64).unwrap();
+        disk.write(0, &[1; 16]).unwrap();
+        is_full.store(true, Ordering::Relaxed);
+        assert!(disk.write(8, &[2; 16]).is_err());
+        assert!(disk.has_own_head());
+        is_full.store(false, Ordering::Relaxed);
+        disk.write(8, &[2; 16]).unwrap();
+        assert!(disk.has_own_head());
+        disk.backend.write(0, &[3]).unwrap();
+        assert!(!disk.has_own_head(), "another process");
     }
 }

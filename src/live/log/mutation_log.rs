@@ -85,4 +85,10 @@ pub trait MutationLog: Send + Sync + std::fmt::Debug {
     fn check_in_place(&self) -> Result<(), Displaced> {
         Ok(())
     }
+
+    /// Returns the error of a failed write, after which the log accepts no writes until it is opened again. Does not wait
+    /// for an append.
+    fn failed(&self) -> Option<String> {
+        None
+    }
 }

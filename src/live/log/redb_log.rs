@@ -4,7 +4,7 @@
 //! never visible. That byte is in the first sector, which disks write atomically.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read as _};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +19,7 @@ use super::mutation::{Entry, Mutation};
 use super::mutation_log::{LogSize, MutationLog};
 use super::record::decode;
 use super::tables::{self, Totals};
-use crate::base::file_identity::{Displaced, FileId, FileStamp};
+use crate::base::file_identity::{Displaced, FileId, FileStamp, is_there};
 use crate::base::id::VideoId;
 use crate::base::panics::caught;
 use crate::base::staged_file::StagedFile;
@@ -83,13 +83,11 @@ impl RedbLog {
     /// As [`RedbLog::open`].
     pub fn open_after(path: impl AsRef<Path>, sequence: u64) -> Result<Self, LogError> {
         let path = path.as_ref();
-        loop {
-            match OpenOptions::new().read(true).write(true).open(path) {
-                Ok(file) => return Self::open_file(path, file),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => create(path, sequence)?,
-                Err(error) => return Err(LogError::io(path)(error)),
-            }
+        if !is_there(path).map_err(LogError::io(path))? {
+            create(path, sequence)?;
         }
+        let file = OpenOptions::new().read(true).write(true).open(path).map_err(LogError::io(path))?;
+        Self::open_file(path, file)
     }
 
     /// Copies the log at `path` into memory, to be read. Every append fails.
@@ -324,10 +322,18 @@ impl MutationLog for RedbLog {
             Source::Copy(stamp) => stamp.check(&self.path),
             Source::File(id) => {
                 id.check(&self.path)?;
-                // A transaction that runs has checked it.
-                self.writer.try_lock().map_or(Ok(()), |_writer| self.check_head())
+                match self.writer.try_lock() {
+                    // A failed write may have changed the first bytes.
+                    Some(writer) if writer.poisoned.is_none() => self.check_head(),
+                    // A transaction that runs has checked it.
+                    _ => Ok(()),
+                }
             }
         }
+    }
+
+    fn failed(&self) -> Option<String> {
+        self.writer.try_lock().and_then(|writer| writer.poisoned.clone())
     }
 }
 

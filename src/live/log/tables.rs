@@ -57,7 +57,7 @@ impl Totals {
         self.entry_bytes = self.entry_bytes.saturating_sub(record.len() as u64);
     }
 
-    /// Notes that entries are missing between others, or earlier ones still there.
+    /// Marks the log as having gaps, or entries at or below `trimmed`.
     pub(super) fn allow_gaps(&mut self) {
         self.version = WITH_GAPS;
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use shortlist::index::IndexStore;
 use shortlist::live::{MutationLog, RedbLog};
 use shortlist::service::proto::admin_client::AdminClient;
@@ -256,13 +257,20 @@ async fn a_server_that_is_killed_keeps_what_it_acknowledged() {
     .await;
 }
 
+/// Sets the limit on the size of the files that a process writes.
+fn limit_files(served: &Served, bytes: Option<u64>) {
+    let pid = Pid::from_child(&served.process);
+    let maximum = getrlimit(Resource::Fsize).maximum;
+    prlimit(Some(pid), Resource::Fsize, Rlimit { current: bytes, maximum }).unwrap();
+}
+
 /// A limit on file size simulates a full disk: writes beyond it fail.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_whose_disk_fails_turns_read_only_and_goes_on_answering() {
+async fn a_server_whose_disk_fails_is_read_only_until_it_has_space_and_goes_on_answering() {
     const LIMIT_KIB: u32 = 4096;
     let index = TestIndex::new(40);
     // The inherited trap makes the write fail instead of SIGXFSZ ending the process.
-    let limited = format!("trap '' XFSZ; ulimit -f {LIMIT_KIB}; exec \"$0\" \"$@\"");
+    let limited = format!("trap '' XFSZ; ulimit -S -f {LIMIT_KIB}; exec \"$0\" \"$@\"");
     let bare = serve(&index);
     let mut command = std::process::Command::new("bash");
     command.args(["-c", &limited]).arg(bare.get_program()).args(bare.get_args());
@@ -285,6 +293,8 @@ async fn a_server_whose_disk_fails_turns_read_only_and_goes_on_answering() {
     };
     assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
     assert!(refused.message().contains("read-only"), "{refused}");
+    // The log is opened again, and its file may have free pages.
+    limit_files(&served, Some(0));
     assert!(send(&mut client, 1, Write::Delete).await.is_err(), "nothing is written any more");
     let mut admin = AdminClient::new(channel(served.address).await);
     let status = admin.get_status(GetStatusRequest::default()).await.unwrap().into_inner().indexes.remove(0);
@@ -307,6 +317,10 @@ async fn a_server_whose_disk_fails_turns_read_only_and_goes_on_answering() {
     let mut retrieval = RetrievalClient::new(channel(served.address).await);
     let answer = retrieval.search(request(&[1.0; DIM], 5)).await.unwrap().into_inner();
     assert_eq!(answer.candidates[0].video_id, acknowledged, "the last that was acknowledged scores best");
+    limit_files(&served, None);
+    let last = acknowledged;
+    eventually("a write", async || send(&mut client, last, Write::Upsert(last as u32)).await.is_ok()).await;
+    assert_eq!(state("shortlist.v1.Retrieval").await, ServingStatus::Serving);
     drop(served);
     let served = Served::start(serve(&index));
     let mut client = CatalogClient::new(channel(served.address).await);

@@ -414,6 +414,25 @@ fn file_stays_a_plain_redb_database() {
     }
 }
 
+/// The file is on a disk that is not mounted.
+#[test]
+fn a_link_that_leads_nowhere_is_an_error_and_not_an_absent_log() {
+    let (folder, path) = folder();
+    let target = folder.path().join("disk").join("mutations.redb");
+    std::os::unix::fs::symlink(&target, &path).unwrap();
+    for opened in [RedbLog::open(&path), RedbLog::open_after(&path, 7)] {
+        let error = opened.unwrap_err();
+        assert!(matches!(&error, LogError::Io { path: found, .. } if *found == path), "{error:?}");
+    }
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
+    std::fs::create_dir(target.parent().unwrap()).unwrap();
+    let log = RedbLog::open(folder.path().join("other.redb")).unwrap();
+    assert_eq!(log.append(&[delete(1)]).unwrap(), 1);
+    drop(log);
+    std::fs::rename(folder.path().join("other.redb"), &target).unwrap();
+    assert_eq!(RedbLog::open(&path).unwrap().last_sequence(), 1);
+}
+
 #[test]
 fn many_callers_have_one_order() {
     const CALLERS: u64 = 16;

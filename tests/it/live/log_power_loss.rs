@@ -281,6 +281,7 @@ fn refuses(log: &RedbLog, ledger: &Ledger) {
             "{again:?}"
         );
     }
+    assert!(log.failed().is_some_and(|problem| !problem.is_empty()));
     assert_eq!(log.last_sequence(), ledger.last());
     // Entries that it still returns are correct.
     if let Ok(entries) = log.read(0, usize::MAX) {

@@ -1,14 +1,22 @@
 //! Folders that do not open, or cannot be written: the other indexes serve, and so does what can be read.
 
 use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 
 use shortlist::base::id::VideoId;
-use shortlist::engine::{Budget, Effort, Engine, EngineError, EngineOptions, Readiness, Refresh, WriteMode};
+use shortlist::engine::{
+    Budget, Effort, Engine, EngineError, EngineOptions, Lookup, Readiness, Refresh, ReturnAttributes,
+    WriteMode,
+};
 use shortlist::live::Mutation;
+use shortlist::service::proto::GetStatusRequest;
+use shortlist::service::proto::admin_client::AdminClient;
 
 use super::replaced::{Folder, VIDEOS, answers, assert_refused, copy_folder, has, open, write};
-use crate::harness::{DIM, TestIndex, video_id};
+use crate::harness::process::{Served, shortlist};
+use crate::harness::{DIM, Setup, TestIndex, TestServer, channel, eventually, video_id};
 use crate::live::engine::{request, upsert};
 
 fn of_two(good: &Path, bad: &Path) -> Engine {
@@ -60,6 +68,124 @@ fn an_index_that_does_not_open_is_served_once_it_is_mended() {
     assert!(matches!(open(&nothing), Err(EngineError::Store(_))), "the only index has to open");
 }
 
+/// The log is a link to a disk that is not mounted: the index must not answer without it, nor take writes.
+#[test]
+fn a_log_that_cannot_be_reached_is_waited_for() {
+    let good = TestIndex::new(VIDEOS);
+    let folder = Folder::new();
+    let (disk, away) = (folder.root.path().join("disk"), folder.root.path().join("away"));
+    fs::create_dir(&disk).unwrap();
+    {
+        let engine = open(&folder.real()).unwrap();
+        let takedown = Mutation::Takedown(VideoId(video_id(3)));
+        engine.write("", vec![takedown], WriteMode::AllOrNothing).unwrap();
+    }
+    fs::rename(folder.log(), disk.join("mutations.redb")).unwrap();
+    symlink(disk.join("mutations.redb"), folder.log()).unwrap();
+    fs::rename(&disk, &away).unwrap();
+    let error = open(&folder.real()).unwrap_err().to_string();
+    assert!(error.contains("mutations.redb: a link that cannot be followed"), "{error}");
+    let engine = of_two(&good.dir(), &folder.link());
+    engine.refresh();
+    assert!(matches!(engine.status("bad"), Err(EngineError::OutOfService { .. })));
+    fs::rename(&away, &disk).unwrap();
+    engine.refresh();
+    let found = engine.get("bad", &[VideoId(video_id(3))], &ReturnAttributes::None, false).unwrap();
+    assert!(matches!(found[0], Lookup::TakenDown(_)));
+    assert!(engine.status("bad").unwrap().live.writable);
+}
+
+#[test]
+fn the_first_write_does_not_follow_a_link_that_leads_nowhere() {
+    let folder = Folder::new();
+    let engine = open(&folder.link()).unwrap();
+    engine.refresh();
+    for target in ["nowhere", "mutations.redb"] {
+        symlink(target, folder.log()).unwrap();
+        assert_refused(&engine, target);
+        engine.refresh();
+        assert_refused(&engine, target);
+        let reason = engine.status("").unwrap().live.read_only_reason.unwrap();
+        assert!(reason.contains("mutations.redb: a link that cannot be followed"), "{reason}");
+        assert!(answers(&engine));
+        fs::remove_file(folder.log()).unwrap();
+    }
+    engine.refresh();
+    write(&engine, 1).unwrap();
+    assert_eq!(engine.readiness("").unwrap(), Readiness::Ready);
+}
+
+/// The generation cannot be opened when it is published, and can be later.
+#[test]
+fn a_publication_is_tried_again_after_an_error_of_the_operating_system() {
+    let mut index = TestIndex::new(VIDEOS);
+    let engine = open(&index.dir()).unwrap();
+    engine.refresh();
+    index.publish(VIDEOS);
+    index.publish(VIDEOS);
+    let away = index.dir().join("away");
+    fs::rename(index.generation_path(3), &away).unwrap();
+    let news = engine.refresh();
+    let is_expected = |news: &[Refresh]| {
+        matches!(news, [Refresh::Refused { manifest: 3, .. }, Refresh::Swapped { from: 1, to: 2, .. }])
+    };
+    assert!(is_expected(&news), "{news:?}");
+    assert!(engine.refresh().is_empty(), "it is reported once");
+    assert!(engine.status("").unwrap().refused.is_some());
+    fs::rename(&away, index.generation_path(3)).unwrap();
+    let news = engine.refresh();
+    assert!(matches!(&news[..], [Refresh::Swapped { from: 2, to: 3, .. }]), "{news:?}");
+    assert_eq!(engine.status("").unwrap().refused, None);
+}
+
+/// A generation that the server may not read. Allowing it changes neither the contents of the file nor their time.
+#[tokio::test]
+async fn a_generation_that_could_not_be_read_is_served_once_it_can() {
+    /// Any user without special rights.
+    const NOBODY: u32 = 65534;
+    let (good, bad) = (TestIndex::new(VIDEOS), TestIndex::new(VIDEOS));
+    let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    set(&bad.generation_path(1), 0o000);
+    let mut command = shortlist();
+    command.args(["serve", "--listen", "127.0.0.1:0"]);
+    for (name, index) in [("bad", &bad), ("good", &good)] {
+        set(index.dir().parent().unwrap(), 0o755);
+        command.arg("--index").arg(format!("{name}={}", index.dir().display()));
+    }
+    if rustix::process::geteuid().is_root() {
+        command.uid(NOBODY);
+    }
+    let served = Served::start(command);
+    let mut admin = AdminClient::new(channel(served.address).await);
+    let mut is_serving = async || {
+        let status = admin.get_status(GetStatusRequest { index: "bad".to_owned() }).await.unwrap();
+        status.into_inner().indexes[0].serving
+    };
+    assert!(!is_serving().await);
+    set(&bad.generation_path(1), 0o444);
+    eventually("a generation that can be read", is_serving).await;
+}
+
+/// The folder of one index cannot be listed. The others have a state, and so has this one.
+#[tokio::test]
+async fn an_index_has_a_state_whatever_becomes_of_its_folder() {
+    let (good, bad) = (TestIndex::new(VIDEOS), TestIndex::new(VIDEOS));
+    let server = TestServer::start(&[("bad", &bad), ("good", &good)], Setup::default()).await;
+    server.until("shortlist_writable{index=\"bad\"}", 1.0).await;
+    let away = bad.dir().with_extension("away");
+    fs::rename(bad.dir(), &away).unwrap();
+    fs::write(bad.dir(), "no folder").unwrap();
+    let mut admin = server.admin().await;
+    let status = admin.get_status(GetStatusRequest::default()).await.unwrap().into_inner();
+    let [of_bad, of_good] = &status.indexes[..] else { panic!("{status:?}") };
+    assert!(of_bad.available_generations.is_empty() && !of_bad.writable && of_bad.serving, "{of_bad:?}");
+    assert!(of_good.available_generations == [1] && of_good.writable, "{of_good:?}");
+    server.until("shortlist_writable{index=\"bad\"}", 0.0).await;
+    fs::remove_file(bad.dir()).unwrap();
+    fs::rename(&away, bad.dir()).unwrap();
+    server.until("shortlist_writable{index=\"bad\"}", 1.0).await;
+}
+
 /// A folder that cannot be written, by a mount or by permissions.
 struct Sealed<'a>(&'a Path);
 
@@ -89,7 +215,6 @@ impl Drop for Sealed<'_> {
 }
 
 fn set_writable(dir: &Path, is_writable: bool) {
-    use std::os::unix::fs::PermissionsExt;
     let mode = |bits: u32| fs::Permissions::from_mode(if is_writable { bits | 0o200 } else { bits });
     for entry in fs::read_dir(dir).unwrap() {
         fs::set_permissions(entry.unwrap().path(), mode(0o444)).unwrap();
