@@ -89,9 +89,14 @@ impl Tidy<'_> {
             unneeded_to = unneeded_to.min(first - 1);
         }
         unneeded_to = unneeded_to.min(log.last_sequence().saturating_sub(spare));
-        // A generation that does not open can never answer again, so it needs no entries.
-        for index in kept.iter().filter_map(|generation| self.store.open_generation(*generation).ok()) {
-            unneeded_to = unneeded_to.min(index.metadata().log_sequence);
+        for generation in kept {
+            match self.store.open_generation(*generation) {
+                Ok(index) => unneeded_to = unneeded_to.min(index.metadata().log_sequence),
+                // It may open later, and then needs entries that nobody knows now.
+                Err(error) if error.is_transient() => return Ok(()),
+                // It can never answer again, so it needs none.
+                Err(_) => {}
+            }
         }
         Ok(log.trim_except(unneeded_to, &parked)?)
     }
