@@ -27,7 +27,7 @@ use crate::engine::publish::refresh::Refresh;
 use crate::engine::publish::served::{ServedIndex, wait_for_searches};
 use crate::engine::supervise::{Background, Task};
 use crate::engine::write::log::LogProblem;
-use crate::index::{RefusalReason, StoreError};
+use crate::index::StoreError;
 use crate::live::LogError;
 
 /// A folder under a name, and the index that was opened from it.
@@ -194,11 +194,7 @@ impl HostedIndex {
     fn open_folder(&self) -> Result<ServedIndex, EngineError> {
         let (name, dir) = (self.name.clone(), self.dir.clone());
         let open = || ServedIndex::open(name, dir, &self.options, &self.background);
-        self.background.supervisor.run(Task::Refresh, open).unwrap_or_else(|panic| {
-            let (path, problem) = (self.dir.clone(), panic.to_string());
-            let reasons = vec![RefusalReason::Other];
-            Err(StoreError::NotServable { path, problem, reasons }.into())
-        })
+        self.background.supervisor.run_on(Task::Refresh, &self.dir, open)
     }
 
     fn opened(&self, served: &ServedIndex, reason: String) -> Refresh {

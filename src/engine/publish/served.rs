@@ -9,7 +9,7 @@
 //!
 //! A generation is served from the mapped file, and from a copy in memory once that is made, if it is configured.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,12 +20,11 @@ use crate::engine::error::EngineError;
 use crate::engine::options::EngineOptions;
 use crate::engine::publish::quality_gate::{QualityGate, Reference};
 use crate::engine::publish::refresh::Refresh;
-use crate::engine::publish::servable::{
-    check_passed, check_position, check_servable, check_verdict, has_passed, is_same_model,
-};
+use crate::engine::publish::servable::{check_position, check_servable, is_same_model};
 use crate::engine::publish::serving::Serving;
+use crate::engine::publish::start::Start;
 use crate::engine::publish::tidy::Tidy;
-use crate::engine::query::snapshot::{Snapshot, check_and_warm, check_structure};
+use crate::engine::query::snapshot::{Snapshot, check_and_warm};
 use crate::engine::rebuild::build::Built;
 use crate::engine::rebuild::error::PublishError;
 use crate::engine::rebuild::rebuilder::Rebuilder;
@@ -63,10 +62,21 @@ pub(crate) struct ServedIndex {
 struct Progress {
     /// The newest manifest that was tried.
     newest: u64,
+    /// The newest manifest, if its generation was refused only because it has no calibration.
+    uncalibrated: Option<Uncalibrated>,
     /// Whether the checksums of the current generation were compared.
     checked: bool,
     /// Whether a copy of the current generation was made or tried.
     copied: bool,
+}
+
+/// A publication that was refused only because it has no calibration.
+#[derive(Debug)]
+struct Uncalibrated {
+    manifest: u64,
+    generation: u64,
+    /// The numbers of its calibrations, all unusable.
+    calibrations: Vec<u64>,
 }
 
 /// The generations before and after a swap.
@@ -87,30 +97,12 @@ impl ServedIndex {
         background: &Background,
     ) -> Result<Self, EngineError> {
         let store = IndexStore::new(dir);
-        let gate = QualityGate::new(name.clone(), options.gate.clone());
+        let gate = QualityGate::new(name.clone(), options.gate.clone(), Arc::clone(&background.supervisor));
         // Without a folder there is no manifest, which is the clearer error.
         let folder = OpenFolder::open(store.dir());
         let found = FoundLog::open(&store, options.is_writable)?;
         let log = found.log().cloned();
-        let mut newest = store.manifests()?.last().copied().unwrap_or_default();
-        let check = |manifest: &Manifest, index: &Index| {
-            check_structure(index)?;
-            check_servable(&store, manifest, index, log.as_deref())
-        };
-        let (mut manifest, mut index, skipped) = store.open_newest(check)?;
-        let problem = skipped.first().map(ToString::to_string);
-        // A generation that was published while no server ran is measured by the first refresh. Until then a generation
-        // answers that was measured or activated by hand, if there is one.
-        if gate.is_enabled()
-            && !has_passed(&store, &manifest, &index)
-            && let Ok((measured, index_measured, _)) = store.open_newest(|manifest, index| {
-                check(manifest, index)?;
-                check_passed(&store, manifest, index)
-            })
-        {
-            newest = measured.manifest;
-            (manifest, index) = (measured, index_measured);
-        }
+        let Start { manifest, index, judged, problem } = Start::open(&store, log.as_deref(), &options.gate)?;
         let snapshot = Snapshot::new(manifest, index, &store)?;
         let current = snapshot.manifest.manifest;
         let shared = Arc::new(Shared::new(snapshot, log.as_deref())?);
@@ -128,7 +120,12 @@ impl ServedIndex {
             gate,
             rebuilder,
             serving: Serving::new(problem),
-            progress: Mutex::new(Progress { newest, checked: false, copied: false }),
+            progress: Mutex::new(Progress {
+                newest: judged,
+                uncalibrated: None,
+                checked: false,
+                copied: false,
+            }),
             events: Mutex::default(),
         })
     }
@@ -215,7 +212,7 @@ impl ServedIndex {
         self.background.pool.install(|| check_and_warm(&index))?;
         check_position(&index, self.log.log().as_deref(), is_forced)?;
         if !is_forced {
-            check_verdict(&self.store, generation, &index)?;
+            self.gate.check_activation(&self.store, generation, &index, &self.shared.current.load())?;
         }
         let manifest = self.store.activate(generation, &index)?;
         let snapshot = Snapshot::new(manifest, index, &self.store)?;
@@ -298,7 +295,7 @@ impl ServedIndex {
         self.sample.begin_generation(manifest, is_same_model);
         // A running rebuild is based on the old generation.
         self.rebuilder.cancel();
-        (progress.checked, progress.copied) = (true, false);
+        (progress.checked, progress.copied, progress.uncalibrated) = (true, false, None);
         self.serving.swapped();
         wait_for_searches(old);
         self.tidy(before.generation);
@@ -323,7 +320,7 @@ impl ServedIndex {
         let started = Instant::now();
         let opened = self.shared.current.load_full();
         let (index, generation) = (self.name.clone(), opened.manifest.generation);
-        let checked = self.supervised(opened.index.path(), || {
+        let checked = self.background.supervisor.run_on(Task::Refresh, opened.index.path(), || {
             self.background.pool.install(|| check_and_warm(&opened.index)).map_err(EngineError::from)
         });
         let Err(error) = checked else {
@@ -357,14 +354,23 @@ impl ServedIndex {
     fn load_published(&self, progress: &mut Progress) -> Vec<Refresh> {
         let newest = progress.newest;
         let published = self.store.manifests().unwrap_or_default();
-        let newer: Vec<u64> = published.into_iter().filter(|manifest| *manifest > newest).rev().collect();
+        let mut newer: Vec<u64> = published.into_iter().filter(|manifest| *manifest > newest).rev().collect();
         progress.newest = newer.first().copied().unwrap_or(newest);
+        if newer.is_empty() {
+            newer.extend(self.calibrated_later(progress));
+        }
         let mut events = Vec::new();
         for manifest in newer {
             let index = self.name.clone();
             let path = self.store.manifest_path(manifest);
-            let taken = self.supervised(&path, || self.take_over(progress, manifest));
+            let uncalibrated = self.uncalibrated(manifest);
+            let take_over = || self.take_over(progress, manifest);
+            let taken = self.background.supervisor.run_on(Task::Refresh, &path, take_over);
             if events.is_empty() {
+                let is_uncalibrated = taken
+                    .as_ref()
+                    .is_err_and(|error| error.refusal_reasons() == [RefusalReason::Calibration]);
+                progress.uncalibrated = uncalibrated.filter(|_| is_uncalibrated);
                 self.serving.set_problem(taken.as_ref().err().map(ToString::to_string));
             }
             match taken {
@@ -381,6 +387,20 @@ impl ServedIndex {
         events
     }
 
+    /// What is known of a publication before it is tried.
+    fn uncalibrated(&self, manifest: u64) -> Option<Uncalibrated> {
+        let generation = self.store.read_manifest(manifest).ok()?.generation;
+        let calibrations = self.store.calibrations(generation).ok()?;
+        Some(Uncalibrated { manifest, generation, calibrations })
+    }
+
+    /// Returns the newest manifest if it was refused only because its generation had no calibration, and one was added.
+    fn calibrated_later(&self, progress: &Progress) -> Option<u64> {
+        let Uncalibrated { manifest, generation, calibrations } = progress.uncalibrated.as_ref()?;
+        let found = self.store.calibrations(*generation).ok()?;
+        (found != *calibrations).then_some(*manifest)
+    }
+
     /// Checks, measures and swaps in the generation of a manifest.
     fn take_over(&self, progress: &mut Progress, manifest: u64) -> Result<Swapped, EngineError> {
         let (manifest, index) = self.store.open_manifest(manifest)?;
@@ -391,9 +411,10 @@ impl ServedIndex {
             // Released before the swap, which waits until nothing uses the old generation.
             let current = self.shared.current.load_full();
             let reference = Reference { current: &current, sample: &self.sample };
-            self.gate.ensure_measured(&self.store, &manifest, &index, &reference, &self.background.pool)?;
+            self.gate.check(&self.store, &manifest, &index, &reference, &self.background.pool)?;
         }
-        check_servable(&self.store, &manifest, &index, log.as_deref())?;
+        // The log may have been trimmed meanwhile.
+        check_position(&index, log.as_deref(), manifest.reason == PublishReason::Activate)?;
         let snapshot = Snapshot::new(manifest, index, &self.store)?;
         let to = snapshot.manifest.generation;
         Ok(Swapped { from: self.swap(progress, snapshot)?, to })
@@ -432,19 +453,6 @@ impl ServedIndex {
         {
             self.tidier().run(&*log, previous);
         }
-    }
-
-    /// Runs `work` on the file at `path`. A panic counts as a defect of the file.
-    fn supervised<T>(
-        &self,
-        path: &Path,
-        work: impl FnOnce() -> Result<T, EngineError>,
-    ) -> Result<T, EngineError> {
-        self.background.supervisor.run(Task::Refresh, work).unwrap_or_else(|panic| {
-            let (path, problem) = (path.to_owned(), panic.to_string());
-            let reasons = vec![RefusalReason::Other];
-            Err(StoreError::NotServable { path, problem, reasons }.into())
-        })
     }
 }
 

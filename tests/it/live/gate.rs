@@ -45,6 +45,13 @@ fn strict(index: &TestIndex) -> GateOptions {
     GateOptions { k: 10, min_overlap: 0.9, query_files, ..GateOptions::default() }
 }
 
+/// The file of users does not exist.
+fn strict_without_users(index: &TestIndex) -> GateOptions {
+    let path = index.dir().with_file_name("users.npy");
+    let query_files = BTreeMap::from([("videos".to_owned(), path)]);
+    GateOptions { k: 10, query_files, ..GateOptions::default() }
+}
+
 #[test]
 fn a_generation_that_is_refused_leaves_a_report_and_answers_only_if_forced() {
     let mut index = TestIndex::new(VIDEOS);
@@ -127,9 +134,7 @@ fn a_rebuild_that_is_cancelled_while_it_is_measured_publishes_nothing() {
 #[test]
 fn a_rebuild_that_cannot_be_measured_is_kept_and_does_not_answer() {
     let index = TestIndex::new(VIDEOS);
-    let path = index.dir().with_file_name("users.npy");
-    let query_files = BTreeMap::from([("videos".to_owned(), path)]);
-    let engine = open(&index, GateOptions { k: 10, query_files, ..GateOptions::default() });
+    let engine = open(&index, strict_without_users(&index));
     engine.start_rebuild("").unwrap();
     while engine.status("").unwrap().live.rebuild.state.is_underway() {
         std::thread::yield_now();
@@ -140,6 +145,14 @@ fn a_rebuild_that_cannot_be_measured_is_kept_and_does_not_answer() {
     assert!(problem.contains("generation 2 was published, but does not answer"), "{problem}");
     assert!(problem.contains("users.npy"), "{problem}");
     assert_eq!((status.generation, status.available_generations), (1, vec![1, 2]));
+    // A restart does not change that.
+    drop(engine);
+    let engine = open(&index, strict_without_users(&index));
+    let status = engine.status("").unwrap();
+    assert_eq!(status.generation, 1);
+    assert!(status.refused.unwrap().contains("users.npy"));
+    engine.refresh();
+    assert_eq!(engine.status("").unwrap().generation, 1);
     // The file of users exists again.
     users(&index);
     drop(engine);
@@ -231,6 +244,27 @@ fn users_that_asked_are_asked_for_again_and_query_files_must_fit() {
     engine.refresh();
     let problem = engine.status("").unwrap().refused.unwrap();
     assert!(problem.contains("narrow.npy: expected 8 dimensions as in the index, found 3"), "{problem}");
+}
+
+/// A query is not usable if it has no direction.
+#[test]
+fn unusable_queries_are_passed_over_and_a_file_of_them_measures_nothing() {
+    for (rows, source) in [([0, 0, 0, 0], "nothing measured: none of the 4 queries of "), ([0, 0, 0, 1], "/")]
+    {
+        let mut index = TestIndex::new(VIDEOS);
+        let path = index.dir().with_file_name("mixed.npy");
+        let vectors: Vec<f32> = rows.into_iter().flat_map(|value| [value as f32; DIM]).collect();
+        write_npy(&path, &[rows.len(), DIM], &vectors).unwrap();
+        let query_files = BTreeMap::from([("videos".to_owned(), path)]);
+        let engine = open(&index, GateOptions { queries: 2, query_files, ..GateOptions::default() });
+        index.publish(VIDEOS);
+        engine.refresh();
+        let status = engine.status("").unwrap();
+        let found = status.gate.unwrap().found;
+        assert_eq!((status.generation, found.queries), (2, rows[3]));
+        assert!(found.source.starts_with(source) && found.source.contains("mixed.npy"), "{}", found.source);
+        assert_eq!(found.source.ends_with(" is usable"), found.queries == 0);
+    }
 }
 
 #[test]
