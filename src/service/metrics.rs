@@ -138,7 +138,7 @@ const INDEX_GAUGES: [IndexGauge; 16] = [
     },
     IndexGauge {
         name: "log_entries",
-        help: "Entries of the mutation log, without those that no replay needs",
+        help: "Entries in the mutation log",
         value: |status| Some(status.live.log_entries),
     },
     IndexGauge {

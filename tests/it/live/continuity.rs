@@ -341,8 +341,8 @@ fn the_log_has_plain_fields_and_the_build_foresees_a_refusal() {
     let output = build.output().unwrap();
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{told}");
-    let expected = "a server of generation 2 refuses generation 3 unless it is activated by force: \
-                    expected 8 dimensions as in generation 2, found 3";
+    let expected = "a server of generation 2 with default gate settings refuses generation 3 unless it is activated by \
+                    force: expected 8 dimensions as in generation 2, found 3";
     assert!(told.contains(expected), "{told}");
     until("shortlist_refused_publications_total{index=\"default\",reason=\"dimension\"} 1");
     served.terminate();
