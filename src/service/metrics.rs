@@ -383,11 +383,11 @@ impl Metrics {
     }
 }
 
-/// Updates the gauges of every index, and the counters of background tasks.
-pub(super) async fn observe_indexes(engine: &Arc<Engine>, metrics: &Arc<Metrics>) {
+/// Updates the gauges of the indexes `names`, and the counters of background tasks.
+pub(super) async fn observe_indexes(engine: &Arc<Engine>, metrics: &Arc<Metrics>, names: Vec<String>) {
     let (engine, metrics) = (Arc::clone(engine), Arc::clone(metrics));
     let observed = tokio::task::spawn_blocking(move || {
-        for name in engine.index_names() {
+        for name in names {
             match engine.status(&name) {
                 Ok(status) => metrics.index(&status),
                 Err(EngineError::OutOfService { .. }) => metrics.closed_index(&name),

@@ -177,13 +177,14 @@ impl HostedIndex {
         }
     }
 
-    /// Opens the folder, checks its generation completely, and lets it answer.
+    /// Opens the folder, checks its generation completely, also against the one that answers now, and lets it answer.
     fn open_anew(&self, reason: String, events: &mut Vec<Refresh>) -> Result<(), EngineError> {
         let fresh = self.open_folder()?;
         let mut news = Vec::new();
         fresh.refresh(&mut news);
         // A damaged generation answers nothing. The one that answers now may be sound.
         fresh.snapshot()?;
+        self.served.load().as_ref().map_or(Ok(()), |before| fresh.check_continues(before))?;
         events.push(self.opened(&fresh, reason));
         events.append(&mut news);
         self.served.store(Some(Arc::new(fresh)));

@@ -121,11 +121,23 @@ impl QualityGate {
     ) -> Result<(), StoreError> {
         match store.open_gate_report(generation, index)?.0 {
             Some(report) => check_report(report, index),
-            None => {
-                let is_calibrated = is_calibrated(store, generation, index)?;
-                Served::of(current).check(Next { index, is_calibrated }, &self.options)
-            }
+            None => self.compare(store, generation, index, current),
         }
+    }
+
+    /// Checks that a generation has in common with the current one what requests rely on. Measures nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::NotServable`], or if a calibration cannot be read.
+    pub(crate) fn compare(
+        &self,
+        store: &IndexStore,
+        generation: u64,
+        index: &Index,
+        current: &Snapshot,
+    ) -> Result<(), StoreError> {
+        let is_calibrated = is_calibrated(store, generation, index)?;
+        Served::of(current).check(Next { index, is_calibrated }, &self.options)
     }
 
     /// Compares a generation with the reference, and measures both if the gate is enabled. Returns `None` if it is

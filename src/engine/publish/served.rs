@@ -178,6 +178,21 @@ impl ServedIndex {
         newest.is_some_and(|newest| newest != progress.newest)
     }
 
+    /// Checks that the generation of this index may answer in place of that of `before`, whose folder was replaced: it was
+    /// activated by hand, or has in common with the other what requests rely on.
+    ///
+    /// # Errors
+    /// [`StoreError::NotServable`], or if a calibration cannot be read.
+    pub(crate) fn check_continues(&self, before: &Self) -> Result<(), EngineError> {
+        // An index that is out of service has nothing to lose.
+        let Ok(before) = before.snapshot() else { return Ok(()) };
+        let Snapshot { manifest, index, .. } = &**self.shared.current.load();
+        if manifest.reason == PublishReason::Activate {
+            return Ok(());
+        }
+        Ok(self.gate.compare(&self.store, manifest.generation, index, &before)?)
+    }
+
     /// Ends writing, so that the files in the folder can be opened by another value of this type, which may be in
     /// another process. Searches go on.
     pub(crate) fn release(&self, reason: &str) {

@@ -1,7 +1,9 @@
 //! The quality gate: which generations it refuses, and how they are handled.
 
 use std::collections::BTreeMap;
+use std::fs::OpenOptions;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use shortlist::base::id::VideoId;
 use shortlist::dataset::write_npy;
@@ -11,6 +13,7 @@ use shortlist::engine::{
 };
 use shortlist::index::{IndexStore, StoreError};
 use shortlist::live::Mutation;
+use shortlist::service::ServiceOptions;
 use shortlist::service::proto::ActivateRequest;
 use tonic::Code;
 
@@ -106,6 +109,42 @@ async fn a_refused_generation_is_activated_by_force_alone() {
     let status = admin.activate(activate(true)).await.unwrap().into_inner().index.unwrap();
     assert_eq!((status.generation, status.refused.as_str()), (2, ""));
     assert!(!status.gate.unwrap().passed);
+}
+
+/// A named pipe. Who opens it to read waits until somebody opens it to write, at the latest when this is dropped.
+struct Pipe(PathBuf);
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        // Does not wait for a reader.
+        let _ = OpenOptions::new().read(true).write(true).open(&self.0);
+    }
+}
+
+/// The file of users of one index is a pipe, which nobody writes to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_measurement_of_one_index_does_not_delay_the_others() {
+    let (mut slow, mut quick) = (TestIndex::new(VIDEOS), TestIndex::new(VIDEOS));
+    let pipe = slow.dir().with_file_name("users.npy");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    let query_files = BTreeMap::from([("a-slow".to_owned(), pipe.clone())]);
+    let gate = GateOptions { query_files, ..GateOptions::default() };
+    let service = ServiceOptions { poll_interval: Duration::from_millis(20), ..ServiceOptions::default() };
+    let setup = Setup { gate, service, ..Setup::default() };
+    let server = TestServer::start(&[("a-slow", &slow), ("quick", &quick)], setup).await;
+    let held = Pipe(pipe.clone());
+    slow.publish(VIDEOS);
+    for generation in 2..5 {
+        quick.publish(VIDEOS);
+        server.until("shortlist_generation{index=\"quick\"}", f64::from(generation)).await;
+    }
+    let write = move || OpenOptions::new().write(true).open(pipe);
+    tokio::task::spawn_blocking(write).await.unwrap().unwrap();
+    let refused = "shortlist_refused_publications_total{index=\"a-slow\",reason=\"measurement\"}";
+    server.until(refused, 1.0).await;
+    drop(held);
+    server.stop().await;
 }
 
 /// A rebuild that is cancelled before publication leaves no files.

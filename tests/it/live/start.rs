@@ -1,6 +1,7 @@
 //! Which generation a start serves: one that a running server would have refused does not answer after a restart either.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use shortlist::base::metric::Metric;
@@ -191,4 +192,34 @@ fn a_verdict_that_cannot_be_stored_counts_all_the_same() {
         drop(engine);
         assert_eq!(generation(&open(&dir, options(MEASURED))), served);
     }
+}
+
+/// A folder behind a link, as of a batch job that swaps links.
+#[test]
+fn a_folder_that_takes_the_place_of_another_is_compared_with_it() {
+    let root = tempfile::tempdir().unwrap();
+    let link = root.path().join("link");
+    let point_to = |folder: &str, job: Job| {
+        let dir = root.path().join(folder);
+        job.publish(&dir);
+        let staged = root.path().join("staged");
+        symlink(dir, &staged).unwrap();
+        fs::rename(staged, &link).unwrap();
+    };
+    point_to("first", Job::new());
+    let engine = open(&link, options(MEASURED));
+    engine.refresh();
+    point_to("narrow", Job { dim: 4, ..Job::new() });
+    let news = engine.refresh();
+    assert!(matches!(news.as_slice(), [Refresh::Detached { generation: 1, .. }]), "{news:?}");
+    assert!(engine.refresh().is_empty());
+    let status = engine.status("").unwrap();
+    assert_eq!(status.dim as usize, DIM);
+    let refused = status.refused.unwrap();
+    assert!(refused.contains("expected 8 dimensions as in generation 1, found 4"), "{refused}");
+    point_to("second", Job { videos: 1_000, ..Job::new() });
+    let news = engine.refresh();
+    assert!(matches!(news.as_slice(), [Refresh::Opened { .. }, ..]), "{news:?}");
+    let status = engine.status("").unwrap();
+    assert_eq!((status.vectors, status.refused), (1_000, None));
 }
