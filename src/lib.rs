@@ -83,6 +83,8 @@
 //! reported as a source.
 
 #![deny(unsafe_code)]
+// They panic if nobody reads the output: `say!` and `note!` do not.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 #[doc(hidden)]
 pub mod attributes;

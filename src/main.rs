@@ -1,5 +1,7 @@
 //! The `shortlist` command.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 use std::io::Write as _;
 use std::process::ExitCode;
 

@@ -85,7 +85,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let (dataset, source) = Dataset::read(&files, arguments.metric)?;
     if source == IdSource::RowNumbers {
-        eprintln!("no column video_id and no --ids: row numbers are the ids");
+        note!("no column video_id and no --ids: row numbers are the ids");
     }
     let training_queries = arguments.training_queries.as_deref().map(Embeddings::open).transpose()?;
     let store = IndexStore::new(&arguments.out);
@@ -106,12 +106,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         store.generation_path(manifest.generation).display()
     );
     if let Some(before) = before {
-        for refusal in before.refusals(&store, manifest.generation)? {
-            let (old, new, problem) = (before.generation(), manifest.generation, refusal.problem);
-            eprintln!(
-                "a server of generation {old} refuses generation {new} unless it is activated by force: {problem}"
-            );
-        }
+        compare(&before, &store, manifest.generation);
     }
     let index = store.open_generation(manifest.generation)?;
     let RepairReport { unreachable, edges_added, edges_replaced } = index.metadata().repair;
@@ -122,4 +117,20 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         tune::show(&calibration);
     }
     Ok(())
+}
+
+/// Prints what a server refuses of the generation that was just published.
+fn compare(before: &Predecessor, store: &IndexStore, new: u64) {
+    let old = before.generation();
+    match before.refusals(store, new) {
+        Ok(refusals) => refusals.into_iter().for_each(|refusal| {
+            let problem = refusal.problem;
+            note!(
+                "a server of generation {old} with default gate settings refuses generation {new} unless it is \
+                 activated by force: {problem}"
+            );
+        }),
+        // It is published in any case.
+        Err(error) => note!("cannot compare generation {new} with generation {old}: {error}"),
+    }
 }

@@ -64,7 +64,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     truth.write(&arguments.out)?;
     let written = format!("{}  [{} × {}] i32", arguments.out.display(), truth.rows, truth.k);
     if is_standard_output(&arguments.out) {
-        eprintln!("{written}")
+        note!("{written}")
     } else {
         say!("{written}")
     }

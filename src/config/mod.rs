@@ -36,7 +36,8 @@
 //!
 //! [rebuild]
 //! threads = 0                     # threads that build while the server searches; 0 for half of the cores
-//! delta_share = 0.1               # rebuild once the delta is this share of the generation, or the log is as large; 0 for never
+//! delta_share = 0.1               # rebuild once the delta is this share of the generation, or the log is as
+//!                                 # large as the generation; 0 for never
 //! deleted_share = 0.1             # rebuild once this share of the generation has a tombstone; 0 for never
 //! min_changes = 10000             # do not rebuild for fewer changes than this
 //! keep_generations = 2            # generations to keep of an index that is written to

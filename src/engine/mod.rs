@@ -68,8 +68,9 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Opens the newest structurally sound generation of every index, and starts the compute pool. Does not compare
-    /// checksums: the first [`Engine::refresh`] does. An index that does not open is out of service until a refresh can
+    /// Opens the newest structurally sound generation of every index, and starts the compute pool. A generation that nobody
+    /// judged must have in common with the one before it what requests rely on, or else the older one is opened. Does not
+    /// compare checksums: the first [`Engine::refresh`] does. An index that does not open is out of service until a refresh can
     /// open it; the others are served.
     ///
     /// # Errors
@@ -270,7 +271,7 @@ impl Engine {
     /// Publishes that `generation` is current, and swaps it in.
     ///
     /// # Errors
-    /// If there is no such index or generation, or the generation is damaged, was refused by the gate, or lacks writes
+    /// If there is no such index or generation, or the generation is damaged, is refused by the gate, or lacks writes
     /// that were trimmed from the log; then nothing changes.
     pub fn activate(&self, name: &str, generation: u64) -> Result<IndexStatus, EngineError> {
         self.with(name, |served| {
@@ -322,11 +323,23 @@ impl Engine {
     /// one is due.
     ///
     /// An index whose folder, log, manifest or generation file was removed is read-only until the files are back. If they
-    /// were replaced, or the index is not open, the folder is opened as by [`Engine::open`].
+    /// were replaced, or the index is not open, the folder is opened as by [`Engine::open`]; what replaced another folder
+    /// must have in common with it what requests rely on.
     pub fn refresh(&self) -> Vec<Refresh> {
         let mut events = Vec::new();
         self.indexes.values().for_each(|hosted| hosted.look(&mut events));
         events
+    }
+
+    /// Like [`Engine::refresh`], but only for one index. The indexes can be refreshed at the same time, so that a long
+    /// measurement of one does not delay the others.
+    ///
+    /// # Errors
+    /// If there is no such index.
+    pub fn refresh_index(&self, name: &str) -> Result<Vec<Refresh>, EngineError> {
+        let mut events = Vec::new();
+        self.hosted(name)?.look(&mut events);
+        Ok(events)
     }
 
     fn context<'a>(&'a self, name: &'a str, budget: &'a Budget) -> RequestContext<'a> {

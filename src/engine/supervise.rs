@@ -1,9 +1,12 @@
 //! Work in the background of requests: a panic ends one run of a task, and is counted. The task goes on.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::panics::{Panicked, caught};
+use crate::engine::error::EngineError;
+use crate::index::{RefusalReason, StoreError};
 
 /// A task that runs in the background.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +56,23 @@ impl Supervisor {
     /// If it panics.
     pub fn run<T>(&self, task: Task, work: impl FnOnce() -> T) -> Result<T, Panicked> {
         caught(work).inspect_err(|panic| self.report(task, panic))
+    }
+
+    /// Runs `work` on the file or folder at `path`, which belongs to `task`. A panic counts as a defect of the file.
+    ///
+    /// # Errors
+    /// Those of `work`, and [`StoreError::NotServable`] if it panics.
+    pub(crate) fn run_on<T>(
+        &self,
+        task: Task,
+        path: &Path,
+        work: impl FnOnce() -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        self.run(task, work).unwrap_or_else(|panic| {
+            let (path, problem) = (path.to_owned(), panic.to_string());
+            let reasons = vec![RefusalReason::Other];
+            Err(StoreError::NotServable { path, problem, reasons }.into())
+        })
     }
 
     /// Counts and logs a panic of `task`.

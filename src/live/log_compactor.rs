@@ -17,8 +17,8 @@ use crate::live::log::mutation_log::MutationLog;
 
 /// A log with fewer bytes of entries is left alone.
 const COMPACT_FROM_BYTES: u64 = 4 << 20;
-/// The entries are looked through once they are this many times larger than what was left the last time: each written byte
-/// is read about once.
+/// The log is scanned once its entries are this many times larger than after the last scan. Each written byte is read about
+/// once.
 const COMPACT_GROWTH: u64 = 2;
 
 /// A thread that removes superseded entries of a log.
@@ -31,7 +31,7 @@ pub struct LogCompactor {
 #[derive(Debug)]
 struct Shared {
     log: Arc<dyn MutationLog>,
-    /// The bytes of entries from which the log is looked through.
+    /// The log is scanned once its entries have this many bytes.
     due_at: AtomicU64,
     is_stopped: AtomicBool,
     /// Whether there is work.
@@ -60,8 +60,9 @@ impl LogCompactor {
         Self { shared, thread: Some(thread) }
     }
 
-    /// Looks through the log in the background if it has grown enough. Call it after appends.
+    /// Scans the log in the background if it has grown enough. Call it after appends.
     pub fn wake(&self) {
+        self.shared.lower();
         if self.shared.is_due() {
             self.shared.notify();
         }
@@ -110,9 +111,14 @@ impl Shared {
                 // Without what was appended meanwhile.
                 let appended = after.written_bytes - before.written_bytes;
                 let left = after.entry_bytes.saturating_sub(appended);
-                self.due_at.store(COMPACT_FROM_BYTES.max(COMPACT_GROWTH * left), Ordering::Relaxed);
+                self.due_at.store(due_after(left), Ordering::Relaxed);
             }
         }
+    }
+
+    /// A trim removed entries: what is left now counts as after a scan.
+    fn lower(&self) {
+        self.due_at.fetch_min(due_after(self.log.size().entry_bytes), Ordering::Relaxed);
     }
 
     fn is_due(&self) -> bool {
@@ -128,4 +134,9 @@ impl Shared {
         tracing::debug!(entries = found.len(), "removed superseded entries of the log");
         Ok(())
     }
+}
+
+/// Returns the bytes of entries from which a log is due that has `left` bytes of them.
+fn due_after(left: u64) -> u64 {
+    COMPACT_FROM_BYTES.max(COMPACT_GROWTH * left)
 }

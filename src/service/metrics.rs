@@ -138,7 +138,7 @@ const INDEX_GAUGES: [IndexGauge; 16] = [
     },
     IndexGauge {
         name: "log_entries",
-        help: "Entries of the mutation log, without those that no replay needs",
+        help: "Entries in the mutation log",
         value: |status| Some(status.live.log_entries),
     },
     IndexGauge {
@@ -383,11 +383,11 @@ impl Metrics {
     }
 }
 
-/// Updates the gauges of every index, and the counters of background tasks.
-pub(super) async fn observe_indexes(engine: &Arc<Engine>, metrics: &Arc<Metrics>) {
+/// Updates the gauges of the indexes `names`, and the counters of background tasks.
+pub(super) async fn observe_indexes(engine: &Arc<Engine>, metrics: &Arc<Metrics>, names: Vec<String>) {
     let (engine, metrics) = (Arc::clone(engine), Arc::clone(metrics));
     let observed = tokio::task::spawn_blocking(move || {
-        for name in engine.index_names() {
+        for name in names {
             match engine.status(&name) {
                 Ok(status) => metrics.index(&status),
                 Err(EngineError::OutOfService { .. }) => metrics.closed_index(&name),

@@ -28,7 +28,7 @@
 //! | `incoming.rs`     | the requests of a stream, a bounded number at a time |
 //! | `health.rs`       | `grpc.health.v1` |
 //! | `metrics.rs`      | Prometheus metrics |
-//! | `watch.rs`        | polls the engine for new publications |
+//! | `watch.rs`        | polls each index for new publications; updates health and metrics |
 //! | `convert/`        | proto ↔ domain, with the paths of invalid fields |
 //! | `error.rs`        | why a call fails |
 //! | `field.rs`        | the fields of engine errors → paths in the proto |
@@ -66,7 +66,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, watch as watch_channel};
+use tokio::sync::{Semaphore, watch as watch_channel};
 use tokio::task::JoinSet;
 
 use self::admission::{Admission, Work};
@@ -124,13 +124,14 @@ pub async fn serve(
     });
     let router = routes::router(Arc::clone(&shared)).map_err(io::Error::other)?;
 
-    metrics::observe_indexes(&engine, &metrics).await;
+    metrics::observe_indexes(&engine, &metrics, engine.index_names()).await;
     // A JoinSet, so that the poller also ends when this future is dropped.
     let mut poller = JoinSet::new();
-    let polled = Arc::new(Notify::new());
+    let polled = Arc::new(Semaphore::new(0));
     poller.spawn(watch::run(Arc::clone(&shared), options.poll_interval, Arc::clone(&polled)));
     // If warming is quick, the first connection finds a ready index. Otherwise health reports that it is not ready.
-    let _ = tokio::time::timeout(FIRST_POLL_WAIT, polled.notified()).await;
+    let indexes = engine.index_names().len() as u32;
+    let _ = tokio::time::timeout(FIRST_POLL_WAIT, polled.acquire_many(indexes)).await;
     let mut connections = server::Connections::new(router, draining);
     tracing::info!(%address, "serving");
     connections.accept_until(listener, shutdown).await;

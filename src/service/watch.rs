@@ -5,9 +5,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
+use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Interval, MissedTickBehavior};
 
 use super::metrics;
 use super::shared::Shared;
@@ -18,11 +18,23 @@ use crate::index::Residence;
 /// The share of one core's time for measuring recall.
 const RECALL_SHARE: f64 = 0.05;
 
-/// Polls at once and then every `poll_interval`, until dropped. Notifies `polled` after each poll. A panic is reported,
-/// and polling starts again.
-pub(super) async fn run(shared: Arc<Shared>, poll_interval: Duration, polled: Arc<Notify>) {
-    let start = || poll(Arc::clone(&shared), poll_interval, Arc::clone(&polled));
-    keep_running(shared.engine.supervisor(), Task::Watch, poll_interval, start).await;
+/// Polls each index and reports the state of all, at once and then every `poll_interval`, until dropped. Adds a permit to
+/// `polled` for each index that was polled the first time. A panic is reported, and the loop that it ended starts again.
+pub(super) async fn run(shared: Arc<Shared>, poll_interval: Duration, polled: Arc<Semaphore>) {
+    // A JoinSet, so that the loops end when this future is dropped.
+    let mut loops = JoinSet::new();
+    for name in shared.engine.index_names() {
+        let (shared, polled) = (Arc::clone(&shared), Arc::clone(&polled));
+        loops.spawn(async move {
+            let start = || poll(Arc::clone(&shared), name.clone(), poll_interval, Arc::clone(&polled));
+            keep_running(shared.engine.supervisor(), Task::Watch, poll_interval, start).await;
+        });
+    }
+    loops.spawn(async move {
+        let start = || observe(Arc::clone(&shared), poll_interval);
+        keep_running(shared.engine.supervisor(), Task::Watch, poll_interval, start).await;
+    });
+    while loops.join_next().await.is_some() {}
 }
 
 /// Runs what `start` returns until it completes. After a panic, which is reported, starts it again after `pause`.
@@ -49,15 +61,15 @@ fn report(supervisor: &Supervisor, task: Task, error: JoinError) {
     }
 }
 
-async fn poll(shared: Arc<Shared>, poll_interval: Duration, polled: Arc<Notify>) {
-    let mut ticks = tokio::time::interval(poll_interval);
-    // Warming a generation may take longer than the interval. Missed ticks are not made up for.
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+/// Looks at one index. A long measurement delays neither the others nor [`observe`].
+async fn poll(shared: Arc<Shared>, name: String, poll_interval: Duration, polled: Arc<Semaphore>) {
+    let mut ticks = ticks(poll_interval);
+    let mut polled = Some(polled);
     loop {
         ticks.tick().await;
-        let engine = Arc::clone(&shared.engine);
-        let news = match tokio::task::spawn_blocking(move || engine.refresh()).await {
-            Ok(news) => news,
+        let (engine, index) = (Arc::clone(&shared.engine), name.clone());
+        let news = match tokio::task::spawn_blocking(move || engine.refresh_index(&index)).await {
+            Ok(news) => news.unwrap_or_default(),
             Err(error) => {
                 report(shared.engine.supervisor(), Task::Refresh, error);
                 continue;
@@ -69,12 +81,33 @@ async fn poll(shared: Arc<Shared>, poll_interval: Duration, polled: Arc<Notify>)
                 shared.metrics.refused(index, error);
             }
         }
-        // At every poll, because an activation may have put an index back into service.
         shared.health.observe(&shared.engine).await;
-        polled.notify_one();
-        measure_recall(&shared, poll_interval).await;
-        metrics::observe_indexes(&shared.engine, &shared.metrics).await;
+        if let Some(polled) = polled.take() {
+            polled.add_permits(1);
+        }
+        if !news.is_empty() {
+            metrics::observe_indexes(&shared.engine, &shared.metrics, vec![name.clone()]).await;
+        }
     }
+}
+
+/// Reports health, measures recall and updates the metrics.
+async fn observe(shared: Arc<Shared>, poll_interval: Duration) {
+    let mut ticks = ticks(poll_interval);
+    loop {
+        ticks.tick().await;
+        // At every tick, because an activation may have put an index back into service.
+        shared.health.observe(&shared.engine).await;
+        measure_recall(&shared, poll_interval).await;
+        metrics::observe_indexes(&shared.engine, &shared.metrics, shared.engine.index_names()).await;
+    }
+}
+
+/// Ticks at once and then every `interval`. Work may take longer: missed ticks are not made up for.
+fn ticks(interval: Duration) -> Interval {
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 /// Compares sampled answers with exact ones while no search is in flight, for at most [`RECALL_SHARE`] of the time.

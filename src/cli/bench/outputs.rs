@@ -39,7 +39,7 @@ impl<'a> Outputs<'a> {
     /// Prints a line for the user: on standard error if a report goes to standard output.
     pub(super) fn show(&self, line: impl Display) {
         if self.takes_standard_output {
-            eprintln!("{line}");
+            note!("{line}");
         } else {
             say!("{line}");
         }

@@ -41,6 +41,26 @@ impl<'a> Served<'a> {
         }
     }
 
+    /// A generation of which only the files are known.
+    pub(crate) fn on_disk(generation: u64, index: &'a Index, is_calibrated: bool) -> Self {
+        Self { generation, index, videos: index.len(), is_calibrated, usage: None }
+    }
+
+    /// Checks that nothing speaks against serving `next` in place of this generation.
+    ///
+    /// # Errors
+    /// [`StoreError::NotServable`].
+    pub(crate) fn check(&self, next: Next<'_>, options: &GateOptions) -> Result<(), StoreError> {
+        let refusals = self.refusals(next, options);
+        if refusals.is_empty() {
+            return Ok(());
+        }
+        let reasons = refusals.iter().map(|refusal| refusal.reason).collect();
+        let problems: Vec<String> = refusals.into_iter().map(|refusal| refusal.problem).collect();
+        let (path, problem) = (next.index.path().to_owned(), problems.join("; "));
+        Err(StoreError::NotServable { path, problem, reasons })
+    }
+
     /// Returns what speaks against serving `next` in place of this generation.
     pub(crate) fn refusals(&self, next: Next<'_>, options: &GateOptions) -> Vec<Refusal> {
         let checks = [
@@ -157,13 +177,7 @@ impl Predecessor {
     pub fn refusals(&self, store: &IndexStore, generation: u64) -> Result<Vec<Refusal>, StoreError> {
         let index = store.open_generation(generation)?;
         let is_calibrated = is_calibrated(store, generation, &index)?;
-        let served = Served {
-            generation: self.generation,
-            index: &self.index,
-            videos: self.index.len(),
-            is_calibrated: self.is_calibrated,
-            usage: None,
-        };
+        let served = Served::on_disk(self.generation, &self.index, self.is_calibrated);
         Ok(served.refusals(Next { index: &index, is_calibrated }, &GateOptions::default()))
     }
 

@@ -27,7 +27,6 @@ use crate::engine::publish::refresh::Refresh;
 use crate::engine::publish::served::{ServedIndex, wait_for_searches};
 use crate::engine::supervise::{Background, Task};
 use crate::engine::write::log::{LOG_FILE, LogProblem};
-use crate::index::{RefusalReason, StoreError};
 use crate::live::LogError;
 
 /// A folder under a name, and the index that was opened from it.
@@ -180,13 +179,14 @@ impl HostedIndex {
         }
     }
 
-    /// Opens the folder, checks its generation completely, and lets it answer.
+    /// Opens the folder, checks its generation completely, also against the one that answers now, and lets it answer.
     fn open_anew(&self, reason: String, events: &mut Vec<Refresh>) -> Result<(), EngineError> {
         let fresh = self.open_folder()?;
         let mut news = Vec::new();
         fresh.refresh(&mut news);
         // A damaged generation answers nothing. The one that answers now may be sound.
         fresh.snapshot()?;
+        self.served.load().as_ref().map_or(Ok(()), |before| fresh.check_continues(before))?;
         events.push(self.opened(&fresh, reason));
         events.append(&mut news);
         self.served.store(Some(Arc::new(fresh)));
@@ -197,11 +197,7 @@ impl HostedIndex {
     fn open_folder(&self) -> Result<ServedIndex, EngineError> {
         let (name, dir) = (self.name.clone(), self.dir.clone());
         let open = || ServedIndex::open(name, dir, &self.options, &self.background);
-        self.background.supervisor.run(Task::Refresh, open).unwrap_or_else(|panic| {
-            let (path, problem) = (self.dir.clone(), panic.to_string());
-            let reasons = vec![RefusalReason::Other];
-            Err(StoreError::NotServable { path, problem, reasons }.into())
-        })
+        self.background.supervisor.run_on(Task::Refresh, &self.dir, open)
     }
 
     fn opened(&self, served: &ServedIndex, reason: String) -> Refresh {

@@ -10,6 +10,7 @@
 //! | `continuity.rs`      | what a generation must have in common with the current one |
 //! | `servable.rs`        | returns whether a generation may answer |
 //! | `quality_gate.rs`    | runs the gate once per generation and keeps its report |
+//! | `start.rs`           | which generation a start serves |
 //! | `serving.rs`         | whether an index answers, and what was refused |
 //! | `tidy.rs`            | removes old generations and log entries |
 //! | `detached.rs`        | why the files of an index are no longer those that were opened |
@@ -30,5 +31,6 @@ pub(crate) mod refresh;
 mod servable;
 pub(crate) mod served;
 mod serving;
+mod start;
 mod state;
 mod tidy;

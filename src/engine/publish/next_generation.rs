@@ -14,11 +14,12 @@ use jiff::Timestamp;
 use crate::build::{BuildError, Progress as _};
 use crate::engine::error::EngineError;
 use crate::engine::publish::continuity::Next;
-use crate::engine::publish::quality_gate::Reference;
+use crate::engine::publish::quality_gate::{Reference, Run};
 use crate::engine::publish::served::ServedIndex;
 use crate::engine::rebuild::build::Source;
 use crate::engine::rebuild::error::{PublishError, RebuildError};
 use crate::engine::rebuild::rebuilder::RebuildProgress;
+use crate::engine::supervise::Task;
 use crate::index::StoreError;
 use crate::live::RowsError;
 
@@ -61,18 +62,18 @@ fn rebuild(served: &ServedIndex, progress: &RebuildProgress) -> Result<(), Rebui
     // A pool of its own: the one of the server is for refreshes.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads()).build();
     let pool = pool.map_err(BuildError::from)?;
-    let verdict = {
+    built.measured.verdict = {
         // Released before the swap, which waits until nothing uses the old generation.
         let current = served.shared().current.load_full();
         let reference = Reference { current: &current, sample: served.sample() };
         let next = Next { index: &staged, is_calibrated: built.measured.curves.is_some() };
-        served.gate().measure(next, &reference, &pool, &|| !progress.is_cancelled())
+        let keep_going = || !progress.is_cancelled();
+        served.gate().measure(
+            next,
+            &reference,
+            &Run { task: Task::Rebuild, pool: &pool, keep_going: &keep_going },
+        )
     };
-    built.measured.verdict = verdict.unwrap_or_else(|error| {
-        // It is published, and refused until the cause is fixed or it is activated by force.
-        tracing::error!(index = served.name(), %error, "a rebuilt generation cannot be measured");
-        None
-    });
     drop(staged);
     if progress.is_cancelled() {
         return Err(BuildError::Cancelled.into());

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use crate::engine::error::EngineError;
 use crate::engine::publish::quality_gate::Reference;
 use crate::engine::publish::refresh::Refresh;
-use crate::engine::publish::servable::{check_position, check_servable};
-use crate::engine::publish::served::{Progress, ServedIndex};
+use crate::engine::publish::servable::check_position;
+use crate::engine::publish::served::{Progress, ServedIndex, Uncalibrated};
 use crate::engine::query::snapshot::{Snapshot, check_and_warm};
 use crate::engine::rebuild::build::Built;
 use crate::engine::rebuild::error::PublishError;
-use crate::index::{Index, Manifest, PublishReason};
+use crate::engine::supervise::Task;
+use crate::index::{Index, Manifest, PublishReason, RefusalReason};
 
 /// The generations before and after a swap.
 struct Swapped {
@@ -65,23 +66,31 @@ impl ServedIndex {
     }
 
     /// Tries the manifests that were published since the last call, newest first, until one can answer. Tries those again
-    /// that could not be opened for a reason that may end.
+    /// that could not be opened for a reason that may end, and the newest if its calibration was missing and was added.
     pub(super) fn load_published(&self, progress: &mut Progress) -> Vec<Refresh> {
         let Ok(manifests) = self.store.manifests() else { return Vec::new() };
         let deferred = std::mem::take(&mut progress.deferred);
         let is_due = |manifest: &u64| *manifest > progress.newest || deferred.contains_key(manifest);
+        let calibrated = self.calibrated_later(progress);
+        let is_due = |manifest: &u64| is_due(manifest) || calibrated == Some(*manifest);
         let due: Vec<u64> = manifests.into_iter().filter(is_due).rev().collect();
         progress.newest = due.first().map_or(progress.newest, |first| progress.newest.max(*first));
         let mut events = Vec::new();
         for manifest in due {
             let index = self.name.clone();
             let path = self.store.manifest_path(manifest);
-            let opened = self.supervised(&path, || Ok(self.store.open_manifest(manifest)?));
+            let uncalibrated = self.uncalibrated(manifest);
+            let supervisor = &self.background.supervisor;
+            let opened =
+                supervisor.run_on(Task::Refresh, &path, || Ok(self.store.open_manifest(manifest)?));
             let may_open = opened.as_ref().is_err_and(EngineError::is_transient);
             let taken = opened.and_then(|(manifest, index)| {
-                self.supervised(&path, || self.take_over(progress, manifest, index))
+                supervisor.run_on(Task::Refresh, &path, || self.take_over(progress, manifest, index))
             });
             if manifest == progress.newest {
+                let reasons = taken.as_ref().err().map(EngineError::refusal_reasons).unwrap_or_default();
+                let is_uncalibrated = reasons == [RefusalReason::Calibration];
+                progress.uncalibrated = uncalibrated.filter(|_| is_uncalibrated);
                 self.serving.set_problem(taken.as_ref().err().map(ToString::to_string));
             }
             match taken {
@@ -108,6 +117,20 @@ impl ServedIndex {
         events
     }
 
+    /// What is known of a publication before it is tried.
+    fn uncalibrated(&self, manifest: u64) -> Option<Uncalibrated> {
+        let generation = self.store.read_manifest(manifest).ok()?.generation;
+        let calibrations = self.store.calibrations(generation).ok()?;
+        Some(Uncalibrated { manifest, generation, calibrations })
+    }
+
+    /// Returns the newest manifest if it was refused only because its generation had no calibration, and one was added.
+    fn calibrated_later(&self, progress: &Progress) -> Option<u64> {
+        let Uncalibrated { manifest, generation, calibrations } = progress.uncalibrated.as_ref()?;
+        let found = self.store.calibrations(*generation).ok()?;
+        (found != *calibrations).then_some(*manifest)
+    }
+
     /// Checks, measures and swaps in the generation of a manifest.
     fn take_over(
         &self,
@@ -122,9 +145,10 @@ impl ServedIndex {
             // Released before the swap, which waits until nothing uses the old generation.
             let current = self.shared.current.load_full();
             let reference = Reference { current: &current, sample: &self.sample };
-            self.gate.ensure_measured(&self.store, &manifest, &index, &reference, &self.background.pool)?;
+            self.gate.check(&self.store, &manifest, &index, &reference, &self.background.pool)?;
         }
-        check_servable(&self.store, &manifest, &index, self.attached_log()?.as_deref())?;
+        // The log may have been trimmed meanwhile.
+        check_position(&index, self.attached_log()?.as_deref(), is_forced)?;
         let snapshot = Snapshot::new(manifest, index, &self.store)?;
         let to = snapshot.manifest.generation;
         Ok(Swapped { from: self.swap(progress, snapshot)?, to })

@@ -1,7 +1,7 @@
 //! Runs the quality gate of one index: once per generation, with its report kept next to the generation.
 
 use std::collections::HashSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -12,11 +12,13 @@ use crate::engine::field::Field;
 use crate::engine::options::GateOptions;
 use crate::engine::publish::continuity::{Next, Served, is_calibrated};
 use crate::engine::publish::gate::{self, GateQueries};
-use crate::engine::publish::servable::is_same_model;
+use crate::engine::publish::servable::{check_report, is_same_model};
 use crate::engine::query::snapshot::Snapshot;
 use crate::engine::rebuild::sampled::{QuerySample, hash, is_usable};
+use crate::engine::supervise::{Supervisor, Task};
 use crate::index::{
-    GateReport, Index, IndexStore, Manifest, PublishReason, RefusalReason, StoreError, Verdict,
+    GateFindings, GateReport, Index, IndexStore, Manifest, PublishReason, Refusal, RefusalReason, StoreError,
+    Verdict,
 };
 
 /// Judge by sampled users only if there are at least this many: fewer tell too little about a generation.
@@ -28,6 +30,7 @@ pub(crate) struct QualityGate {
     /// Name of the index.
     name: String,
     options: GateOptions,
+    supervisor: Arc<Supervisor>,
     last_report: Mutex<Option<GateReport>>,
 }
 
@@ -39,13 +42,22 @@ pub(crate) struct Reference<'a> {
     pub(crate) sample: &'a QuerySample,
 }
 
+/// How a measurement runs.
+pub(crate) struct Run<'a> {
+    /// The task that a panic counts for.
+    pub(crate) task: Task,
+    pub(crate) pool: &'a rayon::ThreadPool,
+    /// Whether the measurement is still wanted.
+    pub(crate) keep_going: &'a (dyn Fn() -> bool + Sync),
+}
+
 impl QualityGate {
-    pub(crate) fn new(name: String, options: GateOptions) -> Self {
-        Self { name, options, last_report: Mutex::default() }
+    pub(crate) fn new(name: String, options: GateOptions, supervisor: Arc<Supervisor>) -> Self {
+        Self { name, options, supervisor, last_report: Mutex::default() }
     }
 
     /// Returns whether generations are measured.
-    pub(crate) fn is_enabled(&self) -> bool {
+    fn is_enabled(&self) -> bool {
         self.options.queries > 0
     }
 
@@ -54,12 +66,12 @@ impl QualityGate {
         self.last_report.lock().clone()
     }
 
-    /// Measures a generation that has no report yet on `pool` and stores the report. A generation that was activated by
-    /// hand is not measured.
+    /// Checks that a generation may answer in place of the current one. It is measured on `pool` and the report stored,
+    /// unless it has a report or was activated by hand. If the report cannot be stored, it counts until a restart.
     ///
     /// # Errors
-    /// If it cannot be measured, or the report cannot be read or written.
-    pub(crate) fn ensure_measured(
+    /// [`StoreError::NotServable`], or if a report or a calibration cannot be read.
+    pub(crate) fn check(
         &self,
         store: &IndexStore,
         manifest: &Manifest,
@@ -71,54 +83,111 @@ impl QualityGate {
             return Ok(());
         }
         let generation = manifest.generation;
-        let report = match store.open_gate_report(generation, index)?.0 {
-            Some(report) => report,
-            None => {
-                let is_calibrated = is_calibrated(store, generation, index)?;
-                let next = Next { index, is_calibrated };
-                match self.measure(next, reference, pool, &|| true)? {
-                    Some(verdict) => store.add_gate_report(generation, index, &verdict)?,
-                    None => return Ok(()),
+        let is_calibrated = is_calibrated(store, generation, index)?;
+        let before = store.open_gate_report(generation, index)?.0;
+        let report = match before {
+            Some(report) if is_final(&report, is_calibrated) => report,
+            before => {
+                let run = Run { task: Task::Refresh, pool, keep_going: &|| true };
+                let Some(verdict) = self.measure(Next { index, is_calibrated }, reference, &run) else {
+                    return Ok(());
+                };
+                let report = GateReport::unstored(generation, index, &verdict);
+                match before.filter(|before| before.problems == report.problems) {
+                    Some(before) => before,
+                    None => store.add_gate_report(generation, index, &verdict).unwrap_or_else(|error| {
+                        tracing::warn!(index = self.name, generation, %error, "cannot store the report of the quality gate");
+                        report
+                    }),
                 }
             }
         };
         self.log(&report);
-        *self.last_report.lock() = Some(report);
-        Ok(())
+        *self.last_report.lock() = Some(report.clone());
+        Ok(check_report(report, index)?)
     }
 
-    /// Compares a generation with the reference, and measures both on `pool` if the gate is enabled. Returns `None` if
-    /// it is disabled and nothing speaks against the generation, or once `keep_going` returns false.
+    /// Checks that the quality gate did not refuse a generation, and that one without a report has in common with the
+    /// current one what requests rely on.
     ///
     /// # Errors
-    /// If it cannot be measured.
+    /// [`StoreError::NotServable`], or if a report or a calibration cannot be read.
+    pub(crate) fn check_activation(
+        &self,
+        store: &IndexStore,
+        generation: u64,
+        index: &Index,
+        current: &Snapshot,
+    ) -> Result<(), StoreError> {
+        match store.open_gate_report(generation, index)?.0 {
+            Some(report) => check_report(report, index),
+            None => self.compare(store, generation, index, current),
+        }
+    }
+
+    /// Checks that a generation has in common with the current one what requests rely on. Measures nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::NotServable`], or if a calibration cannot be read.
+    pub(crate) fn compare(
+        &self,
+        store: &IndexStore,
+        generation: u64,
+        index: &Index,
+        current: &Snapshot,
+    ) -> Result<(), StoreError> {
+        let is_calibrated = is_calibrated(store, generation, index)?;
+        Served::of(current).check(Next { index, is_calibrated }, &self.options)
+    }
+
+    /// Compares a generation with the reference, and measures both if the gate is enabled. Returns `None` if it is
+    /// disabled and nothing speaks against the generation, or once the run is cancelled. A generation that cannot be
+    /// measured is refused.
     pub(crate) fn measure(
         &self,
         next: Next<'_>,
         reference: &Reference<'_>,
-        pool: &rayon::ThreadPool,
-        keep_going: &(dyn Fn() -> bool + Sync),
-    ) -> Result<Option<Verdict>, EngineError> {
+        run: &Run<'_>,
+    ) -> Option<Verdict> {
         let (current, index) = (reference.current, next.index);
         let mut refusals = Served::of(current).refusals(next, &self.options);
         if !self.is_enabled() && refusals.is_empty() {
-            return Ok(None);
+            return None;
         }
+        let is_same_model = is_same_model(&current.index, index);
+        let found = match self.find(index, reference, run) {
+            Ok(found) => found?,
+            Err(problem) => {
+                let source = format!("nothing measured: {problem}");
+                refusals.push(Refusal { reason: RefusalReason::Measurement, problem });
+                GateFindings { source, ..GateFindings::default() }
+            }
+        };
+        refusals.extend(gate::judge(&found, is_same_model, &self.options));
+        Some(Verdict { found, refusals })
+    }
+
+    /// Measures a generation, and the current one if the two can be compared. Returns `None` once the run is cancelled.
+    ///
+    /// # Errors
+    /// Why it cannot be measured.
+    fn find(
+        &self,
+        index: &Index,
+        reference: &Reference<'_>,
+        run: &Run<'_>,
+    ) -> Result<Option<GateFindings>, String> {
+        let current = reference.current;
         let is_same_model = is_same_model(&current.index, index);
         let is_same_metric = current.index.metadata().metric == index.metadata().metric;
         let compared =
             (is_same_model && is_same_metric).then(|| (current.manifest.generation, &*current.index));
-        let queries = self.queries(index, is_same_model.then_some(reference))?;
-        let measure = || pool.install(|| gate::measure(index, compared, &queries, &self.options, keep_going));
-        // A generation that makes searches panic must not end the refresh thread of the server.
-        let found = catch_unwind(AssertUnwindSafe(measure)).map_err(|_| StoreError::NotServable {
-            path: index.path().to_owned(),
-            problem: "it could not be measured: a search of it panicked".to_owned(),
-            reasons: vec![RefusalReason::Measurement],
-        })?;
-        let Some(found) = found else { return Ok(None) };
-        refusals.extend(gate::judge(&found, is_same_model, &self.options));
-        Ok(Some(Verdict { found, refusals }))
+        let queries = self.queries(index, is_same_model.then_some(reference));
+        let queries = queries.map_err(|error| error.to_string())?;
+        let measure = || gate::measure(index, compared, &queries, &self.options, run.keep_going);
+        // A generation that makes searches panic must not end the thread of a refresh or a rebuild.
+        let found = self.supervisor.run(run.task, || run.pool.install(measure));
+        found.map_err(|panic| format!("it could not be measured: {panic}"))
     }
 
     /// Returns the users that judge a generation: those of the configured file, else sampled ones if there are enough,
@@ -188,18 +257,35 @@ impl QualityGate {
         }
     }
 
-    /// Picks the configured number of queries, evenly spaced.
+    /// Picks the configured number of usable queries, evenly spaced.
     fn spaced(&self, queries: EmbeddingsView<'_>, source: String) -> GateQueries {
-        let count = queries.len().min(self.options.queries);
-        let (mut vectors, mut query) = (Vec::new(), Vec::new());
+        let mut query = Vec::new();
+        let mut row_is_usable = |row: &usize| {
+            queries.copy_row(*row, &mut query);
+            is_usable(&query)
+        };
+        let usable: Vec<usize> = (0..queries.len()).filter(&mut row_is_usable).collect();
+        if usable.is_empty() {
+            let all = queries.len();
+            let source = format!("nothing measured: none of the {all} queries of {source} is usable");
+            return GateQueries { vectors: Vec::new(), source };
+        }
+        let count = usable.len().min(self.options.queries);
+        let mut vectors = Vec::new();
         for position in 0..count {
-            queries.copy_row(position * queries.len() / count, &mut query);
-            if is_usable(&query) {
-                vectors.extend_from_slice(&query);
-            }
+            queries.copy_row(usable[position * usable.len() / count], &mut query);
+            vectors.extend_from_slice(&query);
         }
         GateQueries { vectors, source }
     }
+}
+
+/// Returns whether a report counts for good. A calibration that was missing may be there now, and a measurement that failed
+/// is tried again.
+fn is_final(report: &GateReport, is_calibrated: bool) -> bool {
+    let is_over =
+        |reason: &RefusalReason| reason.may_end() && (*reason != RefusalReason::Calibration || is_calibrated);
+    report.reasons.is_empty() || !report.reasons.iter().all(is_over)
 }
 
 /// Returns all users once, `[n × dim]`.

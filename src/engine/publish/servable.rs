@@ -1,7 +1,7 @@
 //! Whether a generation may answer: its position in the log, and the verdict of the quality gate.
 
 use crate::engine::write::position::Position;
-use crate::index::{Index, IndexStore, Manifest, PublishReason, RefusalReason, StoreError};
+use crate::index::{GateReport, Index, IndexStore, Manifest, PublishReason, RefusalReason, StoreError};
 use crate::live::MutationLog;
 
 /// Checks that a generation may answer. A generation that was activated by hand may answer although it lost writes or
@@ -25,17 +25,23 @@ pub(crate) fn check_servable(
 /// # Errors
 /// [`StoreError::NotServable`], or if the gate report cannot be read.
 pub(crate) fn check_verdict(store: &IndexStore, generation: u64, index: &Index) -> Result<(), StoreError> {
-    match store.open_gate_report(generation, index)?.0 {
-        Some(report) if !report.problems.is_empty() => {
-            let problem = format!("refused by the quality gate: {}", report.problems.join("; "));
-            let reasons = match report.reasons.is_empty() {
-                true => vec![RefusalReason::Other],
-                false => report.reasons,
-            };
-            Err(StoreError::NotServable { path: index.path().to_owned(), problem, reasons })
-        }
-        _ => Ok(()),
+    store.open_gate_report(generation, index)?.0.map_or(Ok(()), |report| check_report(report, index))
+}
+
+/// Checks that a report of the quality gate does not refuse its generation.
+///
+/// # Errors
+/// [`StoreError::NotServable`].
+pub(crate) fn check_report(report: GateReport, index: &Index) -> Result<(), StoreError> {
+    if report.problems.is_empty() {
+        return Ok(());
     }
+    let problem = format!("refused by the quality gate: {}", report.problems.join("; "));
+    let reasons = match report.reasons.is_empty() {
+        true => vec![RefusalReason::Other],
+        false => report.reasons,
+    };
+    Err(StoreError::NotServable { path: index.path().to_owned(), problem, reasons })
 }
 
 /// Returns whether a generation was activated by hand or passed the quality gate.
@@ -45,19 +51,6 @@ pub(crate) fn has_passed(store: &IndexStore, manifest: &Manifest, index: &Index)
         report.is_ok_and(|(report, _)| report.is_some_and(|report| report.problems.is_empty()))
     };
     manifest.reason == PublishReason::Activate || has_good_report()
-}
-
-/// Checks [`has_passed`].
-///
-/// # Errors
-/// [`StoreError::NotServable`].
-pub(crate) fn check_passed(store: &IndexStore, manifest: &Manifest, index: &Index) -> Result<(), StoreError> {
-    if has_passed(store, manifest, index) {
-        return Ok(());
-    }
-    let problem = "the quality gate has not measured it yet".to_owned();
-    let reasons = vec![RefusalReason::Measurement];
-    Err(StoreError::NotServable { path: index.path().to_owned(), problem, reasons })
 }
 
 /// Returns whether two generations can be searched with the same query vectors.

@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,18 +22,17 @@ use crate::engine::error::EngineError;
 use crate::engine::options::EngineOptions;
 use crate::engine::publish::quality_gate::QualityGate;
 use crate::engine::publish::refresh::Refresh;
-use crate::engine::publish::servable::{
-    check_passed, check_position, check_servable, check_verdict, has_passed, is_same_model,
-};
+use crate::engine::publish::servable::{check_position, check_servable, is_same_model};
 use crate::engine::publish::serving::Serving;
+use crate::engine::publish::start::Start;
 use crate::engine::publish::tidy::Tidy;
-use crate::engine::query::snapshot::{Snapshot, check_and_warm, check_structure};
+use crate::engine::query::snapshot::{Snapshot, check_and_warm};
 use crate::engine::rebuild::rebuilder::Rebuilder;
 use crate::engine::rebuild::sampled::QuerySample;
 use crate::engine::supervise::{Background, Task};
 use crate::engine::write::log::{FoundLog, WriteLog};
 use crate::engine::write::shared::Shared;
-use crate::index::{Index, IndexStore, Manifest, MemoryMode, RefusalReason, StoreError};
+use crate::index::{IndexStore, Manifest, MemoryMode, PublishReason, StoreError};
 
 /// How long to wait for searches in flight before a generation is dropped.
 const LONGEST_SEARCH: Duration = Duration::from_secs(1);
@@ -65,10 +64,21 @@ pub(super) struct Progress {
     pub(super) newest: u64,
     /// Manifests that could not be opened for a reason that may end, and the reason. They are tried again.
     pub(super) deferred: BTreeMap<u64, String>,
+    /// The newest manifest, if its generation was refused only because it has no calibration.
+    pub(super) uncalibrated: Option<Uncalibrated>,
     /// Whether the checksums of the current generation were compared.
     checked: bool,
     /// Whether a copy of the current generation was made or tried.
     copied: bool,
+}
+
+/// A publication that was refused only because it has no calibration.
+#[derive(Debug)]
+pub(super) struct Uncalibrated {
+    pub(super) manifest: u64,
+    pub(super) generation: u64,
+    /// The numbers of its calibrations, all unusable.
+    pub(super) calibrations: Vec<u64>,
 }
 
 impl ServedIndex {
@@ -83,34 +93,12 @@ impl ServedIndex {
         background: &Background,
     ) -> Result<Self, EngineError> {
         let store = IndexStore::new(dir);
-        let gate = QualityGate::new(name.clone(), options.gate.clone());
+        let gate = QualityGate::new(name.clone(), options.gate.clone(), Arc::clone(&background.supervisor));
         // Without a folder there is no manifest, which is the clearer error.
         let folder = OpenFolder::open(store.dir());
         let found = FoundLog::open(&store, options.is_writable)?;
         let log = found.log().cloned();
-        let mut newest = store.manifests()?.last().copied().unwrap_or_default();
-        let check = |manifest: &Manifest, index: &Index| {
-            check_structure(index)?;
-            check_servable(&store, manifest, index, log.as_deref())
-        };
-        let (mut manifest, mut index, skipped) = store.open_newest(check)?;
-        if skipped.iter().any(StoreError::is_transient) {
-            // The first refresh tries the others again.
-            newest = manifest.manifest;
-        }
-        let problem = skipped.first().map(ToString::to_string);
-        // A generation that was published while no server ran is measured by the first refresh. Until then a generation
-        // answers that was measured or activated by hand, if there is one.
-        if gate.is_enabled()
-            && !has_passed(&store, &manifest, &index)
-            && let Ok((measured, index_measured, _)) = store.open_newest(|manifest, index| {
-                check(manifest, index)?;
-                check_passed(&store, manifest, index)
-            })
-        {
-            newest = measured.manifest;
-            (manifest, index) = (measured, index_measured);
-        }
+        let Start { manifest, index, judged, problem } = Start::open(&store, log.as_deref(), &options.gate)?;
         let snapshot = Snapshot::new(manifest, index, &store)?;
         let current = snapshot.manifest.manifest;
         let shared = Arc::new(Shared::new(snapshot, &|| Ok(log.clone()))?);
@@ -131,7 +119,7 @@ impl ServedIndex {
             gate,
             rebuilder,
             serving: Serving::new(problem),
-            progress: Mutex::new(Progress { newest, ..Progress::default() }),
+            progress: Mutex::new(Progress { newest: judged, ..Progress::default() }),
             events: Mutex::default(),
         })
     }
@@ -184,6 +172,21 @@ impl ServedIndex {
         newest.is_some_and(|newest| newest != progress.newest)
     }
 
+    /// Checks that the generation of this index may answer in place of that of `before`, whose folder was replaced: it was
+    /// activated by hand, or has in common with the other what requests rely on.
+    ///
+    /// # Errors
+    /// [`StoreError::NotServable`], or if a calibration cannot be read.
+    pub(crate) fn check_continues(&self, before: &Self) -> Result<(), EngineError> {
+        // An index that is out of service has nothing to lose.
+        let Ok(before) = before.snapshot() else { return Ok(()) };
+        let Snapshot { manifest, index, .. } = &**self.shared.current.load();
+        if manifest.reason == PublishReason::Activate {
+            return Ok(());
+        }
+        Ok(self.gate.compare(&self.store, manifest.generation, index, &before)?)
+    }
+
     /// Ends writing, so that the files in the folder can be opened by another value of this type, which may be in
     /// another process. Searches go on.
     pub(crate) fn release(&self, reason: &str) {
@@ -218,7 +221,7 @@ impl ServedIndex {
         self.background.pool.install(|| check_and_warm(&index))?;
         check_position(&index, self.attached_log()?.as_deref(), is_forced)?;
         if !is_forced {
-            check_verdict(&self.store, generation, &index)?;
+            self.gate.check_activation(&self.store, generation, &index, &self.shared.current.load())?;
         }
         // Warming can take minutes. The manifest must not be written into a folder that took the path meanwhile.
         self.check_attached()?;
@@ -271,7 +274,7 @@ impl ServedIndex {
         self.sample.begin_generation(manifest, is_same_model);
         // A running rebuild is based on the old generation.
         self.rebuilder.cancel();
-        (progress.checked, progress.copied) = (true, false);
+        (progress.checked, progress.copied, progress.uncalibrated) = (true, false, None);
         self.serving.swapped();
         wait_for_searches(old);
         self.tidy(before.generation);
@@ -296,7 +299,7 @@ impl ServedIndex {
         let started = Instant::now();
         let opened = self.shared.current.load_full();
         let (index, generation) = (self.name.clone(), opened.manifest.generation);
-        let checked = self.supervised(opened.index.path(), || {
+        let checked = self.background.supervisor.run_on(Task::Refresh, opened.index.path(), || {
             self.background.pool.install(|| check_and_warm(&opened.index)).map_err(EngineError::from)
         });
         let Err(error) = checked else {
@@ -363,19 +366,6 @@ impl ServedIndex {
             }
         });
     }
-
-    /// Runs `work` on the file at `path`. A panic counts as a defect of the file.
-    pub(super) fn supervised<T>(
-        &self,
-        path: &Path,
-        work: impl FnOnce() -> Result<T, EngineError>,
-    ) -> Result<T, EngineError> {
-        self.background.supervisor.run(Task::Refresh, work).unwrap_or_else(|panic| {
-            let (path, problem) = (path.to_owned(), panic.to_string());
-            let reasons = vec![RefusalReason::Other];
-            Err(StoreError::NotServable { path, problem, reasons }.into())
-        })
-    }
 }
 
 /// Waits for searches to release a generation, or an index with its generation, and drops it. Unmapping takes
@@ -391,6 +381,7 @@ pub(crate) fn wait_for_searches<T>(old: Arc<T>) {
 mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
+    use std::path::Path;
 
     use tempfile::TempDir;
 

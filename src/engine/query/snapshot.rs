@@ -274,13 +274,16 @@ impl Snapshot {
 
     /// The ordinals of the attributes to return.
     pub(crate) fn columns(&self, wanted: &ReturnAttributes) -> Result<Vec<usize>, EngineError> {
-        let columns = match wanted {
-            ReturnAttributes::None => return Ok(Vec::new()),
-            ReturnAttributes::All => (0..self.index.metadata().attributes.len()).collect(),
-            ReturnAttributes::Named(names) => self.named_columns(names)?,
-        };
-        self.usage.record_returned(&columns);
-        Ok(columns)
+        match wanted {
+            ReturnAttributes::None => Ok(Vec::new()),
+            // Not recorded: a request that takes whatever there is does not need any of them.
+            ReturnAttributes::All => Ok((0..self.index.metadata().attributes.len()).collect()),
+            ReturnAttributes::Named(names) => {
+                let columns = self.named_columns(names)?;
+                self.usage.record_returned(&columns);
+                Ok(columns)
+            }
+        }
     }
 
     fn named_columns(&self, names: &[String]) -> Result<Vec<usize>, EngineError> {

@@ -11,7 +11,7 @@ use crate::index::AttributeSchema;
 /// What requests used since the start of the engine.
 #[derive(Debug, Default)]
 pub(crate) struct Usage {
-    /// By ordinal: the attribute, and whether a request filtered by it, capped it or returned it.
+    /// By ordinal: the attribute, and whether a request named it to filter, cap, keep places or return it.
     attributes: Vec<(String, AtomicBool)>,
     target_recall: AtomicBool,
     embedding_model: AtomicBool,

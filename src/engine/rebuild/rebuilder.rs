@@ -140,7 +140,7 @@ impl Rebuilder {
             return None;
         }
         self.last_written.store(log.written_bytes, Ordering::Relaxed);
-        Some(format!("{} bytes in the log, and a generation of {}", log.entry_bytes, base.bytes()))
+        Some(format!("log of {} bytes, generation of {} bytes", log.entry_bytes, base.bytes()))
     }
 
     fn due_by_changes(&self, generation: u64, live: &LiveState) -> Option<String> {

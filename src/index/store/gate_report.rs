@@ -75,6 +75,27 @@ pub struct Verdict {
     pub refusals: Vec<Refusal>,
 }
 
+impl GateReport {
+    fn new(tag: Tag, verdict: &Verdict) -> Self {
+        Self {
+            format_version: tag.format_version,
+            generation: tag.generation,
+            report: tag.number,
+            bytes: tag.bytes,
+            table_crc32c: tag.table_crc32c,
+            created_at: Timestamp::now(),
+            found: verdict.found.clone(),
+            problems: verdict.refusals.iter().map(|refusal| refusal.problem.clone()).collect(),
+            reasons: verdict.refusals.iter().map(|refusal| refusal.reason).collect(),
+        }
+    }
+
+    /// A report about an open generation that is in no file. Its number is 0.
+    pub fn unstored(generation: u64, index: &Index, verdict: &Verdict) -> Self {
+        Self::new(Tag::new::<Self>(generation, 0, index), verdict)
+    }
+}
+
 impl Report for GateReport {
     const WORD: &'static str = "gate";
     const VERSION: u32 = 1;
@@ -122,17 +143,6 @@ impl IndexStore {
         index: &Index,
         verdict: &Verdict,
     ) -> Result<GateReport, StoreError> {
-        let created_at = Timestamp::now();
-        self.add_report(generation, index, |tag| GateReport {
-            format_version: tag.format_version,
-            generation: tag.generation,
-            report: tag.number,
-            bytes: tag.bytes,
-            table_crc32c: tag.table_crc32c,
-            created_at,
-            found: verdict.found.clone(),
-            problems: verdict.refusals.iter().map(|refusal| refusal.problem.clone()).collect(),
-            reasons: verdict.refusals.iter().map(|refusal| refusal.reason).collect(),
-        })
+        self.add_report(generation, index, |tag| GateReport::new(tag, verdict))
     }
 }

@@ -136,8 +136,20 @@ impl IndexStore {
         &self,
         check: impl Fn(&Manifest, &Index) -> Result<(), StoreError>,
     ) -> Result<(Manifest, Index, Vec<StoreError>), StoreError> {
+        self.open_before(u64::MAX, check)
+    }
+
+    /// Like [`IndexStore::open_newest`], but only for manifests with a number below `manifest`.
+    ///
+    /// # Errors
+    /// As [`IndexStore::open_newest`].
+    pub fn open_before(
+        &self,
+        manifest: u64,
+        check: impl Fn(&Manifest, &Index) -> Result<(), StoreError>,
+    ) -> Result<(Manifest, Index, Vec<StoreError>), StoreError> {
         let mut passed_over = Vec::new();
-        for number in self.manifests()?.into_iter().rev() {
+        for number in self.manifests()?.into_iter().rev().filter(|number| *number < manifest) {
             let opened = self.open_manifest(number).and_then(|(manifest, index)| {
                 check(&manifest, &index)?;
                 Ok((manifest, index))

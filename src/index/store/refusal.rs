@@ -61,6 +61,12 @@ impl RefusalReason {
         Self::Other,
     ];
 
+    /// Returns whether the problem may end without a change of the generation: a calibration is added, or the cause of a
+    /// failed measurement is fixed.
+    pub fn may_end(self) -> bool {
+        matches!(self, Self::Calibration | Self::Measurement)
+    }
+
     /// The name in reports and metrics.
     pub fn name(self) -> &'static str {
         match self {

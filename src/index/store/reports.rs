@@ -26,6 +26,18 @@ pub(super) struct Tag {
     pub(super) table_crc32c: u32,
 }
 
+impl Tag {
+    pub(super) fn new<R: Report>(generation: u64, number: u64, index: &Index) -> Self {
+        Self {
+            format_version: R::VERSION,
+            generation,
+            number,
+            bytes: index.bytes(),
+            table_crc32c: index.table_crc32c(),
+        }
+    }
+}
+
 /// A kind of report.
 pub(super) trait Report: Serialize + DeserializeOwned {
     /// The name of the kind, which the names of its files begin with.
@@ -117,13 +129,7 @@ impl IndexStore {
         for _ in 0..PUBLISH_ATTEMPTS {
             let number =
                 self.report_numbers::<R>(generation)?.last().map_or(1, |last| last.saturating_add(1));
-            let report = report(Tag {
-                format_version: R::VERSION,
-                generation,
-                number,
-                bytes: index.bytes(),
-                table_crc32c: index.table_crc32c(),
-            });
+            let report = report(Tag::new::<R>(generation, number, index));
             if sealed_json::create(&self.report_path::<R>(generation, number), R::WORD, &report)? {
                 return Ok(report);
             }

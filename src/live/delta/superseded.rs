@@ -1,4 +1,4 @@
-//! Which entries of a log no replay needs, because a later entry of the same video makes them without effect.
+//! Entries superseded by a later entry of the same video; no replay needs them.
 //!
 //! A replay may start anywhere and on any generation. Its result depends on the order of the entries of one video only, of
 //! two kinds that do not depend on each other:

@@ -27,7 +27,7 @@ use crate::base::staged_file::StagedFile;
 /// Size of the page cache of redb. Small, because the log is read only at the start.
 const CACHE_BYTES: usize = 16 << 20;
 /// Entries removed per transaction. Appends wait for at most one such transaction.
-const REMOVED_AT_ONCE: u64 = 50_000;
+const REMOVED_AT_ONCE: usize = 50_000;
 /// A file up to this size is never compacted.
 const COMPACT_FROM_BYTES: u64 = 8 << 20;
 /// The file is compacted once it is this many times larger than its records. Pages are at least half full, so at least
@@ -66,6 +66,22 @@ struct Writer {
     /// The error after which the state of the file is unknown.
     poisoned: Option<String>,
     totals: Totals,
+    /// The lengths after the last compaction.
+    compacted: Option<Compacted>,
+}
+
+/// What was left by a compaction, which may be more than the entries: the table of takedowns, and pages that are not full.
+#[derive(Debug)]
+struct Compacted {
+    bytes: u64,
+    entry_bytes: u64,
+}
+
+impl Compacted {
+    /// Returns whether another compaction cannot do much: the file has not doubled since, and the entries have not halved.
+    fn suffices(&self, bytes: u64, entry_bytes: u64) -> bool {
+        bytes < 2 * self.bytes && 2 * entry_bytes >= self.entry_bytes
+    }
 }
 
 impl RedbLog {
@@ -157,7 +173,7 @@ impl RedbLog {
             source,
             disk,
             database: RwLock::new(database),
-            writer: Mutex::new(Writer { poisoned: None, totals: state.totals }),
+            writer: Mutex::new(Writer { poisoned: None, totals: state.totals, compacted: None }),
             last: AtomicU64::new(state.last),
             trimmed: AtomicU64::new(state.trimmed),
             size: Mutex::new(LogSize { entries, entry_bytes, written_bytes: entry_bytes }),
@@ -218,14 +234,17 @@ impl RedbLog {
     /// Releases free pages if there are many.
     fn compact(&self, writer: &mut Writer) -> Result<(), LogError> {
         let bytes = self.bytes()?;
-        if bytes < self.compact_from_bytes || bytes < writer.totals.entry_bytes.saturating_mul(COMPACT_FACTOR)
-        {
+        let entry_bytes = writer.totals.entry_bytes;
+        let has_room =
+            bytes >= self.compact_from_bytes && bytes >= entry_bytes.saturating_mul(COMPACT_FACTOR);
+        let was_compacted = writer.compacted.as_ref().is_some_and(|last| last.suffices(bytes, entry_bytes));
+        if !has_room || was_compacted {
             return Ok(());
         }
-        match self.database.write().compact() {
-            Ok(_) => Ok(()),
-            Err(error) => Err(self.poison(writer, error.into())),
-        }
+        let compacted = self.database.write().compact();
+        compacted.map_err(|error| self.poison(writer, error.into()))?;
+        writer.compacted = Some(Compacted { bytes: self.bytes()?, entry_bytes });
+        Ok(())
     }
 }
 
@@ -270,31 +289,39 @@ impl MutationLog for RedbLog {
     }
 
     fn trim_except(&self, to: u64, kept: &[u64]) -> Result<(), LogError> {
+        // Entries before it are removed or kept.
+        let mut from = 0;
         loop {
             let mut writer = self.writer.lock();
             self.check(&writer)?;
             let trimmed = self.trimmed_to();
-            let to = to.min(self.last_sequence()).min(trimmed + REMOVED_AT_ONCE).max(trimmed);
-            let mut unneeded =
-                tables::sequences(&self.database.read(), to).map_err(LogError::redb(&self.path))?;
-            let found = unneeded.len();
-            unneeded.retain(|sequence| kept.binary_search(sequence).is_err());
-            if to == trimmed && unneeded.is_empty() {
-                return self.compact(&mut writer);
+            let to = to.min(self.last_sequence()).max(trimmed);
+            let found = tables::sequences(&self.database.read(), from..=to, REMOVED_AT_ONCE);
+            let found = found.map_err(LogError::redb(&self.path))?;
+            let is_full = found.len() == REMOVED_AT_ONCE;
+            let last_found = found.last().copied().filter(|last| is_full && *last < to);
+            let reached = last_found.map_or(to, |last| last.max(trimmed));
+            let is_unneeded = |sequence: &u64| kept.binary_search(sequence).is_err();
+            let unneeded: Vec<u64> = found.iter().copied().filter(is_unneeded).collect();
+            if reached > trimmed || !unneeded.is_empty() {
+                self.commit(&mut writer, |transaction, totals| {
+                    tables::remove(transaction, &unneeded, totals)?;
+                    if unneeded.len() < found.len() {
+                        totals.allow_gaps();
+                    }
+                    tables::store_trimmed(transaction, reached)
+                })?;
+                self.trimmed.store(reached, Ordering::Release);
             }
-            self.commit(&mut writer, |transaction, totals| {
-                tables::remove(transaction, &unneeded, totals)?;
-                if unneeded.len() < found {
-                    totals.allow_gaps();
-                }
-                tables::store_trimmed(transaction, to)
-            })?;
-            self.trimmed.store(to, Ordering::Release);
+            match last_found {
+                Some(last) => from = last + 1,
+                None => return self.compact(&mut writer),
+            }
         }
     }
 
     fn remove(&self, sequences: &[u64]) -> Result<(), LogError> {
-        for some in sequences.chunks(REMOVED_AT_ONCE as usize) {
+        for some in sequences.chunks(REMOVED_AT_ONCE) {
             let mut writer = self.writer.lock();
             let last = self.last_sequence();
             let some: Vec<u64> = some.iter().copied().filter(|sequence| *sequence < last).collect();

@@ -10,6 +10,7 @@
 //! missing, which no replay needs, or earlier ones are still there; `entries` is their number. A log becomes one of version
 //! 2 when that happens first: earlier releases read it until then.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use redb::{
@@ -209,11 +210,15 @@ pub(super) fn records(
     Ok(records)
 }
 
-/// Returns the numbers of the entries up to `to`, ascending.
-pub(super) fn sequences(database: &Database, to: u64) -> Result<Vec<u64>, redb::Error> {
+/// Returns the numbers of the first `limit` entries in a range of numbers, ascending.
+pub(super) fn sequences(
+    database: &Database,
+    range: RangeInclusive<u64>,
+    limit: usize,
+) -> Result<Vec<u64>, redb::Error> {
     let entries = database.begin_read()?.open_table(ENTRIES)?;
     let mut sequences = Vec::new();
-    for entry in entries.range(..=to)? {
+    for entry in entries.range(range)?.take(limit) {
         sequences.push(entry?.0.value());
     }
     Ok(sequences)

@@ -32,6 +32,8 @@ struct State {
     fault: Option<(u64, io::ErrorKind)>,
     /// Number of faults so far.
     faults: u64,
+    /// Number of syncs so far.
+    syncs: u64,
     on: bool,
     rng: ChaCha8Rng,
 }
@@ -52,6 +54,7 @@ impl SimulatedDisk {
             power: None,
             fault: None,
             faults: 0,
+            syncs: 0,
             on: true,
             rng: ChaCha8Rng::seed_from_u64(seed),
         })))
@@ -80,6 +83,11 @@ impl SimulatedDisk {
     /// The number of failed operations so far.
     pub fn faults(&self) -> u64 {
         self.state().faults
+    }
+
+    /// The number of syncs so far.
+    pub fn syncs(&self) -> u64 {
+        self.state().syncs
     }
 
     /// Loses power, unless it is lost already, and restores it.
@@ -181,6 +189,7 @@ impl StorageBackend for SimulatedDisk {
     /// A failed sync marks all pages as clean, as Linux does, although only some may be durable.
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.state();
+        state.syncs += 1;
         let begun = state.begin();
         if begun.is_err() {
             if state.on {

@@ -1,7 +1,9 @@
 //! The quality gate: which generations it refuses, and how they are handled.
 
 use std::collections::BTreeMap;
+use std::fs::OpenOptions;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use shortlist::base::id::VideoId;
 use shortlist::dataset::write_npy;
@@ -11,6 +13,7 @@ use shortlist::engine::{
 };
 use shortlist::index::{IndexStore, StoreError};
 use shortlist::live::Mutation;
+use shortlist::service::ServiceOptions;
 use shortlist::service::proto::ActivateRequest;
 use tonic::Code;
 
@@ -43,6 +46,13 @@ fn users(index: &TestIndex) -> PathBuf {
 fn strict(index: &TestIndex) -> GateOptions {
     let query_files = BTreeMap::from([("videos".to_owned(), users(index))]);
     GateOptions { k: 10, min_overlap: 0.9, query_files, ..GateOptions::default() }
+}
+
+/// The file of users does not exist.
+fn strict_without_users(index: &TestIndex) -> GateOptions {
+    let path = index.dir().with_file_name("users.npy");
+    let query_files = BTreeMap::from([("videos".to_owned(), path)]);
+    GateOptions { k: 10, query_files, ..GateOptions::default() }
 }
 
 #[test]
@@ -101,6 +111,42 @@ async fn a_refused_generation_is_activated_by_force_alone() {
     assert!(!status.gate.unwrap().passed);
 }
 
+/// A named pipe. Who opens it to read waits until somebody opens it to write, at the latest when this is dropped.
+struct Pipe(PathBuf);
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        // Does not wait for a reader.
+        let _ = OpenOptions::new().read(true).write(true).open(&self.0);
+    }
+}
+
+/// The file of users of one index is a pipe, which nobody writes to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_measurement_of_one_index_does_not_delay_the_others() {
+    let (mut slow, mut quick) = (TestIndex::new(VIDEOS), TestIndex::new(VIDEOS));
+    let pipe = slow.dir().with_file_name("users.npy");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    let query_files = BTreeMap::from([("a-slow".to_owned(), pipe.clone())]);
+    let gate = GateOptions { query_files, ..GateOptions::default() };
+    let service = ServiceOptions { poll_interval: Duration::from_millis(20), ..ServiceOptions::default() };
+    let setup = Setup { gate, service, ..Setup::default() };
+    let server = TestServer::start(&[("a-slow", &slow), ("quick", &quick)], setup).await;
+    let held = Pipe(pipe.clone());
+    slow.publish(VIDEOS);
+    for generation in 2..5 {
+        quick.publish(VIDEOS);
+        server.until("shortlist_generation{index=\"quick\"}", f64::from(generation)).await;
+    }
+    let write = move || OpenOptions::new().write(true).open(pipe);
+    tokio::task::spawn_blocking(write).await.unwrap().unwrap();
+    let refused = "shortlist_refused_publications_total{index=\"a-slow\",reason=\"measurement\"}";
+    server.until(refused, 1.0).await;
+    drop(held);
+    server.stop().await;
+}
+
 /// A rebuild that is cancelled before publication leaves no files.
 #[test]
 fn a_rebuild_that_is_cancelled_while_it_is_measured_publishes_nothing() {
@@ -127,9 +173,7 @@ fn a_rebuild_that_is_cancelled_while_it_is_measured_publishes_nothing() {
 #[test]
 fn a_rebuild_that_cannot_be_measured_is_kept_and_does_not_answer() {
     let index = TestIndex::new(VIDEOS);
-    let path = index.dir().with_file_name("users.npy");
-    let query_files = BTreeMap::from([("videos".to_owned(), path)]);
-    let engine = open(&index, GateOptions { k: 10, query_files, ..GateOptions::default() });
+    let engine = open(&index, strict_without_users(&index));
     engine.start_rebuild("").unwrap();
     while engine.status("").unwrap().live.rebuild.state.is_underway() {
         std::thread::yield_now();
@@ -140,6 +184,14 @@ fn a_rebuild_that_cannot_be_measured_is_kept_and_does_not_answer() {
     assert!(problem.contains("generation 2 was published, but does not answer"), "{problem}");
     assert!(problem.contains("users.npy"), "{problem}");
     assert_eq!((status.generation, status.available_generations), (1, vec![1, 2]));
+    // A restart does not change that.
+    drop(engine);
+    let engine = open(&index, strict_without_users(&index));
+    let status = engine.status("").unwrap();
+    assert_eq!(status.generation, 1);
+    assert!(status.refused.unwrap().contains("users.npy"));
+    engine.refresh();
+    assert_eq!(engine.status("").unwrap().generation, 1);
     // The file of users exists again.
     users(&index);
     drop(engine);
@@ -231,6 +283,27 @@ fn users_that_asked_are_asked_for_again_and_query_files_must_fit() {
     engine.refresh();
     let problem = engine.status("").unwrap().refused.unwrap();
     assert!(problem.contains("narrow.npy: expected 8 dimensions as in the index, found 3"), "{problem}");
+}
+
+/// A query is not usable if it has no direction.
+#[test]
+fn unusable_queries_are_passed_over_and_a_file_of_them_measures_nothing() {
+    for (rows, source) in [([0, 0, 0, 0], "nothing measured: none of the 4 queries of "), ([0, 0, 0, 1], "/")]
+    {
+        let mut index = TestIndex::new(VIDEOS);
+        let path = index.dir().with_file_name("mixed.npy");
+        let vectors: Vec<f32> = rows.into_iter().flat_map(|value| [value as f32; DIM]).collect();
+        write_npy(&path, &[rows.len(), DIM], &vectors).unwrap();
+        let query_files = BTreeMap::from([("videos".to_owned(), path)]);
+        let engine = open(&index, GateOptions { queries: 2, query_files, ..GateOptions::default() });
+        index.publish(VIDEOS);
+        engine.refresh();
+        let status = engine.status("").unwrap();
+        let found = status.gate.unwrap().found;
+        assert_eq!((status.generation, found.queries), (2, rows[3]));
+        assert!(found.source.starts_with(source) && found.source.contains("mixed.npy"), "{}", found.source);
+        assert_eq!(found.source.ends_with(" is usable"), found.queries == 0);
+    }
 }
 
 #[test]

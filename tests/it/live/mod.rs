@@ -9,6 +9,7 @@ mod log_power_loss;
 mod log_swap;
 mod rebuild;
 mod replaced;
+mod start;
 mod swap;
 mod two_servers;
 mod unopened;

@@ -1,0 +1,87 @@
+//! Which generation a start serves: the one that a running server would have come to, as far as the files tell.
+//!
+//! ```text
+//!  accepted ─► not judged ─► not judged ─► refused
+//!  (or oldest)     └── each is served if it continues the one before
+//! ```
+//!
+//! Nothing is measured, so that a start is fast. If the gate accepted an older generation, that one is served, and the first
+//! refresh measures the newer ones.
+
+use crate::engine::options::GateOptions;
+use crate::engine::publish::continuity::{Next, Served, is_calibrated};
+use crate::engine::publish::servable::{check_servable, has_passed};
+use crate::engine::query::snapshot::check_structure;
+use crate::index::{Index, IndexStore, Manifest, StoreError};
+use crate::live::MutationLog;
+
+/// The generation that a start serves.
+pub(crate) struct Start {
+    pub(crate) manifest: Manifest,
+    pub(crate) index: Index,
+    /// The newest manifest that was judged. The first refresh tries later ones.
+    pub(crate) judged: u64,
+    /// Why the newest generation is not served.
+    pub(crate) problem: Option<String>,
+}
+
+impl Start {
+    /// Opens the newest generation that may be served and has in common with the one before it what requests rely on.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub(crate) fn open(
+        store: &IndexStore,
+        log: Option<&dyn MutationLog>,
+        options: &GateOptions,
+    ) -> Result<Self, StoreError> {
+        let check = |manifest: &Manifest, index: &Index| {
+            check_structure(index)?;
+            check_servable(store, manifest, index, log)
+        };
+        let last = store.manifests()?.last().copied().unwrap_or_default();
+        let (newest, index, skipped) = store.open_newest(check)?;
+        let newest_servable = newest.manifest;
+        // Newest first, to the first one that was accepted, or the oldest.
+        let mut line = vec![(newest, index)];
+        while let Some((manifest, index)) = line.last()
+            && !has_passed(store, manifest, index)
+            && let Ok((before, index, _)) = store.open_before(manifest.manifest, check)
+        {
+            line.push((before, index));
+        }
+        let mut refused = None;
+        let mut line = line.into_iter().rev();
+        let (mut manifest, mut index) = line.next().expect("the newest is there");
+        let is_measured = options.queries > 0 && has_passed(store, &manifest, &index);
+        for (next, index_next) in line.filter(|_| !is_measured) {
+            refused = continues(store, (&manifest, &index), (&next, &index_next), options).err();
+            if refused.is_none() {
+                (manifest, index) = (next, index_next);
+            }
+        }
+        let is_open = manifest.manifest < newest_servable || skipped.iter().any(may_end);
+        let judged = if is_open { manifest.manifest } else { last };
+        let problem = skipped.first().or(refused.as_ref()).map(ToString::to_string);
+        Ok(Self { manifest, index, judged, problem })
+    }
+}
+
+/// Checks that one generation may follow another.
+fn continues(
+    store: &IndexStore,
+    (before, index_before): (&Manifest, &Index),
+    (next, index): (&Manifest, &Index),
+    options: &GateOptions,
+) -> Result<(), StoreError> {
+    let was_calibrated = is_calibrated(store, before.generation, index_before)?;
+    let served = Served::on_disk(before.generation, index_before, was_calibrated);
+    let is_calibrated = is_calibrated(store, next.generation, index)?;
+    served.check(Next { index, is_calibrated }, options)
+}
+
+/// Whether a generation may be servable at a later look.
+fn may_end(error: &StoreError) -> bool {
+    error.is_transient()
+        || matches!(error, StoreError::NotServable { reasons, .. } if reasons.iter().all(|reason| reason.may_end()))
+}
