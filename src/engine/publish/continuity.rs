@@ -28,6 +28,37 @@ pub(crate) struct Served<'a> {
 pub(crate) struct Next<'a> {
     pub(crate) index: &'a Index,
     pub(crate) is_calibrated: bool,
+    /// Videos that searches can return then.
+    videos: usize,
+}
+
+impl<'a> Next<'a> {
+    /// A generation without writes.
+    pub(crate) fn alone(index: &'a Index, is_calibrated: bool) -> Self {
+        Self { index, is_calibrated, videos: index.len() }
+    }
+
+    /// A generation in place of that of `current`, whose writes are then served with it if it does not contain them.
+    pub(crate) fn after(current: &Snapshot, index: &'a Index, is_calibrated: bool) -> Self {
+        let contains_writes = index.metadata().log_sequence > current.index.metadata().log_sequence;
+        let written = if contains_writes {
+            0
+        } else {
+            current.segments.iter().skip(1).map(IndexSegment::live_count).sum()
+        };
+        Self { index, is_calibrated, videos: index.len() + written }
+    }
+
+    /// A generation with the writes of its log.
+    pub(crate) fn opened(snapshot: &'a Snapshot) -> Self {
+        let is_calibrated = snapshot.calibrated.curves().is_some();
+        Self { index: &snapshot.index, is_calibrated, videos: live(snapshot) }
+    }
+}
+
+/// Videos that searches can return.
+fn live(snapshot: &Snapshot) -> usize {
+    snapshot.segments.iter().map(IndexSegment::live_count).sum()
 }
 
 impl<'a> Served<'a> {
@@ -35,7 +66,7 @@ impl<'a> Served<'a> {
         Self {
             generation: snapshot.manifest.generation,
             index: &snapshot.index,
-            videos: snapshot.segments.iter().map(IndexSegment::live_count).sum(),
+            videos: live(snapshot),
             is_calibrated: snapshot.calibrated.curves().is_some(),
             usage: Some(&snapshot.usage),
         }
@@ -69,7 +100,7 @@ impl<'a> Served<'a> {
             self.embedding_model(next.index),
             self.attributes(next.index),
             self.calibration(next),
-            self.videos(next.index, options.min_videos_share),
+            self.videos(next, options.min_videos_share),
         ];
         checks.into_iter().flatten().collect()
     }
@@ -146,8 +177,8 @@ impl<'a> Served<'a> {
         )
     }
 
-    fn videos(&self, next: &Index, share: f64) -> Option<Refusal> {
-        let (before, found) = (self.videos, next.len());
+    fn videos(&self, next: Next<'_>, share: f64) -> Option<Refusal> {
+        let (before, found) = (self.videos, next.videos);
         let problem = || format!("expected at least {share} of {before} videos, found {found}");
         refusal((found as f64) < share * before as f64, RefusalReason::Videos, problem)
     }
@@ -178,7 +209,7 @@ impl Predecessor {
         let index = store.open_generation(generation)?;
         let is_calibrated = is_calibrated(store, generation, &index)?;
         let served = Served::on_disk(self.generation, &self.index, self.is_calibrated);
-        Ok(served.refusals(Next { index: &index, is_calibrated }, &GateOptions::default()))
+        Ok(served.refusals(Next::alone(&index, is_calibrated), &GateOptions::default()))
     }
 
     /// The number of the generation.

@@ -89,7 +89,9 @@ impl QualityGate {
             Some(report) if is_final(&report, is_calibrated) => report,
             before => {
                 let run = Run { task: Task::Refresh, pool, keep_going: &|| true };
-                let Some(verdict) = self.measure(Next { index, is_calibrated }, reference, &run) else {
+                let Some(verdict) =
+                    self.measure(Next::after(reference.current, index, is_calibrated), reference, &run)
+                else {
                     return Ok(());
                 };
                 let report = GateReport::unstored(generation, index, &verdict);
@@ -121,23 +123,19 @@ impl QualityGate {
     ) -> Result<(), StoreError> {
         match store.open_gate_report(generation, index)?.0 {
             Some(report) => check_report(report, index),
-            None => self.compare(store, generation, index, current),
+            None => {
+                let next = Next::after(current, index, is_calibrated(store, generation, index)?);
+                self.compare(next, current)
+            }
         }
     }
 
     /// Checks that a generation has in common with the current one what requests rely on. Measures nothing.
     ///
     /// # Errors
-    /// [`StoreError::NotServable`], or if a calibration cannot be read.
-    pub(crate) fn compare(
-        &self,
-        store: &IndexStore,
-        generation: u64,
-        index: &Index,
-        current: &Snapshot,
-    ) -> Result<(), StoreError> {
-        let is_calibrated = is_calibrated(store, generation, index)?;
-        Served::of(current).check(Next { index, is_calibrated }, &self.options)
+    /// [`StoreError::NotServable`].
+    pub(crate) fn compare(&self, next: Next<'_>, current: &Snapshot) -> Result<(), StoreError> {
+        Served::of(current).check(next, &self.options)
     }
 
     /// Compares a generation with the reference, and measures both if the gate is enabled. Returns `None` if it is

@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use crate::base::file_identity::OpenFolder;
 use crate::engine::error::EngineError;
 use crate::engine::options::EngineOptions;
+use crate::engine::publish::continuity::Next;
 use crate::engine::publish::quality_gate::QualityGate;
 use crate::engine::publish::refresh::Refresh;
 use crate::engine::publish::servable::{check_position, check_servable, is_same_model};
@@ -176,15 +177,15 @@ impl ServedIndex {
     /// activated by hand, or has in common with the other what requests rely on.
     ///
     /// # Errors
-    /// [`StoreError::NotServable`], or if a calibration cannot be read.
+    /// [`StoreError::NotServable`].
     pub(crate) fn check_continues(&self, before: &Self) -> Result<(), EngineError> {
         // An index that is out of service has nothing to lose.
         let Ok(before) = before.snapshot() else { return Ok(()) };
-        let Snapshot { manifest, index, .. } = &**self.shared.current.load();
-        if manifest.reason == PublishReason::Activate {
+        let opened = self.shared.current.load();
+        if opened.manifest.reason == PublishReason::Activate {
             return Ok(());
         }
-        Ok(self.gate.compare(&self.store, manifest.generation, index, &before)?)
+        Ok(self.gate.compare(Next::opened(&opened), &before)?)
     }
 
     /// Ends writing, so that the files in the folder can be opened by another value of this type, which may be in

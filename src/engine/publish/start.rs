@@ -77,7 +77,7 @@ fn continues(
     let was_calibrated = is_calibrated(store, before.generation, index_before)?;
     let served = Served::on_disk(before.generation, index_before, was_calibrated);
     let is_calibrated = is_calibrated(store, next.generation, index)?;
-    served.check(Next { index, is_calibrated }, options)
+    served.check(Next::alone(index, is_calibrated), options)
 }
 
 /// Whether a generation may be servable at a later look.
