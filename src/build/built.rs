@@ -18,6 +18,8 @@ pub struct BuiltGraph<T> {
     pub vectors: Vec<T>,
     /// The number of nodes with the embedding of another node.
     pub copies: u32,
+    /// The most copies that one node has.
+    pub most_copies: u32,
     /// The nodes with the most copies, if they have many.
     pub most_copied: Vec<u32>,
     /// The repairs that made every node reachable.

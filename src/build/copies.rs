@@ -103,6 +103,11 @@ impl Expansion {
         self.starts[distinct as usize]
     }
 
+    /// Returns the most copies that a row has.
+    pub(super) fn most_copies(&self) -> u32 {
+        self.starts.windows(2).map(|ends| ends[1] - ends[0] - 1).max().unwrap_or_default()
+    }
+
     /// Returns the new nodes of the rows with the most copies, ascending; empty if none has many.
     pub(super) fn most_copied(&self) -> Vec<u32> {
         let least = self.of.len().div_ceil(MANY);
@@ -165,6 +170,7 @@ mod tests {
         let rows: Vec<f32> = (0..500).flat_map(|row| vec![row as f32; 1 + row % 100]).collect();
         let copies = Copies::find(&rows, 1).unwrap();
         let expansion = copies.expand(&(0..500).collect::<Vec<u32>>());
+        assert_eq!(expansion.most_copies(), 99);
         let most = expansion.most_copied();
         assert_eq!(most.len(), MAX_MOST_COPIED);
         for node in most {

@@ -40,6 +40,7 @@ pub(super) fn without_graph<T: Element>(vectors: Vec<T>, dim: usize, params: &Bu
         rows,
         vectors,
         copies: 0,
+        most_copies: 0,
         most_copied: Vec::new(),
         repair: RepairReport::default(),
         training: None,

@@ -172,7 +172,7 @@ impl CandidateList {
         if self.entries.len() < self.capacity || self.capacity == 0 {
             return self.entries.truncate(self.capacity);
         }
-        if self.copies != ExpectedCopies::None {
+        if self.copies != ExpectedCopies::None && self.has_copies() {
             self.shorten_copies();
         } else {
             self.entries.truncate(self.capacity);
@@ -180,6 +180,16 @@ impl CandidateList {
         }
     }
 
+    /// Whether any entry is a copy of the one before. Branch-free: few lists have copies, even where the index has some.
+    fn has_copies(&self) -> bool {
+        let pairs = self.entries.iter().zip(self.entries.iter().skip(1));
+        match self.copies {
+            ExpectedCopies::Anywhere => pairs.fold(false, |found, (one, next)| found | next.scores_as(one)),
+            _ => pairs.fold(false, |found, (one, next)| found | next.is_copy_of(one)),
+        }
+    }
+
+    #[cold]
     fn shorten_copies(&mut self) {
         let (mut kept, mut different, mut copies) = (0, 0, 0);
         let mut last: Option<Candidate> = None;

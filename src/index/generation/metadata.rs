@@ -31,6 +31,9 @@ pub struct Metadata {
     /// version 10.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub copies: u32,
+    /// The most copies that one node has.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub most_copies: u32,
     /// The nodes with the most copies, if they have many: every traversal starts from them too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub most_copied: Vec<u32>,
@@ -73,7 +76,17 @@ pub struct Metadata {
     pub renewed: bool,
 }
 
+/// Copies matter if they are at least one node in this many,
+const COMMON_COPIES: u32 = 16;
+/// or if some node has this many: they would take as many places among the candidates of a traversal.
+const MANY_COPIES: u32 = 16;
+
 impl Metadata {
+    /// Whether a traversal has to keep copies from taking the places of other candidates.
+    pub fn has_crowds(&self) -> bool {
+        self.copies >= self.rows / COMMON_COPIES && self.copies > 0 || self.most_copies >= MANY_COPIES
+    }
+
     /// The log sequence after which upserts that do not fit this generation are still parked.
     pub fn held_after(&self) -> u64 {
         self.held_after.unwrap_or(self.log_sequence)

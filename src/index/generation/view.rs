@@ -206,7 +206,7 @@ impl Index {
             layer0: Lists::new(self.layer0_starts(), self.cast(SectionKind::Layer0)),
             upper,
             entry_point: NodeId(self.metadata.entry_point),
-            has_copies: self.metadata.copies > 0,
+            has_copies: self.metadata.has_crowds(),
             most_copied: &self.metadata.most_copied,
         }
     }
