@@ -225,7 +225,7 @@ pub struct GraphView<'a> {
     pub upper: Vec<UpperLayerView<'a>>,
     /// Where a search starts.
     pub entry_point: NodeId,
-    /// Whether so many nodes are copies of others, with numbers next to theirs, that they would crowd out candidates.
+    /// Whether many nodes are copies of others, with numbers next to theirs: enough to crowd out candidates.
     pub has_copies: bool,
     /// The nodes with the most copies, if they have many: a search that misses one misses all of its copies.
     pub most_copied: &'a [u32],
