@@ -271,10 +271,10 @@ impl ServedIndex {
             Ok(log)
         };
         let old = Arc::clone(&self.shared.current.load().index);
+        // A running rebuild is based on the old generation. One that is started once the new one can be seen is not.
+        self.rebuilder.cancel();
         let before = self.background.pool.install(|| self.shared.swap(checked, &log))?;
         self.sample.begin_generation(manifest, is_same_model);
-        // A running rebuild is based on the old generation.
-        self.rebuilder.cancel();
         (progress.checked, progress.copied, progress.uncalibrated) = (true, false, None);
         self.serving.swapped();
         wait_for_searches(old);
