@@ -265,6 +265,7 @@ mod tests {
         std::os::unix::fs::symlink(&two, &link).unwrap();
         assert!(matches!(folder.check(), Err(Displaced::Replaced { .. })));
     }
+
     #[test]
     fn only_what_is_not_found_is_absent() {
         let dir = tempfile::tempdir().unwrap();

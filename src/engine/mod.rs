@@ -70,8 +70,8 @@ pub struct Engine {
 impl Engine {
     /// Opens the newest structurally sound generation of every index, and starts the compute pool. A generation that nobody
     /// judged must have in common with the one before it what requests rely on, or else the older one is opened. Does not
-    /// compare checksums: the first [`Engine::refresh`] does. An index that does not open is out of service until a refresh can
-    /// open it; the others are served.
+    /// compare checksums: the first [`Engine::refresh`] does. An index that does not open is out of service until a refresh
+    /// can open it; the others are served.
     ///
     /// # Errors
     /// If no index opens, with the error of the first; if a name is used twice, or threads cannot be started.

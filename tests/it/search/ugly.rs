@@ -256,7 +256,7 @@ fn the_few_rows_that_differ_from_a_placeholder_are_ranked() {
     }
 }
 
-/// The codes of wide rows take so many bytes that a graph, if there were one, would be faster.
+/// The codes of wide rows are large. An index with a graph would be traversed at these efforts.
 #[test]
 fn an_index_without_a_graph_is_never_traversed() {
     let mut random = ChaCha8Rng::seed_from_u64(14);
