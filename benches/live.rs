@@ -1,7 +1,7 @@
 //! Cost of a changing catalog: searches over a delta, writes during searches, swaps of generations under load, and recall
-//! while every video is replaced.
+//! while every video is replaced. And searches when half of the videos expire at once.
 //!
-//! `cargo bench --bench live -- delta writes swaps churn` runs the named sections, all of them by default. Settings:
+//! `cargo bench --bench live -- delta writes swaps churn expiry` runs the named sections, all of them by default. Settings:
 //! `SHORTLIST_BENCH_VIDEOS` (100,000), `SHORTLIST_BENCH_ROUNDS` of churn (20), `SHORTLIST_BENCH_SECONDS` per measurement
 //! of writes and swaps (10), `SHORTLIST_BENCH_TAUGHT=0` to build graphs without training queries. Prints tables, each
 //! measured once, since a run takes minutes.
@@ -9,7 +9,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
@@ -63,6 +63,9 @@ fn main() {
     if is_wanted("churn") {
         churn(&world);
     }
+    if is_wanted("expiry") {
+        expiry(&world);
+    }
 }
 
 /// A catalog, an equal number of videos outside it, and users.
@@ -93,13 +96,18 @@ impl World {
 
     /// Builds an index of some videos with training queries, on `threads` threads; 0 for one per core.
     fn build(&self, name: &str, videos: &[usize], threads: usize) -> PathBuf {
+        self.build_expiring(name, videos, None, threads)
+    }
+
+    /// As `build`, with the time at which every second video expires, in microseconds since 1970.
+    fn build_expiring(&self, name: &str, videos: &[usize], at: Option<i64>, threads: usize) -> PathBuf {
         let dir = self.folder.path().join(name);
         let rows = videos.iter().flat_map(|video| self.row(*video)).copied().collect();
         let dataset = Dataset {
             embeddings: Embeddings::in_memory(Path::new("videos"), DIM, rows),
             ids: videos.iter().map(|video| id(*video)).collect(),
             attributes: Vec::new(),
-            expires_at: None,
+            expires_at: at.map(|at| (0..videos.len()).map(|row| [at, i64::MAX][row % 2]).collect()),
         };
         let is_taught = setting("SHORTLIST_BENCH_TAUGHT", 1) > 0;
         let users = is_taught.then(|| Embeddings::open(&self.files.users_train).expect("users"));
@@ -453,6 +461,51 @@ fn churn(world: &World) {
     let (us_fresh, recall_fresh) = world.measure(&world.open(&fresh));
     println!("| fresh build | | {seconds:.1} | {us_fresh:.1} | {recall_fresh:.4} | | |");
     println!("\nrecall {:+.4}, searches/s {:.3} of a fresh build's", recall - recall_fresh, us_fresh / us);
+}
+
+/// Searches back to back on one thread, while every second video expires at the same time. The first search after it
+/// removes them from the snapshot.
+fn expiry(world: &World) {
+    const BEFORE: Duration = Duration::from_secs(5);
+    let videos: Vec<usize> = (0..world.videos).collect();
+    let began = Instant::now();
+    world.build("lasting", &videos, 0);
+    let margin = began.elapsed() + BEFORE * 2;
+    println!(
+        "\n| expire at once | search before: p50 | slowest | first search after | slowest of the next 10,000 |"
+    );
+    println!("|---|---|---|---|---|");
+    for turn in 0..3 {
+        let at = SystemTime::now() + margin;
+        let micros = at.duration_since(UNIX_EPOCH).expect("after 1970").as_micros() as i64;
+        let engine = world.open(&world.build_expiring(&format!("expiry-{turn}"), &videos, Some(micros), 0));
+        let wait = at.duration_since(SystemTime::now()).expect("a build that takes as long as the first one");
+        std::thread::sleep(wait.saturating_sub(BEFORE));
+        let search = |turn| {
+            let request = world.request(turn, Effort::EfSearch(EF_SEARCH));
+            let began = Instant::now();
+            ids_of(&engine, &request);
+            began.elapsed()
+        };
+        let (mut before, mut first, mut after) = (Vec::new(), Duration::ZERO, Vec::new());
+        while after.len() < 10_000 {
+            let was_due = SystemTime::now() >= at;
+            let took = search(before.len() + after.len());
+            match (was_due, first.is_zero()) {
+                (true, true) => first = took,
+                (true, false) => after.push(took),
+                (false, _) if SystemTime::now() >= at => first = took,
+                (false, _) => before.push(took),
+            }
+        }
+        println!(
+            "| {} | {:.2?} | {:.2?} | {first:.2?} | {:.2?} |",
+            videos.len().div_ceil(2),
+            quantile(&mut before, 0.5),
+            quantile(&mut before, 1.0),
+            quantile(&mut after, 1.0),
+        );
+    }
 }
 
 fn folder_bytes(dir: &Path) -> u64 {
