@@ -17,6 +17,7 @@
 //! | file | duty |
 //! |---|---|
 //! | `server.rs`       | connections: accept, serve, drain |
+//! | `caller.rs`       | who makes a call |
 //! | `routes.rs`       | the routes of the port |
 //! | `deadline.rs`     | the `grpc-timeout` header |
 //! | `undecodable.rs`  | requests that cannot be decoded |
@@ -40,6 +41,7 @@
 
 mod admin;
 mod admission;
+mod caller;
 mod catalog;
 mod convert;
 mod deadline;

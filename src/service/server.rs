@@ -1,6 +1,7 @@
 //! Connections: accept, serve, drain.
 //!
-//! What flows in: a listener. What flows out: HTTP/1 and HTTP/2 requests for a router. The server owns the tasks of its
+//! What flows in: a listener. What flows out: HTTP/1 and HTTP/2 requests for a router, each
+//! with its caller. The server owns the tasks of its
 //! connections, so draining is bounded: connections that do not end in time are aborted. Does not know the services.
 
 use std::future::Future;
@@ -14,6 +15,8 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+
+use super::caller::Caller;
 
 /// Maximum number of open HTTP/2 streams, and so of calls, per connection.
 const MAX_CONCURRENT_STREAMS: u32 = 1024;
@@ -60,7 +63,7 @@ impl Connections {
             tokio::select! {
                 () = &mut shutdown => return,
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => self.start(stream),
+                    Ok((stream, peer)) => self.start(stream, Caller { peer: peer.ip() }),
                     Err(error) if is_of_one_connection(&error) => {}
                     Err(error) => {
                         tracing::error!(%error, "cannot accept connections");
@@ -71,10 +74,11 @@ impl Connections {
         }
     }
 
-    fn start(&mut self, stream: TcpStream) {
+    fn start(&mut self, stream: TcpStream, caller: Caller) {
         // Answers are written whole, so delaying the last packet (Nagle's algorithm) would only add latency.
         let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(self.router.clone());
+        let peer = caller.peer;
+        let service = TowerToHyperService::new(self.router.clone().layer(axum::Extension(caller)));
         let connection = self.builder.serve_connection(TokioIo::new(stream), service).into_owned();
         let mut draining = self.draining.clone();
         // Removes the tasks that have ended.
@@ -90,7 +94,7 @@ impl Connections {
                 }
             };
             if let Err(error) = result {
-                tracing::debug!(error, "connection ended");
+                tracing::debug!(%peer, error, "connection ended");
             }
         });
     }
