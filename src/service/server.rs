@@ -1,8 +1,8 @@
 //! Connections: accept, serve, drain.
 //!
-//! What flows in: a listener. What flows out: HTTP/1 and HTTP/2 requests for a router, each
-//! with its caller. The server owns the tasks of its
-//! connections, so draining is bounded: connections that do not end in time are aborted. Does not know the services.
+//! What flows in: a listener. What flows out: HTTP/1 and HTTP/2 requests for a router, each with its
+//! caller. The server owns the tasks of its connections, so draining is bounded: connections that do not end in time are
+//! aborted. Does not know the services.
 
 use std::future::Future;
 use std::io;
