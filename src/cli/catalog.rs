@@ -3,9 +3,8 @@
 use std::fmt::Write;
 
 use anyhow::bail;
-use tonic::transport::Channel;
 
-use super::remote::{MAX_RESPONSE_BYTES, Remote, refusal};
+use super::remote::{Connection, MAX_RESPONSE_BYTES, Remote, refusal};
 use super::value::{instant, value};
 use crate::base::text::visible_text;
 use crate::service::proto::catalog_client::CatalogClient;
@@ -105,7 +104,7 @@ pub fn get(Get { videos: Videos { remote, index, video_ids }, vectors }: Get) ->
     Ok(())
 }
 
-fn client(channel: Channel) -> CatalogClient<Channel> {
+fn client(channel: Connection) -> CatalogClient<Connection> {
     CatalogClient::new(channel).max_decoding_message_size(MAX_RESPONSE_BYTES)
 }
 

@@ -7,6 +7,8 @@
 //! | `synth.rs`        | `synth`: generates a dataset |
 //! | `build.rs`        | `build`: builds an index and publishes it |
 //! | `serve.rs`        | `serve`: serves indexes over gRPC |
+//! | `audit.rs`        | the record of changes and refusals of `serve` |
+//! | `key.rs`          | `key`: makes a key of `serve` |
 //! | `sample.rs`       | the sample catalog of `serve` |
 //! | `query/`          | `query`: searches a running server |
 //! | `catalog.rs`      | `takedown`, `restore`, `delete`, `get`: single videos of a running server |
@@ -24,11 +26,13 @@
 #[macro_use]
 mod say;
 
+mod audit;
 mod bench;
 mod build;
 mod catalog;
 mod ground_truth;
 mod inspect;
+mod key;
 mod progress;
 mod query;
 mod rebuild;
@@ -64,6 +68,7 @@ enum Command {
     Synth(synth::Arguments),
     Build(build::Arguments),
     Serve(serve::Arguments),
+    Key(key::Arguments),
     Query(query::Arguments),
     Takedown(catalog::Takedown),
     Restore(catalog::Restore),
@@ -118,6 +123,7 @@ fn run_command() -> anyhow::Result<()> {
         Command::Synth(arguments) => synth::run(&arguments),
         Command::Build(arguments) => build::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments),
+        Command::Key(arguments) => key::run(&arguments),
         Command::Query(arguments) => query::run(&arguments),
         Command::Takedown(arguments) => catalog::takedown(arguments),
         Command::Restore(arguments) => catalog::restore(arguments),

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use tonic::transport::Channel;
 
-use super::remote::{Remote, refusal};
+use super::remote::{Connection, Remote, refusal};
 use crate::service::proto::admin_client::AdminClient;
 use crate::service::proto::rebuild_status::State;
 use crate::service::proto::{CancelRebuildRequest, GetStatusRequest, RebuildRequest, RebuildStatus};
@@ -52,7 +51,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 async fn begin(
-    client: &mut AdminClient<Channel>,
+    client: &mut AdminClient<Connection>,
     index: &str,
     cancel: bool,
 ) -> anyhow::Result<RebuildStatus> {
@@ -69,7 +68,7 @@ async fn begin(
 ///
 /// # Errors
 /// If the server no longer has the index, or refuses the request.
-async fn fetch(client: &mut AdminClient<Channel>, index: &str) -> anyhow::Result<RebuildStatus> {
+async fn fetch(client: &mut AdminClient<Connection>, index: &str) -> anyhow::Result<RebuildStatus> {
     let request = GetStatusRequest { index: index.to_owned() };
     let answer = client.get_status(request).await.map_err(|status| refusal(&status))?;
     let status = answer.into_inner().indexes.into_iter().next().and_then(|index| index.rebuild);

@@ -1,11 +1,15 @@
 //! The connection of subcommands to a running server.
 
 use std::fmt::Write;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use tonic::Status;
-use tonic::transport::{Channel, Endpoint};
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Request, Status};
 use tonic_types::StatusExt;
 
 use crate::base::local_path::scheme;
@@ -15,12 +19,56 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The largest answer to accept. Larger than the server's default limit.
 pub(super) const MAX_RESPONSE_BYTES: usize = 256 << 20;
 
-/// The server.
+/// The server, and how this client proves who it is.
 #[derive(Debug, clap::Args)]
 pub(super) struct Remote {
-    /// The address of the server; `http://` is optional.
+    /// The address of the server; `http://` is optional. `https://` encrypts the connection.
     #[arg(long, value_name = "ADDR", default_value = "http://127.0.0.1:50051")]
     addr: String,
+    /// A key or signed token. Other users of this machine see arguments, but not variables.
+    #[arg(long, value_name = "TOKEN", env = "SHORTLIST_TOKEN", hide_env_values = true)]
+    token: Option<Secret>,
+    /// The authorities of the server's certificate, in PEM; default: those of the system.
+    #[arg(long, value_name = "FILE.pem")]
+    ca: Option<PathBuf>,
+    /// The certificate of this client, in PEM, for servers that require one.
+    #[arg(long, value_name = "FILE.pem", requires = "key")]
+    cert: Option<PathBuf>,
+    /// The private key of this client's certificate, in PEM.
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+}
+
+/// A key or token, which is not printed.
+#[derive(Clone)]
+struct Secret(String);
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// A connection that sends the token with every call.
+pub(super) type Connection = InterceptedService<Channel, Bearer>;
+
+/// Adds the token to a call.
+#[derive(Clone)]
+pub(super) struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            request.metadata_mut().insert("authorization", token.clone());
+        }
+        Ok(request)
+    }
 }
 
 impl Remote {
@@ -28,28 +76,62 @@ impl Remote {
     ///
     /// # Errors
     /// If the server cannot be reached, or `ask` fails.
-    pub(super) fn ask<T>(&self, ask: impl AsyncFnOnce(Channel) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    pub(super) fn ask<T>(&self, ask: impl AsyncFnOnce(Connection) -> anyhow::Result<T>) -> anyhow::Result<T> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async { ask(self.connect().await?).await })
     }
 
-    async fn connect(&self) -> anyhow::Result<Channel> {
+    async fn connect(&self) -> anyhow::Result<Connection> {
         let addr = &self.addr;
-        let uri = match scheme(addr) {
-            None => format!("http://{addr}"),
-            Some(scheme) if scheme.eq_ignore_ascii_case("http") => addr.clone(),
-            Some(scheme) => {
-                bail!("--addr {addr}: expected http://, found {scheme}://: connections are not encrypted")
-            }
+        let (uri, is_encrypted) = match scheme(addr) {
+            None => (format!("http://{addr}"), false),
+            Some(scheme) if scheme.eq_ignore_ascii_case("http") => (addr.clone(), false),
+            Some(scheme) if scheme.eq_ignore_ascii_case("https") => (addr.clone(), true),
+            Some(scheme) => bail!("--addr {addr}: expected http:// or https://, found {scheme}://"),
         };
-        let endpoint =
+        let bearer = self.bearer()?;
+        let mut endpoint =
             Endpoint::from_shared(uri).with_context(|| format!("--addr {addr}: not an address"))?;
-        endpoint
+        if is_encrypted {
+            endpoint = endpoint.tls_config(self.tls()?).context("the certificates cannot be used")?;
+        } else if self.ca.is_some() || self.cert.is_some() {
+            bail!(
+                "--addr {addr}: expected https:// with --ca and --cert, which are for encrypted connections"
+            );
+        }
+        let channel = endpoint
             .connect_timeout(CONNECT_TIMEOUT)
             .connect()
             .await
-            .with_context(|| format!("cannot reach {addr}; is `shortlist serve` running?"))
+            .with_context(|| format!("cannot reach {addr}; is `shortlist serve` running?"))?;
+        Ok(InterceptedService::new(channel, bearer))
     }
+
+    fn bearer(&self) -> anyhow::Result<Bearer> {
+        let Some(Secret(token)) = &self.token else { return Ok(Bearer(None)) };
+        // The parser's error is short and does not quote the token.
+        let mut value: MetadataValue<Ascii> = format!("Bearer {}", token.trim())
+            .parse()
+            .context("--token: expected visible ASCII characters")?;
+        value.set_sensitive(true);
+        Ok(Bearer(Some(value)))
+    }
+
+    fn tls(&self) -> anyhow::Result<ClientTlsConfig> {
+        let mut tls = ClientTlsConfig::new();
+        tls = match &self.ca {
+            Some(ca) => tls.ca_certificate(Certificate::from_pem(read("--ca", ca)?)),
+            None => tls.with_native_roots(),
+        };
+        if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
+            tls = tls.identity(Identity::from_pem(read("--cert", cert)?, read("--key", key)?));
+        }
+        Ok(tls)
+    }
+}
+
+fn read(flag: &str, path: &Path) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("{flag} {}", path.display()))
 }
 
 /// Returns an error with the code, the message, and each invalid field.

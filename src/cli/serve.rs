@@ -10,12 +10,12 @@ use anyhow::{Context, bail};
 use tokio::net::TcpSocket;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::sample;
-use crate::config::ServeConfig;
+use super::{audit, sample};
 use crate::config::telemetry;
+use crate::config::{ConfigError, ServeConfig};
 use crate::engine::Engine;
 use crate::index::MemoryMode;
-use crate::service;
+use crate::service::{self, Access, Listeners};
 
 /// The name of an index that is configured without a name.
 const DEFAULT_NAME: &str = "default";
@@ -52,7 +52,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let _log = telemetry::init(&config.log, config.log_format)?;
     // Bound before the indexes are opened, so that an address in use is reported at once. Nobody can connect until the
     // socket listens.
-    let socket = claim(&config.listen).with_context(|| format!("cannot listen on {}", config.listen))?;
+    let sockets = Sockets::claim(&config)?;
+    let (audit, _writer) = audit::open(&config)?;
+    let access = Access::open(config.access_options(audit)?)?;
     let is_sample = config.indexes.is_empty();
     if is_sample {
         config.indexes.insert(DEFAULT_NAME.to_owned(), sample::ensure(Path::new(sample::ROOT))?);
@@ -81,11 +83,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(io_threads).enable_all().build()?;
     let served = runtime.block_on(async {
-        let listener =
-            socket.listen(BACKLOG).with_context(|| format!("cannot listen on {}", config.listen))?;
+        let (address, listeners) = sockets.listen()?;
         let shutdown = shutdown_signal()?;
-        announce(&engine, listener.local_addr()?, is_sample)?;
-        service::serve(listener, engine, config.service_options(), shutdown).await?;
+        announce(&engine, address, is_sample)?;
+        service::serve(listeners, engine, config.service_options(access), shutdown).await?;
         Ok(())
     });
     // Does not wait for the remaining tasks: the drain timeout has already passed for them.
@@ -120,16 +121,57 @@ fn settings(arguments: &Arguments) -> anyhow::Result<ServeConfig> {
     Ok(config)
 }
 
+/// The sockets of the ports, bound to their addresses.
+struct Sockets {
+    main: TcpSocket,
+    admin: Option<TcpSocket>,
+    metrics: Option<TcpSocket>,
+}
+
+impl Sockets {
+    fn claim(config: &ServeConfig) -> anyhow::Result<Self> {
+        let claim = |key: &'static str, listen: &str| {
+            claim(listen, |address| config.check_exposure(key, address))
+                .with_context(|| format!("cannot listen on {listen}"))
+        };
+        let other = |key, listen: &str| (!listen.is_empty()).then(|| claim(key, listen)).transpose();
+        Ok(Self {
+            main: claim("listen", &config.listen)?,
+            admin: other("admin_listen", &config.admin_listen)?,
+            metrics: other("metrics_listen", &config.metrics_listen)?,
+        })
+    }
+
+    /// Returns the address of searches, and all listeners.
+    fn listen(self) -> anyhow::Result<(SocketAddr, Listeners)> {
+        let Self { main, admin, metrics } = self;
+        let listen = |socket: TcpSocket| {
+            let address = socket.local_addr()?;
+            socket.listen(BACKLOG).with_context(|| format!("cannot listen on {address}"))
+        };
+        let main = listen(main)?;
+        let address = main.local_addr()?;
+        let (admin, metrics) = (admin.map(listen).transpose()?, metrics.map(listen).transpose()?);
+        for (what, listener) in [("admin", &admin), ("metrics", &metrics)] {
+            if let Some(listener) = listener {
+                tracing::info!(what, address = %listener.local_addr()?, "listens on a port of its own");
+            }
+        }
+        Ok((address, Listeners::new(main, admin, metrics)))
+    }
+}
+
 /// Returns a socket bound to the first available address of `listen`.
-fn claim(listen: &str) -> std::io::Result<TcpSocket> {
+fn claim(listen: &str, check: impl Fn(SocketAddr) -> Result<(), ConfigError>) -> anyhow::Result<TcpSocket> {
     let mut refused = std::io::Error::new(std::io::ErrorKind::NotFound, "no such address");
     for address in listen.to_socket_addrs()? {
+        check(address)?;
         match bind(address) {
             Ok(socket) => return Ok(socket),
             Err(error) => refused = error,
         }
     }
-    Err(refused)
+    Err(refused.into())
 }
 
 fn bind(address: SocketAddr) -> std::io::Result<TcpSocket> {

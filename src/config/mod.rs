@@ -6,11 +6,18 @@
 //!
 //! | file | duty |
 //! |---|---|
+//! | `access.rs`    | keys, tokens, certificates, the audit record |
 //! | `limits.rs`    | the limits on requests |
 //! | `telemetry.rs` | logs |
 //!
 //! ```toml
 //! listen = "127.0.0.1:50051"      # host and port; port 0 picks a free port
+//! admin_listen = ""               # another address for Admin; default: that of listen
+//! metrics_listen = ""             # another address for /metrics; default: that of listen
+//! insecure = false                # listen on addresses that other machines reach without TLS and keys
+//! allowed_hosts = []              # names of this server, in addition to localhost, for calls without a key
+//! audit = ""                      # record of changes and refusals: a file, "stderr" or "off"; default: "stderr" with
+//!                                 # keys or tokens, else "off"
 //! threads = 0                     # threads of the compute pool; 0 for one per core
 //! memory = "mapped"               # or "resident": search a copy in memory, on huge pages
 //! poll_interval = "1s"            # interval at which to look for new publications
@@ -56,12 +63,30 @@
 //! min_videos_share = 0.5          # share of the videos that serve; fewer are refused; 0 for any number
 //!
 //! [gate.query_files]              # name = file of user embeddings; default: sampled queries, or held-out users
+//!
+//! [tls]                           # encrypts every port; the files are read again when they change
+//! # certificate = "server.pem"    # certificate and those that lead to its authority
+//! # key = "server.key"
+//! # client_ca = "clients.pem"     # clients need a certificate of this authority, in addition to a key
+//!
+//! # [[keys]]                      # one of many; without keys and tokens, everybody may do everything
+//! # name = "ranking"              # for the audit
+//! # sha256 = "…"                  # `shortlist key` makes a key and its hash
+//! # roles = ["read"]              # read, write, takedown, admin; none implies another
+//! # indexes = ["videos"]          # default: all
+//!
+//! [jwt]                           # tokens signed with HS256, RS256 or ES256
+//! # jwks = "jwks.json"            # the keys; read again when the file changes
+//! # issuer = "https://id.example"
+//! # audience = "shortlist"
 //! ```
 
+mod access;
 mod limits;
 pub mod telemetry;
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -71,8 +96,9 @@ use serde::{Deserialize, Deserializer};
 
 use crate::engine::{EngineOptions, GateOptions, RebuildOptions, SampleOptions};
 use crate::index::MemoryMode;
-use crate::service::{ServiceLimits, ServiceOptions};
+use crate::service::{Access, AccessOptions, Audit, KeyOptions, ServiceLimits, ServiceOptions};
 
+pub use self::access::{JwtConfig, TlsConfig};
 pub use self::limits::LimitsConfig;
 use self::telemetry::LogFormat;
 
@@ -100,6 +126,20 @@ pub enum ConfigError {
         /// The actual value.
         found: String,
     },
+    /// A port would be open to other machines without protection.
+    #[error(
+        "{key}: other machines reach {address}, so it needs {lacks}: set `certificate` and `key` in [tls], and [[keys]] \
+         (`shortlist key` makes one) or [jwt]. Otherwise listen on 127.0.0.1, or set `insecure = true` if nobody but \
+         your own clients reaches this address"
+    )]
+    Exposed {
+        /// The setting.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What is missing.
+        lacks: &'static str,
+    },
 }
 
 /// The configuration of `shortlist serve`.
@@ -108,6 +148,22 @@ pub enum ConfigError {
 pub struct ServeConfig {
     /// Host and port to listen on; port 0 picks a free port.
     pub listen: String,
+    /// Another host and port for `Admin`; that of `listen` if empty.
+    pub admin_listen: String,
+    /// Another host and port for `GET /metrics`; that of `listen` if empty.
+    pub metrics_listen: String,
+    /// Whether to listen on addresses that other machines reach, without TLS and keys.
+    pub insecure: bool,
+    /// Names of this server, in addition to those of loopback, for calls without a key.
+    pub allowed_hosts: Vec<String>,
+    /// Where changes and refusals are recorded: a file, `stderr` or `off`. If empty, `stderr` with keys or tokens.
+    pub audit: String,
+    /// Encryption.
+    pub tls: TlsConfig,
+    /// Static keys.
+    pub keys: Vec<KeyOptions>,
+    /// Signed tokens.
+    pub jwt: JwtConfig,
     /// The folder of each index, by name.
     pub indexes: BTreeMap<String, PathBuf>,
     /// Threads of the compute pool; 0 for one per core.
@@ -139,6 +195,14 @@ impl Default for ServeConfig {
         let service = ServiceOptions::default();
         Self {
             listen: "127.0.0.1:50051".to_owned(),
+            admin_listen: String::new(),
+            metrics_listen: String::new(),
+            insecure: false,
+            allowed_hosts: Vec::new(),
+            audit: String::new(),
+            tls: TlsConfig::default(),
+            keys: Vec::new(),
+            jwt: JwtConfig::default(),
             indexes: BTreeMap::new(),
             threads: 0,
             memory: MemoryMode::default(),
@@ -214,6 +278,7 @@ impl ServeConfig {
         if self.indexes.keys().any(String::is_empty) {
             return value("indexes", "a name for each folder", &"");
         }
+        self.check_access()?;
         let counts = [("rebuild.keep_generations", self.rebuild.keep_generations), ("gate.k", self.gate.k)];
         let rebuild = &self.rebuild;
         let gate = &self.gate;
@@ -259,9 +324,24 @@ impl ServeConfig {
         }
     }
 
+    /// Returns the options of access, with this record.
+    ///
+    /// # Errors
+    /// If settings are missing.
+    pub fn access_options(&self, audit: Audit) -> Result<AccessOptions, ConfigError> {
+        Ok(AccessOptions {
+            keys: self.keys.clone(),
+            tokens: self.jwt.options()?,
+            tls: self.tls.options()?,
+            allowed_hosts: self.allowed_hosts.clone(),
+            audit,
+        })
+    }
+
     /// Returns the options of the service.
-    pub fn service_options(&self) -> ServiceOptions {
+    pub fn service_options(&self, access: Access) -> ServiceOptions {
         ServiceOptions {
+            access,
             poll_interval: self.poll_interval,
             drain_timeout: self.drain_timeout,
             limits: self.limits.service,
@@ -337,7 +417,7 @@ mod tests {
         assert_eq!(config, expected);
         assert_eq!(config.engine_options().limits.max_k, 20);
         assert_eq!(config.engine_options().memory, MemoryMode::Resident);
-        assert_eq!(config.service_options().drain_timeout, Duration::from_secs(2));
+        assert_eq!(config.service_options(Access::default()).drain_timeout, Duration::from_secs(2));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal};
 use std::panic;
 
 use serde::{Deserialize, Serialize};
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 use crate::base::panics::{Panicked, caught};
@@ -43,12 +43,12 @@ pub enum TelemetryError {
     AlreadySet(Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// The log of a process. When it is dropped, the waiting lines are written, for as long as about a second.
+/// The writer of standard error. When it is dropped, the waiting lines are written, for as long as about a second.
 #[derive(Debug)]
 #[must_use = "lines are lost when it is dropped"]
-pub struct Log(Option<WorkerGuard>);
+pub struct StderrWriter(Option<WorkerGuard>);
 
-impl Drop for Log {
+impl Drop for StderrWriter {
     fn drop(&mut self) {
         let writer = self.0.take();
         // It reports a writer that does not end on standard output, and panics if nobody reads that either.
@@ -61,14 +61,10 @@ impl Drop for Log {
 ///
 /// # Errors
 /// If the filter is malformed, or the process already has a subscriber.
-pub fn init(filter: &str, format: LogFormat) -> Result<Log, TelemetryError> {
+pub fn init(filter: &str, format: LogFormat) -> Result<StderrWriter, TelemetryError> {
     let parsed = EnvFilter::try_new(filter)
         .map_err(|source| TelemetryError::Filter { filter: filter.to_owned(), source })?;
-    let (writer, guard) = NonBlockingBuilder::default()
-        .buffered_lines_limit(WAITING_LINES)
-        .lossy(true)
-        .thread_name("log")
-        .finish(io::stderr());
+    let (writer, guard) = stderr_writer("log");
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(parsed)
         // Otherwise a failed write is reported with `eprintln!`, which panics if standard error has no reader.
@@ -81,7 +77,17 @@ pub fn init(filter: &str, format: LogFormat) -> Result<Log, TelemetryError> {
     };
     set.map_err(TelemetryError::AlreadySet)?;
     log_panics();
-    Ok(Log(Some(guard)))
+    Ok(guard)
+}
+
+/// Returns a writer of standard error that nobody waits for, on a thread of this name.
+pub fn stderr_writer(thread: &str) -> (NonBlocking, StderrWriter) {
+    let (writer, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(WAITING_LINES)
+        .lossy(true)
+        .thread_name(thread)
+        .finish(io::stderr());
+    (writer, StderrWriter(Some(guard)))
 }
 
 /// Logs panics as events, with a backtrace if `RUST_BACKTRACE` asks for one.

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use tonic::{Code, Request, Response, Status};
 
+use super::access::{Change, Event, check_index, may_list};
+use super::caller::Caller;
 use super::deadline::Deadline;
 use super::metrics::Observation;
 use super::proto::admin_server::Admin;
@@ -31,29 +33,61 @@ impl AdminService {
         Self { shared }
     }
 
-    /// Runs `work` on a blocking thread and observes it.
+    /// Runs `work` on a blocking thread and observes it. Records a change of the index.
     async fn run<T: Send + 'static>(
         &self,
-        method: &'static str,
+        call: Call,
         index: &str,
-        deadline: Deadline,
         work: impl FnOnce(&Shared) -> Result<T, CallError> + Send + 'static,
     ) -> Result<Response<T>, Status> {
+        let Call { method, deadline, caller, change } = call;
+        let name = index.to_owned();
         let index = self.shared.engine.resolve(index).unwrap_or_default();
         let observation = Observation::begin(&self.shared.metrics, method, index, deadline);
+        // A list has no name, and is of the indexes of the caller.
+        if change.is_some() || !name.is_empty() {
+            let checked = check_index(&self.shared, &caller, method, &name);
+            if let Err(status) = checked {
+                observation.finish(status.code());
+                return Err(status);
+            }
+        }
         let shared = Arc::clone(&self.shared);
-        let result = match tokio::task::spawn_blocking(move || work(&shared)).await {
-            Ok(result) => result.map_err(|error| {
+        // Recorded on the thread, because it finishes the work even if the caller hangs up.
+        let worked = tokio::task::spawn_blocking(move || {
+            let result = work(&shared).map_err(|error| {
                 tracing::warn!(method, %error, "a request was refused");
                 status::of(&error, "")
-            }),
-            Err(error) => {
-                tracing::error!(method, %error, "a request failed");
-                Err(status::internal())
+            });
+            if let Some(change) = change {
+                let index = shared.engine.resolve(&name).unwrap_or_default();
+                let refusal = result.as_ref().err();
+                let event = Event { caller: &caller, method, index, change, refusal };
+                shared.access.audit().changed(&event);
             }
-        };
+            result
+        });
+        let result = worked.await.unwrap_or_else(|error| {
+            tracing::error!(method, %error, "a request failed");
+            Err(status::internal())
+        });
         observation.finish(result.as_ref().err().map_or(Code::Ok, Status::code));
         result.map(Response::new)
+    }
+}
+
+/// Who calls what.
+struct Call {
+    method: &'static str,
+    deadline: Deadline,
+    caller: Caller,
+    /// What the call changes; `None` if it only reads.
+    change: Option<Change>,
+}
+
+impl Call {
+    fn of<T>(method: &'static str, request: &Request<T>, change: Option<Change>) -> Result<Self, Status> {
+        Ok(Self { method, deadline: Deadline::of(request), caller: Caller::of(request)?, change })
     }
 }
 
@@ -63,32 +97,33 @@ impl Admin for AdminService {
         &self,
         request: Request<GetStatusRequest>,
     ) -> Result<Response<GetStatusResponse>, Status> {
-        let deadline = Deadline::of(&request);
+        let call = Call::of("GetStatus", &request, None)?;
+        let caller = call.caller.clone();
         let name = request.into_inner().index;
         let of_name = name.clone();
-        self.run("GetStatus", &name, deadline, move |shared| Ok(status_of(&shared.engine, of_name)?)).await
+        self.run(call, &name, move |shared| Ok(status_of(&shared.engine, &caller, of_name)?)).await
     }
 
     async fn activate(
         &self,
         request: Request<ActivateRequest>,
     ) -> Result<Response<ActivateResponse>, Status> {
-        let deadline = Deadline::of(&request);
+        let change = Change { generation: Some(request.get_ref().generation), ..Change::default() };
+        let call = Call::of("Activate", &request, Some(change))?;
         let ActivateRequest { index: name, generation, force } = request.into_inner();
         let of_name = name.clone();
-        let activated = self
-            .run("Activate", &name, deadline, move |shared| activate(shared, &of_name, generation, force))
-            .await;
+        let activated =
+            self.run(call, &name, move |shared| activate(shared, &of_name, generation, force)).await;
         // An index that was out of service may serve again.
         self.shared.health.observe(&self.shared.engine).await;
         activated
     }
 
     async fn rebuild(&self, request: Request<RebuildRequest>) -> Result<Response<RebuildResponse>, Status> {
-        let deadline = Deadline::of(&request);
+        let call = Call::of("Rebuild", &request, Some(Change::default()))?;
         let name = request.into_inner().index;
         let of_name = name.clone();
-        self.run("Rebuild", &name, deadline, move |shared| {
+        self.run(call, &name, move |shared| {
             let rebuild = shared.engine.start_rebuild(&of_name)?;
             Ok(RebuildResponse { rebuild: Some(convert::rebuild_status(rebuild)) })
         })
@@ -99,10 +134,10 @@ impl Admin for AdminService {
         &self,
         request: Request<CancelRebuildRequest>,
     ) -> Result<Response<CancelRebuildResponse>, Status> {
-        let deadline = Deadline::of(&request);
+        let call = Call::of("CancelRebuild", &request, Some(Change::default()))?;
         let name = request.into_inner().index;
         let of_name = name.clone();
-        self.run("CancelRebuild", &name, deadline, move |shared| {
+        self.run(call, &name, move |shared| {
             let rebuild = shared.engine.cancel_rebuild(&of_name)?;
             Ok(CancelRebuildResponse { rebuild: Some(convert::rebuild_status(rebuild)) })
         })
@@ -110,8 +145,9 @@ impl Admin for AdminService {
     }
 }
 
-fn status_of(engine: &Engine, name: String) -> Result<GetStatusResponse, EngineError> {
+fn status_of(engine: &Engine, caller: &Caller, name: String) -> Result<GetStatusResponse, EngineError> {
     let mut names = if name.is_empty() { engine.index_names() } else { vec![name] };
+    names.retain(|name| may_list(caller, name));
     names.sort_unstable();
     let indexes = names.iter().map(|name| match engine.status(name) {
         // The others have a state.

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use tonic::{Code, Request, Response, Status, Streaming};
 
+use super::access::check_index;
+use super::caller::Caller;
 use super::convert;
 use super::deadline::Deadline;
 use super::proto::catalog_server::Catalog;
@@ -39,18 +41,19 @@ impl CatalogService {
         parts: fn(T) -> (String, Vec<u64>),
         mutation: fn(VideoId) -> Mutation,
     ) -> Result<Response<WriteResponse>, Status> {
-        let call = WriteCall::of(&self.shared, method, &request);
+        let call = WriteCall::of(&self.shared, method, &request)?;
         let (index, video_ids) = parts(request.into_inner());
         let observation = call.observe(&index);
-        let batch = convert::batch_of_ids(index, video_ids, self.shared.limits.max_batch_writes, mutation);
-        call.start(batch, "", observation).answer().await.map(Response::new)
+        let max_writes = self.shared.limits.max_batch_writes;
+        let batch = convert::batch_of_ids(index.clone(), video_ids, max_writes, mutation);
+        call.start(&index, batch, "", observation).answer().await.map(Response::new)
     }
 }
 
 #[tonic::async_trait]
 impl Catalog for CatalogService {
     async fn upsert(&self, request: Request<UpsertRequest>) -> Result<Response<WriteResponse>, Status> {
-        let call = WriteCall::of(&self.shared, "Upsert", &request);
+        let call = WriteCall::of(&self.shared, "Upsert", &request)?;
         call.start_upsert(request.into_inner(), "").answer().await.map(Response::new)
     }
 
@@ -60,8 +63,9 @@ impl Catalog for CatalogService {
         &self,
         request: Request<Streaming<StreamUpsertRequest>>,
     ) -> Result<Response<Self::StreamUpsertStream>, Status> {
-        let deadline = Deadline::of(&request);
-        Ok(Response::new(write_stream::answers(Arc::clone(&self.shared), request.into_inner(), deadline)))
+        let (deadline, caller) = (Deadline::of(&request), Caller::of(&request)?);
+        let answers = write_stream::answers(Arc::clone(&self.shared), request.into_inner(), deadline, caller);
+        Ok(Response::new(answers))
     }
 
     async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<WriteResponse>, Status> {
@@ -81,9 +85,13 @@ impl Catalog for CatalogService {
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
         let deadline = Deadline::of(&request);
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
         let observation = observe(&self.shared, "Get", &request.index, deadline);
-        let result = get(&self.shared, request).await;
+        let result = match check_index(&self.shared, &caller, "Get", &request.index) {
+            Ok(()) => get(&self.shared, request).await,
+            Err(status) => Err(status),
+        };
         observation.finish(result.as_ref().err().map_or(Code::Ok, Status::code));
         result.map(Response::new)
     }

@@ -76,11 +76,11 @@ impl Health {
         reported.serving = serving;
     }
 
-    /// Returns whether any index is serving, and one line of text per index.
-    pub(super) async fn page(&self, engine: &Engine) -> (bool, String) {
+    /// Returns whether any index is serving, and the name and the state of each.
+    pub(super) async fn page(&self, engine: &Engine) -> (bool, Vec<(String, String)>) {
         let is_draining = self.reported.lock().await.draining;
         let mut is_any_serving = false;
-        let mut text = String::new();
+        let mut lines = Vec::new();
         for name in engine.index_names() {
             let word = match engine.readiness(&name) {
                 _ if is_draining => "not serving: the server is shutting down".to_owned(),
@@ -90,9 +90,9 @@ impl Health {
                 Err(error) => format!("not serving: {error}"),
             };
             is_any_serving |= !word.starts_with("not");
-            text += &format!("{name}: {word}\n");
+            lines.push((name, word));
         }
-        (is_any_serving, text)
+        (is_any_serving, lines)
     }
 
     /// Reports that nothing is serving any more, because the server drains.

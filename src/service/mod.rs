@@ -5,7 +5,8 @@
 //! know graphs or files.
 //!
 //! ```text
-//!  connection ─► deadline ─► retrieval ─► convert ─► admission ─► engine pool ─► convert ─► answer
+//!  connection ─► access,
+//!                deadline ─► retrieval ─► convert ─► admission ─► engine pool ─► convert ─► answer
 //!  (server)      grpc-timeout             proto to   permit or    search with    domain to
 //!                                         domain     rejection    a budget       proto
 //!                 ├────────► catalog ─► convert ─► admission ─► blocking thread, which waits for the disk
@@ -17,7 +18,10 @@
 //! | file | duty |
 //! |---|---|
 //! | `server.rs`       | connections: accept, serve, drain |
-//! | `caller.rs`       | who makes a call |
+//! | `listeners.rs`    | the ports of the server |
+//! | `stream.rs`       | the bytes of a connection, decrypted |
+//! | `caller.rs`       | who makes a call, and on which port |
+//! | `access/`         | who may do what: credentials, rights, browsers, audit |
 //! | `routes.rs`       | the routes of the port |
 //! | `deadline.rs`     | the `grpc-timeout` header |
 //! | `undecodable.rs`  | requests that cannot be decoded |
@@ -39,6 +43,7 @@
 //! | `options.rs`      | options and limits |
 //! | `proto.rs`        | the generated code |
 
+mod access;
 mod admin;
 mod admission;
 mod caller;
@@ -49,6 +54,7 @@ mod error;
 mod field;
 mod health;
 mod incoming;
+mod listeners;
 mod metrics;
 mod options;
 pub mod proto;
@@ -57,6 +63,7 @@ mod routes;
 mod server;
 mod shared;
 mod status;
+mod stream;
 mod undecodable;
 mod watch;
 mod write;
@@ -67,7 +74,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch as watch_channel};
 use tokio::task::JoinSet;
 
@@ -77,8 +83,14 @@ use self::metrics::Metrics;
 use self::shared::Shared;
 use crate::engine::Engine;
 
+pub use self::access::{
+    Access, AccessError, AccessOptions, Audit, Digest, KeyOptions, Role, TlsOptions, TokenOptions, new_key,
+};
 #[cfg(feature = "cli")]
 pub(crate) use self::convert::plan_from_proto;
+pub use self::listeners::Listeners;
+#[cfg(feature = "cli")]
+pub(crate) use self::listeners::is_loopback;
 pub use self::options::{ServiceLimits, ServiceOptions};
 #[cfg(feature = "cli")]
 pub(crate) use self::status::code_name;
@@ -95,24 +107,26 @@ pub enum Drained {
     TimedOut,
 }
 
-/// Serves `engine` on `listener` until `shutdown` completes, then drains: health turns to `NOT_SERVING`, the listener
-/// closes, streams end after their requests in flight, and calls in flight are answered, for at most
+/// Serves `engine` on `listeners` until `shutdown` completes, then drains: health turns to `NOT_SERVING`, the listeners
+/// close, streams end after their requests in flight, and calls in flight are answered, for at most
 /// [`ServiceOptions::drain_timeout`].
 ///
 /// # Errors
-/// If the listener has no address or the descriptors in this binary cannot be read.
+/// If a listener has no address or the descriptors in this binary cannot be read.
 pub async fn serve(
-    listener: TcpListener,
+    listeners: impl Into<Listeners>,
     engine: Arc<Engine>,
     options: ServiceOptions,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<Drained> {
-    let address = listener.local_addr()?;
+    let listeners = listeners.into();
+    let addresses = listeners.addresses()?;
     let limits = options.limits;
     let (drain, draining) = watch_channel::channel(false);
     let metrics = Arc::new(Metrics::new(engine.index_names()));
     let shared = Arc::new(Shared {
         engine: Arc::clone(&engine),
+        access: options.access.clone(),
         admission: Admission::new(Work::Searches, limits.max_in_flight, metrics.in_flight.clone()),
         write_admission: Admission::new(
             Work::Writes,
@@ -131,12 +145,13 @@ pub async fn serve(
     let mut poller = JoinSet::new();
     let polled = Arc::new(Semaphore::new(0));
     poller.spawn(watch::run(Arc::clone(&shared), options.poll_interval, Arc::clone(&polled)));
+    poller.spawn(options.access.clone().watch(options.poll_interval));
     // If warming is quick, the first connection finds a ready index. Otherwise health reports that it is not ready.
     let indexes = engine.index_names().len() as u32;
     let _ = tokio::time::timeout(FIRST_POLL_WAIT, polled.acquire_many(indexes)).await;
     let mut connections = server::Connections::new(router, draining);
-    tracing::info!(%address, "serving");
-    connections.accept_until(listener, shutdown).await;
+    tracing::info!(?addresses, "serving");
+    connections.accept_until(listeners, &options.access, shutdown).await;
 
     tracing::info!(drain_timeout = ?options.drain_timeout, "draining");
     poller.abort_all();

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use super::access::Access;
+
 /// The options of a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ServiceOptions {
     /// The interval at which the engine looks for new publications.
     pub poll_interval: Duration,
@@ -11,6 +13,8 @@ pub struct ServiceOptions {
     pub drain_timeout: Duration,
     /// The limits on requests.
     pub limits: ServiceLimits,
+    /// Who may do what.
+    pub access: Access,
 }
 
 impl Default for ServiceOptions {
@@ -19,6 +23,7 @@ impl Default for ServiceOptions {
             poll_interval: Duration::from_secs(1),
             drain_timeout: Duration::from_secs(10),
             limits: ServiceLimits::default(),
+            access: Access::default(),
         }
     }
 }

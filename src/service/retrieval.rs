@@ -14,7 +14,9 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Code, Request, Response, Status, Streaming};
 
+use super::access::check_index;
 use super::admission::Permit;
+use super::caller::Caller;
 use super::deadline::{self, Deadline};
 use super::incoming::Incoming;
 use super::metrics::Observation;
@@ -43,7 +45,8 @@ impl RetrievalService {
 #[tonic::async_trait]
 impl Retrieval for RetrievalService {
     async fn search(&self, request: Request<SearchRequest>) -> Result<Response<SearchResponse>, Status> {
-        let call = Call { shared: &self.shared, method: "Search", deadline: Deadline::of(&request) };
+        let caller = Caller::of(&request)?;
+        let call = Call::of(&self.shared, "Search", Deadline::of(&request), &caller);
         let pending = call.search(request.into_inner(), "", || self.shared.admission.admit_one());
         pending.answer().await.map(Response::new)
     }
@@ -52,7 +55,8 @@ impl Retrieval for RetrievalService {
         &self,
         request: Request<BatchSearchRequest>,
     ) -> Result<Response<BatchSearchResponse>, Status> {
-        let call = Call { shared: &self.shared, method: "BatchSearch", deadline: Deadline::of(&request) };
+        let caller = Caller::of(&request)?;
+        let call = Call::of(&self.shared, "BatchSearch", Deadline::of(&request), &caller);
         let requests = request.into_inner().requests;
         let permits = match self.admit_batch(requests.len()) {
             Ok(permits) => permits,
@@ -86,8 +90,9 @@ impl Retrieval for RetrievalService {
         request: Request<Streaming<SearchRequest>>,
     ) -> Result<Response<Self::StreamSearchStream>, Status> {
         let deadline = Deadline::of(&request);
+        let caller = Caller::of(&request)?;
         let (started, answers) = mpsc::unbounded_channel();
-        tokio::spawn(read_stream(Arc::clone(&self.shared), request.into_inner(), deadline, started));
+        tokio::spawn(read_stream(Arc::clone(&self.shared), request.into_inner(), deadline, caller, started));
         let answers = UnboundedReceiverStream::new(answers).then(move |started| async move {
             let Started { pending, slot } = started?;
             let answer = deadline.bound(pending.answer()).await.unwrap_or_else(|| Err(deadline::exceeded()));
@@ -102,7 +107,8 @@ impl Retrieval for RetrievalService {
     }
 
     async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
-        let call = Call { shared: &self.shared, method: "Explain", deadline: Deadline::of(&request) };
+        let caller = Caller::of(&request)?;
+        let call = Call::of(&self.shared, "Explain", Deadline::of(&request), &caller);
         let ExplainRequest { request, video_id } = request.into_inner();
         call.explain(request.unwrap_or_default(), VideoId(video_id)).answer().await.map(Response::new)
     }
@@ -132,9 +138,10 @@ async fn read_stream(
     shared: Arc<Shared>,
     requests: Streaming<SearchRequest>,
     deadline: Deadline,
+    caller: Caller,
     started: mpsc::UnboundedSender<Result<Started, Status>>,
 ) {
-    let call = Call { shared: &shared, method: "StreamSearch", deadline };
+    let call = Call::of(&shared, "StreamSearch", deadline, &caller);
     let mut incoming = Incoming::of(&shared, call.method, requests, deadline);
     while let Some(next) = incoming.next(started.closed()).await {
         let item = next.map(|(slot, request)| Started {
@@ -154,9 +161,14 @@ struct Call<'a> {
     shared: &'a Arc<Shared>,
     method: &'static str,
     deadline: Deadline,
+    caller: &'a Caller,
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
+    fn of(shared: &'a Arc<Shared>, method: &'static str, deadline: Deadline, caller: &'a Caller) -> Self {
+        Self { shared, method, deadline, caller }
+    }
+
     /// Starts to observe a request for the index of this name.
     fn observe(self, index: &str) -> Observation {
         // A request for an index that is not served is counted under "", as is a batch that is rejected as a whole.
@@ -198,8 +210,8 @@ impl Call<'_> {
         work: impl FnOnce(&Job) -> Result<R, EngineError> + Send + 'static,
     ) -> Pending<R> {
         let observation = self.observe(&request.index);
-        let admitted = convert::search_request(request)
-            .map_err(|error| status::of(&error.into(), path))
+        let admitted = check_index(self.shared, self.caller, self.method, &request.index)
+            .and_then(|()| convert::search_request(request).map_err(|error| status::of(&error.into(), path)))
             .and_then(|request| Ok((request, admit()?)));
         let (request, permit) = match admitted {
             Ok(admitted) => admitted,

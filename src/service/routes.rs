@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::Extension;
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 
+use super::access::{self, Role};
 use super::admin::AdminService;
+use super::caller::Caller;
 use super::catalog::CatalogService;
 use super::deadline;
 use super::proto::FILE_DESCRIPTOR_SET;
@@ -51,28 +54,28 @@ pub(super) fn router(shared: Arc<Shared>) -> Result<axum::Router, tonic_reflecti
     let metrics = Arc::clone(&shared.metrics);
     let scrape = axum::routing::get(move || async move { metrics.scrape() });
     let undecodable = axum::middleware::from_fn_with_state(Arc::clone(&shared), undecodable::refuse);
-    let healthz = axum::routing::get(move || healthz(shared));
+    let guard = axum::middleware::from_fn_with_state(Arc::clone(&shared), access::guard);
+    let healthz = axum::routing::get(move |Extension(caller)| healthz(shared, caller));
     Ok(routes
         .into_axum_router()
         .layer(undecodable)
         .route("/metrics", scrape)
         .route("/healthz", healthz)
-        .fallback(not_found)
+        .layer(guard)
         .layer(axum::middleware::from_fn(deadline::enforce)))
 }
 
-/// Answers `GET /healthz`: 200 if any index serves, else 503, with one line per index.
-async fn healthz(shared: Arc<Shared>) -> Response {
-    let (is_serving, text) = shared.health.page(&shared.engine).await;
+/// Answers `GET /healthz`: 200 if any index serves, else 503. Callers with the role `admin` get one line per index of
+/// theirs, others one word.
+async fn healthz(shared: Arc<Shared>, caller: Caller) -> Response {
+    let (is_serving, lines) = shared.health.page(&shared.engine).await;
+    let text = if caller.rights.has(Role::Admin) {
+        let own = lines.iter().filter(|(index, _)| caller.rights.include(index));
+        own.map(|(index, word)| format!("{index}: {word}\n")).collect()
+    } else if is_serving {
+        "serving\n".to_owned()
+    } else {
+        "not serving\n".to_owned()
+    };
     (if is_serving { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, text).into_response()
-}
-
-/// Answers a path that has no route, in the protocol of the caller.
-async fn not_found(headers: HeaderMap) -> Response {
-    let content_type = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
-    if content_type.starts_with(b"application/grpc") {
-        return tonic::Status::unimplemented("no such service").into_http::<axum::body::Body>();
-    }
-    (StatusCode::NOT_FOUND, "not found: this server speaks gRPC, and HTTP/1 at /metrics and /healthz\n")
-        .into_response()
 }

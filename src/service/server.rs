@@ -1,6 +1,6 @@
 //! Connections: accept, serve, drain.
 //!
-//! What flows in: a listener. What flows out: HTTP/1 and HTTP/2 requests for a router, each with its
+//! What flows in: listeners. What flows out: HTTP/1 and HTTP/2 requests for a router, each with its
 //! caller. The server owns the tasks of its connections, so draining is bounded: connections that do not end in time are
 //! aborted. Does not know the services.
 
@@ -12,11 +12,13 @@ use std::time::Duration;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::access::Access;
 use super::caller::Caller;
+use super::listeners::Listeners;
 
 /// Maximum number of open HTTP/2 streams, and so of calls, per connection.
 const MAX_CONCURRENT_STREAMS: u32 = 1024;
@@ -56,14 +58,24 @@ impl Connections {
         Self { router, draining, builder, tasks: JoinSet::new() }
     }
 
-    /// Accepts connections until `shutdown` completes, then closes the listener.
-    pub(super) async fn accept_until(&mut self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+    /// Accepts connections until `shutdown` completes, then closes the listeners.
+    pub(super) async fn accept_until(
+        &mut self,
+        mut listeners: Listeners,
+        access: &Access,
+        shutdown: impl Future<Output = ()>,
+    ) {
         let mut shutdown = pin!(shutdown);
         loop {
             tokio::select! {
                 () = &mut shutdown => return,
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, peer)) => self.start(stream, Caller { peer: peer.ip() }),
+                accepted = listeners.accept() => match accepted {
+                    Ok((socket, peer, port)) => {
+                        // Answers are written whole, so delaying the last packet (Nagle's algorithm) would only add
+                        // latency.
+                        let _ = socket.set_nodelay(true);
+                        self.start(access.stream(socket), Caller::of_connection(peer.ip(), port));
+                    }
                     Err(error) if is_of_one_connection(&error) => {}
                     Err(error) => {
                         tracing::error!(%error, "cannot accept connections");
@@ -74,9 +86,10 @@ impl Connections {
         }
     }
 
-    fn start(&mut self, stream: TcpStream, caller: Caller) {
-        // Answers are written whole, so delaying the last packet (Nagle's algorithm) would only add latency.
-        let _ = stream.set_nodelay(true);
+    fn start<S>(&mut self, stream: S, caller: Caller)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let peer = caller.peer;
         let service = TowerToHyperService::new(self.router.clone().layer(axum::Extension(caller)));
         let connection = self.builder.serve_connection(TokioIo::new(stream), service).into_owned();

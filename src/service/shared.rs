@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::access::Access;
 use super::admission::Admission;
 use super::health::Health;
 use super::metrics::Metrics;
@@ -13,6 +14,8 @@ use crate::engine::Engine;
 /// The state that all calls of one server share.
 pub(super) struct Shared {
     pub(super) engine: Arc<Engine>,
+    /// Who may do what.
+    pub(super) access: Access,
     /// Admits searches and lookups.
     pub(super) admission: Admission,
     /// Admits batches of writes.

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use tokio::task::{JoinError, JoinHandle};
 use tonic::{Code, Request, Status};
 
+use super::access::{Change, Event, check_index};
 use super::admission::Permit;
+use super::caller::Caller;
 use super::convert::{self, Batch};
 use super::deadline::{self, Begun, Deadline};
 use super::metrics::Observation;
@@ -16,6 +18,7 @@ use super::proto::{UpsertRequest, WriteResponse};
 use super::shared::Shared;
 use super::status;
 use crate::engine::WriteMode;
+use crate::live::Mutation;
 use crate::service::error::InvalidField;
 
 /// Starts to observe a request for the index of this name.
@@ -36,11 +39,17 @@ pub(super) struct WriteCall<'a> {
     pub(super) method: &'static str,
     pub(super) deadline: Deadline,
     pub(super) begun: Begun,
+    pub(super) caller: Caller,
 }
 
 impl<'a> WriteCall<'a> {
-    pub(super) fn of<T>(shared: &'a Arc<Shared>, method: &'static str, request: &Request<T>) -> Self {
-        Self { shared, method, deadline: Deadline::of(request), begun: Begun::of(request) }
+    pub(super) fn of<T>(
+        shared: &'a Arc<Shared>,
+        method: &'static str,
+        request: &Request<T>,
+    ) -> Result<Self, Status> {
+        let (deadline, begun, caller) = (Deadline::of(request), Begun::of(request), Caller::of(request)?);
+        Ok(Self { shared, method, deadline, begun, caller })
     }
 
     pub(super) fn observe(&self, index: &str) -> Observation {
@@ -49,22 +58,33 @@ impl<'a> WriteCall<'a> {
 
     /// Starts to write videos. `path` is the path of the request within the call.
     pub(super) fn start_upsert(&self, request: UpsertRequest, path: &'static str) -> PendingWrite {
-        let observation = self.observe(&request.index);
-        self.start(convert::upsert_batch(request, self.shared.limits.max_batch_writes), path, observation)
+        let (index, observation) = (request.index.clone(), self.observe(&request.index));
+        let batch = convert::upsert_batch(request, self.shared.limits.max_batch_writes);
+        self.start(&index, batch, path, observation)
     }
 
-    /// Starts to write a batch. `path` is the path of the request within the call.
+    /// Starts to write a batch to the index of this name. `path` is the path of the request within the call.
     pub(super) fn start(
         &self,
+        index: &str,
         batch: Result<Batch, InvalidField>,
         path: &'static str,
         observation: Observation,
     ) -> PendingWrite {
+        if let Err(status) = check_index(self.shared, &self.caller, self.method, index) {
+            return PendingWrite::refused(status, observation);
+        }
+        let mut change = Change::default();
+        if let Ok(batch) = &batch
+            && self.shared.access.audit().is_on()
+        {
+            change = change_of(batch);
+        }
         match self.admit(batch, path) {
-            Ok((batch, permit)) => self.write(batch, path, permit, observation),
+            Ok((batch, permit)) => self.write(batch, path, permit, observation, change),
             Err(status) => {
-                observation.finish(status.code());
-                PendingWrite::Refused(status)
+                record(self.shared, &self.caller, self.method, index, change, Some(&status));
+                PendingWrite::refused(status, observation)
             }
         }
     }
@@ -88,12 +108,20 @@ impl<'a> WriteCall<'a> {
         path: &'static str,
         permit: Permit,
         observation: Observation,
+        mut change: Change,
     ) -> PendingWrite {
+        let caller = self.caller.clone();
         let (shared, method, deadline) = (Arc::clone(self.shared), self.method, self.deadline);
         let begun = self.begun.clone();
         let written = tokio::task::spawn_blocking(move || {
-            let result =
-                if begun.before(deadline) { write(&shared, batch, path) } else { Err(deadline::exceeded()) };
+            let index = batch.index.clone();
+            let result = if begun.before(deadline) {
+                write(&shared, batch, path, &mut change)
+            } else {
+                Err(deadline::exceeded())
+            };
+            // Before the answer is sent: whoever has the answer finds the change in the record.
+            record(&shared, &caller, method, &index, change, result.as_ref().err());
             // Before the answer is sent, so that the metrics already count a write whose answer the caller has.
             observation.finish(result.as_ref().err().map_or(Code::Ok, Status::code));
             drop(permit);
@@ -110,6 +138,11 @@ pub(super) enum PendingWrite {
 }
 
 impl PendingWrite {
+    fn refused(status: Status, observation: Observation) -> Self {
+        observation.finish(status.code());
+        PendingWrite::Refused(status)
+    }
+
     pub(super) async fn answer(self) -> Result<WriteResponse, Status> {
         match self {
             PendingWrite::Refused(status) => Err(status),
@@ -120,11 +153,33 @@ impl PendingWrite {
     }
 }
 
-fn write(shared: &Shared, batch: Batch, path: &str) -> Result<WriteResponse, Status> {
+/// Returns what a batch changes if all of it is written.
+fn change_of(batch: &Batch) -> Change {
+    let ids = batch.mutations.iter().filter(|mutation| !matches!(mutation, Mutation::Upsert(_)));
+    let video_ids = ids.map(|mutation| mutation.video_id().0).collect();
+    let refused = batch.outcome.refused.len();
+    Change { count: Some(batch.mutations.len() + refused), video_ids, ..Change::default() }
+}
+
+fn record(
+    shared: &Shared,
+    caller: &Caller,
+    method: &'static str,
+    index: &str,
+    change: Change,
+    refusal: Option<&Status>,
+) {
+    let index = shared.engine.resolve(index).unwrap_or_default();
+    shared.access.audit().changed(&Event { caller, method, index, change, refusal });
+}
+
+fn write(shared: &Shared, batch: Batch, path: &str, change: &mut Change) -> Result<WriteResponse, Status> {
     let Batch { index, mode, mutations, mut outcome } = batch;
     let mut written =
         shared.engine.write(&index, mutations, mode).map_err(|error| status::of(&error.into(), path))?;
     outcome.add(std::mem::take(&mut written.refused));
+    change.sequence = Some(written.sequence);
+    change.refused = Some(outcome.refused.len()).filter(|refused| *refused > 0);
     if mode == WriteMode::AllOrNothing {
         check_outcome(&outcome, path)?;
     }

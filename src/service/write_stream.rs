@@ -13,6 +13,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Status, Streaming};
 
+use super::caller::Caller;
 use super::deadline::{Begun, Deadline};
 use super::incoming::Incoming;
 use super::proto::{StreamUpsertRequest, StreamUpsertResponse, WriteResponse, stream_upsert_response};
@@ -29,9 +30,10 @@ pub(super) fn answers(
     shared: Arc<Shared>,
     requests: Streaming<StreamUpsertRequest>,
     deadline: Deadline,
+    caller: Caller,
 ) -> Answers {
     let (started, answers) = mpsc::unbounded_channel();
-    tokio::spawn(read(shared, requests, deadline, started));
+    tokio::spawn(read(shared, requests, deadline, caller, started));
     Box::pin(UnboundedReceiverStream::new(answers).then(|started| async move {
         let Started { answered, slot } = started?;
         let answer = answered.await.unwrap_or_else(|_| Err(status::internal()));
@@ -56,9 +58,11 @@ async fn read(
     shared: Arc<Shared>,
     requests: Streaming<StreamUpsertRequest>,
     deadline: Deadline,
+    caller: Caller,
     started: mpsc::UnboundedSender<Result<Started, Status>>,
 ) {
-    let call = WriteCall { shared: &shared, method: "StreamUpsert", deadline, begun: Begun::default() };
+    let begun = Begun::default();
+    let call = WriteCall { shared: &shared, method: "StreamUpsert", deadline, begun, caller };
     let mut incoming = Incoming::of(&shared, call.method, requests, deadline);
     let mut in_flight = InFlight::default();
     while let Some(next) = incoming.next(started.closed()).await {

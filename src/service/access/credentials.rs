@@ -1,0 +1,155 @@
+//! Everything that a server was given to know its callers by.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::{HeaderMap, header};
+use tokio::net::TcpStream;
+use tokio::time::MissedTickBehavior;
+use tokio_rustls::rustls::ServerConfig;
+use tonic::Status;
+
+use super::audit::Audit;
+use super::browser::Hosts;
+use super::error::AccessError;
+use super::keys::{KeyOptions, Keys};
+use super::reloaded::Reloaded;
+use super::rights::Rights;
+use super::tls::{self, TlsOptions};
+use super::tokens::{self, TokenOptions, Tokens};
+use crate::service::listeners::Port;
+use crate::service::stream::Stream;
+
+/// How callers are known, and what is recorded of them. By default, everybody may do everything.
+#[derive(Debug, Default)]
+pub struct AccessOptions {
+    /// Static keys.
+    pub keys: Vec<KeyOptions>,
+    /// Signed tokens.
+    pub tokens: Option<TokenOptions>,
+    /// Encryption.
+    pub tls: Option<TlsOptions>,
+    /// Names of this server, in addition to those of loopback, for requests without a credential.
+    pub allowed_hosts: Vec<String>,
+    /// Where changes and refusals are recorded.
+    pub audit: Audit,
+}
+
+/// The loaded credentials of a server.
+#[derive(Clone)]
+pub struct Access(Arc<Loaded>);
+
+struct Loaded {
+    keys: Keys,
+    tokens: Option<Reloaded<Tokens>>,
+    tls: Option<Reloaded<Arc<ServerConfig>>>,
+    allowed_hosts: Vec<String>,
+    audit: Audit,
+}
+
+impl Access {
+    /// Loads the files.
+    ///
+    /// # Errors
+    /// The first file that cannot be used.
+    pub fn open(options: AccessOptions) -> Result<Self, AccessError> {
+        let AccessOptions { keys, tokens, tls, allowed_hosts, audit } = options;
+        let tokens = tokens.map(tokens::open).transpose()?;
+        let tls = tls.map(tls::open).transpose()?;
+        Ok(Self(Arc::new(Loaded { keys: Keys::new(keys), tokens, tls, allowed_hosts, audit })))
+    }
+
+    /// Returns whether everybody may do everything.
+    pub(super) fn is_open(&self) -> bool {
+        self.0.keys.is_empty() && self.0.tokens.is_none()
+    }
+
+    /// Returns the record of changes and refusals.
+    pub(in crate::service) fn audit(&self) -> &Audit {
+        &self.0.audit
+    }
+
+    /// Returns the names that a request on a port may have as `Host`.
+    pub(super) fn hosts(&self, port: Port) -> Hosts<'_> {
+        if port.is_loopback && self.is_open() { Hosts::Loopback(&self.0.allowed_hosts) } else { Hosts::Any }
+    }
+
+    /// Returns the bytes of a connection, decrypted if there are certificates.
+    pub(in crate::service) fn stream(&self, socket: TcpStream) -> Stream {
+        match &self.0.tls {
+            Some(tls) => Stream::encrypted(socket, Arc::clone(&tls.current())),
+            None => Stream::plain(socket),
+        }
+    }
+
+    /// Returns the name and the rights of the key or token in the headers.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED` if there is none, or it is not valid.
+    pub(super) fn identify(&self, headers: &HeaderMap) -> Result<(Arc<str>, Arc<Rights>), Status> {
+        let mut values = headers.get_all(header::AUTHORIZATION).iter();
+        let (value, None) = (values.next(), values.next()) else {
+            return Err(Status::unauthenticated("expected one `authorization` header, found several"));
+        };
+        let value = value.ok_or_else(|| {
+            Status::unauthenticated("expected the header `authorization: Bearer KEY`, found none")
+        })?;
+        let credential = value.to_str().ok().and_then(|text| text.split_once(' '));
+        let Some((_, credential)) = credential.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        else {
+            return Err(Status::unauthenticated(
+                "expected the header `authorization: Bearer KEY`, found another",
+            ));
+        };
+        let credential = credential.trim();
+        match &self.0.tokens {
+            // Keys have no dots.
+            Some(tokens) if credential.contains('.') => tokens
+                .current()
+                .check(credential)
+                .map_err(|problem| Status::unauthenticated(format!("the token is not valid: {problem}"))),
+            _ => self.0.keys.find(credential).ok_or_else(|| Status::unauthenticated("the key is not valid")),
+        }
+    }
+
+    /// Reads files that have changed, every `interval`, until dropped.
+    pub(in crate::service) async fn watch(self, interval: Duration) {
+        let mut ticks = tokio::time::interval(interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let loaded = Arc::clone(&self.0);
+            // Fails only if the runtime shuts down, or if a reader panicked, which is logged.
+            let _ = tokio::task::spawn_blocking(move || loaded.refresh()).await;
+        }
+    }
+}
+
+impl Loaded {
+    fn refresh(&self) {
+        if let Some(tokens) = &self.tokens {
+            tokens.refresh();
+        }
+        if let Some(tls) = &self.tls {
+            tls.refresh();
+        }
+    }
+}
+
+impl Default for Access {
+    fn default() -> Self {
+        Self(Arc::new(Loaded {
+            keys: Keys::new(Vec::new()),
+            tokens: None,
+            tls: None,
+            allowed_hosts: Vec::new(),
+            audit: Audit::default(),
+        }))
+    }
+}
+
+impl std::fmt::Debug for Access {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Access").field("is_open", &self.is_open()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,126 @@
+//! Decides on a request before its message is read.
+//!
+//! What flows in: requests of any path. What flows out: those that the port serves, that no browser made up and whose
+//! caller has the role, each with the name and the rights of the caller.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use tonic::{Code, Status};
+
+use super::browser::{self, Refused, is_grpc};
+use super::credentials::Access;
+use super::rights::{Need, Rights, Route};
+use crate::service::caller::Caller;
+use crate::service::deadline::Deadline;
+use crate::service::listeners::Part;
+use crate::service::metrics::Observation;
+use crate::service::shared::Shared;
+use crate::service::status;
+
+/// Passes a request on, or refuses it and records the refusal.
+pub(in crate::service) async fn guard(
+    State(shared): State<Arc<Shared>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let Some(route) = Route::of(request.uri().path()) else { return not_found(request.headers()) };
+    let Some(caller) = request.extensions().get::<Caller>() else {
+        return status::internal().into_http();
+    };
+    if !caller.port.serves(route.part) {
+        return not_found(request.headers());
+    }
+    match identified(&shared.access, route, caller, &request) {
+        Ok(None) => {}
+        Ok(Some(caller)) => _ = request.extensions_mut().insert(caller),
+        Err(refused) => {
+            shared.access.audit().refused(caller, route.method(), "", &refused.status);
+            if route.is_grpc() {
+                let deadline = request.extensions().get().copied().unwrap_or(Deadline(None));
+                Observation::begin(&shared.metrics, route.method(), "", deadline)
+                    .finish(refused.status.code());
+            }
+            return answer(refused, request.headers());
+        }
+    }
+    next.run(request).await
+}
+
+/// Returns the caller with name and rights; `None` if everybody has all rights.
+///
+/// # Errors
+/// The rule of browsers, the credential or the role that the request lacks.
+fn identified(
+    access: &Access,
+    route: &Route,
+    caller: &Caller,
+    request: &Request,
+) -> Result<Option<Caller>, Refused> {
+    if route.is_grpc() {
+        browser::check(request, access.hosts(caller.port))?;
+    }
+    if access.is_open() {
+        return Ok(None);
+    }
+    let refused = |status: Status| {
+        let http = if status.code() == Code::Unauthenticated {
+            StatusCode::UNAUTHORIZED
+        } else {
+            StatusCode::FORBIDDEN
+        };
+        Refused { http, status }
+    };
+    let (name, rights) = match access.identify(request.headers()) {
+        Ok((name, rights)) => (Some(name), rights),
+        Err(_) if route.need == Need::Nothing => (None, Rights::none()),
+        Err(status) => return Err(refused(status)),
+    };
+    if let Need::Role(role) = route.need
+        && !rights.has(role)
+    {
+        let (method, role) = (route.method(), role.name());
+        return Err(refused(Status::permission_denied(format!(
+            "{method} needs the role `{role}`, which the credential does not have"
+        ))));
+    }
+    // Metrics are of all indexes.
+    if route.part == Part::Metrics && rights.indexes.is_some() {
+        return Err(refused(Status::permission_denied("the credential is not for all indexes")));
+    }
+    Ok(Some(Caller { name, rights, ..caller.clone() }))
+}
+
+/// Answers in the protocol of the caller.
+fn answer(Refused { http, status }: Refused, headers: &HeaderMap) -> Response {
+    if !is_grpc(headers) {
+        let text = format!("{}\n", status.message());
+        let mut response = (http, text).into_response();
+        if http == StatusCode::UNAUTHORIZED {
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
+        }
+        return response;
+    }
+    // A client of gRPC reads the status of gRPC. A browser reads that of HTTP, which has none for a missing role.
+    let is_for_browsers = headers.contains_key(header::ORIGIN);
+    let mut response = status.into_http::<Body>();
+    if is_for_browsers {
+        *response.status_mut() = http;
+    }
+    response
+}
+
+/// Answers a path that this port does not serve, in the protocol of the caller.
+fn not_found(headers: &HeaderMap) -> Response {
+    if is_grpc(headers) {
+        return Status::unimplemented("no such service").into_http::<Body>();
+    }
+    (StatusCode::NOT_FOUND, "not found: this server speaks gRPC, and HTTP/1 at /metrics and /healthz\n")
+        .into_response()
+}

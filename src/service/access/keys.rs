@@ -1,0 +1,178 @@
+//! Static keys: a secret per client, of which the server knows the SHA-256.
+//!
+//! A key has 256 random bits. So its hash needs neither salt nor a slow function: nobody can try the keys.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fmt::Write as _;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use rand::TryRng as _;
+use rand::rngs::SysRng;
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
+use sha2::{Digest as _, Sha256};
+use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
+
+use super::rights::{Rights, Role};
+
+/// The start of every key, by which people and scanners of repositories recognize one.
+const PREFIX: &str = "shortlist_";
+/// Bytes of randomness in a key, and of a hash.
+const BYTES: usize = 32;
+
+/// The SHA-256 of a key.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Digest([u8; BYTES]);
+
+impl Digest {
+    /// Hashes a key.
+    pub fn of(key: &str) -> Self {
+        Self(Sha256::digest(key).into())
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex(&self.0))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Digest {
+    type Err = String;
+
+    /// Reads 64 hexadecimal digits.
+    fn from_str(text: &str) -> Result<Self, String> {
+        // A key in the place of its hash must not reach a log.
+        let wrong = || "expected the SHA-256 of a key, 64 hexadecimal digits".to_owned();
+        let digits = text.as_bytes();
+        if digits.len() != 2 * BYTES || !digits.iter().all(u8::is_ascii_hexdigit) {
+            return Err(wrong());
+        }
+        let mut bytes = [0; BYTES];
+        for (byte, at) in bytes.iter_mut().zip((0..text.len()).step_by(2)) {
+            *byte = u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| wrong())?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// A key that a server accepts.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyOptions {
+    /// Who has the key, for the audit.
+    pub name: String,
+    /// The hash of the key.
+    pub sha256: Digest,
+    /// What it allows.
+    pub roles: BTreeSet<Role>,
+    /// The indexes that the roles are for; all if `None`.
+    #[serde(default)]
+    pub indexes: Option<BTreeSet<String>>,
+}
+
+/// Returns a new key.
+///
+/// # Errors
+/// If the system has no randomness.
+pub fn new_key() -> std::io::Result<String> {
+    let mut bytes = [0; BYTES];
+    SysRng.try_fill_bytes(&mut bytes).map_err(std::io::Error::other)?;
+    Ok(format!("{PREFIX}{}", hex(&bytes)))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// The keys of a server.
+pub(super) struct Keys(Vec<Key>);
+
+struct Key {
+    digest: Digest,
+    name: Arc<str>,
+    rights: Arc<Rights>,
+}
+
+impl Keys {
+    pub(super) fn new(keys: Vec<KeyOptions>) -> Self {
+        let key = |KeyOptions { name, sha256, roles, indexes }| Key {
+            digest: sha256,
+            name: name.into(),
+            rights: Arc::new(Rights { roles, indexes }),
+        };
+        Self(keys.into_iter().map(key).collect())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Returns the name and the rights of a key. The time does not depend on which key it is, nor on how much of a hash
+    /// is right.
+    pub(super) fn find(&self, key: &str) -> Option<(Arc<str>, Arc<Rights>)> {
+        let digest = Digest::of(key);
+        let (mut found, mut at) = (Choice::from(0), 0);
+        for (position, key) in (0u64..).zip(&self.0) {
+            let is_it = key.digest.0.ct_eq(&digest.0);
+            at.conditional_assign(&position, is_it);
+            found |= is_it;
+        }
+        if !bool::from(found) {
+            return None;
+        }
+        let key = self.0.get(usize::try_from(at).ok()?)?;
+        Some((Arc::clone(&key.name), Arc::clone(&key.rights)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_key_is_found_by_its_hash_and_no_other_is() {
+        let keys: Vec<String> = (0..3).map(|_| new_key().unwrap()).collect();
+        let options = |(at, key): (usize, &String)| KeyOptions {
+            name: format!("key {at}"),
+            sha256: Digest::of(key),
+            roles: [Role::Read].into(),
+            indexes: None,
+        };
+        let known = Keys::new(keys.iter().enumerate().map(options).collect());
+        for (at, key) in keys.iter().enumerate() {
+            assert_eq!(key.len(), PREFIX.len() + 64);
+            assert_eq!(&*known.find(key).unwrap().0, format!("key {at}"));
+            assert!(known.find(&key[1..]).is_none() && known.find(&format!("{key} ")).is_none());
+        }
+        assert!(known.find("").is_none() && known.find(&new_key().unwrap()).is_none());
+    }
+
+    #[test]
+    fn a_hash_reads_as_it_is_written_and_a_wrong_one_is_not_quoted() {
+        let digest = Digest::of("abc");
+        assert_eq!(digest.to_string(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(digest.to_string().to_uppercase().parse(), Ok(digest));
+        for wrong in ["", "ba78", "shortlist_secret", &"é".repeat(32), &"+1".repeat(32)] {
+            let error = wrong.parse::<Digest>().unwrap_err();
+            assert_eq!(error, "expected the SHA-256 of a key, 64 hexadecimal digits");
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Who may do what: credentials, rights, browsers, the record of what was done.
+//!
+//! What flows in: requests with their headers, and the index that each names. What flows out: the same requests with the
+//! name and the rights of their caller, or a refusal; and one line per change and per refusal for the audit.
+//!
+//! ```text
+//!  request ─► route ─► port ─► browser ─► credential ─► role ─► handler ─► index
+//!             known?   has it?  rules     key or token   of the method    of the rights
+//! ```
+//!
+//! The role is checked before a byte of the message is read, the index once the message names it.
+//!
+//! | file | duty |
+//! |---|---|
+//! | `rights.rs`      | roles, and the one that each method needs |
+//! | `browser.rs`     | refuses what a web page makes a browser send |
+//! | `guard.rs`       | decides on a request before it is read |
+//! | `credentials.rs` | everything that a server was given to know its callers by |
+//! | `keys.rs`        | static keys |
+//! | `tokens.rs`      | signed tokens (JWT) |
+//! | `tls.rs`         | certificates |
+//! | `reloaded.rs`    | files that are read again when they change |
+//! | `index.rs`       | decides on the index of a request |
+//! | `audit.rs`       | the record of changes and refusals |
+//! | `error.rs`       | why credentials cannot be loaded |
+
+mod audit;
+mod browser;
+mod credentials;
+mod error;
+mod guard;
+mod index;
+mod keys;
+mod reloaded;
+mod rights;
+mod tls;
+mod tokens;
+
+pub use self::audit::Audit;
+pub(super) use self::audit::{Change, Event};
+pub use self::credentials::{Access, AccessOptions};
+pub use self::error::AccessError;
+pub(super) use self::guard::guard;
+pub(super) use self::index::{check_index, may_list};
+pub use self::keys::{Digest, KeyOptions, new_key};
+pub(super) use self::rights::Rights;
+pub use self::rights::Role;
+pub use self::tls::TlsOptions;
+pub use self::tokens::TokenOptions;

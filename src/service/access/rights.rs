@@ -1,0 +1,158 @@
+//! Roles, and which of them each method needs.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use crate::service::listeners::Part;
+
+/// What a key or token allows. No role implies another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Searches and lookups; `/metrics`.
+    Read,
+    /// Upserts and deletes.
+    Write,
+    /// Takedowns, and their end.
+    Takedown,
+    /// The state of indexes, activations and rebuilds.
+    Admin,
+}
+
+impl Role {
+    /// All roles.
+    pub const ALL: [Role; 4] = [Role::Read, Role::Write, Role::Takedown, Role::Admin];
+
+    /// Returns the name, as in the configuration and in tokens.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Read => "read",
+            Role::Write => "write",
+            Role::Takedown => "takedown",
+            Role::Admin => "admin",
+        }
+    }
+}
+
+/// What a caller may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::service) struct Rights {
+    pub(super) roles: BTreeSet<Role>,
+    /// The names of the indexes that the roles are for; all if `None`.
+    pub(super) indexes: Option<BTreeSet<String>>,
+}
+
+impl Rights {
+    /// All roles for all indexes.
+    pub(in crate::service) fn all() -> Arc<Self> {
+        Arc::new(Self { roles: Role::ALL.into(), indexes: None })
+    }
+
+    /// No roles.
+    pub(super) fn none() -> Arc<Self> {
+        Arc::new(Self { roles: BTreeSet::new(), indexes: None })
+    }
+
+    /// Returns whether the caller has a role.
+    pub(in crate::service) fn has(&self, role: Role) -> bool {
+        self.roles.contains(&role)
+    }
+
+    /// Returns whether the caller may use the index of this name.
+    pub(in crate::service) fn include(&self, index: &str) -> bool {
+        self.indexes.as_ref().is_none_or(|indexes| indexes.contains(index))
+    }
+}
+
+/// What a call needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    /// No credential.
+    Nothing,
+    /// Any valid credential.
+    Credential,
+    /// A credential with this role.
+    Role(Role),
+}
+
+/// One path, and what it needs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Route {
+    pub(super) path: &'static str,
+    pub(super) part: Part,
+    pub(super) need: Need,
+}
+
+impl Route {
+    /// Returns the route of a path; `None` if nothing is served there.
+    pub(super) fn of(path: &str) -> Option<&'static Self> {
+        ROUTES.iter().find(|route| route.path == path)
+    }
+
+    /// Returns the name of the method, without its service.
+    pub(super) fn method(&self) -> &'static str {
+        self.path.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// Returns whether it is called over gRPC, and not with GET.
+    pub(super) fn is_grpc(&self) -> bool {
+        self.path.rfind('/') != Some(0)
+    }
+}
+
+const fn route(path: &'static str, part: Part, need: Need) -> Route {
+    Route { path, part, need }
+}
+
+/// Every path that is served. A path that is not here does not reach a service.
+pub(super) const ROUTES: [Route; 20] = [
+    route("/shortlist.v1.Retrieval/Search", Part::Search, Need::Role(Role::Read)),
+    route("/shortlist.v1.Retrieval/BatchSearch", Part::Search, Need::Role(Role::Read)),
+    route("/shortlist.v1.Retrieval/StreamSearch", Part::Search, Need::Role(Role::Read)),
+    route("/shortlist.v1.Retrieval/Explain", Part::Search, Need::Role(Role::Read)),
+    route("/shortlist.v1.Catalog/Get", Part::Search, Need::Role(Role::Read)),
+    route("/shortlist.v1.Catalog/Upsert", Part::Search, Need::Role(Role::Write)),
+    route("/shortlist.v1.Catalog/StreamUpsert", Part::Search, Need::Role(Role::Write)),
+    route("/shortlist.v1.Catalog/Delete", Part::Search, Need::Role(Role::Write)),
+    route("/shortlist.v1.Catalog/Takedown", Part::Search, Need::Role(Role::Takedown)),
+    route("/shortlist.v1.Catalog/Restore", Part::Search, Need::Role(Role::Takedown)),
+    route("/shortlist.v1.Admin/GetStatus", Part::Admin, Need::Role(Role::Admin)),
+    route("/shortlist.v1.Admin/Activate", Part::Admin, Need::Role(Role::Admin)),
+    route("/shortlist.v1.Admin/Rebuild", Part::Admin, Need::Role(Role::Admin)),
+    route("/shortlist.v1.Admin/CancelRebuild", Part::Admin, Need::Role(Role::Admin)),
+    route("/grpc.health.v1.Health/Check", Part::Common, Need::Nothing),
+    route("/grpc.health.v1.Health/Watch", Part::Common, Need::Nothing),
+    route("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Part::Common, Need::Credential),
+    route("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Part::Common, Need::Credential),
+    route("/healthz", Part::Common, Need::Nothing),
+    route("/metrics", Part::Metrics, Need::Role(Role::Read)),
+];
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+    use prost_types::FileDescriptorSet;
+
+    use super::*;
+    use crate::service::proto::FILE_DESCRIPTOR_SET;
+
+    #[test]
+    fn every_method_has_a_route_with_a_role() {
+        let files = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap().file;
+        let mut methods = 0;
+        for file in files {
+            for service in &file.service {
+                for method in &service.method {
+                    let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
+                    let route = Route::of(&path).unwrap_or_else(|| panic!("{path} has no route"));
+                    assert!(matches!(route.need, Need::Role(_)), "{path}");
+                    assert_eq!(route.method(), method.name());
+                    methods += 1;
+                }
+            }
+        }
+        assert_eq!(methods, ROUTES.iter().filter(|route| route.path.starts_with("/shortlist.")).count());
+    }
+}
