@@ -56,7 +56,7 @@
 //! |---|---|
 //! | `cli`        | one thin file per subcommand |
 //! | `config`     | file, environment and flags into the options of the server |
-//! | `service`    | gRPC to domain and back; admission, health, metrics |
+//! | `service`    | gRPC to domain and back; access, admission, health, metrics |
 //! | `eval`       | sweeps, reports, comparisons |
 //! | `embedded`   | the engine without a server: build or open an index and search it |
 //! | `engine`     | named indexes, each an atomically swapped snapshot |

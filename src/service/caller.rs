@@ -8,7 +8,7 @@ use super::listeners::Port;
 
 /// The caller of a request: an extension of every request.
 #[derive(Clone, Debug)]
-pub(super) struct Caller {
+pub(crate) struct Caller {
     /// The address of the other end of the connection.
     pub(super) peer: IpAddr,
     /// The port that the connection came in on.

@@ -21,7 +21,7 @@ use tokio_rustls::{Accept, TlsAcceptor};
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The bytes of one connection.
-pub(super) struct Stream(State);
+pub(crate) struct Stream(State);
 
 enum State {
     Plain(TcpStream),

@@ -10,9 +10,11 @@
 //! | `architecture/` | imports in the source, and no circles |
 //! | `docs.rs`   | the documents |
 //! | `service/` | a real server and generated clients |
+//! | `access/`  | credentials, rights, browsers, encryption, audit |
 //! | `cli/`     | the real binary |
 //! | `harness/` | shared servers, processes, disks and small indexes; no tests |
 
+mod access;
 mod architecture;
 mod cli;
 mod data;

@@ -36,33 +36,33 @@ struct Record {
 
 /// What a call changed, or tried to.
 #[derive(Debug, Default, Serialize)]
-pub(in crate::service) struct Change {
+pub(crate) struct Change {
     /// The number of videos in the request.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(in crate::service) count: Option<usize>,
+    pub(crate) count: Option<usize>,
     /// How many of them were refused.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(in crate::service) refused: Option<usize>,
+    pub(crate) refused: Option<usize>,
     /// Their ids, unless they were upserted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(in crate::service) video_ids: Vec<u64>,
+    pub(crate) video_ids: Vec<u64>,
     /// The sequence of the last write in the log of the index.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(in crate::service) sequence: Option<u64>,
+    pub(crate) sequence: Option<u64>,
     /// The generation to activate.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(in crate::service) generation: Option<u64>,
+    pub(crate) generation: Option<u64>,
 }
 
 /// A call and what became of it.
-pub(in crate::service) struct Event<'a> {
-    pub(in crate::service) caller: &'a Caller,
-    pub(in crate::service) method: &'static str,
+pub(crate) struct Event<'a> {
+    pub(crate) caller: &'a Caller,
+    pub(crate) method: &'static str,
     /// The name of the index; empty if it is not known.
-    pub(in crate::service) index: &'a str,
-    pub(in crate::service) change: Change,
+    pub(crate) index: &'a str,
+    pub(crate) change: Change,
     /// Why it was refused.
-    pub(in crate::service) refusal: Option<&'a Status>,
+    pub(crate) refusal: Option<&'a Status>,
 }
 
 /// The form of an event in the record.
@@ -94,25 +94,19 @@ impl Audit {
     }
 
     /// Returns whether anything is recorded.
-    pub(in crate::service) fn is_on(&self) -> bool {
+    pub(crate) fn is_on(&self) -> bool {
         self.0.is_some()
     }
 
     /// Records a change, or the attempt of one.
-    pub(in crate::service) fn changed(&self, event: &Event<'_>) {
+    pub(crate) fn changed(&self, event: &Event<'_>) {
         if let Some(record) = &self.0 {
             record.lock().write(event, Timestamp::now());
         }
     }
 
     /// Records that a call was refused for lack of a right.
-    pub(in crate::service) fn refused(
-        &self,
-        caller: &Caller,
-        method: &'static str,
-        index: &str,
-        why: &Status,
-    ) {
+    pub(crate) fn refused(&self, caller: &Caller, method: &'static str, index: &str, why: &Status) {
         let Some(record) = &self.0 else { return };
         let event = Event { caller, method, index, change: Change::default(), refusal: Some(why) };
         let now = Timestamp::now();

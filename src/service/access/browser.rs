@@ -24,7 +24,7 @@ const MAX_QUOTE_BYTES: usize = 100;
 pub(super) enum Hosts<'a> {
     /// Any: the caller needs a credential, which no browser adds.
     Any,
-    /// Loopback names and addresses, and these names.
+    /// Loopback addresses, names without a dot, and these names.
     Loopback(&'a [String]),
 }
 
@@ -67,7 +67,7 @@ pub(super) fn check<B>(request: &Request<B>, hosts: Hosts<'_>) -> Result<(), Ref
         if !authority.as_ref().is_some_and(|authority| is_ours(authority.host(), names)) {
             let found = authority.map_or("none".to_owned(), |found| shortened(found, MAX_QUOTE_BYTES));
             return Err(forbidden(format!(
-                "expected a loopback name or address as Host, found {found}; \
+                "expected a loopback address or a local name as Host, found {found}; \
                  the setting `allowed_hosts` allows others"
             )));
         }
@@ -83,11 +83,14 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     name.eq_ignore_ascii_case(GRPC.as_bytes()) && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
 }
 
+/// Returns whether a name is one of this machine, or one that no stranger can have: clients of gRPC over several
+/// addresses send a made-up authority such as `shortlist`, and public names have a dot.
 fn is_ours(host: &str, names: &[String]) -> bool {
     // Authorities have addresses of IPv6 in brackets, and names may end with a dot.
     let name = host.strip_suffix('.').unwrap_or(host);
     let address = host.trim_start_matches('[').trim_end_matches(']');
-    name.eq_ignore_ascii_case("localhost")
+    let is_local = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    is_local
         || address.parse().is_ok_and(|address: IpAddr| is_loopback(address))
         || names.iter().any(|ours| ours.eq_ignore_ascii_case(name))
 }
@@ -155,6 +158,7 @@ mod tests {
             "127.0.0.1:50051",
             "127.9.9.9",
             "[::1]:9",
+            "shortlist",
             "search.test:1",
         ] {
             assert_eq!(code("/a", &[grpc, ("host", passes)]), None, "{passes}");

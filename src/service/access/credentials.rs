@@ -65,7 +65,7 @@ impl Access {
     }
 
     /// Returns the record of changes and refusals.
-    pub(in crate::service) fn audit(&self) -> &Audit {
+    pub(crate) fn audit(&self) -> &Audit {
         &self.0.audit
     }
 
@@ -75,7 +75,7 @@ impl Access {
     }
 
     /// Returns the bytes of a connection, decrypted if there are certificates.
-    pub(in crate::service) fn stream(&self, socket: TcpStream) -> Stream {
+    pub(crate) fn stream(&self, socket: TcpStream) -> Stream {
         match &self.0.tls {
             Some(tls) => Stream::encrypted(socket, Arc::clone(&tls.current())),
             None => Stream::plain(socket),
@@ -113,7 +113,10 @@ impl Access {
     }
 
     /// Reads files that have changed, every `interval`, until dropped.
-    pub(in crate::service) async fn watch(self, interval: Duration) {
+    pub(crate) async fn watch(self, interval: Duration) {
+        if self.0.tokens.is_none() && self.0.tls.is_none() {
+            return;
+        }
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

@@ -10,7 +10,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use tonic::{Code, Status};
+use tonic::Status;
 
 use super::browser::{self, Refused, is_grpc};
 use super::credentials::Access;
@@ -23,11 +23,7 @@ use crate::service::shared::Shared;
 use crate::service::status;
 
 /// Passes a request on, or refuses it and records the refusal.
-pub(in crate::service) async fn guard(
-    State(shared): State<Arc<Shared>>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+pub(crate) async fn guard(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
     let Some(route) = Route::of(request.uri().path()) else { return not_found(request.headers()) };
     let Some(caller) = request.extensions().get::<Caller>() else {
         return status::internal().into_http();
@@ -35,64 +31,52 @@ pub(in crate::service) async fn guard(
     if !caller.port.serves(route.part) {
         return not_found(request.headers());
     }
-    match identified(&shared.access, route, caller, &request) {
-        Ok(None) => {}
-        Ok(Some(caller)) => _ = request.extensions_mut().insert(caller),
-        Err(refused) => {
-            shared.access.audit().refused(caller, route.method(), "", &refused.status);
-            if route.is_grpc() {
-                let deadline = request.extensions().get().copied().unwrap_or(Deadline(None));
-                Observation::begin(&shared.metrics, route.method(), "", deadline)
-                    .finish(refused.status.code());
-            }
-            return answer(refused, request.headers());
+    let mut caller = caller.clone();
+    if let Err(refused) = decide(&shared.access, route, &mut caller, &request) {
+        shared.access.audit().refused(&caller, route.method(), "", &refused.status);
+        if route.is_grpc() {
+            let deadline = request.extensions().get().copied().unwrap_or(Deadline(None));
+            Observation::begin(&shared.metrics, route.method(), "", deadline).finish(refused.status.code());
         }
+        return answer(refused, request.headers());
+    }
+    if !shared.access.is_open() {
+        request.extensions_mut().insert(caller);
     }
     next.run(request).await
 }
 
-/// Returns the caller with name and rights; `None` if everybody has all rights.
+/// Finds out the name and the rights of the caller, if not everybody has all rights.
 ///
 /// # Errors
 /// The rule of browsers, the credential or the role that the request lacks.
-fn identified(
-    access: &Access,
-    route: &Route,
-    caller: &Caller,
-    request: &Request,
-) -> Result<Option<Caller>, Refused> {
+fn decide(access: &Access, route: &Route, caller: &mut Caller, request: &Request) -> Result<(), Refused> {
     if route.is_grpc() {
         browser::check(request, access.hosts(caller.port))?;
     }
     if access.is_open() {
-        return Ok(None);
+        return Ok(());
     }
-    let refused = |status: Status| {
-        let http = if status.code() == Code::Unauthenticated {
-            StatusCode::UNAUTHORIZED
-        } else {
-            StatusCode::FORBIDDEN
-        };
-        Refused { http, status }
-    };
-    let (name, rights) = match access.identify(request.headers()) {
-        Ok((name, rights)) => (Some(name), rights),
-        Err(_) if route.need == Need::Nothing => (None, Rights::none()),
-        Err(status) => return Err(refused(status)),
-    };
-    if let Need::Role(role) = route.need
-        && !rights.has(role)
-    {
-        let (method, role) = (route.method(), role.name());
-        return Err(refused(Status::permission_denied(format!(
-            "{method} needs the role `{role}`, which the credential does not have"
-        ))));
+    caller.rights = Rights::none();
+    match access.identify(request.headers()) {
+        Ok((name, rights)) => (caller.name, caller.rights) = (Some(name), rights),
+        Err(_) if route.need == Need::Nothing => {}
+        Err(status) => return Err(Refused { http: StatusCode::UNAUTHORIZED, status }),
     }
-    // Metrics are of all indexes.
-    if route.part == Part::Metrics && rights.indexes.is_some() {
-        return Err(refused(Status::permission_denied("the credential is not for all indexes")));
+    let forbidden =
+        |text: String| Err(Refused { http: StatusCode::FORBIDDEN, status: Status::permission_denied(text) });
+    match route.need {
+        Need::Role(role) if !caller.rights.has(role) => forbidden(format!(
+            "{} needs the role `{}`, which the credential does not have",
+            route.method(),
+            role.name()
+        )),
+        // Metrics are of all indexes.
+        _ if route.part == Part::Metrics && caller.rights.indexes.is_some() => {
+            forbidden("the credential is not for all indexes".to_owned())
+        }
+        _ => Ok(()),
     }
-    Ok(Some(Caller { name, rights, ..caller.clone() }))
 }
 
 /// Answers in the protocol of the caller.

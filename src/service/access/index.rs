@@ -11,7 +11,7 @@ use crate::service::shared::Shared;
 ///
 /// # Errors
 /// `PERMISSION_DENIED`, for an index that does not exist as for one that is for others.
-pub(in crate::service) fn check_index(
+pub(crate) fn check_index(
     shared: &Arc<Shared>,
     caller: &Caller,
     method: &'static str,
@@ -28,6 +28,6 @@ pub(in crate::service) fn check_index(
 }
 
 /// Returns whether the caller may see that the index of this name exists.
-pub(in crate::service) fn may_list(caller: &Caller, index: &str) -> bool {
+pub(crate) fn may_list(caller: &Caller, index: &str) -> bool {
     caller.rights.include(index)
 }

@@ -9,7 +9,7 @@ use crate::service::listeners::Part;
 
 /// What a key or token allows. No role implies another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "String")]
 pub enum Role {
     /// Searches and lookups; `/metrics`.
     Read,
@@ -36,9 +36,18 @@ impl Role {
     }
 }
 
+impl TryFrom<String> for Role {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        let known = Role::ALL.into_iter().find(|role| role.name() == name);
+        known.ok_or_else(|| format!("unknown role {name:?}, expected read, write, takedown or admin"))
+    }
+}
+
 /// What a caller may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::service) struct Rights {
+pub(crate) struct Rights {
     pub(super) roles: BTreeSet<Role>,
     /// The names of the indexes that the roles are for; all if `None`.
     pub(super) indexes: Option<BTreeSet<String>>,
@@ -46,7 +55,7 @@ pub(in crate::service) struct Rights {
 
 impl Rights {
     /// All roles for all indexes.
-    pub(in crate::service) fn all() -> Arc<Self> {
+    pub(crate) fn all() -> Arc<Self> {
         Arc::new(Self { roles: Role::ALL.into(), indexes: None })
     }
 
@@ -56,12 +65,12 @@ impl Rights {
     }
 
     /// Returns whether the caller has a role.
-    pub(in crate::service) fn has(&self, role: Role) -> bool {
+    pub(crate) fn has(&self, role: Role) -> bool {
         self.roles.contains(&role)
     }
 
     /// Returns whether the caller may use the index of this name.
-    pub(in crate::service) fn include(&self, index: &str) -> bool {
+    pub(crate) fn include(&self, index: &str) -> bool {
         self.indexes.as_ref().is_none_or(|indexes| indexes.contains(index))
     }
 }

@@ -19,9 +19,11 @@ use super::reloaded::Reloaded;
 use super::rights::{Rights, Role};
 
 /// How far the clocks of the issuer and of this server may differ, in seconds.
-const LEEWAY_SECONDS: u64 = 30;
+const LEEWAY_SECONDS: u64 = 5;
 /// Least length of the shared secret of HS256 in base64, which stands for 256 bits.
 const MIN_SECRET_LENGTH: usize = 43;
+
+const LACKS_CLAIM: &str = "it lacks one of the claims exp, aud, iss and sub";
 
 /// Which tokens a server accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +48,7 @@ struct TokenKey {
 
 #[derive(Deserialize)]
 struct Claims {
-    sub: String,
+    sub: Option<String>,
     /// Names that are no role are of other services.
     #[serde(default)]
     roles: Vec<String>,
@@ -125,7 +127,7 @@ impl Tokens {
         let Claims { sub, roles, indexes } = token.map_err(|error| problem(error.kind()))?.claims;
         let roles =
             Role::ALL.into_iter().filter(|role| roles.iter().any(|name| name == role.name())).collect();
-        Ok((sub.into(), Arc::new(Rights { roles, indexes })))
+        Ok((sub.ok_or(LACKS_CLAIM)?.into(), Arc::new(Rights { roles, indexes })))
     }
 }
 
@@ -139,7 +141,7 @@ fn problem(error: &ErrorKind) -> &'static str {
         ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => {
             "its algorithm is not that of the key"
         }
-        ErrorKind::MissingRequiredClaim(_) => "it lacks one of the claims exp, aud, iss and sub",
+        ErrorKind::MissingRequiredClaim(_) => LACKS_CLAIM,
         _ => "it is malformed",
     }
 }

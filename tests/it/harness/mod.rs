@@ -4,6 +4,7 @@
 //! depends on the speed of the machine: to keep a search unfinished, a test closes a [`Gate`] in front of the compute
 //! pool.
 
+pub mod credentials;
 pub mod disk;
 pub mod files;
 pub mod indexes;
@@ -283,8 +284,13 @@ pub async fn channel(address: SocketAddr) -> Channel {
 
 /// Sends an HTTP/1.1 GET. Returns status line, headers and body.
 pub async fn http1_get(address: SocketAddr, path: &str) -> String {
+    http1_get_with(address, path, "").await
+}
+
+/// The same with further header lines, each with its end.
+pub async fn http1_get_with(address: SocketAddr, path: &str, headers: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{headers}Connection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut response = String::new();
     stream.read_to_string(&mut response).await.unwrap();

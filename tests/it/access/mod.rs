@@ -1,0 +1,8 @@
+//! Who may do what: a real server, real sockets, generated clients.
+
+mod audit;
+mod browsers;
+mod command;
+mod rights;
+mod tls;
+mod tokens;
