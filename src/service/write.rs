@@ -120,7 +120,7 @@ impl<'a> WriteCall<'a> {
             } else {
                 Err(deadline::exceeded())
             };
-            // Before the answer is sent: whoever has the answer finds the change in the record.
+            // Before the answer is sent, so that the record has every change whose answer the caller has.
             record(&shared, &caller, method, &index, change, result.as_ref().err());
             // Before the answer is sent, so that the metrics already count a write whose answer the caller has.
             observation.finish(result.as_ref().err().map_or(Code::Ok, Status::code));
