@@ -166,6 +166,9 @@ fn claim(listen: &str, check: impl Fn(SocketAddr) -> Result<(), ConfigError>) ->
     let mut refused = std::io::Error::new(std::io::ErrorKind::NotFound, "no such address");
     for address in listen.to_socket_addrs()? {
         check(address)?;
+        if !service::is_loopback(address.ip()) {
+            tracing::info!(%address, "other machines reach this address");
+        }
         match bind(address) {
             Ok(socket) => return Ok(socket),
             Err(error) => refused = error,

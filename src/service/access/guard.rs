@@ -57,14 +57,17 @@ fn decide(access: &Access, route: &Route, caller: &mut Caller, request: &Request
     if access.is_open() {
         return Ok(());
     }
+    // A client of gRPC expects 200, and reads the status of gRPC.
+    let http = |code| if route.is_grpc() { StatusCode::OK } else { code };
     caller.rights = Rights::none();
     match access.identify(request.headers()) {
         Ok((name, rights)) => (caller.name, caller.rights) = (Some(name), rights),
         Err(_) if route.need == Need::Nothing => {}
-        Err(status) => return Err(Refused { http: StatusCode::UNAUTHORIZED, status }),
+        Err(status) => return Err(Refused { http: http(StatusCode::UNAUTHORIZED), status }),
     }
-    let forbidden =
-        |text: String| Err(Refused { http: StatusCode::FORBIDDEN, status: Status::permission_denied(text) });
+    let forbidden = |text: String| {
+        Err(Refused { http: http(StatusCode::FORBIDDEN), status: Status::permission_denied(text) })
+    };
     match route.need {
         Need::Role(role) if !caller.rights.has(role) => forbidden(format!(
             "{} needs the role `{}`, which the credential does not have",
@@ -91,12 +94,8 @@ fn answer(Refused { http, status }: Refused, headers: &HeaderMap) -> Response {
         }
         return response;
     }
-    // A client of gRPC reads the status of gRPC. A browser reads that of HTTP, which has none for a missing role.
-    let is_for_browsers = headers.contains_key(header::ORIGIN);
     let mut response = status.into_http::<Body>();
-    if is_for_browsers {
-        *response.status_mut() = http;
-    }
+    *response.status_mut() = http;
     response
 }
 
