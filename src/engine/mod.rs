@@ -169,6 +169,21 @@ impl Engine {
         })
     }
 
+    /// Returns the expected cost of a request, in nanoseconds of one thread of a nominal machine. Reads no data of the
+    /// index. A request that cannot be answered costs next to nothing.
+    pub fn expected_cost(&self, request: &SearchRequest) -> u64 {
+        let cost = self.with(&request.index, |served| {
+            // Not the snapshot without expired videos, which the first search after an expiry makes.
+            Ok(query::estimate::estimate(&served.shared().current.load(), &self.limits, request))
+        });
+        cost.unwrap_or(1)
+    }
+
+    /// Returns the number of threads of the compute pool.
+    pub fn threads(&self) -> usize {
+        self.pool.current_num_threads()
+    }
+
     /// Compares one sampled answer with the exact one, on the calling thread. Returns false if none waits.
     pub fn measure_recall(&self) -> bool {
         // Round robin over the indexes.

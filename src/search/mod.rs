@@ -55,7 +55,7 @@ pub use hit::{Found, Hit, Interrupted};
 pub use loss::Loss;
 pub use params::{Effort, SearchParams, SearchParamsError};
 pub use place::Place;
-pub use plan::Plan;
+pub use plan::{Plan, explored_bytes};
 pub use rules::{CapKeys, Interest, Located, NodeRules, Segment, Shortfall};
 pub use scorers::exact_scores;
 pub use searcher::Searcher;

@@ -12,12 +12,14 @@
 //! | `calibrated.rs`     | the measured recall of a generation |
 //! | `usage.rs`          | what requests used of a generation |
 //! | `snapshot.rs`       | one generation with its delta, searchable |
+//! | `estimate.rs`       | what a request is expected to cost |
 //! | `explain.rs`        | why a video is or is not in an answer |
 //! | `builder.rs`        | a search request, one call per field |
 
 mod builder;
 pub(crate) mod calibrated;
 pub(crate) mod context;
+pub(crate) mod estimate;
 pub(crate) mod explain;
 pub(crate) mod request;
 pub(crate) mod resolved_query;
