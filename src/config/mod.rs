@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `limits.rs`    | the limits on requests |
 //! | `telemetry.rs` | logs |
+//! | `times.rs`     | durations |
 //!
 //! ```toml
 //! listen = "127.0.0.1:50051"      # host and port; port 0 picks a free port
@@ -33,6 +34,14 @@
 //! max_stream_window = 16          # requests of one stream in flight
 //! max_batch_writes = 1000         # videos in one batch of writes, and in one Get
 //! max_concurrent_writes = 256     # batches of writes in flight; further batches are rejected
+//! allow_exact = true              # whether searches may score every video
+//! max_offset = 1000000            # largest offset of a page; offset + k is at most max_k in any case
+//! max_interests = 16              # interests in one query
+//! max_queued_per_client = 1024    # searches of one client that wait; further searches are rejected
+//! max_searches_per_second = 0     # searches of one client per second; 0 for any number
+//! max_cost_ms_per_second = 0      # milliseconds of one thread that the searches of one client may be expected
+//!                                 # to take per second; 0 for any
+//! max_deadline = "60s"            # longest time for one search, and for one without a deadline
 //!
 //! [rebuild]
 //! threads = 0                     # threads that build while the server searches; 0 for half of the cores
@@ -60,14 +69,14 @@
 
 mod limits;
 pub mod telemetry;
+mod times;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::{Config, Environment, File, FileFormat, Source};
-use jiff::SignedDuration;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use crate::engine::{EngineOptions, GateOptions, RebuildOptions, SampleOptions};
 use crate::index::MemoryMode;
@@ -75,6 +84,7 @@ use crate::service::{ServiceLimits, ServiceOptions};
 
 pub use self::limits::LimitsConfig;
 use self::telemetry::LogFormat;
+use self::times::duration;
 
 /// The prefix of the environment variables. `__` separates the names of nested keys.
 pub const ENVIRONMENT_PREFIX: &str = "SHORTLIST_SERVE_";
@@ -214,6 +224,9 @@ impl ServeConfig {
         if self.indexes.keys().any(String::is_empty) {
             return value("indexes", "a name for each folder", &"");
         }
+        if self.limits.service.caller.max_deadline.is_zero() {
+            return value("limits.max_deadline", "more than 0s", &self.limits.service.caller.max_deadline);
+        }
         let counts = [("rebuild.keep_generations", self.rebuild.keep_generations), ("gate.k", self.gate.k)];
         let rebuild = &self.rebuild;
         let gate = &self.gate;
@@ -233,7 +246,7 @@ impl ServeConfig {
                 return value(key, expected, &found);
             }
         }
-        let at_least_one = self.limits.all().into_iter().chain(counts);
+        let at_least_one = self.limits.counts().into_iter().chain(counts);
         if let Some((key, found)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
             return value(key, "at least 1", &found);
         }
@@ -282,18 +295,6 @@ fn origin_of(variable: &str) -> String {
 fn environment(variables: HashMap<String, String>) -> Environment {
     let prefixed = Environment::with_prefix(ENVIRONMENT_PREFIX).prefix_separator("").separator("__");
     prefixed.source(Some(variables))
-}
-
-/// Reads a duration such as `"1s"`, `"250ms"` or `"1m 30s"`.
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    text.parse::<SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok()).ok_or_else(
-        || {
-            serde::de::Error::custom(format!(
-                "invalid duration {text:?}: expected one such as \"1s\" or \"250ms\""
-            ))
-        },
-    )
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -70,6 +70,11 @@ struct TaskLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabels {
     index: String,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusalLabels {
     reason: &'static str,
 }
 
@@ -199,6 +204,9 @@ pub(super) struct Metrics {
     rebuild_state: Family<StateLabels, U64Gauge>,
     refused: Family<ReasonLabels, Counter>,
     short_answers: Family<ReasonLabels, Counter>,
+    refused_searches: Family<RefusalLabels, Counter>,
+    admitted_cost: Counter<f64, AtomicU64>,
+    queue_seconds: Histogram,
 }
 
 /// The gauges of an index that is not open; all of them are 0.
@@ -274,6 +282,25 @@ impl Metrics {
                 "Answers to searches with fewer candidates than requested or cut by the deadline, by reason",
                 Family::default(),
             ),
+            refused_searches: register(
+                all,
+                "refused_searches",
+                "Searches refused before they were computed, by reason",
+                Family::default(),
+            ),
+            // The encoder appends `_total`.
+            admitted_cost: register(
+                all,
+                "admitted_cost_seconds",
+                "Expected cost of the admitted searches, in seconds of one thread",
+                Counter::default(),
+            ),
+            queue_seconds: register(
+                all,
+                "queue_seconds",
+                "Seconds that searches waited for the compute pool",
+                Histogram::new(SECONDS),
+            ),
             registry,
         };
         for task in Task::ALL {
@@ -302,10 +329,26 @@ impl Metrics {
         let by_reason = |reason| ReasonLabels { index: index.clone(), reason };
         metrics.refused.get_or_create(&by_reason("videos")).inc();
         metrics.short_answers.get_or_create(&by_reason("deadline")).inc();
+        metrics.refused_search("deadline");
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &metrics.registry)
             .expect("a string takes any text");
         text
+    }
+
+    /// Counts a search that is refused before it is computed.
+    pub(super) fn refused_search(&self, reason: &'static str) {
+        self.refused_searches.get_or_create(&RefusalLabels { reason }).inc();
+    }
+
+    /// Counts a search that is queued, with its expected cost in nanoseconds.
+    pub(super) fn admitted_cost(&self, nanos: u64) {
+        self.admitted_cost.inc_by(nanos as f64 / 1e9);
+    }
+
+    /// Records how long a search waited.
+    pub(super) fn queued(&self, waited: Duration) {
+        self.queue_seconds.observe(waited.as_secs_f64());
     }
 
     /// Answers a scrape.

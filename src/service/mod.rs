@@ -5,9 +5,9 @@
 //! know graphs or files.
 //!
 //! ```text
-//!  connection ─► deadline ─► retrieval ─► convert ─► admission ─► engine pool ─► convert ─► answer
-//!  (server)      grpc-timeout             proto to   permit or    search with    domain to
-//!                                         domain     rejection    a budget       proto
+//!  connection ─► deadline ─► retrieval ─► convert ─► admission ─► queue ─► engine pool ─► convert ─► answer
+//!  (server)      grpc-timeout             proto to   permit or    fair by  search with    domain to
+//!                                         domain     rejection    cost     a budget       proto
 //!                 ├────────► catalog ─► convert ─► admission ─► blocking thread, which waits for the disk
 //!                 ├────────► admin         on blocking threads
 //!                 ├────────► health        per index, and "" for the server
@@ -35,6 +35,12 @@
 //! | `field.rs`        | the fields of engine errors → paths in the proto |
 //! | `status.rs`       | errors → codes and details |
 //! | `admission.rs`    | limits the searches and writes in flight |
+//! | `quota.rs`        | what one caller may ask for |
+//! | `rates.rs`        | searches and cost per client and second |
+//! | `dispatcher.rs`   | which admitted search is computed next, and which is refused |
+//! | `queue.rs`        | the searches that wait, fair between clients and by deadline |
+//! | `flows.rs`        | start-time fair queueing |
+//! | `speed.rs`        | how measured cost compares with expected cost |
 //! | `shared.rs`       | the state that all calls share |
 //! | `options.rs`      | options and limits |
 //! | `proto.rs`        | the generated code |
@@ -45,17 +51,23 @@ mod caller;
 mod catalog;
 mod convert;
 mod deadline;
+mod dispatcher;
 mod error;
 mod field;
+mod flows;
 mod health;
 mod incoming;
 mod metrics;
 mod options;
 pub mod proto;
+mod queue;
+mod quota;
+mod rates;
 mod retrieval;
 mod routes;
 mod server;
 mod shared;
+mod speed;
 mod status;
 mod undecodable;
 mod watch;
@@ -72,14 +84,16 @@ use tokio::sync::{Semaphore, watch as watch_channel};
 use tokio::task::JoinSet;
 
 use self::admission::{Admission, Work};
+use self::dispatcher::Dispatcher;
 use self::health::Health;
 use self::metrics::Metrics;
+use self::quota::Quota;
 use self::shared::Shared;
 use crate::engine::Engine;
 
 #[cfg(feature = "cli")]
 pub(crate) use self::convert::plan_from_proto;
-pub use self::options::{ServiceLimits, ServiceOptions};
+pub use self::options::{CallerLimits, ServiceLimits, ServiceOptions};
 #[cfg(feature = "cli")]
 pub(crate) use self::status::code_name;
 
@@ -119,6 +133,12 @@ pub async fn serve(
             limits.max_concurrent_writes,
             metrics.writes_in_flight.clone(),
         ),
+        dispatcher: Arc::new(Dispatcher::new(
+            Arc::clone(&engine),
+            Arc::clone(&metrics),
+            limits.caller.max_queued_per_client,
+        )),
+        quota: Quota::new(limits.caller),
         metrics: Arc::clone(&metrics),
         health: Health::new(&engine).await,
         limits,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::engine::Limits;
+
 /// The options of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServiceOptions {
@@ -40,6 +42,41 @@ pub struct ServiceLimits {
     pub max_batch_writes: usize,
     /// Maximum number of batches of writes in flight. Further batches are rejected.
     pub max_concurrent_writes: usize,
+    /// What one caller may ask for.
+    pub caller: CallerLimits,
+}
+
+/// Limits on what one caller may ask for. The defaults allow whatever the engine allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallerLimits {
+    /// Whether every video may be scored: searches with exact effort, and explanations.
+    pub allow_exact: bool,
+    /// Largest offset of a page.
+    pub max_offset: usize,
+    /// Most interests in one query.
+    pub max_interests: usize,
+    /// Maximum number of searches of one client that wait for the compute pool. Further searches are rejected.
+    pub max_queued_per_client: usize,
+    /// Searches of one client per second; 0 for any number.
+    pub max_searches_per_second: usize,
+    /// Expected cost of the searches of one client per second, in milliseconds of one thread; 0 for any.
+    pub max_cost_ms_per_second: usize,
+    /// Longest time for one search. It is also the deadline of a search without one.
+    pub max_deadline: Duration,
+}
+
+impl Default for CallerLimits {
+    fn default() -> Self {
+        Self {
+            allow_exact: true,
+            max_offset: 1_000_000,
+            max_interests: Limits::MAX_INTERESTS,
+            max_queued_per_client: 1024,
+            max_searches_per_second: 0,
+            max_cost_ms_per_second: 0,
+            max_deadline: Duration::from_secs(60),
+        }
+    }
 }
 
 impl Default for ServiceLimits {
@@ -52,6 +89,7 @@ impl Default for ServiceLimits {
             max_stream_window: 16,
             max_batch_writes: 1000,
             max_concurrent_writes: 256,
+            caller: CallerLimits::default(),
         }
     }
 }

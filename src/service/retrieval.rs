@@ -7,6 +7,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 use prost::Message;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
@@ -15,7 +16,9 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::admission::Permit;
+use super::caller::Caller;
 use super::deadline::{self, Deadline};
+use super::dispatcher::Turn;
 use super::incoming::Incoming;
 use super::metrics::Observation;
 use super::proto::retrieval_server::Retrieval;
@@ -23,10 +26,11 @@ use super::proto::{
     BatchSearchRequest, BatchSearchResponse, BatchSearchResult, ExplainRequest, ExplainResponse,
     SearchRequest, SearchResponse, SearchStreamItem, batch_search_result, search_stream_item,
 };
+use super::queue::Place;
 use super::shared::Shared;
 use super::{convert, status};
 use crate::base::id::VideoId;
-use crate::engine::{self, Budget, EngineError};
+use crate::engine::{self, Budget, Effort, EngineError};
 use crate::service::error::InvalidField;
 
 /// `Retrieval` over one engine.
@@ -43,8 +47,8 @@ impl RetrievalService {
 #[tonic::async_trait]
 impl Retrieval for RetrievalService {
     async fn search(&self, request: Request<SearchRequest>) -> Result<Response<SearchResponse>, Status> {
-        let call = Call { shared: &self.shared, method: "Search", deadline: Deadline::of(&request) };
-        let pending = call.search(request.into_inner(), "", || self.shared.admission.admit_one());
+        let call = Call::of(&self.shared, "Search", &request);
+        let pending = call.search(request.into_inner(), "", |place| call.admit(place));
         pending.answer().await.map(Response::new)
     }
 
@@ -52,9 +56,9 @@ impl Retrieval for RetrievalService {
         &self,
         request: Request<BatchSearchRequest>,
     ) -> Result<Response<BatchSearchResponse>, Status> {
-        let call = Call { shared: &self.shared, method: "BatchSearch", deadline: Deadline::of(&request) };
+        let call = Call::of(&self.shared, "BatchSearch", &request);
         let requests = request.into_inner().requests;
-        let permits = match self.admit_batch(requests.len()) {
+        let permits = match call.admit_batch(requests.len()) {
             Ok(permits) => permits,
             Err(status) => {
                 call.observe("").finish(status.code());
@@ -62,7 +66,7 @@ impl Retrieval for RetrievalService {
             }
         };
         let start = |(position, (request, permit))| {
-            call.search(request, &format!("requests[{position}]."), || Ok(permit))
+            call.search(request, &format!("requests[{position}]."), |_| Ok(permit))
         };
         let started: Vec<Pending<SearchResponse>> =
             requests.into_iter().zip(permits).enumerate().map(start).collect();
@@ -85,9 +89,9 @@ impl Retrieval for RetrievalService {
         &self,
         request: Request<Streaming<SearchRequest>>,
     ) -> Result<Response<Self::StreamSearchStream>, Status> {
-        let deadline = Deadline::of(&request);
+        let (deadline, caller) = (Deadline::of(&request), Caller::of(&request));
         let (started, answers) = mpsc::unbounded_channel();
-        tokio::spawn(read_stream(Arc::clone(&self.shared), request.into_inner(), deadline, started));
+        tokio::spawn(read_stream(Arc::clone(&self.shared), request.into_inner(), caller, deadline, started));
         let answers = UnboundedReceiverStream::new(answers).then(move |started| async move {
             let Started { pending, slot } = started?;
             let answer = deadline.bound(pending.answer()).await.unwrap_or_else(|| Err(deadline::exceeded()));
@@ -102,20 +106,9 @@ impl Retrieval for RetrievalService {
     }
 
     async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
-        let call = Call { shared: &self.shared, method: "Explain", deadline: Deadline::of(&request) };
+        let call = Call::of(&self.shared, "Explain", &request);
         let ExplainRequest { request, video_id } = request.into_inner();
         call.explain(request.unwrap_or_default(), VideoId(video_id)).answer().await.map(Response::new)
-    }
-}
-
-impl RetrievalService {
-    fn admit_batch(&self, searches: usize) -> Result<Vec<Permit>, Status> {
-        let max_batch = self.shared.limits.max_batch;
-        if searches > max_batch {
-            let problem = format!("expected at most {max_batch} searches, found {searches}");
-            return Err(status::of(&InvalidField::new("requests", problem).into(), ""));
-        }
-        self.shared.admission.admit(searches)
     }
 }
 
@@ -131,14 +124,15 @@ struct Started {
 async fn read_stream(
     shared: Arc<Shared>,
     requests: Streaming<SearchRequest>,
+    caller: Caller,
     deadline: Deadline,
     started: mpsc::UnboundedSender<Result<Started, Status>>,
 ) {
-    let call = Call { shared: &shared, method: "StreamSearch", deadline };
+    let call = Call { shared: &shared, method: "StreamSearch", caller, deadline };
     let mut incoming = Incoming::of(&shared, call.method, requests, deadline);
     while let Some(next) = incoming.next(started.closed()).await {
         let item = next.map(|(slot, request)| Started {
-            pending: call.search(request, "", || shared.admission.admit_one()),
+            pending: call.search(request, "", |place| call.admit(place)),
             slot,
         });
         let is_last = item.is_err();
@@ -149,16 +143,60 @@ async fn read_stream(
 }
 
 /// One call, as the context of its searches.
-#[derive(Clone, Copy)]
 struct Call<'a> {
     shared: &'a Arc<Shared>,
     method: &'static str,
+    caller: Caller,
     deadline: Deadline,
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
+    fn of<T>(shared: &'a Arc<Shared>, method: &'static str, request: &Request<T>) -> Self {
+        Self { shared, method, caller: Caller::of(request), deadline: Deadline::of(request) }
+    }
+
+    /// When a search that arrives now must be answered.
+    fn due(&self) -> Option<Instant> {
+        let latest = Instant::now().checked_add(self.shared.quota.limits.max_deadline);
+        self.deadline.0.into_iter().chain(latest).min()
+    }
+
+    fn place(&self, due: Option<Instant>) -> Place {
+        let deadline = due.map_or(u64::MAX, |due| self.shared.dispatcher.nanos(due));
+        Place { client: self.caller.client(), connection: self.caller.connection(), deadline }
+    }
+
+    /// Admits one search. If too many are in flight, one of the client with the most gives way.
+    fn admit(&self, place: &Place) -> Result<Permit, Status> {
+        let Shared { admission, dispatcher, metrics, .. } = &**self.shared;
+        let admitted = admission.admit_one();
+        let admitted = match admitted {
+            Err(_) if dispatcher.make_room(place) => admission.admit_one(),
+            admitted => admitted,
+        };
+        admitted.inspect_err(|_| metrics.refused_search("in_flight"))
+    }
+
+    fn admit_batch(&self, searches: usize) -> Result<Vec<Permit>, Status> {
+        let max_batch = self.shared.limits.max_batch;
+        if searches > max_batch {
+            let problem = format!("expected at most {max_batch} searches, found {searches}");
+            return Err(status::of(&InvalidField::new("requests", problem).into(), ""));
+        }
+        let place = self.place(self.due());
+        let mut admitted = self.shared.admission.admit(searches);
+        // At most as often as there are searches: each time one place becomes free.
+        for _ in 0..searches {
+            if admitted.is_ok() || !self.shared.dispatcher.make_room(&place) {
+                break;
+            }
+            admitted = self.shared.admission.admit(searches);
+        }
+        admitted.inspect_err(|_| self.shared.metrics.refused_search("in_flight"))
+    }
+
     /// Starts to observe a request for the index of this name.
-    fn observe(self, index: &str) -> Observation {
+    fn observe(&self, index: &str) -> Observation {
         // A request for an index that is not served is counted under "", as is a batch that is rejected as a whole.
         let index = self.shared.engine.resolve(index).unwrap_or_default();
         Observation::begin(&self.shared.metrics, self.method, index, self.deadline)
@@ -166,13 +204,14 @@ impl Call<'_> {
 
     /// Queues one search. `path` is the path of the request within the call.
     fn search(
-        self,
+        &self,
         request: SearchRequest,
         path: &str,
-        admit: impl FnOnce() -> Result<Permit, Status>,
+        admit: impl FnOnce(&Place) -> Result<Permit, Status>,
     ) -> Pending<SearchResponse> {
         let with_stats = request.return_stats;
-        self.queue(request, path, admit, move |job| {
+        let cost = |request: &engine::SearchRequest| self.shared.engine.expected_cost(request);
+        self.queue(request, path, cost, admit, move |job| {
             let response = job.shared.engine.search(&job.request, &job.budget)?;
             job.observation.searched(&response);
             Ok(convert::search_response(response, with_stats))
@@ -180,48 +219,82 @@ impl Call<'_> {
     }
 
     /// Queues the explanation of one video.
-    fn explain(self, request: SearchRequest, video: VideoId) -> Pending<ExplainResponse> {
+    fn explain(&self, request: SearchRequest, video: VideoId) -> Pending<ExplainResponse> {
+        // It searches, and scores every video.
+        let cost = |request: &engine::SearchRequest| {
+            let exact = engine::SearchRequest { effort: Effort::Exact, plan: None, ..request.clone() };
+            self.shared.engine.expected_cost(request) + 2 * self.shared.engine.expected_cost(&exact)
+        };
         self.queue(
             request,
             "request.",
-            || self.shared.admission.admit_one(),
+            cost,
+            |place| self.admit(place),
             move |job| job.shared.engine.explain(&job.request, video, &job.budget).map(convert::explanation),
         )
     }
 
     /// Converts and admits a request, and queues `work` on it for the compute pool.
     fn queue<R: Message + Send + 'static>(
-        self,
+        &self,
         request: SearchRequest,
         path: &str,
-        admit: impl FnOnce() -> Result<Permit, Status>,
+        cost: impl FnOnce(&engine::SearchRequest) -> u64,
+        admit: impl FnOnce(&Place) -> Result<Permit, Status>,
         work: impl FnOnce(&Job) -> Result<R, EngineError> + Send + 'static,
     ) -> Pending<R> {
         let observation = self.observe(&request.index);
+        let due = self.due();
+        let place = self.place(due);
         let admitted = convert::search_request(request)
             .map_err(|error| status::of(&error.into(), path))
-            .and_then(|request| Ok((request, admit()?)));
-        let (request, permit) = match admitted {
+            .and_then(|request| {
+                self.check(&request, path)?;
+                let cost = cost(&request);
+                self.use_rates(&place, cost)?;
+                Ok((request, cost, admit(&place)?))
+            });
+        let (request, cost, permit) = match admitted {
             Ok(admitted) => admitted,
             Err(status) => {
                 observation.finish(status.code());
                 return Pending::Refused(status);
             }
         };
-        let budget = Budget::until(self.deadline.0);
+        let budget = Budget::until(due);
         let cancel = CancelOnDrop(budget.clone());
         let shared = Arc::clone(self.shared);
         let job = Job { shared, request, budget, path: path.to_owned(), observation };
         let (answer, answered) = oneshot::channel();
-        self.shared.engine.spawn(move || {
-            let result = job.run(work);
+        let run = Box::new(move |turn| {
+            let result = match turn {
+                Turn::Compute => job.run(work),
+                Turn::Refused(status) => Err(status),
+            };
+            let is_answered = result.is_ok();
             // Before the answer is sent, so that the metrics already count a search whose answer the caller has.
             job.observation.finish(result.as_ref().err().map_or(Code::Ok, Status::code));
             drop(permit);
             // Fails if the caller is gone.
             let _ = answer.send(result);
+            is_answered
         });
+        self.shared.dispatcher.submit(&place, cost, run);
         Pending::Queued { answered, _cancel: cancel }
+    }
+
+    /// Checks what a request asks for.
+    fn check(&self, request: &engine::SearchRequest, path: &str) -> Result<(), Status> {
+        self.shared.quota.check(request, path)
+    }
+
+    /// Uses the rates of the client.
+    fn use_rates(&self, place: &Place, cost: u64) -> Result<(), Status> {
+        let Shared { quota, dispatcher, metrics, .. } = &**self.shared;
+        quota.take(&place.client, cost, dispatcher.nanos(Instant::now())).map_err(|(reason, status)| {
+            metrics.refused_search(reason);
+            status
+        })
     }
 }
 

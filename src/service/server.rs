@@ -63,7 +63,7 @@ impl Connections {
             tokio::select! {
                 () = &mut shutdown => return,
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, peer)) => self.start(stream, Caller { peer: peer.ip() }),
+                    Ok((stream, peer)) => self.start(stream, Caller::at(peer)),
                     Err(error) if is_of_one_connection(&error) => {}
                     Err(error) => {
                         tracing::error!(%error, "cannot accept connections");

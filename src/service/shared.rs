@@ -5,9 +5,11 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::admission::Admission;
+use super::dispatcher::Dispatcher;
 use super::health::Health;
 use super::metrics::Metrics;
 use super::options::ServiceLimits;
+use super::quota::Quota;
 use crate::engine::Engine;
 
 /// The state that all calls of one server share.
@@ -17,6 +19,10 @@ pub(super) struct Shared {
     pub(super) admission: Admission,
     /// Admits batches of writes.
     pub(super) write_admission: Admission,
+    /// Gives admitted searches to the compute pool.
+    pub(super) dispatcher: Arc<Dispatcher>,
+    /// What a caller may ask for.
+    pub(super) quota: Quota,
     pub(super) metrics: Arc<Metrics>,
     pub(super) health: Health,
     pub(super) limits: ServiceLimits,

@@ -4,6 +4,7 @@ mod calls;
 mod catalog;
 mod explain;
 mod operations;
+mod overload;
 mod rules;
 mod rules_refused;
 mod search;
