@@ -118,11 +118,11 @@ pub(super) fn choose(
     let mut filled: Vec<f32> = unmet.iter().copied().map(at_first).collect();
     let mut lowest_plain = f32::INFINITY;
     let mut taken: Vec<u32> = Vec::with_capacity(k.min(hits.len()));
-    let (mut from, mut ahead, mut considered) = (0, Vec::new(), 0);
+    let (mut from, mut ahead, mut considered) = (0, Vec::new(), 0usize);
     let is_full = |taken: &Vec<u32>| taken.len() == k;
     while !is_full(&taken) {
         considered += 1;
-        if considered % CONSIDERED_AT_ONCE == 0 && interrupt.should_stop() {
+        if considered.is_multiple_of(CONSIDERED_AT_ONCE) && interrupt.should_stop() {
             break;
         }
         let fills = |is_fresh: bool, interest: Option<usize>| {

@@ -33,7 +33,7 @@ impl Caller {
     /// Whom its calls are counted against.
     pub(super) fn client(&self) -> Client {
         Client::Address(match self.peer.to_canonical() {
-            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+            IpAddr::V6(address) => Ipv6Addr::from_bits((address.to_bits() >> 64) << 64).into(),
             address => address,
         })
     }
