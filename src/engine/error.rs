@@ -143,6 +143,20 @@ pub enum EngineError {
         /// The sequence number of the last write.
         found: u64,
     },
+    /// The answer would be larger than the server sends.
+    #[error(
+        "the answer would have more than the {limit} bytes that this server sends: ask for fewer candidates, videos or \
+         attributes at a time"
+    )]
+    AnswerTooLarge {
+        /// The field that makes the answer large.
+        field: Field,
+        /// The largest number of bytes.
+        limit: usize,
+    },
+    /// There is no memory left for the answer at the moment.
+    #[error("the answers that are being sent take all the memory that this server has for answers")]
+    NoRoom,
     /// The caller cancelled the request.
     #[error("the caller cancelled the request")]
     Cancelled,
@@ -172,6 +186,7 @@ impl EngineError {
                 Some(Field::TargetRecall)
             }
             Self::NotYetWritten { .. } => Some(Field::MinSequence),
+            Self::AnswerTooLarge { field, .. } => Some(field.clone()),
             _ => None,
         }
     }

@@ -45,9 +45,10 @@ pub use field::Field;
 pub use options::{EngineOptions, GateOptions, Limits, RebuildOptions, SampleOptions};
 pub use publish::continuity::Predecessor;
 pub use publish::refresh::Refresh;
+pub use query::budget::{AnswerRoom, Budget};
 pub(crate) use query::context::RequestContext;
 pub use query::request::{
-    Budget, Candidate, Completeness, Effort, Explanation, Interest, Query, Removal, ReturnAttributes, Rule,
+    Candidate, Completeness, Effort, Explanation, Interest, Query, Removal, ReturnAttributes, Rule,
     SearchRequest, SearchResponse, SearchStats, Seed,
 };
 pub(crate) use query::snapshot::Snapshot;
@@ -179,7 +180,7 @@ impl Engine {
 
     fn measure_recall_of(&self, served: &ServedIndex) -> bool {
         let Some(sample) = served.sample().next() else { return false };
-        let exact = SearchRequest { effort: Effort::Exact, plan: None, ..sample.request.clone() };
+        let exact = SearchRequest { effort: Effort::Exact, plan: None, ..sample.request.without_contents() };
         let budget = Budget::default();
         let answer = sample.snapshot.search(&self.context(served.name(), &budget), &exact, None);
         // The request was answered before, so only a shutdown of the index can make it fail.
@@ -225,8 +226,23 @@ impl Engine {
         attributes: &ReturnAttributes,
         with_vectors: bool,
     ) -> Result<Vec<Lookup>, EngineError> {
+        self.get_within(index, videos, attributes, with_vectors, &Budget::default())
+    }
+
+    /// Looks up videos like [`Engine::get`], within a budget.
+    ///
+    /// # Errors
+    /// If an attribute to return is unknown, or the budget ends.
+    pub fn get_within(
+        &self,
+        index: &str,
+        videos: &[VideoId],
+        attributes: &ReturnAttributes,
+        with_vectors: bool,
+        budget: &Budget,
+    ) -> Result<Vec<Lookup>, EngineError> {
         self.with(index, |served| {
-            look_up(&*served.snapshot()?, served.shared(), videos, attributes, with_vectors)
+            look_up(&*served.snapshot()?, served.shared(), videos, attributes, with_vectors, budget)
         })
     }
 

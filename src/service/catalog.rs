@@ -19,6 +19,7 @@ use super::shared::Shared;
 use super::write::{WriteCall, observe, thread_failed};
 use super::{status, write_stream};
 use crate::base::id::VideoId;
+use crate::engine::{AnswerRoom, Budget};
 use crate::live::Mutation;
 
 /// `Catalog` over one engine.
@@ -83,22 +84,25 @@ impl Catalog for CatalogService {
         let deadline = Deadline::of(&request);
         let request = request.into_inner();
         let observation = observe(&self.shared, "Get", &request.index, deadline);
-        let result = get(&self.shared, request).await;
+        let result = get(&self.shared, request, deadline).await;
         observation.finish(result.as_ref().err().map_or(Code::Ok, Status::code));
         result.map(Response::new)
     }
 }
 
-async fn get(shared: &Arc<Shared>, request: GetRequest) -> Result<GetResponse, Status> {
+async fn get(shared: &Arc<Shared>, request: GetRequest, deadline: Deadline) -> Result<GetResponse, Status> {
     let lookups = convert::lookups(request, shared.limits.max_batch_writes);
     let lookups = lookups.map_err(|error| status::of(&error.into(), ""))?;
     // A lookup costs no more than a search, and is admitted as one.
     let permit = shared.admission.admit_one()?;
     let shared_by_thread = Arc::clone(shared);
+    let room = AnswerRoom::new(shared.limits.max_response_bytes, |_| true);
+    let budget = Budget::until(deadline.0).with_room(room);
     let looked_up = tokio::task::spawn_blocking(move || {
         let _permit = permit;
         let convert::Lookups { index, videos, attributes, with_vectors } = lookups;
-        shared_by_thread.engine.get(&index, &videos, &attributes, with_vectors).map(convert::get_response)
+        let engine = &shared_by_thread.engine;
+        engine.get_within(&index, &videos, &attributes, with_vectors, &budget).map(convert::get_response)
     });
     let response = looked_up.await.map_err(|error| thread_failed("Get", &error))?;
     let response = response.map_err(|error| status::of(&error.into(), ""))?;

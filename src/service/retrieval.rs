@@ -26,7 +26,7 @@ use super::proto::{
 use super::shared::Shared;
 use super::{convert, status};
 use crate::base::id::VideoId;
-use crate::engine::{self, Budget, EngineError};
+use crate::engine::{self, AnswerRoom, Budget, EngineError};
 use crate::service::error::InvalidField;
 
 /// `Retrieval` over one engine.
@@ -208,7 +208,8 @@ impl Call<'_> {
                 return Pending::Refused(status);
             }
         };
-        let budget = Budget::until(self.deadline.0);
+        let room = AnswerRoom::new(self.shared.limits.max_response_bytes, |_| true);
+        let budget = Budget::until(self.deadline.0).with_room(room);
         let cancel = CancelOnDrop(budget.clone());
         let shared = Arc::clone(self.shared);
         let job = Job { shared, request, budget, path: path.to_owned(), observation };

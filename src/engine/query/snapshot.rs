@@ -12,6 +12,7 @@ use crate::base::id::NodeId;
 use crate::base::interrupt::Interrupt;
 use crate::engine::error::EngineError;
 use crate::engine::field::Field;
+use crate::engine::query::answer_size::AnswerSize;
 use crate::engine::query::calibrated::Calibrated;
 use crate::engine::query::context::RequestContext;
 use crate::engine::query::request::{
@@ -216,12 +217,15 @@ impl Snapshot {
             attributes: Vec::new(),
             vector: None,
         };
+        let mut size = AnswerSize::new(budget, !columns.is_empty(), request.return_vectors);
+        size.add_items(found.hits.len(), if request.return_vectors { self.index.dim() } else { 0 })?;
         let mut candidates: Vec<Candidate> = found.hits.iter().map(candidate).collect();
         // A loop of its own, since most requests need neither.
         if !columns.is_empty() || request.return_vectors {
             for (candidate, hit) in candidates.iter_mut().zip(&found.hits) {
                 let (segment, node) = self.segments.locate(hit.node);
                 candidate.attributes = attributes(&segment.index, node, &columns);
+                size.add_values(&candidate.attributes)?;
                 candidate.vector = request.return_vectors.then(|| vector(&segment.index, node));
             }
         }

@@ -1,5 +1,6 @@
 //! A real server and generated clients.
 
+mod bounded;
 mod calls;
 mod catalog;
 mod explain;
