@@ -14,7 +14,7 @@ const SECTION: &str = "limits.";
 type Field = fn(&mut LimitsConfig) -> &mut usize;
 
 /// The key of every limit, and the field that it sets.
-const KEYS: [(&str, Field); 10] = [
+const KEYS: [(&str, Field); 12] = [
     ("limits.max_k", |limits| &mut limits.engine.max_k),
     ("limits.max_ef_search", |limits| &mut limits.engine.max_ef_search),
     ("limits.max_seeds", |limits| &mut limits.engine.max_seeds),
@@ -25,6 +25,8 @@ const KEYS: [(&str, Field); 10] = [
     ("limits.max_stream_window", |limits| &mut limits.service.max_stream_window),
     ("limits.max_batch_writes", |limits| &mut limits.service.max_batch_writes),
     ("limits.max_concurrent_writes", |limits| &mut limits.service.max_concurrent_writes),
+    ("limits.max_bytes_in_flight", |limits| &mut limits.service.max_bytes_in_flight),
+    ("limits.max_connection_bytes", |limits| &mut limits.service.max_connection_bytes),
 ];
 
 /// The limits on requests. All keys are in one section.

@@ -6,6 +6,8 @@
 //!
 //! | file | duty |
 //! |---|---|
+//! | `connections.rs` | the limits on connections |
+//! | `duration.rs`  | durations |
 //! | `limits.rs`    | the limits on requests |
 //! | `telemetry.rs` | logs |
 //!
@@ -33,6 +35,18 @@
 //! max_stream_window = 16          # requests of one stream in flight
 //! max_batch_writes = 1000         # videos in one batch of writes, and in one Get
 //! max_concurrent_writes = 256     # batches of writes in flight; further batches are rejected
+//! max_bytes_in_flight = 67108864  # memory of all requests and answers in flight; further ones are rejected
+//! max_connection_bytes = 50331648 # the same for one connection
+//!
+//! [connections]
+//! max_connections = 1024          # if all are taken, the oldest connection without a call makes room
+//! max_connections_per_peer = 512  # the same for the connections of one address
+//! max_streams = 256               # calls at a time on one connection
+//! handshake_timeout = "10s"       # for the preface of HTTP/2, or the head of a request of HTTP/1
+//! message_timeout = "30s"         # for a request to arrive
+//! stall_timeout = "30s"           # for the client to take a part of an answer
+//! max_age = "0s"                  # age at which a connection is closed; 0s for never
+//! max_age_grace = "30s"           # for the calls in flight on a connection of that age
 //!
 //! [rebuild]
 //! threads = 0                     # threads that build while the server searches; 0 for half of the cores
@@ -58,6 +72,8 @@
 //! [gate.query_files]              # name = file of user embeddings; default: sampled queries, or held-out users
 //! ```
 
+mod connections;
+mod duration;
 mod limits;
 pub mod telemetry;
 
@@ -66,13 +82,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::{Config, Environment, File, FileFormat, Source};
-use jiff::SignedDuration;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use crate::engine::{EngineOptions, GateOptions, RebuildOptions, SampleOptions};
 use crate::index::MemoryMode;
 use crate::service::{ServiceLimits, ServiceOptions};
 
+pub use self::connections::ConnectionsConfig;
+use self::duration::duration;
 pub use self::limits::LimitsConfig;
 use self::telemetry::LogFormat;
 
@@ -128,6 +145,8 @@ pub struct ServeConfig {
     pub recall_sample: f64,
     /// The limits on requests.
     pub limits: LimitsConfig,
+    /// The limits on connections.
+    pub connections: ConnectionsConfig,
     /// When and how generations are rebuilt.
     pub rebuild: RebuildOptions,
     /// The requirements on a generation before it may serve.
@@ -148,6 +167,7 @@ impl Default for ServeConfig {
             log_format: LogFormat::default(),
             recall_sample: SampleOptions::default().share,
             limits: LimitsConfig::default(),
+            connections: ConnectionsConfig::default(),
             rebuild: RebuildOptions::default(),
             gate: GateOptions::default(),
         }
@@ -237,6 +257,9 @@ impl ServeConfig {
         if let Some((key, found)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
             return value(key, "at least 1", &found);
         }
+        if let Some(key) = self.connections.zero() {
+            return value(key, "more than 0", &0);
+        }
         let ServiceLimits { max_batch, max_in_flight, .. } = self.limits.service;
         if max_in_flight < max_batch {
             let expected = format!("at least limits.max_batch, {max_batch}, to admit a full batch");
@@ -265,6 +288,7 @@ impl ServeConfig {
             poll_interval: self.poll_interval,
             drain_timeout: self.drain_timeout,
             limits: self.limits.service,
+            connections: self.connections.options(),
         }
     }
 }
@@ -282,18 +306,6 @@ fn origin_of(variable: &str) -> String {
 fn environment(variables: HashMap<String, String>) -> Environment {
     let prefixed = Environment::with_prefix(ENVIRONMENT_PREFIX).prefix_separator("").separator("__");
     prefixed.source(Some(variables))
-}
-
-/// Reads a duration such as `"1s"`, `"250ms"` or `"1m 30s"`.
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    text.parse::<SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok()).ok_or_else(
-        || {
-            serde::de::Error::custom(format!(
-                "invalid duration {text:?}: expected one such as \"1s\" or \"250ms\""
-            ))
-        },
-    )
 }
 
 #[cfg(test)]

@@ -74,6 +74,11 @@ struct ReasonLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CauseLabels {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StateLabels {
     index: String,
     state: &'static str,
@@ -199,6 +204,36 @@ pub(super) struct Metrics {
     rebuild_state: Family<StateLabels, U64Gauge>,
     refused: Family<ReasonLabels, Counter>,
     short_answers: Family<ReasonLabels, Counter>,
+    bytes_in_flight: Gauge,
+    refused_for_memory: Family<CauseLabels, Counter>,
+    pub(super) connections: ConnectionMetrics,
+}
+
+/// The metrics of connections.
+#[derive(Clone, Debug)]
+pub(super) struct ConnectionMetrics {
+    pub(super) open: Gauge,
+    refused: Family<CauseLabels, Counter>,
+    pub(super) closed: ClosedConnections,
+    /// Answers that were cut because the client did not take them.
+    pub(super) stalled: Counter,
+}
+
+impl ConnectionMetrics {
+    /// Counts a connection that was refused.
+    pub(super) fn refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&CauseLabels { reason }).inc();
+    }
+}
+
+/// Counts the connections that were closed, by reason.
+#[derive(Clone, Debug)]
+pub(super) struct ClosedConnections(Family<CauseLabels, Counter>);
+
+impl ClosedConnections {
+    pub(super) fn count(&self, reason: &'static str) {
+        self.0.get_or_create(&CauseLabels { reason }).inc();
+    }
 }
 
 /// The gauges of an index that is not open; all of them are 0.
@@ -274,6 +309,39 @@ impl Metrics {
                 "Answers to searches with fewer candidates than requested or cut by the deadline, by reason",
                 Family::default(),
             ),
+            bytes_in_flight: register(
+                all,
+                "bytes_in_flight",
+                "Memory of the requests and answers in flight, in bytes",
+                Gauge::default(),
+            ),
+            refused_for_memory: register(
+                all,
+                "refused_for_memory",
+                "Times that a connection, or all of them together, had no memory left for a request or an answer",
+                Family::default(),
+            ),
+            connections: ConnectionMetrics {
+                open: register(all, "connections", "Open connections", Gauge::default()),
+                refused: register(
+                    all,
+                    "refused_connections",
+                    "Connections refused because there were too many in total or of their peer, by reason",
+                    Family::default(),
+                ),
+                closed: ClosedConnections(register(
+                    all,
+                    "closed_connections",
+                    "Connections closed, by reason",
+                    Family::default(),
+                )),
+                stalled: register(
+                    all,
+                    "stalled_answers",
+                    "Answers cut because the client did not take them in time",
+                    Counter::default(),
+                ),
+            },
             registry,
         };
         for task in Task::ALL {
@@ -302,10 +370,23 @@ impl Metrics {
         let by_reason = |reason| ReasonLabels { index: index.clone(), reason };
         metrics.refused.get_or_create(&by_reason("videos")).inc();
         metrics.short_answers.get_or_create(&by_reason("deadline")).inc();
+        metrics.connections.refused("peer");
+        metrics.connections.closed.count("silent");
+        metrics.refused_for_memory("server").inc();
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &metrics.registry)
             .expect("a string takes any text");
         text
+    }
+
+    /// The counter of the refusals for lack of memory: of a `connection`, or of the whole `server`.
+    pub(super) fn refused_for_memory(&self, reason: &'static str) -> Counter {
+        self.refused_for_memory.get_or_create(&CauseLabels { reason }).clone()
+    }
+
+    /// Updates the memory of requests and answers in flight.
+    pub(super) fn memory(&self, bytes: usize) {
+        self.bytes_in_flight.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     /// Answers a scrape.

@@ -9,14 +9,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use prost::Message;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::admission::Permit;
 use super::deadline::{self, Deadline};
-use super::incoming::Incoming;
+use super::incoming::{Incoming, Slot};
+use super::memory::{AnswerCharge, CallMemory};
 use super::metrics::Observation;
 use super::proto::retrieval_server::Retrieval;
 use super::proto::{
@@ -26,7 +27,7 @@ use super::proto::{
 use super::shared::Shared;
 use super::{convert, status};
 use crate::base::id::VideoId;
-use crate::engine::{self, AnswerRoom, Budget, EngineError};
+use crate::engine::{self, Budget, EngineError};
 use crate::service::error::InvalidField;
 
 /// `Retrieval` over one engine.
@@ -43,16 +44,17 @@ impl RetrievalService {
 #[tonic::async_trait]
 impl Retrieval for RetrievalService {
     async fn search(&self, request: Request<SearchRequest>) -> Result<Response<SearchResponse>, Status> {
-        let call = Call { shared: &self.shared, method: "Search", deadline: Deadline::of(&request) };
-        let pending = call.search(request.into_inner(), "", || self.shared.admission.admit_one());
-        pending.answer().await.map(Response::new)
+        let memory = CallMemory::of(&request);
+        let call = Call::new(&self.shared, "Search", Deadline::of(&request), memory.as_ref());
+        call.search(request.into_inner(), "", || self.shared.admission.admit_one()).response().await
     }
 
     async fn batch_search(
         &self,
         request: Request<BatchSearchRequest>,
     ) -> Result<Response<BatchSearchResponse>, Status> {
-        let call = Call { shared: &self.shared, method: "BatchSearch", deadline: Deadline::of(&request) };
+        let memory = CallMemory::of(&request);
+        let call = Call::new(&self.shared, "BatchSearch", Deadline::of(&request), memory.as_ref());
         let requests = request.into_inner().requests;
         let permits = match self.admit_batch(requests.len()) {
             Ok(permits) => permits,
@@ -67,16 +69,21 @@ impl Retrieval for RetrievalService {
         let started: Vec<Pending<SearchResponse>> =
             requests.into_iter().zip(permits).enumerate().map(start).collect();
         let mut results = Vec::with_capacity(started.len());
+        let charge = AnswerCharge::default();
         for pending in started {
+            let own = pending.charge();
             let result = match pending.answer().await {
-                Ok(response) => batch_search_result::Result::Response(response),
+                Ok(response) => {
+                    charge.join(&own);
+                    batch_search_result::Result::Response(response)
+                }
                 Err(status) => batch_search_result::Result::Error(status::to_item(&status)),
             };
             results.push(BatchSearchResult { result: Some(result) });
         }
         let response = BatchSearchResponse { results };
         status::check_size(&response, self.shared.limits.max_response_bytes)?;
-        Ok(Response::new(response))
+        Ok(charge.attach(Response::new(response)))
     }
 
     type StreamSearchStream = Pin<Box<dyn Stream<Item = Result<SearchStreamItem, Status>> + Send>>;
@@ -85,11 +92,13 @@ impl Retrieval for RetrievalService {
         &self,
         request: Request<Streaming<SearchRequest>>,
     ) -> Result<Response<Self::StreamSearchStream>, Status> {
-        let deadline = Deadline::of(&request);
+        let (deadline, memory) = (Deadline::of(&request), CallMemory::of(&request));
         let (started, answers) = mpsc::unbounded_channel();
-        tokio::spawn(read_stream(Arc::clone(&self.shared), request.into_inner(), deadline, started));
+        tokio::spawn(read_stream(Arc::clone(&self.shared), request.into_inner(), deadline, memory, started));
         let answers = UnboundedReceiverStream::new(answers).then(move |started| async move {
             let Started { pending, slot } = started?;
+            // Ends when the answer is passed on to be encoded.
+            let _charge = pending.charge();
             let answer = deadline.bound(pending.answer()).await.unwrap_or_else(|| Err(deadline::exceeded()));
             drop(slot);
             let item = match answer {
@@ -102,9 +111,10 @@ impl Retrieval for RetrievalService {
     }
 
     async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
-        let call = Call { shared: &self.shared, method: "Explain", deadline: Deadline::of(&request) };
+        let memory = CallMemory::of(&request);
+        let call = Call::new(&self.shared, "Explain", Deadline::of(&request), memory.as_ref());
         let ExplainRequest { request, video_id } = request.into_inner();
-        call.explain(request.unwrap_or_default(), VideoId(video_id)).answer().await.map(Response::new)
+        call.explain(request.unwrap_or_default(), VideoId(video_id)).response().await
     }
 }
 
@@ -123,7 +133,7 @@ impl RetrievalService {
 struct Started {
     pending: Pending<SearchResponse>,
     /// Its slot in the window of the stream, held until it is answered.
-    slot: OwnedSemaphorePermit,
+    slot: Slot,
 }
 
 /// Starts the requests of a stream as they arrive, a bounded number at a time, until the stream ends, the deadline
@@ -132,10 +142,11 @@ async fn read_stream(
     shared: Arc<Shared>,
     requests: Streaming<SearchRequest>,
     deadline: Deadline,
+    memory: Option<Arc<CallMemory>>,
     started: mpsc::UnboundedSender<Result<Started, Status>>,
 ) {
-    let call = Call { shared: &shared, method: "StreamSearch", deadline };
-    let mut incoming = Incoming::of(&shared, call.method, requests, deadline);
+    let call = Call::new(&shared, "StreamSearch", deadline, memory.as_ref());
+    let mut incoming = Incoming::of(&shared, call.method, requests, deadline, memory.clone());
     while let Some(next) = incoming.next(started.closed()).await {
         let item = next.map(|(slot, request)| Started {
             pending: call.search(request, "", || shared.admission.admit_one()),
@@ -154,9 +165,19 @@ struct Call<'a> {
     shared: &'a Arc<Shared>,
     method: &'static str,
     deadline: Deadline,
+    memory: Option<&'a Arc<CallMemory>>,
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
+    fn new(
+        shared: &'a Arc<Shared>,
+        method: &'static str,
+        deadline: Deadline,
+        memory: Option<&'a Arc<CallMemory>>,
+    ) -> Self {
+        Self { shared, method, deadline, memory }
+    }
+
     /// Starts to observe a request for the index of this name.
     fn observe(self, index: &str) -> Observation {
         // A request for an index that is not served is counted under "", as is a batch that is rejected as a whole.
@@ -208,7 +229,8 @@ impl Call<'_> {
                 return Pending::Refused(status);
             }
         };
-        let room = AnswerRoom::new(self.shared.limits.max_response_bytes, |_| true);
+        let charge = AnswerCharge::default();
+        let room = charge.room(self.shared.limits.max_response_bytes, self.memory.cloned());
         let budget = Budget::until(self.deadline.0).with_room(room);
         let cancel = CancelOnDrop(budget.clone());
         let shared = Arc::clone(self.shared);
@@ -222,21 +244,35 @@ impl Call<'_> {
             // Fails if the caller is gone.
             let _ = answer.send(result);
         });
-        Pending::Queued { answered, _cancel: cancel }
+        Pending::Queued { answered, charge, _cancel: cancel }
     }
 }
 
 /// The answer to a queued request. Dropping it cancels the search.
 enum Pending<R> {
     Refused(Status),
-    Queued { answered: oneshot::Receiver<Result<R, Status>>, _cancel: CancelOnDrop },
+    Queued { answered: oneshot::Receiver<Result<R, Status>>, charge: AnswerCharge, _cancel: CancelOnDrop },
 }
 
 impl<R> Pending<R> {
+    /// Returns the charge of the answer.
+    fn charge(&self) -> AnswerCharge {
+        match self {
+            Pending::Refused(_) => AnswerCharge::default(),
+            Pending::Queued { charge, .. } => charge.clone(),
+        }
+    }
+
+    /// Waits for the answer of a call with one request.
+    async fn response(self) -> Result<Response<R>, Status> {
+        let charge = self.charge();
+        self.answer().await.map(|answer| charge.attach(Response::new(answer)))
+    }
+
     async fn answer(self) -> Result<R, Status> {
         match self {
             Pending::Refused(status) => Err(status),
-            Pending::Queued { answered, _cancel } => {
+            Pending::Queued { answered, charge: _charge, _cancel } => {
                 answered.await.unwrap_or_else(|_| Err(status::internal()))
             }
         }
