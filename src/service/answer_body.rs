@@ -77,8 +77,10 @@ impl HttpBody for AnswerBody {
             };
             match frame.into_data() {
                 Ok(data) => {
+                    if let Some(plain) = this.plain.take() {
+                        plain.end();
+                    }
                     this.charge.grow_anyway(data.len());
-                    this.plain = None;
                     this.encoded_bytes = data.len();
                     this.rest = data;
                 }

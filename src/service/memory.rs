@@ -251,6 +251,11 @@ impl AnswerCharge {
         charges.last_mut().is_some_and(|charge| charge.grow(bytes))
     }
 
+    /// Ends the charge.
+    pub(super) fn end(&self) {
+        self.0.lock().clear();
+    }
+
     /// Adds the charges of another answer.
     pub(super) fn join(&self, other: &Self) {
         let mut charges = std::mem::take(&mut *other.0.lock());

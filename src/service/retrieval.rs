@@ -97,9 +97,10 @@ impl Retrieval for RetrievalService {
         tokio::spawn(read_stream(Arc::clone(&self.shared), request.into_inner(), deadline, memory, started));
         let answers = UnboundedReceiverStream::new(answers).then(move |started| async move {
             let Started { pending, slot } = started?;
-            // Ends when the answer is passed on to be encoded.
-            let _charge = pending.charge();
+            let charge = pending.charge();
             let answer = deadline.bound(pending.answer()).await.unwrap_or_else(|| Err(deadline::exceeded()));
+            // The answer is encoded next, and then charged by its encoded size.
+            charge.end();
             drop(slot);
             let item = match answer {
                 Ok(response) => search_stream_item::Item::Response(response),

@@ -91,7 +91,7 @@ enum Kind {
     Bytes,
     /// A message, by its position among all.
     Message(usize),
-    /// An entry of a map, which takes this much memory beside its contents.
+    /// An entry of a map, which takes this much memory in addition to its contents.
     Entry(usize, usize),
 }
 
@@ -163,8 +163,8 @@ fn collect<'a>(scope: &str, message: &'a DescriptorProto, all: &mut Vec<(String,
     all.push((name, message));
 }
 
-/// Memory of an entry of a map beside the contents of key and value: its place in a node, and its share of nodes that are
-/// not full.
+/// Memory of an entry of a map in addition to the contents of key and value: its place in a node, and its share of nodes
+/// that are not full.
 fn entry_size(entry: &DescriptorProto) -> usize {
     let value = entry.field.iter().find(|field| field.number() == 2);
     let value = value.map_or(size_of::<u64>(), |field| match field.r#type() {

@@ -24,9 +24,9 @@ use crate::service::progress::{Stall, Watched};
 
 /// Bytes of the preface of HTTP/2. No request of HTTP/1 that ends in time is shorter and unanswered.
 const PREFACE_BYTES: u64 = 24;
-/// A connection without a call is closed this long after it was told to close.
+/// A connection without a call is closed this long after it began to close.
 const CLOSE_GRACE: Duration = Duration::from_millis(500);
-/// Interval at which a connection that is told to close looks for calls in flight.
+/// Interval at which a connection that closes looks for calls in flight.
 const CLOSE_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What all connections of one server share.

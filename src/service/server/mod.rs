@@ -112,6 +112,8 @@ impl Connections {
                         // latency.
                         let _ = stream.set_nodelay(true);
                         self.start(stream, Caller { peer: peer.ip() });
+                        // A connection that lost its place closes its file before the next is opened.
+                        tokio::task::yield_now().await;
                     }
                     Err(error) if is_of_one_connection(&error) => {}
                     Err(error) => {

@@ -2,10 +2,12 @@
 
 use shortlist::service::proto::catalog_client::CatalogClient;
 use shortlist::service::proto::{
-    BatchSearchRequest, ExplainRequest, GetRequest, SearchRequest, batch_search_result,
+    BatchSearchRequest, ExplainRequest, GetRequest, SearchRequest, SearchResponse, batch_search_result,
 };
 use shortlist::service::{ServiceLimits, ServiceOptions};
-use tonic::{Code, Status};
+use tonic::codec::CompressionEncoding;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::{Code, Request, Status};
 
 use crate::harness::wire::fields;
 use crate::harness::{DIM, Setup, TestIndex, TestServer, request, video_id};
@@ -99,4 +101,28 @@ async fn an_answer_larger_than_the_limit_is_refused_with_the_field_that_makes_it
         (Code::ResourceExhausted, vec!["return_attributes".to_owned()])
     );
     assert_eq!(catalog.get(get(10, true)).await.unwrap().into_inner().results.len(), 10);
+}
+
+/// An empty element of a list takes two bytes on the wire and a struct in memory.
+#[tokio::test]
+async fn a_list_of_empty_elements_is_refused_before_it_is_decoded_and_counted() {
+    let index = TestIndex::new(20);
+    let server = TestServer::of(&index).await;
+    // The codec sends the bytes in field 1: the first of the requests of a batch.
+    let codec = || tonic_prost::ProstCodec::<Vec<u8>, SearchResponse>::default();
+    let caps = [0x4a, 0].repeat(1_000_000);
+    for encoding in [None, Some(CompressionEncoding::Gzip)] {
+        let mut client = tonic::client::Grpc::new(server.channel().await);
+        if let Some(encoding) = encoding {
+            client = client.send_compressed(encoding);
+        }
+        client.ready().await.unwrap();
+        let path = PathAndQuery::from_static("/shortlist.v1.Retrieval/BatchSearch");
+        let status = client.unary(Request::new(caps.clone()), path, codec()).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+        assert_eq!(fields(&status), ["requests.caps"], "{status}");
+    }
+    let counted = "shortlist_requests_total{index=\"\",method=\"BatchSearch\",code=\"INVALID_ARGUMENT\"}";
+    assert_eq!(server.metric(counted).await, Some(2.0));
+    server.until("shortlist_bytes_in_flight", 0.0).await;
 }

@@ -3,6 +3,7 @@
 mod bounded;
 mod calls;
 mod catalog;
+mod connections;
 mod explain;
 mod operations;
 mod rules;
