@@ -24,7 +24,14 @@ pub(super) struct Incoming<T> {
 /// The place of a request in the window of its stream, and its memory, held until it is answered.
 pub(super) struct Slot {
     _place: OwnedSemaphorePermit,
-    _charge: Option<Charge>,
+    charge: Option<Arc<Charge>>,
+}
+
+impl Slot {
+    /// Returns the memory of the request, for work that goes on without the client.
+    pub(super) fn charge(&self) -> Option<Arc<Charge>> {
+        self.charge.clone()
+    }
 }
 
 impl<T> Incoming<T> {
@@ -54,8 +61,8 @@ impl<T> Incoming<T> {
             let request = requests.message().await;
             let request = request
                 .map_err(|status| undecodable::refusal_in_stream(shared, method, *deadline, status))?;
-            let charge = memory.as_ref().and_then(|memory| memory.take());
-            Ok(request.map(|request| (Slot { _place: place, _charge: charge }, request)))
+            let charge = memory.as_ref().and_then(|memory| memory.take()).map(Arc::new);
+            Ok(request.map(|request| (Slot { _place: place, charge }, request)))
         };
         let next: Result<_, Status> = tokio::select! {
             biased;

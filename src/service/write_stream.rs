@@ -15,7 +15,7 @@ use tonic::{Status, Streaming};
 
 use super::deadline::{Begun, Deadline};
 use super::incoming::{Incoming, Slot};
-use super::memory::CallMemory;
+use super::memory::{CallMemory, Charge};
 use super::proto::{StreamUpsertRequest, StreamUpsertResponse, WriteResponse, stream_upsert_response};
 use super::shared::Shared;
 use super::status;
@@ -61,7 +61,13 @@ async fn read(
     memory: Option<Arc<CallMemory>>,
     started: mpsc::UnboundedSender<Result<Started, Status>>,
 ) {
-    let call = WriteCall { shared: &shared, method: "StreamUpsert", deadline, begun: Begun::default() };
+    let call = WriteCall {
+        shared: &shared,
+        method: "StreamUpsert",
+        deadline,
+        begun: Begun::default(),
+        memory: None,
+    };
     let mut incoming = Incoming::of(&shared, call.method, requests, deadline, memory);
     let mut in_flight = InFlight::default();
     while let Some(next) = incoming.next(started.closed()).await {
@@ -69,7 +75,7 @@ async fn read(
             Ok((slot, request)) => {
                 let upsert = request.upsert.unwrap_or_default();
                 let done = in_flight.enter(upsert.videos.iter().map(|video| video.video_id)).await;
-                let answered = answer_when_written(call.start_upsert(upsert, "upsert."), done);
+                let answered = answer_when_written(call.start_upsert(upsert, "upsert."), done, slot.charge());
                 Ok(Started { answered, slot })
             }
             Err(status) => Err(status),
@@ -85,11 +91,12 @@ async fn read(
 fn answer_when_written(
     pending: PendingWrite,
     done: oneshot::Sender<()>,
+    charge: Option<Arc<Charge>>,
 ) -> oneshot::Receiver<Result<WriteResponse, Status>> {
     let (answer, answered) = oneshot::channel();
     tokio::spawn(async move {
         let result = pending.answer().await;
-        drop(done);
+        drop((done, charge));
         // Fails if the caller is gone.
         let _ = answer.send(result);
     });
