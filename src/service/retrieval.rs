@@ -4,6 +4,7 @@
 //! The waiting task owns a [`Pending`], which cancels the search when it is dropped. So a search stops when its caller
 //! hangs up or its deadline passes.
 
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::admission::Permit;
+use super::caller::Caller;
 use super::deadline::{self, Deadline};
 use super::incoming::Incoming;
 use super::metrics::Observation;
@@ -43,7 +45,7 @@ impl RetrievalService {
 #[tonic::async_trait]
 impl Retrieval for RetrievalService {
     async fn search(&self, request: Request<SearchRequest>) -> Result<Response<SearchResponse>, Status> {
-        let call = Call { shared: &self.shared, method: "Search", deadline: Deadline::of(&request) };
+        let call = Call::of(&self.shared, "Search", &request);
         let pending = call.search(request.into_inner(), "", || self.shared.admission.admit_one());
         pending.answer().await.map(Response::new)
     }
@@ -52,7 +54,7 @@ impl Retrieval for RetrievalService {
         &self,
         request: Request<BatchSearchRequest>,
     ) -> Result<Response<BatchSearchResponse>, Status> {
-        let call = Call { shared: &self.shared, method: "BatchSearch", deadline: Deadline::of(&request) };
+        let call = Call::of(&self.shared, "BatchSearch", &request);
         let requests = request.into_inner().requests;
         let permits = match self.admit_batch(requests.len()) {
             Ok(permits) => permits,
@@ -85,9 +87,9 @@ impl Retrieval for RetrievalService {
         &self,
         request: Request<Streaming<SearchRequest>>,
     ) -> Result<Response<Self::StreamSearchStream>, Status> {
-        let deadline = Deadline::of(&request);
+        let (deadline, peer) = (Deadline::of(&request), Caller::peer_of(&request));
         let (started, answers) = mpsc::unbounded_channel();
-        tokio::spawn(read_stream(Arc::clone(&self.shared), request.into_inner(), deadline, started));
+        tokio::spawn(read_stream(Arc::clone(&self.shared), peer, request.into_inner(), deadline, started));
         let answers = UnboundedReceiverStream::new(answers).then(move |started| async move {
             let Started { pending, slot } = started?;
             let answer = deadline.bound(pending.answer()).await.unwrap_or_else(|| Err(deadline::exceeded()));
@@ -102,7 +104,7 @@ impl Retrieval for RetrievalService {
     }
 
     async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
-        let call = Call { shared: &self.shared, method: "Explain", deadline: Deadline::of(&request) };
+        let call = Call::of(&self.shared, "Explain", &request);
         let ExplainRequest { request, video_id } = request.into_inner();
         call.explain(request.unwrap_or_default(), VideoId(video_id)).answer().await.map(Response::new)
     }
@@ -130,11 +132,12 @@ struct Started {
 /// passes, the server drains, or the receiver of `started` is dropped.
 async fn read_stream(
     shared: Arc<Shared>,
+    peer: Option<IpAddr>,
     requests: Streaming<SearchRequest>,
     deadline: Deadline,
     started: mpsc::UnboundedSender<Result<Started, Status>>,
 ) {
-    let call = Call { shared: &shared, method: "StreamSearch", deadline };
+    let call = Call { shared: &shared, method: "StreamSearch", deadline, peer };
     let mut incoming = Incoming::of(&shared, call.method, requests, deadline);
     while let Some(next) = incoming.next(started.closed()).await {
         let item = next.map(|(slot, request)| Started {
@@ -154,9 +157,14 @@ struct Call<'a> {
     shared: &'a Arc<Shared>,
     method: &'static str,
     deadline: Deadline,
+    peer: Option<IpAddr>,
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
+    fn of<T>(shared: &'a Arc<Shared>, method: &'static str, request: &Request<T>) -> Self {
+        Self { shared, method, deadline: Deadline::of(request), peer: Caller::peer_of(request) }
+    }
+
     /// Starts to observe a request for the index of this name.
     fn observe(self, index: &str) -> Observation {
         // A request for an index that is not served is counted under "", as is a batch that is rejected as a whole.
@@ -173,7 +181,7 @@ impl Call<'_> {
     ) -> Pending<SearchResponse> {
         let with_stats = request.return_stats;
         self.queue(request, path, admit, move |job| {
-            let response = job.shared.engine.search(&job.request, &job.budget)?;
+            let response = job.shared.engine.search_of(self.peer, &job.request, &job.budget)?;
             job.observation.searched(&response);
             Ok(convert::search_response(response, with_stats))
         })
