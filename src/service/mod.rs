@@ -43,7 +43,7 @@ mod admin;
 mod admission;
 mod caller;
 mod catalog;
-mod convert;
+pub(crate) mod convert;
 mod deadline;
 mod error;
 mod field;
