@@ -63,11 +63,12 @@
 //! [gate]                          # quality gate: requirements on a generation before it may serve
 //! queries = 500                   # most queries to measure with; 0 disables the measurements
 //! k = 100
-//! min_recall = 0.8                # at the default effort
+//! min_recall = 0.8                # at the default effort; a lower one passes if that of the previous generation is as low
 //! max_recall_loss = 0.05          # compared with the previous generation
 //! min_overlap = 0.0               # share of the previous answers; not checked if the embedding model changed
 //! max_p99_ratio = 3.0             # p99 time as a multiple of the previous one; 0 for no limit
 //! min_videos_share = 0.5          # share of the videos that serve; fewer are refused; 0 for any number
+//! verify = false                  # check every section of a new generation, as `shortlist verify` does
 //!
 //! [gate.query_files]              # name = file of user embeddings; default: sampled queries, or held-out users
 //! ```

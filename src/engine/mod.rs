@@ -26,6 +26,7 @@ mod supervise;
 mod write;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -160,11 +161,24 @@ impl Engine {
     /// # Errors
     /// [`EngineError`]: the field that is invalid, or that the budget ended.
     pub fn search(&self, request: &SearchRequest, budget: &Budget) -> Result<SearchResponse, EngineError> {
+        self.search_of(None, request, budget)
+    }
+
+    /// Like [`Engine::search`], for the caller at this address: the sample of queries gives no caller more than its share.
+    ///
+    /// # Errors
+    /// Those of [`Engine::search`].
+    pub fn search_of(
+        &self,
+        caller: Option<IpAddr>,
+        request: &SearchRequest,
+        budget: &Budget,
+    ) -> Result<SearchResponse, EngineError> {
         self.with(&request.index, |served| {
             let snapshot = served.snapshot()?;
             let (response, _) = snapshot.search(&self.context(served.name(), budget), request, None)?;
             if served.sample().takes() {
-                served.sample().take(&snapshot, request, &response);
+                served.sample().take(caller, &snapshot, request, &response);
             }
             Ok(response)
         })

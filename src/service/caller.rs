@@ -8,3 +8,10 @@ pub(super) struct Caller {
     /// The address of the other end of the connection.
     pub(super) peer: IpAddr,
 }
+
+impl Caller {
+    /// Returns the address that a request came from.
+    pub(super) fn peer_of<T>(request: &tonic::Request<T>) -> Option<IpAddr> {
+        request.extensions().get::<Self>().map(|caller| caller.peer)
+    }
+}

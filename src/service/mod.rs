@@ -51,7 +51,7 @@ mod answer_body;
 mod bounds;
 mod caller;
 mod catalog;
-mod convert;
+pub(crate) mod convert;
 mod deadline;
 mod error;
 mod field;

@@ -4,6 +4,7 @@
 //! The waiting task owns a [`Pending`], which cancels the search when it is dropped. So a search stops when its caller
 //! hangs up or its deadline passes.
 
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::admission::Permit;
+use super::caller::Caller;
 use super::deadline::{self, Deadline};
 use super::incoming::{Incoming, Slot};
 use super::memory::{AnswerCharge, CallMemory};
@@ -45,7 +47,7 @@ impl RetrievalService {
 impl Retrieval for RetrievalService {
     async fn search(&self, request: Request<SearchRequest>) -> Result<Response<SearchResponse>, Status> {
         let memory = CallMemory::of(&request);
-        let call = Call::new(&self.shared, "Search", Deadline::of(&request), memory.as_ref());
+        let call = Call::of(&self.shared, "Search", &request, memory.as_ref());
         call.search(request.into_inner(), "", || self.shared.admission.admit_one()).response().await
     }
 
@@ -54,7 +56,7 @@ impl Retrieval for RetrievalService {
         request: Request<BatchSearchRequest>,
     ) -> Result<Response<BatchSearchResponse>, Status> {
         let memory = CallMemory::of(&request);
-        let call = Call::new(&self.shared, "BatchSearch", Deadline::of(&request), memory.as_ref());
+        let call = Call::of(&self.shared, "BatchSearch", &request, memory.as_ref());
         let requests = request.into_inner().requests;
         let permits = match self.admit_batch(requests.len()) {
             Ok(permits) => permits,
@@ -93,8 +95,10 @@ impl Retrieval for RetrievalService {
         request: Request<Streaming<SearchRequest>>,
     ) -> Result<Response<Self::StreamSearchStream>, Status> {
         let (deadline, memory) = (Deadline::of(&request), CallMemory::of(&request));
+        let peer = Caller::peer_of(&request);
         let (started, answers) = mpsc::unbounded_channel();
-        tokio::spawn(read_stream(Arc::clone(&self.shared), request.into_inner(), deadline, memory, started));
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(read_stream(shared, peer, request.into_inner(), deadline, memory, started));
         let answers = UnboundedReceiverStream::new(answers).then(move |started| async move {
             let Started { pending, slot } = started?;
             let charge = pending.charge();
@@ -113,7 +117,7 @@ impl Retrieval for RetrievalService {
 
     async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
         let memory = CallMemory::of(&request);
-        let call = Call::new(&self.shared, "Explain", Deadline::of(&request), memory.as_ref());
+        let call = Call::of(&self.shared, "Explain", &request, memory.as_ref());
         let ExplainRequest { request, video_id } = request.into_inner();
         call.explain(request.unwrap_or_default(), VideoId(video_id)).response().await
     }
@@ -141,12 +145,13 @@ struct Started {
 /// passes, the server drains, or the receiver of `started` is dropped.
 async fn read_stream(
     shared: Arc<Shared>,
+    peer: Option<IpAddr>,
     requests: Streaming<SearchRequest>,
     deadline: Deadline,
     memory: Option<Arc<CallMemory>>,
     started: mpsc::UnboundedSender<Result<Started, Status>>,
 ) {
-    let call = Call::new(&shared, "StreamSearch", deadline, memory.as_ref());
+    let call = Call { shared: &shared, method: "StreamSearch", deadline, peer, memory: memory.as_ref() };
     let mut incoming = Incoming::of(&shared, call.method, requests, deadline, memory.clone());
     while let Some(next) = incoming.next(started.closed()).await {
         let item = next.map(|(slot, request)| Started {
@@ -166,17 +171,18 @@ struct Call<'a> {
     shared: &'a Arc<Shared>,
     method: &'static str,
     deadline: Deadline,
+    peer: Option<IpAddr>,
     memory: Option<&'a Arc<CallMemory>>,
 }
 
 impl<'a> Call<'a> {
-    fn new(
+    fn of<T>(
         shared: &'a Arc<Shared>,
         method: &'static str,
-        deadline: Deadline,
+        request: &Request<T>,
         memory: Option<&'a Arc<CallMemory>>,
     ) -> Self {
-        Self { shared, method, deadline, memory }
+        Self { shared, method, deadline: Deadline::of(request), peer: Caller::peer_of(request), memory }
     }
 
     /// Starts to observe a request for the index of this name.
@@ -195,7 +201,7 @@ impl<'a> Call<'a> {
     ) -> Pending<SearchResponse> {
         let with_stats = request.return_stats;
         self.queue(request, path, admit, move |job| {
-            let response = job.shared.engine.search(&job.request, &job.budget)?;
+            let response = job.shared.engine.search_of(self.peer, &job.request, &job.budget)?;
             job.observation.searched(&response);
             Ok(convert::search_response(response, with_stats))
         })

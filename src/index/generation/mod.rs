@@ -65,6 +65,6 @@ pub use metadata::{
 pub use opening::{MAX_DEGREE, MAX_MOST_COPIED};
 pub use resident::{MemoryMode, Residence};
 pub use section::{ElementType, Heat, Length, SECTIONS, Section, SectionKind, SectionSpec};
-pub use verify::{VerifyReport, verify};
+pub use verify::{VerifyReport, check_vectors, verify};
 pub use view::Index;
 pub use writer::{IndexWriter, SectionSet, StagedIndex};

@@ -16,6 +16,6 @@ pub(crate) mod error;
 pub(crate) mod group;
 pub(crate) mod mutation;
 pub(crate) mod mutation_log;
-mod record;
+pub(crate) mod record;
 pub(crate) mod redb_log;
 mod tables;
