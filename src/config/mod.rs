@@ -17,6 +17,7 @@
 //! drain_timeout = "10s"           # how long calls in flight may continue at shutdown
 //! log = "info"                    # which events to log, in the syntax of RUST_LOG
 //! log_format = "text"             # or "json"
+//! scrub_bytes_per_second = 8388608 # bytes of what serves whose checksums are compared in the background; 0 for none
 //! recall_sample = 0.01            # share of searches whose recall is measured, while the server is idle
 //!
 //! [indexes]                       # name = folder
@@ -60,6 +61,7 @@
 
 mod limits;
 pub mod telemetry;
+mod whole;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -102,6 +104,9 @@ pub enum ConfigError {
     },
 }
 
+/// The most threads of a pool.
+const MOST_THREADS: usize = 4096;
+
 /// The configuration of `shortlist serve`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -111,6 +116,7 @@ pub struct ServeConfig {
     /// The folder of each index, by name.
     pub indexes: BTreeMap<String, PathBuf>,
     /// Threads of the compute pool; 0 for one per core.
+    #[serde(deserialize_with = "whole::whole")]
     pub threads: usize,
     /// The memory that searches read.
     pub memory: MemoryMode,
@@ -126,6 +132,9 @@ pub struct ServeConfig {
     pub log_format: LogFormat,
     /// The share of searches whose recall is measured.
     pub recall_sample: f64,
+    /// Bytes per second of what serves whose checksums are compared in the background; 0 for none.
+    #[serde(deserialize_with = "whole::whole")]
+    pub scrub_bytes_per_second: usize,
     /// The limits on requests.
     pub limits: LimitsConfig,
     /// When and how generations are rebuilt.
@@ -147,6 +156,7 @@ impl Default for ServeConfig {
             log: "info".to_owned(),
             log_format: LogFormat::default(),
             recall_sample: SampleOptions::default().share,
+            scrub_bytes_per_second: 8 << 20,
             limits: LimitsConfig::default(),
             rebuild: RebuildOptions::default(),
             gate: GateOptions::default(),
@@ -211,6 +221,11 @@ impl ServeConfig {
         if self.poll_interval.is_zero() {
             return value("poll_interval", "more than 0s", &self.poll_interval);
         }
+        // More are a mistake, and each takes memory.
+        let threads = [("threads", self.threads), ("rebuild.threads", self.rebuild.threads)];
+        if let Some((key, found)) = threads.into_iter().find(|(_, threads)| *threads > MOST_THREADS) {
+            return value(key, &format!("at most {MOST_THREADS}"), &found);
+        }
         if self.indexes.keys().any(String::is_empty) {
             return value("indexes", "a name for each folder", &"");
         }
@@ -256,6 +271,7 @@ impl ServeConfig {
             rebuild: self.rebuild.clone(),
             gate: self.gate.clone(),
             sample: SampleOptions { share: self.recall_sample },
+            scrub_bytes_per_second: self.scrub_bytes_per_second as u64,
         }
     }
 
@@ -314,6 +330,19 @@ mod tests {
 
     fn load(text: &str, of: &[(&str, &str)]) -> Result<ServeConfig, ConfigError> {
         ServeConfig::from_sources(Some(file(text).path()), variables(of))
+    }
+
+    #[test]
+    fn counts_are_whole_numbers_that_make_sense() {
+        for (text, expected) in [
+            ("[limits]\nmax_k = 1.5\n", "1.5"),
+            ("[limits]\nmax_k = -1\n", "-1"),
+            ("threads = 0.5\n", "0.5"),
+            ("threads = 100000\n", "threads: expected at most 4096, found 100000"),
+        ] {
+            let error = load(text, &[]).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 
     #[test]

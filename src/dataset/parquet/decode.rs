@@ -13,6 +13,7 @@ use super::records::Chunk;
 use super::schema::{Element, Field, Leaf, empty_column, fields, is_embedding};
 use super::table::{Columns, Table};
 use crate::base::id::VideoId;
+use crate::base::regular_file;
 use crate::dataset::column::{AttributeColumn, ColumnValues};
 use crate::dataset::error::DatasetError;
 use crate::dataset::limits::check_rows;
@@ -34,7 +35,7 @@ pub(in crate::dataset) fn read(path: &Path, columns: Columns) -> Result<Table, D
 }
 
 fn decode(path: &Path, columns: Columns) -> Result<Table, DatasetError> {
-    let file = File::open(path).map_err(DatasetError::io(path))?;
+    let file = regular_file::open(path).map_err(DatasetError::io(path))?;
     let file_bytes = check_magic(path, &file)?;
     let broken = |source: ParquetError| DatasetError::Parquet { path: path.to_owned(), source };
     let reader = SerializedFileReader::new(file).map_err(broken)?;
