@@ -59,8 +59,9 @@ pub(super) fn examine(path: &Path, disk: &Disk) -> Result<u8, LogError> {
     let flags = head[FLAGS_OFFSET];
     let primary = usize::from(flags & PRIMARY);
     let other = 1 - primary;
-    let is_newer =
-        check_slot(&head, other).is_ok() && transaction(&head, other) > transaction(&head, primary);
+    // The number of a damaged transaction says nothing.
+    let are_sound = (0..2).all(|slot| check_slot(&head, slot).is_ok());
+    let is_newer = are_sound && transaction(&head, other) > transaction(&head, primary);
     // If the other transaction is newer, the process ended before it was made current, or the flag is damaged. If all its pages
     // are there, it counts: it may have been acknowledged. A transaction that was made current at once, as those of a
     // compaction are, may be incomplete; then the one before counts, which has the same contents.

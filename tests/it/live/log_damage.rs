@@ -61,7 +61,7 @@ impl Original {
     /// Opens, reads, appends to and closes a log with these bytes. Returns whether it was refused.
     fn try_bytes(&self, bytes: &[u8], how: &str) -> bool {
         std::fs::write(&self.path, bytes).unwrap();
-        match self.use_log() {
+        match self.use_log(how) {
             Ok(()) => false,
             Err(error) => {
                 let message = error.to_string();
@@ -75,10 +75,10 @@ impl Original {
         }
     }
 
-    fn use_log(&self) -> Result<(), LogError> {
+    fn use_log(&self, how: &str) -> Result<(), LogError> {
         let log = RedbLog::open(&self.path)?;
         assert_eq!(log.trimmed_to(), TRIMMED);
-        assert_eq!(log.read(TRIMMED, 1000)?, self.entries);
+        assert!(log.read(TRIMMED, 1000)? == self.entries, "{how}: other entries");
         assert_eq!(log.takedowns()?, self.takedowns);
         log.append(&[Mutation::Takedown(VideoId(7))])?;
         log.trim(100)?;
