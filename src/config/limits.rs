@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
+use super::whole::Whole;
 use crate::engine::Limits;
 use crate::service::ServiceLimits;
 
@@ -68,7 +69,7 @@ impl<'de> Visitor<'de> for Section {
                 let known = KEYS.map(|(key, _)| key.trim_start_matches(SECTION)).join(", ");
                 return Err(A::Error::custom(format!("unknown field `{name}`, expected one of {known}")));
             };
-            *field(&mut limits) = section.next_value()?;
+            *field(&mut limits) = section.next_value::<Whole>()?.0;
         }
         Ok(limits)
     }

@@ -19,6 +19,7 @@
 //! drain_timeout = "10s"           # how long calls in flight may continue at shutdown
 //! log = "info"                    # which events to log, in the syntax of RUST_LOG
 //! log_format = "text"             # or "json"
+//! scrub_bytes_per_second = 8388608 # bytes of what serves whose checksums are compared in the background; 0 for none
 //! recall_sample = 0.01            # share of searches whose recall is measured, while the server is idle
 //!
 //! [indexes]                       # name = folder
@@ -77,6 +78,7 @@ mod connections;
 mod duration;
 mod limits;
 pub mod telemetry;
+mod whole;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -120,6 +122,9 @@ pub enum ConfigError {
     },
 }
 
+/// The most threads of a pool.
+const MOST_THREADS: usize = 4096;
+
 /// The configuration of `shortlist serve`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -129,6 +134,7 @@ pub struct ServeConfig {
     /// The folder of each index, by name.
     pub indexes: BTreeMap<String, PathBuf>,
     /// Threads of the compute pool; 0 for one per core.
+    #[serde(deserialize_with = "whole::whole")]
     pub threads: usize,
     /// The memory that searches read.
     pub memory: MemoryMode,
@@ -144,6 +150,9 @@ pub struct ServeConfig {
     pub log_format: LogFormat,
     /// The share of searches whose recall is measured.
     pub recall_sample: f64,
+    /// Bytes per second of what serves whose checksums are compared in the background; 0 for none.
+    #[serde(deserialize_with = "whole::whole")]
+    pub scrub_bytes_per_second: usize,
     /// The limits on requests.
     pub limits: LimitsConfig,
     /// The limits on connections.
@@ -167,6 +176,7 @@ impl Default for ServeConfig {
             log: "info".to_owned(),
             log_format: LogFormat::default(),
             recall_sample: SampleOptions::default().share,
+            scrub_bytes_per_second: 8 << 20,
             limits: LimitsConfig::default(),
             connections: ConnectionsConfig::default(),
             rebuild: RebuildOptions::default(),
@@ -232,6 +242,11 @@ impl ServeConfig {
         if self.poll_interval.is_zero() {
             return value("poll_interval", "more than 0s", &self.poll_interval);
         }
+        // More are a mistake, and each takes memory.
+        let threads = [("threads", self.threads), ("rebuild.threads", self.rebuild.threads)];
+        if let Some((key, found)) = threads.into_iter().find(|(_, threads)| *threads > MOST_THREADS) {
+            return value(key, &format!("at most {MOST_THREADS}"), &found);
+        }
         if self.indexes.keys().any(String::is_empty) {
             return value("indexes", "a name for each folder", &"");
         }
@@ -280,6 +295,7 @@ impl ServeConfig {
             rebuild: self.rebuild.clone(),
             gate: self.gate.clone(),
             sample: SampleOptions { share: self.recall_sample },
+            scrub_bytes_per_second: self.scrub_bytes_per_second as u64,
         }
     }
 
@@ -327,6 +343,19 @@ mod tests {
 
     fn load(text: &str, of: &[(&str, &str)]) -> Result<ServeConfig, ConfigError> {
         ServeConfig::from_sources(Some(file(text).path()), variables(of))
+    }
+
+    #[test]
+    fn counts_are_whole_numbers_that_make_sense() {
+        for (text, expected) in [
+            ("[limits]\nmax_k = 1.5\n", "1.5"),
+            ("[limits]\nmax_k = -1\n", "-1"),
+            ("threads = 0.5\n", "0.5"),
+            ("threads = 100000\n", "threads: expected at most 4096, found 100000"),
+        ] {
+            let error = load(text, &[]).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 
     #[test]

@@ -3,7 +3,6 @@
 //! What flows in: untrusted numbers of a header. What flows out: the same numbers as `usize`, small enough that
 //! `rows × dim × bytes` cannot overflow. Nothing here knows a format.
 
-use std::io;
 use std::path::Path;
 
 use super::error::DatasetError;
@@ -59,11 +58,6 @@ pub(super) fn map_file(path: &Path) -> Result<MappedFile, DatasetError> {
 /// Like [`map_file`], and the file may be empty.
 pub(super) fn map_any_file(path: &Path) -> Result<MappedFile, DatasetError> {
     check_local(path).map_err(DatasetError::io(path))?;
-    let metadata = std::fs::metadata(path).map_err(DatasetError::io(path))?;
-    if !metadata.is_file() {
-        let problem = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
-        return Err(DatasetError::io(path)(problem));
-    }
     MappedFile::open(path).map_err(DatasetError::io(path))
 }
 

@@ -121,6 +121,14 @@ pub enum EngineError {
         /// Why.
         problem: String,
     },
+    /// Too many activations of the index wait for each other.
+    #[error("index {index:?}: {waiting} activations are running or waiting already")]
+    Busy {
+        /// The index.
+        index: String,
+        /// How many.
+        waiting: usize,
+    },
     /// No delta segment can be built from writes in the log.
     #[error("writes since the build cannot be searched: {problem}")]
     Unsearchable {

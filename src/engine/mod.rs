@@ -53,9 +53,12 @@ pub use query::request::{
     SearchRequest, SearchResponse, SearchStats, Seed,
 };
 pub(crate) use query::snapshot::Snapshot;
-pub use status::{IndexStatus, LiveRecall, LiveStatus, RECALL_K, Readiness, RebuildState, RebuildStatus};
+pub use status::{
+    IndexStatus, LiveRecall, LiveStatus, RECALL_K, Readiness, RebuildState, RebuildStatus, ScrubStatus,
+};
 pub use supervise::{Supervisor, Task};
 pub use write::catalog::{Lookup, StoredVideo, WriteMode, Written};
+pub(crate) use write::log::LOG_FILE;
 
 /// All indexes of one server, and the threads that search them.
 #[derive(Debug)]
@@ -216,6 +219,22 @@ impl Engine {
         mutations: Vec<Mutation>,
         mode: WriteMode,
     ) -> Result<Written, EngineError> {
+        let takedowns = mutations.iter().all(Mutation::is_takedown).then(|| mutations.clone());
+        let written = self.write_once(index, mutations, mode);
+        match takedowns {
+            Some(takedowns) if written.is_err() && self.hosted(index)?.make_room() => {
+                self.write_once(index, takedowns, mode)
+            }
+            _ => written,
+        }
+    }
+
+    fn write_once(
+        &self,
+        index: &str,
+        mutations: Vec<Mutation>,
+        mode: WriteMode,
+    ) -> Result<Written, EngineError> {
         self.with(index, |served| {
             let snapshot = served.snapshot()?;
             served.check_writable()?;
@@ -256,7 +275,10 @@ impl Engine {
         budget: &Budget,
     ) -> Result<Vec<Lookup>, EngineError> {
         self.with(index, |served| {
-            look_up(&*served.snapshot()?, served.shared(), videos, attributes, with_vectors, budget)
+            let snapshot = served.snapshot()?;
+            let found = look_up(&snapshot, served.shared(), videos, attributes, with_vectors, budget)?;
+            snapshot.check_undamaged(served.name())?;
+            Ok(found)
         })
     }
 
@@ -271,7 +293,10 @@ impl Engine {
         budget: &Budget,
     ) -> Result<Explanation, EngineError> {
         self.with(&request.index, |served| {
-            served.snapshot()?.explain(&self.context(served.name(), budget), request, video)
+            let snapshot = served.snapshot()?;
+            let explained = snapshot.explain(&self.context(served.name(), budget), request, video)?;
+            snapshot.check_undamaged(served.name())?;
+            Ok(explained)
         })
     }
 

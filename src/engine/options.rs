@@ -27,6 +27,8 @@ pub struct EngineOptions {
     pub gate: GateOptions,
     /// The share of searches that is sampled to measure recall.
     pub sample: SampleOptions,
+    /// Bytes per second of what serves whose checksums are compared in the background; 0 for none.
+    pub scrub_bytes_per_second: u64,
 }
 
 /// Limits of requests.

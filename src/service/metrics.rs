@@ -94,7 +94,7 @@ struct IndexGauge {
 }
 
 /// All gauges of an index with integer values.
-const INDEX_GAUGES: [IndexGauge; 16] = [
+const INDEX_GAUGES: [IndexGauge; 19] = [
     IndexGauge {
         name: "generation",
         help: "The generation that serves",
@@ -165,6 +165,21 @@ const INDEX_GAUGES: [IndexGauge; 16] = [
         name: "gate_queries",
         help: "Queries that the quality gate measured the last generation with; 0 if it measured nothing",
         value: |status| status.gate.as_ref().map(|report| report.found.queries.into()),
+    },
+    IndexGauge {
+        name: "scrub_bytes",
+        help: "Bytes of what serves whose checksums were compared in the background since the start",
+        value: |status| Some(status.scrub.bytes),
+    },
+    IndexGauge {
+        name: "scrub_mismatches",
+        help: "Checksums of what serves that differed in the background since the start",
+        value: |status| Some(status.scrub.mismatches),
+    },
+    IndexGauge {
+        name: "scrub_last_pass_timestamp_seconds",
+        help: "Unix time at which all checksums of a generation were compared in the background the last time",
+        value: |status| status.scrub.last_pass.and_then(|pass| u64::try_from(pass.as_second()).ok()),
     },
     IndexGauge {
         name: "generation_timestamp_seconds",

@@ -1,6 +1,5 @@
 //! Opens one Parquet file and decodes the wanted columns of every row group.
 
-use std::fs::File;
 use std::path::Path;
 
 use parquet::errors::ParquetError;
@@ -14,6 +13,7 @@ use super::records::Chunk;
 use super::schema::{Element, Field, Leaf, empty_column, fields, is_embedding};
 use super::table::{Columns, Table};
 use crate::base::id::VideoId;
+use crate::base::regular_file;
 use crate::dataset::column::{AttributeColumn, ColumnValues};
 use crate::dataset::error::DatasetError;
 use crate::dataset::limits::{check_rows, map_file};
@@ -42,7 +42,7 @@ fn decode(path: &Path, columns: Columns) -> Result<Table, DatasetError> {
     check_magic(path, bytes)?;
     check_schema_depth(path, bytes)?;
     let expansion = Expansion::new(path, bytes.len());
-    let file = File::open(path).map_err(DatasetError::io(path))?;
+    let file = regular_file::open(path).map_err(DatasetError::io(path))?;
     let broken = |source: ParquetError| DatasetError::Parquet { path: path.to_owned(), source };
     let reader = SerializedFileReader::new(file).map_err(broken)?;
     let metadata = reader.metadata().file_metadata();

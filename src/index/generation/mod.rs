@@ -58,6 +58,7 @@ mod writer;
 
 pub use error::IndexError;
 pub use format::{FILTER_VERSION, FORMAT_VERSION, HEADER_BYTES, MARKS_VERSION, WORD_SLOTS_VERSION};
+pub use mapped_sections::CheckedUpTo;
 pub use metadata::{
     AttributeKind, AttributeSchema, BuildFacts, CodeCheck, HeldOutRecall, Metadata, RepairReport,
     TrainingReport,
