@@ -242,7 +242,7 @@ def remarks(row):
     found = []
     if any(a < b - 0.02 for a, b in zip(ours, better)):
         found.append("BEHIND")
-    if any(a < b - 0.01 for a, b in zip(ours, none)):
+    if row["ours"]["has_codes"] and any(a < b - 0.01 for a, b in zip(ours, none)):
         found.append("CODES COST")
     return ", ".join(found)
 

@@ -18,6 +18,7 @@
 //! | `tune.rs`         | `tune`: calibrates an index |
 //! | `inspect.rs`      | `inspect`: describes an index |
 //! | `verify.rs`       | `verify`: checks an index |
+//! | `log.rs`          | `log`: describes and salvages the log of an index |
 //! | `progress.rs`     | progress bars |
 //! | `say.rs`          | lines on standard output and standard error |
 
@@ -29,6 +30,7 @@ mod build;
 mod catalog;
 mod ground_truth;
 mod inspect;
+mod log;
 mod progress;
 mod query;
 mod rebuild;
@@ -75,6 +77,7 @@ enum Command {
     Tune(tune::Arguments),
     Inspect(inspect::Arguments),
     Verify(verify::Arguments),
+    Log(log::Arguments),
 }
 
 /// Parses the arguments of this process and runs the subcommand.
@@ -129,6 +132,7 @@ fn run_command() -> anyhow::Result<()> {
         Command::Tune(arguments) => tune::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
+        Command::Log(arguments) => log::run(&arguments),
     }
 }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
-use super::times::duration;
+use super::duration::duration;
+use super::whole::Whole;
 use crate::engine::Limits;
 use crate::service::ServiceLimits;
 
@@ -25,7 +26,7 @@ enum Field {
 }
 
 /// The key of every limit, and the field that it sets.
-const KEYS: [(&str, Field); 17] = [
+const KEYS: [(&str, Field); 19] = [
     ("limits.max_k", Field::Count(|limits| &mut limits.engine.max_k)),
     ("limits.max_ef_search", Field::Count(|limits| &mut limits.engine.max_ef_search)),
     ("limits.max_seeds", Field::Count(|limits| &mut limits.engine.max_seeds)),
@@ -46,6 +47,8 @@ const KEYS: [(&str, Field); 17] = [
     ),
     ("limits.max_cost_ms_per_second", Field::Any(|limits| &mut limits.service.caller.max_cost_ms_per_second)),
     ("limits.max_deadline", Field::Time(|limits| &mut limits.service.caller.max_deadline)),
+    ("limits.max_bytes_in_flight", Field::Count(|limits| &mut limits.service.max_bytes_in_flight)),
+    ("limits.max_connection_bytes", Field::Count(|limits| &mut limits.service.max_connection_bytes)),
 ];
 
 /// The limits on requests. All keys are in one section.
@@ -92,7 +95,7 @@ impl<'de> Visitor<'de> for Section {
             let found = KEYS.into_iter().find(|(key, _)| key.strip_prefix(SECTION) == Some(&name));
             match found.map(|(_, field)| field) {
                 Some(Field::Count(field) | Field::Any(field)) => {
-                    *field(&mut limits) = section.next_value()?
+                    *field(&mut limits) = section.next_value::<Whole>()?.0;
                 }
                 Some(Field::Switch(field)) => *field(&mut limits) = section.next_value()?,
                 Some(Field::Time(field)) => *field(&mut limits) = section.next_value::<Time>()?.0,

@@ -6,9 +6,10 @@
 //!
 //! | file | duty |
 //! |---|---|
+//! | `connections.rs` | the limits on connections |
+//! | `duration.rs`  | durations |
 //! | `limits.rs`    | the limits on requests |
 //! | `telemetry.rs` | logs |
-//! | `times.rs`     | durations |
 //!
 //! ```toml
 //! listen = "127.0.0.1:50051"      # host and port; port 0 picks a free port
@@ -18,6 +19,7 @@
 //! drain_timeout = "10s"           # how long calls in flight may continue at shutdown
 //! log = "info"                    # which events to log, in the syntax of RUST_LOG
 //! log_format = "text"             # or "json"
+//! scrub_bytes_per_second = 8388608 # bytes of what serves whose checksums are compared in the background; 0 for none
 //! recall_sample = 0.01            # share of searches whose recall is measured, while the server is idle
 //!
 //! [indexes]                       # name = folder
@@ -42,6 +44,18 @@
 //! max_cost_ms_per_second = 0      # milliseconds of one thread that the searches of one client may be expected
 //!                                 # to take per second; 0 for any
 //! max_deadline = "60s"            # longest time for one search, and for one without a deadline
+//! max_bytes_in_flight = 67108864  # memory of all requests and answers in flight; further ones are rejected
+//! max_connection_bytes = 50331648 # the same for one connection
+//!
+//! [connections]
+//! max_connections = 1024          # if all are taken, the oldest connection without a call makes room
+//! max_connections_per_peer = 512  # the same for the connections of one address
+//! max_streams = 256               # calls at a time on one connection
+//! handshake_timeout = "10s"       # for the preface of HTTP/2, or the head of a request of HTTP/1
+//! message_timeout = "30s"         # for a request to arrive
+//! stall_timeout = "30s"           # for the client to take a part of an answer
+//! max_age = "0s"                  # age at which a connection is closed; 0s for never
+//! max_age_grace = "30s"           # for the calls in flight on a connection of that age
 //!
 //! [rebuild]
 //! threads = 0                     # threads that build while the server searches; 0 for half of the cores
@@ -58,18 +72,21 @@
 //! [gate]                          # quality gate: requirements on a generation before it may serve
 //! queries = 500                   # most queries to measure with; 0 disables the measurements
 //! k = 100
-//! min_recall = 0.8                # at the default effort
+//! min_recall = 0.8                # at the default effort; a lower one passes if that of the previous generation is as low
 //! max_recall_loss = 0.05          # compared with the previous generation
 //! min_overlap = 0.0               # share of the previous answers; not checked if the embedding model changed
 //! max_p99_ratio = 3.0             # p99 time as a multiple of the previous one; 0 for no limit
 //! min_videos_share = 0.5          # share of the videos that serve; fewer are refused; 0 for any number
+//! verify = false                  # check every section of a new generation, as `shortlist verify` does
 //!
 //! [gate.query_files]              # name = file of user embeddings; default: sampled queries, or held-out users
 //! ```
 
+mod connections;
+mod duration;
 mod limits;
 pub mod telemetry;
-mod times;
+mod whole;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -82,9 +99,10 @@ use crate::engine::{EngineOptions, GateOptions, RebuildOptions, SampleOptions};
 use crate::index::MemoryMode;
 use crate::service::{ServiceLimits, ServiceOptions};
 
+pub use self::connections::ConnectionsConfig;
+use self::duration::duration;
 pub use self::limits::LimitsConfig;
 use self::telemetry::LogFormat;
-use self::times::duration;
 
 /// The prefix of the environment variables. `__` separates the names of nested keys.
 pub const ENVIRONMENT_PREFIX: &str = "SHORTLIST_SERVE_";
@@ -112,6 +130,9 @@ pub enum ConfigError {
     },
 }
 
+/// The most threads of a pool.
+const MOST_THREADS: usize = 4096;
+
 /// The configuration of `shortlist serve`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -121,6 +142,7 @@ pub struct ServeConfig {
     /// The folder of each index, by name.
     pub indexes: BTreeMap<String, PathBuf>,
     /// Threads of the compute pool; 0 for one per core.
+    #[serde(deserialize_with = "whole::whole")]
     pub threads: usize,
     /// The memory that searches read.
     pub memory: MemoryMode,
@@ -136,8 +158,13 @@ pub struct ServeConfig {
     pub log_format: LogFormat,
     /// The share of searches whose recall is measured.
     pub recall_sample: f64,
+    /// Bytes per second of what serves whose checksums are compared in the background; 0 for none.
+    #[serde(deserialize_with = "whole::whole")]
+    pub scrub_bytes_per_second: usize,
     /// The limits on requests.
     pub limits: LimitsConfig,
+    /// The limits on connections.
+    pub connections: ConnectionsConfig,
     /// When and how generations are rebuilt.
     pub rebuild: RebuildOptions,
     /// The requirements on a generation before it may serve.
@@ -157,7 +184,9 @@ impl Default for ServeConfig {
             log: "info".to_owned(),
             log_format: LogFormat::default(),
             recall_sample: SampleOptions::default().share,
+            scrub_bytes_per_second: 8 << 20,
             limits: LimitsConfig::default(),
+            connections: ConnectionsConfig::default(),
             rebuild: RebuildOptions::default(),
             gate: GateOptions::default(),
         }
@@ -221,6 +250,11 @@ impl ServeConfig {
         if self.poll_interval.is_zero() {
             return value("poll_interval", "more than 0s", &self.poll_interval);
         }
+        // More are a mistake, and each takes memory.
+        let threads = [("threads", self.threads), ("rebuild.threads", self.rebuild.threads)];
+        if let Some((key, found)) = threads.into_iter().find(|(_, threads)| *threads > MOST_THREADS) {
+            return value(key, &format!("at most {MOST_THREADS}"), &found);
+        }
         if self.indexes.keys().any(String::is_empty) {
             return value("indexes", "a name for each folder", &"");
         }
@@ -250,6 +284,9 @@ impl ServeConfig {
         if let Some((key, found)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
             return value(key, "at least 1", &found);
         }
+        if let Some(key) = self.connections.zero() {
+            return value(key, "more than 0", &0);
+        }
         let ServiceLimits { max_batch, max_in_flight, .. } = self.limits.service;
         if max_in_flight < max_batch {
             let expected = format!("at least limits.max_batch, {max_batch}, to admit a full batch");
@@ -269,6 +306,7 @@ impl ServeConfig {
             rebuild: self.rebuild.clone(),
             gate: self.gate.clone(),
             sample: SampleOptions { share: self.recall_sample },
+            scrub_bytes_per_second: self.scrub_bytes_per_second as u64,
         }
     }
 
@@ -278,6 +316,7 @@ impl ServeConfig {
             poll_interval: self.poll_interval,
             drain_timeout: self.drain_timeout,
             limits: self.limits.service,
+            connections: self.connections.options(),
         }
     }
 }
@@ -315,6 +354,19 @@ mod tests {
 
     fn load(text: &str, of: &[(&str, &str)]) -> Result<ServeConfig, ConfigError> {
         ServeConfig::from_sources(Some(file(text).path()), variables(of))
+    }
+
+    #[test]
+    fn counts_are_whole_numbers_that_make_sense() {
+        for (text, expected) in [
+            ("[limits]\nmax_k = 1.5\n", "1.5"),
+            ("[limits]\nmax_k = -1\n", "-1"),
+            ("threads = 0.5\n", "0.5"),
+            ("threads = 100000\n", "threads: expected at most 4096, found 100000"),
+        ] {
+            let error = load(text, &[]).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 
     #[test]

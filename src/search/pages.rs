@@ -213,10 +213,14 @@ impl<'a, 'q, 'i> Pages<'a, 'q, 'i> {
         }
     }
 
-    /// A pool of the same source with twice the depth.
+    /// A pool of the same source with twice the depth. After one that had room for every node, it is a scan, and the last:
+    /// this ends even where scores are not numbers, which no order covers.
     fn deeper(&mut self, depth: &mut Depth) -> Pool {
-        depth.count *= 2;
-        let pool = self.pools.pool(depth.source, depth.count, false);
+        let nodes: usize = self.pools.rules.segments.iter().map(|segment| segment.index.len()).sum();
+        let is_last = depth.count >= nodes;
+        depth.count = depth.count.saturating_mul(2);
+        let mut pool = self.pools.pool(depth.source, depth.count, is_last);
+        pool.is_complete |= is_last;
         depth.reached = if pool.is_complete { f32::NEG_INFINITY } else { pool.reached };
         pool
     }
@@ -322,6 +326,6 @@ impl Depth {
 
     /// Whether every hit with a better score was found.
     fn covers(&self, score: f32) -> bool {
-        score >= self.reached
+        self.reached == f32::NEG_INFINITY || score >= self.reached
     }
 }

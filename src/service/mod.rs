@@ -16,8 +16,14 @@
 //!
 //! | file | duty |
 //! |---|---|
-//! | `server.rs`       | connections: accept, serve, drain |
+//! | `server/`         | connections: accept, serve, limit, close, drain |
 //! | `caller.rs`       | who makes a call |
+//! | `memory.rs`       | the memory of requests and answers in flight |
+//! | `bounds.rs`       | counts and limits the memory of every call |
+//! | `request_body.rs` | the body of a call, one whole message at a time |
+//! | `wire_size.rs`    | how much memory a message takes once it is decoded |
+//! | `answer_body.rs`  | the body of an answer, in small chunks |
+//! | `progress.rs`     | whether a client takes the answers |
 //! | `routes.rs`       | the routes of the port |
 //! | `deadline.rs`     | the `grpc-timeout` header |
 //! | `undecodable.rs`  | requests that cannot be decoded |
@@ -47,9 +53,11 @@
 
 mod admin;
 mod admission;
+mod answer_body;
+mod bounds;
 mod caller;
 mod catalog;
-mod convert;
+pub(crate) mod convert;
 mod deadline;
 mod dispatcher;
 mod error;
@@ -57,12 +65,15 @@ mod field;
 mod flows;
 mod health;
 mod incoming;
+mod memory;
 mod metrics;
 mod options;
+mod progress;
 pub mod proto;
 mod queue;
 mod quota;
 mod rates;
+mod request_body;
 mod retrieval;
 mod routes;
 mod server;
@@ -71,6 +82,7 @@ mod speed;
 mod status;
 mod undecodable;
 mod watch;
+mod wire_size;
 mod write;
 mod write_stream;
 
@@ -86,6 +98,7 @@ use tokio::task::JoinSet;
 use self::admission::{Admission, Work};
 use self::dispatcher::Dispatcher;
 use self::health::Health;
+use self::memory::ServerMemory;
 use self::metrics::Metrics;
 use self::quota::Quota;
 use self::shared::Shared;
@@ -93,7 +106,7 @@ use crate::engine::Engine;
 
 #[cfg(feature = "cli")]
 pub(crate) use self::convert::plan_from_proto;
-pub use self::options::{CallerLimits, ServiceLimits, ServiceOptions};
+pub use self::options::{CallerLimits, ConnectionOptions, ServiceLimits, ServiceOptions};
 #[cfg(feature = "cli")]
 pub(crate) use self::status::code_name;
 
@@ -139,9 +152,16 @@ pub async fn serve(
             limits.caller.max_queued_per_client,
         )),
         quota: Quota::new(limits.caller),
+        memory: ServerMemory::new(
+            limits.max_bytes_in_flight,
+            limits.max_connection_bytes,
+            metrics.refused_for_memory("connection"),
+            metrics.refused_for_memory("server"),
+        ),
         metrics: Arc::clone(&metrics),
         health: Health::new(&engine).await,
         limits,
+        connections: options.connections,
         draining: draining.clone(),
     });
     let router = routes::router(Arc::clone(&shared)).map_err(io::Error::other)?;
@@ -154,7 +174,13 @@ pub async fn serve(
     // If warming is quick, the first connection finds a ready index. Otherwise health reports that it is not ready.
     let indexes = engine.index_names().len() as u32;
     let _ = tokio::time::timeout(FIRST_POLL_WAIT, polled.acquire_many(indexes)).await;
-    let mut connections = server::Connections::new(router, draining);
+    let mut connections = server::Connections::new(
+        router,
+        draining,
+        options.connections,
+        Arc::clone(&shared.memory),
+        metrics.connections.clone(),
+    );
     tracing::info!(%address, "serving");
     connections.accept_until(listener, shutdown).await;
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use prost::Message;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -19,7 +19,8 @@ use super::admission::Permit;
 use super::caller::Caller;
 use super::deadline::{self, Deadline};
 use super::dispatcher::Turn;
-use super::incoming::Incoming;
+use super::incoming::{Incoming, Slot};
+use super::memory::{AnswerCharge, CallMemory};
 use super::metrics::Observation;
 use super::proto::retrieval_server::Retrieval;
 use super::proto::{
@@ -47,16 +48,17 @@ impl RetrievalService {
 #[tonic::async_trait]
 impl Retrieval for RetrievalService {
     async fn search(&self, request: Request<SearchRequest>) -> Result<Response<SearchResponse>, Status> {
-        let call = Call::of(&self.shared, "Search", &request);
-        let pending = call.search(request.into_inner(), "", |place| call.admit(place));
-        pending.answer().await.map(Response::new)
+        let memory = CallMemory::of(&request);
+        let call = Call::of(&self.shared, "Search", &request, memory.as_ref());
+        call.search(request.into_inner(), "", |place| call.admit(place)).response().await
     }
 
     async fn batch_search(
         &self,
         request: Request<BatchSearchRequest>,
     ) -> Result<Response<BatchSearchResponse>, Status> {
-        let call = Call::of(&self.shared, "BatchSearch", &request);
+        let memory = CallMemory::of(&request);
+        let call = Call::of(&self.shared, "BatchSearch", &request, memory.as_ref());
         let requests = request.into_inner().requests;
         let permits = match call.admit_batch(requests.len()) {
             Ok(permits) => permits,
@@ -71,16 +73,21 @@ impl Retrieval for RetrievalService {
         let started: Vec<Pending<SearchResponse>> =
             requests.into_iter().zip(permits).enumerate().map(start).collect();
         let mut results = Vec::with_capacity(started.len());
+        let charge = AnswerCharge::default();
         for pending in started {
+            let own = pending.charge();
             let result = match pending.answer().await {
-                Ok(response) => batch_search_result::Result::Response(response),
+                Ok(response) => {
+                    charge.join(&own);
+                    batch_search_result::Result::Response(response)
+                }
                 Err(status) => batch_search_result::Result::Error(status::to_item(&status)),
             };
             results.push(BatchSearchResult { result: Some(result) });
         }
         let response = BatchSearchResponse { results };
         status::check_size(&response, self.shared.limits.max_response_bytes)?;
-        Ok(Response::new(response))
+        Ok(charge.attach(Response::new(response)))
     }
 
     type StreamSearchStream = Pin<Box<dyn Stream<Item = Result<SearchStreamItem, Status>> + Send>>;
@@ -90,11 +97,16 @@ impl Retrieval for RetrievalService {
         request: Request<Streaming<SearchRequest>>,
     ) -> Result<Response<Self::StreamSearchStream>, Status> {
         let (deadline, caller) = (Deadline::of(&request), Caller::of(&request));
+        let memory = CallMemory::of(&request);
         let (started, answers) = mpsc::unbounded_channel();
-        tokio::spawn(read_stream(Arc::clone(&self.shared), request.into_inner(), caller, deadline, started));
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(read_stream(shared, request.into_inner(), caller, deadline, memory, started));
         let answers = UnboundedReceiverStream::new(answers).then(move |started| async move {
             let Started { pending, slot } = started?;
+            let charge = pending.charge();
             let answer = deadline.bound(pending.answer()).await.unwrap_or_else(|| Err(deadline::exceeded()));
+            // The answer is encoded next, and then charged by its encoded size.
+            charge.end();
             drop(slot);
             let item = match answer {
                 Ok(response) => search_stream_item::Item::Response(response),
@@ -106,9 +118,10 @@ impl Retrieval for RetrievalService {
     }
 
     async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
-        let call = Call::of(&self.shared, "Explain", &request);
+        let memory = CallMemory::of(&request);
+        let call = Call::of(&self.shared, "Explain", &request, memory.as_ref());
         let ExplainRequest { request, video_id } = request.into_inner();
-        call.explain(request.unwrap_or_default(), VideoId(video_id)).answer().await.map(Response::new)
+        call.explain(request.unwrap_or_default(), VideoId(video_id)).response().await
     }
 }
 
@@ -116,7 +129,7 @@ impl Retrieval for RetrievalService {
 struct Started {
     pending: Pending<SearchResponse>,
     /// Its slot in the window of the stream, held until it is answered.
-    slot: OwnedSemaphorePermit,
+    slot: Slot,
 }
 
 /// Starts the requests of a stream as they arrive, a bounded number at a time, until the stream ends, the deadline
@@ -126,10 +139,11 @@ async fn read_stream(
     requests: Streaming<SearchRequest>,
     caller: Caller,
     deadline: Deadline,
+    memory: Option<Arc<CallMemory>>,
     started: mpsc::UnboundedSender<Result<Started, Status>>,
 ) {
-    let call = Call { shared: &shared, method: "StreamSearch", caller, deadline };
-    let mut incoming = Incoming::of(&shared, call.method, requests, deadline);
+    let call = Call { shared: &shared, method: "StreamSearch", caller, deadline, memory: memory.as_ref() };
+    let mut incoming = Incoming::of(&shared, call.method, requests, deadline, memory.clone());
     while let Some(next) = incoming.next(started.closed()).await {
         let item = next.map(|(slot, request)| Started {
             pending: call.search(request, "", |place| call.admit(place)),
@@ -148,11 +162,17 @@ struct Call<'a> {
     method: &'static str,
     caller: Caller,
     deadline: Deadline,
+    memory: Option<&'a Arc<CallMemory>>,
 }
 
 impl<'a> Call<'a> {
-    fn of<T>(shared: &'a Arc<Shared>, method: &'static str, request: &Request<T>) -> Self {
-        Self { shared, method, caller: Caller::of(request), deadline: Deadline::of(request) }
+    fn of<T>(
+        shared: &'a Arc<Shared>,
+        method: &'static str,
+        request: &Request<T>,
+        memory: Option<&'a Arc<CallMemory>>,
+    ) -> Self {
+        Self { shared, method, caller: Caller::of(request), deadline: Deadline::of(request), memory }
     }
 
     /// When a search that arrives now must be answered.
@@ -211,8 +231,9 @@ impl<'a> Call<'a> {
     ) -> Pending<SearchResponse> {
         let with_stats = request.return_stats;
         let cost = |request: &engine::SearchRequest| self.shared.engine.expected_cost(request);
+        let peer = self.caller.peer;
         self.queue(request, path, cost, admit, move |job| {
-            let response = job.shared.engine.search(&job.request, &job.budget)?;
+            let response = job.shared.engine.search_of(Some(peer), &job.request, &job.budget)?;
             job.observation.searched(&response);
             Ok(convert::search_response(response, with_stats))
         })
@@ -261,7 +282,9 @@ impl<'a> Call<'a> {
                 return Pending::Refused(status);
             }
         };
-        let budget = Budget::until(due);
+        let charge = AnswerCharge::default();
+        let room = charge.room(self.shared.limits.max_response_bytes, self.memory.cloned());
+        let budget = Budget::until(due).with_room(room);
         let cancel = CancelOnDrop(budget.clone());
         let shared = Arc::clone(self.shared);
         let job = Job { shared, request, budget, path: path.to_owned(), observation };
@@ -280,7 +303,7 @@ impl<'a> Call<'a> {
             is_answered
         });
         self.shared.dispatcher.submit(&place, cost, run);
-        Pending::Queued { answered, _cancel: cancel }
+        Pending::Queued { answered, charge, _cancel: cancel }
     }
 
     /// Checks what a request asks for.
@@ -301,14 +324,28 @@ impl<'a> Call<'a> {
 /// The answer to a queued request. Dropping it cancels the search.
 enum Pending<R> {
     Refused(Status),
-    Queued { answered: oneshot::Receiver<Result<R, Status>>, _cancel: CancelOnDrop },
+    Queued { answered: oneshot::Receiver<Result<R, Status>>, charge: AnswerCharge, _cancel: CancelOnDrop },
 }
 
 impl<R> Pending<R> {
+    /// Returns the charge of the answer.
+    fn charge(&self) -> AnswerCharge {
+        match self {
+            Pending::Refused(_) => AnswerCharge::default(),
+            Pending::Queued { charge, .. } => charge.clone(),
+        }
+    }
+
+    /// Waits for the answer of a call with one request.
+    async fn response(self) -> Result<Response<R>, Status> {
+        let charge = self.charge();
+        self.answer().await.map(|answer| charge.attach(Response::new(answer)))
+    }
+
     async fn answer(self) -> Result<R, Status> {
         match self {
             Pending::Refused(status) => Err(status),
-            Pending::Queued { answered, _cancel } => {
+            Pending::Queued { answered, charge: _charge, _cancel } => {
                 answered.await.unwrap_or_else(|_| Err(status::internal()))
             }
         }

@@ -8,6 +8,7 @@ use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 
 use super::admin::AdminService;
+use super::bounds;
 use super::catalog::CatalogService;
 use super::deadline;
 use super::proto::FILE_DESCRIPTOR_SET;
@@ -49,12 +50,18 @@ pub(super) fn router(shared: Arc<Shared>) -> Result<axum::Router, tonic_reflecti
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?);
     let metrics = Arc::clone(&shared.metrics);
-    let scrape = axum::routing::get(move || async move { metrics.scrape() });
+    let memory = Arc::clone(&shared.memory);
+    let scrape = axum::routing::get(move || async move {
+        metrics.memory(memory.held());
+        metrics.scrape()
+    });
     let undecodable = axum::middleware::from_fn_with_state(Arc::clone(&shared), undecodable::refuse);
+    let bounds = axum::middleware::from_fn_with_state(Arc::clone(&shared), bounds::enforce);
     let healthz = axum::routing::get(move || healthz(shared));
     Ok(routes
         .into_axum_router()
         .layer(undecodable)
+        .layer(bounds)
         .route("/metrics", scrape)
         .route("/healthz", healthz)
         .fallback(not_found)

@@ -7,8 +7,9 @@ use tokio::sync::watch;
 use super::admission::Admission;
 use super::dispatcher::Dispatcher;
 use super::health::Health;
+use super::memory::ServerMemory;
 use super::metrics::Metrics;
-use super::options::ServiceLimits;
+use super::options::{ConnectionOptions, ServiceLimits};
 use super::quota::Quota;
 use crate::engine::Engine;
 
@@ -26,6 +27,9 @@ pub(super) struct Shared {
     pub(super) metrics: Arc<Metrics>,
     pub(super) health: Health,
     pub(super) limits: ServiceLimits,
+    pub(super) connections: ConnectionOptions,
+    /// The memory of requests and answers in flight.
+    pub(super) memory: Arc<ServerMemory>,
     /// Turns true when the server starts to drain.
     pub(super) draining: watch::Receiver<bool>,
 }

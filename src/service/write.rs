@@ -11,6 +11,7 @@ use tonic::{Code, Request, Status};
 use super::admission::Permit;
 use super::convert::{self, Batch};
 use super::deadline::{self, Begun, Deadline};
+use super::memory::CallMemory;
 use super::metrics::Observation;
 use super::proto::{UpsertRequest, WriteResponse};
 use super::shared::Shared;
@@ -36,11 +37,14 @@ pub(super) struct WriteCall<'a> {
     pub(super) method: &'static str,
     pub(super) deadline: Deadline,
     pub(super) begun: Begun,
+    /// The memory of a call with one request.
+    pub(super) memory: Option<Arc<CallMemory>>,
 }
 
 impl<'a> WriteCall<'a> {
     pub(super) fn of<T>(shared: &'a Arc<Shared>, method: &'static str, request: &Request<T>) -> Self {
-        Self { shared, method, deadline: Deadline::of(request), begun: Begun::of(request) }
+        let (deadline, begun) = (Deadline::of(request), Begun::of(request));
+        Self { shared, method, deadline, begun, memory: CallMemory::of(request) }
     }
 
     pub(super) fn observe(&self, index: &str) -> Observation {
@@ -90,13 +94,13 @@ impl<'a> WriteCall<'a> {
         observation: Observation,
     ) -> PendingWrite {
         let (shared, method, deadline) = (Arc::clone(self.shared), self.method, self.deadline);
-        let begun = self.begun.clone();
+        let (begun, memory) = (self.begun.clone(), self.memory.clone());
         let written = tokio::task::spawn_blocking(move || {
             let result =
                 if begun.before(deadline) { write(&shared, batch, path) } else { Err(deadline::exceeded()) };
             // Before the answer is sent, so that the metrics already count a write whose answer the caller has.
             observation.finish(result.as_ref().err().map_or(Code::Ok, Status::code));
-            drop(permit);
+            drop((permit, memory));
             result
         });
         PendingWrite::Started { written, method }

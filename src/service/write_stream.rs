@@ -8,13 +8,14 @@ use std::collections::HashSet;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Status, Streaming};
 
 use super::deadline::{Begun, Deadline};
-use super::incoming::Incoming;
+use super::incoming::{Incoming, Slot};
+use super::memory::{CallMemory, Charge};
 use super::proto::{StreamUpsertRequest, StreamUpsertResponse, WriteResponse, stream_upsert_response};
 use super::shared::Shared;
 use super::status;
@@ -29,9 +30,10 @@ pub(super) fn answers(
     shared: Arc<Shared>,
     requests: Streaming<StreamUpsertRequest>,
     deadline: Deadline,
+    memory: Option<Arc<CallMemory>>,
 ) -> Answers {
     let (started, answers) = mpsc::unbounded_channel();
-    tokio::spawn(read(shared, requests, deadline, started));
+    tokio::spawn(read(shared, requests, deadline, memory, started));
     Box::pin(UnboundedReceiverStream::new(answers).then(|started| async move {
         let Started { answered, slot } = started?;
         let answer = answered.await.unwrap_or_else(|_| Err(status::internal()));
@@ -48,7 +50,7 @@ pub(super) fn answers(
 struct Started {
     answered: oneshot::Receiver<Result<WriteResponse, Status>>,
     /// Its slot in the window of the stream, held until it is answered.
-    slot: OwnedSemaphorePermit,
+    slot: Slot,
 }
 
 /// Starts the requests of a stream as they arrive, a bounded number at a time.
@@ -56,17 +58,24 @@ async fn read(
     shared: Arc<Shared>,
     requests: Streaming<StreamUpsertRequest>,
     deadline: Deadline,
+    memory: Option<Arc<CallMemory>>,
     started: mpsc::UnboundedSender<Result<Started, Status>>,
 ) {
-    let call = WriteCall { shared: &shared, method: "StreamUpsert", deadline, begun: Begun::default() };
-    let mut incoming = Incoming::of(&shared, call.method, requests, deadline);
+    let call = WriteCall {
+        shared: &shared,
+        method: "StreamUpsert",
+        deadline,
+        begun: Begun::default(),
+        memory: None,
+    };
+    let mut incoming = Incoming::of(&shared, call.method, requests, deadline, memory);
     let mut in_flight = InFlight::default();
     while let Some(next) = incoming.next(started.closed()).await {
         let item = match next {
             Ok((slot, request)) => {
                 let upsert = request.upsert.unwrap_or_default();
                 let done = in_flight.enter(upsert.videos.iter().map(|video| video.video_id)).await;
-                let answered = answer_when_written(call.start_upsert(upsert, "upsert."), done);
+                let answered = answer_when_written(call.start_upsert(upsert, "upsert."), done, slot.charge());
                 Ok(Started { answered, slot })
             }
             Err(status) => Err(status),
@@ -82,11 +91,12 @@ async fn read(
 fn answer_when_written(
     pending: PendingWrite,
     done: oneshot::Sender<()>,
+    charge: Option<Arc<Charge>>,
 ) -> oneshot::Receiver<Result<WriteResponse, Status>> {
     let (answer, answered) = oneshot::channel();
     tokio::spawn(async move {
         let result = pending.answer().await;
-        drop(done);
+        drop((done, charge));
         // Fails if the caller is gone.
         let _ = answer.send(result);
     });

@@ -1,7 +1,9 @@
 //! A real server and generated clients.
 
+mod bounded;
 mod calls;
 mod catalog;
+mod connections;
 mod explain;
 mod operations;
 mod overload;

@@ -1,4 +1,4 @@
-//! Durations in a configuration.
+//! Durations in the configuration.
 
 use std::time::Duration;
 
