@@ -54,6 +54,7 @@
 //!
 //! | module | duty |
 //! |---|---|
+//! | `fuzzing`    | the bodies of the fuzz targets, for `fuzz/` and the tests |
 //! | `cli`        | one thin file per subcommand |
 //! | `config`     | file, environment and flags into the options of the server |
 //! | `service`    | gRPC to domain and back; access, admission, health, metrics |
@@ -107,6 +108,9 @@ pub mod engine;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod eval;
+#[cfg(all(any(test, fuzzing), feature = "cli"))]
+#[doc(hidden)]
+pub mod fuzzing;
 #[doc(hidden)]
 pub mod graph;
 #[doc(hidden)]

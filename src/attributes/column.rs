@@ -12,6 +12,9 @@ use crate::index::{
 };
 use crate::node_set::NodeSet;
 
+/// Most bytes of the words of one list, far above what a request can write.
+const MAX_LIST_BYTES: u64 = 16 << 20;
+
 /// The attribute columns of one index.
 #[derive(Clone, Copy, Debug)]
 pub struct Columns<'a> {
@@ -19,10 +22,11 @@ pub struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    /// Checks that every column has its sections, and that their lengths match the number of rows.
+    /// Checks that every column has its sections, that their lengths match the number of rows, and that no list and no word
+    /// overlaps another: values that searches return are bounded by what the file holds.
     ///
     /// # Errors
-    /// [`IndexError::MissingSection`] or [`IndexError::WrongSectionLength`].
+    /// [`IndexError::MissingSection`], [`IndexError::WrongSectionLength`] or [`IndexError::BadEntry`].
     pub fn open(index: &'a Index) -> Result<Self, IndexError> {
         let rows = index.len() as u64;
         for (column, schema) in index.metadata().attributes.iter().enumerate() {
@@ -41,17 +45,24 @@ impl<'a> Columns<'a> {
                 }
             };
             index.expect_bytes(SectionKind::AttributeValues, ordinal, value_bytes)?;
+            if schema.kind == AttributeKind::KeywordList {
+                expect_ascending(index, SectionKind::AttributeLists, ordinal)?;
+            }
             if matches!(schema.kind, AttributeKind::Keyword | AttributeKind::KeywordList) {
                 let found = index.section_length(SectionKind::AttributeWordOffsets, ordinal)?;
                 let expected = found.next_multiple_of(8).max(8);
                 index.expect_bytes(SectionKind::AttributeWordOffsets, ordinal, expected)?;
                 let words = last_of(index, SectionKind::AttributeWordOffsets, ordinal);
                 index.expect_bytes(SectionKind::AttributeWords, ordinal, words)?;
+                expect_ascending(index, SectionKind::AttributeWordOffsets, ordinal)?;
                 let slots = index.section_length(SectionKind::AttributeWordSlots, ordinal);
                 if index.format_version() >= WORD_SLOTS_VERSION || slots.is_ok() {
                     let expected = slots_of((expected / 8 - 1) as usize) as u64 * 4;
                     index.expect_bytes(SectionKind::AttributeWordSlots, ordinal, expected)?;
                 }
+            }
+            if schema.kind == AttributeKind::KeywordList {
+                expect_bounded_lists(index, ordinal)?;
             }
             if index.format_version() >= FILTER_VERSION {
                 expect_inverted(index, schema.kind, ordinal)?;
@@ -223,6 +234,44 @@ fn expect_inverted(index: &Index, kind: AttributeKind, ordinal: u32) -> Result<(
     index.expect_bytes(SectionKind::AttributePostingOffsets, ordinal, offsets)?;
     let postings = last_of(index, SectionKind::AttributePostingOffsets, ordinal);
     index.expect_bytes(SectionKind::AttributePostings, ordinal, postings)
+}
+
+/// Checks that offsets ascend. Their last one is the length of what they lead to.
+fn expect_ascending(index: &Index, offsets: SectionKind, ordinal: u32) -> Result<(), IndexError> {
+    let found: &[u64] = index.column(offsets, ordinal);
+    match found.windows(2).position(|pair| pair[0] > pair[1]) {
+        None => Ok(()),
+        Some(at) => {
+            let problem = format!("expected {} or more, found {}", found[at], found[at + 1]);
+            Err(IndexError::bad_entry(index.path(), offsets, at + 1, problem))
+        }
+    }
+}
+
+/// Checks that the words of no list have more than [`MAX_LIST_BYTES`] together. A list may repeat a word that the file has
+/// once.
+fn expect_bounded_lists(index: &Index, ordinal: u32) -> Result<(), IndexError> {
+    let lists: &[u64] = index.column(SectionKind::AttributeLists, ordinal);
+    let words: &[u64] = index.column(SectionKind::AttributeWordOffsets, ordinal);
+    let longest =
+        |offsets: &[u64]| offsets.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default();
+    if longest(lists).saturating_mul(longest(words)) <= MAX_LIST_BYTES {
+        return Ok(());
+    }
+    let codes: &[u32] = index.column(SectionKind::AttributeValues, ordinal);
+    let bytes_of = |code: &u32| {
+        let word = words.get(*code as usize..).and_then(|from| from.first_chunk::<2>());
+        word.map_or(0, |[start, end]| end - start)
+    };
+    for (row, pair) in lists.windows(2).enumerate() {
+        let list = codes.get(pair[0] as usize..pair[1] as usize).unwrap_or_default();
+        let bytes = list.iter().map(bytes_of).fold(0, u64::saturating_add);
+        if bytes > MAX_LIST_BYTES {
+            let problem = format!("expected a list of at most {MAX_LIST_BYTES} bytes, found {bytes}");
+            return Err(IndexError::bad_entry(index.path(), SectionKind::AttributeLists, row, problem));
+        }
+    }
+    Ok(())
 }
 
 fn last_of(index: &Index, kind: SectionKind, ordinal: u32) -> u64 {

@@ -1,9 +1,8 @@
-//! Memory maps: read-only files, and anonymous memory, on huge pages from 2 MiB on. The only file outside `kernel/`
-//! that needs `unsafe`.
+//! Memory maps: read-only files, and anonymous memory, on huge pages from 2 MiB on. With `map_guard.rs`, the only file outside
+//! `kernel/` that needs `unsafe`.
 
 #![allow(unsafe_code)]
 
-use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -11,6 +10,8 @@ use std::path::{Path, PathBuf};
 use memmap2::{Advice, Mmap, MmapMut, UncheckedAdvice};
 
 use super::local_path::check_local;
+use super::map_guard::MapGuard;
+use super::regular_file;
 use crate::base::file_identity::FileStamp;
 
 /// The size of a huge page on all supported processors with 4 KiB pages.
@@ -22,7 +23,8 @@ const PIECE: usize = 4 << 20;
 /// A whole file mapped read-only, or bytes in memory that take its place.
 ///
 /// Contract: the owner of the file does not truncate it or rewrite it in place while it is mapped. The files of
-/// Shortlist itself satisfy this, since each is created once under a temporary name and then renamed.
+/// Shortlist itself satisfy this, since each is created once under a temporary name and then renamed. If it is truncated
+/// nevertheless, reads find zeros, and [`MappedFile::is_damaged`] says so.
 #[derive(Debug)]
 pub struct MappedFile {
     source: Source,
@@ -31,7 +33,12 @@ pub struct MappedFile {
 
 #[derive(Debug)]
 enum Source {
-    File(Mmap, FileStamp),
+    /// The guard is dropped first.
+    File {
+        guard: MapGuard,
+        map: Mmap,
+        stamp: FileStamp,
+    },
     Memory(HugeMemory),
 }
 
@@ -42,15 +49,13 @@ impl MappedFile {
     /// If it cannot be opened or mapped, or is not a regular file on this machine.
     pub fn open(path: &Path) -> io::Result<Self> {
         check_local(path)?;
-        let file = File::open(path)?;
+        let file = regular_file::open(path)?;
         let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-        }
         // SAFETY: the map is read-only and private to this value. By contract, the mapped files (inputs and published
         // generations) are not changed in place while they are in use.
         let map = unsafe { Mmap::map(&file)? };
-        Ok(Self { source: Source::File(map, FileStamp::of(&metadata)), path: path.to_owned() })
+        let source = Source::File { guard: MapGuard::of(&map), map, stamp: FileStamp::of(&metadata) };
+        Ok(Self { source, path: path.to_owned() })
     }
 
     /// Copies `bytes` into memory of this process. `name` takes the place of the path of a file.
@@ -66,7 +71,7 @@ impl MappedFile {
     /// The bytes of the file; the first is page-aligned.
     pub fn bytes(&self) -> &[u8] {
         match &self.source {
-            Source::File(map, _) => map,
+            Source::File { map, .. } => map,
             Source::Memory(memory) => memory.bytes(),
         }
     }
@@ -79,9 +84,14 @@ impl MappedFile {
     /// The stamp of the file when it was opened; `None` for bytes in memory.
     pub fn stamp(&self) -> Option<FileStamp> {
         match self.source {
-            Source::File(_, stamp) => Some(stamp),
+            Source::File { stamp, .. } => Some(stamp),
             Source::Memory(_) => None,
         }
+    }
+
+    /// Whether a part of the file was lost after it was mapped. What was read from it before may be zeros.
+    pub fn is_damaged(&self) -> bool {
+        matches!(&self.source, Source::File { guard, .. } if guard.is_damaged())
     }
 
     /// Whether the bytes are only in memory of this process, without a file.
@@ -95,7 +105,7 @@ impl MappedFile {
     /// If `range` exceeds the file.
     pub fn populate(&self, range: Range<usize>) {
         let bytes = &self.bytes()[range.clone()];
-        let Source::File(map, _) = &self.source else { return };
+        let Source::File { map, .. } = &self.source else { return };
         // Both are hints: without them the same bytes are read later. The first starts reading ahead; the second waits
         // for every page and maps it.
         let _ = map.advise_range(Advice::WillNeed, range.start, range.len());
@@ -114,7 +124,7 @@ impl MappedFile {
     /// If `range` exceeds the file.
     pub fn release(&self, range: Range<usize>) {
         assert!(range.start <= range.end && range.end <= self.bytes().len(), "the range exceeds the file");
-        let Source::File(map, _) = &self.source else { return };
+        let Source::File { map, .. } = &self.source else { return };
         for piece in pieces(range) {
             // SAFETY: this is a read-only map of a file, so a released page is read from the file again on the next
             // access, with the same bytes. Anonymous memory, whose released pages become zero, has returned above.

@@ -6,8 +6,11 @@
 //! | `metric.rs`      | the score of a video for a query |
 //! | `element.rs`     | the types that an embedding component is stored in |
 //! | `mapped_file.rs` | read-only memory maps, and memory on huge pages |
+//! | `map_guard.rs`   | lost pages of a mapped file: a mark instead of the end of the process |
 //! | `staged_file.rs` | files that are written under a temporary name, then renamed |
 //! | `instant.rs`     | points in time of the years -9999 to 9999 |
+//! | `regular_file.rs` | opens regular files only, without waiting |
+//! | `clock.rs`       | the time of day, without steps forward |
 //! | `output.rs`      | a file, device or stream that a user named for output |
 //! | `local_path.rs`  | paths that are not addresses |
 //! | `file_identity.rs` | whether a path still leads to the file that was opened |
@@ -17,6 +20,7 @@
 //! | `hits.rs`        | recall by score: how many items of an answer are as good as the exact ones |
 //! | `text.rs`        | untrusted text: length limit, control characters |
 
+pub mod clock;
 pub mod element;
 pub mod file_identity;
 pub mod hits;
@@ -24,10 +28,12 @@ pub mod id;
 pub mod instant;
 pub mod interrupt;
 pub mod local_path;
+mod map_guard;
 pub mod mapped_file;
 pub mod metric;
 pub mod output;
 pub mod panics;
 pub mod parallel;
+pub mod regular_file;
 pub mod staged_file;
 pub mod text;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tempfile::NamedTempFile;
 
 use crate::base::file_identity::OpenFolder;
+use crate::base::regular_file;
 
 /// Prefix and suffix of temporary names.
 const PREFIX: &str = ".staged-";
@@ -50,7 +51,7 @@ impl StagedFile {
                 continue;
             }
             // It may have been removed or renamed since the folder was read.
-            let Ok(file) = File::open(entry.path()) else { continue };
+            let Ok(file) = regular_file::open(&entry.path()) else { continue };
             let age = file.metadata()?.modified()?.elapsed().unwrap_or_default();
             if age >= LEAST_AGE && file.try_lock().is_ok() {
                 match folder.remove_file(&name) {

@@ -20,6 +20,7 @@
 //! | `tune.rs`         | `tune`: calibrates an index |
 //! | `inspect.rs`      | `inspect`: describes an index |
 //! | `verify.rs`       | `verify`: checks an index |
+//! | `log.rs`          | `log`: describes and salvages the log of an index |
 //! | `progress.rs`     | progress bars |
 //! | `say.rs`          | lines on standard output and standard error |
 
@@ -33,6 +34,7 @@ mod catalog;
 mod ground_truth;
 mod inspect;
 mod key;
+mod log;
 mod progress;
 mod query;
 mod rebuild;
@@ -80,6 +82,7 @@ enum Command {
     Tune(tune::Arguments),
     Inspect(inspect::Arguments),
     Verify(verify::Arguments),
+    Log(log::Arguments),
 }
 
 /// Parses the arguments of this process and runs the subcommand.
@@ -135,6 +138,7 @@ fn run_command() -> anyhow::Result<()> {
         Command::Tune(arguments) => tune::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
+        Command::Log(arguments) => log::run(&arguments),
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpSocket;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -19,6 +20,8 @@ use crate::service::{self, Access, Listeners};
 
 /// The name of an index that is configured without a name.
 const DEFAULT_NAME: &str = "default";
+/// Open files that are not connections: indexes, logs and the files of the runtime.
+const OWN_FILES: usize = 40;
 /// Length of the operating system's queue of connections that are not accepted yet.
 const BACKLOG: u32 = 1024;
 
@@ -50,6 +53,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut config = settings(arguments)?;
     let _log = telemetry::init(&config.log, config.log_format)?;
+    limit_connections(&mut config);
     // Bound before the indexes are opened, so that an address in use is reported at once. Nobody can connect until the
     // socket listens.
     let sockets = Sockets::claim(&config)?;
@@ -92,6 +96,25 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     // Does not wait for the remaining tasks: the drain timeout has already passed for them.
     runtime.shutdown_background();
     served
+}
+
+/// Raises the limit of open files as far as the system allows, and limits the connections to what it leaves.
+fn limit_connections(config: &mut ServeConfig) {
+    let hard = getrlimit(Resource::Nofile).maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard }) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+    let Some(files) = getrlimit(Resource::Nofile).current else { return };
+    let most = usize::try_from(files).unwrap_or(usize::MAX).saturating_sub(OWN_FILES).max(1);
+    let connections = &mut config.connections.max_connections;
+    if *connections > most {
+        tracing::warn!(
+            files,
+            connections = most,
+            "the limit of open files allows fewer connections than configured"
+        );
+        *connections = most;
+    }
 }
 
 fn settings(arguments: &Arguments) -> anyhow::Result<ServeConfig> {

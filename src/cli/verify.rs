@@ -1,11 +1,16 @@
-//! `shortlist verify`: checks every byte of the current generation and of its calibrations.
+//! `shortlist verify`: checks every byte of the current generation and of its calibrations, and every record of the log.
 
 use std::path::PathBuf;
 
+use super::log::Contents;
 use crate::attributes::Columns;
+use crate::base::file_identity::is_there;
+use crate::engine::LOG_FILE;
 use crate::index::{IndexStore, verify};
+use crate::live::LogError;
 
-/// Check the current generation of an index: checksums, ids, degrees, edges, reachability, attributes and calibrations.
+/// Check the current generation of an index: checksums, ids, degrees, edges, reachability, attributes and calibrations;
+/// and every record of its log, unless a server has it open.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// The folder of the index.
@@ -40,5 +45,13 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         report.max_degree,
         calibrations.len()
     );
+    let log = arguments.dir.join(LOG_FILE);
+    if is_there(&log)? {
+        match Contents::read(&log) {
+            Ok(contents) => say!("the log is sound: {contents}"),
+            Err(LogError::InUse { .. }) => say!("the log is not checked: a server has it open"),
+            Err(error) => return Err(error.into()),
+        }
+    }
     Ok(())
 }

@@ -1,9 +1,13 @@
 //! The limits on requests, of the engine and of the service, under one key.
 
 use std::fmt;
+use std::time::Duration;
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
+use super::duration::duration;
+use super::whole::Whole;
 use crate::engine::Limits;
 use crate::service::ServiceLimits;
 
@@ -11,20 +15,40 @@ use crate::service::ServiceLimits;
 const SECTION: &str = "limits.";
 
 /// Selects the field of a limit.
-type Field = fn(&mut LimitsConfig) -> &mut usize;
+#[derive(Clone, Copy)]
+enum Field {
+    /// A number, at least 1.
+    Count(fn(&mut LimitsConfig) -> &mut usize),
+    /// A number that may be 0.
+    Any(fn(&mut LimitsConfig) -> &mut usize),
+    Switch(fn(&mut LimitsConfig) -> &mut bool),
+    Time(fn(&mut LimitsConfig) -> &mut Duration),
+}
 
 /// The key of every limit, and the field that it sets.
-const KEYS: [(&str, Field); 10] = [
-    ("limits.max_k", |limits| &mut limits.engine.max_k),
-    ("limits.max_ef_search", |limits| &mut limits.engine.max_ef_search),
-    ("limits.max_seeds", |limits| &mut limits.engine.max_seeds),
-    ("limits.max_batch", |limits| &mut limits.service.max_batch),
-    ("limits.max_in_flight", |limits| &mut limits.service.max_in_flight),
-    ("limits.max_message_bytes", |limits| &mut limits.service.max_message_bytes),
-    ("limits.max_response_bytes", |limits| &mut limits.service.max_response_bytes),
-    ("limits.max_stream_window", |limits| &mut limits.service.max_stream_window),
-    ("limits.max_batch_writes", |limits| &mut limits.service.max_batch_writes),
-    ("limits.max_concurrent_writes", |limits| &mut limits.service.max_concurrent_writes),
+const KEYS: [(&str, Field); 19] = [
+    ("limits.max_k", Field::Count(|limits| &mut limits.engine.max_k)),
+    ("limits.max_ef_search", Field::Count(|limits| &mut limits.engine.max_ef_search)),
+    ("limits.max_seeds", Field::Count(|limits| &mut limits.engine.max_seeds)),
+    ("limits.max_batch", Field::Count(|limits| &mut limits.service.max_batch)),
+    ("limits.max_in_flight", Field::Count(|limits| &mut limits.service.max_in_flight)),
+    ("limits.max_message_bytes", Field::Count(|limits| &mut limits.service.max_message_bytes)),
+    ("limits.max_response_bytes", Field::Count(|limits| &mut limits.service.max_response_bytes)),
+    ("limits.max_stream_window", Field::Count(|limits| &mut limits.service.max_stream_window)),
+    ("limits.max_batch_writes", Field::Count(|limits| &mut limits.service.max_batch_writes)),
+    ("limits.max_concurrent_writes", Field::Count(|limits| &mut limits.service.max_concurrent_writes)),
+    ("limits.allow_exact", Field::Switch(|limits| &mut limits.service.caller.allow_exact)),
+    ("limits.max_offset", Field::Any(|limits| &mut limits.service.caller.max_offset)),
+    ("limits.max_interests", Field::Count(|limits| &mut limits.service.caller.max_interests)),
+    ("limits.max_queued_per_client", Field::Count(|limits| &mut limits.service.caller.max_queued_per_client)),
+    (
+        "limits.max_searches_per_second",
+        Field::Any(|limits| &mut limits.service.caller.max_searches_per_second),
+    ),
+    ("limits.max_cost_ms_per_second", Field::Any(|limits| &mut limits.service.caller.max_cost_ms_per_second)),
+    ("limits.max_deadline", Field::Time(|limits| &mut limits.service.caller.max_deadline)),
+    ("limits.max_bytes_in_flight", Field::Count(|limits| &mut limits.service.max_bytes_in_flight)),
+    ("limits.max_connection_bytes", Field::Count(|limits| &mut limits.service.max_connection_bytes)),
 ];
 
 /// The limits on requests. All keys are in one section.
@@ -37,9 +61,13 @@ pub struct LimitsConfig {
 }
 
 impl LimitsConfig {
-    /// Returns the key and the value of every limit.
-    pub(super) fn all(mut self) -> [(&'static str, usize); KEYS.len()] {
-        KEYS.map(|(key, field)| (key, *field(&mut self)))
+    /// Returns the key and the value of every limit that must be at least 1.
+    pub(super) fn counts(mut self) -> Vec<(&'static str, usize)> {
+        let count = |(key, field)| match field {
+            Field::Count(field) => Some((key, *field(&mut self))),
+            Field::Any(_) | Field::Switch(_) | Field::Time(_) => None,
+        };
+        KEYS.into_iter().filter_map(count).collect()
     }
 }
 
@@ -48,6 +76,9 @@ impl<'de> Deserialize<'de> for LimitsConfig {
         deserializer.deserialize_map(Section)
     }
 }
+
+#[derive(Deserialize)]
+struct Time(#[serde(deserialize_with = "duration")] Duration);
 
 struct Section;
 
@@ -62,11 +93,17 @@ impl<'de> Visitor<'de> for Section {
         let mut limits = LimitsConfig::default();
         while let Some(name) = section.next_key::<String>()? {
             let found = KEYS.into_iter().find(|(key, _)| key.strip_prefix(SECTION) == Some(&name));
-            let Some((_, field)) = found else {
-                let known = KEYS.map(|(key, _)| key.trim_start_matches(SECTION)).join(", ");
-                return Err(A::Error::custom(format!("unknown field `{name}`, expected one of {known}")));
-            };
-            *field(&mut limits) = section.next_value()?;
+            match found.map(|(_, field)| field) {
+                Some(Field::Count(field) | Field::Any(field)) => {
+                    *field(&mut limits) = section.next_value::<Whole>()?.0;
+                }
+                Some(Field::Switch(field)) => *field(&mut limits) = section.next_value()?,
+                Some(Field::Time(field)) => *field(&mut limits) = section.next_value::<Time>()?.0,
+                None => {
+                    let known = KEYS.map(|(key, _)| key.trim_start_matches(SECTION)).join(", ");
+                    return Err(A::Error::custom(format!("unknown field `{name}`, expected one of {known}")));
+                }
+            }
         }
         Ok(limits)
     }

@@ -7,6 +7,8 @@
 //! | file | duty |
 //! |---|---|
 //! | `access.rs`    | keys, tokens, certificates, the audit record |
+//! | `connections.rs` | the limits on connections |
+//! | `duration.rs`  | durations |
 //! | `limits.rs`    | the limits on requests |
 //! | `telemetry.rs` | logs |
 //!
@@ -24,6 +26,7 @@
 //! drain_timeout = "10s"           # how long calls in flight may continue at shutdown
 //! log = "info"                    # which events to log, in the syntax of RUST_LOG
 //! log_format = "text"             # or "json"
+//! scrub_bytes_per_second = 8388608 # bytes of what serves whose checksums are compared in the background; 0 for none
 //! recall_sample = 0.01            # share of searches whose recall is measured, while the server is idle
 //!
 //! [indexes]                       # name = folder
@@ -40,6 +43,26 @@
 //! max_stream_window = 16          # requests of one stream in flight
 //! max_batch_writes = 1000         # videos in one batch of writes, and in one Get
 //! max_concurrent_writes = 256     # batches of writes in flight; further batches are rejected
+//! allow_exact = true              # whether searches may score every video
+//! max_offset = 1000000            # largest offset of a page; offset + k is at most max_k in any case
+//! max_interests = 16              # interests in one query
+//! max_queued_per_client = 1024    # searches of one client that wait; further searches are rejected
+//! max_searches_per_second = 0     # searches of one client per second; 0 for any number
+//! max_cost_ms_per_second = 0      # milliseconds of one thread that the searches of one client may be expected
+//!                                 # to take per second; 0 for any
+//! max_deadline = "60s"            # longest time for one search, and for one without a deadline
+//! max_bytes_in_flight = 67108864  # memory of all requests and answers in flight; further ones are rejected
+//! max_connection_bytes = 50331648 # the same for one connection
+//!
+//! [connections]
+//! max_connections = 1024          # if all are taken, the oldest connection without a call makes room
+//! max_connections_per_peer = 512  # the same for the connections of one address
+//! max_streams = 256               # calls at a time on one connection
+//! handshake_timeout = "10s"       # for the preface of HTTP/2, or the head of a request of HTTP/1
+//! message_timeout = "30s"         # for a request to arrive
+//! stall_timeout = "30s"           # for the client to take a part of an answer
+//! max_age = "0s"                  # age at which a connection is closed; 0s for never
+//! max_age_grace = "30s"           # for the calls in flight on a connection of that age
 //!
 //! [rebuild]
 //! threads = 0                     # threads that build while the server searches; 0 for half of the cores
@@ -56,11 +79,12 @@
 //! [gate]                          # quality gate: requirements on a generation before it may serve
 //! queries = 500                   # most queries to measure with; 0 disables the measurements
 //! k = 100
-//! min_recall = 0.8                # at the default effort
+//! min_recall = 0.8                # at the default effort; a lower one passes if that of the previous generation is as low
 //! max_recall_loss = 0.05          # compared with the previous generation
 //! min_overlap = 0.0               # share of the previous answers; not checked if the embedding model changed
 //! max_p99_ratio = 3.0             # p99 time as a multiple of the previous one; 0 for no limit
 //! min_videos_share = 0.5          # share of the videos that serve; fewer are refused; 0 for any number
+//! verify = false                  # check every section of a new generation, as `shortlist verify` does
 //!
 //! [gate.query_files]              # name = file of user embeddings; default: sampled queries, or held-out users
 //!
@@ -82,8 +106,11 @@
 //! ```
 
 mod access;
+mod connections;
+mod duration;
 mod limits;
 pub mod telemetry;
+mod whole;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -91,14 +118,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::{Config, Environment, File, FileFormat, Source};
-use jiff::SignedDuration;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use crate::engine::{EngineOptions, GateOptions, RebuildOptions, SampleOptions};
 use crate::index::MemoryMode;
 use crate::service::{Access, AccessOptions, Audit, KeyOptions, ServiceLimits, ServiceOptions};
 
 pub use self::access::{JwtConfig, TlsConfig};
+pub use self::connections::ConnectionsConfig;
+use self::duration::duration;
 pub use self::limits::LimitsConfig;
 use self::telemetry::LogFormat;
 
@@ -142,6 +170,9 @@ pub enum ConfigError {
     },
 }
 
+/// The most threads of a pool.
+const MOST_THREADS: usize = 4096;
+
 /// The configuration of `shortlist serve`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -167,6 +198,7 @@ pub struct ServeConfig {
     /// The folder of each index, by name.
     pub indexes: BTreeMap<String, PathBuf>,
     /// Threads of the compute pool; 0 for one per core.
+    #[serde(deserialize_with = "whole::whole")]
     pub threads: usize,
     /// The memory that searches read.
     pub memory: MemoryMode,
@@ -182,8 +214,13 @@ pub struct ServeConfig {
     pub log_format: LogFormat,
     /// The share of searches whose recall is measured.
     pub recall_sample: f64,
+    /// Bytes per second of what serves whose checksums are compared in the background; 0 for none.
+    #[serde(deserialize_with = "whole::whole")]
+    pub scrub_bytes_per_second: usize,
     /// The limits on requests.
     pub limits: LimitsConfig,
+    /// The limits on connections.
+    pub connections: ConnectionsConfig,
     /// When and how generations are rebuilt.
     pub rebuild: RebuildOptions,
     /// The requirements on a generation before it may serve.
@@ -211,7 +248,9 @@ impl Default for ServeConfig {
             log: "info".to_owned(),
             log_format: LogFormat::default(),
             recall_sample: SampleOptions::default().share,
+            scrub_bytes_per_second: 8 << 20,
             limits: LimitsConfig::default(),
+            connections: ConnectionsConfig::default(),
             rebuild: RebuildOptions::default(),
             gate: GateOptions::default(),
         }
@@ -275,10 +314,18 @@ impl ServeConfig {
         if self.poll_interval.is_zero() {
             return value("poll_interval", "more than 0s", &self.poll_interval);
         }
+        // More are a mistake, and each takes memory.
+        let threads = [("threads", self.threads), ("rebuild.threads", self.rebuild.threads)];
+        if let Some((key, found)) = threads.into_iter().find(|(_, threads)| *threads > MOST_THREADS) {
+            return value(key, &format!("at most {MOST_THREADS}"), &found);
+        }
         if self.indexes.keys().any(String::is_empty) {
             return value("indexes", "a name for each folder", &"");
         }
         self.check_access()?;
+        if self.limits.service.caller.max_deadline.is_zero() {
+            return value("limits.max_deadline", "more than 0s", &self.limits.service.caller.max_deadline);
+        }
         let counts = [("rebuild.keep_generations", self.rebuild.keep_generations), ("gate.k", self.gate.k)];
         let rebuild = &self.rebuild;
         let gate = &self.gate;
@@ -298,9 +345,12 @@ impl ServeConfig {
                 return value(key, expected, &found);
             }
         }
-        let at_least_one = self.limits.all().into_iter().chain(counts);
+        let at_least_one = self.limits.counts().into_iter().chain(counts);
         if let Some((key, found)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
             return value(key, "at least 1", &found);
+        }
+        if let Some(key) = self.connections.zero() {
+            return value(key, "more than 0", &0);
         }
         let ServiceLimits { max_batch, max_in_flight, .. } = self.limits.service;
         if max_in_flight < max_batch {
@@ -321,6 +371,7 @@ impl ServeConfig {
             rebuild: self.rebuild.clone(),
             gate: self.gate.clone(),
             sample: SampleOptions { share: self.recall_sample },
+            scrub_bytes_per_second: self.scrub_bytes_per_second as u64,
         }
     }
 
@@ -345,6 +396,7 @@ impl ServeConfig {
             poll_interval: self.poll_interval,
             drain_timeout: self.drain_timeout,
             limits: self.limits.service,
+            connections: self.connections.options(),
         }
     }
 }
@@ -362,18 +414,6 @@ fn origin_of(variable: &str) -> String {
 fn environment(variables: HashMap<String, String>) -> Environment {
     let prefixed = Environment::with_prefix(ENVIRONMENT_PREFIX).prefix_separator("").separator("__");
     prefixed.source(Some(variables))
-}
-
-/// Reads a duration such as `"1s"`, `"250ms"` or `"1m 30s"`.
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    text.parse::<SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok()).ok_or_else(
-        || {
-            serde::de::Error::custom(format!(
-                "invalid duration {text:?}: expected one such as \"1s\" or \"250ms\""
-            ))
-        },
-    )
 }
 
 #[cfg(test)]
@@ -394,6 +434,19 @@ mod tests {
 
     fn load(text: &str, of: &[(&str, &str)]) -> Result<ServeConfig, ConfigError> {
         ServeConfig::from_sources(Some(file(text).path()), variables(of))
+    }
+
+    #[test]
+    fn counts_are_whole_numbers_that_make_sense() {
+        for (text, expected) in [
+            ("[limits]\nmax_k = 1.5\n", "1.5"),
+            ("[limits]\nmax_k = -1\n", "-1"),
+            ("threads = 0.5\n", "0.5"),
+            ("threads = 100000\n", "threads: expected at most 4096, found 100000"),
+        ] {
+            let error = load(text, &[]).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use bytemuck::allocation::cast_vec;
 use half::f16;
 
 use super::error::DatasetError;
-use super::limits::{check_dim, check_rows, check_size, extension};
+use super::limits::{check_dim, check_rows, check_size, extension, map_file};
 use super::npy::{self, Scalar};
 use super::parquet::{self, Columns, Decoded};
 use super::view::{EmbeddingsView, Rows};
@@ -185,16 +185,8 @@ fn all<T: Element>(row: &[T], is_right: impl Fn(T) -> bool) -> bool {
     row.iter().fold(true, |right, value| right & is_right(*value))
 }
 
-fn map(path: &Path) -> Result<MappedFile, DatasetError> {
-    let file = MappedFile::open(path).map_err(DatasetError::io(path))?;
-    if file.bytes().is_empty() {
-        return Err(DatasetError::EmptyFile { path: path.to_owned() });
-    }
-    Ok(file)
-}
-
 fn open_npy(path: &Path) -> Result<Embeddings, DatasetError> {
-    let file = map(path)?;
+    let file = map_file(path)?;
     let bytes = file.bytes();
     let layout = npy::read_layout(path, bytes, 2, &[Scalar::F32, Scalar::F16], "'<f4' or '<f2'")?;
     let (rows, dim) = (check_rows(path, layout.shape[0])?, check_dim(path, layout.shape[1])?);
@@ -220,7 +212,7 @@ fn copy_unaligned<T: Element>(bytes: &[u8]) -> Option<Vec<T>> {
 }
 
 fn open_fvecs(path: &Path) -> Result<Embeddings, DatasetError> {
-    let file = map(path)?;
+    let file = map_file(path)?;
     let bytes = file.bytes();
     let dim_at = |row_start: usize| Some(u32::from_le_bytes(*bytes.get(row_start..)?.first_chunk()?));
     let first = dim_at(0).ok_or_else(|| DatasetError::truncated(path, 4, bytes))?;
@@ -248,7 +240,7 @@ fn open_fvecs(path: &Path) -> Result<Embeddings, DatasetError> {
 }
 
 fn open_fbin(path: &Path) -> Result<Embeddings, DatasetError> {
-    let file = map(path)?;
+    let file = map_file(path)?;
     let bytes = file.bytes();
     let Some((header, _)) = bytes.split_first_chunk::<8>() else {
         return Err(DatasetError::truncated(path, 8, bytes));

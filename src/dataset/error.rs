@@ -171,6 +171,18 @@ pub enum DatasetError {
     #[error("{path}: corrupt: {reason}", path = path.display())]
     Corrupt { path: PathBuf, reason: String },
 
+    /// More columns than an index stores.
+    #[error("{path}: expected at most {most} columns, found {found}", path = path.display())]
+    TooManyColumns { path: PathBuf, most: usize, found: usize },
+
+    /// A schema that is nested too deeply.
+    #[error("{path}: expected columns of at most {most} levels, found a deeper schema", path = path.display())]
+    DeepSchema { path: PathBuf, most: usize },
+
+    /// A small file that expands to a large catalog.
+    #[error("{path}: expected columns of at most {most} bytes, decoded, in a file of this length, found more", path = path.display())]
+    Expands { path: PathBuf, most: u64 },
+
     /// This build does not read Parquet.
     #[error("{path}: Parquet files are not supported: built without the feature `parquet`", path = path.display())]
     WithoutParquet { path: PathBuf },

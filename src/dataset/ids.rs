@@ -8,10 +8,9 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use super::error::DatasetError;
-use super::limits::{check_rows, extension};
+use super::limits::{check_rows, extension, map_file};
 use super::npy::{self, Scalar};
 use crate::base::id::VideoId;
-use crate::base::mapped_file::MappedFile;
 
 /// Reads ids from `.npy` (`<u8` or `<i8`, one axis) or `.txt` (one decimal number per line).
 ///
@@ -26,10 +25,7 @@ pub fn read_ids(path: &Path) -> Result<Vec<VideoId>, DatasetError> {
             return Err(DatasetError::UnknownExtension { path: path.to_owned(), found, accepted });
         }
     };
-    let file = MappedFile::open(path).map_err(DatasetError::io(path))?;
-    if file.bytes().is_empty() {
-        return Err(DatasetError::EmptyFile { path: path.to_owned() });
-    }
+    let file = map_file(path)?;
     read(path, file.bytes())
 }
 

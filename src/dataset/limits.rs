@@ -8,6 +8,7 @@ use std::path::Path;
 use super::error::DatasetError;
 use crate::base::id::NodeId;
 use crate::base::local_path::check_local;
+use crate::base::mapped_file::MappedFile;
 
 /// The largest supported dimension, far above that of any embedding model.
 pub(super) const MAX_DIM: u64 = 65_536;
@@ -43,6 +44,21 @@ pub(super) fn check_size(path: &Path, expected: u64, found: usize) -> Result<(),
             Err(DatasetError::TrailingBytes { path: path.to_owned(), expected, found })
         }
     }
+}
+
+/// Maps a file that is not empty. Only a regular file is opened: to open a named pipe waits for its other end.
+pub(super) fn map_file(path: &Path) -> Result<MappedFile, DatasetError> {
+    let file = map_any_file(path)?;
+    if file.bytes().is_empty() {
+        return Err(DatasetError::EmptyFile { path: path.to_owned() });
+    }
+    Ok(file)
+}
+
+/// Like [`map_file`], and the file may be empty.
+pub(super) fn map_any_file(path: &Path) -> Result<MappedFile, DatasetError> {
+    check_local(path).map_err(DatasetError::io(path))?;
+    MappedFile::open(path).map_err(DatasetError::io(path))
 }
 
 /// Returns the extension of `path` in lower case, or an empty string.

@@ -8,11 +8,10 @@ use std::path::Path;
 use bytemuck::Pod;
 
 use super::error::DatasetError;
-use super::limits::{check_dim, check_rows};
+use super::limits::{check_dim, check_rows, map_any_file};
 use super::npy::{self, Scalar};
 use super::npy_writer::NpyWriter;
 use crate::base::id::NodeId;
-use crate::base::mapped_file::MappedFile;
 
 /// The `k` nearest rows of each of `rows` queries, best first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +30,7 @@ impl Neighbors {
     /// # Errors
     /// [`DatasetError`]; for a number that cannot be a row of a catalog, with its row and column.
     pub fn open(path: &Path) -> Result<Self, DatasetError> {
-        let file = MappedFile::open(path).map_err(DatasetError::io(path))?;
+        let file = map_any_file(path)?;
         let bytes = file.bytes();
         let accepted = [Scalar::I32, Scalar::I64, Scalar::U32, Scalar::U64];
         let layout = npy::read_layout(path, bytes, 2, &accepted, "'<i4', '<i8', '<u4' or '<u8'")?;

@@ -121,6 +121,14 @@ pub enum EngineError {
         /// Why.
         problem: String,
     },
+    /// Too many activations of the index wait for each other.
+    #[error("index {index:?}: {waiting} activations are running or waiting already")]
+    Busy {
+        /// The index.
+        index: String,
+        /// How many.
+        waiting: usize,
+    },
     /// No delta segment can be built from writes in the log.
     #[error("writes since the build cannot be searched: {problem}")]
     Unsearchable {
@@ -143,6 +151,20 @@ pub enum EngineError {
         /// The sequence number of the last write.
         found: u64,
     },
+    /// The answer would be larger than the server sends.
+    #[error(
+        "the answer would have more than the {limit} bytes that this server sends: ask for fewer candidates, videos or \
+         attributes at a time"
+    )]
+    AnswerTooLarge {
+        /// The field that makes the answer large.
+        field: Field,
+        /// The largest number of bytes.
+        limit: usize,
+    },
+    /// There is no memory left for the answer at the moment.
+    #[error("the answers that are being sent take all the memory that this server has for answers")]
+    NoRoom,
     /// The caller cancelled the request.
     #[error("the caller cancelled the request")]
     Cancelled,
@@ -172,6 +194,7 @@ impl EngineError {
                 Some(Field::TargetRecall)
             }
             Self::NotYetWritten { .. } => Some(Field::MinSequence),
+            Self::AnswerTooLarge { field, .. } => Some(field.clone()),
             _ => None,
         }
     }

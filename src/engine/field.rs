@@ -62,6 +62,10 @@ pub enum Field {
     FreshAtLeast,
     /// The least score of a candidate.
     ScoreThreshold,
+    /// All attributes to return.
+    ReturnAttributes,
+    /// Whether to return embeddings.
+    ReturnVectors,
     /// One attribute to return.
     ReturnAttribute(usize),
     /// The name of the model that made the embedding.
@@ -110,6 +114,8 @@ impl fmt::Display for Field {
             Field::FreshAttribute => "fresh.attribute",
             Field::FreshAtLeast => "fresh.at_least",
             Field::ScoreThreshold => "score_threshold",
+            Field::ReturnAttributes => "return_attributes",
+            Field::ReturnVectors => "return_vectors",
             Field::ReturnAttribute(position) => return write!(f, "return_attributes[{position}]"),
             Field::EmbeddingModel => "embedding_model",
             Field::MinSequence => "min_sequence",

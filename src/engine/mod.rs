@@ -26,6 +26,7 @@ mod supervise;
 mod write;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -45,15 +46,19 @@ pub use field::Field;
 pub use options::{EngineOptions, GateOptions, Limits, RebuildOptions, SampleOptions};
 pub use publish::continuity::Predecessor;
 pub use publish::refresh::Refresh;
+pub use query::budget::{AnswerRoom, Budget};
 pub(crate) use query::context::RequestContext;
 pub use query::request::{
-    Budget, Candidate, Completeness, Effort, Explanation, Interest, Query, Removal, ReturnAttributes, Rule,
+    Candidate, Completeness, Effort, Explanation, Interest, Query, Removal, ReturnAttributes, Rule,
     SearchRequest, SearchResponse, SearchStats, Seed,
 };
 pub(crate) use query::snapshot::Snapshot;
-pub use status::{IndexStatus, LiveRecall, LiveStatus, RECALL_K, Readiness, RebuildState, RebuildStatus};
+pub use status::{
+    IndexStatus, LiveRecall, LiveStatus, RECALL_K, Readiness, RebuildState, RebuildStatus, ScrubStatus,
+};
 pub use supervise::{Supervisor, Task};
 pub use write::catalog::{Lookup, StoredVideo, WriteMode, Written};
+pub(crate) use write::log::LOG_FILE;
 
 /// All indexes of one server, and the threads that search them.
 #[derive(Debug)]
@@ -159,14 +164,42 @@ impl Engine {
     /// # Errors
     /// [`EngineError`]: the field that is invalid, or that the budget ended.
     pub fn search(&self, request: &SearchRequest, budget: &Budget) -> Result<SearchResponse, EngineError> {
+        self.search_of(None, request, budget)
+    }
+
+    /// Like [`Engine::search`], for the caller at this address: the sample of queries gives no caller more than its share.
+    ///
+    /// # Errors
+    /// Those of [`Engine::search`].
+    pub fn search_of(
+        &self,
+        caller: Option<IpAddr>,
+        request: &SearchRequest,
+        budget: &Budget,
+    ) -> Result<SearchResponse, EngineError> {
         self.with(&request.index, |served| {
             let snapshot = served.snapshot()?;
             let (response, _) = snapshot.search(&self.context(served.name(), budget), request, None)?;
             if served.sample().takes() {
-                served.sample().take(&snapshot, request, &response);
+                served.sample().take(caller, &snapshot, request, &response);
             }
             Ok(response)
         })
+    }
+
+    /// Returns the expected cost of a request, in nanoseconds of one thread of a nominal machine. Reads no data of the
+    /// index. A request that cannot be answered costs next to nothing.
+    pub fn expected_cost(&self, request: &SearchRequest) -> u64 {
+        let cost = self.with(&request.index, |served| {
+            // Not the snapshot without expired videos, which the first search after an expiry makes.
+            Ok(query::estimate::estimate(&served.shared().current.load(), &self.limits, request))
+        });
+        cost.unwrap_or(1)
+    }
+
+    /// Returns the number of threads of the compute pool.
+    pub fn threads(&self) -> usize {
+        self.pool.current_num_threads()
     }
 
     /// Compares one sampled answer with the exact one, on the calling thread. Returns false if none waits.
@@ -179,7 +212,7 @@ impl Engine {
 
     fn measure_recall_of(&self, served: &ServedIndex) -> bool {
         let Some(sample) = served.sample().next() else { return false };
-        let exact = SearchRequest { effort: Effort::Exact, plan: None, ..sample.request.clone() };
+        let exact = SearchRequest { effort: Effort::Exact, plan: None, ..sample.request.without_contents() };
         let budget = Budget::default();
         let answer = sample.snapshot.search(&self.context(served.name(), &budget), &exact, None);
         // The request was answered before, so only a shutdown of the index can make it fail.
@@ -196,6 +229,22 @@ impl Engine {
     /// [`EngineError::ReadOnly`] if nothing can be written, or if it could not be found again, because the files of the
     /// index were removed or replaced; then nothing is acknowledged.
     pub fn write(
+        &self,
+        index: &str,
+        mutations: Vec<Mutation>,
+        mode: WriteMode,
+    ) -> Result<Written, EngineError> {
+        let takedowns = mutations.iter().all(Mutation::is_takedown).then(|| mutations.clone());
+        let written = self.write_once(index, mutations, mode);
+        match takedowns {
+            Some(takedowns) if written.is_err() && self.hosted(index)?.make_room() => {
+                self.write_once(index, takedowns, mode)
+            }
+            _ => written,
+        }
+    }
+
+    fn write_once(
         &self,
         index: &str,
         mutations: Vec<Mutation>,
@@ -225,8 +274,26 @@ impl Engine {
         attributes: &ReturnAttributes,
         with_vectors: bool,
     ) -> Result<Vec<Lookup>, EngineError> {
+        self.get_within(index, videos, attributes, with_vectors, &Budget::default())
+    }
+
+    /// Looks up videos like [`Engine::get`], within a budget.
+    ///
+    /// # Errors
+    /// If an attribute to return is unknown, or the budget ends.
+    pub fn get_within(
+        &self,
+        index: &str,
+        videos: &[VideoId],
+        attributes: &ReturnAttributes,
+        with_vectors: bool,
+        budget: &Budget,
+    ) -> Result<Vec<Lookup>, EngineError> {
         self.with(index, |served| {
-            look_up(&*served.snapshot()?, served.shared(), videos, attributes, with_vectors)
+            let snapshot = served.snapshot()?;
+            let found = look_up(&snapshot, served.shared(), videos, attributes, with_vectors, budget)?;
+            snapshot.check_undamaged(served.name())?;
+            Ok(found)
         })
     }
 
@@ -241,7 +308,10 @@ impl Engine {
         budget: &Budget,
     ) -> Result<Explanation, EngineError> {
         self.with(&request.index, |served| {
-            served.snapshot()?.explain(&self.context(served.name(), budget), request, video)
+            let snapshot = served.snapshot()?;
+            let explained = snapshot.explain(&self.context(served.name(), budget), request, video)?;
+            snapshot.check_undamaged(served.name())?;
+            Ok(explained)
         })
     }
 

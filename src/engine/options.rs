@@ -27,6 +27,8 @@ pub struct EngineOptions {
     pub gate: GateOptions,
     /// The share of searches that is sampled to measure recall.
     pub sample: SampleOptions,
+    /// Bytes per second of what serves whose checksums are compared in the background; 0 for none.
+    pub scrub_bytes_per_second: u64,
 }
 
 /// Limits of requests.
@@ -75,6 +77,9 @@ pub struct GateOptions {
     pub max_p99_ratio: f64,
     /// The least share of the current generation's videos that a generation must have, 0 to 1; 0 for any number.
     pub min_videos_share: f64,
+    /// Whether to check the contents of every section of a generation, as `shortlist verify` does, before it answers. A
+    /// build of this server passes; a file of another origin may be made to mislead.
+    pub verify: bool,
     /// A file of query vectors for each index, by its name. Without one, sampled users judge, or those that the builds of
     /// both generations held out.
     pub query_files: BTreeMap<String, PathBuf>,
@@ -90,6 +95,7 @@ impl Default for GateOptions {
             min_overlap: 0.0,
             max_p99_ratio: 3.0,
             min_videos_share: 0.5,
+            verify: false,
             query_files: BTreeMap::new(),
         }
     }

@@ -23,6 +23,17 @@ pub enum Readiness {
     NotYet(String),
 }
 
+/// How far the checksums of what serves were compared in the background.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScrubStatus {
+    /// Bytes compared since the start.
+    pub bytes: u64,
+    /// When a generation was compared completely the last time.
+    pub last_pass: Option<Timestamp>,
+    /// Checksums that differed since the start.
+    pub mismatches: u64,
+}
+
 /// The state of one served index.
 #[derive(Clone, Debug)]
 pub struct IndexStatus {
@@ -52,6 +63,8 @@ pub struct IndexStatus {
     pub m: u32,
     /// Candidates kept while inserting.
     pub ef_construction: u32,
+    /// The comparison of checksums in the background.
+    pub scrub: ScrubStatus,
     /// Bytes of the generation file.
     pub bytes: u64,
     /// Wall-clock time of the build.

@@ -24,4 +24,5 @@ pub use log::group::GroupCommit;
 pub use log::mutation::{Entry, Mutation, Upsert};
 pub use log::mutation_log::{LogSize, MutationLog};
 pub use log::redb_log::RedbLog;
+pub use log::salvage::Salvaged;
 pub use log_compactor::LogCompactor;

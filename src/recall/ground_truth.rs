@@ -1,5 +1,7 @@
 //! Exact nearest neighbors of many queries: a brute-force scan of cache-sized blocks of rows, on all cores.
 
+use rustc_hash::FxHashSet;
+
 use crate::base::element::Element;
 use crate::base::id::{NodeId, VideoId};
 use crate::base::metric::Metric;
@@ -92,10 +94,25 @@ fn scan<T: Element>(
             }
         }
         done(group.len());
-        best.into_iter().flat_map(TopK::into_sorted).map(|hit| hit.node.0).collect::<Vec<u32>>()
+        let nearest = |best: TopK<'_>| {
+            let mut nearest: Vec<u32> = best.into_sorted().iter().map(|hit| hit.node.0).collect();
+            fill_up(&mut nearest, k, items.len());
+            nearest
+        };
+        best.into_iter().flat_map(nearest).collect::<Vec<u32>>()
     };
     let data = parallel::map(queries.len().div_ceil(sharing), 1, scan_queries).concat();
     Neighbors { rows: queries.len(), k, data }
+}
+
+/// Appends rows that are lacking, by number, until there are `k`. Only rows whose scores are not numbers lack: they rank
+/// last.
+fn fill_up(nearest: &mut Vec<u32>, k: usize, rows: usize) {
+    if nearest.len() < k {
+        let found: FxHashSet<u32> = nearest.iter().copied().collect();
+        let lacking = (0..rows as u32).filter(|row| !found.contains(row)).take(k - nearest.len());
+        nearest.extend(lacking);
+    }
 }
 
 /// Returns `count` rows from `start` on: borrowed if the rows are contiguous, otherwise gathered into `copy`.

@@ -7,44 +7,16 @@
 //! Choosing knows hits only by what [`HitKeys`] says of them, and no index: merged answers of several servers can be
 //! chosen from in the same way.
 
-use std::collections::VecDeque;
-
 use rustc_hash::FxHashMap;
 
 use super::hit::Hit;
-use super::rules::NodeRules;
+use super::quota::{HitKeys, Quota};
+use super::ranked::Ranked;
 use crate::base::id::NodeId;
 use crate::base::interrupt::Interrupt;
 
-/// What choosing reads of a hit.
-pub(super) trait HitKeys {
-    /// For each cap, the most hits with the same key. Caps are numbered by their position.
-    fn max_per_key(&self) -> impl ExactSizeIterator<Item = usize>;
-
-    /// Appends the keys of a hit under one cap: equal where the capped values are.
-    fn append_keys(&self, cap: usize, node: NodeId, keys: &mut Vec<u64>);
-
-    /// Whether a place that is kept for fresh hits may go to this one.
-    fn is_fresh(&self, node: NodeId) -> bool;
-}
-
-impl HitKeys for NodeRules<'_> {
-    fn max_per_key(&self) -> impl ExactSizeIterator<Item = usize> {
-        self.caps.iter().map(|cap| cap.max_per_value)
-    }
-
-    fn append_keys(&self, cap: usize, node: NodeId, keys: &mut Vec<u64>) {
-        let located = self.locate(node);
-        self.caps[cap].segments[located.at].append(located.node, keys);
-    }
-
-    fn is_fresh(&self, node: NodeId) -> bool {
-        NodeRules::is_fresh(self, node)
-    }
-}
-
 /// How many places of each cap are taken.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct CapCounters {
     /// By cap and key.
     taken: FxHashMap<(u32, u64), usize>,
@@ -78,31 +50,27 @@ impl CapCounters {
         true
     }
 
+    /// Gives back the places of a hit that took them.
+    pub(super) fn release(&mut self, of: &impl HitKeys, node: NodeId) {
+        for cap in 0..of.max_per_key().len() {
+            self.look_up(of, cap, node);
+            for key in &self.keys {
+                self.taken.entry((cap as u32, *key)).and_modify(|taken| *taken -= 1);
+            }
+        }
+    }
+
     fn look_up(&mut self, of: &impl HitKeys, cap: usize, node: NodeId) {
         self.keys.clear();
         of.append_keys(cap, node, &mut self.keys);
     }
 }
 
-/// How many hits to choose, and which places are kept.
-#[derive(Clone, Debug)]
-pub(super) struct Quota {
-    /// How many hits to choose.
-    pub(super) size: usize,
-    /// The lowest score of a hit.
-    pub(super) score_threshold: Option<f32>,
-    /// How many hits at least must be fresh.
-    pub(super) fresh: usize,
-    /// `[interests]`: how many hits at least must be of each interest.
-    pub(super) of_interests: Vec<usize>,
-}
-
 /// The chosen hits, and what kept others out.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Choice {
     /// In the order of the ranked hits.
     pub(super) taken: Vec<Hit>,
-    pub(super) counters: CapCounters,
     /// The score of the hit that filled the last place kept for fresh hits: infinite if none is kept, negative infinite if
     /// one stayed free.
     pub(super) filled_fresh: f32,
@@ -119,87 +87,105 @@ pub(super) struct Choice {
 /// Hits that are considered between two checks of the interrupt.
 const CONSIDERED_AT_ONCE: usize = 1024;
 
-/// Chooses from `ranked`, best first, where `counters` has room after the hits that were chosen before. An interrupt ends
-/// it early, with fewer hits.
+/// Chooses the best of `ranked`, best first, for a request without caps and kept places.
+pub(super) fn choose_best<'h>(ranked: impl Iterator<Item = &'h Hit>, quota: &Quota) -> Choice {
+    let mut is_below = false;
+    let best = ranked.take(quota.size).take_while(|hit| {
+        is_below = quota.is_below(hit);
+        !is_below
+    });
+    let taken: Vec<Hit> = best.copied().collect();
+    let lowest_plain = taken.last().map_or(f32::INFINITY, |last| last.score);
+    let filled = vec![f32::INFINITY; quota.of_interests.len()];
+    Choice { taken, filled_fresh: f32::INFINITY, filled, lowest_plain, is_capped: false, is_below }
+}
+
+/// Chooses one page from the hits that are left in `ranked`, which are places of `hits`, where `counters` has room. Removes
+/// the hits that it takes. An interrupt ends it early, with fewer hits.
 pub(super) fn choose(
-    ranked: &[Hit],
+    hits: &[Hit],
+    ranked: &mut Ranked,
     quota: &Quota,
     keys: &impl HitKeys,
-    mut counters: CapCounters,
+    counters: &mut CapCounters,
     interrupt: &mut Interrupt<'_>,
 ) -> Choice {
     let k = quota.size;
-    let is_below = |hit: &Hit| quota.score_threshold.is_some_and(|threshold| hit.score < threshold);
-    let mut unmet = quota.of_interests.clone();
-    let mut unmet_fresh = quota.fresh;
+    let (mut unmet, mut unmet_fresh) = (quota.of_interests.clone(), quota.fresh);
     let mut kept = unmet_fresh + unmet.iter().sum::<usize>();
     let at_first = |unmet: usize| if unmet > 0 { f32::NEG_INFINITY } else { f32::INFINITY };
     let mut filled_fresh = at_first(unmet_fresh);
     let mut filled: Vec<f32> = unmet.iter().copied().map(at_first).collect();
-    if keys.max_per_key().len() == 0 && kept == 0 {
-        let best = &ranked[..k.min(ranked.len())];
-        let below = best.iter().position(is_below);
-        let taken = best[..below.unwrap_or(best.len())].to_vec();
-        let lowest_plain = taken.last().map_or(f32::INFINITY, |last| last.score);
-        let is_below = below.is_some();
-        return Choice { taken, counters, filled_fresh, filled, lowest_plain, is_capped: false, is_below };
-    }
     let mut lowest_plain = f32::INFINITY;
-    let mut taken: Vec<(usize, Hit)> = Vec::with_capacity(k.min(ranked.len()));
-    let mut passed_over = VecDeque::new();
-    let (mut is_capped, mut is_cut) = (false, false);
-    for (at, hit) in ranked.iter().enumerate() {
-        if taken.len() == k || at % CONSIDERED_AT_ONCE == CONSIDERED_AT_ONCE - 1 && interrupt.should_stop() {
+    let mut taken: Vec<u32> = Vec::with_capacity(k.min(hits.len()));
+    let (mut from, mut ahead, mut considered) = (0, Vec::new(), 0usize);
+    let is_full = |taken: &Vec<u32>| taken.len() == k;
+    while !is_full(&taken) {
+        considered += 1;
+        if considered.is_multiple_of(CONSIDERED_AT_ONCE) && interrupt.should_stop() {
             break;
         }
-        if is_below(hit) {
-            is_cut = true;
+        let fills = |is_fresh: bool, interest: Option<usize>| {
+            usize::from(is_fresh && unmet_fresh > 0)
+                + usize::from(interest.is_some_and(|interest| unmet[interest] > 0))
+        };
+        // A hit is passed over if the places that are left are kept for others.
+        let left = k - taken.len() - 1;
+        let next =
+            ranked.next(from, &mut ahead, |is_fresh, interest| left >= kept - fills(is_fresh, interest));
+        let Some(next) = next else {
+            from = ranked.end;
             break;
+        };
+        from = next.place + 1;
+        ranked.remove(next);
+        let hit = hits[next.place as usize];
+        if !counters.take(keys, hit.node) {
+            ranked.is_capped = true;
+            continue;
         }
-        let is_fresh = unmet_fresh > 0 && keys.is_fresh(hit.node);
-        let is_of_interest = unmet[hit.interest] > 0;
-        let fills = usize::from(is_fresh) + usize::from(is_of_interest);
-        if k - taken.len() - 1 < kept - fills {
-            passed_over.push_back((at, *hit));
-        } else if counters.take(keys, hit.node) {
-            kept -= fills;
-            if is_fresh {
-                unmet_fresh -= 1;
-                filled_fresh = if unmet_fresh > 0 { filled_fresh } else { hit.score };
-            }
-            if is_of_interest {
-                let (unmet, filled) = (&mut unmet[hit.interest], &mut filled[hit.interest]);
-                *unmet -= 1;
-                *filled = if *unmet > 0 { *filled } else { hit.score };
-            }
-            if fills == 0 {
-                lowest_plain = hit.score;
-            }
-            taken.push((at, *hit));
-            while k - taken.len() > kept
-                && let Some((at, hit)) = passed_over.pop_front()
-            {
-                if counters.take(keys, hit.node) {
-                    taken.push((at, hit));
-                } else {
-                    is_capped = true;
-                }
-            }
-        } else {
-            is_capped = true;
+        taken.push(next.place);
+        let (is_fresh, interest) = ranked.fills(next);
+        let interest = interest.filter(|interest| unmet[*interest] > 0);
+        if !(is_fresh && unmet_fresh > 0) && interest.is_none() {
+            lowest_plain = hit.score;
         }
+        if is_fresh && unmet_fresh > 0 {
+            (kept, unmet_fresh) = (kept - 1, unmet_fresh - 1);
+            filled_fresh = if unmet_fresh > 0 { filled_fresh } else { hit.score };
+        }
+        if let Some(interest) = interest {
+            let (unmet, filled) = (&mut unmet[interest], &mut filled[interest]);
+            (kept, *unmet) = (kept - 1, *unmet - 1);
+            *filled = if *unmet > 0 { *filled } else { hit.score };
+        }
+        while k - taken.len() > kept && fill_up(hits, ranked, from, keys, counters, &mut taken) {}
     }
-    for (at, hit) in passed_over {
-        if taken.len() == k {
-            break;
-        }
-        if counters.take(keys, hit.node) {
-            taken.push((at, hit));
-        } else {
-            is_capped = true;
-        }
-    }
-    taken.sort_unstable_by_key(|(at, _)| *at);
-    let taken = taken.into_iter().map(|(_, hit)| hit).collect();
-    Choice { taken, counters, filled_fresh, filled, lowest_plain, is_capped, is_below: is_cut }
+    let is_below = ranked.is_cut && from == ranked.end && !is_full(&taken);
+    while !is_full(&taken) && fill_up(hits, ranked, from, keys, counters, &mut taken) {}
+    taken.sort_unstable();
+    let taken = taken.into_iter().map(|place| hits[place as usize]).collect();
+    Choice { taken, filled_fresh, filled, lowest_plain, is_capped: ranked.is_capped, is_below }
 }
+
+/// Takes the best hit before place `until` that was passed over, if a cap has room. Returns false if there is none.
+fn fill_up(
+    hits: &[Hit],
+    ranked: &mut Ranked,
+    until: u32,
+    keys: &impl HitKeys,
+    counters: &mut CapCounters,
+    taken: &mut Vec<u32>,
+) -> bool {
+    let Some(first) = ranked.first_before(until) else { return false };
+    ranked.remove(first);
+    if counters.take(keys, hits[first.place as usize].node) {
+        taken.push(first.place);
+    } else {
+        ranked.is_capped = true;
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests;

@@ -23,6 +23,8 @@
 //! | `explore/`       | the plans: candidates of one segment |
 //! | `rule_filter.rs` | the sieve: which candidates pass the rules |
 //! | `choose.rs`      | which hits are returned: caps, kept places, threshold |
+//! | `quota.rs`       | what one page asks for, and what choosing it reads of a hit |
+//! | `ranked.rs`      | the hits that are left for the next page, by the places they may fill |
 //! | `order.rs`       | the order of hits: best first, equal scores by video id |
 //! | `scorers.rs`     | queries bound to the rows and codes of a segment |
 //! | `workspace.rs`   | memory that is kept from one search to the next |
@@ -40,6 +42,8 @@ mod params;
 mod place;
 mod plan;
 mod pool;
+mod quota;
+mod ranked;
 mod rule_filter;
 mod rules;
 mod scorers;
@@ -51,7 +55,7 @@ pub use hit::{Found, Hit, Interrupted};
 pub use loss::Loss;
 pub use params::{Effort, SearchParams, SearchParamsError};
 pub use place::Place;
-pub use plan::Plan;
+pub use plan::{Plan, explored_bytes};
 pub use rules::{CapKeys, Interest, Located, NodeRules, Segment, Shortfall};
 pub use scorers::exact_scores;
 pub use searcher::Searcher;

@@ -13,12 +13,14 @@ use std::borrow::Cow;
 
 use rustc_hash::FxHashSet;
 
-use super::choose::{CapCounters, Choice, Quota, choose};
+use super::choose::{CapCounters, Choice, choose, choose_best};
 use super::hit::{Found, Hit};
 use super::loss::Loss;
 use super::params::SearchParams;
 use super::plan::Plan;
 use super::pool::{Pool, Pools, Source};
+use super::quota::Quota;
+use super::ranked::Ranked;
 use super::rules::{Interest, NodeRules, Segment, Shortfall};
 use super::workspace::Workspace;
 use crate::base::id::NodeId;
@@ -79,6 +81,7 @@ impl<'a, 'q, 'i> Pages<'a, 'q, 'i> {
         chosen.iter().for_each(|hit| _ = counters.take(rules, hit.node));
         let mut pool = Pool::empty();
         let (mut depth, mut depths) = (0, self.depths(0, &chosen));
+        let mut quota = self.quota();
         let mut shortfall = None;
         while chosen.len() < end && shortfall.is_none() && !self.pools.interrupt.has_stopped() {
             // Pages up to twice the depth of the last pool share one: their order does not depend on which of them is
@@ -90,16 +93,14 @@ impl<'a, 'q, 'i> Pages<'a, 'q, 'i> {
                 depths.main.reached = pool.reached;
             } else {
                 depths.before.extend(chosen[depths.before.len()..].iter().map(|hit| hit.node.0));
-                depths.ceiling = self.ceiling(&chosen);
                 self.pools.interrupt.should_stop();
             }
-            let page = if keeps_places { k } else { wanted - chosen.len() };
-            let choice = self.choose_page(&mut pool, &mut depths, page, counters);
-            if choice.taken.len() < page && !self.pools.interrupt.has_stopped() {
+            quota.size = if keeps_places { k } else { wanted - chosen.len() };
+            let choice = self.choose_page(&mut pool, &mut depths, &quota, &mut counters);
+            if choice.taken.len() < quota.size && !self.pools.interrupt.has_stopped() {
                 shortfall = Some(self.shortfall(&choice, &chosen));
             }
             chosen.extend(choice.taken);
-            counters = choice.counters;
         }
         let found = Found { plan: self.pools.plan.unwrap_or(plan), ..self.no_hits() };
         self.finish(found, chosen, shortfall)
@@ -140,37 +141,38 @@ impl<'a, 'q, 'i> Pages<'a, 'q, 'i> {
         found
     }
 
-    /// One page of `size` hits after those before, from a pool that is deepened if it does not suffice.
+    /// One page of hits after those before, from a pool that is deepened if it does not suffice.
     fn choose_page(
         &mut self,
         pool: &mut Pool,
         depths: &mut Depths,
-        size: usize,
-        counters: CapCounters,
+        quota: &Quota,
+        counters: &mut CapCounters,
     ) -> Choice {
         let rules = self.pools.rules;
-        let quota = Quota {
-            size,
-            score_threshold: rules.score_threshold,
-            fresh: rules.fresh_at_least,
-            of_interests: self.pools.interests.iter().map(|interest| interest.at_least).collect(),
-        };
-        let Depths { main, fresh, of_interests, before, ceiling } = depths;
+        let is_best = rules.caps.is_empty() && !self.pools.keeps_places();
+        let Depths { main, fresh, of_interests, before, ceiling, ranked } = depths;
         loop {
-            let left = Pools::left(pool, before, *ceiling);
             let mut never = Interrupt::never();
             let interrupt =
                 if self.pools.interrupt.has_stopped() { &mut never } else { &mut *self.pools.interrupt };
-            let choice = choose(&left, &quota, rules, counters.clone(), interrupt);
+            let is_left =
+                |hit: &Hit| hit.score <= *ceiling && (before.is_empty() || !before.contains(&hit.node.0));
+            let choice = if is_best {
+                choose_best(pool.hits.iter().filter(|hit| is_left(hit)), quota)
+            } else {
+                let ranked = ranked.get_or_insert_with(|| Ranked::of(&pool.hits, is_left, quota, rules));
+                choose(&pool.hits, ranked, quota, rules, counters, interrupt)
+            };
             if self.pools.interrupt.has_stopped() {
                 return choice;
             }
-            let is_short = choice.taken.len() < size;
+            let is_short = choice.taken.len() < quota.size;
             let is_covered = main.covers(choice.lowest_plain);
             let is_all = pool.is_complete || choice.is_below && is_covered && pool.is_scanned;
             if is_short && is_all && *ceiling < f32::INFINITY {
                 // Only the hits that were passed over are left. They come after the others.
-                return with_passed_over(choice, pool, before, quota, rules);
+                return with_passed_over(choice, pool, before, quota, rules, counters);
             }
             if pool.is_complete {
                 return choice;
@@ -194,13 +196,31 @@ impl<'a, 'q, 'i> Pages<'a, 'q, 'i> {
                 let deeper = self.deeper(source);
                 self.merge(pool, deeper);
             }
+            // The page is chosen again, from more hits.
+            *ranked = None;
+            choice.taken.iter().for_each(|hit| counters.release(rules, hit.node));
         }
     }
 
-    /// A pool of the same source with twice the depth.
+    /// The places of one page. Their number is set page by page.
+    fn quota(&self) -> Quota {
+        let rules = self.pools.rules;
+        Quota {
+            size: 0,
+            score_threshold: rules.score_threshold,
+            fresh: rules.fresh_at_least,
+            of_interests: self.pools.interests.iter().map(|interest| interest.at_least).collect(),
+        }
+    }
+
+    /// A pool of the same source with twice the depth. After one that had room for every node, it is a scan, and the last:
+    /// this ends even where scores are not numbers, which no order covers.
     fn deeper(&mut self, depth: &mut Depth) -> Pool {
-        depth.count *= 2;
-        let pool = self.pools.pool(depth.source, depth.count, false);
+        let nodes: usize = self.pools.rules.segments.iter().map(|segment| segment.index.len()).sum();
+        let is_last = depth.count >= nodes;
+        depth.count = depth.count.saturating_mul(2);
+        let mut pool = self.pools.pool(depth.source, depth.count, is_last);
+        pool.is_complete |= is_last;
         depth.reached = if pool.is_complete { f32::NEG_INFINITY } else { pool.reached };
         pool
     }
@@ -244,6 +264,7 @@ impl<'a, 'q, 'i> Pages<'a, 'q, 'i> {
             of_interests: interests.iter().enumerate().map(interest).collect(),
             before: chosen.iter().map(|hit| hit.node.0).collect(),
             ceiling: self.ceiling(chosen),
+            ranked: None,
         }
     }
 
@@ -258,16 +279,20 @@ fn with_passed_over(
     mut choice: Choice,
     pool: &Pool,
     before: &FxHashSet<u32>,
-    quota: Quota,
+    quota: &Quota,
     rules: &NodeRules<'_>,
+    counters: &mut CapCounters,
 ) -> Choice {
     let taken: FxHashSet<u32> = choice.taken.iter().map(|hit| hit.node.0).collect();
-    let mut left = Pools::left(pool, before, f32::INFINITY).into_owned();
-    left.retain(|hit| !taken.contains(&hit.node.0));
-    let quota = Quota { size: quota.size - taken.len(), ..quota };
-    let rest = choose(&left, &quota, rules, choice.counters, &mut Interrupt::never());
+    let is_left = |hit: &Hit| !before.contains(&hit.node.0) && !taken.contains(&hit.node.0);
+    let quota = Quota { size: quota.size - taken.len(), ..quota.clone() };
+    let rest = if rules.caps.is_empty() {
+        choose_best(pool.hits.iter().filter(|hit| is_left(hit)), &quota)
+    } else {
+        let mut left = Ranked::of(&pool.hits, is_left, &quota, rules);
+        choose(&pool.hits, &mut left, &quota, rules, counters, &mut Interrupt::never())
+    };
     choice.taken.extend(rest.taken);
-    choice.counters = rest.counters;
     choice.is_capped |= rest.is_capped;
     choice.is_below |= rest.is_below;
     choice
@@ -281,6 +306,8 @@ struct Depths {
     before: FxHashSet<u32>,
     /// Hits with a higher score are passed over.
     ceiling: f32,
+    /// The hits of the pool that are left; `None` until a page is chosen from them.
+    ranked: Option<Ranked>,
 }
 
 /// How deep one source was explored.
@@ -299,6 +326,6 @@ impl Depth {
 
     /// Whether every hit with a better score was found.
     fn covers(&self, score: f32) -> bool {
-        score >= self.reached
+        self.reached == f32::NEG_INFINITY || score >= self.reached
     }
 }

@@ -324,6 +324,25 @@ impl SegmentPlan {
     }
 }
 
+/// The bytes of codes, or of embeddings without codes, that are read one after another in the time that one query takes to
+/// explore `index` for `count` hits; `ef_search` is `None` for exact effort. Matches of a filter are not known yet: they are
+/// taken to be many.
+pub fn explored_bytes(
+    index: &Index,
+    k: usize,
+    count: usize,
+    ef_search: Option<usize>,
+    has_filter: bool,
+) -> usize {
+    let matches = has_filter.then_some(index.len());
+    let plan = SegmentPlan::of(index, &Goal { matches, count, k, ef_search, is_scan: false, forced: None });
+    let scanned = match index.codes().filter(|_| plan.uses_codes) {
+        Some(codes) => codes.rows.len(),
+        None => plan.rows * index.dim() * size_of::<f32>(),
+    };
+    if plan.first.scores_all() { scanned } else { scanned.min(plan.ef_search * BYTES_PER_CANDIDATE) }
+}
+
 /// How many of the best a block scan is for that keeps `keep`.
 ///
 /// The inverse of [`graph::rescored`] for k ≥ 40, up to rounding. For a smaller k the rescoring margin is 20, and the scan is for more than

@@ -4,8 +4,6 @@
 
 use std::borrow::Cow;
 
-use rustc_hash::FxHashSet;
-
 use super::explore::{Explored, Memory, Plain, Wanted, explore, explore_plain};
 use super::hit::Hit;
 use super::loss::Loss;
@@ -354,15 +352,6 @@ impl Pools<'_, '_, '_> {
                 }
             }
         })
-    }
-
-    /// The hits of the pool that are not in `chosen` and score at most `ceiling`.
-    pub(super) fn left<'p>(pool: &'p Pool, chosen: &FxHashSet<u32>, ceiling: f32) -> Cow<'p, [Hit]> {
-        let is_left = |hit: &&Hit| hit.score <= ceiling && !chosen.contains(&hit.node.0);
-        match chosen.is_empty() {
-            true => Cow::Borrowed(&pool.hits),
-            false => Cow::Owned(pool.hits.iter().filter(is_left).copied().collect()),
-        }
     }
 }
 

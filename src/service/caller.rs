@@ -1,6 +1,6 @@
 //! Who makes a call, and on which port.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use super::access::Rights;
@@ -11,7 +11,9 @@ use super::listeners::Port;
 pub(crate) struct Caller {
     /// The address of the other end of the connection.
     pub(super) peer: IpAddr,
-    /// The port that the connection came in on.
+    /// The port of the peer, which is another one for each connection.
+    connection: u16,
+    /// The port of this server that the connection came in on.
     pub(super) port: Port,
     /// The name of the key or the subject of the token; `None` without either.
     pub(super) name: Option<Arc<str>>,
@@ -19,14 +21,53 @@ pub(crate) struct Caller {
     pub(super) rights: Arc<Rights>,
 }
 
+/// Whom a call is counted against: clients share the compute pool evenly.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Client {
+    /// The name of a key, or the subject of a token.
+    Name(Arc<str>),
+    /// A network address; of IPv6 the first 64 bits, as one host has all addresses that begin with them.
+    Address(IpAddr),
+}
+
 impl Caller {
-    /// Creates the caller of a connection, before its credentials are known.
-    pub(super) fn of_connection(peer: IpAddr, port: Port) -> Self {
-        Self { peer, port, name: None, rights: Rights::all() }
+    /// Creates the caller of a connection from `peer` to `port`, before its credentials are known.
+    pub(super) fn of_connection(peer: SocketAddr, port: Port) -> Self {
+        Self { peer: peer.ip(), connection: peer.port(), port, name: None, rights: Rights::all() }
     }
 
     /// Returns the caller of a call that passed the guard.
     pub(super) fn of<T>(request: &tonic::Request<T>) -> Result<Self, tonic::Status> {
         request.extensions().get().cloned().ok_or_else(super::status::internal)
+    }
+
+    /// Whom its calls are counted against.
+    pub(super) fn client(&self) -> Client {
+        if let Some(name) = &self.name {
+            return Client::Name(Arc::clone(name));
+        }
+        Client::Address(match self.peer.to_canonical() {
+            IpAddr::V6(address) => Ipv6Addr::from_bits((address.to_bits() >> 64) << 64).into(),
+            address => address,
+        })
+    }
+
+    /// Which of the connections of its client it uses.
+    pub(super) fn connection(&self) -> u16 {
+        self.connection
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_addresses_of_one_host_are_one_client() {
+        let client = |text: &str| Caller::of_connection(text.parse().unwrap(), Port::every()).client();
+        assert_eq!(client("[2001:db8::1]:1"), client("[2001:db8::ffff:2]:2"));
+        assert_ne!(client("[2001:db8:0:1::1]:1"), client("[2001:db8::1]:1"));
+        assert_eq!(client("10.0.0.1:1"), client("[::ffff:10.0.0.1]:2"));
+        assert_ne!(client("10.0.0.1:1"), client("10.0.0.2:1"));
     }
 }

@@ -12,6 +12,7 @@ use super::access::check_index;
 use super::caller::Caller;
 use super::convert;
 use super::deadline::Deadline;
+use super::memory::{AnswerCharge, CallMemory};
 use super::proto::catalog_server::Catalog;
 use super::proto::{
     DeleteRequest, GetRequest, GetResponse, RestoreRequest, StreamUpsertRequest, TakedownRequest,
@@ -21,6 +22,7 @@ use super::shared::Shared;
 use super::write::{WriteCall, observe, thread_failed};
 use super::{status, write_stream};
 use crate::base::id::VideoId;
+use crate::engine::{AnswerRoom, Budget};
 use crate::live::Mutation;
 
 /// `Catalog` over one engine.
@@ -64,8 +66,9 @@ impl Catalog for CatalogService {
         request: Request<Streaming<StreamUpsertRequest>>,
     ) -> Result<Response<Self::StreamUpsertStream>, Status> {
         let (deadline, caller) = (Deadline::of(&request), Caller::of(&request)?);
-        let answers = write_stream::answers(Arc::clone(&self.shared), request.into_inner(), deadline, caller);
-        Ok(Response::new(answers))
+        let memory = CallMemory::of(&request);
+        let shared = Arc::clone(&self.shared);
+        Ok(Response::new(write_stream::answers(shared, request.into_inner(), deadline, caller, memory)))
     }
 
     async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<WriteResponse>, Status> {
@@ -84,29 +87,38 @@ impl Catalog for CatalogService {
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
-        let deadline = Deadline::of(&request);
+        let (deadline, memory) = (Deadline::of(&request), CallMemory::of(&request));
         let caller = Caller::of(&request)?;
         let request = request.into_inner();
+        let charge = AnswerCharge::default();
+        let room = charge.room(self.shared.limits.max_response_bytes, memory);
         let observation = observe(&self.shared, "Get", &request.index, deadline);
         let result = match check_index(&self.shared, &caller, "Get", &request.index) {
-            Ok(()) => get(&self.shared, request).await,
+            Ok(()) => get(&self.shared, request, deadline, room).await,
             Err(status) => Err(status),
         };
         observation.finish(result.as_ref().err().map_or(Code::Ok, Status::code));
-        result.map(Response::new)
+        result.map(|response| charge.attach(Response::new(response)))
     }
 }
 
-async fn get(shared: &Arc<Shared>, request: GetRequest) -> Result<GetResponse, Status> {
+async fn get(
+    shared: &Arc<Shared>,
+    request: GetRequest,
+    deadline: Deadline,
+    room: AnswerRoom,
+) -> Result<GetResponse, Status> {
     let lookups = convert::lookups(request, shared.limits.max_batch_writes);
     let lookups = lookups.map_err(|error| status::of(&error.into(), ""))?;
     // A lookup costs no more than a search, and is admitted as one.
     let permit = shared.admission.admit_one()?;
     let shared_by_thread = Arc::clone(shared);
+    let budget = Budget::until(deadline.0).with_room(room);
     let looked_up = tokio::task::spawn_blocking(move || {
         let _permit = permit;
         let convert::Lookups { index, videos, attributes, with_vectors } = lookups;
-        shared_by_thread.engine.get(&index, &videos, &attributes, with_vectors).map(convert::get_response)
+        let engine = &shared_by_thread.engine;
+        engine.get_within(&index, &videos, &attributes, with_vectors, &budget).map(convert::get_response)
     });
     let response = looked_up.await.map_err(|error| thread_failed("Get", &error))?;
     let response = response.map_err(|error| status::of(&error.into(), ""))?;

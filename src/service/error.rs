@@ -36,7 +36,7 @@ impl fmt::Display for CallError {
 
 /// A field of a message that has an invalid value.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct InvalidField {
+pub(crate) struct InvalidField {
     /// Its path in the message.
     pub(super) path: String,
     /// The problem, with expected and found.

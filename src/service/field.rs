@@ -91,6 +91,8 @@ mod tests {
             Field::FreshAttribute,
             Field::FreshAtLeast,
             Field::ScoreThreshold,
+            Field::ReturnAttributes,
+            Field::ReturnVectors,
             Field::ReturnAttribute(1),
             Field::EmbeddingModel,
             Field::MinSequence,

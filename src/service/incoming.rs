@@ -6,6 +6,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tonic::{Status, Streaming};
 
 use super::deadline::{self, Deadline};
+use super::memory::{CallMemory, Charge};
 use super::shared::Shared;
 use super::{status, undecodable};
 
@@ -17,6 +18,20 @@ pub(super) struct Incoming<T> {
     window: Arc<Semaphore>,
     draining: watch::Receiver<bool>,
     deadline: Deadline,
+    memory: Option<Arc<CallMemory>>,
+}
+
+/// The place of a request in the window of its stream, and its memory, held until it is answered.
+pub(super) struct Slot {
+    _place: OwnedSemaphorePermit,
+    charge: Option<Arc<Charge>>,
+}
+
+impl Slot {
+    /// Returns the memory of the request, for work that goes on without the client.
+    pub(super) fn charge(&self) -> Option<Arc<Charge>> {
+        self.charge.clone()
+    }
 }
 
 impl<T> Incoming<T> {
@@ -25,10 +40,11 @@ impl<T> Incoming<T> {
         method: &'static str,
         requests: Streaming<T>,
         deadline: Deadline,
+        memory: Option<Arc<CallMemory>>,
     ) -> Self {
         let window = Arc::new(Semaphore::new(shared.limits.max_stream_window));
         let (shared, draining) = (Arc::clone(shared), shared.draining.clone());
-        Self { shared, method, requests, window, draining, deadline }
+        Self { shared, method, requests, window, draining, deadline, memory }
     }
 
     /// Returns the next request with its slot in the window, to be held until the request is answered. Returns `None`
@@ -37,18 +53,16 @@ impl<T> Incoming<T> {
     /// # Errors
     /// Why there are no further requests: the deadline passed, the server drains, the stream broke, or a request cannot
     /// be decoded, after which the decoder does not continue.
-    pub(super) async fn next(
-        &mut self,
-        gone: impl Future<Output = ()>,
-    ) -> Option<Result<(OwnedSemaphorePermit, T), Status>> {
-        let Self { shared, method, requests, window, draining, deadline } = self;
+    pub(super) async fn next(&mut self, gone: impl Future<Output = ()>) -> Option<Result<(Slot, T), Status>> {
+        let Self { shared, method, requests, window, draining, deadline, memory } = self;
         let drain = async { _ = draining.wait_for(|draining| *draining).await };
         let next = async {
-            let slot = Arc::clone(window).acquire_owned().await.map_err(|_| status::internal())?;
+            let place = Arc::clone(window).acquire_owned().await.map_err(|_| status::internal())?;
             let request = requests.message().await;
             let request = request
                 .map_err(|status| undecodable::refusal_in_stream(shared, method, *deadline, status))?;
-            Ok(request.map(|request| (slot, request)))
+            let charge = memory.as_ref().and_then(|memory| memory.take()).map(Arc::new);
+            Ok(request.map(|request| (Slot { _place: place, charge }, request)))
         };
         let next: Result<_, Status> = tokio::select! {
             biased;

@@ -7,7 +7,7 @@
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -74,6 +74,11 @@ struct ReasonLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CauseLabels {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StateLabels {
     index: String,
     state: &'static str,
@@ -89,7 +94,7 @@ struct IndexGauge {
 }
 
 /// All gauges of an index with integer values.
-const INDEX_GAUGES: [IndexGauge; 16] = [
+const INDEX_GAUGES: [IndexGauge; 19] = [
     IndexGauge {
         name: "generation",
         help: "The generation that serves",
@@ -162,6 +167,21 @@ const INDEX_GAUGES: [IndexGauge; 16] = [
         value: |status| status.gate.as_ref().map(|report| report.found.queries.into()),
     },
     IndexGauge {
+        name: "scrub_bytes",
+        help: "Bytes of what serves whose checksums were compared in the background since the start",
+        value: |status| Some(status.scrub.bytes),
+    },
+    IndexGauge {
+        name: "scrub_mismatches",
+        help: "Checksums of what serves that differed in the background since the start",
+        value: |status| Some(status.scrub.mismatches),
+    },
+    IndexGauge {
+        name: "scrub_last_pass_timestamp_seconds",
+        help: "Unix time at which all checksums of a generation were compared in the background the last time",
+        value: |status| status.scrub.last_pass.and_then(|pass| u64::try_from(pass.as_second()).ok()),
+    },
+    IndexGauge {
         name: "generation_timestamp_seconds",
         help: "Unix time at which the generation that serves was published or activated",
         value: |status| u64::try_from(status.published_at.as_second()).ok(),
@@ -199,6 +219,39 @@ pub(super) struct Metrics {
     rebuild_state: Family<StateLabels, U64Gauge>,
     refused: Family<ReasonLabels, Counter>,
     short_answers: Family<ReasonLabels, Counter>,
+    refused_searches: Family<CauseLabels, Counter>,
+    admitted_cost: Counter<f64, AtomicU64>,
+    queue_seconds: Histogram,
+    bytes_in_flight: Gauge,
+    refused_for_memory: Family<CauseLabels, Counter>,
+    pub(super) connections: ConnectionMetrics,
+}
+
+/// The metrics of connections.
+#[derive(Clone, Debug)]
+pub(super) struct ConnectionMetrics {
+    pub(super) open: Gauge,
+    refused: Family<CauseLabels, Counter>,
+    pub(super) closed: ClosedConnections,
+    /// Answers that were cut because the client did not take them.
+    pub(super) stalled: Counter,
+}
+
+impl ConnectionMetrics {
+    /// Counts a connection that was refused.
+    pub(super) fn refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&CauseLabels { reason }).inc();
+    }
+}
+
+/// Counts the connections that were closed, by reason.
+#[derive(Clone, Debug)]
+pub(super) struct ClosedConnections(Family<CauseLabels, Counter>);
+
+impl ClosedConnections {
+    pub(super) fn count(&self, reason: &'static str) {
+        self.0.get_or_create(&CauseLabels { reason }).inc();
+    }
 }
 
 /// The gauges of an index that is not open; all of them are 0.
@@ -274,6 +327,58 @@ impl Metrics {
                 "Answers to searches with fewer candidates than requested or cut by the deadline, by reason",
                 Family::default(),
             ),
+            refused_searches: register(
+                all,
+                "refused_searches",
+                "Searches refused before they were computed, by reason",
+                Family::default(),
+            ),
+            // The encoder appends `_total`.
+            admitted_cost: register(
+                all,
+                "admitted_cost_seconds",
+                "Expected cost of the admitted searches, in seconds of one thread",
+                Counter::default(),
+            ),
+            queue_seconds: register(
+                all,
+                "queue_seconds",
+                "Seconds that searches waited for the compute pool",
+                Histogram::new(SECONDS),
+            ),
+            bytes_in_flight: register(
+                all,
+                "bytes_in_flight",
+                "Memory of the requests and answers in flight, in bytes",
+                Gauge::default(),
+            ),
+            refused_for_memory: register(
+                all,
+                "refused_for_memory",
+                "Times that a connection, or all of them together, had no memory left for a request or an answer",
+                Family::default(),
+            ),
+            connections: ConnectionMetrics {
+                open: register(all, "connections", "Open connections", Gauge::default()),
+                refused: register(
+                    all,
+                    "refused_connections",
+                    "Connections refused because there were too many in total or of their peer, by reason",
+                    Family::default(),
+                ),
+                closed: ClosedConnections(register(
+                    all,
+                    "closed_connections",
+                    "Connections closed, by reason",
+                    Family::default(),
+                )),
+                stalled: register(
+                    all,
+                    "stalled_answers",
+                    "Answers cut because the client did not take them in time",
+                    Counter::default(),
+                ),
+            },
             registry,
         };
         for task in Task::ALL {
@@ -302,10 +407,39 @@ impl Metrics {
         let by_reason = |reason| ReasonLabels { index: index.clone(), reason };
         metrics.refused.get_or_create(&by_reason("videos")).inc();
         metrics.short_answers.get_or_create(&by_reason("deadline")).inc();
+        metrics.refused_search("deadline");
+        metrics.connections.refused("peer");
+        metrics.connections.closed.count("silent");
+        metrics.refused_for_memory("server").inc();
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &metrics.registry)
             .expect("a string takes any text");
         text
+    }
+
+    /// Counts a search that is refused before it is computed.
+    pub(super) fn refused_search(&self, reason: &'static str) {
+        self.refused_searches.get_or_create(&CauseLabels { reason }).inc();
+    }
+
+    /// Counts a search that is queued, with its expected cost in nanoseconds.
+    pub(super) fn admitted_cost(&self, nanos: u64) {
+        self.admitted_cost.inc_by(nanos as f64 / 1e9);
+    }
+
+    /// Records how long a search waited.
+    pub(super) fn queued(&self, waited: Duration) {
+        self.queue_seconds.observe(waited.as_secs_f64());
+    }
+
+    /// The counter of the refusals for lack of memory: of a `connection`, or of the whole `server`.
+    pub(super) fn refused_for_memory(&self, reason: &'static str) -> Counter {
+        self.refused_for_memory.get_or_create(&CauseLabels { reason }).clone()
+    }
+
+    /// Updates the memory of requests and answers in flight.
+    pub(super) fn memory(&self, bytes: usize) {
+        self.bytes_in_flight.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     /// Answers a scrape.

@@ -6,9 +6,9 @@
 //!
 //! ```text
 //!  connection ─► access,
-//!                deadline ─► retrieval ─► convert ─► admission ─► engine pool ─► convert ─► answer
-//!  (server)      grpc-timeout             proto to   permit or    search with    domain to
-//!                                         domain     rejection    a budget       proto
+//!                deadline ─► retrieval ─► convert ─► admission ─► queue ─► engine pool ─► convert ─► answer
+//!  (server)      grpc-timeout             proto to   permit or    fair by  search with    domain to
+//!                                         domain     rejection    cost     a budget       proto
 //!                 ├────────► catalog ─► convert ─► admission ─► blocking thread, which waits for the disk
 //!                 ├────────► admin         on blocking threads
 //!                 ├────────► health        per index, and "" for the server
@@ -17,11 +17,17 @@
 //!
 //! | file | duty |
 //! |---|---|
-//! | `server.rs`       | connections: accept, serve, drain |
+//! | `server/`         | connections: accept, serve, limit, close, drain |
 //! | `listeners.rs`    | the ports of the server |
 //! | `stream.rs`       | the bytes of a connection, decrypted |
 //! | `caller.rs`       | who makes a call, and on which port |
 //! | `access/`         | who may do what: credentials, rights, browsers, audit |
+//! | `memory.rs`       | the memory of requests and answers in flight |
+//! | `bounds.rs`       | counts and limits the memory of every call |
+//! | `request_body.rs` | the body of a call, one whole message at a time |
+//! | `wire_size.rs`    | how much memory a message takes once it is decoded |
+//! | `answer_body.rs`  | the body of an answer, in small chunks |
+//! | `progress.rs`     | whether a client takes the answers |
 //! | `routes.rs`       | the routes of the port |
 //! | `deadline.rs`     | the `grpc-timeout` header |
 //! | `undecodable.rs`  | requests that cannot be decoded |
@@ -39,6 +45,12 @@
 //! | `field.rs`        | the fields of engine errors → paths in the proto |
 //! | `status.rs`       | errors → codes and details |
 //! | `admission.rs`    | limits the searches and writes in flight |
+//! | `quota.rs`        | what one caller may ask for |
+//! | `rates.rs`        | searches and cost per client and second |
+//! | `dispatcher.rs`   | which admitted search is computed next, and which is refused |
+//! | `queue.rs`        | the searches that wait, fair between clients and by deadline |
+//! | `flows.rs`        | start-time fair queueing |
+//! | `speed.rs`        | how measured cost compares with expected cost |
 //! | `shared.rs`       | the state that all calls share |
 //! | `options.rs`      | options and limits |
 //! | `proto.rs`        | the generated code |
@@ -46,26 +58,38 @@
 mod access;
 mod admin;
 mod admission;
+mod answer_body;
+mod bounds;
 mod caller;
 mod catalog;
-mod convert;
+pub(crate) mod convert;
 mod deadline;
+mod dispatcher;
 mod error;
 mod field;
+mod flows;
 mod health;
 mod incoming;
 mod listeners;
+mod memory;
 mod metrics;
 mod options;
+mod progress;
 pub mod proto;
+mod queue;
+mod quota;
+mod rates;
+mod request_body;
 mod retrieval;
 mod routes;
 mod server;
 mod shared;
+mod speed;
 mod status;
 mod stream;
 mod undecodable;
 mod watch;
+mod wire_size;
 mod write;
 mod write_stream;
 
@@ -78,8 +102,11 @@ use tokio::sync::{Semaphore, watch as watch_channel};
 use tokio::task::JoinSet;
 
 use self::admission::{Admission, Work};
+use self::dispatcher::Dispatcher;
 use self::health::Health;
+use self::memory::ServerMemory;
 use self::metrics::Metrics;
+use self::quota::Quota;
 use self::shared::Shared;
 use crate::engine::Engine;
 
@@ -91,7 +118,7 @@ pub(crate) use self::convert::plan_from_proto;
 pub use self::listeners::Listeners;
 #[cfg(feature = "cli")]
 pub(crate) use self::listeners::is_loopback;
-pub use self::options::{ServiceLimits, ServiceOptions};
+pub use self::options::{CallerLimits, ConnectionOptions, ServiceLimits, ServiceOptions};
 #[cfg(feature = "cli")]
 pub(crate) use self::status::code_name;
 
@@ -133,9 +160,22 @@ pub async fn serve(
             limits.max_concurrent_writes,
             metrics.writes_in_flight.clone(),
         ),
+        dispatcher: Arc::new(Dispatcher::new(
+            Arc::clone(&engine),
+            Arc::clone(&metrics),
+            limits.caller.max_queued_per_client,
+        )),
+        quota: Quota::new(limits.caller),
+        memory: ServerMemory::new(
+            limits.max_bytes_in_flight,
+            limits.max_connection_bytes,
+            metrics.refused_for_memory("connection"),
+            metrics.refused_for_memory("server"),
+        ),
         metrics: Arc::clone(&metrics),
         health: Health::new(&engine).await,
         limits,
+        connections: options.connections,
         draining: draining.clone(),
     });
     let router = routes::router(Arc::clone(&shared)).map_err(io::Error::other)?;
@@ -149,7 +189,13 @@ pub async fn serve(
     // If warming is quick, the first connection finds a ready index. Otherwise health reports that it is not ready.
     let indexes = engine.index_names().len() as u32;
     let _ = tokio::time::timeout(FIRST_POLL_WAIT, polled.acquire_many(indexes)).await;
-    let mut connections = server::Connections::new(router, draining);
+    let mut connections = server::Connections::new(
+        router,
+        draining,
+        options.connections,
+        Arc::clone(&shared.memory),
+        metrics.connections.clone(),
+    );
     tracing::info!(?addresses, "serving");
     connections.accept_until(listeners, &options.access, shutdown).await;
 

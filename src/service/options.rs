@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::access::Access;
+use crate::engine::Limits;
 
 /// The options of a server.
 #[derive(Clone, Debug)]
@@ -15,6 +16,8 @@ pub struct ServiceOptions {
     pub limits: ServiceLimits,
     /// Who may do what.
     pub access: Access,
+    /// The limits on connections.
+    pub connections: ConnectionOptions,
 }
 
 impl Default for ServiceOptions {
@@ -24,6 +27,7 @@ impl Default for ServiceOptions {
             drain_timeout: Duration::from_secs(10),
             limits: ServiceLimits::default(),
             access: Access::default(),
+            connections: ConnectionOptions::default(),
         }
     }
 }
@@ -45,6 +49,45 @@ pub struct ServiceLimits {
     pub max_batch_writes: usize,
     /// Maximum number of batches of writes in flight. Further batches are rejected.
     pub max_concurrent_writes: usize,
+    /// Maximum memory of all requests and answers in flight, in bytes. Further ones are rejected.
+    pub max_bytes_in_flight: usize,
+    /// The same for one connection.
+    pub max_connection_bytes: usize,
+    /// What one caller may ask for.
+    pub caller: CallerLimits,
+}
+
+/// Limits on what one caller may ask for. The defaults allow whatever the engine allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallerLimits {
+    /// Whether every video may be scored: searches with exact effort, and explanations.
+    pub allow_exact: bool,
+    /// Largest offset of a page.
+    pub max_offset: usize,
+    /// Most interests in one query.
+    pub max_interests: usize,
+    /// Maximum number of searches of one client that wait for the compute pool. Further searches are rejected.
+    pub max_queued_per_client: usize,
+    /// Searches of one client per second; 0 for any number.
+    pub max_searches_per_second: usize,
+    /// Expected cost of the searches of one client per second, in milliseconds of one thread; 0 for any.
+    pub max_cost_ms_per_second: usize,
+    /// Longest time for one search. It is also the deadline of a search without one.
+    pub max_deadline: Duration,
+}
+
+impl Default for CallerLimits {
+    fn default() -> Self {
+        Self {
+            allow_exact: true,
+            max_offset: 1_000_000,
+            max_interests: Limits::MAX_INTERESTS,
+            max_queued_per_client: 1024,
+            max_searches_per_second: 0,
+            max_cost_ms_per_second: 0,
+            max_deadline: Duration::from_secs(60),
+        }
+    }
 }
 
 impl Default for ServiceLimits {
@@ -57,6 +100,46 @@ impl Default for ServiceLimits {
             max_stream_window: 16,
             max_batch_writes: 1000,
             max_concurrent_writes: 256,
+            caller: CallerLimits::default(),
+            max_bytes_in_flight: 64 << 20,
+            max_connection_bytes: 48 << 20,
+        }
+    }
+}
+
+/// Limits on connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionOptions {
+    /// Maximum number of connections. If all are taken, the oldest one that made no call makes room.
+    pub max_connections: usize,
+    /// The same for the connections of one address.
+    pub max_connections_per_peer: usize,
+    /// Maximum number of open HTTP/2 streams, and so of calls, per connection.
+    pub max_streams: u32,
+    /// How long a connection may take to begin: the preface of HTTP/2, or the head of a request of HTTP/1.
+    pub handshake_timeout: Duration,
+    /// How long a request may take to arrive.
+    pub message_timeout: Duration,
+    /// How long a part of an answer may wait for the client to take it.
+    pub stall_timeout: Duration,
+    /// Age at which a connection is closed once its calls are answered; zero for never.
+    pub max_age: Duration,
+    /// How long calls in flight may continue on a connection of that age.
+    pub max_age_grace: Duration,
+}
+
+impl Default for ConnectionOptions {
+    fn default() -> Self {
+        Self {
+            max_connections: 1024,
+            max_connections_per_peer: 512,
+            // A full window of a busy client; what one connection can hold back is limited by this number.
+            max_streams: 256,
+            handshake_timeout: Duration::from_secs(10),
+            message_timeout: Duration::from_secs(30),
+            stall_timeout: Duration::from_secs(30),
+            max_age: Duration::ZERO,
+            max_age_grace: Duration::from_secs(30),
         }
     }
 }

@@ -7,9 +7,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 use prost::Message;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -18,17 +19,20 @@ use super::access::check_index;
 use super::admission::Permit;
 use super::caller::Caller;
 use super::deadline::{self, Deadline};
-use super::incoming::Incoming;
+use super::dispatcher::Turn;
+use super::incoming::{Incoming, Slot};
+use super::memory::{AnswerCharge, CallMemory};
 use super::metrics::Observation;
 use super::proto::retrieval_server::Retrieval;
 use super::proto::{
     BatchSearchRequest, BatchSearchResponse, BatchSearchResult, ExplainRequest, ExplainResponse,
     SearchRequest, SearchResponse, SearchStreamItem, batch_search_result, search_stream_item,
 };
+use super::queue::Place;
 use super::shared::Shared;
 use super::{convert, status};
 use crate::base::id::VideoId;
-use crate::engine::{self, Budget, EngineError};
+use crate::engine::{self, Budget, Effort, EngineError};
 use crate::service::error::InvalidField;
 
 /// `Retrieval` over one engine.
@@ -45,20 +49,19 @@ impl RetrievalService {
 #[tonic::async_trait]
 impl Retrieval for RetrievalService {
     async fn search(&self, request: Request<SearchRequest>) -> Result<Response<SearchResponse>, Status> {
-        let caller = Caller::of(&request)?;
-        let call = Call::of(&self.shared, "Search", Deadline::of(&request), &caller);
-        let pending = call.search(request.into_inner(), "", || self.shared.admission.admit_one());
-        pending.answer().await.map(Response::new)
+        let memory = CallMemory::of(&request);
+        let call = Call::of(&self.shared, "Search", &request, memory.as_ref())?;
+        call.search(request.into_inner(), "", |place| call.admit(place)).response().await
     }
 
     async fn batch_search(
         &self,
         request: Request<BatchSearchRequest>,
     ) -> Result<Response<BatchSearchResponse>, Status> {
-        let caller = Caller::of(&request)?;
-        let call = Call::of(&self.shared, "BatchSearch", Deadline::of(&request), &caller);
+        let memory = CallMemory::of(&request);
+        let call = Call::of(&self.shared, "BatchSearch", &request, memory.as_ref())?;
         let requests = request.into_inner().requests;
-        let permits = match self.admit_batch(requests.len()) {
+        let permits = match call.admit_batch(requests.len()) {
             Ok(permits) => permits,
             Err(status) => {
                 call.observe("").finish(status.code());
@@ -66,21 +69,26 @@ impl Retrieval for RetrievalService {
             }
         };
         let start = |(position, (request, permit))| {
-            call.search(request, &format!("requests[{position}]."), || Ok(permit))
+            call.search(request, &format!("requests[{position}]."), |_| Ok(permit))
         };
         let started: Vec<Pending<SearchResponse>> =
             requests.into_iter().zip(permits).enumerate().map(start).collect();
         let mut results = Vec::with_capacity(started.len());
+        let charge = AnswerCharge::default();
         for pending in started {
+            let own = pending.charge();
             let result = match pending.answer().await {
-                Ok(response) => batch_search_result::Result::Response(response),
+                Ok(response) => {
+                    charge.join(&own);
+                    batch_search_result::Result::Response(response)
+                }
                 Err(status) => batch_search_result::Result::Error(status::to_item(&status)),
             };
             results.push(BatchSearchResult { result: Some(result) });
         }
         let response = BatchSearchResponse { results };
         status::check_size(&response, self.shared.limits.max_response_bytes)?;
-        Ok(Response::new(response))
+        Ok(charge.attach(Response::new(response)))
     }
 
     type StreamSearchStream = Pin<Box<dyn Stream<Item = Result<SearchStreamItem, Status>> + Send>>;
@@ -89,13 +97,17 @@ impl Retrieval for RetrievalService {
         &self,
         request: Request<Streaming<SearchRequest>>,
     ) -> Result<Response<Self::StreamSearchStream>, Status> {
-        let deadline = Deadline::of(&request);
-        let caller = Caller::of(&request)?;
+        let (deadline, caller) = (Deadline::of(&request), Caller::of(&request)?);
+        let memory = CallMemory::of(&request);
         let (started, answers) = mpsc::unbounded_channel();
-        tokio::spawn(read_stream(Arc::clone(&self.shared), request.into_inner(), deadline, caller, started));
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(read_stream(shared, request.into_inner(), caller, deadline, memory, started));
         let answers = UnboundedReceiverStream::new(answers).then(move |started| async move {
             let Started { pending, slot } = started?;
+            let charge = pending.charge();
             let answer = deadline.bound(pending.answer()).await.unwrap_or_else(|| Err(deadline::exceeded()));
+            // The answer is encoded next, and then charged by its encoded size.
+            charge.end();
             drop(slot);
             let item = match answer {
                 Ok(response) => search_stream_item::Item::Response(response),
@@ -107,21 +119,10 @@ impl Retrieval for RetrievalService {
     }
 
     async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
-        let caller = Caller::of(&request)?;
-        let call = Call::of(&self.shared, "Explain", Deadline::of(&request), &caller);
+        let memory = CallMemory::of(&request);
+        let call = Call::of(&self.shared, "Explain", &request, memory.as_ref())?;
         let ExplainRequest { request, video_id } = request.into_inner();
-        call.explain(request.unwrap_or_default(), VideoId(video_id)).answer().await.map(Response::new)
-    }
-}
-
-impl RetrievalService {
-    fn admit_batch(&self, searches: usize) -> Result<Vec<Permit>, Status> {
-        let max_batch = self.shared.limits.max_batch;
-        if searches > max_batch {
-            let problem = format!("expected at most {max_batch} searches, found {searches}");
-            return Err(status::of(&InvalidField::new("requests", problem).into(), ""));
-        }
-        self.shared.admission.admit(searches)
+        call.explain(request.unwrap_or_default(), VideoId(video_id)).response().await
     }
 }
 
@@ -129,7 +130,7 @@ impl RetrievalService {
 struct Started {
     pending: Pending<SearchResponse>,
     /// Its slot in the window of the stream, held until it is answered.
-    slot: OwnedSemaphorePermit,
+    slot: Slot,
 }
 
 /// Starts the requests of a stream as they arrive, a bounded number at a time, until the stream ends, the deadline
@@ -137,15 +138,16 @@ struct Started {
 async fn read_stream(
     shared: Arc<Shared>,
     requests: Streaming<SearchRequest>,
-    deadline: Deadline,
     caller: Caller,
+    deadline: Deadline,
+    memory: Option<Arc<CallMemory>>,
     started: mpsc::UnboundedSender<Result<Started, Status>>,
 ) {
-    let call = Call::of(&shared, "StreamSearch", deadline, &caller);
-    let mut incoming = Incoming::of(&shared, call.method, requests, deadline);
+    let call = Call { shared: &shared, method: "StreamSearch", caller, deadline, memory: memory.as_ref() };
+    let mut incoming = Incoming::of(&shared, call.method, requests, deadline, memory.clone());
     while let Some(next) = incoming.next(started.closed()).await {
         let item = next.map(|(slot, request)| Started {
-            pending: call.search(request, "", || shared.admission.admit_one()),
+            pending: call.search(request, "", |place| call.admit(place)),
             slot,
         });
         let is_last = item.is_err();
@@ -156,21 +158,67 @@ async fn read_stream(
 }
 
 /// One call, as the context of its searches.
-#[derive(Clone, Copy)]
 struct Call<'a> {
     shared: &'a Arc<Shared>,
     method: &'static str,
+    caller: Caller,
     deadline: Deadline,
-    caller: &'a Caller,
+    memory: Option<&'a Arc<CallMemory>>,
 }
 
 impl<'a> Call<'a> {
-    fn of(shared: &'a Arc<Shared>, method: &'static str, deadline: Deadline, caller: &'a Caller) -> Self {
-        Self { shared, method, deadline, caller }
+    fn of<T>(
+        shared: &'a Arc<Shared>,
+        method: &'static str,
+        request: &Request<T>,
+        memory: Option<&'a Arc<CallMemory>>,
+    ) -> Result<Self, Status> {
+        let (caller, deadline) = (Caller::of(request)?, Deadline::of(request));
+        Ok(Self { shared, method, caller, deadline, memory })
+    }
+
+    /// When a search that arrives now must be answered.
+    fn due(&self) -> Option<Instant> {
+        let latest = Instant::now().checked_add(self.shared.quota.limits.max_deadline);
+        self.deadline.0.into_iter().chain(latest).min()
+    }
+
+    fn place(&self, due: Option<Instant>) -> Place {
+        let deadline = due.map_or(u64::MAX, |due| self.shared.dispatcher.nanos(due));
+        Place { client: self.caller.client(), connection: self.caller.connection(), deadline }
+    }
+
+    /// Admits one search. If too many are in flight, one of the client with the most gives way.
+    fn admit(&self, place: &Place) -> Result<Permit, Status> {
+        let Shared { admission, dispatcher, metrics, .. } = &**self.shared;
+        let admitted = admission.admit_one();
+        let admitted = match admitted {
+            Err(_) if dispatcher.make_room(place) => admission.admit_one(),
+            admitted => admitted,
+        };
+        admitted.inspect_err(|_| metrics.refused_search("in_flight"))
+    }
+
+    fn admit_batch(&self, searches: usize) -> Result<Vec<Permit>, Status> {
+        let max_batch = self.shared.limits.max_batch;
+        if searches > max_batch {
+            let problem = format!("expected at most {max_batch} searches, found {searches}");
+            return Err(status::of(&InvalidField::new("requests", problem).into(), ""));
+        }
+        let place = self.place(self.due());
+        let mut admitted = self.shared.admission.admit(searches);
+        // At most as often as there are searches: each time one place becomes free.
+        for _ in 0..searches {
+            if admitted.is_ok() || !self.shared.dispatcher.make_room(&place) {
+                break;
+            }
+            admitted = self.shared.admission.admit(searches);
+        }
+        admitted.inspect_err(|_| self.shared.metrics.refused_search("in_flight"))
     }
 
     /// Starts to observe a request for the index of this name.
-    fn observe(self, index: &str) -> Observation {
+    fn observe(&self, index: &str) -> Observation {
         // A request for an index that is not served is counted under "", as is a batch that is rejected as a whole.
         let index = self.shared.engine.resolve(index).unwrap_or_default();
         Observation::begin(&self.shared.metrics, self.method, index, self.deadline)
@@ -178,76 +226,128 @@ impl<'a> Call<'a> {
 
     /// Queues one search. `path` is the path of the request within the call.
     fn search(
-        self,
+        &self,
         request: SearchRequest,
         path: &str,
-        admit: impl FnOnce() -> Result<Permit, Status>,
+        admit: impl FnOnce(&Place) -> Result<Permit, Status>,
     ) -> Pending<SearchResponse> {
         let with_stats = request.return_stats;
-        self.queue(request, path, admit, move |job| {
-            let response = job.shared.engine.search(&job.request, &job.budget)?;
+        let cost = |request: &engine::SearchRequest| self.shared.engine.expected_cost(request);
+        let peer = self.caller.peer;
+        self.queue(request, path, cost, admit, move |job| {
+            let response = job.shared.engine.search_of(Some(peer), &job.request, &job.budget)?;
             job.observation.searched(&response);
             Ok(convert::search_response(response, with_stats))
         })
     }
 
     /// Queues the explanation of one video.
-    fn explain(self, request: SearchRequest, video: VideoId) -> Pending<ExplainResponse> {
+    fn explain(&self, request: SearchRequest, video: VideoId) -> Pending<ExplainResponse> {
+        // It searches, and scores every video.
+        let cost = |request: &engine::SearchRequest| {
+            let exact = engine::SearchRequest { effort: Effort::Exact, plan: None, ..request.clone() };
+            self.shared.engine.expected_cost(request) + 2 * self.shared.engine.expected_cost(&exact)
+        };
         self.queue(
             request,
             "request.",
-            || self.shared.admission.admit_one(),
+            cost,
+            |place| self.admit(place),
             move |job| job.shared.engine.explain(&job.request, video, &job.budget).map(convert::explanation),
         )
     }
 
     /// Converts and admits a request, and queues `work` on it for the compute pool.
     fn queue<R: Message + Send + 'static>(
-        self,
+        &self,
         request: SearchRequest,
         path: &str,
-        admit: impl FnOnce() -> Result<Permit, Status>,
+        cost: impl FnOnce(&engine::SearchRequest) -> u64,
+        admit: impl FnOnce(&Place) -> Result<Permit, Status>,
         work: impl FnOnce(&Job) -> Result<R, EngineError> + Send + 'static,
     ) -> Pending<R> {
         let observation = self.observe(&request.index);
-        let admitted = check_index(self.shared, self.caller, self.method, &request.index)
+        let due = self.due();
+        let place = self.place(due);
+        let admitted = check_index(self.shared, &self.caller, self.method, &request.index)
             .and_then(|()| convert::search_request(request).map_err(|error| status::of(&error.into(), path)))
-            .and_then(|request| Ok((request, admit()?)));
-        let (request, permit) = match admitted {
+            .and_then(|request| {
+                self.check(&request, path)?;
+                let cost = cost(&request);
+                self.use_rates(&place, cost)?;
+                Ok((request, cost, admit(&place)?))
+            });
+        let (request, cost, permit) = match admitted {
             Ok(admitted) => admitted,
             Err(status) => {
                 observation.finish(status.code());
                 return Pending::Refused(status);
             }
         };
-        let budget = Budget::until(self.deadline.0);
+        let charge = AnswerCharge::default();
+        let room = charge.room(self.shared.limits.max_response_bytes, self.memory.cloned());
+        let budget = Budget::until(due).with_room(room);
         let cancel = CancelOnDrop(budget.clone());
         let shared = Arc::clone(self.shared);
         let job = Job { shared, request, budget, path: path.to_owned(), observation };
         let (answer, answered) = oneshot::channel();
-        self.shared.engine.spawn(move || {
-            let result = job.run(work);
+        let run = Box::new(move |turn| {
+            let result = match turn {
+                Turn::Compute => job.run(work),
+                Turn::Refused(status) => Err(status),
+            };
+            let is_answered = result.is_ok();
             // Before the answer is sent, so that the metrics already count a search whose answer the caller has.
             job.observation.finish(result.as_ref().err().map_or(Code::Ok, Status::code));
             drop(permit);
             // Fails if the caller is gone.
             let _ = answer.send(result);
+            is_answered
         });
-        Pending::Queued { answered, _cancel: cancel }
+        self.shared.dispatcher.submit(&place, cost, run);
+        Pending::Queued { answered, charge, _cancel: cancel }
+    }
+
+    /// Checks what a request asks for.
+    fn check(&self, request: &engine::SearchRequest, path: &str) -> Result<(), Status> {
+        self.shared.quota.check(request, path)
+    }
+
+    /// Uses the rates of the client.
+    fn use_rates(&self, place: &Place, cost: u64) -> Result<(), Status> {
+        let Shared { quota, dispatcher, metrics, .. } = &**self.shared;
+        quota.take(&place.client, cost, dispatcher.nanos(Instant::now())).map_err(|(reason, status)| {
+            metrics.refused_search(reason);
+            status
+        })
     }
 }
 
 /// The answer to a queued request. Dropping it cancels the search.
 enum Pending<R> {
     Refused(Status),
-    Queued { answered: oneshot::Receiver<Result<R, Status>>, _cancel: CancelOnDrop },
+    Queued { answered: oneshot::Receiver<Result<R, Status>>, charge: AnswerCharge, _cancel: CancelOnDrop },
 }
 
 impl<R> Pending<R> {
+    /// Returns the charge of the answer.
+    fn charge(&self) -> AnswerCharge {
+        match self {
+            Pending::Refused(_) => AnswerCharge::default(),
+            Pending::Queued { charge, .. } => charge.clone(),
+        }
+    }
+
+    /// Waits for the answer of a call with one request.
+    async fn response(self) -> Result<Response<R>, Status> {
+        let charge = self.charge();
+        self.answer().await.map(|answer| charge.attach(Response::new(answer)))
+    }
+
     async fn answer(self) -> Result<R, Status> {
         match self {
             Pending::Refused(status) => Err(status),
-            Pending::Queued { answered, _cancel } => {
+            Pending::Queued { answered, charge: _charge, _cancel } => {
                 answered.await.unwrap_or_else(|_| Err(status::internal()))
             }
         }

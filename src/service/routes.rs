@@ -10,6 +10,7 @@ use tonic::service::Routes;
 
 use super::access::{self, Role};
 use super::admin::AdminService;
+use super::bounds;
 use super::caller::Caller;
 use super::catalog::CatalogService;
 use super::deadline;
@@ -52,13 +53,19 @@ pub(super) fn router(shared: Arc<Shared>) -> Result<axum::Router, tonic_reflecti
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?);
     let metrics = Arc::clone(&shared.metrics);
-    let scrape = axum::routing::get(move || async move { metrics.scrape() });
+    let memory = Arc::clone(&shared.memory);
+    let scrape = axum::routing::get(move || async move {
+        metrics.memory(memory.held());
+        metrics.scrape()
+    });
     let undecodable = axum::middleware::from_fn_with_state(Arc::clone(&shared), undecodable::refuse);
+    let bounds = axum::middleware::from_fn_with_state(Arc::clone(&shared), bounds::enforce);
     let guard = axum::middleware::from_fn_with_state(Arc::clone(&shared), access::guard);
     let healthz = axum::routing::get(move |Extension(caller)| healthz(shared, caller));
     Ok(routes
         .into_axum_router()
         .layer(undecodable)
+        .layer(bounds)
         .route("/metrics", scrape)
         .route("/healthz", healthz)
         .layer(guard)

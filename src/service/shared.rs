@@ -6,9 +6,12 @@ use tokio::sync::watch;
 
 use super::access::Access;
 use super::admission::Admission;
+use super::dispatcher::Dispatcher;
 use super::health::Health;
+use super::memory::ServerMemory;
 use super::metrics::Metrics;
-use super::options::ServiceLimits;
+use super::options::{ConnectionOptions, ServiceLimits};
+use super::quota::Quota;
 use crate::engine::Engine;
 
 /// The state that all calls of one server share.
@@ -20,9 +23,16 @@ pub(super) struct Shared {
     pub(super) admission: Admission,
     /// Admits batches of writes.
     pub(super) write_admission: Admission,
+    /// Gives admitted searches to the compute pool.
+    pub(super) dispatcher: Arc<Dispatcher>,
+    /// What a caller may ask for.
+    pub(super) quota: Quota,
     pub(super) metrics: Arc<Metrics>,
     pub(super) health: Health,
     pub(super) limits: ServiceLimits,
+    pub(super) connections: ConnectionOptions,
+    /// The memory of requests and answers in flight.
+    pub(super) memory: Arc<ServerMemory>,
     /// Turns true when the server starts to drain.
     pub(super) draining: watch::Receiver<bool>,
 }

@@ -21,6 +21,8 @@ const GENERATION_TYPE: &str = "shortlist.v1.Generation";
 const VIDEO_TYPE: &str = "shortlist.v1.Video";
 /// The delay after which a caller may retry a search whose `min_sequence` this server has not seen yet.
 const WRITE_DELAY: Duration = Duration::from_millis(20);
+/// The delay after which a caller may retry a request for which there was no memory.
+pub(super) const MEMORY_DELAY: Duration = Duration::from_millis(100);
 /// Maximum length of a message and of each text in the details, in bytes. They may quote text from a caller, and are
 /// sent as headers, most of them twice. Many clients accept at most 8 KiB of headers.
 const MAX_TEXT_BYTES: usize = 512;
@@ -69,6 +71,10 @@ fn of_engine(error: &EngineError, path: &str) -> Status {
         | EngineError::RecallUnreachable { .. } => {
             Status::with_error_details(Code::FailedPrecondition, message, own_field())
         }
+        EngineError::AnswerTooLarge { .. } => {
+            Status::with_error_details(Code::ResourceExhausted, message, own_field())
+        }
+        EngineError::NoRoom => no_memory(message),
         EngineError::NotYetWritten { .. } => {
             let mut details = own_field();
             details.set_retry_info(Some(WRITE_DELAY));
@@ -91,6 +97,7 @@ fn of_engine(error: &EngineError, path: &str) -> Status {
         }
         // Another server may answer, or this one after the next publication.
         EngineError::OutOfService { .. } => Status::unavailable(message),
+        EngineError::Busy { .. } => Status::resource_exhausted(message),
         EngineError::ReadOnly { .. } => Status::failed_precondition(message),
         EngineError::Cancelled => Status::cancelled(message),
         EngineError::DeadlineExceeded => Status::deadline_exceeded(message),
@@ -117,6 +124,12 @@ fn of_store(error: &StoreError, message: String) -> Status {
         | StoreError::Index(_) => Status::failed_precondition(message),
         StoreError::Io { .. } => Status::internal(message),
     }
+}
+
+/// Returns the status of a request for which there is no memory at the moment.
+pub(super) fn no_memory(message: impl Into<String>) -> Status {
+    let details = ErrorDetails::with_retry_info(Some(MEMORY_DELAY));
+    Status::with_error_details(Code::ResourceExhausted, message, details)
 }
 
 fn bounded(text: impl Display) -> String {

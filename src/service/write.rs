@@ -13,6 +13,7 @@ use super::admission::Permit;
 use super::caller::Caller;
 use super::convert::{self, Batch};
 use super::deadline::{self, Begun, Deadline};
+use super::memory::CallMemory;
 use super::metrics::Observation;
 use super::proto::{UpsertRequest, WriteResponse};
 use super::shared::Shared;
@@ -40,6 +41,8 @@ pub(super) struct WriteCall<'a> {
     pub(super) deadline: Deadline,
     pub(super) begun: Begun,
     pub(super) caller: Caller,
+    /// The memory of a call with one request.
+    pub(super) memory: Option<Arc<CallMemory>>,
 }
 
 impl<'a> WriteCall<'a> {
@@ -49,7 +52,7 @@ impl<'a> WriteCall<'a> {
         request: &Request<T>,
     ) -> Result<Self, Status> {
         let (deadline, begun, caller) = (Deadline::of(request), Begun::of(request), Caller::of(request)?);
-        Ok(Self { shared, method, deadline, begun, caller })
+        Ok(Self { shared, method, deadline, begun, caller, memory: CallMemory::of(request) })
     }
 
     pub(super) fn observe(&self, index: &str) -> Observation {
@@ -112,7 +115,7 @@ impl<'a> WriteCall<'a> {
     ) -> PendingWrite {
         let caller = self.caller.clone();
         let (shared, method, deadline) = (Arc::clone(self.shared), self.method, self.deadline);
-        let begun = self.begun.clone();
+        let (begun, memory) = (self.begun.clone(), self.memory.clone());
         let written = tokio::task::spawn_blocking(move || {
             let index = batch.index.clone();
             let result = if begun.before(deadline) {
@@ -124,7 +127,7 @@ impl<'a> WriteCall<'a> {
             record(&shared, &caller, method, &index, change, result.as_ref().err());
             // Before the answer is sent, so that the metrics already count a write whose answer the caller has.
             observation.finish(result.as_ref().err().map_or(Code::Ok, Status::code));
-            drop(permit);
+            drop((permit, memory));
             result
         });
         PendingWrite::Started { written, method }

@@ -8,14 +8,15 @@ use std::collections::HashSet;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Status, Streaming};
 
 use super::caller::Caller;
 use super::deadline::{Begun, Deadline};
-use super::incoming::Incoming;
+use super::incoming::{Incoming, Slot};
+use super::memory::{CallMemory, Charge};
 use super::proto::{StreamUpsertRequest, StreamUpsertResponse, WriteResponse, stream_upsert_response};
 use super::shared::Shared;
 use super::status;
@@ -31,9 +32,10 @@ pub(super) fn answers(
     requests: Streaming<StreamUpsertRequest>,
     deadline: Deadline,
     caller: Caller,
+    memory: Option<Arc<CallMemory>>,
 ) -> Answers {
     let (started, answers) = mpsc::unbounded_channel();
-    tokio::spawn(read(shared, requests, deadline, caller, started));
+    tokio::spawn(read(shared, requests, deadline, caller, memory, started));
     Box::pin(UnboundedReceiverStream::new(answers).then(|started| async move {
         let Started { answered, slot } = started?;
         let answer = answered.await.unwrap_or_else(|_| Err(status::internal()));
@@ -50,7 +52,7 @@ pub(super) fn answers(
 struct Started {
     answered: oneshot::Receiver<Result<WriteResponse, Status>>,
     /// Its slot in the window of the stream, held until it is answered.
-    slot: OwnedSemaphorePermit,
+    slot: Slot,
 }
 
 /// Starts the requests of a stream as they arrive, a bounded number at a time.
@@ -59,18 +61,25 @@ async fn read(
     requests: Streaming<StreamUpsertRequest>,
     deadline: Deadline,
     caller: Caller,
+    memory: Option<Arc<CallMemory>>,
     started: mpsc::UnboundedSender<Result<Started, Status>>,
 ) {
-    let begun = Begun::default();
-    let call = WriteCall { shared: &shared, method: "StreamUpsert", deadline, begun, caller };
-    let mut incoming = Incoming::of(&shared, call.method, requests, deadline);
+    let call = WriteCall {
+        shared: &shared,
+        method: "StreamUpsert",
+        deadline,
+        begun: Begun::default(),
+        caller,
+        memory: None,
+    };
+    let mut incoming = Incoming::of(&shared, call.method, requests, deadline, memory);
     let mut in_flight = InFlight::default();
     while let Some(next) = incoming.next(started.closed()).await {
         let item = match next {
             Ok((slot, request)) => {
                 let upsert = request.upsert.unwrap_or_default();
                 let done = in_flight.enter(upsert.videos.iter().map(|video| video.video_id)).await;
-                let answered = answer_when_written(call.start_upsert(upsert, "upsert."), done);
+                let answered = answer_when_written(call.start_upsert(upsert, "upsert."), done, slot.charge());
                 Ok(Started { answered, slot })
             }
             Err(status) => Err(status),
@@ -86,11 +95,12 @@ async fn read(
 fn answer_when_written(
     pending: PendingWrite,
     done: oneshot::Sender<()>,
+    charge: Option<Arc<Charge>>,
 ) -> oneshot::Receiver<Result<WriteResponse, Status>> {
     let (answer, answered) = oneshot::channel();
     tokio::spawn(async move {
         let result = pending.answer().await;
-        drop(done);
+        drop((done, charge));
         // Fails if the caller is gone.
         let _ = answer.send(result);
     });

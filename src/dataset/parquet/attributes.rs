@@ -242,7 +242,9 @@ fn nanos_of_int96(time: &Int96) -> i128 {
     (i128::from(day as i32) - JULIAN_EPOCH) * DAYS.nanos + i128::from(nanos)
 }
 
+/// The text of a value, which is about to be copied.
 fn text<'v>(chunk: &Chunk<'_>, row: usize, value: &'v ByteArray) -> Result<&'v str, DatasetError> {
+    chunk.expansion.charge(value.len() as u64)?;
     std::str::from_utf8(value.data())
         .map_err(|error| chunk.corrupt(format!("row {row}: expected UTF-8 text, found {error}")))
 }

@@ -1,23 +1,26 @@
 //! Opens one Parquet file and decodes the wanted columns of every row group.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
+use rustc_hash::FxHashSet;
 
 use super::attributes::{ID, append_ids, append_values};
 use super::embeddings::{EMBEDDING, EmbeddingColumn, Reserve};
+use super::expansion::{Expansion, check_schema_depth};
 use super::records::Chunk;
 use super::schema::{Element, Field, Leaf, empty_column, fields, is_embedding};
 use super::table::{Columns, Table};
 use crate::base::id::VideoId;
+use crate::base::regular_file;
 use crate::dataset::column::{AttributeColumn, ColumnValues};
 use crate::dataset::error::DatasetError;
-use crate::dataset::limits::check_rows;
+use crate::dataset::limits::{check_rows, map_file};
 
 const MAGIC: &[u8; 4] = b"PAR1";
+/// The most columns that are read: an index has room for the sections of that many lists of words.
+const MAX_COLUMNS: usize = 8_000;
 
 /// Decodes the wanted columns of the Parquet file at `path`.
 ///
@@ -34,20 +37,29 @@ pub(in crate::dataset) fn read(path: &Path, columns: Columns) -> Result<Table, D
 }
 
 fn decode(path: &Path, columns: Columns) -> Result<Table, DatasetError> {
-    let file = File::open(path).map_err(DatasetError::io(path))?;
-    let file_bytes = check_magic(path, &file)?;
+    let mapped = map_file(path)?;
+    let bytes = mapped.bytes();
+    check_magic(path, bytes)?;
+    check_schema_depth(path, bytes)?;
+    let expansion = Expansion::new(path, bytes.len());
+    let file = regular_file::open(path).map_err(DatasetError::io(path))?;
     let broken = |source: ParquetError| DatasetError::Parquet { path: path.to_owned(), source };
     let reader = SerializedFileReader::new(file).map_err(broken)?;
     let metadata = reader.metadata().file_metadata();
     let announced = check_rows(path, u64::try_from(metadata.num_rows()).unwrap_or(0))?;
     let fields = fields(metadata.schema_descr());
     check_names(path, &fields, columns)?;
-    let wanted = fields.iter().filter(|field| match columns {
+    let is_wanted = |field: &&Field| match columns {
         Columns::Embedding => field.name == EMBEDDING,
         Columns::All => true,
         Columns::AllButEmbedding => field.name != EMBEDDING,
-    });
-    let reserve = Reserve { rows: announced, bytes: file_bytes.saturating_mul(2) as usize };
+    };
+    let found = fields.iter().filter(is_wanted).count();
+    if found > MAX_COLUMNS {
+        return Err(DatasetError::TooManyColumns { path: path.to_owned(), most: MAX_COLUMNS, found });
+    }
+    let wanted = fields.iter().filter(is_wanted);
+    let reserve = Reserve { rows: announced, bytes: bytes.len().saturating_mul(2) };
     let mut columns = wanted.map(|field| Column::new(path, field, reserve)).collect::<Result<Vec<_>, _>>()?;
 
     let mut rows = 0;
@@ -63,7 +75,9 @@ fn decode(path: &Path, columns: Columns) -> Result<Table, DatasetError> {
                 matches!(column.decoded, DecodedColumn::Attribute(ColumnValues::Unsupported { .. }));
             let Some(leaf) = column.field.leaf.filter(|_| !is_unsupported) else { continue };
             let name = &column.field.name;
-            let chunk = Chunk { path, name, leaf, first_row: rows, rows: total - rows };
+            let chunk =
+                Chunk { path, name, leaf, first_row: rows, rows: total - rows, expansion: &expansion };
+            expansion.charge_pages(bytes, group.metadata().column(leaf.column), &leaf)?;
             let reader = group.get_column_reader(leaf.column).map_err(broken)?;
             match &mut column.decoded {
                 DecodedColumn::Embeddings(embeddings) => embeddings.append(chunk, reader)?,
@@ -139,35 +153,25 @@ impl<'a> Column<'a> {
     }
 }
 
-/// Returns the length of the file in bytes, if it begins and ends as Parquet does.
-fn check_magic(path: &Path, file: &File) -> Result<u64, DatasetError> {
-    let mut file = file;
-    let bytes = file.metadata().map_err(DatasetError::io(path))?.len();
-    if bytes == 0 {
-        return Err(DatasetError::EmptyFile { path: path.to_owned() });
+/// Checks that a file begins and ends as Parquet does.
+fn check_magic(path: &Path, bytes: &[u8]) -> Result<(), DatasetError> {
+    let ends = [&bytes[..bytes.len().min(4)], &bytes[bytes.len().saturating_sub(4)..]].concat();
+    if ends == [*MAGIC, *MAGIC].concat() && bytes.len() >= 12 {
+        return Ok(());
     }
-    let mut ends = Vec::new();
-    let mut read = |from| -> std::io::Result<()> {
-        file.seek(from)?;
-        file.take(MAGIC.len() as u64).read_to_end(&mut ends).map(drop)
-    };
-    read(SeekFrom::Start(0)).map_err(DatasetError::io(path))?;
-    read(SeekFrom::Start(bytes.saturating_sub(4))).map_err(DatasetError::io(path))?;
-    if ends != [*MAGIC, *MAGIC].concat() || bytes < 12 {
-        return Err(DatasetError::WrongMagic {
-            path: path.to_owned(),
-            format: "Parquet",
-            expected: r#"begin and end with "PAR1""#,
-            found: format!("\"{}\"", ends.escape_ascii()),
-        });
-    }
-    Ok(bytes)
+    Err(DatasetError::WrongMagic {
+        path: path.to_owned(),
+        format: "Parquet",
+        expected: r#"begin and end with "PAR1""#,
+        found: format!("\"{}\"", ends.escape_ascii()),
+    })
 }
 
 fn check_names(path: &Path, fields: &[Field], columns: Columns) -> Result<(), DatasetError> {
     let names: Vec<&String> = fields.iter().map(|field| &field.name).collect();
-    if let Some(at) = (1..names.len()).find(|&at| names[..at].contains(&names[at])) {
-        let name = names[at].clone();
+    let mut seen = FxHashSet::default();
+    if let Some(name) = names.iter().find(|name| !seen.insert(**name)) {
+        let name = (*name).clone();
         return Err(DatasetError::DuplicateColumn { path: path.to_owned(), name, first: path.to_owned() });
     }
     if columns != Columns::AllButEmbedding && !names.iter().any(|name| *name == EMBEDDING) {

@@ -18,9 +18,13 @@
 #[cfg(feature = "parquet")]
 mod attributes;
 #[cfg(feature = "parquet")]
+mod compact;
+#[cfg(feature = "parquet")]
 mod decode;
 #[cfg(feature = "parquet")]
 mod embeddings;
+#[cfg(feature = "parquet")]
+mod expansion;
 #[cfg(feature = "parquet")]
 mod records;
 #[cfg(feature = "parquet")]

@@ -11,6 +11,7 @@ use parquet::column::reader::ColumnReaderImpl;
 use parquet::data_type::DataType;
 use parquet::errors::ParquetError;
 
+use super::expansion::Expansion;
 use super::schema::Leaf;
 use crate::dataset::error::DatasetError;
 
@@ -28,6 +29,8 @@ pub(super) struct Chunk<'a> {
     pub first_row: usize,
     /// The number of rows that the row group announces.
     pub rows: usize,
+    /// The budget of the file.
+    pub expansion: &'a Expansion<'a>,
 }
 
 impl Chunk<'_> {

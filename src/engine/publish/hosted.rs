@@ -107,11 +107,28 @@ impl HostedIndex {
         // The supervisor reports a panic. The next look tries again.
         let _ = self.background.supervisor.run(Task::Refresh, || {
             let Some(served) = self.served.load_full() else { return self.open_later(&mut failed, events) };
+            // Also if the files are not those that were opened: they may have been rewritten in place.
+            served.scrub(events);
             match served.check_in_place() {
                 Ok(()) => self.refresh(&served, events),
                 Err(detached) => self.reattach(served, &detached, &mut failed, events),
             }
         });
+    }
+
+    /// Gives the reserve for takedowns back if the disk is full, and opens the log again. Returns false if that does not help
+    /// a takedown that failed.
+    pub(crate) fn make_room(&self) -> bool {
+        if !self.with(|served| Ok(served.log().make_room())).unwrap_or(false) {
+            return false;
+        }
+        tracing::warn!(index = self.name, "the disk is full: the room that is kept for takedowns is used");
+        let mut events = Vec::new();
+        self.look(&mut events);
+        if let Some(served) = &*self.served.load() {
+            served.events.lock().extend(events);
+        }
+        true
     }
 
     fn open_later(&self, failed: &mut Option<FolderStamp>, events: &mut Vec<Refresh>) {

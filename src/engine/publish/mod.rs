@@ -12,6 +12,7 @@
 //! | `quality_gate.rs`    | runs the gate once per generation and keeps its report |
 //! | `start.rs`           | which generation a start serves |
 //! | `serving.rs`         | whether an index answers, and what was refused |
+//! | `scrub.rs`           | compares the checksums of what serves again and again |
 //! | `tidy.rs`            | removes old generations and log entries |
 //! | `detached.rs`        | why the files of an index are no longer those that were opened |
 //! | `served.rs`          | an open index: its snapshot, and how it is swapped |
@@ -28,6 +29,7 @@ pub(crate) mod next_generation;
 mod published;
 mod quality_gate;
 pub(crate) mod refresh;
+mod scrub;
 mod servable;
 pub(crate) mod served;
 mod serving;

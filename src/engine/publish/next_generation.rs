@@ -9,8 +9,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use jiff::Timestamp;
-
+use crate::base::clock::settled_now;
 use crate::build::{BuildError, Progress as _};
 use crate::engine::error::EngineError;
 use crate::engine::publish::continuity::Next;
@@ -49,7 +48,7 @@ fn rebuild(served: &ServedIndex, progress: &RebuildProgress) -> Result<(), Rebui
     let started = Instant::now();
     progress.begin("gathering videos", 1);
     let options = served.rebuilder().options();
-    let input = served.shared().with_live(|live| live.rebuild_input(Timestamp::now()));
+    let input = served.shared().with_live(|live| live.rebuild_input(settled_now()));
     progress.set_bad_records(input.parked);
     let base = input.kept.first().map(|(base, _)| Arc::clone(base)).ok_or(RowsError::NoVideos)?;
     // Otherwise damaged bytes would be copied under new, valid checksums.

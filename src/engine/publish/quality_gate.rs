@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::attributes::Columns;
 use crate::dataset::{Embeddings, EmbeddingsView, Rows};
 use crate::engine::error::EngineError;
 use crate::engine::field::Field;
@@ -18,7 +19,7 @@ use crate::engine::rebuild::sampled::{QuerySample, hash, is_usable};
 use crate::engine::supervise::{Supervisor, Task};
 use crate::index::{
     GateFindings, GateReport, Index, IndexStore, Manifest, PublishReason, Refusal, RefusalReason, StoreError,
-    Verdict,
+    Verdict, check_vectors, verify,
 };
 
 /// Judge by sampled users only if there are at least this many: fewer tell too little about a generation.
@@ -149,20 +150,40 @@ impl QualityGate {
     ) -> Option<Verdict> {
         let (current, index) = (reference.current, next.index);
         let mut refusals = Served::of(current).refusals(next, &self.options);
-        if !self.is_enabled() && refusals.is_empty() {
+        let checked = self.check_contents(index, run);
+        if !self.is_enabled() && checked.is_ok() && refusals.is_empty() {
             return None;
         }
         let is_same_model = is_same_model(&current.index, index);
-        let found = match self.find(index, reference, run) {
+        let (reason, found) = match checked {
+            Ok(()) => (RefusalReason::Measurement, self.find(index, reference, run)),
+            Err(problem) => (RefusalReason::Other, Err(problem)),
+        };
+        let found = match found {
             Ok(found) => found?,
             Err(problem) => {
                 let source = format!("nothing measured: {problem}");
-                refusals.push(Refusal { reason: RefusalReason::Measurement, problem });
+                refusals.push(Refusal { reason, problem });
                 GateFindings { source, ..GateFindings::default() }
             }
         };
         refusals.extend(gate::judge(&found, is_same_model, &self.options));
         Some(Verdict { found, refusals })
+    }
+
+    /// Checks the contents of a generation: all of them if that is configured. Otherwise, only that embeddings are finite,
+    /// if searches are measured: else the scores of exact answers are not numbers.
+    ///
+    /// # Errors
+    /// What is wrong.
+    fn check_contents(&self, index: &Index, run: &Run<'_>) -> Result<(), String> {
+        let check = || match self.options.verify {
+            true => verify(index).and_then(|_| Columns::open(index)?.verify()),
+            false if self.is_enabled() => check_vectors(index),
+            false => Ok(()),
+        };
+        let checked = self.supervisor.run(run.task, || run.pool.install(check));
+        checked.map_err(|panic| panic.to_string())?.map_err(|error| error.to_string())
     }
 
     /// Measures a generation, and the current one if the two can be compared. Returns `None` once the run is cancelled.

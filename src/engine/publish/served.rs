@@ -23,6 +23,7 @@ use crate::engine::options::EngineOptions;
 use crate::engine::publish::continuity::Next;
 use crate::engine::publish::quality_gate::QualityGate;
 use crate::engine::publish::refresh::Refresh;
+use crate::engine::publish::scrub::Scrub;
 use crate::engine::publish::servable::{check_position, check_servable, is_same_model};
 use crate::engine::publish::serving::Serving;
 use crate::engine::publish::start::Start;
@@ -38,6 +39,12 @@ use crate::index::{IndexStore, Manifest, MemoryMode, PublishReason, StoreError};
 /// How long to wait for searches in flight before a generation is dropped.
 const LONGEST_SEARCH: Duration = Duration::from_secs(1);
 
+/// How many of the newest manifests are kept as the record of what was current. Older activations are removed.
+const KEPT_MANIFESTS: usize = 100;
+
+/// The most activations that are running or waiting.
+const MOST_ACTIVATIONS: usize = 8;
+
 /// A folder of generations, and the one that answers.
 #[derive(Debug)]
 pub(crate) struct ServedIndex {
@@ -52,6 +59,9 @@ pub(crate) struct ServedIndex {
     pub(super) gate: QualityGate,
     pub(super) rebuilder: Rebuilder,
     pub(super) serving: Serving,
+    pub(super) scrub: Scrub,
+    /// Each activation that is running or waiting has a copy.
+    activations: Arc<()>,
     /// Locked while a swap is prepared, so that two swaps cannot overtake each other.
     pub(super) progress: Mutex<Progress>,
     /// Events of a rebuild, for the next refresh to report.
@@ -120,6 +130,8 @@ impl ServedIndex {
             gate,
             rebuilder,
             serving: Serving::new(problem),
+            scrub: Scrub::new(options.scrub_bytes_per_second),
+            activations: Arc::default(),
             progress: Mutex::new(Progress { newest: judged, ..Progress::default() }),
             events: Mutex::default(),
         })
@@ -163,7 +175,9 @@ impl ServedIndex {
             let problem = self.serving.problem().unwrap_or_default();
             return Err(EngineError::OutOfService { index: self.name.clone(), problem });
         }
-        Ok(self.shared.unexpired())
+        let snapshot = self.shared.unexpired();
+        snapshot.check_undamaged(&self.name)?;
+        Ok(snapshot)
     }
 
     /// Returns whether the folder has a newest manifest that was not tried yet. Returns false while a swap is prepared.
@@ -214,8 +228,15 @@ impl ServedIndex {
     /// or that lost writes.
     ///
     /// # Errors
-    /// If the generation does not exist, is damaged, or may not answer; then nothing changes.
+    /// If the generation does not exist, is damaged, or may not answer, or if many activations wait; then nothing changes.
     pub(crate) fn activate(&self, generation: u64, is_forced: bool) -> Result<(), EngineError> {
+        // Each that waits has a thread.
+        let permit = Arc::clone(&self.activations);
+        // Without this one, and the one that they are copies of.
+        let waiting = Arc::strong_count(&permit) - 2;
+        if waiting >= MOST_ACTIVATIONS {
+            return Err(EngineError::Busy { index: self.name.clone(), waiting });
+        }
         let mut progress = self.progress.lock();
         self.check_attached()?;
         let index = self.store.open_generation(generation)?;
@@ -227,6 +248,10 @@ impl ServedIndex {
         // Warming can take minutes. The manifest must not be written into a folder that took the path meanwhile.
         self.check_attached()?;
         let manifest = self.store.activate(generation, &index)?;
+        // Another process may remove them, too.
+        if let Err(error) = self.store.remove_activations_before(KEPT_MANIFESTS, &self.folder) {
+            tracing::warn!(index = self.name, %error, "cannot remove old manifests");
+        }
         let snapshot = Snapshot::new(manifest, index, &self.store)?;
         let newest = snapshot.manifest.manifest;
         self.swap(&mut progress, snapshot)?;
@@ -327,6 +352,21 @@ impl ServedIndex {
                 self.serving.withdraw(error.to_string());
                 Refresh::Withdrawn { index, generation, error }
             }
+        }
+    }
+
+    /// Compares the checksums that are due in the background. If one differs, the whole generation is checked as at the start:
+    /// the newest sound one takes over, or the index is out of service. Does nothing while a swap is prepared.
+    pub(crate) fn scrub(&self, events: &mut Vec<Refresh>) {
+        let Some(mut progress) = self.progress.try_lock() else { return };
+        let Ok(snapshot) = self.snapshot() else { return };
+        if !progress.checked {
+            return;
+        }
+        if let Err(error) = self.background.pool.install(|| self.scrub.run(&snapshot.index)) {
+            tracing::error!(index = self.name, %error, "a checksum of what serves differs");
+            drop(snapshot);
+            events.push(self.check_opened(&mut progress));
         }
     }
 

@@ -158,6 +158,7 @@ impl ServedIndex {
             builder: facts.build.builder.clone(),
             m: facts.m,
             ef_construction: facts.build.ef_construction,
+            scrub: self.scrub.status(),
             bytes: snapshot.index.bytes(),
             build_time: Duration::from_millis(manifest.build_ms),
             embedding_model: facts.embedding_model.clone(),

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::engine::options::Limits;
-use crate::engine::query::request::Budget;
+use crate::engine::query::budget::Budget;
 use crate::search::Searcher;
 
 /// The context of one request against one snapshot.

@@ -30,6 +30,8 @@ impl Snapshot {
         let RequestContext { name, searcher, budget, .. } = *context;
         // The answer that the request gets, and the exact one. These searches also find every error in the request.
         let node = self.segments.node_of(video);
+        self.columns(&request.return_attributes)?;
+        let request = &request.without_contents();
         let (answer, loss) = self.search(context, request, node)?;
         let exact_request = SearchRequest { effort: Effort::Exact, plan: None, ..request.clone() };
         let (exact, exact_loss) = self.search(context, &exact_request, node)?;

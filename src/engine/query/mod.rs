@@ -5,19 +5,25 @@
 //!
 //! | file | duty |
 //! |---|---|
-//! | `request.rs`        | request and answer types, the budget |
+//! | `request.rs`        | request and answer types |
+//! | `budget.rs`         | when to stop, and the room for the answer |
+//! | `answer_size.rs`    | the size of an answer while it is built |
 //! | `context.rs`        | what every step of a request needs: name, searcher, limits, budget |
 //! | `resolved_query.rs` | the query vectors in terms of one generation |
 //! | `rules.rs`          | the rules of a request, in the same terms |
 //! | `calibrated.rs`     | the measured recall of a generation |
 //! | `usage.rs`          | what requests used of a generation |
 //! | `snapshot.rs`       | one generation with its delta, searchable |
+//! | `estimate.rs`       | what a request is expected to cost |
 //! | `explain.rs`        | why a video is or is not in an answer |
 //! | `builder.rs`        | a search request, one call per field |
 
+pub(crate) mod answer_size;
+pub(crate) mod budget;
 mod builder;
 pub(crate) mod calibrated;
 pub(crate) mod context;
+pub(crate) mod estimate;
 pub(crate) mod explain;
 pub(crate) mod request;
 pub(crate) mod resolved_query;

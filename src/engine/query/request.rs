@@ -1,8 +1,6 @@
 //! Requests to the engine, and its answers.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::attributes::Value;
 use crate::base::id::VideoId;
@@ -35,6 +33,13 @@ pub struct SearchRequest {
     pub embedding_model: Option<String>,
     /// The answer must include every write up to this sequence number; 0 accepts any.
     pub min_sequence: u64,
+}
+
+impl SearchRequest {
+    /// The same search for ids and scores only.
+    pub(crate) fn without_contents(&self) -> Self {
+        Self { return_attributes: ReturnAttributes::None, return_vectors: false, ..self.clone() }
+    }
 }
 
 /// What to search for.
@@ -209,42 +214,4 @@ pub enum Rule {
     Cap,
     /// Its place is kept for other videos, which do not score higher.
     KeptPlace,
-}
-
-/// When to stop before a search is done: at a deadline, or when the caller is gone.
-#[derive(Clone, Debug, Default)]
-pub struct Budget {
-    /// The deadline of the answer.
-    pub deadline: Option<Instant>,
-    cancelled: Arc<AtomicBool>,
-}
-
-impl Budget {
-    /// A budget that ends at `deadline`; `None` for no deadline.
-    pub fn until(deadline: Option<Instant>) -> Self {
-        Self { deadline, ..Self::default() }
-    }
-
-    /// Ends this budget and all of its clones now.
-    pub fn cancel(&self) {
-        self.cancelled.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether [`Budget::cancel`] was called.
-    pub fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Relaxed)
-    }
-
-    /// When a search must end for the answer to arrive before the deadline: an eighth of the remaining time before it, at
-    /// least 0.5 ms and at most 5 ms.
-    pub fn stop_at(&self) -> Option<Instant> {
-        let deadline = self.deadline?;
-        let left = deadline.saturating_duration_since(Instant::now());
-        deadline.checked_sub((left / 8).clamp(Duration::from_micros(500), Duration::from_millis(5)))
-    }
-
-    /// Whether the deadline passed.
-    pub fn is_expired(&self) -> bool {
-        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
-    }
 }

@@ -12,6 +12,7 @@ use crate::base::id::NodeId;
 use crate::base::interrupt::Interrupt;
 use crate::engine::error::EngineError;
 use crate::engine::field::Field;
+use crate::engine::query::answer_size::AnswerSize;
 use crate::engine::query::calibrated::Calibrated;
 use crate::engine::query::context::RequestContext;
 use crate::engine::query::request::{
@@ -148,19 +149,23 @@ impl Snapshot {
         }
     }
 
-    /// The same generation with a newer calibration, if there is one in `store`.
-    pub(crate) fn recalibrated(&self, store: &IndexStore) -> Result<Option<Self>, StoreError> {
-        let calibrated = self.calibrated.reload(store, self.manifest.generation, &self.index)?;
-        Ok(calibrated.map(|calibrated| Self {
+    /// Reads a newer calibration of the generation, if there is one in `store`.
+    pub(crate) fn reload_calibration(&self, store: &IndexStore) -> Result<Option<Calibrated>, StoreError> {
+        self.calibrated.reload(store, self.manifest.generation, &self.index)
+    }
+
+    /// The same generation and delta with another calibration.
+    pub(crate) fn with_calibration(&self, calibrated: Arc<Calibrated>) -> Self {
+        Self {
             manifest: self.manifest.clone(),
             manifest_stamp: self.manifest_stamp,
             index: Arc::clone(&self.index),
             segments: self.segments.clone(),
             sequence: self.sequence,
             next_expiry: self.next_expiry,
-            calibrated: Arc::new(calibrated),
+            calibrated,
             usage: Arc::clone(&self.usage),
-        }))
+        }
     }
 
     /// Answers a request. If a node is `watched` and not in the answer, also returns how far the search got with it.
@@ -216,12 +221,15 @@ impl Snapshot {
             attributes: Vec::new(),
             vector: None,
         };
+        let mut size = AnswerSize::new(budget, !columns.is_empty(), request.return_vectors);
+        size.add_items(found.hits.len(), if request.return_vectors { self.index.dim() } else { 0 })?;
         let mut candidates: Vec<Candidate> = found.hits.iter().map(candidate).collect();
         // A loop of its own, since most requests need neither.
         if !columns.is_empty() || request.return_vectors {
             for (candidate, hit) in candidates.iter_mut().zip(&found.hits) {
                 let (segment, node) = self.segments.locate(hit.node);
                 candidate.attributes = attributes(&segment.index, node, &columns);
+                size.add_values(&candidate.attributes)?;
                 candidate.vector = request.return_vectors.then(|| vector(&segment.index, node));
             }
         }
@@ -245,7 +253,23 @@ impl Snapshot {
                 matches: rules.as_ref().and_then(ResolvedRules::matches),
             },
         };
+        self.check_undamaged(name)?;
         Ok((response, found.loss))
+    }
+
+    /// Checks that nothing that was read from the generation may have been zeros in place of lost pages.
+    ///
+    /// # Errors
+    /// [`EngineError::OutOfService`].
+    pub(crate) fn check_undamaged(&self, name: &str) -> Result<(), EngineError> {
+        if !self.index.is_damaged() {
+            return Ok(());
+        }
+        let path = self.index.path().display();
+        let problem = format!(
+            "{path}: a part of the file was lost while it was served: it was truncated, or its disk failed"
+        );
+        Err(EngineError::OutOfService { index: name.to_owned(), problem })
     }
 
     /// The rules of a request; `None` if the budget ends first.

@@ -52,6 +52,8 @@ impl Source<'_> {
         let training = self.training(&base)?;
         let kept: Vec<(&Index, &NodeSet)> = input.kept.iter().map(|(index, kept)| (&**index, kept)).collect();
         let dataset = gather(&kept, &base.metadata().attributes)?;
+        // Those of a file that nobody verified may be anything.
+        dataset.embeddings.check_finite().map_err(RebuildError::Embeddings)?;
         let of_base = kept[0].1;
         let ancestor = match training {
             // Training starts from an empty graph, and the held-out users must not have taught it.

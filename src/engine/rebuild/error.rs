@@ -12,6 +12,8 @@ pub(crate) enum RebuildError {
     Rows(#[from] RowsError),
     #[error("training queries: {0}")]
     Training(#[from] DatasetError),
+    #[error("the embeddings of the current generation: {0}")]
+    Embeddings(DatasetError),
     #[error(transparent)]
     Params(#[from] ParamsError),
     #[error(transparent)]

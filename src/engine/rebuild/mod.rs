@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `error.rs`     | why a rebuild failed |
 //! | `sampled.rs`   | a sample of user queries, and the recall of their answers |
+//! | `sampled_users.rs` | the users of the sample, divided between callers |
 //! | `rebuilder.rs` | at most one rebuild at a time: when it is due, its thread, its progress |
 //! | `build.rs`     | builds the next generation from the segments of the current one |
 
@@ -14,3 +15,4 @@ pub(crate) mod build;
 pub(crate) mod error;
 pub(crate) mod rebuilder;
 pub(crate) mod sampled;
+mod sampled_users;

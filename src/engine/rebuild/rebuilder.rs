@@ -152,7 +152,7 @@ impl Rebuilder {
         let (delta, deleted) = (least(self.options.delta_share), least(self.options.deleted_share));
         let reason = if live.delta_vectors() >= delta {
             format!("delta of {} videos over {videos}", live.delta_vectors())
-        } else if live.tombstones() >= deleted {
+        } else if live.hidden() >= deleted && live.tombstones() >= deleted {
             format!("{} of {videos} videos deleted, replaced or expired", live.tombstones())
         } else {
             return None;

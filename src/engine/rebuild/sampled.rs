@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::hash::Hasher as _;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use rustc_hash::FxHasher;
@@ -13,10 +15,11 @@ use crate::base::id::VideoId;
 use crate::engine::options::SampleOptions;
 use crate::engine::query::request::{Candidate, Completeness, Effort, Query, SearchRequest, SearchResponse};
 use crate::engine::query::snapshot::Snapshot;
+use crate::engine::rebuild::sampled_users::SampledUsers;
 use crate::engine::status::{LiveRecall, RECALL_K};
-use crate::kernel::is_bounded;
+use crate::kernel::{is_bounded, norm};
 
-/// Most query vectors kept; the oldest is dropped first.
+/// Most query vectors kept.
 const MAX_USERS: usize = 10_000;
 /// Most answers waiting to be compared with the exact one; the oldest is dropped first.
 const MAX_WAITING: usize = 32;
@@ -24,6 +27,9 @@ const MAX_WAITING: usize = 32;
 const WINDOW: usize = 1_000;
 /// One in this many users judges generations; the others teach them.
 const JUDGES: u64 = 5;
+/// The least norm of a user that can teach or judge. Scores of much shorter vectors are denormal numbers: rounding
+/// decides the order of videos, and no graph finds the exact neighbors.
+const MIN_NORM: f64 = 1e-15;
 
 /// An answer that waits to be compared with the exact answer.
 pub(crate) struct Sample {
@@ -54,7 +60,7 @@ pub(crate) struct QuerySample {
 struct State {
     /// The manifest that made the generation current; answers of other manifests are ignored.
     manifest: u64,
-    users: VecDeque<Vec<f32>>,
+    users: SampledUsers,
     waiting: VecDeque<Sample>,
     /// Counts of compared answers by bucket of k: the position in [`RECALL_K`], or its length for a larger k.
     compared: BTreeMap<usize, VecDeque<Compared>>,
@@ -83,14 +89,20 @@ impl QuerySample {
         scattered(number) <= self.threshold
     }
 
-    /// Records the query vector of a search, and its answer for comparison unless it was exact or cut short.
-    pub(crate) fn take(&self, snapshot: &Arc<Snapshot>, request: &SearchRequest, answer: &SearchResponse) {
+    /// Records the query vector of a search by `caller`, and its answer for comparison unless it was exact or cut short.
+    pub(crate) fn take(
+        &self,
+        caller: Option<IpAddr>,
+        snapshot: &Arc<Snapshot>,
+        request: &SearchRequest,
+        answer: &SearchResponse,
+    ) {
         let Query::Vector(vector) = &request.query else { return };
         let mut state = self.state.lock();
         if state.manifest != snapshot.manifest.manifest || !is_usable(vector) {
             return;
         }
-        push(&mut state.users, vector.clone(), MAX_USERS);
+        state.users.push(caller, Instant::now(), vector.clone(), MAX_USERS);
         if request.effort == Effort::Exact || answer.completeness == Completeness::Deadline {
             return;
         }
@@ -177,10 +189,10 @@ fn push<T>(queue: &mut VecDeque<T>, newest: T, most: usize) {
     queue.push_back(newest);
 }
 
-/// Returns whether a user can teach or judge: its scores are finite, and it is not zero, which ranks nothing. Users of
-/// files and of older generations were not checked.
+/// Returns whether a user can teach or judge: its scores are finite, and it is neither zero, which ranks nothing, nor close
+/// to it. Users of files and of older generations were not checked.
 pub(crate) fn is_usable(user: &[f32]) -> bool {
-    is_bounded(user) && user.iter().any(|value| *value != 0.0)
+    is_bounded(user) && norm(user) >= MIN_NORM
 }
 
 fn is_judge(user: &[f32]) -> bool {
@@ -235,12 +247,15 @@ mod tests {
         let sample = QuerySample::new(SampleOptions::default(), 1);
         let users: Vec<Vec<f32>> = (0..1_000).map(|user| vec![user as f32, 1.0]).collect();
         // Every user twice, and one of another dimension.
-        sample.state.lock().users.extend(users.iter().chain(&users).cloned().chain([vec![1.0; 3]]));
+        for user in users.iter().chain(&users).cloned().chain([vec![1.0; 3]]) {
+            sample.state.lock().users.push(None, Instant::now(), user, MAX_USERS);
+        }
         let (teachers, judges) = (sample.training_users(2), sample.judging_users(2));
         assert_eq!((teachers.len() + judges.len()) / 2, 1_000);
         assert!((150..250).contains(&(judges.len() / 2)), "{}", judges.len() / 2);
         assert!(judges.chunks(2).all(|judge| !teachers.chunks(2).any(|teacher| teacher == judge)));
         assert!(is_usable(&[1.0, -9e14]) && !is_usable(&[1.0, 3e38]) && !is_usable(&[f32::NAN, 1.0]));
-        assert!(!is_usable(&[0.0, -0.0]));
+        assert!(!is_usable(&[0.0, -0.0]) && !is_usable(&[1e-42; 128]) && !is_usable(&[1e-17; 128]));
+        assert!(is_usable(&[1e-42, 1e-14]));
     }
 }

@@ -5,6 +5,8 @@ use crate::base::id::VideoId;
 use crate::base::instant::Instant;
 use crate::engine::error::EngineError;
 use crate::engine::field::Field;
+use crate::engine::query::answer_size::AnswerSize;
+use crate::engine::query::budget::Budget;
 use crate::engine::query::request::ReturnAttributes;
 use crate::engine::query::snapshot::{Snapshot, attributes as named_values, vector};
 use crate::engine::write::log::WriteLog;
@@ -119,29 +121,34 @@ pub(crate) fn read_only(index: &str, problem: String) -> EngineError {
 /// Looks up videos, in their order.
 ///
 /// # Errors
-/// If an attribute to return is unknown.
+/// If an attribute to return is unknown, or the budget ends.
 pub(crate) fn look_up(
     snapshot: &Snapshot,
     shared: &Shared,
     videos: &[VideoId],
     attributes: &ReturnAttributes,
     with_vectors: bool,
+    budget: &Budget,
 ) -> Result<Vec<Lookup>, EngineError> {
     let columns = snapshot.columns(attributes)?;
-    let look_up = |video: &VideoId| match snapshot.segments.node_of(*video) {
+    let mut size = AnswerSize::new(budget, !columns.is_empty(), with_vectors);
+    size.add_items(videos.len(), if with_vectors { snapshot.index.dim() } else { 0 })?;
+    let mut look_up = |video: &VideoId| match snapshot.segments.node_of(*video) {
         Some(node) => {
             let (segment, node) = snapshot.segments.locate(node);
             let expires_at = segment.index.expiries().map(|times| times[node.index()]);
             let expires_at = expires_at.filter(|time| *time != i64::MAX);
-            Lookup::Found(StoredVideo {
+            let attributes = named_values(&segment.index, node, &columns);
+            size.add_values(&attributes)?;
+            Ok(Lookup::Found(StoredVideo {
                 video_id: *video,
                 vector: with_vectors.then(|| vector(&segment.index, node)),
-                attributes: named_values(&segment.index, node, &columns),
+                attributes,
                 expires_at: expires_at.and_then(|time| Instant::from_microsecond(time).ok()),
-            })
+            }))
         }
-        None if shared.is_taken_down(*video) => Lookup::TakenDown(*video),
-        None => Lookup::Unknown(*video),
+        None if shared.is_taken_down(*video) => Ok(Lookup::TakenDown(*video)),
+        None => Ok(Lookup::Unknown(*video)),
     };
-    Ok(videos.iter().map(look_up).collect())
+    videos.iter().map(&mut look_up).collect()
 }

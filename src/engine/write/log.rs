@@ -13,12 +13,15 @@ use rustix::fs::{Access, access};
 use crate::base::file_identity::{Displaced, OpenFolder, is_there};
 use crate::base::panics::Panicked;
 use crate::engine::supervise::{Supervisor, Task};
+use crate::engine::write::reserve::{Reserve, has_room};
 use crate::engine::write::shared::Shared;
 use crate::index::IndexStore;
 use crate::live::{GroupCommit, LogCompactor, LogError, Mutation, MutationLog, RedbLog};
 
 /// The file name of the log in the folder of the index.
 pub(crate) const LOG_FILE: &str = "mutations.redb";
+/// A log that was opened while the disk was full is opened for writing once this much is free.
+const ROOM_BYTES: u64 = 2 << 20;
 /// How long to wait for writes in flight and for readers before the log is closed.
 const LONGEST_USE: Duration = Duration::from_secs(10);
 
@@ -49,7 +52,7 @@ impl FoundLog {
         }
         match RedbLog::open(&path) {
             Ok(log) => Ok(Self::Writable(Arc::new(log))),
-            Err(error) if is_forbidden(&error) => {
+            Err(error) if is_forbidden(&error) || is_full(&error) => {
                 let log = Arc::new(RedbLog::open_read_only(&path)?);
                 Ok(Self::ReadOnly { log: Some(log), reason: error.to_string() })
             }
@@ -75,6 +78,7 @@ pub(crate) struct WriteLog {
     folder: Arc<OpenFolder>,
     shared: Arc<Shared>,
     supervisor: Arc<Supervisor>,
+    reserve: Reserve,
     /// Never locked before the delta.
     state: Mutex<State>,
     /// Why writes in the log cannot be searched.
@@ -140,15 +144,28 @@ impl WriteLog {
         };
         let (dir, path) = (store.dir().to_owned(), store.dir().join(LOG_FILE));
         let folder = Arc::clone(folder);
-        Self { dir, path, folder, shared, supervisor, state: Mutex::new(state), problem }
+        let reserve = Reserve::new(&dir);
+        Self { dir, path, folder, shared, supervisor, reserve, state: Mutex::new(state), problem }
     }
 
     /// Writes `mutations` in their order, and returns the sequence number of the last one.
     ///
     /// # Errors
-    /// If they may not be on disk: they are not acknowledged. Every later write may fail until the log is opened again.
+    /// If they may not be on disk: they are not acknowledged. Every later write may fail until the log is opened again. If
+    /// the disk has no room for the reserve, only takedowns are written.
     pub(crate) fn write(&self, mutations: Vec<Mutation>) -> Result<u64, LogError> {
-        self.opened()?.group.write(mutations)
+        let opened = self.opened()?;
+        if let Err(error) = self.reserve.fill()
+            && !mutations.iter().all(Mutation::is_takedown)
+        {
+            return Err(LogError::io(self.reserve.path())(error));
+        }
+        opened.group.write(mutations)
+    }
+
+    /// Gives the reserve back if the disk is full. Returns false if that does not help a write that failed.
+    pub(crate) fn make_room(&self) -> bool {
+        !has_room(&self.path, ROOM_BYTES) && self.reserve.release()
     }
 
     /// Returns the log if there is one. Keep it only for a moment: [`WriteLog::close`] waits for it.
@@ -331,12 +348,19 @@ fn group(
     Arc::new(OpenLog { log, group, _compactor: compactor })
 }
 
+/// Returns whether a log cannot be opened for lack of room. It can still be read.
+fn is_full(error: &LogError) -> bool {
+    let LogError::Io { source, .. } = error else { return false };
+    matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// Returns whether a log cannot be opened for lack of the permission to write.
 fn is_forbidden(error: &LogError) -> bool {
     let LogError::Io { source, .. } = error else { return false };
     matches!(source.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
 }
 
+/// Returns whether a log that could not be opened for writing can probably be now.
 fn is_permitted(path: &Path) -> bool {
-    access(path, Access::READ_OK | Access::WRITE_OK).is_ok()
+    access(path, Access::READ_OK | Access::WRITE_OK).is_ok() && has_room(path, ROOM_BYTES)
 }

@@ -8,9 +8,11 @@
 //! | `shared.rs`   | the current snapshot and its delta, shared by searches and writes |
 //! | `position.rs` | whether the log continues where a generation ends |
 //! | `log.rs`      | the log of one index, created by the first write |
+//! | `reserve.rs`  | room on the disk that is kept for takedowns |
 //! | `catalog.rs`  | checks and writes batches; looks up single videos |
 
 pub(crate) mod catalog;
 pub(crate) mod log;
 pub(crate) mod position;
+mod reserve;
 pub(crate) mod shared;

@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
+use crate::base::clock::settled_now;
 use crate::base::id::VideoId;
 use crate::engine::error::EngineError;
 use crate::engine::query::snapshot::Snapshot;
@@ -34,6 +35,8 @@ impl Shared {
     /// # Errors
     /// If the log cannot be read or searched.
     pub(crate) fn new(snapshot: Snapshot, log: LogSource<'_>) -> Result<Self, EngineError> {
+        // From now on, steps of the clock are noticed.
+        let _ = settled_now();
         let live = caught_up(&snapshot, log)?;
         let current = ArcSwap::from_pointee(snapshot.with_live(&live));
         Ok(Self { current, live: Mutex::new(live) })
@@ -50,7 +53,7 @@ impl Shared {
     /// If no segment can be built from them; then none is visible.
     pub(crate) fn apply(&self, entries: &[Entry]) -> Result<(), EngineError> {
         let mut live = self.live.lock();
-        live.apply(entries, Timestamp::now()).map_err(unsearchable)?;
+        live.apply(entries).map_err(unsearchable)?;
         compact_small(&mut live)?;
         self.publish(&mut live);
         Ok(())
@@ -64,10 +67,11 @@ impl Shared {
     pub(crate) fn swap(&self, snapshot: Snapshot, log: LogSource<'_>) -> Result<Manifest, EngineError> {
         let mut fresh = caught_up(&snapshot, log)?;
         // Compact first, while the current snapshot answers: many segments would be slow to search.
-        while let Some(compaction) = fresh.large_compaction(Timestamp::now()) {
+        while let Some(compaction) = fresh.large_compaction(settled_now()) {
             let merged = compaction.build().map_err(unsearchable)?;
-            fresh.replace(&compaction, merged, Timestamp::now());
+            fresh.replace(&compaction, merged);
         }
+        fresh.expire(Timestamp::now());
         // Later writes are acknowledged after the swap. Few entries are left to apply.
         let mut live = self.live.lock();
         catch_up(&mut fresh, log)?;
@@ -93,18 +97,30 @@ impl Shared {
         unexpired
     }
 
-    /// Tombstones expired videos in the delta, from which writes make snapshots.
+    /// Tombstones expired videos in the delta, from which writes make snapshots. What expired by a clock that was set back
+    /// since is searched again.
     pub(crate) fn expire(&self) {
         let mut live = self.live.lock();
-        if live.segments.next_expiry() <= Timestamp::now().as_microsecond() {
+        let now = Timestamp::now().as_microsecond();
+        // A search may have made the current snapshot while the clock was wrong.
+        let last = live.segments.last_expiry().max(self.current.load().segments.last_expiry());
+        if live.segments.next_expiry() <= now || last > now {
             self.publish(&mut live);
         }
     }
 
     /// Loads the newest calibration of the current generation. Returns the new snapshot if there was a newer one.
     pub(crate) fn recalibrate(&self, store: &IndexStore) -> Option<Arc<Snapshot>> {
+        // Read without a lock: a folder that stalls must not stop writes, nor searches that wait for one.
+        let before = self.current.load_full();
+        let calibrated = Arc::new(before.reload_calibration(store).ok()??);
         let _live = self.live.lock();
-        let snapshot = Arc::new(self.current.load().recalibrated(store).ok()??);
+        let current = self.current.load();
+        // Another generation was swapped in meanwhile.
+        if !Arc::ptr_eq(&current.index, &before.index) {
+            return None;
+        }
+        let snapshot = Arc::new(current.with_calibration(calibrated));
         self.current.store(Arc::clone(&snapshot));
         Some(snapshot)
     }
@@ -114,11 +130,11 @@ impl Shared {
     pub(crate) fn compact(&self, pool: &rayon::ThreadPool) {
         self.expire();
         loop {
-            let due = self.with_live(|live| live.large_compaction(Timestamp::now()));
+            let due = self.with_live(|live| live.large_compaction(settled_now()));
             let Some(compaction) = due else { return };
             let put = |merged| {
                 let mut live = self.live.lock();
-                live.replace(&compaction, merged, Timestamp::now());
+                live.replace(&compaction, merged);
                 self.publish(&mut live);
             };
             if let Err(error) = pool.install(|| compaction.build()).map(put) {
@@ -163,15 +179,15 @@ fn catch_up(live: &mut LiveState, log: LogSource<'_>) -> Result<(), EngineError>
             return Ok(());
         }
         drop(log);
-        live.apply(&entries, Timestamp::now()).map_err(unsearchable)?;
+        live.apply(&entries).map_err(unsearchable)?;
         compact_small(live)?;
     }
 }
 
 fn compact_small(live: &mut LiveState) -> Result<(), EngineError> {
-    while let Some(compaction) = live.small_compaction(Timestamp::now()) {
+    while let Some(compaction) = live.small_compaction(settled_now()) {
         let merged = compaction.build().map_err(unsearchable)?;
-        live.replace(&compaction, merged, Timestamp::now());
+        live.replace(&compaction, merged);
     }
     Ok(())
 }

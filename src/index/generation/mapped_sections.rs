@@ -25,6 +25,15 @@ pub(super) struct MappedSections {
     resident: OnceLock<ResidentSections>,
 }
 
+/// How far the checksums of a generation were compared.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CheckedUpTo {
+    section: usize,
+    offset: usize,
+    /// Of the section up to the offset.
+    crc32c: u32,
+}
+
 impl MappedSections {
     /// Reads and checks header and section table.
     pub(super) fn new(file: MappedFile) -> Result<Self, IndexError> {
@@ -39,6 +48,11 @@ impl MappedSections {
     /// The stamp of the file when it was opened; `None` for bytes in memory.
     pub(super) fn stamp(&self) -> Option<FileStamp> {
         self.file.stamp()
+    }
+
+    /// Whether a part of the file was lost after it was mapped.
+    pub(super) fn is_damaged(&self) -> bool {
+        self.file.is_damaged()
     }
 
     /// The whole file.
@@ -131,6 +145,30 @@ impl MappedSections {
             self.compare_checksum(section, crc32c::crc32c(self.bytes_of(section)))?;
         }
         self.check_padding()
+    }
+
+    /// Compares checksums from `up_to` on, about `bytes` bytes of them. Returns true if that was the end of the file, after
+    /// which it starts again.
+    ///
+    /// # Errors
+    /// [`IndexError::DamagedSection`] for the first difference; the next call continues after it.
+    pub(super) fn check_next(&self, up_to: &mut CheckedUpTo, bytes: usize) -> Result<bool, IndexError> {
+        let mut left = bytes;
+        while let Some(section) = self.sections.get(up_to.section) {
+            let all = self.bytes_of(section);
+            let part = &all[up_to.offset..];
+            let part = &part[..left.min(part.len())];
+            up_to.crc32c = crc32c::crc32c_append(up_to.crc32c, part);
+            (up_to.offset, left) = (up_to.offset + part.len(), left - part.len());
+            if up_to.offset < all.len() {
+                return Ok(false);
+            }
+            let found = up_to.crc32c;
+            *up_to = CheckedUpTo { section: up_to.section + 1, ..CheckedUpTo::default() };
+            self.compare_checksum(section, found)?;
+        }
+        *up_to = CheckedUpTo::default();
+        Ok(true)
     }
 
     fn check_padding(&self) -> Result<(), IndexError> {

@@ -58,6 +58,7 @@ mod writer;
 
 pub use error::IndexError;
 pub use format::{FILTER_VERSION, FORMAT_VERSION, HEADER_BYTES, MARKS_VERSION, WORD_SLOTS_VERSION};
+pub use mapped_sections::CheckedUpTo;
 pub use metadata::{
     AttributeKind, AttributeSchema, BuildFacts, CodeCheck, HeldOutRecall, Metadata, RepairReport,
     TrainingReport,
@@ -65,6 +66,6 @@ pub use metadata::{
 pub use opening::{MAX_DEGREE, MAX_MOST_COPIED};
 pub use resident::{MemoryMode, Residence};
 pub use section::{ElementType, Heat, Length, SECTIONS, Section, SectionKind, SectionSpec};
-pub use verify::{VerifyReport, verify};
+pub use verify::{VerifyReport, check_vectors, verify};
 pub use view::Index;
 pub use writer::{IndexWriter, SectionSet, StagedIndex};

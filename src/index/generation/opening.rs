@@ -17,6 +17,8 @@ const MAX_DIM: u32 = 1 << 16;
 pub const MAX_DEGREE: u32 = 1 << 12;
 /// The most nodes that every traversal starts from for their copies.
 pub const MAX_MOST_COPIED: usize = 64;
+/// The most layers above layer 0, far above those of the largest graph: each search looks at all of them.
+const MAX_UPPER_LAYERS: u32 = 1 << 8;
 /// Limits the size of the JSON before it is parsed.
 const MAX_METADATA_BYTES: u64 = 1 << 24;
 
@@ -53,6 +55,7 @@ pub(super) fn read_metadata(sections: &MappedSections) -> Result<Metadata, Index
     for node in &facts.most_copied {
         within("most_copied", *node, 0, facts.rows - 1)?;
     }
+    within("length of upper_layers", facts.upper_layers.len() as u32, 0, MAX_UPPER_LAYERS)?;
     for count in &facts.upper_layers {
         within("upper_layers", *count, 1, facts.rows)?;
     }

@@ -62,7 +62,11 @@ pub fn verify(index: &Index) -> Result<VerifyReport, IndexError> {
     Ok(VerifyReport { sections: index.sections().len(), nodes: index.len(), edges, max_degree })
 }
 
-fn check_vectors(index: &Index) -> Result<(), IndexError> {
+/// Checks that every component of the embeddings is finite. [`verify`] does so, too.
+///
+/// # Errors
+/// [`IndexError::BadEntry`] for the first that is not.
+pub fn check_vectors(index: &Index) -> Result<(), IndexError> {
     check_finite(index, SectionKind::Vectors, index.vectors())
 }
 

@@ -7,7 +7,7 @@ use half::f16;
 
 use super::error::IndexError;
 use super::format;
-use super::mapped_sections::MappedSections;
+use super::mapped_sections::{CheckedUpTo, MappedSections};
 use super::metadata::Metadata;
 use super::opening::{check_lengths, fixed_starts, read_metadata};
 use super::resident::{MemoryMode, Residence};
@@ -99,6 +99,12 @@ impl Index {
         self.sections.stamp().map_or(Ok(()), |stamp| stamp.check(self.path()))
     }
 
+    /// Whether a part of the file was lost after it was opened, because it was truncated or its disk failed. What was read
+    /// from it before may be zeros.
+    pub fn is_damaged(&self) -> bool {
+        self.sections.is_damaged()
+    }
+
     /// The checksum of the section table, which contains the checksums of all sections: two generations with the same
     /// table checksum and the same length are the same.
     pub fn table_crc32c(&self) -> u32 {
@@ -118,6 +124,15 @@ impl Index {
     /// Reads all pages into memory, the sections that searches read most often first.
     pub fn populate(&self) {
         self.sections.populate();
+    }
+
+    /// Compares checksums of sections from `up_to` on, about `bytes` bytes of them. Returns true if that was the end of the
+    /// file, after which it starts again.
+    ///
+    /// # Errors
+    /// [`IndexError::DamagedSection`] for the first difference; the next call continues after it.
+    pub fn check_next(&self, up_to: &mut CheckedUpTo, bytes: usize) -> Result<bool, IndexError> {
+        self.sections.check_next(up_to, bytes)
     }
 
     /// Whether the index is only in memory, without a file.

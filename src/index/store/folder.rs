@@ -13,6 +13,9 @@ use crate::index::generation::Index;
 /// How many numbers are tried if other processes keep taking the next one.
 pub(super) const PUBLISH_ATTEMPTS: usize = 1000;
 
+/// A file with a larger number was not written by this program. There must be room for higher numbers.
+const LARGEST_NUMBER: u64 = u64::MAX >> 1;
+
 /// The folder of one index: its generations, manifests and reports.
 #[derive(Clone, Debug)]
 pub struct IndexStore {
@@ -78,7 +81,8 @@ impl IndexStore {
                 .to_str()
                 .and_then(|name| name.strip_prefix(prefix)?.strip_suffix(suffix))
                 .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
-                .and_then(|digits| digits.parse::<u64>().ok());
+                .and_then(|digits| digits.parse::<u64>().ok())
+                .filter(|number| *number <= LARGEST_NUMBER);
             numbers.extend(number);
         }
         numbers.sort_unstable();

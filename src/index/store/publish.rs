@@ -53,6 +53,25 @@ impl IndexStore {
         Err(self.too_contended())
     }
 
+    /// Removes the manifests of activations before the last `kept` manifests, from `folder`, which was opened at the path of
+    /// this store. The manifest that published a generation stays as long as the generation.
+    ///
+    /// # Errors
+    /// If a file cannot be removed, or the path leads to another folder.
+    pub fn remove_activations_before(&self, kept: usize, folder: &OpenFolder) -> Result<(), StoreError> {
+        let manifests = self.manifests()?;
+        let old = manifests.len().saturating_sub(kept);
+        for number in &manifests[..old] {
+            let is_activation = |manifest: Manifest| manifest.reason == PublishReason::Activate;
+            if self.read_manifest(*number).is_ok_and(is_activation) {
+                let path = self.manifest_path(*number);
+                let name = path.file_name().unwrap_or_default();
+                folder.remove_file(name).map_err(StoreError::io(&path))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Removes a generation that is not current, with its manifests and reports, from `folder`, which was opened at the path
     /// of this store.
     ///

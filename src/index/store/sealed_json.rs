@@ -3,7 +3,6 @@
 //! What flows in: a value and its key. What flows out: a file `{"key": value, "crc32c": checksum}`, or the value read
 //! from one. Nothing here knows what the value means.
 
-use std::fs;
 use std::io::Write;
 use std::path::Path;
 
@@ -12,6 +11,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::error::StoreError;
+use crate::base::regular_file;
 use crate::base::staged_file::StagedFile;
 
 /// Limits the size of a file before it is read.
@@ -56,11 +56,9 @@ pub(super) fn read<T: Serialize + DeserializeOwned>(
     key: &'static str,
     bad: impl Fn(String) -> StoreError,
 ) -> Result<T, StoreError> {
-    let length = fs::metadata(path).map_err(StoreError::io(path))?.len();
-    if length > MAX_BYTES {
-        return Err(bad(format!("expected at most {MAX_BYTES} bytes, found {length}")));
-    }
-    let bytes = fs::read(path).map_err(StoreError::io(path))?;
+    let bytes = regular_file::read_up_to(path, MAX_BYTES).map_err(StoreError::io(path))?;
+    let too_long = |length| bad(format!("expected at most {MAX_BYTES} bytes, found {length}"));
+    let bytes = bytes.map_err(too_long)?;
     let malformed = |error: serde_json::Error| bad(error.to_string());
     let mut fields: serde_json::Map<String, serde_json::Value> =
         serde_json::from_slice(&bytes).map_err(malformed)?;

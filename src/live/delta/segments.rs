@@ -25,8 +25,6 @@ pub(crate) struct IndexSegment {
     expiring: Arc<[u32]>,
     /// How many of them got a tombstone when they expired.
     expired: usize,
-    /// Until when, in microseconds since 1970. Nodes stay expired if the clock is set back.
-    expired_until: i64,
     /// For each text attribute, keys of its words that equal those of the base segment; empty for the base segment.
     words: Arc<Vec<Option<Vec<u64>>>>,
 }
@@ -127,6 +125,17 @@ impl Segments {
         self.0.iter_mut().for_each(|segment| segment.expire(now));
     }
 
+    /// Returns when the last node expired, in microseconds since 1970; `i64::MIN` without one.
+    pub(crate) fn last_expiry(&self) -> i64 {
+        self.0.iter().map(IndexSegment::last_expiry).max().unwrap_or(i64::MIN)
+    }
+
+    /// Takes nodes back that have a tombstone because they expired, but expire after `now`: the clock was set back. Returns
+    /// their videos, whose tombstones the caller removes unless there is another reason for them.
+    pub(crate) fn unexpire(&mut self, now: i64) -> Vec<VideoId> {
+        self.0.iter_mut().flat_map(|segment| segment.unexpire(now)).collect()
+    }
+
     /// Tombstones a node of the segment at `at`.
     pub(crate) fn remove_node(&mut self, at: usize, node: NodeId) {
         self.0[at].remove(node);
@@ -155,17 +164,38 @@ impl Segments {
 
 impl IndexSegment {
     fn new(index: Arc<Index>, expiring: Arc<[u32]>, words: Arc<Vec<Option<Vec<u64>>>>) -> Self {
-        Self { index, start: 0, tombstones: None, expiring, expired: 0, expired_until: i64::MIN, words }
+        Self { index, start: 0, tombstones: None, expiring, expired: 0, words }
     }
 
-    /// Returns whether a node of its index has expired at `now`, in microseconds since 1970.
-    pub(crate) fn is_expired(&self, node: NodeId, now: i64) -> bool {
-        self.index.expiries().is_some_and(|times| times[node.index()] <= now.max(self.expired_until))
+    /// Returns whether a node of its index expires until `now`, in microseconds since 1970.
+    pub(crate) fn expires_until(&self, node: NodeId, now: i64) -> bool {
+        self.index.expiries().is_some_and(|times| times[node.index()] <= now)
+    }
+
+    /// Returns whether a node of its index is among those that expired.
+    pub(crate) fn is_expired(&self, node: NodeId) -> bool {
+        self.expires_until(node, self.last_expiry())
     }
 
     fn next_expiry(&self) -> i64 {
-        let next = self.expiring.get(self.expired);
-        next.zip(self.index.expiries()).map_or(i64::MAX, |(node, times)| times[*node as usize])
+        self.expiry(self.expiring.get(self.expired)).unwrap_or(i64::MAX)
+    }
+
+    fn last_expiry(&self) -> i64 {
+        self.expiry(self.expiring[..self.expired].last()).unwrap_or(i64::MIN)
+    }
+
+    fn expiry(&self, node: Option<&u32>) -> Option<i64> {
+        node.zip(self.index.expiries()).map(|(node, times)| times[*node as usize])
+    }
+
+    fn unexpire(&mut self, now: i64) -> Vec<VideoId> {
+        let times = self.index.expiries().unwrap_or_default();
+        let due = self.expiring[..self.expired].partition_point(|node| times[*node as usize] <= now);
+        let early = &self.expiring[due..self.expired];
+        let videos = early.iter().map(|node| self.index.video_ids()[*node as usize]).collect();
+        self.expired = due;
+        videos
     }
 
     fn expire(&mut self, now: i64) {
@@ -181,7 +211,6 @@ impl IndexSegment {
             tombstones.nodes.insert(*node);
         }
         self.expired += due;
-        self.expired_until = now;
     }
 
     /// Returns whether a node of its index has no tombstone.

@@ -95,7 +95,7 @@ impl LiveState {
     ///
     /// # Errors
     /// If no segment can be built from them; then nothing changes.
-    pub(crate) fn apply(&mut self, entries: &[Entry], now: Timestamp) -> Result<(), ApplyError> {
+    pub(crate) fn apply(&mut self, entries: &[Entry]) -> Result<(), ApplyError> {
         // After a swap, entries arrive again that were already read from the log.
         let entries = &entries[entries.partition_point(|entry| entry.sequence <= self.sequence)..];
         let base = Arc::clone(&self.segments.base().index);
@@ -129,7 +129,7 @@ impl LiveState {
             segments.push(Arc::new(segment));
         }
         for checked in &entries {
-            self.update_newest(&mut segments, checked.entry.mutation.video_id(), now);
+            self.update_newest(&mut segments, checked.entry.mutation.video_id());
         }
         self.segments = segments;
         self.sequence = entries.last().map_or(self.sequence, |checked| checked.entry.sequence);
@@ -161,37 +161,41 @@ impl LiveState {
     }
 
     /// Returns whether a video with this node in a segment is taken down, deleted or expired.
-    fn is_removed(&self, video: VideoId, segment: &IndexSegment, node: NodeId, now: Timestamp) -> bool {
-        self.takedowns.contains(&video)
-            || self.deleted.contains(&video)
-            || segment.is_expired(node, now.as_microsecond())
+    fn is_removed(&self, video: VideoId, segment: &IndexSegment, node: NodeId) -> bool {
+        self.takedowns.contains(&video) || self.deleted.contains(&video) || segment.is_expired(node)
     }
 
     /// Sets or clears the tombstone of the newest node of a video. Its older nodes have tombstones already.
-    fn update_newest(&self, segments: &mut Segments, video: VideoId, now: Timestamp) {
+    fn update_newest(&self, segments: &mut Segments, video: VideoId) {
         let Some((at, node)) = segments.newest(video) else { return };
-        if self.is_removed(video, segments.segment(at), node, now) {
+        if self.is_removed(video, segments.segment(at), node) {
             segments.remove_node(at, node);
         } else {
             segments.restore_node(at, node);
         }
     }
 
-    /// Tombstones expired videos.
+    /// Tombstones expired videos. Those that expired by a clock that was set back since are searched again.
     pub(crate) fn expire(&mut self, now: Timestamp) {
-        self.segments.expire(now.as_microsecond());
+        let mut segments = self.segments.clone();
+        for video in segments.unexpire(now.as_microsecond()) {
+            self.update_newest(&mut segments, video);
+        }
+        segments.expire(now.as_microsecond());
+        self.segments = segments;
     }
 
-    /// Returns the segments that the next write should merge.
-    pub(crate) fn small_compaction(&self, now: Timestamp) -> Option<Compaction> {
+    /// Returns the segments that the next write should merge, without what expired until `settled`.
+    pub(crate) fn small_compaction(&self, settled: Timestamp) -> Option<Compaction> {
         let sizes = self.sizes();
-        Some(self.compaction(due(&sizes, first_open(&sizes)..sizes.len())?, now))
+        Some(self.compaction(due(&sizes, first_open(&sizes)..sizes.len())?, settled))
     }
 
-    /// Returns the segments that should be merged in the background. Writes do not merge these.
-    pub(crate) fn large_compaction(&self, now: Timestamp) -> Option<Compaction> {
+    /// Returns the segments that should be merged in the background, without what expired until `settled`. Writes do not
+    /// merge these.
+    pub(crate) fn large_compaction(&self, settled: Timestamp) -> Option<Compaction> {
         let sizes = self.sizes();
-        Some(self.compaction(due(&sizes, 1..first_open(&sizes))?, now))
+        Some(self.compaction(due(&sizes, 1..first_open(&sizes))?, settled))
     }
 
     /// Returns the number of videos in each segment, the generation first.
@@ -199,9 +203,9 @@ impl LiveState {
         self.segments.iter().map(|segment| segment.index.len()).collect()
     }
 
-    /// Returns all segments, for a build of the next generation.
-    pub(crate) fn rebuild_input(&self, now: Timestamp) -> RebuildInput {
-        let Compaction { kept, .. } = self.compaction(0..self.segments.len(), now);
+    /// Returns all segments, for a build of the next generation, without what expired until `settled`.
+    pub(crate) fn rebuild_input(&self, settled: Timestamp) -> RebuildInput {
+        let Compaction { kept, .. } = self.compaction(0..self.segments.len(), settled);
         RebuildInput { kept, sequence: self.sequence, parked: self.parked.len() as u64 }
     }
 
@@ -217,15 +221,15 @@ impl LiveState {
         sequences
     }
 
-    /// Returns a range of segments, each with its nodes that may be returned, now or after a takedown is restored.
-    fn compaction(&self, range: Range<usize>, now: Timestamp) -> Compaction {
+    /// Returns a range of segments, each with its nodes that may be returned: now, after a takedown is restored, or after the
+    /// clock is set back to `settled`.
+    fn compaction(&self, range: Range<usize>, settled: Timestamp) -> Compaction {
         let is_kept = |at: usize, segment: &IndexSegment, node: NodeId| {
             let video = segment.index.video_ids()[node.index()];
             segment.allows(node)
-                || self.takedowns.contains(&video)
-                    && !self.deleted.contains(&video)
+                || !self.deleted.contains(&video)
                     && self.segments.newest(video) == Some((at, node))
-                    && !segment.is_expired(node, now.as_microsecond())
+                    && !segment.expires_until(node, settled.as_microsecond())
         };
         let kept = range.clone().map(|at| {
             let segment = self.segments.segment(at);
@@ -238,7 +242,7 @@ impl LiveState {
     }
 
     /// Replaces the segments of a compaction by their merged segment, unless they are gone.
-    pub(crate) fn replace(&mut self, compaction: &Compaction, merged: Option<Index>, now: Timestamp) {
+    pub(crate) fn replace(&mut self, compaction: &Compaction, merged: Option<Index>) {
         let first = compaction.first;
         let is_there = |(at, (index, _)): (usize, &(Arc<Index>, NodeSet))| {
             self.segments.iter().nth(first + at).is_some_and(|segment| Arc::ptr_eq(&segment.index, index))
@@ -252,7 +256,7 @@ impl LiveState {
         // Apply what happened to its videos while it was built.
         for (node, video) in merged.iter().flat_map(|index| (0..).map(NodeId).zip(index.video_ids())) {
             if segments.newest(*video) == Some((first, node)) {
-                self.update_newest(&mut segments, *video, now);
+                self.update_newest(&mut segments, *video);
             } else {
                 segments.remove_node(first, node);
             }
@@ -265,9 +269,13 @@ impl LiveState {
         self.segments.iter().skip(1).map(IndexSegment::live_count).sum()
     }
 
-    /// Returns the number of tombstones in the generation without takedowns: a rebuild would drop these videos.
+    /// Returns the number of tombstones in the generation without videos that are only taken down: a rebuild would drop the
+    /// others.
     pub(crate) fn tombstones(&self) -> usize {
-        self.hidden().saturating_sub(self.takedowns.len())
+        let is_kept = |video: &&VideoId| {
+            !self.deleted.contains(*video) && self.segments.newest(**video).is_some_and(|(at, _)| at == 0)
+        };
+        self.hidden() - self.takedowns.iter().filter(is_kept).count()
     }
 
     /// Returns the number of tombstones in the generation.
@@ -346,6 +354,90 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    /// Video 0 never expires, the others at a second of their number.
+    fn expiring() -> LiveState {
+        let upsert = |video: u64| Upsert {
+            video_id: VideoId(video),
+            embedding: vec![1.0, video as f32],
+            attributes: Vec::new(),
+            expires_at: (video > 0).then(|| at(video as i64).into()),
+            embedding_model: None,
+        };
+        let upserts: Vec<Upsert> = (0..6).map(upsert).collect();
+        let params = BuildParams::new(crate::Metric::InnerProduct, 8, 20).unwrap();
+        let dataset =
+            dataset_of(&upserts.iter().take(3).collect::<Vec<_>>(), &[], 2, crate::Dtype::F32).unwrap();
+        let mut live = LiveState::new(Arc::new(build_in_memory(&dataset, &params, &Silent).unwrap()));
+        let entries = (1..).zip(upserts.into_iter().skip(3));
+        let entries: Vec<Entry> = entries
+            .map(|(sequence, upsert)| Entry { sequence, mutation: Mutation::Upsert(upsert) })
+            .collect();
+        live.apply(&entries).unwrap();
+        live
+    }
+
+    fn found(live: &LiveState) -> Vec<u64> {
+        (0..6).filter(|video| live.segments.node_of(VideoId(*video)).is_some()).collect()
+    }
+
+    #[test]
+    fn steps_of_the_clock_neither_hide_nor_revive_for_good() {
+        let mut live = expiring();
+        let steps: [(i64, &[u64]); 6] = [
+            (0, &[0, 1, 2, 3, 4, 5]),
+            (9, &[0]),
+            (2, &[0, 3, 4, 5]),
+            (4, &[0, 5]),
+            (-9, &[0, 1, 2, 3, 4, 5]),
+            (3, &[0, 4, 5]),
+        ];
+        for (now, expected) in steps {
+            live.expire(at(now));
+            assert_eq!(found(&live), expected, "at {now}");
+        }
+        // What was hidden for another reason stays hidden.
+        live.expire(at(9));
+        let mutations =
+            [Mutation::Delete(VideoId(4)), Mutation::Takedown(VideoId(5)), Mutation::Delete(VideoId(1))];
+        let entries: Vec<Entry> =
+            (4..).zip(mutations).map(|(sequence, mutation)| Entry { sequence, mutation }).collect();
+        live.apply(&entries).unwrap();
+        live.expire(at(0));
+        assert_eq!(found(&live), [0, 2, 3]);
+        live.apply(&[Entry { sequence: 7, mutation: Mutation::Restore(VideoId(5)) }]).unwrap();
+        assert_eq!(found(&live), [0, 2, 3, 5]);
+    }
+
+    #[test]
+    fn what_expired_by_a_wrong_clock_is_not_dropped_for_good() {
+        let mut live = expiring();
+        live.expire(at(9));
+        let kept = |live: &LiveState, settled| {
+            let RebuildInput { kept, .. } = live.rebuild_input(at(settled));
+            kept.iter().map(|(_, nodes)| nodes.count()).sum::<usize>()
+        };
+        assert_eq!((kept(&live, 0), kept(&live, 2), kept(&live, 9)), (6, 4, 1));
+        live.takedowns.insert(VideoId(5));
+        assert_eq!(kept(&live, 2), 4);
+        live.deleted.insert(VideoId(4));
+        assert_eq!(kept(&live, 2), 3);
+    }
+
+    #[test]
+    fn takedowns_of_unknown_videos_hide_no_tombstones() {
+        let mut live = expiring();
+        let unknown = (10..5000).map(|video| Mutation::Takedown(VideoId(video)));
+        let mutations = unknown.chain([Mutation::Delete(VideoId(0)), Mutation::Takedown(VideoId(1))]);
+        let entries: Vec<Entry> =
+            (4..).zip(mutations).map(|(sequence, mutation)| Entry { sequence, mutation }).collect();
+        live.apply(&entries).unwrap();
+        assert_eq!((live.hidden(), live.tombstones()), (2, 1), "one is deleted, the other only taken down");
+    }
 
     /// Merges a range of sizes, as if no video were in two segments.
     fn merged(sizes: &mut Vec<usize>, range: Range<usize>) -> usize {

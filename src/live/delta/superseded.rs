@@ -185,8 +185,6 @@ mod tests {
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
-    use jiff::Timestamp;
-
     use crate::base::instant::Instant;
     use proptest::collection::vec;
     use proptest::option;
@@ -361,7 +359,7 @@ mod tests {
             if entries.is_empty() {
                 return live;
             }
-            live.apply(&entries, Timestamp::UNIX_EPOCH).unwrap();
+            live.apply(&entries).unwrap();
         }
     }
 

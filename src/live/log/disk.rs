@@ -12,14 +12,16 @@ use super::error::LogError;
 
 /// Block size for rewriting a file that was not closed.
 const REWRITE_BYTES: usize = 1 << 20;
+/// The page size of redb.
+const PAGE: usize = 4096;
 
 /// The first bytes of every redb file.
 const MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
 /// Offset of the byte with the flag [`NOT_CLOSED`].
-const FLAGS_OFFSET: usize = MAGIC.len();
-const NOT_CLOSED: u8 = 2;
+pub(super) const FLAGS_OFFSET: usize = MAGIC.len();
+pub(super) const NOT_CLOSED: u8 = 2;
 /// Length of the header of redb, at the start of the file, which every transaction changes.
-const HEAD_BYTES: usize = 320;
+pub(super) const HEAD_BYTES: usize = 320;
 
 /// The storage backend of redb, shared with the log, which reads its length.
 #[derive(Clone, Debug)]
@@ -94,6 +96,17 @@ impl Disk {
         Ok(())
     }
 
+    /// Sets the flags in the header, and syncs them.
+    pub(super) fn set_flags(&self, flags: u8) -> io::Result<()> {
+        let mut found = [0];
+        self.read(FLAGS_OFFSET as u64, &mut found)?;
+        if found == [flags] {
+            return Ok(());
+        }
+        self.write(FLAGS_OFFSET as u64, &[flags])?;
+        self.sync_data()
+    }
+
     /// Rewrites a file that was not closed with the bytes that are read from it, and syncs it.
     ///
     /// After a failed sync, Linux marks the pages that it could not write as clean: they are read as if they were on
@@ -112,7 +125,11 @@ impl Disk {
         for offset in (0..length).step_by(REWRITE_BYTES) {
             let block = &mut block[..REWRITE_BYTES.min((length - offset) as usize)];
             self.read(offset, block)?;
-            self.write(offset, block)?;
+            // Pages that were never written have no place on the disk, which may be full. No page in use is all zeros.
+            let pages = block.chunks(PAGE).enumerate();
+            for (page, bytes) in pages.filter(|(_, bytes)| bytes.iter().any(|byte| *byte != 0)) {
+                self.write(offset + (page * PAGE) as u64, bytes)?;
+            }
         }
         self.set_len(length)
     }

@@ -6,6 +6,9 @@ use std::sync::Arc;
 
 use crate::base::file_identity::Displaced;
 
+/// The end of a message about a damaged log.
+const WHAT_TO_DO: &str = "; put a copy from before the damage in its place, or write a new log from what is intact with `shortlist log salvage`";
+
 /// Why a log cannot be opened, written or read.
 ///
 /// Cloneable, because a failed group commit is reported to all its callers.
@@ -34,7 +37,7 @@ pub enum LogError {
         problem: String,
     },
     /// The file is a damaged log.
-    #[error("{}: the log is damaged: {problem}", path.display())]
+    #[error("{}: the log is damaged: {problem}{WHAT_TO_DO}", path.display())]
     Damaged {
         /// The log.
         path: PathBuf,
@@ -52,7 +55,7 @@ pub enum LogError {
         found: u64,
     },
     /// One entry cannot be read.
-    #[error("{}: entry {sequence}: {problem}", path.display())]
+    #[error("{}: entry {sequence}: {problem}{WHAT_TO_DO}", path.display())]
     BadRecord {
         /// The log.
         path: PathBuf,
@@ -78,6 +81,14 @@ pub enum LogError {
         /// The log.
         path: PathBuf,
     },
+    /// A mutation is too large. Nothing was written.
+    #[error("{}: {problem}", path.display())]
+    TooLarge {
+        /// The log.
+        path: PathBuf,
+        /// The error of the storage engine.
+        problem: String,
+    },
     /// The storage engine reported an error.
     #[error("{}: {problem}", path.display())]
     Storage {
@@ -102,6 +113,7 @@ impl LogError {
         move |error| match error.into() {
             redb::Error::Io(source) => LogError::Io { path, source: Arc::new(source) },
             redb::Error::DatabaseAlreadyOpen => LogError::InUse { path },
+            other @ redb::Error::ValueTooLarge(_) => LogError::TooLarge { path, problem: other.to_string() },
             redb::Error::Corrupted(problem) => LogError::Damaged { path, problem },
             other => LogError::Storage { path, problem: other.to_string() },
         }

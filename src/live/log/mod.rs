@@ -7,15 +7,23 @@
 //! | `mutation_log.rs` | the contract of a log |
 //! | `redb_log.rs`     | a log in a file of this machine |
 //! | `tables.rs`       | its tables |
+//! | `salvage.rs`      | the intact records of a damaged log |
+//! | `takedowns.rs`    | the table of takedowns, with its checksums |
+//! | `database.rs`     | a database whose panics are errors |
+//! | `examine.rs`      | compares every checksum of a file before it is used |
 //! | `disk.rs`         | the bytes of its file |
 //! | `group.rs`        | group commit: many callers, one append |
 //! | `error.rs`        | errors of a log |
 
+mod database;
 mod disk;
 pub(crate) mod error;
+mod examine;
 pub(crate) mod group;
 pub(crate) mod mutation;
 pub(crate) mod mutation_log;
-mod record;
+pub(crate) mod record;
 pub(crate) mod redb_log;
+pub(crate) mod salvage;
 mod tables;
+mod takedowns;

@@ -62,4 +62,9 @@ impl Mutation {
             Mutation::Delete(video) | Mutation::Takedown(video) | Mutation::Restore(video) => *video,
         }
     }
+
+    /// Returns whether this takes a video down.
+    pub fn is_takedown(&self) -> bool {
+        matches!(self, Mutation::Takedown(_))
+    }
 }

@@ -19,7 +19,7 @@ const VERSION: u8 = 1;
 const HEADER: usize = 5;
 
 /// Encodes a mutation.
-pub(super) fn encode(mutation: &Mutation) -> Vec<u8> {
+pub(crate) fn encode(mutation: &Mutation) -> Vec<u8> {
     let record = Record { kind: Some(kind_of(mutation)) };
     let mut bytes = Vec::with_capacity(HEADER + record.encoded_len());
     bytes.push(VERSION);
@@ -34,7 +34,7 @@ pub(super) fn encode(mutation: &Mutation) -> Vec<u8> {
 ///
 /// # Errors
 /// The problem, with expected and found.
-pub(super) fn decode(bytes: &[u8]) -> Result<Mutation, String> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<Mutation, String> {
     let Some((&[version, ref checksum @ ..], message)) = bytes.split_first_chunk::<HEADER>() else {
         return Err(format!("expected at least {HEADER} bytes, found {}", bytes.len()));
     };

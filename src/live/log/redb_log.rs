@@ -3,25 +3,29 @@
 //! One append is one two-phase transaction: its pages are synced before the byte that commits it, so a partial append is
 //! never visible. That byte is in the first sector, which disks write atomically.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use redb::backends::{FileBackend, InMemoryBackend};
-use redb::{Builder, Database, StorageBackend, WriteTransaction};
+use redb::{Builder, StorageBackend, WriteTransaction};
 
+use super::database::{OpenDatabase, guarded};
 use super::disk::Disk;
 use super::error::LogError;
+use super::examine::examine;
 use super::mutation::{Entry, Mutation};
 use super::mutation_log::{LogSize, MutationLog};
 use super::record::decode;
 use super::tables::{self, Totals};
+use super::takedowns;
 use crate::base::file_identity::{Displaced, FileId, FileStamp, is_there};
 use crate::base::id::VideoId;
-use crate::base::panics::caught;
+use crate::base::regular_file;
 use crate::base::staged_file::StagedFile;
 
 /// Size of the page cache of redb. Small, because the log is read only at the start.
@@ -41,7 +45,7 @@ pub struct RedbLog {
     source: Source,
     disk: Disk,
     /// Locked exclusively only for compaction.
-    database: RwLock<Database>,
+    database: RwLock<OpenDatabase>,
     writer: Mutex<Writer>,
     last: AtomicU64,
     trimmed: AtomicU64,
@@ -102,7 +106,8 @@ impl RedbLog {
         if !is_there(path).map_err(LogError::io(path))? {
             create(path, sequence)?;
         }
-        let file = OpenOptions::new().read(true).write(true).open(path).map_err(LogError::io(path))?;
+        let file = regular_file::open_with(OpenOptions::new().read(true).write(true), path)
+            .map_err(LogError::io(path))?;
         Self::open_file(path, file)
     }
 
@@ -112,7 +117,7 @@ impl RedbLog {
     /// If the file cannot be read, is being written, is not a log, or is damaged.
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<Self, LogError> {
         let path = path.as_ref();
-        let mut file = File::open(path).map_err(LogError::io(path))?;
+        let mut file = regular_file::open(path).map_err(LogError::io(path))?;
         // Held during the copy. A file system without locks has none to respect.
         if let Err(TryLockError::WouldBlock) = file.try_lock_shared() {
             return Err(LogError::InUse { path: path.to_owned() });
@@ -135,6 +140,30 @@ impl RedbLog {
         Self::on(Path::new("(a log without a file)"), Source::Backend, Disk::of(backend), 0)
     }
 
+    /// Creates a log with records of entries and takedowns that were saved from another one.
+    ///
+    /// # Errors
+    /// If there is a file at `path`, or it cannot be written.
+    pub(super) fn create_with(
+        path: &Path,
+        entries: &BTreeMap<u64, Vec<u8>>,
+        takedowns: &[(VideoId, u64)],
+        last: u64,
+        trimmed: u64,
+    ) -> Result<(), LogError> {
+        let mut staged = StagedFile::create_for(path).map_err(LogError::io(path))?;
+        let file = staged.file_mut().try_clone().map_err(LogError::io(path))?;
+        let backend = FileBackend::new(file).map_err(LogError::redb(path))?;
+        let log = Self::on(path, Source::Backend, Disk::of(backend), trimmed)?;
+        log.commit(&mut log.writer.lock(), |transaction, totals| {
+            tables::restore(transaction, entries, takedowns, last, totals)
+        })?;
+        drop(log);
+        let published = staged.publish(path).map_err(LogError::io(path))?;
+        let taken = |_| LogError::io(path)(io::ErrorKind::AlreadyExists.into());
+        published.map_err(taken)
+    }
+
     /// Sets the smallest file size to compact, in bytes.
     pub fn compacting_from(mut self, bytes: u64) -> Self {
         self.compact_from_bytes = bytes;
@@ -151,10 +180,12 @@ impl RedbLog {
     /// Opens a log. On an empty disk, the first mutation gets the number after `after`.
     fn on(path: &Path, source: Source, disk: Disk, after: u64) -> Result<Self, LogError> {
         disk.check_magic(path)?;
-        disk.rewrite_unclosed().map_err(LogError::io(path))?;
-        // redb trusts the lengths and page numbers in a file, and panics on impossible ones.
-        caught(|| Self::recover(path, source, disk, after))
-            .unwrap_or_else(|panic| Err(LogError::Damaged { path: path.to_owned(), problem: panic.0 }))
+        if disk.len().map_err(LogError::io(path))? > 0 {
+            let flags = examine(path, &disk)?;
+            disk.set_flags(flags).map_err(LogError::io(path))?;
+            disk.rewrite_unclosed().map_err(LogError::io(path))?;
+        }
+        guarded(path, || Self::recover(path, source, disk, after))
     }
 
     fn recover(path: &Path, source: Source, disk: Disk, after: u64) -> Result<Self, LogError> {
@@ -162,9 +193,11 @@ impl RedbLog {
             .set_cache_size(CACHE_BYTES)
             .create_with_backend(disk.clone())
             .map_err(LogError::redb(path))?;
-        let state = match tables::read_state(path, &database)? {
+        let database = OpenDatabase::new(database);
+        let state = match database.with(path, |database| tables::read_state(path, database))? {
             Some(state) => state,
-            None => tables::initialize(&database, after).map_err(LogError::redb(path))?,
+            None => database
+                .with(path, |database| tables::initialize(database, after).map_err(LogError::redb(path)))?,
         };
         disk.read_head().map_err(LogError::io(path))?;
         let Totals { entries, entry_bytes, .. } = state.totals;
@@ -189,9 +222,11 @@ impl RedbLog {
     ) -> Result<(), LogError> {
         self.check(writer)?;
         let mut totals = writer.totals;
-        let changed = tables::transact(&self.database.read(), |transaction| {
-            change(transaction, &mut totals)?;
-            totals.store(transaction)
+        let changed = self.with_database(|database| {
+            tables::transact(database, |transaction| {
+                change(transaction, &mut totals)?;
+                totals.store(transaction)
+            })
         });
         changed.map_err(|error| self.poison(writer, error))?;
         let grown = totals.entry_bytes.saturating_sub(writer.totals.entry_bytes);
@@ -223,12 +258,19 @@ impl RedbLog {
         Err(Displaced::Changed { path: self.path.clone() })
     }
 
-    fn poison(&self, writer: &mut Writer, error: redb::Error) -> LogError {
+    fn poison(&self, writer: &mut Writer, error: LogError) -> LogError {
         // This error is detected before anything is written.
-        if !matches!(error, redb::Error::ValueTooLarge(_)) {
+        if !matches!(error, LogError::TooLarge { .. }) {
             writer.poisoned = Some(error.to_string());
         }
-        LogError::redb(&self.path)(error)
+        error
+    }
+
+    fn with_database<T>(
+        &self,
+        work: impl FnOnce(&redb::Database) -> Result<T, redb::Error>,
+    ) -> Result<T, LogError> {
+        self.database.read().with(&self.path, |database| work(database).map_err(LogError::redb(&self.path)))
     }
 
     /// Releases free pages if there are many.
@@ -241,8 +283,8 @@ impl RedbLog {
         if !has_room || was_compacted {
             return Ok(());
         }
-        let compacted = self.database.write().compact();
-        compacted.map_err(|error| self.poison(writer, error.into()))?;
+        let compacted = self.database.write().compact(&self.path);
+        compacted.map_err(|error| self.poison(writer, error))?;
         writer.compacted = Some(Compacted { bytes: self.bytes()?, entry_bytes });
         Ok(())
     }
@@ -273,8 +315,7 @@ impl MutationLog for RedbLog {
 
     fn read(&self, after: u64, limit: usize) -> Result<Vec<Entry>, LogError> {
         let Some(from) = after.checked_add(1) else { return Ok(Vec::new()) };
-        let database = self.database.read();
-        let records = tables::records(&database, from, limit).map_err(LogError::redb(&self.path))?;
+        let records = self.with_database(|database| tables::records(database, from, limit))?;
         let mut entries: Vec<Entry> = Vec::with_capacity(records.len());
         for (sequence, record) in records {
             let bad = |problem| LogError::BadRecord { path: self.path.clone(), sequence, problem };
@@ -284,8 +325,10 @@ impl MutationLog for RedbLog {
     }
 
     fn takedowns(&self) -> Result<Vec<(VideoId, u64)>, LogError> {
-        let database = self.database.read();
-        tables::takedowns(&database).map_err(LogError::redb(&self.path))
+        // Locked, so that both are of the same transaction.
+        let writer = self.writer.lock();
+        let totals = writer.totals.takedowns;
+        self.database.read().with(&self.path, |database| takedowns::read(&self.path, database, totals))
     }
 
     fn trim_except(&self, to: u64, kept: &[u64]) -> Result<(), LogError> {
@@ -296,8 +339,8 @@ impl MutationLog for RedbLog {
             self.check(&writer)?;
             let trimmed = self.trimmed_to();
             let to = to.min(self.last_sequence()).max(trimmed);
-            let found = tables::sequences(&self.database.read(), from..=to, REMOVED_AT_ONCE);
-            let found = found.map_err(LogError::redb(&self.path))?;
+            let found =
+                self.with_database(|database| tables::sequences(database, from..=to, REMOVED_AT_ONCE))?;
             let is_full = found.len() == REMOVED_AT_ONCE;
             let last_found = found.last().copied().filter(|last| is_full && *last < to);
             let reached = last_found.map_or(to, |last| last.max(trimmed));
@@ -306,9 +349,6 @@ impl MutationLog for RedbLog {
             if reached > trimmed || !unneeded.is_empty() {
                 self.commit(&mut writer, |transaction, totals| {
                     tables::remove(transaction, &unneeded, totals)?;
-                    if unneeded.len() < found.len() {
-                        totals.allow_gaps();
-                    }
                     tables::store_trimmed(transaction, reached)
                 })?;
                 self.trimmed.store(reached, Ordering::Release);
@@ -325,10 +365,7 @@ impl MutationLog for RedbLog {
             let mut writer = self.writer.lock();
             let last = self.last_sequence();
             let some: Vec<u64> = some.iter().copied().filter(|sequence| *sequence < last).collect();
-            self.commit(&mut writer, |transaction, totals| {
-                totals.allow_gaps();
-                tables::remove(transaction, &some, totals)
-            })?;
+            self.commit(&mut writer, |transaction, totals| tables::remove(transaction, &some, totals))?;
         }
         let mut writer = self.writer.lock();
         self.check(&writer)?;

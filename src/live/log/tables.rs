@@ -3,13 +3,14 @@
 //! | table | key | value |
 //! |---|---|---|
 //! | `entries`   | sequence | `record.rs` |
-//! | `takedowns` | video id | sequence of the latest takedown |
-//! | `meta`      | `version`, `last`, `trimmed`, `entry_bytes`, `entries` | a number |
+//! | `checked_takedowns` | video id | sequence of the latest takedown, and a checksum |
+//! | `meta`      | `version`, `last`, `trimmed`, `entry_bytes`, `entries`, `takedowns`, `takedowns_checksum` | a number |
 //!
-//! In a log of version 1, the entries are those above `trimmed` up to `last`. In a log of version 2, some of them are
-//! missing, which no replay needs, or earlier ones are still there; `entries` is their number. A log becomes one of version
-//! 2 when that happens first: earlier releases read it until then.
+//! In a log of version 1, the entries are those above `trimmed` up to `last`. From version 2 on, some of them may be missing,
+//! which no replay needs, or earlier ones are still there; `entries` is their number. From version 3 on, takedowns have
+//! checksums. An earlier log becomes one of version 3 when it is opened.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
@@ -21,14 +22,14 @@ use redb::{
 use super::error::LogError;
 use super::mutation::Mutation;
 use super::record::encode;
+use super::takedowns::{self, TakedownTotals};
 use crate::base::id::VideoId;
 
-/// The versions of the tables above: without and with gaps between entries. Records have their own version.
+/// The version of the tables above, and the first one. Records have their own version.
+const VERSION: u64 = 3;
 const WITHOUT_GAPS: u64 = 1;
-const WITH_GAPS: u64 = 2;
 
 const ENTRIES: TableDefinition<u64, &[u8]> = TableDefinition::new("entries");
-const TAKEDOWNS: TableDefinition<u64, u64> = TableDefinition::new("takedowns");
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 
 const VERSION_KEY: &str = "version";
@@ -36,15 +37,18 @@ const LAST_KEY: &str = "last";
 const TRIMMED_KEY: &str = "trimmed";
 /// Total bytes of the records.
 const ENTRY_BYTES_KEY: &str = "entry_bytes";
-/// Number of entries; read only in a log of version 2.
+/// Number of entries; read from version 2 on.
 const ENTRIES_KEY: &str = "entries";
+/// Number of takedowns, and the checksum of all of them; from version 3 on.
+const TAKEDOWNS_KEY: &str = "takedowns";
+const TAKEDOWNS_CHECKSUM_KEY: &str = "takedowns_checksum";
 
 /// What the `meta` table says of the entries.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Totals {
-    version: u64,
     pub(super) entries: u64,
     pub(super) entry_bytes: u64,
+    pub(super) takedowns: TakedownTotals,
 }
 
 impl Totals {
@@ -58,15 +62,15 @@ impl Totals {
         self.entry_bytes = self.entry_bytes.saturating_sub(record.len() as u64);
     }
 
-    /// Marks the log as having gaps, or entries at or below `trimmed`.
-    pub(super) fn allow_gaps(&mut self) {
-        self.version = WITH_GAPS;
-    }
-
     pub(super) fn store(self, transaction: &WriteTransaction) -> Result<(), redb::Error> {
         let mut meta = transaction.open_table(META)?;
-        let values =
-            [(VERSION_KEY, self.version), (ENTRIES_KEY, self.entries), (ENTRY_BYTES_KEY, self.entry_bytes)];
+        let values = [
+            (VERSION_KEY, VERSION),
+            (ENTRIES_KEY, self.entries),
+            (ENTRY_BYTES_KEY, self.entry_bytes),
+            (TAKEDOWNS_KEY, self.takedowns.count),
+            (TAKEDOWNS_CHECKSUM_KEY, self.takedowns.checksum.into()),
+        ];
         values.iter().try_for_each(|(key, value)| meta.insert(key, value).map(drop))?;
         Ok(())
     }
@@ -79,7 +83,7 @@ pub(super) struct State {
     pub(super) totals: Totals,
 }
 
-/// Reads the `meta` table. Returns `None` if the database has no tables yet.
+/// Reads the `meta` table and compares the takedowns with it. Returns `None` if the database has no tables yet.
 pub(super) fn read_state(path: &Path, database: &Database) -> Result<Option<State>, LogError> {
     let transaction = database.begin_read().map_err(LogError::redb(path))?;
     let tables = transaction.list_tables().map_err(LogError::redb(path))?;
@@ -102,13 +106,13 @@ pub(super) fn read_state(path: &Path, database: &Database) -> Result<Option<Stat
         found.map(|value| value.value()).ok_or_else(missing)
     };
     let version = number(VERSION_KEY)?;
-    if ![WITHOUT_GAPS, WITH_GAPS].contains(&version) {
-        return Err(LogError::WrongVersion { path: path.to_owned(), expected: WITH_GAPS, found: version });
+    if !(WITHOUT_GAPS..=VERSION).contains(&version) {
+        return Err(LogError::WrongVersion { path: path.to_owned(), expected: VERSION, found: version });
     }
     let (last, trimmed) = (number(LAST_KEY)?, number(TRIMMED_KEY)?);
     let expected = match version {
-        WITH_GAPS => number(ENTRIES_KEY)?,
-        _ => last.saturating_sub(trimmed),
+        WITHOUT_GAPS => last.saturating_sub(trimmed),
+        _ => number(ENTRIES_KEY)?,
     };
     // Entries are checked when they are read. Checking their number and their ends here costs nothing.
     let entries = transaction.open_table(ENTRIES).map_err(LogError::redb(path))?;
@@ -120,11 +124,11 @@ pub(super) fn read_state(path: &Path, database: &Database) -> Result<Option<Stat
     }
     let (first_end, last_end) = (ends.first().copied(), ends.last().copied());
     let has_ends = match version {
-        WITH_GAPS => last_end <= Some(last),
-        _ => first_end.is_none_or(|first| first == trimmed + 1),
+        WITHOUT_GAPS => first_end.is_none_or(|first| first == trimmed + 1),
+        _ => last_end <= Some(last),
     };
-    // The last entry is only ever trimmed.
-    let has_last = trimmed == last || last_end == Some(last);
+    // The last entry is only ever trimmed, but may not have been saved from a damaged log.
+    let has_last = version == VERSION || trimmed == last || last_end == Some(last);
     if trimmed > last || found != expected || !has_ends || !has_last {
         let problem = format!(
             "expected {expected} entries, the last at {last}, trimmed to {trimmed}; found {found} entries, the first and \
@@ -132,16 +136,30 @@ pub(super) fn read_state(path: &Path, database: &Database) -> Result<Option<Stat
         );
         return Err(LogError::Damaged { path: path.to_owned(), problem });
     }
-    transaction.open_table(TAKEDOWNS).map_err(LogError::redb(path))?;
-    let totals = Totals { version, entries: found, entry_bytes: number(ENTRY_BYTES_KEY)? };
+    let mut totals = Totals {
+        entries: found,
+        entry_bytes: number(ENTRY_BYTES_KEY)?,
+        takedowns: TakedownTotals::default(),
+    };
+    if version == VERSION {
+        totals.takedowns = TakedownTotals::of_meta(number(TAKEDOWNS_KEY)?, number(TAKEDOWNS_CHECKSUM_KEY)?);
+        takedowns::check(path, database, totals.takedowns)?;
+    } else {
+        // The takedowns of an earlier log get checksums.
+        let upgraded = transact(database, |transaction| {
+            totals.takedowns = takedowns::upgrade(transaction)?;
+            totals.store(transaction)
+        });
+        upgraded.map_err(LogError::redb(path))?;
+    }
     Ok(Some(State { last, trimmed, totals }))
 }
 
 pub(super) fn initialize(database: &Database, after: u64) -> Result<State, redb::Error> {
     transact(database, |transaction| {
         transaction.open_table(ENTRIES)?;
-        transaction.open_table(TAKEDOWNS)?;
-        let totals = Totals { version: WITHOUT_GAPS, entries: 0, entry_bytes: 0 };
+        takedowns::create(transaction)?;
+        let totals = Totals { entries: 0, entry_bytes: 0, takedowns: TakedownTotals::default() };
         totals.store(transaction)?;
         let mut meta = transaction.open_table(META)?;
         for key in [LAST_KEY, TRIMMED_KEY] {
@@ -172,18 +190,39 @@ pub(super) fn insert(
     totals: &mut Totals,
 ) -> Result<(), redb::Error> {
     let mut entries = transaction.open_table(ENTRIES)?;
-    let mut takedowns = transaction.open_table(TAKEDOWNS)?;
+    let mut takedowns = takedowns::open(transaction)?;
     let mut last = first;
     for (sequence, mutation) in (first..).zip(mutations) {
         let record = encode(mutation);
         totals.add(&record);
         entries.insert(sequence, record.as_slice())?;
         match mutation {
-            Mutation::Takedown(video) => drop(takedowns.insert(video.0, sequence)?),
-            Mutation::Restore(video) => drop(takedowns.remove(video.0)?),
+            Mutation::Takedown(video) => takedowns.insert(*video, sequence, &mut totals.takedowns)?,
+            Mutation::Restore(video) => takedowns.remove(*video, &mut totals.takedowns)?,
             Mutation::Upsert(_) | Mutation::Delete(_) => {}
         }
         last = sequence;
+    }
+    transaction.open_table(META)?.insert(LAST_KEY, last)?;
+    Ok(())
+}
+
+/// Fills an empty log with records and takedowns, up to the number `last`.
+pub(super) fn restore(
+    transaction: &WriteTransaction,
+    records: &BTreeMap<u64, Vec<u8>>,
+    taken_down: &[(VideoId, u64)],
+    last: u64,
+    totals: &mut Totals,
+) -> Result<(), redb::Error> {
+    let mut entries = transaction.open_table(ENTRIES)?;
+    for (sequence, record) in records {
+        totals.add(record);
+        entries.insert(sequence, record.as_slice())?;
+    }
+    let mut takedowns = takedowns::open(transaction)?;
+    for (video, sequence) in taken_down {
+        takedowns.insert(*video, *sequence, &mut totals.takedowns)?;
     }
     transaction.open_table(META)?.insert(LAST_KEY, last)?;
     Ok(())
@@ -238,14 +277,4 @@ pub(super) fn remove(
         }
     }
     Ok(())
-}
-
-pub(super) fn takedowns(database: &Database) -> Result<Vec<(VideoId, u64)>, redb::Error> {
-    let table = database.begin_read()?.open_table(TAKEDOWNS)?;
-    let mut takedowns = Vec::new();
-    for entry in table.iter()? {
-        let (video, sequence) = entry?;
-        takedowns.push((VideoId(video.value()), sequence.value()));
-    }
-    Ok(takedowns)
 }

@@ -21,6 +21,22 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// The number of its conditions, and of their words, bounds and ids.
+    pub fn size(&self) -> (usize, usize) {
+        let of = |condition: &Condition| match condition {
+            Condition::Filter(filter) => filter.size(),
+            Condition::Keyword { any_of, .. } => (1, any_of.len()),
+            Condition::List { any_of, all_of, .. } => (1, any_of.len() + all_of.len()),
+            Condition::VideoId { any_of } => (1, any_of.len()),
+            Condition::Number { .. }
+            | Condition::Time { .. }
+            | Condition::Bool { .. }
+            | Condition::IsNull { .. } => (1, 2),
+        };
+        let all = self.must.iter().chain(&self.should).chain(&self.must_not);
+        all.map(of).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+    }
+
     /// Maximum nesting depth of filters, the outermost included.
     pub const MAX_DEPTH: usize = 16;
     /// Maximum number of conditions at all depths; a nested filter counts as a condition.

@@ -122,7 +122,7 @@ pub(crate) fn lookups(request: proto::GetRequest, max_videos: usize) -> Result<L
     Ok(Lookups {
         index,
         videos: video_ids.into_iter().map(VideoId).collect(),
-        attributes: attributes_to_return(return_attributes),
+        attributes: attributes_to_return(return_attributes)?,
         with_vectors: return_vectors,
     })
 }

@@ -31,6 +31,7 @@ mod status;
 pub(super) use catalog::{Batch, Lookups, Outcome, batch_of_ids, get_response, lookups, upsert_batch};
 #[cfg(feature = "cli")]
 pub(crate) use plan::plan_from_proto;
-pub(super) use request::search_request;
-pub(super) use response::{explanation, search_response};
+pub(crate) use request::search_request;
+pub(super) use response::explanation;
+pub(crate) use response::search_response;
 pub(super) use status::{closed_index, index_status, rebuild_status};

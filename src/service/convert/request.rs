@@ -1,5 +1,7 @@
 //! Search requests, from the wire.
 
+use std::collections::HashSet;
+
 use half::f16;
 
 use super::path::Path;
@@ -54,7 +56,7 @@ pub(crate) fn search_request(request: proto::SearchRequest) -> Result<engine::Se
         plan: plan(params.plan)?,
         rules: rules(WireRules { filter, exclude, caps, fresh, score_threshold })?,
         offset: offset as usize,
-        return_attributes: attributes_to_return(return_attributes),
+        return_attributes: attributes_to_return(return_attributes)?,
         return_vectors,
         embedding_model: Some(embedding_model).filter(|model| !model.is_empty()),
         min_sequence,
@@ -62,14 +64,24 @@ pub(crate) fn search_request(request: proto::SearchRequest) -> Result<engine::Se
 }
 
 /// Reads the names of the attributes to return, where `*` means all.
-pub(super) fn attributes_to_return(names: Vec<String>) -> engine::ReturnAttributes {
-    if names.iter().any(|name| name == "*") {
+///
+/// # Errors
+/// If a name is there twice: each copy would be returned with every candidate.
+pub(super) fn attributes_to_return(names: Vec<String>) -> Result<engine::ReturnAttributes, InvalidField> {
+    let mut seen = HashSet::new();
+    if let Some(position) = names.iter().position(|name| !seen.insert(name.as_str())) {
+        let first = names.iter().position(|name| *name == names[position]).unwrap_or_default();
+        let problem =
+            format!("expected each name once, found {:?} at position {first} already", names[position]);
+        return Err(InvalidField::new(format!("return_attributes[{position}]"), problem));
+    }
+    Ok(if names.iter().any(|name| name == "*") {
         engine::ReturnAttributes::All
     } else if names.is_empty() {
         engine::ReturnAttributes::None
     } else {
         engine::ReturnAttributes::Named(names)
-    }
+    })
 }
 
 /// Reads an embedding, from either the values or the packed bytes.

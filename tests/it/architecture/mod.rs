@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use self::imports::Sources;
 
 /// The modules from the top of the stack down. A module imports only from those below it.
-const ORDER: [&str; 21] = [
+const ORDER: [&str; 22] = [
+    "fuzzing",
     "cli",
     "config",
     "service",

@@ -1,7 +1,6 @@
 //! The quality gate: which generations it refuses, and how they are handled.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -111,39 +110,25 @@ async fn a_refused_generation_is_activated_by_force_alone() {
     assert!(!status.gate.unwrap().passed);
 }
 
-/// A named pipe. Who opens it to read waits until somebody opens it to write, at the latest when this is dropped.
-struct Pipe(PathBuf);
-
-impl Drop for Pipe {
-    fn drop(&mut self) {
-        // Does not wait for a reader.
-        let _ = OpenOptions::new().read(true).write(true).open(&self.0);
-    }
-}
-
-/// The file of users of one index is a pipe, which nobody writes to.
+/// Whoever opened the pipe would wait for a writer, for ever.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_long_measurement_of_one_index_does_not_delay_the_others() {
+async fn a_pipe_in_place_of_users_is_refused_and_does_not_delay_the_other_indexes() {
     let (mut slow, mut quick) = (TestIndex::new(VIDEOS), TestIndex::new(VIDEOS));
     let pipe = slow.dir().with_file_name("users.npy");
     let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
     assert!(made.success());
-    let query_files = BTreeMap::from([("a-slow".to_owned(), pipe.clone())]);
+    let query_files = BTreeMap::from([("a-slow".to_owned(), pipe)]);
     let gate = GateOptions { query_files, ..GateOptions::default() };
     let service = ServiceOptions { poll_interval: Duration::from_millis(20), ..ServiceOptions::default() };
     let setup = Setup { gate, service, ..Setup::default() };
     let server = TestServer::start(&[("a-slow", &slow), ("quick", &quick)], setup).await;
-    let held = Pipe(pipe.clone());
     slow.publish(VIDEOS);
     for generation in 2..5 {
         quick.publish(VIDEOS);
         server.until("shortlist_generation{index=\"quick\"}", f64::from(generation)).await;
     }
-    let write = move || OpenOptions::new().write(true).open(pipe);
-    tokio::task::spawn_blocking(write).await.unwrap().unwrap();
     let refused = "shortlist_refused_publications_total{index=\"a-slow\",reason=\"measurement\"}";
     server.until(refused, 1.0).await;
-    drop(held);
     server.stop().await;
 }
 
@@ -283,6 +268,43 @@ fn users_that_asked_are_asked_for_again_and_query_files_must_fit() {
     engine.refresh();
     let problem = engine.status("").unwrap().refused.unwrap();
     assert!(problem.contains("narrow.npy: expected 8 dimensions as in the index, found 3"), "{problem}");
+}
+
+/// Vectors so short that their scores are denormal numbers are neither sampled nor counted.
+#[test]
+fn queries_that_no_index_can_rank_judge_nothing() {
+    let mut index = TestIndex::new(VIDEOS);
+    let engine = open(&index, GateOptions { queries: 5, ..GateOptions::default() });
+    for row in 1..=60u16 {
+        for scale in [1e-45, 1e-42, 1e-38, 1e-20] {
+            let query = std::array::from_fn(|at| f32::from(row * at as u16 % 11 + 1) * scale);
+            engine.search(&request(query, 10, Effort::Default), &Budget::default()).unwrap();
+        }
+    }
+    assert!(!engine.measure_recall());
+    index.publish(VIDEOS);
+    engine.refresh();
+    let status = engine.status("").unwrap();
+    assert_eq!((status.generation, status.recall), (2, Vec::new()));
+    assert_eq!(status.gate.unwrap().found.queries, 0);
+}
+
+/// The flood would push all users of the other caller out of the sample.
+#[test]
+fn a_caller_that_floods_the_sample_does_not_choose_the_judges() {
+    let mut index = TestIndex::new(20);
+    let engine = open(&index, GateOptions { queries: 10_000, ..GateOptions::default() });
+    let ask = |peer: [u8; 4], user: u16| {
+        let query = request([f32::from(user); DIM], 1, Effort::Default);
+        engine.search_of(Some(peer.into()), &query, &Budget::default()).unwrap();
+    };
+    (1..=2_000).for_each(|user| ask([127, 0, 0, 1], user));
+    (1..=12_000).for_each(|_| ask([127, 0, 0, 2], 1));
+    index.publish(20);
+    engine.refresh();
+    // One in five of the 2,000.
+    let queries = engine.status("").unwrap().gate.unwrap().found.queries;
+    assert!((300..500).contains(&queries), "{queries}");
 }
 
 /// A query is not usable if it has no direction.

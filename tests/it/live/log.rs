@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use redb::{Database, ReadableDatabase, StorageBackend as _, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable as _, StorageBackend as _, TableDefinition};
 use shortlist::attributes::Value;
 use shortlist::base::id::VideoId;
 use shortlist::base::instant::Instant;
@@ -82,6 +82,29 @@ fn a_log_of_version_1_is_read() {
     assert_eq!(log.read(1, 10).unwrap(), expected);
     assert_eq!(log.takedowns().unwrap(), [(VideoId(7), 4)]);
     assert_eq!(log.append(&[delete(1)]).unwrap(), 8);
+}
+
+/// A log written by the version in its name: an upsert, a delete, three takedowns and a restore.
+#[test]
+fn a_log_of_version_3_is_read() {
+    let (_folder, path) = folder();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/log-3.redb");
+    std::fs::copy(fixture, &path).unwrap();
+    let log = RedbLog::open(&path).unwrap();
+    let bare = Upsert::new(VideoId(10), [0.5; 16]);
+    let mutations = [
+        Mutation::Upsert(bare),
+        delete(8),
+        Mutation::Takedown(VideoId(7)),
+        Mutation::Takedown(VideoId(9)),
+        Mutation::Takedown(VideoId(u64::MAX)),
+        Mutation::Restore(VideoId(9)),
+    ];
+    let expected: Vec<Entry> =
+        (1..).zip(mutations).map(|(sequence, mutation)| Entry { sequence, mutation }).collect();
+    assert_eq!(log.read(0, 10).unwrap(), expected);
+    assert_eq!(log.takedowns().unwrap(), [(VideoId(7), 3), (VideoId(u64::MAX), 5)]);
+    assert_eq!(log.append(&[delete(1)]).unwrap(), 7);
 }
 
 #[test]
@@ -269,6 +292,7 @@ fn tamper(path: &Path, change: impl FnOnce(&redb::WriteTransaction)) {
     transaction.commit().unwrap();
 }
 
+const TAKEDOWNS: TableDefinition<'_, u64, (u64, u32)> = TableDefinition::new("checked_takedowns");
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const ENTRIES: TableDefinition<u64, &[u8]> = TableDefinition::new("entries");
 
@@ -276,9 +300,9 @@ const ENTRIES: TableDefinition<u64, &[u8]> = TableDefinition::new("entries");
 fn rejects_another_version() {
     let (_folder, path) = folder();
     drop(RedbLog::open(&path).unwrap());
-    tamper(&path, |transaction| drop(transaction.open_table(META).unwrap().insert("version", 3).unwrap()));
+    tamper(&path, |transaction| drop(transaction.open_table(META).unwrap().insert("version", 4).unwrap()));
     let error = RedbLog::open(&path).unwrap_err();
-    assert!(matches!(error, LogError::WrongVersion { expected: 2, found: 3, .. }), "{error}");
+    assert!(matches!(error, LogError::WrongVersion { expected: 3, found: 4, .. }), "{error}");
 }
 
 #[test]
@@ -299,22 +323,61 @@ fn rejects_damage_and_names_where() {
     let at = whole.windows(8).position(|bytes| bytes == [0, 0, 0, 64, 0, 0, 0, 191]).unwrap();
     flipped[at] ^= 1;
     std::fs::write(&path, flipped).unwrap();
+    let error = RedbLog::open(&path).unwrap_err();
+    assert!(matches!(&error, LogError::Damaged { path: found, .. } if *found == path), "{error}");
+
+    // A record that was stored damaged.
+    std::fs::write(&path, &whole).unwrap();
+    tamper(&path, |transaction| {
+        let mut entries = transaction.open_table(ENTRIES).unwrap();
+        let mut record = entries.get(2).unwrap().unwrap().value().to_vec();
+        *record.last_mut().unwrap() ^= 1;
+        entries.insert(2, record.as_slice()).unwrap();
+    });
     let log = RedbLog::open(&path).unwrap();
     let error = log.read(0, 10).unwrap_err();
     assert!(matches!(&error, LogError::BadRecord { sequence: 2, problem, .. } if problem.contains("crc32c")));
     assert_eq!(sequences(&log.read(2, 10).unwrap()), [3]);
     drop(log);
 
+    // Takedowns that were stored damaged, added or removed.
+    let log = RedbLog::open(&path).unwrap();
+    log.append(&[Mutation::Takedown(VideoId(4)), Mutation::Takedown(VideoId(5))]).unwrap();
+    drop(log);
+    let taken_down = std::fs::read(&path).unwrap();
+    type Change = fn(&mut redb::Table<'_, u64, (u64, u32)>);
+    let changes: [(Change, &str); 3] = [
+        (
+            |table| drop(table.insert(4, (9, 1)).unwrap()),
+            "takedown of video 4, entry 9: expected crc32c 00000001",
+        ),
+        (|table| drop(table.remove(4).unwrap()), "expected 2 takedowns with checksum"),
+        (
+            |table| {
+                let (sequence, checksum) = table.get(4).unwrap().unwrap().value();
+                table.remove(4).unwrap();
+                table.insert(6, (sequence, checksum)).unwrap();
+            },
+            "takedown of video 6, entry 4: expected crc32c",
+        ),
+    ];
+    for (change, expected) in changes {
+        std::fs::write(&path, &taken_down).unwrap();
+        tamper(&path, |transaction| change(&mut transaction.open_table(TAKEDOWNS).unwrap()));
+        let error = RedbLog::open(&path).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+
     // A missing entry, at the end and in the middle.
     std::fs::write(&path, &whole).unwrap();
     tamper(&path, |transaction| drop(transaction.open_table(ENTRIES).unwrap().remove(3).unwrap()));
     let error = RedbLog::open(&path).unwrap_err().to_string();
     let found = "expected 3 entries, the last at 3, trimmed to 0; found 2 entries, the first and last at ";
-    assert!(error.ends_with(&format!("{found}[1, 2]")), "{error}");
+    assert!(error.contains(&format!("{found}[1, 2]")), "{error}");
     std::fs::write(&path, &whole).unwrap();
     tamper(&path, |transaction| drop(transaction.open_table(ENTRIES).unwrap().remove(2).unwrap()));
     let error = RedbLog::open(&path).unwrap_err().to_string();
-    assert!(error.ends_with(&format!("{found}[1, 3]")), "{error}");
+    assert!(error.contains(&format!("{found}[1, 3]")), "{error}");
 
     // The same in a log with gaps.
     std::fs::write(&path, &whole).unwrap();
@@ -348,8 +411,6 @@ fn removes_single_entries_and_keeps_numbers() {
     let full = log.size();
     assert_eq!(full.entries, 5);
     drop(log);
-    // Earlier releases read a log without gaps.
-    assert_eq!(version(&path), 1);
 
     let log = RedbLog::open(&path).unwrap();
     assert_eq!(log.size(), full);
@@ -362,7 +423,7 @@ fn removes_single_entries_and_keeps_numbers() {
     assert_eq!(log.append(&[delete(7)]).unwrap(), 6);
     let size = log.size();
     drop(log);
-    assert_eq!(version(&path), 2);
+    assert_eq!(version(&path), 3);
 
     let log = RedbLog::open(&path).unwrap();
     assert_eq!((log.size().entries, log.size().entry_bytes), (size.entries, size.entry_bytes));
@@ -508,7 +569,7 @@ fn file_stays_a_plain_redb_database() {
     let mut database = Database::open(&path).unwrap();
     assert!(database.check_integrity().unwrap());
     let meta = database.begin_read().unwrap().open_table(META).unwrap();
-    for (key, value) in [("version", 1), ("last", 1), ("trimmed", 0)] {
+    for (key, value) in [("version", 3), ("last", 1), ("trimmed", 0)] {
         assert_eq!(meta.get(key).unwrap().unwrap().value(), value, "{key}");
     }
 }

@@ -1,10 +1,12 @@
 //! Writes, their log, rebuilds and the quality gate.
 
+mod bad_folder;
 mod continuity;
 pub(crate) mod engine;
 mod gate;
 mod kill;
 mod log;
+mod log_damage;
 mod log_power_loss;
 mod log_swap;
 mod rebuild;

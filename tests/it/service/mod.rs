@@ -1,9 +1,12 @@
 //! A real server and generated clients.
 
+mod bounded;
 mod calls;
 mod catalog;
+mod connections;
 mod explain;
 mod operations;
+mod overload;
 mod rules;
 mod rules_refused;
 mod search;

@@ -3,6 +3,7 @@
 mod contents;
 mod damage;
 mod hostile;
+mod mutants;
 mod reading;
 mod versions;
 

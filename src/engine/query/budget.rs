@@ -1,0 +1,73 @@
+//! When to stop before an answer is done, and how much room it has.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// When to stop before a search is done: at a deadline, when the caller is gone, or when the answer has no room.
+#[derive(Clone, Debug, Default)]
+pub struct Budget {
+    /// The deadline of the answer.
+    pub deadline: Option<Instant>,
+    /// The room for the answer.
+    pub room: AnswerRoom,
+    cancelled: Arc<AtomicBool>,
+}
+
+impl Budget {
+    /// A budget that ends at `deadline`; `None` for no deadline.
+    pub fn until(deadline: Option<Instant>) -> Self {
+        Self { deadline, ..Self::default() }
+    }
+
+    /// The same budget with `room` for the answer.
+    pub fn with_room(self, room: AnswerRoom) -> Self {
+        Self { room, ..self }
+    }
+
+    /// Ends this budget and all of its clones now.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`Budget::cancel`] was called.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// When a search must end for the answer to arrive before the deadline: an eighth of the remaining time before it, at
+    /// least 0.5 ms and at most 5 ms.
+    pub fn stop_at(&self) -> Option<Instant> {
+        let deadline = self.deadline?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        deadline.checked_sub((left / 8).clamp(Duration::from_micros(500), Duration::from_millis(5)))
+    }
+
+    /// Whether the deadline passed.
+    pub fn is_expired(&self) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+}
+
+type Reserve = Arc<dyn Fn(usize) -> bool + Send + Sync>;
+
+/// The room for one answer; unlimited by default.
+#[derive(Clone, Default)]
+pub struct AnswerRoom {
+    pub(super) max_bytes: Option<usize>,
+    pub(super) reserve: Option<Reserve>,
+}
+
+impl AnswerRoom {
+    /// Room for at most `max_bytes` encoded bytes. `reserve` takes bytes of memory and returns whether there were that many.
+    pub fn new(max_bytes: usize, reserve: impl Fn(usize) -> bool + Send + Sync + 'static) -> Self {
+        Self { max_bytes: Some(max_bytes), reserve: Some(Arc::new(reserve)) }
+    }
+}
+
+impl fmt::Debug for AnswerRoom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AnswerRoom").field("max_bytes", &self.max_bytes).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,176 @@
+//! Pages chosen one after another, against the rule read word for word: each page from a list without the hits before.
+
+use std::collections::VecDeque;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// Made-up keys of made-up hits, by node.
+struct Keys {
+    caps: Vec<(usize, Vec<u64>)>,
+    fresh: Vec<bool>,
+}
+
+impl HitKeys for Keys {
+    fn max_per_key(&self) -> impl ExactSizeIterator<Item = usize> {
+        self.caps.iter().map(|(max, _)| *max)
+    }
+
+    fn append_keys(&self, cap: usize, node: NodeId, keys: &mut Vec<u64>) {
+        keys.push(self.caps[cap].1[node.index()]);
+    }
+
+    fn is_fresh(&self, node: NodeId) -> bool {
+        self.fresh[node.index()]
+    }
+}
+
+/// From the best hit down, over all hits that are left.
+fn naive(ranked: &[Hit], quota: &Quota, keys: &Keys, counters: &mut CapCounters) -> Choice {
+    let k = quota.size;
+    let (mut unmet, mut unmet_fresh) = (quota.of_interests.clone(), quota.fresh);
+    let mut kept = unmet_fresh + unmet.iter().sum::<usize>();
+    let at_first = |unmet: usize| if unmet > 0 { f32::NEG_INFINITY } else { f32::INFINITY };
+    let mut filled_fresh = at_first(unmet_fresh);
+    let mut filled: Vec<f32> = unmet.iter().copied().map(at_first).collect();
+    let mut lowest_plain = f32::INFINITY;
+    let mut taken: Vec<(usize, Hit)> = Vec::new();
+    let mut passed_over = VecDeque::new();
+    let (mut is_capped, mut is_below) = (false, false);
+    for (at, hit) in ranked.iter().enumerate() {
+        if taken.len() == k {
+            break;
+        }
+        if quota.is_below(hit) {
+            is_below = true;
+            break;
+        }
+        let is_fresh = unmet_fresh > 0 && keys.is_fresh(hit.node);
+        let is_of_interest = unmet[hit.interest] > 0;
+        let fills = usize::from(is_fresh) + usize::from(is_of_interest);
+        if k - taken.len() - 1 < kept - fills {
+            passed_over.push_back((at, *hit));
+        } else if counters.take(keys, hit.node) {
+            kept -= fills;
+            if is_fresh {
+                unmet_fresh -= 1;
+                filled_fresh = if unmet_fresh > 0 { filled_fresh } else { hit.score };
+            }
+            if is_of_interest {
+                unmet[hit.interest] -= 1;
+                let is_filled = unmet[hit.interest] == 0;
+                filled[hit.interest] = if is_filled { hit.score } else { filled[hit.interest] };
+            }
+            if fills == 0 {
+                lowest_plain = hit.score;
+            }
+            taken.push((at, *hit));
+            while k - taken.len() > kept
+                && let Some((at, hit)) = passed_over.pop_front()
+            {
+                if counters.take(keys, hit.node) {
+                    taken.push((at, hit));
+                } else {
+                    is_capped = true;
+                }
+            }
+        } else {
+            is_capped = true;
+        }
+    }
+    for (at, hit) in passed_over {
+        if taken.len() == k {
+            break;
+        }
+        if counters.take(keys, hit.node) {
+            taken.push((at, hit));
+        } else {
+            is_capped = true;
+        }
+    }
+    taken.sort_unstable_by_key(|(at, _)| *at);
+    let taken = taken.into_iter().map(|(_, hit)| hit).collect();
+    Choice { taken, filled_fresh, filled, lowest_plain, is_capped, is_below }
+}
+
+#[derive(Clone, Debug)]
+struct Case {
+    /// Score, interest, fresh and keys of each hit.
+    hits: Vec<(u8, usize, bool, [u64; 2])>,
+    max_per_key: Vec<usize>,
+    quota: Quota,
+    /// Before which page the list is made anew, as after a deeper search.
+    renewed: usize,
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    let hit = (0u8..12, 0usize..3, any::<bool>(), [0u64..4, 0u64..40]);
+    let quota =
+        (1usize..6, proptest::option::of(0u8..12), 0usize..4, proptest::collection::vec(0usize..3, 3));
+    let hits = proptest::collection::vec(hit, 0..80);
+    (hits, proptest::collection::vec(1usize..12, 0..3), quota, 0usize..8).prop_map(
+        |(hits, max_per_key, (size, threshold, fresh, of_interests), renewed)| {
+            let quota = Quota { size, score_threshold: threshold.map(f32::from), fresh, of_interests };
+            Case { hits, max_per_key, quota, renewed }
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn pages_are_those_of_a_list_that_is_read_from_its_start_for_each(case in case()) {
+        let Case { hits: all, max_per_key, quota, renewed } = case;
+        let mut hits: Vec<Hit> = all.iter().enumerate().map(|(node, (score, interest, ..))| {
+            Hit { node: NodeId(node as u32), score: f32::from(*score), interest: *interest }
+        }).collect();
+        hits.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.node.0.cmp(&b.node.0)));
+        let keys = Keys {
+            caps: max_per_key.iter().enumerate()
+                .map(|(cap, max)| (*max, all.iter().map(|hit| hit.3[cap]).collect())).collect(),
+            fresh: all.iter().map(|hit| hit.2).collect(),
+        };
+        let mut left = hits.clone();
+        let (mut expected_counters, mut counters) = (CapCounters::default(), CapCounters::default());
+        let mut ranked = Ranked::of(&hits, |_| true, &quota, &keys);
+        for page in 0..=hits.len() / quota.size + 1 {
+            if page == renewed {
+                ranked = Ranked::of(&hits, |hit| left.contains(hit), &quota, &keys);
+                // A page that is given up and chosen again.
+                let dropped = choose(&hits, &mut ranked, &quota, &keys, &mut counters, &mut Interrupt::never());
+                dropped.taken.iter().for_each(|hit| counters.release(&keys, hit.node));
+                ranked = Ranked::of(&hits, |hit| left.contains(hit), &quota, &keys);
+            }
+            let expected = naive(&left, &quota, &keys, &mut expected_counters);
+            let mut found = choose(&hits, &mut ranked, &quota, &keys, &mut counters, &mut Interrupt::never());
+            // Whether a cap kept a hit out matters for a short page only.
+            if found.taken.len() == quota.size {
+                found.is_capped = expected.is_capped;
+            }
+            prop_assert_eq!(&found, &expected, "page {}", page);
+            left.retain(|hit| !expected.taken.contains(hit));
+            if max_per_key.is_empty() && quota.fresh + quota.of_interests.iter().sum::<usize>() == 0 {
+                let best = choose_best(hits.iter().filter(|hit| left.contains(hit)), &quota);
+                prop_assert_eq!(best, naive(&left, &quota, &keys, &mut CapCounters::default()));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_page_of_a_long_list_takes_few_steps_however_many_hits_it_passes_over() {
+    const HITS: usize = 20_000;
+    let keys = Keys { caps: Vec::new(), fresh: (0..HITS).map(|node| node >= HITS - 100).collect() };
+    let hit = |node| Hit { node: NodeId(node as u32), score: -(node as f32), interest: 0 };
+    let hits: Vec<Hit> = (0..HITS).map(hit).collect();
+    let quota = Quota { size: 1, score_threshold: None, fresh: 1, of_interests: vec![0] };
+    let mut ranked = Ranked::of(&hits, |_| true, &quota, &keys);
+    let mut counters = CapCounters::default();
+    let mut pages = (0..HITS).map(|_| {
+        let page = choose(&hits, &mut ranked, &quota, &keys, &mut counters, &mut Interrupt::never());
+        page.taken[0].node.index()
+    });
+    // The fresh ones at the end of the list come first.
+    assert!(pages.by_ref().take(100).eq(HITS - 100..HITS));
+    assert!(pages.eq(0..HITS - 100));
+}

@@ -1,0 +1,138 @@
+//! Ranked hits that one page after another is chosen from.
+//!
+//! Hits are grouped in lanes: the hits of one lane may fill the same kept places. So the next hit that may be taken is the
+//! first of some lane, and a page costs as many steps as it takes hits, however many hits it passes over.
+
+use super::hit::Hit;
+use super::quota::{HitKeys, Quota};
+
+/// The hits that are left, by lane. Knows their places in the order of all hits, and not the hits themselves.
+pub(super) struct Ranked {
+    lanes: Vec<Lane>,
+    /// One more than the place of the last hit that may be taken.
+    pub(super) end: u32,
+    /// Whether the hit at `end` scores below the threshold.
+    pub(super) is_cut: bool,
+    /// Whether a hit was removed because a cap had no room for it.
+    pub(super) is_capped: bool,
+}
+
+/// Hits that may fill the same kept places.
+struct Lane {
+    is_fresh: bool,
+    /// The interest that places are kept for.
+    interest: Option<usize>,
+    /// The places of its hits, ascending.
+    places: Vec<u32>,
+    /// `[places + 1]`: from each hit, towards the first one that is left.
+    next: Vec<u32>,
+}
+
+/// A hit that is left.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Left {
+    pub(super) place: u32,
+    lane: usize,
+    at: u32,
+}
+
+impl Ranked {
+    /// Ranks `hits`, best first, without those for which `is_left` is false.
+    pub(super) fn of(
+        hits: &[Hit],
+        is_left: impl Fn(&Hit) -> bool,
+        quota: &Quota,
+        keys: &impl HitKeys,
+    ) -> Self {
+        let interests = quota.of_interests.len();
+        let lane = |at: usize| Lane {
+            is_fresh: at > interests,
+            interest: (at % (interests + 1)).checked_sub(1),
+            places: Vec::new(),
+            next: Vec::new(),
+        };
+        let mut lanes: Vec<Lane> = (0..2 * (interests + 1)).map(lane).collect();
+        let (mut end, mut is_cut) = (hits.len() as u32, false);
+        for (place, hit) in hits.iter().enumerate() {
+            if !is_left(hit) {
+                continue;
+            }
+            if quota.is_below(hit) {
+                (end, is_cut) = (place as u32, true);
+                break;
+            }
+            let is_fresh = quota.fresh > 0 && keys.is_fresh(hit.node);
+            let is_kept_for = quota.of_interests.get(hit.interest).is_some_and(|at_least| *at_least > 0);
+            let interest = if is_kept_for { hit.interest + 1 } else { 0 };
+            lanes[usize::from(is_fresh) * (interests + 1) + interest].places.push(place as u32);
+        }
+        lanes.retain(|lane| !lane.places.is_empty());
+        lanes.iter_mut().for_each(|lane| lane.next = (0..=lane.places.len() as u32).collect());
+        Self { lanes, end, is_cut, is_capped: false }
+    }
+
+    /// The first hit left from place `from` on, of the lanes that `is_wanted`. Is told what a lane fills: whether it is
+    /// fresh, and its interest. `ahead`, `[lanes]`: how far earlier calls got, whose `from` was not larger; empty at first.
+    pub(super) fn next(
+        &mut self,
+        from: u32,
+        ahead: &mut Vec<u32>,
+        is_wanted: impl Fn(bool, Option<usize>) -> bool,
+    ) -> Option<Left> {
+        ahead.resize(self.lanes.len(), 0);
+        let mut best: Option<Left> = None;
+        for (number, (lane, ahead)) in self.lanes.iter_mut().zip(ahead).enumerate() {
+            if !is_wanted(lane.is_fresh, lane.interest) {
+                continue;
+            }
+            if lane.places.get(*ahead as usize).is_some_and(|place| *place < from) {
+                *ahead += lane.places[*ahead as usize..].partition_point(|place| *place < from) as u32;
+            }
+            *ahead = lane.first_left(*ahead);
+            if let Some(place) = lane.places.get(*ahead as usize).copied()
+                && best.is_none_or(|best| place < best.place)
+            {
+                best = Some(Left { place, lane: number, at: *ahead });
+            }
+        }
+        best
+    }
+
+    /// The first hit left, if its place is before `until`.
+    pub(super) fn first_before(&mut self, until: u32) -> Option<Left> {
+        let mut best: Option<Left> = None;
+        for (number, lane) in self.lanes.iter_mut().enumerate() {
+            let at = lane.first_left(0);
+            let most = best.map_or(until, |best| best.place);
+            if let Some(place) = lane.places.get(at as usize).copied().filter(|place| *place < most) {
+                best = Some(Left { place, lane: number, at });
+            }
+        }
+        best
+    }
+
+    /// What a hit may fill: whether it is fresh, and its interest if places are kept for it.
+    pub(super) fn fills(&self, left: Left) -> (bool, Option<usize>) {
+        let lane = &self.lanes[left.lane];
+        (lane.is_fresh, lane.interest)
+    }
+
+    /// Removes a hit: it was taken, or a cap has no room for it. Caps only fill up, so it never has any again.
+    pub(super) fn remove(&mut self, left: Left) {
+        self.lanes[left.lane].next[left.at as usize] = left.at + 1;
+    }
+}
+
+impl Lane {
+    /// The first hit from `at` on that is left; the number of hits if none is.
+    fn first_left(&mut self, at: u32) -> u32 {
+        let next = &mut self.next;
+        let mut at = at as usize;
+        while next[at] as usize != at {
+            // Halves the path, so that long runs of removed hits are skipped in few steps.
+            next[at] = next[next[at] as usize];
+            at = next[at] as usize;
+        }
+        at as u32
+    }
+}

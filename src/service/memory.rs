@@ -1,0 +1,337 @@
+//! The memory of requests and answers in flight: counted, and limited per connection and for the whole server.
+//!
+//! What flows in: bytes that are about to be used. What flows out: a [`Charge`] for them, or a refusal. A charge ends
+//! when it is dropped; the bytes of an answer that were handed to the transport stay charged to their connection until
+//! the connection has written as many. Does not know what the bytes are.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
+use tonic::Status;
+
+use super::status;
+use crate::engine::AnswerRoom;
+
+/// Memory of a call in addition to its headers, in bytes.
+const CALL_BYTES: usize = 2 << 10;
+/// The last of this many parts of the memory is for connections that take little.
+const PARTS: usize = 4;
+/// A connection takes little if it takes no more than this share of all memory.
+const LITTLE: usize = 256;
+
+/// The memory for the requests and answers of one server.
+#[derive(Debug)]
+pub(super) struct ServerMemory {
+    max_bytes: usize,
+    max_connection_bytes: usize,
+    held: AtomicUsize,
+    /// Counts refusals because a connection takes too much.
+    refused_connection: Counter,
+    /// Counts refusals because all connections together take too much.
+    refused_server: Counter,
+}
+
+impl ServerMemory {
+    pub(super) fn new(
+        max_bytes: usize,
+        max_connection_bytes: usize,
+        refused_connection: Counter,
+        refused_server: Counter,
+    ) -> Arc<Self> {
+        let held = AtomicUsize::new(0);
+        Arc::new(Self { max_bytes, max_connection_bytes, held, refused_connection, refused_server })
+    }
+
+    /// Returns the number of bytes in flight.
+    pub(super) fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// The limit for a connection that takes `own` bytes.
+    fn limit_for(&self, own: usize) -> usize {
+        if own <= self.max_bytes / LITTLE { self.max_bytes } else { self.max_bytes / PARTS * (PARTS - 1) }
+    }
+}
+
+/// The memory of one connection, and what happens on it.
+#[derive(Debug)]
+pub(super) struct ConnectionMemory {
+    server: Arc<ServerMemory>,
+    held: AtomicUsize,
+    /// The part of `held` that was handed to the transport and is not written yet.
+    unsent: AtomicUsize,
+    calls: AtomicUsize,
+    has_called: Arc<AtomicBool>,
+}
+
+impl ConnectionMemory {
+    /// The memory of a connection, which sets `has_called` at its first call.
+    pub(super) fn new(server: &Arc<ServerMemory>, has_called: Arc<AtomicBool>) -> Arc<Self> {
+        Arc::new(Self {
+            server: Arc::clone(server),
+            held: AtomicUsize::new(0),
+            unsent: AtomicUsize::new(0),
+            calls: AtomicUsize::new(0),
+            has_called,
+        })
+    }
+
+    /// Returns whether any call was made.
+    pub(super) fn has_called(&self) -> bool {
+        self.has_called.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether a call is in flight.
+    pub(super) fn is_calling(&self) -> bool {
+        self.calls.load(Ordering::Relaxed) > 0
+    }
+
+    /// Ends the charge of `bytes` that the transport wrote.
+    pub(super) fn wrote(&self, bytes: usize) {
+        let left = |unsent: usize| Some(unsent.saturating_sub(bytes));
+        let before = self.unsent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).unwrap_or_default();
+        self.release(before.min(bytes));
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let max = self.server.max_connection_bytes;
+        let add = |limit: usize| move |held: usize| held.checked_add(bytes).filter(|held| *held <= limit);
+        let Ok(before) = self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add(max)) else {
+            self.server.refused_connection.inc();
+            return false;
+        };
+        let limit = self.server.limit_for(before + bytes);
+        if self.server.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add(limit)).is_err() {
+            self.held.fetch_sub(bytes, Ordering::Relaxed);
+            self.server.refused_server.inc();
+            return false;
+        }
+        true
+    }
+
+    fn take_anyway(&self, bytes: usize) {
+        if bytes > 0 {
+            self.held.fetch_add(bytes, Ordering::Relaxed);
+            self.server.held.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
+    fn release(&self, bytes: usize) {
+        if bytes > 0 {
+            self.held.fetch_sub(bytes, Ordering::Relaxed);
+            self.server.held.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for ConnectionMemory {
+    fn drop(&mut self) {
+        self.release(self.unsent.load(Ordering::Relaxed));
+    }
+}
+
+/// A number of bytes in use, until dropped.
+#[derive(Debug)]
+pub(super) struct Charge {
+    connection: Arc<ConnectionMemory>,
+    bytes: usize,
+}
+
+impl Charge {
+    pub(super) fn new(connection: &Arc<ConnectionMemory>) -> Self {
+        Self { connection: Arc::clone(connection), bytes: 0 }
+    }
+
+    /// Adds `bytes` if there is memory for them, and returns whether there is.
+    pub(super) fn grow(&mut self, bytes: usize) -> bool {
+        let is_free = self.connection.take(bytes);
+        self.bytes += if is_free { bytes } else { 0 };
+        is_free
+    }
+
+    /// Adds `bytes` that are in use already.
+    pub(super) fn grow_anyway(&mut self, bytes: usize) {
+        self.connection.take_anyway(bytes);
+        self.bytes += bytes;
+    }
+
+    /// Moves `bytes` to the connection, which keeps them charged until it has written them.
+    pub(super) fn hand_over(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        self.connection.unsent.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.connection.release(self.bytes);
+    }
+}
+
+/// The memory of one call: an extension of every request.
+#[derive(Debug)]
+pub(super) struct CallMemory {
+    connection: Arc<ConnectionMemory>,
+    /// Of the headers, and of each message that was read and not taken.
+    charges: Mutex<Vec<Charge>>,
+}
+
+impl CallMemory {
+    /// Begins a call with headers of this many bytes.
+    ///
+    /// # Errors
+    /// `RESOURCE_EXHAUSTED` with `RetryInfo` if there is no memory for it.
+    pub(super) fn begin(
+        connection: &Arc<ConnectionMemory>,
+        header_bytes: usize,
+    ) -> Result<Arc<Self>, Status> {
+        connection.has_called.store(true, Ordering::Relaxed);
+        let mut charge = Charge::new(connection);
+        if !charge.grow(CALL_BYTES + header_bytes) {
+            return Err(refusal());
+        }
+        connection.calls.fetch_add(1, Ordering::Relaxed);
+        Ok(Arc::new(Self { connection: Arc::clone(connection), charges: Mutex::new(vec![charge]) }))
+    }
+
+    /// Returns the memory of a call that passed the bounds.
+    pub(super) fn of<T>(request: &tonic::Request<T>) -> Option<Arc<Self>> {
+        request.extensions().get().cloned()
+    }
+
+    /// Returns a charge of no bytes for this call.
+    pub(super) fn charge(&self) -> Charge {
+        Charge::new(&self.connection)
+    }
+
+    /// Keeps the charge of a message until it is taken, or the call ends.
+    pub(super) fn keep(&self, charge: Charge) {
+        self.charges.lock().push(charge);
+    }
+
+    /// Takes the charge of the oldest message that was kept.
+    pub(super) fn take(&self) -> Option<Charge> {
+        let mut charges = self.charges.lock();
+        (charges.len() > 1).then(|| charges.remove(1))
+    }
+}
+
+impl Drop for CallMemory {
+    fn drop(&mut self) {
+        self.connection.calls.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The charges of a whole answer that is not encoded yet: an extension of its response.
+#[derive(Clone, Default)]
+pub(super) struct AnswerCharge(Arc<Mutex<Vec<Charge>>>);
+
+impl AnswerCharge {
+    /// Returns the room for an answer of at most `max_bytes`, charged to `call`.
+    pub(super) fn room(&self, max_bytes: usize, call: Option<Arc<CallMemory>>) -> AnswerRoom {
+        let charge = self.clone();
+        AnswerRoom::new(max_bytes, move |bytes| call.as_ref().is_none_or(|call| charge.grow(call, bytes)))
+    }
+
+    /// Keeps the charge until the answer is encoded.
+    pub(super) fn attach<T>(self, mut response: tonic::Response<T>) -> tonic::Response<T> {
+        response.extensions_mut().insert(self);
+        response
+    }
+
+    /// Adds `bytes` to the answer of `call` if there is memory for them, and returns whether there is.
+    fn grow(&self, call: &CallMemory, bytes: usize) -> bool {
+        let mut charges = self.0.lock();
+        if charges.is_empty() {
+            charges.push(call.charge());
+        }
+        charges.last_mut().is_some_and(|charge| charge.grow(bytes))
+    }
+
+    /// Ends the charge.
+    pub(super) fn end(&self) {
+        self.0.lock().clear();
+    }
+
+    /// Adds the charges of another answer.
+    pub(super) fn join(&self, other: &Self) {
+        let mut charges = std::mem::take(&mut *other.0.lock());
+        self.0.lock().append(&mut charges);
+    }
+}
+
+/// The status of a request for which there is no memory.
+pub(super) fn refusal() -> Status {
+    status::no_memory("the requests and answers in flight take all the memory that this server has for them")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAX: usize = 1 << 20;
+
+    fn memory() -> Arc<ServerMemory> {
+        ServerMemory::new(MAX, MAX * 3 / 4, Counter::default(), Counter::default())
+    }
+
+    #[test]
+    fn a_charge_ends_when_it_is_dropped_and_what_is_handed_over_when_it_is_written() {
+        let server = memory();
+        let connection = ConnectionMemory::new(&server, Arc::default());
+        let mut charge = Charge::new(&connection);
+        assert!(charge.grow(1000));
+        charge.hand_over(600);
+        drop(charge);
+        assert_eq!(server.held(), 600);
+        connection.wrote(100);
+        assert_eq!(server.held(), 500);
+        connection.wrote(10_000);
+        assert_eq!(server.held(), 0);
+        let mut charge = Charge::new(&connection);
+        assert!(charge.grow(1000));
+        charge.hand_over(1000);
+        drop(charge);
+        drop(connection);
+        assert_eq!(server.held(), 0);
+    }
+
+    #[test]
+    fn one_connection_never_takes_all_and_one_that_takes_little_is_served_when_others_take_much() {
+        let server = memory();
+        let (greedy, second, modest) = (
+            ConnectionMemory::new(&server, Arc::default()),
+            ConnectionMemory::new(&server, Arc::default()),
+            ConnectionMemory::new(&server, Arc::default()),
+        );
+        let mut first = Charge::new(&greedy);
+        assert!(!first.grow(MAX * 3 / 4 + 1));
+        assert!(first.grow(MAX * 3 / 4));
+        assert!(!Charge::new(&second).grow(MAX / LITTLE + 1));
+        let mut little = Charge::new(&modest);
+        assert!(little.grow(MAX / LITTLE));
+        assert!(!little.grow(1));
+        drop(first);
+        assert!(little.grow(1));
+        assert_eq!(server.held(), MAX / LITTLE + 1);
+    }
+
+    #[test]
+    fn the_calls_of_a_connection_are_counted_until_their_last_part_ends() {
+        let server = memory();
+        let connection = ConnectionMemory::new(&server, Arc::default());
+        assert!(!connection.has_called());
+        let call = CallMemory::begin(&connection, 100).unwrap();
+        let mut charge = call.charge();
+        assert!(charge.grow(500));
+        call.keep(charge);
+        assert!(connection.is_calling() && server.held() == CALL_BYTES + 600);
+        drop(call.take());
+        assert_eq!((server.held(), call.take().is_none()), (CALL_BYTES + 100, true));
+        drop(call);
+        assert!(!connection.is_calling() && connection.has_called() && server.held() == 0);
+    }
+}

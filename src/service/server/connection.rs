@@ -1,0 +1,108 @@
+//! One connection, from its first byte to its end.
+//!
+//! What flows in: a stream. What flows out: its requests, until the peer or a limit ends it.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+
+use super::admitted::Place;
+use super::counted::Counted;
+use super::executor::CallExecutor;
+use crate::service::caller::Caller;
+use crate::service::memory::{ConnectionMemory, ServerMemory};
+use crate::service::metrics::ClosedConnections;
+use crate::service::options::ConnectionOptions;
+use crate::service::progress::{Stall, Watched};
+
+/// Bytes of the preface of HTTP/2. No request of HTTP/1 that ends in time is shorter and unanswered.
+const PREFACE_BYTES: u64 = 24;
+/// A connection without a call is closed this long after it began to close.
+const CLOSE_GRACE: Duration = Duration::from_millis(500);
+/// Interval at which a connection that closes looks for calls in flight.
+const CLOSE_INTERVAL: Duration = Duration::from_millis(50);
+
+/// What all connections of one server share.
+pub(super) struct Context {
+    pub(super) router: axum::Router,
+    pub(super) draining: watch::Receiver<bool>,
+    pub(super) options: ConnectionOptions,
+    pub(super) memory: Arc<ServerMemory>,
+    pub(super) stall: Stall,
+    pub(super) closed: ClosedConnections,
+}
+
+/// Serves one stream until it ends.
+pub(super) async fn serve<S>(
+    context: Arc<Context>,
+    builder: Builder<CallExecutor>,
+    stream: S,
+    caller: Caller,
+    place: Place,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let peer = caller.peer;
+    let options = context.options;
+    let memory = ConnectionMemory::new(&context.memory, place.has_called());
+    let read = Arc::<AtomicU64>::default();
+    let stream = Counted::new(stream, Arc::clone(&read), Arc::clone(&memory));
+    let router = context.router.clone();
+    let service = router.layer(axum::Extension(caller)).layer(axum::Extension(Arc::clone(&memory)));
+    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    let mut connection = pin!(Watched::new(connection, context.stall.clone()));
+    let mut draining = context.draining.clone();
+    let drain = async { _ = draining.wait_for(|draining| *draining).await };
+    let silent = async {
+        tokio::time::sleep(options.handshake_timeout).await;
+        if memory.has_called() || read.load(Ordering::Relaxed) >= PREFACE_BYTES {
+            std::future::pending().await
+        }
+    };
+    let closed = tokio::select! {
+        ended = &mut connection => {
+            match &ended {
+                Some(Ok(())) => {}
+                Some(Err(error)) => tracing::debug!(%peer, error, "connection ended"),
+                None => tracing::debug!(%peer, "the peer did not take an answer"),
+            }
+            return context.closed.count(if ended.is_some() { "ended" } else { "stalled" });
+        }
+        () = silent => return context.closed.count("silent"),
+        () = place.evicted() => return context.closed.count("evicted"),
+        () = age(options.max_age) => "age",
+        () = drain => "drained",
+    };
+    connection.as_mut().task().graceful_shutdown();
+    let grace = async {
+        match closed {
+            "age" => tokio::time::sleep(options.max_age_grace).await,
+            _ => std::future::pending().await,
+        }
+    };
+    // Some peers do not answer when the connection is to close.
+    let idle = async {
+        tokio::time::sleep(CLOSE_GRACE).await;
+        while memory.is_calling() {
+            tokio::time::sleep(CLOSE_INTERVAL).await;
+        }
+    };
+    tokio::select! {
+        _ = &mut connection => {}
+        () = grace => {}
+        () = idle => {}
+    }
+    context.closed.count(closed);
+}
+
+/// Waits until a connection is this old; forever if `max_age` is zero.
+async fn age(max_age: Duration) {
+    if max_age.is_zero() { std::future::pending().await } else { tokio::time::sleep(max_age).await }
+}

@@ -1,0 +1,325 @@
+//! Clients that do not do their part: who do not read, do not finish, or say nothing.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::http::{HeaderMap, Request};
+use bytes::{BufMut, Bytes, BytesMut};
+use h2::client::{ResponseFuture, SendRequest};
+use h2::{Reason, SendStream};
+use prost::Message;
+use shortlist::service::proto::SearchRequest;
+use shortlist::service::proto::retrieval_client::RetrievalClient;
+use shortlist::service::{ConnectionOptions, Drained, ServiceLimits, ServiceOptions};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tonic::Code;
+
+use crate::harness::{DIM, Setup, TestIndex, TestServer, channel, eventually, http1_get, request};
+
+const QUERY: [f32; DIM] = [0.5, -1.0, 0.25, 2.0, -0.125, 1.0, 0.75, -0.5];
+const SEARCH: &str = "/shortlist.v1.Retrieval/Search";
+const STREAM: &str = "/shortlist.v1.Retrieval/StreamSearch";
+/// Long enough for any machine; tests that wait for a timeout set a short one.
+const NEVER: Duration = Duration::from_secs(3600);
+const SOON: Duration = Duration::from_millis(100);
+
+fn patient() -> ConnectionOptions {
+    ConnectionOptions {
+        handshake_timeout: NEVER,
+        message_timeout: NEVER,
+        stall_timeout: NEVER,
+        ..ConnectionOptions::default()
+    }
+}
+
+fn with(connections: ConnectionOptions) -> Setup {
+    let service = ServiceOptions { connections, drain_timeout: NEVER, ..ServiceOptions::default() };
+    Setup { service, ..Setup::default() }
+}
+
+/// A client that decides what it sends and reads.
+async fn raw(address: SocketAddr, window: u32) -> SendRequest<Bytes> {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (client, connection) =
+        h2::client::Builder::new().initial_window_size(window).handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    client.ready().await.unwrap()
+}
+
+fn open(client: &mut SendRequest<Bytes>, path: &str) -> (ResponseFuture, SendStream<Bytes>) {
+    let call = Request::post(format!("http://localhost{path}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers");
+    client.send_request(call.body(()).unwrap(), false).unwrap()
+}
+
+fn framed(message: &impl Message) -> Bytes {
+    let mut bytes = BytesMut::new();
+    bytes.put_u8(0);
+    bytes.put_u32(message.encoded_len() as u32);
+    message.encode(&mut bytes).unwrap();
+    bytes.freeze()
+}
+
+fn code(headers: &HeaderMap) -> Option<Code> {
+    headers.get("grpc-status").map(|code| Code::from_bytes(code.as_bytes()))
+}
+
+/// A search whose answer has about 150 kB.
+fn large() -> SearchRequest {
+    SearchRequest { return_attributes: vec!["*".to_owned()], ..request(&QUERY, 1000) }
+}
+
+async fn searches(address: SocketAddr) -> bool {
+    let mut client = RetrievalClient::new(channel(address).await);
+    client.search(request(&QUERY, 5)).await.unwrap().into_inner().candidates.len() == 5
+}
+
+async fn is_closed(stream: &mut TcpStream) -> bool {
+    // A reset is an error.
+    stream.read_to_end(&mut Vec::new()).await.map_or(true, |_| true)
+}
+
+#[tokio::test]
+async fn answers_that_nobody_reads_take_no_more_than_the_budget() {
+    let index = TestIndex::new(2_000);
+    let limits = ServiceLimits {
+        max_bytes_in_flight: 16 << 20,
+        max_connection_bytes: 12 << 20,
+        ..ServiceLimits::default()
+    };
+    let mut setup = with(patient());
+    setup.service.limits = limits;
+    let server = TestServer::start(&[("videos", &index)], setup).await;
+    let mut client = raw(server.address, 0).await;
+    let mut waiting = Vec::new();
+    let mut refused = 0;
+    for _ in 0..150 {
+        let (response, mut body) = open(&mut client, SEARCH);
+        body.send_data(framed(&large()), true).unwrap();
+        let response = response.await.unwrap();
+        match code(response.headers()) {
+            Some(Code::ResourceExhausted) => refused += 1,
+            None => waiting.push(response),
+            other => panic!("{other:?}"),
+        }
+        let held = server.metric("shortlist_bytes_in_flight").await.unwrap();
+        assert!(held <= f64::from(12 << 20), "{held} bytes");
+    }
+    assert!(waiting.len() > 10 && refused > 10, "{} waiting, {refused} refused", waiting.len());
+    // The last quarter is for connections that take little.
+    assert!(searches(server.address).await);
+    let counted = "shortlist_refused_for_memory_total{reason=\"connection\"}";
+    assert!(server.metric(counted).await >= Some(f64::from(refused)));
+    drop((client, waiting));
+    server.until("shortlist_bytes_in_flight", 0.0).await;
+}
+
+#[tokio::test]
+async fn a_stream_whose_answers_are_not_read_takes_no_more_than_the_budget() {
+    let index = TestIndex::new(2_000);
+    let limits = ServiceLimits {
+        max_bytes_in_flight: 16 << 20,
+        max_connection_bytes: 12 << 20,
+        ..ServiceLimits::default()
+    };
+    let mut setup = with(patient());
+    setup.service.limits = limits;
+    let server = TestServer::start(&[("videos", &index)], setup).await;
+    let mut client = raw(server.address, 0).await;
+    let mut calls = Vec::new();
+    for _ in 0..20 {
+        let (response, mut body) = open(&mut client, STREAM);
+        (0..20).for_each(|_| body.send_data(framed(&large()), false).unwrap());
+        calls.push((response, body));
+    }
+    server.until("shortlist_in_flight", 0.0).await;
+    eventually("a refusal", async || {
+        let held = server.metric("shortlist_bytes_in_flight").await.unwrap();
+        assert!(held <= f64::from(12 << 20), "{held} bytes");
+        server.metric("shortlist_refused_for_memory_total{reason=\"connection\"}").await > Some(0.0)
+    })
+    .await;
+    assert!(searches(server.address).await);
+    drop((client, calls));
+    server.until("shortlist_bytes_in_flight", 0.0).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_read_ends_and_those_that_are_read_go_on() {
+    let index = TestIndex::new(2_000);
+    let server = TestServer::start(
+        &[("videos", &index)],
+        with(ConnectionOptions { stall_timeout: SOON, ..patient() }),
+    )
+    .await;
+    let mut client = raw(server.address, 100).await;
+    let (idle, _requests) = open(&mut client, STREAM);
+    let (response, mut body) = open(&mut client, SEARCH);
+    body.send_data(framed(&large()), true).unwrap();
+    let mut answer = response.await.unwrap().into_body();
+    // The first 100 bytes, and no more window.
+    while let Some(part) = answer.data().await {
+        match part {
+            Ok(bytes) => assert!(bytes.len() <= 100),
+            Err(error) => {
+                assert_eq!(error.reason(), Some(Reason::CANCEL), "{error}");
+                break;
+            }
+        }
+    }
+    server.until("shortlist_stalled_answers_total", 1.0).await;
+    server.until("shortlist_connections", 2.0).await;
+    // The connection and its other stream go on, though nothing was sent on it for longer.
+    drop(idle);
+    let (response, mut body) = open(&mut client, SEARCH);
+    body.send_data(framed(&request(&QUERY, 1)), true).unwrap();
+    assert_eq!(response.await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_request_that_does_not_end_is_refused() {
+    let index = TestIndex::new(20);
+    let server = TestServer::start(
+        &[("videos", &index)],
+        with(ConnectionOptions { message_timeout: SOON, ..patient() }),
+    )
+    .await;
+    let mut client = raw(server.address, 65_535).await;
+    let mut beginning = framed(&request(&QUERY, 5));
+    beginning.truncate(beginning.len() - 1);
+    for sent in [Bytes::new(), beginning.clone(), framed(&request(&QUERY, 5))] {
+        let (response, mut body) = open(&mut client, SEARCH);
+        body.send_data(sent, false).unwrap();
+        let response = response.await.unwrap();
+        assert_eq!(code(response.headers()), Some(Code::DeadlineExceeded));
+    }
+    // A stream may wait between messages, but not within one.
+    let (response, mut body) = open(&mut client, STREAM);
+    body.send_data(framed(&request(&QUERY, 5)), false).unwrap();
+    let mut answers = response.await.unwrap().into_body();
+    assert!(answers.data().await.unwrap().is_ok());
+    body.send_data(beginning, false).unwrap();
+    while let Some(part) = answers.data().await {
+        part.unwrap();
+    }
+    assert_eq!(code(&answers.trailers().await.unwrap().unwrap()), Some(Code::DeadlineExceeded));
+
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let head = format!(
+        "POST {SEARCH} HTTP/1.1\r\nhost: x\r\ncontent-type: application/grpc\r\ncontent-length: 1000\r\n\r\nabc"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    assert!(is_closed(&mut stream).await);
+    server.until("shortlist_bytes_in_flight", 0.0).await;
+}
+
+/// Sockets that say nothing, or only a beginning.
+async fn silent(address: SocketAddr) -> Vec<TcpStream> {
+    let mut streams = Vec::new();
+    for beginning in ["", "P", "PRI * HTT", "GET", "GET /metrics HTTP/1.1\r\nhost: x\r\nx-a: "] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(beginning.as_bytes()).await.unwrap();
+        streams.push(stream);
+    }
+    streams
+}
+
+#[tokio::test]
+async fn sockets_that_say_nothing_are_closed() {
+    let index = TestIndex::new(20);
+    let server = TestServer::start(
+        &[("videos", &index)],
+        with(ConnectionOptions { handshake_timeout: SOON, ..patient() }),
+    )
+    .await;
+    let (_client, mut idle) = (raw(server.address, 65_535).await, channel(server.address).await);
+    for mut stream in silent(server.address).await {
+        assert!(is_closed(&mut stream).await);
+    }
+    // Connections of HTTP/2 may be idle.
+    let mut client = RetrievalClient::new(&mut idle);
+    assert_eq!(client.search(request(&QUERY, 5)).await.unwrap().into_inner().candidates.len(), 5);
+    assert!(server.metric("shortlist_closed_connections_total{reason=\"silent\"}").await >= Some(1.0));
+}
+
+#[tokio::test]
+async fn silent_sockets_keep_nobody_out_and_busy_ones_keep_their_place() {
+    let index = TestIndex::new(20);
+    let server =
+        TestServer::start(&[("videos", &index)], with(ConnectionOptions { max_connections: 4, ..patient() }))
+            .await;
+    let mut busy = Vec::new();
+    for _ in 0..3 {
+        let mut client = RetrievalClient::new(channel(server.address).await);
+        client.search(request(&QUERY, 5)).await.unwrap();
+        busy.push(client);
+        drop(silent(server.address).await);
+    }
+    let _silent = silent(server.address).await;
+    assert!(searches(server.address).await);
+    for client in &mut busy {
+        client.search(request(&QUERY, 5)).await.unwrap();
+    }
+    let mut last = RetrievalClient::new(channel(server.address).await);
+    last.search(request(&QUERY, 5)).await.unwrap();
+    assert!(is_closed(&mut TcpStream::connect(server.address).await.unwrap()).await);
+    drop(last);
+    eventually("the count of refusals", async || {
+        let text = http1_get(server.address, "/metrics").await;
+        text.contains("shortlist_refused_connections_total{reason=\"total\"}")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn neither_half_a_call_nor_silence_delays_the_end() {
+    let index = TestIndex::new(20);
+    let server = TestServer::start(&[("videos", &index)], with(patient())).await;
+    let mut client = raw(server.address, 65_535).await;
+    let (response, mut body) = open(&mut client, SEARCH);
+    let message = framed(&request(&QUERY, 5));
+    body.send_data(message.slice(..10), false).unwrap();
+    let (_idle, _requests) = open(&mut client, STREAM);
+    let (_reflection, _questions) =
+        open(&mut client, "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo");
+    let _silent = silent(server.address).await;
+    let mut preface = TcpStream::connect(server.address).await.unwrap();
+    preface.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    // All calls have arrived.
+    server.until("shortlist_connections", 8.0).await;
+    assert_eq!(server.stop().await, Drained::Complete);
+    assert_eq!(code(response.await.unwrap().headers()), Some(Code::Unavailable));
+}
+
+#[tokio::test]
+async fn a_client_that_gives_up_many_calls_keeps_its_connection() {
+    let index = TestIndex::new(20);
+    let server = TestServer::start(&[("videos", &index)], with(patient())).await;
+    let mut client = raw(server.address, 65_535).await;
+    // Of one task, so that the server finds calls and resets at once.
+    for _ in 0..200 {
+        let (_, mut body) = open(&mut client, SEARCH);
+        body.send_reset(Reason::CANCEL);
+    }
+    let mut client = client.ready().await.unwrap();
+    let (response, mut body) = open(&mut client, SEARCH);
+    body.send_data(framed(&request(&QUERY, 5)), true).unwrap();
+    assert_eq!(response.await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn an_old_connection_is_closed_after_its_calls() {
+    let index = TestIndex::new(20);
+    let server =
+        TestServer::start(&[("videos", &index)], with(ConnectionOptions { max_age: SOON, ..patient() }))
+            .await;
+    let mut client = RetrievalClient::new(channel(server.address).await);
+    eventually("the end of the connection", async || {
+        client.search(request(&QUERY, 5)).await.unwrap();
+        server.metric("shortlist_closed_connections_total{reason=\"age\"}").await >= Some(1.0)
+    })
+    .await;
+    assert!(searches(server.address).await);
+}
