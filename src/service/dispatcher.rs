@@ -20,7 +20,7 @@ use crate::engine::Engine;
 /// A call waits for at most this share of the time to its deadline. The rest is for the call itself, for the way of its
 /// answer, and for errors of the estimate.
 const WAITED_SHARE: (u64, u64) = (2, 3);
-/// The least and the longest delay after which a refused caller is told to retry.
+/// The least and the longest delay before a retry, as refusals say it.
 const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(10));
 
 /// What becomes of a call.
@@ -84,7 +84,8 @@ impl Dispatcher {
         at.saturating_duration_since(self.started).as_nanos() as u64
     }
 
-    /// Refuses a call that waits, of whoever has most of them, if that is not who is at `place`. Returns whether it did.
+    /// Refuses a waiting call of the client that has the most of them, unless that is the client at `place`. Returns
+    /// whether it did.
     pub(super) fn make_room(&self, place: &Place) -> bool {
         let mut state = self.state.lock();
         let dropped = state.queue.make_room(place);

@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_takes_places_from_whoever_has_most() {
+    fn a_full_queue_takes_places_from_the_client_with_the_most() {
         let mut queue = Queue::default();
         (0..10).for_each(|at| queue.push(&place(1, 7, at), 1, at));
         (0..3).for_each(|at| queue.push(&place(1, 8, at), 1, 100 + at));

@@ -50,7 +50,7 @@ impl Quota {
         } else if interests > limits.max_interests {
             let most = limits.max_interests;
             let problem = format!("expected at most {most} (limits.max_interests), found {interests}");
-            Some(("query.interests.interests", problem))
+            Some(("query.interests", problem))
         } else {
             None
         };

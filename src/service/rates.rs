@@ -30,7 +30,7 @@ impl Rate {
     /// Uses `units` at `now`, in nanoseconds.
     ///
     /// # Errors
-    /// The nanoseconds after which the client may use as many again. Nothing is used.
+    /// The nanoseconds after which the client may use `units`. Nothing is used.
     pub(super) fn take(&self, client: &Client, units: u64, now: u64) -> Result<(), u64> {
         if self.per_second == 0 {
             return Ok(());

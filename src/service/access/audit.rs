@@ -200,7 +200,7 @@ mod tests {
         assert!(!record.is_full(6));
         record.left_out = 7;
         let caller = Caller::of_connection(
-            "::ffff:10.0.0.1".parse().unwrap(),
+            "[::ffff:10.0.0.1]:1".parse().unwrap(),
             crate::service::listeners::Port::every(),
         );
         let change = Change { count: Some(2), sequence: Some(9), video_ids: vec![3, 4], ..Change::default() };
