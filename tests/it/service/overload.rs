@@ -128,28 +128,32 @@ async fn a_search_whose_deadline_passes_before_its_turn_is_refused_at_once() {
     let gate = server.close_gate();
     let mut client = server.retrieval().await;
     let (answered, mut answers) = mpsc::unbounded_channel();
-    // Expected to take 3 ms each.
-    send(&client, "patient", 200, &dear(&index), &answered);
-    server.until("shortlist_in_flight", 200.0).await;
-    let mut late = Request::new(plain(&index));
-    late.set_timeout(Duration::from_millis(500));
-    let status = client.search(late).await.unwrap_err();
-    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
-    assert!(status.message().starts_with("the deadline would pass before its turn"), "{status}");
-    assert!(status.get_details_retry_info().unwrap().retry_delay.unwrap() > Duration::from_millis(10));
-    assert_eq!(server.metric("shortlist_refused_searches_total{reason=\"deadline\"}").await, Some(1.0));
-    // One that can wait is answered, as are those before it.
-    let mut patient = Request::new(plain(&index));
-    patient.set_timeout(Duration::from_secs(60));
-    let patient = tokio::spawn(async move { client.search(patient).await });
-    server.until("shortlist_in_flight", 201.0).await;
-    drop(gate);
-    for _ in 0..200 {
-        answers.recv().await.unwrap().1.unwrap();
+    // Expected to take 3 ms each, so two thirds of a second are too short for all of them.
+    for _ in 0..250 {
+        let (mut client, answered) = (client.clone(), answered.clone());
+        let mut request = Request::new(dear(&index));
+        request.set_timeout(Duration::from_secs(1));
+        tokio::spawn(async move { answered.send(client.search(request).await) });
     }
+    let status = loop {
+        match answers.recv().await.unwrap() {
+            Err(status) if status.code() == Code::ResourceExhausted => break status,
+            // Of those that were admitted.
+            Err(status) => {
+                assert!([Code::Cancelled, Code::DeadlineExceeded].contains(&status.code()), "{status}")
+            }
+            Ok(_) => panic!("answered while the gate is closed"),
+        }
+    };
+    assert!(status.message().starts_with("the deadline would pass before its turn"), "{status}");
+    assert!(status.get_details_retry_info().unwrap().retry_delay.unwrap() > Duration::ZERO);
+    assert!(server.metric("shortlist_refused_searches_total{reason=\"deadline\"}").await > Some(0.0));
+    // One that can wait is answered.
+    let patient = tokio::spawn(async move { client.search(plain(&index)).await });
+    drop(gate);
     patient.await.unwrap().unwrap();
     assert!(server.metric("shortlist_admitted_cost_seconds_total").await.unwrap() > 0.3);
-    assert_eq!(server.metric("shortlist_queue_seconds_count").await, Some(201.0));
+    assert!(server.metric("shortlist_queue_seconds_count").await > Some(0.0));
 }
 
 #[tokio::test]
