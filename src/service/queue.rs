@@ -165,7 +165,7 @@ mod tests {
             prop_assert_eq!(queue.cost(), calls.iter().map(|call| call.3).sum::<u64>());
             let mut left = Vec::new();
             left.extend((0..popped).map_while(|_| queue.pop()).map(|taken| taken.call));
-            // Anybody without calls may have the place of somebody with some.
+            // A client without calls takes the place of a client that has some.
             left.extend((0..dropped).map_while(|_| queue.make_room(&place(9, 9, 0))).map(|taken| taken.call));
             let mut last = HashMap::new();
             while let Some(taken) = queue.pop() {

@@ -1,9 +1,9 @@
 //! Requests that a web page makes a browser send.
 //!
-//! A page can make the browser of somebody who reaches this server send it a POST without asking anybody first, and with
-//! a name that resolves to a loopback address even as a request of its own origin (DNS rebinding). Such a request gives
-//! itself away: it has a content type that needs no permission, an `Origin`, or the name of another host. No client of
-//! gRPC sends any of them. Answers never have CORS headers, so no page reads them.
+//! A web page can make a browser send a POST to this server, without permission of the server. If the name of the page
+//! resolves to a loopback address (DNS rebinding), the browser even takes the server for the origin of the page. Such a
+//! request has a content type that needs no permission, an `Origin` header, or the name of another host. gRPC clients send
+//! none of these. Answers have no CORS headers, so no page can read them.
 
 use std::net::IpAddr;
 

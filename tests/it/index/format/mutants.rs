@@ -410,7 +410,7 @@ fn lists_and_words_that_overlap_are_refused_when_the_columns_are_opened() {
     assert_eq!(problem(&long).1, "expected a list of at most 16777216 bytes, found 104857600");
 }
 
-/// What the gate checks in addition if it is told to verify.
+/// The checks of the gate when `gate.verify` is set.
 #[test]
 fn a_gate_that_verifies_refuses_what_verify_refuses() {
     let base = &bases()[0];
