@@ -1,24 +1,23 @@
 //! Answers in time when more searches arrive than can be computed: an open loop at 1, 2 and 5 times the capacity.
 //!
 //! `cargo bench --bench overload` serves a random index with `shortlist serve`, measures its capacity with as many callers
-//! as keep it busy, and then sends exact searches when they are due, whether or not earlier ones were answered. Settings:
-//! `SHORTLIST_BENCH_SERVER` (address of a server that runs already, of `DIM` dimensions), `SHORTLIST_BENCH_SECONDS` per
-//! load (10), `SHORTLIST_BENCH_DEADLINE_MS` (200). Prints one line of JSON per load. Use a core of its own for the caller,
-//! such as `taskset -c 0`.
+//! as keep it busy, and then sends exact searches when they are due, whether or not earlier ones were answered. The last
+//! load is half of the capacity and shows the recovery. Settings: `SHORTLIST_BENCH_VIDEOS` (20,000), which decides what a
+//! search costs, `SHORTLIST_BENCH_SECONDS` per load (10), `SHORTLIST_BENCH_DEADLINE_MS` (200), and
+//! `SHORTLIST_BENCH_SERVER_CPUS`. Prints one line of JSON per load. Give server and caller processors of their own:
+//! `SHORTLIST_BENCH_SERVER_CPUS=1 taskset -c 0 cargo bench --bench overload`.
 
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+#[path = "common/random.rs"]
+mod random;
+#[path = "common/server.rs"]
+mod server;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use shortlist::base::metric::Metric;
-use shortlist::build::{BuildParams, Silent, build};
-use shortlist::dataset::{Dataset, DatasetFiles, write_npy};
-use shortlist::index::IndexStore;
 use shortlist::service::proto::retrieval_client::RetrievalClient;
 use shortlist::service::proto::{SearchParams, SearchRequest, Vector, search_params, search_request};
 use tokio::runtime::Runtime;
@@ -26,10 +25,14 @@ use tokio::task::JoinSet;
 use tonic::transport::Channel;
 use tonic::{Code, Request};
 
-const VIDEOS: usize = 20_000;
+use self::random::random_index;
+use self::server::Server;
+
 const DIM: usize = 128;
 /// Connections of the caller.
 const CONNECTIONS: usize = 4;
+/// Names of the threads of the server that read calls and write answers begin with this.
+const IO_THREADS: &str = "tokio";
 /// Calls in flight that measure the capacity.
 const CLOSED: usize = 32;
 /// Multiples of the capacity, the last to see the recovery.
@@ -41,27 +44,21 @@ fn setting(name: &str, default: u64) -> u64 {
 
 fn main() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (_server, address) = match std::env::var("SHORTLIST_BENCH_SERVER") {
-        Ok(address) => (None, address),
-        Err(_) => {
-            let server = Server::start(build_index(folder.path()).dir());
-            let address = server.address.clone();
-            (Some(server), address)
-        }
-    };
+    let videos = setting("SHORTLIST_BENCH_VIDEOS", 20_000) as usize;
+    let store = random_index(folder.path(), videos, DIM);
+    let server = Server::start(["--index".as_ref(), store.dir()]);
     let seconds = Duration::from_secs(setting("SHORTLIST_BENCH_SECONDS", 10));
     let deadline = Duration::from_millis(setting("SHORTLIST_BENCH_DEADLINE_MS", 200));
     let runtime = Runtime::new().expect("a runtime");
     runtime.block_on(async {
         let mut clients = Vec::new();
         for _ in 0..CONNECTIONS {
-            let client = RetrievalClient::connect(format!("http://{address}")).await;
-            clients.push(client.expect("a connection"));
+            clients.push(RetrievalClient::new(server.connect().await));
         }
         let capacity = capacity(&clients, seconds).await;
         println!("{}", serde_json::json!({ "capacity_per_s": capacity.round() }));
         for load in LOADS {
-            open_loop(&clients, load, capacity, seconds, deadline).await;
+            open_loop(&server, &clients, load, capacity, seconds, deadline).await;
         }
     });
 }
@@ -111,6 +108,7 @@ struct Outcome {
 }
 
 async fn open_loop(
+    server: &Server,
     clients: &[RetrievalClient<Channel>],
     load: f64,
     capacity: f64,
@@ -121,6 +119,7 @@ async fn open_loop(
     let outcome = Arc::new(Mutex::new(Outcome::default()));
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let started = Instant::now();
+    let before = server.cpu_time(IO_THREADS);
     let mut all = JoinSet::new();
     for call in 0..calls {
         let due = started + Duration::from_secs_f64(call as f64 / (capacity * load));
@@ -146,6 +145,7 @@ async fn open_loop(
         });
     }
     all.join_all().await;
+    let io_time = server.cpu_time(IO_THREADS) - before;
     let mut outcome = outcome.lock();
     let in_time = outcome.in_time.len() as f64 / seconds.as_secs_f64();
     let line = serde_json::json!({
@@ -153,9 +153,10 @@ async fn open_loop(
         "offered_per_s": (capacity * load).round(),
         "in_time_per_s": in_time.round(),
         "goodput_of_capacity": in_time / (capacity * load.min(1.0)),
-        "in_time_p99_ms": p99(&mut outcome.in_time),
+        "in_time_p99_ms": quantile(&mut outcome.in_time, 99),
         "refused": outcome.refused.len(),
-        "refused_p99_ms": p99(&mut outcome.refused),
+        "refused_p50_ms": quantile(&mut outcome.refused, 50), "refused_p99_ms": quantile(&mut outcome.refused, 99),
+        "io_us_per_call": io_time.as_secs_f64() * 1e6 / calls as f64,
         "late": outcome.late,
         "failed": outcome.failed,
         "first_in_time_after_ms": outcome.first.map(|first| first.as_secs_f64() * 1e3),
@@ -163,47 +164,8 @@ async fn open_loop(
     println!("{line}");
 }
 
-fn p99(times: &mut [Duration]) -> Option<f64> {
+/// The time that this share of the calls took at most, in milliseconds.
+fn quantile(times: &mut [Duration], percent: usize) -> Option<f64> {
     times.sort_unstable();
-    times.get(times.len().saturating_sub(1) * 99 / 100).map(|time| time.as_secs_f64() * 1e3)
-}
-
-/// A server in its own process, killed on drop.
-struct Server {
-    child: Child,
-    address: String,
-}
-
-impl Server {
-    fn start(dir: &Path) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_shortlist"));
-        command.args(["serve", "--listen", "127.0.0.1:0", "--index"]).arg(dir);
-        command.stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn().expect("the server starts");
-        let mut line = String::new();
-        let stdout = child.stdout.take().expect("a pipe");
-        BufReader::new(stdout).read_line(&mut line).expect("the server prints its address");
-        let address = line.split_whitespace().nth(4).expect("an address").to_owned();
-        Self { child, address }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn build_index(folder: &Path) -> IndexStore {
-    let mut rng = ChaCha8Rng::seed_from_u64(7);
-    let values: Vec<f32> = (0..VIDEOS * DIM).map(|_| rng.random_range(-1.0..1.0)).collect();
-    let embeddings = folder.join("embeddings.npy");
-    write_npy(&embeddings, &[VIDEOS, DIM], &values).expect("embeddings are written");
-    let files = DatasetFiles { embeddings, ..DatasetFiles::default() };
-    let dataset = Dataset::open(&files, Metric::InnerProduct).expect("the catalog opens");
-    let params = BuildParams::new(Metric::InnerProduct, 16, 100).expect("parameters are in range");
-    let store = IndexStore::new(folder.join("index"));
-    build(&dataset, None, &params, &store, &Silent, Instant::now()).expect("the index is built");
-    store
+    times.get(times.len().saturating_sub(1) * percent / 100).map(|time| time.as_secs_f64() * 1e3)
 }

@@ -4,7 +4,8 @@
 //! Checks that answers keep their rules and reach their expected recall before timing them. `shortlist bench --requests`
 //! measures any rules on any data; this is for comparing two commits.
 
-mod common;
+#[path = "common/synthetic.rs"]
+mod synthetic;
 
 use std::collections::{HashMap, HashSet};
 use std::hint::black_box;
@@ -25,7 +26,7 @@ use shortlist::index::Index;
 use shortlist::rules::{Cap, Condition, Exclude, Filter, Number, Rules};
 use shortlist::search::{self, SearchParams, Searcher};
 
-use common::synthetic_index;
+use self::synthetic::synthetic_index;
 
 const VIDEOS: usize = 200_000;
 /// Queries whose answers are checked.

@@ -4,7 +4,8 @@
 //! Checks that each effort reaches its expected recall before timing it. `shortlist bench` measures recall against
 //! latency on any data; this group is for comparing two commits.
 
-mod common;
+#[path = "common/synthetic.rs"]
+mod synthetic;
 
 use std::hint::black_box;
 use std::path::Path;
@@ -16,7 +17,7 @@ use shortlist::dataset::{Dataset, DatasetFiles};
 use shortlist::index::Index;
 use shortlist::search::{Effort, Hit, Plan, SearchParams, Searcher};
 
-use common::synthetic_index;
+use self::synthetic::synthetic_index;
 
 /// Queries whose recall is checked.
 const CHECKED: usize = 50;

@@ -1,24 +1,27 @@
 //! Cost of a search over gRPC on loopback: latency of single, batched and streamed searches; processor time of the server
-//! compared with the engine alone; and time from starting a server to its first answer.
+//! compared with the engine alone, and with encryption and credentials; and time from starting a server to its first answer.
 //!
 //! Server and caller share the cores of this machine. All ways to search are checked to give equal answers before they
 //! are timed. `SHORTLIST_BENCH_INDEX` names an index folder to serve instead of a random one; it is not written to.
 //! `SHORTLIST_BENCH_QUERIES` names a file of queries for it, `.npy`; by default they are random.
 
-use std::io::{BufRead, BufReader};
+#[path = "common/credentials.rs"]
+mod credentials;
+#[path = "common/random.rs"]
+mod random;
+#[path = "common/server.rs"]
+mod server;
+
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use rand::{RngExt, SeedableRng};
+use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use shortlist::base::metric::Metric;
-use shortlist::build::{BuildParams, Silent, build};
-use shortlist::dataset::{Dataset, DatasetFiles, Embeddings, write_npy};
+use shortlist::dataset::Embeddings;
 use shortlist::engine::{self, Engine, EngineOptions};
-use shortlist::index::IndexStore;
 use shortlist::service::proto::retrieval_client::RetrievalClient;
 use shortlist::service::proto::{
     BatchSearchRequest, Dtype, PackedVector, SearchParams, SearchRequest, SearchResponse, Vector,
@@ -27,16 +30,19 @@ use shortlist::service::proto::{
 use shortlist::service::{ServiceOptions, serve};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
+
+use self::credentials::{Credential, Files, Secured};
+use self::random::{random_index, random_rows};
+use self::server::Server;
+
+/// A client with or without a credential.
+type Client = RetrievalClient<Secured>;
 
 const VIDEOS: usize = 20_000;
 const DIM: usize = 128;
 const QUERIES: usize = 64;
 const EF_SEARCH: u32 = 200;
-
-fn random(rng: &mut ChaCha8Rng, rows: usize) -> Vec<f32> {
-    (0..rows * DIM).map(|_| rng.random_range(-1.0..1.0)).collect()
-}
 
 fn packed(values: &[f32], k: u32) -> SearchRequest {
     let data = values.iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -57,11 +63,16 @@ fn repeated(values: &[f32], k: u32) -> SearchRequest {
     SearchRequest { query: Some(search_request::Query::Vector(vector)), ..packed(values, k) }
 }
 
-async fn one(client: &mut RetrievalClient<Channel>, request: SearchRequest) -> SearchResponse {
+/// Returns a client that sends `credential` with each call.
+fn client(channel: Channel, credential: Option<&str>) -> Client {
+    RetrievalClient::with_interceptor(channel, Credential::new(credential))
+}
+
+async fn one(client: &mut Client, request: SearchRequest) -> SearchResponse {
     client.search(request).await.expect("a search succeeds").into_inner()
 }
 
-async fn batch(client: &mut RetrievalClient<Channel>, requests: Vec<SearchRequest>) -> Vec<SearchResponse> {
+async fn batch(client: &mut Client, requests: Vec<SearchRequest>) -> Vec<SearchResponse> {
     let results = client.batch_search(BatchSearchRequest { requests }).await.expect("a batch succeeds");
     let response = |result| match result {
         Some(batch_search_result::Result::Response(response)) => response,
@@ -70,7 +81,7 @@ async fn batch(client: &mut RetrievalClient<Channel>, requests: Vec<SearchReques
     results.into_inner().results.into_iter().map(|result| response(result.result)).collect()
 }
 
-async fn stream(client: &mut RetrievalClient<Channel>, requests: Vec<SearchRequest>) -> Vec<SearchResponse> {
+async fn stream(client: &mut Client, requests: Vec<SearchRequest>) -> Vec<SearchResponse> {
     let call = client.stream_search(tokio_stream::iter(requests)).await;
     let (mut items, mut responses) = (call.expect("a stream begins").into_inner(), Vec::new());
     while let Some(item) = items.message().await.expect("a stream goes on") {
@@ -84,7 +95,7 @@ async fn stream(client: &mut RetrievalClient<Channel>, requests: Vec<SearchReque
 
 fn service(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a folder");
-    let store = build_index(folder.path());
+    let store = random_index(folder.path(), VIDEOS, DIM);
 
     let runtime = Runtime::new().expect("a runtime");
     let indexes = vec![("videos".to_owned(), store.dir().to_owned())];
@@ -94,10 +105,11 @@ fn service(criterion: &mut Criterion) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         tokio::spawn(serve(listener, Arc::new(engine), ServiceOptions::default(), std::future::pending()));
-        RetrievalClient::connect(format!("http://{address}")).await.expect("a connection")
+        let channel = Endpoint::from_shared(format!("http://{address}")).expect("an address").connect().await;
+        client(channel.expect("a connection"), None)
     });
 
-    let queries = random(&mut ChaCha8Rng::seed_from_u64(8), QUERIES);
+    let queries = random_rows(&mut ChaCha8Rng::seed_from_u64(8), QUERIES, DIM);
     let queries: Vec<&[f32]> = queries.chunks_exact(DIM).collect();
     let all = |k| queries.iter().map(|query| packed(query, k)).collect::<Vec<_>>();
     let expected: Vec<SearchResponse> =
@@ -125,60 +137,13 @@ fn service(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A server in its own process, killed on drop.
-struct Process {
-    child: Child,
-    address: String,
-}
-
-impl Process {
-    fn start(dir: &Path, memory: &str) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_shortlist"));
-        command.args(["serve", "--listen", "127.0.0.1:0", "--memory", memory, "--index"]).arg(dir);
-        command.stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut process = Self { child: command.spawn().expect("the server starts"), address: String::new() };
-        let stdout = process.child.stdout.take().expect("a pipe");
-        let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line).expect("the server prints its address");
-        process.address = line.split_whitespace().nth(4).expect("an address").to_owned();
-        process
-    }
-
-    async fn client(&self) -> RetrievalClient<Channel> {
-        RetrievalClient::connect(format!("http://{}", self.address)).await.expect("a connection")
-    }
-
-    /// Processor time of all its threads, user and system.
-    fn cpu_time(&self) -> Duration {
-        let tasks = format!("/proc/{}/task", self.child.id());
-        let nanos = |task: std::io::Result<std::fs::DirEntry>| {
-            let text = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
-            text.split_whitespace().next()?.parse::<u64>().ok()
-        };
-        let tasks = std::fs::read_dir(tasks).expect("the threads of the server");
-        let taken = Duration::from_nanos(tasks.filter_map(nanos).sum());
-        assert!(
-            !taken.is_zero(),
-            "expected the processor time of threads in /proc/PID/task/TID/schedstat, found none"
-        );
-        taken
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// Concurrent searches.
 const CONCURRENT: usize = 32;
 /// Connections that they are distributed over.
 const CONNECTIONS: usize = 4;
 
 /// Sends each of `requests` in its own call, [`CONCURRENT`] at a time.
-async fn unary(clients: &[RetrievalClient<Channel>], requests: Vec<SearchRequest>) {
+async fn unary(clients: &[Client], requests: Vec<SearchRequest>) {
     let queue = Arc::new(parking_lot::Mutex::new(requests));
     let run = |caller: usize| {
         let (mut client, queue) = (clients[caller % clients.len()].clone(), Arc::clone(&queue));
@@ -203,15 +168,16 @@ fn processor_time(criterion: &mut Criterion) {
     let dim = engine.status("videos").expect("the index has a state").dim;
     let queries = queries(dim as usize);
     let runtime = Runtime::new().expect("a runtime");
-    let server = Process::start(&dir, "mapped");
-    let clients: Vec<_> = (0..CONNECTIONS).map(|_| runtime.block_on(server.client())).collect();
+    let server = Server::start(["--index".as_ref(), dir.as_path()]);
+    let clients: Vec<_> =
+        (0..CONNECTIONS).map(|_| client(runtime.block_on(server.connect()), None)).collect();
     let requests = |count: u64| -> Vec<SearchRequest> {
         (0..count as usize).map(|at| packed(&queries[at % queries.len()], 100)).collect()
     };
     let of_server = |count: u64, run: &dyn Fn(Vec<SearchRequest>)| {
-        let before = server.cpu_time();
+        let before = server.cpu_time("");
         run(requests(count));
-        server.cpu_time() - before
+        server.cpu_time("") - before
     };
 
     let mut group = criterion.benchmark_group("processor_time");
@@ -251,7 +217,7 @@ fn processor_time(criterion: &mut Criterion) {
 /// Returns queries of `dim` dimensions, from the named file or random.
 fn queries(dim: usize) -> Vec<Vec<f32>> {
     let Some(path) = std::env::var_os("SHORTLIST_BENCH_QUERIES") else {
-        let values = random(&mut ChaCha8Rng::seed_from_u64(8), QUERIES * dim.div_ceil(DIM));
+        let values = random_rows(&mut ChaCha8Rng::seed_from_u64(8), QUERIES, dim);
         return values.chunks_exact(dim).map(<[f32]>::to_vec).collect();
     };
     let file = Embeddings::open(Path::new(&path)).expect("the queries open");
@@ -262,6 +228,46 @@ fn queries(dim: usize) -> Vec<Vec<f32>> {
         values
     };
     (0..file.view().len()).map(row).collect()
+}
+
+/// Processor time of the server per search, in plaintext and encrypted, with credentials and without. Each way has its own
+/// server.
+fn access(criterion: &mut Criterion) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = index_dir(folder.path());
+    let dim = open(&dir).status("videos").expect("the index has a state").dim;
+    let queries = queries(dim as usize);
+    let runtime = Runtime::new().expect("a runtime");
+    let files = Files::new();
+    let mut group = criterion.benchmark_group("access");
+    group.throughput(Throughput::Elements(1)).sample_size(10).measurement_time(Duration::from_secs(10));
+    let ways = [
+        ("plain", false, None),
+        ("tls", true, None),
+        ("key", false, Some(files.key())),
+        ("tls_key", true, Some(files.key())),
+        ("token_hs256", false, Some(files.token("hs"))),
+        ("token_es256", false, Some(files.token("es"))),
+    ];
+    for (name, is_encrypted, credential) in &ways {
+        let config = files.config(*is_encrypted, credential.is_some());
+        let server = Server::start(["--config".as_ref(), config.as_path(), "--index".as_ref(), &dir]);
+        let connect = |_| {
+            let channel = runtime.block_on(files.connect(&server.address, *is_encrypted));
+            client(channel, credential.as_deref())
+        };
+        let clients: Vec<Client> = (0..CONNECTIONS).map(connect).collect();
+        group.bench_function(format!("{name}/k100"), |bencher| {
+            bencher.iter_custom(|count| {
+                let request = |at: usize| packed(&queries[at % queries.len()], 100);
+                let requests = (0..count as usize).map(request).collect();
+                let before = server.cpu_time("");
+                runtime.block_on(unary(&clients, requests));
+                server.cpu_time("") - before
+            });
+        });
+    }
+    group.finish();
 }
 
 /// Time from starting the process to its first answer, with the index in the page cache.
@@ -282,9 +288,11 @@ fn cold_start(criterion: &mut Criterion) {
             bencher.iter_custom(|starts| {
                 let start = |_| {
                     let started = Instant::now();
-                    let server = Process::start(&dir, memory);
+                    let server = Server::start(
+                        ["--memory", memory, "--index"].map(OsStr::new).into_iter().chain([dir.as_os_str()]),
+                    );
                     let answer = runtime.block_on(async {
-                        let mut client = server.client().await;
+                        let mut client = client(server.connect().await, None);
                         one(&mut client, request.clone()).await
                     });
                     let elapsed = started.elapsed();
@@ -313,7 +321,7 @@ fn engine_answer(engine: &Engine, query: &[f32], k: usize) -> Vec<u64> {
 /// The index to serve: the named one, or a random one built in `folder`.
 fn index_dir(folder: &Path) -> PathBuf {
     let named = std::env::var_os("SHORTLIST_BENCH_INDEX").map(PathBuf::from);
-    named.unwrap_or_else(|| build_index(folder).dir().to_owned())
+    named.unwrap_or_else(|| random_index(folder, VIDEOS, DIM).dir().to_owned())
 }
 
 fn open(dir: &Path) -> Engine {
@@ -324,18 +332,5 @@ fn open(dir: &Path) -> Engine {
     engine
 }
 
-/// An index of random embeddings.
-fn build_index(folder: &Path) -> IndexStore {
-    let mut rng = ChaCha8Rng::seed_from_u64(7);
-    let embeddings = folder.join("embeddings.npy");
-    write_npy(&embeddings, &[VIDEOS, DIM], &random(&mut rng, VIDEOS)).expect("embeddings are written");
-    let files = DatasetFiles { embeddings, ..DatasetFiles::default() };
-    let dataset = Dataset::open(&files, Metric::InnerProduct).expect("the catalog opens");
-    let params = BuildParams::new(Metric::InnerProduct, 16, 100).expect("parameters are in range");
-    let store = IndexStore::new(folder.join("index"));
-    build(&dataset, None, &params, &store, &Silent, Instant::now()).expect("the index is built");
-    store
-}
-
-criterion_group!(benches, service, processor_time, cold_start);
+criterion_group!(benches, service, processor_time, access, cold_start);
 criterion_main!(benches);

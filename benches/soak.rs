@@ -5,9 +5,10 @@
 //! `SHORTLIST_BENCH_UPSERTS` per second (1,000). Prints a line per minute, and compares the memory of the last third of
 //! the run with that of the second third.
 
-use std::io::{BufRead, BufReader};
+#[path = "common/server.rs"]
+mod server;
+
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -29,6 +30,8 @@ use shortlist::service::proto::{
 use shortlist::synth::{SynthParams, synth};
 use tonic::transport::Channel;
 
+use self::server::Server;
+
 const DIM: usize = 128;
 const K: u32 = 100;
 const USERS: usize = 1_000;
@@ -44,46 +47,6 @@ const TAKEN_DOWN: u64 = 100;
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |value| value.parse().expect("a number"))
-}
-
-/// A `shortlist serve` process, killed on drop.
-struct Server {
-    process: Child,
-    address: String,
-}
-
-impl Server {
-    fn start(dir: &Path) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_shortlist"));
-        command.args(["serve", "--listen", "127.0.0.1:0", "--index"]).arg(dir);
-        let process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("a server");
-        let mut server = Self { process, address: String::new() };
-        let mut line = String::new();
-        let stdout = server.process.stdout.take().expect("a pipe");
-        BufReader::new(stdout).read_line(&mut line).expect("the server prints its address");
-        server.address = line.split_whitespace().nth(4).expect("an address").to_owned();
-        server
-    }
-
-    async fn channel(&self) -> Channel {
-        let endpoint = Channel::from_shared(format!("http://{}", self.address)).expect("an address");
-        endpoint.connect().await.expect("a connection")
-    }
-
-    /// The field `name` of `/proc/PID/status`, in MiB.
-    fn memory(&self, name: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()));
-        let status = status.expect("memory of a process");
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a line");
-        line.split_whitespace().nth(1).and_then(|kb| kb.parse::<u64>().ok()).expect("a size") / 1024
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }
 
 /// Upserts new videos and deletes the oldest, so that the number of videos is constant.
@@ -189,8 +152,8 @@ async fn main() {
         let params = BuildParams::new(Metric::InnerProduct, m, ef_construction).expect("defaults");
         build(&dataset, None, &params, &store, &Silent, Instant::now()).expect("a build");
     }
-    let server = Server::start(store.dir());
-    let channel = server.channel().await;
+    let server = Server::start(["--index".as_ref(), store.dir()]);
+    let channel = server.connect().await;
     let users = all_rows(&files.users_test)[..USERS * DIM].to_vec();
     let (done, times) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
     let searches = tokio::spawn(search(channel.clone(), users, Arc::clone(&done), Arc::clone(&times)));
