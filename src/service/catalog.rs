@@ -9,10 +9,10 @@ use std::sync::Arc;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::access::check_index;
+use super::bounds::{AnswerCharge, CallMemory};
 use super::caller::Caller;
 use super::convert;
 use super::deadline::Deadline;
-use super::memory::{AnswerCharge, CallMemory};
 use super::proto::catalog_server::Catalog;
 use super::proto::{
     DeleteRequest, GetRequest, GetResponse, RestoreRequest, StreamUpsertRequest, TakedownRequest,

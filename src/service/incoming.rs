@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tonic::{Status, Streaming};
 
+use super::bounds::{CallMemory, Charge};
 use super::deadline::{self, Deadline};
-use super::memory::{CallMemory, Charge};
 use super::shared::Shared;
 use super::{status, undecodable};
 

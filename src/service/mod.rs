@@ -22,12 +22,7 @@
 //! | `stream.rs`       | the bytes of a connection, decrypted |
 //! | `caller.rs`       | who makes a call, and on which port |
 //! | `access/`         | who may do what: credentials, rights, browsers, audit |
-//! | `memory.rs`       | the memory of requests and answers in flight |
-//! | `bounds.rs`       | counts and limits the memory of every call |
-//! | `request_body.rs` | the body of a call, one whole message at a time |
-//! | `wire_size.rs`    | how much memory a message takes once it is decoded |
-//! | `answer_body.rs`  | the body of an answer, in small chunks |
-//! | `progress.rs`     | whether a client takes the answers |
+//! | `bounds/`         | counts and limits the memory of every call |
 //! | `routes.rs`       | the routes of the port |
 //! | `deadline.rs`     | the `grpc-timeout` header |
 //! | `undecodable.rs`  | requests that cannot be decoded |
@@ -44,13 +39,7 @@
 //! | `error.rs`        | why a call fails |
 //! | `field.rs`        | the fields of engine errors → paths in the proto |
 //! | `status.rs`       | errors → codes and details |
-//! | `admission.rs`    | limits the searches and writes in flight |
-//! | `quota.rs`        | what one caller may ask for |
-//! | `rates.rs`        | searches and cost per client and second |
-//! | `dispatcher.rs`   | which admitted search is computed next, and which is refused |
-//! | `queue.rs`        | the searches that wait, fair between clients and by deadline |
-//! | `flows.rs`        | start-time fair queueing |
-//! | `speed.rs`        | how measured cost compares with expected cost |
+//! | `admission/`      | which calls are computed, in which order, and which are refused |
 //! | `shared.rs`       | the state that all calls share |
 //! | `options.rs`      | options and limits |
 //! | `proto.rs`        | the generated code |
@@ -58,38 +47,27 @@
 mod access;
 mod admin;
 mod admission;
-mod answer_body;
 mod bounds;
 mod caller;
 mod catalog;
 pub(crate) mod convert;
 mod deadline;
-mod dispatcher;
 mod error;
 mod field;
-mod flows;
 mod health;
 mod incoming;
 mod listeners;
-mod memory;
 mod metrics;
 mod options;
-mod progress;
 pub mod proto;
-mod queue;
-mod quota;
-mod rates;
-mod request_body;
 mod retrieval;
 mod routes;
 mod server;
 mod shared;
-mod speed;
 mod status;
 mod stream;
 mod undecodable;
 mod watch;
-mod wire_size;
 mod write;
 mod write_stream;
 
@@ -101,12 +79,10 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch as watch_channel};
 use tokio::task::JoinSet;
 
-use self::admission::{Admission, Work};
-use self::dispatcher::Dispatcher;
+use self::admission::{Admission, Dispatcher, Quota, Work};
+use self::bounds::ServerMemory;
 use self::health::Health;
-use self::memory::ServerMemory;
 use self::metrics::Metrics;
-use self::quota::Quota;
 use self::shared::Shared;
 use crate::engine::Engine;
 

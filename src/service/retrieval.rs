@@ -16,19 +16,17 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::access::check_index;
-use super::admission::Permit;
+use super::admission::{Permit, Place, Turn};
+use super::bounds::{AnswerCharge, CallMemory};
 use super::caller::Caller;
 use super::deadline::{self, Deadline};
-use super::dispatcher::Turn;
 use super::incoming::{Incoming, Slot};
-use super::memory::{AnswerCharge, CallMemory};
 use super::metrics::Observation;
 use super::proto::retrieval_server::Retrieval;
 use super::proto::{
     BatchSearchRequest, BatchSearchResponse, BatchSearchResult, ExplainRequest, ExplainResponse,
     SearchRequest, SearchResponse, SearchStreamItem, batch_search_result, search_stream_item,
 };
-use super::queue::Place;
 use super::shared::Shared;
 use super::{convert, status};
 use crate::base::id::VideoId;

@@ -5,13 +5,11 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::access::Access;
-use super::admission::Admission;
-use super::dispatcher::Dispatcher;
+use super::admission::{Admission, Dispatcher, Quota};
+use super::bounds::ServerMemory;
 use super::health::Health;
-use super::memory::ServerMemory;
 use super::metrics::Metrics;
 use super::options::{ConnectionOptions, ServiceLimits};
-use super::quota::Quota;
 use crate::engine::Engine;
 
 /// The state that all calls of one server share.

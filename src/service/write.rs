@@ -10,10 +10,10 @@ use tonic::{Code, Request, Status};
 
 use super::access::{Change, Event, check_index};
 use super::admission::Permit;
+use super::bounds::CallMemory;
 use super::caller::Caller;
 use super::convert::{self, Batch};
 use super::deadline::{self, Begun, Deadline};
-use super::memory::CallMemory;
 use super::metrics::Observation;
 use super::proto::{UpsertRequest, WriteResponse};
 use super::shared::Shared;

@@ -13,10 +13,10 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Status, Streaming};
 
+use super::bounds::{CallMemory, Charge};
 use super::caller::Caller;
 use super::deadline::{Begun, Deadline};
 use super::incoming::{Incoming, Slot};
-use super::memory::{CallMemory, Charge};
 use super::proto::{StreamUpsertRequest, StreamUpsertResponse, WriteResponse, stream_upsert_response};
 use super::shared::Shared;
 use super::status;

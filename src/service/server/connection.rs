@@ -16,11 +16,10 @@ use tokio::sync::watch;
 use super::admitted::Place;
 use super::counted::Counted;
 use super::executor::CallExecutor;
+use crate::service::bounds::{ConnectionMemory, ServerMemory, Stall, Watched};
 use crate::service::caller::Caller;
-use crate::service::memory::{ConnectionMemory, ServerMemory};
 use crate::service::metrics::ClosedConnections;
 use crate::service::options::ConnectionOptions;
-use crate::service::progress::{Stall, Watched};
 
 /// Bytes of the preface of HTTP/2. No request of HTTP/1 that ends in time is shorter and unanswered.
 const PREFACE_BYTES: u64 = 24;

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::service::memory::ConnectionMemory;
+use crate::service::bounds::ConnectionMemory;
 
 /// A stream whose bytes are counted.
 pub(super) struct Counted<S> {

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use hyper::rt::Executor;
 
-use crate::service::progress::{Stall, Watched};
+use crate::service::bounds::{Stall, Watched};
 
 /// Runs each call of HTTP/2 on a task of its own.
 #[derive(Clone, Debug)]

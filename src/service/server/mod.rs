@@ -32,12 +32,11 @@ use self::admitted::Admitted;
 use self::connection::Context;
 use self::executor::CallExecutor;
 use super::access::Access;
+use super::bounds::{ServerMemory, Stall};
 use super::caller::Caller;
 use super::listeners::Listeners;
-use super::memory::ServerMemory;
 use super::metrics::ConnectionMetrics;
 use super::options::ConnectionOptions;
-use super::progress::Stall;
 
 /// Interval of HTTP/2 keep-alive pings.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);

@@ -18,13 +18,13 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::task::JoinHandle;
 use tonic::{Code, Status};
 
-use super::deadline::Deadline;
 use super::memory::{self, CallMemory, Charge};
-use super::metrics::Observation;
-use super::shared::Shared;
-use super::status;
 use super::wire_size::RequestShape;
+use crate::service::deadline::Deadline;
 use crate::service::error::InvalidField;
+use crate::service::metrics::Observation;
+use crate::service::shared::Shared;
+use crate::service::status;
 
 /// Bytes of the header of a message: whether it is compressed, and its length.
 const HEADER_BYTES: usize = 5;

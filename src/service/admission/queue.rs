@@ -6,16 +6,16 @@
 
 use std::collections::BTreeMap;
 
-use super::caller::Client;
 use super::flows::Flows;
+use crate::service::caller::Client;
 
 /// Whose call it is, and until when it is of use.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
-    pub(super) client: Client,
-    pub(super) connection: u16,
+pub(crate) struct Place {
+    pub(crate) client: Client,
+    pub(crate) connection: u16,
     /// In nanoseconds of any clock.
-    pub(super) deadline: u64,
+    pub(crate) deadline: u64,
 }
 
 /// Calls of one connection, by deadline and order of arrival, with their costs.

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use parking_lot::Mutex;
 
-use super::caller::Client;
+use crate::service::caller::Client;
 
 const SECOND: u64 = 1_000_000_000;
 /// Clients that owe nothing are forgotten once there are this many.

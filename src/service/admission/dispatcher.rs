@@ -11,11 +11,11 @@ use parking_lot::Mutex;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use super::caller::Client;
-use super::metrics::Metrics;
 use super::queue::{Place, Queue};
 use super::speed::Speed;
 use crate::engine::Engine;
+use crate::service::caller::Client;
+use crate::service::metrics::Metrics;
 
 /// A call waits for at most this share of the time to its deadline. The rest is for the call itself, for the way of its
 /// answer, and for errors of the estimate.
@@ -24,7 +24,7 @@ const WAITED_SHARE: (u64, u64) = (2, 3);
 const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(10));
 
 /// What becomes of a call.
-pub(super) enum Turn {
+pub(crate) enum Turn {
     /// It is computed, on this thread.
     Compute,
     /// It is refused.
@@ -52,7 +52,7 @@ struct State {
 }
 
 /// Gives calls to the compute pool.
-pub(super) struct Dispatcher {
+pub(crate) struct Dispatcher {
     state: Mutex<State>,
     engine: Arc<Engine>,
     metrics: Arc<Metrics>,
@@ -73,20 +73,20 @@ struct Ended {
 }
 
 impl Dispatcher {
-    pub(super) fn new(engine: Arc<Engine>, metrics: Arc<Metrics>, max_per_client: usize) -> Self {
+    pub(crate) fn new(engine: Arc<Engine>, metrics: Arc<Metrics>, max_per_client: usize) -> Self {
         let state = State { queue: Queue::default(), speed: Speed::default(), running: 0, running_cost: 0 };
         let (threads, started) = (engine.threads(), Instant::now());
         Self { state: Mutex::new(state), engine, metrics, threads, max_per_client, started }
     }
 
     /// A point in time as a [`Place`] has it.
-    pub(super) fn nanos(&self, at: Instant) -> u64 {
+    pub(crate) fn nanos(&self, at: Instant) -> u64 {
         at.saturating_duration_since(self.started).as_nanos() as u64
     }
 
     /// Refuses a waiting call of the client that has the most of them, unless that is the client at `place`. Returns
     /// whether it did.
-    pub(super) fn make_room(&self, place: &Place) -> bool {
+    pub(crate) fn make_room(&self, place: &Place) -> bool {
         let mut state = self.state.lock();
         let dropped = state.queue.make_room(place);
         let delay = state.delay(self.threads);
@@ -99,7 +99,7 @@ impl Dispatcher {
     }
 
     /// Queues a call of `nominal` expected cost. Calls it on a thread of the pool in its turn, or refuses it here.
-    pub(super) fn submit(self: &Arc<Self>, place: &Place, nominal: u64, call: Call) {
+    pub(crate) fn submit(self: &Arc<Self>, place: &Place, nominal: u64, call: Call) {
         let arrived = Instant::now();
         let mut state = self.state.lock();
         let cost = state.speed.cost(nominal);

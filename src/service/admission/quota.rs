@@ -7,24 +7,24 @@ use std::time::Duration;
 
 use tonic::Status;
 
-use super::caller::Client;
 use super::dispatcher::refusal;
-use super::options::CallerLimits;
 use super::rates::Rate;
-use super::status;
 use crate::engine::{Effort, Plan, Query, SearchRequest};
+use crate::service::caller::Client;
 use crate::service::error::InvalidField;
+use crate::service::options::CallerLimits;
+use crate::service::status;
 
 /// The limits of callers, and what they used of their rates.
-pub(super) struct Quota {
-    pub(super) limits: CallerLimits,
+pub(crate) struct Quota {
+    pub(crate) limits: CallerLimits,
     searches: Rate,
     /// In nanoseconds.
     cost: Rate,
 }
 
 impl Quota {
-    pub(super) fn new(limits: CallerLimits) -> Self {
+    pub(crate) fn new(limits: CallerLimits) -> Self {
         let searches = Rate::new(limits.max_searches_per_second as u64);
         let cost = Rate::new((limits.max_cost_ms_per_second as u64).saturating_mul(1_000_000));
         Self { limits, searches, cost }
@@ -34,7 +34,7 @@ impl Quota {
     ///
     /// # Errors
     /// `INVALID_ARGUMENT` with the field, the limit and what was found.
-    pub(super) fn check(&self, request: &SearchRequest, path: &str) -> Result<(), Status> {
+    pub(crate) fn check(&self, request: &SearchRequest, path: &str) -> Result<(), Status> {
         let limits = &self.limits;
         let is_exact = request.effort == Effort::Exact || request.plan == Some(Plan::ExactScan);
         let interests = match &request.query {
@@ -62,7 +62,7 @@ impl Quota {
 
     /// Uses the rates of a client for one search of an expected cost, both in nanoseconds of any clock. On refusal also
     /// returns the name of the rate.
-    pub(super) fn take(&self, client: &Client, cost: u64, now: u64) -> Result<(), (&'static str, Status)> {
+    pub(crate) fn take(&self, client: &Client, cost: u64, now: u64) -> Result<(), (&'static str, Status)> {
         let refuse = |reason, key: &str, most: usize, nanos| {
             let text = format!("{key}: this client uses more than {most}");
             (reason, refusal(text, Duration::from_nanos(nanos)))

@@ -16,7 +16,7 @@ const RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// The kind of work that an [`Admission`] limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Work {
+pub(crate) enum Work {
     /// Searches and lookups.
     Searches,
     /// Batches of writes, one permit per batch.
@@ -24,7 +24,7 @@ pub(super) enum Work {
 }
 
 /// Admits up to a maximum number of units of work at a time.
-pub(super) struct Admission {
+pub(crate) struct Admission {
     work: Work,
     slots: Arc<Semaphore>,
     max_in_flight: usize,
@@ -34,7 +34,7 @@ pub(super) struct Admission {
 
 impl Admission {
     /// Creates an admission for at most `max_in_flight` units of `work`, counted in the metric `in_flight`.
-    pub(super) fn new(work: Work, max_in_flight: usize, in_flight: Gauge) -> Self {
+    pub(crate) fn new(work: Work, max_in_flight: usize, in_flight: Gauge) -> Self {
         let max_in_flight = max_in_flight.min(Semaphore::MAX_PERMITS).min(u32::MAX as usize);
         Self { work, slots: Arc::new(Semaphore::new(max_in_flight)), max_in_flight, in_flight }
     }
@@ -43,7 +43,7 @@ impl Admission {
     ///
     /// # Errors
     /// `RESOURCE_EXHAUSTED` with `RetryInfo` if fewer than `count` permits are free.
-    pub(super) fn admit(&self, count: usize) -> Result<Vec<Permit>, Status> {
+    pub(crate) fn admit(&self, count: usize) -> Result<Vec<Permit>, Status> {
         let wanted = u32::try_from(count).map_err(|_| self.rejection())?;
         let mut all = Arc::clone(&self.slots).try_acquire_many_owned(wanted).map_err(|_| self.rejection())?;
         let mut permits = Vec::with_capacity(count);
@@ -54,7 +54,7 @@ impl Admission {
     }
 
     /// Returns one permit, as [`Self::admit`].
-    pub(super) fn admit_one(&self) -> Result<Permit, Status> {
+    pub(crate) fn admit_one(&self) -> Result<Permit, Status> {
         let slot = Arc::clone(&self.slots).try_acquire_owned().map_err(|_| self.rejection())?;
         Ok(self.permit(slot))
     }
@@ -65,12 +65,12 @@ impl Admission {
     }
 
     /// Returns whether no work is in flight.
-    pub(super) fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.slots.available_permits() == self.max_in_flight
     }
 
     /// Waits until no work is in flight.
-    pub(super) async fn idle(&self) {
+    pub(crate) async fn idle(&self) {
         // `new` limits the number to u32.
         let _ = self.slots.acquire_many(self.max_in_flight as u32).await;
     }
@@ -89,7 +89,7 @@ impl Admission {
 }
 
 /// Permission for one search or one batch of writes, until dropped.
-pub(super) struct Permit {
+pub(crate) struct Permit {
     _slot: OwnedSemaphorePermit,
     in_flight: Gauge,
 }

@@ -12,7 +12,7 @@ use prost::Message as _;
 use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet};
 
-use super::proto;
+use crate::service::proto;
 
 /// The number of nested messages at which the decoder stops.
 const MAX_DEPTH: usize = 100;

@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use tonic::Status;
 
-use super::status;
 use crate::engine::AnswerRoom;
+use crate::service::status;
 
 /// Memory of a call in addition to its headers, in bytes.
 const CALL_BYTES: usize = 2 << 10;
@@ -23,7 +23,7 @@ const LITTLE: usize = 256;
 
 /// The memory for the requests and answers of one server.
 #[derive(Debug)]
-pub(super) struct ServerMemory {
+pub(crate) struct ServerMemory {
     max_bytes: usize,
     max_connection_bytes: usize,
     held: AtomicUsize,
@@ -34,7 +34,7 @@ pub(super) struct ServerMemory {
 }
 
 impl ServerMemory {
-    pub(super) fn new(
+    pub(crate) fn new(
         max_bytes: usize,
         max_connection_bytes: usize,
         refused_connection: Counter,
@@ -45,7 +45,7 @@ impl ServerMemory {
     }
 
     /// Returns the number of bytes in flight.
-    pub(super) fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed)
     }
 
@@ -57,7 +57,7 @@ impl ServerMemory {
 
 /// The memory of one connection, and what happens on it.
 #[derive(Debug)]
-pub(super) struct ConnectionMemory {
+pub(crate) struct ConnectionMemory {
     server: Arc<ServerMemory>,
     held: AtomicUsize,
     /// The part of `held` that was handed to the transport and is not written yet.
@@ -68,7 +68,7 @@ pub(super) struct ConnectionMemory {
 
 impl ConnectionMemory {
     /// The memory of a connection, which sets `has_called` at its first call.
-    pub(super) fn new(server: &Arc<ServerMemory>, has_called: Arc<AtomicBool>) -> Arc<Self> {
+    pub(crate) fn new(server: &Arc<ServerMemory>, has_called: Arc<AtomicBool>) -> Arc<Self> {
         Arc::new(Self {
             server: Arc::clone(server),
             held: AtomicUsize::new(0),
@@ -79,17 +79,17 @@ impl ConnectionMemory {
     }
 
     /// Returns whether any call was made.
-    pub(super) fn has_called(&self) -> bool {
+    pub(crate) fn has_called(&self) -> bool {
         self.has_called.load(Ordering::Relaxed)
     }
 
     /// Returns whether a call is in flight.
-    pub(super) fn is_calling(&self) -> bool {
+    pub(crate) fn is_calling(&self) -> bool {
         self.calls.load(Ordering::Relaxed) > 0
     }
 
     /// Ends the charge of `bytes` that the transport wrote.
-    pub(super) fn wrote(&self, bytes: usize) {
+    pub(crate) fn wrote(&self, bytes: usize) {
         let left = |unsent: usize| Some(unsent.saturating_sub(bytes));
         let before = self.unsent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).unwrap_or_default();
         self.release(before.min(bytes));
@@ -134,31 +134,31 @@ impl Drop for ConnectionMemory {
 
 /// A number of bytes in use, until dropped.
 #[derive(Debug)]
-pub(super) struct Charge {
+pub(crate) struct Charge {
     connection: Arc<ConnectionMemory>,
     bytes: usize,
 }
 
 impl Charge {
-    pub(super) fn new(connection: &Arc<ConnectionMemory>) -> Self {
+    pub(crate) fn new(connection: &Arc<ConnectionMemory>) -> Self {
         Self { connection: Arc::clone(connection), bytes: 0 }
     }
 
     /// Adds `bytes` if there is memory for them, and returns whether there is.
-    pub(super) fn grow(&mut self, bytes: usize) -> bool {
+    pub(crate) fn grow(&mut self, bytes: usize) -> bool {
         let is_free = self.connection.take(bytes);
         self.bytes += if is_free { bytes } else { 0 };
         is_free
     }
 
     /// Adds `bytes` that are in use already.
-    pub(super) fn grow_anyway(&mut self, bytes: usize) {
+    pub(crate) fn grow_anyway(&mut self, bytes: usize) {
         self.connection.take_anyway(bytes);
         self.bytes += bytes;
     }
 
     /// Moves `bytes` to the connection, which keeps them charged until it has written them.
-    pub(super) fn hand_over(&mut self, bytes: usize) {
+    pub(crate) fn hand_over(&mut self, bytes: usize) {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
         self.connection.unsent.fetch_add(bytes, Ordering::Relaxed);
@@ -173,7 +173,7 @@ impl Drop for Charge {
 
 /// The memory of one call: an extension of every request.
 #[derive(Debug)]
-pub(super) struct CallMemory {
+pub(crate) struct CallMemory {
     connection: Arc<ConnectionMemory>,
     /// Of the headers, and of each message that was read and not taken.
     charges: Mutex<Vec<Charge>>,
@@ -184,7 +184,7 @@ impl CallMemory {
     ///
     /// # Errors
     /// `RESOURCE_EXHAUSTED` with `RetryInfo` if there is no memory for it.
-    pub(super) fn begin(
+    pub(crate) fn begin(
         connection: &Arc<ConnectionMemory>,
         header_bytes: usize,
     ) -> Result<Arc<Self>, Status> {
@@ -198,22 +198,22 @@ impl CallMemory {
     }
 
     /// Returns the memory of a call that passed the bounds.
-    pub(super) fn of<T>(request: &tonic::Request<T>) -> Option<Arc<Self>> {
+    pub(crate) fn of<T>(request: &tonic::Request<T>) -> Option<Arc<Self>> {
         request.extensions().get().cloned()
     }
 
     /// Returns a charge of no bytes for this call.
-    pub(super) fn charge(&self) -> Charge {
+    pub(crate) fn charge(&self) -> Charge {
         Charge::new(&self.connection)
     }
 
     /// Keeps the charge of a message until it is taken, or the call ends.
-    pub(super) fn keep(&self, charge: Charge) {
+    pub(crate) fn keep(&self, charge: Charge) {
         self.charges.lock().push(charge);
     }
 
     /// Takes the charge of the oldest message that was kept.
-    pub(super) fn take(&self) -> Option<Charge> {
+    pub(crate) fn take(&self) -> Option<Charge> {
         let mut charges = self.charges.lock();
         (charges.len() > 1).then(|| charges.remove(1))
     }
@@ -227,17 +227,17 @@ impl Drop for CallMemory {
 
 /// The charges of a whole answer that is not encoded yet: an extension of its response.
 #[derive(Clone, Default)]
-pub(super) struct AnswerCharge(Arc<Mutex<Vec<Charge>>>);
+pub(crate) struct AnswerCharge(Arc<Mutex<Vec<Charge>>>);
 
 impl AnswerCharge {
     /// Returns the room for an answer of at most `max_bytes`, charged to `call`.
-    pub(super) fn room(&self, max_bytes: usize, call: Option<Arc<CallMemory>>) -> AnswerRoom {
+    pub(crate) fn room(&self, max_bytes: usize, call: Option<Arc<CallMemory>>) -> AnswerRoom {
         let charge = self.clone();
         AnswerRoom::new(max_bytes, move |bytes| call.as_ref().is_none_or(|call| charge.grow(call, bytes)))
     }
 
     /// Keeps the charge until the answer is encoded.
-    pub(super) fn attach<T>(self, mut response: tonic::Response<T>) -> tonic::Response<T> {
+    pub(crate) fn attach<T>(self, mut response: tonic::Response<T>) -> tonic::Response<T> {
         response.extensions_mut().insert(self);
         response
     }
@@ -252,12 +252,12 @@ impl AnswerCharge {
     }
 
     /// Ends the charge.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         self.0.lock().clear();
     }
 
     /// Adds the charges of another answer.
-    pub(super) fn join(&self, other: &Self) {
+    pub(crate) fn join(&self, other: &Self) {
         let mut charges = std::mem::take(&mut *other.0.lock());
         self.0.lock().append(&mut charges);
     }

@@ -12,14 +12,14 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use super::answer_body::AnswerBody;
-use super::deadline::Deadline;
 use super::memory::{AnswerCharge, CallMemory, ConnectionMemory};
 use super::request_body::RequestBody;
-use super::shared::Shared;
 use super::wire_size::RequestShape;
+use crate::service::deadline::Deadline;
+use crate::service::shared::Shared;
 
 /// Counts and limits the memory of one call.
-pub(super) async fn enforce(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+pub(crate) async fn enforce(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let Some(connection) = request.extensions().get::<Arc<ConnectionMemory>>().cloned() else {
         return next.run(request).await;
     };

@@ -51,15 +51,15 @@ impl Progress {
 
 /// The limit on the time that a chunk waits.
 #[derive(Clone, Debug)]
-pub(super) struct Stall {
-    pub(super) timeout: Duration,
+pub(crate) struct Stall {
+    pub(crate) timeout: Duration,
     /// Counts the tasks that ended by it.
-    pub(super) count: Counter,
+    pub(crate) count: Counter,
 }
 
 pin_project! {
     /// A task that ends when it makes no progress.
-    pub(super) struct Watched<F> {
+    pub(crate) struct Watched<F> {
         #[pin]
         task: F,
         progress: Arc<Progress>,
@@ -70,12 +70,12 @@ pin_project! {
 }
 
 impl<F> Watched<F> {
-    pub(super) fn new(task: F, stall: Stall) -> Self {
+    pub(crate) fn new(task: F, stall: Stall) -> Self {
         Self { task, progress: Arc::default(), stall, waiting: None }
     }
 
     /// Returns the task.
-    pub(super) fn task(self: Pin<&mut Self>) -> Pin<&mut F> {
+    pub(crate) fn task(self: Pin<&mut Self>) -> Pin<&mut F> {
         self.project().task
     }
 }
