@@ -137,7 +137,11 @@ pub async fn serve(
             metrics.writes_in_flight.clone(),
         ),
         dispatcher: Arc::new(Dispatcher::new(
-            Arc::clone(&engine),
+            engine.threads(),
+            {
+                let engine = Arc::clone(&engine);
+                Box::new(move |work| engine.spawn(work))
+            },
             Arc::clone(&metrics),
             limits.caller.max_queued_per_client,
         )),
@@ -180,8 +184,8 @@ pub async fn serve(
     shared.health.not_serving().await;
     drain.send_replace(true);
     let answered = async {
-        shared.admission.idle().await;
-        shared.write_admission.idle().await;
+        shared.admission.close().await;
+        shared.write_admission.close().await;
         // Health watches never end by themselves, so the server ends them once all other calls are answered.
         shared.health.end_watches().await;
         connections.closed().await;

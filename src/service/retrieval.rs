@@ -188,13 +188,23 @@ impl<'a> Call<'a> {
 
     /// Admits one search. If too many are in flight, one of the client with the most gives way.
     fn admit(&self, place: &Place) -> Result<Permit, Status> {
-        let Shared { admission, dispatcher, metrics, .. } = &**self.shared;
-        let admitted = admission.admit_one();
-        let admitted = match admitted {
-            Err(_) if dispatcher.make_room(place) => admission.admit_one(),
+        let admission = &self.shared.admission;
+        let admitted = match admission.admit_one() {
+            Err(_) if self.make_room(place) => admission.admit_one(),
             admitted => admitted,
         };
-        admitted.inspect_err(|_| metrics.refused_search("in_flight"))
+        admitted.inspect_err(|status| self.count_refused(status))
+    }
+
+    /// Takes the place of a waiting search of the client with the most. Returns whether a place is free now.
+    fn make_room(&self, place: &Place) -> bool {
+        !self.shared.admission.is_closed() && self.shared.dispatcher.make_room(place)
+    }
+
+    fn count_refused(&self, status: &Status) {
+        if status.code() == Code::ResourceExhausted {
+            self.shared.metrics.refused_search("in_flight");
+        }
     }
 
     fn admit_batch(&self, searches: usize) -> Result<Vec<Permit>, Status> {
@@ -207,12 +217,12 @@ impl<'a> Call<'a> {
         let mut admitted = self.shared.admission.admit(searches);
         // At most as often as there are searches: each time one place becomes free.
         for _ in 0..searches {
-            if admitted.is_ok() || !self.shared.dispatcher.make_room(&place) {
+            if admitted.is_ok() || !self.make_room(&place) {
                 break;
             }
             admitted = self.shared.admission.admit(searches);
         }
-        admitted.inspect_err(|_| self.shared.metrics.refused_search("in_flight"))
+        admitted.inspect_err(|status| self.count_refused(status))
     }
 
     /// Starts to observe a request for the index of this name.

@@ -2,7 +2,8 @@
 //!
 //! What flows in: calls with their expected cost. What flows out: the same calls on threads of the pool, at most one per
 //! thread at a time. A call whose deadline passes before its turn is refused at once, from the expected cost of what is
-//! ahead of it and the measured speed of this machine. So the queue is as long as deadlines allow, and not longer.
+//! ahead of it and the measured speed of this machine. So the queue is as long as deadlines allow, and not longer. While
+//! short calls arrive, one thread takes no long ones: a short call never waits for the end of a long one.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,13 +14,16 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use super::queue::{Place, Queue};
 use super::speed::Speed;
-use crate::engine::Engine;
 use crate::service::caller::Client;
 use crate::service::metrics::Metrics;
 
 /// A call waits for at most this share of the time to its deadline. The rest is for the call itself, for the way of its
 /// answer, and for errors of the estimate.
 const WAITED_SHARE: (u64, u64) = (2, 3);
+/// A call of a higher expected cost, in nanoseconds, is long.
+const SHORT: u64 = 4_000_000;
+/// One thread takes no long calls until no short one has arrived for this many nanoseconds.
+const KEPT_FREE: u64 = 1_000_000_000;
 /// The least and the longest delay before a retry, as refusals say it.
 const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(10));
 
@@ -34,6 +38,9 @@ pub(crate) enum Turn {
 /// Runs or refuses a call. Returns whether it was answered, and so did all of its work.
 type Call = Box<dyn FnOnce(Turn) -> bool + Send>;
 
+/// Starts work on a thread of the compute pool.
+type Spawn = Box<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>;
+
 /// One call that waits.
 struct Waiting {
     call: Call,
@@ -43,18 +50,24 @@ struct Waiting {
 }
 
 /// The calls that wait, and those that are computed.
+#[derive(Default)]
 struct State {
     queue: Queue<Waiting>,
     speed: Speed,
     /// Threads that compute, and the cost of what they compute.
     running: usize,
     running_cost: u64,
+    /// Threads that compute long calls.
+    running_long: usize,
+    /// When the last short call arrived.
+    last_short: Option<u64>,
 }
 
 /// Gives calls to the compute pool.
 pub(crate) struct Dispatcher {
     state: Mutex<State>,
-    engine: Arc<Engine>,
+    /// Starts work on a thread of the pool.
+    spawn: Spawn,
     metrics: Arc<Metrics>,
     threads: usize,
     /// The most calls of one client that wait.
@@ -73,10 +86,10 @@ struct Ended {
 }
 
 impl Dispatcher {
-    pub(crate) fn new(engine: Arc<Engine>, metrics: Arc<Metrics>, max_per_client: usize) -> Self {
-        let state = State { queue: Queue::default(), speed: Speed::default(), running: 0, running_cost: 0 };
-        let (threads, started) = (engine.threads(), Instant::now());
-        Self { state: Mutex::new(state), engine, metrics, threads, max_per_client, started }
+    /// Gives calls to a pool of this many threads by `spawn`.
+    pub(crate) fn new(threads: usize, spawn: Spawn, metrics: Arc<Metrics>, max_per_client: usize) -> Self {
+        let started = Instant::now();
+        Self { state: Mutex::default(), spawn, metrics, threads, max_per_client, started }
     }
 
     /// A point in time as a [`Place`] has it.
@@ -103,6 +116,9 @@ impl Dispatcher {
         let arrived = Instant::now();
         let mut state = self.state.lock();
         let cost = state.speed.cost(nominal);
+        if cost <= SHORT {
+            state.last_short = Some(self.nanos(arrived));
+        }
         if let Some((reason, status)) = self.refuse(&mut state, place, cost, arrived) {
             drop(state);
             self.metrics.refused_search(reason);
@@ -116,7 +132,7 @@ impl Dispatcher {
         self.metrics.admitted_cost(cost);
         if is_free {
             let dispatcher = Arc::clone(self);
-            self.engine.spawn(move || dispatcher.compute());
+            (self.spawn)(Box::new(move || dispatcher.compute()));
         }
     }
 
@@ -137,8 +153,10 @@ impl Dispatcher {
             );
             return Some(("client_queue", refusal(text, state.delay(self.threads))));
         }
-        let threads = self.threads as u64;
-        let left = place.deadline.saturating_sub(self.nanos(now));
+        let now = self.nanos(now);
+        let is_long = cost > SHORT;
+        let threads = if is_long { state.threads_for_long(self.threads, now) } else { self.threads } as u64;
+        let left = place.deadline.saturating_sub(now);
         let may_wait = left / WAITED_SHARE.1 * WAITED_SHARE.0;
         // Mostly all of the queue is worth less.
         if (state.queue.cost() + state.running_cost) / threads <= may_wait {
@@ -154,7 +172,7 @@ impl Dispatcher {
         Some(("deadline", refusal(text, wait.saturating_sub(Duration::from_nanos(may_wait)))))
     }
 
-    /// Computes one call after another until none waits.
+    /// Computes one call after another until none may run.
     fn compute(&self) {
         let mut ended = Ended::default();
         while let Some((waiting, next)) = self.next(ended) {
@@ -165,10 +183,11 @@ impl Dispatcher {
         }
     }
 
-    /// Accounts for a call that ended and takes the next one; `None` if none waits, and the thread is free.
+    /// Accounts for a call that ended and takes the next one; `None` if none may run now, and the thread is free.
     fn next(&self, ended: Ended) -> Option<(Waiting, Ended)> {
         let mut state = self.state.lock();
         state.running_cost = state.running_cost.saturating_sub(ended.cost);
+        state.running_long -= usize::from(ended.cost > SHORT);
         if let Some((client, connection)) = &ended.place {
             let took = ended.took.as_nanos() as u64;
             state.queue.correct(client, *connection, ended.cost, took);
@@ -177,11 +196,14 @@ impl Dispatcher {
                 state.speed.learn(ended.nominal, took);
             }
         }
-        let Some(taken) = state.queue.pop() else {
+        let may_be_long =
+            state.running_long < state.threads_for_long(self.threads, self.nanos(Instant::now()));
+        let Some(taken) = state.queue.pop(if may_be_long { u64::MAX } else { SHORT }) else {
             state.running -= 1;
             return None;
         };
         state.running_cost += taken.cost;
+        state.running_long += usize::from(taken.cost > SHORT);
         let place = Some((taken.client, taken.connection));
         let next = Ended { place, nominal: taken.call.nominal, cost: taken.cost, ..Ended::default() };
         Some((taken.call, next))
@@ -189,6 +211,12 @@ impl Dispatcher {
 }
 
 impl State {
+    /// How many of the threads take long calls now.
+    fn threads_for_long(&self, threads: usize, now: u64) -> usize {
+        let is_kept_free = self.last_short.is_some_and(|last| now.saturating_sub(last) < KEPT_FREE);
+        if is_kept_free { (threads - 1).max(1) } else { threads }
+    }
+
     /// How long the pool needs for half of what waits.
     fn delay(&self, threads: usize) -> Duration {
         Duration::from_nanos(self.queue.cost() / 2 / threads as u64)
@@ -200,4 +228,71 @@ pub(super) fn refusal(text: impl Into<String>, delay: Duration) -> Status {
     let delay = delay.clamp(RETRY_DELAYS.0, RETRY_DELAYS.1);
     let details = ErrorDetails::with_retry_info(Some(delay));
     Status::with_error_details(Code::ResourceExhausted, text, details)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+
+    const LONG: u64 = 100 * SHORT;
+    const WAIT: Duration = Duration::from_secs(30);
+
+    fn dispatcher(threads: usize) -> Arc<Dispatcher> {
+        let spawn: Spawn = Box::new(|work| _ = std::thread::spawn(work));
+        Arc::new(Dispatcher::new(threads, spawn, Arc::new(Metrics::new(Vec::new())), 1000))
+    }
+
+    /// Submits a call that says when it begins, and ends when it is told to. It says nothing of the cost of others.
+    fn submit(dispatcher: &Arc<Dispatcher>, cost: u64) -> (Receiver<()>, Sender<()>) {
+        let client = Client::Address(Ipv4Addr::LOCALHOST.into());
+        let place = Place { client, connection: 1, deadline: u64::MAX };
+        let ((begins, begun), (end, ended)) = (channel(), channel());
+        let call = move |turn| {
+            assert!(matches!(turn, Turn::Compute), "refused");
+            let _ = begins.send(());
+            let _ = ended.recv();
+            false
+        };
+        dispatcher.submit(&place, cost, Box::new(call));
+        (begun, end)
+    }
+
+    #[test]
+    fn short_calls_do_not_wait_for_the_end_of_long_ones() {
+        for threads in 2..5 {
+            let dispatcher = dispatcher(threads);
+            // Short calls never stop to arrive.
+            dispatcher.state.lock().last_short = Some(u64::MAX);
+            let long: Vec<_> = (0..2 * threads).map(|_| submit(&dispatcher, LONG)).collect();
+            for (begun, _) in &long[..threads - 1] {
+                begun.recv_timeout(WAIT).unwrap();
+            }
+            for _ in 0..3 {
+                let (begun, _end) = submit(&dispatcher, 1);
+                begun.recv_timeout(WAIT).unwrap();
+                dispatcher.state.lock().last_short = Some(u64::MAX);
+            }
+            assert!(long[threads - 1].0.try_recv().is_err());
+            for (at, (begun, end)) in long.into_iter().enumerate() {
+                if at >= threads - 1 {
+                    begun.recv_timeout(WAIT).unwrap();
+                }
+                drop(end);
+            }
+        }
+    }
+
+    #[test]
+    fn without_short_calls_every_thread_takes_long_ones() {
+        for threads in 1..4 {
+            let dispatcher = dispatcher(threads);
+            let long: Vec<_> = (0..threads).map(|_| submit(&dispatcher, LONG)).collect();
+            for (begun, _) in &long {
+                begun.recv_timeout(WAIT).unwrap();
+            }
+        }
+    }
 }

@@ -50,9 +50,9 @@ impl<K: Clone + Ord + Hash, Q: Default> Flows<K, Q> {
         &mut flow.queue
     }
 
-    /// The flow whose turn it is.
-    pub(super) fn next(&self) -> Option<K> {
-        self.turns.first().map(|(_, key)| key.clone())
+    /// The flows that have calls with their queues, the one whose turn it is first.
+    pub(super) fn by_turn(&self) -> impl Iterator<Item = (&K, &Q)> {
+        self.turns.iter().filter_map(|(_, key)| Some((key, &self.flows.get(key)?.queue)))
     }
 
     /// The queue of a flow that has calls.

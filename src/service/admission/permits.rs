@@ -4,6 +4,7 @@
 //! A queue that grows faster than it is processed would only make every answer late.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
@@ -28,6 +29,8 @@ pub(crate) struct Admission {
     work: Work,
     slots: Arc<Semaphore>,
     max_in_flight: usize,
+    /// Whether the server stops, and admits nothing more.
+    is_closed: AtomicBool,
     /// The metric that counts the permits in use.
     in_flight: Gauge,
 }
@@ -36,13 +39,19 @@ impl Admission {
     /// Creates an admission for at most `max_in_flight` units of `work`, counted in the metric `in_flight`.
     pub(crate) fn new(work: Work, max_in_flight: usize, in_flight: Gauge) -> Self {
         let max_in_flight = max_in_flight.min(Semaphore::MAX_PERMITS).min(u32::MAX as usize);
-        Self { work, slots: Arc::new(Semaphore::new(max_in_flight)), max_in_flight, in_flight }
+        Self {
+            work,
+            slots: Arc::new(Semaphore::new(max_in_flight)),
+            max_in_flight,
+            is_closed: AtomicBool::new(false),
+            in_flight,
+        }
     }
 
     /// Returns `count` permits: all of them or none.
     ///
     /// # Errors
-    /// `RESOURCE_EXHAUSTED` with `RetryInfo` if fewer than `count` permits are free.
+    /// `RESOURCE_EXHAUSTED` with `RetryInfo` if fewer than `count` permits are free; `UNAVAILABLE` once closed.
     pub(crate) fn admit(&self, count: usize) -> Result<Vec<Permit>, Status> {
         let wanted = u32::try_from(count).map_err(|_| self.rejection())?;
         let mut all = Arc::clone(&self.slots).try_acquire_many_owned(wanted).map_err(|_| self.rejection())?;
@@ -69,13 +78,22 @@ impl Admission {
         self.slots.available_permits() == self.max_in_flight
     }
 
-    /// Waits until no work is in flight.
-    pub(crate) async fn idle(&self) {
+    /// Admits nothing more, and waits until no work is in flight.
+    pub(crate) async fn close(&self) {
+        self.is_closed.store(true, Ordering::SeqCst);
         // `new` limits the number to u32.
         let _ = self.slots.acquire_many(self.max_in_flight as u32).await;
     }
 
+    /// Returns whether nothing more is admitted.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::SeqCst)
+    }
+
     fn rejection(&self) -> Status {
+        if self.is_closed() {
+            return Status::unavailable("the server is stopping");
+        }
         let what = match self.work {
             Work::Searches => "searches",
             Work::Writes => "writes",
@@ -118,6 +136,26 @@ mod tests {
         assert_eq!(status.get_error_details().retry_info().unwrap().retry_delay, Some(RETRY_DELAY));
         drop(first);
         assert!(admission.admit_one().is_ok());
+    }
+
+    #[tokio::test]
+    async fn admits_nothing_once_closed_and_closes_when_all_is_done() {
+        let admission = Arc::new(admission(2));
+        let permit = admission.admit_one().unwrap();
+        let closing = tokio::spawn({
+            let admission = Arc::clone(&admission);
+            async move { admission.close().await }
+        });
+        while !admission.is_closed() {
+            tokio::task::yield_now().await;
+        }
+        for refused in [admission.admit_one().err(), admission.admit(1).err()] {
+            assert_eq!(refused.unwrap().code(), Code::Unavailable);
+        }
+        assert!(!closing.is_finished());
+        drop(permit);
+        closing.await.unwrap();
+        assert!(admission.is_idle());
     }
 
     #[test]

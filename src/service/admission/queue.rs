@@ -66,11 +66,15 @@ impl<C> Queue<C> {
         self.calls += 1;
     }
 
-    /// Takes the call whose turn it is.
-    pub(super) fn pop(&mut self) -> Option<Taken<C>> {
-        let client = self.clients.next()?;
-        let connection = self.clients.queue(&client)?.next()?;
-        self.take(client, connection, true)
+    /// Takes the call whose turn it is, of those that cost at most `max_cost`.
+    pub(super) fn pop(&mut self, max_cost: u64) -> Option<Taken<C>> {
+        let (client, connection, key) = self.clients.by_turn().find_map(|(client, connections)| {
+            connections.by_turn().find_map(|(connection, calls)| {
+                let (key, _) = calls.iter().find(|(_, (cost, _))| *cost <= max_cost)?;
+                Some((client.clone(), *connection, *key))
+            })
+        })?;
+        self.take(client, connection, key, true)
     }
 
     /// Drops a call to make room for one at `place`: of the connection with the most calls, of the client with the most
@@ -86,14 +90,20 @@ impl<C> Queue<C> {
         if is_own && connections.calls(&connection) <= connections.calls(&place.connection) {
             return None;
         }
-        self.take(client, connection, false)
+        let latest = *connections.queue(&connection)?.last_key_value()?.0;
+        self.take(client, connection, latest, false)
     }
 
-    /// Takes the first call of a connection to serve it, or else its last one to drop it.
-    fn take(&mut self, client: Client, connection: u16, is_served: bool) -> Option<Taken<C>> {
+    /// Takes a call of a connection to serve it, or else to drop it.
+    fn take(
+        &mut self,
+        client: Client,
+        connection: u16,
+        key: (u64, u64),
+        is_served: bool,
+    ) -> Option<Taken<C>> {
         let connections = self.clients.queue(&client)?;
-        let calls = connections.queue(&connection)?;
-        let (_, (cost, call)) = if is_served { calls.pop_first()? } else { calls.pop_last()? };
+        let (cost, call) = connections.queue(&connection)?.remove(&key)?;
         connections.leave(&connection, cost, is_served);
         self.clients.leave(&client, cost, is_served);
         self.cost -= cost;
@@ -164,11 +174,11 @@ mod tests {
             }
             prop_assert_eq!(queue.cost(), calls.iter().map(|call| call.3).sum::<u64>());
             let mut left = Vec::new();
-            left.extend((0..popped).map_while(|_| queue.pop()).map(|taken| taken.call));
+            left.extend((0..popped).map_while(|_| queue.pop(u64::MAX)).map(|taken| taken.call));
             // A client without calls takes the place of a client that has some.
             left.extend((0..dropped).map_while(|_| queue.make_room(&place(9, 9, 0))).map(|taken| taken.call));
             let mut last = HashMap::new();
-            while let Some(taken) = queue.pop() {
+            while let Some(taken) = queue.pop(u64::MAX) {
                 let (of, connection, deadline, cost) = calls[taken.call];
                 prop_assert_eq!((&taken.client, taken.connection, taken.cost), (&client(of), connection, cost));
                 let before = last.insert((of, connection), deadline);
@@ -192,7 +202,7 @@ mod tests {
             let all_wait: Vec<u8> = (0..4).filter(|of| waiting[usize::from(*of)] > 0).collect();
             let mut served = [0u64; 4];
             while all_wait.iter().all(|of| queue.calls_of(&client(*of)) > 0) {
-                let taken = queue.pop().unwrap();
+                let taken = queue.pop(u64::MAX).unwrap();
                 served[usize::from(calls[taken.call].0)] += taken.cost;
                 let all = all_wait.iter().map(|of| served[usize::from(*of)]);
                 prop_assert!(all.clone().max().unwrap() - all.min().unwrap() <= 2 * dearest);
@@ -207,13 +217,13 @@ mod tests {
             for (number, (of, connection, deadline, cost)) in calls.iter().enumerate() {
                 queue.push(&place(*of, *connection, *deadline), *cost, number);
             }
-            (0..before).for_each(|_| _ = queue.pop());
+            (0..before).for_each(|_| _ = queue.pop(u64::MAX));
             let mine = place(9, 0, u64::MAX);
             let expected = queue.ahead(&mine, cost);
             let all: u64 = queue.cost();
             queue.push(&mine, cost, usize::MAX);
             let others: Vec<Taken<usize>> =
-                std::iter::from_fn(|| queue.pop()).take_while(|taken| taken.call != usize::MAX).collect();
+                std::iter::from_fn(|| queue.pop(u64::MAX)).take_while(|taken| taken.call != usize::MAX).collect();
             let mut of_each = HashMap::new();
             others.iter().for_each(|taken| *of_each.entry(taken.client.clone()).or_insert(0) += 1);
             prop_assert!(of_each.values().all(|calls| *calls <= 1), "{of_each:?}");
@@ -222,21 +232,41 @@ mod tests {
     }
 
     #[test]
+    fn dear_calls_are_left_out_and_stay_where_they_were() {
+        let mut queue = Queue::default();
+        for (at, cost) in [(0, 9), (1, 9), (2, 1), (3, 2)] {
+            queue.push(&place(1, 7, at), cost, at);
+        }
+        queue.push(&place(1, 8, 0), 3, 4);
+        queue.push(&place(2, 7, 0), 9, 5);
+        let mut cheap: Vec<u64> =
+            std::iter::from_fn(|| queue.pop(3)).map(|taken| taken.call).take(4).collect();
+        cheap.sort_unstable();
+        assert_eq!(cheap, [2, 3, 4]);
+        assert_eq!(queue.cost(), 27);
+        let mut dear: Vec<u64> = std::iter::from_fn(|| queue.pop(9)).map(|taken| taken.call).collect();
+        dear.sort_unstable();
+        assert_eq!(dear, [0, 1, 5]);
+    }
+
+    #[test]
     fn a_client_that_was_idle_saves_nothing_up_and_owes_what_it_has_cost() {
         let mut queue = Queue::default();
         for at in 0..100 {
             queue.push(&place(1, 0, at), 10, 1);
         }
-        (0..50).for_each(|_| _ = queue.pop());
+        (0..50).for_each(|_| _ = queue.pop(u64::MAX));
         // It comes late, and gets every second turn from then on.
         for at in 0..20 {
             queue.push(&place(2, 0, at), 10, 2);
         }
-        let order: Vec<i32> = std::iter::from_fn(|| queue.pop()).map(|taken| taken.call).take(20).collect();
+        let order: Vec<i32> =
+            std::iter::from_fn(|| queue.pop(u64::MAX)).map(|taken| taken.call).take(20).collect();
         assert_eq!(order.iter().filter(|call| **call == 2).count(), 10, "{order:?}");
         // Its calls cost ten times what was expected.
         queue.correct(&client(2), 0, 10, 100);
-        let order: Vec<i32> = std::iter::from_fn(|| queue.pop()).map(|taken| taken.call).take(9).collect();
+        let order: Vec<i32> =
+            std::iter::from_fn(|| queue.pop(u64::MAX)).map(|taken| taken.call).take(9).collect();
         assert!(order.iter().filter(|call| **call == 2).count() <= 1, "{order:?}");
     }
 
