@@ -12,6 +12,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use crate::service::status;
+
 /// The delay after which a rejected caller may retry: by then, some of the work in flight will have finished.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 
@@ -92,7 +94,7 @@ impl Admission {
 
     fn rejection(&self) -> Status {
         if self.is_closed() {
-            return Status::unavailable("the server is stopping");
+            return status::draining();
         }
         let what = match self.work {
             Work::Searches => "searches",
