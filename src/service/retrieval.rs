@@ -30,7 +30,7 @@ use super::proto::{
 use super::shared::Shared;
 use super::{convert, status};
 use crate::base::id::VideoId;
-use crate::engine::{self, Budget, Effort, EngineError};
+use crate::engine::{self, Budget, EngineError};
 use crate::service::error::InvalidField;
 
 /// `Retrieval` over one engine.
@@ -241,11 +241,7 @@ impl<'a> Call<'a> {
 
     /// Queues the explanation of one video.
     fn explain(&self, request: SearchRequest, video: VideoId) -> Pending<ExplainResponse> {
-        // It searches, and scores every video.
-        let cost = |request: &engine::SearchRequest| {
-            let exact = engine::SearchRequest { effort: Effort::Exact, plan: None, ..request.clone() };
-            self.shared.engine.expected_cost(request) + 2 * self.shared.engine.expected_cost(&exact)
-        };
+        let cost = |request: &engine::SearchRequest| self.shared.engine.expected_cost_of_explanation(request);
         self.queue(
             request,
             "request.",
