@@ -194,7 +194,7 @@ impl<'a> Call<'a> {
             Err(_) if dispatcher.make_room(place) => admission.admit_one(),
             admitted => admitted,
         };
-        admitted.inspect_err(|_| metrics.refused_search("in_flight"))
+        admitted.inspect_err(|_| metrics.load.refused_search("in_flight"))
     }
 
     fn admit_batch(&self, searches: usize) -> Result<Vec<Permit>, Status> {
@@ -212,14 +212,14 @@ impl<'a> Call<'a> {
             }
             admitted = self.shared.admission.admit(searches);
         }
-        admitted.inspect_err(|_| self.shared.metrics.refused_search("in_flight"))
+        admitted.inspect_err(|_| self.shared.metrics.load.refused_search("in_flight"))
     }
 
     /// Starts to observe a request for the index of this name.
     fn observe(&self, index: &str) -> Observation {
         // A request for an index that is not served is counted under "", as is a batch that is rejected as a whole.
         let index = self.shared.engine.resolve(index).unwrap_or_default();
-        Observation::begin(&self.shared.metrics, self.method, index, self.deadline)
+        Observation::begin(&self.shared.metrics.requests, self.method, index, self.deadline)
     }
 
     /// Queues one search. `path` is the path of the request within the call.
@@ -311,7 +311,7 @@ impl<'a> Call<'a> {
     fn use_rates(&self, place: &Place, cost: u64) -> Result<(), Status> {
         let Shared { quota, dispatcher, metrics, .. } = &**self.shared;
         quota.take(&place.client, cost, dispatcher.nanos(Instant::now())).map_err(|(reason, status)| {
-            metrics.refused_search(reason);
+            metrics.load.refused_search(reason);
             status
         })
     }

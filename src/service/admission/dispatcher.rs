@@ -15,7 +15,7 @@ use super::queue::{Place, Queue};
 use super::speed::Speed;
 use crate::engine::Engine;
 use crate::service::caller::Client;
-use crate::service::metrics::Metrics;
+use crate::service::metrics::LoadMetrics;
 
 /// A call waits for at most this share of the time to its deadline. The rest is for the call itself, for the way of its
 /// answer, and for errors of the estimate.
@@ -55,7 +55,7 @@ struct State {
 pub(crate) struct Dispatcher {
     state: Mutex<State>,
     engine: Arc<Engine>,
-    metrics: Arc<Metrics>,
+    metrics: LoadMetrics,
     threads: usize,
     /// The most calls of one client that wait.
     max_per_client: usize,
@@ -73,7 +73,7 @@ struct Ended {
 }
 
 impl Dispatcher {
-    pub(crate) fn new(engine: Arc<Engine>, metrics: Arc<Metrics>, max_per_client: usize) -> Self {
+    pub(crate) fn new(engine: Arc<Engine>, metrics: LoadMetrics, max_per_client: usize) -> Self {
         let state = State { queue: Queue::default(), speed: Speed::default(), running: 0, running_cost: 0 };
         let (threads, started) = (engine.threads(), Instant::now());
         Self { state: Mutex::new(state), engine, metrics, threads, max_per_client, started }
