@@ -9,6 +9,7 @@
 //! | `map_guard.rs`   | lost pages of a mapped file: a mark instead of the end of the process |
 //! | `staged_file.rs` | files that are written under a temporary name, then renamed |
 //! | `instant.rs`     | points in time of the years -9999 to 9999 |
+//! | `duration.rs`    | durations as text |
 //! | `regular_file.rs` | opens regular files only, without waiting |
 //! | `clock.rs`       | the time of day, without steps forward |
 //! | `output.rs`      | a file, device or stream that a user named for output |
@@ -21,6 +22,7 @@
 //! | `text.rs`        | untrusted text: length limit, control characters |
 
 pub mod clock;
+pub(crate) mod duration;
 pub mod element;
 pub mod file_identity;
 pub mod hits;

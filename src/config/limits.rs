@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
-use super::duration::duration;
 use super::whole::Whole;
+use crate::base::duration::duration;
 use crate::engine::Limits;
 use crate::service::ServiceLimits;
 

@@ -6,11 +6,13 @@
 //!
 //! | file | duty |
 //! |---|---|
+//! | `sources.rs`   | merges the file and the environment |
+//! | `check.rs`     | the ranges of the values |
 //! | `access.rs`    | keys, tokens, certificates, the audit record |
-//! | `connections.rs` | the limits on connections |
-//! | `duration.rs`  | durations |
 //! | `limits.rs`    | the limits on requests |
+//! | `whole.rs`     | whole numbers |
 //! | `telemetry.rs` | logs |
+//! | `error.rs`     | why the configuration cannot be loaded |
 //!
 //! ```toml
 //! listen = "127.0.0.1:50051"      # host and port; port 0 picks a free port
@@ -106,72 +108,29 @@
 //! ```
 
 mod access;
-mod connections;
-mod duration;
+mod check;
+mod error;
 mod limits;
+mod sources;
 pub mod telemetry;
 mod whole;
 
-use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use config::{Config, Environment, File, FileFormat, Source};
 use serde::Deserialize;
 
+use crate::base::duration::duration;
 use crate::engine::{EngineOptions, GateOptions, RebuildOptions, SampleOptions};
 use crate::index::MemoryMode;
-use crate::service::{Access, AccessOptions, Audit, KeyOptions, ServiceLimits, ServiceOptions};
+use crate::service::{Access, AccessOptions, Audit, ConnectionOptions, KeyOptions, ServiceOptions};
 
 pub use self::access::{JwtConfig, TlsConfig};
-pub use self::connections::ConnectionsConfig;
-use self::duration::duration;
+pub use self::error::ConfigError;
 pub use self::limits::LimitsConfig;
+pub use self::sources::ENVIRONMENT_PREFIX;
 use self::telemetry::LogFormat;
-
-/// The prefix of the environment variables. `__` separates the names of nested keys.
-pub const ENVIRONMENT_PREFIX: &str = "SHORTLIST_SERVE_";
-
-/// Why the configuration cannot be loaded.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// A file or the environment has an unknown key or an invalid value.
-    #[error("{origin}: {problem}")]
-    Source {
-        /// The path of the file, or `environment` and the variable.
-        origin: String,
-        /// The key and the problem.
-        problem: String,
-    },
-    /// A value is out of range, or contradicts another value.
-    #[error("{key}: expected {expected}, found {found}")]
-    Value {
-        /// The key.
-        key: &'static str,
-        /// The valid values.
-        expected: String,
-        /// The actual value.
-        found: String,
-    },
-    /// A port would be open to other machines without protection.
-    #[error(
-        "{key}: other machines reach {address}, so it needs {lacks}: set `certificate` and `key` in [tls], and [[keys]] \
-         (`shortlist key` makes one) or [jwt]. Otherwise listen on 127.0.0.1, or set `insecure = true` if nobody but \
-         your own clients reaches this address"
-    )]
-    Exposed {
-        /// The setting.
-        key: &'static str,
-        /// The address.
-        address: SocketAddr,
-        /// What is missing.
-        lacks: &'static str,
-    },
-}
-
-/// The most threads of a pool.
-const MOST_THREADS: usize = 4096;
 
 /// The configuration of `shortlist serve`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -220,7 +179,7 @@ pub struct ServeConfig {
     /// The limits on requests.
     pub limits: LimitsConfig,
     /// The limits on connections.
-    pub connections: ConnectionsConfig,
+    pub connections: ConnectionOptions,
     /// When and how generations are rebuilt.
     pub rebuild: RebuildOptions,
     /// The requirements on a generation before it may serve.
@@ -250,7 +209,7 @@ impl Default for ServeConfig {
             recall_sample: SampleOptions::default().share,
             scrub_bytes_per_second: 8 << 20,
             limits: LimitsConfig::default(),
-            connections: ConnectionsConfig::default(),
+            connections: ConnectionOptions::default(),
             rebuild: RebuildOptions::default(),
             gate: GateOptions::default(),
         }
@@ -258,108 +217,6 @@ impl Default for ServeConfig {
 }
 
 impl ServeConfig {
-    /// Loads the configuration: the defaults, overridden by `file` if given, overridden by the environment.
-    ///
-    /// # Errors
-    /// [`ConfigError`], with the file or the environment, and the key.
-    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
-        let mut variables = HashMap::new();
-        for (name, value) in std::env::vars_os() {
-            let Some(name) = name.to_str().filter(|name| is_setting(name)) else { continue };
-            let value = value.into_string().map_err(|value| ConfigError::Source {
-                origin: origin_of(name),
-                problem: format!("expected UTF-8, found {}", value.display()),
-            })?;
-            variables.insert(name.to_owned(), value);
-        }
-        Self::from_sources(file, variables)
-    }
-
-    fn from_sources(file: Option<&Path>, variables: HashMap<String, String>) -> Result<Self, ConfigError> {
-        let mut merged = Config::builder();
-        if let Some(path) = file {
-            let source = File::from(path).format(FileFormat::Toml).required(true);
-            // The file is first read on its own, because an error in the merged configuration would not name its origin.
-            Self::from_one(source.clone(), path.display().to_string())?;
-            merged = merged.add_source(source);
-        }
-        // So is each variable.
-        for (name, value) in variables.iter().filter(|(name, _)| is_setting(name)) {
-            let only = HashMap::from([(name.clone(), value.clone())]);
-            Self::from_one(environment(only), origin_of(name))?;
-        }
-        let config =
-            merged.add_source(environment(variables)).build().and_then(Config::try_deserialize::<Self>);
-        let config = config.map_err(|error| ConfigError::Source {
-            origin: "configuration".to_owned(),
-            problem: error.to_string(),
-        })?;
-        config.check()?;
-        Ok(config)
-    }
-
-    fn from_one(source: impl Source + Send + Sync + 'static, origin: String) -> Result<Self, ConfigError> {
-        let config = Config::builder().add_source(source).build().and_then(Config::try_deserialize);
-        config.map_err(|error| ConfigError::Source { origin, problem: error.to_string() })
-    }
-
-    /// Checks the ranges of the values, and that they fit together.
-    ///
-    /// # Errors
-    /// [`ConfigError::Value`] for the first that is invalid.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        let value = |key, expected: &str, found: &dyn std::fmt::Debug| {
-            Err(ConfigError::Value { key, expected: expected.to_owned(), found: format!("{found:?}") })
-        };
-        if self.poll_interval.is_zero() {
-            return value("poll_interval", "more than 0s", &self.poll_interval);
-        }
-        // More are a mistake, and each takes memory.
-        let threads = [("threads", self.threads), ("rebuild.threads", self.rebuild.threads)];
-        if let Some((key, found)) = threads.into_iter().find(|(_, threads)| *threads > MOST_THREADS) {
-            return value(key, &format!("at most {MOST_THREADS}"), &found);
-        }
-        if self.indexes.keys().any(String::is_empty) {
-            return value("indexes", "a name for each folder", &"");
-        }
-        self.check_access()?;
-        if self.limits.service.caller.max_deadline.is_zero() {
-            return value("limits.max_deadline", "more than 0s", &self.limits.service.caller.max_deadline);
-        }
-        let counts = [("rebuild.keep_generations", self.rebuild.keep_generations), ("gate.k", self.gate.k)];
-        let rebuild = &self.rebuild;
-        let gate = &self.gate;
-        for (key, most, found) in [
-            ("rebuild.delta_share", f64::MAX, rebuild.delta_share),
-            ("rebuild.deleted_share", 1.0, rebuild.deleted_share),
-            ("recall_sample", 1.0, self.recall_sample),
-            ("gate.min_recall", 1.0, gate.min_recall),
-            ("gate.max_recall_loss", 1.0, gate.max_recall_loss),
-            ("gate.min_overlap", 1.0, gate.min_overlap),
-            ("gate.min_videos_share", 1.0, gate.min_videos_share),
-            ("gate.max_p99_ratio", f64::MAX, gate.max_p99_ratio),
-        ] {
-            // NaN is in no range.
-            if !(0.0..=most).contains(&found) {
-                let expected = if most == 1.0 { "0 to 1" } else { "0 or more" };
-                return value(key, expected, &found);
-            }
-        }
-        let at_least_one = self.limits.counts().into_iter().chain(counts);
-        if let Some((key, found)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
-            return value(key, "at least 1", &found);
-        }
-        if let Some(key) = self.connections.zero() {
-            return value(key, "more than 0", &0);
-        }
-        let ServiceLimits { max_batch, max_in_flight, .. } = self.limits.service;
-        if max_in_flight < max_batch {
-            let expected = format!("at least limits.max_batch, {max_batch}, to admit a full batch");
-            return value("limits.max_in_flight", &expected, &max_in_flight);
-        }
-        Ok(())
-    }
-
     /// Returns the options of the engine.
     pub fn engine_options(&self) -> EngineOptions {
         EngineOptions {
@@ -396,143 +253,7 @@ impl ServeConfig {
             poll_interval: self.poll_interval,
             drain_timeout: self.drain_timeout,
             limits: self.limits.service,
-            connections: self.connections.options(),
+            connections: self.connections,
         }
-    }
-}
-
-/// Returns whether a variable of this name is a setting. Letter case does not count.
-fn is_setting(name: &str) -> bool {
-    name.to_uppercase().starts_with(ENVIRONMENT_PREFIX)
-}
-
-fn origin_of(variable: &str) -> String {
-    format!("environment: {variable}")
-}
-
-/// Returns the settings among environment variables.
-fn environment(variables: HashMap<String, String>) -> Environment {
-    let prefixed = Environment::with_prefix(ENVIRONMENT_PREFIX).prefix_separator("").separator("__");
-    prefixed.source(Some(variables))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::Write;
-
-    use super::*;
-
-    fn variables(of: &[(&str, &str)]) -> HashMap<String, String> {
-        of.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
-    }
-
-    fn file(text: &str) -> tempfile::NamedTempFile {
-        let mut file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
-        file.write_all(text.as_bytes()).unwrap();
-        file
-    }
-
-    fn load(text: &str, of: &[(&str, &str)]) -> Result<ServeConfig, ConfigError> {
-        ServeConfig::from_sources(Some(file(text).path()), variables(of))
-    }
-
-    #[test]
-    fn counts_are_whole_numbers_that_make_sense() {
-        for (text, expected) in [
-            ("[limits]\nmax_k = 1.5\n", "1.5"),
-            ("[limits]\nmax_k = -1\n", "-1"),
-            ("threads = 0.5\n", "0.5"),
-            ("threads = 100000\n", "threads: expected at most 4096, found 100000"),
-        ] {
-            let error = load(text, &[]).unwrap_err().to_string();
-            assert!(error.contains(expected), "{error}");
-        }
-    }
-
-    #[test]
-    fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
-        let config = load(
-            "threads = 3\nmemory = 'resident'\npoll_interval = '250ms'\nlog_format = 'json'\n[indexes]\nVideos = 'a/b'\n[limits]\nmax_k = 10\nmax_seeds = 5\n",
-            &[("SHORTLIST_SERVE_LIMITS__MAX_K", "20"), ("SHORTLIST_SERVE_DRAIN_TIMEOUT", "2s"), ("OTHER", "x")],
-        )
-        .unwrap();
-        let mut expected = ServeConfig {
-            threads: 3,
-            memory: MemoryMode::Resident,
-            poll_interval: Duration::from_millis(250),
-            drain_timeout: Duration::from_secs(2),
-            log_format: LogFormat::Json,
-            indexes: BTreeMap::from([("Videos".to_owned(), PathBuf::from("a/b"))]),
-            ..ServeConfig::default()
-        };
-        expected.limits.engine.max_k = 20;
-        expected.limits.engine.max_seeds = 5;
-        assert_eq!(config, expected);
-        assert_eq!(config.engine_options().limits.max_k, 20);
-        assert_eq!(config.engine_options().memory, MemoryMode::Resident);
-        assert_eq!(config.service_options(Access::default()).drain_timeout, Duration::from_secs(2));
-    }
-
-    #[test]
-    fn the_documented_settings_are_the_defaults() {
-        let block = include_str!("mod.rs").lines().skip_while(|line| *line != "//! ```toml").skip(1);
-        let lines =
-            block.take_while(|line| *line != "//! ```").map(|line| line.trim_start_matches("//!").trim());
-        let documented = load(&lines.collect::<Vec<_>>().join("\n"), &[]).unwrap();
-        let indexes = BTreeMap::from([("videos".to_owned(), PathBuf::from("index-data/videos"))]);
-        assert_eq!(documented, ServeConfig { indexes, ..ServeConfig::default() });
-    }
-
-    #[test]
-    fn refuses_unknown_keys_naming_key_and_file() {
-        let text = "thread = 3\n";
-        let path = file(text);
-        let error = ServeConfig::from_sources(Some(path.path()), variables(&[])).unwrap_err().to_string();
-        assert!(error.starts_with(&path.path().display().to_string()), "{error}");
-        assert!(error.contains("unknown field `thread`"), "{error}");
-        let error = load("[limits]\nmax_kk = 3\n", &[]).unwrap_err().to_string();
-        assert!(error.contains("unknown field `max_kk`"), "{error}");
-        let error = load("", &[("SHORTLIST_SERVE_LISTN", "x")]).unwrap_err().to_string();
-        assert!(error.starts_with("environment: SHORTLIST_SERVE_LISTN: unknown field `listn`"), "{error}");
-        let both = [("SHORTLIST_SERVE_THREADS", "2"), ("SHORTLIST_SERVE_LIMITS__MAX_K", "many")];
-        let error = load("", &both).unwrap_err().to_string();
-        assert!(error.starts_with("environment: SHORTLIST_SERVE_LIMITS__MAX_K: "), "{error}");
-        let error = load("", &[("SHORTLIST_SERVE_POLL_INTERVAL", "soon")]).unwrap_err().to_string();
-        assert!(error.starts_with("environment: SHORTLIST_SERVE_POLL_INTERVAL: "), "{error}");
-    }
-
-    #[test]
-    fn refuses_values_that_cannot_be_used_naming_the_key() {
-        let error = load("[limits]\nmax_k = 'many'\n", &[]).unwrap_err().to_string();
-        assert!(error.contains("limits.max_k") && error.contains("many"), "{error}");
-        let error = load("poll_interval = 'soon'\n", &[]).unwrap_err().to_string();
-        assert!(error.contains("poll_interval") && error.contains("\"soon\""), "{error}");
-        let error = load("memory = 'huge'\n", &[]).unwrap_err().to_string();
-        assert!(error.contains("memory") && error.contains("huge"), "{error}");
-        let error = load("drain_timeout = '-1s'\n", &[]).unwrap_err().to_string();
-        assert!(error.contains("drain_timeout") && error.contains("\"-1s\""), "{error}");
-        let error = load("poll_interval = '0s'\n", &[]).unwrap_err().to_string();
-        assert_eq!(error, "poll_interval: expected more than 0s, found 0ns");
-        let error = load("[limits]\nmax_seeds = 0\n", &[]).unwrap_err().to_string();
-        assert_eq!(error, "limits.max_seeds: expected at least 1, found 0");
-        let error = load("[rebuild]\ndeleted_share = 1.5\n", &[]).unwrap_err().to_string();
-        assert_eq!(error, "rebuild.deleted_share: expected 0 to 1, found 1.5");
-        let error = load("[gate]\nmin_recall = nan\n", &[]).unwrap_err().to_string();
-        assert_eq!(error, "gate.min_recall: expected 0 to 1, found NaN");
-        let error = load("[gate]\nmin_videos_share = 1.01\n", &[]).unwrap_err().to_string();
-        assert_eq!(error, "gate.min_videos_share: expected 0 to 1, found 1.01");
-        let error = load("[gate]\nmax_p99_ratio = -1.0\n", &[]).unwrap_err().to_string();
-        assert_eq!(error, "gate.max_p99_ratio: expected 0 or more, found -1.0");
-        let error = load("[limits]\nmax_in_flight = 8\n", &[]).unwrap_err();
-        assert!(matches!(error, ConfigError::Value { key: "limits.max_in_flight", .. }), "{error}");
-    }
-
-    #[test]
-    fn refuses_a_file_that_is_not_there_or_not_toml() {
-        let missing = Path::new("/nonexistent/serve.toml");
-        let error = ServeConfig::from_sources(Some(missing), variables(&[])).unwrap_err().to_string();
-        assert!(error.starts_with("/nonexistent/serve.toml: "), "{error}");
-        let error = load("listen = \n", &[]).unwrap_err().to_string();
-        assert!(error.contains("TOML"), "{error}");
     }
 }

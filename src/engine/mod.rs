@@ -191,9 +191,19 @@ impl Engine {
     /// Returns the expected cost of a request, in nanoseconds of one thread of a nominal machine. Reads no data of the
     /// index. A request that cannot be answered costs next to nothing.
     pub fn expected_cost(&self, request: &SearchRequest) -> u64 {
+        self.expected_cost_at(request, request.effort)
+    }
+
+    /// Returns the expected cost of an explanation of an answer to a request, in the same unit. It searches, and scores
+    /// every video.
+    pub fn expected_cost_of_explanation(&self, request: &SearchRequest) -> u64 {
+        self.expected_cost(request) + 2 * self.expected_cost_at(request, Effort::Exact)
+    }
+
+    fn expected_cost_at(&self, request: &SearchRequest, effort: Effort) -> u64 {
         let cost = self.with(&request.index, |served| {
             // Not the snapshot without expired videos, which the first search after an expiry makes.
-            Ok(query::estimate::estimate(&served.shared().current.load(), &self.limits, request))
+            Ok(query::estimate::estimate(&served.shared().current.load(), &self.limits, request, effort))
         });
         cost.unwrap_or(1)
     }

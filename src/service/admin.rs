@@ -43,7 +43,7 @@ impl AdminService {
         let Call { method, deadline, caller, change } = call;
         let name = index.to_owned();
         let index = self.shared.engine.resolve(index).unwrap_or_default();
-        let observation = Observation::begin(&self.shared.metrics, method, index, deadline);
+        let observation = Observation::begin(&self.shared.metrics.requests, method, index, deadline);
         // A list has no name, and is of the indexes of the caller.
         if change.is_some() || !name.is_empty() {
             let checked = check_index(&self.shared, &caller, method, &name);
@@ -178,6 +178,6 @@ fn activate(
         shared.engine.activate(name, generation)?
     };
     tracing::info!(index = status.name, generation, manifest = status.manifest, "activated a generation");
-    shared.metrics.index(&status);
+    shared.metrics.engine.index(&status);
     Ok(ActivateResponse { index: Some(convert::index_status(status)) })
 }

@@ -33,7 +33,7 @@
 //! | `admin.rs`        | `Admin` |
 //! | `incoming.rs`     | the requests of a stream, a bounded number at a time |
 //! | `health.rs`       | `grpc.health.v1` |
-//! | `metrics.rs`      | Prometheus metrics |
+//! | `metrics/`        | Prometheus metrics |
 //! | `watch.rs`        | polls each index for new publications; updates health and metrics |
 //! | `convert/`        | proto ↔ domain, with the paths of invalid fields |
 //! | `error.rs`        | why a call fails |
@@ -130,11 +130,11 @@ pub async fn serve(
     let shared = Arc::new(Shared {
         engine: Arc::clone(&engine),
         access: options.access.clone(),
-        admission: Admission::new(Work::Searches, limits.max_in_flight, metrics.in_flight.clone()),
+        admission: Admission::new(Work::Searches, limits.max_in_flight, metrics.load.in_flight.clone()),
         write_admission: Admission::new(
             Work::Writes,
             limits.max_concurrent_writes,
-            metrics.writes_in_flight.clone(),
+            metrics.load.writes_in_flight.clone(),
         ),
         dispatcher: Arc::new(Dispatcher::new(
             engine.threads(),
@@ -142,15 +142,15 @@ pub async fn serve(
                 let engine = Arc::clone(&engine);
                 Box::new(move |work| engine.spawn(work))
             },
-            Arc::clone(&metrics),
+            metrics.load.clone(),
             limits.caller.max_queued_per_client,
         )),
         quota: Quota::new(limits.caller),
         memory: ServerMemory::new(
             limits.max_bytes_in_flight,
             limits.max_connection_bytes,
-            metrics.refused_for_memory("connection"),
-            metrics.refused_for_memory("server"),
+            metrics.load.refused_for_memory("connection"),
+            metrics.load.refused_for_memory("server"),
         ),
         metrics: Arc::clone(&metrics),
         health: Health::new(&engine).await,
@@ -160,7 +160,7 @@ pub async fn serve(
     });
     let router = routes::router(Arc::clone(&shared)).map_err(io::Error::other)?;
 
-    metrics::observe_indexes(&engine, &metrics, engine.index_names()).await;
+    metrics::observe_indexes(&engine, &metrics.engine, engine.index_names()).await;
     // A JoinSet, so that the poller also ends when this future is dropped.
     let mut poller = JoinSet::new();
     let polled = Arc::new(Semaphore::new(0));

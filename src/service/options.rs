@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use serde::Deserialize;
+
 use super::access::Access;
+use crate::base::duration::duration;
 use crate::engine::Limits;
 
 /// The options of a server.
@@ -108,7 +111,8 @@ impl Default for ServiceLimits {
 }
 
 /// Limits on connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename = "ConnectionsConfig", deny_unknown_fields, default)]
 pub struct ConnectionOptions {
     /// Maximum number of connections. If all are taken, the oldest one that made no call makes room.
     pub max_connections: usize,
@@ -117,14 +121,19 @@ pub struct ConnectionOptions {
     /// Maximum number of open HTTP/2 streams, and so of calls, per connection.
     pub max_streams: u32,
     /// How long a connection may take to begin: the preface of HTTP/2, or the head of a request of HTTP/1.
+    #[serde(deserialize_with = "duration")]
     pub handshake_timeout: Duration,
     /// How long a request may take to arrive.
+    #[serde(deserialize_with = "duration")]
     pub message_timeout: Duration,
     /// How long a part of an answer may wait for the client to take it.
+    #[serde(deserialize_with = "duration")]
     pub stall_timeout: Duration,
     /// Age at which a connection is closed once its calls are answered; zero for never.
+    #[serde(deserialize_with = "duration")]
     pub max_age: Duration,
     /// How long calls in flight may continue on a connection of that age.
+    #[serde(deserialize_with = "duration")]
     pub max_age_grace: Duration,
 }
 

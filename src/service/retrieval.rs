@@ -30,7 +30,7 @@ use super::proto::{
 use super::shared::Shared;
 use super::{convert, status};
 use crate::base::id::VideoId;
-use crate::engine::{self, Budget, Effort, EngineError};
+use crate::engine::{self, Budget, EngineError};
 use crate::service::error::InvalidField;
 
 /// `Retrieval` over one engine.
@@ -203,7 +203,7 @@ impl<'a> Call<'a> {
 
     fn count_refused(&self, status: &Status) {
         if status.code() == Code::ResourceExhausted {
-            self.shared.metrics.refused_search("in_flight");
+            self.shared.metrics.load.refused_search("in_flight");
         }
     }
 
@@ -229,7 +229,7 @@ impl<'a> Call<'a> {
     fn observe(&self, index: &str) -> Observation {
         // A request for an index that is not served is counted under "", as is a batch that is rejected as a whole.
         let index = self.shared.engine.resolve(index).unwrap_or_default();
-        Observation::begin(&self.shared.metrics, self.method, index, self.deadline)
+        Observation::begin(&self.shared.metrics.requests, self.method, index, self.deadline)
     }
 
     /// Queues one search. `path` is the path of the request within the call.
@@ -251,11 +251,7 @@ impl<'a> Call<'a> {
 
     /// Queues the explanation of one video.
     fn explain(&self, request: SearchRequest, video: VideoId) -> Pending<ExplainResponse> {
-        // It searches, and scores every video.
-        let cost = |request: &engine::SearchRequest| {
-            let exact = engine::SearchRequest { effort: Effort::Exact, plan: None, ..request.clone() };
-            self.shared.engine.expected_cost(request) + 2 * self.shared.engine.expected_cost(&exact)
-        };
+        let cost = |request: &engine::SearchRequest| self.shared.engine.expected_cost_of_explanation(request);
         self.queue(
             request,
             "request.",
@@ -325,7 +321,7 @@ impl<'a> Call<'a> {
     fn use_rates(&self, place: &Place, cost: u64) -> Result<(), Status> {
         let Shared { quota, dispatcher, metrics, .. } = &**self.shared;
         quota.take(&place.client, cost, dispatcher.nanos(Instant::now())).map_err(|(reason, status)| {
-            metrics.refused_search(reason);
+            metrics.load.refused_search(reason);
             status
         })
     }

@@ -55,7 +55,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Result<axum::Router, tonic_reflecti
     let metrics = Arc::clone(&shared.metrics);
     let memory = Arc::clone(&shared.memory);
     let scrape = axum::routing::get(move || async move {
-        metrics.memory(memory.held());
+        metrics.load.memory(memory.held());
         metrics.scrape()
     });
     let undecodable = axum::middleware::from_fn_with_state(Arc::clone(&shared), undecodable::refuse);

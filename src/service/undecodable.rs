@@ -68,7 +68,7 @@ pub(super) fn refusal_in_stream(
 
 /// Counts the request. The name of the index is unknown, as it cannot be decoded.
 fn count(shared: &Shared, method: &'static str, deadline: Deadline, refusal: &Status) {
-    Observation::begin(&shared.metrics, method, "", deadline).finish(refusal.code());
+    Observation::begin(&shared.metrics.requests, method, "", deadline).finish(refusal.code());
 }
 
 /// Returns the status for the caller in place of the decoder's `status`; `None` if `status` is not from the decoder.

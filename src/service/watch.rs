@@ -78,7 +78,7 @@ async fn poll(shared: Arc<Shared>, name: String, poll_interval: Duration, polled
         for refresh in &news {
             log(refresh);
             if let Refresh::Refused { index, error, .. } = refresh {
-                shared.metrics.refused(index, error);
+                shared.metrics.engine.refused(index, error);
             }
         }
         shared.health.observe(&shared.engine).await;
@@ -86,7 +86,7 @@ async fn poll(shared: Arc<Shared>, name: String, poll_interval: Duration, polled
             polled.add_permits(1);
         }
         if !news.is_empty() {
-            metrics::observe_indexes(&shared.engine, &shared.metrics, vec![name.clone()]).await;
+            metrics::observe_indexes(&shared.engine, &shared.metrics.engine, vec![name.clone()]).await;
         }
     }
 }
@@ -99,7 +99,7 @@ async fn observe(shared: Arc<Shared>, poll_interval: Duration) {
         // At every tick, because an activation may have put an index back into service.
         shared.health.observe(&shared.engine).await;
         measure_recall(&shared, poll_interval).await;
-        metrics::observe_indexes(&shared.engine, &shared.metrics, shared.engine.index_names()).await;
+        metrics::observe_indexes(&shared.engine, &shared.metrics.engine, shared.engine.index_names()).await;
     }
 }
 

@@ -24,7 +24,12 @@ use crate::service::error::InvalidField;
 
 /// Starts to observe a request for the index of this name.
 pub(super) fn observe(shared: &Shared, method: &'static str, index: &str, deadline: Deadline) -> Observation {
-    Observation::begin(&shared.metrics, method, shared.engine.resolve(index).unwrap_or_default(), deadline)
+    Observation::begin(
+        &shared.metrics.requests,
+        method,
+        shared.engine.resolve(index).unwrap_or_default(),
+        deadline,
+    )
 }
 
 /// Logs that a blocking thread failed, and returns the status for it.

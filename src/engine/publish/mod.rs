@@ -15,12 +15,17 @@
 //! | `scrub.rs`           | compares the checksums of what serves again and again |
 //! | `tidy.rs`            | removes old generations and log entries |
 //! | `detached.rs`        | why the files of an index are no longer those that were opened |
-//! | `served.rs`          | an open index: its snapshot, and how it is swapped |
+//! | `served.rs`          | an open index: its snapshot and its refreshes |
+//! | `swap.rs`            | another generation takes the place of the one that answers |
+//! | `activation.rs`      | a generation that an operator chose does |
+//! | `checked.rs`         | compares the checksums of the generation that answers, and replaces it if it is damaged |
 //! | `published.rs`       | what was published takes the place of the generation that answers |
 //! | `state.rs`           | the state of an open index: attached to its files, writable, ready |
 //! | `hosted.rs`          | one named index: opens its folder, again if its files were replaced |
 //! | `next_generation.rs` | runs a rebuild of a served index and publishes it |
 
+mod activation;
+mod checked;
 pub(crate) mod continuity;
 mod detached;
 pub(crate) mod gate;
@@ -35,4 +40,5 @@ pub(crate) mod served;
 mod serving;
 mod start;
 mod state;
+pub(crate) mod swap;
 mod tidy;

@@ -24,8 +24,9 @@ const LITERAL_NANOS: u64 = 30;
 const EXPLORED_FOR_PLACES: u64 = 2;
 const EXPLORED_UNDER_FILTER: u64 = 2;
 
-/// The expected cost of `request`. An invalid request gets a cost, too: it is refused later, or costs less.
-pub(crate) fn estimate(snapshot: &Snapshot, limits: &Limits, request: &SearchRequest) -> u64 {
+/// The expected cost of `request` at `effort` instead of its own. An invalid request gets a cost, too: it is refused later,
+/// or costs less.
+pub(crate) fn estimate(snapshot: &Snapshot, limits: &Limits, request: &SearchRequest, effort: Effort) -> u64 {
     let rules = &request.rules;
     let interests = match &request.query {
         Query::Interests(interests) => interests.len().clamp(1, Limits::MAX_INTERESTS),
@@ -35,7 +36,7 @@ pub(crate) fn estimate(snapshot: &Snapshot, limits: &Limits, request: &SearchReq
         || matches!(&request.query, Query::Interests(all) if all.iter().any(|one| one.min_share > 0.0));
     let k = request.k.min(limits.max_k);
     let count = request.offset.saturating_add(k).min(limits.max_k);
-    let effort = match request.effort {
+    let effort = match effort {
         Effort::Default => SearchParams::default_effort(k, limits.max_ef_search),
         Effort::EfSearch(ef_search) => search::Effort::EfSearch(ef_search.min(limits.max_ef_search)),
         Effort::TargetRecall(recall) => {

@@ -36,7 +36,8 @@ pub(crate) async fn guard(State(shared): State<Arc<Shared>>, mut request: Reques
         shared.access.audit().refused(&caller, route.method(), "", &refused.status);
         if route.is_grpc() {
             let deadline = request.extensions().get().copied().unwrap_or(Deadline(None));
-            Observation::begin(&shared.metrics, route.method(), "", deadline).finish(refused.status.code());
+            Observation::begin(&shared.metrics.requests, route.method(), "", deadline)
+                .finish(refused.status.code());
         }
         return answer(refused, request.headers());
     }

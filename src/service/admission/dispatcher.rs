@@ -15,7 +15,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 use super::queue::{Place, Queue};
 use super::speed::Speed;
 use crate::service::caller::Client;
-use crate::service::metrics::Metrics;
+use crate::service::metrics::LoadMetrics;
 
 /// A call waits for at most this share of the time to its deadline. The rest is for the call itself, for the way of its
 /// answer, and for errors of the estimate.
@@ -68,7 +68,7 @@ pub(crate) struct Dispatcher {
     state: Mutex<State>,
     /// Starts work on a thread of the pool.
     spawn: Spawn,
-    metrics: Arc<Metrics>,
+    metrics: LoadMetrics,
     threads: usize,
     /// The most calls of one client that wait.
     max_per_client: usize,
@@ -87,7 +87,7 @@ struct Ended {
 
 impl Dispatcher {
     /// Gives calls to a pool of this many threads by `spawn`.
-    pub(crate) fn new(threads: usize, spawn: Spawn, metrics: Arc<Metrics>, max_per_client: usize) -> Self {
+    pub(crate) fn new(threads: usize, spawn: Spawn, metrics: LoadMetrics, max_per_client: usize) -> Self {
         let started = Instant::now();
         Self { state: Mutex::default(), spawn, metrics, threads, max_per_client, started }
     }
@@ -236,13 +236,14 @@ mod tests {
     use std::sync::mpsc::{Receiver, Sender, channel};
 
     use super::*;
+    use crate::service::metrics::Metrics;
 
     const LONG: u64 = 100 * SHORT;
     const WAIT: Duration = Duration::from_secs(30);
 
     fn dispatcher(threads: usize) -> Arc<Dispatcher> {
         let spawn: Spawn = Box::new(|work| _ = std::thread::spawn(work));
-        Arc::new(Dispatcher::new(threads, spawn, Arc::new(Metrics::new(Vec::new())), 1000))
+        Arc::new(Dispatcher::new(threads, spawn, Metrics::new(Vec::new()).load, 1000))
     }
 
     /// Submits a call that says when it begins, and ends when it is told to. It says nothing of the cost of others.

@@ -8,7 +8,7 @@
 //! | `memory.rs`       | the memory of requests and answers in flight |
 //! | `enforce.rs`      | counts and limits the memory of every call |
 //! | `request_body.rs` | the body of a call, one whole message at a time |
-//! | `wire_size.rs`    | how much memory a message takes once it is decoded |
+//! | `wire_size/`      | how much memory a message takes once it is decoded |
 //! | `answer_body.rs`  | the body of an answer, in small chunks |
 //! | `progress.rs`     | whether a client takes the answers |
 

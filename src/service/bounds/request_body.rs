@@ -111,7 +111,8 @@ impl RequestBody {
         self.charge = self.call.charge();
         if let Some(shape) = self.rules.shape {
             // The name of the index is unknown, as the request is not decoded.
-            let observation = Observation::begin(&self.shared.metrics, shape.method, "", self.deadline);
+            let observation =
+                Observation::begin(&self.shared.metrics.requests, shape.method, "", self.deadline);
             observation.finish(status.code());
         }
         Poll::Ready(Some(Err(status)))

@@ -14,15 +14,19 @@ use shortlist::service::{ConnectionOptions, Drained, ServiceLimits, ServiceOptio
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::Code;
+use tonic::transport::Channel;
 
 use crate::harness::{DIM, Setup, TestIndex, TestServer, channel, eventually, http1_get, request};
 
 const QUERY: [f32; DIM] = [0.5, -1.0, 0.25, 2.0, -0.125, 1.0, 0.75, -0.5];
 const SEARCH: &str = "/shortlist.v1.Retrieval/Search";
 const STREAM: &str = "/shortlist.v1.Retrieval/StreamSearch";
+/// The default window of HTTP/2.
+const WINDOW: u32 = 65_535;
 /// Long enough for any machine; tests that wait for a timeout set a short one.
 const NEVER: Duration = Duration::from_secs(3600);
 const SOON: Duration = Duration::from_millis(100);
+const REFUSED_FOR_MEMORY: &str = "shortlist_refused_for_memory_total{reason=\"connection\"}";
 
 fn patient() -> ConnectionOptions {
     ConnectionOptions {
@@ -33,9 +37,34 @@ fn patient() -> ConnectionOptions {
     }
 }
 
-fn with(connections: ConnectionOptions) -> Setup {
-    let service = ServiceOptions { connections, drain_timeout: NEVER, ..ServiceOptions::default() };
-    Setup { service, ..Setup::default() }
+/// A server of one index with these limits on connections.
+async fn serve(index: &TestIndex, connections: ConnectionOptions) -> TestServer {
+    serve_within(index, connections, ServiceLimits::default()).await
+}
+
+async fn serve_within(
+    index: &TestIndex,
+    connections: ConnectionOptions,
+    limits: ServiceLimits,
+) -> TestServer {
+    let service = ServiceOptions { connections, limits, drain_timeout: NEVER, ..ServiceOptions::default() };
+    TestServer::start(&[("videos", index)], Setup { service, ..Setup::default() }).await
+}
+
+/// A server on which one connection may use 12 MiB, and all of them 16.
+async fn serve_with_little_memory(index: &TestIndex) -> TestServer {
+    let limits = ServiceLimits {
+        max_bytes_in_flight: 16 << 20,
+        max_connection_bytes: 12 << 20,
+        ..ServiceLimits::default()
+    };
+    serve_within(index, patient(), limits).await
+}
+
+/// Checks that what is in flight takes no more than one connection may use.
+async fn check_bytes_in_flight(server: &TestServer) {
+    let held = server.metric("shortlist_bytes_in_flight").await.unwrap();
+    assert!(held <= f64::from(12 << 20), "{held} bytes");
 }
 
 /// A client that decides what it sends and reads.
@@ -52,6 +81,13 @@ fn open(client: &mut SendRequest<Bytes>, path: &str) -> (ResponseFuture, SendStr
         .header("content-type", "application/grpc")
         .header("te", "trailers");
     client.send_request(call.body(()).unwrap(), false).unwrap()
+}
+
+/// Opens a call and sends this as its whole request.
+fn send(client: &mut SendRequest<Bytes>, path: &str, message: &impl Message) -> ResponseFuture {
+    let (response, mut body) = open(client, path);
+    body.send_data(framed(message), true).unwrap();
+    response
 }
 
 fn framed(message: &impl Message) -> Bytes {
@@ -71,9 +107,16 @@ fn large() -> SearchRequest {
     SearchRequest { return_attributes: vec!["*".to_owned()], ..request(&QUERY, 1000) }
 }
 
-async fn searches(address: SocketAddr) -> bool {
+async fn check_search(client: &mut RetrievalClient<Channel>) {
+    let answer = client.search(request(&QUERY, 5)).await.unwrap().into_inner();
+    assert_eq!(answer.candidates.len(), 5);
+}
+
+/// A client that has made a search.
+async fn searching(address: SocketAddr) -> RetrievalClient<Channel> {
     let mut client = RetrievalClient::new(channel(address).await);
-    client.search(request(&QUERY, 5)).await.unwrap().into_inner().candidates.len() == 5
+    check_search(&mut client).await;
+    client
 }
 
 async fn is_closed(stream: &mut TcpStream) -> bool {
@@ -84,34 +127,23 @@ async fn is_closed(stream: &mut TcpStream) -> bool {
 #[tokio::test]
 async fn answers_that_nobody_reads_take_no_more_than_the_budget() {
     let index = TestIndex::new(2_000);
-    let limits = ServiceLimits {
-        max_bytes_in_flight: 16 << 20,
-        max_connection_bytes: 12 << 20,
-        ..ServiceLimits::default()
-    };
-    let mut setup = with(patient());
-    setup.service.limits = limits;
-    let server = TestServer::start(&[("videos", &index)], setup).await;
+    let server = serve_with_little_memory(&index).await;
     let mut client = raw(server.address, 0).await;
     let mut waiting = Vec::new();
     let mut refused = 0;
     for _ in 0..150 {
-        let (response, mut body) = open(&mut client, SEARCH);
-        body.send_data(framed(&large()), true).unwrap();
-        let response = response.await.unwrap();
+        let response = send(&mut client, SEARCH, &large()).await.unwrap();
         match code(response.headers()) {
             Some(Code::ResourceExhausted) => refused += 1,
             None => waiting.push(response),
             other => panic!("{other:?}"),
         }
-        let held = server.metric("shortlist_bytes_in_flight").await.unwrap();
-        assert!(held <= f64::from(12 << 20), "{held} bytes");
+        check_bytes_in_flight(&server).await;
     }
     assert!(waiting.len() > 10 && refused > 10, "{} waiting, {refused} refused", waiting.len());
     // The last quarter is for connections that take little.
-    assert!(searches(server.address).await);
-    let counted = "shortlist_refused_for_memory_total{reason=\"connection\"}";
-    assert!(server.metric(counted).await >= Some(f64::from(refused)));
+    searching(server.address).await;
+    assert!(server.metric(REFUSED_FOR_MEMORY).await >= Some(f64::from(refused)));
     drop((client, waiting));
     server.until("shortlist_bytes_in_flight", 0.0).await;
 }
@@ -119,14 +151,7 @@ async fn answers_that_nobody_reads_take_no_more_than_the_budget() {
 #[tokio::test]
 async fn a_stream_whose_answers_are_not_read_takes_no_more_than_the_budget() {
     let index = TestIndex::new(2_000);
-    let limits = ServiceLimits {
-        max_bytes_in_flight: 16 << 20,
-        max_connection_bytes: 12 << 20,
-        ..ServiceLimits::default()
-    };
-    let mut setup = with(patient());
-    setup.service.limits = limits;
-    let server = TestServer::start(&[("videos", &index)], setup).await;
+    let server = serve_with_little_memory(&index).await;
     let mut client = raw(server.address, 0).await;
     let mut calls = Vec::new();
     for _ in 0..20 {
@@ -136,12 +161,11 @@ async fn a_stream_whose_answers_are_not_read_takes_no_more_than_the_budget() {
     }
     server.until("shortlist_in_flight", 0.0).await;
     eventually("a refusal", async || {
-        let held = server.metric("shortlist_bytes_in_flight").await.unwrap();
-        assert!(held <= f64::from(12 << 20), "{held} bytes");
-        server.metric("shortlist_refused_for_memory_total{reason=\"connection\"}").await > Some(0.0)
+        check_bytes_in_flight(&server).await;
+        server.metric(REFUSED_FOR_MEMORY).await > Some(0.0)
     })
     .await;
-    assert!(searches(server.address).await);
+    searching(server.address).await;
     drop((client, calls));
     server.until("shortlist_bytes_in_flight", 0.0).await;
 }
@@ -149,16 +173,10 @@ async fn a_stream_whose_answers_are_not_read_takes_no_more_than_the_budget() {
 #[tokio::test]
 async fn an_answer_that_is_not_read_ends_and_those_that_are_read_go_on() {
     let index = TestIndex::new(2_000);
-    let server = TestServer::start(
-        &[("videos", &index)],
-        with(ConnectionOptions { stall_timeout: SOON, ..patient() }),
-    )
-    .await;
+    let server = serve(&index, ConnectionOptions { stall_timeout: SOON, ..patient() }).await;
     let mut client = raw(server.address, 100).await;
     let (idle, _requests) = open(&mut client, STREAM);
-    let (response, mut body) = open(&mut client, SEARCH);
-    body.send_data(framed(&large()), true).unwrap();
-    let mut answer = response.await.unwrap().into_body();
+    let mut answer = send(&mut client, SEARCH, &large()).await.unwrap().into_body();
     // The first 100 bytes, and no more window.
     while let Some(part) = answer.data().await {
         match part {
@@ -173,20 +191,14 @@ async fn an_answer_that_is_not_read_ends_and_those_that_are_read_go_on() {
     server.until("shortlist_connections", 2.0).await;
     // The connection and its other stream go on, though nothing was sent on it for longer.
     drop(idle);
-    let (response, mut body) = open(&mut client, SEARCH);
-    body.send_data(framed(&request(&QUERY, 1)), true).unwrap();
-    assert_eq!(response.await.unwrap().status(), 200);
+    assert_eq!(send(&mut client, SEARCH, &request(&QUERY, 1)).await.unwrap().status(), 200);
 }
 
 #[tokio::test]
 async fn a_request_that_does_not_end_is_refused() {
     let index = TestIndex::new(20);
-    let server = TestServer::start(
-        &[("videos", &index)],
-        with(ConnectionOptions { message_timeout: SOON, ..patient() }),
-    )
-    .await;
-    let mut client = raw(server.address, 65_535).await;
+    let server = serve(&index, ConnectionOptions { message_timeout: SOON, ..patient() }).await;
+    let mut client = raw(server.address, WINDOW).await;
     let mut beginning = framed(&request(&QUERY, 5));
     beginning.truncate(beginning.len() - 1);
     for sent in [Bytes::new(), beginning.clone(), framed(&request(&QUERY, 5))] {
@@ -229,41 +241,31 @@ async fn silent(address: SocketAddr) -> Vec<TcpStream> {
 #[tokio::test]
 async fn sockets_that_say_nothing_are_closed() {
     let index = TestIndex::new(20);
-    let server = TestServer::start(
-        &[("videos", &index)],
-        with(ConnectionOptions { handshake_timeout: SOON, ..patient() }),
-    )
-    .await;
-    let (_client, mut idle) = (raw(server.address, 65_535).await, channel(server.address).await);
+    let server = serve(&index, ConnectionOptions { handshake_timeout: SOON, ..patient() }).await;
+    let (_client, idle) = (raw(server.address, WINDOW).await, channel(server.address).await);
     for mut stream in silent(server.address).await {
         assert!(is_closed(&mut stream).await);
     }
     // Connections of HTTP/2 may be idle.
-    let mut client = RetrievalClient::new(&mut idle);
-    assert_eq!(client.search(request(&QUERY, 5)).await.unwrap().into_inner().candidates.len(), 5);
+    check_search(&mut RetrievalClient::new(idle)).await;
     assert!(server.metric("shortlist_closed_connections_total{reason=\"silent\"}").await >= Some(1.0));
 }
 
 #[tokio::test]
 async fn silent_sockets_keep_nobody_out_and_busy_ones_keep_their_place() {
     let index = TestIndex::new(20);
-    let server =
-        TestServer::start(&[("videos", &index)], with(ConnectionOptions { max_connections: 4, ..patient() }))
-            .await;
+    let server = serve(&index, ConnectionOptions { max_connections: 4, ..patient() }).await;
     let mut busy = Vec::new();
     for _ in 0..3 {
-        let mut client = RetrievalClient::new(channel(server.address).await);
-        client.search(request(&QUERY, 5)).await.unwrap();
-        busy.push(client);
+        busy.push(searching(server.address).await);
         drop(silent(server.address).await);
     }
     let _silent = silent(server.address).await;
-    assert!(searches(server.address).await);
+    searching(server.address).await;
     for client in &mut busy {
-        client.search(request(&QUERY, 5)).await.unwrap();
+        check_search(client).await;
     }
-    let mut last = RetrievalClient::new(channel(server.address).await);
-    last.search(request(&QUERY, 5)).await.unwrap();
+    let last = searching(server.address).await;
     assert!(is_closed(&mut TcpStream::connect(server.address).await.unwrap()).await);
     drop(last);
     eventually("the count of refusals", async || {
@@ -276,8 +278,8 @@ async fn silent_sockets_keep_nobody_out_and_busy_ones_keep_their_place() {
 #[tokio::test]
 async fn neither_half_a_call_nor_silence_delays_the_end() {
     let index = TestIndex::new(20);
-    let server = TestServer::start(&[("videos", &index)], with(patient())).await;
-    let mut client = raw(server.address, 65_535).await;
+    let server = serve(&index, patient()).await;
+    let mut client = raw(server.address, WINDOW).await;
     let (response, mut body) = open(&mut client, SEARCH);
     let message = framed(&request(&QUERY, 5));
     body.send_data(message.slice(..10), false).unwrap();
@@ -296,30 +298,26 @@ async fn neither_half_a_call_nor_silence_delays_the_end() {
 #[tokio::test]
 async fn a_client_that_gives_up_many_calls_keeps_its_connection() {
     let index = TestIndex::new(20);
-    let server = TestServer::start(&[("videos", &index)], with(patient())).await;
-    let mut client = raw(server.address, 65_535).await;
+    let server = serve(&index, patient()).await;
+    let mut client = raw(server.address, WINDOW).await;
     // Of one task, so that the server finds calls and resets at once.
     for _ in 0..200 {
         let (_, mut body) = open(&mut client, SEARCH);
         body.send_reset(Reason::CANCEL);
     }
     let mut client = client.ready().await.unwrap();
-    let (response, mut body) = open(&mut client, SEARCH);
-    body.send_data(framed(&request(&QUERY, 5)), true).unwrap();
-    assert_eq!(response.await.unwrap().status(), 200);
+    assert_eq!(send(&mut client, SEARCH, &request(&QUERY, 5)).await.unwrap().status(), 200);
 }
 
 #[tokio::test]
 async fn an_old_connection_is_closed_after_its_calls() {
     let index = TestIndex::new(20);
-    let server =
-        TestServer::start(&[("videos", &index)], with(ConnectionOptions { max_age: SOON, ..patient() }))
-            .await;
-    let mut client = RetrievalClient::new(channel(server.address).await);
+    let server = serve(&index, ConnectionOptions { max_age: SOON, ..patient() }).await;
+    let mut client = searching(server.address).await;
     eventually("the end of the connection", async || {
-        client.search(request(&QUERY, 5)).await.unwrap();
+        check_search(&mut client).await;
         server.metric("shortlist_closed_connections_total{reason=\"age\"}").await >= Some(1.0)
     })
     .await;
-    assert!(searches(server.address).await);
+    searching(server.address).await;
 }

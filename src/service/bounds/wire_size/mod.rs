@@ -4,18 +4,20 @@
 //! message, or the field that takes too much. An empty message in a list takes two bytes on the wire and hundreds in
 //! memory, so the size of the bytes limits nothing. Bytes that cannot be decoded are not judged beyond the fault, where the
 //! decoder stops, too.
+//!
+//! | file | duty |
+//! |---|---|
+//! | `shapes.rs` | the fields of every message, and how much memory its struct takes |
+//! | `wire.rs`   | the values of a message on the wire |
 
-use std::collections::HashMap;
-use std::sync::LazyLock;
+mod shapes;
+mod wire;
 
-use prost::Message as _;
-use prost_types::field_descriptor_proto::{Label, Type};
-use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet};
+use self::shapes::{FieldShape, Kind, SHAPES, Shapes};
+use self::wire::{MAX_DEPTH, Malformed, Wire, varint};
 
-use crate::service::proto;
+pub(super) use self::shapes::RequestShape;
 
-/// The number of nested messages at which the decoder stops.
-const MAX_DEPTH: usize = 100;
 /// A list grows by doubling, so its numbers take up to twice their size.
 const GROWTH: usize = 2;
 /// A list has room for at least four elements, so each of its elements takes up to four times its size.
@@ -23,30 +25,12 @@ const FIRST_ROOM: usize = 4;
 /// Memory of a text or byte string in addition to its bytes.
 const ALLOCATION: usize = 16;
 
-/// The shape of every message that a request may have, and the request of every method.
-static SHAPES: LazyLock<Shapes> = LazyLock::new(Shapes::read);
-
-/// A method, as far as its requests are concerned.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct RequestShape {
-    /// The name of the method.
-    pub(super) method: &'static str,
-    /// Whether a call has any number of requests.
-    pub(super) is_stream: bool,
-    message: usize,
-}
-
 impl RequestShape {
-    /// Returns the shape of the requests of the method at this path, such as `/shortlist.v1.Retrieval/Search`.
-    pub(super) fn of(path: &str) -> Option<Self> {
-        SHAPES.methods.get(path).copied()
-    }
-
     /// Returns an upper bound of the memory of the decoded message.
     ///
     /// # Errors
     /// If it is above `limit`, with the field that exceeds it.
-    pub(super) fn decoded_bytes(&self, bytes: &[u8], limit: usize) -> Result<usize, TooLarge> {
+    pub(crate) fn decoded_bytes(&self, bytes: &[u8], limit: usize) -> Result<usize, TooLarge> {
         let mut walk = Walk { shapes: &SHAPES, bytes: SHAPES.messages[self.message].size, limit };
         match walk.message(bytes, self.message, 0) {
             Ok(()) | Err(Stop::Malformed) => Ok(walk.bytes),
@@ -60,172 +44,9 @@ impl RequestShape {
 
 /// A field takes too much memory once it is decoded.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct TooLarge {
+pub(crate) struct TooLarge {
     /// The path of the field, without positions.
-    pub(super) field: String,
-}
-
-struct Shapes {
-    methods: HashMap<String, RequestShape>,
-    messages: Vec<Shape>,
-}
-
-struct Shape {
-    /// Size of the struct.
-    size: usize,
-    /// The fields by number.
-    fields: Vec<Option<FieldShape>>,
-}
-
-struct FieldShape {
-    name: String,
-    is_repeated: bool,
-    kind: Kind,
-}
-
-#[derive(Clone, Copy)]
-enum Kind {
-    Varint,
-    Fixed32,
-    Fixed64,
-    Bytes,
-    /// A message, by its position among all.
-    Message(usize),
-    /// An entry of a map, which takes this much memory in addition to its contents.
-    Entry(usize, usize),
-}
-
-impl Shapes {
-    fn read() -> Self {
-        let files = FileDescriptorSet::decode(proto::FILE_DESCRIPTOR_SET).unwrap_or_default().file;
-        let mut all = Vec::new();
-        for file in &files {
-            for message in &file.message_type {
-                collect(&format!(".{}", file.package()), message, &mut all);
-            }
-        }
-        let position: HashMap<&str, usize> =
-            all.iter().enumerate().map(|(position, (name, _))| (name.as_str(), position)).collect();
-        let field = |field: &FieldDescriptorProto| {
-            let kind = match field.r#type() {
-                Type::String | Type::Bytes => Kind::Bytes,
-                Type::Float | Type::Fixed32 | Type::Sfixed32 => Kind::Fixed32,
-                Type::Double | Type::Fixed64 | Type::Sfixed64 => Kind::Fixed64,
-                Type::Message => {
-                    let at = *position.get(field.type_name())?;
-                    let message = all[at].1;
-                    match message.options.as_ref().is_some_and(|options| options.map_entry()) {
-                        true => Kind::Entry(at, entry_size(message)),
-                        false => Kind::Message(at),
-                    }
-                }
-                _ => Kind::Varint,
-            };
-            let is_repeated = field.label() == Label::Repeated;
-            Some(FieldShape { name: field.name().to_owned(), is_repeated, kind })
-        };
-        let shape = |(name, message): &(String, &DescriptorProto)| {
-            let mut fields = Vec::new();
-            for described in &message.field {
-                let number = usize::try_from(described.number()).unwrap_or_default();
-                if fields.len() <= number {
-                    fields.resize_with(number + 1, || None);
-                }
-                fields[number] = field(described);
-            }
-            Shape { size: struct_size(name), fields }
-        };
-        let messages = all.iter().map(shape).collect();
-        let mut methods = HashMap::new();
-        for file in &files {
-            for service in &file.service {
-                for method in &service.method {
-                    let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
-                    let shape = position.get(method.input_type()).map(|message| RequestShape {
-                        method: String::leak(method.name().to_owned()),
-                        is_stream: method.client_streaming(),
-                        message: *message,
-                    });
-                    methods.extend(shape.map(|shape| (path, shape)));
-                }
-            }
-        }
-        Self { methods, messages }
-    }
-}
-
-/// Adds a message and those within it, by their full names.
-fn collect<'a>(scope: &str, message: &'a DescriptorProto, all: &mut Vec<(String, &'a DescriptorProto)>) {
-    let name = format!("{scope}.{}", message.name());
-    for inner in &message.nested_type {
-        collect(&name, inner, all);
-    }
-    all.push((name, message));
-}
-
-/// Memory of an entry of a map in addition to the contents of key and value: its place in a node, and its share of nodes
-/// that are not full.
-fn entry_size(entry: &DescriptorProto) -> usize {
-    let value = entry.field.iter().find(|field| field.number() == 2);
-    let value = value.map_or(size_of::<u64>(), |field| match field.r#type() {
-        Type::Message => struct_size(field.type_name()),
-        Type::String | Type::Bytes => size_of::<String>(),
-        _ => size_of::<u64>(),
-    });
-    3 * (size_of::<String>() + value)
-}
-
-/// The size of the struct of a message.
-fn struct_size(name: &str) -> usize {
-    macro_rules! sizes {
-        ($($message:ident),*) => {
-            match name.strip_prefix(".shortlist.v1.") {
-                $(Some(stringify!($message)) => size_of::<proto::$message>(),)*
-                // A message of answers only, or a well-known one, which is small.
-                _ => 64,
-            }
-        };
-    }
-    sizes!(
-        ActivateRequest,
-        AttributeValue,
-        BatchSearchRequest,
-        Bloom,
-        BoolCondition,
-        CancelRebuildRequest,
-        Cap,
-        Condition,
-        DeleteRequest,
-        Exclude,
-        ExplainRequest,
-        Filter,
-        Fresh,
-        GetRequest,
-        GetStatusRequest,
-        Interest,
-        Interests,
-        KeywordCondition,
-        KeywordList,
-        ListCondition,
-        NullCondition,
-        Number,
-        NumberRange,
-        PackedVector,
-        RebuildRequest,
-        RestoreRequest,
-        SearchParams,
-        SearchRequest,
-        Seed,
-        Seeds,
-        StreamUpsertRequest,
-        TakedownRequest,
-        Time,
-        TimeRange,
-        UpsertRequest,
-        Vector,
-        Video,
-        VideoIdCondition
-    )
+    pub(crate) field: String,
 }
 
 /// Why a walk ends before the end of the message.
@@ -234,6 +55,12 @@ enum Stop {
     Malformed,
     /// The path of the field, from the innermost message.
     TooLarge(Vec<&'static str>),
+}
+
+impl From<Malformed> for Stop {
+    fn from(_: Malformed) -> Self {
+        Stop::Malformed
+    }
 }
 
 struct Walk {
@@ -303,76 +130,13 @@ impl Walk {
     }
 }
 
-/// A value on the wire.
-enum Wire<'a> {
-    Varint,
-    Fixed32,
-    Fixed64,
-    Bytes(&'a [u8]),
-    Group,
-}
-
-impl<'a> Wire<'a> {
-    /// Takes a value from the front of `bytes`.
-    fn read(bytes: &mut &'a [u8], key: u64) -> Result<Self, Stop> {
-        Ok(match key & 7 {
-            0 => {
-                varint(bytes)?;
-                Wire::Varint
-            }
-            1 => {
-                take(bytes, 8)?;
-                Wire::Fixed64
-            }
-            2 => {
-                let length = usize::try_from(varint(bytes)?).map_err(|_| Stop::Malformed)?;
-                Wire::Bytes(take(bytes, length)?)
-            }
-            3 => {
-                skip_group(bytes)?;
-                Wire::Group
-            }
-            5 => {
-                take(bytes, 4)?;
-                Wire::Fixed32
-            }
-            _ => return Err(Stop::Malformed),
-        })
-    }
-}
-
-/// Skips the rest of a group, which no message has, and the groups within it.
-fn skip_group(bytes: &mut &[u8]) -> Result<(), Stop> {
-    let mut depth = 1;
-    while depth > 0 {
-        let key = varint(bytes)?;
-        match key & 7 {
-            3 => depth += 1,
-            4 => depth -= 1,
-            _ => _ = Wire::read(bytes, key)?,
-        }
-        if depth > MAX_DEPTH {
-            return Err(Stop::Malformed);
-        }
-    }
-    Ok(())
-}
-
-fn take<'a>(bytes: &mut &'a [u8], length: usize) -> Result<&'a [u8], Stop> {
-    let (taken, rest) = bytes.split_at_checked(length).ok_or(Stop::Malformed)?;
-    *bytes = rest;
-    Ok(taken)
-}
-
-fn varint(bytes: &mut &[u8]) -> Result<u64, Stop> {
-    prost::encoding::decode_varint(bytes).map_err(|_| Stop::Malformed)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use prost::Message as _;
 
     use super::*;
+    use crate::service::proto;
 
     const LIMIT: usize = 32 << 20;
 

@@ -1,0 +1,202 @@
+//! Merges the file and the environment.
+//!
+//! What flows in: a TOML file and environment variables. What flows out: the configuration, or an error with its origin.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use config::{Config, Environment, File, FileFormat, Source};
+
+use super::{ConfigError, ServeConfig};
+
+/// The prefix of the environment variables. `__` separates the names of nested keys.
+pub const ENVIRONMENT_PREFIX: &str = "SHORTLIST_SERVE_";
+
+impl ServeConfig {
+    /// Loads the configuration: the defaults, overridden by `file` if given, overridden by the environment.
+    ///
+    /// # Errors
+    /// [`ConfigError`], with the file or the environment, and the key.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let mut variables = HashMap::new();
+        for (name, value) in std::env::vars_os() {
+            let Some(name) = name.to_str().filter(|name| is_setting(name)) else { continue };
+            let value = value.into_string().map_err(|value| ConfigError::Source {
+                origin: origin_of(name),
+                problem: format!("expected UTF-8, found {}", value.display()),
+            })?;
+            variables.insert(name.to_owned(), value);
+        }
+        Self::from_sources(file, variables)
+    }
+
+    fn from_sources(file: Option<&Path>, variables: HashMap<String, String>) -> Result<Self, ConfigError> {
+        let mut merged = Config::builder();
+        if let Some(path) = file {
+            let source = File::from(path).format(FileFormat::Toml).required(true);
+            // The file is first read on its own, because an error in the merged configuration would not name its origin.
+            Self::from_one(source.clone(), path.display().to_string())?;
+            merged = merged.add_source(source);
+        }
+        // So is each variable.
+        for (name, value) in variables.iter().filter(|(name, _)| is_setting(name)) {
+            let only = HashMap::from([(name.clone(), value.clone())]);
+            Self::from_one(environment(only), origin_of(name))?;
+        }
+        let config =
+            merged.add_source(environment(variables)).build().and_then(Config::try_deserialize::<Self>);
+        let config = config.map_err(|error| ConfigError::Source {
+            origin: "configuration".to_owned(),
+            problem: error.to_string(),
+        })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn from_one(source: impl Source + Send + Sync + 'static, origin: String) -> Result<Self, ConfigError> {
+        let config = Config::builder().add_source(source).build().and_then(Config::try_deserialize);
+        config.map_err(|error| ConfigError::Source { origin, problem: error.to_string() })
+    }
+}
+
+/// Returns whether a variable of this name is a setting. Letter case does not count.
+fn is_setting(name: &str) -> bool {
+    name.to_uppercase().starts_with(ENVIRONMENT_PREFIX)
+}
+
+fn origin_of(variable: &str) -> String {
+    format!("environment: {variable}")
+}
+
+/// Returns the settings among environment variables.
+fn environment(variables: HashMap<String, String>) -> Environment {
+    let prefixed = Environment::with_prefix(ENVIRONMENT_PREFIX).prefix_separator("").separator("__");
+    prefixed.source(Some(variables))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::io::Write;
+    use std::path::PathBuf;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::telemetry::LogFormat;
+    use crate::index::MemoryMode;
+    use crate::service::Access;
+
+    fn variables(of: &[(&str, &str)]) -> HashMap<String, String> {
+        of.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let mut file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        file
+    }
+
+    fn load(text: &str, of: &[(&str, &str)]) -> Result<ServeConfig, ConfigError> {
+        ServeConfig::from_sources(Some(file(text).path()), variables(of))
+    }
+
+    #[test]
+    fn counts_are_whole_numbers_that_make_sense() {
+        for (text, expected) in [
+            ("[limits]\nmax_k = 1.5\n", "1.5"),
+            ("[limits]\nmax_k = -1\n", "-1"),
+            ("threads = 0.5\n", "0.5"),
+            ("threads = 100000\n", "threads: expected at most 4096, found 100000"),
+        ] {
+            let error = load(text, &[]).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
+        let config = load(
+            "threads = 3\nmemory = 'resident'\npoll_interval = '250ms'\nlog_format = 'json'\n[indexes]\nVideos = 'a/b'\n[limits]\nmax_k = 10\nmax_seeds = 5\n",
+            &[("SHORTLIST_SERVE_LIMITS__MAX_K", "20"), ("SHORTLIST_SERVE_DRAIN_TIMEOUT", "2s"), ("OTHER", "x")],
+        )
+        .unwrap();
+        let mut expected = ServeConfig {
+            threads: 3,
+            memory: MemoryMode::Resident,
+            poll_interval: Duration::from_millis(250),
+            drain_timeout: Duration::from_secs(2),
+            log_format: LogFormat::Json,
+            indexes: BTreeMap::from([("Videos".to_owned(), PathBuf::from("a/b"))]),
+            ..ServeConfig::default()
+        };
+        expected.limits.engine.max_k = 20;
+        expected.limits.engine.max_seeds = 5;
+        assert_eq!(config, expected);
+        assert_eq!(config.engine_options().limits.max_k, 20);
+        assert_eq!(config.engine_options().memory, MemoryMode::Resident);
+        assert_eq!(config.service_options(Access::default()).drain_timeout, Duration::from_secs(2));
+    }
+
+    #[test]
+    fn the_documented_settings_are_the_defaults() {
+        let block = include_str!("mod.rs").lines().skip_while(|line| *line != "//! ```toml").skip(1);
+        let lines =
+            block.take_while(|line| *line != "//! ```").map(|line| line.trim_start_matches("//!").trim());
+        let documented = load(&lines.collect::<Vec<_>>().join("\n"), &[]).unwrap();
+        let indexes = BTreeMap::from([("videos".to_owned(), PathBuf::from("index-data/videos"))]);
+        assert_eq!(documented, ServeConfig { indexes, ..ServeConfig::default() });
+    }
+
+    #[test]
+    fn refuses_unknown_keys_naming_key_and_file() {
+        let text = "thread = 3\n";
+        let path = file(text);
+        let error = ServeConfig::from_sources(Some(path.path()), variables(&[])).unwrap_err().to_string();
+        assert!(error.starts_with(&path.path().display().to_string()), "{error}");
+        assert!(error.contains("unknown field `thread`"), "{error}");
+        let error = load("[limits]\nmax_kk = 3\n", &[]).unwrap_err().to_string();
+        assert!(error.contains("unknown field `max_kk`"), "{error}");
+        let error = load("", &[("SHORTLIST_SERVE_LISTN", "x")]).unwrap_err().to_string();
+        assert!(error.starts_with("environment: SHORTLIST_SERVE_LISTN: unknown field `listn`"), "{error}");
+        let both = [("SHORTLIST_SERVE_THREADS", "2"), ("SHORTLIST_SERVE_LIMITS__MAX_K", "many")];
+        let error = load("", &both).unwrap_err().to_string();
+        assert!(error.starts_with("environment: SHORTLIST_SERVE_LIMITS__MAX_K: "), "{error}");
+        let error = load("", &[("SHORTLIST_SERVE_POLL_INTERVAL", "soon")]).unwrap_err().to_string();
+        assert!(error.starts_with("environment: SHORTLIST_SERVE_POLL_INTERVAL: "), "{error}");
+    }
+
+    #[test]
+    fn refuses_values_that_cannot_be_used_naming_the_key() {
+        let error = load("[limits]\nmax_k = 'many'\n", &[]).unwrap_err().to_string();
+        assert!(error.contains("limits.max_k") && error.contains("many"), "{error}");
+        let error = load("poll_interval = 'soon'\n", &[]).unwrap_err().to_string();
+        assert!(error.contains("poll_interval") && error.contains("\"soon\""), "{error}");
+        let error = load("memory = 'huge'\n", &[]).unwrap_err().to_string();
+        assert!(error.contains("memory") && error.contains("huge"), "{error}");
+        let error = load("drain_timeout = '-1s'\n", &[]).unwrap_err().to_string();
+        assert!(error.contains("drain_timeout") && error.contains("\"-1s\""), "{error}");
+        let error = load("poll_interval = '0s'\n", &[]).unwrap_err().to_string();
+        assert_eq!(error, "poll_interval: expected more than 0s, found 0ns");
+        let error = load("[limits]\nmax_seeds = 0\n", &[]).unwrap_err().to_string();
+        assert_eq!(error, "limits.max_seeds: expected at least 1, found 0");
+        let error = load("[rebuild]\ndeleted_share = 1.5\n", &[]).unwrap_err().to_string();
+        assert_eq!(error, "rebuild.deleted_share: expected 0 to 1, found 1.5");
+        let error = load("[gate]\nmin_recall = nan\n", &[]).unwrap_err().to_string();
+        assert_eq!(error, "gate.min_recall: expected 0 to 1, found NaN");
+        let error = load("[gate]\nmin_videos_share = 1.01\n", &[]).unwrap_err().to_string();
+        assert_eq!(error, "gate.min_videos_share: expected 0 to 1, found 1.01");
+        let error = load("[gate]\nmax_p99_ratio = -1.0\n", &[]).unwrap_err().to_string();
+        assert_eq!(error, "gate.max_p99_ratio: expected 0 or more, found -1.0");
+        let error = load("[limits]\nmax_in_flight = 8\n", &[]).unwrap_err();
+        assert!(matches!(error, ConfigError::Value { key: "limits.max_in_flight", .. }), "{error}");
+    }
+
+    #[test]
+    fn refuses_a_file_that_is_not_there_or_not_toml() {
+        let missing = Path::new("/nonexistent/serve.toml");
+        let error = ServeConfig::from_sources(Some(missing), variables(&[])).unwrap_err().to_string();
+        assert!(error.starts_with("/nonexistent/serve.toml: "), "{error}");
+        let error = load("listen = \n", &[]).unwrap_err().to_string();
+        assert!(error.contains("TOML"), "{error}");
+    }
+}
