@@ -15,7 +15,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server with `arguments` beside its address. It runs on the processors that `SHORTLIST_BENCH_SERVER_CPUS`
+    /// Starts a server with `arguments` and its address. It runs on the processors that `SHORTLIST_BENCH_SERVER_CPUS`
     /// lists, as `taskset -c` takes them, or on all.
     pub fn start<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Self {
         let program = env!("CARGO_BIN_EXE_shortlist");

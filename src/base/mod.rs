@@ -22,6 +22,7 @@
 //! | `text.rs`        | untrusted text: length limit, control characters |
 
 pub mod clock;
+#[cfg(feature = "server")]
 pub(crate) mod duration;
 pub mod element;
 pub mod file_identity;

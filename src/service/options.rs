@@ -112,7 +112,7 @@ impl Default for ServiceLimits {
 
 /// Limits on connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename = "ConnectionsConfig", deny_unknown_fields, default)]
+#[serde(expecting = "struct ConnectionsConfig", deny_unknown_fields, default)]
 pub struct ConnectionOptions {
     /// Maximum number of connections. If all are taken, the oldest one that made no call makes room.
     pub max_connections: usize,
