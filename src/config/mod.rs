@@ -9,6 +9,7 @@
 //! | `access.rs`    | keys, tokens, certificates, the audit record |
 //! | `connections.rs` | the limits on connections |
 //! | `duration.rs`  | durations |
+//! | `key_file.rs`  | the keys, read again when the file changes |
 //! | `limits.rs`    | the limits on requests |
 //! | `telemetry.rs` | logs |
 //!
@@ -93,7 +94,8 @@
 //! # key = "server.key"
 //! # client_ca = "clients.pem"     # clients need a certificate of this authority, in addition to a key
 //!
-//! # [[keys]]                      # one of many; without keys and tokens, everybody may do everything
+//! # [[keys]]                      # one of many; without keys and tokens, everybody may do everything. Read again when
+//!                                 # this file changes, as no other setting in it
 //! # name = "ranking"              # for the audit
 //! # sha256 = "…"                  # `shortlist key` makes a key and its hash
 //! # roles = ["read"]              # read, write, takedown, admin; none implies another
@@ -108,6 +110,7 @@
 mod access;
 mod connections;
 mod duration;
+mod key_file;
 mod limits;
 pub mod telemetry;
 mod whole;
@@ -127,6 +130,7 @@ use crate::service::{Access, AccessOptions, Audit, KeyOptions, ServiceLimits, Se
 pub use self::access::{JwtConfig, TlsConfig};
 pub use self::connections::ConnectionsConfig;
 use self::duration::duration;
+pub use self::key_file::key_file;
 pub use self::limits::LimitsConfig;
 use self::telemetry::LogFormat;
 
@@ -382,6 +386,7 @@ impl ServeConfig {
     pub fn access_options(&self, audit: Audit) -> Result<AccessOptions, ConfigError> {
         Ok(AccessOptions {
             keys: self.keys.clone(),
+            key_file: None,
             tokens: self.jwt.options()?,
             tls: self.tls.options()?,
             allowed_hosts: self.allowed_hosts.clone(),

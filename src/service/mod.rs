@@ -111,7 +111,8 @@ use self::shared::Shared;
 use crate::engine::Engine;
 
 pub use self::access::{
-    Access, AccessError, AccessOptions, Audit, Digest, KeyOptions, Role, TlsOptions, TokenOptions, new_key,
+    Access, AccessError, AccessOptions, Audit, Digest, KeyFile, KeyOptions, Role, TlsOptions, TokenOptions,
+    new_key,
 };
 #[cfg(feature = "cli")]
 pub(crate) use self::convert::plan_from_proto;

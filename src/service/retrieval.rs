@@ -15,7 +15,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::access::check_index;
+use super::access::{Standing, check_index};
 use super::admission::Permit;
 use super::caller::Caller;
 use super::deadline::{self, Deadline};
@@ -101,7 +101,10 @@ impl Retrieval for RetrievalService {
         let memory = CallMemory::of(&request);
         let (started, answers) = mpsc::unbounded_channel();
         let shared = Arc::clone(&self.shared);
-        tokio::spawn(read_stream(shared, request.into_inner(), caller, deadline, memory, started));
+        let standing = Standing::of(&shared.access, &caller, &request);
+        let incoming =
+            Incoming::of(&shared, "StreamSearch", request.into_inner(), deadline, memory.clone(), standing);
+        tokio::spawn(read_stream(shared, incoming, caller, deadline, memory, started));
         let answers = UnboundedReceiverStream::new(answers).then(move |started| async move {
             let Started { pending, slot } = started?;
             let charge = pending.charge();
@@ -137,14 +140,13 @@ struct Started {
 /// passes, the server drains, or the receiver of `started` is dropped.
 async fn read_stream(
     shared: Arc<Shared>,
-    requests: Streaming<SearchRequest>,
+    mut incoming: Incoming<SearchRequest>,
     caller: Caller,
     deadline: Deadline,
     memory: Option<Arc<CallMemory>>,
     started: mpsc::UnboundedSender<Result<Started, Status>>,
 ) {
     let call = Call { shared: &shared, method: "StreamSearch", caller, deadline, memory: memory.as_ref() };
-    let mut incoming = Incoming::of(&shared, call.method, requests, deadline, memory.clone());
     while let Some(next) = incoming.next(started.closed()).await {
         let item = next.map(|(slot, request)| Started {
             pending: call.search(request, "", |place| call.admit(place)),

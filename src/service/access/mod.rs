@@ -20,6 +20,7 @@
 //! | `tokens.rs`      | signed tokens (JWT) |
 //! | `tls.rs`         | certificates |
 //! | `reloaded.rs`    | files that are read again when they change |
+//! | `standing.rs`    | decides on the requests of a stream, once credentials change |
 //! | `index.rs`       | decides on the index of a request |
 //! | `audit.rs`       | the record of changes and refusals |
 //! | `error.rs`       | why credentials cannot be loaded |
@@ -33,6 +34,7 @@ mod index;
 mod keys;
 mod reloaded;
 mod rights;
+mod standing;
 mod tls;
 mod tokens;
 
@@ -42,8 +44,9 @@ pub use self::credentials::{Access, AccessOptions};
 pub use self::error::AccessError;
 pub(super) use self::guard::guard;
 pub(super) use self::index::{check_index, may_list};
-pub use self::keys::{Digest, KeyOptions, new_key};
+pub use self::keys::{Digest, KeyFile, KeyOptions, new_key};
 pub(super) use self::rights::Rights;
 pub use self::rights::Role;
+pub(super) use self::standing::Standing;
 pub use self::tls::TlsOptions;
 pub use self::tokens::TokenOptions;

@@ -75,6 +75,16 @@ impl Rights {
     }
 }
 
+/// Whom a credential stands for.
+#[derive(Clone, Debug)]
+pub(super) struct Identity {
+    /// The name of the key, or the subject of the token.
+    pub(super) name: Arc<str>,
+    pub(super) rights: Arc<Rights>,
+    /// The last second at which it is valid, since 1970; `u64::MAX` for ever.
+    pub(super) until: u64,
+}
+
 /// What a call needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Need {

@@ -23,7 +23,7 @@ use serde_json::Value;
 
 use super::error::AccessError;
 use super::reloaded::Reloaded;
-use super::rights::{Rights, Role};
+use super::rights::{Identity, Rights, Role};
 
 /// How far the clocks of the issuer and of this server may differ, in seconds.
 const LEEWAY_SECONDS: u64 = 5;
@@ -65,11 +65,9 @@ struct TokenKey {
 /// What a token with a right signature says.
 #[derive(Clone)]
 struct Verified {
-    subject: Arc<str>,
-    rights: Arc<Rights>,
-    /// The claims `exp` and `nbf`, in seconds since 1970.
-    expires_at: u64,
-    valid_from: u64,
+    identity: Identity,
+    /// The first second at which it is valid, since 1970.
+    from: u64,
 }
 
 #[derive(Deserialize)]
@@ -139,17 +137,16 @@ fn algorithm_of(jwk: &Jwk) -> Result<Algorithm, &'static str> {
 }
 
 impl Tokens {
-    /// Returns the subject and the rights of a token.
+    /// Returns whom a token stands for.
     ///
     /// # Errors
     /// Why it is not valid.
-    pub(super) fn check(&self, token: &str) -> Result<(Arc<str>, Arc<Rights>), &'static str> {
+    pub(super) fn check(&self, token: &str) -> Result<Identity, &'static str> {
         let remembered = self.verified.lock().get(token).cloned();
-        let verified = match remembered {
-            Some(verified) if verified.is_valid_at(get_current_timestamp()) => verified,
-            _ => self.verify_and_remember(token)?,
-        };
-        Ok((verified.subject, verified.rights))
+        match remembered {
+            Some(verified) if verified.is_valid_at(get_current_timestamp()) => Ok(verified.identity),
+            _ => self.verify_and_remember(token).map(|verified| verified.identity),
+        }
     }
 
     fn verify_and_remember(&self, token: &str) -> Result<Verified, &'static str> {
@@ -179,22 +176,19 @@ impl Tokens {
         let Claims { sub, exp, nbf, roles, indexes } = token.map_err(|error| problem(error.kind()))?.claims;
         let roles =
             Role::ALL.into_iter().filter(|role| roles.iter().any(|name| name == role.name())).collect();
-        // Both are numbers, as the token is valid. Fractions are rounded as for the validation.
+        // Both are numbers if they are there, as the token is valid. Fractions are rounded as for the validation.
         let seconds = |claim: Value| claim.as_f64().map_or(0, |seconds| seconds.round() as u64);
-        Ok(Verified {
-            subject: sub.ok_or(LACKS_CLAIM)?.into(),
-            rights: Arc::new(Rights { roles, indexes }),
-            expires_at: seconds(exp),
-            valid_from: seconds(nbf),
-        })
+        let until = seconds(exp).saturating_add(LEEWAY_SECONDS);
+        let (name, rights) = (sub.ok_or(LACKS_CLAIM)?.into(), Arc::new(Rights { roles, indexes }));
+        let from = seconds(nbf).saturating_sub(LEEWAY_SECONDS);
+        Ok(Verified { identity: Identity { name, rights, until }, from })
     }
 }
 
 impl Verified {
     /// Returns whether the token is valid at a time, in seconds since 1970.
     fn is_valid_at(&self, now: u64) -> bool {
-        now <= self.expires_at.saturating_add(LEEWAY_SECONDS)
-            && self.valid_from <= now.saturating_add(LEEWAY_SECONDS)
+        (self.from..=self.identity.until).contains(&now)
     }
 }
 
@@ -240,7 +234,7 @@ mod tests {
         let remembered = || tokens.verified.lock().len();
         let valid = token("alice", SECRET);
         for _ in 0..2 {
-            assert_eq!(&*tokens.check(&valid).unwrap().0, "alice");
+            assert_eq!(&*tokens.check(&valid).unwrap().name, "alice");
             assert_eq!(remembered(), 1);
         }
         let forged = token("alice", b"another secret");
@@ -251,7 +245,7 @@ mod tests {
         }
         assert!(tokens.check(&valid[..start]).is_err() && tokens.check("").is_err());
         let long = "a".repeat(MAX_REMEMBERED_BYTES);
-        assert_eq!(&*tokens.check(&token(&long, SECRET)).unwrap().0, long);
+        assert_eq!(&*tokens.check(&token(&long, SECRET)).unwrap().name, long);
         assert_eq!(remembered(), 1);
         for at in 0..REMEMBERED.get() + 10 {
             tokens.check(&token(&at.to_string(), SECRET)).unwrap();
@@ -264,16 +258,14 @@ mod tests {
         let tokens = tokens();
         let valid = token("alice", SECRET);
         tokens.check(&valid).unwrap();
-        let rewrite = |change: fn(&mut Verified)| change(tokens.verified.lock().get_mut(&*valid).unwrap());
-        let verified = tokens.verified.lock().get(&*valid).unwrap().clone();
-        let (from, until) = (verified.expires_at - 10, verified.expires_at);
-        let verified = Verified { valid_from: from, ..verified };
-        assert!(verified.is_valid_at(from - LEEWAY_SECONDS) && verified.is_valid_at(until + LEEWAY_SECONDS));
-        assert!(!verified.is_valid_at(from - LEEWAY_SECONDS - 1));
-        assert!(!verified.is_valid_at(until + LEEWAY_SECONDS + 1));
+        let remembered = || tokens.verified.lock().get(&*valid).unwrap().clone();
+        let until = remembered().identity.until;
+        let verified = Verified { from: until - 10, ..remembered() };
+        let is_valid = [until - 11, until - 10, until, until + 1].map(|now| verified.is_valid_at(now));
+        assert_eq!(is_valid, [false, true, true, false]);
         // Once it is not valid by what is remembered, the whole token decides.
-        rewrite(|verified| verified.expires_at = 0);
+        tokens.verified.lock().get_mut(&*valid).unwrap().identity.until = 0;
         tokens.check(&valid).unwrap();
-        assert_eq!(tokens.verified.lock().get(&*valid).unwrap().expires_at, until);
+        assert_eq!(remembered().identity.until, until);
     }
 }

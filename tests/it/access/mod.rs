@@ -3,6 +3,7 @@
 mod audit;
 mod browsers;
 mod command;
+mod matrix;
 mod rights;
 mod tls;
 mod tokens;

@@ -106,9 +106,8 @@ async fn a_token_that_was_accepted_expires_and_vouches_for_no_other() {
     let server = server(&index).await;
     for id in ["hs", "rs", "es"] {
         let signing = signing_key(id);
-        let code = async |token: &str| {
-            call(&connect(server.address, Some(token)).await, "Search", "videos").await
-        };
+        let code =
+            async |token: &str| call(&connect(server.address, Some(token)).await, "Search", "videos").await;
         let whole = token(&claims(), Some(id), &signing);
         assert_eq!(code(&whole).await, Code::Ok, "{id}");
         let (signed, signature) = whole.rsplit_once('.').unwrap();
