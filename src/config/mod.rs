@@ -11,6 +11,7 @@
 //! | `duration.rs`  | durations |
 //! | `key_file.rs`  | the keys, read again when the file changes |
 //! | `limits.rs`    | the limits on requests |
+//! | `own_limits.rs` | the limits of a key or role |
 //! | `telemetry.rs` | logs |
 //!
 //! ```toml
@@ -54,6 +55,11 @@
 //! max_deadline = "60s"            # longest time for one search, and for one without a deadline
 //! max_bytes_in_flight = 67108864  # memory of all requests and answers in flight; further ones are rejected
 //! max_connection_bytes = 50331648 # the same for one connection
+//!
+//! # [limits.roles.read]           # limits of the callers with this role, in place of those above: allow_exact, max_k,
+//! # max_offset = 500              # max_ef_search, max_batch, max_offset, max_interests, max_queued_per_client,
+//!                                 # max_searches_per_second, max_cost_ms_per_second, max_deadline. Of several roles, the
+//!                                 # most generous limit that one of them sets
 //!
 //! [connections]
 //! max_connections = 1024          # if all are taken, the oldest connection without a call makes room
@@ -100,6 +106,7 @@
 //! # sha256 = "…"                  # `shortlist key` makes a key and its hash
 //! # roles = ["read"]              # read, write, takedown, admin; none implies another
 //! # indexes = ["videos"]          # default: all
+//! # limits = { max_offset = 500 } # limits of this key, in place of those of its roles
 //!
 //! [jwt]                           # tokens signed with HS256, RS256 or ES256
 //! # jwks = "jwks.json"            # the keys; read again when the file changes
@@ -112,6 +119,7 @@ mod connections;
 mod duration;
 mod key_file;
 mod limits;
+mod own_limits;
 pub mod telemetry;
 mod whole;
 
@@ -196,6 +204,7 @@ pub struct ServeConfig {
     /// Encryption.
     pub tls: TlsConfig,
     /// Static keys.
+    #[serde(deserialize_with = "access::keys")]
     pub keys: Vec<KeyOptions>,
     /// Signed tokens.
     pub jwt: JwtConfig,
@@ -327,6 +336,7 @@ impl ServeConfig {
             return value("indexes", "a name for each folder", &"");
         }
         self.check_access()?;
+        self.check_own_limits()?;
         if self.limits.service.caller.max_deadline.is_zero() {
             return value("limits.max_deadline", "more than 0s", &self.limits.service.caller.max_deadline);
         }
@@ -387,6 +397,7 @@ impl ServeConfig {
         Ok(AccessOptions {
             keys: self.keys.clone(),
             key_file: None,
+            role_limits: self.limits.roles.clone(),
             tokens: self.jwt.options()?,
             tls: self.tls.options()?,
             allowed_hosts: self.allowed_hosts.clone(),
@@ -426,6 +437,7 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+    use crate::service::{OwnLimits, Role};
 
     fn variables(of: &[(&str, &str)]) -> HashMap<String, String> {
         of.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
@@ -530,6 +542,46 @@ mod tests {
         assert_eq!(error, "gate.max_p99_ratio: expected 0 or more, found -1.0");
         let error = load("[limits]\nmax_in_flight = 8\n", &[]).unwrap_err();
         assert!(matches!(error, ConfigError::Value { key: "limits.max_in_flight", .. }), "{error}");
+    }
+
+    #[test]
+    fn keys_and_roles_have_limits_of_their_own() {
+        let key = |limits: &str| {
+            let hash = "0".repeat(64);
+            format!("[[keys]]\nname = 'a'\nsha256 = '{hash}'\nroles = ['read']\nlimits = {{ {limits} }}\n")
+        };
+        let role =
+            "[limits.roles.read]\nallow_exact = false\nmax_searches_per_second = 0\nmax_deadline = '2s'\n";
+        let variables = [("SHORTLIST_SERVE_LIMITS__ROLES__ADMIN__MAX_OFFSET", "7")];
+        let config = load(&format!("{}{role}", key("max_k = 5, max_batch = 2")), &variables).unwrap();
+        let expected = OwnLimits { max_k: Some(5), max_batch: Some(2), ..OwnLimits::default() };
+        assert_eq!(config.keys[0].limits, expected);
+        let of_read = OwnLimits {
+            allow_exact: Some(false),
+            max_searches_per_second: Some(0),
+            max_deadline: Some(Duration::from_secs(2)),
+            ..OwnLimits::default()
+        };
+        let of_admin = OwnLimits { max_offset: Some(7), ..OwnLimits::default() };
+        assert_eq!(config.limits.roles, [(Role::Read, of_read), (Role::Admin, of_admin)].into());
+        for (text, problem) in [
+            (key("max_k = 1.5"), "1.5"),
+            (key("max_k = -1"), "-1"),
+            (key("max_message_bytes = 5"), "unknown field `max_message_bytes`"),
+            (key("max_k = 0"), "max_k: expected 1 to 10000, which holds for all, found 0 for the key \"a\""),
+            (key("max_interests = 0"), "max_interests: expected at least 1, found 0 for the key \"a\""),
+            ("[limits.roles.root]\nmax_k = 5\n".to_owned(), "unknown role \"root\""),
+            ("[limits.roles.read]\nmax_kk = 5\n".to_owned(), "unknown field `max_kk`"),
+            ("[limits.roles.read]\nmax_deadline = 'soon'\n".to_owned(), "\"soon\""),
+            ("[limits.roles.read]\nmax_deadline = '0s'\n".to_owned(), "max_deadline: expected more than 0s"),
+            (
+                "[limits]\nmax_ef_search = 50\n[limits.roles.read]\nmax_ef_search = 51\n".to_owned(),
+                "max_ef_search: expected 1 to 50, which holds for all, found 51 for the role read",
+            ),
+        ] {
+            let error = load(&text, &[]).unwrap_err().to_string();
+            assert!(error.contains(problem), "{text}: {error}");
+        }
     }
 
     #[test]

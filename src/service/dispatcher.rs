@@ -57,8 +57,6 @@ pub(super) struct Dispatcher {
     engine: Arc<Engine>,
     metrics: Arc<Metrics>,
     threads: usize,
-    /// The most calls of one client that wait.
-    max_per_client: usize,
     started: Instant,
 }
 
@@ -73,10 +71,10 @@ struct Ended {
 }
 
 impl Dispatcher {
-    pub(super) fn new(engine: Arc<Engine>, metrics: Arc<Metrics>, max_per_client: usize) -> Self {
+    pub(super) fn new(engine: Arc<Engine>, metrics: Arc<Metrics>) -> Self {
         let state = State { queue: Queue::default(), speed: Speed::default(), running: 0, running_cost: 0 };
         let (threads, started) = (engine.threads(), Instant::now());
-        Self { state: Mutex::new(state), engine, metrics, threads, max_per_client, started }
+        Self { state: Mutex::new(state), engine, metrics, threads, started }
     }
 
     /// A point in time as a [`Place`] has it.
@@ -129,8 +127,8 @@ impl Dispatcher {
         now: Instant,
     ) -> Option<(&'static str, Status)> {
         let calls = state.queue.calls_of(&place.client);
-        if calls >= self.max_per_client {
-            let most = self.max_per_client;
+        let most = place.max_waiting;
+        if calls >= most {
             let text = format!(
                 "limits.max_queued_per_client: expected at most {most} searches, found {}",
                 calls + 1

@@ -111,8 +111,8 @@ use self::shared::Shared;
 use crate::engine::Engine;
 
 pub use self::access::{
-    Access, AccessError, AccessOptions, Audit, Digest, KeyFile, KeyOptions, Role, TlsOptions, TokenOptions,
-    new_key,
+    Access, AccessError, AccessOptions, Audit, Digest, KeyFile, KeyOptions, OwnLimits, Role, RoleLimits,
+    TlsOptions, TokenOptions, new_key,
 };
 #[cfg(feature = "cli")]
 pub(crate) use self::convert::plan_from_proto;
@@ -161,12 +161,8 @@ pub async fn serve(
             limits.max_concurrent_writes,
             metrics.writes_in_flight.clone(),
         ),
-        dispatcher: Arc::new(Dispatcher::new(
-            Arc::clone(&engine),
-            Arc::clone(&metrics),
-            limits.caller.max_queued_per_client,
-        )),
-        quota: Quota::new(limits.caller),
+        dispatcher: Arc::new(Dispatcher::new(Arc::clone(&engine), Arc::clone(&metrics))),
+        quota: Quota::default(),
         memory: ServerMemory::new(
             limits.max_bytes_in_flight,
             limits.max_connection_bytes,

@@ -16,6 +16,8 @@ pub(super) struct Place {
     pub(super) connection: u16,
     /// In nanoseconds of any clock.
     pub(super) deadline: u64,
+    /// The most calls of the client that may wait.
+    pub(super) max_waiting: usize,
 }
 
 /// Calls of one connection, by deadline and order of arrival, with their costs.
@@ -145,7 +147,7 @@ mod tests {
     }
 
     fn place(number: u8, connection: u16, deadline: u64) -> Place {
-        Place { client: client(number), connection, deadline }
+        Place { client: client(number), connection, deadline, max_waiting: usize::MAX }
     }
 
     /// Client, connection, deadline and cost.

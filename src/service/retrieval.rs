@@ -23,6 +23,7 @@ use super::dispatcher::Turn;
 use super::incoming::{Incoming, Slot};
 use super::memory::{AnswerCharge, CallMemory};
 use super::metrics::Observation;
+use super::options::CallerLimits;
 use super::proto::retrieval_server::Retrieval;
 use super::proto::{
     BatchSearchRequest, BatchSearchResponse, BatchSearchResult, ExplainRequest, ExplainResponse,
@@ -30,7 +31,7 @@ use super::proto::{
 };
 use super::queue::Place;
 use super::shared::Shared;
-use super::{convert, status};
+use super::{convert, quota, status};
 use crate::base::id::VideoId;
 use crate::engine::{self, Budget, Effort, EngineError};
 use crate::service::error::InvalidField;
@@ -146,7 +147,7 @@ async fn read_stream(
     memory: Option<Arc<CallMemory>>,
     started: mpsc::UnboundedSender<Result<Started, Status>>,
 ) {
-    let call = Call { shared: &shared, method: "StreamSearch", caller, deadline, memory: memory.as_ref() };
+    let call = Call::new(&shared, "StreamSearch", caller, deadline, memory.as_ref());
     while let Some(next) = incoming.next(started.closed()).await {
         let item = next.map(|(slot, request)| Started {
             pending: call.search(request, "", |place| call.admit(place)),
@@ -164,6 +165,8 @@ struct Call<'a> {
     shared: &'a Arc<Shared>,
     method: &'static str,
     caller: Caller,
+    /// What the caller may ask for.
+    limits: CallerLimits,
     deadline: Deadline,
     memory: Option<&'a Arc<CallMemory>>,
 }
@@ -175,19 +178,30 @@ impl<'a> Call<'a> {
         request: &Request<T>,
         memory: Option<&'a Arc<CallMemory>>,
     ) -> Result<Self, Status> {
-        let (caller, deadline) = (Caller::of(request)?, Deadline::of(request));
-        Ok(Self { shared, method, caller, deadline, memory })
+        Ok(Self::new(shared, method, Caller::of(request)?, Deadline::of(request), memory))
+    }
+
+    fn new(
+        shared: &'a Arc<Shared>,
+        method: &'static str,
+        caller: Caller,
+        deadline: Deadline,
+        memory: Option<&'a Arc<CallMemory>>,
+    ) -> Self {
+        let limits = shared.limits.caller.with(&caller.rights.limits);
+        Self { shared, method, caller, limits, deadline, memory }
     }
 
     /// When a search that arrives now must be answered.
     fn due(&self) -> Option<Instant> {
-        let latest = Instant::now().checked_add(self.shared.quota.limits.max_deadline);
+        let latest = Instant::now().checked_add(self.limits.max_deadline);
         self.deadline.0.into_iter().chain(latest).min()
     }
 
     fn place(&self, due: Option<Instant>) -> Place {
         let deadline = due.map_or(u64::MAX, |due| self.shared.dispatcher.nanos(due));
-        Place { client: self.caller.client(), connection: self.caller.connection(), deadline }
+        let max_waiting = self.limits.max_queued_per_client;
+        Place { client: self.caller.client(), connection: self.caller.connection(), deadline, max_waiting }
     }
 
     /// Admits one search. If too many are in flight, one of the client with the most gives way.
@@ -202,7 +216,7 @@ impl<'a> Call<'a> {
     }
 
     fn admit_batch(&self, searches: usize) -> Result<Vec<Permit>, Status> {
-        let max_batch = self.shared.limits.max_batch;
+        let max_batch = self.caller.rights.limits.max_batch.unwrap_or(self.shared.limits.max_batch);
         if searches > max_batch {
             let problem = format!("expected at most {max_batch} searches, found {searches}");
             return Err(status::of(&InvalidField::new("requests", problem).into(), ""));
@@ -254,7 +268,10 @@ impl<'a> Call<'a> {
             request,
             "request.",
             cost,
-            |place| self.admit(place),
+            |place| {
+                quota::check_explanation(&self.limits)?;
+                self.admit(place)
+            },
             move |job| job.shared.engine.explain(&job.request, video, &job.budget).map(convert::explanation),
         )
     }
@@ -274,7 +291,7 @@ impl<'a> Call<'a> {
         let admitted = check_index(self.shared, &self.caller, self.method, &request.index)
             .and_then(|()| convert::search_request(request).map_err(|error| status::of(&error.into(), path)))
             .and_then(|request| {
-                self.check(&request, path)?;
+                quota::check(&self.limits, &request, path)?;
                 let cost = cost(&request);
                 self.use_rates(&place, cost)?;
                 Ok((request, cost, admit(&place)?))
@@ -286,9 +303,10 @@ impl<'a> Call<'a> {
                 return Pending::Refused(status);
             }
         };
+        let engine_limits = self.caller.rights.limits.over_engine(self.shared.engine.limits());
         let charge = AnswerCharge::default();
         let room = charge.room(self.shared.limits.max_response_bytes, self.memory.cloned());
-        let budget = Budget::until(due).with_room(room);
+        let budget = Budget::until(due).with_room(room).with_limits(engine_limits);
         let cancel = CancelOnDrop(budget.clone());
         let shared = Arc::clone(self.shared);
         let job = Job { shared, request, budget, path: path.to_owned(), observation };
@@ -310,18 +328,15 @@ impl<'a> Call<'a> {
         Pending::Queued { answered, charge, _cancel: cancel }
     }
 
-    /// Checks what a request asks for.
-    fn check(&self, request: &engine::SearchRequest, path: &str) -> Result<(), Status> {
-        self.shared.quota.check(request, path)
-    }
-
     /// Uses the rates of the client.
     fn use_rates(&self, place: &Place, cost: u64) -> Result<(), Status> {
         let Shared { quota, dispatcher, metrics, .. } = &**self.shared;
-        quota.take(&place.client, cost, dispatcher.nanos(Instant::now())).map_err(|(reason, status)| {
-            metrics.refused_search(reason);
-            status
-        })
+        quota.take(&place.client, &self.limits, cost, dispatcher.nanos(Instant::now())).map_err(
+            |(reason, status)| {
+                metrics.refused_search(reason);
+                status
+            },
+        )
     }
 }
 

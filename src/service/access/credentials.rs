@@ -15,7 +15,7 @@ use super::browser::Hosts;
 use super::error::AccessError;
 use super::keys::{self, KeyFile, KeyOptions, Keys};
 use super::reloaded::Reloaded;
-use super::rights::Identity;
+use super::rights::{Identity, RoleLimits};
 use super::tls::{self, TlsOptions};
 use super::tokens::{self, TokenOptions, Tokens};
 use crate::service::listeners::Port;
@@ -28,6 +28,8 @@ pub struct AccessOptions {
     pub keys: Vec<KeyOptions>,
     /// The file with the keys, to be read again when it changes.
     pub key_file: Option<KeyFile>,
+    /// Limits of callers by their roles, in place of those of all callers.
+    pub role_limits: RoleLimits,
     /// Signed tokens.
     pub tokens: Option<TokenOptions>,
     /// Encryption.
@@ -60,10 +62,11 @@ impl Access {
     /// # Errors
     /// The first file that cannot be used.
     pub fn open(options: AccessOptions) -> Result<Self, AccessError> {
-        let AccessOptions { keys, key_file, tokens, tls, allowed_hosts, audit } = options;
+        let AccessOptions { keys, key_file, role_limits, tokens, tls, allowed_hosts, audit } = options;
+        let role_limits = Arc::new(role_limits);
         let is_open = AtomicBool::new(keys.is_empty() && tokens.is_none());
-        let keys = keys::open(keys, key_file);
-        let tokens = tokens.map(tokens::open).transpose()?;
+        let keys = keys::open(keys, key_file, Arc::clone(&role_limits));
+        let tokens = tokens.map(|options| tokens::open(options, role_limits)).transpose()?;
         let tls = tls.map(tls::open).transpose()?;
         let changes = AtomicU64::new(0);
         Ok(Self(Arc::new(Loaded { keys, tokens, tls, allowed_hosts, audit, is_open, changes })))
@@ -169,7 +172,7 @@ impl Loaded {
 impl Default for Access {
     fn default() -> Self {
         Self(Arc::new(Loaded {
-            keys: keys::open(Vec::new(), None),
+            keys: keys::open(Vec::new(), None, Arc::default()),
             tokens: None,
             tls: None,
             allowed_hosts: Vec::new(),

@@ -17,8 +17,9 @@ use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
 
 use super::error::AccessError;
+use super::limits::OwnLimits;
 use super::reloaded::{Reloaded, Stamp, stamp};
-use super::rights::{Identity, Rights, Role};
+use super::rights::{Identity, Rights, Role, RoleLimits};
 
 /// The start of every key, by which people and scanners of repositories recognize one.
 const PREFIX: &str = "shortlist_";
@@ -74,8 +75,7 @@ impl<'de> Deserialize<'de> for Digest {
 }
 
 /// A key that a server accepts.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyOptions {
     /// Who has the key, for the audit.
     pub name: String,
@@ -84,8 +84,9 @@ pub struct KeyOptions {
     /// What it allows.
     pub roles: BTreeSet<Role>,
     /// The indexes that the roles are for; all if `None`.
-    #[serde(default)]
     pub indexes: Option<BTreeSet<String>>,
+    /// Its limits; those of its roles where it has none.
+    pub limits: OwnLimits,
 }
 
 /// A file with static keys, which is read again when it changes.
@@ -112,13 +113,14 @@ impl fmt::Debug for KeyFile {
 }
 
 /// Returns keys that follow the changes of a file, if there is one.
-pub(super) fn open(keys: Vec<KeyOptions>, file: Option<KeyFile>) -> Reloaded<Keys> {
+pub(super) fn open(keys: Vec<KeyOptions>, file: Option<KeyFile>, by_role: Arc<RoleLimits>) -> Reloaded<Keys> {
     let what = "the keys";
     let Some(KeyFile { path, stamp, read }) = file else {
-        return Reloaded::constant(what, Keys::new(keys));
+        return Reloaded::constant(what, Keys::new(keys, &by_role));
     };
-    Reloaded::new(what, Keys::new(keys), vec![(path.clone(), stamp)], move || {
-        read().map(Keys::new).map_err(|problem| AccessError::new(&path, problem))
+    Reloaded::new(what, Keys::new(keys, &by_role), vec![(path.clone(), stamp)], move || {
+        let keys = read().map_err(|problem| AccessError::new(&path, problem))?;
+        Ok(Keys::new(keys, &by_role))
     })
 }
 
@@ -149,11 +151,11 @@ struct Key {
 }
 
 impl Keys {
-    fn new(keys: Vec<KeyOptions>) -> Self {
-        let key = |KeyOptions { name, sha256, roles, indexes }| Key {
+    fn new(keys: Vec<KeyOptions>, by_role: &RoleLimits) -> Self {
+        let key = |KeyOptions { name, sha256, roles, indexes, limits }| Key {
             digest: sha256,
             name: name.into(),
-            rights: Arc::new(Rights { roles, indexes }),
+            rights: Rights::new(roles, indexes, &limits, by_role),
         };
         Self(keys.into_iter().map(key).collect())
     }
@@ -192,8 +194,9 @@ mod tests {
             sha256: Digest::of(key),
             roles: [Role::Read].into(),
             indexes: None,
+            limits: OwnLimits::default(),
         };
-        let known = Keys::new(keys.iter().enumerate().map(options).collect());
+        let known = Keys::new(keys.iter().enumerate().map(options).collect(), &RoleLimits::new());
         for (at, key) in keys.iter().enumerate() {
             assert_eq!(key.len(), PREFIX.len() + 64);
             assert_eq!(&*known.find(key).unwrap().name, format!("key {at}"));

@@ -13,6 +13,7 @@
 //! | file | duty |
 //! |---|---|
 //! | `rights.rs`      | roles, and the one that each method needs |
+//! | `limits.rs`      | limits of the callers with one key or role |
 //! | `browser.rs`     | refuses what a web page makes a browser send |
 //! | `guard.rs`       | decides on a request before it is read |
 //! | `credentials.rs` | everything that a server was given to know its callers by |
@@ -32,6 +33,7 @@ mod error;
 mod guard;
 mod index;
 mod keys;
+mod limits;
 mod reloaded;
 mod rights;
 mod standing;
@@ -45,8 +47,9 @@ pub use self::error::AccessError;
 pub(super) use self::guard::guard;
 pub(super) use self::index::{check_index, may_list};
 pub use self::keys::{Digest, KeyFile, KeyOptions, new_key};
+pub use self::limits::OwnLimits;
 pub(super) use self::rights::Rights;
-pub use self::rights::Role;
+pub use self::rights::{Role, RoleLimits};
 pub(super) use self::standing::Standing;
 pub use self::tls::TlsOptions;
 pub use self::tokens::TokenOptions;

@@ -22,8 +22,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::error::AccessError;
+use super::limits::OwnLimits;
 use super::reloaded::Reloaded;
-use super::rights::{Identity, Rights, Role};
+use super::rights::{Identity, Rights, Role, RoleLimits};
 
 /// How far the clocks of the issuer and of this server may differ, in seconds.
 const LEEWAY_SECONDS: u64 = 5;
@@ -51,6 +52,7 @@ pub struct TokenOptions {
 /// Checks tokens.
 pub(super) struct Tokens {
     keys: Vec<TokenKey>,
+    by_role: Arc<RoleLimits>,
     /// Tokens that these keys have verified.
     verified: Mutex<LruCache<Box<str>, Verified>>,
 }
@@ -87,11 +89,11 @@ struct Claims {
 ///
 /// # Errors
 /// If it cannot be read, or has a key that cannot be used.
-pub(super) fn open(options: TokenOptions) -> Result<Reloaded<Tokens>, AccessError> {
-    Reloaded::open("the keys of tokens", vec![options.jwks.clone()], move || read(&options))
+pub(super) fn open(options: TokenOptions, by_role: Arc<RoleLimits>) -> Result<Reloaded<Tokens>, AccessError> {
+    Reloaded::open("the keys of tokens", vec![options.jwks.clone()], move || read(&options, &by_role))
 }
 
-fn read(options: &TokenOptions) -> Result<Tokens, AccessError> {
+fn read(options: &TokenOptions, by_role: &Arc<RoleLimits>) -> Result<Tokens, AccessError> {
     let path = &options.jwks;
     let text = fs::read(path).map_err(|error| AccessError::new(path, error))?;
     let set: JwkSet = serde_json::from_slice(&text)
@@ -114,7 +116,8 @@ fn read(options: &TokenOptions) -> Result<Tokens, AccessError> {
         validation.set_required_spec_claims(&["exp", "aud", "iss", "sub"]);
         keys.push(TokenKey { id: jwk.common.key_id.clone(), key, validation });
     }
-    Ok(Tokens { keys, verified: Mutex::new(LruCache::new(REMEMBERED)) })
+    let by_role = Arc::clone(by_role);
+    Ok(Tokens { keys, by_role, verified: Mutex::new(LruCache::new(REMEMBERED)) })
 }
 
 /// Returns the one algorithm that a key is for.
@@ -179,7 +182,8 @@ impl Tokens {
         // Both are numbers if they are there, as the token is valid. Fractions are rounded as for the validation.
         let seconds = |claim: Value| claim.as_f64().map_or(0, |seconds| seconds.round() as u64);
         let until = seconds(exp).saturating_add(LEEWAY_SECONDS);
-        let (name, rights) = (sub.ok_or(LACKS_CLAIM)?.into(), Arc::new(Rights { roles, indexes }));
+        let name = sub.ok_or(LACKS_CLAIM)?.into();
+        let rights = Rights::new(roles, indexes, &OwnLimits::default(), &self.by_role);
         let from = seconds(nbf).saturating_sub(LEEWAY_SECONDS);
         Ok(Verified { identity: Identity { name, rights, until }, from })
     }
@@ -216,7 +220,8 @@ mod tests {
 
     fn tokens() -> Tokens {
         let jwks = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tokens/jwks.json").into();
-        read(&TokenOptions { jwks, issuer: "us".to_owned(), audience: "shortlist".to_owned() }).unwrap()
+        let options = TokenOptions { jwks, issuer: "us".to_owned(), audience: "shortlist".to_owned() };
+        read(&options, &Arc::default()).unwrap()
     }
 
     fn token(subject: &str, secret: &[u8]) -> String {
