@@ -13,7 +13,7 @@ use tonic::{Request, Status};
 use tonic_types::StatusExt;
 
 use crate::base::local_path::scheme;
-use crate::service::code_name;
+use crate::service::{code_name, is_loopback};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The largest answer to accept. Larger than the server's default limit.
@@ -28,6 +28,9 @@ pub(super) struct Remote {
     /// A key or signed token. Other users of this machine see arguments, but not variables.
     #[arg(long, value_name = "TOKEN", env = "SHORTLIST_TOKEN", hide_env_values = true)]
     token: Option<Secret>,
+    /// Send the token unencrypted to another machine.
+    #[arg(long)]
+    insecure: bool,
     /// The authorities of the server's certificate, in PEM; default: those of the system.
     #[arg(long, value_name = "FILE.pem")]
     ca: Option<PathBuf>,
@@ -92,6 +95,13 @@ impl Remote {
         let bearer = self.bearer()?;
         let mut endpoint =
             Endpoint::from_shared(uri).with_context(|| format!("--addr {addr}: not an address"))?;
+        if self.token.is_some() && !is_encrypted && !self.insecure && !is_this_machine(endpoint.uri().host())
+        {
+            bail!(
+                "--addr {addr}: the token would be sent unencrypted, and everybody on the way could use it: expected \
+                 https:// or an address of this machine. --insecure sends it all the same"
+            );
+        }
         if is_encrypted {
             endpoint = endpoint.tls_config(self.tls()?).context("the certificates cannot be used")?;
         } else if self.ca.is_some() || self.cert.is_some() {
@@ -130,6 +140,14 @@ impl Remote {
     }
 }
 
+/// Returns whether a host is a loopback address, or the name that always means one. Other names are not looked up: who
+/// answers for them may be lying.
+fn is_this_machine(host: Option<&str>) -> bool {
+    let Some(host) = host else { return false };
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse();
+    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(is_loopback)
+}
+
 fn read(flag: &str, path: &Path) -> anyhow::Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("{flag} {}", path.display()))
 }
@@ -147,6 +165,25 @@ pub(super) fn refusal(status: &Status) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_loopback_is_this_machine() {
+        for host in ["127.0.0.1", "127.9.9.9", "[::1]", "::1", "[::ffff:127.0.0.1]", "localhost", "LOCALHOST"]
+        {
+            assert!(is_this_machine(Some(host)), "{host}");
+        }
+        for host in [
+            "10.0.0.1",
+            "[fe80::1]",
+            "example.com",
+            "localhost.example.com",
+            "127.0.0.1.example.com",
+            "0.0.0.0",
+        ] {
+            assert!(!is_this_machine(Some(host)), "{host}");
+        }
+        assert!(!is_this_machine(None));
+    }
 
     #[test]
     fn explains_every_refused_field() {

@@ -13,10 +13,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{audit, sample};
 use crate::config::telemetry;
-use crate::config::{ConfigError, ServeConfig};
+use crate::config::{ConfigError, ServeConfig, key_file};
 use crate::engine::Engine;
 use crate::index::MemoryMode;
-use crate::service::{self, Access, Listeners};
+use crate::service::{self, Access, AccessOptions, Listeners};
 
 /// The name of an index that is configured without a name.
 const DEFAULT_NAME: &str = "default";
@@ -51,6 +51,8 @@ pub struct Arguments {
 /// # Errors
 /// If the configuration is invalid, no index can be opened, or the address is not available.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    // Before the settings are read, so that a change meanwhile is seen.
+    let key_file = arguments.config.as_deref().and_then(key_file);
     let mut config = settings(arguments)?;
     let _log = telemetry::init(&config.log, config.log_format)?;
     limit_connections(&mut config);
@@ -58,7 +60,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     // socket listens.
     let sockets = Sockets::claim(&config)?;
     let (audit, _writer) = audit::open(&config)?;
-    let access = Access::open(config.access_options(audit)?)?;
+    let access = Access::open(AccessOptions { key_file, ..config.access_options(audit)? })?;
     let is_sample = config.indexes.is_empty();
     if is_sample {
         config.indexes.insert(DEFAULT_NAME.to_owned(), sample::ensure(Path::new(sample::ROOT))?);

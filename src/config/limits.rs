@@ -1,18 +1,22 @@
 //! The limits on requests, of the engine and of the service, under one key.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
+use super::own_limits::OwnLimitsConfig;
 use super::whole::Whole;
 use crate::base::duration::duration;
 use crate::engine::Limits;
-use crate::service::ServiceLimits;
+use crate::service::{Role, RoleLimits, ServiceLimits};
 
 /// The section of the limits, as a prefix of their keys.
 const SECTION: &str = "limits.";
+/// The section in it with the limits of roles.
+const ROLES: &str = "roles";
 
 /// Selects the field of a limit.
 #[derive(Clone, Copy)]
@@ -52,19 +56,22 @@ const KEYS: [(&str, Field); 19] = [
 ];
 
 /// The limits on requests. All keys are in one section.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LimitsConfig {
     /// The limits of the engine.
     pub engine: Limits,
     /// The limits of the service.
     pub service: ServiceLimits,
+    /// Limits of callers by their roles.
+    pub roles: RoleLimits,
 }
 
 impl LimitsConfig {
     /// Returns the key and the value of every limit that must be at least 1.
-    pub(super) fn counts(mut self) -> Vec<(&'static str, usize)> {
+    pub(super) fn counts(&self) -> Vec<(&'static str, usize)> {
+        let mut limits = self.clone();
         let count = |(key, field)| match field {
-            Field::Count(field) => Some((key, *field(&mut self))),
+            Field::Count(field) => Some((key, *field(&mut limits))),
             Field::Any(_) | Field::Switch(_) | Field::Time(_) => None,
         };
         KEYS.into_iter().filter_map(count).collect()
@@ -92,6 +99,11 @@ impl<'de> Visitor<'de> for Section {
     fn visit_map<A: MapAccess<'de>>(self, mut section: A) -> Result<LimitsConfig, A::Error> {
         let mut limits = LimitsConfig::default();
         while let Some(name) = section.next_key::<String>()? {
+            if name == ROLES {
+                let roles = section.next_value::<BTreeMap<Role, OwnLimitsConfig>>()?;
+                limits.roles = roles.into_iter().map(|(role, own)| (role, own.into())).collect();
+                continue;
+            }
             let found = KEYS.into_iter().find(|(key, _)| key.strip_prefix(SECTION) == Some(&name));
             match found.map(|(_, field)| field) {
                 Some(Field::Count(field) | Field::Any(field)) => {
@@ -101,7 +113,9 @@ impl<'de> Visitor<'de> for Section {
                 Some(Field::Time(field)) => *field(&mut limits) = section.next_value::<Time>()?.0,
                 None => {
                     let known = KEYS.map(|(key, _)| key.trim_start_matches(SECTION)).join(", ");
-                    return Err(A::Error::custom(format!("unknown field `{name}`, expected one of {known}")));
+                    return Err(A::Error::custom(format!(
+                        "unknown field `{name}`, expected one of {known}, {ROLES}"
+                    )));
                 }
             }
         }

@@ -9,8 +9,8 @@
 //! | `sources.rs`   | merges the file and the environment |
 //! | `check.rs`     | the ranges of the values |
 //! | `access.rs`    | keys, tokens, certificates, the audit record |
-//! | `limits.rs`    | the limits on requests |
-//! | `whole.rs`     | whole numbers |
+//! | `key_file.rs`  | the keys, read again when the file changes |
+//! | `own_limits.rs` | the limits of a key or role |
 //! | `telemetry.rs` | logs |
 //! | `error.rs`     | why the configuration cannot be loaded |
 //!
@@ -56,6 +56,11 @@
 //! max_bytes_in_flight = 67108864  # memory of all requests and answers in flight; further ones are rejected
 //! max_connection_bytes = 50331648 # the same for one connection
 //!
+//! # [limits.roles.read]           # limits of the callers with this role, in place of those above: allow_exact, max_k,
+//! # max_offset = 500              # max_ef_search, max_batch, max_offset, max_interests, max_queued_per_client,
+//!                                 # max_searches_per_second, max_cost_ms_per_second, max_deadline. Of several roles, the
+//!                                 # most generous limit that one of them sets
+//!
 //! [connections]
 //! max_connections = 1024          # if all are taken, the oldest connection without a call makes room
 //! max_connections_per_peer = 512  # the same for the connections of one address
@@ -95,11 +100,13 @@
 //! # key = "server.key"
 //! # client_ca = "clients.pem"     # clients need a certificate of this authority, in addition to a key
 //!
-//! # [[keys]]                      # one of many; without keys and tokens, everybody may do everything
+//! # [[keys]]                      # one of many; without keys and tokens, everybody may do everything. Read again when
+//!                                 # this file changes, as no other setting in it
 //! # name = "ranking"              # for the audit
 //! # sha256 = "…"                  # `shortlist key` makes a key and its hash
 //! # roles = ["read"]              # read, write, takedown, admin; none implies another
 //! # indexes = ["videos"]          # default: all
+//! # limits = { max_offset = 500 } # limits of this key, in place of those of its roles
 //!
 //! [jwt]                           # tokens signed with HS256, RS256 or ES256
 //! # jwks = "jwks.json"            # the keys; read again when the file changes
@@ -110,7 +117,9 @@
 mod access;
 mod check;
 mod error;
+mod key_file;
 mod limits;
+mod own_limits;
 mod sources;
 pub mod telemetry;
 mod whole;
@@ -128,6 +137,7 @@ use crate::service::{Access, AccessOptions, Audit, ConnectionOptions, KeyOptions
 
 pub use self::access::{JwtConfig, TlsConfig};
 pub use self::error::ConfigError;
+pub use self::key_file::key_file;
 pub use self::limits::LimitsConfig;
 pub use self::sources::ENVIRONMENT_PREFIX;
 use self::telemetry::LogFormat;
@@ -151,6 +161,7 @@ pub struct ServeConfig {
     /// Encryption.
     pub tls: TlsConfig,
     /// Static keys.
+    #[serde(deserialize_with = "access::keys")]
     pub keys: Vec<KeyOptions>,
     /// Signed tokens.
     pub jwt: JwtConfig,
@@ -239,6 +250,8 @@ impl ServeConfig {
     pub fn access_options(&self, audit: Audit) -> Result<AccessOptions, ConfigError> {
         Ok(AccessOptions {
             keys: self.keys.clone(),
+            key_file: None,
+            role_limits: self.limits.roles.clone(),
             tokens: self.jwt.options()?,
             tls: self.tls.options()?,
             allowed_hosts: self.allowed_hosts.clone(),

@@ -84,7 +84,7 @@ mod tests {
     use super::*;
     use crate::config::telemetry::LogFormat;
     use crate::index::MemoryMode;
-    use crate::service::Access;
+    use crate::service::{Access, OwnLimits, Role};
 
     fn variables(of: &[(&str, &str)]) -> HashMap<String, String> {
         of.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
@@ -189,6 +189,46 @@ mod tests {
         assert_eq!(error, "gate.max_p99_ratio: expected 0 or more, found -1.0");
         let error = load("[limits]\nmax_in_flight = 8\n", &[]).unwrap_err();
         assert!(matches!(error, ConfigError::Value { key: "limits.max_in_flight", .. }), "{error}");
+    }
+
+    #[test]
+    fn keys_and_roles_have_limits_of_their_own() {
+        let key = |limits: &str| {
+            let hash = "0".repeat(64);
+            format!("[[keys]]\nname = 'a'\nsha256 = '{hash}'\nroles = ['read']\nlimits = {{ {limits} }}\n")
+        };
+        let role =
+            "[limits.roles.read]\nallow_exact = false\nmax_searches_per_second = 0\nmax_deadline = '2s'\n";
+        let variables = [("SHORTLIST_SERVE_LIMITS__ROLES__ADMIN__MAX_OFFSET", "7")];
+        let config = load(&format!("{}{role}", key("max_k = 5, max_batch = 2")), &variables).unwrap();
+        let expected = OwnLimits { max_k: Some(5), max_batch: Some(2), ..OwnLimits::default() };
+        assert_eq!(config.keys[0].limits, expected);
+        let of_read = OwnLimits {
+            allow_exact: Some(false),
+            max_searches_per_second: Some(0),
+            max_deadline: Some(Duration::from_secs(2)),
+            ..OwnLimits::default()
+        };
+        let of_admin = OwnLimits { max_offset: Some(7), ..OwnLimits::default() };
+        assert_eq!(config.limits.roles, [(Role::Read, of_read), (Role::Admin, of_admin)].into());
+        for (text, problem) in [
+            (key("max_k = 1.5"), "1.5"),
+            (key("max_k = -1"), "-1"),
+            (key("max_message_bytes = 5"), "unknown field `max_message_bytes`"),
+            (key("max_k = 0"), "max_k: expected 1 to 10000, which holds for all, found 0 for the key \"a\""),
+            (key("max_interests = 0"), "max_interests: expected at least 1, found 0 for the key \"a\""),
+            ("[limits.roles.root]\nmax_k = 5\n".to_owned(), "unknown role \"root\""),
+            ("[limits.roles.read]\nmax_kk = 5\n".to_owned(), "unknown field `max_kk`"),
+            ("[limits.roles.read]\nmax_deadline = 'soon'\n".to_owned(), "\"soon\""),
+            ("[limits.roles.read]\nmax_deadline = '0s'\n".to_owned(), "max_deadline: expected more than 0s"),
+            (
+                "[limits]\nmax_ef_search = 50\n[limits.roles.read]\nmax_ef_search = 51\n".to_owned(),
+                "max_ef_search: expected 1 to 50, which holds for all, found 51 for the role read",
+            ),
+        ] {
+            let error = load(&text, &[]).unwrap_err().to_string();
+            assert!(error.contains(problem), "{text}: {error}");
+        }
     }
 
     #[test]

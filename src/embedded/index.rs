@@ -117,7 +117,12 @@ impl Index {
     }
 
     fn context<'a>(&'a self, budget: &'a Budget) -> RequestContext<'a> {
-        RequestContext { name: NAME, searcher: &self.searcher, limits: &self.limits, budget }
+        RequestContext {
+            name: NAME,
+            searcher: &self.searcher,
+            limits: budget.limits.as_ref().unwrap_or(&self.limits),
+            budget,
+        }
     }
 }
 

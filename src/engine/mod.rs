@@ -424,7 +424,12 @@ impl Engine {
     }
 
     fn context<'a>(&'a self, name: &'a str, budget: &'a Budget) -> RequestContext<'a> {
-        RequestContext { name, searcher: &self.searcher, limits: &self.limits, budget }
+        RequestContext {
+            name,
+            searcher: &self.searcher,
+            limits: budget.limits.as_ref().unwrap_or(&self.limits),
+            budget,
+        }
     }
 
     fn with<R>(

@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::access::check_index;
+use super::access::{Standing, check_index};
 use super::bounds::{AnswerCharge, CallMemory};
 use super::caller::Caller;
 use super::convert;
 use super::deadline::Deadline;
+use super::incoming::Incoming;
 use super::proto::catalog_server::Catalog;
 use super::proto::{
     DeleteRequest, GetRequest, GetResponse, RestoreRequest, StreamUpsertRequest, TakedownRequest,
@@ -68,7 +69,10 @@ impl Catalog for CatalogService {
         let (deadline, caller) = (Deadline::of(&request), Caller::of(&request)?);
         let memory = CallMemory::of(&request);
         let shared = Arc::clone(&self.shared);
-        Ok(Response::new(write_stream::answers(shared, request.into_inner(), deadline, caller, memory)))
+        let standing = Standing::of(&shared.access, &caller, &request);
+        let incoming =
+            Incoming::of(&shared, "StreamUpsert", request.into_inner(), deadline, memory, standing);
+        Ok(Response::new(write_stream::answers(shared, incoming, deadline, caller)))
     }
 
     async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<WriteResponse>, Status> {

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tonic::{Status, Streaming};
 
+use super::access::Standing;
 use super::bounds::{CallMemory, Charge};
 use super::deadline::{self, Deadline};
+use super::metrics::Observation;
 use super::shared::Shared;
 use super::{status, undecodable};
 
@@ -19,6 +21,7 @@ pub(super) struct Incoming<T> {
     draining: watch::Receiver<bool>,
     deadline: Deadline,
     memory: Option<Arc<CallMemory>>,
+    standing: Standing,
 }
 
 /// The place of a request in the window of its stream, and its memory, held until it is answered.
@@ -41,26 +44,32 @@ impl<T> Incoming<T> {
         requests: Streaming<T>,
         deadline: Deadline,
         memory: Option<Arc<CallMemory>>,
+        standing: Standing,
     ) -> Self {
         let window = Arc::new(Semaphore::new(shared.limits.max_stream_window));
         let (shared, draining) = (Arc::clone(shared), shared.draining.clone());
-        Self { shared, method, requests, window, draining, deadline, memory }
+        Self { shared, method, requests, window, draining, deadline, memory, standing }
     }
 
     /// Returns the next request with its slot in the window, to be held until the request is answered. Returns `None`
     /// once the stream has ended, or when `gone` completes.
     ///
     /// # Errors
-    /// Why there are no further requests: the deadline passed, the server drains, the stream broke, or a request cannot
-    /// be decoded, after which the decoder does not continue.
+    /// Why there are no further requests: the deadline passed, the server drains, the stream broke, the credential is no
+    /// longer valid, or a request cannot be decoded, after which the decoder does not continue.
     pub(super) async fn next(&mut self, gone: impl Future<Output = ()>) -> Option<Result<(Slot, T), Status>> {
-        let Self { shared, method, requests, window, draining, deadline, memory } = self;
+        let Self { shared, method, requests, window, draining, deadline, memory, standing } = self;
         let drain = async { _ = draining.wait_for(|draining| *draining).await };
         let next = async {
             let place = Arc::clone(window).acquire_owned().await.map_err(|_| status::internal())?;
             let request = requests.message().await;
             let request = request
                 .map_err(|status| undecodable::refusal_in_stream(shared, method, *deadline, status))?;
+            if request.is_some() {
+                standing.check(method).inspect_err(|status| {
+                    Observation::begin(&shared.metrics.requests, method, "", *deadline).finish(status.code());
+                })?;
+            }
             let charge = memory.as_ref().and_then(|memory| memory.take()).map(Arc::new);
             Ok(request.map(|request| (Slot { _place: place, charge }, request)))
         };

@@ -87,7 +87,8 @@ use self::shared::Shared;
 use crate::engine::Engine;
 
 pub use self::access::{
-    Access, AccessError, AccessOptions, Audit, Digest, KeyOptions, Role, TlsOptions, TokenOptions, new_key,
+    Access, AccessError, AccessOptions, Audit, Digest, KeyFile, KeyOptions, OwnLimits, Role, RoleLimits,
+    TlsOptions, TokenOptions, new_key,
 };
 #[cfg(feature = "cli")]
 pub(crate) use self::convert::plan_from_proto;
@@ -143,9 +144,8 @@ pub async fn serve(
                 Box::new(move |work| engine.spawn(work))
             },
             metrics.load.clone(),
-            limits.caller.max_queued_per_client,
         )),
-        quota: Quota::new(limits.caller),
+        quota: Quota::default(),
         memory: ServerMemory::new(
             limits.max_bytes_in_flight,
             limits.max_connection_bytes,

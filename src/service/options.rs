@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::access::Access;
+use super::access::{Access, OwnLimits};
 use crate::base::duration::duration;
 use crate::engine::Limits;
 
@@ -77,6 +77,21 @@ pub struct CallerLimits {
     pub max_cost_ms_per_second: usize,
     /// Longest time for one search. It is also the deadline of a search without one.
     pub max_deadline: Duration,
+}
+
+impl CallerLimits {
+    /// Returns the limits of a caller who has some of its own.
+    pub(super) fn with(&self, own: &OwnLimits) -> Self {
+        Self {
+            allow_exact: own.allow_exact.unwrap_or(self.allow_exact),
+            max_offset: own.max_offset.unwrap_or(self.max_offset),
+            max_interests: own.max_interests.unwrap_or(self.max_interests),
+            max_queued_per_client: own.max_queued_per_client.unwrap_or(self.max_queued_per_client),
+            max_searches_per_second: own.max_searches_per_second.unwrap_or(self.max_searches_per_second),
+            max_cost_ms_per_second: own.max_cost_ms_per_second.unwrap_or(self.max_cost_ms_per_second),
+            max_deadline: own.max_deadline.unwrap_or(self.max_deadline),
+        }
+    }
 }
 
 impl Default for CallerLimits {

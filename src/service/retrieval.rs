@@ -15,13 +15,14 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::access::check_index;
-use super::admission::{Permit, Place, Turn};
+use super::access::{Standing, check_index};
+use super::admission::{Permit, Place, Turn, quota};
 use super::bounds::{AnswerCharge, CallMemory};
 use super::caller::Caller;
 use super::deadline::{self, Deadline};
 use super::incoming::{Incoming, Slot};
 use super::metrics::Observation;
+use super::options::CallerLimits;
 use super::proto::retrieval_server::Retrieval;
 use super::proto::{
     BatchSearchRequest, BatchSearchResponse, BatchSearchResult, ExplainRequest, ExplainResponse,
@@ -99,7 +100,10 @@ impl Retrieval for RetrievalService {
         let memory = CallMemory::of(&request);
         let (started, answers) = mpsc::unbounded_channel();
         let shared = Arc::clone(&self.shared);
-        tokio::spawn(read_stream(shared, request.into_inner(), caller, deadline, memory, started));
+        let standing = Standing::of(&shared.access, &caller, &request);
+        let incoming =
+            Incoming::of(&shared, "StreamSearch", request.into_inner(), deadline, memory.clone(), standing);
+        tokio::spawn(read_stream(shared, incoming, caller, deadline, memory, started));
         let answers = UnboundedReceiverStream::new(answers).then(move |started| async move {
             let Started { pending, slot } = started?;
             let charge = pending.charge();
@@ -135,14 +139,13 @@ struct Started {
 /// passes, the server drains, or the receiver of `started` is dropped.
 async fn read_stream(
     shared: Arc<Shared>,
-    requests: Streaming<SearchRequest>,
+    mut incoming: Incoming<SearchRequest>,
     caller: Caller,
     deadline: Deadline,
     memory: Option<Arc<CallMemory>>,
     started: mpsc::UnboundedSender<Result<Started, Status>>,
 ) {
-    let call = Call { shared: &shared, method: "StreamSearch", caller, deadline, memory: memory.as_ref() };
-    let mut incoming = Incoming::of(&shared, call.method, requests, deadline, memory.clone());
+    let call = Call::new(&shared, "StreamSearch", caller, deadline, memory.as_ref());
     while let Some(next) = incoming.next(started.closed()).await {
         let item = next.map(|(slot, request)| Started {
             pending: call.search(request, "", |place| call.admit(place)),
@@ -160,6 +163,8 @@ struct Call<'a> {
     shared: &'a Arc<Shared>,
     method: &'static str,
     caller: Caller,
+    /// What the caller may ask for.
+    limits: CallerLimits,
     deadline: Deadline,
     memory: Option<&'a Arc<CallMemory>>,
 }
@@ -171,19 +176,30 @@ impl<'a> Call<'a> {
         request: &Request<T>,
         memory: Option<&'a Arc<CallMemory>>,
     ) -> Result<Self, Status> {
-        let (caller, deadline) = (Caller::of(request)?, Deadline::of(request));
-        Ok(Self { shared, method, caller, deadline, memory })
+        Ok(Self::new(shared, method, Caller::of(request)?, Deadline::of(request), memory))
+    }
+
+    fn new(
+        shared: &'a Arc<Shared>,
+        method: &'static str,
+        caller: Caller,
+        deadline: Deadline,
+        memory: Option<&'a Arc<CallMemory>>,
+    ) -> Self {
+        let limits = shared.limits.caller.with(&caller.rights.limits);
+        Self { shared, method, caller, limits, deadline, memory }
     }
 
     /// When a search that arrives now must be answered.
     fn due(&self) -> Option<Instant> {
-        let latest = Instant::now().checked_add(self.shared.quota.limits.max_deadline);
+        let latest = Instant::now().checked_add(self.limits.max_deadline);
         self.deadline.0.into_iter().chain(latest).min()
     }
 
     fn place(&self, due: Option<Instant>) -> Place {
         let deadline = due.map_or(u64::MAX, |due| self.shared.dispatcher.nanos(due));
-        Place { client: self.caller.client(), connection: self.caller.connection(), deadline }
+        let max_waiting = self.limits.max_queued_per_client;
+        Place { client: self.caller.client(), connection: self.caller.connection(), deadline, max_waiting }
     }
 
     /// Admits one search. If too many are in flight, one of the client with the most gives way.
@@ -208,7 +224,7 @@ impl<'a> Call<'a> {
     }
 
     fn admit_batch(&self, searches: usize) -> Result<Vec<Permit>, Status> {
-        let max_batch = self.shared.limits.max_batch;
+        let max_batch = self.caller.rights.limits.max_batch.unwrap_or(self.shared.limits.max_batch);
         if searches > max_batch {
             let problem = format!("expected at most {max_batch} searches, found {searches}");
             return Err(status::of(&InvalidField::new("requests", problem).into(), ""));
@@ -256,7 +272,10 @@ impl<'a> Call<'a> {
             request,
             "request.",
             cost,
-            |place| self.admit(place),
+            |place| {
+                quota::check_explanation(&self.limits)?;
+                self.admit(place)
+            },
             move |job| job.shared.engine.explain(&job.request, video, &job.budget).map(convert::explanation),
         )
     }
@@ -276,7 +295,7 @@ impl<'a> Call<'a> {
         let admitted = check_index(self.shared, &self.caller, self.method, &request.index)
             .and_then(|()| convert::search_request(request).map_err(|error| status::of(&error.into(), path)))
             .and_then(|request| {
-                self.check(&request, path)?;
+                quota::check(&self.limits, &request, path)?;
                 let cost = cost(&request);
                 self.use_rates(&place, cost)?;
                 Ok((request, cost, admit(&place)?))
@@ -288,9 +307,10 @@ impl<'a> Call<'a> {
                 return Pending::Refused(status);
             }
         };
+        let engine_limits = self.caller.rights.limits.over_engine(self.shared.engine.limits());
         let charge = AnswerCharge::default();
         let room = charge.room(self.shared.limits.max_response_bytes, self.memory.cloned());
-        let budget = Budget::until(due).with_room(room);
+        let budget = Budget::until(due).with_room(room).with_limits(engine_limits);
         let cancel = CancelOnDrop(budget.clone());
         let shared = Arc::clone(self.shared);
         let job = Job { shared, request, budget, path: path.to_owned(), observation };
@@ -312,18 +332,15 @@ impl<'a> Call<'a> {
         Pending::Queued { answered, charge, _cancel: cancel }
     }
 
-    /// Checks what a request asks for.
-    fn check(&self, request: &engine::SearchRequest, path: &str) -> Result<(), Status> {
-        self.shared.quota.check(request, path)
-    }
-
     /// Uses the rates of the client.
     fn use_rates(&self, place: &Place, cost: u64) -> Result<(), Status> {
         let Shared { quota, dispatcher, metrics, .. } = &**self.shared;
-        quota.take(&place.client, cost, dispatcher.nanos(Instant::now())).map_err(|(reason, status)| {
-            metrics.load.refused_search(reason);
-            status
-        })
+        quota.take(&place.client, &self.limits, cost, dispatcher.nanos(Instant::now())).map_err(
+            |(reason, status)| {
+                metrics.load.refused_search(reason);
+                status
+            },
+        )
     }
 }
 

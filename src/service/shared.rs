@@ -23,7 +23,7 @@ pub(super) struct Shared {
     pub(super) write_admission: Admission,
     /// Gives admitted searches to the compute pool.
     pub(super) dispatcher: Arc<Dispatcher>,
-    /// What a caller may ask for.
+    /// What callers used of their rates.
     pub(super) quota: Quota,
     pub(super) metrics: Arc<Metrics>,
     pub(super) health: Health,

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_stream::{Stream, StreamExt};
-use tonic::{Status, Streaming};
+use tonic::Status;
 
-use super::bounds::{CallMemory, Charge};
+use super::bounds::Charge;
 use super::caller::Caller;
 use super::deadline::{Begun, Deadline};
 use super::incoming::{Incoming, Slot};
@@ -29,13 +29,12 @@ pub(super) type Answers = Pin<Box<dyn Stream<Item = Result<StreamUpsertResponse,
 /// answered before the answers end.
 pub(super) fn answers(
     shared: Arc<Shared>,
-    requests: Streaming<StreamUpsertRequest>,
+    requests: Incoming<StreamUpsertRequest>,
     deadline: Deadline,
     caller: Caller,
-    memory: Option<Arc<CallMemory>>,
 ) -> Answers {
     let (started, answers) = mpsc::unbounded_channel();
-    tokio::spawn(read(shared, requests, deadline, caller, memory, started));
+    tokio::spawn(read(shared, requests, deadline, caller, started));
     Box::pin(UnboundedReceiverStream::new(answers).then(|started| async move {
         let Started { answered, slot } = started?;
         let answer = answered.await.unwrap_or_else(|_| Err(status::internal()));
@@ -58,10 +57,9 @@ struct Started {
 /// Starts the requests of a stream as they arrive, a bounded number at a time.
 async fn read(
     shared: Arc<Shared>,
-    requests: Streaming<StreamUpsertRequest>,
+    mut incoming: Incoming<StreamUpsertRequest>,
     deadline: Deadline,
     caller: Caller,
-    memory: Option<Arc<CallMemory>>,
     started: mpsc::UnboundedSender<Result<Started, Status>>,
 ) {
     let call = WriteCall {
@@ -72,7 +70,6 @@ async fn read(
         caller,
         memory: None,
     };
-    let mut incoming = Incoming::of(&shared, call.method, requests, deadline, memory);
     let mut in_flight = InFlight::default();
     while let Some(next) = incoming.next(started.closed()).await {
         let item = match next {

@@ -5,11 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::engine::options::Limits;
+
 /// When to stop before a search is done: at a deadline, when the caller is gone, or when the answer has no room.
 #[derive(Clone, Debug, Default)]
 pub struct Budget {
     /// The deadline of the answer.
     pub deadline: Option<Instant>,
+    /// The limits of the request; those of the engine if `None`.
+    pub limits: Option<Limits>,
     /// The room for the answer.
     pub room: AnswerRoom,
     cancelled: Arc<AtomicBool>,
@@ -24,6 +28,11 @@ impl Budget {
     /// The same budget with `room` for the answer.
     pub fn with_room(self, room: AnswerRoom) -> Self {
         Self { room, ..self }
+    }
+
+    /// The same budget with `limits` in place of those of the engine.
+    pub fn with_limits(self, limits: Option<Limits>) -> Self {
+        Self { limits, ..self }
     }
 
     /// Ends this budget and all of its clones now.

@@ -1,6 +1,7 @@
 //! Everything that a server was given to know its callers by.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::http::{HeaderMap, header};
@@ -12,9 +13,9 @@ use tonic::Status;
 use super::audit::Audit;
 use super::browser::Hosts;
 use super::error::AccessError;
-use super::keys::{KeyOptions, Keys};
+use super::keys::{self, KeyFile, KeyOptions, Keys};
 use super::reloaded::Reloaded;
-use super::rights::Rights;
+use super::rights::{Identity, RoleLimits};
 use super::tls::{self, TlsOptions};
 use super::tokens::{self, TokenOptions, Tokens};
 use crate::service::listeners::Port;
@@ -25,6 +26,10 @@ use crate::service::stream::Stream;
 pub struct AccessOptions {
     /// Static keys.
     pub keys: Vec<KeyOptions>,
+    /// The file with the keys, to be read again when it changes.
+    pub key_file: Option<KeyFile>,
+    /// Limits of callers by their roles, in place of those of all callers.
+    pub role_limits: RoleLimits,
     /// Signed tokens.
     pub tokens: Option<TokenOptions>,
     /// Encryption.
@@ -40,11 +45,15 @@ pub struct AccessOptions {
 pub struct Access(Arc<Loaded>);
 
 struct Loaded {
-    keys: Keys,
+    keys: Reloaded<Keys>,
     tokens: Option<Reloaded<Tokens>>,
     tls: Option<Reloaded<Arc<ServerConfig>>>,
     allowed_hosts: Vec<String>,
     audit: Audit,
+    /// Whether everybody may do everything. Ends with the first key, and does not return with the removal of the last.
+    is_open: AtomicBool,
+    /// How often keys or tokens were read again.
+    changes: AtomicU64,
 }
 
 impl Access {
@@ -53,15 +62,24 @@ impl Access {
     /// # Errors
     /// The first file that cannot be used.
     pub fn open(options: AccessOptions) -> Result<Self, AccessError> {
-        let AccessOptions { keys, tokens, tls, allowed_hosts, audit } = options;
-        let tokens = tokens.map(tokens::open).transpose()?;
+        let AccessOptions { keys, key_file, role_limits, tokens, tls, allowed_hosts, audit } = options;
+        let role_limits = Arc::new(role_limits);
+        let is_open = AtomicBool::new(keys.is_empty() && tokens.is_none());
+        let keys = keys::open(keys, key_file, Arc::clone(&role_limits));
+        let tokens = tokens.map(|options| tokens::open(options, role_limits)).transpose()?;
         let tls = tls.map(tls::open).transpose()?;
-        Ok(Self(Arc::new(Loaded { keys: Keys::new(keys), tokens, tls, allowed_hosts, audit })))
+        let changes = AtomicU64::new(0);
+        Ok(Self(Arc::new(Loaded { keys, tokens, tls, allowed_hosts, audit, is_open, changes })))
     }
 
     /// Returns whether everybody may do everything.
     pub(super) fn is_open(&self) -> bool {
-        self.0.keys.is_empty() && self.0.tokens.is_none()
+        self.0.is_open.load(Ordering::Acquire)
+    }
+
+    /// Returns how often credentials were read again.
+    pub(super) fn changes(&self) -> u64 {
+        self.0.changes.load(Ordering::Acquire)
     }
 
     /// Returns the record of changes and refusals.
@@ -82,11 +100,11 @@ impl Access {
         }
     }
 
-    /// Returns the name and the rights of the key or token in the headers.
+    /// Returns whom the key or token in the headers stands for.
     ///
     /// # Errors
     /// `UNAUTHENTICATED` if there is none, or it is not valid.
-    pub(super) fn identify(&self, headers: &HeaderMap) -> Result<(Arc<str>, Arc<Rights>), Status> {
+    pub(super) fn identify(&self, headers: &HeaderMap) -> Result<Identity, Status> {
         let mut values = headers.get_all(header::AUTHORIZATION).iter();
         let (value, None) = (values.next(), values.next()) else {
             return Err(Status::unauthenticated("expected one `authorization` header, found several"));
@@ -108,13 +126,18 @@ impl Access {
                 .current()
                 .check(credential)
                 .map_err(|problem| Status::unauthenticated(format!("the token is not valid: {problem}"))),
-            _ => self.0.keys.find(credential).ok_or_else(|| Status::unauthenticated("the key is not valid")),
+            _ => self
+                .0
+                .keys
+                .current()
+                .find(credential)
+                .ok_or_else(|| Status::unauthenticated("the key is not valid")),
         }
     }
 
     /// Reads files that have changed, every `interval`, until dropped.
     pub(crate) async fn watch(self, interval: Duration) {
-        if self.0.tokens.is_none() && self.0.tls.is_none() {
+        if self.0.tokens.is_none() && self.0.tls.is_none() && self.0.keys.is_constant() {
             return;
         }
         let mut ticks = tokio::time::interval(interval);
@@ -130,8 +153,15 @@ impl Access {
 
 impl Loaded {
     fn refresh(&self) {
-        if let Some(tokens) = &self.tokens {
-            tokens.refresh();
+        let has_new_keys = self.keys.refresh();
+        if !self.keys.current().is_empty() && self.is_open.swap(false, Ordering::AcqRel) {
+            tracing::warn!(
+                "there are keys now, so calls need one; if there is no audit record, it begins with the next start"
+            );
+        }
+        let has_new_tokens = self.tokens.as_ref().is_some_and(Reloaded::refresh);
+        if has_new_keys || has_new_tokens {
+            self.changes.fetch_add(1, Ordering::AcqRel);
         }
         if let Some(tls) = &self.tls {
             tls.refresh();
@@ -142,11 +172,13 @@ impl Loaded {
 impl Default for Access {
     fn default() -> Self {
         Self(Arc::new(Loaded {
-            keys: Keys::new(Vec::new()),
+            keys: keys::open(Vec::new(), None, Arc::default()),
             tokens: None,
             tls: None,
             allowed_hosts: Vec::new(),
             audit: Audit::default(),
+            is_open: AtomicBool::new(true),
+            changes: AtomicU64::new(0),
         }))
     }
 }

@@ -14,7 +14,7 @@ use tonic::Status;
 
 use super::browser::{self, Refused, is_grpc};
 use super::credentials::Access;
-use super::rights::{Need, Rights, Route};
+use super::rights::{Identity, Need, Rights, Route};
 use crate::service::caller::Caller;
 use crate::service::deadline::Deadline;
 use crate::service::listeners::Part;
@@ -62,7 +62,7 @@ fn decide(access: &Access, route: &Route, caller: &mut Caller, request: &Request
     let http = |code| if route.is_grpc() { StatusCode::OK } else { code };
     caller.rights = Rights::none();
     match access.identify(request.headers()) {
-        Ok((name, rights)) => (caller.name, caller.rights) = (Some(name), rights),
+        Ok(Identity { name, rights, .. }) => (caller.name, caller.rights) = (Some(name), rights),
         Err(_) if route.need == Need::Nothing => {}
         Err(status) => return Err(Refused { http: http(StatusCode::UNAUTHORIZED), status }),
     }

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -15,7 +16,10 @@ use serde::de::{Deserializer, Error as _};
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
 
-use super::rights::{Rights, Role};
+use super::error::AccessError;
+use super::limits::OwnLimits;
+use super::reloaded::{Reloaded, Stamp, stamp};
+use super::rights::{Identity, Rights, Role, RoleLimits};
 
 /// The start of every key, by which people and scanners of repositories recognize one.
 const PREFIX: &str = "shortlist_";
@@ -71,8 +75,7 @@ impl<'de> Deserialize<'de> for Digest {
 }
 
 /// A key that a server accepts.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyOptions {
     /// Who has the key, for the audit.
     pub name: String,
@@ -81,8 +84,44 @@ pub struct KeyOptions {
     /// What it allows.
     pub roles: BTreeSet<Role>,
     /// The indexes that the roles are for; all if `None`.
-    #[serde(default)]
     pub indexes: Option<BTreeSet<String>>,
+    /// Its limits; those of its roles where it has none.
+    pub limits: OwnLimits,
+}
+
+/// A file with static keys, which is read again when it changes.
+pub struct KeyFile {
+    path: PathBuf,
+    stamp: Option<Stamp>,
+    read: Box<dyn Fn() -> Result<Vec<KeyOptions>, String> + Send + Sync>,
+}
+
+impl KeyFile {
+    /// Watches a file from now on. `read` returns its keys, or what is wrong with it.
+    pub fn new(
+        path: PathBuf,
+        read: impl Fn() -> Result<Vec<KeyOptions>, String> + Send + Sync + 'static,
+    ) -> Self {
+        Self { stamp: stamp(&path), path, read: Box::new(read) }
+    }
+}
+
+impl fmt::Debug for KeyFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyFile").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// Returns keys that follow the changes of a file, if there is one.
+pub(super) fn open(keys: Vec<KeyOptions>, file: Option<KeyFile>, by_role: Arc<RoleLimits>) -> Reloaded<Keys> {
+    let what = "the keys";
+    let Some(KeyFile { path, stamp, read }) = file else {
+        return Reloaded::constant(what, Keys::new(keys, &by_role));
+    };
+    Reloaded::new(what, Keys::new(keys, &by_role), vec![(path.clone(), stamp)], move || {
+        let keys = read().map_err(|problem| AccessError::new(&path, problem))?;
+        Ok(Keys::new(keys, &by_role))
+    })
 }
 
 /// Returns a new key.
@@ -112,11 +151,11 @@ struct Key {
 }
 
 impl Keys {
-    pub(super) fn new(keys: Vec<KeyOptions>) -> Self {
-        let key = |KeyOptions { name, sha256, roles, indexes }| Key {
+    fn new(keys: Vec<KeyOptions>, by_role: &RoleLimits) -> Self {
+        let key = |KeyOptions { name, sha256, roles, indexes, limits }| Key {
             digest: sha256,
             name: name.into(),
-            rights: Arc::new(Rights { roles, indexes }),
+            rights: Rights::new(roles, indexes, &limits, by_role),
         };
         Self(keys.into_iter().map(key).collect())
     }
@@ -125,9 +164,9 @@ impl Keys {
         self.0.is_empty()
     }
 
-    /// Returns the name and the rights of a key. The time does not depend on which key it is, nor on how much of a hash
+    /// Returns whom a key stands for. The time does not depend on which key it is, nor on how much of a hash
     /// is right.
-    pub(super) fn find(&self, key: &str) -> Option<(Arc<str>, Arc<Rights>)> {
+    pub(super) fn find(&self, key: &str) -> Option<Identity> {
         let digest = Digest::of(key);
         let (mut found, mut at) = (Choice::from(0), 0);
         for (position, key) in (0u64..).zip(&self.0) {
@@ -139,7 +178,7 @@ impl Keys {
             return None;
         }
         let key = self.0.get(usize::try_from(at).ok()?)?;
-        Some((Arc::clone(&key.name), Arc::clone(&key.rights)))
+        Some(Identity { name: Arc::clone(&key.name), rights: Arc::clone(&key.rights), until: u64::MAX })
     }
 }
 
@@ -155,11 +194,12 @@ mod tests {
             sha256: Digest::of(key),
             roles: [Role::Read].into(),
             indexes: None,
+            limits: OwnLimits::default(),
         };
-        let known = Keys::new(keys.iter().enumerate().map(options).collect());
+        let known = Keys::new(keys.iter().enumerate().map(options).collect(), &RoleLimits::new());
         for (at, key) in keys.iter().enumerate() {
             assert_eq!(key.len(), PREFIX.len() + 64);
-            assert_eq!(&*known.find(key).unwrap().0, format!("key {at}"));
+            assert_eq!(&*known.find(key).unwrap().name, format!("key {at}"));
             assert!(known.find(&key[1..]).is_none() && known.find(&format!("{key} ")).is_none());
         }
         assert!(known.find("").is_none() && known.find(&new_key().unwrap()).is_none());

@@ -13,6 +13,7 @@
 //! | file | duty |
 //! |---|---|
 //! | `rights.rs`      | roles, and the one that each method needs |
+//! | `limits.rs`      | limits of the callers with one key or role |
 //! | `browser.rs`     | refuses what a web page makes a browser send |
 //! | `guard.rs`       | decides on a request before it is read |
 //! | `credentials.rs` | everything that a server was given to know its callers by |
@@ -20,6 +21,7 @@
 //! | `tokens.rs`      | signed tokens (JWT) |
 //! | `tls.rs`         | certificates |
 //! | `reloaded.rs`    | files that are read again when they change |
+//! | `standing.rs`    | decides on the requests of a stream, once credentials change |
 //! | `index.rs`       | decides on the index of a request |
 //! | `audit.rs`       | the record of changes and refusals |
 //! | `error.rs`       | why credentials cannot be loaded |
@@ -31,8 +33,10 @@ mod error;
 mod guard;
 mod index;
 mod keys;
+mod limits;
 mod reloaded;
 mod rights;
+mod standing;
 mod tls;
 mod tokens;
 
@@ -42,8 +46,10 @@ pub use self::credentials::{Access, AccessOptions};
 pub use self::error::AccessError;
 pub(super) use self::guard::guard;
 pub(super) use self::index::{check_index, may_list};
-pub use self::keys::{Digest, KeyOptions, new_key};
+pub use self::keys::{Digest, KeyFile, KeyOptions, new_key};
+pub use self::limits::OwnLimits;
 pub(super) use self::rights::Rights;
-pub use self::rights::Role;
+pub use self::rights::{Role, RoleLimits};
+pub(super) use self::standing::Standing;
 pub use self::tls::TlsOptions;
 pub use self::tokens::TokenOptions;

@@ -4,22 +4,24 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 
 use super::error::AccessError;
+use crate::base::regular_file;
 
 /// What changes whenever a file does: device, inode, length, and the times of its content and of its inode.
-type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
+pub(super) type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
 
 /// A value that is read from files.
 pub(super) struct Reloaded<T> {
     /// What it is, for the log.
     what: &'static str,
     files: Vec<PathBuf>,
+    /// Reads the files.
     read: Box<dyn Fn() -> Result<T, AccessError> + Send + Sync>,
     current: ArcSwap<T>,
     /// The stamps of the files before they were read last.
@@ -36,44 +38,79 @@ impl<T> Reloaded<T> {
         files: Vec<PathBuf>,
         read: impl Fn() -> Result<T, AccessError> + Send + Sync + 'static,
     ) -> Result<Self, AccessError> {
-        let seen = stamps(&files);
-        let current = ArcSwap::from_pointee(read()?);
-        Ok(Self { what, files, read: Box::new(read), current, seen: Mutex::new(seen) })
+        let stamps = stamps(&files);
+        let value = read()?;
+        Ok(Self::new(what, value, files.into_iter().zip(stamps).collect(), read))
+    }
+
+    /// Creates a value that is not of files.
+    pub(super) fn constant(what: &'static str, value: T) -> Self {
+        let read = || Err(AccessError::new("", "there is no file"));
+        Self::new(what, value, Vec::new(), read)
+    }
+
+    /// Creates a value that was read from files when they had these stamps.
+    pub(super) fn new(
+        what: &'static str,
+        value: T,
+        files: Vec<(PathBuf, Option<Stamp>)>,
+        read: impl Fn() -> Result<T, AccessError> + Send + Sync + 'static,
+    ) -> Self {
+        let (files, seen) = files.into_iter().unzip();
+        let current = ArcSwap::from_pointee(value);
+        Self { what, files, read: Box::new(read), current, seen: Mutex::new(seen) }
     }
 
     /// Returns the value.
-    pub(super) fn current(&self) -> Arc<T> {
-        self.current.load_full()
+    pub(super) fn current(&self) -> Guard<Arc<T>> {
+        self.current.load()
     }
 
-    /// Reads the files again if any of them changed.
-    pub(super) fn refresh(&self) {
+    /// Returns whether the value never changes.
+    pub(super) fn is_constant(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    /// Reads the files again if any of them changed. Returns whether there is a new value.
+    pub(super) fn refresh(&self) -> bool {
         let mut seen = self.seen.lock();
         // Before they are read: a change meanwhile is seen the next time.
         let now = stamps(&self.files);
         if *seen == now {
-            return;
+            return false;
         }
         *seen = now;
-        match (self.read)() {
+        match self.check().and_then(|()| (self.read)()) {
             Ok(value) => {
                 self.current.store(Arc::new(value));
                 tracing::info!(what = self.what, "read the changed files");
+                true
             }
             Err(error) => {
                 tracing::error!(what = self.what, %error, "cannot use the changed files; those from before stay in force");
+                false
             }
         }
+    }
+
+    /// Checks that the files are regular files: a pipe would not end.
+    fn check(&self) -> Result<(), AccessError> {
+        for path in &self.files {
+            regular_file::open(path).map_err(|error| AccessError::new(path, error))?;
+        }
+        Ok(())
     }
 }
 
 fn stamps(files: &[PathBuf]) -> Vec<Option<Stamp>> {
-    let stamp = |path: &PathBuf| {
-        let file = fs::metadata(path).ok()?;
-        let (content, inode) = ((file.mtime(), file.mtime_nsec()), (file.ctime(), file.ctime_nsec()));
-        Some((file.dev(), file.ino(), file.len(), content, inode))
-    };
-    files.iter().map(stamp).collect()
+    files.iter().map(|path| stamp(path)).collect()
+}
+
+/// Returns the stamp of a file, if it is there.
+pub(super) fn stamp(path: &Path) -> Option<Stamp> {
+    let file = fs::metadata(path).ok()?;
+    let (content, inode) = ((file.mtime(), file.mtime_nsec()), (file.ctime(), file.ctime_nsec()));
+    Some((file.dev(), file.ino(), file.len(), content, inode))
 }
 
 #[cfg(test)]
@@ -96,21 +133,21 @@ mod tests {
             text.parse::<u32>().map_err(|error| AccessError::new(&of_read, error))
         };
         let number = Reloaded::open("a number", vec![path.clone()], read).unwrap();
-        assert_eq!(*number.current(), 1);
+        assert_eq!(**number.current(), 1);
         write("2");
-        assert_eq!(*number.current(), 1);
+        assert_eq!(**number.current(), 1);
         number.refresh();
-        assert_eq!(*number.current(), 2);
+        assert_eq!(**number.current(), 2);
         for _ in 0..2 {
             write("two");
             number.refresh();
-            assert_eq!(*number.current(), 2);
+            assert_eq!(**number.current(), 2);
         }
         fs::remove_file(&path).unwrap();
         number.refresh();
-        assert_eq!(*number.current(), 2);
+        assert_eq!(**number.current(), 2);
         write("3");
         number.refresh();
-        assert_eq!(*number.current(), 3);
+        assert_eq!(**number.current(), 3);
     }
 }

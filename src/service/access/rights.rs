@@ -1,10 +1,11 @@
 //! Roles, and which of them each method needs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::limits::OwnLimits;
 use crate::service::listeners::Part;
 
 /// What a key or token allows. No role implies another.
@@ -45,23 +46,40 @@ impl TryFrom<String> for Role {
     }
 }
 
+/// The limits of the roles that have some.
+pub type RoleLimits = BTreeMap<Role, OwnLimits>;
+
 /// What a caller may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rights {
     pub(super) roles: BTreeSet<Role>,
     /// The names of the indexes that the roles are for; all if `None`.
     pub(super) indexes: Option<BTreeSet<String>>,
+    /// The limits of the caller; those of all where it has none.
+    pub(crate) limits: OwnLimits,
 }
 
 impl Rights {
+    /// Returns the rights of a credential with limits of its own, and with those of its roles where it has none: of several
+    /// roles the most generous limit that one of them sets.
+    pub(super) fn new(
+        roles: BTreeSet<Role>,
+        indexes: Option<BTreeSet<String>>,
+        own: &OwnLimits,
+        by_role: &RoleLimits,
+    ) -> Arc<Self> {
+        let of_roles = OwnLimits::most_generous(roles.iter().filter_map(|role| by_role.get(role)));
+        Arc::new(Self { roles, indexes, limits: own.or(&of_roles) })
+    }
+
     /// All roles for all indexes.
     pub(crate) fn all() -> Arc<Self> {
-        Arc::new(Self { roles: Role::ALL.into(), indexes: None })
+        Arc::new(Self { roles: Role::ALL.into(), indexes: None, limits: OwnLimits::default() })
     }
 
     /// No roles.
     pub(super) fn none() -> Arc<Self> {
-        Arc::new(Self { roles: BTreeSet::new(), indexes: None })
+        Arc::new(Self { roles: BTreeSet::new(), indexes: None, limits: OwnLimits::default() })
     }
 
     /// Returns whether the caller has a role.
@@ -73,6 +91,16 @@ impl Rights {
     pub(crate) fn include(&self, index: &str) -> bool {
         self.indexes.as_ref().is_none_or(|indexes| indexes.contains(index))
     }
+}
+
+/// Whom a credential stands for.
+#[derive(Clone, Debug)]
+pub(super) struct Identity {
+    /// The name of the key, or the subject of the token.
+    pub(super) name: Arc<str>,
+    pub(super) rights: Arc<Rights>,
+    /// The last second at which it is valid, since 1970; `u64::MAX` for ever.
+    pub(super) until: u64,
 }
 
 /// What a call needs.

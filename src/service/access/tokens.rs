@@ -3,25 +3,38 @@
 //! What flows in: a token. What flows out: its subject and rights, or why it is not valid. The algorithm is that of the
 //! key in the file. A token that names another one is refused, so nobody can sign with a public key as if it were a
 //! shared secret.
+//!
+//! A client sends the same token with every call, and its signature takes up to 105 µs to verify. So valid tokens are
+//! remembered as they were sent, together with the keys that they were verified with: other keys verify again.
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm, PublicKeyUse};
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header, get_current_timestamp};
+use lru::LruCache;
+use parking_lot::Mutex;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::error::AccessError;
+use super::limits::OwnLimits;
 use super::reloaded::Reloaded;
-use super::rights::{Rights, Role};
+use super::rights::{Identity, Rights, Role, RoleLimits};
 
 /// How far the clocks of the issuer and of this server may differ, in seconds.
 const LEEWAY_SECONDS: u64 = 5;
 /// Least length of the shared secret of HS256 in base64, which stands for 256 bits.
 const MIN_SECRET_LENGTH: usize = 43;
+
+/// How many valid tokens are remembered: the ones used last.
+const REMEMBERED: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
+/// The longest token to remember, in bytes. All of them take at most 4 MiB.
+const MAX_REMEMBERED_BYTES: usize = 4096;
 
 const LACKS_CLAIM: &str = "it lacks one of the claims exp, aud, iss and sub";
 
@@ -37,7 +50,12 @@ pub struct TokenOptions {
 }
 
 /// Checks tokens.
-pub(super) struct Tokens(Vec<TokenKey>);
+pub(super) struct Tokens {
+    keys: Vec<TokenKey>,
+    by_role: Arc<RoleLimits>,
+    /// Tokens that these keys have verified.
+    verified: Mutex<LruCache<Box<str>, Verified>>,
+}
 
 /// A key that signs tokens.
 struct TokenKey {
@@ -46,9 +64,21 @@ struct TokenKey {
     validation: Validation,
 }
 
+/// What a token with a right signature says.
+#[derive(Clone)]
+struct Verified {
+    identity: Identity,
+    /// The first second at which it is valid, since 1970.
+    from: u64,
+}
+
 #[derive(Deserialize)]
 struct Claims {
     sub: Option<String>,
+    #[serde(default)]
+    exp: Value,
+    #[serde(default)]
+    nbf: Value,
     /// Names that are no role are of other services.
     #[serde(default)]
     roles: Vec<String>,
@@ -59,11 +89,11 @@ struct Claims {
 ///
 /// # Errors
 /// If it cannot be read, or has a key that cannot be used.
-pub(super) fn open(options: TokenOptions) -> Result<Reloaded<Tokens>, AccessError> {
-    Reloaded::open("the keys of tokens", vec![options.jwks.clone()], move || read(&options))
+pub(super) fn open(options: TokenOptions, by_role: Arc<RoleLimits>) -> Result<Reloaded<Tokens>, AccessError> {
+    Reloaded::open("the keys of tokens", vec![options.jwks.clone()], move || read(&options, &by_role))
 }
 
-fn read(options: &TokenOptions) -> Result<Tokens, AccessError> {
+fn read(options: &TokenOptions, by_role: &Arc<RoleLimits>) -> Result<Tokens, AccessError> {
     let path = &options.jwks;
     let text = fs::read(path).map_err(|error| AccessError::new(path, error))?;
     let set: JwkSet = serde_json::from_slice(&text)
@@ -86,7 +116,8 @@ fn read(options: &TokenOptions) -> Result<Tokens, AccessError> {
         validation.set_required_spec_claims(&["exp", "aud", "iss", "sub"]);
         keys.push(TokenKey { id: jwk.common.key_id.clone(), key, validation });
     }
-    Ok(Tokens(keys))
+    let by_role = Arc::clone(by_role);
+    Ok(Tokens { keys, by_role, verified: Mutex::new(LruCache::new(REMEMBERED)) })
 }
 
 /// Returns the one algorithm that a key is for.
@@ -109,13 +140,34 @@ fn algorithm_of(jwk: &Jwk) -> Result<Algorithm, &'static str> {
 }
 
 impl Tokens {
-    /// Returns the subject and the rights of a token.
+    /// Returns whom a token stands for.
     ///
     /// # Errors
     /// Why it is not valid.
-    pub(super) fn check(&self, token: &str) -> Result<(Arc<str>, Arc<Rights>), &'static str> {
+    pub(super) fn check(&self, token: &str) -> Result<Identity, &'static str> {
+        let remembered = self.verified.lock().get(token).cloned();
+        match remembered {
+            Some(verified) if verified.is_valid_at(get_current_timestamp()) => Ok(verified.identity),
+            _ => self.verify_and_remember(token).map(|verified| verified.identity),
+        }
+    }
+
+    fn verify_and_remember(&self, token: &str) -> Result<Verified, &'static str> {
+        let verified = self.verify(token);
+        let mut remembered = self.verified.lock();
+        match &verified {
+            Ok(verified) if token.len() <= MAX_REMEMBERED_BYTES => {
+                remembered.put(token.into(), verified.clone());
+            }
+            // It may have been valid before.
+            _ => _ = remembered.pop(token),
+        }
+        verified
+    }
+
+    fn verify(&self, token: &str) -> Result<Verified, &'static str> {
         let header = decode_header(token).map_err(|error| problem(error.kind()))?;
-        let key = match (&header.kid, self.0.as_slice()) {
+        let key = match (&header.kid, self.keys.as_slice()) {
             (None, [only]) => only,
             (None, _) => return Err("it has no `kid`, which says with which key it was signed"),
             (Some(id), keys) => {
@@ -124,10 +176,23 @@ impl Tokens {
             }
         };
         let token = decode::<Claims>(token, &key.key, &key.validation);
-        let Claims { sub, roles, indexes } = token.map_err(|error| problem(error.kind()))?.claims;
+        let Claims { sub, exp, nbf, roles, indexes } = token.map_err(|error| problem(error.kind()))?.claims;
         let roles =
             Role::ALL.into_iter().filter(|role| roles.iter().any(|name| name == role.name())).collect();
-        Ok((sub.ok_or(LACKS_CLAIM)?.into(), Arc::new(Rights { roles, indexes })))
+        // Both are numbers if they are there, as the token is valid. Fractions are rounded as for the validation.
+        let seconds = |claim: Value| claim.as_f64().map_or(0, |seconds| seconds.round() as u64);
+        let until = seconds(exp).saturating_add(LEEWAY_SECONDS);
+        let name = sub.ok_or(LACKS_CLAIM)?.into();
+        let rights = Rights::new(roles, indexes, &OwnLimits::default(), &self.by_role);
+        let from = seconds(nbf).saturating_sub(LEEWAY_SECONDS);
+        Ok(Verified { identity: Identity { name, rights, until }, from })
+    }
+}
+
+impl Verified {
+    /// Returns whether the token is valid at a time, in seconds since 1970.
+    fn is_valid_at(&self, now: u64) -> bool {
+        (self.from..=self.identity.until).contains(&now)
     }
 }
 
@@ -143,5 +208,69 @@ fn problem(error: &ErrorKind) -> &'static str {
         }
         ErrorKind::MissingRequiredClaim(_) => LACKS_CLAIM,
         _ => "it is malformed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jsonwebtoken::{EncodingKey, Header, encode};
+    use serde_json::json;
+
+    use super::*;
+
+    fn tokens() -> Tokens {
+        let jwks = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tokens/jwks.json").into();
+        let options = TokenOptions { jwks, issuer: "us".to_owned(), audience: "shortlist".to_owned() };
+        read(&options, &Arc::default()).unwrap()
+    }
+
+    fn token(subject: &str, secret: &[u8]) -> String {
+        let header = Header { kid: Some("hs".to_owned()), ..Header::new(Algorithm::HS256) };
+        let exp = get_current_timestamp() + 3600;
+        let claims = json!({"sub": subject, "iss": "us", "aud": "shortlist", "exp": exp, "roles": ["read"]});
+        encode(&header, &claims, &EncodingKey::from_secret(secret)).unwrap()
+    }
+
+    const SECRET: &[u8] = b"a secret of the tests, with more than 256 bits";
+
+    #[test]
+    fn valid_tokens_are_remembered_and_others_are_not() {
+        let tokens = tokens();
+        let remembered = || tokens.verified.lock().len();
+        let valid = token("alice", SECRET);
+        for _ in 0..2 {
+            assert_eq!(&*tokens.check(&valid).unwrap().name, "alice");
+            assert_eq!(remembered(), 1);
+        }
+        let forged = token("alice", b"another secret");
+        let (start, end) = (valid.rfind('.').unwrap(), forged.rfind('.').unwrap());
+        let forged = format!("{}{}", &valid[..start], &forged[end..]);
+        for _ in 0..2 {
+            assert_eq!(tokens.check(&forged).unwrap_err(), "its signature is wrong");
+        }
+        assert!(tokens.check(&valid[..start]).is_err() && tokens.check("").is_err());
+        let long = "a".repeat(MAX_REMEMBERED_BYTES);
+        assert_eq!(&*tokens.check(&token(&long, SECRET)).unwrap().name, long);
+        assert_eq!(remembered(), 1);
+        for at in 0..REMEMBERED.get() + 10 {
+            tokens.check(&token(&at.to_string(), SECRET)).unwrap();
+        }
+        assert_eq!(remembered(), REMEMBERED.get());
+    }
+
+    #[test]
+    fn a_remembered_token_is_looked_at_again_for_time() {
+        let tokens = tokens();
+        let valid = token("alice", SECRET);
+        tokens.check(&valid).unwrap();
+        let remembered = || tokens.verified.lock().get(&*valid).unwrap().clone();
+        let until = remembered().identity.until;
+        let verified = Verified { from: until - 10, ..remembered() };
+        let is_valid = [until - 11, until - 10, until, until + 1].map(|now| verified.is_valid_at(now));
+        assert_eq!(is_valid, [false, true, true, false]);
+        // Once it is not valid by what is remembered, the whole token decides.
+        tokens.verified.lock().get_mut(&*valid).unwrap().identity.until = 0;
+        tokens.check(&valid).unwrap();
+        assert_eq!(remembered().identity.until, until);
     }
 }

@@ -70,8 +70,6 @@ pub(crate) struct Dispatcher {
     spawn: Spawn,
     metrics: LoadMetrics,
     threads: usize,
-    /// The most calls of one client that wait.
-    max_per_client: usize,
     started: Instant,
 }
 
@@ -87,9 +85,9 @@ struct Ended {
 
 impl Dispatcher {
     /// Gives calls to a pool of this many threads by `spawn`.
-    pub(crate) fn new(threads: usize, spawn: Spawn, metrics: LoadMetrics, max_per_client: usize) -> Self {
+    pub(crate) fn new(threads: usize, spawn: Spawn, metrics: LoadMetrics) -> Self {
         let started = Instant::now();
-        Self { state: Mutex::default(), spawn, metrics, threads, max_per_client, started }
+        Self { state: Mutex::default(), spawn, metrics, threads, started }
     }
 
     /// A point in time as a [`Place`] has it.
@@ -145,8 +143,8 @@ impl Dispatcher {
         now: Instant,
     ) -> Option<(&'static str, Status)> {
         let calls = state.queue.calls_of(&place.client);
-        if calls >= self.max_per_client {
-            let most = self.max_per_client;
+        let most = place.max_waiting;
+        if calls >= most {
             let text = format!(
                 "limits.max_queued_per_client: expected at most {most} searches, found {}",
                 calls + 1
@@ -243,13 +241,13 @@ mod tests {
 
     fn dispatcher(threads: usize) -> Arc<Dispatcher> {
         let spawn: Spawn = Box::new(|work| _ = std::thread::spawn(work));
-        Arc::new(Dispatcher::new(threads, spawn, Metrics::new(Vec::new()).load, 1000))
+        Arc::new(Dispatcher::new(threads, spawn, Metrics::new(Vec::new()).load))
     }
 
     /// Submits a call that says when it begins, and ends when it is told to. It says nothing of the cost of others.
     fn submit(dispatcher: &Arc<Dispatcher>, cost: u64) -> (Receiver<()>, Sender<()>) {
         let client = Client::Address(Ipv4Addr::LOCALHOST.into());
-        let place = Place { client, connection: 1, deadline: u64::MAX };
+        let place = Place { client, connection: 1, deadline: u64::MAX, max_waiting: usize::MAX };
         let ((begins, begun), (end, ended)) = (channel(), channel());
         let call = move |turn| {
             assert!(matches!(turn, Turn::Compute), "refused");

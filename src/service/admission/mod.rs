@@ -17,7 +17,7 @@ mod dispatcher;
 mod flows;
 mod permits;
 mod queue;
-mod quota;
+pub(super) mod quota;
 mod rates;
 mod speed;
 

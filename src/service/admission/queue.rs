@@ -16,6 +16,8 @@ pub(crate) struct Place {
     pub(crate) connection: u16,
     /// In nanoseconds of any clock.
     pub(crate) deadline: u64,
+    /// The most calls of the client that may wait.
+    pub(crate) max_waiting: usize,
 }
 
 /// Calls of one connection, by deadline and order of arrival, with their costs.
@@ -155,7 +157,7 @@ mod tests {
     }
 
     fn place(number: u8, connection: u16, deadline: u64) -> Place {
-        Place { client: client(number), connection, deadline }
+        Place { client: client(number), connection, deadline, max_waiting: usize::MAX }
     }
 
     /// Client, connection, deadline and cost.

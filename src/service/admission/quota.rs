@@ -15,64 +15,76 @@ use crate::service::error::InvalidField;
 use crate::service::options::CallerLimits;
 use crate::service::status;
 
-/// The limits of callers, and what they used of their rates.
+/// What callers used of their rates.
+#[derive(Default)]
 pub(crate) struct Quota {
-    pub(crate) limits: CallerLimits,
     searches: Rate,
     /// In nanoseconds.
     cost: Rate,
 }
 
 impl Quota {
-    pub(crate) fn new(limits: CallerLimits) -> Self {
-        let searches = Rate::new(limits.max_searches_per_second as u64);
-        let cost = Rate::new((limits.max_cost_ms_per_second as u64).saturating_mul(1_000_000));
-        Self { limits, searches, cost }
-    }
-
-    /// Checks what a request asks for. `path` is the path of the request within the call.
-    ///
-    /// # Errors
-    /// `INVALID_ARGUMENT` with the field, the limit and what was found.
-    pub(crate) fn check(&self, request: &SearchRequest, path: &str) -> Result<(), Status> {
-        let limits = &self.limits;
-        let is_exact = request.effort == Effort::Exact || request.plan == Some(Plan::ExactScan);
-        let interests = match &request.query {
-            Query::Interests(interests) => interests.len(),
-            Query::Vector(_) | Query::Seeds(_) => 1,
-        };
-        let problem = if is_exact && !limits.allow_exact {
-            let field = if request.effort == Effort::Exact { "params.exact" } else { "params.plan" };
-            Some((field, "expected another effort: limits.allow_exact is false, found exact".to_owned()))
-        } else if request.offset > limits.max_offset {
-            let most = limits.max_offset;
-            Some(("offset", format!("expected at most {most} (limits.max_offset), found {}", request.offset)))
-        } else if interests > limits.max_interests {
-            let most = limits.max_interests;
-            let problem = format!("expected at most {most} (limits.max_interests), found {interests}");
-            Some(("query.interests", problem))
-        } else {
-            None
-        };
-        match problem {
-            Some((field, problem)) => Err(status::of(&InvalidField::new(field, problem).into(), path)),
-            None => Ok(()),
-        }
-    }
-
     /// Uses the rates of a client for one search of an expected cost, both in nanoseconds of any clock. On refusal also
     /// returns the name of the rate.
-    pub(crate) fn take(&self, client: &Client, cost: u64, now: u64) -> Result<(), (&'static str, Status)> {
+    pub(crate) fn take(
+        &self,
+        client: &Client,
+        limits: &CallerLimits,
+        cost: u64,
+        now: u64,
+    ) -> Result<(), (&'static str, Status)> {
         let refuse = |reason, key: &str, most: usize, nanos| {
             let text = format!("{key}: this client uses more than {most}");
             (reason, refusal(text, Duration::from_nanos(nanos)))
         };
-        let CallerLimits { max_searches_per_second, max_cost_ms_per_second, .. } = self.limits;
-        self.searches.take(client, 1, now).map_err(|nanos| {
+        let CallerLimits { max_searches_per_second, max_cost_ms_per_second, .. } = *limits;
+        self.searches.take(client, max_searches_per_second as u64, 1, now).map_err(|nanos| {
             refuse("search_rate", "limits.max_searches_per_second", max_searches_per_second, nanos)
         })?;
-        self.cost.take(client, cost, now).map_err(|nanos| {
+        let nanos_per_second = (max_cost_ms_per_second as u64).saturating_mul(1_000_000);
+        self.cost.take(client, nanos_per_second, cost, now).map_err(|nanos| {
             refuse("cost_rate", "limits.max_cost_ms_per_second", max_cost_ms_per_second, nanos)
         })
+    }
+}
+
+/// Checks that a caller may ask for an explanation, which scores every video.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` with the field and the limit.
+pub(crate) fn check_explanation(limits: &CallerLimits) -> Result<(), Status> {
+    if limits.allow_exact {
+        return Ok(());
+    }
+    let problem = "expected no explanation, which scores every video: limits.allow_exact is false";
+    Err(status::of(&InvalidField::new("video_id", problem).into(), ""))
+}
+
+/// Checks what a request asks for. `path` is the path of the request within the call.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` with the field, the limit and what was found.
+pub(crate) fn check(limits: &CallerLimits, request: &SearchRequest, path: &str) -> Result<(), Status> {
+    let is_exact = request.effort == Effort::Exact || request.plan == Some(Plan::ExactScan);
+    let interests = match &request.query {
+        Query::Interests(interests) => interests.len(),
+        Query::Vector(_) | Query::Seeds(_) => 1,
+    };
+    let problem = if is_exact && !limits.allow_exact {
+        let field = if request.effort == Effort::Exact { "params.exact" } else { "params.plan" };
+        Some((field, "expected another effort: limits.allow_exact is false, found exact".to_owned()))
+    } else if request.offset > limits.max_offset {
+        let most = limits.max_offset;
+        Some(("offset", format!("expected at most {most} (limits.max_offset), found {}", request.offset)))
+    } else if interests > limits.max_interests {
+        let most = limits.max_interests;
+        let problem = format!("expected at most {most} (limits.max_interests), found {interests}");
+        Some(("query.interests", problem))
+    } else {
+        None
+    };
+    match problem {
+        Some((field, problem)) => Err(status::of(&InvalidField::new(field, problem).into(), path)),
+        None => Ok(()),
     }
 }

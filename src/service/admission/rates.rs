@@ -13,26 +13,20 @@ const SECOND: u64 = 1_000_000_000;
 /// Clients that owe nothing are forgotten once there are this many.
 const CLIENTS: usize = 4096;
 
-/// A rate, and the clients that used it.
-#[derive(Debug)]
+/// What clients used of a rate.
+#[derive(Debug, Default)]
 pub(super) struct Rate {
-    /// Units per second; 0 for any number.
-    per_second: u64,
     /// When the use of each client is paid off, in nanoseconds.
     paid_at: Mutex<HashMap<Client, u64>>,
 }
 
 impl Rate {
-    pub(super) fn new(per_second: u64) -> Self {
-        Self { per_second, paid_at: Mutex::default() }
-    }
-
-    /// Uses `units` at `now`, in nanoseconds.
+    /// Uses `units` at `now`, in nanoseconds, of a client that may use `per_second`; 0 for any number.
     ///
     /// # Errors
     /// The nanoseconds after which the client may use `units`. Nothing is used.
-    pub(super) fn take(&self, client: &Client, units: u64, now: u64) -> Result<(), u64> {
-        if self.per_second == 0 {
+    pub(super) fn take(&self, client: &Client, per_second: u64, units: u64, now: u64) -> Result<(), u64> {
+        if per_second == 0 {
             return Ok(());
         }
         let mut all = self.paid_at.lock();
@@ -40,7 +34,7 @@ impl Rate {
             all.retain(|_, paid_at| *paid_at > now);
         }
         let paid_at = all.get(client).map_or(now, |paid_at| now.max(*paid_at));
-        let price = u128::from(units) * u128::from(SECOND) / u128::from(self.per_second);
+        let price = u128::from(units) * u128::from(SECOND) / u128::from(per_second);
         let price = u64::try_from(price).unwrap_or(u64::MAX);
         // One call that costs more than a second of the rate may pass if nothing else is owed.
         let most = now + SECOND;
@@ -70,26 +64,26 @@ mod tests {
             calls in proptest::collection::vec((0u8..3, 1u64..20, 0u64..SECOND / 10), 1..300),
         ) {
             const PER_SECOND: u64 = 20;
-            let rate = Rate::new(PER_SECOND);
+            let rate = Rate::default();
             let mut now = 0;
             let mut used = [0; 3];
             for (of, units, pause) in calls {
                 now += pause;
-                match rate.take(&client(of), units, now) {
+                match rate.take(&client(of), PER_SECOND, units, now) {
                     Ok(()) => used[usize::from(of)] += units,
-                    Err(delay) => prop_assert!(rate.take(&client(of), units, now + delay).is_ok()),
+                    Err(delay) => prop_assert!(rate.take(&client(of), PER_SECOND, units, now + delay).is_ok()),
                 }
                 // A retry in the future was taken, too, so that only the sum of what was taken now is compared.
                 let most = u128::from(PER_SECOND) * u128::from(now + 2 * SECOND) / u128::from(SECOND) + 20;
                 prop_assert!(used.iter().all(|used| u128::from(*used) <= most));
             }
-            prop_assert!(rate.take(&client(9), PER_SECOND, now).is_ok());
+            prop_assert!(rate.take(&client(9), PER_SECOND, PER_SECOND, now).is_ok());
         }
     }
 
     #[test]
     fn no_rate_is_any_rate() {
-        let rate = Rate::new(0);
-        assert!((0..100).all(|_| rate.take(&client(1), u64::MAX, 0).is_ok()));
+        let rate = Rate::default();
+        assert!((0..100).all(|_| rate.take(&client(1), 0, u64::MAX, 0).is_ok()));
     }
 }

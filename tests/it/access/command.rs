@@ -1,10 +1,20 @@
 //! Keys, certificates and ports of the real binary.
 
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::os::fd::AsFd as _;
 use std::process::{Command, Output};
+use std::sync::{Arc, Mutex};
 
-use crate::harness::credentials::{Authority, replace};
+use shortlist::service::proto::retrieval_client::RetrievalClient;
+use shortlist::service::proto::search_stream_item::Item;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::Code;
+
+use crate::harness::credentials::{Authority, call, connect, replace};
 use crate::harness::process::{Served, serve, shortlist};
-use crate::harness::{TestIndex, video_id};
+use crate::harness::{DIM, TestIndex, eventually, request, video_id};
 
 fn run(command: &mut Command) -> (bool, String) {
     let Output { status, stdout, stderr } = command.output().unwrap();
@@ -131,6 +141,172 @@ fn commands_prove_who_they_are_over_tls() {
         .collect();
     assert_eq!(whos, [serde_json::Value::Null, "reader".into(), "remover".into()], "{events}");
     assert!(!events.contains(&reader) && !events.contains(&remover));
+}
+
+/// The log of a server, as far as it was written.
+fn log_of(served: &Served) -> Arc<Mutex<String>> {
+    let stderr = File::from(served.stderr.as_fd().try_clone_to_owned().unwrap());
+    let log = Arc::new(Mutex::new(String::new()));
+    let of_reader = Arc::clone(&log);
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            *of_reader.lock().unwrap() += &format!("{line}\n");
+        }
+    });
+    log
+}
+
+#[tokio::test]
+async fn keys_are_added_changed_and_revoked_without_a_restart() {
+    let index = TestIndex::new(20);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("serve.toml");
+    let (first, first_lines) = new_key("first", "read");
+    let (second, second_lines) = new_key("second", "read");
+    let write = |text: &str| replace(&path, &format!("poll_interval = '20ms'\naudit = 'off'\n{text}"));
+    write(&first_lines);
+    let mut command = serve(&index);
+    command.arg("--config").arg(&path);
+    let served = Served::start(command);
+    let log = log_of(&served);
+    let logs = async |parts: &[&str]| {
+        eventually("a line in the log", async || {
+            let log = log.lock().unwrap();
+            log.lines().any(|line| parts.iter().all(|part| line.contains(part)))
+        })
+        .await;
+    };
+    let first = connect(served.address, Some(&first)).await;
+    let second = connect(served.address, Some(&second)).await;
+    let nobody = connect(served.address, None).await;
+    let search = async |connection: &_| call(connection, "Search", "default").await;
+    assert_eq!((search(&first).await, search(&second).await), (Code::Ok, Code::Unauthenticated));
+    let (requests, stream) = mpsc::unbounded_channel();
+    requests.send(request(&[1.0; DIM], 1)).unwrap();
+    let mut client = RetrievalClient::new(first.clone());
+    let mut answers = client.stream_search(UnboundedReceiverStream::new(stream)).await.unwrap().into_inner();
+    let answer = answers.message().await.unwrap().unwrap();
+    assert!(matches!(answer.item, Some(Item::Response(_))), "{answer:?}");
+
+    // Added. The rights of the other key are the same, so its stream goes on.
+    write(&format!("{first_lines}\n{second_lines}"));
+    eventually("the second key", async || search(&second).await == Code::Ok).await;
+    requests.send(request(&[1.0; DIM], 1)).unwrap();
+    let answer = answers.message().await.unwrap().unwrap();
+    assert!(matches!(answer.item, Some(Item::Response(_))), "{answer:?}");
+
+    // Revoked, on open connections and in a stream.
+    write(&second_lines);
+    eventually("the first key to be revoked", async || search(&first).await == Code::Unauthenticated).await;
+    assert_eq!(search(&second).await, Code::Ok);
+    requests.send(request(&[1.0; DIM], 1)).unwrap();
+    let status = answers.message().await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::Unauthenticated, "the key is not valid"));
+
+    // Changed.
+    let (requests, stream) = mpsc::unbounded_channel();
+    requests.send(request(&[1.0; DIM], 1)).unwrap();
+    let mut client = RetrievalClient::new(second.clone());
+    let mut answers = client.stream_search(UnboundedReceiverStream::new(stream)).await.unwrap().into_inner();
+    answers.message().await.unwrap().unwrap();
+    let writer = second_lines.replace("\"read\"", "\"write\"");
+    write(&writer);
+    eventually("the changed role", async || search(&second).await == Code::PermissionDenied).await;
+    assert_eq!(call(&second, "Upsert", "default").await, Code::Ok);
+    requests.send(request(&[1.0; DIM], 1)).unwrap();
+    let status = answers.message().await.unwrap_err();
+    assert_eq!(status.message(), "the rights of the credential have changed: call again");
+
+    // A file with a mistake changes nothing, and the log says where the mistake is.
+    let file = path.to_str().unwrap();
+    write("[[keys]\n");
+    logs(&["ERROR", file, "line 3"]).await;
+    write(&format!("{second_lines}\n{}", second_lines.replace("second", "third")));
+    logs(&["ERROR", file, "keys.sha256: expected a different key for each name"]).await;
+    write(&second_lines.replace("read", "root"));
+    logs(&["ERROR", file, "unknown role \"root\""]).await;
+    std::fs::remove_file(&path).unwrap();
+    logs(&["ERROR", file, "No such file"]).await;
+    rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
+    logs(&["ERROR", file, "not a regular file"]).await;
+    assert_eq!(
+        (search(&second).await, search(&first).await),
+        (Code::PermissionDenied, Code::Unauthenticated)
+    );
+
+    // Other settings wait for a restart.
+    write(&format!("threads = 1\n{first_lines}\n[limits]\nmax_k = 7\n"));
+    eventually("the first key to be back", async || search(&first).await == Code::Ok).await;
+    assert_eq!(search(&second).await, Code::Unauthenticated);
+    logs(&["WARN", "limits.max_k, threads", "restart"]).await;
+
+    // Without keys, nobody may call.
+    write("");
+    eventually("all keys to be revoked", async || search(&first).await == Code::Unauthenticated).await;
+    assert_eq!(
+        (search(&nobody).await, search(&second).await),
+        (Code::Unauthenticated, Code::Unauthenticated)
+    );
+}
+
+#[tokio::test]
+async fn the_first_key_closes_a_server_that_was_open_to_everybody() {
+    let index = TestIndex::new(20);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("serve.toml");
+    let (key, lines) = new_key("first", "read");
+    replace(&path, "poll_interval = '20ms'\n");
+    let mut command = serve(&index);
+    command.arg("--config").arg(&path);
+    let served = Served::start(command);
+    let (nobody, holder) = (connect(served.address, None).await, connect(served.address, Some(&key)).await);
+    assert_eq!(call(&nobody, "Search", "default").await, Code::Ok);
+    let (requests, stream) = mpsc::unbounded_channel();
+    requests.send(request(&[1.0; DIM], 1)).unwrap();
+    let mut client = RetrievalClient::new(nobody.clone());
+    let mut answers = client.stream_search(UnboundedReceiverStream::new(stream)).await.unwrap().into_inner();
+    answers.message().await.unwrap().unwrap();
+    replace(&path, &format!("poll_interval = '20ms'\n{lines}"));
+    eventually("the server to be closed", async || {
+        call(&nobody, "Search", "default").await == Code::Unauthenticated
+    })
+    .await;
+    assert_eq!(call(&holder, "Search", "default").await, Code::Ok);
+    requests.send(request(&[1.0; DIM], 1)).unwrap();
+    assert_eq!(answers.message().await.unwrap_err().code(), Code::Unauthenticated);
+}
+
+#[test]
+fn a_token_leaves_this_machine_only_encrypted() {
+    // Addresses of documentation, where nobody answers.
+    for address in
+        ["192.0.2.1:50051", "http://192.0.2.1:50051", "HTTP://[2001:db8::1]:1", "http://search.invalid:1"]
+    {
+        for call in [&["get"][..], &["takedown"], &["delete"], &["restore"]] {
+            let (ok, error) = run(shortlist().args(call).args(["--addr", address, "--token", "secret", "1"]));
+            assert!(!ok && error.contains("the token would be sent unencrypted"), "{error}");
+            assert!(error.contains(&format!("--addr {address}")) && !error.contains("secret"), "{error}");
+        }
+        let mut command = shortlist();
+        command.args(["query", "--addr", address, "--video", "1"]).env("SHORTLIST_TOKEN", "secret");
+        let (ok, error) = run(&mut command);
+        assert!(!ok && error.contains("the token would be sent unencrypted"), "{error}");
+    }
+    // These names have no address, so the attempt fails at once.
+    for more in [&["--insecure", "--token", "secret"][..], &[]] {
+        let mut command = shortlist();
+        command.args(["get", "--addr", "http://search.invalid:1"]).args(more).arg("1");
+        let (ok, error) = run(&mut command);
+        assert!(!ok && error.contains("cannot reach") && !error.contains("unencrypted"), "{error}");
+    }
+    let index = TestIndex::new(5);
+    let served = Served::start(serve(&index));
+    for host in ["127.0.0.1", "localhost"] {
+        let address = format!("{host}:{}", served.address.port());
+        let id = video_id(1).to_string();
+        let (ok, text) = run(shortlist().args(["get", "--token", "secret", "--addr", &address, &id]));
+        assert!(ok, "{text}");
+    }
 }
 
 #[test]

@@ -3,6 +3,8 @@
 mod audit;
 mod browsers;
 mod command;
+mod limits;
+mod matrix;
 mod rights;
 mod tls;
 mod tokens;

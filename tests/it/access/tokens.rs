@@ -101,6 +101,30 @@ async fn what_is_wrong_with_a_token_is_refused() {
 }
 
 #[tokio::test]
+async fn a_token_that_was_accepted_expires_and_vouches_for_no_other() {
+    let index = TestIndex::new(20);
+    let server = server(&index).await;
+    for id in ["hs", "rs", "es"] {
+        let signing = signing_key(id);
+        let code =
+            async |token: &str| call(&connect(server.address, Some(token)).await, "Search", "videos").await;
+        let whole = token(&claims(), Some(id), &signing);
+        assert_eq!(code(&whole).await, Code::Ok, "{id}");
+        let (signed, signature) = whole.rsplit_once('.').unwrap();
+        let other = token(&with("sub", json!("bob")), Some(id), &signing);
+        for signature in ["", &signature[..signature.len() - 1], other.rsplit_once('.').unwrap().1] {
+            let forged = format!("{signed}.{signature}");
+            assert_eq!(code(&forged).await, Code::Unauthenticated, "{id}");
+        }
+        // It has expired, and is accepted for the leeway.
+        let old = token(&with("exp", json!(now() - 2)), Some(id), &signing);
+        assert_eq!(code(&old).await, Code::Ok, "{id}");
+        eventually("the token to expire", async || code(&old).await == Code::Unauthenticated).await;
+        assert_eq!(code(&whole).await, Code::Ok, "{id}");
+    }
+}
+
+#[tokio::test]
 async fn the_key_and_not_the_token_says_the_algorithm() {
     let index = TestIndex::new(20);
     let server = server(&index).await;
@@ -140,9 +164,12 @@ async fn a_key_that_leaves_the_file_is_revoked_and_a_bad_file_changes_nothing() 
     replace(&path, &text);
     let options = AccessOptions { tokens: Some(token_options(path.clone())), ..AccessOptions::default() };
     let server = TestServer::start(&[("videos", &index)], with_access(options)).await;
+    // The same tokens all the time, as a client sends them.
+    let (rs, es) =
+        (token(&claims(), Some("rs"), &signing_key("rs")), token(&claims(), Some("es"), &signing_key("es")));
     let code = async |id: &str| {
-        let token = token(&claims(), Some(id), &signing_key(id));
-        call(&connect(server.address, Some(&token)).await, "Search", "videos").await
+        let token = if id == "rs" { &rs } else { &es };
+        call(&connect(server.address, Some(token)).await, "Search", "videos").await
     };
     assert_eq!((code("rs").await, code("es").await), (Code::Ok, Code::Ok));
     let mut keys: Value = serde_json::from_str(&text).unwrap();

@@ -15,7 +15,9 @@ use shortlist::service::proto::{
     GetStatusRequest, RebuildRequest, RestoreRequest, SearchRequest, StreamUpsertRequest, TakedownRequest,
     UpsertRequest,
 };
-use shortlist::service::{Access, AccessOptions, Digest, KeyOptions, Role, ServiceOptions, TokenOptions};
+use shortlist::service::{
+    Access, AccessOptions, Digest, KeyOptions, OwnLimits, Role, ServiceOptions, TokenOptions,
+};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
@@ -51,6 +53,7 @@ pub fn key(name: &str, roles: &[Role], index: Option<&str>) -> KeyOptions {
         sha256: Digest::of(name),
         roles: roles.iter().copied().collect(),
         indexes: index.map(|index| [index.to_owned()].into()),
+        limits: OwnLimits::default(),
     }
 }
 
