@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct VideoId(pub u64);
 
+/// The largest sequence number of a write, in every file. A file with a larger one is refused, so that no addition overflows.
+pub const MAX_SEQUENCE: u64 = 1 << 62;
+
 /// The position of a video in one index generation: `0..rows`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
 #[repr(transparent)]

@@ -19,6 +19,7 @@
 //! | `interrupt.rs`   | whether long-running work should stop early |
 //! | `parallel.rs`    | loops on the current rayon pool |
 //! | `hits.rs`        | recall by score: how many items of an answer are as good as the exact ones |
+//! | `sync.rs`        | locks, threads and published values, which tests can interleave |
 //! | `text.rs`        | untrusted text: length limit, control characters |
 
 pub mod clock;
@@ -39,4 +40,5 @@ pub mod panics;
 pub mod parallel;
 pub mod regular_file;
 pub mod staged_file;
+pub mod sync;
 pub mod text;

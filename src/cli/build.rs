@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::progress::BuildBars;
 use super::tune;
+use crate::base::id::MAX_SEQUENCE;
 use crate::base::metric::Metric;
 use crate::build::{BuildParams, Builder, stage};
 use crate::dataset::{Dataset, DatasetFiles, Embeddings, IdSource};
@@ -58,7 +59,7 @@ pub struct Arguments {
     embedding_model: Option<String>,
     /// The last write that the files contain: the `sequence` of the index status before the files were exported. A
     /// server replays only later writes on this generation.
-    #[arg(long, value_name = "SEQUENCE", default_value_t = 0)]
+    #[arg(long, value_name = "SEQUENCE", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=MAX_SEQUENCE))]
     log_sequence: u64,
 }
 

@@ -10,8 +10,11 @@
 //! | `log.rs`      | the log of one index, created by the first write |
 //! | `reserve.rs`  | room on the disk that is kept for takedowns |
 //! | `catalog.rs`  | checks and writes batches; looks up single videos |
+//! | `interleavings.rs` | tests of the threads that write and swap |
 
 pub(crate) mod catalog;
+#[cfg(all(test, shuttle))]
+mod interleavings;
 pub(crate) mod log;
 pub(crate) mod position;
 mod reserve;

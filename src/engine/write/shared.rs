@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use parking_lot::Mutex;
 
 use crate::base::clock::settled_now;
 use crate::base::id::VideoId;
+use crate::base::sync::{ArcSwap, Mutex};
 use crate::engine::error::EngineError;
 use crate::engine::query::snapshot::Snapshot;
 use crate::index::{IndexStore, Manifest};

@@ -8,7 +8,7 @@ use super::error::IndexError;
 use super::mapped_sections::MappedSections;
 use super::metadata::Metadata;
 use super::section::{Length, SECTIONS, SectionKind};
-use crate::base::id::NodeId;
+use crate::base::id::{MAX_SEQUENCE, NodeId};
 use crate::quantize::{BlockSummary, Codes, are_widths, plain_widths, residual_block_bytes};
 
 /// The largest dimension an index may have.
@@ -44,6 +44,10 @@ pub(super) fn read_metadata(sections: &MappedSections) -> Result<Metadata, Index
             Err(bad(format!("{field}: expected {low} to {high}, found {value}")))
         }
     };
+    if facts.log_sequence > MAX_SEQUENCE {
+        let found = facts.log_sequence;
+        return Err(bad(format!("log_sequence: expected at most {MAX_SEQUENCE}, found {found}")));
+    }
     within("rows", facts.rows, 1, NodeId::MAX_NODES as u32)?;
     within("dim", facts.dim, 1, MAX_DIM)?;
     within("m", facts.m, 1, MAX_DEGREE)?;

@@ -7,15 +7,14 @@
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread::{self, JoinHandle};
-
-use parking_lot::{Condvar, Mutex};
 
 use super::error::LogError;
 use super::mutation::{Entry, Mutation};
 use super::mutation_log::MutationLog;
 use crate::attributes::Value;
+use crate::base::sync::mpsc::{SyncSender, sync_channel};
+use crate::base::sync::thread::{self, JoinHandle};
+use crate::base::sync::{Condvar, Mutex};
 
 /// Mutations per append, unless one caller alone has more.
 const COMMIT_MUTATIONS: usize = 4096;
@@ -210,10 +209,9 @@ fn bytes_of(mutation: &Mutation) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::{Receiver, Sender, channel};
-
     use super::*;
     use crate::base::id::VideoId;
+    use crate::base::sync::mpsc::{Receiver, Sender, channel};
     use crate::live::log::mutation_log::LogSize;
 
     /// Appends send their number of mutations, and receive their result.

@@ -24,7 +24,7 @@ use super::record::decode;
 use super::tables::{self, Totals};
 use super::takedowns;
 use crate::base::file_identity::{Displaced, FileId, FileStamp, is_there};
-use crate::base::id::VideoId;
+use crate::base::id::{MAX_SEQUENCE, VideoId};
 use crate::base::regular_file;
 use crate::base::staged_file::StagedFile;
 
@@ -293,10 +293,15 @@ impl RedbLog {
 impl MutationLog for RedbLog {
     fn append(&self, mutations: &[Mutation]) -> Result<u64, LogError> {
         let mut writer = self.writer.lock();
-        let first = self.last_sequence() + 1;
-        let last = self.last_sequence() + mutations.len() as u64;
+        let before = self.last_sequence();
         if mutations.is_empty() {
-            return Ok(last);
+            return Ok(before);
+        }
+        let (first, last) = (before + 1, before + mutations.len() as u64);
+        // No file may have a larger number, so that no addition to one overflows.
+        if last > MAX_SEQUENCE {
+            let problem = format!("expected sequence numbers of at most {MAX_SEQUENCE}, found {last}");
+            return Err(LogError::Storage { path: self.path.clone(), problem });
         }
         self.commit(&mut writer, |transaction, totals| {
             tables::insert(transaction, first, mutations, totals)

@@ -23,7 +23,7 @@ use super::error::LogError;
 use super::mutation::Mutation;
 use super::record::encode;
 use super::takedowns::{self, TakedownTotals};
-use crate::base::id::VideoId;
+use crate::base::id::{MAX_SEQUENCE, VideoId};
 
 /// The version of the tables above, and the first one. Records have their own version.
 const VERSION: u64 = 3;
@@ -110,6 +110,12 @@ pub(super) fn read_state(path: &Path, database: &Database) -> Result<Option<Stat
         return Err(LogError::WrongVersion { path: path.to_owned(), expected: VERSION, found: version });
     }
     let (last, trimmed) = (number(LAST_KEY)?, number(TRIMMED_KEY)?);
+    if last > MAX_SEQUENCE || trimmed > last {
+        let problem = format!(
+            "expected {TRIMMED_KEY:?} of at most {LAST_KEY:?}, of at most {MAX_SEQUENCE}, found {trimmed} and {last}"
+        );
+        return Err(LogError::Damaged { path: path.to_owned(), problem });
+    }
     let expected = match version {
         WITHOUT_GAPS => last.saturating_sub(trimmed),
         _ => number(ENTRIES_KEY)?,
@@ -129,7 +135,7 @@ pub(super) fn read_state(path: &Path, database: &Database) -> Result<Option<Stat
     };
     // The last entry is only ever trimmed, but may not have been saved from a damaged log.
     let has_last = version == VERSION || trimmed == last || last_end == Some(last);
-    if trimmed > last || found != expected || !has_ends || !has_last {
+    if found != expected || !has_ends || !has_last {
         let problem = format!(
             "expected {expected} entries, the last at {last}, trimmed to {trimmed}; found {found} entries, the first and \
              last at {ends:?}"

@@ -1,5 +1,6 @@
 //! Sections with wrong contents and correct checksums.
 
+use shortlist::base::id::MAX_SEQUENCE;
 use shortlist::base::metric::Metric;
 use shortlist::build::BuildParams;
 use shortlist::dataset::NEVER;
@@ -139,6 +140,30 @@ fn wrong_numbers_of_extremes_and_copies_are_refused_or_do_not_keep_a_search_from
                 Err(error) => assert!(matches!(error, IndexError::WrongSectionLength { .. }), "{error}"),
             }
         }
+    }
+}
+
+/// The writes after it get the next numbers.
+#[test]
+fn a_log_position_after_which_numbers_would_overflow_is_refused() {
+    let sample = Sample::new();
+    let index = sample.open(&sample.bytes).unwrap();
+    let with_position = |position: u64| {
+        rewritten(&index, |kind, _, bytes| {
+            if kind == SectionKind::Metadata {
+                let text = String::from_utf8(bytes.clone()).unwrap();
+                let with = text.replacen("\"log_sequence\":0", &format!("\"log_sequence\":{position}"), 1);
+                assert_ne!(with, text);
+                *bytes = with.into_bytes();
+            }
+            true
+        })
+    };
+    with_position(MAX_SEQUENCE).unwrap();
+    for position in [MAX_SEQUENCE + 1, u64::MAX - 1, u64::MAX] {
+        let error = with_position(position).unwrap_err();
+        let expected = format!("log_sequence: expected at most {MAX_SEQUENCE}, found {position}");
+        assert!(matches!(&error, IndexError::BadMetadata { problem, .. } if *problem == expected), "{error}");
     }
 }
 

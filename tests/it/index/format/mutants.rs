@@ -1,7 +1,7 @@
 //! Whole generations with correct checksums and wrong contents, under an engine: open, search, look up, explain, write,
 //! rebuild. Whatever the sections hold, nothing panics, and everything ends.
 //!
-//! `HOSTILE_GENERATIONS=10000 cargo test --test it mutants::` tries more of them; `HOSTILE_FROM` is the first.
+//! `HOSTILE_GENERATIONS=10000 cargo test --test it format::mutants::` tries more of them; `HOSTILE_FROM` is the first.
 
 use std::borrow::Cow;
 use std::ops::ControlFlow;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use redb::{Database, ReadableTable as _, TableDefinition};
-use shortlist::base::id::VideoId;
+use shortlist::base::id::{MAX_SEQUENCE, VideoId};
 use shortlist::live::{LogError, Mutation, MutationLog, RedbLog};
 
 use super::{ENTRIES, TAKEDOWNS, delete, folder, sequences, tamper, upsert};
@@ -175,4 +175,25 @@ fn a_damaged_header_is_an_error_and_never_a_panic() {
             assert_eq!(sequences(&log.read(0, 10).unwrap()), [1, 2], "byte {at}");
         }
     }
+}
+
+#[test]
+fn a_log_whose_numbers_would_overflow_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for last in [MAX_SEQUENCE + 1, u64::MAX] {
+        let path = folder.path().join(format!("{last}.redb"));
+        let error = RedbLog::open_after(&path, last).unwrap_err();
+        assert!(matches!(error, LogError::Damaged { .. }), "{error}");
+        assert!(error.to_string().contains(&format!("of at most {MAX_SEQUENCE}, found {last}")), "{error}");
+    }
+    let path = folder.path().join("last.redb");
+    let log = RedbLog::open_after(&path, MAX_SEQUENCE - 2).unwrap();
+    let error = log.append(&(0..3).map(upsert).collect::<Vec<_>>()).unwrap_err();
+    let expected = format!("expected sequence numbers of at most {MAX_SEQUENCE}, found {}", MAX_SEQUENCE + 1);
+    assert!(error.to_string().ends_with(&expected), "{error}");
+    assert_eq!(log.append(&(0..2).map(upsert).collect::<Vec<_>>()).unwrap(), MAX_SEQUENCE);
+    log.append(&[upsert(3)]).unwrap_err();
+    drop(log);
+    let log = RedbLog::open(&path).unwrap();
+    assert_eq!(log.read(MAX_SEQUENCE - 2, 10).unwrap().len(), 2);
 }

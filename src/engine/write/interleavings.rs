@@ -1,0 +1,255 @@
+//! Group commit and the publication of snapshots under many interleavings of their threads, which shuttle chooses.
+//!
+//! `.ci/shuttle` runs these tests; `SHUTTLE_ITERATIONS` sets the number of interleavings per test and scheduler.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use shuttle::scheduler::{PctScheduler, RandomScheduler};
+use shuttle::{Config, Runner};
+
+use crate::base::id::VideoId;
+use crate::base::metric::Metric;
+use crate::base::sync::{Mutex, thread};
+use crate::build::{BuildParams, Silent, build};
+use crate::dataset::Dataset;
+use crate::engine::query::snapshot::Snapshot;
+use crate::engine::write::shared::Shared;
+use crate::index::{Index, IndexStore};
+use crate::live::{Entry, GroupCommit, LogError, LogSize, Mutation, MutationLog, Upsert};
+
+const ITERATIONS: usize = 1_000;
+/// Points at which the second scheduler lets another thread run although the first could continue.
+const SWITCHES: usize = 4;
+const STACK_BYTES: usize = 1 << 20;
+
+fn explore(model: impl Fn() + Send + Sync + 'static) {
+    let iterations = std::env::var("SHUTTLE_ITERATIONS").map_or(ITERATIONS, |number| number.parse().unwrap());
+    let mut config = Config::new();
+    config.stack_size = STACK_BYTES;
+    let model = Arc::new(model);
+    let again = Arc::clone(&model);
+    Runner::new(RandomScheduler::new(iterations), config.clone()).run(move || model());
+    Runner::new(PctScheduler::new(SWITCHES, iterations), config).run(move || again());
+}
+
+/// A log whose appends take time, and fail when `fails` says so.
+#[derive(Debug)]
+struct MemoryLog {
+    entries: Mutex<Vec<Entry>>,
+    appends: Mutex<u64>,
+    fails: fn(u64) -> bool,
+}
+
+impl MemoryLog {
+    fn new(fails: fn(u64) -> bool) -> Arc<Self> {
+        Arc::new(Self { entries: Mutex::new(Vec::new()), appends: Mutex::new(0), fails })
+    }
+}
+
+impl MutationLog for MemoryLog {
+    fn append(&self, mutations: &[Mutation]) -> Result<u64, LogError> {
+        let append = {
+            let mut appends = self.appends.lock();
+            *appends += 1;
+            *appends
+        };
+        thread::yield_now();
+        if (self.fails)(append) {
+            return Err(LogError::Storage { path: "log".into(), problem: "full".into() });
+        }
+        let mut entries = self.entries.lock();
+        let first = entries.last().map_or(0, |last| last.sequence) + 1;
+        entries.extend(
+            (first..).zip(mutations.iter().cloned()).map(|(sequence, mutation)| Entry { sequence, mutation }),
+        );
+        Ok(first + mutations.len() as u64 - 1)
+    }
+
+    fn last_sequence(&self) -> u64 {
+        self.entries.lock().last().map_or(0, |last| last.sequence)
+    }
+
+    fn trimmed_to(&self) -> u64 {
+        0
+    }
+
+    fn read(&self, after: u64, limit: usize) -> Result<Vec<Entry>, LogError> {
+        let entries = self.entries.lock();
+        Ok(entries.iter().filter(|entry| entry.sequence > after).take(limit).cloned().collect())
+    }
+
+    fn takedowns(&self) -> Result<Vec<(VideoId, u64)>, LogError> {
+        let entries = self.entries.lock();
+        Ok(entries
+            .iter()
+            .filter(|entry| matches!(entry.mutation, Mutation::Takedown(_)))
+            .map(|entry| (entry.mutation.video_id(), entry.sequence))
+            .collect())
+    }
+
+    fn trim_except(&self, _: u64, _: &[u64]) -> Result<(), LogError> {
+        Ok(())
+    }
+
+    fn remove(&self, _: &[u64]) -> Result<(), LogError> {
+        Ok(())
+    }
+
+    fn size(&self) -> LogSize {
+        LogSize::default()
+    }
+
+    fn bytes(&self) -> Result<u64, LogError> {
+        Ok(0)
+    }
+}
+
+#[test]
+fn a_write_is_answered_after_it_is_appended_and_applied_and_never_after_a_failed_append() {
+    explore(|| {
+        let log = MemoryLog::new(|append| append == 2);
+        let applied = Arc::new(Mutex::new(Vec::new()));
+        let apply = Arc::clone(&applied);
+        let group = Arc::new(GroupCommit::new(Arc::clone(&log) as _, move |entries| {
+            apply.lock().extend_from_slice(entries);
+        }));
+        let writers: Vec<_> = (1..4u64)
+            .map(|writer| {
+                let (group, log, applied) = (Arc::clone(&group), Arc::clone(&log), Arc::clone(&applied));
+                thread::spawn(move || {
+                    for round in 0..2 {
+                        let videos = (0..writer).map(|video| VideoId(100 * writer + 10 * round + video));
+                        let mutations: Vec<Mutation> = videos.map(Mutation::Delete).collect();
+                        let answer = group.write(mutations.clone());
+                        let (entries, applied) = (log.entries.lock().clone(), applied.lock().clone());
+                        let own = |entries: &[Entry], last| {
+                            let first = last + 1 - writer;
+                            let own = entries.iter().filter(|entry| (first..=last).contains(&entry.sequence));
+                            own.map(|entry| entry.mutation.clone()).collect::<Vec<_>>()
+                        };
+                        match answer {
+                            Ok(last) => {
+                                assert_eq!(own(&entries, last), mutations);
+                                assert_eq!(own(&applied, last), mutations);
+                            }
+                            Err(error) => {
+                                assert_eq!(error.to_string(), "log: full");
+                                assert!(!entries.iter().any(|entry| mutations.contains(&entry.mutation)));
+                            }
+                        }
+                    }
+                })
+            })
+            .collect();
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        assert!(*log.appends.lock() <= 6);
+        drop(group);
+        assert_eq!(*applied.lock(), *log.entries.lock());
+    });
+}
+
+#[test]
+fn dropping_answers_every_write_that_was_queued() {
+    explore(|| {
+        let log = MemoryLog::new(|_| false);
+        let group = Arc::new(GroupCommit::new(Arc::clone(&log) as _, |_| ()));
+        let writers: Vec<_> = (0..3)
+            .map(|video| {
+                let group = Arc::clone(&group);
+                thread::spawn(move || group.write(vec![Mutation::Delete(VideoId(video))]).unwrap())
+            })
+            .collect();
+        drop(group);
+        let mut answers: Vec<u64> = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
+        answers.sort_unstable();
+        assert_eq!(answers, [1, 2, 3]);
+    });
+}
+
+/// The file of a generation of the videos `first` to 4, which has the writes up to `log_sequence`.
+fn generation(first: u64, log_sequence: u64) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let store = IndexStore::new(folder.path());
+    let rows = (first..5).flat_map(|video| [1.0, video as f32]).collect();
+    let dataset = Dataset { ids: (first..5).map(VideoId).collect(), ..Dataset::from_rows(2, rows).unwrap() };
+    let params = BuildParams::new(Metric::InnerProduct, 4, 20).unwrap();
+    let params = params.with_threads(1).with_log_sequence(log_sequence);
+    let manifest = build(&dataset, None, &params, &store, &Silent, Instant::now()).unwrap();
+    std::fs::read(store.generation_path(manifest.generation)).unwrap()
+}
+
+fn snapshot(generation: &[u8]) -> Snapshot {
+    Snapshot::in_memory(Index::in_memory(Path::new("generation"), generation).unwrap())
+}
+
+/// Video 0 is deleted before the rebuild. Then 1 is taken down, 2 deleted and 9 added, while the rebuilt generation is
+/// swapped in and searches take snapshots.
+#[test]
+fn snapshots_have_every_answered_write_before_during_and_after_a_swap() {
+    let (base, rebuilt) = (generation(0, 0), generation(1, 1));
+    explore(move || {
+        let log = MemoryLog::new(|_| false);
+        let source = {
+            let log = Arc::clone(&log);
+            move || Ok(Some(Arc::clone(&log) as Arc<dyn MutationLog>))
+        };
+        let shared = Arc::new(Shared::new(snapshot(&base), &source).unwrap());
+        let apply = Arc::clone(&shared);
+        let group = Arc::new(GroupCommit::new(Arc::clone(&log) as _, move |entries| {
+            apply.apply(entries).unwrap();
+        }));
+        group.write(vec![Mutation::Delete(VideoId(0))]).unwrap();
+        // The last write that was answered, and whether that of video 1 was.
+        let answered = Arc::new(Mutex::new((1, false)));
+        let has = |snapshot: &Snapshot, video| snapshot.segments.node_of(VideoId(video)).is_some();
+
+        let write = |mutations: Vec<Mutation>| {
+            let (group, answered, shared) = (Arc::clone(&group), Arc::clone(&answered), Arc::clone(&shared));
+            thread::spawn(move || {
+                for mutation in mutations {
+                    let is_takedown = matches!(mutation, Mutation::Takedown(_));
+                    let sequence = group.write(vec![mutation]).unwrap();
+                    let mut answered = answered.lock();
+                    answered.0 = answered.0.max(sequence);
+                    answered.1 |= is_takedown;
+                    drop(answered);
+                    assert!(shared.unexpired().sequence >= sequence);
+                }
+            })
+        };
+        let mut threads = vec![
+            write(vec![Mutation::Takedown(VideoId(1))]),
+            write(vec![
+                Mutation::Upsert(Upsert::new(VideoId(9), [0.5, 0.5])),
+                Mutation::Delete(VideoId(2)),
+                Mutation::Upsert(Upsert::new(VideoId(1), [0.5, 0.5])),
+            ]),
+        ];
+        let (searched, seen) = (Arc::clone(&shared), Arc::clone(&answered));
+        threads.push(thread::spawn(move || {
+            let mut last = 0;
+            for _ in 0..6 {
+                let (sequence, is_taken_down) = *seen.lock();
+                let snapshot = searched.unexpired();
+                assert!(snapshot.sequence >= sequence.max(last), "an older snapshot");
+                assert!(!has(&snapshot, 0), "a deleted video");
+                assert!(!(is_taken_down && has(&snapshot, 1)), "a video that is taken down");
+                last = snapshot.sequence;
+            }
+        }));
+        let swapped = Arc::clone(&shared);
+        let next = snapshot(&rebuilt);
+        threads.push(thread::spawn(move || drop(swapped.swap(next, &source).unwrap())));
+        let expired = Arc::clone(&shared);
+        threads.push(thread::spawn(move || expired.expire()));
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+
+        let end = shared.unexpired();
+        assert_eq!(end.sequence, log.last_sequence());
+        assert_eq!(end.index.len(), 4, "the rebuilt generation serves");
+        let found: Vec<u64> = (0..10).filter(|video| has(&end, *video)).collect();
+        assert_eq!(found, [3, 4, 9]);
+    });
+}
