@@ -63,6 +63,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_connections_of_a_key_are_one_client_wherever_they_come_from() {
+        let client = |address: &str, name: &str| {
+            let caller = Caller::of_connection(address.parse().unwrap(), Port::every());
+            Caller { name: Some(name.into()), ..caller }.client()
+        };
+        assert_eq!(client("10.0.0.1:1", "a"), client("10.0.0.2:2", "a"));
+        assert_ne!(client("10.0.0.1:1", "a"), client("10.0.0.1:1", "b"));
+    }
+
+    #[test]
     fn the_addresses_of_one_host_are_one_client() {
         let client = |text: &str| Caller::of_connection(text.parse().unwrap(), Port::every()).client();
         assert_eq!(client("[2001:db8::1]:1"), client("[2001:db8::ffff:2]:2"));

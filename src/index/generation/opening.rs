@@ -66,7 +66,8 @@ pub(super) fn read_metadata(sections: &MappedSections) -> Result<Metadata, Index
     Ok(facts)
 }
 
-/// Checks the length of every section, except those of attribute columns.
+/// Checks the length of every section, except those of attribute columns: it has whole elements, and as many as the
+/// metadata says.
 ///
 /// # Errors
 /// [`IndexError::MissingSection`] or [`IndexError::WrongSectionLength`] for the first wrong section, and
@@ -76,6 +77,12 @@ pub(super) fn check_lengths(sections: &MappedSections, facts: &Metadata) -> Resu
         let (metric, codes) = (facts.metric, facts.codes.name());
         let problem = format!("codes: expected none under metric {metric}, found {codes}");
         return Err(IndexError::BadMetadata { path: sections.path().to_owned(), problem });
+    }
+    for section in sections.table() {
+        if let Some(element_bytes) = section.kind.spec().element.bytes(facts) {
+            let whole = section.bytes / element_bytes * element_bytes;
+            sections.expect_bytes(section.kind, section.ordinal, whole)?;
+        }
     }
     for spec in &SECTIONS {
         let elements = match (spec.length)(facts) {

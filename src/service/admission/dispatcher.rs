@@ -244,7 +244,7 @@ mod tests {
         Arc::new(Dispatcher::new(threads, spawn, Metrics::new(Vec::new()).load))
     }
 
-    /// Submits a call that says when it begins, and ends when it is told to. It says nothing of the cost of others.
+    /// Submits a call. Returns a message when it begins; it ends when the sender is dropped. Its time is not learned from.
     fn submit(dispatcher: &Arc<Dispatcher>, cost: u64) -> (Receiver<()>, Sender<()>) {
         let client = Client::Address(Ipv4Addr::LOCALHOST.into());
         let place = Place { client, connection: 1, deadline: u64::MAX, max_waiting: usize::MAX };

@@ -234,6 +234,21 @@ mod tests {
     }
 
     #[test]
+    fn a_key_gets_one_share_however_many_connections_it_has() {
+        let mut queue = Queue::default();
+        let place = |name: &str, connection| {
+            let client = Client::Name(name.into());
+            Place { client, connection, deadline: 0, max_waiting: usize::MAX }
+        };
+        for (name, connection) in [("many", 1), ("many", 2), ("many", 3), ("one", 4)] {
+            (0..20).for_each(|_| queue.push(&place(name, connection), 5, name));
+        }
+        let first: Vec<&str> =
+            std::iter::from_fn(|| queue.pop(u64::MAX)).map(|taken| taken.call).take(40).collect();
+        assert_eq!(first.iter().filter(|name| **name == "one").count(), 20, "{first:?}");
+    }
+
+    #[test]
     fn dear_calls_are_left_out_and_stay_where_they_were() {
         let mut queue = Queue::default();
         for (at, cost) in [(0, 9), (1, 9), (2, 1), (3, 2)] {

@@ -7,14 +7,14 @@ use shortlist::service::proto::{
     BatchSearchRequest, Exclude, Interest, Interests, SearchRequest, Vector, batch_search_result,
     search_request,
 };
-use shortlist::service::{AccessOptions, CallerLimits, Role, ServiceLimits, ServiceOptions};
+use shortlist::service::{CallerLimits, ServiceLimits, ServiceOptions};
 use tokio::sync::mpsc;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 
-use crate::harness::credentials::{Connection, connect, key, with_access};
+use crate::harness::credentials::{Connection, connect};
 use crate::harness::wire::exact;
-use crate::harness::{Setup, TestIndex, TestServer, eventually, http1_get_with, request};
+use crate::harness::{Setup, TestIndex, TestServer, request};
 
 fn limited(limits: ServiceLimits) -> Setup {
     let service = ServiceOptions { limits, ..ServiceOptions::default() };
@@ -80,40 +80,6 @@ async fn a_caller_with_one_search_waits_for_few_of_another_with_hundreds() {
     }
     // In the order of arrival it would be the last. Answers of two connections may overtake each other on the way.
     assert!(before < HOSTILE / 2, "answered after {before} of the others");
-}
-
-#[tokio::test]
-async fn a_key_gets_one_share_of_the_pool_however_many_connections_it_has() {
-    const OF_EACH: usize = 60;
-    let index = TestIndex::new(20);
-    let keys = ["many", "one"].map(|name| key(name, &[Role::Read], None)).to_vec();
-    let setup = with_access(AccessOptions { keys, ..AccessOptions::default() });
-    let server = TestServer::start(&[("videos", &index)], Setup { threads: 1, ..setup }).await;
-    let gate = server.close_gate();
-    let (answered, mut answers) = mpsc::unbounded_channel();
-    // All connections are of the same address, and those of a key are of different ports.
-    for name in ["many", "many", "one"] {
-        let client = caller(&server, Some(name)).await;
-        send(&client, name, OF_EACH, &SearchRequest { params: exact(), ..plain(&index) }, &answered);
-    }
-    let held = async || {
-        let header = "Authorization: Bearer one\r\n";
-        let scrape = http1_get_with(server.address, "/metrics", header).await;
-        scrape.lines().any(|line| line == format!("shortlist_in_flight {}", 3 * OF_EACH))
-    };
-    eventually("all searches to wait", held).await;
-    drop(gate);
-    let mut of_many = 0;
-    let mut of_one = 0;
-    while of_one < OF_EACH {
-        let (name, answer) = answers.recv().await.unwrap();
-        answer.unwrap();
-        *(if name == "one" { &mut of_one } else { &mut of_many }) += 1;
-    }
-    // As many as the other. With a share for each connection, there would be twice as many: all of them. Answers of
-    // several connections may overtake each other on the way.
-    assert!(of_many < OF_EACH * 3 / 2, "{of_many} of the other key before the last of {OF_EACH}");
-    assert!(of_many > OF_EACH / 2, "{of_many} of the other key before the last of {OF_EACH}");
 }
 
 #[tokio::test]
