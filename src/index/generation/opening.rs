@@ -66,8 +66,8 @@ pub(super) fn read_metadata(sections: &MappedSections) -> Result<Metadata, Index
     Ok(facts)
 }
 
-/// Checks the length of every section, except those of attribute columns: it has whole elements, and as many as the
-/// metadata says.
+/// Checks that every section has whole elements, and as many as the metadata says. How many the sections of attribute
+/// columns have is checked when these open.
 ///
 /// # Errors
 /// [`IndexError::MissingSection`] or [`IndexError::WrongSectionLength`] for the first wrong section, and
