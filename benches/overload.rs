@@ -7,6 +7,8 @@
 //! `SHORTLIST_BENCH_SERVER_CPUS`. Prints one line of JSON per load. Give server and caller processors of their own:
 //! `SHORTLIST_BENCH_SERVER_CPUS=1 taskset -c 0 cargo bench --bench overload`.
 
+#[path = "common/processor_time.rs"]
+mod processor_time;
 #[path = "common/random.rs"]
 mod random;
 #[path = "common/server.rs"]
@@ -25,6 +27,7 @@ use tokio::task::JoinSet;
 use tonic::transport::Channel;
 use tonic::{Code, Request};
 
+use self::processor_time::processor_time;
 use self::random::random_index;
 use self::server::Server;
 
@@ -119,7 +122,7 @@ async fn open_loop(
     let outcome = Arc::new(Mutex::new(Outcome::default()));
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let started = Instant::now();
-    let before = server.cpu_time(IO_THREADS);
+    let before = processor_time(server.id(), IO_THREADS);
     let mut all = JoinSet::new();
     for call in 0..calls {
         let due = started + Duration::from_secs_f64(call as f64 / (capacity * load));
@@ -145,7 +148,7 @@ async fn open_loop(
         });
     }
     all.join_all().await;
-    let io_time = server.cpu_time(IO_THREADS) - before;
+    let io_time = processor_time(server.id(), IO_THREADS) - before;
     let mut outcome = outcome.lock();
     let in_time = outcome.in_time.len() as f64 / seconds.as_secs_f64();
     let line = serde_json::json!({

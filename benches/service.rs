@@ -7,6 +7,8 @@
 
 #[path = "common/credentials.rs"]
 mod credentials;
+#[path = "common/processor_time.rs"]
+mod processor_time;
 #[path = "common/random.rs"]
 mod random;
 #[path = "common/server.rs"]
@@ -33,6 +35,7 @@ use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint};
 
 use self::credentials::{Credential, Files, Secured};
+use self::processor_time::processor_time;
 use self::random::{random_index, random_rows};
 use self::server::Server;
 
@@ -161,7 +164,7 @@ async fn unary(clients: &[Client], requests: Vec<SearchRequest>) {
 
 /// Processor time of the server per search, and of the engine alone on one thread. The ratio engine / server is the share
 /// of the engine's queries per second and core that remains over gRPC.
-fn processor_time(criterion: &mut Criterion) {
+fn cost_of_server(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = index_dir(folder.path());
     let engine = open(&dir);
@@ -175,9 +178,9 @@ fn processor_time(criterion: &mut Criterion) {
         (0..count as usize).map(|at| packed(&queries[at % queries.len()], 100)).collect()
     };
     let of_server = |count: u64, run: &dyn Fn(Vec<SearchRequest>)| {
-        let before = server.cpu_time("");
+        let before = processor_time(server.id(), "");
         run(requests(count));
-        server.cpu_time("") - before
+        processor_time(server.id(), "") - before
     };
 
     let mut group = criterion.benchmark_group("processor_time");
@@ -261,9 +264,9 @@ fn access(criterion: &mut Criterion) {
             bencher.iter_custom(|count| {
                 let request = |at: usize| packed(&queries[at % queries.len()], 100);
                 let requests = (0..count as usize).map(request).collect();
-                let before = server.cpu_time("");
+                let before = processor_time(server.id(), "");
                 runtime.block_on(unary(&clients, requests));
-                server.cpu_time("") - before
+                processor_time(server.id(), "") - before
             });
         });
     }
@@ -332,5 +335,5 @@ fn open(dir: &Path) -> Engine {
     engine
 }
 
-criterion_group!(benches, service, processor_time, access, cold_start);
+criterion_group!(benches, service, cost_of_server, access, cold_start);
 criterion_main!(benches);

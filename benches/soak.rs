@@ -5,6 +5,8 @@
 //! `SHORTLIST_BENCH_UPSERTS` per second (1,000). Prints a line per minute, and compares the memory of the last third of
 //! the run with that of the second third.
 
+#[path = "common/rows.rs"]
+mod rows;
 #[path = "common/server.rs"]
 mod server;
 
@@ -18,7 +20,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use shortlist::base::metric::Metric;
 use shortlist::build::{BuildParams, Silent, build};
-use shortlist::dataset::{Dataset, DatasetFiles, Embeddings};
+use shortlist::dataset::{Dataset, DatasetFiles};
 use shortlist::index::IndexStore;
 use shortlist::service::proto::admin_client::AdminClient;
 use shortlist::service::proto::catalog_client::CatalogClient;
@@ -30,6 +32,7 @@ use shortlist::service::proto::{
 use shortlist::synth::{SynthParams, synth};
 use tonic::transport::Channel;
 
+use self::rows::all_rows;
 use self::server::Server;
 
 const DIM: usize = 128;
@@ -110,14 +113,12 @@ async fn search(channel: Channel, users: Vec<f32>, done: Arc<AtomicBool>, times:
     }
 }
 
-fn all_rows(path: &Path) -> Vec<f32> {
-    let file = Embeddings::open(path).expect("a file of embeddings");
-    let (mut rows, mut row) = (Vec::new(), Vec::new());
-    for at in 0..file.view().len() {
-        file.view().copy_row(at, &mut row);
-        rows.extend_from_slice(&row);
-    }
-    rows
+/// The field `name` of `/proc/PID/status`, in MiB.
+fn memory(server: &Server, name: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.id()));
+    let status = status.expect("memory of a process");
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a line");
+    line.split_whitespace().nth(1).and_then(|kb| kb.parse::<u64>().ok()).expect("a size") / 1024
 }
 
 fn folder_mb(dir: &Path) -> f64 {
@@ -192,7 +193,7 @@ async fn main() {
         let quantile = |share: f64| of_minute[(of_minute.len() as f64 * share) as usize];
         let recall = status.recall.iter().find(|recall| recall.k == K).map_or(0.0, |recall| recall.recall);
         let on_disk = folder_mb(store.dir());
-        anonymous.push(server.memory("RssAnon"));
+        anonymous.push(memory(&server, "RssAnon"));
         println!(
             "| {minute} | {} | {} | {}, {:.1?}, {:.1?} | {recall:.4} | {} | {} | {on_disk:.0} | {:.2} |",
             written.load(Ordering::Relaxed),
@@ -201,7 +202,7 @@ async fn main() {
             quantile(0.5),
             quantile(0.99),
             anonymous.last().unwrap_or(&0),
-            server.memory("RssFile"),
+            memory(&server, "RssFile"),
             on_disk * 1e6 / status.bytes as f64,
         );
     }

@@ -3,7 +3,6 @@
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use tonic::transport::Channel;
 
@@ -43,33 +42,9 @@ impl Server {
         endpoint.connect().await.expect("a connection")
     }
 
-    /// Processor time of its threads whose names begin with `prefix`, user and system.
-    #[allow(dead_code, reason = "not every benchmark looks at it")]
-    pub fn cpu_time(&self, prefix: &str) -> Duration {
-        let tasks = format!("/proc/{}/task", self.process.id());
-        let nanos = |task: std::io::Result<std::fs::DirEntry>| {
-            let path = task.ok()?.path();
-            let name = std::fs::read_to_string(path.join("comm")).ok()?;
-            let text = std::fs::read_to_string(path.join("schedstat")).ok()?;
-            let nanos = text.split_whitespace().next()?.parse::<u64>().ok();
-            nanos.filter(|_| name.starts_with(prefix))
-        };
-        let tasks = std::fs::read_dir(tasks).expect("the threads of the server");
-        let taken = Duration::from_nanos(tasks.filter_map(nanos).sum());
-        assert!(
-            !taken.is_zero(),
-            "expected the processor time of threads in /proc/PID/task/TID/schedstat, found none"
-        );
-        taken
-    }
-
-    /// The field `name` of `/proc/PID/status`, in MiB.
-    #[allow(dead_code, reason = "not every benchmark looks at it")]
-    pub fn memory(&self, name: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()));
-        let status = status.expect("memory of a process");
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a line");
-        line.split_whitespace().nth(1).and_then(|kb| kb.parse::<u64>().ok()).expect("a size") / 1024
+    /// The number of its process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 }
 

@@ -20,6 +20,8 @@ mod churn;
 mod delta;
 mod expiry;
 mod load;
+#[path = "../common/rows.rs"]
+mod rows;
 mod swaps;
 mod world;
 mod writes;

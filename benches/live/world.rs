@@ -17,6 +17,8 @@ use shortlist::index::IndexStore;
 use shortlist::live::{Mutation, Upsert};
 use shortlist::synth::{SynthFiles, SynthParams, synth};
 
+use crate::rows::all_rows;
+
 const DIM: usize = 128;
 pub const K: usize = 100;
 pub const EF_SEARCH: usize = 200;
@@ -151,16 +153,6 @@ pub fn ids_of(engine: &Engine, request: &SearchRequest) -> HashSet<VideoId> {
     let answer = engine.search(request, &Budget::default()).expect("an answer");
     assert_eq!(answer.candidates.len(), K, "a short answer");
     answer.candidates.iter().map(|candidate| candidate.video_id).collect()
-}
-
-fn all_rows(path: &Path) -> Vec<f32> {
-    let file = Embeddings::open(path).expect("a file of embeddings");
-    let (mut rows, mut row) = (Vec::new(), Vec::new());
-    for at in 0..file.view().len() {
-        file.view().copy_row(at, &mut row);
-        rows.extend_from_slice(&row);
-    }
-    rows
 }
 
 /// Sorts rows along a random direction.
