@@ -10,6 +10,7 @@
 //! | `staged_file.rs` | files that are written under a temporary name, then renamed |
 //! | `instant.rs`     | points in time of the years -9999 to 9999 |
 //! | `duration.rs`    | durations as text |
+//! | `whole.rs`       | whole numbers, where fractions are errors |
 //! | `regular_file.rs` | opens regular files only, without waiting |
 //! | `clock.rs`       | the time of day, without steps forward |
 //! | `output.rs`      | a file, device or stream that a user named for output |
@@ -42,3 +43,5 @@ pub mod regular_file;
 pub mod staged_file;
 pub mod sync;
 pub mod text;
+#[cfg(feature = "server")]
+pub(crate) mod whole;

@@ -1,15 +1,12 @@
 //! Keys, tokens, certificates and the audit record.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use serde::de::Deserializer;
 
-use super::own_limits::OwnLimitsConfig;
 use super::{ConfigError, ServeConfig};
-use crate::service::{Digest, KeyOptions, Role, TlsOptions, TokenOptions, is_loopback};
+use crate::service::{TlsOptions, TokenOptions, is_loopback};
 
 /// The files of TLS. Without them, connections are not encrypted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -33,31 +30,6 @@ pub struct JwtConfig {
     pub issuer: String,
     /// Their audience.
     pub audience: String,
-}
-
-/// A static key.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct KeyConfig {
-    name: String,
-    sha256: Digest,
-    roles: BTreeSet<Role>,
-    #[serde(default)]
-    indexes: Option<BTreeSet<String>>,
-    #[serde(default)]
-    limits: OwnLimitsConfig,
-}
-
-/// Reads static keys.
-pub(super) fn keys<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<KeyOptions>, D::Error> {
-    let key = |KeyConfig { name, sha256, roles, indexes, limits }| KeyOptions {
-        name,
-        sha256,
-        roles,
-        indexes,
-        limits: limits.into(),
-    };
-    Ok(Vec::deserialize(deserializer)?.into_iter().map(key).collect())
 }
 
 impl TlsConfig {

@@ -1,17 +1,15 @@
 //! The limits on requests, of the engine and of the service, under one key.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
-use super::own_limits::OwnLimitsConfig;
-use super::whole::Whole;
 use crate::base::duration::duration;
+use crate::base::whole::Whole;
 use crate::engine::Limits;
-use crate::service::{Role, RoleLimits, ServiceLimits};
+use crate::service::{RoleLimits, ServiceLimits};
 
 /// The section of the limits, as a prefix of their keys.
 const SECTION: &str = "limits.";
@@ -100,8 +98,7 @@ impl<'de> Visitor<'de> for Section {
         let mut limits = LimitsConfig::default();
         while let Some(name) = section.next_key::<String>()? {
             if name == ROLES {
-                let roles = section.next_value::<BTreeMap<Role, OwnLimitsConfig>>()?;
-                limits.roles = roles.into_iter().map(|(role, own)| (role, own.into())).collect();
+                limits.roles = section.next_value::<RoleLimits>()?;
                 continue;
             }
             let found = KEYS.into_iter().find(|(key, _)| key.strip_prefix(SECTION) == Some(&name));

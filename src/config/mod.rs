@@ -10,7 +10,7 @@
 //! | `check.rs`     | the ranges of the values |
 //! | `access.rs`    | keys, tokens, certificates, the audit record |
 //! | `key_file.rs`  | the keys, read again when the file changes |
-//! | `own_limits.rs` | the limits of a key or role |
+//! | `own_limits.rs` | the ranges of the limits of a key or role |
 //! | `telemetry.rs` | logs |
 //! | `error.rs`     | why the configuration cannot be loaded |
 //!
@@ -122,7 +122,6 @@ mod limits;
 mod own_limits;
 mod sources;
 pub mod telemetry;
-mod whole;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -131,6 +130,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::base::duration::duration;
+use crate::base::whole::whole;
 use crate::engine::{EngineOptions, GateOptions, RebuildOptions, SampleOptions};
 use crate::index::MemoryMode;
 use crate::service::{Access, AccessOptions, Audit, ConnectionOptions, KeyOptions, ServiceOptions};
@@ -161,14 +161,13 @@ pub struct ServeConfig {
     /// Encryption.
     pub tls: TlsConfig,
     /// Static keys.
-    #[serde(deserialize_with = "access::keys")]
     pub keys: Vec<KeyOptions>,
     /// Signed tokens.
     pub jwt: JwtConfig,
     /// The folder of each index, by name.
     pub indexes: BTreeMap<String, PathBuf>,
     /// Threads of the compute pool; 0 for one per core.
-    #[serde(deserialize_with = "whole::whole")]
+    #[serde(deserialize_with = "whole")]
     pub threads: usize,
     /// The memory that searches read.
     pub memory: MemoryMode,
@@ -185,7 +184,7 @@ pub struct ServeConfig {
     /// The share of searches whose recall is measured.
     pub recall_sample: f64,
     /// Bytes per second of what serves whose checksums are compared in the background; 0 for none.
-    #[serde(deserialize_with = "whole::whole")]
+    #[serde(deserialize_with = "whole")]
     pub scrub_bytes_per_second: usize,
     /// The limits on requests.
     pub limits: LimitsConfig,

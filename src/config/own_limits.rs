@@ -1,76 +1,7 @@
-//! The limits of a key or role, in place of those of all callers.
+//! Checks the limits of keys and roles.
 
-use std::time::Duration;
-
-use serde::Deserialize;
-use serde::de::Deserializer;
-
-use super::whole::whole;
 use super::{ConfigError, ServeConfig};
-use crate::base::duration::duration;
 use crate::service::{OwnLimits, Role};
-
-/// The limits of a key or role, as the configuration has them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct OwnLimitsConfig {
-    allow_exact: Option<bool>,
-    #[serde(deserialize_with = "some_whole")]
-    max_k: Option<usize>,
-    #[serde(deserialize_with = "some_whole")]
-    max_ef_search: Option<usize>,
-    #[serde(deserialize_with = "some_whole")]
-    max_batch: Option<usize>,
-    #[serde(deserialize_with = "some_whole")]
-    max_offset: Option<usize>,
-    #[serde(deserialize_with = "some_whole")]
-    max_interests: Option<usize>,
-    #[serde(deserialize_with = "some_whole")]
-    max_queued_per_client: Option<usize>,
-    #[serde(deserialize_with = "some_whole")]
-    max_searches_per_second: Option<usize>,
-    #[serde(deserialize_with = "some_whole")]
-    max_cost_ms_per_second: Option<usize>,
-    #[serde(deserialize_with = "some_duration")]
-    max_deadline: Option<Duration>,
-}
-
-impl From<OwnLimitsConfig> for OwnLimits {
-    fn from(config: OwnLimitsConfig) -> Self {
-        let OwnLimitsConfig {
-            allow_exact,
-            max_k,
-            max_ef_search,
-            max_batch,
-            max_offset,
-            max_interests,
-            max_queued_per_client,
-            max_searches_per_second,
-            max_cost_ms_per_second,
-            max_deadline,
-        } = config;
-        Self {
-            allow_exact,
-            max_k,
-            max_ef_search,
-            max_batch,
-            max_offset,
-            max_interests,
-            max_queued_per_client,
-            max_searches_per_second,
-            max_cost_ms_per_second,
-            max_deadline,
-        }
-    }
-}
-
-fn some_whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
-    whole(deserializer).map(Some)
-}
-
-fn some_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    duration(deserializer).map(Some)
-}
 
 impl ServeConfig {
     /// Checks the limits of keys and roles.

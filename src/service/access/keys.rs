@@ -75,7 +75,8 @@ impl<'de> Deserialize<'de> for Digest {
 }
 
 /// A key that a server accepts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct KeyOptions {
     /// Who has the key, for the audit.
     pub name: String,
@@ -84,8 +85,10 @@ pub struct KeyOptions {
     /// What it allows.
     pub roles: BTreeSet<Role>,
     /// The indexes that the roles are for; all if `None`.
+    #[serde(default)]
     pub indexes: Option<BTreeSet<String>>,
     /// Its limits; those of its roles where it has none.
+    #[serde(default)]
     pub limits: OwnLimits,
 }
 

@@ -2,30 +2,44 @@
 
 use std::time::Duration;
 
+use serde::Deserialize;
+
+use crate::base::duration::some_duration;
+use crate::base::whole::some_whole;
 use crate::engine::Limits;
 
 /// Limits of the callers with one key or role, in place of those of all callers, which hold where it is `None`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct OwnLimits {
     /// Whether every video may be scored: searches with exact effort, and explanations.
     pub allow_exact: Option<bool>,
     /// Largest k, and largest sum of offset and k.
+    #[serde(deserialize_with = "some_whole")]
     pub max_k: Option<usize>,
     /// Largest ef_search: given, by default, or for a recall.
+    #[serde(deserialize_with = "some_whole")]
     pub max_ef_search: Option<usize>,
     /// Maximum number of searches in one batch.
+    #[serde(deserialize_with = "some_whole")]
     pub max_batch: Option<usize>,
     /// Largest offset of a page.
+    #[serde(deserialize_with = "some_whole")]
     pub max_offset: Option<usize>,
     /// Most interests in one query.
+    #[serde(deserialize_with = "some_whole")]
     pub max_interests: Option<usize>,
     /// Maximum number of searches that wait for the compute pool.
+    #[serde(deserialize_with = "some_whole")]
     pub max_queued_per_client: Option<usize>,
     /// Searches per second; 0 for any number.
+    #[serde(deserialize_with = "some_whole")]
     pub max_searches_per_second: Option<usize>,
     /// Expected cost of searches per second, in milliseconds of one thread; 0 for any.
+    #[serde(deserialize_with = "some_whole")]
     pub max_cost_ms_per_second: Option<usize>,
     /// Longest time for one search.
+    #[serde(deserialize_with = "some_duration")]
     pub max_deadline: Option<Duration>,
 }
 

@@ -5,11 +5,16 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
 
 /// A whole number, written as one, or as text in an environment variable.
-pub(super) struct Whole(pub(super) usize);
+pub(crate) struct Whole(pub(crate) usize);
 
 /// Reads a whole number into a field.
-pub(super) fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+pub(crate) fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
     Whole::deserialize(deserializer).map(|Whole(number)| number)
+}
+
+/// Reads a whole number into a field that may be empty.
+pub(crate) fn some_whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    whole(deserializer).map(Some)
 }
 
 impl<'de> Deserialize<'de> for Whole {
