@@ -256,7 +256,7 @@ impl<'a> Call<'a> {
         admit: impl FnOnce(&Place) -> Result<Permit, Status>,
     ) -> Pending<SearchResponse> {
         let with_stats = request.return_stats;
-        let cost = |request: &engine::SearchRequest| self.shared.engine.expected_cost(request);
+        let cost = |request: &engine::SearchRequest| Ok(self.shared.engine.expected_cost(request));
         let peer = self.caller.peer;
         self.queue(request, path, cost, admit, move |job| {
             let response = job.shared.engine.search_of(Some(peer), &job.request, &job.budget)?;
@@ -267,25 +267,26 @@ impl<'a> Call<'a> {
 
     /// Queues the explanation of one video.
     fn explain(&self, request: SearchRequest, video: VideoId) -> Pending<ExplainResponse> {
-        let cost = |request: &engine::SearchRequest| self.shared.engine.expected_cost_of_explanation(request);
+        let cost = |request: &engine::SearchRequest| {
+            quota::check_explanation(&self.limits)?;
+            Ok(self.shared.engine.expected_cost_of_explanation(request))
+        };
         self.queue(
             request,
             "request.",
             cost,
-            |place| {
-                quota::check_explanation(&self.limits)?;
-                self.admit(place)
-            },
+            |place| self.admit(place),
             move |job| job.shared.engine.explain(&job.request, video, &job.budget).map(convert::explanation),
         )
     }
 
-    /// Converts and admits a request, and queues `work` on it for the compute pool.
+    /// Converts and admits a request, and queues `work` on it for the compute pool. `cost` returns the expected cost, or why
+    /// the caller may not ask for this.
     fn queue<R: Message + Send + 'static>(
         &self,
         request: SearchRequest,
         path: &str,
-        cost: impl FnOnce(&engine::SearchRequest) -> u64,
+        cost: impl FnOnce(&engine::SearchRequest) -> Result<u64, Status>,
         admit: impl FnOnce(&Place) -> Result<Permit, Status>,
         work: impl FnOnce(&Job) -> Result<R, EngineError> + Send + 'static,
     ) -> Pending<R> {
@@ -296,7 +297,7 @@ impl<'a> Call<'a> {
             .and_then(|()| convert::search_request(request).map_err(|error| status::of(&error.into(), path)))
             .and_then(|request| {
                 quota::check(&self.limits, &request, path)?;
-                let cost = cost(&request);
+                let cost = cost(&request)?;
                 self.use_rates(&place, cost)?;
                 Ok((request, cost, admit(&place)?))
             });
