@@ -122,26 +122,29 @@ async fn a_full_server_takes_places_from_who_has_most_and_never_from_who_has_few
 
 #[tokio::test]
 async fn a_search_whose_deadline_passes_before_its_turn_is_refused_at_once() {
-    let index = TestIndex::new(20);
-    // Room for all of the requests.
-    let limits = ServiceLimits {
-        max_bytes_in_flight: 1 << 30,
-        max_connection_bytes: 1 << 30,
-        ..ServiceLimits::default()
-    };
-    let server = TestServer::start(&[("videos", &index)], limited(limits)).await;
+    let index = TestIndex::new(5_000);
+    let server = TestServer::start(&[("videos", &index)], limited(ServiceLimits::default())).await;
     let gate = server.close_gate();
     let mut client = server.retrieval().await;
     let (answered, mut answers) = mpsc::unbounded_channel();
-    // Expected to take 3 ms each, so two thirds of a second are too short for all of them.
-    for _ in 0..250 {
+    // Expected to take 3 ms each, so two thirds of a second are too short for all of them. They are small: all of them
+    // arrive within their time.
+    let interest = Interest {
+        vector: Some(Vector { values: index.rows[0].to_vec(), packed: None }),
+        ..Interest::default()
+    };
+    let interests = Interests { interests: vec![interest; 16] };
+    let query = Some(search_request::Query::Interests(interests));
+    let deep = SearchRequest { query, offset: 4_990, ..plain(&index) };
+    for _ in 0..400 {
         let (mut client, answered) = (client.clone(), answered.clone());
-        let mut request = Request::new(dear(&index));
+        let mut request = Request::new(deep.clone());
         request.set_timeout(Duration::from_secs(1));
         tokio::spawn(async move { answered.send(client.search(request).await) });
     }
+    drop(answered);
     let status = loop {
-        match answers.recv().await.unwrap() {
+        match answers.recv().await.expect("a refusal") {
             Err(status) if status.code() == Code::ResourceExhausted => break status,
             // Of those that were admitted.
             Err(status) => {
