@@ -4,7 +4,7 @@ use shortlist::base::id::MAX_SEQUENCE;
 use shortlist::base::metric::Metric;
 use shortlist::build::BuildParams;
 use shortlist::dataset::NEVER;
-use shortlist::index::{Codes, IndexError, SectionKind, verify};
+use shortlist::index::{Codes, ElementType, IndexError, SectionKind, verify};
 
 use super::{Sample, search_every_way};
 use crate::harness::indexes::rewritten;
@@ -42,6 +42,33 @@ fn metadata_that_contradicts_the_sections_is_refused() {
         let error = sample.open(&with_metadata(&sample, from, to)).unwrap_err();
         assert!(matches!(error, IndexError::BadMetadata { .. }), "{to}: {error}");
     }
+}
+
+#[test]
+fn sections_of_broken_elements_are_refused_whichever_others_are_missing() {
+    let (_folder, index) = typed_index(60, 7);
+    let sections: Vec<(SectionKind, u32)> =
+        index.sections().iter().map(|section| (section.kind, section.ordinal)).collect();
+    let is_broken = |kind: SectionKind| {
+        !matches!(
+            kind.spec().element,
+            ElementType::Json | ElementType::Utf8 | ElementType::U8 | ElementType::AttributeValue
+        )
+    };
+    let mut tried = 0;
+    for broken in sections.iter().filter(|(kind, _)| is_broken(*kind)) {
+        for missing in &sections {
+            let changed = rewritten(&index, |kind, ordinal, bytes| {
+                if (kind, ordinal) == *broken {
+                    bytes.push(0);
+                }
+                (kind, ordinal) != *missing
+            });
+            assert!(changed.is_err() || broken == missing, "{broken:?} without {missing:?}");
+            tried += 1;
+        }
+    }
+    assert!(tried > 300, "only {tried}");
 }
 
 /// Changes the first `u32` of a section.
