@@ -4,7 +4,7 @@
 //! key in the file. A token that names another one is refused, so nobody can sign with a public key as if it were a
 //! shared secret.
 //!
-//! A client sends the same token with every call, and its signature takes up to 105 µs to verify. So valid tokens are
+//! A client sends the same token with every call, and verifying its signature can cost as much as a search. So valid tokens are
 //! remembered as they were sent, together with the keys that they were verified with: other keys verify again.
 
 use std::collections::BTreeSet;

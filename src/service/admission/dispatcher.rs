@@ -73,7 +73,7 @@ pub(crate) struct Dispatcher {
     started: Instant,
 }
 
-/// A call that ended, or never was.
+/// A call that ended. The default stands for none, before the first.
 #[derive(Default)]
 struct Ended {
     place: Option<(Client, u16)>,
@@ -156,7 +156,7 @@ impl Dispatcher {
         let threads = if is_long { state.threads_for_long(self.threads, now) } else { self.threads } as u64;
         let left = place.deadline.saturating_sub(now);
         let may_wait = left / WAITED_SHARE.1 * WAITED_SHARE.0;
-        // Mostly all of the queue is worth less.
+        // Often the whole queue costs less, and the part ahead need not be added up.
         if (state.queue.cost() + state.running_cost) / threads <= may_wait {
             return None;
         }
@@ -244,7 +244,7 @@ mod tests {
         Arc::new(Dispatcher::new(threads, spawn, Metrics::new(Vec::new()).load))
     }
 
-    /// Submits a call. Returns a message when it begins; it ends when the sender is dropped. Its time is not learned from.
+    /// Submits a call. The receiver gets a message when the call begins; the call ends when the sender is dropped.
     fn submit(dispatcher: &Arc<Dispatcher>, cost: u64) -> (Receiver<()>, Sender<()>) {
         let client = Client::Address(Ipv4Addr::LOCALHOST.into());
         let place = Place { client, connection: 1, deadline: u64::MAX, max_waiting: usize::MAX };
@@ -263,7 +263,7 @@ mod tests {
     fn short_calls_do_not_wait_for_the_end_of_long_ones() {
         for threads in 2..5 {
             let dispatcher = dispatcher(threads);
-            // Short calls never stop to arrive.
+            // As if short calls arrived all the time.
             dispatcher.state.lock().last_short = Some(u64::MAX);
             let long: Vec<_> = (0..2 * threads).map(|_| submit(&dispatcher, LONG)).collect();
             for (begun, _) in &long[..threads - 1] {

@@ -94,8 +94,7 @@ fn candidate(candidate: engine::Candidate) -> proto::Candidate {
     }
 }
 
-// Fills the deprecated fields as well, for clients that still read them.
-#[allow(deprecated)]
+#[expect(deprecated, reason = "fills the deprecated fields as well, for clients that still read them")]
 fn search_stats(stats: &engine::SearchStats) -> proto::SearchStats {
     let matches = stats.matches.map(|matches| matches as u64);
     proto::SearchStats {
