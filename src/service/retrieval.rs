@@ -104,20 +104,28 @@ impl Retrieval for RetrievalService {
         let incoming =
             Incoming::of(&shared, "StreamSearch", request.into_inner(), deadline, memory.clone(), standing);
         tokio::spawn(read_stream(shared, incoming, caller, deadline, memory, started));
-        let answers = UnboundedReceiverStream::new(answers).then(move |started| async move {
-            let Started { pending, slot } = started?;
-            let charge = pending.charge();
-            let answer = deadline.bound(pending.answer()).await.unwrap_or_else(|| Err(deadline::exceeded()));
-            // The answer is encoded next, and then charged by its encoded size.
-            charge.end();
-            drop(slot);
-            let item = match answer {
-                Ok(response) => search_stream_item::Item::Response(response),
-                Err(status) => search_stream_item::Item::Error(status::to_item(&status)),
-            };
-            Ok(SearchStreamItem { item: Some(item) })
+        let charge = AnswerCharge::default();
+        let of_stream = charge.clone();
+        let answers = UnboundedReceiverStream::new(answers).then(move |started| {
+            let of_stream = of_stream.clone();
+            async move {
+                let Started { pending, slot } = started?;
+                let own = pending.charge();
+                let answer =
+                    deadline.bound(pending.answer()).await.unwrap_or_else(|| Err(deadline::exceeded()));
+                drop(slot);
+                let item = match answer {
+                    Ok(response) => {
+                        of_stream.join(&own);
+                        search_stream_item::Item::Response(response)
+                    }
+                    Err(status) => search_stream_item::Item::Error(status::to_item(&status)),
+                };
+                Ok(SearchStreamItem { item: Some(item) })
+            }
         });
-        Ok(Response::new(Box::pin(answers)))
+        let answers: Self::StreamSearchStream = Box::pin(answers);
+        Ok(charge.attach(Response::new(answers)))
     }
 
     async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {

@@ -23,8 +23,8 @@ const UNTAKEN_BYTES: usize = 2 * CHUNK_BYTES;
 /// The body of the answer to one call.
 pub(super) struct AnswerBody {
     inner: Body,
-    /// The charge of the answer before it is encoded.
-    plain: Option<AnswerCharge>,
+    /// The charge of the messages that are not encoded yet.
+    plain: AnswerCharge,
     /// What is encoded and not handed over.
     rest: Bytes,
     /// The size of what was encoded at once, which `rest` is the end of.
@@ -37,7 +37,7 @@ pub(super) struct AnswerBody {
 }
 
 impl AnswerBody {
-    pub(super) fn new(inner: Body, call: Arc<CallMemory>, plain: Option<AnswerCharge>) -> Self {
+    pub(super) fn new(inner: Body, call: Arc<CallMemory>, plain: AnswerCharge) -> Self {
         let (charge, progress) = (call.charge(), Progress::current());
         Self { inner, plain, rest: Bytes::new(), encoded_bytes: 0, charge, progress, call }
     }
@@ -77,10 +77,11 @@ impl HttpBody for AnswerBody {
             };
             match frame.into_data() {
                 Ok(data) => {
+                    // All messages that have a charge are encoded in what came.
                     if let Some(plain) = this.plain.take() {
-                        plain.end();
+                        this.charge.join(plain);
                     }
-                    this.charge.grow_anyway(data.len());
+                    this.charge.set(data.len());
                     this.encoded_bytes = data.len();
                     this.rest = data;
                 }

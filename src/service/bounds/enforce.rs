@@ -35,7 +35,7 @@ pub(crate) async fn enforce(State(shared): State<Arc<Shared>>, request: Request,
     let body = RequestBody::new(body, shared, Arc::clone(&call), shape, deadline, is_gzip);
     let response = next.run(Request::from_parts(parts, Body::new(body))).await;
     let (mut parts, body) = response.into_parts();
-    let plain = parts.extensions.remove::<AnswerCharge>();
+    let plain = parts.extensions.remove::<AnswerCharge>().unwrap_or_default();
     Response::from_parts(parts, Body::new(AnswerBody::new(body, call, plain)))
 }
 

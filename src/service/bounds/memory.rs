@@ -151,10 +151,16 @@ impl Charge {
         is_free
     }
 
-    /// Adds `bytes` that are in use already.
-    pub(crate) fn grow_anyway(&mut self, bytes: usize) {
-        self.connection.take_anyway(bytes);
-        self.bytes += bytes;
+    /// Makes this the charge for `bytes` that are in use already. What it has is kept, so that nobody else takes it.
+    pub(crate) fn set(&mut self, bytes: usize) {
+        self.connection.take_anyway(bytes.saturating_sub(self.bytes));
+        self.connection.release(self.bytes.saturating_sub(bytes));
+        self.bytes = bytes;
+    }
+
+    /// Adds another charge of the same connection.
+    pub(crate) fn join(&mut self, mut other: Self) {
+        self.bytes += std::mem::take(&mut other.bytes);
     }
 
     /// Moves `bytes` to the connection, which keeps them charged until it has written them.
@@ -225,9 +231,9 @@ impl Drop for CallMemory {
     }
 }
 
-/// The charges of a whole answer that is not encoded yet: an extension of its response.
+/// The charge of the messages of an answer that are not encoded yet: an extension of its response.
 #[derive(Clone, Default)]
-pub(crate) struct AnswerCharge(Arc<Mutex<Vec<Charge>>>);
+pub(crate) struct AnswerCharge(Arc<Mutex<Option<Charge>>>);
 
 impl AnswerCharge {
     /// Returns the room for an answer of at most `max_bytes`, charged to `call`.
@@ -244,22 +250,21 @@ impl AnswerCharge {
 
     /// Adds `bytes` to the answer of `call` if there is memory for them, and returns whether there is.
     fn grow(&self, call: &CallMemory, bytes: usize) -> bool {
-        let mut charges = self.0.lock();
-        if charges.is_empty() {
-            charges.push(call.charge());
-        }
-        charges.last_mut().is_some_and(|charge| charge.grow(bytes))
+        self.0.lock().get_or_insert_with(|| call.charge()).grow(bytes)
     }
 
-    /// Ends the charge.
-    pub(crate) fn end(&self) {
-        self.0.lock().clear();
+    /// Takes the charge, if there is any.
+    pub(crate) fn take(&self) -> Option<Charge> {
+        self.0.lock().take()
     }
 
-    /// Adds the charges of another answer.
+    /// Adds the charge of another message of the same call.
     pub(crate) fn join(&self, other: &Self) {
-        let mut charges = std::mem::take(&mut *other.0.lock());
-        self.0.lock().append(&mut charges);
+        let Some(other) = other.take() else { return };
+        match &mut *self.0.lock() {
+            Some(charge) => charge.join(other),
+            none => *none = Some(other),
+        }
     }
 }
 
@@ -297,6 +302,31 @@ mod tests {
         drop(charge);
         drop(connection);
         assert_eq!(server.held(), 0);
+    }
+
+    #[test]
+    fn a_charge_that_becomes_that_of_less_never_leaves_room_for_others_that_it_takes_again() {
+        let server = memory();
+        let connection = ConnectionMemory::new(&server, Arc::default());
+        let take_turns = || {
+            for step in 0..20_000 {
+                let (mut charge, answer) = (Charge::new(&connection), AnswerCharge::default());
+                let mut own = Charge::new(&connection);
+                if own.grow(MAX / 3) {
+                    *answer.0.lock() = Some(own);
+                    let all = AnswerCharge::default();
+                    all.join(&answer);
+                    charge.join(all.take().unwrap());
+                    charge.set(MAX / 3 - step % 3);
+                }
+                assert!(server.held() <= MAX * 3 / 4, "{} bytes", server.held());
+            }
+        };
+        std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(take_turns))));
+        assert_eq!(server.held(), 0);
+        let mut charge = Charge::new(&connection);
+        charge.set(MAX);
+        assert_eq!(server.held(), MAX);
     }
 
     #[test]

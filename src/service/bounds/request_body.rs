@@ -179,8 +179,7 @@ impl RequestBody {
             return Err(memory::refusal());
         }
         self.call.keep(charge);
-        self.charge = self.call.charge();
-        self.charge.grow_anyway(self.arrived.len());
+        self.charge.set(self.arrived.len());
         self.late = None;
         Ok(Frame::data(judged.message))
     }
