@@ -51,6 +51,11 @@ impl<T> Incoming<T> {
         Self { shared, method, requests, window, draining, deadline, memory, standing }
     }
 
+    /// Returns the memory of the call.
+    pub(super) fn memory(&self) -> Option<Arc<CallMemory>> {
+        self.memory.clone()
+    }
+
     /// Returns the next request with its slot in the window, to be held until the request is answered. Returns `None`
     /// once the stream has ended, or when `gone` completes.
     ///

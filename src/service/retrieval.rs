@@ -17,7 +17,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::access::{Standing, check_index};
 use super::admission::{Permit, Place, Turn, quota};
-use super::bounds::{AnswerCharge, CallMemory};
+use super::bounds::{AnswerCharge, CallMemory, run_aside};
 use super::caller::Caller;
 use super::deadline::{self, Deadline};
 use super::incoming::{Incoming, Slot};
@@ -103,7 +103,10 @@ impl Retrieval for RetrievalService {
         let standing = Standing::of(&shared.access, &caller, &request);
         let incoming =
             Incoming::of(&shared, "StreamSearch", request.into_inner(), deadline, memory.clone(), standing);
-        tokio::spawn(read_stream(shared, incoming, caller, deadline, memory, started));
+        tokio::spawn(async move {
+            let read = read_stream(shared, incoming, caller, deadline, memory.as_ref(), started);
+            run_aside(memory.as_deref(), read).await;
+        });
         let charge = AnswerCharge::default();
         let of_stream = charge.clone();
         let answers = UnboundedReceiverStream::new(answers).then(move |started| {
@@ -150,10 +153,10 @@ async fn read_stream(
     mut incoming: Incoming<SearchRequest>,
     caller: Caller,
     deadline: Deadline,
-    memory: Option<Arc<CallMemory>>,
+    memory: Option<&Arc<CallMemory>>,
     started: mpsc::UnboundedSender<Result<Started, Status>>,
 ) {
-    let call = Call::new(&shared, "StreamSearch", caller, deadline, memory.as_ref());
+    let call = Call::new(&shared, "StreamSearch", caller, deadline, memory);
     while let Some(next) = incoming.next(started.closed()).await {
         let item = next.map(|(slot, request)| Started {
             pending: call.search(request, "", |place| call.admit(place)),

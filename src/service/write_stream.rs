@@ -13,7 +13,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::Status;
 
-use super::bounds::Charge;
+use super::bounds::{Charge, run_aside};
 use super::caller::Caller;
 use super::deadline::{Begun, Deadline};
 use super::incoming::{Incoming, Slot};
@@ -34,7 +34,10 @@ pub(super) fn answers(
     caller: Caller,
 ) -> Answers {
     let (started, answers) = mpsc::unbounded_channel();
-    tokio::spawn(read(shared, requests, deadline, caller, started));
+    tokio::spawn(async move {
+        let memory = requests.memory();
+        run_aside(memory.as_deref(), read(shared, requests, deadline, caller, started)).await;
+    });
     Box::pin(UnboundedReceiverStream::new(answers).then(|started| async move {
         let Started { answered, slot } = started?;
         let answer = answered.await.unwrap_or_else(|_| Err(status::internal()));

@@ -11,11 +11,15 @@ use axum::body::Body;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
+use super::aside;
 use super::memory::{AnswerCharge, CallMemory, Charge};
 use super::progress::Progress;
 
 /// Bytes that are handed over at a time. Most answers are smaller.
 const CHUNK_BYTES: usize = 64 << 10;
+
+/// Answers that take more memory than this are encoded without holding up the other calls of the thread.
+const LARGE_BYTES: usize = 512 << 10;
 
 /// Bytes of the chunks that the transport may hold after it asked for the last one.
 const UNTAKEN_BYTES: usize = 2 * CHUNK_BYTES;
@@ -71,7 +75,9 @@ impl HttpBody for AnswerBody {
         // The transport asks for more, so it took the last chunk.
         this.progress.taken();
         if this.rest.is_empty() {
-            let frame = match ready!(Pin::new(&mut this.inner).poll_frame(context)) {
+            let is_large = this.plain.bytes() > LARGE_BYTES;
+            let polled = aside::step(is_large, || Pin::new(&mut this.inner).poll_frame(context));
+            let frame = match ready!(polled) {
                 Some(Ok(frame)) => frame,
                 other => return Poll::Ready(other),
             };

@@ -12,6 +12,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use super::answer_body::AnswerBody;
+use super::aside;
 use super::memory::{AnswerCharge, CallMemory, ConnectionMemory};
 use super::request_body::RequestBody;
 use super::wire_size::RequestShape;
@@ -33,7 +34,8 @@ pub(crate) async fn enforce(State(shared): State<Arc<Shared>>, request: Request,
     let is_gzip = parts.headers.get("grpc-encoding").is_some_and(|encoding| encoding == "gzip");
     parts.extensions.insert(Arc::clone(&call));
     let body = RequestBody::new(body, shared, Arc::clone(&call), shape, deadline, is_gzip);
-    let response = next.run(Request::from_parts(parts, Body::new(body))).await;
+    let answer = next.run(Request::from_parts(parts, Body::new(body)));
+    let response = aside::run(Some(&call), answer).await;
     let (mut parts, body) = response.into_parts();
     let plain = parts.extensions.remove::<AnswerCharge>().unwrap_or_default();
     Response::from_parts(parts, Body::new(AnswerBody::new(body, call, plain)))

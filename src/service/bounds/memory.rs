@@ -158,6 +158,11 @@ impl Charge {
         self.bytes = bytes;
     }
 
+    /// Returns the number of bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Adds another charge of the same connection.
     pub(crate) fn join(&mut self, mut other: Self) {
         self.bytes += std::mem::take(&mut other.bytes);
@@ -183,6 +188,8 @@ pub(crate) struct CallMemory {
     connection: Arc<ConnectionMemory>,
     /// Of the headers, and of each message that was read and not taken.
     charges: Mutex<Vec<Charge>>,
+    /// Whether the next message is large.
+    has_large_message: AtomicBool,
 }
 
 impl CallMemory {
@@ -200,7 +207,11 @@ impl CallMemory {
             return Err(refusal());
         }
         connection.calls.fetch_add(1, Ordering::Relaxed);
-        Ok(Arc::new(Self { connection: Arc::clone(connection), charges: Mutex::new(vec![charge]) }))
+        Ok(Arc::new(Self {
+            connection: Arc::clone(connection),
+            charges: Mutex::new(vec![charge]),
+            has_large_message: AtomicBool::new(false),
+        }))
     }
 
     /// Returns the memory of a call that passed the bounds.
@@ -216,6 +227,16 @@ impl CallMemory {
     /// Keeps the charge of a message until it is taken, or the call ends.
     pub(crate) fn keep(&self, charge: Charge) {
         self.charges.lock().push(charge);
+    }
+
+    /// Says whether the next message is large.
+    pub(crate) fn expect_large_message(&self, is_large: bool) {
+        self.has_large_message.store(is_large, Ordering::Relaxed);
+    }
+
+    /// Returns whether the next message is large.
+    pub(crate) fn has_large_message(&self) -> bool {
+        self.has_large_message.load(Ordering::Relaxed)
     }
 
     /// Takes the charge of the oldest message that was kept.
@@ -251,6 +272,11 @@ impl AnswerCharge {
     /// Adds `bytes` to the answer of `call` if there is memory for them, and returns whether there is.
     fn grow(&self, call: &CallMemory, bytes: usize) -> bool {
         self.0.lock().get_or_insert_with(|| call.charge()).grow(bytes)
+    }
+
+    /// Returns the number of bytes that are charged.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.lock().as_ref().map_or(0, Charge::bytes)
     }
 
     /// Takes the charge, if there is any.

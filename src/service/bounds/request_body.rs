@@ -18,6 +18,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::task::JoinHandle;
 use tonic::{Code, Status};
 
+use super::aside::SMALL_BYTES;
 use super::memory::{self, CallMemory, Charge};
 use super::wire_size::RequestShape;
 use crate::service::deadline::Deadline;
@@ -28,8 +29,6 @@ use crate::service::status;
 
 /// Bytes of the header of a message: whether it is compressed, and its length.
 const HEADER_BYTES: usize = 5;
-/// Messages up to this size are decompressed and judged where they are read.
-const INLINE_BYTES: usize = 64 << 10;
 /// The largest message of a method that is not in `shortlist.v1`: health and reflection.
 const OTHER_MAX_BYTES: usize = 64 << 10;
 /// A decoded message may take this many times the largest message on the wire.
@@ -147,9 +146,9 @@ impl RequestBody {
     fn judge(&mut self, message: Bytes, is_compressed: bool) -> Result<Option<Judged>, Status> {
         let rules = self.rules;
         let here = match is_compressed {
-            false => (message.len() <= INLINE_BYTES).then(|| message.clone()),
-            true => match decompressed(&message, INLINE_BYTES.min(rules.max_bytes)) {
-                Err(Decompress::TooLarge) if rules.max_bytes > INLINE_BYTES => None,
+            false => (message.len() <= SMALL_BYTES).then(|| message.clone()),
+            true => match decompressed(&message, SMALL_BYTES.min(rules.max_bytes)) {
+                Err(Decompress::TooLarge) if rules.max_bytes > SMALL_BYTES => None,
                 result => Some(result.map_err(|error| error.status(rules.max_bytes))?),
             },
         };
@@ -159,6 +158,7 @@ impl RequestBody {
         if is_compressed && !self.charge.grow(rules.max_bytes) {
             return Err(memory::refusal());
         }
+        self.call.expect_large_message(true);
         self.judging = Some(tokio::task::spawn_blocking(move || {
             let message = match is_compressed {
                 true => {
@@ -228,6 +228,7 @@ impl HttpBody for RequestBody {
             if let Some(judging) = &mut this.judging {
                 let judged = ready!(pin!(judging).poll(context));
                 this.judging = None;
+                this.call.expect_large_message(false);
                 let judged = judged.unwrap_or_else(|_| Err(status::internal()));
                 return match judged.and_then(|judged| this.pass(judged)) {
                     Ok(frame) => Poll::Ready(Some(Ok(frame))),
