@@ -17,7 +17,8 @@ use crate::dataset::Dataset;
 use crate::engine::query::snapshot::Snapshot;
 use crate::engine::write::shared::Shared;
 use crate::index::{Index, IndexStore};
-use crate::live::{Entry, GroupCommit, LogError, LogSize, Mutation, MutationLog, Upsert};
+use crate::live::log::memory_log::MemoryLog;
+use crate::live::{Entry, GroupCommit, LogError, Mutation, MutationLog, Upsert};
 
 const ITERATIONS: usize = 1_000;
 /// Points at which the second scheduler lets another thread run although the first could continue.
@@ -34,82 +35,29 @@ fn explore(model: impl Fn() + Send + Sync + 'static) {
     Runner::new(PctScheduler::new(SWITCHES, iterations), config).run(move || again());
 }
 
-/// A log whose appends take time, and fail when `fails` says so.
-#[derive(Debug)]
-struct MemoryLog {
-    entries: Mutex<Vec<Entry>>,
-    appends: Mutex<u64>,
-    fails: fn(u64) -> bool,
-}
-
-impl MemoryLog {
-    fn new(fails: fn(u64) -> bool) -> Arc<Self> {
-        Arc::new(Self { entries: Mutex::new(Vec::new()), appends: Mutex::new(0), fails })
-    }
-}
-
-impl MutationLog for MemoryLog {
-    fn append(&self, mutations: &[Mutation]) -> Result<u64, LogError> {
-        let append = {
-            let mut appends = self.appends.lock();
-            *appends += 1;
-            *appends
-        };
-        thread::yield_now();
-        if (self.fails)(append) {
-            return Err(LogError::Storage { path: "log".into(), problem: "full".into() });
-        }
-        let mut entries = self.entries.lock();
-        let first = entries.last().map_or(0, |last| last.sequence) + 1;
-        entries.extend(
-            (first..).zip(mutations.iter().cloned()).map(|(sequence, mutation)| Entry { sequence, mutation }),
-        );
-        Ok(first + mutations.len() as u64 - 1)
-    }
-
-    fn last_sequence(&self) -> u64 {
-        self.entries.lock().last().map_or(0, |last| last.sequence)
-    }
-
-    fn trimmed_to(&self) -> u64 {
-        0
-    }
-
-    fn read(&self, after: u64, limit: usize) -> Result<Vec<Entry>, LogError> {
-        let entries = self.entries.lock();
-        Ok(entries.iter().filter(|entry| entry.sequence > after).take(limit).cloned().collect())
-    }
-
-    fn takedowns(&self) -> Result<Vec<(VideoId, u64)>, LogError> {
-        let entries = self.entries.lock();
-        Ok(entries
-            .iter()
-            .filter(|entry| matches!(entry.mutation, Mutation::Takedown(_)))
-            .map(|entry| (entry.mutation.video_id(), entry.sequence))
-            .collect())
-    }
-
-    fn trim_except(&self, _: u64, _: &[u64]) -> Result<(), LogError> {
-        Ok(())
-    }
-
-    fn remove(&self, _: &[u64]) -> Result<(), LogError> {
-        Ok(())
-    }
-
-    fn size(&self) -> LogSize {
-        LogSize::default()
-    }
-
-    fn bytes(&self) -> Result<u64, LogError> {
-        Ok(0)
-    }
+/// Succeeds after other threads had the chance to run.
+fn slowly(_: &[Mutation]) -> Result<(), LogError> {
+    thread::yield_now();
+    Ok(())
 }
 
 #[test]
 fn a_write_is_answered_after_it_is_appended_and_applied_and_never_after_a_failed_append() {
     explore(|| {
-        let log = MemoryLog::new(|append| append == 2);
+        let appends = Arc::new(Mutex::new(0));
+        let count = Arc::clone(&appends);
+        let log = MemoryLog::new(move |mutations| {
+            let append = {
+                let mut appends = count.lock();
+                *appends += 1;
+                *appends
+            };
+            slowly(mutations)?;
+            if append == 2 {
+                return Err(LogError::Storage { path: "log".into(), problem: "full".into() });
+            }
+            Ok(())
+        });
         let applied = Arc::new(Mutex::new(Vec::new()));
         let apply = Arc::clone(&applied);
         let group = Arc::new(GroupCommit::new(Arc::clone(&log) as _, move |entries| {
@@ -123,7 +71,7 @@ fn a_write_is_answered_after_it_is_appended_and_applied_and_never_after_a_failed
                         let videos = (0..writer).map(|video| VideoId(100 * writer + 10 * round + video));
                         let mutations: Vec<Mutation> = videos.map(Mutation::Delete).collect();
                         let answer = group.write(mutations.clone());
-                        let (entries, applied) = (log.entries.lock().clone(), applied.lock().clone());
+                        let (entries, applied) = (log.entries(), applied.lock().clone());
                         let own = |entries: &[Entry], last| {
                             let first = last + 1 - writer;
                             let own = entries.iter().filter(|entry| (first..=last).contains(&entry.sequence));
@@ -144,27 +92,20 @@ fn a_write_is_answered_after_it_is_appended_and_applied_and_never_after_a_failed
             })
             .collect();
         writers.into_iter().for_each(|writer| writer.join().unwrap());
-        assert!(*log.appends.lock() <= 6);
+        assert!(*appends.lock() <= 6);
         drop(group);
-        assert_eq!(*applied.lock(), *log.entries.lock());
+        assert_eq!(*applied.lock(), log.entries());
     });
 }
 
 #[test]
 fn dropping_answers_every_write_that_was_queued() {
     explore(|| {
-        let log = MemoryLog::new(|_| false);
-        let group = Arc::new(GroupCommit::new(Arc::clone(&log) as _, |_| ()));
-        let writers: Vec<_> = (0..3)
-            .map(|video| {
-                let group = Arc::clone(&group);
-                thread::spawn(move || group.write(vec![Mutation::Delete(VideoId(video))]).unwrap())
-            })
-            .collect();
+        let group = GroupCommit::new(MemoryLog::new(slowly), |_| ());
+        // A caller of `write` would keep the group from being dropped.
+        let queued = [0, 1, 2].map(|video| group.queue(vec![Mutation::Delete(VideoId(video))]).unwrap());
         drop(group);
-        let mut answers: Vec<u64> = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
-        answers.sort_unstable();
-        assert_eq!(answers, [1, 2, 3]);
+        assert_eq!(queued.map(|answer| answer.try_recv().unwrap().unwrap()), [1, 2, 3]);
     });
 }
 
@@ -190,7 +131,7 @@ fn snapshot(generation: &[u8]) -> Snapshot {
 fn snapshots_have_every_answered_write_before_during_and_after_a_swap() {
     let (base, rebuilt) = (generation(0, 0), generation(1, 1));
     explore(move || {
-        let log = MemoryLog::new(|_| false);
+        let log = MemoryLog::new(slowly);
         let source = {
             let log = Arc::clone(&log);
             move || Ok(Some(Arc::clone(&log) as Arc<dyn MutationLog>))
