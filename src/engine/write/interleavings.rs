@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use jiff::Timestamp;
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::{Config, Runner};
 
@@ -13,10 +14,11 @@ use crate::base::id::VideoId;
 use crate::base::metric::Metric;
 use crate::base::sync::{Mutex, thread};
 use crate::build::{BuildParams, Silent, build};
-use crate::dataset::Dataset;
+use crate::dataset::{AttributeColumn, ColumnValues, Dataset, EXPIRES_AT, Numbers};
 use crate::engine::query::snapshot::Snapshot;
 use crate::engine::write::shared::Shared;
 use crate::index::{Index, IndexStore};
+use crate::live::delta::state::LiveState;
 use crate::live::log::memory_log::MemoryLog;
 use crate::live::{Entry, GroupCommit, LogError, Mutation, MutationLog, Upsert};
 
@@ -109,12 +111,16 @@ fn dropping_answers_every_write_that_was_queued() {
     });
 }
 
-/// The file of a generation of the videos `first` to 4, which has the writes up to `log_sequence`.
-fn generation(first: u64, log_sequence: u64) -> Vec<u8> {
+/// The file of a generation of the videos `first` to 4, which has the writes up to `log_sequence`. Video 4 expires at
+/// `expires_at`, in microseconds since 1970.
+fn generation(first: u64, log_sequence: u64, expires_at: Option<i64>) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let store = IndexStore::new(folder.path());
     let rows = (first..5).flat_map(|video| [1.0, video as f32]).collect();
     let dataset = Dataset { ids: (first..5).map(VideoId).collect(), ..Dataset::from_rows(2, rows).unwrap() };
+    let expiries: Numbers<i64> = (first..5).map(|video| expires_at.filter(|_| video == 4)).collect();
+    let values = ColumnValues::Timestamp(expiries);
+    let dataset = dataset.with_attribute(AttributeColumn { name: EXPIRES_AT.to_owned(), values }).unwrap();
     let params = BuildParams::new(Metric::InnerProduct, 4, 20).unwrap();
     let params = params.with_threads(1).with_log_sequence(log_sequence);
     let manifest = build(&dataset, None, &params, &store, &Silent, Instant::now()).unwrap();
@@ -125,11 +131,20 @@ fn snapshot(generation: &[u8]) -> Snapshot {
     Snapshot::in_memory(Index::in_memory(Path::new("generation"), generation).unwrap())
 }
 
+fn has(snapshot: &Snapshot, video: u64) -> bool {
+    snapshot.segments.node_of(VideoId(video)).is_some()
+}
+
+/// A snapshot is of one generation: its delta was made for its index.
+fn assert_whole(snapshot: &Snapshot) {
+    assert!(Arc::ptr_eq(&snapshot.segments.base().index, &snapshot.index), "the delta of another generation");
+}
+
 /// Video 0 is deleted before the rebuild. Then 1 is taken down, 2 deleted and 9 added, while the rebuilt generation is
 /// swapped in and searches take snapshots.
 #[test]
 fn snapshots_have_every_answered_write_before_during_and_after_a_swap() {
-    let (base, rebuilt) = (generation(0, 0), generation(1, 1));
+    let (base, rebuilt) = (generation(0, 0, None), generation(1, 1, None));
     explore(move || {
         let log = MemoryLog::new(slowly);
         let source = {
@@ -144,7 +159,6 @@ fn snapshots_have_every_answered_write_before_during_and_after_a_swap() {
         group.write(vec![Mutation::Delete(VideoId(0))]).unwrap();
         // The last write that was answered, and whether that of video 1 was.
         let answered = Arc::new(Mutex::new((1, false)));
-        let has = |snapshot: &Snapshot, video| snapshot.segments.node_of(VideoId(video)).is_some();
 
         let write = |mutations: Vec<Mutation>| {
             let (group, answered, shared) = (Arc::clone(&group), Arc::clone(&answered), Arc::clone(&shared));
@@ -174,6 +188,7 @@ fn snapshots_have_every_answered_write_before_during_and_after_a_swap() {
             for _ in 0..6 {
                 let (sequence, is_taken_down) = *seen.lock();
                 let snapshot = searched.unexpired();
+                assert_whole(&snapshot);
                 assert!(snapshot.sequence >= sequence.max(last), "an older snapshot");
                 assert!(!has(&snapshot, 0), "a deleted video");
                 assert!(!(is_taken_down && has(&snapshot, 1)), "a video that is taken down");
@@ -183,14 +198,85 @@ fn snapshots_have_every_answered_write_before_during_and_after_a_swap() {
         let swapped = Arc::clone(&shared);
         let next = snapshot(&rebuilt);
         threads.push(thread::spawn(move || drop(swapped.swap(next, &source).unwrap())));
-        let expired = Arc::clone(&shared);
-        threads.push(thread::spawn(move || expired.expire()));
         threads.into_iter().for_each(|thread| thread.join().unwrap());
 
         let end = shared.unexpired();
+        assert_whole(&end);
         assert_eq!(end.sequence, log.last_sequence());
         assert_eq!(end.index.len(), 4, "the rebuilt generation serves");
         let found: Vec<u64> = (0..10).filter(|video| has(&end, *video)).collect();
         assert_eq!(found, [3, 4, 9]);
     });
+}
+
+/// Explores writes and a swap while the current snapshot is `outdated` about video 4, which expires at `expires_at`: searches
+/// and the background correct it.
+fn explore_expiry(expires_at: i64, outdated: fn(&Snapshot) -> Snapshot) {
+    let file = generation(0, 0, Some(expires_at));
+    let is_expired = expires_at <= Timestamp::now().as_microsecond();
+    explore(move || {
+        let log = MemoryLog::new(slowly);
+        let source = {
+            let log = Arc::clone(&log);
+            move || Ok(Some(Arc::clone(&log) as Arc<dyn MutationLog>))
+        };
+        let shared = Arc::new(Shared::new(snapshot(&file), &source).unwrap());
+        let current = shared.current.load_full();
+        shared.current.store(Arc::new(outdated(&current)));
+        let apply = Arc::clone(&shared);
+        let group = GroupCommit::new(Arc::clone(&log) as _, move |entries| {
+            apply.apply(entries).unwrap();
+        });
+        let answered = Arc::new(Mutex::new(0));
+
+        let (written, publishes) = (Arc::clone(&shared), Arc::clone(&answered));
+        let writer = thread::spawn(move || {
+            for video in [0, 1] {
+                let sequence = group.write(vec![Mutation::Delete(VideoId(video))]).unwrap();
+                *publishes.lock() = sequence;
+                assert!(written.unexpired().sequence >= sequence);
+            }
+        });
+        let searched = Arc::clone(&shared);
+        let searcher = thread::spawn(move || {
+            let mut last = 0;
+            for _ in 0..4 {
+                let sequence = *answered.lock();
+                let snapshot = searched.unexpired();
+                assert_whole(&snapshot);
+                assert!(snapshot.sequence >= sequence.max(last), "an older snapshot");
+                assert!(!(is_expired && has(&snapshot, 4)), "an expired video");
+                last = snapshot.sequence;
+            }
+        });
+        let next = snapshot(&file);
+        let generation = Arc::clone(&next.index);
+        let swapped = Arc::clone(&shared);
+        let swapper = thread::spawn(move || drop(swapped.swap(next, &source).unwrap()));
+        let expired = Arc::clone(&shared);
+        let background = thread::spawn(move || {
+            expired.expire();
+            assert_eq!(has(&expired.unexpired(), 4), !is_expired);
+        });
+        [writer, searcher, swapper, background].into_iter().for_each(|thread| thread.join().unwrap());
+
+        let end = shared.unexpired();
+        assert_whole(&end);
+        assert_eq!(end.sequence, log.last_sequence());
+        assert!(Arc::ptr_eq(&end.index, &generation), "the new generation serves");
+        let found: Vec<u64> = (0..5).filter(|video| has(&end, *video)).collect();
+        assert_eq!(found, if is_expired { vec![2, 3] } else { vec![2, 3, 4] });
+    });
+}
+
+#[test]
+fn a_snapshot_without_what_expired_replaces_no_later_snapshot() {
+    let before_expiry = |current: &Snapshot| current.with_live(&LiveState::new(Arc::clone(&current.index)));
+    explore_expiry(1, before_expiry);
+}
+
+#[test]
+fn what_expired_by_a_wrong_clock_is_found_again_and_no_write_is_lost() {
+    let year_2100 = 4_102_444_800_000_000;
+    explore_expiry(year_2100, |current| current.expired(i64::MAX - 1));
 }
