@@ -25,10 +25,6 @@ impl MemoryLog {
     ) -> Arc<Self> {
         Arc::new(Self { entries: Mutex::new(Vec::new()), before_append: Box::new(before_append) })
     }
-
-    pub(crate) fn entries(&self) -> Vec<Entry> {
-        self.entries.lock().clone()
-    }
 }
 
 impl fmt::Debug for MemoryLog {
