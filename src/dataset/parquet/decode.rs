@@ -8,7 +8,7 @@ use rustc_hash::FxHashSet;
 
 use super::attributes::{ID, append_ids, append_values};
 use super::embeddings::{EMBEDDING, EmbeddingColumn, Reserve};
-use super::expansion::{Expansion, check_schema_depth};
+use super::expansion::{Expansion, check_footer};
 use super::records::Chunk;
 use super::schema::{Element, Field, Leaf, empty_column, fields, is_embedding};
 use super::table::{Columns, Table};
@@ -40,7 +40,7 @@ fn decode(path: &Path, columns: Columns) -> Result<Table, DatasetError> {
     let mapped = map_file(path)?;
     let bytes = mapped.bytes();
     check_magic(path, bytes)?;
-    check_schema_depth(path, bytes)?;
+    check_footer(path, bytes)?;
     let expansion = Expansion::new(path, bytes.len());
     let file = regular_file::open(path).map_err(DatasetError::io(path))?;
     let broken = |source: ParquetError| DatasetError::Parquet { path: path.to_owned(), source };

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use jiff::Timestamp;
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::{Config, Runner};
 
@@ -13,11 +14,13 @@ use crate::base::id::VideoId;
 use crate::base::metric::Metric;
 use crate::base::sync::{Mutex, thread};
 use crate::build::{BuildParams, Silent, build};
-use crate::dataset::Dataset;
+use crate::dataset::{AttributeColumn, ColumnValues, Dataset, EXPIRES_AT, Numbers};
 use crate::engine::query::snapshot::Snapshot;
 use crate::engine::write::shared::Shared;
 use crate::index::{Index, IndexStore};
-use crate::live::{Entry, GroupCommit, LogError, LogSize, Mutation, MutationLog, Upsert};
+use crate::live::delta::state::LiveState;
+use crate::live::log::memory_log::MemoryLog;
+use crate::live::{Entry, GroupCommit, LogError, Mutation, MutationLog, Upsert};
 
 const ITERATIONS: usize = 1_000;
 /// Points at which the second scheduler lets another thread run although the first could continue.
@@ -34,82 +37,29 @@ fn explore(model: impl Fn() + Send + Sync + 'static) {
     Runner::new(PctScheduler::new(SWITCHES, iterations), config).run(move || again());
 }
 
-/// A log whose appends take time, and fail when `fails` says so.
-#[derive(Debug)]
-struct MemoryLog {
-    entries: Mutex<Vec<Entry>>,
-    appends: Mutex<u64>,
-    fails: fn(u64) -> bool,
-}
-
-impl MemoryLog {
-    fn new(fails: fn(u64) -> bool) -> Arc<Self> {
-        Arc::new(Self { entries: Mutex::new(Vec::new()), appends: Mutex::new(0), fails })
-    }
-}
-
-impl MutationLog for MemoryLog {
-    fn append(&self, mutations: &[Mutation]) -> Result<u64, LogError> {
-        let append = {
-            let mut appends = self.appends.lock();
-            *appends += 1;
-            *appends
-        };
-        thread::yield_now();
-        if (self.fails)(append) {
-            return Err(LogError::Storage { path: "log".into(), problem: "full".into() });
-        }
-        let mut entries = self.entries.lock();
-        let first = entries.last().map_or(0, |last| last.sequence) + 1;
-        entries.extend(
-            (first..).zip(mutations.iter().cloned()).map(|(sequence, mutation)| Entry { sequence, mutation }),
-        );
-        Ok(first + mutations.len() as u64 - 1)
-    }
-
-    fn last_sequence(&self) -> u64 {
-        self.entries.lock().last().map_or(0, |last| last.sequence)
-    }
-
-    fn trimmed_to(&self) -> u64 {
-        0
-    }
-
-    fn read(&self, after: u64, limit: usize) -> Result<Vec<Entry>, LogError> {
-        let entries = self.entries.lock();
-        Ok(entries.iter().filter(|entry| entry.sequence > after).take(limit).cloned().collect())
-    }
-
-    fn takedowns(&self) -> Result<Vec<(VideoId, u64)>, LogError> {
-        let entries = self.entries.lock();
-        Ok(entries
-            .iter()
-            .filter(|entry| matches!(entry.mutation, Mutation::Takedown(_)))
-            .map(|entry| (entry.mutation.video_id(), entry.sequence))
-            .collect())
-    }
-
-    fn trim_except(&self, _: u64, _: &[u64]) -> Result<(), LogError> {
-        Ok(())
-    }
-
-    fn remove(&self, _: &[u64]) -> Result<(), LogError> {
-        Ok(())
-    }
-
-    fn size(&self) -> LogSize {
-        LogSize::default()
-    }
-
-    fn bytes(&self) -> Result<u64, LogError> {
-        Ok(0)
-    }
+/// Succeeds after other threads had the chance to run.
+fn slowly(_: &[Mutation]) -> Result<(), LogError> {
+    thread::yield_now();
+    Ok(())
 }
 
 #[test]
 fn a_write_is_answered_after_it_is_appended_and_applied_and_never_after_a_failed_append() {
     explore(|| {
-        let log = MemoryLog::new(|append| append == 2);
+        let appends = Arc::new(Mutex::new(0));
+        let count = Arc::clone(&appends);
+        let log = MemoryLog::new(move |mutations| {
+            let append = {
+                let mut appends = count.lock();
+                *appends += 1;
+                *appends
+            };
+            slowly(mutations)?;
+            if append == 2 {
+                return Err(LogError::Storage { path: "log".into(), problem: "full".into() });
+            }
+            Ok(())
+        });
         let applied = Arc::new(Mutex::new(Vec::new()));
         let apply = Arc::clone(&applied);
         let group = Arc::new(GroupCommit::new(Arc::clone(&log) as _, move |entries| {
@@ -123,7 +73,7 @@ fn a_write_is_answered_after_it_is_appended_and_applied_and_never_after_a_failed
                         let videos = (0..writer).map(|video| VideoId(100 * writer + 10 * round + video));
                         let mutations: Vec<Mutation> = videos.map(Mutation::Delete).collect();
                         let answer = group.write(mutations.clone());
-                        let (entries, applied) = (log.entries.lock().clone(), applied.lock().clone());
+                        let (entries, applied) = (log.read(0, usize::MAX).unwrap(), applied.lock().clone());
                         let own = |entries: &[Entry], last| {
                             let first = last + 1 - writer;
                             let own = entries.iter().filter(|entry| (first..=last).contains(&entry.sequence));
@@ -144,36 +94,33 @@ fn a_write_is_answered_after_it_is_appended_and_applied_and_never_after_a_failed
             })
             .collect();
         writers.into_iter().for_each(|writer| writer.join().unwrap());
-        assert!(*log.appends.lock() <= 6);
+        assert!(*appends.lock() <= 6);
         drop(group);
-        assert_eq!(*applied.lock(), *log.entries.lock());
+        assert_eq!(*applied.lock(), log.read(0, usize::MAX).unwrap());
     });
 }
 
 #[test]
 fn dropping_answers_every_write_that_was_queued() {
     explore(|| {
-        let log = MemoryLog::new(|_| false);
-        let group = Arc::new(GroupCommit::new(Arc::clone(&log) as _, |_| ()));
-        let writers: Vec<_> = (0..3)
-            .map(|video| {
-                let group = Arc::clone(&group);
-                thread::spawn(move || group.write(vec![Mutation::Delete(VideoId(video))]).unwrap())
-            })
-            .collect();
+        let group = GroupCommit::new(MemoryLog::new(slowly), |_| ());
+        // A caller of `write` would keep the group from being dropped.
+        let queued = [0, 1, 2].map(|video| group.queue(vec![Mutation::Delete(VideoId(video))]).unwrap());
         drop(group);
-        let mut answers: Vec<u64> = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
-        answers.sort_unstable();
-        assert_eq!(answers, [1, 2, 3]);
+        assert_eq!(queued.map(|answer| answer.try_recv().unwrap().unwrap()), [1, 2, 3]);
     });
 }
 
-/// The file of a generation of the videos `first` to 4, which has the writes up to `log_sequence`.
-fn generation(first: u64, log_sequence: u64) -> Vec<u8> {
+/// The file of a generation of the videos `first` to 4, which has the writes up to `log_sequence`. Video 4 expires at
+/// `expires_at`, in microseconds since 1970.
+fn generation(first: u64, log_sequence: u64, expires_at: Option<i64>) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let store = IndexStore::new(folder.path());
     let rows = (first..5).flat_map(|video| [1.0, video as f32]).collect();
     let dataset = Dataset { ids: (first..5).map(VideoId).collect(), ..Dataset::from_rows(2, rows).unwrap() };
+    let expiries: Numbers<i64> = (first..5).map(|video| expires_at.filter(|_| video == 4)).collect();
+    let values = ColumnValues::Timestamp(expiries);
+    let dataset = dataset.with_attribute(AttributeColumn { name: EXPIRES_AT.to_owned(), values }).unwrap();
     let params = BuildParams::new(Metric::InnerProduct, 4, 20).unwrap();
     let params = params.with_threads(1).with_log_sequence(log_sequence);
     let manifest = build(&dataset, None, &params, &store, &Silent, Instant::now()).unwrap();
@@ -184,13 +131,22 @@ fn snapshot(generation: &[u8]) -> Snapshot {
     Snapshot::in_memory(Index::in_memory(Path::new("generation"), generation).unwrap())
 }
 
+fn has(snapshot: &Snapshot, video: u64) -> bool {
+    snapshot.segments.node_of(VideoId(video)).is_some()
+}
+
+/// A snapshot is of one generation: its delta was made for its index.
+fn assert_whole(snapshot: &Snapshot) {
+    assert!(Arc::ptr_eq(&snapshot.segments.base().index, &snapshot.index), "the delta of another generation");
+}
+
 /// Video 0 is deleted before the rebuild. Then 1 is taken down, 2 deleted and 9 added, while the rebuilt generation is
 /// swapped in and searches take snapshots.
 #[test]
 fn snapshots_have_every_answered_write_before_during_and_after_a_swap() {
-    let (base, rebuilt) = (generation(0, 0), generation(1, 1));
+    let (base, rebuilt) = (generation(0, 0, None), generation(1, 1, None));
     explore(move || {
-        let log = MemoryLog::new(|_| false);
+        let log = MemoryLog::new(slowly);
         let source = {
             let log = Arc::clone(&log);
             move || Ok(Some(Arc::clone(&log) as Arc<dyn MutationLog>))
@@ -203,7 +159,6 @@ fn snapshots_have_every_answered_write_before_during_and_after_a_swap() {
         group.write(vec![Mutation::Delete(VideoId(0))]).unwrap();
         // The last write that was answered, and whether that of video 1 was.
         let answered = Arc::new(Mutex::new((1, false)));
-        let has = |snapshot: &Snapshot, video| snapshot.segments.node_of(VideoId(video)).is_some();
 
         let write = |mutations: Vec<Mutation>| {
             let (group, answered, shared) = (Arc::clone(&group), Arc::clone(&answered), Arc::clone(&shared));
@@ -233,6 +188,7 @@ fn snapshots_have_every_answered_write_before_during_and_after_a_swap() {
             for _ in 0..6 {
                 let (sequence, is_taken_down) = *seen.lock();
                 let snapshot = searched.unexpired();
+                assert_whole(&snapshot);
                 assert!(snapshot.sequence >= sequence.max(last), "an older snapshot");
                 assert!(!has(&snapshot, 0), "a deleted video");
                 assert!(!(is_taken_down && has(&snapshot, 1)), "a video that is taken down");
@@ -242,14 +198,85 @@ fn snapshots_have_every_answered_write_before_during_and_after_a_swap() {
         let swapped = Arc::clone(&shared);
         let next = snapshot(&rebuilt);
         threads.push(thread::spawn(move || drop(swapped.swap(next, &source).unwrap())));
-        let expired = Arc::clone(&shared);
-        threads.push(thread::spawn(move || expired.expire()));
         threads.into_iter().for_each(|thread| thread.join().unwrap());
 
         let end = shared.unexpired();
+        assert_whole(&end);
         assert_eq!(end.sequence, log.last_sequence());
         assert_eq!(end.index.len(), 4, "the rebuilt generation serves");
         let found: Vec<u64> = (0..10).filter(|video| has(&end, *video)).collect();
         assert_eq!(found, [3, 4, 9]);
     });
+}
+
+/// Explores writes and a swap while the current snapshot is `outdated` about video 4, which expires at `expires_at`: searches
+/// and the background correct it.
+fn explore_expiry(expires_at: i64, outdated: fn(&Snapshot) -> Snapshot) {
+    let file = generation(0, 0, Some(expires_at));
+    let is_expired = expires_at <= Timestamp::now().as_microsecond();
+    explore(move || {
+        let log = MemoryLog::new(slowly);
+        let source = {
+            let log = Arc::clone(&log);
+            move || Ok(Some(Arc::clone(&log) as Arc<dyn MutationLog>))
+        };
+        let shared = Arc::new(Shared::new(snapshot(&file), &source).unwrap());
+        let current = shared.current.load_full();
+        shared.current.store(Arc::new(outdated(&current)));
+        let apply = Arc::clone(&shared);
+        let group = GroupCommit::new(Arc::clone(&log) as _, move |entries| {
+            apply.apply(entries).unwrap();
+        });
+        let answered = Arc::new(Mutex::new(0));
+
+        let (written, publishes) = (Arc::clone(&shared), Arc::clone(&answered));
+        let writer = thread::spawn(move || {
+            for video in [0, 1] {
+                let sequence = group.write(vec![Mutation::Delete(VideoId(video))]).unwrap();
+                *publishes.lock() = sequence;
+                assert!(written.unexpired().sequence >= sequence);
+            }
+        });
+        let searched = Arc::clone(&shared);
+        let searcher = thread::spawn(move || {
+            let mut last = 0;
+            for _ in 0..4 {
+                let sequence = *answered.lock();
+                let snapshot = searched.unexpired();
+                assert_whole(&snapshot);
+                assert!(snapshot.sequence >= sequence.max(last), "an older snapshot");
+                assert!(!(is_expired && has(&snapshot, 4)), "an expired video");
+                last = snapshot.sequence;
+            }
+        });
+        let next = snapshot(&file);
+        let generation = Arc::clone(&next.index);
+        let swapped = Arc::clone(&shared);
+        let swapper = thread::spawn(move || drop(swapped.swap(next, &source).unwrap()));
+        let expired = Arc::clone(&shared);
+        let background = thread::spawn(move || {
+            expired.expire();
+            assert_eq!(has(&expired.unexpired(), 4), !is_expired);
+        });
+        [writer, searcher, swapper, background].into_iter().for_each(|thread| thread.join().unwrap());
+
+        let end = shared.unexpired();
+        assert_whole(&end);
+        assert_eq!(end.sequence, log.last_sequence());
+        assert!(Arc::ptr_eq(&end.index, &generation), "the new generation serves");
+        let found: Vec<u64> = (0..5).filter(|video| has(&end, *video)).collect();
+        assert_eq!(found, if is_expired { vec![2, 3] } else { vec![2, 3, 4] });
+    });
+}
+
+#[test]
+fn a_snapshot_without_what_expired_replaces_no_later_snapshot() {
+    let before_expiry = |current: &Snapshot| current.with_live(&LiveState::new(Arc::clone(&current.index)));
+    explore_expiry(1, before_expiry);
+}
+
+#[test]
+fn what_expired_by_a_wrong_clock_is_found_again_and_no_write_is_lost() {
+    let year_2100 = 4_102_444_800_000_000;
+    explore_expiry(year_2100, |current| current.expired(i64::MAX - 1));
 }

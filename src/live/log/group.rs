@@ -12,7 +12,7 @@ use super::error::LogError;
 use super::mutation::{Entry, Mutation};
 use super::mutation_log::MutationLog;
 use crate::attributes::Value;
-use crate::base::sync::mpsc::{SyncSender, sync_channel};
+use crate::base::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use crate::base::sync::thread::{self, JoinHandle};
 use crate::base::sync::{Condvar, Mutex};
 
@@ -24,6 +24,9 @@ const COMMIT_BYTES: usize = 8 << 20;
 const QUEUE_MUTATIONS: usize = 4 * COMMIT_MUTATIONS;
 /// Back-pressure: callers block while about this many bytes are queued.
 const QUEUE_BYTES: usize = 4 * COMMIT_BYTES;
+
+/// The sequence number of the last mutation of a caller, or why its mutations may not be on disk.
+type Answer = Result<u64, LogError>;
 
 /// A thread that appends to a log for all callers.
 #[derive(Debug)]
@@ -58,10 +61,18 @@ impl GroupCommit {
         if mutations.is_empty() {
             return Ok(self.log.last_sequence());
         }
+        self.queue(mutations)?.recv().unwrap_or(Err(LogError::Stopped))
+    }
+
+    /// Queues `mutations`, and returns the channel of the answer. It is closed without one if the thread panics.
+    ///
+    /// # Errors
+    /// If the thread has ended.
+    pub(crate) fn queue(&self, mutations: Vec<Mutation>) -> Result<Receiver<Answer>, LogError> {
         let (answer, answered) = sync_channel(1);
         let bytes = mutations.iter().map(bytes_of).sum();
         self.shared.push(Request { mutations, bytes, answer })?;
-        answered.recv().unwrap_or(Err(LogError::Stopped))
+        Ok(answered)
     }
 
     /// Returns whether the thread has ended, because the log or `apply` panicked: every write fails.
@@ -86,7 +97,7 @@ impl Drop for GroupCommit {
 struct Request {
     mutations: Vec<Mutation>,
     bytes: usize,
-    answer: SyncSender<Result<u64, LogError>>,
+    answer: SyncSender<Answer>,
 }
 
 #[derive(Debug, Default)]
@@ -211,67 +222,22 @@ fn bytes_of(mutation: &Mutation) -> usize {
 mod tests {
     use super::*;
     use crate::base::id::VideoId;
-    use crate::base::sync::mpsc::{Receiver, Sender, channel};
-    use crate::live::log::mutation_log::LogSize;
+    use crate::base::sync::mpsc::{Sender, channel};
+    use crate::live::log::memory_log::MemoryLog;
 
     /// Appends send their number of mutations, and receive their result.
-    type Gate = (Sender<usize>, Receiver<Result<(), LogError>>);
-
-    /// A log that counts mutations. Every append waits for the test to decide its result.
-    #[derive(Debug)]
-    struct Gated {
-        last: Mutex<u64>,
-        appends: Mutex<Gate>,
-    }
-
     type Appends = (Receiver<usize>, Sender<Result<(), LogError>>);
 
-    fn gated() -> (Arc<Gated>, Appends) {
+    /// A log whose appends wait for the test to decide their results.
+    fn gated() -> (Arc<MemoryLog>, Appends) {
         let ((begin, begun), (decide, decided)) = (channel(), channel());
-        (Arc::new(Gated { last: Mutex::new(0), appends: Mutex::new((begin, decided)) }), (begun, decide))
-    }
-
-    impl MutationLog for Gated {
-        fn append(&self, mutations: &[Mutation]) -> Result<u64, LogError> {
-            let appends = self.appends.lock();
-            appends.0.send(mutations.len()).unwrap();
-            appends.1.recv().unwrap()?;
-            let mut last = self.last.lock();
-            *last += mutations.len() as u64;
-            Ok(*last)
-        }
-
-        fn last_sequence(&self) -> u64 {
-            *self.last.lock()
-        }
-
-        fn trimmed_to(&self) -> u64 {
-            0
-        }
-
-        fn read(&self, _: u64, _: usize) -> Result<Vec<Entry>, LogError> {
-            Ok(Vec::new())
-        }
-
-        fn takedowns(&self) -> Result<Vec<(VideoId, u64)>, LogError> {
-            Ok(Vec::new())
-        }
-
-        fn trim_except(&self, _: u64, _: &[u64]) -> Result<(), LogError> {
-            Ok(())
-        }
-
-        fn remove(&self, _: &[u64]) -> Result<(), LogError> {
-            Ok(())
-        }
-
-        fn size(&self) -> LogSize {
-            LogSize::default()
-        }
-
-        fn bytes(&self) -> Result<u64, LogError> {
-            Ok(0)
-        }
+        let gate = Mutex::new((begin, decided));
+        let log = MemoryLog::new(move |mutations| {
+            let gate = gate.lock();
+            gate.0.send(mutations.len()).unwrap();
+            gate.1.recv().unwrap()
+        });
+        (log, (begun, decide))
     }
 
     fn deletes(count: u64) -> Vec<Mutation> {
@@ -364,9 +330,8 @@ mod tests {
     #[test]
     fn dropping_finishes_what_waits() {
         let (log, (begun, decide)) = gated();
-        let group = GroupCommit::new(log.clone(), |_| ());
-        let (answer, answered) = sync_channel(1);
-        group.shared.push(Request { mutations: deletes(3), bytes: 3, answer }).unwrap();
+        let group = GroupCommit::new(log, |_| ());
+        let answered = group.queue(deletes(3)).unwrap();
         decide.send(Ok(())).unwrap();
         drop(group);
         assert_eq!(begun.recv().unwrap(), 3);

@@ -14,12 +14,15 @@
 //! | `disk.rs`         | the bytes of its file |
 //! | `group.rs`        | group commit: many callers, one append |
 //! | `error.rs`        | errors of a log |
+//! | `memory_log.rs`   | a log in memory, for tests |
 
 mod database;
 mod disk;
 pub(crate) mod error;
 mod examine;
 pub(crate) mod group;
+#[cfg(test)]
+pub(crate) mod memory_log;
 pub(crate) mod mutation;
 pub(crate) mod mutation_log;
 pub(crate) mod record;

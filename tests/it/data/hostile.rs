@@ -111,6 +111,22 @@ fn deep_parquet_schemas_are_refused_and_shallow_ones_are_read() {
     }
 }
 
+/// The parquet crate would loop over two billion elements that take no bytes, ten times, for a minute.
+#[test]
+fn parquet_footers_that_claim_elements_without_bytes_are_refused() {
+    let folder = Folder::new();
+    // Field 20, a list of ten lists of 2^31 - 1 booleans.
+    let list = b"\xf1\xff\xff\xff\xff\x07".repeat(10);
+    let footer = [b"\x09\x28\xa9", &list[..], b"\x00"].concat();
+    let bytes = [b"PAR1", &footer[..], &(footer.len() as u32).to_le_bytes(), b"PAR1"].concat();
+    let path = folder.file("a.parquet", bytes);
+    let error = Embeddings::open(&path).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        format!("{}: Parquet error: expected metadata in the footer, found other bytes", path.display())
+    );
+}
+
 #[test]
 fn more_columns_than_an_index_stores_are_refused_with_the_name_of_the_file() {
     let folder = Folder::new();
