@@ -17,7 +17,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::access::{Standing, check_index};
 use super::admission::{Permit, Place, Turn, quota};
-use super::bounds::{AnswerCharge, CallMemory, run_aside};
+use super::bounds::{AnswerCharge, CallMemory, without_blocking_others};
 use super::caller::Caller;
 use super::deadline::{self, Deadline};
 use super::incoming::{Incoming, Slot};
@@ -102,10 +102,11 @@ impl Retrieval for RetrievalService {
         let shared = Arc::clone(&self.shared);
         let standing = Standing::of(&shared.access, &caller, &request);
         let incoming =
-            Incoming::of(&shared, "StreamSearch", request.into_inner(), deadline, memory.clone(), standing);
+            Incoming::of(&shared, "StreamSearch", request.into_inner(), deadline, memory, standing);
         tokio::spawn(async move {
+            let memory = incoming.memory();
             let read = read_stream(shared, incoming, caller, deadline, memory.as_ref(), started);
-            run_aside(memory.as_deref(), read).await;
+            without_blocking_others(memory.as_deref(), read).await;
         });
         let charge = AnswerCharge::default();
         let of_stream = charge.clone();

@@ -13,7 +13,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::Status;
 
-use super::bounds::{Charge, run_aside};
+use super::bounds::{Charge, without_blocking_others};
 use super::caller::Caller;
 use super::deadline::{Begun, Deadline};
 use super::incoming::{Incoming, Slot};
@@ -36,7 +36,8 @@ pub(super) fn answers(
     let (started, answers) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         let memory = requests.memory();
-        run_aside(memory.as_deref(), read(shared, requests, deadline, caller, started)).await;
+        let read = read(shared, requests, deadline, caller, started);
+        without_blocking_others(memory.as_deref(), read).await;
     });
     Box::pin(UnboundedReceiverStream::new(answers).then(|started| async move {
         let Started { answered, slot } = started?;

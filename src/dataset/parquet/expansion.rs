@@ -53,7 +53,7 @@ impl<'a> Expansion<'a> {
     /// Charges the pages of one column of one row group of `file`.
     ///
     /// # Errors
-    /// [`DatasetError::Expands`], or [`DatasetError::Corrupt`] for the head of a page that cannot be read.
+    /// [`DatasetError::Expands`], or [`DatasetError::Corrupt`] for a page header that cannot be read.
     pub(super) fn charge_pages(
         &self,
         file: &[u8],
@@ -68,7 +68,7 @@ impl<'a> Expansion<'a> {
         while let Some(bytes) = file.get(at..end).filter(|bytes| !bytes.is_empty()) {
             let Some(head) = PageHead::read(bytes) else {
                 let reason = format!(
-                    "expected the head of a data page or a dictionary at byte {at}, found other bytes"
+                    "expected the header of a data page or dictionary page at byte {at}, found other bytes"
                 );
                 return Err(DatasetError::Corrupt { path: self.path.to_owned(), reason });
             };
@@ -79,7 +79,7 @@ impl<'a> Expansion<'a> {
     }
 }
 
-/// The sizes in the head of a page.
+/// The sizes in a page header.
 struct PageHead {
     /// Bytes of the head.
     length: usize,
@@ -88,15 +88,15 @@ struct PageHead {
     values: u64,
 }
 
-/// The kinds of the fields of the heads of a data page, a dictionary, and a data page of version 2, from id 1 on.
+/// The types of the fields of a data page header, a dictionary page header and a data page header of version 2, from id 1 on.
 const DATA: &[u8] = &[I32, I32, I32, I32, STRUCT];
 const DICTIONARY: &[u8] = &[I32, I32, TRUE];
 const DATA_V2: &[u8] = &[I32, I32, I32, I32, I32, I32, TRUE, STRUCT];
 
 impl PageHead {
-    /// Reads a head as the parquet crate does, or refuses it. The crate takes the fields that it knows for those of their
-    /// kinds, whatever kinds the file names, and the lower half of a long integer. Of a page without the head of its type, it
-    /// takes the contents for the next head.
+    /// Reads a header as the parquet crate does, or refuses it. The crate ignores the types that the file gives to the fields
+    /// it knows, and reads the lower half of a long integer. If the header for the type of the page is missing, it reads the
+    /// contents of the page as the next header.
     fn read(bytes: &[u8]) -> Option<Self> {
         let mut head = Compact::new(bytes);
         let (mut page, mut uncompressed, mut compressed) = (None, None, None);
@@ -109,7 +109,7 @@ impl PageHead {
                 (5, STRUCT) => data = Some(values(head, DATA)?),
                 (7, STRUCT) => dictionary = Some(values(head, DICTIONARY)?),
                 (8, STRUCT) => data_v2 = Some(values(head, DATA_V2)?),
-                // The checksum, and the head of an index page.
+                // The checksum, and the header of an index page.
                 (4, I32) | (6, STRUCT) => head.skip(kind)?,
                 (1..=8, _) => return None,
                 _ => head.skip(kind)?,
@@ -132,7 +132,7 @@ fn size(head: &mut Compact<'_>) -> Option<u64> {
     u64::try_from(size).ok()
 }
 
-/// Reads the head of one type of page, with fields of `kinds` from id 1 on. Returns the first, the number of values.
+/// Reads the header for one type of page, with fields of `kinds` from id 1 on. Returns the first, the number of values.
 fn values(head: &mut Compact<'_>, kinds: &[u8]) -> Option<u64> {
     let mut values = None;
     head.fields(|head, id, kind| {
@@ -211,7 +211,7 @@ fn schema_depth(footer: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    /// A data page of version 2 of 7 bytes and 8 values: its type, two sizes, and its head of 7 fields.
+    /// A data page of version 2 of 7 bytes and 8 values: its type, two sizes, and its own header of 7 fields.
     const HEAD: [u8; 22] = [
         0x15, 6, 0x15, 14, 0x15, 14, 0x5c, 0x15, 16, 0x15, 0, 0x15, 8, 0x15, 0, 0x15, 4, 0x15, 4, 0x12, 0, 0,
     ];
@@ -253,7 +253,7 @@ mod tests {
         }
     }
 
-    /// Of several heads, that of the type of the page counts.
+    /// Of several headers, the one for the type of the page counts.
     #[test]
     fn the_number_of_values_is_that_of_the_type_of_the_page() {
         // Field 7, a dictionary of one value, after field 8.

@@ -4,8 +4,8 @@
 //! key in the file. A token that names another one is refused, so nobody can sign with a public key as if it were a
 //! shared secret.
 //!
-//! A client sends the same token with every call, and verifying its signature can cost as much as a search. So valid tokens are
-//! remembered as they were sent, together with the keys that they were verified with: other keys verify again.
+//! A client sends the same token with every call, and verifying its signature can cost as much as a search. So valid tokens
+//! are remembered as they were sent, together with the keys that they were verified with: other keys verify again.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -11,14 +11,14 @@ use axum::body::Body;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use super::aside;
+use super::large;
 use super::memory::{AnswerCharge, CallMemory, Charge};
 use super::progress::Progress;
 
 /// Bytes that are handed over at a time. Most answers are smaller.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// Answers that take more memory than this are encoded without holding up the other calls of the thread.
+/// Answers that take more memory than this are encoded without blocking other calls.
 const LARGE_BYTES: usize = 512 << 10;
 
 /// Bytes of the chunks that the transport may hold after it asked for the last one.
@@ -76,7 +76,7 @@ impl HttpBody for AnswerBody {
         this.progress.taken();
         if this.rest.is_empty() {
             let is_large = this.plain.bytes() > LARGE_BYTES;
-            let polled = aside::step(is_large, || Pin::new(&mut this.inner).poll_frame(context));
+            let polled = large::poll_once(is_large, || Pin::new(&mut this.inner).poll_frame(context));
             let frame = match ready!(polled) {
                 Some(Ok(frame)) => frame,
                 other => return Poll::Ready(other),

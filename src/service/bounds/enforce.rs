@@ -12,7 +12,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use super::answer_body::AnswerBody;
-use super::aside;
+use super::large;
 use super::memory::{AnswerCharge, CallMemory, ConnectionMemory};
 use super::request_body::RequestBody;
 use super::wire_size::RequestShape;
@@ -35,7 +35,7 @@ pub(crate) async fn enforce(State(shared): State<Arc<Shared>>, request: Request,
     parts.extensions.insert(Arc::clone(&call));
     let body = RequestBody::new(body, shared, Arc::clone(&call), shape, deadline, is_gzip);
     let answer = next.run(Request::from_parts(parts, Body::new(body)));
-    let response = aside::run(Some(&call), answer).await;
+    let response = large::without_blocking_others(Some(&call), answer).await;
     let (mut parts, body) = response.into_parts();
     let plain = parts.extensions.remove::<AnswerCharge>().unwrap_or_default();
     Response::from_parts(parts, Body::new(AnswerBody::new(body, call, plain)))

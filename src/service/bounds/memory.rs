@@ -151,7 +151,8 @@ impl Charge {
         is_free
     }
 
-    /// Makes this the charge for `bytes` that are in use already. What it has is kept, so that nobody else takes it.
+    /// Changes the charge to `bytes` that are in use already. Only the difference is taken or released, so other calls cannot
+    /// take the rest in between.
     pub(crate) fn set(&mut self, bytes: usize) {
         self.connection.take_anyway(bytes.saturating_sub(self.bytes));
         self.connection.release(self.bytes.saturating_sub(bytes));
@@ -331,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_charge_that_becomes_that_of_less_never_leaves_room_for_others_that_it_takes_again() {
+    fn joining_and_shrinking_charges_releases_only_the_difference() {
         let server = memory();
         let connection = ConnectionMemory::new(&server, Arc::default());
         let take_turns = || {

@@ -10,18 +10,18 @@
 //! | `request_body.rs` | the body of a call, one whole message at a time |
 //! | `wire_size/`      | how much memory a message takes once it is decoded |
 //! | `answer_body.rs`  | the body of an answer, in small chunks |
-//! | `aside.rs`        | handles large messages without holding up other calls |
+//! | `large.rs`        | handles large messages without blocking other calls |
 //! | `progress.rs`     | whether a client takes the answers |
 
 mod answer_body;
-mod aside;
 mod enforce;
+mod large;
 mod memory;
 mod progress;
 mod request_body;
 mod wire_size;
 
-pub(super) use self::aside::run as run_aside;
 pub(super) use self::enforce::enforce;
+pub(super) use self::large::without_blocking_others;
 pub(super) use self::memory::{AnswerCharge, CallMemory, Charge, ConnectionMemory, ServerMemory};
 pub(super) use self::progress::{Stall, Watched};

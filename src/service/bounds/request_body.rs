@@ -18,7 +18,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::task::JoinHandle;
 use tonic::{Code, Status};
 
-use super::aside::SMALL_BYTES;
+use super::large::SMALL_BYTES;
 use super::memory::{self, CallMemory, Charge};
 use super::wire_size::RequestShape;
 use crate::service::deadline::Deadline;

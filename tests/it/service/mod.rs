@@ -5,6 +5,7 @@ mod calls;
 mod catalog;
 mod connections;
 mod explain;
+mod large;
 mod mutants;
 mod operations;
 mod overload;
