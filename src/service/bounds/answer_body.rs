@@ -1,7 +1,7 @@
 //! The body of an answer, in small chunks.
 //!
 //! What flows in: encoded messages. What flows out: the same bytes, handed to the transport as it takes them, and whether
-//! it does. An answer is charged until it is handed over; then its connection is charged until it has written the bytes.
+//! it does. A message is charged until the transport has dropped its last chunk: it was written, or its call has ended.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,9 +21,6 @@ const CHUNK_BYTES: usize = 64 << 10;
 /// Answers that take more memory than this are encoded without blocking other calls.
 const LARGE_BYTES: usize = 512 << 10;
 
-/// Bytes of the chunks that the transport may hold after it asked for the last one.
-const UNTAKEN_BYTES: usize = 2 * CHUNK_BYTES;
-
 /// The body of the answer to one call.
 pub(super) struct AnswerBody {
     inner: Body,
@@ -31,35 +28,40 @@ pub(super) struct AnswerBody {
     plain: AnswerCharge,
     /// What is encoded and not handed over.
     rest: Bytes,
-    /// The size of what was encoded at once, which `rest` is the end of.
-    encoded_bytes: usize,
-    /// The charge for `encoded_bytes`.
-    charge: Charge,
+    /// The charge for all that was encoded at once, which `rest` is the end of.
+    charge: Arc<Charge>,
     progress: Arc<Progress>,
     /// Dropped last: the call is in flight until its answer is handed over.
     call: Arc<CallMemory>,
 }
 
+/// A part of an encoded message. A slice keeps the memory of the whole message, so it keeps the whole charge.
+struct Chunk {
+    bytes: Bytes,
+    _charge: Arc<Charge>,
+}
+
+impl AsRef<[u8]> for Chunk {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 impl AnswerBody {
     pub(super) fn new(inner: Body, call: Arc<CallMemory>, plain: AnswerCharge) -> Self {
-        let (charge, progress) = (call.charge(), Progress::current());
-        Self { inner, plain, rest: Bytes::new(), encoded_bytes: 0, charge, progress, call }
+        let (charge, progress) = (Arc::new(call.charge()), Progress::current());
+        Self { inner, plain, rest: Bytes::new(), charge, progress, call }
     }
 
     fn chunk(&mut self) -> Frame<Bytes> {
-        let is_near_end = self.rest.len() <= UNTAKEN_BYTES;
-        let mut chunk = self.rest.split_to(self.rest.len().min(CHUNK_BYTES));
-        if is_near_end && self.encoded_bytes > CHUNK_BYTES {
-            // A slice would keep the memory of the whole answer while the client does not take the last chunks.
-            chunk = Bytes::copy_from_slice(&chunk);
-        }
+        let bytes = self.rest.split_to(self.rest.len().min(CHUNK_BYTES));
+        let chunk = Chunk { bytes, _charge: Arc::clone(&self.charge) };
         if self.rest.is_empty() {
             self.rest = Bytes::new();
-            self.charge.hand_over(self.encoded_bytes.min(UNTAKEN_BYTES));
-            self.charge = self.call.charge();
+            self.charge = Arc::new(self.call.charge());
         }
         self.progress.handed();
-        Frame::data(chunk)
+        Frame::data(Bytes::from_owner(chunk))
     }
 }
 
@@ -84,11 +86,9 @@ impl HttpBody for AnswerBody {
             match frame.into_data() {
                 Ok(data) => {
                     // All messages that have a charge are encoded in what came.
-                    if let Some(plain) = this.plain.take() {
-                        this.charge.join(plain);
-                    }
-                    this.charge.set(data.len());
-                    this.encoded_bytes = data.len();
+                    let mut charge = this.plain.take().unwrap_or_else(|| this.call.charge());
+                    charge.set(data.len());
+                    this.charge = Arc::new(charge);
                     this.rest = data;
                 }
                 Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
@@ -103,5 +103,35 @@ impl HttpBody for AnswerBody {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use prometheus_client::metrics::counter::Counter;
+
+    use super::super::memory::{ConnectionMemory, ServerMemory};
+    use super::*;
+
+    #[test]
+    fn an_answer_is_charged_until_its_last_chunk_is_dropped() {
+        let size = 2 * CHUNK_BYTES + 100;
+        let server = ServerMemory::new(1 << 20, 1 << 20, Counter::default(), Counter::default());
+        let call = CallMemory::begin(&ConnectionMemory::new(&server, Arc::default()), 0).unwrap();
+        let of_call = server.held();
+        let inner = Body::from(vec![1; size]);
+        let mut body = pin!(AnswerBody::new(inner, call, AnswerCharge::default()));
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        let mut chunks = Vec::new();
+        while let Poll::Ready(Some(frame)) = body.as_mut().poll_frame(&mut context) {
+            chunks.push(frame.unwrap().into_data().unwrap());
+            assert_eq!(server.held(), of_call + size);
+        }
+        assert_eq!(chunks.iter().map(Bytes::len).collect::<Vec<_>>(), [CHUNK_BYTES, CHUNK_BYTES, 100]);
+        while chunks.pop().is_some() {
+            assert_eq!(server.held(), of_call + if chunks.is_empty() { 0 } else { size });
+        }
     }
 }

@@ -1,8 +1,7 @@
 //! The memory of requests and answers in flight: counted, and limited per connection and for the whole server.
 //!
 //! What flows in: bytes that are about to be used. What flows out: a [`Charge`] for them, or a refusal. A charge ends
-//! when it is dropped; the bytes of an answer that were handed to the transport stay charged to their connection until
-//! the connection has written as many. Does not know what the bytes are.
+//! when it is dropped. Does not know what the bytes are.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -60,8 +59,6 @@ impl ServerMemory {
 pub(crate) struct ConnectionMemory {
     server: Arc<ServerMemory>,
     held: AtomicUsize,
-    /// The part of `held` that was handed to the transport and is not written yet.
-    unsent: AtomicUsize,
     calls: AtomicUsize,
     has_called: Arc<AtomicBool>,
 }
@@ -72,7 +69,6 @@ impl ConnectionMemory {
         Arc::new(Self {
             server: Arc::clone(server),
             held: AtomicUsize::new(0),
-            unsent: AtomicUsize::new(0),
             calls: AtomicUsize::new(0),
             has_called,
         })
@@ -86,13 +82,6 @@ impl ConnectionMemory {
     /// Returns whether a call is in flight.
     pub(crate) fn is_calling(&self) -> bool {
         self.calls.load(Ordering::Relaxed) > 0
-    }
-
-    /// Ends the charge of `bytes` that the transport wrote.
-    pub(crate) fn wrote(&self, bytes: usize) {
-        let left = |unsent: usize| Some(unsent.saturating_sub(bytes));
-        let before = self.unsent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).unwrap_or_default();
-        self.release(before.min(bytes));
     }
 
     fn take(&self, bytes: usize) -> bool {
@@ -123,12 +112,6 @@ impl ConnectionMemory {
             self.held.fetch_sub(bytes, Ordering::Relaxed);
             self.server.held.fetch_sub(bytes, Ordering::Relaxed);
         }
-    }
-}
-
-impl Drop for ConnectionMemory {
-    fn drop(&mut self) {
-        self.release(self.unsent.load(Ordering::Relaxed));
     }
 }
 
@@ -167,13 +150,6 @@ impl Charge {
     /// Adds another charge of the same connection.
     pub(crate) fn join(&mut self, mut other: Self) {
         self.bytes += std::mem::take(&mut other.bytes);
-    }
-
-    /// Moves `bytes` to the connection, which keeps them charged until it has written them.
-    pub(crate) fn hand_over(&mut self, bytes: usize) {
-        let bytes = bytes.min(self.bytes);
-        self.bytes -= bytes;
-        self.connection.unsent.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 
@@ -308,27 +284,6 @@ mod tests {
 
     fn memory() -> Arc<ServerMemory> {
         ServerMemory::new(MAX, MAX * 3 / 4, Counter::default(), Counter::default())
-    }
-
-    #[test]
-    fn a_charge_ends_when_it_is_dropped_and_what_is_handed_over_when_it_is_written() {
-        let server = memory();
-        let connection = ConnectionMemory::new(&server, Arc::default());
-        let mut charge = Charge::new(&connection);
-        assert!(charge.grow(1000));
-        charge.hand_over(600);
-        drop(charge);
-        assert_eq!(server.held(), 600);
-        connection.wrote(100);
-        assert_eq!(server.held(), 500);
-        connection.wrote(10_000);
-        assert_eq!(server.held(), 0);
-        let mut charge = Charge::new(&connection);
-        assert!(charge.grow(1000));
-        charge.hand_over(1000);
-        drop(charge);
-        drop(connection);
-        assert_eq!(server.held(), 0);
     }
 
     #[test]

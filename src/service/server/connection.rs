@@ -52,7 +52,7 @@ pub(super) async fn serve<S>(
     let options = context.options;
     let memory = ConnectionMemory::new(&context.memory, place.has_called());
     let read = Arc::<AtomicU64>::default();
-    let stream = Counted::new(stream, Arc::clone(&read), Arc::clone(&memory));
+    let stream = Counted::new(stream, Arc::clone(&read));
     let router = context.router.clone();
     let service = router.layer(axum::Extension(caller)).layer(axum::Extension(Arc::clone(&memory)));
     let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));

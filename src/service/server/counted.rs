@@ -1,4 +1,4 @@
-//! The bytes that a connection reads and writes.
+//! How many bytes a connection reads.
 
 use std::io;
 use std::pin::Pin;
@@ -8,26 +8,16 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::service::bounds::ConnectionMemory;
-
-/// A stream whose bytes are counted.
+/// A stream whose bytes are counted as they are read.
 pub(super) struct Counted<S> {
     stream: S,
     read: Arc<AtomicU64>,
-    memory: Arc<ConnectionMemory>,
 }
 
 impl<S> Counted<S> {
-    /// Counts the bytes that are read in `read`; what is written is no longer charged to `memory`.
-    pub(super) fn new(stream: S, read: Arc<AtomicU64>, memory: Arc<ConnectionMemory>) -> Self {
-        Self { stream, read, memory }
-    }
-
-    fn wrote(&self, written: io::Result<usize>) -> Poll<io::Result<usize>> {
-        if let Ok(bytes) = written {
-            self.memory.wrote(bytes);
-        }
-        Poll::Ready(written)
+    /// Counts the bytes in `read`.
+    pub(super) fn new(stream: S, read: Arc<AtomicU64>) -> Self {
+        Self { stream, read }
     }
 }
 
@@ -50,8 +40,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes));
-        self.wrote(written)
+        Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -67,8 +56,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, slices));
-        self.wrote(written)
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
