@@ -80,6 +80,11 @@ impl NodeSet {
         Kernels::get().count_ones(&self.words)
     }
 
+    /// Whether no node is in the set.
+    pub fn is_empty(&self) -> bool {
+        self.words.iter().all(|word| *word == 0)
+    }
+
     /// Whether `node` is in the set.
     #[inline]
     pub fn contains(&self, node: u32) -> bool {

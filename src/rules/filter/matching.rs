@@ -40,6 +40,14 @@ struct Evaluation<'a, 'i> {
     interrupt: &'a mut Interrupt<'i>,
 }
 
+/// Words of a request, looked up.
+struct Distinct {
+    /// The codes of those that a video has, ascending.
+    known: Vec<u32>,
+    /// Whether there are others.
+    has_unknown: bool,
+}
+
 impl Evaluation<'_, '_> {
     fn tree(&mut self, tree: &Tree<'_>) -> Result<NodeSet, MatchError> {
         let mut set = None;
@@ -106,7 +114,7 @@ impl Evaluation<'_, '_> {
                 sorted.fill(positions.clone(), &mut set);
                 Ok(set)
             }
-            Resolved::Bool { bools, value } => Ok(self.word(bools, Some(u32::from(*value)))),
+            Resolved::Bool { bools, value } => Ok(self.word(bools, u32::from(*value))),
             Resolved::IsNull { column } => {
                 let mut set = self.uninitialized();
                 self.columns.fill_with_valued(*column, &mut set);
@@ -127,26 +135,47 @@ impl Evaluation<'_, '_> {
         let mut set = None;
         if !any_of.is_empty() {
             let mut any = self.empty();
-            for chunk in any_of.chunks(VALUES_PER_CHECK) {
-                let found = chunk.iter().filter_map(|word| words.find(word));
-                found.for_each(|word| postings.add_to(word, &mut any));
+            let found = self.distinct(words, any_of)?;
+            for chunk in found.known.chunks(VALUES_PER_CHECK) {
+                chunk.iter().for_each(|word| postings.add_to(*word, &mut any));
                 self.check_between(chunk.len())?;
             }
             set = Some(any);
         }
-        for word in all_of {
-            self.check()?;
-            let found = self.word(&postings, words.find(word));
-            self.narrow(&mut set, found);
+        if !all_of.is_empty() {
+            let found = self.distinct(words, all_of)?;
+            if found.has_unknown {
+                return Ok(self.empty());
+            }
+            for word in found.known {
+                self.check()?;
+                let found = self.word(&postings, word);
+                self.narrow(&mut set, found);
+                if set.as_ref().is_some_and(NodeSet::is_empty) {
+                    break;
+                }
+            }
         }
         Ok(set.unwrap_or_else(|| self.empty()))
     }
 
-    fn word(&mut self, postings: &Postings<'_>, word: Option<u32>) -> NodeSet {
-        let mut set = self.empty();
-        if let Some(word) = word {
-            postings.add_to(word, &mut set);
+    /// The distinct words among `texts`. A request may repeat a word any number of times, and a word of many nodes takes
+    /// long.
+    fn distinct(&mut self, words: &Words<'_>, texts: &[String]) -> Result<Distinct, MatchError> {
+        let mut known = Vec::new();
+        for chunk in texts.chunks(VALUES_PER_CHECK) {
+            known.extend(chunk.iter().filter_map(|text| words.find(text)));
+            self.check_between(chunk.len())?;
         }
+        let has_unknown = known.len() < texts.len();
+        known.sort_unstable();
+        known.dedup();
+        Ok(Distinct { known, has_unknown })
+    }
+
+    fn word(&mut self, postings: &Postings<'_>, word: u32) -> NodeSet {
+        let mut set = self.empty();
+        postings.add_to(word, &mut set);
         set
     }
 
