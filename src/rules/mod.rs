@@ -20,7 +20,8 @@ pub(crate) use filter::arbitrary;
 #[cfg(feature = "cli")]
 pub(crate) use filter::duration;
 pub use filter::{
-    Condition, ExpressionError, Filter, FilterProblem, MatchError, Number, Time, failing_clause, matching,
+    Condition, ExpressionError, Filter, FilterProblem, FilterWork, MatchError, Number, Time, failing_clause,
+    matching,
 };
 
 /// All rules of a request.

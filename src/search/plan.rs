@@ -332,10 +332,12 @@ pub fn explored_bytes(
     k: usize,
     count: usize,
     ef_search: Option<usize>,
+    forced: Option<Plan>,
     has_filter: bool,
 ) -> usize {
     let matches = has_filter.then_some(index.len());
-    let plan = SegmentPlan::of(index, &Goal { matches, count, k, ef_search, is_scan: false, forced: None });
+    let forced = forced.filter(|plan| has_filter || !plan.needs_filter());
+    let plan = SegmentPlan::of(index, &Goal { matches, count, k, ef_search, is_scan: false, forced });
     let scanned = match index.codes().filter(|_| plan.uses_codes) {
         Some(codes) => codes.rows.len(),
         None => plan.rows * index.dim() * size_of::<f32>(),

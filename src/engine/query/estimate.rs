@@ -1,41 +1,121 @@
 //! What a request is expected to cost, before it is searched.
 //!
 //! What flows in: a request and the snapshot that will answer it. What flows out: nanoseconds of one thread. Reads lengths
-//! only, no embedding and no attribute. The unit is nominal: a caller that needs time on its machine multiplies by the
-//! ratio of measured to estimated cost.
+//! and a sample of a Bloom filter, no embedding and no attribute. The unit is nominal: a caller that needs time on its
+//! machine multiplies by the ratio of measured to estimated cost. The constants are from `cargo bench --bench estimate`,
+//! which compares the estimate with the time of requests of every kind.
 
+use crate::attributes::Columns;
 use crate::engine::options::Limits;
 use crate::engine::query::request::{Effort, Query, ReturnAttributes, SearchRequest};
 use crate::engine::query::snapshot::Snapshot;
+use crate::index::{AttributeKind, Index};
+use crate::rules::{Bloom, Cap};
 use crate::search::{self, SearchParams};
 
-/// Bytes of codes or embeddings that one thread reads and scores per nanosecond.
-const BYTES_PER_NANO: u64 = 16;
+/// Bytes of codes that one thread reads and scores per nanosecond; and of embeddings.
+const CODE_BYTES_PER_NANO: u64 = 16;
+const BYTES_PER_NANO: u64 = 8;
+/// An exact scan scores each embedding for all interests at once: one more interest costs 1/4 of the first.
+const EXACT_SHARE_OF_INTEREST: u64 = 4;
 /// Conversion, planning and the answer of any request.
 const REQUEST_NANOS: u64 = 20_000;
-/// Rescoring, sorting and choosing one hit; and comparing it with one more interest, or counting it under one more cap.
+/// Rescoring, sorting and choosing one hit of a request without rules and pages; and comparing it with one more interest.
 const HIT_NANOS: u64 = 150;
-const HIT_AGAIN_NANOS: u64 = 30;
+const INTEREST_NANOS: u64 = 30;
+/// The same for a hit of other requests, whose pools are deepened and merged; and counting it under one cap.
+const RULED_HIT_NANOS: u64 = 600;
+const CAP_NANOS: u64 = 100;
+/// Looking up one candidate in a Bloom filter, including the repeated look-ups of deeper pools.
+const BLOOM_NANOS: u64 = 500;
 /// Copying one attribute into the answer.
-const ATTRIBUTE_NANOS: u64 = 100;
+const ATTRIBUTE_NANOS: u64 = 250;
+/// Making, combining or counting one set of the nodes that match, whatever their number.
+const SET_NANOS: u64 = 100;
 /// Resolving one word, number or id of a filter or an exclusion.
-const LITERAL_NANOS: u64 = 30;
-/// A request that keeps places explores for them on their own, and a filtered one often goes deeper than it planned.
+const VALUE_NANOS: u64 = 30;
+/// A request that keeps places explores for them on their own, later pages need deeper pools, and a filtered request often
+/// goes deeper than it planned.
 const EXPLORED_FOR_PLACES: u64 = 2;
+const EXPLORED_FOR_PAGES: u64 = 3;
 const EXPLORED_UNDER_FILTER: u64 = 2;
+/// Bytes of a Bloom filter that are read to learn how full it is.
+const BLOOM_SAMPLE: usize = 64;
 
 /// The expected cost of `request` at `effort` instead of its own. An invalid request gets a cost, too: it is refused later,
 /// or costs less.
 pub(crate) fn estimate(snapshot: &Snapshot, limits: &Limits, request: &SearchRequest, effort: Effort) -> u64 {
     let rules = &request.rules;
+    let rows: usize = snapshot.segments.iter().map(|segment| segment.index.len()).sum();
+    let k = request.k.min(limits.max_k);
+    let count = request.offset.saturating_add(k).min(limits.max_k);
     let interests = match &request.query {
         Query::Interests(interests) => interests.len().clamp(1, Limits::MAX_INTERESTS),
         Query::Vector(_) | Query::Seeds(_) => 1,
     };
-    let keeps_places = rules.fresh.as_ref().is_some_and(|fresh| fresh.at_least > 0)
-        || matches!(&request.query, Query::Interests(all) if all.iter().any(|one| one.min_share > 0.0));
-    let k = request.k.min(limits.max_k);
-    let count = request.offset.saturating_add(k).min(limits.max_k);
+    let mut sources = 1 + usize::from(rules.fresh.as_ref().is_some_and(|fresh| fresh.at_least > 0));
+    if let Query::Interests(all) = &request.query {
+        sources += all.iter().take(interests).filter(|one| one.min_share > 0.0).count();
+    }
+
+    let ef_search = expanded(snapshot, limits, k, effort);
+    let mut nanos = REQUEST_NANOS;
+    for segment in snapshot.segments.iter() {
+        let has_filter = rules.filter.is_some();
+        let bytes =
+            search::explored_bytes(&segment.index, k, count, ef_search, request.plan, has_filter) as u64;
+        let interests = interests as u64;
+        let mut explored = match ef_search {
+            Some(_) => bytes * interests / CODE_BYTES_PER_NANO,
+            None => (bytes + bytes * (interests - 1) / EXACT_SHARE_OF_INTEREST) / BYTES_PER_NANO,
+        };
+        if sources > 1 {
+            explored *= 1 + EXPLORED_FOR_PLACES;
+        }
+        if request.offset > 0 {
+            explored *= EXPLORED_FOR_PAGES;
+        }
+        if has_filter {
+            explored *= EXPLORED_UNDER_FILTER;
+        }
+        nanos += explored;
+    }
+
+    let is_plain = request.offset == 0 && rules.caps.is_empty() && sources == 1;
+    // With caps that k candidates cannot keep, every video is considered.
+    let considered = if capacity(snapshot, &rules.caps) < count { rows } else { count.min(rows) };
+    let mut of_hit = if is_plain { HIT_NANOS } else { RULED_HIT_NANOS };
+    of_hit += (interests - 1) as u64 * INTEREST_NANOS + rules.caps.len() as u64 * CAP_NANOS;
+    nanos += (considered * sources) as u64 * of_hit;
+
+    let mut values = rules.exclude.video_ids.len();
+    if let Some(filter) = &rules.filter {
+        let work = filter.work();
+        values += work.values;
+        nanos += work.sets as u64 * (SET_NANOS + rows as u64 / 8 / CODE_BYTES_PER_NANO);
+    }
+    nanos += values as u64 * VALUE_NANOS;
+    nanos += rules.exclude.roaring.len() as u64 / CODE_BYTES_PER_NANO;
+    if let Some(bloom) = &rules.exclude.bloom {
+        let looked_up = (considered as f64 / passing(bloom)).min(rows as f64);
+        nanos += looked_up as u64 * BLOOM_NANOS;
+    }
+
+    let columns = match &request.return_attributes {
+        ReturnAttributes::None => 0,
+        ReturnAttributes::All => snapshot.index.metadata().attributes.len(),
+        ReturnAttributes::Named(names) => names.len(),
+    };
+    let returned = k.min(rows);
+    nanos += (returned * columns) as u64 * ATTRIBUTE_NANOS;
+    if request.return_vectors {
+        nanos += (returned * snapshot.index.dim() * size_of::<f32>()) as u64 / BYTES_PER_NANO;
+    }
+    nanos
+}
+
+/// The nodes that a traversal expands; `None` for exact effort.
+fn expanded(snapshot: &Snapshot, limits: &Limits, k: usize, effort: Effort) -> Option<usize> {
     let effort = match effort {
         Effort::Default => SearchParams::default_effort(k, limits.max_ef_search),
         Effort::EfSearch(ef_search) => search::Effort::EfSearch(ef_search.min(limits.max_ef_search)),
@@ -46,43 +126,37 @@ pub(crate) fn estimate(snapshot: &Snapshot, limits: &Limits, request: &SearchReq
         }
         Effort::Exact => search::Effort::Exact,
     };
-    let ef_search = match effort {
+    match effort {
         search::Effort::EfSearch(ef_search) => Some(ef_search),
         search::Effort::Exact => None,
+    }
+}
+
+/// How many videos with a value the caps have room for, at most.
+fn capacity(snapshot: &Snapshot, caps: &[Cap]) -> usize {
+    let of = |cap: &Cap| {
+        let values = snapshot.segments.iter().map(|segment| distinct(&segment.index, &cap.attribute));
+        let values = values.fold(0, usize::saturating_add);
+        values.saturating_mul(cap.max_per_value)
     };
-    let has_filter = rules.filter.is_some();
-    let (mut bytes, mut rows) = (0, 0);
-    for segment in snapshot.segments.iter() {
-        let explored = search::explored_bytes(&segment.index, k, count, ef_search, has_filter);
-        bytes += explored as u64;
-        rows += segment.index.len();
+    caps.iter().map(of).min().unwrap_or(usize::MAX)
+}
+
+/// How many values an attribute has, at most.
+fn distinct(index: &Index, attribute: &str) -> usize {
+    let columns = Columns::of(index);
+    let Some(column) = columns.find(attribute) else { return usize::MAX };
+    match columns.schema()[column].kind {
+        AttributeKind::Bool => 2,
+        _ => columns.words(column).map_or(usize::MAX, |words| words.len()),
     }
-    bytes *= interests as u64;
-    if keeps_places {
-        bytes *= 1 + EXPLORED_FOR_PLACES;
-    }
-    let mut nanos = REQUEST_NANOS;
-    let mut literals = rules.exclude.video_ids.len();
-    if let Some(filter) = &rules.filter {
-        let (conditions, of_filter) = filter.size();
-        literals += of_filter;
-        // Each condition makes a set of nodes: one bit each.
-        bytes = bytes * EXPLORED_UNDER_FILTER + (conditions * rows / 8) as u64;
-    }
-    bytes += rules.exclude.roaring.len() as u64;
-    bytes += rules.exclude.bloom.as_ref().map_or(0, |bloom| bloom.bits.len()) as u64;
-    let again = interests - 1 + rules.caps.len();
-    nanos += count.min(rows) as u64 * (HIT_NANOS + again as u64 * HIT_AGAIN_NANOS);
-    nanos += literals as u64 * LITERAL_NANOS;
-    let columns = match &request.return_attributes {
-        ReturnAttributes::None => 0,
-        ReturnAttributes::All => snapshot.index.metadata().attributes.len(),
-        ReturnAttributes::Named(names) => names.len(),
-    };
-    let returned = k.min(rows);
-    nanos += (returned * columns) as u64 * ATTRIBUTE_NANOS;
-    if request.return_vectors {
-        bytes += (returned * snapshot.index.dim() * size_of::<f32>()) as u64;
-    }
-    nanos + bytes / BYTES_PER_NANO
+}
+
+/// The share of ids that a Bloom filter lets pass, from a sample of its bits.
+fn passing(bloom: &Bloom) -> f64 {
+    let step = (bloom.bits.len() / BLOOM_SAMPLE).max(1);
+    let sample = || bloom.bits.iter().step_by(step).take(BLOOM_SAMPLE);
+    let ones: u32 = sample().map(|byte| byte.count_ones()).sum();
+    let bits = 8 * sample().count().max(1);
+    1.0 - (f64::from(ones) / bits as f64).powi(bloom.hashes.min(64) as i32)
 }

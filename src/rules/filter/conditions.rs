@@ -20,21 +20,38 @@ pub struct Filter {
     pub min_should: Option<usize>,
 }
 
+/// The work of finding the matches of a filter, in counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FilterWork {
+    /// Sets of nodes that are made, combined or counted.
+    pub sets: usize,
+    /// Words, bounds and ids that are looked up.
+    pub values: usize,
+}
+
 impl Filter {
-    /// The number of its conditions, and of their words, bounds and ids.
-    pub fn size(&self) -> (usize, usize) {
-        let of = |condition: &Condition| match condition {
-            Condition::Filter(filter) => filter.size(),
-            Condition::Keyword { any_of, .. } => (1, any_of.len()),
-            Condition::List { any_of, all_of, .. } => (1, any_of.len() + all_of.len()),
-            Condition::VideoId { any_of } => (1, any_of.len()),
-            Condition::Number { .. }
-            | Condition::Time { .. }
-            | Condition::Bool { .. }
-            | Condition::IsNull { .. } => (1, 2),
-        };
-        let all = self.must.iter().chain(&self.should).chain(&self.must_not);
-        all.map(of).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+    /// The work of finding its matches.
+    pub fn work(&self) -> FilterWork {
+        // Counting up to `min_should` adds every set of `should` to a counter of one set per bit.
+        let bits = self.min_should.unwrap_or(0).min(self.should.len()).next_power_of_two().ilog2();
+        let mut work = FilterWork { sets: self.should.len() * bits as usize, values: 0 };
+        for condition in self.must.iter().chain(&self.should).chain(&self.must_not) {
+            let FilterWork { sets, values } = match condition {
+                Condition::Filter(filter) => filter.work(),
+                Condition::Keyword { any_of, .. } => FilterWork { sets: 1, values: any_of.len() },
+                Condition::List { any_of, all_of, .. } => {
+                    FilterWork { sets: 1 + all_of.len(), values: any_of.len() + all_of.len() }
+                }
+                Condition::VideoId { any_of } => FilterWork { sets: 1, values: any_of.len() },
+                Condition::Number { .. }
+                | Condition::Time { .. }
+                | Condition::Bool { .. }
+                | Condition::IsNull { .. } => FilterWork { sets: 1, values: 2 },
+            };
+            work.sets += sets;
+            work.values += values;
+        }
+        work
     }
 
     /// Maximum nesting depth of filters, the outermost included.

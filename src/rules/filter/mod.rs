@@ -25,7 +25,7 @@ mod matching;
 mod number;
 mod resolve;
 
-pub use conditions::{Condition, Filter, Number, Time};
+pub use conditions::{Condition, Filter, FilterWork, Number, Time};
 pub use error::{FilterProblem, MatchError};
 pub use expression::ExpressionError;
 #[cfg(feature = "cli")]

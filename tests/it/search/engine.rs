@@ -2,10 +2,12 @@
 
 use std::time::Instant;
 
+use jiff::SignedDuration;
 use shortlist::base::id::VideoId;
 use shortlist::engine::{
-    Budget, Effort, Engine, EngineError, EngineOptions, Plan, Query, Readiness, SearchRequest, Seed,
+    Budget, Effort, Engine, EngineError, EngineOptions, Interest, Plan, Query, Readiness, SearchRequest, Seed,
 };
+use shortlist::rules::{Bloom, Cap, Condition, Exclude, Filter, Fresh, Rules};
 
 use crate::harness::{DIM, MODEL, TestIndex, video_id};
 
@@ -69,6 +71,67 @@ fn the_embedding_model_must_match_when_it_is_named() {
         matches!(&refused, EngineError::EmbeddingModel { found, .. } if found == "towers-2"),
         "{refused}"
     );
+}
+
+#[test]
+fn requests_that_take_much_longer_are_expected_to() {
+    let index = TestIndex::new(3000);
+    let engine = engine(&index);
+    let plain = |k| request(Query::Vector(vec![1.0; DIM]), k, Effort::Default);
+    let ruled = |rules| SearchRequest { rules, ..plain(10) };
+    let cap = |attribute: &str, max_per_value| Cap { attribute: attribute.to_owned(), max_per_value };
+    let capped = |caps| ruled(Rules { caps, ..Rules::default() });
+    let fresh = |at_least| Fresh {
+        attribute: "published_at".into(),
+        within: SignedDuration::from_hours(1),
+        at_least,
+    };
+    let kept = |at_least| ruled(Rules { fresh: Some(fresh(at_least)), ..Rules::default() });
+    let interests = |count, min_share| {
+        Query::Interests(vec![Interest { vector: vec![1.0; DIM], weight: 1.0, min_share }; count])
+    };
+    let bloom = |byte, hashes| {
+        let bloom = Some(Bloom { bits: vec![byte; 1000], hashes, seed: 1 });
+        ruled(Rules { exclude: Exclude { bloom, ..Exclude::default() }, ..Rules::default() })
+    };
+    let filter = |filter| ruled(Rules { filter: Some(filter), ..Rules::default() });
+    let words =
+        |count| Condition::Keyword { attribute: "title".into(), any_of: vec!["title 7".into(); count] };
+    let should = |min_should| {
+        filter(Filter { should: vec![words(1); 1000], min_should: Some(min_should), ..Filter::default() })
+    };
+    let offset = |request, offset| SearchRequest { offset, ..request };
+    let cases = [
+        (
+            "exact, with interests",
+            2.0,
+            request(interests(16, 0.0), 10, Effort::Exact),
+            request(interests(1, 0.0), 10, Effort::Exact),
+        ),
+        ("k", 5.0, plain(1000), plain(10)),
+        ("offset", 10.0, offset(plain(10), 990), plain(10)),
+        ("offset instead of k", 2.0, offset(plain(10), 990), plain(1000)),
+        ("kept places", 1.5, offset(kept(1), 990), offset(plain(10), 990)),
+        ("no kept places", 1.0, kept(0), plain(10)),
+        ("caps", 1.5, offset(capped(vec![cap("title", 2); 16]), 990), offset(plain(10), 990)),
+        ("caps of too few values", 20.0, capped(vec![cap("safe", 4)]), capped(vec![cap("safe", 5)])),
+        ("the smallest cap counts", 20.0, capped(vec![cap("title", 1), cap("safe", 4)]), plain(10)),
+        ("interests", 3.0, SearchRequest { query: interests(16, 0.0), ..plain(10) }, plain(10)),
+        (
+            "interests with places",
+            2.0,
+            SearchRequest { query: interests(16, 1.0 / 16.0), ..plain(100) },
+            SearchRequest { query: interests(16, 0.0), ..plain(100) },
+        ),
+        ("a full Bloom filter", 20.0, bloom(0xff, 32), bloom(0, 32)),
+        ("a half full one with one hash is no full one", 10.0, bloom(0xff, 1), bloom(0x0f, 1)),
+        ("words", 20.0, filter(Filter { must: vec![words(100_000)], ..Filter::default() }), plain(10)),
+        ("counted conditions", 5.0, should(500), should(1)),
+    ];
+    for (name, times, dear, cheap) in cases {
+        let (dear, cheap) = (engine.expected_cost(&dear), engine.expected_cost(&cheap));
+        assert!(dear as f64 >= times * cheap as f64, "{name}: {dear} and {cheap}");
+    }
 }
 
 #[test]
