@@ -2,8 +2,9 @@
 //!
 //! What flows in: calls with their expected cost. What flows out: the same calls on threads of the pool, at most one per
 //! thread at a time. A call whose deadline passes before its turn is refused at once, from the expected cost of what is
-//! ahead of it and the measured speed of this machine. So the queue is as long as deadlines allow, and not longer. While
-//! short calls arrive, one thread takes no long ones: a short call never waits for the end of a long one.
+//! ahead of it and the measured speed of this machine for requests of each client. So the queue is as long as deadlines
+//! allow, and not longer. While short calls arrive, one thread takes no long ones: a short call never waits for the end of a
+//! long one.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use super::queue::{Place, Queue};
-use super::speed::Speed;
+use super::speed::Speeds;
 use crate::service::caller::Client;
 use crate::service::metrics::LoadMetrics;
 
@@ -45,7 +46,7 @@ type Spawn = Box<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>;
 struct Waiting {
     call: Call,
     arrived: Instant,
-    /// The expected cost before it is multiplied by the speed.
+    /// The expected cost before it is multiplied by the ratio of the client.
     nominal: u64,
 }
 
@@ -53,7 +54,7 @@ struct Waiting {
 #[derive(Default)]
 struct State {
     queue: Queue<Waiting>,
-    speed: Speed,
+    speeds: Speeds,
     /// Threads that compute, and the cost of what they compute.
     running: usize,
     running_cost: u64,
@@ -113,7 +114,7 @@ impl Dispatcher {
     pub(crate) fn submit(self: &Arc<Self>, place: &Place, nominal: u64, call: Call) {
         let arrived = Instant::now();
         let mut state = self.state.lock();
-        let cost = state.speed.cost(nominal);
+        let cost = state.speeds.cost(&place.client, nominal);
         if cost <= SHORT {
             state.last_short = Some(self.nanos(arrived));
         }
@@ -189,9 +190,9 @@ impl Dispatcher {
         if let Some((client, connection)) = &ended.place {
             let took = ended.took.as_nanos() as u64;
             state.queue.correct(client, *connection, ended.cost, took);
-            // What was refused or cancelled has cost its client something, and tells nothing of the others.
-            if ended.is_answered {
-                state.speed.learn(ended.nominal, took);
+            // What was refused or cancelled has cost its client something, and only tells something if that was too much.
+            if ended.is_answered || took > ended.cost {
+                state.speeds.learn(client, ended.nominal, took);
             }
         }
         let may_be_long =
