@@ -11,7 +11,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use super::large;
+use super::lane::Polls;
 use super::memory::{AnswerCharge, CallMemory, Charge};
 use super::progress::Progress;
 
@@ -31,6 +31,7 @@ pub(super) struct AnswerBody {
     /// The charge for all that was encoded at once, which `rest` is the end of.
     charge: Arc<Charge>,
     progress: Arc<Progress>,
+    polls: Polls,
     /// Dropped last: the call is in flight until its answer is handed over.
     call: Arc<CallMemory>,
 }
@@ -49,8 +50,8 @@ impl AsRef<[u8]> for Chunk {
 
 impl AnswerBody {
     pub(super) fn new(inner: Body, call: Arc<CallMemory>, plain: AnswerCharge) -> Self {
-        let (charge, progress) = (Arc::new(call.charge()), Progress::current());
-        Self { inner, plain, rest: Bytes::new(), charge, progress, call }
+        let (charge, progress, polls) = (Arc::new(call.charge()), Progress::current(), call.polls());
+        Self { inner, plain, rest: Bytes::new(), charge, progress, polls, call }
     }
 
     fn chunk(&mut self) -> Frame<Bytes> {
@@ -78,7 +79,8 @@ impl HttpBody for AnswerBody {
         this.progress.taken();
         if this.rest.is_empty() {
             let is_large = this.plain.bytes() > LARGE_BYTES;
-            let polled = large::poll_once(is_large, || Pin::new(&mut this.inner).poll_frame(context));
+            let Self { polls, inner, .. } = this;
+            let polled = polls.run(is_large, context, |context| Pin::new(inner).poll_frame(context));
             let frame = match ready!(polled) {
                 Some(Ok(frame)) => frame,
                 other => return Poll::Ready(other),

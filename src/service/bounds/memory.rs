@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use tonic::Status;
 
+use super::lane::{Lane, Polls};
 use crate::engine::AnswerRoom;
 use crate::service::status;
 
@@ -26,6 +27,8 @@ pub(crate) struct ServerMemory {
     max_bytes: usize,
     max_connection_bytes: usize,
     held: AtomicUsize,
+    /// Where large messages of all connections wait.
+    lane: Lane,
     /// Counts refusals because a connection takes too much.
     refused_connection: Counter,
     /// Counts refusals because all connections together take too much.
@@ -39,8 +42,8 @@ impl ServerMemory {
         refused_connection: Counter,
         refused_server: Counter,
     ) -> Arc<Self> {
-        let held = AtomicUsize::new(0);
-        Arc::new(Self { max_bytes, max_connection_bytes, held, refused_connection, refused_server })
+        let (held, lane) = (AtomicUsize::new(0), Lane::of_server());
+        Arc::new(Self { max_bytes, max_connection_bytes, held, lane, refused_connection, refused_server })
     }
 
     /// Returns the number of bytes in flight.
@@ -61,6 +64,8 @@ pub(crate) struct ConnectionMemory {
     held: AtomicUsize,
     calls: AtomicUsize,
     has_called: Arc<AtomicBool>,
+    /// Where large messages of the connection wait.
+    lane: Lane,
 }
 
 impl ConnectionMemory {
@@ -71,6 +76,7 @@ impl ConnectionMemory {
             held: AtomicUsize::new(0),
             calls: AtomicUsize::new(0),
             has_called,
+            lane: Lane::of_connection(),
         })
     }
 
@@ -199,6 +205,11 @@ impl CallMemory {
     /// Returns a charge of no bytes for this call.
     pub(crate) fn charge(&self) -> Charge {
         Charge::new(&self.connection)
+    }
+
+    /// Returns the way to poll what handles the messages of this call.
+    pub(super) fn polls(&self) -> Polls {
+        Polls::new(self.connection.lane.clone(), self.connection.server.lane.clone())
     }
 
     /// Keeps the charge of a message until it is taken, or the call ends.

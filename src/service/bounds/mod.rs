@@ -10,11 +10,13 @@
 //! | `request_body.rs` | the body of a call, one whole message at a time |
 //! | `wire_size/`      | how much memory a message takes once it is decoded |
 //! | `answer_body.rs`  | the body of an answer, in small chunks |
-//! | `large.rs`        | handles large messages without blocking other calls |
+//! | `large.rs`        | which messages are large |
+//! | `lane.rs`         | handles them in turn, without blocking other calls |
 //! | `progress.rs`     | whether a client takes the answers |
 
 mod answer_body;
 mod enforce;
+mod lane;
 mod large;
 mod memory;
 mod progress;

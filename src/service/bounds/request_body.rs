@@ -18,7 +18,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::task::JoinHandle;
 use tonic::{Code, Status};
 
-use super::large::SMALL_BYTES;
+use super::large::{SMALL_BYTES, SMALL_DECODED_BYTES};
 use super::memory::{self, CallMemory, Charge};
 use super::wire_size::RequestShape;
 use crate::service::deadline::Deadline;
@@ -57,6 +57,8 @@ pub(super) struct RequestBody {
     /// The charge for `arrived`.
     charge: Charge,
     judging: Option<JoinHandle<Result<Judged, Status>>>,
+    /// A message that may be decoded in the next poll, which handles a large message.
+    next: Option<Judged>,
     /// Completes if the rest takes too long.
     late: Option<Pin<Box<dyn Future<Output = Status> + Send>>>,
     /// The trailers, after all messages.
@@ -96,6 +98,7 @@ impl RequestBody {
             arrived: BytesMut::new(),
             charge,
             judging: None,
+            next: None,
             late: None,
             trailers: None,
             is_opaque: false,
@@ -238,10 +241,27 @@ impl HttpBody for RequestBody {
             if this.is_opaque && !this.arrived.is_empty() {
                 return Poll::Ready(Some(Ok(Frame::data(this.arrived.split().freeze()))));
             }
+            if let Some(judged) = this.next.take() {
+                this.call.expect_large_message(false);
+                return match this.pass(judged) {
+                    Ok(frame) => Poll::Ready(Some(Ok(frame))),
+                    Err(status) => this.refuse(status),
+                };
+            }
             if let Some((message, is_compressed)) = this.next_message() {
-                let passed = this.judge(message, is_compressed);
-                match passed.and_then(|judged| judged.map(|judged| this.pass(judged)).transpose()) {
-                    Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
+                match this.judge(message, is_compressed) {
+                    Ok(Some(judged)) if judged.decoded_bytes > SMALL_DECODED_BYTES => {
+                        this.call.expect_large_message(true);
+                        this.next = Some(judged);
+                        context.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    Ok(Some(judged)) => {
+                        return match this.pass(judged) {
+                            Ok(frame) => Poll::Ready(Some(Ok(frame))),
+                            Err(status) => this.refuse(status),
+                        };
+                    }
                     Ok(None) => continue,
                     Err(status) => return this.refuse(status),
                 }
@@ -289,7 +309,10 @@ impl HttpBody for RequestBody {
 
     fn is_end_stream(&self) -> bool {
         self.is_over && self.trailers.is_none()
-            || self.arrived.is_empty() && self.judging.is_none() && self.inner.is_end_stream()
+            || self.arrived.is_empty()
+                && self.judging.is_none()
+                && self.next.is_none()
+                && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
