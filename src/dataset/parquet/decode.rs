@@ -1,14 +1,14 @@
 //! Opens one Parquet file and decodes the wanted columns of every row group.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
-use rustc_hash::FxHashSet;
 
 use super::attributes::{ID, append_ids, append_values};
 use super::embeddings::{EMBEDDING, EmbeddingColumn, Reserve};
-use super::expansion::{Expansion, check_footer};
+use super::expansion::Expansion;
 use super::records::Chunk;
 use super::schema::{Element, Field, Leaf, empty_column, fields, is_embedding};
 use super::table::{Columns, Table};
@@ -40,8 +40,8 @@ fn decode(path: &Path, columns: Columns) -> Result<Table, DatasetError> {
     let mapped = map_file(path)?;
     let bytes = mapped.bytes();
     check_magic(path, bytes)?;
-    check_footer(path, bytes)?;
     let expansion = Expansion::new(path, bytes.len());
+    expansion.charge_footer(bytes)?;
     let file = regular_file::open(path).map_err(DatasetError::io(path))?;
     let broken = |source: ParquetError| DatasetError::Parquet { path: path.to_owned(), source };
     let reader = SerializedFileReader::new(file).map_err(broken)?;
@@ -169,7 +169,8 @@ fn check_magic(path: &Path, bytes: &[u8]) -> Result<(), DatasetError> {
 
 fn check_names(path: &Path, fields: &[Field], columns: Columns) -> Result<(), DatasetError> {
     let names: Vec<&String> = fields.iter().map(|field| &field.name).collect();
-    let mut seen = FxHashSet::default();
+    // Names can be chosen to collide in a hash set without a seed.
+    let mut seen = BTreeSet::new();
     if let Some(name) = names.iter().find(|name| !seen.insert(**name)) {
         let name = (*name).clone();
         return Err(DatasetError::DuplicateColumn { path: path.to_owned(), name, first: path.to_owned() });

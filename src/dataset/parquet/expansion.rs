@@ -1,8 +1,8 @@
 //! What a file may expand to: bounds that are checked before the parquet crate allocates.
 //!
-//! A page of a few bytes can claim gigabytes: compressed, as runs of one value, or as a long word that every row repeats. And
-//! the parquet crate descends into a schema recursively. So the schema is measured first, the head of every wanted page is
-//! charged to a budget before the page is read, and text is charged as it is copied.
+//! A page of a few bytes can claim gigabytes: compressed, as runs of one value, or as a long word that every row
+//! repeats. And the parquet crate descends into a schema recursively. So the schema is measured first, the head of
+//! every wanted page is charged to a budget before the page is read, and text is charged as it is copied.
 
 use std::cell::Cell;
 use std::path::Path;
@@ -10,7 +10,11 @@ use std::path::Path;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ColumnChunkMetaData;
 
-use super::compact::{Compact, FALSE, I32, LIST, STRUCT, TRUE};
+use super::compact::{Compact, Malformed};
+use super::format::{
+    DATA_PAGE_HEADER, DATA_PAGE_HEADER_V2, DICTIONARY_PAGE_HEADER, FILE_META_DATA, PAGE_HEADER,
+    SCHEMA_ELEMENT, Structure, Type,
+};
 use super::schema::{Element, Leaf};
 use crate::dataset::error::DatasetError;
 
@@ -24,6 +28,10 @@ const BYTES_PER_BYTE: u64 = 1000;
 const VALUE_BYTES: u64 = 8;
 /// and one of a type that is decoded into objects, in a list, which is decoded as a whole.
 const OBJECT_BYTES: u64 = 40;
+/// Bytes that count for a page, however empty it is, as many columns can have the same pages. A page takes up to 17 µs.
+const PAGE_BYTES: u64 = 16 << 10;
+/// Bytes that count for a name in the path of a column, but for its text. A name takes up to 0.4 µs.
+const NAME_BYTES: usize = 1 << 10;
 
 /// How much a file may still expand.
 pub(super) struct Expansion<'a> {
@@ -50,6 +58,28 @@ impl<'a> Expansion<'a> {
         Ok(())
     }
 
+    /// Checks that the parquet crate can read the footer of `file`: that every field is of its type, and that the
+    /// schema is not deeper than the crate can descend. Charges the paths of the columns, which the crate copies for
+    /// each column. A footer that is not in the file is left to the crate.
+    ///
+    /// # Errors
+    /// [`DatasetError::Parquet`], [`DatasetError::DeepSchema`] or [`DatasetError::Expands`].
+    pub(super) fn charge_footer(&self, file: &[u8]) -> Result<(), DatasetError> {
+        let footer = file.len().checked_sub(8).and_then(|end| {
+            let length = u32::from_le_bytes(file[end..].first_chunk().copied()?) as usize;
+            Some((&file[..end], end.checked_sub(length)?))
+        });
+        let Some((bytes, start)) = footer else { return Ok(()) };
+        let schema = Schema::read(bytes, start).map_err(|malformed| DatasetError::Parquet {
+            path: self.path.to_owned(),
+            source: ParquetError::General(malformed.to_string()),
+        })?;
+        if schema.depth > MAX_SCHEMA_DEPTH {
+            return Err(DatasetError::DeepSchema { path: self.path.to_owned(), most: MAX_SCHEMA_DEPTH });
+        }
+        self.charge(schema.path_bytes)
+    }
+
     /// Charges the pages of one column of one row group of `file`.
     ///
     /// # Errors
@@ -65,146 +95,136 @@ impl<'a> Expansion<'a> {
         let is_object = leaf.empty_list.is_some() && matches!(leaf.element, Element::Text | Element::F16);
         let value_bytes = if is_object { OBJECT_BYTES } else { VALUE_BYTES };
         let mut at = start as usize;
-        while let Some(bytes) = file.get(at..end).filter(|bytes| !bytes.is_empty()) {
-            let Some(head) = PageHead::read(bytes) else {
-                let reason = format!(
-                    "expected the header of a data page or dictionary page at byte {at}, found other bytes"
-                );
-                return Err(DatasetError::Corrupt { path: self.path.to_owned(), reason });
-            };
-            self.charge(head.uncompressed.saturating_add(value_bytes.saturating_mul(head.values)))?;
-            at = at.saturating_add(head.length).saturating_add(head.compressed as usize);
+        while at < end {
+            let head = PageHead::read(&file[..end], at).map_err(|malformed| DatasetError::Corrupt {
+                path: self.path.to_owned(),
+                reason: malformed.to_string(),
+            })?;
+            let values = value_bytes.saturating_mul(head.values as u64);
+            self.charge(values.saturating_add(head.uncompressed as u64).saturating_add(PAGE_BYTES))?;
+            at = head.end.saturating_add(head.compressed);
         }
         Ok(())
     }
 }
 
 /// The sizes in a page header.
+#[derive(Debug, PartialEq, Eq)]
 struct PageHead {
-    /// Bytes of the head.
-    length: usize,
-    uncompressed: u64,
-    compressed: u64,
-    values: u64,
+    /// The byte behind the header.
+    end: usize,
+    uncompressed: usize,
+    compressed: usize,
+    values: usize,
 }
-
-/// The types of the fields of a data page header, a dictionary page header and a data page header of version 2, from id 1 on.
-const DATA: &[u8] = &[I32, I32, I32, I32, STRUCT];
-const DICTIONARY: &[u8] = &[I32, I32, TRUE];
-const DATA_V2: &[u8] = &[I32, I32, I32, I32, I32, I32, TRUE, STRUCT];
 
 impl PageHead {
-    /// Reads a header as the parquet crate does, or refuses it. The crate ignores the types that the file gives to the fields
-    /// it knows, and reads the lower half of a long integer. If the header for the type of the page is missing, it reads the
-    /// contents of the page as the next header.
-    fn read(bytes: &[u8]) -> Option<Self> {
-        let mut head = Compact::new(bytes);
+    /// Reads the header at byte `at`. It must have the header for the type of the page: without, the parquet crate
+    /// reads the contents of the page as the next header.
+    fn read(bytes: &[u8], at: usize) -> Result<Self, Malformed> {
         let (mut page, mut uncompressed, mut compressed) = (None, None, None);
         let (mut data, mut dictionary, mut data_v2) = (None, None, None);
-        head.fields(|head, id, kind| {
-            match (id, kind) {
-                (1, I32) => page = Some(size(head)?),
-                (2, I32) => uncompressed = Some(size(head)?),
-                (3, I32) => compressed = Some(size(head)?),
-                (5, STRUCT) => data = Some(values(head, DATA)?),
-                (7, STRUCT) => dictionary = Some(values(head, DICTIONARY)?),
-                (8, STRUCT) => data_v2 = Some(values(head, DATA_V2)?),
-                // The checksum, and the header of an index page.
-                (4, I32) | (6, STRUCT) => head.skip(kind)?,
-                (1..=8, _) => return None,
-                _ => head.skip(kind)?,
+        let end = Compact::read(bytes, at, &PAGE_HEADER, |head, id, of| {
+            match id {
+                1 => page = Some(size(head)?),
+                2 => uncompressed = Some(size(head)?),
+                3 => compressed = Some(size(head)?),
+                5 => data = values(head, &DATA_PAGE_HEADER)?,
+                7 => dictionary = values(head, &DICTIONARY_PAGE_HEADER)?,
+                8 => data_v2 = values(head, &DATA_PAGE_HEADER_V2)?,
+                _ => head.pass(of)?,
             }
-            Some(())
+            Ok(())
         })?;
-        let values = match page? {
-            0 => data?,
-            2 => dictionary?,
-            3 => data_v2?,
-            _ => return None,
+        let values = match page {
+            Some(0) => data,
+            Some(2) => dictionary,
+            Some(3) => data_v2,
+            _ => None,
         };
-        Some(Self { length: head.position(), uncompressed: uncompressed?, compressed: compressed?, values })
+        let head =
+            (|| Some(Self { end, uncompressed: uncompressed?, compressed: compressed?, values: values? }))();
+        head.ok_or_else(|| {
+            let expected = "the type, the sizes and the number of values of a data page or dictionary page";
+            Malformed::new(PAGE_HEADER.name.to_owned(), at, expected, "a header without")
+        })
     }
 }
 
-/// Reads an integer of 32 bits that is not negative.
-fn size(head: &mut Compact<'_>) -> Option<u64> {
-    let size = i32::try_from(head.int()?).ok()?;
-    u64::try_from(size).ok()
+/// Reads an integer of 32 bits that is not negative. Of a longer one, the parquet crate takes the lower half.
+fn size(head: &mut Compact<'_>) -> Result<usize, Malformed> {
+    head.size(i32::MAX as usize)
 }
 
-/// Reads the header for one type of page, with fields of `kinds` from id 1 on. Returns the first, the number of values.
-fn values(head: &mut Compact<'_>, kinds: &[u8]) -> Option<u64> {
+/// Reads the header for one type of page. Returns its first field, the number of values.
+fn values(head: &mut Compact<'_>, of: &'static Structure) -> Result<Option<usize>, Malformed> {
     let mut values = None;
-    head.fields(|head, id, kind| {
-        let expected = usize::try_from(id).ok()?.checked_sub(1).and_then(|at| kinds.get(at));
-        let found = if kind == FALSE { TRUE } else { kind };
-        match expected {
-            Some(expected) if *expected != found => None,
-            Some(_) if id == 1 => {
-                values = Some(size(head)?);
-                Some(())
-            }
-            _ => head.skip(kind),
+    head.fields(of, |head, id, of| {
+        match id {
+            1 => values = Some(size(head)?),
+            _ => head.pass(of)?,
         }
+        Ok(())
     })?;
-    values
+    Ok(values)
 }
 
-/// Checks that the parquet crate can read the footer of a file: that its schema is not deeper than the crate can descend, and
-/// that what the crate passes over takes no longer than its bytes. A footer that is not in the file is left to the crate.
-///
-/// # Errors
-/// [`DatasetError::DeepSchema`], or [`DatasetError::Parquet`] for other bytes than fields.
-pub(super) fn check_footer(path: &Path, file: &[u8]) -> Result<(), DatasetError> {
-    let footer = file.len().checked_sub(8).and_then(|end| {
-        let length = u32::from_le_bytes(file[end..].first_chunk().copied()?) as usize;
-        Some(&file[end.checked_sub(length)?..end])
-    });
-    match footer.map(schema_depth) {
-        Some(Some(depth)) if depth > MAX_SCHEMA_DEPTH => {
-            Err(DatasetError::DeepSchema { path: path.to_owned(), most: MAX_SCHEMA_DEPTH })
-        }
-        Some(None) => {
-            let problem = "expected metadata in the footer, found other bytes".to_owned();
-            Err(DatasetError::Parquet { path: path.to_owned(), source: ParquetError::General(problem) })
-        }
-        _ => Ok(()),
+/// The size of a schema. Its elements are in depth-first order, each with the number of its children.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Schema {
+    depth: usize,
+    /// Bytes of the paths of all columns from the root.
+    path_bytes: u64,
+    /// Of each element that the current one is in: the number of its children to come, and the bytes of its path.
+    open: Vec<(usize, u64)>,
+    /// The sum of the children to come.
+    children: usize,
+}
+
+impl Schema {
+    /// Reads the footer that begins at byte `at`.
+    fn read(bytes: &[u8], at: usize) -> Result<Self, Malformed> {
+        let mut schema = Self::default();
+        Compact::read(bytes, at, &FILE_META_DATA, |footer, id, of| {
+            let (2, Type::List(element)) = (id, of) else { return footer.pass(of) };
+            let elements = footer.list(element)?;
+            (0..elements).rev().try_for_each(|left| schema.element(footer, left))
+        })?;
+        Ok(schema)
     }
-}
 
-/// Returns the depth of the schema, or a depth above [`MAX_SCHEMA_DEPTH`] once it is known to be deeper; `None` for a footer
-/// that cannot be read. The elements are in depth-first order, each with the number of its children.
-fn schema_depth(footer: &[u8]) -> Option<usize> {
-    let mut deepest = 0;
-    // Children to come, of each element that the current one is in.
-    let mut open: Vec<i64> = Vec::new();
-    let read = Compact::new(footer).fields(|footer, id, kind| {
-        if (id, kind) != (2, LIST) {
-            return footer.skip(kind);
-        }
-        let (elements, _) = footer.list()?;
-        for _ in 0..elements {
-            let mut children = 0;
-            footer.fields(|element, id, kind| match (id, kind) {
-                (5, 5) => {
-                    children = element.int()?;
-                    Some(())
-                }
-                _ => element.skip(kind),
-            })?;
-            while open.pop_if(|left| *left <= 0).is_some() {}
-            if let Some(left) = open.last_mut() {
-                *left -= 1;
+    /// Reads an element that `left` elements follow. The parquet crate reserves memory for the children that it
+    /// announces.
+    fn element(&mut self, footer: &mut Compact<'_>, left: usize) -> Result<(), Malformed> {
+        while self.open.pop_if(|(children, _)| *children == 0).is_some() {}
+        let outer = match self.open.last_mut() {
+            Some((children, path_bytes)) => {
+                *children -= 1;
+                self.children -= 1;
+                Some(*path_bytes)
             }
-            open.push(children);
-            deepest = deepest.max(open.len());
-            if open.len() > MAX_SCHEMA_DEPTH {
-                return None;
+            None => None,
+        };
+        let (mut name, mut children) = (0, 0);
+        let most = left.saturating_sub(self.children);
+        footer.fields(&SCHEMA_ELEMENT, |element, id, of| {
+            match id {
+                4 => name = element.text()?,
+                5 => children = element.size(most)?,
+                _ => element.pass(of)?,
             }
+            Ok(())
+        })?;
+        // The name of the root is in no path.
+        let path_bytes = outer.map_or(0, |outer| outer + (NAME_BYTES + name) as u64);
+        if children == 0 {
+            self.path_bytes = self.path_bytes.saturating_add(path_bytes);
         }
-        Some(())
-    });
-    (read.is_some() || deepest > MAX_SCHEMA_DEPTH).then_some(deepest)
+        self.children += children;
+        self.open.push((children, path_bytes));
+        self.depth = self.depth.max(self.open.len());
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -220,8 +240,8 @@ mod tests {
 
     #[test]
     fn the_head_of_a_page_is_read() {
-        let head = PageHead::read(&[&HEAD[..], &[0xff; 7]].concat()).unwrap();
-        assert_eq!((head.length, head.uncompressed, head.compressed, head.values), (22, 7, 7, 8));
+        let head = PageHead::read(&[&[0xff; 3], &HEAD[..], &[0xff; 7]].concat(), 3);
+        assert_eq!(head, Ok(PageHead { end: 25, uncompressed: 7, compressed: 7, values: 8 }));
     }
 
     #[test]
@@ -230,7 +250,7 @@ mod tests {
             for kind in (0..16).filter(|kind| *kind != HEAD[at] & 15) {
                 let mut bytes = [&HEAD[..], &[0; 64]].concat();
                 bytes[at] = HEAD[at] & 0xf0 | kind;
-                assert!(PageHead::read(&bytes).is_none(), "kind {kind} at byte {at}");
+                assert!(PageHead::read(&bytes, 0).is_err(), "kind {kind} at byte {at}");
             }
         }
     }
@@ -240,7 +260,9 @@ mod tests {
         // 7 and 2^32 more, of which the parquet crate takes the 7.
         for at in [1, 3, 5, 8] {
             let bytes = [&HEAD[..at], &[0x8e, 0x80, 0x80, 0x80, 0x20], &HEAD[at + 1..]].concat();
-            assert!(PageHead::read(&bytes).is_none(), "at byte {at}");
+            let error = PageHead::read(&bytes, 0).unwrap_err().to_string();
+            let text = format!("expected an integer from 0 to 2147483647 at byte {at}, found 4294967303");
+            assert!(error.ends_with(&text), "{error}");
         }
     }
 
@@ -249,16 +271,62 @@ mod tests {
         for page in (0..8).filter(|page| *page != 3) {
             let mut bytes = HEAD;
             bytes[1] = 2 * page;
-            assert!(PageHead::read(&bytes).is_none(), "type {page}");
+            let error = PageHead::read(&bytes, 0).unwrap_err().to_string();
+            let text = "PageHeader: expected the type, the sizes and the number of values of a data page or \
+                        dictionary page at byte 0, found a header without";
+            assert_eq!(error, text, "type {page}");
         }
     }
 
     /// Of several headers, the one for the type of the page counts.
     #[test]
     fn the_number_of_values_is_that_of_the_type_of_the_page() {
-        // Field 7, a dictionary of one value, after field 8.
-        let dictionary = [0x0c, 14, 0x15, 2, 0x15, 0, 0, 0];
-        let head = PageHead::read(&[&HEAD[..21], &dictionary].concat()).unwrap();
-        assert_eq!(head.values, 8);
+        // Field 7, a dictionary of one value, before field 8.
+        let dictionary = [0x4c, 0x15, 2, 0x15, 0, 0];
+        let data = [&[0x1c], &HEAD[7..]].concat();
+        let head = PageHead::read(&[&HEAD[..6], &dictionary, &data].concat(), 0);
+        assert_eq!(head.map(|head| head.values), Ok(8));
+    }
+
+    /// A footer with a schema of these elements: names, and numbers of children.
+    fn footer(elements: &[(&str, u8)]) -> Vec<u8> {
+        let mut bytes = vec![0x29, 0x0c | (elements.len() as u8) << 4];
+        for (name, children) in elements {
+            bytes.extend([0x48, name.len() as u8]);
+            bytes.extend(name.as_bytes());
+            bytes.extend([0x15, 2 * children, 0]);
+        }
+        [&bytes[..], &[0]].concat()
+    }
+
+    #[test]
+    fn the_depth_of_a_schema_and_the_paths_of_its_columns_are_measured() {
+        // Paths: a.bb, a.ccc.d, e.
+        let elements = [("root", 2), ("a", 2), ("bb", 0), ("ccc", 1), ("d", 0), ("e", 0)];
+        let schema = Schema::read(&footer(&elements), 0).unwrap();
+        assert_eq!((schema.depth, schema.path_bytes), (4, 6 * NAME_BYTES as u64 + 3 + 5 + 1));
+        assert_eq!(
+            Schema::read(&footer(&[("root", 0)]), 0).map(|schema| (schema.depth, schema.path_bytes)),
+            Ok((1, 0))
+        );
+    }
+
+    #[test]
+    fn schemas_that_announce_more_children_than_follow_are_refused() {
+        for (elements, most, found) in [
+            (&[("root", 1)][..], 0, 1),
+            (&[("root", 3), ("a", 0), ("b", 0)], 2, 3),
+            (&[("root", 2), ("a", 1), ("b", 0)], 0, 1),
+            (&[("root", 1), ("a", 2), ("b", 0)], 1, 2),
+        ] {
+            let error = Schema::read(&footer(elements), 0).unwrap_err().to_string();
+            assert!(
+                error.starts_with(&format!(
+                    "SchemaElement.num_children: expected an integer from 0 to {most} at"
+                )),
+                "{error}"
+            );
+            assert!(error.ends_with(&format!("found {found}")), "{error}");
+        }
     }
 }

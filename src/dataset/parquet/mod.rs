@@ -8,6 +8,9 @@
 //! |---|---|
 //! | `table.rs`      | [`Columns`] and [`Table`]: what is wanted and what was read |
 //! | `decode.rs`     | one file: magic, row groups, the wanted columns of each |
+//! | `expansion.rs`  | what reading a file may cost: footer, page headers, a budget |
+//! | `format.rs`     | the structs of Parquet metadata, as a table |
+//! | `compact.rs`    | reads these structs, in the compact protocol of Thrift |
 //! | `schema.rs`     | the type of a column, and how its lists are encoded |
 //! | `records.rs`    | the rows of one column of one row group, in batches |
 //! | `embeddings.rs` | lists of f32 or f16, all of one length |
@@ -25,6 +28,8 @@ mod decode;
 mod embeddings;
 #[cfg(feature = "parquet")]
 mod expansion;
+#[cfg(feature = "parquet")]
+mod format;
 #[cfg(feature = "parquet")]
 mod records;
 #[cfg(feature = "parquet")]

@@ -12,7 +12,7 @@ use shortlist::base::metric::Metric;
 use shortlist::dataset::{Dataset, DatasetError, DatasetFiles, Embeddings, Neighbors, read_ids};
 
 use crate::harness::files::{
-    Folder, ROWS, fbin, flat, fvecs, npy, npy_with_text, numbers, three_rows, video_ids,
+    Folder, ROWS, fbin, flat, fvecs, npy, npy_with_text, numbers, rows_of, three_rows, video_ids,
 };
 use crate::harness::parquet::{half, lists, text, values};
 
@@ -70,8 +70,9 @@ fn files_cut_at_any_byte_are_no_panic() {
     }
 }
 
-/// `video_id` or `embedding`, and `title` or `tags`; at most 20 kB. Each decodes to at least 600 MB: one word of 1 MB in
-/// every row or many times in one list, one list of 100 million zeros, one page of one text. Made by pyarrow 21, with zstd.
+/// `video_id` or `embedding`, and `title` or `tags`; at most 20 kB. Each decodes to at least 600 MB: one word of 1 MB
+/// in every row or many times in one list, one list of 100 million zeros, one page of one text. Made by pyarrow 21,
+/// with zstd.
 #[test]
 fn parquet_files_that_expand_without_bound_are_refused() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parquet");
@@ -83,19 +84,50 @@ fn parquet_files_that_expand_without_bound_are_refused() {
     }
 }
 
-/// A schema of groups in groups, in the compact protocol of Thrift.
-fn nested_schema(depth: usize) -> Vec<u8> {
-    let group = b"\x35\x02\x18\x01a\x15\x02\x00".repeat(depth);
-    let leaf = b"\x15\x04\x25\x02\x18\x01b\x00";
-    let (mut count, mut left) = (Vec::new(), depth + 2);
-    while left >= 128 {
-        count.push(left as u8 | 128);
-        left >>= 7;
+/// A Parquet file of these bytes and this footer.
+fn parquet(bytes: &[u8], footer: &[u8]) -> Vec<u8> {
+    [b"PAR1", bytes, footer, &(footer.len() as u32).to_le_bytes(), b"PAR1"].concat()
+}
+
+/// An unsigned integer in the compact protocol of Thrift.
+fn varint(mut value: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while value >= 128 {
+        bytes.push(value as u8 | 128);
+        value >>= 7;
     }
-    count.push(left as u8);
-    let root = b"\x48\x06schema\x15\x02\x00";
-    let footer = [b"\x15\x02\x19\xfc", &count[..], root, &group, leaf, b"\x16\x02\x19\x0c\x00"].concat();
-    [b"PAR1", &footer[..], &(footer.len() as u32).to_le_bytes(), b"PAR1"].concat()
+    bytes.push(value as u8);
+    bytes
+}
+
+/// A signed one.
+fn int(value: usize) -> Vec<u8> {
+    varint(2 * value)
+}
+
+/// A list of structs.
+fn list(elements: &[Vec<u8>]) -> Vec<u8> {
+    [&[0xfc], &varint(elements.len())[..], &elements.concat()].concat()
+}
+
+/// A footer with these schema elements and row groups.
+fn footer(schema: &[Vec<u8>], row_groups: &[Vec<u8>]) -> Vec<u8> {
+    [b"\x15\x02\x19", &list(schema)[..], b"\x16\x02\x19", &list(row_groups), b"\0"].concat()
+}
+
+/// A schema element: a required group.
+fn group(name: &str, children: usize) -> Vec<u8> {
+    [b"\x35\0\x18", &varint(name.len())[..], name.as_bytes(), b"\x15", &int(children), b"\0"].concat()
+}
+
+/// A schema element: a repeated column of f32.
+fn floats(name: &str) -> Vec<u8> {
+    [b"\x15\x08\x25\x04\x18", &varint(name.len())[..], name.as_bytes(), b"\0"].concat()
+}
+
+fn nested_schema(depth: usize) -> Vec<u8> {
+    let groups = vec![group("a", 1); depth + 1];
+    parquet(b"", &footer(&[groups, vec![floats("b")]].concat(), &[]))
 }
 
 /// The parquet crate descends recursively: a deep schema would overflow the stack, which nothing catches.
@@ -111,20 +143,83 @@ fn deep_parquet_schemas_are_refused_and_shallow_ones_are_read() {
     }
 }
 
-/// The parquet crate would loop over two billion elements that take no bytes, ten times, for a minute.
+/// The parquet crate would loop over two billion elements that take no bytes.
 #[test]
 fn parquet_footers_that_claim_elements_without_bytes_are_refused() {
     let folder = Folder::new();
     // Field 20, a list of ten lists of 2^31 - 1 booleans.
-    let list = b"\xf1\xff\xff\xff\xff\x07".repeat(10);
-    let footer = [b"\x09\x28\xa9", &list[..], b"\x00"].concat();
-    let bytes = [b"PAR1", &footer[..], &(footer.len() as u32).to_le_bytes(), b"PAR1"].concat();
-    let path = folder.file("a.parquet", bytes);
+    let lists = [b"\x09\x28\xa9", &b"\xf1\xff\xff\xff\xff\x07".repeat(10)[..], b"\x00"].concat();
+    // Field 1, a text with such a list, which is an integer by the specification. The parquet crate reads the length of
+    // the text as the integer, and what is in it as fields. The file has 23 bytes.
+    let hidden = b"\x18\x08\xe9\xf1\xff\xff\xff\xff\x07\x00\x00";
+    for (footer, problem) in [
+        (
+            &lists[..],
+            "FileMetaData, field 20: expected at most 55 elements, which is the number of bytes left at byte 7, \
+             found 2147483647",
+        ),
+        (hidden, "FileMetaData.version: expected i32 at byte 4, found binary"),
+    ] {
+        let path = folder.file("a.parquet", parquet(b"", footer));
+        let error = Embeddings::open(&path).unwrap_err().to_string();
+        assert_eq!(error, format!("{}: Parquet error: {problem}", path.display()));
+    }
+}
+
+/// The parquet crate would reserve 17 GB.
+#[test]
+fn parquet_schemas_that_announce_children_without_bytes_are_refused() {
+    let folder = Folder::new();
+    let path =
+        folder.file("a.parquet", parquet(b"", &footer(&[group("a", i32::MAX as usize), floats("b")], &[])));
     let error = Embeddings::open(&path).unwrap_err().to_string();
-    assert_eq!(
-        error,
-        format!("{}: Parquet error: expected metadata in the footer, found other bytes", path.display())
-    );
+    let problem = "SchemaElement.num_children: expected an integer from 0 to 1 at byte 15, found 2147483647";
+    assert_eq!(error, format!("{}: Parquet error: {problem}", path.display()));
+}
+
+/// The parquet crate copies the names of all groups that a column is in: 20,000 times 100,000 bytes.
+#[test]
+fn parquet_schemas_with_many_columns_below_a_long_name_are_refused() {
+    let folder = Folder::new();
+    let open = |name: &str| {
+        let schema = [vec![group("root", 1), group(name, 20_000)], vec![floats("b"); 20_000]].concat();
+        Embeddings::open(&folder.file("a.parquet", parquet(b"", &footer(&schema, &[])))).unwrap_err()
+    };
+    let error = open(&"a".repeat(100_000));
+    assert!(matches!(error, DatasetError::Expands { .. }), "{error}");
+    let error = open("a");
+    assert!(matches!(error, DatasetError::MissingColumn { .. }), "{error}");
+}
+
+/// 1,500 row groups with the same 2,001 pages, all empty but the first.
+#[test]
+fn parquet_columns_that_share_many_pages_are_refused() {
+    let folder = Folder::new();
+    // Data pages of version 2: a list of one zero, and nothing.
+    let levels = b"\x02\x00\x02\x01";
+    let first = b"\x15\x06\x15\x10\x15\x10\x5c\x15\x02\x15\x00\x15\x02\x15\x00\x15\x04\x15\x04\x12\x00\x00";
+    let empty = b"\x15\x06\x15\x00\x15\x00\x5c\x15\x00\x15\x00\x15\x00\x15\x00\x15\x00\x15\x00\x12\x00\x00";
+    let open = |groups: usize, pages: usize| {
+        let bytes = [&first[..], levels, &[0; 4], &empty.repeat(pages)].concat();
+        let (path, length) = (b"\x19\x18\x09embedding", int(bytes.len()));
+        let column = [
+            b"\x15\x08\x19\x15\x00",
+            &path[..],
+            b"\x15\x00\x16\x02\x16",
+            &length,
+            b"\x16",
+            &length,
+            b"\x26\x08\x00",
+        ];
+        let chunk = [b"\x26\x00\x1c", &column.concat()[..], b"\x00"].concat();
+        let group = [b"\x19", &list(&[chunk])[..], b"\x16\x00\x16\x02\x00"].concat();
+        let schema = [[b"\x48\x04root\x15\x02\0".to_vec()], [floats("embedding")]].concat();
+        let file = parquet(&bytes, &footer(&schema, &vec![group; groups]));
+        Embeddings::open(&folder.file("a.parquet", file))
+    };
+    assert_eq!(rows_of(&open(3, 10).unwrap()), [[0.0]; 3]);
+    let error = open(1_500, 2_000).unwrap_err();
+    assert!(matches!(error, DatasetError::Expands { .. }), "{error}");
 }
 
 #[test]
