@@ -50,8 +50,8 @@
 //! max_interests = 16              # interests in one query
 //! max_queued_per_client = 1024    # searches of one client that wait; further searches are rejected
 //! max_searches_per_second = 0     # searches of one client per second; 0 for any number
-//! max_cost_ms_per_second = 0      # milliseconds of one thread that the searches of one client may be expected
-//!                                 # to take per second; 0 for any
+//! max_cost_ms_per_second = 0      # milliseconds of one thread that the searches and lookups of one client may be
+//!                                 # expected to take per second; 0 for any
 //! max_deadline = "60s"            # longest time for one search, and for one without a deadline
 //! max_bytes_in_flight = 67108864  # memory of all requests and answers in flight; further ones are rejected
 //! max_connection_bytes = 50331648 # the same for one connection

@@ -200,6 +200,21 @@ impl Engine {
         self.expected_cost(request) + 2 * self.expected_cost_at(request, Effort::Exact)
     }
 
+    /// Returns the expected cost of a lookup of these videos, in the same unit.
+    pub fn expected_cost_of_lookup(
+        &self,
+        index: &str,
+        videos: &[VideoId],
+        attributes: &ReturnAttributes,
+        with_vectors: bool,
+    ) -> u64 {
+        let cost = self.with(index, |served| {
+            let snapshot = served.shared().current.load();
+            Ok(query::estimate::lookup(&snapshot, videos.len(), attributes, with_vectors))
+        });
+        cost.unwrap_or(1)
+    }
+
     fn expected_cost_at(&self, request: &SearchRequest, effort: Effort) -> u64 {
         let cost = self.with(&request.index, |served| {
             // Not the snapshot without expired videos, which the first search after an expiry makes.

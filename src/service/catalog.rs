@@ -1,15 +1,15 @@
 //! `Catalog`: writes and lookups of single videos.
 //!
 //! What flows in: calls. What flows out: the result of a write once it is on disk, and the videos of a lookup. Writes
-//! wait for the disk, and lookups for pages of a mapped file. So both run on blocking threads, a bounded number at a
-//! time.
+//! wait for the disk, so they run on blocking threads, a bounded number at a time. Lookups are admitted and computed like
+//! searches.
 
 use std::sync::Arc;
 
-use tonic::{Code, Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming};
 
-use super::access::{Standing, check_index};
-use super::bounds::{AnswerCharge, CallMemory};
+use super::access::Standing;
+use super::bounds::CallMemory;
 use super::caller::Caller;
 use super::convert;
 use super::deadline::Deadline;
@@ -19,11 +19,11 @@ use super::proto::{
     DeleteRequest, GetRequest, GetResponse, RestoreRequest, StreamUpsertRequest, TakedownRequest,
     UpsertRequest, WriteResponse,
 };
+use super::read::ReadCall;
 use super::shared::Shared;
-use super::write::{WriteCall, observe, thread_failed};
-use super::{status, write_stream};
+use super::write::WriteCall;
+use super::write_stream;
 use crate::base::id::VideoId;
-use crate::engine::{AnswerRoom, Budget};
 use crate::live::Mutation;
 
 /// `Catalog` over one engine.
@@ -91,41 +91,8 @@ impl Catalog for CatalogService {
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
-        let (deadline, memory) = (Deadline::of(&request), CallMemory::of(&request));
-        let caller = Caller::of(&request)?;
-        let request = request.into_inner();
-        let charge = AnswerCharge::default();
-        let room = charge.room(self.shared.limits.max_response_bytes, memory);
-        let observation = observe(&self.shared, "Get", &request.index, deadline);
-        let result = match check_index(&self.shared, &caller, "Get", &request.index) {
-            Ok(()) => get(&self.shared, request, deadline, room).await,
-            Err(status) => Err(status),
-        };
-        observation.finish(result.as_ref().err().map_or(Code::Ok, Status::code));
-        result.map(|response| charge.attach(Response::new(response)))
+        let memory = CallMemory::of(&request);
+        let call = ReadCall::of(&self.shared, "Get", &request, memory.as_ref())?;
+        call.look_up(request.into_inner()).response().await
     }
-}
-
-async fn get(
-    shared: &Arc<Shared>,
-    request: GetRequest,
-    deadline: Deadline,
-    room: AnswerRoom,
-) -> Result<GetResponse, Status> {
-    let lookups = convert::lookups(request, shared.limits.max_batch_writes);
-    let lookups = lookups.map_err(|error| status::of(&error.into(), ""))?;
-    // A lookup costs no more than a search, and is admitted as one.
-    let permit = shared.admission.admit_one()?;
-    let shared_by_thread = Arc::clone(shared);
-    let budget = Budget::until(deadline.0).with_room(room);
-    let looked_up = tokio::task::spawn_blocking(move || {
-        let _permit = permit;
-        let convert::Lookups { index, videos, attributes, with_vectors } = lookups;
-        let engine = &shared_by_thread.engine;
-        engine.get_within(&index, &videos, &attributes, with_vectors, &budget).map(convert::get_response)
-    });
-    let response = looked_up.await.map_err(|error| thread_failed("Get", &error))?;
-    let response = response.map_err(|error| status::of(&error.into(), ""))?;
-    status::check_size(&response, shared.limits.max_response_bytes)?;
-    Ok(response)
 }

@@ -9,6 +9,7 @@
 //!                deadline ─► retrieval ─► convert ─► admission ─► queue ─► engine pool ─► convert ─► answer
 //!  (server)      grpc-timeout             proto to   permit or    fair by  search with    domain to
 //!                                         domain     rejection    cost     a budget       proto
+//!                 │          lookups of catalog, in the same way
 //!                 ├────────► catalog ─► convert ─► admission ─► blocking thread, which waits for the disk
 //!                 ├────────► admin         on blocking threads
 //!                 ├────────► health        per index, and "" for the server
@@ -28,6 +29,7 @@
 //! | `undecodable.rs`  | requests that cannot be decoded |
 //! | `retrieval.rs`    | `Retrieval`: single searches, batches, streams, explanations |
 //! | `catalog.rs`      | `Catalog`: writes and lookups of single videos |
+//! | `read.rs`         | one search or lookup, from admission to answer |
 //! | `write.rs`        | one batch of writes, from admission to answer |
 //! | `write_stream.rs` | `Catalog.StreamUpsert` |
 //! | `admin.rs`        | `Admin` |
@@ -60,6 +62,7 @@ mod listeners;
 mod metrics;
 mod options;
 pub mod proto;
+mod read;
 mod retrieval;
 mod routes;
 mod server;

@@ -73,7 +73,7 @@ pub struct CallerLimits {
     pub max_queued_per_client: usize,
     /// Searches of one client per second; 0 for any number.
     pub max_searches_per_second: usize,
-    /// Expected cost of the searches of one client per second, in milliseconds of one thread; 0 for any.
+    /// Expected cost of the searches and lookups of one client per second, in milliseconds of one thread; 0 for any.
     pub max_cost_ms_per_second: usize,
     /// Longest time for one search. It is also the deadline of a search without one.
     pub max_deadline: Duration,

@@ -28,6 +28,8 @@ const RULED_HIT_NANOS: u64 = 600;
 const CAP_NANOS: u64 = 100;
 /// Looking up one candidate in a Bloom filter, including the repeated look-ups of deeper pools.
 const BLOOM_NANOS: u64 = 500;
+/// Looking up one stored video.
+const LOOKUP_NANOS: u64 = 300;
 /// Copying one attribute into the answer.
 const ATTRIBUTE_NANOS: u64 = 250;
 /// Making, combining or counting one set of the nodes that match, whatever their number.
@@ -101,17 +103,28 @@ pub(crate) fn estimate(snapshot: &Snapshot, limits: &Limits, request: &SearchReq
         nanos += looked_up as u64 * BLOOM_NANOS;
     }
 
-    let columns = match &request.return_attributes {
+    nanos + returned(snapshot, k.min(rows), &request.return_attributes, request.return_vectors)
+}
+
+/// The expected cost of looking up this many stored videos.
+pub(crate) fn lookup(
+    snapshot: &Snapshot,
+    videos: usize,
+    attributes: &ReturnAttributes,
+    with_vectors: bool,
+) -> u64 {
+    REQUEST_NANOS + videos as u64 * LOOKUP_NANOS + returned(snapshot, videos, attributes, with_vectors)
+}
+
+/// The expected cost of copying the contents of this many videos into an answer.
+fn returned(snapshot: &Snapshot, videos: usize, attributes: &ReturnAttributes, with_vectors: bool) -> u64 {
+    let columns = match attributes {
         ReturnAttributes::None => 0,
         ReturnAttributes::All => snapshot.index.metadata().attributes.len(),
         ReturnAttributes::Named(names) => names.len(),
     };
-    let returned = k.min(rows);
-    nanos += (returned * columns) as u64 * ATTRIBUTE_NANOS;
-    if request.return_vectors {
-        nanos += (returned * snapshot.index.dim() * size_of::<f32>()) as u64 / BYTES_PER_NANO;
-    }
-    nanos
+    let vector_bytes = if with_vectors { snapshot.index.dim() * size_of::<f32>() } else { 0 };
+    (videos * columns) as u64 * ATTRIBUTE_NANOS + (videos * vector_bytes) as u64 / BYTES_PER_NANO
 }
 
 /// The nodes that a traversal expands; `None` for exact effort.

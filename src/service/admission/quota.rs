@@ -24,12 +24,13 @@ pub(crate) struct Quota {
 }
 
 impl Quota {
-    /// Uses the rates of a client for one search of an expected cost, both in nanoseconds of any clock. On refusal also
-    /// returns the name of the rate.
+    /// Uses the rates of a client for this many searches, and for their expected cost in nanoseconds, at `now` in
+    /// nanoseconds of any clock. On refusal also returns the name of the rate.
     pub(crate) fn take(
         &self,
         client: &Client,
         limits: &CallerLimits,
+        searches: u64,
         cost: u64,
         now: u64,
     ) -> Result<(), (&'static str, Status)> {
@@ -38,9 +39,11 @@ impl Quota {
             (reason, refusal(text, Duration::from_nanos(nanos)))
         };
         let CallerLimits { max_searches_per_second, max_cost_ms_per_second, .. } = *limits;
-        self.searches.take(client, max_searches_per_second as u64, 1, now).map_err(|nanos| {
-            refuse("search_rate", "limits.max_searches_per_second", max_searches_per_second, nanos)
-        })?;
+        if searches > 0 {
+            self.searches.take(client, max_searches_per_second as u64, searches, now).map_err(|nanos| {
+                refuse("search_rate", "limits.max_searches_per_second", max_searches_per_second, nanos)
+            })?;
+        }
         let nanos_per_second = (max_cost_ms_per_second as u64).saturating_mul(1_000_000);
         self.cost.take(client, nanos_per_second, cost, now).map_err(|nanos| {
             refuse("cost_rate", "limits.max_cost_ms_per_second", max_cost_ms_per_second, nanos)

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use shortlist::service::proto::catalog_client::CatalogClient;
 use shortlist::service::proto::retrieval_client::RetrievalClient;
 use shortlist::service::proto::{
-    BatchSearchRequest, Exclude, Interest, Interests, SearchRequest, Vector, batch_search_result,
+    BatchSearchRequest, Exclude, GetRequest, Interest, Interests, SearchRequest, Vector, batch_search_result,
     search_request,
 };
 use shortlist::service::{CallerLimits, ServiceLimits, ServiceOptions};
@@ -14,7 +15,7 @@ use tonic_types::StatusExt;
 
 use crate::harness::credentials::{Connection, connect};
 use crate::harness::wire::exact;
-use crate::harness::{Setup, TestIndex, TestServer, request};
+use crate::harness::{Setup, TestIndex, TestServer, request, video_id};
 
 fn limited(limits: ServiceLimits) -> Setup {
     let service = ServiceOptions { limits, ..ServiceOptions::default() };
@@ -118,6 +119,42 @@ async fn a_full_server_takes_places_from_who_has_most_and_never_from_who_has_few
             .iter()
             .all(|result| { matches!(result.result, Some(batch_search_result::Result::Response(_))) })
     );
+}
+
+#[tokio::test]
+async fn lookups_give_way_like_searches() {
+    let index = TestIndex::new(20);
+    let limits = ServiceLimits { max_in_flight: 10, ..ServiceLimits::default() };
+    let server = TestServer::start(&[("videos", &index)], limited(limits)).await;
+    let gate = server.close_gate();
+    let hostile = CatalogClient::new(connect(server.address, None).await);
+    let other = caller(&server, None).await;
+    let get = GetRequest { video_ids: vec![video_id(3)], ..GetRequest::default() };
+    let lookups: Vec<_> = (0..10)
+        .map(|_| {
+            let (mut hostile, get) = (hostile.clone(), get.clone());
+            tokio::spawn(async move { hostile.get(get).await })
+        })
+        .collect();
+    server.until("shortlist_in_flight", 10.0).await;
+    let (answered, mut answers) = mpsc::unbounded_channel();
+    send(&other, "other", 2, &plain(&index), &answered);
+    server.until("shortlist_refused_searches_total{reason=\"displaced\"}", 2.0).await;
+    drop(gate);
+    for _ in 0..2 {
+        answers.recv().await.unwrap().1.unwrap();
+    }
+    let mut refused = 0;
+    for lookup in lookups {
+        match lookup.await.unwrap() {
+            Ok(answer) => assert_eq!(answer.into_inner().results.len(), 1),
+            Err(status) => {
+                assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!(refused, 2);
 }
 
 #[tokio::test]

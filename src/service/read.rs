@@ -1,0 +1,315 @@
+//! One search or lookup, from admission to answer.
+//!
+//! What flows in: requests of one call. What flows out: answers, computed on the engine's pool; the async threads only wait
+//! for them. The waiting task owns a [`Pending`], which cancels the work when it is dropped. So a search stops when its
+//! caller hangs up or its deadline passes.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use prost::Message;
+use tokio::sync::oneshot;
+use tonic::{Code, Request, Response, Status};
+
+use super::access::check_index;
+use super::admission::{Permit, Place, Turn, quota};
+use super::bounds::{AnswerCharge, CallMemory};
+use super::caller::Caller;
+use super::deadline::Deadline;
+use super::metrics::Observation;
+use super::options::CallerLimits;
+use super::proto::{ExplainResponse, GetRequest, GetResponse, SearchRequest, SearchResponse};
+use super::shared::Shared;
+use super::{convert, status};
+use crate::base::id::VideoId;
+use crate::engine::{self, Budget, EngineError};
+use crate::service::error::InvalidField;
+
+/// One call, as the context of its searches and lookups.
+pub(super) struct ReadCall<'a> {
+    shared: &'a Arc<Shared>,
+    method: &'static str,
+    caller: Caller,
+    /// What the caller may ask for.
+    limits: CallerLimits,
+    deadline: Deadline,
+    memory: Option<&'a Arc<CallMemory>>,
+}
+
+impl<'a> ReadCall<'a> {
+    pub(super) fn of<T>(
+        shared: &'a Arc<Shared>,
+        method: &'static str,
+        request: &Request<T>,
+        memory: Option<&'a Arc<CallMemory>>,
+    ) -> Result<Self, Status> {
+        Ok(Self::new(shared, method, Caller::of(request)?, Deadline::of(request), memory))
+    }
+
+    pub(super) fn new(
+        shared: &'a Arc<Shared>,
+        method: &'static str,
+        caller: Caller,
+        deadline: Deadline,
+        memory: Option<&'a Arc<CallMemory>>,
+    ) -> Self {
+        let limits = shared.limits.caller.with(&caller.rights.limits);
+        Self { shared, method, caller, limits, deadline, memory }
+    }
+
+    /// When a search that arrives now must be answered.
+    fn due(&self) -> Option<Instant> {
+        let latest = Instant::now().checked_add(self.limits.max_deadline);
+        self.deadline.0.into_iter().chain(latest).min()
+    }
+
+    fn place(&self, due: Option<Instant>) -> Place {
+        let deadline = due.map_or(u64::MAX, |due| self.shared.dispatcher.nanos(due));
+        let max_waiting = self.limits.max_queued_per_client;
+        Place { client: self.caller.client(), connection: self.caller.connection(), deadline, max_waiting }
+    }
+
+    /// Admits one search. If too many are in flight, one of the client with the most gives way.
+    pub(super) fn admit(&self, place: &Place) -> Result<Permit, Status> {
+        let admission = &self.shared.admission;
+        let admitted = match admission.admit_one() {
+            Err(_) if self.make_room(place) => admission.admit_one(),
+            admitted => admitted,
+        };
+        admitted.inspect_err(|status| self.count_refused(status))
+    }
+
+    /// Takes the place of a waiting search of the client with the most. Returns whether a place is free now.
+    fn make_room(&self, place: &Place) -> bool {
+        !self.shared.admission.is_closed() && self.shared.dispatcher.make_room(place)
+    }
+
+    fn count_refused(&self, status: &Status) {
+        if status.code() == Code::ResourceExhausted {
+            self.shared.metrics.load.refused_search("in_flight");
+        }
+    }
+
+    pub(super) fn admit_batch(&self, searches: usize) -> Result<Vec<Permit>, Status> {
+        let max_batch = self.caller.rights.limits.max_batch.unwrap_or(self.shared.limits.max_batch);
+        if searches > max_batch {
+            let problem = format!("expected at most {max_batch} searches, found {searches}");
+            return Err(status::of(&InvalidField::new("requests", problem).into(), ""));
+        }
+        let place = self.place(self.due());
+        let mut admitted = self.shared.admission.admit(searches);
+        // At most as often as there are searches: each time one place becomes free.
+        for _ in 0..searches {
+            if admitted.is_ok() || !self.make_room(&place) {
+                break;
+            }
+            admitted = self.shared.admission.admit(searches);
+        }
+        admitted.inspect_err(|status| self.count_refused(status))
+    }
+
+    /// Starts to observe a request for the index of this name.
+    pub(super) fn observe(&self, index: &str) -> Observation {
+        // A request for an index that is not served is counted under "", as is a batch that is rejected as a whole.
+        let index = self.shared.engine.resolve(index).unwrap_or_default();
+        Observation::begin(&self.shared.metrics.requests, self.method, index, self.deadline)
+    }
+
+    /// Queues one search. `path` is the path of the request within the call.
+    pub(super) fn search(
+        &self,
+        request: SearchRequest,
+        path: &str,
+        admit: impl FnOnce(&Place) -> Result<Permit, Status>,
+    ) -> Pending<SearchResponse> {
+        let (with_stats, peer) = (request.return_stats, self.caller.peer);
+        let observation = self.observe(&request.index);
+        let admitted = |place: &Place| {
+            let request = self.checked(request, path)?;
+            let cost = self.shared.engine.expected_cost(&request);
+            self.use_rates(place, 1, cost)?;
+            Ok((cost, admit(place)?, request))
+        };
+        self.queue(path, observation, admitted, move |job, request| {
+            let response = job.shared.engine.search_of(Some(peer), &request, &job.budget)?;
+            job.observation.searched(&response);
+            Ok(convert::search_response(response, with_stats))
+        })
+    }
+
+    /// Queues the explanation of one video.
+    pub(super) fn explain(&self, request: SearchRequest, video: VideoId) -> Pending<ExplainResponse> {
+        let path = "request.";
+        let observation = self.observe(&request.index);
+        let admitted = |place: &Place| {
+            let request = self.checked(request, path)?;
+            quota::check_explanation(&self.limits)?;
+            let cost = self.shared.engine.expected_cost_of_explanation(&request);
+            self.use_rates(place, 1, cost)?;
+            Ok((cost, self.admit(place)?, request))
+        };
+        self.queue(path, observation, admitted, move |job, request| {
+            job.shared.engine.explain(&request, video, &job.budget).map(convert::explanation)
+        })
+    }
+
+    /// Queues a lookup of stored videos.
+    pub(super) fn look_up(&self, request: GetRequest) -> Pending<GetResponse> {
+        let observation = self.observe(&request.index);
+        let admitted = |place: &Place| {
+            check_index(self.shared, &self.caller, self.method, &request.index)?;
+            let lookups = convert::lookups(request, self.shared.limits.max_batch_writes);
+            let lookups = lookups.map_err(|error| status::of(&error.into(), ""))?;
+            let convert::Lookups { index, videos, attributes, with_vectors } = &lookups;
+            let cost = self.shared.engine.expected_cost_of_lookup(index, videos, attributes, *with_vectors);
+            self.use_rates(place, 0, cost)?;
+            Ok((cost, self.admit(place)?, lookups))
+        };
+        self.queue("", observation, admitted, |job, lookups| {
+            let convert::Lookups { index, videos, attributes, with_vectors } = lookups;
+            let engine = &job.shared.engine;
+            engine
+                .get_within(&index, &videos, &attributes, with_vectors, &job.budget)
+                .map(convert::get_response)
+        })
+    }
+
+    /// Converts and checks a search.
+    fn checked(&self, request: SearchRequest, path: &str) -> Result<engine::SearchRequest, Status> {
+        check_index(self.shared, &self.caller, self.method, &request.index)?;
+        let request = convert::search_request(request).map_err(|error| status::of(&error.into(), path))?;
+        quota::check(&self.limits, &request, path)?;
+        Ok(request)
+    }
+
+    /// Admits a request, and queues `work` on it for the compute pool. `admitted` returns its expected cost, its permit, and
+    /// the request.
+    fn queue<Q: Send + 'static, R: Message + Send + 'static>(
+        &self,
+        path: &str,
+        observation: Observation,
+        admitted: impl FnOnce(&Place) -> Result<(u64, Permit, Q), Status>,
+        work: impl FnOnce(&Job, Q) -> Result<R, EngineError> + Send + 'static,
+    ) -> Pending<R> {
+        let due = self.due();
+        let place = self.place(due);
+        let (cost, permit, request) = match admitted(&place) {
+            Ok(admitted) => admitted,
+            Err(status) => {
+                observation.finish(status.code());
+                return Pending::Refused(status);
+            }
+        };
+        let engine_limits = self.caller.rights.limits.over_engine(self.shared.engine.limits());
+        let charge = AnswerCharge::default();
+        let room = charge.room(self.shared.limits.max_response_bytes, self.memory.cloned());
+        let budget = Budget::until(due).with_room(room).with_limits(engine_limits);
+        let cancel = CancelOnDrop(budget.clone());
+        let (shared, method) = (Arc::clone(self.shared), self.method);
+        let job = Job { shared, method, budget, path: path.to_owned(), observation };
+        let (answer, answered) = oneshot::channel();
+        let run = Box::new(move |turn| {
+            let result = match turn {
+                Turn::Compute => job.run(|job| work(job, request)),
+                Turn::Refused(status) => Err(status),
+            };
+            let is_answered = result.is_ok();
+            // Before the answer is sent, so that the metrics already count a search whose answer the caller has.
+            job.observation.finish(result.as_ref().err().map_or(Code::Ok, Status::code));
+            drop(permit);
+            // Fails if the caller is gone.
+            let _ = answer.send(result);
+            is_answered
+        });
+        self.shared.dispatcher.submit(&place, cost, run);
+        Pending::Queued { answered, charge, _cancel: cancel }
+    }
+
+    /// Uses the rates of the client.
+    fn use_rates(&self, place: &Place, searches: u64, cost: u64) -> Result<(), Status> {
+        let Shared { quota, dispatcher, metrics, .. } = &**self.shared;
+        quota.take(&place.client, &self.limits, searches, cost, dispatcher.nanos(Instant::now())).map_err(
+            |(reason, status)| {
+                metrics.load.refused_search(reason);
+                status
+            },
+        )
+    }
+}
+
+/// The answer to a queued request. Dropping it cancels the search.
+pub(super) enum Pending<R> {
+    Refused(Status),
+    Queued { answered: oneshot::Receiver<Result<R, Status>>, charge: AnswerCharge, _cancel: CancelOnDrop },
+}
+
+impl<R> Pending<R> {
+    /// Returns the charge of the answer.
+    pub(super) fn charge(&self) -> AnswerCharge {
+        match self {
+            Pending::Refused(_) => AnswerCharge::default(),
+            Pending::Queued { charge, .. } => charge.clone(),
+        }
+    }
+
+    /// Waits for the answer of a call with one request.
+    pub(super) async fn response(self) -> Result<Response<R>, Status> {
+        let charge = self.charge();
+        self.answer().await.map(|answer| charge.attach(Response::new(answer)))
+    }
+
+    pub(super) async fn answer(self) -> Result<R, Status> {
+        match self {
+            Pending::Refused(status) => Err(status),
+            Pending::Queued { answered, charge: _charge, _cancel } => {
+                answered.await.unwrap_or_else(|_| Err(status::internal()))
+            }
+        }
+    }
+}
+
+pub(super) struct CancelOnDrop(Budget);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+/// One admitted request, as it runs on the compute pool.
+struct Job {
+    shared: Arc<Shared>,
+    method: &'static str,
+    budget: Budget,
+    /// The path of the request within the call.
+    path: String,
+    observation: Observation,
+}
+
+impl Job {
+    /// Runs `work`, unless the budget was used up in the queue.
+    fn run<R: Message>(&self, work: impl FnOnce(&Self) -> Result<R, EngineError>) -> Result<R, Status> {
+        let result = if self.budget.is_expired() {
+            Err(EngineError::DeadlineExceeded)
+        } else if self.budget.is_cancelled() {
+            Err(EngineError::Cancelled)
+        } else {
+            // A panic would end the thread of the pool, and the process with it.
+            catch_unwind(AssertUnwindSafe(|| work(self))).map_err(|_| {
+                tracing::error!(method = self.method, "a call panicked");
+                status::internal()
+            })?
+        };
+        let response = result.map_err(|error| match error {
+            // A deadline ends a call by dropping it, which cancels the search. The reason is still the deadline.
+            EngineError::Cancelled if self.budget.is_expired() => {
+                status::of(&EngineError::DeadlineExceeded.into(), "")
+            }
+            error @ EngineError::NotInIndex { .. } => status::of(&error.into(), ""),
+            error => status::of(&error.into(), &self.path),
+        })?;
+        status::check_size(&response, self.shared.limits.max_response_bytes)?;
+        Ok(response)
+    }
+}
