@@ -28,9 +28,9 @@ const BYTES_PER_BYTE: u64 = 1000;
 const VALUE_BYTES: u64 = 8;
 /// and one of a type that is decoded into objects, in a list, which is decoded as a whole.
 const OBJECT_BYTES: u64 = 40;
-/// Bytes that count for a page, however empty it is, as many columns can have the same pages. A page takes up to 17 µs.
+/// Bytes that count for a page, however empty it is, as many columns can have the same pages.
 const PAGE_BYTES: u64 = 16 << 10;
-/// Bytes that count for a name in the path of a column, but for its text. A name takes up to 0.4 µs.
+/// Bytes that count for a name in the path of a column, in addition to its text.
 const NAME_BYTES: usize = 1 << 10;
 
 /// How much a file may still expand.
