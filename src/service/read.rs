@@ -109,11 +109,8 @@ impl<'a> ReadCall<'a> {
         admitted.inspect_err(|status| self.count_refused(status))
     }
 
-    /// Starts to observe a request for the index of this name.
     pub(super) fn observe(&self, index: &str) -> Observation {
-        // A request for an index that is not served is counted under "", as is a batch that is rejected as a whole.
-        let index = self.shared.engine.resolve(index).unwrap_or_default();
-        Observation::begin(&self.shared.metrics.requests, self.method, index, self.deadline)
+        self.shared.observe(self.method, index, self.deadline)
     }
 
     /// Queues one search. `path` is the path of the request within the call.

@@ -7,8 +7,9 @@ use tokio::sync::watch;
 use super::access::Access;
 use super::admission::{Admission, Dispatcher, Quota};
 use super::bounds::ServerMemory;
+use super::deadline::Deadline;
 use super::health::Health;
-use super::metrics::Metrics;
+use super::metrics::{Metrics, Observation};
 use super::options::{ConnectionOptions, ServiceLimits};
 use crate::engine::Engine;
 
@@ -33,4 +34,13 @@ pub(super) struct Shared {
     pub(super) memory: Arc<ServerMemory>,
     /// Turns true when the server starts to drain.
     pub(super) draining: watch::Receiver<bool>,
+}
+
+impl Shared {
+    /// Starts to observe a request for the index of this name. One for an index that is not served is counted under "", as
+    /// is a batch that is refused as a whole.
+    pub(super) fn observe(&self, method: &'static str, index: &str, deadline: Deadline) -> Observation {
+        let index = self.engine.resolve(index).unwrap_or_default();
+        Observation::begin(&self.metrics.requests, method, index, deadline)
+    }
 }

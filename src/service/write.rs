@@ -22,18 +22,8 @@ use crate::engine::WriteMode;
 use crate::live::Mutation;
 use crate::service::error::InvalidField;
 
-/// Starts to observe a request for the index of this name.
-pub(super) fn observe(shared: &Shared, method: &'static str, index: &str, deadline: Deadline) -> Observation {
-    Observation::begin(
-        &shared.metrics.requests,
-        method,
-        shared.engine.resolve(index).unwrap_or_default(),
-        deadline,
-    )
-}
-
 /// Logs that a blocking thread failed, and returns the status for it.
-pub(super) fn thread_failed(method: &'static str, error: &JoinError) -> Status {
+fn thread_failed(method: &'static str, error: &JoinError) -> Status {
     tracing::error!(method, %error, "a request failed");
     status::internal()
 }
@@ -61,7 +51,7 @@ impl<'a> WriteCall<'a> {
     }
 
     pub(super) fn observe(&self, index: &str) -> Observation {
-        observe(self.shared, self.method, index, self.deadline)
+        self.shared.observe(self.method, index, self.deadline)
     }
 
     /// Starts to write videos. `path` is the path of the request within the call.
