@@ -190,7 +190,8 @@ impl Dispatcher {
         if let Some((client, connection)) = &ended.place {
             let took = ended.took.as_nanos() as u64;
             state.queue.correct(client, *connection, ended.cost, took);
-            // What was refused or cancelled has cost its client something, and only tells something if that was too much.
+            // A call that was refused or cancelled did only a part of its work: it tells something if that part already took
+            // longer than expected.
             if ended.is_answered || took > ended.cost {
                 state.speeds.learn(client, ended.nominal, took);
             }
@@ -282,6 +283,25 @@ mod tests {
                 }
                 drop(end);
             }
+        }
+    }
+
+    #[test]
+    fn cancelled_calls_teach_only_that_they_took_longer_than_expected() {
+        let client = Client::Address(Ipv4Addr::LOCALHOST.into());
+        // Calls of `submit` are never answered. One that took ten times as long as expected, and one that took less.
+        for (expected, is_longer) in [(Duration::from_millis(1), true), (Duration::from_secs(600), false)] {
+            let dispatcher = dispatcher(1);
+            let nominal = expected.as_nanos() as u64;
+            let (begun, end) = submit(&dispatcher, nominal);
+            begun.recv_timeout(WAIT).unwrap();
+            std::thread::sleep(Duration::from_millis(10));
+            drop(end);
+            // The next call of the only thread begins when the first is accounted for.
+            submit(&dispatcher, 1).0.recv_timeout(WAIT).unwrap();
+            let cost = dispatcher.state.lock().speeds.cost(&client, nominal);
+            assert_eq!(cost > nominal, is_longer, "{cost} for {nominal}");
+            assert!(cost >= nominal);
         }
     }
 

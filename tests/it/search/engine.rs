@@ -112,7 +112,7 @@ fn requests_that_take_much_longer_are_expected_to() {
         ("offset", 10.0, offset(plain(10), 990), plain(10)),
         ("offset instead of k", 2.0, offset(plain(10), 990), plain(1000)),
         ("kept places", 1.5, offset(kept(1), 990), offset(plain(10), 990)),
-        ("no kept places", 1.0, kept(0), plain(10)),
+        ("no kept places", 1.0, plain(10), kept(0)),
         ("caps", 1.5, offset(capped(vec![cap("title", 2); 16]), 990), offset(plain(10), 990)),
         ("caps of too few values", 20.0, capped(vec![cap("safe", 4)]), capped(vec![cap("safe", 5)])),
         ("the smallest cap counts", 20.0, capped(vec![cap("title", 1), cap("safe", 4)]), plain(10)),

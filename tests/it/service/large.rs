@@ -1,5 +1,6 @@
 //! Large messages, on a runtime of several threads as in the server.
 
+use prost::Message;
 use shortlist::service::proto::batch_search_result::Result as BatchResult;
 use shortlist::service::proto::catalog_client::CatalogClient;
 use shortlist::service::proto::search_stream_item::Item;
@@ -10,7 +11,8 @@ use shortlist::service::proto::{
 use shortlist::service::{ServiceLimits, ServiceOptions};
 use tonic::Code;
 
-use crate::harness::{DIM, Setup, TestIndex, TestServer, request};
+use crate::harness::wire::{keyword, must};
+use crate::harness::{DIM, Setup, TestIndex, TestServer, request, video_id};
 
 const QUERY: [f32; DIM] = [0.5, -1.0, 0.25, 2.0, -0.125, 1.0, 0.75, -0.5];
 /// Ids that no video has; their encoding takes about 90 kB.
@@ -79,6 +81,31 @@ async fn large_messages_are_answered_as_small_ones() {
         // The index is not writable.
         Upserted::Error(error) => assert_eq!(error.code, Code::FailedPrecondition as i32, "{error:?}"),
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_small_message_of_many_words_is_answered() {
+    let index = TestIndex::new(20);
+    let server = TestServer::of(&index).await;
+    let mut client = server.retrieval().await;
+    // Few bytes each on the wire, and a string each once it is decoded.
+    let mut words = vec!["a"; 20_000];
+    words.push("title 7");
+    let many = SearchRequest { filter: Some(must(vec![keyword("title", &words)])), ..request(&QUERY, 5) };
+    assert!(many.encoded_len() < 64 << 10, "{}", many.encoded_len());
+    let batch = BatchSearchRequest { requests: vec![many.clone(), request(&QUERY, 5)] };
+    for _ in 0..3 {
+        let found = client.search(many.clone()).await.unwrap().into_inner().candidates;
+        assert_eq!(found.iter().map(|candidate| candidate.video_id).collect::<Vec<_>>(), [video_id(7)]);
+        assert_eq!(client.batch_search(batch.clone()).await.unwrap().into_inner().results.len(), 2);
+    }
+    let mut answers = client.stream_search(tokio_stream::iter(batch.requests)).await.unwrap().into_inner();
+    for wanted in [1, 5] {
+        let item = answers.message().await.unwrap().unwrap().item;
+        let Some(Item::Response(response)) = item else { panic!("{item:?}") };
+        assert_eq!(response.candidates.len(), wanted);
+    }
+    server.until("shortlist_bytes_in_flight", 0.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
