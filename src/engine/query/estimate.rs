@@ -13,18 +13,21 @@ use crate::index::{AttributeKind, Index};
 use crate::rules::{Bloom, Cap};
 use crate::search::{self, SearchParams};
 
-/// Bytes of codes that one thread reads and scores per nanosecond; and of embeddings.
+/// Bytes of codes that one thread reads and scores per nanosecond.
 const CODE_BYTES_PER_NANO: u64 = 16;
+/// Bytes of embeddings that one thread reads and scores per nanosecond.
 const BYTES_PER_NANO: u64 = 8;
 /// An exact scan scores each embedding for all interests at once: one more interest costs 1/4 of the first.
 const EXACT_SHARE_OF_INTEREST: u64 = 4;
 /// Conversion, planning and the answer of any request.
 const REQUEST_NANOS: u64 = 20_000;
-/// Rescoring, sorting and choosing one hit of a request without rules and pages; and comparing it with one more interest.
+/// Rescoring, sorting and choosing one hit of a request without an offset, caps and kept places.
 const HIT_NANOS: u64 = 150;
-const INTEREST_NANOS: u64 = 30;
-/// The same for a hit of other requests, whose pools are deepened and merged; and counting it under one cap.
+/// The same for other requests: their pools are deepened and merged.
 const RULED_HIT_NANOS: u64 = 600;
+/// Comparing one hit with one more interest.
+const INTEREST_NANOS: u64 = 30;
+/// Counting one hit under one cap.
 const CAP_NANOS: u64 = 100;
 /// Looking up one candidate in a Bloom filter, including the repeated look-ups of deeper pools.
 const BLOOM_NANOS: u64 = 500;
@@ -36,10 +39,11 @@ const ATTRIBUTE_NANOS: u64 = 250;
 const SET_NANOS: u64 = 100;
 /// Resolving one word, number or id of a filter or an exclusion.
 const VALUE_NANOS: u64 = 30;
-/// A request that keeps places explores for them on their own, later pages need deeper pools, and a filtered request often
-/// goes deeper than it planned.
+/// How much a request that keeps places explores for them, in addition.
 const EXPLORED_FOR_PLACES: u64 = 2;
+/// How many times as much a request with an offset explores: its pools are deepened.
 const EXPLORED_FOR_PAGES: u64 = 3;
+/// How many times as much a request with a filter explores: it often goes deeper than it planned.
 const EXPLORED_UNDER_FILTER: u64 = 2;
 /// Bytes of a Bloom filter that are read to learn how full it is.
 const BLOOM_SAMPLE: usize = 64;
