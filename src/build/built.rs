@@ -1,6 +1,6 @@
 //! The result of a build, before it is written.
 
-use crate::graph::Graph;
+use crate::graph::{Graph, LandmarkTable};
 use crate::index::CodeCheck;
 use crate::index::RepairReport;
 use crate::index::TrainingReport;
@@ -32,6 +32,8 @@ pub struct BuiltGraph<T> {
     pub training_queries: Vec<f32>,
     /// The codes that searches traverse it with; `None` if the parameters ask for none, or if they would lose too much.
     pub codes: Option<NodeCodes>,
+    /// Where traversals start; `None` in a small index.
+    pub landmarks: Option<LandmarkTable>,
     /// Recall of the codes against full precision; `None` if they were not compared with full precision.
     pub code_check: Option<CodeCheck>,
     /// Whether the graph of an older index was renewed.

@@ -9,7 +9,7 @@ use super::{BuildError, NodeCodes};
 use crate::attributes::FrozenColumn;
 use crate::base::element::Element;
 use crate::base::id::VideoId;
-use crate::graph::Graph;
+use crate::graph::{Graph, LandmarkTable};
 use crate::index::{IndexWriter, Metadata, SectionKind, SectionSet};
 
 /// The data of an index, without its attributes.
@@ -23,6 +23,7 @@ pub(super) struct Contents<'a, T> {
     pub(super) ids: &'a [VideoId],
     pub(super) graph: &'a Graph,
     pub(super) codes: Option<&'a NodeCodes>,
+    pub(super) landmarks: Option<&'a LandmarkTable>,
     /// `[count × dim]`; may be empty.
     pub(super) held_out_queries: &'a [f32],
     /// `[count × dim]`; may be empty.
@@ -48,6 +49,7 @@ pub(super) fn freeze<T: Element, W: Write>(
         ids,
         graph,
         codes,
+        landmarks,
         held_out_queries,
         training_queries,
         expires_at,
@@ -67,6 +69,11 @@ pub(super) fn freeze<T: Element, W: Write>(
     add_graph(&mut sections, graph);
     if let Some(codes) = codes {
         add_codes(&mut sections, codes);
+    }
+    if let Some(LandmarkTable { quantizer, codes, nodes, .. }) = landmarks {
+        sections.add(SectionKind::LandmarkCodes, codes.as_slice());
+        sections.add(SectionKind::LandmarkLevels, bytes(quantizer.parameters()));
+        sections.add(SectionKind::LandmarkNodes, bytes(nodes));
     }
     for (kind, queries) in
         [(SectionKind::HeldOutQueries, held_out_queries), (SectionKind::TrainingQueries, training_queries)]

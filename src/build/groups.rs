@@ -40,17 +40,7 @@ impl Groups {
         let row = |row: usize| &vectors[row * dim..(row + 1) * dim];
         let step = (rows / (groups * SAMPLE_PER_GROUP)).max(1);
         let sample: Vec<&[T]> = (0..rows).step_by(step).map(row).collect();
-        let seeds = (0..groups).map(|group| sample[group * sample.len() / groups]);
-        let mut centroids: Vec<f32> = seeds.flatten().map(|value| value.to_f32()).collect();
-        for _ in 0..ITERATIONS {
-            let of_row = nearest::<T, 1>(&sample, &centroids, dim, metric);
-            let weight = |row: &[T]| match metric {
-                Metric::L2 => 1.0,
-                Metric::InnerProduct | Metric::Cosine => Kernels::get().norm_squared(row).sqrt().recip(),
-            };
-            let weighed = sample.iter().zip(of_row).map(|(row, [group])| (*row, weight(row), group));
-            move_to_means(&mut centroids, dim, weighed);
-        }
+        let mut centroids = k_means(&sample, groups, ITERATIONS, dim, metric);
         let all: Vec<&[T]> = (0..rows).map(row).collect();
         let of_row = nearest::<T, OVERLAP>(&all, &centroids, dim, metric);
         let owned = all.iter().zip(&of_row).map(|(row, groups)| (*row, 1.0, groups[0]));
@@ -81,6 +71,29 @@ impl Groups {
         let of_row = order.iter().map(|row| self.of_row[*row as usize]).collect();
         Self { of_row, ..self }
     }
+}
+
+/// Returns the means of `count` clusters of `sample`, `[count × dim]`: under inner product and cosine, of the directions of its
+/// rows.
+pub(super) fn k_means<T: Element>(
+    sample: &[&[T]],
+    count: usize,
+    iterations: usize,
+    dim: usize,
+    metric: Metric,
+) -> Vec<f32> {
+    let seeds = (0..count).map(|cluster| sample[cluster * sample.len() / count]);
+    let mut centroids: Vec<f32> = seeds.flatten().map(|value| value.to_f32()).collect();
+    for _ in 0..iterations {
+        let of_row = nearest::<T, 1>(sample, &centroids, dim, metric);
+        let weight = |row: &[T]| match metric {
+            Metric::L2 => 1.0,
+            Metric::InnerProduct | Metric::Cosine => Kernels::get().norm_squared(row).sqrt().recip(),
+        };
+        let weighed = sample.iter().zip(of_row).map(|(row, [cluster])| (*row, weight(row), cluster));
+        move_to_means(&mut centroids, dim, weighed);
+    }
+    centroids
 }
 
 /// Moves each centroid to the weighted mean of its rows, given as (row, weight, centroid). A centroid without rows of
@@ -137,7 +150,7 @@ fn nearest<T: Element, const N: usize>(
 }
 
 /// Scales a vector to norm 1; zeros stay zeros.
-fn direction(vector: &[f32]) -> impl Iterator<Item = f32> {
+pub(super) fn direction(vector: &[f32]) -> impl Iterator<Item = f32> {
     let norm = Kernels::get().norm_squared(vector).sqrt();
     let scale = if norm > 0.0 { norm.recip() } else { 1.0 };
     vector.iter().map(move |value| value * scale)

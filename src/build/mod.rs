@@ -4,7 +4,7 @@
 //! search requests.
 //!
 //! ```text
-//! Dataset ─► normalize ─► groups ─► order ─► encode ─► builder ─► draft ─► teach ─► repair ─► blocks ─► freeze ─► publish
+//! Dataset ─► normalize ─► groups ─► order ─► encode ─► builder ─► draft ─► teach ─► repair ─► landmarks ─► freeze
 //!            under cosine  k-means   nodes    8 bits    insertion            ▲
 //!                             │                         layer 0 from groups  │
 //!                             │                         renewal              │
@@ -30,6 +30,7 @@
 //! | `multiply.rs` | augmentation of a small sample of training queries |
 //! | `teach.rs`    | edges for training queries; recall on held-out queries |
 //! | `repair.rs`   | makes every node reachable |
+//! | `landmarks.rs`| where traversals start |
 //! | `small.rs`    | indexes too small for a graph |
 //! | `built.rs`    | the result of a build, before it is written |
 //! | `freeze.rs`   | the sections of the index |
@@ -49,6 +50,7 @@ mod groups;
 #[cfg(feature = "hnsw-rs")]
 mod hnsw_rs;
 mod insertion;
+mod landmarks;
 mod layer0;
 mod multiply;
 mod order;

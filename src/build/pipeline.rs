@@ -13,6 +13,7 @@ use super::groups::Groups;
 #[cfg(feature = "hnsw-rs")]
 use super::hnsw_rs;
 use super::insertion;
+use super::landmarks;
 use super::layer0;
 use super::order;
 use super::params::{BuildParams, Builder};
@@ -23,6 +24,7 @@ use super::teach::Teacher;
 use crate::base::element::Element;
 use crate::base::parallel::{self, ROWS_PER_TASK};
 use crate::dataset::EmbeddingsView;
+use crate::graph::LandmarkTable;
 use crate::quantize::{BlockSummary, Codes, Fitted, ROWS_PER_BLOCK, SecondMoment};
 
 /// Fit query-aware axes only from this many rows on (with fewer they gain nothing) and up to this many dimensions (with
@@ -111,10 +113,17 @@ fn build_distinct<T: Element>(
     }
     progress.begin("checking reachability", 1);
     let repair = repair::repair(&mut draft, &rows, &groups);
+    let known: Cow<'_, [f32]> = match (&teacher, users) {
+        (Some(teacher), _) => teacher.taught().into(),
+        (None, Some(users)) => copied(users).into(),
+        (None, None) => Cow::default(),
+    };
+    let landmarks = landmarks::place(&rows, &groups, &known, params.metric, progress);
     let (graph, edges_added) = match taught {
         Some((teacher, (added, answers))) => {
             progress.begin("asking users", 1);
-            let (graph, linked) = teacher.link_lost(&mut draft, &answers, is_searched, progress);
+            let (graph, linked) =
+                teacher.link_lost(&mut draft, &answers, landmarks.as_ref(), is_searched, progress);
             (graph, added + linked)
         }
         None => (draft.pack(), 0),
@@ -122,7 +131,8 @@ fn build_distinct<T: Element>(
     drop(draft);
     let held_out_queries = teacher.as_ref().map(Teacher::held_out_queries).unwrap_or_default();
     let training_queries = teacher.as_ref().map(Teacher::kept_queries).unwrap_or_default();
-    let training = teacher.as_ref().map(|teacher| teacher.measure(&graph, is_searched, edges_added));
+    let training =
+        teacher.as_ref().map(|teacher| teacher.measure(&graph, landmarks.as_ref(), is_searched, edges_added));
     if progress.is_cancelled() {
         return Err(BuildError::Cancelled);
     }
@@ -143,6 +153,7 @@ fn build_distinct<T: Element>(
             held_out_queries,
             training_queries,
             codes,
+            landmarks,
             code_check: check,
             is_renewed,
         },
@@ -166,6 +177,10 @@ impl<T: Element> Distinct<T> {
             represented: expansion.first(codes.represented as u32) as usize,
             ..codes
         });
+        let landmarks = built.landmarks.map(|landmarks| LandmarkTable {
+            nodes: landmarks.nodes.iter().map(|node| expansion.first(*node)).collect(),
+            ..landmarks
+        });
         let represented = codes.as_ref().map_or(0, |codes| codes.represented as u32);
         let moved = |region: &u32| {
             let node = (region * ROWS_PER_BLOCK as u32).min(built.rows.len() as u32);
@@ -180,6 +195,7 @@ impl<T: Element> Distinct<T> {
             most_copies: expansion.most_copies(),
             most_copied: expansion.most_copied(),
             codes,
+            landmarks,
             rows: expansion.rows,
             ..built
         };
@@ -216,6 +232,16 @@ fn expected_queries<T: Element>(
         user
     };
     Some(SecondMoment::of_directions(users.len(), dim, user).mixed_with(&rows))
+}
+
+/// Returns the components of all users, `[count × dim]`.
+fn copied(users: EmbeddingsView<'_>) -> Vec<f32> {
+    let (mut all, mut user) = (Vec::with_capacity(users.len() * users.dim()), Vec::new());
+    for at in 0..users.len() {
+        users.copy_row(at, &mut user);
+        all.extend_from_slice(&user);
+    }
+    all
 }
 
 /// Returns a copy of the rows in the order of nodes.

@@ -47,6 +47,7 @@ pub(super) fn without_graph<T: Element>(vectors: Vec<T>, dim: usize, params: &Bu
         held_out_queries: Vec::new(),
         training_queries: Vec::new(),
         codes,
+        landmarks: None,
         code_check,
         is_renewed: false,
     }

@@ -19,6 +19,7 @@ use crate::base::id::VideoId;
 use crate::base::metric::Metric;
 use crate::base::parallel::{self, ROWS_PER_TASK};
 use crate::dataset::{Dataset, Embeddings, Rows};
+use crate::graph::LandmarkTable;
 use crate::index::{
     BuildFacts, BuildTimes, Index, IndexStore, IndexWriter, Manifest, Measured, Metadata, StagedIndex,
 };
@@ -175,6 +176,7 @@ fn write<T: Element, W: Write>(
         held_out_queries,
         training_queries,
         codes,
+        landmarks,
         code_check,
         is_renewed,
     } = built;
@@ -211,6 +213,7 @@ fn write<T: Element, W: Write>(
         training,
         held_out_queries: (held_out_queries.len() / dim) as u32,
         training_queries: (training_queries.len() / dim) as u32,
+        landmarks: landmarks.as_ref().map_or(0, LandmarkTable::len) as u32,
         log_sequence: params.log_sequence,
         held_after: params.held_after,
         renewed: is_renewed,
@@ -222,6 +225,7 @@ fn write<T: Element, W: Write>(
         ids: &ids,
         graph: &graph,
         codes: codes.as_ref(),
+        landmarks: landmarks.as_ref(),
         held_out_queries: &held_out_queries,
         training_queries: &training_queries,
         expires_at: dataset.expires_at.as_deref(),

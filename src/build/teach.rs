@@ -21,8 +21,8 @@ use crate::base::metric::Metric;
 use crate::base::parallel;
 use crate::dataset::{EmbeddingsView, Neighbors};
 use crate::graph::{
-    Candidate, CodeScorer, Corrections, Graph, GraphView, Score as _, Scorer, Scratch, Width, rescored,
-    traverse,
+    Candidate, CodeScorer, Corrections, Graph, GraphView, LandmarkTable, Score as _, Scorer, Scratch, Width,
+    rescored, traverse,
 };
 use crate::index::{HeldOutRecall, TrainingReport};
 use crate::quantize::QueryCodes;
@@ -113,6 +113,7 @@ impl<'a, T: Element> Teacher<'a, T> {
         &self,
         draft: &mut Draft,
         answers: &Neighbors,
+        landmarks: Option<&LandmarkTable>,
         by_codes: bool,
         progress: &dyn Progress,
     ) -> (Graph, u64) {
@@ -122,7 +123,7 @@ impl<'a, T: Element> Teacher<'a, T> {
         let mut added = 0;
         for _ in 0..PROBES {
             let graph = draft.pack();
-            let view = graph.view();
+            let view = graph.view_with(landmarks);
             let lost = parallel::map_with(sample.len(), 1, Scratch::default, |scratch, at| {
                 let answers = answers.row(sample[at]);
                 let user = &self.taught[sample[at] * self.answers.rows.dim..][..self.answers.rows.dim];
@@ -163,14 +164,19 @@ impl<'a, T: Element> Teacher<'a, T> {
             let codes = rows.searched();
             let corrections = Corrections::of(&codes, query.affine()[0], || scorer);
             let coarse = CodeScorer::new(query.as_slice(), &rows.codes).corrected(corrections.as_ref());
-            let mut cost = traverse(graph, &coarse, width, scratch, &mut Interrupt::never());
+            let mut cost = traverse(graph, user, &coarse, width, scratch, &mut Interrupt::never());
             scratch.collect(rescored(k));
             scratch.rescore(&scorer, &mut cost);
         } else {
-            traverse(graph, &scorer, width, scratch, &mut Interrupt::never());
+            traverse(graph, user, &scorer, width, scratch, &mut Interrupt::never());
             scratch.collect(k);
         }
         scratch.found.sort_unstable();
+    }
+
+    /// Returns the queries that teach, `[count × dim]`.
+    pub(super) fn taught(&self) -> &[f32] {
+        &self.taught
     }
 
     /// Returns the held-out queries, `[count × dim]`.
@@ -192,10 +198,16 @@ impl<'a, T: Element> Teacher<'a, T> {
 
     /// Measures the recall of the finished graph on the held-out queries, searched by codes or in full
     /// precision.
-    pub(super) fn measure(&self, graph: &Graph, by_codes: bool, edges_added: u64) -> TrainingReport {
+    pub(super) fn measure(
+        &self,
+        graph: &Graph,
+        landmarks: Option<&LandmarkTable>,
+        by_codes: bool,
+        edges_added: u64,
+    ) -> TrainingReport {
         let Answers { rows, metric, .. } = &self.answers;
         let exact = self.answers.find_exact(&self.held_out);
-        let view = graph.view();
+        let view = graph.view_with(landmarks);
         let hits_of = |scratch: &mut Scratch, row: usize, k: usize, ef_search: usize| {
             let user = &self.held_out[row * rows.dim..(row + 1) * rows.dim];
             self.search(&view, user, (k, ef_search), by_codes, scratch);

@@ -10,6 +10,7 @@
 //! many. Edges of an upper layer are slots, not nodes, so that following them needs no lookup by node.
 
 use super::candidates::ExpectedCopies;
+use super::landmarks::{LandmarkTable, Landmarks};
 use super::visited::VisitedSet;
 use crate::base::id::NodeId;
 
@@ -189,7 +190,13 @@ impl Graph {
             entry_point: self.entry_point,
             has_copies: false,
             most_copied: &[],
+            landmarks: None,
         }
+    }
+
+    /// The graph with `landmarks`, borrowed.
+    pub fn view_with<'a>(&'a self, landmarks: Option<&'a LandmarkTable>) -> GraphView<'a> {
+        GraphView { landmarks: landmarks.map(LandmarkTable::view), ..self.view() }
     }
 }
 
@@ -229,6 +236,8 @@ pub struct GraphView<'a> {
     pub has_copies: bool,
     /// The nodes with the most copies, if they have many: a search that misses one misses all of its copies.
     pub most_copied: &'a [u32],
+    /// Where a search starts if there are any; otherwise it descends from the entry point.
+    pub landmarks: Option<Landmarks<'a>>,
 }
 
 impl GraphView<'_> {

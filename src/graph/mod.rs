@@ -13,6 +13,7 @@
 //! | `cost.rs`       | what a search cost |
 //! | `scratch.rs`    | the memory of a search, and its result |
 //! | `beam.rs`       | the hot loop |
+//! | `landmarks.rs`  | where a traversal starts |
 //! | `traverse.rs`   | a whole search: descent and beam; the scan of all rows |
 //! | `matching.rs`   | searches that score only the nodes of a set |
 //! | `blocks/`       | a scan of a set that reads only the blocks where good nodes are likely |
@@ -22,6 +23,7 @@ mod beam;
 mod blocks;
 mod candidates;
 mod cost;
+mod landmarks;
 mod matching;
 mod scorer;
 mod scratch;
@@ -36,6 +38,7 @@ pub use beam::{beam_search, greedy_search};
 pub use blocks::{BlockQuery, BlockScan, BlockScorers, BlockScratch, Blocks, scan_blocks};
 pub use candidates::{Candidate, CandidateList, keep_best};
 pub use cost::Cost;
+pub use landmarks::{LandmarkTable, Landmarks, NODES_PER_LANDMARK};
 pub use matching::{expand_found, scan_matching, traverse_matching};
 pub use scorer::{BestOf, CodeScorer, Corrections, Scan, Score, Scorer, Weighted};
 pub use scratch::{Scratch, Stage};

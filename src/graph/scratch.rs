@@ -6,6 +6,7 @@ use super::scorer::{Scan, Score};
 use super::selection::Selection;
 use super::visited::VisitedSet;
 use crate::base::id::NodeId;
+use crate::quantize::QueryCodes;
 
 /// The memory that a search works in, and its result.
 #[derive(Debug, Default)]
@@ -31,6 +32,9 @@ pub struct Scratch {
     /// Nodes that were just scored and may enter the candidate list.
     pub(super) arrivals: Vec<Candidate>,
     pub(super) selection: Selection,
+    /// Where a traversal starts, and the query as landmarks are compared with it.
+    pub(super) starts: Vec<NodeId>,
+    pub(super) landmark_query: QueryCodes,
 }
 
 /// How far a search got with a node.

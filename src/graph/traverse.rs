@@ -27,19 +27,41 @@ pub struct Width {
     pub at_least: usize,
 }
 
-/// Traverses the graph from its entry point. [`Scratch::collect`] then returns the best of all visited nodes.
-/// `interrupt` is checked once per step on layer 0.
+/// Traverses the graph for a query, `[dim]`, that `scorer` scores: from the nodes of the nearest landmarks, or from where a descent
+/// through the upper layers ends. [`Scratch::collect`] then returns the best of all visited nodes. `interrupt` is checked
+/// once per step on layer 0.
 pub fn traverse(
     graph: &GraphView<'_>,
+    query: &[f32],
     scorer: &impl Score,
     width: Width,
     scratch: &mut Scratch,
     interrupt: &mut Interrupt<'_>,
 ) -> Cost {
-    let (start, descent) = descend(graph, scorer, scratch);
-    let mut cost = traverse_from(graph, scorer, &[start], width, scratch, interrupt);
-    cost += descent;
+    let mut starts = std::mem::take(&mut scratch.starts);
+    starts.clear();
+    let mut cost = find_starts(graph, query, scorer, scratch, &mut starts);
+    cost += traverse_from(graph, scorer, &starts, width, scratch, interrupt);
+    scratch.starts = starts;
     cost
+}
+
+/// Appends where a traversal for a query, `[dim]`, should start.
+fn find_starts(
+    graph: &GraphView<'_>,
+    query: &[f32],
+    scorer: &impl Score,
+    scratch: &mut Scratch,
+    starts: &mut Vec<NodeId>,
+) -> Cost {
+    match &graph.landmarks {
+        Some(landmarks) => landmarks.find(query, scratch, starts),
+        None => {
+            let (start, cost) = descend(graph, scorer, scratch);
+            starts.push(start);
+            cost
+        }
+    }
 }
 
 /// As [`traverse`], from `starts` on layer 0.
@@ -54,15 +76,10 @@ pub fn traverse_from(
     let mut cost = Cost::default();
     scratch.candidates.expect_copies(graph.expected_copies(false));
     scratch.reset(scorer.rows(), width.ef_search.min(scorer.rows()));
-    // Everything is reachable from the entry point, but perhaps not from where the descent ended.
-    for start in starts.iter().chain([&graph.entry_point]) {
-        scratch.seed(scorer, start.0, &mut cost);
-    }
-    let extremes = scorer.extremes();
-    if !(extremes.is_empty() && graph.most_copied.is_empty()) {
-        let others = some_of(extremes).chain(graph.most_copied.iter().copied());
-        scratch.seed_all(scorer, others, &mut cost);
-    }
+    // Everything is reachable from the entry point, but perhaps not from the other starts.
+    let starts = starts.iter().chain([&graph.entry_point]).map(|start| start.0);
+    let others = some_of(scorer.extremes()).chain(graph.most_copied.iter().copied());
+    scratch.seed_all(scorer, starts.chain(others), &mut cost);
     expand(graph, scorer, width, scratch, cost, interrupt)
 }
 

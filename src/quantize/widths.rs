@@ -16,22 +16,58 @@ pub(super) struct Levels {
     pub(super) boundaries: &'static [f32],
     /// The share of the variance that quantization loses.
     pub(super) lost: f32,
+    /// For each axis that shares a code, the value that each code stands for.
+    pub(super) of_codes: &'static [[f32; 1 << CODE_BITS]],
 }
 
-static NO_BITS: Levels = Levels { values: &[0.0], boundaries: &[], lost: 1.0 };
-static ONE_BIT: Levels = Levels { values: &[-0.7979, 0.7979], boundaries: &[0.0], lost: 0.3634 };
-static TWO_BITS: Levels =
-    Levels { values: &[-1.5104, -0.4528, 0.4528, 1.5104], boundaries: &[-0.9816, 0.0, 0.9816], lost: 0.1175 };
-static FOUR_BITS: Levels = Levels {
-    values: &[
-        -2.733, -2.069, -1.618, -1.256, -0.9424, -0.6568, -0.3881, -0.1284, 0.1284, 0.3881, 0.6568, 0.9424,
-        1.256, 1.618, 2.069, 2.733,
+/// Returns the value of each code along the axis at `place`, where axes of `width` bits with these levels share a code.
+const fn values_of_codes<const LEVELS: usize>(
+    values: [f32; LEVELS],
+    width: usize,
+    place: usize,
+) -> [f32; 1 << CODE_BITS] {
+    let mut of_codes = [0.0; 1 << CODE_BITS];
+    let mut code = 0;
+    while code < of_codes.len() {
+        of_codes[code] = values[code >> (place * width) & (LEVELS - 1)];
+        code += 1;
+    }
+    of_codes
+}
+
+const ONE_BIT_VALUES: [f32; 2] = [-0.7979, 0.7979];
+const TWO_BIT_VALUES: [f32; 4] = [-1.5104, -0.4528, 0.4528, 1.5104];
+const FOUR_BIT_VALUES: [f32; 16] = [
+    -2.733, -2.069, -1.618, -1.256, -0.9424, -0.6568, -0.3881, -0.1284, 0.1284, 0.3881, 0.6568, 0.9424,
+    1.256, 1.618, 2.069, 2.733,
+];
+
+static NO_BITS: Levels = Levels { values: &[0.0], boundaries: &[], lost: 1.0, of_codes: &[] };
+static ONE_BIT: Levels = Levels {
+    values: &ONE_BIT_VALUES,
+    boundaries: &[0.0],
+    lost: 0.3634,
+    of_codes: &[
+        values_of_codes(ONE_BIT_VALUES, 1, 0),
+        values_of_codes(ONE_BIT_VALUES, 1, 1),
+        values_of_codes(ONE_BIT_VALUES, 1, 2),
+        values_of_codes(ONE_BIT_VALUES, 1, 3),
     ],
+};
+static TWO_BITS: Levels = Levels {
+    values: &TWO_BIT_VALUES,
+    boundaries: &[-0.9816, 0.0, 0.9816],
+    lost: 0.1175,
+    of_codes: &[values_of_codes(TWO_BIT_VALUES, 2, 0), values_of_codes(TWO_BIT_VALUES, 2, 1)],
+};
+static FOUR_BITS: Levels = Levels {
+    values: &FOUR_BIT_VALUES,
     boundaries: &[
         -2.401, -1.844, -1.437, -1.099, -0.7996, -0.5224, -0.2582, 0.0, 0.2582, 0.5224, 0.7996, 1.099, 1.437,
         1.844, 2.401,
     ],
     lost: 0.009_497,
+    of_codes: &[values_of_codes(FOUR_BIT_VALUES, 4, 0)],
 };
 
 /// Bits per code.

@@ -273,10 +273,11 @@ impl Pools<'_, '_, '_> {
         let by_codes =
             |at: usize| CodeScorer::new(query_codes.query(at), codes).corrected(corrections[at].as_ref());
         let each = (0..of.len()).map(by_codes).collect();
+        let queries = of.iter().map(|at| &*self.queries[*at]).collect();
         let memory = Memory { scratch, blocks: block_scratch };
         if is_plain {
             let nodes = by_codes(0);
-            let scorers = SegmentScorers { nodes, blocks, each };
+            let scorers = SegmentScorers { queries, nodes, blocks, each };
             explore(segment, &scorers, self.rules, wanted, memory, self.interrupt)
         } else {
             let weighted = |at: usize| {
@@ -284,7 +285,7 @@ impl Pools<'_, '_, '_> {
                 Weighted { scorer: by_codes(at), offset, scale: per_dot }
             };
             let nodes = BestOf::new((0..of.len()).map(weighted).collect());
-            let scorers = SegmentScorers { nodes, blocks, each };
+            let scorers = SegmentScorers { queries, nodes, blocks, each };
             explore(segment, &scorers, self.rules, wanted, memory, self.interrupt)
         }
     }
@@ -294,6 +295,7 @@ impl Pools<'_, '_, '_> {
         let metric = segment.index.metadata().metric;
         let Workspace { scratch, blocks, .. } = &mut *self.workspace;
         let memory = Memory { scratch, blocks };
+        let queries = of.iter().map(|at| &*self.queries[*at]).collect();
         with_rows!(segment.index.vectors(), rows => {
             let weighted = |at: &usize| {
                 let scorer = scorer(metric, &self.queries[*at], rows);
@@ -302,12 +304,12 @@ impl Pools<'_, '_, '_> {
             let weighted: Vec<_> = of.iter().map(weighted).collect();
             match weighted.as_slice() {
                 [Weighted { scorer, scale: 1.0, .. }] => {
-                    let scorers = SegmentScorers { nodes: *scorer, blocks: None, each: vec![*scorer] };
+                    let scorers = SegmentScorers { queries, nodes: *scorer, blocks: None, each: vec![*scorer] };
                     explore(segment, &scorers, self.rules, wanted, memory, self.interrupt)
                 }
                 _ => {
                     let nodes = BestOf::new(weighted);
-                    let scorers = SegmentScorers { each: vec![nodes.clone()], nodes, blocks: None };
+                    let scorers = SegmentScorers { queries, each: vec![nodes.clone()], nodes, blocks: None };
                     explore(segment, &scorers, self.rules, wanted, memory, self.interrupt)
                 }
             }

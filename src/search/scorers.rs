@@ -14,11 +14,13 @@ use crate::with_rows;
 
 /// The scorers of one query, or of several interests, for one segment.
 pub(super) struct SegmentScorers<'a, C, S> {
+    /// `[interests]`: the queries, prepared.
+    pub(super) queries: Vec<&'a [f32]>,
     /// Scores nodes.
     pub(super) nodes: C,
     /// Scores blocks in the same units, if the segment has blocks.
     pub(super) blocks: Option<SegmentBlocks<'a>>,
-    /// Scores nodes for one interest each: a traversal starts where the descents of all of them end.
+    /// Scores nodes for one interest each: a traversal starts where the descents of all of them end, if there are no landmarks.
     pub(super) each: Vec<S>,
 }
 

@@ -21,7 +21,8 @@ use super::section::{Section, SectionKind, section_label};
 /// | 8 | no residual codes of block means |
 /// | 9 | residual codes along query-aware axes |
 /// | 10 | codes under L2; rows that their codes do not represent; recall of the codes; copies of rows |
-pub const FORMAT_VERSION: u32 = 10;
+/// | 11 | landmarks |
+pub const FORMAT_VERSION: u32 = 11;
 /// The first version with the nodes of each attribute value, which filters need.
 pub const FILTER_VERSION: u32 = 3;
 /// The first version with hash tables of dictionary words.

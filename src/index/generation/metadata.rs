@@ -64,6 +64,9 @@ pub struct Metadata {
     /// Number of users in [`SectionKind::TrainingQueries`](super::SectionKind::TrainingQueries).
     #[serde(default)]
     pub training_queries: u32,
+    /// Number of landmarks. 0 in files older than version 11.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub landmarks: u32,
     /// The last write of the mutation log that the input contains; 0 if none.
     #[serde(default)]
     pub log_sequence: u64,

@@ -55,6 +55,7 @@ pub(super) fn read_metadata(sections: &MappedSections) -> Result<Metadata, Index
     within("entry_point", facts.entry_point, 0, facts.rows - 1)?;
     within("unrepresented", facts.unrepresented, 0, facts.rows)?;
     within("copies", facts.copies, 0, facts.rows - 1)?;
+    within("landmarks", facts.landmarks, 0, facts.rows)?;
     within("length of most_copied", facts.most_copied.len() as u32, 0, MAX_MOST_COPIED as u32)?;
     for node in &facts.most_copied {
         within("most_copied", *node, 0, facts.rows - 1)?;

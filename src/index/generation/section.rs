@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::metadata::Metadata;
 use crate::base::metric::Metric;
+use crate::graph::NODES_PER_LANDMARK;
 use crate::quantize::Codes;
 
 /// The contents of a section. The numbers are stored in files and never change their meaning.
@@ -93,6 +94,12 @@ pub enum SectionKind {
     /// `[rows]` f32: half of the squared distance of the row that each code represents from the point that code levels
     /// end with. Only under L2.
     CodeHalfNorms = 35,
+    /// `[landmarks × stride]` u8: 8-bit codes of the landmarks, which traversals start near.
+    LandmarkCodes = 36,
+    /// The levels of these codes, as [`Self::CodeLevels`].
+    LandmarkLevels = 37,
+    /// `[landmarks × 4]` u32: the best nodes of each landmark, best first.
+    LandmarkNodes = 38,
 }
 
 /// The type of the elements of a section.
@@ -218,7 +225,7 @@ impl SectionSpec {
 
 /// Every section kind, in the order of their numbers, which is also their order in a file.
 #[rustfmt::skip]
-pub static SECTIONS: [SectionSpec; 35] = {
+pub static SECTIONS: [SectionSpec; 38] = {
     use ElementType::{AttributeValue, Component, F32, I64, Json, U8, U32, U64, Utf8};
     use Heat::{Candidate, Step};
     use SectionKind as Kind;
@@ -259,6 +266,9 @@ pub static SECTIONS: [SectionSpec; 35] = {
         Spec::new(Kind::RowAxes, "row_axes", F32, unspecified).since(9),
         Spec::new(Kind::QueryAxes, "query_axes", F32, unspecified).heat(Candidate).since(9),
         Spec::new(Kind::CodeHalfNorms, "code_half_norms", F32, code_half_norms).heat(Step).since(10),
+        Spec::new(Kind::LandmarkCodes, "landmark_codes", U8, landmark_codes).heat(Step).since(11),
+        Spec::new(Kind::LandmarkLevels, "landmark_levels", F32, landmark_levels).since(11),
+        Spec::new(Kind::LandmarkNodes, "landmark_nodes", U32, landmark_nodes).heat(Step).since(11),
     ]
 };
 
@@ -323,6 +333,23 @@ fn held_out_queries(of: &Metadata) -> Length {
 
 fn training_queries(of: &Metadata) -> Length {
     queries(of, of.training_queries)
+}
+
+fn landmark_codes(of: &Metadata) -> Length {
+    of_landmarks(of, u64::from(of.landmarks) * Codes::Sq8.stride(of.dim as usize) as u64)
+}
+
+fn landmark_levels(of: &Metadata) -> Length {
+    of_landmarks(of, Codes::Sq8.parameter_count(of.dim as usize, of.metric) as u64)
+}
+
+fn landmark_nodes(of: &Metadata) -> Length {
+    of_landmarks(of, u64::from(of.landmarks) * NODES_PER_LANDMARK as u64)
+}
+
+/// Sections of landmarks are not read in an index that the metadata says has none.
+fn of_landmarks(of: &Metadata, elements: u64) -> Length {
+    if of.landmarks == 0 { Length::Unspecified } else { Length::Exactly(elements) }
 }
 
 /// Sections of codes are not read in an index that the metadata says has no codes.

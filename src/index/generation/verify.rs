@@ -43,6 +43,7 @@ pub fn verify(index: &Index) -> Result<VerifyReport, IndexError> {
     check_codes(index)?;
     check_blocks(index)?;
     check_queries(index)?;
+    check_landmarks(index)?;
     check_ids(index)?;
     check_input_rows(index)?;
     check_expiries(index)?;
@@ -74,6 +75,20 @@ fn check_queries(index: &Index) -> Result<(), IndexError> {
     let check = |kind, queries: Option<_>| queries.map_or(Ok(()), |some| check_finite(index, kind, some));
     check(SectionKind::HeldOutQueries, index.held_out_queries())?;
     check(SectionKind::TrainingQueries, index.training_queries())
+}
+
+/// Checks that landmarks have finite levels, and nodes that exist.
+fn check_landmarks(index: &Index) -> Result<(), IndexError> {
+    let Some(landmarks) = index.landmarks() else { return Ok(()) };
+    if let Some(at) = landmarks.quantizer.parameters().iter().position(|level| !level.is_finite()) {
+        let problem = "the level is not finite".to_owned();
+        return Err(IndexError::bad_entry(index.path(), SectionKind::LandmarkLevels, at, problem));
+    }
+    let bad = landmarks.nodes.iter().position(|node| *node as usize >= index.len());
+    bad.map_or(Ok(()), |at| {
+        let problem = format!("expected a node below {}, found {}", index.len(), landmarks.nodes[at]);
+        Err(IndexError::bad_entry(index.path(), SectionKind::LandmarkNodes, at, problem))
+    })
 }
 
 fn check_finite(index: &Index, section: SectionKind, rows: EmbeddingsView<'_>) -> Result<(), IndexError> {

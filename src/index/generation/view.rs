@@ -18,7 +18,7 @@ use crate::base::id::{NodeId, VideoId};
 use crate::base::mapped_file::MappedFile;
 use crate::base::metric::Metric;
 use crate::dataset::{EmbeddingsView, Rows};
-use crate::graph::{Blocks, GraphView, Lists, UpperLayerView};
+use crate::graph::{Blocks, GraphView, Landmarks, Lists, UpperLayerView};
 use crate::quantize::{Axes, BlockSummary, Codes, Quantizer, ResidualCodes, RowCodes, plain_widths};
 
 /// An open generation file, or the bytes of one in memory.
@@ -33,6 +33,8 @@ pub struct Index {
     quantizer: Option<Quantizer>,
     /// The start of each list of layer 0 in a file of version 1, whose lists all have the same length; empty otherwise.
     fixed_starts: Vec<u32>,
+    /// The quantizer of the landmarks, and the half norm of each under L2.
+    landmarks: Option<(Quantizer, Vec<f32>)>,
     /// The largest spread among the blocks of each region.
     largest_spreads: Vec<f32>,
     /// The bits per axis of residual codes in a file without [`SectionKind::ResidualWidths`], whose axes are the
@@ -67,10 +69,19 @@ impl Index {
             sections,
             metadata,
             quantizer: None,
+            landmarks: None,
             largest_spreads: Vec::new(),
             plain_widths: Vec::new(),
         };
         index.check_entry_point()?;
+        if index.metadata.landmarks > 0 {
+            let levels = index.cast(SectionKind::LandmarkLevels);
+            let quantizer = Codes::Sq8.quantizer(levels, index.metadata.metric);
+            index.landmarks = quantizer.map(|quantizer| {
+                let half_norms = quantizer.half_norms(index.cast(SectionKind::LandmarkCodes));
+                (quantizer, half_norms)
+            });
+        }
         if index.metadata.codes != Codes::None {
             index.quantizer = {
                 let facts = &index.metadata;
@@ -223,7 +234,19 @@ impl Index {
             entry_point: NodeId(self.metadata.entry_point),
             has_copies: self.metadata.has_crowds(),
             most_copied: &self.metadata.most_copied,
+            landmarks: self.landmarks(),
         }
+    }
+
+    /// Where traversals start; `None` in a small index and in a file older than version 11.
+    pub fn landmarks(&self) -> Option<Landmarks<'_>> {
+        let (quantizer, half_norms) = self.landmarks.as_ref()?;
+        Some(Landmarks {
+            quantizer,
+            codes: self.cast(SectionKind::LandmarkCodes),
+            half_norms,
+            nodes: self.cast(SectionKind::LandmarkNodes),
+        })
     }
 
     fn layer0_starts(&self) -> &[u32] {

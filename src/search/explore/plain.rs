@@ -146,7 +146,7 @@ fn collect<T: Element>(
         if plan == Plan::ExactScan {
             return (plan, graph::scan_codes(scorer, keep, scratch, interrupt));
         }
-        let cost = graph::traverse(&index.graph(), scorer, width, scratch, interrupt);
+        let cost = graph::traverse(&index.graph(), query, scorer, width, scratch, interrupt);
         scratch.collect(keep);
         return (plan, cost);
     };
@@ -157,7 +157,7 @@ fn collect<T: Element>(
     let cost = if plan == Plan::CodeScan {
         graph::scan_codes(&by_codes, keep, scratch, interrupt)
     } else {
-        let cost = graph::traverse(&index.graph(), &by_codes, width, scratch, interrupt);
+        let cost = graph::traverse(&index.graph(), query, &by_codes, width, scratch, interrupt);
         scratch.collect(keep);
         cost
     };

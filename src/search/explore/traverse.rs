@@ -85,12 +85,22 @@ impl<C: Scan, S: Score> Explorer<'_, '_, C, S> {
     fn start(&mut self, graph: &GraphView<'_>, plan: Plan, width: Width) {
         let scorer = &self.scorers.nodes;
         let mut starts = if self.scorers.each.len() > 1 { self.scout() } else { Vec::new() };
-        for scorer in &self.scorers.each {
-            let (start, descent) = graph::descend(graph, scorer, self.memory.scratch);
-            self.cost += descent;
-            starts.push(start);
-        }
         let scratch = &mut *self.memory.scratch;
+        match &graph.landmarks {
+            // Under a filter, most of their nodes do not match.
+            Some(landmarks) if plan != Plan::FilteredGraph => {
+                for query in &self.scorers.queries {
+                    self.cost += landmarks.find(query, scratch, &mut starts);
+                }
+            }
+            _ => {
+                for scorer in &self.scorers.each {
+                    let (start, descent) = graph::descend(graph, scorer, scratch);
+                    self.cost += descent;
+                    starts.push(start);
+                }
+            }
+        }
         self.cost += match (plan, self.wanted.matches) {
             (Plan::FilteredGraph, Some(matches)) => {
                 let matches = matches.nodes;

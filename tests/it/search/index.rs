@@ -4,12 +4,14 @@ use proptest::prelude::*;
 use shortlist::base::interrupt::Interrupt;
 use shortlist::base::metric::Metric;
 use shortlist::build::{BuildParams, Builder};
-use shortlist::dataset::{EmbeddingsView, Rows};
+use shortlist::dataset::{Embeddings, EmbeddingsView, Rows};
+use shortlist::graph::{GraphView, Scan as _, Scorer, Scratch, Width, traverse};
 use shortlist::index::Index;
+use shortlist::kernel::normalize;
 use shortlist::recall::ground_truth;
 use shortlist::search::{Effort, Plan, SearchParams, SearchParamsError, Searcher};
 
-use crate::harness::indexes::{build_index, dataset_of, random_rows};
+use crate::harness::indexes::{TestDataset, build_index, build_taught_index, dataset_of, random_rows};
 
 /// Ids by descending score in f64, ties by id.
 fn oracle(rows: &[f32], dim: usize, query: &[f32], metric: Metric) -> Vec<(u64, f64)> {
@@ -167,4 +169,49 @@ fn ground_truth_is_what_the_oracle_says() {
             assert_eq!(truth.row(row), expected, "{metric}");
         }
     }
+}
+
+/// Also for users who taught nothing, for rows as queries, and without any training queries.
+#[test]
+fn landmarks_lead_to_more_of_the_best_for_fewer_steps() {
+    const K: usize = 10;
+    let data = TestDataset::new(6_000, 32);
+    let users = Embeddings::open(&data.files.users_train).unwrap();
+    let asked = Embeddings::open(&data.files.users_test).unwrap();
+    let mut total = [0; 2];
+    for (metric, is_taught) in Metric::ALL.into_iter().flat_map(|metric| [(metric, true), (metric, false)]) {
+        let params = BuildParams::new(metric, 16, 100).unwrap().with_threads(1);
+        let dir = data.folder.path().join(format!("{metric}-{is_taught}"));
+        let index = build_taught_index(&data.open(metric), is_taught.then_some(&users), &params, &dir);
+        let EmbeddingsView::F32(rows) = index.vectors() else { panic!("expected rows of f32") };
+        let matrix = rows.as_contiguous().unwrap();
+        let with = index.graph();
+        assert_eq!(with.landmarks.unwrap().nodes.len(), 4 * (3.0 * 6000f64.sqrt()) as usize);
+        let without = GraphView { landmarks: None, ..with.clone() };
+        for queries in [asked.view(), index.vectors()] {
+            let (mut hits, mut expanded) = ([0; 2], [0; 2]);
+            for at in 0..100 {
+                let mut query = Vec::new();
+                queries.copy_row(at * (queries.len() / 100), &mut query);
+                if metric == Metric::Cosine {
+                    normalize(&mut query);
+                }
+                let scorer = Scorer::new(metric, &query, matrix);
+                let mut scores = vec![0.0; index.len()];
+                scorer.score_scan(0, &mut scores);
+                scores.sort_unstable_by(|a, b| b.total_cmp(a));
+                for (way, graph) in [&with, &without].into_iter().enumerate() {
+                    let (mut scratch, width) = (Scratch::default(), Width { ef_search: K, at_least: K });
+                    let cost = traverse(graph, &query, &scorer, width, &mut scratch, &mut Interrupt::never());
+                    scratch.collect(K);
+                    hits[way] += scratch.found.iter().filter(|found| found.score() >= scores[K - 1]).count();
+                    expanded[way] += cost.expanded;
+                }
+            }
+            assert!(expanded[0] < expanded[1], "{metric} {is_taught}: {expanded:?}");
+            assert!(100 * hits[0] >= 99 * hits[1], "{metric} {is_taught}: {hits:?}");
+            total = [total[0] + hits[0], total[1] + hits[1]];
+        }
+    }
+    assert!(total[0] > total[1], "{total:?}");
 }

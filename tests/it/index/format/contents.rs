@@ -284,3 +284,43 @@ fn expiries_that_are_none_are_found() {
         );
     }
 }
+
+#[test]
+fn landmarks_that_lead_nowhere_are_found() {
+    for metric in [Metric::InnerProduct, Metric::L2] {
+        let sample = Sample::with(metric, BuildParams::new(metric, 4, 20).unwrap());
+        let changed = [
+            (SectionKind::LandmarkNodes, 60),
+            (SectionKind::LandmarkNodes, u32::MAX),
+            (SectionKind::LandmarkLevels, f32::NAN.to_bits()),
+            (SectionKind::LandmarkLevels, f32::INFINITY.to_bits()),
+        ];
+        for (kind, value) in changed {
+            let index = sample.open(&with_first_u32(&sample, kind, value)).unwrap();
+            search_every_way(&index);
+            let error = verify(&index).unwrap_err();
+            assert!(
+                matches!(&error, IndexError::BadEntry { section, entry: 0, .. } if *section == kind.to_string()),
+                "{metric} {kind} {value}: {error}"
+            );
+        }
+        let index = sample.open(&sample.bytes).unwrap();
+        for gone in [SectionKind::LandmarkCodes, SectionKind::LandmarkLevels, SectionKind::LandmarkNodes] {
+            let error = rewritten(&index, |kind, _, _| kind != gone).unwrap_err();
+            assert!(
+                matches!(&error, IndexError::MissingSection { section, .. } if *section == gone.to_string()),
+                "without {gone}: {error}"
+            );
+        }
+        let longer = rewritten(&index, |kind, _, bytes| {
+            if kind == SectionKind::LandmarkNodes {
+                bytes.extend([0; 4]);
+            }
+            true
+        });
+        assert!(matches!(
+            longer.unwrap_err(),
+            IndexError::WrongSectionLength { section, .. } if section == "landmark_nodes"
+        ));
+    }
+}

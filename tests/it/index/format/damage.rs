@@ -12,6 +12,7 @@ fn a_whole_file_verifies() {
     assert!(kinds.clone().any(|kind| kind == SectionKind::AttributeWords));
     assert!(kinds.clone().any(|kind| kind == SectionKind::Codes));
     assert!(kinds.clone().any(|kind| kind == SectionKind::HeldOutQueries));
+    assert!(kinds.clone().any(|kind| kind == SectionKind::LandmarkNodes));
     assert!(
         sample.sections.iter().any(|section| section.kind == SectionKind::UpperNodes && section.bytes > 0)
     );
