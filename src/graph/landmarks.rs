@@ -1,8 +1,8 @@
 //! Landmarks: where traversals start.
 //!
-//! A landmark is a vector near which many queries or rows are, with the nodes that score best for it. For a query, the nodes of
-//! the nearest landmarks are near its own best nodes, and in all of the regions that it is about to find them in: a
-//! traversal from there scores half as many nodes as one that descends from the top of the graph, or fewer.
+//! A landmark is a vector near which many queries or rows are, with the nodes that score best for it. The nodes of the landmarks
+//! nearest to a query are near its own best nodes, and where these are in several regions, near most of them. So a traversal
+//! from there needs fewer steps than one that descends from the top of the graph.
 
 use super::cost::Cost;
 use super::scorer::{CodeScorer, Scan as _};

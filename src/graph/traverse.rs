@@ -27,9 +27,9 @@ pub struct Width {
     pub at_least: usize,
 }
 
-/// Traverses the graph for a query, `[dim]`, that `scorer` scores: from the nodes of the nearest landmarks, or from where a descent
-/// through the upper layers ends. [`Scratch::collect`] then returns the best of all visited nodes. `interrupt` is checked
-/// once per step on layer 0.
+/// Traverses the graph for a query, `[dim]`, with norm 1 under cosine, which `scorer` scores: from the nodes of the nearest
+/// landmarks, or without landmarks from where a descent through the upper layers ends. [`Scratch::collect`] then returns the best
+/// of all visited nodes. `interrupt` is checked once per step on layer 0.
 pub fn traverse(
     graph: &GraphView<'_>,
     query: &[f32],

@@ -20,7 +20,7 @@ pub(super) struct SegmentScorers<'a, C, S> {
     pub(super) nodes: C,
     /// Scores blocks in the same units, if the segment has blocks.
     pub(super) blocks: Option<SegmentBlocks<'a>>,
-    /// Scores nodes for one interest each: a traversal starts where the descents of all of them end, if there are no landmarks.
+    /// Scores nodes for one interest each: without landmarks, a traversal starts where the descents of all of them end.
     pub(super) each: Vec<S>,
 }
 
