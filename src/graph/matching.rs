@@ -238,6 +238,7 @@ mod tests {
             entry_point: NodeId(0),
             has_copies: false,
             most_copied: &[],
+            landmarks: None,
         };
         let mut matches = NodeSet::all(NODES as usize);
         // The traversal gets past one node that does not match, but not past two in a row.

@@ -1,5 +1,5 @@
-//! Whole searches: down the upper layers, then the beam over layer 0 (Malkov & Yashunin 2016, algorithm 5); and the scan
-//! of all rows that takes its place.
+//! Whole searches: from landmarks or down the upper layers, then the beam over layer 0 (Malkov & Yashunin 2016, algorithm 5);
+//! and the scan of all rows that takes its place.
 
 use std::ops::Range;
 
