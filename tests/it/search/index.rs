@@ -215,3 +215,39 @@ fn landmarks_lead_to_more_of_the_best_for_fewer_steps() {
     }
     assert!(total[0] > total[1], "{total:?}");
 }
+
+/// Also where every row has a copy, which is another node.
+#[test]
+fn a_landmark_has_the_rows_that_score_best_for_it() {
+    const ROWS: usize = 2_000;
+    const DIM: usize = 16;
+    let folder = tempfile::tempdir().unwrap();
+    let distinct = random_rows(ROWS, DIM, 3);
+    let twice = [&distinct[..], &distinct[..]].concat();
+    for (metric, (data, copies)) in
+        Metric::ALL.into_iter().flat_map(|metric| [(&distinct, 1), (&twice, 2)].map(|data| (metric, data)))
+    {
+        let dir = folder.path().join(format!("{metric}-{copies}"));
+        std::fs::create_dir(&dir).unwrap();
+        let params = BuildParams::new(metric, 8, 50).unwrap().with_threads(1);
+        let index = build_index(&dataset_of(&dir, data, DIM, metric), &params, &dir.join("index"));
+        let EmbeddingsView::F32(rows) = index.vectors() else { panic!("expected rows of f32") };
+        let landmarks = index.landmarks().unwrap();
+        let (mut best, mut all) = (0, 0);
+        for (code, nodes) in
+            landmarks.codes.chunks(landmarks.quantizer.stride()).zip(landmarks.nodes.chunks(4))
+        {
+            let landmark = landmarks.quantizer.decode(code);
+            let scorer = Scorer::new(metric, &landmark, rows.as_contiguous().unwrap());
+            let mut scores = vec![0.0; index.len()];
+            scorer.score_scan(0, &mut scores);
+            let of_nodes: Vec<f32> = nodes.iter().map(|node| scores[*node as usize]).collect();
+            scores.sort_unstable_by(|a, b| b.total_cmp(a));
+            scores.dedup();
+            best += of_nodes.iter().filter(|score| **score >= scores[3]).count();
+            all += nodes.len();
+        }
+        assert_eq!(all, 4 * (ROWS / 16));
+        assert!(best * 10 >= all * 8, "{metric}, {copies} of each: {best} of {all}");
+    }
+}
