@@ -12,11 +12,11 @@ use crate::base::metric::Metric;
 use crate::graph::{LandmarkTable, NODES_PER_LANDMARK};
 use crate::quantize::{Bounds, Codes};
 
-/// There are this many times the square root of the number of rows: a search scores all of them.
+/// Landmarks per square root of the number of rows. Few lead to worse starts, and a search scores all of them.
 const PER_ROOT: f64 = 3.0;
-/// Most bytes of their codes, so that these stay in the second-level cache.
+/// The most bytes that the codes of all landmarks take, since every search reads them.
 const MAX_BYTES: usize = 1 << 20;
-/// There is at most one for this many rows.
+/// The least number of rows per landmark.
 const LEAST_ROWS: usize = 16;
 /// Users and rows per landmark in the sample for k-means.
 const SAMPLE_PER_LANDMARK: usize = 16;

@@ -50,25 +50,16 @@ pub struct ResidualCodes<'a> {
     pub widths: &'a [u8],
 }
 
-/// The lowest bits of the sum of this and a small number are the nearest whole number. Unlike a conversion it compiles to vector
-/// code on every instruction set.
+/// The sum of this and a number from 0 to 255 has the nearest whole number in its lowest bits. Unlike a conversion, the sum compiles
+/// to vector code on every instruction set.
 const WHOLE: f32 = (1 << 23) as f32;
 
-/// Returns the levels and the `weights`, `[axes]`, of the axes that share each code.
+/// Returns for each code the levels and the `weights`, `[axes]`, of the axes that share it.
 fn weights_of_codes<'a>(
     weights: &'a [f32],
     widths: &'a [u8],
 ) -> impl Iterator<Item = (&'static Levels, &'a [f32])> {
-    let mut left = weights;
-    let equals = widths.chunk_by(|a, b| a == b).map(move |equal| {
-        let (of_equal, others) = left.split_at(equal.len());
-        left = others;
-        (equal[0], of_equal)
-    });
-    equals.filter(|(width, _)| *width > 0).flat_map(|(width, weights)| {
-        let levels = Levels::of(width);
-        weights.chunks(CODE_BITS / usize::from(width)).map(move |weights| (levels, weights))
-    })
+    codes(widths).map(|axes| (Levels::of(widths[axes.start]), &weights[axes]))
 }
 
 /// Returns the least that a code adds to the score of a row.

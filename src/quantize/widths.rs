@@ -20,7 +20,7 @@ pub(super) struct Levels {
     pub(super) of_codes: &'static [[f32; 1 << CODE_BITS]],
 }
 
-/// Returns the value of each code along the axis at `place`, where axes of `width` bits with these levels share a code.
+/// Returns the value of each code along the axis at `place` among those that share it. `values`: the levels of `width` bits.
 const fn values_of_codes<const LEVELS: usize>(
     values: [f32; LEVELS],
     width: usize,
@@ -67,7 +67,7 @@ static FOUR_BITS: Levels = Levels {
         1.844, 2.401,
     ],
     lost: 0.009_497,
-    of_codes: &[values_of_codes(FOUR_BIT_VALUES, 4, 0)],
+    of_codes: &[FOUR_BIT_VALUES],
 };
 
 /// Bits per code.

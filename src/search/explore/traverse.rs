@@ -87,7 +87,7 @@ impl<C: Scan, S: Score> Explorer<'_, '_, C, S> {
         let mut starts = if self.scorers.each.len() > 1 { self.scout() } else { Vec::new() };
         let scratch = &mut *self.memory.scratch;
         match &graph.landmarks {
-            // Under a filter, most of their nodes do not match.
+            // A filtered traversal could use few of their nodes: most do not match.
             Some(landmarks) if plan != Plan::FilteredGraph => {
                 for query in &self.scorers.queries {
                     self.cost += landmarks.find(query, scratch, &mut starts);
