@@ -12,10 +12,13 @@ use crate::dataset::{EmbeddingsView, Rows};
 use crate::engine::options::GateOptions;
 use crate::index::{GateFindings, Index, Refusal, RefusalReason};
 use crate::recall::{ground_truth_of, hits_of};
-use crate::search::{Effort, SearchParams, Searcher};
+use crate::search::{Effort, Hit, SearchParams, Searcher};
 
 /// Runs per query. The fastest counts, which excludes most of the noise of other work on the machine.
 const ROUNDS: usize = 3;
+/// How many times the latency of both generations is measured again, alternately, as long as it is a reason to refuse.
+/// Other work may take the processor or its caches for longer than all runs of a query.
+const RETRIES: usize = 5;
 /// Queries per thread between two checks for cancellation: as many as an exact scan scores per pass over the embeddings.
 const AT_ONCE: usize = 64;
 /// A shorter p99 latency is never a problem: differences are noise.
@@ -55,17 +58,27 @@ pub(crate) fn measure(
     }
     let k = options.k.clamp(1, index.len());
     let subject = Subject::new(index, &queries.vectors, k);
-    let of_index = subject.measure(keep_going)?;
+    let mut of_index = subject.measure(keep_going)?;
     (found.k, found.ef_search) = (k as u32, subject.ef_search());
     found.recall_ppm = of_index.recall_ppm;
-    found.p99_ns = of_index.p99_ns;
+    found.p99_ns = of_index.p99_ns();
     let Some((generation, current)) = current.filter(|(_, current)| current.len() >= k) else {
         return Some(found);
     };
-    let of_current = Subject::new(current, &queries.vectors, k).measure(keep_going)?;
+    let current = Subject::new(current, &queries.vectors, k);
+    let mut of_current = current.measure(keep_going)?;
     found.current = generation;
     found.current_recall_ppm = Some(of_current.recall_ppm);
-    found.current_p99_ns = Some(of_current.p99_ns);
+    found.current_p99_ns = Some(of_current.p99_ns());
+    for _ in 0..RETRIES {
+        if !is_slow(&found, options) {
+            break;
+        }
+        current.time_again(&mut of_current.times, keep_going)?;
+        subject.time_again(&mut of_index.times, keep_going)?;
+        found.p99_ns = of_index.p99_ns();
+        found.current_p99_ns = Some(of_current.p99_ns());
+    }
     let shared = |(ours, theirs): (&Scored, &Scored)| {
         let videos: Vec<VideoId> = theirs.iter().map(|(video, _)| *video).collect();
         hits(index.metadata().metric, ours.iter().copied(), &videos, |at| theirs[at].1)
@@ -114,15 +127,20 @@ pub(crate) fn judge(found: &GateFindings, is_same_model: bool, options: &GateOpt
         refuse(RefusalReason::Overlap, problem);
     }
     if let Some(before) = found.current_p99_ns
-        && options.max_p99_ratio > 0.0
-        && found.p99_ns > LEAST_P99_NS
-        && found.p99_ns as f64 > before as f64 * options.max_p99_ratio
+        && is_slow(found, options)
     {
         let (ratio, before, found) = (options.max_p99_ratio, before / 1000, found.p99_ns / 1000);
         let problem = format!("expected a p99 of at most {ratio} times {before} us, found {found} us");
         refuse(RefusalReason::Latency, problem);
     }
     refusals
+}
+
+/// Whether the latency is a reason to refuse.
+fn is_slow(found: &GateFindings, options: &GateOptions) -> bool {
+    let ratio = options.max_p99_ratio;
+    let is_slower = |before: u64| found.p99_ns as f64 > before as f64 * ratio;
+    ratio > 0.0 && found.p99_ns > LEAST_P99_NS && found.current_p99_ns.is_some_and(is_slower)
 }
 
 fn unreachable(index: &Index) -> u32 {
@@ -152,7 +170,16 @@ struct Answers {
     /// Results of each query.
     videos: Vec<Scored>,
     recall_ppm: u32,
-    p99_ns: u64,
+    /// Nanoseconds of the fastest run of each query.
+    times: Vec<u64>,
+}
+
+impl Answers {
+    fn p99_ns(&self) -> u64 {
+        let mut times = self.times.clone();
+        times.sort_unstable();
+        times[(times.len() * 99).div_ceil(100) - 1]
+    }
 }
 
 impl<'a> Subject<'a> {
@@ -181,13 +208,7 @@ impl<'a> Subject<'a> {
             let queries = EmbeddingsView::F32(Rows::contiguous(some, index.dim()));
             let truth = ground_truth_of(index, queries, k, |_| {});
             for (row, query) in some.chunks_exact(index.dim()).enumerate() {
-                let mut fastest = u64::MAX;
-                let mut hits = Vec::new();
-                for _ in 0..ROUNDS {
-                    let began = Instant::now();
-                    hits = searcher.search(index, query, &self.params, &mut Interrupt::never()).hits;
-                    fastest = fastest.min(began.elapsed().as_nanos() as u64);
-                }
+                let (hits, fastest) = self.run(&searcher, query);
                 right += hits_of(index, query, &hits, truth.row(row));
                 videos
                     .push(hits.iter().map(|hit| (index.video_ids()[hit.node.index()], hit.score)).collect());
@@ -195,9 +216,31 @@ impl<'a> Subject<'a> {
             }
             wanted += truth.rows * truth.k;
         }
-        times.sort_unstable();
-        let p99_ns = times[(times.len() * 99).div_ceil(100) - 1];
-        Some(Answers { videos, recall_ppm: ppm(right, wanted), p99_ns })
+        Some(Answers { videos, recall_ppm: ppm(right, wanted), times })
+    }
+
+    /// Runs every query again and keeps the lower of its times. Returns `None` once `keep_going` returns false.
+    fn time_again(&self, times: &mut [u64], keep_going: &(dyn Fn() -> bool + Sync)) -> Option<()> {
+        let searcher = Searcher::default();
+        for (query, time) in self.queries.chunks_exact(self.index.dim()).zip(times) {
+            if !keep_going() {
+                return None;
+            }
+            *time = self.run(&searcher, query).1.min(*time);
+        }
+        Some(())
+    }
+
+    /// Returns the results of a query and the nanoseconds of the fastest of its runs.
+    fn run(&self, searcher: &Searcher, query: &[f32]) -> (Vec<Hit>, u64) {
+        let mut fastest = u64::MAX;
+        let mut hits = Vec::new();
+        for _ in 0..ROUNDS {
+            let began = Instant::now();
+            hits = searcher.search(self.index, query, &self.params, &mut Interrupt::never()).hits;
+            fastest = fastest.min(began.elapsed().as_nanos() as u64);
+        }
+        (hits, fastest)
     }
 }
 
