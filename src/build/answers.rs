@@ -136,28 +136,27 @@ impl<'a, T: Element> Answers<'a, T> {
         best
     }
 
-    /// Returns for each group the queries that scan it: each query scans the `groups` whose centroids score best, and
-    /// more until they have `k` rows together.
+    /// Returns for each group the queries that scan it: each query scans the `groups` whose centroids score best, or
+    /// more if those do not have `k` rows together.
     fn queries_by_group(&self, queries: &[&[f32]], k: usize, groups: usize) -> Vec<Vec<u32>> {
         let mut scanning: Vec<Vec<u32>> = vec![Vec::new(); self.groups()];
-        let mut tile = Tile::default();
-        let mut order: Vec<Candidate> = Vec::new();
+        let (mut tile, mut selection) = <(Tile, Selection)>::default();
         for (first, queries) in queries.chunks(TILE).enumerate() {
             let queries = queries.iter().copied();
             let scores = tile.score_queries(&self.quantizer, queries, &self.centroids);
             for (offset, scores) in scores.enumerate() {
                 let query = (first * TILE + offset) as u32;
-                order.clear();
-                order.extend(scores.iter().zip(0..).map(|(score, group)| Candidate::new(group, *score)));
-                order.sort_unstable();
-                let mut rows = 0;
-                for (wanted, group) in order.iter().enumerate() {
-                    if wanted >= groups && rows >= k {
-                        break;
+                let mut wanted = groups.max(1);
+                let nearest = loop {
+                    let nearest = selection.best(scores, wanted);
+                    let rows: usize =
+                        nearest.iter().map(|group| self.members[group.node() as usize].len()).sum();
+                    if rows >= k || wanted >= scores.len() {
+                        break nearest;
                     }
-                    rows += self.members[group.node() as usize].len();
-                    scanning[group.node() as usize].push(query);
-                }
+                    wanted *= 2;
+                };
+                nearest.iter().for_each(|group| scanning[group.node() as usize].push(query));
             }
         }
         scanning
