@@ -47,6 +47,8 @@ pub struct NodeCodes {
     pub quantizer: Quantizer,
     /// `[n × stride]`.
     pub codes: Vec<u8>,
+    /// The fine codes, `[n × stride]`, that results are scored with; empty if that is done with the embeddings.
+    pub fine: Vec<u8>,
     /// `[n]` under L2; empty under other metrics.
     pub half_norms: Vec<f32>,
     /// The number of nodes that their codes represent: all but the last ones.

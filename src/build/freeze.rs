@@ -109,9 +109,12 @@ fn add_graph<'a>(sections: &mut SectionSet<'a>, graph: &'a Graph) {
 }
 
 fn add_codes<'a>(sections: &mut SectionSet<'a>, codes: &'a NodeCodes) {
-    let NodeCodes { quantizer, codes, half_norms, blocks, .. } = codes;
+    let NodeCodes { quantizer, codes, fine, half_norms, blocks, .. } = codes;
     sections.add(SectionKind::Codes, codes.as_slice());
     sections.add(SectionKind::CodeLevels, bytes(quantizer.parameters()));
+    if !fine.is_empty() {
+        sections.add(SectionKind::FineCodes, fine.as_slice());
+    }
     if !half_norms.is_empty() {
         sections.add(SectionKind::CodeHalfNorms, bytes(half_norms));
     }

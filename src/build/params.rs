@@ -48,6 +48,45 @@ impl std::str::FromStr for Builder {
     }
 }
 
+/// What results are scored with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rescoring {
+    /// Codes and fine codes from 32 MiB of embeddings on, otherwise the embeddings.
+    #[default]
+    Auto,
+    /// Codes and fine codes, 16 bits per component: searches do not read the embeddings. Under L2, and in an index without
+    /// codes, as [`Self::Embeddings`].
+    Codes,
+    /// The embeddings.
+    Embeddings,
+}
+
+impl Rescoring {
+    /// Every choice, the default first.
+    pub const ALL: [Rescoring; 3] = [Rescoring::Auto, Rescoring::Codes, Rescoring::Embeddings];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Rescoring::Auto => "auto",
+            Rescoring::Codes => "codes",
+            Rescoring::Embeddings => "embeddings",
+        }
+    }
+}
+
+impl std::str::FromStr for Rescoring {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        let found = Rescoring::ALL.into_iter().find(|rescoring| rescoring.name() == word);
+        found.ok_or_else(|| format!("unknown rescoring {word:?}: expected auto, codes or embeddings"))
+    }
+}
+
+/// [`Rescoring::Auto`] keeps embeddings of fewer bytes in memory: they take little, and are mostly in the caches.
+const FINE_FROM_BYTES: usize = 32 << 20;
+
 /// A parameter is out of its range.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{parameter}: expected {expected}, found {found}")]
@@ -67,6 +106,7 @@ pub struct BuildParams {
     pub(super) seed: u64,
     pub(super) threads: usize,
     pub(super) codes: Codes,
+    pub(super) rescoring: Rescoring,
     pub(super) embedding_model: Option<String>,
     pub(super) log_sequence: u64,
     pub(super) held_after: Option<u64>,
@@ -95,6 +135,7 @@ impl BuildParams {
             seed: Self::DEFAULT_SEED,
             threads: 0,
             codes: Codes::preferred(metric),
+            rescoring: Rescoring::Auto,
             embedding_model: None,
             log_sequence: 0,
             held_after: None,
@@ -123,6 +164,21 @@ impl BuildParams {
             return Err(ParamsError { parameter: "codes", expected, found: codes.name().to_owned() });
         }
         Ok(Self { codes, ..self })
+    }
+
+    /// Sets what results are scored with; the default is [`Rescoring::Auto`].
+    pub fn with_rescoring(self, rescoring: Rescoring) -> Self {
+        Self { rescoring, ..self }
+    }
+
+    /// Whether an index with codes of this many bytes of embeddings gets fine codes.
+    pub(super) fn has_fine_codes(&self, bytes: usize) -> bool {
+        let is_wanted = match self.rescoring {
+            Rescoring::Auto => bytes >= FINE_FROM_BYTES,
+            Rescoring::Codes => true,
+            Rescoring::Embeddings => false,
+        };
+        is_wanted && self.metric != Metric::L2
     }
 
     /// Sets the seed. With one thread, the same input and seed result in the same bytes.

@@ -138,7 +138,10 @@ fn build_distinct<T: Element>(
     }
     let CodedRows { vectors, quantizer, codes, half_norms, .. } = rows;
     let half_norms = if quantizer.origin().is_some() { half_norms } else { Vec::new() };
-    let codes = is_searched.then_some(NodeCodes { quantizer, codes, half_norms, represented, blocks: None });
+    let has_fine = is_searched && params.has_fine_codes(size_of_val(&vectors[..]));
+    let fine = if has_fine { quantizer.encode_all_fine(&vectors, &codes) } else { Vec::new() };
+    let codes =
+        is_searched.then_some(NodeCodes { quantizer, codes, fine, half_norms, represented, blocks: None });
     Ok(Distinct {
         regions,
         built: BuiltGraph {
@@ -173,6 +176,7 @@ impl<T: Element> Distinct<T> {
         let expansion = copies.expand(&built.rows);
         let codes = built.codes.map(|codes| NodeCodes {
             codes: expansion.repeated(&codes.codes, codes.quantizer.stride()),
+            fine: expansion.repeated(&codes.fine, codes.quantizer.stride() * codes.fine.len().min(1)),
             half_norms: expansion.repeated(&codes.half_norms, codes.half_norms.len().min(1)),
             represented: expansion.first(codes.represented as u32) as usize,
             ..codes

@@ -32,7 +32,7 @@ pub(super) fn without_graph<T: Element>(vectors: Vec<T>, dim: usize, params: &Bu
         let codes = quantizer.encode_all(&vectors);
         let half_norms = quantizer.half_norms(&codes);
         let represented = nodes - unrepresented.len();
-        NodeCodes { quantizer, codes, half_norms, represented, blocks: None }
+        NodeCodes { quantizer, codes, fine: Vec::new(), half_norms, represented, blocks: None }
     });
     let layer0 = PackedLists { starts: vec![0; nodes + 1], edges: Vec::new() };
     BuiltGraph {

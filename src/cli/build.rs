@@ -7,7 +7,7 @@ use super::progress::BuildBars;
 use super::tune;
 use crate::base::id::MAX_SEQUENCE;
 use crate::base::metric::Metric;
-use crate::build::{BuildParams, Builder, stage};
+use crate::build::{BuildParams, Builder, Rescoring, stage};
 use crate::dataset::{Dataset, DatasetFiles, Embeddings, IdSource};
 use crate::engine::Predecessor;
 use crate::index::{Codes, IndexStore, Measured, RepairReport};
@@ -39,6 +39,10 @@ pub struct Arguments {
     /// full precision and leaves them out if they would cost more than 1 % of the exact top 10. Default: sq8.
     #[arg(long)]
     codes: Option<Codes>,
+    /// What results are scored with. codes: 16 bits per component, so that searches leave the embeddings on disk. embeddings:
+    /// full precision. auto: codes from 32 MiB of embeddings on. Always the embeddings under l2 and without codes.
+    #[arg(long, value_name = "WITH", default_value = "auto")]
+    rescore: Rescoring,
     /// The builder of the graph: native or hnsw-rs.
     #[arg(long, default_value = "native")]
     builder: Builder,
@@ -71,6 +75,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let started = Instant::now();
     let params = BuildParams::new(arguments.metric, arguments.m, arguments.ef_construction)?
         .with_builder(arguments.builder)?
+        .with_rescoring(arguments.rescore)
         .with_seed(arguments.seed)
         .with_threads(arguments.threads)
         .with_embedding_model(arguments.embedding_model.clone())

@@ -48,6 +48,7 @@ fn print_facts(store: &IndexStore, manifest: &Manifest, index: &Index) -> anyhow
         say!("copies           {} videos have the embedding of another one", facts.copies);
     }
     say!("codes            {}", described_codes(facts));
+    say!("scores           {}", described_scores(index));
     say!("embedding model  {}", visible_text(facts.embedding_model.as_deref().unwrap_or("none")));
     say!("log position     {}", facts.log_sequence);
     say!(
@@ -132,6 +133,17 @@ fn described_codes(facts: &Metadata) -> String {
     };
     let lost = 100.0 * (1.0 - recall);
     format!("{name}: loses {lost:.2} % of the exact answers, measured with {queries} queries{unrepresented}")
+}
+
+/// What searches score results with, and how much of the file they read.
+fn described_scores(index: &Index) -> String {
+    let per_video = |bytes: u64| bytes / index.len() as u64;
+    let (hot, all) = (per_video(index.hot_bytes()), per_video(index.bytes()));
+    let with = match index.fine_codes() {
+        Some(_) => "codes of 16 bits per component",
+        None => "the embeddings",
+    };
+    format!("from {with}; searches read {hot} of {all} bytes per video")
 }
 
 fn show_gate(report: &GateReport) {

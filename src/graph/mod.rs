@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `adjacency.rs`  | the layout of the layers, owned and borrowed |
 //! | `scorer.rs`     | a query bound to rows under a metric, or to their codes |
+//! | `fine_scorer.rs` | a query bound to rows and both levels of their codes |
 //! | `candidates.rs` | the candidate list |
 //! | `selection.rs`  | the best of many scores |
 //! | `visited.rs`    | the visited set |
@@ -23,6 +24,7 @@ mod beam;
 mod blocks;
 mod candidates;
 mod cost;
+mod fine_scorer;
 mod landmarks;
 mod matching;
 mod scorer;
@@ -38,6 +40,7 @@ pub use beam::{beam_search, greedy_search};
 pub use blocks::{BlockQuery, BlockScan, BlockScorers, BlockScratch, Blocks, scan_blocks};
 pub use candidates::{Candidate, CandidateList, keep_best};
 pub use cost::Cost;
+pub use fine_scorer::FineScorer;
 pub use landmarks::{LandmarkTable, Landmarks, NODES_PER_LANDMARK};
 pub use matching::{expand_found, scan_matching, traverse_matching};
 pub use scorer::{BestOf, CodeScorer, Corrections, Scan, Score, Scorer, Weighted};

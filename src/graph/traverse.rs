@@ -151,7 +151,7 @@ pub fn scan_codes(
     cost
 }
 
-/// The number of candidates that are scored in full precision to get the best `k` of them right. This rescoring margin
+/// The number of candidates that are rescored to get the best `k` of them right. This rescoring margin
 /// is half of `k`, at least 20: codes misorder near neighbors, and rarely candidates that are far apart in rank.
 pub fn rescored(k: usize) -> usize {
     k + (k / 2).max(20)

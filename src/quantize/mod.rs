@@ -12,6 +12,8 @@
 //! | `fitted.rs`      | quantizers for given rows, and the rows that they do not represent |
 //! | `query_codes.rs` | encoded queries |
 //! | `sq8.rs`         | a quantizer: 8 bits per dimension |
+//! | `fine.rs`        | 8 more bits per dimension, and queries against them |
+//! | `rounding.rs`    | rounding that compiles to vector code |
 //! | `moment.rs`      | the second moment of queries |
 //! | `widths.rs`      | bits per axis of residuals, and how axes share codes |
 //! | `axes.rs`        | query-aware principal axes of residuals |
@@ -30,18 +32,21 @@
 mod axes;
 mod blocks;
 mod bounds;
+mod fine;
 mod fitted;
 mod moment;
 mod quantizer;
 mod query_codes;
 mod registry;
 mod residual;
+mod rounding;
 mod sq8;
 mod widths;
 
 pub use axes::{Axes, FittedAxes};
 pub use blocks::{BlockSummary, ROWS_PER_BLOCK};
 pub use bounds::Bounds;
+pub use fine::{FineDots, FineQuery};
 pub use fitted::{Fitted, fit, fit_tightest};
 pub use moment::SecondMoment;
 pub use query_codes::{Affine, QueryCodes};

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::bounds::Bounds;
+use super::fine::FineQuery;
 use super::quantizer::Quantize;
 use super::query_codes::QueryCodes;
 use super::sq8::Sq8;
@@ -14,7 +15,7 @@ use crate::base::parallel::{self, ROWS_PER_TASK};
 /// over rows run inside the quantizer or over plain bytes, never through this enum.
 macro_rules! quantizers {
     ($($(#[$doc:meta])* $name:ident,)+) => {
-        /// Which codes a graph is traversed with. The best candidates are rescored in full precision in any case.
+        /// Which codes a graph is traversed with. The best candidates are rescored in any case.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(rename_all = "lowercase")]
         pub enum Codes {
@@ -122,6 +123,30 @@ macro_rules! quantizers {
                 }
             }
 
+            /// Encodes what `code`, `[stride]`, the code of a row, `[dim]`, rounds off, into `out`, `[stride]`.
+            ///
+            /// # Panics
+            /// If a length is wrong.
+            pub fn encode_fine<T: Element>(&self, row: &[T], code: &[u8], out: &mut [u8]) {
+                match self {
+                    $(Quantizer::$name(quantizer) => quantizer.encode_fine(row, code, out),)+
+                }
+            }
+
+            /// Returns the row, `[dim]`, that `code` and its fine codes, `[stride]` each, represent.
+            pub fn decode_fine(&self, code: &[u8], fine: &[u8]) -> Vec<f32> {
+                match self {
+                    $(Quantizer::$name(quantizer) => quantizer.decode_fine(code, fine),)+
+                }
+            }
+
+            /// Returns the codes of a query, `[dim]` finite, for rows with fine codes; `None` under L2.
+            pub fn fine_query(&self, query: &[f32]) -> Option<FineQuery> {
+                match self {
+                    $(Quantizer::$name(quantizer) => quantizer.fine_query(query),)+
+                }
+            }
+
             /// Returns whether the code of a row, `[dim]`, represents all its components: none is far outside the levels.
             pub fn represents<T: Element>(&self, row: &[T]) -> bool {
                 match self {
@@ -196,6 +221,17 @@ impl Quantizer {
     /// Bytes of codes per row.
     pub fn stride(&self) -> usize {
         self.kind().stride(self.dim())
+    }
+
+    /// Returns the fine codes, `[n × stride]`, of all rows of `vectors`, `[n × dim]`, whose codes are `codes`.
+    pub fn encode_all_fine<T: Element>(&self, vectors: &[T], codes: &[u8]) -> Vec<u8> {
+        let (dim, stride) = (self.dim(), self.stride());
+        let mut fine = vec![0; codes.len()];
+        parallel::for_chunks_mut(&mut fine, stride, ROWS_PER_TASK, |row, fine| {
+            let code = &codes[row * stride..(row + 1) * stride];
+            self.encode_fine(&vectors[row * dim..(row + 1) * dim], code, fine);
+        });
+        fine
     }
 
     /// Replaces the contents of `out` with the codes of one query; see [`Self::push_query`].

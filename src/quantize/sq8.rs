@@ -9,8 +9,10 @@
 //! the second. Vectors that lie far from the origin and close to each other lose no precision that way.
 
 use super::bounds::Bounds;
+use super::fine::{FineQuery, fine_code, fine_level};
 use super::quantizer::Quantize;
 use super::query_codes::{Affine, QueryCodes};
+use super::rounding::nearest;
 use crate::base::element::Element;
 use crate::base::metric::Metric;
 use crate::kernel::{CODE_ALIGNMENT, Kernels};
@@ -60,14 +62,6 @@ impl Sq8 {
     fn center(&self) -> &[f32] {
         &self.parameters[2 * self.dim..]
     }
-}
-
-/// Returns the nearest whole number, for magnitudes below 2²². Unlike `f32::round` it compiles to vector code on every
-/// instruction set.
-#[inline(always)]
-fn nearest(value: f32) -> f32 {
-    const WHOLE: f32 = 1.5 * (1 << 23) as f32;
-    (value + WHOLE) - WHOLE
 }
 
 /// Folds `values` in sixteen lanes, from zero: an order of operations that vector code can follow.
@@ -143,6 +137,38 @@ impl Quantize for Sq8 {
             let level = if *step > 0.0 { (value - low) / step } else { 0.0 };
             *code = nearest(level).clamp(0.0, TOP) as u8;
         }
+    }
+
+    fn encode_fine<T: Element>(&self, row: &[T], code: &[u8], out: &mut [u8]) {
+        let dim = self.dim();
+        let (lows, steps) = (self.lows(), self.steps());
+        out[dim..].fill(0);
+        let row = T::widen(row);
+        let rows = out.iter_mut().zip(code).zip(row.iter());
+        for (((fine, code), value), (low, step)) in rows.zip(lows.iter().zip(steps)) {
+            let level = if *step > 0.0 { (value - low) / step } else { 0.0 };
+            *fine = fine_code(level, *code);
+        }
+    }
+
+    fn decode_fine(&self, code: &[u8], fine: &[u8]) -> Vec<f32> {
+        let levels = code.iter().zip(fine).map(|(code, fine)| fine_level(*code, *fine));
+        self.lows()
+            .iter()
+            .zip(self.steps())
+            .zip(levels)
+            .map(|((low, step), level)| low + step * level)
+            .collect()
+    }
+
+    fn fine_query(&self, query: &[f32]) -> Option<FineQuery> {
+        if !self.center().is_empty() {
+            return None;
+        }
+        let (lows, steps) = (self.lows(), self.steps());
+        let weights = query.iter().zip(steps).map(|(value, step)| value * step);
+        let lowest = query.iter().zip(lows).map(|(value, low)| f64::from(*value) * f64::from(*low)).sum();
+        Some(FineQuery::of_weights(weights, lowest, Self::stride(self.dim())))
     }
 
     fn represents<T: Element>(&self, row: &[T]) -> bool {

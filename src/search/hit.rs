@@ -11,7 +11,7 @@ use crate::graph::Cost;
 pub struct Hit {
     /// The node, numbered over all segments.
     pub node: NodeId,
-    /// The score in full precision. Larger is better, for every metric.
+    /// The score, by the embeddings or by codes and fine codes. Larger is better, for every metric.
     pub score: f32,
     /// The interest for which the node scores best; 0 for a single query.
     pub interest: usize,

@@ -7,9 +7,9 @@ use crate::graph::Stage;
 pub enum Loss {
     /// The search did not score it.
     NotReached,
-    /// Its code was scored, too low to be rescored in full precision.
+    /// Its code was scored, too low to be rescored.
     NotRescored,
-    /// It was rescored in full precision, and other nodes took its place.
+    /// It was rescored, and other nodes took its place.
     Displaced,
     /// It is a hit on an earlier page than the one requested.
     EarlierPage,

@@ -26,6 +26,7 @@
 //! | `quota.rs`       | what one page asks for, and what choosing it reads of a hit |
 //! | `ranked.rs`      | the hits that are left for the next page, by the places they may fill |
 //! | `order.rs`       | the order of hits: best first, equal scores by video id |
+//! | `row_scorer.rs`  | scores of rows, as they count for results |
 //! | `scorers.rs`     | queries bound to the rows and codes of a segment |
 //! | `workspace.rs`   | memory that is kept from one search to the next |
 //! | `top_k.rs`       | the k best of a scan |
@@ -44,6 +45,7 @@ mod plan;
 mod pool;
 mod quota;
 mod ranked;
+mod row_scorer;
 mod rule_filter;
 mod rules;
 mod scorers;

@@ -8,7 +8,6 @@ use super::scorers::{best_of, prepared};
 use super::searcher::Searcher;
 use crate::base::id::NodeId;
 use crate::base::interrupt::Interrupt;
-use crate::with_rows;
 
 /// Nodes that are scored or counted between two checks of the interrupt.
 const SCORED_AT_ONCE: u32 = 1024;
@@ -23,7 +22,7 @@ pub enum Place {
 }
 
 impl Searcher {
-    /// The score of a node in full precision, and the interest for which it scores best.
+    /// The score of a node, and the interest for which it scores best.
     ///
     /// # Panics
     /// As [`Searcher::search_segments`], or if there is no such node.
@@ -80,7 +79,7 @@ impl Searcher {
     }
 }
 
-/// Scores some nodes of a segment in full precision.
+/// Scores some nodes of a segment as hits are scored.
 fn for_each_scored(
     segment: &Segment<'_>,
     interests: &[Interest<'_>],
@@ -90,16 +89,13 @@ fn for_each_scored(
 ) -> Result<(), Interrupted> {
     let queries: Vec<_> =
         interests.iter().map(|interest| prepared(segment.index, &interest.vector)).collect();
-    let metric = segment.index.metadata().metric;
-    with_rows!(segment.index.vectors(), rows => {
-        let best_of = best_of(metric, &queries, interests, rows);
-        for local in nodes {
-            let (interest, score) = best_of.best(local);
-            each(Hit { node: NodeId(segment.start + local), score, interest });
-            if local % SCORED_AT_ONCE == SCORED_AT_ONCE - 1 && interrupt.should_stop() {
-                return Err(Interrupted);
-            }
+    let best_of = best_of(segment.index, &queries, interests);
+    for local in nodes {
+        let (interest, score) = best_of.best(local);
+        each(Hit { node: NodeId(segment.start + local), score, interest });
+        if local % SCORED_AT_ONCE == SCORED_AT_ONCE - 1 && interrupt.should_stop() {
+            return Err(Interrupted);
         }
-    });
+    }
     Ok(())
 }

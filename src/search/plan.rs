@@ -24,7 +24,7 @@ use crate::index::Index;
 pub enum Plan {
     /// A traversal of the graph, over codes if there are any.
     Graph,
-    /// Scores every code, and the best again in full precision.
+    /// Scores every code, and the best again.
     CodeScan,
     /// Scores every embedding.
     ExactScan,

@@ -1,4 +1,4 @@
-//! Pools: candidates of all segments that pass the rules, in full precision, best first.
+//! Pools: candidates of all segments that pass the rules, scored as hits, best first.
 //!
 //! Per segment: plan, explore, sieve, rescore. Pages are chosen from the sorted result.
 
@@ -10,15 +10,15 @@ use super::loss::Loss;
 use super::order::sort_hits;
 use super::params::{Effort, SearchParams};
 use super::plan::{Goal, Plan, SegmentPlan};
+use super::row_scorer::RowScorer;
 use super::rules::{Interest, NodeRules, Segment};
-use super::scorers::{SegmentBlocks, SegmentScorers, best_of, prefetch_ids, scorer};
+use super::scorers::{SegmentBlocks, SegmentScorers, best_of, prefetch_ids};
 use super::workspace::Workspace;
 use crate::base::id::{NodeId, VideoId};
 use crate::base::interrupt::Interrupt;
 use crate::graph::{BestOf, BlockQuery, Candidate, CodeScorer, Corrections, Cost, Score, Weighted};
 use crate::node_set::{CountedSet, NodeSet};
 use crate::quantize::{Affine, ResidualTable, RowCodes};
-use crate::with_rows;
 
 /// Candidates that are rescored between two checks of the interrupt.
 const RESCORED_AT_ONCE: usize = 4096;
@@ -262,12 +262,9 @@ impl Pools<'_, '_, '_> {
             };
             SegmentBlocks { queries: residual_tables.iter().enumerate().map(query).collect(), blocks }
         });
-        let metric = segment.index.metadata().metric;
         let corrections = |at: usize| {
             let affine = query_codes.affine()[at];
-            with_rows!(segment.index.vectors(), rows => {
-                Corrections::of(&row_codes, affine, || scorer(metric, &self.queries[of[at]], rows))
-            })
+            Corrections::of(&row_codes, affine, || RowScorer::new(segment.index, &self.queries[of[at]]))
         };
         let corrections: Vec<Option<Corrections<'_>>> = (0..of.len()).map(corrections).collect();
         let by_codes =
@@ -290,30 +287,28 @@ impl Pools<'_, '_, '_> {
         }
     }
 
-    /// Explores in full precision, for some of the interests.
+    /// Explores by the scores of hits, for some of the interests.
     fn explore_exact(&mut self, segment: &Segment<'_>, of: &[usize], wanted: &Wanted<'_>) -> Explored {
-        let metric = segment.index.metadata().metric;
         let Workspace { scratch, blocks, .. } = &mut *self.workspace;
         let memory = Memory { scratch, blocks };
         let queries = of.iter().map(|at| &*self.queries[*at]).collect();
-        with_rows!(segment.index.vectors(), rows => {
-            let weighted = |at: &usize| {
-                let scorer = scorer(metric, &self.queries[*at], rows);
-                Weighted { scorer, offset: 0.0, scale: self.interests[*at].weight }
-            };
-            let weighted: Vec<_> = of.iter().map(weighted).collect();
-            match weighted.as_slice() {
-                [Weighted { scorer, scale: 1.0, .. }] => {
-                    let scorers = SegmentScorers { queries, nodes: *scorer, blocks: None, each: vec![*scorer] };
-                    explore(segment, &scorers, self.rules, wanted, memory, self.interrupt)
-                }
-                _ => {
-                    let nodes = BestOf::new(weighted);
-                    let scorers = SegmentScorers { queries, each: vec![nodes.clone()], nodes, blocks: None };
-                    explore(segment, &scorers, self.rules, wanted, memory, self.interrupt)
-                }
+        let weighted = |at: &usize| {
+            let scorer = RowScorer::new(segment.index, &self.queries[*at]);
+            Weighted { scorer, offset: 0.0, scale: self.interests[*at].weight }
+        };
+        let weighted: Vec<_> = of.iter().map(weighted).collect();
+        match weighted.as_slice() {
+            [Weighted { scorer, scale: 1.0, .. }] => {
+                let (nodes, each) = (scorer.clone(), vec![scorer.clone()]);
+                let scorers = SegmentScorers { queries, nodes, blocks: None, each };
+                explore(segment, &scorers, self.rules, wanted, memory, self.interrupt)
             }
-        })
+            _ => {
+                let nodes = BestOf::new(weighted);
+                let scorers = SegmentScorers { queries, each: vec![nodes.clone()], nodes, blocks: None };
+                explore(segment, &scorers, self.rules, wanted, memory, self.interrupt)
+            }
+        }
     }
 
     /// Rescores the candidates and appends them as hits.
@@ -323,37 +318,32 @@ impl Pools<'_, '_, '_> {
             // Best first: an interrupt may leave the others out.
             found.sort_unstable();
         }
-        let metric = segment.index.metadata().metric;
-        with_rows!(segment.index.vectors(), rows => {
-            let best_of = best_of(metric, self.queries, self.interests, rows);
-            let global = |node: u32| NodeId(segment.start + node);
-            let found = &self.workspace.scratch.found;
-            hits.reserve(found.len());
-            let mut scores = Vec::new();
-            for (chunk, some) in found.chunks(RESCORED_AT_ONCE).enumerate() {
-                if chunk > 0 && self.interrupt.should_stop() {
-                    break;
-                }
-                if self.rules.exclusion.is_none() || !is_sieved {
-                    prefetch_ids(segment.video_ids, some);
-                }
-                let nodes: Vec<u32> = some.iter().map(Candidate::node).collect();
-                scores.resize(nodes.len(), 0.0);
-                self.cost.distances += (nodes.len() * self.interests.len()) as u64;
-                if self.interests.len() == 1 {
-                    best_of.score_rows(&nodes, &mut scores);
-                    let one = nodes.iter().zip(&scores);
-                    hits.extend(one.map(|(node, score)| {
-                        Hit { node: global(*node), score: *score, interest: 0 }
-                    }));
-                } else {
-                    hits.extend(nodes.iter().map(|node| {
-                        let (interest, score) = best_of.best(*node);
-                        Hit { node: global(*node), score, interest }
-                    }));
-                }
+        let best_of = best_of(segment.index, self.queries, self.interests);
+        let global = |node: u32| NodeId(segment.start + node);
+        let found = &self.workspace.scratch.found;
+        hits.reserve(found.len());
+        let mut scores = Vec::new();
+        for (chunk, some) in found.chunks(RESCORED_AT_ONCE).enumerate() {
+            if chunk > 0 && self.interrupt.should_stop() {
+                break;
             }
-        })
+            if self.rules.exclusion.is_none() || !is_sieved {
+                prefetch_ids(segment.video_ids, some);
+            }
+            let nodes: Vec<u32> = some.iter().map(Candidate::node).collect();
+            scores.resize(nodes.len(), 0.0);
+            self.cost.distances += (nodes.len() * self.interests.len()) as u64;
+            if self.interests.len() == 1 {
+                best_of.score_rows(&nodes, &mut scores);
+                let one = nodes.iter().zip(&scores);
+                hits.extend(one.map(|(node, score)| Hit { node: global(*node), score: *score, interest: 0 }));
+            } else {
+                hits.extend(nodes.iter().map(|node| {
+                    let (interest, score) = best_of.best(*node);
+                    Hit { node: global(*node), score, interest }
+                }));
+            }
+        }
     }
 }
 

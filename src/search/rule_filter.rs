@@ -142,7 +142,7 @@ impl<'a> RuleFilter<'a> {
     }
 
     /// Leaves the allowed candidates, up to the `wanted`th for which the caps have room and those with the same score.
-    /// Candidates for which the caps have no room stay: in full precision they may score better. Returns whether all
+    /// Candidates for which the caps have no room stay: rescored, they may be better. Returns whether all
     /// allowed ones stay. `wanted`: at least 1. An interrupt leaves fewer.
     pub(super) fn retain_passing(
         &self,

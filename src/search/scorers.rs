@@ -2,15 +2,13 @@
 
 use std::borrow::Cow;
 
+use super::row_scorer::RowScorer;
 use super::rules::Interest;
-use crate::base::element::Element;
 use crate::base::id::{NodeId, VideoId};
 use crate::base::metric::Metric;
-use crate::dataset::Rows;
-use crate::graph::{BestOf, BlockQuery, Blocks, Candidate, Score as _, Scorer, Weighted};
+use crate::graph::{BestOf, BlockQuery, Blocks, Candidate, Score as _, Weighted};
 use crate::index::Index;
 use crate::kernel::{normalize, prefetch};
-use crate::with_rows;
 
 /// The scorers of one query, or of several interests, for one segment.
 pub(super) struct SegmentScorers<'a, C, S> {
@@ -42,27 +40,20 @@ pub(super) fn prepared<'q>(index: &Index, query: &'q [f32]) -> Cow<'q, [f32]> {
     }
 }
 
-/// Returns the scores of single nodes of an index, in full precision: to the bit those of the hits of a search.
+/// Returns the scores of single nodes of an index by its embeddings, also if it has fine codes.
 pub fn exact_scores<'a>(index: &'a Index, query: &'a [f32]) -> impl Fn(NodeId) -> f32 + 'a {
     let query = prepared(index, query);
-    let metric = index.metadata().metric;
-    move |node| with_rows!(index.vectors(), rows => scorer(metric, &query, rows).score(node.0))
+    move |node| RowScorer::exact(index, &query).score(node.0)
 }
 
-/// Binds a prepared query to the embeddings of an index.
-pub(super) fn scorer<'a, T: Element>(metric: Metric, query: &'a [f32], rows: Rows<'a, T>) -> Scorer<'a, T> {
-    Scorer::new(metric, query, rows.as_contiguous().expect("the rows of an index are contiguous"))
-}
-
-/// Binds all interests to the embeddings of an index. `queries`: their vectors, prepared.
-pub(super) fn best_of<'a, T: Element>(
-    metric: Metric,
+/// Binds all interests to the rows of an index. `queries`: their vectors, prepared.
+pub(super) fn best_of<'a>(
+    index: &'a Index,
     queries: &'a [Cow<'_, [f32]>],
     interests: &[Interest<'_>],
-    rows: Rows<'a, T>,
-) -> BestOf<Scorer<'a, T>> {
+) -> BestOf<RowScorer<'a>> {
     let weighted = queries.iter().zip(interests).map(|(query, interest)| Weighted {
-        scorer: scorer(metric, query, rows),
+        scorer: RowScorer::new(index, query),
         offset: 0.0,
         scale: interest.weight,
     });

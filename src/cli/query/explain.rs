@@ -53,7 +53,7 @@ fn verdict(response: &ExplainResponse) -> String {
     let loss = match response.lost() {
         Loss::Unspecified => "the search lost it",
         Loss::NotReached => "the traversal did not reach it; a larger --ef-search may",
-        Loss::NotRescored => "its 8-bit code did not score well enough to be rescored in full precision",
+        Loss::NotRescored => "its 8-bit code did not score well enough to be rescored",
         Loss::Displaced => "videos that the exact answer does not have took its place",
         Loss::EarlierPage => "the search returns it on an earlier page",
     };

@@ -167,7 +167,7 @@ pub struct SearchStats {
 /// Why a video is, or is not, in the answer to a request.
 #[derive(Clone, Debug)]
 pub struct Explanation {
-    /// Its score in full precision.
+    /// Its score.
     pub score: f32,
     /// The interest that it is attributed to; `None` for a query without interests.
     pub interest: Option<usize>,

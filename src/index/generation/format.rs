@@ -22,7 +22,8 @@ use super::section::{Section, SectionKind, section_label};
 /// | 9 | residual codes along query-aware axes |
 /// | 10 | codes under L2; rows that their codes do not represent; recall of the codes; copies of rows |
 /// | 11 | landmarks |
-pub const FORMAT_VERSION: u32 = 11;
+/// | 12 | fine codes |
+pub const FORMAT_VERSION: u32 = 12;
 /// The first version with the nodes of each attribute value, which filters need.
 pub const FILTER_VERSION: u32 = 3;
 /// The first version with hash tables of dictionary words.

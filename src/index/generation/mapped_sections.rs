@@ -11,7 +11,7 @@ use bytemuck::Pod;
 use super::error::IndexError;
 use super::format;
 use super::resident::{MemoryMode, Residence, ResidentSections};
-use super::section::{Section, SectionKind, section_label};
+use super::section::{Heat, Section, SectionKind, section_label};
 use crate::base::file_identity::FileStamp;
 use crate::base::mapped_file::MappedFile;
 
@@ -184,10 +184,25 @@ impl MappedSections {
         Ok(())
     }
 
-    /// Reads all pages into memory, the hottest sections first.
+    /// How often a search reads a section.
+    fn heat(&self, section: &Section) -> Heat {
+        // Fine codes take the place of the embeddings.
+        let is_replaced = section.kind == SectionKind::Vectors && self.has(SectionKind::FineCodes);
+        if is_replaced { Heat::Cold } else { section.kind.spec().heat }
+    }
+
+    /// The sections that searches read.
+    pub(super) fn hot(&self) -> impl Iterator<Item = &Section> {
+        self.sections.iter().filter(|section| self.heat(section) != Heat::Cold)
+    }
+
+    /// Reads the pages of all sections into memory but for embeddings that searches do not read, the hottest sections first.
     pub(super) fn populate(&self) {
-        let mut sections: Vec<&Section> = self.sections.iter().collect();
-        sections.sort_by_key(|section| section.kind.spec().heat);
+        let is_replaced =
+            |section: &&Section| section.kind == SectionKind::Vectors && self.heat(section) == Heat::Cold;
+        let mut sections: Vec<&Section> =
+            self.sections.iter().filter(|section| !is_replaced(section)).collect();
+        sections.sort_by_key(|section| self.heat(section));
         sections.iter().for_each(|section| self.file.populate(section.range()));
     }
 
@@ -200,7 +215,8 @@ impl MappedSections {
         if let Some(copied) = self.resident.get() {
             return Ok(copied.residence());
         }
-        let (copied, checksums) = ResidentSections::copy(&self.sections, |section| self.bytes_of(section))
+        let hot: Vec<Section> = self.hot().copied().collect();
+        let (copied, checksums) = ResidentSections::copy(&hot, |section| self.bytes_of(section))
             .map_err(IndexError::io(self.path()))?;
         for (section, checksum) in copied.sections().zip(checksums) {
             self.compare_checksum(section, checksum)?;

@@ -8,7 +8,7 @@ use std::io;
 
 use serde::Deserialize;
 
-use super::section::{Heat, Section};
+use super::section::Section;
 use crate::base::mapped_file::HugeMemory;
 
 /// Bytes copied at a time: large enough for fast copies, and small enough to be still in the cache when the checksum is
@@ -67,7 +67,7 @@ pub(super) struct ResidentSections {
 }
 
 impl ResidentSections {
-    /// Copies the hot ones of `sections`. Returns also the checksum of each copy, in the order of [`Self::sections`].
+    /// Copies `sections`. Returns also the checksum of each copy, in the order of [`Self::sections`].
     ///
     /// # Errors
     /// If there is not enough memory.
@@ -77,7 +77,7 @@ impl ResidentSections {
     ) -> io::Result<(Self, Vec<u32>)> {
         let mut end = 0;
         let mut places = Vec::new();
-        for section in sections.iter().filter(|section| section.kind.spec().heat != Heat::Cold) {
+        for section in sections {
             places.push((*section, end));
             end = (end + section.bytes as usize).next_multiple_of(ALIGNMENT);
         }

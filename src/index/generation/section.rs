@@ -100,6 +100,9 @@ pub enum SectionKind {
     LandmarkLevels = 37,
     /// `[landmarks × 4]` u32: the best nodes of each landmark, best first.
     LandmarkNodes = 38,
+    /// `[rows × stride]` u8: what the 8-bit codes round off, in 8 more bits per component. With it, searches do not read the
+    /// embeddings. Never under L2.
+    FineCodes = 39,
 }
 
 /// The type of the elements of a section.
@@ -225,7 +228,7 @@ impl SectionSpec {
 
 /// Every section kind, in the order of their numbers, which is also their order in a file.
 #[rustfmt::skip]
-pub static SECTIONS: [SectionSpec; 38] = {
+pub static SECTIONS: [SectionSpec; 39] = {
     use ElementType::{AttributeValue, Component, F32, I64, Json, U8, U32, U64, Utf8};
     use Heat::{Candidate, Step};
     use SectionKind as Kind;
@@ -269,6 +272,7 @@ pub static SECTIONS: [SectionSpec; 38] = {
         Spec::new(Kind::LandmarkCodes, "landmark_codes", U8, landmark_codes).heat(Step).since(11),
         Spec::new(Kind::LandmarkLevels, "landmark_levels", F32, landmark_levels).since(11),
         Spec::new(Kind::LandmarkNodes, "landmark_nodes", U32, landmark_nodes).heat(Step).since(11),
+        Spec::new(Kind::FineCodes, "fine_codes", U8, fine_codes).heat(Candidate).since(12),
     ]
 };
 
@@ -314,6 +318,13 @@ fn upper_edges(of: &Metadata) -> Length {
 
 fn codes(of: &Metadata) -> Length {
     with_codes(of, rows(of) * of.codes.stride(of.dim as usize) as u64)
+}
+
+fn fine_codes(of: &Metadata) -> Length {
+    match codes(of) {
+        Length::Exactly(bytes) => Length::AbsentOr(bytes),
+        other => other,
+    }
 }
 
 fn code_levels(of: &Metadata) -> Length {

@@ -127,6 +127,19 @@ fn check_codes(index: &Index) -> Result<(), IndexError> {
         let problem = "the code is not that of the embedding".to_owned();
         return Err(IndexError::bad_entry(index.path(), SectionKind::Codes, row, problem));
     }
+    if let Some(fine) = index.fine_codes() {
+        let differs = |row: usize| {
+            let (at, mut expected) = (row * stride..(row + 1) * stride, vec![0; stride]);
+            with_rows!(index.vectors(), rows => {
+                quantizer.encode_fine(rows.row(row), &codes[at.clone()], &mut expected);
+            });
+            expected != fine[at]
+        };
+        if let Some(row) = parallel::find_first(fine.len() / stride, 1, differs) {
+            let problem = "the fine code is not that of the embedding".to_owned();
+            return Err(IndexError::bad_entry(index.path(), SectionKind::FineCodes, row, problem));
+        }
+    }
     let bad = parallel::find_first(half_norms.len(), 1, |row| {
         quantizer.half_norm(&codes[row * stride..(row + 1) * stride]).to_bits() != half_norms[row].to_bits()
     });

@@ -132,6 +132,11 @@ impl Index {
         self.sections.file_bytes().len() as u64
     }
 
+    /// Bytes of the sections that searches read.
+    pub fn hot_bytes(&self) -> u64 {
+        self.sections.hot().map(|section| section.bytes).sum()
+    }
+
     /// Reads all pages into memory, the sections that searches read most often first.
     pub fn populate(&self) {
         self.sections.populate();
@@ -265,6 +270,13 @@ impl Index {
             represented: self.represented(),
             quantizer,
         })
+    }
+
+    /// The fine codes of all rows, `[rows × stride]`, with which searches score instead of with the embeddings; `None` if the
+    /// index has none.
+    pub fn fine_codes(&self) -> Option<&[u8]> {
+        self.quantizer.as_ref().filter(|_| self.metadata.metric != Metric::L2)?;
+        Some(self.cast(SectionKind::FineCodes)).filter(|fine: &&[u8]| !fine.is_empty())
     }
 
     /// The number of nodes that their codes represent: all but the last ones.

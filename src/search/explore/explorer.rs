@@ -38,7 +38,7 @@ pub(in super::super) struct Explored {
 }
 
 /// Leaves candidates that pass the rules, scored by `scorers`, in `scratch.found`: enough of them that the best
-/// `wanted.plan.count` by full precision are included, after the caps were applied.
+/// `wanted.plan.count` by their scores as hits are included, after the caps were applied.
 pub(in super::super) fn explore<C: Scan, S: Score>(
     segment: &Segment<'_>,
     scorers: &SegmentScorers<'_, C, S>,

@@ -6,17 +6,16 @@ use super::super::hit::{Hit, Interrupted};
 use super::super::order::sort_candidates;
 use super::super::params::{Effort, SearchParams};
 use super::super::plan::Plan;
+use super::super::row_scorer::RowScorer;
 use super::super::rules::Segment;
-use super::super::scorers::{prefetch_ids, scorer};
+use super::super::scorers::prefetch_ids;
 use super::super::top_k::TopK;
 use super::super::workspace::Workspace;
-use crate::base::element::Element;
 use crate::base::id::{NodeId, VideoId};
 use crate::base::interrupt::Interrupt;
-use crate::graph::{self, Candidate, CodeScorer, Corrections, Cost, Scan, Score, Scorer, Scratch, Width};
+use crate::graph::{self, Candidate, CodeScorer, Corrections, Cost, Scan, Score, Scratch, Width};
 use crate::index::Index;
 use crate::quantize::RowCodes;
-use crate::with_rows;
 
 /// Rows scored between two checks of the interrupt, in an exact scan.
 const SCAN_BLOCK: usize = 1024;
@@ -39,27 +38,25 @@ pub(in super::super) fn explore_plain(
     interrupt: &mut Interrupt<'_>,
 ) -> Plain {
     let Segment { index, video_ids, .. } = *segment;
-    with_rows!(index.vectors(), rows => {
-        let scorer = scorer(index.metadata().metric, query, rows);
-        match params.effort() {
-            Effort::Exact => scan(video_ids, &scorer, k, interrupt),
-            // Too few rows for a graph, and no codes.
-            Effort::EfSearch(_) if index.codes().is_none() && !index.has_graph() => {
-                scan(video_ids, &scorer, k, interrupt)
-            }
-            Effort::EfSearch(ef_search) => {
-                let wanted = PlainWanted { width: Width { ef_search, at_least: k }, keep: k };
-                let (plan, mut cost) =
-                    collect(index, query, &scorer, params.plan(), wanted, workspace, interrupt);
-                let scratch = &mut workspace.scratch;
-                prefetch_ids(video_ids, &scratch.found);
-                if index.codes().is_some() {
-                    scratch.rescore(&scorer, &mut cost);
-                }
-                Plain { hits: best(video_ids, &mut scratch.found, k), plan, cost }
-            }
+    let scorer = RowScorer::new(index, query);
+    match params.effort() {
+        Effort::Exact => scan(video_ids, &scorer, k, interrupt),
+        // Too few rows for a graph, and no codes.
+        Effort::EfSearch(_) if index.codes().is_none() && !index.has_graph() => {
+            scan(video_ids, &scorer, k, interrupt)
         }
-    })
+        Effort::EfSearch(ef_search) => {
+            let wanted = PlainWanted { width: Width { ef_search, at_least: k }, keep: k };
+            let (plan, mut cost) =
+                collect(index, query, &scorer, params.plan(), wanted, workspace, interrupt);
+            let scratch = &mut workspace.scratch;
+            prefetch_ids(video_ids, &scratch.found);
+            if index.codes().is_some() {
+                scratch.rescore(&scorer, &mut cost);
+            }
+            Plain { hits: best(video_ids, &mut scratch.found, k), plan, cost }
+        }
+    }
 }
 
 /// The hits of [`explore_plain`] for each k of `ks`, ascending, mostly for the price of one traversal.
@@ -74,21 +71,7 @@ pub(in super::super) fn explore_plain_each(
     workspace: &mut Workspace,
     interrupt: &mut Interrupt<'_>,
 ) -> Result<Vec<Vec<Hit>>, Interrupted> {
-    with_rows!(index.vectors(), rows => {
-        let scorer = scorer(index.metadata().metric, query, rows);
-        each(index, query, &scorer, ks, ef_search, workspace, interrupt)
-    })
-}
-
-fn each<T: Element>(
-    index: &Index,
-    query: &[f32],
-    scorer: &Scorer<'_, T>,
-    ks: &[usize],
-    ef_search: usize,
-    workspace: &mut Workspace,
-    interrupt: &mut Interrupt<'_>,
-) -> Result<Vec<Vec<Hit>>, Interrupted> {
+    let scorer = &RowScorer::new(index, query);
     let video_ids = index.video_ids();
     let largest = ks.last().copied().unwrap_or_default();
     let mut answers: Vec<Vec<Hit>> = Vec::with_capacity(ks.len());
@@ -130,10 +113,10 @@ struct PlainWanted {
 
 /// Leaves the candidates for the best `wanted.keep` hits in the workspace, in no particular order, scored by codes if the
 /// index has any; then with the rescoring margin.
-fn collect<T: Element>(
+fn collect(
     index: &Index,
     query: &[f32],
-    scorer: &Scorer<'_, T>,
+    scorer: &RowScorer<'_>,
     forced: Option<Plan>,
     PlainWanted { width, keep }: PlainWanted,
     workspace: &mut Workspace,
@@ -151,7 +134,7 @@ fn collect<T: Element>(
         return (plan, cost);
     };
     quantizer.encode_query(query, query_codes);
-    let corrections = Corrections::of(&row_codes, query_codes.affine()[0], || *scorer);
+    let corrections = Corrections::of(&row_codes, query_codes.affine()[0], || scorer.clone());
     let by_codes = CodeScorer::new(query_codes.as_slice(), codes).corrected(corrections.as_ref());
     let keep = graph::rescored(keep);
     let cost = if plan == Plan::CodeScan {
@@ -172,12 +155,7 @@ fn best(video_ids: &[VideoId], found: &mut [Candidate], k: usize) -> Vec<Hit> {
 }
 
 /// The best `k` of all rows.
-fn scan<T: Element>(
-    video_ids: &[VideoId],
-    scorer: &Scorer<'_, T>,
-    k: usize,
-    interrupt: &mut Interrupt<'_>,
-) -> Plain {
+fn scan(video_ids: &[VideoId], scorer: &RowScorer<'_>, k: usize, interrupt: &mut Interrupt<'_>) -> Plain {
     let mut cost = Cost::default();
     let mut best = TopK::new(k, video_ids);
     let mut scores = [0f32; SCAN_BLOCK];

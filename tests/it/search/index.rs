@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use shortlist::base::interrupt::Interrupt;
 use shortlist::base::metric::Metric;
-use shortlist::build::{BuildParams, Builder};
+use shortlist::build::{BuildParams, Builder, Rescoring};
 use shortlist::dataset::{Embeddings, EmbeddingsView, Rows};
 use shortlist::graph::{GraphView, Scan as _, Scorer, Scratch, Width, traverse};
 use shortlist::index::Index;
@@ -48,14 +48,20 @@ proptest! {
         k in 1usize..130,
         metric in prop::sample::select(Metric::ALL.to_vec()),
         builder in prop::sample::select(Builder::ALL.to_vec()),
+        rescoring in prop::sample::select(Rescoring::ALL.to_vec()),
     ) {
         let folder = tempfile::tempdir().unwrap();
         let data = random_rows(rows, dim, seed);
         let query = &random_rows(1, dim, seed ^ 1)[..];
         let params = BuildParams::new(metric, 4, 30).unwrap().with_builder(builder).unwrap();
+        let params = params.with_rescoring(rescoring);
         let dataset = dataset_of(folder.path(), &data, dim, metric);
         let index = build_index(&dataset, &params, &folder.path().join("index"));
         let expected = oracle(&data, dim, query, metric);
+        let norm = |row: &[f32]| row.iter().map(|value| f64::from(value * value)).sum::<f64>().sqrt();
+        let longest = data.chunks(dim).map(norm).fold(0.0, f64::max);
+        let largest = if metric == Metric::Cosine { 1.0 } else { norm(query) * longest };
+        let rounding = if index.fine_codes().is_some() { 1e-4 * largest } else { 0.0 };
         let all = Effort::EfSearch(rows);
         for (effort, plan) in
             [(Effort::Exact, None), (all, None), (all, Some(Plan::Graph)), (all, Some(Plan::CodeScan))]
@@ -64,7 +70,7 @@ proptest! {
             prop_assert_eq!(found.len(), k.min(rows));
             for (position, (id, score)) in found.iter().enumerate() {
                 let (expected_id, expected_score) = expected[position];
-                let tolerance = 1e-4 * expected_score.abs().max(1.0);
+                let tolerance = rounding + 1e-4 * expected_score.abs().max(1.0);
                 prop_assert!((f64::from(*score) - expected_score).abs() < tolerance);
                 // Scores within rounding error may be in either order.
                 let alone = |other: usize| {

@@ -1,6 +1,7 @@
 //! One query against one index, and the engine without a server.
 
 mod engine;
+mod fine;
 mod index;
 mod magnitudes;
 mod ties;

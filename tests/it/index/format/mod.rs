@@ -13,7 +13,7 @@ use shortlist::attributes::Columns;
 use shortlist::base::id::NodeId;
 use shortlist::base::interrupt::Interrupt;
 use shortlist::base::metric::Metric;
-use shortlist::build::BuildParams;
+use shortlist::build::{BuildParams, Rescoring};
 use shortlist::dataset::Embeddings;
 use shortlist::index::{HEADER_BYTES, Index, IndexError, Section, SectionKind, verify};
 use shortlist::node_set::{CountedSet, NodeSet};
@@ -32,7 +32,8 @@ struct Sample {
 
 impl Sample {
     fn new() -> Self {
-        Self::with(Metric::InnerProduct, BuildParams::new(Metric::InnerProduct, 4, 20).unwrap())
+        let params = BuildParams::new(Metric::InnerProduct, 4, 20).unwrap();
+        Self::with(Metric::InnerProduct, params.with_rescoring(Rescoring::Codes))
     }
 
     /// An index whose residual codes are along axes other than the dimensions.
