@@ -67,7 +67,7 @@ mod teach;
 
 pub use built::{BuiltGraph, NodeCodes};
 pub use error::BuildError;
-pub use params::{BuildParams, Builder, ParamsError, Rescoring};
+pub use params::{BuildParams, Builder, ParamsError};
 pub use pipeline::build_graph;
 pub use progress::{Progress, Silent};
 pub use renew::Ancestor;

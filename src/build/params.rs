@@ -1,6 +1,7 @@
 //! The parameters of a build, valid by construction.
 
 use crate::base::metric::Metric;
+use crate::index::Rescoring;
 use crate::quantize::Codes;
 
 /// Which implementation builds the graph.
@@ -45,42 +46,6 @@ impl std::str::FromStr for Builder {
         } else {
             format!("unknown builder {word:?}: expected native or hnsw-rs")
         })
-    }
-}
-
-/// What results are scored with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Rescoring {
-    /// Codes and fine codes from 32 MiB of embeddings on, otherwise the embeddings.
-    #[default]
-    Auto,
-    /// Codes and fine codes, 16 bits per component: searches do not read the embeddings. Under L2, and in an index without
-    /// codes, as [`Self::Embeddings`].
-    Codes,
-    /// The embeddings.
-    Embeddings,
-}
-
-impl Rescoring {
-    /// Every choice, the default first.
-    pub const ALL: [Rescoring; 3] = [Rescoring::Auto, Rescoring::Codes, Rescoring::Embeddings];
-
-    /// The name on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Rescoring::Auto => "auto",
-            Rescoring::Codes => "codes",
-            Rescoring::Embeddings => "embeddings",
-        }
-    }
-}
-
-impl std::str::FromStr for Rescoring {
-    type Err = String;
-
-    fn from_str(word: &str) -> Result<Self, Self::Err> {
-        let found = Rescoring::ALL.into_iter().find(|rescoring| rescoring.name() == word);
-        found.ok_or_else(|| format!("unknown rescoring {word:?}: expected auto, codes or embeddings"))
     }
 }
 
@@ -168,6 +133,13 @@ impl BuildParams {
 
     /// Sets what results are scored with; the default is [`Rescoring::Auto`].
     pub fn with_rescoring(self, rescoring: Rescoring) -> Self {
+        Self { rescoring, ..self }
+    }
+
+    /// The same for an index in memory, where fine codes would spare no memory: the embeddings are there anyway.
+    pub(super) fn in_memory(self) -> Self {
+        let rescoring =
+            if self.rescoring == Rescoring::Auto { Rescoring::Embeddings } else { self.rescoring };
         Self { rescoring, ..self }
     }
 

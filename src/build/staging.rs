@@ -110,6 +110,7 @@ pub fn build_taught_in_memory(
     progress: &dyn Progress,
 ) -> Result<Index, BuildError> {
     check_training_queries(dataset, training_queries, params.metric)?;
+    let params = &params.clone().in_memory();
     let columns = checked_columns(dataset)?;
     let writer = with_rows!(dataset.embeddings.view(), rows => {
         let vectors = prepare(rows, params.metric);
@@ -208,6 +209,7 @@ fn write<T: Element, W: Write>(
             builder: if has_graph { params.builder.name() } else { BuildFacts::NO_BUILDER }.to_owned(),
             ef_construction: params.ef_construction as u32,
             seed: params.seed,
+            rescoring: params.rescoring,
         },
         repair,
         training,

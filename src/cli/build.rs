@@ -7,10 +7,10 @@ use super::progress::BuildBars;
 use super::tune;
 use crate::base::id::MAX_SEQUENCE;
 use crate::base::metric::Metric;
-use crate::build::{BuildParams, Builder, Rescoring, stage};
+use crate::build::{BuildParams, Builder, stage};
 use crate::dataset::{Dataset, DatasetFiles, Embeddings, IdSource};
 use crate::engine::Predecessor;
-use crate::index::{Codes, IndexStore, Measured, RepairReport};
+use crate::index::{Codes, IndexStore, Measured, RepairReport, Rescoring};
 use crate::recall::calibrate_staged;
 
 /// Build an index from files and publish it as the current generation of a folder.

@@ -104,6 +104,7 @@ fn params(base: &Index, sequence: u64) -> Result<BuildParams, RebuildError> {
         .with_builder(builder)?
         // The codes that were asked for: the rows of now may be such that codes represent them.
         .with_codes(facts.code_check.map_or(facts.codes, |check| check.codes))?
+        .with_rescoring(facts.build.rescoring)
         .with_seed(facts.build.seed)
         .with_embedding_model(facts.embedding_model.clone())
         .with_log_sequence(sequence)

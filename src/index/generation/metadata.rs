@@ -112,6 +112,47 @@ pub struct CodeCheck {
     pub recall: f64,
 }
 
+/// What results are scored with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rescoring {
+    /// Codes and fine codes from 32 MiB of embeddings on, otherwise the embeddings.
+    #[default]
+    Auto,
+    /// Codes and [fine codes](super::SectionKind::FineCodes), 16 bits per component: searches do not read the embeddings. Under L2, and in an index without
+    /// codes, as [`Self::Embeddings`].
+    Codes,
+    /// The embeddings.
+    Embeddings,
+}
+
+impl Rescoring {
+    /// Every choice, the default first.
+    pub const ALL: [Rescoring; 3] = [Rescoring::Auto, Rescoring::Codes, Rescoring::Embeddings];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Rescoring::Auto => "auto",
+            Rescoring::Codes => "codes",
+            Rescoring::Embeddings => "embeddings",
+        }
+    }
+
+    fn is_auto(&self) -> bool {
+        *self == Rescoring::Auto
+    }
+}
+
+impl std::str::FromStr for Rescoring {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        let found = Rescoring::ALL.into_iter().find(|rescoring| rescoring.name() == word);
+        found.ok_or_else(|| format!("unknown rescoring {word:?}: expected auto, codes or embeddings"))
+    }
+}
+
 /// How the graph was built.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -122,6 +163,9 @@ pub struct BuildFacts {
     pub ef_construction: u32,
     /// Seed of the random layers.
     pub seed: u64,
+    /// What the build was asked to score results with.
+    #[serde(default, skip_serializing_if = "Rescoring::is_auto")]
+    pub rescoring: Rescoring,
 }
 
 impl BuildFacts {

@@ -60,7 +60,7 @@ pub use error::IndexError;
 pub use format::{FILTER_VERSION, FORMAT_VERSION, HEADER_BYTES, MARKS_VERSION, WORD_SLOTS_VERSION};
 pub use mapped_sections::CheckedUpTo;
 pub use metadata::{
-    AttributeKind, AttributeSchema, BuildFacts, CodeCheck, HeldOutRecall, Metadata, RepairReport,
+    AttributeKind, AttributeSchema, BuildFacts, CodeCheck, HeldOutRecall, Metadata, RepairReport, Rescoring,
     TrainingReport,
 };
 pub use opening::{MAX_DEGREE, MAX_MOST_COPIED};

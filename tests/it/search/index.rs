@@ -3,10 +3,10 @@
 use proptest::prelude::*;
 use shortlist::base::interrupt::Interrupt;
 use shortlist::base::metric::Metric;
-use shortlist::build::{BuildParams, Builder, Rescoring};
+use shortlist::build::{BuildParams, Builder};
 use shortlist::dataset::{Embeddings, EmbeddingsView, Rows};
 use shortlist::graph::{GraphView, Scan as _, Scorer, Scratch, Width, traverse};
-use shortlist::index::Index;
+use shortlist::index::{Index, Rescoring};
 use shortlist::kernel::normalize;
 use shortlist::recall::ground_truth;
 use shortlist::search::{Effort, Plan, SearchParams, SearchParamsError, Searcher};

@@ -13,9 +13,9 @@ use shortlist::attributes::Columns;
 use shortlist::base::id::NodeId;
 use shortlist::base::interrupt::Interrupt;
 use shortlist::base::metric::Metric;
-use shortlist::build::{BuildParams, Rescoring};
+use shortlist::build::BuildParams;
 use shortlist::dataset::Embeddings;
-use shortlist::index::{HEADER_BYTES, Index, IndexError, Section, SectionKind, verify};
+use shortlist::index::{HEADER_BYTES, Index, IndexError, Rescoring, Section, SectionKind, verify};
 use shortlist::node_set::{CountedSet, NodeSet};
 use shortlist::search::{Effort, Interest, NodeRules, Plan, SearchParams, Searcher, Segment};
 
