@@ -10,7 +10,7 @@ use bytemuck::Pod;
 
 use super::error::IndexError;
 use super::format;
-use super::resident::{MemoryMode, Residence, ResidentSections};
+use super::resident::{MemoryMode, Residence, ResidentSections, hot};
 use super::section::{Section, SectionKind, section_label};
 use crate::base::file_identity::FileStamp;
 use crate::base::mapped_file::MappedFile;
@@ -208,6 +208,11 @@ impl MappedSections {
         let copied = self.resident.get_or_init(|| copied);
         copied.sections().for_each(|section| self.file.release(section.range()));
         Ok(copied.residence())
+    }
+
+    /// Bytes of the hot sections.
+    pub(super) fn hot_bytes(&self) -> u64 {
+        hot(&self.sections).map(|section| section.bytes).sum()
     }
 
     /// The memory that the hot sections are read from.

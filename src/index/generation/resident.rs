@@ -58,6 +58,11 @@ pub struct Residence {
     pub huge_pages: bool,
 }
 
+/// Returns those of `sections` that a copy has.
+pub(super) fn hot(sections: &[Section]) -> impl Iterator<Item = &Section> {
+    sections.iter().filter(|section| section.kind.spec().heat != Heat::Cold)
+}
+
 /// A copy of the hot sections.
 #[derive(Debug)]
 pub(super) struct ResidentSections {
@@ -77,7 +82,7 @@ impl ResidentSections {
     ) -> io::Result<(Self, Vec<u32>)> {
         let mut end = 0;
         let mut places = Vec::new();
-        for section in sections.iter().filter(|section| section.kind.spec().heat != Heat::Cold) {
+        for section in hot(sections) {
             places.push((*section, end));
             end = (end + section.bytes as usize).next_multiple_of(ALIGNMENT);
         }

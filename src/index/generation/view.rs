@@ -116,6 +116,24 @@ impl Index {
         self.sections.is_damaged()
     }
 
+    /// Maps the file of this index again: the same generation, without a copy in memory.
+    ///
+    /// # Errors
+    /// If the path does not lead to the file that was opened, or its section table has changed, or as [`Index::open`].
+    /// Always for an index in memory.
+    pub fn reopen(&self) -> Result<Self, IndexError> {
+        let fresh = Self::open(self.path())?;
+        self.check_in_place()?;
+        let path = || self.path().to_owned();
+        if fresh.sections.stamp() != self.sections.stamp() {
+            return Err(Displaced::Replaced { path: path() }.into());
+        }
+        if fresh.sections() != self.sections() {
+            return Err(Displaced::Changed { path: path() }.into());
+        }
+        Ok(fresh)
+    }
+
     /// The checksum of the section table, which contains the checksums of all sections: two generations with the same
     /// table checksum and the same length are the same.
     pub fn table_crc32c(&self) -> u32 {
@@ -159,6 +177,11 @@ impl Index {
     /// If there is not enough memory or a checksum differs; then the map stays in use.
     pub fn make_resident(&self) -> Result<Residence, IndexError> {
         self.sections.make_resident()
+    }
+
+    /// Bytes that [`Index::make_resident`] copies.
+    pub fn hot_bytes(&self) -> u64 {
+        self.sections.hot_bytes()
     }
 
     /// The memory that the hot sections are read from.
