@@ -139,6 +139,7 @@ pub mod service;
 pub mod synth;
 
 pub use attributes::Value;
+pub use base::available_memory::AvailableMemory;
 pub use base::element::Dtype;
 pub use base::id::VideoId;
 pub use base::instant::Instant;
@@ -151,9 +152,10 @@ pub use dataset::{
 pub use embedded::{Index, IndexBuilder};
 pub use engine::{
     Budget, Candidate, Completeness, Effort, Engine, EngineError, EngineOptions, Explanation, Field,
-    GateOptions, IndexStatus, Interest, Limits, LiveRecall, LiveStatus, Lookup, Loss, Plan, Query, Readiness,
-    RebuildOptions, RebuildState, RebuildStatus, Refresh, Removal, ReturnAttributes, Rule, SampleOptions,
-    SearchRequest, SearchResponse, SearchStats, Seed, Shortfall, StoredVideo, WriteMode, Written,
+    GateOptions, IndexStatus, Interest, Limits, LiveRecall, LiveStatus, Lookup, Loss, MemoryGauge,
+    MemoryPolicy, Plan, Query, Readiness, RebuildOptions, RebuildState, RebuildStatus, Refresh, Removal,
+    ReturnAttributes, Rule, SampleOptions, SearchRequest, SearchResponse, SearchStats, Seed, Shortage,
+    Shortfall, StoredVideo, WriteMode, Written,
 };
 pub use index::{AttributeKind, AttributeSchema, MemoryMode};
 pub use live::{Mutation, Upsert};

@@ -6,6 +6,7 @@
 //! | `metric.rs`      | the score of a video for a query |
 //! | `element.rs`     | the types that an embedding component is stored in |
 //! | `mapped_file.rs` | read-only memory maps, and memory on huge pages |
+//! | `available_memory.rs` | how much memory this process may still take |
 //! | `map_guard.rs`   | lost pages of a mapped file: a mark instead of the end of the process |
 //! | `staged_file.rs` | files that are written under a temporary name, then renamed |
 //! | `instant.rs`     | points in time of the years -9999 to 9999 |
@@ -23,6 +24,7 @@
 //! | `sync.rs`        | locks, threads and published values, which tests can interleave |
 //! | `text.rs`        | untrusted text: length limit, control characters |
 
+pub mod available_memory;
 pub mod clock;
 #[cfg(feature = "server")]
 pub(crate) mod duration;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use indicatif::{HumanCount, ProgressBar, ProgressFinish, ProgressState, ProgressStyle};
 
 use crate::build::Progress;
+use crate::engine::Shortage;
 use crate::index::Residence;
 
 /// Creates a bar for one phase of `total` steps. Shows nothing if standard error is not a terminal. A bar that is dropped
@@ -80,6 +81,11 @@ fn end(bar: &ProgressBar, is_early: bool) {
 pub fn report_residence(name: &str, Residence { bytes, huge_pages }: Residence) {
     let advised = if huge_pages { "advised" } else { "refused" };
     note!("{name}: resident: {bytes} bytes, huge pages {advised}");
+}
+
+/// Reports on standard error that no index was copied into memory.
+pub fn report_mapped(shortage: &Shortage) {
+    note!("mapped: {shortage}");
 }
 
 #[cfg(test)]

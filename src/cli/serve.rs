@@ -14,8 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{audit, sample};
 use crate::config::telemetry;
 use crate::config::{ConfigError, ServeConfig, key_file};
-use crate::engine::Engine;
-use crate::index::MemoryMode;
+use crate::engine::{Engine, MemoryPolicy};
 use crate::service::{self, Access, AccessOptions, Listeners};
 
 /// The name of an index that is configured without a name.
@@ -40,10 +39,10 @@ pub struct Arguments {
     /// Number of search threads; 0 for one per core.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
-    /// The memory to search: mapped (the file), or resident (a copy on huge pages, made in the background)
-    /// [default: mapped].
+    /// The memory to search: auto (a copy on huge pages, made in the background, while there is enough memory, else the
+    /// file), mapped (the file), or resident (the copy) [default: auto].
     #[arg(long, value_name = "MODE")]
-    memory: Option<MemoryMode>,
+    memory: Option<MemoryPolicy>,
 }
 
 /// Serves until SIGTERM or SIGINT.

@@ -23,7 +23,8 @@
 //! audit = ""                      # record of changes and refusals: a file, "stderr" or "off"; default: "stderr" with
 //!                                 # keys or tokens, else "off"
 //! threads = 0                     # threads of the compute pool; 0 for one per core
-//! memory = "mapped"               # or "resident": search a copy in memory, on huge pages
+//! memory = "auto"                 # search a copy in memory, on huge pages, while there is enough memory, else the mapped
+//!                                 # file; "mapped": always the file; "resident": always the copy
 //! poll_interval = "1s"            # interval at which to look for new publications
 //! drain_timeout = "10s"           # how long calls in flight may continue at shutdown
 //! log = "info"                    # which events to log, in the syntax of RUST_LOG
@@ -131,8 +132,7 @@ use serde::Deserialize;
 
 use crate::base::duration::duration;
 use crate::base::whole::whole;
-use crate::engine::{EngineOptions, GateOptions, RebuildOptions, SampleOptions};
-use crate::index::MemoryMode;
+use crate::engine::{EngineOptions, GateOptions, MemoryGauge, MemoryPolicy, RebuildOptions, SampleOptions};
 use crate::service::{Access, AccessOptions, Audit, ConnectionOptions, KeyOptions, ServiceOptions};
 
 pub use self::access::{JwtConfig, TlsConfig};
@@ -170,7 +170,7 @@ pub struct ServeConfig {
     #[serde(deserialize_with = "whole")]
     pub threads: usize,
     /// The memory that searches read.
-    pub memory: MemoryMode,
+    pub memory: MemoryPolicy,
     /// The interval at which to look for new publications.
     #[serde(deserialize_with = "duration")]
     pub poll_interval: Duration,
@@ -211,7 +211,7 @@ impl Default for ServeConfig {
             jwt: JwtConfig::default(),
             indexes: BTreeMap::new(),
             threads: 0,
-            memory: MemoryMode::default(),
+            memory: MemoryPolicy::Auto,
             poll_interval: service.poll_interval,
             drain_timeout: service.drain_timeout,
             log: "info".to_owned(),
@@ -234,6 +234,7 @@ impl ServeConfig {
             threads: self.threads,
             limits: self.limits.engine,
             memory: self.memory,
+            memory_gauge: MemoryGauge::default(),
             is_writable: true,
             rebuild: self.rebuild.clone(),
             gate: self.gate.clone(),

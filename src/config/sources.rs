@@ -83,7 +83,7 @@ mod tests {
 
     use super::*;
     use crate::config::telemetry::LogFormat;
-    use crate::index::MemoryMode;
+    use crate::engine::MemoryPolicy;
     use crate::service::{Access, OwnLimits, Role};
 
     fn variables(of: &[(&str, &str)]) -> HashMap<String, String> {
@@ -122,7 +122,7 @@ mod tests {
         .unwrap();
         let mut expected = ServeConfig {
             threads: 3,
-            memory: MemoryMode::Resident,
+            memory: MemoryPolicy::Resident,
             poll_interval: Duration::from_millis(250),
             drain_timeout: Duration::from_secs(2),
             log_format: LogFormat::Json,
@@ -133,7 +133,7 @@ mod tests {
         expected.limits.engine.max_seeds = 5;
         assert_eq!(config, expected);
         assert_eq!(config.engine_options().limits.max_k, 20);
-        assert_eq!(config.engine_options().memory, MemoryMode::Resident);
+        assert_eq!(config.engine_options().memory, MemoryPolicy::Resident);
         assert_eq!(config.service_options(Access::default()).drain_timeout, Duration::from_secs(2));
     }
 

@@ -10,6 +10,7 @@
 //! | `publish/`   | which generation answers: checks, quality gate, swap, removal |
 //! | `rebuild/`   | the next generation, built while the current one answers |
 //! | `options.rs` | how an engine is set up |
+//! | `memory.rs`  | when generations are copied into memory, and when the copies are given back |
 //! | `status.rs`  | the state of the indexes |
 //! | `supervise.rs` | panics of background work |
 //! | `error.rs`   | why a request has no answer |
@@ -17,6 +18,7 @@
 
 mod error;
 mod field;
+mod memory;
 mod options;
 mod publish;
 mod query;
@@ -43,6 +45,7 @@ use write::catalog::{Target, look_up, read_only};
 pub use crate::search::{Loss, Plan, Shortfall};
 pub use error::EngineError;
 pub use field::Field;
+pub use memory::{MemoryGauge, MemoryPolicy, Shortage, Size};
 pub use options::{EngineOptions, GateOptions, Limits, RebuildOptions, SampleOptions};
 pub use publish::continuity::Predecessor;
 pub use publish::refresh::Refresh;
@@ -94,7 +97,11 @@ impl Engine {
             .build()
             .map_err(EngineError::Threads)?;
         let supervisor = Arc::<Supervisor>::default();
-        let background = Background { pool: Arc::new(background), supervisor: Arc::clone(&supervisor) };
+        let background = Background {
+            pool: Arc::new(background),
+            supervisor: Arc::clone(&supervisor),
+            copying: Arc::default(),
+        };
         let options = Arc::new(options);
         let (mut indexes, mut refused) = (BTreeMap::new(), Vec::new());
         for (name, dir) in &options.indexes {
@@ -415,8 +422,8 @@ impl Engine {
     /// generation takes over; without one, the index is out of service until one is published or activated. A new
     /// publication is checked, warmed and measured before it is swapped in; each one that cannot be served is reported
     /// once, and the current generation goes on serving. A new calibration of the current generation is loaded. Then
-    /// the generation is copied into memory if configured, large delta segments are compacted, and a rebuild starts if
-    /// one is due.
+    /// the generation is copied into memory, or the copy is given back, as [`MemoryPolicy`] says; large delta segments
+    /// are compacted, and a rebuild starts if one is due.
     ///
     /// An index whose folder, log, manifest or generation file was removed is read-only until the files are back. If they
     /// were replaced, or the index is not open, the folder is opened as by [`Engine::open`]; what replaced another folder

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use crate::index::MemoryMode;
+use crate::engine::memory::{MemoryGauge, MemoryPolicy};
 
 /// The options of an engine.
 #[derive(Clone, Debug, Default)]
@@ -18,7 +18,9 @@ pub struct EngineOptions {
     /// Limits of requests.
     pub limits: Limits,
     /// The memory that generations are searched in.
-    pub memory: MemoryMode,
+    pub memory: MemoryPolicy,
+    /// Where to read how much memory there is.
+    pub memory_gauge: MemoryGauge,
     /// Whether to open the logs: accept writes and return earlier ones. No other process can open the same logs.
     pub is_writable: bool,
     /// When and how the next generation of an index is built from its writes.

@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
+
 use crate::base::panics::{Panicked, caught};
 use crate::engine::error::EngineError;
 use crate::index::{RefusalReason, StoreError};
@@ -93,6 +95,9 @@ pub(crate) struct Background {
     /// Threads of low priority.
     pub(crate) pool: Arc<rayon::ThreadPool>,
     pub(crate) supervisor: Arc<Supervisor>,
+    /// Locked while an index decides about its copy in memory, and makes it or gives it back: the next one finds the
+    /// memory that is left.
+    pub(crate) copying: Arc<Mutex<()>>,
 }
 
 #[cfg(test)]

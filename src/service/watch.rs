@@ -11,8 +11,9 @@ use tokio::time::{Interval, MissedTickBehavior};
 
 use super::metrics;
 use super::shared::Shared;
+use crate::base::available_memory::AvailableMemory;
 use crate::base::panics::Panicked;
-use crate::engine::{Refresh, Supervisor, Task};
+use crate::engine::{Refresh, Size, Supervisor, Task};
 use crate::index::Residence;
 
 /// The share of one core's time for measuring recall.
@@ -154,6 +155,17 @@ fn log(refresh: &Refresh) {
         }
         Refresh::StaysMapped { index, generation, error } => {
             tracing::error!(index, generation, %error, "cannot copy the generation into memory; it keeps serving from the mapped file");
+        }
+        Refresh::NotCopied { index, generation, shortage } => {
+            tracing::info!(index, generation, %shortage, "not enough memory for a copy of the generation; it is served from the mapped file");
+        }
+        Refresh::GivenBack { index, generation, bytes, memory } => {
+            let AvailableMemory { total, available } = *memory;
+            let (copy, available, total) = (Size(*bytes), Size(available), Size(total));
+            tracing::warn!(index, generation, %copy, %available, %total, "memory became short: gave the copy of the generation back; it is served from the mapped file");
+        }
+        Refresh::StaysResident { index, generation, error } => {
+            tracing::error!(index, generation, %error, "memory became short, but the file of the generation cannot be mapped again; its copy keeps serving");
         }
     }
 }

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{bail, ensure};
 use clap::ArgGroup;
 
+use crate::cli::progress::report_mapped;
+use crate::engine::{MemoryGauge, MemoryPolicy};
 use crate::eval::is_printable;
-use crate::index::MemoryMode;
 use crate::search::Plan;
 
 /// The name of a single index that was given without a name.
@@ -71,9 +72,10 @@ pub struct Arguments {
     /// Default: the plan that is expected to be fastest.
     #[arg(long)]
     pub(super) plan: Option<Plan>,
-    /// The memory to search: mapped (the file), or resident (a copy of the hot sections on huge pages).
-    #[arg(long, default_value = "mapped")]
-    pub(super) memory: MemoryMode,
+    /// The memory to search: auto (a copy of the hot sections on huge pages if there is enough memory for all indexes,
+    /// else the file), mapped (the file), or resident (the copy).
+    #[arg(long, default_value = "auto")]
+    memory: MemoryPolicy,
     /// Reports that an earlier run wrote with --json, in addition to, or instead of, measuring indexes.
     #[arg(long, value_name = "FILE")]
     pub(super) from: Vec<PathBuf>,
@@ -111,6 +113,18 @@ impl Arguments {
             found.push((name, dir));
         }
         Ok(found)
+    }
+
+    /// Decides whether indexes are copied into memory, and reports it if they are not for lack of it. `hot_bytes` is the
+    /// size of all copies: figures are comparable only if all indexes are copied or none.
+    pub(super) fn is_resident(&self, hot_bytes: u64) -> bool {
+        match self.memory {
+            MemoryPolicy::Mapped => false,
+            MemoryPolicy::Resident => true,
+            MemoryPolicy::Auto => {
+                MemoryGauge::default().check_room(hot_bytes).inspect_err(report_mapped).is_ok()
+            }
+        }
     }
 
     /// Returns the numbers of threads, ascending and without duplicates.

@@ -21,7 +21,7 @@ use self::tables::{points, summary};
 use super::progress::report_residence;
 use crate::dataset::{Embeddings, Neighbors};
 use crate::eval::{Comparison, Report, Sweep, SweepRow, read_reports, sweep};
-use crate::index::{Index, IndexStore, Manifest, MemoryMode};
+use crate::index::{Index, IndexStore, Manifest};
 
 pub use self::arguments::Arguments;
 
@@ -119,10 +119,11 @@ fn measure(arguments: &Arguments, queries: &Path, truth: &Path) -> anyhow::Resul
             plan(*threads).check(index, queries.view(), &truth).with_context(|| name.clone())?;
         }
     }
+    let is_resident = arguments.is_resident(indexes.iter().map(|(_, _, index)| index.hot_bytes()).sum());
     let mut reports = Vec::new();
     for (name, manifest, index) in &indexes {
         index.populate();
-        if arguments.memory == MemoryMode::Resident {
+        if is_resident {
             report_residence(name, index.make_resident()?);
         }
         for threads in &counts {

@@ -1,6 +1,6 @@
 //! Measures requests with rules, answered by an engine in this process.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use jiff::Timestamp;
@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::arguments::Arguments;
 use crate::cli::progress::{self, report_residence};
 use crate::dataset::Embeddings;
-use crate::engine::{Engine, EngineOptions, Limits, Refresh};
+use crate::engine::{Engine, EngineOptions, Limits, MemoryPolicy, Refresh};
 use crate::eval::{
     ExactAnswers, Report, RequestSweep, Requests, SweepRow, Target, Violation, sweep_requests,
 };
@@ -25,7 +25,6 @@ pub(super) fn measure(arguments: &Arguments, path: &Path) -> anyhow::Result<Vec<
         // The threads of the measurement search. The pool of the engine is not used.
         threads: 1,
         limits: Limits::default(),
-        memory: arguments.memory,
         // Only the generation is measured, and a server may be writing to the index.
         is_writable: false,
         ..EngineOptions::default()
@@ -35,7 +34,12 @@ pub(super) fn measure(arguments: &Arguments, path: &Path) -> anyhow::Result<Vec<
     let view = queries.as_ref().map(Embeddings::view);
     ensure!(arguments.limit != Some(0), "limit: expected at least one");
     let requests = Requests::read(path, view, Timestamp::now(), arguments.limit)?;
-    let engine = Engine::open(options)?;
+    // The engine reports an index that does not open.
+    let hot_bytes =
+        |(_, dir): &(_, PathBuf)| Some(IndexStore::new(dir.clone()).open_current().ok()?.1.hot_bytes());
+    let is_resident = arguments.is_resident(names.iter().filter_map(hot_bytes).sum());
+    let memory = if is_resident { MemoryPolicy::Resident } else { MemoryPolicy::Mapped };
+    let engine = Engine::open(EngineOptions { memory, ..options })?;
     warm(&engine)?;
     let counts = arguments.all_threads();
     let plan = |threads| RequestSweep {

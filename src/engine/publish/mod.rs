@@ -20,6 +20,8 @@
 //! | `activation.rs`      | a generation that an operator chose does |
 //! | `checked.rs`         | compares the checksums of the generation that answers, and replaces it if it is damaged |
 //! | `published.rs`       | what was published takes the place of the generation that answers |
+//! | `residence.rs`       | the generation that answers is copied into memory, or the copy is given back |
+//! | `residence_progress.rs` | what was decided about that copy |
 //! | `state.rs`           | the state of an open index: attached to its files, writable, ready |
 //! | `hosted.rs`          | one named index: opens its folder, again if its files were replaced |
 //! | `next_generation.rs` | runs a rebuild of a served index and publishes it |
@@ -34,6 +36,8 @@ pub(crate) mod next_generation;
 mod published;
 mod quality_gate;
 pub(crate) mod refresh;
+mod residence;
+mod residence_progress;
 mod scrub;
 mod servable;
 pub(crate) mod served;

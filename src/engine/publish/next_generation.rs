@@ -48,9 +48,15 @@ fn rebuild(served: &ServedIndex, progress: &RebuildProgress) -> Result<(), Rebui
     let started = Instant::now();
     progress.begin("gathering videos", 1);
     let options = served.rebuilder().options();
-    let input = served.shared().with_live(|live| live.rebuild_input(settled_now()));
+    let shared = served.shared();
+    let (usage, mut input) = shared
+        .with_live(|live| (Arc::clone(&shared.current.load().usage), live.rebuild_input(settled_now())));
     progress.set_bad_records(input.parked);
-    let base = input.kept.first().map(|(base, _)| Arc::clone(base)).ok_or(RowsError::NoVideos)?;
+    // So that a copy in memory can be given back while the rebuild runs.
+    if served.gives_back() {
+        input.reopen_base().map_err(StoreError::from).map_err(PublishError::from)?;
+    }
+    let (base, _) = input.kept.first().ok_or(RowsError::NoVideos)?;
     // Otherwise damaged bytes would be copied under new, valid checksums.
     base.check_checksums().map_err(StoreError::from).map_err(PublishError::from)?;
     let source = Source { name: served.name(), store: served.store(), sample: served.sample(), options };
@@ -77,5 +83,5 @@ fn rebuild(served: &ServedIndex, progress: &RebuildProgress) -> Result<(), Rebui
     if progress.is_cancelled() {
         return Err(BuildError::Cancelled.into());
     }
-    Ok(served.publish(base, built)?)
+    Ok(served.publish(&usage, built)?)
 }

@@ -9,6 +9,7 @@ use crate::engine::publish::refresh::Refresh;
 use crate::engine::publish::servable::check_position;
 use crate::engine::publish::served::{Progress, ServedIndex, Uncalibrated};
 use crate::engine::query::snapshot::{Snapshot, check_and_warm};
+use crate::engine::query::usage::Usage;
 use crate::engine::rebuild::build::Built;
 use crate::engine::rebuild::error::PublishError;
 use crate::engine::supervise::Task;
@@ -21,11 +22,11 @@ struct Swapped {
 }
 
 impl ServedIndex {
-    /// Publishes a rebuild of `base` and swaps it in, if `base` is still current.
+    /// Publishes a rebuild of the generation with this usage and swaps it in, if that is still current.
     ///
     /// # Errors
     /// Why the rebuild does not answer.
-    pub(crate) fn publish(&self, base: Arc<Index>, built: Built) -> Result<(), PublishError> {
+    pub(crate) fn publish(&self, base: &Arc<Usage>, built: Built) -> Result<(), PublishError> {
         let Built { staged, times, measured } = built;
         let mut progress = self.progress.lock();
         let check_attached =
@@ -33,9 +34,8 @@ impl ServedIndex {
         check_attached()?;
         // A publication by somebody else in the meantime wins.
         let mut events = self.load_published(&mut progress);
-        let is_current = Arc::ptr_eq(&self.shared.current.load().index, &base);
-        // The swap waits until nothing uses the old generation.
-        drop(base);
+        // The usage is that of one generation since it was opened, also if its file is mapped again meanwhile.
+        let is_current = Arc::ptr_eq(&self.shared.current.load().usage, base);
         let publish = || {
             if !is_current {
                 return Err(PublishError::Superseded);

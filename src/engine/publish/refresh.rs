@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use crate::base::available_memory::AvailableMemory;
 use crate::engine::error::EngineError;
-use crate::index::{IndexError, Residence};
+use crate::engine::memory::Shortage;
+use crate::index::{IndexError, Residence, StoreError};
 
 /// One change by a refresh.
 #[derive(Debug)]
@@ -109,5 +111,34 @@ pub enum Refresh {
         generation: u64,
         /// Why not.
         error: IndexError,
+    },
+    /// There is not enough memory for a copy of the current generation; the mapped file is searched until there is.
+    NotCopied {
+        /// The index.
+        index: String,
+        /// The generation that answers.
+        generation: u64,
+        /// What a copy needs, and what there is.
+        shortage: Shortage,
+    },
+    /// Memory became short, so the copy of the current generation was given back; the mapped file is searched again.
+    GivenBack {
+        /// The index.
+        index: String,
+        /// The generation that answers.
+        generation: u64,
+        /// Bytes of the copy.
+        bytes: u64,
+        /// How much memory there was.
+        memory: AvailableMemory,
+    },
+    /// Memory became short, but the file of the current generation cannot be mapped again; the copy is still searched.
+    StaysResident {
+        /// The index.
+        index: String,
+        /// The generation that answers.
+        generation: u64,
+        /// Why not.
+        error: StoreError,
     },
 }

@@ -7,7 +7,7 @@
 //!                                                     └─► refused: the current one goes on serving
 //! ```
 //!
-//! A generation is served from the mapped file, and from a copy in memory once that is made, if it is configured.
+//! A generation is served from the mapped file, or from a copy in memory: `residence.rs` decides.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,10 +18,12 @@ use parking_lot::Mutex;
 
 use crate::base::file_identity::OpenFolder;
 use crate::engine::error::EngineError;
+use crate::engine::memory::{MemoryGauge, MemoryPolicy};
 use crate::engine::options::EngineOptions;
 use crate::engine::publish::continuity::Next;
 use crate::engine::publish::quality_gate::QualityGate;
 use crate::engine::publish::refresh::Refresh;
+use crate::engine::publish::residence_progress::ResidenceProgress;
 use crate::engine::publish::scrub::Scrub;
 use crate::engine::publish::serving::Serving;
 use crate::engine::publish::start::Start;
@@ -31,7 +33,7 @@ use crate::engine::rebuild::sampled::QuerySample;
 use crate::engine::supervise::Background;
 use crate::engine::write::log::{FoundLog, WriteLog};
 use crate::engine::write::shared::Shared;
-use crate::index::{IndexStore, MemoryMode, PublishReason, StoreError};
+use crate::index::{IndexStore, PublishReason, StoreError};
 
 /// A folder of generations, and the one that answers.
 #[derive(Debug)]
@@ -39,7 +41,8 @@ pub(crate) struct ServedIndex {
     pub(super) name: String,
     pub(super) store: IndexStore,
     pub(super) folder: Arc<OpenFolder>,
-    memory: MemoryMode,
+    pub(super) memory: MemoryPolicy,
+    pub(super) memory_gauge: MemoryGauge,
     pub(super) background: Background,
     pub(super) shared: Arc<Shared>,
     pub(super) log: WriteLog,
@@ -67,8 +70,8 @@ pub(super) struct Progress {
     pub(super) uncalibrated: Option<Uncalibrated>,
     /// Whether the checksums of the current generation were compared.
     pub(super) checked: bool,
-    /// Whether a copy of the current generation was made or tried.
-    pub(super) copied: bool,
+    /// What was decided about a copy of the current generation in memory.
+    pub(super) residence: ResidenceProgress,
 }
 
 /// A publication that was refused only because it has no calibration.
@@ -111,6 +114,7 @@ impl ServedIndex {
             folder,
             store,
             memory: options.memory,
+            memory_gauge: options.memory_gauge.clone(),
             background: background.clone(),
             shared,
             log,
@@ -213,7 +217,7 @@ impl ServedIndex {
     }
 
     /// Checks the generation that the start opened, serves the newest manifest that was not tried yet, loads the newest
-    /// calibration, and copies the generation into memory if configured. Appends what changed to `events`. Returns false
+    /// calibration, and copies the generation into memory or gives the copy back. Appends what changed to `events`. Returns false
     /// if it did nothing because a swap is being prepared.
     pub(crate) fn refresh(&self, events: &mut Vec<Refresh>) -> bool {
         events.append(&mut self.events.lock());
@@ -222,24 +226,12 @@ impl ServedIndex {
         events.extend(self.check_start(&mut progress));
         events.extend(self.load_published(&mut progress));
         events.extend(self.recalibrate());
-        events.extend(self.copy(&mut progress));
+        events.extend(self.settle_residence(&mut progress.residence));
         if self.check_in_place().is_ok() {
             self.log.retry();
         }
         self.shared.compact(&self.background.pool);
         true
-    }
-
-    fn copy(&self, progress: &mut Progress) -> Option<Refresh> {
-        let snapshot = self.snapshot().ok()?;
-        if self.memory == MemoryMode::Mapped || std::mem::replace(&mut progress.copied, true) {
-            return None;
-        }
-        let (index, generation) = (self.name.clone(), snapshot.manifest.generation);
-        Some(match snapshot.index.make_resident() {
-            Ok(residence) => Refresh::Resident { index, generation, residence },
-            Err(error) => Refresh::StaysMapped { index, generation, error },
-        })
     }
 
     /// Loads a newer calibration of the current generation if there is one.

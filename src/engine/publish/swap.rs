@@ -35,7 +35,8 @@ impl ServedIndex {
         self.rebuilder.cancel();
         let before = self.background.pool.install(|| self.shared.swap(checked, &log))?;
         self.sample.begin_generation(manifest, is_same_model);
-        (progress.checked, progress.copied, progress.uncalibrated) = (true, false, None);
+        (progress.checked, progress.uncalibrated) = (true, None);
+        progress.residence.begin_generation();
         self.serving.swapped();
         wait_for_searches(old);
         self.tidy(before.generation);
@@ -104,7 +105,8 @@ mod tests {
 
     fn open(dir: &Path) -> ServedIndex {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-        let background = Background { pool: Arc::new(pool), supervisor: Arc::default() };
+        let background =
+            Background { pool: Arc::new(pool), supervisor: Arc::default(), copying: Arc::default() };
         let options = EngineOptions { is_writable: true, ..EngineOptions::default() };
         ServedIndex::open("videos".to_owned(), dir.to_owned(), &options, &background).unwrap()
     }

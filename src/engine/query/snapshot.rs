@@ -133,6 +133,11 @@ impl Snapshot {
         }
     }
 
+    /// The same generation with another delta, which has the generation mapped again.
+    pub(crate) fn with_base(&self, live: &LiveState) -> Self {
+        Self { index: Arc::clone(&live.segments.base().index), ..self.with_live(live) }
+    }
+
     /// The same generation and delta without the videos that expire until `now`, in microseconds since 1970.
     pub(crate) fn expired(&self, now: i64) -> Self {
         let mut segments = self.segments.clone();

@@ -149,6 +149,11 @@ impl QuerySample {
         users.flatten().copied().collect()
     }
 
+    /// Drops the answers that wait to be compared, and with them their snapshots.
+    pub(crate) fn drop_waiting(&self) {
+        self.state.lock().waiting.clear();
+    }
+
     /// Starts over for the generation of `manifest`: drops measured recall and, if the embedding model changed, the
     /// users.
     pub(crate) fn begin_generation(&self, manifest: u64, is_same_model: bool) {

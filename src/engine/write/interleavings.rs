@@ -209,6 +209,68 @@ fn snapshots_have_every_answered_write_before_during_and_after_a_swap() {
     });
 }
 
+/// The generation is mapped again while videos are written and searched, and a swap and another map compete with it.
+#[test]
+fn a_generation_that_is_mapped_again_loses_no_write() {
+    let (base, rebuilt) = (generation(0, 0, None), generation(1, 1, None));
+    explore(move || {
+        let log = MemoryLog::new(slowly);
+        let source = {
+            let log = Arc::clone(&log);
+            move || Ok(Some(Arc::clone(&log) as Arc<dyn MutationLog>))
+        };
+        let shared = Arc::new(Shared::new(snapshot(&base), &source).unwrap());
+        let apply = Arc::clone(&shared);
+        let group = GroupCommit::new(Arc::clone(&log) as _, move |entries| {
+            apply.apply(entries).unwrap();
+        });
+        group.write(vec![Mutation::Delete(VideoId(0))]).unwrap();
+        let before = Arc::clone(&shared.current.load_full().index);
+        let written = Arc::clone(&shared);
+        let mut threads = vec![thread::spawn(move || {
+            let upsert = Mutation::Upsert(Upsert::new(VideoId(9), [0.5, 0.5]));
+            for mutation in [Mutation::Takedown(VideoId(1)), upsert, Mutation::Delete(VideoId(2))] {
+                let sequence = group.write(vec![mutation]).unwrap();
+                assert!(written.unexpired().sequence >= sequence);
+            }
+        })];
+        let searched = Arc::clone(&shared);
+        threads.push(thread::spawn(move || {
+            let mut last = 1;
+            for _ in 0..4 {
+                let snapshot = searched.unexpired();
+                assert_whole(&snapshot);
+                assert!(snapshot.sequence >= last, "an older snapshot");
+                assert!(!has(&snapshot, 0), "a deleted video");
+                last = snapshot.sequence;
+            }
+        }));
+        let mapped = Arc::new(Mutex::new(0));
+        for _ in 0..2 {
+            let (shared, before, mapped) = (Arc::clone(&shared), Arc::clone(&before), Arc::clone(&mapped));
+            let fresh = Index::in_memory(Path::new("generation"), &base).unwrap();
+            threads.push(thread::spawn(move || {
+                *mapped.lock() += usize::from(shared.replace_map(&before, fresh));
+            }));
+        }
+        let swapped = Arc::clone(&shared);
+        let next = snapshot(&rebuilt);
+        threads.push(thread::spawn(move || drop(swapped.swap(next, &source).unwrap())));
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+
+        assert!(*mapped.lock() <= 1, "one that is not current is not replaced");
+        let end = shared.unexpired();
+        assert_whole(&end);
+        assert_eq!(
+            (end.sequence, end.index.len()),
+            (log.last_sequence(), 4),
+            "the rebuilt generation serves"
+        );
+        let found: Vec<u64> = (0..10).filter(|video| has(&end, *video)).collect();
+        assert_eq!(found, [3, 4, 9]);
+    });
+}
+
 /// Explores writes and a swap while the current snapshot is `outdated` about video 4, which expires at `expires_at`: searches
 /// and the background correct it.
 fn explore_expiry(expires_at: i64, outdated: fn(&Snapshot) -> Snapshot) {

@@ -9,7 +9,7 @@ use crate::base::id::VideoId;
 use crate::base::sync::{ArcSwap, Mutex};
 use crate::engine::error::EngineError;
 use crate::engine::query::snapshot::Snapshot;
-use crate::index::{IndexStore, Manifest};
+use crate::index::{Index, IndexStore, Manifest};
 use crate::live::delta::state::{ApplyError, LiveState, MERGED_BY_WRITES};
 use crate::live::{Entry, MutationLog};
 
@@ -122,6 +122,20 @@ impl Shared {
         let snapshot = Arc::new(current.with_calibration(calibrated));
         self.current.store(Arc::clone(&snapshot));
         Some(snapshot)
+    }
+
+    /// Serves `index`, which is `before` mapped again, in its place. Returns false if that is not current; then nothing
+    /// changes. Searches that began before use `before` to their end.
+    pub(crate) fn replace_map(&self, before: &Arc<Index>, index: Index) -> bool {
+        let mut live = self.live.lock();
+        let current = self.current.load();
+        if !Arc::ptr_eq(&current.index, before) {
+            return false;
+        }
+        live.segments.set_base(Arc::new(index));
+        live.expire(Timestamp::now());
+        self.current.store(Arc::new(current.with_base(&live)));
+        true
     }
 
     /// Tombstones expired videos, and compacts the segments that are too large to be merged by writes, on `pool`. Writes

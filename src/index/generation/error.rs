@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::section::SectionKind;
+use crate::base::file_identity::Displaced;
 
 /// Why a generation file cannot be written, opened or trusted.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +17,9 @@ pub enum IndexError {
         /// The error.
         r#source: io::Error,
     },
+    /// The path does not lead to the file that was opened.
+    #[error(transparent)]
+    Displaced(#[from] Displaced),
     /// The file is not an index.
     #[error("{}: not a Shortlist index: expected magic {expected:?}, found {found:?}", path.display())]
     ForeignFile {

@@ -226,6 +226,11 @@ impl MappedSections {
         Ok(copied.residence())
     }
 
+    /// Bytes of the hot sections.
+    pub(super) fn hot_bytes(&self) -> u64 {
+        self.hot().map(|section| section.bytes).sum()
+    }
+
     /// The memory that the hot sections are read from.
     pub(super) fn memory(&self) -> MemoryMode {
         if self.resident.get().is_some() || self.is_in_memory() {

@@ -6,8 +6,6 @@
 
 use std::io;
 
-use serde::Deserialize;
-
 use super::section::Section;
 use crate::base::mapped_file::HugeMemory;
 
@@ -18,35 +16,12 @@ const CHUNK: usize = 256 << 10;
 const ALIGNMENT: usize = 64;
 
 /// The memory that the hot sections of an index are read from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemoryMode {
     /// The mapped file, whose pages are shared by all processes that map it.
-    #[default]
     Mapped,
     /// Memory of this process: a copy on huge pages, or an index that was never in a file.
     Resident,
-}
-
-impl MemoryMode {
-    /// The name of the mode on the command line and in settings.
-    pub fn name(self) -> &'static str {
-        match self {
-            MemoryMode::Mapped => "mapped",
-            MemoryMode::Resident => "resident",
-        }
-    }
-}
-
-impl std::str::FromStr for MemoryMode {
-    type Err = String;
-
-    fn from_str(word: &str) -> Result<Self, Self::Err> {
-        [MemoryMode::Mapped, MemoryMode::Resident]
-            .into_iter()
-            .find(|mode| mode.name() == word)
-            .ok_or_else(|| format!("unknown memory mode {word:?}: expected mapped or resident"))
-    }
 }
 
 /// The result of [`Index::make_resident`](super::Index::make_resident).

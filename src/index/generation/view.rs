@@ -116,6 +116,24 @@ impl Index {
         self.sections.is_damaged()
     }
 
+    /// Maps the file of this index again: the same generation, without a copy in memory.
+    ///
+    /// # Errors
+    /// If the path does not lead to the file that was opened, or its section table has changed, or as [`Index::open`].
+    /// Always for an index in memory.
+    pub fn reopen(&self) -> Result<Self, IndexError> {
+        let fresh = Self::open(self.path())?;
+        self.check_in_place()?;
+        let path = || self.path().to_owned();
+        if fresh.sections.stamp() != self.sections.stamp() {
+            return Err(Displaced::Replaced { path: path() }.into());
+        }
+        if fresh.sections() != self.sections() {
+            return Err(Displaced::Changed { path: path() }.into());
+        }
+        Ok(fresh)
+    }
+
     /// The checksum of the section table, which contains the checksums of all sections: two generations with the same
     /// table checksum and the same length are the same.
     pub fn table_crc32c(&self) -> u32 {
@@ -130,11 +148,6 @@ impl Index {
     /// Length of the file in bytes.
     pub fn bytes(&self) -> u64 {
         self.sections.file_bytes().len() as u64
-    }
-
-    /// Bytes of the sections that searches read.
-    pub fn hot_bytes(&self) -> u64 {
-        self.sections.hot().map(|section| section.bytes).sum()
     }
 
     /// Reads all pages into memory, the sections that searches read most often first.
@@ -156,7 +169,7 @@ impl Index {
         self.sections.is_in_memory()
     }
 
-    /// Copies graph, codes, embeddings and ids into memory of this process, on huge pages if the system has them, and
+    /// Copies the sections that searches read into memory of this process, on huge pages if the system has them, and
     /// releases their pages of the map. Searches continue during the copy: they read the map until the copy is complete
     /// and its checksums are verified, and the copy after that. Does nothing for an index that is in memory already.
     ///
@@ -164,6 +177,11 @@ impl Index {
     /// If there is not enough memory or a checksum differs; then the map stays in use.
     pub fn make_resident(&self) -> Result<Residence, IndexError> {
         self.sections.make_resident()
+    }
+
+    /// Bytes of the sections that searches read, which [`Index::make_resident`] copies.
+    pub fn hot_bytes(&self) -> u64 {
+        self.sections.hot_bytes()
     }
 
     /// The memory that the hot sections are read from.

@@ -46,6 +46,11 @@ impl Segments {
         &self.0[0]
     }
 
+    /// Replaces the generation by the same one, mapped again. Tombstones and words stay: the nodes are the same.
+    pub(crate) fn set_base(&mut self, index: Arc<Index>) {
+        self.0[0].index = index;
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }

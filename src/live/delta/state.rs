@@ -17,7 +17,7 @@ use jiff::Timestamp;
 
 use crate::base::id::{NodeId, VideoId};
 use crate::build::{BuildError, BuildParams, GRAPH_FROM, Silent, build_in_memory};
-use crate::index::Index;
+use crate::index::{Index, IndexError};
 use crate::live::delta::fits::check_upsert;
 use crate::live::delta::rows::{RowsError, dataset_of, gather};
 use crate::live::delta::segments::{IndexSegment, Segments};
@@ -316,6 +316,19 @@ pub(crate) struct RebuildInput {
     pub(crate) sequence: u64,
     /// Number of upserts left out because they do not fit the generation.
     pub(crate) parked: u64,
+}
+
+impl RebuildInput {
+    /// Maps the generation again, so that it is read from its file and no copy in memory is kept.
+    ///
+    /// # Errors
+    /// If its file was replaced or cannot be opened.
+    pub(crate) fn reopen_base(&mut self) -> Result<(), IndexError> {
+        if let Some((base, _)) = self.kept.first_mut() {
+            *base = Arc::new(base.reopen()?);
+        }
+        Ok(())
+    }
 }
 
 /// Returns the position of the first segment that writes merge.

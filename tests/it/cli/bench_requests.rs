@@ -223,6 +223,36 @@ fn requests_of_seeds_need_no_queries() {
 }
 
 #[test]
+fn bench_says_which_memory_it_measures() {
+    let data = Measurable::new("sq8");
+    let users = data.dataset.files.users_test.to_str().unwrap().to_owned();
+    let (index, truth) = (data.file("index"), data.file("truth.npy"));
+    let plain = ["--index", &index, "--queries", &users, "--ground-truth", &truth];
+    let requests = data.write(&[json!({})]);
+    let with_rules = ["--index", &index, "--queries", &users, "--requests", &requests];
+    let videos = data.dataset.files.videos.to_str().unwrap();
+    let command = ["ground-truth", "--embeddings", videos, "--queries", &users, "-k", "5", "--out", &truth];
+    assert!(Command::new(env!("CARGO_BIN_EXE_shortlist")).args(command).output().unwrap().status.success());
+    for inputs in [&plain, &with_rules] {
+        let said = |arguments: &[&str]| {
+            let few = ["--k", "5", "--ef-search", "10", "--limit", "3"];
+            let output = bench(&[&inputs[..], &few, arguments].concat());
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert!(output.status.success(), "{said}");
+            (said.contains("shortlist: resident: "), said.contains("mapped: "))
+        };
+        assert_eq!(said(&["--memory", "resident"]), (true, false));
+        assert_eq!(said(&["--memory", "mapped"]), (false, false));
+        // Depends on the memory of the machine.
+        let (is_resident, is_mapped) = said(&[]);
+        assert!(is_resident != is_mapped);
+        assert_eq!(said(&["--memory", "auto"]), (is_resident, is_mapped));
+    }
+    let error = fail(&[&plain[..], &["--memory", "huge"]].concat());
+    assert!(error.contains("unknown memory mode \"huge\": expected auto, mapped or resident"), "{error}");
+}
+
+#[test]
 fn figures_of_requests_are_shown_again_and_not_drawn() {
     let data = Measurable::new("sq8");
     let json = data.file("requests.json");

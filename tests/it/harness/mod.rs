@@ -24,8 +24,8 @@ use shortlist::base::id::VideoId;
 use shortlist::base::metric::Metric;
 use shortlist::build::{BuildParams, Silent, build};
 use shortlist::dataset::{AttributeColumn, ColumnValues, Dataset, Embeddings, write_npy};
-use shortlist::engine::{Engine, EngineOptions, GateOptions, Limits};
-use shortlist::index::{Index, IndexStore, MemoryMode, SectionKind};
+use shortlist::engine::{Engine, EngineOptions, GateOptions, Limits, MemoryGauge, MemoryPolicy};
+use shortlist::index::{Index, IndexStore, SectionKind};
 use shortlist::service::proto::admin_client::AdminClient;
 use shortlist::service::proto::retrieval_client::RetrievalClient;
 use shortlist::service::proto::{SearchRequest, Vector, search_request};
@@ -174,7 +174,8 @@ pub struct Setup {
     /// Threads of the compute pool; 0 for one per core.
     pub threads: usize,
     pub limits: Limits,
-    pub memory: MemoryMode,
+    pub memory: MemoryPolicy,
+    pub memory_gauge: MemoryGauge,
     pub service: ServiceOptions,
     pub gate: GateOptions,
 }
@@ -200,12 +201,13 @@ impl TestServer {
 
     /// Serves folders by name.
     pub async fn over(indexes: Vec<(String, PathBuf)>, setup: Setup) -> Self {
-        let Setup { threads, ref limits, memory, gate, .. } = setup;
+        let Setup { threads, ref limits, memory, memory_gauge, gate, .. } = setup;
         let engine = Engine::open(EngineOptions {
             indexes,
             threads,
             limits: *limits,
             memory,
+            memory_gauge,
             is_writable: true,
             gate,
             ..EngineOptions::default()

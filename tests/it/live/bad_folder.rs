@@ -6,9 +6,9 @@ use std::path::Path;
 use rustix::fs::{CWD, Mode, mkfifoat};
 use shortlist::base::id::VideoId;
 use shortlist::engine::{
-    Effort, Engine, EngineError, EngineOptions, Lookup, Refresh, ReturnAttributes, WriteMode,
+    Effort, Engine, EngineError, EngineOptions, Lookup, MemoryPolicy, Refresh, ReturnAttributes, WriteMode,
 };
-use shortlist::index::{IndexStore, MemoryMode};
+use shortlist::index::IndexStore;
 use shortlist::live::Mutation;
 
 use crate::harness::{DIM, TestIndex, video_id};
@@ -86,7 +86,7 @@ fn manifests_of_activations_do_not_pile_up() {
 /// The file is truncated, as `cp` and `rsync --inplace` do, while searches read it.
 #[test]
 fn a_truncated_generation_takes_one_index_out_of_service() {
-    for memory in [MemoryMode::Mapped, MemoryMode::Resident] {
+    for memory in [MemoryPolicy::Mapped, MemoryPolicy::Resident, MemoryPolicy::Auto] {
         let (cut, whole) = (TestIndex::new(2000), TestIndex::new(VIDEOS));
         let indexes = vec![("cut".to_owned(), cut.dir()), ("whole".to_owned(), whole.dir())];
         let options =

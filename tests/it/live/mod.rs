@@ -9,6 +9,7 @@ mod log;
 mod log_damage;
 mod log_power_loss;
 mod log_swap;
+mod memory;
 mod rebuild;
 mod replaced;
 mod start;

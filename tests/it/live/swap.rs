@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use shortlist::engine::{Engine, EngineOptions, Refresh};
+use shortlist::engine::{Engine, EngineOptions, MemoryPolicy, Refresh};
 use shortlist::index::{IndexStore, MemoryMode, SectionKind};
 use shortlist::service::ServiceOptions;
 use shortlist::service::proto::{self, ActivateRequest, GetStatusRequest};
@@ -190,7 +190,7 @@ async fn an_index_is_searched_in_memory_when_asked_and_answers_the_same() {
     let query = [0.5, -1.0, 0.25, 1.0, 0.0, -0.75, 0.5, 1.5];
     let mut index = TestIndex::new(400);
     let service = ServiceOptions { poll_interval: Duration::from_millis(5), ..ServiceOptions::default() };
-    let setup = Setup { memory: MemoryMode::Resident, service, ..Setup::default() };
+    let setup = Setup { memory: MemoryPolicy::Resident, service, ..Setup::default() };
     let server = TestServer::start(&[("videos", &index)], setup).await;
     let mut client = server.retrieval().await;
     let resident = "shortlist_resident{index=\"videos\"}";
