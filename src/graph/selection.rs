@@ -33,7 +33,7 @@ impl Selection {
         let kernels = Kernels::get();
         let threshold = if scores.len() <= 2 * lanes {
             threshold(scores, k, least)
-        } else if kernels.count_at_least(scores, least) <= enough(k) {
+        } else if least > f32::NEG_INFINITY && kernels.count_at_least(scores, least) <= enough(k) {
             least
         } else {
             // One pass over all scores instead of several: most of the best k are among these maxima.
