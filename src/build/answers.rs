@@ -13,7 +13,7 @@ use crate::base::metric::Metric;
 use crate::base::parallel;
 use crate::dataset::Neighbors;
 use crate::graph::{Candidate, Score, Scorer, Selection, rescored};
-use crate::quantize::Quantizer;
+use crate::quantize::{Quantizer, QueryCodes};
 
 /// Sample of queries on which the number of groups to scan is tuned, and the recall to reach.
 const TUNING_QUERIES: usize = 64;
@@ -115,6 +115,10 @@ impl<'a, T: Element> Answers<'a, T> {
         let queries: Vec<&[f32]> = queries.chunks(self.rows.dim).collect();
         let scanning = self.queries_by_group(&queries, k, groups);
         let mut best: Vec<Best> = queries.iter().map(|_| Best::new(k)).collect();
+        // Once for all groups that a query scans.
+        let quantizer = &self.rows.quantizer;
+        let mut codes = QueryCodes::default();
+        queries.iter().for_each(|query| quantizer.push_query(query, &mut codes));
         let (mut packed, mut tile, mut selection) = <(PackedRows, Tile, Selection)>::default();
         for (members, scanning) in self.members.iter().zip(&scanning) {
             if progress.is_cancelled() {
@@ -122,8 +126,8 @@ impl<'a, T: Element> Answers<'a, T> {
             }
             packed.pack(self.rows, members, self.metric);
             for scanning in scanning.chunks(TILE) {
-                let queries = scanning.iter().map(|query| queries[*query as usize]);
-                let scores = tile.score_queries(&self.rows.quantizer, queries, &packed);
+                let queries = scanning.iter().map(|query| (*query as usize, queries[*query as usize]));
+                let scores = tile.score_encoded(quantizer, &codes, queries, &packed);
                 for (query, scores) in scanning.iter().zip(scores) {
                     let best = &mut best[*query as usize];
                     for at in selection.promising(scores, k, best.threshold) {

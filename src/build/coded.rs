@@ -214,6 +214,26 @@ impl Tile {
         self.score(rows, rows.count, quantizer.origin().is_some())
     }
 
+    /// As [`Self::score_queries`] for queries that are encoded already: `queries` are their positions in `codes` and their
+    /// vectors.
+    pub(super) fn score_encoded<'q>(
+        &mut self,
+        quantizer: &Quantizer,
+        codes: &QueryCodes,
+        queries: impl Iterator<Item = (usize, &'q [f32])>,
+        rows: &PackedRows,
+    ) -> impl Iterator<Item = &[f32]> {
+        self.queries.clear();
+        self.exact.clear();
+        for (at, query) in queries {
+            self.queries.push_copy(codes, at);
+            if !rows.exact.is_empty() {
+                self.exact.extend_from_slice(query);
+            }
+        }
+        self.score(rows, rows.count, quantizer.origin().is_some())
+    }
+
     fn score(&mut self, rows: &PackedRows, limit: usize, has_origin: bool) -> impl Iterator<Item = &[f32]> {
         let Self { queries, exact, sums, scores } = self;
         let dim = exact.len() / queries.affine().len().max(1);

@@ -16,19 +16,11 @@ const MIDDLE: f32 = 128.0;
 const TOP: f32 = 255.0;
 /// The largest magnitude of the code of a weight.
 const WEIGHT_TOP: f32 = 127.0;
-/// A query of smaller weights has codes of zero: their inverse would overflow.
-const LEAST_WEIGHT: f32 = 1e-30;
 
 /// Returns the fine code of a component at `level`, in steps from the lowest, whose code is `code`.
 #[inline(always)]
 pub(super) fn fine_code(level: f32, code: u8) -> u8 {
     nearest((level - f32::from(code)) * PER_STEP + MIDDLE).clamp(0.0, TOP) as u8
-}
-
-/// Returns the level, in steps from the lowest, that a code and its fine code represent.
-#[inline(always)]
-pub(super) fn fine_level(code: u8, fine: u8) -> f32 {
-    f32::from(code) + (f32::from(fine) - MIDDLE) / PER_STEP
 }
 
 /// A query against rows with fine codes, under inner product and cosine.
@@ -54,16 +46,17 @@ pub struct FineDots {
 }
 
 impl FineQuery {
-    /// Encodes the `weights` of a query, `[dim]`. `lowest`: its inner product with a row of the lowest levels.
-    pub(super) fn of_weights(weights: impl Iterator<Item = f32> + Clone, lowest: f64, stride: usize) -> Self {
-        let largest = weights.clone().map(f32::abs).fold(0.0, f32::max);
+    /// Encodes the `weights` of a query, `[dim]`, which may be far smaller than an `f32`. `lowest`: its inner product with a row
+    /// of the lowest levels.
+    pub(super) fn of_weights(weights: impl Iterator<Item = f64> + Clone, lowest: f64, stride: usize) -> Self {
+        let largest = weights.clone().map(f64::abs).fold(0.0, f64::max);
+        let top = f64::from(WEIGHT_TOP);
         // All codes of a query without weights are zero, whatever the scale.
-        let (inverse, scale) =
-            if largest > LEAST_WEIGHT { (WEIGHT_TOP / largest, largest / WEIGHT_TOP) } else { (0.0, 1.0) };
+        let (inverse, scale) = if largest > 0.0 { (top / largest, largest / top) } else { (0.0, 1.0) };
         let (mut coarse, mut rest) = (Vec::with_capacity(stride), Vec::with_capacity(stride));
         let (mut all, mut lost) = (0.0, 0.0);
         for weight in weights {
-            let weight = weight * inverse;
+            let weight = (weight * inverse) as f32;
             let first = nearest(weight);
             let second = nearest((weight - first) * PER_STEP).min(127.0);
             let coded = first + second / PER_STEP;
@@ -76,7 +69,7 @@ impl FineQuery {
         rest.resize(stride, 0);
         // What both codes of a weight round off is multiplied by the level of the row, half the top level on average.
         let of_levels = lost * f64::from(TOP / 2.0) - all * f64::from(MIDDLE / PER_STEP);
-        Self { coarse, rest, bias: lowest + f64::from(scale) * of_levels, scale: f64::from(scale) }
+        Self { coarse, rest, bias: lowest + scale * of_levels, scale }
     }
 
     /// The 8-bit codes of the weights, `[stride]`.

@@ -48,9 +48,6 @@ pub(super) trait Quantize: Sized + Sync {
     /// Encodes what `code`, the code of a row, rounds off: fine codes, into `out`, `[stride]`.
     fn encode_fine<T: Element>(&self, row: &[T], code: &[u8], out: &mut [u8]);
 
-    /// Returns the row, `[dim]`, that `code` and `fine`, `[stride]` each, represent.
-    fn decode_fine(&self, code: &[u8], fine: &[u8]) -> Vec<f32>;
-
     /// Returns the codes of a query, `[dim]` finite, for rows with fine codes; `None` under L2, where dot products of codes
     /// are too coarse for small distances.
     fn fine_query(&self, query: &[f32]) -> Option<FineQuery>;

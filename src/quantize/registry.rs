@@ -133,13 +133,6 @@ macro_rules! quantizers {
                 }
             }
 
-            /// Returns the row, `[dim]`, that `code` and its fine codes, `[stride]` each, represent.
-            pub fn decode_fine(&self, code: &[u8], fine: &[u8]) -> Vec<f32> {
-                match self {
-                    $(Quantizer::$name(quantizer) => quantizer.decode_fine(code, fine),)+
-                }
-            }
-
             /// Returns the codes of a query, `[dim]` finite, for rows with fine codes; `None` under L2.
             pub fn fine_query(&self, query: &[f32]) -> Option<FineQuery> {
                 match self {

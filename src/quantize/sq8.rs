@@ -9,7 +9,7 @@
 //! the second. Vectors that lie far from the origin and close to each other lose no precision that way.
 
 use super::bounds::Bounds;
-use super::fine::{FineQuery, fine_code, fine_level};
+use super::fine::{FineQuery, fine_code};
 use super::quantizer::Quantize;
 use super::query_codes::{Affine, QueryCodes};
 use super::rounding::nearest;
@@ -151,22 +151,12 @@ impl Quantize for Sq8 {
         }
     }
 
-    fn decode_fine(&self, code: &[u8], fine: &[u8]) -> Vec<f32> {
-        let levels = code.iter().zip(fine).map(|(code, fine)| fine_level(*code, *fine));
-        self.lows()
-            .iter()
-            .zip(self.steps())
-            .zip(levels)
-            .map(|((low, step), level)| low + step * level)
-            .collect()
-    }
-
     fn fine_query(&self, query: &[f32]) -> Option<FineQuery> {
         if !self.center().is_empty() {
             return None;
         }
         let (lows, steps) = (self.lows(), self.steps());
-        let weights = query.iter().zip(steps).map(|(value, step)| value * step);
+        let weights = query.iter().zip(steps).map(|(value, step)| f64::from(*value) * f64::from(*step));
         let lowest = query.iter().zip(lows).map(|(value, low)| f64::from(*value) * f64::from(*low)).sum();
         Some(FineQuery::of_weights(weights, lowest, Self::stride(self.dim())))
     }

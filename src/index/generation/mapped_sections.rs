@@ -184,25 +184,23 @@ impl MappedSections {
         Ok(())
     }
 
-    /// How often a search reads a section.
-    fn heat(&self, section: &Section) -> Heat {
-        // Fine codes take the place of the embeddings.
-        let is_replaced = section.kind == SectionKind::Vectors && self.has(SectionKind::FineCodes);
-        if is_replaced { Heat::Cold } else { section.kind.spec().heat }
+    /// Whether it is the section of embeddings, and searches read fine codes instead.
+    fn is_replaced(&self, section: &Section) -> bool {
+        section.kind == SectionKind::Vectors && self.has(SectionKind::FineCodes)
     }
 
     /// The sections that searches read.
     pub(super) fn hot(&self) -> impl Iterator<Item = &Section> {
-        self.sections.iter().filter(|section| self.heat(section) != Heat::Cold)
+        let is_hot =
+            |section: &&Section| section.kind.spec().heat != Heat::Cold && !self.is_replaced(section);
+        self.sections.iter().filter(is_hot)
     }
 
     /// Reads the pages of all sections into memory but for embeddings that searches do not read, the hottest sections first.
     pub(super) fn populate(&self) {
-        let is_replaced =
-            |section: &&Section| section.kind == SectionKind::Vectors && self.heat(section) == Heat::Cold;
         let mut sections: Vec<&Section> =
-            self.sections.iter().filter(|section| !is_replaced(section)).collect();
-        sections.sort_by_key(|section| self.heat(section));
+            self.sections.iter().filter(|section| !self.is_replaced(section)).collect();
+        sections.sort_by_key(|section| section.kind.spec().heat);
         sections.iter().for_each(|section| self.file.populate(section.range()));
     }
 

@@ -119,8 +119,8 @@ pub enum Rescoring {
     /// Codes and fine codes from 32 MiB of embeddings on, otherwise the embeddings.
     #[default]
     Auto,
-    /// Codes and [fine codes](super::SectionKind::FineCodes), 16 bits per component: searches do not read the embeddings. Under L2, and in an index without
-    /// codes, as [`Self::Embeddings`].
+    /// Codes and [fine codes](super::SectionKind::FineCodes), 16 bits per component: searches do not read the embeddings. Under
+    /// L2, and in an index without codes, as [`Self::Embeddings`].
     Codes,
     /// The embeddings.
     Embeddings,
