@@ -90,6 +90,24 @@ impl<S: Scan> Score for FineScorer<'_, S> {
             }
         }
     }
+
+    fn score(&self, row: u32) -> f32 {
+        if row as usize >= self.represented {
+            return self.exact.score(row);
+        }
+        let dot = |query: &[i8], codes: &[u8]| {
+            let mut dot = [0.0];
+            self.kernels.code_rows(query, codes, &[row], &mut dot);
+            dot[0]
+        };
+        let (coarse, rest) = (self.query.coarse(), self.query.rest());
+        self.query.score(FineDots {
+            coarse: dot(coarse, self.codes),
+            of_query: dot(rest, self.codes),
+            of_row: dot(coarse, self.fine),
+            rest: dot(rest, self.fine),
+        })
+    }
 }
 
 impl<S: Scan> Scan for FineScorer<'_, S> {
@@ -161,6 +179,8 @@ mod tests {
             scorer.score_rows(&all, &mut scattered);
             scattered.reverse();
             prop_assert_eq!(&scanned, &scattered);
+            let singly: Vec<f32> = (0..ROWS as u32).map(|row| scorer.score(row)).collect();
+            prop_assert_eq!(&scanned, &singly);
             let steps = &quantizer.parameters()[dim..2 * dim];
             let weights = || query.iter().zip(steps).map(|(value, step)| (value * step).abs());
             let largest = weights().fold(0.0, f32::max);

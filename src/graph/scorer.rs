@@ -285,6 +285,25 @@ impl<S: Score> BestOf<S> {
         best
     }
 
+    /// [`Self::best`] of each of `rows`, replacing the contents of `out`.
+    pub fn best_rows(&self, rows: &[u32], out: &mut Vec<(usize, f32)>) {
+        out.clear();
+        out.resize(rows.len(), (0, f32::NEG_INFINITY));
+        let mut scores = [0f32; BEST_OF_ROWS];
+        for (rows, out) in rows.chunks(BEST_OF_ROWS).zip(out.chunks_mut(BEST_OF_ROWS)) {
+            let scores = &mut scores[..rows.len()];
+            for (at, query) in self.queries.iter().enumerate() {
+                query.scorer.score_rows(rows, scores);
+                for (best, score) in out.iter_mut().zip(&*scores) {
+                    let score = query.weigh(*score);
+                    if at == 0 || score > best.1 {
+                        *best = (at, score);
+                    }
+                }
+            }
+        }
+    }
+
     /// `score_some(scorer, first, scores)` fills `scores` for one query with the scores of the rows that belong to
     /// `out[first..]`.
     fn fold(&self, out: &mut [f32], score_some: impl Fn(&S, usize, &mut [f32])) {

@@ -26,8 +26,8 @@ pub(super) fn fine_code(level: f32, code: u8) -> u8 {
 /// A query against rows with fine codes, under inner product and cosine.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FineQuery {
-    coarse: Vec<i8>,
-    rest: Vec<i8>,
+    /// `[2 × stride]`: the 8-bit codes of the weights, then of what those round off.
+    codes: Vec<i8>,
     bias: f64,
     scale: f64,
 }
@@ -48,38 +48,38 @@ pub struct FineDots {
 impl FineQuery {
     /// Encodes the `weights` of a query, `[dim]`, which may be far smaller than an `f32`. `lowest`: its inner product with a row
     /// of the lowest levels.
-    pub(super) fn of_weights(weights: impl Iterator<Item = f64> + Clone, lowest: f64, stride: usize) -> Self {
-        let largest = weights.clone().map(f64::abs).fold(0.0, f64::max);
+    pub(super) fn of_weights(
+        weights: impl ExactSizeIterator<Item = f64> + Clone,
+        lowest: f64,
+        stride: usize,
+    ) -> Self {
+        let largest = lanes(weights.clone(), |largest, weight| weight.abs().max(largest));
         let top = f64::from(WEIGHT_TOP);
         // All codes of a query without weights are zero, whatever the scale.
         let (inverse, scale) = if largest > 0.0 { (top / largest, largest / top) } else { (0.0, 1.0) };
-        let (mut coarse, mut rest) = (Vec::with_capacity(stride), Vec::with_capacity(stride));
-        let (mut all, mut lost) = (0.0, 0.0);
-        for weight in weights {
-            let weight = (weight * inverse) as f32;
-            let first = nearest(weight);
-            let second = nearest((weight - first) * PER_STEP).min(127.0);
-            let coded = first + second / PER_STEP;
-            all += f64::from(coded);
-            lost += f64::from(weight - coded);
-            coarse.push(first as i8);
-            rest.push(second as i8);
-        }
-        coarse.resize(stride, 0);
-        rest.resize(stride, 0);
+        let mut codes = Vec::with_capacity(2 * stride);
+        let scaled = || weights.clone().map(|weight| (weight * inverse) as f32);
+        codes.extend(scaled().map(|weight| nearest(weight) as i8));
+        codes.resize(stride, 0);
+        let rest = |weight: f32| nearest((weight - nearest(weight)) * PER_STEP).min(127.0) as i8;
+        codes.extend(scaled().map(rest));
+        codes.resize(2 * stride, 0);
+        let sum = |codes: &[i8]| codes.iter().map(|code| i32::from(*code)).sum::<i32>();
+        let coded = f64::from(sum(&codes[..stride])) + f64::from(sum(&codes[stride..])) / f64::from(PER_STEP);
         // What both codes of a weight round off is multiplied by the level of the row, half the top level on average.
-        let of_levels = lost * f64::from(TOP / 2.0) - all * f64::from(MIDDLE / PER_STEP);
-        Self { coarse, rest, bias: lowest + scale * of_levels, scale }
+        let lost = inverse * lanes(weights, |sum, weight| sum + weight) - coded;
+        let of_levels = lost * f64::from(TOP / 2.0) - coded * f64::from(MIDDLE / PER_STEP);
+        Self { codes, bias: lowest + scale * of_levels, scale }
     }
 
     /// The 8-bit codes of the weights, `[stride]`.
     pub fn coarse(&self) -> &[i8] {
-        &self.coarse
+        &self.codes[..self.codes.len() / 2]
     }
 
     /// The 8-bit codes of what the coarse codes round off, `[stride]`.
     pub fn rest(&self) -> &[i8] {
-        &self.rest
+        &self.codes[self.codes.len() / 2..]
     }
 
     /// Returns the inner product that dot products of codes represent.
@@ -90,4 +90,14 @@ impl FineQuery {
         let score = self.bias + self.scale * (f64::from(dots.coarse) + once / per_step);
         score.clamp(f64::from(f32::MIN), f64::from(f32::MAX)) as f32
     }
+}
+
+/// Folds `values` in eight lanes, from zero, and then the lanes: an order of operations that vector code can follow.
+#[inline(always)]
+fn lanes(mut values: impl ExactSizeIterator<Item = f64>, fold: impl Fn(f64, f64) -> f64) -> f64 {
+    let mut lanes = [0.0; 8];
+    while values.len() > 0 {
+        lanes.iter_mut().zip(values.by_ref()).for_each(|(lane, value)| *lane = fold(*lane, value));
+    }
+    lanes.into_iter().fold(0.0, fold)
 }

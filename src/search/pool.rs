@@ -16,7 +16,7 @@ use super::scorers::{SegmentBlocks, SegmentScorers, best_of, prefetch_ids};
 use super::workspace::Workspace;
 use crate::base::id::{NodeId, VideoId};
 use crate::base::interrupt::Interrupt;
-use crate::graph::{BestOf, BlockQuery, Candidate, CodeScorer, Corrections, Cost, Score, Weighted};
+use crate::graph::{BestOf, BlockQuery, Candidate, CodeScorer, Corrections, Cost, Weighted};
 use crate::node_set::{CountedSet, NodeSet};
 use crate::quantize::{Affine, ResidualTable, RowCodes};
 
@@ -322,7 +322,7 @@ impl Pools<'_, '_, '_> {
         let global = |node: u32| NodeId(segment.start + node);
         let found = &self.workspace.scratch.found;
         hits.reserve(found.len());
-        let mut scores = Vec::new();
+        let mut scored = Vec::new();
         for (chunk, some) in found.chunks(RESCORED_AT_ONCE).enumerate() {
             if chunk > 0 && self.interrupt.should_stop() {
                 break;
@@ -331,18 +331,14 @@ impl Pools<'_, '_, '_> {
                 prefetch_ids(segment.video_ids, some);
             }
             let nodes: Vec<u32> = some.iter().map(Candidate::node).collect();
-            scores.resize(nodes.len(), 0.0);
             self.cost.distances += (nodes.len() * self.interests.len()) as u64;
-            if self.interests.len() == 1 {
-                best_of.score_rows(&nodes, &mut scores);
-                let one = nodes.iter().zip(&scores);
-                hits.extend(one.map(|(node, score)| Hit { node: global(*node), score: *score, interest: 0 }));
-            } else {
-                hits.extend(nodes.iter().map(|node| {
-                    let (interest, score) = best_of.best(*node);
-                    Hit { node: global(*node), score, interest }
-                }));
-            }
+            best_of.best_rows(&nodes, &mut scored);
+            let hit = |(node, (interest, score)): (&u32, &(usize, f32))| Hit {
+                node: global(*node),
+                score: *score,
+                interest: *interest,
+            };
+            hits.extend(nodes.iter().zip(&scored).map(hit));
         }
     }
 }
