@@ -89,6 +89,8 @@ const MAX_WIDENING: usize = 8;
 /// 1 in this many of the nodes that a traversal would expand is expanded after a block scan.
 const EXPANDED_SHARE: usize = 4;
 
+/// The first scan keeps one more candidate per 4 where rules may remove many: a second scan costs far more.
+const KEPT_MORE_SHARE: usize = 4;
 /// A repeated scan keeps between 2 and 16 times as many candidates as the one before: at least 2, so that few repetitions
 /// suffice, at most 16, since the estimate from few passing nodes is unreliable.
 const MIN_SCAN_GROWTH: usize = 2;
@@ -263,6 +265,11 @@ impl SegmentPlan {
     /// Whether reading everything is faster than a traversal with this effort, whose reads are scattered.
     fn is_better_scanned(&self, ef_search: usize) -> bool {
         ef_search >= self.scanned_from
+    }
+
+    /// How many candidates the first scan keeps. `may_fail_many`: whether rules may remove many of them.
+    pub(super) fn kept_first(&self, may_fail_many: bool) -> usize {
+        if may_fail_many { self.rescored + self.rescored / KEPT_MORE_SHARE } else { self.rescored }
     }
 
     /// How many candidates are rescored where the rules removed `failed` better ones.

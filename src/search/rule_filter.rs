@@ -77,6 +77,11 @@ impl<'a> RuleFilter<'a> {
         !self.rules.caps.is_empty()
     }
 
+    /// Whether the rules may remove many of the candidates.
+    pub(super) fn may_fail_many(&self) -> bool {
+        self.has_caps() || self.rules.exclusion.is_some()
+    }
+
     /// Whether a node passes every rule but the score threshold, caps and kept places.
     pub(super) fn allows(&self, node: u32) -> bool {
         self.matches.is_none_or(|matches| matches.contains(node))

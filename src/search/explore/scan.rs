@@ -15,7 +15,7 @@ impl<C: Scan, S: Score> Explorer<'_, '_, C, S> {
     /// Scans until enough candidates pass, or there are no more; `None` if the plan does not fit the segment.
     pub(super) fn scan(&mut self, mut plan: Plan) -> Option<Done> {
         let matching = self.plan.matching;
-        let mut keep = self.plan.rescored.min(matching);
+        let mut keep = self.plan.kept_first(self.filter.may_fail_many()).min(matching);
         loop {
             let cost = self.scan_once(plan, keep)?;
             self.cost += cost;
@@ -31,6 +31,7 @@ impl<C: Scan, S: Score> Explorer<'_, '_, C, S> {
             let kept = self.plan.rescored_after(failed);
             let more = kept - self.plan.rescored;
             let is_enough = passed >= self.plan.count && found >= self.plan.count + failed + more;
+            let is_enough = is_enough && (plan == Plan::ExactScan || self.has_margin(passed));
             if self.interrupt.has_stopped() || is_all || is_enough && !is_cut {
                 if plan == Plan::ExactScan && !is_all {
                     self.drop_cut();
@@ -44,9 +45,10 @@ impl<C: Scan, S: Score> Explorer<'_, '_, C, S> {
         }
     }
 
-    /// Sorts the candidates, of which there are `scanned`, and counts how many pass and how many fail before enough pass.
+    /// Sorts the candidates, of which there are `scanned`, and counts how many pass, until enough to be rescored do, and how
+    /// many fail before.
     fn count_passing(&mut self, scanned: usize) -> (usize, usize) {
-        let (wanted, rescored) = (self.plan.count, self.plan.rescored);
+        let rescored = self.plan.rescored;
         let mut never = Interrupt::never();
         let interrupt = match self.interrupt.has_stopped() {
             true => {
@@ -59,12 +61,26 @@ impl<C: Scan, S: Score> Explorer<'_, '_, C, S> {
         found.sort_unstable();
         self.filter.prefetch(found.iter());
         match self.filter.count_passing(found, rescored, interrupt) {
-            Passing::Enough { failed } => (wanted, failed),
+            Passing::Enough { failed } => (rescored, failed),
             Passing::TooFew { passed } => (passed, scanned - passed),
             Passing::Unknown => {
                 drop_for_lateness(&mut self.memory.scratch.found, rescored);
                 (0, 0)
             }
+        }
+    }
+
+    /// Whether the last wanted one of the candidates, of which `passed` pass, is followed by half of the rescoring margin: codes
+    /// misorder it and those behind it.
+    fn has_margin(&mut self, passed: usize) -> bool {
+        let (count, rescored) = (self.plan.count, self.plan.rescored);
+        if passed >= rescored {
+            return true;
+        }
+        let found = &self.memory.scratch.found;
+        match self.filter.count_passing(found, count, &mut Interrupt::never()) {
+            Passing::Enough { failed } => count + failed + (rescored - count) / 2 <= found.len(),
+            Passing::TooFew { .. } | Passing::Unknown => false,
         }
     }
 
