@@ -20,22 +20,8 @@ pub struct FineScorer<'a, S> {
     exact: S,
 }
 
-/// Dot products of up to [`ROWS`] rows.
-#[derive(Default)]
-struct Dots {
-    coarse: Batch,
-    of_query: Batch,
-    of_row: Batch,
-    rest: Batch,
-}
-
-struct Batch([f32; ROWS]);
-
-impl Default for Batch {
-    fn default() -> Self {
-        Self([0.0; ROWS])
-    }
-}
+/// By row, the dot products in the order of the fields of [`FineDots`].
+type Dots = [[f32; ROWS]; 4];
 
 impl<'a, S: Scan> FineScorer<'a, S> {
     /// `codes`, `fine`: `[n × stride]`. `exact` scores the same `n` rows; it is asked from row `represented` on.
@@ -57,12 +43,8 @@ impl<'a, S: Scan> FineScorer<'a, S> {
     /// `out`: at most [`ROWS`].
     fn combine(&self, dots: &Dots, out: &mut [f32]) {
         for (at, out) in out.iter_mut().enumerate() {
-            *out = self.query.score(FineDots {
-                coarse: dots.coarse.0[at],
-                of_query: dots.of_query.0[at],
-                of_row: dots.of_row.0[at],
-                rest: dots.rest.0[at],
-            });
+            let [coarse, of_query, of_row, rest] = dots.each_ref().map(|dots| dots[at]);
+            *out = self.query.score(FineDots { coarse, of_query, of_row, rest });
         }
     }
 }
@@ -75,13 +57,13 @@ impl<S: Scan> Score for FineScorer<'_, S> {
     fn score_rows(&self, rows: &[u32], out: &mut [f32]) {
         assert_eq!(rows.len(), out.len(), "expected one score per row");
         let (coarse, rest) = (self.query.coarse(), self.query.rest());
-        let mut dots = Dots::default();
+        let mut dots: Dots = [[0.0; ROWS]; 4];
         for (rows, out) in rows.chunks(ROWS).zip(out.chunks_mut(ROWS)) {
             let count = rows.len();
-            self.kernels.code_rows(coarse, self.codes, rows, &mut dots.coarse.0[..count]);
-            self.kernels.code_rows(rest, self.codes, rows, &mut dots.of_query.0[..count]);
-            self.kernels.code_rows(coarse, self.fine, rows, &mut dots.of_row.0[..count]);
-            self.kernels.code_rows(rest, self.fine, rows, &mut dots.rest.0[..count]);
+            self.kernels.code_rows(coarse, self.codes, rows, &mut dots[0][..count]);
+            self.kernels.code_rows(rest, self.codes, rows, &mut dots[1][..count]);
+            self.kernels.code_rows(coarse, self.fine, rows, &mut dots[2][..count]);
+            self.kernels.code_rows(rest, self.fine, rows, &mut dots[3][..count]);
             self.combine(&dots, out);
             for (row, out) in rows.iter().zip(out) {
                 if *row as usize >= self.represented {
@@ -113,15 +95,15 @@ impl<S: Scan> Score for FineScorer<'_, S> {
 impl<S: Scan> Scan for FineScorer<'_, S> {
     fn score_scan(&self, first: usize, out: &mut [f32]) {
         let (coarse, rest) = (self.query.coarse(), self.query.rest());
-        let mut dots = Dots::default();
+        let mut dots: Dots = [[0.0; ROWS]; 4];
         for (chunk, out) in out.chunks_mut(ROWS).enumerate() {
             let first = first + chunk * ROWS;
             let bytes = Range { start: first * coarse.len(), end: (first + out.len()) * coarse.len() };
             let (codes, fine, count) = (&self.codes[bytes.clone()], &self.fine[bytes], out.len());
-            self.kernels.code_scan(coarse, codes, &mut dots.coarse.0[..count]);
-            self.kernels.code_scan(rest, codes, &mut dots.of_query.0[..count]);
-            self.kernels.code_scan(coarse, fine, &mut dots.of_row.0[..count]);
-            self.kernels.code_scan(rest, fine, &mut dots.rest.0[..count]);
+            self.kernels.code_scan(coarse, codes, &mut dots[0][..count]);
+            self.kernels.code_scan(rest, codes, &mut dots[1][..count]);
+            self.kernels.code_scan(coarse, fine, &mut dots[2][..count]);
+            self.kernels.code_scan(rest, fine, &mut dots[3][..count]);
             self.combine(&dots, out);
             let coded = self.represented.saturating_sub(first).min(count);
             if coded < count {

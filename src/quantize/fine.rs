@@ -6,7 +6,7 @@
 //! The weights of a query, its components times `step`, are split in the same way: `scale · (a + b / 256)`, both of 8 bits. So
 //! a score is made of four dot products of 8-bit codes, which are the same to the bit on every processor.
 
-use super::rounding::nearest;
+use super::vector_code::{lanes, nearest};
 
 /// Fine levels per step of the codes.
 const PER_STEP: f32 = 256.0;
@@ -90,14 +90,4 @@ impl FineQuery {
         let score = self.bias + self.scale * (f64::from(dots.coarse) + once / per_step);
         score.clamp(f64::from(f32::MIN), f64::from(f32::MAX)) as f32
     }
-}
-
-/// Folds `values` in eight lanes, from zero, and then the lanes: an order of operations that vector code can follow.
-#[inline(always)]
-fn lanes(mut values: impl ExactSizeIterator<Item = f64>, fold: impl Fn(f64, f64) -> f64) -> f64 {
-    let mut lanes = [0.0; 8];
-    while values.len() > 0 {
-        lanes.iter_mut().zip(values.by_ref()).for_each(|(lane, value)| *lane = fold(*lane, value));
-    }
-    lanes.into_iter().fold(0.0, fold)
 }

@@ -13,7 +13,7 @@
 //! | `query_codes.rs` | encoded queries |
 //! | `sq8.rs`         | a quantizer: 8 bits per dimension |
 //! | `fine.rs`        | 8 more bits per dimension, and queries against them |
-//! | `rounding.rs`    | rounding that compiles to vector code |
+//! | `vector_code.rs` | arithmetic that compiles to vector code |
 //! | `moment.rs`      | the second moment of queries |
 //! | `widths.rs`      | bits per axis of residuals, and how axes share codes |
 //! | `axes.rs`        | query-aware principal axes of residuals |
@@ -39,8 +39,8 @@ mod quantizer;
 mod query_codes;
 mod registry;
 mod residual;
-mod rounding;
 mod sq8;
+mod vector_code;
 mod widths;
 
 pub use axes::{Axes, FittedAxes};

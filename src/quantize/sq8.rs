@@ -12,7 +12,7 @@ use super::bounds::Bounds;
 use super::fine::{FineQuery, fine_code};
 use super::quantizer::Quantize;
 use super::query_codes::{Affine, QueryCodes};
-use super::rounding::nearest;
+use super::vector_code::{lanes, nearest};
 use crate::base::element::Element;
 use crate::base::metric::Metric;
 use crate::kernel::{CODE_ALIGNMENT, Kernels};
@@ -62,16 +62,6 @@ impl Sq8 {
     fn center(&self) -> &[f32] {
         &self.parameters[2 * self.dim..]
     }
-}
-
-/// Folds `values` in sixteen lanes, from zero: an order of operations that vector code can follow.
-#[inline(always)]
-fn lanes(mut values: impl ExactSizeIterator<Item = f32>, fold: impl Fn(f32, f32) -> f32) -> f32 {
-    let mut lanes = [0f32; 16];
-    while values.len() > 0 {
-        lanes.iter_mut().zip(values.by_ref()).for_each(|(lane, value)| *lane = fold(*lane, value));
-    }
-    lanes.into_iter().fold(0.0, fold)
 }
 
 impl Quantize for Sq8 {
