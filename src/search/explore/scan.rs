@@ -30,9 +30,8 @@ impl<C: Scan, S: Score> Explorer<'_, '_, C, S> {
                 && self.filter.is_tied(&self.memory.scratch.found, self.plan.count);
             let kept = self.plan.rescored_after(failed);
             let more = kept - self.plan.rescored;
-            let is_enough = passed >= self.plan.count && found >= self.plan.count + failed + more;
-            let is_enough = is_enough && (plan == Plan::ExactScan || self.has_margin(passed));
-            if self.interrupt.has_stopped() || is_all || is_enough && !is_cut {
+            let is_enough = passed >= self.plan.count && found >= self.plan.count + failed + more && !is_cut;
+            if self.interrupt.has_stopped() || is_all || is_enough && self.has_margin(plan, passed) {
                 if plan == Plan::ExactScan && !is_all {
                     self.drop_cut();
                 }
@@ -70,15 +69,15 @@ impl<C: Scan, S: Score> Explorer<'_, '_, C, S> {
         }
     }
 
-    /// Whether the last wanted one of the candidates, of which `passed` pass, is followed by half of the rescoring margin: codes
-    /// misorder it and those behind it.
-    fn has_margin(&mut self, passed: usize) -> bool {
+    /// Whether at least half of the rescoring margin follows the last wanted candidate: codes misorder neighbors. `passed`: how
+    /// many candidates pass.
+    fn has_margin(&mut self, plan: Plan, passed: usize) -> bool {
         let (count, rescored) = (self.plan.count, self.plan.rescored);
-        if passed >= rescored {
+        if plan == Plan::ExactScan || passed >= rescored {
             return true;
         }
         let found = &self.memory.scratch.found;
-        match self.filter.count_passing(found, count, &mut Interrupt::never()) {
+        match self.filter.count_passing(found, count, self.interrupt) {
             Passing::Enough { failed } => count + failed + (rescored - count) / 2 <= found.len(),
             Passing::TooFew { .. } | Passing::Unknown => false,
         }
