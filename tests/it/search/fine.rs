@@ -1,19 +1,22 @@
 //! Indexes that score results with codes of 16 bits per component.
 
+use std::time::{Duration, Instant};
+
 use half::f16;
 use proptest::prelude::*;
 use shortlist::base::element::Dtype;
 use shortlist::base::interrupt::Interrupt;
 use shortlist::base::metric::Metric;
-use shortlist::build::BuildParams;
+use shortlist::build::{BuildParams, Silent, build_in_memory};
 use shortlist::dataset::{Dataset, DatasetFiles, Embeddings, write_npy};
-use shortlist::index::{Codes, Index, IndexError, MemoryMode, Rescoring, SectionKind, verify};
+use shortlist::engine::{Engine, EngineOptions};
+use shortlist::index::{Codes, Index, IndexError, IndexStore, MemoryMode, Rescoring, SectionKind, verify};
 use shortlist::node_set::{CountedSet, NodeSet};
 use shortlist::recall::{ground_truth, hits_of};
 use shortlist::search::{Effort, Found, Interest, NodeRules, Plan, SearchParams, Searcher, Segment};
 use tempfile::TempDir;
 
-use crate::harness::indexes::{build_index, random_rows, rewritten};
+use crate::harness::indexes::{build_index, dataset_of, random_rows, rewritten};
 
 const DIM: usize = 24;
 
@@ -137,6 +140,41 @@ fn an_index_has_fine_codes_if_they_are_asked_for_and_serve_it() {
     for (rows, expected) in [(&large[..], true), (&large[..large.len() / 2], false)] {
         let (_folder, index) = index_of(rows, Metric::InnerProduct, Dtype::F32, &quick);
         assert_eq!(index.fine_codes().is_some(), expected, "{}", rows.len());
+    }
+    // In memory the embeddings are there anyway.
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = dataset_of(folder.path(), &large, DIM, Metric::InnerProduct);
+    assert_eq!(build_in_memory(&dataset, &quick, &Silent).unwrap().fine_codes(), None);
+}
+
+/// By itself, a rebuild of a small index would score with embeddings.
+#[test]
+fn a_rebuild_scores_results_as_the_generation_before() {
+    for (rescoring, expected) in [(Rescoring::Codes, true), (Rescoring::Embeddings, false)] {
+        let (folder, index) = index_of(
+            &rows(300, 0, 11),
+            Metric::InnerProduct,
+            Dtype::F32,
+            &params(Metric::InnerProduct, rescoring),
+        );
+        assert_eq!(index.metadata().build.rescoring, rescoring);
+        let dir = folder.path().join("index");
+        let options = EngineOptions {
+            indexes: vec![("videos".to_owned(), dir.clone())],
+            threads: 1,
+            is_writable: true,
+            ..EngineOptions::default()
+        };
+        let engine = Engine::open(options).unwrap();
+        engine.start_rebuild("").unwrap();
+        let started = Instant::now();
+        while engine.status("").unwrap().live.rebuild.state.is_underway() {
+            assert!(started.elapsed() < Duration::from_secs(60), "{:?}", engine.status(""));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let rebuilt = IndexStore::new(&dir).open_generation(2).unwrap();
+        assert_eq!(rebuilt.metadata().build.rescoring, rescoring);
+        assert_eq!(rebuilt.fine_codes().is_some(), expected);
     }
 }
 
