@@ -24,8 +24,9 @@ use shortlist::base::id::VideoId;
 use shortlist::base::metric::Metric;
 use shortlist::build::{BuildParams, Silent, build};
 use shortlist::dataset::{AttributeColumn, ColumnValues, Dataset, Embeddings, write_npy};
-use shortlist::engine::{Engine, EngineOptions, GateOptions, Limits, MemoryGauge, MemoryPolicy};
+use shortlist::engine::{Engine, EngineError, EngineOptions, GateOptions, Limits, MemoryGauge, MemoryPolicy};
 use shortlist::index::{Index, IndexStore, SectionKind};
+use shortlist::live::LogError;
 use shortlist::service::proto::admin_client::AdminClient;
 use shortlist::service::proto::retrieval_client::RetrievalClient;
 use shortlist::service::proto::{SearchRequest, Vector, search_request};
@@ -202,7 +203,7 @@ impl TestServer {
     /// Serves folders by name.
     pub async fn over(indexes: Vec<(String, PathBuf)>, setup: Setup) -> Self {
         let Setup { threads, ref limits, memory, memory_gauge, gate, .. } = setup;
-        let engine = Engine::open(EngineOptions {
+        let options = EngineOptions {
             indexes,
             threads,
             limits: *limits,
@@ -211,8 +212,8 @@ impl TestServer {
             is_writable: true,
             gate,
             ..EngineOptions::default()
-        });
-        let engine = Arc::new(engine.unwrap());
+        };
+        let engine = Arc::new(open_once_free(&options).await);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
@@ -274,6 +275,19 @@ impl TestServer {
     /// Shuts the server down.
     pub async fn stop(self) -> Drained {
         self.begin_stop().await.unwrap().unwrap()
+    }
+}
+
+/// Opens an engine. Of a server that a test has stopped, a task that ends may still have the log open.
+async fn open_once_free(options: &EngineOptions) -> Engine {
+    let started = Instant::now();
+    loop {
+        match Engine::open(options.clone()) {
+            Err(EngineError::Log(LogError::InUse { .. })) if started.elapsed() < Duration::from_secs(10) => {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            opened => return opened.unwrap(),
+        }
     }
 }
 
