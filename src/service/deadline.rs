@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use axum::extract::Request;
 use axum::http::HeaderMap;
-use axum::middleware::Next;
 use axum::response::Response;
 use tonic::Status;
 
@@ -77,13 +76,16 @@ pub(super) fn exceeded() -> Status {
 }
 
 /// Adds the deadline to the extensions of a call, and answers in its place when the deadline has passed.
-pub(super) async fn enforce(mut request: Request, next: Next) -> Response {
+pub(super) async fn enforce<F: Future<Output = Response>>(
+    mut request: Request,
+    next: impl FnOnce(Request) -> F,
+) -> Response {
     let deadline =
         Deadline(timeout(request.headers()).and_then(|timeout| Instant::now().checked_add(timeout)));
     let begun = Begun::default();
     request.extensions_mut().insert(deadline);
     request.extensions_mut().insert(begun.clone());
-    let mut answer = pin!(next.run(request));
+    let mut answer = pin!(next(request));
     match deadline.bound(&mut answer).await {
         Some(response) => response,
         None if begun.has() => answer.await,

@@ -30,6 +30,7 @@
 //! | `retrieval.rs`    | `Retrieval`: single searches, batches, streams, explanations |
 //! | `catalog.rs`      | `Catalog`: writes and lookups of single videos |
 //! | `read.rs`         | one search or lookup, from admission to answer |
+//! | `answer.rs`      | answers to searches, encoded by the threads that compute them |
 //! | `write.rs`        | one batch of writes, from admission to answer |
 //! | `write_stream.rs` | `Catalog.StreamUpsert` |
 //! | `admin.rs`        | `Admin` |
@@ -49,6 +50,7 @@
 mod access;
 mod admin;
 mod admission;
+mod answer;
 mod bounds;
 mod caller;
 mod catalog;
@@ -86,6 +88,7 @@ use self::admission::{Admission, Dispatcher, Quota, Work};
 use self::bounds::ServerMemory;
 use self::health::Health;
 use self::metrics::Metrics;
+use self::routes::Routes;
 use self::shared::Shared;
 use crate::engine::Engine;
 
@@ -161,7 +164,7 @@ pub async fn serve(
         connections: options.connections,
         draining: draining.clone(),
     });
-    let router = routes::router(Arc::clone(&shared)).map_err(io::Error::other)?;
+    let routes = Arc::new(Routes::new(Arc::clone(&shared)).map_err(io::Error::other)?);
 
     metrics::observe_indexes(&engine, &metrics.engine, engine.index_names()).await;
     // A JoinSet, so that the poller also ends when this future is dropped.
@@ -173,7 +176,7 @@ pub async fn serve(
     let indexes = engine.index_names().len() as u32;
     let _ = tokio::time::timeout(FIRST_POLL_WAIT, polled.acquire_many(indexes)).await;
     let mut connections = server::Connections::new(
-        router,
+        routes,
         draining,
         options.connections,
         Arc::clone(&shared.memory),

@@ -14,12 +14,13 @@ use tonic::{Code, Request, Response, Status};
 
 use super::access::check_index;
 use super::admission::{Permit, Place, Turn, quota};
+use super::answer::EncodedSearch;
 use super::bounds::{AnswerCharge, CallMemory};
 use super::caller::Caller;
 use super::deadline::Deadline;
 use super::metrics::Observation;
 use super::options::CallerLimits;
-use super::proto::{ExplainResponse, GetRequest, GetResponse, SearchRequest, SearchResponse};
+use super::proto::{ExplainResponse, GetRequest, GetResponse, SearchRequest};
 use super::shared::Shared;
 use super::{convert, status};
 use crate::base::id::VideoId;
@@ -119,7 +120,7 @@ impl<'a> ReadCall<'a> {
         request: SearchRequest,
         path: &str,
         admit: impl FnOnce(&Place) -> Result<Permit, Status>,
-    ) -> Pending<SearchResponse> {
+    ) -> Pending<EncodedSearch> {
         let (with_stats, peer) = (request.return_stats, self.caller.peer);
         let observation = self.observe(&request.index);
         let admitted = |place: &Place| {

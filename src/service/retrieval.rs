@@ -11,15 +11,13 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::access::Standing;
+use super::answer::{Answer, EncodedBatch, EncodedResult, EncodedSearch, EncodedStreamItem};
 use super::bounds::{AnswerCharge, CallMemory, without_blocking_others};
 use super::caller::Caller;
 use super::deadline::{self, Deadline};
 use super::incoming::{Incoming, Slot};
 use super::proto::retrieval_server::Retrieval;
-use super::proto::{
-    BatchSearchRequest, BatchSearchResponse, BatchSearchResult, ExplainRequest, ExplainResponse,
-    SearchRequest, SearchResponse, SearchStreamItem, batch_search_result, search_stream_item,
-};
+use super::proto::{BatchSearchRequest, ExplainRequest, ExplainResponse, SearchRequest};
 use super::read::{Pending, ReadCall};
 use super::shared::Shared;
 use super::status;
@@ -38,7 +36,7 @@ impl RetrievalService {
 
 #[tonic::async_trait]
 impl Retrieval for RetrievalService {
-    async fn search(&self, request: Request<SearchRequest>) -> Result<Response<SearchResponse>, Status> {
+    async fn search(&self, request: Request<SearchRequest>) -> Result<Response<EncodedSearch>, Status> {
         let memory = CallMemory::of(&request);
         let call = ReadCall::of(&self.shared, "Search", &request, memory.as_ref())?;
         call.search(request.into_inner(), "", |place| call.admit(place)).response().await
@@ -47,7 +45,7 @@ impl Retrieval for RetrievalService {
     async fn batch_search(
         &self,
         request: Request<BatchSearchRequest>,
-    ) -> Result<Response<BatchSearchResponse>, Status> {
+    ) -> Result<Response<EncodedBatch>, Status> {
         let memory = CallMemory::of(&request);
         let call = ReadCall::of(&self.shared, "BatchSearch", &request, memory.as_ref())?;
         let requests = request.into_inner().requests;
@@ -61,7 +59,7 @@ impl Retrieval for RetrievalService {
         let start = |(position, (request, permit))| {
             call.search(request, &format!("requests[{position}]."), |_| Ok(permit))
         };
-        let started: Vec<Pending<SearchResponse>> =
+        let started: Vec<Pending<EncodedSearch>> =
             requests.into_iter().zip(permits).enumerate().map(start).collect();
         let mut results = Vec::with_capacity(started.len());
         let charge = AnswerCharge::default();
@@ -70,18 +68,18 @@ impl Retrieval for RetrievalService {
             let result = match pending.answer().await {
                 Ok(response) => {
                     charge.join(&own);
-                    batch_search_result::Result::Response(response)
+                    Answer::Response(response)
                 }
-                Err(status) => batch_search_result::Result::Error(status::to_item(&status)),
+                Err(status) => Answer::Error(status::to_item(&status)),
             };
-            results.push(BatchSearchResult { result: Some(result) });
+            results.push(EncodedResult { result: Some(result) });
         }
-        let response = BatchSearchResponse { results };
+        let response = EncodedBatch { results };
         status::check_size(&response, self.shared.limits.max_response_bytes)?;
         Ok(charge.attach(Response::new(response)))
     }
 
-    type StreamSearchStream = Pin<Box<dyn Stream<Item = Result<SearchStreamItem, Status>> + Send>>;
+    type StreamSearchStream = Pin<Box<dyn Stream<Item = Result<EncodedStreamItem, Status>> + Send>>;
 
     async fn stream_search(
         &self,
@@ -112,11 +110,11 @@ impl Retrieval for RetrievalService {
                 let item = match answer {
                     Ok(response) => {
                         of_stream.join(&own);
-                        search_stream_item::Item::Response(response)
+                        Answer::Response(response)
                     }
-                    Err(status) => search_stream_item::Item::Error(status::to_item(&status)),
+                    Err(status) => Answer::Error(status::to_item(&status)),
                 };
-                Ok(SearchStreamItem { item: Some(item) })
+                Ok(EncodedStreamItem { item: Some(item) })
             }
         });
         let answers: Self::StreamSearchStream = Box::pin(answers);
@@ -133,7 +131,7 @@ impl Retrieval for RetrievalService {
 
 /// A request of a stream in flight.
 struct Started {
-    pending: Pending<SearchResponse>,
+    pending: Pending<EncodedSearch>,
     /// Its slot in the window of the stream, held until it is answered.
     slot: Slot,
 }

@@ -1,12 +1,16 @@
-//! The routes of the port: gRPC services, reflection, `/metrics`, `/healthz`.
+//! The routes of the port: gRPC services, reflection, `/metrics`, `/healthz`; and what every request passes on its way.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Extension;
+use axum::body::Body;
+use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use tonic::codec::CompressionEncoding;
-use tonic::service::Routes;
+use tonic::codegen::Service as _;
 
 use super::access::{self, Role};
 use super::admin::AdminService;
@@ -22,54 +26,89 @@ use super::retrieval::RetrievalService;
 use super::shared::Shared;
 use super::undecodable;
 
-/// Returns the router of everything that the port serves.
-///
-/// # Errors
-/// If the descriptors in this binary cannot be read.
-pub(super) fn router(shared: Arc<Shared>) -> Result<axum::Router, tonic_reflection::server::Error> {
-    let limits = shared.limits;
-    // Requests may be compressed. Answers are not: clients announce gzip by default, and would pay for it in latency.
-    let retrieval = RetrievalServer::new(RetrievalService::new(Arc::clone(&shared)))
-        .accept_compressed(CompressionEncoding::Gzip)
-        .max_decoding_message_size(limits.max_message_bytes)
-        .max_encoding_message_size(limits.max_response_bytes);
-    let catalog = CatalogServer::new(CatalogService::new(Arc::clone(&shared)))
-        .accept_compressed(CompressionEncoding::Gzip)
-        .max_decoding_message_size(limits.max_message_bytes)
-        .max_encoding_message_size(limits.max_response_bytes);
-    let admin = AdminServer::new(AdminService::new(Arc::clone(&shared)))
-        .max_decoding_message_size(limits.max_message_bytes)
-        .max_encoding_message_size(limits.max_response_bytes);
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
-    };
-    let routes = Routes::new(retrieval)
-        .add_service(catalog)
-        .add_service(admin)
-        .add_service(shared.health.service())
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?);
-    let metrics = Arc::clone(&shared.metrics);
-    let memory = Arc::clone(&shared.memory);
-    let scrape = axum::routing::get(move || async move {
-        metrics.load.memory(memory.held());
-        metrics.scrape()
-    });
-    let undecodable = axum::middleware::from_fn_with_state(Arc::clone(&shared), undecodable::refuse);
-    let bounds = axum::middleware::from_fn_with_state(Arc::clone(&shared), bounds::enforce);
-    let guard = axum::middleware::from_fn_with_state(Arc::clone(&shared), access::guard);
-    let healthz = axum::routing::get(move |Extension(caller)| healthz(shared, caller));
-    Ok(routes
-        .into_axum_router()
-        .layer(undecodable)
-        .layer(bounds)
-        .route("/metrics", scrape)
-        .route("/healthz", healthz)
-        .layer(guard)
-        .layer(axum::middleware::from_fn(deadline::enforce)))
+const METRICS: &str = "/metrics";
+const HEALTHZ: &str = "/healthz";
+/// The service that most calls are of, with the slashes around it.
+const RETRIEVAL: &str = "/shortlist.v1.Retrieval/";
+
+/// Everything that the port serves.
+pub(super) struct Routes {
+    shared: Arc<Shared>,
+    retrieval: RetrievalServer<RetrievalService>,
+    /// The other services of gRPC.
+    services: axum::Router,
+    /// `/metrics` and `/healthz`.
+    pages: axum::Router,
+}
+
+impl Routes {
+    /// # Errors
+    /// If the descriptors in this binary cannot be read.
+    pub(super) fn new(shared: Arc<Shared>) -> Result<Self, tonic_reflection::server::Error> {
+        let limits = shared.limits;
+        // Requests may be compressed. Answers are not: clients announce gzip by default, and would pay for it in latency.
+        let retrieval = RetrievalServer::new(RetrievalService::new(Arc::clone(&shared)))
+            .accept_compressed(CompressionEncoding::Gzip)
+            .max_decoding_message_size(limits.max_message_bytes)
+            .max_encoding_message_size(limits.max_response_bytes);
+        let catalog = CatalogServer::new(CatalogService::new(Arc::clone(&shared)))
+            .accept_compressed(CompressionEncoding::Gzip)
+            .max_decoding_message_size(limits.max_message_bytes)
+            .max_encoding_message_size(limits.max_response_bytes);
+        let admin = AdminServer::new(AdminService::new(Arc::clone(&shared)))
+            .max_decoding_message_size(limits.max_message_bytes)
+            .max_encoding_message_size(limits.max_response_bytes);
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+        };
+        let services = tonic::service::Routes::new(catalog)
+            .add_service(admin)
+            .add_service(shared.health.service())
+            .add_service(reflection().build_v1()?)
+            .add_service(reflection().build_v1alpha()?)
+            .into_axum_router();
+        let (metrics, memory) = (Arc::clone(&shared.metrics), Arc::clone(&shared.memory));
+        let scrape = get(move || async move {
+            metrics.load.memory(memory.held());
+            metrics.scrape()
+        });
+        let of_health = Arc::clone(&shared);
+        let healthz = get(move |Extension(caller)| healthz(of_health, caller));
+        let pages = axum::Router::new().route(METRICS, scrape).route(HEALTHZ, healthz);
+        Ok(Self { shared, retrieval, services, pages })
+    }
+
+    /// Answers a request that has its caller and the memory of its connection as extensions.
+    pub(super) async fn answer(&self, request: Request) -> Response {
+        let guarded = |request| access::guard(&self.shared, request, |request| self.route(request));
+        deadline::enforce(request, guarded).await
+    }
+
+    async fn route(&self, request: Request) -> Response {
+        if matches!(request.uri().path(), METRICS | HEALTHZ) {
+            return infallible(self.pages.clone().call(request).await);
+        }
+        let decoded = |request| undecodable::refuse(&self.shared, request, |request| self.call(request));
+        bounds::enforce(&self.shared, request, decoded).await
+    }
+
+    /// Calls the method of a service.
+    async fn call(&self, request: Request) -> Response {
+        // Without the layers of a router: they cost more than all else that a call does before its search.
+        if request.uri().path().starts_with(RETRIEVAL) {
+            return infallible(self.retrieval.clone().call(request).await).map(Body::new);
+        }
+        infallible(self.services.clone().call(request).await)
+    }
+}
+
+fn infallible<T>(result: Result<T, Infallible>) -> T {
+    match result {
+        Ok(value) => value,
+    }
 }
 
 /// Answers `GET /healthz`: 200 if any index serves, else 503. Callers with the role `admin` get one line per index of

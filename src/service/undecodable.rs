@@ -4,10 +4,9 @@
 //! `INVALID_ARGUMENT` with the path of the field, counted like any other invalid request. The decoder itself limits the
 //! nesting of messages, so a very deeply nested filter fails there and does not overflow the stack.
 
-use std::sync::Arc;
+use std::future::Future;
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::Response;
 use tonic::{Code, Status};
 
@@ -41,15 +40,19 @@ const METHODS: [&str; 12] = [
 ];
 
 /// Replaces the decoder's answer when the request of a call cannot be decoded.
-pub(super) async fn refuse(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+pub(super) async fn refuse<F: Future<Output = Response>>(
+    shared: &Shared,
+    request: Request,
+    next: impl FnOnce(Request) -> F,
+) -> Response {
     let method = METHODS.into_iter().find(|method| request.uri().path().rsplit('/').next() == Some(method));
     let deadline = request.extensions().get().copied().unwrap_or(Deadline(None));
-    let response = next.run(request).await;
+    let response = next(request).await;
     // The answer to a refused call consists of headers with the status.
     let refusal = Status::from_header_map(response.headers()).and_then(|status| refusal(&status));
     let Some(refusal) = refusal else { return response };
     if let Some(method) = method {
-        count(&shared, method, deadline, &refusal);
+        count(shared, method, deadline, &refusal);
     }
     refusal.into_http()
 }

@@ -3,12 +3,11 @@
 //! What flows in: requests of any path. What flows out: those that the port serves, that no browser made up and whose
 //! caller has the role, each with the name and the rights of the caller.
 
-use std::sync::Arc;
+use std::future::Future;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tonic::Status;
 
@@ -23,7 +22,11 @@ use crate::service::shared::Shared;
 use crate::service::status;
 
 /// Passes a request on, or refuses it and records the refusal.
-pub(crate) async fn guard(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn guard<F: Future<Output = Response>>(
+    shared: &Shared,
+    mut request: Request,
+    next: impl FnOnce(Request) -> F,
+) -> Response {
     let Some(route) = Route::of(request.uri().path()) else { return not_found(request.headers()) };
     let Some(caller) = request.extensions().get::<Caller>() else {
         return status::internal().into_http();
@@ -44,7 +47,7 @@ pub(crate) async fn guard(State(shared): State<Arc<Shared>>, mut request: Reques
     if !shared.access.is_open() {
         request.extensions_mut().insert(caller);
     }
-    next.run(request).await
+    next(request).await
 }
 
 /// Finds out the name and the rights of the caller, if not everybody has all rights.

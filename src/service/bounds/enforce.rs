@@ -3,12 +3,12 @@
 //! What flows in: calls of a connection. What flows out: the same calls, whose bodies are counted and limited; or a
 //! refusal if there is no memory for another call.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::HeaderMap;
-use axum::middleware::Next;
 use axum::response::Response;
 
 use super::answer_body::AnswerBody;
@@ -20,9 +20,13 @@ use crate::service::deadline::Deadline;
 use crate::service::shared::Shared;
 
 /// Counts and limits the memory of one call.
-pub(crate) async fn enforce(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+pub(crate) async fn enforce<F: Future<Output = Response>>(
+    shared: &Arc<Shared>,
+    request: Request,
+    next: impl FnOnce(Request) -> F,
+) -> Response {
     let Some(connection) = request.extensions().get::<Arc<ConnectionMemory>>().cloned() else {
-        return next.run(request).await;
+        return next(request).await;
     };
     let call = match CallMemory::begin(&connection, header_bytes(request.headers())) {
         Ok(call) => call,
@@ -33,8 +37,8 @@ pub(crate) async fn enforce(State(shared): State<Arc<Shared>>, request: Request,
     let deadline = parts.extensions.get().copied().unwrap_or(Deadline(None));
     let is_gzip = parts.headers.get("grpc-encoding").is_some_and(|encoding| encoding == "gzip");
     parts.extensions.insert(Arc::clone(&call));
-    let body = RequestBody::new(body, shared, Arc::clone(&call), shape, deadline, is_gzip);
-    let answer = next.run(Request::from_parts(parts, Body::new(body)));
+    let body = RequestBody::new(body, Arc::clone(shared), Arc::clone(&call), shape, deadline, is_gzip);
+    let answer = next(Request::from_parts(parts, Body::new(body)));
     let response = large::without_blocking_others(Some(&call), answer).await;
     let (mut parts, body) = response.into_parts();
     let plain = parts.extensions.remove::<AnswerCharge>().unwrap_or_default();

@@ -2,14 +2,18 @@
 //!
 //! What flows in: a stream. What flows out: its requests, until the peer or a limit ends it.
 
+use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use axum::body::Body;
+use axum::http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
@@ -20,6 +24,7 @@ use crate::service::bounds::{ConnectionMemory, ServerMemory, Stall, Watched};
 use crate::service::caller::Caller;
 use crate::service::metrics::ClosedConnections;
 use crate::service::options::ConnectionOptions;
+use crate::service::routes::Routes;
 
 /// Bytes of the preface of HTTP/2. No request of HTTP/1 that ends in time is shorter and unanswered.
 const PREFACE_BYTES: u64 = 24;
@@ -30,7 +35,7 @@ const CLOSE_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What all connections of one server share.
 pub(super) struct Context {
-    pub(super) router: axum::Router,
+    pub(super) routes: Arc<Routes>,
     pub(super) draining: watch::Receiver<bool>,
     pub(super) options: ConnectionOptions,
     pub(super) memory: Arc<ServerMemory>,
@@ -53,9 +58,17 @@ pub(super) async fn serve<S>(
     let memory = ConnectionMemory::new(&context.memory, place.has_called());
     let read = Arc::<AtomicU64>::default();
     let stream = Counted::new(stream, Arc::clone(&read));
-    let router = context.router.clone();
-    let service = router.layer(axum::Extension(caller)).layer(axum::Extension(Arc::clone(&memory)));
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    let service = service_fn(|request: Request<Incoming>| {
+        let (context, caller, memory) = (Arc::clone(&context), caller.clone(), Arc::clone(&memory));
+        // A future of some kilobytes, which the connection moves several times.
+        Box::pin(async move {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(caller);
+            request.extensions_mut().insert(memory);
+            Ok::<_, Infallible>(context.routes.answer(request).await)
+        })
+    });
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(Watched::new(connection, context.stall.clone()));
     let mut draining = context.draining.clone();
     let drain = async { _ = draining.wait_for(|draining| *draining).await };

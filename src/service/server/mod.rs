@@ -37,6 +37,7 @@ use super::caller::Caller;
 use super::listeners::Listeners;
 use super::metrics::ConnectionMetrics;
 use super::options::ConnectionOptions;
+use super::routes::Routes;
 
 /// Interval of HTTP/2 keep-alive pings.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
@@ -68,9 +69,9 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    /// Creates the set of connections. `router` answers their requests; they close when `draining` turns true.
+    /// Creates the set of connections. `routes` answer their requests; they close when `draining` turns true.
     pub(super) fn new(
-        router: axum::Router,
+        routes: Arc<Routes>,
         draining: watch::Receiver<bool>,
         options: ConnectionOptions,
         memory: Arc<ServerMemory>,
@@ -96,7 +97,7 @@ impl Connections {
             .max_header_list_size(MAX_HEADER_BYTES);
         let admitted = Admitted::new(options.max_connections, options.max_connections_per_peer);
         let context =
-            Arc::new(Context { router, draining, options, memory, stall, closed: metrics.closed.clone() });
+            Arc::new(Context { routes, draining, options, memory, stall, closed: metrics.closed.clone() });
         Self { builder, context, admitted, metrics, tasks: JoinSet::new() }
     }
 
