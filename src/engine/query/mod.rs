@@ -11,6 +11,7 @@
 //! | `context.rs`        | what every step of a request needs: name, searcher, limits, budget |
 //! | `resolved_query.rs` | the query vectors in terms of one generation |
 //! | `rules.rs`          | the rules of a request, in the same terms |
+//! | `recent_matches.rs` | the matches of the filters that requests used last |
 //! | `calibrated.rs`     | the measured recall of a generation |
 //! | `usage.rs`          | what requests used of a generation |
 //! | `snapshot.rs`       | one generation with its delta, searchable |
@@ -25,6 +26,7 @@ pub(crate) mod calibrated;
 pub(crate) mod context;
 pub(crate) mod estimate;
 pub(crate) mod explain;
+mod recent_matches;
 pub(crate) mod request;
 pub(crate) mod resolved_query;
 pub(crate) mod rules;

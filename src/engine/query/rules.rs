@@ -1,5 +1,7 @@
 //! The rules of a request, in terms of one generation.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use crate::attributes::Columns;
@@ -10,6 +12,7 @@ use crate::engine::error::EngineError;
 use crate::engine::field::Field;
 use crate::engine::options::Limits;
 use crate::engine::query::context::RequestContext;
+use crate::engine::query::recent_matches::{Matches, RecentMatches, counted};
 use crate::engine::query::request::SearchRequest;
 use crate::index::{AttributeKind, Index};
 use crate::live::delta::segments::{IndexSegment, Segments};
@@ -34,7 +37,7 @@ pub(crate) struct ResolvedRules<'a> {
 struct ResolvedSegment<'a> {
     segment: &'a IndexSegment,
     /// The nodes that match the filter, without tombstones; `None` without a filter.
-    matches: Option<CountedSet>,
+    matches: Option<Matches>,
     fresh: Option<NodeSet>,
 }
 
@@ -43,6 +46,7 @@ struct ResolvedSegment<'a> {
 pub(crate) struct Searched<'a> {
     pub(crate) generation: u64,
     pub(crate) segments: &'a Segments,
+    pub(crate) recent: &'a RecentMatches,
 }
 
 /// Whether a request has any rules.
@@ -62,7 +66,7 @@ impl<'a> ResolvedRules<'a> {
     /// Names the field that is invalid.
     pub(crate) fn of(
         context: &RequestContext<'_>,
-        Searched { generation, segments }: Searched<'a>,
+        Searched { generation, segments, recent }: Searched<'a>,
         request: &'a SearchRequest,
         interests: &[Interest<'_>],
         interrupt: &mut Interrupt<'_>,
@@ -91,13 +95,13 @@ impl<'a> ResolvedRules<'a> {
         let mut resolved = Vec::new();
         for segment in segments.iter() {
             let columns = Columns::of(&segment.index);
-            let filter = rules.filter.as_ref();
-            let set = filter.map(|filter| matching(filter, &columns, now, interrupt)).transpose();
-            let matches = match set {
-                Ok(set) => set.map(|mut set| {
-                    segment.tombstones.iter().for_each(|tombstones| set.subtract(&tombstones.nodes));
-                    CountedSet::new(set)
-                }),
+            let is_base = Arc::ptr_eq(&segment.index, &segments.base().index);
+            let found = rules.filter.as_ref().map(|filter| {
+                let mut find = || matching(filter, &columns, now, interrupt);
+                if is_base { recent.of(filter, find) } else { find().map(counted) }
+            });
+            let matches = match found.transpose() {
+                Ok(matches) => matches.map(|matches| without(matches, segment.tombstones.as_deref())),
                 Err(MatchError::Interrupted) => return Ok(None),
                 Err(MatchError::Invalid { path, problem }) => {
                     return Err(EngineError::invalid(Field::Filter { path }, problem.to_string()));
@@ -136,7 +140,10 @@ impl<'a> ResolvedRules<'a> {
             index: &resolved.segment.index,
             video_ids: resolved.segment.index.video_ids(),
             start: resolved.segment.start,
-            matches: resolved.matches.as_ref().map(CountedSet::as_ref),
+            matches: resolved
+                .matches
+                .as_ref()
+                .map(|CountedSet { nodes, count }| CountedSet { nodes: &**nodes, count: *count }),
             tombstones: resolved.segment.tombstones.as_deref().map(CountedSet::as_ref),
             fresh: resolved.fresh.as_ref(),
         };
@@ -155,6 +162,14 @@ impl<'a> ResolvedRules<'a> {
             offset: self.offset,
         }
     }
+}
+
+/// The matches without tombstones.
+fn without(matches: Matches, tombstones: Option<&CountedSet>) -> Matches {
+    let Some(tombstones) = tombstones else { return matches };
+    let mut nodes = Arc::unwrap_or_clone(matches.nodes);
+    nodes.subtract(&tombstones.nodes);
+    counted(nodes)
 }
 
 fn caps<'a>(segments: &'a Segments, caps: &[Cap]) -> Result<Vec<CapKeys<'a>>, EngineError> {

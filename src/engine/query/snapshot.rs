@@ -15,6 +15,7 @@ use crate::engine::field::Field;
 use crate::engine::query::answer_size::AnswerSize;
 use crate::engine::query::calibrated::Calibrated;
 use crate::engine::query::context::RequestContext;
+use crate::engine::query::recent_matches::RecentMatches;
 use crate::engine::query::request::{
     Candidate, Completeness, Effort, ReturnAttributes, SearchRequest, SearchResponse, SearchStats,
 };
@@ -43,6 +44,7 @@ pub(crate) struct Snapshot {
     pub(crate) calibrated: Arc<Calibrated>,
     /// What requests used of the generation.
     pub(crate) usage: Arc<Usage>,
+    recent_matches: Arc<RecentMatches>,
 }
 
 /// Checks the lengths of the sections: with these lengths, no search fails on any content. Reads almost nothing.
@@ -105,6 +107,7 @@ impl Snapshot {
             next_expiry: i64::MAX,
             calibrated,
             usage,
+            recent_matches: Arc::default(),
         }
     }
 
@@ -130,6 +133,7 @@ impl Snapshot {
             next_expiry: live.segments.next_expiry(),
             calibrated: Arc::clone(&self.calibrated),
             usage: Arc::clone(&self.usage),
+            recent_matches: Arc::clone(&self.recent_matches),
         }
     }
 
@@ -151,6 +155,7 @@ impl Snapshot {
             sequence: self.sequence,
             calibrated: Arc::clone(&self.calibrated),
             usage: Arc::clone(&self.usage),
+            recent_matches: Arc::clone(&self.recent_matches),
         }
     }
 
@@ -170,6 +175,7 @@ impl Snapshot {
             next_expiry: self.next_expiry,
             calibrated,
             usage: Arc::clone(&self.usage),
+            recent_matches: Arc::clone(&self.recent_matches),
         }
     }
 
@@ -285,7 +291,8 @@ impl Snapshot {
         query: &ResolvedQuery<'_>,
         interrupt: &mut Interrupt<'_>,
     ) -> Result<Option<ResolvedRules<'a>>, EngineError> {
-        let searched = Searched { generation: self.manifest.generation, segments: &self.segments };
+        let (generation, recent) = (self.manifest.generation, &*self.recent_matches);
+        let searched = Searched { generation, segments: &self.segments, recent };
         ResolvedRules::of(context, searched, request, &query.interests, interrupt)
     }
 

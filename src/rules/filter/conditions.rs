@@ -63,8 +63,16 @@ impl Filter {
 
     /// Calls `each` with the name of the attribute of every condition.
     pub fn each_attribute(&self, each: &mut dyn FnMut(&str)) {
+        self.each_condition(&mut |condition| condition.attribute().into_iter().for_each(&mut *each));
+    }
+
+    /// Calls `each` with every condition, also with nested filters and their conditions.
+    pub fn each_condition(&self, each: &mut dyn FnMut(&Condition)) {
         for condition in self.must.iter().chain(&self.should).chain(&self.must_not) {
-            condition.each_attribute(each);
+            each(condition);
+            if let Condition::Filter(filter) = condition {
+                filter.each_condition(each);
+            }
         }
     }
 }
@@ -143,16 +151,15 @@ impl Condition {
         }
     }
 
-    fn each_attribute(&self, each: &mut dyn FnMut(&str)) {
+    fn attribute(&self) -> Option<&str> {
         match self {
-            Condition::Filter(filter) => filter.each_attribute(each),
             Condition::Keyword { attribute, .. }
             | Condition::List { attribute, .. }
             | Condition::Number { attribute, .. }
             | Condition::Time { attribute, .. }
             | Condition::Bool { attribute, .. }
-            | Condition::IsNull { attribute } => each(attribute),
-            Condition::VideoId { .. } => {}
+            | Condition::IsNull { attribute } => Some(attribute),
+            Condition::Filter(_) | Condition::VideoId { .. } => None,
         }
     }
 }
