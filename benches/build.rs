@@ -42,7 +42,8 @@ fn builders(criterion: &mut Criterion) {
                 let pool = ThreadPoolBuilder::new().num_threads(threads).build().expect("threads start");
                 let run = || {
                     pool.install(|| {
-                        build_graph(vectors, DIM, None, None, &params, &Silent).expect("the graph is built")
+                        build_graph(vectors.into(), &|| {}, DIM, None, None, &params, &Silent)
+                            .expect("the graph is built")
                     })
                 };
                 let graph = run().graph;
@@ -95,8 +96,8 @@ fn phases(criterion: &mut Criterion) {
     let params = BuildParams::new(Metric::InnerProduct, 16, 200).expect("valid parameters");
     let run = || {
         let clock = PhaseClock { begun: Mutex::default() };
-        let built =
-            build_graph(vectors, DIM, Some(users.view()), None, &params, &clock).expect("it is built");
+        let built = build_graph(vectors.into(), &|| {}, DIM, Some(users.view()), None, &params, &clock)
+            .expect("it is built");
         assert!(built.graph.view().reachable().into_iter().all(|reached| reached));
         clock.times()
     };

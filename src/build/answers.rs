@@ -1,22 +1,23 @@
 //! Nearly exact answers of many queries, from the groups of rows nearest to each.
 //!
-//! In: rows in groups, and queries. Out: the best rows of each query. A group fits into the second-level cache and is
-//! scored for all queries that scan it before the next group is loaded, which is many times faster than scanning
-//! everything per query.
+//! In: rows in groups, and queries. Out: the best rows of each query.
 
 use super::coded::{CodedRows, PackedRows, TILE, Tile};
 use super::groups::Groups;
 use super::progress::{Progress, Silent};
+use super::scan::{Best, Scan};
 use crate::base::element::Element;
 use crate::base::hits::hits;
 use crate::base::metric::Metric;
 use crate::base::parallel;
 use crate::dataset::Neighbors;
 use crate::graph::{Candidate, Score, Scorer, Selection, rescored};
-use crate::quantize::{Quantizer, QueryCodes};
+use crate::quantize::Quantizer;
 
-/// Sample of queries on which the number of groups to scan is tuned, and the recall to reach.
+/// Sample of queries on which the number of groups to scan is tuned, the least number, and the recall to reach. The
+/// number needed grows far slower than the number of groups: 30 of 1,000, and at most 48 of 3,906.
 const TUNING_QUERIES: usize = 64;
+const LEAST_GROUPS: usize = 4;
 const TUNING_RECALL: f64 = 0.95;
 /// Maximum number of queries per task: bounds memory.
 const BATCH: usize = 1 << 16;
@@ -61,7 +62,7 @@ impl<'a, T: Element> Answers<'a, T> {
             };
             answers(groups).chunks(self.k).enumerate().map(hits).sum::<usize>() as f64 / exact.len() as f64
         };
-        let mut groups = self.groups().div_ceil(64);
+        let mut groups = LEAST_GROUPS;
         while groups < self.groups() && recall(groups) < TUNING_RECALL {
             groups += groups.div_ceil(4);
         }
@@ -76,11 +77,14 @@ impl<'a, T: Element> Answers<'a, T> {
     }
 
     /// The best rows of each of `queries` in full precision: all groups are scanned, and what may be among the
-    /// best is scored again.
-    pub(super) fn find_exact(&self, queries: &[f32]) -> Neighbors {
+    /// best is scored again. A step of `progress` is a query in a group; after a cancellation, there is no answer.
+    pub(super) fn find_exact(&self, queries: &[f32], progress: &dyn Progress) -> Neighbors {
         let (dim, vectors) = (self.rows.dim, &self.rows.vectors[..]);
         let promising = rescored(self.k).min(self.rows.len());
-        let found = self.find_best(queries, promising, self.groups(), &Silent, |found| found.node());
+        let found = self.find_best(queries, promising, self.groups(), progress, |found| found.node());
+        if progress.is_cancelled() {
+            return Neighbors { rows: 0, k: self.k, data: Vec::new() };
+        }
         let best_of = |row: usize| {
             let scorer = Scorer::new(self.metric, &queries[row * dim..(row + 1) * dim], vectors);
             let mut best = Best::new(self.k);
@@ -114,30 +118,19 @@ impl<'a, T: Element> Answers<'a, T> {
     fn find_share(&self, queries: &[f32], k: usize, groups: usize, progress: &dyn Progress) -> Vec<Best> {
         let queries: Vec<&[f32]> = queries.chunks(self.rows.dim).collect();
         let scanning = self.queries_by_group(&queries, k, groups);
-        let mut best: Vec<Best> = queries.iter().map(|_| Best::new(k)).collect();
-        // Once for all groups that a query scans.
-        let quantizer = &self.rows.quantizer;
-        let mut codes = QueryCodes::default();
-        queries.iter().for_each(|query| quantizer.push_query(query, &mut codes));
-        let (mut packed, mut tile, mut selection) = <(PackedRows, Tile, Selection)>::default();
-        for (members, scanning) in self.members.iter().zip(&scanning) {
+        let mut scan = Scan::new(&self.rows.quantizer, &queries, k);
+        let mut packed = PackedRows::default();
+        for (members, scanning) in
+            self.members.iter().zip(&scanning).filter(|(_, scanning)| !scanning.is_empty())
+        {
             if progress.is_cancelled() {
                 break;
             }
             packed.pack(self.rows, members, self.metric);
-            for scanning in scanning.chunks(TILE) {
-                let queries = scanning.iter().map(|query| (*query as usize, queries[*query as usize]));
-                let scores = tile.score_encoded(quantizer, &codes, queries, &packed);
-                for (query, scores) in scanning.iter().zip(scores) {
-                    let best = &mut best[*query as usize];
-                    for at in selection.promising(scores, k, best.threshold) {
-                        best.push(Candidate::new(members[*at as usize], scores[*at as usize]));
-                    }
-                }
-            }
+            scan.part(scanning, members, &packed);
             progress.advance(scanning.len() as u64);
         }
-        best
+        scan.best
     }
 
     /// Returns for each group the queries that scan it: each query scans the `groups` whose centroids score best, or
@@ -164,34 +157,5 @@ impl<'a, T: Element> Answers<'a, T> {
             }
         }
         scanning
-    }
-}
-
-/// The best k of the candidates pushed. Keeps up to 2k and then truncates to k, which costs less than a heap.
-struct Best {
-    k: usize,
-    kept: Vec<Candidate>,
-    /// A lower bound on the score of the k-th best so far.
-    threshold: f32,
-}
-
-impl Best {
-    fn new(k: usize) -> Self {
-        Self { k, kept: Vec::with_capacity(2 * k), threshold: f32::NEG_INFINITY }
-    }
-
-    fn push(&mut self, candidate: Candidate) {
-        self.kept.push(candidate);
-        if self.kept.len() == 2 * self.k {
-            let (_, kth, _) = self.kept.select_nth_unstable(self.k - 1);
-            self.threshold = kth.score();
-            self.kept.truncate(self.k);
-        }
-    }
-
-    fn into_sorted(mut self) -> impl Iterator<Item = Candidate> {
-        self.kept.sort_unstable();
-        self.kept.truncate(self.k);
-        self.kept.into_iter()
     }
 }

@@ -12,8 +12,6 @@ use crate::quantize::{Codes, Fitted, Quantizer, QueryCodes, RowCodes, fit_tighte
 
 /// Queries scored together.
 pub(super) const TILE: usize = 8;
-/// Rows per [`QueryCodes`], which one task encodes.
-const SHARE: usize = 4096;
 
 /// The rows of a build, by node.
 pub(super) struct CodedRows<T> {
@@ -27,8 +25,6 @@ pub(super) struct CodedRows<T> {
     regular: usize,
     /// The number of rows that are compared by their codes. The rows after these are compared in full precision.
     represented: usize,
-    /// The rows encoded as queries, [`SHARE`] at a time.
-    queries: Vec<QueryCodes>,
     /// `[n]`: half of each squared norm, measured from the origin of the quantizer.
     pub(super) half_norms: Vec<f32>,
 }
@@ -44,15 +40,9 @@ impl<T: Element> CodedRows<T> {
         is_precise: bool,
     ) -> Self {
         let codes = quantizer.encode_all(&vectors);
-        let as_queries = |_: usize, rows: &[T]| {
-            let mut queries = QueryCodes::default();
-            rows.chunks(dim).for_each(|row| quantizer.push_query(&T::widen(row), &mut queries));
-            queries
-        };
-        let queries = parallel::map_chunks(&vectors, dim * SHARE, 1, as_queries);
         let half_norms = half_norms_of(&quantizer, &vectors, dim, &codes);
         let represented = if is_precise { regular } else { 0 };
-        Self { vectors, dim, quantizer, codes, regular, represented, queries, half_norms }
+        Self { vectors, dim, quantizer, codes, regular, represented, half_norms }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -126,18 +116,36 @@ impl PackedRows {
 
     /// Packs `vectors`, `[n × dim]`, that are not rows of the build, with a quantizer trained on them.
     pub(super) fn of_vectors(vectors: &[f32], dim: usize, metric: Metric) -> (Self, Quantizer) {
+        let all = (0..(vectors.len() / dim) as u32).collect();
+        let (mut parts, quantizer) = Self::of_parts(vectors, dim, metric, &[all]);
+        (parts.swap_remove(0), quantizer)
+    }
+
+    /// As [`Self::of_vectors`], each of `parts` on its own. Their scores are comparable: they share the quantizer.
+    pub(super) fn of_parts(
+        vectors: &[f32],
+        dim: usize,
+        metric: Metric,
+        parts: &[Vec<u32>],
+    ) -> (Vec<Self>, Quantizer) {
         let Fitted { quantizer, unrepresented } = fit_tightest(Codes::Sq8, vectors, dim, metric);
-        let codes = quantizer.encode_all(vectors);
-        let mut packed = Self { metric: Some(metric), ..Self::default() };
-        pack(codes.chunks(quantizer.stride()), quantizer.stride(), &mut packed.packed);
-        match metric {
-            Metric::InnerProduct | Metric::Cosine => packed.take_offsets(vectors.chunks(dim).map(|_| 0.0)),
-            Metric::L2 => packed.take_offsets(half_norms_of(&quantizer, vectors, dim, &codes).into_iter()),
-        }
-        let row = |row: &u32| &vectors[*row as usize * dim..(*row as usize + 1) * dim];
-        packed.exact_rows = unrepresented.iter().flat_map(row).copied().collect();
-        packed.exact = unrepresented;
-        (packed, quantizer)
+        let (codes, stride) = (quantizer.encode_all(vectors), quantizer.stride());
+        let half_norms = match metric {
+            Metric::InnerProduct | Metric::Cosine => vec![0.0; vectors.len() / dim],
+            Metric::L2 => half_norms_of(&quantizer, vectors, dim, &codes),
+        };
+        let of_part = |part: &Vec<u32>| {
+            let at = || part.iter().map(|at| *at as usize);
+            let mut packed = Self { metric: Some(metric), ..Self::default() };
+            pack(at().map(|at| &codes[at * stride..(at + 1) * stride]), stride, &mut packed.packed);
+            packed.take_offsets(at().map(|at| half_norms[at]));
+            for (position, at) in (0..).zip(part).filter(|(_, at)| unrepresented.binary_search(at).is_ok()) {
+                packed.exact.push(position);
+                packed.exact_rows.extend_from_slice(&vectors[*at as usize * dim..(*at as usize + 1) * dim]);
+            }
+            packed
+        };
+        (parts.iter().map(of_part).collect(), quantizer)
     }
 
     /// Replaces the scores of the rows that are scored in full precision for a query, `[dim]`. `has_origin`: whether the
@@ -184,13 +192,13 @@ impl Tile {
     ) -> impl Iterator<Item = &[f32]> {
         self.queries.clear();
         self.exact.clear();
-        nodes.for_each(|node| {
+        for node in nodes {
+            let row = T::widen(rows.row(node));
+            rows.quantizer.push_query(&row, &mut self.queries);
             if !packed.exact.is_empty() {
-                self.exact.extend_from_slice(&T::widen(rows.row(node)));
+                self.exact.extend_from_slice(&row);
             }
-            let node = node as usize;
-            self.queries.push_copy(&rows.queries[node / SHARE], node % SHARE);
-        });
+        }
         self.score(packed, limit, rows.quantizer.origin().is_some())
     }
 
@@ -216,11 +224,11 @@ impl Tile {
 
     /// As [`Self::score_queries`] for queries that are encoded already: `queries` are their positions in `codes` and their
     /// vectors.
-    pub(super) fn score_encoded<'q>(
+    pub(super) fn score_encoded<'q, T: Element>(
         &mut self,
         quantizer: &Quantizer,
         codes: &QueryCodes,
-        queries: impl Iterator<Item = (usize, &'q [f32])>,
+        queries: impl Iterator<Item = (usize, &'q [T])>,
         rows: &PackedRows,
     ) -> impl Iterator<Item = &[f32]> {
         self.queries.clear();
@@ -228,7 +236,7 @@ impl Tile {
         for (at, query) in queries {
             self.queries.push_copy(codes, at);
             if !rows.exact.is_empty() {
-                self.exact.extend_from_slice(query);
+                self.exact.extend_from_slice(&T::widen(query));
             }
         }
         self.score(rows, rows.count, quantizer.origin().is_some())

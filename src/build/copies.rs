@@ -119,9 +119,17 @@ impl Expansion {
         nodes
     }
 
-    /// Returns the values, `[distinct × width]`, by new node.
-    pub(super) fn repeated<V: Copy>(&self, values: &[V], width: usize) -> Vec<V> {
-        self.of.iter().flat_map(|node| &values[*node as usize * width..][..width]).copied().collect()
+    /// Returns the values, `[distinct × width]`, by new node. Works in place: a node never moves to a lower number, so from the
+    /// last to the first no value is overwritten that is still needed.
+    pub(super) fn repeated<V: Copy>(&self, mut values: Vec<V>, width: usize) -> Vec<V> {
+        if let Some(first) = values.first().copied() {
+            values.resize(self.of.len() * width, first);
+            for (node, distinct) in self.of.iter().enumerate().rev() {
+                let start = *distinct as usize * width;
+                values.copy_within(start..start + width, node * width);
+            }
+        }
+        values
     }
 
     /// Returns the graph with the copies attached.
@@ -160,7 +168,7 @@ mod tests {
         let expansion = copies.expand(&[2, 0, 3, 1]);
         assert_eq!(expansion.rows, [3, 0, 2, 5, 6, 1, 4]);
         assert_eq!(expansion.of, [0, 1, 1, 1, 2, 3, 3]);
-        assert_eq!(expansion.repeated(&[10, 20, 30, 40], 1), [10, 20, 20, 20, 30, 40, 40]);
+        assert_eq!(expansion.repeated(vec![10, 20, 30, 40], 1), [10, 20, 20, 20, 30, 40, 40]);
         assert!(Copies::find(&rows[..4], 2).is_none());
     }
 

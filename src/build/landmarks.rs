@@ -4,8 +4,9 @@
 //! equally: searches come from users, and for videos similar to others.
 
 use super::answers::Answers;
+use super::clusters::{direction, k_means};
 use super::coded::CodedRows;
-use super::groups::{Groups, direction, k_means};
+use super::groups::Groups;
 use super::order;
 use super::progress::{Progress, Silent};
 use crate::base::element::Element;
@@ -39,10 +40,13 @@ pub(super) fn place<T: Element>(
     if count == 0 {
         return None;
     }
-    progress.begin("placing landmarks", 1);
+    progress.begin("placing landmarks", (ITERATIONS * SAMPLE_PER_LANDMARK * count) as u64);
     let sample = sample(rows, users, SAMPLE_PER_LANDMARK * count);
     let sample: Vec<&[f32]> = sample.chunks(dim).collect();
-    let means = k_means(&sample, count, ITERATIONS, dim, metric);
+    let means = k_means(&sample, count, ITERATIONS, dim, metric, progress);
+    if progress.is_cancelled() {
+        return None;
+    }
     let landmarks: Vec<f32> = match metric {
         Metric::L2 => means,
         Metric::InnerProduct | Metric::Cosine => means.chunks(dim).flat_map(direction).collect(),

@@ -6,6 +6,8 @@
 //! As in an HNSW built by insertion, rows have a random order; a row chooses among the rows before it and is chosen by
 //! those after it: early rows get long edges, and no pair is compared twice.
 
+use std::ops::Range;
+
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -21,6 +23,8 @@ use crate::base::metric::Metric;
 use crate::base::parallel;
 use crate::graph::{Candidate, NONE, Score, Scorer, Selection};
 
+/// Parts of the rows: the candidates of one part are in memory at a time.
+const PARTS: usize = 4;
 /// Minimum number of rows per task.
 pub(super) const SHARE: usize = 256;
 
@@ -31,13 +35,20 @@ pub(super) fn from_groups<T: Element>(
     params: &BuildParams,
     progress: &dyn Progress,
 ) -> Result<Vec<Vec<u32>>, BuildError> {
-    progress.begin("comparing videos within groups", (rows.len() * OVERLAP) as u64);
-    let near = NearWithin::new(rows, groups, params, progress);
-    stop_if_cancelled(progress)?;
-    progress.begin("choosing neighbors", rows.len() as u64);
-    let chosen = choose(rows, params, progress, |node| near.of_row(node as usize).collect());
-    drop(near);
-    stop_if_cancelled(progress)?;
+    progress.begin("comparing videos within groups", (rows.len() * (OVERLAP + 1)) as u64);
+    let mut members = groups.members(OVERLAP);
+    let ranks = ranks(rows.len(), params.seed);
+    parallel::for_chunks_mut(&mut members, 1, 1, |_, members| {
+        members[0].sort_unstable_by_key(|node| ranks[*node as usize]);
+    });
+    let mut chosen = Vec::with_capacity(rows.len());
+    for part in 0..PARTS {
+        let part = part * rows.len() / PARTS..(part + 1) * rows.len() / PARTS;
+        let near = NearWithin::new(rows, &members, part.clone(), params, progress);
+        chosen.extend(choose(rows, part, params, progress, |node| near.of_row(node as usize).collect()));
+        stop_if_cancelled(progress)?;
+    }
+    drop(members);
     link_back(rows, params, &chosen, progress)
 }
 
@@ -55,7 +66,9 @@ fn link_back<T: Element>(
 ) -> Result<Vec<Vec<u32>>, BuildError> {
     progress.begin("linking back", rows.len() as u64);
     let back = BackEdges::of(chosen);
-    let linked = choose(rows, params, progress, |node| [&chosen[node as usize], back.to(node)].concat());
+    let linked = choose(rows, 0..rows.len(), params, progress, |node| {
+        [&chosen[node as usize], back.to(node)].concat()
+    });
     stop_if_cancelled(progress)?;
     Ok(linked)
 }
@@ -65,9 +78,10 @@ pub(super) fn per_group(params: &BuildParams) -> usize {
     (params.ef_construction / 8).max(params.m)
 }
 
-/// Returns the neighbors that each row keeps of the candidates in `near`: at most 2m.
+/// Returns the neighbors that each row of `part` keeps of the candidates in `near`: at most 2m.
 pub(super) fn choose<T: Element>(
     rows: &CodedRows<T>,
+    part: Range<usize>,
     params: &BuildParams,
     progress: &dyn Progress,
     near: impl Fn(u32) -> Vec<u32> + Sync,
@@ -81,7 +95,9 @@ pub(super) fn choose<T: Element>(
         }
         choice.of(rows, params, node, near(node))
     };
-    parallel::map_with(rows.len(), SHARE, Choice::default, |choice, node| choose_for(choice, node as u32))
+    parallel::map_with(part.len(), SHARE, Choice::default, |choice, at| {
+        choose_for(choice, (part.start + at) as u32)
+    })
 }
 
 /// Buffers, reused from row to row.
@@ -114,8 +130,10 @@ impl Choice {
     }
 }
 
-/// By row: the best other rows of each of its groups.
+/// By row of a part of the rows: the best other rows of each of its groups.
 struct NearWithin {
+    /// The first row of the part.
+    first: usize,
     per_group: usize,
     /// One list of `per_group` nodes for each row of each group, padded with [`NONE`].
     lists: Vec<u32>,
@@ -124,42 +142,49 @@ struct NearWithin {
 }
 
 impl NearWithin {
+    /// `members`: the rows of each group by rank.
     fn new<T: Element>(
         rows: &CodedRows<T>,
-        groups: &Groups,
+        members: &[Vec<u32>],
+        part: Range<usize>,
         params: &BuildParams,
         progress: &dyn Progress,
     ) -> Self {
         let per_group = per_group(params);
-        let mut members = groups.members(OVERLAP);
-        let ranks = ranks(rows.len(), params.seed);
-        parallel::for_chunks_mut(&mut members, 1, 1, |_, members| {
-            members[0].sort_unstable_by_key(|node| ranks[*node as usize]);
+        // The positions of the rows of the part in each group.
+        let wanted: Vec<Vec<u32>> = parallel::map(members.len(), 1, |group| {
+            let members = members[group].iter().zip(0u32..);
+            members.filter(|(node, _)| part.contains(&(**node as usize))).map(|(_, at)| at).collect()
         });
-        let mut places = vec![[NONE; OVERLAP]; rows.len()];
-        for (place, row) in members.iter().flatten().enumerate() {
-            let free = places[*row as usize].iter_mut().find(|place| **place == NONE);
-            *free.expect("a row is in OVERLAP groups at most") = place as u32;
+        let mut places = vec![[NONE; OVERLAP]; part.len()];
+        let nodes = wanted
+            .iter()
+            .zip(members)
+            .flat_map(|(wanted, members)| wanted.iter().map(|at| members[*at as usize]));
+        for (place, node) in (0u32..).zip(nodes) {
+            let free = places[node as usize - part.start].iter_mut().find(|place| **place == NONE);
+            *free.expect("a row is in OVERLAP groups at most") = place;
         }
-        let mut lists = vec![NONE; members.iter().map(Vec::len).sum::<usize>() * per_group];
+        let mut lists = vec![NONE; wanted.iter().map(Vec::len).sum::<usize>() * per_group];
         let mut rest = lists.as_mut_slice();
         let mut of_groups = Vec::with_capacity(members.len());
-        for members in &members {
-            let (of_group, after) = rest.split_at_mut(members.len() * per_group);
+        for wanted in &wanted {
+            let (of_group, after) = rest.split_at_mut(wanted.len() * per_group);
             of_groups.push(of_group);
             rest = after;
         }
         parallel::for_chunks_mut_with(&mut of_groups, 1, 1, Default::default, |tools, group, lists| {
-            if !progress.is_cancelled() {
-                compare(rows, &members[group], params.metric, per_group, lists[0], tools);
-                progress.advance(members[group].len() as u64);
+            if !progress.is_cancelled() && !wanted[group].is_empty() {
+                let members = (&members[group][..], &wanted[group][..]);
+                compare(rows, members, params.metric, per_group, lists[0], tools);
+                progress.advance(wanted[group].len() as u64);
             }
         });
-        Self { per_group, lists, places }
+        Self { first: part.start, per_group, lists, places }
     }
 
     fn of_row(&self, row: usize) -> impl Iterator<Item = u32> {
-        let places = self.places[row].iter().filter(|place| **place != NONE);
+        let places = self.places[row - self.first].iter().filter(|place| **place != NONE);
         let lists = places.map(|place| {
             let start = *place as usize * self.per_group;
             &self.lists[start..start + self.per_group]
@@ -168,21 +193,22 @@ impl NearWithin {
     }
 }
 
-/// Writes to `lists` for each of `members` the best `count` of the members before it, best first.
+/// Writes to `lists` for each of the members at the positions `wanted` the best `count` of the members before it, best
+/// first.
 fn compare<T: Element>(
     rows: &CodedRows<T>,
-    members: &[u32],
+    (members, wanted): (&[u32], &[u32]),
     metric: Metric,
     count: usize,
     lists: &mut [u32],
     (packed, tile, selection): &mut (PackedRows, Tile, Selection),
 ) {
     packed.pack(rows, members, metric);
-    for (first, (share, lists)) in members.chunks(TILE).zip(lists.chunks_mut(count * TILE)).enumerate() {
-        let scores = tile.score_nodes(rows, share.iter().copied(), packed, (first + 1) * TILE);
-        for (offset, (scores, list)) in scores.zip(lists.chunks_mut(count)).enumerate() {
-            let own = first * TILE + offset;
-            let before = selection.best(&scores[..own], count).iter();
+    for (share, lists) in wanted.chunks(TILE).zip(lists.chunks_mut(count * TILE)) {
+        let nodes = share.iter().map(|at| members[*at as usize]);
+        let scores = tile.score_nodes(rows, nodes, packed, share[share.len() - 1] as usize);
+        for ((own, scores), list) in share.iter().zip(scores).zip(lists.chunks_mut(count)) {
+            let before = selection.best(&scores[..*own as usize], count).iter();
             let others = before.map(|found| members[found.node() as usize]);
             list.iter_mut().zip(others).for_each(|(place, other)| *place = other);
         }
@@ -226,4 +252,31 @@ fn ranks(rows: usize, seed: u64) -> Vec<u32> {
     let mut ranks: Vec<u32> = (0..rows as u32).collect();
     ranks.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
     ranks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::build::progress::Silent;
+    use crate::quantize::{Codes, fit_tightest};
+
+    #[test]
+    fn parts_have_the_same_candidates_as_the_whole() {
+        let (dim, nodes) = (4, 1500);
+        let vectors: Vec<f32> = (0..nodes * dim).map(|at| (at * 7919 % 1009) as f32 / 1009.0).collect();
+        let params = BuildParams::new(Metric::InnerProduct, 16, 200).expect("they are valid");
+        for metric in [Metric::InnerProduct, Metric::L2] {
+            let groups = Groups::new(&vectors, dim, metric, &Silent);
+            let quantizer = fit_tightest(Codes::Sq8, &vectors, dim, metric).quantizer;
+            let rows = CodedRows::new(vectors.clone(), dim, quantizer, nodes, true);
+            let members = groups.members(OVERLAP);
+            let near = |part: Range<usize>| {
+                let near = NearWithin::new(&rows, &members, part.clone(), &params, &Silent);
+                part.map(|row| near.of_row(row).collect::<Vec<u32>>()).collect::<Vec<_>>()
+            };
+            let whole = near(0..nodes);
+            assert!(whole.iter().filter(|near| near.len() > per_group(&params)).count() > nodes / 2);
+            assert_eq!([near(0..1), near(1..700), near(700..nodes)].concat(), whole);
+        }
+    }
 }

@@ -18,6 +18,8 @@
 //! | `pipeline.rs` | the steps of a build, in order |
 //! | `params.rs`   | the parameters of a build |
 //! | `coded.rs`    | rows in codes; scores of many rows for many queries at once |
+//! | `clusters.rs` | k-means; the centroids nearest to each of many vectors |
+//! | `scan.rs`     | the best of many rows for many queries, one part of the rows after another |
 //! | `groups.rs`   | overlapping groups of near rows |
 //! | `order.rs`    | the order in which rows become nodes; blocks and regions |
 //! | `insertion.rs`| builder: our own HNSW, inserted in parallel |
@@ -40,6 +42,7 @@
 
 mod answers;
 mod built;
+mod clusters;
 mod coded;
 mod codes;
 mod copies;
@@ -60,6 +63,7 @@ mod pipeline;
 mod progress;
 mod renew;
 mod repair;
+mod scan;
 mod select;
 mod small;
 mod staging;

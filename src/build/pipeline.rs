@@ -14,7 +14,7 @@ use super::groups::Groups;
 use super::hnsw_rs;
 use super::insertion;
 use super::landmarks;
-use super::layer0;
+use super::layer0::{self, stop_if_cancelled};
 use super::order;
 use super::params::{BuildParams, Builder};
 use super::progress::Progress;
@@ -32,29 +32,33 @@ use crate::quantize::{BlockSummary, Codes, Fitted, ROWS_PER_BLOCK, SecondMoment}
 const MOMENT_FROM: usize = 4096;
 const MOMENT_UP_TO: usize = 512;
 
-/// Builds, teaches and repairs a graph over `vectors`, `[n × dim]`, on the current rayon pool.
+/// Builds, teaches and repairs a graph over `vectors`, `[n × dim]`, on the current rayon pool. Calls `copied` once they are
+/// copied into the order of nodes and are not read any more.
 ///
 /// # Errors
 /// [`BuildError::Cancelled`], or an error of the builder.
 pub fn build_graph<T: Element>(
-    vectors: &[T],
+    vectors: Cow<'_, [T]>,
+    copied: &dyn Fn(),
     dim: usize,
     training_queries: Option<EmbeddingsView<'_>>,
     ancestor: Option<&Ancestor<'_>>,
     params: &BuildParams,
     progress: &dyn Progress,
 ) -> Result<BuiltGraph<T>, BuildError> {
-    progress.begin("grouping videos", 1);
+    progress.begin("grouping videos", Groups::steps(vectors.len() / dim));
     let users = training_queries.or_else(|| ancestor.and_then(Ancestor::training_queries));
-    let queries = expected_queries(vectors, dim, users);
+    let queries = expected_queries(&vectors, dim, users);
     let taught = (training_queries, queries.as_ref());
-    let Some(copies) = Copies::find(vectors, dim) else {
-        let distinct = build_distinct(vectors.into(), dim, taught, ancestor, params, progress)?;
+    let Some(copies) = Copies::find(&vectors, dim) else {
+        let distinct = build_distinct(vectors, copied, dim, taught, ancestor, params, progress)?;
         return Ok(distinct.finish(dim, queries.as_ref()));
     };
-    let rows: Vec<T> = copies.distinct.iter().flat_map(|row| row_of(vectors, dim, *row)).copied().collect();
+    let rows: Vec<T> = copies.distinct.iter().flat_map(|row| row_of(&vectors, dim, *row)).copied().collect();
+    drop(vectors);
+    copied();
     let ancestor = ancestor.map(|ancestor| ancestor.of_rows(&copies.distinct));
-    let distinct = build_distinct(rows.into(), dim, taught, ancestor.as_ref(), params, progress)?;
+    let distinct = build_distinct(rows.into(), &|| {}, dim, taught, ancestor.as_ref(), params, progress)?;
     Ok(distinct.with_copies(&copies, dim).finish(dim, queries.as_ref()))
 }
 
@@ -65,13 +69,15 @@ fn row_of<T>(vectors: &[T], dim: usize, row: u32) -> &[T] {
 /// Builds a graph over distinct rows. `taught`: the training queries, and the second moment of the queries to expect.
 fn build_distinct<T: Element>(
     vectors: Cow<'_, [T]>,
+    copied: &dyn Fn(),
     dim: usize,
     (training_queries, queries): (Option<EmbeddingsView<'_>>, Option<&SecondMoment>),
     ancestor: Option<&Ancestor<'_>>,
     params: &BuildParams,
     progress: &dyn Progress,
 ) -> Result<Distinct<T>, BuildError> {
-    let groups = Groups::new(&vectors, dim, params.metric);
+    let groups = Groups::new(&vectors, dim, params.metric, progress);
+    stop_if_cancelled(progress)?;
     progress.begin("encoding", 1);
     let users = training_queries.or_else(|| ancestor.and_then(Ancestor::training_queries));
     let Chosen { fitted, is_precise, check } = codes::choose(&vectors, dim, users, params);
@@ -83,6 +89,7 @@ fn build_distinct<T: Element>(
         let input = vectors;
         reordered(&input, dim, &order)
     };
+    copied();
     let represented = order.len() - unrepresented.len();
     let rows = CodedRows::new(vectors, dim, quantizer, represented, is_precise);
     let teacher = training_queries.map(|users| Teacher::new(&rows, &groups, users, params));
@@ -108,20 +115,18 @@ fn build_distinct<T: Element>(
         (Builder::HnswRs, _) => hnsw_rs::build(&rows.vectors, dim, represented, params, progress)?,
     };
     let taught = teacher.as_ref().map(|teacher| (teacher, teacher.teach(&mut draft, progress)));
-    if progress.is_cancelled() {
-        return Err(BuildError::Cancelled);
-    }
+    stop_if_cancelled(progress)?;
     progress.begin("checking reachability", 1);
     let repair = repair::repair(&mut draft, &rows, &groups);
     let known: Cow<'_, [f32]> = match (&teacher, users) {
         (Some(teacher), _) => teacher.taught().into(),
-        (None, Some(users)) => copied(users).into(),
+        (None, Some(users)) => components(users).into(),
         (None, None) => Cow::default(),
     };
     let landmarks = landmarks::place(&rows, &groups, &known, params.metric, progress);
     let (graph, edges_added) = match taught {
         Some((teacher, (added, answers))) => {
-            progress.begin("asking users", 1);
+            progress.begin("asking users", teacher.steps_to_measure());
             let (graph, linked) =
                 teacher.link_lost(&mut draft, &answers, landmarks.as_ref(), is_searched, progress);
             (graph, added + linked)
@@ -131,11 +136,10 @@ fn build_distinct<T: Element>(
     drop(draft);
     let held_out_queries = teacher.as_ref().map(Teacher::held_out_queries).unwrap_or_default();
     let training_queries = teacher.as_ref().map(Teacher::kept_queries).unwrap_or_default();
-    let training =
-        teacher.as_ref().map(|teacher| teacher.measure(&graph, landmarks.as_ref(), is_searched, edges_added));
-    if progress.is_cancelled() {
-        return Err(BuildError::Cancelled);
-    }
+    let training = teacher
+        .as_ref()
+        .map(|teacher| teacher.measure(&graph, landmarks.as_ref(), is_searched, edges_added, progress));
+    stop_if_cancelled(progress)?;
     let CodedRows { vectors, quantizer, codes, half_norms, .. } = rows;
     let half_norms = if quantizer.origin().is_some() { half_norms } else { Vec::new() };
     let has_fine = is_searched && params.has_fine_codes(size_of_val(&vectors[..]));
@@ -175,9 +179,9 @@ impl<T: Element> Distinct<T> {
         let Self { built, regions } = self;
         let expansion = copies.expand(&built.rows);
         let codes = built.codes.map(|codes| NodeCodes {
-            codes: expansion.repeated(&codes.codes, codes.quantizer.stride()),
-            fine: expansion.repeated(&codes.fine, codes.quantizer.stride() * codes.fine.len().min(1)),
-            half_norms: expansion.repeated(&codes.half_norms, codes.half_norms.len().min(1)),
+            codes: expansion.repeated(codes.codes, codes.quantizer.stride()),
+            fine: expansion.repeated(codes.fine, codes.quantizer.stride()),
+            half_norms: expansion.repeated(codes.half_norms, 1),
             represented: expansion.first(codes.represented as u32) as usize,
             ..codes
         });
@@ -194,7 +198,7 @@ impl<T: Element> Distinct<T> {
         regions.dedup();
         let built = BuiltGraph {
             graph: expansion.graph(built.graph),
-            vectors: expansion.repeated(&built.vectors, dim),
+            vectors: expansion.repeated(built.vectors, dim),
             copies: (expansion.rows.len() - built.rows.len()) as u32,
             most_copies: expansion.most_copies(),
             most_copied: expansion.most_copied(),
@@ -239,7 +243,7 @@ fn expected_queries<T: Element>(
 }
 
 /// Returns the components of all users, `[count × dim]`.
-fn copied(users: EmbeddingsView<'_>) -> Vec<f32> {
+fn components(users: EmbeddingsView<'_>) -> Vec<f32> {
     let (mut all, mut user) = (Vec::with_capacity(users.len() * users.dim()), Vec::new());
     for at in 0..users.len() {
         users.copy_row(at, &mut user);

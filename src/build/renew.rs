@@ -74,7 +74,7 @@ pub(super) fn layer0<T: Element>(
     let near = near_of_new(rows, groups, params, &is_new, progress);
     stop_if_cancelled(progress)?;
     progress.begin("choosing neighbors", rows.len() as u64);
-    let chosen = choose(rows, params, progress, |node| near[node as usize].clone());
+    let chosen = choose(rows, 0..rows.len(), params, progress, |node| near[node as usize].clone());
     drop(near);
     stop_if_cancelled(progress)?;
     progress.begin("linking back", rows.len() as u64);

@@ -132,6 +132,7 @@ impl SearchTree {
 mod tests {
     use super::*;
     use crate::base::id::NodeId;
+    use crate::build::progress::Silent;
     use crate::quantize::{Codes, fit_tightest};
 
     /// Rows on a line, in groups, with the given edges.
@@ -140,7 +141,7 @@ mod tests {
         edges.iter().for_each(|(from, to)| layer0[*from as usize].push(*to));
         let draft = Draft { m: 2, layer0, max_degree, upper: Vec::new(), entry_point: NodeId(0) };
         let vectors: Vec<f32> = (0..nodes).flat_map(|node| [node as f32, 1.0]).collect();
-        let groups = Groups::new(&vectors, 2, Metric::L2);
+        let groups = Groups::new(&vectors, 2, Metric::L2, &Silent);
         let quantizer = fit_tightest(Codes::Sq8, &vectors, 2, Metric::L2).quantizer;
         (draft, CodedRows::new(vectors, 2, quantizer, nodes as usize, true), groups)
     }

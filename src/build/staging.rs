@@ -73,7 +73,8 @@ pub fn stage(
         with_rows!(dataset.embeddings.view(), rows => {
             let vectors = prepare(rows, params.metric);
             let training_queries = training_queries.map(Embeddings::view);
-            let built = build_graph(&vectors, rows.dim(), training_queries, ancestor, params, progress)?;
+            let copied = || dataset.embeddings.release();
+            let built = build_graph(vectors, &copied, rows.dim(), training_queries, ancestor, params, progress)?;
             let writer = IndexWriter::create(store.dir())?;
             Ok::<_, BuildError>(write(dataset, &columns, built, params, writer, progress)?.finish()?)
         })
@@ -118,7 +119,7 @@ pub fn build_taught_in_memory(
             small::without_graph(vectors.into_owned(), rows.dim(), params)
         } else {
             let training_queries = training_queries.map(Embeddings::view);
-            build_graph(&vectors, rows.dim(), training_queries, None, params, progress)?
+            build_graph(vectors, &|| dataset.embeddings.release(), rows.dim(), training_queries, None, params, progress)?
         };
         let writer = IndexWriter::in_memory(dataset.embeddings.path());
         write(dataset, &columns, built, params, writer, progress)?

@@ -5,7 +5,7 @@
 //! better for this query. If there is no such edge, the query needs an edge between the answer and its closest better
 //! answer. The edges that the most queries need are added first, while there are free slots.
 
-use rayon::prelude::*;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::answers::Answers;
 use super::coded::{CodedRows, PackedRows, TILE, Tile};
@@ -48,6 +48,8 @@ const PROBES: usize = 4;
 const ROWS_PER_USER: usize = 10;
 const USERS_PER_ROW: usize = 2;
 const USERS_OF_FEW_ROWS: usize = 100_000;
+/// Nodes per task that adds edges.
+const NODES_PER_TASK: usize = 1024;
 
 /// Training queries, some of them held out, and the rows where their answers are searched.
 pub(super) struct Teacher<'a, T> {
@@ -103,8 +105,8 @@ impl<'a, T: Element> Teacher<'a, T> {
         if progress.is_cancelled() {
             return (0, answers);
         }
-        progress.begin("adding edges for users", 1);
-        (add_edges(draft, self.answers.rows, &answers), answers)
+        progress.begin("adding edges for users", users as u64);
+        (add_edges(draft, self.answers.rows, &answers, progress), answers)
     }
 
     /// Packs the graph. If a search for a training query finds none of its best `answers`, as between clusters that no edge
@@ -196,6 +198,11 @@ impl<'a, T: Element> Teacher<'a, T> {
         (0..count).flat_map(user).copied().collect()
     }
 
+    /// Returns how many steps of progress [`Self::measure`] takes.
+    pub(super) fn steps_to_measure(&self) -> u64 {
+        (self.held_out.len() / self.answers.rows.dim * self.answers.groups()) as u64
+    }
+
     /// Measures the recall of the finished graph on the held-out queries, searched by codes or in full
     /// precision.
     pub(super) fn measure(
@@ -204,9 +211,10 @@ impl<'a, T: Element> Teacher<'a, T> {
         landmarks: Option<&LandmarkTable>,
         by_codes: bool,
         edges_added: u64,
+        progress: &dyn Progress,
     ) -> TrainingReport {
         let Answers { rows, metric, .. } = &self.answers;
-        let exact = self.answers.find_exact(&self.held_out);
+        let exact = self.answers.find_exact(&self.held_out, progress);
         let view = graph.view_with(landmarks);
         let hits_of = |scratch: &mut Scratch, row: usize, k: usize, ef_search: usize| {
             let user = &self.held_out[row * rows.dim..(row + 1) * rows.dim];
@@ -235,22 +243,55 @@ impl<'a, T: Element> Teacher<'a, T> {
 }
 
 /// Adds the edges that the most queries with these `answers` need, as slots allow, and returns how many.
-fn add_edges<T: Element>(draft: &mut Draft, rows: &CodedRows<T>, answers: &Neighbors) -> u64 {
+fn add_edges<T: Element>(
+    draft: &mut Draft,
+    rows: &CodedRows<T>,
+    answers: &Neighbors,
+    progress: &dyn Progress,
+) -> u64 {
+    // By task: the edges that its queries need, `(from, to)`, ascending.
     let wanted = parallel::map_ranges(answers.rows, 1, |users| {
         let mut finder = EdgeFinder::new(rows.len());
-        users.flat_map(|user| finder.find(draft, rows, answers.row(user))).collect::<Vec<_>>()
-    });
-    let mut wanted: Vec<(u32, u32)> = wanted.concat();
-    wanted.par_sort_unstable();
-    let mut counted: Vec<(u32, u32, u32)> = Vec::new();
-    for (from, to) in wanted {
-        match counted.last_mut() {
-            Some((last_from, count, last_to)) if (*last_from, *last_to) == (from, to) => *count += 1,
-            _ => counted.push((from, 1, to)),
+        let mut wanted = Vec::new();
+        for user in users {
+            if progress.is_cancelled() {
+                break;
+            }
+            finder.find(draft, rows, answers.row(user), &mut wanted);
+            progress.advance(1);
         }
-    }
-    counted.par_sort_unstable_by_key(|(from, count, to)| (*from, u32::MAX - count, *to));
-    counted.into_iter().map(|(from, _, to)| u64::from(draft.link(from, to))).sum()
+        wanted.sort_unstable();
+        wanted
+    });
+    let added = AtomicU64::new(0);
+    let max_degree = draft.max_degree;
+    parallel::for_chunks_mut(&mut draft.layer0, NODES_PER_TASK, 1, |task, lists| {
+        let first = (task * NODES_PER_TASK) as u32;
+        let mut rest: Vec<&[(u32, u32)]> = wanted
+            .iter()
+            .map(|wanted| &wanted[wanted.partition_point(|(from, _)| *from < first)..])
+            .collect();
+        let (mut targets, mut counted) = (Vec::<u32>::new(), Vec::<(u32, u32)>::new());
+        for (from, list) in (first..).zip(lists) {
+            targets.clear();
+            for rest in &mut rest {
+                let count = rest.iter().take_while(|(other, _)| *other == from).count();
+                let (of_node, after) = rest.split_at(count);
+                targets.extend(of_node.iter().map(|(_, to)| *to));
+                *rest = after;
+            }
+            targets.sort_unstable();
+            counted.clear();
+            counted
+                .extend(targets.chunk_by(|a, b| a == b).map(|same| (u32::MAX - same.len() as u32, same[0])));
+            counted.sort_unstable();
+            let room = max_degree.saturating_sub(list.len());
+            let before = list.len();
+            list.extend(counted.iter().take(room).map(|(_, to)| *to));
+            added.fetch_add((list.len() - before) as u64, Ordering::Relaxed);
+        }
+    });
+    added.into_inner()
 }
 
 /// Finds missing edges, one query after another. Owns the buffers for that.
@@ -266,8 +307,14 @@ impl EdgeFinder {
         Self { ranks: vec![0; nodes], packed: PackedRows::default(), tile: Tile::default() }
     }
 
-    /// Returns the edges, `(from, to)`, that a query with these answers needs.
-    fn find<T: Element>(&mut self, draft: &Draft, rows: &CodedRows<T>, answers: &[u32]) -> Vec<(u32, u32)> {
+    /// Adds the edges, `(from, to)`, that a query with these answers needs to `wanted`.
+    fn find<T: Element>(
+        &mut self,
+        draft: &Draft,
+        rows: &CodedRows<T>,
+        answers: &[u32],
+        wanted: &mut Vec<(u32, u32)>,
+    ) {
         let Self { ranks, packed, tile } = self;
         for (rank, node) in answers.iter().enumerate() {
             ranks[*node as usize] = rank as u8 + 1;
@@ -283,7 +330,6 @@ impl EdgeFinder {
             }
         }
         answers.iter().for_each(|node| ranks[*node as usize] = 0);
-        let mut wanted = Vec::new();
         packed.pack(rows, answers, Metric::L2);
         let lacking: Vec<usize> =
             (1..answers.len()).filter(|rank| !(reached[*rank] && leads[*rank])).collect();
@@ -300,6 +346,31 @@ impl EdgeFinder {
                 }
             }
         }
-        wanted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::id::NodeId;
+    use crate::build::progress::Silent;
+    use crate::quantize::{Codes, fit_tightest};
+
+    #[test]
+    fn the_edges_that_most_queries_need_fill_the_free_slots() {
+        let vectors: Vec<f32> = (0..3000).map(|node| node as f32).collect();
+        let quantizer = fit_tightest(Codes::Sq8, &vectors, 1, Metric::L2).quantizer;
+        let rows = CodedRows::new(vectors, 1, quantizer, 3000, true);
+        let mut layer0 = vec![Vec::new(); 3000];
+        layer0[0] = vec![7];
+        let mut draft = Draft { m: 2, layer0, max_degree: 3, upper: Vec::new(), entry_point: NodeId(0) };
+        // Of two answers, each has to lead to the other.
+        let answers = [[0, 20], [0, 30], [0, 30], [0, 10], [0, 10], [0, 10], [0, 7], [2900, 2901]];
+        let answers = Neighbors { rows: 8, k: 2, data: answers.concat() };
+        let added = add_edges(&mut draft, &rows, &answers, &Silent);
+        assert_eq!(draft.layer0[0], [7, 10, 30]);
+        assert_eq!([10, 20, 30, 7].map(|node| draft.layer0[node].clone()), [[0], [0], [0], [0]]);
+        assert_eq!((&draft.layer0[2900][..], &draft.layer0[2901][..]), (&[2901][..], &[2900][..]));
+        assert_eq!(added, 8);
     }
 }

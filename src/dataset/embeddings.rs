@@ -116,6 +116,13 @@ impl Embeddings {
         }
     }
 
+    /// Releases the memory of a mapped file whose rows will not be read soon. Reading them later is allowed.
+    pub fn release(&self) {
+        if let Storage::Mapped { file, .. } = &self.storage {
+            file.release(0..file.bytes().len());
+        }
+    }
+
     /// The path of the file, or the name of embeddings in memory.
     pub fn path(&self) -> &Path {
         &self.path
