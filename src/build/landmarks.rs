@@ -7,19 +7,16 @@ use super::answers::Answers;
 use super::clusters::{direction, k_means};
 use super::coded::CodedRows;
 use super::groups::Groups;
-use super::order;
 use super::progress::{Progress, Silent};
 use crate::base::element::Element;
 use crate::base::metric::Metric;
-use crate::graph::{DerivedLandmarks, LANDMARKS_PER_BLOCK, LandmarkTable, NODES_PER_LANDMARK};
-use crate::quantize::{Bounds, Codes, ROWS_PER_BLOCK};
+use crate::graph::{LandmarkTable, NODES_PER_LANDMARK};
+use crate::quantize::{Bounds, Codes};
 
 /// Landmarks per square root of the number of rows. Few lead to worse starts, and a search scores all of them.
 const PER_ROOT: f64 = 3.0;
 /// The most bytes that the codes of all landmarks take, since every search reads them.
 const MAX_BYTES: usize = 1 << 20;
-/// Blocks of landmarks are as long as those of rows, which order them.
-const _: () = assert!(LANDMARKS_PER_BLOCK == ROWS_PER_BLOCK);
 /// The least number of rows per landmark.
 const LEAST_ROWS: usize = 16;
 /// Users and rows per landmark in the sample for k-means.
@@ -51,15 +48,12 @@ pub(super) fn place<T: Element>(
         Metric::L2 => means,
         Metric::InnerProduct | Metric::Cosine => means.chunks(dim).flat_map(direction).collect(),
     };
-    let order = order::in_blocks(&landmarks, dim);
-    let landmarks: Vec<f32> =
-        order.iter().flat_map(|at| &landmarks[*at as usize * dim..][..dim]).copied().collect();
     let answers = Answers::new(rows, groups, metric, NODES_PER_LANDMARK);
     let nodes = answers.find(&landmarks, answers.groups_needed(&landmarks), &Silent).data;
     let quantizer = Codes::Sq8.train(&Bounds::of(&landmarks, dim), metric)?;
     let codes = quantizer.encode_all(&landmarks);
-    let derived = DerivedLandmarks::of(&quantizer, &codes, true);
-    Some(LandmarkTable { quantizer, codes, derived, nodes })
+    let half_norms = quantizer.half_norms(&codes);
+    Some(LandmarkTable { quantizer, codes, half_norms, nodes })
 }
 
 /// Returns about `count` users and rows, `[count × dim]`, half of each as far as there are enough users.

@@ -48,13 +48,6 @@ pub(super) fn order<T: Element>(
     (order, regions)
 }
 
-/// Returns an order of the rows of `vectors`, `[n × dim]`, in which each block of the index has rows that are near each other.
-pub(super) fn in_blocks(vectors: &[f32], dim: usize) -> Vec<u32> {
-    let mut order: Vec<u32> = (0..(vectors.len() / dim) as u32).collect();
-    Cutter::default().arrange((vectors, dim, None), &mut order, 0);
-    order
-}
-
 /// Returns how many of `rows` rows, which become the nodes from `first` on, come before the cut: the cut is at the border
 /// between two blocks that is nearest to the middle. `None` if there is no border inside.
 fn cut(first: usize, rows: usize) -> Option<usize> {

@@ -217,7 +217,6 @@ fn write<T: Element, W: Write>(
         held_out_queries: (held_out_queries.len() / dim) as u32,
         training_queries: (training_queries.len() / dim) as u32,
         landmarks: landmarks.as_ref().map_or(0, LandmarkTable::len) as u32,
-        landmarks_in_blocks: landmarks.is_some(),
         log_sequence: params.log_sequence,
         held_after: params.held_after,
         renewed: is_renewed,

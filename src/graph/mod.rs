@@ -41,7 +41,7 @@ pub use blocks::{BlockQuery, BlockScan, BlockScorers, BlockScratch, Blocks, scan
 pub use candidates::{Candidate, CandidateList, keep_best};
 pub use cost::Cost;
 pub use fine_scorer::FineScorer;
-pub use landmarks::{DerivedLandmarks, LANDMARKS_PER_BLOCK, LandmarkTable, Landmarks, NODES_PER_LANDMARK};
+pub use landmarks::{LandmarkTable, Landmarks, NODES_PER_LANDMARK};
 pub use matching::{expand_found, scan_matching, traverse_matching};
 pub use scorer::{BestOf, CodeScorer, Corrections, Scan, Score, Scorer, Weighted};
 pub use scratch::{Scratch, Stage};

@@ -35,8 +35,6 @@ pub struct Scratch {
     /// Where a traversal starts, and the query as landmarks are compared with it.
     pub(super) starts: Vec<NodeId>,
     pub(super) landmark_query: QueryCodes,
-    /// The blocks of landmarks that are scored.
-    pub(super) landmark_blocks: Vec<u32>,
 }
 
 /// How far a search got with a node.

@@ -67,9 +67,6 @@ pub struct Metadata {
     /// Number of landmarks. 0 in files older than version 11.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub landmarks: u32,
-    /// Whether each [`crate::graph::LANDMARKS_PER_BLOCK`] of them are near each other. `false` in older files.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub landmarks_in_blocks: bool,
     /// The last write of the mutation log that the input contains; 0 if none.
     #[serde(default)]
     pub log_sequence: u64,

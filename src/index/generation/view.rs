@@ -18,7 +18,7 @@ use crate::base::id::{NodeId, VideoId};
 use crate::base::mapped_file::MappedFile;
 use crate::base::metric::Metric;
 use crate::dataset::{EmbeddingsView, Rows};
-use crate::graph::{Blocks, DerivedLandmarks, GraphView, Landmarks, Lists, UpperLayerView};
+use crate::graph::{Blocks, GraphView, Landmarks, Lists, UpperLayerView};
 use crate::quantize::{Axes, BlockSummary, Codes, Quantizer, ResidualCodes, RowCodes, plain_widths};
 
 /// An open generation file, or the bytes of one in memory.
@@ -33,8 +33,8 @@ pub struct Index {
     quantizer: Option<Quantizer>,
     /// The start of each list of layer 0 in a file of version 1, whose lists all have the same length; empty otherwise.
     fixed_starts: Vec<u32>,
-    /// The quantizer of the landmarks, and what is derived from their codes.
-    landmarks: Option<(Quantizer, DerivedLandmarks)>,
+    /// The quantizer of the landmarks, and the half norm of each under L2.
+    landmarks: Option<(Quantizer, Vec<f32>)>,
     /// The largest spread among the blocks of each region.
     largest_spreads: Vec<f32>,
     /// The bits per axis of residual codes in a file without [`SectionKind::ResidualWidths`], whose axes are the
@@ -78,9 +78,8 @@ impl Index {
             let levels = index.cast(SectionKind::LandmarkLevels);
             let quantizer = Codes::Sq8.quantizer(levels, index.metadata.metric);
             index.landmarks = quantizer.map(|quantizer| {
-                let (codes, facts) = (index.cast(SectionKind::LandmarkCodes), &index.metadata);
-                let derived = DerivedLandmarks::of(&quantizer, codes, facts.landmarks_in_blocks);
-                (quantizer, derived)
+                let half_norms = quantizer.half_norms(index.cast(SectionKind::LandmarkCodes));
+                (quantizer, half_norms)
             });
         }
         if index.metadata.codes != Codes::None {
@@ -264,11 +263,11 @@ impl Index {
 
     /// Where traversals start; `None` in a small index and in a file older than version 11.
     pub fn landmarks(&self) -> Option<Landmarks<'_>> {
-        let (quantizer, derived) = self.landmarks.as_ref()?;
+        let (quantizer, half_norms) = self.landmarks.as_ref()?;
         Some(Landmarks {
             quantizer,
             codes: self.cast(SectionKind::LandmarkCodes),
-            derived,
+            half_norms,
             nodes: self.cast(SectionKind::LandmarkNodes),
         })
     }
