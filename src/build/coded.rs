@@ -12,6 +12,8 @@ use crate::quantize::{Codes, Fitted, Quantizer, QueryCodes, RowCodes, fit_tighte
 
 /// Queries scored together.
 pub(super) const TILE: usize = 8;
+/// Rows per [`QueryCodes`], which one task encodes.
+const SHARE: usize = 4096;
 
 /// The rows of a build, by node.
 pub(super) struct CodedRows<T> {
@@ -25,6 +27,9 @@ pub(super) struct CodedRows<T> {
     regular: usize,
     /// The number of rows that are compared by their codes. The rows after these are compared in full precision.
     represented: usize,
+    /// The rows encoded as queries, [`SHARE`] at a time. They take as much as the codes, and each row is a query in several
+    /// groups.
+    queries: Vec<QueryCodes>,
     /// `[n]`: half of each squared norm, measured from the origin of the quantizer.
     pub(super) half_norms: Vec<f32>,
 }
@@ -40,9 +45,15 @@ impl<T: Element> CodedRows<T> {
         is_precise: bool,
     ) -> Self {
         let codes = quantizer.encode_all(&vectors);
+        let as_queries = |_: usize, rows: &[T]| {
+            let mut queries = QueryCodes::default();
+            rows.chunks(dim).for_each(|row| quantizer.push_query(&T::widen(row), &mut queries));
+            queries
+        };
+        let queries = parallel::map_chunks(&vectors, dim * SHARE, 1, as_queries);
         let half_norms = half_norms_of(&quantizer, &vectors, dim, &codes);
         let represented = if is_precise { regular } else { 0 };
-        Self { vectors, dim, quantizer, codes, regular, represented, half_norms }
+        Self { vectors, dim, quantizer, codes, regular, represented, queries, half_norms }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -193,11 +204,11 @@ impl Tile {
         self.queries.clear();
         self.exact.clear();
         for node in nodes {
-            let row = T::widen(rows.row(node));
-            rows.quantizer.push_query(&row, &mut self.queries);
             if !packed.exact.is_empty() {
-                self.exact.extend_from_slice(&row);
+                self.exact.extend_from_slice(&T::widen(rows.row(node)));
             }
+            let node = node as usize;
+            self.queries.push_copy(&rows.queries[node / SHARE], node % SHARE);
         }
         self.score(packed, limit, rows.quantizer.origin().is_some())
     }
