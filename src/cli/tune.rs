@@ -6,8 +6,9 @@ use anyhow::bail;
 
 use super::progress::BuildBars;
 use crate::dataset::Embeddings;
-use crate::index::{Calibration, IndexStore, QuerySource};
+use crate::index::{Calibration, IndexStore, QuerySource, RecallCurves};
 use crate::recall::{DEFAULT_K, calibrate};
+use crate::search::{Effort, SearchParams};
 
 /// The recalls to print.
 const SHOWN: [f64; 3] = [0.90, 0.95, 0.99];
@@ -69,6 +70,8 @@ pub fn show(calibration: &Calibration) {
     let source = match recall.source {
         QuerySource::HeldOut => "held-out users",
         QuerySource::Queries => "queries of a file",
+        QuerySource::Sampled => "sampled users",
+        QuerySource::Guessed => "guessed users; requests cannot use target_recall: see tune",
     };
     let few = if recall.queries < FEW_QUERIES { "; WARNING: too few for a reliable estimate" } else { "" };
     say!(
@@ -77,12 +80,33 @@ pub fn show(calibration: &Calibration) {
         calibration.created_at,
         recall.queries
     );
-    for (k, best) in recall.reaches() {
+    // Requests cannot ask for the recalls of others.
+    let targets = recall.reaches().filter(|_| recall.source.allows_targets());
+    for (k, best) in targets {
         let effort = |target: f64| match recall.ef_search(k, target) {
             Ok(ef_search) => format!("{target:.2} at ef_search {ef_search}"),
             Err(_) => format!("{target:.2} never"),
         };
         let shown: Vec<String> = SHOWN.into_iter().map(effort).collect();
         say!("                 recall@{k} {}, at most {:.4}", shown.join(", "), (best * 1e4).floor() / 1e4);
+    }
+    show_default_effort(recall);
+}
+
+/// Prints the effort of searches that set none, for some k.
+fn show_default_effort(recall: &RecallCurves) {
+    let goal = SearchParams::DEFAULT_RECALL;
+    say!("default effort   the least for a recall of {goal}, within 1 to 4 times the usual one:");
+    for k in [10, 100, 500] {
+        let of = |curves| match SearchParams::default_effort(k, curves, usize::MAX) {
+            Effort::EfSearch(ef_search) => ef_search,
+            Effort::Exact => 0,
+        };
+        let (usual, default) = (of(None), of(Some(recall)));
+        if let (Some(before), Some(after)) = (recall.recall(k, usual), recall.recall(k, default)) {
+            let raised =
+                if default > usual { format!("; the usual {usual} has {before:.4}") } else { String::new() };
+            say!("                 recall@{k} {after:.4} at ef_search {default}{raised}");
+        }
     }
 }

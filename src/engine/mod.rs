@@ -491,7 +491,13 @@ impl Drop for Engine {
                 });
             }
         };
-        each(|served| served.rebuilder().cancel());
-        each(|served| served.rebuilder().stop());
+        each(|served| {
+            served.rebuilder().cancel();
+            served.learner().cancel();
+        });
+        each(|served| {
+            served.rebuilder().stop();
+            served.learner().stop();
+        });
     }
 }

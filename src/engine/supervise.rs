@@ -21,7 +21,7 @@ pub enum Task {
     Log,
     /// The thread that removes superseded entries of a log.
     Compaction,
-    /// The comparison of sampled answers with exact ones.
+    /// The comparison of sampled answers with exact ones, and the measurement of the default effort with sampled users.
     Recall,
     /// The loop that polls the engine, reports health and updates metrics.
     Watch,

@@ -16,6 +16,9 @@ use crate::search::{Hit, Interrupted, Plan, Searcher};
 /// largest k alone.
 pub const DEFAULT_K: [usize; 13] = [1, 2, 5, 10, 20, 30, 50, 70, 100, 150, 200, 300, 500];
 
+/// The k of a calibration that only sets the default effort. Comparing answers takes most of the time, so they are few.
+pub const DEFAULT_EFFORT_K: [usize; 5] = [10, 50, 100, 200, 500];
+
 /// The most queries used; a larger set is sampled evenly. The standard error of the recall is then below 0.002.
 const MAX_QUERIES: usize = 10_000;
 /// Above this effort the ladder rises by a factor of 2: these efforts take most of the time, and recall is nearly flat.

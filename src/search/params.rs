@@ -1,6 +1,7 @@
 //! How many hits, and how much effort to spend on them.
 
 use super::plan::Plan;
+use crate::index::{Index, RecallCurves};
 
 /// The effort of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,9 +32,11 @@ pub enum SearchParamsError {
     ZeroEfSearch,
 }
 
-/// `ef_search` of a search without an effort of its own, per hit that is wanted; and the least.
+/// The usual `ef_search` of a search without an effort of its own, per hit that is wanted; and the least.
 const DEFAULT_EF_SEARCH_PER_HIT: usize = 2;
 const LEAST_DEFAULT_EF_SEARCH: usize = 128;
+/// At most this multiple of the usual `ef_search` is the default. A search then takes up to about three times as long.
+const MOST_DEFAULTS: usize = 4;
 
 impl SearchParams {
     /// Parameters for the best `k`.
@@ -64,10 +67,23 @@ impl SearchParams {
         self.plan
     }
 
-    /// The effort of a search that sets none: a candidate list twice as long as the answer, at least 128 and at most
-    /// `most`.
-    pub fn default_effort(k: usize, most: usize) -> Effort {
-        Effort::EfSearch(k.saturating_mul(DEFAULT_EF_SEARCH_PER_HIT).max(LEAST_DEFAULT_EF_SEARCH).min(most))
+    /// The recall that a search without an effort of its own aims at.
+    pub const DEFAULT_RECALL: f64 = 0.95;
+
+    /// The effort of a search that sets none: a candidate list twice as long as the answer, at least 128. If that reaches
+    /// less than [`Self::DEFAULT_RECALL`] by the `measured` curves, the shortest that reaches it, up to four times as
+    /// long. At most `most` in any case.
+    pub fn default_effort(k: usize, measured: Option<&RecallCurves>, most: usize) -> Effort {
+        let usual = usual_ef_search(k);
+        let longest = usual.saturating_mul(MOST_DEFAULTS);
+        let raised = measured.map(|curves| curves.ef_search_within(k, Self::DEFAULT_RECALL, usual, longest));
+        Effort::EfSearch(raised.unwrap_or(usual).min(most))
+    }
+
+    /// Whether a plain search that sets no effort considers every video, whatever its k.
+    pub fn finds_all_by_default(index: &Index) -> bool {
+        let least = usual_ef_search(1);
+        index.len() <= least || Plan::of_plain(None, index, least).scores_all()
     }
 
     /// How many hits are wanted.
@@ -79,4 +95,8 @@ impl SearchParams {
     pub fn effort(&self) -> Effort {
         self.effort
     }
+}
+
+fn usual_ef_search(k: usize) -> usize {
+    k.saturating_mul(DEFAULT_EF_SEARCH_PER_HIT).max(LEAST_DEFAULT_EF_SEARCH)
 }

@@ -8,7 +8,8 @@ use crate::engine::publish::servable::check_servable;
 use crate::engine::query::snapshot::Snapshot;
 use crate::engine::query::usage::Usage;
 use crate::index::{
-    AttributeKind, AttributeSchema, Index, IndexStore, Manifest, Refusal, RefusalReason, StoreError,
+    AttributeKind, AttributeSchema, Index, IndexStore, Manifest, RecallCurves, Refusal, RefusalReason,
+    StoreError,
 };
 use crate::live::delta::segments::IndexSegment;
 
@@ -27,32 +28,36 @@ pub(crate) struct Served<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct Next<'a> {
     pub(crate) index: &'a Index,
-    pub(crate) is_calibrated: bool,
+    pub(crate) curves: Option<&'a RecallCurves>,
     /// Videos that searches can return then.
     videos: usize,
 }
 
 impl<'a> Next<'a> {
     /// A generation without writes.
-    pub(crate) fn alone(index: &'a Index, is_calibrated: bool) -> Self {
-        Self { index, is_calibrated, videos: index.len() }
+    pub(crate) fn alone(index: &'a Index, curves: Option<&'a RecallCurves>) -> Self {
+        Self { index, curves, videos: index.len() }
     }
 
     /// A generation in place of that of `current`, whose writes are then served with it if it does not contain them.
-    pub(crate) fn after(current: &Snapshot, index: &'a Index, is_calibrated: bool) -> Self {
+    pub(crate) fn after(current: &Snapshot, index: &'a Index, curves: Option<&'a RecallCurves>) -> Self {
         let contains_writes = index.metadata().log_sequence > current.index.metadata().log_sequence;
         let written = if contains_writes {
             0
         } else {
             current.segments.iter().skip(1).map(IndexSegment::live_count).sum()
         };
-        Self { index, is_calibrated, videos: index.len() + written }
+        Self { index, curves, videos: index.len() + written }
     }
 
     /// A generation with the writes of its log.
     pub(crate) fn opened(snapshot: &'a Snapshot) -> Self {
-        let is_calibrated = snapshot.calibrated.curves().is_some();
-        Self { index: &snapshot.index, is_calibrated, videos: live(snapshot) }
+        Self { index: &snapshot.index, curves: snapshot.calibrated.curves(), videos: live(snapshot) }
+    }
+
+    /// Whether requests may have a target recall.
+    pub(crate) fn is_calibrated(&self) -> bool {
+        self.curves.is_some_and(|curves| curves.source.allows_targets())
     }
 }
 
@@ -67,7 +72,7 @@ impl<'a> Served<'a> {
             generation: snapshot.manifest.generation,
             index: &snapshot.index,
             videos: live(snapshot),
-            is_calibrated: snapshot.calibrated.curves().is_some(),
+            is_calibrated: snapshot.calibrated.targets().is_some(),
             usage: Some(&snapshot.usage),
         }
     }
@@ -162,7 +167,7 @@ impl<'a> Served<'a> {
     /// A generation that was calibrated by hand, on other users than those of its build, cannot pass its calibration on.
     fn calibration(&self, next: Next<'_>) -> Option<Refusal> {
         let is_used = self.usage.is_some_and(Usage::has_target_recall);
-        let is_lost = self.is_calibrated && !next.is_calibrated;
+        let is_lost = self.is_calibrated && !next.is_calibrated();
         let problem = || {
             let used = if is_used { ", which requests with a target recall use" } else { "" };
             format!(
@@ -197,7 +202,8 @@ impl Predecessor {
     pub fn open(store: &IndexStore) -> Option<Self> {
         let check = |manifest: &Manifest, index: &Index| check_servable(store, manifest, index, None);
         let (Manifest { generation, .. }, index, _) = store.open_newest(check).ok()?;
-        let is_calibrated = is_calibrated(store, generation, &index).ok()?;
+        let curves = curves(store, generation, &index).ok()?;
+        let is_calibrated = Next::alone(&index, curves.as_ref()).is_calibrated();
         Some(Self { generation, index, is_calibrated })
     }
 
@@ -207,9 +213,9 @@ impl Predecessor {
     /// If it cannot be opened.
     pub fn refusals(&self, store: &IndexStore, generation: u64) -> Result<Vec<Refusal>, StoreError> {
         let index = store.open_generation(generation)?;
-        let is_calibrated = is_calibrated(store, generation, &index)?;
+        let curves = curves(store, generation, &index)?;
         let served = Served::on_disk(self.generation, &self.index, self.is_calibrated);
-        Ok(served.refusals(Next::alone(&index, is_calibrated), &GateOptions::default()))
+        Ok(served.refusals(Next::alone(&index, curves.as_ref()), &GateOptions::default()))
     }
 
     /// The number of the generation.
@@ -218,9 +224,13 @@ impl Predecessor {
     }
 }
 
-/// Returns whether a published generation has a calibration.
-pub(crate) fn is_calibrated(store: &IndexStore, generation: u64, index: &Index) -> Result<bool, StoreError> {
-    Ok(store.open_calibration(generation, index)?.0.is_some())
+/// Returns the newest readable calibration of a published generation.
+pub(crate) fn curves(
+    store: &IndexStore,
+    generation: u64,
+    index: &Index,
+) -> Result<Option<RecallCurves>, StoreError> {
+    Ok(store.open_calibration(generation, index)?.0.map(|calibration| calibration.recall))
 }
 
 fn refusal(is_refused: bool, reason: RefusalReason, problem: impl FnOnce() -> String) -> Option<Refusal> {

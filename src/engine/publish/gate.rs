@@ -1,7 +1,7 @@
 //! The measurements of the quality gate: measures a generation before it answers, and compares it with the current one.
 //!
-//! Both are searched with the same query vectors at the default effort: recall against exact scans, the overlap of
-//! their results, and latency. Every node of the graph must be reachable.
+//! Both are searched with the same query vectors at the default effort of the new one: recall against exact scans, the
+//! overlap of their results, and latency. Every node of the graph must be reachable.
 
 use std::time::Instant;
 
@@ -10,6 +10,7 @@ use crate::base::id::VideoId;
 use crate::base::interrupt::Interrupt;
 use crate::dataset::{EmbeddingsView, Rows};
 use crate::engine::options::GateOptions;
+use crate::engine::publish::continuity::Next;
 use crate::index::{GateFindings, Index, Refusal, RefusalReason};
 use crate::recall::{ground_truth_of, hits_of};
 use crate::search::{Effort, Hit, SearchParams, Searcher};
@@ -36,17 +37,17 @@ pub(crate) struct GateQueries {
     pub(crate) source: String,
 }
 
-/// Measures `index` on the current rayon pool, and the current generation (number and index) if the two can be compared.
+/// Measures `next` on the current rayon pool, and the current generation (number and index) if the two can be compared.
 /// Returns `None` once `keep_going` returns false.
 pub(crate) fn measure(
-    index: &Index,
+    next: Next<'_>,
     current: Option<(u64, &Index)>,
     queries: &GateQueries,
     options: &GateOptions,
     keep_going: &(dyn Fn() -> bool + Sync),
 ) -> Option<GateFindings> {
-    let dim = index.dim();
-    let count = queries.vectors.len() / dim;
+    let index = next.index;
+    let count = queries.vectors.len() / index.dim();
     let mut found = GateFindings {
         unreachable: unreachable(index),
         queries: count as u32,
@@ -57,7 +58,10 @@ pub(crate) fn measure(
         return Some(found);
     }
     let k = options.k.clamp(1, index.len());
-    let subject = Subject::new(index, &queries.vectors, k);
+    // The same for both: what differs is then due to the graphs.
+    let effort = SearchParams::default_effort(k, next.curves, usize::MAX);
+    let params = SearchParams::new(k, effort).expect("k is at least 1");
+    let subject = Subject { index, queries: &queries.vectors, params };
     let mut of_index = subject.measure(keep_going)?;
     (found.k, found.ef_search) = (k as u32, subject.ef_search());
     found.recall_ppm = of_index.recall_ppm;
@@ -65,7 +69,7 @@ pub(crate) fn measure(
     let Some((generation, current)) = current.filter(|(_, current)| current.len() >= k) else {
         return Some(found);
     };
-    let current = Subject::new(current, &queries.vectors, k);
+    let current = Subject { index: current, queries: &queries.vectors, params };
     let mut of_current = current.measure(keep_going)?;
     found.current = generation;
     found.current_recall_ppm = Some(of_current.recall_ppm);
@@ -182,13 +186,7 @@ impl Answers {
     }
 }
 
-impl<'a> Subject<'a> {
-    fn new(index: &'a Index, queries: &'a [f32], k: usize) -> Self {
-        let params =
-            SearchParams::new(k, SearchParams::default_effort(k, usize::MAX)).expect("k is at least 1");
-        Self { index, queries, params }
-    }
-
+impl Subject<'_> {
     fn ef_search(&self) -> u32 {
         match self.params.effort() {
             Effort::EfSearch(ef_search) => ef_search as u32,

@@ -22,10 +22,10 @@ use crate::base::panics::Panicked;
 use crate::engine::error::EngineError;
 use crate::engine::options::EngineOptions;
 use crate::engine::publish::detached::Detached;
-use crate::engine::publish::next_generation;
 use crate::engine::publish::refresh::Refresh;
 use crate::engine::publish::served::ServedIndex;
 use crate::engine::publish::swap::wait_for_searches;
+use crate::engine::publish::{learn, next_generation};
 use crate::engine::supervise::{Background, Task};
 use crate::engine::write::log::{LOG_FILE, LogProblem};
 use crate::live::LogError;
@@ -154,6 +154,7 @@ impl HostedIndex {
         }
         if served.refresh(events) {
             next_generation::start_if_due(served);
+            learn::start_if_due(served);
         }
     }
 

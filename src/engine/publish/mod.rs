@@ -25,6 +25,8 @@
 //! | `state.rs`           | the state of an open index: attached to its files, writable, ready |
 //! | `hosted.rs`          | one named index: opens its folder, again if its files were replaced |
 //! | `next_generation.rs` | runs a rebuild of a served index and publishes it |
+//! | `learn.rs`           | measures the default effort of an index without known users with the first that ask |
+//! | `learner.rs`         | the thread that does |
 
 mod activation;
 mod checked;
@@ -32,6 +34,8 @@ pub(crate) mod continuity;
 mod detached;
 pub(crate) mod gate;
 pub(crate) mod hosted;
+mod learn;
+mod learner;
 pub(crate) mod next_generation;
 mod published;
 mod quality_gate;

@@ -71,7 +71,7 @@ fn rebuild(served: &ServedIndex, progress: &RebuildProgress) -> Result<(), Rebui
         // Released before the swap, which waits until nothing uses the old generation.
         let current = served.shared().current.load_full();
         let reference = Reference { current: &current, sample: served.sample() };
-        let next = Next::after(&current, &staged, built.measured.curves.is_some());
+        let next = Next::after(&current, &staged, built.measured.curves.as_ref());
         let keep_going = || !progress.is_cancelled();
         served.gate().measure(
             next,

@@ -11,7 +11,7 @@ use crate::dataset::{Embeddings, EmbeddingsView, Rows};
 use crate::engine::error::EngineError;
 use crate::engine::field::Field;
 use crate::engine::options::GateOptions;
-use crate::engine::publish::continuity::{Next, Served, is_calibrated};
+use crate::engine::publish::continuity::{Next, Served, curves};
 use crate::engine::publish::gate::{self, GateQueries};
 use crate::engine::publish::servable::{check_report, is_same_model};
 use crate::engine::query::snapshot::Snapshot;
@@ -84,17 +84,14 @@ impl QualityGate {
             return Ok(());
         }
         let generation = manifest.generation;
-        let is_calibrated = is_calibrated(store, generation, index)?;
+        let curves = curves(store, generation, index)?;
+        let next = Next::after(reference.current, index, curves.as_ref());
         let before = store.open_gate_report(generation, index)?.0;
         let report = match before {
-            Some(report) if is_final(&report, is_calibrated) => report,
+            Some(report) if is_final(&report, next.is_calibrated()) => report,
             before => {
                 let run = Run { task: Task::Refresh, pool, keep_going: &|| true };
-                let Some(verdict) =
-                    self.measure(Next::after(reference.current, index, is_calibrated), reference, &run)
-                else {
-                    return Ok(());
-                };
+                let Some(verdict) = self.measure(next, reference, &run) else { return Ok(()) };
                 let report = GateReport::unstored(generation, index, &verdict);
                 match before.filter(|before| before.problems == report.problems) {
                     Some(before) => before,
@@ -125,8 +122,8 @@ impl QualityGate {
         match store.open_gate_report(generation, index)?.0 {
             Some(report) => check_report(report, index),
             None => {
-                let next = Next::after(current, index, is_calibrated(store, generation, index)?);
-                self.compare(next, current)
+                let curves = curves(store, generation, index)?;
+                self.compare(Next::after(current, index, curves.as_ref()), current)
             }
         }
     }
@@ -156,7 +153,7 @@ impl QualityGate {
         }
         let is_same_model = is_same_model(&current.index, index);
         let (reason, found) = match checked {
-            Ok(()) => (RefusalReason::Measurement, self.find(index, reference, run)),
+            Ok(()) => (RefusalReason::Measurement, self.find(next, reference, run)),
             Err(problem) => (RefusalReason::Other, Err(problem)),
         };
         let found = match found {
@@ -192,18 +189,18 @@ impl QualityGate {
     /// Why it cannot be measured.
     fn find(
         &self,
-        index: &Index,
+        next: Next<'_>,
         reference: &Reference<'_>,
         run: &Run<'_>,
     ) -> Result<Option<GateFindings>, String> {
-        let current = reference.current;
+        let (current, index) = (reference.current, next.index);
         let is_same_model = is_same_model(&current.index, index);
         let is_same_metric = current.index.metadata().metric == index.metadata().metric;
         let compared =
             (is_same_model && is_same_metric).then(|| (current.manifest.generation, &*current.index));
         let queries = self.queries(index, is_same_model.then_some(reference));
         let queries = queries.map_err(|error| error.to_string())?;
-        let measure = || gate::measure(index, compared, &queries, &self.options, run.keep_going);
+        let measure = || gate::measure(next, compared, &queries, &self.options, run.keep_going);
         // A generation that makes searches panic must not end the thread of a refresh or a rebuild.
         let found = self.supervisor.run(run.task, || run.pool.install(measure));
         found.map_err(|panic| format!("it could not be measured: {panic}"))

@@ -21,6 +21,7 @@ use crate::engine::error::EngineError;
 use crate::engine::memory::{MemoryGauge, MemoryPolicy};
 use crate::engine::options::EngineOptions;
 use crate::engine::publish::continuity::Next;
+use crate::engine::publish::learner::Learner;
 use crate::engine::publish::quality_gate::QualityGate;
 use crate::engine::publish::refresh::Refresh;
 use crate::engine::publish::residence_progress::ResidenceProgress;
@@ -49,6 +50,7 @@ pub(crate) struct ServedIndex {
     pub(super) sample: QuerySample,
     pub(super) gate: QualityGate,
     pub(super) rebuilder: Rebuilder,
+    pub(super) learner: Learner,
     pub(super) serving: Serving,
     pub(super) scrub: Scrub,
     /// Each activation that is running or waiting has a copy.
@@ -121,6 +123,7 @@ impl ServedIndex {
             sample: QuerySample::new(options.sample, current),
             gate,
             rebuilder,
+            learner: Learner::default(),
             serving: Serving::new(problem),
             scrub: Scrub::new(options.scrub_bytes_per_second),
             activations: Arc::default(),
@@ -156,6 +159,10 @@ impl ServedIndex {
 
     pub(crate) fn rebuilder(&self) -> &Rebuilder {
         &self.rebuilder
+    }
+
+    pub(crate) fn learner(&self) -> &Learner {
+        &self.learner
     }
 
     /// Returns the snapshot that answers now. A request loads it once and uses it to its end.
@@ -198,6 +205,7 @@ impl ServedIndex {
     /// another process. Searches go on.
     pub(crate) fn release(&self, reason: &str) {
         self.rebuilder.cancel();
+        self.learner.cancel();
         self.log.close(reason);
     }
 

@@ -9,7 +9,7 @@
 //! refresh measures the newer ones.
 
 use crate::engine::options::GateOptions;
-use crate::engine::publish::continuity::{Next, Served, is_calibrated};
+use crate::engine::publish::continuity::{Next, Served, curves};
 use crate::engine::publish::servable::{check_servable, has_passed};
 use crate::engine::query::snapshot::check_structure;
 use crate::index::{Index, IndexStore, Manifest, StoreError};
@@ -74,10 +74,11 @@ fn continues(
     (next, index): (&Manifest, &Index),
     options: &GateOptions,
 ) -> Result<(), StoreError> {
-    let was_calibrated = is_calibrated(store, before.generation, index_before)?;
+    let of_before = curves(store, before.generation, index_before)?;
+    let was_calibrated = Next::alone(index_before, of_before.as_ref()).is_calibrated();
     let served = Served::on_disk(before.generation, index_before, was_calibrated);
-    let is_calibrated = is_calibrated(store, next.generation, index)?;
-    served.check(Next::alone(index, is_calibrated), options)
+    let of_next = curves(store, next.generation, index)?;
+    served.check(Next::alone(index, of_next.as_ref()), options)
 }
 
 /// Whether a generation may be servable at a later look.

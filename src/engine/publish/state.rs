@@ -143,7 +143,7 @@ impl ServedIndex {
         let snapshot = self.shared.current.load_full();
         let facts = snapshot.index.metadata();
         let manifest = &snapshot.manifest;
-        let curves = snapshot.calibrated.curves();
+        let curves = snapshot.calibrated.targets();
         IndexStatus {
             name: self.name.clone(),
             dir: self.store.dir().to_owned(),

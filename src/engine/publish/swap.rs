@@ -33,6 +33,7 @@ impl ServedIndex {
         let old = Arc::clone(&self.shared.current.load().index);
         // A running rebuild is based on the old generation. One that is started once the new one can be seen is not.
         self.rebuilder.cancel();
+        self.learner.cancel();
         let before = self.background.pool.install(|| self.shared.swap(checked, &log))?;
         self.sample.begin_generation(manifest, is_same_model);
         (progress.checked, progress.uncalibrated) = (true, None);

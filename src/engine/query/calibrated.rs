@@ -1,12 +1,12 @@
 //! The calibration of a generation, if its folder contains one.
 
-use crate::index::{Calibration, Index, IndexStore, RecallCurves, StoreError};
+use crate::index::{Index, IndexStore, RecallCurves, StoreError};
 
 /// The measured recall of a snapshot.
 #[derive(Debug, Default)]
 pub(crate) struct Calibrated {
-    /// The newest calibration that can be read.
-    calibration: Option<Calibration>,
+    /// Those of the newest calibration that can be read, unless others were learned since.
+    curves: Option<RecallCurves>,
     /// The highest number of a calibration that was read or found unreadable; 0 without any.
     newest: u64,
 }
@@ -19,12 +19,22 @@ impl Calibrated {
         for error in passed_over {
             tracing::warn!(%error, "passed over a calibration");
         }
-        Ok(Self { calibration, newest })
+        Ok(Self { curves: calibration.map(|calibration| calibration.recall), newest })
     }
 
     /// The measured curves, if there are any.
     pub(crate) fn curves(&self) -> Option<&RecallCurves> {
-        Some(&self.calibration.as_ref()?.recall)
+        self.curves.as_ref()
+    }
+
+    /// The measured curves, if requests may have a target recall.
+    pub(crate) fn targets(&self) -> Option<&RecallCurves> {
+        self.curves().filter(|curves| curves.source.allows_targets())
+    }
+
+    /// Other curves of the same generation, which count until there is a newer calibration in its folder.
+    pub(crate) fn learned(&self, curves: RecallCurves) -> Self {
+        Self { curves: Some(curves), newest: self.newest }
     }
 
     /// Reads again if there is a newer calibration than the last one seen.

@@ -11,7 +11,7 @@ use crate::engine::query::request::{Effort, Query, ReturnAttributes, SearchReque
 use crate::engine::query::snapshot::Snapshot;
 use crate::index::{AttributeKind, Index};
 use crate::rules::{Bloom, Cap};
-use crate::search::{self, SearchParams};
+use crate::search;
 
 /// Bytes of codes that one thread reads and scores per nanosecond.
 const CODE_BYTES_PER_NANO: u64 = 16;
@@ -134,10 +134,10 @@ fn returned(snapshot: &Snapshot, videos: usize, attributes: &ReturnAttributes, w
 /// The nodes that a traversal expands; `None` for exact effort.
 fn expanded(snapshot: &Snapshot, limits: &Limits, k: usize, effort: Effort) -> Option<usize> {
     let effort = match effort {
-        Effort::Default => SearchParams::default_effort(k, limits.max_ef_search),
+        Effort::Default => snapshot.default_effort(k, limits),
         Effort::EfSearch(ef_search) => search::Effort::EfSearch(ef_search.min(limits.max_ef_search)),
         Effort::TargetRecall(recall) => {
-            let curves = snapshot.calibrated.curves();
+            let curves = snapshot.calibrated.targets();
             let ef_search = curves.and_then(|curves| curves.ef_search(k, f64::from(recall)).ok());
             search::Effort::EfSearch(ef_search.unwrap_or(limits.max_ef_search).min(limits.max_ef_search))
         }

@@ -12,6 +12,7 @@ use crate::base::id::NodeId;
 use crate::base::interrupt::Interrupt;
 use crate::engine::error::EngineError;
 use crate::engine::field::Field;
+use crate::engine::options::Limits;
 use crate::engine::query::answer_size::AnswerSize;
 use crate::engine::query::calibrated::Calibrated;
 use crate::engine::query::context::RequestContext;
@@ -348,7 +349,7 @@ impl Snapshot {
         }
         let k = request.k + dropped;
         let effort = match request.effort {
-            Effort::Default => SearchParams::default_effort(k, limits.max_ef_search),
+            Effort::Default => self.default_effort(k, limits),
             Effort::Exact => search::Effort::Exact,
             Effort::EfSearch(ef_search) if (1..=limits.max_ef_search).contains(&ef_search) => {
                 search::Effort::EfSearch(ef_search)
@@ -384,10 +385,15 @@ impl Snapshot {
         Ok(params.with_plan(request.plan))
     }
 
+    /// The effort of a request that sets none.
+    pub(crate) fn default_effort(&self, k: usize, limits: &Limits) -> search::Effort {
+        SearchParams::default_effort(k, self.calibrated.curves(), limits.max_ef_search)
+    }
+
     /// The least `ef_search` that finds `recall` of the best `k` by the calibration, within the limits.
     fn ef_search(&self, context: &RequestContext<'_>, k: usize, recall: f32) -> Result<usize, EngineError> {
         let (index, generation) = (context.name.to_owned(), self.manifest.generation);
-        let Some(curves) = self.calibrated.curves() else {
+        let Some(curves) = self.calibrated.targets() else {
             let dir = self.index.path().parent().map(Path::to_owned).unwrap_or_default();
             return Err(EngineError::NotCalibrated { index, generation, dir });
         };
@@ -411,7 +417,7 @@ impl Snapshot {
         match (params.effort(), params.plan()) {
             (search::Effort::EfSearch(ef_search), None) => {
                 let k = (params.k() + dropped).min(self.index.len());
-                self.calibrated.curves().and_then(|curves| curves.recall(k, ef_search))
+                self.calibrated.targets().and_then(|curves| curves.recall(k, ef_search))
             }
             _ => None,
         }

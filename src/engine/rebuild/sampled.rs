@@ -142,6 +142,11 @@ impl QuerySample {
         self.users(|user| user.len() == dim && is_judge(user))
     }
 
+    /// Returns all sampled users: `[n × dim]`.
+    pub(crate) fn sampled_users(&self, dim: usize) -> Vec<f32> {
+        self.users(|user| user.len() == dim)
+    }
+
     fn users(&self, is_wanted: impl Fn(&[f32]) -> bool) -> Vec<f32> {
         let mut seen = HashSet::new();
         let state = self.state.lock();

@@ -8,6 +8,7 @@ use crate::base::clock::settled_now;
 use crate::base::id::VideoId;
 use crate::base::sync::{ArcSwap, Mutex};
 use crate::engine::error::EngineError;
+use crate::engine::query::calibrated::Calibrated;
 use crate::engine::query::snapshot::Snapshot;
 use crate::index::{Index, IndexStore, Manifest};
 use crate::live::delta::state::{ApplyError, LiveState, MERGED_BY_WRITES};
@@ -113,10 +114,20 @@ impl Shared {
         // Read without a lock: a folder that stalls must not stop writes, nor searches that wait for one.
         let before = self.current.load_full();
         let calibrated = Arc::new(before.reload_calibration(store).ok()??);
+        self.set_calibration(&before, calibrated)
+    }
+
+    /// Replaces the calibration of the generation of `measured`. Returns the new snapshot unless another generation was
+    /// swapped in, or another calibration loaded, meanwhile.
+    pub(crate) fn set_calibration(
+        &self,
+        measured: &Snapshot,
+        calibrated: Arc<Calibrated>,
+    ) -> Option<Arc<Snapshot>> {
         let _live = self.live.lock();
         let current = self.current.load();
-        // Another generation was swapped in meanwhile.
-        if !Arc::ptr_eq(&current.index, &before.index) {
+        let is_of_generation = Arc::ptr_eq(&current.usage, &measured.usage);
+        if !is_of_generation || !Arc::ptr_eq(&current.calibrated, &measured.calibrated) {
             return None;
         }
         let snapshot = Arc::new(current.with_calibration(calibrated));

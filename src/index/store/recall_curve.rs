@@ -29,6 +29,21 @@ pub enum QuerySource {
     HeldOut,
     /// A file of queries.
     Queries,
+    /// Users of recent searches.
+    Sampled,
+    /// Queries made from the videos, in place of users that nobody knows.
+    Guessed,
+}
+
+impl QuerySource {
+    /// Whether requests may have a target recall. It takes users that somebody chose: sampled ones are lost by a restart,
+    /// so that the next generation could not keep what this one offers, and guessed ones are none.
+    pub fn allows_targets(self) -> bool {
+        match self {
+            Self::HeldOut | Self::Queries => true,
+            Self::Sampled | Self::Guessed => false,
+        }
+    }
 }
 
 /// Recall against effort for one k.
@@ -92,6 +107,19 @@ impl RecallCurves {
     pub fn recall(&self, k: usize, ef_search: usize) -> Option<f64> {
         let between = self.between(k)?;
         (ef_search >= between.efforts().0).then(|| between.recall(ef_search))
+    }
+
+    /// Returns an `ef_search` of at least `usual` and at most `most` for the best `k`: the smallest that reaches `recall`,
+    /// or, if none does, the smallest that reaches the best measured recall. For a k beyond the largest measured one, the
+    /// effort of that one grows with k.
+    pub fn ef_search_within(&self, k: usize, recall: f64, usual: usize, most: usize) -> usize {
+        let measured = k.min(self.largest_k());
+        let ef_search = match self.ef_search(measured, recall) {
+            Err(Uncovered::Recall { best }) => self.ef_search(measured, best),
+            found => found,
+        };
+        let in_proportion = |ef_search: usize| ef_search.saturating_mul(k).div_ceil(measured.max(1));
+        ef_search.map_or(usual, in_proportion).clamp(usual, most.max(usual))
     }
 
     /// Returns each measured k with its best recall.

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use shortlist::index::{QuerySource, RecallCurve, RecallCurves, RecallPoint, Uncovered};
+use shortlist::search::{Effort, SearchParams};
 
 /// Curves of 100 queries: `(k, [(ef_search, found)])`.
 pub(crate) fn curves(curves: &[(u32, &[(u32, u64)])]) -> RecallCurves {
@@ -44,6 +45,26 @@ fn recall_is_interpolated_between_points_and_between_k() {
     // A smaller k uses the curve of the smallest.
     assert_eq!(curves.ef_search(1, 0.9), Ok(20));
     assert_eq!((curves.recall(1, 9), curves.recall(1, 10)), (None, Some(0.5)));
+}
+
+#[test]
+fn the_default_effort_is_raised_to_a_recall_of_095_within_four_times_the_usual_one() {
+    let default = |curves: &RecallCurves, k| SearchParams::default_effort(k, Some(curves), 10_000);
+    // The usual effort is enough.
+    let easy = curves(&[(10, &[(64, 960)]), (100, &[(128, 9_000), (180, 9_600)])]);
+    assert_eq!((default(&easy, 10), default(&easy, 100)), (Effort::EfSearch(128), Effort::EfSearch(200)));
+    let hard = curves(&[(10, &[(128, 900), (300, 950), (400, 990)]), (100, &[(200, 8_000), (4_000, 9_600)])]);
+    assert_eq!((default(&hard, 1), default(&hard, 10)), (Effort::EfSearch(300), Effort::EfSearch(300)));
+    assert_eq!(default(&hard, 100), Effort::EfSearch(800), "no more than four times 200");
+    assert_eq!(default(&hard, 1_000), Effort::EfSearch(8_000), "a k that nobody measured");
+    assert_eq!(SearchParams::default_effort(10, Some(&hard), 250), Effort::EfSearch(250));
+    // No effort reaches it: the least that reaches the most.
+    let flat = curves(&[(10, &[(128, 800), (200, 850)])]);
+    assert_eq!(default(&flat, 10), Effort::EfSearch(200));
+    // Twice k takes twice the effort.
+    assert_eq!(default(&flat, 100), Effort::EfSearch(800));
+    assert_eq!(default(&curves(&[(10, &[(150, 960)])]), 20), Effort::EfSearch(300));
+    assert_eq!(SearchParams::default_effort(10, None, 10_000), Effort::EfSearch(128));
 }
 
 /// Up to four curves of 50 queries whose efforts and counts rise.
@@ -98,6 +119,21 @@ proptest! {
                     prop_assert_eq!(curves.recall(k, 1000), None);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn the_default_effort_reaches_what_it_aims_at_or_is_bounded(curves in any_curves(), k in 1usize..600) {
+        let of = |curves| match SearchParams::default_effort(k, curves, usize::MAX) {
+            Effort::EfSearch(ef_search) => ef_search,
+            Effort::Exact => 0,
+        };
+        let (usual, default) = (of(None), of(Some(&curves)));
+        prop_assert!((usual..=4 * usual).contains(&default), "{default} for the usual {usual}");
+        if let Some(recall) = curves.recall(k, default) {
+            let best = curves.recall(k, usize::MAX).unwrap();
+            let is_enough = recall >= best.min(SearchParams::DEFAULT_RECALL);
+            prop_assert!(is_enough || default == 4 * usual, "{recall} at {default}, at most {best}");
         }
     }
 

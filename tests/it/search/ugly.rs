@@ -159,7 +159,7 @@ impl Catalog {
     fn recall(&self, index: &Index, k: usize, plan: Plan) -> f64 {
         let metric = index.metadata().metric;
         let searcher = Searcher::default();
-        let effort = SearchParams::default_effort(k, usize::MAX);
+        let effort = SearchParams::default_effort(k, None, usize::MAX);
         let params = SearchParams::new(k, effort).unwrap().with_plan(Some(plan));
         let hits = self.users[..QUERIES * DIM].chunks(DIM).map(|user| {
             let scores: Vec<f64> = self.rows.chunks(DIM).map(|row| score(metric, user, row)).collect();
