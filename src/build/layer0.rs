@@ -23,8 +23,8 @@ use crate::base::metric::Metric;
 use crate::base::parallel;
 use crate::graph::{Candidate, NONE, Score, Scorer, Selection};
 
-/// Parts of the rows: the candidates of one part are in memory at a time.
-const PARTS: usize = 4;
+/// Rows whose candidates are in memory at a time, about. Fewer take longer: their groups are compared in parts.
+const PART: usize = 2_500_000;
 /// Minimum number of rows per task.
 pub(super) const SHARE: usize = 256;
 
@@ -42,8 +42,9 @@ pub(super) fn from_groups<T: Element>(
         members[0].sort_unstable_by_key(|node| ranks[*node as usize]);
     });
     let mut chosen = Vec::with_capacity(rows.len());
-    for part in 0..PARTS {
-        let part = part * rows.len() / PARTS..(part + 1) * rows.len() / PARTS;
+    let parts = rows.len().div_ceil(PART);
+    for part in 0..parts {
+        let part = part * rows.len() / parts..(part + 1) * rows.len() / parts;
         let near = NearWithin::new(rows, &members, part.clone(), params, progress);
         chosen.extend(choose(rows, part, params, progress, |node| near.of_row(node as usize).collect()));
         stop_if_cancelled(progress)?;
