@@ -110,7 +110,7 @@ pub(crate) fn search_response(response: engine::SearchResponse, with_stats: bool
 fn plain(found: &engine::Candidate) -> Option<[u8; PLAIN.len()]> {
     let engine::Candidate { video_id: VideoId(id), score, interest, attributes, vector } = found;
     let is_plain =
-        *id != 0 && score.to_bits() != 0 && interest.is_none() && attributes.is_empty() && vector.is_none();
+        *id != 0 && *score != 0.0 && interest.is_none() && attributes.is_empty() && vector.is_none();
     let mut encoded = PLAIN;
     encoded[3..11].copy_from_slice(&id.to_le_bytes());
     encoded[12..].copy_from_slice(&score.to_le_bytes());
