@@ -152,7 +152,10 @@ impl Catalog {
         let taught = self.users[QUERIES * DIM..].to_vec();
         let users = Embeddings::in_memory("users".as_ref(), DIM, taught);
         let params = BuildParams::new(metric, 16, 80).unwrap().with_codes(codes).unwrap();
-        build_taught_in_memory(&dataset, is_taught.then_some(&users), &params, &Silent).unwrap()
+        let users = is_taught.then_some(&users);
+        // With one thread, the graph is the same every time.
+        let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        one.install(|| build_taught_in_memory(&dataset, users, &params, &Silent)).unwrap()
     }
 
     /// Recall of the users that taught nothing, at the default effort, counted by exact score.
