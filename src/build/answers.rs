@@ -15,7 +15,7 @@ use crate::graph::{Candidate, Score, Scorer, Selection, rescored};
 use crate::quantize::Quantizer;
 
 /// Sample of queries on which the number of groups to scan is tuned, the least number, and the recall to reach. The
-/// number needed grows far slower than the number of groups: 30 of 1,000, and at most 48 of 3,906.
+/// number needed grows far slower than the number of groups.
 const TUNING_QUERIES: usize = 64;
 const LEAST_GROUPS: usize = 4;
 const TUNING_RECALL: f64 = 0.95;
