@@ -14,8 +14,9 @@ use crate::rules::{Condition, Filter, Time};
 
 /// How many filters are kept. Their matches take 2 bytes per video together.
 const KEPT: usize = 16;
-/// A filter whose words, names and ids have more bytes is not kept.
-const MAX_FILTER_BYTES: usize = 16 << 10;
+/// A filter whose words, names and ids have more bytes is not kept: long ones are rarely repeated, and cost more to copy and
+/// compare.
+const MAX_FILTER_BYTES: usize = 1 << 10;
 
 /// The nodes that match a filter, tombstones included.
 pub(crate) type Matches = CountedSet<Arc<NodeSet>>;
