@@ -152,12 +152,15 @@ fn read(flag: &str, path: &Path) -> anyhow::Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("{flag} {}", path.display()))
 }
 
-/// Returns an error with the code, the message, and each invalid field.
+/// Returns an error with the code, the message, and each invalid field that the message does not name.
 pub(super) fn refusal(status: &Status) -> anyhow::Error {
     let mut text = format!("{}: {}", code_name(status.code()), status.message());
     let details = status.get_error_details();
     for violation in details.bad_request().map(|bad| bad.field_violations.as_slice()).unwrap_or_default() {
-        let _ = write!(text, "\n  {}: {}", violation.field, violation.description);
+        let line = format!("{}: {}", violation.field, violation.description);
+        if !status.message().contains(&line) {
+            let _ = write!(text, "\n  {line}");
+        }
     }
     anyhow!(text)
 }
@@ -186,12 +189,13 @@ mod tests {
     }
 
     #[test]
-    fn explains_every_refused_field() {
-        let details = tonic_types::ErrorDetails::with_bad_request_violation("k", "expected 1 to 10, found 0");
-        let status = Status::with_error_details(tonic::Code::InvalidArgument, "k: expected", details);
-        assert_eq!(
-            refusal(&status).to_string(),
-            "INVALID_ARGUMENT: k: expected\n  k: expected 1 to 10, found 0"
-        );
+    fn explains_every_refused_field_once() {
+        let refused = |message| {
+            let problem = "expected 1 to 10, found 0";
+            let details = tonic_types::ErrorDetails::with_bad_request_violation("k", problem);
+            refusal(&Status::with_error_details(tonic::Code::InvalidArgument, message, details)).to_string()
+        };
+        assert_eq!(refused("k: expected"), "INVALID_ARGUMENT: k: expected\n  k: expected 1 to 10, found 0");
+        assert_eq!(refused("k: expected 1 to 10, found 0"), "INVALID_ARGUMENT: k: expected 1 to 10, found 0");
     }
 }

@@ -42,6 +42,8 @@ pub enum Field {
         /// The place within the filter, such as `must[1].keyword.attribute`; empty for the whole filter.
         path: String,
     },
+    /// The filter, if the caller sent it as text.
+    FilterText,
     /// All excluded videos.
     Exclude,
     /// One list of the excluded videos.
@@ -74,8 +76,10 @@ pub enum Field {
     MinSequence,
     /// The embedding of a video to write.
     Vector,
-    /// The attributes of a video to write.
+    /// All attributes of a video to write.
     Attributes,
+    /// One attribute of a video to write, by name.
+    Attribute(String),
     /// The files of training queries, in the options of an engine.
     TrainingQueries,
     /// The files of judging users, in the options of an engine.
@@ -101,6 +105,7 @@ impl fmt::Display for Field {
             Field::SeedWeight(position) => return write!(f, "seeds[{position}].weight"),
             Field::Filter { path } if path.is_empty() => "filter",
             Field::Filter { path } => return write!(f, "filter.{path}"),
+            Field::FilterText => "filter_text",
             Field::Exclude => "exclude",
             Field::Excluded(ExcludeField::VideoIds) => "exclude.video_ids",
             Field::Excluded(ExcludeField::Roaring) => "exclude.roaring",
@@ -120,6 +125,7 @@ impl fmt::Display for Field {
             Field::EmbeddingModel => "embedding_model",
             Field::MinSequence => "min_sequence",
             Field::Attributes => "attributes",
+            Field::Attribute(name) => return write!(f, "attributes[{name:?}]"),
             Field::TrainingQueries => "rebuild.training_queries",
             Field::GateQueryFiles => "gate.query_files",
         };

@@ -18,6 +18,11 @@ pub(super) fn proto_path(field: &Field) -> String {
     }
 }
 
+/// Names the whole text in place of a part of the tree, which the caller of a text has not seen.
+pub(super) fn in_filter_text(field: Field) -> Field {
+    if matches!(field, Field::Filter { .. }) { Field::FilterText } else { field }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
@@ -78,6 +83,7 @@ mod tests {
             filter("should[0].filter.must_not[2].number.gte"),
             filter("must[0].is_null.attribute"),
             filter("min_should"),
+            Field::FilterText,
             Field::Exclude,
             Field::Excluded(ExcludeField::VideoIds),
             Field::Excluded(ExcludeField::Roaring),
@@ -101,7 +107,8 @@ mod tests {
             let path = proto_path(&field);
             assert!(is_in(&messages, "SearchRequest", without_oneof(&path)), "{field:?}: {path}");
         }
-        for field in [Field::Vector, Field::Attributes, Field::EmbeddingModel] {
+        let attribute = Field::Attribute("title".to_owned());
+        for field in [Field::Vector, Field::Attributes, attribute, Field::EmbeddingModel] {
             let path = proto_path(&field);
             assert!(is_in(&messages, "Video", &path), "{field:?}: {path}");
         }

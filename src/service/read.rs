@@ -15,9 +15,10 @@ use tonic::{Code, Request, Response, Status};
 use super::access::check_index;
 use super::admission::{Permit, Place, Turn, quota};
 use super::answer::EncodedSearch;
-use super::bounds::{AnswerCharge, CallMemory};
+use super::bounds::{AnswerCharge, CallMemory, Charge};
 use super::caller::Caller;
 use super::deadline::Deadline;
+use super::field::in_filter_text;
 use super::metrics::Observation;
 use super::options::CallerLimits;
 use super::proto::{ExplainResponse, GetRequest, GetResponse, SearchRequest};
@@ -124,13 +125,14 @@ impl<'a> ReadCall<'a> {
         let (with_stats, peer) = (request.return_stats, self.caller.peer);
         let observation = self.observe(&request.index);
         let admitted = |place: &Place| {
-            let request = self.checked(request, path)?;
-            let cost = self.shared.engine.expected_cost(&request);
+            let checked = self.checked(request, path)?;
+            let cost = self.shared.engine.expected_cost(&checked.request);
             self.use_rates(place, 1, cost)?;
-            Ok((cost, admit(place)?, request))
+            Ok((cost, admit(place)?, checked))
         };
-        self.queue(path, observation, admitted, move |job, request| {
-            let response = job.shared.engine.search_of(Some(peer), &request, &job.budget)?;
+        self.queue(path, observation, admitted, move |job, checked| {
+            let found = job.shared.engine.search_of(Some(peer), &checked.request, &job.budget);
+            let response = found.map_err(|error| checked.named(error))?;
             job.observation.searched(&response);
             Ok(convert::search_response(response, with_stats))
         })
@@ -141,14 +143,19 @@ impl<'a> ReadCall<'a> {
         let path = "request.";
         let observation = self.observe(&request.index);
         let admitted = |place: &Place| {
-            let request = self.checked(request, path)?;
+            let checked = self.checked(request, path)?;
             quota::check_explanation(&self.limits)?;
-            let cost = self.shared.engine.expected_cost_of_explanation(&request);
+            let cost = self.shared.engine.expected_cost_of_explanation(&checked.request);
             self.use_rates(place, 1, cost)?;
-            Ok((cost, self.admit(place)?, request))
+            Ok((cost, self.admit(place)?, checked))
         };
-        self.queue(path, observation, admitted, move |job, request| {
-            job.shared.engine.explain(&request, video, &job.budget).map(convert::explanation)
+        self.queue(path, observation, admitted, move |job, checked| {
+            let found = job.shared.engine.explain(&checked.request, video, &job.budget);
+            let mut explanation = found.map_err(|error| checked.named(error))?;
+            if let Some(removal) = &mut explanation.removal {
+                removal.field = checked.field(removal.field.clone());
+            }
+            Ok(convert::explanation(explanation))
         })
     }
 
@@ -174,11 +181,18 @@ impl<'a> ReadCall<'a> {
     }
 
     /// Converts and checks a search.
-    fn checked(&self, request: SearchRequest, path: &str) -> Result<engine::SearchRequest, Status> {
+    fn checked(&self, request: SearchRequest, path: &str) -> Result<Checked, Status> {
         check_index(self.shared, &self.caller, self.method, &request.index)?;
+        let has_filter_text = !request.filter_text.is_empty();
         let request = convert::search_request(request).map_err(|error| status::of(&error.into(), path))?;
         quota::check(&self.limits, &request, path)?;
-        Ok(request)
+        // The memory of a tree is charged when its bytes are decoded. That of a text is known only now.
+        let tree = request.rules.filter.as_ref().filter(|_| has_filter_text);
+        let charge = match (tree, self.memory) {
+            (Some(tree), Some(memory)) => Some(memory.charged(tree.heap_bytes())?),
+            _ => None,
+        };
+        Ok(Checked { request, has_filter_text, _charge: charge })
     }
 
     /// Admits a request, and queues `work` on it for the compute pool. `admitted` returns its expected cost, its permit, and
@@ -233,6 +247,30 @@ impl<'a> ReadCall<'a> {
                 status
             },
         )
+    }
+}
+
+/// A search that may be queued.
+struct Checked {
+    request: engine::SearchRequest,
+    has_filter_text: bool,
+    _charge: Option<Charge>,
+}
+
+impl Checked {
+    /// Names a field as the caller sent it.
+    fn field(&self, field: engine::Field) -> engine::Field {
+        if self.has_filter_text { in_filter_text(field) } else { field }
+    }
+
+    /// Names the field of an error as the caller sent it.
+    fn named(&self, error: EngineError) -> EngineError {
+        match error {
+            EngineError::InvalidArgument { field, problem } => {
+                EngineError::InvalidArgument { field: self.field(field), problem }
+            }
+            error => error,
+        }
     }
 }
 

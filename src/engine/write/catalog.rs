@@ -109,7 +109,10 @@ impl Target<'_> {
                 found: upsert.embedding_model.clone().unwrap_or_default(),
             },
             Misfit::Embedding(error) => EngineError::invalid(Field::Vector, error.to_string()),
-            Misfit::Attributes(error) => EngineError::invalid(Field::Attributes, error.to_string()),
+            Misfit::Attributes(error) => {
+                let field = error.attribute().map(str::to_owned).map_or(Field::Attributes, Field::Attribute);
+                EngineError::invalid(field, error.to_string())
+            }
         })
     }
 }

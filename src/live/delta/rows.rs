@@ -21,7 +21,7 @@ use crate::node_set::NodeSet;
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum UpsertError {
     /// The embedding is of another dimension.
-    #[error("embedding: expected {expected} components, found {found}")]
+    #[error("embedding: expected {expected} dimensions, found {found}")]
     Dimension {
         /// Of the index.
         expected: usize,
@@ -84,6 +84,21 @@ pub enum UpsertError {
         /// Of the attribute.
         found: Instant,
     },
+}
+
+impl UpsertError {
+    /// Returns the name of the attribute that cannot be added, if the error is about one.
+    pub(crate) fn attribute(&self) -> Option<&str> {
+        match self {
+            Self::UnknownAttribute { attribute, .. }
+            | Self::DuplicateAttribute { attribute }
+            | Self::AttributeType { attribute, .. } => Some(attribute),
+            Self::Expiry { .. } => Some(EXPIRES_AT),
+            Self::Dimension { .. } | Self::NotFinite { .. } | Self::TooLong { .. } | Self::Zero { .. } => {
+                None
+            }
+        }
+    }
 }
 
 /// Why no dataset can be built.

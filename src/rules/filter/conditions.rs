@@ -61,6 +61,22 @@ impl Filter {
     /// Maximum number of words and ids in all conditions together.
     pub const MAX_VALUES: usize = 100_000;
 
+    /// The memory of the tree in bytes, without what the allocator adds.
+    pub fn heap_bytes(&self) -> usize {
+        let words = |words: &[String]| words.iter().map(|word| size_of::<String>() + word.capacity()).sum();
+        let mut bytes = 0;
+        self.each_condition(&mut |condition| {
+            let values: usize = match condition {
+                Condition::Keyword { any_of, .. } => words(any_of),
+                Condition::List { any_of, all_of, .. } => words(any_of) + words(all_of),
+                Condition::VideoId { any_of } => size_of_val(&any_of[..]),
+                _ => 0,
+            };
+            bytes += size_of::<Condition>() + condition.attribute().map_or(0, str::len) + values;
+        });
+        bytes
+    }
+
     /// Calls `each` with the name of the attribute of every condition.
     pub fn each_attribute(&self, each: &mut dyn FnMut(&str)) {
         self.each_condition(&mut |condition| condition.attribute().into_iter().for_each(&mut *each));

@@ -207,6 +207,15 @@ impl CallMemory {
         Charge::new(&self.connection)
     }
 
+    /// Returns a charge of `bytes` for this call.
+    ///
+    /// # Errors
+    /// `RESOURCE_EXHAUSTED` with `RetryInfo` if there is no memory for them.
+    pub(crate) fn charged(&self, bytes: usize) -> Result<Charge, Status> {
+        let mut charge = self.charge();
+        if charge.grow(bytes) { Ok(charge) } else { Err(refusal()) }
+    }
+
     /// Returns the way to poll what handles the messages of this call.
     pub(super) fn polls(&self) -> Polls {
         Polls::new(self.connection.lane.clone(), self.connection.server.lane.clone())

@@ -9,16 +9,30 @@ use super::bound::{number, time};
 use super::path::Path;
 use super::scalar::saturate;
 use crate::base::id::VideoId;
-use crate::rules::{Condition, Filter};
+use crate::rules::{Condition, ExpressionError, Filter};
 use crate::service::error::InvalidField;
 use crate::service::proto;
+
+/// Reads the filter of a search request, which is a tree or a text.
+///
+/// # Errors
+/// As [`filter`]; and [`InvalidField`] if there are both, or with the place in the text that is no filter.
+pub(super) fn either(tree: Option<proto::Filter>, text: &str) -> Result<Option<Filter>, InvalidField> {
+    let refused = |problem: String| InvalidField::new("filter_text", problem);
+    match tree {
+        Some(_) if !text.is_empty() => Err(refused("expected filter or filter_text, found both".to_owned())),
+        Some(tree) => filter(tree, &Path::root("filter")).map(Some),
+        None if text.is_empty() => Ok(None),
+        None => text.parse().map(Some).map_err(|error: ExpressionError| refused(error.to_string())),
+    }
+}
 
 /// Reads a filter. `path` is its path in the request.
 ///
 /// # Errors
 /// [`InvalidField`] with the path of the part that the domain cannot express, or that exceeds a limit of
 /// the contract.
-pub(super) fn filter(filter: proto::Filter, path: &Path<'_>) -> Result<Filter, InvalidField> {
+fn filter(filter: proto::Filter, path: &Path<'_>) -> Result<Filter, InvalidField> {
     Reader { conditions: 0, values: 0 }.filter(filter, path, 1)
 }
 
@@ -218,6 +232,19 @@ mod tests {
             Err(InvalidField { path, problem }) => (path, problem),
             other => panic!("expected an invalid argument, found {other:?}"),
         }
+    }
+
+    #[test]
+    fn a_text_is_read_like_a_tree_and_instead_of_one() {
+        let text = "region = \"US\" and views > 5";
+        assert_eq!(either(None, text), Ok(Some(text.parse().unwrap())));
+        assert_eq!(either(None, ""), Ok(None));
+        let tree = must(vec![is_null()]);
+        assert_eq!(either(Some(tree.clone()), ""), read(tree.clone()).map(Some));
+        let both = either(Some(tree), text).unwrap_err();
+        assert_eq!(both.to_string(), "filter_text: expected filter or filter_text, found both");
+        let wrong = either(None, "region = US").unwrap_err().to_string();
+        assert!(wrong.starts_with("filter_text: line 1, column 10: expected a value: "), "{wrong}");
     }
 
     #[test]

@@ -19,6 +19,7 @@ const PUBLISHED_AT: &str = "published_at";
 /// The fields of a request that are rules, as received.
 pub(super) struct WireRules {
     pub(super) filter: Option<proto::Filter>,
+    pub(super) filter_text: String,
     pub(super) exclude: Option<proto::Exclude>,
     pub(super) caps: Vec<proto::Cap>,
     pub(super) fresh: Option<proto::Fresh>,
@@ -30,13 +31,13 @@ pub(super) struct WireRules {
 /// # Errors
 /// [`InvalidField`] with the path of the field.
 pub(super) fn rules(wire: WireRules) -> Result<Rules, InvalidField> {
-    let WireRules { filter, exclude, caps, fresh: fresh_wire, score_threshold } = wire;
+    let WireRules { filter, filter_text, exclude, caps, fresh: fresh_wire, score_threshold } = wire;
     if let Some(found) = score_threshold.filter(|threshold| !threshold.is_finite()) {
         let problem = format!("expected a finite number, found {found}");
         return Err(InvalidField::new("score_threshold", problem));
     }
     Ok(Rules {
-        filter: filter.map(|filter| filter::filter(filter, &Path::root("filter"))).transpose()?,
+        filter: filter::either(filter, &filter_text)?,
         exclude: exclude.map(excluded).unwrap_or_default(),
         caps: caps.into_iter().map(cap).collect(),
         fresh: fresh_wire.map(fresh).transpose()?,
@@ -75,7 +76,14 @@ mod tests {
     use super::*;
 
     fn wire() -> WireRules {
-        WireRules { filter: None, exclude: None, caps: Vec::new(), fresh: None, score_threshold: None }
+        WireRules {
+            filter: None,
+            filter_text: String::new(),
+            exclude: None,
+            caps: Vec::new(),
+            fresh: None,
+            score_threshold: None,
+        }
     }
 
     fn refused(wire: WireRules) -> (String, String) {

@@ -76,6 +76,8 @@ async fn a_video_that_cannot_be_used_is_named_by_its_path() {
         (packed(vec![0; 3], 1), "vector.packed.data"),
         (packed(vec![0; 4 * DIM], 0), "vector.packed.dtype"),
         (with("title", None), "attributes[\"title\"]"),
+        (with("color", Some(Value::Bool(true))), "attributes[\"color\"]"),
+        (with("title", Some(Value::Bool(true))), "attributes[\"title\"]"),
         (
             with("published_at", at(i64::MAX, 0).map(Value::Timestamp)),
             "attributes[\"published_at\"].timestamp",

@@ -5,6 +5,7 @@ mod calls;
 mod catalog;
 mod connections;
 mod explain;
+mod filter_text;
 mod large;
 mod mutants;
 mod operations;

@@ -17,6 +17,9 @@ const A_VALUE: &str = "a value: \"text\", a number, `true`, `false`, or a time s
 const A_BOUND: &str = "a number, or a time such as 2026-11-01, 2026-11-01T12:00:00Z or -7d";
 const AN_ID: &str = "a video id, 0 to 18446744073709551615";
 
+/// Maximum length of the name of an attribute, in bytes. A list of numbers repeats the name for each of them.
+const MAX_NAME_BYTES: usize = 1000;
+
 /// A value that an attribute is compared with.
 enum Value {
     Word(String),
@@ -46,6 +49,7 @@ impl Ordering {
 
 /// Parses one condition.
 pub(super) fn condition(cursor: &mut Cursor<'_>) -> Parsed {
+    cursor.count_condition()?;
     if cursor.take_word("video_id") {
         return video_ids(cursor);
     }
@@ -135,8 +139,12 @@ fn one_of(cursor: &mut Cursor<'_>, attribute: String) -> Parsed {
     let values = cursor.list(|cursor| {
         let (placed, value) = (cursor.placed(0).clone(), value(cursor)?);
         let kind = (discriminant(&value), value.limit().map(|limit| discriminant(&limit)));
+        let is_first = first.is_none();
         if *first.get_or_insert(kind) != kind {
             return Err(cursor.unexpected_at(&placed, "a value of the same kind as the first"));
+        }
+        if !is_first && !matches!(value, Value::Word(_)) {
+            cursor.count_condition()?;
         }
         Ok(value)
     })?;
@@ -182,6 +190,9 @@ fn attribute(cursor: &mut Cursor<'_>, expected: &str) -> Result<String, Expressi
         Token::Word(word) if !is_reserved(word) => (*word).to_owned(),
         _ => return Err(cursor.unexpected(expected)),
     };
+    if name.len() > MAX_NAME_BYTES {
+        return Err(cursor.unexpected(format!("a name of at most {MAX_NAME_BYTES} bytes")));
+    }
     cursor.advance();
     Ok(name)
 }

@@ -14,13 +14,14 @@ pub(super) struct Cursor<'t> {
     tokens: Vec<Placed<'t>>,
     next: usize,
     nesting: usize,
+    conditions: usize,
     /// The largest nesting so far, and the offset of its parenthesis.
     deepest: (usize, usize),
 }
 
 impl<'t> Cursor<'t> {
     pub(super) fn new(text: &'t str) -> Self {
-        Self { text, tokens: tokens(text), next: 0, nesting: 0, deepest: (0, 0) }
+        Self { text, tokens: tokens(text), next: 0, nesting: 0, conditions: 0, deepest: (0, 0) }
     }
 
     /// The next token.
@@ -91,6 +92,15 @@ impl<'t> Cursor<'t> {
             }
             Ok(items)
         })
+    }
+
+    /// Counts one condition, which begins at the next token.
+    pub(super) fn count_condition(&mut self) -> Result<(), ExpressionError> {
+        self.conditions += 1;
+        if self.conditions > Filter::MAX_CONDITIONS {
+            return Err(self.unexpected(format!("at most {} conditions in all", Filter::MAX_CONDITIONS)));
+        }
+        Ok(())
     }
 
     /// Returns an error at the next token.

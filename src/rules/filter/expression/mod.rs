@@ -35,7 +35,7 @@
 //! `a != v`, like everything with `not`, is the complement of `a = v`, so it also matches videos without a value. For
 //! videos with a different value write `a != v and a is not null`.
 //!
-//! Limits: 64 KiB of text, 32 nested parentheses, 16 nested filters.
+//! Limits: 64 KiB of text, 32 nested parentheses, 16 nested filters, 1,000 conditions, names of 1,000 bytes.
 //!
 //! | file | duty |
 //! |---|---|

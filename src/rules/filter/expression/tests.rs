@@ -259,6 +259,16 @@ fn hostile_text_is_refused_before_the_stack_is_full() {
     let too_long = " ".repeat(MAX_BYTES + 1).parse::<Filter>();
     assert_eq!(too_long, Err(ExpressionError::TooLong { most: MAX_BYTES, found: MAX_BYTES + 1 }));
 
+    // A list of numbers repeats the name of the attribute for each of them.
+    let numbers = |count: usize| format!("a in ({})", vec!["1"; count].join(","));
+    assert_eq!(parsed(&numbers(1000)).should.len(), 1000);
+    let (column, expected) = unexpected(&numbers(1001));
+    assert_eq!((column, expected), (numbers(1001).len(), "at most 1000 conditions in all".into()));
+    assert_eq!(unexpected(&vec!["a = 1"; 1001].join(" or ")).1, "at most 1000 conditions in all");
+    let named = |bytes| format!("{} is null", "a".repeat(bytes));
+    assert_eq!(parsed(&named(1000)), must([is_null(&"a".repeat(1000))]));
+    assert_eq!(unexpected(&named(1001)), (1, "a name of at most 1000 bytes".into()));
+
     // Each level is nested in the one around it.
     let filters = |levels: usize| {
         let mut text = "a is null or b is null".to_owned();
