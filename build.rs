@@ -1,7 +1,7 @@
-//! Compiles `proto/` for feature `server`, in pure Rust: no `protoc` is needed.
+//! Generates the servers of `proto/` for feature `server`, in pure Rust: no `protoc` is needed. The messages are those of
+//! `clients/rust`.
 //!
-//! Writes to `OUT_DIR`: `shortlist.v1.rs`, messages and clients; `server/shortlist.v1.rs`, servers; and `descriptors.bin`, the
-//! descriptor set that server reflection returns.
+//! Writes to `OUT_DIR`: `shortlist.v1.rs`.
 
 use std::error::Error;
 
@@ -15,10 +15,6 @@ fn main() -> Result<(), Box<dyn Error>> {
 #[cfg(feature = "server")]
 mod server {
     use std::error::Error;
-    use std::path::PathBuf;
-    use std::{env, fs};
-
-    use protox::prost::Message;
 
     const PROTOS: [&str; 5] = [
         "shortlist/v1/common.proto",
@@ -38,20 +34,10 @@ mod server {
     pub fn compile_protos() -> Result<(), Box<dyn Error>> {
         println!("cargo::rerun-if-changed=proto");
         let descriptors = protox::compile(PROTOS, ["proto"])?;
-        let out_dir = PathBuf::from(env::var("OUT_DIR")?);
-        fs::write(out_dir.join("descriptors.bin"), descriptors.encode_to_vec())?;
-        tonic_prost_build::configure()
-            .build_server(false)
-            .extern_path(".google.rpc", "::tonic_types::pb")
-            .btree_map(".shortlist.v1")
-            .compile_fds(descriptors.clone())?;
-        // Servers answer searches with messages that are encoded already.
-        let server = out_dir.join("server");
-        fs::create_dir_all(&server)?;
         let mut servers = tonic_prost_build::configure()
             .build_client(false)
-            .out_dir(server)
-            .extern_path(".shortlist.v1", "crate::service::proto");
+            .extern_path(".shortlist.v1", "::shortlist_client::proto");
+        // Servers answer searches with messages that are encoded already.
         for (message, encoded) in ENCODED {
             let path = format!("crate::service::answer::{encoded}");
             servers = servers.extern_path(format!(".shortlist.v1.{message}"), path);

@@ -1,0 +1,127 @@
+//! A search request, one call per field.
+
+use std::time::Duration;
+
+use crate::proto::search_params::Effort;
+use crate::proto::search_request::Query;
+use crate::proto::{
+    Cap, Dtype, Exclude, Fresh, Interest, Interests, PackedVector, SearchParams, SearchRequest, Seed, Seeds,
+    Vector,
+};
+
+impl Vector {
+    /// An embedding as bytes, which the server need not parse.
+    pub fn packed(components: &[f32]) -> Self {
+        let data = components.iter().flat_map(|component| component.to_le_bytes()).collect();
+        Self { values: Vec::new(), packed: Some(PackedVector { data, dtype: Dtype::F32.into() }) }
+    }
+}
+
+impl SearchRequest {
+    /// A search for a user embedding, `[dim]`: ten candidates at the default effort.
+    pub fn of_vector(vector: &[f32]) -> Self {
+        Self::of_query(Query::Vector(Vector::packed(vector)))
+    }
+
+    /// A search for several interests of one user, `[dim]` each, with their weights.
+    pub fn of_interests<'a>(interests: impl IntoIterator<Item = (&'a [f32], f32)>) -> Self {
+        let interest = |(vector, weight)| Interest {
+            vector: Some(Vector::packed(vector)),
+            weight: Some(weight),
+            min_share: 0.0,
+        };
+        Self::of_query(Query::Interests(Interests {
+            interests: interests.into_iter().map(interest).collect(),
+        }))
+    }
+
+    /// A search for videos like these, which are not returned themselves.
+    pub fn similar_to(videos: impl IntoIterator<Item = u64>) -> Self {
+        let seed = |video_id| Seed { video_id, weight: None };
+        Self::of_query(Query::Seeds(Seeds { seeds: videos.into_iter().map(seed).collect() }))
+    }
+
+    fn of_query(query: Query) -> Self {
+        Self { query: Some(query), k: 10, ..Self::default() }
+    }
+
+    /// The name of the index. Not needed if the server has only one.
+    pub fn with_index(self, index: impl Into<String>) -> Self {
+        Self { index: index.into(), ..self }
+    }
+
+    /// The number of candidates.
+    pub fn with_k(self, k: u32) -> Self {
+        Self { k, ..self }
+    }
+
+    /// The number of candidates to skip: those of earlier pages.
+    pub fn with_offset(self, offset: u32) -> Self {
+        Self { offset, ..self }
+    }
+
+    /// The share of the true top k to find, above 0 and at most 1. The index must be calibrated.
+    pub fn with_target_recall(self, recall: f32) -> Self {
+        self.with_effort(Effort::TargetRecall(recall))
+    }
+
+    /// The size of the candidate list.
+    pub fn with_ef_search(self, ef_search: u32) -> Self {
+        self.with_effort(Effort::EfSearch(ef_search))
+    }
+
+    /// Scores every video: the true top k, slowly.
+    pub fn with_exact(self) -> Self {
+        self.with_effort(Effort::Exact(true))
+    }
+
+    fn with_effort(mut self, effort: Effort) -> Self {
+        self.params = Some(SearchParams { effort: Some(effort), ..self.params.unwrap_or_default() });
+        self
+    }
+
+    /// Which videos may be candidates, as text: `region = "US" and published_at > -7d`.
+    pub fn with_filter(self, text: impl Into<String>) -> Self {
+        Self { filter_text: text.into(), filter: None, ..self }
+    }
+
+    /// Adds videos that may not be candidates.
+    pub fn with_exclude(mut self, videos: impl IntoIterator<Item = u64>) -> Self {
+        self.exclude.get_or_insert_with(Exclude::default).video_ids.extend(videos);
+        self
+    }
+
+    /// Allows at most `max_per_value` candidates with the same value of an attribute.
+    pub fn with_cap(mut self, attribute: impl Into<String>, max_per_value: u32) -> Self {
+        self.caps.push(Cap { attribute: attribute.into(), max_per_value });
+        self
+    }
+
+    /// Keeps places for videos that were published within this time.
+    pub fn with_fresh(self, at_least: u32, within: Duration) -> Self {
+        // A duration that is too long for the message is refused by the server.
+        let seconds = i64::try_from(within.as_secs()).unwrap_or(i64::MAX);
+        let within = prost_types::Duration { seconds, nanos: within.subsec_nanos().cast_signed() };
+        Self { fresh: Some(Fresh { attribute: String::new(), within: Some(within), at_least }), ..self }
+    }
+
+    /// The lowest score of a candidate.
+    pub fn with_score_threshold(self, score: f32) -> Self {
+        Self { score_threshold: Some(score), ..self }
+    }
+
+    /// Returns these attributes with each candidate; `*` for all.
+    pub fn with_attributes<S: Into<String>>(self, names: impl IntoIterator<Item = S>) -> Self {
+        Self { return_attributes: names.into_iter().map(Into::into).collect(), ..self }
+    }
+
+    /// Returns the cost of the search.
+    pub fn with_stats(self) -> Self {
+        Self { return_stats: true, ..self }
+    }
+
+    /// The answer includes every write up to this sequence.
+    pub fn with_min_sequence(self, sequence: u64) -> Self {
+        Self { min_sequence: sequence, ..self }
+    }
+}
