@@ -4,10 +4,9 @@ use std::fmt::Write;
 
 use anyhow::bail;
 
-use super::remote::{Connection, MAX_RESPONSE_BYTES, Remote, refusal};
+use super::remote::Remote;
 use super::value::{instant, value};
 use crate::base::text::visible_text;
-use crate::service::proto::catalog_client::CatalogClient;
 use crate::service::proto::lookup::State;
 use crate::service::proto::{
     DeleteRequest, GetRequest, Lookup, RestoreRequest, TakedownRequest, Video, WriteResponse,
@@ -63,9 +62,7 @@ pub struct Get {
 /// If the server cannot be reached, or refuses the request.
 pub fn takedown(Takedown { videos: Videos { remote, index, video_ids } }: Takedown) -> anyhow::Result<()> {
     let request = TakedownRequest { index, video_ids };
-    let response = remote
-        .ask(async |channel| client(channel).takedown(request).await.map_err(|status| refusal(&status)))?;
-    report(response.get_ref())
+    report(&remote.ask(async |client| Ok(client.takedown(request).await?))?)
 }
 
 /// Restores videos that were taken down.
@@ -74,9 +71,7 @@ pub fn takedown(Takedown { videos: Videos { remote, index, video_ids } }: Takedo
 /// If the server cannot be reached, or refuses the request.
 pub fn restore(Restore { videos: Videos { remote, index, video_ids } }: Restore) -> anyhow::Result<()> {
     let request = RestoreRequest { index, video_ids };
-    let response = remote
-        .ask(async |channel| client(channel).restore(request).await.map_err(|status| refusal(&status)))?;
-    report(response.get_ref())
+    report(&remote.ask(async |client| Ok(client.restore(request).await?))?)
 }
 
 /// Deletes videos.
@@ -85,9 +80,7 @@ pub fn restore(Restore { videos: Videos { remote, index, video_ids } }: Restore)
 /// If the server cannot be reached, or refuses the request.
 pub fn delete(Delete { videos: Videos { remote, index, video_ids } }: Delete) -> anyhow::Result<()> {
     let request = DeleteRequest { index, video_ids };
-    let response = remote
-        .ask(async |channel| client(channel).delete(request).await.map_err(|status| refusal(&status)))?;
-    report(response.get_ref())
+    report(&remote.ask(async |client| Ok(client.delete(request).await?))?)
 }
 
 /// Prints videos.
@@ -97,15 +90,10 @@ pub fn delete(Delete { videos: Videos { remote, index, video_ids } }: Delete) ->
 pub fn get(Get { videos: Videos { remote, index, video_ids }, vectors }: Get) -> anyhow::Result<()> {
     let return_attributes = vec!["*".to_owned()];
     let request = GetRequest { index, video_ids, return_attributes, return_vectors: vectors };
-    let response =
-        remote.ask(async |channel| client(channel).get(request).await.map_err(|status| refusal(&status)))?;
-    let text: String = response.get_ref().results.iter().map(render).collect();
+    let response = remote.ask(async |client| Ok(client.get(request).await?))?;
+    let text: String = response.results.iter().map(render).collect();
     say!("{}", text.trim_end());
     Ok(())
-}
-
-fn client(channel: Connection) -> CatalogClient<Connection> {
-    CatalogClient::new(channel).max_decoding_message_size(MAX_RESPONSE_BYTES)
 }
 
 /// Prints the result of a write.

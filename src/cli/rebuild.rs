@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use shortlist_client::Client;
 
-use super::remote::{Connection, Remote, refusal};
-use crate::service::proto::admin_client::AdminClient;
+use super::remote::Remote;
 use crate::service::proto::rebuild_status::State;
 use crate::service::proto::{CancelRebuildRequest, GetStatusRequest, RebuildRequest, RebuildStatus};
 
@@ -34,13 +34,12 @@ pub struct Arguments {
 /// If the server cannot be reached, or refuses the request; with `--follow`, if the rebuild fails.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let Arguments { remote, index, cancel, follow } = arguments;
-    remote.ask(async |channel| {
-        let mut client = AdminClient::new(channel);
-        let mut status = begin(&mut client, index, *cancel).await?;
+    remote.ask(async |client| {
+        let mut status = begin(&client, index, *cancel).await?;
         say!("{}", render(&status));
         while *follow && matches!(status.state(), State::Running | State::Gating) {
             tokio::time::sleep(INTERVAL).await;
-            status = fetch(&mut client, index).await?;
+            status = fetch(&client, index).await?;
             say!("{}", render(&status));
         }
         if *follow && status.state() == State::Failed {
@@ -50,28 +49,23 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     })
 }
 
-async fn begin(
-    client: &mut AdminClient<Connection>,
-    index: &str,
-    cancel: bool,
-) -> anyhow::Result<RebuildStatus> {
+async fn begin(client: &Client, index: &str, cancel: bool) -> anyhow::Result<RebuildStatus> {
     let index = index.to_owned();
     let status = if cancel {
-        client.cancel_rebuild(CancelRebuildRequest { index }).await.map(|answer| answer.into_inner().rebuild)
+        client.cancel_rebuild(CancelRebuildRequest { index }).await?.rebuild
     } else {
-        client.rebuild(RebuildRequest { index }).await.map(|answer| answer.into_inner().rebuild)
+        client.rebuild(RebuildRequest { index }).await?.rebuild
     };
-    status.map_err(|status| refusal(&status))?.context("the answer of the server has no state of the rebuild")
+    status.context("the answer of the server has no state of the rebuild")
 }
 
 /// Requests the state of the rebuild.
 ///
 /// # Errors
 /// If the server no longer has the index, or refuses the request.
-async fn fetch(client: &mut AdminClient<Connection>, index: &str) -> anyhow::Result<RebuildStatus> {
-    let request = GetStatusRequest { index: index.to_owned() };
-    let answer = client.get_status(request).await.map_err(|status| refusal(&status))?;
-    let status = answer.into_inner().indexes.into_iter().next().and_then(|index| index.rebuild);
+async fn fetch(client: &Client, index: &str) -> anyhow::Result<RebuildStatus> {
+    let answer = client.get_status(GetStatusRequest { index: index.to_owned() }).await?;
+    let status = answer.indexes.into_iter().next().and_then(|index| index.rebuild);
     status.context("the answer of the server has no state of the rebuild")
 }
 

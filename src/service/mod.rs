@@ -102,8 +102,6 @@ pub use self::listeners::Listeners;
 #[cfg(feature = "cli")]
 pub(crate) use self::listeners::is_loopback;
 pub use self::options::{CallerLimits, ConnectionOptions, ServiceLimits, ServiceOptions};
-#[cfg(feature = "cli")]
-pub(crate) use self::status::code_name;
 
 /// How long the server waits for the first poll of the engine before it accepts connections.
 const FIRST_POLL_WAIT: Duration = Duration::from_millis(20);

@@ -12,9 +12,8 @@ mod render;
 mod request;
 mod values;
 
-use super::remote::{MAX_RESPONSE_BYTES, Remote, refusal};
+use super::remote::Remote;
 use crate::service::proto::ExplainRequest;
-use crate::service::proto::retrieval_client::RetrievalClient;
 
 /// Search a running server.
 #[derive(Debug, clap::Args)]
@@ -34,16 +33,15 @@ pub struct Arguments {
 /// If the filter is malformed, a file cannot be read, the server cannot be reached, or it refuses the request.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let request = request::request(&arguments.request)?;
-    let text = arguments.remote.ask(async |channel| {
-        let mut client = RetrievalClient::new(channel).max_decoding_message_size(MAX_RESPONSE_BYTES);
+    let text = arguments.remote.ask(async |client| {
         if let Some(video_id) = arguments.explain {
             let request = ExplainRequest { request: Some(request), video_id };
-            let answer = client.explain(request).await.map_err(|status| refusal(&status))?;
-            return Ok(explain::render(video_id, answer.get_ref()));
+            let answer = client.explain(request).await?;
+            return Ok(explain::render(video_id, &answer));
         }
         let layout = render::Layout::of(&request);
-        let answer = client.search(request).await.map_err(|status| refusal(&status))?;
-        Ok(render::render(answer.get_ref(), layout))
+        let answer = client.search(request).await?;
+        Ok(render::render(&answer, layout))
     })?;
     say!("{}", text.trim_end());
     Ok(())

@@ -49,7 +49,8 @@ impl Ordering {
 
 /// Parses one condition.
 pub(super) fn condition(cursor: &mut Cursor<'_>) -> Parsed {
-    cursor.count_condition()?;
+    let first = cursor.placed(0).clone();
+    cursor.count_condition(&first)?;
     if cursor.take_word("video_id") {
         return video_ids(cursor);
     }
@@ -144,7 +145,7 @@ fn one_of(cursor: &mut Cursor<'_>, attribute: String) -> Parsed {
             return Err(cursor.unexpected_at(&placed, "a value of the same kind as the first"));
         }
         if !is_first && !matches!(value, Value::Word(_)) {
-            cursor.count_condition()?;
+            cursor.count_condition(&placed)?;
         }
         Ok(value)
     })?;

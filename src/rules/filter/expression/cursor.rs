@@ -94,11 +94,12 @@ impl<'t> Cursor<'t> {
         })
     }
 
-    /// Counts one condition, which begins at the next token.
-    pub(super) fn count_condition(&mut self) -> Result<(), ExpressionError> {
+    /// Counts one condition, which begins at this token.
+    pub(super) fn count_condition(&mut self, first: &Placed<'t>) -> Result<(), ExpressionError> {
         self.conditions += 1;
         if self.conditions > Filter::MAX_CONDITIONS {
-            return Err(self.unexpected(format!("at most {} conditions in all", Filter::MAX_CONDITIONS)));
+            let expected = format!("at most {} conditions in all", Filter::MAX_CONDITIONS);
+            return Err(self.unexpected_at(first, expected));
         }
         Ok(())
     }
