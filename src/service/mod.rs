@@ -45,7 +45,7 @@
 //! | `admission/`      | which calls are computed, in which order, and which are refused |
 //! | `shared.rs`       | the state that all calls share |
 //! | `options.rs`      | options and limits |
-//! | `proto.rs`        | the generated code |
+//! | `proto.rs`        | the messages of `clients/rust`, and the generated servers |
 
 mod access;
 mod admin;

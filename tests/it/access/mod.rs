@@ -6,5 +6,5 @@ mod command;
 mod limits;
 mod matrix;
 mod rights;
-mod tls;
+pub mod tls;
 mod tokens;

@@ -14,12 +14,12 @@ use crate::harness::credentials::{Authority, replace, with_access};
 use crate::harness::{DIM, TestIndex, TestServer, eventually, request};
 
 /// The files of a server.
-pub(super) struct Files {
+pub struct Files {
     folder: TempDir,
 }
 
 impl Files {
-    pub(super) fn new(authority: &Authority) -> Self {
+    pub fn new(authority: &Authority) -> Self {
         let files = Self { folder: tempfile::tempdir().unwrap() };
         files.install(authority);
         files
@@ -36,7 +36,7 @@ impl Files {
         replace(&self.path("server.key"), &key);
     }
 
-    pub(super) fn options(&self, clients: Option<&Authority>) -> AccessOptions {
+    pub fn options(&self, clients: Option<&Authority>) -> AccessOptions {
         let client_ca = clients.map(|authority| {
             replace(&self.path("clients.pem"), &authority.pem());
             self.path("clients.pem")

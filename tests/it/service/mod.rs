@@ -3,6 +3,7 @@
 mod bounded;
 mod calls;
 mod catalog;
+mod client;
 mod connections;
 mod explain;
 mod filter_text;
