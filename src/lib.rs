@@ -144,10 +144,10 @@ pub use base::element::Dtype;
 pub use base::id::VideoId;
 pub use base::instant::Instant;
 pub use base::metric::Metric;
-pub use build::BuildError;
+pub use build::{BuildError, Progress};
 pub use dataset::{
-    AttributeColumn, ColumnValues, Dataset, DatasetError, DatasetFiles, Embeddings, KeywordLists, Keywords,
-    Numbers, Validity,
+    AttributeColumn, ColumnValues, Components, Dataset, DatasetError, DatasetFiles, Embeddings, KeywordLists,
+    Keywords, Numbers, Validity,
 };
 pub use embedded::{Index, IndexBuilder};
 pub use engine::{
@@ -157,7 +157,10 @@ pub use engine::{
     ReturnAttributes, Rule, SampleOptions, SearchRequest, SearchResponse, SearchStats, Seed, Shortage,
     Shortfall, StoredVideo, WriteMode, Written,
 };
-pub use index::{AttributeKind, AttributeSchema, MemoryMode};
+pub use index::{
+    AttributeKind, AttributeSchema, MemoryMode, QuerySource, RecallCurve, RecallCurves, RecallPoint,
+    StoreError,
+};
 pub use live::{Mutation, Upsert};
 pub use rules::{
     Bloom, Cap, Condition, Exclude, ExcludeField, ExpressionError, Filter, Fresh, Number, Rules, Time,

@@ -11,7 +11,9 @@
 //! ```
 
 use std::borrow::Cow;
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytemuck::allocation::cast_vec;
 use half::f16;
@@ -44,8 +46,41 @@ enum Storage {
         dtype: Dtype,
         stride: usize,
     },
-    F32(Vec<f32>),
-    F16(Vec<f16>),
+    InMemory(Components),
+}
+
+/// Components in memory that others may hold, too: `[rows × dim]` row-major. An owner returns the same slice every time.
+#[derive(Clone)]
+pub enum Components {
+    /// Single precision.
+    F32(Arc<dyn AsRef<[f32]> + Send + Sync>),
+    /// Half precision.
+    F16(Arc<dyn AsRef<[f16]> + Send + Sync>),
+}
+
+impl Components {
+    fn len(&self) -> usize {
+        match self {
+            Self::F32(values) => (**values).as_ref().len(),
+            Self::F16(values) => (**values).as_ref().len(),
+        }
+    }
+}
+
+impl<T: Element> From<Vec<T>> for Components {
+    fn from(values: Vec<T>) -> Self {
+        match T::DTYPE {
+            Dtype::F32 => Self::F32(Arc::new(cast_vec::<T, f32>(values))),
+            Dtype::F16 => Self::F16(Arc::new(cast_vec::<T, f16>(values))),
+        }
+    }
+}
+
+impl fmt::Debug for Components {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let dtype = if matches!(self, Self::F32(_)) { Dtype::F32 } else { Dtype::F16 };
+        f.debug_struct("Components").field("dtype", &dtype).field("len", &self.len()).finish()
+    }
 }
 
 impl Embeddings {
@@ -80,21 +115,32 @@ impl Embeddings {
     /// If `dim` is 0, or `values` is empty or not a whole number of rows.
     pub fn in_memory<T: Element>(name: &Path, dim: usize, values: Vec<T>) -> Self {
         assert!(dim > 0 && !values.is_empty() && values.len().is_multiple_of(dim), "rows that are not whole");
-        let storage = match T::DTYPE {
-            Dtype::F32 => Storage::F32(cast_vec(values)),
-            Dtype::F16 => Storage::F16(cast_vec(values)),
-        };
-        Self { path: name.to_owned(), dim, storage }
+        Self { path: name.to_owned(), dim, storage: Storage::InMemory(values.into()) }
+    }
+
+    /// Embeddings in the memory of another owner, `[rows × dim]` row-major, without a copy of them; `name` takes the place
+    /// of a path in errors. The numbers are not read: see [`Self::check_finite`].
+    ///
+    /// # Errors
+    /// If there is no row, the last row is not whole, or there are more rows or components than an index holds.
+    pub fn shared(name: &Path, dim: usize, values: Components) -> Result<Self, DatasetError> {
+        let dim = check_dim(name, dim as u64)?;
+        let (row, found) = (values.len() / dim, values.len() % dim);
+        if found != 0 {
+            return Err(DatasetError::RaggedRow { path: name.to_owned(), row, expected: dim, found });
+        }
+        check_rows(name, row as u64)?;
+        Ok(Self { path: name.to_owned(), dim, storage: Storage::InMemory(values) })
     }
 
     /// Embeddings that were decoded from the Parquet file at `path`.
     pub(super) fn decoded(path: &Path, decoded: Option<Decoded>) -> Result<Self, DatasetError> {
-        let (dim, storage) = match decoded {
-            Some(Decoded::F32 { dim, values }) => (dim, Storage::F32(values)),
-            Some(Decoded::F16 { dim, values }) => (dim, Storage::F16(values)),
+        let (dim, values) = match decoded {
+            Some(Decoded::F32 { dim, values }) => (dim, values.into()),
+            Some(Decoded::F16 { dim, values }) => (dim, values.into()),
             None => return Err(DatasetError::NoRows { path: path.to_owned() }),
         };
-        Ok(Self { path: path.to_owned(), dim, storage })
+        Ok(Self { path: path.to_owned(), dim, storage: Storage::InMemory(values) })
     }
 
     /// The rows.
@@ -111,8 +157,12 @@ impl Embeddings {
                     }
                 }
             }
-            Storage::F32(values) => EmbeddingsView::F32(Rows::contiguous(values, self.dim)),
-            Storage::F16(values) => EmbeddingsView::F16(Rows::contiguous(values, self.dim)),
+            Storage::InMemory(Components::F32(values)) => {
+                EmbeddingsView::F32(Rows::contiguous((**values).as_ref(), self.dim))
+            }
+            Storage::InMemory(Components::F16(values)) => {
+                EmbeddingsView::F16(Rows::contiguous((**values).as_ref(), self.dim))
+            }
         }
     }
 
@@ -200,13 +250,15 @@ fn open_npy(path: &Path) -> Result<Embeddings, DatasetError> {
     layout.check_size(path, rows * dim, bytes.len())?;
 
     let numbers = &bytes[layout.offset..];
-    let copied = if layout.scalar == Scalar::F16 {
-        copy_unaligned(numbers).map(Storage::F16)
+    let (dtype, copied) = if layout.scalar == Scalar::F16 {
+        (Dtype::F16, copy_unaligned::<f16>(numbers).map(Components::from))
     } else {
-        copy_unaligned(numbers).map(Storage::F32)
+        (Dtype::F32, copy_unaligned::<f32>(numbers).map(Components::from))
     };
-    let dtype = if layout.scalar == Scalar::F16 { Dtype::F16 } else { Dtype::F32 };
-    let storage = copied.unwrap_or(Storage::Mapped { start: layout.offset, dtype, stride: dim, file });
+    let storage = match copied {
+        Some(values) => Storage::InMemory(values),
+        None => Storage::Mapped { start: layout.offset, dtype, stride: dim, file },
+    };
     Ok(Embeddings { path: path.to_owned(), dim, storage })
 }
 

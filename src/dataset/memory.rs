@@ -4,7 +4,6 @@ use std::path::Path;
 
 use super::ids::check_unique;
 use super::input::expiries;
-use super::limits::{check_dim, check_rows};
 use super::{AttributeColumn, Dataset, DatasetError, EXPIRES_AT, Embeddings};
 use crate::base::id::VideoId;
 
@@ -19,16 +18,16 @@ impl Dataset {
     /// If there is no row, the last row is not whole, there are more rows or components than an index holds, or a
     /// component is not finite.
     pub fn from_rows(dim: usize, rows: Vec<f32>) -> Result<Self, DatasetError> {
-        let path = Path::new(NAME);
-        let dim = check_dim(path, dim as u64)?;
-        if !rows.len().is_multiple_of(dim) {
-            let (row, found) = (rows.len() / dim, rows.len() % dim);
-            return Err(DatasetError::RaggedRow { path: path.to_owned(), row, expected: dim, found });
-        }
-        let count = check_rows(path, (rows.len() / dim) as u64)?;
-        let embeddings = Embeddings::in_memory(path, dim, rows);
+        Self::from_embeddings(Embeddings::shared(Path::new(NAME), dim, rows.into())?)
+    }
+
+    /// A dataset of `embeddings`, finite. Row numbers are the video ids until [`Self::with_ids`].
+    ///
+    /// # Errors
+    /// If a component is not finite, or a row is too long for scores in single precision.
+    pub fn from_embeddings(embeddings: Embeddings) -> Result<Self, DatasetError> {
         embeddings.check_finite()?;
-        let ids = (0..count as u64).map(VideoId).collect();
+        let ids = (0..embeddings.view().len() as u64).map(VideoId).collect();
         Ok(Self { embeddings, ids, attributes: Vec::new(), expires_at: None })
     }
 
@@ -68,5 +67,45 @@ impl Dataset {
         } else {
             Err(DatasetError::RowCountMismatch { path, other, expected, found })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use half::f16;
+
+    use super::*;
+    use crate::dataset::{Components, EmbeddingsView};
+
+    #[test]
+    fn shared_embeddings_are_read_where_they_lie() {
+        let owner = Arc::new(vec![1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let values = Components::F32(Arc::clone(&owner) as _);
+        let dataset =
+            Dataset::from_embeddings(Embeddings::shared(Path::new("x"), 3, values).unwrap()).unwrap();
+        let EmbeddingsView::F32(rows) = dataset.embeddings.view() else { panic!("expected f32") };
+        assert_eq!((rows.len(), rows.row(1)), (2, &[4.0, 5.0, 6.0][..]));
+        assert_eq!(rows.row(0).as_ptr(), owner.as_ptr());
+        assert_eq!(dataset.ids, [VideoId(0), VideoId(1)]);
+
+        let halves: Arc<Vec<f16>> = Arc::new([1.0, 2.0].map(f16::from_f32).to_vec());
+        let embeddings = Embeddings::shared(Path::new("x"), 1, Components::F16(halves)).unwrap();
+        assert!(matches!(embeddings.view(), EmbeddingsView::F16(rows) if rows.len() == 2));
+    }
+
+    #[test]
+    fn shared_embeddings_are_whole_rows_of_finite_numbers() {
+        let shared = |dim, values: Vec<f32>| Embeddings::shared(Path::new("x"), dim, values.into());
+        assert!(matches!(shared(0, vec![1.0]), Err(DatasetError::ZeroDimension { .. })));
+        assert!(matches!(shared(2, Vec::new()), Err(DatasetError::NoRows { .. })));
+        let ragged = shared(2, vec![1.0; 3]);
+        assert!(
+            matches!(ragged, Err(DatasetError::RaggedRow { row: 1, expected: 2, found: 1, .. })),
+            "{ragged:?}"
+        );
+        let infinite = Dataset::from_embeddings(shared(2, vec![1.0, 1.0, 1.0, f32::INFINITY]).unwrap());
+        assert!(matches!(infinite, Err(DatasetError::NotFinite { row: 1, column: 1, .. })));
     }
 }

@@ -31,7 +31,7 @@ mod parquet;
 mod view;
 
 pub use column::{AttributeColumn, ColumnValues, KeywordLists, Keywords, Numbers, Validity};
-pub use embeddings::Embeddings;
+pub use embeddings::{Components, Embeddings};
 pub use error::DatasetError;
 pub use ids::{read_id_list, read_ids};
 pub use input::{Dataset, DatasetFiles, EXPIRES_AT, IdSource, NEVER};

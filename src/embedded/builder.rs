@@ -1,15 +1,16 @@
 //! Build parameters, and the two places a built index can go: memory, or a folder.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use super::index::Index;
 use crate::base::metric::Metric;
-use crate::build::{BuildError, BuildParams, ParamsError, Silent, build_taught_in_memory, stage};
+use crate::build::{BuildError, BuildParams, ParamsError, Progress, Silent, build_taught_in_memory, stage};
 use crate::dataset::{Dataset, Embeddings};
 use crate::engine::Snapshot;
-use crate::index::{IndexStore, Measured};
-use crate::recall::calibrate_staged;
+use crate::index::{IndexStore, Measured, RecallCurves};
+use crate::recall::{CalibrateError, calibrate_built, calibrate_staged};
 
 /// How to build an index. Made by [`Index::builder`].
 ///
@@ -25,7 +26,7 @@ use crate::recall::calibrate_staged;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct IndexBuilder<'a> {
     metric: Metric,
     m: usize,
@@ -34,6 +35,7 @@ pub struct IndexBuilder<'a> {
     threads: usize,
     embedding_model: Option<String>,
     training_queries: Option<&'a Embeddings>,
+    progress: &'a dyn Progress,
 }
 
 impl Index {
@@ -53,6 +55,7 @@ impl<'a> IndexBuilder<'a> {
             threads: 0,
             embedding_model: None,
             training_queries: None,
+            progress: &Silent,
         }
     }
 
@@ -92,7 +95,15 @@ impl<'a> IndexBuilder<'a> {
         IndexBuilder { training_queries: Some(users), ..self }
     }
 
-    /// Builds an index in memory.
+    /// Reports the progress of the build to `progress`, which can cancel it: then [`BuildError::Cancelled`] is returned.
+    pub fn progress<'b>(self, progress: &'b dyn Progress) -> IndexBuilder<'b>
+    where
+        'a: 'b,
+    {
+        IndexBuilder { progress, ..self }
+    }
+
+    /// Builds an index in memory, and calibrates it on the held-out users.
     ///
     /// # Errors
     /// [`BuildError`] for parameters out of range, training queries that do not fit, or a dataset that cannot be indexed.
@@ -100,9 +111,12 @@ impl<'a> IndexBuilder<'a> {
         self.check(dataset)?;
         let params = self.params()?;
         let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads).build()?;
-        let index =
-            pool.install(|| build_taught_in_memory(dataset, self.training_queries, &params, &Silent))?;
-        Ok(Index::new(Snapshot::in_memory(index)))
+        let (index, calibration) = pool.install(|| {
+            let index = build_taught_in_memory(dataset, self.training_queries, &params, self.progress)?;
+            let calibration = calibrate_built(&index, self.progress)?;
+            Ok::<_, BuildError>((index, calibration))
+        })?;
+        Ok(Index::new(Snapshot::in_memory(index, measured(calibration))))
     }
 
     /// Builds an index, calibrates it on the held-out users, and publishes it as the next generation of the folder
@@ -114,12 +128,10 @@ impl<'a> IndexBuilder<'a> {
         self.check(dataset)?;
         let params = self.params()?;
         let store = IndexStore::new(dir);
+        let started = Instant::now();
         let (staged, times) =
-            stage(dataset, self.training_queries, None, &params, &store, &Silent, Instant::now())?;
-        let (curves, uncalibrated) = calibrate_staged(&staged, self.threads, &Silent)?;
-        if let Some(problem) = uncalibrated {
-            tracing::warn!(%problem, "the generation is published without a calibration");
-        }
+            stage(dataset, self.training_queries, None, &params, &store, self.progress, started)?;
+        let curves = measured(calibrate_staged(&staged, self.threads, self.progress)?);
         store.publish(staged, times, Measured { curves, verdict: None })?;
         Ok(Index::open(store.dir())?)
     }
@@ -138,5 +150,121 @@ impl<'a> IndexBuilder<'a> {
             .with_seed(self.seed)
             .with_threads(self.threads)
             .with_embedding_model(self.embedding_model.clone()))
+    }
+}
+
+impl fmt::Debug for IndexBuilder<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IndexBuilder")
+            .field("metric", &self.metric)
+            .field("m", &self.m)
+            .field("ef_construction", &self.ef_construction)
+            .field("seed", &self.seed)
+            .field("threads", &self.threads)
+            .field("embedding_model", &self.embedding_model)
+            .field("training_queries", &self.training_queries)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The curves, if they could be measured. Logs why not.
+fn measured((curves, problem): (Option<RecallCurves>, Option<CalibrateError>)) -> Option<RecallCurves> {
+    if let Some(problem) = problem {
+        tracing::warn!(%problem, "the index has no calibration");
+    }
+    curves
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+    use crate::engine::{EngineError, SearchRequest};
+
+    const DIM: usize = 8;
+
+    /// `[rows × DIM]` values between -1 and 1 from a seed.
+    fn values(rows: usize, seed: u64) -> Vec<f32> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+        };
+        (0..rows * DIM).map(|_| next()).collect()
+    }
+
+    fn dataset(rows: usize) -> Dataset {
+        Dataset::from_rows(DIM, values(rows, 1)).unwrap()
+    }
+
+    fn recall(index: &Index, users: &[f32], target: f32) -> f64 {
+        let (mut found, k) = (0, 10);
+        for user in users.chunks(DIM) {
+            let request = SearchRequest::vector(user).k(k);
+            let exact = index.search(&request.clone().exact()).unwrap().candidates;
+            let answer = index.search(&request.target_recall(target)).unwrap().candidates;
+            let least = exact[k - 1].score;
+            found += answer.iter().filter(|candidate| candidate.score >= least).count();
+        }
+        found as f64 / (users.len() / DIM * k) as f64
+    }
+
+    #[test]
+    fn an_index_in_memory_is_calibrated_on_the_held_out_users() {
+        let users = Embeddings::in_memory(Path::new("users"), DIM, values(2000, 2));
+        let index =
+            Index::builder(Metric::InnerProduct).training_queries(&users).build(&dataset(6000)).unwrap();
+        let curves = index.calibration().unwrap();
+        assert_eq!(curves.queries, 200);
+        let test = values(100, 3);
+        for target in [0.8, 0.95] {
+            assert!(recall(&index, &test, target) > f64::from(target) - 0.05, "{target}");
+        }
+        let request = SearchRequest::vector(&test[..DIM]).k(10).target_recall(0.9);
+        assert!(index.search(&request).unwrap().stats.measured_recall.unwrap() >= 0.9);
+    }
+
+    #[test]
+    fn a_target_recall_needs_users_or_an_index_that_is_scanned() {
+        let query = values(1, 3);
+        let request = SearchRequest::vector(query.as_slice()).k(5).target_recall(0.95);
+        let untaught = Index::builder(Metric::InnerProduct).build(&dataset(6000)).unwrap();
+        assert!(matches!(untaught.search(&request), Err(EngineError::NotCalibrated { .. })));
+        let scanned = Index::builder(Metric::InnerProduct).build(&dataset(50)).unwrap();
+        let answer = scanned.search(&request).unwrap();
+        let exact = scanned.search(&request.exact()).unwrap();
+        assert_eq!(answer.candidates.len(), 5);
+        assert!(answer.candidates.iter().zip(&exact.candidates).all(|(a, b)| a.video_id == b.video_id));
+    }
+
+    /// Cancels after this many questions.
+    struct CancelAfter(AtomicU64);
+
+    impl Progress for CancelAfter {
+        fn begin(&self, _: &'static str, _: u64) {}
+        fn advance(&self, _: u64) {}
+        fn is_cancelled(&self) -> bool {
+            let left = self.0.load(Ordering::Relaxed);
+            self.0.store(left.saturating_sub(1), Ordering::Relaxed);
+            left == 0
+        }
+    }
+
+    #[test]
+    fn a_cancelled_build_leaves_nothing() {
+        let users = Embeddings::in_memory(Path::new("users"), DIM, values(1000, 2));
+        let dataset = dataset(5000);
+        for questions in [0, 20, 200] {
+            let progress = CancelAfter(questions.into());
+            let builder =
+                Index::builder(Metric::InnerProduct).training_queries(&users).threads(1).progress(&progress);
+            assert!(matches!(builder.build(&dataset), Err(BuildError::Cancelled)), "{questions}");
+            let folder = tempfile::tempdir().unwrap();
+            progress.0.store(questions, Ordering::Relaxed);
+            assert!(matches!(builder.publish(&dataset, folder.path()), Err(BuildError::Cancelled)));
+            assert!(Index::open(folder.path()).is_err());
+        }
     }
 }

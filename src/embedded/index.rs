@@ -8,7 +8,7 @@ use crate::base::metric::Metric;
 use crate::engine::{
     Budget, EngineError, Explanation, Limits, RequestContext, SearchRequest, SearchResponse, Snapshot,
 };
-use crate::index::{AttributeSchema, IndexStore, StoreError};
+use crate::index::{AttributeSchema, IndexStore, RecallCurves, StoreError};
 use crate::search::Searcher;
 
 /// The name that error messages give to an embedded index.
@@ -114,6 +114,16 @@ impl Index {
     /// The number of the generation; 0 for an index built in memory.
     pub fn generation(&self) -> u64 {
         self.snapshot.manifest.generation
+    }
+
+    /// The name of the model that made the embeddings, if the build was told.
+    pub fn embedding_model(&self) -> Option<&str> {
+        self.snapshot.index.metadata().embedding_model.as_deref()
+    }
+
+    /// The recall that was measured when the index was built, for several k and efforts; `None` if it was not measured.
+    pub fn calibration(&self) -> Option<&RecallCurves> {
+        self.snapshot.calibrated.curves()
     }
 
     fn context<'a>(&'a self, budget: &'a Budget) -> RequestContext<'a> {

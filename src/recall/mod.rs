@@ -20,4 +20,4 @@ mod publish;
 pub use calibrate::{CalibrateError, DEFAULT_EFFORT_K, DEFAULT_K, calibrate};
 pub use ground_truth::{ground_truth, ground_truth_of};
 pub use hits::hits_of;
-pub use publish::calibrate_staged;
+pub use publish::{calibrate_built, calibrate_staged};

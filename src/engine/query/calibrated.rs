@@ -12,6 +12,11 @@ pub(crate) struct Calibrated {
 }
 
 impl Calibrated {
+    /// The curves of an index without a folder.
+    pub(crate) fn in_memory(curves: Option<RecallCurves>) -> Self {
+        Self { curves, newest: 0 }
+    }
+
     /// Reads the newest readable calibration. Logs those that cannot be read.
     pub(crate) fn load(store: &IndexStore, generation: u64, index: &Index) -> Result<Self, StoreError> {
         let newest = store.calibrations(generation)?.last().copied().unwrap_or_default();

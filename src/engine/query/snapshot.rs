@@ -23,7 +23,7 @@ use crate::engine::query::request::{
 use crate::engine::query::resolved_query::ResolvedQuery;
 use crate::engine::query::rules::{ResolvedRules, Searched, has_rules};
 use crate::engine::query::usage::Usage;
-use crate::index::{Index, IndexStore, Manifest, PublishReason, StoreError, Uncovered};
+use crate::index::{Index, IndexStore, Manifest, PublishReason, RecallCurves, StoreError, Uncovered};
 use crate::live::delta::segments::Segments;
 use crate::live::delta::state::LiveState;
 use crate::rules::FilterProblem;
@@ -68,8 +68,8 @@ impl Snapshot {
         Self::new(manifest, index, store)
     }
 
-    /// A generation that was built in memory: of no folder, without a calibration.
-    pub(crate) fn in_memory(index: Index) -> Self {
+    /// A generation that was built in memory: of no folder, with these measurements.
+    pub(crate) fn in_memory(index: Index, curves: Option<RecallCurves>) -> Self {
         let manifest = Manifest {
             format_version: 0,
             manifest: 0,
@@ -80,7 +80,7 @@ impl Snapshot {
             created_at: Timestamp::now(),
             reason: PublishReason::Build,
         };
-        Self::whole(manifest, None, index, Arc::default())
+        Self::whole(manifest, None, index, Arc::new(Calibrated::in_memory(curves)))
     }
 
     /// A generation without a delta, with the newest calibration in `store`.
@@ -394,6 +394,12 @@ impl Snapshot {
     fn ef_search(&self, context: &RequestContext<'_>, k: usize, recall: f32) -> Result<usize, EngineError> {
         let (index, generation) = (context.name.to_owned(), self.manifest.generation);
         let Some(curves) = self.calibrated.targets() else {
+            // Without a graph, every search scans every video, and the usual effort finds practically all.
+            if !self.index.has_graph()
+                && let search::Effort::EfSearch(ef_search) = self.default_effort(k, context.limits)
+            {
+                return Ok(ef_search);
+            }
             let dir = self.index.path().parent().map(Path::to_owned).unwrap_or_default();
             return Err(EngineError::NotCalibrated { index, generation, dir });
         };

@@ -128,7 +128,7 @@ fn generation(first: u64, log_sequence: u64, expires_at: Option<i64>) -> Vec<u8>
 }
 
 fn snapshot(generation: &[u8]) -> Snapshot {
-    Snapshot::in_memory(Index::in_memory(Path::new("generation"), generation).unwrap())
+    Snapshot::in_memory(Index::in_memory(Path::new("generation"), generation).unwrap(), None)
 }
 
 fn has(snapshot: &Snapshot, video: u64) -> bool {
