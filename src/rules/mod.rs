@@ -12,6 +12,8 @@
 mod exclude;
 mod filter;
 
+use std::time::Duration;
+
 use jiff::SignedDuration;
 
 pub use exclude::{Bloom, Exclude, ExcludeField, Exclusion, ExclusionError};
@@ -57,4 +59,12 @@ pub struct Fresh {
     pub within: SignedDuration,
     /// Minimum number of fresh candidates among the k, as far as enough videos qualify.
     pub at_least: usize,
+}
+
+impl Fresh {
+    /// Keeps `at_least` places for videos whose timestamp `attribute` is at most `within` ago.
+    pub fn new(attribute: impl Into<String>, within: Duration, at_least: usize) -> Self {
+        let within = SignedDuration::try_from(within).unwrap_or(SignedDuration::MAX);
+        Self { attribute: attribute.into(), within, at_least }
+    }
 }

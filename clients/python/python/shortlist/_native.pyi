@@ -1,0 +1,85 @@
+from os import PathLike
+from typing import Any, Protocol, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+class _Options(Protocol):
+    k: int
+    target_recall: float | None
+    ef_search: int | None
+    exact: bool
+    filters: list[str | None]
+    exclude: tuple[npt.NDArray[np.uint64], list[int] | None] | None
+    caps: list[tuple[str, int]]
+    fresh: tuple[str, int, int] | None
+    score_threshold: float | None
+    offset: int
+    attributes: list[str] | None
+    vectors: bool
+    embedding_model: str | None
+
+_Queries = (
+    npt.NDArray[np.float32]
+    | tuple[npt.NDArray[np.float32], list[float], list[float]]
+    | tuple[npt.NDArray[np.uint64], list[float]]
+)
+_Stats = tuple[str, int, float | None, int, int, float, int | None]
+
+class Columns:
+    def names(self) -> list[str]: ...
+    def column(self, name: str) -> tuple[str, Any, npt.NDArray[np.bool_]] | None: ...
+
+class _Found(TypedDict):
+    ids: npt.NDArray[np.uint64]
+    scores: npt.NDArray[np.float32]
+    counts: npt.NDArray[np.int64]
+    reasons: list[str | None]
+    vectors: npt.NDArray[np.float32] | None
+    interests: npt.NDArray[np.int64] | None
+    columns: Columns | None
+    stats: list[_Stats] | None
+    unknown_seeds: npt.NDArray[np.uint64]
+
+class _Explained(TypedDict):
+    score: float
+    interest: int | None
+    exact_rank: int | None
+    in_exact_answer: bool
+    rank: int | None
+    removal: tuple[str, str, str] | None
+    loss: str | None
+    stats: _Stats
+
+class Index:
+    @staticmethod
+    def open(path: str | PathLike[str]) -> Index: ...
+    def search(self, queries: _Queries, options: _Options, stats: bool, threads: int) -> _Found: ...
+    def explain(self, queries: _Queries, video_id: int, options: _Options) -> _Explained: ...
+    def __len__(self) -> int: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def metric(self) -> str: ...
+    @property
+    def generation(self) -> int: ...
+    @property
+    def embedding_model(self) -> str | None: ...
+    @property
+    def attributes(self) -> list[tuple[str, str]]: ...
+    @property
+    def calibration(self) -> tuple[str, int, list[tuple[int, list[tuple[int, float]]]]] | None: ...
+
+def build(
+    x: npt.NDArray[Any],
+    training_queries: npt.NDArray[Any] | None,
+    ids: npt.NDArray[np.uint64] | None,
+    attributes: list[tuple[str, str, Any, npt.NDArray[np.bool_] | None]],
+    metric: str,
+    out: str | PathLike[str] | None,
+    m: int | None,
+    ef_construction: int | None,
+    seed: int | None,
+    threads: int,
+    embedding_model: str | None,
+) -> Index: ...

@@ -1,0 +1,175 @@
+//! Answers become arrays.
+
+use numpy::ndarray::{Array2, Array3};
+use numpy::{PyArray1, PyArray2, PyArray3};
+use pyo3::exceptions::PyMemoryError;
+use pyo3::prelude::*;
+use shortlist::{AttributeKind, Completeness, SearchResponse, SearchStats, Shortfall};
+
+use crate::columns::Columns;
+
+/// The answers of one call, `[rows × k]` each, row-major. A row that has fewer than k candidates ends with id 0 and score
+/// minus infinity.
+pub(crate) struct Answers {
+    k: usize,
+    ids: Vec<u64>,
+    scores: Vec<f32>,
+    counts: Vec<i64>,
+    reasons: Vec<Option<&'static str>>,
+    /// `[rows × k × dim]`.
+    vectors: Option<(usize, Vec<f32>)>,
+    /// -1 after the last candidate.
+    interests: Option<Vec<i64>>,
+    columns: Option<Columns>,
+    stats: Option<Vec<SearchStats>>,
+    unknown_seeds: Vec<u64>,
+}
+
+/// What to keep of answers in addition to ids and scores.
+pub(crate) struct Kept {
+    /// The components of an embedding, if they are returned.
+    pub(crate) vectors: Option<usize>,
+    pub(crate) interests: bool,
+    /// Names and types of the returned attributes.
+    pub(crate) attributes: Vec<(String, AttributeKind)>,
+    pub(crate) stats: bool,
+}
+
+impl Answers {
+    /// Answers to `rows` requests for `k` candidates.
+    ///
+    /// # Errors
+    /// If there is no memory for them.
+    pub(crate) fn new(rows: usize, k: usize, kept: Kept) -> PyResult<Self> {
+        let len = rows.checked_mul(k).ok_or_else(|| PyMemoryError::new_err("too many candidates"))?;
+        let vectors = match kept.vectors {
+            Some(dim) => {
+                let components =
+                    len.checked_mul(dim).ok_or_else(|| PyMemoryError::new_err("too many vectors"))?;
+                Some((dim, filled(components, 0.0)?))
+            }
+            None => None,
+        };
+        let attributes = kept.attributes;
+        Ok(Self {
+            k,
+            ids: filled(len, 0)?,
+            scores: filled(len, f32::NEG_INFINITY)?,
+            counts: Vec::with_capacity(rows),
+            reasons: Vec::with_capacity(rows),
+            vectors,
+            interests: if kept.interests { Some(filled(len, -1)?) } else { None },
+            columns: (!attributes.is_empty()).then(|| Columns::of(attributes.into_iter(), len)),
+            stats: kept.stats.then(|| Vec::with_capacity(rows)),
+            unknown_seeds: Vec::new(),
+        })
+    }
+
+    /// Adds the answer of the next row.
+    pub(crate) fn push(&mut self, response: SearchResponse) {
+        let start = self.counts.len() * self.k;
+        self.counts.push(response.candidates.len() as i64);
+        self.reasons.push(reason(response.completeness));
+        for (position, candidate) in (start..).zip(response.candidates) {
+            self.ids[position] = candidate.video_id.0;
+            self.scores[position] = candidate.score;
+            if let (Some((dim, vectors)), Some(vector)) = (&mut self.vectors, candidate.vector) {
+                vectors[position * *dim..(position + 1) * *dim].copy_from_slice(&vector);
+            }
+            if let (Some(interests), Some(interest)) = (&mut self.interests, candidate.interest) {
+                interests[position] = interest as i64;
+            }
+            if let Some(columns) = &mut self.columns {
+                columns.set(position, candidate.attributes);
+            }
+        }
+        if let Some(stats) = &mut self.stats {
+            stats.push(response.stats);
+        }
+        self.unknown_seeds.extend(response.unknown_seeds.iter().map(|id| id.0));
+    }
+
+    /// The answers as Python objects.
+    pub(crate) fn finish<'py>(self, py: Python<'py>) -> PyResult<Found<'py>> {
+        let shape = (self.counts.len(), self.k);
+        let vectors = self.vectors.map(|(dim, values)| {
+            let array = Array3::from_shape_vec((shape.0, shape.1, dim), values);
+            PyArray3::from_owned_array(py, array.expect("one value per component"))
+        });
+        Ok(Found {
+            ids: table(py, shape, self.ids),
+            scores: table(py, shape, self.scores),
+            counts: PyArray1::from_vec(py, self.counts),
+            reasons: self.reasons,
+            vectors,
+            interests: self.interests.map(|interests| table(py, shape, interests)),
+            columns: self.columns.map(|columns| Py::new(py, columns)).transpose()?,
+            stats: self.stats.map(|stats| stats.iter().map(Stats::from).collect()),
+            unknown_seeds: PyArray1::from_vec(py, self.unknown_seeds),
+        })
+    }
+}
+
+/// The answers of one call: a tuple in Python.
+#[derive(IntoPyObject)]
+pub(crate) struct Found<'py> {
+    ids: Bound<'py, PyArray2<u64>>,
+    scores: Bound<'py, PyArray2<f32>>,
+    counts: Bound<'py, PyArray1<i64>>,
+    reasons: Vec<Option<&'static str>>,
+    vectors: Option<Bound<'py, PyArray3<f32>>>,
+    interests: Option<Bound<'py, PyArray2<i64>>>,
+    columns: Option<Py<Columns>>,
+    stats: Option<Vec<Stats>>,
+    unknown_seeds: Bound<'py, PyArray1<u64>>,
+}
+
+/// The cost of a search, in the order of `shortlist.SearchStats`: plan, ef_search, measured recall, expanded, distances,
+/// seconds, matches.
+#[derive(IntoPyObject)]
+pub(crate) struct Stats(&'static str, usize, Option<f64>, u64, u64, f64, Option<usize>);
+
+impl From<&SearchStats> for Stats {
+    fn from(stats: &SearchStats) -> Self {
+        Self(
+            stats.plan.name(),
+            stats.ef_search,
+            stats.measured_recall,
+            stats.expanded,
+            stats.distances,
+            stats.elapsed.as_secs_f64(),
+            stats.matches,
+        )
+    }
+}
+
+fn table<'py, T: numpy::Element>(
+    py: Python<'py>,
+    shape: (usize, usize),
+    values: Vec<T>,
+) -> Bound<'py, PyArray2<T>> {
+    let array = Array2::from_shape_vec(shape, values).expect("one value per candidate");
+    PyArray2::from_owned_array(py, array)
+}
+
+fn filled<T: Copy>(len: usize, value: T) -> PyResult<Vec<T>> {
+    let mut values = Vec::new();
+    values.try_reserve_exact(len).map_err(|error| PyMemoryError::new_err(error.to_string()))?;
+    values.resize(len, value);
+    Ok(values)
+}
+
+/// Why an answer is short, in a word.
+fn reason(completeness: Completeness) -> Option<&'static str> {
+    match completeness {
+        Completeness::Complete => None,
+        Completeness::Deadline => Some("deadline"),
+        Completeness::Short(shortfall) => Some(match shortfall {
+            Shortfall::IndexExhausted => "index_exhausted",
+            Shortfall::TooFewMatches => "too_few_matches",
+            Shortfall::Excluded => "excluded",
+            Shortfall::CapsExhausted => "caps_exhausted",
+            Shortfall::ScoreThreshold => "score_threshold",
+        }),
+    }
+}

@@ -1,0 +1,222 @@
+//! Arguments become search requests.
+
+use std::time::Duration;
+
+use numpy::{PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
+use pyo3::prelude::*;
+use shortlist::{
+    Cap, Effort, Exclude, Filter, Fresh, Interest, Limits, Query, ReturnAttributes, Rules, SearchRequest,
+    Seed, VideoId,
+};
+
+use crate::error::{Code, Fault};
+
+/// What to search for.
+#[derive(FromPyObject)]
+pub(crate) enum Queries<'py> {
+    /// One user per row, `[n × dim]`.
+    Rows(PyReadonlyArray2<'py, f32>),
+    /// The interests of one user, `[interests × dim]`, with weights and least shares.
+    Interests(PyReadonlyArray2<'py, f32>, Vec<f32>, Vec<f32>),
+    /// Videos like these, with weights.
+    Seeds(PyReadonlyArray1<'py, u64>, Vec<f32>),
+}
+
+impl Queries<'_> {
+    /// Vectors of users by row, or the one query of all other kinds.
+    ///
+    /// # Errors
+    /// If an array is not contiguous.
+    pub(crate) fn read(&self) -> PyResult<Searched<'_>> {
+        Ok(match self {
+            Self::Rows(rows) => {
+                let shape = rows.shape();
+                Searched::Users { rows: shape[0], dim: shape[1], values: rows.as_slice()? }
+            }
+            Self::Interests(vectors, weights, min_shares) => {
+                let vectors = vectors.as_array();
+                let interests = vectors.rows().into_iter().zip(weights).zip(min_shares);
+                Searched::One(Query::Interests(
+                    interests
+                        .map(|((vector, weight), min_share)| Interest {
+                            vector: vector.to_vec(),
+                            weight: *weight,
+                            min_share: *min_share,
+                        })
+                        .collect(),
+                ))
+            }
+            Self::Seeds(ids, weights) => {
+                let seed = |(id, weight): (&u64, &f32)| Seed { video_id: VideoId(*id), weight: *weight };
+                Searched::One(Query::Seeds(ids.as_slice()?.iter().zip(weights).map(seed).collect()))
+            }
+        })
+    }
+}
+
+/// The queries of one call.
+pub(crate) enum Searched<'a> {
+    /// `values`: `[rows × dim]`.
+    Users {
+        rows: usize,
+        dim: usize,
+        values: &'a [f32],
+    },
+    One(Query),
+}
+
+impl Searched<'_> {
+    pub(crate) fn rows(&self) -> usize {
+        match self {
+            Self::Users { rows, .. } => *rows,
+            Self::One(_) => 1,
+        }
+    }
+
+    fn set(&self, row: usize, query: &mut Query) {
+        match (self, query) {
+            (Self::Users { dim, values, .. }, Query::Vector(vector)) => {
+                vector.clear();
+                vector.extend_from_slice(&values[row * dim..(row + 1) * dim]);
+            }
+            (Self::Users { dim, values, .. }, query) => {
+                *query = Query::Vector(values[row * dim..(row + 1) * dim].to_vec());
+            }
+            (Self::One(one), query) => *query = one.clone(),
+        }
+    }
+}
+
+/// Everything else that a search may have, as the package sends it.
+#[derive(FromPyObject)]
+pub(crate) struct Options<'py> {
+    k: u64,
+    target_recall: Option<f32>,
+    ef_search: Option<u64>,
+    exact: bool,
+    /// One for all rows, or one per row.
+    filters: Vec<Option<String>>,
+    exclude: Option<Excluded<'py>>,
+    caps: Vec<(String, u64)>,
+    /// Attribute, age in microseconds, number.
+    fresh: Option<(String, i64, u64)>,
+    score_threshold: Option<f32>,
+    offset: u64,
+    /// `None` for all.
+    attributes: Option<Vec<String>>,
+    vectors: bool,
+    embedding_model: Option<String>,
+}
+
+/// Excluded ids: all for every row, or those of row `r` before `ends[r]` and after the row before.
+#[derive(FromPyObject)]
+struct Excluded<'py>(PyReadonlyArray1<'py, u64>, Option<Vec<usize>>);
+
+impl Options<'_> {
+    /// The request without its query, and what differs from row to row.
+    ///
+    /// # Errors
+    /// For a value that no request can have.
+    pub(crate) fn read(&self) -> PyResult<Requests<'_>> {
+        let k = count(self.k);
+        let most = Limits::default().max_k;
+        if !(1..=most).contains(&k) {
+            return Err(Fault::invalid("k", format!("expected 1 to {most}, found {}", self.k)).into());
+        }
+        let effort = match (self.exact, self.ef_search, self.target_recall) {
+            (false, None, None) => Effort::Default,
+            (true, None, None) => Effort::Exact,
+            (false, Some(ef_search), None) => Effort::EfSearch(count(ef_search)),
+            (false, None, Some(recall)) => Effort::TargetRecall(recall),
+            _ => {
+                let field = if self.ef_search.is_some() { "ef_search" } else { "target_recall" };
+                let reason = "expected at most one of target_recall, ef_search and exact, found more";
+                return Err(Fault::invalid(field, reason).into());
+            }
+        };
+        let filters = self.filters.iter().enumerate().map(|(row, text)| {
+            let parsed = text.as_ref().map(|text| text.parse::<Filter>()).transpose();
+            parsed.map_err(|error| {
+                let fault = Fault::invalid("filter", error.to_string());
+                if self.filters.len() == 1 { fault } else { fault.in_row(row) }
+            })
+        });
+        let mut filters: Vec<Option<Filter>> = filters.collect::<Result<_, _>>()?;
+        let filter = if filters.len() == 1 { filters.pop().flatten() } else { None };
+        let mut exclude = Exclude::default();
+        let mut excluded = None;
+        if let Some(Excluded(ids, ends)) = &self.exclude {
+            let ids = ids.as_slice()?;
+            match ends {
+                None => exclude.video_ids = ids.iter().map(|id| VideoId(*id)).collect(),
+                Some(ends) => excluded = Some((ids, ends.as_slice())),
+            }
+        }
+        let fresh = self.fresh.as_ref().map(|(attribute, micros, at_least)| {
+            let within = Duration::from_micros(micros.unsigned_abs());
+            Fresh::new(attribute, within, count(*at_least))
+        });
+        if self.fresh.as_ref().is_some_and(|(_, micros, _)| *micros < 0) {
+            return Err(Fault::new(
+                Code::InvalidArgument,
+                Some("fresh.within"),
+                "expected a positive duration",
+            )
+            .into());
+        }
+        let cap = |(attribute, most): &(String, u64)| Cap {
+            attribute: attribute.clone(),
+            max_per_value: count(*most),
+        };
+        let request = SearchRequest {
+            k,
+            effort,
+            rules: Rules {
+                filter,
+                exclude,
+                caps: self.caps.iter().map(cap).collect(),
+                fresh,
+                score_threshold: self.score_threshold,
+            },
+            offset: count(self.offset),
+            return_attributes: match &self.attributes {
+                None => ReturnAttributes::All,
+                Some(names) if names.is_empty() => ReturnAttributes::None,
+                Some(names) => ReturnAttributes::Named(names.clone()),
+            },
+            return_vectors: self.vectors,
+            embedding_model: self.embedding_model.clone(),
+            ..SearchRequest::default()
+        };
+        Ok(Requests { request, filters, excluded })
+    }
+}
+
+/// The requests of one call.
+pub(crate) struct Requests<'a> {
+    /// What they share.
+    pub(crate) request: SearchRequest,
+    /// One per row, or none.
+    filters: Vec<Option<Filter>>,
+    excluded: Option<(&'a [u64], &'a [usize])>,
+}
+
+impl Requests<'_> {
+    /// Makes `request`, a copy of the shared request, that of `row`.
+    pub(crate) fn set(&self, searched: &Searched<'_>, row: usize, request: &mut SearchRequest) {
+        searched.set(row, &mut request.query);
+        if let Some(filter) = self.filters.get(row) {
+            request.rules.filter.clone_from(filter);
+        }
+        if let Some((ids, ends)) = self.excluded {
+            let start = row.checked_sub(1).map_or(0, |before| ends[before]);
+            request.rules.exclude.video_ids.clear();
+            request.rules.exclude.video_ids.extend(ids[start..ends[row]].iter().map(|id| VideoId(*id)));
+        }
+    }
+}
+
+/// A number of things. More than fit are as many as any limit refuses.
+fn count(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
