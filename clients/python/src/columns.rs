@@ -158,3 +158,20 @@ fn array<'py, T: Element + Default>(
     let numbers = values.iter().map(|value| value.as_ref().and_then(&number).unwrap_or_default());
     PyArray1::from_iter(py, numbers).into_any()
 }
+
+/// One value; a time is a `numpy.datetime64`.
+pub(crate) fn object<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
+    Ok(match value {
+        Value::Keyword(word) => PyString::new(py, word).into_any(),
+        Value::KeywordList(words) => PyList::new(py, words)?.into_any(),
+        Value::Int64(number) => number.into_pyobject(py)?.into_any(),
+        Value::Uint64(number) => number.into_pyobject(py)?.into_any(),
+        Value::Double(number) => number.into_pyobject(py)?.into_any(),
+        Value::Bool(value) => value.into_pyobject(py)?.to_owned().into_any(),
+        Value::Timestamp(at) => numpy_time(py, at.as_microsecond())?,
+    })
+}
+
+fn numpy_time(py: Python<'_>, micros: i64) -> PyResult<Bound<'_, PyAny>> {
+    py.import("numpy")?.call_method1("datetime64", (micros, "us"))
+}

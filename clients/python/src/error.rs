@@ -19,6 +19,8 @@ pub(crate) enum Code {
     FailedPrecondition,
     Internal,
     Unavailable,
+    /// Any other, by its name.
+    Of(&'static str),
 }
 
 impl Code {
@@ -33,6 +35,7 @@ impl Code {
             Self::FailedPrecondition => "FAILED_PRECONDITION",
             Self::Internal => "INTERNAL",
             Self::Unavailable => "UNAVAILABLE",
+            Self::Of(name) => name,
         }
     }
 }

@@ -194,15 +194,15 @@ type Calibrated = (&'static str, u32, Vec<(u32, Vec<(u32, f64)>)>);
 /// A `shortlist.Explanation` as a dict.
 #[derive(IntoPyObject)]
 pub(crate) struct Explained {
-    score: f32,
-    interest: Option<usize>,
-    exact_rank: Option<usize>,
-    in_exact_answer: bool,
-    rank: Option<usize>,
+    pub(crate) score: f32,
+    pub(crate) interest: Option<usize>,
+    pub(crate) exact_rank: Option<usize>,
+    pub(crate) in_exact_answer: bool,
+    pub(crate) rank: Option<usize>,
     /// Rule, argument and reason.
-    removal: Option<(&'static str, String, String)>,
-    loss: Option<&'static str>,
-    stats: Stats,
+    pub(crate) removal: Option<(&'static str, String, String)>,
+    pub(crate) loss: Option<&'static str>,
+    pub(crate) stats: Stats,
 }
 
 fn rule_name(rule: Rule) -> &'static str {

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `index.rs`   | the class `Index`: open, search, explain |
 //! | `builder.rs` | builds, which Ctrl-C cancels |
+//! | `client/`    | the classes `Client` and `Stream`: calls to servers |
 //! | `request.rs` | arguments become search requests |
 //! | `answers.rs` | answers become arrays |
 //! | `columns.rs` | attribute columns, in both directions |
@@ -17,6 +18,7 @@
 mod answers;
 mod arrays;
 mod builder;
+mod client;
 mod columns;
 mod error;
 mod index;
@@ -29,6 +31,8 @@ use pyo3::prelude::*;
 mod _native {
     #[pymodule_export]
     use crate::builder::build;
+    #[pymodule_export]
+    use crate::client::{Client, Stream};
     #[pymodule_export]
     use crate::columns::Columns;
     #[pymodule_export]

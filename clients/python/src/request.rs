@@ -90,29 +90,35 @@ impl Searched<'_> {
 /// Everything else that a search may have, as the package sends it.
 #[derive(FromPyObject)]
 pub(crate) struct Options<'py> {
-    k: u64,
-    target_recall: Option<f32>,
-    ef_search: Option<u64>,
-    exact: bool,
+    pub(crate) k: u64,
+    pub(crate) target_recall: Option<f32>,
+    pub(crate) ef_search: Option<u64>,
+    pub(crate) exact: bool,
     /// One for all rows, or one per row.
-    filters: Vec<Option<String>>,
-    exclude: Option<Excluded<'py>>,
-    caps: Vec<(String, u64)>,
+    pub(crate) filters: Vec<Option<String>>,
+    pub(crate) exclude: Option<Excluded<'py>>,
+    pub(crate) caps: Vec<(String, u64)>,
     /// Attribute, age in microseconds, number.
-    fresh: Option<(String, i64, u64)>,
-    score_threshold: Option<f32>,
-    offset: u64,
+    pub(crate) fresh: Option<(String, i64, u64)>,
+    pub(crate) score_threshold: Option<f32>,
+    pub(crate) offset: u64,
     /// `None` for all.
-    attributes: Option<Vec<String>>,
-    vectors: bool,
-    embedding_model: Option<String>,
+    pub(crate) attributes: Option<Vec<String>>,
+    pub(crate) vectors: bool,
+    pub(crate) embedding_model: Option<String>,
 }
 
 /// Excluded ids: all for every row, or those of row `r` before `ends[r]` and after the row before.
 #[derive(FromPyObject)]
-struct Excluded<'py>(PyReadonlyArray1<'py, u64>, Option<Vec<usize>>);
+pub(crate) struct Excluded<'py>(pub(crate) PyReadonlyArray1<'py, u64>, pub(crate) Option<Vec<usize>>);
 
 impl Options<'_> {
+    /// The error of a search with more than one effort.
+    pub(crate) fn several_efforts(&self) -> Fault {
+        let field = if self.ef_search.is_some() { "ef_search" } else { "target_recall" };
+        Fault::invalid(field, "expected at most one of target_recall, ef_search and exact, found more")
+    }
+
     /// The request without its query, and what differs from row to row.
     ///
     /// # Errors
@@ -128,11 +134,7 @@ impl Options<'_> {
             (true, None, None) => Effort::Exact,
             (false, Some(ef_search), None) => Effort::EfSearch(count(ef_search)),
             (false, None, Some(recall)) => Effort::TargetRecall(recall),
-            _ => {
-                let field = if self.ef_search.is_some() { "ef_search" } else { "target_recall" };
-                let reason = "expected at most one of target_recall, ef_search and exact, found more";
-                return Err(Fault::invalid(field, reason).into());
-            }
+            _ => return Err(self.several_efforts().into()),
         };
         let filters = self.filters.iter().enumerate().map(|(row, text)| {
             let parsed = text.as_ref().map(|text| text.parse::<Filter>()).transpose();

@@ -83,7 +83,7 @@ fn searches() -> Vec<SearchRequest> {
         SearchRequest {
             query: Some(search_request::Query::Vector(packed)),
             params: params(search_params::Effort::Exact(true), Plan::ExactScan),
-            filter: Some(must(vec![bool_is("safe", true)])),
+            filter_text: "safe = true and delta >= -99".to_owned(),
             return_attributes: vec!["*".to_owned()],
             ..request(&QUERY, 10)
         },

@@ -1,0 +1,121 @@
+//! Arguments become messages.
+
+use numpy::PyUntypedArrayMethods;
+use prost_types::Duration;
+use pyo3::prelude::*;
+use shortlist_client::SearchRequest;
+use shortlist_client::proto::search_params::Effort;
+use shortlist_client::proto::search_request::Query;
+use shortlist_client::proto::{
+    Cap, Exclude, Fresh, Interest, Interests, SearchParams, Seed, Seeds, Vector,
+};
+
+use crate::error::Fault;
+use crate::request::{Excluded, Options, Queries};
+
+/// One request per row.
+///
+/// # Errors
+/// For a value that no message can have; servers check all else.
+pub(super) fn requests(
+    queries: &Queries<'_>,
+    options: &Options<'_>,
+    stats: bool,
+    index: &str,
+    min_sequence: u64,
+) -> PyResult<Vec<SearchRequest>> {
+    let shared = SearchRequest {
+        index: index.to_owned(),
+        k: number(options.k, "k")?,
+        params: effort(options)?.map(|effort| SearchParams { effort: Some(effort), ..Default::default() }),
+        caps: caps(options)?,
+        fresh: fresh(options)?,
+        score_threshold: options.score_threshold,
+        offset: number(options.offset, "offset")?,
+        return_attributes: options.attributes.clone().unwrap_or_else(|| vec!["*".to_owned()]),
+        return_vectors: options.vectors,
+        return_stats: stats,
+        embedding_model: options.embedding_model.clone().unwrap_or_default(),
+        min_sequence,
+        ..Default::default()
+    };
+    let queries = self::queries(queries)?;
+    let excluded = options.exclude.as_ref();
+    let excluded = excluded.map(|Excluded(ids, ends)| Ok::<_, PyErr>((ids.as_slice()?, ends))).transpose()?;
+    let request = |(row, query): (usize, Query)| {
+        let filter = options.filters.get(row).or(options.filters.first().filter(|_| options.filters.len() == 1));
+        let video_ids = match excluded {
+            None => Vec::new(),
+            Some((ids, None)) => ids.to_vec(),
+            Some((ids, Some(ends))) => {
+                let start = row.checked_sub(1).map_or(0, |before| ends[before]);
+                ids[start..ends[row]].to_vec()
+            }
+        };
+        let exclude = (!video_ids.is_empty()).then(|| Exclude { video_ids, ..Default::default() });
+        let filter_text = filter.cloned().flatten().unwrap_or_default();
+        SearchRequest { query: Some(query), filter_text, exclude, ..shared.clone() }
+    };
+    Ok(queries.into_iter().enumerate().map(request).collect())
+}
+
+fn queries(queries: &Queries<'_>) -> PyResult<Vec<Query>> {
+    Ok(match queries {
+        Queries::Rows(rows) => {
+            let (dim, values) = (rows.shape()[1], rows.as_slice()?);
+            // A row of no components is sent as it is, to be refused.
+            (0..rows.shape()[0])
+                .map(|row| Query::Vector(Vector::packed(&values[row * dim..(row + 1) * dim])))
+                .collect()
+        }
+        Queries::Interests(vectors, weights, min_shares) => {
+            let vectors = vectors.as_array();
+            let interests = vectors.rows().into_iter().zip(weights).zip(min_shares);
+            let interest = |((vector, weight), min_share): ((numpy::ndarray::ArrayView1<'_, f32>, &f32), &f32)| {
+                Interest {
+                    vector: Some(Vector::packed(&vector.to_vec())),
+                    weight: Some(*weight),
+                    min_share: *min_share,
+                }
+            };
+            vec![Query::Interests(Interests { interests: interests.map(interest).collect() })]
+        }
+        Queries::Seeds(ids, weights) => {
+            let seed = |(id, weight): (&u64, &f32)| Seed { video_id: *id, weight: Some(*weight) };
+            vec![Query::Seeds(Seeds { seeds: ids.as_slice()?.iter().zip(weights).map(seed).collect() })]
+        }
+    })
+}
+
+fn effort(options: &Options<'_>) -> PyResult<Option<Effort>> {
+    Ok(match (options.exact, options.ef_search, options.target_recall) {
+        (false, None, None) => None,
+        (true, None, None) => Some(Effort::Exact(true)),
+        (false, Some(ef_search), None) => Some(Effort::EfSearch(number(ef_search, "ef_search")?)),
+        (false, None, Some(recall)) => Some(Effort::TargetRecall(recall)),
+        _ => return Err(Options::several_efforts(options).into()),
+    })
+}
+
+fn caps(options: &Options<'_>) -> PyResult<Vec<Cap>> {
+    let cap = |(attribute, most): &(String, u64)| {
+        let max_per_value = number(*most, &format!("caps[{attribute:?}]"))?;
+        Ok(Cap { attribute: attribute.clone(), max_per_value })
+    };
+    options.caps.iter().map(cap).collect()
+}
+
+fn fresh(options: &Options<'_>) -> PyResult<Option<Fresh>> {
+    let Some((attribute, micros, at_least)) = &options.fresh else { return Ok(None) };
+    let nanos = i32::try_from(micros % 1_000_000).unwrap_or_default() * 1000;
+    Ok(Some(Fresh {
+        attribute: attribute.clone(),
+        within: Some(Duration { seconds: micros / 1_000_000, nanos }),
+        at_least: number(*at_least, "fresh.at_least")?,
+    }))
+}
+
+fn number(number: u64, field: &str) -> PyResult<u32> {
+    let wrong = || Fault::invalid(field, format!("expected at most {}, found {number}", u32::MAX));
+    Ok(u32::try_from(number).map_err(|_| wrong())?)
+}
