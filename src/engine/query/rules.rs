@@ -77,6 +77,10 @@ impl<'a> ResolvedRules<'a> {
             let problem = format!("expected at most {most} with k = {}, found {}", request.k, request.offset);
             return Err(EngineError::invalid(Field::Offset, problem));
         }
+        if let Some(found) = rules.score_threshold.filter(|threshold| !threshold.is_finite()) {
+            let problem = format!("expected a finite number, found {found}");
+            return Err(EngineError::invalid(Field::ScoreThreshold, problem));
+        }
         let exclusion = match rules.exclude.is_empty() {
             true => None,
             false => {

@@ -93,10 +93,11 @@ def _of_integers(array: npt.NDArray[Any], field: str) -> npt.NDArray[Any]:
 
 
 def _array(value: object, field: str) -> npt.NDArray[Any]:
-    if isinstance(value, (list, tuple)) and value and all(type(item) is int for item in value):
-        # NumPy would make floats of integers that do not fit.
-        fits = max(value) < 1 << 63 and min(value) >= -1 << 63
-        return np.array(value, np.int64 if fits else object)
+    if isinstance(value, (list, tuple)) and value and all(map(_is_integer, value)):
+        # NumPy would make floats of integers that do not fit into one type.
+        integers = [int(item) for item in value]
+        fits = max(integers) < 1 << 63 and min(integers) >= -1 << 63
+        return np.array(integers, np.int64 if fits else object)
     try:
         array = np.asarray(cast(Any, value))
     except (TypeError, ValueError) as error:
@@ -106,6 +107,10 @@ def _array(value: object, field: str) -> npt.NDArray[Any]:
     if isinstance(value, np.ma.MaskedArray) and np.ma.getmaskarray(value).any():
         raise InvalidArgument("expected no masked values, found some", field=field)
     return array
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def count(value: object, field: str) -> int:

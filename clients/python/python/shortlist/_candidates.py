@@ -178,8 +178,8 @@ class Candidates:
         return flat
 
     def to_arrow(self) -> pyarrow.Table:
-        """A table with a row per candidate: query, rank from 1, id, score, attributes. Needs
-        pyarrow.""" import pyarrow as pa
+        """A row per candidate: query, rank from 1, id, score, attributes. Needs pyarrow."""
+        import pyarrow as pa
 
         def array(kind: str, values: Any) -> Any:
             if kind == "array":

@@ -144,8 +144,8 @@ _CLASSES: dict[str, type[Error]] = {
 
 
 def error_of(code: str, field: str | None, reason: str, row: int | None) -> Error:
-    """The exception of a code; of an unknown one, an `Error` itself. Called by the native
-    module.""" return _CLASSES.get(code, Error)(reason, field=field, row=row)
+    """The exception of a code, for the native module; of an unknown one, an `Error` itself."""
+    return _CLASSES.get(code, Error)(reason, field=field, row=row)
 
 
 def _restored(kind: type[Error], reason: str, field: str | None, row: int | None) -> Error:

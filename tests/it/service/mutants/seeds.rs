@@ -14,7 +14,7 @@ use shortlist::service::proto::{
 };
 
 use super::METHODS;
-use crate::harness::wire::{bool_is, cap, fresh, interests, must, seeds, wrapped};
+use crate::harness::wire::{bool_is, cap, fresh, interests, seeds, wrapped};
 use crate::harness::{DIM, MODEL, request, video_id};
 
 pub const QUERY: [f32; DIM] = [0.5, -1.0, 0.25, 2.0, -0.125, 1.0, 0.75, -0.5];
