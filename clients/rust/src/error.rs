@@ -88,7 +88,8 @@ fn text(status: &Status) -> String {
     let mut cause = std::error::Error::source(status);
     while let Some(error) = cause {
         let more = error.to_string();
-        if !text.ends_with(&more) {
+        // The layers of a connection repeat each other.
+        if !text.contains(&more) && more != "transport error" {
             text = format!("{text}: {more}");
         }
         cause = error.source();

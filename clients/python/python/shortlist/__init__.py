@@ -6,9 +6,12 @@
 >>> ids, scores = index.search([1.0, 0.5, 0.1], k=2, filter='region = "US"')
 >>> ids.tolist()
 [10, 12]
+
+`Client` and `AsyncClient` call servers.
 """
 
 from ._candidates import Attributes, Candidates, SearchStats
+from ._client import AsyncClient, Client, SearchOptions, Tls, Video, WriteError, Written
 from ._errors import (
     Aborted,
     AlreadyExists,
@@ -27,16 +30,19 @@ from ._errors import (
     Unavailable,
     Unimplemented,
 )
-from ._index import Calibration, Explanation, Index, Removal, build
+from ._index import Calibration, Index, build
 from ._queries import Fresh, Interests, Seeds
+from ._request import Explanation, Removal
 
 __all__ = [
     "Aborted",
     "AlreadyExists",
+    "AsyncClient",
     "Attributes",
     "Calibration",
     "Cancelled",
     "Candidates",
+    "Client",
     "DataLoss",
     "DeadlineExceeded",
     "Error",
@@ -52,10 +58,15 @@ __all__ = [
     "PermissionDenied",
     "Removal",
     "ResourceExhausted",
+    "SearchOptions",
     "SearchStats",
     "Seeds",
+    "Tls",
     "Unauthenticated",
     "Unavailable",
     "Unimplemented",
+    "Video",
+    "WriteError",
+    "Written",
     "build",
 ]

@@ -20,12 +20,15 @@ def rows(value: object, field: str, *, keep_halves: bool = False) -> npt.NDArray
     return _floats(array, field, keep_halves)
 
 
-def queries(value: object, field: str, dim: int) -> npt.NDArray[np.float32]:
-    """``[dim]`` or ``[n, dim]`` float32 in C order."""
+def queries(value: object, field: str, dim: int | None) -> npt.NDArray[np.float32]:
+    """``[dim]`` or ``[n, dim]`` float32 in C order; any dimension if `dim` is None."""
     array = _numbers(value, field)
-    if array.ndim not in (1, 2) or array.shape[-1] != dim:
+    if array.ndim not in (1, 2) or dim not in (None, array.shape[-1]):
         found = f"found shape {array.shape}"
-        raise InvalidArgument(f"expected shape ({dim},) or (n, {dim}), {found}", field=field)
+        expected = "dim" if dim is None else str(dim)
+        raise InvalidArgument(
+            f"expected shape ({expected},) or (n, {expected}), {found}", field=field
+        )
     return _floats(array, field, keep_halves=False)
 
 

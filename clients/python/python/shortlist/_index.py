@@ -3,73 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
 from os import PathLike
-from typing import Any, Literal, NamedTuple, Union
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _native
-from ._arrays import (
-    count,
-    ids,
-    number,
-    optional_count,
-    optional_number,
-    queries,
-    rows,
-)
-from ._candidates import Candidates, SearchStats
+from ._arrays import count, ids, optional_count, rows
+from ._candidates import Candidates
 from ._columns import native_columns
 from ._errors import InvalidArgument
-from ._queries import Fresh, Interests, Seeds
+from ._queries import Fresh
+from ._request import Explanation, Query, explanation, found, native_queries, options
 
-Query = Union[npt.ArrayLike, Interests, Seeds]
 Metric = Literal["ip", "cosine", "l2"]
-
-_MICROSECOND = timedelta(microseconds=1)
-
-
-class Removal(NamedTuple):
-    """What keeps a video out of the exact answer.
-
-    Attributes:
-        rule: ``seed``, ``filter``, ``exclude``, ``score_threshold``, ``cap`` or ``kept_place``.
-        field: the argument that has the rule.
-        reason: why, in words.
-    """
-
-    rule: str
-    field: str
-    reason: str
-
-
-class Explanation(NamedTuple):
-    """Why a video is, or is not, in the answer to a search.
-
-    Attributes:
-        score: its score.
-        interest: the interest that it is attributed to, if the query has interests.
-        exact_rank: its rank among all videos that pass the rules, from 1; None if a rule keeps it
-            out.
-        in_exact_answer: whether the exact answer has it.
-        rank: its rank in the answer that the search gets, from 1; None if it is not there.
-        removal: the rule that keeps it out of the exact answer, if one does.
-        loss: where the search lost it, if only the exact answer has it: ``not_reached``,
-            ``not_rescored``, ``displaced``; or ``earlier_page``.
-        stats: the cost of the search.
-    """
-
-    score: float
-    interest: int | None
-    exact_rank: int | None
-    in_exact_answer: bool
-    rank: int | None
-    removal: Removal | None
-    loss: str | None
-    stats: SearchStats
 
 
 class Calibration(NamedTuple):
@@ -85,25 +33,6 @@ class Calibration(NamedTuple):
     source: str
     queries: int
     curves: dict[int, list[tuple[int, float]]]
-
-
-@dataclass
-class _Options:
-    """What the native module reads of a search."""
-
-    k: int
-    target_recall: float | None
-    ef_search: int | None
-    exact: bool
-    filters: list[str | None]
-    exclude: tuple[npt.NDArray[np.uint64], list[int] | None] | None
-    caps: list[tuple[str, int]]
-    fresh: tuple[str, int, int] | None
-    score_threshold: float | None
-    offset: int
-    attributes: list[str] | None
-    vectors: bool
-    embedding_model: str | None
 
 
 class Index:
@@ -179,34 +108,25 @@ class Index:
                 recall, or another embedding model.
             NotFound: no seed is in the index.
         """
-        native, n = self._queries(q)
-        is_batch = n is not None
-        options = _Options(
-            k=count(k, "k"),
-            target_recall=optional_number(target_recall, "target_recall"),
-            ef_search=optional_count(ef_search, "ef_search"),
-            exact=bool(exact),
-            filters=_filters(filter, n),
-            exclude=None if exclude is None else _excluded(exclude, n),
-            caps=[] if caps is None else _caps(caps),
-            fresh=None if fresh is None else _fresh(fresh),
-            score_threshold=optional_number(score_threshold, "score_threshold"),
-            offset=count(offset, "offset"),
-            attributes=_names(attributes),
-            vectors=bool(vectors),
+        native, n = native_queries(q, self.dim)
+        sent = options(
+            n,
+            k=k,
+            target_recall=target_recall,
+            ef_search=ef_search,
+            exact=exact,
+            filter=filter,
+            exclude=exclude,
+            caps=caps,
+            fresh=fresh,
+            score_threshold=score_threshold,
+            offset=offset,
+            attributes=attributes,
+            vectors=vectors,
             embedding_model=embedding_model,
         )
-        found = self._native.search(native, options, stats, count(threads, "threads"))
-        return Candidates(
-            found["ids"] if is_batch else found["ids"][0],
-            found["scores"] if is_batch else found["scores"][0],
-            found["counts"] if is_batch else found["counts"][0],
-            tuple(found["reasons"]),
-            columns=found["columns"],
-            vectors=_first(found["vectors"], is_batch),
-            interests=None if found["interests"] is None else found["interests"][0],
-            stats=_stats(found["stats"]),
-            unknown_seeds=found["unknown_seeds"],
+        return found(
+            self._native.search(native, sent, stats, count(threads, "threads")), n is not None
         )
 
     def explain(
@@ -230,35 +150,23 @@ class Index:
         Raises:
             NotFound: the index does not have the video.
         """
-        native, n = self._queries(q)
+        native, n = native_queries(q, self.dim)
         if n is not None:
             raise InvalidArgument("expected one query, found a batch", field="q")
-        options = _Options(
-            k=count(k, "k"),
-            target_recall=optional_number(target_recall, "target_recall"),
-            ef_search=optional_count(ef_search, "ef_search"),
-            exact=False,
-            filters=_filters(filter, n),
-            exclude=None if exclude is None else _excluded(exclude, n),
-            caps=[] if caps is None else _caps(caps),
-            fresh=None if fresh is None else _fresh(fresh),
-            score_threshold=optional_number(score_threshold, "score_threshold"),
-            offset=count(offset, "offset"),
-            attributes=[],
-            vectors=False,
+        sent = options(
+            n,
+            k=k,
+            target_recall=target_recall,
+            ef_search=ef_search,
+            filter=filter,
+            exclude=exclude,
+            caps=caps,
+            fresh=fresh,
+            score_threshold=score_threshold,
+            offset=offset,
             embedding_model=embedding_model,
         )
-        found = self._native.explain(native, count(video_id, "video_id"), options)
-        return Explanation(
-            found["score"],
-            found["interest"],
-            found["exact_rank"],
-            found["in_exact_answer"],
-            found["rank"],
-            None if found["removal"] is None else Removal(*found["removal"]),
-            found["loss"],
-            SearchStats(*found["stats"]),
-        )
+        return explanation(self._native.explain(native, count(video_id, "video_id"), sent))
 
     def __len__(self) -> int:
         """The number of videos."""
@@ -298,25 +206,6 @@ class Index:
     def __repr__(self) -> str:
         place = f", generation={self.generation}" if self.generation else ""
         return f"Index({len(self)} videos, dim={self.dim}, metric={self.metric!r}{place})"
-
-    def _queries(self, q: Query) -> tuple[Any, int | None]:
-        """The query for the native module, and the number of rows of a batch."""
-        if isinstance(q, Interests):
-            vectors = queries(q.vectors, "q.vectors", self.dim)
-            if vectors.ndim != 2:
-                found = f"found shape {vectors.shape}"
-                raise InvalidArgument(f"expected shape (n, {self.dim}), {found}", field="q.vectors")
-            weights = _factors(q.weights, len(vectors), 1.0, "q.weights")
-            return (
-                vectors,
-                weights,
-                _factors(q.min_shares, len(vectors), 0.0, "q.min_shares"),
-            ), None
-        if isinstance(q, Seeds):
-            videos = ids(q.video_ids, "q.video_ids")
-            return (videos, _factors(q.weights, len(videos), 1.0, "q.weights")), None
-        vectors = queries(q, "q", self.dim)
-        return (vectors, len(vectors)) if vectors.ndim == 2 else (vectors[np.newaxis], None)
 
 
 def build(
@@ -392,16 +281,6 @@ def build(
     return Index(native)
 
 
-def _first(
-    vectors: npt.NDArray[np.float32] | None, is_batch: bool
-) -> npt.NDArray[np.float32] | None:
-    return vectors if vectors is None or is_batch else vectors[0]
-
-
-def _stats(rows: list[Any] | None) -> tuple[SearchStats, ...] | None:
-    return None if rows is None else tuple(SearchStats(*row) for row in rows)
-
-
 def _ids(value: npt.ArrayLike, expected: int) -> npt.NDArray[np.uint64]:
     found = ids(value, "ids")
     if len(found) != expected:
@@ -409,78 +288,3 @@ def _ids(value: npt.ArrayLike, expected: int) -> npt.NDArray[np.uint64]:
             f"expected {expected}, one per row of x, found {len(found)}", field="ids"
         )
     return found
-
-
-def _filters(filter: object, n: int | None) -> list[str | None]:
-    if filter is None or isinstance(filter, str):
-        return [filter]
-    if n is None or not isinstance(filter, (Sequence, np.ndarray)):
-        expected = "a text" if n is None else "a text, or one per row of q"
-        raise InvalidArgument(f"expected {expected}, found {type(filter).__name__}", field="filter")
-    texts = list(filter)
-    if len(texts) != n:
-        raise InvalidArgument(f"expected {n}, one per row of q, found {len(texts)}", field="filter")
-    for row, text in enumerate(texts):
-        if text is not None and not isinstance(text, str):
-            found = type(text).__name__
-            raise InvalidArgument(
-                f"expected a text or None, found {found}", field="filter", row=row
-            )
-    # One filter would count for all rows: of one row, it does.
-    return texts or [None]
-
-
-def _excluded(
-    exclude: Any, n: int | None
-) -> tuple[npt.NDArray[np.uint64], list[int] | None] | None:
-    is_table = isinstance(exclude, np.ndarray) and exclude.ndim == 2
-    is_nested = isinstance(exclude, (list, tuple)) and any(
-        row is None or np.ndim(row) > 0 for row in exclude[:1]
-    )
-    if not is_table and not is_nested:
-        return ids(exclude, "exclude"), None
-    if n is None:
-        raise InvalidArgument("expected one array of ids, found one per row", field="exclude")
-    if len(exclude) != n:
-        raise InvalidArgument(
-            f"expected {n} arrays, one per row of q, found {len(exclude)}", field="exclude"
-        )
-    parts = [ids([] if row is None else row, f"exclude[{at}]") for at, row in enumerate(exclude)]
-    ends = np.cumsum([len(part) for part in parts]).tolist()
-    return np.concatenate(parts), ends
-
-
-def _caps(caps: Mapping[str, int]) -> list[tuple[str, int]]:
-    if not isinstance(caps, Mapping):
-        raise InvalidArgument(f"expected a dict, found {type(caps).__name__}", field="caps")
-    return [(str(name), count(most, f'caps["{name}"]')) for name, most in caps.items()]
-
-
-def _fresh(fresh: Fresh) -> tuple[str, int, int]:
-    if not isinstance(fresh, tuple) or len(fresh) != 3 or not isinstance(fresh[1], timedelta):
-        raise InvalidArgument("expected Fresh(attribute, within, at_least)", field="fresh")
-    attribute, within, at_least = fresh
-    return str(attribute), within // _MICROSECOND, count(at_least, "fresh.at_least")
-
-
-def _names(attributes: object) -> list[str] | None:
-    if isinstance(attributes, str):
-        if attributes == "all":
-            return None
-        raise InvalidArgument(
-            f'expected a list of names or "all", found {attributes!r}', field="attributes"
-        )
-    if not isinstance(attributes, Sequence) or not all(
-        isinstance(name, str) for name in attributes
-    ):
-        raise InvalidArgument("expected a list of names", field="attributes")
-    return list(attributes)
-
-
-def _factors(values: Any, expected: int, default: float, field: str) -> list[float]:
-    if values is None:
-        return [default] * expected
-    factors = [number(value, f"{field}[{at}]") for at, value in enumerate(values)]
-    if len(factors) != expected:
-        raise InvalidArgument(f"expected {expected}, found {len(factors)}", field=field)
-    return factors

@@ -70,6 +70,79 @@ class Index:
     @property
     def calibration(self) -> tuple[str, int, list[tuple[int, list[tuple[int, float]]]]] | None: ...
 
+_Certificates = tuple[bytes | None, tuple[bytes, bytes] | None, str | None]
+_Columns = list[tuple[str, str, Any, npt.NDArray[np.bool_] | None]]
+
+# With `asyncio`, methods return a future of the running loop.
+class Client:
+    def __init__(
+        self,
+        addresses: str,
+        token: str | None,
+        insecure: bool,
+        tls: _Certificates | None,
+        timeout: float,
+    ) -> None: ...
+    def search(
+        self,
+        queries: _Queries,
+        options: _Options,
+        stats: bool,
+        index: str,
+        min_sequence: int,
+        timeout: float | None,
+        asyncio: bool,
+    ) -> Any: ...
+    def explain(
+        self,
+        queries: _Queries,
+        video_id: int,
+        options: _Options,
+        index: str,
+        timeout: float | None,
+        asyncio: bool,
+    ) -> Any: ...
+    def stream(self) -> Stream: ...
+    def upsert(
+        self,
+        ids: npt.NDArray[np.uint64],
+        vectors: npt.NDArray[Any],
+        columns: _Columns,
+        expires_at: npt.NDArray[np.int64] | None,
+        embedding_model: str | None,
+        partial: bool,
+        index: str,
+        timeout: float | None,
+        asyncio: bool,
+    ) -> Any: ...
+    def write(
+        self,
+        kind: str,
+        ids: npt.NDArray[np.uint64],
+        index: str,
+        timeout: float | None,
+        asyncio: bool,
+    ) -> Any: ...
+    def get(
+        self,
+        ids: npt.NDArray[np.uint64],
+        attributes: list[str] | None,
+        vectors: bool,
+        index: str,
+        timeout: float | None,
+        asyncio: bool,
+    ) -> Any: ...
+    def status(self, index: str, timeout: float | None, asyncio: bool) -> Any: ...
+    def activate(
+        self, generation: int, force: bool, index: str, timeout: float | None, asyncio: bool
+    ) -> Any: ...
+    def rebuild(self, cancel: bool, index: str, timeout: float | None, asyncio: bool) -> Any: ...
+
+class Stream:
+    def send(self, queries: _Queries, options: _Options, stats: bool, index: str) -> None: ...
+    def next(self, queries: _Queries, options: _Options, stats: bool, asyncio: bool) -> Any: ...
+    def close(self) -> None: ...
+
 def build(
     x: npt.NDArray[Any],
     training_queries: npt.NDArray[Any] | None,

@@ -182,9 +182,8 @@ pub(super) fn explained<'py>(py: Python<'py>, explained: ExplainResponse) -> PyR
         Loss::Displaced => Some("displaced"),
         Loss::EarlierPage => Some("earlier_page"),
     };
-    let removal = rule.map(|rule| {
-        (rule, super::error::argument(&explained.removed_at), explained.reason.clone())
-    });
+    let removal =
+        rule.map(|rule| (rule, super::error::argument(&explained.removed_at), explained.reason.clone()));
     let dict = crate::index::Explained {
         score: explained.exact_score,
         interest: explained.interest.map(number),

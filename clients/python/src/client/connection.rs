@@ -121,7 +121,9 @@ pub(super) fn promise<'py>(
             };
             let settle = SETTLE.import(py, "shortlist._asyncio", "settle")?;
             // Fails if the loop was closed.
-            event_loop.bind(py).call_method1("call_soon_threadsafe", (settle, settled, value, error))
+            event_loop
+                .bind(py)
+                .call_method1("call_soon_threadsafe", (settle, settled, value, error))
                 .map(drop)
         });
     });

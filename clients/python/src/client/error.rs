@@ -10,10 +10,9 @@ pub(super) fn fault(error: Error, first: Option<usize>) -> Fault {
     let Some(field) = error.fields.into_iter().next() else {
         return Fault::new(code, None, error.message);
     };
-    let (row, path) = within(&field.path, "requests[").or_else(|| within(&field.path, "videos[")).map_or(
-        (None, field.path.as_str()),
-        |(position, path)| (first.map(|first| first + position), path),
-    );
+    let (row, path) = within(&field.path, "requests[")
+        .or_else(|| within(&field.path, "videos["))
+        .map_or((None, field.path.as_str()), |(position, path)| (first.map(|first| first + position), path));
     let fault = Fault::new(code, Some(&argument(path)), field.reason);
     match row {
         Some(row) => fault.in_row(row),

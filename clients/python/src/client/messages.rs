@@ -17,11 +17,7 @@ static POOL: LazyLock<DescriptorPool> =
 ///
 /// # Errors
 /// If the message does not have this name.
-pub(super) fn dict<'py>(
-    py: Python<'py>,
-    name: &str,
-    message: &impl Message,
-) -> PyResult<Bound<'py, PyAny>> {
+pub(super) fn dict<'py>(py: Python<'py>, name: &str, message: &impl Message) -> PyResult<Bound<'py, PyAny>> {
     let internal = |problem: String| Fault::new(Code::Internal, None, format!("{name}: {problem}"));
     let described = POOL.get_message_by_name(&format!("shortlist.v1.{name}"));
     let described = described.ok_or_else(|| internal("no such message".to_owned()))?;

@@ -6,9 +6,7 @@ use pyo3::prelude::*;
 use shortlist_client::SearchRequest;
 use shortlist_client::proto::search_params::Effort;
 use shortlist_client::proto::search_request::Query;
-use shortlist_client::proto::{
-    Cap, Exclude, Fresh, Interest, Interests, SearchParams, Seed, Seeds, Vector,
-};
+use shortlist_client::proto::{Cap, Exclude, Fresh, Interest, Interests, SearchParams, Seed, Seeds, Vector};
 
 use crate::error::Fault;
 use crate::request::{Excluded, Options, Queries};
@@ -43,7 +41,8 @@ pub(super) fn requests(
     let excluded = options.exclude.as_ref();
     let excluded = excluded.map(|Excluded(ids, ends)| Ok::<_, PyErr>((ids.as_slice()?, ends))).transpose()?;
     let request = |(row, query): (usize, Query)| {
-        let filter = options.filters.get(row).or(options.filters.first().filter(|_| options.filters.len() == 1));
+        let filter =
+            options.filters.get(row).or(options.filters.first().filter(|_| options.filters.len() == 1));
         let video_ids = match excluded {
             None => Vec::new(),
             Some((ids, None)) => ids.to_vec(),
@@ -71,13 +70,14 @@ fn queries(queries: &Queries<'_>) -> PyResult<Vec<Query>> {
         Queries::Interests(vectors, weights, min_shares) => {
             let vectors = vectors.as_array();
             let interests = vectors.rows().into_iter().zip(weights).zip(min_shares);
-            let interest = |((vector, weight), min_share): ((numpy::ndarray::ArrayView1<'_, f32>, &f32), &f32)| {
-                Interest {
-                    vector: Some(Vector::packed(&vector.to_vec())),
-                    weight: Some(*weight),
-                    min_share: *min_share,
-                }
-            };
+            let interest =
+                |((vector, weight), min_share): ((numpy::ndarray::ArrayView1<'_, f32>, &f32), &f32)| {
+                    Interest {
+                        vector: Some(Vector::packed(&vector.to_vec())),
+                        weight: Some(*weight),
+                        min_share: *min_share,
+                    }
+                };
             vec![Query::Interests(Interests { interests: interests.map(interest).collect() })]
         }
         Queries::Seeds(ids, weights) => {

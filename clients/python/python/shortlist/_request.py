@@ -1,0 +1,252 @@
+"""What an index in this process and a client share: arguments of a search, and its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal, NamedTuple, Union
+
+import numpy as np
+import numpy.typing as npt
+
+from ._arrays import count, ids, number, optional_count, optional_number, queries
+from ._candidates import Candidates, SearchStats
+from ._errors import InvalidArgument
+from ._queries import Fresh, Interests, Seeds
+
+Query = Union[npt.ArrayLike, Interests, Seeds]
+
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Removal(NamedTuple):
+    """What keeps a video out of the exact answer.
+
+    Attributes:
+        rule: ``seed``, ``filter``, ``exclude``, ``score_threshold``, ``cap`` or ``kept_place``.
+        field: the argument that has the rule.
+        reason: why, in words.
+    """
+
+    rule: str
+    field: str
+    reason: str
+
+
+class Explanation(NamedTuple):
+    """Why a video is, or is not, in the answer to a search.
+
+    Attributes:
+        score: its score.
+        interest: the interest that it is attributed to, if the query has interests.
+        exact_rank: its rank among all videos that pass the rules, from 1; None if a rule keeps it
+            out.
+        in_exact_answer: whether the exact answer has it.
+        rank: its rank in the answer that the search gets, from 1; None if it is not there.
+        removal: the rule that keeps it out of the exact answer, if one does.
+        loss: where the search lost it, if only the exact answer has it: ``not_reached``,
+            ``not_rescored``, ``displaced``; or ``earlier_page``.
+        stats: the cost of the search.
+    """
+
+    score: float
+    interest: int | None
+    exact_rank: int | None
+    in_exact_answer: bool
+    rank: int | None
+    removal: Removal | None
+    loss: str | None
+    stats: SearchStats
+
+
+@dataclass
+class Options:
+    """What the native module reads of a search."""
+
+    k: int
+    target_recall: float | None
+    ef_search: int | None
+    exact: bool
+    filters: list[str | None]
+    exclude: tuple[npt.NDArray[np.uint64], list[int] | None] | None
+    caps: list[tuple[str, int]]
+    fresh: tuple[str, int, int] | None
+    score_threshold: float | None
+    offset: int
+    attributes: list[str] | None
+    vectors: bool
+    embedding_model: str | None
+
+
+def options(
+    n: int | None,
+    *,
+    k: int,
+    target_recall: float | None = None,
+    ef_search: int | None = None,
+    exact: bool = False,
+    filter: str | Sequence[str | None] | None = None,
+    exclude: npt.ArrayLike | Sequence[npt.ArrayLike] | None = None,
+    caps: Mapping[str, int] | None = None,
+    fresh: Fresh | None = None,
+    score_threshold: float | None = None,
+    offset: int = 0,
+    attributes: Sequence[str] | Literal["all"] = (),
+    vectors: bool = False,
+    embedding_model: str | None = None,
+) -> Options:
+    """The options of a search, checked as far as no index is needed. `n`: the rows of a batch."""
+    return Options(
+        k=count(k, "k"),
+        target_recall=optional_number(target_recall, "target_recall"),
+        ef_search=optional_count(ef_search, "ef_search"),
+        exact=bool(exact),
+        filters=_filters(filter, n),
+        exclude=None if exclude is None else _excluded(exclude, n),
+        caps=[] if caps is None else _caps(caps),
+        fresh=None if fresh is None else _fresh(fresh),
+        score_threshold=optional_number(score_threshold, "score_threshold"),
+        offset=count(offset, "offset"),
+        attributes=_names(attributes),
+        vectors=bool(vectors),
+        embedding_model=embedding_model,
+    )
+
+
+def native_queries(q: Query, dim: int | None) -> tuple[Any, int | None]:
+    """The query for the native module, and the number of rows of a batch. A server checks the
+    dimension by itself.
+    """
+    if isinstance(q, Interests):
+        vectors = queries(q.vectors, "q.vectors", dim)
+        if vectors.ndim != 2:
+            found = f"found shape {vectors.shape}"
+            raise InvalidArgument(
+                f"expected shape (n, {'dim' if dim is None else dim}), {found}", field="q.vectors"
+            )
+        weights = _factors(q.weights, len(vectors), 1.0, "q.weights")
+        return (
+            vectors,
+            weights,
+            _factors(q.min_shares, len(vectors), 0.0, "q.min_shares"),
+        ), None
+    if isinstance(q, Seeds):
+        videos = ids(q.video_ids, "q.video_ids")
+        return (videos, _factors(q.weights, len(videos), 1.0, "q.weights")), None
+    vectors = queries(q, "q", dim)
+    return (vectors, len(vectors)) if vectors.ndim == 2 else (vectors[np.newaxis], None)
+
+
+def found(native: Any, is_batch: bool) -> Candidates:
+    """The answer of the native module."""
+    return Candidates(
+        native["ids"] if is_batch else native["ids"][0],
+        native["scores"] if is_batch else native["scores"][0],
+        native["counts"] if is_batch else native["counts"][0],
+        tuple(native["reasons"]),
+        columns=native["columns"],
+        vectors=_first(native["vectors"], is_batch),
+        interests=None if native["interests"] is None else native["interests"][0],
+        stats=_stats(native["stats"]),
+        unknown_seeds=native["unknown_seeds"],
+    )
+
+
+def explanation(native: Any) -> Explanation:
+    """The explanation of the native module."""
+    return Explanation(
+        native["score"],
+        native["interest"],
+        native["exact_rank"],
+        native["in_exact_answer"],
+        native["rank"],
+        None if native["removal"] is None else Removal(*native["removal"]),
+        native["loss"],
+        SearchStats(*native["stats"]),
+    )
+
+
+def _first(
+    vectors: npt.NDArray[np.float32] | None, is_batch: bool
+) -> npt.NDArray[np.float32] | None:
+    return vectors if vectors is None or is_batch else vectors[0]
+
+
+def _stats(rows: list[Any] | None) -> tuple[SearchStats, ...] | None:
+    return None if rows is None else tuple(SearchStats(*row) for row in rows)
+
+
+def _filters(filter: object, n: int | None) -> list[str | None]:
+    if filter is None or isinstance(filter, str):
+        return [filter]
+    if n is None or not isinstance(filter, (Sequence, np.ndarray)):
+        expected = "a text" if n is None else "a text, or one per row of q"
+        raise InvalidArgument(f"expected {expected}, found {type(filter).__name__}", field="filter")
+    texts = list(filter)
+    if len(texts) != n:
+        raise InvalidArgument(f"expected {n}, one per row of q, found {len(texts)}", field="filter")
+    for row, text in enumerate(texts):
+        if text is not None and not isinstance(text, str):
+            found = type(text).__name__
+            raise InvalidArgument(
+                f"expected a text or None, found {found}", field="filter", row=row
+            )
+    # One filter would count for all rows: of one row, it does.
+    return texts or [None]
+
+
+def _excluded(
+    exclude: Any, n: int | None
+) -> tuple[npt.NDArray[np.uint64], list[int] | None] | None:
+    is_table = isinstance(exclude, np.ndarray) and exclude.ndim == 2
+    is_nested = isinstance(exclude, (list, tuple)) and any(
+        row is None or np.ndim(row) > 0 for row in exclude[:1]
+    )
+    if not is_table and not is_nested:
+        return ids(exclude, "exclude"), None
+    if n is None:
+        raise InvalidArgument("expected one array of ids, found one per row", field="exclude")
+    if len(exclude) != n:
+        raise InvalidArgument(
+            f"expected {n} arrays, one per row of q, found {len(exclude)}", field="exclude"
+        )
+    parts = [ids([] if row is None else row, f"exclude[{at}]") for at, row in enumerate(exclude)]
+    ends = np.cumsum([len(part) for part in parts]).tolist()
+    return np.concatenate(parts), ends
+
+
+def _caps(caps: Mapping[str, int]) -> list[tuple[str, int]]:
+    if not isinstance(caps, Mapping):
+        raise InvalidArgument(f"expected a dict, found {type(caps).__name__}", field="caps")
+    return [(str(name), count(most, f'caps["{name}"]')) for name, most in caps.items()]
+
+
+def _fresh(fresh: Fresh) -> tuple[str, int, int]:
+    if not isinstance(fresh, tuple) or len(fresh) != 3 or not isinstance(fresh[1], timedelta):
+        raise InvalidArgument("expected Fresh(attribute, within, at_least)", field="fresh")
+    attribute, within, at_least = fresh
+    return str(attribute), within // _MICROSECOND, count(at_least, "fresh.at_least")
+
+
+def _names(attributes: object) -> list[str] | None:
+    if isinstance(attributes, str):
+        if attributes == "all":
+            return None
+        raise InvalidArgument(
+            f'expected a list of names or "all", found {attributes!r}', field="attributes"
+        )
+    if not isinstance(attributes, Sequence) or not all(
+        isinstance(name, str) for name in attributes
+    ):
+        raise InvalidArgument("expected a list of names", field="attributes")
+    return list(attributes)
+
+
+def _factors(values: Any, expected: int, default: float, field: str) -> list[float]:
+    if values is None:
+        return [default] * expected
+    factors = [number(value, f"{field}[{at}]") for at, value in enumerate(values)]
+    if len(factors) != expected:
+        raise InvalidArgument(f"expected {expected}, found {len(factors)}", field=field)
+    return factors
