@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import shortlist
 from conftest import Catalog
+
+import shortlist
 from shortlist._arrays import rows
 
 X = np.random.default_rng(3).integers(-4, 5, (30, 4)).astype(np.float32)

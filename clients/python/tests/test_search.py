@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-import shortlist
 from conftest import DIM, Catalog
+
+import shortlist
 
 K = 20
 

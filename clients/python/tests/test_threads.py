@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import shortlist
 from conftest import DIM, Catalog
+
+import shortlist
 
 
 def test_other_threads_run_while_a_batch_is_searched(

@@ -1,8 +1,10 @@
 from os import PathLike
-from typing import Any, Protocol, TypedDict
+from typing import Any, Protocol, TypedDict, final
 
 import numpy as np
 import numpy.typing as npt
+
+__all__ = ["Columns", "Index", "build"]
 
 class _Options(Protocol):
     k: int
@@ -26,6 +28,7 @@ _Queries = (
 )
 _Stats = tuple[str, int, float | None, int, int, float, int | None]
 
+@final
 class Columns:
     def names(self) -> list[str]: ...
     def column(self, name: str) -> tuple[str, Any, npt.NDArray[np.bool_]] | None: ...
@@ -51,6 +54,7 @@ class _Explained(TypedDict):
     loss: str | None
     stats: _Stats
 
+@final
 class Index:
     @staticmethod
     def open(path: str | PathLike[str]) -> Index: ...
