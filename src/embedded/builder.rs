@@ -182,6 +182,7 @@ mod tests {
 
     use super::*;
     use crate::engine::{EngineError, SearchRequest};
+    use crate::index::MemoryMode;
 
     const DIM: usize = 8;
 
@@ -237,6 +238,25 @@ mod tests {
         let exact = scanned.search(&request.exact()).unwrap();
         assert_eq!(answer.candidates.len(), 5);
         assert!(answer.candidates.iter().zip(&exact.candidates).all(|(a, b)| a.video_id == b.video_id));
+    }
+
+    #[test]
+    fn a_published_index_answers_the_same_from_memory_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let index = Index::builder(Metric::L2).publish(&dataset(5000), folder.path()).unwrap();
+        assert_eq!((index.memory(), index.generation()), (MemoryMode::Mapped, 1));
+        let query = values(1, 3);
+        let request = SearchRequest::vector(query.as_slice()).k(20);
+        let answers = || {
+            let candidates = index.search(&request).unwrap().candidates;
+            candidates.iter().map(|candidate| (candidate.video_id, candidate.score)).collect::<Vec<_>>()
+        };
+        let mapped = answers();
+        index.make_resident().unwrap();
+        assert_eq!((index.memory(), answers()), (MemoryMode::Resident, mapped));
+        let built = Index::builder(Metric::L2).build(&dataset(50)).unwrap();
+        built.make_resident().unwrap();
+        assert_eq!((built.memory(), built.generation()), (MemoryMode::Resident, 0));
     }
 
     /// Cancels after this many questions.

@@ -8,7 +8,7 @@ use crate::base::metric::Metric;
 use crate::engine::{
     Budget, EngineError, Explanation, Limits, RequestContext, SearchRequest, SearchResponse, Snapshot,
 };
-use crate::index::{AttributeSchema, IndexStore, RecallCurves, StoreError};
+use crate::index::{AttributeSchema, IndexStore, MemoryMode, RecallCurves, StoreError};
 use crate::search::Searcher;
 
 /// The name that error messages give to an embedded index.
@@ -46,6 +46,32 @@ impl Index {
     /// ```
     pub fn open(dir: impl Into<PathBuf>) -> Result<Self, StoreError> {
         Ok(Self::new(Snapshot::open(&IndexStore::new(dir))?))
+    }
+
+    /// Copies what searches read onto huge pages of this process, so that they read memory faster than from the mapped
+    /// file. Searches may run meanwhile. Changes nothing for an index that was built in memory.
+    ///
+    /// # Errors
+    /// If there is not enough memory or a checksum differs; then the map stays in use.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use shortlist::{Index, MemoryMode};
+    ///
+    /// let index = Index::open("index-data/videos")?;
+    /// index.make_resident()?;
+    /// assert_eq!(index.memory(), MemoryMode::Resident);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn make_resident(&self) -> Result<(), StoreError> {
+        self.snapshot.index.make_resident()?;
+        Ok(())
+    }
+
+    /// The memory that searches read.
+    pub fn memory(&self) -> MemoryMode {
+        self.snapshot.index.memory()
     }
 
     pub(super) fn new(snapshot: Snapshot) -> Self {

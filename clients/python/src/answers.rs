@@ -96,33 +96,33 @@ impl Answers {
             let array = Array3::from_shape_vec((shape.0, shape.1, dim), values);
             PyArray3::from_owned_array(py, array.expect("one value per component"))
         });
-        Ok(Found {
-            ids: table(py, shape, self.ids),
-            scores: table(py, shape, self.scores),
-            counts: PyArray1::from_vec(py, self.counts),
-            reasons: self.reasons,
+        Ok(Found(
+            table(py, shape, self.ids),
+            table(py, shape, self.scores),
+            PyArray1::from_vec(py, self.counts),
+            self.reasons,
             vectors,
-            interests: self.interests.map(|interests| table(py, shape, interests)),
-            columns: self.columns.map(|columns| Py::new(py, columns)).transpose()?,
-            stats: self.stats.map(|stats| stats.iter().map(Stats::from).collect()),
-            unknown_seeds: PyArray1::from_vec(py, self.unknown_seeds),
-        })
+            self.interests.map(|interests| table(py, shape, interests)),
+            self.columns.map(|columns| Py::new(py, columns)).transpose()?,
+            self.stats.map(|stats| stats.iter().map(Stats::from).collect()),
+            self.unknown_seeds,
+        ))
     }
 }
 
-/// The answers of one call: a tuple in Python.
+/// The answers of one call: ids, scores, counts, reasons, vectors, interests, attributes, costs, unknown seeds.
 #[derive(IntoPyObject)]
-pub(crate) struct Found<'py> {
-    ids: Bound<'py, PyArray2<u64>>,
-    scores: Bound<'py, PyArray2<f32>>,
-    counts: Bound<'py, PyArray1<i64>>,
-    reasons: Vec<Option<&'static str>>,
-    vectors: Option<Bound<'py, PyArray3<f32>>>,
-    interests: Option<Bound<'py, PyArray2<i64>>>,
-    columns: Option<Py<Columns>>,
-    stats: Option<Vec<Stats>>,
-    unknown_seeds: Bound<'py, PyArray1<u64>>,
-}
+pub(crate) struct Found<'py>(
+    Bound<'py, PyArray2<u64>>,
+    Bound<'py, PyArray2<f32>>,
+    Bound<'py, PyArray1<i64>>,
+    Vec<Option<&'static str>>,
+    Option<Bound<'py, PyArray3<f32>>>,
+    Option<Bound<'py, PyArray2<i64>>>,
+    Option<Py<Columns>>,
+    Option<Vec<Stats>>,
+    Vec<u64>,
+);
 
 /// The cost of a search, in the order of `shortlist.SearchStats`: plan, ef_search, measured recall, expanded, distances,
 /// seconds, matches.

@@ -97,6 +97,12 @@ impl Index {
         Ok(Self { index })
     }
 
+    /// Copies what searches read into the memory of this process.
+    fn make_resident(&self, py: Python<'_>) -> PyResult<()> {
+        let pool = pool(py, 0)?;
+        Ok(py.detach(|| pool.install(|| self.index.make_resident())).map_err(Fault::from)?)
+    }
+
     fn search<'py>(
         &self,
         py: Python<'py>,

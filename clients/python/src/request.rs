@@ -9,7 +9,7 @@ use shortlist::{
     Seed, VideoId,
 };
 
-use crate::error::{Code, Fault};
+use crate::error::Fault;
 
 /// What to search for.
 #[derive(FromPyObject)]
@@ -87,85 +87,96 @@ impl Searched<'_> {
     }
 }
 
-/// Everything else that a search may have, as the package sends it.
+/// Everything else that a search may have, in the order in which the package sends it.
 #[derive(FromPyObject)]
-pub(crate) struct Options<'py> {
-    pub(crate) k: u64,
-    pub(crate) target_recall: Option<f32>,
-    pub(crate) ef_search: Option<u64>,
-    pub(crate) exact: bool,
-    /// One for all rows, or one per row.
-    pub(crate) filters: Vec<Option<String>>,
-    pub(crate) exclude: Option<Excluded<'py>>,
-    pub(crate) caps: Vec<(String, u64)>,
-    /// Attribute, age in microseconds, number.
-    pub(crate) fresh: Option<(String, i64, u64)>,
-    pub(crate) score_threshold: Option<f32>,
-    pub(crate) offset: u64,
-    /// `None` for all.
-    pub(crate) attributes: Option<Vec<String>>,
-    pub(crate) vectors: bool,
-    pub(crate) embedding_model: Option<String>,
-}
+pub(crate) struct Options<'py>(
+    /// k.
+    pub(crate) u64,
+    /// Target recall, ef_search and whether to score every video.
+    pub(crate) (Option<f32>, Option<u64>, bool),
+    /// Filters: one for all rows, or one per row.
+    pub(crate) Vec<Option<String>>,
+    pub(crate) Option<Excluded<'py>>,
+    /// Caps.
+    pub(crate) Vec<(String, u64)>,
+    /// Fresh: attribute, age in microseconds, number.
+    pub(crate) Option<(String, i64, u64)>,
+    /// The score threshold.
+    pub(crate) Option<f32>,
+    /// The offset.
+    pub(crate) u64,
+    /// Attributes to return; `None` for all.
+    pub(crate) Option<Vec<String>>,
+    /// Whether to return vectors.
+    pub(crate) bool,
+    /// The embedding model.
+    pub(crate) Option<String>,
+);
 
 /// Excluded ids: all for every row, or those of row `r` before `ends[r]` and after the row before.
 #[derive(FromPyObject)]
 pub(crate) struct Excluded<'py>(pub(crate) PyReadonlyArray1<'py, u64>, pub(crate) Option<Vec<usize>>);
 
 impl Options<'_> {
-    /// The error of a search with more than one effort.
-    pub(crate) fn several_efforts(&self) -> Fault {
-        let field = if self.ef_search.is_some() { "ef_search" } else { "target_recall" };
-        Fault::invalid(field, "expected at most one of target_recall, ef_search and exact, found more")
-    }
-
     /// The request without its query, and what differs from row to row.
     ///
     /// # Errors
     /// For a value that no request can have.
     pub(crate) fn read(&self) -> PyResult<Requests<'_>> {
-        let k = count(self.k);
+        let Self(
+            k,
+            (target_recall, ef_search, exact),
+            texts,
+            excluded_ids,
+            caps,
+            fresh,
+            score_threshold,
+            offset,
+            attributes,
+            return_vectors,
+            embedding_model,
+        ) = self;
+        let found = *k;
+        let k = count(found);
         let most = Limits::default().max_k;
         if !(1..=most).contains(&k) {
-            return Err(Fault::invalid("k", format!("expected 1 to {most}, found {}", self.k)).into());
+            return Err(Fault::invalid("k", format!("expected 1 to {most}, found {found}")).into());
         }
-        let effort = match (self.exact, self.ef_search, self.target_recall) {
+        let effort = match (*exact, *ef_search, *target_recall) {
             (false, None, None) => Effort::Default,
             (true, None, None) => Effort::Exact,
             (false, Some(ef_search), None) => Effort::EfSearch(count(ef_search)),
             (false, None, Some(recall)) => Effort::TargetRecall(recall),
-            _ => return Err(self.several_efforts().into()),
+            _ => return Err(several_efforts(ef_search.is_some()).into()),
         };
-        let filters = self.filters.iter().enumerate().map(|(row, text)| {
+        let filters = texts.iter().enumerate().map(|(row, text)| {
             let parsed = text.as_ref().map(|text| text.parse::<Filter>()).transpose();
             parsed.map_err(|error| {
                 let fault = Fault::invalid("filter", error.to_string());
-                if self.filters.len() == 1 { fault } else { fault.in_row(row) }
+                if texts.len() == 1 { fault } else { fault.in_row(row) }
             })
         });
         let mut filters: Vec<Option<Filter>> = filters.collect::<Result<_, _>>()?;
         let filter = if filters.len() == 1 { filters.pop().flatten() } else { None };
         let mut exclude = Exclude::default();
         let mut excluded = None;
-        if let Some(Excluded(ids, ends)) = &self.exclude {
+        if let Some(Excluded(ids, ends)) = excluded_ids {
             let ids = ids.as_slice()?;
             match ends {
                 None => exclude.video_ids = ids.iter().map(|id| VideoId(*id)).collect(),
                 Some(ends) => excluded = Some((ids, ends.as_slice())),
             }
         }
-        let fresh = self.fresh.as_ref().map(|(attribute, micros, at_least)| {
-            let within = Duration::from_micros(micros.unsigned_abs());
-            Fresh::new(attribute, within, count(*at_least))
-        });
-        if self.fresh.as_ref().is_some_and(|(_, micros, _)| *micros < 0) {
-            return Err(Fault::new(
-                Code::InvalidArgument,
-                Some("fresh.within"),
-                "expected a positive duration",
-            )
-            .into());
-        }
+        let fresh = match fresh {
+            Some((_, micros, _)) if *micros < 0 => {
+                return Err(Fault::invalid("fresh.within", "expected a positive duration").into());
+            }
+            Some((attribute, micros, at_least)) => {
+                let within = Duration::from_micros(micros.unsigned_abs());
+                Some(Fresh::new(attribute, within, count(*at_least)))
+            }
+            None => None,
+        };
         let cap = |(attribute, most): &(String, u64)| Cap {
             attribute: attribute.clone(),
             max_per_value: count(*most),
@@ -176,22 +187,28 @@ impl Options<'_> {
             rules: Rules {
                 filter,
                 exclude,
-                caps: self.caps.iter().map(cap).collect(),
+                caps: caps.iter().map(cap).collect(),
                 fresh,
-                score_threshold: self.score_threshold,
+                score_threshold: *score_threshold,
             },
-            offset: count(self.offset),
-            return_attributes: match &self.attributes {
+            offset: count(*offset),
+            return_attributes: match attributes {
                 None => ReturnAttributes::All,
                 Some(names) if names.is_empty() => ReturnAttributes::None,
                 Some(names) => ReturnAttributes::Named(names.clone()),
             },
-            return_vectors: self.vectors,
-            embedding_model: self.embedding_model.clone(),
+            return_vectors: *return_vectors,
+            embedding_model: embedding_model.clone(),
             ..SearchRequest::default()
         };
         Ok(Requests { request, filters, excluded })
     }
+}
+
+/// The error of a search with more than one effort.
+pub(crate) fn several_efforts(has_ef_search: bool) -> Fault {
+    let field = if has_ef_search { "ef_search" } else { "target_recall" };
+    Fault::invalid(field, "expected at most one of target_recall, ef_search and exact, found more")
 }
 
 /// The requests of one call.

@@ -11,7 +11,7 @@ from _thread import interrupt_main
 from collections.abc import Callable
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -324,7 +324,8 @@ def test_a_published_index_is_opened_again(catalog: Catalog, tmp_path: Path) -> 
         catalog.x, training_queries=catalog.training, ids=catalog.ids, out=out, threads=1
     )
     again = shortlist.Index.open(str(out))
-    assert built.generation == again.generation == 1
+    resident = shortlist.Index.open(out, memory="resident")
+    assert built.generation == again.generation == resident.generation == 1
     assert repr(again) == "Index(6000 videos, dim=16, metric='ip', generation=1)"
     assert again.calibration == built.calibration and built.calibration is not None
     memory = shortlist.build(
@@ -333,10 +334,20 @@ def test_a_published_index_is_opened_again(catalog: Catalog, tmp_path: Path) -> 
     assert memory.calibration == built.calibration
     every: list[dict[str, Any]] = [{"exact": True}, {"target_recall": 0.9}, {}]
     for options in every:
-        found = [index.search(catalog.users, 10, **options) for index in (built, again, memory)]
-        assert found[0].ids.tolist() == found[1].ids.tolist() == found[2].ids.tolist()
+        expected = built.search(catalog.users, 10, **options)
+        for index in (again, resident, memory):
+            found = index.search(catalog.users, 10, **options)
+            assert found.ids.tolist() == expected.ids.tolist()
+            assert found.scores.tolist() == expected.scores.tolist()
     second = shortlist.build(catalog.x[:100], out=out)
     assert (second.generation, len(again), len(shortlist.Index.open(out))) == (2, 6000, 100)
+
+
+def test_memory_is_mapped_or_resident(tmp_path: Path) -> None:
+    shortlist.build(X, out=tmp_path)
+    with pytest.raises(shortlist.InvalidArgument) as caught:
+        shortlist.Index.open(tmp_path, memory=cast(Any, "copied"))
+    assert (caught.value.field, "found 'copied'" in caught.value.reason) == ("memory", True)
 
 
 def test_folders_without_an_index_are_refused(tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ def test_interests_and_seeds(catalog: Catalog, index: shortlist.Index) -> None:
 
     seeds = catalog.ids[[3, 4]]
     likes = index.search(shortlist.Seeds([*seeds, 5], weights=[1, -0.5, 1]), K, exact=True)
-    assert likes.unknown_seeds.tolist() == [5]
+    assert likes.unknown_seeds == (5,)
     query = catalog.x[3] - 0.5 * catalog.x[4]
     expected = oracle(catalog, query, K, may=~np.isin(catalog.ids, seeds))
     assert likes.ids.tolist() == expected

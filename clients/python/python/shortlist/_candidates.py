@@ -109,7 +109,7 @@ class Candidates:
         interests: int64: which interest each candidate is attributed to, -1 after the last; None
             without interests.
         stats: one per query; None unless asked for.
-        unknown_seeds: seeds that are not in the index.
+        unknown_seeds: ids of seeds that are not in the index.
     """
 
     __slots__ = (
@@ -135,7 +135,7 @@ class Candidates:
         vectors: npt.NDArray[np.float32] | None = None,
         interests: npt.NDArray[np.int64] | None = None,
         stats: tuple[SearchStats, ...] | None = None,
-        unknown_seeds: npt.NDArray[np.uint64] | None = None,
+        unknown_seeds: tuple[int, ...] = (),
     ) -> None:
         self.ids = ids
         self.scores = scores
@@ -145,7 +145,7 @@ class Candidates:
         self.vectors = vectors
         self.interests = interests
         self.stats = stats
-        self.unknown_seeds = np.empty(0, np.uint64) if unknown_seeds is None else unknown_seeds
+        self.unknown_seeds = unknown_seeds
 
     def __iter__(self) -> Iterator[npt.NDArray[Any]]:
         return iter((self.ids, self.scores))

@@ -139,7 +139,7 @@ class _Search(NamedTuple):
     queries: Any
     options: Options
     stats: bool
-    index: str
+    index_name: str
     min_sequence: int
     timeout: float | None
     is_batch: bool
@@ -274,7 +274,9 @@ class Client(_Calls):
         _check_one(sent)
         video = count(video_id, "video_id")
         return explanation(
-            self._native.explain(sent.queries, video, sent.options, sent.index, sent.timeout, False)
+            self._native.explain(
+                sent.queries, video, sent.options, sent.index_name, sent.timeout, False
+            )
         )
 
     def upsert(
@@ -423,7 +425,7 @@ class AsyncClient(_Calls):
         video = count(video_id, "video_id")
         return explanation(
             await self._native.explain(
-                sent.queries, video, sent.options, sent.index, sent.timeout, True
+                sent.queries, video, sent.options, sent.index_name, sent.timeout, True
             )
         )
 

@@ -18,6 +18,7 @@ from ._queries import Fresh
 from ._request import Explanation, Query, explanation, found, native_queries, options
 
 Metric = Literal["ip", "cosine", "l2"]
+Memory = Literal["mapped", "resident"]
 
 
 class Calibration(NamedTuple):
@@ -49,14 +50,24 @@ class Index:
         self._native = native
 
     @classmethod
-    def open(cls, path: str | PathLike[str]) -> Index:
+    def open(cls, path: str | PathLike[str], *, memory: Memory = "mapped") -> Index:
         """Opens the newest sound generation of an index folder, maps it and compares its checksums.
+
+        Args:
+            path: the folder.
+            memory: ``mapped`` to search the file, whose memory is shared by all processes that open
+                it; ``resident`` to search a copy on huge pages, which takes less time.
 
         Raises:
             NotFound: there is no index.
             FailedPrecondition: no generation is sound.
         """
-        return cls(_native.Index.open(path))
+        if memory not in ("mapped", "resident"):
+            raise InvalidArgument(f"expected mapped or resident, found {memory!r}", field="memory")
+        native = _native.Index.open(path)
+        if memory == "resident":
+            native.make_resident()
+        return cls(native)
 
     def search(
         self,

@@ -1,26 +1,14 @@
 from os import PathLike
-from typing import Any, Protocol, TypedDict, final
+from typing import Any, TypedDict, final
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Columns", "Index", "build"]
+__all__ = ["Client", "Columns", "Index", "Stream", "build"]
 
-class _Options(Protocol):
-    k: int
-    target_recall: float | None
-    ef_search: int | None
-    exact: bool
-    filters: list[str | None]
-    exclude: tuple[npt.NDArray[np.uint64], list[int] | None] | None
-    caps: list[tuple[str, int]]
-    fresh: tuple[str, int, int] | None
-    score_threshold: float | None
-    offset: int
-    attributes: list[str] | None
-    vectors: bool
-    embedding_model: str | None
-
+# k; target_recall, ef_search and exact; filters; exclude; caps; fresh; score_threshold; offset;
+# attributes; vectors; embedding_model.
+_Options = tuple[Any, ...]
 _Queries = (
     npt.NDArray[np.float32]
     | tuple[npt.NDArray[np.float32], list[float], list[float]]
@@ -33,16 +21,17 @@ class Columns:
     def names(self) -> list[str]: ...
     def column(self, name: str) -> tuple[str, Any, npt.NDArray[np.bool_]] | None: ...
 
-class _Found(TypedDict):
-    ids: npt.NDArray[np.uint64]
-    scores: npt.NDArray[np.float32]
-    counts: npt.NDArray[np.int64]
-    reasons: list[str | None]
-    vectors: npt.NDArray[np.float32] | None
-    interests: npt.NDArray[np.int64] | None
-    columns: Columns | None
-    stats: list[_Stats] | None
-    unknown_seeds: npt.NDArray[np.uint64]
+_Found = tuple[
+    npt.NDArray[np.uint64],  # ids
+    npt.NDArray[np.float32],  # scores
+    npt.NDArray[np.int64],  # counts
+    list[str | None],  # reasons
+    npt.NDArray[np.float32] | None,  # vectors
+    npt.NDArray[np.int64] | None,  # interests
+    Columns | None,
+    list[_Stats] | None,
+    list[int],  # unknown seeds
+]
 
 class _Explained(TypedDict):
     score: float
@@ -58,6 +47,7 @@ class _Explained(TypedDict):
 class Index:
     @staticmethod
     def open(path: str | PathLike[str]) -> Index: ...
+    def make_resident(self) -> None: ...
     def search(self, queries: _Queries, options: _Options, stats: bool, threads: int) -> _Found: ...
     def explain(self, queries: _Queries, video_id: int, options: _Options) -> _Explained: ...
     def __len__(self) -> int: ...
@@ -78,15 +68,16 @@ _Certificates = tuple[bytes | None, tuple[bytes, bytes] | None, str | None]
 _Columns = list[tuple[str, str, Any, npt.NDArray[np.bool_] | None]]
 
 # With `asyncio`, methods return a future of the running loop.
+@final
 class Client:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         addresses: str,
         token: str | None,
         insecure: bool,
         tls: _Certificates | None,
         timeout: float,
-    ) -> None: ...
+    ) -> Client: ...
     def search(
         self,
         queries: _Queries,
@@ -142,6 +133,7 @@ class Client:
     ) -> Any: ...
     def rebuild(self, cancel: bool, index: str, timeout: float | None, asyncio: bool) -> Any: ...
 
+@final
 class Stream:
     def send(self, queries: _Queries, options: _Options, stats: bool, index: str) -> None: ...
     def next(self, queries: _Queries, options: _Options, stats: bool, asyncio: bool) -> Any: ...

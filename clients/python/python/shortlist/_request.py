@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, NamedTuple, Union
 
@@ -60,23 +59,9 @@ class Explanation(NamedTuple):
     stats: SearchStats
 
 
-@dataclass
-class Options:
-    """What the native module reads of a search."""
-
-    k: int
-    target_recall: float | None
-    ef_search: int | None
-    exact: bool
-    filters: list[str | None]
-    exclude: tuple[npt.NDArray[np.uint64], list[int] | None] | None
-    caps: list[tuple[str, int]]
-    fresh: tuple[str, int, int] | None
-    score_threshold: float | None
-    offset: int
-    attributes: list[str] | None
-    vectors: bool
-    embedding_model: str | None
+# What the native module reads of a search: k; target_recall, ef_search and exact; filters; exclude;
+# caps; fresh; score_threshold; offset; attributes; vectors; embedding_model.
+Options = tuple[Any, ...]
 
 
 def options(
@@ -97,20 +82,22 @@ def options(
     embedding_model: str | None = None,
 ) -> Options:
     """The options of a search, checked as far as no index is needed. `n`: the rows of a batch."""
-    return Options(
-        k=count(k, "k"),
-        target_recall=optional_number(target_recall, "target_recall"),
-        ef_search=optional_count(ef_search, "ef_search"),
-        exact=bool(exact),
-        filters=_filters(filter, n),
-        exclude=None if exclude is None else _excluded(exclude, n),
-        caps=[] if caps is None else _caps(caps),
-        fresh=None if fresh is None else _fresh(fresh),
-        score_threshold=optional_number(score_threshold, "score_threshold"),
-        offset=count(offset, "offset"),
-        attributes=_names(attributes),
-        vectors=bool(vectors),
-        embedding_model=embedding_model,
+    return (
+        count(k, "k"),
+        (
+            optional_number(target_recall, "target_recall"),
+            optional_count(ef_search, "ef_search"),
+            bool(exact),
+        ),
+        _filters(filter, n),
+        None if exclude is None else _excluded(exclude, n),
+        [] if caps is None else _caps(caps),
+        None if fresh is None else _fresh(fresh),
+        optional_number(score_threshold, "score_threshold"),
+        count(offset, "offset"),
+        _names(attributes),
+        bool(vectors),
+        embedding_model,
     )
 
 
@@ -140,16 +127,21 @@ def native_queries(q: Query, dim: int | None) -> tuple[Any, int | None]:
 
 def found(native: Any, is_batch: bool) -> Candidates:
     """The answer of the native module."""
+    ids, scores, counts, reasons, vectors, interests, columns, costs, unknown_seeds = native
+    if not is_batch:
+        ids, scores, counts = ids[0], scores[0], counts[0]
+        vectors = None if vectors is None else vectors[0]
+        interests = None if interests is None else interests[0]
     return Candidates(
-        native["ids"] if is_batch else native["ids"][0],
-        native["scores"] if is_batch else native["scores"][0],
-        native["counts"] if is_batch else native["counts"][0],
-        tuple(native["reasons"]),
-        columns=native["columns"],
-        vectors=_first(native["vectors"], is_batch),
-        interests=None if native["interests"] is None else native["interests"][0],
-        stats=_stats(native["stats"]),
-        unknown_seeds=native["unknown_seeds"],
+        ids,
+        scores,
+        counts,
+        tuple(reasons),
+        columns=columns,
+        vectors=vectors,
+        interests=interests,
+        stats=None if costs is None else tuple(SearchStats(*cost) for cost in costs),
+        unknown_seeds=tuple(unknown_seeds),
     )
 
 
@@ -165,16 +157,6 @@ def explanation(native: Any) -> Explanation:
         native["loss"],
         SearchStats(*native["stats"]),
     )
-
-
-def _first(
-    vectors: npt.NDArray[np.float32] | None, is_batch: bool
-) -> npt.NDArray[np.float32] | None:
-    return vectors if vectors is None or is_batch else vectors[0]
-
-
-def _stats(rows: list[Any] | None) -> tuple[SearchStats, ...] | None:
-    return None if rows is None else tuple(SearchStats(*row) for row in rows)
 
 
 def _filters(filter: object, n: int | None) -> list[str | None]:

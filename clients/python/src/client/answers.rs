@@ -29,11 +29,12 @@ pub(super) struct Wanted {
 
 impl Wanted {
     pub(super) fn of(queries: &Queries<'_>, options: &Options<'_>, stats: bool) -> Self {
+        let Options(k, .., attributes, vectors, _) = options;
         Self {
-            k: options.k as usize,
-            vectors: options.vectors,
+            k: *k as usize,
+            vectors: *vectors,
             interests: matches!(queries, Queries::Interests(..)),
-            attributes: options.attributes.clone(),
+            attributes: attributes.clone(),
             stats,
         }
     }

@@ -9,7 +9,7 @@ use shortlist_client::proto::search_request::Query;
 use shortlist_client::proto::{Cap, Exclude, Fresh, Interest, Interests, SearchParams, Seed, Seeds, Vector};
 
 use crate::error::Fault;
-use crate::request::{Excluded, Options, Queries};
+use crate::request::{Excluded, Options, Queries, several_efforts};
 
 /// One request per row.
 ///
@@ -22,27 +22,40 @@ pub(super) fn requests(
     index: &str,
     min_sequence: u64,
 ) -> PyResult<Vec<SearchRequest>> {
+    let Options(
+        k,
+        efforts,
+        filters,
+        excluded,
+        caps,
+        fresh,
+        score_threshold,
+        offset,
+        attributes,
+        vectors,
+        embedding_model,
+    ) = options;
+    let effort = effort(*efforts)?;
     let shared = SearchRequest {
         index: index.to_owned(),
-        k: number(options.k, "k")?,
-        params: effort(options)?.map(|effort| SearchParams { effort: Some(effort), ..Default::default() }),
-        caps: caps(options)?,
-        fresh: fresh(options)?,
-        score_threshold: options.score_threshold,
-        offset: number(options.offset, "offset")?,
-        return_attributes: options.attributes.clone().unwrap_or_else(|| vec!["*".to_owned()]),
-        return_vectors: options.vectors,
+        k: number(*k, "k")?,
+        params: effort.map(|effort| SearchParams { effort: Some(effort), ..Default::default() }),
+        caps: caps.iter().map(cap).collect::<PyResult<_>>()?,
+        fresh: fresh.as_ref().map(self::fresh).transpose()?,
+        score_threshold: *score_threshold,
+        offset: number(*offset, "offset")?,
+        return_attributes: attributes.clone().unwrap_or_else(|| vec!["*".to_owned()]),
+        return_vectors: *vectors,
         return_stats: stats,
-        embedding_model: options.embedding_model.clone().unwrap_or_default(),
+        embedding_model: embedding_model.clone().unwrap_or_default(),
         min_sequence,
         ..Default::default()
     };
     let queries = self::queries(queries)?;
-    let excluded = options.exclude.as_ref();
+    let excluded = excluded.as_ref();
     let excluded = excluded.map(|Excluded(ids, ends)| Ok::<_, PyErr>((ids.as_slice()?, ends))).transpose()?;
     let request = |(row, query): (usize, Query)| {
-        let filter =
-            options.filters.get(row).or(options.filters.first().filter(|_| options.filters.len() == 1));
+        let filter = if filters.len() == 1 { filters.first() } else { filters.get(row) };
         let video_ids = match excluded {
             None => Vec::new(),
             Some((ids, None)) => ids.to_vec(),
@@ -87,32 +100,28 @@ fn queries(queries: &Queries<'_>) -> PyResult<Vec<Query>> {
     })
 }
 
-fn effort(options: &Options<'_>) -> PyResult<Option<Effort>> {
-    Ok(match (options.exact, options.ef_search, options.target_recall) {
+fn effort((target_recall, ef_search, exact): (Option<f32>, Option<u64>, bool)) -> PyResult<Option<Effort>> {
+    Ok(match (exact, ef_search, target_recall) {
         (false, None, None) => None,
         (true, None, None) => Some(Effort::Exact(true)),
         (false, Some(ef_search), None) => Some(Effort::EfSearch(number(ef_search, "ef_search")?)),
         (false, None, Some(recall)) => Some(Effort::TargetRecall(recall)),
-        _ => return Err(Options::several_efforts(options).into()),
+        _ => return Err(several_efforts(ef_search.is_some()).into()),
     })
 }
 
-fn caps(options: &Options<'_>) -> PyResult<Vec<Cap>> {
-    let cap = |(attribute, most): &(String, u64)| {
-        let max_per_value = number(*most, &format!("caps[{attribute:?}]"))?;
-        Ok(Cap { attribute: attribute.clone(), max_per_value })
-    };
-    options.caps.iter().map(cap).collect()
+fn cap((attribute, most): &(String, u64)) -> PyResult<Cap> {
+    let max_per_value = number(*most, &format!("caps[{attribute:?}]"))?;
+    Ok(Cap { attribute: attribute.clone(), max_per_value })
 }
 
-fn fresh(options: &Options<'_>) -> PyResult<Option<Fresh>> {
-    let Some((attribute, micros, at_least)) = &options.fresh else { return Ok(None) };
+fn fresh((attribute, micros, at_least): &(String, i64, u64)) -> PyResult<Fresh> {
     let nanos = i32::try_from(micros % 1_000_000).unwrap_or_default() * 1000;
-    Ok(Some(Fresh {
+    Ok(Fresh {
         attribute: attribute.clone(),
         within: Some(Duration { seconds: micros / 1_000_000, nanos }),
         at_least: number(*at_least, "fresh.at_least")?,
-    }))
+    })
 }
 
 fn number(number: u64, field: &str) -> PyResult<u32> {
