@@ -31,10 +31,11 @@ fn root() -> PathBuf {
 
 /// Every Markdown document, by path below the root.
 fn documents() -> Vec<(PathBuf, String)> {
-    let mut paths: Vec<PathBuf> = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"]
-        .iter()
-        .map(|name| root().join(name))
-        .collect();
+    let mut paths: Vec<PathBuf> =
+        ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "clients/python/README.md"]
+            .iter()
+            .map(|name| root().join(name))
+            .collect();
     let mut folders = vec![root().join("docs")];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
@@ -129,8 +130,10 @@ fn every_document_is_in_the_index() {
 
 /// Every source file outside of `tests/`, by path below the root.
 fn sources() -> Vec<(PathBuf, String)> {
-    let mut folders: Vec<PathBuf> =
-        ["src", "proto", "benches", "examples"].iter().map(|name| root().join(name)).collect();
+    let mut folders: Vec<PathBuf> = ["src", "proto", "benches", "examples", "clients/python/src"]
+        .iter()
+        .map(|name| root().join(name))
+        .collect();
     let mut paths = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {

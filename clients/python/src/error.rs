@@ -131,6 +131,7 @@ fn code_of(error: &io::Error) -> Code {
         io::ErrorKind::NotFound => Code::NotFound,
         io::ErrorKind::PermissionDenied => Code::PermissionDenied,
         io::ErrorKind::StorageFull => Code::ResourceExhausted,
+        io::ErrorKind::NotADirectory | io::ErrorKind::ReadOnlyFilesystem => Code::FailedPrecondition,
         _ => Code::Internal,
     }
 }
@@ -153,7 +154,7 @@ impl From<BuildError> for Fault {
             }
             BuildError::Attribute(error) => Self::invalid("attributes", error.to_string()),
             BuildError::Store(error) => Self { field: Some("out".to_owned()), ..error.into() },
-            BuildError::Index(error) => Self::new(Code::Internal, Some("out"), error.to_string()),
+            BuildError::Index(error) => Self::new(Code::Internal, None, error.to_string()),
             BuildError::Threads(error) => Self::new(Code::Internal, Some("threads"), error.to_string()),
             BuildError::Cancelled => Self::new(Code::Cancelled, None, error.to_string()),
         }

@@ -12,6 +12,9 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::error::{Code, Fault};
 
+/// More threads than any machine has cores for.
+const MAX_THREADS: usize = 1024;
+
 type Pools = HashMap<(u32, usize), Arc<ThreadPool>>;
 
 /// By process and number of threads. Entries of a parent process are never dropped: their threads do not exist here.
@@ -22,11 +25,17 @@ static POOLS: Mutex<Option<Pools>> = Mutex::new(None);
 /// Takes the lock only while the interpreter is locked, too, so that no fork by Python happens in between.
 ///
 /// # Errors
-/// If the threads cannot be started.
+/// If there are too many threads, or they cannot be started.
 pub(crate) fn pool(_py: Python<'_>, threads: usize) -> Result<Arc<ThreadPool>, Fault> {
     let threads = match threads {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
-        threads => threads,
+        1..=MAX_THREADS => threads,
+        _ => {
+            return Err(Fault::invalid(
+                "threads",
+                format!("expected at most {MAX_THREADS}, found {threads}"),
+            ));
+        }
     };
     let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
     let pools = pools.get_or_insert_default();

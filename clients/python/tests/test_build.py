@@ -156,6 +156,7 @@ def nan_row(row: int) -> Any:
         ({"ef_construction": 0}, "ef_construction", "found 0"),
         ({"seed": -1}, "seed", "found -1"),
         ({"threads": 1.5}, "threads", "found float"),
+        ({"threads": 5000}, "threads", "at most 1024, found 5000"),
         ({"training_queries": X[:, :3]}, "training_queries", "expected 4 components"),
         ({"training_queries": nan_row(3)}, "training_queries", "row 3, column 2"),
         ({"attributes": [1]}, "attributes", "expected a dict"),
@@ -357,8 +358,9 @@ def test_folders_without_an_index_are_refused(tmp_path: Path) -> None:
         shortlist.Index.open(tmp_path / "missing")
     file = tmp_path / "file"
     file.write_text("x")
-    with pytest.raises(shortlist.Error):
+    with pytest.raises(shortlist.FailedPrecondition) as caught:
         shortlist.build(X, out=file / "index")
+    assert caught.value.field == "out"
     shortlist.build(X, out=tmp_path / "index")
     generation = max((tmp_path / "index").iterdir(), key=lambda path: path.stat().st_size)
     content = bytearray(generation.read_bytes())

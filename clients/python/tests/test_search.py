@@ -100,6 +100,9 @@ def test_filters_and_exclusions_may_differ_by_row(catalog: Catalog, index: short
     excluded: list[Any] = [catalog.ids[: 100 * row] if row else [] for row in range(12)]
     users = catalog.users[:12]
     found = index.search(users, K, exact=True, filter=filters, exclude=excluded)
+    sets: list[Any] = [set(np.atleast_1d(row).tolist()) for row in excluded]
+    same = index.search(users, K, exact=True, filter=np.array(filters, object), exclude=sets)
+    assert same.ids.tolist() == found.ids.tolist()
     table = index.search(users, K, exact=True, exclude=np.tile(catalog.ids[:50], (12, 1)))
     for row, user in enumerate(users):
         may = ~np.isin(catalog.ids, catalog.ids[: 100 * row])
@@ -292,6 +295,7 @@ def test_an_index_describes_itself(index: shortlist.Index) -> None:
         (shortlist.InvalidArgument, "exclude", "found -1", {"exclude": [3, -1]}),
         (shortlist.InvalidArgument, "exclude", "found dtype float64", {"exclude": [0.5]}),
         (shortlist.InvalidArgument, "exclude", "one array", {"exclude": [[1], [2]]}),
+        (shortlist.InvalidArgument, "offset", "found 9995", {"offset": 9995}),
         (shortlist.InvalidArgument, "caps", "expected a dict", {"caps": [1]}),
         (shortlist.InvalidArgument, 'caps["creator"]', "found -2", {"caps": {"creator": -2}}),
         (shortlist.InvalidArgument, "caps[0].attribute", "no attribute", {"caps": {"x": 1}}),
@@ -338,6 +342,13 @@ def test_errors_name_the_query(index: shortlist.Index, q: Any, reason: str) -> N
     with pytest.raises(shortlist.InvalidArgument) as caught:
         index.search(q, 5)
     assert caught.value.field == "q" and reason in caught.value.reason
+
+
+def test_threads_are_limited(catalog: Catalog, index: shortlist.Index) -> None:
+    for threads in (-1, 1025, 1 << 62):
+        with pytest.raises(shortlist.InvalidArgument) as caught:
+            index.search(catalog.users, 5, threads=threads)
+        assert caught.value.field == "threads" and str(threads) in caught.value.reason
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -30,7 +30,7 @@ from ._errors import (
     Unavailable,
     Unimplemented,
 )
-from ._index import Calibration, Index, Metric, build
+from ._index import Calibration, Index, Memory, Metric, build
 from ._queries import Fresh, Interests, Seeds
 from ._request import Explanation, Removal
 
@@ -53,6 +53,7 @@ __all__ = [
     "Interests",
     "Internal",
     "InvalidArgument",
+    "Memory",
     "Metric",
     "NotFound",
     "OutOfRange",

@@ -96,6 +96,8 @@ def _of_integers(array: npt.NDArray[Any], field: str) -> npt.NDArray[Any]:
 
 
 def _array(value: object, field: str) -> npt.NDArray[Any]:
+    if isinstance(value, (set, frozenset)):
+        value = list(value)
     if isinstance(value, (list, tuple)) and value and all(map(_is_integer, value)):
         # NumPy would make floats of integers that do not fit into one type.
         integers = [int(item) for item in value]

@@ -71,7 +71,7 @@ class SearchOptions(TypedDict, total=False):
     target_recall: float | None
     ef_search: int | None
     exact: bool
-    filter: str | Sequence[str | None] | None
+    filter: str | Iterable[str | None] | None
     exclude: npt.ArrayLike | Sequence[npt.ArrayLike] | None
     caps: Mapping[str, int] | None
     fresh: Fresh | None

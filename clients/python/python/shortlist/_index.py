@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from typing import Literal, NamedTuple
 
@@ -77,7 +77,7 @@ class Index:
         target_recall: float | None = None,
         ef_search: int | None = None,
         exact: bool = False,
-        filter: str | Sequence[str | None] | None = None,
+        filter: str | Iterable[str | None] | None = None,
         exclude: npt.ArrayLike | Sequence[npt.ArrayLike] | None = None,
         caps: Mapping[str, int] | None = None,
         fresh: Fresh | None = None,

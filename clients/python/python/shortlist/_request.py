@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Literal, NamedTuple, Union
 
@@ -71,7 +71,7 @@ def options(
     target_recall: float | None = None,
     ef_search: int | None = None,
     exact: bool = False,
-    filter: str | Sequence[str | None] | None = None,
+    filter: str | Iterable[str | None] | None = None,
     exclude: npt.ArrayLike | Sequence[npt.ArrayLike] | None = None,
     caps: Mapping[str, int] | None = None,
     fresh: Fresh | None = None,
@@ -162,7 +162,7 @@ def explanation(native: Any) -> Explanation:
 def _filters(filter: object, n: int | None) -> list[str | None]:
     if filter is None or isinstance(filter, str):
         return [filter]
-    if n is None or not isinstance(filter, (Sequence, np.ndarray)):
+    if n is None or not isinstance(filter, Iterable):
         expected = "a text" if n is None else "a text, or one per row of q"
         raise InvalidArgument(f"expected {expected}, found {type(filter).__name__}", field="filter")
     texts = list(filter)
@@ -183,7 +183,7 @@ def _excluded(
 ) -> tuple[npt.NDArray[np.uint64], list[int] | None] | None:
     is_table = isinstance(exclude, np.ndarray) and exclude.ndim == 2
     is_nested = isinstance(exclude, (list, tuple)) and any(
-        row is None or np.ndim(row) > 0 for row in exclude[:1]
+        row is None or isinstance(row, (set, frozenset)) or np.ndim(row) > 0 for row in exclude[:1]
     )
     if not is_table and not is_nested:
         return ids(exclude, "exclude"), None
