@@ -47,7 +47,7 @@ def test_its_programs_run(readme: str, sample: Path, monkeypatch: pytest.MonkeyP
     assert programs
     x = np.random.default_rng(1).standard_normal((300, 64), np.float32)
     for program in programs:
-        names: dict[str, Any] = {"x": x, "users": x, "q": x[0]}
+        names: dict[str, Any] = {"shortlist": shortlist, "x": x, "users": x, "q": x[0]}
         names |= {"ids": np.arange(300), "regions": ["US", None, "IN"] * 100}
         exec(program, names)
         assert len(names["ids"]) == len(names["scores"]) > 0
