@@ -181,6 +181,7 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
+    use crate::dataset::{AttributeColumn, ColumnValues};
     use crate::engine::{EngineError, SearchRequest};
     use crate::index::MemoryMode;
 
@@ -257,6 +258,48 @@ mod tests {
         let built = Index::builder(Metric::L2).build(&dataset(50)).unwrap();
         built.make_resident().unwrap();
         assert_eq!((built.memory(), built.generation()), (MemoryMode::Resident, 0));
+    }
+
+    #[test]
+    fn videos_that_have_expired_are_no_candidates() {
+        let now = jiff::Timestamp::now().as_microsecond();
+        let soon = now + 200_000;
+        let times = [Some(now), None, Some(i64::MAX / 64), Some(soon)];
+        let times = ColumnValues::Timestamp(times.into_iter().collect());
+        let column = AttributeColumn { name: "expires_at".to_owned(), values: times };
+        let dataset = dataset(4).with_attribute(column).unwrap();
+        let query = values(1, 3);
+        let request = SearchRequest::vector(query.as_slice()).k(4);
+        let folder = tempfile::tempdir().unwrap();
+        let builder = Index::builder(Metric::L2);
+        let indexes = [builder.build(&dataset).unwrap(), builder.publish(&dataset, folder.path()).unwrap()];
+        for index in &indexes {
+            let found = || {
+                let candidates = index.search(&request).unwrap().candidates;
+                let mut ids: Vec<u64> = candidates.iter().map(|candidate| candidate.video_id.0).collect();
+                ids.sort_unstable();
+                ids
+            };
+            while jiff::Timestamp::now().as_microsecond() < soon {
+                assert!([vec![1, 2, 3], vec![1, 2]].contains(&found()));
+            }
+            assert_eq!(found(), [1, 2]);
+            assert_eq!(index.len(), 4);
+        }
+    }
+
+    #[test]
+    fn a_threshold_is_a_finite_number() {
+        let index = Index::builder(Metric::L2).build(&dataset(4)).unwrap();
+        let query = values(1, 3);
+        for threshold in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let request = SearchRequest::vector(query.as_slice()).score_threshold(threshold);
+            let error = index.search(&request).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                format!("score_threshold: expected a finite number, found {threshold}")
+            );
+        }
     }
 
     /// Cancels after this many questions.

@@ -2,11 +2,14 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::base::id::VideoId;
 use crate::base::metric::Metric;
+use crate::base::sync::ArcSwap;
 use crate::engine::{
     Budget, EngineError, Explanation, Limits, RequestContext, SearchRequest, SearchResponse, Snapshot,
+    unexpired,
 };
 use crate::index::{AttributeSchema, IndexStore, MemoryMode, RecallCurves, StoreError};
 use crate::search::Searcher;
@@ -16,11 +19,14 @@ const NAME: &str = "embedded";
 
 /// One read-only index in this process.
 ///
-/// It is one generation: a folder that gets a newer one is opened again to see it. Any number of threads may search at
-/// the same time; each search computes on the thread that calls it. Use [`Engine`](crate::Engine) for writes, rebuilds
-/// and swaps of generations.
+/// It is one generation: a folder that gets a newer one is opened again to see it. Videos that have expired are no
+/// candidates. Any number of threads may search at the same time; each search computes on the thread that calls it. Use
+/// [`Engine`](crate::Engine) for writes, rebuilds and swaps of generations.
 pub struct Index {
-    snapshot: Snapshot,
+    /// As opened or built.
+    whole: Arc<Snapshot>,
+    /// The same without the videos that expired until the last search.
+    current: ArcSwap<Snapshot>,
     searcher: Searcher,
     limits: Limits,
 }
@@ -65,17 +71,18 @@ impl Index {
     /// # }
     /// ```
     pub fn make_resident(&self) -> Result<(), StoreError> {
-        self.snapshot.index.make_resident()?;
+        self.whole.index.make_resident()?;
         Ok(())
     }
 
     /// The memory that searches read.
     pub fn memory(&self) -> MemoryMode {
-        self.snapshot.index.memory()
+        self.whole.index.memory()
     }
 
     pub(super) fn new(snapshot: Snapshot) -> Self {
-        Self { snapshot, searcher: Searcher::default(), limits: Limits::default() }
+        let current = ArcSwap::from_pointee(snapshot.expiring());
+        Self { whole: current.load_full(), current, searcher: Searcher::default(), limits: Limits::default() }
     }
 
     /// Raises or lowers what a request may ask for.
@@ -100,7 +107,7 @@ impl Index {
         request: &SearchRequest,
         budget: &Budget,
     ) -> Result<SearchResponse, EngineError> {
-        let (response, _) = self.snapshot.search(&self.context(budget), request, None)?;
+        let (response, _) = unexpired(&self.current).search(&self.context(budget), request, None)?;
         Ok(response)
     }
 
@@ -109,12 +116,12 @@ impl Index {
     /// # Errors
     /// As [`Self::search`], or if the index does not contain the video.
     pub fn explain(&self, request: &SearchRequest, video: VideoId) -> Result<Explanation, EngineError> {
-        self.snapshot.explain(&self.context(&Budget::default()), request, video)
+        unexpired(&self.current).explain(&self.context(&Budget::default()), request, video)
     }
 
-    /// The number of videos.
+    /// The number of videos, including those that have expired.
     pub fn len(&self) -> usize {
-        self.snapshot.index.len()
+        self.whole.index.len()
     }
 
     /// Whether the index has no video. It never is: a build refuses an empty dataset.
@@ -124,32 +131,32 @@ impl Index {
 
     /// The number of components of an embedding.
     pub fn dim(&self) -> usize {
-        self.snapshot.index.dim()
+        self.whole.index.dim()
     }
 
     /// How embeddings are compared.
     pub fn metric(&self) -> Metric {
-        self.snapshot.index.metadata().metric
+        self.whole.index.metadata().metric
     }
 
     /// The names and types of the attributes.
     pub fn attributes(&self) -> &[AttributeSchema] {
-        &self.snapshot.index.metadata().attributes
+        &self.whole.index.metadata().attributes
     }
 
     /// The number of the generation; 0 for an index built in memory.
     pub fn generation(&self) -> u64 {
-        self.snapshot.manifest.generation
+        self.whole.manifest.generation
     }
 
     /// The name of the model that made the embeddings, if the build was told.
     pub fn embedding_model(&self) -> Option<&str> {
-        self.snapshot.index.metadata().embedding_model.as_deref()
+        self.whole.index.metadata().embedding_model.as_deref()
     }
 
     /// The recall that was measured when the index was built, for several k and efforts; `None` if it was not measured.
     pub fn calibration(&self) -> Option<&RecallCurves> {
-        self.snapshot.calibrated.curves()
+        self.whole.calibrated.curves()
     }
 
     fn context<'a>(&'a self, budget: &'a Budget) -> RequestContext<'a> {

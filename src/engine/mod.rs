@@ -55,7 +55,7 @@ pub use query::request::{
     Candidate, Completeness, Effort, Explanation, Interest, Query, Removal, ReturnAttributes, Rule,
     SearchRequest, SearchResponse, SearchStats, Seed,
 };
-pub(crate) use query::snapshot::Snapshot;
+pub(crate) use query::snapshot::{Snapshot, unexpired};
 pub use status::{
     IndexStatus, LiveRecall, LiveStatus, RECALL_K, Readiness, RebuildState, RebuildStatus, ScrubStatus,
 };

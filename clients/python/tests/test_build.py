@@ -313,10 +313,12 @@ def test_dates_are_their_midnight_and_smaller_numbers_widen() -> None:
     assert index.search(X[0], 3, filter=text).counts == 1
 
 
-def test_a_video_expires_at_its_time() -> None:
+def test_videos_that_have_expired_are_no_candidates(tmp_path: Path) -> None:
     times = [datetime(2020, 1, 1), None, datetime(2999, 1, 1)]
-    index = shortlist.build(X[:3], attributes={"expires_at": times})
-    assert index.attributes == {"expires_at": "timestamp"}
+    for out in (None, tmp_path):
+        index = shortlist.build(X[:3], attributes={"expires_at": times}, out=out)
+        found = index.search(X[0], 3)
+        assert sorted(found.ids[: found.counts].tolist()) == [1, 2]
 
 
 def test_a_published_index_is_opened_again(catalog: Catalog, tmp_path: Path) -> None:

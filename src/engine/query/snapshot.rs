@@ -10,6 +10,7 @@ use crate::attributes::{Columns, Value};
 use crate::base::file_identity::{Displaced, FileStamp};
 use crate::base::id::NodeId;
 use crate::base::interrupt::Interrupt;
+use crate::base::sync::ArcSwap;
 use crate::engine::error::EngineError;
 use crate::engine::field::Field;
 use crate::engine::options::Limits;
@@ -46,6 +47,22 @@ pub(crate) struct Snapshot {
     /// What requests used of the generation.
     pub(crate) usage: Arc<Usage>,
     recent_matches: Arc<RecentMatches>,
+}
+
+/// Returns the current snapshot without videos that have expired. The first search after an expiry makes the snapshot, and
+/// replaces the current one unless somebody else just did.
+pub(crate) fn unexpired(current: &ArcSwap<Snapshot>) -> Arc<Snapshot> {
+    let before = current.load_full();
+    if before.next_expiry == i64::MAX {
+        return before;
+    }
+    let now = Timestamp::now().as_microsecond();
+    if now < before.next_expiry {
+        return before;
+    }
+    let unexpired = Arc::new(before.expired(now));
+    current.compare_and_swap(&before, Arc::clone(&unexpired));
+    unexpired
 }
 
 /// Checks the lengths of the sections: with these lengths, no search fails on any content. Reads almost nothing.
@@ -88,6 +105,12 @@ impl Snapshot {
         let manifest_stamp = FileStamp::at(&store.manifest_path(manifest.manifest)).ok();
         let calibrated = Arc::new(Calibrated::load(store, manifest.generation, &index)?);
         Ok(Self::whole(manifest, manifest_stamp, index, calibrated))
+    }
+
+    /// The same generation, whose videos expire.
+    pub(crate) fn expiring(self) -> Self {
+        let segments = Segments::expiring(Arc::clone(&self.index));
+        Self { next_expiry: segments.next_expiry(), segments, ..self }
     }
 
     fn whole(

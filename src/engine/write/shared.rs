@@ -9,7 +9,7 @@ use crate::base::id::VideoId;
 use crate::base::sync::{ArcSwap, Mutex};
 use crate::engine::error::EngineError;
 use crate::engine::query::calibrated::Calibrated;
-use crate::engine::query::snapshot::Snapshot;
+use crate::engine::query::snapshot::{self, Snapshot};
 use crate::index::{Index, IndexStore, Manifest};
 use crate::live::delta::state::{ApplyError, LiveState, MERGED_BY_WRITES};
 use crate::live::{Entry, MutationLog};
@@ -84,17 +84,7 @@ impl Shared {
     /// Returns the current snapshot without videos that have expired. Does not wait for writes: the first search after an
     /// expiry makes the snapshot, and replaces the current one unless a write just did.
     pub(crate) fn unexpired(&self) -> Arc<Snapshot> {
-        let current = self.current.load_full();
-        if current.next_expiry == i64::MAX {
-            return current;
-        }
-        let now = Timestamp::now().as_microsecond();
-        if now < current.next_expiry {
-            return current;
-        }
-        let unexpired = Arc::new(current.expired(now));
-        self.current.compare_and_swap(&current, Arc::clone(&unexpired));
-        unexpired
+        snapshot::unexpired(&self.current)
     }
 
     /// Tombstones expired videos in the delta, from which writes make snapshots. What expired by a clock that was set back
