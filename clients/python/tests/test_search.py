@@ -69,7 +69,8 @@ def test_one_query_is_a_row_of_a_batch(catalog: Catalog, index: shortlist.Index)
         assert one.ids.tolist() == batch.ids[at].tolist()
         assert one.stats is not None and batch.stats is not None
         assert one.stats[0].distances == batch.stats[at].distances > 0
-    assert index.search(catalog.users[:0], K).ids.shape == (0, K)
+    none = np.empty((0, 3), np.uint64)
+    assert index.search(catalog.users[:0], K, exclude=none).ids.shape == (0, K)
 
 
 @pytest.mark.parametrize("threads", [0, 1, 3])
@@ -163,6 +164,11 @@ def test_fresh_videos_keep_places(catalog: Catalog, index: shortlist.Index) -> N
     found = index.search(catalog.users[0], 10, fresh=fresh, exact=True)
     recent = catalog.ids[catalog.published_at > np.datetime64("now", "us") - np.timedelta64(2, "D")]
     assert np.isin(found.ids, recent).sum() == 8
+    ever = shortlist.Fresh("published_at", timedelta.max, 8)
+    best = index.search(catalog.users[0], 10, exact=True)
+    assert index.search(catalog.users[0], 10, fresh=ever, exact=True).ids.tolist() == (
+        best.ids.tolist()
+    )
 
 
 def test_interests_and_seeds(catalog: Catalog, index: shortlist.Index) -> None:
@@ -300,6 +306,12 @@ def test_an_index_describes_itself(index: shortlist.Index) -> None:
         (shortlist.InvalidArgument, 'caps["creator"]', "found -2", {"caps": {"creator": -2}}),
         (shortlist.InvalidArgument, "caps[0].attribute", "no attribute", {"caps": {"x": 1}}),
         (shortlist.InvalidArgument, "fresh", "Fresh", {"fresh": 3}),
+        (
+            shortlist.InvalidArgument,
+            "fresh.within",
+            "expected a positive duration, found 0:00:00",
+            {"fresh": shortlist.Fresh("published_at", timedelta(0), 1)},
+        ),
         (shortlist.InvalidArgument, "attributes[0]", "no attribute", {"attributes": ["x"]}),
         (shortlist.InvalidArgument, "attributes", '"all"', {"attributes": "likes"}),
         (shortlist.InvalidArgument, "score_threshold", "NaN", {"score_threshold": float("nan")}),

@@ -195,7 +195,7 @@ def _excluded(
         )
     parts = [ids([] if row is None else row, f"exclude[{at}]") for at, row in enumerate(exclude)]
     ends = np.cumsum([len(part) for part in parts]).tolist()
-    return np.concatenate(parts), ends
+    return np.concatenate([np.empty(0, np.uint64), *parts]), ends
 
 
 def _caps(caps: Mapping[str, int]) -> list[tuple[str, int]]:
@@ -208,7 +208,10 @@ def _fresh(fresh: Fresh) -> tuple[str, int, int]:
     if not isinstance(fresh, tuple) or len(fresh) != 3 or not isinstance(fresh[1], timedelta):
         raise InvalidArgument("expected Fresh(attribute, within, at_least)", field="fresh")
     attribute, within, at_least = fresh
-    return str(attribute), within // _MICROSECOND, count(at_least, "fresh.at_least")
+    if within <= timedelta(0):
+        raise InvalidArgument(f"expected a positive duration, found {within}", field="fresh.within")
+    micros = min(within // _MICROSECOND, (1 << 63) - 1)
+    return str(attribute), micros, count(at_least, "fresh.at_least")
 
 
 def _names(attributes: object) -> list[str] | None:
