@@ -119,7 +119,8 @@ fn fresh((attribute, micros, at_least): &(String, i64, u64)) -> PyResult<Fresh> 
     let nanos = i32::try_from(micros % 1_000_000).unwrap_or_default() * 1000;
     Ok(Fresh {
         attribute: attribute.clone(),
-        within: Some(Duration { seconds: micros / 1_000_000, nanos }),
+        // The largest duration of a message is 10,000 years.
+        within: Some(Duration { seconds: (micros / 1_000_000).min(315_576_000_000), nanos }),
         at_least: number(*at_least, "fresh.at_least")?,
     })
 }
