@@ -91,6 +91,8 @@ impl Columns {
     }
 }
 
+type Shown<'py> = (&'static str, Bound<'py, PyAny>, Bound<'py, PyArray1<bool>>);
+
 #[pymethods]
 impl Columns {
     /// The names.
@@ -99,11 +101,7 @@ impl Columns {
     }
 
     /// Kind, values and which of them are there: a list of objects, or an array of numbers.
-    fn column<'py>(
-        &self,
-        py: Python<'py>,
-        name: &str,
-    ) -> PyResult<Option<(&'static str, Bound<'py, PyAny>, Bound<'py, PyArray1<bool>>)>> {
+    fn column<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Option<Shown<'py>>> {
         let Some(Returned { kind, values, .. }) = self.columns.iter().find(|column| column.name == name)
         else {
             return Ok(None);
