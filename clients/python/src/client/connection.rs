@@ -73,7 +73,9 @@ impl Connection {
 }
 
 /// The answer to a call, which becomes a Python object where the interpreter is locked.
-pub(super) struct Reply(Box<dyn for<'py> FnOnce(Python<'py>) -> PyResult<Bound<'py, PyAny>> + Send>);
+pub(super) struct Reply(Convert);
+
+type Convert = Box<dyn for<'py> FnOnce(Python<'py>) -> PyResult<Bound<'py, PyAny>> + Send>;
 
 impl Reply {
     pub(super) fn new(

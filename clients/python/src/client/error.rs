@@ -49,25 +49,3 @@ pub(super) fn argument(path: &str) -> String {
     }
     .to_owned()
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_of_the_wire_names_an_argument() {
-        for (path, expected) in [
-            ("query.vector", "q"),
-            ("request.query.interests.interests[2].vector", "q.vectors[2]"),
-            ("params.target_recall", "target_recall"),
-            ("filter_text", "filter"),
-            ("return_attributes[1]", "attributes[1]"),
-            ("exclude.video_ids", "exclude"),
-            ("caps[0].attribute", "caps[0].attribute"),
-        ] {
-            assert_eq!(argument(path), expected);
-        }
-        assert_eq!(within("requests[12].k", "requests["), Some((12, "k")));
-        assert_eq!(within("k", "requests["), None);
-    }
-}

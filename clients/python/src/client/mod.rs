@@ -266,7 +266,7 @@ impl Client {
 
 fn duration(seconds: f64) -> PyResult<Duration> {
     let invalid = || Fault::invalid("timeout", format!("expected seconds above 0, found {seconds}"));
-    if !(seconds > 0.0) {
+    if seconds.is_nan() || seconds <= 0.0 {
         return Err(invalid().into());
     }
     // More than a duration can have is no timeout.

@@ -66,7 +66,9 @@ impl Stream {
         let sender = self.requests.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         for request in requests(&queries, &options, stats, index, 0)? {
             // Fails if the stream has ended, which the next answer says.
-            let _ = sender.as_ref().map(|sender| sender.send(request));
+            if let Some(sender) = &*sender {
+                let _ = sender.send(request);
+            }
         }
         Ok(())
     }
