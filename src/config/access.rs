@@ -79,6 +79,14 @@ impl ServeConfig {
     pub(super) fn check_access(&self) -> Result<(), ConfigError> {
         self.tls.options()?;
         self.jwt.options()?;
+        if let Some(origin) = self.allowed_origins.iter().find(|origin| !is_origin(origin)) {
+            let expected = "a scheme, a host and maybe a port, such as https://console.example".to_owned();
+            return Err(ConfigError::Value {
+                key: "allowed_origins",
+                expected,
+                found: format!("{origin:?}"),
+            });
+        }
         for (at, key) in self.keys.iter().enumerate() {
             let wrong = |key, expected: &str, found: String| {
                 Err(ConfigError::Value { key, expected: expected.to_owned(), found })
@@ -116,4 +124,14 @@ impl ServeConfig {
         };
         Err(ConfigError::Exposed { key, address, lacks })
     }
+}
+
+/// Returns whether a text is an origin as browsers send it.
+fn is_origin(text: &str) -> bool {
+    let Some((scheme, host)) = text.split_once("://") else { return false };
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:[]".contains(&byte);
+    !scheme.is_empty()
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+        && !host.is_empty()
+        && host.bytes().all(is_plain)
 }

@@ -20,6 +20,7 @@
 //! metrics_listen = ""             # another address for /metrics; default: that of listen
 //! insecure = false                # listen on addresses that other machines reach without TLS and keys
 //! allowed_hosts = []              # names of this server, in addition to localhost, for calls without a key
+//! allowed_origins = []            # origins of web pages that may call in JSON, such as "https://console.example"
 //! audit = ""                      # record of changes and refusals: a file, "stderr" or "off"; default: "stderr" with
 //!                                 # keys or tokens, else "off"
 //! threads = 0                     # threads of the compute pool; 0 for one per core
@@ -156,6 +157,8 @@ pub struct ServeConfig {
     pub insecure: bool,
     /// Names of this server, in addition to those of loopback, for calls without a key.
     pub allowed_hosts: Vec<String>,
+    /// Origins of web pages that may call in JSON, in addition to that of this server.
+    pub allowed_origins: Vec<String>,
     /// Where changes and refusals are recorded: a file, `stderr` or `off`. If empty, `stderr` with keys or tokens.
     pub audit: String,
     /// Encryption.
@@ -205,6 +208,7 @@ impl Default for ServeConfig {
             metrics_listen: String::new(),
             insecure: false,
             allowed_hosts: Vec::new(),
+            allowed_origins: Vec::new(),
             audit: String::new(),
             tls: TlsConfig::default(),
             keys: Vec::new(),
@@ -255,6 +259,7 @@ impl ServeConfig {
             tokens: self.jwt.options()?,
             tls: self.tls.options()?,
             allowed_hosts: self.allowed_hosts.clone(),
+            allowed_origins: self.allowed_origins.clone(),
             audit,
         })
     }

@@ -1,8 +1,8 @@
 //! The gRPC service over the [`Engine`]: `shortlist.v1`, health, reflection and metrics on one port.
 //!
-//! What flows in: HTTP/2 calls of `shortlist.v1`, `grpc.health.v1` and server reflection, and HTTP/1 `GET /metrics`
-//! and `GET /healthz`. What flows out: answers, or canonical gRPC codes with `google.rpc` details. The service does not
-//! know graphs or files.
+//! What flows in: HTTP/2 calls of `shortlist.v1`, `grpc.health.v1` and server reflection, JSON over HTTP for the methods
+//! without streams, and `GET /metrics` and `GET /healthz`. What flows out: answers, or canonical gRPC codes with
+//! `google.rpc` details. The service does not know graphs or files.
 //!
 //! ```text
 //!  connection ─► access,
@@ -25,6 +25,7 @@
 //! | `access/`         | who may do what: credentials, rights, browsers, audit |
 //! | `bounds/`         | counts and limits the memory of every call |
 //! | `routes.rs`       | the routes of the port |
+//! | `json/`           | JSON over HTTP, as calls of gRPC |
 //! | `deadline.rs`     | the `grpc-timeout` header |
 //! | `undecodable.rs`  | requests that cannot be decoded |
 //! | `retrieval.rs`    | `Retrieval`: single searches, batches, streams, explanations |
@@ -60,6 +61,7 @@ mod error;
 mod field;
 mod health;
 mod incoming;
+mod json;
 mod listeners;
 mod metrics;
 mod options;

@@ -1,4 +1,5 @@
-//! The routes of the port: gRPC services, reflection, `/metrics`, `/healthz`; and what every request passes on its way.
+//! The routes of the port: gRPC services, reflection, JSON, `/metrics`, `/healthz`; and what every request passes on
+//! its way.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -6,18 +7,21 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use http_body::Body as _;
+use tonic::Status;
 use tonic::codec::CompressionEncoding;
 use tonic::codegen::Service as _;
 
 use super::access::{self, Role};
 use super::admin::AdminService;
-use super::bounds;
+use super::bounds::{self, CallMemory};
 use super::caller::Caller;
 use super::catalog::CatalogService;
-use super::deadline;
+use super::deadline::{self, Deadline};
+use super::json;
 use super::proto::FILE_DESCRIPTOR_SET;
 use super::proto::admin_server::AdminServer;
 use super::proto::catalog_server::CatalogServer;
@@ -83,16 +87,61 @@ impl Routes {
 
     /// Answers a request that has its caller and the memory of its connection as extensions.
     pub(super) async fn answer(&self, request: Request) -> Response {
+        let is_head = request.method() == Method::HEAD;
+        let response = match json::is_json(request.uri().path()) {
+            true => self.answer_json(request).await,
+            false => self.guarded(request).await,
+        };
+        if is_head { without_body(response) } else { response }
+    }
+
+    /// Answers a request for a path of JSON.
+    async fn answer_json(&self, mut request: Request) -> Response {
+        let origin = self.shared.access.allowed_origin(request.headers()).cloned();
+        let mut response = match json::Call::of(&request) {
+            Ok(call) => {
+                call.redirect(&mut request);
+                let response = self.guarded(request).await;
+                match Status::from_header_map(response.headers()) {
+                    Some(status) => {
+                        let http = Some(response.status()).filter(|code| *code != StatusCode::OK);
+                        json::refusal(&status, http)
+                    }
+                    None => response,
+                }
+            }
+            Err(none) => json::no_call(&none),
+        };
+        access::share(&mut response, origin);
+        response
+    }
+
+    async fn guarded(&self, request: Request) -> Response {
         let guarded = |request| access::guard(&self.shared, request, |request| self.route(request));
         deadline::enforce(request, guarded).await
     }
 
     async fn route(&self, request: Request) -> Response {
-        if matches!(request.uri().path(), METRICS | HEALTHZ) {
-            return infallible(self.pages.clone().call(request).await);
+        match request.uri().path() {
+            METRICS | HEALTHZ => return infallible(self.pages.clone().call(request).await),
+            json::OPENAPI => return json::page(),
+            _ => {}
         }
-        let decoded = |request| undecodable::refuse(&self.shared, request, |request| self.call(request));
-        bounds::enforce(&self.shared, request, decoded).await
+        let json = request.extensions().get::<json::Call>().cloned();
+        let deadline = request.extensions().get().copied().unwrap_or(Deadline(None));
+        let translate = |body, memory: &Arc<CallMemory>| match json.clone() {
+            Some(call) => json::body(call, body, deadline, &self.shared, memory),
+            None => body,
+        };
+        let decoded = async |request: Request| {
+            let memory = request.extensions().get::<Arc<CallMemory>>().cloned();
+            let response = undecodable::refuse(&self.shared, request, |request| self.call(request)).await;
+            match &json {
+                Some(call) => json::answer(call, response, memory).await,
+                None => response,
+            }
+        };
+        bounds::enforce(&self.shared, request, translate, decoded).await
     }
 
     /// Calls the method of a service.
@@ -103,6 +152,15 @@ impl Routes {
         }
         infallible(self.services.clone().call(request).await)
     }
+}
+
+/// Leaves out the body of an answer to HEAD, which HTTP/2 would send.
+fn without_body(mut response: Response) -> Response {
+    let length = response.body().size_hint().exact();
+    if let Some(length) = length.filter(|_| !response.headers().contains_key(header::CONTENT_LENGTH)) {
+        response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+    }
+    response.map(|_| Body::empty())
 }
 
 fn infallible<T>(result: Result<T, Infallible>) -> T {

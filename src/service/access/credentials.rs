@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use tokio::net::TcpStream;
 use tokio::time::MissedTickBehavior;
 use tokio_rustls::rustls::ServerConfig;
 use tonic::Status;
 
 use super::audit::Audit;
-use super::browser::Hosts;
+use super::browser::{self, Hosts, Origins};
 use super::error::AccessError;
 use super::keys::{self, KeyFile, KeyOptions, Keys};
 use super::reloaded::Reloaded;
@@ -36,6 +36,8 @@ pub struct AccessOptions {
     pub tls: Option<TlsOptions>,
     /// Names of this server, in addition to those of loopback, for requests without a credential.
     pub allowed_hosts: Vec<String>,
+    /// Origins of web pages that may call in JSON, in addition to that of this server: `https://console.example`.
+    pub allowed_origins: Vec<String>,
     /// Where changes and refusals are recorded.
     pub audit: Audit,
 }
@@ -49,6 +51,7 @@ struct Loaded {
     tokens: Option<Reloaded<Tokens>>,
     tls: Option<Reloaded<Arc<ServerConfig>>>,
     allowed_hosts: Vec<String>,
+    allowed_origins: Vec<String>,
     audit: Audit,
     /// Whether everybody may do everything. Ends with the first key, and does not return with the removal of the last.
     is_open: AtomicBool,
@@ -62,14 +65,24 @@ impl Access {
     /// # Errors
     /// The first file that cannot be used.
     pub fn open(options: AccessOptions) -> Result<Self, AccessError> {
-        let AccessOptions { keys, key_file, role_limits, tokens, tls, allowed_hosts, audit } = options;
+        let AccessOptions { keys, key_file, role_limits, tokens, tls, allowed_hosts, allowed_origins, audit } =
+            options;
         let role_limits = Arc::new(role_limits);
         let is_open = AtomicBool::new(keys.is_empty() && tokens.is_none());
         let keys = keys::open(keys, key_file, Arc::clone(&role_limits));
         let tokens = tokens.map(|options| tokens::open(options, role_limits)).transpose()?;
         let tls = tls.map(tls::open).transpose()?;
         let changes = AtomicU64::new(0);
-        Ok(Self(Arc::new(Loaded { keys, tokens, tls, allowed_hosts, audit, is_open, changes })))
+        Ok(Self(Arc::new(Loaded {
+            keys,
+            tokens,
+            tls,
+            allowed_hosts,
+            allowed_origins,
+            audit,
+            is_open,
+            changes,
+        })))
     }
 
     /// Returns whether everybody may do everything.
@@ -90,6 +103,17 @@ impl Access {
     /// Returns the names that a request on a port may have as `Host`.
     pub(super) fn hosts(&self, port: Port) -> Hosts<'_> {
         if port.is_loopback && self.is_open() { Hosts::Loopback(&self.0.allowed_hosts) } else { Hosts::Any }
+    }
+
+    /// Returns which web pages may call in JSON.
+    pub(super) fn origins(&self) -> Origins<'_> {
+        let open_hosts = self.is_open().then_some(&self.0.allowed_hosts[..]);
+        Origins { allowed: &self.0.allowed_origins, open_hosts }
+    }
+
+    /// Returns the origin of the web page that a request is from, if it is in the list of allowed ones.
+    pub(crate) fn allowed_origin<'a>(&self, headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
+        browser::allowed(headers, &self.0.allowed_origins)
     }
 
     /// Returns the bytes of a connection, decrypted if there are certificates.
@@ -176,6 +200,7 @@ impl Default for Access {
             tokens: None,
             tls: None,
             allowed_hosts: Vec::new(),
+            allowed_origins: Vec::new(),
             audit: Audit::default(),
             is_open: AtomicBool::new(true),
             changes: AtomicU64::new(0),

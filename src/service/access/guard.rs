@@ -7,7 +7,7 @@ use std::future::Future;
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tonic::Status;
 
@@ -16,6 +16,7 @@ use super::credentials::Access;
 use super::rights::{Identity, Need, Rights, Route};
 use crate::service::caller::Caller;
 use crate::service::deadline::Deadline;
+use crate::service::json;
 use crate::service::listeners::Part;
 use crate::service::metrics::Observation;
 use crate::service::shared::Shared;
@@ -27,22 +28,35 @@ pub(crate) async fn guard<F: Future<Output = Response>>(
     mut request: Request,
     next: impl FnOnce(Request) -> F,
 ) -> Response {
-    let Some(route) = Route::of(request.uri().path()) else { return not_found(request.headers()) };
+    let json = request.extensions().get::<json::Call>().cloned();
+    let Some(route) = Route::of(request.uri().path()) else { return not_found(&request) };
     let Some(caller) = request.extensions().get::<Caller>() else {
         return status::internal().into_http();
     };
     if !caller.port.serves(route.part) {
-        return not_found(request.headers());
+        return not_found(&request);
     }
     let mut caller = caller.clone();
-    if let Err(refused) = decide(&shared.access, route, &mut caller, &request) {
+    let checked = match &json {
+        None if !route.is_grpc() => Ok(()),
+        None => browser::check(&request, shared.access.hosts(caller.port)),
+        Some(call) => {
+            let (hosts, origins) = (shared.access.hosts(caller.port), shared.access.origins());
+            let has_body = !call.is_get() && !call.is_preflight;
+            browser::check_json(&request, has_body, hosts, origins)
+        }
+    };
+    if checked.is_ok() && json.as_ref().is_some_and(|call| call.is_preflight) {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    if let Err(refused) = checked.and_then(|()| decide(&shared.access, route, &mut caller, &request)) {
         shared.access.audit().refused(&caller, route.method(), "", &refused.status);
         if route.is_grpc() {
             let deadline = request.extensions().get().copied().unwrap_or(Deadline(None));
             Observation::begin(&shared.metrics.requests, route.method(), "", deadline)
                 .finish(refused.status.code());
         }
-        return answer(refused, request.headers());
+        return answer(refused, json.is_some() || is_grpc(request.headers()));
     }
     if !shared.access.is_open() {
         request.extensions_mut().insert(caller);
@@ -53,11 +67,8 @@ pub(crate) async fn guard<F: Future<Output = Response>>(
 /// Finds out the name and the rights of the caller, if not everybody has all rights.
 ///
 /// # Errors
-/// The rule of browsers, the credential or the role that the request lacks.
+/// The credential or the role that the request lacks.
 fn decide(access: &Access, route: &Route, caller: &mut Caller, request: &Request) -> Result<(), Refused> {
-    if route.is_grpc() {
-        browser::check(request, access.hosts(caller.port))?;
-    }
     if access.is_open() {
         return Ok(());
     }
@@ -86,9 +97,9 @@ fn decide(access: &Access, route: &Route, caller: &mut Caller, request: &Request
     }
 }
 
-/// Answers in the protocol of the caller.
-fn answer(Refused { http, status }: Refused, headers: &HeaderMap) -> Response {
-    if !is_grpc(headers) {
+/// Answers in the protocol of the caller: gRPC, of which answers in JSON are made, or text.
+fn answer(Refused { http, status }: Refused, has_status: bool) -> Response {
+    if !has_status {
         let text = format!("{}\n", status.message());
         let mut response = (http, text).into_response();
         if http == StatusCode::UNAUTHORIZED {
@@ -104,10 +115,15 @@ fn answer(Refused { http, status }: Refused, headers: &HeaderMap) -> Response {
 }
 
 /// Answers a path that this port does not serve, in the protocol of the caller.
-fn not_found(headers: &HeaderMap) -> Response {
-    if is_grpc(headers) {
+fn not_found(request: &Request) -> Response {
+    if request.extensions().get::<json::Call>().is_some() {
+        let status = Status::not_found("this port does not serve this path");
+        return answer(Refused { http: StatusCode::NOT_FOUND, status }, true);
+    }
+    if is_grpc(request.headers()) {
         return Status::unimplemented("no such service").into_http::<Body>();
     }
-    (StatusCode::NOT_FOUND, "not found: this server speaks gRPC, and HTTP/1 at /metrics and /healthz\n")
-        .into_response()
+    let text = "not found: this server speaks gRPC, JSON at /v1/indexes (described at /openapi.json), and HTTP/1 at \
+                /metrics and /healthz\n";
+    (StatusCode::NOT_FOUND, text).into_response()
 }

@@ -15,6 +15,7 @@
 //! | `rights.rs`      | roles, and the one that each method needs |
 //! | `limits.rs`      | limits of the callers with one key or role |
 //! | `browser.rs`     | refuses what a web page makes a browser send |
+//! | `share.rs`       | whether a web page may read an answer |
 //! | `guard.rs`       | decides on a request before it is read |
 //! | `credentials.rs` | everything that a server was given to know its callers by |
 //! | `keys.rs`        | static keys |
@@ -36,6 +37,7 @@ mod keys;
 mod limits;
 mod reloaded;
 mod rights;
+mod share;
 mod standing;
 mod tls;
 mod tokens;
@@ -50,6 +52,7 @@ pub use self::keys::{Digest, KeyFile, KeyOptions, new_key};
 pub use self::limits::OwnLimits;
 pub(super) use self::rights::Rights;
 pub use self::rights::{Role, RoleLimits};
+pub(super) use self::share::share;
 pub(super) use self::standing::Standing;
 pub use self::tls::TlsOptions;
 pub use self::tokens::TokenOptions;

@@ -144,7 +144,7 @@ const fn route(path: &'static str, part: Part, need: Need) -> Route {
 }
 
 /// Every path that is served. A path that is not here does not reach a service.
-pub(super) const ROUTES: [Route; 20] = [
+pub(super) const ROUTES: [Route; 21] = [
     route("/shortlist.v1.Retrieval/Search", Part::Search, Need::Role(Role::Read)),
     route("/shortlist.v1.Retrieval/BatchSearch", Part::Search, Need::Role(Role::Read)),
     route("/shortlist.v1.Retrieval/StreamSearch", Part::Search, Need::Role(Role::Read)),
@@ -164,6 +164,7 @@ pub(super) const ROUTES: [Route; 20] = [
     route("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Part::Common, Need::Credential),
     route("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Part::Common, Need::Credential),
     route("/healthz", Part::Common, Need::Nothing),
+    route("/openapi.json", Part::Common, Need::Nothing),
     route("/metrics", Part::Metrics, Need::Role(Role::Read)),
 ];
 

@@ -19,10 +19,11 @@ use super::wire_size::RequestShape;
 use crate::service::deadline::Deadline;
 use crate::service::shared::Shared;
 
-/// Counts and limits the memory of one call.
+/// Counts and limits the memory of one call. `translate` makes the body of the request one of gRPC.
 pub(crate) async fn enforce<F: Future<Output = Response>>(
     shared: &Arc<Shared>,
     request: Request,
+    translate: impl FnOnce(Body, &Arc<CallMemory>) -> Body,
     next: impl FnOnce(Request) -> F,
 ) -> Response {
     let Some(connection) = request.extensions().get::<Arc<ConnectionMemory>>().cloned() else {
@@ -37,6 +38,7 @@ pub(crate) async fn enforce<F: Future<Output = Response>>(
     let deadline = parts.extensions.get().copied().unwrap_or(Deadline(None));
     let is_gzip = parts.headers.get("grpc-encoding").is_some_and(|encoding| encoding == "gzip");
     parts.extensions.insert(Arc::clone(&call));
+    let body = translate(body, &call);
     let body = RequestBody::new(body, Arc::clone(shared), Arc::clone(&call), shape, deadline, is_gzip);
     let answer = next(Request::from_parts(parts, Body::new(body)));
     let response = large::without_blocking_others(Some(&call), answer).await;

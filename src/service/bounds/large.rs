@@ -9,9 +9,9 @@ use std::pin::pin;
 use super::memory::CallMemory;
 
 /// Messages up to this size block the thread: moving the other calls would take longer.
-pub(super) const SMALL_BYTES: usize = 64 << 10;
+pub(crate) const SMALL_BYTES: usize = 64 << 10;
 /// The same for the memory of decoded messages.
-pub(super) const SMALL_DECODED_BYTES: usize = 256 << 10;
+pub(crate) const SMALL_DECODED_BYTES: usize = 256 << 10;
 
 /// Runs `future`, which handles the messages of `call`, without blocking other calls.
 pub(crate) async fn without_blocking_others<T>(

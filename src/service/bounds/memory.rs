@@ -254,6 +254,11 @@ impl Drop for CallMemory {
 pub(crate) struct AnswerCharge(Arc<Mutex<Option<Charge>>>);
 
 impl AnswerCharge {
+    /// The charge of an answer that is written.
+    pub(crate) fn of(charge: Charge) -> Self {
+        Self(Arc::new(Mutex::new(Some(charge))))
+    }
+
     /// Returns the room for an answer of at most `max_bytes`, charged to `call`.
     pub(crate) fn room(&self, max_bytes: usize, call: Option<Arc<CallMemory>>) -> AnswerRoom {
         let charge = self.clone();
@@ -292,7 +297,7 @@ impl AnswerCharge {
 }
 
 /// The status of a request for which there is no memory.
-pub(super) fn refusal() -> Status {
+pub(crate) fn refusal() -> Status {
     status::no_memory("the requests and answers in flight take all the memory that this server has for them")
 }
 

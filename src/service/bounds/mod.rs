@@ -24,6 +24,7 @@ mod request_body;
 mod wire_size;
 
 pub(super) use self::enforce::enforce;
-pub(super) use self::large::without_blocking_others;
-pub(super) use self::memory::{AnswerCharge, CallMemory, Charge, ConnectionMemory, ServerMemory};
+pub(super) use self::large::{SMALL_BYTES, SMALL_DECODED_BYTES, without_blocking_others};
+pub(super) use self::memory::{AnswerCharge, CallMemory, Charge, ConnectionMemory, ServerMemory, refusal};
 pub(super) use self::progress::{Stall, Watched};
+pub(super) use self::request_body::MAX_EXPANSION;

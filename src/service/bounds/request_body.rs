@@ -32,7 +32,7 @@ const HEADER_BYTES: usize = 5;
 /// The largest message of a method that is not in `shortlist.v1`: health and reflection.
 const OTHER_MAX_BYTES: usize = 64 << 10;
 /// A decoded message may take this many times the largest message on the wire.
-const MAX_EXPANSION: usize = 8;
+pub(crate) const MAX_EXPANSION: usize = 8;
 /// How long a message that is not whole may still take when the server drains.
 const DRAIN_GRACE: Duration = Duration::from_millis(250);
 
