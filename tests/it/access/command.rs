@@ -334,6 +334,8 @@ fn settings_of_access_that_do_not_fit_are_named() {
             "[tls]\ncertificate = '/nonexistent.pem'\nkey = '/nonexistent.key'\n".to_owned(),
             "/nonexistent.pem: ",
         ),
+        ("allowed_origins = ['console.example']\n".to_owned(), "allowed_origins: expected a scheme"),
+        ("allowed_origins = ['https://a.example/b']\n".to_owned(), "allowed_origins: expected a scheme"),
         ("audit = '/nonexistent/audit.jsonl'\n".to_owned(), "/nonexistent/audit.jsonl"),
     ] {
         std::fs::write(file.path(), &text).unwrap();

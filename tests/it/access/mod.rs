@@ -3,6 +3,7 @@
 mod audit;
 mod browsers;
 mod command;
+mod json;
 mod limits;
 mod matrix;
 mod rights;

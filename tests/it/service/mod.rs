@@ -7,6 +7,7 @@ mod client;
 mod connections;
 mod explain;
 mod filter_text;
+pub mod json;
 mod large;
 mod mutants;
 mod operations;

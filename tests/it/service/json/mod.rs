@@ -1,0 +1,7 @@
+//! JSON over HTTP, compared with gRPC.
+
+pub mod client;
+mod hostile;
+mod random;
+mod refused;
+mod same;
