@@ -19,6 +19,9 @@ const NAMES: [&str; 8] = ["title", "tags", "delta", "views", "rating", "safe", "
 const CAPPED: [&str; 12] =
     ["title", "tags", "delta", "views", "safe", "safe", "tags", "title", "delta", "views", "safe", "rating"];
 const VIDEOS: usize = 200;
+/// Filters as text, and one that is none.
+const TEXTS: [&str; 4] =
+    ["safe = true", "delta >= -50 and not title = \"title 3\"", "views > 10 or rating < 0.5", "safe = yes"];
 
 /// Any request. Most are valid.
 pub fn search(random: &mut ChaCha8Rng) -> SearchRequest {
@@ -31,6 +34,10 @@ pub fn search(random: &mut ChaCha8Rng) -> SearchRequest {
         k: if random.random_bool(0.02) { 0 } else { k },
         params: random.random_bool(0.5).then(|| params(random)),
         filter: random.random_bool(0.6).then(|| filter(random, 3)),
+        filter_text: match random.random_bool(0.1) {
+            true => (*TEXTS.choose(random).unwrap()).to_owned(),
+            false => String::new(),
+        },
         exclude: random.random_bool(0.4).then(|| exclude(random)),
         caps: (0..random.random_range(0..3))
             .map(|_| cap(CAPPED.choose(random).unwrap(), random.random_range(1..20)))
