@@ -10,6 +10,8 @@
 `Client` and `AsyncClient` call servers.
 """
 
+from pkgutil import extend_path
+
 from ._candidates import Attributes, Candidates, SearchStats
 from ._client import AsyncClient, Client, SearchOptions, Tls, Video, WriteError, Written
 from ._errors import (
@@ -33,6 +35,9 @@ from ._errors import (
 from ._index import Calibration, Index, Memory, Metric, build
 from ._queries import Fresh, Interests, Seeds
 from ._request import Explanation, Removal
+
+# Code that protoc generates is in `shortlist.v1`, in another folder.
+__path__ = extend_path(__path__, __name__)
 
 __all__ = [
     "Aborted",

@@ -3,6 +3,7 @@
 //! Threads and connections do not outlive a fork: a child process makes its own when it first needs them.
 
 use std::process;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,7 +30,8 @@ fn runtime(_py: Python<'_>) -> Result<Arc<Runtime>, Fault> {
         None => {}
     }
     let made = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        // Two threads wake each other for every call, which costs more than they save.
+        .worker_threads(1)
         .thread_name("shortlist-client")
         .enable_all()
         .build()
@@ -89,17 +91,28 @@ impl Reply {
     }
 }
 
-/// Waits for a call on this thread, until Ctrl-C.
-pub(super) fn wait<T>(runtime: &Runtime, call: impl Future<Output = Result<T, Fault>>) -> PyResult<T> {
-    runtime.block_on(async {
-        let mut call = std::pin::pin!(call);
-        loop {
-            tokio::select! {
-                answer = &mut call => return Ok(answer?),
-                () = tokio::time::sleep(SIGNALS_EVERY) => Python::attach(|py| py.check_signals())?,
+/// Waits for a call, until Ctrl-C. The call runs on the thread of the runtime, which has the connections: this thread
+/// would have to wake it for each step.
+pub(super) fn wait<T: Send + 'static>(
+    runtime: &Runtime,
+    call: impl Future<Output = Result<T, Fault>> + Send + 'static,
+) -> PyResult<T> {
+    let (answer, answered) = mpsc::sync_channel(1);
+    let task = runtime.spawn(async move {
+        // Fails if nobody waits any more.
+        let _ = answer.send(call.await);
+    });
+    loop {
+        match answered.recv_timeout(SIGNALS_EVERY) {
+            Ok(answer) => return Ok(answer?),
+            Err(RecvTimeoutError::Timeout) => {
+                Python::attach(|py| py.check_signals()).inspect_err(|_| task.abort())?;
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(Fault::new(Code::Internal, None, "the call panicked").into());
             }
         }
-    })
+    }
 }
 
 /// Starts a call, and returns a future of the running loop of asyncio. Cancelling the future cancels the call.
