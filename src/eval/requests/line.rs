@@ -30,6 +30,7 @@ pub(super) struct Line {
     #[serde(deserialize_with = "caps")]
     pub(super) caps: Vec<Cap>,
     pub(super) fresh: Option<FreshLine>,
+    #[serde(deserialize_with = "optional_number")]
     pub(super) score_threshold: Option<f32>,
     pub(super) offset: usize,
     #[serde(deserialize_with = "plan")]
@@ -41,9 +42,9 @@ pub(super) struct Line {
 pub(super) struct InterestLine {
     /// A row of the queries.
     pub(super) query: usize,
-    #[serde(default = "one")]
+    #[serde(default = "one", deserialize_with = "number")]
     pub(super) weight: f32,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "number")]
     pub(super) min_share: f32,
 }
 
@@ -51,7 +52,7 @@ pub(super) struct InterestLine {
 #[serde(deny_unknown_fields)]
 pub(super) struct SeedLine {
     pub(super) video_id: u64,
-    #[serde(default = "one")]
+    #[serde(default = "one", deserialize_with = "number")]
     pub(super) weight: f32,
 }
 
@@ -104,6 +105,15 @@ fn problem(field: &str, error: &serde_json::Error) -> String {
 
 fn one() -> f32 {
     1.0
+}
+
+/// Reads a number that may be too large, which the check of the request says with the field.
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f32, D::Error> {
+    Ok(f64::deserialize(deserializer)? as f32)
+}
+
+fn optional_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f32>, D::Error> {
+    Ok(Option::<f64>::deserialize(deserializer)?.map(|number| number as f32))
 }
 
 fn published_at() -> String {

@@ -98,11 +98,13 @@ async fn memory_of_texts_and_answers_is_counted_and_given_back() {
         (refused.code, refused.status(), refused.header("retry-after")),
         (429, "RESOURCE_EXHAUSTED", Some("1"))
     );
+    server.until("shortlist_bytes_in_flight", 0.0).await;
     // The answer fits as a message, and not as text.
     let ids: Vec<_> = (0..1000).map(|row| video_id(row).to_string()).collect();
     let get = json!({ "videoIds": ids, "returnAttributes": ["*"], "returnVectors": true });
     let refused = client.call("/videos:get", &get).await;
     assert_eq!((refused.code, refused.status()), (429, "RESOURCE_EXHAUSTED"), "{:?}", refused.headers);
+    server.until("shortlist_bytes_in_flight", 0.0).await;
     let small = json!({ "videoIds": ids[..100], "returnAttributes": ["*"], "returnVectors": true });
     assert_eq!(client.call("/videos:get", &small).await.ok()["results"].as_array().unwrap().len(), 100);
     server.until("shortlist_bytes_in_flight", 0.0).await;
