@@ -62,7 +62,8 @@ pub struct Get {
 /// If the server cannot be reached, or refuses the request.
 pub fn takedown(Takedown { videos: Videos { remote, index, video_ids } }: Takedown) -> anyhow::Result<()> {
     let request = TakedownRequest { index, video_ids };
-    report(&remote.ask(async |client| Ok(client.takedown(request).await?))?)
+    let response = remote.ask(async |client| Ok(client.takedown(request).await?))?;
+    report(&remote, &response)
 }
 
 /// Restores videos that were taken down.
@@ -71,7 +72,8 @@ pub fn takedown(Takedown { videos: Videos { remote, index, video_ids } }: Takedo
 /// If the server cannot be reached, or refuses the request.
 pub fn restore(Restore { videos: Videos { remote, index, video_ids } }: Restore) -> anyhow::Result<()> {
     let request = RestoreRequest { index, video_ids };
-    report(&remote.ask(async |client| Ok(client.restore(request).await?))?)
+    let response = remote.ask(async |client| Ok(client.restore(request).await?))?;
+    report(&remote, &response)
 }
 
 /// Deletes videos.
@@ -80,7 +82,8 @@ pub fn restore(Restore { videos: Videos { remote, index, video_ids } }: Restore)
 /// If the server cannot be reached, or refuses the request.
 pub fn delete(Delete { videos: Videos { remote, index, video_ids } }: Delete) -> anyhow::Result<()> {
     let request = DeleteRequest { index, video_ids };
-    report(&remote.ask(async |client| Ok(client.delete(request).await?))?)
+    let response = remote.ask(async |client| Ok(client.delete(request).await?))?;
+    report(&remote, &response)
 }
 
 /// Prints videos.
@@ -91,17 +94,21 @@ pub fn get(Get { videos: Videos { remote, index, video_ids }, vectors }: Get) ->
     let return_attributes = vec!["*".to_owned()];
     let request = GetRequest { index, video_ids, return_attributes, return_vectors: vectors };
     let response = remote.ask(async |client| Ok(client.get(request).await?))?;
-    let text: String = response.results.iter().map(render).collect();
-    say!("{}", text.trim_end());
-    Ok(())
+    remote.print("GetResponse", &response, |response| response.results.iter().map(render).collect())
 }
 
 /// Prints the result of a write.
 ///
 /// # Errors
 /// If any video was not written.
-fn report(response: &WriteResponse) -> anyhow::Result<()> {
-    say!("{} written · sequence {}", response.written, response.sequence);
+fn report(remote: &Remote, response: &WriteResponse) -> anyhow::Result<()> {
+    remote.print("WriteResponse", response, |response| {
+        format!("{} written · sequence {}", response.written, response.sequence)
+    })?;
+    check(response)
+}
+
+fn check(response: &WriteResponse) -> anyhow::Result<()> {
     let problems = response.errors.iter().filter_map(|error| error.status.as_ref());
     let problems: Vec<&str> = problems.map(|status| status.message.as_str()).collect();
     if problems.is_empty() {
@@ -172,10 +179,10 @@ mod tests {
 
     #[test]
     fn fails_when_not_everything_was_written() {
-        assert!(report(&WriteResponse { sequence: 3, written: 1, errors: Vec::new() }).is_ok());
+        assert!(check(&WriteResponse { sequence: 3, written: 1, errors: Vec::new() }).is_ok());
         let status = tonic_types::Status { message: "video_ids[1]: no".into(), ..Default::default() };
         let errors = vec![WriteError { position: 1, status: Some(status) }];
-        let error = report(&WriteResponse { sequence: 3, written: 1, errors }).unwrap_err();
+        let error = check(&WriteResponse { sequence: 3, written: 1, errors }).unwrap_err();
         assert_eq!(error.to_string(), "1 not written\n  video_ids[1]: no");
     }
 }

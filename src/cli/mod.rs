@@ -13,6 +13,8 @@
 //! | `query/`          | `query`: searches a running server |
 //! | `catalog.rs`      | `takedown`, `restore`, `delete`, `get`: single videos of a running server |
 //! | `value.rs`        | attribute values as text |
+//! | `status.rs`       | `status`, `list`, `activate`: indexes of a running server and their generations |
+//! | `shell.rs`        | `completions`, `man`: files for shells and `man` |
 //! | `rebuild.rs`      | `rebuild`: rebuilds an index on a running server |
 //! | `remote.rs`       | the connection to a running server |
 //! | `ground_truth.rs` | `ground-truth`: exact neighbors |
@@ -41,13 +43,15 @@ mod rebuild;
 mod remote;
 mod sample;
 mod serve;
+mod shell;
+mod status;
 mod synth;
 mod tune;
 mod value;
 mod verify;
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::build::BuildError;
 use crate::engine::EngineError;
@@ -76,6 +80,9 @@ enum Command {
     Restore(catalog::Restore),
     Delete(catalog::Delete),
     Get(catalog::Get),
+    Status(status::Status),
+    List(status::List),
+    Activate(status::Activate),
     Rebuild(rebuild::Arguments),
     GroundTruth(ground_truth::Arguments),
     Bench(bench::Arguments),
@@ -83,6 +90,8 @@ enum Command {
     Inspect(inspect::Arguments),
     Verify(verify::Arguments),
     Log(log::Arguments),
+    Completions(shell::Completions),
+    Man(shell::Man),
 }
 
 /// Parses the arguments of this process and runs the subcommand.
@@ -132,6 +141,9 @@ fn run_command() -> anyhow::Result<()> {
         Command::Restore(arguments) => catalog::restore(arguments),
         Command::Delete(arguments) => catalog::delete(arguments),
         Command::Get(arguments) => catalog::get(arguments),
+        Command::Status(arguments) => status::status(arguments),
+        Command::List(arguments) => status::list(arguments),
+        Command::Activate(arguments) => status::activate(arguments),
         Command::Rebuild(arguments) => rebuild::run(&arguments),
         Command::GroundTruth(arguments) => ground_truth::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
@@ -139,13 +151,13 @@ fn run_command() -> anyhow::Result<()> {
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Log(arguments) => log::run(&arguments),
+        Command::Completions(arguments) => shell::completions(&arguments, Arguments::command()),
+        Command::Man(arguments) => shell::man(&arguments, Arguments::command()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

@@ -36,11 +36,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let Arguments { remote, index, cancel, follow } = arguments;
     remote.ask(async |client| {
         let mut status = begin(&client, index, *cancel).await?;
-        say!("{}", render(&status));
+        remote.print("RebuildStatus", &status, render)?;
         while *follow && matches!(status.state(), State::Running | State::Gating) {
             tokio::time::sleep(INTERVAL).await;
             status = fetch(&client, index).await?;
-            say!("{}", render(&status));
+            remote.print("RebuildStatus", &status, render)?;
         }
         if *follow && status.state() == State::Failed {
             bail!("the rebuild failed: {}", status.problem);

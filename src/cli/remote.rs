@@ -4,9 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
+use prost::Message;
+use prost_reflect::DynamicMessage;
 use shortlist_client::{BuildError, Client, Error, Tls};
 
 use crate::base::local_path::scheme;
+use crate::service::message_of_proto;
 
 /// The server, and how this client proves who it is.
 #[derive(Debug, clap::Args)]
@@ -29,6 +32,9 @@ pub(super) struct Remote {
     /// The private key of this client's certificate, in PEM.
     #[arg(long, value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
+    /// Print the answer as one line of JSON: the message of the proto, as over HTTP.
+    #[arg(long)]
+    json: bool,
 }
 
 /// A key or token, which is not printed.
@@ -65,6 +71,23 @@ impl Remote {
                 Err(error) => error,
             }
         })
+    }
+
+    /// Prints an answer, the message `name` of the proto: with `--json` as it is, otherwise as `render` shows it.
+    pub(super) fn print<M: Message>(
+        &self,
+        name: &str,
+        answer: &M,
+        render: impl FnOnce(&M) -> String,
+    ) -> anyhow::Result<()> {
+        if !self.json {
+            say!("{}", render(answer).trim_end());
+            return Ok(());
+        }
+        let message = message_of_proto(name).with_context(|| format!("{name}: no such message"))?;
+        let dynamic = DynamicMessage::decode(message, answer.encode_to_vec().as_slice())?;
+        say!("{}", serde_json::to_string(&dynamic)?);
+        Ok(())
     }
 
     fn client(&self) -> anyhow::Result<Client> {

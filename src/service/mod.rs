@@ -100,6 +100,8 @@ pub use self::access::{
 };
 #[cfg(feature = "cli")]
 pub(crate) use self::convert::plan_from_proto;
+#[cfg(feature = "cli")]
+pub(crate) use self::json::message_of_proto;
 pub use self::listeners::Listeners;
 #[cfg(feature = "cli")]
 pub(crate) use self::listeners::is_loopback;

@@ -33,16 +33,13 @@ pub struct Arguments {
 /// If the filter is malformed, a file cannot be read, the server cannot be reached, or it refuses the request.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let request = request::request(&arguments.request)?;
-    let text = arguments.remote.ask(async |client| {
-        if let Some(video_id) = arguments.explain {
-            let request = ExplainRequest { request: Some(request), video_id };
-            let answer = client.explain(request).await?;
-            return Ok(explain::render(video_id, &answer));
-        }
-        let layout = render::Layout::of(&request);
-        let answer = client.search(request).await?;
-        Ok(render::render(&answer, layout))
-    })?;
-    say!("{}", text.trim_end());
-    Ok(())
+    let remote = &arguments.remote;
+    if let Some(video_id) = arguments.explain {
+        let request = ExplainRequest { request: Some(request), video_id };
+        let answer = remote.ask(async |client| Ok(client.explain(request).await?))?;
+        return remote.print("ExplainResponse", &answer, |answer| explain::render(video_id, answer));
+    }
+    let layout = render::Layout::of(&request);
+    let answer = remote.ask(async |client| Ok(client.search(request).await?))?;
+    remote.print("SearchResponse", &answer, |answer| render::render(answer, &layout))
 }

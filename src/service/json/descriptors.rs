@@ -27,6 +27,12 @@ pub(super) fn message(name: &str) -> Option<MessageDescriptor> {
     POOL.get_message_by_name(name)
 }
 
+/// Returns a message of `shortlist.v1` by its name.
+#[cfg(feature = "cli")]
+pub(crate) fn message_of_proto(name: &str) -> Option<MessageDescriptor> {
+    message(&format!("shortlist.v1.{name}"))
+}
+
 /// Returns the method at a path of gRPC.
 pub(super) fn method(path: &str) -> Option<MethodDescriptor> {
     let (service, name) = path.strip_prefix('/')?.split_once('/')?;

@@ -37,6 +37,8 @@ mod routes;
 mod size;
 
 pub(super) use self::answer::answer;
+#[cfg(feature = "cli")]
+pub(crate) use self::descriptors::message_of_proto;
 pub(super) use self::error::{no_call, refusal};
 pub(super) use self::openapi::page;
 pub(super) use self::request::body;

@@ -5,4 +5,5 @@ mod bench_requests;
 mod commands;
 mod outputs;
 mod serve;
+mod status;
 mod tune;
