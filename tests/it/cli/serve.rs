@@ -180,6 +180,17 @@ async fn sigterm_drains_a_request_in_flight() {
 }
 
 #[test]
+fn a_server_drains_when_its_terminal_closes() {
+    let index = TestIndex::new(5);
+    let mut served = Served::start(serve(&index));
+    served.signal("HUP");
+    assert!(served.process.wait().unwrap().success());
+    let mut log = String::new();
+    served.stderr.read_to_string(&mut log).unwrap();
+    assert!(log.contains("Complete"), "{log}");
+}
+
+#[test]
 fn query_shows_candidates_as_a_table() {
     let index = TestIndex::new(25);
     let served = Served::start(serve(&index));
