@@ -1,13 +1,18 @@
 //! Progress on standard error: bars with rate and remaining time, and lines.
 
+use std::io::IsTerminal as _;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use indicatif::{HumanCount, ProgressBar, ProgressFinish, ProgressState, ProgressStyle};
 
 use crate::build::Progress;
 use crate::engine::Shortage;
 use crate::index::Residence;
+
+/// Without a terminal, a line of a phase is printed this often, and so none of a short one.
+const REPORT_EVERY: Duration = Duration::from_secs(30);
 
 /// Creates a bar for one phase of `total` steps. Shows nothing if standard error is not a terminal. A bar that is dropped
 /// before it is finished stays where it is.
@@ -20,11 +25,48 @@ pub fn bar(phase: &'static str, total: u64) -> ProgressBar {
     ProgressBar::new(total).with_style(style).with_message(phase).with_finish(ProgressFinish::Abandon)
 }
 
-/// Shows one bar per phase of a build. Ctrl-C cancels the build.
+/// Shows one bar per phase of a build; without a terminal, a line now and then. Ctrl-C cancels the build.
 #[derive(Debug)]
 pub struct BuildBars {
-    current: Mutex<ProgressBar>,
+    current: Mutex<Phase>,
     cancelled: Arc<AtomicBool>,
+    has_terminal: bool,
+}
+
+/// One phase of a build.
+#[derive(Debug)]
+struct Phase {
+    name: &'static str,
+    total: u64,
+    done: u64,
+    bar: ProgressBar,
+    began: Instant,
+    /// When a line was printed.
+    reported: Instant,
+}
+
+impl Phase {
+    fn begin(name: &'static str, total: u64, bar: ProgressBar) -> Self {
+        let now = Instant::now();
+        Self { name, total, done: 0, bar, began: now, reported: now }
+    }
+
+    /// Returns a line for a log, if the last one is long ago.
+    fn line(&mut self, now: Instant) -> Option<String> {
+        if now.duration_since(self.reported) < REPORT_EVERY {
+            return None;
+        }
+        self.reported = now;
+        let percent = self.done.min(self.total) * 100 / self.total.max(1);
+        let seconds = now.duration_since(self.began).as_secs();
+        Some(format!("{}: {percent} % after {seconds} s", self.name))
+    }
+
+    /// Returns a line for a log, if there was one for this phase before.
+    fn last_line(&self, now: Instant) -> Option<String> {
+        let seconds = now.duration_since(self.began).as_secs();
+        (self.reported > self.began).then(|| format!("{}: done after {seconds} s", self.name))
+    }
 }
 
 impl BuildBars {
@@ -36,24 +78,43 @@ impl BuildBars {
         let cancelled = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&cancelled);
         ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))?;
-        Ok(Self { current: Mutex::new(ProgressBar::hidden()), cancelled })
+        let current = Mutex::new(Phase::begin("", 0, ProgressBar::hidden()));
+        Ok(Self { current, cancelled, has_terminal: std::io::stderr().is_terminal() })
     }
 
     /// Finishes the bar of the current phase, so that other lines can follow it.
     pub fn finish(&self) {
-        end(&self.current.lock().unwrap_or_else(PoisonError::into_inner), self.is_cancelled());
+        self.end(&self.current());
+    }
+
+    fn current(&self) -> MutexGuard<'_, Phase> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self, phase: &Phase) {
+        end(&phase.bar, self.is_cancelled());
+        if let Some(line) = phase.last_line(Instant::now()).filter(|_| !self.has_terminal) {
+            note!("{line}");
+        }
     }
 }
 
 impl Progress for BuildBars {
-    fn begin(&self, phase: &'static str, total: u64) {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        end(&current, self.is_cancelled());
-        *current = bar(phase, total);
+    fn begin(&self, name: &'static str, total: u64) {
+        let mut current = self.current();
+        self.end(&current);
+        *current = Phase::begin(name, total, bar(name, total));
     }
 
     fn advance(&self, steps: u64) {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner).inc(steps);
+        let mut current = self.current();
+        current.bar.inc(steps);
+        current.done += steps;
+        if !self.has_terminal
+            && let Some(line) = current.line(Instant::now())
+        {
+            note!("{line}");
+        }
     }
 
     fn is_cancelled(&self) -> bool {
@@ -64,7 +125,7 @@ impl Progress for BuildBars {
 /// After an error, the bar stays where it is.
 impl Drop for BuildBars {
     fn drop(&mut self) {
-        end(&self.current.lock().unwrap_or_else(PoisonError::into_inner), true);
+        end(&self.current().bar, true);
     }
 }
 
@@ -94,11 +155,20 @@ mod tests {
 
     fn bars(cancelled: bool) -> BuildBars {
         let cancelled = Arc::new(AtomicBool::new(cancelled));
-        BuildBars { current: Mutex::new(ProgressBar::hidden()), cancelled }
+        let current = Mutex::new(Phase::begin("", 0, ProgressBar::hidden()));
+        BuildBars { current, cancelled, has_terminal: false }
     }
 
-    fn current(bars: &BuildBars) -> ProgressBar {
-        bars.current.lock().unwrap().clone()
+    #[test]
+    fn a_long_phase_is_reported_now_and_then_and_a_short_one_is_not() {
+        let mut phase = Phase::begin("linking", 200, ProgressBar::hidden());
+        let after = |seconds| phase.began + Duration::from_secs(seconds);
+        let (soon, later, last) = (after(29), after(31), after(65));
+        phase.done = 50;
+        assert_eq!((phase.line(soon), phase.last_line(soon)), (None, None));
+        assert_eq!(phase.line(later).as_deref(), Some("linking: 25 % after 31 s"));
+        assert_eq!(phase.line(later), None);
+        assert_eq!(phase.last_line(last).as_deref(), Some("linking: done after 65 s"));
     }
 
     #[test]
@@ -107,7 +177,7 @@ mod tests {
             let bars = bars(cancelled);
             bars.begin("linking", 100);
             bars.advance(16);
-            let bar = current(&bars);
+            let bar = bars.current().bar.clone();
             end(bars);
             assert!(bar.is_finished());
             bar.position()

@@ -1,5 +1,6 @@
 //! The answer as a table.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -13,43 +14,63 @@ use crate::service::proto::completeness::Reason;
 use crate::service::proto::search_request::Query;
 use crate::service::proto::{Candidate, Completeness, SearchRequest, SearchResponse, SearchStats};
 
+/// The attributes that are shown if the videos have one of them and no others were asked for.
+const USUAL: [&str; 2] = ["title", "creator"];
+/// Otherwise, at most this many attributes are shown.
+const MAX_COLUMNS: usize = 3;
+/// Longer values are cut, so that a row stays on one line.
+const MAX_CELL_CHARS: usize = 40;
+
 /// The layout of the table, as determined by the request.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Layout {
     /// Number of candidates on earlier pages.
     offset: u32,
     /// Whether the query has interests.
     by_interest: bool,
+    /// The attributes to show; `*` for some of them.
+    columns: Vec<String>,
 }
 
 impl Layout {
     pub(super) fn of(request: &SearchRequest) -> Self {
         let by_interest = matches!(request.query, Some(Query::Interests(_)));
-        Self { offset: request.offset, by_interest }
+        Self { offset: request.offset, by_interest, columns: request.return_attributes.clone() }
+    }
+
+    /// Returns the names of the attributes to show.
+    fn columns<'a>(&'a self, candidates: &'a [Candidate]) -> Vec<&'a str> {
+        if self.columns.iter().any(|name| name != "*") {
+            return self.columns.iter().map(String::as_str).collect();
+        }
+        let names = candidates.iter().flat_map(|candidate| candidate.attributes.keys().map(String::as_str));
+        let names: BTreeSet<&str> = names.collect();
+        match USUAL.iter().any(|name| names.contains(name)) {
+            true => USUAL.to_vec(),
+            false => names.into_iter().take(MAX_COLUMNS).collect(),
+        }
     }
 }
 
 /// Renders one row per candidate, the reason if there are too few, and the cost.
-pub(super) fn render(response: &SearchResponse, layout: Layout) -> String {
+pub(super) fn render(response: &SearchResponse, layout: &Layout) -> String {
     let mut table = Table::new();
-    let mut header = vec!["rank", "video id", "title", "creator", "score"];
-    header.extend(layout.by_interest.then_some("interest"));
-    let numbers = header.iter().enumerate().filter(|(_, name)| !["title", "creator"].contains(name));
-    let numbers: Vec<usize> = numbers.map(|(column, _)| column).collect();
+    let columns = layout.columns(&response.candidates);
+    let mut header = vec!["rank".to_owned(), "video id".to_owned()];
+    header.extend(columns.iter().map(|name| cell(name)));
+    let score = header.len();
+    header.push("score".to_owned());
+    header.extend(layout.by_interest.then(|| "interest".to_owned()));
     table.load_style(presets::ASCII_MARKDOWN).set_header(header);
-    for column in numbers {
+    for column in [0, 1, score, score + 1] {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
     for (rank, candidate) in (u64::from(layout.offset) + 1..).zip(&response.candidates) {
-        let mut row = vec![
-            rank.to_string(),
-            candidate.video_id.to_string(),
-            cell(&attribute(candidate, "title")),
-            cell(&attribute(candidate, "creator")),
-            format!("{:.4}", candidate.score),
-        ];
+        let mut row = vec![rank.to_string(), candidate.video_id.to_string()];
+        row.extend(columns.iter().map(|name| cell(&attribute(candidate, name))));
+        row.push(format!("{:.4}", candidate.score));
         if layout.by_interest {
             row.push(candidate.interest.map_or_else(|| "-".to_owned(), |interest| interest.to_string()));
         }
@@ -101,9 +122,12 @@ fn shortfall(completeness: &Completeness) -> Option<String> {
     Some(format!("{returned} of {requested}: {reason}"))
 }
 
-/// Escapes a text, so that it stays in its cell.
+/// Escapes a text and cuts it, so that it stays in its cell.
 fn cell(text: &str) -> String {
-    visible_text(text).replace('|', "\\|")
+    let text = visible_text(text);
+    let is_long = text.chars().nth(MAX_CELL_CHARS).is_some();
+    let start: String = text.chars().take(MAX_CELL_CHARS - usize::from(is_long)).collect();
+    start.replace('|', "\\|") + if is_long { "…" } else { "" }
 }
 
 /// Renders the value of an attribute, or `-` without one.
@@ -132,7 +156,7 @@ mod tests {
 
     #[test]
     fn shows_a_dash_for_what_a_video_has_not() {
-        let text = render(&response(), Layout::default());
+        let text = render(&response(), &Layout::default());
         assert_eq!(row(&text), ["|", "1", "|", "42", "|", "night", "cats", "|", "-", "|", "0.5000", "|"]);
         assert!(text.ends_with("|\ngeneration 3\n"), "{text}");
     }
@@ -147,7 +171,7 @@ mod tests {
         let attributes = [("title", said("cats\n| 1 | 2\r\u{1b}[2J")), ("creator", list)];
         response.candidates[0].attributes =
             attributes.map(|(name, value)| (name.to_owned(), value)).into_iter().collect();
-        let text = render(&response, Layout::default());
+        let text = render(&response, &Layout::default());
         assert_eq!(text.lines().count(), 4, "{text}");
         assert!(
             !text.replace('\n', "").contains(|character: char| character != visible(character)),
@@ -157,10 +181,31 @@ mod tests {
     }
 
     #[test]
+    fn other_attributes_are_shown_if_asked_for_or_if_there_is_no_title() {
+        let mut response = response();
+        let said =
+            |text: &str| AttributeValue { value: Some(attribute_value::Value::Keyword(text.to_owned())) };
+        let names = ["likes", "language", "region", "tags"];
+        response.candidates[0].attributes = names.map(|name| (name.to_owned(), said("x"))).into();
+        let header = |layout: &Layout| render(&response, layout).lines().next().unwrap().to_owned();
+        let cells = |text: String| -> Vec<String> {
+            text.split('|').map(|cell| cell.trim().to_owned()).filter(|cell| !cell.is_empty()).collect()
+        };
+        let expected = ["rank", "video id", "language", "likes", "region", "score"];
+        assert_eq!(cells(header(&Layout::default())), expected);
+        let columns = vec!["tags".to_owned(), "none".to_owned()];
+        let layout = Layout { columns, ..Layout::default() };
+        assert_eq!(cells(header(&layout)), ["rank", "video id", "tags", "none", "score"]);
+        response.candidates[0].attributes = [("title".to_owned(), said(&"ö".repeat(100)))].into();
+        let text = render(&response, &Layout::default());
+        assert!(text.contains(&format!("| {}… |", "ö".repeat(39))), "{text}");
+    }
+
+    #[test]
     fn ranks_go_on_over_pages_and_interests_are_shown_where_they_were_asked_for() {
         let query = Some(Query::Interests(Default::default()));
         let layout = Layout::of(&SearchRequest { query, offset: 40, ..SearchRequest::default() });
-        let text = render(&response(), layout);
+        let text = render(&response(), &layout);
         let cells = ["|", "41", "|", "42", "|", "night", "cats", "|", "-", "|", "0.5000", "|", "1", "|"];
         assert_eq!(row(&text), cells);
         assert!(text.lines().next().unwrap().contains("interest"), "{text}");
@@ -170,7 +215,7 @@ mod tests {
     fn says_why_an_answer_is_short_or_cut() {
         let said = |requested, returned, reason: Reason| {
             let completeness = Some(Completeness { requested, returned, reason: reason.into() });
-            let text = render(&SearchResponse { completeness, ..response() }, Layout::default());
+            let text = render(&SearchResponse { completeness, ..response() }, &Layout::default());
             text.lines().rev().nth(1).map(str::to_owned).unwrap()
         };
         assert_eq!(said(100, 37, Reason::TooFewMatches), "37 of 100: too few videos match the filter");
@@ -185,7 +230,8 @@ mod tests {
 
     #[test]
     fn names_seeds_that_are_not_in_the_index() {
-        let text = render(&SearchResponse { unknown_video_ids: vec![5, 9], ..response() }, Layout::default());
+        let text =
+            render(&SearchResponse { unknown_video_ids: vec![5, 9], ..response() }, &Layout::default());
         assert!(text.contains("|\nseeds that are not in the index: 5, 9\ngeneration 3\n"), "{text}");
     }
 }

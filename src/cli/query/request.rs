@@ -38,6 +38,9 @@ pub(super) struct RequestArguments {
     /// Score every video, which finds the true top k.
     #[arg(long, conflicts_with_all = ["ef_search", "target_recall"])]
     exact: bool,
+    /// Names of the attributes to show, separated by commas. Default: title and creator, or the first three.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "*", hide_default_value = true)]
+    columns: Vec<String>,
     #[command(flatten)]
     rules: RuleArguments,
 }
@@ -121,7 +124,7 @@ pub(super) fn request(arguments: &RequestArguments) -> anyhow::Result<SearchRequ
         fresh: rules.fresh.clone(),
         score_threshold: rules.score_threshold,
         offset: arguments.offset,
-        return_attributes: vec!["*".to_owned()],
+        return_attributes: arguments.columns.clone(),
         return_stats: true,
         ..SearchRequest::default()
     })
