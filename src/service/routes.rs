@@ -89,7 +89,8 @@ impl Routes {
     pub(super) async fn answer(&self, request: Request) -> Response {
         let is_head = request.method() == Method::HEAD;
         let response = match json::is_json(request.uri().path()) {
-            true => self.answer_json(request).await,
+            // Boxed, here and below: a call of gRPC would be copied with the room for one of JSON.
+            true => Box::pin(self.answer_json(request)).await,
             false => self.guarded(request).await,
         };
         if is_head { without_body(response) } else { response }
@@ -137,7 +138,7 @@ impl Routes {
             let memory = request.extensions().get::<Arc<CallMemory>>().cloned();
             let response = undecodable::refuse(&self.shared, request, |request| self.call(request)).await;
             match &json {
-                Some(call) => json::answer(call, response, memory).await,
+                Some(call) => Box::pin(json::answer(call, response, memory)).await,
                 None => response,
             }
         };
