@@ -61,7 +61,7 @@ pub enum EngineError {
         problem: String,
     },
     /// The embedding comes from another model than the index.
-    #[error("index {index:?} holds embeddings of {expected:?}, the request was made with {found:?}")]
+    #[error("index {index:?} holds embeddings of {}, the request was made with {found:?}", model(expected.as_deref()))]
     EmbeddingModel {
         /// The index.
         index: String,
@@ -225,6 +225,11 @@ impl EngineError {
             other => other.to_string(),
         }
     }
+}
+
+/// Names the model of an index.
+fn model(name: Option<&str>) -> String {
+    name.map_or_else(|| "a model without a name".to_owned(), |name| format!("{name:?}"))
 }
 
 /// Rounds down to four digits, so that a request with the printed recall succeeds.

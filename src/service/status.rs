@@ -249,7 +249,8 @@ mod tests {
         assert_eq!(status.code(), Code::FailedPrecondition);
         let violation = &status.get_error_details().bad_request().unwrap().field_violations[0].clone();
         assert_eq!(violation.field, "requests[0].embedding_model");
-        assert!(violation.description.starts_with("index \"a\" holds"), "{}", violation.description);
+        let said = r#"index "a" holds embeddings of "m1", the request was made with "m2""#;
+        assert_eq!(violation.description, said);
         assert_eq!(status.message(), format!("requests[0].embedding_model: {}", violation.description));
         assert_eq!(of(&EngineError::Cancelled.into(), "").code(), Code::Cancelled);
         assert_eq!(of(&EngineError::DeadlineExceeded.into(), "").code(), Code::DeadlineExceeded);
