@@ -27,14 +27,16 @@
 //! | `builder`    | [`Builder`]: addresses, token, certificates, timeout |
 //! | `servers`    | connections, their health, and whose turn it is |
 //! | `retry`      | which calls are repeated, and when |
+//! | `code`       | the names of the codes of gRPC |
 //! | `error`      | [`Error`]: code, fields, when to retry |
 //!
-//! Without the feature `client`, the crate has only [`proto`] and the methods of its requests.
+//! Without the feature `client`, the crate has only [`proto`], the methods of its requests and [`code_name`].
 
 #[cfg(feature = "client")]
 mod builder;
 #[cfg(feature = "client")]
 mod client;
+mod code;
 #[cfg(feature = "client")]
 mod error;
 pub mod proto;
@@ -48,6 +50,7 @@ mod servers;
 pub use builder::{BuildError, Builder, Tls};
 #[cfg(feature = "client")]
 pub use client::Client;
+pub use code::code_name;
 #[cfg(feature = "client")]
 pub use error::{Error, InvalidField, Resource};
 pub use proto::{SearchRequest, SearchResponse};

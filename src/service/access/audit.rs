@@ -11,10 +11,10 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::Serialize;
+use shortlist_client::code_name;
 use tonic::{Code, Status};
 
 use crate::service::caller::Caller;
-use crate::service::status::code_name;
 
 /// Refusals to write per second.
 const MAX_REFUSALS: u32 = 100;

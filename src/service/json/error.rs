@@ -7,6 +7,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use prost_reflect::DynamicMessage;
 use serde_json::{Value, json};
+use shortlist_client::code_name;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -23,7 +24,7 @@ pub(crate) fn refusal(status: &Status, http: Option<StatusCode>) -> Response {
     let code = http.unwrap_or_else(|| http_code(status.code()));
     let mut error = json!({
         "code": code.as_u16(),
-        "status": status::code_name(status.code()),
+        "status": code_name(status.code()),
         "message": status.message(),
     });
     if let Some(details) = details(status.details()) {

@@ -8,12 +8,12 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use shortlist_client::code_name;
 use tonic::Code;
 
 use super::families::{IndexLabels, ReasonLabels, SECONDS, register};
 use crate::engine::{Completeness, SearchResponse, Shortfall};
 use crate::service::deadline::Deadline;
-use crate::service::status::code_name;
 
 /// Histogram buckets for distances per search: from a small graph to an exact scan of ten million videos.
 const DISTANCES: [f64; 12] = [100.0, 250.0, 500.0, 1e3, 2.5e3, 5e3, 1e4, 2.5e4, 5e4, 1e5, 1e6, 1e7];
