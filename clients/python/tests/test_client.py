@@ -218,6 +218,24 @@ def test_other_errors_have_classes_of_their_own(client: shortlist.Client) -> Non
     assert "secret" not in repr(shortlist.Client("127.0.0.1:1", token="secret"))
 
 
+def test_every_kind_of_search_waits_for_a_write(writable: shortlist.Client) -> None:
+    user = np.ones(DIM, np.float32)
+    video = int(writable.search(user, 1).ids[0])
+    last = writable.delete([]).sequence
+    assert len(list(writable.stream([user], 1, min_sequence=last))) == 1
+    # No server has seen a write that nobody made.
+    for search in (
+        lambda: writable.search(user, min_sequence=last + 1, timeout=1),
+        lambda: writable.explain(user, video, min_sequence=last + 1, timeout=1),
+        lambda: list(writable.stream([user], min_sequence=last + 1)),
+    ):
+        with pytest.raises(shortlist.Unavailable) as refused:
+            search()
+        assert refused.value.field == "min_sequence"
+    with pytest.raises(shortlist.InvalidArgument, match="no timeout"):
+        list(writable.stream([user], timeout=1))
+
+
 def test_writes_are_seen_and_taken_back(writable: shortlist.Client) -> None:
     x = np.eye(DIM, dtype=np.float32)[:3] * 100
     written = writable.upsert(

@@ -242,7 +242,8 @@ class Client(_Calls):
         self, queries: Iterable[Query], k: int = 10, **given: Unpack[SearchOptions]
     ) -> Iterator[Candidates]:
         """Searches for each query over one connection, and yields the answers in their order. Up to
-        16 queries are taken ahead of the answer that is yielded next. There are no retries.
+        16 queries are taken ahead of the answer that is yielded next. There are no retries and no
+        timeout.
 
         Raises:
             Error: the server refuses a search, or ends the stream.
@@ -252,8 +253,8 @@ class Client(_Calls):
         try:
             for q in queries:
                 sent = self._search_arguments(q, {"k": k, **given})
-                _check_one(sent)
-                stream.send(*sent[:4])
+                _check_streamed(sent)
+                stream.send(*sent[:5])
                 waiting.append(sent)
                 if len(waiting) == _WINDOW:
                     yield _next(stream.next(*waiting.popleft()[:3], False))
@@ -274,9 +275,7 @@ class Client(_Calls):
         _check_one(sent)
         video = count(video_id, "video_id")
         return explanation(
-            self._native.explain(
-                sent.queries, video, sent.options, sent.index_name, sent.timeout, False
-            )
+            self._native.explain(sent.queries, video, sent.options, *sent[3:6], False)
         )
 
     def upsert(
@@ -406,8 +405,8 @@ class AsyncClient(_Calls):
         try:
             async for q in _each(queries):
                 sent = self._search_arguments(q, {"k": k, **given})
-                _check_one(sent)
-                stream.send(*sent[:4])
+                _check_streamed(sent)
+                stream.send(*sent[:5])
                 waiting.append(sent)
                 if len(waiting) == _WINDOW:
                     yield _next(await stream.next(*waiting.popleft()[:3], True))
@@ -424,9 +423,7 @@ class AsyncClient(_Calls):
         _check_one(sent)
         video = count(video_id, "video_id")
         return explanation(
-            await self._native.explain(
-                sent.queries, video, sent.options, sent.index_name, sent.timeout, True
-            )
+            await self._native.explain(sent.queries, video, sent.options, *sent[3:6], True)
         )
 
     async def upsert(
@@ -531,6 +528,12 @@ def _next(native: Any) -> Candidates:
 def _check_one(sent: _Search) -> None:
     if sent.is_batch:
         raise InvalidArgument("expected one query, found a batch", field="q")
+
+
+def _check_streamed(sent: _Search) -> None:
+    _check_one(sent)
+    if sent.timeout is not None:
+        raise InvalidArgument("expected none: a stream has no timeout", field="timeout")
 
 
 def _batch(q: npt.ArrayLike) -> npt.ArrayLike:

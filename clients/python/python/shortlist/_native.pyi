@@ -94,6 +94,7 @@ class Client:
         video_id: int,
         options: _Options,
         index: str,
+        min_sequence: int,
         timeout: float | None,
         asyncio: bool,
     ) -> Any: ...
@@ -135,7 +136,14 @@ class Client:
 
 @final
 class Stream:
-    def send(self, queries: _Queries, options: _Options, stats: bool, index: str) -> None: ...
+    def send(
+        self,
+        queries: _Queries,
+        options: _Options,
+        stats: bool,
+        index: str,
+        min_sequence: int,
+    ) -> None: ...
     def next(self, queries: _Queries, options: _Options, stats: bool, asyncio: bool) -> Any: ...
     def close(self) -> None: ...
 

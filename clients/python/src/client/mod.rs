@@ -111,10 +111,11 @@ impl Client {
         video_id: u64,
         options: Options<'py>,
         index: &str,
+        min_sequence: u64,
         timeout: Option<f64>,
         asyncio: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let request = request::requests(&queries, &options, false, index, 0)?.into_iter().next();
+        let request = request::requests(&queries, &options, false, index, min_sequence)?.into_iter().next();
         let request = ExplainRequest { request, video_id };
         self.call(py, timeout, asyncio, move |servers| async move {
             let explained = servers.explain(request).await.map_err(|error| fault(error, None))?;

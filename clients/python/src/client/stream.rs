@@ -62,9 +62,16 @@ impl Stream {
 #[pymethods]
 impl Stream {
     /// Sends one search.
-    fn send(&self, queries: Queries<'_>, options: Options<'_>, stats: bool, index: &str) -> PyResult<()> {
+    fn send(
+        &self,
+        queries: Queries<'_>,
+        options: Options<'_>,
+        stats: bool,
+        index: &str,
+        min_sequence: u64,
+    ) -> PyResult<()> {
         let sender = self.requests.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        for request in requests(&queries, &options, stats, index, 0)? {
+        for request in requests(&queries, &options, stats, index, min_sequence)? {
             // Fails if the stream has ended, which the next answer says.
             if let Some(sender) = &*sender {
                 let _ = sender.send(request);
