@@ -120,9 +120,9 @@ fn segments(criterion: &mut Criterion) {
     let params = SynthParams { videos: VIDEOS, dim: SEGMENT_DIM, users: 10, seed: 1 };
     let files = synth(params, folder.path(), |_| {}).expect("the catalog is written");
     let files = DatasetFiles {
-        embeddings: files.videos,
+        embeddings: vec![files.videos],
         ids: Some(files.video_ids),
-        attributes: Some(files.attributes),
+        attributes: vec![files.attributes],
     };
     let metric = Metric::InnerProduct;
     let dataset = Dataset::open(&files, metric).expect("the catalog opens");

@@ -31,9 +31,9 @@ fn main() {
     let folder = tempfile::tempdir().expect("a folder for the catalog");
     let (_, queries) = synthetic_index(folder.path(), videos, |files| {
         let of_files = DatasetFiles {
-            embeddings: files.videos.clone(),
+            embeddings: vec![files.videos.clone()],
             ids: Some(files.video_ids.clone()),
-            attributes: Some(files.attributes.clone()),
+            attributes: vec![files.attributes.clone()],
         };
         Dataset::open(&of_files, Metric::InnerProduct).expect("the catalog is sound")
     });

@@ -262,9 +262,9 @@ fn check(engine: &Engine, Case { name, requests, recall: at_least, keeps }: &Cas
 fn prepare(dir: &Path) -> (Index, Vec<Vec<f32>>) {
     synthetic_index(dir, VIDEOS, |files| {
         let of_files = DatasetFiles {
-            embeddings: files.videos.clone(),
+            embeddings: vec![files.videos.clone()],
             ids: Some(files.video_ids.clone()),
-            attributes: Some(files.attributes.clone()),
+            attributes: vec![files.attributes.clone()],
         };
         let mut dataset = Dataset::open(&of_files, Metric::InnerProduct).expect("the catalog is sound");
         let slot = |row: u64| ((row.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) % SLOTS as u64) as i64;

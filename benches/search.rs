@@ -74,7 +74,7 @@ fn search(criterion: &mut Criterion) {
 
 fn prepare(dir: &Path, videos: usize) -> (Index, Vec<Vec<f32>>) {
     synthetic_index(dir, videos, |files| {
-        let files = DatasetFiles { embeddings: files.videos.clone(), ids: None, attributes: None };
+        let files = DatasetFiles::of(files.videos.clone());
         Dataset::open(&files, Metric::InnerProduct).expect("the catalog is sound")
     })
 }

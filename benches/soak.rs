@@ -147,7 +147,7 @@ async fn main() {
     let store = IndexStore::new(folder.path().join("index"));
     {
         // Ids are row numbers from 0, and there are no attributes, so upserts need none either.
-        let files = DatasetFiles { embeddings: files.videos.clone(), ..DatasetFiles::default() };
+        let files = DatasetFiles::of(files.videos.clone());
         let dataset = Dataset::open(&files, Metric::InnerProduct).expect("a catalog");
         let (m, ef_construction) = (BuildParams::DEFAULT_M, BuildParams::DEFAULT_EF_CONSTRUCTION);
         let params = BuildParams::new(Metric::InnerProduct, m, ef_construction).expect("defaults");

@@ -283,7 +283,8 @@ fn files(bytes: &[u8], extension: &str) {
         let _ = read_ids(&path);
         let _ = Neighbors::open(&path);
         if extension == "parquet" {
-            let files = DatasetFiles { embeddings: path.clone(), ids: None, attributes: Some(path.clone()) };
+            let files =
+                DatasetFiles { embeddings: vec![path.clone()], ids: None, attributes: vec![path.clone()] };
             let _ = Dataset::open(&files, Metric::Cosine);
         }
     });

@@ -20,7 +20,7 @@ pub fn random_index(folder: &Path, videos: usize, dim: usize) -> IndexStore {
     let rows = random_rows(&mut ChaCha8Rng::seed_from_u64(7), videos, dim);
     let embeddings = folder.join("embeddings.npy");
     write_npy(&embeddings, &[videos, dim], &rows).expect("embeddings are written");
-    let files = DatasetFiles { embeddings, ..DatasetFiles::default() };
+    let files = DatasetFiles::of(embeddings);
     let dataset = Dataset::open(&files, Metric::InnerProduct).expect("the catalog opens");
     let params = BuildParams::new(Metric::InnerProduct, 16, 100).expect("parameters are in range");
     let store = IndexStore::new(folder.join("index"));

@@ -12,17 +12,6 @@ use crate::index::{AttributeKind, AttributeSchema, SectionKind};
 /// Why a column cannot be stored.
 #[derive(Debug, thiserror::Error)]
 pub enum AttributeError {
-    /// A type that no index stores.
-    #[error(
-        "attribute {column:?}: type {found} is not supported: expected text, a list of text or integers, \
-         an integer, a floating-point number, a boolean, a date or a timestamp"
-    )]
-    UnsupportedType {
-        /// The name of the column.
-        column: String,
-        /// Its type, in the notation of Parquet schemas.
-        found: String,
-    },
     /// A value that the type of its column cannot represent.
     #[error("attribute {column:?}, row {row}: {problem}")]
     BadValue {
@@ -73,9 +62,6 @@ pub fn check(column: &AttributeColumn) -> Result<CheckedColumn<'_>, AttributeErr
             }
             AttributeKind::Timestamp
         }
-        ColumnValues::Unsupported { found, .. } => {
-            return Err(AttributeError::UnsupportedType { column: name.clone(), found: found.clone() });
-        }
     };
     Ok(CheckedColumn { schema: AttributeSchema { name: name.clone(), kind }, values })
 }
@@ -95,7 +81,6 @@ impl CheckedColumn<'_> {
             ColumnValues::Uint64(values) => (values.validity(), freeze_numbers(values, rows, Some)),
             ColumnValues::Double(values) => (values.validity(), freeze_numbers(values, rows, key_of_f64)),
             ColumnValues::Bool(values) => (values.validity(), freeze_bools(values, rows)),
-            ColumnValues::Unsupported { .. } => unreachable!("`check` refuses columns of unsupported types"),
         };
         sections.insert(0, (SectionKind::AttributeValidity, bitmap(validity, rows)));
         FrozenColumn { schema: self.schema.clone(), sections }

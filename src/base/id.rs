@@ -2,6 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 /// The id of a video in the catalog: any `u64`, chosen by the caller.
 #[derive(
@@ -10,6 +11,14 @@ use serde::{Deserialize, Serialize};
 #[repr(transparent)]
 #[serde(transparent)]
 pub struct VideoId(pub u64);
+
+impl VideoId {
+    /// The id of a video that is identified by text: the first 8 bytes of the SHA-256 of the text, little-endian.
+    pub fn of_text(text: &str) -> Self {
+        let digest = Sha256::digest(text);
+        Self(u64::from_le_bytes(*digest.first_chunk().expect("a digest has 32 bytes")))
+    }
+}
 
 /// The largest sequence number of a write, in every file. A file with a larger one is refused, so that no addition overflows.
 pub const MAX_SEQUENCE: u64 = 1 << 62;

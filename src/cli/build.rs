@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use super::inputs::CatalogArguments;
 use super::progress::BuildBars;
 use super::tune;
 use crate::base::id::MAX_SEQUENCE;
 use crate::base::metric::Metric;
 use crate::build::{BuildParams, Builder, stage};
-use crate::dataset::{Dataset, DatasetFiles, Embeddings, IdSource};
 use crate::engine::Predecessor;
 use crate::index::{Codes, IndexStore, Measured, RepairReport, Rescoring};
 use crate::recall::calibrate_staged;
@@ -16,19 +16,11 @@ use crate::recall::calibrate_staged;
 /// Build an index from files and publish it as the current generation of a folder.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The embeddings: .npy (f32, f16), .fvecs, .fbin, or .parquet (columns video_id and embedding; the other columns
-    /// are attributes).
-    #[arg(long)]
-    embeddings: PathBuf,
-    /// The video ids: .npy (u64), or text with one id per line. Default: row numbers, if no other file has ids.
-    #[arg(long)]
-    ids: Option<PathBuf>,
-    /// The attributes: .parquet. Every column except video_id and embedding is an attribute.
-    #[arg(long)]
-    attributes: Option<PathBuf>,
+    #[command(flatten)]
+    catalog: CatalogArguments,
     /// A sample of user embeddings to teach the graph with, in any format of --embeddings.
-    #[arg(long)]
-    training_queries: Option<PathBuf>,
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    training_queries: Vec<PathBuf>,
     /// The folder of the index, with all its generations. Created if it does not exist.
     #[arg(long)]
     out: PathBuf,
@@ -84,16 +76,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Some(codes) => params.with_codes(codes)?,
         None => params,
     };
-    let files = DatasetFiles {
-        embeddings: arguments.embeddings.clone(),
-        ids: arguments.ids.clone(),
-        attributes: arguments.attributes.clone(),
-    };
-    let (dataset, source) = Dataset::read(&files, arguments.metric)?;
-    if source == IdSource::RowNumbers {
-        note!("no column video_id and no --ids: row numbers are the ids");
-    }
-    let training_queries = arguments.training_queries.as_deref().map(Embeddings::open).transpose()?;
+    let (dataset, _) = arguments.catalog.read(arguments.metric)?;
+    let users = &arguments.training_queries;
+    let training_queries = if users.is_empty() { None } else { Some(arguments.catalog.read_users(users)?) };
     let store = IndexStore::new(&arguments.out);
     let before = Predecessor::open(&store);
     let bars = BuildBars::new()?;

@@ -8,6 +8,7 @@
 //! | `build.rs`        | `build`: builds an index and publishes it |
 //! | `serve.rs`        | `serve`: serves indexes over gRPC |
 //! | `audit.rs`        | the record of changes and refusals of `serve` |
+//! | `inputs.rs`       | the flags of a catalog in files |
 //! | `key.rs`          | `key`: makes a key of `serve` |
 //! | `sample.rs`       | the sample catalog of `serve` |
 //! | `query/`          | `query`: searches a running server |
@@ -34,6 +35,7 @@ mod bench;
 mod build;
 mod catalog;
 mod ground_truth;
+mod inputs;
 mod inspect;
 mod key;
 mod log;
@@ -54,6 +56,7 @@ use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::build::BuildError;
+use crate::dataset::DatasetError;
 use crate::engine::EngineError;
 use crate::index::StoreError;
 use crate::kernel::Kernels;
@@ -114,8 +117,11 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     if was_cancelled { 128 + SIGINT } else { 1 }
 }
 
-/// Returns the command that resolves an error of the engine, if there is one.
+/// Returns the command or the flag that resolves an error, if there is one.
 fn remedy(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    if let Some(DatasetError::UnsupportedColumn { name, .. }) = error.downcast_ref() {
+        return Some(format!("--skip-columns {name} leaves it out"));
+    }
     let store = match error.downcast_ref() {
         Some(EngineError::Store(error)) => Some(error),
         _ => error.downcast_ref(),

@@ -49,9 +49,9 @@ pub fn ensure(root: &Path) -> anyhow::Result<PathBuf> {
     })?;
     let training_queries = Embeddings::open(&files.users_train)?;
     let files = DatasetFiles {
-        embeddings: files.videos,
+        embeddings: vec![files.videos],
         ids: Some(files.video_ids),
-        attributes: Some(files.attributes),
+        attributes: vec![files.attributes],
     };
     let dataset = Dataset::open(&files, Metric::InnerProduct)?;
     let params =

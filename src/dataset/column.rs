@@ -37,13 +37,6 @@ pub enum ColumnValues {
     Bool(Numbers<bool>),
     /// Times in microseconds since 1970-01-01 00:00 UTC.
     Timestamp(Numbers<i64>),
-    /// Values of a type that no index stores. They were not read.
-    Unsupported {
-        /// The type, in the notation of Parquet schemas.
-        found: String,
-        /// The number of rows.
-        rows: usize,
-    },
 }
 
 impl ColumnValues {
@@ -56,7 +49,6 @@ impl ColumnValues {
             Self::Uint64(values) => values.len(),
             Self::Double(values) => values.len(),
             Self::Bool(values) => values.len(),
-            Self::Unsupported { rows, .. } => *rows,
         }
     }
 
@@ -74,9 +66,81 @@ impl ColumnValues {
             Self::Uint64(values) => (0..count).for_each(|_| values.push(None)),
             Self::Double(values) => (0..count).for_each(|_| values.push(None)),
             Self::Bool(values) => (0..count).for_each(|_| values.push(None)),
-            Self::Unsupported { rows, .. } => *rows += count,
         }
     }
+
+    /// Appends the rows of `other`, if they are of the same type or either has only nulls.
+    pub(super) fn append(&mut self, mut other: Self) -> Result<(), Mismatch> {
+        if self.is_null() {
+            let nulls = std::mem::replace(self, other.empty()).len();
+            self.push_nulls(nulls);
+        } else if other.is_null() {
+            let nulls = std::mem::replace(&mut other, self.empty()).len();
+            other.push_nulls(nulls);
+        }
+        match (self, other) {
+            (Self::Keyword(values), Self::Keyword(other)) => {
+                other.iter().for_each(|value| values.push(value));
+            }
+            (Self::KeywordList(values), Self::KeywordList(other)) => {
+                (0..other.len()).for_each(|row| values.push(other.get(row)));
+            }
+            (Self::Int64(values), Self::Int64(other)) | (Self::Timestamp(values), Self::Timestamp(other)) => {
+                other.iter().for_each(|value| values.push(value));
+            }
+            (Self::Uint64(values), Self::Uint64(other)) => other.iter().for_each(|value| values.push(value)),
+            (Self::Double(values), Self::Double(other)) => other.iter().for_each(|value| values.push(value)),
+            (Self::Bool(values), Self::Bool(other)) => other.iter().for_each(|value| values.push(value)),
+            (values, other) => return Err(Mismatch { expected: values.kind(), found: other.kind() }),
+        }
+        Ok(())
+    }
+
+    fn empty(&self) -> Self {
+        match self {
+            Self::Keyword(_) => Self::Keyword(Keywords::default()),
+            Self::KeywordList(_) => Self::KeywordList(KeywordLists::default()),
+            Self::Int64(_) => Self::Int64(Numbers::default()),
+            Self::Uint64(_) => Self::Uint64(Numbers::default()),
+            Self::Double(_) => Self::Double(Numbers::default()),
+            Self::Bool(_) => Self::Bool(Numbers::default()),
+            Self::Timestamp(_) => Self::Timestamp(Numbers::default()),
+        }
+    }
+
+    fn is_null(&self) -> bool {
+        self.validity().nulls() == self.len()
+    }
+
+    fn validity(&self) -> &Validity {
+        match self {
+            Self::Keyword(values) => values.validity(),
+            Self::KeywordList(values) => values.validity(),
+            Self::Int64(values) | Self::Timestamp(values) => values.validity(),
+            Self::Uint64(values) => values.validity(),
+            Self::Double(values) => values.validity(),
+            Self::Bool(values) => values.validity(),
+        }
+    }
+
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Keyword(_) => "text",
+            Self::KeywordList(_) => "lists of text",
+            Self::Int64(_) => "integers",
+            Self::Uint64(_) => "unsigned integers",
+            Self::Double(_) => "floating-point numbers",
+            Self::Bool(_) => "booleans",
+            Self::Timestamp(_) => "times",
+        }
+    }
+}
+
+/// Columns of two types.
+#[derive(Debug)]
+pub(super) struct Mismatch {
+    pub expected: &'static str,
+    pub found: &'static str,
 }
 
 /// One bit per row: whether the row has a value.
@@ -350,7 +414,6 @@ mod tests {
             ColumnValues::Double([Some(1.0)].into_iter().collect()),
             ColumnValues::Bool([Some(true)].into_iter().collect()),
             ColumnValues::Timestamp([Some(1)].into_iter().collect()),
-            ColumnValues::Unsupported { found: "OPTIONAL INT96 a".to_owned(), rows: 1 },
         ];
         for column in &mut columns {
             column.push_nulls(9);

@@ -21,6 +21,14 @@ pub enum DatasetError {
     #[error("{path}: {source}", path = path.display())]
     Io { path: PathBuf, r#source: io::Error },
 
+    /// A folder or a pattern without files.
+    #[error("{path}: expected at least one file, found none", path = path.display())]
+    NoFiles { path: PathBuf },
+
+    /// A malformed pattern, or one of too many files.
+    #[error("{path}: {reason}", path = path.display())]
+    BadPattern { path: PathBuf, reason: String },
+
     /// The extension selects the format, and this extension is of no supported format.
     #[error("{path}: unknown extension {found:?}: expected {accepted}", path = path.display())]
     UnknownExtension { path: PathBuf, found: String, accepted: &'static str },
@@ -36,14 +44,6 @@ pub enum DatasetError {
     /// The header does not follow the format.
     #[error("{path}: malformed {format} header: {reason}", path = path.display())]
     BadHeader { path: PathBuf, format: &'static str, reason: String },
-
-    /// Only little-endian numbers are read.
-    #[error("{path}: expected little-endian {expected}, found big-endian {found}", path = path.display())]
-    BigEndian { path: PathBuf, expected: &'static str, found: String },
-
-    /// Only row-major arrays are read.
-    #[error("{path}: expected rows one after the other (C order), found Fortran order", path = path.display())]
-    FortranOrder { path: PathBuf },
 
     /// A number type that this kind of file cannot hold.
     #[error("{path}: unsupported type: expected {expected}, found {found}", path = path.display())]
@@ -78,12 +78,16 @@ pub enum DatasetError {
     TrailingBytes { path: PathBuf, expected: u64, found: u64 },
 
     /// A row of another dimension than row 0.
-    #[error("{path}: row {row}: expected {expected} components, found {found}", path = path.display())]
+    #[error("{path}: row {row}: expected {expected} components as in the rows before, found {found}", path = path.display())]
     RaggedRow { path: PathBuf, row: usize, expected: usize, found: usize },
 
     /// A component is NaN or infinite.
     #[error("{path}: row {row}, column {column}: expected a finite number, found {found}", path = path.display())]
     NotFinite { path: PathBuf, row: usize, column: usize, found: f32 },
+
+    /// A number in double precision that single precision cannot hold.
+    #[error("{path}: row {row}, column {column}: expected a number of at most {max:e}, found {found:e}", path = path.display(), max = f32::MAX)]
+    ExceedsF32 { path: PathBuf, row: usize, column: usize, found: f64 },
 
     /// A row is longer than scores in single precision allow.
     #[error("{path}: row {row}: expected a vector of norm {most:e} at most, found norm {found:.3e}", path = path.display())]
@@ -100,17 +104,51 @@ pub enum DatasetError {
     #[error("{path}: row {row}: expected a non-zero vector under cosine, found only zeros", path = path.display())]
     ZeroRow { path: PathBuf, row: usize },
 
-    /// A Parquet file without a column it must have.
+    /// A file without a column that it must have.
     #[error("{path}: expected a column {name:?}, found {found:?}", path = path.display())]
-    MissingColumn { path: PathBuf, name: &'static str, found: Vec<String> },
+    MissingColumn { path: PathBuf, name: String, found: Vec<String> },
 
-    /// A Parquet column of a type it cannot have.
+    /// A named column that no file has.
+    #[error("expected a column {name:?} in {paths}, found {found:?}", paths = list(paths))]
+    UnknownColumn { paths: Vec<PathBuf>, name: String, found: Vec<String> },
+
+    /// An attribute of a type that no index stores.
+    #[error(
+        "{path}: column {name:?}: type {found} is not supported: expected text, a list of text or integers, an integer, \
+         a floating-point number, a boolean, a date or a timestamp",
+        path = path.display()
+    )]
+    UnsupportedColumn { path: PathBuf, name: String, found: String },
+
+    /// A column of another type than in another file of the same data.
+    #[error(
+        "{path}: column {name:?}: expected {expected} as in {other}, found {found}",
+        path = path.display(),
+        other = other.display()
+    )]
+    ColumnMismatch {
+        path: PathBuf,
+        other: PathBuf,
+        name: String,
+        expected: &'static str,
+        found: &'static str,
+    },
+
+    /// Embeddings of another dimension than in another file of the same data.
+    #[error(
+        "{path}: expected {expected} components per row as in {other}, found {found}",
+        path = path.display(),
+        other = other.display()
+    )]
+    DimensionMismatch { path: PathBuf, other: PathBuf, expected: usize, found: usize },
+
+    /// A column of a type it cannot have.
     #[error("{path}: column {name:?}: expected {expected}, found {found}", path = path.display())]
-    ColumnType { path: PathBuf, name: &'static str, expected: &'static str, found: String },
+    ColumnType { path: PathBuf, name: String, expected: &'static str, found: String },
 
-    /// A Parquet column that must have a value in every row.
+    /// A column that must have a value in every row.
     #[error("{path}: row {row}: expected a value in column {name:?}, found null", path = path.display())]
-    NullValue { path: PathBuf, name: &'static str, row: usize },
+    NullValue { path: PathBuf, name: String, row: usize },
 
     /// A time of a year that no index stores.
     #[error("{path}: row {row}, column {name:?}: {source}", path = path.display())]
@@ -136,9 +174,21 @@ pub enum DatasetError {
     )]
     RowCountMismatch { path: PathBuf, other: PathBuf, expected: usize, found: usize },
 
-    /// A line of an ids file is not a decimal number below 2^64.
+    /// A line of an ids file that begins with a number is not a decimal number below 2^64.
     #[error("{path}: line {line}: expected a decimal id below 2^64, found {found:?}", path = path.display())]
     BadIdLine { path: PathBuf, line: usize, found: String },
+
+    /// An id that is text of no length, or of a great one.
+    #[error("{path}: row {row}: expected an id of 1 to {most} bytes, found {found}", path = path.display())]
+    TextIdLength { path: PathBuf, row: usize, most: usize, found: usize },
+
+    /// Text that is not UTF-8.
+    #[error("{path}: row {row}: expected UTF-8 text, found other bytes", path = path.display())]
+    BadText { path: PathBuf, row: usize },
+
+    /// A line that is no record, or not of the columns of the lines before it.
+    #[error("{path}: line {line}: {reason}", path = path.display())]
+    BadLine { path: PathBuf, line: usize, reason: String },
 
     /// A signed id below zero.
     #[error("{path}: row {row}: expected an id of at least 0, found {found}", path = path.display())]
@@ -147,6 +197,21 @@ pub enum DatasetError {
     /// Two rows are the same video.
     #[error("{path}: row {second}: id {id} is already the id of row {first}", path = path.display())]
     DuplicateId { path: PathBuf, id: VideoId, first: usize, second: usize },
+
+    /// Rows of two files are the same video.
+    #[error(
+        "{path}: row {row}: id {id} is already the id of row {first} of {other}",
+        path = path.display(),
+        other = other.display()
+    )]
+    DuplicateIdOfFiles { path: PathBuf, row: usize, id: VideoId, other: PathBuf, first: usize },
+
+    /// Two texts have the same 64-bit id.
+    #[error(
+        "{path}: row {row}: the ids {text:?} and {other:?} cannot be in one index: their first 64 bits of SHA-256 are equal",
+        path = path.display()
+    )]
+    TextIdCollision { path: PathBuf, row: usize, text: String, other: String },
 
     /// Two files give the same row different ids.
     #[error(
@@ -191,6 +256,10 @@ pub enum DatasetError {
     #[cfg(feature = "parquet")]
     #[error("{path}: {source}", path = path.display())]
     Parquet { path: PathBuf, r#source: ParquetError },
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
 impl DatasetError {

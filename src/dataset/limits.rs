@@ -48,17 +48,12 @@ pub(super) fn check_size(path: &Path, expected: u64, found: usize) -> Result<(),
 
 /// Maps a file that is not empty. Only a regular file is opened: to open a named pipe waits for its other end.
 pub(super) fn map_file(path: &Path) -> Result<MappedFile, DatasetError> {
-    let file = map_any_file(path)?;
+    check_local(path).map_err(DatasetError::io(path))?;
+    let file = MappedFile::open(path).map_err(DatasetError::io(path))?;
     if file.bytes().is_empty() {
         return Err(DatasetError::EmptyFile { path: path.to_owned() });
     }
     Ok(file)
-}
-
-/// Like [`map_file`], and the file may be empty.
-pub(super) fn map_any_file(path: &Path) -> Result<MappedFile, DatasetError> {
-    check_local(path).map_err(DatasetError::io(path))?;
-    MappedFile::open(path).map_err(DatasetError::io(path))
 }
 
 /// Returns the extension of `path` in lower case, or an empty string.

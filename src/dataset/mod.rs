@@ -1,40 +1,59 @@
 //! Embedding files become one thing: a row-major view that borrows the mapped bytes.
 //!
-//! What flows in: `.npy`, `.fvecs`, `.fbin` and Parquet files of embeddings, ids and attributes. What flows out: an
-//! [`EmbeddingsView`], one [`crate::base::id::VideoId`] per row, and attribute columns. Nothing here knows of graphs.
+//! What flows in: files of embeddings, ids and attributes. What flows out: an [`EmbeddingsView`], one
+//! [`crate::base::id::VideoId`] per row, and attribute columns. Nothing here knows of graphs.
 //!
 //! No file is trusted: reading any bytes returns rows, or a [`DatasetError`] that names the place and the reason.
 //!
 //! | file | duty |
 //! |---|---|
 //! | `input.rs`      | [`Dataset`]: embeddings, ids and attributes, opened together and checked against each other |
-//! | `embeddings.rs` | one embeddings file, mapped where possible; finite and non-zero checks |
+//! | `files.rs`      | the files of one argument as one table, each read by its extension |
+//! | `sources.rs`    | the files that a folder or a pattern names |
+//! | `places.rs`     | the file and the row that a row of several files is |
+//! | `table.rs`      | which columns are wanted, and what was read |
+//! | `embeddings.rs` | embeddings, mapped where possible; finite and non-zero checks |
+//! | `memory.rs`     | [`Dataset`] from values in memory |
 //! | `ids.rs`        | ids from `.npy` or text |
 //! | `neighbors.rs`  | ground truth, read and written |
 //! | `column.rs`     | attribute columns in memory |
 //! | `parquet/`      | the columns of a Parquet file |
-//! | `npy.rs` `npy_writer.rs` | the `.npy` format |
-//! | `view.rs`       | typed rows of any embeddings |
+//! | `jsonl.rs`      | the columns of objects of JSON, one per line |
+//! | `npy.rs` `npy_writer.rs` `vecs.rs` `bins.rs` | the formats of arrays |
+//! | `array.rs` `scalar.rs` | where the numbers of an array lie, and their conversion |
+//! | `components.rs` `view.rs` | components in memory, and typed rows of any embeddings |
 //! | `limits.rs` `error.rs` | the bounds of every format, and [`DatasetError`] |
 
+mod array;
+mod bins;
 mod column;
+mod components;
 mod embeddings;
 mod error;
+mod files;
 mod ids;
 mod input;
+mod jsonl;
 mod limits;
 mod memory;
 mod neighbors;
 mod npy;
 mod npy_writer;
 mod parquet;
+mod places;
+mod scalar;
+mod sources;
+mod table;
+mod vecs;
 mod view;
 
 pub use column::{AttributeColumn, ColumnValues, KeywordLists, Keywords, Numbers, Validity};
-pub use embeddings::{Components, Embeddings};
+pub use components::Components;
+pub use embeddings::Embeddings;
 pub use error::DatasetError;
-pub use ids::{read_id_list, read_ids};
-pub use input::{Dataset, DatasetFiles, EXPIRES_AT, IdSource, NEVER};
+pub use ids::{Ids, read_id_list, read_ids};
+pub use input::{Dataset, DatasetFiles, DatasetOptions, EXPIRES_AT, IdSource, NEVER, ReadReport};
 pub use neighbors::Neighbors;
 pub use npy_writer::{NpyScalar, NpyWriter, write_npy};
+pub use table::{ColumnNames, EMBEDDING_COLUMN, ID_COLUMN};
 pub use view::{EmbeddingsView, Rows};

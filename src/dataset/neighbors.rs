@@ -1,16 +1,16 @@
 //! Ground truth: for every query the rows that are its exact nearest, best first.
 //!
-//! What flows in: an `.npy` file, or the rows that an exact search found. What flows out: row numbers, or the file.
+//! What flows in: a file, or the rows that an exact search found. What flows out: row numbers, or the file.
 //! Nothing here knows the catalog that the rows belong to.
 
 use std::path::Path;
 
-use bytemuck::Pod;
-
 use super::error::DatasetError;
-use super::limits::{check_dim, check_rows, map_any_file};
-use super::npy::{self, Scalar};
+use super::limits::{extension, map_file};
+use super::npy::{self, Item};
 use super::npy_writer::NpyWriter;
+use super::scalar::Scalar;
+use super::{bins, vecs};
 use crate::base::id::NodeId;
 
 /// The `k` nearest rows of each of `rows` queries, best first.
@@ -25,25 +25,40 @@ pub struct Neighbors {
 }
 
 impl Neighbors {
-    /// Reads an `.npy` file of `<i4`, `<i8`, `<u4` or `<u8`, `[rows, k]`.
+    /// Reads `.npy` (integers of 4 or 8 bytes, `[rows, k]`), `.ivecs`, or `.ibin`, with or without distances.
     ///
     /// # Errors
     /// [`DatasetError`]; for a number that cannot be a row of a catalog, with its row and column.
     pub fn open(path: &Path) -> Result<Self, DatasetError> {
-        let file = map_any_file(path)?;
+        let extension = extension(path)?;
+        let file = map_file(path)?;
         let bytes = file.bytes();
-        let accepted = [Scalar::I32, Scalar::I64, Scalar::U32, Scalar::U64];
-        let layout = npy::read_layout(path, bytes, 2, &accepted, "'<i4', '<i8', '<u4' or '<u8'")?;
-        let (rows, k) = (check_rows(path, layout.shape[0])?, check_dim(path, layout.shape[1])?);
-        layout.check_size(path, rows * k, bytes.len())?;
-        let numbers = &bytes[layout.offset..];
-        let data = match layout.scalar {
-            Scalar::I32 => row_numbers::<i32>(path, k, numbers),
-            Scalar::I64 => row_numbers::<i64>(path, k, numbers),
-            Scalar::U32 => row_numbers::<u32>(path, k, numbers),
-            _ => row_numbers::<u64>(path, k, numbers),
-        }?;
-        Ok(Self { rows, k, data })
+        let array = match extension.as_str() {
+            "ivecs" => vecs::read_layout(path, bytes, Scalar::I32)?,
+            "ibin" => bins::read_neighbors(path, bytes)?,
+            // Of any extension, as it has always been.
+            _ => {
+                let accepted = [Scalar::I32, Scalar::I64, Scalar::U32, Scalar::U64];
+                let layout = npy::read_layout(
+                    path,
+                    bytes,
+                    2,
+                    |item| accepted.iter().any(|scalar| item == Item::Number(*scalar)),
+                    "'<i4', '<i8', '<u4' or '<u8'",
+                )?;
+                let Item::Number(scalar) = layout.item else { unreachable!("text is not accepted") };
+                layout.array(path, scalar, bytes.len())?
+            }
+        };
+        let mut data = Vec::with_capacity(array.rows * array.dim);
+        for row in 0..array.rows {
+            for column in 0..array.dim {
+                let number = array.integer(bytes, row, column);
+                let neighbor = u32::try_from(number).ok().filter(|&row| i32::try_from(row).is_ok());
+                data.push(neighbor.ok_or_else(|| out_of_range(path, row, column, number))?);
+            }
+        }
+        Ok(Self { rows: array.rows, k: array.dim, data })
     }
 
     /// The neighbors of query `row`, `[k]`.
@@ -72,15 +87,6 @@ impl Neighbors {
         }
         writer.finish()
     }
-}
-
-fn row_numbers<T: Pod + Into<i128>>(path: &Path, k: usize, bytes: &[u8]) -> Result<Vec<u32>, DatasetError> {
-    let row_number = |(at, &number): (usize, &T)| {
-        let number: i128 = number.into();
-        let row = u32::try_from(number).ok().filter(|&row| i32::try_from(row).is_ok());
-        row.ok_or_else(|| out_of_range(path, at / k, at % k, number))
-    };
-    npy::numbers::<T>(bytes).iter().enumerate().map(row_number).collect()
 }
 
 fn out_of_range(path: &Path, row: usize, column: usize, found: i128) -> DatasetError {

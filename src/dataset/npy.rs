@@ -1,59 +1,64 @@
-//! NumPy's `.npy`, read in place.
+//! NumPy's `.npy`: the layout of the array that a file has.
 //!
-//! What flows in: mapped bytes. What flows out: the offset, the shape and the type of the numbers in them. Nothing here
-//! knows what the numbers mean.
+//! What flows in: mapped bytes. What flows out: where the items are, their type and the shape. Nothing here knows what
+//! the items mean.
 
-use std::borrow::Cow;
 use std::path::Path;
 
-use bytemuck::Pod;
 use npyz::{DType, Endianness, NpyHeader, Order, TypeChar};
 
+use super::array::Array;
 use super::error::DatasetError;
-use super::limits::check_size;
+use super::limits::{check_dim, check_rows, check_size};
+use super::scalar::Scalar;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 
 /// Header text longer than this describes something other than one plain array; NumPy itself stops at 10,000.
 const MAX_HEADER: usize = 8_192;
 
-/// A number type of `.npy` that some reader here accepts.
+/// The most characters of an item of text.
+const MAX_TEXT: u64 = 4_096;
+
+/// The type of the items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Scalar {
-    F16,
-    F32,
-    I32,
-    I64,
-    U32,
-    U64,
+pub(super) enum Item {
+    Number(Scalar),
+    /// Text of this many code points of 4 bytes, the last of which may be 0.
+    Unicode(usize),
+    /// Text of this many bytes, the last of which may be 0.
+    Bytes(usize),
 }
 
-impl Scalar {
-    fn bytes(self) -> u64 {
+impl Item {
+    /// Bytes of one item.
+    pub(super) fn bytes(self) -> usize {
         match self {
-            Scalar::F16 => 2,
-            Scalar::F32 | Scalar::I32 | Scalar::U32 => 4,
-            Scalar::I64 | Scalar::U64 => 8,
+            Item::Number(scalar) => scalar.bytes(),
+            Item::Unicode(characters) => 4 * characters,
+            Item::Bytes(bytes) => bytes,
         }
     }
 }
 
-/// The fields of the header, and where the numbers begin.
+/// The fields of the header, and where the items begin.
 #[derive(Debug)]
 pub(super) struct Layout {
-    pub scalar: Scalar,
-    pub shape: Vec<u64>,
-    /// The byte at which the numbers begin. Writers align it to 64, old ones to 16; a hostile file may not align it.
+    pub item: Item,
+    pub is_big_endian: bool,
+    is_fortran: bool,
+    shape: Vec<u64>,
+    /// The byte at which the items begin. Writers align it to 64, old ones to 16; a hostile file may not align it.
     pub offset: usize,
 }
 
-/// Reads the header of the `.npy` file `bytes`, of `axes` axes and one of the `accepted` types, which
-/// `expected` names in errors. Does not check the number of bytes after it: see [`Layout::check_size`].
+/// Reads the header of the `.npy` file `bytes`, of `axes` axes and a type that is `accepted`, which `expected` names in
+/// errors. Does not check the number of bytes after it.
 pub(super) fn read_layout(
     path: &Path,
     bytes: &[u8],
     axes: usize,
-    accepted: &[Scalar],
+    accepted: impl Fn(Item) -> bool,
     expected: &'static str,
 ) -> Result<Layout, DatasetError> {
     let offset = header_len(path, bytes)?;
@@ -66,49 +71,61 @@ pub(super) fn read_layout(
     let unsupported =
         || DatasetError::UnsupportedType { path: path.to_owned(), expected, found: dtype.descr() };
     let DType::Plain(word) = &dtype else { return Err(unsupported()) };
-    let scalar = match (word.type_char(), word.size_field()) {
-        (TypeChar::Float, 2) => Scalar::F16,
-        (TypeChar::Float, 4) => Scalar::F32,
-        (TypeChar::Int, 4) => Scalar::I32,
-        (TypeChar::Int, 8) => Scalar::I64,
-        (TypeChar::Uint, 4) => Scalar::U32,
-        (TypeChar::Uint, 8) => Scalar::U64,
+    let item = match (word.type_char(), word.size_field()) {
+        (TypeChar::Float, 2) => Item::Number(Scalar::F16),
+        (TypeChar::Float, 4) => Item::Number(Scalar::F32),
+        (TypeChar::Float, 8) => Item::Number(Scalar::F64),
+        (TypeChar::RawData, 2) => Item::Number(Scalar::Bf16),
+        (TypeChar::Int, 1) => Item::Number(Scalar::I8),
+        (TypeChar::Int, 4) => Item::Number(Scalar::I32),
+        (TypeChar::Int, 8) => Item::Number(Scalar::I64),
+        (TypeChar::Uint, 1) => Item::Number(Scalar::U8),
+        (TypeChar::Uint, 4) => Item::Number(Scalar::U32),
+        (TypeChar::Uint, 8) => Item::Number(Scalar::U64),
+        (TypeChar::UnicodeStr, size @ 1..=MAX_TEXT) => Item::Unicode(size as usize),
+        (TypeChar::ByteStr, size @ 1..=MAX_TEXT) => Item::Bytes(size as usize),
         _ => return Err(unsupported()),
     };
-    if !accepted.contains(&scalar) {
+    if !accepted(item) {
         return Err(unsupported());
-    }
-    if word.endianness() != Endianness::Little {
-        return Err(DatasetError::BigEndian { path: path.to_owned(), expected, found: dtype.descr() });
     }
     let shape = header.shape().to_vec();
     if shape.len() != axes {
         return Err(DatasetError::WrongShape { path: path.to_owned(), expected: axes, found: shape });
     }
-    if axes > 1 && header.order() == Order::Fortran {
-        return Err(DatasetError::FortranOrder { path: path.to_owned() });
-    }
-    Ok(Layout { scalar, shape, offset })
+    let is_big_endian = word.endianness() == Endianness::Big;
+    Ok(Layout { item, is_big_endian, is_fortran: header.order() == Order::Fortran, shape, offset })
 }
 
 impl Layout {
-    /// Checks that the file of `found` bytes has exactly `count` numbers after its header.
-    /// `count` comes from a checked shape.
-    pub(super) fn check_size(&self, path: &Path, count: usize, found: usize) -> Result<(), DatasetError> {
-        check_size(path, self.offset as u64 + count as u64 * self.scalar.bytes(), found)
-    }
-}
-
-/// Returns `bytes` as numbers: in place if they are aligned for `T`, copied if a header of odd length misaligned
-/// them. `bytes.len()` is a multiple of the size of `T`.
-pub(super) fn numbers<T: Pod>(bytes: &[u8]) -> Cow<'_, [T]> {
-    match bytemuck::try_cast_slice(bytes) {
-        Ok(numbers) => Cow::Borrowed(numbers),
-        Err(_) => {
-            let mut numbers = vec![T::zeroed(); bytes.len() / size_of::<T>()];
-            bytemuck::cast_slice_mut(&mut numbers).copy_from_slice(bytes);
-            Cow::Owned(numbers)
+    /// The number of rows, if the file of `found` bytes has exactly the items of so many rows of `dim` items.
+    pub(super) fn check_rows(&self, path: &Path, dim: usize, found: usize) -> Result<usize, DatasetError> {
+        let check = |rows: usize| {
+            let items = rows as u64 * dim as u64;
+            check_size(path, self.offset as u64 + items * self.item.bytes() as u64, found)
+        };
+        if self.shape[0] == 0 {
+            // Checked first, so that `NoRows` is returned only for a file without data.
+            check(0)?;
         }
+        let rows = check_rows(path, self.shape[0])?;
+        check(rows)?;
+        Ok(rows)
+    }
+
+    /// An array of numbers of one axis, which is its rows, or of two. `found`: the bytes of the file.
+    ///
+    /// # Errors
+    /// If the shape is none that an index holds, or the file does not end with the array.
+    pub(super) fn array(&self, path: &Path, scalar: Scalar, found: usize) -> Result<Array, DatasetError> {
+        let dim = self.shape.get(1).map_or(Ok(1), |dim| check_dim(path, *dim))?;
+        let rows = self.check_rows(path, dim, found)?;
+        let array =
+            Array { is_big_endian: self.is_big_endian, ..Array::contiguous(scalar, rows, dim, self.offset) };
+        let step = array.step;
+        // Column by column.
+        let is_transposed = self.is_fortran && self.shape.len() > 1;
+        Ok(if is_transposed { Array { step: rows * step, stride: step, ..array } } else { array })
     }
 }
 

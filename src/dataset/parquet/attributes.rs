@@ -1,4 +1,4 @@
-//! The column `video_id`, and attributes: values in the types that an index stores.
+//! The column of ids, and attributes: values in the types that an index stores.
 //!
 //! What flows in: the column of each row group in turn. What flows out: ids, or values appended to an attribute
 //! column. Integers narrower than 64 bits and f16 and f32 widen, dates and timestamps become microseconds, integers in
@@ -18,34 +18,66 @@ use super::records::{Chunk, Item};
 use super::schema::Element;
 use crate::base::id::VideoId;
 use crate::base::instant::{Instant, OutOfRange};
-use crate::dataset::column::{ColumnValues, KeywordLists, Numbers};
+use crate::dataset::column::{ColumnValues, KeywordLists, Keywords, Numbers};
 use crate::dataset::error::DatasetError;
-
-/// The name of the column of ids.
-pub(super) const ID: &str = "video_id";
+use crate::dataset::ids::{Ids, push_text};
 
 /// The Julian day number of 1970-01-01.
 const JULIAN_EPOCH: i128 = 2_440_588;
 
+/// Ids without rows, of the type that those of `element` are read as.
+pub(super) fn empty_ids(element: Element) -> Ids {
+    match element {
+        Element::Signed(_) | Element::Unsigned(_) => Ids::Numbers(Vec::new()),
+        _ => Ids::Text(Keywords::default()),
+    }
+}
+
 /// Appends the ids of a row group.
 ///
 /// # Errors
-/// For a null and for a negative id, with its row.
-pub(super) fn append_ids(
-    chunk: Chunk<'_>,
-    reader: ColumnReader,
-    ids: &mut Vec<VideoId>,
-) -> Result<(), DatasetError> {
-    let Int64s(reader) = reader else { return Err(mismatch(&chunk)) };
-    let path = || chunk.path.to_owned();
-    chunk.for_each_value(reader, |row, id| {
-        let found = *id.ok_or_else(|| DatasetError::NullValue { path: path(), name: ID, row })?;
-        if chunk.leaf.element == Element::Signed(64) && found < 0 {
-            return Err(DatasetError::NegativeId { path: path(), row, found });
+/// For a null, a negative id, and text that is empty, long or not UTF-8, with its row.
+pub(super) fn append_ids(chunk: Chunk<'_>, reader: ColumnReader, ids: &mut Ids) -> Result<(), DatasetError> {
+    let element = chunk.leaf.element;
+    let number = |row, id: Option<i64>| {
+        let found = id.ok_or_else(|| no_id(&chunk, row))?;
+        if matches!(element, Element::Signed(_)) && found < 0 {
+            return Err(DatasetError::NegativeId { path: chunk.path.to_owned(), row, found });
         }
-        ids.push(VideoId(found as u64));
-        Ok(())
-    })
+        Ok(VideoId(found as u64))
+    };
+    match (reader, ids) {
+        (Int64s(reader), Ids::Numbers(ids)) => chunk.for_each_value(reader, |row, id| {
+            ids.push(number(row, id.copied())?);
+            Ok(())
+        }),
+        (Int32s(reader), Ids::Numbers(ids)) => chunk.for_each_value(reader, |row, id| {
+            ids.push(number(row, id.map(|id| widen(*id, element)))?);
+            Ok(())
+        }),
+        (Bytes(reader), Ids::Text(ids)) => chunk.for_each_value(reader, |row, id| {
+            let id = id.ok_or_else(|| no_id(&chunk, row))?;
+            push_text(chunk.path, row, text(&chunk, row, id)?, ids)
+        }),
+        (Fixed(reader), Ids::Text(ids)) => chunk.for_each_value(reader, |row, id| {
+            let id = id.ok_or_else(|| no_id(&chunk, row))?;
+            push_text(chunk.path, row, &uuid(&chunk, id.data())?, ids)
+        }),
+        _ => Err(mismatch(&chunk)),
+    }
+}
+
+fn no_id(chunk: &Chunk<'_>, row: usize) -> DatasetError {
+    DatasetError::NullValue { path: chunk.path.to_owned(), name: chunk.name.to_owned(), row }
+}
+
+/// The text of a UUID, lower case with hyphens.
+fn uuid(chunk: &Chunk<'_>, bytes: &[u8]) -> Result<String, DatasetError> {
+    chunk.expansion.charge(36)?;
+    let bytes = bytes.try_into().map_err(|_| mismatch(chunk))?;
+    let digits = format!("{:032x}", u128::from_be_bytes(bytes));
+    let parts = [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]];
+    Ok(parts.join("-"))
 }
 
 /// Appends the values of a row group to `values`, which is of the type of the column.
@@ -62,6 +94,11 @@ pub(super) fn append_values(
         (reader, values) if element == Element::Null => append_nulls(chunk, reader, values),
         (Bytes(reader), ColumnValues::Keyword(values)) => chunk.for_each_value(reader, |row, value| {
             values.push(value.map(|value| text(&chunk, row, value)).transpose()?);
+            Ok(())
+        }),
+        (Fixed(reader), ColumnValues::Keyword(values)) => chunk.for_each_value(reader, |_, value| {
+            let text = value.map(|value| uuid(&chunk, value.data())).transpose()?;
+            values.push(text.as_deref());
             Ok(())
         }),
         (Bools(reader), ColumnValues::Bool(values)) => numbers(chunk, reader, values, |value| Some(*value)),

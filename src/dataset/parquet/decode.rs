@@ -6,17 +6,17 @@ use std::path::Path;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
-use super::attributes::{ID, append_ids, append_values};
-use super::embeddings::{EMBEDDING, EmbeddingColumn, Reserve};
+use super::attributes::{append_ids, append_values, empty_ids};
+use super::embeddings::{EmbeddingColumn, Reserve};
 use super::expansion::Expansion;
 use super::records::Chunk;
-use super::schema::{Element, Field, Leaf, empty_column, fields, is_embedding};
-use super::table::{Columns, Table};
-use crate::base::id::VideoId;
+use super::schema::{Field, empty_column, fields, is_embedding, is_id};
 use crate::base::regular_file;
 use crate::dataset::column::{AttributeColumn, ColumnValues};
 use crate::dataset::error::DatasetError;
+use crate::dataset::ids::Ids;
 use crate::dataset::limits::{check_rows, map_file};
+use crate::dataset::table::{ColumnNames, Role, Table, Wanted};
 
 const MAGIC: &[u8; 4] = b"PAR1";
 /// The most columns that are read: an index has room for the sections of that many lists of words.
@@ -27,8 +27,12 @@ const MAX_COLUMNS: usize = 8_000;
 /// The parquet crate asserts some of what a file claims (a negative column length, a missing dictionary), so a corrupt
 /// file can panic inside it. Such a panic becomes [`DatasetError::Corrupt`]; no state that the decoding may have left
 /// incomplete outlives it.
-pub(in crate::dataset) fn read(path: &Path, columns: Columns) -> Result<Table, DatasetError> {
-    std::panic::catch_unwind(|| decode(path, columns)).unwrap_or_else(|panic| {
+pub(in crate::dataset) fn read(
+    path: &Path,
+    wanted: Wanted,
+    names: &ColumnNames,
+) -> Result<Table, DatasetError> {
+    std::panic::catch_unwind(|| decode(path, wanted, names)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().map(|text| text.to_string());
         let reason = text.or_else(|| panic.downcast_ref::<String>().cloned());
         let reason = reason.unwrap_or_else(|| "the Parquet decoder panicked".to_owned());
@@ -36,7 +40,7 @@ pub(in crate::dataset) fn read(path: &Path, columns: Columns) -> Result<Table, D
     })
 }
 
-fn decode(path: &Path, columns: Columns) -> Result<Table, DatasetError> {
+fn decode(path: &Path, wanted: Wanted, names: &ColumnNames) -> Result<Table, DatasetError> {
     let mapped = map_file(path)?;
     let bytes = mapped.bytes();
     check_magic(path, bytes)?;
@@ -48,19 +52,15 @@ fn decode(path: &Path, columns: Columns) -> Result<Table, DatasetError> {
     let metadata = reader.metadata().file_metadata();
     let announced = check_rows(path, u64::try_from(metadata.num_rows()).unwrap_or(0))?;
     let fields = fields(metadata.schema_descr());
-    check_names(path, &fields, columns)?;
-    let is_wanted = |field: &&Field| match columns {
-        Columns::Embedding => field.name == EMBEDDING,
-        Columns::All => true,
-        Columns::AllButEmbedding => field.name != EMBEDDING,
-    };
-    let found = fields.iter().filter(is_wanted).count();
+    check_names(path, &fields, wanted, names)?;
+    let roles = || fields.iter().filter_map(|field| Some((field, wanted.role(&field.name, names)?)));
+    let found = roles().count();
     if found > MAX_COLUMNS {
         return Err(DatasetError::TooManyColumns { path: path.to_owned(), most: MAX_COLUMNS, found });
     }
-    let wanted = fields.iter().filter(is_wanted);
     let reserve = Reserve { rows: announced, bytes: bytes.len().saturating_mul(2) };
-    let mut columns = wanted.map(|field| Column::new(path, field, reserve)).collect::<Result<Vec<_>, _>>()?;
+    let column = |(field, role)| Column::new(path, field, role, reserve);
+    let mut columns = roles().map(column).collect::<Result<Vec<_>, _>>()?;
 
     let mut rows = 0;
     for group in 0..reader.num_row_groups() {
@@ -71,9 +71,7 @@ fn decode(path: &Path, columns: Columns) -> Result<Table, DatasetError> {
             total => check_rows(path, total)?,
         };
         for column in &mut columns {
-            let is_unsupported =
-                matches!(column.decoded, DecodedColumn::Attribute(ColumnValues::Unsupported { .. }));
-            let Some(leaf) = column.field.leaf.filter(|_| !is_unsupported) else { continue };
+            let Some(leaf) = column.field.leaf else { continue };
             let name = &column.field.name;
             let chunk =
                 Chunk { path, name, leaf, first_row: rows, rows: total - rows, expansion: &expansion };
@@ -89,16 +87,13 @@ fn decode(path: &Path, columns: Columns) -> Result<Table, DatasetError> {
     }
     check_rows(path, rows as u64)?;
 
-    let mut table = Table { rows, embeddings: None, ids: None, attributes: Vec::new() };
+    let names = fields.iter().map(|field| field.name.clone()).collect();
+    let mut table = Table { rows, names, embeddings: None, ids: None, attributes: Vec::new() };
     for column in columns {
         match column.decoded {
             DecodedColumn::Embeddings(embeddings) => table.embeddings = embeddings.finish(),
             DecodedColumn::Ids(ids) => table.ids = Some(ids),
-            DecodedColumn::Attribute(mut values) => {
-                // A column that is not decoded has rows all the same.
-                if let ColumnValues::Unsupported { rows: found, .. } = &mut values {
-                    *found = rows;
-                }
+            DecodedColumn::Attribute(values) => {
                 table.attributes.push(AttributeColumn { name: column.field.name.clone(), values });
             }
         }
@@ -115,39 +110,36 @@ struct Column<'a> {
 /// The rows of a column that were decoded until now.
 enum DecodedColumn {
     Embeddings(EmbeddingColumn),
-    Ids(Vec<VideoId>),
+    Ids(Ids),
     Attribute(ColumnValues),
 }
 
 impl<'a> Column<'a> {
-    fn new(path: &Path, field: &'a Field, reserve: Reserve) -> Result<Self, DatasetError> {
-        let unexpected = |name, expected| DatasetError::ColumnType {
+    fn new(path: &Path, field: &'a Field, role: Role, reserve: Reserve) -> Result<Self, DatasetError> {
+        let unexpected = |expected| DatasetError::ColumnType {
             path: path.to_owned(),
-            name,
+            name: field.name.clone(),
             expected,
             found: field.text.clone(),
         };
-        let decoded = match field.name.as_str() {
-            EMBEDDING => {
-                let leaf = field.leaf.filter(is_embedding);
-                let column = leaf.and_then(|leaf| EmbeddingColumn::new(leaf.element, reserve));
-                let expected = "lists of f32 or f16";
-                DecodedColumn::Embeddings(column.ok_or_else(|| unexpected(EMBEDDING, expected))?)
+        let unsupported = || DatasetError::UnsupportedColumn {
+            path: path.to_owned(),
+            name: field.name.clone(),
+            found: field.text.clone(),
+        };
+        let leaf = field.leaf.as_ref();
+        let decoded = match role {
+            Role::Embeddings => {
+                let leaf = leaf.filter(|leaf| is_embedding(leaf));
+                let leaf = leaf.ok_or_else(|| unexpected("lists of f32, f64, f16, i8 or u8"))?;
+                DecodedColumn::Embeddings(EmbeddingColumn::new(leaf.element, reserve))
             }
-            ID => {
-                let is_id = |leaf: &Leaf| {
-                    let element = leaf.element;
-                    leaf.empty_list.is_none()
-                        && matches!(element, Element::Signed(64) | Element::Unsigned(64))
-                };
-                field.leaf.filter(is_id).ok_or_else(|| unexpected(ID, "u64 or i64"))?;
-                DecodedColumn::Ids(Vec::new())
+            Role::Ids => {
+                let leaf = leaf.filter(|leaf| is_id(leaf));
+                let leaf = leaf.ok_or_else(|| unexpected("integers, text or UUIDs"))?;
+                DecodedColumn::Ids(empty_ids(leaf.element))
             }
-            _ => {
-                let values = field.leaf.as_ref().and_then(empty_column);
-                let unsupported = || ColumnValues::Unsupported { found: field.text.clone(), rows: 0 };
-                DecodedColumn::Attribute(values.unwrap_or_else(unsupported))
-            }
+            Role::Attribute => DecodedColumn::Attribute(leaf.and_then(empty_column).ok_or_else(unsupported)?),
         };
         Ok(Self { field, decoded })
     }
@@ -167,17 +159,23 @@ fn check_magic(path: &Path, bytes: &[u8]) -> Result<(), DatasetError> {
     })
 }
 
-fn check_names(path: &Path, fields: &[Field], columns: Columns) -> Result<(), DatasetError> {
-    let names: Vec<&String> = fields.iter().map(|field| &field.name).collect();
+fn check_names(
+    path: &Path,
+    fields: &[Field],
+    wanted: Wanted,
+    names: &ColumnNames,
+) -> Result<(), DatasetError> {
+    let found: Vec<&String> = fields.iter().map(|field| &field.name).collect();
     // Names can be chosen to collide in a hash set without a seed.
     let mut seen = BTreeSet::new();
-    if let Some(name) = names.iter().find(|name| !seen.insert(**name)) {
+    if let Some(name) = found.iter().find(|name| !seen.insert(**name)) {
         let name = (*name).clone();
         return Err(DatasetError::DuplicateColumn { path: path.to_owned(), name, first: path.to_owned() });
     }
-    if columns != Columns::AllButEmbedding && !names.iter().any(|name| *name == EMBEDDING) {
-        let found = names.into_iter().cloned().collect();
-        return Err(DatasetError::MissingColumn { path: path.to_owned(), name: EMBEDDING, found });
+    let name = names.embedding();
+    if wanted != Wanted::AllButEmbeddings && !found.iter().any(|found| *found == name) {
+        let (name, found) = (name.to_owned(), found.into_iter().cloned().collect());
+        return Err(DatasetError::MissingColumn { path: path.to_owned(), name, found });
     }
     Ok(())
 }

@@ -92,7 +92,8 @@ impl<'a> Expansion<'a> {
     ) -> Result<(), DatasetError> {
         let (start, length) = chunk.byte_range();
         let end = start.saturating_add(length).min(file.len() as u64) as usize;
-        let is_object = leaf.empty_list.is_some() && matches!(leaf.element, Element::Text | Element::F16);
+        let is_object =
+            leaf.empty_list.is_some() && matches!(leaf.element, Element::Text | Element::Uuid | Element::F16);
         let value_bytes = if is_object { OBJECT_BYTES } else { VALUE_BYTES };
         let mut at = start as usize;
         while at < end {

@@ -138,6 +138,11 @@ impl<'a, T: DataType> Batches<'a, T> {
         Self { chunk, reader, batch_rows, read: 0, rows: 0, definition, repetition }
     }
 
+    /// The chunk that is read.
+    pub(super) fn chunk(&self) -> &Chunk<'a> {
+        &self.chunk
+    }
+
     /// Reads the next batch, and appends its values that are not null to `values`. Returns `false` after the last row.
     ///
     /// # Errors

@@ -54,6 +54,11 @@ pub(super) enum Element {
     F32,
     F64,
     Text,
+    /// 16 bytes.
+    Uuid,
+    /// Bytes, or 16 bytes that nothing says are a UUID: an id, but no attribute.
+    Bytes,
+    SixteenBytes,
     /// Days since 1970.
     Date,
     /// Time since 1970.
@@ -81,7 +86,8 @@ pub(super) fn fields(schema: &SchemaDescriptor) -> Vec<Field> {
             _ => None,
         };
         // A list of booleans, say, is not read either.
-        let leaf = leaf.filter(|leaf| is_embedding(leaf) || empty_column(leaf).is_some());
+        let is_read = |leaf: &Leaf| is_embedding(leaf) || is_id(leaf) || empty_column(leaf).is_some();
+        let leaf = leaf.filter(is_read);
         Field { name: root.name().to_owned(), leaf, text: text(root) }
     };
     roots.iter().zip(leaves).map(field).collect()
@@ -89,7 +95,15 @@ pub(super) fn fields(schema: &SchemaDescriptor) -> Vec<Field> {
 
 /// Whether the leaf has lists of components.
 pub(super) fn is_embedding(leaf: &Leaf) -> bool {
-    leaf.empty_list.is_some() && matches!(leaf.element, Element::F16 | Element::F32)
+    use Element::*;
+    leaf.empty_list.is_some() && matches!(leaf.element, F16 | F32 | F64 | Signed(8) | Unsigned(8))
+}
+
+/// Whether the leaf has one id per row.
+pub(super) fn is_id(leaf: &Leaf) -> bool {
+    use Element::*;
+    leaf.empty_list.is_none()
+        && matches!(leaf.element, Signed(_) | Unsigned(_) | Text | Uuid | Bytes | SixteenBytes)
 }
 
 /// Returns an attribute column without rows of the type that the values of `leaf` are stored as; `None` for a type
@@ -97,7 +111,7 @@ pub(super) fn is_embedding(leaf: &Leaf) -> bool {
 pub(super) fn empty_column(leaf: &Leaf) -> Option<ColumnValues> {
     use Element::*;
     Some(match (leaf.empty_list, leaf.element) {
-        (None, Null | Text) => ColumnValues::Keyword(Keywords::default()),
+        (None, Null | Text | Uuid) => ColumnValues::Keyword(Keywords::default()),
         (None, Bool) => ColumnValues::Bool(Numbers::default()),
         (None, Unsigned(64)) => ColumnValues::Uint64(Numbers::default()),
         (None, Signed(_) | Unsigned(_)) => ColumnValues::Int64(Numbers::default()),
@@ -106,7 +120,7 @@ pub(super) fn empty_column(leaf: &Leaf) -> Option<ColumnValues> {
         (Some(_), Null | Text | Signed(_) | Unsigned(_)) => {
             ColumnValues::KeywordList(KeywordLists::default())
         }
-        (Some(_), _) => return None,
+        (None, Bytes | SixteenBytes) | (Some(_), _) => return None,
     })
 }
 
@@ -161,17 +175,21 @@ fn element(of: &Type) -> Option<Element> {
         Physical::BYTE_ARRAY => match (logical, converted) {
             (Some(LogicalType::String | LogicalType::Json), _)
             | (None, ConvertedType::UTF8 | ConvertedType::JSON) => Some(Element::Text),
+            (None, ConvertedType::NONE) => Some(Element::Bytes),
             _ => None,
         },
-        Physical::FIXED_LEN_BYTE_ARRAY => {
-            let is_half = logical == Some(&LogicalType::Float16) && is_of_two_bytes(of);
-            is_half.then_some(Element::F16)
-        }
+        Physical::FIXED_LEN_BYTE_ARRAY => match (logical, length(of)) {
+            (Some(LogicalType::Float16), 2) => Some(Element::F16),
+            (Some(LogicalType::Uuid), 16) => Some(Element::Uuid),
+            (None, 16) if converted == ConvertedType::NONE => Some(Element::SixteenBytes),
+            _ => None,
+        },
     }
 }
 
-fn is_of_two_bytes(of: &Type) -> bool {
-    matches!(of, Type::PrimitiveType { type_length: 2, .. })
+/// Bytes of a value of a type of fixed length.
+fn length(of: &Type) -> i32 {
+    if let Type::PrimitiveType { type_length, .. } = of { *type_length } else { 0 }
 }
 
 fn element_of_int32(logical: Option<&LogicalType>, converted: ConvertedType) -> Option<Element> {

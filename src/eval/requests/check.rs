@@ -158,9 +158,9 @@ mod tests {
         let params = SynthParams { videos: 100, dim: 4, users: 10, seed: 1 };
         let files = synth(params, dir, |_| {}).unwrap();
         let dataset = DatasetFiles {
-            embeddings: files.videos,
+            embeddings: vec![files.videos],
             ids: Some(files.video_ids),
-            attributes: Some(files.attributes),
+            attributes: vec![files.attributes],
         };
         let dataset = Dataset::open(&dataset, Metric::InnerProduct).unwrap();
         let params = BuildParams::new(Metric::InnerProduct, 4, 16).unwrap();

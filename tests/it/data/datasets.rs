@@ -16,7 +16,10 @@ fn open_beside(
     attributes: Option<PathBuf>,
 ) -> Result<Dataset, DatasetError> {
     let embeddings = folder.file("a.fbin", fbin(3, 4, &flat()));
-    Dataset::open(&DatasetFiles { embeddings, ids, attributes }, Metric::InnerProduct)
+    Dataset::open(
+        &DatasetFiles { embeddings: vec![embeddings], ids, attributes: attributes.into_iter().collect() },
+        Metric::InnerProduct,
+    )
 }
 
 #[test]
@@ -53,7 +56,8 @@ fn ids_of_two_files_agree_row_by_row() {
         IdMismatch { path: attributes, other: ids.clone(), row: 2, expected: expected, found: VideoId(21) }
     );
     let embeddings = folder.parquet("b.parquet", &[video_ids([30, 11, 20]), three_rows()]);
-    let files = DatasetFiles { embeddings: embeddings.clone(), ids: Some(ids.clone()), attributes: None };
+    let files =
+        DatasetFiles { embeddings: vec![embeddings.clone()], ids: Some(ids.clone()), attributes: Vec::new() };
     assert_refused!(
         Dataset::open(&files, Metric::L2),
         IdMismatch { path: ids, other: embeddings, row: 1, expected: VideoId(11), found: VideoId(10) }
@@ -91,8 +95,11 @@ fn refuses_attributes_given_twice_or_not_as_parquet() {
     let folder = Folder::new();
     let embeddings = folder.parquet("a.parquet", &[three_rows(), numbers("views", [1, 2, 3])]);
     let attributes = folder.parquet("b.parquet", &[numbers("age", [1, 2, 3]), numbers("views", [1, 2, 3])]);
-    let files =
-        DatasetFiles { embeddings: embeddings.clone(), ids: None, attributes: Some(attributes.clone()) };
+    let files = DatasetFiles {
+        embeddings: vec![embeddings.clone()],
+        ids: None,
+        attributes: vec![attributes.clone()],
+    };
     assert_refused!(
         Dataset::open(&files, Metric::L2),
         DuplicateColumn { path: attributes, name: "views", first: embeddings }
@@ -113,7 +120,7 @@ fn refuses_attributes_given_twice_or_not_as_parquet() {
 fn a_catalog_with_a_nan_is_refused() {
     let folder = Folder::new();
     let embeddings = folder.file("a.fbin", fbin(2, 2, &[1.0, 0.0, 0.0, f32::NAN]));
-    let files = DatasetFiles { embeddings, ..Default::default() };
+    let files = DatasetFiles::of(embeddings);
     assert_refused!(Dataset::open(&files, Metric::InnerProduct), NotFinite { row: 1, column: 1 });
 }
 
@@ -121,11 +128,11 @@ fn a_catalog_with_a_nan_is_refused() {
 fn a_real_catalog_is_the_same_from_parquet_and_npy() {
     let Some(data) = crate::harness::indexes::shared_data() else { return };
     let videos = data.join("videos");
-    let from_parquet = DatasetFiles { embeddings: videos.join("videos.parquet"), ..Default::default() };
+    let from_parquet = DatasetFiles::of(videos.join("videos.parquet"));
     let from_npy = DatasetFiles {
-        embeddings: videos.join("videos.f16.npy"),
+        embeddings: vec![videos.join("videos.f16.npy")],
         ids: Some(videos.join("video_ids.npy")),
-        attributes: Some(videos.join("videos.parquet")),
+        attributes: vec![videos.join("videos.parquet")],
     };
     let from_parquet = Dataset::open(&from_parquet, Metric::Cosine).unwrap_or_else(|error| panic!("{error}"));
     let from_npy = Dataset::open(&from_npy, Metric::Cosine).unwrap_or_else(|error| panic!("{error}"));

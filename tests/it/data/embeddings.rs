@@ -94,8 +94,8 @@ fn fvecs_is_strided_and_npy_contiguous() {
 
 #[test]
 fn refuses_unknown_extensions_with_the_accepted_ones() {
-    for (name, extension) in [("a.f16bin", "f16bin"), ("a", "")] {
-        let accepted = ".npy, .fvecs, .fbin or .parquet";
+    for (name, extension) in [("a.npz", "npz"), ("a", "")] {
+        let accepted = ".npy, .fvecs, .bvecs, .fbin, .f16bin, .i8bin, .u8bin, .parquet, .jsonl or .ndjson";
         assert_refused!(
             Embeddings::open(Path::new(name)),
             UnknownExtension { found: extension, accepted: accepted, path: PathBuf::from(name) }
@@ -206,15 +206,13 @@ fn refuses_shapes_no_index_holds() {
 }
 
 #[test]
-fn refuses_npy_of_other_orders_and_types() {
+fn refuses_npy_of_other_types() {
     let folder = Folder::new();
     let data = bytemuck::cast_slice(ROWS.as_flattened());
     let open = |descr, fortran| Embeddings::open(&folder.file("a.npy", npy(descr, fortran, "(3, 4)", data)));
-    assert_refused!(open("<f4", "True"), FortranOrder {});
-    assert_refused!(open(">f4", "False"), BigEndian { found: "'>f4'", expected: "'<f4' or '<f2'" });
-    for descr in ["<f8", "<i4", "|u1", "<c8", "|S4"] {
-        let found = format!("'{descr}'");
-        assert_refused!(open(descr, "False"), UnsupportedType { found: found, expected: "'<f4' or '<f2'" });
+    for descr in ["<i4", "<i8", "<c8", "|S4", "<U1", "|V4", "<M8[s]", "|b1"] {
+        let (expected, found) = ("f32, f16, f64, bf16 ('V2'), i8 or u8", format!("'{descr}'"));
+        assert_refused!(open(descr, "False"), UnsupportedType { found: found, expected: expected });
     }
 }
 
@@ -290,7 +288,7 @@ fn names_the_first_component_that_is_not_finite() {
 fn zero_rows_are_refused_under_cosine_only() {
     let folder = Folder::new();
     let embeddings = folder.file("a.fbin", fbin(3, 2, &[1.0, 0.0, 0.0, -0.0, 0.0, 0.0]));
-    let files = DatasetFiles { embeddings, ..Default::default() };
+    let files = DatasetFiles::of(embeddings);
     assert_refused!(Dataset::open(&files, Metric::Cosine), ZeroRow { row: 1 });
     Dataset::open(&files, Metric::InnerProduct).expect("a zero row has an inner product");
     Dataset::open(&files, Metric::L2).expect("a zero row has a distance");

@@ -54,8 +54,8 @@ fn open_by_every_reader(folder: &Folder, extension: &str, bytes: &[u8]) {
     let _ = read_ids(&path);
     let _ = Neighbors::open(&path);
     if extension == "parquet" {
-        let attributes = Some(path.clone());
-        let files = DatasetFiles { embeddings: path, ids: None, attributes };
+        let attributes = vec![path.clone()];
+        let files = DatasetFiles { embeddings: vec![path], ids: None, attributes };
         let _ = Dataset::open(&files, Metric::Cosine);
     }
 }
@@ -78,7 +78,7 @@ fn parquet_files_that_expand_without_bound_are_refused() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parquet");
     for name in ["one_word", "one_list", "one_row", "one_page"] {
         let path = fixtures.join(format!("{name}.parquet"));
-        let files = DatasetFiles { embeddings: path.clone(), ids: None, attributes: None };
+        let files = DatasetFiles::of(path.clone());
         let error = Dataset::open(&files, Metric::L2).unwrap_err();
         assert!(matches!(&error, DatasetError::Expands { path: found, .. } if *found == path), "{error}");
     }
@@ -228,7 +228,7 @@ fn more_columns_than_an_index_stores_are_refused_with_the_name_of_the_file() {
     let column = |at: usize| numbers(&format!("c{at}"), [1, 2, 3]);
     let columns: Vec<_> = [three_rows()].into_iter().chain((0..8_000).map(column)).collect();
     let path = folder.parquet("wide.parquet", &columns);
-    let files = DatasetFiles { embeddings: path.clone(), ids: None, attributes: None };
+    let files = DatasetFiles::of(path.clone());
     let error = Dataset::open(&files, Metric::L2).unwrap_err();
     let expected = format!("{}: expected at most 8000 columns, found 8001", path.display());
     assert_eq!(error.to_string(), expected);

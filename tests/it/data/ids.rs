@@ -1,7 +1,7 @@
 //! Ids from `.npy` and text.
 
 use shortlist::base::id::VideoId;
-use shortlist::dataset::{DatasetError, read_id_list, read_ids, write_npy};
+use shortlist::dataset::{DatasetError, Ids, read_id_list, read_ids, write_npy};
 
 use crate::harness::files::{Folder, assert_refused, npy, npy_with_text};
 
@@ -26,7 +26,8 @@ fn ids_are_read_from_npy_and_text() {
         folder.file("b.txt", format!("{}\r\n{}\r\n{}\r\n\r\n", ids[0], ids[1], ids[2])),
     ];
     for path in files {
-        assert_eq!(read_ids(&path).unwrap_or_else(|error| panic!("{error}")), expected, "{}", path.display());
+        let found = read_ids(&path).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(found, Ids::Numbers(expected.to_vec()), "{}", path.display());
     }
 }
 
@@ -48,7 +49,9 @@ fn refuses_ids_that_are_none() {
     assert_refused!(open("<i8", "(2,)", &[4, -1]), NegativeId { row: 1, found: -1 });
     assert_refused!(
         open("<f8", "(2,)", &[4, 1]),
-        UnsupportedType { expected: "'<u8' or '<i8'", found: "'<f8'" }
+        UnsupportedType {
+            expected: "integers of 4 or 8 bytes, or text ('<U…' or '|S…')", found: "'<f8'"
+        }
     );
     assert_refused!(open("<u8", "(1, 2)", &[4, 1]), WrongShape { expected: 1, found: [1, 2] });
     assert_refused!(open("<u8", "(3,)", &[4, 1]), Truncated {});

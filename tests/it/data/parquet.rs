@@ -6,12 +6,11 @@ use std::path::Path;
 use half::f16;
 use parquet::basic::{LogicalType, TimeUnit, Type as Physical};
 use parquet::file::properties::WriterProperties;
-use shortlist::attributes::check;
 use shortlist::base::id::VideoId;
 use shortlist::base::metric::Metric;
 use shortlist::dataset::{
-    AttributeColumn, ColumnValues, Dataset, DatasetError, DatasetFiles, EXPIRES_AT, Embeddings, NEVER,
-    write_npy,
+    AttributeColumn, ColumnValues, Dataset, DatasetError, DatasetFiles, DatasetOptions, EXPIRES_AT,
+    Embeddings, NEVER, write_npy,
 };
 
 use crate::harness::files::{Folder, ROWS, assert_refused, numbers, rows_of, three_rows, video_ids};
@@ -33,8 +32,7 @@ fn parquet_brings_ids_and_attributes() {
             values("title", text(), titles),
         ],
     );
-    let dataset =
-        Dataset::open(&DatasetFiles { embeddings, ..Default::default() }, Metric::Cosine).expect("opened");
+    let dataset = Dataset::open(&DatasetFiles::of(embeddings), Metric::Cosine).expect("opened");
     assert_eq!(dataset.ids, [5, u64::MAX, 0].map(VideoId));
     assert_eq!(rows_of(&dataset.embeddings), ROWS);
     let column = |name: &str, values| AttributeColumn { name: name.to_owned(), values };
@@ -58,8 +56,8 @@ fn a_column_of_times_named_for_it_is_when_videos_expire() {
         (dates, Some(vec![86_400_000_000, 0, 2 * 86_400_000_000])),
         (numbers(EXPIRES_AT, [1, 2, 3]), None),
     ] {
-        let attributes = Some(folder.parquet("attributes.parquet", &[column]));
-        let files = DatasetFiles { embeddings: embeddings.clone(), ids: None, attributes };
+        let attributes = vec![folder.parquet("attributes.parquet", &[column])];
+        let files = DatasetFiles { embeddings: vec![embeddings.clone()], ids: None, attributes };
         let dataset = Dataset::open(&files, Metric::L2).unwrap();
         assert_eq!(dataset.expires_at, expected);
         assert_eq!(dataset.attributes[0].name, EXPIRES_AT, "it is an attribute as well");
@@ -71,19 +69,30 @@ fn signed_parquet_ids_are_read_and_negative_ones_refused() {
     let folder = Folder::new();
     let open = |ids: Column| {
         let embeddings = folder.parquet("a.parquet", &[ids, three_rows()]);
-        Dataset::open(&DatasetFiles { embeddings, ..Default::default() }, Metric::L2)
+        Dataset::open(&DatasetFiles::of(embeddings), Metric::L2)
     };
     let signed = |of| open(numbers("video_id", of));
     assert_eq!(signed([3, 0, i64::MAX]).expect("opened").ids, [3, 0, i64::MAX as u64].map(VideoId));
     assert_refused!(signed([3, 0, -7]), NegativeId { row: 2, found: -7 });
     let nulls = values("video_id", integer(64, false), [Some(1u64), Some(2), None]);
     assert_refused!(open(nulls), NullValue { row: 2, name: "video_id" });
-    let words = values("video_id", text(), ["1", "2", "3"].map(Some));
-    let found = "OPTIONAL BYTE_ARRAY video_id (STRING)";
-    assert_refused!(open(words), ColumnType { name: "video_id", expected: "u64 or i64", found: found });
-    let narrow = values("video_id", integer(32, false), [1, 2, 3].map(Some));
-    let found = "OPTIONAL INT32 video_id (INTEGER(32,false))";
-    assert_refused!(open(narrow), ColumnType { name: "video_id", found: found });
+    let doubles = values("video_id", double(), [1.0, 2.0, 3.0].map(Some));
+    let (expected, found) = ("integers, text or UUIDs", "OPTIONAL DOUBLE video_id");
+    assert_refused!(open(doubles), ColumnType { name: "video_id", expected: expected, found: found });
+    for (bits, is_signed, of) in [(8, true, -1), (16, true, -1), (32, true, -1)] {
+        let narrow = values("video_id", integer(bits, is_signed), [1, of, 3].map(Some));
+        assert_refused!(open(narrow), NegativeId { row: 1, found: -1 });
+    }
+    for (bits, is_signed, largest) in [
+        (8, true, 127),
+        (8, false, 255),
+        (16, false, 65_535),
+        (32, true, i32::MAX as u64),
+        (32, false, u32::MAX.into()),
+    ] {
+        let narrow = values("video_id", integer(bits, is_signed), [1, largest as i64 as i32, 3].map(Some));
+        assert_eq!(open(narrow).expect("opened").ids, [1, largest, 3].map(VideoId));
+    }
     let list = lists("video_id", int64(), [1i64, 2, 3].map(|id| Some([Some(id)])));
     assert_refused!(open(list), ColumnType { name: "video_id" });
     assert_refused!(open(video_ids([4, 9, 4])), DuplicateId { id: VideoId(4), first: 0, second: 2 });
@@ -105,7 +114,10 @@ fn refuses_parquet_embeddings_with_nulls_or_of_other_types() {
     let found = "OPTIONAL DOUBLE embedding";
     assert_refused!(open(doubles), ColumnType { name: "embedding", found: found });
     let integers = lists("embedding", int64(), [Some([Some(1i64)])]);
-    assert_refused!(open(integers), ColumnType { name: "embedding", expected: "lists of f32 or f16" });
+    assert_refused!(
+        open(integers),
+        ColumnType { name: "embedding", expected: "lists of f32, f64, f16, i8 or u8" }
+    );
 
     let vector = Column { name: "vector".to_owned(), ..three_rows() };
     let path = folder.parquet("b.parquet", &[vector, numbers("views", [1, 2, 3])]);
@@ -147,7 +159,7 @@ fn columns_that_are_not_wanted_are_not_decoded() {
     at.into_iter().for_each(|at| bytes[at + 1] = b'?');
     let path = folder.file("b.parquet", bytes);
     assert_eq!(rows_of(&Embeddings::open(&path).expect("titles are not read")), ROWS);
-    let files = DatasetFiles { embeddings: path, ..Default::default() };
+    let files = DatasetFiles::of(path);
     let error = Dataset::open(&files, Metric::L2).unwrap_err().to_string();
     assert!(error.contains("corrupt: column \"title\": row 0: expected UTF-8 text"), "{error}");
 }
@@ -165,10 +177,21 @@ fn refuses_corrupt_parquet() {
 
 /// The attribute columns of a file, which has no embeddings.
 fn attributes(folder: &Folder, path: &Path) -> Vec<AttributeColumn> {
+    open_attributes(folder, path, &[]).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// As [`attributes`], without the skipped ones.
+fn open_attributes(
+    folder: &Folder,
+    path: &Path,
+    skipped: &[&str],
+) -> Result<Vec<AttributeColumn>, DatasetError> {
     let embeddings = folder.path("rows.npy");
     write_npy(&embeddings, &[3, 4], ROWS.as_flattened()).unwrap();
-    let files = DatasetFiles { embeddings, ids: None, attributes: Some(path.to_owned()) };
-    Dataset::open(&files, Metric::L2).unwrap_or_else(|error| panic!("{error}")).attributes
+    let files = DatasetFiles { embeddings: vec![embeddings], ids: None, attributes: vec![path.to_owned()] };
+    let mut options = DatasetOptions::new(Metric::L2);
+    options.columns.skipped = skipped.iter().map(|name| (*name).to_owned()).collect();
+    Dataset::read(&files, &options).map(|(dataset, _)| dataset.attributes)
 }
 
 /// The values of one column of three rows.
@@ -296,11 +319,12 @@ fn other_types_are_refused_as_attributes_with_their_name_and_type() {
             "OPTIONAL group a (LIST) { REPEATED BOOLEAN array; }",
         ),
     ] {
-        let values = read(column);
-        assert_eq!(values, ColumnValues::Unsupported { found: found.to_owned(), rows: 3 });
-        let column = AttributeColumn { name: "a".to_owned(), values };
-        let error = check(&column).unwrap_err().to_string();
-        assert!(error.starts_with(&format!("attribute \"a\": type {found} is not supported: ")), "{error}");
+        let folder = Folder::new();
+        let path = folder.parquet("a.parquet", &[column]);
+        let error = open_attributes(&folder, &path, &[]).unwrap_err().to_string();
+        let expected = format!("{}: column \"a\": type {found} is not supported: ", path.display());
+        assert!(error.starts_with(&expected), "{error}");
+        assert_eq!(open_attributes(&folder, &path, &["a"]).unwrap(), []);
     }
 }
 
@@ -338,16 +362,21 @@ fn structs_and_maps_are_refused_as_attributes() {
     group.close().unwrap();
     writer.close().unwrap();
 
-    for column in attributes(&folder, &path) {
-        match (column.name.as_str(), &column.values) {
-            ("keys", ColumnValues::KeywordList(lists)) => {
-                assert_eq!(lists.get(1).map(|words| words.collect::<Vec<_>>()), Some(vec!["8"]));
-            }
-            ("keys", other) => panic!("keys alone are a list, found {other:?}"),
-            (name, ColumnValues::Unsupported { found, rows: 3 }) => {
+    let refused = ["point", "single", "price", "counts", "boxed", "deep"];
+    for name in refused {
+        let others: Vec<&str> = refused.into_iter().filter(|other| *other != name).collect();
+        match open_attributes(&folder, &path, &others) {
+            Err(DatasetError::UnsupportedColumn { name: column, found, .. }) => {
+                assert_eq!(column, name);
                 assert!(found.contains(&format!(" {name} ")), "{found}");
             }
-            (name, other) => panic!("{name}: {other:?}"),
+            other => panic!("{name}: {other:?}"),
         }
     }
+    let columns = open_attributes(&folder, &path, &refused).unwrap();
+    let [AttributeColumn { name, values: ColumnValues::KeywordList(lists) }] = &columns[..] else {
+        panic!("keys alone are a list, found {columns:?}")
+    };
+    assert_eq!(name, "keys");
+    assert_eq!(lists.get(1).map(|words| words.collect::<Vec<_>>()), Some(vec!["8"]));
 }

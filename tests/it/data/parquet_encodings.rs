@@ -195,7 +195,7 @@ proptest! {
         let path = folder.path("a.parquet");
         write(&path, &columns, group, properties);
 
-        let files = DatasetFiles { embeddings: path.clone(), ..Default::default() };
+        let files = DatasetFiles::of(path.clone());
         let dataset = Dataset::open(&files, Metric::L2).unwrap_or_else(|error| panic!("{error}"));
         prop_assert_eq!(rows_of(&dataset.embeddings), expected_rows.clone());
         prop_assert_eq!(rows_of(&Embeddings::open(&path).unwrap()), expected_rows);

@@ -155,8 +155,8 @@ fn near_topics_score_better_than_far_ones() {
 fn a_fifth_of_a_small_catalog_is_excluded() {
     let data = TestDataset::new(300, 4);
     let known: HashSet<_> =
-        shortlist::dataset::read_ids(&data.files.video_ids).unwrap().into_iter().collect();
-    let excluded = shortlist::dataset::read_ids(&data.files.excluded).unwrap();
+        shortlist::dataset::read_id_list(&data.files.video_ids).unwrap().into_iter().collect();
+    let excluded = shortlist::dataset::read_id_list(&data.files.excluded).unwrap();
     let distinct: HashSet<_> = excluded.iter().copied().collect();
     assert_eq!((excluded.len(), distinct.len()), (60, 60));
     assert!(distinct.is_subset(&known));

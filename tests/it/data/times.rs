@@ -93,7 +93,7 @@ impl Encoding {
 }
 
 fn open(path: &Path) -> Result<Dataset, DatasetError> {
-    Dataset::open(&DatasetFiles { embeddings: path.to_owned(), ..Default::default() }, Metric::L2)
+    Dataset::open(&DatasetFiles::of(path.to_owned()), Metric::L2)
 }
 
 /// Near the borders of the range, of 32 and 64 bits of any unit, and of `jiff::Timestamp`; else anywhere.

@@ -49,9 +49,9 @@ impl TestDataset {
 
     pub fn files(&self) -> DatasetFiles {
         DatasetFiles {
-            embeddings: self.files.videos.clone(),
+            embeddings: vec![self.files.videos.clone()],
             ids: Some(self.files.video_ids.clone()),
-            attributes: Some(self.files.attributes.clone()),
+            attributes: vec![self.files.attributes.clone()],
         }
     }
 
@@ -64,7 +64,7 @@ impl TestDataset {
 pub fn dataset_of(dir: &Path, rows: &[f32], dim: usize, metric: Metric) -> Dataset {
     let path = dir.join("rows.npy");
     write_npy(&path, &[rows.len() / dim, dim], rows).unwrap();
-    Dataset::open(&DatasetFiles { embeddings: path, ids: None, attributes: None }, metric).unwrap()
+    Dataset::open(&DatasetFiles::of(path), metric).unwrap()
 }
 
 /// Builds into `dir` and opens the published generation.

@@ -58,7 +58,7 @@ fn half_precision_rows_are_kept_as_they_are() {
     let rows: Vec<half::f16> = random_rows(500, 16, 1).into_iter().map(half::f16::from_f32).collect();
     let path = folder.path().join("rows.npy");
     write_npy(&path, &[500, 16], &rows).unwrap();
-    let files = DatasetFiles { embeddings: path, ids: None, attributes: None };
+    let files = DatasetFiles::of(path);
     let dataset = Dataset::open(&files, Metric::L2).unwrap();
     let index = build_index(&dataset, &params(Metric::L2, Builder::Native), &folder.path().join("index"));
     verify(&index).unwrap();
@@ -411,11 +411,11 @@ fn real_videos_are_found_from_parquet_and_npy_alike() {
     let folder = tempfile::tempdir().unwrap();
     let queries = Embeddings::open(&videos.join("viewers.npy")).unwrap();
     let truth = Neighbors::open(&videos.join("viewers.ground_truth.npy")).unwrap();
-    let parquet = DatasetFiles { embeddings: videos.join("videos.parquet"), ids: None, attributes: None };
+    let parquet = DatasetFiles::of(videos.join("videos.parquet"));
     let npy = DatasetFiles {
-        embeddings: videos.join("videos.f16.npy"),
+        embeddings: vec![videos.join("videos.f16.npy")],
         ids: Some(videos.join("video_ids.npy")),
-        attributes: None,
+        attributes: Vec::new(),
     };
     let params = BuildParams::new(Metric::InnerProduct, 16, 200).unwrap();
     let mut indexes: Vec<Index> = Vec::new();

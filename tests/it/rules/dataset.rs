@@ -88,12 +88,12 @@ impl RuledDataset {
         let now = Timestamp::now();
         let videos: Vec<Video> = raw.iter().map(|row| video(&shape, row, now, random)).collect();
         let files = DatasetFiles {
-            embeddings: folder.path().join("rows.npy"),
+            embeddings: vec![folder.path().join("rows.npy")],
             ids: None,
-            attributes: Some(folder.path().join("attributes.parquet")),
+            attributes: vec![folder.path().join("attributes.parquet")],
         };
-        write_rows(&files.embeddings, &shape, &raw);
-        write_attributes(files.attributes.as_deref().unwrap(), &videos);
+        write_rows(&files.embeddings[0], &shape, &raw);
+        write_attributes(&files.attributes[0], &videos);
         let dataset = Dataset::open(&files, shape.metric).unwrap();
         let params = BuildParams::new(shape.metric, 12, 80).unwrap().with_codes(shape.codes).unwrap();
         let dir = folder.path().join("index");

@@ -55,9 +55,9 @@ fn new_world() -> World {
     let files = synth(params, &folder.path().join("synth"), |_| {}).unwrap();
     let users = Embeddings::open(&files.users_test).unwrap();
     let dataset = DatasetFiles {
-        embeddings: files.videos,
+        embeddings: vec![files.videos],
         ids: Some(files.video_ids),
-        attributes: Some(files.attributes),
+        attributes: vec![files.attributes],
     };
     let dataset = Dataset::open(&dataset, Metric::InnerProduct).unwrap();
     let store = IndexStore::new(folder.path().join("index"));

@@ -171,7 +171,7 @@ async fn every_viewer_gets_unseen_videos_of_the_region_one_of_each_creator() {
     let Some(data) = shared_data() else { return };
     let folder = tempfile::tempdir().unwrap();
     let parquet = data.join("videos/videos.parquet");
-    let files = DatasetFiles { embeddings: parquet.clone(), ids: None, attributes: None };
+    let files = DatasetFiles::of(parquet.clone());
     let dataset = Dataset::open(&files, Metric::InnerProduct).unwrap();
     let params = BuildParams::new(Metric::InnerProduct, 16, 100).unwrap();
     build_index(&dataset, &params, folder.path());

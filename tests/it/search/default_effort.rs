@@ -44,7 +44,7 @@ impl Untaught {
 
     /// One thread builds the same graph every time.
     fn publish(&self, dir: &Path) {
-        let files = DatasetFiles { embeddings: self.files.videos.clone(), ids: None, attributes: None };
+        let files = DatasetFiles::of(self.files.videos.clone());
         let dataset = Dataset::open(&files, Metric::InnerProduct).unwrap();
         let params = BuildParams::new(Metric::InnerProduct, 4, 16).unwrap().with_threads(1);
         let params = params.with_codes(Codes::None).unwrap();

@@ -45,7 +45,7 @@ fn index_of(rows: &[f32], metric: Metric, dtype: Dtype, params: &BuildParams) ->
             write_npy(&path, &shape, &rows).unwrap();
         }
     }
-    let files = DatasetFiles { embeddings: path, ids: None, attributes: None };
+    let files = DatasetFiles::of(path);
     let dataset = Dataset::open(&files, metric).unwrap();
     let index = build_index(&dataset, params, &folder.path().join("index"));
     (folder, index)

@@ -59,7 +59,6 @@ fn attribute(values: &ColumnValues, row: usize) -> Option<Value> {
         ColumnValues::Double(numbers) => Value::Double(numbers.get(row)?),
         ColumnValues::Bool(numbers) => Value::Bool(numbers.get(row)?),
         ColumnValues::Timestamp(times) => Value::Timestamp(timestamp(times.get(row)?)),
-        ColumnValues::Unsupported { .. } => return None,
     })
 }
 
