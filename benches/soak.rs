@@ -75,15 +75,16 @@ impl Writer {
         let videos = (self.next..self.next + upserts).map(video).collect();
         self.client.upsert(UpsertRequest { videos, ..UpsertRequest::default() }).await.expect("an upsert");
         let video_ids = (self.oldest..self.oldest + upserts).collect();
-        let delete = DeleteRequest { index: String::new(), video_ids };
+        let delete = DeleteRequest { video_ids, ..DeleteRequest::default() };
         self.client.delete(delete).await.expect("a delete");
         (self.next, self.oldest) = (self.next + upserts, self.oldest + upserts);
         let down = self.random.random_range(self.oldest..self.next);
         self.down.push(down);
-        let takedown = TakedownRequest { index: String::new(), video_ids: vec![down] };
+        let takedown = TakedownRequest { video_ids: vec![down], ..TakedownRequest::default() };
         self.client.takedown(takedown).await.expect("a takedown");
         if self.down.len() as u64 > TAKEN_DOWN {
-            let restore = RestoreRequest { index: String::new(), video_ids: vec![self.down.remove(0)] };
+            let restore =
+                RestoreRequest { video_ids: vec![self.down.remove(0)], ..RestoreRequest::default() };
             self.client.restore(restore).await.expect("a restore");
         }
     }

@@ -37,7 +37,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     Target { name: "generation", run: generation, seeds: generations },
     Target { name: "filter_text", run: filter_text, seeds: filter_texts },
     Target { name: "filter", run: filter, seeds: filters },
@@ -47,10 +47,14 @@ pub const TARGETS: [Target; 10] = [
     Target { name: "npy", run: |bytes| files(bytes, "npy"), seeds: npys },
     Target {
         name: "vectors",
-        run: |bytes| ["fvecs", "fbin", "txt"].iter().for_each(|of| files(bytes, of)),
+        run: |bytes| {
+            let extensions = ["fvecs", "bvecs", "ivecs", "fbin", "f16bin", "i8bin", "u8bin", "ibin", "txt"];
+            extensions.iter().for_each(|of| files(bytes, of));
+        },
         seeds: vectors,
     },
     Target { name: "parquet", run: |bytes| files(bytes, "parquet"), seeds: parquets },
+    Target { name: "jsonl", run: |bytes| files(bytes, "jsonl"), seeds: records },
     Target { name: "log_record", run: log_record, seeds: log_records },
 ];
 
@@ -282,7 +286,7 @@ fn files(bytes: &[u8], extension: &str) {
         let _ = Embeddings::open(&path).and_then(checked);
         let _ = read_ids(&path);
         let _ = Neighbors::open(&path);
-        if extension == "parquet" {
+        if ["parquet", "jsonl"].contains(&extension) {
             let files =
                 DatasetFiles { embeddings: vec![path.clone()], ids: None, attributes: vec![path.clone()] };
             let _ = Dataset::open(&files, Metric::Cosine);
@@ -302,20 +306,46 @@ fn npys() -> Vec<Vec<u8>> {
         file("<f2", "(4, 4)", rows),
         file("<u8", "(4,)", rows),
         file("<i4", "(4, 2)", &[0; 32]),
+        file(">f4", "(4, 2)", rows),
+        file("<f8", "(2, 2)", rows),
+        file("<V2", "(4, 4)", rows),
+        file("|u1", "(4, 8)", rows),
+        file("<U2", "(4,)", b"a\0\0\0b\0\0\0a\0\0\0c\0\0\0a\0\0\0d\0\0\0a\0\0\0\0\0\0\0"),
+        file("|S2", "(4,)", b"abacada\0"),
     ]
 }
 
 fn vectors() -> Vec<Vec<u8>> {
     let row = |row: &[f32; 2]| [&2i32.to_le_bytes(), bytemuck::cast_slice::<f32, u8>(row)].concat();
     let fbin = [bytemuck::cast_slice::<u32, u8>(&[4, 2]), bytemuck::cast_slice(ROWS.as_flattened())].concat();
-    vec![ROWS.iter().flat_map(row).collect(), fbin, b"1\n22\n333\n".to_vec()]
+    let bytes = |values: &[u8]| [&(values.len() as i32).to_le_bytes(), values].concat();
+    let header = bytemuck::cast_slice::<u32, u8>(&[2, 4]);
+    vec![
+        ROWS.iter().flat_map(row).collect(),
+        fbin,
+        b"1\n22\n333\n".to_vec(),
+        b"\xef\xbb\xbfdQw4w9WgXcQ\r\n\xc3\xbc\r\n".to_vec(),
+        [bytes(b"abcd"), bytes(b"efgh")].concat(),
+        [header, b"abcdefgh"].concat(),
+        [header, b"abcdefghijklmnop"].concat(),
+    ]
+}
+
+fn records() -> Vec<Vec<u8>> {
+    let numbers = "{\"video_id\":7,\"embedding\":[1,0.5],\"views\":1,\"tags\":[\"x\",3],\"at\":\"2026-01-01T00:00:00Z\"}\n\
+                   {\"embedding\":[0.25,-2e0],\"video_id\":8,\"views\":0.5,\"ok\":true,\"tags\":null}\n";
+    let texts =
+        "{\"video_id\":\"dQw4w9WgXcQ\",\"embedding\":[1e-40]}\r\n\n{\"video_id\":\"b\",\"embedding\":[-1]}";
+    vec![numbers.into(), texts.into()]
 }
 
 /// Files of the test suite, as pyarrow writes them: this crate only reads Parquet.
 fn parquets() -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parquet");
     let read = |name| std::fs::read(folder.join(name)).expect("a file of the test suite");
-    ["catalog.parquet", "halves.parquet", "one_row.parquet"].map(read).to_vec()
+    ["catalog.parquet", "halves.parquet", "one_row.parquet", "text_ids.parquet", "uuids.parquet"]
+        .map(read)
+        .to_vec()
 }
 
 /// A record of the log, whose checksum is corrected first. What can be read is written as it was read.

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use anyhow::bail;
 
+use super::ids::{shown, split};
 use super::remote::Remote;
 use super::value::{instant, value};
 use crate::base::text::visible_text;
@@ -20,9 +21,12 @@ struct Videos {
     /// The name of the index. Not needed if the server has only one.
     #[arg(long, value_name = "NAME", default_value = "")]
     index: String,
-    /// The ids of the videos.
+    /// The ids of the videos, all numbers or all text.
     #[arg(value_name = "ID", required = true)]
-    video_ids: Vec<u64>,
+    ids: Vec<String>,
+    /// The ids are text, also those that are numbers. Without this flag, what is no number is text.
+    #[arg(long)]
+    text_ids: bool,
 }
 
 /// Take videos down: searches do not return them, even after later writes and builds, until they are restored.
@@ -60,8 +64,11 @@ pub struct Get {
 ///
 /// # Errors
 /// If the server cannot be reached, or refuses the request.
-pub fn takedown(Takedown { videos: Videos { remote, index, video_ids } }: Takedown) -> anyhow::Result<()> {
-    let request = TakedownRequest { index, video_ids };
+pub fn takedown(
+    Takedown { videos: Videos { remote, index, ids, text_ids } }: Takedown,
+) -> anyhow::Result<()> {
+    let (video_ids, text_ids) = split(&ids, text_ids);
+    let request = TakedownRequest { index, video_ids, text_ids };
     let response = remote.ask(async |client| Ok(client.takedown(request).await?))?;
     report(&remote, &response)
 }
@@ -70,8 +77,9 @@ pub fn takedown(Takedown { videos: Videos { remote, index, video_ids } }: Takedo
 ///
 /// # Errors
 /// If the server cannot be reached, or refuses the request.
-pub fn restore(Restore { videos: Videos { remote, index, video_ids } }: Restore) -> anyhow::Result<()> {
-    let request = RestoreRequest { index, video_ids };
+pub fn restore(Restore { videos: Videos { remote, index, ids, text_ids } }: Restore) -> anyhow::Result<()> {
+    let (video_ids, text_ids) = split(&ids, text_ids);
+    let request = RestoreRequest { index, video_ids, text_ids };
     let response = remote.ask(async |client| Ok(client.restore(request).await?))?;
     report(&remote, &response)
 }
@@ -80,8 +88,9 @@ pub fn restore(Restore { videos: Videos { remote, index, video_ids } }: Restore)
 ///
 /// # Errors
 /// If the server cannot be reached, or refuses the request.
-pub fn delete(Delete { videos: Videos { remote, index, video_ids } }: Delete) -> anyhow::Result<()> {
-    let request = DeleteRequest { index, video_ids };
+pub fn delete(Delete { videos: Videos { remote, index, ids, text_ids } }: Delete) -> anyhow::Result<()> {
+    let (video_ids, text_ids) = split(&ids, text_ids);
+    let request = DeleteRequest { index, video_ids, text_ids };
     let response = remote.ask(async |client| Ok(client.delete(request).await?))?;
     report(&remote, &response)
 }
@@ -90,9 +99,10 @@ pub fn delete(Delete { videos: Videos { remote, index, video_ids } }: Delete) ->
 ///
 /// # Errors
 /// If the server cannot be reached, or refuses the request.
-pub fn get(Get { videos: Videos { remote, index, video_ids }, vectors }: Get) -> anyhow::Result<()> {
+pub fn get(Get { videos: Videos { remote, index, ids, text_ids }, vectors }: Get) -> anyhow::Result<()> {
     let return_attributes = vec!["*".to_owned()];
-    let request = GetRequest { index, video_ids, return_attributes, return_vectors: vectors };
+    let (video_ids, text_ids) = split(&ids, text_ids);
+    let request = GetRequest { index, video_ids, text_ids, return_attributes, return_vectors: vectors };
     let response = remote.ask(async |client| Ok(client.get(request).await?))?;
     remote.print("GetResponse", &response, |response| response.results.iter().map(render).collect())
 }
@@ -124,7 +134,7 @@ fn render(lookup: &Lookup) -> String {
         State::TakenDown => ": taken down",
         State::Unknown | State::Unspecified => ": not in the index",
     };
-    let mut text = format!("video {}{state}\n", lookup.video_id);
+    let mut text = format!("video {}{state}\n", shown(lookup.video_id, &lookup.text_id));
     let Some(Video { vector, attributes, expires_at, .. }) = &lookup.video else { return text };
     for (name, attribute) in attributes {
         let value = attribute.value.as_ref().map(value).unwrap_or_default();
@@ -147,7 +157,8 @@ mod tests {
 
     #[test]
     fn shows_what_is_known_of_a_video() {
-        let lookup = |state: State, video| Lookup { video_id: 7, state: state.into(), video };
+        let lookup =
+            |state: State, video| Lookup { video_id: 7, state: state.into(), video, ..Lookup::default() };
         assert_eq!(render(&lookup(State::Unknown, None)), "video 7: not in the index\n");
         assert_eq!(render(&lookup(State::TakenDown, None)), "video 7: taken down\n");
         let at = prost_types::Timestamp { seconds: 1, nanos: 500_000_000 };
@@ -161,7 +172,7 @@ mod tests {
             ]
             .into(),
             expires_at: Some(at),
-            embedding_model: String::new(),
+            ..Video::default()
         };
         let expected = "video 7\n  at = 1970-01-01T00:00:01.5Z\n  title = cats\n  \
                         expires at 1970-01-01T00:00:01.5Z\n  vector [0.5, -1.0]\n";
@@ -173,7 +184,7 @@ mod tests {
         let value = Some(Value::Keyword("cats\n  expires at never\r\u{1b}[2J\u{202e}".into()));
         let attributes = [("ti\ntle".to_owned(), AttributeValue { value })].into();
         let video = Some(Video { video_id: 7, attributes, ..Video::default() });
-        let text = render(&Lookup { video_id: 7, state: State::Found.into(), video });
+        let text = render(&Lookup { video_id: 7, state: State::Found.into(), video, ..Lookup::default() });
         assert_eq!(text, "video 7\n  ti tle = cats   expires at never  [2J \n");
     }
 

@@ -8,6 +8,7 @@
 //! | `build.rs`        | `build`: builds an index and publishes it |
 //! | `serve.rs`        | `serve`: serves indexes over gRPC |
 //! | `audit.rs`        | the record of changes and refusals of `serve` |
+//! | `ids.rs`          | ids on the command line |
 //! | `inputs.rs`       | the flags of a catalog in files |
 //! | `key.rs`          | `key`: makes a key of `serve` |
 //! | `sample.rs`       | the sample catalog of `serve` |
@@ -35,6 +36,7 @@ mod bench;
 mod build;
 mod catalog;
 mod ground_truth;
+mod ids;
 mod inputs;
 mod inspect;
 mod key;

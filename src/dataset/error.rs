@@ -178,6 +178,10 @@ pub enum DatasetError {
     #[error("{path}: line {line}: expected a decimal id below 2^64, found {found:?}", path = path.display())]
     BadIdLine { path: PathBuf, line: usize, found: String },
 
+    /// Ids that are text where only numbers are read.
+    #[error("{path}: expected ids that are numbers, found text", path = path.display())]
+    TextIds { path: PathBuf },
+
     /// An id that is text of no length, or of a great one.
     #[error("{path}: row {row}: expected an id of 1 to {most} bytes, found {found}", path = path.display())]
     TextIdLength { path: PathBuf, row: usize, most: usize, found: usize },

@@ -41,11 +41,14 @@ impl Ids {
         self.len() == 0
     }
 
-    /// The ids as numbers, in row order.
-    pub fn into_numbers(self) -> Vec<VideoId> {
+    /// The numbers, in row order.
+    ///
+    /// # Errors
+    /// [`DatasetError::TextIds`] for text. `path`: of the file.
+    pub fn into_numbers(self, path: &Path) -> Result<Vec<VideoId>, DatasetError> {
         match self {
-            Self::Numbers(ids) => ids,
-            Self::Text(ids) => hashes(&ids),
+            Self::Numbers(ids) => Ok(ids),
+            Self::Text(_) => Err(DatasetError::TextIds { path: path.to_owned() }),
         }
     }
 }
@@ -80,13 +83,12 @@ pub fn read_ids(path: &Path) -> Result<Ids, DatasetError> {
 ///
 /// # Errors
 /// As [`read_ids`]. An empty file is text of no lines, but not a valid `.npy` file.
-pub fn read_id_list(path: &Path) -> Result<Vec<VideoId>, DatasetError> {
+pub fn read_id_list(path: &Path) -> Result<Ids, DatasetError> {
+    let none = Ids::Numbers(Vec::new());
     match read_ids(path) {
-        Err(DatasetError::NoRows { .. }) => Ok(Vec::new()),
-        Err(DatasetError::EmptyFile { .. }) if extension(path).is_ok_and(|found| found == "txt") => {
-            Ok(Vec::new())
-        }
-        read => read.map(Ids::into_numbers),
+        Err(DatasetError::NoRows { .. }) => Ok(none),
+        Err(DatasetError::EmptyFile { .. }) if extension(path).is_ok_and(|found| found == "txt") => Ok(none),
+        read => read,
     }
 }
 

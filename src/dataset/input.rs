@@ -210,7 +210,7 @@ pub(super) fn expiries(column: &AttributeColumn) -> Option<Vec<i64>> {
 
 /// The ids of the first files with ids. The ids of all others must be equal.
 #[derive(Default)]
-struct KnownIds {
+pub(super) struct KnownIds {
     first: Option<(Places, IdSource, Vec<VideoId>)>,
     /// The texts of the ids, if any of the files has text.
     texts: Option<Keywords>,
@@ -218,7 +218,7 @@ struct KnownIds {
 
 impl KnownIds {
     /// `ids`: of the same length in every call.
-    fn add(
+    pub(super) fn add(
         &mut self,
         places: Places,
         ids: Option<Ids>,
@@ -245,7 +245,10 @@ impl KnownIds {
     }
 
     /// The ids, checked to be unique, and their texts.
-    fn into_unique(self, rows: usize) -> Result<(Vec<VideoId>, Option<Keywords>, IdSource), DatasetError> {
+    pub(super) fn into_unique(
+        self,
+        rows: usize,
+    ) -> Result<(Vec<VideoId>, Option<Keywords>, IdSource), DatasetError> {
         let Some((places, source, ids)) = self.first else {
             return Ok(((0..rows as u64).map(VideoId).collect(), None, IdSource::RowNumbers));
         };

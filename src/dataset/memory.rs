@@ -2,9 +2,13 @@
 
 use std::path::Path;
 
-use super::ids::check_unique;
-use super::input::expiries;
-use super::{AttributeColumn, Dataset, DatasetError, EXPIRES_AT, Embeddings};
+use super::ids::{check_unique, push_text};
+use super::input::{KnownIds, expiries};
+use super::places::Places;
+use super::{
+    AttributeColumn, ColumnValues, Dataset, DatasetError, EXPIRES_AT, Embeddings, ID_COLUMN, IdSource, Ids,
+    Keywords,
+};
 use crate::base::id::VideoId;
 
 /// What error messages name in place of a file.
@@ -39,6 +43,25 @@ impl Dataset {
         self.check_count(ids.len())?;
         check_unique(Path::new(NAME), &ids)?;
         Ok(Self { ids, ..self })
+    }
+
+    /// The same dataset with ids that are text, one per row, unique. The text is kept as the attribute [`ID_COLUMN`].
+    ///
+    /// # Errors
+    /// If there are more or fewer ids than rows, one is there twice, is empty or too long, or two have the same 64 bits.
+    pub fn with_text_ids<S: AsRef<str>>(self, ids: &[S]) -> Result<Self, DatasetError> {
+        let name = Path::new(NAME);
+        let mut texts = Keywords::default();
+        for (row, text) in ids.iter().enumerate() {
+            push_text(name, row, text.as_ref(), &mut texts)?;
+        }
+        self.check_count(texts.len())?;
+        let mut known = KnownIds::default();
+        known.add(Places::of(name), Some(Ids::Text(texts)), || IdSource::RowNumbers)?;
+        let (ids, texts, _) = known.into_unique(self.ids.len())?;
+        let values = ColumnValues::Keyword(texts.unwrap_or_default());
+        let column = AttributeColumn { name: ID_COLUMN.to_owned(), values };
+        Self { ids, ..self }.with_attribute(column)
     }
 
     /// The same dataset with one more attribute, one value or null per row. A timestamp attribute named `expires_at` is

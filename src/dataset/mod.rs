@@ -51,7 +51,7 @@ pub use column::{AttributeColumn, ColumnValues, KeywordLists, Keywords, Numbers,
 pub use components::Components;
 pub use embeddings::Embeddings;
 pub use error::DatasetError;
-pub use ids::{Ids, read_id_list, read_ids};
+pub use ids::{Ids, MAX_TEXT_ID, read_id_list, read_ids};
 pub use input::{Dataset, DatasetFiles, DatasetOptions, EXPIRES_AT, IdSource, NEVER, ReadReport};
 pub use neighbors::Neighbors;
 pub use npy_writer::{NpyScalar, NpyWriter, write_npy};

@@ -144,6 +144,11 @@ impl Index {
         &self.whole.index.metadata().attributes
     }
 
+    /// Whether the ids are text: [`VideoId::of_text`] is the id of a text.
+    pub fn has_text_ids(&self) -> bool {
+        self.whole.has_text_ids()
+    }
+
     /// The number of the generation; 0 for an index built in memory.
     pub fn generation(&self) -> u64 {
         self.whole.manifest.generation

@@ -80,6 +80,8 @@ pub enum Field {
     Attributes,
     /// One attribute of a video to write, by name.
     Attribute(String),
+    /// The id of a video, as text.
+    TextId,
     /// The files of training queries, in the options of an engine.
     TrainingQueries,
     /// The files of judging users, in the options of an engine.
@@ -108,6 +110,7 @@ impl fmt::Display for Field {
             Field::FilterText => "filter_text",
             Field::Exclude => "exclude",
             Field::Excluded(ExcludeField::VideoIds) => "exclude.video_ids",
+            Field::Excluded(ExcludeField::TextIds) => "exclude.text_ids",
             Field::Excluded(ExcludeField::Roaring) => "exclude.roaring",
             Field::Excluded(ExcludeField::BloomBits) => "exclude.bloom.bits",
             Field::Excluded(ExcludeField::BloomHashes) => "exclude.bloom.hashes",
@@ -126,6 +129,7 @@ impl fmt::Display for Field {
             Field::MinSequence => "min_sequence",
             Field::Attributes => "attributes",
             Field::Attribute(name) => return write!(f, "attributes[{name:?}]"),
+            Field::TextId => "text_id",
             Field::TrainingQueries => "rebuild.training_queries",
             Field::GateQueryFiles => "gate.query_files",
         };

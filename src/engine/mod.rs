@@ -296,6 +296,14 @@ impl Engine {
         })
     }
 
+    /// Whether the ids of an index are text. [`VideoId::of_text`] is the id of a text.
+    ///
+    /// # Errors
+    /// If there is no such index, or it is not in service.
+    pub fn has_text_ids(&self, index: &str) -> Result<bool, EngineError> {
+        self.with(index, |served| Ok(served.snapshot()?.has_text_ids()))
+    }
+
     /// Looks up videos, in their order.
     ///
     /// # Errors

@@ -41,14 +41,14 @@ impl CatalogService {
         &self,
         method: &'static str,
         request: Request<T>,
-        parts: fn(T) -> (String, Vec<u64>),
+        parts: fn(T) -> (String, Vec<u64>, Vec<String>),
         mutation: fn(VideoId) -> Mutation,
     ) -> Result<Response<WriteResponse>, Status> {
         let call = WriteCall::of(&self.shared, method, &request)?;
-        let (index, video_ids) = parts(request.into_inner());
+        let (index, video_ids, text_ids) = parts(request.into_inner());
         let observation = call.observe(&index);
         let max_writes = self.shared.limits.max_batch_writes;
-        let batch = convert::batch_of_ids(index.clone(), video_ids, max_writes, mutation);
+        let batch = convert::batch_of_ids(index.clone(), video_ids, &text_ids, max_writes, mutation);
         call.start(&index, batch, "", observation).answer().await.map(Response::new)
     }
 }
@@ -76,17 +76,17 @@ impl Catalog for CatalogService {
     }
 
     async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<WriteResponse>, Status> {
-        let parts = |DeleteRequest { index, video_ids }| (index, video_ids);
+        let parts = |DeleteRequest { index, video_ids, text_ids }| (index, video_ids, text_ids);
         self.of_ids("Delete", request, parts, Mutation::Delete).await
     }
 
     async fn takedown(&self, request: Request<TakedownRequest>) -> Result<Response<WriteResponse>, Status> {
-        let parts = |TakedownRequest { index, video_ids }| (index, video_ids);
+        let parts = |TakedownRequest { index, video_ids, text_ids }| (index, video_ids, text_ids);
         self.of_ids("Takedown", request, parts, Mutation::Takedown).await
     }
 
     async fn restore(&self, request: Request<RestoreRequest>) -> Result<Response<WriteResponse>, Status> {
-        let parts = |RestoreRequest { index, video_ids }| (index, video_ids);
+        let parts = |RestoreRequest { index, video_ids, text_ids }| (index, video_ids, text_ids);
         self.of_ids("Restore", request, parts, Mutation::Restore).await
     }
 

@@ -86,6 +86,7 @@ mod tests {
             Field::FilterText,
             Field::Exclude,
             Field::Excluded(ExcludeField::VideoIds),
+            Field::Excluded(ExcludeField::TextIds),
             Field::Excluded(ExcludeField::Roaring),
             Field::Excluded(ExcludeField::BloomBits),
             Field::Excluded(ExcludeField::BloomHashes),

@@ -21,10 +21,9 @@ use super::deadline::Deadline;
 use super::field::in_filter_text;
 use super::metrics::Observation;
 use super::options::CallerLimits;
-use super::proto::{ExplainResponse, GetRequest, GetResponse, SearchRequest};
-use super::shared::Shared;
+use super::proto::{ExplainRequest, ExplainResponse, GetRequest, GetResponse, SearchRequest};
+use super::shared::{Shared, check_text_ids};
 use super::{convert, status};
-use crate::base::id::VideoId;
 use crate::engine::{self, Budget, EngineError};
 use crate::service::error::InvalidField;
 
@@ -139,17 +138,24 @@ impl<'a> ReadCall<'a> {
     }
 
     /// Queues the explanation of one video.
-    pub(super) fn explain(&self, request: SearchRequest, video: VideoId) -> Pending<ExplainResponse> {
+    pub(super) fn explain(&self, request: ExplainRequest) -> Pending<ExplainResponse> {
         let path = "request.";
+        let ExplainRequest { request, video_id, text_id } = request;
+        let request = request.unwrap_or_default();
         let observation = self.observe(&request.index);
         let admitted = |place: &Place| {
             let checked = self.checked(request, path)?;
+            let video = convert::explained_id(video_id, &text_id);
+            let video = video.map_err(|error| status::of(&error.into(), ""))?;
+            if !text_id.is_empty() {
+                check_text_ids(self.shared, &checked.request.index, "text_id".to_owned(), "")?;
+            }
             quota::check_explanation(&self.limits)?;
             let cost = self.shared.engine.expected_cost_of_explanation(&checked.request);
             self.use_rates(place, 1, cost)?;
-            Ok((cost, self.admit(place)?, checked))
+            Ok((cost, self.admit(place)?, (checked, video)))
         };
-        self.queue(path, observation, admitted, move |job, checked| {
+        self.queue(path, observation, admitted, move |job, (checked, video)| {
             let found = job.shared.engine.explain(&checked.request, video, &job.budget);
             let mut explanation = found.map_err(|error| checked.named(error))?;
             if let Some(removal) = &mut explanation.removal {
@@ -166,17 +172,20 @@ impl<'a> ReadCall<'a> {
             check_index(self.shared, &self.caller, self.method, &request.index)?;
             let lookups = convert::lookups(request, self.shared.limits.max_batch_writes);
             let lookups = lookups.map_err(|error| status::of(&error.into(), ""))?;
-            let convert::Lookups { index, videos, attributes, with_vectors } = &lookups;
+            let convert::Lookups { index, videos, texts, attributes, with_vectors } = &lookups;
+            if !texts.is_empty() {
+                check_text_ids(self.shared, index, "text_ids".to_owned(), "")?;
+            }
             let cost = self.shared.engine.expected_cost_of_lookup(index, videos, attributes, *with_vectors);
             self.use_rates(place, 0, cost)?;
             Ok((cost, self.admit(place)?, lookups))
         };
         self.queue("", observation, admitted, |job, lookups| {
-            let convert::Lookups { index, videos, attributes, with_vectors } = lookups;
+            let convert::Lookups { index, videos, texts, attributes, with_vectors } = lookups;
             let engine = &job.shared.engine;
             engine
                 .get_within(&index, &videos, &attributes, with_vectors, &job.budget)
-                .map(convert::get_response)
+                .map(|found| convert::get_response(found, texts))
         })
     }
 
@@ -184,6 +193,9 @@ impl<'a> ReadCall<'a> {
     fn checked(&self, request: SearchRequest, path: &str) -> Result<Checked, Status> {
         check_index(self.shared, &self.caller, self.method, &request.index)?;
         let has_filter_text = !request.filter_text.is_empty();
+        if let Some(field) = convert::text_field(&request) {
+            check_text_ids(self.shared, &request.index, field, path)?;
+        }
         let request = convert::search_request(request).map_err(|error| status::of(&error.into(), path))?;
         quota::check(&self.limits, &request, path)?;
         // The memory of a tree is charged when its bytes are decoded. That of a text is known only now.

@@ -21,7 +21,6 @@ use super::proto::{BatchSearchRequest, ExplainRequest, ExplainResponse, SearchRe
 use super::read::{Pending, ReadCall};
 use super::shared::Shared;
 use super::status;
-use crate::base::id::VideoId;
 
 /// `Retrieval` over one engine.
 pub(super) struct RetrievalService {
@@ -124,8 +123,7 @@ impl Retrieval for RetrievalService {
     async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
         let memory = CallMemory::of(&request);
         let call = ReadCall::of(&self.shared, "Explain", &request, memory.as_ref())?;
-        let ExplainRequest { request, video_id } = request.into_inner();
-        call.explain(request.unwrap_or_default(), VideoId(video_id)).response().await
+        call.explain(request.into_inner()).response().await
     }
 }
 

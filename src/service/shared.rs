@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use tonic::Status;
 
 use super::access::Access;
 use super::admission::{Admission, Dispatcher, Quota};
 use super::bounds::ServerMemory;
 use super::deadline::Deadline;
+use super::error::InvalidField;
 use super::health::Health;
 use super::metrics::{Metrics, Observation};
 use super::options::{ConnectionOptions, ServiceLimits};
+use super::status;
 use crate::engine::Engine;
 
 /// The state that all calls of one server share.
@@ -42,5 +45,21 @@ impl Shared {
     pub(super) fn observe(&self, method: &'static str, index: &str, deadline: Deadline) -> Observation {
         let index = self.engine.resolve(index).unwrap_or_default();
         Observation::begin(&self.metrics.requests, method, index, deadline)
+    }
+}
+
+/// Checks that the ids of an index are text. `field`: the field of the request that has one, in the request at `path` of the
+/// call.
+///
+/// # Errors
+/// INVALID_ARGUMENT if they are numbers, and the errors of an index that cannot be searched.
+pub(super) fn check_text_ids(shared: &Shared, index: &str, field: String, path: &str) -> Result<(), Status> {
+    match shared.engine.has_text_ids(index) {
+        Ok(true) => Ok(()),
+        Ok(false) => {
+            let problem = "expected ids as numbers, since the ids of the index are numbers, found text";
+            Err(status::of(&InvalidField::new(field, problem).into(), path))
+        }
+        Err(error) => Err(status::of(&error.into(), path)),
     }
 }

@@ -16,7 +16,7 @@ use super::convert::{self, Batch};
 use super::deadline::{self, Begun, Deadline};
 use super::metrics::Observation;
 use super::proto::{UpsertRequest, WriteResponse};
-use super::shared::Shared;
+use super::shared::{Shared, check_text_ids};
 use super::status;
 use crate::engine::WriteMode;
 use crate::live::Mutation;
@@ -172,7 +172,10 @@ fn record(
 }
 
 fn write(shared: &Shared, batch: Batch, path: &str, change: &mut Change) -> Result<WriteResponse, Status> {
-    let Batch { index, mode, mutations, mut outcome } = batch;
+    let Batch { index, mode, mutations, mut outcome, text_field } = batch;
+    if let Some(field) = text_field {
+        check_text_ids(shared, &index, field, path)?;
+    }
     let mut written =
         shared.engine.write(&index, mutations, mode).map_err(|error| status::of(&error.into(), path))?;
     outcome.add(std::mem::take(&mut written.refused));

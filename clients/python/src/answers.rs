@@ -13,6 +13,8 @@ use crate::columns::Columns;
 pub(crate) struct Answers {
     k: usize,
     ids: Vec<u64>,
+    /// Empty after the last candidate; `None` if the ids are numbers.
+    texts: Option<Vec<String>>,
     scores: Vec<f32>,
     counts: Vec<i64>,
     reasons: Vec<Option<&'static str>>,
@@ -54,6 +56,7 @@ impl Answers {
         Ok(Self {
             k,
             ids: filled(len, 0)?,
+            texts: None,
             scores: filled(len, f32::NEG_INFINITY)?,
             counts: Vec::with_capacity(rows),
             reasons: Vec::with_capacity(rows),
@@ -72,6 +75,10 @@ impl Answers {
         self.reasons.push(reason(response.completeness));
         for (position, candidate) in (start..).zip(response.candidates) {
             self.ids[position] = candidate.video_id.0;
+            if let Some(text) = candidate.text_id {
+                let len = self.ids.len();
+                self.texts.get_or_insert_with(|| vec![String::new(); len])[position] = text;
+            }
             self.scores[position] = candidate.score;
             if let (Some((dim, vectors)), Some(vector)) = (&mut self.vectors, candidate.vector) {
                 vectors[position * *dim..(position + 1) * *dim].copy_from_slice(&vector);
@@ -106,11 +113,12 @@ impl Answers {
             self.columns.map(|columns| Py::new(py, columns)).transpose()?,
             self.stats.map(|stats| stats.iter().map(Stats::from).collect()),
             self.unknown_seeds,
+            self.texts,
         ))
     }
 }
 
-/// The answers of one call: ids, scores, counts, reasons, vectors, interests, attributes, costs, unknown seeds.
+/// The answers of one call: ids, scores, counts, reasons, vectors, interests, attributes, costs, unknown seeds, ids as text.
 #[derive(IntoPyObject)]
 pub(crate) struct Found<'py>(
     Bound<'py, PyArray2<u64>>,
@@ -122,6 +130,7 @@ pub(crate) struct Found<'py>(
     Option<Py<Columns>>,
     Option<Vec<Stats>>,
     Vec<u64>,
+    Option<Vec<String>>,
 );
 
 /// The cost of a search, in the order of `shortlist.SearchStats`: plan, ef_search, measured recall, expanded, distances,

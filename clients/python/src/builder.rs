@@ -6,13 +6,13 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use numpy::PyReadonlyArray1;
 use pyo3::prelude::*;
 use shortlist::{AttributeColumn, Dataset, Embeddings, Metric, Progress, VideoId};
 
 use crate::arrays::Rows;
 use crate::columns::Column;
 use crate::error::{Fault, of_dataset};
+use crate::ids::Ids;
 use crate::index::Index;
 use crate::pools::pool;
 
@@ -27,7 +27,7 @@ pub(crate) fn build(
     py: Python<'_>,
     x: Rows<'_>,
     training_queries: Option<Rows<'_>>,
-    ids: Option<PyReadonlyArray1<'_, u64>>,
+    ids: Option<Ids<'_>>,
     attributes: Vec<Column<'_>>,
     metric: &str,
     out: Option<PathBuf>,
@@ -41,7 +41,7 @@ pub(crate) fn build(
     let job = Job {
         x: x.embeddings("x")?,
         training_queries: training_queries.map(|users| users.embeddings("training_queries")).transpose()?,
-        ids: ids.map(|ids| ids.as_array().iter().map(|id| VideoId(*id)).collect()),
+        ids: ids.map(Known::of).transpose()?,
         attributes: attributes.into_iter().map(Column::read).collect::<PyResult<_>>()?,
         metric,
         out,
@@ -94,7 +94,7 @@ impl Progress for Cancel {
 struct Job {
     x: Embeddings,
     training_queries: Option<Embeddings>,
-    ids: Option<Vec<VideoId>>,
+    ids: Option<Known>,
     attributes: Vec<AttributeColumn>,
     metric: Metric,
     out: Option<PathBuf>,
@@ -105,11 +105,30 @@ struct Job {
     embedding_model: Option<String>,
 }
 
+/// The ids of a build, apart from Python.
+enum Known {
+    Numbers(Vec<VideoId>),
+    Texts(Vec<String>),
+}
+
+impl Known {
+    fn of(ids: Ids<'_>) -> PyResult<Self> {
+        Ok(match ids {
+            Ids::Texts(ids) => Self::Texts(ids),
+            numbers => Self::Numbers(numbers.numbers()?),
+        })
+    }
+}
+
 impl Job {
     fn run(self, progress: &dyn Progress) -> Result<shortlist::Index, Fault> {
         let mut dataset = Dataset::from_embeddings(self.x).map_err(|error| of_dataset("x", &error))?;
         if let Some(ids) = self.ids {
-            dataset = dataset.with_ids(ids).map_err(|error| of_dataset("ids", &error))?;
+            let named = match ids {
+                Known::Numbers(ids) => dataset.with_ids(ids),
+                Known::Texts(ids) => dataset.with_text_ids(&ids),
+            };
+            dataset = named.map_err(|error| of_dataset("ids", &error))?;
         }
         for column in self.attributes {
             let argument = format!("attributes[{:?}]", column.name);

@@ -7,11 +7,11 @@ use pyo3::prelude::*;
 use rayon::prelude::*;
 use shortlist::{
     AttributeKind, EngineError, Loss, QuerySource, ReturnAttributes, Rule, SearchRequest, SearchResponse,
-    VideoId,
 };
 
 use crate::answers::{Answers, Found, Kept, Stats};
 use crate::error::{Fault, argument};
+use crate::ids::{Id, no_text};
 use crate::pools::pool;
 use crate::request::{Options, Queries, Requests, Searched};
 
@@ -87,6 +87,16 @@ impl Index {
     }
 }
 
+impl Index {
+    /// Checks that an argument with text ids suits the index.
+    fn check_ids(&self, text_argument: Option<&str>) -> Result<(), Fault> {
+        match text_argument {
+            Some(argument) if !self.index.has_text_ids() => Err(no_text(argument)),
+            _ => Ok(()),
+        }
+    }
+}
+
 #[pymethods]
 impl Index {
     /// Opens the newest sound generation of a folder.
@@ -111,6 +121,7 @@ impl Index {
         stats: bool,
         threads: usize,
     ) -> PyResult<Found<'py>> {
+        self.check_ids(queries.text_argument().or(options.text_argument()))?;
         let searched = queries.read()?;
         let requests = options.read()?;
         let kept = Kept {
@@ -129,14 +140,16 @@ impl Index {
         &self,
         py: Python<'py>,
         queries: Queries<'py>,
-        video_id: u64,
+        video_id: Id,
         options: Options<'py>,
     ) -> PyResult<Explained> {
+        self.check_ids(video_id.is_text().then_some("video_id"))?;
+        self.check_ids(queries.text_argument().or(options.text_argument()))?;
         let searched = queries.read()?;
         let requests = options.read()?;
         let mut request = requests.request.clone();
         requests.set(&searched, 0, &mut request);
-        let explained = py.detach(|| self.index.explain(&request, VideoId(video_id)).map_err(Fault::from))?;
+        let explained = py.detach(|| self.index.explain(&request, video_id.number()).map_err(Fault::from))?;
         Ok(Explained {
             score: explained.score,
             interest: explained.interest,

@@ -21,6 +21,7 @@ mod builder;
 mod client;
 mod columns;
 mod error;
+mod ids;
 mod index;
 mod pools;
 mod request;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use numpy::{PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
+use numpy::{PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 use shortlist::{
     Cap, Effort, Exclude, Filter, Fresh, Interest, Limits, Query, ReturnAttributes, Rules, SearchRequest,
@@ -10,6 +10,7 @@ use shortlist::{
 };
 
 use crate::error::Fault;
+use crate::ids::Ids;
 
 /// What to search for.
 #[derive(FromPyObject)]
@@ -19,10 +20,15 @@ pub(crate) enum Queries<'py> {
     /// The interests of one user, `[interests × dim]`, with weights and least shares.
     Interests(PyReadonlyArray2<'py, f32>, Vec<f32>, Vec<f32>),
     /// Videos like these, with weights.
-    Seeds(PyReadonlyArray1<'py, u64>, Vec<f32>),
+    Seeds(Ids<'py>, Vec<f32>),
 }
 
 impl Queries<'_> {
+    /// The argument that has ids as text.
+    pub(crate) fn text_argument(&self) -> Option<&'static str> {
+        matches!(self, Self::Seeds(ids, _) if ids.is_text()).then_some("q.video_ids")
+    }
+
     /// Vectors of users by row, or the one query of all other kinds.
     ///
     /// # Errors
@@ -47,8 +53,8 @@ impl Queries<'_> {
                 ))
             }
             Self::Seeds(ids, weights) => {
-                let seed = |(id, weight): (&u64, &f32)| Seed { video_id: VideoId(*id), weight: *weight };
-                Searched::One(Query::Seeds(ids.as_slice()?.iter().zip(weights).map(seed).collect()))
+                let seed = |(video_id, weight): (VideoId, &f32)| Seed { video_id, weight: *weight };
+                Searched::One(Query::Seeds(ids.numbers()?.into_iter().zip(weights).map(seed).collect()))
             }
         })
     }
@@ -115,9 +121,14 @@ pub(crate) struct Options<'py>(
 
 /// Excluded ids: all for every row, or those of row `r` before `ends[r]` and after the row before.
 #[derive(FromPyObject)]
-pub(crate) struct Excluded<'py>(pub(crate) PyReadonlyArray1<'py, u64>, pub(crate) Option<Vec<usize>>);
+pub(crate) struct Excluded<'py>(pub(crate) Ids<'py>, pub(crate) Option<Vec<usize>>);
 
 impl Options<'_> {
+    /// The argument that has ids as text.
+    pub(crate) fn text_argument(&self) -> Option<&'static str> {
+        self.3.as_ref().is_some_and(|Excluded(ids, _)| ids.is_text()).then_some("exclude")
+    }
+
     /// The request without its query, and what differs from row to row.
     ///
     /// # Errors
@@ -161,9 +172,9 @@ impl Options<'_> {
         let mut exclude = Exclude::default();
         let mut excluded = None;
         if let Some(Excluded(ids, ends)) = excluded_ids {
-            let ids = ids.as_slice()?;
+            let ids = ids.numbers()?;
             match ends {
-                None => exclude.video_ids = ids.iter().map(|id| VideoId(*id)).collect(),
+                None => exclude.video_ids = ids,
                 Some(ends) => excluded = Some((ids, ends.as_slice())),
             }
         }
@@ -217,7 +228,7 @@ pub(crate) struct Requests<'a> {
     pub(crate) request: SearchRequest,
     /// One per row, or none.
     filters: Vec<Option<Filter>>,
-    excluded: Option<(&'a [u64], &'a [usize])>,
+    excluded: Option<(Vec<VideoId>, &'a [usize])>,
 }
 
 impl Requests<'_> {
@@ -227,10 +238,10 @@ impl Requests<'_> {
         if let Some(filter) = self.filters.get(row) {
             request.rules.filter.clone_from(filter);
         }
-        if let Some((ids, ends)) = self.excluded {
+        if let Some((ids, ends)) = &self.excluded {
             let start = row.checked_sub(1).map_or(0, |before| ends[before]);
             request.rules.exclude.video_ids.clear();
-            request.rules.exclude.video_ids.extend(ids[start..ends[row]].iter().map(|id| VideoId(*id)));
+            request.rules.exclude.video_ids.extend(&ids[start..ends[row]]);
         }
     }
 }

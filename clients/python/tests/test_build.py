@@ -122,7 +122,7 @@ def test_ids_of_other_libraries() -> None:
         ([*range(29), 3], None, "row 29: id 3 is already the id of row 3"),
         (range(29), None, "expected 30, one per row of x, found 29"),
         (np.arange(30.0), None, "found dtype float64"),
-        (["a"] * 30, None, "found dtype <U1"),
+        (["a"] * 30, None, "row 1: id 14608863320967583690 is already the id of row 0"),
         ([*range(29), None], 29, "found None"),
         (np.zeros((30, 1), np.int64), None, "found shape (30, 1)"),
         (np.ma.masked_equal(np.arange(30), 4), None, "masked"),

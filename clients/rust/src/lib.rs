@@ -54,5 +54,6 @@ pub use code::code_name;
 #[cfg(feature = "client")]
 pub use error::{Error, InvalidField, Resource};
 pub use proto::{SearchRequest, SearchResponse};
+pub use request::Id;
 #[cfg(feature = "client")]
 pub use tonic::Code;

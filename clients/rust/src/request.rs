@@ -9,6 +9,33 @@ use crate::proto::{
     Vector,
 };
 
+/// The id of a video: a number, or text if the index has text ids.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Id {
+    /// A number.
+    Number(u64),
+    /// Text.
+    Text(String),
+}
+
+impl From<u64> for Id {
+    fn from(id: u64) -> Self {
+        Self::Number(id)
+    }
+}
+
+impl From<String> for Id {
+    fn from(id: String) -> Self {
+        Self::Text(id)
+    }
+}
+
+impl From<&str> for Id {
+    fn from(id: &str) -> Self {
+        Self::Text(id.to_owned())
+    }
+}
+
 impl Vector {
     /// An embedding as bytes, which the server need not parse.
     pub fn packed(components: &[f32]) -> Self {
@@ -36,8 +63,11 @@ impl SearchRequest {
     }
 
     /// A search for videos like these, which are not returned themselves.
-    pub fn similar_to(videos: impl IntoIterator<Item = u64>) -> Self {
-        let seed = |video_id| Seed { video_id, weight: None };
+    pub fn similar_to<I: Into<Id>>(videos: impl IntoIterator<Item = I>) -> Self {
+        let seed = |video: I| match video.into() {
+            Id::Number(video_id) => Seed { video_id, ..Seed::default() },
+            Id::Text(text_id) => Seed { text_id, ..Seed::default() },
+        };
         Self::of_query(Query::Seeds(Seeds { seeds: videos.into_iter().map(seed).collect() }))
     }
 
@@ -86,8 +116,14 @@ impl SearchRequest {
     }
 
     /// Adds videos that may not be candidates.
-    pub fn with_exclude(mut self, videos: impl IntoIterator<Item = u64>) -> Self {
-        self.exclude.get_or_insert_with(Exclude::default).video_ids.extend(videos);
+    pub fn with_exclude<I: Into<Id>>(mut self, videos: impl IntoIterator<Item = I>) -> Self {
+        let exclude = self.exclude.get_or_insert_with(Exclude::default);
+        for video in videos {
+            match video.into() {
+                Id::Number(video_id) => exclude.video_ids.push(video_id),
+                Id::Text(text_id) => exclude.text_ids.push(text_id),
+            }
+        }
         self
     }
 

@@ -3,12 +3,13 @@
 use std::fmt::Write;
 
 use super::render::cost;
+use crate::base::text::visible_text;
 use crate::service::proto::ExplainResponse;
 use crate::service::proto::explain_response::{Loss, Rule};
 
 /// Renders the verdict, the scores and ranks of the video, and the cost of the search.
-pub(super) fn render(video_id: u64, response: &ExplainResponse) -> String {
-    let mut text = format!("video {video_id} is {}\n", verdict(response));
+pub(super) fn render(video: &str, response: &ExplainResponse) -> String {
+    let mut text = format!("video {} is {}\n", visible_text(video), verdict(response));
     if !response.removed_at.is_empty() || !response.reason.is_empty() {
         let said = [response.removed_at.as_str(), response.reason.as_str()];
         let said: Vec<&str> = said.into_iter().filter(|said| !said.is_empty()).collect();
@@ -67,7 +68,7 @@ mod tests {
 
     fn of(response: ExplainResponse) -> Vec<String> {
         let response = ExplainResponse { exact_score: 0.81234, generation: 3, ..response };
-        render(42, &response).lines().map(str::to_owned).collect()
+        render("42", &response).lines().map(str::to_owned).collect()
     }
 
     #[test]

@@ -12,6 +12,9 @@ mod render;
 mod request;
 mod values;
 
+use shortlist_client::Id;
+
+use super::ids::id;
 use super::remote::Remote;
 use crate::service::proto::ExplainRequest;
 
@@ -24,7 +27,7 @@ pub struct Arguments {
     request: request::RequestArguments,
     /// Explain why this video is, or is not, in the answer, instead of printing the answer. Scores every video.
     #[arg(long, value_name = "ID")]
-    explain: Option<u64>,
+    explain: Option<String>,
 }
 
 /// Prints the candidates, or why a video is, or is not, one of them.
@@ -34,10 +37,17 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let request = request::request(&arguments.request)?;
     let remote = &arguments.remote;
-    if let Some(video_id) = arguments.explain {
-        let request = ExplainRequest { request: Some(request), video_id };
+    if let Some(video) = &arguments.explain {
+        let request = match id(video, arguments.request.text_ids) {
+            Id::Number(video_id) => {
+                ExplainRequest { request: Some(request), video_id, ..ExplainRequest::default() }
+            }
+            Id::Text(text_id) => {
+                ExplainRequest { request: Some(request), text_id, ..ExplainRequest::default() }
+            }
+        };
         let answer = remote.ask(async |client| Ok(client.explain(request).await?))?;
-        return remote.print("ExplainResponse", &answer, |answer| explain::render(video_id, answer));
+        return remote.print("ExplainResponse", &answer, |answer| explain::render(video, answer));
     }
     let layout = render::Layout::of(&request);
     let answer = remote.ask(async |client| Ok(client.search(request).await?))?;

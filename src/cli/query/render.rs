@@ -7,6 +7,7 @@ use std::time::Duration;
 use comfy_table::{CellAlignment, Table, presets};
 
 use crate::base::text::visible_text;
+use crate::cli::ids::shown;
 use crate::cli::value;
 use crate::search::Plan;
 use crate::service::plan_from_proto;
@@ -68,7 +69,7 @@ pub(super) fn render(response: &SearchResponse, layout: &Layout) -> String {
         }
     }
     for (rank, candidate) in (u64::from(layout.offset) + 1..).zip(&response.candidates) {
-        let mut row = vec![rank.to_string(), candidate.video_id.to_string()];
+        let mut row = vec![rank.to_string(), shown(candidate.video_id, &candidate.text_id)];
         row.extend(columns.iter().map(|name| cell(&attribute(candidate, name))));
         row.push(format!("{:.4}", candidate.score));
         if layout.by_interest {

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use roaring::RoaringTreemap;
 
-use super::values::{InterestSource, Row, cap, fresh, interest, row, seed};
+use super::values::{InterestSource, Row, cap, fresh, interest, row, seed, seed_of};
 use crate::base::id::VideoId;
 use crate::cli::sample;
-use crate::dataset::read_id_list;
+use crate::dataset::{Ids, read_id_list};
 use crate::rules::Filter;
 use crate::service::proto::search_request::Query;
 use crate::service::proto::{
@@ -41,6 +41,10 @@ pub(super) struct RequestArguments {
     /// Names of the attributes to show, separated by commas. Default: title and creator, or the first three.
     #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "*", hide_default_value = true)]
     columns: Vec<String>,
+    /// The ids of --video, --seed and --explain are text, also those that are numbers. Without this flag, what is no number
+    /// is text.
+    #[arg(long)]
+    pub(super) text_ids: bool,
     #[command(flatten)]
     rules: RuleArguments,
 }
@@ -57,11 +61,11 @@ struct QuerySource {
     interest: Vec<InterestSource>,
     /// Search for videos similar to this one.
     #[arg(long, value_name = "ID")]
-    video: Option<u64>,
+    video: Option<String>,
     /// Search for videos similar to this one. Can be repeated. WEIGHT defaults to 1; a negative weight moves the query
     /// away from the video.
-    #[arg(long, value_name = "ID[=WEIGHT]", value_parser = seed)]
-    seed: Vec<Seed>,
+    #[arg(long, value_name = "ID[=WEIGHT]")]
+    seed: Vec<String>,
     /// A held-out user of the sample catalog, by number.
     #[arg(long, value_name = "N")]
     sample_user: Option<usize>,
@@ -79,12 +83,12 @@ struct RuleArguments {
     ///   is_live = true
     ///   tags contains "cats"             also any ("a", "b") and all ("a", "b")
     ///   title is null                    also is not null
-    ///   video_id in (1, 2)
+    ///   video_id in (1, 2)               also ("a", "b") if the index has text ids
     ///
     /// For a video without a value, every condition on the attribute is false, so != and not are true.
     #[arg(long, value_name = "EXPR", allow_hyphen_values = true, verbatim_doc_comment)]
     filter: Option<String>,
-    /// Exclude the videos of this file: ids as .npy of u64, or as .txt with one id per line.
+    /// Exclude the videos of this file: ids as .npy of integers or text, or as .txt with one id per line.
     #[arg(long, value_name = "FILE")]
     exclude: Option<PathBuf>,
     /// Return at most N candidates with the same value of an attribute, such as creator=2. Can be repeated.
@@ -108,7 +112,7 @@ pub(super) fn request(arguments: &RequestArguments) -> anyhow::Result<SearchRequ
     let filter = rules.filter.as_deref().map(str::parse::<Filter>).transpose().context("--filter")?;
     Ok(SearchRequest {
         index: arguments.index.clone(),
-        query: Some(query(&arguments.query)?),
+        query: Some(query(&arguments.query, arguments.text_ids)?),
         k: arguments.k,
         params: Some(SearchParams {
             effort: match (arguments.ef_search, arguments.target_recall) {
@@ -130,9 +134,10 @@ pub(super) fn request(arguments: &RequestArguments) -> anyhow::Result<SearchRequ
     })
 }
 
-fn query(source: &QuerySource) -> anyhow::Result<Query> {
-    let seed = source.video.map(|video_id| Seed { video_id, weight: None });
-    let seeds: Vec<Seed> = seed.into_iter().chain(source.seed.iter().copied()).collect();
+fn query(source: &QuerySource, has_text_ids: bool) -> anyhow::Result<Query> {
+    let video = source.video.iter().map(|id| Ok(seed_of(id, None, has_text_ids)));
+    let seeds = source.seed.iter().map(|text| seed(text, has_text_ids));
+    let seeds: Vec<Seed> = video.chain(seeds).collect::<anyhow::Result<_>>()?;
     if !seeds.is_empty() {
         return Ok(Query::Seeds(Seeds { seeds }));
     }
@@ -152,9 +157,16 @@ fn read_interest(source: &InterestSource) -> anyhow::Result<Interest> {
     Ok(Interest { vector: Some(row.read()?), weight: *weight, min_share: min_share.unwrap_or(0.0) })
 }
 
-/// Reads the ids to exclude, as a bitmap, which is smaller than a list of ids.
+/// Reads the ids to exclude. Numbers become a bitmap, which is smaller than a list of them.
 fn excluded(path: &Path) -> anyhow::Result<Exclude> {
-    let bitmap: RoaringTreemap = read_id_list(path)?.into_iter().map(|VideoId(id)| id).collect();
+    let ids = match read_id_list(path)? {
+        Ids::Numbers(ids) => ids,
+        Ids::Text(ids) => {
+            let text_ids = ids.iter().flatten().map(str::to_owned).collect();
+            return Ok(Exclude { text_ids, ..Exclude::default() });
+        }
+    };
+    let bitmap: RoaringTreemap = ids.into_iter().map(|VideoId(id)| id).collect();
     let mut roaring = Vec::with_capacity(bitmap.serialized_size());
     bitmap.serialize_into(&mut roaring)?;
     Ok(Exclude { roaring, ..Exclude::default() })
@@ -185,7 +197,7 @@ mod tests {
 
     #[test]
     fn without_rules_only_the_query_is_asked() {
-        let seeds = vec![Seed { video_id: 5, weight: None }];
+        let seeds = vec![Seed { video_id: 5, ..Seed::default() }];
         let expected = SearchRequest {
             query: Some(Query::Seeds(Seeds { seeds })),
             k: 10,
@@ -222,7 +234,7 @@ mod tests {
             "--offset",
             "20",
         ]);
-        let seed = |video_id, weight| Seed { video_id, weight };
+        let seed = |video_id, weight| Seed { video_id, weight, ..Seed::default() };
         let seeds = vec![seed(5, Some(-0.5)), seed(6, None)];
         assert_eq!(sent.query, Some(Query::Seeds(Seeds { seeds })));
         let filter: Filter = "published_at > -7d and not views = 5".parse().unwrap();

@@ -2,6 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::ensure;
+use shortlist_client::Id;
+
+use crate::cli::ids::id;
 use crate::dataset::Embeddings;
 use crate::rules::duration;
 use crate::service::proto::{Cap, Fresh, Seed, Vector};
@@ -56,14 +60,19 @@ pub(super) fn interest(text: &str) -> Result<InterestSource, String> {
     Ok(InterestSource { row: row(rest)?, weight, min_share })
 }
 
-/// Parses `ID[=WEIGHT]`.
-pub(super) fn seed(text: &str) -> Result<Seed, String> {
-    let wrong = || "expected ID or ID=WEIGHT, such as 42=-0.5".to_owned();
-    let (id, weight) = match text.split_once('=') {
-        Some((id, weight)) => (id, Some(weight.parse().map_err(|_| wrong())?)),
-        None => (text, None),
-    };
-    Ok(Seed { video_id: id.parse().map_err(|_| wrong())?, weight })
+/// Parses `ID[=WEIGHT]`. An id that is text may have equals signs; only a number after the last one is a weight.
+pub(super) fn seed(text: &str, is_text: bool) -> anyhow::Result<Seed> {
+    let (id, weight) = before_number(text, '=');
+    ensure!(!id.is_empty(), "--seed {text}: expected ID or ID=WEIGHT, such as 42=-0.5");
+    Ok(seed_of(id, weight, is_text))
+}
+
+/// A seed of this id and weight.
+pub(super) fn seed_of(argument: &str, weight: Option<f32>, is_text: bool) -> Seed {
+    match id(argument, is_text) {
+        Id::Number(video_id) => Seed { video_id, weight, ..Seed::default() },
+        Id::Text(text_id) => Seed { text_id, weight, ..Seed::default() },
+    }
 }
 
 /// Parses `ATTRIBUTE=N`.
@@ -127,10 +136,21 @@ mod tests {
 
     #[test]
     fn a_seed_is_an_id_with_a_weight() {
-        assert_eq!(seed("5"), Ok(Seed { video_id: 5, weight: None }));
-        assert_eq!(seed("18446744073709551615=-0.5"), Ok(Seed { video_id: u64::MAX, weight: Some(-0.5) }));
-        for wrong in ["", "x", "-5", "5=", "5=x", "=1"] {
-            assert!(seed(wrong).unwrap_err().contains("42=-0.5"), "{wrong}");
+        let number = |video_id, weight| Seed { video_id, weight, ..Seed::default() };
+        let text = |text_id: &str, weight| Seed { text_id: text_id.to_owned(), weight, ..Seed::default() };
+        for (argument, is_text, expected) in [
+            ("5", false, number(5, None)),
+            ("18446744073709551615=-0.5", false, number(u64::MAX, Some(-0.5))),
+            ("5", true, text("5", None)),
+            ("5=2", true, text("5", Some(2.0))),
+            ("dQw4w9WgXcQ=-0.5", false, text("dQw4w9WgXcQ", Some(-0.5))),
+            ("a=b=1", false, text("a=b", Some(1.0))),
+            ("5=x", false, text("5=x", None)),
+        ] {
+            assert_eq!(seed(argument, is_text).unwrap(), expected, "{argument}");
+        }
+        for wrong in ["", "=1"] {
+            assert!(seed(wrong, false).unwrap_err().to_string().contains("42=-0.5"), "{wrong}");
         }
     }
 

@@ -14,6 +14,8 @@ use crate::engine::query::budget::{AnswerRoom, Budget};
 const CANDIDATE_BYTES: usize = 20;
 /// Encoded bytes of an attribute value in addition to its name and text.
 const VALUE_BYTES: usize = 16;
+/// Encoded bytes of an id in addition to its text.
+const TEXT_BYTES: usize = 3;
 /// Memory of a candidate in addition to its encoded bytes, while it is built and converted.
 const CANDIDATE_MEMORY: usize = 256;
 /// Memory of an attribute value in addition to its encoded bytes: its place in a map, and two allocations.
@@ -54,6 +56,17 @@ impl<'a> AnswerSize<'a> {
     pub(crate) fn add_items(&mut self, count: usize, dim: usize) -> Result<(), EngineError> {
         self.bytes = self.bytes.saturating_add(count.saturating_mul(CANDIDATE_BYTES + 4 * dim));
         self.memory = self.memory.saturating_add(count.saturating_mul(CANDIDATE_MEMORY + 4 * dim));
+        self.check_room()
+    }
+
+    /// Adds the id of one candidate or video, if it is text.
+    ///
+    /// # Errors
+    /// If there is no room.
+    pub(crate) fn add_text(&mut self, text: Option<&str>) -> Result<(), EngineError> {
+        let Some(text) = text else { return Ok(()) };
+        self.bytes += TEXT_BYTES + text.len();
+        self.memory += text.len();
         self.check_room()
     }
 

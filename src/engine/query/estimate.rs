@@ -39,6 +39,8 @@ const ATTRIBUTE_NANOS: u64 = 250;
 const SET_NANOS: u64 = 100;
 /// Resolving one word, number or id of a filter or an exclusion.
 const VALUE_NANOS: u64 = 30;
+/// An id that is text, to hash and to look up.
+const TEXT_ID_NANOS: u64 = 150;
 /// How much a request that keeps places explores for them, in addition.
 const EXPLORED_FOR_PLACES: u64 = 2;
 /// How many times as much a request with an offset explores: its pools are deepened.
@@ -101,6 +103,7 @@ pub(crate) fn estimate(snapshot: &Snapshot, limits: &Limits, request: &SearchReq
         nanos += work.sets as u64 * (SET_NANOS + rows as u64 / 8 / CODE_BYTES_PER_NANO);
     }
     nanos += values as u64 * VALUE_NANOS;
+    nanos += rules.exclude.text_ids.len() as u64 * TEXT_ID_NANOS;
     nanos += rules.exclude.roaring.len() as u64 / CODE_BYTES_PER_NANO;
     if let Some(bloom) = &rules.exclude.bloom {
         let looked_up = (considered as f64 / passing(bloom)).min(rows as f64);
@@ -127,6 +130,7 @@ fn returned(snapshot: &Snapshot, videos: usize, attributes: &ReturnAttributes, w
         ReturnAttributes::All => snapshot.index.metadata().attributes.len(),
         ReturnAttributes::Named(names) => names.len(),
     };
+    let columns = columns + usize::from(snapshot.has_text_ids());
     let vector_bytes = if with_vectors { snapshot.index.dim() * size_of::<f32>() } else { 0 };
     (videos * columns) as u64 * ATTRIBUTE_NANOS + (videos * vector_bytes) as u64 / BYTES_PER_NANO
 }

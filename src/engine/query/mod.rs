@@ -13,6 +13,7 @@
 //! | `rules.rs`          | the rules of a request, in the same terms |
 //! | `recent_matches.rs` | the matches of the filters that requests used last |
 //! | `calibrated.rs`     | the measured recall of a generation |
+//! | `text_ids.rs`       | ids that are text |
 //! | `usage.rs`          | what requests used of a generation |
 //! | `snapshot.rs`       | one generation with its delta, searchable |
 //! | `estimate.rs`       | what a request is expected to cost |
@@ -31,4 +32,5 @@ pub(crate) mod request;
 pub(crate) mod resolved_query;
 pub(crate) mod rules;
 pub(crate) mod snapshot;
+mod text_ids;
 pub(crate) mod usage;

@@ -134,6 +134,8 @@ pub enum Completeness {
 pub struct Candidate {
     /// The video.
     pub video_id: VideoId,
+    /// Its id as text, if the index has text ids.
+    pub text_id: Option<String>,
     /// Larger is better, for every metric.
     pub score: f32,
     /// The position of the interest that it is attributed to; `None` for a query without interests.

@@ -23,6 +23,7 @@ use crate::engine::query::request::{
 };
 use crate::engine::query::resolved_query::ResolvedQuery;
 use crate::engine::query::rules::{ResolvedRules, Searched, has_rules};
+use crate::engine::query::text_ids;
 use crate::engine::query::usage::Usage;
 use crate::index::{Index, IndexStore, Manifest, PublishReason, RecallCurves, StoreError, Uncovered};
 use crate::live::delta::segments::Segments;
@@ -44,6 +45,8 @@ pub(crate) struct Snapshot {
     /// When the next of its videos expires, in microseconds since 1970.
     pub(crate) next_expiry: i64,
     pub(crate) calibrated: Arc<Calibrated>,
+    /// The column of the ids as text; `None` if ids are numbers.
+    text_ids: Option<usize>,
     /// What requests used of the generation.
     pub(crate) usage: Arc<Usage>,
     recent_matches: Arc<RecentMatches>,
@@ -120,6 +123,7 @@ impl Snapshot {
         calibrated: Arc<Calibrated>,
     ) -> Self {
         let usage = Arc::new(Usage::of(&index.metadata().attributes));
+        let text_ids = text_ids::column(&index);
         let index = Arc::new(index);
         let segments = Segments::whole(Arc::clone(&index));
         Self {
@@ -130,6 +134,7 @@ impl Snapshot {
             sequence: 0,
             next_expiry: i64::MAX,
             calibrated,
+            text_ids,
             usage,
             recent_matches: Arc::default(),
         }
@@ -156,6 +161,7 @@ impl Snapshot {
             sequence: live.sequence,
             next_expiry: live.segments.next_expiry(),
             calibrated: Arc::clone(&self.calibrated),
+            text_ids: self.text_ids,
             usage: Arc::clone(&self.usage),
             recent_matches: Arc::clone(&self.recent_matches),
         }
@@ -178,6 +184,7 @@ impl Snapshot {
             segments,
             sequence: self.sequence,
             calibrated: Arc::clone(&self.calibrated),
+            text_ids: self.text_ids,
             usage: Arc::clone(&self.usage),
             recent_matches: Arc::clone(&self.recent_matches),
         }
@@ -198,6 +205,7 @@ impl Snapshot {
             sequence: self.sequence,
             next_expiry: self.next_expiry,
             calibrated,
+            text_ids: self.text_ids,
             usage: Arc::clone(&self.usage),
             recent_matches: Arc::clone(&self.recent_matches),
         }
@@ -251,6 +259,7 @@ impl Snapshot {
         };
         let candidate = |hit: &Hit| Candidate {
             video_id: Located::of(hit.node, &segments).video_id(),
+            text_id: None,
             score: hit.score,
             interest: query.has_interests.then_some(hit.interest),
             attributes: Vec::new(),
@@ -259,10 +268,12 @@ impl Snapshot {
         let mut size = AnswerSize::new(budget, !columns.is_empty(), request.return_vectors);
         size.add_items(found.hits.len(), if request.return_vectors { self.index.dim() } else { 0 })?;
         let mut candidates: Vec<Candidate> = found.hits.iter().map(candidate).collect();
-        // A loop of its own, since most requests need neither.
-        if !columns.is_empty() || request.return_vectors {
+        // A loop of its own, since most requests need none of them.
+        if self.has_text_ids() || !columns.is_empty() || request.return_vectors {
             for (candidate, hit) in candidates.iter_mut().zip(&found.hits) {
                 let (segment, node) = self.segments.locate(hit.node);
+                candidate.text_id = self.text_id(&segment.index, node);
+                size.add_text(candidate.text_id.as_deref())?;
                 candidate.attributes = attributes(&segment.index, node, &columns);
                 size.add_values(&candidate.attributes)?;
                 candidate.vector = request.return_vectors.then(|| vector(&segment.index, node));
@@ -356,6 +367,16 @@ impl Snapshot {
             })
         };
         names.iter().enumerate().map(ordinal).collect()
+    }
+
+    /// Whether videos are identified by text.
+    pub(crate) fn has_text_ids(&self) -> bool {
+        self.text_ids.is_some()
+    }
+
+    /// The id of a node of the generation or its delta as text, if ids are text.
+    pub(crate) fn text_id(&self, index: &Index, node: NodeId) -> Option<String> {
+        text_ids::of_node(index, node, self.text_ids?)
     }
 
     /// The parameters of the search for a request. Its effort covers k and `dropped` more hits, which are dropped.

@@ -1,8 +1,11 @@
 //! Checks and writes batches of mutations; looks up single videos.
 
+use std::collections::BTreeMap;
+
 use crate::attributes::Value;
 use crate::base::id::VideoId;
 use crate::base::instant::Instant;
+use crate::dataset::ID_COLUMN;
 use crate::engine::error::EngineError;
 use crate::engine::field::Field;
 use crate::engine::query::answer_size::AnswerSize;
@@ -11,8 +14,8 @@ use crate::engine::query::request::ReturnAttributes;
 use crate::engine::query::snapshot::{Snapshot, attributes as named_values, vector};
 use crate::engine::write::log::WriteLog;
 use crate::engine::write::shared::Shared;
-use crate::live::Mutation;
 use crate::live::delta::fits::{Misfit, check_upsert};
+use crate::live::{Mutation, Upsert};
 
 /// How a batch with invalid mutations is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +44,8 @@ pub struct Written {
 pub struct StoredVideo {
     /// The video.
     pub video_id: VideoId,
+    /// Its id as text, if the index has text ids.
+    pub text_id: Option<String>,
     /// `[dim]`, if requested.
     pub vector: Option<Vec<f32>>,
     /// The requested attributes that have a value, by name.
@@ -75,6 +80,7 @@ impl Target<'_> {
     pub(crate) fn write(&self, mutations: Vec<Mutation>, mode: WriteMode) -> Result<Written, EngineError> {
         let mut refused = Vec::new();
         let mut valid = Vec::with_capacity(mutations.len());
+        let mut texts = BTreeMap::new();
         for (position, mut mutation) in mutations.into_iter().enumerate() {
             // An upsert without a model is of the current model, also for a later generation of another one.
             if let Mutation::Upsert(upsert) = &mut mutation
@@ -82,7 +88,7 @@ impl Target<'_> {
             {
                 upsert.embedding_model.clone_from(&self.snapshot.index.metadata().embedding_model);
             }
-            match self.check(&mutation) {
+            match self.check(&mutation).and_then(|()| self.check_text_id(&mutation, &mut texts)) {
                 Ok(()) => valid.push(mutation),
                 Err(error) => refused.push((position, error)),
             }
@@ -96,6 +102,40 @@ impl Target<'_> {
             _ => self.log.write(valid).map_err(|error| read_only(self.name, error.to_string()))?,
         };
         Ok(Written { sequence, written, refused })
+    }
+
+    /// Checks that the id of an upsert is text if and only if those of the index are, and that no other text has the same
+    /// id. `texts`: the ids that the batch had before.
+    fn check_text_id(
+        &self,
+        mutation: &Mutation,
+        texts: &mut BTreeMap<VideoId, String>,
+    ) -> Result<(), EngineError> {
+        let Mutation::Upsert(Upsert { video_id, attributes, .. }) = mutation else { return Ok(()) };
+        if !self.snapshot.has_text_ids() {
+            return Ok(());
+        }
+        let text = attributes.iter().find(|(name, _)| name == ID_COLUMN).map(|(_, value)| value);
+        let text = match text {
+            Some(Value::Keyword(text)) if VideoId::of_text(text) == *video_id => text,
+            _ => {
+                let problem = "expected the id as text, since the ids of the index are text, found a number";
+                return Err(EngineError::invalid(Field::TextId, problem));
+            }
+        };
+        let stored = self.snapshot.segments.node_of(*video_id).and_then(|node| {
+            let (segment, node) = self.snapshot.segments.locate(node);
+            self.snapshot.text_id(&segment.index, node)
+        });
+        let other = stored.as_ref().or_else(|| texts.get(video_id)).filter(|other| *other != text);
+        if let Some(other) = other {
+            let problem = format!(
+                "expected another id than {text:?}: its 64 bits of SHA-256 are those of {other:?}, which the index has"
+            );
+            return Err(EngineError::invalid(Field::TextId, problem));
+        }
+        texts.insert(*video_id, text.clone());
+        Ok(())
     }
 
     /// Checks that the current generation accepts a mutation.
@@ -141,10 +181,13 @@ pub(crate) fn look_up(
             let (segment, node) = snapshot.segments.locate(node);
             let expires_at = segment.index.expiries().map(|times| times[node.index()]);
             let expires_at = expires_at.filter(|time| *time != i64::MAX);
+            let text_id = snapshot.text_id(&segment.index, node);
+            size.add_text(text_id.as_deref())?;
             let attributes = named_values(&segment.index, node, &columns);
             size.add_values(&attributes)?;
             Ok(Lookup::Found(StoredVideo {
                 video_id: *video,
+                text_id,
                 vector: with_vectors.then(|| vector(&segment.index, node)),
                 attributes,
                 expires_at: expires_at.and_then(|time| Instant::from_microsecond(time).ok()),

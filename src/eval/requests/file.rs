@@ -301,7 +301,9 @@ impl Context<'_> {
         if let Some(known) = self.files.get(&path) {
             return Ok(Arc::clone(known));
         }
-        let ids = read_id_list(&path).map_err(|error| format!("exclude_file: {error}"))?;
+        let ids = read_id_list(&path)
+            .and_then(|ids| ids.into_numbers(&path))
+            .map_err(|error| format!("exclude_file: {error}"))?;
         let bitmap: RoaringTreemap = ids.into_iter().map(|VideoId(id)| id).collect();
         let mut roaring = Vec::with_capacity(bitmap.serialized_size());
         bitmap.serialize_into(&mut roaring).map_err(|error| format!("exclude_file: {error}"))?;

@@ -7,6 +7,8 @@ use crate::serialized_bitmap::BitmapError;
 pub enum ExcludeField {
     /// [`Exclude::video_ids`](crate::rules::Exclude::video_ids).
     VideoIds,
+    /// [`Exclude::text_ids`](crate::rules::Exclude::text_ids).
+    TextIds,
     /// [`Exclude::roaring`](crate::rules::Exclude::roaring).
     Roaring,
     /// [`Bloom::bits`](crate::rules::Bloom::bits).

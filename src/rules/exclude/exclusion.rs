@@ -7,7 +7,7 @@ use super::serialized_ids::SerializedIds;
 use crate::base::id::VideoId;
 use crate::serialized_bitmap::SerializedBitmap;
 
-/// Maximum number of ids of a request, listed and in the Roaring bitmap together.
+/// Maximum number of ids of a request, of all lists and the Roaring bitmap together.
 const MAX_IDS: usize = 100_000;
 
 /// The excluded videos of a request, unchecked.
@@ -15,6 +15,8 @@ const MAX_IDS: usize = 100_000;
 pub struct Exclude {
     /// Listed ids.
     pub video_ids: Vec<VideoId>,
+    /// Listed ids that are text.
+    pub text_ids: Vec<String>,
     /// A serialized 64-bit Roaring bitmap of ids; empty for none.
     pub roaring: Vec<u8>,
     /// A Bloom filter of ids.
@@ -24,7 +26,8 @@ pub struct Exclude {
 impl Exclude {
     /// Whether the request excludes no videos.
     pub fn is_empty(&self) -> bool {
-        self.video_ids.is_empty() && self.roaring.is_empty() && self.bloom.is_none()
+        let Self { video_ids, text_ids, roaring, bloom } = self;
+        video_ids.is_empty() && text_ids.is_empty() && roaring.is_empty() && bloom.is_none()
     }
 }
 
@@ -46,13 +49,17 @@ impl<'a> Exclusion<'a> {
     /// # Errors
     /// [`ExclusionError`] for the first thing that is wrong.
     pub fn of(exclude: &'a Exclude) -> Result<Self, ExclusionError> {
-        let Exclude { video_ids, roaring, bloom } = exclude;
-        let Some(capacity) = MAX_IDS.checked_sub(video_ids.len()) else {
-            let found = video_ids.len() as u64;
-            return Err(ExclusionError::TooManyIds { field: ExcludeField::VideoIds, most: MAX_IDS, found });
-        };
+        let Exclude { video_ids, text_ids, roaring, bloom } = exclude;
+        let too_many = |field, found| ExclusionError::TooManyIds { field, most: MAX_IDS, found };
+        let mut listed = video_ids.len();
+        let capacity = MAX_IDS.checked_sub(listed);
+        let capacity = capacity.ok_or_else(|| too_many(ExcludeField::VideoIds, listed as u64))?;
+        listed += text_ids.len();
+        let capacity = capacity.checked_sub(text_ids.len());
+        let capacity = capacity.ok_or_else(|| too_many(ExcludeField::TextIds, listed as u64))?;
         let bloom = bloom.as_ref().map(BloomFilter::of).transpose()?;
-        let (serialized, decoded) = decode(roaring, capacity)?;
+        let (serialized, mut decoded) = decode(roaring, capacity)?;
+        decoded.extend(text_ids.iter().map(|text| VideoId::of_text(text).0));
         let len = video_ids.len() + serialized.len() + decoded.len();
         let ids = IdSet::of([bytemuck::cast_slice(video_ids), &decoded]);
         Ok(Self { serialized, ids, len, bloom })

@@ -4,6 +4,7 @@
 //! their position in the request.
 
 use super::bound::instant;
+use super::ids::{id, ids};
 use super::path::Path;
 use super::request::{attributes_to_return, vector_values};
 use super::response::attribute_value;
@@ -11,6 +12,7 @@ use super::scalar::{saturate, timestamp};
 use crate::attributes::Value;
 use crate::base::id::VideoId;
 use crate::base::instant::Instant;
+use crate::dataset::ID_COLUMN;
 use crate::engine::{EngineError, Lookup, ReturnAttributes, StoredVideo, WriteMode, Written};
 use crate::live::{Mutation, Upsert};
 use crate::service::error::{CallError, InvalidField};
@@ -20,6 +22,8 @@ use crate::service::proto;
 const MAX_ATTRIBUTES: usize = 1000;
 /// Maximum length of the name of an attribute or a model, in bytes. Errors quote names, and are sent as headers.
 const MAX_NAME_BYTES: usize = 1000;
+/// The field of ids as text.
+const TEXT_IDS: &str = "text_ids";
 
 /// The valid mutations of one request, and the errors of the other items.
 #[derive(Debug)]
@@ -31,6 +35,8 @@ pub(crate) struct Batch {
     pub(crate) mutations: Vec<Mutation>,
     /// The refused items.
     pub(crate) outcome: Outcome,
+    /// The first field that has an id as text.
+    pub(crate) text_field: Option<String>,
 }
 
 /// The refused items of a request, by their positions in it.
@@ -72,6 +78,8 @@ pub(crate) fn upsert_batch(request: proto::UpsertRequest, max_writes: usize) -> 
     let mut outcome = Outcome::new("videos");
     check_count(outcome.items, videos.len(), max_writes)?;
     let mut mutations = Vec::with_capacity(videos.len());
+    let with_text = videos.iter().position(|video| !video.text_id.is_empty());
+    let text_field = with_text.map(|position| format!("{}text_id", outcome.path(position)));
     for (position, video) in videos.into_iter().enumerate() {
         match upsert(video) {
             Ok(upsert) => {
@@ -82,24 +90,27 @@ pub(crate) fn upsert_batch(request: proto::UpsertRequest, max_writes: usize) -> 
         }
     }
     let mode = if partial { WriteMode::EachAlone } else { WriteMode::AllOrNothing };
-    Ok(Batch { index, mode, mutations, outcome })
+    Ok(Batch { index, mode, mutations, outcome, text_field })
 }
 
 /// Creates one mutation per id.
 ///
 /// # Errors
-/// If there are more than `max_writes` ids.
+/// If there are more than `max_writes` ids, both kinds of ids, or an id that is no text id.
 pub(crate) fn batch_of_ids(
     index: String,
     video_ids: Vec<u64>,
+    text_ids: &[String],
     max_writes: usize,
     mutation: fn(VideoId) -> Mutation,
 ) -> Result<Batch, InvalidField> {
-    let mut outcome = Outcome::new("video_ids");
-    check_count(outcome.items, video_ids.len(), max_writes)?;
-    outcome.positions = (0..video_ids.len()).collect();
-    let mutations = video_ids.into_iter().map(|id| mutation(VideoId(id))).collect();
-    Ok(Batch { index, mode: WriteMode::EachAlone, mutations, outcome })
+    let is_text = !text_ids.is_empty();
+    let mut outcome = Outcome::new(if is_text { TEXT_IDS } else { "video_ids" });
+    check_count(outcome.items, video_ids.len().max(text_ids.len()), max_writes)?;
+    let mutations: Vec<Mutation> = ids(video_ids, text_ids)?.into_iter().map(mutation).collect();
+    outcome.positions = (0..mutations.len()).collect();
+    let text_field = is_text.then(|| TEXT_IDS.to_owned());
+    Ok(Batch { index, mode: WriteMode::EachAlone, mutations, outcome, text_field })
 }
 
 /// The videos to look up, and what to return of each.
@@ -108,6 +119,8 @@ pub(crate) struct Lookups {
     /// The name of the index, as in the request.
     pub(crate) index: String,
     pub(crate) videos: Vec<VideoId>,
+    /// Their ids as text, if they were requested as text.
+    pub(crate) texts: Vec<String>,
     pub(crate) attributes: ReturnAttributes,
     pub(crate) with_vectors: bool,
 }
@@ -115,21 +128,24 @@ pub(crate) struct Lookups {
 /// Reads the ids of a lookup.
 ///
 /// # Errors
-/// If there are more than `max_videos` ids.
+/// If there are more than `max_videos` ids, both kinds of ids, or an id that is no text id.
 pub(crate) fn lookups(request: proto::GetRequest, max_videos: usize) -> Result<Lookups, InvalidField> {
-    let proto::GetRequest { index, video_ids, return_attributes, return_vectors } = request;
+    let proto::GetRequest { index, video_ids, return_attributes, return_vectors, text_ids } = request;
     check_count("video_ids", video_ids.len(), max_videos)?;
+    check_count(TEXT_IDS, text_ids.len(), max_videos)?;
     Ok(Lookups {
         index,
-        videos: video_ids.into_iter().map(VideoId).collect(),
+        videos: ids(video_ids, &text_ids)?,
+        texts: text_ids,
         attributes: attributes_to_return(return_attributes)?,
         with_vectors: return_vectors,
     })
 }
 
-/// Creates the answer to [`lookups`].
-pub(crate) fn get_response(lookups: Vec<Lookup>) -> proto::GetResponse {
-    proto::GetResponse { results: lookups.into_iter().map(lookup).collect() }
+/// Creates the answer to [`lookups`]. `texts`: the ids of the lookups as text, or none.
+pub(crate) fn get_response(lookups: Vec<Lookup>, texts: Vec<String>) -> proto::GetResponse {
+    let texts = texts.into_iter().map(Some).chain(std::iter::repeat(None));
+    proto::GetResponse { results: lookups.into_iter().zip(texts).map(lookup).collect() }
 }
 
 impl Outcome {
@@ -159,7 +175,8 @@ fn check_count(field: &str, found: usize, max: usize) -> Result<(), InvalidField
 }
 
 fn upsert(video: proto::Video) -> Result<Upsert, InvalidField> {
-    let proto::Video { video_id, vector, attributes, expires_at, embedding_model } = video;
+    let proto::Video { video_id, vector, attributes, expires_at, embedding_model, text_id } = video;
+    let video_id = id(video_id, &text_id, &Path::root("text_id"))?;
     let path = Path::root("vector");
     let vector = vector.ok_or_else(|| path.invalid("is required: found none"))?;
     let embedding = vector_values(vector, &path)?;
@@ -177,11 +194,17 @@ fn upsert(video: proto::Video) -> Result<Upsert, InvalidField> {
         let value = value(wire, &path.key(&name))?;
         Ok((name, value))
     });
-    let attributes = attributes.collect::<Result<_, InvalidField>>()?;
+    let mut attributes = attributes.collect::<Result<Vec<_>, InvalidField>>()?;
+    if !text_id.is_empty() {
+        if attributes.iter().any(|(name, _)| name == ID_COLUMN) {
+            return Err(path.key(ID_COLUMN).invalid("expected no attribute of this name beside text_id"));
+        }
+        attributes.push((ID_COLUMN.to_owned(), Value::Keyword(text_id)));
+    }
     check_name(&embedding_model, &Path::root("embedding_model"))?;
     let expires_at = expires_at.map(|at| microseconds(&at, &Path::root("expires_at"))).transpose()?;
     Ok(Upsert {
-        video_id: VideoId(video_id),
+        video_id,
         embedding,
         attributes,
         expires_at,
@@ -217,14 +240,15 @@ fn microseconds(wire: &prost_types::Timestamp, path: &Path<'_>) -> Result<Instan
     Instant::from_microsecond(finer.as_microsecond()).map_err(|error| path.invalid(error.to_string()))
 }
 
-fn lookup(lookup: Lookup) -> proto::Lookup {
+fn lookup((lookup, text): (Lookup, Option<String>)) -> proto::Lookup {
     use proto::lookup::State;
     let (VideoId(video_id), state, video) = match lookup {
         Lookup::Found(video) => (video.video_id, State::Found, Some(stored(video))),
         Lookup::TakenDown(video) => (video, State::TakenDown, None),
         Lookup::Unknown(video) => (video, State::Unknown, None),
     };
-    proto::Lookup { video_id, state: state.into(), video }
+    let text_id = text.or_else(|| video.as_ref().map(|video| video.text_id.clone()));
+    proto::Lookup { video_id, state: state.into(), video, text_id: text_id.unwrap_or_default() }
 }
 
 fn stored(video: StoredVideo) -> proto::Video {
@@ -235,6 +259,7 @@ fn stored(video: StoredVideo) -> proto::Video {
         attributes: video.attributes.into_iter().map(attribute).collect(),
         expires_at: video.expires_at.map(timestamp),
         embedding_model: String::new(),
+        text_id: video.text_id.unwrap_or_default(),
     }
 }
 
@@ -352,7 +377,7 @@ mod tests {
     #[test]
     fn what_is_refused_keeps_its_position_in_the_request() {
         let bad = |video_id| proto::Video { vector: None, ..video(video_id) };
-        let Batch { index, mode, mutations, mut outcome } =
+        let Batch { index, mode, mutations, mut outcome, .. } =
             batch(vec![bad(0), video(1), video(2), bad(3), video(4)], true);
         assert_eq!((index.as_str(), mode), ("a", WriteMode::EachAlone));
         let sound: Vec<u64> = mutations.iter().map(|mutation| mutation.video_id().0).collect();
@@ -390,8 +415,8 @@ mod tests {
         assert!(upsert_batch(videos(2), 2).is_ok());
         let error = upsert_batch(videos(3), 2).unwrap_err();
         assert_eq!(error.to_string(), "videos: expected at most 2 videos, found 3");
-        assert!(batch_of_ids(String::new(), vec![1; 2], 2, Mutation::Delete).is_ok());
-        let error = batch_of_ids(String::new(), vec![1; 3], 2, Mutation::Delete).unwrap_err();
+        assert!(batch_of_ids(String::new(), vec![1; 2], &[], 2, Mutation::Delete).is_ok());
+        let error = batch_of_ids(String::new(), vec![1; 3], &[], 2, Mutation::Delete).unwrap_err();
         assert_eq!(error.to_string(), "video_ids: expected at most 2 videos, found 3");
         let get = |count| proto::GetRequest { video_ids: vec![1; count], ..Default::default() };
         assert!(lookups(get(2), 2).is_ok());
@@ -402,12 +427,13 @@ mod tests {
     fn a_lookup_says_what_became_of_each_video() {
         let found = StoredVideo {
             video_id: VideoId(7),
+            text_id: None,
             vector: Some(vec![1.0]),
             attributes: vec![("views".into(), Value::Uint64(3))],
             expires_at: Some(Instant::from_microsecond(5_000_000).unwrap()),
         };
         let lookups = vec![Lookup::Unknown(VideoId(9)), Lookup::Found(found), Lookup::TakenDown(VideoId(8))];
-        let results = get_response(lookups).results;
+        let results = get_response(lookups, Vec::new()).results;
         let states: Vec<_> = results.iter().map(|result| (result.video_id, result.state())).collect();
         use proto::lookup::State;
         assert_eq!(states, [(9, State::Unknown), (7, State::Found), (8, State::TakenDown)]);

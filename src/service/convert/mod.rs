@@ -9,6 +9,7 @@
 //! | `request.rs`  | search requests |
 //! | `rules.rs`    | the rules of a search request: filter, exclusions, caps, kept places, threshold |
 //! | `filter.rs`   | filters, both ways |
+//! | `ids.rs`      | ids, numbers or text |
 //! | `bound.rs`    | numbers, times and durations of filters, both ways |
 //! | `plan.rs`     | search plans, both ways |
 //! | `response.rs` | answers to searches, and explanations |
@@ -20,6 +21,7 @@
 mod bound;
 mod catalog;
 mod filter;
+mod ids;
 mod path;
 mod plan;
 mod request;
@@ -29,6 +31,7 @@ mod scalar;
 mod status;
 
 pub(super) use catalog::{Batch, Lookups, Outcome, batch_of_ids, get_response, lookups, upsert_batch};
+pub(super) use ids::{explained_id, text_field};
 #[cfg(feature = "cli")]
 pub(crate) use plan::plan_from_proto;
 pub(crate) use request::search_request;

@@ -26,6 +26,11 @@ impl<'a> Path<'a> {
         Self { parent: None, step: Step::Field(field) }
     }
 
+    /// Returns the path of an item of a repeated field of the request.
+    pub(super) fn root_item(field: &'static str, position: usize) -> Self {
+        Self { parent: None, step: Step::Item(field, position) }
+    }
+
     /// Returns the path of a field of this message.
     pub(super) fn field(&'a self, field: &'static str) -> Path<'a> {
         Path { parent: Some(self), step: Step::Field(field) }

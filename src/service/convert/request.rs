@@ -4,11 +4,11 @@ use std::collections::HashSet;
 
 use half::f16;
 
+use super::ids::id;
 use super::path::Path;
 use super::plan::plan_from_proto;
 use super::rules::{WireRules, rules};
 use crate::base::element::Dtype;
-use crate::base::id::VideoId;
 use crate::engine;
 use crate::service::error::InvalidField;
 use crate::service::proto;
@@ -46,7 +46,7 @@ pub(crate) fn search_request(request: proto::SearchRequest) -> Result<engine::Se
             Some(proto::search_request::Query::Interests(interests)) => {
                 engine::Query::Interests(query_interests(interests)?)
             }
-            Some(proto::search_request::Query::Seeds(seeds)) => engine::Query::Seeds(query_seeds(seeds)),
+            Some(proto::search_request::Query::Seeds(seeds)) => engine::Query::Seeds(query_seeds(seeds)?),
             None => {
                 let problem = "is required: expected vector, interests or seeds, found none of them";
                 return Err(InvalidField::new("query", problem));
@@ -133,12 +133,15 @@ fn query_interests(interests: proto::Interests) -> Result<Vec<engine::Interest>,
     interests.interests.into_iter().enumerate().map(interest).collect()
 }
 
-fn query_seeds(seeds: proto::Seeds) -> Vec<engine::Seed> {
-    let seed = |seed: proto::Seed| engine::Seed {
-        video_id: VideoId(seed.video_id),
-        weight: seed.weight.unwrap_or(1.0),
+fn query_seeds(seeds: proto::Seeds) -> Result<Vec<engine::Seed>, InvalidField> {
+    let query = Path::root("query");
+    let path = query.field("seeds");
+    let seed = |(position, seed): (usize, proto::Seed)| {
+        let path = path.item("seeds", position);
+        let video_id = id(seed.video_id, &seed.text_id, &path.field("text_id"))?;
+        Ok(engine::Seed { video_id, weight: seed.weight.unwrap_or(1.0) })
     };
-    seeds.seeds.into_iter().map(seed).collect()
+    seeds.seeds.into_iter().enumerate().map(seed).collect()
 }
 
 fn effort(effort: Option<proto::search_params::Effort>) -> engine::Effort {
@@ -161,6 +164,7 @@ fn plan(number: i32) -> Result<Option<engine::Plan>, InvalidField> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::id::VideoId;
 
     fn request(query: proto::search_request::Query) -> proto::SearchRequest {
         proto::SearchRequest { query: Some(query), k: 10, ..Default::default() }
@@ -219,8 +223,8 @@ mod tests {
     #[test]
     fn a_seed_weighs_one_by_default() {
         let seeds = vec![
-            proto::Seed { video_id: u64::MAX, weight: None },
-            proto::Seed { video_id: 7, weight: Some(0.0) },
+            proto::Seed { video_id: u64::MAX, ..Default::default() },
+            proto::Seed { video_id: 7, weight: Some(0.0), text_id: String::new() },
         ];
         let converted =
             search_request(request(proto::search_request::Query::Seeds(proto::Seeds { seeds }))).unwrap();

@@ -108,9 +108,13 @@ pub(crate) fn search_response(response: engine::SearchResponse, with_stats: bool
 /// Encodes a candidate many times faster than a generated message does; `None` if it has other fields, or values of zero, which
 /// are left out.
 fn plain(found: &engine::Candidate) -> Option<[u8; PLAIN.len()]> {
-    let engine::Candidate { video_id: VideoId(id), score, interest, attributes, vector } = found;
-    let is_plain =
-        *id != 0 && *score != 0.0 && interest.is_none() && attributes.is_empty() && vector.is_none();
+    let engine::Candidate { video_id: VideoId(id), text_id, score, interest, attributes, vector } = found;
+    let is_plain = *id != 0
+        && *score != 0.0
+        && text_id.is_none()
+        && interest.is_none()
+        && attributes.is_empty()
+        && vector.is_none();
     let mut encoded = PLAIN;
     encoded[3..11].copy_from_slice(&id.to_le_bytes());
     encoded[12..].copy_from_slice(&score.to_le_bytes());
@@ -125,6 +129,7 @@ fn candidate(candidate: engine::Candidate) -> proto::Candidate {
         interest: candidate.interest.map(saturate),
         vector: candidate.vector.map(|values| proto::Vector { values, packed: None }),
         attributes: candidate.attributes.into_iter().map(attribute).collect(),
+        text_id: candidate.text_id.unwrap_or_default(),
     }
 }
 
@@ -196,6 +201,7 @@ mod tests {
         ) {
             let candidate_of = |id: &u64| engine::Candidate {
                 video_id: VideoId(*id),
+                text_id: None,
                 score,
                 interest,
                 attributes: vec![("n".into(), Value::Int64(*id as i64)); usize::from(has_attributes)],
@@ -225,6 +231,7 @@ mod tests {
         let response = engine::SearchResponse {
             candidates: vec![engine::Candidate {
                 video_id: VideoId(5),
+                text_id: Some("five".to_owned()),
                 score: 1.5,
                 interest: Some(1),
                 attributes: vec![("title".into(), Value::Keyword("cats".into()))],
@@ -242,6 +249,7 @@ mod tests {
         let short = decoded(response, true);
         let candidate = &short.candidates[0];
         assert_eq!((candidate.video_id, candidate.score, candidate.interest), (5, 1.5, Some(1)));
+        assert_eq!(candidate.text_id, "five");
         assert_eq!(candidate.vector, Some(proto::Vector { values: vec![0.5, -1.0], packed: None }));
         let completeness = short.completeness.unwrap();
         assert_eq!((completeness.requested, completeness.returned), (10, 1));

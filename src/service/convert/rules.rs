@@ -46,9 +46,10 @@ pub(super) fn rules(wire: WireRules) -> Result<Rules, InvalidField> {
 }
 
 fn excluded(exclude: proto::Exclude) -> Exclude {
-    let proto::Exclude { video_ids, roaring, bloom } = exclude;
+    let proto::Exclude { video_ids, roaring, bloom, text_ids } = exclude;
     Exclude {
         video_ids: video_ids.into_iter().map(VideoId).collect(),
+        text_ids,
         roaring,
         bloom: bloom.map(|proto::Bloom { bits, hashes, seed }| Bloom { bits, hashes, seed }),
     }
@@ -101,8 +102,14 @@ mod tests {
     #[test]
     fn bytes_of_an_exclusion_are_moved_as_they_are() {
         let bloom = proto::Bloom { bits: vec![1, 2], hashes: 77, seed: u64::MAX };
-        let exclude = proto::Exclude { video_ids: vec![9, 3, 9], roaring: vec![0xff; 3], bloom: Some(bloom) };
+        let exclude = proto::Exclude {
+            video_ids: vec![9, 3, 9],
+            roaring: vec![0xff; 3],
+            bloom: Some(bloom),
+            text_ids: vec!["a".to_owned()],
+        };
         let expected = Exclude {
+            text_ids: vec!["a".to_owned()],
             video_ids: vec![VideoId(9), VideoId(3), VideoId(9)],
             roaring: vec![0xff; 3],
             bloom: Some(Bloom { bits: vec![1, 2], hashes: 77, seed: u64::MAX }),

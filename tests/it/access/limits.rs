@@ -133,7 +133,8 @@ async fn what_a_role_may_not_ask_for_another_may() {
         assert_eq!((status.code(), status.message()), (Code::InvalidArgument, expected.as_str()));
     }
     // An explanation scores every video.
-    let explain = ExplainRequest { request: Some(plain(&index)), video_id: video_id(1) };
+    let explain =
+        ExplainRequest { request: Some(plain(&index)), video_id: video_id(1), ..ExplainRequest::default() };
     let status = RetrievalClient::new(reader).explain(explain.clone()).await.unwrap_err();
     let expected = "video_id: expected no explanation, which scores every video: limits.allow_exact is false";
     assert_eq!((status.code(), status.message()), (Code::InvalidArgument, expected));

@@ -112,7 +112,7 @@ fn refuses_attributes_given_twice_or_not_as_parquet() {
     let csv = folder.file("a.csv", "views\n1\n");
     assert_refused!(
         open_beside(&folder, None, Some(csv)),
-        UnknownExtension { found: "csv", accepted: ".parquet" }
+        UnknownExtension { found: "csv", accepted: ".parquet, .jsonl or .ndjson" }
     );
 }
 

@@ -68,10 +68,17 @@ fn a_list_of_ids_may_be_empty() {
         folder.file("newline.TXT", "\n"),
         folder.file("array.npy", array(&[], "(0,)")),
     ] {
-        assert_eq!(read_id_list(&empty).unwrap_or_else(|error| panic!("{error}")), []);
+        assert_eq!(read_id_list(&empty).unwrap_or_else(|error| panic!("{error}")), Ids::Numbers(Vec::new()));
     }
-    assert_eq!(read_id_list(&folder.file("one.npy", array(&[7], "(1,)"))).unwrap(), [VideoId(7)]);
+    assert_eq!(
+        read_id_list(&folder.file("one.npy", array(&[7], "(1,)"))).unwrap(),
+        Ids::Numbers(vec![VideoId(7)])
+    );
     assert_refused!(read_id_list(&folder.file("nothing.npy", "")), EmptyFile {});
     assert_refused!(read_id_list(&folder.file("longer.npy", array(&[7], "(0,)"))), TrailingBytes {});
-    assert_refused!(read_id_list(&folder.file("word.txt", "one\n")), BadIdLine { line: 1 });
+    assert_refused!(read_id_list(&folder.file("sign.txt", "-1\n")), BadIdLine { line: 1 });
+    let word = folder.file("word.txt", "one\n");
+    let words = read_id_list(&word).unwrap();
+    assert_eq!(words, Ids::Text([Some("one")].into_iter().collect()));
+    assert_refused!(words.into_numbers(&word), TextIds { path: word });
 }

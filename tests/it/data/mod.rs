@@ -11,5 +11,5 @@ mod parquet;
 mod parquet_encodings;
 mod records;
 mod synth;
-mod text_ids;
+pub mod text_ids;
 mod times;

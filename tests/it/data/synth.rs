@@ -151,12 +151,15 @@ fn near_topics_score_better_than_far_ones() {
     }
 }
 
+fn numbers(path: &std::path::Path) -> Vec<shortlist::base::id::VideoId> {
+    shortlist::dataset::read_ids(path).and_then(|ids| ids.into_numbers(path)).unwrap()
+}
+
 #[test]
 fn a_fifth_of_a_small_catalog_is_excluded() {
     let data = TestDataset::new(300, 4);
-    let known: HashSet<_> =
-        shortlist::dataset::read_id_list(&data.files.video_ids).unwrap().into_iter().collect();
-    let excluded = shortlist::dataset::read_id_list(&data.files.excluded).unwrap();
+    let known: HashSet<_> = numbers(&data.files.video_ids).into_iter().collect();
+    let excluded = numbers(&data.files.excluded);
     let distinct: HashSet<_> = excluded.iter().copied().collect();
     assert_eq!((excluded.len(), distinct.len()), (60, 60));
     assert!(distinct.is_subset(&known));

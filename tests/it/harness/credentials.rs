@@ -111,7 +111,11 @@ pub async fn call(connection: &Connection, method: &str, index: &str) -> Code {
             },
         },
         "Explain" => {
-            let request = ExplainRequest { request: Some(search()), video_id: super::video_id(0) };
+            let request = ExplainRequest {
+                request: Some(search()),
+                video_id: super::video_id(0),
+                ..ExplainRequest::default()
+            };
             retrieval.explain(request).await.map(drop)
         }
         "Get" => {
@@ -129,9 +133,16 @@ pub async fn call(connection: &Connection, method: &str, index: &str) -> Code {
                 },
             }
         }
-        "Delete" => catalog.delete(DeleteRequest { index, video_ids }).await.map(drop),
-        "Takedown" => catalog.takedown(TakedownRequest { index, video_ids }).await.map(drop),
-        "Restore" => catalog.restore(RestoreRequest { index, video_ids }).await.map(drop),
+        "Delete" => {
+            catalog.delete(DeleteRequest { index, video_ids, ..DeleteRequest::default() }).await.map(drop)
+        }
+        "Takedown" => catalog
+            .takedown(TakedownRequest { index, video_ids, ..TakedownRequest::default() })
+            .await
+            .map(drop),
+        "Restore" => {
+            catalog.restore(RestoreRequest { index, video_ids, ..RestoreRequest::default() }).await.map(drop)
+        }
         "GetStatus" => admin.get_status(GetStatusRequest { index }).await.map(drop),
         "Activate" => {
             let request = ActivateRequest { index, generation: 1, force: false };

@@ -26,8 +26,10 @@ pub fn by_plan(plan: Plan) -> Option<SearchParams> {
 
 /// Seeds and their weights.
 pub fn seeds(seeds: &[(u64, Option<f32>)]) -> Option<search_request::Query> {
-    let seeds =
-        seeds.iter().map(|(video_id, weight)| Seed { video_id: *video_id, weight: *weight }).collect();
+    let seeds = seeds
+        .iter()
+        .map(|(video_id, weight)| Seed { video_id: *video_id, weight: *weight, ..Seed::default() })
+        .collect();
     Some(search_request::Query::Seeds(Seeds { seeds }))
 }
 

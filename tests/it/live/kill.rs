@@ -118,9 +118,16 @@ async fn send(client: &mut CatalogClient<Channel>, video: u64, write: Write) -> 
             let videos = vec![Video { video_id: video, vector, attributes, ..Video::default() }];
             client.upsert(UpsertRequest { videos, ..UpsertRequest::default() }).await.map(drop)
         }
-        Write::Delete => client.delete(DeleteRequest { index, video_ids }).await.map(drop),
-        Write::Takedown => client.takedown(TakedownRequest { index, video_ids }).await.map(drop),
-        Write::Restore => client.restore(RestoreRequest { index, video_ids }).await.map(drop),
+        Write::Delete => {
+            client.delete(DeleteRequest { index, video_ids, ..DeleteRequest::default() }).await.map(drop)
+        }
+        Write::Takedown => client
+            .takedown(TakedownRequest { index, video_ids, ..TakedownRequest::default() })
+            .await
+            .map(drop),
+        Write::Restore => {
+            client.restore(RestoreRequest { index, video_ids, ..RestoreRequest::default() }).await.map(drop)
+        }
     }
 }
 

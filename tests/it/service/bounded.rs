@@ -46,7 +46,11 @@ async fn an_attribute_is_returned_once_whatever_the_method() {
             panic!("{results:?}")
         };
         assert!(error.message.starts_with("requests[1].return_attributes[2]: expected each name once"));
-        let explain = ExplainRequest { request: Some(twice.clone()), video_id: video_id(3) };
+        let explain = ExplainRequest {
+            request: Some(twice.clone()),
+            video_id: video_id(3),
+            ..ExplainRequest::default()
+        };
         is_repeated(&client.explain(explain).await.unwrap_err(), "request.return_attributes[2]");
         let get = GetRequest {
             video_ids: vec![video_id(1)],

@@ -137,7 +137,14 @@ async fn batches_are_bounded_and_an_unknown_index_is_not_found() {
     let video_ids = vec![1];
     let nowhere = [
         client.upsert(UpsertRequest { index: index(), ..upsert(vec![sound(1)]) }).await.unwrap_err(),
-        client.delete(DeleteRequest { index: index(), video_ids: video_ids.clone() }).await.unwrap_err(),
+        client
+            .delete(DeleteRequest {
+                index: index(),
+                video_ids: video_ids.clone(),
+                ..DeleteRequest::default()
+            })
+            .await
+            .unwrap_err(),
         client.get(GetRequest { index: index(), video_ids, ..Default::default() }).await.unwrap_err(),
     ];
     for refused in nowhere {
@@ -268,7 +275,8 @@ async fn a_search_for_writes_not_yet_seen_is_refused_with_a_delay() {
     let refused = client.search(sent(u64::MAX)).await.unwrap_err();
     assert_eq!((refused.code(), fields(&refused)), (Code::Unavailable, vec!["min_sequence".to_owned()]));
     assert!(refused.get_details_retry_info().unwrap().retry_delay.unwrap() > Duration::ZERO);
-    let explain = ExplainRequest { request: Some(sent(u64::MAX)), video_id: video_id(0) };
+    let explain =
+        ExplainRequest { request: Some(sent(u64::MAX)), video_id: video_id(0), ..ExplainRequest::default() };
     let refused = client.explain(explain).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unavailable);
     assert_eq!(fields(&refused), ["request.min_sequence"]);
@@ -280,7 +288,13 @@ async fn writes_are_counted_by_method_and_code() {
     let server = TestServer::of(&index).await;
     let mut client = catalog(&server).await;
     client.upsert(bad_at(0)).await.unwrap_err();
-    client.takedown(TakedownRequest { index: "x\"}".into(), ..Default::default() }).await.unwrap_err();
+    client
+        .takedown(TakedownRequest {
+            index: "x\", ..TakedownRequest::default() }".into(),
+            ..Default::default()
+        })
+        .await
+        .unwrap_err();
     client.get(GetRequest::default()).await.unwrap();
     let bad = StreamUpsertRequest { upsert: Some(bad_at(0)) };
     let mut answers =

@@ -73,7 +73,7 @@ async fn every_call_reaches_the_server_and_rules_are_sent() {
     assert_eq!(ids(&seen)[0], 7);
     let similar = client.search(SearchRequest::similar_to([7]).with_k(3)).await.unwrap();
     assert_eq!(similar.candidates.len(), 3);
-    let explain = ExplainRequest { request: Some(search()), video_id: 7 };
+    let explain = ExplainRequest { request: Some(search()), video_id: 7, ..ExplainRequest::default() };
     assert_eq!(client.explain(explain).await.unwrap().rank, Some(1));
     client.takedown(TakedownRequest { video_ids: vec![7], ..Default::default() }).await.unwrap();
     let got = client.get(GetRequest { video_ids: vec![7], ..Default::default() }).await.unwrap();

@@ -21,7 +21,7 @@ const OTHER: [f32; DIM] = [-1.0, 0.5, 1.0, -0.25, 2.0, -0.75, 0.125, 1.0];
 type Client = RetrievalClient<Channel>;
 
 async fn ask(client: &mut Client, sent: &SearchRequest, video_id: u64) -> Result<ExplainResponse, Status> {
-    let request = ExplainRequest { request: Some(sent.clone()), video_id };
+    let request = ExplainRequest { request: Some(sent.clone()), video_id, ..ExplainRequest::default() };
     client.explain(request).await.map(tonic::Response::into_inner)
 }
 
@@ -318,7 +318,7 @@ async fn a_video_that_is_not_there_and_a_request_that_cannot_be_are_refused() {
         let status = ask(&mut client, &sent, video_id(0)).await.unwrap_err();
         assert_eq!((status.code(), fields(&status)), (Code::InvalidArgument, vec![field.to_owned()]));
     }
-    let nothing = ExplainRequest { request: None, video_id: video_id(0) };
+    let nothing = ExplainRequest { request: None, video_id: video_id(0), ..ExplainRequest::default() };
     let status = client.explain(nothing).await.unwrap_err();
     assert_eq!((status.code(), fields(&status)), (Code::InvalidArgument, vec!["request.query".to_owned()]));
     assert!(explain(&mut client, &request(&QUERY, 20), video_id(0)).await.found);

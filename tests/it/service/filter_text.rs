@@ -72,7 +72,11 @@ async fn an_explanation_names_the_text() {
     let server = TestServer::of(&index).await;
     let mut client = server.retrieval().await;
     // Videos in odd rows are not safe.
-    let explain = ExplainRequest { request: Some(of_text("safe = true")), video_id: video_id(3) };
+    let explain = ExplainRequest {
+        request: Some(of_text("safe = true")),
+        video_id: video_id(3),
+        ..ExplainRequest::default()
+    };
     let explanation = client.explain(explain).await.unwrap().into_inner();
     assert_eq!((explanation.removed_by(), explanation.removed_at.as_str()), (Rule::Filter, "filter_text"));
 }

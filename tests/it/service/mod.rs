@@ -15,5 +15,6 @@ mod overload;
 mod rules;
 mod rules_refused;
 mod search;
+mod text_ids;
 mod times;
 mod undecodable;

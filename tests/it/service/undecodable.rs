@@ -58,7 +58,11 @@ async fn filters_too_deep_to_be_decoded_are_refused_and_counted() {
         let requests = vec![good(), deep(filters), good()];
         let status = client.batch_search(BatchSearchRequest { requests }).await.unwrap_err();
         is_too_deep(&status, "requests.filter");
-        let explained = ExplainRequest { request: Some(deep(filters)), video_id: video_id(3) };
+        let explained = ExplainRequest {
+            request: Some(deep(filters)),
+            video_id: video_id(3),
+            ..ExplainRequest::default()
+        };
         is_too_deep(&client.explain(explained).await.unwrap_err(), "request.filter");
     }
     assert!(answers(&mut client).await);

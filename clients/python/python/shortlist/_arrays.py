@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from typing import Any, cast
+from typing import Any, Union, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -61,9 +61,14 @@ def _floats(array: npt.NDArray[Any], field: str, keep_halves: bool) -> npt.NDArr
     return converted
 
 
-def ids(value: object, field: str) -> npt.NDArray[np.uint64]:
-    """``[n]`` uint64 in C order, from integers of any type that are not negative."""
+Ids = Union[npt.NDArray[np.uint64], list[str]]
+
+
+def ids(value: object, field: str) -> Ids:
+    """``[n]`` uint64 in C order, from integers of any type that are not negative; or texts."""
     array = _array(value, field)
+    if (texts := _texts(array, field)) is not None:
+        return texts
     if array.dtype.kind == "O" or array.size == 0:
         array = _of_integers(array, field)
     if array.ndim != 1:
@@ -76,6 +81,23 @@ def ids(value: object, field: str) -> npt.NDArray[np.uint64]:
             f"expected an id of at least 0, found {array[row]}", field=field, row=row
         )
     return np.require(array, dtype=np.uint64, requirements=["C", "A"])
+
+
+def _texts(array: npt.NDArray[Any], field: str) -> list[str] | None:
+    """The texts of an array of one axis, if its first item is a text."""
+    if array.ndim != 1 or array.size == 0 or not isinstance(array[0], str):
+        return None
+    texts = [str(text) if isinstance(text, str) else text for text in array.tolist()]
+    for row, text in enumerate(texts):
+        if not isinstance(text, str):
+            found = f"found {text!r}"
+            raise InvalidArgument(f"expected a text, {found}", field=field, row=row)
+    return texts
+
+
+def one_id(value: object, field: str) -> int | str:
+    """A text, or an integer that is not negative."""
+    return str(value) if isinstance(value, str) else count(value, field)
 
 
 def _of_integers(array: npt.NDArray[Any], field: str) -> npt.NDArray[Any]:

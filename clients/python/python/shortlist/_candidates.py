@@ -110,6 +110,8 @@ class Candidates:
             without interests.
         stats: one per query; None unless asked for.
         unknown_seeds: ids of seeds that are not in the index.
+        text_ids: the ids as text, of the shape of `ids`, empty after the last candidate; None if
+            the ids of the index are numbers.
     """
 
     __slots__ = (
@@ -120,6 +122,7 @@ class Candidates:
         "reasons",
         "scores",
         "stats",
+        "text_ids",
         "unknown_seeds",
         "vectors",
     )
@@ -136,6 +139,7 @@ class Candidates:
         interests: npt.NDArray[np.int64] | None = None,
         stats: tuple[SearchStats, ...] | None = None,
         unknown_seeds: tuple[int, ...] = (),
+        text_ids: npt.NDArray[np.object_] | None = None,
     ) -> None:
         self.ids = ids
         self.scores = scores
@@ -146,6 +150,7 @@ class Candidates:
         self.interests = interests
         self.stats = stats
         self.unknown_seeds = unknown_seeds
+        self.text_ids = text_ids
 
     def __iter__(self) -> Iterator[npt.NDArray[Any]]:
         return iter((self.ids, self.scores))
@@ -166,6 +171,9 @@ class Candidates:
             "id": ("array", self.ids.reshape(valid.shape)[valid]),
             "score": ("array", self.scores.reshape(valid.shape)[valid]),
         }
+        if self.text_ids is not None:
+            texts = np.ma.MaskedArray(self.text_ids.reshape(valid.shape)[valid])
+            flat["text_id"] = "keyword", texts
         if self.interests is not None:
             flat["interest"] = "array", self.interests.reshape(valid.shape)[valid]
         if self.vectors is not None:

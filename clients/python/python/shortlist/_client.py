@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _native
-from ._arrays import count, ids, number, rows
+from ._arrays import count, ids, number, one_id, rows
 from ._candidates import Candidates
 from ._columns import native_columns
 from ._errors import InvalidArgument
@@ -120,6 +120,7 @@ class Video:
 
     Attributes:
         video_id: its id.
+        text_id: its id as text, if the index has text ids.
         state: ``found``, ``taken_down`` or ``unknown``.
         attributes: the values that it has, by name.
         vector: the embedding, if it was asked for.
@@ -127,6 +128,7 @@ class Video:
     """
 
     video_id: int
+    text_id: str | None
     state: str
     attributes: dict[str, Any]
     vector: npt.NDArray[np.float32] | None
@@ -264,7 +266,7 @@ class Client(_Calls):
             stream.close()
 
     def explain(
-        self, q: Query, video_id: int, k: int = 10, **given: Unpack[SearchOptions]
+        self, q: Query, video_id: int | str, k: int = 10, **given: Unpack[SearchOptions]
     ) -> Explanation:
         """Explains why a video is, or is not, in the answer to the same search. Scores every video.
 
@@ -273,7 +275,7 @@ class Client(_Calls):
         """
         sent = self._search_arguments(q, {"k": k, **given})
         _check_one(sent)
-        video = count(video_id, "video_id")
+        video = one_id(video_id, "video_id")
         return explanation(
             self._native.explain(sent.queries, video, sent.options, *sent[3:6], False)
         )
@@ -416,12 +418,12 @@ class AsyncClient(_Calls):
             stream.close()
 
     async def explain(
-        self, q: Query, video_id: int, k: int = 10, **given: Unpack[SearchOptions]
+        self, q: Query, video_id: int | str, k: int = 10, **given: Unpack[SearchOptions]
     ) -> Explanation:
         """As `Client.explain`."""
         sent = self._search_arguments(q, {"k": k, **given})
         _check_one(sent)
-        video = count(video_id, "video_id")
+        video = one_id(video_id, "video_id")
         return explanation(
             await self._native.explain(sent.queries, video, sent.options, *sent[3:6], True)
         )
@@ -658,5 +660,5 @@ def _video(found: dict[str, Any]) -> Video:
     if expires_at is not None:
         expires_at = np.datetime64(expires_at, "us")
     return Video(
-        found["video_id"], found["state"], found["attributes"], found["vector"], expires_at
+        found["video_id"], found["text_id"], found["state"], found["attributes"], found["vector"], expires_at
     )

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _native
-from ._arrays import count, ids, optional_count, rows
+from ._arrays import count, ids, one_id, optional_count, rows
 from ._candidates import Candidates
 from ._columns import native_columns
 from ._errors import InvalidArgument
@@ -143,7 +143,7 @@ class Index:
     def explain(
         self,
         q: Query,
-        video_id: int,
+        video_id: int | str,
         k: int = 10,
         *,
         target_recall: float | None = None,
@@ -177,7 +177,7 @@ class Index:
             offset=offset,
             embedding_model=embedding_model,
         )
-        return explanation(self._native.explain(native, count(video_id, "video_id"), sent))
+        return explanation(self._native.explain(native, one_id(video_id, "video_id"), sent))
 
     def __len__(self) -> int:
         """The number of videos."""

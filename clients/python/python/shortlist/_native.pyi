@@ -9,10 +9,11 @@ __all__ = ["Client", "Columns", "Index", "Stream", "build"]
 # k; target_recall, ef_search and exact; filters; exclude; caps; fresh; score_threshold; offset;
 # attributes; vectors; embedding_model.
 _Options = tuple[Any, ...]
+_Ids = npt.NDArray[np.uint64] | list[str]
 _Queries = (
     npt.NDArray[np.float32]
     | tuple[npt.NDArray[np.float32], list[float], list[float]]
-    | tuple[npt.NDArray[np.uint64], list[float]]
+    | tuple[_Ids, list[float]]
 )
 _Stats = tuple[str, int, float | None, int, int, float, int | None]
 
@@ -31,6 +32,7 @@ _Found = tuple[
     Columns | None,
     list[_Stats] | None,
     list[int],  # unknown seeds
+    list[str] | None,  # ids as text, flat
 ]
 
 class _Explained(TypedDict):
@@ -49,7 +51,7 @@ class Index:
     def open(path: str | PathLike[str]) -> Index: ...
     def make_resident(self) -> None: ...
     def search(self, queries: _Queries, options: _Options, stats: bool, threads: int) -> _Found: ...
-    def explain(self, queries: _Queries, video_id: int, options: _Options) -> _Explained: ...
+    def explain(self, queries: _Queries, video_id: int | str, options: _Options) -> _Explained: ...
     def __len__(self) -> int: ...
     @property
     def dim(self) -> int: ...
@@ -91,7 +93,7 @@ class Client:
     def explain(
         self,
         queries: _Queries,
-        video_id: int,
+        video_id: int | str,
         options: _Options,
         index: str,
         min_sequence: int,
@@ -101,7 +103,7 @@ class Client:
     def stream(self) -> Stream: ...
     def upsert(
         self,
-        ids: npt.NDArray[np.uint64],
+        ids: _Ids,
         vectors: npt.NDArray[Any],
         columns: _Columns,
         expires_at: npt.NDArray[np.int64] | None,
@@ -114,14 +116,14 @@ class Client:
     def write(
         self,
         kind: str,
-        ids: npt.NDArray[np.uint64],
+        ids: _Ids,
         index: str,
         timeout: float | None,
         asyncio: bool,
     ) -> Any: ...
     def get(
         self,
-        ids: npt.NDArray[np.uint64],
+        ids: _Ids,
         attributes: list[str] | None,
         vectors: bool,
         index: str,
@@ -150,7 +152,7 @@ class Stream:
 def build(
     x: npt.NDArray[Any],
     training_queries: npt.NDArray[Any] | None,
-    ids: npt.NDArray[np.uint64] | None,
+    ids: _Ids | None,
     attributes: list[tuple[str, str, Any, npt.NDArray[np.bool_] | None]],
     metric: str,
     out: str | PathLike[str] | None,

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, Union
 import numpy as np
 import numpy.typing as npt
 
-from ._arrays import count, ids, number, optional_count, optional_number, queries
+from ._arrays import Ids, count, ids, number, optional_count, optional_number, queries
 from ._candidates import Candidates, SearchStats
 from ._errors import InvalidArgument
 from ._queries import Fresh, Interests, Seeds
@@ -127,11 +127,14 @@ def native_queries(q: Query, dim: int | None) -> tuple[Any, int | None]:
 
 def found(native: Any, is_batch: bool) -> Candidates:
     """The answer of the native module."""
-    ids, scores, counts, reasons, vectors, interests, columns, costs, unknown_seeds = native
+    ids, scores, counts, reasons, vectors, interests, columns, costs, unknown_seeds, texts = native
+    if texts is not None:
+        texts = np.fromiter(texts, dtype=object, count=len(texts)).reshape(ids.shape)
     if not is_batch:
         ids, scores, counts = ids[0], scores[0], counts[0]
         vectors = None if vectors is None else vectors[0]
         interests = None if interests is None else interests[0]
+        texts = None if texts is None else texts[0]
     return Candidates(
         ids,
         scores,
@@ -142,6 +145,7 @@ def found(native: Any, is_batch: bool) -> Candidates:
         interests=interests,
         stats=None if costs is None else tuple(SearchStats(*cost) for cost in costs),
         unknown_seeds=tuple(unknown_seeds),
+        text_ids=texts,
     )
 
 
@@ -180,7 +184,7 @@ def _filters(filter: object, n: int | None) -> list[str | None]:
 
 def _excluded(
     exclude: Any, n: int | None
-) -> tuple[npt.NDArray[np.uint64], list[int] | None] | None:
+) -> tuple[Ids, list[int] | None] | None:
     is_table = isinstance(exclude, np.ndarray) and exclude.ndim == 2
     is_nested = isinstance(exclude, (list, tuple)) and any(
         row is None or isinstance(row, (set, frozenset)) or np.ndim(row) > 0 for row in exclude[:1]
@@ -195,7 +199,13 @@ def _excluded(
         )
     parts = [ids([] if row is None else row, f"exclude[{at}]") for at, row in enumerate(exclude)]
     ends = np.cumsum([len(part) for part in parts]).tolist()
-    return np.concatenate([np.empty(0, np.uint64), *parts]), ends
+    texts = [part for part in parts if isinstance(part, list)]
+    numbers = [part for part in parts if not isinstance(part, list)]
+    if not texts:
+        return np.concatenate([np.empty(0, np.uint64), *numbers]), ends
+    if any(len(part) > 0 for part in numbers):
+        raise InvalidArgument("expected numbers or texts, found both", field="exclude")
+    return [text for part in texts for text in part], ends
 
 
 def _caps(caps: Mapping[str, int]) -> list[tuple[str, int]]:

@@ -105,6 +105,7 @@ fn candidate(candidate: proto::Candidate) -> Candidate {
     let value = |(name, value): (String, AttributeValue)| Some((name, self::value(value.value?)));
     Candidate {
         video_id: VideoId(candidate.video_id),
+        text_id: Some(candidate.text_id).filter(|text| !text.is_empty()),
         score: candidate.score,
         interest: candidate.interest.map(|interest| interest as usize),
         attributes: candidate.attributes.into_iter().filter_map(value).collect(),

@@ -73,24 +73,27 @@ pub(super) async fn upsert(
     .await
 }
 
-/// Deletes videos, takes them down or restores them, call after call.
+/// Deletes videos, takes them down or restores them, call after call. One of the lists is empty.
 pub(super) async fn write(
     servers: Client,
     kind: String,
-    ids: Vec<u64>,
+    (ids, texts): (Vec<u64>, Vec<String>),
     index: String,
 ) -> Result<Written, Fault> {
-    written(parts(ids, MAX_VIDEOS, |_| size_of::<u64>()), |video_ids| {
+    let call = |video_ids, text_ids| {
         let (servers, kind, index) = (servers.clone(), kind.clone(), index.clone());
         async move {
             match kind.as_str() {
-                "delete" => servers.delete(DeleteRequest { index, video_ids }).await,
-                "takedown" => servers.takedown(TakedownRequest { index, video_ids }).await,
-                _ => servers.restore(RestoreRequest { index, video_ids }).await,
+                "delete" => servers.delete(DeleteRequest { index, video_ids, text_ids }).await,
+                "takedown" => servers.takedown(TakedownRequest { index, video_ids, text_ids }).await,
+                _ => servers.restore(RestoreRequest { index, video_ids, text_ids }).await,
             }
         }
-    })
-    .await
+    };
+    if texts.is_empty() {
+        return written(parts(ids, MAX_VIDEOS, |_| size_of::<u64>()), |ids| call(ids, Vec::new())).await;
+    }
+    written(parts(texts, MAX_VIDEOS, String::len), |texts| call(Vec::new(), texts)).await
 }
 
 async fn written<T, F: Future<Output = Result<WriteResponse, Error>>>(

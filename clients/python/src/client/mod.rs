@@ -38,6 +38,7 @@ use self::connection::{Connection, Reply};
 use self::error::fault;
 use crate::columns::Column;
 use crate::error::Fault;
+use crate::ids::{Id, Ids};
 use crate::request::{Options, Queries};
 
 /// A client of one or more servers. Every method takes the timeout in seconds, and whether to return a future of asyncio in
@@ -108,7 +109,7 @@ impl Client {
         &self,
         py: Python<'py>,
         queries: Queries<'py>,
-        video_id: u64,
+        video_id: Id,
         options: Options<'py>,
         index: &str,
         min_sequence: u64,
@@ -116,7 +117,8 @@ impl Client {
         asyncio: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
         let request = request::requests(&queries, &options, false, index, min_sequence)?.into_iter().next();
-        let request = ExplainRequest { request, video_id };
+        let (video_id, text_id) = video_id.into_parts();
+        let request = ExplainRequest { request, video_id, text_id };
         self.call(py, timeout, asyncio, move |servers| async move {
             let explained = servers.explain(request).await.map_err(|error| fault(error, None))?;
             Ok(Reply::new(move |py| answers::explained(py, explained)))
@@ -133,7 +135,7 @@ impl Client {
     fn upsert<'py>(
         &self,
         py: Python<'py>,
-        ids: PyReadonlyArray1<'py, u64>,
+        ids: Ids<'py>,
         vectors: PyReadonlyArray2<'py, f32>,
         columns: Vec<Column<'py>>,
         expires_at: Option<PyReadonlyArray1<'py, i64>>,
@@ -154,12 +156,12 @@ impl Client {
         &self,
         py: Python<'py>,
         kind: &str,
-        ids: PyReadonlyArray1<'py, u64>,
+        ids: Ids<'py>,
         index: String,
         timeout: Option<f64>,
         asyncio: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let (ids, kind) = (ids.as_slice()?.to_vec(), kind.to_owned());
+        let (ids, kind) = (ids.parts(0..ids.len())?, kind.to_owned());
         self.call(py, timeout, asyncio, move |servers| async move {
             let written = batch::write(servers, kind, ids, index).await?;
             Ok(Reply::new(move |py| Ok(written.into_pyobject(py)?.into_any())))
@@ -170,16 +172,18 @@ impl Client {
     fn get<'py>(
         &self,
         py: Python<'py>,
-        ids: PyReadonlyArray1<'py, u64>,
+        ids: Ids<'py>,
         attributes: Option<Vec<String>>,
         vectors: bool,
         index: String,
         timeout: Option<f64>,
         asyncio: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
+        let (video_ids, text_ids) = ids.parts(0..ids.len())?;
         let request = GetRequest {
             index,
-            video_ids: ids.as_slice()?.to_vec(),
+            video_ids,
+            text_ids,
             return_attributes: attributes.unwrap_or_else(|| vec!["*".to_owned()]),
             return_vectors: vectors,
         };

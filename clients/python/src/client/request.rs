@@ -53,22 +53,22 @@ pub(super) fn requests(
     };
     let queries = self::queries(queries)?;
     let excluded = excluded.as_ref();
-    let excluded = excluded.map(|Excluded(ids, ends)| Ok::<_, PyErr>((ids.as_slice()?, ends))).transpose()?;
     let request = |(row, query): (usize, Query)| {
         let filter = if filters.len() == 1 { filters.first() } else { filters.get(row) };
-        let video_ids = match excluded {
-            None => Vec::new(),
-            Some((ids, None)) => ids.to_vec(),
-            Some((ids, Some(ends))) => {
+        let (video_ids, text_ids) = match excluded {
+            None => Default::default(),
+            Some(Excluded(ids, None)) => ids.parts(0..ids.len())?,
+            Some(Excluded(ids, Some(ends))) => {
                 let start = row.checked_sub(1).map_or(0, |before| ends[before]);
-                ids[start..ends[row]].to_vec()
+                ids.parts(start..ends[row])?
             }
         };
-        let exclude = (!video_ids.is_empty()).then(|| Exclude { video_ids, ..Default::default() });
+        let is_empty = video_ids.is_empty() && text_ids.is_empty();
+        let exclude = (!is_empty).then(|| Exclude { video_ids, text_ids, ..Default::default() });
         let filter_text = filter.cloned().flatten().unwrap_or_default();
-        SearchRequest { query: Some(query), filter_text, exclude, ..shared.clone() }
+        Ok(SearchRequest { query: Some(query), filter_text, exclude, ..shared.clone() })
     };
-    Ok(queries.into_iter().enumerate().map(request).collect())
+    queries.into_iter().enumerate().map(request).collect()
 }
 
 fn queries(queries: &Queries<'_>) -> PyResult<Vec<Query>> {
@@ -94,8 +94,12 @@ fn queries(queries: &Queries<'_>) -> PyResult<Vec<Query>> {
             vec![Query::Interests(Interests { interests: interests.map(interest).collect() })]
         }
         Queries::Seeds(ids, weights) => {
-            let seed = |(id, weight): (&u64, &f32)| Seed { video_id: *id, weight: Some(*weight) };
-            vec![Query::Seeds(Seeds { seeds: ids.as_slice()?.iter().zip(weights).map(seed).collect() })]
+            let (numbers, texts) = ids.parts(0..ids.len())?;
+            let number = |video_id| Seed { video_id, ..Seed::default() };
+            let text = |text_id| Seed { text_id, ..Seed::default() };
+            let seeds = numbers.into_iter().map(number).chain(texts.into_iter().map(text));
+            let weighted = |(seed, weight): (Seed, &f32)| Seed { weight: Some(*weight), ..seed };
+            vec![Query::Seeds(Seeds { seeds: seeds.zip(weights).map(weighted).collect() })]
         }
     })
 }

@@ -13,28 +13,31 @@ use super::answers::value;
 use super::messages::vector;
 use crate::columns::{Column, object};
 use crate::error::Fault;
+use crate::ids::Ids;
 
 /// One video per row. The package checked the lengths.
 ///
 /// # Errors
 /// If an array is not contiguous, or a column has a value that is not of its kind.
 pub(super) fn videos(
-    ids: &PyReadonlyArray1<'_, u64>,
+    ids: &Ids<'_>,
     vectors: &PyReadonlyArray2<'_, f32>,
     columns: Vec<Column<'_>>,
     expires_at: Option<&PyReadonlyArray1<'_, i64>>,
     embedding_model: Option<String>,
 ) -> PyResult<Vec<Video>> {
     let columns = columns.into_iter().map(Column::read).collect::<PyResult<Vec<_>>>()?;
-    let (ids, dim, components) = (ids.as_slice()?, vectors.shape()[1], vectors.as_slice()?);
+    let (dim, components) = (vectors.shape()[1], vectors.as_slice()?);
+    let (numbers, texts) = ids.parts(0..ids.len())?;
     let expires_at = expires_at.map(|times| times.as_slice()).transpose()?;
-    let video = |(row, id): (usize, &u64)| {
+    let video = |row: usize| {
         let attribute = |column: &AttributeColumn| {
             let value = Some(attribute(&column.values, row)?);
             Some((column.name.clone(), AttributeValue { value }))
         };
         Video {
-            video_id: *id,
+            video_id: numbers.get(row).copied().unwrap_or_default(),
+            text_id: texts.get(row).cloned().unwrap_or_default(),
             vector: Some(Vector::packed(&components[row * dim..(row + 1) * dim])),
             attributes: columns.iter().filter_map(attribute).collect(),
             // NaT is the least number.
@@ -45,7 +48,7 @@ pub(super) fn videos(
     if columns.iter().any(|column| column.values.len() != ids.len()) {
         return Err(Fault::invalid("attributes", "expected one value per video").into());
     }
-    Ok(ids.iter().enumerate().map(video).collect())
+    Ok((0..ids.len()).map(video).collect())
 }
 
 fn attribute(values: &ColumnValues, row: usize) -> Option<Value> {
@@ -73,6 +76,7 @@ pub(super) fn looked_up<'py>(py: Python<'py>, answer: GetResponse) -> PyResult<B
     for lookup in answer.results {
         let dict = PyDict::new(py);
         dict.set_item("video_id", lookup.video_id)?;
+        dict.set_item("text_id", Some(&lookup.text_id).filter(|text| !text.is_empty()))?;
         let state = match lookup.state() {
             State::Found => "found",
             State::TakenDown => "taken_down",

@@ -30,7 +30,7 @@ fn written(ids: &RoaringTreemap) -> Vec<u8> {
 }
 
 fn exclude(video_ids: impl IntoIterator<Item = u64>, roaring: Vec<u8>) -> Exclude {
-    Exclude { video_ids: video_ids.into_iter().map(VideoId).collect(), roaring, bloom: None }
+    Exclude { video_ids: video_ids.into_iter().map(VideoId).collect(), roaring, ..Exclude::default() }
 }
 
 fn error(video_ids: impl IntoIterator<Item = u64>, roaring: Vec<u8>) -> ExclusionError {
@@ -48,13 +48,18 @@ proptest! {
     #[test]
     fn contains_all_that_was_given_and_nothing_else(
         video_ids in prop::collection::vec(any::<u64>(), 0..50),
+        text_ids in prop::collection::vec("[a-z0-9]{1,12}", 0..20),
         treemap in treemaps(),
         absent in prop::collection::vec(any::<u64>(), 0..50),
     ) {
-        let expected: BTreeSet<u64> = video_ids.iter().copied().chain(treemap.iter()).collect();
-        let exclude = exclude(video_ids.iter().copied(), written(&treemap));
+        let hashed = text_ids.iter().map(|text| VideoId::of_text(text).0);
+        let expected: BTreeSet<u64> = video_ids.iter().copied().chain(treemap.iter()).chain(hashed).collect();
+        let exclude =
+            Exclude { text_ids: text_ids.clone(), ..exclude(video_ids.iter().copied(), written(&treemap)) };
+        let alone = Exclude { text_ids: text_ids.clone(), ..Exclude::default() };
+        prop_assert_eq!(alone.is_empty(), text_ids.is_empty());
         let exclusion = Exclusion::of(&exclude).unwrap();
-        prop_assert_eq!(exclusion.len(), video_ids.len() + treemap.len() as usize);
+        prop_assert_eq!(exclusion.len(), video_ids.len() + text_ids.len() + treemap.len() as usize);
         prop_assert_eq!(exclusion.is_empty(), expected.is_empty());
         let near = expected.iter().flat_map(|id| [*id, id ^ 1, id ^ (1 << 32), id.wrapping_add(1)]);
         for id in near.chain(absent) {

@@ -15,6 +15,8 @@ const A_CONDITION: &str = "a condition, such as region = \"US\"";
 const A_COMPARISON: &str = "a comparison: = != < <= > >=, or `in`, `between`, `contains` or `is`";
 const A_VALUE: &str = "a value: \"text\", a number, `true`, `false`, or a time such as 2026-11-01 or -7d";
 const A_BOUND: &str = "a number, or a time such as 2026-11-01, 2026-11-01T12:00:00Z or -7d";
+/// The id of a video, and the attribute that has it if it is text.
+const VIDEO_ID: &str = "video_id";
 const AN_ID: &str = "a video id, 0 to 18446744073709551615";
 
 /// Maximum length of the name of an attribute, in bytes. A list of numbers repeats the name for each of them.
@@ -51,7 +53,7 @@ impl Ordering {
 pub(super) fn condition(cursor: &mut Cursor<'_>) -> Parsed {
     let first = cursor.placed(0).clone();
     cursor.count_condition(&first)?;
-    if cursor.take_word("video_id") {
+    if cursor.take_word(VIDEO_ID) {
         return video_ids(cursor);
     }
     if matches!(cursor.token(), Token::Text(_) | Token::Literal(_)) || cursor.is_word(0, "now") {
@@ -88,23 +90,48 @@ pub(super) fn condition(cursor: &mut Cursor<'_>) -> Parsed {
 }
 
 fn video_ids(cursor: &mut Cursor<'_>) -> Parsed {
-    let (any_of, is_negated) = if let Some(is_negated) = take_equals(cursor) {
-        (vec![video_id(cursor)?], is_negated)
+    let (ids, is_negated) = if let Some(is_negated) = take_equals(cursor) {
+        let first = cursor.placed(0).clone();
+        (vec![(first, video_id(cursor)?)], is_negated)
     } else {
         let is_negated = cursor.take_word("not");
         if !cursor.take_word("in") {
             return Err(cursor.unexpected(if is_negated { "`in`" } else { "`=`, `!=`, `in` or `not in`" }));
         }
-        (cursor.list(video_id)?, is_negated)
+        (cursor.list(|cursor| Ok((cursor.placed(0).clone(), video_id(cursor)?)))?, is_negated)
     };
-    Ok(Expression::Condition(Condition::VideoId { any_of }).negated_if(is_negated))
+    let (mut numbers, mut texts) = (Vec::new(), Vec::new());
+    for (placed, id) in ids {
+        match id {
+            Id::Number(id) if texts.is_empty() => numbers.push(id),
+            Id::Text(text) if numbers.is_empty() => texts.push(text),
+            _ => return Err(cursor.unexpected_at(&placed, "a value of the same kind as the first")),
+        }
+    }
+    let condition = if texts.is_empty() {
+        Condition::VideoId { any_of: numbers }
+    } else {
+        // An index of ids that are text keeps them as an attribute.
+        Condition::Keyword { attribute: VIDEO_ID.to_owned(), any_of: texts }
+    };
+    Ok(Expression::Condition(condition).negated_if(is_negated))
 }
 
-fn video_id(cursor: &mut Cursor<'_>) -> Result<VideoId, ExpressionError> {
-    let id = if let Token::Literal(digits) = cursor.token() { digits.parse().ok() } else { None };
+/// The id of a video in a condition.
+enum Id {
+    Number(VideoId),
+    Text(String),
+}
+
+fn video_id(cursor: &mut Cursor<'_>) -> Result<Id, ExpressionError> {
+    let id = match cursor.token() {
+        Token::Literal(digits) => digits.parse().ok().map(|id| Id::Number(VideoId(id))),
+        Token::Text(text) => Some(Id::Text(text.clone())),
+        _ => None,
+    };
     let id = id.ok_or_else(|| cursor.unexpected(AN_ID))?;
     cursor.advance();
-    Ok(VideoId(id))
+    Ok(id)
 }
 
 /// `5 < views`, `5 < views <= 10`, `10 >= views`.

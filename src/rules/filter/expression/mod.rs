@@ -18,7 +18,8 @@
 //!           | attribute [ "not" ] "contains any" strings [ "and all" strings ]
 //!           | attribute [ "not" ] "contains all" strings
 //!           | attribute "is" [ "not" ] "null"
-//!           | "video_id" ( "=" | "!=" ) N | "video_id" [ "not" ] "in" "(" N { "," N } ")"
+//!           | "video_id" ( "=" | "!=" ) id | "video_id" [ "not" ] "in" "(" id { "," id } ")"
+//! id        = N | string                                             a string if the index has text ids
 //! strings   = "(" string { "," string } ")"
 //! value     = string | number | time | "true" | "false"
 //! bound     = number | time | a string that parses as a time

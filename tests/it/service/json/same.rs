@@ -118,7 +118,11 @@ async fn batches_and_explanations_have_the_same_answers_and_errors() {
                 }
             }
         }
-        let explain = ExplainRequest { request: Some(random::search(&mut random)), video_id: video_id(3) };
+        let explain = ExplainRequest {
+            request: Some(random::search(&mut random)),
+            video_id: video_id(3),
+            ..ExplainRequest::default()
+        };
         let found = client.call(":explain", &messages.json("ExplainRequest", &explain)).await;
         match grpc.explain(explain).await {
             Ok(expected) => {

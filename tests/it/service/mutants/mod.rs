@@ -119,7 +119,8 @@ fn seeds_set_every_field_of_every_request() {
     let (mut all, mut set) = (BTreeSet::new(), BTreeSet::new());
     for (method, request) in &descriptors.methods {
         descriptors.fields(request, &mut all);
-        seeds::of(method).iter().for_each(|seed| descriptors.set_fields(request, seed, &mut set));
+        let seeds = [seeds::of(method), seeds::with_texts(method)].concat();
+        seeds.iter().for_each(|seed| descriptors.set_fields(request, seed, &mut set));
     }
     assert_eq!(all.difference(&set).collect::<Vec<_>>(), Vec::<&String>::new());
 }
@@ -158,12 +159,20 @@ async fn try_mutants(address: SocketAddr, pid: u32) -> Result<(), String> {
     let takedown = TakedownRequest { video_ids: vec![TAKEN_DOWN], ..TakedownRequest::default() };
     catalog.takedown(takedown).await.unwrap();
     let seeds = METHODS.iter().flat_map(|method| seeds::of(method).into_iter().map(|seed| (*method, seed)));
-    let seeds: Vec<_> = seeds.collect();
+    let mut seeds: Vec<_> = seeds.collect();
     for (method, seed) in &seeds {
         let codes = Connection::new(address).await?.call(method, std::slice::from_ref(seed)).await?;
         // The index is not calibrated for a target recall.
         let is_valid = |code: &Code| matches!(code, Code::Ok | Code::FailedPrecondition);
         assert!(codes.iter().all(is_valid), "{method} without a mutation: {codes:?}");
+    }
+    for method in METHODS {
+        for seed in seeds::with_texts(method) {
+            let codes = Connection::new(address).await?.call(method, std::slice::from_ref(&seed)).await?;
+            // The ids of the index are numbers.
+            assert_eq!(codes, [Code::InvalidArgument], "{method} with text");
+            seeds.push((method, seed));
+        }
     }
 
     let count = number("MESSAGE_MUTANTS", MUTANTS);

@@ -1,4 +1,4 @@
-//! Valid requests of every method. Together they set every field that a request can have.
+//! Requests of every method. Together they set every field that a request can have.
 
 use std::collections::BTreeMap;
 
@@ -8,9 +8,9 @@ use shortlist::service::proto::{
     ActivateRequest, AttributeValue, BatchSearchRequest, Bloom, CancelRebuildRequest, Condition,
     DeleteRequest, Dtype, Exclude, ExplainRequest, Filter, GetRequest, GetStatusRequest, KeywordCondition,
     KeywordList, ListCondition, NullCondition, Number, NumberRange, PackedVector, Plan, RebuildRequest,
-    RestoreRequest, SearchParams, SearchRequest, StreamUpsertRequest, TakedownRequest, Time, TimeRange,
-    UpsertRequest, Vector, Video, VideoIdCondition, attribute_value, condition, number, search_params,
-    search_request, time,
+    RestoreRequest, SearchParams, SearchRequest, Seed, Seeds, StreamUpsertRequest, TakedownRequest, Time,
+    TimeRange, UpsertRequest, Vector, Video, VideoIdCondition, attribute_value, condition, number,
+    search_params, search_request, time,
 };
 
 use super::METHODS;
@@ -26,27 +26,60 @@ pub fn of(method: &str) -> Vec<Vec<u8>> {
     match method {
         "Retrieval/Search" | "Retrieval/StreamSearch" => encoded(searches()),
         "Retrieval/BatchSearch" => encoded([BatchSearchRequest { requests: searches() }]),
-        "Retrieval/Explain" => encoded(
-            searches()
-                .into_iter()
-                .map(|search| ExplainRequest { request: Some(search), video_id: video_id(5) }),
-        ),
+        "Retrieval/Explain" => encoded(searches().into_iter().map(|search| ExplainRequest {
+            request: Some(search),
+            video_id: video_id(5),
+            ..ExplainRequest::default()
+        })),
         "Catalog/Upsert" => encoded([upsert()]),
         "Catalog/StreamUpsert" => encoded([StreamUpsertRequest { upsert: Some(upsert()) }]),
-        "Catalog/Delete" => encoded([DeleteRequest { index, video_ids }]),
-        "Catalog/Takedown" => encoded([TakedownRequest { index, video_ids }]),
-        "Catalog/Restore" => encoded([RestoreRequest { index, video_ids }]),
+        "Catalog/Delete" => encoded([DeleteRequest { index, video_ids, ..DeleteRequest::default() }]),
+        "Catalog/Takedown" => encoded([TakedownRequest { index, video_ids, ..TakedownRequest::default() }]),
+        "Catalog/Restore" => encoded([RestoreRequest { index, video_ids, ..RestoreRequest::default() }]),
         "Catalog/Get" => encoded([GetRequest {
             index,
             video_ids,
             return_attributes: vec!["title".to_owned(), "tags".to_owned()],
             return_vectors: true,
+            ..GetRequest::default()
         }]),
         "Admin/GetStatus" => encoded([GetStatusRequest { index }]),
         "Admin/Activate" => encoded([ActivateRequest { index, generation: 1, force: true }]),
         "Admin/Rebuild" => encoded([RebuildRequest { index }]),
         "Admin/CancelRebuild" => encoded([CancelRebuildRequest { index }]),
         _ => panic!("{method} has no seeds; expected one of {METHODS:?}"),
+    }
+}
+
+/// Encoded requests with ids as text, which are valid only for an index of such ids.
+pub fn with_texts(method: &str) -> Vec<Vec<u8>> {
+    let text_ids = vec!["dQw4w9WgXcQ".to_owned(), "a".to_owned()];
+    let text_id = text_ids[0].clone();
+    match method {
+        "Retrieval/Search" => {
+            let exclude = Some(Exclude { text_ids, ..Exclude::default() });
+            let seeds = vec![Seed { text_id, ..Seed::default() }];
+            let query = Some(search_request::Query::Seeds(Seeds { seeds }));
+            encoded([
+                SearchRequest { exclude, ..request(&QUERY, 10) },
+                SearchRequest { query, ..request(&QUERY, 5) },
+            ])
+        }
+        "Retrieval/Explain" => {
+            let request = Some(request(&QUERY, 10));
+            encoded([ExplainRequest { request, text_id, ..ExplainRequest::default() }])
+        }
+        "Catalog/Upsert" => {
+            let mut upsert = upsert();
+            upsert.videos.truncate(1);
+            (upsert.videos[0].video_id, upsert.videos[0].text_id) = (0, text_id);
+            encoded([upsert])
+        }
+        "Catalog/Delete" => encoded([DeleteRequest { text_ids, ..DeleteRequest::default() }]),
+        "Catalog/Takedown" => encoded([TakedownRequest { text_ids, ..TakedownRequest::default() }]),
+        "Catalog/Restore" => encoded([RestoreRequest { text_ids, ..RestoreRequest::default() }]),
+        "Catalog/Get" => encoded([GetRequest { text_ids, ..GetRequest::default() }]),
+        _ => Vec::new(),
     }
 }
 
@@ -161,7 +194,7 @@ fn exclude() -> Exclude {
     let mut roaring = Vec::new();
     (1..2_000u64).chain([video_id(9)]).collect::<RoaringTreemap>().serialize_into(&mut roaring).unwrap();
     let bloom = Bloom { bits: vec![0x11; 64], hashes: 4, seed: 7 };
-    Exclude { video_ids: vec![video_id(10), 12], roaring, bloom: Some(bloom) }
+    Exclude { video_ids: vec![video_id(10), 12], roaring, bloom: Some(bloom), text_ids: Vec::new() }
 }
 
 fn upsert() -> UpsertRequest {
@@ -185,6 +218,7 @@ fn upsert() -> UpsertRequest {
         attributes: attributes.clone(),
         expires_at: Some(Timestamp { seconds: 4_000_000_000, nanos: 1_000 }),
         embedding_model: MODEL.to_owned(),
+        text_id: String::new(),
     };
     UpsertRequest { index: INDEX.to_owned(), videos: vec![video(3), video(11)], partial: true }
 }
