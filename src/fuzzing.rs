@@ -13,7 +13,8 @@ use crate::base::instant::Instant;
 use crate::base::interrupt::Interrupt;
 use crate::base::metric::Metric;
 use crate::dataset::{
-    AttributeColumn, ColumnValues, Dataset, DatasetFiles, Embeddings, Keywords, Neighbors, Numbers, read_ids,
+    AttributeColumn, BenchmarkSet, ColumnValues, Dataset, DatasetFiles, Embeddings, Keywords, Neighbors,
+    Numbers, metric_of, read_ids,
 };
 use crate::embedded;
 use crate::engine::SearchRequest;
@@ -53,6 +54,7 @@ pub const TARGETS: [Target; 11] = [
         },
         seeds: vectors,
     },
+    Target { name: "hdf5", run: |bytes| files(bytes, "hdf5"), seeds: hdf5s },
     Target { name: "parquet", run: |bytes| files(bytes, "parquet"), seeds: parquets },
     Target { name: "jsonl", run: |bytes| files(bytes, "jsonl"), seeds: records },
     Target { name: "log_record", run: log_record, seeds: log_records },
@@ -290,6 +292,9 @@ fn files(bytes: &[u8], extension: &str) {
             let files =
                 DatasetFiles { embeddings: vec![path.clone()], ids: None, attributes: vec![path.clone()] };
             let _ = Dataset::open(&files, Metric::Cosine);
+        } else if extension == "hdf5" {
+            let _ = BenchmarkSet::open(&path);
+            let _ = metric_of(&path);
         }
     });
 }
@@ -346,6 +351,13 @@ fn parquets() -> Vec<Vec<u8>> {
     ["catalog.parquet", "halves.parquet", "one_row.parquet", "text_ids.parquet", "uuids.parquet"]
         .map(read)
         .to_vec()
+}
+
+/// Files of the test suite, as h5py writes them.
+fn hdf5s() -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/hdf5");
+    let read = |name| std::fs::read(folder.join(name)).expect("a file of the test suite");
+    ["f4.h5", "f8.h5", "packed.h5", "packed_latest.h5"].map(read).to_vec()
 }
 
 /// A record of the log, whose checksum is corrected first. What can be read is written as it was read.

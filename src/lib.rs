@@ -108,7 +108,7 @@ pub mod engine;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod eval;
-#[cfg(all(any(test, fuzzing), feature = "parquet", feature = "server"))]
+#[cfg(all(any(test, fuzzing), feature = "hdf5", feature = "parquet", feature = "server"))]
 #[doc(hidden)]
 pub mod fuzzing;
 #[doc(hidden)]

@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 
 use crate::base::metric::Metric;
-use crate::dataset::{ColumnNames, Dataset, DatasetFiles, DatasetOptions, Embeddings, IdSource, ReadReport};
+use crate::dataset::{
+    ColumnNames, Dataset, DatasetFiles, DatasetOptions, Embeddings, IdSource, ReadReport, metric_of,
+};
 
 /// The files of a catalog, and what their columns are.
 #[derive(Debug, clap::Args)]
 pub struct CatalogArguments {
-    /// The embeddings: .npy (f32, f16, f64, bf16, i8 or u8), .fvecs, .bvecs, .fbin, .f16bin, .i8bin, .u8bin, or records in
-    /// .parquet or .jsonl, whose other columns are attributes.
+    /// The embeddings: .npy (f32, f16, f64, bf16, i8 or u8), .fvecs, .bvecs, .fbin, .f16bin, .i8bin, .u8bin, .hdf5 or .h5
+    /// (the rows of a public benchmark), or records in .parquet or .jsonl, whose other columns are attributes.
     ///
     /// A folder stands for all files in it, in the order of their names, and a pattern such as 'part-*.parquet' for those
     /// that match. Names that begin with _ or . are not read. A folder named region=US gives its files the attribute
@@ -53,6 +55,11 @@ impl CatalogArguments {
         };
         let options = DatasetOptions { metric, columns: self.columns(), normalize: self.normalize };
         let (dataset, report) = Dataset::read(&files, &options)?;
+        for path in &self.embeddings {
+            if let Some(named) = metric_of(path)?.filter(|named| *named != metric) {
+                note!("{}: compared by --metric {metric}, where the file says {named}", path.display());
+            }
+        }
         match &report.ids {
             IdSource::RowNumbers => note!("no column video_id and no --ids: row numbers are the ids"),
             source if report.has_text_ids => note!("ids: {source}, text; requests take it as text_id"),

@@ -249,12 +249,32 @@ pub enum DatasetError {
     DeepSchema { path: PathBuf, most: usize },
 
     /// A small file that expands to a large catalog.
-    #[error("{path}: expected columns of at most {most} bytes, decoded, in a file of this length, found more", path = path.display())]
+    #[error("{path}: expected data of at most {most} bytes, decoded, in a file of this length, found more", path = path.display())]
     Expands { path: PathBuf, most: u64 },
 
     /// This build does not read Parquet.
     #[error("{path}: Parquet files are not supported: built without the feature `parquet`", path = path.display())]
     WithoutParquet { path: PathBuf },
+
+    /// This build does not read HDF5.
+    #[error("{path}: HDF5 files are not supported: built without the feature `hdf5`", path = path.display())]
+    WithoutHdf5 { path: PathBuf },
+
+    /// An HDF5 file without a dataset it must have.
+    #[error("{path}: expected a dataset {name:?}, found {found:?}", path = path.display())]
+    MissingDataset { path: PathBuf, name: &'static str, found: Vec<String> },
+
+    /// The distance that an HDF5 file names is of no supported metric.
+    #[error(
+        "{path}: expected the distance \"angular\", \"euclidean\", \"dot\" or \"ip\", found {found:?}",
+        path = path.display()
+    )]
+    UnknownDistance { path: PathBuf, found: String },
+
+    /// HDF5 that cannot be decoded.
+    #[cfg(feature = "hdf5")]
+    #[error("{path}: {source}", path = path.display())]
+    Hdf5 { path: PathBuf, r#source: hdf5_reader::error::Error },
 
     /// Parquet that cannot be decoded.
     #[cfg(feature = "parquet")]

@@ -7,6 +7,7 @@
 //! .npy                                   f32 and f16 in place, others converted
 //! .fvecs .bvecs                          f32 in place, u8 converted
 //! .fbin .f16bin .i8bin .u8bin            f32 and f16 in place, others converted
+//! .hdf5 .h5                              rows of a public benchmark, decoded into memory
 //! .parquet .jsonl .ndjson                records, decoded into memory
 //! ```
 
@@ -24,10 +25,11 @@ use super::scalar::Scalar;
 use super::sources::{Source, sources};
 use super::table::{ColumnNames, Floats, Matrix, Table, Wanted};
 use super::view::EmbeddingsView;
-use super::{bins, jsonl, npy, parquet, vecs};
+use super::{bins, hdf5, jsonl, npy, parquet, vecs};
 
 /// What the extensions of embeddings are, for errors.
-const EMBEDDINGS: &str = ".npy, .fvecs, .bvecs, .fbin, .f16bin, .i8bin, .u8bin, .parquet, .jsonl or .ndjson";
+const EMBEDDINGS: &str =
+    ".npy, .fvecs, .bvecs, .fbin, .f16bin, .i8bin, .u8bin, .hdf5, .h5, .parquet, .jsonl or .ndjson";
 const RECORDS: &str = ".parquet, .jsonl or .ndjson";
 
 /// The rows of all files.
@@ -49,7 +51,8 @@ impl Embeddings {
     /// they must be converted: see [`Self::check_finite`].
     ///
     /// `.npy` of f32 or f16, row by row and little-endian, `.fvecs`, `.fbin` and `.f16bin` are used in place. Others
-    /// are copied into memory: f64 and bf16 as f32, i8 and u8 as f16, several files as one.
+    /// are copied into memory: f64 and bf16 as f32, i8 and u8 as f16, several files as one. Of HDF5 files, the dataset `train`
+    /// is read; its other integers become f32.
     ///
     /// # Errors
     /// [`DatasetError`] with the path, the expected and the found value.
@@ -136,6 +139,10 @@ fn read_file(source: Source, wanted: Wanted, names: &ColumnNames) -> Result<Reco
         "f16bin" => array(bins::read_layout, Scalar::F16)?,
         "i8bin" => array(bins::read_layout, Scalar::I8)?,
         "u8bin" => array(bins::read_layout, Scalar::U8)?,
+        hdf5 if hdf5::is_hdf5(hdf5) => {
+            let (place, matrix) = hdf5::read_train(path)?;
+            Embeddings::decoded(Places::of(&place), matrix)
+        }
         _ => {
             return Err(DatasetError::UnknownExtension {
                 path: path.to_owned(),

@@ -18,6 +18,8 @@
 //! | `neighbors.rs`  | ground truth, read and written |
 //! | `column.rs`     | attribute columns in memory |
 //! | `parquet/`      | the columns of a Parquet file |
+//! | `hdf5/`         | the rows, queries and neighbors of a public benchmark |
+//! | `benchmark.rs`  | [`BenchmarkSet`]: a public benchmark |
 //! | `jsonl.rs`      | the columns of objects of JSON, one per line |
 //! | `npy.rs` `npy_writer.rs` `vecs.rs` `bins.rs` | the formats of arrays |
 //! | `array.rs` `scalar.rs` | where the numbers of an array lie, and their conversion |
@@ -25,12 +27,14 @@
 //! | `limits.rs` `error.rs` | the bounds of every format, and [`DatasetError`] |
 
 mod array;
+mod benchmark;
 mod bins;
 mod column;
 mod components;
 mod embeddings;
 mod error;
 mod files;
+mod hdf5;
 mod ids;
 mod input;
 mod jsonl;
@@ -47,10 +51,12 @@ mod table;
 mod vecs;
 mod view;
 
+pub use benchmark::BenchmarkSet;
 pub use column::{AttributeColumn, ColumnValues, KeywordLists, Keywords, Numbers, Validity};
 pub use components::Components;
 pub use embeddings::Embeddings;
 pub use error::DatasetError;
+pub use hdf5::metric_of;
 pub use ids::{Ids, MAX_TEXT_ID, read_id_list, read_ids};
 pub use input::{Dataset, DatasetFiles, DatasetOptions, EXPIRES_AT, IdSource, NEVER, ReadReport};
 pub use neighbors::Neighbors;

@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use super::array::Array;
 use super::error::DatasetError;
 use super::limits::{extension, map_file};
 use super::npy::{self, Item};
@@ -50,6 +51,11 @@ impl Neighbors {
                 layout.array(path, scalar, bytes.len())?
             }
         };
+        Self::of_array(path, bytes, &array)
+    }
+
+    /// Reads an array of integers in `bytes`.
+    pub(super) fn of_array(path: &Path, bytes: &[u8], array: &Array) -> Result<Self, DatasetError> {
         let mut data = Vec::with_capacity(array.rows * array.dim);
         for row in 0..array.rows {
             for column in 0..array.dim {

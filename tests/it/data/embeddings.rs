@@ -95,7 +95,8 @@ fn fvecs_is_strided_and_npy_contiguous() {
 #[test]
 fn refuses_unknown_extensions_with_the_accepted_ones() {
     for (name, extension) in [("a.npz", "npz"), ("a", "")] {
-        let accepted = ".npy, .fvecs, .bvecs, .fbin, .f16bin, .i8bin, .u8bin, .parquet, .jsonl or .ndjson";
+        let accepted =
+            ".npy, .fvecs, .bvecs, .fbin, .f16bin, .i8bin, .u8bin, .hdf5, .h5, .parquet, .jsonl or .ndjson";
         assert_refused!(
             Embeddings::open(Path::new(name)),
             UnknownExtension { found: extension, accepted: accepted, path: PathBuf::from(name) }
@@ -107,7 +108,7 @@ fn refuses_unknown_extensions_with_the_accepted_ones() {
 #[test]
 fn refuses_missing_and_empty_files() {
     let folder = Folder::new();
-    for extension in ["npy", "fvecs", "fbin", "parquet"] {
+    for extension in ["npy", "fvecs", "fbin", "hdf5", "parquet"] {
         let missing = folder.path(&format!("missing.{extension}"));
         assert_refused!(Embeddings::open(&missing), Io { path: missing });
         let empty = folder.file(&format!("empty.{extension}"), []);

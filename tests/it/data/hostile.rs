@@ -9,7 +9,9 @@ use half::f16;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use shortlist::base::metric::Metric;
-use shortlist::dataset::{Dataset, DatasetError, DatasetFiles, Embeddings, Neighbors, read_ids};
+use shortlist::dataset::{
+    BenchmarkSet, Dataset, DatasetError, DatasetFiles, Embeddings, Neighbors, metric_of, read_ids,
+};
 
 use crate::harness::files::{
     Folder, ROWS, fbin, flat, fvecs, npy, npy_with_text, numbers, rows_of, three_rows, video_ids,
@@ -34,7 +36,13 @@ fn valid_files() -> Vec<(&'static str, Vec<u8>)> {
         ],
     );
     let halves = folder.parquet("b.parquet", &[lists("embedding", half(), half_rows)]);
+    let hdf5 = |name: &str| {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/hdf5");
+        fs::read(fixtures.join(name)).expect("read")
+    };
     vec![
+        ("h5", hdf5("f8.h5")),
+        ("h5", hdf5("packed_latest.h5")),
         ("npy", npy("<f4", "False", "(3, 4)", bytemuck::cast_slice(&flat()))),
         ("npy", npy("<u8", "False", "(6,)", bytemuck::cast_slice(&flat()))),
         ("npy", npy("<i4", "False", "(3, 4)", &[0; 48])),
@@ -57,6 +65,9 @@ fn open_by_every_reader(folder: &Folder, extension: &str, bytes: &[u8]) {
         let attributes = vec![path.clone()];
         let files = DatasetFiles { embeddings: vec![path], ids: None, attributes };
         let _ = Dataset::open(&files, Metric::Cosine);
+    } else if extension == "h5" {
+        let _ = BenchmarkSet::open(&path);
+        let _ = metric_of(&path);
     }
 }
 
@@ -239,7 +250,7 @@ fn more_columns_than_an_index_stores_are_refused_with_the_name_of_the_file() {
 #[test]
 fn only_regular_files_are_opened() {
     let folder = Folder::new();
-    for extension in ["npy", "fvecs", "fbin", "parquet", "txt"] {
+    for extension in ["npy", "fvecs", "fbin", "h5", "parquet", "txt"] {
         let path = folder.path(&format!("pipe.{extension}"));
         assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
         let device = folder.path(&format!("device.{extension}"));

@@ -3,6 +3,7 @@
 mod attributes;
 mod datasets;
 mod embeddings;
+mod hdf5;
 mod hostile;
 mod ids;
 mod neighbors;
