@@ -1,6 +1,7 @@
 //! `shortlist tune`: calibrates an index: measures the recall of each effort and stores it next to the index.
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use anyhow::bail;
 
@@ -12,6 +13,8 @@ use crate::search::{Effort, SearchParams};
 
 /// The recalls to print.
 const SHOWN: [f64; 3] = [0.90, 0.95, 0.99];
+/// Every k, as on the command line.
+static LISTED_K: LazyLock<String> = LazyLock::new(|| DEFAULT_K.map(|k| k.to_string()).join(","));
 /// With fewer queries than this, the measured recall is a poor estimate for other users.
 const FEW_QUERIES: u32 = 200;
 
@@ -26,7 +29,7 @@ pub struct Arguments {
     #[arg(long)]
     queries: Option<PathBuf>,
     /// Hits per query.
-    #[arg(short, long, value_delimiter = ',', default_values_t = DEFAULT_K)]
+    #[arg(short, long, value_delimiter = ',', default_value = LISTED_K.as_str())]
     k: Vec<usize>,
     /// Number of threads; 0 for one per core.
     #[arg(long, default_value_t = 0)]
