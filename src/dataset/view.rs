@@ -61,6 +61,13 @@ impl<'a, T: Element> Rows<'a, T> {
         &self.data[start..start + self.dim]
     }
 
+    /// The first `count` rows, or all if there are fewer.
+    pub fn first(self, count: usize) -> Self {
+        let rows = count.min(self.rows);
+        let length = rows.checked_sub(1).map_or(0, |last| last * self.stride + self.dim);
+        Self { data: &self.data[..length], rows, ..self }
+    }
+
     /// Returns all rows as one slice `[rows × dim]`, if they are contiguous.
     pub fn as_contiguous(&self) -> Option<&'a [T]> {
         (self.stride == self.dim).then_some(self.data)
@@ -93,7 +100,15 @@ macro_rules! with_rows {
     };
 }
 
-impl EmbeddingsView<'_> {
+impl<'a> EmbeddingsView<'a> {
+    /// The first `count` rows, or all if there are fewer.
+    pub fn first(self, count: usize) -> EmbeddingsView<'a> {
+        match self {
+            Self::F32(rows) => Self::F32(rows.first(count)),
+            Self::F16(rows) => Self::F16(rows.first(count)),
+        }
+    }
+
     /// The number of rows.
     pub fn len(&self) -> usize {
         with_rows!(self, rows => rows.len())

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::report::Report;
+use super::report::{Report, SweepRow};
 
 /// The recalls at which engines are compared.
 pub const TARGETS: [f64; 3] = [0.90, 0.95, 0.99];
@@ -84,34 +84,56 @@ impl Report {
 
     /// The Pareto front of the points of `k`: `(recall, queries/s)`, recall ascending.
     pub fn pareto_front(&self, k: usize) -> Vec<(f64, f64)> {
-        let rows = self.rows.iter().filter(|row| row.k == k);
-        pareto_front(rows.map(|row| (row.recall, row.qps)).collect(), |a, b| b.total_cmp(&a))
+        let rows = self.fastest(k).into_iter();
+        rows.map(|row| (row.recall, row.qps)).collect()
+    }
+
+    /// The points of [`Self::pareto_front`].
+    pub(super) fn fastest(&self, k: usize) -> Vec<&SweepRow> {
+        let rows = self.rows.iter().filter(|row| row.k == k).collect();
+        pareto_front(rows, |row| row.recall, |a, b| b.qps.total_cmp(&a.qps))
     }
 
     /// Queries per second at recall@k = `recall`, interpolated log-linearly between points of the Pareto front; `None` if
     /// no point reaches that recall.
     pub fn qps_at(&self, k: usize, recall: f64) -> Option<f64> {
+        self.speed_at(k, recall).map(|speed| speed.qps)
+    }
+
+    /// [`Self::qps_at`], and whether that is a lower bound.
+    pub fn speed_at(&self, k: usize, recall: f64) -> Option<Speed> {
         let front = self.pareto_front(k);
         let first = front.first()?;
         if first.0 >= recall {
-            return Some(first.1);
+            return Some(Speed { qps: first.1, is_least: first.0 > recall });
         }
         let pair = front.windows(2).find(|pair| pair[0].0 < recall && recall <= pair[1].0)?;
         let ((r0, q0), (r1, q1)) = (pair[0], pair[1]);
         let share = (recall - r0) / (r1 - r0);
-        Some((q0.ln() * (1.0 - share) + q1.ln() * share).exp())
+        let qps = (q0.ln() * (1.0 - share) + q1.ln() * share).exp();
+        Some(Speed { qps, is_least: false })
     }
 }
 
-/// The Pareto front of `points`, `(recall, cost)`, recall ascending. `cheaper` orders the best cost first.
-pub(super) fn pareto_front(
-    mut points: Vec<(f64, f64)>,
-    cheaper: impl Fn(f64, f64) -> Ordering,
-) -> Vec<(f64, f64)> {
-    points.sort_by(|a, b| cheaper(a.1, b.1).then(b.0.total_cmp(&a.0)));
-    let mut front: Vec<(f64, f64)> = Vec::new();
+/// Queries per second at a recall.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Speed {
+    /// Queries per second.
+    pub qps: f64,
+    /// Whether it is a lower bound: every measured point has a higher recall.
+    pub is_least: bool,
+}
+
+/// The Pareto front of `points`, `recall` ascending. `cheaper` orders the best cost first.
+pub(super) fn pareto_front<T>(
+    mut points: Vec<T>,
+    recall: impl Fn(&T) -> f64,
+    cheaper: impl Fn(&T, &T) -> Ordering,
+) -> Vec<T> {
+    points.sort_by(|a, b| cheaper(a, b).then(recall(b).total_cmp(&recall(a))));
+    let mut front: Vec<T> = Vec::new();
     for point in points {
-        if front.last().is_none_or(|last| point.0 > last.0) {
+        if front.last().is_none_or(|last| recall(&point) > recall(last)) {
             front.push(point);
         }
     }

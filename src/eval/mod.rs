@@ -9,23 +9,29 @@
 //! | `requests/`       | measures the same for requests with rules |
 //! | `times.rs`        | latency histograms and worker threads |
 //! | `report.rs`       | the figures of one engine as JSON, written and read |
+//! | `provenance.rs`   | where the figures are from: program, machine, files, index |
+//! | `csv.rs`          | the figures as CSV |
 //! | `comparison.rs`   | several engines at equal recall |
 //! | `page/`           | renders a comparison as one HTML file |
 //! | `chart/`          | draws curves and bars as SVG |
 
 mod chart;
 mod comparison;
+mod csv;
 mod page;
+mod provenance;
 mod report;
 mod requests;
 mod sweep;
 mod times;
 
-pub use comparison::{Comparison, TARGETS};
+pub use comparison::{Comparison, Speed, TARGETS};
+pub use csv::{CSV_COLUMNS, csv};
 pub use page::{page, picture};
+pub use provenance::Provenance;
 pub use report::{Report, ReportError, SweepRow, is_printable, read_reports};
 pub use requests::{
     ExactAnswers, Request, RequestSweep, RequestSweepError, Requests, RequestsError, Target, Violation,
     sweep_requests,
 };
-pub use sweep::{Sweep, SweepError, sweep};
+pub use sweep::{Hits, Sweep, SweepError, sweep};

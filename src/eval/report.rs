@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::provenance::Provenance;
 use crate::base::local_path::check_local;
 use crate::index::BuildPhase;
 
@@ -21,6 +22,8 @@ const MAX_ROWS: usize = 10_000;
 /// Maximum number of sections, phases or plans.
 const MAX_ENTRIES: usize = 64;
 const MAX_NAME_CHARS: usize = 100;
+/// Of a fact about the origin of figures: command lines are long.
+const MAX_FACT_CHARS: usize = 10_000;
 const MAX_BYTES: f64 = 1e18;
 const QPS: RangeInclusive<f64> = 1e-3..=1e9;
 /// A picosecond to a day.
@@ -56,6 +59,9 @@ pub struct Report {
     /// Phases of the build with their times, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub phases: Vec<BuildPhase>,
+    /// Where the figures are from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<Provenance>,
 }
 
 /// One measured point: plain queries, or the requests of one label.
@@ -71,8 +77,15 @@ pub struct SweepRow {
     pub ef_search: Option<usize>,
     /// Share of the exact results that were found.
     pub recall: f64,
+    /// The same if a video of another distance than the last exact result is no hit, where [`Self::recall`] counts those
+    /// that are at most 0.001 farther.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub equal_recall: Option<f64>,
     /// Queries per second of all threads together.
     pub qps: f64,
+    /// Mean latency.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mean_us: Option<f64>,
     /// Median latency.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p50_us: Option<f64>,
@@ -88,18 +101,18 @@ pub struct SweepRow {
     /// Mean number of nodes expanded per query.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hops: Option<f64>,
+    /// The most frequent plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<String>,
+    /// Share of the searches per plan.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub plans: BTreeMap<String, f64>,
     /// Number of requests; this and the fields below are `None` for plain queries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests: Option<usize>,
     /// Mean number of videos that match the filters; `None` if no request has a filter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matches: Option<f64>,
-    /// The most frequent plan.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub plan: Option<String>,
-    /// Share of the requests per plan.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub plans: BTreeMap<String, f64>,
     /// Answers with fewer candidates than requested, since no more qualified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub short_answers: Option<usize>,
@@ -205,8 +218,12 @@ pub fn read_reports(path: &Path) -> Result<Vec<Report>, ReportError> {
 
 /// Whether a name can be displayed: 1 to 100 characters, none of which is a control character or noncharacter.
 pub fn is_printable(name: &str) -> bool {
-    (1..=MAX_NAME_CHARS).contains(&name.chars().count())
-        && !name.chars().any(|c| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}'))
+    is_shown(name, MAX_NAME_CHARS)
+}
+
+fn is_shown(text: &str, most: usize) -> bool {
+    (1..=most).contains(&text.chars().count())
+        && !text.chars().any(|c| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}'))
 }
 
 /// Range checks of one report of a file.
@@ -232,6 +249,9 @@ impl Check<'_> {
             self.name("phase", name)?;
             self.within("seconds of a phase", *ms as f64 / 1000.0, &SECONDS)?;
         }
+        for (field, fact) in report.provenance.iter().flat_map(Provenance::facts) {
+            fact.iter().try_for_each(|fact| self.text(field, fact, MAX_FACT_CHARS))?;
+        }
         report.rows.iter().try_for_each(|row| self.row(row))
     }
 
@@ -239,6 +259,8 @@ impl Check<'_> {
         self.within("k", row.k as f64, &(1.0..=1e6))?;
         self.within("recall", row.recall, &(0.0..=1.0))?;
         self.within("qps", row.qps, &QPS)?;
+        self.optional("equal_recall", row.equal_recall, &(0.0..=1.0))?;
+        self.optional("mean_us", row.mean_us, &MICROS)?;
         self.optional("p50_us", row.p50_us, &MICROS)?;
         self.optional("p95_us", row.p95_us, &MICROS)?;
         self.optional("p99_us", row.p99_us, &MICROS)?;
@@ -277,10 +299,14 @@ impl Check<'_> {
     }
 
     fn name(&self, field: &'static str, found: &str) -> Result<(), ReportError> {
-        if is_printable(found) {
+        self.text(field, found, MAX_NAME_CHARS)
+    }
+
+    fn text(&self, field: &'static str, found: &str, most: usize) -> Result<(), ReportError> {
+        if is_shown(found, most) {
             return Ok(());
         }
-        let expected = format!("a name of 1 to {MAX_NAME_CHARS} printable characters");
+        let expected = format!("a name of 1 to {most} printable characters");
         let start: String = found.chars().take(MAX_NAME_CHARS).collect();
         Err(self.refuse(field, expected, format!("{start:?}")))
     }

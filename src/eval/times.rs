@@ -42,6 +42,7 @@ impl Times {
         let micros = |quantile| Some(self.latencies_ns.value_at_quantile(quantile) as f64 / 1000.0);
         SweepRow {
             qps: self.latencies_ns.len() as f64 / self.elapsed.as_secs_f64(),
+            mean_us: Some(self.latencies_ns.mean() / 1000.0),
             p50_us: micros(0.5),
             p95_us: micros(0.95),
             p99_us: micros(0.99),

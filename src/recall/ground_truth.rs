@@ -53,6 +53,21 @@ pub fn ground_truth_of(
     ground_truth(index.vectors(), queries, metric, k, done)
 }
 
+/// The same as rows of the catalog that the index was built from.
+///
+/// # Panics
+/// If the dimensions differ.
+pub fn exact_rows_of(
+    index: &Index,
+    queries: EmbeddingsView<'_>,
+    k: usize,
+    done: impl Fn(usize) + Sync,
+) -> Neighbors {
+    let mut exact = ground_truth_of(index, queries, k, done);
+    exact.data.iter_mut().for_each(|node| *node = index.input_row(NodeId(*node)));
+    exact
+}
+
 fn scan<T: Element>(
     items: Rows<'_, T>,
     queries: EmbeddingsView<'_>,

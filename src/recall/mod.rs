@@ -18,6 +18,6 @@ mod hits;
 mod publish;
 
 pub use calibrate::{CalibrateError, DEFAULT_EFFORT_K, DEFAULT_K, calibrate};
-pub use ground_truth::{ground_truth, ground_truth_of};
-pub use hits::hits_of;
+pub use ground_truth::{exact_rows_of, ground_truth, ground_truth_of};
+pub use hits::{hits_of, hits_within};
 pub use publish::{calibrate_built, calibrate_staged};

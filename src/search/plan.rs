@@ -126,8 +126,8 @@ impl Plan {
         self.spec().needs_filter
     }
 
-    /// Whether the plan scores every node that may be a hit.
-    pub(super) fn scores_all(self) -> bool {
+    /// Whether the plan scores every node that may be a hit, whatever the effort.
+    pub fn scores_all(self) -> bool {
         self.spec().scores_all
     }
 

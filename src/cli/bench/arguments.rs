@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{bail, ensure};
 use clap::ArgGroup;
 
+use crate::base::metric::Metric;
 use crate::cli::progress::report_mapped;
 use crate::engine::{MemoryGauge, MemoryPolicy};
 use crate::eval::is_printable;
@@ -13,22 +14,35 @@ use crate::search::Plan;
 
 /// The name of a single index that was given without a name.
 const ENGINE: &str = "shortlist";
+/// Every k, and the first candidate list sizes, if none are given.
+const DEFAULT_K: [usize; 2] = [10, 100];
+const DEFAULT_EF_SEARCH: [usize; 14] = [10, 20, 30, 40, 60, 80, 100, 130, 170, 220, 300, 400, 600, 900];
 /// The largest number of threads: more than any machine has.
 const MAX_THREADS: usize = 4096;
 
 /// Measure recall, queries per second and latency of indexes, in this process.
 #[derive(Debug, clap::Args)]
-#[command(group(ArgGroup::new("answers").args(["ground_truth", "requests"])))]
+#[command(group(ArgGroup::new("searches").args(["queries", "requests", "hdf5"]).multiple(true)))]
 pub struct Arguments {
     /// The folder of an index, as `DIR` or `NAME=DIR`. Its current generation is measured. Can be repeated.
-    #[arg(long, value_name = "[NAME=]DIR", required_unless_present = "from", requires = "answers")]
+    #[arg(long, value_name = "[NAME=]DIR", required_unless_present_any = ["from", "hdf5"], requires = "searches")]
     pub(super) index: Vec<String>,
     /// The query embeddings.
     #[arg(long, requires = "index")]
     pub(super) queries: Option<PathBuf>,
-    /// The exact neighbors of the queries as row numbers, as written by ground-truth.
-    #[arg(long, requires_all = ["index", "queries"])]
+    /// The exact neighbors of the queries as row numbers, as written by ground-truth. Default: they are computed.
+    #[arg(long, requires_all = ["index", "queries"], conflicts_with = "requests")]
     pub(super) ground_truth: Option<PathBuf>,
+    /// Measure a public benchmark: an HDF5 file of ann-benchmarks, with its rows, queries and exact neighbors. An index is
+    /// built from its rows, as build does by default, unless --index is given. Recall is that of ann-benchmarks.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["queries", "ground_truth", "requests"])]
+    pub(super) hdf5: Option<PathBuf>,
+    /// How the embeddings of --hdf5 are compared: ip, cosine or l2. Default: as the file says.
+    #[arg(long, requires = "hdf5")]
+    pub(super) metric: Option<Metric>,
+    /// A sample of users to teach the index of --hdf5 with, in any format of build --embeddings.
+    #[arg(long, value_name = "FILE", requires = "hdf5", conflicts_with = "index")]
+    pub(super) training_queries: Option<PathBuf>,
     /// Measure requests with rules instead of plain queries: one JSON object per line.
     ///
     /// An engine in this process answers the requests, and the answers are compared with exact answers under the same
@@ -56,12 +70,15 @@ pub struct Arguments {
         verbatim_doc_comment
     )]
     pub(super) requests: Option<PathBuf>,
-    /// Hits per query.
-    #[arg(short, long, value_delimiter = ',', default_value = "10,100")]
-    pub(super) k: Vec<usize>,
-    /// Candidate list sizes.
-    #[arg(long, value_delimiter = ',', default_value = "10,20,30,40,60,80,100,130,170,220,300,400,600,900")]
-    pub(super) ef_search: Vec<usize>,
+    /// Hits per query [default: 10,100; at most the neighbors that --hdf5 has]
+    #[arg(short, long, value_delimiter = ',')]
+    k: Vec<usize>,
+    /// Candidate list sizes [default: 10,20,30,40,60,80,100,130,170,220,300,400,600,900]
+    ///
+    /// Without this option, plain queries are measured with larger ones, too, until recall ends: where all neighbors are found,
+    /// where two more efforts find no more, or where all videos are scored.
+    #[arg(long, value_delimiter = ',')]
+    ef_search: Vec<usize>,
     /// Numbers of search threads: a number, a list, or an inclusive range such as 1..4.
     #[arg(long, value_delimiter = ',', default_value = "1", value_parser = thread_counts)]
     pub(super) threads: Vec<RangeInclusive<usize>>,
@@ -86,6 +103,10 @@ pub struct Arguments {
     /// tables are then on standard error.
     #[arg(long, value_name = "FILE")]
     pub(super) json: Option<PathBuf>,
+    /// Write the measurements to this file as CSV, one row per report, k and ef_search. `-` is standard output; the tables are
+    /// then on standard error.
+    #[arg(long, value_name = "FILE")]
+    pub(super) csv: Option<PathBuf>,
     /// Write a self-contained HTML page with charts and tables.
     #[arg(long, value_name = "FILE")]
     pub(super) html: Option<PathBuf>,
@@ -113,6 +134,25 @@ impl Arguments {
             found.push((name, dir));
         }
         Ok(found)
+    }
+
+    /// Returns every k. `most` is the number of exact neighbors, if they are given: without `-k`, larger ones are left out.
+    pub(super) fn all_k(&self, most: Option<usize>) -> Vec<usize> {
+        if !self.k.is_empty() {
+            return self.k.clone();
+        }
+        let most = most.unwrap_or(usize::MAX);
+        let mut all: Vec<usize> = DEFAULT_K.into_iter().map(|k| k.min(most)).collect();
+        all.dedup();
+        all
+    }
+
+    /// Returns the candidate list sizes, and whether the sweep goes on after the last one.
+    pub(super) fn efforts(&self) -> (Vec<usize>, bool) {
+        match self.ef_search.is_empty() {
+            true => (DEFAULT_EF_SEARCH.into(), true),
+            false => (self.ef_search.clone(), false),
+        }
     }
 
     /// Decides whether indexes are copied into memory, and reports it if they are not for lack of it. `hot_bytes` is the

@@ -4,24 +4,24 @@
 //! |---|---|
 //! | `arguments.rs` | the flags, and the indexes and threads that they name |
 //! | `outputs.rs`   | the files to write, and the tables |
+//! | `plain.rs`     | measures plain queries |
 //! | `requests.rs`  | measures requests with rules |
 //! | `tables.rs`    | reports as tables |
 
 mod arguments;
 mod outputs;
+mod plain;
 mod requests;
 mod tables;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{bail, ensure};
+use jiff::Timestamp;
 
 use self::outputs::Outputs;
 use self::tables::{points, summary};
-use super::progress::report_residence;
-use crate::dataset::{Embeddings, Neighbors};
-use crate::eval::{Comparison, Report, Sweep, SweepRow, read_reports, sweep};
-use crate::index::{Index, IndexStore, Manifest};
+use crate::eval::{Comparison, Provenance, Report, read_reports};
 
 pub use self::arguments::Arguments;
 
@@ -38,16 +38,15 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if let (Some(plan), None) = (arguments.plan.filter(|plan| plan.needs_filter()), &arguments.requests) {
         bail!("--plan {}: expected --requests, which have filters", plan.name());
     }
-    if let (Some(queries), Some(truth)) = (&arguments.queries, &arguments.ground_truth) {
-        ours.extend(measure(arguments, queries, truth)?);
-    }
-    let mut broken = 0;
-    if let Some(path) = &arguments.requests {
-        let measured = requests::measure(arguments, path)?;
-        let counts = measured.iter().flat_map(|report| &report.rows).filter_map(|row| row.violations);
-        broken = counts.sum();
-        ours.extend(measured);
-    }
+    let measured = match (&arguments.hdf5, &arguments.requests, &arguments.queries) {
+        (Some(benchmark), ..) => plain::measure_benchmark(arguments, benchmark)?,
+        (_, Some(requests), _) => requests::measure(arguments, requests)?,
+        (.., Some(queries)) => plain::measure_file(arguments, queries)?,
+        _ => Vec::new(),
+    };
+    let violations = measured.iter().flat_map(|report| &report.rows).filter_map(|row| row.violations);
+    let broken: usize = violations.sum();
+    ours.extend(measured.into_iter().map(with_command));
     let comparison = Comparison::new(ours, peers);
     for report in comparison.ours() {
         if comparison.reports().len() > 1 {
@@ -80,8 +79,12 @@ fn check_kinds(arguments: &Arguments, ours: &[Report], peers: &[Report]) -> anyh
         );
     }
     let has_kind = |is_of_requests: bool| {
-        let measured = if is_of_requests { &arguments.requests } else { &arguments.ground_truth };
-        measured.is_some() || all().any(|report| report.is_of_requests() == is_of_requests)
+        let is_measured = match (&arguments.requests, &arguments.queries, &arguments.hdf5) {
+            (Some(_), ..) => is_of_requests,
+            (None, None, None) => false,
+            _ => !is_of_requests,
+        };
+        is_measured || all().any(|report| report.is_of_requests() == is_of_requests)
     };
     ensure!(
         peers.is_empty() || !(has_kind(true) && has_kind(false)),
@@ -95,53 +98,21 @@ fn read_all(paths: &[PathBuf]) -> anyhow::Result<Vec<Report>> {
     Ok(reports.concat())
 }
 
-/// Measures plain queries. Returns one report per index and number of threads.
-fn measure(arguments: &Arguments, queries: &Path, truth: &Path) -> anyhow::Result<Vec<Report>> {
-    let mut indexes: Vec<(String, Manifest, Index)> = Vec::new();
-    for (name, dir) in arguments.names_and_dirs()? {
-        let (manifest, index, passed_over) = IndexStore::new(dir).open_current()?;
-        passed_over.iter().for_each(|error| note!("passed over: {error}"));
-        indexes.push((name, manifest, index));
+/// Adds the command line and the time to a report.
+fn with_command(report: Report) -> Report {
+    let words = std::env::args_os().map(|word| quoted(&word.to_string_lossy()));
+    let command = Some(words.collect::<Vec<_>>().join(" "));
+    let measured_at = Some(Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+    let provenance = report.provenance.map(|of| Provenance { command, measured_at, ..of });
+    Report { provenance, ..report }
+}
+
+/// Quotes an argument for a shell, where that is needed. Control characters are replaced.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./=,:+@%".contains(c);
+    let word: String = word.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word;
     }
-    let queries = Embeddings::open(queries)?;
-    let truth = Neighbors::open(truth)?;
-    let counts = arguments.all_threads();
-    let plan = |threads| Sweep {
-        k: arguments.k.clone(),
-        ef_search: arguments.ef_search.clone(),
-        plan: arguments.plan,
-        threads,
-        limit: arguments.limit,
-    };
-    for (name, _, index) in &indexes {
-        queries.check_queries(index.metadata().metric)?;
-        for threads in &counts {
-            plan(*threads).check(index, queries.view(), &truth).with_context(|| name.clone())?;
-        }
-    }
-    let is_resident = arguments.is_resident(indexes.iter().map(|(_, _, index)| index.hot_bytes()).sum());
-    let mut reports = Vec::new();
-    for (name, manifest, index) in &indexes {
-        index.populate();
-        if is_resident {
-            report_residence(name, index.make_resident()?);
-        }
-        for threads in &counts {
-            let done = |row: &SweepRow| {
-                let (k, recall, qps) = (row.k, row.recall, row.qps);
-                let ef_search = row.ef_search.unwrap_or(k);
-                note!(
-                    "{name}: threads {threads} k {k} ef_search {ef_search}: recall {recall:.4}, {qps:.0} queries/s"
-                );
-            };
-            let plan = plan(*threads);
-            let mut report = sweep(index, manifest, queries.view(), &truth, &plan, done)?;
-            report.engine.clone_from(name);
-            if counts.len() > 1 {
-                report.name_threads();
-            }
-            reports.push(report);
-        }
-    }
-    Ok(reports)
+    format!("'{}'", word.replace('\'', "'\\''"))
 }

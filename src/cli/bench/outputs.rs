@@ -8,11 +8,12 @@ use jiff::Timestamp;
 
 use super::arguments::Arguments;
 use crate::base::output::{Output, is_standard_output};
-use crate::eval::{Comparison, page, picture};
+use crate::eval::{Comparison, csv, page, picture};
 
 /// The outputs of one run, open.
 pub(super) struct Outputs<'a> {
     json: Option<(&'a Path, Output)>,
+    csv: Option<(&'a Path, Output)>,
     html: Option<(&'a Path, Output)>,
     svg: Option<(&'a Path, Output)>,
     /// Whether one of them is standard output.
@@ -25,15 +26,16 @@ impl<'a> Outputs<'a> {
     /// # Errors
     /// If one cannot be written, or two are standard output.
     pub(super) fn open(arguments: &'a Arguments) -> anyhow::Result<Self> {
-        let all = [&arguments.json, &arguments.html, &arguments.svg];
+        let all = [&arguments.json, &arguments.csv, &arguments.html, &arguments.svg];
         let standard = all.into_iter().flatten().filter(|path| is_standard_output(path)).count();
         ensure!(
             standard <= 1,
-            "expected at most one of --json, --html and --svg on standard output, found {standard}"
+            "expected at most one of --json, --csv, --html and --svg on standard output, found {standard}"
         );
         let open = |path: &'a Option<_>| path.as_deref().map(open).transpose();
-        let [json, html, svg] = all.map(open);
-        Ok(Self { json: json?, html: html?, svg: svg?, takes_standard_output: standard > 0 })
+        let [json, csv, html, svg] = all.map(open);
+        let takes_standard_output = standard > 0;
+        Ok(Self { json: json?, csv: csv?, html: html?, svg: svg?, takes_standard_output })
     }
 
     /// Prints a line for the user: on standard error if a report goes to standard output.
@@ -45,7 +47,7 @@ impl<'a> Outputs<'a> {
         }
     }
 
-    /// Writes the reports, the page and the picture, as far as they are wanted.
+    /// Writes the reports, the rows, the page and the picture, as far as they are wanted.
     ///
     /// # Errors
     /// If one cannot be written. A file that it would have replaced is then unchanged.
@@ -56,6 +58,7 @@ impl<'a> Outputs<'a> {
         };
         let json = || Ok(json()? + "\n");
         write(self.json, json)?;
+        write(self.csv, || Ok(csv(comparison.ours())))?;
         write(self.html, || Ok(page(comparison, Timestamp::now())))?;
         write(self.svg, || Ok(picture(comparison)))
     }

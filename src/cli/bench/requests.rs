@@ -41,10 +41,10 @@ pub(super) fn measure(arguments: &Arguments, path: &Path) -> anyhow::Result<Vec<
     let memory = if is_resident { MemoryPolicy::Resident } else { MemoryPolicy::Mapped };
     let engine = Engine::open(EngineOptions { memory, ..options })?;
     warm(&engine)?;
-    let counts = arguments.all_threads();
+    let (counts, all_k) = (arguments.all_threads(), arguments.all_k(None));
     let plan = |threads| RequestSweep {
-        k: arguments.k.clone(),
-        ef_search: arguments.ef_search.clone(),
+        k: all_k.clone(),
+        ef_search: arguments.efforts().0,
         plan: arguments.plan,
         threads,
     };
@@ -64,7 +64,7 @@ pub(super) fn measure(arguments: &Arguments, path: &Path) -> anyhow::Result<Vec<
             plan(*threads).check(&target, &requests).with_context(file)?;
         }
         let bar = progress::bar("finding exact answers", requests.all().len() as u64);
-        let exact = ExactAnswers::of(&target, &requests, &arguments.k, || bar.inc(1)).with_context(file)?;
+        let exact = ExactAnswers::of(&target, &requests, &all_k, || bar.inc(1)).with_context(file)?;
         bar.finish();
         for threads in &counts {
             let plan = plan(*threads);
@@ -76,6 +76,10 @@ pub(super) fn measure(arguments: &Arguments, path: &Path) -> anyhow::Result<Vec<
             });
             let mut report = measured.with_context(file)?;
             report.engine.clone_from(&name);
+            if let Some(provenance) = &mut report.provenance {
+                provenance.dataset = Some(path.display().to_string());
+                provenance.queries = arguments.queries.as_ref().map(|path| path.display().to_string());
+            }
             if counts.len() > 1 {
                 report.name_threads();
             }

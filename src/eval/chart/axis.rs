@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 
-/// Higher recall is drawn at this value, which is the last tick.
-const MAX_RECALL: f64 = 0.9999;
+/// The finest difference of recall that is drawn.
+const FINEST: f64 = 1e-4;
 /// Ticks of a recall axis, in order of priority.
 const RECALLS: [f64; 17] =
     [0.9, 0.99, 0.999, 0.9999, 0.95, 0.8, 0.5, 0.995, 0.98, 0.7, 0.6, 0.9995, 0.998, 0.85, 0.4, 0.2, 0.0];
@@ -24,7 +24,7 @@ const LEAST_EXTENT: f64 = 0.3;
 #[derive(Clone, Debug)]
 pub struct Axis {
     label: String,
-    project: fn(f64) -> f64,
+    projection: Projection,
     /// Range after projection.
     range: Range<f64>,
     /// Values of ticks and their labels, in order of priority.
@@ -32,11 +32,23 @@ pub struct Axis {
 }
 
 impl Axis {
-    /// An axis of recall, logarithmic in 1 − recall: 0.9 to 0.99 is as long as 0.99 to 0.999.
-    pub fn recall(label: String, values: impl IntoIterator<Item = f64>) -> Self {
-        let project = |recall: f64| -(1.0 - recall.clamp(0.0, MAX_RECALL)).log10();
-        let ticks = RECALLS.map(|recall| (recall, recall.to_string())).to_vec();
-        Self { label, project, range: range(values.into_iter().map(project)), ticks }
+    /// An axis of recall, logarithmic in 1 − recall: 0.9 to 0.99 is as long as 0.99 to 0.999. `resolution` is the smallest
+    /// difference that the points of this axis can have: there are no ticks closer to 1. `finest` is that of all axes on
+    /// the same scale: 1 is drawn at half of it.
+    pub fn recall(
+        label: String,
+        values: impl IntoIterator<Item = f64>,
+        resolution: f64,
+        finest: f64,
+    ) -> Self {
+        let [resolution, finest] = [resolution, finest].map(|of| of.clamp(FINEST, 0.5));
+        let projection = Projection::Recall { least_missed: finest / 2.0 };
+        // A tick at the resolution itself is one, whatever the last bit says.
+        let is_resolved = |recall: &f64| 1.0 - recall > resolution * 0.999;
+        let mut ticks: Vec<(f64, String)> = vec![(1.0, "1".to_owned())];
+        ticks.extend(RECALLS.into_iter().filter(is_resolved).map(|recall| (recall, recall.to_string())));
+        let range = range(values.into_iter().map(|recall| projection.of(recall)));
+        Self { label, projection, range, ticks }
     }
 
     /// An axis of positive values; `text` formats the label of a tick.
@@ -51,7 +63,7 @@ impl Axis {
         let values =
             digits.iter().flat_map(|digit| decades.clone().map(move |decade| digit * 10f64.powi(decade)));
         let ticks = values.map(|value| (value, text(value))).collect();
-        Self { label, project: f64::log10, range, ticks }
+        Self { label, projection: Projection::Logarithm, range, ticks }
     }
 
     /// The name of the quantity.
@@ -65,9 +77,9 @@ impl Axis {
         let per_unit = f64::from(length) / (self.range.end - self.range.start);
         let mut ticks: Vec<(f64, String)> = Vec::new();
         for (value, text) in &self.ticks {
-            let position = (self.project)(*value);
+            let position = self.projection.of(*value);
             let is_clear = |(other, other_text): &(f64, String)| {
-                let distance = ((self.project)(*other) - position).abs() * per_unit;
+                let distance = (self.projection.of(*other) - position).abs() * per_unit;
                 distance >= f64::from(gap(text, other_text))
             };
             if self.range.contains(&position) && ticks.iter().all(is_clear) {
@@ -75,6 +87,25 @@ impl Axis {
             }
         }
         Self { ticks, ..self.clone() }
+    }
+}
+
+/// How a value becomes a position.
+#[derive(Clone, Copy, Debug)]
+enum Projection {
+    Logarithm,
+    /// The negated logarithm of the share that is missed, which counts as at least `least_missed`.
+    Recall {
+        least_missed: f64,
+    },
+}
+
+impl Projection {
+    fn of(self, value: f64) -> f64 {
+        match self {
+            Self::Logarithm => value.log10(),
+            Self::Recall { least_missed } => -(1.0 - value).clamp(least_missed, 1.0).log10(),
+        }
     }
 }
 
@@ -92,7 +123,7 @@ impl Ranged for Axis {
     type ValueType = f64;
 
     fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
-        let share = ((self.project)(*value) - self.range.start) / (self.range.end - self.range.start);
+        let share = (self.projection.of(*value) - self.range.start) / (self.range.end - self.range.start);
         limit.0 + (f64::from(limit.1 - limit.0) * share).round() as i32
     }
 

@@ -24,9 +24,14 @@ impl Chart {
         Self { title: title.to_owned(), width, height, body }
     }
 
-    /// The SVG element for a page, as wide as its container.
-    pub fn inline(&self) -> String {
-        self.tag("class=\"chart\"")
+    /// The SVG element for a page, as wide as its container. `class` says in which container it is shown.
+    pub fn inline(&self, class: &str) -> String {
+        self.tag(&format!("class=\"chart {class}\""))
+    }
+
+    /// Appends SVG elements, in the pixels of plotters.
+    pub(super) fn append(&mut self, elements: &str) {
+        self.body += elements;
     }
 
     pub(super) fn tag(&self, attributes: &str) -> String {

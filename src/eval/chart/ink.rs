@@ -82,6 +82,10 @@ impl Ink {
     pub(super) fn fill_class(self) -> String {
         format!("f{}", self.number())
     }
+
+    pub(super) fn stroke_class(self) -> String {
+        format!("s{}", self.number())
+    }
 }
 
 /// Replaces placeholder colors by classes. plotters escapes text, so no name can be mistaken for a color attribute.
@@ -106,7 +110,10 @@ pub fn stylesheet() -> String {
     format!(
         ":root{{{light}}}\n@media(prefers-color-scheme:dark){{:root{{{dark}}}}}\n{rules}\n\
          svg text{{font-family:system-ui,-apple-system,\"Segoe UI\",Roboto,\"Helvetica Neue\",Arial,sans-serif}}\n\
-         polyline{{stroke-linejoin:round;stroke-linecap:round}}\n"
+         polyline{{stroke-linejoin:round;stroke-linecap:round}}\n\
+         .point circle{{fill:transparent}}.point:focus{{outline:none}}.point:focus circle{{stroke:var(--i0);stroke-width:6}}\n\
+         .tip{{display:none;pointer-events:none}}.tip rect{{stroke-width:4}}\
+         .point:hover .tip,.point:focus .tip{{display:block}}\n"
     )
 }
 

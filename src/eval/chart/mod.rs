@@ -7,8 +7,8 @@
 //! |---|---|
 //! | `ink.rs`     | colors for light and dark mode, as classes; markers |
 //! | `axis.rs`    | maps values to positions, selects ticks that fit |
-//! | `curves.rs`  | lines with markers over two axes |
-//! | `bars.rs`    | stacked bars with name and total |
+//! | `curves.rs`  | lines with markers over two axes, tips of the markers |
+//! | `bars.rs`    | stacked bars with name, total and names of wide parts |
 //! | `panels.rs`  | several charts and a legend in one file |
 //! | `drawing.rs` | a finished chart, text style |
 //! | `text.rs`    | units, escaping, width of text |
@@ -22,8 +22,8 @@ mod panels;
 mod text;
 
 pub use axis::Axis;
-pub use bars::{Bar, bars};
-pub use curves::{Curve, curves};
+pub use bars::{Bar, Part, bars};
+pub use curves::{Curve, Point, curves};
 pub use drawing::Chart;
 pub use ink::{Stroke, part_key, stroke_key, stylesheet};
 pub use panels::panels;

@@ -21,7 +21,7 @@ use jiff::Timestamp;
 use figures::strokes;
 use format::grouped;
 
-use crate::eval::chart::{Chart, Stroke, panels, stylesheet};
+use crate::eval::chart::{Stroke, panels, stylesheet};
 use crate::eval::comparison::Comparison;
 
 /// Returns the whole page; `written_at` is shown in its footer.
@@ -42,6 +42,9 @@ pub fn page(comparison: &Comparison, written_at: Timestamp) -> String {
     }
     section(&mut page, "Memory and build time", &figures::cost(comparison));
     section(&mut page, "All measurements", &tables::details(comparison));
+    if let Some(setup) = tables::setup(comparison) {
+        section(&mut page, "Setup", &setup);
+    }
     let minute = written_at.strftime("%Y-%m-%d %H:%M UTC");
     let version = env!("CARGO_PKG_VERSION");
     let _ = write!(
@@ -53,8 +56,7 @@ pub fn page(comparison: &Comparison, written_at: Timestamp) -> String {
 
 /// Returns the charts of recall against queries per second as an SVG file.
 pub fn picture(comparison: &Comparison) -> String {
-    let charts: Vec<Chart> =
-        comparison.ks().iter().map(|k| figures::throughput_chart(comparison, *k)).collect();
+    let charts = figures::throughput_charts(comparison);
     let names = comparison.reports().iter().map(|report| report.engine.as_str());
     let legend: Vec<(Stroke, &str)> = strokes(comparison).zip(names).collect();
     panels("Recall against queries per second", &charts, &legend)

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::format::{grouped, mebibytes, seconds};
 use crate::eval::chart::escape;
-use crate::eval::comparison::{Comparison, TARGETS};
+use crate::eval::comparison::{Comparison, Speed, TARGETS};
 use crate::eval::report::Report;
 
 /// A row per engine: build cost, and queries/s at each target recall of each k. The best of each column is bold.
@@ -18,8 +18,9 @@ pub(super) fn summary(comparison: &Comparison) -> String {
             reached.fold(f64::NEG_INFINITY, f64::max)
         })
         .collect();
-    let mut html = "<div class=\"scroll\" tabindex=\"0\"><table>\n<thead><tr><th rowspan=\"2\" scope=\"col\">engine</th>\
-                    <th rowspan=\"2\" scope=\"col\">build s</th><th rowspan=\"2\" scope=\"col\">MB</th>"
+    let mut html = "<p class=\"note sideways\">The table scrolls sideways.</p>\n\
+                    <div class=\"scroll\" tabindex=\"0\"><table>\n<thead><tr><th rowspan=\"2\" scope=\"col\">engine</th>\
+                    <th rowspan=\"2\" scope=\"col\">build s</th><th rowspan=\"2\" scope=\"col\">MiB</th>"
         .to_owned();
     for k in comparison.ks() {
         let _ = write!(
@@ -38,19 +39,21 @@ pub(super) fn summary(comparison: &Comparison) -> String {
         let (engine, build_s, bytes) = (escape(engine), seconds(*build_s), mebibytes(*bytes));
         let _ = write!(html, "<tr><th scope=\"row\">{engine}</th><td>{build_s}</td><td>{bytes}</td>");
         for ((k, target), best) in columns.iter().zip(&best) {
-            let cell = match report.qps_at(*k, *target) {
+            let cell = match report.speed_at(*k, *target) {
                 None => "<span class=\"never\">never</span>".to_owned(),
-                Some(qps) if qps == *best && comparison.reports().len() > 1 => {
-                    format!("<strong>{}</strong>", grouped(qps))
+                Some(Speed { qps, is_least }) => {
+                    let shown = format!("{}{}", if is_least { "≥ " } else { "" }, grouped(qps));
+                    let is_best = qps == *best && comparison.reports().len() > 1;
+                    if is_best { format!("<strong>{shown}</strong>") } else { shown }
                 }
-                Some(qps) => grouped(qps),
             };
             let _ = write!(html, "<td{}>{cell}</td>", first_of_k(*target));
         }
         html += "</tr>\n";
     }
     html + "</tbody>\n</table></div>\n<p class=\"note\">Values between measured points are interpolated log-linearly along the \
-            Pareto front. “never”: no measured setting reaches this recall.</p>\n"
+            Pareto front. “≥”: every measured setting has a higher recall. “never”: no measured setting reaches this \
+            recall.</p>\n"
 }
 
 /// Every row, section and phase of every report, collapsed.
@@ -83,22 +86,69 @@ pub(super) fn details(comparison: &Comparison) -> String {
     html
 }
 
+/// A row per fact about the origin of the figures. Where reports differ, each value is followed by the names of its
+/// engines. `None` if nothing is known.
+pub(super) fn setup(comparison: &Comparison) -> Option<String> {
+    let known: Vec<(&str, _)> = comparison
+        .reports()
+        .iter()
+        .filter_map(|report| Some((report.engine.as_str(), report.provenance.as_ref()?.facts())))
+        .collect();
+    let mut html = "<div class=\"scroll\" tabindex=\"0\"><table class=\"facts\">\n<tbody>\n".to_owned();
+    for (at, (fact, _)) in known.first()?.1.iter().enumerate() {
+        let mut values: Vec<(&str, Vec<&str>)> = Vec::new();
+        for (engine, facts) in &known {
+            let Some(found) = facts[at].1.as_deref() else { continue };
+            match values.iter_mut().find(|(value, _)| *value == found) {
+                Some((_, engines)) => engines.push(engine),
+                None => values.push((found, vec![engine])),
+            }
+        }
+        let is_of_all = |engines: &[&str]| engines.len() == comparison.reports().len();
+        let cells = values.iter().map(|(value, engines)| match is_of_all(engines) {
+            true => escape(value),
+            false => {
+                format!("{} <span class=\"engines\">{}</span>", escape(value), escape(&engines.join(", ")))
+            }
+        });
+        let cells = cells.collect::<Vec<_>>().join("<br/>");
+        if !cells.is_empty() {
+            let _ = writeln!(html, "<tr><th scope=\"row\">{fact}</th><td>{cells}</td></tr>");
+        }
+    }
+    Some(html + "</tbody>\n</table></div>\n")
+}
+
 fn points(report: &Report) -> String {
     let optional = |value: Option<f64>, digits: usize| {
         value.map_or("–".to_owned(), |value| format!("{value:.digits$}"))
     };
-    let header = ["k", "ef_search", "recall", "queries/s", "p50 µs", "p95 µs", "p99 µs", "distances", "hops"];
+    let header = [
+        "k",
+        "ef_search",
+        "recall",
+        "queries/s",
+        "mean µs",
+        "p50 µs",
+        "p95 µs",
+        "p99 µs",
+        "distances",
+        "hops",
+        "plan",
+    ];
     let rows = report.rows.iter().map(|row| {
         [
             row.k.to_string(),
             row.ef_search.map_or("–".to_owned(), |ef_search| ef_search.to_string()),
             format!("{:.4}", row.recall),
             grouped(row.qps),
+            optional(row.mean_us, 1),
             optional(row.p50_us, 1),
             optional(row.p95_us, 1),
             optional(row.p99_us, 1),
             optional(row.distances, 0),
             optional(row.hops, 0),
+            row.plan.clone().unwrap_or_else(|| "–".to_owned()),
         ]
     });
     table(&header, rows)

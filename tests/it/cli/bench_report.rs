@@ -102,7 +102,7 @@ fn one_index_and_one_thread_count_stay_an_object() {
     assert_eq!(one["engine"], "shortlist");
     assert_eq!((&one["threads"], &one["queries"], &one["videos"]), (&json!(1), &json!(20), &json!(300)));
     let fields: Vec<&String> = one["rows"][0].as_object().unwrap().keys().collect();
-    assert_eq!(fields.len(), 9, "{fields:?}");
+    assert_eq!(fields.len(), 12, "{fields:?}");
     let sections = one["sections"].as_object().unwrap();
     let sum: u64 = sections.values().map(|bytes| bytes.as_u64().unwrap()).sum();
     let file = one["bytes"].as_u64().unwrap();
@@ -155,10 +155,43 @@ fn every_index_and_thread_count_has_a_report_under_its_own_name() {
     for name in names {
         assert!(table.contains(name) && html.contains(name), "{name}");
     }
-    assert!(table.contains("@10 = 0.95"), "{table}");
+    assert!(table.contains("@10 = 0.95") && table.contains("MiB"), "{table}");
+    // So few videos are scanned, with a recall of 1: the speed at a lower recall is at least that.
+    assert!(table.lines().last().unwrap().contains("≥ "), "{table}");
     // A written report can be shown again without measuring.
     let again = succeed(&["--from", &json]);
     assert_eq!(again, table);
+}
+
+#[test]
+fn without_ground_truth_it_is_computed() {
+    let data = Measurable::new();
+    let users = data.dataset.files.users_test.to_str().unwrap().to_owned();
+    let index = data.file("full");
+    let measured = |more: &[&str]| {
+        let few = [
+            "--index",
+            &index,
+            "--queries",
+            &users,
+            "--limit",
+            "20",
+            "--k",
+            "5,10",
+            "--ef-search",
+            "5,10,40",
+        ];
+        let output = bench(&[&few[..], &["--plan", "graph", "--json", "-"], more].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let report: Report = serde_json::from_slice(&output.stdout).unwrap();
+        let recalls: Vec<f64> = report.rows.iter().map(|row| row.recall).collect();
+        (recalls, String::from_utf8(output.stderr).unwrap())
+    };
+    let (given, said) = measured(&["--ground-truth", data.truth.to_str().unwrap()]);
+    assert!(!said.contains("computed"), "{said}");
+    let (computed, said) = measured(&[]);
+    assert_eq!(computed, given);
+    assert!(said.contains("shortlist: no exact neighbors given: computed the 10 of 20 queries"), "{said}");
 }
 
 #[test]
@@ -229,6 +262,79 @@ fn pages_are_well_formed_and_need_nothing_else() {
         // Every color that plotters wrote has become a class.
         assert!(!page.contains("fill=\"#") && !page.contains("stroke=\"#"));
     }
+}
+
+/// The parts of a text that follow `start`, up to `end`.
+fn parts<'a>(text: &'a str, start: &'a str, end: &str) -> Vec<&'a str> {
+    text.split(start).skip(1).map(|rest| rest.split(end).next().unwrap()).collect()
+}
+
+fn measured(queries: usize, recalls: &[f64]) -> Report {
+    let row = |(at, recall): (usize, &f64)| {
+        json!({
+            "k": 10, "ef_search": 10 << at, "recall": recall, "qps": 1e4 / (at + 1) as f64, "p50_us": 90.0 * (at + 1) as f64,
+            "p95_us": 120.0 * (at + 1) as f64, "p99_us": 1e3 * (at + 1) as f64, "plan": "graph",
+        })
+    };
+    let rows: Vec<Value> = recalls.iter().enumerate().map(row).collect();
+    let provenance = json!({"cpu": "A <Processor>", "metric": "l2", "command": "shortlist bench"});
+    serde_json::from_value(json!({
+        "engine": "e", "build_s": 3.0, "bytes": 1 << 24, "threads": 1, "queries": queries, "rows": rows,
+        "provenance": provenance,
+    }))
+    .unwrap()
+}
+
+#[test]
+fn every_point_tells_how_it_was_measured() {
+    let page = |reports| page(&Comparison::new(reports, Vec::new()), jiff::Timestamp::UNIX_EPOCH);
+    let one = page(vec![measured(2_000, &[0.9, 0.95, 0.99])]);
+    // A chart of throughput and three of latency, each for narrow and for wide screens.
+    let points = parts(&one, "<g class=\"point\" tabindex=\"0\"", "</g>");
+    assert_eq!(points.len(), 2 * 4 * 3);
+    for fact in ["ef_search 20, graph", "recall 0.9500", "5,000 queries/s", "p99 2000.0 µs"] {
+        let telling: Vec<_> = points.iter().filter(|point| point.contains(fact)).collect();
+        assert!(telling.len() >= 2, "{fact}");
+        // As a title, and as text in the picture.
+        assert!(telling.iter().all(|point| point.matches(fact).count() == 2), "{fact}");
+    }
+    let setup = parts(&one, "<table class=\"facts\">", "</table>").concat();
+    assert!(
+        setup.contains("<td>A &lt;Processor&gt;</td>") && setup.contains("<td>shortlist bench</td>"),
+        "{setup}"
+    );
+
+    // Where reports differ, a value names its engines.
+    let mut other = measured(2_000, &[0.8]);
+    other.engine = "f".to_owned();
+    other.provenance.as_mut().unwrap().metric = Some("ip".to_owned());
+    let both = page(vec![measured(2_000, &[0.9]), other]);
+    assert!(
+        both.contains("<td>l2 <span class=\"engines\">e</span><br/>ip <span class=\"engines\">f</span></td>")
+    );
+    assert_eq!(parts(&both, "<td>A &lt;Processor&gt;</td>", "<").len(), 1);
+}
+
+#[test]
+fn recall_has_no_ticks_that_the_queries_cannot_resolve() {
+    let ticks = |queries: usize| {
+        let report = measured(queries, &[0.5, 0.9, 1.0]);
+        let page = page(&Comparison::new(vec![report], Vec::new()), jiff::Timestamp::UNIX_EPOCH);
+        let texts = parts(&page, "<text", "</text>");
+        let tick = |text: &&str| text.rsplit('>').next().unwrap().trim().parse::<f64>().ok();
+        let mut ticks: Vec<f64> = texts.iter().filter_map(tick).filter(|tick| *tick <= 1.0).collect();
+        ticks.sort_by(f64::total_cmp);
+        ticks.dedup();
+        ticks
+    };
+    // 20 queries of 10 hits tell 0.995 from 1.
+    let few = ticks(20);
+    assert!(
+        few.contains(&0.99) && few.contains(&1.0) && few.iter().all(|tick| *tick <= 0.995 || *tick == 1.0),
+        "{few:?}"
+    );
+    let many = ticks(2_000);
+    assert!(many.contains(&0.999) && many.contains(&1.0), "{many:?}");
 }
 
 /// Checks that tags nest and attributes are quoted, as an XML parser requires.

@@ -311,7 +311,7 @@ fn peers_are_compared_label_by_label() {
         ]
     );
     let expected: [Vec<String>; 2] =
-        [of_peer("US", ["400", "200", "never"]), of_peer("peer's own", ["9000", "9000", "9000"])];
+        [of_peer("US", ["≥ 400", "200", "never"]), of_peer("peer's own", ["≥ 9000", "≥ 9000", "≥ 9000"])];
     assert_eq!([&found[3], &found[6]], [&expected[0], &expected[1]]);
     // A candidate list of all videos finds everything.
     assert!(!found[2].contains(&"never".to_owned()), "{summary}");
@@ -347,7 +347,7 @@ fn requests_replace_exact_neighbors() {
     let error = String::from_utf8(error).unwrap();
     assert!(error.contains("cannot be used with"), "{error}");
     let error = fail(&["--index", &data.file("index")]);
-    assert!(error.contains("--ground-truth") && error.contains("--requests"), "{error}");
+    assert!(error.contains("--queries") && error.contains("--requests"), "{error}");
     let error = fail(&["--from", &requests, "--plan", "match_scan"]);
     assert!(
         error.contains("--plan match_scan: expected --requests") || error.contains("requests.jsonl"),

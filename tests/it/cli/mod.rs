@@ -1,5 +1,6 @@
 //! The real binary.
 
+mod bench_benchmark;
 mod bench_report;
 mod bench_requests;
 mod commands;

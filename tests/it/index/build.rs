@@ -11,7 +11,7 @@ use shortlist::build::{
     Ancestor, BuildError, BuildParams, Builder, Progress, Silent, build, build_taught_in_memory, stage,
 };
 use shortlist::dataset::{ColumnValues, Dataset, DatasetFiles, Embeddings, Neighbors, write_npy};
-use shortlist::eval::{Sweep, sweep};
+use shortlist::eval::{Hits, Sweep, sweep};
 use shortlist::index::{Codes, Index, IndexStore, Measured, verify};
 use shortlist::node_set::NodeSet;
 use shortlist::recall::ground_truth;
@@ -28,8 +28,15 @@ fn params(metric: Metric, builder: Builder) -> BuildParams {
 /// Recall of a graph traversal at one effort, over the held-out queries of the catalog.
 fn recall(store: &IndexStore, queries: &Embeddings, truth: &Neighbors, k: usize, ef_search: usize) -> f64 {
     let (manifest, index, _) = store.open_current().unwrap();
-    let plan =
-        Sweep { k: vec![k], ef_search: vec![ef_search], plan: Some(Plan::Graph), threads: 1, limit: None };
+    let plan = Sweep {
+        k: vec![k],
+        ef_search: vec![ef_search],
+        to_the_end: false,
+        hits: Hits::Equal,
+        plan: Some(Plan::Graph),
+        threads: 1,
+        limit: None,
+    };
     sweep(&index, &manifest, queries.view(), truth, &plan, |_| {}).unwrap().rows[0].recall
 }
 

@@ -12,7 +12,7 @@ use shortlist::base::metric::Metric;
 use shortlist::build::{BuildParams, Silent, build};
 use shortlist::dataset::{Dataset, Embeddings, EmbeddingsView, Neighbors, Rows};
 use shortlist::engine::{Engine, EngineOptions, SampleOptions};
-use shortlist::eval::{Sweep, sweep};
+use shortlist::eval::{Hits, Sweep, sweep};
 use shortlist::index::{Index, IndexStore, Manifest, QuerySource};
 use shortlist::recall::{calibrate, ground_truth, ground_truth_of, hits_of};
 use shortlist::search::{Effort, Plan, SearchParams, Searcher};
@@ -98,6 +98,8 @@ fn exact_answers_have_recall_1_in_any_order_of_equals() {
             let plan = Sweep {
                 k: vec![10, 100],
                 ef_search: vec![rows],
+                to_the_end: false,
+                hits: Hits::Equal,
                 plan: Some(Plan::ExactScan),
                 threads: 1,
                 limit: None,
@@ -131,7 +133,15 @@ fn neighbors_of_other_users_are_not_found() {
     let embeddings = Embeddings::in_memory(folder.path(), DIM, all);
     let truth = ground_truth(embeddings.view(), view(&others), Metric::L2, 10, |_| {});
     let (manifest, index) = publish(embeddings, &users, Metric::L2, folder.path());
-    let plan = Sweep { k: vec![10], ef_search: vec![1_500], plan: None, threads: 1, limit: None };
+    let plan = Sweep {
+        k: vec![10],
+        ef_search: vec![1_500],
+        to_the_end: false,
+        hits: Hits::Equal,
+        plan: None,
+        threads: 1,
+        limit: None,
+    };
     let by_id = |truth: &Neighbors| {
         let report = sweep(&index, &manifest, view(&users), truth, &plan, |_| {}).unwrap();
         report.rows[0].recall
