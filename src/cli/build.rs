@@ -3,14 +3,18 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use serde_json::{Value, json};
+
 use super::inputs::CatalogArguments;
 use super::progress::BuildBars;
+use super::say::Format;
 use super::tune;
 use crate::base::id::MAX_SEQUENCE;
 use crate::base::metric::Metric;
 use crate::build::{BuildParams, Builder, stage};
+use crate::dataset::IdSource;
 use crate::engine::Predecessor;
-use crate::index::{Codes, IndexStore, Measured, RepairReport, Rescoring};
+use crate::index::{BuildPhase, Codes, IndexStore, Measured, RepairReport, Rescoring};
 use crate::recall::calibrate_staged;
 
 /// Build an index from files and publish it as the current generation of a folder.
@@ -57,6 +61,8 @@ pub struct Arguments {
     /// server replays only later writes on this generation.
     #[arg(long, value_name = "SEQUENCE", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=MAX_SEQUENCE))]
     log_sequence: u64,
+    #[command(flatten)]
+    format: Format,
 }
 
 /// Builds the index, calibrates it if there are held-out users, and publishes it.
@@ -76,8 +82,18 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Some(codes) => params.with_codes(codes)?,
         None => params,
     };
-    let (dataset, _) = arguments.catalog.read(arguments.metric)?;
+    let (dataset, read) = arguments.catalog.read(arguments.metric)?;
+    let mut warnings = Warnings::default();
+    if read.ids == IdSource::RowNumbers {
+        let message = "no column video_id and no --ids: row numbers are the ids";
+        warnings.add("ids_are_row_numbers", message.to_owned());
+    }
     let users = &arguments.training_queries;
+    if users.is_empty() {
+        let message = "no --training-queries: a graph built from videos alone has a lower recall for users at every \
+                       ef_search, often much lower";
+        warnings.add("no_training_queries", message.to_owned());
+    }
     let training_queries = if users.is_empty() { None } else { Some(arguments.catalog.read_users(users)?) };
     let store = IndexStore::new(&arguments.out);
     let before = Predecessor::open(&store);
@@ -86,42 +102,87 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let (curves, uncalibrated) = calibrate_staged(&staged, arguments.threads, &bars)?;
     let manifest = store.publish(staged, times, Measured { curves, verdict: None })?;
     bars.finish();
+    let generation = manifest.generation;
     if let Some(problem) = uncalibrated {
-        note!("not calibrated: {problem}");
+        warnings.add("not_calibrated", format!("not calibrated: {problem}"));
     }
-    say!(
-        "published generation {} of {} videos in {:.1} s: {}",
-        manifest.generation,
-        dataset.ids.len(),
-        manifest.build_ms as f64 / 1000.0,
-        store.generation_path(manifest.generation).display()
-    );
     if let Some(before) = before {
-        compare(&before, &store, manifest.generation);
+        compare(&before, &store, generation, &mut warnings);
     }
-    let index = store.open_generation(manifest.generation)?;
-    let RepairReport { unreachable, edges_added, edges_replaced } = index.metadata().repair;
-    if unreachable > 0 {
-        say!("linked {unreachable} unreachable nodes: {edges_added} edges added, {edges_replaced} replaced");
-    }
-    if let Some(calibration) = store.open_calibration(manifest.generation, &index)?.0 {
-        tune::show(&calibration);
-    }
+    let index = store.open_generation(generation)?;
+    let calibration = store.open_calibration(generation, &index)?.0;
+    let facts = index.metadata();
+    let RepairReport { unreachable, edges_added, edges_replaced } = facts.repair;
+    let path = store.generation_path(generation);
+    let seconds = |ms: u64| ms as f64 / 1000.0;
+    let phase = |BuildPhase { name, ms }: &BuildPhase| json!({ "name": name, "seconds": seconds(*ms) });
+    let result = json!({
+        "generation": generation,
+        "path": path,
+        "videos": facts.rows,
+        "dim": facts.dim,
+        "dtype": facts.dtype,
+        "metric": facts.metric,
+        "codes": facts.codes,
+        "size_bytes": index.bytes(),
+        "ids_from": match read.ids {
+            IdSource::Column { .. } => "column",
+            IdSource::File { .. } => "file",
+            IdSource::RowNumbers => "row_numbers",
+        },
+        "has_text_ids": read.has_text_ids,
+        "flushed_numbers": read.flushed,
+        "build_seconds": seconds(manifest.build_ms),
+        "phases": manifest.build_phases.iter().map(phase).collect::<Vec<_>>(),
+        "unreachable": unreachable,
+        "calibration": calibration.as_ref().map(tune::facts),
+        "warnings": warnings.0,
+    });
+    arguments.format.print(&result, || {
+        let (videos, seconds) = (facts.rows, seconds(manifest.build_ms));
+        say!("published generation {generation} of {videos} videos in {seconds:.1} s: {}", path.display());
+        if unreachable > 0 {
+            say!(
+                "linked {unreachable} unreachable nodes: {edges_added} edges added, {edges_replaced} replaced"
+            );
+        }
+        if let Some(calibration) = &calibration {
+            tune::show(calibration);
+        }
+    })?;
     Ok(())
 }
 
-/// Prints what a server refuses of the generation that was just published.
-fn compare(before: &Predecessor, store: &IndexStore, new: u64) {
+/// What a user should know about a build that was published all the same.
+#[derive(Default)]
+struct Warnings(Vec<Value>);
+
+impl Warnings {
+    /// Notes a warning on standard error. `kind`: for scripts.
+    fn add(&mut self, kind: &'static str, message: String) {
+        note!("{message}");
+        self.0.push(json!({ "kind": kind, "message": message }));
+    }
+}
+
+/// Warns of what a server refuses of the generation that was just published.
+fn compare(before: &Predecessor, store: &IndexStore, new: u64, warnings: &mut Warnings) {
     let old = before.generation();
     match before.refusals(store, new) {
         Ok(refusals) => refusals.into_iter().for_each(|refusal| {
             let problem = refusal.problem;
-            note!(
-                "a server of generation {old} with default gate settings refuses generation {new} unless it is \
-                 activated by force: {problem}"
+            warnings.add(
+                "refused_by_servers",
+                format!(
+                    "a server of generation {old} with default gate settings refuses generation {new} unless it is \
+                     activated by force: {problem}"
+                ),
             );
         }),
         // It is published in any case.
-        Err(error) => note!("cannot compare generation {new} with generation {old}: {error}"),
+        Err(error) => warnings.add(
+            "not_compared",
+            format!("cannot compare generation {new} with generation {old}: {error}"),
+        ),
     }
 }

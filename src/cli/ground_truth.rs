@@ -1,10 +1,13 @@
 //! `shortlist ground-truth`: the exact neighbors of queries.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::ensure;
+use serde_json::json;
 
-use super::progress::bar;
+use super::progress::{bar, finish};
+use super::say::Format;
 use crate::base::metric::Metric;
 use crate::base::output::is_standard_output;
 use crate::dataset::Embeddings;
@@ -28,6 +31,8 @@ pub struct Arguments {
     /// The .npy file to write: [queries × k] i32.
     #[arg(long)]
     out: PathBuf,
+    #[command(flatten)]
+    format: Format,
 }
 
 /// Scans all embeddings and writes the file.
@@ -35,6 +40,7 @@ pub struct Arguments {
 /// # Errors
 /// If an input is invalid, or the file cannot be written.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let started = Instant::now();
     let items = Embeddings::open(&arguments.embeddings)?;
     let queries = Embeddings::open(&arguments.queries)?;
     let (expected, found) = (items.view().dim(), queries.view().dim());
@@ -60,13 +66,16 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let truth = ground_truth(items.view(), queries.view(), arguments.metric, arguments.k, |queries| {
         bar.inc(queries as u64);
     });
-    bar.finish();
+    finish(&bar);
     truth.write(&arguments.out)?;
-    let written = format!("{}  [{} × {}] i32", arguments.out.display(), truth.rows, truth.k);
-    if is_standard_output(&arguments.out) {
-        note!("{written}")
-    } else {
-        say!("{written}")
+    let (path, rows, k) = (&arguments.out, truth.rows, truth.k);
+    let text = format!("{}  [{rows} × {k}] i32", path.display());
+    if is_standard_output(path) {
+        note!("{text}");
+        return Ok(());
     }
+    let seconds = started.elapsed().as_secs_f64();
+    let result = json!({ "path": path, "queries": rows, "k": k, "dtype": "i32", "seconds": seconds });
+    arguments.format.print(&result, || say!("{text}"))?;
     Ok(())
 }

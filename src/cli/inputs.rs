@@ -61,7 +61,8 @@ impl CatalogArguments {
             }
         }
         match &report.ids {
-            IdSource::RowNumbers => note!("no column video_id and no --ids: row numbers are the ids"),
+            // The commands say what this means for them.
+            IdSource::RowNumbers => {}
             source if report.has_text_ids => note!("ids: {source}, text; requests take it as text_id"),
             source => note!("ids: {source}"),
         }

@@ -2,13 +2,17 @@
 
 use std::path::PathBuf;
 
-use comfy_table::{Table, presets};
+use comfy_table::{CellAlignment, Table, presets};
+use serde_json::{Value, json};
 
+use super::say::Format;
 use super::tune;
 use crate::base::id::NodeId;
 use crate::base::text::visible_text;
+use crate::engine::Size;
 use crate::index::{
-    BuildPhase, CodeCheck, Codes, GateReport, HeldOutRecall, Index, IndexStore, Manifest, Metadata,
+    BuildPhase, Calibration, CodeCheck, Codes, GateReport, HeldOutRecall, Index, IndexStore, Manifest,
+    Metadata, Section,
 };
 
 /// Describe the current generation of an index: build, graph, training, calibration, quality gate, sections.
@@ -16,6 +20,8 @@ use crate::index::{
 pub struct Arguments {
     /// The folder of the index.
     dir: PathBuf,
+    #[command(flatten)]
+    format: Format,
 }
 
 /// Prints the description.
@@ -25,95 +31,221 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let store = IndexStore::new(&arguments.dir);
     let (manifest, index, passed_over) = store.open_current()?;
-    passed_over.iter().for_each(|error| say!("passed over      {error}"));
-    print_facts(&store, &manifest, &index)?;
-    say!("\n{}", sections(&index));
+    let mut problems: Vec<String> = passed_over.iter().map(ToString::to_string).collect();
+    let (calibration, passed_over) = store.open_calibration(manifest.generation, &index)?;
+    problems.extend(passed_over.iter().map(ToString::to_string));
+    let (gate, passed_over) = store.open_gate_report(manifest.generation, &index)?;
+    problems.extend(passed_over.iter().map(ToString::to_string));
+    let found = Found { manifest, index, generations: store.generations()?, calibration, gate, problems };
+    arguments.format.print(&found.facts(), || {
+        found.show();
+        say!("\n{}", sections(&found.index));
+    })?;
     Ok(())
 }
 
-fn print_facts(store: &IndexStore, manifest: &Manifest, index: &Index) -> anyhow::Result<()> {
-    let facts = index.metadata();
-    say!("generation       {} of {:?}", manifest.generation, store.generations()?);
-    say!("manifest         {} ({:?}, {})", manifest.manifest, manifest.reason, manifest.created_at);
-    say!("file             {}", index.path().display());
-    say!("bytes            {}", index.bytes());
-    say!("videos           {}", facts.rows);
-    let mut ids = index.video_ids().iter().zip((0..).map(NodeId));
-    if ids.all(|(id, node)| id.0 == u64::from(index.input_row(node))) {
-        say!("ids              equal to the row numbers of the input");
+/// What is known of the current generation of a folder.
+struct Found {
+    manifest: Manifest,
+    index: Index,
+    /// All generations of the folder.
+    generations: Vec<u64>,
+    calibration: Option<Calibration>,
+    gate: Option<GateReport>,
+    /// What was passed over, because it cannot be used.
+    problems: Vec<String>,
+}
+
+impl Found {
+    /// Returns the description as printed with `--json`.
+    fn facts(&self) -> Value {
+        let Self { manifest, index, generations, calibration, gate, problems } = self;
+        let facts = index.metadata();
+        let phase = |BuildPhase { name, ms }: &BuildPhase| json!({ "name": name, "seconds": seconds(*ms) });
+        let section = |section: &Section| {
+            json!({
+                "name": section.label(),
+                "offset_bytes": section.offset,
+                "size_bytes": section.bytes,
+                "crc32c": section.crc32c,
+            })
+        };
+        let check = facts.code_check.map(|CodeCheck { codes, queries, recall }| {
+            json!({ "codes": codes, "queries": queries, "recall": recall })
+        });
+        let training = facts.training.as_ref().map(|training| {
+            json!({
+                "users": training.users,
+                "derived_users": training.multiplied,
+                "edges_added": training.edges_added,
+                "held_out_users": training.held_out,
+                "recall": training.recall,
+            })
+        });
+        json!({
+            "generation": manifest.generation,
+            "generations": generations,
+            "manifest": manifest.manifest,
+            "reason": manifest.reason,
+            "published_at": manifest.created_at,
+            "path": index.path(),
+            "size_bytes": index.bytes(),
+            "read_by_searches_bytes": index.hot_bytes(),
+            "videos": facts.rows,
+            "copies": facts.copies,
+            "ids_are_row_numbers": self.ids_are_row_numbers(),
+            "dim": facts.dim,
+            "dtype": facts.dtype,
+            "metric": facts.metric,
+            "codes": facts.codes,
+            "code_check": check,
+            "scored_in_full_precision": facts.unrepresented,
+            "scores_from": if index.fine_codes().is_some() { "codes" } else { "embeddings" },
+            "embedding_model": facts.embedding_model,
+            "log_sequence": facts.log_sequence,
+            "builder": facts.build.builder,
+            "m": facts.m,
+            "ef_construction": facts.build.ef_construction,
+            "seed": facts.build.seed,
+            "build_seconds": seconds(manifest.build_ms),
+            "phases": manifest.build_phases.iter().map(phase).collect::<Vec<_>>(),
+            "edges_per_node": self.edges_per_node(),
+            "max_edges_per_node": facts.m0,
+            "upper_layer_nodes": facts.upper_layers,
+            "entry_point": facts.entry_point,
+            "repair": facts.repair,
+            "training": training,
+            "calibration": calibration.as_ref().map(tune::facts),
+            "gate": gate.as_ref().map(gate_facts),
+            "attributes": facts.attributes,
+            "sections": index.sections().iter().map(section).collect::<Vec<_>>(),
+            "problems": problems,
+        })
     }
-    say!("dimensions       {} {}", facts.dim, facts.dtype);
-    say!("metric           {}", facts.metric);
-    if facts.copies > 0 {
-        say!("copies           {} videos have the embedding of another one", facts.copies);
+
+    fn ids_are_row_numbers(&self) -> bool {
+        let mut ids = self.index.video_ids().iter().zip((0..).map(NodeId));
+        ids.all(|(id, node)| id.0 == u64::from(self.index.input_row(node)))
     }
-    say!("codes            {}", described_codes(facts));
-    say!("scores           {}", described_scores(index));
-    say!("embedding model  {}", visible_text(facts.embedding_model.as_deref().unwrap_or("none")));
-    say!("log position     {}", facts.log_sequence);
-    say!(
-        "builder          {}, m {}, ef_construction {}, seed {}, {:.1} s",
-        facts.build.builder,
-        facts.m,
-        facts.build.ef_construction,
-        facts.build.seed,
-        manifest.build_ms as f64 / 1000.0
-    );
-    for BuildPhase { name, ms } in &manifest.build_phases {
-        say!("                 {name}: {:.2} s", *ms as f64 / 1000.0);
+
+    /// On layer 0, on average.
+    fn edges_per_node(&self) -> f64 {
+        let (layer0, nodes) = (self.index.graph().layer0, self.index.metadata().rows);
+        let edges: usize = (0..nodes).map(|node| layer0.of(node).len()).sum();
+        edges as f64 / f64::from(nodes)
     }
-    let layer0 = index.graph().layer0;
-    let edges: usize = (0..facts.rows).map(|node| layer0.of(node).len()).sum();
-    say!(
-        "layer 0          {:.1} edges per node on average, at most {}",
-        edges as f64 / f64::from(facts.rows),
-        facts.m0
-    );
-    say!("upper layers     {:?} nodes", facts.upper_layers);
-    say!("entry point      node {}", facts.entry_point);
-    say!(
-        "reachability     every node is reachable from the entry point; the build linked {} that were not: {} edges \
-         added, {} replaced",
-        facts.repair.unreachable,
-        facts.repair.edges_added,
-        facts.repair.edges_replaced
-    );
-    match &facts.training {
-        Some(training) => {
-            let multiplied = match training.multiplied {
-                0 => String::new(),
-                synthesized => format!(" and {synthesized} derived from them"),
-            };
-            say!(
-                "training         taught by {} users{multiplied}: {} edges added; {} more users were held out:",
-                training.users,
-                training.edges_added,
-                training.held_out
-            );
-            for HeldOutRecall { k, ef_search, recall } in &training.recall {
-                say!("                 recall@{k} {recall:.4} at ef_search {ef_search}");
-            }
+
+    fn show(&self) {
+        let Self { manifest, index, generations, calibration, gate, problems } = self;
+        let facts = index.metadata();
+        problems.iter().for_each(|problem| fact!("passed over", "{problem}"));
+        fact!("generation", "{} of {generations:?}", manifest.generation);
+        fact!("manifest", "{} ({:?}, {})", manifest.manifest, manifest.reason, manifest.created_at);
+        fact!("file", "{}", index.path().display());
+        fact!("bytes", "{} ({})", index.bytes(), Size(index.bytes()));
+        fact!("videos", "{}", facts.rows);
+        if self.ids_are_row_numbers() {
+            fact!("ids", "equal to the row numbers of the input");
         }
-        None => say!(
-            "training         none: WARNING: a graph built from videos alone has a lower recall for users at every \
-             ef_search, often much lower; pass a sample of user embeddings to build with --training-queries"
-        ),
+        fact!("dimensions", "{} {}", facts.dim, facts.dtype);
+        fact!("metric", "{}", facts.metric);
+        if facts.copies > 0 {
+            fact!("copies", "{} videos have the embedding of another one", facts.copies);
+        }
+        fact!("codes", "{}", described_codes(facts));
+        fact!("scores", "{}", described_scores(index));
+        fact!("embedding model", "{}", visible_text(facts.embedding_model.as_deref().unwrap_or("none")));
+        fact!("log position", "{}", facts.log_sequence);
+        fact!(
+            "builder",
+            "{}, m {}, ef_construction {}, seed {}, {:.1} s",
+            facts.build.builder,
+            facts.m,
+            facts.build.ef_construction,
+            facts.build.seed,
+            seconds(manifest.build_ms)
+        );
+        for BuildPhase { name, ms } in &manifest.build_phases {
+            fact!("", "{name}: {:.2} s", seconds(*ms));
+        }
+        let edges = self.edges_per_node();
+        fact!("layer 0", "{edges:.1} edges per node on average, at most {}", facts.m0);
+        fact!("upper layers", "{:?} nodes", facts.upper_layers);
+        fact!("entry point", "node {}", facts.entry_point);
+        fact!(
+            "reachability",
+            "every node is reachable from the entry point; the build linked {} that were not: {} edges added, {} \
+             replaced",
+            facts.repair.unreachable,
+            facts.repair.edges_added,
+            facts.repair.edges_replaced
+        );
+        show_training(facts);
+        match calibration {
+            Some(calibration) => tune::show(calibration),
+            None => fact!("calibration", "none: requests cannot use target_recall; see tune"),
+        }
+        if let Some(report) = gate {
+            show_gate(report);
+        }
+        for column in &facts.attributes {
+            fact!("attribute", "{} {:?}", visible_text(&column.name), column.kind);
+        }
     }
-    let (calibration, passed_over) = store.open_calibration(manifest.generation, index)?;
-    passed_over.iter().for_each(|error| say!("passed over      {error}"));
-    match &calibration {
-        Some(calibration) => tune::show(calibration),
-        None => say!("calibration      none: requests cannot use target_recall; see tune"),
+}
+
+fn seconds(ms: u64) -> f64 {
+    ms as f64 / 1000.0
+}
+
+fn share(ppm: u32) -> f64 {
+    f64::from(ppm) / 1e6
+}
+
+fn show_training(facts: &Metadata) {
+    let Some(training) = &facts.training else {
+        fact!(
+            "training",
+            "none: WARNING: a graph built from videos alone has a lower recall for users at every ef_search, often \
+             much lower; pass a sample of user embeddings to build with --training-queries"
+        );
+        return;
+    };
+    let multiplied = match training.multiplied {
+        0 => String::new(),
+        synthesized => format!(" and {synthesized} derived from them"),
+    };
+    fact!(
+        "training",
+        "taught by {} users{multiplied}: {} edges added; {} more users were held out:",
+        training.users,
+        training.edges_added,
+        training.held_out
+    );
+    for HeldOutRecall { k, ef_search, recall } in &training.recall {
+        fact!("", "recall@{k} {recall:.4} at ef_search {ef_search}");
     }
-    let (gate, passed_over) = store.open_gate_report(manifest.generation, index)?;
-    passed_over.iter().for_each(|error| say!("passed over      {error}"));
-    if let Some(report) = &gate {
-        show_gate(report);
-    }
-    for column in &facts.attributes {
-        say!("attribute        {} {:?}", visible_text(&column.name), column.kind);
-    }
-    Ok(())
+}
+
+/// Returns the report of the quality gate as printed with `--json`.
+fn gate_facts(GateReport { created_at, found, problems, reasons, .. }: &GateReport) -> Value {
+    let microseconds = |ns: u64| ns / 1000;
+    json!({
+        "created_at": created_at,
+        "passed": problems.is_empty(),
+        "problems": problems,
+        "reasons": reasons,
+        "queries": found.queries,
+        "source": found.source,
+        "k": found.k,
+        "ef_search": found.ef_search,
+        "recall": share(found.recall_ppm),
+        "p99_us": microseconds(found.p99_ns),
+        "current": found.current,
+        "current_recall": found.current_recall_ppm.map(share),
+        "current_p99_us": found.current_p99_ns.map(microseconds),
+        "overlap": found.overlap_ppm.map(share),
+    })
 }
 
 /// The codes, what they cost, and why there are none.
@@ -149,22 +281,22 @@ fn described_scores(index: &Index) -> String {
 fn show_gate(report: &GateReport) {
     let GateReport { found, problems, .. } = report;
     let verdict = if problems.is_empty() { "passed" } else { "REFUSED" };
-    say!("quality gate     {verdict}, {}", report.created_at);
-    problems.iter().for_each(|problem| say!("                 {problem}"));
+    fact!("quality gate", "{verdict}, {}", report.created_at);
+    problems.iter().for_each(|problem| fact!("", "{problem}"));
     if found.queries == 0 {
-        say!("                 no queries to measure with: only reachability was checked");
+        fact!("", "no queries to measure with: only reachability was checked");
         return;
     }
-    let share = |ppm: u32| f64::from(ppm) / 1e6;
     let (k, users, source) = (found.k, found.queries, &found.source);
     let recall = share(found.recall_ppm);
-    say!("                 recall@{k} {recall:.4} at ef_search {} of {users} {source}", found.ef_search);
-    say!("                 p99 {} us", found.p99_ns / 1000);
+    fact!("", "recall@{k} {recall:.4} at ef_search {} of {users} {source}", found.ef_search);
+    fact!("", "p99 {} us", found.p99_ns / 1000);
     if let (Some(recall), Some(overlap), Some(p99)) =
         (found.current_recall_ppm, found.overlap_ppm, found.current_p99_ns)
     {
-        say!(
-            "                 generation {} had recall@{k} {:.4} and p99 {} us; overlap of the answers {:.4}",
+        fact!(
+            "",
+            "generation {} had recall@{k} {:.4} and p99 {} us; overlap of the answers {:.4}",
             found.current,
             share(recall),
             p99 / 1000,
@@ -173,18 +305,24 @@ fn show_gate(report: &GateReport) {
     }
 }
 
+/// Fits 80 columns up to sections of 1 GB.
 fn sections(index: &Index) -> Table {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN).set_header([
         "section",
         "offset",
         "bytes",
-        "bytes per video",
+        "per video",
         "crc32c",
     ]);
+    for column in 1..4 {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
     for section in index.sections() {
         table.add_row([
-            section.label(),
+            section.label().replace(" of column ", " "),
             section.offset.to_string(),
             section.bytes.to_string(),
             format!("{:.2}", section.bytes as f64 / index.len() as f64),

@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::{Value, json};
+
+use super::say::Format;
 use crate::engine::LOG_FILE;
 use crate::index::IndexStore;
 use crate::live::{LogError, Mutation, MutationLog, RedbLog, Salvaged};
@@ -22,6 +25,8 @@ enum Command {
     Inspect {
         /// The folder of the index, or its log.
         path: PathBuf,
+        #[command(flatten)]
+        format: Format,
     },
     /// Write a new log with every record whose checksum is right, and say what could not be saved.
     Salvage {
@@ -30,6 +35,8 @@ enum Command {
         /// The file to write; it must not exist.
         #[arg(long)]
         out: PathBuf,
+        #[command(flatten)]
+        format: Format,
     },
 }
 
@@ -39,8 +46,11 @@ enum Command {
 /// If the log is damaged, in use or cannot be read, or the new one cannot be written.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     match &arguments.command {
-        Command::Inspect { path } => say!("{}", Contents::read(&log_at(path))?),
-        Command::Salvage { path, out } => salvage(&log_at(path), out)?,
+        Command::Inspect { path, format } => {
+            let contents = Contents::read(&log_at(path))?;
+            format.print(&contents.facts(), || say!("{contents}"))?;
+        }
+        Command::Salvage { path, out, format } => salvage(&log_at(path), out, *format)?,
     }
     Ok(())
 }
@@ -49,20 +59,24 @@ fn log_at(path: &Path) -> PathBuf {
     if path.is_dir() { path.join(LOG_FILE) } else { path.to_owned() }
 }
 
-fn salvage(path: &Path, out: &Path) -> anyhow::Result<()> {
+fn salvage(path: &Path, out: &Path, format: Format) -> anyhow::Result<()> {
     let position = position(path.parent().unwrap_or(Path::new(".")));
     let salvaged = Salvaged::of(path, position)?;
     salvaged.write(out)?;
     for problem in &salvaged.problems {
         note!("{problem}");
     }
-    say!(
-        "saved {} takedowns and {} entries, the last at {}, in {}",
-        salvaged.takedowns(),
-        salvaged.entries(),
-        salvaged.last_sequence(),
-        out.display()
-    );
+    let (takedowns, entries, last) = (salvaged.takedowns(), salvaged.entries(), salvaged.last_sequence());
+    let result = json!({
+        "path": out,
+        "takedowns": takedowns,
+        "entries": entries,
+        "last_sequence": last,
+        "problems": salvaged.problems,
+    });
+    format.print(&result, || {
+        say!("saved {takedowns} takedowns and {entries} entries, the last at {last}, in {}", out.display());
+    })?;
     Ok(())
 }
 
@@ -114,6 +128,28 @@ impl Contents {
     }
 }
 
+impl Contents {
+    /// Returns the contents as printed with `--json`.
+    pub(super) fn facts(&self) -> Value {
+        let Self { upserts, deletes, takedowns, restores, taken_down, trimmed, last, bytes } = self;
+        json!({
+            "entries": self.entries(),
+            "last_sequence": last,
+            "trimmed_to_sequence": trimmed,
+            "upserts": upserts,
+            "deletes": deletes,
+            "takedowns": takedowns,
+            "restores": restores,
+            "taken_down_videos": taken_down,
+            "size_bytes": bytes,
+        })
+    }
+
+    fn entries(&self) -> u64 {
+        self.upserts + self.deletes + self.takedowns + self.restores
+    }
+}
+
 impl std::fmt::Display for Contents {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { upserts, deletes, takedowns, restores, taken_down, trimmed, last, bytes } = self;
@@ -121,7 +157,7 @@ impl std::fmt::Display for Contents {
             f,
             "{} entries, the last at {last}, trimmed to {trimmed}: {upserts} upserts, {deletes} deletes, {takedowns} \
              takedowns, {restores} restores; {taken_down} videos are taken down; {bytes} bytes",
-            upserts + deletes + takedowns + restores
+            self.entries()
         )
     }
 }

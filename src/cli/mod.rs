@@ -14,6 +14,7 @@
 //! | `sample.rs`       | the sample catalog of `serve` |
 //! | `query/`          | `query`: searches a running server |
 //! | `catalog.rs`      | `takedown`, `restore`, `delete`, `get`: single videos of a running server |
+//! | `upsert.rs`       | `upsert`: sends a catalog to a running server |
 //! | `value.rs`        | attribute values as text |
 //! | `status.rs`       | `status`, `list`, `activate`: indexes of a running server and their generations |
 //! | `shell.rs`        | `completions`, `man`: files for shells and `man` |
@@ -26,7 +27,9 @@
 //! | `verify.rs`       | `verify`: checks an index |
 //! | `log.rs`          | `log`: describes and salvages the log of an index |
 //! | `progress.rs`     | progress bars |
-//! | `say.rs`          | lines on standard output and standard error |
+//! | `interrupt.rs`    | Ctrl-C |
+//! | `say.rs`          | lines on standard output and standard error, and results as JSON |
+//! | `terminal.rs`     | what a terminal can show |
 
 #[macro_use]
 mod say;
@@ -39,6 +42,7 @@ mod ground_truth;
 mod ids;
 mod inputs;
 mod inspect;
+mod interrupt;
 mod key;
 mod log;
 mod progress;
@@ -50,21 +54,19 @@ mod serve;
 mod shell;
 mod status;
 mod synth;
+mod terminal;
 mod tune;
+mod upsert;
 mod value;
 mod verify;
 
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::build::BuildError;
 use crate::dataset::DatasetError;
 use crate::engine::EngineError;
 use crate::index::StoreError;
 use crate::kernel::Kernels;
-use crate::recall::CalibrateError;
-
-const SIGINT: u8 = 2;
 
 /// Candidate retrieval for short-video recommenders.
 #[derive(Debug, Parser)]
@@ -85,6 +87,7 @@ enum Command {
     Restore(catalog::Restore),
     Delete(catalog::Delete),
     Get(catalog::Get),
+    Upsert(upsert::Arguments),
     Status(status::Status),
     List(status::List),
     Activate(status::Activate),
@@ -112,11 +115,7 @@ pub fn run() -> anyhow::Result<()> {
 
 /// Returns the exit code of an error of [`run`]: that of a process ended by Ctrl-C if the work was cancelled, else 1.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
-    let was_cancelled = error.chain().any(|cause| {
-        matches!(cause.downcast_ref(), Some(BuildError::Cancelled))
-            || matches!(cause.downcast_ref(), Some(CalibrateError::Cancelled))
-    });
-    if was_cancelled { 128 + SIGINT } else { 1 }
+    if interrupt::caused(error) { interrupt::EXIT_CODE } else { 1 }
 }
 
 /// Returns the command or the flag that resolves an error, if there is one.
@@ -139,6 +138,13 @@ fn remedy(error: &(dyn std::error::Error + 'static)) -> Option<String> {
 fn run_command() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     Kernels::from_environment().context("SHORTLIST_KERNEL")?;
+    // The others do more than end.
+    if !matches!(
+        arguments.command,
+        Command::Synth(_) | Command::Build(_) | Command::Serve(_) | Command::Tune(_) | Command::Upsert(_)
+    ) {
+        interrupt::end_process()?;
+    }
     match arguments.command {
         Command::Synth(arguments) => synth::run(&arguments),
         Command::Build(arguments) => build::run(&arguments),
@@ -149,6 +155,7 @@ fn run_command() -> anyhow::Result<()> {
         Command::Restore(arguments) => catalog::restore(arguments),
         Command::Delete(arguments) => catalog::delete(arguments),
         Command::Get(arguments) => catalog::get(arguments),
+        Command::Upsert(arguments) => upsert::run(&arguments),
         Command::Status(arguments) => status::status(arguments),
         Command::List(arguments) => status::list(arguments),
         Command::Activate(arguments) => status::activate(arguments),

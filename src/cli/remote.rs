@@ -8,6 +8,7 @@ use prost::Message;
 use prost_reflect::DynamicMessage;
 use shortlist_client::{BuildError, Client, Error, Tls};
 
+use super::say::Format;
 use crate::base::local_path::scheme;
 use crate::service::message_of_proto;
 
@@ -32,9 +33,8 @@ pub(super) struct Remote {
     /// The private key of this client's certificate, in PEM.
     #[arg(long, value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
-    /// Print the answer as one line of JSON: the message of the proto, as over HTTP.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    pub(super) format: Format,
 }
 
 /// A key or token, which is not printed.
@@ -80,13 +80,9 @@ impl Remote {
         answer: &M,
         render: impl FnOnce(&M) -> String,
     ) -> anyhow::Result<()> {
-        if !self.json {
-            say!("{}", render(answer).trim_end());
-            return Ok(());
-        }
         let message = message_of_proto(name).with_context(|| format!("{name}: no such message"))?;
         let dynamic = DynamicMessage::decode(message, answer.encode_to_vec().as_slice())?;
-        say!("{}", serde_json::to_string(&dynamic)?);
+        self.format.print(&dynamic, || say!("{}", render(answer).trim_end()))?;
         Ok(())
     }
 

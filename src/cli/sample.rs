@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 
-use super::progress::{BuildBars, bar};
+use super::progress::{BuildBars, bar, finish};
 use crate::base::metric::Metric;
 use crate::build::{BuildParams, stage};
 use crate::dataset::{Dataset, DatasetFiles, Embeddings};
@@ -44,7 +44,7 @@ pub fn ensure(root: &Path) -> anyhow::Result<PathBuf> {
         let bar = bar("generating videos and users", (videos + PARAMS.held_out_videos() + users) as u64);
         let files = synth(PARAMS, &dataset_dir, |rows| bar.inc(rows as u64))
             .with_context(|| format!("cannot make the sample in {}", dataset_dir.display()))?;
-        bar.finish();
+        finish(&bar);
         Ok(files)
     })?;
     let training_queries = Embeddings::open(&files.users_train)?;

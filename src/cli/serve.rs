@@ -66,7 +66,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let started = Instant::now();
     let engine = Arc::new(Engine::open(config.engine_options())?);
-    let elapsed = started.elapsed();
+    let seconds = started.elapsed().as_secs_f64();
     for index in engine.index_names() {
         let status = match engine.status(&index) {
             Ok(status) => status,
@@ -76,7 +76,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
             }
         };
         let (generation, videos) = (status.generation, status.vectors);
-        tracing::info!(index, generation, videos, ?elapsed, "opened the index");
+        tracing::info!(index, generation, videos, seconds, "opened the index");
         if let Some(problem) = status.refused {
             tracing::error!(index, problem, "refused the newest publication; an older generation serves");
         }

@@ -5,12 +5,16 @@ use std::fmt::Write;
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::remote::Remote;
+use super::terminal::{columns, wrapped};
 use super::value::instant;
 use crate::base::text::visible_text;
 use crate::service::proto::rebuild_status::State;
 use crate::service::proto::{
     ActivateRequest, GateReport, GetStatusRequest, IndexStatus, MemoryMode, RebuildStatus,
 };
+
+/// Columns of the names of facts.
+const NAME: usize = 12;
 
 /// Show the state of the indexes of a running server: what serves, its writes, rebuild and quality gate.
 #[derive(Debug, clap::Args)]
@@ -114,10 +118,16 @@ fn yes_or_no(value: bool) -> &'static str {
 
 /// Renders one index: each line begins with what it is about.
 fn details(status: &IndexStatus) -> String {
-    let mut text = String::new();
+    let (mut text, columns) = (String::new(), columns());
     let mut line = |name: &str, value: String| {
-        if !value.is_empty() {
-            let _ = writeln!(text, "{name:<12}{}", visible_text(&value));
+        if value.is_empty() {
+            return;
+        }
+        let value = visible_text(&value);
+        let lines = columns.map_or_else(|| vec![value.clone()], |columns| wrapped(&value, columns - NAME));
+        for (row, line) in lines.iter().enumerate() {
+            let name = if row == 0 { name } else { "" };
+            let _ = writeln!(text, "{name:<NAME$}{line}");
         }
     };
     let IndexStatus { generation, vectors, dim, sequence, delta_vectors, deleted, takedowns, .. } = status;

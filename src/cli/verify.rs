@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
+use serde_json::{Value, json};
+
 use super::log::Contents;
+use super::say::Format;
 use crate::attributes::Columns;
 use crate::base::file_identity::is_there;
 use crate::engine::LOG_FILE;
@@ -15,6 +18,8 @@ use crate::live::LogError;
 pub struct Arguments {
     /// The folder of the index.
     dir: PathBuf,
+    #[command(flatten)]
+    format: Format,
 }
 
 /// Prints that the generation is sound.
@@ -35,23 +40,56 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     for number in &calibrations {
         store.read_calibration(manifest.generation, *number, &index)?;
     }
-    say!(
-        "generation {} is sound: {} sections, {} videos, {} edges, at most {} per video, every video \
-         reachable, {} calibrations",
-        manifest.generation,
-        report.sections,
-        report.nodes,
-        report.edges,
-        report.max_degree,
-        calibrations.len()
-    );
     let log = arguments.dir.join(LOG_FILE);
-    if is_there(&log)? {
-        match Contents::read(&log) {
-            Ok(contents) => say!("the log is sound: {contents}"),
-            Err(LogError::InUse { .. }) => say!("the log is not checked: a server has it open"),
+    let log = match is_there(&log)? {
+        false => LogCheck::None,
+        true => match Contents::read(&log) {
+            Ok(contents) => LogCheck::Sound(contents),
+            Err(LogError::InUse { .. }) => LogCheck::InUse,
             Err(error) => return Err(error.into()),
+        },
+    };
+    let (generation, calibrations) = (manifest.generation, calibrations.len());
+    let result = json!({
+        "generation": generation,
+        "sections": report.sections,
+        "videos": report.nodes,
+        "edges": report.edges,
+        "max_degree": report.max_degree,
+        "calibrations": calibrations,
+        "log": log.facts(),
+    });
+    arguments.format.print(&result, || {
+        say!(
+            "generation {generation} is sound: {} sections, {} videos, {} edges, at most {} per video, every video \
+             reachable, {calibrations} calibrations",
+            report.sections,
+            report.nodes,
+            report.edges,
+            report.max_degree
+        );
+        match &log {
+            LogCheck::None => {}
+            LogCheck::Sound(contents) => say!("the log is sound: {contents}"),
+            LogCheck::InUse => say!("the log is not checked: a server has it open"),
+        }
+    })?;
+    Ok(())
+}
+
+/// What is known of the log of an index.
+enum LogCheck {
+    None,
+    Sound(Contents),
+    InUse,
+}
+
+impl LogCheck {
+    fn facts(&self) -> Value {
+        match self {
+            Self::None => json!({ "state": "none", "contents": null }),
+            Self::Sound(contents) => json!({ "state": "sound", "contents": contents.facts() }),
+            Self::InUse => json!({ "state": "in_use", "contents": null }),
         }
     }
-    Ok(())
 }

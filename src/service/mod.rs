@@ -187,7 +187,7 @@ pub async fn serve(
     tracing::info!(?addresses, "serving");
     connections.accept_until(listeners, &options.access, shutdown).await;
 
-    tracing::info!(drain_timeout = ?options.drain_timeout, "draining");
+    tracing::info!(timeout_seconds = options.drain_timeout.as_secs_f64(), "draining");
     poller.abort_all();
     shared.health.not_serving().await;
     drain.send_replace(true);

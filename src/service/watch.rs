@@ -13,7 +13,7 @@ use super::metrics;
 use super::shared::Shared;
 use crate::base::available_memory::AvailableMemory;
 use crate::base::panics::Panicked;
-use crate::engine::{Refresh, Size, Supervisor, Task};
+use crate::engine::{Refresh, Supervisor, Task};
 use crate::index::Residence;
 
 /// The share of one core's time for measuring recall.
@@ -127,7 +127,8 @@ async fn measure_recall(shared: &Arc<Shared>, poll_interval: Duration) {
 fn log(refresh: &Refresh) {
     match refresh {
         Refresh::Checked { index, generation, elapsed } => {
-            tracing::info!(index, generation, ?elapsed, "warmed and checked the generation");
+            let seconds = elapsed.as_secs_f64();
+            tracing::info!(index, generation, seconds, "warmed and checked the generation");
         }
         Refresh::Replaced { index, from, to, error } => {
             tracing::error!(index, from, to, %error, "the serving generation is damaged; an older generation takes over");
@@ -161,8 +162,14 @@ fn log(refresh: &Refresh) {
         }
         Refresh::GivenBack { index, generation, bytes, memory } => {
             let AvailableMemory { total, available } = *memory;
-            let (copy, available, total) = (Size(*bytes), Size(available), Size(total));
-            tracing::warn!(index, generation, %copy, %available, %total, "memory became short: gave the copy of the generation back; it is served from the mapped file");
+            tracing::warn!(
+                index,
+                generation,
+                bytes,
+                available_bytes = available,
+                total_bytes = total,
+                "memory became short: gave the copy of the generation back; it is served from the mapped file"
+            );
         }
         Refresh::StaysResident { index, generation, error } => {
             tracing::error!(index, generation, %error, "memory became short, but the file of the generation cannot be mapped again; its copy keeps serving");

@@ -17,6 +17,9 @@ pub enum SynthError {
         /// The value.
         found: usize,
     },
+    /// The caller cancelled it.
+    #[error("cancelled; only some of the files were written")]
+    Cancelled,
     /// The operating system returned an error.
     #[error("{}: {source}", path.display())]
     Io {

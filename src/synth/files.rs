@@ -1,5 +1,6 @@
 //! The files of a sample catalog, and how they are written.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use super::attributes::write_attributes;
@@ -55,7 +56,22 @@ impl SynthFiles {
 ///
 /// # Errors
 /// [`SynthError`]. Each file is written completely or not at all.
-pub fn synth(params: SynthParams, dir: &Path, done: impl Fn(usize) + Sync) -> Result<SynthFiles, SynthError> {
+pub fn synth(params: SynthParams, dir: &Path, done: impl Fn(usize)) -> Result<SynthFiles, SynthError> {
+    synth_until(params, dir, |rows| {
+        done(rows);
+        ControlFlow::Continue(())
+    })
+}
+
+/// Generates a sample catalog as [`synth`] does, until `done` says to stop.
+///
+/// # Errors
+/// As [`synth`], or [`SynthError::Cancelled`].
+pub fn synth_until(
+    params: SynthParams,
+    dir: &Path,
+    done: impl Fn(usize) -> ControlFlow<()>,
+) -> Result<SynthFiles, SynthError> {
     let within = |parameter, found, ok: bool, expected| {
         if ok { Ok(()) } else { Err(SynthError::Params { parameter, expected, found }) }
     };
@@ -93,7 +109,7 @@ fn write_rows(
     dim: usize,
     embed: impl Fn(usize, &mut Vec<f32>) + Sync,
     mut written: impl FnMut(usize, &[f32]),
-    done: &(impl Fn(usize) + Sync),
+    done: &impl Fn(usize) -> ControlFlow<()>,
 ) -> Result<(), SynthError> {
     let mut writer = NpyWriter::<f32>::create(path, &[numbers.len(), dim])?;
     for start in numbers.clone().step_by(CHUNK) {
@@ -106,7 +122,9 @@ fn write_rows(
         rows.iter().try_for_each(|rows| writer.write(rows))?;
         let in_order = rows.iter().flat_map(|rows| rows.chunks_exact(dim));
         chunk.clone().zip(in_order).for_each(|(number, row)| written(number, row));
-        done(chunk.len());
+        if done(chunk.len()).is_break() {
+            return Err(SynthError::Cancelled);
+        }
     }
     Ok(writer.finish()?)
 }

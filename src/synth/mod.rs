@@ -28,5 +28,5 @@ mod requests;
 mod words;
 
 pub use error::SynthError;
-pub use files::{SynthFiles, synth};
+pub use files::{SynthFiles, synth, synth_until};
 pub use params::SynthParams;

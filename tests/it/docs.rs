@@ -244,7 +244,8 @@ fn the_page_of_commands_is_the_help_of_the_binary() {
         .filter_map(|line| line.split_whitespace().next())
         .filter(|name| *name != "help");
     let mut page = format!(
-        "# Command line\n\nThe output of `--help`, checked by the test suite.\n\n```text\n{}\n```\n",
+        "# Command line\n\nThe output of `--help`, checked by the test suite. [Commands in scripts](scripts.md) has the exit codes, \
+         and the keys of\n`--json`.\n\n```text\n{}\n```\n",
         overview.trim_end()
     );
     let mut count = 0;

@@ -17,7 +17,8 @@ use crate::proto::{
     ActivateRequest, ActivateResponse, BatchSearchRequest, CancelRebuildRequest, CancelRebuildResponse,
     DeleteRequest, ExplainRequest, ExplainResponse, GetRequest, GetResponse, GetStatusRequest,
     GetStatusResponse, RebuildRequest, RebuildResponse, RestoreRequest, SearchRequest, SearchResponse,
-    SearchStreamItem, TakedownRequest, UpsertRequest, WriteResponse,
+    SearchStreamItem, StreamUpsertRequest, StreamUpsertResponse, TakedownRequest, UpsertRequest,
+    WriteResponse,
 };
 use crate::retry::{self, Budget};
 use crate::servers::{Connection, Servers};
@@ -126,6 +127,21 @@ impl Client {
         /// Inserts or replaces videos.
         upsert, CatalogClient: UpsertRequest => WriteResponse
     }
+    /// Inserts or replaces videos over one long-lived stream, which one server answers in the order of the requests. It has no
+    /// timeout and is not repeated. The next request is taken when the server has room for it.
+    ///
+    /// # Errors
+    /// [`Error`] if the server refuses the stream or cannot be reached.
+    pub async fn stream_upsert(
+        &self,
+        requests: impl Stream<Item = StreamUpsertRequest> + Send + 'static,
+    ) -> Result<Streaming<StreamUpsertResponse>, Error> {
+        let connection = self.shared.servers.next(&mut Vec::new());
+        let client = CatalogClient::new(connection).max_decoding_message_size(MAX_ANSWER_BYTES);
+        let answer = { client }.stream_upsert(requests).await;
+        answer.map(Response::into_inner).map_err(|status| Error::from(&status))
+    }
+
     call! {
         /// Deletes videos.
         delete, CatalogClient: DeleteRequest => WriteResponse

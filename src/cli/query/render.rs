@@ -2,12 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::ops::Range;
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
+use unicode_width::UnicodeWidthStr as _;
 
 use crate::base::text::visible_text;
 use crate::cli::ids::shown;
+use crate::cli::terminal::{self, cut, wrapped};
 use crate::cli::value;
 use crate::search::Plan;
 use crate::service::plan_from_proto;
@@ -20,7 +23,9 @@ const USUAL: [&str; 2] = ["title", "creator"];
 /// Otherwise, at most this many attributes are shown.
 const MAX_COLUMNS: usize = 3;
 /// Longer values are cut, so that a row stays on one line.
-const MAX_CELL_CHARS: usize = 40;
+const MAX_CELL: usize = 40;
+/// Values are not cut below this to fit a terminal.
+const LEAST_CELL: usize = 5;
 
 /// The layout of the table, as determined by the request.
 #[derive(Clone, Debug, Default)]
@@ -31,12 +36,15 @@ pub(super) struct Layout {
     by_interest: bool,
     /// The attributes to show; `*` for some of them.
     columns: Vec<String>,
+    /// The width of the table; any if `None`.
+    width: Option<usize>,
 }
 
 impl Layout {
     pub(super) fn of(request: &SearchRequest) -> Self {
         let by_interest = matches!(request.query, Some(Query::Interests(_)));
-        Self { offset: request.offset, by_interest, columns: request.return_attributes.clone() }
+        let width = terminal::columns();
+        Self { offset: request.offset, by_interest, columns: request.return_attributes.clone(), width }
     }
 
     /// Returns the names of the attributes to show.
@@ -55,19 +63,13 @@ impl Layout {
 
 /// Renders one row per candidate, the reason if there are too few, and the cost.
 pub(super) fn render(response: &SearchResponse, layout: &Layout) -> String {
-    let mut table = Table::new();
     let columns = layout.columns(&response.candidates);
     let mut header = vec!["rank".to_owned(), "video id".to_owned()];
     header.extend(columns.iter().map(|name| cell(name)));
     let score = header.len();
     header.push("score".to_owned());
     header.extend(layout.by_interest.then(|| "interest".to_owned()));
-    table.load_style(presets::ASCII_MARKDOWN).set_header(header);
-    for column in [0, 1, score, score + 1] {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
+    let mut rows = vec![header];
     for (rank, candidate) in (u64::from(layout.offset) + 1..).zip(&response.candidates) {
         let mut row = vec![rank.to_string(), shown(candidate.video_id, &candidate.text_id)];
         row.extend(columns.iter().map(|name| cell(&attribute(candidate, name))));
@@ -75,7 +77,17 @@ pub(super) fn render(response: &SearchResponse, layout: &Layout) -> String {
         if layout.by_interest {
             row.push(candidate.interest.map_or_else(|| "-".to_owned(), |interest| interest.to_string()));
         }
-        table.add_row(row);
+        rows.push(row);
+    }
+    if let Some(width) = layout.width {
+        fit(&mut rows, 2..score, width);
+    }
+    let mut table = Table::new();
+    table.load_style(presets::ASCII_MARKDOWN).set_header(rows.remove(0)).add_rows(rows);
+    for column in [0, 1, score, score + 1] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
     }
     let mut text = format!("{table}\n");
     if let Some(shortfall) = response.completeness.as_ref().and_then(shortfall) {
@@ -85,7 +97,29 @@ pub(super) fn render(response: &SearchResponse, layout: &Layout) -> String {
         let ids: Vec<String> = response.unknown_video_ids.iter().map(u64::to_string).collect();
         let _ = writeln!(text, "seeds that are not in the index: {}", ids.join(", "));
     }
-    text + &cost(response.generation, response.stats.as_ref())
+    let cost = cost(response.generation, response.stats.as_ref());
+    match layout.width {
+        Some(width) => text + &wrapped(cost.trim_end(), width).join("\n") + "\n",
+        None => text + &cost,
+    }
+}
+
+/// Cuts the cells of some columns, the widest first, so that the table fits.
+fn fit(rows: &mut [Vec<String>], columns: Range<usize>, width: usize) {
+    let mut widths = vec![0; rows[0].len()];
+    for row in &*rows {
+        widths.iter_mut().zip(row).for_each(|(width, cell)| *width = cell.width().max(*width));
+    }
+    // A border, and one with two spaces after each cell.
+    let borders = 1 + 3 * widths.len();
+    while widths.iter().sum::<usize>() + borders > width {
+        let widest = widths[columns.clone()].iter_mut().max().filter(|width| **width > LEAST_CELL);
+        let Some(widest) = widest else { break };
+        *widest -= 1;
+    }
+    for row in rows {
+        columns.clone().for_each(|column| row[column] = cut(&row[column], widths[column]));
+    }
 }
 
 /// Renders one line with the generation, the plan, the effort and the cost.
@@ -125,10 +159,7 @@ fn shortfall(completeness: &Completeness) -> Option<String> {
 
 /// Escapes a text and cuts it, so that it stays in its cell.
 fn cell(text: &str) -> String {
-    let text = visible_text(text);
-    let is_long = text.chars().nth(MAX_CELL_CHARS).is_some();
-    let start: String = text.chars().take(MAX_CELL_CHARS - usize::from(is_long)).collect();
-    start.replace('|', "\\|") + if is_long { "…" } else { "" }
+    cut(&visible_text(text), MAX_CELL).replace('|', "\\|")
 }
 
 /// Renders the value of an attribute, or `-` without one.
@@ -200,6 +231,25 @@ mod tests {
         response.candidates[0].attributes = [("title".to_owned(), said(&"ö".repeat(100)))].into();
         let text = render(&response, &Layout::default());
         assert!(text.contains(&format!("| {}… |", "ö".repeat(39))), "{text}");
+    }
+
+    #[test]
+    fn a_table_fits_its_terminal() {
+        let mut response = response();
+        let said =
+            |text: &str| AttributeValue { value: Some(attribute_value::Value::Keyword(text.to_owned())) };
+        response.candidates[0].attributes =
+            [("title", "猫と犬の一日を撮影した動画です。".to_owned()), ("creator", "c".repeat(30))]
+                .map(|(name, text)| (name.to_owned(), said(&text)))
+                .into();
+        let wide = render(&response, &Layout::default());
+        assert!(wide.contains(&"c".repeat(30)), "{wide}");
+        for width in [46, 60, 80] {
+            let text = render(&response, &Layout { width: Some(width), ..Layout::default() });
+            assert!(text.lines().all(|line| line.width() <= width), "{width}: {text}");
+            assert!(text.contains("猫と犬"), "{text}");
+            assert!(text.contains(" 0.5000 |"), "{text}");
+        }
     }
 
     #[test]

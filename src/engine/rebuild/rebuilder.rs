@@ -109,8 +109,10 @@ impl Rebuilder {
                 Err(panic) => (RebuildState::Failed, Some(panic.to_string())),
             };
             progress.end(state, problem.clone());
-            if let Some(problem) = problem {
-                tracing::error!(index, problem, "a rebuild failed");
+            match problem {
+                Some(problem) => tracing::error!(index, problem, "a rebuild failed"),
+                None if state == RebuildState::Cancelled => tracing::info!(index, "a rebuild was cancelled"),
+                None => tracing::info!(index, "a rebuild is done"),
             }
         };
         match std::thread::Builder::new().name(format!("rebuild-{name}")).spawn(run) {

@@ -3,8 +3,8 @@
 //! Every file is created once and never changed. Its number is in its name, and the next file of the same kind takes
 //! the next number that is free.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use super::error::StoreError;
 use crate::base::local_path::check_local;
@@ -33,7 +33,12 @@ impl IndexStore {
     /// # Errors
     /// If it cannot be created.
     pub fn create(&self) -> Result<(), StoreError> {
-        check_local(&self.dir).and_then(|()| fs::create_dir_all(&self.dir)).map_err(StoreError::io(&self.dir))
+        let created = check_local(&self.dir).and_then(|()| fs::create_dir_all(&self.dir));
+        let created = created.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => io::Error::new(error.kind(), "expected a folder, found a file"),
+            _ => error,
+        });
+        created.map_err(StoreError::io(&self.dir))
     }
 
     /// The path of the folder.

@@ -65,6 +65,26 @@ pub(crate) struct Event<'a> {
     pub(crate) refusal: Option<&'a Status>,
 }
 
+impl Event<'_> {
+    /// Logs the event for whoever debugs a server that keeps no record.
+    fn log(&self) {
+        let Change { count, refused, video_ids, sequence, generation } = &self.change;
+        tracing::debug!(
+            who = self.caller.name.as_deref(),
+            peer = %self.caller.peer,
+            method = self.method,
+            index = self.index,
+            count,
+            refused,
+            ?video_ids,
+            sequence,
+            generation,
+            problem = self.refusal.map(Status::message),
+            "change"
+        );
+    }
+}
+
 /// The form of an event in the record.
 #[derive(Serialize)]
 struct Line<'a> {
@@ -93,13 +113,14 @@ impl Audit {
         Self(Some(Mutex::new(Record { writer, second: 0, refusals: 0, left_out: 0, is_failing: false })))
     }
 
-    /// Returns whether anything is recorded.
+    /// Returns whether changes are recorded, or logged.
     pub(crate) fn is_on(&self) -> bool {
-        self.0.is_some()
+        self.0.is_some() || tracing::enabled!(tracing::Level::DEBUG)
     }
 
     /// Records a change, or the attempt of one.
     pub(crate) fn changed(&self, event: &Event<'_>) {
+        event.log();
         if let Some(record) = &self.0 {
             record.lock().write(event, Timestamp::now());
         }

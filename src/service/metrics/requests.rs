@@ -119,9 +119,12 @@ impl Observation {
 
     fn count(&mut self, code: Code) {
         self.finished = true;
-        self.metrics.seconds.get_or_create(&self.labels).observe(self.started.elapsed().as_secs_f64());
+        let seconds = self.started.elapsed().as_secs_f64();
+        self.metrics.seconds.get_or_create(&self.labels).observe(seconds);
         let MethodLabels { index, method } = self.labels.clone();
-        self.metrics.requests.get_or_create(&RequestLabels { index, method, code: code_name(code) }).inc();
+        let code = code_name(code);
+        tracing::debug!(method, index, code, seconds, "answered");
+        self.metrics.requests.get_or_create(&RequestLabels { index, method, code }).inc();
     }
 }
 

@@ -301,7 +301,9 @@ fn a_rebuild_is_followed_from_the_command_line() {
     assert_eq!(ask(&["rebuild", "--cancel"]), "no rebuild\n");
     ask(&["delete", &video_id(3).to_string()]);
     let followed = ask(&["rebuild", "--follow"]);
-    assert!(followed.ends_with("done\n"), "{followed}");
+    let pattern = ["done: generation 2 of 49 videos, ", " KiB, recall", " s\n"];
+    assert!(followed.starts_with(pattern[0]) && followed.contains(pattern[1]), "{followed}");
+    assert!(followed.ends_with(pattern[2]) && followed.lines().count() == 1, "{followed}");
     let mut inspect = shortlist();
     let Output { stdout, .. } = inspect.arg("inspect").arg(index.dir()).output().unwrap();
     let inspected = String::from_utf8(stdout).unwrap();

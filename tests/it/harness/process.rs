@@ -14,6 +14,7 @@ pub fn shortlist() -> Command {
             command.env_remove(name);
         }
     }
+    command.env_remove("COLUMNS").env("LC_ALL", "C.UTF-8");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -53,9 +54,14 @@ impl Served {
     }
 
     pub fn signal(&self, name: &str) {
-        let kill = format!("kill -{name} {}", self.process.id());
-        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+        send_signal(&self.process, name);
     }
+}
+
+/// Sends a signal, such as `TERM`.
+pub fn send_signal(process: &Child, name: &str) {
+    let kill = format!("kill -{name} {}", process.id());
+    assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
 }
 
 impl Drop for Served {

@@ -84,6 +84,10 @@ fn token(text: &str, at: usize) -> Placed<'_> {
             let length = until(continues_literal);
             (Token::Literal(&rest[..length]), length)
         }
+        // Of other languages.
+        Some('=') if rest.starts_with("==") => {
+            (Token::Bad(ExpressionError::unexpected(text, at, at + 2, "`=`, which compares two values")), 0)
+        }
         Some(first) => match SYMBOLS.into_iter().find(|symbol| rest.starts_with(symbol)) {
             Some(symbol) => (Token::Symbol(symbol), symbol.len()),
             None => {
