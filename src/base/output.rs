@@ -88,14 +88,16 @@ impl Output {
         })
     }
 
-    /// Writes all of `text`.
+    /// Writes all of `text`. A pipe may be closed before its reader has read all of it.
     ///
     /// # Errors
     /// If it cannot be written; a file is then unchanged.
     pub fn write(self, text: &str) -> io::Result<()> {
         let mut file = self.create()?;
-        file.write_all(text.as_bytes())?;
-        file.finish()
+        match file.write_all(text.as_bytes()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => written.and_then(|()| file.finish()),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use prost::Message;
 use prost_reflect::DynamicMessage;
-use shortlist_client::{BuildError, Client, Error, Tls};
+use shortlist_client::{BuildError, Builder, Client, Error, Tls};
 
 use super::say::Format;
 use crate::base::local_path::scheme;
@@ -60,17 +60,32 @@ impl Remote {
     /// If the server cannot be reached, or refuses a request.
     pub(super) fn ask<T>(&self, ask: impl AsyncFnOnce(Client) -> anyhow::Result<T>) -> anyhow::Result<T> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async { ask(self.client()?).await }).map_err(|error| {
-            match error.downcast::<Error>() {
-                Ok(error) if error.is_unanswered => {
-                    let addr = &self.addr;
-                    anyhow!(error.message)
-                        .context(format!("cannot reach {addr}; is `shortlist serve` running?"))
-                }
-                Ok(error) => error.into(),
-                Err(error) => error,
+        let asked = runtime.block_on(async {
+            let client = self.builder()?.build().map_err(Self::unusable)?;
+            ask(client).await
+        });
+        asked.map_err(|error| self.explained(error))
+    }
+
+    /// Makes clients with a connection each, which repeat no call. Must be called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// If the address, the token or a certificate cannot be used.
+    pub(super) fn clients_without_retries(&self, count: usize) -> anyhow::Result<Vec<Client>> {
+        let builder = self.builder()?.without_retries();
+        (0..count).map(|_| builder.build().map_err(Self::unusable)).collect()
+    }
+
+    /// Says what to do about an error of a call, if the server cannot be reached.
+    pub(super) fn explained(&self, error: anyhow::Error) -> anyhow::Error {
+        match error.downcast::<Error>() {
+            Ok(error) if error.is_unanswered => {
+                let addr = &self.addr;
+                anyhow!(error.message).context(format!("cannot reach {addr}; is `shortlist serve` running?"))
             }
-        })
+            Ok(error) => error.into(),
+            Err(error) => error,
+        }
     }
 
     /// Prints an answer, the message `name` of the proto: with `--json` as it is, otherwise as `render` shows it.
@@ -86,7 +101,7 @@ impl Remote {
         Ok(())
     }
 
-    fn client(&self) -> anyhow::Result<Client> {
+    fn builder(&self) -> anyhow::Result<Builder> {
         let addr = &self.addr;
         let mut builder = Client::builder(addr).timeout(Duration::MAX);
         if let Some(Secret(token)) = &self.token {
@@ -102,11 +117,15 @@ impl Remote {
                 "--addr {addr}: expected https:// with --ca and --cert, which are for encrypted connections"
             );
         }
-        builder.build().map_err(|error| match error {
+        Ok(builder)
+    }
+
+    fn unusable(error: BuildError) -> anyhow::Error {
+        match error {
             BuildError::Unencrypted { .. } => anyhow!("--addr {error}. --insecure sends it all the same"),
             BuildError::Token => anyhow!("--token: expected visible ASCII characters"),
             error => anyhow!("--addr {error}"),
-        })
+        }
     }
 
     fn tls(&self) -> anyhow::Result<Tls> {

@@ -174,12 +174,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_is_what_the_library_uses() {
-        let shown: Vec<usize> = LISTED_K.split(',').map(|k| number(k).unwrap()).collect();
-        assert_eq!(shown, DEFAULT_K);
-    }
-
-    #[test]
     fn numbers_are_separated_by_commas() {
         assert!(number("1 2 5").unwrap_err().contains("separated by commas"));
         assert_eq!(number("5"), Ok(5));

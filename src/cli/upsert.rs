@@ -192,7 +192,7 @@ impl Sent {
         bars: &BuildBars,
     ) -> anyhow::Result<()> {
         let mut interrupt = signal(SignalKind::interrupt())?;
-        self.again = vec![0..catalog.dataset.ids.len()];
+        self.again.push(0..catalog.dataset.ids.len());
         let mut in_vain = 0;
         while !self.again.is_empty() {
             let before = self.answered();

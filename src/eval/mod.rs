@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `sweep.rs`        | measures recall against latency, per k and effort |
 //! | `requests/`       | measures the same for requests with rules |
+//! | `load/`           | open-loop load: when searches are due, and what became of them |
 //! | `times.rs`        | latency histograms and worker threads |
 //! | `report.rs`       | the figures of one engine as JSON, written and read |
 //! | `provenance.rs`   | where the figures are from: program, machine, files, index |
@@ -18,6 +19,7 @@
 mod chart;
 mod comparison;
 mod csv;
+mod load;
 mod page;
 mod provenance;
 mod report;
@@ -27,6 +29,7 @@ mod times;
 
 pub use comparison::{Comparison, Speed, TARGETS};
 pub use csv::{CSV_COLUMNS, csv};
+pub use load::{Arrivals, Ended, Load, LoadFigures, schedule};
 pub use page::{page, picture};
 pub use provenance::Provenance;
 pub use report::{Report, ReportError, SweepRow, is_printable, read_reports};

@@ -31,6 +31,7 @@ pub struct Builder {
     is_insecure: bool,
     tls: Option<Tls>,
     timeout: Duration,
+    has_retries: bool,
 }
 
 /// Certificates of encrypted connections.
@@ -123,6 +124,7 @@ impl Builder {
             is_insecure: false,
             tls: None,
             timeout: TIMEOUT,
+            has_retries: true,
         }
     }
 
@@ -146,6 +148,11 @@ impl Builder {
         Self { timeout, ..self }
     }
 
+    /// Repeats no call, so that every failure is seen.
+    pub fn without_retries(self) -> Self {
+        Self { has_retries: false, ..self }
+    }
+
     /// Makes the client. Connections are made by the first calls. Must be called within a Tokio runtime.
     ///
     /// # Errors
@@ -157,7 +164,11 @@ impl Builder {
         let bearer = self.bearer()?;
         let connection = |address: &String| self.connection(address, bearer.clone());
         let connections = self.addresses.iter().map(connection).collect::<Result<Vec<_>, _>>()?;
-        let shared = Shared { servers: Servers::new(connections), budget: Budget::full() };
+        let shared = Shared {
+            servers: Servers::new(connections),
+            budget: Budget::full(),
+            has_retries: self.has_retries,
+        };
         Ok(Client::new(Arc::new(shared), self.timeout))
     }
 

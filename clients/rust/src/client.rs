@@ -41,6 +41,7 @@ pub struct Client {
 pub(crate) struct Shared {
     pub(crate) servers: Servers,
     pub(crate) budget: Budget,
+    pub(crate) has_retries: bool,
 }
 
 /// A method that sends its request to the first server that answers.
@@ -181,7 +182,7 @@ impl Client {
         Q: Clone,
         F: Future<Output = Result<Response<R>, Status>>,
     {
-        let Shared { servers, budget } = &*self.shared;
+        let Shared { servers, budget, has_retries } = &*self.shared;
         // A timeout that never ends is none.
         let deadline = Instant::now().checked_add(self.timeout);
         let mut asked = Vec::with_capacity(retry::MAX_ATTEMPTS as usize);
@@ -208,7 +209,8 @@ impl Client {
                 // What failed before says more.
                 _ => return Err(failure.unwrap_or_else(Error::deadline_exceeded)),
             };
-            let delay = retry::delay(budget, &status, attempt, asked.len() < servers.len());
+            let retry = || retry::delay(budget, &status, attempt, asked.len() < servers.len());
+            let delay = has_retries.then(retry).flatten();
             let error = Error::from(&status);
             match delay {
                 Some(delay) if deadline.is_none_or(|deadline| Instant::now() + delay < deadline) => {

@@ -66,7 +66,7 @@ pub(crate) struct Event<'a> {
 }
 
 impl Event<'_> {
-    /// Logs the event for whoever debugs a server that keeps no record.
+    /// Logs the event, also for servers that keep no record.
     fn log(&self) {
         let Change { count, refused, video_ids, sequence, generation } = &self.change;
         tracing::debug!(

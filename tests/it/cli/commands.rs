@@ -241,6 +241,8 @@ fn an_error_says_what_caused_it_once() {
     refused(&["build", "--embeddings", &broken, "--out", &file("other")], "broken.parquet: ");
     let beneath = format!("{videos}/data");
     refused(&["synth", "--videos", "10", "--dim", "4", "--out", &beneath], "data: Not a directory");
+    let into_file = ["build", "--embeddings", videos, "--out", videos];
+    refused(&into_file, "videos.npy: expected a folder, found a file");
     refused(&["bench", "--from", &absent], "absent.npy: No such file");
     refused(&["bench", "--from", &report], "report.json: expected one object");
     refused(&[&of_index[..], &[&absent]].concat(), "absent.npy: No such file");

@@ -51,6 +51,8 @@ impl Keys {
 
     fn add(&mut self, path: &str, value: &Value) {
         match value {
+            // Of names that are not known beforehand.
+            Value::Object(fields) if fields.is_empty() => _ = self.printed.insert(path.to_owned()),
             Value::Object(fields) => {
                 for (name, value) in fields {
                     let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
@@ -141,6 +143,9 @@ fn the_page_describes_the_keys_that_commands_print() {
         let sent = json(&right);
         assert_eq!((&sent["written"], &sent["last_sequence"]), (&2000.into(), &2000.into()));
         add("upsert", sent);
+        let load =
+            ["load", "--addr", &address, "--queries", videos, "--rate", "50", "--seconds", "0.2", "-k", "5"];
+        add("load", json(&load));
         let rebuilt = json(&["rebuild", "--follow", "--addr", &address]);
         assert_eq!((&rebuilt["generation"], &rebuilt["vectors"]), (&"2".into(), &"2000".into()));
         assert_eq!(rebuilt["rebuild"]["state"], "STATE_DONE");

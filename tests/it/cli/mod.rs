@@ -6,6 +6,7 @@ mod bench_requests;
 mod commands;
 mod exit_codes;
 mod json;
+mod load;
 mod outputs;
 mod serve;
 mod status;

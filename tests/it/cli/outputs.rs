@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -106,6 +106,15 @@ fn a_pipe_is_written_to_and_stays() {
         assert!(read.starts_with(expected), "{flag}: {read}");
         assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo());
     }
+}
+
+#[test]
+fn a_reader_of_a_report_may_stop() {
+    let measurable = Measurable::new();
+    let mut bench = measurable.bench().args(["--json", "-"]).stdout(Stdio::piped()).spawn().unwrap();
+    drop(bench.stdout.take());
+    let output = bench.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use prost::Message;
 use prost::bytes::{BufMut, Bytes, BytesMut};
+use serde_json::Value;
 use shortlist::dataset::write_npy;
 use shortlist::service::proto::{SearchRequest, SearchResponse};
 use tokio::sync::mpsc;
@@ -177,6 +178,43 @@ async fn sigterm_drains_a_request_in_flight() {
     let mut log = String::new();
     served.stderr.read_to_string(&mut log).unwrap();
     assert!(log.contains("Complete"), "{log}");
+}
+
+#[test]
+fn at_level_debug_every_change_and_answer_is_logged() {
+    let index = TestIndex::new(25);
+    let mut command = serve(&index);
+    command.env("SHORTLIST_SERVE_LOG", "shortlist=debug").env("SHORTLIST_SERVE_LOG_FORMAT", "json");
+    let mut served = Served::start(command);
+    let address = served.address.to_string();
+    let video = video_id(3).to_string();
+    let seed = video_id(4).to_string();
+    let calls =
+        [&["takedown", &video][..], &["query", "--video", &seed], &["rebuild", "--follow"], &["get", "5"]];
+    for call in calls {
+        let output = shortlist().args(call).args(["--addr", &address]).output().unwrap();
+        assert!(output.status.success(), "{call:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    served.terminate();
+    assert!(served.process.wait().unwrap().success());
+    let mut log = String::new();
+    served.stderr.read_to_string(&mut log).unwrap();
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |message: &str, key: &str, value: &str| {
+        let is = |line: &&Value| line["fields"]["message"] == message && line["fields"][key] == value;
+        lines.iter().find(is).unwrap_or_else(|| panic!("{message} {value}: {log}"))["fields"].clone()
+    };
+    let change = of("change", "method", "Takedown");
+    assert_eq!((&change["index"], &change["peer"]), (&"default".into(), &"127.0.0.1".into()));
+    assert_eq!((&change["video_ids"], &change["sequence"]), (&format!("[{video}]").into(), &1.into()));
+    for method in ["Takedown", "Search", "Get", "GetStatus", "Rebuild"] {
+        let answered = of("answered", "method", method);
+        assert!(answered["code"] == "OK" && answered["seconds"].is_f64(), "{answered}");
+    }
+    of("a rebuild is done", "index", "default");
+    for message in ["opened the index", "warmed and checked the generation"] {
+        assert!(of(message, "index", "default")["seconds"].is_f64(), "{log}");
+    }
 }
 
 #[test]

@@ -221,6 +221,15 @@ const A_VALUE: &str = "a value: \"text\", a number, `true`, `false`, or a time s
 const A_BOUND: &str = "a number, or a time such as 2026-11-01, 2026-11-01T12:00:00Z or -7d";
 
 #[test]
+fn two_equals_signs_are_one_too_many() {
+    let error = "a == 1".parse::<Filter>().unwrap_err().to_string();
+    assert!(
+        error.starts_with("line 1, column 3: expected `=`, which compares two values, found `==`\n"),
+        "{error}"
+    );
+}
+
+#[test]
 fn an_error_shows_the_place_in_less_than_the_width_of_a_terminal() {
     let error = "title = \"Ü\"\n  and naïve = Ü".parse::<Filter>().unwrap_err().to_string();
     assert!(error.starts_with("line 2, column 9: expected "), "{error}");
