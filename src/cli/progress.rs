@@ -251,7 +251,9 @@ mod tests {
     use super::*;
 
     fn bars(cancelled: bool) -> BuildBars {
-        BuildBars { has_terminal: false, ..BuildBars::cancelled_by(Arc::new(AtomicBool::new(cancelled))) }
+        let mut bars = BuildBars::cancelled_by(Arc::new(AtomicBool::new(cancelled)));
+        bars.has_terminal = false;
+        bars
     }
 
     #[test]

@@ -263,8 +263,9 @@ fn tune_adds_a_file_and_changes_none() {
     let said = succeed(&["tune", "--index", text(folder.path()), "-k", "5,20"]);
     assert!(said.contains("1000 held-out users"), "{said}");
     let efforts = |k: &str| -> Vec<String> {
-        let row = said.lines().map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
-        row.filter(|cells| cells.first().is_some_and(|cell| cell == k)).next_back().unwrap_or_default()
+        let mut rows =
+            said.lines().map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+        rows.rfind(|cells| cells.first().is_some_and(|cell| cell == k)).unwrap_or_default()
     };
     for k in ["5", "20"] {
         let cells = efforts(k);
