@@ -22,7 +22,6 @@
 //! | `remote.rs`       | the connection to a running server |
 //! | `ground_truth.rs` | `ground-truth`: exact neighbors |
 //! | `bench/`          | `bench`: recall and latency |
-//! | `load.rs`         | `load`: latency of a running server under load |
 //! | `tune.rs`         | `tune`: calibrates an index |
 //! | `inspect.rs`      | `inspect`: describes an index |
 //! | `verify.rs`       | `verify`: checks an index |
@@ -45,7 +44,6 @@ mod inputs;
 mod inspect;
 mod interrupt;
 mod key;
-mod load;
 mod log;
 mod progress;
 mod query;
@@ -96,7 +94,6 @@ enum Command {
     Rebuild(rebuild::Arguments),
     GroundTruth(ground_truth::Arguments),
     Bench(bench::Arguments),
-    Load(load::Arguments),
     Tune(tune::Arguments),
     Inspect(inspect::Arguments),
     Verify(verify::Arguments),
@@ -165,7 +162,6 @@ fn run_command() -> anyhow::Result<()> {
         Command::Rebuild(arguments) => rebuild::run(&arguments),
         Command::GroundTruth(arguments) => ground_truth::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
-        Command::Load(arguments) => load::run(&arguments),
         Command::Tune(arguments) => tune::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),

@@ -18,6 +18,15 @@ pub(super) struct Remote {
     /// The address of the server; `http://` is optional. `https://` encrypts the connection.
     #[arg(long, value_name = "ADDR", default_value = "http://127.0.0.1:50051")]
     addr: String,
+    #[command(flatten)]
+    credentials: Credentials,
+    #[command(flatten)]
+    pub(super) format: Format,
+}
+
+/// How this client proves who it is, and knows the server.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Credentials {
     /// A key or signed token. Other users of this machine see arguments, but not variables.
     #[arg(long, value_name = "TOKEN", env = "SHORTLIST_TOKEN", hide_env_values = true)]
     token: Option<Secret>,
@@ -33,8 +42,6 @@ pub(super) struct Remote {
     /// The private key of this client's certificate, in PEM.
     #[arg(long, value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
-    #[command(flatten)]
-    pub(super) format: Format,
 }
 
 /// A key or token, which is not printed.
@@ -54,6 +61,11 @@ impl std::fmt::Debug for Secret {
 }
 
 impl Remote {
+    /// A server whose answers nobody prints.
+    pub(super) fn new(addr: &str, credentials: &Credentials) -> Self {
+        Self { addr: addr.to_owned(), credentials: credentials.clone(), format: Format::default() }
+    }
+
     /// Runs `ask` with a client of the server.
     ///
     /// # Errors
@@ -104,15 +116,16 @@ impl Remote {
     fn builder(&self) -> anyhow::Result<Builder> {
         let addr = &self.addr;
         let mut builder = Client::builder(addr).timeout(Duration::MAX);
-        if let Some(Secret(token)) = &self.token {
+        let credentials = &self.credentials;
+        if let Some(Secret(token)) = &credentials.token {
             builder = builder.token(token);
         }
-        if self.insecure {
+        if credentials.insecure {
             builder = builder.insecure();
         }
         if scheme(addr).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")) {
-            builder = builder.tls(self.tls()?);
-        } else if self.ca.is_some() || self.cert.is_some() {
+            builder = builder.tls(credentials.tls()?);
+        } else if credentials.ca.is_some() || credentials.cert.is_some() {
             bail!(
                 "--addr {addr}: expected https:// with --ca and --cert, which are for encrypted connections"
             );
@@ -127,7 +140,9 @@ impl Remote {
             error => anyhow!("--addr {error}"),
         }
     }
+}
 
+impl Credentials {
     fn tls(&self) -> anyhow::Result<Tls> {
         let mut tls = Tls::system();
         if let Some(ca) = &self.ca {

@@ -31,7 +31,7 @@ macro_rules! fact {
 }
 
 /// How a command prints its result.
-#[derive(Clone, Copy, Debug, clap::Args)]
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
 pub(super) struct Format {
     /// Print the result as one line of JSON. Notes and progress go to standard error.
     #[arg(long)]

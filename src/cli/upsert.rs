@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +16,8 @@ use shortlist_client::{Client, Error};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::ids::shown;
+use super::inputs::CatalogArguments;
 use super::interrupt::Interrupted;
 use super::progress::BuildBars;
 use super::remote::Remote;
@@ -24,7 +25,7 @@ use crate::attributes;
 use crate::base::metric::Metric;
 use crate::base::text::visible_text;
 use crate::build::Progress as _;
-use crate::dataset::{ColumnValues, Dataset, DatasetFiles, IdSource, NEVER};
+use crate::dataset::{ColumnValues, Dataset, ID_COLUMN, IdSource, Keywords, NEVER};
 use crate::service::proto::attribute_value::Value;
 use crate::service::proto::stream_upsert_response::Item;
 use crate::service::proto::{
@@ -45,16 +46,8 @@ pub struct Arguments {
     /// The name of the index. Not needed if the server has only one.
     #[arg(long, value_name = "NAME", default_value = "")]
     index: String,
-    /// The embeddings, in any format of build --embeddings.
-    #[arg(long, value_name = "FILE")]
-    embeddings: PathBuf,
-    /// The video ids, as for build --ids. Not needed if another file has a column video_id.
-    #[arg(long, value_name = "FILE")]
-    ids: Option<PathBuf>,
-    /// The attributes: .parquet. Every column except video_id and embedding is an attribute. A column expires_at of times
-    /// is also when videos expire.
-    #[arg(long, value_name = "FILE")]
-    attributes: Option<PathBuf>,
+    #[command(flatten)]
+    catalog: CatalogArguments,
     /// The model that produced the embeddings. Default: the model of the index.
     #[arg(long, value_name = "NAME", default_value = "")]
     embedding_model: String,
@@ -100,6 +93,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 /// The videos to send.
 struct Catalog {
     dataset: Dataset,
+    /// The ids as text, if they are text.
+    texts: Option<Keywords>,
     index: String,
     embedding_model: String,
     batch_size: usize,
@@ -107,19 +102,20 @@ struct Catalog {
 
 impl Catalog {
     fn read(arguments: &Arguments) -> anyhow::Result<Self> {
-        let files = DatasetFiles {
-            embeddings: arguments.embeddings.clone(),
-            ids: arguments.ids.clone(),
-            attributes: arguments.attributes.clone(),
-        };
         // The server checks what only some metrics need.
-        let (dataset, source) = Dataset::read(&files, Metric::InnerProduct)?;
-        if source == IdSource::RowNumbers {
+        let (mut dataset, read) = arguments.catalog.read(Metric::InnerProduct)?;
+        if read.ids == IdSource::RowNumbers {
             bail!("no column video_id and no --ids: row numbers would replace other videos");
         }
+        let texts = if read.has_text_ids { take_texts(&mut dataset) } else { None };
         dataset.attributes.iter().try_for_each(|column| attributes::check(column).map(drop))?;
         let (index, embedding_model) = (arguments.index.clone(), arguments.embedding_model.clone());
-        Ok(Self { dataset, index, embedding_model, batch_size: arguments.batch_size.into() })
+        Ok(Self { dataset, texts, index, embedding_model, batch_size: arguments.batch_size.into() })
+    }
+
+    /// The id of a row as text, if the ids are text.
+    fn text_id(&self, row: usize) -> &str {
+        self.texts.as_ref().and_then(|texts| texts.get(row)).unwrap_or_default()
     }
 
     fn video(&self, row: usize) -> Video {
@@ -131,13 +127,24 @@ impl Catalog {
             Some((column.name.clone(), AttributeValue { value }))
         });
         let expires_at = expires_at.as_ref().map(|times| times[row]).filter(|time| *time != NEVER);
+        let text_id = self.text_id(row).to_owned();
         Video {
-            video_id: ids[row].0,
+            video_id: if text_id.is_empty() { ids[row].0 } else { 0 },
+            text_id,
             vector: Some(Vector::packed(&components)),
             attributes: attributes.collect(),
             expires_at: expires_at.map(timestamp),
             embedding_model: self.embedding_model.clone(),
         }
+    }
+}
+
+/// Takes the ids that are text out of the attributes: a request has them in a field of their own.
+fn take_texts(dataset: &mut Dataset) -> Option<Keywords> {
+    let at = dataset.attributes.iter().position(|column| column.name == ID_COLUMN)?;
+    match dataset.attributes.remove(at).values {
+        ColumnValues::Keyword(texts) => Some(texts),
+        _ => None,
     }
 }
 
@@ -153,7 +160,6 @@ fn value(values: &ColumnValues, row: usize) -> Option<Value> {
         ColumnValues::Double(numbers) => Value::Double(numbers.get(row)?),
         ColumnValues::Bool(values) => Value::Bool(values.get(row)?),
         ColumnValues::Timestamp(times) => Value::Timestamp(timestamp(times.get(row)?)),
-        ColumnValues::Unsupported { .. } => return None,
     })
 }
 
@@ -179,6 +185,7 @@ struct Sent {
 struct Refused {
     row: usize,
     video_id: u64,
+    text_id: Option<String>,
     code: &'static str,
     problem: String,
 }
@@ -267,8 +274,10 @@ impl Sent {
                 status.map_or(("UNKNOWN", String::new()), |error| (error.name(), error.message));
             // Positions in a batch mean nothing to the user.
             let problem = message.replace(&format!("upsert.videos[{position}]."), "");
-            note!("row {row}, video {video_id}: {code}: {}", visible_text(&problem));
-            self.refused.push(Refused { row, video_id, code, problem });
+            let text_id = catalog.text_id(row);
+            note!("row {row}, video {}: {code}: {}", shown(video_id, text_id), visible_text(&problem));
+            let text_id = Some(text_id.to_owned()).filter(|text| !text.is_empty());
+            self.refused.push(Refused { row, video_id, text_id, code, problem });
         }
     }
 }

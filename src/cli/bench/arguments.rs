@@ -3,9 +3,10 @@
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use anyhow::{bail, ensure};
+use anyhow::{Context as _, bail, ensure};
 use clap::ArgGroup;
 
+use super::load::LoadArguments;
 use crate::base::metric::Metric;
 use crate::cli::progress::report_mapped;
 use crate::engine::{MemoryGauge, MemoryPolicy};
@@ -23,12 +24,13 @@ const MAX_THREADS: usize = 4096;
 /// Measure recall, queries per second and latency of indexes, in this process.
 #[derive(Debug, clap::Args)]
 #[command(group(ArgGroup::new("searches").args(["queries", "requests", "hdf5"]).multiple(true)))]
+#[command(group(ArgGroup::new("searched").args(["index", "addr"]).multiple(true)))]
 pub struct Arguments {
     /// The folder of an index, as `DIR` or `NAME=DIR`. Its current generation is measured. Can be repeated.
-    #[arg(long, value_name = "[NAME=]DIR", required_unless_present_any = ["from", "hdf5"], requires = "searches")]
+    #[arg(long, value_name = "[NAME=]DIR", required_unless_present_any = ["from", "hdf5", "addr"], requires = "searches")]
     pub(super) index: Vec<String>,
     /// The query embeddings.
-    #[arg(long, requires = "index")]
+    #[arg(long, requires = "searched")]
     pub(super) queries: Option<PathBuf>,
     /// The exact neighbors of the queries as row numbers, as written by ground-truth. Default: they are computed.
     #[arg(long, requires_all = ["index", "queries"], conflicts_with = "requests")]
@@ -113,6 +115,8 @@ pub struct Arguments {
     /// Write only the charts of recall against queries per second.
     #[arg(long, value_name = "FILE")]
     pub(super) svg: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) load: LoadArguments,
 }
 
 impl Arguments {
@@ -145,6 +149,20 @@ impl Arguments {
         let mut all: Vec<usize> = DEFAULT_K.into_iter().map(|k| k.min(most)).collect();
         all.dedup();
         all
+    }
+
+    /// Returns every k of a load: 100, if none is given.
+    ///
+    /// # Errors
+    /// If a k is larger than that of any request.
+    pub(super) fn all_k_of_load(&self) -> anyhow::Result<Vec<u32>> {
+        if self.k.is_empty() {
+            return Ok(vec![100]);
+        }
+        let k = |k: &usize| {
+            u32::try_from(*k).with_context(|| format!("-k: expected at most {}, found {k}", u32::MAX))
+        };
+        self.k.iter().map(k).collect()
     }
 
     /// Returns the candidate list sizes, and whether the sweep goes on after the last one.

@@ -3,12 +3,14 @@
 //! | file | duty |
 //! |---|---|
 //! | `arguments.rs` | the flags, and the indexes and threads that they name |
+//! | `load.rs`      | measures a running server under load |
 //! | `outputs.rs`   | the files to write, and the tables |
 //! | `plain.rs`     | measures plain queries |
 //! | `requests.rs`  | measures requests with rules |
 //! | `tables.rs`    | reports as tables |
 
 mod arguments;
+mod load;
 mod outputs;
 mod plain;
 mod requests;
@@ -30,6 +32,9 @@ pub use self::arguments::Arguments;
 /// # Errors
 /// If an input is invalid, a file cannot be written, or an answer breaks a rule of its request.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    if let Some(addr) = &arguments.load.addr {
+        return load::run(arguments, addr);
+    }
     // All inputs are checked before anything is measured.
     let peers = read_all(&arguments.against)?;
     let mut ours = read_all(&arguments.from)?;

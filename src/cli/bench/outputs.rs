@@ -57,10 +57,23 @@ impl<'a> Outputs<'a> {
             reports => serde_json::to_string(reports),
         };
         let json = || Ok(json()? + "\n");
-        write(self.json, json)?;
-        write(self.csv, || Ok(csv(comparison.ours())))?;
         write(self.html, || Ok(page(comparison, Timestamp::now())))?;
-        write(self.svg, || Ok(picture(comparison)))
+        write(self.svg, || Ok(picture(comparison)))?;
+        write(self.json, json)?;
+        write(self.csv, || Ok(csv(comparison.ours())))
+    }
+
+    /// Writes rows as JSON and as CSV, as far as they are wanted.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub(super) fn write_rows(
+        self,
+        json: impl Fn() -> serde_json::Result<String>,
+        csv: impl Fn() -> String,
+    ) -> anyhow::Result<()> {
+        write(self.json, json)?;
+        write(self.csv, || Ok(csv()))
     }
 }
 

@@ -33,7 +33,6 @@ fn wrong_arguments_are_told_from_errors() {
         "rebuild",
         "ground-truth",
         "bench",
-        "load",
         "tune",
         "inspect",
         "verify",

@@ -14,10 +14,15 @@ const SHARED: [(&str, &str); 2] = [("calibration", "calibration"), ("contents", 
 
 /// Runs a command that succeeds or, for refused videos, exits with `code`, and returns what it prints.
 fn json_with(code: i32, arguments: &[&str]) -> Value {
+    parsed(code, &[arguments, &["--json"]].concat())
+}
+
+/// The JSON that a command prints.
+fn parsed(code: i32, arguments: &[&str]) -> Value {
     let mut command = shortlist();
     // Data is UTF-8 in any locale.
     let Output { status, stdout, stderr } =
-        command.args(arguments).arg("--json").env("LC_ALL", "C").env("COLUMNS", "40").output().unwrap();
+        command.args(arguments).env("LC_ALL", "C").env("COLUMNS", "40").output().unwrap();
     let stderr = String::from_utf8_lossy(&stderr);
     assert_eq!(status.code(), Some(code), "{arguments:?}: {stderr}");
     let text = String::from_utf8(stdout).unwrap();
@@ -113,7 +118,7 @@ fn the_page_describes_the_keys_that_commands_print() {
     let with_users = ["--training-queries", text(&files.users_train), "--out", text(&taught)];
     let built = json(&[&of_files[..], &with_users].concat());
     assert_eq!((&built["videos"], &built["generation"]), (&2000.into(), &1.into()));
-    assert_eq!((&built["ids_from"], &built["warnings"]), (&"files".into(), &Value::Array(Vec::new())));
+    assert_eq!((&built["ids_from"], &built["warnings"]), (&"file".into(), &Value::Array(Vec::new())));
     assert_eq!(built["size_bytes"], std::fs::metadata(built["path"].as_str().unwrap()).unwrap().len());
     let phases = built["phases"].as_array().unwrap().iter().map(|phase| phase["seconds"].as_f64().unwrap());
     let (phases, all) = (phases.sum::<f64>(), built["build_seconds"].as_f64().unwrap());
@@ -144,8 +149,8 @@ fn the_page_describes_the_keys_that_commands_print() {
         assert_eq!((&sent["written"], &sent["last_sequence"]), (&2000.into(), &2000.into()));
         add("upsert", sent);
         let load =
-            ["load", "--addr", &address, "--queries", videos, "--rate", "50", "--seconds", "0.2", "-k", "5"];
-        add("load", json(&load));
+            ["bench", "--addr", &address, "--queries", videos, "--rate", "50", "--seconds", "0.2", "-k", "5"];
+        add("bench --addr", parsed(0, &[&load[..], &["--json", "-"]].concat()));
         let rebuilt = json(&["rebuild", "--follow", "--addr", &address]);
         assert_eq!((&rebuilt["generation"], &rebuilt["vectors"]), (&"2".into(), &"2000".into()));
         assert_eq!(rebuilt["rebuild"]["state"], "STATE_DONE");

@@ -1,4 +1,4 @@
-//! `shortlist load` on real servers.
+//! `shortlist bench --addr` on real servers.
 
 use std::process::Output;
 
@@ -11,7 +11,7 @@ use crate::harness::indexes::random_rows;
 use crate::harness::process::shortlist;
 use crate::harness::{DIM, Setup, TestIndex, TestServer};
 
-/// Runs `load` on another thread, and returns its exit code and what it printed.
+/// Runs `bench --addr` on another thread, and returns its exit code and what it printed.
 async fn load(address: String, arguments: &[&str]) -> (Option<i32>, String, String) {
     let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
     let run = move || {
@@ -19,7 +19,7 @@ async fn load(address: String, arguments: &[&str]) -> (Option<i32>, String, Stri
         let users = folder.path("users.npy");
         write_npy(&users, &[50, DIM], &random_rows(50, DIM, 3)).unwrap();
         let mut command = shortlist();
-        command.args(["load", "--addr", &address, "--queries"]).arg(users).args(arguments);
+        command.args(["bench", "--addr", &address, "--queries"]).arg(users).args(arguments);
         let Output { status, stdout, stderr } = command.output().unwrap();
         (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
     };
@@ -33,7 +33,7 @@ async fn every_search_is_sent_when_it_is_due_and_counted() {
     let folder = Folder::new();
     let csv = folder.path("load.csv");
     let arguments = ["--rate", "100,400", "--seconds", "1", "-k", "5,10", "--arrivals", "fixed"];
-    let more = ["--filter", "safe = true", "--json", "--csv", csv.to_str().unwrap()];
+    let more = ["--filter", "safe = true", "--json", "-", "--csv", csv.to_str().unwrap()];
     let address = server.address.to_string();
     let (code, stdout, stderr) = load(address.clone(), &[&arguments[..], &more].concat()).await;
     assert_eq!(code, Some(0), "{stderr}");
@@ -74,7 +74,7 @@ async fn load_of_blocked_server(limits: ServiceLimits) -> Value {
     let server = TestServer::start(&[("videos", &index)], setup).await;
     let gate = server.close_gate();
     let arguments =
-        ["--rate", "100", "--seconds", "1", "--arrivals", "fixed", "--deadline-ms", "100", "--json"];
+        ["--rate", "100", "--seconds", "1", "--arrivals", "fixed", "--deadline-ms", "100", "--json", "-"];
     let (code, stdout, stderr) = load(server.address.to_string(), &arguments).await;
     assert_eq!(code, Some(0), "{stderr}");
     drop(gate);

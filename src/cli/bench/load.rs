@@ -1,6 +1,5 @@
-//! `shortlist load`: the latency of a running server under load.
+//! `bench --addr`: the latency of a running server under load.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -10,8 +9,9 @@ use shortlist_client::{Client, Code, Error, SearchRequest};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
-use super::remote::Remote;
-use crate::base::output::Output;
+use super::arguments::Arguments;
+use super::outputs::Outputs;
+use crate::cli::remote::{Credentials, Remote};
 use crate::dataset::Embeddings;
 use crate::eval::{Arrivals, Ended, Load, LoadFigures, schedule};
 use crate::rules::Filter;
@@ -23,23 +23,24 @@ const MOST_REQUESTS: usize = 10_000;
 const COLUMNS: [&str; 11] =
     ["k", "offered/s", "answered/s", "p50 ms", "p90", "p99", "p99.9", "max", "refused", "late", "errors"];
 
-/// Measure the latency of a running server under load: searches are sent when they are due, whatever becomes of earlier
-/// ones, and none is repeated.
+/// The load on a running server.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+#[command(next_help_heading = "Load on a running server")]
+pub(in crate::cli) struct LoadArguments {
+    /// Measure the latency of the server at this address, in place of indexes in this process; `http://` is optional.
+    /// Searches are sent when they are due, whatever becomes of earlier ones, and none is repeated. --index is then the
+    /// name of an index; it is not needed if the server has only one.
+    #[arg(
+        long,
+        value_name = "ADDR",
+        requires_all = ["rate", "queries"],
+        conflicts_with_all = ["hdf5", "requests", "ground_truth", "from", "against", "html", "svg", "plan", "ef_search"]
+    )]
+    pub(super) addr: Option<String>,
     #[command(flatten)]
-    remote: Remote,
-    /// The name of the index. Not needed if the server has only one.
-    #[arg(long, value_name = "NAME", default_value = "")]
-    index: String,
-    /// User embeddings, in any format of build --embeddings.
-    #[arg(long, value_name = "FILE")]
-    queries: PathBuf,
-    /// Candidates per search. Several are measured one after the other.
-    #[arg(short, value_name = "K,K,...", value_delimiter = ',', default_value = "100")]
-    k: Vec<u32>,
+    credentials: Credentials,
     /// Searches per second. Several are measured one after the other.
-    #[arg(long, value_name = "N,N,...", value_delimiter = ',', required = true)]
+    #[arg(long, value_name = "N,N,...", value_delimiter = ',', requires = "addr")]
     rate: Vec<f64>,
     /// How long each rate is offered.
     #[arg(long, value_name = "S", default_value_t = 10.0)]
@@ -51,48 +52,41 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
     connections: u16,
     /// The deadline of each search. Default: none.
-    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "MS", requires = "addr", value_parser = clap::value_parser!(u64).range(1..))]
     deadline_ms: Option<u64>,
     /// Share of the true top k to find, such as 0.95. The index must be calibrated. Default: the effort of the server.
-    #[arg(long, value_name = "R")]
+    #[arg(long, value_name = "R", requires = "addr")]
     target_recall: Option<f32>,
     /// A filter, as in query --filter.
-    #[arg(long, value_name = "EXPR", allow_hyphen_values = true)]
+    #[arg(long, value_name = "EXPR", requires = "addr", allow_hyphen_values = true)]
     filter: Option<String>,
-    /// Write the figures to this file as CSV, one row per k and rate.
-    #[arg(long, value_name = "FILE")]
-    csv: Option<PathBuf>,
 }
 
-/// Offers each load, and prints one row per k and rate.
+/// Offers each load to the server at `addr`, and prints one row per k and rate.
 ///
 /// # Errors
 /// If an argument is invalid, the server cannot be reached, or a file cannot be read or written.
-pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let Arguments { remote, k, rate, seconds, arrivals, .. } = arguments;
+pub(super) fn run(arguments: &Arguments, addr: &str) -> anyhow::Result<()> {
+    let LoadArguments { credentials, rate, seconds, arrivals, .. } = &arguments.load;
     for rate in rate {
         ensure!((1e-3..=1e6).contains(rate), "--rate: expected 0.001 to 1000000, found {rate}");
     }
     ensure!((0.1..=86_400.0).contains(seconds), "--seconds: expected 0.1 to 86400, found {seconds}");
-    let csv = arguments
-        .csv
-        .as_deref()
-        .map(|path| Output::open_text(path).with_context(|| path.display().to_string()));
-    let csv = csv.transpose()?;
+    let outputs = Outputs::open(arguments)?;
     let length = Duration::from_secs_f64(*seconds);
     let requests = requests(arguments)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let first = requests.first().context("--queries: no rows")?.clone().with_k(k[0]);
-    let clients = connect(arguments, &runtime, &first)?;
+    let all_k = arguments.all_k_of_load()?;
+    let first = requests.first().context("--queries: no rows")?.clone().with_k(all_k[0]);
+    let clients = connect(&arguments.load, &Remote::new(addr, credentials), &runtime, &first)?;
     let mut rows = Vec::new();
-    for k in k {
-        let requests: Vec<SearchRequest> =
-            requests.iter().map(|request| request.clone().with_k(*k)).collect();
+    for k in all_k {
+        let requests: Vec<SearchRequest> = requests.iter().map(|request| request.clone().with_k(k)).collect();
         for rate in rate {
             let due = schedule(*rate, length, *arrivals, SEED);
             let began = Instant::now();
             let load = offer(&runtime, &clients, &requests, &due);
-            let figures = load.figures(*k as usize, length, began.elapsed());
+            let figures = load.figures(k as usize, length, began.elapsed());
             if figures.is_behind {
                 let (rate, lag) = (figures.offered_per_second, figures.lag_p99_ms);
                 note!(
@@ -102,38 +96,47 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
             rows.push(figures);
         }
     }
-    remote.format.print(&json!({ "rows": rows }), || say!("{}", table(&rows)))?;
-    csv.map_or(Ok(()), |csv| csv.write(&text_of(&rows)).context("--csv"))
+    outputs.show(table(&rows));
+    let json = || Ok(serde_json::to_string(&json!({ "rows": rows }))? + "\n");
+    outputs.write_rows(json, || text_of(&rows))
 }
 
 /// Makes the requests, without their k.
 fn requests(arguments: &Arguments) -> anyhow::Result<Vec<SearchRequest>> {
-    let queries = Embeddings::open(&arguments.queries)?;
+    let Arguments { index, queries, limit, load, .. } = arguments;
+    let queries = Embeddings::open(queries.as_deref().context("--queries: expected a file")?)?;
+    let index = index.first().map(String::as_str).unwrap_or_default();
     // Refused here with its place.
-    if let Some(filter) = &arguments.filter {
+    if let Some(filter) = &load.filter {
         filter.parse::<Filter>().context("--filter")?;
     }
     let mut user = Vec::new();
     let request = |row| {
         queries.view().copy_row(row, &mut user);
-        let mut request = SearchRequest::of_vector(&user).with_index(&arguments.index);
-        if let Some(recall) = arguments.target_recall {
+        let mut request = SearchRequest::of_vector(&user).with_index(index);
+        if let Some(recall) = load.target_recall {
             request = request.with_target_recall(recall);
         }
-        match &arguments.filter {
+        match &load.filter {
             Some(filter) => request.with_filter(filter),
             None => request,
         }
     };
-    Ok((0..queries.view().len().min(MOST_REQUESTS)).map(request).collect())
+    let most = limit.unwrap_or(MOST_REQUESTS).min(MOST_REQUESTS);
+    Ok((0..queries.view().len().min(most)).map(request).collect())
 }
 
 /// Makes the connections, before anything is measured: each sends one search.
 ///
 /// # Errors
 /// If the server refuses the search for another reason than load, or cannot be reached.
-fn connect(arguments: &Arguments, runtime: &Runtime, first: &SearchRequest) -> anyhow::Result<Vec<Client>> {
-    let Arguments { remote, connections, deadline_ms, .. } = arguments;
+fn connect(
+    arguments: &LoadArguments,
+    remote: &Remote,
+    runtime: &Runtime,
+    first: &SearchRequest,
+) -> anyhow::Result<Vec<Client>> {
+    let LoadArguments { connections, deadline_ms, .. } = arguments;
     runtime.block_on(async {
         let deadline = deadline_ms.map_or(Duration::MAX, Duration::from_millis);
         let clients = remote.clients_without_retries(usize::from(*connections))?;
