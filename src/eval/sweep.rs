@@ -377,7 +377,7 @@ mod tests {
     fn a_sweep_goes_on_until_nothing_more_can_be_found() {
         // Recall 1.
         assert_eq!(
-            swept(&[10, 100], true, |ef_search| (ef_search / 5, false)),
+            swept(&[10, 100], true, |ef_search| ((ef_search / 5).min(100), false)),
             [10, 100, 150, 225, 337, 505]
         );
         // All videos are scored from here on.
