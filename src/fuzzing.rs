@@ -38,7 +38,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     Target { name: "generation", run: generation, seeds: generations },
     Target { name: "filter_text", run: filter_text, seeds: filter_texts },
     Target { name: "filter", run: filter, seeds: filters },
