@@ -1,7 +1,10 @@
 //! Ctrl-C: an exit code that scripts can tell from an error.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
 
 use crate::build::BuildError;
 use crate::recall::CalibrateError;
@@ -15,12 +18,26 @@ pub const EXIT_CODE: u8 = 130;
 #[error("interrupted")]
 pub struct Interrupted;
 
-/// Ends the process on Ctrl-C. For commands that have nothing to undo.
+/// A folder that is removed when Ctrl-C ends the process.
+static TEMPORARY: Mutex<Option<PathBuf>> = Mutex::new(None);
+
+/// Ends the process on Ctrl-C. For commands that have nothing to undo but [`remove_at_end`].
 ///
 /// # Errors
 /// If the signal handler cannot be set.
 pub fn end_process() -> anyhow::Result<()> {
-    Ok(ctrlc::set_handler(|| std::process::exit(EXIT_CODE.into()))?)
+    Ok(ctrlc::set_handler(|| {
+        if let Some(folder) = TEMPORARY.lock().take() {
+            // The process ends in any case.
+            let _ = std::fs::remove_dir_all(folder);
+        }
+        std::process::exit(EXIT_CODE.into())
+    })?)
+}
+
+/// Removes `folder` if Ctrl-C ends the process.
+pub fn remove_at_end(folder: &Path) {
+    *TEMPORARY.lock() = Some(folder.to_owned());
 }
 
 /// Returns a flag that Ctrl-C sets, for work that ends by itself. Handlers that are set later also run.

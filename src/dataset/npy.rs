@@ -98,7 +98,7 @@ pub(super) fn read_layout(
 }
 
 impl Layout {
-    /// The number of rows, if the file of `found` bytes has exactly the items of so many rows of `dim` items.
+    /// The number of rows, if the file of `found` bytes has exactly the items of that many rows of `dim` items.
     pub(super) fn check_rows(&self, path: &Path, dim: usize, found: usize) -> Result<usize, DatasetError> {
         let check = |rows: usize| {
             let items = rows as u64 * dim as u64;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail, ensure};
 use clap::ArgGroup;
 
-use super::load::LoadArguments;
+use super::load_arguments::LoadArguments;
 use crate::base::metric::Metric;
 use crate::cli::progress::report_mapped;
 use crate::engine::{MemoryGauge, MemoryPolicy};

@@ -10,10 +10,11 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
 use super::arguments::Arguments;
+use super::load_arguments::LoadArguments;
 use super::outputs::Outputs;
-use crate::cli::remote::{Credentials, Remote};
+use crate::cli::remote::Remote;
 use crate::dataset::Embeddings;
-use crate::eval::{Arrivals, Ended, Load, LoadFigures, schedule};
+use crate::eval::{Ended, Load, LoadFigures, schedule};
 use crate::rules::Filter;
 
 /// The seed of the schedules.
@@ -22,45 +23,6 @@ const SEED: u64 = 42;
 const MOST_REQUESTS: usize = 10_000;
 const COLUMNS: [&str; 11] =
     ["k", "offered/s", "answered/s", "p50 ms", "p90", "p99", "p99.9", "max", "refused", "late", "errors"];
-
-/// The load on a running server.
-#[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Load on a running server")]
-pub(in crate::cli) struct LoadArguments {
-    /// Measure the latency of the server at this address, in place of indexes in this process; `http://` is optional.
-    /// Searches are sent when they are due, whatever becomes of earlier ones, and none is repeated. --index is then the
-    /// name of an index; it is not needed if the server has only one.
-    #[arg(
-        long,
-        value_name = "ADDR",
-        requires_all = ["rate", "queries"],
-        conflicts_with_all = ["hdf5", "requests", "ground_truth", "from", "against", "html", "svg", "plan", "ef_search"]
-    )]
-    pub(super) addr: Option<String>,
-    #[command(flatten)]
-    credentials: Credentials,
-    /// Searches per second. Several are measured one after the other.
-    #[arg(long, value_name = "N,N,...", value_delimiter = ',', requires = "addr")]
-    rate: Vec<f64>,
-    /// How long each rate is offered.
-    #[arg(long, value_name = "S", default_value_t = 10.0)]
-    seconds: f64,
-    /// How searches are spread over time: poisson, as those of many users, or fixed.
-    #[arg(long, default_value = "poisson")]
-    arrivals: Arrivals,
-    /// Number of connections.
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
-    connections: u16,
-    /// The deadline of each search. Default: none.
-    #[arg(long, value_name = "MS", requires = "addr", value_parser = clap::value_parser!(u64).range(1..))]
-    deadline_ms: Option<u64>,
-    /// Share of the true top k to find, such as 0.95. The index must be calibrated. Default: the effort of the server.
-    #[arg(long, value_name = "R", requires = "addr")]
-    target_recall: Option<f32>,
-    /// A filter, as in query --filter.
-    #[arg(long, value_name = "EXPR", requires = "addr", allow_hyphen_values = true)]
-    filter: Option<String>,
-}
 
 /// Offers each load to the server at `addr`, and prints one row per k and rate.
 ///

@@ -3,7 +3,7 @@
 //! | file | duty |
 //! |---|---|
 //! | `arguments.rs` | the flags, and the indexes and threads that they name |
-//! | `load.rs`      | measures a running server under load |
+//! | `load.rs` `load_arguments.rs` | measures a running server under load |
 //! | `outputs.rs`   | the files to write, and the tables |
 //! | `plain.rs`     | measures plain queries |
 //! | `requests.rs`  | measures requests with rules |
@@ -11,6 +11,7 @@
 
 mod arguments;
 mod load;
+mod load_arguments;
 mod outputs;
 mod plain;
 mod requests;

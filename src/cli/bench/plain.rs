@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use super::arguments::Arguments;
 use crate::base::metric::Metric;
 use crate::build::{BuildParams, stage};
+use crate::cli::interrupt;
 use crate::cli::progress::{self, BuildBars, report_residence};
 use crate::dataset::{BenchmarkSet, Dataset, Embeddings, EmbeddingsView, Neighbors};
 use crate::eval::{Hits, Provenance, Report, Sweep, SweepRow, sweep};
@@ -125,7 +126,8 @@ fn build(
     let training_queries = arguments.training_queries.as_deref().map(Embeddings::open).transpose()?;
     let params = BuildParams::new(metric, BuildParams::DEFAULT_M, BuildParams::DEFAULT_EF_CONSTRUCTION)?;
     let store = IndexStore::new(folder.path());
-    let bars = BuildBars::new()?;
+    interrupt::remove_at_end(folder.path());
+    let bars = BuildBars::watching();
     let started = Instant::now();
     let (staged, times) = stage(&dataset, training_queries.as_ref(), None, &params, &store, &bars, started)?;
     let manifest = store.publish(staged, times, Measured::default())?;

@@ -197,7 +197,7 @@ fn upsert(video: proto::Video) -> Result<Upsert, InvalidField> {
     let mut attributes = attributes.collect::<Result<Vec<_>, InvalidField>>()?;
     if !text_id.is_empty() {
         if attributes.iter().any(|(name, _)| name == ID_COLUMN) {
-            return Err(path.key(ID_COLUMN).invalid("expected no attribute of this name beside text_id"));
+            return Err(path.key(ID_COLUMN).invalid("expected no attribute of this name with text_id"));
         }
         attributes.push((ID_COLUMN.to_owned(), Value::Keyword(text_id)));
     }
