@@ -23,13 +23,13 @@ pub(in crate::cli) struct LoadArguments {
     #[arg(long, value_name = "N,N,...", value_delimiter = ',', requires = "addr")]
     pub(super) rate: Vec<f64>,
     /// How long each rate is offered.
-    #[arg(long, value_name = "S", default_value_t = 10.0)]
+    #[arg(long, value_name = "S", requires = "addr", default_value_t = 10.0)]
     pub(super) seconds: f64,
     /// How searches are spread over time: poisson, as those of many users, or fixed.
-    #[arg(long, default_value = "poisson")]
+    #[arg(long, requires = "addr", default_value = "poisson")]
     pub(super) arrivals: Arrivals,
     /// Number of connections.
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", requires = "addr", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) connections: u16,
     /// The deadline of each search. Default: none.
     #[arg(long, value_name = "MS", requires = "addr", value_parser = clap::value_parser!(u64).range(1..))]

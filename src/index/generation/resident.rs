@@ -77,7 +77,8 @@ impl ResidentSections {
 
     /// The copy of a section, if it was copied.
     pub(super) fn bytes_of(&self, section: &Section) -> Option<&[u8]> {
-        let (_, start) = self.places.iter().find(|(copied, _)| copied.offset == section.offset)?;
+        // An empty section has the offset of the next one.
+        let (_, start) = self.places.iter().find(|(copied, _)| copied == section)?;
         Some(&self.memory.bytes()[*start..*start + section.bytes as usize])
     }
 
@@ -85,5 +86,35 @@ impl ResidentSections {
     pub(super) fn residence(&self) -> Residence {
         let bytes = self.sections().map(|section| section.bytes).sum();
         Residence { bytes, huge_pages: self.memory.is_advised() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::index::generation::section::SectionKind;
+
+    proptest! {
+        #[test]
+        fn sections_are_found_also_beside_empty_ones(
+            lengths in prop::collection::vec((0u64..200, any::<bool>()), 1..12),
+        ) {
+            let file: Vec<u8> = (0..4096u32).map(|byte| byte as u8).collect();
+            let (mut offset, mut sections) = (0, Vec::new());
+            for (ordinal, (bytes, is_empty)) in (0..).zip(&lengths) {
+                let bytes = if *is_empty { 0 } else { *bytes };
+                sections.push(Section { kind: SectionKind::AttributeValues, ordinal, offset, bytes, crc32c: 0 });
+                offset = (offset + bytes).next_multiple_of(64);
+            }
+            // Every other one is copied.
+            let copied: Vec<Section> = sections.iter().step_by(2).copied().collect();
+            let (copy, _) = ResidentSections::copy(&copied, |section| &file[section.range()]).unwrap();
+            for (at, section) in sections.iter().enumerate() {
+                let expected = (at % 2 == 0).then(|| &file[section.range()]);
+                prop_assert_eq!(copy.bytes_of(section), expected);
+            }
+        }
     }
 }

@@ -660,5 +660,10 @@ def _video(found: dict[str, Any]) -> Video:
     if expires_at is not None:
         expires_at = np.datetime64(expires_at, "us")
     return Video(
-        found["video_id"], found["text_id"], found["state"], found["attributes"], found["vector"], expires_at
+        found["video_id"],
+        found["text_id"],
+        found["state"],
+        found["attributes"],
+        found["vector"],
+        expires_at,
     )

@@ -6,11 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from typing import Literal, NamedTuple
 
-import numpy as np
 import numpy.typing as npt
 
 from . import _native
-from ._arrays import count, ids, one_id, optional_count, rows
+from ._arrays import Ids, count, ids, one_id, optional_count, rows
 from ._candidates import Candidates
 from ._columns import native_columns
 from ._errors import InvalidArgument
@@ -292,7 +291,7 @@ def build(
     return Index(native)
 
 
-def _ids(value: npt.ArrayLike, expected: int) -> npt.NDArray[np.uint64]:
+def _ids(value: npt.ArrayLike, expected: int) -> Ids:
     found = ids(value, "ids")
     if len(found) != expected:
         raise InvalidArgument(

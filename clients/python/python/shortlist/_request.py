@@ -182,9 +182,7 @@ def _filters(filter: object, n: int | None) -> list[str | None]:
     return texts or [None]
 
 
-def _excluded(
-    exclude: Any, n: int | None
-) -> tuple[Ids, list[int] | None] | None:
+def _excluded(exclude: Any, n: int | None) -> tuple[Ids, list[int] | None] | None:
     is_table = isinstance(exclude, np.ndarray) and exclude.ndim == 2
     is_nested = isinstance(exclude, (list, tuple)) and any(
         row is None or isinstance(row, (set, frozenset)) or np.ndim(row) > 0 for row in exclude[:1]
