@@ -2,6 +2,8 @@
 
 use shortlist_client::Id;
 
+use crate::base::text::visible_text;
+
 /// Parses an id: a number below 2^64, or text. `is_text`: also of numbers.
 pub fn id(argument: &str, is_text: bool) -> Id {
     match argument.parse() {
@@ -24,7 +26,7 @@ pub fn split(arguments: &[String], is_text: bool) -> (Vec<u64>, Vec<String>) {
 
 /// The id of a video as it is shown: its text, if it has one.
 pub fn shown(video_id: u64, text_id: &str) -> String {
-    if text_id.is_empty() { video_id.to_string() } else { crate::base::text::visible_text(text_id).into() }
+    if text_id.is_empty() { video_id.to_string() } else { visible_text(text_id) }
 }
 
 #[cfg(test)]

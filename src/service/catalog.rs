@@ -26,6 +26,9 @@ use super::write_stream;
 use crate::base::id::VideoId;
 use crate::live::Mutation;
 
+/// Takes a request apart: the index, the ids, and the ids as text.
+type Parts<T> = fn(T) -> (String, Vec<u64>, Vec<String>);
+
 /// `Catalog` over one engine.
 pub(super) struct CatalogService {
     shared: Arc<Shared>,
@@ -41,7 +44,7 @@ impl CatalogService {
         &self,
         method: &'static str,
         request: Request<T>,
-        parts: fn(T) -> (String, Vec<u64>, Vec<String>),
+        parts: Parts<T>,
         mutation: fn(VideoId) -> Mutation,
     ) -> Result<Response<WriteResponse>, Status> {
         let call = WriteCall::of(&self.shared, method, &request)?;
