@@ -1,11 +1,12 @@
 //! One method per call.
 
+use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_stream::Stream;
-use tonic::{Code, Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming, TimeoutExpired};
 
 use crate::builder::Builder;
 use crate::error::Error;
@@ -198,14 +199,12 @@ impl Client {
                 Some(deadline) => tokio::time::timeout_at(deadline, answer).await,
                 None => Ok(answer.await),
             };
-            let is_over = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
             let status = match answer {
                 Ok(Ok(response)) => {
                     budget.succeed();
                     return Ok(response.into_inner());
                 }
-                // The connection ends a call at its timeout, too.
-                Ok(Err(status)) if !(status.code() == Code::Cancelled && is_over()) => status,
+                Ok(Err(status)) if !has_timed_out(&status) => status,
                 // What failed before says more.
                 _ => return Err(failure.unwrap_or_else(Error::deadline_exceeded)),
             };
@@ -221,5 +220,33 @@ impl Client {
             }
         }
         unreachable!("the last attempt returns")
+    }
+}
+
+/// Whether the connection ended a call at its timeout, which it does, too: a little earlier, as it rounds the time down.
+fn has_timed_out(status: &Status) -> bool {
+    let mut source = status.source();
+    while let Some(error) = source {
+        if error.is::<TimeoutExpired>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+
+    use super::*;
+
+    #[test]
+    fn a_timeout_of_the_connection_is_no_other_cancellation() {
+        let timed_out = Status::from_error(Box::new(TimeoutExpired(())));
+        assert_eq!(timed_out.code(), Code::Cancelled);
+        assert!(has_timed_out(&timed_out));
+        assert!(!has_timed_out(&Status::cancelled("Timeout expired")));
+        assert!(!has_timed_out(&Status::from_error(Box::new(std::io::Error::other("broken")))));
     }
 }

@@ -12,6 +12,7 @@ use crate::base::text::visible_text;
 use crate::cli::ids::shown;
 use crate::cli::terminal::{self, cut, wrapped};
 use crate::cli::value;
+use crate::dataset::ID_COLUMN;
 use crate::search::Plan;
 use crate::service::plan_from_proto;
 use crate::service::proto::completeness::Reason;
@@ -53,7 +54,9 @@ impl Layout {
             return self.columns.iter().map(String::as_str).collect();
         }
         let names = candidates.iter().flat_map(|candidate| candidate.attributes.keys().map(String::as_str));
-        let names: BTreeSet<&str> = names.collect();
+        // Ids that are text are in a column of their own.
+        let has_text_ids = candidates.iter().any(|candidate| !candidate.text_id.is_empty());
+        let names: BTreeSet<&str> = names.filter(|name| !has_text_ids || *name != ID_COLUMN).collect();
         match USUAL.iter().any(|name| names.contains(name)) {
             true => USUAL.to_vec(),
             false => names.into_iter().take(MAX_COLUMNS).collect(),

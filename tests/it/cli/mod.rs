@@ -11,5 +11,6 @@ mod outputs;
 mod serve;
 mod status;
 mod terminal;
+mod text_ids;
 mod tune;
 mod upsert;
