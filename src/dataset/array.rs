@@ -7,6 +7,7 @@
 //! f32, f16            in place, or copied if they are big-endian, column by column or not aligned
 //! f64, bf16           f32
 //! i8, u8              f16, which holds each of them exactly
+//! wider integers      f32
 //! ```
 
 use std::path::Path;
@@ -15,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use bytemuck::Zeroable;
 use half::{bf16, f16};
 
-use super::components::Components;
+use super::components::Floats;
 use super::error::DatasetError;
 use super::scalar::{Narrowed, Scalar, exceeds};
 use crate::base::element::{Dtype, Element};
@@ -60,15 +61,21 @@ impl Array {
     /// any normal `f32`. `bytes`: the whole file, which has all of them.
     ///
     /// # Errors
-    /// For the first number that is larger than any `f32`, or if the array is of a type that is no component.
-    pub(super) fn convert(&self, path: &Path, bytes: &[u8]) -> Result<(Components, u64), DatasetError> {
+    /// For the first number that is larger than any `f32`.
+    pub(super) fn convert(&self, path: &Path, bytes: &[u8]) -> Result<(Floats, u64), DatasetError> {
         let (is_exceeded, flushed) = (AtomicBool::new(false), AtomicU64::new(0));
-        let components: Components = match self.scalar {
-            Scalar::F32 => self.map(bytes, f32::from_le_bytes).into(),
-            Scalar::F16 => self.map(bytes, f16::from_le_bytes).into(),
-            Scalar::Bf16 => self.map(bytes, |number| bf16::from_le_bytes(number).to_f32()).into(),
-            Scalar::I8 => self.map(bytes, |number| f16::from(i8::from_le_bytes(number))).into(),
-            Scalar::U8 => self.map(bytes, |[number]| f16::from(number)).into(),
+        let components = match self.scalar {
+            Scalar::F32 => Floats::F32(self.map(bytes, f32::from_le_bytes)),
+            Scalar::F16 => Floats::F16(self.map(bytes, f16::from_le_bytes)),
+            Scalar::Bf16 => Floats::F32(self.map(bytes, |number| bf16::from_le_bytes(number).to_f32())),
+            Scalar::I8 => Floats::F16(self.map(bytes, |number| f16::from(i8::from_le_bytes(number)))),
+            Scalar::U8 => Floats::F16(self.map(bytes, |[number]| f16::from(number))),
+            Scalar::I16 => Floats::F32(self.map(bytes, |number| i16::from_le_bytes(number).into())),
+            Scalar::U16 => Floats::F32(self.map(bytes, |number| u16::from_le_bytes(number).into())),
+            Scalar::I32 => Floats::F32(self.map(bytes, |number| i32::from_le_bytes(number) as f32)),
+            Scalar::U32 => Floats::F32(self.map(bytes, |number| u32::from_le_bytes(number) as f32)),
+            Scalar::I64 => Floats::F32(self.map(bytes, |number| i64::from_le_bytes(number) as f32)),
+            Scalar::U64 => Floats::F32(self.map(bytes, |number| u64::from_le_bytes(number) as f32)),
             Scalar::F64 => {
                 let narrow = |number| match Narrowed::new(f64::from_le_bytes(number)) {
                     Some(Narrowed { value, is_flushed }) => {
@@ -82,10 +89,7 @@ impl Array {
                         f32::INFINITY
                     }
                 };
-                self.map(bytes, narrow).into()
-            }
-            Scalar::I32 | Scalar::U32 | Scalar::I64 | Scalar::U64 => {
-                unreachable!("readers of embeddings accept no wide integers")
+                Floats::F32(self.map(bytes, narrow))
             }
         };
         if is_exceeded.into_inner() {
@@ -123,6 +127,8 @@ impl Array {
         match self.scalar {
             Scalar::I8 => i8::from_le_bytes(self.number(bytes, row, column)).into(),
             Scalar::U8 => u8::from_le_bytes(self.number(bytes, row, column)).into(),
+            Scalar::I16 => i16::from_le_bytes(self.number(bytes, row, column)).into(),
+            Scalar::U16 => u16::from_le_bytes(self.number(bytes, row, column)).into(),
             Scalar::I32 => i32::from_le_bytes(self.number(bytes, row, column)).into(),
             Scalar::U32 => u32::from_le_bytes(self.number(bytes, row, column)).into(),
             Scalar::I64 => i64::from_le_bytes(self.number(bytes, row, column)).into(),

@@ -41,3 +41,19 @@ impl fmt::Debug for Components {
         f.debug_struct("Components").field("dtype", &dtype).field("len", &self.len()).finish()
     }
 }
+
+/// Components that are still being read.
+#[derive(Debug)]
+pub(super) enum Floats {
+    F32(Vec<f32>),
+    F16(Vec<f16>),
+}
+
+impl From<Floats> for Components {
+    fn from(values: Floats) -> Self {
+        match values {
+            Floats::F32(values) => values.into(),
+            Floats::F16(values) => values.into(),
+        }
+    }
+}

@@ -55,7 +55,7 @@ impl Embeddings {
             }
             None => {
                 let (components, flushed) = array.convert(path, file.bytes())?;
-                (Storage::InMemory(components), flushed)
+                (Storage::InMemory(components.into()), flushed)
             }
         };
         Ok(Self { places: Places::of(path), dim: array.dim, storage, flushed })

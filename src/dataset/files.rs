@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::column::{AttributeColumn, ColumnValues, Keywords, Mismatch};
+use super::components::Floats;
 use super::embeddings::Embeddings;
 use super::error::DatasetError;
 use super::ids::Ids;
@@ -23,7 +24,7 @@ use super::npy::Item;
 use super::places::Places;
 use super::scalar::Scalar;
 use super::sources::{Source, sources};
-use super::table::{ColumnNames, Floats, Matrix, Table, Wanted};
+use super::table::{ColumnNames, Matrix, Table, Wanted};
 use super::view::EmbeddingsView;
 use super::{bins, hdf5, jsonl, npy, parquet, vecs};
 
@@ -89,77 +90,68 @@ pub(super) fn read(paths: &[PathBuf], wanted: Wanted, names: &ColumnNames) -> Re
 fn read_file(source: Source, wanted: Wanted, names: &ColumnNames) -> Result<Records, DatasetError> {
     let Source { path, partitions } = source;
     let path = path.as_path();
-    let table = |table: Table| {
-        let embeddings = match table.embeddings {
-            Some(matrix) => Some(Embeddings::decoded(Places::of(path), matrix)),
-            None if wanted == Wanted::AllButEmbeddings => None,
-            None => return Err(DatasetError::NoRows { path: path.to_owned() }),
-        };
-        Ok(Records {
-            rows: table.rows,
-            places: Places::of(path),
-            embeddings,
-            ids: table.ids,
-            attributes: table.attributes,
-            names: table.names.into_iter().collect(),
-        })
-    };
-    let array = |read: fn(&Path, &[u8], Scalar) -> _, scalar| {
-        let file = map_file(path)?;
-        let array = read(path, file.bytes(), scalar)?;
-        Embeddings::of_array(path, file, &array)
-    };
     let found = extension(path)?;
-    let embeddings = match found.as_str() {
-        "parquet" => {
-            return with_partitions(
-                path,
-                table(parquet::read(path, wanted, names)?)?,
-                partitions,
-                wanted,
-                names,
-            );
-        }
-        "jsonl" | "ndjson" => {
-            return with_partitions(
-                path,
-                table(jsonl::read(path, wanted, names)?)?,
-                partitions,
-                wanted,
-                names,
-            );
-        }
+    let records = match found.as_str() {
+        "parquet" => of_table(path, parquet::read(path, wanted, names)?, wanted)?,
+        "jsonl" | "ndjson" => of_table(path, jsonl::read(path, wanted, names)?, wanted)?,
         _ if wanted == Wanted::AllButEmbeddings => {
             return Err(DatasetError::UnknownExtension { path: path.to_owned(), found, accepted: RECORDS });
         }
-        "npy" => open_npy(path)?,
-        "fvecs" => array(vecs::read_layout, Scalar::F32)?,
-        "bvecs" => array(vecs::read_layout, Scalar::U8)?,
-        "fbin" => array(bins::read_layout, Scalar::F32)?,
-        "f16bin" => array(bins::read_layout, Scalar::F16)?,
-        "i8bin" => array(bins::read_layout, Scalar::I8)?,
-        "u8bin" => array(bins::read_layout, Scalar::U8)?,
-        hdf5 if hdf5::is_hdf5(hdf5) => {
-            let (place, matrix) = hdf5::read_train(path)?;
-            Embeddings::decoded(Places::of(&place), matrix)
-        }
-        _ => {
-            return Err(DatasetError::UnknownExtension {
-                path: path.to_owned(),
-                found,
-                accepted: EMBEDDINGS,
-            });
-        }
+        extension => of_embeddings(path, open_embeddings(path, extension)?),
     };
-    let records = Records {
+    with_partitions(path, records, partitions, wanted, names)
+}
+
+fn of_table(path: &Path, table: Table, wanted: Wanted) -> Result<Records, DatasetError> {
+    let embeddings = table.embeddings.map(|matrix| Embeddings::decoded(Places::of(path), matrix));
+    if embeddings.is_none() && wanted != Wanted::AllButEmbeddings {
+        return Err(DatasetError::NoRows { path: path.to_owned() });
+    }
+    Ok(Records {
+        rows: table.rows,
+        places: Places::of(path),
+        embeddings,
+        ids: table.ids,
+        attributes: table.attributes,
+        names: table.names.into_iter().collect(),
+    })
+}
+
+fn of_embeddings(path: &Path, embeddings: Embeddings) -> Records {
+    Records {
         rows: embeddings.view().len(),
         places: Places::of(path),
         embeddings: Some(embeddings),
         ids: None,
         attributes: Vec::new(),
         names: BTreeSet::new(),
+    }
+}
+
+/// Opens a file without ids and attributes.
+fn open_embeddings(path: &Path, extension: &str) -> Result<Embeddings, DatasetError> {
+    let array = |read: fn(&Path, &[u8], Scalar) -> _, scalar| {
+        let file = map_file(path)?;
+        let array = read(path, file.bytes(), scalar)?;
+        Embeddings::of_array(path, file, &array)
     };
-    with_partitions(path, records, partitions, wanted, names)
+    match extension {
+        "npy" => open_npy(path),
+        "fvecs" => array(vecs::read_layout, Scalar::F32),
+        "bvecs" => array(vecs::read_layout, Scalar::U8),
+        "fbin" => array(bins::read_layout, Scalar::F32),
+        "f16bin" => array(bins::read_layout, Scalar::F16),
+        "i8bin" => array(bins::read_layout, Scalar::I8),
+        "u8bin" => array(bins::read_layout, Scalar::U8),
+        hdf5 if hdf5::is_hdf5(hdf5) => {
+            let (place, matrix) = hdf5::read_train(path)?;
+            Ok(Embeddings::decoded(Places::of(&place), matrix))
+        }
+        other => {
+            let (path, found) = (path.to_owned(), other.to_owned());
+            Err(DatasetError::UnknownExtension { path, found, accepted: EMBEDDINGS })
+        }
+    }
 }
 
 fn open_npy(path: &Path) -> Result<Embeddings, DatasetError> {

@@ -12,6 +12,7 @@ use super::column::Keywords;
 use super::error::DatasetError;
 use super::limits::{check_rows, extension, map_file};
 use super::npy::{self, Item};
+use super::places::Places;
 use super::scalar::Scalar;
 use crate::base::id::VideoId;
 
@@ -93,7 +94,7 @@ pub fn read_id_list(path: &Path) -> Result<Ids, DatasetError> {
 }
 
 /// The rows of the first id that occurs twice: that of the earliest second occurrence.
-pub(super) fn first_duplicate(ids: &[VideoId]) -> Option<(usize, usize)> {
+fn first_duplicate(ids: &[VideoId]) -> Option<(usize, usize)> {
     let mut sorted: Vec<(VideoId, u32)> = ids.iter().copied().zip(0u32..).collect();
     sorted.par_sort_unstable();
     let twice = sorted.windows(2).filter(|pair| pair[0].0 == pair[1].0);
@@ -101,10 +102,28 @@ pub(super) fn first_duplicate(ids: &[VideoId]) -> Option<(usize, usize)> {
     Some((pair[0].1 as usize, pair[1].1 as usize))
 }
 
-/// Checks that no id occurs twice. `path`: the file of the ids, for the error.
-pub(super) fn check_unique(path: &Path, ids: &[VideoId]) -> Result<(), DatasetError> {
+/// Checks that no id occurs twice. `places`: the files of the ids, for the error. `texts`: the ids as text, if they are.
+///
+/// # Errors
+/// For the first id that does; [`DatasetError::TextIdCollision`] if it is that of two texts.
+pub(super) fn check_unique(
+    places: &Places,
+    ids: &[VideoId],
+    texts: Option<&Keywords>,
+) -> Result<(), DatasetError> {
     let Some((first, second)) = first_duplicate(ids) else { return Ok(()) };
-    Err(DatasetError::DuplicateId { path: path.to_owned(), id: ids[second], first, second })
+    let id = ids[second];
+    let text = |row| texts.and_then(|texts| texts.get(row));
+    let texts = text(first).zip(text(second)).filter(|(first, second)| first != second);
+    let ((other, first), (path, row)) = (places.of_row(first), places.of_row(second));
+    Err(match texts {
+        Some((other, text)) => {
+            let (text, other) = (text.to_owned(), other.to_owned());
+            DatasetError::TextIdCollision { path, row, text, other }
+        }
+        None if path == other => DatasetError::DuplicateId { path, id, first, second: row },
+        None => DatasetError::DuplicateIdOfFiles { path, row, id, other, first },
+    })
 }
 
 /// Appends an id that is text. `row`: of the file, from 0.

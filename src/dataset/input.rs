@@ -10,7 +10,7 @@ use super::column::{AttributeColumn, ColumnValues, Keywords};
 use super::embeddings::Embeddings;
 use super::error::DatasetError;
 use super::files::{self, Records};
-use super::ids::{Ids, first_duplicate, hashes, read_ids};
+use super::ids::{Ids, check_unique, hashes, read_ids};
 use super::places::Places;
 use super::table::{ColumnNames, ID_COLUMN, Wanted};
 use crate::base::id::VideoId;
@@ -210,7 +210,7 @@ pub(super) fn expiries(column: &AttributeColumn) -> Option<Vec<i64>> {
 
 /// The ids of the first files with ids. The ids of all others must be equal.
 #[derive(Default)]
-pub(super) struct KnownIds {
+struct KnownIds {
     first: Option<(Places, IdSource, Vec<VideoId>)>,
     /// The texts of the ids, if any of the files has text.
     texts: Option<Keywords>,
@@ -218,7 +218,7 @@ pub(super) struct KnownIds {
 
 impl KnownIds {
     /// `ids`: of the same length in every call.
-    pub(super) fn add(
+    fn add(
         &mut self,
         places: Places,
         ids: Option<Ids>,
@@ -245,27 +245,11 @@ impl KnownIds {
     }
 
     /// The ids, checked to be unique, and their texts.
-    pub(super) fn into_unique(
-        self,
-        rows: usize,
-    ) -> Result<(Vec<VideoId>, Option<Keywords>, IdSource), DatasetError> {
+    fn into_unique(self, rows: usize) -> Result<(Vec<VideoId>, Option<Keywords>, IdSource), DatasetError> {
         let Some((places, source, ids)) = self.first else {
             return Ok(((0..rows as u64).map(VideoId).collect(), None, IdSource::RowNumbers));
         };
-        let Some((first, second)) = first_duplicate(&ids) else { return Ok((ids, self.texts, source)) };
-        let id = ids[second];
-        let ((other, first_row), (path, row)) = (places.of_row(first), places.of_row(second));
-        let text = |row| self.texts.as_ref().and_then(|texts| texts.get(row));
-        if let (Some(other), Some(text)) = (text(first), text(second))
-            && other != text
-        {
-            let (text, other) = (text.to_owned(), other.to_owned());
-            return Err(DatasetError::TextIdCollision { path, row, text, other });
-        }
-        Err(if path == other {
-            DatasetError::DuplicateId { path, id, first: first_row, second: row }
-        } else {
-            DatasetError::DuplicateIdOfFiles { path, row, id, other, first: first_row }
-        })
+        check_unique(&places, &ids, self.texts.as_ref())?;
+        Ok((ids, self.texts, source))
     }
 }

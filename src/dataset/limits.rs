@@ -13,6 +13,9 @@ use crate::base::mapped_file::MappedFile;
 /// The largest supported dimension, far above that of any embedding model.
 pub(super) const MAX_DIM: u64 = 65_536;
 
+/// The most columns that are read of a file: an index has room for the sections of that many lists of words.
+pub(super) const MAX_COLUMNS: usize = 8_000;
+
 /// Returns the number of rows, if it is at least 1 and within the capacity of one index.
 pub(super) fn check_rows(path: &Path, rows: u64) -> Result<usize, DatasetError> {
     let most = NodeId::MAX_NODES as u64;

@@ -2,12 +2,11 @@
 
 use std::path::Path;
 
-use super::ids::{check_unique, push_text};
-use super::input::{KnownIds, expiries};
+use super::ids::{check_unique, hashes, push_text};
+use super::input::expiries;
 use super::places::Places;
 use super::{
-    AttributeColumn, ColumnValues, Dataset, DatasetError, EXPIRES_AT, Embeddings, ID_COLUMN, IdSource, Ids,
-    Keywords,
+    AttributeColumn, ColumnValues, Dataset, DatasetError, EXPIRES_AT, Embeddings, ID_COLUMN, Keywords,
 };
 use crate::base::id::VideoId;
 
@@ -41,7 +40,7 @@ impl Dataset {
     /// If there are more or fewer ids than rows, or one is there twice.
     pub fn with_ids(self, ids: Vec<VideoId>) -> Result<Self, DatasetError> {
         self.check_count(ids.len())?;
-        check_unique(Path::new(NAME), &ids)?;
+        check_unique(&Places::of(Path::new(NAME)), &ids, None)?;
         Ok(Self { ids, ..self })
     }
 
@@ -56,11 +55,9 @@ impl Dataset {
             push_text(name, row, text.as_ref(), &mut texts)?;
         }
         self.check_count(texts.len())?;
-        let mut known = KnownIds::default();
-        known.add(Places::of(name), Some(Ids::Text(texts)), || IdSource::RowNumbers)?;
-        let (ids, texts, _) = known.into_unique(self.ids.len())?;
-        let values = ColumnValues::Keyword(texts.unwrap_or_default());
-        let column = AttributeColumn { name: ID_COLUMN.to_owned(), values };
+        let ids = hashes(&texts);
+        check_unique(&Places::of(name), &ids, Some(&texts))?;
+        let column = AttributeColumn { name: ID_COLUMN.to_owned(), values: ColumnValues::Keyword(texts) };
         Self { ids, ..self }.with_attribute(column)
     }
 

@@ -20,7 +20,7 @@
 //! | `parquet/`      | the columns of a Parquet file |
 //! | `hdf5/`         | the rows, queries and neighbors of a public benchmark |
 //! | `benchmark.rs`  | [`BenchmarkSet`]: a public benchmark |
-//! | `jsonl.rs`      | the columns of objects of JSON, one per line |
+//! | `jsonl/`        | the columns of objects of JSON, one per line |
 //! | `npy.rs` `npy_writer.rs` `vecs.rs` `bins.rs` | the formats of arrays |
 //! | `array.rs` `scalar.rs` | where the numbers of an array lie, and their conversion |
 //! | `components.rs` `view.rs` | components in memory, and typed rows of any embeddings |

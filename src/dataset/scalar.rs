@@ -1,13 +1,17 @@
 //! The number types of files, and `f64` as `f32`.
 
-use super::error::DatasetError;
 use std::path::Path;
+
+use super::error::DatasetError;
 
 /// A number type that some reader here accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "hdf5"), expect(dead_code, reason = "only HDF5 files have integers of 2 bytes"))]
 pub(super) enum Scalar {
     I8,
     U8,
+    I16,
+    U16,
     I32,
     U32,
     I64,
@@ -24,7 +28,7 @@ impl Scalar {
     pub(super) fn bytes(self) -> usize {
         match self {
             Scalar::I8 | Scalar::U8 => 1,
-            Scalar::F16 | Scalar::Bf16 => 2,
+            Scalar::I16 | Scalar::U16 | Scalar::F16 | Scalar::Bf16 => 2,
             Scalar::I32 | Scalar::U32 | Scalar::F32 => 4,
             Scalar::I64 | Scalar::U64 | Scalar::F64 => 8,
         }

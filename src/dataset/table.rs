@@ -1,9 +1,7 @@
 //! The columns of a file of records: which are wanted, and what was read.
 
-use half::f16;
-
 use super::column::AttributeColumn;
-use super::components::Components;
+use super::components::Floats;
 use super::ids::Ids;
 
 /// The column of ids, unless another one is named.
@@ -103,20 +101,4 @@ pub(super) struct Matrix {
     pub values: Floats,
     /// How many numbers lost their range when they became components: they are not 0 and smaller than any normal `f32`.
     pub flushed: u64,
-}
-
-/// Numbers of a type that an index stores.
-#[derive(Debug)]
-pub(super) enum Floats {
-    F32(Vec<f32>),
-    F16(Vec<f16>),
-}
-
-impl From<Floats> for Components {
-    fn from(values: Floats) -> Self {
-        match values {
-            Floats::F32(values) => values.into(),
-            Floats::F16(values) => values.into(),
-        }
-    }
 }

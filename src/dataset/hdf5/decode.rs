@@ -4,13 +4,10 @@
 //! longer than the file, and chunks are charged to a budget with their padding, as many tiny ones can be announced in a
 //! few bytes. Links to other files are not followed.
 
-use std::borrow::Cow;
 use std::cell::Cell;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
-use bytemuck::Pod;
-use half::f16;
 use hdf5_reader::error::Error;
 use hdf5_reader::group::Group;
 use hdf5_reader::{ByteOrder, Dataset, Datatype, FilterRegistry, Hdf5File, OpenOptions, filters};
@@ -20,11 +17,12 @@ use crate::base::element::Element;
 use crate::base::mapped_file::MappedFile;
 use crate::base::metric::Metric;
 use crate::dataset::array::Array;
+use crate::dataset::components::Floats;
 use crate::dataset::error::DatasetError;
-use crate::dataset::limits::{check_dim, check_rows, map_file};
+use crate::dataset::limits::{check_dim, check_rows, check_size, map_file};
 use crate::dataset::neighbors::Neighbors;
-use crate::dataset::scalar::{Narrowed, Scalar, exceeds};
-use crate::dataset::table::{Floats, Matrix};
+use crate::dataset::scalar::Scalar;
+use crate::dataset::table::Matrix;
 
 const TRAIN: &str = "train";
 const TEST: &str = "test";
@@ -97,14 +95,6 @@ struct File<'a> {
     left: Cell<u64>,
 }
 
-/// A type of number that is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Number {
-    Float(u8),
-    Signed(u8),
-    Unsigned(u8),
-}
-
 impl<'a> File<'a> {
     fn open(path: &'a Path) -> Result<Self, DatasetError> {
         let mapped = map_file(path)?;
@@ -160,38 +150,15 @@ impl<'a> File<'a> {
     }
 
     fn matrix(&self, name: &'static str) -> Result<Part<Matrix>, DatasetError> {
-        let (dataset, number, [rows, dim]) = self.dataset(name)?;
+        let (dataset, scalar, [rows, dim]) = self.dataset(name)?;
         let place = self.place(name);
-        let mut flushed = 0;
-        let values = match number {
-            Number::Float(2) => Floats::F16(self.numbers(name, &dataset, rows * dim)?),
-            Number::Float(4) => Floats::F32(self.numbers(name, &dataset, rows * dim)?),
+        let (values, flushed) = match scalar {
+            Scalar::F16 => (Floats::F16(self.numbers(name, &dataset, rows * dim)?), 0),
+            Scalar::F32 => (Floats::F32(self.numbers(name, &dataset, rows * dim)?), 0),
             _ => {
                 self.charge(name, 4 * (rows * dim) as u64)?;
-                let bytes = dataset.read_native_bytes().map_err(self.broken(name))?;
-                match number {
-                    Number::Float(_) => {
-                        let narrow = |(at, value): (usize, &f64)| {
-                            let narrowed = Narrowed::new(*value);
-                            let narrowed =
-                                narrowed.ok_or_else(|| exceeds(&place, at / dim, at % dim, *value))?;
-                            flushed += u64::from(narrowed.is_flushed);
-                            Ok(narrowed.value)
-                        };
-                        let values = numbers::<f64>(&bytes);
-                        Floats::F32(
-                            values.iter().enumerate().map(narrow).collect::<Result<_, DatasetError>>()?,
-                        )
-                    }
-                    Number::Signed(1) => Floats::F16(floats(&bytes, |value: i8| f16::from(value))),
-                    Number::Signed(2) => Floats::F32(floats(&bytes, |value: i16| f32::from(value))),
-                    Number::Signed(4) => Floats::F32(floats(&bytes, |value: i32| value as f32)),
-                    Number::Signed(_) => Floats::F32(floats(&bytes, |value: i64| value as f32)),
-                    Number::Unsigned(1) => Floats::F16(floats(&bytes, |value: u8| f16::from(value))),
-                    Number::Unsigned(2) => Floats::F32(floats(&bytes, |value: u16| f32::from(value))),
-                    Number::Unsigned(4) => Floats::F32(floats(&bytes, |value: u32| value as f32)),
-                    Number::Unsigned(_) => Floats::F32(floats(&bytes, |value: u64| value as f32)),
-                }
+                let (bytes, array) = self.array(name, &dataset, scalar, [rows, dim])?;
+                array.convert(&place, &bytes)?
             }
         };
         Ok((place, Matrix { dim, values, flushed }))
@@ -201,20 +168,13 @@ impl<'a> File<'a> {
         if !self.names()?.iter().any(|name| name == NEIGHBORS) {
             return Ok(None);
         }
-        let (dataset, number, [rows, k]) = self.dataset(NEIGHBORS)?;
+        let (dataset, scalar, [rows, k]) = self.dataset(NEIGHBORS)?;
         let place = self.place(NEIGHBORS);
-        let scalar = match number {
-            Number::Signed(4) => Scalar::I32,
-            Number::Signed(8) => Scalar::I64,
-            Number::Unsigned(4) => Scalar::U32,
-            Number::Unsigned(8) => Scalar::U64,
-            _ => return Err(unsupported(place, "i32, i64, u32 or u64", dataset.dtype())),
-        };
+        if !matches!(scalar, Scalar::I32 | Scalar::I64 | Scalar::U32 | Scalar::U64) {
+            return Err(unsupported(place, "i32, i64, u32 or u64", dataset.dtype()));
+        }
         self.charge(NEIGHBORS, 4 * (rows * k) as u64)?;
-        let bytes = dataset.read_raw_bytes().map_err(self.broken(NEIGHBORS))?;
-        let is_big_endian =
-            matches!(dataset.dtype(), Datatype::FixedPoint { byte_order: ByteOrder::BigEndian, .. });
-        let array = Array { is_big_endian, ..Array::contiguous(scalar, rows, k, 0) };
+        let (bytes, array) = self.array(NEIGHBORS, &dataset, scalar, [rows, k])?;
         let neighbors = Neighbors::of_array(&place, &bytes, &array)?;
         Ok(Some((place, neighbors)))
     }
@@ -226,14 +186,14 @@ impl<'a> File<'a> {
     }
 
     /// Returns a dataset of two axes, the type of its numbers, and its shape. Charges what it decodes to.
-    fn dataset(&self, name: &'static str) -> Result<(Dataset, Number, [usize; 2]), DatasetError> {
+    fn dataset(&self, name: &'static str) -> Result<(Dataset, Scalar, [usize; 2]), DatasetError> {
         let found = self.names()?;
         if !found.iter().any(|found| found == name) {
             return Err(DatasetError::MissingDataset { path: self.path.to_owned(), name, found });
         }
         let dataset = self.root.dataset(name).map_err(self.broken(name))?;
         let place = self.place(name);
-        let Some(number) = number_of(&dataset) else {
+        let Some(scalar) = scalar_of(&dataset) else {
             return Err(unsupported(place, "f16, f32, f64 or integers", dataset.dtype()));
         };
         let shape = match *dataset.shape() {
@@ -264,7 +224,7 @@ impl<'a> File<'a> {
                 self.charge(name, count.saturating_mul(CHUNK_BYTES))?;
             }
         }
-        Ok((dataset, number, [rows, columns]))
+        Ok((dataset, scalar, [rows, columns]))
     }
 
     /// Takes bytes from the budget.
@@ -272,6 +232,26 @@ impl<'a> File<'a> {
         let expands = || DatasetError::Expands { path: self.place(name), most: self.most };
         self.left.set(self.left.get().checked_sub(bytes).ok_or_else(expands)?);
         Ok(())
+    }
+
+    /// Decodes a dataset into the bytes of the file. Returns also where its numbers are in them.
+    fn array(
+        &self,
+        name: &str,
+        dataset: &Dataset,
+        scalar: Scalar,
+        [rows, dim]: [usize; 2],
+    ) -> Result<(Vec<u8>, Array), DatasetError> {
+        use Datatype::{FixedPoint, FloatingPoint};
+        let bytes = dataset.read_raw_bytes().map_err(self.broken(name))?;
+        let is_big_endian = matches!(
+            dataset.dtype(),
+            FixedPoint { byte_order: ByteOrder::BigEndian, .. }
+                | FloatingPoint { byte_order: ByteOrder::BigEndian, .. }
+        );
+        let array = Array::contiguous(scalar, rows, dim, 0);
+        check_size(&self.place(name), (rows * array.stride) as u64, bytes.len())?;
+        Ok((bytes, Array { is_big_endian, ..array }))
     }
 
     /// Decodes numbers that need no conversion.
@@ -287,33 +267,31 @@ impl<'a> File<'a> {
     }
 }
 
-/// Converts numbers in the byte order of this machine.
-fn floats<T: Pod, F>(bytes: &[u8], float: impl Fn(T) -> F) -> Vec<F> {
-    numbers::<T>(bytes).iter().map(|value| float(*value)).collect()
-}
-
-/// Returns `bytes` as numbers: in place if they are aligned, else copied.
-fn numbers<T: Pod>(bytes: &[u8]) -> Cow<'_, [T]> {
-    match bytemuck::try_cast_slice(bytes) {
-        Ok(numbers) => Cow::Borrowed(numbers),
-        Err(_) => Cow::Owned(bytemuck::pod_collect_to_vec(bytes)),
-    }
-}
-
 /// The type of the numbers of a dataset, if it is supported. Floats of other formats than IEEE 754, such as bfloat16, are
 /// not.
-fn number_of(dataset: &Dataset) -> Option<Number> {
+fn scalar_of(dataset: &Dataset) -> Option<Scalar> {
     match *dataset.dtype() {
-        Datatype::FixedPoint { size, signed, .. } if matches!(size, 1 | 2 | 4 | 8) => {
-            Some(if signed { Number::Signed(size) } else { Number::Unsigned(size) })
-        }
+        Datatype::FixedPoint { size, signed, .. } => match (size, signed) {
+            (1, true) => Some(Scalar::I8),
+            (1, false) => Some(Scalar::U8),
+            (2, true) => Some(Scalar::I16),
+            (2, false) => Some(Scalar::U16),
+            (4, true) => Some(Scalar::I32),
+            (4, false) => Some(Scalar::U32),
+            (8, true) => Some(Scalar::I64),
+            (8, false) => Some(Scalar::U64),
+            _ => None,
+        },
         Datatype::FloatingPoint { size, .. } => {
             // Class, flags and size take 8 bytes; the offset and precision of the bits, 4 bytes; then the position and
             // size of the exponent and of the mantissa.
             let encoded = dataset.raw_datatype().ok()?;
-            let bits = (size, encoded.get(12..16)?);
-            let is_ieee = matches!(bits, (2, [10, 5, 0, 10]) | (4, [23, 8, 0, 23]) | (8, [52, 11, 0, 52]));
-            is_ieee.then_some(Number::Float(size))
+            match (size, encoded.get(12..16)?) {
+                (2, [10, 5, 0, 10]) => Some(Scalar::F16),
+                (4, [23, 8, 0, 23]) => Some(Scalar::F32),
+                (8, [52, 11, 0, 52]) => Some(Scalar::F64),
+                _ => None,
+            }
         }
         _ => None,
     }

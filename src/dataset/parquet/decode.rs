@@ -15,12 +15,10 @@ use crate::base::regular_file;
 use crate::dataset::column::{AttributeColumn, ColumnValues};
 use crate::dataset::error::DatasetError;
 use crate::dataset::ids::Ids;
-use crate::dataset::limits::{check_rows, map_file};
+use crate::dataset::limits::{MAX_COLUMNS, check_rows, map_file};
 use crate::dataset::table::{ColumnNames, Role, Table, Wanted};
 
 const MAGIC: &[u8; 4] = b"PAR1";
-/// The most columns that are read: an index has room for the sections of that many lists of words.
-const MAX_COLUMNS: usize = 8_000;
 
 /// Decodes the wanted columns of the Parquet file at `path`.
 ///

@@ -10,10 +10,11 @@ use parquet::data_type::{DataType, DoubleType, FloatType, Int32Type};
 
 use super::records::{BATCH_ROWS, Batches, Chunk};
 use super::schema::Element;
+use crate::dataset::components::Floats;
 use crate::dataset::error::DatasetError;
 use crate::dataset::limits::check_dim;
 use crate::dataset::scalar::{Narrowed, exceeds};
-use crate::dataset::table::{Floats, Matrix};
+use crate::dataset::table::Matrix;
 
 /// Rows of types other than f32 that are decoded at a time. The parquet crate returns each f16 in 32 bytes, which is
 /// 2 MiB at 1,024 dimensions.

@@ -10,6 +10,10 @@
 //! ["text", 7]                       list of text
 //! null                              null
 //! ```
+//!
+//! `cells.rs` has the types of attributes, this file everything else.
+
+mod cells;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -22,12 +26,14 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::column::{AttributeColumn, ColumnValues, KeywordLists, Keywords, Numbers};
+use self::cells::{Cells, Refused, kind_of};
+use super::column::{AttributeColumn, Keywords};
+use super::components::Floats;
 use super::error::DatasetError;
 use super::ids::{Ids, push_text};
-use super::limits::{check_dim, check_rows, map_file};
+use super::limits::{MAX_COLUMNS, check_dim, check_rows, map_file};
 use super::scalar::{Narrowed, exceeds};
-use super::table::{ColumnNames, Floats, Matrix, Role, Table, Wanted};
+use super::table::{ColumnNames, Matrix, Role, Table, Wanted};
 use crate::base::id::VideoId;
 
 /// The most bytes of a line.
@@ -36,8 +42,6 @@ const MAX_LINE: usize = 4 << 20;
 const BATCH_LINES: usize = 4_096;
 /// and about how many bytes.
 const BATCH_BYTES: usize = 32 << 20;
-/// The most columns that are read.
-const MAX_COLUMNS: usize = 8_000;
 /// Bytes of the cells of a file of any length, nulls included,
 const BASE_BYTES: u64 = 512 << 20;
 /// and more for each byte of the file. A field takes at least five bytes of it.
@@ -329,176 +333,6 @@ impl<'a> Reader<'a> {
             ids: self.ids,
             attributes: self.columns.into_iter().filter_map(attribute).collect(),
         })
-    }
-}
-
-/// The values of an attribute until now, in the narrowest type that has them all.
-#[derive(Default)]
-enum Cells {
-    #[default]
-    Nulls,
-    Bool(Numbers<bool>),
-    Int(Numbers<i64>),
-    Uint(Numbers<u64>),
-    Double(Numbers<f64>),
-    Text(Keywords),
-    List(KeywordLists),
-}
-
-/// Why a value cannot be one of its column.
-enum Refused {
-    Type { expected: &'static str },
-    Unsupported,
-}
-
-impl Cells {
-    fn len(&self) -> usize {
-        match self {
-            Self::Nulls => 0,
-            Self::Bool(values) => values.len(),
-            Self::Int(values) => values.len(),
-            Self::Uint(values) => values.len(),
-            Self::Double(values) => values.len(),
-            Self::Text(values) => values.len(),
-            Self::List(values) => values.len(),
-        }
-    }
-
-    /// Sets the value of `row`. Rows without a value before it are null.
-    fn push(&mut self, row: usize, value: Value) -> Result<(), Refused> {
-        if value.is_null() {
-            return Ok(());
-        }
-        self.widen(&value)?;
-        self.push_nulls(row - self.len());
-        match (self, value) {
-            (Self::Bool(values), Value::Bool(value)) => values.push(Some(value)),
-            (Self::Int(values), Value::Number(number)) => values.push(number.as_i64()),
-            (Self::Uint(values), Value::Number(number)) => values.push(number.as_u64()),
-            (Self::Double(values), Value::Number(number)) => values.push(number.as_f64()),
-            (Self::Text(values), Value::String(text)) => values.push(Some(&text)),
-            (Self::List(lists), Value::Array(items)) => {
-                for item in items {
-                    match item {
-                        Value::String(word) => lists.push_word(&word),
-                        Value::Number(number) if !number.is_f64() => lists.push_word(&number.to_string()),
-                        Value::Null => {}
-                        _ => return Err(Refused::Unsupported),
-                    }
-                }
-                lists.end_list(true);
-            }
-            (cells, _) => return Err(Refused::Type { expected: cells.kind() }),
-        }
-        Ok(())
-    }
-
-    /// Makes the type wide enough for `value`, if there is such a type.
-    fn widen(&mut self, value: &Value) -> Result<(), Refused> {
-        let is_double = value.is_f64();
-        let is_unsigned = value.is_u64() && !value.is_i64();
-        let widened = match (&*self, value) {
-            (Self::Nulls, Value::Bool(_)) => Self::Bool(Numbers::default()),
-            (Self::Nulls, Value::Number(_)) if is_double => Self::Double(Numbers::default()),
-            (Self::Nulls, Value::Number(_)) if is_unsigned => Self::Uint(Numbers::default()),
-            (Self::Nulls, Value::Number(_)) => Self::Int(Numbers::default()),
-            (Self::Nulls, Value::String(_)) => Self::Text(Keywords::default()),
-            (Self::Nulls, Value::Array(_)) => Self::List(KeywordLists::default()),
-            (_, Value::Object(_)) => return Err(Refused::Unsupported),
-            (Self::Int(values), Value::Number(_)) if is_double => {
-                Self::Double(values.iter().map(|value| value.map(|value| value as f64)).collect())
-            }
-            (Self::Uint(values), Value::Number(_)) if is_double => {
-                Self::Double(values.iter().map(|value| value.map(|value| value as f64)).collect())
-            }
-            (Self::Int(values), Value::Number(_)) if is_unsigned => {
-                if values.iter().flatten().any(|value| value < 0) {
-                    return Err(Refused::Type { expected: "an integer below 2^63, since one is negative," });
-                }
-                Self::Uint(values.iter().map(|value| value.map(|value| value as u64)).collect())
-            }
-            (Self::Uint(_), Value::Number(number)) if number.as_i64().is_some_and(|value| value < 0) => {
-                return Err(Refused::Type {
-                    expected: "an integer of at least 0, since one is above 2^63 - 1,",
-                });
-            }
-            _ => return Ok(()),
-        };
-        *self = widened;
-        Ok(())
-    }
-
-    fn push_nulls(&mut self, count: usize) {
-        for _ in 0..count {
-            match self {
-                Self::Nulls => {}
-                Self::Bool(values) => values.push(None),
-                Self::Int(values) => values.push(None),
-                Self::Uint(values) => values.push(None),
-                Self::Double(values) => values.push(None),
-                Self::Text(values) => values.push(None),
-                Self::List(values) => values.end_list(false),
-            }
-        }
-    }
-
-    fn kind(&self) -> &'static str {
-        match self {
-            Self::Nulls => "null",
-            Self::Bool(_) => "a boolean",
-            Self::Int(_) | Self::Uint(_) | Self::Double(_) => "a number",
-            Self::Text(_) => "text",
-            Self::List(_) => "a list",
-        }
-    }
-
-    fn finish(mut self, rows: usize) -> ColumnValues {
-        self.push_nulls(rows.saturating_sub(self.len()));
-        match self {
-            // As a Parquet column without values.
-            Self::Nulls => {
-                let mut values = ColumnValues::Keyword(Keywords::default());
-                values.push_nulls(rows);
-                values
-            }
-            Self::Bool(values) => ColumnValues::Bool(values),
-            Self::Int(values) => ColumnValues::Int64(values),
-            Self::Uint(values) => ColumnValues::Uint64(values),
-            Self::Double(values) => ColumnValues::Double(values),
-            Self::Text(values) => {
-                times(&values).map_or(ColumnValues::Keyword(values), ColumnValues::Timestamp)
-            }
-            Self::List(values) => ColumnValues::KeywordList(values),
-        }
-    }
-}
-
-/// The words as times in microseconds since 1970, if each one is a time.
-fn times(words: &Keywords) -> Option<Numbers<i64>> {
-    if words.validity().nulls() == words.len() {
-        return None;
-    }
-    let time = |word: Option<&str>| match word {
-        Some(word) => word.parse::<jiff::Timestamp>().ok().map(|time| Some(time.as_microsecond())),
-        None => Some(None),
-    };
-    words.iter().map(time).collect()
-}
-
-fn kind_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(number) if number.is_f64() => "a number with a fraction or an exponent",
-        Value::Number(number) if number.as_i64().is_some_and(|value| value < 0) => "a negative number",
-        Value::Number(_) => "a number",
-        Value::String(_) => "text",
-        Value::Array(items) => match items.iter().find(|item| !item.is_null()) {
-            Some(Value::String(_)) | None => "a list",
-            Some(Value::Number(number)) if !number.is_f64() => "a list of integers",
-            Some(_) => "a list of other items than text and integers",
-        },
-        Value::Object(_) => "an object",
     }
 }
 
