@@ -9,6 +9,7 @@
 //! | `write/`     | the log of an index, and the delta that searches see |
 //! | `publish/`   | which generation answers: checks, quality gate, swap, removal |
 //! | `rebuild/`   | the next generation, built while the current one answers |
+//! | `operations.rs` | what operators ask of an index: its state, another generation, a rebuild |
 //! | `options.rs` | how an engine is set up |
 //! | `memory.rs`  | when generations are copied into memory, and when the copies are given back |
 //! | `status.rs`  | the state of the indexes |
@@ -19,6 +20,7 @@
 mod error;
 mod field;
 mod memory;
+mod operations;
 mod options;
 mod publish;
 mod query;
@@ -37,7 +39,6 @@ use crate::base::id::VideoId;
 use crate::live::Mutation;
 use crate::search::Searcher;
 use publish::hosted::HostedIndex;
-use publish::next_generation;
 use publish::served::ServedIndex;
 use supervise::Background;
 use write::catalog::{Target, look_up, read_only};
@@ -299,9 +300,9 @@ impl Engine {
     /// Whether the ids of an index are text. [`VideoId::of_text`] is the id of a text.
     ///
     /// # Errors
-    /// If there is no such index, or it is not in service.
+    /// If there is no such index.
     pub fn has_text_ids(&self, index: &str) -> Result<bool, EngineError> {
-        self.with(index, |served| Ok(served.snapshot()?.has_text_ids()))
+        self.with(index, |served| Ok(served.shared().current.load().has_text_ids()))
     }
 
     /// Looks up videos, in their order.
@@ -359,98 +360,6 @@ impl Engine {
     /// Queues `work` on the compute pool.
     pub fn spawn(&self, work: impl FnOnce() + Send + 'static) {
         self.pool.spawn(work);
-    }
-
-    /// Returns whether requests should be sent to an index. It answers while it is being warmed, but slower.
-    ///
-    /// # Errors
-    /// If there is no such index.
-    pub fn readiness(&self, name: &str) -> Result<Readiness, EngineError> {
-        let hosted = self.hosted(name)?;
-        let readiness = hosted.with(|served| Ok(served.readiness()));
-        Ok(readiness.unwrap_or_else(|error| Readiness::NotYet(error.to_string())))
-    }
-
-    /// Returns the state of one index. Lists its folder.
-    ///
-    /// # Errors
-    /// If there is no such index, or it is not open ([`EngineError::OutOfService`]).
-    pub fn status(&self, name: &str) -> Result<IndexStatus, EngineError> {
-        self.with(name, |served| Ok(served.status()))
-    }
-
-    /// Publishes that `generation` is current, and swaps it in.
-    ///
-    /// # Errors
-    /// If there is no such index or generation, or the generation is damaged, is refused by the gate, or lacks writes
-    /// that were trimmed from the log; then nothing changes.
-    pub fn activate(&self, name: &str, generation: u64) -> Result<IndexStatus, EngineError> {
-        self.with(name, |served| {
-            served.activate(generation, false)?;
-            Ok(served.status())
-        })
-    }
-
-    /// Like [`Engine::activate`], but accepts a generation that the quality gate refused or that lacks writes.
-    ///
-    /// # Errors
-    /// If there is no such index or generation, or the generation is damaged or contains writes that the log never had.
-    pub fn activate_forced(&self, name: &str, generation: u64) -> Result<IndexStatus, EngineError> {
-        self.with(name, |served| {
-            served.activate(generation, true)?;
-            Ok(served.status())
-        })
-    }
-
-    /// Starts to build the next generation of an index unless a rebuild is running. Does not wait for it.
-    ///
-    /// # Errors
-    /// If there is no such index, or [`EngineError::ReadOnly`].
-    pub fn start_rebuild(&self, name: &str) -> Result<RebuildStatus, EngineError> {
-        self.with(name, |served| {
-            next_generation::start(served, "requested")?;
-            Ok(served.rebuilder().status())
-        })
-    }
-
-    /// Asks the running rebuild to end. Does not wait for it.
-    ///
-    /// # Errors
-    /// If there is no such index.
-    pub fn cancel_rebuild(&self, name: &str) -> Result<RebuildStatus, EngineError> {
-        self.with(name, |served| {
-            served.rebuilder().cancel();
-            Ok(served.rebuilder().status())
-        })
-    }
-
-    /// Completes the start, and serves what was published since the last call. Searches continue meanwhile.
-    ///
-    /// Once per start, the opened generation is warmed and its checksums are compared. If one differs, the newest sound
-    /// generation takes over; without one, the index is out of service until one is published or activated. A new
-    /// publication is checked, warmed and measured before it is swapped in; each one that cannot be served is reported
-    /// once, and the current generation goes on serving. A new calibration of the current generation is loaded. Then
-    /// the generation is copied into memory, or the copy is given back, as [`MemoryPolicy`] says; large delta segments
-    /// are compacted, and a rebuild starts if one is due.
-    ///
-    /// An index whose folder, log, manifest or generation file was removed is read-only until the files are back. If they
-    /// were replaced, or the index is not open, the folder is opened as by [`Engine::open`]; what replaced another folder
-    /// must have in common with it what requests rely on.
-    pub fn refresh(&self) -> Vec<Refresh> {
-        let mut events = Vec::new();
-        self.indexes.values().for_each(|hosted| hosted.look(&mut events));
-        events
-    }
-
-    /// Like [`Engine::refresh`], but only for one index. The indexes can be refreshed at the same time, so that a long
-    /// measurement of one does not delay the others.
-    ///
-    /// # Errors
-    /// If there is no such index.
-    pub fn refresh_index(&self, name: &str) -> Result<Vec<Refresh>, EngineError> {
-        let mut events = Vec::new();
-        self.hosted(name)?.look(&mut events);
-        Ok(events)
     }
 
     fn context<'a>(&'a self, name: &'a str, budget: &'a Budget) -> RequestContext<'a> {
