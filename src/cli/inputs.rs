@@ -66,7 +66,7 @@ impl CatalogArguments {
             source if report.has_text_ids => note!("ids: {source}, text; requests take it as text_id"),
             source => note!("ids: {source}"),
         }
-        note_flushed(&dataset.embeddings);
+        note_flushed("embeddings", &dataset.embeddings);
         Ok((dataset, report))
     }
 
@@ -76,7 +76,7 @@ impl CatalogArguments {
     /// If the files are not valid.
     pub fn read_users(&self, paths: &[PathBuf]) -> anyhow::Result<Embeddings> {
         let users = Embeddings::open_columns(paths, &self.columns())?;
-        note_flushed(&users);
+        note_flushed("training queries", &users);
         Ok(if self.normalize { users.normalized()? } else { users })
     }
 
@@ -90,11 +90,11 @@ impl CatalogArguments {
     }
 }
 
-fn note_flushed(embeddings: &Embeddings) {
-    let (flushed, path) = (embeddings.flushed(), embeddings.path().display());
+fn note_flushed(of: &str, embeddings: &Embeddings) {
+    let flushed = embeddings.flushed();
     if flushed > 0 {
         note!(
-            "{path}: {flushed} numbers are not 0 and smaller than {:.1e}: single precision has few of their digits, or none",
+            "{of}: numbers closer to 0 than {:.1e}, of which single precision keeps few digits or none: {flushed}",
             f32::MIN_POSITIVE
         );
     }

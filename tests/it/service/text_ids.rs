@@ -8,8 +8,9 @@ use shortlist::service::proto::catalog_client::CatalogClient;
 use shortlist::service::proto::explain_response::Rule;
 use shortlist::service::proto::lookup::State;
 use shortlist::service::proto::{
-    DeleteRequest, Exclude, ExplainRequest, GetRequest, Lookup, RestoreRequest, SearchRequest, Seed, Seeds,
-    TakedownRequest, UpsertRequest, Vector, Video, search_request,
+    DeleteRequest, Exclude, ExplainRequest, GetRequest, GetStatusRequest, Lookup, RebuildRequest,
+    RestoreRequest, SearchRequest, Seed, Seeds, TakedownRequest, UpsertRequest, Vector, Video,
+    search_request,
 };
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -17,7 +18,7 @@ use tonic::{Code, Status};
 use crate::data::text_ids::COLLISION;
 use crate::harness::indexes::build_index;
 use crate::harness::wire::{exact, fields};
-use crate::harness::{DIM, Setup, TestIndex, TestServer, request};
+use crate::harness::{DIM, Setup, TestIndex, TestServer, eventually, request};
 
 /// The ids: some are numbers, too, one has every kind of character, and one collides with another text.
 const TEXTS: [&str; 6] = ["dQw4w9WgXcQ", "17", "ü/\"x\" 日本", "a=b", "last", COLLISION[0]];
@@ -179,6 +180,21 @@ async fn writes_name_videos_by_text_and_texts_survive() {
     let restore = RestoreRequest { text_ids: texts(&["last"]), ..RestoreRequest::default() };
     catalog(&server).await.restore(restore).await.unwrap();
     assert_eq!(get(&server, &["last"]).await[0].state(), State::Found);
+    // In the next generation, which the server builds.
+    server.admin().await.rebuild(RebuildRequest::default()).await.unwrap();
+    eventually("the rebuilt generation answers", async || {
+        let status = server.admin().await.get_status(GetStatusRequest::default()).await.unwrap();
+        status.into_inner().indexes[0].generation == 2
+    })
+    .await;
+    let mut all = found(&server, search(5)).await;
+    all.sort();
+    let mut expected = [TEXTS[0], TEXTS[2], TEXTS[3], TEXTS[4], TEXTS[5], "new"];
+    expected.sort_unstable();
+    assert_eq!(all, expected);
+    assert_eq!(get(&server, &["17"]).await[0].state(), State::Unknown);
+    let status = catalog(&server).await.upsert(upsert(video(COLLISION[1], 0))).await.unwrap_err();
+    refused(&status, "videos[0].text_id", &format!("those of {:?}", COLLISION[0]));
     // By its number, it is the same video.
     let video_ids = vec![VideoId::of_text("last").0];
     let request = GetRequest { video_ids, ..GetRequest::default() };
