@@ -367,9 +367,9 @@ fn log_record(bytes: &[u8]) {
         head[1..].copy_from_slice(&crc32c::crc32c(message).to_le_bytes());
     }
     if let Ok(mutation) = record::decode(&bytes) {
-        let again = record::encode(&mutation);
+        let again = record::encode(&mutation, Instant::MAX);
         let read = record::decode(&again).expect("an encoded mutation");
-        assert_eq!(record::encode(&read), again);
+        assert_eq!(record::encode(&read, Instant::MAX), again);
     }
 }
 
@@ -396,7 +396,7 @@ fn log_records() -> Vec<Vec<u8>> {
         Mutation::Takedown(VideoId(2)),
         Mutation::Restore(VideoId(2)),
     ];
-    of.iter().map(record::encode).collect()
+    of.iter().map(|mutation| record::encode(mutation, Instant::MAX)).collect()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use super::error::LogError;
 use super::mutation::{Entry, Mutation};
 use crate::base::file_identity::Displaced;
 use crate::base::id::VideoId;
+use crate::base::instant::Instant;
 
 /// What the entries of a log amount to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,6 +71,14 @@ pub trait MutationLog: Send + Sync + std::fmt::Debug {
 
     /// Returns what the entries amount to.
     fn size(&self) -> LogSize;
+
+    /// Returns when the oldest entry was written; `None` if there is none, or it was written by an earlier release.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn oldest(&self) -> Result<Option<Instant>, LogError> {
+        Ok(None)
+    }
 
     /// Returns the size on disk in bytes.
     ///

@@ -18,9 +18,9 @@ const VERSION: u8 = 1;
 /// Length of version and checksum in bytes.
 const HEADER: usize = 5;
 
-/// Encodes a mutation.
-pub(crate) fn encode(mutation: &Mutation) -> Vec<u8> {
-    let record = Record { kind: Some(kind_of(mutation)) };
+/// Encodes a mutation that is written at `written_at`.
+pub(crate) fn encode(mutation: &Mutation, written_at: Instant) -> Vec<u8> {
+    let record = Record { kind: Some(kind_of(mutation)), written_at_us: Some(written_at.as_microsecond()) };
     let mut bytes = Vec::with_capacity(HEADER + record.encoded_len());
     bytes.push(VERSION);
     bytes.extend([0; 4]);
@@ -46,6 +46,13 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Mutation, String> {
         return Err(format!("expected crc32c {expected:08x}, found {found:08x}"));
     }
     mutation_of(message)
+}
+
+/// When the mutation of a record was written; `None` if the record does not say, as those of earlier releases, or is
+/// damaged.
+pub(super) fn written_at(bytes: &[u8]) -> Option<Instant> {
+    let record = Record::decode(bytes.get(HEADER..)?).ok()?;
+    Instant::from_microsecond(record.written_at_us?).ok()
 }
 
 fn mutation_of(message: &[u8]) -> Result<Mutation, String> {
@@ -121,6 +128,8 @@ fn attribute_record((name, value): &(String, Value)) -> AttributeRecord {
 struct Record {
     #[prost(oneof = "Kind", tags = "1, 2, 3, 4")]
     kind: Option<Kind>,
+    #[prost(sint64, optional, tag = "5")]
+    written_at_us: Option<i64>,
 }
 
 #[derive(Clone, PartialEq, prost::Oneof)]
@@ -189,6 +198,8 @@ mod tests {
 
     use super::*;
 
+    const NOW: Instant = Instant::MAX;
+
     fn moments() -> impl Strategy<Value = Instant> {
         let range = Instant::MIN.as_microsecond()..=Instant::MAX.as_microsecond();
         range.prop_map(|us| Instant::from_microsecond(us).unwrap())
@@ -244,7 +255,7 @@ mod tests {
     proptest! {
         #[test]
         fn gives_back_what_was_encoded(mutation in mutations()) {
-            prop_assert_eq!(exactly(&decode(&encode(&mutation)).unwrap()), exactly(&mutation));
+            prop_assert_eq!(exactly(&decode(&encode(&mutation, NOW)).unwrap()), exactly(&mutation));
         }
 
         #[test]
@@ -254,7 +265,7 @@ mod tests {
             prop_assert!(decode(&bytes).is_err());
             // Past the checksum as well: noise, and a message with noise in it.
             let _ = mutation_of(&bytes);
-            let mut message = encode(&mutation).split_off(HEADER);
+            let mut message = encode(&mutation, NOW).split_off(HEADER);
             let at = at.index(message.len());
             message.splice(at..at, bytes);
             let _ = mutation_of(&message);
@@ -262,7 +273,7 @@ mod tests {
 
         #[test]
         fn rejects_every_changed_bit_and_every_cut(mutation in mutations(), at in any::<prop::sample::Index>()) {
-            let whole = encode(&mutation);
+            let whole = encode(&mutation, NOW);
             let bit = at.index(whole.len() * 8);
             let mut flipped = whole.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
@@ -272,8 +283,23 @@ mod tests {
     }
 
     #[test]
+    fn a_record_says_when_it_was_written_and_one_without_a_time_can_be_read() {
+        let delete = Mutation::Delete(VideoId(7));
+        let then = Instant::from_microsecond(1_764_460_800_123_456).unwrap();
+        assert_eq!(written_at(&encode(&delete, then)), Some(then));
+        // As earlier releases wrote it.
+        let record = Record { kind: Some(kind_of(&delete)), written_at_us: None };
+        let mut bytes = vec![VERSION];
+        bytes.extend(crc32c::crc32c(&record.encode_to_vec()).to_le_bytes());
+        bytes.extend(record.encode_to_vec());
+        assert_eq!(exactly(&decode(&bytes).unwrap()), exactly(&delete));
+        assert_eq!(written_at(&bytes), None);
+        assert_eq!(written_at(&[]), None);
+    }
+
+    #[test]
     fn rejects_another_version_and_what_has_no_meaning() {
-        let mut bytes = encode(&Mutation::Delete(VideoId(7)));
+        let mut bytes = encode(&Mutation::Delete(VideoId(7)), NOW);
         bytes[0] = 2;
         assert_eq!(decode(&bytes).unwrap_err(), "expected record version 1, found 2");
         assert_eq!(decode(&bytes[..4]).unwrap_err(), "expected at least 5 bytes, found 4");
@@ -281,12 +307,12 @@ mod tests {
 
         let no_value = AttributeRecord { name: "length".to_owned(), value: None };
         let upsert = UpsertRecord { attributes: vec![no_value], ..UpsertRecord::default() };
-        let record = Record { kind: Some(Kind::Upsert(upsert)) };
+        let record = Record { kind: Some(Kind::Upsert(upsert)), written_at_us: None };
         let problem = mutation_of(&record.encode_to_vec()).unwrap_err();
         assert_eq!(problem, "attribute \"length\": expected a known type, found none");
 
         let upsert = UpsertRecord { expires_at_us: Some(i64::MAX), ..UpsertRecord::default() };
-        let record = Record { kind: Some(Kind::Upsert(upsert)) };
+        let record = Record { kind: Some(Kind::Upsert(upsert)), written_at_us: None };
         assert!(mutation_of(&record.encode_to_vec()).unwrap_err().contains("9223372036854775807"));
     }
 

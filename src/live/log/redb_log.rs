@@ -25,6 +25,7 @@ use super::tables::{self, Totals};
 use super::takedowns;
 use crate::base::file_identity::{Displaced, FileId, FileStamp, is_there};
 use crate::base::id::{MAX_SEQUENCE, VideoId};
+use crate::base::instant::Instant;
 use crate::base::regular_file;
 use crate::base::staged_file::StagedFile;
 
@@ -379,6 +380,10 @@ impl MutationLog for RedbLog {
 
     fn size(&self) -> LogSize {
         *self.size.lock()
+    }
+
+    fn oldest(&self) -> Result<Option<Instant>, LogError> {
+        self.with_database(tables::oldest)
     }
 
     fn bytes(&self) -> Result<u64, LogError> {

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
+use jiff::Timestamp;
 use redb::{
     Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
     TableHandle, WriteTransaction,
@@ -21,9 +22,10 @@ use redb::{
 
 use super::error::LogError;
 use super::mutation::Mutation;
-use super::record::encode;
+use super::record::{encode, written_at};
 use super::takedowns::{self, TakedownTotals};
 use crate::base::id::{MAX_SEQUENCE, VideoId};
+use crate::base::instant::Instant;
 
 /// The version of the tables above, and the first one. Records have their own version.
 const VERSION: u64 = 3;
@@ -197,9 +199,9 @@ pub(super) fn insert(
 ) -> Result<(), redb::Error> {
     let mut entries = transaction.open_table(ENTRIES)?;
     let mut takedowns = takedowns::open(transaction)?;
-    let mut last = first;
+    let (mut last, now) = (first, Timestamp::now().into());
     for (sequence, mutation) in (first..).zip(mutations) {
-        let record = encode(mutation);
+        let record = encode(mutation, now);
         totals.add(&record);
         entries.insert(sequence, record.as_slice())?;
         match mutation {
@@ -253,6 +255,13 @@ pub(super) fn records(
         records.push((sequence.value(), record.value().to_vec()));
     }
     Ok(records)
+}
+
+/// When the first entry was written.
+pub(super) fn oldest(database: &Database) -> Result<Option<Instant>, redb::Error> {
+    let entries = database.begin_read()?.open_table(ENTRIES)?;
+    let first = entries.first()?;
+    Ok(first.and_then(|(_, record)| written_at(record.value())))
 }
 
 /// Returns the numbers of the first `limit` entries in a range of numbers, ascending.
