@@ -3,6 +3,7 @@
 //! What flows in: a TOML file and environment variables. What flows out: the configuration, or an error with its origin.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::Path;
 
 use config::{Config, Environment, File, FileFormat, Source};
@@ -21,6 +22,9 @@ impl ServeConfig {
         let mut variables = HashMap::new();
         for (name, value) in std::env::vars_os() {
             let Some(name) = name.to_str().filter(|name| is_setting(name)) else { continue };
+            if value.to_str().is_some_and(|value| is_of_service(name, value)) {
+                continue;
+            }
             let value = value.into_string().map_err(|value| ConfigError::Source {
                 origin: origin_of(name),
                 problem: format!("expected UTF-8, found {}", value.display()),
@@ -62,6 +66,31 @@ impl ServeConfig {
 /// Returns whether a variable of this name is a setting. Letter case does not count.
 fn is_setting(name: &str) -> bool {
     name.to_uppercase().starts_with(ENVIRONMENT_PREFIX)
+}
+
+/// Returns whether a variable is one of those that Kubernetes and Docker set in every container for a service, such as
+/// `SHORTLIST_SERVE_PORT=tcp://10.0.0.1:50051` for one that is called `shortlist-serve`. No setting has such a name.
+fn is_of_service(name: &str, value: &str) -> bool {
+    let name = name.to_uppercase();
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_url = ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme));
+    // `PORT`, `SERVICE_HOST`, `SERVICE_PORT`, `SERVICE_PORT_GRPC`, `PORT_50051_TCP` and `PORT_50051_TCP_ADDR` after the name.
+    let words: Vec<&str> = name.split('_').collect();
+    match words.as_slice() {
+        [.., "PORT", port, protocol] if is_number(port) && is_protocol(protocol) => is_url,
+        [.., "PORT", port, protocol, "ADDR" | "PORT" | "PROTO"] if is_number(port) => is_protocol(protocol),
+        [.., "SERVICE", "PORT"] => is_number(value),
+        [.., "SERVICE", "HOST"] => value.parse::<IpAddr>().is_ok(),
+        [.., "PORT"] => is_url,
+        words => {
+            let named = words.windows(2).any(|two| two == ["SERVICE", "PORT"]);
+            named && is_number(value)
+        }
+    }
+}
+
+fn is_protocol(word: &str) -> bool {
+    matches!(word, "TCP" | "UDP" | "SCTP")
 }
 
 fn origin_of(variable: &str) -> String {
@@ -145,6 +174,34 @@ mod tests {
         let documented = load(&lines.collect::<Vec<_>>().join("\n"), &[]).unwrap();
         let indexes = BTreeMap::from([("videos".to_owned(), PathBuf::from("index-data/videos"))]);
         assert_eq!(documented, ServeConfig { indexes, ..ServeConfig::default() });
+    }
+
+    #[test]
+    fn variables_of_a_service_are_no_settings() {
+        for (name, value) in [
+            ("PORT", "tcp://10.96.0.12:50051"),
+            ("PORT_50051_TCP", "tcp://10.96.0.12:50051"),
+            ("PORT_50051_TCP_ADDR", "10.96.0.12"),
+            ("PORT_50051_TCP_PORT", "50051"),
+            ("PORT_50051_TCP_PROTO", "tcp"),
+            ("SERVICE_HOST", "fd00::12"),
+            ("SERVICE_PORT", "50051"),
+            ("SERVICE_PORT_GRPC_METRICS", "50052"),
+            ("METRICS_PORT", "udp://[fd00::12]:9"),
+            ("METRICS_SERVICE_PORT_A", "9"),
+        ] {
+            assert!(is_of_service(&format!("{ENVIRONMENT_PREFIX}{name}"), value), "{name}");
+        }
+        // Mistakes of operators are still named.
+        for (name, value) in [
+            ("PORT", "50051"),
+            ("SERVICE_HOST", "search.example"),
+            ("LISTEN", "tcp://10.0.0.1:1"),
+            ("LIMITS__MAX_K", "9"),
+            ("PORT_X_TCP", "tcp://10.0.0.1:1"),
+        ] {
+            assert!(!is_of_service(&format!("{ENVIRONMENT_PREFIX}{name}"), value), "{name}");
+        }
     }
 
     #[test]
