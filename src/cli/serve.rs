@@ -1,9 +1,9 @@
 //! `shortlist serve`: opens indexes and serves them until the process is asked to stop.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
@@ -12,7 +12,7 @@ use tokio::net::TcpSocket;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{audit, sample};
-use crate::config::telemetry;
+use crate::config::telemetry::{self, Log};
 use crate::config::{ConfigError, ServeConfig, key_file};
 use crate::engine::{Engine, MemoryPolicy};
 use crate::service::{self, Access, AccessOptions, Listeners};
@@ -45,15 +45,19 @@ pub struct Arguments {
     memory: Option<MemoryPolicy>,
 }
 
-/// Serves until SIGTERM or SIGINT.
+/// Serves until SIGTERM or SIGINT, or until the terminal of the process closes.
 ///
 /// # Errors
 /// If the configuration is invalid, no index can be opened, or the address is not available.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     // Before the settings are read, so that a change meanwhile is seen.
-    let key_file = arguments.config.as_deref().and_then(key_file);
+    let log = Arc::new(OnceLock::<Log>::new());
+    let of_file = Arc::clone(&log);
+    let set_log = move |filter: &str| of_file.get().map_or(Ok(()), |log| log.set_filter(filter));
+    let key_file = arguments.config.as_deref().and_then(|path| key_file(path, set_log));
     let mut config = settings(arguments)?;
-    let _log = telemetry::init(&config.log, config.log_format)?;
+    let set = log.set(telemetry::init(&config.log, config.log_format)?);
+    debug_assert!(set.is_ok(), "set once");
     limit_connections(&mut config);
     // Bound before the indexes are opened, so that an address in use is reported at once. Nobody can connect until the
     // socket listens.
@@ -89,7 +93,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         tokio::runtime::Builder::new_multi_thread().worker_threads(io_threads).enable_all().build()?;
     let served = runtime.block_on(async {
         let (address, listeners) = sockets.listen()?;
-        let shutdown = shutdown_signal()?;
+        let shutdown = signals(access.clone())?;
         announce(&engine, address, is_sample)?;
         service::serve(listeners, engine, config.service_options(access), shutdown).await?;
         Ok(())
@@ -209,18 +213,34 @@ fn bind(address: SocketAddr) -> std::io::Result<TcpSocket> {
     Ok(socket)
 }
 
-/// Returns a future that completes on SIGTERM or SIGINT, or on SIGHUP, which a terminal sends when it closes.
-fn shutdown_signal() -> std::io::Result<impl Future<Output = ()>> {
+/// Returns a future that completes on SIGTERM or SIGINT, and when the terminal of the process closes. On any other SIGHUP,
+/// it reads the files of credentials and of the log filter again.
+fn signals(access: Access) -> std::io::Result<impl Future<Output = ()>> {
+    let had_terminal = has_terminal();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            _ = hangup.recv() => {}
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return,
+                _ = interrupt.recv() => return,
+                _ = hangup.recv() => {}
+            }
+            if had_terminal && !has_terminal() {
+                return;
+            }
+            tracing::info!("SIGHUP: reading the files of credentials and settings again");
+            let access = access.clone();
+            // Fails only if a reader panicked, which is logged.
+            let _ = tokio::task::spawn_blocking(move || access.reload()).await;
         }
     })
+}
+
+/// Returns whether the process has a terminal that is open.
+fn has_terminal() -> bool {
+    std::io::stdin().is_terminal() || std::io::stdout().is_terminal() || std::io::stderr().is_terminal()
 }
 
 /// Prints on standard output that the server is ready, and how to try it.

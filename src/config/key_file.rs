@@ -1,6 +1,6 @@
-//! The keys of a configuration file, read again when it changes.
+//! The keys and the log filter of a configuration file, read again when it changes.
 //!
-//! What flows in: the path of the file. What flows out: its keys, at every change; a line in the log about other settings
+//! What flows in: the path of the file. What flows out: its keys and its log filter, at every change; a line in the log about other settings
 //! that changed and have no effect before the next start.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,16 +9,20 @@ use std::path::Path;
 use config::{Config, File, FileFormat};
 use serde_json::Value;
 
+use super::telemetry::TelemetryError;
 use super::{ConfigError, ServeConfig};
 use crate::base::regular_file;
 use crate::service::KeyFile;
 
-/// The section of the keys, which needs no restart.
-const KEYS: &str = "keys";
+/// What needs no restart: the keys, and the filter of the log.
+const LIVE: [&str; 2] = ["keys", "log"];
 
-/// Returns the keys of a configuration file, to be read again when it changes from now on. `None` if it cannot be read
-/// twice, as a pipe.
-pub fn key_file(path: &Path) -> Option<KeyFile> {
+/// Returns the keys of a configuration file, to be read again when it changes from now on. `set_log` is called with its
+/// log filter each time. `None` if it cannot be read twice, as a pipe.
+pub fn key_file(
+    path: &Path,
+    set_log: impl Fn(&str) -> Result<(), TelemetryError> + Send + Sync + 'static,
+) -> Option<KeyFile> {
     regular_file::open(path).ok()?;
     let path = path.to_owned();
     let at_start = settings(&path).unwrap_or_default();
@@ -33,13 +37,14 @@ pub fn key_file(path: &Path) -> Option<KeyFile> {
         let changed = changed(&at_start, &now);
         if !changed.is_empty() {
             let settings = changed.into_iter().collect::<Vec<_>>().join(", ");
-            tracing::warn!(settings, "settings other than the keys have changed; they need a restart");
+            tracing::warn!(settings, "settings have changed that need a restart");
         }
+        set_log(&config.log).map_err(|error| error.to_string())?;
         Ok(config.keys)
     }))
 }
 
-/// Returns what a file says, without the keys. The settings of a section are separate: `limits.max_k`.
+/// Returns what a file says that needs a restart. The settings of a section are separate: `limits.max_k`.
 fn settings(path: &Path) -> Result<BTreeMap<String, Value>, ConfigError> {
     let source = File::from(path).format(FileFormat::Toml);
     let read = Config::builder().add_source(source).build().and_then(Config::try_deserialize);
@@ -48,7 +53,7 @@ fn settings(path: &Path) -> Result<BTreeMap<String, Value>, ConfigError> {
         problem: error.to_string(),
     })?;
     let mut settings = BTreeMap::new();
-    for (name, value) in sections.into_iter().filter(|(name, _)| name != KEYS) {
+    for (name, value) in sections.into_iter().filter(|(name, _)| !LIVE.contains(&name.as_str())) {
         match value {
             Value::Object(section) => {
                 settings.extend(section.into_iter().map(|(key, value)| (format!("{name}.{key}"), value)));
@@ -79,7 +84,7 @@ mod tests {
         };
         let before = of(
             "a.toml",
-            "threads = 2\nlog = 'info'\n[limits]\nmax_k = 5\nmax_batch = 3\n[indexes]\na = 'x'\n",
+            "threads = 2\nlog = 'warn'\n[limits]\nmax_k = 5\nmax_batch = 3\n[indexes]\na = 'x'\n",
         );
         let after = of(
             "b.toml",
@@ -92,7 +97,7 @@ mod tests {
 
     #[test]
     fn only_a_regular_file_is_read_again() {
-        assert!(key_file(Path::new("/dev/null")).is_none());
-        assert!(key_file(Path::new("/nonexistent.toml")).is_none());
+        assert!(key_file(Path::new("/dev/null"), |_| Ok(())).is_none());
+        assert!(key_file(Path::new("/nonexistent.toml"), |_| Ok(())).is_none());
     }
 }

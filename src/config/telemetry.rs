@@ -4,12 +4,16 @@
 //! only emits `tracing` events.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
+use std::fmt;
 use std::io::{self, IsTerminal};
 use std::panic;
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use crate::base::panics::{Panicked, caught};
 
@@ -43,6 +47,39 @@ pub enum TelemetryError {
     AlreadySet(Box<dyn std::error::Error + Send + Sync>),
 }
 
+/// The log of the process.
+#[must_use = "lines are lost when it is dropped"]
+pub struct Log {
+    _writer: StderrWriter,
+    /// Replaces the filter.
+    set: reload::Handle<EnvFilter, Registry>,
+    filter: Mutex<String>,
+}
+
+impl Log {
+    /// Logs the events that pass another filter from now on.
+    ///
+    /// # Errors
+    /// If the filter is malformed. The old one stays in force.
+    pub fn set_filter(&self, filter: &str) -> Result<(), TelemetryError> {
+        let mut current = self.filter.lock();
+        if *current == filter {
+            return Ok(());
+        }
+        self.set.reload(parse(filter)?).map_err(|error| TelemetryError::AlreadySet(error.into()))?;
+        filter.clone_into(&mut current);
+        drop(current);
+        tracing::info!(filter, "the log has another filter");
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log").field("filter", &self.filter).finish_non_exhaustive()
+    }
+}
+
 /// The writer of standard error. When it is dropped, the waiting lines are written, for as long as about a second.
 #[derive(Debug)]
 #[must_use = "lines are lost when it is dropped"]
@@ -61,23 +98,27 @@ impl Drop for StderrWriter {
 ///
 /// # Errors
 /// If the filter is malformed, or the process already has a subscriber.
-pub fn init(filter: &str, format: LogFormat) -> Result<StderrWriter, TelemetryError> {
-    let parsed = EnvFilter::try_new(filter)
-        .map_err(|source| TelemetryError::Filter { filter: filter.to_owned(), source })?;
+pub fn init(filter: &str, format: LogFormat) -> Result<Log, TelemetryError> {
+    let parsed = parse(filter)?;
     let (writer, guard) = stderr_writer("log");
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(parsed)
+    let (filtered, set) = reload::Layer::new(parsed);
+    let lines = tracing_subscriber::fmt::layer()
         // Otherwise a failed write is reported with `eprintln!`, which panics if standard error has no reader.
         .log_internal_errors(false)
         .with_writer(writer)
         .with_ansi(io::stderr().is_terminal());
-    let set = match format {
-        LogFormat::Text => subscriber.try_init(),
-        LogFormat::Json => subscriber.json().try_init(),
+    let lines = match format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().boxed(),
     };
-    set.map_err(TelemetryError::AlreadySet)?;
+    let set_up = tracing_subscriber::registry().with(filtered).with(lines).try_init();
+    set_up.map_err(|error| TelemetryError::AlreadySet(error.into()))?;
     log_panics();
-    Ok(guard)
+    Ok(Log { _writer: guard, set, filter: Mutex::new(filter.to_owned()) })
+}
+
+fn parse(filter: &str) -> Result<EnvFilter, TelemetryError> {
+    EnvFilter::try_new(filter).map_err(|source| TelemetryError::Filter { filter: filter.to_owned(), source })
 }
 
 /// Returns a writer of standard error that nobody waits for, on a thread of this name.

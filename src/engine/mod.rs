@@ -58,7 +58,8 @@ pub use query::request::{
 };
 pub(crate) use query::snapshot::{Snapshot, unexpired};
 pub use status::{
-    IndexStatus, LiveRecall, LiveStatus, RECALL_K, Readiness, RebuildState, RebuildStatus, ScrubStatus,
+    EndedRebuilds, IndexStatus, LiveRecall, LiveStatus, LiveTarget, RECALL_K, Readiness, RebuildState,
+    RebuildStatus, ScrubStatus,
 };
 pub use supervise::{Supervisor, Task};
 pub use write::catalog::{Lookup, StoredVideo, WriteMode, Written};

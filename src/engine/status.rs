@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::base::element::Dtype;
+use crate::base::instant::Instant;
 use crate::base::metric::Metric;
 use crate::index::{AttributeSchema, GateReport, MemoryMode};
 
@@ -78,6 +79,8 @@ pub struct IndexStatus {
     /// The problem of the newest publication, if it was refused; or how the files in the folder differ from the opened
     /// ones.
     pub refused: Option<String>,
+    /// Bytes of the copy in memory that is searched; 0 if the mapped file is searched.
+    pub resident_bytes: u64,
     /// The memory that is searched now: the mapped file until a configured copy is complete.
     pub memory: MemoryMode,
     /// Whether it answers. It does not if its generation is damaged and no other is sound, or if another server writes.
@@ -108,6 +111,8 @@ pub struct LiveStatus {
     pub takedowns: u64,
     /// The size of the log file in bytes; 0 without a log.
     pub log_bytes: u64,
+    /// When the oldest entry of the log was written; `None` without entries, or if an earlier release wrote it.
+    pub log_oldest_entry: Option<Instant>,
     /// Number of entries of the log.
     pub log_entries: u64,
     /// The encoded bytes of these entries.
@@ -174,6 +179,19 @@ pub struct RebuildStatus {
     pub started_at: Option<Timestamp>,
     /// Why it failed.
     pub problem: Option<String>,
+    /// The rebuilds that ended since the start.
+    pub ended: EndedRebuilds,
+}
+
+/// How the rebuilds since the start ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EndedRebuilds {
+    /// The new generation answers.
+    pub done: u64,
+    /// No generation was built, or it does not answer.
+    pub failed: u64,
+    /// They were cancelled.
+    pub cancelled: u64,
 }
 
 /// The recall of recent answers in one bucket of k, compared with exact answers.
@@ -184,5 +202,18 @@ pub struct LiveRecall {
     /// The share of the exact candidates that the answers contained, 0 to 1.
     pub recall: f64,
     /// Number of answers compared.
+    pub answers: usize,
+    /// What these answers were to reach, if that is known of any.
+    pub target: Option<LiveTarget>,
+}
+
+/// The recall that recent answers were to reach, and that they reached.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LiveTarget {
+    /// The mean over the answers of the target recall of the request, or of the calibrated recall of its effort.
+    pub target: f64,
+    /// The share of the exact candidates that the same answers contained, 0 to 1.
+    pub recall: f64,
+    /// Number of these answers.
     pub answers: usize,
 }

@@ -17,6 +17,8 @@ pub(crate) struct Caller {
     pub(super) port: Port,
     /// The name of the key or the subject of the token; `None` without either.
     pub(super) name: Option<Arc<str>>,
+    /// Whether the name is that of a token.
+    pub(super) has_token: bool,
     /// What the caller may do: everything until the guard has looked at the credentials.
     pub(super) rights: Arc<Rights>,
 }
@@ -24,8 +26,10 @@ pub(crate) struct Caller {
 /// Whom a call is counted against: clients share the compute pool evenly.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Client {
-    /// The name of a key, or the subject of a token.
-    Name(Arc<str>),
+    /// The name of a key.
+    Key(Arc<str>),
+    /// The subject of a token.
+    Subject(Arc<str>),
     /// A network address; of IPv6 the first 64 bits, as one host has all addresses that begin with them.
     Address(IpAddr),
 }
@@ -33,7 +37,14 @@ pub(super) enum Client {
 impl Caller {
     /// Creates the caller of a connection from `peer` to `port`, before its credentials are known.
     pub(super) fn of_connection(peer: SocketAddr, port: Port) -> Self {
-        Self { peer: peer.ip(), connection: peer.port(), port, name: None, rights: Rights::all() }
+        Self {
+            peer: peer.ip(),
+            connection: peer.port(),
+            port,
+            name: None,
+            has_token: false,
+            rights: Rights::all(),
+        }
     }
 
     /// Returns the caller of a call that passed the guard.
@@ -44,7 +55,8 @@ impl Caller {
     /// Whom its calls are counted against.
     pub(super) fn client(&self) -> Client {
         if let Some(name) = &self.name {
-            return Client::Name(Arc::clone(name));
+            let name = Arc::clone(name);
+            return if self.has_token { Client::Subject(name) } else { Client::Key(name) };
         }
         Client::Address(match self.peer.to_canonical() {
             IpAddr::V6(address) => Ipv6Addr::from_bits((address.to_bits() >> 64) << 64).into(),

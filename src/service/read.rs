@@ -78,7 +78,7 @@ impl<'a> ReadCall<'a> {
             Err(_) if self.make_room(place) => admission.admit_one(),
             admitted => admitted,
         };
-        admitted.inspect_err(|status| self.count_refused(status))
+        admitted.inspect_err(|status| self.count_refused(place, status))
     }
 
     /// Takes the place of a waiting search of the client with the most. Returns whether a place is free now.
@@ -86,9 +86,9 @@ impl<'a> ReadCall<'a> {
         !self.shared.admission.is_closed() && self.shared.dispatcher.make_room(place)
     }
 
-    fn count_refused(&self, status: &Status) {
+    fn count_refused(&self, place: &Place, status: &Status) {
         if status.code() == Code::ResourceExhausted {
-            self.shared.metrics.load.refused_search("in_flight");
+            self.shared.metrics.load.refused_search(&place.client, "in_flight");
         }
     }
 
@@ -107,7 +107,7 @@ impl<'a> ReadCall<'a> {
             }
             admitted = self.shared.admission.admit(searches);
         }
-        admitted.inspect_err(|status| self.count_refused(status))
+        admitted.inspect_err(|status| self.count_refused(&place, status))
     }
 
     pub(super) fn observe(&self, index: &str) -> Observation {
@@ -255,7 +255,7 @@ impl<'a> ReadCall<'a> {
         let Shared { quota, dispatcher, metrics, .. } = &**self.shared;
         quota.take(&place.client, &self.limits, searches, cost, dispatcher.nanos(Instant::now())).map_err(
             |(reason, status)| {
-                metrics.load.refused_search(reason);
+                metrics.load.refused_search(&place.client, reason);
                 status
             },
         )

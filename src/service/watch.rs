@@ -100,6 +100,7 @@ async fn observe(shared: Arc<Shared>, poll_interval: Duration) {
         // At every tick, because an activation may have put an index back into service.
         shared.health.observe(&shared.engine).await;
         measure_recall(&shared, poll_interval).await;
+        shared.metrics.access.reloads(&shared.access.reloads());
         metrics::observe_indexes(&shared.engine, &shared.metrics.engine, shared.engine.index_names()).await;
     }
 }

@@ -295,8 +295,17 @@ fn the_page_of_metrics_is_what_a_scrape_describes() {
     let mut rows: Vec<String> = described("# HELP ")
         .iter()
         .map(|(name, help)| {
-            let suffix = if type_of(name) == "counter" { "_total" } else { "" };
-            format!("| `{name}{suffix}` | {} | {help} |", type_of(name))
+            let kind = type_of(name);
+            let suffix = match kind {
+                "counter" => "_total",
+                "info" => "_info",
+                _ => "",
+            };
+            format!(
+                "| `{name}{suffix}` | {kind} | {} | {} | {help} |",
+                unit_of(name),
+                labels_of(&scrape, name)
+            )
         })
         .collect();
     rows.sort();
@@ -305,8 +314,38 @@ fn the_page_of_metrics_is_what_a_scrape_describes() {
         "metrics.md",
         &format!(
             "# Metrics\n\n`GET /metrics` on the port of the server, in the OpenMetrics format. The test suite checks this \
-             page against a scrape.\n\n| name | type | meaning |\n|---|---|---|\n{}\n",
+             page against a scrape. Ages are differences to now: `time() - shortlist_generation_timestamp_seconds`. What to \
+             do about a value: [alerts](../operating.md#alerts).\n\n| name | type | unit | labels | meaning |\n\
+             |---|---|---|---|---|\n{}\n",
             rows.join("\n")
         ),
     );
+}
+
+/// The unit of a metric, which its name tells.
+fn unit_of(name: &str) -> &'static str {
+    let shares = ["_ratio", "_recall", "_at_k"];
+    if name.ends_with("_timestamp_seconds") || name.ends_with("_start_time_seconds") {
+        "Unix time"
+    } else if name.ends_with("_seconds") {
+        "seconds"
+    } else if name.ends_with("_bytes") || name.contains("_bytes_in_") {
+        "bytes"
+    } else if shares.iter().any(|suffix| name.ends_with(suffix)) && !name.contains("answers") {
+        "0 to 1"
+    } else {
+        ""
+    }
+}
+
+/// The labels of a metric in a scrape, without the bounds of buckets.
+fn labels_of(scrape: &str, name: &str) -> String {
+    let samples = scrape.lines().filter_map(|line| line.strip_prefix(name)?.split_once('{'));
+    let of_metric = |suffix: &str| ["", "_total", "_info", "_bucket", "_sum", "_count"].contains(&suffix);
+    let names = samples.filter(|(suffix, _)| of_metric(suffix)).flat_map(|(_, rest)| {
+        let labels = rest.split_once('}').map_or("", |(labels, _)| labels);
+        labels.split(',').filter_map(|label| label.split_once('=')).map(|(label, _)| format!("`{label}`"))
+    });
+    let names: BTreeSet<String> = names.filter(|label| label != "`le`").collect();
+    names.into_iter().collect::<Vec<_>>().join(" ")
 }

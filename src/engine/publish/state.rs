@@ -10,6 +10,7 @@ use crate::engine::error::EngineError;
 use crate::engine::publish::detached::Detached;
 use crate::engine::publish::served::ServedIndex;
 use crate::engine::status::{IndexStatus, LiveStatus, Readiness};
+use crate::index::MemoryMode;
 use crate::live::MutationLog;
 
 impl ServedIndex {
@@ -121,6 +122,7 @@ impl ServedIndex {
         let read_only_reason = self.read_only();
         let log = self.log.log().ok().flatten();
         let size = log.as_ref().map(|log| log.size()).unwrap_or_default();
+        let log_oldest_entry = log.as_ref().and_then(|log| log.oldest().ok().flatten());
         self.shared.expire();
         self.shared.with_live(|live| LiveStatus {
             sequence: live.sequence,
@@ -130,7 +132,8 @@ impl ServedIndex {
             deleted: live.hidden() as u64,
             parked_entries: live.parked.len() as u64,
             takedowns: live.takedowns.len() as u64,
-            log_bytes: log.and_then(|log| log.bytes().ok()).unwrap_or_default(),
+            log_bytes: log.as_ref().and_then(|log| log.bytes().ok()).unwrap_or_default(),
+            log_oldest_entry,
             log_entries: size.entries,
             log_entry_bytes: size.entry_bytes,
             writable: read_only_reason.is_none(),
@@ -165,6 +168,10 @@ impl ServedIndex {
             attributes: facts.attributes.clone(),
             calibration: curves.map(|curves| curves.reaches().collect()).unwrap_or_default(),
             refused: self.refused(),
+            resident_bytes: match snapshot.index.memory() {
+                MemoryMode::Resident => snapshot.index.hot_bytes(),
+                MemoryMode::Mapped => 0,
+            },
             memory: snapshot.index.memory(),
             serving: !self.serving.is_withdrawn(),
             live: self.live_status(),

@@ -92,11 +92,7 @@ impl Rebuilder {
             let _ = ended.join();
         }
         self.progress.is_cancelled.store(false, Ordering::Relaxed);
-        *self.progress.status.lock() = RebuildStatus {
-            state: RebuildState::Running,
-            started_at: Some(Timestamp::now()),
-            ..RebuildStatus::default()
-        };
+        self.progress.start();
         tracing::info!(index = name, reason, "rebuilding");
         let (progress, index) = (Arc::clone(&self.progress), name.to_owned());
         let supervisor = Arc::clone(&self.supervisor);
@@ -209,10 +205,26 @@ impl RebuildProgress {
         status
     }
 
+    fn start(&self) {
+        let mut status = self.status.lock();
+        *status = RebuildStatus {
+            state: RebuildState::Running,
+            started_at: Some(Timestamp::now()),
+            ended: status.ended,
+            ..RebuildStatus::default()
+        };
+    }
+
     fn end(&self, state: RebuildState, problem: Option<String>) {
         let mut status = self.status.lock();
         (status.state, status.problem) = (state, problem);
         status.phase.clear();
+        match state {
+            RebuildState::Done => status.ended.done += 1,
+            RebuildState::Failed => status.ended.failed += 1,
+            RebuildState::Cancelled => status.ended.cancelled += 1,
+            RebuildState::Idle | RebuildState::Running | RebuildState::Gating => {}
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::engine::options::SampleOptions;
 use crate::engine::query::request::{Candidate, Completeness, Effort, Query, SearchRequest, SearchResponse};
 use crate::engine::query::snapshot::Snapshot;
 use crate::engine::rebuild::sampled_users::SampledUsers;
-use crate::engine::status::{LiveRecall, RECALL_K};
+use crate::engine::status::{LiveRecall, LiveTarget, RECALL_K};
 use crate::kernel::{is_bounded, norm};
 
 /// Most query vectors kept.
@@ -37,6 +37,8 @@ pub(crate) struct Sample {
     pub(crate) request: SearchRequest,
     /// Videos and scores.
     pub(crate) found: Vec<(VideoId, f32)>,
+    /// The recall that it was to reach, if that is known.
+    target: Option<f64>,
 }
 
 /// How many candidates of an answer were as good as the exact ones.
@@ -44,6 +46,8 @@ pub(crate) struct Sample {
 struct Compared {
     hits: u32,
     exact: u32,
+    /// The recall that it was to reach, if that is known.
+    target: Option<f64>,
 }
 
 /// A sample of the queries to one index.
@@ -107,7 +111,11 @@ impl QuerySample {
             return;
         }
         let found = answer.candidates.iter().map(|candidate| (candidate.video_id, candidate.score)).collect();
-        let sample = Sample { snapshot: Arc::clone(snapshot), request: request.clone(), found };
+        let target = match request.effort {
+            Effort::TargetRecall(recall) => Some(f64::from(recall)),
+            _ => answer.stats.measured_recall,
+        };
+        let sample = Sample { snapshot: Arc::clone(snapshot), request: request.clone(), found, target };
         push(&mut state.waiting, sample, MAX_WAITING);
     }
 
@@ -123,7 +131,7 @@ impl QuerySample {
         let hits = hits(metric, sample.found.iter().copied(), &videos, |at| exact[at].score);
         let mut state = self.state.lock();
         if state.manifest == sample.snapshot.manifest.manifest {
-            state.compare(sample.request.k, hits, exact.len());
+            state.compare(sample.request.k, hits, exact.len(), sample.target);
         }
     }
 
@@ -173,22 +181,39 @@ impl QuerySample {
 }
 
 impl State {
-    fn compare(&mut self, k: usize, hits: usize, exact: usize) {
+    fn compare(&mut self, k: usize, hits: usize, exact: usize, target: Option<f64>) {
         if exact == 0 {
             return;
         }
         let window = self.compared.entry(RECALL_K.partition_point(|most| *most < k)).or_default();
-        push(window, Compared { hits: hits as u32, exact: exact as u32 }, WINDOW);
+        push(window, Compared { hits: hits as u32, exact: exact as u32, target }, WINDOW);
     }
 
     fn recall(&self) -> Vec<LiveRecall> {
         let of_window = |(bucket, window): (&usize, &VecDeque<Compared>)| {
-            let sum = |of: fn(&Compared) -> u32| window.iter().map(|one| u64::from(of(one))).sum::<u64>();
-            let recall = sum(|one| one.hits) as f64 / sum(|one| one.exact) as f64;
-            LiveRecall { k: RECALL_K.get(*bucket).copied(), recall, answers: window.len() }
+            let (recall, answers) = recall_of(window.iter());
+            let target = target_of(window);
+            LiveRecall { k: RECALL_K.get(*bucket).copied(), recall, answers, target }
         };
         self.compared.iter().map(of_window).collect()
     }
+}
+
+/// The share of the exact candidates in these answers, and their number.
+fn recall_of<'a>(answers: impl Iterator<Item = &'a Compared>) -> (f64, usize) {
+    let (mut hits, mut exact, mut count) = (0_u64, 0_u64, 0);
+    for answer in answers {
+        hits += u64::from(answer.hits);
+        exact += u64::from(answer.exact);
+        count += 1;
+    }
+    (hits as f64 / exact as f64, count)
+}
+
+fn target_of(window: &VecDeque<Compared>) -> Option<LiveTarget> {
+    let (recall, answers) = recall_of(window.iter().filter(|one| one.target.is_some()));
+    let sum: f64 = window.iter().filter_map(|one| one.target).sum();
+    (answers > 0).then(|| LiveTarget { target: sum / answers as f64, recall, answers })
 }
 
 /// Appends `newest`, dropping the oldest item of a full queue.
@@ -242,14 +267,25 @@ mod tests {
     #[test]
     fn recall_is_recent_and_separate_for_each_bucket_of_k() {
         let mut state = State::default();
-        state.compare(10, 10, 10);
-        state.compare(7, 4, 5);
-        state.compare(100, 50, 100);
-        state.compare(5_000, 0, 0);
-        let ten = LiveRecall { k: Some(10), recall: 14.0 / 15.0, answers: 2 };
-        assert_eq!(state.recall(), [ten, LiveRecall { k: Some(100), recall: 0.5, answers: 1 }]);
-        (0..WINDOW).for_each(|_| state.compare(10, 1, 2));
-        assert_eq!(state.recall()[0], LiveRecall { k: Some(10), recall: 0.5, answers: WINDOW });
+        state.compare(10, 10, 10, None);
+        state.compare(7, 4, 5, None);
+        state.compare(100, 50, 100, None);
+        state.compare(5_000, 0, 0, None);
+        let of = |k, recall, answers| LiveRecall { k: Some(k), recall, answers, target: None };
+        assert_eq!(state.recall(), [of(10, 14.0 / 15.0, 2), of(100, 0.5, 1)]);
+        (0..WINDOW).for_each(|_| state.compare(10, 1, 2, None));
+        assert_eq!(state.recall()[0], of(10, 0.5, WINDOW));
+    }
+
+    #[test]
+    fn a_target_is_compared_with_the_recall_of_the_answers_that_had_one() {
+        let mut state = State::default();
+        state.compare(10, 0, 10, None);
+        state.compare(10, 9, 10, Some(0.875));
+        state.compare(10, 7, 10, Some(0.625));
+        let target = LiveTarget { target: 0.75, recall: 0.8, answers: 2 };
+        let expected = LiveRecall { k: Some(10), recall: 16.0 / 30.0, answers: 3, target: Some(target) };
+        assert_eq!(state.recall(), [expected]);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use tonic::Status;
 
+use super::denial::Denial;
 use crate::base::text::shortened;
 use crate::service::listeners::is_loopback;
 
@@ -47,6 +48,7 @@ pub(super) struct Origins<'a> {
 #[derive(Debug)]
 pub(super) struct Refused {
     pub(super) http: StatusCode,
+    pub(super) denial: Denial,
     pub(super) status: Status,
 }
 
@@ -59,13 +61,18 @@ pub(super) fn check<B>(request: &Request<B>, hosts: Hosts<'_>) -> Result<(), Ref
     if request.method() != Method::POST {
         let text =
             format!("expected the method POST, found {}", shortened(request.method(), MAX_QUOTE_BYTES));
-        return Err(Refused { http: StatusCode::METHOD_NOT_ALLOWED, status: Status::unimplemented(text) });
+        return Err(Refused {
+            http: StatusCode::METHOD_NOT_ALLOWED,
+            denial: Denial::WebPage,
+            status: Status::unimplemented(text),
+        });
     }
     if !is_grpc(headers) {
         let found = quoted(headers, header::CONTENT_TYPE);
         let text = format!("expected the content-type {GRPC}, found {found}");
         return Err(Refused {
             http: StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            denial: Denial::WebPage,
             status: Status::invalid_argument(text),
         });
     }
@@ -88,7 +95,11 @@ pub(super) fn check_json<B>(
 ) -> Result<(), Refused> {
     let headers = request.headers();
     let unsupported = |text: String| {
-        Err(Refused { http: StatusCode::UNSUPPORTED_MEDIA_TYPE, status: Status::invalid_argument(text) })
+        Err(Refused {
+            http: StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            denial: Denial::WebPage,
+            status: Status::invalid_argument(text),
+        })
     };
     if has_body && !is_json(headers) {
         let found = quoted(headers, header::CONTENT_TYPE);
@@ -211,7 +222,7 @@ fn is_ours(host: &str, names: &[String]) -> bool {
 }
 
 fn forbidden(text: String) -> Refused {
-    Refused { http: StatusCode::FORBIDDEN, status: Status::permission_denied(text) }
+    Refused { http: StatusCode::FORBIDDEN, denial: Denial::WebPage, status: Status::permission_denied(text) }
 }
 
 fn quoted(headers: &HeaderMap, name: header::HeaderName) -> String {

@@ -8,13 +8,13 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use tokio::net::TcpStream;
 use tokio::time::MissedTickBehavior;
 use tokio_rustls::rustls::ServerConfig;
-use tonic::Status;
 
 use super::audit::Audit;
 use super::browser::{self, Hosts, Origins};
+use super::denial::{Denial, Unidentified};
 use super::error::AccessError;
 use super::keys::{self, KeyFile, KeyOptions, Keys};
-use super::reloaded::Reloaded;
+use super::reloaded::{Reloaded, Reloads};
 use super::rights::{Identity, RoleLimits};
 use super::tls::{self, TlsOptions};
 use super::tokens::{self, TokenOptions, Tokens};
@@ -128,35 +128,52 @@ impl Access {
     ///
     /// # Errors
     /// `UNAUTHENTICATED` if there is none, or it is not valid.
-    pub(super) fn identify(&self, headers: &HeaderMap) -> Result<Identity, Status> {
+    pub(super) fn identify(&self, headers: &HeaderMap) -> Result<Identity, Unidentified> {
         let mut values = headers.get_all(header::AUTHORIZATION).iter();
         let (value, None) = (values.next(), values.next()) else {
-            return Err(Status::unauthenticated("expected one `authorization` header, found several"));
+            return Err(Unidentified::new(
+                Denial::Malformed,
+                "expected one `authorization` header, found several",
+            ));
         };
         let value = value.ok_or_else(|| {
-            Status::unauthenticated("expected the header `authorization: Bearer KEY`, found none")
+            let text = "expected the header `authorization: Bearer KEY`, found none";
+            Unidentified::new(Denial::Missing, text)
         })?;
         let credential = value.to_str().ok().and_then(|text| text.split_once(' '));
         let Some((_, credential)) = credential.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
         else {
-            return Err(Status::unauthenticated(
-                "expected the header `authorization: Bearer KEY`, found another",
-            ));
+            let text = "expected the header `authorization: Bearer KEY`, found another";
+            return Err(Unidentified::new(Denial::Malformed, text));
         };
         let credential = credential.trim();
         match &self.0.tokens {
             // Keys have no dots.
-            Some(tokens) if credential.contains('.') => tokens
-                .current()
-                .check(credential)
-                .map_err(|problem| Status::unauthenticated(format!("the token is not valid: {problem}"))),
+            Some(tokens) if credential.contains('.') => {
+                tokens.current().check(credential).map_err(|problem| {
+                    Unidentified::new(Denial::InvalidToken, format!("the token is not valid: {problem}"))
+                })
+            }
             _ => self
                 .0
                 .keys
                 .current()
                 .find(credential)
-                .ok_or_else(|| Status::unauthenticated("the key is not valid")),
+                .ok_or_else(|| Unidentified::new(Denial::UnknownKey, "the key is not valid")),
         }
+    }
+
+    /// How often each of the files was read again.
+    pub(crate) fn reloads(&self) -> Vec<Reloads> {
+        let Loaded { keys, tokens, tls, .. } = &*self.0;
+        let keys = (!keys.is_constant()).then(|| keys.reloads());
+        let tokens = tokens.as_ref().map(Reloaded::reloads);
+        keys.into_iter().chain(tokens).chain(tls.as_ref().map(Reloaded::reloads)).collect()
+    }
+
+    /// Reads all files again, whether or not they changed. Blocks on the disk.
+    pub fn reload(&self) {
+        self.0.refresh(true);
     }
 
     /// Reads files that have changed, every `interval`, until dropped.
@@ -170,25 +187,26 @@ impl Access {
             ticks.tick().await;
             let loaded = Arc::clone(&self.0);
             // Fails only if the runtime shuts down, or if a reader panicked, which is logged.
-            let _ = tokio::task::spawn_blocking(move || loaded.refresh()).await;
+            let _ = tokio::task::spawn_blocking(move || loaded.refresh(false)).await;
         }
     }
 }
 
 impl Loaded {
-    fn refresh(&self) {
-        let has_new_keys = self.keys.refresh();
+    /// Reads the files that have changed, or all of them.
+    fn refresh(&self, all: bool) {
+        let has_new_keys = self.keys.refresh(all);
         if !self.keys.current().is_empty() && self.is_open.swap(false, Ordering::AcqRel) {
             tracing::warn!(
                 "there are keys now, so calls need one; if there is no audit record, it begins with the next start"
             );
         }
-        let has_new_tokens = self.tokens.as_ref().is_some_and(Reloaded::refresh);
+        let has_new_tokens = self.tokens.as_ref().is_some_and(|tokens| tokens.refresh(all));
         if has_new_keys || has_new_tokens {
             self.changes.fetch_add(1, Ordering::AcqRel);
         }
         if let Some(tls) = &self.tls {
-            tls.refresh();
+            tls.refresh(all);
         }
     }
 }

@@ -13,6 +13,7 @@ use tonic::Status;
 
 use super::browser::{self, Refused, is_grpc};
 use super::credentials::Access;
+use super::denial::{Denial, Unidentified};
 use super::rights::{Identity, Need, Rights, Route};
 use crate::service::caller::Caller;
 use crate::service::deadline::Deadline;
@@ -50,13 +51,14 @@ pub(crate) async fn guard<F: Future<Output = Response>>(
         return StatusCode::NO_CONTENT.into_response();
     }
     if let Err(refused) = checked.and_then(|()| decide(&shared.access, route, &mut caller, &request)) {
+        shared.metrics.access.denied(refused.denial);
         shared.access.audit().refused(&caller, route.method(), "", &refused.status);
         if route.is_grpc() {
             let deadline = request.extensions().get().copied().unwrap_or(Deadline(None));
             Observation::begin(&shared.metrics.requests, route.method(), "", deadline)
                 .finish(refused.status.code());
         }
-        return answer(refused, json.is_some() || is_grpc(request.headers()));
+        return answer(refused.http, refused.status, json.is_some() || is_grpc(request.headers()));
     }
     if !shared.access.is_open() {
         request.extensions_mut().insert(caller);
@@ -76,29 +78,34 @@ fn decide(access: &Access, route: &Route, caller: &mut Caller, request: &Request
     let http = |code| if route.is_grpc() { StatusCode::OK } else { code };
     caller.rights = Rights::none();
     match access.identify(request.headers()) {
-        Ok(Identity { name, rights, .. }) => (caller.name, caller.rights) = (Some(name), rights),
+        Ok(Identity { name, is_token, rights, .. }) => {
+            (caller.name, caller.has_token, caller.rights) = (Some(name), is_token, rights);
+        }
         Err(_) if route.need == Need::Nothing => {}
-        Err(status) => return Err(Refused { http: http(StatusCode::UNAUTHORIZED), status }),
+        Err(Unidentified { denial, status }) => {
+            return Err(Refused { http: http(StatusCode::UNAUTHORIZED), denial, status });
+        }
     }
-    let forbidden = |text: String| {
-        Err(Refused { http: http(StatusCode::FORBIDDEN), status: Status::permission_denied(text) })
+    let forbidden = |denial, text: String| {
+        let status = Status::permission_denied(text);
+        Err(Refused { http: http(StatusCode::FORBIDDEN), denial, status })
     };
     match route.need {
-        Need::Role(role) if !caller.rights.has(role) => forbidden(format!(
-            "{} needs the role `{}`, which the credential does not have",
-            route.method(),
-            role.name()
-        )),
+        Need::Role(role) if !caller.rights.has(role) => {
+            let (method, role) = (route.method(), role.name());
+            let text = format!("{method} needs the role `{role}`, which the credential does not have");
+            forbidden(Denial::Role, text)
+        }
         // Metrics are of all indexes.
         _ if route.part == Part::Metrics && caller.rights.indexes.is_some() => {
-            forbidden("the credential is not for all indexes".to_owned())
+            forbidden(Denial::Index, "the credential is not for all indexes".to_owned())
         }
         _ => Ok(()),
     }
 }
 
 /// Answers in the protocol of the caller: gRPC, of which answers in JSON are made, or text.
-fn answer(Refused { http, status }: Refused, has_status: bool) -> Response {
+fn answer(http: StatusCode, status: Status, has_status: bool) -> Response {
     if !has_status {
         let text = format!("{}\n", status.message());
         let mut response = (http, text).into_response();
@@ -118,7 +125,7 @@ fn answer(Refused { http, status }: Refused, has_status: bool) -> Response {
 fn not_found(request: &Request) -> Response {
     if request.extensions().get::<json::Call>().is_some() {
         let status = Status::not_found("this port does not serve this path");
-        return answer(Refused { http: StatusCode::NOT_FOUND, status }, true);
+        return answer(StatusCode::NOT_FOUND, status, true);
     }
     if is_grpc(request.headers()) {
         return Status::unimplemented("no such service").into_http::<Body>();

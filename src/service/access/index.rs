@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tonic::Status;
 
+use super::denial::Denial;
 use crate::service::caller::Caller;
 use crate::service::shared::Shared;
 
@@ -23,6 +24,7 @@ pub(crate) fn check_index(
     }
     let own = own.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
     let status = Status::permission_denied(format!("index: the credential is for these indexes only: {own}"));
+    shared.metrics.access.denied(Denial::Index);
     shared.access.audit().refused(caller, method, "", &status);
     Err(status)
 }

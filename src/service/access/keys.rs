@@ -117,7 +117,7 @@ impl fmt::Debug for KeyFile {
 
 /// Returns keys that follow the changes of a file, if there is one.
 pub(super) fn open(keys: Vec<KeyOptions>, file: Option<KeyFile>, by_role: Arc<RoleLimits>) -> Reloaded<Keys> {
-    let what = "the keys";
+    let what = "keys";
     let Some(KeyFile { path, stamp, read }) = file else {
         return Reloaded::constant(what, Keys::new(keys, &by_role));
     };
@@ -181,7 +181,8 @@ impl Keys {
             return None;
         }
         let key = self.0.get(usize::try_from(at).ok()?)?;
-        Some(Identity { name: Arc::clone(&key.name), rights: Arc::clone(&key.rights), until: u64::MAX })
+        let (name, rights) = (Arc::clone(&key.name), Arc::clone(&key.rights));
+        Some(Identity { name, is_token: false, rights, until: u64::MAX })
     }
 }
 

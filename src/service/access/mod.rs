@@ -25,11 +25,13 @@
 //! | `standing.rs`    | decides on the requests of a stream, once credentials change |
 //! | `index.rs`       | decides on the index of a request |
 //! | `audit.rs`       | the record of changes and refusals |
+//! | `denial.rs`      | why a call is refused, as metrics count it |
 //! | `error.rs`       | why credentials cannot be loaded |
 
 mod audit;
 mod browser;
 mod credentials;
+mod denial;
 mod error;
 mod guard;
 mod index;
@@ -45,11 +47,13 @@ mod tokens;
 pub use self::audit::Audit;
 pub(super) use self::audit::{Change, Event};
 pub use self::credentials::{Access, AccessOptions};
+pub(super) use self::denial::Denial;
 pub use self::error::AccessError;
 pub(super) use self::guard::guard;
 pub(super) use self::index::{check_index, may_list};
 pub use self::keys::{Digest, KeyFile, KeyOptions, new_key};
 pub use self::limits::OwnLimits;
+pub(super) use self::reloaded::Reloads;
 pub(super) use self::rights::Rights;
 pub use self::rights::{Role, RoleLimits};
 pub(super) use self::share::share;

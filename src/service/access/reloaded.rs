@@ -7,6 +7,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 
@@ -18,7 +20,7 @@ pub(super) type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
 
 /// A value that is read from files.
 pub(super) struct Reloaded<T> {
-    /// What it is, for the log.
+    /// What it is, for the log and the metrics.
     what: &'static str,
     files: Vec<PathBuf>,
     /// Reads the files.
@@ -26,6 +28,20 @@ pub(super) struct Reloaded<T> {
     current: ArcSwap<T>,
     /// The stamps of the files before they were read last.
     seen: Mutex<Vec<Option<Stamp>>>,
+    succeeded: AtomicU64,
+    failed: AtomicU64,
+    is_failing: AtomicBool,
+}
+
+/// How often files were read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reloads {
+    /// What the files are.
+    pub(crate) what: &'static str,
+    pub(crate) succeeded: u64,
+    pub(crate) failed: u64,
+    /// Whether the files as they are cannot be used, and what was read before stays in force.
+    pub(crate) is_failing: bool,
 }
 
 impl<T> Reloaded<T> {
@@ -58,7 +74,16 @@ impl<T> Reloaded<T> {
     ) -> Self {
         let (files, seen) = files.into_iter().unzip();
         let current = ArcSwap::from_pointee(value);
-        Self { what, files, read: Box::new(read), current, seen: Mutex::new(seen) }
+        Self {
+            what,
+            files,
+            read: Box::new(read),
+            current,
+            seen: Mutex::new(seen),
+            succeeded: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            is_failing: AtomicBool::new(false),
+        }
     }
 
     /// Returns the value.
@@ -71,23 +96,40 @@ impl<T> Reloaded<T> {
         self.files.is_empty()
     }
 
-    /// Reads the files again if any of them changed. Returns whether there is a new value.
-    pub(super) fn refresh(&self) -> bool {
+    /// Returns how often the files were read again.
+    pub(super) fn reloads(&self) -> Reloads {
+        Reloads {
+            what: self.what,
+            succeeded: self.succeeded.load(Ordering::Relaxed),
+            failed: self.failed.load(Ordering::Relaxed),
+            is_failing: self.is_failing.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Reads the files again if any of them changed, or in any case if `is_forced`. Returns whether there is a new value.
+    pub(super) fn refresh(&self, is_forced: bool) -> bool {
+        if self.is_constant() {
+            return false;
+        }
         let mut seen = self.seen.lock();
         // Before they are read: a change meanwhile is seen the next time.
         let now = stamps(&self.files);
-        if *seen == now {
+        if *seen == now && !is_forced {
             return false;
         }
         *seen = now;
         match self.check().and_then(|()| (self.read)()) {
             Ok(value) => {
                 self.current.store(Arc::new(value));
-                tracing::info!(what = self.what, "read the changed files");
+                self.succeeded.fetch_add(1, Ordering::Relaxed);
+                self.is_failing.store(false, Ordering::Relaxed);
+                tracing::info!(what = self.what, "read the files again");
                 true
             }
             Err(error) => {
-                tracing::error!(what = self.what, %error, "cannot use the changed files; those from before stay in force");
+                self.failed.fetch_add(1, Ordering::Relaxed);
+                self.is_failing.store(true, Ordering::Relaxed);
+                tracing::error!(what = self.what, %error, "cannot use the files; those from before stay in force");
                 false
             }
         }
@@ -136,18 +178,18 @@ mod tests {
         assert_eq!(**number.current(), 1);
         write("2");
         assert_eq!(**number.current(), 1);
-        number.refresh();
+        number.refresh(false);
         assert_eq!(**number.current(), 2);
         for _ in 0..2 {
             write("two");
-            number.refresh();
+            number.refresh(false);
             assert_eq!(**number.current(), 2);
         }
         fs::remove_file(&path).unwrap();
-        number.refresh();
+        number.refresh(false);
         assert_eq!(**number.current(), 2);
         write("3");
-        number.refresh();
+        number.refresh(false);
         assert_eq!(**number.current(), 3);
     }
 }

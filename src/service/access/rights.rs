@@ -98,6 +98,8 @@ impl Rights {
 pub(super) struct Identity {
     /// The name of the key, or the subject of the token.
     pub(super) name: Arc<str>,
+    /// Whether it is a token.
+    pub(super) is_token: bool,
     pub(super) rights: Arc<Rights>,
     /// The last second at which it is valid, since 1970; `u64::MAX` for ever.
     pub(super) until: u64,

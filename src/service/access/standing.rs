@@ -49,8 +49,12 @@ impl Standing {
         if self.valid.is_some_and(|(seen, until)| seen == changes && is_before(until)) {
             return Ok(());
         }
-        let Identity { name, rights, until } = self.access.identify(&self.headers)?;
-        if self.caller.name.as_ref() != Some(&name) || self.caller.rights != rights {
+        let identified = self.access.identify(&self.headers).map_err(|unknown| unknown.status)?;
+        let Identity { name, is_token, rights, until } = identified;
+        if self.caller.name.as_ref() != Some(&name)
+            || self.caller.has_token != is_token
+            || self.caller.rights != rights
+        {
             return Err(Status::unauthenticated("the rights of the credential have changed: call again"));
         }
         self.valid = Some((changes, until));

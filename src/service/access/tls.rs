@@ -32,7 +32,7 @@ pub struct TlsOptions {
 pub(super) fn open(options: TlsOptions) -> Result<Reloaded<Arc<ServerConfig>>, AccessError> {
     let TlsOptions { certificate, key, client_ca } = &options;
     let files = [Some(certificate), Some(key), client_ca.as_ref()].into_iter().flatten().cloned().collect();
-    Reloaded::open("the certificates", files, move || read(&options).map(Arc::new))
+    Reloaded::open("certificates", files, move || read(&options).map(Arc::new))
 }
 
 fn read(TlsOptions { certificate, key, client_ca }: &TlsOptions) -> Result<ServerConfig, AccessError> {

@@ -90,7 +90,7 @@ struct Claims {
 /// # Errors
 /// If it cannot be read, or has a key that cannot be used.
 pub(super) fn open(options: TokenOptions, by_role: Arc<RoleLimits>) -> Result<Reloaded<Tokens>, AccessError> {
-    Reloaded::open("the keys of tokens", vec![options.jwks.clone()], move || read(&options, &by_role))
+    Reloaded::open("token_keys", vec![options.jwks.clone()], move || read(&options, &by_role))
 }
 
 fn read(options: &TokenOptions, by_role: &Arc<RoleLimits>) -> Result<Tokens, AccessError> {
@@ -185,7 +185,7 @@ impl Tokens {
         let name = sub.ok_or(LACKS_CLAIM)?.into();
         let rights = Rights::new(roles, indexes, &OwnLimits::default(), &self.by_role);
         let from = seconds(nbf).saturating_sub(LEEWAY_SECONDS);
-        Ok(Verified { identity: Identity { name, rights, until }, from })
+        Ok(Verified { identity: Identity { name, is_token: true, rights, until }, from })
     }
 }
 

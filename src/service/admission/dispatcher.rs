@@ -16,7 +16,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 use super::queue::{Place, Queue};
 use super::speed::Speeds;
 use crate::service::caller::Client;
-use crate::service::metrics::LoadMetrics;
+use crate::service::metrics::{Class, LoadMetrics};
 
 /// A call waits for at most this share of the time to its deadline. The rest is for the call itself, for the way of its
 /// answer, and for errors of the estimate.
@@ -104,7 +104,7 @@ impl Dispatcher {
         let delay = state.delay(self.threads);
         drop(state);
         let Some(dropped) = dropped else { return false };
-        self.metrics.refused_search("displaced");
+        self.metrics.refused_search(&dropped.client, "displaced");
         let status = refusal("the server is busy, and took the place of this call for another client", delay);
         (dropped.call.call)(Turn::Refused(status));
         true
@@ -120,7 +120,7 @@ impl Dispatcher {
         }
         if let Some((reason, status)) = self.refuse(&mut state, place, cost, arrived) {
             drop(state);
-            self.metrics.refused_search(reason);
+            self.metrics.refused_search(&place.client, reason);
             call(Turn::Refused(status));
             return;
         }
@@ -176,9 +176,14 @@ impl Dispatcher {
         let mut ended = Ended::default();
         while let Some((waiting, next)) = self.next(ended) {
             let started = Instant::now();
-            self.metrics.queued(started.duration_since(waiting.arrived));
+            let queued = started.duration_since(waiting.arrived);
+            self.metrics.queued(queued);
             let is_answered = (waiting.call)(Turn::Compute);
-            ended = Ended { took: started.elapsed(), is_answered, ..next };
+            let took = started.elapsed();
+            if let Some((client, _)) = &next.place {
+                self.metrics.clients.computed(client, class_of(next.cost), queued, took);
+            }
+            ended = Ended { took, is_answered, ..next };
         }
     }
 
@@ -221,6 +226,11 @@ impl State {
     fn delay(&self, threads: usize) -> Duration {
         Duration::from_nanos(self.queue.cost() / 2 / threads as u64)
     }
+}
+
+/// The class of a call of this expected cost.
+fn class_of(cost: u64) -> Class {
+    if cost <= SHORT { Class::Short } else { Class::Long }
 }
 
 /// A refusal that tells when to retry.
@@ -298,7 +308,9 @@ mod tests {
             std::thread::sleep(Duration::from_millis(10));
             drop(end);
             // The next call of the only thread begins when the first is accounted for.
-            submit(&dispatcher, 1).0.recv_timeout(WAIT).unwrap();
+            // It does not end before the costs are compared, which would teach that it took longer than expected.
+            let (begun, _end) = submit(&dispatcher, 1);
+            begun.recv_timeout(WAIT).unwrap();
             let cost = dispatcher.state.lock().speeds.cost(&client, nominal);
             assert_eq!(cost > nominal, is_longer, "{cost} for {nominal}");
             assert!(cost >= nominal);

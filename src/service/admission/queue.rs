@@ -237,7 +237,7 @@ mod tests {
     fn a_key_gets_one_share_however_many_connections_it_has() {
         let mut queue = Queue::default();
         let place = |name: &str, connection| {
-            let client = Client::Name(name.into());
+            let client = Client::Key(name.into());
             Place { client, connection, deadline: 0, max_waiting: usize::MAX }
         };
         for (name, connection) in [("many", 1), ("many", 2), ("many", 3), ("one", 4)] {

@@ -124,7 +124,7 @@ fn gate_report(report: GateReport) -> proto::GateReport {
 }
 
 fn live_recall(recall: engine::LiveRecall) -> proto::LiveRecall {
-    let engine::LiveRecall { k, recall, answers } = recall;
+    let engine::LiveRecall { k, recall, answers, target: _ } = recall;
     proto::LiveRecall { k: k.map_or(0, saturate), recall, answers: saturate(answers) }
 }
 

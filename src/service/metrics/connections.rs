@@ -11,6 +11,8 @@ use super::families::{CauseLabels, register};
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectionMetrics {
     pub(crate) open: Gauge,
+    /// The limit of open connections.
+    pub(crate) most: Gauge,
     refused: Family<CauseLabels, Counter>,
     pub(crate) closed: ClosedConnections,
     /// Answers that were cut because the client did not take them.
@@ -21,6 +23,7 @@ impl ConnectionMetrics {
     pub(super) fn new(registry: &mut Registry) -> Self {
         Self {
             open: register(registry, "connections", "Open connections", Gauge::default()),
+            most: register(registry, "max_connections", "Limit of open connections", Gauge::default()),
             refused: register(
                 registry,
                 "refused_connections",

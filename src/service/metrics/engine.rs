@@ -1,8 +1,10 @@
 //! The state of each index, and background tasks.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -10,7 +12,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::families::{IndexLabels, ReasonLabels, register};
-use crate::engine::{Engine, EngineError, IndexStatus, RECALL_K, RebuildState, Supervisor, Task};
+use crate::engine::{
+    EndedRebuilds, Engine, EngineError, IndexStatus, RECALL_K, RebuildState, RebuildStatus, Supervisor, Task,
+};
 use crate::index::MemoryMode;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -26,6 +30,18 @@ struct TaskLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PhaseLabels {
+    index: String,
+    phase: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    index: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StateLabels {
     index: String,
     state: &'static str,
@@ -36,12 +52,12 @@ struct IndexGauge {
     /// The name, without the prefix `shortlist_`.
     name: &'static str,
     help: &'static str,
-    /// Reads the value from the state of an index. `None` leaves the gauge as it is.
+    /// Reads the value from the state of an index. Without a value, there is no series.
     value: fn(&IndexStatus) -> Option<u64>,
 }
 
 /// All gauges of an index with integer values.
-const INDEX_GAUGES: [IndexGauge; 19] = [
+const INDEX_GAUGES: [IndexGauge; 23] = [
     IndexGauge {
         name: "generation",
         help: "The generation that serves",
@@ -57,6 +73,16 @@ const INDEX_GAUGES: [IndexGauge; 19] = [
         name: "resident",
         help: "1 if searches read a copy in the memory of the server, 0 if they read the mapped file",
         value: |status| Some((status.memory == MemoryMode::Resident).into()),
+    },
+    IndexGauge {
+        name: "mapped_bytes",
+        help: "Bytes of the mapped file of the generation",
+        value: |status| Some(status.bytes),
+    },
+    IndexGauge {
+        name: "resident_bytes",
+        help: "Bytes of the copy in the memory of the server; 0 if searches read the mapped file",
+        value: |status| Some(status.resident_bytes),
     },
     IndexGauge {
         name: "delta_vectors",
@@ -99,6 +125,16 @@ const INDEX_GAUGES: [IndexGauge; 19] = [
         value: |status| Some(status.live.log_entry_bytes),
     },
     IndexGauge {
+        name: "log_oldest_entry_timestamp_seconds",
+        help: "Unix time at which the oldest entry of the mutation log was written; absent without entries",
+        value: |status| seconds(status.live.log_oldest_entry?.as_microsecond() / 1_000_000),
+    },
+    IndexGauge {
+        name: "rebuild_start_timestamp_seconds",
+        help: "Unix time at which the running rebuild, or the last one, started; absent before the first",
+        value: |status| seconds(status.live.rebuild.started_at?.as_second()),
+    },
+    IndexGauge {
         name: "writable",
         help: "1 if the index accepts writes, 0 if not",
         value: |status| Some(status.live.writable.into()),
@@ -126,14 +162,18 @@ const INDEX_GAUGES: [IndexGauge; 19] = [
     IndexGauge {
         name: "scrub_last_pass_timestamp_seconds",
         help: "Unix time at which all checksums of a generation were compared in the background the last time",
-        value: |status| status.scrub.last_pass.and_then(|pass| u64::try_from(pass.as_second()).ok()),
+        value: |status| seconds(status.scrub.last_pass?.as_second()),
     },
     IndexGauge {
         name: "generation_timestamp_seconds",
         help: "Unix time at which the generation that serves was published or activated",
-        value: |status| u64::try_from(status.published_at.as_second()).ok(),
+        value: |status| seconds(status.published_at.as_second()),
     },
 ];
+
+fn seconds(seconds: i64) -> Option<u64> {
+    u64::try_from(seconds).ok()
+}
 
 /// The states of a rebuild.
 const REBUILD_STATES: [RebuildState; 6] = [
@@ -156,9 +196,17 @@ pub(crate) struct EngineMetrics {
     /// In the order of [`INDEX_GAUGES`].
     index_gauges: [Family<IndexLabels, U64Gauge>; INDEX_GAUGES.len()],
     recall: Family<RecallLabels, F64Gauge>,
+    recall_answers: Family<RecallLabels, U64Gauge>,
+    recall_target: Family<RecallLabels, F64Gauge>,
+    targeted_recall: Family<RecallLabels, F64Gauge>,
     gate_recall: Family<IndexLabels, F64Gauge>,
     background_restarts: Family<TaskLabels, Counter>,
     rebuild_state: Family<StateLabels, U64Gauge>,
+    rebuild_phase: Family<PhaseLabels, U64Gauge>,
+    /// The phase of each index that has a series.
+    phases: Mutex<HashMap<String, PhaseLabels>>,
+    rebuild_progress: Family<IndexLabels, F64Gauge>,
+    rebuilds: Family<OutcomeLabels, Counter>,
     refused: Family<ReasonLabels, Counter>,
 }
 
@@ -171,6 +219,25 @@ impl EngineMetrics {
                 registry,
                 "recall_at_k",
                 "Share of the exact candidates in a sample of recent answers, by the largest k of the answers",
+                Family::default(),
+            ),
+            recall_answers: register(
+                registry,
+                "recall_answers_at_k",
+                "Answers that `shortlist_recall_at_k` is measured with; at most the last 1,000",
+                Family::default(),
+            ),
+            recall_target: register(
+                registry,
+                "recall_target_at_k",
+                "Mean recall that answers were to reach: the target of the request, or the calibrated recall of its \
+                 effort; of the compared answers for which one is known",
+                Family::default(),
+            ),
+            targeted_recall: register(
+                registry,
+                "targeted_recall_at_k",
+                "Recall of the compared answers that `shortlist_recall_target_at_k` is the target of",
                 Family::default(),
             ),
             gate_recall: register(
@@ -191,6 +258,20 @@ impl EngineMetrics {
                 "1 for the state of the running rebuild or of the last one, 0 for the other states",
                 Family::default(),
             ),
+            rebuild_phase: register(
+                registry,
+                "rebuild_phase",
+                "1 for the phase of the running rebuild; absent if none runs",
+                Family::default(),
+            ),
+            phases: Mutex::default(),
+            rebuild_progress: register(
+                registry,
+                "rebuild_progress_ratio",
+                "Completed share of the phase of the running rebuild, 0 to 1; absent if none runs",
+                Family::default(),
+            ),
+            rebuilds: register(registry, "rebuilds", "Rebuilds that ended, by outcome", Family::default()),
             refused: register(
                 registry,
                 "refused_publications",
@@ -209,9 +290,17 @@ impl EngineMetrics {
         let labels = IndexLabels { index: index.to_owned() };
         self.index_gauges.iter().for_each(|family| _ = family.get_or_create(&labels).set(0));
         let labels_of_recall = RecallLabels { index: index.to_owned(), k: "10".to_owned() };
-        self.recall.get_or_create(&labels_of_recall).set(0.0);
+        for family in [&self.recall, &self.recall_target, &self.targeted_recall] {
+            family.get_or_create(&labels_of_recall).set(0.0);
+        }
+        self.recall_answers.get_or_create(&labels_of_recall).set(0);
         self.gate_recall.get_or_create(&labels).set(0.0);
-        self.rebuild_state(index, RebuildState::Idle);
+        let rebuild = RebuildStatus {
+            state: RebuildState::Running,
+            phase: "inserting videos".to_owned(),
+            ..RebuildStatus::default()
+        };
+        self.rebuild(index, &rebuild);
         self.refused.get_or_create(&ReasonLabels { index: index.to_owned(), reason: "videos" }).inc();
     }
 
@@ -241,10 +330,45 @@ impl EngineMetrics {
         }
     }
 
-    fn rebuild_state(&self, index: &str, current: RebuildState) {
+    fn rebuild(&self, index: &str, rebuild: &RebuildStatus) {
         for state in REBUILD_STATES {
             let labels = StateLabels { index: index.to_owned(), state: state.name() };
-            self.rebuild_state.get_or_create(&labels).set((state == current).into());
+            self.rebuild_state.get_or_create(&labels).set((state == rebuild.state).into());
+        }
+        let EndedRebuilds { done, failed, cancelled } = rebuild.ended;
+        for (state, count) in
+            [(RebuildState::Done, done), (RebuildState::Failed, failed), (RebuildState::Cancelled, cancelled)]
+        {
+            let labels = OutcomeLabels { index: index.to_owned(), outcome: state.name() };
+            let counter = self.rebuilds.get_or_create(&labels);
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
+        let labels = IndexLabels { index: index.to_owned() };
+        let is_running = rebuild.state == RebuildState::Running;
+        match is_running {
+            true => _ = self.rebuild_progress.get_or_create(&labels).set(rebuild.progress),
+            false => _ = self.rebuild_progress.remove(&labels),
+        }
+        let phase = match rebuild.state {
+            RebuildState::Running => rebuild.phase.as_str(),
+            RebuildState::Gating => "measuring the new generation",
+            _ => "",
+        };
+        self.rebuild_phase(index, phase);
+    }
+
+    /// Sets the phase of a rebuild; empty if none runs.
+    fn rebuild_phase(&self, index: &str, phase: &str) {
+        let mut phases = self.phases.lock();
+        if phases.get(index).is_some_and(|before| before.phase != phase)
+            && let Some(before) = phases.remove(index)
+        {
+            self.rebuild_phase.remove(&before);
+        }
+        if !phase.is_empty() {
+            let labels = PhaseLabels { index: index.to_owned(), phase: phase.to_owned() };
+            self.rebuild_phase.get_or_create(&labels).set(1);
+            phases.insert(index.to_owned(), labels);
         }
     }
 
@@ -252,11 +376,12 @@ impl EngineMetrics {
     pub(crate) fn index(&self, status: &IndexStatus) {
         let labels = IndexLabels { index: status.name.clone() };
         for (gauge, family) in INDEX_GAUGES.iter().zip(&self.index_gauges) {
-            if let Some(value) = (gauge.value)(status) {
-                family.get_or_create(&labels).set(value);
+            match (gauge.value)(status) {
+                Some(value) => _ = family.get_or_create(&labels).set(value),
+                None => _ = family.remove(&labels),
             }
         }
-        self.rebuild_state(&status.name, status.live.rebuild.state);
+        self.rebuild(&status.name, &status.live.rebuild);
         if let Some(report) = &status.gate {
             if report.found.queries > 0 {
                 let recall = f64::from(report.found.recall_ppm) / 1e6;
@@ -268,12 +393,25 @@ impl EngineMetrics {
         for k in RECALL_K.into_iter().map(Some).chain([None]) {
             let word = k.map_or("+Inf".to_owned(), |k| k.to_string());
             let labels = RecallLabels { index: status.name.clone(), k: word };
-            match status.recall.iter().find(|recall| recall.k == k) {
-                Some(recall) => _ = self.recall.get_or_create(&labels).set(recall.recall),
-                // A new generation serves, and none of its answers were compared yet.
-                None => _ = self.recall.remove(&labels),
+            let live = status.recall.iter().find(|recall| recall.k == k);
+            let target = live.and_then(|live| live.target);
+            // Without a value, a new generation serves, and none of its answers were compared yet.
+            set(&self.recall, &labels, live.map(|live| live.recall));
+            set(&self.recall_target, &labels, target.map(|target| target.target));
+            set(&self.targeted_recall, &labels, target.map(|target| target.recall));
+            match live {
+                Some(live) => _ = self.recall_answers.get_or_create(&labels).set(live.answers as u64),
+                None => _ = self.recall_answers.remove(&labels),
             }
         }
+    }
+}
+
+/// Sets a gauge; removes its series without a value.
+fn set(family: &Family<RecallLabels, F64Gauge>, labels: &RecallLabels, value: Option<f64>) {
+    match value {
+        Some(value) => _ = family.get_or_create(labels).set(value),
+        None => _ = family.remove(labels),
     }
 }
 

@@ -9,7 +9,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::clients::ClientMetrics;
 use super::families::{CauseLabels, SECONDS, register};
+use crate::service::caller::Client;
 
 /// The metrics of work and memory in flight.
 #[derive(Clone, Debug)]
@@ -18,6 +20,8 @@ pub(crate) struct LoadMetrics {
     pub(crate) in_flight: Gauge,
     /// Batches of writes admitted and not yet answered.
     pub(crate) writes_in_flight: Gauge,
+    /// Searches by client.
+    pub(crate) clients: ClientMetrics,
     refused_searches: Family<CauseLabels, Counter>,
     admitted_cost: Counter<f64, AtomicU64>,
     queue_seconds: Histogram,
@@ -35,6 +39,7 @@ impl LoadMetrics {
                 "Batches of writes in flight to the disk",
                 Gauge::default(),
             ),
+            clients: ClientMetrics::new(registry),
             refused_searches: register(
                 registry,
                 "refused_searches",
@@ -70,12 +75,14 @@ impl LoadMetrics {
 
     /// Gives every metric a value.
     pub(super) fn set_example(&self) {
-        self.refused_search("deadline");
+        self.clients.set_example();
+        self.refused_search(&Client::Key("ranking".into()), "deadline");
         self.refused_for_memory("server").inc();
     }
 
     /// Counts a search that is refused before it is computed.
-    pub(crate) fn refused_search(&self, reason: &'static str) {
+    pub(crate) fn refused_search(&self, client: &Client, reason: &'static str) {
+        self.clients.refused(client, reason);
         self.refused_searches.get_or_create(&CauseLabels { reason }).inc();
     }
 

@@ -2,20 +2,26 @@
 //!
 //! What flows in: requests begun and finished, the state of each index. What flows out: the text of `GET /metrics`.
 //! Each server has its own registry, so the metrics of several servers in one process stay separate. Label values are
-//! constants of this program and names of served indexes, never text from a caller.
+//! constants of this program, names of served indexes and of keys in the configuration, never text from a caller.
 //!
 //! | file | duty |
 //! |---|---|
 //! | `requests.rs`    | requests: how many, how long, how their answers came about |
 //! | `load.rs`        | work and memory in flight, and what is refused for it |
 //! | `engine.rs`      | the state of each index, and background tasks |
+//! | `clients.rs`     | searches by client and class |
+//! | `access.rs`      | calls refused for what their caller is; files read again |
+//! | `process.rs`     | the process and the program |
 //! | `connections.rs` | connections, and why they are refused and closed |
 //! | `families.rs`    | registers a metric; the labels and buckets that several files use |
 
+mod access;
+mod clients;
 mod connections;
 mod engine;
 mod families;
 mod load;
+mod process;
 mod requests;
 
 use std::fmt::Write;
@@ -25,9 +31,11 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use prometheus_client::registry::Registry;
 
+use self::access::AccessMetrics;
 use self::engine::EngineMetrics;
 use self::requests::RequestMetrics;
 
+pub(super) use self::clients::Class;
 pub(super) use self::connections::{ClosedConnections, ConnectionMetrics};
 pub(super) use self::engine::observe_indexes;
 pub(super) use self::load::LoadMetrics;
@@ -42,19 +50,22 @@ pub(super) struct Metrics {
     pub(super) load: LoadMetrics,
     pub(super) engine: Arc<EngineMetrics>,
     pub(super) connections: ConnectionMetrics,
+    pub(super) access: AccessMetrics,
 }
 
 impl Metrics {
     /// Creates the metrics of a server of these indexes. The distance histograms exist from the start.
     pub(super) fn new(index_names: Vec<String>) -> Self {
-        let mut registry = Registry::with_prefix("shortlist");
-        Self {
-            requests: Arc::new(RequestMetrics::new(&mut registry, index_names)),
-            load: LoadMetrics::new(&mut registry),
-            engine: Arc::new(EngineMetrics::new(&mut registry)),
-            connections: ConnectionMetrics::new(&mut registry),
-            registry,
-        }
+        let mut all = Registry::default();
+        process::register_process(&mut all);
+        let registry = all.sub_registry_with_prefix("shortlist");
+        process::register_build(registry);
+        let requests = Arc::new(RequestMetrics::new(registry, index_names));
+        let load = LoadMetrics::new(registry);
+        let engine = Arc::new(EngineMetrics::new(registry));
+        let connections = ConnectionMetrics::new(registry);
+        let access = AccessMetrics::new(registry);
+        Self { requests, load, engine, connections, access, registry: all }
     }
 
     /// The text of a scrape in which every metric has a value: the source of the reference page.
@@ -65,6 +76,7 @@ impl Metrics {
         metrics.load.set_example();
         metrics.engine.set_example(index);
         metrics.connections.set_example();
+        metrics.access.set_example();
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &metrics.registry)
             .expect("a string takes any text");

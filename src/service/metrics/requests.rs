@@ -12,7 +12,7 @@ use shortlist_client::code_name;
 use tonic::Code;
 
 use super::families::{IndexLabels, ReasonLabels, SECONDS, register};
-use crate::engine::{Completeness, SearchResponse, Shortfall};
+use crate::engine::{Completeness, Plan, SearchResponse, Shortfall};
 use crate::service::deadline::Deadline;
 
 /// Histogram buckets for distances per search: from a small graph to an exact scan of ten million videos.
@@ -31,12 +31,19 @@ struct MethodLabels {
     method: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PlanLabels {
+    index: String,
+    plan: &'static str,
+}
+
 /// The metrics of requests.
 pub(crate) struct RequestMetrics {
     requests: Family<RequestLabels, Counter>,
     seconds: Family<MethodLabels, Histogram, fn() -> Histogram>,
     distances: Family<IndexLabels, Histogram, fn() -> Histogram>,
     short_answers: Family<ReasonLabels, Counter>,
+    plans: Family<PlanLabels, Counter>,
 }
 
 impl RequestMetrics {
@@ -64,6 +71,7 @@ impl RequestMetrics {
                 "Answers to searches with fewer candidates than requested or cut by the deadline, by reason",
                 Family::default(),
             ),
+            plans: register(registry, "plans", "Searches answered, by plan", Family::default()),
         };
         for index in index_names {
             drop(metrics.distances.get_or_create(&IndexLabels { index }));
@@ -76,6 +84,7 @@ impl RequestMetrics {
         let (index, method) = (index.to_owned(), "Search");
         self.requests.get_or_create(&RequestLabels { index: index.clone(), method, code: "OK" }).inc();
         self.seconds.get_or_create(&MethodLabels { index: index.clone(), method }).observe(0.0);
+        self.plans.get_or_create(&PlanLabels { index: index.clone(), plan: Plan::Graph.name() }).inc();
         self.short_answers.get_or_create(&ReasonLabels { index, reason: "deadline" }).inc();
     }
 }
@@ -106,6 +115,8 @@ impl Observation {
     pub(crate) fn searched(&self, response: &SearchResponse) {
         let labels = IndexLabels { index: self.labels.index.clone() };
         self.metrics.distances.get_or_create(&labels).observe(response.stats.distances as f64);
+        let plan = response.stats.plan.name();
+        self.metrics.plans.get_or_create(&PlanLabels { index: self.labels.index.clone(), plan }).inc();
         if let Some(reason) = reason_of(response.completeness) {
             let labels = ReasonLabels { index: self.labels.index.clone(), reason };
             self.metrics.short_answers.get_or_create(&labels).inc();

@@ -95,6 +95,7 @@ impl Connections {
             .keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .max_header_list_size(MAX_HEADER_BYTES);
+        metrics.most.set(i64::try_from(options.max_connections).unwrap_or(i64::MAX));
         let admitted = Admitted::new(options.max_connections, options.max_connections_per_peer);
         let context =
             Arc::new(Context { routes, draining, options, memory, stall, closed: metrics.closed.clone() });

@@ -1,7 +1,8 @@
 //! The real binary: `shortlist serve` and `shortlist query` as their users start them.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use axum::body::Body;
@@ -217,15 +218,72 @@ fn at_level_debug_every_change_and_answer_is_logged() {
     }
 }
 
-#[test]
-fn a_server_drains_when_its_terminal_closes() {
+#[tokio::test]
+async fn a_server_ends_when_its_terminal_closes() {
     let index = TestIndex::new(5);
-    let mut served = Served::start(serve(&index));
+    let command = format!("echo process $$; exec {:?}", serve(&index)).replace('"', "'");
+    // `script` runs it in a terminal, which closes with it.
+    let mut script = Command::new("script");
+    script.args(["--quiet", "--flush", "--command", &command, "/dev/null"]);
+    let mut script = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(script.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let process = lines.find_map(|line| line.strip_prefix("process ").map(str::trim).map(str::to_owned));
+    let process = PathBuf::from(format!("/proc/{}", process.unwrap()));
+    assert!(lines.any(|line| line.starts_with("serving 5 videos")));
+    assert!(process.exists());
+    script.kill().unwrap();
+    script.wait().unwrap();
+    eventually("the end of the server", async || !process.exists()).await;
+}
+
+#[test]
+fn a_hangup_reads_the_configuration_again() {
+    let index = TestIndex::new(5);
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("serve.toml");
+    let write = |text: &str| {
+        let new = folder.path().join("new.toml");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(&new, &config).unwrap();
+    };
+    // Nothing is looked at by itself before the test ends.
+    write("log = 'info'\npoll_interval = '1h'\n");
+    let mut command = serve(&index);
+    command.arg("--config").arg(&config);
+    let mut served = Served::start(command);
+    let address = served.address.to_string();
+    let search = || {
+        let output =
+            shortlist().args(["get", "1", "--addr", &address]).stdin(Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    write("log = 'debug'\npoll_interval = '1h'\n");
     served.signal("HUP");
-    assert!(served.process.wait().unwrap().success());
     let mut log = String::new();
-    served.stderr.read_to_string(&mut log).unwrap();
-    assert!(log.contains("Complete"), "{log}");
+    wait_for_line(&mut served.stderr, &mut log, "the log has another filter");
+    search();
+    wait_for_line(&mut served.stderr, &mut log, "answered");
+    // What cannot be used changes nothing, and the server goes on.
+    write("log = 'shortlist=loud'\npoll_interval = '1h'\n");
+    served.signal("HUP");
+    wait_for_line(&mut served.stderr, &mut log, "those from before stay in force");
+    search();
+    wait_for_line(&mut served.stderr, &mut log, "answered");
+    served.terminate();
+    assert!(served.process.wait().unwrap().success());
+}
+
+/// Reads lines to the first one that contains `text`.
+fn wait_for_line(stderr: &mut impl Read, log: &mut String, text: &str) {
+    let start = log.len();
+    // Byte by byte, so that nothing after the line is read.
+    for byte in stderr.bytes() {
+        log.push(byte.unwrap().into());
+        if log.ends_with('\n') && log[start..].contains(text) {
+            return;
+        }
+    }
+    panic!("expected {text:?}: {log}");
 }
 
 #[test]

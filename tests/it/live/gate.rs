@@ -339,6 +339,6 @@ fn answers_of_the_sample_are_compared_with_exact_ones() {
     // Exact answers do not count for recall.
     engine.search(&request([1.0; DIM], 5, Effort::Exact), &Budget::default()).unwrap();
     while engine.measure_recall() {}
-    let of = |k, answers| LiveRecall { k: Some(k), recall: 1.0, answers };
+    let of = |k, answers| LiveRecall { k: Some(k), recall: 1.0, answers, target: None };
     assert_eq!(engine.status("").unwrap().recall, [of(1, 1), of(10, 2), of(50, 1)]);
 }
