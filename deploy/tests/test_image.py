@@ -4,10 +4,11 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from conftest import DEPLOY, REPOSITORY, run
 from roots import BASE, MINUTES, WORK, needs, remove
 
@@ -53,7 +54,7 @@ def test_a_read_only_root_with_a_volume_answers(root: Path, volume: Path) -> Non
 
 
 @pytest.fixture(scope="session")
-def buildah() -> Callable[..., str]:
+def buildah() -> Iterator[Callable[..., str]]:
     """Runs buildah with a store of its own."""
     needs("buildah")
     store = WORK / "containers"

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from conftest import DEPLOY, run
 from roots import BASE, MINUTES, WORK, make_base, needs, remove
 
@@ -14,8 +15,8 @@ UNIT = SYSTEMD / "shortlist.service"
 # Exposure of the unit in tenths. `systemd-analyze security` finds 1.2 of 10.
 THRESHOLD = 15
 
-# Runs in the system, in /check. What a server does in its life: a start with all listeners, searches on all threads, the
-# copy on huge pages, writes, a rebuild with its lower priority, a publication that it finds by itself, and signals.
+# Runs in the system, in /check. What a server does in its life: a start with all listeners, searches on all threads,
+# the copy on huge pages, writes, a rebuild with its lower priority, a publication that it finds by itself, and signals.
 LIFE = """#!/bin/bash
 set -eux
 cd /check
@@ -38,7 +39,8 @@ shortlist delete "$id"
 shortlist rebuild "${admin[@]}" --follow
 shortlist query --vector users_test.npy --exact
 runuser -u shortlist -- shortlist build "${build[@]}"
-until shortlist status "${admin[@]}" --json | grep -E '"dir":"[^"]*","generation":"3"'; do systemctl is-active shortlist; sleep 0.1; done
+served='"dir":"[^"]*","generation":"3"'
+until shortlist status "${admin[@]}" --json | grep -E "$served"; do systemctl is-active shortlist; sleep 0.1; done
 shortlist status "${admin[@]}" --json > status.json
 pid > pid.lived
 touch lived
@@ -67,7 +69,6 @@ ExecStopPost=/bin/sh -c 'cp /var/log/shortlist/audit.jsonl /check/; systemctl st
 
 def test_systemd_accepts_the_unit(shortlist: Path, tmp_path: Path) -> None:
     """`verify` wants the programs to be there, so a copy of the unit names this binary."""
-    needs("systemd-analyze")
     copy = tmp_path / UNIT.name
     copy.write_text(UNIT.read_text().replace("/usr/local/bin/shortlist", str(shortlist)))
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", copy], capture_output=True, text=True)
@@ -75,7 +76,6 @@ def test_systemd_accepts_the_unit(shortlist: Path, tmp_path: Path) -> None:
 
 
 def test_the_exposure_is_low() -> None:
-    needs("systemd-analyze")
     report = run("systemd-analyze", "security", "--offline=true", "--no-pager", f"--threshold={THRESHOLD}", UNIT)
     print(report.splitlines()[-1])
 
@@ -83,7 +83,9 @@ def test_the_exposure_is_low() -> None:
 def test_the_unit_waits_longer_than_the_server_drains() -> None:
     """Both are in seconds, such as `30s`."""
     (stop,) = [line for line in UNIT.read_text().splitlines() if line.startswith("TimeoutStopSec=")]
-    (drain,) = [line for line in (SYSTEMD / "shortlist.toml").read_text().splitlines() if line.startswith("drain_timeout")]
+    (drain,) = [
+        line for line in (SYSTEMD / "shortlist.toml").read_text().splitlines() if line.startswith("drain_timeout")
+    ]
     assert int(stop.split("=")[1].removesuffix("s")) > int(drain.split('"')[1].removesuffix("s"))
 
 
@@ -128,7 +130,16 @@ def life(shortlist: Path) -> Path:
     (wants / "check.service").symlink_to("/etc/systemd/system/check.service")
 
     # A network of its own, so that no port is taken.
-    boot = ["systemd-nspawn", "--quiet", "--directory", root, "--register=no", "--keep-unit", "--private-network", "--boot"]
+    boot = [
+        "systemd-nspawn",
+        "--quiet",
+        "--directory",
+        root,
+        "--register=no",
+        "--keep-unit",
+        "--private-network",
+        "--boot",
+    ]
     done = subprocess.run(boot, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=MINUTES)
     if not (check / "log").exists():
         pytest.skip(f"systemd does not boot in a container here: {done.stdout[-1000:]} {done.stderr[-1000:]}")
