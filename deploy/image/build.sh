@@ -9,10 +9,9 @@ src=$1 out=$2
 mkdir -p "$out"
 binary=${BINARY:-}
 [ -n "$binary" ] || {
-    # `docker build` without a commit, and git, are no reason to fail.
+    # Without a commit, the build info says `unknown`.
     [ -z "${COMMIT:-}" ] || export SHORTLIST_COMMIT="$COMMIT"
-    CARGO_PROFILE_RELEASE_STRIP=debuginfo \
-        cargo build --manifest-path "$src/Cargo.toml" --release --locked --bin shortlist
+    cargo build --manifest-path "$src/Cargo.toml" --release --locked --bin shortlist
     binary=${CARGO_TARGET_DIR:-$src/target}/release/shortlist
 }
 install -m 0755 "$binary" "$out/shortlist"
