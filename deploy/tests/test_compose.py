@@ -6,12 +6,12 @@ import re
 import shutil
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import yaml
 
 from conftest import DEADLINE, DEPLOY, Server, run, wait_until
@@ -138,8 +138,9 @@ def test_prometheus_scrapes_with_its_key(server: Server, credentials: Path, prom
         address = re.search(r'Listening on" address=(\S+)', log.read_text())
         if not address:
             return []
-        with urllib.request.urlopen(f"http://{address[1]}/api/v1/query?query=up") as answer:
-            return [series["value"][1] for series in json.load(answer)["data"]["result"]]
+        answer = requests.get(f"http://{address[1]}/api/v1/query?query=up", timeout=DEADLINE)
+        # 503 until it has read its storage.
+        return [series["value"][1] for series in answer.json()["data"]["result"]] if answer.ok else []
 
     try:
         wait_until("the first scrape", lambda: up() == ["1"])
