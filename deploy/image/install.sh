@@ -1,14 +1,13 @@
 #!/bin/sh
-# The final stage: puts the files of the build stage into this root, with a user and a folder for indexes.
+# The final stage: puts the files that the build stage left in OUT into this root, with a user and a folder for indexes.
 #
-#   install.sh OUT IMAGE      OUT: folder of the build stage, IMAGE: the folder of this script
+#   install.sh OUT
 set -eu
-out=$1 image=$2
+out=$1
 # The numbers are fixed, because volumes and `runAsUser` name them.
 groupadd --gid 10001 shortlist
 useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/shortlist --shell /usr/sbin/nologin shortlist
 install -m 0755 "$out/shortlist" /usr/local/bin/shortlist
-install -m 0755 "$image/shortlist-health" /usr/local/bin/shortlist-health
 install -D -m 0644 "$out/LICENSE" /usr/share/doc/shortlist/LICENSE
 install -d -m 0755 /etc/shortlist
 install -d -m 0750 -o 10001 -g 10001 /var/lib/shortlist

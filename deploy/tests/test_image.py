@@ -87,12 +87,12 @@ def test_the_dockerfile_builds_the_same_files(
     assert config["User"] == "10001:10001"
     assert config["WorkingDir"] == "/var/lib/shortlist"
     assert config["Entrypoint"] == ["/usr/local/bin/shortlist"] and config["Cmd"] == ["serve"]
-    assert config["Healthcheck"]["Test"] == ["CMD", "/usr/local/bin/shortlist-health"]
+    assert config["Healthcheck"]["Test"] == ["CMD", "/usr/local/bin/shortlist", "health"]
     assert config["StopSignal"] == "SIGTERM"
 
     container = buildah("from", "localhost/shortlist").strip()
     mounted = Path(buildah("mount", container).strip())
-    for name in ("usr/local/bin/shortlist", "usr/local/bin/shortlist-health", "usr/share/doc/shortlist/LICENSE"):
+    for name in ("usr/local/bin/shortlist", "usr/share/doc/shortlist/LICENSE"):
         assert (mounted / name).read_bytes() == (root / name).read_bytes(), name
     # Debian, without the sources and the build stage.
     assert not (mounted / "src").exists() and not (mounted / "out").exists()

@@ -25,7 +25,7 @@ build=("${catalog[@]}" --training-queries users_train.npy --out /var/lib/shortli
 admin=(--addr 127.0.0.1:50052)
 runuser -u shortlist -- shortlist build "${build[@]}"
 systemctl start shortlist
-until SHORTLIST_HEALTH_ADDR=http://127.0.0.1:50052 shortlist-health; do systemctl is-active shortlist; sleep 0.1; done
+until shortlist health; do systemctl is-active shortlist; sleep 0.1; done
 pid() { systemctl show --property MainPID --value shortlist; }
 pid > pid.started
 for file in status mountinfo limits environ; do cp "/proc/$(pid)/$file" "$file"; done
@@ -105,7 +105,6 @@ def life(shortlist: Path) -> Path:
     # As deploy/README.md says.
     installed = {
         shortlist: "usr/local/bin/shortlist",
-        DEPLOY / "image/shortlist-health": "usr/local/bin/shortlist-health",
         UNIT: "etc/systemd/system/shortlist.service",
         SYSTEMD / "shortlist.sysusers": "usr/lib/sysusers.d/shortlist.conf",
         SYSTEMD / "shortlist.tmpfiles": "usr/lib/tmpfiles.d/shortlist.conf",

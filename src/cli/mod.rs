@@ -39,6 +39,7 @@ mod bench;
 mod build;
 mod catalog;
 mod ground_truth;
+mod health;
 mod ids;
 mod inputs;
 mod inspect;
@@ -88,6 +89,7 @@ enum Command {
     Delete(catalog::Delete),
     Get(catalog::Get),
     Upsert(upsert::Arguments),
+    Health(health::Arguments),
     Status(status::Status),
     List(status::List),
     Activate(status::Activate),
@@ -156,6 +158,7 @@ fn run_command() -> anyhow::Result<()> {
         Command::Delete(arguments) => catalog::delete(arguments),
         Command::Get(arguments) => catalog::get(arguments),
         Command::Upsert(arguments) => upsert::run(&arguments),
+        Command::Health(arguments) => health::run(&arguments),
         Command::Status(arguments) => status::status(arguments),
         Command::List(arguments) => status::list(arguments),
         Command::Activate(arguments) => status::activate(arguments),

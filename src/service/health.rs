@@ -6,6 +6,7 @@
 //! It stays `SERVING` with the old generation when a new one is refused. It is `NOT_SERVING` if its generation is
 //! damaged and there is no other, and while the server drains. The server and `shortlist.v1.Retrieval` are `SERVING`
 //! while any index is. `shortlist.v1.Catalog` is `SERVING` while, in addition, no serving index is read-only.
+//! `shortlist.v1.Admin` is `SERVING` until the server drains, whatever the indexes are: it tells that the process is alive.
 //! `GET /healthz` reports the same as text, with reasons.
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
+use super::proto::admin_server::SERVICE_NAME as ADMIN;
 use super::proto::catalog_server::SERVICE_NAME as CATALOG;
 use super::proto::retrieval_server::SERVICE_NAME as RETRIEVAL;
 use crate::engine::{Engine, Readiness};
@@ -65,7 +67,9 @@ impl Health {
         }
         let takes_writes = is_any_serving && !is_any_read_only;
         // An index with one of these names takes precedence.
-        for (service, now) in [("", is_any_serving), (RETRIEVAL, is_any_serving), (CATALOG, takes_writes)] {
+        let services =
+            [("", is_any_serving), (RETRIEVAL, is_any_serving), (CATALOG, takes_writes), (ADMIN, true)];
+        for (service, now) in services {
             serving.entry(service.to_owned()).or_insert(now);
         }
         for (name, now) in &serving {

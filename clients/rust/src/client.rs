@@ -7,6 +7,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming, TimeoutExpired};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
 use crate::builder::Builder;
 use crate::error::Error;
@@ -81,6 +84,17 @@ impl Client {
     call! {
         /// Returns the best candidates for one query.
         search, RetrievalClient: SearchRequest => SearchResponse
+    }
+
+    /// Returns whether a service or an index of a server says that it serves. The name of the server as a whole is empty.
+    /// Needs no credential.
+    ///
+    /// # Errors
+    /// [`Error`] if no server answers within the timeout, or it has nothing of this name.
+    pub async fn is_serving(&self, name: &str) -> Result<bool, Error> {
+        let request = HealthCheckRequest { service: name.to_owned() };
+        let check = |connection, request| async move { HealthClient::new(connection).check(request).await };
+        Ok(self.call(request, check).await?.status() == ServingStatus::Serving)
     }
 
     /// Runs several searches. Returns one result per request, in their order.

@@ -27,6 +27,7 @@ fn wrong_arguments_are_told_from_errors() {
         "delete",
         "get",
         "upsert",
+        "health",
         "status",
         "list",
         "activate",

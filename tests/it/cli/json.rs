@@ -150,6 +150,7 @@ fn the_page_describes_the_keys_that_commands_print() {
         add("upsert", sent);
         let load =
             ["bench", "--addr", &address, "--queries", videos, "--rate", "50", "--seconds", "0.2", "-k", "5"];
+        add("health", json(&["health", "--service", "default", "--addr", &address]));
         add("bench --addr", parsed(0, &[&load[..], &["--json", "-"]].concat()));
         let rebuilt = json(&["rebuild", "--follow", "--addr", &address]);
         assert_eq!((&rebuilt["generation"], &rebuilt["vectors"]), (&"2".into(), &"2000".into()));

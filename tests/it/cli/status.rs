@@ -45,6 +45,39 @@ fn the_state_of_a_server_is_shown_and_a_generation_activated() {
 }
 
 #[test]
+fn health_is_told_by_the_exit_code() {
+    let index = TestIndex::new(25);
+    let mut served = Served::start(serve(&index));
+    let address = served.address.to_string();
+    let health = |service: &[&str]| {
+        let mut command = shortlist();
+        let Output { status, stdout, stderr } =
+            command.args(["health", "--addr", &address]).args(service).output().unwrap();
+        let (stdout, stderr) = (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
+        (status.code().unwrap(), stdout, stderr)
+    };
+    for service in ["", "default", "shortlist.v1.Retrieval", "shortlist.v1.Catalog", "shortlist.v1.Admin"] {
+        assert_eq!(health(&["--service", service]), (0, "serving\n".to_owned(), String::new()), "{service}");
+    }
+    let (code, _, error) = health(&["--service", "other"]);
+    assert!(code == 1 && error.contains("--service other") && error.contains("NOT_FOUND"), "{error}");
+
+    // The only generation is lost while it is served: no index answers, and the process is alive.
+    let generation = std::fs::OpenOptions::new().write(true).open(index.generation_path(1)).unwrap();
+    generation.set_len(100).unwrap();
+    while health(&[]).0 == 0 {}
+    let (code, said, error) = health(&[]);
+    assert_eq!((code, said.as_str()), (1, "not serving\n"));
+    assert!(error.contains("does not serve"), "{error}");
+    assert_eq!(health(&["--service", "shortlist.v1.Admin"]).0, 0);
+
+    served.terminate();
+    served.process.wait().unwrap();
+    let (code, said, error) = health(&[]);
+    assert!(code == 1 && said.is_empty() && error.contains("cannot reach"), "{said}{error}");
+}
+
+#[test]
 fn every_answer_is_json_if_asked() {
     let index = TestIndex::new(25);
     let served = Served::start(serve(&index));
