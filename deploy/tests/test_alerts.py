@@ -1,0 +1,493 @@
+"""Every alert of `alerts.yaml` fires when its condition is caused on a real server, and resolves when the cause is gone.
+
+A real Prometheus evaluates the rules with shorter durations (`durations.py`) and scrapes five times a second. The real
+durations and thresholds are tested in `test_prometheus.py`.
+"""
+
+import contextlib
+import resource
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+import trustme
+import yaml
+from conftest import DEPLOY, Key, Prometheus, Server, run, wait_until
+from durations import shorten_rules
+
+RULES = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yaml").read_text())
+# The watch of the server updates the gauges at this interval.
+FAST = 'poll_interval = "100ms"\n'
+SEARCH = "/v1/indexes/videos:search"
+
+
+def short_config(folder: Path, key: Key, *, with_products: bool = True) -> dict[str, Any]:
+    """The configuration of `deploy/prometheus`, with shorter durations. Every server gets the key."""
+    config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yaml").read_text())
+    rules = folder / "alerts.yaml"
+    rules.write_text(yaml.safe_dump(shorten_rules(RULES, with_products)))
+    config["global"] = {"scrape_interval": "200ms", "scrape_timeout": "200ms", "evaluation_interval": "200ms"}
+    config["rule_files"] = [str(rules)]
+    # A server without keys ignores it.
+    config["scrape_configs"][0]["authorization"] = {"credentials": key.token}
+    return config
+
+
+@dataclass
+class Stage:
+    """What a scenario may use."""
+
+    serve: Callable[..., Server]
+    build: Callable[..., None]
+    prometheus: Prometheus
+    shortlist: Path
+    built: Path
+    catalog: Path
+    key: Key
+    folder: Path
+
+    def copy(self) -> Path:
+        """A copy of the built index."""
+        return shutil.copytree(self.built, self.folder / "index")
+
+    def watched(self, index: Path, settings: str = "", token: str = "") -> Server:
+        """A server of this index that Prometheus scrapes. `settings` are in addition to those of every scenario."""
+        all_settings = f'{FAST}{settings}\n[indexes]\nvideos = "{index}"\n'
+        server = self.serve(all_settings, token, self.prometheus.address())
+        self.prometheus.wait_for(server)
+        return server
+
+    def users(self, count: int) -> list[list[float]]:
+        return np.load(self.catalog / "users_test.npy")[:count].tolist()
+
+
+@contextlib.contextmanager
+def repeated(work: Callable[[requests.Session], Any], threads: int = 1) -> Iterator[None]:
+    """Repeats `work` on threads, each with a connection of its own, until the block ends. A failure of one of them fails
+    the test."""
+    stop, failures = threading.Event(), []
+
+    def loop() -> None:
+        with requests.Session() as session:
+            try:
+                while not stop.is_set():
+                    work(session)
+            except Exception as failure:
+                failures.append(failure)
+
+    running = [threading.Thread(target=loop) for _ in range(threads)]
+    for thread in running:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in running:
+            thread.join()
+    if failures:
+        raise failures[0]
+
+
+def search(k: int = 10, dim: int = 32, **request: Any) -> dict[str, Any]:
+    return {"vector": {"values": [1.0 + i / dim for i in range(dim)]}, "k": k, **request}
+
+
+# Each scenario is a generator. It yields a server twice: once the cause is there, and once the cause is gone.
+Scenario = Iterator[Server]
+
+
+def killed(stage: Stage) -> Scenario:
+    server = stage.watched(stage.copy())
+    server.kill()
+    yield server
+    server.start()
+    yield server
+
+
+def restarts_again_and_again(stage: Stage) -> Scenario:
+    server = stage.watched(stage.copy())
+    started = f'process_start_time_seconds{{instance="{server.address}"}}'
+
+    def restart(_: requests.Session) -> None:
+        before = stage.prometheus.value(started)
+        server.kill()
+        server.start()
+        wait_until("the scrape of the new process", lambda: stage.prometheus.value(started) not in (None, before))
+
+    with repeated(restart):
+        yield server
+    yield server
+
+
+def overwritten_generation(stage: Stage) -> Scenario:
+    index = stage.copy()
+    server = stage.watched(index, 'memory = "mapped"\nscrub_bytes_per_second = 1000000000')
+    (generation,) = index.glob("generation-*.index")
+    with generation.open("r+b") as file:
+        file.seek(generation.stat().st_size // 2)
+        bytes_before = file.read(4096)
+        file.seek(-4096, 1)
+        file.write(bytes(byte ^ 0xFF for byte in bytes_before))
+    yield server
+    stage.build(index, "--training-queries", stage.catalog / "users_train.npy")
+    # The count of differences begins anew.
+    server.stop()
+    server.start()
+    yield server
+
+
+def removed_folder(stage: Stage) -> Scenario:
+    index = stage.copy()
+    server = stage.watched(index)
+    away = index.rename(index.with_name("away"))
+    yield server
+    away.rename(index)
+    yield server
+
+
+def no_file_descriptors(stage: Stage) -> Scenario:
+    server = stage.watched(stage.copy())
+    soft, hard = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+    with requests.Session() as session:
+
+        def activate(code: int) -> Any:
+            answer = server.post("/v1/indexes/videos:activate", {"generation": 1}, session=session)
+            assert answer.status_code == code, answer.text
+
+        activate(200)
+        used = len(list(Path(f"/proc/{server.pid}/fd").iterdir()))
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (used, hard))
+        with repeated(lambda _: activate(500)):
+            yield server
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (soft, hard))
+        activate(200)
+    yield server
+
+
+def many_connections(stage: Stage) -> Scenario:
+    # The scrapes have another address than these connections, and a place of their own.
+    server = stage.watched(stage.copy(), "[connections]\nmax_connections = 10\nmax_connections_per_peer = 8")
+
+    class FromAnotherAddress(requests.adapters.HTTPAdapter):
+        def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+            super().init_poolmanager(*arguments, source_address=("127.0.0.2", 0), **options)
+
+    def session() -> requests.Session:
+        made = requests.Session()
+        made.mount("http://", FromAnotherAddress())
+        return made
+
+    with contextlib.ExitStack() as kept:
+        for _ in range(8):
+            assert server.post(SEARCH, search(), session=kept.enter_context(session())).ok
+
+        def refused(_: requests.Session) -> None:
+            with session() as another, pytest.raises(requests.ConnectionError):
+                server.post(SEARCH, search(), session=another)
+
+        with repeated(refused):
+            yield server
+    yield server
+
+
+def too_many_searches(stage: Stage) -> Scenario:
+    server = stage.watched(stage.copy(), "threads = 1\n[limits]\nmax_in_flight = 2\nmax_batch = 2")
+    batch = {"requests": [search(5_000, params={"exact": True})] * 2}
+    with repeated(lambda session: server.post("/v1/indexes/videos:batchSearch", batch, session=session), 8):
+        yield server
+    yield server
+
+
+def more_searches_than_capacity(stage: Stage) -> Scenario:
+    server = stage.watched(stage.copy(), "threads = 1")
+    queries = ["--queries", stage.catalog / "users_test.npy", "-k", "5000", "--ef-search", "20000"]
+    load = ["--rate", "5000", "--seconds", "600", "--connections", "16"]
+    command = [stage.shortlist, "bench", "--addr", server.address, *queries, *load]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as bench:
+        try:
+            yield server
+        finally:
+            bench.kill()
+    yield server
+
+
+def short_deadlines(stage: Stage) -> Scenario:
+    server = stage.watched(stage.copy(), "threads = 1")
+    params = {"efSearch": 20_000, "plan": "PLAN_GRAPH"}
+    costly = search(1_000, params=params, filterText='region != "XX"', returnStats=True)
+
+    def seconds(session: requests.Session) -> float:
+        return float(server.post(SEARCH, costly, session=session).json()["stats"]["elapsed"].removesuffix("s"))
+
+    with requests.Session() as session:
+        full = sorted(seconds(session) for _ in range(21))[10]
+    # Half of the time that the search takes on this machine.
+    deadline = {"grpc-timeout": f"{round(1e6 * full / 2)}u"}
+    with repeated(lambda session: server.post(SEARCH, costly, deadline, session)):
+        yield server
+    yield server
+
+
+def large_answers(stage: Stage) -> Scenario:
+    limits = "max_bytes_in_flight = 1048576\nmax_connection_bytes = 1048576\n"
+    limits += "max_message_bytes = 65536\nmax_response_bytes = 524288"
+    server = stage.watched(stage.copy(), f"[limits]\n{limits}")
+    batch = {"requests": [search(500, params={"exact": True})] * 100}
+    with repeated(lambda session: server.post("/v1/indexes/videos:batchSearch", batch, session=session), 8):
+        yield server
+    yield server
+
+
+def part_of_the_catalog(stage: Stage) -> Scenario:
+    index = stage.copy()
+    server = stage.watched(index)
+    part = stage.folder / "part"
+    run(stage.shortlist, "synth", "--videos", "1000", "--dim", "32", "--out", part)
+    run(stage.shortlist, "build", "--embeddings", part / "videos.npy", "--out", index)
+    yield server
+    stage.build(index, "--training-queries", stage.catalog / "users_train.npy")
+    yield server
+
+
+def old_generation_and_no_users(stage: Stage) -> Scenario:
+    index = stage.folder / "index"
+    stage.build(index)
+    server = stage.watched(index)
+    stage.build(index)
+    yield server
+    stage.build(index, "--training-queries", stage.catalog / "users_train.npy")
+    yield server
+
+
+def other_users(stage: Stage) -> Scenario:
+    server = stage.watched(stage.copy(), "recall_sample = 1.0")
+    params = {"targetRecall": 0.95, "plan": "PLAN_GRAPH"}
+
+    def send(queries: list[list[float]]) -> Callable[[requests.Session], None]:
+        def work(session: requests.Session) -> None:
+            for query in queries:
+                request = {"vector": {"values": query}, "k": 10, "params": params}
+                assert server.post(SEARCH, request, session=session).ok
+
+        return work
+
+    # Users that the build did not know: of no group of videos.
+    with repeated(send(np.random.default_rng(1).normal(size=(300, 32)).tolist())):
+        yield server
+    # As after a build with these users. An activation begins the measurement anew.
+    server.command("activate", "1")
+    with repeated(send(stage.users(300))):
+        yield server
+
+
+def no_training_queries(stage: Stage) -> Scenario:
+    users = stage.folder / "users.npy"
+    shutil.copy(stage.catalog / "users_train.npy", users)
+    server = stage.watched(stage.copy(), f'[rebuild.training_queries]\nvideos = "{users}"')
+    users.rename(users.with_name("away.npy"))
+    server.command("rebuild")
+    yield server
+    users.with_name("away.npy").rename(users)
+    server.command("rebuild", "--follow")
+    yield server
+
+
+def many_writes(stage: Stage) -> Scenario:
+    """The server does not rebuild by itself. Then a rebuild takes longer than is expected."""
+    small, large, index = (stage.folder / name for name in ("small", "large", "index"))
+    run(stage.shortlist, "synth", "--videos", "500", "--dim", "384", "--out", small)
+    run(stage.shortlist, "synth", "--videos", "24000", "--dim", "384", "--seed", "7", "--out", large)
+    run(stage.shortlist, "build", "--embeddings", small / "videos.npy", "--ids", small / "video_ids.npy", "--out", index)
+    settings = "[rebuild]\nthreads = 1\ndelta_share = 0.0\ndeleted_share = 0.0\n[gate]\nmin_recall = 0.0"
+    server = stage.watched(index, settings)
+    server.command("upsert", "--embeddings", large / "videos.npy", "--ids", large / "video_ids.npy")
+    server.command("rebuild")
+    yield server
+    wait_until("the rebuild", lambda: 'shortlist_rebuild_state{index="videos",state="done"} 1' in server.metrics())
+    yield server
+
+
+def another_model(stage: Stage) -> Scenario:
+    index = stage.folder / "index"
+    stage.build(index, "--embedding-model", "first")
+    server = stage.watched(index)
+
+    def upsert(model: str) -> None:
+        video = {"videoId": "77", "vector": search()["vector"], "embeddingModel": model}
+        answer = server.post("/v1/indexes/videos/videos:upsert", {"videos": [video]})
+        assert answer.ok, answer.text
+
+    upsert("first")
+    stage.build(index, "--embedding-model", "second")
+    yield server
+    upsert("second")
+    yield server
+
+
+def wrong_keys(stage: Stage) -> Scenario:
+    server = stage.watched(stage.copy(), f'audit = "off"\n{stage.key.settings}', stage.key.token)
+
+    def refused(session: requests.Session) -> None:
+        answer = server.post(SEARCH, search(), {"authorization": "Bearer 1234"}, session)
+        assert answer.status_code == 401, answer.text
+
+    with repeated(refused):
+        yield server
+    yield server
+
+
+def broken_configuration(stage: Stage) -> Scenario:
+    server = stage.watched(stage.copy(), f'audit = "off"\n{stage.key.settings}', stage.key.token)
+    server.write_config(server.settings + "\n[[keys]]\nname = 7\n")
+    yield server
+    server.write_config(server.settings)
+    yield server
+
+
+SCENARIOS: dict[Callable[[Stage], Scenario], list[str]] = {
+    killed: ["ShortlistDown"],
+    restarts_again_and_again: ["ShortlistCrashLooping"],
+    overwritten_generation: ["ShortlistIndexNotServing", "ShortlistChecksumMismatch"],
+    removed_folder: ["ShortlistIndexReadOnly"],
+    no_file_descriptors: ["ShortlistInternalErrors", "ShortlistFileDescriptorsNearLimit"],
+    many_connections: ["ShortlistConnectionsNearLimit", "ShortlistConnectionsRefused"],
+    too_many_searches: ["ShortlistSearchesRefused"],
+    more_searches_than_capacity: ["ShortlistLatencyHigh"],
+    short_deadlines: ["ShortlistAnswersCut"],
+    large_answers: ["ShortlistMemoryRefused"],
+    part_of_the_catalog: ["ShortlistPublicationRefused"],
+    old_generation_and_no_users: ["ShortlistGenerationOld", "ShortlistGateMeasuredNothing"],
+    other_users: ["ShortlistRecallLow"],
+    no_training_queries: ["ShortlistRebuildFailed"],
+    many_writes: ["ShortlistRebuildSlow", "ShortlistRebuildOverdue", "ShortlistLogLarge"],
+    another_model: ["ShortlistEntriesHeld"],
+    wrong_keys: ["ShortlistAccessRefused"],
+    broken_configuration: ["ShortlistReloadFailed"],
+}
+
+
+def test_every_alert_has_a_scenario() -> None:
+    caused = [alert for alerts in SCENARIOS.values() for alert in alerts]
+    assert sorted(caused) == sorted(rule["alert"] for group in RULES["groups"] for rule in group["rules"])
+
+
+@pytest.fixture(scope="module")
+def prometheus(
+    start_prometheus: Callable[..., Prometheus], tmp_path_factory: pytest.TempPathFactory, key: Key
+) -> Prometheus:
+    return start_prometheus(short_config(tmp_path_factory.mktemp("rules"), key), len(SCENARIOS))
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
+def test_alerts_fire_and_resolve(
+    scenario: Callable[[Stage], Scenario],
+    serve: Callable[..., Server],
+    build: Callable[..., None],
+    prometheus: Prometheus,
+    shortlist: Path,
+    built: Path,
+    catalog: Path,
+    key: Key,
+    tmp_path: Path,
+) -> None:
+    expected = set(SCENARIOS[scenario])
+    stage = Stage(serve, build, prometheus, shortlist, built, catalog, key, tmp_path)
+    steps = scenario(stage)
+    server = next(steps)
+
+    def firing() -> dict[str, dict[str, Any]]:
+        alerts = [alert for alert in prometheus.alerts() if alert["labels"].get("instance") == server.address]
+        return {alert["labels"]["alertname"]: alert for alert in alerts if alert["state"] == "firing"}
+
+    seen: dict[str, dict[str, Any]] = {}
+
+    def all_fired() -> bool:
+        seen.update(firing())
+        return expected <= seen.keys()
+
+    wait_until(f"{expected} to fire", all_fired)
+    for name in expected:
+        annotations = seen[name]["annotations"]
+        for text in annotations.values():
+            assert "<no value>" not in text and "error expanding" not in text and "%!" not in text, annotations
+    next(steps)
+    wait_until(f"{expected} to resolve", lambda: not expected & firing().keys())
+    steps.close()
+
+
+def test_a_scrape_with_tls_and_a_key(
+    serve: Callable[..., Server],
+    start_prometheus: Callable[..., Prometheus],
+    built: Path,
+    key: Key,
+    tmp_path: Path,
+) -> None:
+    """The job that is commented out in `prometheus.yaml` scrapes a server with TLS and keys."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.1.0.1")
+    certificate.private_key_pem.write_to_path(tmp_path / "server.key")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "server.pem")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    (tmp_path / "token").write_text(key.token)
+    tls = f'[tls]\ncertificate = "{tmp_path}/server.pem"\nkey = "{tmp_path}/server.key"\n'
+    text = (DEPLOY / "prometheus" / "prometheus.yaml").read_text()
+    commented = text[text.index("  # - job_name") :]
+    config = yaml.safe_load("scrape_configs:\n" + commented.replace("  # ", "  "))
+    (job,) = config["scrape_configs"]
+    job["authorization"]["credentials_file"] = str(tmp_path / "token")
+    job["tls_config"]["ca_file"] = str(tmp_path / "ca.pem")
+    config["global"] = {"scrape_interval": "200ms", "scrape_timeout": "200ms"}
+    prometheus = start_prometheus(config, 1)
+    settings = f'audit = "off"\n[indexes]\nvideos = "{built}"\n{tls}{key.settings}'
+    server = serve(settings, address=prometheus.address())
+    prometheus.wait_for(server)
+    assert prometheus.value(f'shortlist_serving{{job="shortlist", instance="{server.address}"}}') == 1
+
+
+def test_a_healthy_day_fires_nothing(
+    serve: Callable[..., Server],
+    build: Callable[..., None],
+    start_prometheus: Callable[..., Prometheus],
+    shortlist: Path,
+    built: Path,
+    catalog: Path,
+    key: Key,
+    tmp_path: Path,
+) -> None:
+    """A server without traffic, and one with searches, writes, a publication, a rebuild and a client over its rate."""
+    rules = tmp_path / "rules"
+    rules.mkdir()
+    prometheus = start_prometheus(short_config(rules, key, with_products=False), 2)
+    stage = Stage(serve, build, prometheus, shortlist, built, catalog, key, tmp_path)
+    stage.watched(built)
+    index = stage.copy()
+    busy = stage.watched(index, "recall_sample = 1.0\n[limits]\nmax_searches_per_second = 200")
+    users = iter(stage.users(400) * 1_000)
+
+    def send(session: requests.Session) -> None:
+        answer = busy.post(SEARCH, {"vector": {"values": next(users)}, "k": 10}, session=session)
+        assert answer.status_code in (200, 429), answer.text
+
+    with repeated(send):
+        few = ["--embeddings", catalog / "videos_test.npy"]
+        busy.command("upsert", *few)
+        busy.command("takedown", "1")
+        busy.command("rebuild", "--follow")
+        build(index, "--training-queries", catalog / "users_train.npy")
+        wait_until("the publication", lambda: 'shortlist_generation{index="videos"} 3' in busy.metrics())
+        # Every window and every `for` begins and ends after that.
+        began = prometheus.value("time()") or 0.0
+        wait_until("all windows", lambda: (prometheus.value("time()") or 0.0) > began + 10)
+    assert 'refused_searches_total{reason="search_rate"}' in busy.metrics()
+    assert prometheus.query('max_over_time(up{job="shortlist"}[1h]) == 1')
+    # ShortlistDown fired for an address until a server was started there.
+    of_servers = 'count_over_time(ALERTS{alertstate="firing", alertname!="ShortlistDown"}[1h])'
+    assert prometheus.query(of_servers) == []
+    assert prometheus.alerts() == []
