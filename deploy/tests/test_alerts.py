@@ -207,12 +207,13 @@ def too_many_searches(stage: Stage) -> Scenario:
 
 def more_searches_than_capacity(stage: Stage) -> Scenario:
     server = stage.watched(stage.copy(), "threads = 1")
-    queries = ["--queries", stage.catalog / "users_test.npy", "-k", "5000", "--ef-search", "20000"]
-    load = ["--rate", "5000", "--seconds", "600", "--connections", "16"]
+    queries = ["--queries", stage.catalog / "users_test.npy", "-k", "1000"]
+    load = ["--rate", "4000", "--seconds", "600", "--connections", "16"]
     command = [stage.shortlist, "bench", "--addr", server.address, *queries, *load]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as bench:
         try:
             yield server
+            assert bench.poll() is None, "bench ended too early"
         finally:
             bench.kill()
     yield server
@@ -476,8 +477,8 @@ def test_a_healthy_day_fires_nothing(
         assert answer.status_code in (200, 429), answer.text
 
     with repeated(send):
-        few = ["--embeddings", catalog / "videos_test.npy"]
-        busy.command("upsert", *few)
+        np.save(tmp_path / "ids.npy", np.arange(1, 601))
+        busy.command("upsert", "--embeddings", catalog / "videos_test.npy", "--ids", tmp_path / "ids.npy")
         busy.command("takedown", "1")
         busy.command("rebuild", "--follow")
         build(index, "--training-queries", catalog / "users_train.npy")
