@@ -1,7 +1,7 @@
 """Fixtures for the tests of `deploy/`: small catalogs and indexes, a real `shortlist serve`, a real Prometheus.
 
-    SHORTLIST           the binary; default: the newer one of target/release/shortlist and target/debug/shortlist
-    PROMETHEUS_FOLDER   the folder of `prometheus` and `promtool`; default: that of the one on PATH
+SHORTLIST           the binary; default: the newer one of target/release/shortlist and target/debug/shortlist
+PROMETHEUS_FOLDER   the folder of `prometheus` and `promtool`; default: that of the one on PATH
 """
 
 import json
@@ -25,7 +25,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 DEPLOY = REPOSITORY / "deploy"
 
 # How long a condition may take, in seconds. Only a test that fails waits this long.
-DEADLINE = float(os.environ.get("D", "60"))
+DEADLINE = 60.0
 
 T = TypeVar("T")
 
@@ -42,9 +42,9 @@ def wait_until(what: str, condition: Callable[[], T], deadline: float = DEADLINE
         time.sleep(0.05)
 
 
-def run(*command: str | Path, **options: Any) -> str:
+def run(*command: str | Path, env: Mapping[str, str] | None = None) -> str:
     """Runs a command to its end, and returns its standard output. Fails the test with both outputs if it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, **options)
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
     if done.returncode != 0:
         pytest.fail(f"{command} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
     return done.stdout
@@ -59,7 +59,8 @@ def _free_port() -> int:
 class Server:
     """A `shortlist serve` of its own folder. A restart keeps the address.
 
-    `settings` is the text of the configuration, without `listen`. `address` has a free port if it is empty. `token` is the key that `command` and `post` send.
+    `settings` is the text of the configuration, without `listen`. `address` has a free port if it is empty. `token` is
+    the key that `command` and `post` send.
     """
 
     def __init__(self, shortlist: Path, folder: Path, settings: str, token: str = "", address: str = "") -> None:
@@ -128,7 +129,9 @@ class Server:
     def post(self, path: str, body: Any, headers: Mapping[str, str] = {}, session: Any = requests) -> Any:
         """Calls a method in JSON."""
         credential = {"authorization": f"Bearer {self.token}"} if self.token else {}
-        return session.post(f"http://{self.address}{path}", json=body, headers={**credential, **headers}, timeout=DEADLINE)
+        return session.post(
+            f"http://{self.address}{path}", json=body, headers={**credential, **headers}, timeout=DEADLINE
+        )
 
     def metrics(self) -> str:
         """The text of a scrape."""
@@ -176,6 +179,7 @@ class Prometheus:
             return found and found[1]
 
         self.own_address = wait_until("the address of prometheus", listens)
+        wait_until("prometheus", lambda: requests.get(f"http://{self.own_address}/-/ready", timeout=DEADLINE).ok)
         wait_until("the first scrapes", lambda: len(self.query("up")) == servers)
 
     def address(self) -> str:
@@ -186,8 +190,9 @@ class Prometheus:
         """Waits until a server is scraped, and the alert that it is down is gone."""
 
         def is_scraped() -> bool:
-            of_server = f'{{instance="{server.address}"}}'
-            return self.value(f"up{of_server}") == 1 and not self.query(f'ALERTS{{alertname="ShortlistDown", instance="{server.address}"}}')
+            instance = f'instance="{server.address}"'
+            is_down = self.query(f'ALERTS{{alertname="ShortlistDown", {instance}}}')
+            return self.value(f"up{{{instance}}}") == 1 and not is_down
 
         wait_until("the first scrape", is_scraped)
 
@@ -200,7 +205,8 @@ class Prometheus:
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """The result of an instant query: objects with `metric` (labels) and `value`."""
-        return self.get("query", query=expression)["result"]
+        result: list[dict[str, Any]] = self.get("query", query=expression)["result"]
+        return result
 
     def value(self, expression: str) -> float | None:
         """The value of an instant query with one series, or `None` without one."""
@@ -210,7 +216,8 @@ class Prometheus:
 
     def alerts(self) -> list[dict[str, Any]]:
         """All pending and firing alerts."""
-        return self.get("alerts")["alerts"]
+        alerts: list[dict[str, Any]] = self.get("alerts")["alerts"]
+        return alerts
 
     def stop(self) -> None:
         self.process.terminate()
@@ -270,7 +277,7 @@ def build(shortlist: Path, catalog: Path) -> Callable[..., None]:
     """Builds the catalog: `build(out, *options)` publishes a generation in the folder `out`."""
 
     def build(out: Path, *options: str | Path) -> None:
-        files = ["--embeddings", catalog / "videos.npy", "--ids", catalog / "video_ids.npy"]
+        files: list[str | Path] = ["--embeddings", catalog / "videos.npy", "--ids", catalog / "video_ids.npy"]
         run(shortlist, "build", *files, "--attributes", catalog / "attributes.parquet", "--out", out, *options)
 
     return build

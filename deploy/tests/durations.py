@@ -1,7 +1,7 @@
 """Shortens the durations of alert rules, so that a test sees an alert fire and resolve within seconds.
 
-A duration of d seconds becomes d / 150, but at least one second and at most four. Every `for`, every range and offset, and
-every product with the seconds of a minute, hour or day is shortened in the same way.
+A duration of d seconds becomes d / 150, but at least one second and at most four. Every `for`, every range and offset,
+and every product with the seconds of a minute, hour or day is shortened in the same way.
 """
 
 import re

@@ -1,16 +1,13 @@
-"""Every alert of `alerts.yaml` fires when its condition is caused on a real server, and resolves when the cause is gone.
+"""Each alert fires when its condition is caused on a real server, and resolves when the cause is gone.
 
 A real Prometheus evaluates the rules with shorter durations (`durations.py`) and scrapes five times a second. The real
 durations and thresholds are tested in `test_prometheus.py`.
 """
 
-import contextlib
 import resource
 import shutil
 import subprocess
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -19,88 +16,12 @@ import pytest
 import requests
 import trustme
 import yaml
+
 from conftest import DEPLOY, Key, Prometheus, Server, run, wait_until
-from durations import shorten_rules
-
-RULES = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yaml").read_text())
-# The watch of the server updates the gauges at this interval.
-FAST = 'poll_interval = "100ms"\n'
-SEARCH = "/v1/indexes/videos:search"
-
-
-def short_config(folder: Path, key: Key, *, with_products: bool = True) -> dict[str, Any]:
-    """The configuration of `deploy/prometheus`, with shorter durations. Every server gets the key."""
-    config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yaml").read_text())
-    rules = folder / "alerts.yaml"
-    rules.write_text(yaml.safe_dump(shorten_rules(RULES, with_products)))
-    config["global"] = {"scrape_interval": "200ms", "scrape_timeout": "200ms", "evaluation_interval": "200ms"}
-    config["rule_files"] = [str(rules)]
-    # A server without keys ignores it.
-    config["scrape_configs"][0]["authorization"] = {"credentials": key.token}
-    return config
-
-
-@dataclass
-class Stage:
-    """What a scenario may use."""
-
-    serve: Callable[..., Server]
-    build: Callable[..., None]
-    prometheus: Prometheus
-    shortlist: Path
-    built: Path
-    catalog: Path
-    key: Key
-    folder: Path
-
-    def copy(self) -> Path:
-        """A copy of the built index."""
-        return shutil.copytree(self.built, self.folder / "index")
-
-    def watched(self, index: Path, settings: str = "", token: str = "") -> Server:
-        """A server of this index that Prometheus scrapes. `settings` are in addition to those of every scenario."""
-        all_settings = f'{FAST}{settings}\n[indexes]\nvideos = "{index}"\n'
-        server = self.serve(all_settings, token, self.prometheus.address())
-        self.prometheus.wait_for(server)
-        return server
-
-    def users(self, count: int) -> list[list[float]]:
-        return np.load(self.catalog / "users_test.npy")[:count].tolist()
-
-
-@contextlib.contextmanager
-def repeated(work: Callable[[requests.Session], Any], threads: int = 1) -> Iterator[None]:
-    """Repeats `work` on threads, each with a connection of its own, until the block ends. A failure of one of them fails
-    the test."""
-    stop, failures = threading.Event(), []
-
-    def loop() -> None:
-        with requests.Session() as session:
-            try:
-                while not stop.is_set():
-                    work(session)
-            except Exception as failure:
-                failures.append(failure)
-
-    running = [threading.Thread(target=loop) for _ in range(threads)]
-    for thread in running:
-        thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        for thread in running:
-            thread.join()
-    if failures:
-        raise failures[0]
-
-
-def search(k: int = 10, dim: int = 32, **request: Any) -> dict[str, Any]:
-    return {"vector": {"values": [1.0 + i / dim for i in range(dim)]}, "k": k, **request}
-
+from stage import RULES, SEARCH, Stage, repeated, search, sessions_from, short_config
 
 # Each scenario is a generator. It yields a server twice: once the cause is there, and once the cause is gone.
-Scenario = Iterator[Server]
+Scenario = Generator[Server, None, None]
 
 
 def killed(stage: Stage) -> Scenario:
@@ -174,23 +95,13 @@ def no_file_descriptors(stage: Stage) -> Scenario:
 def many_connections(stage: Stage) -> Scenario:
     # The scrapes have another address than these connections, and a place of their own.
     server = stage.watched(stage.copy(), "[connections]\nmax_connections = 10\nmax_connections_per_peer = 8")
-
-    class FromAnotherAddress(requests.adapters.HTTPAdapter):
-        def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
-            super().init_poolmanager(*arguments, source_address=("127.0.0.2", 0), **options)
-
-    def session() -> requests.Session:
-        made = requests.Session()
-        made.mount("http://", FromAnotherAddress())
-        return made
-
-    with contextlib.ExitStack() as kept:
+    with sessions_from("127.0.0.2") as another:
         for _ in range(8):
-            assert server.post(SEARCH, search(), session=kept.enter_context(session())).ok
+            assert server.post(SEARCH, search(), session=another()).ok
 
         def refused(_: requests.Session) -> None:
-            with session() as another, pytest.raises(requests.ConnectionError):
-                server.post(SEARCH, search(), session=another)
+            with sessions_from("127.0.0.2") as further, pytest.raises(requests.ConnectionError):
+                server.post(SEARCH, search(), session=further())
 
         with repeated(refused):
             yield server
@@ -207,9 +118,9 @@ def too_many_searches(stage: Stage) -> Scenario:
 
 def more_searches_than_capacity(stage: Stage) -> Scenario:
     server = stage.watched(stage.copy(), "threads = 1")
-    queries = ["--queries", stage.catalog / "users_test.npy", "-k", "1000"]
+    queries: list[str | Path] = ["--queries", stage.catalog / "users_test.npy", "-k", "1000"]
     load = ["--rate", "4000", "--seconds", "600", "--connections", "16"]
-    command = [stage.shortlist, "bench", "--addr", server.address, *queries, *load]
+    command: list[str | Path] = [stage.shortlist, "bench", "--addr", server.address, *queries, *load]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as bench:
         try:
             yield server
@@ -305,7 +216,9 @@ def many_writes(stage: Stage) -> Scenario:
     small, large, index = (stage.folder / name for name in ("small", "large", "index"))
     run(stage.shortlist, "synth", "--videos", "500", "--dim", "384", "--out", small)
     run(stage.shortlist, "synth", "--videos", "24000", "--dim", "384", "--seed", "7", "--out", large)
-    run(stage.shortlist, "build", "--embeddings", small / "videos.npy", "--ids", small / "video_ids.npy", "--out", index)
+    run(
+        stage.shortlist, "build", "--embeddings", small / "videos.npy", "--ids", small / "video_ids.npy", "--out", index
+    )
     settings = "[rebuild]\nthreads = 1\ndelta_share = 0.0\ndeleted_share = 0.0\n[gate]\nmin_recall = 0.0"
     server = stage.watched(index, settings)
     server.command("upsert", "--embeddings", large / "videos.npy", "--ids", large / "video_ids.npy")
@@ -484,8 +397,8 @@ def test_a_healthy_day_fires_nothing(
         build(index, "--training-queries", catalog / "users_train.npy")
         wait_until("the publication", lambda: 'shortlist_generation{index="videos"} 3' in busy.metrics())
         # Every window and every `for` begins and ends after that.
-        began = prometheus.value("time()") or 0.0
-        wait_until("all windows", lambda: (prometheus.value("time()") or 0.0) > began + 10)
+        began = prometheus.value("vector(time())") or 0.0
+        wait_until("all windows", lambda: (prometheus.value("vector(time())") or 0.0) > began + 10)
     assert 'refused_searches_total{reason="search_rate"}' in busy.metrics()
     assert prometheus.query('max_over_time(up{job="shortlist"}[1h]) == 1')
     # ShortlistDown fired for an address until a server was started there.

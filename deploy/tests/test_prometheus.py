@@ -1,5 +1,4 @@
-"""promtool accepts the scrape configuration and the rules, and each rule fires after its real duration, above its real threshold,
-and not before."""
+"""promtool accepts configuration and rules. Each rule fires after its real duration, above its real threshold."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from conftest import DEPLOY, REPOSITORY, run
 
 FOLDER = DEPLOY / "prometheus"
@@ -45,7 +45,9 @@ class Case:
         return {
             "name": self.name,
             "interval": f"{self.step}m",
-            "input_series": [{"series": name, "values": values} for name, values in {**self.scraped, **self.series}.items()],
+            "input_series": [
+                {"series": name, "values": values} for name, values in {**self.scraped, **self.series}.items()
+            ],
             "promql_expr_test": [
                 {"expr": firing, "eval_time": f"{at * self.step}m", "exp_samples": samples}
                 for at, samples in sorted(expected.items())
@@ -89,7 +91,11 @@ def cut(per_minute: int) -> dict[str, str]:
 
 def rebuild(**states: str) -> dict[str, str]:
     name = "shortlist_rebuild_state"
-    return {series: text for state, values in states.items() for series, text in by("state", state, values, name, INDEX).items()}
+    return {
+        series: text
+        for state, values in states.items()
+        for series, text in by("state", state, values, name, INDEX).items()
+    }
 
 
 PUBLICATIONS = "shortlist_refused_publications_total"
@@ -101,12 +107,20 @@ CASES = [
     Case("there is no server", {}, "ShortlistDown", 2, scraped={}),
     Case("three restarts", of_server(process_start_time_seconds="1 2 3 4x100"), "ShortlistCrashLooping", 3, 31),
     Case("two restarts", of_server(process_start_time_seconds="1 2 3x100"), at=20),
-    Case("out of service", of_index(shortlist_serving="1x5 0x100", shortlist_writable="0x106"), "ShortlistIndexNotServing", 7),
+    Case(
+        "out of service",
+        of_index(shortlist_serving="1x5 0x100", shortlist_writable="0x106"),
+        "ShortlistIndexNotServing",
+        7,
+    ),
     Case("read-only", of_index(shortlist_serving="1x106", shortlist_writable="1x5 0x100"), "ShortlistIndexReadOnly", 8),
     Case("internal errors", {**requests("INTERNAL", 2), **requests("OK", 98)}, "ShortlistInternalErrors", 6),
     Case("few internal errors", {**requests("INTERNAL", 1), **requests("OK", 199)}),
     Case("errors of callers", {**requests("INVALID_ARGUMENT", 90), **requests("OK", 10)}),
-    Case("no requests", {**requests("INTERNAL", 0), **requests("OK", 0), **seconds(0, 0), **refused_searches("deadline", 0)}),
+    Case(
+        "no requests",
+        {**requests("INTERNAL", 0), **requests("OK", 0), **seconds(0, 0), **refused_searches("deadline", 0)},
+    ),
     Case("overload", refused_searches("deadline", 6), "ShortlistSearchesRefused", 6),
     Case("little overload", refused_searches("deadline", 4)),
     Case("a client over its rate", refused_searches("search_rate", 500)),
@@ -115,7 +129,12 @@ CASES = [
     Case("few slow searches", seconds(0, 12)),
     Case("answers cut", cut(6), "ShortlistAnswersCut", 11),
     Case("few answers cut", cut(4)),
-    Case("no memory", by("reason", "server", "0+1x100", "shortlist_refused_for_memory_total"), "ShortlistMemoryRefused", 11),
+    Case(
+        "no memory",
+        by("reason", "server", "0+1x100", "shortlist_refused_for_memory_total"),
+        "ShortlistMemoryRefused",
+        11,
+    ),
     Case("no memory of one connection", by("reason", "connection", "0+9x100", "shortlist_refused_for_memory_total")),
     Case(
         "many connections",
@@ -138,10 +157,30 @@ CASES = [
         10,
     ),
     Case("fewer files", of_server(process_open_fds="800x100", process_max_fds="1000x100")),
-    Case("a first refusal", by("reason", "recall", "_x10 1x60", PUBLICATIONS, INDEX), "ShortlistPublicationRefused", 10, 34, 15),
-    Case("another refusal", by("reason", "recall", "1x39 2x60", PUBLICATIONS, INDEX), "ShortlistPublicationRefused", 40, 64, 15),
+    Case(
+        "a first refusal",
+        by("reason", "recall", "_x10 1x60", PUBLICATIONS, INDEX),
+        "ShortlistPublicationRefused",
+        10,
+        34,
+        15,
+    ),
+    Case(
+        "another refusal",
+        by("reason", "recall", "1x39 2x60", PUBLICATIONS, INDEX),
+        "ShortlistPublicationRefused",
+        40,
+        64,
+        15,
+    ),
     Case("no refusal since six hours", by("reason", "recall", "1x60", PUBLICATIONS, INDEX), at=50, step=15),
-    Case("an old generation", of_index(shortlist_generation_timestamp_seconds="0x200"), "ShortlistGenerationOld", 194, step=15),
+    Case(
+        "an old generation",
+        of_index(shortlist_generation_timestamp_seconds="0x200"),
+        "ShortlistGenerationOld",
+        194,
+        step=15,
+    ),
     Case("nothing measured", of_index(shortlist_gate_queries="0x100"), "ShortlistGateMeasuredNothing", 15),
     Case("measured", of_index(shortlist_gate_queries="500x100")),
     Case(
@@ -188,19 +227,38 @@ CASES = [
         "ShortlistRebuildOverdue",
         60,
     ),
-    Case("a large delta of a small index", of_index(shortlist_delta_vectors="9000x100", shortlist_vectors="10000x100"), at=90),
-    Case("a delta that is rebuilt", of_index(shortlist_delta_vectors="15000x100", shortlist_vectors="100000x100"), at=90),
+    Case(
+        "a large delta of a small index",
+        of_index(shortlist_delta_vectors="9000x100", shortlist_vectors="10000x100"),
+        at=90,
+    ),
+    Case(
+        "a delta that is rebuilt", of_index(shortlist_delta_vectors="15000x100", shortlist_vectors="100000x100"), at=90
+    ),
     Case(
         "a large log",
         of_index(shortlist_log_entry_bytes="50000000x100", shortlist_mapped_bytes="20000000x100"),
         "ShortlistLogLarge",
         60,
     ),
-    Case("a log that is rebuilt", of_index(shortlist_log_entry_bytes="50000000x100", shortlist_mapped_bytes="30000000x100"), at=90),
-    Case("a log of a small index", of_index(shortlist_log_entry_bytes="9000000x100", shortlist_mapped_bytes="1000000x100"), at=90),
+    Case(
+        "a log that is rebuilt",
+        of_index(shortlist_log_entry_bytes="50000000x100", shortlist_mapped_bytes="30000000x100"),
+        at=90,
+    ),
+    Case(
+        "a log of a small index",
+        of_index(shortlist_log_entry_bytes="9000000x100", shortlist_mapped_bytes="1000000x100"),
+        at=90,
+    ),
     Case("held entries", of_index(shortlist_held_entries="1x150"), "ShortlistEntriesHeld", 96, step=15),
     Case("wrong keys", by("reason", "unknown_key", "0+900x100", DENIED), "ShortlistAccessRefused", 11),
-    Case("wrong roles", by("reason", "role", "0+900x100", "shortlist_authorization_failures_total"), "ShortlistAccessRefused", 11),
+    Case(
+        "wrong roles",
+        by("reason", "role", "0+900x100", "shortlist_authorization_failures_total"),
+        "ShortlistAccessRefused",
+        11,
+    ),
     Case("few wrong keys", by("reason", "unknown_key", "0+30x100", DENIED)),
     Case("a broken file", by("what", "certificate", "1x100", "shortlist_reload_failed"), "ShortlistReloadFailed", 5),
 ]
@@ -232,5 +290,7 @@ def test_a_rule_says_what_to_do(rule: dict[str, Any]) -> None:
     assert rule["annotations"].keys() == {"summary", "description", "runbook"}
     page, anchor = rule["annotations"]["runbook"].split("#")
     assert anchor == rule["alert"].lower()
-    headings = [line.lstrip("#").strip() for line in (REPOSITORY / page).read_text().splitlines() if line.startswith("#")]
+    headings = [
+        line.lstrip("#").strip() for line in (REPOSITORY / page).read_text().splitlines() if line.startswith("#")
+    ]
     assert rule["alert"] in headings
