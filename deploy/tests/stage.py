@@ -87,8 +87,9 @@ def repeated(work: Callable[[requests.Session], Any], threads: int = 1) -> Itera
         stop.set()
         for thread in running:
             thread.join()
-    if failures:
-        raise failures[0]
+        # It is also the reason if the block failed.
+        if failures:
+            raise failures[0]
 
 
 @contextlib.contextmanager

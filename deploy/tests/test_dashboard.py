@@ -103,7 +103,7 @@ poll_interval = "100ms"
 threads = 1
 audit = "off"
 recall_sample = 1.0
-#slow_search_threshold = "1us"
+slow_search_threshold = "1us"
 memory = "resident"
 scrub_bytes_per_second = 1000000000
 [connections]
