@@ -174,7 +174,7 @@ def show_everything(stage: Stage, server: Server, index: Path, limited: Key) -> 
         )
 
 
-@pytest.mark.parametrize(("name", "expression"), queries(), ids=[name for name, _ in queries()])
+@pytest.mark.parametrize(("name", "expression"), list(queries()), ids=[name for name, _ in queries()])
 def test_a_query_finds_data(name: str, expression: str, watched: tuple[Prometheus, Server, float]) -> None:
     prometheus, server, began = watched
     variables = {"$__rate_interval": "2s", "$instance": re.escape(server.address), "$index": "videos"}
