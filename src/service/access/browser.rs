@@ -209,8 +209,9 @@ fn is_address(host: &str) -> bool {
     host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok()
 }
 
-/// Returns whether a name is one of this machine, or one that no stranger can have: clients of gRPC over several
-/// addresses send a made-up authority such as `shortlist`, and public names have a dot.
+/// Returns whether a name is one of this machine, or one that no stranger can have: public names have a dot. Clients of
+/// gRPC over several addresses send a made-up authority such as `shortlist`, or their list of addresses, of which
+/// `server/address_list.rs` makes a name without a dot.
 fn is_ours(host: &str, names: &[String]) -> bool {
     // Authorities have addresses of IPv6 in brackets, and names may end with a dot.
     let name = host.strip_suffix('.').unwrap_or(host);

@@ -17,6 +17,7 @@ use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
+use super::address_list::AddressLists;
 use super::admitted::Place;
 use super::counted::Counted;
 use super::executor::CallExecutor;
@@ -57,7 +58,7 @@ pub(super) async fn serve<S>(
     let options = context.options;
     let memory = ConnectionMemory::new(&context.memory, place.has_called());
     let read = Arc::<AtomicU64>::default();
-    let stream = Counted::new(stream, Arc::clone(&read));
+    let stream = AddressLists::new(Counted::new(stream, Arc::clone(&read)));
     let service = service_fn(|request: Request<Incoming>| {
         let (context, caller, memory) = (Arc::clone(&context), caller.clone(), Arc::clone(&memory));
         // A future of some kilobytes, which the connection moves several times.

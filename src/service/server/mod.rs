@@ -6,15 +6,19 @@
 //!
 //! | file | duty |
 //! |---|---|
-//! | `admitted.rs`   | how many connections there are, in total and per peer |
-//! | `connection.rs` | one connection, from its first byte to its end |
-//! | `counted.rs`    | the bytes that a connection reads and writes |
-//! | `executor.rs`   | the tasks of the calls of HTTP/2 |
+//! | `address_list.rs` | lists of addresses that clients send as `:authority`, in the frames of HTTP/2 |
+//! | `admitted.rs`     | how many connections there are, in total and per peer |
+//! | `connection.rs`   | one connection, from its first byte to its end |
+//! | `counted.rs`      | the bytes that a connection reads and writes |
+//! | `executor.rs`     | the tasks of the calls of HTTP/2 |
+//! | `header_block.rs` | the same lists, in one header block |
 
+mod address_list;
 mod admitted;
 mod connection;
 mod counted;
 mod executor;
+mod header_block;
 
 use std::future::Future;
 use std::io;

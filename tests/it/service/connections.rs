@@ -8,8 +8,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, SendStream};
 use prost::Message;
-use shortlist::service::proto::SearchRequest;
 use shortlist::service::proto::retrieval_client::RetrievalClient;
+use shortlist::service::proto::{SearchRequest, SearchResponse};
 use shortlist::service::{ConnectionOptions, Drained, ServiceLimits, ServiceOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -320,4 +320,73 @@ async fn an_old_connection_is_closed_after_its_calls() {
     })
     .await;
     searching(server.address).await;
+}
+
+/// One frame of HTTP/2.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend_from_slice(payload);
+    frame
+}
+
+/// Reads frames until a stream ends. Returns the kind of the last one and the bytes of its DATA.
+async fn end_of_stream(socket: &mut TcpStream, stream: u32) -> (u8, Vec<u8>) {
+    let mut data = Vec::new();
+    loop {
+        let mut head = [0; 9];
+        socket.read_exact(&mut head).await.unwrap();
+        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        socket.read_exact(&mut payload).await.unwrap();
+        let (kind, flags) = (head[3], head[4]);
+        if u32::from_be_bytes([head[5], head[6], head[7], head[8]]) != stream {
+            continue;
+        }
+        match kind {
+            0 => data.extend(payload),
+            // RST_STREAM, or trailers.
+            3 => return (kind, data),
+            1 if flags & 1 != 0 => return (kind, data),
+            _ => {}
+        }
+    }
+}
+
+/// What a client of the C library of gRPC sends that was given `ipv4:10.0.0.1:50051,10.0.0.2:50051`.
+#[tokio::test]
+async fn a_list_of_addresses_as_authority_is_answered() {
+    let index = TestIndex::new(20);
+    let server = serve(&index, patient()).await;
+    let authority = b"10.0.0.1:50051,10.0.0.2:50051";
+    let literal =
+        |name: &[u8], value: &[u8]| [&[0x40, name.len() as u8], name, &[value.len() as u8], value].concat();
+    let first = [
+        literal(b":path", SEARCH.as_bytes()),
+        literal(b":authority", authority),
+        vec![0x83, 0x86],
+        literal(b"content-type", b"application/grpc"),
+        literal(b"te", b"trailers"),
+    ]
+    .concat();
+    // The same fields by their index in the dynamic table.
+    let second = vec![0xc1, 0xc0, 0x83, 0x86, 0xbf, 0xbe];
+    let message = framed(&request(&QUERY, 5));
+    let mut socket = TcpStream::connect(server.address).await.unwrap();
+    socket
+        .write_all(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &frame(4, 0, 0, b"")[..]].concat())
+        .await
+        .unwrap();
+    for (stream, block) in [(1, first), (3, second)] {
+        let call = [frame(1, 4, stream, &block), frame(0, 1, stream, &message)].concat();
+        // In parts, so that the list arrives in several.
+        for part in call.chunks(50) {
+            socket.write_all(part).await.unwrap();
+            socket.flush().await.unwrap();
+        }
+        let (kind, data) = end_of_stream(&mut socket, stream).await;
+        assert_eq!(kind, 1, "stream {stream}: reset, {data:x?}");
+        let answer = SearchResponse::decode(&data[5..]).unwrap();
+        assert_eq!(answer.candidates.len(), 5);
+    }
 }
