@@ -21,6 +21,8 @@ import grpc_tools
 import numpy as np
 from grpc_tools import protoc
 
+from conftest import wait_until
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 SERVICE_CONFIG = REPOSITORY / "deploy" / "client" / "service-config.json"
 
@@ -33,6 +35,9 @@ OPTIONS: dict[str, Any] = {
     "grpc.keepalive_timeout_ms": 10_000,
     "grpc.keepalive_permit_without_calls": 1,
 }
+
+# Connections to it come from 127.0.0.1. So no client takes the port of a server that restarts.
+LOOPBACK = "127.1.0.1"
 
 # Longer than any call takes: a call that ends by this deadline fails the test.
 TIMEOUT = 60.0
@@ -81,7 +86,9 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.channel.close()
 
-    def search(self, user: np.ndarray, timeout: float = TIMEOUT, wait_for_ready: bool | None = None, **fields: Any) -> Any:
+    def search(
+        self, user: np.ndarray, timeout: float = TIMEOUT, wait_for_ready: bool | None = None, **fields: Any
+    ) -> Any:
         """Searches for one user."""
         return self.retrieval.Search(search_request(user, **fields), timeout=timeout, wait_for_ready=wait_for_ready)
 
@@ -111,6 +118,11 @@ def requests(server: Any, method: str = "Search", code: str | None = None) -> in
     return total
 
 
+def wait_for_calls(*servers: Any) -> None:
+    """Waits until each of these servers answered a search since its start."""
+    wait_until("calls to each server", lambda: all(requests(server) > 0 for server in servers))
+
+
 class Load:
     """Threads that call without pause until the end of the block. Counts the calls by name and code.
 
@@ -122,7 +134,9 @@ class Load:
         self.details: list[str] = []
         self._lock, self._stopped = threading.Lock(), threading.Event()
         self._threads = [
-            threading.Thread(target=self._run, args=(name, call)) for name, call in calls.items() for _ in range(threads)
+            threading.Thread(target=self._run, args=(name, call))
+            for name, call in calls.items()
+            for _ in range(threads)
         ]
 
     def _run(self, name: str, call: Callable[[], Any]) -> None:
@@ -156,17 +170,23 @@ class Load:
         for thread in self._threads:
             thread.join()
 
+    def wait_for(self, count: int) -> None:
+        """Waits until this many further calls are answered."""
+        before = self.answered()
+        wait_until(f"{count} answers", lambda: self.answered() >= before + count)
+
     def check(self) -> None:
         """Fails the test if a call failed."""
         failed = {key: count for key, count in self.counts.items() if key[1] != "OK"}
         assert not failed, f"{failed} of {self.counts.total()} calls: {self.details[:5]}"
 
 
+PREFACE_BYTES = 24
+KINDS = {6: "ping", 7: "goaway"}
+
+
 class Proxy:
     """Passes the connections of one server on, and counts their frames of HTTP/2. Ends with the process."""
-
-    KINDS = {6: "ping", 7: "goaway"}
-    PREFACE_BYTES = 24
 
     def __init__(self, server: Any) -> None:
         host, _, port = server.address.rpartition(":")
@@ -185,7 +205,7 @@ class Proxy:
             self.connections += 1
             server = socket.create_connection(self._server)
             for source, target, frames, skipped in [
-                (client, server, self.sent, self.PREFACE_BYTES),
+                (client, server, self.sent, PREFACE_BYTES),
                 (server, client, self.received, 0),
             ]:
                 threading.Thread(target=self._pass, args=(source, target, frames, skipped), daemon=True).start()
@@ -205,6 +225,6 @@ class Proxy:
             del waiting[: (first := min(skipped, len(waiting)))]
             skipped -= first
             while not skipped and len(waiting) >= 9 and len(waiting) >= (end := 9 + int.from_bytes(waiting[:3], "big")):
-                kind, is_answer = self.KINDS.get(waiting[3], "other"), waiting[3] == 6 and waiting[4] & 1
+                kind, is_answer = KINDS.get(waiting[3], "other"), waiting[3] == 6 and waiting[4] & 1
                 frames[kind] += not is_answer
                 del waiting[:end]

@@ -3,8 +3,8 @@
     SHORTLIST_OTHER_BINARY   the binary of another commit. Without it, the test of two versions is skipped.
     UPGRADE_ROUNDS           how often to upgrade and go back; default: 1
 
-Two servers, each with its own copy of the index. Reads go to both, writes to the first. Each server is replaced in turn,
-first by the other version, then by the one before.
+Two servers, each with its own copy of the index. Searches go to both, writes to the first. Each server is replaced in
+turn, first by the other version, then by the one before.
 """
 
 import itertools
@@ -16,8 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clients import Client, Load, ipv4, requests, stubs, vector
-from conftest import Server, wait_until
+
+from clients import LOOPBACK, Client, Load, ipv4, stubs, vector, wait_for_calls
+from conftest import Server
 
 # Ids that the catalog does not have.
 FIRST_ID = 1
@@ -42,8 +43,10 @@ def replica(shortlist: Path, built: Path, tmp_path: Path) -> Iterator[Callable[[
     def start(name: str) -> Server:
         index = tmp_path / f"{name}-index"
         shutil.copytree(built, index)
-        started.append(Server(shortlist, tmp_path / name, f"[indexes]\nvideos = '{index}'\n"))
-        return started[-1].start()
+        server = Server(shortlist, tmp_path / name, f"[indexes]\nvideos = '{index}'\n")
+        server.address = f"{LOOPBACK}:0"
+        started.append(server)
+        return server.start()
 
     yield start
     for server in started:
@@ -79,13 +82,12 @@ class Writer:
 
 
 def replace(server: Server, binary: Path, load: Load) -> None:
-    """Replaces a server by another binary, as an operator does: one server at a time, the next one after this gets calls."""
+    """Replaces a server by another binary, as an operator does: the next one is replaced when this one gets calls."""
     server.stop()
-    before = load.answered()
-    wait_until("answers while the server is away", lambda: load.answered() > before + 200)
+    load.wait_for(200)
     server.shortlist = binary
     server.start()
-    wait_until("calls to the new process", lambda: requests(server) > 0)
+    wait_for_calls(server)
 
 
 def test_an_upgrade_and_the_way_back_fail_no_call(
@@ -102,12 +104,11 @@ def test_an_upgrade_and_the_way_back_fail_no_call(
 
         writer.write()
         with Load(search=search, write=writer.write, read=writer.read) as load:
-            wait_until("calls to both", lambda: all(requests(server) > 0 for server in servers))
+            wait_for_calls(*servers)
             for binary in [other, shortlist] * int(os.environ.get("UPGRADE_ROUNDS", "1")):
                 for server in servers:
                     replace(server, binary, load)
-            last = load.answered()
-            wait_until("answers at the end", lambda: load.answered() > last + 200)
+            load.wait_for(200)
         # The version before has the writes that the other version acknowledged.
         for batch in range(0, len(writer.written), 1000):
             writer.check(writer.written[batch : batch + 1000])
