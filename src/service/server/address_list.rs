@@ -19,8 +19,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::header_block::replace_lists;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Maximum size of a header block with its frames, in bytes. Of a larger one, h2 accepts no headers.
-const MAX_BLOCK_BYTES: usize = 2 * super::MAX_HEADER_BYTES as usize;
+/// Maximum size of a header block with its frames, in bytes: twice that of the headers that the server accepts.
+const MAX_BLOCK_BYTES: usize = 32 << 10;
 /// Size of the header of a frame, in bytes.
 const HEAD_BYTES: usize = 9;
 const HEADERS: u8 = 1;
