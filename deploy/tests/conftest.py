@@ -42,9 +42,9 @@ def wait_until(what: str, condition: Callable[[], T], deadline: float = DEADLINE
         time.sleep(0.05)
 
 
-def run(*command: str | Path, env: Mapping[str, str] | None = None) -> str:
+def run(*command: str | Path, env: Mapping[str, str] | None = None, timeout: float = DEADLINE) -> str:
     """Runs a command to its end, and returns its standard output. Fails the test with both outputs if it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=timeout)
     if done.returncode != 0:
         pytest.fail(f"{command} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
     return done.stdout
@@ -91,7 +91,7 @@ class Server:
         def address() -> str | None:
             if self.process is not None and self.process.poll() is not None:
                 pytest.fail(f"the server ended at its start:\n{self.log()}")
-            found = re.search(r" on (?:https?://)?(127\.\d+\.\d+\.\d+:\d+)", out.read_text())
+            found = re.search(r" on (?:https?://)?(\S+:\d+) ", out.read_text())
             return found and found[1]
 
         self.address = str(wait_until("the address of the server", address))

@@ -108,7 +108,10 @@ def test_the_health_check_follows_the_server(
     main = server.address.rpartition(":")[2]
 
     def health() -> subprocess.CompletedProcess[str]:
-        own = [text.replace("/etc/shortlist", str(credentials / "shortlist")).replace(":50051", f":{main}") for text in arguments]
+        own = [
+            text.replace("/etc/shortlist", str(credentials / "shortlist")).replace(":50051", f":{main}")
+            for text in arguments
+        ]
         # Without a key.
         return subprocess.run([shortlist, *own], env={}, capture_output=True, text=True)
 

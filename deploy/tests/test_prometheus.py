@@ -186,7 +186,7 @@ CASES = [
     Case(
         "low recall",
         {
-            **by("k", "100", "0.89x100", "shortlist_recall_at_k", INDEX),
+            **by("k", "100", "0.89x100", "shortlist_targeted_recall_at_k", INDEX),
             **by("k", "100", "0.95x100", "shortlist_recall_target_at_k", INDEX),
         },
         "ShortlistRecallLow",
@@ -195,11 +195,11 @@ CASES = [
     Case(
         "recall near its target",
         {
-            **by("k", "100", "0.91x100", "shortlist_recall_at_k", INDEX),
+            **by("k", "100", "0.91x100", "shortlist_targeted_recall_at_k", INDEX),
             **by("k", "100", "0.95x100", "shortlist_recall_target_at_k", INDEX),
         },
     ),
-    Case("recall without a target", by("k", "100", "0.5x100", "shortlist_recall_at_k", INDEX)),
+    Case("recall without a target", by("k", "100", "0.5x100", "shortlist_targeted_recall_at_k", INDEX)),
     Case("a damaged file", of_index(shortlist_scrub_mismatches="0x4 1x100"), "ShortlistChecksumMismatch", 5),
     Case("a failed rebuild", rebuild(failed="0x4 1x100", done="0x105"), "ShortlistRebuildFailed", 10),
     Case("a rebuild that is done after one that failed", rebuild(failed="1x2 0x100", done="0x2 1x100"), at=20),

@@ -31,11 +31,18 @@ fn root() -> PathBuf {
 
 /// Every Markdown document, by path below the root.
 fn documents() -> Vec<(PathBuf, String)> {
-    let mut paths: Vec<PathBuf> =
-        ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "clients/python/README.md"]
-            .iter()
-            .map(|name| root().join(name))
-            .collect();
+    let mut paths: Vec<PathBuf> = [
+        "README.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "clients/python/README.md",
+        "deploy/README.md",
+        "deploy/client/README.md",
+    ]
+    .iter()
+    .map(|name| root().join(name))
+    .collect();
     let mut folders = vec![root().join("docs")];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {

@@ -15,7 +15,7 @@ use super::families::{IndexLabels, ReasonLabels, register};
 use crate::engine::{
     EndedRebuilds, Engine, EngineError, IndexStatus, RECALL_K, RebuildState, RebuildStatus, Supervisor, Task,
 };
-use crate::index::MemoryMode;
+use crate::index::{MemoryMode, RefusalReason};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RecallLabels {
@@ -211,7 +211,9 @@ pub(crate) struct EngineMetrics {
 }
 
 impl EngineMetrics {
-    pub(super) fn new(registry: &mut Registry) -> Self {
+    /// Registers the metrics. The counters of refused publications of these indexes exist from the start, so that the first
+    /// refusal is an increase.
+    pub(super) fn new(registry: &mut Registry, index_names: &[String]) -> Self {
         let metrics = Self {
             index_gauges: INDEX_GAUGES
                 .map(|gauge| register(registry, gauge.name, gauge.help, Family::default())),
@@ -282,6 +284,12 @@ impl EngineMetrics {
         for task in Task::ALL {
             drop(metrics.background_restarts.get_or_create(&TaskLabels { task: task.name() }));
         }
+        for index in index_names {
+            for reason in RefusalReason::ALL {
+                let labels = ReasonLabels { index: index.clone(), reason: reason.name() };
+                drop(metrics.refused.get_or_create(&labels));
+            }
+        }
         metrics
     }
 
@@ -301,7 +309,6 @@ impl EngineMetrics {
             ..RebuildStatus::default()
         };
         self.rebuild(index, &rebuild);
-        self.refused.get_or_create(&ReasonLabels { index: index.to_owned(), reason: "videos" }).inc();
     }
 
     /// Updates the gauges of an index that is not open.

@@ -60,9 +60,9 @@ impl Metrics {
         process::register_process(&mut all);
         let registry = all.sub_registry_with_prefix("shortlist");
         process::register_build(registry);
+        let engine = Arc::new(EngineMetrics::new(registry, &index_names));
         let requests = Arc::new(RequestMetrics::new(registry, index_names));
         let load = LoadMetrics::new(registry);
-        let engine = Arc::new(EngineMetrics::new(registry));
         let connections = ConnectionMetrics::new(registry);
         let access = AccessMetrics::new(registry);
         Self { requests, load, engine, connections, access, registry: all }
