@@ -42,9 +42,14 @@ def wait_until(what: str, condition: Callable[[], T], deadline: float = DEADLINE
         time.sleep(0.05)
 
 
-def run(*command: str | Path, env: Mapping[str, str] | None = None, timeout: float = DEADLINE) -> str:
+def run(
+    *command: str | Path,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    timeout: float = DEADLINE,
+) -> str:
     """Runs a command to its end, and returns its standard output. Fails the test with both outputs if it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=timeout)
+    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=cwd, timeout=timeout)
     if done.returncode != 0:
         pytest.fail(f"{command} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
     return done.stdout

@@ -159,7 +159,7 @@ CASES = [
     Case("fewer files", of_server(process_open_fds="800x100", process_max_fds="1000x100")),
     Case(
         "a first refusal",
-        by("reason", "recall", "_x10 1x60", PUBLICATIONS, INDEX),
+        by("reason", "recall", "0x9 1x60", PUBLICATIONS, INDEX),
         "ShortlistPublicationRefused",
         10,
         34,
