@@ -151,11 +151,11 @@ pub use dataset::{
 };
 pub use embedded::{Index, IndexBuilder};
 pub use engine::{
-    Budget, Candidate, Completeness, Effort, Engine, EngineError, EngineOptions, Explanation, Field,
+    Append, Budget, Candidate, Completeness, Effort, Engine, EngineError, EngineOptions, Explanation, Field,
     GateOptions, IndexStatus, Interest, Limits, LiveRecall, LiveStatus, Lookup, Loss, MemoryGauge,
     MemoryPolicy, Plan, Query, Readiness, RebuildOptions, RebuildState, RebuildStatus, Refresh, Removal,
-    ReturnAttributes, Rule, SampleOptions, SearchRequest, SearchResponse, SearchStats, Seed, Shortage,
-    Shortfall, StoredVideo, WriteMode, Written,
+    ReturnAttributes, Rule, SampleOptions, SearchRequest, SearchResponse, SearchStages, SearchStats, Seed,
+    Shortage, Shortfall, Stage, StoredVideo, WriteMode, Written,
 };
 pub use index::{
     AttributeKind, AttributeSchema, MemoryMode, QuerySource, RecallCurve, RecallCurves, RecallPoint,

@@ -43,7 +43,8 @@ use publish::served::ServedIndex;
 use supervise::Background;
 use write::catalog::{Target, look_up, read_only};
 
-pub use crate::search::{Loss, Plan, Shortfall};
+pub use crate::live::Append;
+pub use crate::search::{Loss, Plan, Shortfall, Stage};
 pub use error::EngineError;
 pub use field::Field;
 pub use memory::{MemoryGauge, MemoryPolicy, Shortage, Size};
@@ -54,7 +55,7 @@ pub use query::budget::{AnswerRoom, Budget};
 pub(crate) use query::context::RequestContext;
 pub use query::request::{
     Candidate, Completeness, Effort, Explanation, Interest, Query, Removal, ReturnAttributes, Rule,
-    SearchRequest, SearchResponse, SearchStats, Seed,
+    SearchRequest, SearchResponse, SearchStages, SearchStats, Seed,
 };
 pub(crate) use query::snapshot::{Snapshot, unexpired};
 pub use status::{

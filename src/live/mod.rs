@@ -20,7 +20,7 @@ mod log_compactor;
 
 pub use delta::rows::{RowsError, UpsertError, check_attributes, check_embedding, dataset_of, gather};
 pub use log::error::LogError;
-pub use log::group::GroupCommit;
+pub use log::group::{Append, Appended, GroupCommit};
 pub use log::mutation::{Entry, Mutation, Upsert};
 pub use log::mutation_log::{LogSize, MutationLog};
 pub use log::redb_log::RedbLog;

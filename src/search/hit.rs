@@ -3,6 +3,7 @@
 use super::loss::Loss;
 use super::plan::Plan;
 use super::rules::Shortfall;
+use super::stages::Stages;
 use crate::base::id::NodeId;
 use crate::graph::Cost;
 
@@ -32,6 +33,8 @@ pub struct Found {
     pub is_plain: bool,
     /// Whether the search was interrupted: then the hits are the best so far.
     pub is_interrupted: bool,
+    /// How long its stages took, if it was timed.
+    pub stages: Stages,
     /// How far the watched node got; `None` if no node was watched or it is among the hits.
     pub loss: Option<Loss>,
 }
@@ -46,6 +49,7 @@ impl Found {
             plan,
             is_plain: false,
             is_interrupted: true,
+            stages: Stages::default(),
             loss: None,
         }
     }

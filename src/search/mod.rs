@@ -29,6 +29,7 @@
 //! | `row_scorer.rs`  | scores of rows, as they count for results |
 //! | `scorers.rs`     | queries bound to the rows and codes of a segment |
 //! | `workspace.rs`   | memory that is kept from one search to the next |
+//! | `stages.rs`      | how long the stages of one search took |
 //! | `top_k.rs`       | the k best of a scan |
 //! | `loss.rs`        | where a search lost a node that it should have found |
 //! | `place.rs`       | the place of one node in the order of all that pass |
@@ -50,6 +51,7 @@ mod rule_filter;
 mod rules;
 mod scorers;
 mod searcher;
+mod stages;
 mod top_k;
 mod workspace;
 
@@ -61,4 +63,5 @@ pub use plan::{Plan, explored_bytes};
 pub use rules::{CapKeys, Interest, Located, NodeRules, Segment, Shortfall};
 pub use scorers::exact_scores;
 pub use searcher::Searcher;
+pub use stages::{Stage, Stages};
 pub use top_k::TopK;

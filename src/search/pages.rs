@@ -22,6 +22,7 @@ use super::pool::{Pool, Pools, Source};
 use super::quota::Quota;
 use super::ranked::Ranked;
 use super::rules::{Interest, NodeRules, Segment, Shortfall};
+use super::stages::{Stages, add_run};
 use super::workspace::Workspace;
 use crate::base::id::NodeId;
 use crate::base::interrupt::Interrupt;
@@ -53,6 +54,7 @@ impl<'a, 'q, 'i> Pages<'a, 'q, 'i> {
                 workspace,
                 interrupt,
                 cost: Cost::default(),
+                stages: Stages::default(),
                 plan: None,
                 loss: Loss::NotReached,
             },
@@ -114,6 +116,7 @@ impl<'a, 'q, 'i> Pages<'a, 'q, 'i> {
             plan: Plan::MatchScan,
             is_plain: false,
             is_interrupted: self.pools.interrupt.has_stopped(),
+            stages: self.pools.stages,
             loss: None,
         }
     }
@@ -153,6 +156,7 @@ impl<'a, 'q, 'i> Pages<'a, 'q, 'i> {
         let is_best = rules.caps.is_empty() && !self.pools.keeps_places();
         let Depths { main, fresh, of_interests, before, ceiling, ranked } = depths;
         loop {
+            let began = self.pools.params.clock();
             let mut never = Interrupt::never();
             let interrupt =
                 if self.pools.interrupt.has_stopped() { &mut never } else { &mut *self.pools.interrupt };
@@ -164,6 +168,7 @@ impl<'a, 'q, 'i> Pages<'a, 'q, 'i> {
                 let ranked = ranked.get_or_insert_with(|| Ranked::of(&pool.hits, is_left, quota, rules));
                 choose(&pool.hits, ranked, quota, rules, counters, interrupt)
             };
+            add_run(&mut self.pools.stages.choosing, began);
             if self.pools.interrupt.has_stopped() {
                 return choice;
             }

@@ -1,5 +1,7 @@
 //! How many hits, and how much effort to spend on them.
 
+use std::time::Instant;
+
 use super::plan::Plan;
 use crate::index::{Index, RecallCurves};
 
@@ -19,6 +21,7 @@ pub struct SearchParams {
     k: usize,
     effort: Effort,
     plan: Option<Plan>,
+    is_timed: bool,
 }
 
 /// An invalid parameter of a search.
@@ -52,7 +55,7 @@ impl SearchParams {
             Effort::EfSearch(ef_search) => Effort::EfSearch(ef_search),
             Effort::Exact => Effort::Exact,
         };
-        Ok(Self { k, effort, plan: None })
+        Ok(Self { k, effort, plan: None, is_timed: false })
     }
 
     /// Forces a plan instead of the one that should be fastest, for measurements. A code scan of an index without codes
@@ -60,6 +63,16 @@ impl SearchParams {
     pub fn with_plan(self, plan: Option<Plan>) -> Self {
         let effort = if plan == Some(Plan::ExactScan) { Effort::Exact } else { self.effort };
         Self { plan, effort, ..self }
+    }
+
+    /// Times the stages of the search, or not.
+    pub fn with_timing(self, is_timed: bool) -> Self {
+        Self { is_timed, ..self }
+    }
+
+    /// The time now; `None` if the search is not timed.
+    pub(super) fn clock(&self) -> Option<Instant> {
+        self.is_timed.then(Instant::now)
     }
 
     /// The forced plan, if any.

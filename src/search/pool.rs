@@ -13,6 +13,7 @@ use super::plan::{Goal, Plan, SegmentPlan};
 use super::row_scorer::RowScorer;
 use super::rules::{Interest, NodeRules, Segment};
 use super::scorers::{SegmentBlocks, SegmentScorers, best_of, prefetch_ids};
+use super::stages::{Stages, add_run};
 use super::workspace::Workspace;
 use crate::base::id::{NodeId, VideoId};
 use crate::base::interrupt::Interrupt;
@@ -76,6 +77,7 @@ pub(super) struct Pools<'a, 'q, 'i> {
     pub(super) workspace: &'a mut Workspace,
     pub(super) interrupt: &'a mut Interrupt<'i>,
     pub(super) cost: Cost,
+    pub(super) stages: Stages,
     /// The plan of the first exploration.
     pub(super) plan: Option<Plan>,
     /// How far the watched node got.
@@ -102,6 +104,7 @@ impl Pools<'_, '_, '_> {
             plain.hits.truncate(k);
         }
         self.cost += plain.cost;
+        self.stages.rescoring = plain.rescoring;
         plain
     }
 
@@ -210,7 +213,9 @@ impl Pools<'_, '_, '_> {
             self.loss = self.loss.max(self.workspace.scratch.stage(node).into());
         }
         let before = pool.hits.len();
+        let began = self.params.clock();
         self.rescore(&segment, explored.is_sieved, &mut pool.hits);
+        add_run(&mut self.stages.rescoring, began);
         if let Source::Interest(interest) = goal.source {
             let mut seen = 0;
             pool.hits.retain(|hit| {

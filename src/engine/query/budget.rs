@@ -16,6 +16,8 @@ pub struct Budget {
     pub limits: Option<Limits>,
     /// The room for the answer.
     pub room: AnswerRoom,
+    /// Whether the stages of a search are timed.
+    pub is_timed: bool,
     cancelled: Arc<AtomicBool>,
 }
 

@@ -1,12 +1,12 @@
 //! Requests to the engine, and its answers.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::attributes::Value;
 use crate::base::id::VideoId;
 use crate::engine::field::Field;
 use crate::rules::Rules;
-use crate::search::{Loss, Plan, Shortfall};
+use crate::search::{Loss, Plan, Shortfall, Stage};
 
 /// One search.
 #[derive(Clone, Debug)]
@@ -164,6 +164,23 @@ pub struct SearchStats {
     pub elapsed: Duration,
     /// How many videos match the filter; `None` without one.
     pub matches: Option<usize>,
+    /// How long its stages took; `None` unless the budget asks for it.
+    pub stages: Option<SearchStages>,
+}
+
+/// When the stages of one search began and ended.
+#[derive(Clone, Copy, Debug)]
+pub struct SearchStages {
+    /// When planning began: checking the request, resolving its query, its effort and its rules.
+    pub began: Instant,
+    /// When planning ended, and the search among the nodes began.
+    pub planned: Instant,
+    /// When that ended.
+    pub searched: Instant,
+    /// The part of the search that scored candidates again.
+    pub rescoring: Option<Stage>,
+    /// The part of the search that chose hits under rules.
+    pub choosing: Option<Stage>,
 }
 
 /// Why a video is, or is not, in the answer to a request.

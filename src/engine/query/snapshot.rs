@@ -19,7 +19,8 @@ use crate::engine::query::calibrated::Calibrated;
 use crate::engine::query::context::RequestContext;
 use crate::engine::query::recent_matches::RecentMatches;
 use crate::engine::query::request::{
-    Candidate, Completeness, Effort, ReturnAttributes, SearchRequest, SearchResponse, SearchStats,
+    Candidate, Completeness, Effort, ReturnAttributes, SearchRequest, SearchResponse, SearchStages,
+    SearchStats,
 };
 use crate::engine::query::resolved_query::ResolvedQuery;
 use crate::engine::query::rules::{ResolvedRules, Searched, has_rules};
@@ -241,6 +242,7 @@ impl Snapshot {
         let mut interrupt = Interrupt::when(&mut is_over);
         let rules = self.rules(context, request, &query, &mut interrupt)?;
         let segments = rules.as_ref().map(ResolvedRules::segments).unwrap_or_default();
+        let planned = budget.is_timed.then(Instant::now);
         let found = match &rules {
             Some(rules) => {
                 let rules = rules.of_nodes(&segments, &query.seeds);
@@ -248,6 +250,13 @@ impl Snapshot {
             }
             None => Found::interrupted(Plan::MatchScan),
         };
+        let stages = planned.map(|planned| SearchStages {
+            began: started,
+            planned,
+            searched: Instant::now(),
+            rescoring: found.stages.rescoring,
+            choosing: found.stages.choosing,
+        });
         if budget.is_cancelled() {
             return Err(EngineError::Cancelled);
         }
@@ -297,6 +306,7 @@ impl Snapshot {
                 distances: found.cost.distances,
                 elapsed: started.elapsed(),
                 matches: rules.as_ref().and_then(ResolvedRules::matches),
+                stages,
             },
         };
         self.check_undamaged(name)?;
@@ -426,7 +436,7 @@ impl Snapshot {
         if effort == search::Effort::Exact && request.plan.is_some_and(|plan| plan != Plan::ExactScan) {
             return Err(EngineError::invalid(Field::Plan, "expected no other plan with exact"));
         }
-        Ok(params.with_plan(request.plan))
+        Ok(params.with_plan(request.plan).with_timing(context.budget.is_timed))
     }
 
     /// The effort of a request that sets none.

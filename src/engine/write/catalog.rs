@@ -15,7 +15,7 @@ use crate::engine::query::snapshot::{Snapshot, attributes as named_values, vecto
 use crate::engine::write::log::WriteLog;
 use crate::engine::write::shared::Shared;
 use crate::live::delta::fits::{Misfit, check_upsert};
-use crate::live::{Mutation, Upsert};
+use crate::live::{Append, Appended, Mutation, Upsert};
 
 /// How a batch with invalid mutations is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub struct Written {
     pub written: usize,
     /// The position in the batch of each mutation that was not written, and why.
     pub refused: Vec<(usize, EngineError)>,
+    /// The append to the log that wrote them; `None` if none was written.
+    pub append: Option<Append>,
 }
 
 /// One video as it can be found by searches.
@@ -97,11 +99,11 @@ impl Target<'_> {
             valid.clear();
         }
         let written = valid.len();
-        let sequence = match written {
-            0 => self.snapshot.sequence,
+        let Appended { sequence, append } = match written {
+            0 => Appended { sequence: self.snapshot.sequence, append: None },
             _ => self.log.write(valid).map_err(|error| read_only(self.name, error.to_string()))?,
         };
-        Ok(Written { sequence, written, refused })
+        Ok(Written { sequence, written, refused, append })
     }
 
     /// Checks that the id of an upsert is text if and only if those of the index are, and that no other text has the same

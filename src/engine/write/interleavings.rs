@@ -107,7 +107,7 @@ fn dropping_answers_every_write_that_was_queued() {
         // A caller of `write` would keep the group from being dropped.
         let queued = [0, 1, 2].map(|video| group.queue(vec![Mutation::Delete(VideoId(video))]).unwrap());
         drop(group);
-        assert_eq!(queued.map(|answer| answer.try_recv().unwrap().unwrap()), [1, 2, 3]);
+        assert_eq!(queued.map(|answer| answer.try_recv().unwrap().unwrap().sequence), [1, 2, 3]);
     });
 }
 

@@ -16,7 +16,7 @@ use crate::engine::supervise::{Supervisor, Task};
 use crate::engine::write::reserve::{Reserve, has_room};
 use crate::engine::write::shared::Shared;
 use crate::index::IndexStore;
-use crate::live::{GroupCommit, LogCompactor, LogError, Mutation, MutationLog, RedbLog};
+use crate::live::{Appended, GroupCommit, LogCompactor, LogError, Mutation, MutationLog, RedbLog};
 
 /// The file name of the log in the folder of the index.
 pub(crate) const LOG_FILE: &str = "mutations.redb";
@@ -148,19 +148,19 @@ impl WriteLog {
         Self { dir, path, folder, shared, supervisor, reserve, state: Mutex::new(state), problem }
     }
 
-    /// Writes `mutations` in their order, and returns the sequence number of the last one.
+    /// Writes `mutations` in their order, and returns the sequence number of the last one, with the append that wrote it.
     ///
     /// # Errors
     /// If they may not be on disk: they are not acknowledged. Every later write may fail until the log is opened again. If
     /// the disk has no room for the reserve, only takedowns are written.
-    pub(crate) fn write(&self, mutations: Vec<Mutation>) -> Result<u64, LogError> {
+    pub(crate) fn write(&self, mutations: Vec<Mutation>) -> Result<Appended, LogError> {
         let opened = self.opened()?;
         if let Err(error) = self.reserve.fill()
             && !mutations.iter().all(Mutation::is_takedown)
         {
             return Err(LogError::io(self.reserve.path())(error));
         }
-        opened.group.write(mutations)
+        opened.group.write_timed(mutations)
     }
 
     /// Gives the reserve back if the disk is full. Returns false if that does not help a write that failed.

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::error::LogError;
 use super::mutation::{Entry, Mutation};
@@ -25,8 +26,28 @@ const QUEUE_MUTATIONS: usize = 4 * COMMIT_MUTATIONS;
 /// Back-pressure: callers block while about this many bytes are queued.
 const QUEUE_BYTES: usize = 4 * COMMIT_BYTES;
 
-/// The sequence number of the last mutation of a caller, or why its mutations may not be on disk.
-type Answer = Result<u64, LogError>;
+/// One append to the log, which contains the mutations of one or more callers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Append {
+    /// When it began.
+    pub began: Instant,
+    /// How long it took until its mutations were on disk.
+    pub took: Duration,
+    /// The mutations of all callers in it.
+    pub mutations: usize,
+}
+
+/// The result of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// The sequence number of the last mutation of the caller.
+    pub sequence: u64,
+    /// The append that wrote it; `None` if there was nothing to write.
+    pub append: Option<Append>,
+}
+
+/// What was written of one caller, or why its mutations may not be on disk.
+type Answer = Result<Appended, LogError>;
 
 /// A thread that appends to a log for all callers.
 #[derive(Debug)]
@@ -58,8 +79,16 @@ impl GroupCommit {
     /// # Errors
     /// If they may not be on disk. All callers of one append get the same error.
     pub fn write(&self, mutations: Vec<Mutation>) -> Result<u64, LogError> {
+        self.write_timed(mutations).map(|appended| appended.sequence)
+    }
+
+    /// Like [`Self::write`], and also returns the append that wrote the mutations.
+    ///
+    /// # Errors
+    /// Those of [`Self::write`].
+    pub fn write_timed(&self, mutations: Vec<Mutation>) -> Result<Appended, LogError> {
         if mutations.is_empty() {
-            return Ok(self.log.last_sequence());
+            return Ok(Appended { sequence: self.log.last_sequence(), append: None });
         }
         self.queue(mutations)?.recv().unwrap_or(Err(LogError::Stopped))
     }
@@ -184,6 +213,7 @@ fn write_all(log: &dyn MutationLog, shared: &Shared, mut apply: impl FnMut(&[Ent
         let sizes: Vec<usize> = requests.iter().map(|request| request.mutations.len()).collect();
         let all: Vec<Mutation> =
             requests.iter_mut().flat_map(|request| mem::take(&mut request.mutations)).collect();
+        let (began, count) = (Instant::now(), all.len());
         let mut sequence = match log.append(&all) {
             Ok(last) => last - all.len() as u64,
             Err(error) => {
@@ -193,12 +223,13 @@ fn write_all(log: &dyn MutationLog, shared: &Shared, mut apply: impl FnMut(&[Ent
                 continue;
             }
         };
+        let append = Some(Append { began, took: began.elapsed(), mutations: count });
         let entries: Vec<Entry> =
             (sequence + 1..).zip(all).map(|(sequence, mutation)| Entry { sequence, mutation }).collect();
         apply(&entries);
         for (request, size) in requests.into_iter().zip(sizes) {
             sequence += size as u64;
-            let _ = request.answer.send(Ok(sequence));
+            let _ = request.answer.send(Ok(Appended { sequence, append }));
         }
     }
 }
@@ -335,7 +366,7 @@ mod tests {
         decide.send(Ok(())).unwrap();
         drop(group);
         assert_eq!(begun.recv().unwrap(), 3);
-        assert_eq!(answered.recv().unwrap().unwrap(), 3);
+        assert_eq!(answered.recv().unwrap().unwrap().sequence, 3);
     }
 
     #[test]

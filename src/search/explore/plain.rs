@@ -9,6 +9,7 @@ use super::super::plan::Plan;
 use super::super::row_scorer::RowScorer;
 use super::super::rules::Segment;
 use super::super::scorers::prefetch_ids;
+use super::super::stages::{Stage, add_run};
 use super::super::top_k::TopK;
 use super::super::workspace::Workspace;
 use crate::base::id::{NodeId, VideoId};
@@ -26,6 +27,8 @@ pub(in super::super) struct Plain {
     pub(in super::super) hits: Vec<Hit>,
     pub(in super::super) plan: Plan,
     pub(in super::super) cost: Cost,
+    /// `None` if nothing was rescored, or the search is not timed.
+    pub(in super::super) rescoring: Option<Stage>,
 }
 
 /// The best `k` nodes of `segment` for `query`, which must be prepared.
@@ -51,10 +54,13 @@ pub(in super::super) fn explore_plain(
                 collect(index, query, &scorer, params.plan(), wanted, workspace, interrupt);
             let scratch = &mut workspace.scratch;
             prefetch_ids(video_ids, &scratch.found);
+            let mut rescoring = None;
             if index.codes().is_some() {
+                let began = params.clock();
                 scratch.rescore(&scorer, &mut cost);
+                add_run(&mut rescoring, began);
             }
-            Plain { hits: best(video_ids, &mut scratch.found, k), plan, cost }
+            Plain { hits: best(video_ids, &mut scratch.found, k), plan, cost, rescoring }
         }
     }
 }
@@ -172,5 +178,5 @@ fn scan(video_ids: &[VideoId], scorer: &RowScorer<'_>, k: usize, interrupt: &mut
             }
         }
     }
-    Plain { hits: best.into_sorted(), plan: Plan::ExactScan, cost }
+    Plain { hits: best.into_sorted(), plan: Plan::ExactScan, cost, rescoring: None }
 }

@@ -384,7 +384,7 @@ mod tests {
         assert_eq!(sound, [1, 2, 4]);
         // The engine counts positions among the mutations that it was given.
         outcome.add(vec![(1, EngineError::invalid(Field::Attributes, "of another type"))]);
-        let written = Written { sequence: 9, written: 2, refused: Vec::new() };
+        let written = Written { sequence: 9, written: 2, refused: Vec::new(), append: None };
         let response = outcome.response(&written, |error, path| tonic_types::Status {
             message: format!("{path}{error}"),
             ..Default::default()

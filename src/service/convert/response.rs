@@ -181,6 +181,7 @@ mod tests {
         distances: 1,
         elapsed: Duration::from_micros(3),
         matches: None,
+        stages: None,
     };
 
     fn decoded(response: engine::SearchResponse, with_stats: bool) -> proto::SearchResponse {
