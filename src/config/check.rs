@@ -31,13 +31,26 @@ impl ServeConfig {
         if self.limits.service.caller.max_deadline.is_zero() {
             return value("limits.max_deadline", "more than 0s", &self.limits.service.caller.max_deadline);
         }
-        let counts = [("rebuild.keep_generations", self.rebuild.keep_generations), ("gate.k", self.gate.k)];
+        let counts = [
+            ("rebuild.keep_generations", self.rebuild.keep_generations),
+            ("gate.k", self.gate.k),
+            ("slow_search_per_second", self.slow_search_per_second),
+            ("traces.max_per_second", self.traces.max_per_second),
+        ];
+        if !self.traces.has_valid_endpoint() {
+            let expected = "a URL of http or https with a host, such as http://127.0.0.1:4317";
+            return value("traces.endpoint", expected, &self.traces.endpoint);
+        }
+        if self.traces.service_name.is_empty() {
+            return value("traces.service_name", "a name", &"");
+        }
         let rebuild = &self.rebuild;
         let gate = &self.gate;
         for (key, most, found) in [
             ("rebuild.delta_share", f64::MAX, rebuild.delta_share),
             ("rebuild.deleted_share", 1.0, rebuild.deleted_share),
             ("recall_sample", 1.0, self.recall_sample),
+            ("traces.sample", 1.0, self.traces.sample),
             ("gate.min_recall", 1.0, gate.min_recall),
             ("gate.max_recall_loss", 1.0, gate.max_recall_loss),
             ("gate.min_overlap", 1.0, gate.min_overlap),

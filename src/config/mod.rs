@@ -30,6 +30,9 @@
 //! drain_timeout = "10s"           # how long calls in flight may continue at shutdown
 //! log = "info"                    # which events to log, in the syntax of RUST_LOG
 //! log_format = "text"             # or "json"
+//! slow_search_threshold = "0s"    # searches that take longer are logged, target shortlist::slow_search; 0s for none
+//! slow_search_per_second = 10     # of them, logged per second; the next line says how many were left out
+//! slow_search_embeddings = false  # log the embeddings of their queries, too
 //! scrub_bytes_per_second = 8388608 # bytes of what serves whose checksums are compared in the background; 0 for none
 //! recall_sample = 0.01            # share of searches whose recall is measured, while the server is idle
 //!
@@ -97,6 +100,12 @@
 //!
 //! [gate.query_files]              # name = file of user embeddings; default: sampled queries, or held-out users
 //!
+//! [traces]                        # OpenTelemetry traces of calls
+//! endpoint = ""                   # collector of OTLP over gRPC, such as "http://127.0.0.1:4317"; "" for no traces
+//! sample = 0.01                   # share of the calls without a traceparent that are traced; others follow its flag
+//! max_per_second = 100            # traces of each of the two kinds per second; further calls are not traced
+//! service_name = "shortlist"
+//!
 //! [tls]                           # encrypts every port; the files are read again when they change
 //! # certificate = "server.pem"    # certificate and those that lead to its authority
 //! # key = "server.key"
@@ -134,7 +143,10 @@ use serde::Deserialize;
 use crate::base::duration::duration;
 use crate::base::whole::whole;
 use crate::engine::{EngineOptions, GateOptions, MemoryGauge, MemoryPolicy, RebuildOptions, SampleOptions};
-use crate::service::{Access, AccessOptions, Audit, ConnectionOptions, KeyOptions, ServiceOptions};
+use crate::service::{
+    Access, AccessOptions, Audit, ConnectionOptions, KeyOptions, ServiceOptions, SlowSearchOptions,
+    TraceOptions,
+};
 
 pub use self::access::{JwtConfig, TlsConfig};
 pub use self::error::ConfigError;
@@ -184,6 +196,16 @@ pub struct ServeConfig {
     pub log: String,
     /// The format of a log line.
     pub log_format: LogFormat,
+    /// Searches that take longer are logged; zero for none.
+    #[serde(deserialize_with = "duration")]
+    pub slow_search_threshold: Duration,
+    /// How many of them are logged per second.
+    #[serde(deserialize_with = "whole")]
+    pub slow_search_per_second: usize,
+    /// Whether the log has the embeddings of their queries.
+    pub slow_search_embeddings: bool,
+    /// Where traces go to, and how many.
+    pub traces: TraceOptions,
     /// The share of searches whose recall is measured.
     pub recall_sample: f64,
     /// Bytes per second of what serves whose checksums are compared in the background; 0 for none.
@@ -220,6 +242,10 @@ impl Default for ServeConfig {
             drain_timeout: service.drain_timeout,
             log: "info".to_owned(),
             log_format: LogFormat::default(),
+            slow_search_threshold: service.slow_searches.threshold,
+            slow_search_per_second: service.slow_searches.max_per_second,
+            slow_search_embeddings: service.slow_searches.embeddings,
+            traces: service.traces,
             recall_sample: SampleOptions::default().share,
             scrub_bytes_per_second: 8 << 20,
             limits: LimitsConfig::default(),
@@ -272,6 +298,12 @@ impl ServeConfig {
             drain_timeout: self.drain_timeout,
             limits: self.limits.service,
             connections: self.connections,
+            traces: self.traces.clone(),
+            slow_searches: SlowSearchOptions {
+                threshold: self.slow_search_threshold,
+                max_per_second: self.slow_search_per_second,
+                embeddings: self.slow_search_embeddings,
+            },
         }
     }
 }

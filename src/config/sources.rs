@@ -238,6 +238,18 @@ mod tests {
         assert_eq!(error, "limits.max_seeds: expected at least 1, found 0");
         let error = load("[rebuild]\ndeleted_share = 1.5\n", &[]).unwrap_err().to_string();
         assert_eq!(error, "rebuild.deleted_share: expected 0 to 1, found 1.5");
+        for (text, expected) in [
+            ("[traces]\nsample = 1.5\n", "traces.sample: expected 0 to 1, found 1.5"),
+            ("[traces]\nmax_per_second = 0\n", "traces.max_per_second: expected at least 1, found 0"),
+            ("[traces]\nservice_name = ''\n", "traces.service_name: expected a name, found \"\""),
+            ("[traces]\nendpoint = '127.0.0.1:4317'\n", "traces.endpoint: expected a URL of http or https"),
+            ("[traces]\nendpoint = 'ftp://a'\n", "traces.endpoint: expected a URL of http or https"),
+            ("slow_search_per_second = 0\n", "slow_search_per_second: expected at least 1, found 0"),
+            ("slow_search_threshold = '-1s'\n", "\"-1s\""),
+        ] {
+            let error = load(text, &[]).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
         let error = load("[gate]\nmin_recall = nan\n", &[]).unwrap_err().to_string();
         assert_eq!(error, "gate.min_recall: expected 0 to 1, found NaN");
         let error = load("[gate]\nmin_videos_share = 1.01\n", &[]).unwrap_err().to_string();

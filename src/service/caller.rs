@@ -1,5 +1,6 @@
 //! Who makes a call, and on which port.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -32,6 +33,15 @@ pub(super) enum Client {
     Subject(Arc<str>),
     /// A network address; of IPv6 the first 64 bits, as one host has all addresses that begin with them.
     Address(IpAddr),
+}
+
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Client::Name(name) => f.write_str(name),
+            Client::Address(address) => address.fmt(f),
+        }
+    }
 }
 
 impl Caller {

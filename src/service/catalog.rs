@@ -70,12 +70,13 @@ impl Catalog for CatalogService {
         request: Request<Streaming<StreamUpsertRequest>>,
     ) -> Result<Response<Self::StreamUpsertStream>, Status> {
         let (deadline, caller) = (Deadline::of(&request), Caller::of(&request)?);
+        let trace = self.shared.trace_of(&request);
         let memory = CallMemory::of(&request);
         let shared = Arc::clone(&self.shared);
         let standing = Standing::of(&shared.access, &caller, &request);
         let incoming =
             Incoming::of(&shared, "StreamUpsert", request.into_inner(), deadline, memory, standing);
-        Ok(Response::new(write_stream::answers(shared, incoming, deadline, caller)))
+        Ok(Response::new(write_stream::answers(shared, incoming, deadline, caller, trace)))
     }
 
     async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<WriteResponse>, Status> {

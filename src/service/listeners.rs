@@ -77,12 +77,13 @@ impl Listeners {
         Self { all: ports.into_iter().filter_map(port).collect(), next: 0 }
     }
 
-    /// Returns the addresses, that of searches first.
+    /// Returns the address of searches.
     ///
     /// # Errors
     /// If the system does not say.
-    pub(super) fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
-        self.all.iter().map(|(listener, _)| listener.local_addr()).collect()
+    pub(super) fn address(&self) -> io::Result<SocketAddr> {
+        let (main, _) = self.all.first().ok_or(io::ErrorKind::NotFound)?;
+        main.local_addr()
     }
 
     /// Waits for the next connection on any port.

@@ -40,6 +40,10 @@
 //! | `metrics/`        | Prometheus metrics |
 //! | `watch.rs`        | polls each index for new publications; updates health and metrics |
 //! | `convert/`        | proto ↔ domain, with the paths of invalid fields |
+//! | `traces/`         | OpenTelemetry traces of calls |
+//! | `slow_search.rs`  | the log of slow searches |
+//! | `follow.rs`       | what traces and that log record of one request |
+//! | `per_second.rs`   | a number of events per second that pass |
 //! | `error.rs`        | why a call fails |
 //! | `field.rs`        | the fields of engine errors → paths in the proto |
 //! | `status.rs`       | errors → codes and details |
@@ -59,20 +63,24 @@ pub(crate) mod convert;
 mod deadline;
 mod error;
 mod field;
+mod follow;
 mod health;
 mod incoming;
 mod json;
 mod listeners;
 mod metrics;
 mod options;
+mod per_second;
 pub mod proto;
 mod read;
 mod retrieval;
 mod routes;
 mod server;
 mod shared;
+mod slow_search;
 mod status;
 mod stream;
+mod traces;
 mod undecodable;
 mod watch;
 mod write;
@@ -92,6 +100,8 @@ use self::health::Health;
 use self::metrics::Metrics;
 use self::routes::Routes;
 use self::shared::Shared;
+use self::slow_search::SlowSearches;
+use self::traces::Traces;
 use crate::engine::Engine;
 
 pub use self::access::{
@@ -106,6 +116,8 @@ pub use self::listeners::Listeners;
 #[cfg(feature = "cli")]
 pub(crate) use self::listeners::is_loopback;
 pub use self::options::{CallerLimits, ConnectionOptions, ServiceLimits, ServiceOptions};
+pub use self::slow_search::SlowSearchOptions;
+pub use self::traces::TraceOptions;
 
 /// How long the server waits for the first poll of the engine before it accepts connections.
 const FIRST_POLL_WAIT: Duration = Duration::from_millis(20);
@@ -119,12 +131,22 @@ pub enum Drained {
     TimedOut,
 }
 
+impl Drained {
+    /// Its name in the log.
+    fn name(self) -> &'static str {
+        match self {
+            Drained::Complete => "Complete",
+            Drained::TimedOut => "TimedOut",
+        }
+    }
+}
+
 /// Serves `engine` on `listeners` until `shutdown` completes, then drains: health turns to `NOT_SERVING`, the listeners
 /// close, streams end after their requests in flight, and calls in flight are answered, for at most
 /// [`ServiceOptions::drain_timeout`].
 ///
 /// # Errors
-/// If a listener has no address or the descriptors in this binary cannot be read.
+/// If a listener has no address, the endpoint of traces is malformed, or the descriptors in this binary cannot be read.
 pub async fn serve(
     listeners: impl Into<Listeners>,
     engine: Arc<Engine>,
@@ -132,10 +154,12 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<Drained> {
     let listeners = listeners.into();
-    let addresses = listeners.addresses()?;
+    let address = listeners.address()?;
     let limits = options.limits;
     let (drain, draining) = watch_channel::channel(false);
     let metrics = Arc::new(Metrics::new(engine.index_names()));
+    let traces = Traces::start(&options.traces).map_err(io::Error::other)?;
+    let slow_searches = SlowSearches::new(options.slow_searches);
     let shared = Arc::new(Shared {
         engine: Arc::clone(&engine),
         access: options.access.clone(),
@@ -164,6 +188,9 @@ pub async fn serve(
         health: Health::new(&engine).await,
         limits,
         connections: options.connections,
+        is_following: traces.is_on() || slow_searches.is_on(),
+        traces: traces.clone(),
+        slow_searches,
         draining: draining.clone(),
     });
     let routes = Arc::new(Routes::new(Arc::clone(&shared)).map_err(io::Error::other)?);
@@ -184,7 +211,7 @@ pub async fn serve(
         Arc::clone(&shared.memory),
         metrics.connections.clone(),
     );
-    tracing::info!(?addresses, "serving");
+    tracing::info!(%address, "serving");
     connections.accept_until(listeners, &options.access, shutdown).await;
 
     tracing::info!(timeout_seconds = options.drain_timeout.as_secs_f64(), "draining");
@@ -203,7 +230,8 @@ pub async fn serve(
         Err(_) => Drained::TimedOut,
     };
     connections.abort().await;
-    tracing::info!(?drained, "stopped");
+    traces.stop().await;
+    tracing::info!(drained = drained.name(), "stopped");
     Ok(drained)
 }
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::access::{Access, OwnLimits};
+use super::slow_search::SlowSearchOptions;
+use super::traces::TraceOptions;
 use crate::base::duration::duration;
 use crate::engine::Limits;
 
@@ -21,6 +23,10 @@ pub struct ServiceOptions {
     pub access: Access,
     /// The limits on connections.
     pub connections: ConnectionOptions,
+    /// Where traces go to.
+    pub traces: TraceOptions,
+    /// Which searches are logged as slow.
+    pub slow_searches: SlowSearchOptions,
 }
 
 impl Default for ServiceOptions {
@@ -31,6 +37,8 @@ impl Default for ServiceOptions {
             limits: ServiceLimits::default(),
             access: Access::default(),
             connections: ConnectionOptions::default(),
+            traces: TraceOptions::default(),
+            slow_searches: SlowSearchOptions::default(),
         }
     }
 }

@@ -19,10 +19,12 @@ use super::bounds::{AnswerCharge, CallMemory, Charge};
 use super::caller::Caller;
 use super::deadline::Deadline;
 use super::field::in_filter_text;
+use super::follow::Followed;
 use super::metrics::Observation;
 use super::options::CallerLimits;
 use super::proto::{ExplainRequest, ExplainResponse, GetRequest, GetResponse, SearchRequest};
 use super::shared::{Shared, check_text_ids};
+use super::traces::Trace;
 use super::{convert, status};
 use crate::engine::{self, Budget, EngineError};
 use crate::service::error::InvalidField;
@@ -36,6 +38,7 @@ pub(super) struct ReadCall<'a> {
     limits: CallerLimits,
     deadline: Deadline,
     memory: Option<&'a Arc<CallMemory>>,
+    trace: Option<Trace>,
 }
 
 impl<'a> ReadCall<'a> {
@@ -45,7 +48,8 @@ impl<'a> ReadCall<'a> {
         request: &Request<T>,
         memory: Option<&'a Arc<CallMemory>>,
     ) -> Result<Self, Status> {
-        Ok(Self::new(shared, method, Caller::of(request)?, Deadline::of(request), memory))
+        let trace = shared.trace_of(request);
+        Ok(Self::new(shared, method, Caller::of(request)?, Deadline::of(request), memory, trace))
     }
 
     pub(super) fn new(
@@ -54,9 +58,10 @@ impl<'a> ReadCall<'a> {
         caller: Caller,
         deadline: Deadline,
         memory: Option<&'a Arc<CallMemory>>,
+        trace: Option<Trace>,
     ) -> Self {
         let limits = shared.limits.caller.with(&caller.rights.limits);
-        Self { shared, method, caller, limits, deadline, memory }
+        Self { shared, method, caller, limits, deadline, memory, trace }
     }
 
     /// When a search that arrives now must be answered.
@@ -114,6 +119,14 @@ impl<'a> ReadCall<'a> {
         self.shared.observe(self.method, index, self.deadline)
     }
 
+    /// Begins to record a request beyond its metrics. `path` is its path within the call.
+    fn follow(&self, index: &str, path: &str) -> Option<Box<Followed>> {
+        if !self.shared.is_following {
+            return None;
+        }
+        Followed::begin(self.shared, self.method, &self.caller, index, self.trace.as_ref(), path)
+    }
+
     /// Queues one search. `path` is the path of the request within the call.
     pub(super) fn search(
         &self,
@@ -122,15 +135,20 @@ impl<'a> ReadCall<'a> {
         admit: impl FnOnce(&Place) -> Result<Permit, Status>,
     ) -> Pending<EncodedSearch> {
         let (with_stats, peer) = (request.return_stats, self.caller.peer);
-        let observation = self.observe(&request.index);
+        let (observation, followed) = (self.observe(&request.index), self.follow(&request.index, path));
         let admitted = |place: &Place| {
             let checked = self.checked(request, path)?;
             let cost = self.shared.engine.expected_cost(&checked.request);
             self.use_rates(place, 1, cost)?;
             Ok((cost, admit(place)?, checked))
         };
-        self.queue(path, observation, admitted, move |job, checked| {
-            let found = job.shared.engine.search_of(Some(peer), &checked.request, &job.budget);
+        self.queue(path, (observation, followed), admitted, move |job, checked| {
+            let engine = &job.shared.engine;
+            let found =
+                job.in_time().and_then(|()| engine.search_of(Some(peer), &checked.request, &job.budget));
+            if let Some(followed) = &job.followed {
+                followed.searched(&job.observation, &checked.request, &found);
+            }
             let response = found.map_err(|error| checked.named(error))?;
             job.observation.searched(&response);
             Ok(convert::search_response(response, with_stats))
@@ -142,7 +160,7 @@ impl<'a> ReadCall<'a> {
         let path = "request.";
         let ExplainRequest { request, video_id, text_id } = request;
         let request = request.unwrap_or_default();
-        let observation = self.observe(&request.index);
+        let (observation, followed) = (self.observe(&request.index), self.follow(&request.index, path));
         let admitted = |place: &Place| {
             let checked = self.checked(request, path)?;
             let video = convert::explained_id(video_id, &text_id);
@@ -155,8 +173,12 @@ impl<'a> ReadCall<'a> {
             self.use_rates(place, 1, cost)?;
             Ok((cost, self.admit(place)?, (checked, video)))
         };
-        self.queue(path, observation, admitted, move |job, (checked, video)| {
+        self.queue(path, (observation, followed), admitted, move |job, (checked, video)| {
+            job.in_time()?;
             let found = job.shared.engine.explain(&checked.request, video, &job.budget);
+            if let Some(followed) = &job.followed {
+                followed.computed("explain");
+            }
             let mut explanation = found.map_err(|error| checked.named(error))?;
             if let Some(removal) = &mut explanation.removal {
                 removal.field = checked.field(removal.field.clone());
@@ -167,7 +189,7 @@ impl<'a> ReadCall<'a> {
 
     /// Queues a lookup of stored videos.
     pub(super) fn look_up(&self, request: GetRequest) -> Pending<GetResponse> {
-        let observation = self.observe(&request.index);
+        let (observation, followed) = (self.observe(&request.index), self.follow(&request.index, ""));
         let admitted = |place: &Place| {
             check_index(self.shared, &self.caller, self.method, &request.index)?;
             let lookups = convert::lookups(request, self.shared.limits.max_batch_writes);
@@ -180,12 +202,15 @@ impl<'a> ReadCall<'a> {
             self.use_rates(place, 0, cost)?;
             Ok((cost, self.admit(place)?, lookups))
         };
-        self.queue("", observation, admitted, |job, lookups| {
+        self.queue("", (observation, followed), admitted, |job, lookups| {
+            job.in_time()?;
             let convert::Lookups { index, videos, texts, attributes, with_vectors } = lookups;
             let engine = &job.shared.engine;
-            engine
-                .get_within(&index, &videos, &attributes, with_vectors, &job.budget)
-                .map(|found| convert::get_response(found, texts))
+            let found = engine.get_within(&index, &videos, &attributes, with_vectors, &job.budget);
+            if let Some(followed) = &job.followed {
+                followed.computed("lookup");
+            }
+            found.map(|found| convert::get_response(found, texts))
         })
     }
 
@@ -212,7 +237,7 @@ impl<'a> ReadCall<'a> {
     fn queue<Q: Send + 'static, R: Message + Send + 'static>(
         &self,
         path: &str,
-        observation: Observation,
+        (observation, followed): (Observation, Option<Box<Followed>>),
         admitted: impl FnOnce(&Place) -> Result<(u64, Permit, Q), Status>,
         work: impl FnOnce(&Job, Q) -> Result<R, EngineError> + Send + 'static,
     ) -> Pending<R> {
@@ -222,25 +247,38 @@ impl<'a> ReadCall<'a> {
             Ok(admitted) => admitted,
             Err(status) => {
                 observation.finish(status.code());
+                if let Some(followed) = followed {
+                    followed.finish(status.code());
+                }
                 return Pending::Refused(status);
             }
         };
         let engine_limits = self.caller.rights.limits.over_engine(self.shared.engine.limits());
         let charge = AnswerCharge::default();
         let room = charge.room(self.shared.limits.max_response_bytes, self.memory.cloned());
-        let budget = Budget::until(due).with_room(room).with_limits(engine_limits);
+        let mut budget = Budget::until(due).with_room(room).with_limits(engine_limits);
+        budget.is_timed = followed.as_ref().is_some_and(|followed| followed.is_traced());
         let cancel = CancelOnDrop(budget.clone());
         let (shared, method) = (Arc::clone(self.shared), self.method);
-        let job = Job { shared, method, budget, path: path.to_owned(), observation };
+        let mut job = Job { shared, method, budget, path: path.to_owned(), observation, followed };
         let (answer, answered) = oneshot::channel();
         let run = Box::new(move |turn| {
             let result = match turn {
-                Turn::Compute => job.run(|job| work(job, request)),
+                Turn::Compute(queued) => {
+                    if let Some(followed) = &mut job.followed {
+                        followed.begins(&queued);
+                    }
+                    job.run(|job| work(job, request))
+                }
                 Turn::Refused(status) => Err(status),
             };
             let is_answered = result.is_ok();
             // Before the answer is sent, so that the metrics already count a search whose answer the caller has.
-            job.observation.finish(result.as_ref().err().map_or(Code::Ok, Status::code));
+            let code = result.as_ref().err().map_or(Code::Ok, Status::code);
+            job.observation.finish(code);
+            if let Some(followed) = job.followed {
+                followed.finish(code);
+            }
             drop(permit);
             // Fails if the caller is gone.
             let _ = answer.send(result);
@@ -333,22 +371,29 @@ struct Job {
     /// The path of the request within the call.
     path: String,
     observation: Observation,
+    /// `None` if nothing but its metrics is recorded.
+    followed: Option<Box<Followed>>,
 }
 
 impl Job {
-    /// Runs `work`, unless the budget was used up in the queue.
-    fn run<R: Message>(&self, work: impl FnOnce(&Self) -> Result<R, EngineError>) -> Result<R, Status> {
-        let result = if self.budget.is_expired() {
+    /// Checks that the budget was not used up in the queue.
+    fn in_time(&self) -> Result<(), EngineError> {
+        if self.budget.is_expired() {
             Err(EngineError::DeadlineExceeded)
         } else if self.budget.is_cancelled() {
             Err(EngineError::Cancelled)
         } else {
-            // A panic would end the thread of the pool, and the process with it.
-            catch_unwind(AssertUnwindSafe(|| work(self))).map_err(|_| {
-                tracing::error!(method = self.method, "a call panicked");
-                status::internal()
-            })?
-        };
+            Ok(())
+        }
+    }
+
+    /// Runs `work`.
+    fn run<R: Message>(&self, work: impl FnOnce(&Self) -> Result<R, EngineError>) -> Result<R, Status> {
+        // A panic would end the thread of the pool, and the process with it.
+        let result = catch_unwind(AssertUnwindSafe(|| work(self))).map_err(|_| {
+            tracing::error!(method = self.method, "a call panicked");
+            status::internal()
+        })?;
         let response = result.map_err(|error| match error {
             // A deadline ends a call by dropping it, which cancels the search. The reason is still the deadline.
             EngineError::Cancelled if self.budget.is_expired() => {

@@ -85,6 +85,7 @@ impl Retrieval for RetrievalService {
         request: Request<Streaming<SearchRequest>>,
     ) -> Result<Response<Self::StreamSearchStream>, Status> {
         let (deadline, caller) = (Deadline::of(&request), Caller::of(&request)?);
+        let trace = self.shared.trace_of(&request);
         let memory = CallMemory::of(&request);
         let (started, answers) = mpsc::unbounded_channel();
         let shared = Arc::clone(&self.shared);
@@ -93,7 +94,8 @@ impl Retrieval for RetrievalService {
             Incoming::of(&shared, "StreamSearch", request.into_inner(), deadline, memory, standing);
         tokio::spawn(async move {
             let memory = incoming.memory();
-            let read = read_stream(shared, incoming, caller, deadline, memory.as_ref(), started);
+            let call = ReadCall::new(&shared, "StreamSearch", caller, deadline, memory.as_ref(), trace);
+            let read = read_stream(&call, incoming, started);
             without_blocking_others(memory.as_deref(), read).await;
         });
         let charge = AnswerCharge::default();
@@ -137,14 +139,10 @@ struct Started {
 /// Starts the requests of a stream as they arrive, a bounded number at a time, until the stream ends, the deadline
 /// passes, the server drains, or the receiver of `started` is dropped.
 async fn read_stream(
-    shared: Arc<Shared>,
+    call: &ReadCall<'_>,
     mut incoming: Incoming<SearchRequest>,
-    caller: Caller,
-    deadline: Deadline,
-    memory: Option<&Arc<CallMemory>>,
     started: mpsc::UnboundedSender<Result<Started, Status>>,
 ) {
-    let call = ReadCall::new(&shared, "StreamSearch", caller, deadline, memory);
     while let Some(next) = incoming.next(started.closed()).await {
         let item = next.map(|(slot, request)| Started {
             pending: call.search(request, "", |place| call.admit(place)),

@@ -28,6 +28,7 @@ use super::proto::catalog_server::CatalogServer;
 use super::proto::retrieval_server::RetrievalServer;
 use super::retrieval::RetrievalService;
 use super::shared::Shared;
+use super::traces::{self, Trace};
 use super::undecodable;
 
 const METRICS: &str = "/metrics";
@@ -123,6 +124,32 @@ impl Routes {
     }
 
     async fn route(&self, request: Request) -> Response {
+        match self.shared.is_following {
+            true => Box::pin(self.follow(request)).await,
+            false => self.serve(request).await,
+        }
+    }
+
+    /// Serves a request, and traces it if it is to be traced.
+    async fn follow(&self, mut request: Request) -> Response {
+        let is_json = request.extensions().get::<json::Call>().is_some();
+        let Some(trace) = self.trace(&request, is_json) else { return self.serve(request).await };
+        let deadline = request.extensions().get().copied().unwrap_or(Deadline(None));
+        let call = trace.call.clone();
+        request.extensions_mut().insert(trace);
+        let answer = self.serve(request);
+        match call {
+            Some(call) => traces::watch(call, deadline, is_json, answer).await,
+            None => answer.await,
+        }
+    }
+
+    fn trace(&self, request: &Request, is_json: bool) -> Option<Trace> {
+        let caller = request.extensions().get::<Caller>()?;
+        self.shared.traces.begin(request.uri().path(), request.headers(), || caller.client(), is_json)
+    }
+
+    async fn serve(&self, request: Request) -> Response {
         match request.uri().path() {
             METRICS | HEALTHZ => return infallible(self.pages.clone().call(request).await),
             json::OPENAPI => return json::page(),

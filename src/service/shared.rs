@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use tonic::Status;
+use tonic::{Request, Status};
 
 use super::access::Access;
 use super::admission::{Admission, Dispatcher, Quota};
@@ -13,7 +13,9 @@ use super::error::InvalidField;
 use super::health::Health;
 use super::metrics::{Metrics, Observation};
 use super::options::{ConnectionOptions, ServiceLimits};
+use super::slow_search::SlowSearches;
 use super::status;
+use super::traces::{Trace, Traces};
 use crate::engine::Engine;
 
 /// The state that all calls of one server share.
@@ -35,11 +37,20 @@ pub(super) struct Shared {
     pub(super) connections: ConnectionOptions,
     /// The memory of requests and answers in flight.
     pub(super) memory: Arc<ServerMemory>,
+    pub(super) traces: Traces,
+    pub(super) slow_searches: SlowSearches,
+    /// Whether either of them is on: whether calls have a [`Trace`].
+    pub(super) is_following: bool,
     /// Turns true when the server starts to drain.
     pub(super) draining: watch::Receiver<bool>,
 }
 
 impl Shared {
+    /// Returns the trace that a call belongs to, if it is traced or its caller names one.
+    pub(super) fn trace_of<T>(&self, request: &Request<T>) -> Option<Trace> {
+        if self.is_following { request.extensions().get().cloned() } else { None }
+    }
+
     /// Starts to observe a request for the index of this name. One for an index that is not served is counted under "", as
     /// is a batch that is refused as a whole.
     pub(super) fn observe(&self, method: &'static str, index: &str, deadline: Deadline) -> Observation {

@@ -4,6 +4,7 @@
 //! A write that has begun is finished and answered, even after the deadline.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::task::{JoinError, JoinHandle};
 use tonic::{Code, Request, Status};
@@ -18,6 +19,7 @@ use super::metrics::Observation;
 use super::proto::{UpsertRequest, WriteResponse};
 use super::shared::{Shared, check_text_ids};
 use super::status;
+use super::traces::{RequestTrace, Trace};
 use crate::engine::WriteMode;
 use crate::live::Mutation;
 use crate::service::error::InvalidField;
@@ -38,6 +40,7 @@ pub(super) struct WriteCall<'a> {
     pub(super) caller: Caller,
     /// The memory of a call with one request.
     pub(super) memory: Option<Arc<CallMemory>>,
+    pub(super) trace: Option<Trace>,
 }
 
 impl<'a> WriteCall<'a> {
@@ -47,7 +50,8 @@ impl<'a> WriteCall<'a> {
         request: &Request<T>,
     ) -> Result<Self, Status> {
         let (deadline, begun, caller) = (Deadline::of(request), Begun::of(request), Caller::of(request)?);
-        Ok(Self { shared, method, deadline, begun, caller, memory: CallMemory::of(request) })
+        let (memory, trace) = (CallMemory::of(request), shared.trace_of(request));
+        Ok(Self { shared, method, deadline, begun, caller, memory, trace })
     }
 
     pub(super) fn observe(&self, index: &str) -> Observation {
@@ -111,21 +115,36 @@ impl<'a> WriteCall<'a> {
         let caller = self.caller.clone();
         let (shared, method, deadline) = (Arc::clone(self.shared), self.method, self.deadline);
         let (begun, memory) = (self.begun.clone(), self.memory.clone());
+        let spans = self.spans(&batch.index, path);
         let written = tokio::task::spawn_blocking(move || {
             let index = batch.index.clone();
+            if let Some(spans) = &spans {
+                spans.waited(Vec::new());
+            }
             let result = if begun.before(deadline) {
-                write(&shared, batch, path, &mut change)
+                write(&shared, batch, path, &mut change, spans.as_ref())
             } else {
                 Err(deadline::exceeded())
             };
             // Before the answer is sent, so that the record has every change whose answer the caller has.
             record(&shared, &caller, method, &index, change, result.as_ref().err());
             // Before the answer is sent, so that the metrics already count a write whose answer the caller has.
-            observation.finish(result.as_ref().err().map_or(Code::Ok, Status::code));
+            let code = result.as_ref().err().map_or(Code::Ok, Status::code);
+            observation.finish(code);
+            if let Some(spans) = spans {
+                spans.finish(code);
+            }
             drop((permit, memory));
             result
         });
         PendingWrite::Started { written, method }
+    }
+
+    /// Begins the spans of a batch, if the call is traced.
+    fn spans(&self, index: &str, path: &str) -> Option<RequestTrace> {
+        let call = self.trace.as_ref()?.call.as_ref()?;
+        let index = self.shared.engine.resolve(index).unwrap_or_default();
+        RequestTrace::begin(call, index, path, self.method == "StreamUpsert")
     }
 }
 
@@ -171,13 +190,23 @@ fn record(
     shared.access.audit().changed(&Event { caller, method, index, change, refusal });
 }
 
-fn write(shared: &Shared, batch: Batch, path: &str, change: &mut Change) -> Result<WriteResponse, Status> {
+fn write(
+    shared: &Shared,
+    batch: Batch,
+    path: &str,
+    change: &mut Change,
+    spans: Option<&RequestTrace>,
+) -> Result<WriteResponse, Status> {
     let Batch { index, mode, mutations, mut outcome, text_field } = batch;
     if let Some(field) = text_field {
         check_text_ids(shared, &index, field, path)?;
     }
-    let mut written =
-        shared.engine.write(&index, mutations, mode).map_err(|error| status::of(&error.into(), path))?;
+    let traced = spans.map(|spans| (spans, Instant::now(), mutations.len()));
+    let written = shared.engine.write(&index, mutations, mode);
+    if let Some((spans, began, mutations)) = traced {
+        spans.written(began, mutations, &written);
+    }
+    let mut written = written.map_err(|error| status::of(&error.into(), path))?;
     outcome.add(std::mem::take(&mut written.refused));
     change.sequence = Some(written.sequence);
     change.refused = Some(outcome.refused.len()).filter(|refused| *refused > 0);

@@ -20,6 +20,7 @@ use super::incoming::{Incoming, Slot};
 use super::proto::{StreamUpsertRequest, StreamUpsertResponse, WriteResponse, stream_upsert_response};
 use super::shared::Shared;
 use super::status;
+use super::traces::Trace;
 use super::write::{PendingWrite, WriteCall};
 
 /// The answers to the requests of a stream.
@@ -32,11 +33,12 @@ pub(super) fn answers(
     requests: Incoming<StreamUpsertRequest>,
     deadline: Deadline,
     caller: Caller,
+    trace: Option<Trace>,
 ) -> Answers {
     let (started, answers) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         let memory = requests.memory();
-        let read = read(shared, requests, deadline, caller, started);
+        let read = read(shared, requests, deadline, caller, trace, started);
         without_blocking_others(memory.as_deref(), read).await;
     });
     Box::pin(UnboundedReceiverStream::new(answers).then(|started| async move {
@@ -64,6 +66,7 @@ async fn read(
     mut incoming: Incoming<StreamUpsertRequest>,
     deadline: Deadline,
     caller: Caller,
+    trace: Option<Trace>,
     started: mpsc::UnboundedSender<Result<Started, Status>>,
 ) {
     let call = WriteCall {
@@ -73,6 +76,7 @@ async fn read(
         begun: Begun::default(),
         caller,
         memory: None,
+        trace,
     };
     let mut in_flight = InFlight::default();
     while let Some(next) = incoming.next(started.closed()).await {

@@ -31,9 +31,18 @@ const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(1), Duration::
 /// What becomes of a call.
 pub(crate) enum Turn {
     /// It is computed, on this thread.
-    Compute,
+    Compute(Queued),
     /// It is refused.
     Refused(Status),
+}
+
+/// How a call waited for its turn.
+pub(crate) struct Queued {
+    pub(crate) waited: Duration,
+    /// Its expected cost on this machine, in nanoseconds.
+    pub(crate) cost: u64,
+    /// `short` or `long`, by its expected cost.
+    pub(crate) class: &'static str,
 }
 
 /// Runs or refuses a call. Returns whether it was answered, and so did all of its work.
@@ -176,12 +185,14 @@ impl Dispatcher {
         let mut ended = Ended::default();
         while let Some((waiting, next)) = self.next(ended) {
             let started = Instant::now();
-            let queued = started.duration_since(waiting.arrived);
-            self.metrics.queued(queued);
-            let is_answered = (waiting.call)(Turn::Compute);
+            let waited = started.duration_since(waiting.arrived);
+            self.metrics.queued(waited);
+            let class = class_of(next.cost);
+            let is_answered =
+                (waiting.call)(Turn::Compute(Queued { waited, cost: next.cost, class: class.name() }));
             let took = started.elapsed();
             if let Some((client, _)) = &next.place {
-                self.metrics.clients.computed(client, class_of(next.cost), queued, took);
+                self.metrics.clients.computed(client, class, waited, took);
             }
             ended = Ended { took, is_answered, ..next };
         }
@@ -262,7 +273,7 @@ mod tests {
         let place = Place { client, connection: 1, deadline: u64::MAX, max_waiting: usize::MAX };
         let ((begins, begun), (end, ended)) = (channel(), channel());
         let call = move |turn| {
-            assert!(matches!(turn, Turn::Compute), "refused");
+            assert!(matches!(turn, Turn::Compute(_)), "refused");
             let _ = begins.send(());
             let _ = ended.recv();
             false

@@ -21,7 +21,7 @@ pub(super) mod quota;
 mod rates;
 mod speed;
 
-pub(super) use self::dispatcher::{Dispatcher, Turn};
+pub(super) use self::dispatcher::{Dispatcher, Queued, Turn};
 pub(super) use self::permits::{Admission, Permit, Work};
 pub(super) use self::queue::Place;
 pub(super) use self::quota::Quota;

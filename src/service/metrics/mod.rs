@@ -39,7 +39,7 @@ pub(super) use self::clients::Class;
 pub(super) use self::connections::{ClosedConnections, ConnectionMetrics};
 pub(super) use self::engine::observe_indexes;
 pub(super) use self::load::LoadMetrics;
-pub(super) use self::requests::Observation;
+pub(super) use self::requests::{Observation, reason_of};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 

@@ -1,7 +1,7 @@
 //! Requests: how many, how long, how their answers came about.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -44,6 +44,7 @@ pub(crate) struct RequestMetrics {
     distances: Family<IndexLabels, Histogram, fn() -> Histogram>,
     short_answers: Family<ReasonLabels, Counter>,
     plans: Family<PlanLabels, Counter>,
+    slow_searches: Family<IndexLabels, Counter>,
 }
 
 impl RequestMetrics {
@@ -72,8 +73,16 @@ impl RequestMetrics {
                 Family::default(),
             ),
             plans: register(registry, "plans", "Searches answered, by plan", Family::default()),
+            slow_searches: register(
+                registry,
+                "slow_searches",
+                "Searches that took longer than slow_search_threshold, logged or not",
+                Family::default(),
+            ),
         };
         for index in index_names {
+            let labels = IndexLabels { index: index.clone() };
+            drop(metrics.slow_searches.get_or_create(&labels));
             drop(metrics.distances.get_or_create(&IndexLabels { index }));
         }
         metrics
@@ -123,6 +132,17 @@ impl Observation {
         }
     }
 
+    /// How long the request has taken until now.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Counts a search as slow.
+    pub(crate) fn is_slow(&self) {
+        let labels = IndexLabels { index: self.labels.index.clone() };
+        self.metrics.slow_searches.get_or_create(&labels).inc();
+    }
+
     /// Counts the request under the code of its answer.
     pub(crate) fn finish(mut self, code: Code) {
         self.count(code);
@@ -140,7 +160,7 @@ impl Observation {
 }
 
 /// Why an answer is short; `None` if it is complete.
-fn reason_of(completeness: Completeness) -> Option<&'static str> {
+pub(crate) fn reason_of(completeness: Completeness) -> Option<&'static str> {
     match completeness {
         Completeness::Complete => None,
         Completeness::Deadline => Some("deadline"),

@@ -2,9 +2,11 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::process::{Child, ChildStderr, Command, Stdio};
 
 use super::TestIndex;
+use super::log::Log;
 
 /// The binary, without settings from the environment of the test run.
 pub fn shortlist() -> Command {
@@ -47,6 +49,14 @@ impl Served {
                 panic!("no address in {announcement:?}; {log}")
             });
         Self { process, address, announcement, stderr }
+    }
+
+    /// Starts a server that logs in JSON, and reads its log.
+    pub fn logged(mut command: Command) -> (Self, Log) {
+        command.env("SHORTLIST_SERVE_LOG_FORMAT", "json");
+        let served = Self::start(command);
+        let log = Log::read(served.stderr.as_fd().try_clone_to_owned().unwrap().into());
+        (served, log)
     }
 
     pub fn terminate(&self) {

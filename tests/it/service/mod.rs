@@ -15,6 +15,8 @@ mod overload;
 mod rules;
 mod rules_refused;
 mod search;
+mod slow_searches;
 mod text_ids;
 mod times;
+mod traces;
 mod undecodable;
