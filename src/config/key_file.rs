@@ -35,9 +35,8 @@ pub fn key_file(
         let config = ServeConfig::load(Some(&path)).map_err(describe)?;
         let now = settings(&path).map_err(describe)?;
         let changed = changed(&at_start, &now);
-        if !changed.is_empty() {
-            let settings = changed.into_iter().collect::<Vec<_>>().join(", ");
-            tracing::warn!(settings, "settings have changed that need a restart");
+        for setting in changed {
+            tracing::warn!(setting, "a setting has changed that needs a restart");
         }
         set_log(&config.log).map_err(|error| error.to_string())?;
         Ok(config.keys)

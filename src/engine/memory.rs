@@ -124,6 +124,13 @@ pub struct Shortage {
     pub memory: Option<AvailableMemory>,
 }
 
+impl Shortage {
+    /// Bytes of available memory that the copy needs; `None` if it is not known how much memory there is.
+    pub fn needed_bytes(&self) -> Option<u64> {
+        self.memory.map(|memory| needed(self.bytes, memory.total))
+    }
+}
+
 impl Display for Shortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(AvailableMemory { total, available }) = self.memory else {

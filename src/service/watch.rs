@@ -159,7 +159,16 @@ fn log(refresh: &Refresh) {
             tracing::error!(index, generation, %error, "cannot copy the generation into memory; it keeps serving from the mapped file");
         }
         Refresh::NotCopied { index, generation, shortage } => {
-            tracing::info!(index, generation, %shortage, "not enough memory for a copy of the generation; it is served from the mapped file");
+            let memory = shortage.memory;
+            tracing::info!(
+                index,
+                generation,
+                bytes = shortage.bytes,
+                needed_bytes = shortage.needed_bytes(),
+                available_bytes = memory.map(|memory| memory.available),
+                total_bytes = memory.map(|memory| memory.total),
+                "not enough memory for a copy of the generation; it is served from the mapped file"
+            );
         }
         Refresh::GivenBack { index, generation, bytes, memory } => {
             let AvailableMemory { total, available } = *memory;

@@ -253,7 +253,7 @@ impl QualityGate {
             index = self.name,
             generation,
             passed = problems.is_empty(),
-            problems = problems.join("; "),
+            problems = problems.len(),
             current = found.current,
             unreachable = found.unreachable,
             queries = found.queries,
@@ -267,6 +267,16 @@ impl QualityGate {
             current_p99_us = found.current_p99_ns.map(micros),
             "quality gate"
         );
+        for (at, problem) in problems.iter().enumerate() {
+            let reason = report.reasons.get(at).map(|reason| reason.name());
+            tracing::warn!(
+                index = self.name,
+                generation,
+                reason,
+                problem,
+                "the quality gate refuses the generation"
+            );
+        }
         if found.queries == 0 {
             let why = &found.source;
             tracing::warn!(index = self.name, generation, why, "the quality gate measured no recall");

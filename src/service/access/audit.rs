@@ -76,12 +76,21 @@ impl Event<'_> {
             index = self.index,
             count,
             refused,
-            ?video_ids,
             sequence,
             generation,
             problem = self.refusal.map(Status::message),
             "change"
         );
+        // One event for each: a field cannot be a list of numbers.
+        for video_id in video_ids {
+            tracing::debug!(
+                method = self.method,
+                index = self.index,
+                video_id,
+                sequence,
+                "change of a video"
+            );
+        }
     }
 }
 

@@ -238,7 +238,8 @@ async fn keys_are_added_changed_and_revoked_without_a_restart() {
     write(&format!("threads = 1\n{first_lines}\n[limits]\nmax_k = 7\n"));
     eventually("the first key to be back", async || search(&first).await == Code::Ok).await;
     assert_eq!(search(&second).await, Code::Unauthenticated);
-    logs(&["WARN", "limits.max_k, threads", "restart"]).await;
+    logs(&["WARN", "\"limits.max_k\"", "restart"]).await;
+    logs(&["WARN", "\"threads\"", "restart"]).await;
 
     // Without keys, nobody may call.
     write("");

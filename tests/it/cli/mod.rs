@@ -7,6 +7,7 @@ mod catalog;
 mod commands;
 mod exit_codes;
 mod json;
+mod json_logs;
 mod load;
 mod outputs;
 mod serve;

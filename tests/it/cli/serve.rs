@@ -207,7 +207,9 @@ fn at_level_debug_every_change_and_answer_is_logged() {
     };
     let change = of("change", "method", "Takedown");
     assert_eq!((&change["index"], &change["peer"]), (&"default".into(), &"127.0.0.1".into()));
-    assert_eq!((&change["video_ids"], &change["sequence"]), (&format!("[{video}]").into(), &1.into()));
+    assert_eq!((&change["count"], &change["sequence"]), (&1.into(), &1.into()));
+    let of_video = of("change of a video", "method", "Takedown");
+    assert_eq!((&of_video["video_id"], &of_video["sequence"]), (&video_id(3).into(), &1.into()));
     for method in ["Takedown", "Search", "Get", "GetStatus", "Rebuild"] {
         let answered = of("answered", "method", method);
         assert!(answered["code"] == "OK" && answered["seconds"].is_f64(), "{answered}");
