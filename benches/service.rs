@@ -1,5 +1,5 @@
 //! Cost of a search over gRPC on loopback: latency of single, batched and streamed searches; processor time of the server
-//! compared with the engine alone, and with encryption and credentials; and time from starting a server to its first answer.
+//! compared with the engine alone, with encryption and credentials, and with traces; and time from starting a server to its first answer.
 //!
 //! Server and caller share the cores of this machine. All ways to search are checked to give equal answers before they
 //! are timed. `SHORTLIST_BENCH_INDEX` names an index folder to serve instead of a random one; it is not written to.
@@ -15,11 +15,18 @@ mod random;
 mod server;
 
 use std::ffi::OsStr;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
+    TraceService, TraceServiceServer,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use shortlist::dataset::Embeddings;
@@ -32,7 +39,9 @@ use shortlist::service::proto::{
 use shortlist::service::{ServiceOptions, serve};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
+use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Response, Status};
 
 use self::credentials::{Credential, Files, Secured};
 use self::processor_time::processor_time;
@@ -275,6 +284,88 @@ fn access(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// A collector of traces, which drops what it receives.
+struct Collector;
+
+#[tonic::async_trait]
+impl TraceService for Collector {
+    async fn export(
+        &self,
+        _: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+/// Starts a collector in this process, and returns its address.
+async fn collector() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let server = tonic::transport::Server::builder().add_service(TraceServiceServer::new(Collector));
+    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    address
+}
+
+/// Processor time per search of a server that traces a share of the searches, next to one that traces none. Both serve the
+/// same searches by turns. Prints the median of the ratios of all pairs.
+fn traces(criterion: &mut Criterion) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = index_dir(folder.path());
+    let dim = open(&dir).status("videos").expect("the index has a state").dim;
+    let queries = queries(dim as usize);
+    let runtime = Runtime::new().expect("a runtime");
+    let endpoint = format!("http://{}", runtime.block_on(collector()));
+    let start = |traces: &str| {
+        let config = folder.path().join("serve.toml");
+        std::fs::write(&config, traces).expect("a file");
+        let server = Server::start(["--config".as_ref(), config.as_path(), "--index".as_ref(), &dir]);
+        let clients: Vec<Client> =
+            (0..CONNECTIONS).map(|_| client(runtime.block_on(server.connect()), None)).collect();
+        (server, clients)
+    };
+    let cost = |(server, clients): &(Server, Vec<Client>), count: u64| {
+        let request = |at: usize| packed(&queries[at % queries.len()], 100);
+        let requests = (0..count as usize).map(request).collect();
+        let before = processor_time(server.id(), "");
+        runtime.block_on(unary(clients, requests));
+        processor_time(server.id(), "") - before
+    };
+    let off = start("");
+    let mut group = criterion.benchmark_group("traces");
+    group.throughput(Throughput::Elements(1)).sample_size(10).measurement_time(Duration::from_secs(20));
+    for (name, sample) in [("sample_1_percent", 0.01), ("sample_all", 1.0)] {
+        let limit = 1_000_000;
+        let config =
+            format!("[traces]\nendpoint = '{endpoint}'\nsample = {sample}\nmax_per_second = {limit}\n");
+        let on = start(&config);
+        let mut ratios = Vec::new();
+        group.bench_function(format!("{name}/k100"), |bencher| {
+            bencher.iter_custom(|count| {
+                let (with, without) = match ratios.len() % 2 {
+                    0 => {
+                        let without = cost(&off, count);
+                        (cost(&on, count), without)
+                    }
+                    _ => (cost(&on, count), cost(&off, count)),
+                };
+                // The first calls of the harness are short, and mostly noise.
+                if without > Duration::from_millis(500) {
+                    ratios.push(with.as_secs_f64() / without.as_secs_f64());
+                }
+                with
+            });
+        });
+        ratios.sort_by(f64::total_cmp);
+        if let (Some(first), Some(last)) = (ratios.first(), ratios.last()) {
+            let (median, pairs) = (ratios[ratios.len() / 2], ratios.len());
+            println!(
+                "{name}: {median:.4} of the time without traces ({first:.4} to {last:.4}, {pairs} pairs)"
+            );
+        }
+    }
+    group.finish();
+}
+
 /// Time from starting the process to its first answer, with the index in the page cache.
 fn cold_start(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a folder");
@@ -337,5 +428,5 @@ fn open(dir: &Path) -> Engine {
     engine
 }
 
-criterion_group!(benches, service, cost_of_server, access, cold_start);
+criterion_group!(benches, service, cost_of_server, access, traces, cold_start);
 criterion_main!(benches);

@@ -38,7 +38,7 @@ pub(super) enum Client {
 impl fmt::Display for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Client::Name(name) => f.write_str(name),
+            Client::Key(name) | Client::Subject(name) => f.write_str(name),
             Client::Address(address) => address.fmt(f),
         }
     }
