@@ -189,7 +189,7 @@ fn code_blocks_name_their_language_and_parse() {
                     Config::builder().add_source(source).build().expect(&place);
                 }
                 "sh" => commands(&content).iter().for_each(|command| check_command(command, &place)),
-                "text" | "rust" | "python" => {}
+                "text" | "rust" | "python" | "go" | "java" => {}
                 other => panic!("language {other:?}: {place}"),
             }
         }
