@@ -278,7 +278,7 @@ fn a_hangup_reads_the_configuration_again() {
 /// Reads lines to the first one that contains `text`.
 fn wait_for_line(stderr: &mut impl Read, log: &mut String, text: &str) {
     let start = log.len();
-    // Byte by byte, so that nothing after the line is read.
+    #[expect(clippy::unbuffered_bytes, reason = "nothing after the line may be read")]
     for byte in stderr.bytes() {
         log.push(byte.unwrap().into());
         if log.ends_with('\n') && log[start..].contains(text) {
