@@ -131,6 +131,7 @@ fn stats(stats: Option<proto::SearchStats>) -> SearchStats {
         distances: stats.distances,
         elapsed: Duration::try_from(elapsed).unwrap_or_default(),
         matches: stats.matches.map(|matches| matches as usize),
+        stages: None,
     }
 }
 
