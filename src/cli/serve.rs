@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpSocket;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{audit, sample};
 use crate::config::telemetry::{self, Log};
@@ -52,12 +52,27 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     // Before the settings are read, so that a change meanwhile is seen.
     let log = Arc::new(OnceLock::<Log>::new());
-    let of_file = Arc::clone(&log);
-    let set_log = move |filter: &str| of_file.get().map_or(Ok(()), |log| log.set_filter(filter));
+    // Weak, so that the last lines are written when this function returns, whatever still has the file.
+    let of_file = Arc::downgrade(&log);
+    let set_log = move |filter: &str| match of_file.upgrade().as_deref().and_then(OnceLock::get) {
+        Some(log) => log.set_filter(filter),
+        None => Ok(()),
+    };
     let key_file = arguments.config.as_deref().and_then(|path| key_file(path, set_log));
     let mut config = settings(arguments)?;
     let set = log.set(telemetry::init(&config.log, config.log_format)?);
     debug_assert!(set.is_ok(), "set once");
+    // These threads only read requests and write answers. With one per core, they would compete with the search threads
+    // for the cores.
+    let io_threads = std::thread::available_parallelism()?.get().div_ceil(2);
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(io_threads).enable_all().build()?;
+    // From now on a SIGHUP does not end the process: a reload may come while the indexes are opened.
+    let had_terminal = has_terminal();
+    let hangup = {
+        let _runtime = runtime.enter();
+        signal(SignalKind::hangup())?
+    };
     limit_connections(&mut config);
     // Bound before the indexes are opened, so that an address in use is reported at once. Nobody can connect until the
     // socket listens.
@@ -86,14 +101,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
     }
 
-    // These threads only read requests and write answers. With one per core, they would compete with the search threads
-    // for the cores.
-    let io_threads = std::thread::available_parallelism()?.get().div_ceil(2);
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(io_threads).enable_all().build()?;
     let served = runtime.block_on(async {
         let (address, listeners) = sockets.listen()?;
-        let shutdown = signals(access.clone())?;
+        let shutdown = signals(access.clone(), hangup, had_terminal)?;
         announce(&engine, address, is_sample)?;
         service::serve(listeners, engine, config.service_options(access), shutdown).await?;
         Ok(())
@@ -215,11 +225,13 @@ fn bind(address: SocketAddr) -> std::io::Result<TcpSocket> {
 
 /// Returns a future that completes on SIGTERM or SIGINT, and when the terminal of the process closes. On any other SIGHUP,
 /// it reads the files of credentials and of the log filter again.
-fn signals(access: Access) -> std::io::Result<impl Future<Output = ()>> {
-    let had_terminal = has_terminal();
+fn signals(
+    access: Access,
+    mut hangup: Signal,
+    had_terminal: bool,
+) -> std::io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
     Ok(async move {
         loop {
             tokio::select! {
