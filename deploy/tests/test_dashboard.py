@@ -148,7 +148,8 @@ def show_everything(stage: Stage, server: Server, index: Path, limited: Key) -> 
         server.post("/v1/indexes/none:search", search(), session=session)
         for credential in (f"Bearer {limited.token}", "Bearer 1234", ""):
             for path in (SEARCH, "/v1/indexes/videos:rebuild"):
-                server.post(path, search() if path == SEARCH else {}, {"authorization": credential}, session)
+                # On a connection of its own: the server closes one whose request it does not read to its end.
+                server.post(path, search() if path == SEARCH else {}, {"authorization": credential})
 
     def connect(_: requests.Session) -> None:
         with sessions_from("127.0.0.2") as kept, pytest.raises(requests.ConnectionError):
@@ -167,7 +168,6 @@ def show_everything(stage: Stage, server: Server, index: Path, limited: Key) -> 
         part = stage.folder / "part"
         run(stage.shortlist, "synth", "--videos", "1000", "--dim", "32", "--out", part)
         run(stage.shortlist, "build", "--embeddings", part / "videos.npy", "--out", index)
-        wait_until("the refusal", lambda: "shortlist_refused_publications_total{" in server.metrics())
         wait_until(
             "an alert",
             lambda: stage.prometheus.query('ALERTS{alertstate="firing", alertname="ShortlistPublicationRefused"}'),
