@@ -14,9 +14,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 
 use super::header_block::replace_lists;
+use super::reading::Reader;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Maximum size of a header block with its frames, in bytes: twice that of the headers that the server accepts.
@@ -32,25 +33,23 @@ const PRIORITY: u8 = 0x20;
 /// Size of the priority in HEADERS, in bytes.
 const PRIORITY_BYTES: usize = 5;
 
-/// A stream whose lists of addresses are replaced as they are read.
-pub(super) struct AddressLists<S> {
-    stream: S,
-    replacer: Replacer,
-}
+/// Replaces lists of addresses as they are read.
+pub(super) struct AddressLists(Replacer);
 
-impl<S> AddressLists<S> {
-    pub(super) fn new(stream: S) -> Self {
-        Self { stream, replacer: Replacer::new() }
+impl AddressLists {
+    pub(super) fn new() -> Self {
+        Self(Replacer::new())
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for AddressLists<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
+impl Reader for AddressLists {
+    fn poll_read<S: AsyncRead + Unpin>(
+        &mut self,
+        stream: &mut S,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Self { stream, replacer } = &mut *self;
+        let Self(replacer) = self;
         let before = buffer.filled().len();
         // Without room, a read looks like the end of the stream.
         while replacer.take(buffer) == 0 && buffer.remaining() > 0 {
@@ -65,36 +64,6 @@ impl<S: AsyncRead + Unpin> AsyncRead for AddressLists<S> {
             buffer.set_filled(before);
         }
         Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for AddressLists<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 }
 
@@ -251,6 +220,7 @@ mod tests {
     use tokio::io::AsyncReadExt as _;
 
     use super::*;
+    use crate::service::server::reading::Reading;
 
     const LIST: &[u8] = b"10.0.0.1:50051,10.0.0.2:50051";
     const REPLACED: &[u8] = b"10-0-0-1-50051-10-0-0-2-50051";
@@ -331,7 +301,7 @@ mod tests {
             bytes = rest;
         }
         parts.push_back(bytes.to_vec());
-        let mut stream = AddressLists::new(Parts(parts));
+        let mut stream = Reading::new(Parts(parts), AddressLists::new());
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             let mut out = Vec::new();

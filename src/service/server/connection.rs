@@ -21,6 +21,7 @@ use super::address_list::AddressLists;
 use super::admitted::Place;
 use super::counted::Counted;
 use super::executor::CallExecutor;
+use super::reading::Reading;
 use crate::service::bounds::{ConnectionMemory, ServerMemory, Stall, Watched};
 use crate::service::caller::Caller;
 use crate::service::metrics::ClosedConnections;
@@ -58,7 +59,8 @@ pub(super) async fn serve<S>(
     let options = context.options;
     let memory = ConnectionMemory::new(&context.memory, place.has_called());
     let read = Arc::<AtomicU64>::default();
-    let stream = AddressLists::new(Counted::new(stream, Arc::clone(&read)));
+    let stream = Reading::new(stream, Counted(Arc::clone(&read)));
+    let stream = Reading::new(stream, AddressLists::new());
     let service = service_fn(|request: Request<Incoming>| {
         let (context, caller, memory) = (Arc::clone(&context), caller.clone(), Arc::clone(&memory));
         // A future of some kilobytes, which the connection moves several times.

@@ -9,9 +9,10 @@
 //! | `address_list.rs` | lists of addresses that clients send as `:authority`, in the frames of HTTP/2 |
 //! | `admitted.rs`     | how many connections there are, in total and per peer |
 //! | `connection.rs`   | one connection, from its first byte to its end |
-//! | `counted.rs`      | the bytes that a connection reads and writes |
+//! | `counted.rs`      | how many bytes a connection reads |
 //! | `executor.rs`     | the tasks of the calls of HTTP/2 |
 //! | `header_block.rs` | the same lists, in one header block |
+//! | `reading.rs`      | a stream that is read in a way of its own |
 
 mod address_list;
 mod admitted;
@@ -19,6 +20,7 @@ mod connection;
 mod counted;
 mod executor;
 mod header_block;
+mod reading;
 
 use std::future::Future;
 use std::io;
