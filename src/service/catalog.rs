@@ -73,7 +73,7 @@ impl Catalog for CatalogService {
         let trace = self.shared.trace_of(&request);
         let memory = CallMemory::of(&request);
         let shared = Arc::clone(&self.shared);
-        let standing = Standing::of(&shared.access, &caller, &request);
+        let standing = Standing::of(&shared, &caller, &request);
         let incoming =
             Incoming::of(&shared, "StreamUpsert", request.into_inner(), deadline, memory, standing);
         Ok(Response::new(write_stream::answers(shared, incoming, deadline, caller, trace)))

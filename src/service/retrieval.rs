@@ -89,7 +89,7 @@ impl Retrieval for RetrievalService {
         let memory = CallMemory::of(&request);
         let (started, answers) = mpsc::unbounded_channel();
         let shared = Arc::clone(&self.shared);
-        let standing = Standing::of(&shared.access, &caller, &request);
+        let standing = Standing::of(&shared, &caller, &request);
         let incoming =
             Incoming::of(&shared, "StreamSearch", request.into_inner(), deadline, memory, standing);
         tokio::spawn(async move {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tonic::{Request, Status};
 
-use super::access::Access;
+use super::access::{Access, Denial};
 use super::admission::{Admission, Dispatcher, Quota};
 use super::bounds::ServerMemory;
+use super::caller::Caller;
 use super::deadline::Deadline;
 use super::error::InvalidField;
 use super::health::Health;
@@ -49,6 +50,12 @@ impl Shared {
     /// Returns the trace that a call belongs to, if it is traced or its caller names one.
     pub(super) fn trace_of<T>(&self, request: &Request<T>) -> Option<Trace> {
         if self.is_following { request.extensions().get().cloned() } else { None }
+    }
+
+    /// Counts and records that a call was refused for what its caller is.
+    pub(super) fn denied(&self, caller: &Caller, method: &'static str, denial: Denial, why: &Status) {
+        self.metrics.access.denied(denial);
+        self.access.audit().refused(caller, method, why);
     }
 
     /// Starts to observe a request for the index of this name. One for an index that is not served is counted under "", as

@@ -320,9 +320,9 @@ fn the_page_of_metrics_is_what_a_scrape_describes() {
     check_page(
         "metrics.md",
         &format!(
-            "# Metrics\n\n`GET /metrics` on the port of the server, in the OpenMetrics format. The test suite checks this \
-             page against a scrape. Ages are differences to now: `time() - shortlist_generation_timestamp_seconds`. What to \
-             do about a value: [alerts](../operating.md#alerts).\n\n| name | type | unit | labels | meaning |\n\
+            "# Metrics\n\n`GET /metrics` on the port of the server, in the OpenMetrics format. The test suite checks this page \
+             against a scrape. Ages\nare differences to now: `time() - shortlist_generation_timestamp_seconds`. What to do \
+             about a value: [alerts](../operating.md#alerts).\n\n| name | type | unit | labels | meaning |\n\
              |---|---|---|---|---|\n{}\n",
             rows.join("\n")
         ),

@@ -136,9 +136,9 @@ impl Audit {
     }
 
     /// Records that a call was refused for lack of a right.
-    pub(crate) fn refused(&self, caller: &Caller, method: &'static str, index: &str, why: &Status) {
+    pub(crate) fn refused(&self, caller: &Caller, method: &'static str, why: &Status) {
         let Some(record) = &self.0 else { return };
-        let event = Event { caller, method, index, change: Change::default(), refusal: Some(why) };
+        let event = Event { caller, method, index: "", change: Change::default(), refusal: Some(why) };
         let now = Timestamp::now();
         let mut record = record.lock();
         if record.is_full(now.as_second()) {

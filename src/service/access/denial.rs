@@ -13,6 +13,8 @@ pub(crate) enum Denial {
     UnknownKey,
     /// The token is not valid, or no longer.
     InvalidToken,
+    /// The rights of the credential changed during a stream.
+    Changed,
     /// The credential lacks the role of the method.
     Role,
     /// The credential is for other indexes.
@@ -22,11 +24,12 @@ pub(crate) enum Denial {
 }
 
 impl Denial {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Missing,
         Self::Malformed,
         Self::UnknownKey,
         Self::InvalidToken,
+        Self::Changed,
         Self::Role,
         Self::Index,
         Self::WebPage,
@@ -39,6 +42,7 @@ impl Denial {
             Self::Malformed => "malformed",
             Self::UnknownKey => "unknown_key",
             Self::InvalidToken => "invalid_token",
+            Self::Changed => "changed",
             Self::Role => "role",
             Self::Index => "index",
             Self::WebPage => "web_page",
@@ -47,7 +51,7 @@ impl Denial {
 
     /// Returns whether it is not known who calls, in contrast to a caller who may not make the call.
     pub(crate) fn is_authentication(self) -> bool {
-        matches!(self, Self::Missing | Self::Malformed | Self::UnknownKey | Self::InvalidToken)
+        !matches!(self, Self::Role | Self::Index | Self::WebPage)
     }
 }
 

@@ -51,8 +51,7 @@ pub(crate) async fn guard<F: Future<Output = Response>>(
         return StatusCode::NO_CONTENT.into_response();
     }
     if let Err(refused) = checked.and_then(|()| decide(&shared.access, route, &mut caller, &request)) {
-        shared.metrics.access.denied(refused.denial);
-        shared.access.audit().refused(&caller, route.method(), "", &refused.status);
+        shared.denied(&caller, route.method(), refused.denial, &refused.status);
         if route.is_grpc() {
             let deadline = request.extensions().get().copied().unwrap_or(Deadline(None));
             Observation::begin(&shared.metrics.requests, route.method(), "", deadline)

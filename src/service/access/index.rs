@@ -24,8 +24,7 @@ pub(crate) fn check_index(
     }
     let own = own.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
     let status = Status::permission_denied(format!("index: the credential is for these indexes only: {own}"));
-    shared.metrics.access.denied(Denial::Index);
-    shared.access.audit().refused(caller, method, "", &status);
+    shared.denied(caller, method, Denial::Index, &status);
     Err(status)
 }
 

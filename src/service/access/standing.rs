@@ -4,18 +4,20 @@
 //! must end. A credential is looked at again when a file of credentials was read again, and when it expires. Otherwise a
 //! request of a stream costs one comparison.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::http::{HeaderMap, header};
 use tonic::{Request, Status};
 
-use super::credentials::Access;
+use super::denial::{Denial, Unidentified};
 use super::rights::Identity;
 use crate::service::caller::Caller;
+use crate::service::shared::Shared;
 
 /// The credential of a stream.
 pub(crate) struct Standing {
-    access: Access,
+    shared: Arc<Shared>,
     caller: Caller,
     /// The header with the credential.
     headers: HeaderMap,
@@ -26,11 +28,11 @@ pub(crate) struct Standing {
 
 impl Standing {
     /// Returns the credential of a call that passed the guard.
-    pub(crate) fn of<T>(access: &Access, caller: &Caller, request: &Request<T>) -> Self {
+    pub(crate) fn of<T>(shared: &Arc<Shared>, caller: &Caller, request: &Request<T>) -> Self {
         let headers: &HeaderMap = request.metadata().as_ref();
         let values = headers.get_all(header::AUTHORIZATION).iter().cloned();
         let headers = values.map(|value| (header::AUTHORIZATION, value)).collect();
-        Self { access: access.clone(), caller: caller.clone(), headers, valid: None }
+        Self { shared: Arc::clone(shared), caller: caller.clone(), headers, valid: None }
     }
 
     /// Checks that the credential still gives the same rights. Records the refusal.
@@ -38,24 +40,28 @@ impl Standing {
     /// # Errors
     /// `UNAUTHENTICATED` if it is no longer valid, or its rights changed.
     pub(crate) fn check(&mut self, method: &'static str) -> Result<(), Status> {
-        self.look().inspect_err(|status| self.access.audit().refused(&self.caller, method, "", status))
+        self.look().map_err(|Unidentified { denial, status }| {
+            self.shared.denied(&self.caller, method, denial, &status);
+            status
+        })
     }
 
-    fn look(&mut self) -> Result<(), Status> {
-        if self.access.is_open() {
+    fn look(&mut self) -> Result<(), Unidentified> {
+        let access = &self.shared.access;
+        if access.is_open() {
             return Ok(());
         }
-        let changes = self.access.changes();
+        let changes = access.changes();
         if self.valid.is_some_and(|(seen, until)| seen == changes && is_before(until)) {
             return Ok(());
         }
-        let identified = self.access.identify(&self.headers).map_err(|unknown| unknown.status)?;
-        let Identity { name, is_token, rights, until } = identified;
+        let Identity { name, is_token, rights, until } = access.identify(&self.headers)?;
         if self.caller.name.as_ref() != Some(&name)
             || self.caller.has_token != is_token
             || self.caller.rights != rights
         {
-            return Err(Status::unauthenticated("the rights of the credential have changed: call again"));
+            let text = "the rights of the credential have changed: call again";
+            return Err(Unidentified::new(Denial::Changed, text));
         }
         self.valid = Some((changes, until));
         Ok(())

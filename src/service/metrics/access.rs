@@ -35,13 +35,15 @@ impl AccessMetrics {
             authentication: register(
                 registry,
                 "authentication_failures",
-                "Calls without a valid key or token, by reason",
+                "Calls without a valid key or token, by reason: missing, malformed, unknown_key, invalid_token, or changed \
+                 during a stream",
                 Family::default(),
             ),
             authorization: register(
                 registry,
                 "authorization_failures",
-                "Calls whose caller may not make them, by reason",
+                "Calls whose caller may not make them, by reason: role, index, or web_page (what a page may have made a \
+                 browser send)",
                 Family::default(),
             ),
             reloads: register(

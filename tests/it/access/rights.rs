@@ -178,3 +178,38 @@ async fn what_has_a_port_of_its_own_is_on_no_other() {
         assert!(scrape.starts_with(expected), "port {port}: {scrape}");
     }
 }
+
+#[tokio::test]
+async fn refused_callers_are_counted_by_reason() {
+    let index = TestIndex::new(10);
+    let keys = vec![key("own", &[Role::Read], Some("other")), key("reader", &[Role::Read], None)];
+    let options = AccessOptions { keys, ..AccessOptions::default() };
+    let server =
+        TestServer::start(&[("videos", &index), ("other", &TestIndex::new(5))], with_access(options)).await;
+    let search = async |credential: Option<&str>| {
+        call(&connect(server.address, credential).await, "Search", "videos").await
+    };
+    assert_eq!(search(None).await, Code::Unauthenticated);
+    for _ in 0..2 {
+        assert_eq!(search(Some("shortlist_00")).await, Code::Unauthenticated);
+    }
+    assert_eq!(search(Some("own")).await, Code::PermissionDenied);
+    let reader = connect(server.address, Some("reader")).await;
+    assert_eq!(call(&reader, "Takedown", "videos").await, Code::PermissionDenied);
+    http1_get_with(server.address, "/v1/indexes", "authorization: Basic x\r\n").await;
+    http1_get_with(server.address, "/v1/indexes", "origin: https://evil.example\r\n").await;
+    let page = http1_get_with(server.address, "/metrics", "authorization: Bearer reader\r\n").await;
+    let counted = |name: &str, reason: &str| {
+        let start = format!("shortlist_{name}_failures_total{{reason=\"{reason}\"}} ");
+        let line = page.lines().find_map(|line| line.strip_prefix(start.as_str()));
+        line.unwrap_or_else(|| panic!("no {start} in {page}")).parse::<u64>().unwrap()
+    };
+    for (reason, count) in
+        [("missing", 1), ("malformed", 1), ("unknown_key", 2), ("invalid_token", 0), ("changed", 0)]
+    {
+        assert_eq!(counted("authentication", reason), count, "{reason}");
+    }
+    for (reason, count) in [("role", 1), ("index", 1), ("web_page", 1)] {
+        assert_eq!(counted("authorization", reason), count, "{reason}");
+    }
+}

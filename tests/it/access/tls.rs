@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use shortlist::service::proto::retrieval_client::RetrievalClient;
 use shortlist::service::{Access, AccessOptions, TlsOptions};
@@ -126,6 +127,23 @@ async fn changed_certificates_are_used_and_bad_ones_are_not() {
     eventually("the new certificate", async || is_of(&new).await).await;
     assert!(!is_of(&old).await);
     assert!(answers(kept).await);
+}
+
+#[tokio::test]
+async fn a_reload_uses_other_certificates_at_once() {
+    let index = TestIndex::new(20);
+    let (old, new) = (Authority::new(), Authority::new());
+    let files = Files::new(&old);
+    let mut options = with_access(files.options(None));
+    // Nothing is looked at by itself before the test ends.
+    options.service.poll_interval = Duration::from_secs(3600);
+    let access = options.service.access.clone();
+    let server = TestServer::start(&[("videos", &index)], options).await;
+    assert!(answers(connected(server.address, &old, None).await).await);
+    files.install(&new);
+    access.reload();
+    assert!(answers(connected(server.address, &new, None).await).await);
+    assert!(!answers(connected(server.address, &old, None).await).await);
 }
 
 #[test]
