@@ -76,8 +76,8 @@ impl Engine {
     /// generation takes over; without one, the index is out of service until one is published or activated. A new
     /// publication is checked, warmed and measured before it is swapped in; each one that cannot be served is reported
     /// once, and the current generation goes on serving. A new calibration of the current generation is loaded. Then
-    /// the generation is copied into memory, or the copy is given back, as [`MemoryPolicy`](super::MemoryPolicy) says; large delta segments
-    /// are compacted, and a rebuild starts if one is due.
+    /// the generation is copied into memory, or the copy is given back, as [`MemoryPolicy`](super::MemoryPolicy) says;
+    /// large delta segments are compacted, and a rebuild starts if one is due.
     ///
     /// An index whose folder, log, manifest or generation file was removed is read-only until the files are back. If they
     /// were replaced, or the index is not open, the folder is opened as by [`Engine::open`]; what replaced another folder

@@ -12,8 +12,7 @@ use opentelemetry::trace::TraceId;
 use super::caller::Client;
 use super::metrics::reason_of;
 use super::per_second::PerSecond;
-use super::traces::effort_name;
-use crate::engine::{Effort, EngineError, Query, SearchRequest, SearchResponse};
+use crate::engine::{EngineError, Query, SearchRequest, SearchResponse};
 
 /// The target of the events, for filters of the log.
 const TARGET: &str = "shortlist::slow_search";
@@ -113,8 +112,8 @@ impl SlowSearches {
             compute_seconds = search.computed.as_secs_f64(),
             k = search.request.k,
             offset = search.request.offset,
-            effort = effort_name(*effort),
-            target_recall = target_recall(*effort),
+            effort = effort.name(),
+            target_recall = effort.target(),
             plan = stats.map(|stats| stats.plan.name()),
             ef_search = stats.map(|stats| stats.ef_search),
             distances = stats.map(|stats| stats.distances),
@@ -138,14 +137,6 @@ impl SlowSearches {
             embeddings,
             "slow search"
         );
-    }
-}
-
-fn target_recall(effort: Effort) -> Option<f64> {
-    match effort {
-        // Rounds to six digits: 0.95 as an f32 is not exactly 0.95.
-        Effort::TargetRecall(recall) => Some((f64::from(recall) * 1e6).round() / 1e6),
-        _ => None,
     }
 }
 

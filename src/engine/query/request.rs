@@ -87,6 +87,31 @@ pub enum Effort {
     Exact,
 }
 
+impl Effort {
+    /// Its name in traces and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Effort::Default => "default",
+            Effort::EfSearch(_) => "ef_search",
+            Effort::TargetRecall(_) => "target_recall",
+            Effort::Exact => "exact",
+        }
+    }
+
+    /// The recall to reach, as the caller wrote it; `None` for another kind of effort.
+    pub fn target(self) -> Option<f64> {
+        match self {
+            Effort::TargetRecall(recall) => Some(decimal(recall)),
+            _ => None,
+        }
+    }
+}
+
+/// Rounds a share to six decimal digits: 0.95 as an `f32` is not exactly 0.95.
+pub(crate) fn decimal(share: f32) -> f64 {
+    (f64::from(share) * 1e6).round() / 1e6
+}
+
 /// Which attributes to return with the candidates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ReturnAttributes {

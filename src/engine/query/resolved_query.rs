@@ -7,7 +7,7 @@ use crate::engine::error::EngineError;
 use crate::engine::field::Field;
 use crate::engine::options::Limits;
 use crate::engine::query::context::RequestContext;
-use crate::engine::query::request::{Interest, Query, SearchRequest, Seed};
+use crate::engine::query::request::{Interest, Query, SearchRequest, Seed, decimal};
 use crate::index::Index;
 use crate::kernel::{MAX_NORM, is_bounded, norm};
 use crate::live::delta::segments::Segments;
@@ -123,11 +123,6 @@ fn of_interests<'q>(
     }
     let (seeds, unknown_seeds) = (Vec::new(), Vec::new());
     Ok(ResolvedQuery { interests: resolved, has_interests: true, seeds, unknown_seeds })
-}
-
-/// Rounds a share to six decimal digits.
-fn decimal(share: f32) -> f64 {
-    (f64::from(share) * 1e6).round() / 1e6
 }
 
 fn of_seeds(

@@ -20,7 +20,7 @@ use crate::engine::query::context::RequestContext;
 use crate::engine::query::recent_matches::RecentMatches;
 use crate::engine::query::request::{
     Candidate, Completeness, Effort, ReturnAttributes, SearchRequest, SearchResponse, SearchStages,
-    SearchStats,
+    SearchStats, decimal,
 };
 use crate::engine::query::resolved_query::ResolvedQuery;
 use crate::engine::query::rules::{ResolvedRules, Searched, has_rules};
@@ -458,8 +458,7 @@ impl Snapshot {
             return Err(EngineError::NotCalibrated { index, generation, dir });
         };
         let k = k.min(self.index.len());
-        // Rounds to six digits: 0.95 as an f32 is not exactly 0.95.
-        let target = (f64::from(recall) * 1e6).round() / 1e6;
+        let target = decimal(recall);
         let best = match curves.ef_search(k, target) {
             Ok(ef_search) if ef_search <= context.limits.max_ef_search => return Ok(ef_search),
             Ok(_) => curves.recall(k, context.limits.max_ef_search).unwrap_or_default(),

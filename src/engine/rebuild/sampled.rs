@@ -111,10 +111,7 @@ impl QuerySample {
             return;
         }
         let found = answer.candidates.iter().map(|candidate| (candidate.video_id, candidate.score)).collect();
-        let target = match request.effort {
-            Effort::TargetRecall(recall) => Some(f64::from(recall)),
-            _ => answer.stats.measured_recall,
-        };
+        let target = request.effort.target().or(answer.stats.measured_recall);
         let sample = Sample { snapshot: Arc::clone(snapshot), request: request.clone(), found, target };
         push(&mut state.waiting, sample, MAX_WAITING);
     }

@@ -50,5 +50,4 @@ pub(super) use self::answer::watch;
 pub(super) use self::call::Trace;
 pub use self::options::TraceOptions;
 pub(super) use self::request::RequestTrace;
-pub(super) use self::search::effort_name;
 pub(super) use self::tracer::Traces;

@@ -8,7 +8,7 @@ use std::time::Instant;
 use opentelemetry::KeyValue;
 
 use super::request::RequestTrace;
-use crate::engine::{Effort, EngineError, Query, SearchRequest, SearchResponse};
+use crate::engine::{EngineError, Query, SearchRequest, SearchResponse};
 use crate::service::metrics::reason_of;
 
 impl RequestTrace {
@@ -23,7 +23,7 @@ impl RequestTrace {
             KeyValue::new("shortlist.index", self.index.clone()),
             KeyValue::new("shortlist.k", request.k as i64),
             KeyValue::new("shortlist.offset", request.offset as i64),
-            KeyValue::new("shortlist.effort", effort_name(request.effort)),
+            KeyValue::new("shortlist.effort", request.effort.name()),
             KeyValue::new("shortlist.interests", interests(&request.query)),
             KeyValue::new("shortlist.has_filter", request.rules.filter.is_some()),
             KeyValue::new("shortlist.has_exclusions", !request.rules.exclude.is_empty()),
@@ -53,16 +53,6 @@ impl RequestTrace {
                 self.record_below(&search, name, stage.began, stage.began + stage.took, runs);
             }
         }
-    }
-}
-
-/// The name of the kind of effort.
-pub(crate) fn effort_name(effort: Effort) -> &'static str {
-    match effort {
-        Effort::Default => "default",
-        Effort::EfSearch(_) => "ef_search",
-        Effort::TargetRecall(_) => "target_recall",
-        Effort::Exact => "exact",
     }
 }
 
