@@ -7,11 +7,9 @@ use std::fs;
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::program::COMMIT;
 use crate::index::{Index, Manifest};
 use crate::kernel::Kernels;
-
-/// The commit of this build, if the environment of the compiler had it.
-const COMMIT: Option<&str> = option_env!("SHORTLIST_COMMIT");
 
 /// Where the figures of a report are from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

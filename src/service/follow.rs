@@ -70,7 +70,7 @@ impl Followed {
         (self.queued, self.began) = (queued.waited, Instant::now());
         if let Some(spans) = &self.spans {
             spans.waited(vec![
-                KeyValue::new("shortlist.class", queued.class),
+                KeyValue::new("shortlist.class", queued.class.name()),
                 KeyValue::new("shortlist.client", self.caller.client().to_string()),
                 KeyValue::new(
                     "shortlist.expected_cost_seconds",

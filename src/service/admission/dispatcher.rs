@@ -41,8 +41,8 @@ pub(crate) struct Queued {
     pub(crate) waited: Duration,
     /// Its expected cost on this machine, in nanoseconds.
     pub(crate) cost: u64,
-    /// `short` or `long`, by its expected cost.
-    pub(crate) class: &'static str,
+    /// By its expected cost.
+    pub(crate) class: Class,
 }
 
 /// Runs or refuses a call. Returns whether it was answered, and so did all of its work.
@@ -188,8 +188,7 @@ impl Dispatcher {
             let waited = started.duration_since(waiting.arrived);
             self.metrics.queued(waited);
             let class = class_of(next.cost);
-            let is_answered =
-                (waiting.call)(Turn::Compute(Queued { waited, cost: next.cost, class: class.name() }));
+            let is_answered = (waiting.call)(Turn::Compute(Queued { waited, cost: next.cost, class }));
             let took = started.elapsed();
             if let Some((client, _)) = &next.place {
                 self.metrics.clients.computed(client, class, waited, took);

@@ -1,6 +1,7 @@
 //! The state of each index, and background tasks.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -8,7 +9,7 @@ use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{Atomic, Gauge};
 use prometheus_client::registry::Registry;
 
 use super::families::{IndexLabels, ReasonLabels, register};
@@ -352,10 +353,7 @@ impl EngineMetrics {
         }
         let labels = IndexLabels { index: index.to_owned() };
         let is_running = rebuild.state == RebuildState::Running;
-        match is_running {
-            true => _ = self.rebuild_progress.get_or_create(&labels).set(rebuild.progress),
-            false => _ = self.rebuild_progress.remove(&labels),
-        }
+        set(&self.rebuild_progress, &labels, is_running.then_some(rebuild.progress));
         let phase = match rebuild.state {
             RebuildState::Running => rebuild.phase.as_str(),
             RebuildState::Gating => "measuring the new generation",
@@ -383,19 +381,12 @@ impl EngineMetrics {
     pub(crate) fn index(&self, status: &IndexStatus) {
         let labels = IndexLabels { index: status.name.clone() };
         for (gauge, family) in INDEX_GAUGES.iter().zip(&self.index_gauges) {
-            match (gauge.value)(status) {
-                Some(value) => _ = family.get_or_create(&labels).set(value),
-                None => _ = family.remove(&labels),
-            }
+            set(family, &labels, (gauge.value)(status));
         }
         self.rebuild(&status.name, &status.live.rebuild);
         if let Some(report) = &status.gate {
-            if report.found.queries > 0 {
-                let recall = f64::from(report.found.recall_ppm) / 1e6;
-                self.gate_recall.get_or_create(&labels).set(recall);
-            } else {
-                self.gate_recall.remove(&labels);
-            }
+            let recall = f64::from(report.found.recall_ppm) / 1e6;
+            set(&self.gate_recall, &labels, (report.found.queries > 0).then_some(recall));
         }
         for k in RECALL_K.into_iter().map(Some).chain([None]) {
             let word = k.map_or("+Inf".to_owned(), |k| k.to_string());
@@ -406,16 +397,17 @@ impl EngineMetrics {
             set(&self.recall, &labels, live.map(|live| live.recall));
             set(&self.recall_target, &labels, target.map(|target| target.target));
             set(&self.targeted_recall, &labels, target.map(|target| target.recall));
-            match live {
-                Some(live) => _ = self.recall_answers.get_or_create(&labels).set(live.answers as u64),
-                None => _ = self.recall_answers.remove(&labels),
-            }
+            set(&self.recall_answers, &labels, live.map(|live| live.answers as u64));
         }
     }
 }
 
 /// Sets a gauge; removes its series without a value.
-fn set(family: &Family<RecallLabels, F64Gauge>, labels: &RecallLabels, value: Option<f64>) {
+fn set<L, N>(family: &Family<L, Gauge<N, AtomicU64>>, labels: &L, value: Option<N>)
+where
+    L: Clone + Eq + Hash,
+    AtomicU64: Atomic<N>,
+{
     match value {
         Some(value) => _ = family.get_or_create(labels).set(value),
         None => _ = family.remove(labels),

@@ -9,8 +9,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-/// The commit of this build, if the environment of the compiler had it.
-const COMMIT: Option<&str> = option_env!("SHORTLIST_COMMIT");
+use crate::base::program::COMMIT;
 
 /// Registers the version of the program.
 pub(super) fn register_build(registry: &mut Registry) {
