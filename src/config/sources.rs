@@ -79,13 +79,9 @@ fn is_of_service(name: &str, value: &str) -> bool {
     match words.as_slice() {
         [.., "PORT", port, protocol] if is_number(port) && is_protocol(protocol) => is_url,
         [.., "PORT", port, protocol, "ADDR" | "PORT" | "PROTO"] if is_number(port) => is_protocol(protocol),
-        [.., "SERVICE", "PORT"] => is_number(value),
         [.., "SERVICE", "HOST"] => value.parse::<IpAddr>().is_ok(),
-        [.., "PORT"] => is_url,
-        words => {
-            let named = words.windows(2).any(|two| two == ["SERVICE", "PORT"]);
-            named && is_number(value)
-        }
+        [.., last, "PORT"] if *last != "SERVICE" => is_url,
+        words => words.windows(2).any(|two| two == ["SERVICE", "PORT"]) && is_number(value),
     }
 }
 
@@ -107,8 +103,11 @@ fn environment(variables: HashMap<String, String>) -> Environment {
 mod tests {
     use std::collections::BTreeMap;
     use std::io::Write;
+    use std::net::SocketAddr;
     use std::path::PathBuf;
     use std::time::Duration;
+
+    use proptest::prelude::*;
 
     use super::*;
     use crate::config::telemetry::LogFormat;
@@ -176,22 +175,55 @@ mod tests {
         assert_eq!(documented, ServeConfig { indexes, ..ServeConfig::default() });
     }
 
-    #[test]
-    fn variables_of_a_service_are_no_settings() {
-        for (name, value) in [
-            ("PORT", "tcp://10.96.0.12:50051"),
-            ("PORT_50051_TCP", "tcp://10.96.0.12:50051"),
-            ("PORT_50051_TCP_ADDR", "10.96.0.12"),
-            ("PORT_50051_TCP_PORT", "50051"),
-            ("PORT_50051_TCP_PROTO", "tcp"),
-            ("SERVICE_HOST", "fd00::12"),
-            ("SERVICE_PORT", "50051"),
-            ("SERVICE_PORT_GRPC_METRICS", "50052"),
-            ("METRICS_PORT", "udp://[fd00::12]:9"),
-            ("METRICS_SERVICE_PORT_A", "9"),
-        ] {
-            assert!(is_of_service(&format!("{ENVIRONMENT_PREFIX}{name}"), value), "{name}");
+    proptest! {
+        /// Those that Kubernetes sets for a service, by its documentation.
+        #[test]
+        fn variables_of_a_service_are_no_settings(
+            service in "(_[A-Z0-9]{1,6}){0,2}",
+            port in 1_u16..,
+            port_name in "[A-Z0-9]{1,5}(_[A-Z0-9]{1,5})?",
+            protocol in prop_oneof![Just("tcp"), Just("udp"), Just("sctp")],
+            address in prop_oneof![
+                any::<std::net::Ipv4Addr>().prop_map(IpAddr::from),
+                any::<std::net::Ipv6Addr>().prop_map(IpAddr::from),
+            ],
+        ) {
+            let url = format!("{protocol}://{}", SocketAddr::new(address, port));
+            let port = port.to_string();
+            let of_port = format!("PORT_{port}_{}", protocol.to_uppercase());
+            for (name, value) in [
+                ("SERVICE_HOST".to_owned(), address.to_string()),
+                ("SERVICE_PORT".to_owned(), port.clone()),
+                (format!("SERVICE_PORT_{port_name}"), port.clone()),
+                ("PORT".to_owned(), url.clone()),
+                (of_port.clone(), url),
+                (format!("{of_port}_PROTO"), protocol.to_owned()),
+                (format!("{of_port}_PORT"), port),
+                (format!("{of_port}_ADDR"), address.to_string()),
+            ] {
+                let name = format!("SHORTLIST_SERVE{service}_{name}");
+                prop_assert!(is_of_service(&name, &value), "{name}={value}");
+            }
         }
+    }
+
+    #[test]
+    fn no_setting_is_taken_for_a_variable_of_a_service() {
+        let block = include_str!("mod.rs").lines().skip_while(|line| *line != "//! ```toml").skip(1);
+        let lines = block.take_while(|line| *line != "//! ```").map(|line| line.trim_start_matches("//! "));
+        let (mut section, mut settings) = (String::new(), 0);
+        for line in lines.map(|line| line.trim_start_matches("# ")) {
+            if let Some(name) = line.strip_prefix('[') {
+                section = name.split(']').next().unwrap().trim_start_matches('[').replace('.', "__") + "__";
+            } else if let Some((key, _)) = line.split_once(" = ").filter(|(key, _)| !key.contains(' ')) {
+                let name = format!("{ENVIRONMENT_PREFIX}{section}{}", key.to_uppercase());
+                for value in ["1", "tcp", "10.0.0.1", "tcp://10.0.0.1:1"] {
+                    assert!(!is_of_service(&name, value), "{name}={value}");
+                }
+                settings += 1;
+            }
+        }
+        assert!(settings > 40, "only {settings} settings found");
         // Mistakes of operators are still named.
         for (name, value) in [
             ("PORT", "50051"),

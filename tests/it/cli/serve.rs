@@ -252,6 +252,9 @@ fn a_hangup_reads_the_configuration_again() {
     write("log = 'info'\npoll_interval = '1h'\n");
     let mut command = serve(&index);
     command.arg("--config").arg(&config);
+    // Kubernetes sets these for a service that is called `shortlist-serve`.
+    command.env("SHORTLIST_SERVE_PORT", "tcp://10.0.0.1:50051");
+    command.env("SHORTLIST_SERVE_SERVICE_PORT_GRPC", "50051");
     let mut served = Served::start(command);
     let address = served.address.to_string();
     let search = || {
@@ -271,6 +274,12 @@ fn a_hangup_reads_the_configuration_again() {
     wait_for_line(&mut served.stderr, &mut log, "those from before stay in force");
     search();
     wait_for_line(&mut served.stderr, &mut log, "answered");
+    let key = format!("[[keys]]\nname = 'a'\nsha256 = '{}'\nroles = ['read']\n", "0".repeat(64));
+    write(&format!("log = 'debug'\npoll_interval = '1h'\n{key}"));
+    served.signal("HUP");
+    wait_for_line(&mut served.stderr, &mut log, "read the files again");
+    let output = shortlist().args(["get", "1", "--addr", &address]).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("UNAUTHENTICATED"));
     served.terminate();
     assert!(served.process.wait().unwrap().success());
 }
