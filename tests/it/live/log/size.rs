@@ -30,6 +30,23 @@ fn gives_disk_back_when_most_is_trimmed() {
     assert_eq!(log.append(&[large(4_000)]).unwrap(), 4_001);
 }
 
+#[test]
+fn the_oldest_entry_is_the_first_that_is_left() {
+    let log = RedbLog::with_backend(SimulatedDisk::new(1)).unwrap();
+    assert_eq!(log.oldest().unwrap(), None);
+    let micros = || jiff::Timestamp::now().as_microsecond();
+    let before = micros();
+    log.append(&[upsert(1), upsert(2)]).unwrap();
+    let between = micros();
+    let first = log.oldest().unwrap().unwrap().as_microsecond();
+    assert!((before..=between).contains(&first), "{before} {first} {between}");
+    log.append(&[delete(3)]).unwrap();
+    assert_eq!(log.oldest().unwrap().unwrap().as_microsecond(), first);
+    log.trim(2).unwrap();
+    let second = log.oldest().unwrap().unwrap().as_microsecond();
+    assert!((between..=micros()).contains(&second), "{between} {second}");
+}
+
 /// The same few videos again and again, in a log that nothing trims.
 #[test]
 fn a_hot_set_does_not_make_the_log_grow() {
