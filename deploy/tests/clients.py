@@ -36,9 +36,6 @@ OPTIONS: dict[str, Any] = {
     "grpc.keepalive_permit_without_calls": 1,
 }
 
-# Connections to it come from 127.0.0.1. So no client takes the port of a server that restarts.
-LOOPBACK = "127.1.0.1"
-
 # Longer than any call takes: a call that ends by this deadline fails the test.
 TIMEOUT = 60.0
 

@@ -24,6 +24,9 @@ import yaml
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEPLOY = REPOSITORY / "deploy"
 
+# Connections to it come from 127.0.0.1. So no client takes the port of a server that restarts.
+LOOPBACK = "127.1.0.1"
+
 # How long a condition may take, in seconds. Only a test that fails waits this long.
 DEADLINE = 60.0
 
@@ -57,7 +60,7 @@ def run(
 
 def _free_port() -> int:
     with socket.socket() as listener:
-        listener.bind(("127.1.0.1", 0))
+        listener.bind((LOOPBACK, 0))
         return int(listener.getsockname()[1])
 
 
@@ -322,6 +325,25 @@ def serve(shortlist: Path, tmp_path: Path) -> Iterator[Callable[..., Server]]:
         return started[-1].start()
 
     yield serve
+    for server in started:
+        if server.process is not None:
+            server.kill()
+
+
+@pytest.fixture
+def replica(shortlist: Path, built: Path, tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Starts a server of its own copy of the index: `replica(name, settings="", host=LOOPBACK)`."""
+    started: list[Server] = []
+
+    def start(name: str, settings: str = "", host: str = LOOPBACK) -> Server:
+        index = tmp_path / f"{name}-index"
+        shutil.copytree(built, index)
+        server = Server(shortlist, tmp_path / name, f"{settings}\n[indexes]\nvideos = '{index}'\n")
+        server.address = f"{host}:0"
+        started.append(server)
+        return server.start()
+
+    yield start
     for server in started:
         if server.process is not None:
             server.kill()

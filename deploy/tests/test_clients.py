@@ -3,9 +3,8 @@
 import json
 import os
 import re
-import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ import trustme
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from clients import (
-    LOOPBACK,
     SERVICE_CONFIG,
     TIMEOUT,
     Client,
@@ -28,7 +26,7 @@ from clients import (
     vector,
     wait_for_calls,
 )
-from conftest import Server, wait_until
+from conftest import LOOPBACK, Server, wait_until
 
 MAX_ATTEMPTS = 4
 
@@ -37,25 +35,6 @@ MAX_ATTEMPTS = 4
 def users(catalog: Path) -> np.ndarray:
     """Embeddings of users: one row of f32 per user."""
     return np.load(catalog / "users_test.npy")
-
-
-@pytest.fixture
-def replica(shortlist: Path, built: Path, tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Starts a server of its own copy of the index: `replica(name, settings="", host=LOOPBACK)`."""
-    started: list[Server] = []
-
-    def start(name: str, settings: str = "", host: str = LOOPBACK) -> Server:
-        index = tmp_path / f"{name}-index"
-        shutil.copytree(built, index)
-        server = Server(shortlist, tmp_path / name, f"{settings}\n[indexes]\nvideos = '{index}'\n")
-        server.address = f"{host}:0"
-        started.append(server)
-        return server.start()
-
-    yield start
-    for server in started:
-        if server.process is not None:
-            server.kill()
 
 
 def index_of(server: Server) -> Path:

@@ -9,15 +9,14 @@ turn, first by the other version, then by the one before.
 
 import itertools
 import os
-import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from clients import LOOPBACK, Client, Load, ipv4, stubs, vector, wait_for_calls
+from clients import Client, Load, ipv4, stubs, vector, wait_for_calls
 from conftest import Server
 
 # Ids that the catalog does not have.
@@ -33,25 +32,6 @@ def other() -> Path:
     path = Path(named).resolve()
     assert path.exists(), f"SHORTLIST_OTHER_BINARY: {path} does not exist"
     return path
-
-
-@pytest.fixture
-def replica(shortlist: Path, built: Path, tmp_path: Path) -> Iterator[Callable[[str], Server]]:
-    """Starts a server of its own copy of the index."""
-    started: list[Server] = []
-
-    def start(name: str) -> Server:
-        index = tmp_path / f"{name}-index"
-        shutil.copytree(built, index)
-        server = Server(shortlist, tmp_path / name, f"[indexes]\nvideos = '{index}'\n")
-        server.address = f"{LOOPBACK}:0"
-        started.append(server)
-        return server.start()
-
-    yield start
-    for server in started:
-        if server.process is not None:
-            server.kill()
 
 
 class Writer:
