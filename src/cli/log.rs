@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::say::Format;
-use crate::engine::LOG_FILE;
 use crate::index::IndexStore;
-use crate::live::{LogError, Mutation, MutationLog, RedbLog, Salvaged};
+use crate::live::{LOG_FILE, LogError, Mutation, MutationLog, RedbLog, Salvaged};
 
 /// Entries read at a time.
 const ENTRIES_AT_ONCE: usize = 4096;

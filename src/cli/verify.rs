@@ -8,9 +8,8 @@ use super::log::Contents;
 use super::say::Format;
 use crate::attributes::Columns;
 use crate::base::file_identity::is_there;
-use crate::engine::LOG_FILE;
 use crate::index::{IndexStore, verify};
-use crate::live::LogError;
+use crate::live::{LOG_FILE, LogError};
 
 /// Check the current generation of an index: checksums, ids, degrees, edges, reachability, attributes and calibrations;
 /// and every record of its log, unless a server has it open.

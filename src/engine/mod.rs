@@ -64,8 +64,6 @@ pub use status::{
 };
 pub use supervise::{Supervisor, Task};
 pub use write::catalog::{Lookup, StoredVideo, WriteMode, Written};
-#[cfg(feature = "cli")]
-pub(crate) use write::log::LOG_FILE;
 
 /// All indexes of one server, and the threads that search them.
 #[derive(Debug)]

@@ -22,7 +22,8 @@ pub use generation::{
     check_vectors, verify,
 };
 pub use store::{
-    BuildPhase, BuildTimes, Calibration, GateFindings, GateReport, IndexStore, Manifest, Measured,
-    PublishReason, QuerySource, RecallCurve, RecallCurves, RecallPoint, Refusal, RefusalReason, StoreError,
-    Uncovered, Verdict,
+    BuildPhase, BuildTimes, Calibration, GENERATION_NAME, GateFindings, GateReport, IndexStore,
+    MANIFEST_NAME, Manifest, Measured, PortableReport, PublishReason, QuerySource, RecallCurve, RecallCurves,
+    RecallPoint, Refusal, RefusalReason, StoreError, Uncovered, Verdict, generation_name, is_report_of,
+    manifest_name, number_in, seal, unseal,
 };

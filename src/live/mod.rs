@@ -18,6 +18,9 @@ pub(crate) mod delta;
 pub(crate) mod log;
 mod log_compactor;
 
+/// The file name of the log in the folder of an index.
+pub const LOG_FILE: &str = "mutations.redb";
+
 pub use delta::rows::{RowsError, UpsertError, check_attributes, check_embedding, dataset_of, gather};
 pub use log::error::LogError;
 pub use log::group::{Append, Appended, GroupCommit};

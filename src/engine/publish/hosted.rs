@@ -27,8 +27,8 @@ use crate::engine::publish::served::ServedIndex;
 use crate::engine::publish::swap::wait_for_searches;
 use crate::engine::publish::{learn, next_generation};
 use crate::engine::supervise::{Background, Task};
-use crate::engine::write::log::{LOG_FILE, LogProblem};
-use crate::live::LogError;
+use crate::engine::write::log::LogProblem;
+use crate::live::{LOG_FILE, LogError};
 
 /// A folder under a name, and the index that was opened from it.
 #[derive(Debug)]

@@ -16,10 +16,8 @@ use crate::engine::supervise::{Supervisor, Task};
 use crate::engine::write::reserve::{Reserve, has_room};
 use crate::engine::write::shared::Shared;
 use crate::index::IndexStore;
-use crate::live::{Appended, GroupCommit, LogCompactor, LogError, Mutation, MutationLog, RedbLog};
+use crate::live::{Appended, GroupCommit, LOG_FILE, LogCompactor, LogError, Mutation, MutationLog, RedbLog};
 
-/// The file name of the log in the folder of the index.
-pub(crate) const LOG_FILE: &str = "mutations.redb";
 /// A log that was opened while the disk was full is opened for writing once this much is free.
 const ROOM_BYTES: u64 = 2 << 20;
 /// How long to wait for writes in flight and for readers before the log is closed.

@@ -45,6 +45,10 @@ impl Report for Calibration {
         }
     }
 
+    fn renumbered(&self, generation: u64, number: u64) -> Self {
+        Self { generation, calibration: number, ..self.clone() }
+    }
+
     fn problem(&self) -> Option<String> {
         self.recall.problem()
     }

@@ -16,6 +16,30 @@ pub(super) const PUBLISH_ATTEMPTS: usize = 1000;
 /// A file with a larger number was not written by this program. There must be room for higher numbers.
 const LARGEST_NUMBER: u64 = u64::MAX >> 1;
 
+/// The names of generation files, before and after the number.
+pub const GENERATION_NAME: (&str, &str) = ("generation-", ".index");
+/// The names of manifests, before and after the number.
+pub const MANIFEST_NAME: (&str, &str) = ("manifest-", ".json");
+
+/// Returns the name of a generation file.
+pub fn generation_name(generation: u64) -> String {
+    let (prefix, suffix) = GENERATION_NAME;
+    format!("{prefix}{generation:08}{suffix}")
+}
+
+/// Returns the name of a manifest.
+pub fn manifest_name(manifest: u64) -> String {
+    let (prefix, suffix) = MANIFEST_NAME;
+    format!("{prefix}{manifest:08}{suffix}")
+}
+
+/// Returns the number in a file name of `prefix`, digits, `suffix`.
+pub fn number_in(name: &str, prefix: &str, suffix: &str) -> Option<u64> {
+    let digits = name.strip_prefix(prefix)?.strip_suffix(suffix)?;
+    let digits = Some(digits).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
+    digits.parse::<u64>().ok().filter(|number| *number <= LARGEST_NUMBER)
+}
+
 /// The folder of one index: its generations, manifests and reports.
 #[derive(Clone, Debug)]
 pub struct IndexStore {
@@ -48,7 +72,7 @@ impl IndexStore {
 
     /// The path of a generation file.
     pub fn generation_path(&self, generation: u64) -> PathBuf {
-        self.dir.join(format!("generation-{generation:08}.index"))
+        self.dir.join(generation_name(generation))
     }
 
     /// Returns the numbers of the generations on disk, ascending.
@@ -56,7 +80,7 @@ impl IndexStore {
     /// # Errors
     /// If the folder cannot be read.
     pub fn generations(&self) -> Result<Vec<u64>, StoreError> {
-        self.numbered("generation-", ".index")
+        self.numbered(GENERATION_NAME.0, GENERATION_NAME.1)
     }
 
     /// Opens a generation, current or not.
@@ -82,13 +106,7 @@ impl IndexStore {
         };
         for entry in entries {
             let name = entry.map_err(StoreError::io(&self.dir))?.file_name();
-            let number = name
-                .to_str()
-                .and_then(|name| name.strip_prefix(prefix)?.strip_suffix(suffix))
-                .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
-                .and_then(|digits| digits.parse::<u64>().ok())
-                .filter(|number| *number <= LARGEST_NUMBER);
-            numbers.extend(number);
+            numbers.extend(name.to_str().and_then(|name| number_in(name, prefix, suffix)));
         }
         numbers.sort_unstable();
         Ok(numbers)

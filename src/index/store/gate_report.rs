@@ -110,6 +110,10 @@ impl Report for GateReport {
         }
     }
 
+    fn renumbered(&self, generation: u64, number: u64) -> Self {
+        Self { generation, report: number, ..self.clone() }
+    }
+
     fn problem(&self) -> Option<String> {
         None
     }

@@ -3,13 +3,13 @@
 //! A manifest is created once and never changed. The readable manifest with the highest number counts. Publishing and
 //! going back both add a manifest, so the folder records every change.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::error::StoreError;
-use super::folder::{IndexStore, PUBLISH_ATTEMPTS};
+use super::folder::{IndexStore, MANIFEST_NAME, PUBLISH_ATTEMPTS, manifest_name};
 use super::sealed_json;
 use crate::index::generation::{Index, IndexError};
 
@@ -71,10 +71,60 @@ pub struct BuildTimes {
     pub phases: Vec<BuildPhase>,
 }
 
+impl Manifest {
+    /// The largest length of [`Manifest::to_bytes`].
+    pub const MAX_BYTES: u64 = sealed_json::MAX_BYTES;
+
+    /// A manifest of a build that was not published yet.
+    pub fn of_build(manifest: u64, generation: u64, bytes: u64, times: BuildTimes) -> Self {
+        Self {
+            format_version: MANIFEST_VERSION,
+            manifest,
+            generation,
+            bytes,
+            build_ms: times.ms,
+            build_phases: times.phases,
+            created_at: Timestamp::now(),
+            reason: PublishReason::Build,
+        }
+    }
+
+    /// Returns the bytes of the file.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        sealed_json::encode(MANIFEST, self)
+    }
+
+    /// Reads and checks the bytes of manifest `number`, which errors say are at `path`.
+    ///
+    /// # Errors
+    /// [`StoreError::BadManifest`] if they are damaged.
+    pub fn from_bytes(bytes: &[u8], number: u64, path: &Path) -> Result<Self, StoreError> {
+        let bad = |problem: String| StoreError::BadManifest { path: path.to_owned(), problem };
+        sealed_json::decode::<Self, _>(bytes, MANIFEST, bad)?.checked(number, path)
+    }
+
+    fn checked(self, number: u64, path: &Path) -> Result<Self, StoreError> {
+        let bad = |problem: String| StoreError::BadManifest { path: path.to_owned(), problem };
+        if self.format_version != MANIFEST_VERSION {
+            let found = self.format_version;
+            return Err(bad(format!("format version {found} is not supported: expected {MANIFEST_VERSION}")));
+        }
+        if self.manifest != number {
+            return Err(bad(format!("expected manifest number {number}, found {}", self.manifest)));
+        }
+        Ok(self)
+    }
+
+    /// Returns whether two manifests are the same but for their numbers.
+    pub fn is_copy_of(&self, other: &Self) -> bool {
+        Self { manifest: other.manifest, ..self.clone() } == *other
+    }
+}
+
 impl IndexStore {
     /// The path of a manifest.
     pub fn manifest_path(&self, manifest: u64) -> PathBuf {
-        self.dir().join(format!("manifest-{manifest:08}.json"))
+        self.dir().join(manifest_name(manifest))
     }
 
     /// Returns the numbers of the manifests on disk, ascending, valid or not.
@@ -82,7 +132,7 @@ impl IndexStore {
     /// # Errors
     /// If the folder cannot be read.
     pub fn manifests(&self) -> Result<Vec<u64>, StoreError> {
-        self.numbered("manifest-", ".json")
+        self.numbered(MANIFEST_NAME.0, MANIFEST_NAME.1)
     }
 
     /// Reads and checks one manifest, but not the generation that it names.
@@ -92,15 +142,7 @@ impl IndexStore {
     pub fn read_manifest(&self, number: u64) -> Result<Manifest, StoreError> {
         let path = self.manifest_path(number);
         let bad = |problem: String| StoreError::BadManifest { path: path.clone(), problem };
-        let manifest: Manifest = sealed_json::read(&path, MANIFEST, bad)?;
-        if manifest.format_version != MANIFEST_VERSION {
-            let found = manifest.format_version;
-            return Err(bad(format!("format version {found} is not supported: expected {MANIFEST_VERSION}")));
-        }
-        if manifest.manifest != number {
-            return Err(bad(format!("expected manifest number {number}, found {}", manifest.manifest)));
-        }
-        Ok(manifest)
+        sealed_json::read::<Manifest>(&path, MANIFEST, bad)?.checked(number, &path)
     }
 
     /// Reads one manifest and opens the generation that it names.
@@ -179,12 +221,31 @@ impl IndexStore {
     }
 
     /// Returns the build times in the manifest that published the generation; 0 and no phases if that is gone.
-    fn build_times(&self, generation: u64) -> Result<BuildTimes, StoreError> {
+    ///
+    /// # Errors
+    /// If the folder cannot be read.
+    pub fn build_times(&self, generation: u64) -> Result<BuildTimes, StoreError> {
         let manifests = self.manifests()?;
         let read = |number: &u64| self.read_manifest(*number).ok();
         let first = manifests.iter().filter_map(read).find(|manifest| manifest.generation == generation);
         let times = first.map(|manifest| BuildTimes { ms: manifest.build_ms, phases: manifest.build_phases });
         Ok(times.unwrap_or_default())
+    }
+
+    /// Adds a manifest from another place, whose generation is here: with its number, or with the next free one if that is
+    /// taken or is not the newest.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn adopt_manifest(&self, manifest: &Manifest) -> Result<Manifest, StoreError> {
+        for _ in 0..PUBLISH_ATTEMPTS {
+            let next = self.manifests()?.last().map_or(1, |last| last.saturating_add(1));
+            let adopted = Manifest { manifest: next.max(manifest.manifest), ..manifest.clone() };
+            if sealed_json::create(&self.manifest_path(adopted.manifest), MANIFEST, &adopted)? {
+                return Ok(adopted);
+            }
+        }
+        Err(self.too_contended())
     }
 
     /// Adds a manifest with the next free number.

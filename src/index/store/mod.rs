@@ -22,6 +22,7 @@
 //! | `calibration.rs`  | the report with the recall that each effort reaches |
 //! | `refusal.rs`      | why a generation is not served |
 //! | `gate_report.rs`  | the report of the quality gate |
+//! | `portable.rs`     | reports on their way to another folder |
 //! | `publish.rs`      | adding a generation with its reports, and removing one |
 
 mod calibration;
@@ -29,6 +30,7 @@ mod error;
 mod folder;
 mod gate_report;
 mod manifest;
+mod portable;
 mod publish;
 mod recall_curve;
 mod refusal;
@@ -37,9 +39,11 @@ mod sealed_json;
 
 pub use calibration::Calibration;
 pub use error::StoreError;
-pub use folder::IndexStore;
+pub use folder::{GENERATION_NAME, IndexStore, MANIFEST_NAME, generation_name, manifest_name, number_in};
 pub use gate_report::{GateFindings, GateReport, Verdict};
 pub use manifest::{BuildPhase, BuildTimes, Manifest, PublishReason};
+pub use portable::{PortableReport, is_report_of};
 pub use publish::Measured;
 pub use recall_curve::{QuerySource, RecallCurve, RecallCurves, RecallPoint, Uncovered};
 pub use refusal::{Refusal, RefusalReason};
+pub use sealed_json::{decode as unseal, encode as seal};

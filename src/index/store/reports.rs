@@ -2,7 +2,7 @@
 //!
 //! A generation never changes, so a report identifies it by number, length and checksum.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -39,7 +39,7 @@ impl Tag {
 }
 
 /// A kind of report.
-pub(super) trait Report: Serialize + DeserializeOwned {
+pub(super) trait Report: Clone + PartialEq + Serialize + DeserializeOwned {
     /// The name of the kind, which the names of its files begin with.
     const WORD: &'static str;
     /// The version of the fields.
@@ -47,6 +47,9 @@ pub(super) trait Report: Serialize + DeserializeOwned {
 
     /// The common fields of this report.
     fn tag(&self) -> Tag;
+
+    /// Returns the same report under another number, of another generation number.
+    fn renumbered(&self, generation: u64, number: u64) -> Self;
 
     /// Returns an inconsistency of the contents, if there is one.
     fn problem(&self) -> Option<String>;
@@ -74,32 +77,8 @@ impl IndexStore {
         index: &Index,
     ) -> Result<R, StoreError> {
         let path = self.report_path::<R>(generation, number);
-        let bad = |problem: String| R::bad(path.clone(), problem);
-        let report: R = sealed_json::read(&path, R::WORD, bad)?;
-        let tag = report.tag();
-        if tag.format_version != R::VERSION {
-            let (found, expected) = (tag.format_version, R::VERSION);
-            return Err(bad(format!("format version {found} is not supported: expected {expected}")));
-        }
-        let word = R::WORD;
-        if (tag.generation, tag.number) != (generation, number) {
-            return Err(bad(format!(
-                "expected {word} {number} of generation {generation}, found {} of {}",
-                tag.number, tag.generation
-            )));
-        }
-        let (expected, found) = ((index.bytes(), index.table_crc32c()), (tag.bytes, tag.table_crc32c));
-        if found != expected {
-            return Err(bad(format!(
-                "measured on another generation {generation}: expected {} bytes with crc32c {:08x}, found {} with \
-                 {:08x}",
-                expected.0, expected.1, found.0, found.1
-            )));
-        }
-        match report.problem() {
-            Some(problem) => Err(bad(problem)),
-            None => Ok(report),
-        }
+        let report: R = sealed_json::read(&path, R::WORD, |problem| R::bad(path.clone(), problem))?;
+        check(report, generation, number, index, &path)
     }
 
     /// Returns the newest readable report about an open generation, if any, and the error of each newer one, newest
@@ -144,6 +123,42 @@ impl IndexStore {
     }
 }
 
-fn prefix<R: Report>(generation: u64) -> String {
+/// Returns the names of the reports of a kind about a generation, before the number.
+pub(super) fn prefix<R: Report>(generation: u64) -> String {
     format!("{}-{generation:08}-", R::WORD)
+}
+
+/// Checks that a report that was read from `path` is the report `number` about `index`, which is the open `generation`.
+pub(super) fn check<R: Report>(
+    report: R,
+    generation: u64,
+    number: u64,
+    index: &Index,
+    path: &Path,
+) -> Result<R, StoreError> {
+    let bad = |problem: String| R::bad(path.to_owned(), problem);
+    let tag = report.tag();
+    if tag.format_version != R::VERSION {
+        let (found, expected) = (tag.format_version, R::VERSION);
+        return Err(bad(format!("format version {found} is not supported: expected {expected}")));
+    }
+    let word = R::WORD;
+    if (tag.generation, tag.number) != (generation, number) {
+        return Err(bad(format!(
+            "expected {word} {number} of generation {generation}, found {} of {}",
+            tag.number, tag.generation
+        )));
+    }
+    let (expected, found) = ((index.bytes(), index.table_crc32c()), (tag.bytes, tag.table_crc32c));
+    if found != expected {
+        return Err(bad(format!(
+            "measured on another generation {generation}: expected {} bytes with crc32c {:08x}, found {} with \
+             {:08x}",
+            expected.0, expected.1, found.0, found.1
+        )));
+    }
+    match report.problem() {
+        Some(problem) => Err(bad(problem)),
+        None => Ok(report),
+    }
 }

@@ -1,7 +1,7 @@
 //! Create-once JSON files with a checksum of their contents.
 //!
 //! What flows in: a value and its key. What flows out: a file `{"key": value, "crc32c": checksum}`, or the value read
-//! from one. Nothing here knows what the value means.
+//! from one, or their bytes. Nothing here knows what the value means.
 
 use std::io::Write;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::base::regular_file;
 use crate::base::staged_file::StagedFile;
 
 /// Limits the size of a file before it is read.
-const MAX_BYTES: u64 = 1 << 20;
+pub(super) const MAX_BYTES: u64 = 1 << 20;
 /// The key of the checksum.
 const CHECKSUM: &str = "crc32c";
 
@@ -40,14 +40,23 @@ impl<T: Serialize> Serialize for Sealed<'_, T> {
 /// `contents` must not have fractions: the checksum is that of the JSON, and is computed again from the parsed value,
 /// so every number must survive the round trip.
 pub(super) fn create<T: Serialize>(path: &Path, key: &'static str, contents: &T) -> Result<bool, StoreError> {
-    let sealed = Sealed { key, contents, crc32c: crc32c::crc32c(&compact_json(contents)) };
     let write = || -> std::io::Result<bool> {
         let mut staged = StagedFile::create_for(path)?;
-        serde_json::to_writer_pretty(&mut staged, &sealed)?;
-        staged.write_all(b"\n")?;
+        staged.write_all(&encode(key, contents))?;
         Ok(staged.publish(path)?.is_ok())
     };
     write().map_err(StoreError::io(path))
+}
+
+/// Returns the bytes of a file. `contents` must not have fractions, as for [`create`].
+///
+/// # Panics
+/// If a map in it has keys that are not strings.
+pub fn encode<T: Serialize>(key: &'static str, contents: &T) -> Vec<u8> {
+    let sealed = Sealed { key, contents, crc32c: crc32c::crc32c(&compact_json(contents)) };
+    let mut bytes = serde_json::to_vec_pretty(&sealed).expect("the contents have only string map keys");
+    bytes.push(b'\n');
+    bytes
 }
 
 /// Reads the file at `path`. `bad` turns the description of a defect into an error.
@@ -59,9 +68,21 @@ pub(super) fn read<T: Serialize + DeserializeOwned>(
     let bytes = regular_file::read_up_to(path, MAX_BYTES).map_err(StoreError::io(path))?;
     let too_long = |length| bad(format!("expected at most {MAX_BYTES} bytes, found {length}"));
     let bytes = bytes.map_err(too_long)?;
+    decode(&bytes, key, bad)
+}
+
+/// Returns the contents of the bytes of a file. `bad` turns the description of a defect into an error.
+///
+/// # Errors
+/// If the bytes are no such file, or damaged.
+pub fn decode<T: Serialize + DeserializeOwned, E>(
+    bytes: &[u8],
+    key: &'static str,
+    bad: impl Fn(String) -> E,
+) -> Result<T, E> {
     let malformed = |error: serde_json::Error| bad(error.to_string());
     let mut fields: serde_json::Map<String, serde_json::Value> =
-        serde_json::from_slice(&bytes).map_err(malformed)?;
+        serde_json::from_slice(bytes).map_err(malformed)?;
     let mut take = |name: &str| fields.remove(name).ok_or_else(|| bad(format!("field {name:?} is missing")));
     let (contents, checksum) = (take(key)?, take(CHECKSUM)?);
     if let Some(name) = fields.keys().next() {

@@ -8,6 +8,7 @@
 //! | `redb_log.rs`     | a log in a file of this machine |
 //! | `tables.rs`       | its tables |
 //! | `salvage.rs`      | the intact records of a damaged log |
+//! | `copy.rs`         | a copy of a log in another file |
 //! | `takedowns.rs`    | the table of takedowns, with its checksums |
 //! | `database.rs`     | a database whose panics are errors |
 //! | `examine.rs`      | compares every checksum of a file before it is used |
@@ -16,6 +17,7 @@
 //! | `error.rs`        | errors of a log |
 //! | `memory_log.rs`   | a log in memory, for tests |
 
+mod copy;
 mod database;
 mod disk;
 pub(crate) mod error;

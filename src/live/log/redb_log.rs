@@ -267,7 +267,7 @@ impl RedbLog {
         error
     }
 
-    fn with_database<T>(
+    pub(super) fn with_database<T>(
         &self,
         work: impl FnOnce(&redb::Database) -> Result<T, redb::Error>,
     ) -> Result<T, LogError> {
