@@ -41,6 +41,7 @@
 //! | feature | adds |
 //! |---|---|
 //! | `server`   | the gRPC service |
+//! | `cluster`  | indexes in object storage; implies `server` |
 //! | `cli`      | the `shortlist` command; implies `server` and `parquet` |
 //! | `parquet`  | Parquet files as input |
 //! | `hnsw-rs`  | the crate hnsw_rs as a second graph builder |
@@ -61,6 +62,7 @@
 //! | `eval`       | sweeps, reports, comparisons |
 //! | `embedded`   | the engine without a server: build or open an index and search it |
 //! | `engine`     | named indexes, each an atomically swapped snapshot |
+//! | `bucket`     | generations, takedowns and backups in object storage |
 //! | `live`       | mutations of single videos: the durable log |
 //! | `recall`     | exact neighbors of many queries, recall against effort |
 //! | `search`     | one query against one index |
@@ -91,6 +93,8 @@
 pub mod attributes;
 #[doc(hidden)]
 pub mod base;
+#[doc(hidden)]
+pub mod bucket;
 #[doc(hidden)]
 pub mod build;
 #[cfg(feature = "cli")]

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use self::imports::Sources;
 
 /// The modules from the top of the stack down. A module imports only from those below it.
-const ORDER: [&str; 22] = [
+const ORDER: [&str; 23] = [
     "fuzzing",
     "cli",
     "config",
@@ -15,6 +15,7 @@ const ORDER: [&str; 22] = [
     "eval",
     "embedded",
     "engine",
+    "bucket",
     "live",
     "recall",
     "search",
