@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::inputs::CatalogArguments;
 use super::progress::BuildBars;
 use super::say::Format;
+use super::target::Target;
 use super::tune;
 use crate::base::id::MAX_SEQUENCE;
 use crate::base::metric::Metric;
@@ -17,7 +18,7 @@ use crate::engine::Predecessor;
 use crate::index::{BuildPhase, Codes, IndexStore, Measured, RepairReport, Rescoring};
 use crate::recall::calibrate_staged;
 
-/// Build an index from files and publish it as the current generation of a folder.
+/// Build an index from files and publish it as the current generation of a folder or a bucket.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -25,9 +26,13 @@ pub struct Arguments {
     /// A sample of user embeddings to teach the graph with, in any format of --embeddings.
     #[arg(long, value_name = "PATH", num_args = 1..)]
     training_queries: Vec<PathBuf>,
-    /// The folder of the index, with all its generations. Created if it does not exist.
-    #[arg(long)]
+    /// Where the index is, with all its generations: a folder, which is created if it does not exist, s3://BUCKET/PREFIX or
+    /// file:///FOLDER. For a bucket, the build is not compared with the previous generation.
+    #[arg(long, value_name = "LOCATION")]
     out: PathBuf,
+    /// The folder in which to build for a bucket, in a folder that is removed afterwards [default: that of the system].
+    #[arg(long, value_name = "DIR")]
+    scratch: Option<PathBuf>,
     /// How embeddings are compared: ip, cosine or l2.
     #[arg(long, default_value = "ip")]
     metric: Metric,
@@ -82,6 +87,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Some(codes) => params.with_codes(codes)?,
         None => params,
     };
+    let mut target = Target::open(&arguments.out, arguments.scratch.as_deref())?;
     let (dataset, read) = arguments.catalog.read(arguments.metric)?;
     let mut warnings = Warnings::default();
     if read.ids == IdSource::RowNumbers {
@@ -95,12 +101,13 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         warnings.add("no_training_queries", message.to_owned());
     }
     let training_queries = if users.is_empty() { None } else { Some(arguments.catalog.read_users(users)?) };
-    let store = IndexStore::new(&arguments.out);
-    let before = Predecessor::open(&store);
     let bars = BuildBars::new()?;
+    let store = target.store()?;
+    let before = Predecessor::open(&store);
     let (staged, times) = stage(&dataset, training_queries.as_ref(), None, &params, &store, &bars, started)?;
     let (curves, uncalibrated) = calibrate_staged(&staged, arguments.threads, &bars)?;
     let manifest = store.publish(staged, times, Measured { curves, verdict: None })?;
+    let (number, path) = target.publish(manifest.generation, &bars)?;
     bars.finish();
     let generation = manifest.generation;
     if let Some(problem) = uncalibrated {
@@ -113,11 +120,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let calibration = store.open_calibration(generation, &index)?.0;
     let facts = index.metadata();
     let RepairReport { unreachable, edges_added, edges_replaced } = facts.repair;
-    let path = store.generation_path(generation);
     let seconds = |ms: u64| ms as f64 / 1000.0;
     let phase = |BuildPhase { name, ms }: &BuildPhase| json!({ "name": name, "seconds": seconds(*ms) });
     let result = json!({
-        "generation": generation,
+        "generation": number,
         "path": path,
         "videos": facts.rows,
         "dim": facts.dim,
@@ -140,7 +146,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     });
     arguments.format.print(&result, || {
         let (videos, seconds) = (facts.rows, seconds(manifest.build_ms));
-        say!("published generation {generation} of {videos} videos in {seconds:.1} s: {}", path.display());
+        say!("published generation {number} of {videos} videos in {seconds:.1} s: {path}");
         if unreachable > 0 {
             say!(
                 "linked {unreachable} unreachable nodes: {edges_added} edges added, {edges_replaced} replaced"

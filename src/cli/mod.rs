@@ -11,6 +11,9 @@
 //! | `ids.rs`          | ids on the command line |
 //! | `inputs.rs`       | the flags of a catalog in files |
 //! | `key.rs`          | `key`: makes a key of `serve` |
+//! | `mirrors.rs`      | the indexes of `serve` that are in buckets |
+//! | `backup.rs`       | `backup`: copies an index with its log to a bucket, and back |
+//! | `target.rs`       | where `build` publishes: a folder or a bucket |
 //! | `sample.rs`       | the sample catalog of `serve` |
 //! | `query/`          | `query`: searches a running server |
 //! | `catalog.rs`      | `takedown`, `restore`, `delete`, `get`: single videos of a running server |
@@ -35,6 +38,8 @@
 mod say;
 
 mod audit;
+#[cfg(feature = "cluster")]
+mod backup;
 mod bench;
 mod build;
 mod catalog;
@@ -46,6 +51,7 @@ mod inspect;
 mod interrupt;
 mod key;
 mod log;
+mod mirrors;
 mod progress;
 mod query;
 mod rebuild;
@@ -55,6 +61,7 @@ mod serve;
 mod shell;
 mod status;
 mod synth;
+mod target;
 mod terminal;
 mod tune;
 mod upsert;
@@ -100,6 +107,8 @@ enum Command {
     Inspect(inspect::Arguments),
     Verify(verify::Arguments),
     Log(log::Arguments),
+    #[cfg(feature = "cluster")]
+    Backup(backup::Arguments),
     Completions(shell::Completions),
     Man(shell::Man),
 }
@@ -169,6 +178,8 @@ fn run_command() -> anyhow::Result<()> {
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Log(arguments) => log::run(&arguments),
+        #[cfg(feature = "cluster")]
+        Command::Backup(arguments) => backup::run(&arguments),
         Command::Completions(arguments) => shell::completions(&arguments, Arguments::command()),
         Command::Man(arguments) => shell::man(&arguments, Arguments::command()),
     }

@@ -17,8 +17,8 @@ use crate::index::Residence;
 /// Without a terminal, a line of a phase is printed this often, and so none of a short one.
 const REPORT_EVERY: Duration = Duration::from_secs(30);
 
-/// The phase of a build whose steps are bytes.
-const OF_BYTES: &str = "writing the index";
+/// The phases of a build whose steps are bytes.
+const OF_BYTES: [&str; 2] = ["writing the index", "uploading the index"];
 /// The total of a phase of which only the share that is done is known.
 const PERCENT: u64 = 100;
 
@@ -32,7 +32,7 @@ enum Unit {
 
 impl Unit {
     fn of(phase: &str) -> Self {
-        if phase == OF_BYTES { Self::Bytes } else { Self::Steps }
+        if OF_BYTES.contains(&phase) { Self::Bytes } else { Self::Steps }
     }
 
     /// The template of a bar, after the name of the phase and the bar.

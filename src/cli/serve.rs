@@ -11,11 +11,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpSocket;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::mirrors::Mirrors;
 use super::{audit, sample};
 use crate::config::telemetry::{self, Log};
 use crate::config::{ConfigError, ServeConfig, key_file};
-use crate::engine::{Engine, MemoryPolicy};
-use crate::service::{self, Access, AccessOptions, Listeners};
+use crate::engine::{Engine, EngineOptions, MemoryPolicy};
+use crate::service::{self, Access, AccessOptions, Listeners, ServiceOptions};
 
 /// The name of an index that is configured without a name.
 const DEFAULT_NAME: &str = "default";
@@ -27,9 +28,12 @@ const BACKLOG: u32 = 1024;
 /// Serve indexes over gRPC. If no index is configured, make a sample catalog and serve it.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The folder of an index, as `DIR` or `NAME=DIR`. Can be repeated.
-    #[arg(long, value_name = "[NAME=]DIR")]
+    /// Where an index is, as `LOCATION` or `NAME=LOCATION`: a folder, s3://BUCKET/PREFIX or file:///FOLDER. Can be repeated.
+    #[arg(long, value_name = "[NAME=]LOCATION")]
     index: Vec<String>,
+    /// The folder for the generations of indexes in buckets, each in a folder with the name of the index.
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
     /// Host and port to listen on; port 0 picks a free port [default: 127.0.0.1:50051].
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
@@ -83,8 +87,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if is_sample {
         config.indexes.insert(DEFAULT_NAME.to_owned(), sample::ensure(Path::new(sample::ROOT))?);
     }
+    let mirrors = Mirrors::open(&mut config)?;
     let started = Instant::now();
-    let engine = Arc::new(Engine::open(config.engine_options())?);
+    let options = EngineOptions { built_at: mirrors.locations(), ..config.engine_options() };
+    let engine = Arc::new(Engine::open(options)?);
     let seconds = started.elapsed().as_secs_f64();
     for index in engine.index_names() {
         let status = match engine.status(&index) {
@@ -101,11 +107,18 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
     }
 
+    let buckets = mirrors.health();
+    let following = mirrors.follow(&engine, config.poll_interval)?;
     let served = runtime.block_on(async {
         let (address, listeners) = sockets.listen()?;
         let shutdown = signals(access.clone(), hangup, had_terminal)?;
         announce(&engine, address, is_sample)?;
-        service::serve(listeners, engine, config.service_options(access), shutdown).await?;
+        let options = ServiceOptions { buckets, ..config.service_options(access) };
+        let shutdown = async {
+            shutdown.await;
+            following.stop();
+        };
+        service::serve(listeners, engine, options, shutdown).await?;
         Ok(())
     });
     // Does not wait for the remaining tasks: the drain timeout has already passed for them.
@@ -142,6 +155,9 @@ fn settings(arguments: &Arguments) -> anyhow::Result<ServeConfig> {
     }
     if let Some(memory) = arguments.memory {
         config.memory = memory;
+    }
+    if let Some(cache) = &arguments.cache {
+        config.cluster.cache.clone_from(cache);
     }
     if !arguments.index.is_empty() {
         config.indexes.clear();

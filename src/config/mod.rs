@@ -11,6 +11,7 @@
 //! | `access.rs`    | keys, tokens, certificates, the audit record |
 //! | `key_file.rs`  | the keys, read again when the file changes |
 //! | `own_limits.rs` | the ranges of the limits of a key or role |
+//! | `cluster.rs`   | indexes in buckets |
 //! | `telemetry.rs` | logs |
 //! | `error.rs`     | why the configuration cannot be loaded |
 //!
@@ -36,7 +37,7 @@
 //! scrub_bytes_per_second = 8388608 # bytes of what serves whose checksums are compared in the background; 0 for none
 //! recall_sample = 0.01            # share of searches whose recall is measured, while the server is idle
 //!
-//! [indexes]                       # name = folder
+//! [indexes]                       # name = folder, or a bucket: "s3://bucket/prefix" or "file:///folder"
 //! videos = "index-data/videos"
 //!
 //! [limits]
@@ -100,6 +101,9 @@
 //!
 //! [gate.query_files]              # name = file of user embeddings; default: sampled queries, or held-out users
 //!
+//! [cluster]                       # indexes in buckets
+//! cache = ""                      # folder for their generations, which are in a folder with the name of the index
+//!
 //! [traces]                        # OpenTelemetry traces of calls
 //! endpoint = ""                   # collector of OTLP over gRPC, such as "http://127.0.0.1:4317"; "" for no traces
 //! sample = 0.01                   # share of the calls without a traceparent that are traced; others follow its flag
@@ -127,6 +131,7 @@
 
 mod access;
 mod check;
+mod cluster;
 mod error;
 mod key_file;
 mod limits;
@@ -149,6 +154,7 @@ use crate::service::{
 };
 
 pub use self::access::{JwtConfig, TlsConfig};
+pub use self::cluster::ClusterConfig;
 pub use self::error::ConfigError;
 pub use self::key_file::key_file;
 pub use self::limits::LimitsConfig;
@@ -179,7 +185,7 @@ pub struct ServeConfig {
     pub keys: Vec<KeyOptions>,
     /// Signed tokens.
     pub jwt: JwtConfig,
-    /// The folder of each index, by name.
+    /// The folder or the bucket of each index, by name.
     pub indexes: BTreeMap<String, PathBuf>,
     /// Threads of the compute pool; 0 for one per core.
     #[serde(deserialize_with = "whole")]
@@ -219,6 +225,8 @@ pub struct ServeConfig {
     pub rebuild: RebuildOptions,
     /// The requirements on a generation before it may serve.
     pub gate: GateOptions,
+    /// Indexes in buckets.
+    pub cluster: ClusterConfig,
 }
 
 impl Default for ServeConfig {
@@ -252,6 +260,7 @@ impl Default for ServeConfig {
             connections: ConnectionOptions::default(),
             rebuild: RebuildOptions::default(),
             gate: GateOptions::default(),
+            cluster: ClusterConfig::default(),
         }
     }
 }
@@ -262,6 +271,7 @@ impl ServeConfig {
         EngineOptions {
             indexes: self.indexes.iter().map(|(name, dir)| (name.clone(), dir.clone())).collect(),
             threads: self.threads,
+            built_at: BTreeMap::new(),
             limits: self.limits.engine,
             memory: self.memory,
             memory_gauge: MemoryGauge::default(),
@@ -299,6 +309,7 @@ impl ServeConfig {
             limits: self.limits.service,
             connections: self.connections,
             traces: self.traces.clone(),
+            buckets: Vec::new(),
             slow_searches: SlowSearchOptions {
                 threshold: self.slow_search_threshold,
                 max_per_second: self.slow_search_per_second,

@@ -42,6 +42,16 @@ pub enum EngineError {
         /// Why the index must not answer.
         problem: String,
     },
+    /// The generations of the index are built elsewhere.
+    #[error(
+        "index {index:?} is not built here: its generations come from {location}; `shortlist build --out {location}` adds one"
+    )]
+    BuiltElsewhere {
+        /// The index.
+        index: String,
+        /// The bucket.
+        location: String,
+    },
     /// The video to explain is not in the index.
     #[error("video {video} is not in index {index:?}")]
     NotInIndex {

@@ -51,7 +51,7 @@ impl Engine {
     /// Starts to build the next generation of an index unless a rebuild is running. Does not wait for it.
     ///
     /// # Errors
-    /// If there is no such index, or [`EngineError::ReadOnly`].
+    /// If there is no such index, [`EngineError::ReadOnly`] or [`EngineError::BuiltElsewhere`].
     pub fn start_rebuild(&self, name: &str) -> Result<RebuildStatus, EngineError> {
         self.with(name, |served| {
             next_generation::start(served, "requested")?;

@@ -21,6 +21,8 @@ pub struct EngineOptions {
     pub memory: MemoryPolicy,
     /// Where to read how much memory there is.
     pub memory_gauge: MemoryGauge,
+    /// Where the generations of an index are built, by its name, if not here: it is not rebuilt by this engine.
+    pub built_at: BTreeMap<String, String>,
     /// Whether to open the logs: accept writes and return earlier ones. No other process can open the same logs.
     pub is_writable: bool,
     /// When and how the next generation of an index is built from its writes.

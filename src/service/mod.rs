@@ -157,7 +157,7 @@ pub async fn serve(
     let address = listeners.address()?;
     let limits = options.limits;
     let (drain, draining) = watch_channel::channel(false);
-    let metrics = Arc::new(Metrics::new(engine.index_names()));
+    let metrics = Arc::new(Metrics::new(engine.index_names(), options.buckets));
     let traces = Traces::start(&options.traces).map_err(io::Error::other)?;
     let slow_searches = SlowSearches::new(options.slow_searches);
     let shared = Arc::new(Shared {

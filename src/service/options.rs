@@ -1,5 +1,6 @@
 //! The options of a server and their defaults.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -8,6 +9,7 @@ use super::access::{Access, OwnLimits};
 use super::slow_search::SlowSearchOptions;
 use super::traces::TraceOptions;
 use crate::base::duration::duration;
+use crate::bucket::BucketHealth;
 use crate::engine::Limits;
 
 /// The options of a server.
@@ -25,6 +27,8 @@ pub struct ServiceOptions {
     pub connections: ConnectionOptions,
     /// Where traces go to.
     pub traces: TraceOptions,
+    /// The buckets that indexes come from, by the name of the index.
+    pub buckets: Vec<(String, Arc<BucketHealth>)>,
     /// Which searches are logged as slow.
     pub slow_searches: SlowSearchOptions,
 }
@@ -38,6 +42,7 @@ impl Default for ServiceOptions {
             access: Access::default(),
             connections: ConnectionOptions::default(),
             traces: TraceOptions::default(),
+            buckets: Vec::new(),
             slow_searches: SlowSearchOptions::default(),
         }
     }

@@ -98,7 +98,9 @@ fn of_engine(error: &EngineError, path: &str) -> Status {
         // Another server may answer, or this one after the next publication.
         EngineError::OutOfService { .. } => Status::unavailable(message),
         EngineError::Busy { .. } => Status::resource_exhausted(message),
-        EngineError::ReadOnly { .. } => Status::failed_precondition(message),
+        EngineError::ReadOnly { .. } | EngineError::BuiltElsewhere { .. } => {
+            Status::failed_precondition(message)
+        }
         EngineError::Cancelled => Status::cancelled(message),
         EngineError::DeadlineExceeded => Status::deadline_exceeded(message),
         EngineError::Unsearchable { .. } | EngineError::Log(_) => Status::unavailable(message),

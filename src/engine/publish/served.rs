@@ -42,6 +42,8 @@ pub(crate) struct ServedIndex {
     pub(super) name: String,
     pub(super) store: IndexStore,
     pub(super) folder: Arc<OpenFolder>,
+    /// Where its generations are built, if not here.
+    pub(super) built_at: Option<String>,
     pub(super) memory: MemoryPolicy,
     pub(super) memory_gauge: MemoryGauge,
     pub(super) background: Background,
@@ -111,9 +113,11 @@ impl ServedIndex {
         folder.check().map_err(|displaced| StoreError::io(store.dir())(io::Error::other(displaced)))?;
         let log = WriteLog::new(&store, &folder, &shared, &background.supervisor, found);
         let rebuilder = Rebuilder::new(options.rebuild.clone(), Arc::clone(&background.supervisor));
+        let built_at = options.built_at.get(&name).cloned();
         Ok(Self {
             name,
             folder,
+            built_at,
             store,
             memory: options.memory,
             memory_gauge: options.memory_gauge.clone(),

@@ -106,8 +106,11 @@ impl ServedIndex {
     /// Checks that a generation can be built from the current one and its log.
     ///
     /// # Errors
-    /// [`EngineError::OutOfService`] or [`EngineError::ReadOnly`].
+    /// [`EngineError::OutOfService`], [`EngineError::ReadOnly`] or [`EngineError::BuiltElsewhere`].
     pub(crate) fn check_rebuildable(&self) -> Result<(), EngineError> {
+        if let Some(location) = &self.built_at {
+            return Err(EngineError::BuiltElsewhere { index: self.name.clone(), location: location.clone() });
+        }
         self.snapshot()?;
         self.check_writable()
     }

@@ -11,11 +11,13 @@
 //! | `engine.rs`      | the state of each index, and background tasks |
 //! | `clients.rs`     | searches by client and class |
 //! | `access.rs`      | calls refused for what their caller is; files read again |
+//! | `buckets.rs`     | the buckets that indexes come from |
 //! | `process.rs`     | the process and the program |
 //! | `connections.rs` | connections, and why they are refused and closed |
 //! | `families.rs`    | registers a metric; the labels and buckets that several files use |
 
 mod access;
+mod buckets;
 mod clients;
 mod connections;
 mod engine;
@@ -32,8 +34,10 @@ use axum::response::{IntoResponse, Response};
 use prometheus_client::registry::Registry;
 
 use self::access::AccessMetrics;
+use self::buckets::BucketMetrics;
 use self::engine::EngineMetrics;
 use self::requests::RequestMetrics;
+use crate::bucket::BucketHealth;
 
 pub(super) use self::clients::Class;
 pub(super) use self::connections::{ClosedConnections, ConnectionMetrics};
@@ -51,11 +55,12 @@ pub(super) struct Metrics {
     pub(super) engine: Arc<EngineMetrics>,
     pub(super) connections: ConnectionMetrics,
     pub(super) access: AccessMetrics,
+    buckets: BucketMetrics,
 }
 
 impl Metrics {
-    /// Creates the metrics of a server of these indexes. The distance histograms exist from the start.
-    pub(super) fn new(index_names: Vec<String>) -> Self {
+    /// Creates the metrics of a server of these indexes, some of which come from buckets. The distance histograms exist from the start.
+    pub(super) fn new(index_names: Vec<String>, buckets: Vec<(String, Arc<BucketHealth>)>) -> Self {
         let mut all = Registry::default();
         process::register_process(&mut all);
         let registry = all.sub_registry_with_prefix("shortlist");
@@ -65,18 +70,20 @@ impl Metrics {
         let load = LoadMetrics::new(registry);
         let connections = ConnectionMetrics::new(registry);
         let access = AccessMetrics::new(registry);
-        Self { requests, load, engine, connections, access, registry: all }
+        let buckets = BucketMetrics::new(registry, buckets);
+        Self { requests, load, engine, connections, access, buckets, registry: all }
     }
 
     /// The text of a scrape in which every metric has a value: the source of the reference page.
     pub(super) fn example() -> String {
         let index = "videos";
-        let metrics = Self::new(vec![index.to_owned()]);
+        let metrics = Self::new(vec![index.to_owned()], vec![(index.to_owned(), Arc::default())]);
         metrics.requests.set_example(index);
         metrics.load.set_example();
         metrics.engine.set_example(index);
         metrics.connections.set_example();
         metrics.access.set_example();
+        metrics.buckets.observe();
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &metrics.registry)
             .expect("a string takes any text");
@@ -85,6 +92,7 @@ impl Metrics {
 
     /// Answers a scrape.
     pub(super) fn scrape(&self) -> Response {
+        self.buckets.observe();
         let mut text = String::new();
         match prometheus_client::encoding::text::encode(&mut text, &self.registry) {
             Ok(()) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
