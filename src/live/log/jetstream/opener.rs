@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -18,6 +18,8 @@ use crate::live::log::mutation_log::MutationLog as _;
 use crate::live::log::redb_log::RedbLog;
 use crate::live::log::shared_log::{OpenSharedLog, SharedLog};
 
+/// How long a start waits for servers that cannot be reached, if nothing was received before.
+const START: Duration = Duration::from_secs(20);
 /// How long a start waits for the next message of those that it must receive.
 const CATCH_UP: Duration = Duration::from_secs(10);
 
@@ -43,12 +45,22 @@ impl StreamOpener {
     /// Those of [`OpenSharedLog::open`].
     pub fn open_log(&self, path: &Path, held: &[u64]) -> Result<StreamLog, LogError> {
         let connection = Connection::open(&self.options)?;
-        let range = connection.run(self.range(&connection, held));
+        let is_cached = is_there(path).map_err(LogError::io(path))?;
+        let began = Instant::now();
+        let range = loop {
+            match connection.run(self.range(&connection, held)) {
+                // The servers may be starting, too.
+                Err(error) if error.may_end() && !is_cached && began.elapsed() < START => {
+                    tracing::warn!(%error, "waits for the log");
+                }
+                range => break range,
+            }
+        };
         let taken_down = self.takedowns(&connection)?;
         let received = match &range {
             Ok(range) => self.received(path, &connection, *range, held, &taken_down)?,
             // What was received before is served until the stream can be reached.
-            Err(error) if error.may_end() && is_there(path).map_err(LogError::io(path))? => {
+            Err(error) if error.may_end() && is_cached => {
                 tracing::warn!(%error, "opens what was received of the log before");
                 RedbLog::open(path)?
             }

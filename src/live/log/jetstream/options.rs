@@ -1,11 +1,11 @@
 //! Where the stream of an index is, and what it is called.
 
 use std::fmt::Debug;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::base::id::VideoId;
 use crate::base::partition::Shard;
+use crate::nats::NatsOptions;
 
 /// Takedowns and their ends, recorded in a second place: none may be lost with the stream.
 pub trait TakedownRecords: Send + Sync + Debug {
@@ -25,13 +25,8 @@ pub trait TakedownRecords: Send + Sync + Debug {
 /// The stream of an index.
 #[derive(Clone, Debug)]
 pub struct StreamOptions {
-    /// The servers of NATS, such as `nats://10.0.0.1:4222`.
-    pub servers: Vec<String>,
-    /// A file of credentials, if the servers need one.
-    pub credentials: Option<PathBuf>,
-    /// A file with the certificates of the authorities that the servers' certificates are checked with, in addition to those
-    /// of the system.
-    pub ca: Option<PathBuf>,
+    /// Where the servers are.
+    pub nats: NatsOptions,
     /// The name of the index.
     pub index: String,
     /// How many servers keep a stream that has yet to be created.
@@ -65,6 +60,6 @@ impl StreamOptions {
 
     /// The log in messages for people.
     pub(super) fn display_name(&self) -> String {
-        format!("stream shortlist-{} of {}", self.index, self.servers.join(","))
+        format!("stream shortlist-{} of {}", self.index, self.nats.display_servers())
     }
 }

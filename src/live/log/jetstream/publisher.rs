@@ -45,12 +45,12 @@ enum Attempt {
 /// # Errors
 /// [`LogError::Unreachable`] if they may not be stored, [`LogError::Refused`] if the servers refuse them.
 pub(super) async fn publish(connection: &Connection, messages: &[Bytes]) -> Result<u64, LogError> {
-    let most = connection.client.server_info().max_payload;
+    let most = connection.nats.client.server_info().max_payload;
     if let Some(large) = messages.iter().find(|message| most > 0 && message.len() > most) {
         let problem = format!("expected messages of at most {most} bytes, found {}", large.len());
         return Err(LogError::Refused { log: connection.name(), problem });
     }
-    let id = connection.client.new_inbox();
+    let id = connection.nats.client.new_inbox();
     let began = Instant::now();
     loop {
         let attempt = match messages {
@@ -81,7 +81,7 @@ async fn one(connection: &Connection, id: &str, message: &Bytes) -> Attempt {
 
 async fn batch(connection: &Connection, id: &str, messages: &[Bytes]) -> Attempt {
     // A batch that was not finished is dropped by the servers. Its id is not used again.
-    let batch = connection.client.new_inbox();
+    let batch = connection.nats.client.new_inbox();
     let last = messages.len() - 1;
     for (at, message) in messages.iter().enumerate() {
         let mut headers = HeaderMap::new();
@@ -105,8 +105,11 @@ async fn batch(connection: &Connection, id: &str, messages: &[Bytes]) -> Attempt
                 }
                 Err(attempt) => attempt,
             };
-        } else if let Err(error) =
-            connection.client.publish_with_headers(connection.subject.clone(), headers, message.clone()).await
+        } else if let Err(error) = connection
+            .nats
+            .client
+            .publish_with_headers(connection.subject.clone(), headers, message.clone())
+            .await
         {
             return Attempt::Unknown(error.to_string());
         }
@@ -119,7 +122,7 @@ async fn stored_before(connection: &Connection, id: &str) -> Attempt {
     let found = async {
         let range = connection.range().await?;
         let range = range.ok_or_else(|| connection.unreachable("the stream was removed"))?;
-        let stream = connection.jetstream.get_stream_no_info(&connection.stream).await;
+        let stream = connection.nats.jetstream.get_stream_no_info(&connection.stream).await;
         let stream = stream.map_err(|error| connection.unreachable(error))?;
         let first = range.first.max(range.last.saturating_sub(MOST_LOOKED_AT));
         for sequence in (first..=range.last).rev() {
@@ -136,7 +139,7 @@ async fn stored_before(connection: &Connection, id: &str) -> Attempt {
 }
 
 async fn send(connection: &Connection, headers: HeaderMap, payload: Bytes) -> Result<Bytes, Attempt> {
-    let answer = connection.client.request_with_headers(connection.subject.clone(), headers, payload);
+    let answer = connection.nats.client.request_with_headers(connection.subject.clone(), headers, payload);
     match timeout(ATTEMPT, answer).await {
         Ok(Ok(message)) => Ok(message.payload),
         Ok(Err(error)) => Err(Attempt::Unknown(error.to_string())),

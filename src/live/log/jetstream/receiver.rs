@@ -45,7 +45,7 @@ impl Receiver {
             return Err(LogError::Gone { log: connection.name(), after, first: range.first });
         }
         let unreachable = |error: String| connection.unreachable(error);
-        let stream = connection.jetstream.get_stream_no_info(&connection.stream).await;
+        let stream = connection.nats.jetstream.get_stream_no_info(&connection.stream).await;
         let stream = stream.map_err(|error| unreachable(error.to_string()))?;
         let config = OrderedConfig {
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: after + 1 },
@@ -94,7 +94,7 @@ impl Receiver {
             // Only what is there.
             next = timeout(Duration::ZERO, self.messages.next()).await.ok();
         }
-        if received.is_empty() && !connection.is_up() {
+        if received.is_empty() && !connection.nats.is_up() {
             return Err(connection.unreachable("not connected"));
         }
         Ok(received)
