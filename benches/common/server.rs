@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use tonic::transport::Channel;
 
-/// A `shortlist serve` on a free port of loopback, killed on drop.
+/// A `shortlist serve` or `route` on a free port of loopback, killed on drop.
 pub struct Server {
     process: Child,
     /// Its address, `host:port`.
@@ -17,6 +17,11 @@ impl Server {
     /// Starts a server with `arguments` and its address. It runs on the processors that `SHORTLIST_BENCH_SERVER_CPUS`
     /// lists, as `taskset -c` takes them, or on all.
     pub fn start<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Self {
+        Self::run("serve", arguments)
+    }
+
+    /// The same for a subcommand that serves.
+    pub fn run<A: AsRef<OsStr>>(subcommand: &str, arguments: impl IntoIterator<Item = A>) -> Self {
         let program = env!("CARGO_BIN_EXE_shortlist");
         let mut command = match std::env::var_os("SHORTLIST_BENCH_SERVER_CPUS") {
             Some(cpus) => {
@@ -26,13 +31,15 @@ impl Server {
             }
             None => Command::new(program),
         };
-        command.args(["serve", "--listen", "127.0.0.1:0"]).args(arguments);
+        command.args([subcommand, "--listen", "127.0.0.1:0"]).args(arguments);
         command.stdout(Stdio::piped()).stderr(Stdio::null());
         let mut process = command.spawn().expect("the server starts");
         let mut line = String::new();
         let stdout = process.stdout.take().expect("a pipe");
         BufReader::new(stdout).read_line(&mut line).expect("the server prints its address");
-        let address = line.split_whitespace().nth(4).expect("an address").to_owned();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let on = words.iter().position(|word| *word == "on").expect("an address");
+        let address = words[on + 1].to_owned();
         Self { process, address }
     }
 

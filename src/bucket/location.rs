@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::base::partition::Shard;
+
 use crate::base::local_path::scheme;
 
 /// Where an index is.
@@ -122,6 +124,14 @@ impl Location {
         match self {
             Self::Folder(dir) => Ok(dir),
             other => Err(LocationError::NotAFolder { text: other.to_string() }),
+        }
+    }
+
+    /// Returns the location of a shard of the index here: this one if the index is not divided.
+    pub fn of_shard(&self, shard: Shard) -> Self {
+        match shard.of() {
+            1 => self.clone(),
+            of => self.join(&format!("shard-{}-of-{of}", shard.index())),
         }
     }
 

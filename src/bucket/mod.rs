@@ -15,6 +15,8 @@
 //! | `generation-00000001.index`    | as in a folder |
 //! | `calibration-00000001-0001.json`, `gate-00000001-0001.json` | as in a folder |
 //! | `manifest-00000001.json`       | create-once, after all others; the newest readable one counts |
+//! | `position-00000001.json`       | where generation 1 is in the log |
+//! | `map-00000001.json`            | create-once; into how many shards the index is divided |
 //! | `takedowns/…`                  | create-once, one for each takedown and its end |
 //! | `backup-00000001/…`            | a backup: the files of a folder, and `backup.json` |
 //!
@@ -35,6 +37,7 @@
 //! | `upload.rs`    | publishes a generation to a bucket |
 //! | `download.rs`  | one object to a file, resumed after a cut |
 //! | `mirror.rs`    | brings the newest generation into a cache folder |
+//! | `map.rs`       | into how many shards an index is divided |
 //! | `backup.rs`    | copies an index and its log to a bucket |
 //! | `restore.rs`   | makes an index folder of a backup |
 //! | `takedowns.rs` | takedowns as objects |
@@ -52,6 +55,8 @@ mod download;
 mod error;
 #[cfg(feature = "cluster")]
 mod handle;
+#[cfg(feature = "cluster")]
+mod map;
 #[cfg(feature = "cluster")]
 mod mirror;
 #[cfg(feature = "cluster")]
@@ -74,6 +79,8 @@ pub use self::chunks::KeepGoing;
 pub use self::error::BucketError;
 #[cfg(feature = "cluster")]
 pub use self::handle::Bucket;
+#[cfg(feature = "cluster")]
+pub use self::map::{ClusterMap, Position, Publication};
 #[cfg(feature = "cluster")]
 pub use self::mirror::{Mirror, Mirrored};
 #[cfg(feature = "cluster")]

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::error::BucketError;
 use super::handle::Bucket;
 use crate::base::id::VideoId;
+use crate::live::TakedownRecords;
 
 /// The folder of the objects.
 const FOLDER: &str = "takedowns";
@@ -64,6 +65,20 @@ impl TakedownObjects {
         })?;
         let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(std::mem::take(&mut *found))
+    }
+}
+
+impl TakedownRecords for TakedownObjects {
+    fn record(&self, video: VideoId, sequence: u64, is_down: bool) -> Result<(), String> {
+        Self::record(self, video, sequence, is_down).map_err(|error| error.to_string())
+    }
+
+    fn all(&self) -> Result<Vec<(VideoId, u64, bool)>, String> {
+        let Takedowns { videos, unknown } = Self::all(self).map_err(|error| error.to_string())?;
+        if let Some(name) = unknown.first() {
+            tracing::warn!(bucket = self.bucket.url(), name, "not a takedown");
+        }
+        Ok(videos.into_iter().map(|(video, (sequence, is_down))| (video, sequence, is_down)).collect())
     }
 }
 

@@ -15,6 +15,7 @@ use std::path::Path;
 use super::chunks::{Chunks, KeepGoing};
 use super::error::BucketError;
 use super::handle::Bucket;
+use super::map::Position;
 use crate::index::{
     GENERATION_NAME, IndexStore, MANIFEST_NAME, Manifest, generation_name, manifest_name, number_in,
 };
@@ -52,6 +53,8 @@ pub fn publish(
     for report in store.portable_reports(generation, &index, number)? {
         send(bucket, &report.name, &report.bytes)?;
     }
+    let facts = index.metadata();
+    Position::new(number, facts.rows.into(), facts.log_sequence, facts.held_after()).record(bucket)?;
     for _ in 0..ATTEMPTS {
         let next = next_number(&bucket.list()?.0, &[MANIFEST_NAME]);
         let manifest = Manifest::of_build(next, number, index.bytes(), times.clone());

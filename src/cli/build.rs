@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use super::inputs::CatalogArguments;
@@ -12,8 +13,10 @@ use super::target::Target;
 use super::tune;
 use crate::base::id::MAX_SEQUENCE;
 use crate::base::metric::Metric;
+use crate::base::partition::Shard;
+use crate::bucket::Location;
 use crate::build::{BuildParams, Builder, stage};
-use crate::dataset::IdSource;
+use crate::dataset::{Dataset, IdSource};
 use crate::engine::Predecessor;
 use crate::index::{BuildPhase, Codes, IndexStore, Measured, RepairReport, Rescoring};
 use crate::recall::calibrate_staged;
@@ -30,6 +33,10 @@ pub struct Arguments {
     /// file:///FOLDER. For a bucket, the build is not compared with the previous generation.
     #[arg(long, value_name = "LOCATION")]
     out: PathBuf,
+    /// Build only the videos of this shard, from 0, and of how many, such as 0/4: 1, 2, 4, 8, 16, 32 or 64. The index is then
+    /// in the folder shard-0-of-4 below --out.
+    #[arg(long, value_name = "I/N", default_value_t = Shard::WHOLE)]
+    shard: Shard,
     /// The folder in which to build for a bucket, in a folder that is removed afterwards [default: that of the system].
     #[arg(long, value_name = "DIR")]
     scratch: Option<PathBuf>,
@@ -87,8 +94,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Some(codes) => params.with_codes(codes)?,
         None => params,
     };
-    let mut target = Target::open(&arguments.out, arguments.scratch.as_deref())?;
+    let shard = arguments.shard;
+    let location = Location::parse(&arguments.out)?.of_shard(shard);
+    let mut target = Target::open(&location, arguments.scratch.as_deref())?;
     let (dataset, read) = arguments.catalog.read(arguments.metric)?;
+    let dataset = if shard == Shard::WHOLE { dataset } else { of_shard(&dataset, shard)? };
     let mut warnings = Warnings::default();
     if read.ids == IdSource::RowNumbers {
         let message = "no column video_id and no --ids: row numbers are the ids";
@@ -125,6 +135,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let result = json!({
         "generation": number,
         "path": path,
+        "shard": shard.to_string(),
         "videos": facts.rows,
         "dim": facts.dim,
         "dtype": facts.dtype,
@@ -157,6 +168,14 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
     })?;
     Ok(())
+}
+
+/// Returns the videos of a shard.
+fn of_shard(dataset: &Dataset, shard: Shard) -> anyhow::Result<Dataset> {
+    let is_own = |row: &usize| shard.has(dataset.ids[*row]);
+    let rows: Vec<usize> = (0..dataset.ids.len()).filter(is_own).collect();
+    let videos = dataset.ids.len();
+    dataset.select(&rows).with_context(|| format!("shard {shard} has none of the {videos} videos"))
 }
 
 /// What a user should know about a build that was published all the same.

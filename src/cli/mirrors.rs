@@ -22,6 +22,8 @@ pub use self::follow::Following;
 /// The indexes in buckets.
 #[derive(Debug, Default)]
 pub struct Mirrors {
+    /// Where each index is, all its shards.
+    roots: BTreeMap<String, Location>,
     locations: BTreeMap<String, String>,
     health: Vec<(String, Arc<BucketHealth>)>,
     #[cfg(feature = "cluster")]
@@ -35,10 +37,13 @@ impl Mirrors {
     /// If a location or the cache folder is missing or invalid, a store lets two creators win, or no index has a generation.
     pub fn open(config: &mut ServeConfig) -> anyhow::Result<Self> {
         let mut mirrors = Self::default();
+        let shard = config.cluster.shard()?;
         let mut places = Vec::new();
         for (name, path) in &config.indexes {
-            let location = Location::parse(path)?;
+            let root = Location::parse(path)?;
+            let location = root.of_shard(shard);
             if location.is_bucket() {
+                mirrors.roots.insert(name.clone(), root);
                 let dir = folder(&config.cluster.cache, name, &location)?;
                 places.push((name.clone(), location, dir));
             }
@@ -53,7 +58,12 @@ impl Mirrors {
         Ok(mirrors)
     }
 
-    /// Where each of these indexes is.
+    /// Where each of these indexes is, with all its shards.
+    pub fn roots(&self) -> &BTreeMap<String, Location> {
+        &self.roots
+    }
+
+    /// Where the generations of each of these indexes are.
     pub fn locations(&self) -> BTreeMap<String, String> {
         self.locations.clone()
     }

@@ -7,6 +7,7 @@
 //! | `synth.rs`        | `synth`: generates a dataset |
 //! | `build.rs`        | `build`: builds an index and publishes it |
 //! | `serve.rs`        | `serve`: serves indexes over gRPC |
+//! | `announce.rs`     | `serve` announces itself to routers |
 //! | `audit.rs`        | the record of changes and refusals of `serve` |
 //! | `ids.rs`          | ids on the command line |
 //! | `inputs.rs`       | the flags of a catalog in files |
@@ -14,6 +15,7 @@
 //! | `mirrors.rs`      | the indexes of `serve` that are in buckets |
 //! | `backup.rs`       | `backup`: copies an index with its log to a bucket, and back |
 //! | `target.rs`       | where `build` publishes: a folder or a bucket |
+//! | `shared_logs.rs`  | the logs of `serve` that other servers write to, too |
 //! | `sample.rs`       | the sample catalog of `serve` |
 //! | `query/`          | `query`: searches a running server |
 //! | `catalog.rs`      | `takedown`, `restore`, `delete`, `get`: single videos of a running server |
@@ -21,6 +23,9 @@
 //! | `value.rs`        | attribute values as text |
 //! | `status.rs`       | `status`, `list`, `activate`: indexes of a running server and their generations |
 //! | `shell.rs`        | `completions`, `man`: files for shells and `man` |
+//! | `nats.rs`         | the flags of the servers of NATS |
+//! | `cluster.rs`      | `cluster`: into how many shards an index is divided |
+//! | `rebuild_job.rs`  | `rebuild --at`: rebuilds a shard as a job |
 //! | `rebuild.rs`      | `rebuild`: rebuilds an index on a running server |
 //! | `remote.rs`       | the connection to a running server |
 //! | `ground_truth.rs` | `ground-truth`: exact neighbors |
@@ -37,12 +42,15 @@
 #[macro_use]
 mod say;
 
+mod announce;
 mod audit;
 #[cfg(feature = "cluster")]
 mod backup;
 mod bench;
 mod build;
 mod catalog;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod ground_truth;
 mod health;
 mod ids;
@@ -52,12 +60,17 @@ mod interrupt;
 mod key;
 mod log;
 mod mirrors;
+#[cfg(feature = "cluster")]
+mod nats;
 mod progress;
 mod query;
 mod rebuild;
+#[cfg(feature = "cluster")]
+mod rebuild_job;
 mod remote;
 mod sample;
 mod serve;
+mod shared_logs;
 mod shell;
 mod status;
 mod synth;
@@ -101,6 +114,8 @@ enum Command {
     List(status::List),
     Activate(status::Activate),
     Rebuild(rebuild::Arguments),
+    #[cfg(feature = "cluster")]
+    Cluster(cluster::Arguments),
     GroundTruth(ground_truth::Arguments),
     Bench(bench::Arguments),
     Tune(tune::Arguments),
@@ -172,6 +187,8 @@ fn run_command() -> anyhow::Result<()> {
         Command::List(arguments) => status::list(arguments),
         Command::Activate(arguments) => status::activate(arguments),
         Command::Rebuild(arguments) => rebuild::run(&arguments),
+        #[cfg(feature = "cluster")]
+        Command::Cluster(arguments) => cluster::run(&arguments),
         Command::GroundTruth(arguments) => ground_truth::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Tune(arguments) => tune::run(&arguments),

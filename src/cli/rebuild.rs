@@ -1,4 +1,4 @@
-//! `shortlist rebuild`: rebuilds an index on a running server.
+//! `shortlist rebuild`: rebuilds an index on a running server, or as a job.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -7,6 +7,8 @@ use anyhow::{Context, bail};
 use shortlist_client::Client;
 
 use super::progress::BuildBars;
+#[cfg(feature = "cluster")]
+use super::rebuild_job::{self, JobArguments};
 use super::remote::Remote;
 use crate::engine::Size;
 use crate::service::proto::rebuild_status::State;
@@ -18,7 +20,8 @@ use crate::service::proto::{
 const INTERVAL: Duration = Duration::from_secs(1);
 const NO_STATE: &str = "the answer of the server has no state of the rebuild";
 
-/// Rebuild an index on a running server: build the next generation from the current one and the writes since.
+/// Rebuild an index: build the next generation from the current one and the writes since, on a running server or, with --at, as a
+/// job of its own.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -33,14 +36,21 @@ pub struct Arguments {
     /// that is the state of the index after the rebuild.
     #[arg(long)]
     follow: bool,
+    #[cfg(feature = "cluster")]
+    #[command(flatten)]
+    job: JobArguments,
 }
 
 /// Prints the state of the rebuild, or what it made.
 ///
 /// # Errors
-/// If the server cannot be reached, or refuses the request; with `--follow`, if the rebuild makes no generation.
+/// If the server cannot be reached, or refuses the request; with `--follow` or `--at`, if the rebuild makes no generation.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let Arguments { remote, index, cancel, follow } = arguments;
+    #[cfg(feature = "cluster")]
+    if let Some(at) = &arguments.job.at {
+        return rebuild_job::run(&arguments.job, at, &arguments.index, arguments.remote.format);
+    }
+    let Arguments { remote, index, cancel, follow, .. } = arguments;
     remote.ask(async |client| {
         let status = begin(&client, index, *cancel).await?;
         if !follow || status.state() == State::Idle {

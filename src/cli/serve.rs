@@ -11,8 +11,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpSocket;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::announce::Announcements;
 use super::mirrors::Mirrors;
+use super::shared_logs::shared_logs;
 use super::{audit, sample};
+use crate::base::partition::Shard;
 use crate::config::telemetry::{self, Log};
 use crate::config::{ConfigError, ServeConfig, key_file};
 use crate::engine::{Engine, EngineOptions, MemoryPolicy};
@@ -34,6 +37,16 @@ pub struct Arguments {
     /// The folder for the generations of indexes in buckets, each in a folder with the name of the index.
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
+    /// Which shard of each index in a bucket to serve, from 0, and of how many, such as 0/4 [default: 0/1].
+    #[arg(long, value_name = "I/N")]
+    shard: Option<Shard>,
+    /// The servers of NATS whose JetStream has the logs of the indexes, such as nats://10.0.0.1:4222. Other servers write to
+    /// them, too.
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    nats: Vec<String>,
+    /// Host and port at which routers reach this server. It announces itself in NATS.
+    #[arg(long, value_name = "ADDR")]
+    advertise: Option<String>,
     /// Host and port to listen on; port 0 picks a free port [default: 127.0.0.1:50051].
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
@@ -92,7 +105,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let mirrors = Mirrors::open(&mut config)?;
     let started = Instant::now();
-    let options = EngineOptions { built_at: mirrors.locations(), ..config.engine_options() };
+    let shared_logs = shared_logs(&config, mirrors.roots())?;
+    let options = EngineOptions { built_at: mirrors.locations(), shared_logs, ..config.engine_options() };
     let engine = Arc::new(Engine::open(options)?);
     let seconds = started.elapsed().as_secs_f64();
     for index in engine.index_names() {
@@ -112,6 +126,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
     let buckets = mirrors.health();
     let following = mirrors.follow(&engine, config.poll_interval)?;
+    let mut announcements = Announcements::start(&config, &engine)?;
     let served = runtime.block_on(async {
         let (address, listeners) = sockets.listen()?;
         let shutdown = signals(access.clone(), hangup, had_terminal)?;
@@ -120,6 +135,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let shutdown = async {
             shutdown.await;
             following.stop();
+            // Waits for NATS, for a moment.
+            tokio::task::block_in_place(|| announcements.end());
         };
         service::serve(listeners, engine, options, shutdown).await?;
         Ok(())
@@ -163,6 +180,15 @@ fn settings(arguments: &Arguments) -> anyhow::Result<ServeConfig> {
         config.cluster.cache.clone_from(cache);
     }
     config.follow |= arguments.follow;
+    if let Some(shard) = arguments.shard {
+        config.cluster.shard = shard.to_string();
+    }
+    if !arguments.nats.is_empty() {
+        config.cluster.nats.clone_from(&arguments.nats);
+    }
+    if let Some(advertise) = &arguments.advertise {
+        config.cluster.advertise.clone_from(advertise);
+    }
     if !arguments.index.is_empty() {
         config.indexes.clear();
     }

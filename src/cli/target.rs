@@ -19,20 +19,19 @@ pub enum Target {
 }
 
 impl Target {
-    /// Checks that `out` can be written to. Nothing is made yet.
+    /// Checks that `location` can be written to. Nothing is made yet.
     ///
     /// # Errors
-    /// If it is no location, its store lets two creators win, or `scratch` is given for a folder.
-    pub fn open(out: &Path, scratch: Option<&Path>) -> anyhow::Result<Self> {
-        let location = Location::parse(out)?;
-        if let Location::Folder(dir) = &location {
+    /// If its store lets two creators win, or `scratch` is given for a folder.
+    pub fn open(location: &Location, scratch: Option<&Path>) -> anyhow::Result<Self> {
+        if let Location::Folder(dir) = location {
             if let Some(scratch) = scratch {
                 bail!("--scratch {}: expected --out in a bucket, found a folder", scratch.display());
             }
             return Ok(Self::Folder(IndexStore::new(dir)));
         }
         #[cfg(feature = "cluster")]
-        return Ok(Self::Bucket(remote::Remote::open(&location, scratch)?));
+        return Ok(Self::Bucket(remote::Remote::open(location, scratch)?));
         #[cfg(not(feature = "cluster"))]
         bail!("{location}: expected a folder");
     }

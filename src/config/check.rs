@@ -27,6 +27,7 @@ impl ServeConfig {
             return value("indexes", "a name for each folder", &"");
         }
         self.check_access()?;
+        self.cluster.check()?;
         self.check_own_limits()?;
         if self.limits.service.caller.max_deadline.is_zero() {
             return value("limits.max_deadline", "more than 0s", &self.limits.service.caller.max_deadline);

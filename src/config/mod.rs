@@ -11,7 +11,7 @@
 //! | `access.rs`    | keys, tokens, certificates, the audit record |
 //! | `key_file.rs`  | the keys, read again when the file changes |
 //! | `own_limits.rs` | the ranges of the limits of a key or role |
-//! | `cluster.rs`   | indexes in buckets |
+//! | `cluster.rs`   | indexes that several servers serve |
 //! | `telemetry.rs` | logs |
 //! | `error.rs`     | why the configuration cannot be loaded |
 //!
@@ -102,8 +102,15 @@
 //!
 //! [gate.query_files]              # name = file of user embeddings; default: sampled queries, or held-out users
 //!
-//! [cluster]                       # indexes in buckets
-//! cache = ""                      # folder for their generations, which are in a folder with the name of the index
+//! [cluster]                       # indexes that several servers serve
+//! cache = ""                      # folder for the generations of indexes in buckets, in folders with their names
+//! shard = "0/1"                   # which shard of each index in a bucket this server has, from 0, and of how many
+//! nats = []                       # servers of NATS whose JetStream has the logs; none if each log is a file here
+//! nats_credentials = ""           # file of credentials for them
+//! nats_ca = ""                    # certificates of their authorities, in addition to those of the system
+//! nats_replicas = 3               # how many of them keep a stream that has yet to be created
+//! advertise = ""                  # host and port at which routers reach this server; "" to not announce it
+//! replica = ""                    # name of this server in that; default: the host name
 //!
 //! [traces]                        # OpenTelemetry traces of calls
 //! endpoint = ""                   # collector of OTLP over gRPC, such as "http://127.0.0.1:4317"; "" for no traces
@@ -228,7 +235,7 @@ pub struct ServeConfig {
     pub rebuild: RebuildOptions,
     /// The requirements on a generation before it may serve.
     pub gate: GateOptions,
-    /// Indexes in buckets.
+    /// Indexes that several servers serve.
     pub cluster: ClusterConfig,
 }
 

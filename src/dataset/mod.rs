@@ -14,6 +14,7 @@
 //! | `table.rs`      | which columns are wanted, and what was read |
 //! | `embeddings.rs` | embeddings, mapped where possible; finite and non-zero checks |
 //! | `memory.rs`     | [`Dataset`] from values in memory |
+//! | `select.rs`     | some rows of a [`Dataset`] |
 //! | `ids.rs`        | ids from `.npy` or text |
 //! | `neighbors.rs`  | ground truth, read and written |
 //! | `column.rs`     | attribute columns in memory |
@@ -46,6 +47,7 @@ mod npy_writer;
 mod parquet;
 mod places;
 mod scalar;
+mod select;
 mod sources;
 mod table;
 mod vecs;

@@ -58,9 +58,11 @@ pub use query::request::{
     SearchRequest, SearchResponse, SearchStages, SearchStats, Seed,
 };
 pub(crate) use query::snapshot::{Snapshot, unexpired};
+#[cfg(feature = "cluster")]
+pub(crate) use rebuild::reshard::reshard;
 pub use status::{
     EndedRebuilds, IndexStatus, LiveRecall, LiveStatus, LiveTarget, RECALL_K, Readiness, RebuildState,
-    RebuildStatus, ScrubStatus,
+    RebuildStatus, ScrubStatus, SharedLogStatus,
 };
 pub use supervise::{Supervisor, Task};
 pub use write::catalog::{Lookup, StoredVideo, WriteMode, Written};

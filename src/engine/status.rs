@@ -9,6 +9,7 @@ use crate::base::element::Dtype;
 use crate::base::instant::Instant;
 use crate::base::metric::Metric;
 use crate::index::{AttributeSchema, GateReport, MemoryMode};
+use crate::live::Digest;
 
 /// Buckets of live recall: an answer counts in the smallest bucket that is at least its k.
 pub const RECALL_K: [usize; 7] = [1, 10, 50, 100, 200, 500, 1_000];
@@ -22,6 +23,13 @@ pub enum Readiness {
     ReadOnly(String),
     /// It does not answer, or is still being warmed, for this reason.
     NotYet(String),
+}
+
+impl Readiness {
+    /// Returns whether it answers as it will go on to.
+    pub fn is_serving(&self) -> bool {
+        !matches!(self, Self::NotYet(_))
+    }
 }
 
 /// How far the checksums of what serves were compared in the background.
@@ -123,6 +131,19 @@ pub struct LiveStatus {
     pub read_only_reason: Option<String>,
     /// The running rebuild, or the last one.
     pub rebuild: RebuildStatus,
+    /// How what is received of the log stands, if other processes write to it, too.
+    pub shared_log: Option<SharedLogStatus>,
+}
+
+/// How what is received of a log stands that other processes write to, too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedLogStatus {
+    /// Why nothing is received, if so.
+    pub problem: Option<String>,
+    /// The time since this process last knew what there is to receive.
+    pub age: Duration,
+    /// The hash of the last block of entries that was received as a whole.
+    pub digest: Option<Digest>,
 }
 
 /// The state of a rebuild.

@@ -1,7 +1,13 @@
 //! A connection to the servers of NATS, for code that may block.
 //!
 //! What flows in: where the servers are. What flows out: a client that connects again whenever the connection breaks, and the
-//! threads that it runs on. Nothing here knows what is sent.
+//! threads that it runs on; and which servers of an index are there.
+//!
+//! | file | duty |
+//! |---|---|
+//! | `presence.rs` | which servers are there |
+
+pub mod presence;
 
 use std::future::Future;
 use std::path::PathBuf;

@@ -60,7 +60,7 @@ impl Health {
         let (mut is_any_serving, mut is_any_read_only) = (false, false);
         for name in engine.index_names() {
             let readiness = engine.readiness(&name);
-            let is_serving = matches!(readiness, Ok(Readiness::Ready | Readiness::ReadOnly(_)));
+            let is_serving = readiness.as_ref().is_ok_and(Readiness::is_serving);
             is_any_serving |= is_serving;
             is_any_read_only |= matches!(readiness, Ok(Readiness::ReadOnly(_)));
             serving.insert(name, is_serving);

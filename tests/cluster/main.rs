@@ -6,6 +6,7 @@
 //! | file | what it tests |
 //! |---|---|
 //! | `stream.rs` | engines on one stream, against a ledger |
+//! | `shards.rs` | shards and replicas as processes |
 //! | `nats.rs`   | brokers of NATS; no tests |
 //! | `tools.rs`  | programs of others; no tests |
 
@@ -13,5 +14,6 @@
 #[path = "../it/harness/mod.rs"]
 mod harness;
 mod nats;
+mod shards;
 mod stream;
 mod tools;

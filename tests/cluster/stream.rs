@@ -14,7 +14,9 @@ use shortlist::base::partition::Shard;
 use shortlist::engine::{
     Engine, EngineError, EngineOptions, Lookup, RebuildOptions, ReturnAttributes, WriteMode,
 };
-use shortlist::live::{Mutation, MutationLog as _, StreamLog, StreamOpener, StreamOptions, TakedownRecords};
+use shortlist::live::{
+    Mutation, MutationLog as _, SharedLog as _, StreamLog, StreamOpener, StreamOptions, TakedownRecords,
+};
 use shortlist::nats::NatsOptions;
 use tempfile::TempDir;
 
@@ -92,6 +94,11 @@ impl Cluster {
             rebuild: RebuildOptions { keep_writes: 0, ..RebuildOptions::default() },
             ..EngineOptions::default()
         })
+    }
+
+    /// Removes entries of the stream.
+    fn trim(&self, to: u64) {
+        StreamOpener::new(self.options(Shard::WHOLE)).unwrap().trim(to).unwrap();
     }
 
     /// Opens the log of a process without an engine, that received nothing before.
@@ -343,7 +350,7 @@ fn a_takedown_outlives_the_stream() {
     // A batch build that contains all writes, and a stream without them.
     cluster.index.log_sequence = last;
     cluster.index.publish(VIDEOS);
-    cluster.log("trimmer", Shard::WHOLE).trim_stream(last).unwrap();
+    cluster.trim(last);
     let fresh = cluster.replica("fresh").unwrap();
     assert_eq!(down(&fresh), [false, true, true]);
     assert!(fresh.status("").unwrap().live.sequence >= last);
@@ -373,7 +380,7 @@ fn a_replica_that_was_away_for_too_long_bootstraps_from_a_newer_generation() {
         ledger.take_in(&mutation);
         writer.write("", vec![mutation], WriteMode::AllOrNothing).unwrap();
     }
-    cluster.log("trimmer", Shard::WHOLE).trim_stream(10).unwrap();
+    cluster.trim(10);
     let error = cluster.replica("away").unwrap_err();
     assert!(error.to_string().contains("entries before 11 were removed"), "{error}");
     assert!(error.to_string().contains("a generation that contains them is needed"), "{error}");

@@ -32,8 +32,8 @@ pub(crate) fn start(served: &Arc<ServedIndex>, reason: &str) -> Result<(), Engin
     served.rebuilder().start(served.name(), reason, move |progress| rebuild(&rebuilt, progress))
 }
 
-/// Starts a rebuild if enough has changed. An index without a log, or with one that other processes write to, too, is left to
-/// the process that builds its generations.
+/// Starts a rebuild if enough has changed. An index without a log is left to the process that builds its generations. So is
+/// one with a log that other processes write to, too: otherwise each replica would build at the same time.
 pub(crate) fn start_if_due(served: &Arc<ServedIndex>) {
     if served.log().is_shared() {
         return;

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::build::{Ancestor, BuildParams, Builder, stage};
+use crate::build::{Ancestor, BuildParams, Builder, Progress, stage};
 use crate::dataset::Embeddings;
 use crate::engine::options::RebuildOptions;
 use crate::engine::rebuild::error::RebuildError;
-use crate::engine::rebuild::rebuilder::RebuildProgress;
 use crate::engine::rebuild::sampled::{QuerySample, is_usable};
 use crate::index::{BuildTimes, Index, IndexStore, Measured, StagedIndex};
 use crate::live::delta::state::RebuildInput;
@@ -42,13 +41,13 @@ impl Source<'_> {
     pub(crate) fn build(
         &self,
         input: RebuildInput,
-        progress: &RebuildProgress,
+        progress: &dyn Progress,
         started: Instant,
     ) -> Result<Built, RebuildError> {
         let threads = self.options.threads();
         let (base, _) = input.kept.first().ok_or(RowsError::NoVideos)?;
         let base = Arc::clone(base);
-        let params = params(&base, input.sequence)?.with_threads(threads);
+        let params = params(&base, &input)?.with_threads(threads);
         let training = self.training(&base)?;
         let kept: Vec<(&Index, &NodeSet)> = input.kept.iter().map(|(index, kept)| (&**index, kept)).collect();
         let dataset = gather(&kept, &base.metadata().attributes)?;
@@ -96,9 +95,11 @@ impl Source<'_> {
     }
 }
 
-/// Returns the parameters that the current generation was built with, at log position `sequence`.
-fn params(base: &Index, sequence: u64) -> Result<BuildParams, RebuildError> {
+/// Returns the parameters that the current generation was built with, at the log position of `input`.
+fn params(base: &Index, input: &RebuildInput) -> Result<BuildParams, RebuildError> {
     let facts = base.metadata();
+    // Upserts that do not fit this generation may fit a later one, which then needs them.
+    let held_after = if input.parked == 0 { input.sequence } else { facts.held_after() };
     let builder = facts.build.builder.parse().unwrap_or(Builder::Native);
     let params = BuildParams::new(facts.metric, facts.m as usize, facts.build.ef_construction as usize)?
         .with_builder(builder)?
@@ -107,7 +108,7 @@ fn params(base: &Index, sequence: u64) -> Result<BuildParams, RebuildError> {
         .with_rescoring(facts.build.rescoring)
         .with_seed(facts.build.seed)
         .with_embedding_model(facts.embedding_model.clone())
-        .with_log_sequence(sequence)
-        .with_held_after(facts.held_after());
+        .with_log_sequence(input.sequence)
+        .with_held_after(held_after);
     Ok(params)
 }

@@ -81,11 +81,11 @@ impl FoundLog {
     }
 }
 
-/// Returns the last entry that each generation contains. A generation that does not open has none.
+/// Returns the last entry before those that each generation needs. A generation that does not open has none.
 fn held(store: &IndexStore) -> Vec<u64> {
     let generations = store.generations().unwrap_or_default();
     let opened = generations.into_iter().filter_map(|generation| store.open_generation(generation).ok());
-    opened.map(|index| index.metadata().log_sequence).collect()
+    opened.map(|index| index.metadata().held_after()).collect()
 }
 
 /// Returns whether a log cannot be opened for lack of room. It can still be read.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::base::panics::Panicked;
+use crate::engine::status::SharedLogStatus;
 use crate::engine::supervise::{Supervisor, Task};
 use crate::engine::write::log::LogProblem;
 use crate::engine::write::shared::Shared;
@@ -82,5 +83,16 @@ impl TailedLog {
         let state = self.tail.state();
         let ended = state.ended.map(|error| error.to_string());
         self.log.read_only().or(ended).or(state.interrupted).or_else(|| self.log.failed())
+    }
+
+    /// Returns how what is received stands.
+    pub(crate) fn status(&self) -> SharedLogStatus {
+        let state = self.tail.state();
+        let ended = state.ended.map(|error| error.to_string());
+        SharedLogStatus {
+            problem: ended.or(state.interrupted),
+            age: state.current_at.elapsed(),
+            digest: self.log.digest(),
+        }
     }
 }

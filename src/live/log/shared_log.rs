@@ -17,6 +17,15 @@ pub struct Received {
     pub last: u64,
 }
 
+/// A hash of a block of entries, by which the processes compare what they received.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Digest {
+    /// The last entry of the last block that was received as a whole; 0 before the first.
+    pub sequence: u64,
+    /// The hash of all entries of the block, also of those that were left out.
+    pub hash: u64,
+}
+
 /// A log that other processes write to, too. This process sees an entry, also one of its own, once it has received it: all
 /// processes see the same entries in the same order.
 ///
@@ -30,6 +39,11 @@ pub trait SharedLog: MutationLog {
     /// [`LogError::Behind`] and [`LogError::BadRecord`] if no entry can be received any more.
     fn receive(&self, after: u64, wait: Duration) -> Result<Option<Received>, LogError>;
 
+    /// Returns the hash of the last block of entries, if this log makes one.
+    fn digest(&self) -> Option<Digest> {
+        None
+    }
+
     /// Returns why this process cannot append, although others may.
     fn read_only(&self) -> Option<String> {
         None
@@ -38,8 +52,8 @@ pub trait SharedLog: MutationLog {
 
 /// Opens the shared log of an index.
 pub trait OpenSharedLog: Send + Sync + std::fmt::Debug {
-    /// Opens the log. `cache`: the file for what is received, which keeps it for the next start. `held`: the last entry that each
-    /// generation of the index contains; one of them will be served.
+    /// Opens the log. `cache`: the file for what is received, which keeps it for the next start. `held`: for each generation of
+    /// the index, the last entry before those that it needs; one of them will be served.
     ///
     /// # Errors
     /// If neither the log nor what was received before can be read, or [`LogError::Gone`] if each generation needs entries

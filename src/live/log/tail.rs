@@ -19,10 +19,12 @@ const WAIT: Duration = Duration::from_millis(200);
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// How far a tail came.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct TailState {
     /// The last sequence number that was applied.
     pub applied: u64,
+    /// When the log last said what there is to receive, entries or none.
+    pub current_at: Instant,
     /// Why nothing can be received now.
     pub interrupted: Option<String>,
     /// Why nothing will be applied any more.
@@ -55,7 +57,8 @@ impl Tail {
         applied: u64,
         apply: impl FnMut(&Received) -> Result<(), LogError> + Send + 'static,
     ) -> Self {
-        let state = Mutex::new(TailState { applied, ..TailState::default() });
+        let state =
+            Mutex::new(TailState { applied, current_at: Instant::now(), interrupted: None, ended: None });
         let shared = Arc::new(Shared { state, changed: Condvar::new(), is_stopped: AtomicBool::new(false) });
         let of_thread = Arc::clone(&shared);
         let thread = thread::Builder::new()
@@ -114,6 +117,7 @@ impl Shared {
             });
             match received {
                 Ok(received) => self.change(|state| {
+                    state.current_at = Instant::now();
                     state.applied = received.map_or(after, |received| received.last.max(after));
                     if state.interrupted.take().is_some() {
                         tracing::info!("entries of the shared log are received again");

@@ -17,6 +17,7 @@ use crate::engine::{
     EndedRebuilds, Engine, EngineError, IndexStatus, RECALL_K, RebuildState, RebuildStatus, Supervisor, Task,
 };
 use crate::index::{MemoryMode, RefusalReason};
+use crate::live::Digest;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RecallLabels {
@@ -58,7 +59,7 @@ struct IndexGauge {
 }
 
 /// All gauges of an index with integer values.
-const INDEX_GAUGES: [IndexGauge; 23] = [
+const INDEX_GAUGES: [IndexGauge; 27] = [
     IndexGauge {
         name: "generation",
         help: "The generation that serves",
@@ -131,6 +132,26 @@ const INDEX_GAUGES: [IndexGauge; 23] = [
         value: |status| seconds(status.live.log_oldest_entry?.as_microsecond() / 1_000_000),
     },
     IndexGauge {
+        name: "log_connected",
+        help: "1 if entries of a log that other servers write to are received, 0 if not; absent for a log of this server",
+        value: |status| Some(status.live.shared_log.as_ref()?.problem.is_none().into()),
+    },
+    IndexGauge {
+        name: "log_behind_seconds",
+        help: "Seconds since this server last knew which entries such a log has",
+        value: |status| Some(status.live.shared_log.as_ref()?.age.as_secs()),
+    },
+    IndexGauge {
+        name: "log_digest",
+        help: "The lower 32 bits of a hash of the last block of entries of such a log that was received as a whole",
+        value: |status| Some(digest(status)?.hash & u64::from(u32::MAX)),
+    },
+    IndexGauge {
+        name: "log_digest_sequence",
+        help: "The last entry of that block; servers with the same one must have the same hash",
+        value: |status| Some(digest(status)?.sequence),
+    },
+    IndexGauge {
         name: "rebuild_start_timestamp_seconds",
         help: "Unix time at which the running rebuild, or the last one, started; absent before the first",
         value: |status| seconds(status.live.rebuild.started_at?.as_second()),
@@ -171,6 +192,10 @@ const INDEX_GAUGES: [IndexGauge; 23] = [
         value: |status| seconds(status.published_at.as_second()),
     },
 ];
+
+fn digest(status: &IndexStatus) -> Option<Digest> {
+    status.live.shared_log.as_ref()?.digest
+}
 
 fn seconds(seconds: i64) -> Option<u64> {
     u64::try_from(seconds).ok()

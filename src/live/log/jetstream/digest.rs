@@ -5,17 +5,10 @@
 
 use twox_hash::XxHash3_64;
 
+use crate::live::log::shared_log::Digest;
+
 /// Messages per block.
 const BLOCK: u64 = 256;
-
-/// The hash of the last block that was received as a whole.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Digest {
-    /// The number of the last message of the block; 0 if none was received as a whole.
-    pub sequence: u64,
-    /// The hash of its messages.
-    pub hash: u64,
-}
 
 /// Hashes messages as they are received.
 #[derive(Debug, Default)]

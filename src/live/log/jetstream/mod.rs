@@ -28,7 +28,6 @@ mod publisher;
 mod receiver;
 mod stream_log;
 
-pub use digest::Digest;
 pub use opener::StreamOpener;
 pub use options::{StreamOptions, TakedownRecords};
 pub use stream_log::StreamLog;

@@ -39,6 +39,16 @@ impl StreamOpener {
         Ok(Self { options })
     }
 
+    /// Removes the entries of the stream up to `to`, for all processes. Of takedowns among them stays what is recorded in a second
+    /// place: remove only what was written with one.
+    ///
+    /// # Errors
+    /// [`LogError::Unreachable`].
+    pub fn trim(&self, to: u64) -> Result<(), LogError> {
+        let connection = Connection::open(&self.options)?;
+        connection.run(connection.purge(to))
+    }
+
     /// Opens the log. As [`OpenSharedLog::open`].
     ///
     /// # Errors

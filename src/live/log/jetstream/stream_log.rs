@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use super::connection::Connection;
-use super::digest::{Digest, Hasher};
+use super::digest::Hasher;
 use super::options::TakedownRecords;
 use super::publisher::{MOST_MESSAGES, publish};
 use super::receiver::Receiver;
@@ -21,7 +21,7 @@ use crate::live::log::mutation::{Entry, Mutation};
 use crate::live::log::mutation_log::{LogSize, MutationLog};
 use crate::live::log::record::{decode, encode};
 use crate::live::log::redb_log::RedbLog;
-use crate::live::log::shared_log::{Received, SharedLog};
+use crate::live::log::shared_log::{Digest, Received, SharedLog};
 
 /// Entries that are read at a time of what was received before.
 const READ_AT_ONCE: usize = 4096;
@@ -40,24 +40,6 @@ pub struct StreamLog {
 }
 
 impl StreamLog {
-    /// Returns the hash of the last block of messages that was received as a whole.
-    pub fn digest(&self) -> Digest {
-        self.hasher.lock().last()
-    }
-
-    /// Removes the entries of the stream up to `to`, for all processes. Takedowns among them stay only where they are recorded
-    /// in a second place.
-    ///
-    /// # Errors
-    /// [`LogError::Unreachable`], or [`LogError::Refused`] without a second place for takedowns.
-    pub fn trim_stream(&self, to: u64) -> Result<(), LogError> {
-        if self.takedowns.is_none() {
-            let problem = "entries are removed only if takedowns are recorded in a bucket, too".to_owned();
-            return Err(LogError::Refused { log: self.connection.name(), problem });
-        }
-        self.connection.run(self.connection.purge(to))
-    }
-
     /// Receives messages into the file, waiting for the first one, up to `wait`. Returns whether there were any.
     pub(super) fn fetch(&self, wait: Duration) -> Result<bool, LogError> {
         let mut receiver = self.receiver.lock();
@@ -126,6 +108,10 @@ impl SharedLog for StreamLog {
             _ => last,
         };
         Ok(Some(Received { entries, last }))
+    }
+
+    fn digest(&self) -> Option<Digest> {
+        Some(self.hasher.lock().last())
     }
 }
 

@@ -1,0 +1,389 @@
+//! Who is there: each replica keeps a record of itself in a key-value bucket of JetStream, and routers read all of them.
+//!
+//! A record is renewed every second and removed at a clean end. One that is not renewed is dropped, unless none is: then the
+//! brokers do not answer, and what was known last is still the best guess.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use async_nats::jetstream::kv::{Config, Operation, Store};
+use async_nats::jetstream::stream::StorageType;
+use parking_lot::{Condvar, Mutex};
+use serde::{Deserialize, Serialize};
+use tokio_stream::StreamExt as _;
+
+use super::{Nats, NatsOptions, REQUEST};
+
+/// The interval at which a replica renews its record.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// The age at which a record is dropped.
+const MAX_AGE: Duration = Duration::from_secs(5);
+/// The pause after a failure.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The longest record, and the most replicas of an index.
+const MAX_BYTES: usize = 4096;
+const MOST_REPLICAS: usize = 10_000;
+
+/// What a replica says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replica {
+    /// Its name, unique in the index.
+    pub name: String,
+    /// Host and port at which routers reach it.
+    pub address: String,
+    /// Its shard, such as `0/4`.
+    pub shard: String,
+    /// Whether it should get searches.
+    pub is_ready: bool,
+    /// The generation that answers.
+    #[serde(default)]
+    pub generation: u64,
+    /// The last entry of the log that it applied.
+    #[serde(default)]
+    pub sequence: u64,
+    /// The last entry of the block of the log of which `digest` is the hash; 0 without one.
+    #[serde(default)]
+    pub digest_sequence: u64,
+    /// See `digest_sequence`.
+    #[serde(default)]
+    pub digest: u64,
+}
+
+/// Keeps the record of one replica.
+#[derive(Debug)]
+pub struct Announcer {
+    stop: Arc<Stop>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// The replicas of an index that are there.
+#[derive(Debug)]
+pub struct Watcher {
+    replicas: Arc<Mutex<Vec<Replica>>>,
+    stop: Arc<Stop>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Stop {
+    is_set: AtomicBool,
+    lock: Mutex<()>,
+    changed: Condvar,
+}
+
+impl Stop {
+    fn set(&self) {
+        self.is_set.store(true, Ordering::Release);
+        let _lock = self.lock.lock();
+        self.changed.notify_all();
+    }
+
+    fn is_set(&self) -> bool {
+        self.is_set.load(Ordering::Acquire)
+    }
+
+    /// Waits for `pause` or until this is set.
+    fn wait(&self, pause: Duration) {
+        let mut lock = self.lock.lock();
+        if !self.is_set() {
+            self.changed.wait_for(&mut lock, pause);
+        }
+    }
+}
+
+impl Announcer {
+    /// Begins to announce the replica that `replica` returns, among those of `index`; nothing while it returns `None`.
+    ///
+    /// # Errors
+    /// The problem, if the options are malformed or there can be no thread.
+    pub fn start(
+        options: &NatsOptions,
+        index: &str,
+        brokers: usize,
+        replica: impl Fn() -> Option<Replica> + Send + 'static,
+    ) -> Result<Self, String> {
+        let nats = Nats::open(options)?;
+        let stop = Arc::<Stop>::default();
+        let (of_thread, index) = (Arc::clone(&stop), index.to_owned());
+        let run = move || {
+            let mut announced = None;
+            let mut problem = None;
+            while !of_thread.is_set() {
+                let renewed = nats.run(renew(&nats, &index, brokers, replica(), &mut announced));
+                let found = renewed.err();
+                if let Some(found) = found.as_ref().filter(|found| problem.as_ref() != Some(*found)) {
+                    tracing::warn!(index, problem = found, "cannot announce this server");
+                }
+                problem = found;
+                of_thread.wait(INTERVAL);
+            }
+            // Routers stop sending searches before the server drains.
+            if let Some((store, name)) = announced {
+                let removed: Result<(), String> =
+                    nats.run(async { store.delete(&name).await.map_err(|error| error.to_string()) });
+                if let Err(problem) = removed {
+                    tracing::warn!(index, problem, "cannot remove the announcement of this server");
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("presence".to_owned()).spawn(run);
+        Ok(Self { stop, thread: Some(thread.map_err(|error| error.to_string())?) })
+    }
+
+    /// Ends announcing, and removes the record.
+    pub fn end(&mut self) {
+        self.stop.set();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Announcer {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+async fn renew(
+    nats: &Nats,
+    index: &str,
+    brokers: usize,
+    replica: Option<Replica>,
+    announced: &mut Option<(Store, String)>,
+) -> Result<(), String> {
+    let Some(replica) = replica else { return Ok(()) };
+    let key = key_of(&replica.name);
+    let store = match announced {
+        Some((store, _)) => store.clone(),
+        None => store_of(nats, index, brokers).await?,
+    };
+    let record = serde_json::to_vec(&replica).map_err(|error| error.to_string())?;
+    store.put(&key, record.into()).await.map_err(|error| error.to_string())?;
+    *announced = Some((store, key));
+    Ok(())
+}
+
+/// The key of a replica: what keys may not have is written as its number.
+fn key_of(name: &str) -> String {
+    let character = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' => char::from(byte).to_string(),
+        other => format!("_{other:02x}"),
+    };
+    name.bytes().map(character).collect()
+}
+
+fn bucket_of(index: &str) -> String {
+    format!("shortlist-{index}-replicas")
+}
+
+async fn store_of(nats: &Nats, index: &str, brokers: usize) -> Result<Store, String> {
+    let bucket = bucket_of(index);
+    if let Ok(store) = nats.jetstream.get_key_value(&bucket).await {
+        return Ok(store);
+    }
+    let config = Config {
+        bucket,
+        history: 1,
+        max_age: MAX_AGE,
+        storage: StorageType::Memory,
+        num_replicas: brokers,
+        ..Config::default()
+    };
+    nats.jetstream.create_key_value(config).await.map_err(|error| error.to_string())
+}
+
+impl Watcher {
+    /// Begins to read who is there of `index`. `on_change` is called whenever the result changes.
+    ///
+    /// # Errors
+    /// The problem, if the options are malformed or there can be no thread.
+    pub fn start(
+        options: &NatsOptions,
+        index: &str,
+        on_change: impl Fn(&[Replica]) + Send + 'static,
+    ) -> Result<Self, String> {
+        let nats = Nats::open(options)?;
+        let (stop, replicas) = (Arc::<Stop>::default(), Arc::new(Mutex::new(Vec::new())));
+        let (of_thread, shared, index) = (Arc::clone(&stop), Arc::clone(&replicas), index.to_owned());
+        let run = move || {
+            let mut known = Known::default();
+            let mut problem = None;
+            while !of_thread.is_set() {
+                let watched = nats.run(watch(&nats, &index, &of_thread, &mut known, |found| {
+                    *shared.lock() = found.to_vec();
+                    on_change(found);
+                }));
+                let found = watched.err();
+                if let Some(found) = found.as_ref().filter(|found| problem.as_ref() != Some(*found)) {
+                    tracing::warn!(index, problem = found, "cannot read which servers are there");
+                }
+                problem = found;
+                of_thread.wait(PAUSE);
+            }
+        };
+        let thread = thread::Builder::new().name("presence".to_owned()).spawn(run);
+        Ok(Self { replicas, stop, thread: Some(thread.map_err(|error| error.to_string())?) })
+    }
+
+    /// Returns the replicas that are there, by name.
+    pub fn replicas(&self) -> Vec<Replica> {
+        self.replicas.lock().clone()
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.stop.set();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The records that were read, each with the time at which it was renewed last.
+#[derive(Debug, Default)]
+struct Known {
+    records: BTreeMap<String, (Replica, Instant)>,
+    /// What was reported last.
+    reported: Vec<Replica>,
+}
+
+impl Known {
+    fn put(&mut self, key: &str, record: &[u8], now: Instant) {
+        if record.len() > MAX_BYTES || !self.records.contains_key(key) && self.records.len() >= MOST_REPLICAS
+        {
+            return;
+        }
+        match serde_json::from_slice(record) {
+            Ok(replica) => _ = self.records.insert(key.to_owned(), (replica, now)),
+            Err(error) => tracing::warn!(key, %error, "the record of a server cannot be read"),
+        }
+    }
+
+    /// Drops records that were not renewed although others were, and returns the rest if it differs from what was reported.
+    fn settle(&mut self, now: Instant) -> Option<&[Replica]> {
+        let newest = self.records.values().map(|(_, renewed)| *renewed).max();
+        if let Some(newest) = newest.filter(|newest| now.duration_since(*newest) < 2 * INTERVAL) {
+            self.records.retain(|_, (_, renewed)| newest.duration_since(*renewed) < MAX_AGE);
+        }
+        let found: Vec<Replica> = self.records.values().map(|(replica, _)| replica.clone()).collect();
+        if found == self.reported {
+            return None;
+        }
+        self.reported = found;
+        Some(&self.reported)
+    }
+}
+
+async fn watch(
+    nats: &Nats,
+    index: &str,
+    stop: &Stop,
+    known: &mut Known,
+    report: impl Fn(&[Replica]),
+) -> Result<(), String> {
+    let store = nats.jetstream.get_key_value(bucket_of(index)).await.map_err(|error| error.to_string())?;
+    let mut changes = store.watch_with_history(">").await.map_err(|error| error.to_string())?;
+    while !stop.is_set() {
+        match tokio::time::timeout(INTERVAL / 4, changes.next()).await {
+            Ok(Some(Ok(change))) => match change.operation {
+                Operation::Put => known.put(&change.key, &change.value, Instant::now()),
+                Operation::Delete | Operation::Purge => _ = known.records.remove(&change.key),
+            },
+            Ok(Some(Err(error))) => return Err(error.to_string()),
+            Ok(None) => return Err("the records ended".to_owned()),
+            Err(_) => {}
+        }
+        if let Some(found) = known.settle(Instant::now()) {
+            report(found);
+        }
+    }
+    Ok(())
+}
+
+/// Reads who is there of `index` once.
+///
+/// # Errors
+/// The problem, if the servers of NATS do not answer.
+pub fn replicas(options: &NatsOptions, index: &str) -> Result<Vec<Replica>, String> {
+    let nats = Nats::open(options)?;
+    nats.run(async {
+        let found = async {
+            let bucket = nats.jetstream.get_key_value(bucket_of(index)).await;
+            let store = bucket.map_err(|error| error.to_string())?;
+            let mut known = Known::default();
+            let mut keys = store.keys().await.map_err(|error| error.to_string())?;
+            while let Some(key) = keys.next().await {
+                let key = key.map_err(|error| error.to_string())?;
+                if let Some(record) = store.get(&key).await.map_err(|error| error.to_string())? {
+                    known.put(&key, &record, Instant::now());
+                }
+            }
+            Ok(known.records.into_values().map(|(replica, _)| replica).collect())
+        };
+        let found = tokio::time::timeout(4 * REQUEST, found).await;
+        found.unwrap_or_else(|_| Err(format!("no answer within {} s", (4 * REQUEST).as_secs())))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn replica(name: &str) -> Replica {
+        Replica {
+            name: name.to_owned(),
+            address: "10.0.0.1:50051".to_owned(),
+            shard: "0/2".to_owned(),
+            is_ready: true,
+            generation: 3,
+            sequence: 7,
+            digest_sequence: 0,
+            digest: 0,
+        }
+    }
+
+    fn put(known: &mut Known, name: &str, at: Instant) {
+        known.put(name, &serde_json::to_vec(&replica(name)).unwrap(), at);
+    }
+
+    fn names(known: &mut Known, now: Instant) -> Option<Vec<String>> {
+        known.settle(now).map(|found| found.iter().map(|replica| replica.name.clone()).collect())
+    }
+
+    #[test]
+    fn a_record_is_dropped_if_others_are_renewed_and_it_is_not() {
+        let (mut known, start) = (Known::default(), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        put(&mut known, "a", start);
+        put(&mut known, "b", start);
+        assert_eq!(names(&mut known, start), Some(vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(names(&mut known, after(1)), None);
+        // The brokers do not answer.
+        assert_eq!(names(&mut known, after(600)), None);
+        put(&mut known, "a", after(601));
+        assert_eq!(names(&mut known, after(601)), Some(vec!["a".to_owned()]));
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_is_left_out() {
+        let mut known = Known::default();
+        known.put("x", b"noise", Instant::now());
+        known.put("y", &vec![b' '; MAX_BYTES + 1], Instant::now());
+        // A later release may have more fields.
+        let record = br#"{"name":"z","address":"h:1","shard":"0/1","is_ready":false,"new":1}"#;
+        known.put("z", record, Instant::now());
+        assert_eq!(names(&mut known, Instant::now()), Some(vec!["z".to_owned()]));
+    }
+
+    #[test]
+    fn keys_are_names_that_nats_accepts_and_differ_if_the_names_do() {
+        assert_eq!(key_of("pod-0"), "pod-0");
+        assert_eq!(key_of("a.b c_d>"), "a_2eb_20c_5fd_3e");
+        assert_eq!(key_of("ä"), "_c3_a4");
+    }
+}
