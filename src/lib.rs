@@ -43,6 +43,7 @@
 //! | `server`   | the gRPC service |
 //! | `cluster`  | indexes in object storage; implies `server` |
 //! | `cli`      | the `shortlist` command; implies `server` and `parquet` |
+//! | `cluster`  | shards and replicas: writes in JetStream, generations in object storage; implies `server` |
 //! | `parquet`  | Parquet files as input |
 //! | `hnsw-rs`  | the crate hnsw_rs as a second graph builder |
 //!
@@ -76,6 +77,7 @@
 //! | `dataset`    | embedding files become one row-major view |
 //! | `node_set`   | which nodes a rule lets through or an index still has: one bit each |
 //! | `kernel`     | SIMD: slices in, `f32` out |
+//! | `nats`       | a connection to the servers of NATS |
 //! | `serialized_bitmap` | a Roaring bitmap that is read where it lies |
 //! | `base`       | what every module shares: ids, metric, element types, mapped and staged files, text |
 //!
@@ -123,6 +125,9 @@ pub mod index;
 pub mod kernel;
 #[doc(hidden)]
 pub mod live;
+#[cfg(feature = "cluster")]
+#[doc(hidden)]
+pub mod nats;
 #[doc(hidden)]
 pub mod node_set;
 #[doc(hidden)]

@@ -20,6 +20,7 @@
 //! | `panics.rs`      | panics as values |
 //! | `interrupt.rs`   | whether long-running work should stop early |
 //! | `parallel.rs`    | loops on the current rayon pool |
+//! | `partition.rs`   | which videos a shard of an index has |
 //! | `program.rs`     | the commit that the program was built from |
 //! | `hits.rs`        | recall by score: how many items of an answer are as good as the exact ones |
 //! | `sync.rs`        | locks, threads and published values, which tests can interleave |
@@ -42,6 +43,7 @@ pub mod metric;
 pub mod output;
 pub mod panics;
 pub mod parallel;
+pub mod partition;
 #[cfg(feature = "server")]
 pub(crate) mod program;
 pub mod regular_file;

@@ -172,7 +172,7 @@ fn copy_log(path: &Path, copy: &Path) -> Result<Option<(CopiedLog, u64)>, Bucket
     if !is_there(path).map_err(BucketError::io(path))? {
         return Ok(None);
     }
-    let log = open_beside_writer(path)?;
+    let log = RedbLog::open_beside_writer(path)?;
     log.copy_to(copy)?;
     let copied = CopiedLog {
         path: copy.to_owned(),
@@ -180,11 +180,6 @@ fn copy_log(path: &Path, copy: &Path) -> Result<Option<(CopiedLog, u64)>, Bucket
         takedowns: log.takedowns()?.len() as u64,
     };
     Ok(Some((copied, log.trimmed_to())))
-}
-
-/// Opens a log as it is at one moment, to be read.
-fn open_beside_writer(path: &Path) -> Result<RedbLog, LogError> {
-    RedbLog::open_read_only(path)
 }
 
 /// Claims the next number of a backup, and returns it with its folder.

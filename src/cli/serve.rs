@@ -47,6 +47,9 @@ pub struct Arguments {
     /// file), mapped (the file), or resident (the copy) [default: auto].
     #[arg(long, value_name = "MODE")]
     memory: Option<MemoryPolicy>,
+    /// Follow the log of another server that writes the indexes: return its writes, and take none.
+    #[arg(long)]
+    follow: bool,
 }
 
 /// Serves until SIGTERM or SIGINT, or until the terminal of the process closes.
@@ -159,6 +162,7 @@ fn settings(arguments: &Arguments) -> anyhow::Result<ServeConfig> {
     if let Some(cache) = &arguments.cache {
         config.cluster.cache.clone_from(cache);
     }
+    config.follow |= arguments.follow;
     if !arguments.index.is_empty() {
         config.indexes.clear();
     }

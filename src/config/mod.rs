@@ -28,6 +28,7 @@
 //! memory = "auto"                 # search a copy in memory, on huge pages, while there is enough memory, else the mapped
 //!                                 # file; "mapped": always the file; "resident": always the copy
 //! poll_interval = "1s"            # interval at which to look for new publications
+//! follow = false                  # follow the log of another server that writes the indexes, and take no writes
 //! drain_timeout = "10s"           # how long calls in flight may continue at shutdown
 //! log = "info"                    # which events to log, in the syntax of RUST_LOG
 //! log_format = "text"             # or "json"
@@ -192,6 +193,8 @@ pub struct ServeConfig {
     pub threads: usize,
     /// The memory that searches read.
     pub memory: MemoryPolicy,
+    /// Whether another server writes the indexes: its writes are returned, and none is taken.
+    pub follow: bool,
     /// The interval at which to look for new publications.
     #[serde(deserialize_with = "duration")]
     pub poll_interval: Duration,
@@ -246,6 +249,7 @@ impl Default for ServeConfig {
             indexes: BTreeMap::new(),
             threads: 0,
             memory: MemoryPolicy::Auto,
+            follow: false,
             poll_interval: service.poll_interval,
             drain_timeout: service.drain_timeout,
             log: "info".to_owned(),
@@ -276,6 +280,8 @@ impl ServeConfig {
             memory: self.memory,
             memory_gauge: MemoryGauge::default(),
             is_writable: true,
+            follows: self.follow,
+            shared_logs: BTreeMap::new(),
             rebuild: self.rebuild.clone(),
             gate: self.gate.clone(),
             sample: SampleOptions { share: self.recall_sample },

@@ -221,7 +221,7 @@ impl EngineError {
     /// Returns whether the cause may end without a change of the files of the index.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
-            Self::Log(LogError::InUse { .. } | LogError::Io { .. }) => true,
+            Self::Log(error) => error.may_end(),
             Self::ReadOnly { .. } | Self::NoThread(_) => true,
             Self::Store(error) => error.is_transient(),
             _ => false,

@@ -51,9 +51,14 @@ impl Engine {
     /// Starts to build the next generation of an index unless a rebuild is running. Does not wait for it.
     ///
     /// # Errors
-    /// If there is no such index, [`EngineError::ReadOnly`] or [`EngineError::BuiltElsewhere`].
+    /// If there is no such index, [`EngineError::BuiltElsewhere`], or [`EngineError::ReadOnly`], also if other processes write to
+    /// its log.
     pub fn start_rebuild(&self, name: &str) -> Result<RebuildStatus, EngineError> {
         self.with(name, |served| {
+            if served.log().is_shared() {
+                let problem = "the generations of an index with a shared log are built by a job".to_owned();
+                return Err(EngineError::ReadOnly { index: served.name().to_owned(), problem });
+            }
             next_generation::start(served, "requested")?;
             Ok(served.rebuilder().status())
         })

@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
 use crate::engine::memory::{MemoryGauge, MemoryPolicy};
+use crate::engine::write::found_log::LogOpening;
+use crate::live::OpenSharedLog;
 
 /// The options of an engine.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +28,10 @@ pub struct EngineOptions {
     pub built_at: BTreeMap<String, String>,
     /// Whether to open the logs: accept writes and return earlier ones. No other process can open the same logs.
     pub is_writable: bool,
+    /// Whether another process writes the logs: its writes are returned once they are durable, and none is accepted here.
+    pub follows: bool,
+    /// The logs that other processes write to, too, by the name of the index.
+    pub shared_logs: BTreeMap<String, Arc<dyn OpenSharedLog>>,
     /// When and how the next generation of an index is built from its writes.
     pub rebuild: RebuildOptions,
     /// The requirements for a generation to answer.
@@ -33,6 +40,18 @@ pub struct EngineOptions {
     pub sample: SampleOptions,
     /// Bytes per second of what serves whose checksums are compared in the background; 0 for none.
     pub scrub_bytes_per_second: u64,
+}
+
+impl EngineOptions {
+    /// How the log of an index is opened.
+    pub(crate) fn log_opening(&self, index: &str) -> LogOpening<'_> {
+        match self.shared_logs.get(index) {
+            _ if !self.is_writable => LogOpening::None,
+            Some(opener) => LogOpening::Shared(&**opener),
+            None if self.follows => LogOpening::Followed,
+            None => LogOpening::Own,
+        }
+    }
 }
 
 /// Limits of requests.

@@ -23,9 +23,14 @@ pub const LOG_FILE: &str = "mutations.redb";
 
 pub use delta::rows::{RowsError, UpsertError, check_attributes, check_embedding, dataset_of, gather};
 pub use log::error::LogError;
+pub use log::followed_log::FollowedLog;
 pub use log::group::{Append, Appended, GroupCommit};
+#[cfg(feature = "cluster")]
+pub use log::jetstream::{Digest, StreamLog, StreamOpener, StreamOptions, TakedownRecords};
 pub use log::mutation::{Entry, Mutation, Upsert};
 pub use log::mutation_log::{LogSize, MutationLog};
 pub use log::redb_log::RedbLog;
 pub use log::salvage::Salvaged;
+pub use log::shared_log::{OpenSharedLog, Received, SharedLog};
+pub use log::tail::{Tail, TailState};
 pub use log_compactor::LogCompactor;

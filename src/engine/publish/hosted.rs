@@ -8,8 +8,8 @@
 //!                                                                        └─► the old generation answers, read-only
 //! ```
 //!
-//! While another process has the log, the index is out of service: without the log it would return videos that are
-//! taken down.
+//! While another process has the log, or the next entries of a shared log are gone, the index is out of service: without
+//! the log it would return videos that are taken down.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -189,7 +189,8 @@ impl HostedIndex {
             error
         };
         let (index, generation) = (self.name.clone(), served.generation());
-        if matches!(error, EngineError::Log(LogError::InUse { .. })) {
+        // It would return videos that are taken down in entries that it cannot read.
+        if matches!(error, EngineError::Log(LogError::InUse { .. } | LogError::Gone { .. })) {
             if !served.withdraw(&error) {
                 events.push(Refresh::Withdrawn { index, generation, error });
             }

@@ -32,8 +32,12 @@ pub(crate) fn start(served: &Arc<ServedIndex>, reason: &str) -> Result<(), Engin
     served.rebuilder().start(served.name(), reason, move |progress| rebuild(&rebuilt, progress))
 }
 
-/// Starts a rebuild if enough has changed. An index without a log is left to the process that builds its generations.
+/// Starts a rebuild if enough has changed. An index without a log, or with one that other processes write to, too, is left to
+/// the process that builds its generations.
 pub(crate) fn start_if_due(served: &Arc<ServedIndex>) {
+    if served.log().is_shared() {
+        return;
+    }
     let Some(log) = served.log().written().filter(|_| served.check_rebuildable().is_ok()) else { return };
     let generation = served.shared().current.load().manifest.generation;
     let due = served.shared().with_live(|live| served.rebuilder().due(generation, live, log.size()));

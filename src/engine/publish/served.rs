@@ -32,7 +32,8 @@ use crate::engine::query::snapshot::Snapshot;
 use crate::engine::rebuild::rebuilder::Rebuilder;
 use crate::engine::rebuild::sampled::QuerySample;
 use crate::engine::supervise::Background;
-use crate::engine::write::log::{FoundLog, WriteLog};
+use crate::engine::write::found_log::FoundLog;
+use crate::engine::write::log::WriteLog;
 use crate::engine::write::shared::Shared;
 use crate::index::{IndexStore, PublishReason, StoreError};
 
@@ -102,8 +103,8 @@ impl ServedIndex {
         let gate = QualityGate::new(name.clone(), options.gate.clone(), Arc::clone(&background.supervisor));
         // Without a folder there is no manifest, which is the clearer error.
         let folder = OpenFolder::open(store.dir());
-        let found = FoundLog::open(&store, options.is_writable)?;
-        let log = found.log().cloned();
+        let found = FoundLog::open(&store, &options.log_opening(&name))?;
+        let log = found.log();
         let Start { manifest, index, judged, problem } = Start::open(&store, log.as_deref(), &options.gate)?;
         let snapshot = Snapshot::new(manifest, index, &store)?;
         let current = snapshot.manifest.manifest;

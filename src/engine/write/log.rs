@@ -13,60 +13,19 @@ use rustix::fs::{Access, access};
 use crate::base::file_identity::{Displaced, OpenFolder, is_there};
 use crate::base::panics::Panicked;
 use crate::engine::supervise::{Supervisor, Task};
+use crate::engine::write::found_log::FoundLog;
 use crate::engine::write::reserve::{Reserve, has_room};
 use crate::engine::write::shared::Shared;
+use crate::engine::write::tailed::TailedLog;
 use crate::index::IndexStore;
 use crate::live::{Appended, GroupCommit, LOG_FILE, LogCompactor, LogError, Mutation, MutationLog, RedbLog};
 
+/// Why an index takes no writes before the server that it follows has written any.
+const FOLLOWS: &str = "this server follows the log of the server that writes, and takes no writes";
 /// A log that was opened while the disk was full is opened for writing once this much is free.
 const ROOM_BYTES: u64 = 2 << 20;
 /// How long to wait for writes in flight and for readers before the log is closed.
 const LONGEST_USE: Duration = Duration::from_secs(10);
-
-/// The log of an index as a start finds it.
-#[derive(Debug)]
-pub(crate) enum FoundLog {
-    /// There is none. The first write creates one.
-    Absent,
-    /// It is open for writing.
-    Writable(Arc<dyn MutationLog>),
-    /// It is not written to, for this reason.
-    ReadOnly { log: Option<Arc<dyn MutationLog>>, reason: String },
-}
-
-impl FoundLog {
-    /// Opens the log of an index if it exists. Do so before the index answers, or it would return videos that are taken
-    /// down. Without the permission to write, the log is only read.
-    ///
-    /// # Errors
-    /// If it cannot be opened, or the operating system does not say whether it exists.
-    pub(crate) fn open(store: &IndexStore, is_writable: bool) -> Result<Self, LogError> {
-        let path = store.dir().join(LOG_FILE);
-        if !is_writable {
-            return Ok(Self::ReadOnly { log: None, reason: "this server takes no writes".to_owned() });
-        }
-        if !is_there(&path).map_err(LogError::io(&path))? {
-            return Ok(Self::Absent);
-        }
-        match RedbLog::open(&path) {
-            Ok(log) => Ok(Self::Writable(Arc::new(log))),
-            Err(error) if is_forbidden(&error) || is_full(&error) => {
-                let log = Arc::new(RedbLog::open_read_only(&path)?);
-                Ok(Self::ReadOnly { log: Some(log), reason: error.to_string() })
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Returns the log if there is one.
-    pub(crate) fn log(&self) -> Option<&Arc<dyn MutationLog>> {
-        match self {
-            Self::Absent => None,
-            Self::Writable(log) => Some(log),
-            Self::ReadOnly { log, .. } => log.as_ref(),
-        }
-    }
-}
 
 /// The log of one index, created by the first write.
 #[derive(Debug)]
@@ -94,6 +53,10 @@ enum State {
         log: Option<Arc<dyn MutationLog>>,
         reason: String,
     },
+    /// Other processes write to it, too.
+    Tailed(Arc<TailedLog>),
+    /// Another process has yet to create it. This one only reads it, for this reason.
+    Awaited(&'static str),
     /// For this reason.
     Closed(String),
 }
@@ -122,6 +85,8 @@ pub(crate) enum LogProblem {
     #[error("the log can be written to now")]
     Permitted,
     #[error("{0}")]
+    Ended(LogError),
+    #[error("{0}")]
     Closed(String),
 }
 
@@ -139,6 +104,8 @@ impl WriteLog {
             FoundLog::Absent => State::Absent { failed: None },
             FoundLog::Writable(log) => State::Open(group(log, &shared, &supervisor, &problem)),
             FoundLog::ReadOnly { log, reason } => State::ReadOnly { log, reason },
+            FoundLog::Shared(log) => State::Tailed(Arc::new(TailedLog::start(log, &shared, &supervisor))),
+            FoundLog::Awaited => State::Awaited(FOLLOWS),
         };
         let (dir, path) = (store.dir().to_owned(), store.dir().join(LOG_FILE));
         let folder = Arc::clone(folder);
@@ -152,6 +119,9 @@ impl WriteLog {
     /// If they may not be on disk: they are not acknowledged. Every later write may fail until the log is opened again. If
     /// the disk has no room for the reserve, only takedowns are written.
     pub(crate) fn write(&self, mutations: Vec<Mutation>) -> Result<Appended, LogError> {
+        if let Some(tailed) = self.tailed() {
+            return tailed.write(&mutations);
+        }
         let opened = self.opened()?;
         if let Err(error) = self.reserve.fill()
             && !mutations.iter().all(Mutation::is_takedown)
@@ -174,7 +144,8 @@ impl WriteLog {
         match &*self.state.lock() {
             State::Open(open) => Ok(Some(Arc::clone(&open.log))),
             State::ReadOnly { log, .. } => Ok(log.clone()),
-            State::Absent { .. } => Ok(None),
+            State::Tailed(tailed) => Ok(Some(tailed.log())),
+            State::Absent { .. } | State::Awaited(_) => Ok(None),
             State::Closed(reason) => Err(LogProblem::Closed(reason.clone())),
         }
     }
@@ -183,6 +154,20 @@ impl WriteLog {
     pub(crate) fn written(&self) -> Option<Arc<dyn MutationLog>> {
         match &*self.state.lock() {
             State::Open(open) => Some(Arc::clone(&open.log)),
+            State::Tailed(tailed) => tailed.kept(),
+            _ => None,
+        }
+    }
+
+    /// Returns whether other processes write to the log, too.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.tailed().is_some()
+    }
+
+    /// Returns the log that other processes write to, too.
+    pub(crate) fn tailed(&self) -> Option<Arc<TailedLog>> {
+        match &*self.state.lock() {
+            State::Tailed(tailed) => Some(Arc::clone(tailed)),
             _ => None,
         }
     }
@@ -193,7 +178,7 @@ impl WriteLog {
     /// Why it must be.
     pub(crate) fn check_in_place(&self) -> Result<(), LogProblem> {
         match &*self.state.lock() {
-            State::Absent { .. } => match is_there(&self.path) {
+            State::Absent { .. } | State::Awaited(_) => match is_there(&self.path) {
                 Ok(false) => Ok(()),
                 Ok(true) => Err(LogProblem::Foreign { path: self.path.clone() }),
                 Err(source) => Err(LogProblem::Unknown { path: self.path.clone(), source }),
@@ -211,6 +196,7 @@ impl WriteLog {
                 if is_permitted(&self.path) { Err(LogProblem::Permitted) } else { Ok(()) }
             }
             State::ReadOnly { log: None, .. } => Ok(()),
+            State::Tailed(tailed) => tailed.check(),
             State::Closed(reason) => Err(LogProblem::Closed(reason.clone())),
         }
     }
@@ -223,6 +209,8 @@ impl WriteLog {
                 .err()
                 .map(|error| format!("{}: {}", self.dir.display(), io::Error::from(error))),
             State::ReadOnly { reason, .. } => Some(reason.clone()),
+            State::Tailed(tailed) => tailed.read_only(),
+            State::Awaited(reason) => Some((*reason).to_owned()),
             State::Closed(reason) => Some(reason.clone()),
             State::Open(open) => open.log.failed(),
         };
@@ -244,16 +232,14 @@ impl WriteLog {
         if matches!(&*state, State::Closed(_)) {
             return;
         }
-        let State::Open(open) = mem::replace(&mut *state, State::Closed(reason.to_owned())) else { return };
+        let closed = mem::replace(&mut *state, State::Closed(reason.to_owned()));
         // Writes in flight need it.
         drop(state);
-        let log = Arc::clone(&open.log);
-        let until = Instant::now() + LONGEST_USE;
-        wait_for_others(&open, until);
-        // The last owner ends its threads, which own the log, too.
-        drop(open);
-        // The file is locked as long as the log is open.
-        wait_for_others(&log, until);
+        match closed {
+            State::Open(open) => end(Arc::clone(&open.log), open),
+            State::Tailed(tailed) => end(tailed.log(), tailed),
+            _ => {}
+        }
     }
 
     fn opened(&self) -> Result<Arc<OpenLog>, LogError> {
@@ -285,7 +271,9 @@ impl WriteLog {
     fn existing(&self, state: &State) -> Result<Option<Arc<OpenLog>>, LogError> {
         match state {
             State::Open(open) => Ok(Some(Arc::clone(open))),
-            State::ReadOnly { .. } => Err(LogError::ReadOnly { path: self.path.clone() }),
+            State::ReadOnly { .. } | State::Tailed(_) | State::Awaited(_) => {
+                Err(LogError::ReadOnly { path: self.path.clone() })
+            }
             State::Closed(_) => Err(LogError::Stopped),
             State::Absent { .. } => Ok(None),
         }
@@ -317,6 +305,16 @@ impl WriteLog {
     }
 }
 
+/// Ends the threads of a log once nothing else uses them, and waits until nothing else uses the log: the file is locked as
+/// long as it is open.
+fn end<T>(log: Arc<dyn MutationLog>, threads: Arc<T>) {
+    let until = Instant::now() + LONGEST_USE;
+    wait_for_others(&threads, until);
+    // The last owner ends the threads, which own the log, too.
+    drop(threads);
+    wait_for_others(&log, until);
+}
+
 /// Waits until nothing else owns `shared`, but not longer than `until`.
 fn wait_for_others<T: ?Sized>(shared: &Arc<T>, until: Instant) {
     while Arc::strong_count(shared) > 1 && Instant::now() < until {
@@ -344,18 +342,6 @@ fn group(
         }
     });
     Arc::new(OpenLog { log, group, _compactor: compactor })
-}
-
-/// Returns whether a log cannot be opened for lack of room. It can still be read.
-fn is_full(error: &LogError) -> bool {
-    let LogError::Io { source, .. } = error else { return false };
-    matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}
-
-/// Returns whether a log cannot be opened for lack of the permission to write.
-fn is_forbidden(error: &LogError) -> bool {
-    let LogError::Io { source, .. } = error else { return false };
-    matches!(source.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
 }
 
 /// Returns whether a log that could not be opened for writing can probably be now.

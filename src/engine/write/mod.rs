@@ -7,15 +7,19 @@
 //! |---|---|
 //! | `shared.rs`   | the current snapshot and its delta, shared by searches and writes |
 //! | `position.rs` | whether the log continues where a generation ends |
+//! | `found_log.rs` | the log of an index as a start finds it |
 //! | `log.rs`      | the log of one index, created by the first write |
+//! | `tailed.rs`   | a log that other processes write to, too |
 //! | `reserve.rs`  | room on the disk that is kept for takedowns |
 //! | `catalog.rs`  | checks and writes batches; looks up single videos |
 //! | `interleavings.rs` | tests of the threads that write and swap |
 
 pub(crate) mod catalog;
+pub(crate) mod found_log;
 #[cfg(all(test, shuttle))]
 mod interleavings;
 pub(crate) mod log;
 pub(crate) mod position;
 mod reserve;
 pub(crate) mod shared;
+pub(crate) mod tailed;

@@ -12,7 +12,7 @@ use crate::engine::query::calibrated::Calibrated;
 use crate::engine::query::snapshot::{self, Snapshot};
 use crate::index::{Index, IndexStore, Manifest};
 use crate::live::delta::state::{ApplyError, LiveState, MERGED_BY_WRITES};
-use crate::live::{Entry, MutationLog};
+use crate::live::{Entry, MutationLog, Received};
 
 /// Number of entries read from the log at a time. No graph is built of this few, so that a start is quick.
 const ENTRIES_AT_ONCE: usize = MERGED_BY_WRITES;
@@ -54,6 +54,19 @@ impl Shared {
     pub(crate) fn apply(&self, entries: &[Entry]) -> Result<(), EngineError> {
         let mut live = self.live.lock();
         live.apply(entries).map_err(unsearchable)?;
+        compact_small(&mut live)?;
+        self.publish(&mut live);
+        Ok(())
+    }
+
+    /// Makes what a shared log received visible to searches. It must follow what was received before.
+    ///
+    /// # Errors
+    /// As [`Shared::apply`].
+    pub(crate) fn receive(&self, received: &Received) -> Result<(), EngineError> {
+        let mut live = self.live.lock();
+        live.apply(&received.entries).map_err(unsearchable)?;
+        live.sequence = live.sequence.max(received.last);
         compact_small(&mut live)?;
         self.publish(&mut live);
         Ok(())
@@ -186,10 +199,12 @@ fn caught_up(snapshot: &Snapshot, log: LogSource<'_>) -> Result<LiveState, Engin
 fn catch_up(live: &mut LiveState, log: LogSource<'_>) -> Result<(), EngineError> {
     loop {
         let Some(log) = log()? else { return Ok(()) };
+        // Before the read: an entry that is appended meanwhile is read later.
+        let last = log.last_sequence();
         let entries = log.read(live.sequence, ENTRIES_AT_ONCE)?;
         if entries.is_empty() {
-            // All entries up to this one are in the generation, or in front of it.
-            live.sequence = live.sequence.max(log.trimmed_to());
+            // All entries up to this one are in the generation, or of videos that this process does not have.
+            live.sequence = live.sequence.max(last);
             return Ok(());
         }
         drop(log);

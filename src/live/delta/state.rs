@@ -76,15 +76,15 @@ impl LiveState {
     }
 
     /// Returns the state of a generation before the log is applied. Of the entries that the generation contains, only
-    /// parked upserts and takedowns matter: a takedown applies to any generation, whether or not its entry was trimmed.
+    /// parked upserts and takedowns matter: a takedown applies to any generation, whether or not the log has its entry.
     ///
     /// # Errors
     /// If the log cannot be read.
     pub(crate) fn before(base: Arc<Index>, log: &dyn MutationLog) -> Result<Self, LogError> {
         let mut state = Self::new(base);
         state.sequence = state.segments.base().index.metadata().held_after();
-        let is_gone = |sequence: u64| sequence <= state.sequence.max(log.trimmed_to());
-        for (video, _) in log.takedowns()?.into_iter().filter(|(_, sequence)| is_gone(*sequence)) {
+        // Also of those whose entries follow: not all takedowns have one.
+        for (video, _) in log.takedowns()? {
             state.takedowns.insert(video);
             state.segments.remove(video);
         }

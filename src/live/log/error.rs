@@ -97,12 +97,79 @@ pub enum LogError {
         /// Its error.
         problem: String,
     },
+    /// The next entries of a shared log are not there any more.
+    #[error(
+        "{log}: expected the entry after {after}, found that entries before {first} were removed; a generation that contains them is needed"
+    )]
+    Gone {
+        /// The log.
+        log: String,
+        /// The last entry that this process has.
+        after: u64,
+        /// The first entry that is there.
+        first: u64,
+    },
+    /// A shared log ends before the last entry that this process has: it is another log, or it lost entries.
+    #[error(
+        "{log}: expected entries up to {after} at least, which this server has, found {last} as the last one: the log was replaced or lost entries"
+    )]
+    Behind {
+        /// The log.
+        log: String,
+        /// The last entry that this process has.
+        after: u64,
+        /// The last entry that is there.
+        last: u64,
+    },
+    /// A shared log cannot be reached, or did not confirm a write in time.
+    #[error("{log}: {problem}")]
+    Unreachable {
+        /// The log.
+        log: String,
+        /// The problem.
+        problem: String,
+    },
+    /// A message of a shared log cannot be read: it is damaged, or was written by another program.
+    #[error("{log}: message {sequence}: {problem}")]
+    BadMessage {
+        /// The log.
+        log: String,
+        /// The number of the message.
+        sequence: u64,
+        /// What is wrong, with expected and found.
+        problem: String,
+    },
+    /// A shared log refuses a write or a request. Nothing was written.
+    #[error("{log}: {problem}")]
+    Refused {
+        /// The log.
+        log: String,
+        /// The problem.
+        problem: String,
+    },
+    /// The settings of a shared log are invalid.
+    #[error("{problem}")]
+    Misconfigured {
+        /// The problem, with expected and found.
+        problem: String,
+    },
+    /// Entries of a shared log cannot be searched.
+    #[error("entries of the log cannot be searched: {problem}")]
+    Unsearchable {
+        /// The problem.
+        problem: String,
+    },
     /// The writer thread ended because the log or the callback for its entries panicked.
     #[error("the writer of the mutation log stopped")]
     Stopped,
 }
 
 impl LogError {
+    /// Returns whether what a shared log reports may end by itself.
+    pub(crate) fn may_end(&self) -> bool {
+        matches!(self, LogError::Io { .. } | LogError::InUse { .. } | LogError::Unreachable { .. })
+    }
+
     pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| LogError::Io { path, source: Arc::new(source) }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +21,7 @@ use super::examine::examine;
 use super::mutation::{Entry, Mutation};
 use super::mutation_log::{LogSize, MutationLog};
 use super::record::decode;
+use super::snapshot::Copied;
 use super::tables::{self, Totals};
 use super::takedowns;
 use crate::base::file_identity::{Displaced, FileId, FileStamp, is_there};
@@ -42,13 +43,13 @@ const COMPACT_FACTOR: u64 = 4;
 /// A mutation log in a file.
 #[derive(Debug)]
 pub struct RedbLog {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     source: Source,
     disk: Disk,
     /// Locked exclusively only for compaction.
     database: RwLock<OpenDatabase>,
-    writer: Mutex<Writer>,
-    last: AtomicU64,
+    pub(super) writer: Mutex<Writer>,
+    pub(super) last: AtomicU64,
     trimmed: AtomicU64,
     size: Mutex<LogSize>,
     compact_from_bytes: u64,
@@ -67,7 +68,7 @@ enum Source {
 
 /// The state of the writer, locked during a write.
 #[derive(Debug)]
-struct Writer {
+pub(super) struct Writer {
     /// The error after which the state of the file is unknown.
     poisoned: Option<String>,
     totals: Totals,
@@ -118,19 +119,30 @@ impl RedbLog {
     /// If the file cannot be read, is being written, is not a log, or is damaged.
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<Self, LogError> {
         let path = path.as_ref();
-        let mut file = regular_file::open(path).map_err(LogError::io(path))?;
+        let file = regular_file::open(path).map_err(LogError::io(path))?;
         // Held during the copy. A file system without locks has none to respect.
         if let Err(TryLockError::WouldBlock) = file.try_lock_shared() {
             return Err(LogError::InUse { path: path.to_owned() });
         }
-        let metadata = file.metadata().map_err(LogError::io(path))?;
-        check_not_empty(path, metadata.len())?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(LogError::io(path))?;
+        Self::on_copy(path, Copied::of(path, &file)?)
+    }
+
+    /// Copies the log at `path` into memory like [`RedbLog::open_read_only`], also while another process writes to it. The
+    /// copy has every entry that was acknowledged before this call.
+    ///
+    /// # Errors
+    /// As [`RedbLog::open_read_only`], and [`LogError::InUse`] if the writer is too fast for a copy.
+    pub fn open_beside_writer(path: impl AsRef<Path>) -> Result<Self, LogError> {
+        let path = path.as_ref();
+        let file = regular_file::open(path).map_err(LogError::io(path))?;
+        Self::on_copy(path, Copied::beside_writer(path, &file)?)
+    }
+
+    fn on_copy(path: &Path, Copied { bytes, stamp }: Copied) -> Result<Self, LogError> {
         let memory = InMemoryBackend::new();
         let copied = memory.set_len(bytes.len() as u64).and_then(|()| memory.write(0, &bytes));
         copied.map_err(LogError::io(path))?;
-        Self::on(path, Source::Copy(FileStamp::of(&metadata)), Disk::of(memory), 0)
+        Self::on(path, Source::Copy(stamp), Disk::of(memory), 0)
     }
 
     /// Opens the log on a storage backend, or creates an empty one if the backend has no bytes.
@@ -216,7 +228,7 @@ impl RedbLog {
     }
 
     /// Runs one transaction, which updates the totals, unless an earlier one failed. If this one fails, no other will run.
-    fn commit(
+    pub(super) fn commit(
         &self,
         writer: &mut Writer,
         change: impl FnOnce(&WriteTransaction, &mut Totals) -> Result<(), redb::Error>,
@@ -421,7 +433,7 @@ fn create(path: &Path, after: u64) -> Result<(), LogError> {
     staged.publish(path).map_err(LogError::io(path)).map(drop)
 }
 
-fn check_not_empty(path: &Path, bytes: u64) -> Result<(), LogError> {
+pub(super) fn check_not_empty(path: &Path, bytes: u64) -> Result<(), LogError> {
     if bytes > 0 {
         return Ok(());
     }

@@ -21,6 +21,8 @@ use redb::{
 };
 
 use super::error::LogError;
+#[cfg(feature = "cluster")]
+use super::mutation::Entry;
 use super::mutation::Mutation;
 use super::record::{encode, written_at};
 use super::takedowns::{self, TakedownTotals};
@@ -197,10 +199,32 @@ pub(super) fn insert(
     mutations: &[Mutation],
     totals: &mut Totals,
 ) -> Result<(), redb::Error> {
+    let entries = (first..).zip(mutations);
+    let last = (first + mutations.len() as u64).saturating_sub(1).max(first);
+    insert_all(transaction, entries, last, totals)
+}
+
+/// Appends entries with their numbers. `last` becomes the last number.
+#[cfg(feature = "cluster")]
+pub(super) fn insert_received(
+    transaction: &WriteTransaction,
+    entries: &[Entry],
+    last: u64,
+    totals: &mut Totals,
+) -> Result<(), redb::Error> {
+    insert_all(transaction, entries.iter().map(|entry| (entry.sequence, &entry.mutation)), last, totals)
+}
+
+fn insert_all<'a>(
+    transaction: &WriteTransaction,
+    mutations: impl Iterator<Item = (u64, &'a Mutation)>,
+    last: u64,
+    totals: &mut Totals,
+) -> Result<(), redb::Error> {
     let mut entries = transaction.open_table(ENTRIES)?;
     let mut takedowns = takedowns::open(transaction)?;
-    let (mut last, now) = (first, Timestamp::now().into());
-    for (sequence, mutation) in (first..).zip(mutations) {
+    let now = Timestamp::now().into();
+    for (sequence, mutation) in mutations {
         let record = encode(mutation, now);
         totals.add(&record);
         entries.insert(sequence, record.as_slice())?;
@@ -209,10 +233,20 @@ pub(super) fn insert(
             Mutation::Restore(video) => takedowns.remove(*video, &mut totals.takedowns)?,
             Mutation::Upsert(_) | Mutation::Delete(_) => {}
         }
-        last = sequence;
     }
     transaction.open_table(META)?.insert(LAST_KEY, last)?;
     Ok(())
+}
+
+/// Adds takedowns that no entry has.
+pub(super) fn add_takedowns(
+    transaction: &WriteTransaction,
+    taken_down: &[(VideoId, u64)],
+    totals: &mut Totals,
+) -> Result<(), redb::Error> {
+    let mut takedowns = takedowns::open(transaction)?;
+    let add = |(video, sequence): &(VideoId, u64)| takedowns.insert(*video, *sequence, &mut totals.takedowns);
+    taken_down.iter().try_for_each(add)
 }
 
 /// Fills an empty log with records and takedowns, up to the number `last`.
@@ -228,10 +262,7 @@ pub(super) fn restore(
         totals.add(record);
         entries.insert(sequence, record.as_slice())?;
     }
-    let mut takedowns = takedowns::open(transaction)?;
-    for (video, sequence) in taken_down {
-        takedowns.insert(*video, *sequence, &mut totals.takedowns)?;
-    }
+    add_takedowns(transaction, taken_down, totals)?;
     transaction.open_table(META)?.insert(LAST_KEY, last)?;
     Ok(())
 }

@@ -8,6 +8,7 @@ pub mod credentials;
 pub mod disk;
 pub mod files;
 pub mod indexes;
+pub mod ledger;
 pub mod log;
 pub mod parquet;
 pub mod process;

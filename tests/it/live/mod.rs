@@ -3,6 +3,7 @@
 mod bad_folder;
 mod continuity;
 pub(crate) mod engine;
+mod followed;
 mod gate;
 mod kill;
 mod log;

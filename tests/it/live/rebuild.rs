@@ -34,7 +34,7 @@ fn wait(engine: &Engine) -> LiveStatus {
     }
 }
 
-fn rebuild(engine: &Engine) -> LiveStatus {
+pub(super) fn rebuild(engine: &Engine) -> LiveStatus {
     engine.start_rebuild("").unwrap();
     let live = wait(engine);
     assert_eq!((live.rebuild.state, live.rebuild.problem.as_deref()), (RebuildState::Done, None));

@@ -1,0 +1,58 @@
+//! A local log as the file for what was received of a shared one: its entries come with their numbers.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::{fs, io};
+
+use super::error::LogError;
+use super::mutation::Entry;
+use super::redb_log::RedbLog;
+use super::tables;
+use crate::base::id::VideoId;
+use crate::base::staged_file::sync_folder;
+
+impl RedbLog {
+    /// Creates a log without entries in place of the one at `path`, if there is one. Its first entry follows `after`, and these
+    /// videos are taken down.
+    ///
+    /// # Errors
+    /// If it cannot be written; then the one at `path` is as it was.
+    pub(super) fn replace_received(
+        path: &Path,
+        takedowns: &[(VideoId, u64)],
+        after: u64,
+    ) -> Result<(), LogError> {
+        let beside = path.with_extension("replacing");
+        let remove = |path: &Path| match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(LogError::io(path)(error)),
+            _ => Ok(()),
+        };
+        remove(&beside)?;
+        Self::create_with(&beside, &BTreeMap::new(), takedowns, after, after)?;
+        fs::rename(&beside, path).map_err(LogError::io(path))?;
+        path.parent().map_or(Ok(()), sync_folder).map_err(LogError::io(path))
+    }
+
+    /// Appends entries with their numbers, which are above the last one, and at most `last`, which becomes the last number.
+    ///
+    /// # Errors
+    /// As [`append`](super::mutation_log::MutationLog::append).
+    pub(super) fn append_received(&self, entries: &[Entry], last: u64) -> Result<(), LogError> {
+        let mut writer = self.writer.lock();
+        self.commit(&mut writer, |transaction, totals| {
+            tables::insert_received(transaction, entries, last, totals)
+        })?;
+        self.last.store(last, Ordering::Release);
+        Ok(())
+    }
+
+    /// Takes videos down without entries.
+    ///
+    /// # Errors
+    /// As [`append`](super::mutation_log::MutationLog::append).
+    pub(super) fn add_takedowns(&self, takedowns: &[(VideoId, u64)]) -> Result<(), LogError> {
+        let mut writer = self.writer.lock();
+        self.commit(&mut writer, |transaction, totals| tables::add_takedowns(transaction, takedowns, totals))
+    }
+}

@@ -1,0 +1,415 @@
+//! Engines that write to one stream: each answers as a ledger does, whatever happens to the brokers and to them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use shortlist::base::id::VideoId;
+use shortlist::base::partition::Shard;
+use shortlist::engine::{
+    Engine, EngineError, EngineOptions, Lookup, RebuildOptions, ReturnAttributes, WriteMode,
+};
+use shortlist::live::{Mutation, MutationLog as _, StreamLog, StreamOpener, StreamOptions, TakedownRecords};
+use shortlist::nats::NatsOptions;
+use tempfile::TempDir;
+
+use crate::harness::ledger::{Ledger, VIDEOS, check, random_mutation, upsert};
+use crate::harness::{DIM, TestIndex, video_id};
+use crate::nats::Brokers;
+
+/// Takedowns in memory, as a bucket keeps them.
+#[derive(Debug, Default)]
+struct Records {
+    all: Mutex<BTreeMap<(VideoId, u64), bool>>,
+    is_away: Mutex<bool>,
+}
+
+impl TakedownRecords for Records {
+    fn record(&self, video: VideoId, sequence: u64, is_down: bool) -> Result<(), String> {
+        if *self.is_away.lock() {
+            return Err("the bucket cannot be reached".to_owned());
+        }
+        self.all.lock().insert((video, sequence), is_down);
+        Ok(())
+    }
+
+    fn all(&self) -> Result<Vec<(VideoId, u64, bool)>, String> {
+        let mut last = BTreeMap::new();
+        for ((video, sequence), is_down) in &*self.all.lock() {
+            last.insert(*video, (*sequence, *is_down));
+        }
+        Ok(last.into_iter().map(|(video, (sequence, is_down))| (video, sequence, is_down)).collect())
+    }
+}
+
+/// A cluster of engines on one stream.
+struct Cluster {
+    brokers: Brokers,
+    index: TestIndex,
+    root: TempDir,
+    records: Arc<Records>,
+}
+
+impl Cluster {
+    fn new(brokers: usize) -> Option<Self> {
+        let brokers = Brokers::start(brokers)?;
+        let root = tempfile::tempdir().unwrap();
+        Some(Self { brokers, index: TestIndex::new(VIDEOS), root, records: Arc::default() })
+    }
+
+    fn options(&self, shard: Shard) -> StreamOptions {
+        StreamOptions {
+            nats: NatsOptions { servers: self.brokers.urls(), ..NatsOptions::default() },
+            index: "videos".to_owned(),
+            replicas: self.brokers.replicas(),
+            shard,
+            takedowns: Some(Arc::clone(&self.records) as Arc<dyn TakedownRecords>),
+        }
+    }
+
+    fn dir(&self, name: &str) -> PathBuf {
+        let dir = self.root.path().join(name);
+        if !dir.exists() {
+            fs::create_dir(&dir).unwrap();
+            copy_new(&self.index.dir(), &dir);
+        }
+        dir
+    }
+
+    /// Opens a replica with all videos, in a folder of this name.
+    fn replica(&self, name: &str) -> Result<Engine, EngineError> {
+        let opener = StreamOpener::new(self.options(Shard::WHOLE)).unwrap();
+        Engine::open(EngineOptions {
+            indexes: vec![("videos".to_owned(), self.dir(name))],
+            threads: 1,
+            is_writable: true,
+            shared_logs: [("videos".to_owned(), Arc::new(opener) as _)].into(),
+            rebuild: RebuildOptions { keep_writes: 0, ..RebuildOptions::default() },
+            ..EngineOptions::default()
+        })
+    }
+
+    /// Opens the log of a process without an engine, that received nothing before.
+    fn log(&self, name: &str, shard: Shard) -> StreamLog {
+        let path = self.root.path().join(name);
+        StreamOpener::new(self.options(shard)).unwrap().open_log(&path, &[0]).unwrap()
+    }
+}
+
+/// Copies the files that are not there yet.
+fn copy_new(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if !target.exists() {
+            fs::copy(&path, target).unwrap();
+        }
+    }
+}
+
+fn until(engine: &Engine, sequence: u64) {
+    let began = Instant::now();
+    loop {
+        let status = engine.status("");
+        if status.as_ref().is_ok_and(|status| status.live.sequence >= sequence) {
+            return;
+        }
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "{sequence}: {:?}",
+            status.map(|status| status.live)
+        );
+        engine.refresh();
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn deletes(count: u64) -> Vec<Mutation> {
+    (1..=count).map(|video| Mutation::Delete(VideoId(video))).collect()
+}
+
+#[test]
+fn replicas_answer_as_the_ledger_at_equal_sequence() {
+    let Some(cluster) = Cluster::new(1) else { return };
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    let mut ledger = Ledger::of(&cluster.index);
+    let mut replicas: Vec<(String, Engine)> = (0..3)
+        .map(|number| (format!("replica-{number}"), cluster.replica(&format!("replica-{number}")).unwrap()))
+        .collect();
+    for round in 0..60 {
+        let at = random.random_range(0..replicas.len());
+        match random.random_range(0..12) {
+            // A restart, which goes on after what was received before.
+            0 => {
+                let (name, engine) = replicas.remove(at);
+                drop(engine);
+                let engine = cluster.replica(&name).unwrap();
+                replicas.push((name, engine));
+            }
+            // Another machine, which receives everything.
+            1 => {
+                let name = format!("new-{round}");
+                drop(replicas.remove(at));
+                let engine = cluster.replica(&name).unwrap();
+                replicas.push((name, engine));
+            }
+            _ => {
+                let batch: Vec<Mutation> =
+                    (0..random.random_range(1..20)).map(|_| random_mutation(&mut random)).collect();
+                batch.iter().for_each(|mutation| ledger.take_in(mutation));
+                let written = replicas[at].1.write("", batch, WriteMode::AllOrNothing).unwrap();
+                assert_eq!(written.sequence, ledger.sequence);
+                // What was written here is read here.
+                check(&replicas[at].1, &ledger, &mut random, 1);
+            }
+        }
+        for (_, engine) in &replicas {
+            until(engine, ledger.sequence);
+            check(engine, &ledger, &mut random, 1);
+        }
+    }
+}
+
+/// Writers on different machines at the same time: each write has a place in the one order, and each batch its places together.
+#[test]
+fn concurrent_writers_have_one_order_without_gaps() {
+    let Some(cluster) = Cluster::new(1) else { return };
+    let logs: Vec<StreamLog> =
+        (0..3).map(|number| cluster.log(&format!("log-{number}"), Shard::WHOLE)).collect();
+    std::thread::scope(|scope| {
+        for (writer, log) in (0u64..).zip(&logs) {
+            scope.spawn(move || {
+                for batch in 0..40u64 {
+                    let size = batch % 7 + 1;
+                    let first = writer << 40 | batch << 20;
+                    let mutations: Vec<Mutation> =
+                        (first..first + size).map(|video| Mutation::Delete(VideoId(video))).collect();
+                    log.append(&mutations).unwrap();
+                }
+            });
+        }
+    });
+    let total: u64 = 3 * (0..40u64).map(|batch| batch % 7 + 1).sum::<u64>();
+    let received: Vec<_> = logs
+        .iter()
+        .map(|log| {
+            while log.last_sequence() < total {
+                shortlist::live::SharedLog::receive(log, log.last_sequence(), Duration::from_secs(10))
+                    .unwrap();
+            }
+            log.read(0, usize::MAX).unwrap()
+        })
+        .collect();
+    assert_eq!(
+        received[0].iter().map(|entry| entry.sequence).collect::<Vec<_>>(),
+        (1..=total).collect::<Vec<_>>()
+    );
+    assert!(received.iter().all(|entries| *entries == received[0]));
+    for pair in received[0].windows(2) {
+        let [one, next] = [&pair[0], &pair[1]].map(|entry| entry.mutation.video_id().0);
+        assert!(next == one + 1 || next & 0xf_ffff == 0, "batches stay together");
+    }
+    assert!(logs.iter().all(|log| log.digest() == logs[0].digest()));
+}
+
+#[test]
+fn a_shard_has_its_own_videos_and_the_sequence_of_all() {
+    let Some(cluster) = Cluster::new(1) else { return };
+    let log = cluster.log("writer", Shard::WHOLE);
+    log.append(&deletes(500)).unwrap();
+    let mut seen = 0;
+    for index in 0..4 {
+        let shard = Shard::new(index, 4).unwrap();
+        let part = cluster.log(&format!("shard-{index}"), shard);
+        assert_eq!(part.last_sequence(), 500);
+        let entries = part.read(0, usize::MAX).unwrap();
+        assert!(entries.iter().all(|entry| shard.has(entry.mutation.video_id())));
+        seen += entries.len();
+    }
+    assert_eq!(seen, 500);
+}
+
+/// What was acknowledged is there after the leader of three brokers was killed, again and again.
+#[test]
+fn nothing_acknowledged_is_lost_when_brokers_are_killed() {
+    let Some(mut cluster) = Cluster::new(3) else { return };
+    let writes = if std::env::var_os("SHORTLIST_CLUSTER_LONG").is_some() { 5_000 } else { 1_500 };
+    let log = Arc::new(cluster.log("writer", Shard::WHOLE));
+    let acknowledged = Arc::new(Mutex::new(Vec::new()));
+    let (of_thread, to_write) = (Arc::clone(&acknowledged), Arc::clone(&log));
+    let writer = std::thread::spawn(move || {
+        for video in 1..=writes {
+            // A write that is refused may be in the stream. It is not tried again.
+            if let Ok(sequence) = to_write.append(&[Mutation::Delete(VideoId(video))]) {
+                of_thread.lock().push((video, sequence));
+            }
+        }
+    });
+    let mut broker = 0;
+    while !writer.is_finished() {
+        std::thread::sleep(Duration::from_millis(1_500));
+        cluster.brokers.kill(broker);
+        std::thread::sleep(Duration::from_millis(1_000));
+        cluster.brokers.restart(broker);
+        broker = (broker + 1) % 3;
+    }
+    writer.join().unwrap();
+    let reader = cluster.log("reader", Shard::WHOLE);
+    let last = acknowledged.lock().iter().map(|(_, sequence)| *sequence).max().unwrap();
+    while reader.last_sequence() < last {
+        shortlist::live::SharedLog::receive(&reader, reader.last_sequence(), Duration::from_secs(20))
+            .unwrap();
+    }
+    let entries: BTreeMap<u64, VideoId> = reader
+        .read(0, usize::MAX)
+        .unwrap()
+        .iter()
+        .map(|entry| (entry.sequence, entry.mutation.video_id()))
+        .collect();
+    for (video, sequence) in &*acknowledged.lock() {
+        assert_eq!(entries.get(sequence), Some(&VideoId(*video)), "write {sequence}");
+    }
+    // None was stored twice.
+    let mut stored: Vec<VideoId> = entries.values().copied().collect();
+    stored.sort_unstable();
+    stored.dedup();
+    assert_eq!(stored.len(), entries.len());
+    eprintln!(
+        "{} of {writes} writes acknowledged, all there; killed a broker every 2.5 s",
+        acknowledged.lock().len()
+    );
+}
+
+/// Without brokers, a replica that received before goes on answering, says that it takes no writes, and comes back by itself.
+#[test]
+fn a_replica_answers_while_no_broker_can_be_reached() {
+    let Some(mut cluster) = Cluster::new(1) else { return };
+    let mut ledger = Ledger::of(&cluster.index);
+    let mut random = ChaCha8Rng::seed_from_u64(3);
+    let engine = cluster.replica("one").unwrap();
+    let write = |engine: &Engine, ledger: &mut Ledger, video: u64| {
+        let mutation = Mutation::Upsert(upsert(video, [1.0; DIM], "new", true));
+        let written = engine.write("", vec![mutation.clone()], WriteMode::AllOrNothing)?;
+        ledger.take_in(&mutation);
+        assert_eq!(written.sequence, ledger.sequence);
+        Ok::<(), EngineError>(())
+    };
+    write(&engine, &mut ledger, 1).unwrap();
+    cluster.brokers.kill(0);
+    check(&engine, &ledger, &mut random, 3);
+    let error = write(&engine, &mut ledger, 2).unwrap_err();
+    assert!(matches!(error, EngineError::ReadOnly { .. }), "{error}");
+    // A restart without brokers.
+    drop(engine);
+    let engine = cluster.replica("one").unwrap();
+    check(&engine, &ledger, &mut random, 3);
+    // A new machine has nothing that it may answer from.
+    let error = cluster.replica("two").unwrap_err();
+    assert!(error.to_string().contains("stream shortlist-videos"), "{error}");
+    cluster.brokers.restart(0);
+    let began = Instant::now();
+    // The one that was refused may have been stored: its message may have been on its way.
+    while let Err(error) = engine.write("", deletes(1), WriteMode::AllOrNothing) {
+        assert!(began.elapsed() < Duration::from_secs(30), "{error}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(engine.status("").unwrap().live.read_only_reason, None);
+}
+
+/// A takedown is there after the stream lost it, and after the entries were removed from the stream.
+#[test]
+fn a_takedown_outlives_the_stream() {
+    let Some(mut cluster) = Cluster::new(1) else { return };
+    let engine = cluster.replica("one").unwrap();
+    let taken_down = [3, 5, 8].map(|row| VideoId(video_id(row)));
+    let write = |engine: &Engine, mutation| engine.write("", vec![mutation], WriteMode::AllOrNothing);
+    taken_down.iter().for_each(|video| drop(write(&engine, Mutation::Takedown(*video)).unwrap()));
+    write(&engine, Mutation::Restore(taken_down[0])).unwrap();
+    *cluster.records.is_away.lock() = true;
+    let error = write(&engine, Mutation::Takedown(VideoId(video_id(9)))).unwrap_err();
+    assert!(error.to_string().contains("bucket"), "{error}");
+    *cluster.records.is_away.lock() = false;
+    let down = |engine: &Engine| {
+        let found = engine.get("", &taken_down, &ReturnAttributes::None, false).unwrap();
+        found.iter().map(|lookup| matches!(lookup, Lookup::TakenDown(_))).collect::<Vec<_>>()
+    };
+    assert_eq!(down(&engine), [false, true, true]);
+    let last = engine.status("").unwrap().live.sequence;
+    // A batch build that contains all writes, and a stream without them.
+    cluster.index.log_sequence = last;
+    cluster.index.publish(VIDEOS);
+    cluster.log("trimmer", Shard::WHOLE).trim_stream(last).unwrap();
+    let fresh = cluster.replica("fresh").unwrap();
+    assert_eq!(down(&fresh), [false, true, true]);
+    assert!(fresh.status("").unwrap().live.sequence >= last);
+    // A replica that was away meanwhile cannot receive what is gone. It opens the newer generation once it has it.
+    drop(engine);
+    let error = cluster.replica("late").map(drop);
+    assert!(error.is_ok(), "it has the new generation: {error:?}");
+    // The disks of the brokers are lost.
+    drop(fresh);
+    cluster.brokers.lose();
+    cluster.brokers.restart(0);
+    let error = cluster.replica("after").unwrap_err();
+    assert!(error.to_string().contains("the log was replaced or lost entries"), "{error}");
+}
+
+/// A replica whose next entries are gone goes out of service, and comes back with a generation that contains them.
+#[test]
+fn a_replica_that_was_away_for_too_long_bootstraps_from_a_newer_generation() {
+    let Some(mut cluster) = Cluster::new(1) else { return };
+    let mut ledger = Ledger::of(&cluster.index);
+    let mut random = ChaCha8Rng::seed_from_u64(4);
+    let writer = cluster.replica("writer").unwrap();
+    let dir = cluster.dir("away");
+    drop(cluster.replica("away").unwrap());
+    for _ in 0..20 {
+        let mutation = random_mutation(&mut random);
+        ledger.take_in(&mutation);
+        writer.write("", vec![mutation], WriteMode::AllOrNothing).unwrap();
+    }
+    cluster.log("trimmer", Shard::WHOLE).trim_stream(10).unwrap();
+    let error = cluster.replica("away").unwrap_err();
+    assert!(error.to_string().contains("entries before 11 were removed"), "{error}");
+    assert!(error.to_string().contains("a generation that contains them is needed"), "{error}");
+    // A batch build that says it contains all writes.
+    cluster.index.log_sequence = 20;
+    cluster.index.publish(VIDEOS);
+    let mut after = Ledger::of(&cluster.index);
+    after.sequence = ledger.sequence;
+    after.takedowns = ledger.takedowns.clone();
+    copy_new(&cluster.index.dir(), &dir);
+    let back = cluster.replica("away").unwrap();
+    until(&back, 20);
+    check(&back, &after, &mut random, 4);
+}
+
+/// A message that no release wrote stops the replica that receives it, and says so.
+#[test]
+fn a_damaged_message_stops_the_replica_and_is_named() {
+    let Some(cluster) = Cluster::new(1) else { return };
+    let engine = cluster.replica("one").unwrap();
+    engine.write("", deletes(1), WriteMode::AllOrNothing).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let client = async_nats::connect(&cluster.brokers.urls()).await.unwrap();
+        let jetstream = async_nats::jetstream::new(client);
+        jetstream.publish("shortlist.videos.log", "noise".into()).await.unwrap().await.unwrap();
+    });
+    let began = Instant::now();
+    let reason = loop {
+        engine.refresh();
+        if let Some(reason) = engine.status("").unwrap().live.read_only_reason {
+            break reason;
+        }
+        assert!(began.elapsed() < Duration::from_secs(30));
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    assert!(reason.contains("message 2: expected"), "{reason}");
+    assert_eq!(engine.status("").unwrap().live.sequence, 1);
+}
