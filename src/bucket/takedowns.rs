@@ -49,7 +49,7 @@ impl TakedownObjects {
     /// # Errors
     /// If the bucket cannot be written.
     pub fn record(&self, video: VideoId, sequence: u64, is_down: bool) -> Result<(), BucketError> {
-        // An object of this name says the same, whoever created it.
+        // An object of this name says the same, if there is one.
         self.bucket.begin_create(&name_of(video, sequence, is_down), b"").wait().map(drop)
     }
 

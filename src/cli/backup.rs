@@ -65,7 +65,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 fn create(index: &Path, out: &Path, format: Format) -> anyhow::Result<()> {
-    let dir = Location::Folder(index.to_owned());
+    let dir = Location::parse(index)?;
     let bucket = Bucket::open(&Location::parse(out)?)?;
     bucket.probe()?;
     let scratch = tempfile::Builder::new().prefix("shortlist-backup-").tempdir()?;

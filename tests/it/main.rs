@@ -8,6 +8,7 @@
 //! | `rules/`   | filters, exclusions, caps, kept places, against a naive oracle |
 //! | `live/`    | writes, the log, rebuilds, the quality gate, swaps |
 //! | `architecture/` | imports in the source, and no circles |
+//! | `bucket/`  | indexes in buckets |
 //! | `docs.rs`   | the documents |
 //! | `service/` | a real server and generated clients |
 //! | `access/`  | credentials, rights, browsers, encryption, audit |
@@ -16,6 +17,8 @@
 
 mod access;
 mod architecture;
+#[cfg(feature = "cluster")]
+mod bucket;
 mod cli;
 mod data;
 mod docs;

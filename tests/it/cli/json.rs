@@ -168,6 +168,9 @@ fn the_page_describes_the_keys_that_commands_print() {
     add("inspect", inspected);
     add("log inspect", json(&["log", "inspect", text(&taught)]));
     add("log salvage", json(&["log", "salvage", text(&taught), "--out", text(&saved)]));
+    let backups = path("backups");
+    add("backup create", json(&["backup", "create", "--index", text(&taught), "--out", text(&backups)]));
+    add("backup list", json(&["backup", "list", "--from", text(&backups)]));
     let key = json(&["key", "--name", "Jörg", "--role", "write"]);
     assert_eq!((&key["name"], &key["roles"]), (&"Jörg".into(), &serde_json::json!(["write"])));
     add("key", key);

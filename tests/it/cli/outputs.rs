@@ -184,7 +184,6 @@ fn an_address_is_no_path() {
     let build = ["build", "--embeddings", videos, "--out", "x"];
     let with = |arguments: &[&'static str]| [&build[..], arguments].concat();
     let commands = [
-        vec!["build", "--embeddings", videos, "--out", "s3://bucket/x"],
         vec!["build", "--embeddings", "s3://bucket/x.parquet", "--out", "x"],
         vec!["build", "--embeddings", "gs://bucket/folder", "--out", "x"],
         with(&["--ids", "file:///ids.npy"]),
@@ -230,7 +229,6 @@ fn an_address_is_no_path() {
         vec!["tune", "--index", "s3://bucket/x"],
         vec!["inspect", "s3://bucket/x"],
         vec!["verify", "s3://bucket/x"],
-        vec!["serve", "--listen", "127.0.0.1:0", "--index", "videos=s3://bucket/x"],
         vec!["query", "--vector", "s3://bucket/users.npy:7"],
         vec!["query", "--video", "5", "--exclude", "s3://bucket/seen.npy"],
     ];
@@ -249,6 +247,21 @@ fn an_address_is_no_path() {
         assert!(!output.status.success() && error.contains(&expected), "{arguments:?}: {error}");
     }
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "something was made");
+}
+
+#[test]
+fn an_unknown_scheme_of_a_location_is_refused_with_those_that_are_known() {
+    let measurable = Measurable::new();
+    let videos = text(&measurable.0.files.videos);
+    for arguments in [
+        vec!["build", "--embeddings", videos, "--out", "gs://bucket/x"],
+        vec!["serve", "--listen", "127.0.0.1:0", "--index", "videos=gs://bucket/x"],
+    ] {
+        let output = run(shortlist().args(&arguments));
+        let error = String::from_utf8_lossy(&output.stderr);
+        let expected = "gs://bucket/x: expected a folder, s3://BUCKET/PREFIX or file:///FOLDER";
+        assert!(!output.status.success() && error.contains(expected), "{arguments:?}: {error}");
+    }
 }
 
 #[test]

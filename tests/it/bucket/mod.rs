@@ -1,0 +1,7 @@
+//! Indexes in buckets: a folder that is used like one, and a real S3 server where there is one.
+
+mod backup;
+mod cli;
+mod mirror;
+mod places;
+mod serve;
