@@ -49,7 +49,7 @@ pub(crate) struct Queued {
 type Call = Box<dyn FnOnce(Turn) -> bool + Send>;
 
 /// Starts work on a thread of the compute pool.
-type Spawn = Box<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>;
+pub(crate) type Spawn = Box<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>;
 
 /// One call that waits.
 struct Waiting {
