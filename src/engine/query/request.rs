@@ -19,6 +19,8 @@ pub struct SearchRequest {
     pub k: usize,
     /// How much effort to spend.
     pub effort: Effort,
+    /// The k that the effort is chosen for, unless the request sets it; `k` if that is larger.
+    pub effort_k: usize,
     /// A forced plan, for measurements; `None` for the fastest.
     pub plan: Option<Plan>,
     /// What the candidates must satisfy in addition to the best scores.
@@ -139,6 +141,8 @@ pub struct SearchResponse {
     pub generation: u64,
     /// The sequence number of the last write that the answer includes.
     pub sequence: u64,
+    /// Videos that it was chosen from, before any rule.
+    pub videos: u64,
     /// The cost of the search.
     pub stats: SearchStats,
 }

@@ -35,7 +35,11 @@ pub(crate) fn search_request(request: proto::SearchRequest) -> Result<engine::Se
         return_stats: _,
         embedding_model,
         min_sequence,
+        min_coverage,
     } = request;
+    if let Some(found) = min_coverage.filter(|share| !(0.0..=1.0).contains(share)) {
+        return Err(InvalidField::new("min_coverage", format!("expected 0 to 1, found {found}")));
+    }
     let params = params.unwrap_or_default();
     Ok(engine::SearchRequest {
         index,
@@ -54,6 +58,7 @@ pub(crate) fn search_request(request: proto::SearchRequest) -> Result<engine::Se
         },
         k: k as usize,
         effort: effort(params.effort),
+        effort_k: params.effort_k as usize,
         plan: plan(params.plan)?,
         rules: rules(WireRules { filter, filter_text, exclude, caps, fresh, score_threshold })?,
         offset: offset as usize,
