@@ -13,7 +13,7 @@ use super::shell::Shell;
 use super::{status, undecodable};
 
 /// A stream of requests.
-pub(super) struct Incoming<T> {
+pub(crate) struct Incoming<T> {
     shell: Arc<Shell>,
     method: &'static str,
     requests: Streaming<T>,
@@ -25,20 +25,20 @@ pub(super) struct Incoming<T> {
 }
 
 /// The place of a request in the window of its stream, and its memory, held until it is answered.
-pub(super) struct Slot {
+pub(crate) struct Slot {
     _place: OwnedSemaphorePermit,
     charge: Option<Arc<Charge>>,
 }
 
 impl Slot {
     /// Returns the memory of the request, for work that goes on without the client.
-    pub(super) fn charge(&self) -> Option<Arc<Charge>> {
+    pub(crate) fn charge(&self) -> Option<Arc<Charge>> {
         self.charge.clone()
     }
 }
 
 impl<T> Incoming<T> {
-    pub(super) fn of(
+    pub(crate) fn of(
         shell: &Arc<Shell>,
         method: &'static str,
         requests: Streaming<T>,
@@ -52,7 +52,7 @@ impl<T> Incoming<T> {
     }
 
     /// Returns the memory of the call.
-    pub(super) fn memory(&self) -> Option<Arc<CallMemory>> {
+    pub(crate) fn memory(&self) -> Option<Arc<CallMemory>> {
         self.memory.clone()
     }
 
@@ -62,7 +62,7 @@ impl<T> Incoming<T> {
     /// # Errors
     /// Why there are no further requests: the deadline passed, the server drains, the stream broke, the credential is no
     /// longer valid, or a request cannot be decoded, after which the decoder does not continue.
-    pub(super) async fn next(&mut self, gone: impl Future<Output = ()>) -> Option<Result<(Slot, T), Status>> {
+    pub(crate) async fn next(&mut self, gone: impl Future<Output = ()>) -> Option<Result<(Slot, T), Status>> {
         let Self { shell, method, requests, window, draining, deadline, memory, standing } = self;
         let drain = async { _ = draining.wait_for(|draining| *draining).await };
         let next = async {

@@ -52,6 +52,7 @@
 //! | `shell.rs`        | the state around the services: access, bounds, health, metrics, traces |
 //! | `indexes.rs`      | what the shell asks of the services: their indexes |
 //! | `shared.rs`       | the state that the services of one engine share |
+//! | `parts.rs`        | the parts that a router uses, too |
 //! | `options.rs`      | options and limits |
 //! | `proto.rs`        | the messages of `clients/rust`, and the generated servers |
 
@@ -63,7 +64,7 @@ mod bounds;
 mod caller;
 mod catalog;
 pub(crate) mod convert;
-mod deadline;
+pub(crate) mod deadline;
 mod error;
 mod field;
 mod follow;
@@ -74,6 +75,8 @@ mod json;
 mod listeners;
 mod metrics;
 mod options;
+#[cfg(feature = "cluster")]
+pub(crate) mod parts;
 mod per_second;
 pub mod proto;
 mod read;
@@ -84,7 +87,7 @@ mod server;
 mod shared;
 mod shell;
 mod slow_search;
-mod status;
+pub(crate) mod status;
 mod stream;
 mod traces;
 mod undecodable;

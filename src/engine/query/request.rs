@@ -66,6 +66,14 @@ pub struct Interest {
     pub min_share: f32,
 }
 
+impl Interest {
+    /// How many of `k` candidates are kept for it.
+    pub(crate) fn at_least(&self, k: usize) -> usize {
+        // 0.7 as an f32 is not exactly 0.7: without the tolerance, the share could be one too small.
+        (decimal(self.min_share) * k as f64 + 1e-6) as usize
+    }
+}
+
 /// One video of a query by example.
 #[derive(Clone, Copy, Debug)]
 pub struct Seed {

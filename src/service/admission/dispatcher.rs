@@ -263,7 +263,7 @@ mod tests {
 
     fn dispatcher(threads: usize) -> Arc<Dispatcher> {
         let spawn: Spawn = Box::new(|work| _ = std::thread::spawn(work));
-        Arc::new(Dispatcher::new(threads, spawn, Metrics::new(Vec::new()).load))
+        Arc::new(Dispatcher::new(threads, spawn, Metrics::new(Vec::new(), |_| ()).0.load))
     }
 
     /// Submits a call. The receiver gets a message when the call begins; the call ends when the sender is dropped.

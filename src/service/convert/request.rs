@@ -99,6 +99,15 @@ pub(super) fn vector_values(vector: proto::Vector, path: &Path<'_>) -> Result<Ve
     }
 }
 
+/// Reads an embedding of an answer.
+///
+/// # Errors
+/// If it is ambiguous or malformed.
+#[cfg(feature = "cluster")]
+pub(crate) fn vector_of_answer(vector: proto::Vector) -> Result<Vec<f32>, InvalidField> {
+    vector_values(vector, &Path::root("vector"))
+}
+
 fn packed_values(packed: &proto::PackedVector, path: &Path<'_>) -> Result<Vec<f32>, InvalidField> {
     let dtype = match proto::Dtype::try_from(packed.dtype) {
         Ok(proto::Dtype::F32) => Dtype::F32,

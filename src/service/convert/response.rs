@@ -230,7 +230,7 @@ mod tests {
             let decoded = proto::SearchResponse::decode(encoded.as_slice()).unwrap();
             prop_assert_eq!(&decoded.candidates, &expected);
             prop_assert_eq!((decoded.generation, decoded.sequence, &decoded.unknown_video_ids), (3, 12, &ids));
-            let coverage = decoded.coverage.clone().unwrap();
+            let coverage = decoded.coverage.unwrap();
             prop_assert_eq!((coverage.videos_total, coverage.videos_searched), (20, 20));
             prop_assert_eq!((coverage.shards_total, coverage.shards_answered), (1, 1));
             prop_assert_eq!(decoded.stats.is_some(), with_stats);

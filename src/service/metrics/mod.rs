@@ -34,11 +34,11 @@ use prometheus_client::registry::Registry;
 use self::access::AccessMetrics;
 use self::requests::RequestMetrics;
 
-pub(super) use self::clients::Class;
-pub(super) use self::connections::{ClosedConnections, ConnectionMetrics};
-pub(super) use self::engine::{EngineMetrics, observe_indexes};
-pub(super) use self::load::LoadMetrics;
-pub(super) use self::requests::{Observation, reason_of};
+pub(crate) use self::clients::Class;
+pub(crate) use self::connections::{ClosedConnections, ConnectionMetrics};
+pub(crate) use self::engine::{EngineMetrics, observe_indexes};
+pub(crate) use self::load::LoadMetrics;
+pub(crate) use self::requests::{Observation, reason_of};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -65,6 +65,12 @@ impl Metrics {
         let connections = ConnectionMetrics::new(registry);
         let access = AccessMetrics::new(registry);
         (Self { requests, load, connections, access, registry: all }, own)
+    }
+
+    /// The text of a scrape of other services, of which every metric has a value.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn example_of<M>(own: impl FnOnce(&mut Registry) -> M) -> String {
+        Self::new(Vec::new(), own).0.text().expect("a string takes any text")
     }
 
     /// The text of a scrape in which every metric has a value: the source of the reference page.

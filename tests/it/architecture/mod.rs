@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use self::imports::Sources;
 
 /// The modules from the top of the stack down. A module imports only from those below it.
-const ORDER: [&str; 22] = [
+const ORDER: [&str; 23] = [
     "fuzzing",
     "cli",
     "config",
+    "router",
     "service",
     "eval",
     "embedded",
