@@ -63,7 +63,8 @@ fn setting(name: &str, default: u64) -> u64 {
 
 fn main() {
     let folder = tempfile::tempdir().expect("a folder");
-    let catalog = std::env::var_os("SHORTLIST_BENCH_CATALOG").map_or_else(|| synth(folder.path()), PathBuf::from);
+    let catalog =
+        std::env::var_os("SHORTLIST_BENCH_CATALOG").map_or_else(|| synth(folder.path()), PathBuf::from);
     let queries = queries(&catalog);
     build(&catalog, &folder.path().join("whole"), "0/1");
     let whole = serve(&folder.path().join("whole"));
@@ -230,6 +231,7 @@ async fn load(
 
 /// Bytes that were sent over loopback.
 fn loopback() -> u64 {
-    let text = fs::read_to_string("/sys/class/net/lo/statistics/tx_bytes").expect("the statistics of loopback");
+    let text =
+        fs::read_to_string("/sys/class/net/lo/statistics/tx_bytes").expect("the statistics of loopback");
     text.trim().parse().expect("a number")
 }

@@ -59,6 +59,7 @@
 //! | `fuzzing`    | the bodies of the fuzz targets, for `fuzz/` and the tests |
 //! | `cli`        | one thin file per subcommand |
 //! | `config`     | file, environment and flags into the options of the server |
+//! | `router`     | one index over shards and replicas |
 //! | `service`    | gRPC to domain and back; access, admission, health, metrics |
 //! | `eval`       | sweeps, reports, comparisons |
 //! | `embedded`   | the engine without a server: build or open an index and search it |
@@ -134,6 +135,9 @@ pub mod node_set;
 pub mod quantize;
 #[doc(hidden)]
 pub mod recall;
+#[cfg(feature = "cluster")]
+#[doc(hidden)]
+pub mod router;
 #[doc(hidden)]
 pub mod rules;
 #[doc(hidden)]

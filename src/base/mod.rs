@@ -9,6 +9,7 @@
 //! | `available_memory.rs` | how much memory this process may still take |
 //! | `map_guard.rs`   | lost pages of a mapped file: a mark instead of the end of the process |
 //! | `staged_file.rs` | files that are written under a temporary name, then renamed |
+//! | `partition.rs`   | which shard of an index a video belongs to |
 //! | `instant.rs`     | points in time of the years -9999 to 9999 |
 //! | `duration.rs`    | durations as text |
 //! | `whole.rs`       | whole numbers, where fractions are errors |

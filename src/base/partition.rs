@@ -1,67 +1,127 @@
-//! Which videos a shard of an index has.
+//! Which shard of an index a video belongs to.
+//!
+//! Every video is in one of [`PARTITIONS`] partitions, by a hash of its id. A shard has a range of partitions. The number of
+//! partitions never changes, so a catalog that grows from N to 2N shards splits every shard in two.
 
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
 use super::id::VideoId;
 
-/// Partitions of an index, for its whole life. A shard has a range of them.
+/// Partitions of every index.
 pub const PARTITIONS: u32 = 64;
 
-/// Returns the partition of a video, `0..PARTITIONS`: the finalizer of SplitMix64 of its id, modulo their number.
-pub fn partition(video: VideoId) -> u32 {
-    let mut bits = video.0;
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    bits ^= bits >> 31;
-    (bits % u64::from(PARTITIONS)) as u32
+/// The partition of a video: the finalizer of SplitMix64 of its id, as in Bloom filters, modulo [`PARTITIONS`].
+#[must_use]
+pub fn partition(VideoId(id): VideoId) -> u32 {
+    (mix(id) % u64::from(PARTITIONS)) as u32
 }
 
-/// One of the shards of an index: the videos of a range of partitions.
+/// The finalizer of SplitMix64.
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// One of the shards of an index: `index` of `of`, counted from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Shard {
     index: u32,
     of: u32,
 }
 
+/// Why a text or a pair of numbers is no shard.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ShardError {
+    /// It is not two numbers.
+    #[error("expected I/N, such as 0/4 for the first of four shards, found {0:?}")]
+    Syntax(String),
+    /// The partitions cannot be divided by this number.
+    #[error("expected 1, 2, 4, 8, 16, 32 or 64 shards, found {0}")]
+    Count(u32),
+    /// There is no such shard.
+    #[error("expected a shard from 0 to {last}, found {found}")]
+    Index {
+        /// The last shard.
+        last: u32,
+        /// The number that was given.
+        found: u32,
+    },
+}
+
 impl Shard {
-    /// The only shard of an index that is not divided.
+    /// All of an index.
     pub const WHOLE: Self = Self { index: 0, of: 1 };
 
-    /// Shard `index`, from 0, of `of`.
+    /// Shard `index` of `of`.
     ///
     /// # Errors
-    /// The problem, unless `of` is a power of two of at most [`PARTITIONS`] and `index` is below it.
-    pub fn new(index: u32, of: u32) -> Result<Self, String> {
+    /// If `of` is not a power of two up to [`PARTITIONS`], or `index` is not below it.
+    pub fn new(index: u32, of: u32) -> Result<Self, ShardError> {
         if !of.is_power_of_two() || of > PARTITIONS {
-            return Err(format!(
-                "expected a power of two of at most {PARTITIONS} as the number of shards, found {of}"
-            ));
+            return Err(ShardError::Count(of));
         }
         if index >= of {
-            return Err(format!("expected a shard from 0 to {}, found {index}", of - 1));
+            return Err(ShardError::Index { last: of - 1, found: index });
         }
         Ok(Self { index, of })
     }
 
-    /// The number of the shard, from 0.
+    /// All shards of an index that has `of`.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn all(of: u32) -> Result<impl Iterator<Item = Self>, ShardError> {
+        Self::new(0, of)?;
+        Ok((0..of).map(move |index| Self { index, of }))
+    }
+
+    /// Its number, from 0.
+    #[must_use]
     pub fn index(self) -> u32 {
         self.index
     }
 
     /// The number of shards.
+    #[must_use]
     pub fn of(self) -> u32 {
         self.of
     }
 
-    /// Returns whether a video belongs to this shard.
-    pub fn has(self, video: VideoId) -> bool {
-        self == Self::owner(video, self.of)
+    /// The shard of a video in an index of `of` shards, which must be a number that [`Self::new`] accepts.
+    #[must_use]
+    pub fn of_video(video: VideoId, of: u32) -> u32 {
+        partition(video) * of / PARTITIONS
     }
 
-    /// Returns the shard of a video, of `of` shards, which must be valid.
-    pub fn owner(video: VideoId, of: u32) -> Self {
-        Self { index: partition(video) * of / PARTITIONS, of }
+    /// Its partitions.
+    #[must_use]
+    pub fn partitions(self) -> Range<u32> {
+        let size = PARTITIONS / self.of;
+        self.index * size..(self.index + 1) * size
+    }
+
+    /// Whether a video is in this shard.
+    #[must_use]
+    pub fn contains(self, video: VideoId) -> bool {
+        Self::of_video(video, self.of) == self.index
+    }
+}
+
+impl FromStr for Shard {
+    type Err = ShardError;
+
+    fn from_str(text: &str) -> Result<Self, ShardError> {
+        let syntax = || ShardError::Syntax(text.chars().take(40).collect());
+        let (index, of) = text.split_once('/').ok_or_else(syntax)?;
+        // Without signs, which the parser of numbers accepts.
+        let number = |digits: &str| {
+            let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+            digits.parse().ok().filter(|_| is_number).ok_or_else(syntax)
+        };
+        Self::new(number(index)?, number(of)?)
     }
 }
 
@@ -71,63 +131,43 @@ impl fmt::Display for Shard {
     }
 }
 
-impl FromStr for Shard {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let expected = || format!("expected a shard such as 0/4, found {text:?}");
-        let (index, of) = text.split_once('/').ok_or_else(expected)?;
-        let number = |digits: &str| digits.parse::<u32>().map_err(|_| expected());
-        Self::new(number(index)?, number(of)?)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
-    fn partitions_stay_as_they_are() {
-        let found = [0, 1, 2, 7, 1 << 40, u64::MAX].map(|id| partition(VideoId(id)));
-        assert_eq!(found, [0, 25, 54, 62, 34, 12]);
+    fn the_hash_is_that_of_the_contract() {
+        // The example of Bloom filters: id 1 with seed 7.
+        assert_eq!(mix(1 ^ 7), 0xd177_0797_7078_336c);
+        assert_eq!([0, 1, 2, u64::MAX].map(|id| partition(VideoId(id))), [0, 37, 10, 59]);
     }
 
     #[test]
-    fn each_video_has_one_shard_and_half_of_one_shard_is_a_shard_of_twice_as_many() {
-        for id in 0..5_000u64 {
-            let video = VideoId(id.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-            let mut of = 1;
-            while of <= PARTITIONS {
-                let owners = (0..of).filter(|index| Shard::new(*index, of).unwrap().has(video));
-                assert_eq!(owners.collect::<Vec<_>>(), [Shard::owner(video, of).index()]);
-                of *= 2;
-                if of <= PARTITIONS {
-                    assert_eq!(Shard::owner(video, of).index() / 2, Shard::owner(video, of / 2).index());
-                }
-            }
+    fn a_shard_is_two_numbers_and_divides_the_partitions() {
+        assert_eq!("3/4".parse(), Shard::new(3, 4));
+        assert_eq!(Shard::new(3, 4).unwrap().to_string(), "3/4");
+        assert_eq!(Shard::new(3, 4).unwrap().partitions(), 48..64);
+        assert_eq!("0/1".parse(), Ok(Shard::WHOLE));
+        for text in ["", "1", "/", "1/", "/2", "+1/2", "-1/2", "1/2/4", " 1/2", "a/b", "1/99999999999"] {
+            assert!(matches!(text.parse::<Shard>(), Err(ShardError::Syntax(_))), "{text:?}");
         }
+        for of in [0, 3, 63, 65, 128] {
+            assert_eq!(Shard::new(0, of), Err(ShardError::Count(of)));
+        }
+        assert_eq!("4/4".parse::<Shard>(), Err(ShardError::Index { last: 3, found: 4 }));
     }
 
-    #[test]
-    fn shards_are_about_equally_large() {
-        let mut sizes = [0u32; 8];
-        (0..80_000).for_each(|id| sizes[Shard::owner(VideoId(id), 8).index() as usize] += 1);
-        assert!(sizes.iter().all(|size| (9_500..10_500).contains(size)), "{sizes:?}");
-    }
-
-    #[test]
-    fn is_read_as_it_is_written() {
-        assert_eq!("3/8".parse(), Shard::new(3, 8));
-        assert_eq!(Shard::new(3, 8).unwrap().to_string(), "3/8");
-        for (text, problem) in [
-            ("3", "expected a shard such as 0/4, found \"3\""),
-            ("a/4", "expected a shard such as 0/4, found \"a/4\""),
-            ("4/4", "expected a shard from 0 to 3, found 4"),
-            ("0/3", "expected a power of two of at most 64 as the number of shards, found 3"),
-            ("0/128", "expected a power of two of at most 64 as the number of shards, found 128"),
-            ("0/0", "expected a power of two of at most 64 as the number of shards, found 0"),
-        ] {
-            assert_eq!(text.parse::<Shard>().unwrap_err(), problem);
+    proptest! {
+        #[test]
+        fn every_video_is_in_one_shard_and_growing_splits_shards(id: u64, power in 0u32..6) {
+            let of = 1 << power;
+            let owners: Vec<u32> =
+                Shard::all(of).unwrap().filter(|shard| shard.contains(VideoId(id))).map(Shard::index).collect();
+            prop_assert_eq!(&owners, &[Shard::of_video(VideoId(id), of)]);
+            prop_assert_eq!(Shard::of_video(VideoId(id), 2 * of) / 2, owners[0]);
+            prop_assert!(Shard::new(owners[0], of).unwrap().partitions().contains(&partition(VideoId(id))));
         }
     }
 }

@@ -104,7 +104,7 @@ impl ClusterMap {
                 "expected version {VERSION} of epoch {epoch}, found version {version} of epoch {found}"
             )));
         }
-        Shard::new(0, map.shards).map_err(damaged)?;
+        Shard::new(0, map.shards).map_err(|error| damaged(error.to_string()))?;
         let lengths = [map.generations.len(), map.log_sequences.len()];
         if lengths.iter().any(|length| *length != map.shards as usize) {
             return Err(damaged(format!("expected {} shards, found {lengths:?}", map.shards)));

@@ -172,7 +172,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 /// Returns the videos of a shard.
 fn of_shard(dataset: &Dataset, shard: Shard) -> anyhow::Result<Dataset> {
-    let is_own = |row: &usize| shard.has(dataset.ids[*row]);
+    let is_own = |row: &usize| shard.contains(dataset.ids[*row]);
     let rows: Vec<usize> = (0..dataset.ids.len()).filter(is_own).collect();
     let videos = dataset.ids.len();
     dataset.select(&rows).with_context(|| format!("shard {shard} has none of the {videos} videos"))

@@ -8,6 +8,7 @@
 //! | `build.rs`        | `build`: builds an index and publishes it |
 //! | `serve.rs`        | `serve`: serves indexes over gRPC |
 //! | `announce.rs`     | `serve` announces itself to routers |
+//! | `route.rs`        | `route`: serves indexes that are divided over the servers of shards |
 //! | `audit.rs`        | the record of changes and refusals of `serve` |
 //! | `ids.rs`          | ids on the command line |
 //! | `inputs.rs`       | the flags of a catalog in files |
@@ -68,6 +69,8 @@ mod rebuild;
 #[cfg(feature = "cluster")]
 mod rebuild_job;
 mod remote;
+#[cfg(feature = "cluster")]
+mod route;
 mod sample;
 mod serve;
 mod shared_logs;
@@ -102,6 +105,8 @@ enum Command {
     Synth(synth::Arguments),
     Build(build::Arguments),
     Serve(serve::Arguments),
+    #[cfg(feature = "cluster")]
+    Route(route::Arguments),
     Key(key::Arguments),
     Query(query::Arguments),
     Takedown(catalog::Takedown),
@@ -165,16 +170,23 @@ fn run_command() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     Kernels::from_environment().context("SHORTLIST_KERNEL")?;
     // The others do more than end.
-    if !matches!(
-        arguments.command,
-        Command::Synth(_) | Command::Build(_) | Command::Serve(_) | Command::Tune(_) | Command::Upsert(_)
-    ) {
+    let ends_by_itself = match arguments.command {
+        #[cfg(feature = "cluster")]
+        Command::Route(_) => false,
+        Command::Synth(_) | Command::Build(_) | Command::Serve(_) | Command::Tune(_) | Command::Upsert(_) => {
+            false
+        }
+        _ => true,
+    };
+    if ends_by_itself {
         interrupt::end_process()?;
     }
     match arguments.command {
         Command::Synth(arguments) => synth::run(&arguments),
         Command::Build(arguments) => build::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments),
+        #[cfg(feature = "cluster")]
+        Command::Route(arguments) => route::run(&arguments),
         Command::Key(arguments) => key::run(&arguments),
         Command::Query(arguments) => query::run(&arguments),
         Command::Takedown(arguments) => catalog::takedown(arguments),

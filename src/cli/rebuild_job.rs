@@ -227,8 +227,8 @@ mod tests {
                 let sources = sources_of(shard, of);
                 for id in 0..2_000 {
                     let video = VideoId(id);
-                    let owner = Shard::owner(video, of);
-                    assert!(!shard.has(video) || sources.contains(&owner));
+                    let owner = Shard::new(Shard::of_video(video, of), of).unwrap();
+                    assert!(!shard.contains(video) || sources.contains(&owner));
                 }
                 assert_eq!(sources.len() as u32, of.div_ceil(shards));
             }

@@ -147,7 +147,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 /// Raises the limit of open files as far as the system allows, and limits the connections to what it leaves.
-fn limit_connections(config: &mut ServeConfig) {
+pub(super) fn limit_connections(config: &mut ServeConfig) {
     let hard = getrlimit(Resource::Nofile).maximum;
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard }) {
         tracing::warn!(%error, "cannot raise the limit of open files");
@@ -206,14 +206,14 @@ fn settings(arguments: &Arguments) -> anyhow::Result<ServeConfig> {
 }
 
 /// The sockets of the ports, bound to their addresses.
-struct Sockets {
+pub(super) struct Sockets {
     main: TcpSocket,
     admin: Option<TcpSocket>,
     metrics: Option<TcpSocket>,
 }
 
 impl Sockets {
-    fn claim(config: &ServeConfig) -> anyhow::Result<Self> {
+    pub(super) fn claim(config: &ServeConfig) -> anyhow::Result<Self> {
         let claim = |key: &'static str, listen: &str| {
             claim(listen, |address| config.check_exposure(key, address))
                 .with_context(|| format!("cannot listen on {listen}"))
@@ -227,7 +227,7 @@ impl Sockets {
     }
 
     /// Returns the address of searches, and all listeners.
-    fn listen(self) -> anyhow::Result<(SocketAddr, Listeners)> {
+    pub(super) fn listen(self) -> anyhow::Result<(SocketAddr, Listeners)> {
         let Self { main, admin, metrics } = self;
         let listen = |socket: TcpSocket| {
             let address = socket.local_addr()?;
@@ -271,7 +271,7 @@ fn bind(address: SocketAddr) -> std::io::Result<TcpSocket> {
 
 /// Returns a future that completes on SIGTERM or SIGINT, and when the terminal of the process closes. On any other SIGHUP,
 /// it reads the files of credentials and of the log filter again.
-fn signals(
+pub(super) fn signals(
     access: Access,
     mut hangup: Signal,
     had_terminal: bool,
@@ -297,7 +297,7 @@ fn signals(
 }
 
 /// Returns whether the process has a terminal that is open.
-fn has_terminal() -> bool {
+pub(super) fn has_terminal() -> bool {
     std::io::stdin().is_terminal() || std::io::stdout().is_terminal() || std::io::stderr().is_terminal()
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::error::ConfigError;
-use crate::base::partition::Shard;
+use crate::base::partition::{Shard, ShardError};
 #[cfg(feature = "cluster")]
 use crate::nats::NatsOptions;
 
@@ -55,11 +55,10 @@ impl ClusterConfig {
     /// # Errors
     /// If `shard` is malformed.
     pub fn shard(&self) -> Result<Shard, ConfigError> {
-        self.shard.parse().map_err(|expected: String| ConfigError::Value {
+        self.shard.parse().map_err(|error: ShardError| ConfigError::Value {
             key: "cluster.shard",
-            // The problem also says what was found.
             expected: "a shard such as 0/4".to_owned(),
-            found: format!("{:?}: {expected}", self.shard),
+            found: format!("{:?}: {error}", self.shard),
         })
     }
 

@@ -112,6 +112,17 @@
 //! advertise = ""                  # host and port at which routers reach this server; "" to not announce it
 //! replica = ""                    # name of this server in that; default: the host name
 //!
+//! [route]                         # of `route`: how to reach the servers of shards
+//! # key_file = "route.key"        # a file with the key that they want
+//! # ca = "ca.pem"                 # the authorities of their certificates; without it, connections are not encrypted
+//! # certificate = "route.pem"     # the certificate of the router, if they require one
+//! # certificate_key = "route.key.pem"
+//! # domain = "shortlist.internal" # the name in their certificates; default: the host of the address
+//! # insecure = false              # send the key to other machines without encryption
+//!
+//! [route.shards]                  # name = replicas joined by +, shards by comma
+//! # videos = "10.0.0.1:50051+10.0.0.2:50051,10.0.0.3:50051+10.0.0.4:50051"
+//!
 //! [traces]                        # OpenTelemetry traces of calls
 //! endpoint = ""                   # collector of OTLP over gRPC, such as "http://127.0.0.1:4317"; "" for no traces
 //! sample = 0.01                   # share of the calls without a traceparent that are traced; others follow its flag
@@ -156,6 +167,8 @@ use serde::Deserialize;
 use crate::base::duration::duration;
 use crate::base::whole::whole;
 use crate::engine::{EngineOptions, GateOptions, MemoryGauge, MemoryPolicy, RebuildOptions, SampleOptions};
+#[cfg(feature = "cluster")]
+use crate::router::RouteOptions;
 use crate::service::{
     Access, AccessOptions, Audit, ConnectionOptions, KeyOptions, ServiceOptions, SlowSearchOptions,
     TraceOptions,
@@ -237,6 +250,9 @@ pub struct ServeConfig {
     pub gate: GateOptions,
     /// Indexes that several servers serve.
     pub cluster: ClusterConfig,
+    /// How `route` reaches the servers of shards.
+    #[cfg(feature = "cluster")]
+    pub route: RouteOptions,
 }
 
 impl Default for ServeConfig {
@@ -272,6 +288,8 @@ impl Default for ServeConfig {
             rebuild: RebuildOptions::default(),
             gate: GateOptions::default(),
             cluster: ClusterConfig::default(),
+            #[cfg(feature = "cluster")]
+            route: RouteOptions::default(),
         }
     }
 }

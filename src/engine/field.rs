@@ -21,6 +21,8 @@ pub enum Field {
     EfSearch,
     /// [`Effort::TargetRecall`](crate::engine::Effort::TargetRecall).
     TargetRecall,
+    /// The k that the effort is chosen for.
+    EffortK,
     /// The search plan.
     Plan,
     /// [`Query::Vector`](crate::engine::Query::Vector).
@@ -97,6 +99,7 @@ impl fmt::Display for Field {
             Field::Params => "k and effort",
             Field::EfSearch => "ef_search",
             Field::TargetRecall => "target_recall",
+            Field::EffortK => "effort_k",
             Field::Plan => "plan",
             Field::QueryVector | Field::Vector => "vector",
             Field::Interests => "interests",

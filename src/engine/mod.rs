@@ -57,6 +57,8 @@ pub use query::request::{
     Candidate, Completeness, Effort, Explanation, Interest, Query, Removal, ReturnAttributes, Rule,
     SearchRequest, SearchResponse, SearchStages, SearchStats, Seed,
 };
+#[cfg(feature = "cluster")]
+pub(crate) use query::resolved_query::sum_of_seeds;
 pub(crate) use query::snapshot::{Snapshot, unexpired};
 #[cfg(feature = "cluster")]
 pub(crate) use rebuild::reshard::reshard;

@@ -60,6 +60,17 @@ impl CapCounters {
         }
     }
 
+    /// The caps and keys that have no room.
+    #[cfg(feature = "cluster")]
+    pub(super) fn full(&self, of: &impl HitKeys) -> Vec<(usize, u64)> {
+        let most: Vec<usize> = of.max_per_key().collect();
+        let is_full = |(cap, taken): (u32, usize)| most.get(cap as usize).is_some_and(|most| taken >= *most);
+        let full = self.taken.iter().filter(|((cap, _), taken)| is_full((*cap, **taken)));
+        let mut full: Vec<(usize, u64)> = full.map(|((cap, key), _)| (*cap as usize, *key)).collect();
+        full.sort_unstable();
+        full
+    }
+
     fn look_up(&mut self, of: &impl HitKeys, cap: usize, node: NodeId) {
         self.keys.clear();
         of.append_keys(cap, node, &mut self.keys);

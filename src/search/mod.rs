@@ -32,12 +32,15 @@
 //! | `stages.rs`      | how long the stages of one search took |
 //! | `top_k.rs`       | the k best of a scan |
 //! | `loss.rs`        | where a search lost a node that it should have found |
+//! | `merged.rs`      | choosing from rows that several servers found |
 //! | `place.rs`       | the place of one node in the order of all that pass |
 
 mod choose;
 mod explore;
 mod hit;
 mod loss;
+#[cfg(feature = "cluster")]
+mod merged;
 mod order;
 mod pages;
 mod params;
@@ -57,6 +60,8 @@ mod workspace;
 
 pub use hit::{Found, Hit, Interrupted};
 pub use loss::Loss;
+#[cfg(feature = "cluster")]
+pub use merged::{Acceptance, Row, RowPage, RowPages, RowRules};
 pub use params::{Effort, SearchParams, SearchParamsError};
 pub use place::Place;
 pub use plan::{Plan, explored_bytes};

@@ -43,10 +43,10 @@ impl AdminService {
         let Call { method, deadline, caller, change } = call;
         let name = index.to_owned();
         let index = self.shared.engine.resolve(index).unwrap_or_default();
-        let observation = Observation::begin(&self.shared.metrics.requests, method, index, deadline);
+        let observation = Observation::begin(&self.shared.shell.metrics.requests, method, index, deadline);
         // A list has no name, and is of the indexes of the caller.
         if change.is_some() || !name.is_empty() {
-            let checked = check_index(&self.shared, &caller, method, &name);
+            let checked = check_index(&self.shared.shell, &caller, method, &name);
             if let Err(status) = checked {
                 observation.finish(status.code());
                 return Err(status);
@@ -63,7 +63,7 @@ impl AdminService {
                 let index = shared.engine.resolve(&name).unwrap_or_default();
                 let refusal = result.as_ref().err();
                 let event = Event { caller: &caller, method, index, change, refusal };
-                shared.access.audit().changed(&event);
+                shared.shell.access.audit().changed(&event);
             }
             result
         });
@@ -115,7 +115,7 @@ impl Admin for AdminService {
         let activated =
             self.run(call, &name, move |shared| activate(shared, &of_name, generation, force)).await;
         // An index that was out of service may serve again.
-        self.shared.health.observe(&self.shared.engine).await;
+        self.shared.shell.health.observe(&*self.shared.engine).await;
         activated
     }
 
@@ -178,6 +178,6 @@ fn activate(
         shared.engine.activate(name, generation)?
     };
     tracing::info!(index = status.name, generation, manifest = status.manifest, "activated a generation");
-    shared.metrics.engine.index(&status);
+    shared.engine_metrics.index(&status);
     Ok(ActivateResponse { index: Some(convert::index_status(status)) })
 }

@@ -13,7 +13,7 @@ pub struct EncodedSearch(Bytes);
 
 impl EncodedSearch {
     /// A message of these bytes.
-    pub(super) fn new(bytes: Vec<u8>) -> Self {
+    pub(crate) fn new(bytes: Vec<u8>) -> Self {
         Self(bytes.into())
     }
 }
@@ -47,26 +47,26 @@ impl Message for EncodedSearch {
 #[derive(Clone, PartialEq, Message)]
 pub struct EncodedBatch {
     #[prost(message, repeated, tag = "1")]
-    pub(super) results: Vec<EncodedResult>,
+    pub(crate) results: Vec<EncodedResult>,
 }
 
 /// A `BatchSearchResult`.
 #[derive(Clone, PartialEq, Message)]
 pub struct EncodedResult {
     #[prost(oneof = "Answer", tags = "1, 2")]
-    pub(super) result: Option<Answer>,
+    pub(crate) result: Option<Answer>,
 }
 
 /// A `SearchStreamItem`.
 #[derive(Clone, PartialEq, Message)]
 pub struct EncodedStreamItem {
     #[prost(oneof = "Answer", tags = "1, 2")]
-    pub(super) item: Option<Answer>,
+    pub(crate) item: Option<Answer>,
 }
 
 /// The answer to one search of several.
 #[derive(Clone, PartialEq, Oneof)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     #[prost(message, tag = "1")]
     Response(EncodedSearch),
     #[prost(message, tag = "2")]

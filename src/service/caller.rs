@@ -11,22 +11,22 @@ use super::listeners::Port;
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     /// The address of the other end of the connection.
-    pub(super) peer: IpAddr,
+    pub(crate) peer: IpAddr,
     /// The port of the peer, which is another one for each connection.
     connection: u16,
     /// The port of this server that the connection came in on.
-    pub(super) port: Port,
+    pub(crate) port: Port,
     /// The name of the key or the subject of the token; `None` without either.
-    pub(super) name: Option<Arc<str>>,
+    pub(crate) name: Option<Arc<str>>,
     /// Whether the name is that of a token.
-    pub(super) has_token: bool,
+    pub(crate) has_token: bool,
     /// What the caller may do: everything until the guard has looked at the credentials.
-    pub(super) rights: Arc<Rights>,
+    pub(crate) rights: Arc<Rights>,
 }
 
 /// Whom a call is counted against: clients share the compute pool evenly.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Client {
+pub(crate) enum Client {
     /// The name of a key.
     Key(Arc<str>),
     /// The subject of a token.
@@ -46,7 +46,7 @@ impl fmt::Display for Client {
 
 impl Caller {
     /// Creates the caller of a connection from `peer` to `port`, before its credentials are known.
-    pub(super) fn of_connection(peer: SocketAddr, port: Port) -> Self {
+    pub(crate) fn of_connection(peer: SocketAddr, port: Port) -> Self {
         Self {
             peer: peer.ip(),
             connection: peer.port(),
@@ -58,12 +58,12 @@ impl Caller {
     }
 
     /// Returns the caller of a call that passed the guard.
-    pub(super) fn of<T>(request: &tonic::Request<T>) -> Result<Self, tonic::Status> {
+    pub(crate) fn of<T>(request: &tonic::Request<T>) -> Result<Self, tonic::Status> {
         request.extensions().get().cloned().ok_or_else(super::status::internal)
     }
 
     /// Whom its calls are counted against.
-    pub(super) fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         if let Some(name) = &self.name {
             let name = Arc::clone(name);
             return if self.has_token { Client::Subject(name) } else { Client::Key(name) };
@@ -75,7 +75,7 @@ impl Caller {
     }
 
     /// Which of the connections of its client it uses.
-    pub(super) fn connection(&self) -> u16 {
+    pub(crate) fn connection(&self) -> u16 {
         self.connection
     }
 }

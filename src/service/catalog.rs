@@ -50,7 +50,7 @@ impl CatalogService {
         let call = WriteCall::of(&self.shared, method, &request)?;
         let (index, video_ids, text_ids) = parts(request.into_inner());
         let observation = call.observe(&index);
-        let max_writes = self.shared.limits.max_batch_writes;
+        let max_writes = self.shared.shell.limits.max_batch_writes;
         let batch = convert::batch_of_ids(index.clone(), video_ids, &text_ids, max_writes, mutation);
         call.start(&index, batch, "", observation).answer().await.map(Response::new)
     }
@@ -70,12 +70,12 @@ impl Catalog for CatalogService {
         request: Request<Streaming<StreamUpsertRequest>>,
     ) -> Result<Response<Self::StreamUpsertStream>, Status> {
         let (deadline, caller) = (Deadline::of(&request), Caller::of(&request)?);
-        let trace = self.shared.trace_of(&request);
+        let trace = self.shared.shell.trace_of(&request);
         let memory = CallMemory::of(&request);
         let shared = Arc::clone(&self.shared);
-        let standing = Standing::of(&shared, &caller, &request);
+        let standing = Standing::of(&shared.shell, &caller, &request);
         let incoming =
-            Incoming::of(&shared, "StreamUpsert", request.into_inner(), deadline, memory, standing);
+            Incoming::of(&shared.shell, "StreamUpsert", request.into_inner(), deadline, memory, standing);
         Ok(Response::new(write_stream::answers(shared, incoming, deadline, caller, trace)))
     }
 

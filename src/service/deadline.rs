@@ -17,21 +17,21 @@ use tonic::Status;
 
 /// When the caller of a call stops waiting; never if `None`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Deadline(pub(super) Option<Instant>);
+pub(crate) struct Deadline(pub(crate) Option<Instant>);
 
 impl Deadline {
     /// Returns the deadline of a call that passed [`enforce`].
-    pub(super) fn of<T>(request: &tonic::Request<T>) -> Self {
+    pub(crate) fn of<T>(request: &tonic::Request<T>) -> Self {
         request.extensions().get().copied().unwrap_or(Deadline(None))
     }
 
     /// Returns whether the deadline has passed.
-    pub(super) fn is_over(self) -> bool {
+    pub(crate) fn is_over(self) -> bool {
         self.0.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
     /// Waits until the deadline has passed.
-    pub(super) async fn passed(self) {
+    pub(crate) async fn passed(self) {
         match self.0 {
             Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
             None => std::future::pending().await,
@@ -39,7 +39,7 @@ impl Deadline {
     }
 
     /// Returns the output of `work`, or `None` if the deadline passes first.
-    pub(super) async fn bound<T>(self, work: impl Future<Output = T>) -> Option<T> {
+    pub(crate) async fn bound<T>(self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;
             done = work => Some(done),
@@ -50,17 +50,17 @@ impl Deadline {
 
 /// Whether a call has begun a write. Once begun, it is finished and answered, even after the deadline.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Begun(Arc<AtomicBool>);
+pub(crate) struct Begun(Arc<AtomicBool>);
 
 impl Begun {
     /// Returns the flag of a call that passed [`enforce`].
-    pub(super) fn of<T>(request: &tonic::Request<T>) -> Self {
+    pub(crate) fn of<T>(request: &tonic::Request<T>) -> Self {
         request.extensions().get().cloned().unwrap_or_default()
     }
 
     /// Sets the flag and returns whether the write may begin, that is, whether the deadline has not passed. [`enforce`]
     /// reads the flag only after the deadline. So either it sees that the call has begun, or the call does not begin.
-    pub(super) fn before(&self, deadline: Deadline) -> bool {
+    pub(crate) fn before(&self, deadline: Deadline) -> bool {
         self.0.store(true, Ordering::SeqCst);
         !deadline.is_over()
     }
@@ -71,12 +71,12 @@ impl Begun {
 }
 
 /// Returns the status of a call whose deadline passed.
-pub(super) fn exceeded() -> Status {
+pub(crate) fn exceeded() -> Status {
     Status::deadline_exceeded("the deadline passed before the request was done")
 }
 
 /// Adds the deadline to the extensions of a call, and answers in its place when the deadline has passed.
-pub(super) async fn enforce<F: Future<Output = Response>>(
+pub(crate) async fn enforce<F: Future<Output = Response>>(
     mut request: Request,
     next: impl FnOnce(Request) -> F,
 ) -> Response {

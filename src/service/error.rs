@@ -6,7 +6,7 @@ use crate::engine::EngineError;
 
 /// Why a call, or one item of it, fails.
 #[derive(Debug)]
-pub(super) enum CallError {
+pub(crate) enum CallError {
     /// A message cannot be converted.
     Field(InvalidField),
     /// The engine refused the request.
@@ -38,13 +38,13 @@ impl fmt::Display for CallError {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct InvalidField {
     /// Its path in the message.
-    pub(super) path: String,
+    pub(crate) path: String,
     /// The problem, with expected and found.
-    pub(super) problem: String,
+    pub(crate) problem: String,
 }
 
 impl InvalidField {
-    pub(super) fn new(path: impl Into<String>, problem: impl Into<String>) -> Self {
+    pub(crate) fn new(path: impl Into<String>, problem: impl Into<String>) -> Self {
         Self { path: path.into(), problem: problem.into() }
     }
 }

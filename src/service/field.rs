@@ -8,7 +8,7 @@ use crate::engine::Field;
 pub(super) fn proto_path(field: &Field) -> String {
     match field {
         Field::Params => "params".to_owned(),
-        Field::EfSearch | Field::TargetRecall | Field::Plan => format!("params.{field}"),
+        Field::EfSearch | Field::TargetRecall | Field::EffortK | Field::Plan => format!("params.{field}"),
         Field::QueryVector | Field::Interests | Field::Seeds => format!("query.{field}"),
         Field::InterestVector(_) | Field::InterestWeight(_) | Field::InterestMinShare(_) => {
             format!("query.interests.{field}")
@@ -70,6 +70,7 @@ mod tests {
             Field::Params,
             Field::EfSearch,
             Field::TargetRecall,
+            Field::EffortK,
             Field::Plan,
             Field::QueryVector,
             Field::Interests,

@@ -17,14 +17,15 @@ use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
+use super::indexes::Indexes;
 use super::proto::admin_server::SERVICE_NAME as ADMIN;
 use super::proto::catalog_server::SERVICE_NAME as CATALOG;
 use super::proto::retrieval_server::SERVICE_NAME as RETRIEVAL;
-use crate::engine::{Engine, Readiness};
+use crate::engine::Readiness;
 
 /// The health of the server and of its indexes.
 #[derive(Clone)]
-pub(super) struct Health {
+pub(crate) struct Health {
     reporter: HealthReporter,
     /// The last report. The lock is held while it changes.
     reported: Arc<Mutex<Reported>>,
@@ -38,10 +39,10 @@ struct Reported {
 }
 
 impl Health {
-    /// Reports the current health of `engine`.
-    pub(super) async fn new(engine: &Engine) -> Self {
+    /// Reports the current health of `indexes`.
+    pub(super) async fn new(indexes: &dyn Indexes) -> Self {
         let health = Self { reporter: HealthReporter::new(), reported: Arc::default() };
-        health.observe(engine).await;
+        health.observe(indexes).await;
         health
     }
 
@@ -51,18 +52,18 @@ impl Health {
     }
 
     /// Reports changes to the watchers. Does nothing once the server drains.
-    pub(super) async fn observe(&self, engine: &Engine) {
+    pub(crate) async fn observe(&self, indexes: &dyn Indexes) {
         let mut reported = self.reported.lock().await;
         if reported.draining {
             return;
         }
         let mut serving = BTreeMap::new();
         let (mut is_any_serving, mut is_any_read_only) = (false, false);
-        for name in engine.index_names() {
-            let readiness = engine.readiness(&name);
-            let is_serving = readiness.as_ref().is_ok_and(Readiness::is_serving);
+        for name in indexes.names() {
+            let readiness = indexes.readiness(&name);
+            let is_serving = readiness.is_serving();
             is_any_serving |= is_serving;
-            is_any_read_only |= matches!(readiness, Ok(Readiness::ReadOnly(_)));
+            is_any_read_only |= matches!(readiness, Readiness::ReadOnly(_));
             serving.insert(name, is_serving);
         }
         let takes_writes = is_any_serving && !is_any_read_only;
@@ -81,17 +82,16 @@ impl Health {
     }
 
     /// Returns whether any index is serving, and the name and the state of each.
-    pub(super) async fn page(&self, engine: &Engine) -> (bool, Vec<(String, String)>) {
+    pub(super) async fn page(&self, indexes: &dyn Indexes) -> (bool, Vec<(String, String)>) {
         let is_draining = self.reported.lock().await.draining;
         let mut is_any_serving = false;
         let mut lines = Vec::new();
-        for name in engine.index_names() {
-            let word = match engine.readiness(&name) {
+        for name in indexes.names() {
+            let word = match indexes.readiness(&name) {
                 _ if is_draining => "not serving: the server is shutting down".to_owned(),
-                Ok(Readiness::Ready) => "serving".to_owned(),
-                Ok(Readiness::ReadOnly(problem)) => format!("serving, read-only: {problem}"),
-                Ok(Readiness::NotYet(problem)) => format!("not serving: {problem}"),
-                Err(error) => format!("not serving: {error}"),
+                Readiness::Ready => "serving".to_owned(),
+                Readiness::ReadOnly(problem) => format!("serving, read-only: {problem}"),
+                Readiness::NotYet(problem) => format!("not serving: {problem}"),
             };
             is_any_serving |= !word.starts_with("not");
             lines.push((name, word));

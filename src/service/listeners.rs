@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// A part of what a server serves, which may have a port of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(crate) enum Part {
     /// Searches and the catalog.
     Search,
     /// `Admin`.
@@ -25,7 +25,7 @@ pub(super) enum Part {
 
 /// One port: where it listens, and what it serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Port {
+pub(crate) struct Port {
     /// Whether only processes on this machine reach it.
     pub(super) is_loopback: bool,
     search: bool,

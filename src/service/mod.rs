@@ -48,7 +48,11 @@
 //! | `field.rs`        | the fields of engine errors → paths in the proto |
 //! | `status.rs`       | errors → codes and details |
 //! | `admission/`      | which calls are computed, in which order, and which are refused |
-//! | `shared.rs`       | the state that all calls share |
+//! | `run.rs`          | serves until shutdown, then drains |
+//! | `shell.rs`        | the state around the services: access, bounds, health, metrics, traces |
+//! | `indexes.rs`      | what the shell asks of the services: their indexes |
+//! | `shared.rs`       | the state that the services of one engine share |
+//! | `parts.rs`        | the parts that a router uses, too |
 //! | `options.rs`      | options and limits |
 //! | `proto.rs`        | the messages of `clients/rust`, and the generated servers |
 
@@ -60,25 +64,30 @@ mod bounds;
 mod caller;
 mod catalog;
 pub(crate) mod convert;
-mod deadline;
+pub(crate) mod deadline;
 mod error;
 mod field;
 mod follow;
 mod health;
 mod incoming;
+mod indexes;
 mod json;
 mod listeners;
 mod metrics;
 mod options;
+#[cfg(feature = "cluster")]
+pub(crate) mod parts;
 mod per_second;
 pub mod proto;
 mod read;
 mod retrieval;
 mod routes;
+mod run;
 mod server;
 mod shared;
+mod shell;
 mod slow_search;
-mod status;
+pub(crate) mod status;
 mod stream;
 mod traces;
 mod undecodable;
@@ -94,14 +103,16 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch as watch_channel};
 use tokio::task::JoinSet;
 
-use self::admission::{Admission, Dispatcher, Quota, Work};
-use self::bounds::ServerMemory;
-use self::health::Health;
-use self::metrics::Metrics;
-use self::routes::Routes;
+use prometheus_client::registry::Registry;
+
+use self::admin::AdminService;
+use self::catalog::CatalogService;
+use self::metrics::{EngineMetrics, Metrics};
+use self::retrieval::RetrievalService;
+use self::run::{Server, Services};
 use self::shared::Shared;
+use self::shell::Shell;
 use self::slow_search::SlowSearches;
-use self::traces::Traces;
 use crate::engine::Engine;
 
 pub use self::access::{
@@ -116,30 +127,12 @@ pub use self::listeners::Listeners;
 #[cfg(feature = "cli")]
 pub(crate) use self::listeners::is_loopback;
 pub use self::options::{CallerLimits, ConnectionOptions, ServiceLimits, ServiceOptions};
+pub use self::run::Drained;
 pub use self::slow_search::SlowSearchOptions;
 pub use self::traces::TraceOptions;
 
 /// How long the server waits for the first poll of the engine before it accepts connections.
 const FIRST_POLL_WAIT: Duration = Duration::from_millis(20);
-
-/// How serving ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Drained {
-    /// Every call was answered.
-    Complete,
-    /// The drain timeout passed, and the remaining calls were aborted.
-    TimedOut,
-}
-
-impl Drained {
-    /// Its name in the log.
-    fn name(self) -> &'static str {
-        match self {
-            Drained::Complete => "Complete",
-            Drained::TimedOut => "TimedOut",
-        }
-    }
-}
 
 /// Serves `engine` on `listeners` until `shutdown` completes, then drains: health turns to `NOT_SERVING`, the listeners
 /// close, streams end after their requests in flight, and calls in flight are answered, for at most
@@ -153,86 +146,34 @@ pub async fn serve(
     options: ServiceOptions,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<Drained> {
-    let listeners = listeners.into();
-    let address = listeners.address()?;
-    let limits = options.limits;
     let (drain, draining) = watch_channel::channel(false);
-    let metrics = Arc::new(Metrics::new(engine.index_names(), options.buckets));
-    let traces = Traces::start(&options.traces).map_err(io::Error::other)?;
     let slow_searches = SlowSearches::new(options.slow_searches);
-    let shared = Arc::new(Shared {
-        engine: Arc::clone(&engine),
-        access: options.access.clone(),
-        admission: Admission::new(Work::Searches, limits.max_in_flight, metrics.load.in_flight.clone()),
-        write_admission: Admission::new(
-            Work::Writes,
-            limits.max_concurrent_writes,
-            metrics.load.writes_in_flight.clone(),
-        ),
-        dispatcher: Arc::new(Dispatcher::new(
-            engine.threads(),
-            {
-                let engine = Arc::clone(&engine);
-                Box::new(move |work| engine.spawn(work))
-            },
-            metrics.load.clone(),
-        )),
-        quota: Quota::default(),
-        memory: ServerMemory::new(
-            limits.max_bytes_in_flight,
-            limits.max_connection_bytes,
-            metrics.load.refused_for_memory("connection"),
-            metrics.load.refused_for_memory("server"),
-        ),
-        metrics: Arc::clone(&metrics),
-        health: Health::new(&engine).await,
-        limits,
-        connections: options.connections,
-        is_following: traces.is_on() || slow_searches.is_on(),
-        traces: traces.clone(),
-        slow_searches,
-        draining: draining.clone(),
-    });
-    let routes = Arc::new(Routes::new(Arc::clone(&shared)).map_err(io::Error::other)?);
+    let names = engine.index_names();
+    let own = |registry: &mut Registry| Arc::new(EngineMetrics::new(registry, &names));
+    let indexes = Arc::clone(&engine);
+    let (shell, engine_metrics) = Shell::new(indexes, &options, slow_searches.is_on(), draining, own).await?;
+    let shell = Arc::new(shell);
+    let shared = Arc::new(Shared::new(Arc::clone(&shell), engine, engine_metrics, slow_searches));
+    let services = Services {
+        retrieval: RetrievalService::new(Arc::clone(&shared)),
+        catalog: CatalogService::new(Arc::clone(&shared)),
+        admin: AdminService::new(Arc::clone(&shared)),
+    };
 
-    metrics::observe_indexes(&engine, &metrics.engine, engine.index_names()).await;
+    metrics::observe_indexes(&shared.engine, &shared.engine_metrics, shared.engine.index_names()).await;
     // A JoinSet, so that the poller also ends when this future is dropped.
     let mut poller = JoinSet::new();
     let polled = Arc::new(Semaphore::new(0));
     poller.spawn(watch::run(Arc::clone(&shared), options.poll_interval, Arc::clone(&polled)));
-    poller.spawn(options.access.clone().watch(options.poll_interval));
     // If warming is quick, the first connection finds a ready index. Otherwise health reports that it is not ready.
-    let indexes = engine.index_names().len() as u32;
+    let indexes = shared.engine.index_names().len() as u32;
     let _ = tokio::time::timeout(FIRST_POLL_WAIT, polled.acquire_many(indexes)).await;
-    let mut connections = server::Connections::new(
-        routes,
-        draining,
-        options.connections,
-        Arc::clone(&shared.memory),
-        metrics.connections.clone(),
-    );
-    tracing::info!(%address, "serving");
-    connections.accept_until(listeners, &options.access, shutdown).await;
-
-    tracing::info!(timeout_seconds = options.drain_timeout.as_secs_f64(), "draining");
-    poller.abort_all();
-    shared.health.not_serving().await;
-    drain.send_replace(true);
     let answered = async {
         shared.admission.close().await;
         shared.write_admission.close().await;
-        // Health watches never end by themselves, so the server ends them once all other calls are answered.
-        shared.health.end_watches().await;
-        connections.closed().await;
     };
-    let drained = match tokio::time::timeout(options.drain_timeout, answered).await {
-        Ok(()) => Drained::Complete,
-        Err(_) => Drained::TimedOut,
-    };
-    connections.abort().await;
-    traces.stop().await;
-    tracing::info!(drained = drained.name(), "stopped");
-    Ok(drained)
+    let server = Server { shell, services, background: poller, drain, answered };
+    server.run(listeners.into(), &options, shutdown).await
 }
 
 /// The text of a `GET /metrics` in which every metric has a value. The reference page of metrics is made from it.

@@ -94,7 +94,7 @@ pub struct CallerLimits {
 
 impl CallerLimits {
     /// Returns the limits of a caller who has some of its own.
-    pub(super) fn with(&self, own: &OwnLimits) -> Self {
+    pub(crate) fn with(&self, own: &OwnLimits) -> Self {
         Self {
             allow_exact: own.allow_exact.unwrap_or(self.allow_exact),
             max_offset: own.max_offset.unwrap_or(self.max_offset),

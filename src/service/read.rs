@@ -48,7 +48,7 @@ impl<'a> ReadCall<'a> {
         request: &Request<T>,
         memory: Option<&'a Arc<CallMemory>>,
     ) -> Result<Self, Status> {
-        let trace = shared.trace_of(request);
+        let trace = shared.shell.trace_of(request);
         Ok(Self::new(shared, method, Caller::of(request)?, Deadline::of(request), memory, trace))
     }
 
@@ -60,7 +60,7 @@ impl<'a> ReadCall<'a> {
         memory: Option<&'a Arc<CallMemory>>,
         trace: Option<Trace>,
     ) -> Self {
-        let limits = shared.limits.caller.with(&caller.rights.limits);
+        let limits = shared.shell.limits.caller.with(&caller.rights.limits);
         Self { shared, method, caller, limits, deadline, memory, trace }
     }
 
@@ -93,12 +93,12 @@ impl<'a> ReadCall<'a> {
 
     fn count_refused(&self, place: &Place, status: &Status) {
         if status.code() == Code::ResourceExhausted {
-            self.shared.metrics.load.refused_search(&place.client, "in_flight");
+            self.shared.shell.metrics.load.refused_search(&place.client, "in_flight");
         }
     }
 
     pub(super) fn admit_batch(&self, searches: usize) -> Result<Vec<Permit>, Status> {
-        let max_batch = self.caller.rights.limits.max_batch.unwrap_or(self.shared.limits.max_batch);
+        let max_batch = self.caller.rights.limits.max_batch.unwrap_or(self.shared.shell.limits.max_batch);
         if searches > max_batch {
             let problem = format!("expected at most {max_batch} searches, found {searches}");
             return Err(status::of(&InvalidField::new("requests", problem).into(), ""));
@@ -116,12 +116,12 @@ impl<'a> ReadCall<'a> {
     }
 
     pub(super) fn observe(&self, index: &str) -> Observation {
-        self.shared.observe(self.method, index, self.deadline)
+        self.shared.shell.observe(self.method, index, self.deadline)
     }
 
     /// Begins to record a request beyond its metrics. `path` is its path within the call.
     fn follow(&self, index: &str, path: &str) -> Option<Box<Followed>> {
-        if !self.shared.is_following {
+        if !self.shared.shell.is_following {
             return None;
         }
         Followed::begin(self.shared, self.method, &self.caller, index, self.trace.as_ref(), path)
@@ -191,8 +191,8 @@ impl<'a> ReadCall<'a> {
     pub(super) fn look_up(&self, request: GetRequest) -> Pending<GetResponse> {
         let (observation, followed) = (self.observe(&request.index), self.follow(&request.index, ""));
         let admitted = |place: &Place| {
-            check_index(self.shared, &self.caller, self.method, &request.index)?;
-            let lookups = convert::lookups(request, self.shared.limits.max_batch_writes);
+            check_index(&self.shared.shell, &self.caller, self.method, &request.index)?;
+            let lookups = convert::lookups(request, self.shared.shell.limits.max_batch_writes);
             let lookups = lookups.map_err(|error| status::of(&error.into(), ""))?;
             let convert::Lookups { index, videos, texts, attributes, with_vectors } = &lookups;
             if !texts.is_empty() {
@@ -216,7 +216,7 @@ impl<'a> ReadCall<'a> {
 
     /// Converts and checks a search.
     fn checked(&self, request: SearchRequest, path: &str) -> Result<Checked, Status> {
-        check_index(self.shared, &self.caller, self.method, &request.index)?;
+        check_index(&self.shared.shell, &self.caller, self.method, &request.index)?;
         let has_filter_text = !request.filter_text.is_empty();
         if let Some(field) = convert::text_field(&request) {
             check_text_ids(self.shared, &request.index, field, path)?;
@@ -255,7 +255,7 @@ impl<'a> ReadCall<'a> {
         };
         let engine_limits = self.caller.rights.limits.over_engine(self.shared.engine.limits());
         let charge = AnswerCharge::default();
-        let room = charge.room(self.shared.limits.max_response_bytes, self.memory.cloned());
+        let room = charge.room(self.shared.shell.limits.max_response_bytes, self.memory.cloned());
         let mut budget = Budget::until(due).with_room(room).with_limits(engine_limits);
         budget.is_timed = followed.as_ref().is_some_and(|followed| followed.is_traced());
         let cancel = CancelOnDrop(budget.clone());
@@ -290,10 +290,10 @@ impl<'a> ReadCall<'a> {
 
     /// Uses the rates of the client.
     fn use_rates(&self, place: &Place, searches: u64, cost: u64) -> Result<(), Status> {
-        let Shared { quota, dispatcher, metrics, .. } = &**self.shared;
+        let Shared { quota, dispatcher, shell, .. } = &**self.shared;
         quota.take(&place.client, &self.limits, searches, cost, dispatcher.nanos(Instant::now())).map_err(
             |(reason, status)| {
-                metrics.load.refused_search(&place.client, reason);
+                shell.metrics.load.refused_search(&place.client, reason);
                 status
             },
         )
@@ -402,7 +402,7 @@ impl Job {
             error @ EngineError::NotInIndex { .. } => status::of(&error.into(), ""),
             error => status::of(&error.into(), &self.path),
         })?;
-        status::check_size(&response, self.shared.limits.max_response_bytes)?;
+        status::check_size(&response, self.shared.shell.limits.max_response_bytes)?;
         Ok(response)
     }
 }

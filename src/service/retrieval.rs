@@ -74,7 +74,7 @@ impl Retrieval for RetrievalService {
             results.push(EncodedResult { result: Some(result) });
         }
         let response = EncodedBatch { results };
-        status::check_size(&response, self.shared.limits.max_response_bytes)?;
+        status::check_size(&response, self.shared.shell.limits.max_response_bytes)?;
         Ok(charge.attach(Response::new(response)))
     }
 
@@ -85,13 +85,13 @@ impl Retrieval for RetrievalService {
         request: Request<Streaming<SearchRequest>>,
     ) -> Result<Response<Self::StreamSearchStream>, Status> {
         let (deadline, caller) = (Deadline::of(&request), Caller::of(&request)?);
-        let trace = self.shared.trace_of(&request);
+        let trace = self.shared.shell.trace_of(&request);
         let memory = CallMemory::of(&request);
         let (started, answers) = mpsc::unbounded_channel();
         let shared = Arc::clone(&self.shared);
-        let standing = Standing::of(&shared, &caller, &request);
+        let standing = Standing::of(&shared.shell, &caller, &request);
         let incoming =
-            Incoming::of(&shared, "StreamSearch", request.into_inner(), deadline, memory, standing);
+            Incoming::of(&shared.shell, "StreamSearch", request.into_inner(), deadline, memory, standing);
         tokio::spawn(async move {
             let memory = incoming.memory();
             let call = ReadCall::new(&shared, "StreamSearch", caller, deadline, memory.as_ref(), trace);

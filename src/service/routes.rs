@@ -16,18 +16,15 @@ use tonic::codec::CompressionEncoding;
 use tonic::codegen::Service as _;
 
 use super::access::{self, Role};
-use super::admin::AdminService;
 use super::bounds::{self, CallMemory};
 use super::caller::Caller;
-use super::catalog::CatalogService;
 use super::deadline::{self, Deadline};
 use super::json;
 use super::proto::FILE_DESCRIPTOR_SET;
-use super::proto::admin_server::AdminServer;
-use super::proto::catalog_server::CatalogServer;
-use super::proto::retrieval_server::RetrievalServer;
-use super::retrieval::RetrievalService;
-use super::shared::Shared;
+use super::proto::admin_server::{Admin, AdminServer};
+use super::proto::catalog_server::{Catalog, CatalogServer};
+use super::proto::retrieval_server::{Retrieval, RetrievalServer};
+use super::shell::Shell;
 use super::traces::{self, Trace};
 use super::undecodable;
 
@@ -36,31 +33,38 @@ const HEALTHZ: &str = "/healthz";
 /// The service that most calls are of, with the slashes around it.
 const RETRIEVAL: &str = "/shortlist.v1.Retrieval/";
 
-/// Everything that the port serves.
-pub(super) struct Routes {
-    shared: Arc<Shared>,
-    retrieval: RetrievalServer<RetrievalService>,
+/// Everything that the port serves. `R`: the service that most calls are of.
+pub(super) struct Routes<R> {
+    shell: Arc<Shell>,
+    retrieval: RetrievalServer<R>,
     /// The other services of gRPC.
     services: axum::Router,
     /// `/metrics` and `/healthz`.
     pages: axum::Router,
 }
 
-impl Routes {
+impl<R: Retrieval> Routes<R> {
+    /// The routes to these services.
+    ///
     /// # Errors
     /// If the descriptors in this binary cannot be read.
-    pub(super) fn new(shared: Arc<Shared>) -> Result<Self, tonic_reflection::server::Error> {
-        let limits = shared.limits;
+    pub(super) fn new(
+        shell: Arc<Shell>,
+        retrieval: R,
+        catalog: impl Catalog,
+        admin: impl Admin,
+    ) -> Result<Self, tonic_reflection::server::Error> {
+        let limits = shell.limits;
         // Requests may be compressed. Answers are not: clients announce gzip by default, and would pay for it in latency.
-        let retrieval = RetrievalServer::new(RetrievalService::new(Arc::clone(&shared)))
+        let retrieval = RetrievalServer::new(retrieval)
             .accept_compressed(CompressionEncoding::Gzip)
             .max_decoding_message_size(limits.max_message_bytes)
             .max_encoding_message_size(limits.max_response_bytes);
-        let catalog = CatalogServer::new(CatalogService::new(Arc::clone(&shared)))
+        let catalog = CatalogServer::new(catalog)
             .accept_compressed(CompressionEncoding::Gzip)
             .max_decoding_message_size(limits.max_message_bytes)
             .max_encoding_message_size(limits.max_response_bytes);
-        let admin = AdminServer::new(AdminService::new(Arc::clone(&shared)))
+        let admin = AdminServer::new(admin)
             .max_decoding_message_size(limits.max_message_bytes)
             .max_encoding_message_size(limits.max_response_bytes);
         let reflection = || {
@@ -71,19 +75,19 @@ impl Routes {
         };
         let services = tonic::service::Routes::new(catalog)
             .add_service(admin)
-            .add_service(shared.health.service())
+            .add_service(shell.health.service())
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?)
             .into_axum_router();
-        let (metrics, memory) = (Arc::clone(&shared.metrics), Arc::clone(&shared.memory));
+        let (metrics, memory) = (Arc::clone(&shell.metrics), Arc::clone(&shell.memory));
         let scrape = get(move || async move {
             metrics.load.memory(memory.held());
             metrics.scrape()
         });
-        let of_health = Arc::clone(&shared);
+        let of_health = Arc::clone(&shell);
         let healthz = get(move |Extension(caller)| healthz(of_health, caller));
         let pages = axum::Router::new().route(METRICS, scrape).route(HEALTHZ, healthz);
-        Ok(Self { shared, retrieval, services, pages })
+        Ok(Self { shell, retrieval, services, pages })
     }
 
     /// Answers a request that has its caller and the memory of its connection as extensions.
@@ -99,7 +103,7 @@ impl Routes {
 
     /// Answers a request for a path of JSON.
     async fn answer_json(&self, mut request: Request) -> Response {
-        let origin = self.shared.access.allowed_origin(request.headers()).cloned();
+        let origin = self.shell.access.allowed_origin(request.headers()).cloned();
         let mut response = match json::Call::of(&request) {
             Ok(call) => {
                 call.redirect(&mut request);
@@ -119,12 +123,12 @@ impl Routes {
     }
 
     async fn guarded(&self, request: Request) -> Response {
-        let guarded = |request| access::guard(&self.shared, request, |request| self.route(request));
+        let guarded = |request| access::guard(&self.shell, request, |request| self.route(request));
         deadline::enforce(request, guarded).await
     }
 
     async fn route(&self, request: Request) -> Response {
-        match self.shared.is_following {
+        match self.shell.is_following {
             true => Box::pin(self.follow(request)).await,
             false => self.serve(request).await,
         }
@@ -146,7 +150,7 @@ impl Routes {
 
     fn trace(&self, request: &Request, is_json: bool) -> Option<Trace> {
         let caller = request.extensions().get::<Caller>()?;
-        self.shared.traces.begin(request.uri().path(), request.headers(), || caller.client(), is_json)
+        self.shell.traces.begin(request.uri().path(), request.headers(), || caller.client(), is_json)
     }
 
     async fn serve(&self, request: Request) -> Response {
@@ -158,18 +162,18 @@ impl Routes {
         let json = request.extensions().get::<json::Call>().cloned();
         let deadline = request.extensions().get().copied().unwrap_or(Deadline(None));
         let translate = |body, memory: &Arc<CallMemory>| match json.clone() {
-            Some(call) => json::body(call, body, deadline, &self.shared, memory),
+            Some(call) => json::body(call, body, deadline, &self.shell, memory),
             None => body,
         };
         let decoded = async |request: Request| {
             let memory = request.extensions().get::<Arc<CallMemory>>().cloned();
-            let response = undecodable::refuse(&self.shared, request, |request| self.call(request)).await;
+            let response = undecodable::refuse(&self.shell, request, |request| self.call(request)).await;
             match &json {
                 Some(call) => Box::pin(json::answer(call, response, memory)).await,
                 None => response,
             }
         };
-        bounds::enforce(&self.shared, request, translate, decoded).await
+        bounds::enforce(&self.shell, request, translate, decoded).await
     }
 
     /// Calls the method of a service.
@@ -199,8 +203,8 @@ fn infallible<T>(result: Result<T, Infallible>) -> T {
 
 /// Answers `GET /healthz`: 200 if any index serves, else 503. Callers with the role `admin` get one line per index of
 /// theirs, others one word.
-async fn healthz(shared: Arc<Shared>, caller: Caller) -> Response {
-    let (is_serving, lines) = shared.health.page(&shared.engine).await;
+async fn healthz(shell: Arc<Shell>, caller: Caller) -> Response {
+    let (is_serving, lines) = shell.health.page(&*shell.indexes).await;
     let text = if caller.rights.has(Role::Admin) {
         let own = lines.iter().filter(|(index, _)| caller.rights.include(index));
         own.map(|(index, word)| format!("{index}: {word}\n")).collect()

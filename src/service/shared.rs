@@ -1,29 +1,22 @@
-//! The state that all calls of one server share.
+//! The state that the services of one engine share.
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
-use tonic::{Request, Status};
+use tonic::Status;
 
-use super::access::{Access, Denial};
-use super::admission::{Admission, Dispatcher, Quota};
-use super::bounds::ServerMemory;
-use super::caller::Caller;
-use super::deadline::Deadline;
+use super::admission::{Admission, Dispatcher, Quota, Work};
 use super::error::InvalidField;
-use super::health::Health;
-use super::metrics::{Metrics, Observation};
-use super::options::{ConnectionOptions, ServiceLimits};
+use super::metrics::EngineMetrics;
+use super::shell::Shell;
 use super::slow_search::SlowSearches;
 use super::status;
-use super::traces::{Trace, Traces};
 use crate::engine::Engine;
 
-/// The state that all calls of one server share.
+/// The state that the services of one engine share.
 pub(super) struct Shared {
+    pub(super) shell: Arc<Shell>,
     pub(super) engine: Arc<Engine>,
-    /// Who may do what.
-    pub(super) access: Access,
+    pub(super) engine_metrics: Arc<EngineMetrics>,
     /// Admits searches and lookups.
     pub(super) admission: Admission,
     /// Admits batches of writes.
@@ -32,37 +25,35 @@ pub(super) struct Shared {
     pub(super) dispatcher: Arc<Dispatcher>,
     /// What callers used of their rates.
     pub(super) quota: Quota,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) health: Health,
-    pub(super) limits: ServiceLimits,
-    pub(super) connections: ConnectionOptions,
-    /// The memory of requests and answers in flight.
-    pub(super) memory: Arc<ServerMemory>,
-    pub(super) traces: Traces,
     pub(super) slow_searches: SlowSearches,
-    /// Whether either of them is on: whether calls have a [`Trace`].
-    pub(super) is_following: bool,
-    /// Turns true when the server starts to drain.
-    pub(super) draining: watch::Receiver<bool>,
 }
 
 impl Shared {
-    /// Returns the trace that a call belongs to, if it is traced or its caller names one.
-    pub(super) fn trace_of<T>(&self, request: &Request<T>) -> Option<Trace> {
-        if self.is_following { request.extensions().get().cloned() } else { None }
-    }
-
-    /// Counts and records that a call was refused for what its caller is.
-    pub(super) fn denied(&self, caller: &Caller, method: &'static str, denial: Denial, why: &Status) {
-        self.metrics.access.denied(denial);
-        self.access.audit().refused(caller, method, why);
-    }
-
-    /// Starts to observe a request for the index of this name. One for an index that is not served is counted under "", as
-    /// is a batch that is refused as a whole.
-    pub(super) fn observe(&self, method: &'static str, index: &str, deadline: Deadline) -> Observation {
-        let index = self.engine.resolve(index).unwrap_or_default();
-        Observation::begin(&self.metrics.requests, method, index, deadline)
+    pub(super) fn new(
+        shell: Arc<Shell>,
+        engine: Arc<Engine>,
+        engine_metrics: Arc<EngineMetrics>,
+        slow_searches: SlowSearches,
+    ) -> Self {
+        let (limits, load) = (shell.limits, &shell.metrics.load);
+        let spawn = {
+            let engine = Arc::clone(&engine);
+            Box::new(move |work: Box<dyn FnOnce() + Send>| engine.spawn(work))
+        };
+        Self {
+            admission: Admission::new(Work::Searches, limits.max_in_flight, load.in_flight.clone()),
+            write_admission: Admission::new(
+                Work::Writes,
+                limits.max_concurrent_writes,
+                load.writes_in_flight.clone(),
+            ),
+            dispatcher: Arc::new(Dispatcher::new(engine.threads(), spawn, load.clone())),
+            quota: Quota::default(),
+            shell,
+            engine,
+            engine_metrics,
+            slow_searches,
+        }
     }
 }
 

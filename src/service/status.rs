@@ -22,14 +22,14 @@ const VIDEO_TYPE: &str = "shortlist.v1.Video";
 /// The delay after which a caller may retry a search whose `min_sequence` this server has not seen yet.
 const WRITE_DELAY: Duration = Duration::from_millis(20);
 /// The delay after which a caller may retry a request for which there was no memory.
-pub(super) const MEMORY_DELAY: Duration = Duration::from_millis(100);
+pub(crate) const MEMORY_DELAY: Duration = Duration::from_millis(100);
 /// Maximum length of a message and of each text in the details, in bytes. They may quote text from a caller, and are
 /// sent as headers, most of them twice. Many clients accept at most 8 KiB of headers.
 const MAX_TEXT_BYTES: usize = 512;
 
 /// Returns the status of `error`. `path` is the path of the request within the call, such as `requests[3].`. It is empty
 /// if the call has one request.
-pub(super) fn of(error: &CallError, path: &str) -> Status {
+pub(crate) fn of(error: &CallError, path: &str) -> Status {
     match error {
         CallError::Field(error) => of_field(error, path),
         CallError::Engine(error) => of_engine(error, path),
@@ -129,7 +129,7 @@ fn of_store(error: &StoreError, message: String) -> Status {
 }
 
 /// Returns the status of a request for which there is no memory at the moment.
-pub(super) fn no_memory(message: impl Into<String>) -> Status {
+pub(crate) fn no_memory(message: impl Into<String>) -> Status {
     let details = ErrorDetails::with_retry_info(Some(MEMORY_DELAY));
     Status::with_error_details(Code::ResourceExhausted, message, details)
 }
@@ -139,7 +139,7 @@ fn bounded(text: impl Display) -> String {
 }
 
 /// Returns the status for a fault of the server. The log has the cause.
-pub(super) fn internal() -> Status {
+pub(crate) fn internal() -> Status {
     Status::internal("the server failed on this request; its log says why")
 }
 
@@ -147,7 +147,7 @@ pub(super) fn internal() -> Status {
 ///
 /// # Errors
 /// `RESOURCE_EXHAUSTED` if the message is larger than `limit` bytes. Sending it would end a whole stream.
-pub(super) fn check_size(message: &impl Message, limit: usize) -> Result<(), Status> {
+pub(crate) fn check_size(message: &impl Message, limit: usize) -> Result<(), Status> {
     let bytes = message.encoded_len();
     if bytes <= limit {
         return Ok(());
@@ -159,12 +159,12 @@ pub(super) fn check_size(message: &impl Message, limit: usize) -> Result<(), Sta
 }
 
 /// Returns the status for requests that arrive while the server shuts down.
-pub(super) fn draining() -> Status {
+pub(crate) fn draining() -> Status {
     Status::unavailable("the server is shutting down")
 }
 
 /// Returns the status as a message, for the items of batches and streams.
-pub(super) fn to_item(status: &Status) -> tonic_types::Status {
+pub(crate) fn to_item(status: &Status) -> tonic_types::Status {
     let bare = || tonic_types::Status {
         code: status.code().into(),
         message: status.message().to_owned(),

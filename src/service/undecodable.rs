@@ -12,7 +12,7 @@ use tonic::{Code, Status};
 
 use super::deadline::Deadline;
 use super::metrics::Observation;
-use super::shared::Shared;
+use super::shell::Shell;
 use super::status;
 use crate::rules::Filter;
 use crate::service::error::InvalidField;
@@ -41,7 +41,7 @@ const METHODS: [&str; 12] = [
 
 /// Replaces the decoder's answer when the request of a call cannot be decoded.
 pub(super) async fn refuse<F: Future<Output = Response>>(
-    shared: &Shared,
+    shell: &Shell,
     request: Request,
     next: impl FnOnce(Request) -> F,
 ) -> Response {
@@ -52,26 +52,26 @@ pub(super) async fn refuse<F: Future<Output = Response>>(
     let refusal = Status::from_header_map(response.headers()).and_then(|status| refusal(&status));
     let Some(refusal) = refusal else { return response };
     if let Some(method) = method {
-        count(shared, method, deadline, &refusal);
+        count(shell, method, deadline, &refusal);
     }
     refusal.into_http()
 }
 
 /// Replaces the status that a stream of requests ends with, if it is from the decoder. Returns any other unchanged.
 pub(super) fn refusal_in_stream(
-    shared: &Shared,
+    shell: &Shell,
     method: &'static str,
     deadline: Deadline,
     status: Status,
 ) -> Status {
     let Some(refusal) = refusal(&status) else { return status };
-    count(shared, method, deadline, &refusal);
+    count(shell, method, deadline, &refusal);
     refusal
 }
 
 /// Counts the request. The name of the index is unknown, as it cannot be decoded.
-fn count(shared: &Shared, method: &'static str, deadline: Deadline, refusal: &Status) {
-    Observation::begin(&shared.metrics.requests, method, "", deadline).finish(refusal.code());
+fn count(shell: &Shell, method: &'static str, deadline: Deadline, refusal: &Status) {
+    Observation::begin(&shell.metrics.requests, method, "", deadline).finish(refusal.code());
 }
 
 /// Returns the status for the caller in place of the decoder's `status`; `None` if `status` is not from the decoder.

@@ -79,15 +79,15 @@ async fn poll(shared: Arc<Shared>, name: String, poll_interval: Duration, polled
         for refresh in &news {
             log(refresh);
             if let Refresh::Refused { index, error, .. } = refresh {
-                shared.metrics.engine.refused(index, error);
+                shared.engine_metrics.refused(index, error);
             }
         }
-        shared.health.observe(&shared.engine).await;
+        shared.shell.health.observe(&*shared.engine).await;
         if let Some(polled) = polled.take() {
             polled.add_permits(1);
         }
         if !news.is_empty() {
-            metrics::observe_indexes(&shared.engine, &shared.metrics.engine, vec![name.clone()]).await;
+            metrics::observe_indexes(&shared.engine, &shared.engine_metrics, vec![name.clone()]).await;
         }
     }
 }
@@ -98,10 +98,10 @@ async fn observe(shared: Arc<Shared>, poll_interval: Duration) {
     loop {
         ticks.tick().await;
         // At every tick, because an activation may have put an index back into service.
-        shared.health.observe(&shared.engine).await;
+        shared.shell.health.observe(&*shared.engine).await;
         measure_recall(&shared, poll_interval).await;
-        shared.metrics.access.reloads(&shared.access.reloads());
-        metrics::observe_indexes(&shared.engine, &shared.metrics.engine, shared.engine.index_names()).await;
+        shared.shell.metrics.access.reloads(&shared.shell.access.reloads());
+        metrics::observe_indexes(&shared.engine, &shared.engine_metrics, shared.engine.index_names()).await;
     }
 }
 

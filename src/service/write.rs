@@ -50,18 +50,18 @@ impl<'a> WriteCall<'a> {
         request: &Request<T>,
     ) -> Result<Self, Status> {
         let (deadline, begun, caller) = (Deadline::of(request), Begun::of(request), Caller::of(request)?);
-        let (memory, trace) = (CallMemory::of(request), shared.trace_of(request));
+        let (memory, trace) = (CallMemory::of(request), shared.shell.trace_of(request));
         Ok(Self { shared, method, deadline, begun, caller, memory, trace })
     }
 
     pub(super) fn observe(&self, index: &str) -> Observation {
-        self.shared.observe(self.method, index, self.deadline)
+        self.shared.shell.observe(self.method, index, self.deadline)
     }
 
     /// Starts to write videos. `path` is the path of the request within the call.
     pub(super) fn start_upsert(&self, request: UpsertRequest, path: &'static str) -> PendingWrite {
         let (index, observation) = (request.index.clone(), self.observe(&request.index));
-        let batch = convert::upsert_batch(request, self.shared.limits.max_batch_writes);
+        let batch = convert::upsert_batch(request, self.shared.shell.limits.max_batch_writes);
         self.start(&index, batch, path, observation)
     }
 
@@ -73,12 +73,12 @@ impl<'a> WriteCall<'a> {
         path: &'static str,
         observation: Observation,
     ) -> PendingWrite {
-        if let Err(status) = check_index(self.shared, &self.caller, self.method, index) {
+        if let Err(status) = check_index(&self.shared.shell, &self.caller, self.method, index) {
             return PendingWrite::refused(status, observation);
         }
         let mut change = Change::default();
         if let Ok(batch) = &batch
-            && self.shared.access.audit().is_on()
+            && self.shared.shell.access.audit().is_on()
         {
             change = change_of(batch);
         }
@@ -187,7 +187,7 @@ fn record(
     refusal: Option<&Status>,
 ) {
     let index = shared.engine.resolve(index).unwrap_or_default();
-    shared.access.audit().changed(&Event { caller, method, index, change, refusal });
+    shared.shell.access.audit().changed(&Event { caller, method, index, change, refusal });
 }
 
 fn write(
@@ -215,7 +215,7 @@ fn write(
     }
     let response = outcome
         .response(&written, |error, item| status::to_item(&status::of(error, &format!("{path}{item}"))));
-    status::check_size(&response, shared.limits.max_response_bytes)?;
+    status::check_size(&response, shared.shell.limits.max_response_bytes)?;
     Ok(response)
 }
 

@@ -235,7 +235,7 @@ fn a_shard_has_its_own_videos_and_the_sequence_of_all() {
         let part = cluster.log(&format!("shard-{index}"), shard);
         assert_eq!(part.last_sequence(), 500);
         let entries = part.read(0, usize::MAX).unwrap();
-        assert!(entries.iter().all(|entry| shard.has(entry.mutation.video_id())));
+        assert!(entries.iter().all(|entry| shard.contains(entry.mutation.video_id())));
         seen += entries.len();
     }
     assert_eq!(seen, 500);

@@ -158,18 +158,25 @@ impl Builder {
     /// # Errors
     /// If an address, the token or a certificate cannot be used.
     pub fn build(&self) -> Result<Client, BuildError> {
-        if self.addresses.is_empty() {
-            return Err(BuildError::NoAddress);
-        }
-        let bearer = self.bearer()?;
-        let connection = |address: &String| self.connection(address, bearer.clone());
-        let connections = self.addresses.iter().map(connection).collect::<Result<Vec<_>, _>>()?;
         let shared = Shared {
-            servers: Servers::new(connections),
+            servers: Servers::new(self.connections()?),
             budget: Budget::full(),
             has_retries: self.has_retries,
         };
         Ok(Client::new(Arc::new(shared), self.timeout))
+    }
+
+    /// Makes one connection per address, for a program that chooses the server of each call itself. They are made by the first
+    /// calls, and neither balance nor repeat them. Must be called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// As [`Self::build`].
+    pub fn connections(&self) -> Result<Vec<Connection>, BuildError> {
+        if self.addresses.is_empty() {
+            return Err(BuildError::NoAddress);
+        }
+        let bearer = self.bearer()?;
+        self.addresses.iter().map(|address| self.connection(address, bearer.clone())).collect()
     }
 
     fn connection(&self, address: &str, bearer: Bearer) -> Result<Connection, BuildError> {

@@ -56,4 +56,6 @@ pub use error::{Error, InvalidField, Resource};
 pub use proto::{SearchRequest, SearchResponse};
 pub use request::Id;
 #[cfg(feature = "client")]
+pub use servers::{Bearer, Connection};
+#[cfg(feature = "client")]
 pub use tonic::Code;

@@ -24,11 +24,11 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
 /// A connection that sends the token with every call.
-pub(crate) type Connection = InterceptedService<Channel, Bearer>;
+pub type Connection = InterceptedService<Channel, Bearer>;
 
 /// Adds the token to a call.
 #[derive(Clone, Debug)]
-pub(crate) struct Bearer(pub(crate) Option<MetadataValue<Ascii>>);
+pub struct Bearer(pub(crate) Option<MetadataValue<Ascii>>);
 
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {

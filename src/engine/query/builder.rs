@@ -14,6 +14,7 @@ impl Default for SearchRequest {
             query: Query::Vector(Vec::new()),
             k: 10,
             effort: Effort::Default,
+            effort_k: 0,
             plan: None,
             rules: Rules::default(),
             offset: 0,

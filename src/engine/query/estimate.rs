@@ -66,7 +66,7 @@ pub(crate) fn estimate(snapshot: &Snapshot, limits: &Limits, request: &SearchReq
         sources += all.iter().take(interests).filter(|one| one.min_share > 0.0).count();
     }
 
-    let ef_search = expanded(snapshot, limits, k, effort);
+    let ef_search = expanded(snapshot, limits, k.max(request.effort_k.min(limits.max_k)), effort);
     let mut nanos = REQUEST_NANOS;
     for segment in snapshot.segments.iter() {
         let has_filter = rules.filter.is_some();

@@ -19,6 +19,8 @@ pub struct SearchRequest {
     pub k: usize,
     /// How much effort to spend.
     pub effort: Effort,
+    /// The k that the effort is chosen for, unless the request sets it; `k` if that is larger.
+    pub effort_k: usize,
     /// A forced plan, for measurements; `None` for the fastest.
     pub plan: Option<Plan>,
     /// What the candidates must satisfy in addition to the best scores.
@@ -62,6 +64,14 @@ pub struct Interest {
     pub weight: f32,
     /// The least share of k, rounded down, that is attributed to it, if there are that many.
     pub min_share: f32,
+}
+
+impl Interest {
+    /// How many of `k` candidates are kept for it.
+    pub(crate) fn at_least(&self, k: usize) -> usize {
+        // 0.7 as an f32 is not exactly 0.7: without the tolerance, the share could be one too small.
+        (decimal(self.min_share) * k as f64 + 1e-6) as usize
+    }
 }
 
 /// One video of a query by example.
@@ -139,6 +149,8 @@ pub struct SearchResponse {
     pub generation: u64,
     /// The sequence number of the last write that the answer includes.
     pub sequence: u64,
+    /// Videos that it was chosen from, before any rule.
+    pub videos: u64,
     /// The cost of the search.
     pub stats: SearchStats,
 }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::base::id::{NodeId, VideoId};
+use crate::base::metric::Metric;
 use crate::engine::error::EngineError;
 use crate::engine::field::Field;
 use crate::engine::options::Limits;
@@ -95,7 +96,8 @@ fn of_interests<'q>(
         return Err(EngineError::invalid(Field::Interests, problem));
     }
     let mut resolved = Vec::with_capacity(interests.len());
-    for (position, Interest { vector, weight, min_share }) in interests.iter().enumerate() {
+    for (position, interest) in interests.iter().enumerate() {
+        let Interest { vector, weight, min_share } = interest;
         check_vector(index, vector, &Field::InterestVector(position))?;
         if !Limits::INTEREST_WEIGHTS.contains(weight) {
             let (least, most) = (Limits::INTEREST_WEIGHTS.start(), Limits::INTEREST_WEIGHTS.end());
@@ -108,12 +110,10 @@ fn of_interests<'q>(
                 format!("expected 0 to 1, found {min_share}"),
             ));
         }
-        // 0.7 as an f32 is not exactly 0.7: without the tolerance, the share could be one too small.
-        let at_least = (decimal(*min_share) * k as f64 + 1e-6) as usize;
         resolved.push(search::Interest {
             vector: Cow::Borrowed(vector.as_slice()),
             weight: *weight,
-            at_least,
+            at_least: interest.at_least(k),
         });
     }
     let shares: f64 = interests.iter().map(|interest| decimal(interest.min_share)).sum();
@@ -135,43 +135,70 @@ fn of_seeds(
         return Err(EngineError::invalid(Field::Seeds, problem));
     }
     let index = &*segments.base().index;
-    // Products of two single-precision numbers are exact in double precision, and no sum of them overflows.
-    let (mut sum, mut row) = (vec![0f64; index.dim()], Vec::new());
-    let (mut weights, mut lengths) = (0f64, 0f64);
     let (mut nodes, mut unknown) = (Vec::new(), Vec::new());
-    for (position, seed) in seeds.iter().enumerate() {
-        if !seed.weight.is_finite() {
-            let problem = format!("expected a finite number, found {}", seed.weight);
-            return Err(EngineError::invalid(Field::SeedWeight(position), problem));
-        }
+    let mut rows = Vec::with_capacity(seeds.len());
+    for seed in seeds {
         let Some(node) = segments.node_of(seed.video_id) else {
             unknown.push(seed.video_id);
+            rows.push(None);
             continue;
         };
         let (segment, local) = segments.locate(node);
+        let mut row = Vec::new();
         segment.index.vectors().copy_row(local.index(), &mut row);
-        let weight = f64::from(seed.weight);
-        sum.iter_mut().zip(&row).for_each(|(sum, value)| *sum += weight * f64::from(*value));
-        weights += weight.abs();
-        lengths += weight.abs() * norm(&row);
+        rows.push(Some(row));
         nodes.push(node);
     }
-    if nodes.is_empty() {
-        return Err(EngineError::UnknownVideo { index: context.name.to_owned(), video: unknown[0] });
+    let weighted = seeds.iter().zip(&rows).map(|(seed, row)| (seed.weight, row.as_deref()));
+    let query = match sum_of_seeds(weighted, index.dim(), Some(index.metadata().metric)) {
+        Ok(query) => query,
+        Err((Some(position), problem)) => {
+            return Err(EngineError::invalid(Field::SeedWeight(position), problem));
+        }
+        Err((None, _)) if nodes.is_empty() => {
+            return Err(EngineError::UnknownVideo { index: context.name.to_owned(), video: unknown[0] });
+        }
+        Err((None, problem)) => return Err(EngineError::invalid(Field::Seeds, problem)),
+    };
+    Ok(ResolvedQuery { seeds: nodes, unknown_seeds: unknown, ..ResolvedQuery::single(Cow::Owned(query)) })
+}
+
+/// The sum of the embeddings of seeds, `[dim]`, each times its weight; those without a row are unknown. `metric`: that of the index,
+/// if it is known; without it, a sum of zeros that does not cancel out passes.
+///
+/// # Errors
+/// What is wrong: with the weight at a position, or with the sum.
+pub(crate) fn sum_of_seeds<'r>(
+    seeds: impl Iterator<Item = (f32, Option<&'r [f32]>)>,
+    dim: usize,
+    metric: Option<Metric>,
+) -> Result<Vec<f32>, (Option<usize>, String)> {
+    // Products of two single-precision numbers are exact in double precision, and no sum of them overflows.
+    let mut sum = vec![0f64; dim];
+    let (mut weights, mut lengths) = (0f64, 0f64);
+    for (position, (weight, row)) in seeds.enumerate() {
+        if !weight.is_finite() {
+            return Err((Some(position), format!("expected a finite number, found {weight}")));
+        }
+        let Some(row) = row else { continue };
+        let weight = f64::from(weight);
+        sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += weight * f64::from(*value));
+        weights += weight.abs();
+        lengths += weight.abs() * norm(row);
     }
     let length = sum.iter().map(|value| value * value).sum::<f64>().sqrt();
     let query: Vec<f32> = sum.iter().map(|value| *value as f32).collect();
     let is_zero = query.iter().all(|value| *value == 0.0);
     // A seed of zeros is a point under L2, but a sum that cancels out is near no seed.
     let cancels = length <= CANCELLED * lengths && (lengths > 0.0 || weights == 0.0);
-    if cancels || is_zero && !index.metadata().metric.ranks_by_zeros() {
+    if cancels || is_zero && metric.is_some_and(|metric| !metric.ranks_by_zeros()) {
         let problem =
             format!("expected a weighted sum other than zero, found norm {length:.3e}: the seeds cancel out");
-        return Err(EngineError::invalid(Field::Seeds, problem));
+        return Err((None, problem));
     }
     if !is_bounded(&query) {
         let problem = format!("expected a weighted sum of norm {MAX_NORM:e} at most, found {length:.3e}");
-        return Err(EngineError::invalid(Field::Seeds, problem));
+        return Err((None, problem));
     }
-    Ok(ResolvedQuery { seeds: nodes, unknown_seeds: unknown, ..ResolvedQuery::single(Cow::Owned(query)) })
+    Ok(query)
 }

@@ -295,6 +295,7 @@ impl Snapshot {
             unknown_seeds: query.unknown_seeds,
             generation: self.manifest.generation,
             sequence: self.sequence,
+            videos: self.segments.iter().map(|segment| segment.live_count() as u64).sum(),
             stats: SearchStats {
                 plan: found.plan,
                 ef_search: match params.effort() {
@@ -401,7 +402,11 @@ impl Snapshot {
             let problem = format!("expected 1 to {}, found {}", limits.max_k, request.k);
             return Err(EngineError::invalid(Field::K, problem));
         }
-        let k = request.k + dropped;
+        if request.effort_k > limits.max_k {
+            let problem = format!("expected at most {}, found {}", limits.max_k, request.effort_k);
+            return Err(EngineError::invalid(Field::EffortK, problem));
+        }
+        let k = request.k.max(request.effort_k) + dropped;
         let effort = match request.effort {
             Effort::Default => self.default_effort(k, limits),
             Effort::Exact => search::Effort::Exact,

@@ -39,7 +39,7 @@ pub(crate) fn reshard(
         index.check_checksums().map_err(StoreError::from).map_err(PublishError::from)?;
         let mut own = NodeSet::none(index.len());
         for (node, video) in (0..).zip(index.video_ids()) {
-            if shard.has(*video) {
+            if shard.contains(*video) {
                 own.insert(node);
             }
         }

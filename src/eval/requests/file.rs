@@ -190,6 +190,7 @@ impl Request {
             query: self.query.clone(),
             k,
             effort,
+            effort_k: 0,
             plan: if effort == Effort::Exact { None } else { self.plan.or(plan) },
             rules,
             offset: self.offset,

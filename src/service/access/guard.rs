@@ -20,12 +20,12 @@ use crate::service::deadline::Deadline;
 use crate::service::json;
 use crate::service::listeners::Part;
 use crate::service::metrics::Observation;
-use crate::service::shared::Shared;
+use crate::service::shell::Shell;
 use crate::service::status;
 
 /// Passes a request on, or refuses it and records the refusal.
 pub(crate) async fn guard<F: Future<Output = Response>>(
-    shared: &Shared,
+    shell: &Shell,
     mut request: Request,
     next: impl FnOnce(Request) -> F,
 ) -> Response {
@@ -40,9 +40,9 @@ pub(crate) async fn guard<F: Future<Output = Response>>(
     let mut caller = caller.clone();
     let checked = match &json {
         None if !route.is_grpc() => Ok(()),
-        None => browser::check(&request, shared.access.hosts(caller.port)),
+        None => browser::check(&request, shell.access.hosts(caller.port)),
         Some(call) => {
-            let (hosts, origins) = (shared.access.hosts(caller.port), shared.access.origins());
+            let (hosts, origins) = (shell.access.hosts(caller.port), shell.access.origins());
             let has_body = !call.is_get() && !call.is_preflight;
             browser::check_json(&request, has_body, hosts, origins)
         }
@@ -50,16 +50,16 @@ pub(crate) async fn guard<F: Future<Output = Response>>(
     if checked.is_ok() && json.as_ref().is_some_and(|call| call.is_preflight) {
         return StatusCode::NO_CONTENT.into_response();
     }
-    if let Err(refused) = checked.and_then(|()| decide(&shared.access, route, &mut caller, &request)) {
-        shared.denied(&caller, route.method(), refused.denial, &refused.status);
+    if let Err(refused) = checked.and_then(|()| decide(&shell.access, route, &mut caller, &request)) {
+        shell.denied(&caller, route.method(), refused.denial, &refused.status);
         if route.is_grpc() {
             let deadline = request.extensions().get().copied().unwrap_or(Deadline(None));
-            Observation::begin(&shared.metrics.requests, route.method(), "", deadline)
+            Observation::begin(&shell.metrics.requests, route.method(), "", deadline)
                 .finish(refused.status.code());
         }
         return answer(refused.http, refused.status, json.is_some() || is_grpc(request.headers()));
     }
-    if !shared.access.is_open() {
+    if !shell.access.is_open() {
         request.extensions_mut().insert(caller);
     }
     next(request).await

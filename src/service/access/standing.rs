@@ -13,11 +13,11 @@ use tonic::{Request, Status};
 use super::denial::{Denial, Unidentified};
 use super::rights::Identity;
 use crate::service::caller::Caller;
-use crate::service::shared::Shared;
+use crate::service::shell::Shell;
 
 /// The credential of a stream.
 pub(crate) struct Standing {
-    shared: Arc<Shared>,
+    shell: Arc<Shell>,
     caller: Caller,
     /// The header with the credential.
     headers: HeaderMap,
@@ -28,11 +28,11 @@ pub(crate) struct Standing {
 
 impl Standing {
     /// Returns the credential of a call that passed the guard.
-    pub(crate) fn of<T>(shared: &Arc<Shared>, caller: &Caller, request: &Request<T>) -> Self {
+    pub(crate) fn of<T>(shell: &Arc<Shell>, caller: &Caller, request: &Request<T>) -> Self {
         let headers: &HeaderMap = request.metadata().as_ref();
         let values = headers.get_all(header::AUTHORIZATION).iter().cloned();
         let headers = values.map(|value| (header::AUTHORIZATION, value)).collect();
-        Self { shared: Arc::clone(shared), caller: caller.clone(), headers, valid: None }
+        Self { shell: Arc::clone(shell), caller: caller.clone(), headers, valid: None }
     }
 
     /// Checks that the credential still gives the same rights. Records the refusal.
@@ -41,13 +41,13 @@ impl Standing {
     /// `UNAUTHENTICATED` if it is no longer valid, or its rights changed.
     pub(crate) fn check(&mut self, method: &'static str) -> Result<(), Status> {
         self.look().map_err(|Unidentified { denial, status }| {
-            self.shared.denied(&self.caller, method, denial, &status);
+            self.shell.denied(&self.caller, method, denial, &status);
             status
         })
     }
 
     fn look(&mut self) -> Result<(), Unidentified> {
-        let access = &self.shared.access;
+        let access = &self.shell.access;
         if access.is_open() {
             return Ok(());
         }

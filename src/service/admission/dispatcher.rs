@@ -49,7 +49,7 @@ pub(crate) struct Queued {
 type Call = Box<dyn FnOnce(Turn) -> bool + Send>;
 
 /// Starts work on a thread of the compute pool.
-type Spawn = Box<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>;
+pub(crate) type Spawn = Box<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>;
 
 /// One call that waits.
 struct Waiting {
@@ -263,7 +263,7 @@ mod tests {
 
     fn dispatcher(threads: usize) -> Arc<Dispatcher> {
         let spawn: Spawn = Box::new(|work| _ = std::thread::spawn(work));
-        Arc::new(Dispatcher::new(threads, spawn, Metrics::new(Vec::new(), Vec::new()).load))
+        Arc::new(Dispatcher::new(threads, spawn, Metrics::new(Vec::new(), Vec::new(), |_| ()).0.load))
     }
 
     /// Submits a call. The receiver gets a message when the call begins; the call ends when the sender is dropped.

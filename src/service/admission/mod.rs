@@ -17,11 +17,11 @@ mod dispatcher;
 mod flows;
 mod permits;
 mod queue;
-pub(super) mod quota;
+pub(crate) mod quota;
 mod rates;
 mod speed;
 
-pub(super) use self::dispatcher::{Dispatcher, Queued, Turn};
-pub(super) use self::permits::{Admission, Permit, Work};
-pub(super) use self::queue::Place;
-pub(super) use self::quota::Quota;
+pub(crate) use self::dispatcher::{Dispatcher, Queued, Turn};
+pub(crate) use self::permits::{Admission, Permit, Work};
+pub(crate) use self::queue::Place;
+pub(crate) use self::quota::Quota;

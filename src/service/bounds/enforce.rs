@@ -17,11 +17,11 @@ use super::memory::{AnswerCharge, CallMemory, ConnectionMemory};
 use super::request_body::RequestBody;
 use super::wire_size::RequestShape;
 use crate::service::deadline::Deadline;
-use crate::service::shared::Shared;
+use crate::service::shell::Shell;
 
 /// Counts and limits the memory of one call. `translate` makes the body of the request one of gRPC.
 pub(crate) async fn enforce<F: Future<Output = Response>>(
-    shared: &Arc<Shared>,
+    shell: &Arc<Shell>,
     request: Request,
     translate: impl FnOnce(Body, &Arc<CallMemory>) -> Body,
     next: impl FnOnce(Request) -> F,
@@ -39,7 +39,7 @@ pub(crate) async fn enforce<F: Future<Output = Response>>(
     let is_gzip = parts.headers.get("grpc-encoding").is_some_and(|encoding| encoding == "gzip");
     parts.extensions.insert(Arc::clone(&call));
     let body = translate(body, &call);
-    let body = RequestBody::new(body, Arc::clone(shared), Arc::clone(&call), shape, deadline, is_gzip);
+    let body = RequestBody::new(body, Arc::clone(shell), Arc::clone(&call), shape, deadline, is_gzip);
     let answer = next(Request::from_parts(parts, Body::new(body)));
     let response = large::without_blocking_others(Some(&call), answer).await;
     let (mut parts, body) = response.into_parts();

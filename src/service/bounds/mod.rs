@@ -23,8 +23,8 @@ mod progress;
 mod request_body;
 mod wire_size;
 
-pub(super) use self::enforce::enforce;
-pub(super) use self::large::{SMALL_BYTES, SMALL_DECODED_BYTES, without_blocking_others};
-pub(super) use self::memory::{AnswerCharge, CallMemory, Charge, ConnectionMemory, ServerMemory, refusal};
-pub(super) use self::progress::{Stall, Watched};
-pub(super) use self::request_body::MAX_EXPANSION;
+pub(crate) use self::enforce::enforce;
+pub(crate) use self::large::{SMALL_BYTES, SMALL_DECODED_BYTES, without_blocking_others};
+pub(crate) use self::memory::{AnswerCharge, CallMemory, Charge, ConnectionMemory, ServerMemory, refusal};
+pub(crate) use self::progress::{Stall, Watched};
+pub(crate) use self::request_body::MAX_EXPANSION;

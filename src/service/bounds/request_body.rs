@@ -24,7 +24,7 @@ use super::wire_size::RequestShape;
 use crate::service::deadline::Deadline;
 use crate::service::error::InvalidField;
 use crate::service::metrics::Observation;
-use crate::service::shared::Shared;
+use crate::service::shell::Shell;
 use crate::service::status;
 
 /// Bytes of the header of a message: whether it is compressed, and its length.
@@ -47,7 +47,7 @@ struct Rules {
 /// The body of a call.
 pub(super) struct RequestBody {
     inner: Body,
-    shared: Arc<Shared>,
+    shell: Arc<Shell>,
     call: Arc<CallMemory>,
     deadline: Deadline,
     rules: Rules,
@@ -78,19 +78,19 @@ struct Judged {
 impl RequestBody {
     pub(super) fn new(
         inner: Body,
-        shared: Arc<Shared>,
+        shell: Arc<Shell>,
         call: Arc<CallMemory>,
         shape: Option<RequestShape>,
         deadline: Deadline,
         is_gzip: bool,
     ) -> Self {
-        let max = shared.limits.max_message_bytes;
+        let max = shell.limits.max_message_bytes;
         let max_bytes = if shape.is_some() { max } else { max.min(OTHER_MAX_BYTES) };
         let rules = Rules { shape, max_bytes, max_decoded: max.saturating_mul(MAX_EXPANSION) };
         let charge = call.charge();
         Self {
             inner,
-            shared,
+            shell,
             call,
             deadline,
             rules,
@@ -114,7 +114,7 @@ impl RequestBody {
         if let Some(shape) = self.rules.shape {
             // The name of the index is unknown, as the request is not decoded.
             let observation =
-                Observation::begin(&self.shared.metrics.requests, shape.method, "", self.deadline);
+                Observation::begin(&self.shell.metrics.requests, shape.method, "", self.deadline);
             observation.finish(status.code());
         }
         Poll::Ready(Some(Err(status)))
@@ -194,8 +194,8 @@ impl RequestBody {
     }
 
     fn late(&self) -> Pin<Box<dyn Future<Output = Status> + Send>> {
-        let timeout = self.is_incomplete().then_some(self.shared.connections.message_timeout);
-        let mut draining = self.shared.draining.clone();
+        let timeout = self.is_incomplete().then_some(self.shell.connections.message_timeout);
+        let mut draining = self.shell.draining.clone();
         Box::pin(async move {
             let late = async {
                 match timeout {

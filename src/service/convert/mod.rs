@@ -30,11 +30,15 @@ mod rules;
 mod scalar;
 mod status;
 
-pub(super) use catalog::{Batch, Lookups, Outcome, batch_of_ids, get_response, lookups, upsert_batch};
-pub(super) use ids::{explained_id, text_field};
+pub(crate) use catalog::{Batch, Lookups, Outcome, batch_of_ids, get_response, lookups, upsert_batch};
+pub(crate) use ids::{explained_id, text_field};
 #[cfg(feature = "cli")]
 pub(crate) use plan::plan_from_proto;
 pub(crate) use request::search_request;
-pub(super) use response::explanation;
+#[cfg(feature = "cluster")]
+pub(crate) use request::vector_of_answer as vector_values;
+pub(crate) use response::explanation;
 pub(crate) use response::search_response;
-pub(super) use status::{closed_index, index_status, rebuild_status};
+#[cfg(feature = "cluster")]
+pub(crate) use scalar::timestamp;
+pub(crate) use status::{closed_index, index_status, rebuild_status};

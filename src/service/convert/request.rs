@@ -35,7 +35,11 @@ pub(crate) fn search_request(request: proto::SearchRequest) -> Result<engine::Se
         return_stats: _,
         embedding_model,
         min_sequence,
+        min_coverage,
     } = request;
+    if let Some(found) = min_coverage.filter(|share| !(0.0..=1.0).contains(share)) {
+        return Err(InvalidField::new("min_coverage", format!("expected 0 to 1, found {found}")));
+    }
     let params = params.unwrap_or_default();
     Ok(engine::SearchRequest {
         index,
@@ -54,6 +58,7 @@ pub(crate) fn search_request(request: proto::SearchRequest) -> Result<engine::Se
         },
         k: k as usize,
         effort: effort(params.effort),
+        effort_k: params.effort_k as usize,
         plan: plan(params.plan)?,
         rules: rules(WireRules { filter, filter_text, exclude, caps, fresh, score_threshold })?,
         offset: offset as usize,
@@ -92,6 +97,15 @@ pub(super) fn vector_values(vector: proto::Vector, path: &Path<'_>) -> Result<Ve
         (values, Some(packed)) if values.is_empty() => packed_values(&packed, &path.field("packed")),
         (_, Some(_)) => Err(path.invalid("has both values and packed: expected one of them")),
     }
+}
+
+/// Reads an embedding of an answer.
+///
+/// # Errors
+/// If it is ambiguous or malformed.
+#[cfg(feature = "cluster")]
+pub(crate) fn vector_of_answer(vector: proto::Vector) -> Result<Vec<f32>, InvalidField> {
+    vector_values(vector, &Path::root("vector"))
 }
 
 fn packed_values(packed: &proto::PackedVector, path: &Path<'_>) -> Result<Vec<f32>, InvalidField> {

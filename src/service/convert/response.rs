@@ -100,6 +100,13 @@ pub(crate) fn search_response(response: engine::SearchResponse, with_stats: bool
         sequence: response.sequence,
         stats: with_stats.then(|| search_stats(&response.stats)),
         unknown_video_ids: response.unknown_seeds.into_iter().map(|VideoId(id)| id).collect(),
+        // One server searches all of its index.
+        coverage: Some(proto::Coverage {
+            videos_total: response.videos,
+            videos_searched: response.videos,
+            shards_total: 1,
+            shards_answered: 1,
+        }),
     };
     rest.encode(&mut bytes).expect("a vector has room");
     EncodedSearch::new(bytes)
@@ -215,6 +222,7 @@ mod tests {
                 unknown_seeds: ids.iter().map(|id| VideoId(*id)).collect(),
                 generation: 3,
                 sequence: 12,
+                videos: 20,
                 stats: STATS,
             };
             let expected: Vec<proto::Candidate> = response.candidates.iter().cloned().map(candidate).collect();
@@ -222,6 +230,9 @@ mod tests {
             let decoded = proto::SearchResponse::decode(encoded.as_slice()).unwrap();
             prop_assert_eq!(&decoded.candidates, &expected);
             prop_assert_eq!((decoded.generation, decoded.sequence, &decoded.unknown_video_ids), (3, 12, &ids));
+            let coverage = decoded.coverage.unwrap();
+            prop_assert_eq!((coverage.videos_total, coverage.videos_searched), (20, 20));
+            prop_assert_eq!((coverage.shards_total, coverage.shards_answered), (1, 1));
             prop_assert_eq!(decoded.stats.is_some(), with_stats);
             prop_assert_eq!(decoded.encode_to_vec(), encoded);
         }
@@ -243,6 +254,7 @@ mod tests {
             unknown_seeds: vec![VideoId(9)],
             generation: 3,
             sequence: 12,
+            videos: 20,
             stats: STATS,
         };
         let complete =

@@ -3,7 +3,7 @@
 use crate::base::instant::Instant;
 
 /// Converts a point in time. The proto requires nanoseconds that count forward, also before 1970.
-pub(super) fn timestamp(at: impl Into<Instant>) -> prost_types::Timestamp {
+pub(crate) fn timestamp(at: impl Into<Instant>) -> prost_types::Timestamp {
     const NANOS_PER_SECOND: i128 = 1_000_000_000;
     let nanos = at.into().as_nanosecond();
     prost_types::Timestamp {

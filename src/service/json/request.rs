@@ -23,7 +23,7 @@ use crate::service::bounds::{self, CallMemory, MAX_EXPANSION, SMALL_BYTES, SMALL
 use crate::service::deadline::Deadline;
 use crate::service::error::InvalidField;
 use crate::service::metrics::Observation;
-use crate::service::shared::Shared;
+use crate::service::shell::Shell;
 use crate::service::status;
 
 /// Bytes of the header of a frame: whether it is compressed, and its length.
@@ -36,15 +36,15 @@ pub(crate) fn body(
     call: Call,
     body: Body,
     deadline: Deadline,
-    shared: &Arc<Shared>,
+    shell: &Arc<Shell>,
     memory: &Arc<CallMemory>,
 ) -> Body {
-    let (shared, memory) = (Arc::clone(shared), Arc::clone(memory));
+    let (shell, memory) = (Arc::clone(shell), Arc::clone(memory));
     let frame = async move {
-        let frame = frame(&call, body, shared.limits.max_message_bytes, &memory).await;
+        let frame = frame(&call, body, shell.limits.max_message_bytes, &memory).await;
         if let Err(Failed::Refused(status)) = &frame {
             // The name of the index is unknown, as the request is not read.
-            Observation::begin(&shared.metrics.requests, call.route.method(), "", deadline)
+            Observation::begin(&shell.metrics.requests, call.route.method(), "", deadline)
                 .finish(status.code());
         }
         frame.map_err(Failed::into_error)

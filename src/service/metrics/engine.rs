@@ -239,7 +239,7 @@ pub(crate) struct EngineMetrics {
 impl EngineMetrics {
     /// Registers the metrics. The counters of refused publications of these indexes exist from the start, so that the first
     /// refusal is an increase.
-    pub(super) fn new(registry: &mut Registry, index_names: &[String]) -> Self {
+    pub(crate) fn new(registry: &mut Registry, index_names: &[String]) -> Self {
         let metrics = Self {
             index_gauges: INDEX_GAUGES
                 .map(|gauge| register(registry, gauge.name, gauge.help, Family::default())),

@@ -26,7 +26,7 @@ mod load;
 mod process;
 mod requests;
 
-use std::fmt::Write;
+use std::fmt;
 use std::sync::Arc;
 
 use axum::http::{StatusCode, header};
@@ -35,72 +35,80 @@ use prometheus_client::registry::Registry;
 
 use self::access::AccessMetrics;
 use self::buckets::BucketMetrics;
-use self::engine::EngineMetrics;
 use self::requests::RequestMetrics;
 use crate::bucket::BucketHealth;
 
-pub(super) use self::clients::Class;
-pub(super) use self::connections::{ClosedConnections, ConnectionMetrics};
-pub(super) use self::engine::observe_indexes;
-pub(super) use self::load::LoadMetrics;
-pub(super) use self::requests::{Observation, reason_of};
+pub(crate) use self::clients::Class;
+pub(crate) use self::connections::{ClosedConnections, ConnectionMetrics};
+pub(crate) use self::engine::{EngineMetrics, observe_indexes};
+pub(crate) use self::load::LoadMetrics;
+pub(crate) use self::requests::{Observation, reason_of};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The metrics of one server.
-pub(super) struct Metrics {
+/// The metrics of one server, without those of its services.
+pub(crate) struct Metrics {
     registry: Registry,
-    pub(super) requests: Arc<RequestMetrics>,
-    pub(super) load: LoadMetrics,
-    pub(super) engine: Arc<EngineMetrics>,
-    pub(super) connections: ConnectionMetrics,
-    pub(super) access: AccessMetrics,
+    pub(crate) requests: Arc<RequestMetrics>,
+    pub(crate) load: LoadMetrics,
+    pub(crate) connections: ConnectionMetrics,
+    pub(crate) access: AccessMetrics,
     buckets: BucketMetrics,
 }
 
 impl Metrics {
-    /// Creates the metrics of a server of these indexes, some of which come from buckets. The distance histograms exist from the start.
-    pub(super) fn new(index_names: Vec<String>, buckets: Vec<(String, Arc<BucketHealth>)>) -> Self {
+    /// Creates the metrics of a server of these indexes, some of which come from buckets. The distance histograms exist from the
+    /// start. `own` registers the metrics of its services.
+    pub(super) fn new<M>(
+        index_names: Vec<String>,
+        buckets: Vec<(String, Arc<BucketHealth>)>,
+        own: impl FnOnce(&mut Registry) -> M,
+    ) -> (Self, M) {
         let mut all = Registry::default();
         process::register_process(&mut all);
         let registry = all.sub_registry_with_prefix("shortlist");
         process::register_build(registry);
-        let engine = Arc::new(EngineMetrics::new(registry, &index_names));
+        let own = own(registry);
         let requests = Arc::new(RequestMetrics::new(registry, index_names));
         let load = LoadMetrics::new(registry);
         let connections = ConnectionMetrics::new(registry);
         let access = AccessMetrics::new(registry);
         let buckets = BucketMetrics::new(registry, buckets);
-        Self { requests, load, engine, connections, access, buckets, registry: all }
+        (Self { requests, load, connections, access, buckets, registry: all }, own)
+    }
+
+    /// The text of a scrape of other services, of which every metric has a value.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn example_of<M>(own: impl FnOnce(&mut Registry) -> M) -> String {
+        Self::new(Vec::new(), Vec::new(), own).0.text().expect("a string takes any text")
     }
 
     /// The text of a scrape in which every metric has a value: the source of the reference page.
     pub(super) fn example() -> String {
         let index = "videos";
-        let metrics = Self::new(vec![index.to_owned()], vec![(index.to_owned(), Arc::default())]);
+        let (names, buckets) = (vec![index.to_owned()], vec![(index.to_owned(), Arc::default())]);
+        let own = |registry: &mut Registry| EngineMetrics::new(registry, &names);
+        let (metrics, engine) = Self::new(names.clone(), buckets, own);
         metrics.requests.set_example(index);
         metrics.load.set_example();
-        metrics.engine.set_example(index);
+        engine.set_example(index);
         metrics.connections.set_example();
         metrics.access.set_example();
-        metrics.buckets.observe();
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &metrics.registry)
-            .expect("a string takes any text");
-        text
+        metrics.text().expect("a string takes any text")
     }
 
     /// Answers a scrape.
     pub(super) fn scrape(&self) -> Response {
+        match self.text() {
+            Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
+            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+        }
+    }
+
+    fn text(&self) -> Result<String, fmt::Error> {
         self.buckets.observe();
         let mut text = String::new();
-        match prometheus_client::encoding::text::encode(&mut text, &self.registry) {
-            Ok(()) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
-            Err(error) => {
-                text.clear();
-                let _ = writeln!(text, "{error}");
-                (StatusCode::INTERNAL_SERVER_ERROR, text).into_response()
-            }
-        }
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        Ok(text)
     }
 }

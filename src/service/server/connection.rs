@@ -26,6 +26,7 @@ use crate::service::bounds::{ConnectionMemory, ServerMemory, Stall, Watched};
 use crate::service::caller::Caller;
 use crate::service::metrics::ClosedConnections;
 use crate::service::options::ConnectionOptions;
+use crate::service::proto::retrieval_server::Retrieval;
 use crate::service::routes::Routes;
 
 /// Bytes of the preface of HTTP/2. No request of HTTP/1 that ends in time is shorter and unanswered.
@@ -36,8 +37,8 @@ const CLOSE_GRACE: Duration = Duration::from_millis(500);
 const CLOSE_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What all connections of one server share.
-pub(super) struct Context {
-    pub(super) routes: Arc<Routes>,
+pub(super) struct Context<R> {
+    pub(super) routes: Arc<Routes<R>>,
     pub(super) draining: watch::Receiver<bool>,
     pub(super) options: ConnectionOptions,
     pub(super) memory: Arc<ServerMemory>,
@@ -46,13 +47,14 @@ pub(super) struct Context {
 }
 
 /// Serves one stream until it ends.
-pub(super) async fn serve<S>(
-    context: Arc<Context>,
+pub(super) async fn serve<R, S>(
+    context: Arc<Context<R>>,
     builder: Builder<CallExecutor>,
     stream: S,
     caller: Caller,
     place: Place,
 ) where
+    R: Retrieval,
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let peer = caller.peer;

@@ -43,6 +43,7 @@ use super::caller::Caller;
 use super::listeners::Listeners;
 use super::metrics::ConnectionMetrics;
 use super::options::ConnectionOptions;
+use super::proto::retrieval_server::Retrieval;
 use super::routes::Routes;
 
 /// Interval of HTTP/2 keep-alive pings.
@@ -66,18 +67,18 @@ const RESET_STREAMS: usize = 4;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The connections of one server.
-pub(super) struct Connections {
+pub(super) struct Connections<R> {
     builder: Builder<CallExecutor>,
-    context: Arc<Context>,
+    context: Arc<Context<R>>,
     admitted: Arc<Admitted>,
     metrics: ConnectionMetrics,
     tasks: JoinSet<()>,
 }
 
-impl Connections {
+impl<R: Retrieval> Connections<R> {
     /// Creates the set of connections. `routes` answer their requests; they close when `draining` turns true.
     pub(super) fn new(
-        routes: Arc<Routes>,
+        routes: Arc<Routes<R>>,
         draining: watch::Receiver<bool>,
         options: ConnectionOptions,
         memory: Arc<ServerMemory>,

@@ -46,8 +46,8 @@ mod search;
 mod tracer;
 mod write;
 
-pub(super) use self::answer::watch;
-pub(super) use self::call::Trace;
+pub(crate) use self::answer::watch;
+pub(crate) use self::call::Trace;
 pub use self::options::TraceOptions;
-pub(super) use self::request::RequestTrace;
-pub(super) use self::tracer::Traces;
+pub(crate) use self::request::RequestTrace;
+pub(crate) use self::tracer::Traces;

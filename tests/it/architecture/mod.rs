@@ -11,6 +11,7 @@ const ORDER: [&str; 23] = [
     "fuzzing",
     "cli",
     "config",
+    "router",
     "service",
     "eval",
     "embedded",

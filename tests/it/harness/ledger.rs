@@ -52,6 +52,7 @@ pub fn request(vector: [f32; DIM], k: usize, effort: Effort) -> SearchRequest {
         query: Query::Vector(vector.to_vec()),
         k,
         effort,
+        effort_k: 0,
         plan: None,
         rules: Rules::default(),
         offset: 0,

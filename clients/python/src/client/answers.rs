@@ -97,6 +97,7 @@ fn received(response: proto::SearchResponse) -> SearchResponse {
         unknown_seeds: response.unknown_video_ids.into_iter().map(VideoId).collect(),
         generation: response.generation,
         sequence: response.sequence,
+        videos: response.coverage.map_or(0, |coverage| coverage.videos_searched),
         stats: stats(response.stats),
     }
 }

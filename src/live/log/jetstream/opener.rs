@@ -163,7 +163,7 @@ impl StreamOpener {
     fn takedowns(&self, connection: &Connection) -> Result<BTreeMap<VideoId, (u64, bool)>, LogError> {
         let Some(records) = &self.options.takedowns else { return Ok(BTreeMap::new()) };
         let all = records.all().map_err(|problem| connection.unreachable(format!("takedowns: {problem}")))?;
-        let own = all.into_iter().filter(|(video, ..)| self.options.shard.has(*video));
+        let own = all.into_iter().filter(|(video, ..)| self.options.shard.contains(*video));
         Ok(own.map(|(video, sequence, is_down)| (video, (sequence, is_down))).collect())
     }
 

@@ -65,7 +65,7 @@ impl StreamLog {
                 problem,
             };
             let mutation = decode(&message.payload).map_err(bad)?;
-            if self.shard.has(mutation.video_id()) {
+            if self.shard.contains(mutation.video_id()) {
                 entries.push(Entry { sequence: message.sequence, mutation });
             }
         }

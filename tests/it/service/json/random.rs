@@ -96,7 +96,11 @@ fn params(random: &mut ChaCha8Rng) -> SearchParams {
     let plans =
         [[Plan::Unspecified; 4], [Plan::Unspecified, Plan::Graph, Plan::ExactScan, Plan::MatchScan]].concat();
     let plan = if random.random_bool(0.02) { 77 } else { i32::from(*plans.choose(random).unwrap()) };
-    SearchParams { effort: random.random_bool(0.8).then_some(effort), plan }
+    SearchParams {
+        effort: random.random_bool(0.8).then_some(effort),
+        plan,
+        effort_k: random.random_range(0..300),
+    }
 }
 
 fn exclude(random: &mut ChaCha8Rng) -> Exclude {

@@ -89,7 +89,8 @@ fn encoded(messages: impl IntoIterator<Item = impl prost::Message>) -> Vec<Vec<u
 
 /// One search for each kind of query, effort and bound.
 fn searches() -> Vec<SearchRequest> {
-    let params = |effort, plan: Plan| Some(SearchParams { effort: Some(effort), plan: plan.into() });
+    let params =
+        |effort, plan: Plan| Some(SearchParams { effort: Some(effort), plan: plan.into(), effort_k: 30 });
     let packed = PackedVector {
         data: QUERY.iter().flat_map(|value| value.to_le_bytes()).collect(),
         dtype: Dtype::F32.into(),
@@ -110,6 +111,7 @@ fn searches() -> Vec<SearchRequest> {
             return_stats: true,
             embedding_model: MODEL.to_owned(),
             min_sequence: 1,
+            min_coverage: Some(0.5),
             params: params(search_params::Effort::EfSearch(50), Plan::FilteredGraph),
             ..request(&QUERY, 10)
         },

@@ -1,0 +1,102 @@
+//! `shortlist route`: serves indexes that are divided over the servers of shards.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use anyhow::bail;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::audit;
+use super::serve::{Sockets, has_terminal, limit_connections, signals};
+use crate::config::telemetry::{self, Log};
+use crate::config::{ServeConfig, key_file};
+use crate::router::Routing;
+use crate::service::{Access, AccessOptions};
+
+/// The name of an index that is given without a name.
+const DEFAULT_NAME: &str = "default";
+
+/// Serve indexes that are divided over the servers of shards: searches ask one replica of every shard and merge the answers.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The shards of an index, as `[NAME=]ADDR+ADDR,ADDR+ADDR`: replicas joined by +, shards by comma. Can be repeated.
+    #[arg(long, value_name = "[NAME=]SHARDS")]
+    shards: Vec<String>,
+    /// Host and port to listen on; port 0 picks a free port [default: 127.0.0.1:50051].
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// Configuration in TOML, as for serve, with a section [route]. SHORTLIST_SERVE_* variables and flags override it.
+    #[arg(long, value_name = "FILE.toml")]
+    config: Option<PathBuf>,
+}
+
+/// Serves until SIGTERM or SIGINT, or until the terminal of the process closes.
+///
+/// # Errors
+/// If the configuration is invalid, or the address is not available.
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    // Before the settings are read, so that a change meanwhile is seen.
+    let log = Arc::new(OnceLock::<Log>::new());
+    // Weak, so that the last lines are written when this function returns, whatever still has the file.
+    let of_file = Arc::downgrade(&log);
+    let set_log = move |filter: &str| match of_file.upgrade().as_deref().and_then(OnceLock::get) {
+        Some(log) => log.set_filter(filter),
+        None => Ok(()),
+    };
+    let key_file = arguments.config.as_deref().and_then(|path| key_file(path, set_log));
+    let mut config = settings(arguments)?;
+    let set = log.set(telemetry::init(&config.log, config.log_format)?);
+    debug_assert!(set.is_ok(), "set once");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let had_terminal = has_terminal();
+    let hangup = {
+        let _runtime = runtime.enter();
+        signal(SignalKind::hangup())?
+    };
+    limit_connections(&mut config);
+    let sockets = Sockets::claim(&config)?;
+    let (audit, _writer) = audit::open(&config)?;
+    let access = Access::open(AccessOptions { key_file, ..config.access_options(audit)? })?;
+    let served = runtime.block_on(async {
+        let routing = Routing::new(&config.route, config.limits.service.max_response_bytes)?;
+        let (address, listeners) = sockets.listen()?;
+        let shutdown = signals(access.clone(), hangup, had_terminal)?;
+        announce(&routing.indexes(), address);
+        routing.serve(listeners, config.limits.engine, config.service_options(access), shutdown).await?;
+        Ok(())
+    });
+    runtime.shutdown_background();
+    served
+}
+
+fn settings(arguments: &Arguments) -> anyhow::Result<ServeConfig> {
+    let mut config = ServeConfig::load(arguments.config.as_deref())?;
+    if let Some(listen) = &arguments.listen {
+        config.listen.clone_from(listen);
+    }
+    if !arguments.shards.is_empty() {
+        config.route.shards.clear();
+    }
+    for shards in &arguments.shards {
+        let (name, list) = shards.split_once('=').unwrap_or((DEFAULT_NAME, shards));
+        if name.is_empty() || list.is_empty() {
+            bail!("--shards {shards}: expected [NAME=]ADDR+ADDR,ADDR+ADDR");
+        }
+        if config.route.shards.insert(name.to_owned(), list.to_owned()).is_some() {
+            bail!("--shards {shards}: there is an index {name:?} already");
+        }
+    }
+    config.check()?;
+    Ok(config)
+}
+
+/// Prints on standard output that the router is ready.
+fn announce(indexes: &[(String, u32)], address: SocketAddr) {
+    let line = |(name, shards): &(String, u32)| format!("routing {name} to {shards} shards on {address}\n");
+    let lines: String = indexes.iter().map(line).collect();
+    let mut stdout = std::io::stdout().lock();
+    // The router also serves if standard output is closed.
+    let _ = stdout.write_all(lines.as_bytes()).and_then(|()| stdout.flush());
+}

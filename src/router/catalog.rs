@@ -1,0 +1,284 @@
+//! `Catalog` over shards: writes and lookups of single videos.
+//!
+//! What flows in: calls. What flows out: the results of writes and lookups, of all shards together. A write that has begun is finished
+//! and answered, even after the deadline and if the caller hangs up.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_stream::{Stream, StreamExt};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::all::{Boxed, all};
+use super::failure::nonsense;
+use super::positions::{Items, divide, restored};
+use super::state::{Router, RouterCall, code_of};
+use super::transport::{Call, Reply};
+use super::write::{ById, WritePath};
+use crate::base::id::VideoId;
+use crate::service::parts::{
+    Begun, CallMemory, Caller, Change, Deadline, Event, Incoming, InvalidField, Slot, Standing, deadline,
+    status, without_blocking_others,
+};
+use crate::service::proto::catalog_server::Catalog;
+use crate::service::proto::{
+    DeleteRequest, GetRequest, GetResponse, Lookup, RestoreRequest, StreamUpsertRequest,
+    StreamUpsertResponse, TakedownRequest, UpsertRequest, WriteResponse, stream_upsert_response,
+};
+
+/// `Catalog` over the shards of each index.
+pub(super) struct CatalogService {
+    router: Arc<Router>,
+    path: WritePath,
+}
+
+/// What to write.
+enum Batch {
+    Upsert(UpsertRequest),
+    ById(ById, String, Vec<u64>, Vec<String>),
+}
+
+impl Batch {
+    fn index(&self) -> &str {
+        match self {
+            Batch::Upsert(request) => &request.index,
+            Batch::ById(_, index, ..) => index,
+        }
+    }
+
+    /// The repeated field of its items, and their number.
+    fn items(&self) -> (&'static str, usize) {
+        match self {
+            Batch::Upsert(request) => ("videos", request.videos.len()),
+            Batch::ById(_, _, video_ids, text_ids) if text_ids.is_empty() => ("video_ids", video_ids.len()),
+            Batch::ById(_, _, video_ids, text_ids) => ("text_ids", video_ids.len().max(text_ids.len())),
+        }
+    }
+
+    /// What it changes if all of it is written.
+    fn change(&self) -> Change {
+        let video_ids = match self {
+            Batch::Upsert(_) => Vec::new(),
+            Batch::ById(_, _, video_ids, text_ids) => {
+                let of_texts = text_ids.iter().map(|text| VideoId::of_text(text).0);
+                video_ids.iter().copied().chain(of_texts).collect()
+            }
+        };
+        Change { count: Some(self.items().1), video_ids, ..Change::default() }
+    }
+}
+
+/// Who writes.
+#[derive(Clone)]
+struct Writer {
+    router: Arc<Router>,
+    path: WritePath,
+    method: &'static str,
+    caller: Caller,
+    deadline: Deadline,
+    begun: Begun,
+}
+
+impl Writer {
+    /// Writes a batch on a task of its own. `at`: the path of the request within the call.
+    async fn write(self, batch: Batch, at: &'static str) -> Result<WriteResponse, Status> {
+        let method = self.method;
+        let written = tokio::spawn(self.run(batch, at)).await;
+        written.unwrap_or_else(|error| {
+            tracing::error!(method, %error, "a write failed");
+            Err(status::internal())
+        })
+    }
+
+    async fn run(self, batch: Batch, at: &'static str) -> Result<WriteResponse, Status> {
+        let Self { router, path, method, caller, deadline, begun } = self;
+        let observation = router.shell.observe(method, batch.index(), deadline);
+        let (index, mut change) = (batch.index().to_owned(), batch.change());
+        let result = async {
+            let call = RouterCall::new(&router, method, caller.clone(), deadline, None);
+            let (name, map) = call.index(&index, at)?;
+            let (field, found) = batch.items();
+            let max = router.shell.limits.max_batch_writes;
+            if found > max {
+                let problem = format!("expected at most {max} videos, found {found}");
+                return Err(status::of(&InvalidField::new(field, problem).into(), at));
+            }
+            let _permit = router.write_admission.admit_one()?;
+            if !begun.before(deadline) {
+                return Err(deadline::exceeded());
+            }
+            let written = match batch {
+                Batch::Upsert(request) => path.upsert(name, &map, request).await,
+                Batch::ById(what, _, video_ids, text_ids) => {
+                    path.by_id(what, name, &map, (video_ids, text_ids)).await
+                }
+            };
+            written.map_err(|status| super::failure::at(status, at))
+        };
+        let result = result.await;
+        if let Ok(written) = &result {
+            change.sequence = Some(written.sequence);
+            change.refused = Some(written.errors.len()).filter(|refused| *refused > 0);
+        }
+        let index = router.topology.resolve(&index).unwrap_or_default();
+        let refusal = result.as_ref().err();
+        router.shell.access.audit().changed(&Event { caller: &caller, method, index, change, refusal });
+        observation.finish(code_of(&result));
+        result
+    }
+}
+
+impl CatalogService {
+    pub(super) fn new(router: Arc<Router>, path: WritePath) -> Self {
+        Self { router, path }
+    }
+
+    fn writer<T>(&self, method: &'static str, request: &Request<T>) -> Result<Writer, Status> {
+        Ok(Writer {
+            router: Arc::clone(&self.router),
+            path: self.path,
+            method,
+            caller: Caller::of(request)?,
+            deadline: Deadline::of(request),
+            begun: Begun::of(request),
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl Catalog for CatalogService {
+    async fn upsert(&self, request: Request<UpsertRequest>) -> Result<Response<WriteResponse>, Status> {
+        let writer = self.writer("Upsert", &request)?;
+        writer.write(Batch::Upsert(request.into_inner()), "").await.map(Response::new)
+    }
+
+    type StreamUpsertStream = Pin<Box<dyn Stream<Item = Result<StreamUpsertResponse, Status>> + Send>>;
+
+    async fn stream_upsert(
+        &self,
+        request: Request<Streaming<StreamUpsertRequest>>,
+    ) -> Result<Response<Self::StreamUpsertStream>, Status> {
+        let writer = self.writer("StreamUpsert", &request)?;
+        let writer = Writer { begun: Begun::default(), ..writer };
+        let memory = CallMemory::of(&request);
+        let shell = &self.router.shell;
+        let standing = Standing::of(shell, &writer.caller, &request);
+        let (deadline, of_call) = (writer.deadline, memory.clone());
+        let incoming = Incoming::of(shell, "StreamUpsert", request.into_inner(), deadline, of_call, standing);
+        let (written, answers) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            let write = write_stream(writer, incoming, written);
+            without_blocking_others(memory.as_deref(), write).await;
+        });
+        let answers = UnboundedReceiverStream::new(answers).map(|answered| {
+            let (result, _slot): Written = answered?;
+            let item = match result {
+                Ok(response) => stream_upsert_response::Item::Response(response),
+                Err(status) => stream_upsert_response::Item::Error(status::to_item(&status)),
+            };
+            Ok(StreamUpsertResponse { item: Some(item) })
+        });
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<WriteResponse>, Status> {
+        let writer = self.writer("Delete", &request)?;
+        let DeleteRequest { index, video_ids, text_ids } = request.into_inner();
+        writer.write(Batch::ById(ById::Delete, index, video_ids, text_ids), "").await.map(Response::new)
+    }
+
+    async fn takedown(&self, request: Request<TakedownRequest>) -> Result<Response<WriteResponse>, Status> {
+        let writer = self.writer("Takedown", &request)?;
+        let TakedownRequest { index, video_ids, text_ids } = request.into_inner();
+        writer.write(Batch::ById(ById::Takedown, index, video_ids, text_ids), "").await.map(Response::new)
+    }
+
+    async fn restore(&self, request: Request<RestoreRequest>) -> Result<Response<WriteResponse>, Status> {
+        let writer = self.writer("Restore", &request)?;
+        let RestoreRequest { index, video_ids, text_ids } = request.into_inner();
+        writer.write(Batch::ById(ById::Restore, index, video_ids, text_ids), "").await.map(Response::new)
+    }
+
+    async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
+        let call = RouterCall::of(&self.router, "Get", &request)?;
+        let request = request.into_inner();
+        let observation = call.observe(&request.index);
+        let result = match self.router.admission.admit_one() {
+            Ok(_permit) => get(&call, request).await,
+            Err(refused) => Err(refused),
+        };
+        observation.finish(code_of(&result));
+        result.map(Response::new)
+    }
+}
+
+/// The answer to a request of a stream, and its slot in the window, held until the answer is sent.
+type Written = (Result<WriteResponse, Status>, Slot);
+
+/// Writes the batches of a stream, one after another: of two that have a video in common, the later one is written later.
+async fn write_stream(
+    writer: Writer,
+    mut incoming: Incoming<StreamUpsertRequest>,
+    written: mpsc::UnboundedSender<Result<Written, Status>>,
+) {
+    while let Some(next) = incoming.next(written.closed()).await {
+        let item = match next {
+            Ok((slot, request)) => {
+                let upsert = request.upsert.unwrap_or_default();
+                let writer = Writer { begun: Begun::default(), ..writer.clone() };
+                Ok((writer.write(Batch::Upsert(upsert), "upsert.").await, slot))
+            }
+            Err(status) => Err(status),
+        };
+        let is_last = item.is_err();
+        if written.send(item).is_err() || is_last {
+            return;
+        }
+    }
+}
+
+/// Looks videos up on their shards.
+async fn get(call: &RouterCall<'_>, request: GetRequest) -> Result<GetResponse, Status> {
+    let (name, map) = call.index(&request.index, "")?;
+    let GetRequest { video_ids, return_attributes, return_vectors, text_ids, .. } = request;
+    let of_shard = |video_ids, text_ids| {
+        let (index, return_attributes) = (name.to_owned(), return_attributes.clone());
+        Call::Get(GetRequest { index, video_ids, return_attributes, return_vectors, text_ids })
+    };
+    let (count, max) = (video_ids.len().max(text_ids.len()), call.router.shell.limits.max_batch_writes);
+    let is_text = !text_ids.is_empty();
+    let field = if is_text { "text_ids" } else { "video_ids" };
+    if count > max {
+        let problem = format!("expected at most {max} videos, found {count}");
+        return Err(status::of(&InvalidField::new(field, problem).into(), ""));
+    }
+    let calls: Vec<(usize, Call, Vec<usize>)> = if is_text && !video_ids.is_empty() || count == 0 {
+        // A shard says what is wrong with both, or with the rest of the request.
+        vec![(0, of_shard(video_ids, text_ids), Vec::new())]
+    } else if is_text {
+        let part = |Items { shard, items, positions }| (shard, of_shard(Vec::new(), items), positions);
+        divide(&map, text_ids, |text: &String| VideoId::of_text(text)).into_iter().map(part).collect()
+    } else {
+        let part = |Items { shard, items, positions }| (shard, of_shard(items, Vec::new()), positions);
+        divide(&map, video_ids, |id| VideoId(*id)).into_iter().map(part).collect()
+    };
+    let until = call.due();
+    let sent =
+        calls.iter().map(|(shard, get, _)| -> Boxed<'_, _> { Box::pin(map.shards[*shard].call(get, until)) });
+    let replies = all(sent.collect()).await;
+    let mut results: Vec<Lookup> = vec![Lookup::default(); count];
+    for ((_, _, positions), reply) in calls.iter().zip(replies) {
+        let found = match reply.map_err(|status| restored(status, field, positions))? {
+            Reply::Get(found) if found.results.len() == positions.len() => found,
+            _ => return Err(nonsense("another number of videos than was looked up")),
+        };
+        for (at, lookup) in positions.iter().zip(found.results) {
+            results[*at] = lookup;
+        }
+    }
+    let response = GetResponse { results };
+    status::check_size(&response, call.router.shell.limits.max_response_bytes)?;
+    Ok(response)
+}

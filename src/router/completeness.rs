@@ -1,0 +1,55 @@
+//! Why a page has the number of candidates that it has, as one server would say it.
+//!
+//! Shards say why they have no more. Where the router left out videos itself, seeds or rows that it knew already, a shard may call
+//! that exclusion; then it is asked once more without them.
+
+use tonic::Status;
+
+use super::gather::Gather;
+use super::ranked::Page;
+use super::wanted::Source;
+use crate::service::proto::completeness::Reason;
+
+/// Returns the reason. `max_k`: the most that a shard may be asked for.
+///
+/// # Errors
+/// As [`Gather::fetch`].
+pub(super) async fn reason(gather: &mut Gather<'_>, page: &Page, max_k: usize) -> Result<Reason, Status> {
+    let wanted = gather.wanted;
+    if gather.is_late {
+        return Ok(Reason::Deadline);
+    }
+    if page.found.len() == wanted.k {
+        return Ok(Reason::Complete);
+    }
+    if page.shorts.contains(&Reason::ScoreThreshold) {
+        return Ok(Reason::ScoreThreshold);
+    }
+    if page.is_capped || page.shorts.contains(&Reason::CapsExhausted) {
+        return Ok(Reason::CapsExhausted);
+    }
+    let none_left = if wanted.has_filter() { Reason::TooFewMatches } else { Reason::IndexExhausted };
+    let hides_seeds = !wanted.seeds.is_empty() && wanted.has_exclude();
+    let mut requests = Vec::new();
+    if hides_seeds {
+        let k = (wanted.end() + wanted.seeds.len() + 1).min(max_k);
+        requests.extend(gather.live().map(|shard| (shard, wanted.without_seeds(k))));
+    } else {
+        let one_more =
+            |(shard, rows): &(usize, usize)| (*shard, wanted.list(Source::All, (rows + 1).min(max_k), false));
+        requests.extend(page.unclear.iter().map(one_more));
+    }
+    let is_asked = !requests.is_empty();
+    let parts = gather.fetch(requests).await?;
+    if !hides_seeds && parts.iter().any(|(_, _, part)| part.short.is_none()) {
+        // There are more, and caps kept them out.
+        return Ok(Reason::CapsExhausted);
+    }
+    let clear = page.shorts.iter().copied().filter(|_| !is_asked);
+    let is_excluded = parts.iter().filter_map(|(_, _, part)| part.short).chain(clear).any(is_exclusion);
+    Ok(if is_excluded && wanted.has_exclude() { Reason::Excluded } else { none_left })
+}
+
+fn is_exclusion(reason: Reason) -> bool {
+    reason == Reason::Excluded
+}

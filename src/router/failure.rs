@@ -1,0 +1,110 @@
+//! What the status of a replica means for the call that it answers.
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use prost::Message as _;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+
+/// The delay after which a caller may find lost shards back.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
+
+/// Whether every replica would say the same: the request is to blame.
+pub(super) fn is_final(status: &Status) -> bool {
+    match status.code() {
+        Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::FailedPrecondition
+        | Code::OutOfRange
+        | Code::Unimplemented => true,
+        // The answer is too large.
+        Code::ResourceExhausted => status.get_error_details().bad_request().is_some(),
+        _ => false,
+    }
+}
+
+/// Whether the index lacks writes that the caller has seen.
+pub(super) fn lacks_writes(status: &Status) -> bool {
+    let details = status.get_error_details();
+    let violations = details.bad_request().map(|bad| bad.field_violations.as_slice()).unwrap_or_default();
+    status.code() == Code::Unavailable && violations.iter().any(|bad| bad.field == "min_sequence")
+}
+
+/// Whether a replica is to blame, and not its load or the request.
+pub(super) fn is_of_replica(status: &Status) -> bool {
+    match status.code() {
+        Code::Unavailable => !lacks_writes(status),
+        Code::Unknown | Code::Internal | Code::DataLoss | Code::Unauthenticated | Code::PermissionDenied => {
+            true
+        }
+        Code::Cancelled => status.source().is_some(),
+        _ => false,
+    }
+}
+
+/// Says that a replica sent nonsense.
+pub(super) fn nonsense(problem: impl std::fmt::Display) -> Status {
+    Status::data_loss(format!("a replica sent an impossible answer: {problem}"))
+}
+
+/// The status of a call that shards are missing for.
+pub(super) fn unavailable(problem: impl Into<String>) -> Status {
+    let details = ErrorDetails::with_retry_info(Some(RETRY_DELAY));
+    Status::with_error_details(Code::Unavailable, problem, details)
+}
+
+/// The same status with the paths of its fields in the message of the caller, where the request is at `path`.
+pub(super) fn at(status: Status, path: &str) -> Status {
+    let mut details = status.get_error_details();
+    let Some(bad) = details.bad_request().filter(|_| !path.is_empty()) else { return status };
+    let first = bad.field_violations.first().map(|bad| bad.field.clone()).unwrap_or_default();
+    let moved = bad
+        .field_violations
+        .iter()
+        .map(|bad| FieldViolation { field: format!("{path}{}", bad.field), ..bad.clone() });
+    let moved: Vec<FieldViolation> = moved.collect();
+    details.set_bad_request(moved);
+    let names_field = !first.is_empty() && status.message().starts_with(&format!("{first}: "));
+    let message = match names_field {
+        true => format!("{path}{}", status.message()),
+        false => status.message().to_owned(),
+    };
+    Status::with_error_details(status.code(), message, details)
+}
+
+/// The status of an item of a batch or stream.
+pub(super) fn of_item(item: &tonic_types::Status) -> Status {
+    let details = item.encode_to_vec().into();
+    Status::with_details(Code::from_i32(item.code), item.message.clone(), details)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_moved_into_the_message_of_the_caller() {
+        let details = ErrorDetails::with_bad_request_violation("k", "expected 1 to 10, found 0");
+        let status =
+            Status::with_error_details(Code::InvalidArgument, "k: expected 1 to 10, found 0", details);
+        assert!(is_final(&status) && !is_of_replica(&status));
+        let moved = at(status.clone(), "requests[3].");
+        assert_eq!(moved.message(), "requests[3].k: expected 1 to 10, found 0");
+        let moved = moved.get_error_details();
+        assert_eq!(moved.bad_request().unwrap().field_violations[0].field, "requests[3].k");
+        assert_eq!(at(status, "").message(), "k: expected 1 to 10, found 0");
+        assert_eq!(at(Status::unavailable("gone"), "requests[0].").message(), "gone");
+    }
+
+    #[test]
+    fn a_replica_is_not_blamed_for_load_or_missing_writes() {
+        let mut details = ErrorDetails::with_bad_request_violation("min_sequence", "expected 9, found 7");
+        details.set_retry_info(Some(RETRY_DELAY));
+        let status = Status::with_error_details(Code::Unavailable, "", details);
+        assert!(lacks_writes(&status) && !is_of_replica(&status) && !is_final(&status));
+        assert!(!is_of_replica(&Status::resource_exhausted("")));
+        assert!(is_of_replica(&Status::unavailable("")) && is_of_replica(&nonsense("order")));
+    }
+}

@@ -1,0 +1,120 @@
+//! Asks shards together, and keeps what is known of each.
+//!
+//! What flows in: requests to shards. What flows out: checked parts of those that answer. A shard that does not answer is lost for
+//! the search, and another round does not ask it again.
+
+use tonic::Status;
+
+use super::all::{Boxed, all};
+use super::failure::{is_final, lacks_writes};
+use super::part::{Facts, Part};
+use super::row::Keys;
+use super::wanted::Wanted;
+use crate::base::partition::Shard;
+use crate::service::proto::completeness::Reason;
+use crate::service::proto::{SearchRequest, SearchResponse};
+
+/// Asks one shard.
+pub(super) trait Ask: Sync {
+    /// The shards, by position.
+    fn shards(&self) -> &[Shard];
+
+    /// Searches one shard.
+    fn ask(&self, shard: usize, request: SearchRequest) -> Boxed<'_, Result<SearchResponse, Status>>;
+
+    /// Told of each round of calls after the first.
+    fn asks_again(&self) {}
+}
+
+/// What is known of all shards during one search.
+pub(super) struct Gather<'a> {
+    ask: &'a dyn Ask,
+    pub(super) wanted: &'a Wanted,
+    pub(super) keys: Keys,
+    /// By shard: what its last answer says; `None` if it has not answered.
+    pub(super) facts: Vec<Option<Facts>>,
+    /// By shard: why it is not asked any more.
+    pub(super) lost: Vec<Option<Status>>,
+    /// Whether a shard was cut short by the deadline, or lost after its first answer.
+    pub(super) is_late: bool,
+    rounds: usize,
+}
+
+impl<'a> Gather<'a> {
+    pub(super) fn new(ask: &'a dyn Ask, wanted: &'a Wanted) -> Self {
+        let shards = ask.shards().len();
+        Self {
+            ask,
+            wanted,
+            keys: Keys::default(),
+            facts: vec![None; shards],
+            lost: vec![None; shards],
+            is_late: false,
+            rounds: 0,
+        }
+    }
+
+    /// The number of shards.
+    pub(super) fn count(&self) -> usize {
+        self.facts.len()
+    }
+
+    /// The shards that are not lost.
+    pub(super) fn live(&self) -> impl Iterator<Item = usize> + use<> {
+        let live: Vec<usize> = (0..self.count()).filter(|at| self.lost[*at].is_none()).collect();
+        live.into_iter()
+    }
+
+    /// Sends requests to shards. Returns the parts of those that answer, with the position of the request.
+    ///
+    /// # Errors
+    /// If a shard says that the request is to blame, or that it lacks writes that the caller has seen.
+    pub(super) async fn fetch(
+        &mut self,
+        requests: Vec<(usize, SearchRequest)>,
+    ) -> Result<Vec<(usize, usize, Part)>, Status> {
+        if requests.is_empty() {
+            return Ok(Vec::new());
+        }
+        if self.rounds > 0 {
+            self.ask.asks_again();
+        }
+        self.rounds += 1;
+        let asked: Vec<(usize, usize)> = requests.iter().map(|(shard, of)| (*shard, of.k as usize)).collect();
+        let calls = requests.into_iter().map(|(shard, request)| self.ask.ask(shard, request)).collect();
+        let answers = all(calls).await;
+        let mut parts = Vec::with_capacity(asked.len());
+        for (position, ((shard, k), answer)) in asked.into_iter().zip(answers).enumerate() {
+            let of = self.ask.shards()[shard];
+            let part = answer.and_then(|answer| Part::read(answer, k, of, self.wanted, &mut self.keys));
+            match part {
+                Ok(part) => {
+                    self.is_late |= part.short == Some(Reason::Deadline);
+                    self.keep(shard, &part.facts);
+                    parts.push((position, shard, part));
+                }
+                Err(status) if is_final(&status) || lacks_writes(&status) => return Err(status),
+                Err(status) => {
+                    tracing::debug!(shard = %of, %status, "a shard is lost for a search");
+                    self.is_late |= self.facts[shard].is_some();
+                    self.lost[shard] = Some(status);
+                }
+            }
+        }
+        Ok(parts)
+    }
+
+    /// Keeps what the last answer of a shard says, and the sum of its costs.
+    fn keep(&mut self, shard: usize, facts: &Facts) {
+        let mut facts = facts.clone();
+        if let Some(before) = &self.facts[shard] {
+            if let (Some(stats), Some(before)) = (&mut facts.stats, &before.stats) {
+                super::response::add(stats, before);
+                // Further rounds have other filters.
+                super::response::keep_matches(stats, before);
+            }
+            facts.sequence = facts.sequence.min(before.sequence);
+        }
+        self.facts[shard] = Some(facts);
+    }
+}

@@ -1,0 +1,82 @@
+//! The health of the indexes of a router, and of their replicas.
+//!
+//! What flows in: what replicas say of their health. What flows out: whether an index can be searched: a router needs as many shards
+//! for that as an answer does by default.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+
+use super::replica::Health;
+use super::state::Router;
+use super::topology::Topology;
+use super::transport::{Call, Reply};
+use crate::engine::Readiness;
+use crate::service::parts::Indexes;
+
+/// How long a replica may take to say how it is.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+
+impl Indexes for Topology {
+    fn names(&self) -> Vec<String> {
+        Topology::names(self).map(str::to_owned).collect()
+    }
+
+    fn resolve(&self, name: &str) -> Option<&str> {
+        Topology::resolve(self, name)
+    }
+
+    fn readiness(&self, name: &str) -> Readiness {
+        let Some(map) = self.shards(name) else { return Readiness::NotYet("no such index".to_owned()) };
+        let is_serving =
+            |replica: &&Arc<super::replica::Replica>| replica.health() == Health::Serving && !replica.rests();
+        let up = map.shards.iter().filter(|shard| shard.replicas.iter().any(|one| is_serving(&one)));
+        let (up, all) = (up.count(), map.shards.len());
+        if up > 0 && up + usize::from(all > 1) >= all {
+            return Readiness::Ready;
+        }
+        Readiness::NotYet(format!("{up} of {all} shards have a replica that serves"))
+    }
+}
+
+/// Asks every replica for its health, at once and then every `interval`, until dropped.
+pub(super) async fn watch(router: Arc<Router>, interval: Duration) {
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        probe(&router).await;
+        router.shell.health.observe(&*router.topology).await;
+        router.shell.metrics.access.reloads(&router.shell.access.reloads());
+    }
+}
+
+/// Asks every replica for its health, all at once.
+pub(super) async fn probe(router: &Router) {
+    let mut probes = JoinSet::new();
+    for name in router.topology.names() {
+        let Some(map) = router.topology.shards(name) else { continue };
+        for shard in &map.shards {
+            for replica in &shard.replicas {
+                let (shard, replica, name) = (Arc::clone(shard), Arc::clone(replica), name.to_owned());
+                let metrics = router.metrics.clone();
+                probes.spawn(async move {
+                    let call = replica.transport.call(Call::Health(name), PROBE_TIMEOUT);
+                    let health = match tokio::time::timeout(PROBE_TIMEOUT, call).await {
+                        Ok(Ok(Reply::Health(true))) => Health::Serving,
+                        _ => Health::NotServing,
+                    };
+                    if health != replica.health() {
+                        let (shard, replica) = (shard.shard, &replica.address);
+                        tracing::info!(%shard, replica, ?health, "the health of a replica changed");
+                    }
+                    replica.set_health(health);
+                    metrics.up(&shard.labels(&replica), replica.is_up());
+                });
+            }
+        }
+    }
+    while probes.join_next().await.is_some() {}
+}

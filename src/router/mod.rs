@@ -1,0 +1,199 @@
+//! The router: one index over shards and replicas, with the contract of one server.
+//!
+//! What flows in: the calls of `shortlist.v1`. What flows out: calls of one replica of every shard, and answers that are merged from
+//! theirs. Knows neither files nor graphs, and keeps no state but what it measures.
+//!
+//! ```text
+//!  call ─► retrieval ─► search ─► seeds ─► ranked or places ─► gather ─► shard ─► replica ─► transport
+//!          admission    checks    sum of   which rows are on   all       hedge    load,       gRPC
+//!                       request   vectors  the page, rounds    shards    retry    rests
+//!                          └────────────► completeness, response ◄─┘
+//! ```
+//!
+//! | file | duty |
+//! |---|---|
+//! | `options.rs`      | the list of shards and replicas, and how they are reached |
+//! | `topology.rs`     | who serves which shard, replaceable while calls run |
+//! | `transport.rs`    | the way to one replica |
+//! | `replica.rs`      | one replica: load, speed, rests |
+//! | `shard.rs`        | one call of a shard: choice, hedges, retries |
+//! | `latency.rs`      | how long the calls of a shard took lately |
+//! | `budget.rs`       | how many extra calls may be made |
+//! | `all.rs`          | several futures at once |
+//! | `failure.rs`      | what the status of a replica means |
+//! | `wanted.rs`       | what a search wants, and what shards are asked for |
+//! | `row.rs`          | candidates as rows for the rules |
+//! | `part.rs`         | the checked answer of one shard |
+//! | `gather.rs`       | asks shards together |
+//! | `share.rs`        | how many candidates each shard is asked for |
+//! | `ranked.rs`       | the best of all shards |
+//! | `places.rs`       | a page with kept places |
+//! | `completeness.rs` | why a page is short |
+//! | `response.rs`     | the answer, and how much of the index it was chosen from |
+//! | `search.rs`       | one search |
+//! | `seeds.rs`        | queries by example |
+//! | `explain.rs`      | `Explain` |
+//! | `positions.rs`    | items of a request that go to several shards |
+//! | `write.rs`        | the way of writes |
+//! | `retrieval.rs`    | `Retrieval` |
+//! | `catalog.rs`      | `Catalog` |
+//! | `admin.rs`        | `Admin` |
+//! | `health.rs`       | the health of indexes and replicas |
+//! | `metrics.rs`      | metrics |
+//! | `state.rs`        | what the services share, and one call |
+
+mod admin;
+mod all;
+mod budget;
+mod catalog;
+mod completeness;
+mod explain;
+mod failure;
+mod gather;
+mod health;
+mod latency;
+mod metrics;
+mod options;
+mod part;
+mod places;
+mod positions;
+mod ranked;
+mod replica;
+mod response;
+mod retrieval;
+mod row;
+mod search;
+mod seeds;
+mod shard;
+mod share;
+mod state;
+mod topology;
+mod transport;
+mod wanted;
+mod write;
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use self::admin::AdminService;
+use self::catalog::CatalogService;
+use self::metrics::RouterMetrics;
+use self::replica::Replica;
+use self::retrieval::RetrievalService;
+use self::shard::ShardCalls;
+use self::state::Router;
+use self::topology::{ShardMap, Topology};
+use self::transport::Remote;
+use self::write::WritePath;
+use crate::engine::Limits;
+use crate::service::parts::{Admission, Metrics, Quota, Server, Services, Shell, Work};
+use crate::service::{Drained, Listeners, ServiceOptions};
+
+pub use self::options::{RouteError, RouteOptions};
+
+/// How long a router waits for the health of its replicas before it accepts connections.
+const FIRST_PROBE_WAIT: Duration = Duration::from_millis(500);
+
+/// A router that is ready to serve.
+pub struct Routing {
+    topology: Arc<Topology>,
+    metrics: RouterMetrics,
+}
+
+impl Routing {
+    /// Prepares the connections to replicas, which the first calls make. Must be called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// If the list of shards is malformed, or a file, an address or a certificate cannot be used.
+    pub fn new(options: &RouteOptions, max_answer_bytes: usize) -> Result<Self, RouteError> {
+        if options.shards.is_empty() {
+            return Err(RouteError::NoIndex);
+        }
+        let metrics = RouterMetrics::default();
+        let mut indexes = Vec::new();
+        for (name, text) in &options.shards {
+            let mut shards = Vec::new();
+            for (shard, addresses) in options::addresses(name, text)? {
+                let mut replicas = Vec::new();
+                for address in addresses {
+                    let remote = Remote::new(options.connection(&address)?, max_answer_bytes);
+                    replicas.push(Replica::new(address, Arc::new(remote)));
+                }
+                shards.push(Arc::new(ShardCalls::new(name, shard, replicas, &metrics)));
+            }
+            indexes.push((name.clone(), ShardMap { shards }));
+        }
+        Ok(Self { topology: Arc::new(Topology::new(indexes)), metrics })
+    }
+
+    /// The name of each index, and the number of its shards.
+    pub fn indexes(&self) -> Vec<(String, u32)> {
+        let count = |name: &str| self.topology.shards(name).map_or(0, |map| map.count());
+        self.topology.names().map(|name| (name.to_owned(), count(name))).collect()
+    }
+
+    /// Serves on `listeners` until `shutdown` completes, then drains as a server of an engine does. `limits`: of k and seeds.
+    ///
+    /// # Errors
+    /// If a listener has no address, the endpoint of traces is malformed, or the descriptors in this binary cannot be read.
+    pub async fn serve(
+        self,
+        listeners: impl Into<Listeners>,
+        limits: Limits,
+        options: ServiceOptions,
+        shutdown: impl Future<Output = ()>,
+    ) -> io::Result<Drained> {
+        let Self { topology, metrics } = self;
+        let (drain, draining) = watch::channel(false);
+        let indexes = Arc::clone(&topology);
+        let own = |registry: &mut Registry| metrics.register(registry);
+        let (shell, ()) = Shell::new(indexes, &options, false, draining, own).await?;
+        let shell = Arc::new(shell);
+        let load = &shell.metrics.load;
+        let router = Arc::new(Router {
+            admission: Admission::new(Work::Searches, shell.limits.max_in_flight, load.in_flight.clone()),
+            write_admission: Admission::new(
+                Work::Writes,
+                shell.limits.max_concurrent_writes,
+                load.writes_in_flight.clone(),
+            ),
+            quota: Quota::default(),
+            topology,
+            metrics,
+            max_k: limits.max_k,
+            max_seeds: limits.max_seeds,
+            started: Instant::now(),
+            shell: Arc::clone(&shell),
+        });
+        let services = Services {
+            retrieval: RetrievalService::new(Arc::clone(&router)),
+            catalog: CatalogService::new(Arc::clone(&router), WritePath::FirstReplica),
+            admin: AdminService::new(Arc::clone(&router)),
+        };
+        // If replicas answer quickly, the first connection finds indexes that are ready.
+        let _ = tokio::time::timeout(FIRST_PROBE_WAIT, health::probe(&router)).await;
+        router.shell.health.observe(&*router.topology).await;
+        let mut background = JoinSet::new();
+        background.spawn(health::watch(Arc::clone(&router), options.poll_interval));
+        let answered = async {
+            router.admission.close().await;
+            router.write_admission.close().await;
+        };
+        let server = Server { shell, services, background, drain, answered };
+        server.run(listeners.into(), &options, shutdown).await
+    }
+}
+
+/// The text of a `GET /metrics` in which every metric of a router has a value.
+#[doc(hidden)]
+pub fn example_scrape() -> String {
+    let metrics = RouterMetrics::default();
+    metrics.set_example("videos");
+    Metrics::example_of(|registry| metrics.register(registry))
+}

@@ -1,0 +1,123 @@
+//! The answer to a search, from the page and what is known of the shards.
+
+use tonic::Status;
+
+use super::failure::unavailable;
+use super::gather::Gather;
+use super::ranked::Page;
+use super::row::stripped;
+use crate::service::proto::completeness::Reason;
+use crate::service::proto::{Completeness, Coverage, SearchResponse, SearchStats};
+
+/// Shards of an index up to which all but one suffice by default.
+const FEW_SHARDS: u32 = 10;
+/// The least share of the videos by default, with more shards.
+const LEAST_SHARE: f64 = 0.9;
+
+/// How much of an index was searched. `videos`: in all of it.
+pub(super) fn coverage(gather: &Gather<'_>, videos: u64) -> Coverage {
+    let answered = gather.facts.iter().flatten();
+    let searched: u64 = answered.clone().map(|facts| facts.videos).sum();
+    Coverage {
+        videos_total: videos.max(searched),
+        videos_searched: searched,
+        shards_total: gather.count() as u32,
+        shards_answered: answered.count() as u32,
+    }
+}
+
+/// The share of the videos that was searched.
+pub(super) fn share(coverage: &Coverage) -> f64 {
+    match coverage.videos_total {
+        0 => f64::from(coverage.shards_answered) / f64::from(coverage.shards_total.max(1)),
+        total => coverage.videos_searched as f64 / total as f64,
+    }
+}
+
+/// Checks that enough was searched.
+///
+/// # Errors
+/// `UNAVAILABLE` with `RetryInfo`.
+pub(super) fn check(gather: &Gather<'_>, coverage: &Coverage, least: Option<f32>) -> Result<(), Status> {
+    let Coverage { videos_total, videos_searched, shards_total, shards_answered } = *coverage;
+    let suffices = match least {
+        Some(least) => share(coverage) >= f64::from(least) - 1e-9,
+        None if shards_total <= FEW_SHARDS => shards_answered + 1 >= shards_total,
+        None => share(coverage) >= LEAST_SHARE,
+    };
+    if suffices && shards_answered > 0 {
+        return Ok(());
+    }
+    let lost = gather.lost.iter().enumerate().find_map(|(at, lost)| Some((at, lost.as_ref()?)));
+    let why = lost.map_or_else(String::new, |(at, status)| {
+        format!("; shard {at}: {}", crate::base::text::shortened(status.message(), 200))
+    });
+    if shards_answered == 0
+        && let Some((_, status)) = lost
+        && status.code() == tonic::Code::DeadlineExceeded
+    {
+        return Err(Status::deadline_exceeded(status.message()));
+    }
+    Err(unavailable(format!(
+        "{shards_answered} of {shards_total} shards answered, with {videos_searched} of {videos_total} videos{why}"
+    )))
+}
+
+/// The answer.
+pub(super) fn response(
+    gather: &Gather<'_>,
+    page: Page,
+    reason: Reason,
+    coverage: Coverage,
+    unknown: Vec<u64>,
+) -> SearchResponse {
+    let wanted = gather.wanted;
+    let returned = page.found.len();
+    let facts = || gather.facts.iter().flatten();
+    let mut stats: Option<SearchStats> = None;
+    for of_shard in facts().filter_map(|facts| facts.stats.as_ref()) {
+        match &mut stats {
+            Some(stats) => add(stats, of_shard),
+            None => stats = Some(*of_shard),
+        }
+    }
+    SearchResponse {
+        candidates: page.found.into_iter().map(|found| stripped(found.candidate, wanted)).collect(),
+        completeness: Some(Completeness {
+            requested: u32::try_from(wanted.k).unwrap_or(u32::MAX),
+            returned: u32::try_from(returned).unwrap_or(u32::MAX),
+            reason: reason.into(),
+        }),
+        generation: facts().map(|facts| facts.generation).max().unwrap_or_default(),
+        sequence: facts().map(|facts| facts.sequence).min().unwrap_or_default(),
+        stats,
+        unknown_video_ids: unknown,
+        coverage: Some(coverage),
+    }
+}
+
+/// Adds the cost of another search that ran at the same time.
+#[expect(deprecated, reason = "fills the deprecated fields as well, for clients that still read them")]
+pub(super) fn add(stats: &mut SearchStats, other: &SearchStats) {
+    let sum = |one: Option<u64>, other: Option<u64>| match (one, other) {
+        (None, None) => None,
+        (one, other) => Some(one.unwrap_or_default().saturating_add(other.unwrap_or_default())),
+    };
+    stats.visited = stats.visited.saturating_add(other.visited);
+    stats.expanded = stats.expanded.saturating_add(other.expanded);
+    stats.distances = stats.distances.saturating_add(other.distances);
+    stats.matches = sum(stats.matches, other.matches);
+    stats.estimated_matches = sum(stats.estimated_matches, other.estimated_matches);
+    let key = |elapsed: &Option<prost_types::Duration>| {
+        elapsed.as_ref().map_or((0, 0), |elapsed| (elapsed.seconds, elapsed.nanos))
+    };
+    if key(&other.elapsed) > key(&stats.elapsed) {
+        stats.elapsed = other.elapsed;
+    }
+}
+
+/// Takes the number of matches of another search.
+#[expect(deprecated, reason = "fills the deprecated field as well, for clients that still read it")]
+pub(super) fn keep_matches(stats: &mut SearchStats, of: &SearchStats) {
+    (stats.matches, stats.estimated_matches) = (of.matches, of.estimated_matches);
+}

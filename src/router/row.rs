@@ -1,0 +1,104 @@
+//! Candidates of shards as rows that rules can be applied to.
+
+use std::collections::HashMap;
+
+use super::wanted::Wanted;
+use crate::base::id::VideoId;
+use crate::search::Row;
+use crate::service::proto::{Candidate, attribute_value};
+
+/// A value that a cap counts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Value {
+    Word(String),
+    /// One keyword of a list.
+    Listed(String),
+    Int64(i64),
+    Uint64(u64),
+    Bool(bool),
+}
+
+/// The keys of values: equal where cap and value are.
+#[derive(Debug, Default)]
+pub(super) struct Keys {
+    keys: HashMap<Value, u64>,
+    values: Vec<Value>,
+    /// Whether a capped attribute has a type that no cap can be on.
+    pub(super) has_wrong_type: bool,
+}
+
+/// A candidate and its row.
+#[derive(Clone, Debug)]
+pub(super) struct Found {
+    pub(super) row: Row,
+    pub(super) candidate: Candidate,
+}
+
+impl Keys {
+    fn of(&mut self, value: Value) -> u64 {
+        if let Some(key) = self.keys.get(&value) {
+            return *key;
+        }
+        let key = self.values.len() as u64;
+        self.values.push(value.clone());
+        self.keys.insert(value, key);
+        key
+    }
+
+    /// The value of a key.
+    pub(super) fn value(&self, key: u64) -> Option<&Value> {
+        self.values.get(usize::try_from(key).ok()?)
+    }
+
+    /// The row of a candidate.
+    pub(super) fn row(&mut self, wanted: &Wanted, candidate: Candidate) -> Found {
+        let attribute = |name: &str| candidate.attributes.get(name).and_then(|found| found.value.as_ref());
+        let keys = wanted.capped.iter().map(|name| self.of_values(attribute(name))).collect();
+        let is_fresh = wanted.fresh.as_ref().is_some_and(|fresh| match attribute(&fresh.attribute) {
+            Some(attribute_value::Value::Timestamp(at)) => {
+                let nanos = i128::from(at.seconds) * 1_000_000_000 + i128::from(at.nanos);
+                nanos >= fresh.earliest.as_nanosecond()
+            }
+            _ => false,
+        });
+        let row = Row {
+            video: VideoId(candidate.video_id),
+            score: candidate.score,
+            interest: candidate.interest.unwrap_or_default() as usize,
+            is_fresh,
+            keys,
+        };
+        Found { row, candidate }
+    }
+
+    /// The distinct keys of a value.
+    fn of_values(&mut self, value: Option<&attribute_value::Value>) -> Vec<u64> {
+        use attribute_value::Value as Wire;
+        match value {
+            Some(Wire::Keyword(word)) => vec![self.of(Value::Word(word.clone()))],
+            Some(Wire::Int64(number)) => vec![self.of(Value::Int64(*number))],
+            Some(Wire::Uint64(number)) => vec![self.of(Value::Uint64(*number))],
+            Some(Wire::Bool(is)) => vec![self.of(Value::Bool(*is))],
+            Some(Wire::KeywordList(list)) => {
+                let mut keys: Vec<u64> =
+                    list.values.iter().map(|word| self.of(Value::Listed(word.clone()))).collect();
+                keys.sort_unstable();
+                keys.dedup();
+                keys
+            }
+            Some(Wire::Double(_) | Wire::Timestamp(_)) => {
+                self.has_wrong_type = true;
+                Vec::new()
+            }
+            None => Vec::new(),
+        }
+    }
+}
+
+/// Leaves out the attributes that the caller did not ask for.
+pub(super) fn stripped(mut candidate: Candidate, wanted: &Wanted) -> Candidate {
+    for name in &wanted.added {
+        candidate.attributes.remove(name);
+    }
+    candidate
+}

@@ -1,0 +1,218 @@
+//! One search over all shards, from the request to the answer.
+//!
+//! What flows in: a request of a caller. What flows out: the answer that one server with all videos would give, or its error with the
+//! paths of the caller's request. Shards get other requests than the caller sent. If one of those is refused, the shard is asked
+//! what it says of the caller's own.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use prost::Message as _;
+use tokio::time::Instant;
+use tonic::Status;
+
+use super::all::Boxed;
+use super::completeness;
+use super::failure::{self, is_final, nonsense};
+use super::gather::{Ask, Gather};
+use super::places;
+use super::ranked::Ranking;
+use super::response;
+use super::seeds;
+use super::state::RouterCall;
+use super::topology::ShardMap;
+use super::transport::{Call, Reply};
+use super::wanted::Wanted;
+use crate::base::partition::Shard;
+use crate::engine::{self, Limits, Query};
+use crate::service::parts::{CallMemory, Charge, InvalidField, quota, search_request, status};
+use crate::service::proto::{SearchRequest, SearchResponse};
+
+/// Searches all shards. `path`: of the request within the call.
+///
+/// # Errors
+/// Those of one server, and `UNAVAILABLE` if too few shards answer.
+pub(super) async fn search(
+    call: &RouterCall<'_>,
+    mut request: SearchRequest,
+    path: &str,
+) -> Result<SearchResponse, Status> {
+    let (name, map) = call.index(&request.index, path)?;
+    name.clone_into(&mut request.index);
+    let checked = search_request(request.clone()).map_err(|error| status::of(&error.into(), path))?;
+    quota::check(&call.limits, &checked, path)?;
+    call.use_rates()?;
+    let shards = Shards::new(call, name, &map);
+    shards.search(request, &checked).await.map_err(|status| failure::at(status, path))
+}
+
+/// The shards of an index, during one search.
+pub(super) struct Shards<'a> {
+    call: &'a RouterCall<'a>,
+    name: &'a str,
+    map: &'a ShardMap,
+    shards: Vec<Shard>,
+    pub(super) until: Instant,
+    charges: Mutex<Vec<Charge>>,
+    /// Why there is no memory for the answers of shards.
+    refused: Mutex<Option<Status>>,
+}
+
+impl<'a> Shards<'a> {
+    pub(super) fn new(call: &'a RouterCall<'a>, name: &'a str, map: &'a ShardMap) -> Self {
+        Self {
+            call,
+            name,
+            map,
+            shards: map.shards.iter().map(|shard| shard.shard).collect(),
+            until: call.due(),
+            charges: Mutex::default(),
+            refused: Mutex::default(),
+        }
+    }
+
+    pub(super) async fn search(
+        &self,
+        mut request: SearchRequest,
+        checked: &engine::SearchRequest,
+    ) -> Result<SearchResponse, Status> {
+        let max_k = self.call.router.max_k;
+        check_page(checked, max_k)?;
+        let least = request.min_coverage;
+        if let [_] = self.shards[..] {
+            return self.only(request).await;
+        }
+        if !is_consistent(checked) {
+            return Err(self.refusal(&request, None).await);
+        }
+        let seeds = match &checked.query {
+            Query::Seeds(seeds) => Some(seeds.as_slice()),
+            Query::Vector(_) | Query::Interests(_) => None,
+        };
+        let original = request.clone();
+        let limits = self.call.router.max_seeds;
+        let found = seeds::resolve(&mut request, seeds, (self.name, self.map), self.until, limits).await?;
+        let wanted = Wanted::of(request, checked, found.known);
+        let mut gather = Gather::new(self, &wanted);
+        let page = match wanted.rules.keeps_places() {
+            true => places::page(&mut gather, max_k).await,
+            false => Ranking::new(&mut gather).page(max_k).await,
+        };
+        let page = match page {
+            Err(status) if is_final(&status) => return Err(self.refusal(&original, Some(status)).await),
+            page => page?,
+        };
+        if gather.keys.has_wrong_type {
+            return Err(self.refusal(&original, None).await);
+        }
+        let reason = completeness::reason(&mut gather, &page, max_k).await?;
+        if let Some(refused) = self.refused.lock().take() {
+            return Err(refused);
+        }
+        for (shard, facts) in self.map.shards.iter().zip(&gather.facts) {
+            facts.iter().for_each(|facts| shard.set_videos(facts.videos));
+        }
+        let coverage = response::coverage(&gather, self.map.videos());
+        self.call.router.metrics.covered(self.name, response::share(&coverage));
+        response::check(&gather, &coverage, least)?;
+        Ok(response::response(&gather, page, reason, coverage, found.unknown))
+    }
+
+    /// The answer of the only shard.
+    async fn only(&self, request: SearchRequest) -> Result<SearchResponse, Status> {
+        let k = request.k as usize;
+        let answer = self.ask(0, request).await?;
+        if let Some(refused) = self.refused.lock().take() {
+            return Err(refused);
+        }
+        if answer.candidates.len() > k {
+            return Err(nonsense(format!("{} candidates where {k} were asked for", answer.candidates.len())));
+        }
+        let videos = answer.coverage.as_ref().map_or(0, |coverage| coverage.videos_searched);
+        self.map.shards[0].set_videos(videos);
+        self.call.router.metrics.covered(self.name, 1.0);
+        Ok(answer)
+    }
+
+    /// What a shard says of the caller's own request; `otherwise`, or that it is impossible, if nothing.
+    async fn refusal(&self, request: &SearchRequest, otherwise: Option<Status>) -> Status {
+        for shard in &self.map.shards {
+            match shard.call(&Call::Search(request.clone()), self.until).await {
+                // A shard does not have the seeds of others.
+                Err(status) if is_final(&status) && status.code() != tonic::Code::NotFound => return status,
+                Err(status) if otherwise.is_none() => return status,
+                Err(_) => {}
+                Ok(_) => break,
+            }
+        }
+        otherwise.unwrap_or_else(|| nonsense("a request that a router refuses is accepted"))
+    }
+
+    fn charge(&self, memory: &CallMemory, answer: &SearchResponse) {
+        // Decoded, an answer takes about twice its bytes.
+        match memory.charged(2 * answer.encoded_len()) {
+            Ok(charge) => self.charges.lock().push(charge),
+            Err(status) => *self.refused.lock() = Some(status),
+        }
+    }
+}
+
+impl Ask for Shards<'_> {
+    fn shards(&self) -> &[Shard] {
+        &self.shards
+    }
+
+    fn ask(&self, shard: usize, request: SearchRequest) -> Boxed<'_, Result<SearchResponse, Status>> {
+        let shard = Arc::clone(&self.map.shards[shard]);
+        Box::pin(async move {
+            match shard.call(&Call::Search(request), self.until).await? {
+                Reply::Search(answer) => {
+                    if let Some(memory) = &self.call.memory {
+                        self.charge(memory, &answer);
+                    }
+                    Ok(*answer)
+                }
+                _ => Err(nonsense("another answer than to a search")),
+            }
+        })
+    }
+
+    fn asks_again(&self) {
+        self.call.router.metrics.asked_again(self.name);
+    }
+}
+
+/// Checks k and the offset, which shards see others of.
+///
+/// # Errors
+/// As one server.
+fn check_page(checked: &engine::SearchRequest, max_k: usize) -> Result<(), Status> {
+    let invalid = |field, problem: String| Err(status::of(&InvalidField::new(field, problem).into(), ""));
+    let (k, offset) = (checked.k, checked.offset);
+    if k == 0 || k > max_k {
+        return invalid("k", format!("expected 1 to {max_k}, found {k}"));
+    }
+    if offset > max_k - k {
+        return invalid("offset", format!("expected at most {} with k = {k}, found {offset}", max_k - k));
+    }
+    Ok(())
+}
+
+/// Whether the rules that shards do not see as the caller sent them can be met. If not, a shard says why.
+fn is_consistent(checked: &engine::SearchRequest) -> bool {
+    let rules = &checked.rules;
+    let (mut kept, mut shares) = (rules.fresh.as_ref().map_or(0, |fresh| fresh.at_least), 0.0);
+    if let Query::Interests(interests) = &checked.query {
+        if interests.len() > Limits::MAX_INTERESTS
+            || interests.iter().any(|interest| !(0.0..=1.0).contains(&interest.min_share))
+        {
+            return false;
+        }
+        kept = kept.saturating_add(interests.iter().map(|interest| interest.at_least(checked.k)).sum());
+        shares = interests.iter().map(|interest| f64::from(interest.min_share)).sum();
+    }
+    kept <= checked.k
+        && shares <= 1.0 + 1e-5
+        && rules.caps.len() <= Limits::MAX_CAPS
+        && rules.caps.iter().all(|cap| cap.max_per_value > 0)
+}

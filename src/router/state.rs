@@ -1,0 +1,113 @@
+//! The state that the services of a router share.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tonic::{Code, Request, Status};
+
+use super::metrics::RouterMetrics;
+use super::topology::{ShardMap, Topology};
+use crate::engine::EngineError;
+use crate::service::CallerLimits;
+use crate::service::parts::{
+    Admission, CallMemory, Caller, Client, Deadline, Observation, Quota, Shell, check_index, status,
+};
+
+/// The state that the services of a router share.
+pub(super) struct Router {
+    pub(super) shell: Arc<Shell>,
+    pub(super) topology: Arc<Topology>,
+    pub(super) admission: Admission,
+    pub(super) write_admission: Admission,
+    pub(super) quota: Quota,
+    pub(super) metrics: RouterMetrics,
+    /// The most that a shard may be asked for: the limit of k.
+    pub(super) max_k: usize,
+    pub(super) max_seeds: usize,
+    pub(super) started: Instant,
+}
+
+/// Of the time of a call, this share is kept for the router, within these bounds.
+const RESERVED_SHARE: u32 = 20;
+const LEAST_RESERVE: Duration = Duration::from_micros(500);
+const MOST_RESERVE: Duration = Duration::from_millis(20);
+
+/// One call of a router.
+pub(super) struct RouterCall<'a> {
+    pub(super) router: &'a Arc<Router>,
+    pub(super) method: &'static str,
+    pub(super) caller: Caller,
+    pub(super) limits: CallerLimits,
+    pub(super) deadline: Deadline,
+    pub(super) memory: Option<Arc<CallMemory>>,
+}
+
+impl<'a> RouterCall<'a> {
+    pub(super) fn of<T>(
+        router: &'a Arc<Router>,
+        method: &'static str,
+        request: &Request<T>,
+    ) -> Result<Self, Status> {
+        let memory = CallMemory::of(request);
+        Ok(Self::new(router, method, Caller::of(request)?, Deadline::of(request), memory))
+    }
+
+    pub(super) fn new(
+        router: &'a Arc<Router>,
+        method: &'static str,
+        caller: Caller,
+        deadline: Deadline,
+        memory: Option<Arc<CallMemory>>,
+    ) -> Self {
+        let limits = router.shell.limits.caller.with(&caller.rights.limits);
+        Self { router, method, caller, limits, deadline, memory }
+    }
+
+    pub(super) fn observe(&self, index: &str) -> Observation {
+        self.router.shell.observe(self.method, index, self.deadline)
+    }
+
+    /// When shards must have answered a request that arrives now.
+    pub(super) fn due(&self) -> tokio::time::Instant {
+        let now = Instant::now();
+        let latest = now + self.limits.max_deadline.min(Duration::from_secs(3600));
+        let due = self.deadline.0.map_or(latest, |due| due.min(latest));
+        let left = due.saturating_duration_since(now);
+        let reserve = (left / RESERVED_SHARE).clamp(LEAST_RESERVE, MOST_RESERVE).min(left / 2);
+        (due - reserve).into()
+    }
+
+    /// Whom the call is counted against.
+    pub(super) fn client(&self) -> Client {
+        self.caller.client()
+    }
+
+    /// The full name and the shards of an index.
+    ///
+    /// # Errors
+    /// `PERMISSION_DENIED` or `NOT_FOUND`. `path`: of the request within the call.
+    pub(super) fn index(&self, name: &str, path: &str) -> Result<(&'a str, Arc<ShardMap>), Status> {
+        check_index(&self.router.shell, &self.caller, self.method, name)?;
+        let topology = &self.router.topology;
+        let resolved = topology.resolve(name).and_then(|name| Some((name, topology.shards(name)?)));
+        resolved.ok_or_else(|| {
+            let available = topology.names().map(str::to_owned).collect();
+            status::of(&EngineError::UnknownIndex { name: name.to_owned(), available }.into(), path)
+        })
+    }
+
+    /// Uses the rates of the client for one search.
+    pub(super) fn use_rates(&self) -> Result<(), Status> {
+        let now = self.router.started.elapsed().as_nanos() as u64;
+        let client = self.client();
+        self.router.quota.take(&client, &self.limits, 1, 0, now).map_err(|(reason, status)| {
+            self.router.shell.metrics.load.refused_search(&client, reason);
+            status
+        })
+    }
+}
+
+/// The code of a result.
+pub(super) fn code_of<T>(result: &Result<T, Status>) -> Code {
+    result.as_ref().err().map_or(Code::Ok, Status::code)
+}

@@ -1,0 +1,77 @@
+//! Which replicas serve which shards.
+//!
+//! What flows in: a static list; later, maps and announcements of replicas. What flows out: the shards of an index, as they are at
+//! the time of a call. The shards of an index can be replaced while calls run: a call goes on with those that it began with.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::shard::ShardCalls;
+use crate::base::id::VideoId;
+use crate::base::partition::Shard;
+
+/// The shards of one index, in their order.
+pub(super) struct ShardMap {
+    pub(super) shards: Vec<Arc<ShardCalls>>,
+}
+
+impl ShardMap {
+    /// The number of shards.
+    pub(super) fn count(&self) -> u32 {
+        self.shards.len() as u32
+    }
+
+    /// The position of the shard of a video.
+    pub(super) fn owner(&self, video: VideoId) -> usize {
+        Shard::of_video(video, self.count()) as usize
+    }
+
+    /// Videos in the index: those of shards that were not reached yet are taken to be as many as in the others.
+    pub(super) fn videos(&self) -> u64 {
+        let known: Vec<u64> = self.shards.iter().filter_map(|shard| shard.videos()).collect();
+        let sum: u64 = known.iter().sum();
+        match known.len() as u64 {
+            0 => 0,
+            reached => sum + sum / reached * (self.shards.len() as u64 - reached),
+        }
+    }
+}
+
+/// All indexes of a router. Their names never change.
+pub(super) struct Topology {
+    indexes: BTreeMap<String, ArcSwap<ShardMap>>,
+}
+
+impl Topology {
+    pub(super) fn new(indexes: impl IntoIterator<Item = (String, ShardMap)>) -> Self {
+        let index = |(name, map)| (name, ArcSwap::from_pointee(map));
+        Self { indexes: indexes.into_iter().map(index).collect() }
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.indexes.keys().map(String::as_str)
+    }
+
+    /// The full name of an index; an empty name means the only one.
+    pub(super) fn resolve(&self, name: &str) -> Option<&str> {
+        match name {
+            "" if self.indexes.len() == 1 => self.names().next(),
+            name => self.indexes.get_key_value(name).map(|(name, _)| name.as_str()),
+        }
+    }
+
+    /// The shards of an index by its full name.
+    pub(super) fn shards(&self, name: &str) -> Option<Arc<ShardMap>> {
+        self.indexes.get(name).map(ArcSwap::load_full)
+    }
+
+    /// Replaces the shards of an index. Calls that have begun keep theirs.
+    #[expect(dead_code, reason = "maps and announcements of replicas will call it")]
+    pub(super) fn replace(&self, name: &str, map: ShardMap) {
+        if let Some(index) = self.indexes.get(name) {
+            index.store(Arc::new(map));
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! What a search wants, and what shards are asked for.
+//!
+//! What flows in: a request of a caller, whose seeds are resolved already. What flows out: requests to shards for a part of it, and
+//! the attributes that the rules read beyond those that the caller asked for.
+
+use jiff::Timestamp;
+
+use super::row::Value;
+use crate::base::instant::Instant;
+use crate::engine;
+use crate::search::RowRules;
+use crate::service::parts::timestamp;
+use crate::service::proto::search_request::Query;
+use crate::service::proto::{
+    BoolCondition, Condition, Filter, KeywordCondition, ListCondition, NumberRange, SearchParams,
+    SearchRequest, Time, TimeRange, condition, number, time,
+};
+
+/// Videos recently published.
+#[derive(Clone, Debug)]
+pub(super) struct FreshWanted {
+    pub(super) attribute: String,
+    /// From then on, a video is fresh.
+    pub(super) earliest: Instant,
+}
+
+/// What a search wants.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    /// The request, as shards get it, but for what is changed for each call.
+    pub(super) request: SearchRequest,
+    pub(super) k: usize,
+    pub(super) offset: usize,
+    /// Attributes with caps, by cap.
+    pub(super) capped: Vec<String>,
+    pub(super) fresh: Option<FreshWanted>,
+    pub(super) rules: RowRules,
+    pub(super) is_exact: bool,
+    pub(super) has_interests: bool,
+    /// Videos that are excluded because the query was made of them.
+    pub(super) seeds: Vec<u64>,
+    /// Attributes that shards return and the caller did not ask for.
+    pub(super) added: Vec<String>,
+    /// The filter as a tree, without what is added for a call; `None` if it is the tree of the request.
+    pub(super) parsed_filter: Option<Filter>,
+}
+
+/// One kind of list that a shard is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// The best of all.
+    All,
+    /// The best of those that are fresh.
+    Fresh,
+    /// The best of one interest.
+    Interest(usize),
+}
+
+impl Wanted {
+    /// Reads a request that was checked. `seeds`: the videos that its query was made of.
+    pub(super) fn of(mut request: SearchRequest, checked: &engine::SearchRequest, seeds: Vec<u64>) -> Self {
+        let (k, offset) = (checked.k, checked.offset);
+        let end = k.saturating_add(offset).saturating_add(seeds.len());
+        let params = request.params.get_or_insert_with(SearchParams::default);
+        params.effort_k = params.effort_k.max(u32::try_from(end).unwrap_or(u32::MAX));
+        let is_exact = matches!(checked.effort, engine::Effort::Exact);
+        request.exclude.get_or_insert_default().video_ids.extend(&seeds);
+        request.offset = 0;
+        let rules = &checked.rules;
+        let of_interests = match &checked.query {
+            engine::Query::Interests(interests) => {
+                interests.iter().map(|interest| interest.at_least(k)).collect()
+            }
+            engine::Query::Vector(_) | engine::Query::Seeds(_) => Vec::new(),
+        };
+        let has_interests = matches!(checked.query, engine::Query::Interests(_));
+        let fresh = rules.fresh.as_ref().map(|fresh| FreshWanted {
+            attribute: fresh.attribute.clone(),
+            earliest: Instant::from(Timestamp::now()).saturating_sub(fresh.within),
+        });
+        let capped: Vec<String> = rules.caps.iter().map(|cap| cap.attribute.clone()).collect();
+        let mut added: Vec<String> = Vec::new();
+        for name in capped.iter().chain(fresh.iter().map(|fresh| &fresh.attribute)) {
+            let returned = &request.return_attributes;
+            if !returned.iter().any(|other| other == "*" || other == name) {
+                request.return_attributes.push(name.clone());
+                added.push(name.clone());
+            }
+        }
+        let parsed = rules.filter.clone().filter(|_| !request.filter_text.is_empty());
+        Self {
+            k,
+            offset,
+            rules: RowRules {
+                caps: rules.caps.iter().map(|cap| cap.max_per_value).collect(),
+                fresh: rules.fresh.as_ref().map_or(0, |fresh| fresh.at_least),
+                of_interests,
+            },
+            capped,
+            fresh,
+            is_exact,
+            has_interests,
+            seeds,
+            added,
+            parsed_filter: parsed.map(Into::into),
+            request,
+        }
+    }
+
+    /// Where the page ends in the order of all candidates.
+    pub(super) fn end(&self) -> usize {
+        self.offset + self.k
+    }
+
+    /// Whether the caller sent a filter.
+    pub(super) fn has_filter(&self) -> bool {
+        self.request.filter.is_some() || !self.request.filter_text.is_empty()
+    }
+
+    /// Whether the caller excludes videos.
+    pub(super) fn has_exclude(&self) -> bool {
+        let Some(exclude) = &self.request.exclude else { return false };
+        exclude.video_ids.len() > self.seeds.len()
+            || !exclude.text_ids.is_empty()
+            || !exclude.roaring.is_empty()
+            || exclude.bloom.is_some()
+    }
+
+    /// The request as the caller sent it, of `k` candidates from the first.
+    pub(super) fn whole(&self, k: usize) -> SearchRequest {
+        SearchRequest { k: wire(k), ..self.request.clone() }
+    }
+
+    /// A request for the best `k` of one kind, without kept places; with caps if `has_caps`.
+    pub(super) fn list(&self, source: Source, k: usize, has_caps: bool) -> SearchRequest {
+        let mut request = self.whole(k);
+        request.fresh = None;
+        if !has_caps {
+            request.caps.clear();
+        }
+        if let Some(Query::Interests(interests)) = &mut request.query {
+            for (at, interest) in interests.interests.iter_mut().enumerate() {
+                interest.min_share = if source == Source::Interest(at) { 1.0 } else { 0.0 };
+            }
+        }
+        if let (Source::Fresh, Some(fresh)) = (source, &self.fresh) {
+            let at = Time { time: Some(time::Time::At(timestamp(fresh.earliest))) };
+            let range =
+                TimeRange { attribute: fresh.attribute.clone(), gte: Some(at), ..TimeRange::default() };
+            self.tree(&mut request).must.push(condition(condition::Condition::Time(range)));
+        }
+        request
+    }
+
+    /// The same for the best `k` without the videos `known` and without those that have one of these values.
+    pub(super) fn next(&self, k: usize, known: &[u64], full: &[(usize, Value)]) -> SearchRequest {
+        let mut request = self.list(Source::All, k, false);
+        request.exclude.get_or_insert_default().video_ids.extend(known);
+        if !full.is_empty() {
+            let conditions = self.full_conditions(full);
+            self.tree(&mut request).must_not.extend(conditions);
+        }
+        request
+    }
+
+    /// The request without the seeds among the excluded videos, for the best `k`.
+    pub(super) fn without_seeds(&self, k: usize) -> SearchRequest {
+        let mut request = self.list(Source::All, k, false);
+        request.exclude.get_or_insert_default().video_ids.retain(|id| !self.seeds.contains(id));
+        request
+    }
+
+    /// The filter of a request as a tree.
+    fn tree<'r>(&self, request: &'r mut SearchRequest) -> &'r mut Filter {
+        if let Some(parsed) = &self.parsed_filter {
+            request.filter = Some(parsed.clone());
+            request.filter_text.clear();
+        }
+        request.filter.get_or_insert_default()
+    }
+
+    /// Conditions on the values that caps have no room for.
+    fn full_conditions(&self, full: &[(usize, Value)]) -> Vec<Condition> {
+        let mut conditions = Vec::new();
+        for (cap, attribute) in self.capped.iter().enumerate() {
+            let (mut words, mut listed) = (Vec::new(), Vec::new());
+            for (_, value) in full.iter().filter(|(of, _)| *of == cap) {
+                let number = |number| {
+                    let number = Some(crate::service::proto::Number { number: Some(number) });
+                    let (gte, lte) = (number, number);
+                    NumberRange { attribute: attribute.clone(), gte, lte, ..NumberRange::default() }
+                };
+                match value {
+                    Value::Word(word) => words.push(word.clone()),
+                    Value::Listed(word) => listed.push(word.clone()),
+                    Value::Int64(value) => conditions
+                        .push(condition(condition::Condition::Number(number(number::Number::Int64(*value))))),
+                    Value::Uint64(value) => conditions.push(condition(condition::Condition::Number(number(
+                        number::Number::Uint64(*value),
+                    )))),
+                    Value::Bool(value) => {
+                        let is = BoolCondition { attribute: attribute.clone(), value: *value };
+                        conditions.push(condition(condition::Condition::Bool(is)));
+                    }
+                }
+            }
+            let attribute = || attribute.clone();
+            if !words.is_empty() {
+                let any = KeywordCondition { attribute: attribute(), any_of: words };
+                conditions.push(condition(condition::Condition::Keyword(any)));
+            }
+            if !listed.is_empty() {
+                let any = ListCondition { attribute: attribute(), any_of: listed, all_of: Vec::new() };
+                conditions.push(condition(condition::Condition::List(any)));
+            }
+        }
+        conditions
+    }
+}
+
+fn condition(condition: condition::Condition) -> Condition {
+    Condition { condition: Some(condition) }
+}
+
+fn wire(k: usize) -> u32 {
+    u32::try_from(k).unwrap_or(u32::MAX)
+}

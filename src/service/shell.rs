@@ -1,0 +1,96 @@
+//! The state of everything around the services of one server: access, bounds, health, metrics, traces.
+//!
+//! What flows in: the options of a server, and the indexes behind it. What flows out: what every call passes on its way to a
+//! service, whichever service it is.
+
+use std::sync::Arc;
+
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+use tonic::{Request, Status};
+
+use super::access::{Access, Denial};
+use super::bounds::ServerMemory;
+use super::caller::Caller;
+use super::deadline::Deadline;
+use super::health::Health;
+use super::indexes::Indexes;
+use super::metrics::{Metrics, Observation};
+use super::options::{ConnectionOptions, ServiceLimits, ServiceOptions};
+use super::traces::{Trace, Traces};
+
+/// The state around the services of one server.
+pub(crate) struct Shell {
+    /// The indexes that the services serve.
+    pub(crate) indexes: Arc<dyn Indexes>,
+    /// Who may do what.
+    pub(crate) access: Access,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) health: Health,
+    pub(crate) limits: ServiceLimits,
+    pub(crate) connections: ConnectionOptions,
+    /// The memory of requests and answers in flight.
+    pub(crate) memory: Arc<ServerMemory>,
+    pub(crate) traces: Traces,
+    /// Whether calls have a [`Trace`].
+    pub(crate) is_following: bool,
+    /// Turns true when the server starts to drain.
+    pub(crate) draining: watch::Receiver<bool>,
+}
+
+impl Shell {
+    /// The shell of a server of `indexes`. `own` registers the metrics of its services. `needs_traces`: whether calls have a
+    /// [`Trace`] even if none is exported.
+    ///
+    /// # Errors
+    /// If the endpoint of traces is malformed.
+    pub(crate) async fn new<M>(
+        indexes: Arc<dyn Indexes>,
+        options: &ServiceOptions,
+        needs_traces: bool,
+        draining: watch::Receiver<bool>,
+        own: impl FnOnce(&mut Registry) -> M,
+    ) -> std::io::Result<(Self, M)> {
+        let limits = options.limits;
+        let (metrics, own) = Metrics::new(indexes.names(), options.buckets.clone(), own);
+        let metrics = Arc::new(metrics);
+        let traces = Traces::start(&options.traces).map_err(std::io::Error::other)?;
+        let memory = ServerMemory::new(
+            limits.max_bytes_in_flight,
+            limits.max_connection_bytes,
+            metrics.load.refused_for_memory("connection"),
+            metrics.load.refused_for_memory("server"),
+        );
+        let shell = Self {
+            health: Health::new(&*indexes).await,
+            indexes,
+            access: options.access.clone(),
+            metrics,
+            limits,
+            connections: options.connections,
+            memory,
+            is_following: traces.is_on() || needs_traces,
+            traces,
+            draining,
+        };
+        Ok((shell, own))
+    }
+
+    /// Returns the trace that a call belongs to, if it is traced or its caller names one.
+    pub(crate) fn trace_of<T>(&self, request: &Request<T>) -> Option<Trace> {
+        if self.is_following { request.extensions().get().cloned() } else { None }
+    }
+
+    /// Counts and records that a call was refused for what its caller is.
+    pub(crate) fn denied(&self, caller: &Caller, method: &'static str, denial: Denial, why: &Status) {
+        self.metrics.access.denied(denial);
+        self.access.audit().refused(caller, method, why);
+    }
+
+    /// Starts to observe a request for the index of this name. One for an index that is not served is counted under "", as
+    /// is a batch that is refused as a whole.
+    pub(crate) fn observe(&self, method: &'static str, index: &str, deadline: Deadline) -> Observation {
+        let index = self.indexes.resolve(index).unwrap_or_default();
+        Observation::begin(&self.metrics.requests, method, index, deadline)
+    }
+}
