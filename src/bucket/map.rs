@@ -74,19 +74,32 @@ impl ClusterMap {
     /// # Errors
     /// If the bucket cannot be read.
     pub fn newest(root: &Bucket) -> Result<(Option<Self>, Vec<BucketError>), BucketError> {
+        let (maps, passed_over) = Self::recent(root, 1)?;
+        Ok((maps.into_iter().next(), passed_over))
+    }
+
+    /// Returns the newest readable maps of the index in `root`, `most` of them at most, newest first, and the error of each that
+    /// was passed over.
+    ///
+    /// # Errors
+    /// If the bucket cannot be read.
+    pub fn recent(root: &Bucket, most: usize) -> Result<(Vec<Self>, Vec<BucketError>), BucketError> {
         let (names, _) = root.list()?;
         let mut epochs: Vec<u64> =
             names.iter().filter_map(|name| number_in(name, MAP_NAME.0, MAP_NAME.1)).collect();
         epochs.sort_unstable();
-        let mut passed_over = Vec::new();
+        let (mut maps, mut passed_over) = (Vec::new(), Vec::new());
         for epoch in epochs.into_iter().rev() {
+            if maps.len() == most {
+                break;
+            }
             match Self::read(root, epoch) {
-                Ok(map) => return Ok((Some(map), passed_over)),
+                Ok(map) => maps.push(map),
                 Err(error) if error.is_defect() => passed_over.push(error),
                 Err(error) => return Err(error),
             }
         }
-        Ok((None, passed_over))
+        Ok((maps, passed_over))
     }
 
     /// Reads the map of an epoch.

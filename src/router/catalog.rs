@@ -16,7 +16,7 @@ use super::failure::nonsense;
 use super::positions::{Items, divide, restored};
 use super::state::{Router, RouterCall, code_of};
 use super::transport::{Call, Reply};
-use super::write::{ById, WritePath};
+use super::write::{self, ById};
 use crate::base::id::VideoId;
 use crate::service::parts::{
     Begun, CallMemory, Caller, Change, Deadline, Event, Incoming, InvalidField, Slot, Standing, deadline,
@@ -31,7 +31,6 @@ use crate::service::proto::{
 /// `Catalog` over the shards of each index.
 pub(super) struct CatalogService {
     router: Arc<Router>,
-    path: WritePath,
 }
 
 /// What to write.
@@ -74,7 +73,6 @@ impl Batch {
 #[derive(Clone)]
 struct Writer {
     router: Arc<Router>,
-    path: WritePath,
     method: &'static str,
     caller: Caller,
     deadline: Deadline,
@@ -93,7 +91,7 @@ impl Writer {
     }
 
     async fn run(self, batch: Batch, at: &'static str) -> Result<WriteResponse, Status> {
-        let Self { router, path, method, caller, deadline, begun } = self;
+        let Self { router, method, caller, deadline, begun } = self;
         let observation = router.shell.observe(method, batch.index(), deadline);
         let (index, mut change) = (batch.index().to_owned(), batch.change());
         let result = async {
@@ -110,9 +108,9 @@ impl Writer {
                 return Err(deadline::exceeded());
             }
             let written = match batch {
-                Batch::Upsert(request) => path.upsert(name, &map, request).await,
+                Batch::Upsert(request) => write::upsert(name, &map, request).await,
                 Batch::ById(what, _, video_ids, text_ids) => {
-                    path.by_id(what, name, &map, (video_ids, text_ids)).await
+                    write::by_id(what, name, &map, (video_ids, text_ids)).await
                 }
             };
             written.map_err(|status| super::failure::at(status, at))
@@ -131,14 +129,13 @@ impl Writer {
 }
 
 impl CatalogService {
-    pub(super) fn new(router: Arc<Router>, path: WritePath) -> Self {
-        Self { router, path }
+    pub(super) fn new(router: Arc<Router>) -> Self {
+        Self { router }
     }
 
     fn writer<T>(&self, method: &'static str, request: &Request<T>) -> Result<Writer, Status> {
         Ok(Writer {
             router: Arc::clone(&self.router),
-            path: self.path,
             method,
             caller: Caller::of(request)?,
             deadline: Deadline::of(request),

@@ -14,6 +14,7 @@
 //! |---|---|
 //! | `options.rs`      | the list of shards and replicas, and how they are reached |
 //! | `topology.rs`     | who serves which shard, replaceable while calls run |
+//! | `discovery.rs`    | who serves which shard, from maps and announcements |
 //! | `transport.rs`    | the way to one replica |
 //! | `replica.rs`      | one replica: load, speed, rests |
 //! | `shard.rs`        | one call of a shard: choice, hedges, retries |
@@ -47,6 +48,7 @@ mod all;
 mod budget;
 mod catalog;
 mod completeness;
+mod discovery;
 mod explain;
 mod failure;
 mod gather;
@@ -83,6 +85,7 @@ use tokio::task::JoinSet;
 
 use self::admin::AdminService;
 use self::catalog::CatalogService;
+use self::discovery::Discovery;
 use self::metrics::RouterMetrics;
 use self::replica::Replica;
 use self::retrieval::RetrievalService;
@@ -90,7 +93,6 @@ use self::shard::ShardCalls;
 use self::state::Router;
 use self::topology::{ShardMap, Topology};
 use self::transport::Remote;
-use self::write::WritePath;
 use crate::engine::Limits;
 use crate::service::parts::{Admission, Metrics, Quota, Server, Services, Shell, Work};
 use crate::service::{Drained, Listeners, ServiceOptions};
@@ -103,6 +105,7 @@ const FIRST_PROBE_WAIT: Duration = Duration::from_millis(500);
 /// A router that is ready to serve.
 pub struct Routing {
     topology: Arc<Topology>,
+    discovery: Option<Discovery>,
     metrics: RouterMetrics,
 }
 
@@ -112,8 +115,16 @@ impl Routing {
     /// # Errors
     /// If the list of shards is malformed, or a file, an address or a certificate cannot be used.
     pub fn new(options: &RouteOptions, max_answer_bytes: usize) -> Result<Self, RouteError> {
-        if options.shards.is_empty() {
+        if options.shards.is_empty() && options.maps.is_empty() {
             return Err(RouteError::NoIndex);
+        }
+        for name in options.maps.keys() {
+            if options.shards.contains_key(name) {
+                return Err(RouteError::Twice(name.clone()));
+            }
+            if options.nats.is_empty() {
+                return Err(RouteError::NoNats(name.clone()));
+            }
         }
         let metrics = RouterMetrics::default();
         let mut indexes = Vec::new();
@@ -123,13 +134,23 @@ impl Routing {
                 let mut replicas = Vec::new();
                 for address in addresses {
                     let remote = Remote::new(options.connection(&address)?, max_answer_bytes);
-                    replicas.push(Replica::new(address, Arc::new(remote)));
+                    replicas.push(Arc::new(Replica::new(address, Arc::new(remote))));
                 }
                 shards.push(Arc::new(ShardCalls::new(name, shard, replicas, &metrics)));
             }
-            indexes.push((name.clone(), ShardMap { shards }));
+            indexes.push((name.clone(), ShardMap { shards, has_shared_log: false }));
         }
-        Ok(Self { topology: Arc::new(Topology::new(indexes)), metrics })
+        // Those of maps have no shards until replicas are found.
+        let found = options
+            .maps
+            .keys()
+            .map(|name| (name.clone(), ShardMap { shards: Vec::new(), has_shared_log: true }));
+        let topology = Arc::new(Topology::new(indexes.into_iter().chain(found)));
+        let discovery = match options.maps.is_empty() {
+            true => None,
+            false => Some(Discovery::start(options, max_answer_bytes, &metrics)?),
+        };
+        Ok(Self { topology, discovery, metrics })
     }
 
     /// The name of each index, and the number of its shards.
@@ -149,7 +170,14 @@ impl Routing {
         options: ServiceOptions,
         shutdown: impl Future<Output = ()>,
     ) -> io::Result<Drained> {
-        let Self { topology, metrics } = self;
+        let Self { topology, discovery, metrics } = self;
+        let discovery = match discovery {
+            Some(mut discovery) => {
+                discovery.find_first(&topology).await;
+                Some(discovery)
+            }
+            None => None,
+        };
         let (drain, draining) = watch::channel(false);
         let indexes = Arc::clone(&topology);
         let own = |registry: &mut Registry| metrics.register(registry);
@@ -173,7 +201,7 @@ impl Routing {
         });
         let services = Services {
             retrieval: RetrievalService::new(Arc::clone(&router)),
-            catalog: CatalogService::new(Arc::clone(&router), WritePath::FirstReplica),
+            catalog: CatalogService::new(Arc::clone(&router)),
             admin: AdminService::new(Arc::clone(&router)),
         };
         // If replicas answer quickly, the first connection finds indexes that are ready.
@@ -181,6 +209,9 @@ impl Routing {
         router.shell.health.observe(&*router.topology).await;
         let mut background = JoinSet::new();
         background.spawn(health::watch(Arc::clone(&router), options.poll_interval));
+        if let Some(discovery) = discovery {
+            background.spawn(discovery.follow(Arc::clone(&router.topology)));
+        }
         let answered = async {
             router.admission.close().await;
             router.write_admission.close().await;

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use shortlist_client::{BuildError, Client, Connection, Tls};
 
 use crate::base::partition::{Shard, ShardError};
+use crate::nats::NatsOptions;
 
 /// How a router reaches the replicas, as in `[route]` of the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -14,6 +15,14 @@ use crate::base::partition::{Shard, ShardError};
 pub struct RouteOptions {
     /// The shards of each index by name: replicas joined by `+`, shards by `,`.
     pub shards: BTreeMap<String, String>,
+    /// Where the maps of further indexes are, by name. Their replicas announce themselves in NATS.
+    pub maps: BTreeMap<String, String>,
+    /// The servers of NATS.
+    pub nats: Vec<String>,
+    /// A file of credentials for NATS; empty for none.
+    pub nats_credentials: PathBuf,
+    /// The certificates of the authorities of NATS, in addition to those of the system; empty for none.
+    pub nats_ca: PathBuf,
     /// A file with the key that replicas want.
     pub key_file: PathBuf,
     /// A file with the authorities that the certificates of replicas are of, in PEM. If empty, connections are not encrypted.
@@ -52,6 +61,22 @@ pub enum RouteError {
         /// The position of the shard.
         shard: usize,
     },
+    /// The map of an index cannot be followed.
+    #[error("index {index:?}: {problem}")]
+    Map {
+        /// The name of the index.
+        index: String,
+        /// Why not.
+        problem: String,
+    },
+    /// An index is there twice.
+    #[error("index {0:?} is in a map and in a list of shards")]
+    Twice(String),
+    /// Nobody says where the replicas of a map are.
+    #[error(
+        "index {0:?} has a map: expected servers of NATS, where its replicas announce themselves, found none"
+    )]
+    NoNats(String),
     /// A file cannot be read.
     #[error("{}: {problem}", path.display())]
     File {
@@ -84,6 +109,16 @@ pub(super) fn addresses(index: &str, text: &str) -> Result<Vec<(Shard, Addresses
 }
 
 impl RouteOptions {
+    /// Where the servers of NATS are.
+    pub(super) fn nats_options(&self) -> NatsOptions {
+        let file = |path: &PathBuf| (!path.as_os_str().is_empty()).then(|| path.clone());
+        NatsOptions {
+            servers: self.nats.clone(),
+            credentials: file(&self.nats_credentials),
+            ca: file(&self.nats_ca),
+        }
+    }
+
     /// The connection to a replica. Must be called within a Tokio runtime.
     ///
     /// # Errors

@@ -44,6 +44,8 @@ pub(super) struct ShardCalls {
     retries: Budget,
     /// Videos as of its last answer.
     videos: AtomicU64,
+    /// Whether any replica takes writes.
+    has_shared_log: bool,
     metrics: ShardMetrics,
     of_router: RouterMetrics,
 }
@@ -52,18 +54,29 @@ pub(super) struct ShardCalls {
 type Attempt = Boxed<'static, Result<Reply, Status>>;
 
 impl ShardCalls {
-    pub(super) fn new(index: &str, shard: Shard, replicas: Vec<Replica>, metrics: &RouterMetrics) -> Self {
+    pub(super) fn new(
+        index: &str,
+        shard: Shard,
+        replicas: Vec<Arc<Replica>>,
+        metrics: &RouterMetrics,
+    ) -> Self {
         Self {
             shard,
-            replicas: replicas.into_iter().map(Arc::new).collect(),
+            replicas,
             index: index.to_owned(),
             latencies: Latencies::default(),
             hedges: Budget::new(HEDGED_SHARE, SAVED_HEDGES),
             retries: Budget::new(RETRIED_SHARE, SAVED_RETRIES),
             videos: AtomicU64::new(UNKNOWN),
+            has_shared_log: false,
             metrics: metrics.of_shard(index, shard.index()),
             of_router: metrics.clone(),
         }
+    }
+
+    /// The same calls of replicas that have one log.
+    pub(super) fn with_shared_log(self) -> Self {
+        Self { has_shared_log: true, ..self }
     }
 
     /// Videos of the shard as of its last answer.
@@ -106,7 +119,7 @@ impl ShardCalls {
         let hedge_after = self.latencies.p95().unwrap_or(UNMEASURED_HEDGE).max(LEAST_HEDGE);
         let mut hedge_at = call.may_hedge().then(|| Instant::now() + hedge_after);
         let (mut asked, mut running, mut in_flight) = (Vec::new(), Vec::new(), Vec::new());
-        let is_first = call.is_write();
+        let is_first = call.is_write() && !self.has_shared_log;
         self.start(call, until, is_first, &mut asked, &mut running, &mut in_flight);
         loop {
             let (at, result) = tokio::select! {
@@ -155,7 +168,8 @@ impl ShardCalls {
                 continue;
             }
             let may_retry = status.code() != Code::DeadlineExceeded && asked.len() < self.replicas.len();
-            if !may_retry || is_first || !self.retries.take() {
+            // A write that failed may have been written.
+            if !may_retry || call.is_write() || !self.retries.take() {
                 return Err(status);
             }
             self.metrics.retried.inc();

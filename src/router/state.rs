@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use tonic::{Code, Request, Status};
 
+use super::failure::unavailable;
 use super::metrics::RouterMetrics;
 use super::topology::{ShardMap, Topology};
 use crate::engine::EngineError;
@@ -90,6 +91,9 @@ impl<'a> RouterCall<'a> {
         check_index(&self.router.shell, &self.caller, self.method, name)?;
         let topology = &self.router.topology;
         let resolved = topology.resolve(name).and_then(|name| Some((name, topology.shards(name)?)));
+        if resolved.as_ref().is_some_and(|(_, map)| map.shards.is_empty()) {
+            return Err(unavailable(format!("index {name:?}: no replica was found yet")));
+        }
         resolved.ok_or_else(|| {
             let available = topology.names().map(str::to_owned).collect();
             status::of(&EngineError::UnknownIndex { name: name.to_owned(), available }.into(), path)

@@ -1,6 +1,6 @@
 //! Which replicas serve which shards.
 //!
-//! What flows in: a static list; later, maps and announcements of replicas. What flows out: the shards of an index, as they are at
+//! What flows in: a static list, or maps and announcements of replicas. What flows out: the shards of an index, as they are at
 //! the time of a call. The shards of an index can be replaced while calls run: a call goes on with those that it began with.
 
 use std::collections::BTreeMap;
@@ -15,6 +15,8 @@ use crate::base::partition::Shard;
 /// The shards of one index, in their order.
 pub(super) struct ShardMap {
     pub(super) shards: Vec<Arc<ShardCalls>>,
+    /// Whether all shards have one log, so that any replica of any shard takes writes of all videos.
+    pub(super) has_shared_log: bool,
 }
 
 impl ShardMap {
@@ -68,7 +70,6 @@ impl Topology {
     }
 
     /// Replaces the shards of an index. Calls that have begun keep theirs.
-    #[expect(dead_code, reason = "maps and announcements of replicas will call it")]
     pub(super) fn replace(&self, name: &str, map: ShardMap) {
         if let Some(index) = self.indexes.get(name) {
             index.store(Arc::new(map));

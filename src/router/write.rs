@@ -1,6 +1,10 @@
 //! The way of writes to the replicas of their shards.
 //!
 //! What flows in: batches of any videos. What flows out: what was written, once it is durable where it was sent.
+//!
+//! If all shards have one log, a batch goes to one replica. Otherwise each video goes to the first replica of its shard, whose log
+//! is that of the shard. A batch of several shards is then written by each of them on its own, so one that is to be written as a
+//! whole may be written in part.
 
 use std::time::Duration;
 
@@ -20,14 +24,6 @@ use crate::service::proto::{
 
 /// How long a write may take, whatever the deadline of its caller: what has begun is finished.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// The way of writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WritePath {
-    /// Each video to the first replica of its shard, whose log is that of the shard. A batch of several shards is written by each of
-    /// them on its own, so one that is to be written as a whole may be written in part.
-    FirstReplica,
-}
 
 /// What to do with videos that are named by their ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,94 +49,97 @@ pub(super) fn id_of(video: &Video) -> VideoId {
     if video.text_id.is_empty() { VideoId(video.video_id) } else { VideoId::of_text(&video.text_id) }
 }
 
-impl WritePath {
-    /// Inserts or replaces videos.
-    ///
-    /// # Errors
-    /// The first of a shard, with the positions of the request.
-    pub(super) async fn upsert(
-        self,
-        index: &str,
-        map: &ShardMap,
-        request: UpsertRequest,
-    ) -> Result<WriteResponse, Status> {
-        let UpsertRequest { videos, partial, .. } = request;
-        let calls = match videos.is_empty() {
-            true => everywhere(map, || upsert_call(index, Vec::new(), partial)),
-            false => {
-                let part = |Items { shard, items, positions }| {
-                    (shard, upsert_call(index, items, partial), positions)
-                };
-                divide(map, videos, id_of).into_iter().map(part).collect()
-            }
-        };
-        self.send(map, calls, "videos").await
-    }
-
-    /// Deletes videos, takes them down or restores them.
-    ///
-    /// # Errors
-    /// As [`Self::upsert`].
-    pub(super) async fn by_id(
-        self,
-        what: ById,
-        index: &str,
-        map: &ShardMap,
-        (video_ids, text_ids): (Vec<u64>, Vec<String>),
-    ) -> Result<WriteResponse, Status> {
-        let (calls, field) = match (video_ids.is_empty(), text_ids.is_empty()) {
-            (true, true) => (everywhere(map, || what.call(index, Vec::new(), Vec::new())), "video_ids"),
-            // A shard says what is wrong with both.
-            (false, false) => (vec![(0, what.call(index, video_ids, text_ids), Vec::new())], "video_ids"),
-            (false, true) => {
-                let part = |Items { shard, items, positions }| {
-                    (shard, what.call(index, items, Vec::new()), positions)
-                };
-                let parts = divide(map, video_ids, |id| VideoId(*id));
-                (parts.into_iter().map(part).collect(), "video_ids")
-            }
-            (true, false) => {
-                let part = |Items { shard, items, positions }| {
-                    (shard, what.call(index, Vec::new(), items), positions)
-                };
-                let parts = divide(map, text_ids, |text: &String| VideoId::of_text(text));
-                (parts.into_iter().map(part).collect(), "text_ids")
-            }
-        };
-        self.send(map, calls, field).await
-    }
-
-    async fn send(
-        self,
-        map: &ShardMap,
-        calls: Vec<(usize, Call, Vec<usize>)>,
-        field: &str,
-    ) -> Result<WriteResponse, Status> {
-        let Self::FirstReplica = self;
-        let until = Instant::now() + WRITE_TIMEOUT;
-        let sent = calls
-            .iter()
-            .map(|(shard, call, _)| -> Boxed<'_, _> { Box::pin(map.shards[*shard].call(call, until)) });
-        let replies = all(sent.collect()).await;
-        let mut whole = WriteResponse::default();
-        for ((_, _, positions), reply) in calls.iter().zip(replies) {
-            let response = match reply.map_err(|status| restored(status, field, positions))? {
-                Reply::Write(response) => response,
-                _ => return Err(nonsense("another answer than to a write")),
-            };
-            whole.sequence = whole.sequence.max(response.sequence);
-            whole.written = whole.written.saturating_add(response.written);
-            for WriteError { position, status: item } in response.errors {
-                let at = positions.get(position as usize);
-                let at =
-                    at.ok_or_else(|| nonsense(format!("an error of item {position}, which was not sent")))?;
-                let item = item.map(|item| status::to_item(&restored(of_item(&item), field, positions)));
-                let position = u32::try_from(*at).unwrap_or(u32::MAX);
-                whole.errors.push(WriteError { position, status: item });
-            }
+/// Inserts or replaces videos.
+///
+/// # Errors
+/// The first of a shard, with the positions of the request.
+pub(super) async fn upsert(
+    index: &str,
+    map: &ShardMap,
+    request: UpsertRequest,
+) -> Result<WriteResponse, Status> {
+    let UpsertRequest { videos, partial, .. } = request;
+    let calls = match videos.is_empty() {
+        true => everywhere(map, || upsert_call(index, Vec::new(), partial)),
+        false => {
+            let part =
+                |Items { shard, items, positions }| (shard, upsert_call(index, items, partial), positions);
+            parts(map, videos, id_of).into_iter().map(part).collect()
         }
-        whole.errors.sort_by_key(|error| error.position);
-        Ok(whole)
+    };
+    send(map, calls, "videos").await
+}
+
+/// Deletes videos, takes them down or restores them.
+///
+/// # Errors
+/// As [`upsert`].
+pub(super) async fn by_id(
+    what: ById,
+    index: &str,
+    map: &ShardMap,
+    (video_ids, text_ids): (Vec<u64>, Vec<String>),
+) -> Result<WriteResponse, Status> {
+    let (calls, field) = match (video_ids.is_empty(), text_ids.is_empty()) {
+        (true, true) => (everywhere(map, || what.call(index, Vec::new(), Vec::new())), "video_ids"),
+        // A shard says what is wrong with both.
+        (false, false) => (vec![(0, what.call(index, video_ids, text_ids), Vec::new())], "video_ids"),
+        (false, true) => {
+            let part =
+                |Items { shard, items, positions }| (shard, what.call(index, items, Vec::new()), positions);
+            let parts = parts(map, video_ids, |id| VideoId(*id));
+            (parts.into_iter().map(part).collect(), "video_ids")
+        }
+        (true, false) => {
+            let part =
+                |Items { shard, items, positions }| (shard, what.call(index, Vec::new(), items), positions);
+            let parts = parts(map, text_ids, |text: &String| VideoId::of_text(text));
+            (parts.into_iter().map(part).collect(), "text_ids")
+        }
+    };
+    send(map, calls, field).await
+}
+
+async fn send(
+    map: &ShardMap,
+    calls: Vec<(usize, Call, Vec<usize>)>,
+    field: &str,
+) -> Result<WriteResponse, Status> {
+    let until = Instant::now() + WRITE_TIMEOUT;
+    let sent = calls
+        .iter()
+        .map(|(shard, call, _)| -> Boxed<'_, _> { Box::pin(map.shards[*shard].call(call, until)) });
+    let replies = all(sent.collect()).await;
+    let mut whole = WriteResponse::default();
+    for ((_, _, positions), reply) in calls.iter().zip(replies) {
+        let response = match reply.map_err(|status| restored(status, field, positions))? {
+            Reply::Write(response) => response,
+            _ => return Err(nonsense("another answer than to a write")),
+        };
+        whole.sequence = whole.sequence.max(response.sequence);
+        whole.written = whole.written.saturating_add(response.written);
+        for WriteError { position, status: item } in response.errors {
+            let at = positions.get(position as usize);
+            let at =
+                at.ok_or_else(|| nonsense(format!("an error of item {position}, which was not sent")))?;
+            let item = item.map(|item| status::to_item(&restored(of_item(&item), field, positions)));
+            let position = u32::try_from(*at).unwrap_or(u32::MAX);
+            whole.errors.push(WriteError { position, status: item });
+        }
+    }
+    whole.errors.sort_by_key(|error| error.position);
+    Ok(whole)
+}
+
+/// Divides the items of a batch between the shards of their videos. If all shards have one log, the batch stays whole, and goes to
+/// the shard of its first video: so it is written as a whole or not at all.
+fn parts<T>(map: &ShardMap, items: Vec<T>, id: impl Fn(&T) -> VideoId) -> Vec<Items<T>> {
+    match items.first() {
+        Some(first) if map.has_shared_log => {
+            let (shard, positions) = (map.owner(id(first)), (0..items.len()).collect());
+            vec![Items { shard, items, positions }]
+        }
+        _ => divide(map, items, id),
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use self::imports::Sources;
 
 /// The modules from the top of the stack down. A module imports only from those below it.
-const ORDER: [&str; 23] = [
+const ORDER: [&str; 25] = [
     "fuzzing",
     "cli",
     "config",
@@ -18,6 +18,7 @@ const ORDER: [&str; 23] = [
     "engine",
     "bucket",
     "live",
+    "nats",
     "recall",
     "search",
     "build",
