@@ -21,7 +21,7 @@ use super::handle::Bucket;
 use super::upload::{claim_object, next_number, send, send_file};
 use crate::base::file_identity::is_there;
 use crate::index::{Index, IndexStore, Manifest, generation_name, manifest_name, number_in, seal, unseal};
-use crate::live::{LOG_FILE, LogError, MutationLog as _, RedbLog};
+use crate::live::{LOG_FILE, MutationLog as _, RedbLog};
 
 /// The version of the fields of [`Backup`].
 const VERSION: u32 = 1;
