@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::Value;
 use shortlist::base::id::VideoId;
@@ -12,7 +13,7 @@ use tempfile::TempDir;
 
 use super::places::Place;
 use crate::harness::process::shortlist;
-use crate::harness::{DIM, TestIndex, video_id};
+use crate::harness::{DIM, TestIndex, row_of, video_id};
 
 fn run(place: &Place, arguments: &[&str]) -> Output {
     let mut command: Command = place.with(shortlist());
@@ -152,4 +153,44 @@ fn a_damaged_backup_is_refused_and_a_restore_that_was_cut_goes_on() {
     fs::write(restored.dir().join("mutations.redb"), "another log").unwrap();
     let error = refused(&place, &["restore", "--from", &place.url, "--out", text(&restored.dir())]);
     assert!(error.contains("expected a folder without an index, found mutations.redb"), "{error}");
+}
+
+/// Each write takes down the next video, so the sequence of a backup says what it must contain.
+#[test]
+fn a_backup_during_writes_has_every_write_up_to_its_sequence() {
+    const VIDEOS: usize = 400;
+    let place = Place::folder();
+    let index = TestIndex::new(VIDEOS);
+    let written = engine(&index.dir());
+    take_down(&written, 0..1);
+    let acknowledged = AtomicUsize::new(1);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for row in 1..VIDEOS - 100 {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                take_down(&written, row..row + 1);
+                acknowledged.store(row + 1, Ordering::Relaxed);
+            }
+        });
+        for _ in 0..5 {
+            let before = acknowledged.load(Ordering::Relaxed);
+            let made = json(&place, &["create", "--index", text(&index.dir()), "--out", &place.url]);
+            let sequence = made["sequence"].as_u64().unwrap() as usize;
+            assert!(sequence >= before, "{sequence} after {before} were acknowledged");
+            assert_eq!(made["taken_down_videos"], sequence);
+            let restored = Restored::new();
+            json(&place, &["restore", "--from", &place.url, "--out", text(&restored.dir())]);
+            let opened = engine(&restored.dir());
+            let live = opened.status("").unwrap().live;
+            assert_eq!((live.sequence, live.takedowns), (sequence as u64, sequence as u64));
+            let alive: Vec<_> = index.exact(&[1.0; DIM], VIDEOS);
+            let alive = alive.into_iter().filter(|(id, _)| row_of(*id) >= sequence).take(50);
+            let expected: Vec<_> = alive.map(|(id, score)| (VideoId(id), score)).collect();
+            assert_eq!(answer(&opened), expected);
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
 }

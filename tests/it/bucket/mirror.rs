@@ -107,6 +107,21 @@ fn a_generation_comes_once_with_its_reports_and_later_ones() {
     }
 }
 
+/// Longer than one part of an upload and one chunk of a download.
+#[test]
+fn a_generation_of_several_parts_arrives_whole() {
+    let mut index = TestIndex::new(60_000);
+    for place in Place::all() {
+        let case = Case { place, index, cache: tempfile::tempdir().unwrap() };
+        case.publish(1);
+        bring(&mut case.mirror());
+        assert_eq!(case.newest(), 1);
+        let bytes = case.store().open_generation(1).unwrap().bytes();
+        assert!(bytes > 9 << 20, "only {bytes} bytes");
+        index = case.index;
+    }
+}
+
 #[test]
 fn racing_publishers_all_land() {
     for place in Place::all() {

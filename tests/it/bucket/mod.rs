@@ -5,3 +5,5 @@ mod cli;
 mod mirror;
 mod places;
 mod serve;
+#[path = "../../cluster/tools.rs"]
+mod tools;

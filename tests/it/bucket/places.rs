@@ -1,11 +1,10 @@
 //! Buckets to test with.
 //!
-//! A folder always. SeaweedFS where its program `weed` is: in the folder of `SHORTLIST_CLUSTER_TOOLS`, or in
-//! `target/cluster/venv/bin`.
+//! A folder always, and SeaweedFS where its program `weed` is.
 
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,6 +13,8 @@ use object_store::aws::AmazonS3Builder;
 use object_store::{ClientOptions, ObjectStore};
 use shortlist::bucket::{Bucket, Location};
 use tempfile::TempDir;
+
+use super::tools::tool;
 
 const KEY: &str = "testkey";
 const SECRET: &str = "testsecret";
@@ -42,13 +43,7 @@ impl Place {
 
     /// A bucket of a real S3 server; `None`, with a notice, if there is no such program.
     pub fn s3() -> Option<Self> {
-        let Some(weed) = tool("weed") else {
-            let _ = writeln!(
-                std::io::stderr(),
-                "SKIPPED: no `weed` in $SHORTLIST_CLUSTER_TOOLS or target/cluster/venv/bin; S3 was not tested"
-            );
-            return None;
-        };
+        let weed = tool("weed")?;
         let folder = tempfile::tempdir().unwrap();
         let server = Seaweed::start(&weed, folder.path());
         Some(Self { url: "s3://videos/some/prefix".to_owned(), folder, server: Some(server) })
@@ -184,13 +179,6 @@ impl Drop for Seaweed {
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
-}
-
-/// The program of this name.
-fn tool(name: &str) -> Option<PathBuf> {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/cluster/venv/bin");
-    let folders = std::env::var_os("SHORTLIST_CLUSTER_TOOLS").map(PathBuf::from).into_iter().chain([own]);
-    folders.map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
 /// Ports that nobody listens on.
