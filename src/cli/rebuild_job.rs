@@ -220,7 +220,7 @@ mod tests {
     use crate::base::id::VideoId;
 
     #[test]
-    fn the_sources_of_a_shard_have_its_videos_and_no_shard_besides() {
+    fn the_sources_of_a_shard_have_its_videos_and_there_are_no_others() {
         for (shards, of) in [(1, 1), (1, 4), (2, 4), (4, 4), (8, 2), (64, 1), (4, 64)] {
             for index in 0..shards {
                 let shard = Shard::new(index, shards).unwrap();

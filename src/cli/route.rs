@@ -24,6 +24,13 @@ pub struct Arguments {
     /// The shards of an index, as `[NAME=]ADDR+ADDR,ADDR+ADDR`: replicas joined by +, shards by comma. Can be repeated.
     #[arg(long, value_name = "[NAME=]SHARDS")]
     shards: Vec<String>,
+    /// Where the map of an index is, as `[NAME=]LOCATION`: s3://BUCKET/PREFIX or file:///FOLDER. Its replicas announce themselves in
+    /// NATS. Can be repeated.
+    #[arg(long, value_name = "[NAME=]LOCATION")]
+    map: Vec<String>,
+    /// The servers of NATS, such as nats://10.0.0.1:4222.
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    nats: Vec<String>,
     /// Host and port to listen on; port 0 picks a free port [default: 127.0.0.1:50051].
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
@@ -60,7 +67,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let (audit, _writer) = audit::open(&config)?;
     let access = Access::open(AccessOptions { key_file, ..config.access_options(audit)? })?;
     let served = runtime.block_on(async {
-        let routing = Routing::new(&config.route, config.limits.service.max_response_bytes)?;
+        let mut routing = Routing::new(&config.route, config.limits.service.max_response_bytes)?;
+        routing.find_replicas().await;
         let (address, listeners) = sockets.listen()?;
         let shutdown = signals(access.clone(), hangup, had_terminal)?;
         announce(&routing.indexes(), address);
@@ -87,6 +95,21 @@ fn settings(arguments: &Arguments) -> anyhow::Result<ServeConfig> {
         if config.route.shards.insert(name.to_owned(), list.to_owned()).is_some() {
             bail!("--shards {shards}: there is an index {name:?} already");
         }
+    }
+    if !arguments.map.is_empty() {
+        config.route.maps.clear();
+    }
+    for map in &arguments.map {
+        let (name, location) = map.split_once('=').unwrap_or((DEFAULT_NAME, map));
+        if name.is_empty() || location.is_empty() {
+            bail!("--map {map}: expected [NAME=]LOCATION");
+        }
+        if config.route.maps.insert(name.to_owned(), location.to_owned()).is_some() {
+            bail!("--map {map}: there is an index {name:?} already");
+        }
+    }
+    if !arguments.nats.is_empty() {
+        config.route.nats.clone_from(&arguments.nats);
     }
     config.check()?;
     Ok(config)

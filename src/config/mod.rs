@@ -119,6 +119,12 @@
 //! # certificate_key = "route.key.pem"
 //! # domain = "shortlist.internal" # the name in their certificates; default: the host of the address
 //! # insecure = false              # send the key to other machines without encryption
+//! # nats = []                     # servers of NATS, where the replicas of maps announce themselves
+//! # nats_credentials = ""         # file of credentials for them
+//! # nats_ca = ""                  # certificates of their authorities, in addition to those of the system
+//!
+//! [route.maps]                    # name = where the map of the index is
+//! # videos = "s3://bucket/videos"
 //!
 //! [route.shards]                  # name = replicas joined by +, shards by comma
 //! # videos = "10.0.0.1:50051+10.0.0.2:50051,10.0.0.3:50051+10.0.0.4:50051"

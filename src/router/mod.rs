@@ -153,6 +153,13 @@ impl Routing {
         Ok(Self { topology, discovery, metrics })
     }
 
+    /// Finds the replicas of indexes that have a map, or waits for a moment. More are found while the router serves.
+    pub async fn find_replicas(&mut self) {
+        if let Some(discovery) = &mut self.discovery {
+            discovery.find_first(&self.topology).await;
+        }
+    }
+
     /// The name of each index, and the number of its shards.
     pub fn indexes(&self) -> Vec<(String, u32)> {
         let count = |name: &str| self.topology.shards(name).map_or(0, |map| map.count());
@@ -171,13 +178,6 @@ impl Routing {
         shutdown: impl Future<Output = ()>,
     ) -> io::Result<Drained> {
         let Self { topology, discovery, metrics } = self;
-        let discovery = match discovery {
-            Some(mut discovery) => {
-                discovery.find_first(&topology).await;
-                Some(discovery)
-            }
-            None => None,
-        };
         let (drain, draining) = watch::channel(false);
         let indexes = Arc::clone(&topology);
         let own = |registry: &mut Registry| metrics.register(registry);

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `stream.rs` | engines on one stream, against a ledger |
 //! | `shards.rs` | shards and replicas as processes |
+//! | `place.rs`  | an index with its servers; no tests |
 //! | `nats.rs`   | brokers of NATS; no tests |
 //! | `tools.rs`  | programs of others; no tests |
 
@@ -14,6 +15,7 @@
 #[path = "../it/harness/mod.rs"]
 mod harness;
 mod nats;
+mod place;
 mod shards;
 mod stream;
 mod tools;

@@ -1,7 +1,7 @@
 //! Why the files of an index are no longer those that this process opened.
 
 use crate::base::file_identity::Displaced;
-use crate::engine::write::log::LogProblem;
+use crate::engine::write::problem::LogProblem;
 
 /// Why the files of an index are no longer those that this process opened: what it writes could not be found again.
 #[derive(Debug, thiserror::Error)]

@@ -27,7 +27,7 @@ use crate::engine::publish::served::ServedIndex;
 use crate::engine::publish::swap::wait_for_searches;
 use crate::engine::publish::{learn, next_generation};
 use crate::engine::supervise::{Background, Task};
-use crate::engine::write::log::LogProblem;
+use crate::engine::write::problem::LogProblem;
 use crate::live::{LOG_FILE, LogError};
 
 /// A folder under a name, and the index that was opened from it.

@@ -14,6 +14,7 @@ use crate::base::file_identity::{Displaced, OpenFolder, is_there};
 use crate::base::panics::Panicked;
 use crate::engine::supervise::{Supervisor, Task};
 use crate::engine::write::found_log::FoundLog;
+use crate::engine::write::problem::LogProblem;
 use crate::engine::write::reserve::{Reserve, has_room};
 use crate::engine::write::shared::Shared;
 use crate::engine::write::tailed::TailedLog;
@@ -67,27 +68,6 @@ struct OpenLog {
     group: GroupCommit,
     /// Joined after the group, which wakes it.
     _compactor: Arc<LogCompactor>,
-}
-
-/// Why the log of an index has to be opened again.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum LogProblem {
-    #[error("the log is not the one that was opened: {0}")]
-    Displaced(#[from] Displaced),
-    #[error("{}: {source}", path.display())]
-    Unknown { path: PathBuf, r#source: io::Error },
-    #[error("the log accepts no writes until it is opened again, because a write failed: {0}")]
-    Failed(String),
-    #[error("another process has created the log {}", path.display())]
-    Foreign { path: PathBuf },
-    #[error("the writer of the log stopped")]
-    Stopped,
-    #[error("the log can be written to now")]
-    Permitted,
-    #[error("{0}")]
-    Ended(LogError),
-    #[error("{0}")]
-    Closed(String),
 }
 
 impl WriteLog {

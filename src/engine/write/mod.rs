@@ -9,6 +9,7 @@
 //! | `position.rs` | whether the log continues where a generation ends |
 //! | `found_log.rs` | the log of an index as a start finds it |
 //! | `log.rs`      | the log of one index, created by the first write |
+//! | `problem.rs`  | why a log has to be opened again |
 //! | `tailed.rs`   | a log that other processes write to, too |
 //! | `reserve.rs`  | room on the disk that is kept for takedowns |
 //! | `catalog.rs`  | checks and writes batches; looks up single videos |
@@ -20,6 +21,7 @@ pub(crate) mod found_log;
 mod interleavings;
 pub(crate) mod log;
 pub(crate) mod position;
+pub(crate) mod problem;
 mod reserve;
 pub(crate) mod shared;
 pub(crate) mod tailed;

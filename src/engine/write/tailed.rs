@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::base::panics::Panicked;
 use crate::engine::status::SharedLogStatus;
 use crate::engine::supervise::{Supervisor, Task};
-use crate::engine::write::log::LogProblem;
+use crate::engine::write::problem::LogProblem;
 use crate::engine::write::shared::Shared;
 use crate::live::{
     Append, Appended, LogCompactor, LogError, Mutation, MutationLog, Received, SharedLog, Tail,

@@ -23,14 +23,14 @@ impl RedbLog {
         takedowns: &[(VideoId, u64)],
         after: u64,
     ) -> Result<(), LogError> {
-        let beside = path.with_extension("replacing");
+        let staged = path.with_extension("replacing");
         let remove = |path: &Path| match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(LogError::io(path)(error)),
             _ => Ok(()),
         };
-        remove(&beside)?;
-        Self::create_with(&beside, &BTreeMap::new(), takedowns, after, after)?;
-        fs::rename(&beside, path).map_err(LogError::io(path))?;
+        remove(&staged)?;
+        Self::create_with(&staged, &BTreeMap::new(), takedowns, after, after)?;
+        fs::rename(&staged, path).map_err(LogError::io(path))?;
         path.parent().map_or(Ok(()), sync_folder).map_err(LogError::io(path))
     }
 

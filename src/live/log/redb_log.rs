@@ -21,7 +21,7 @@ use super::examine::examine;
 use super::mutation::{Entry, Mutation};
 use super::mutation_log::{LogSize, MutationLog};
 use super::record::decode;
-use super::snapshot::Copied;
+use super::snapshot::{Copied, check_not_empty};
 use super::tables::{self, Totals};
 use super::takedowns;
 use crate::base::file_identity::{Displaced, FileId, FileStamp, is_there};
@@ -431,12 +431,4 @@ fn create(path: &Path, after: u64) -> Result<(), LogError> {
     drop(RedbLog::on(path, Source::Backend, Disk::of(backend), after)?);
     // If the name exists, another process created a log in the meantime, and that one is opened.
     staged.publish(path).map_err(LogError::io(path)).map(drop)
-}
-
-pub(super) fn check_not_empty(path: &Path, bytes: u64) -> Result<(), LogError> {
-    if bytes > 0 {
-        return Ok(());
-    }
-    let problem = "expected a log, found an empty file".to_owned();
-    Err(LogError::ForeignFile { path: path.to_owned(), problem })
 }

@@ -10,7 +10,6 @@ use std::path::Path;
 
 use super::disk::HEAD_BYTES;
 use super::error::LogError;
-use super::redb_log::check_not_empty;
 use crate::base::file_identity::FileStamp;
 
 /// How often a copy is begun. A writer commits a few hundred times per second at most, and a log is copied at about a
@@ -74,4 +73,13 @@ pub(super) fn head(file: &File) -> io::Result<Vec<u8>> {
     }
     head.truncate(length);
     Ok(head)
+}
+
+/// Checks that a file has bytes.
+pub(super) fn check_not_empty(path: &Path, bytes: u64) -> Result<(), LogError> {
+    if bytes > 0 {
+        return Ok(());
+    }
+    let problem = "expected a log, found an empty file".to_owned();
+    Err(LogError::ForeignFile { path: path.to_owned(), problem })
 }

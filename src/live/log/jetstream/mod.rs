@@ -1,7 +1,7 @@
 //! A log in a stream of NATS JetStream, which any number of processes write to and receive.
 //!
 //! A message is one mutation, and its number in the stream is its sequence number. A batch of mutations is one atomic batch
-//! of messages: all of them or none are in the stream. What this process received is kept in a file beside its generations,
+//! of messages: all of them or none are in the stream. What this process received is kept in a file next to its generations,
 //! so that a start goes on from there.
 //!
 //! ```text
