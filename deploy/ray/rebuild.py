@@ -1,8 +1,8 @@
 """Rebuilds all shards of an index as tasks of Ray, and makes the map of the new generations.
 
 One task per shard runs `shortlist rebuild`, which reads the newest generations and the writes since, and uploads a new
-generation. If all of them succeed, `shortlist cluster apply` lets them count. Every node needs the binary, and the
-credentials of the bucket in its environment, as replicas do.
+generation. If all of them succeed, `shortlist cluster apply` lets them count, and removes from the log what they have.
+Every node needs the binary, and the credentials of the bucket in its environment, as replicas do.
 
     python rebuild.py --at s3://shortlist/videos --index videos --shards 4 --nats nats://a:4222,nats://b:4222
 
@@ -103,23 +103,24 @@ def arguments() -> argparse.Namespace:
     return parsed
 
 
+def with_given(command: list[str], flags: dict[str, str | int | None]) -> list[str]:
+    """The command with the flags that have a value."""
+    return command + [word for flag, value in flags.items() if value is not None for word in (flag, str(value))]
+
+
+def log_flags(options: argparse.Namespace) -> dict[str, str | int | None]:
+    return {"--nats": options.nats, "--nats-credentials": options.nats_credentials, "--nats-ca": options.nats_ca}
+
+
 def rebuild_command(options: argparse.Namespace, shard: int) -> list[str]:
     command = [options.shortlist, "rebuild", "--at", options.at, "--index", options.index]
     command += ["--shard", f"{shard}/{options.shards}", "--json"]
-    given = {
-        "--of": options.of,
-        "--nats": options.nats,
-        "--nats-credentials": options.nats_credentials,
-        "--nats-ca": options.nats_ca,
-        "--scratch": options.scratch,
-    }
-    for flag, value in given.items():
-        command += [flag, str(value)] if value is not None else []
-    return command
+    return with_given(command, {"--of": options.of, "--scratch": options.scratch, **log_flags(options)})
 
 
 def apply_command(options: argparse.Namespace) -> list[str]:
-    return [options.shortlist, "cluster", "apply", "--at", options.at, "--shards", str(options.shards), "--json"]
+    command = [options.shortlist, "cluster", "apply", "--at", options.at, "--index", options.index]
+    return with_given([*command, "--shards", str(options.shards), "--json"], log_flags(options))
 
 
 def finished(what: str, reference: Any) -> dict[str, Any]:

@@ -116,9 +116,11 @@ def calls(fake: Path) -> list[str]:
 def test_a_lost_worker_and_a_failed_command_are_tried_again(ray_address: str, fake: Path) -> None:
     code, summary = rebuild(ray_address, fake, "--scratch", "/scratch")
     assert code == 0 and summary["ok"], summary
-    build = "rebuild --at s3://bucket/videos --index videos --shard {} --json --nats nats://a:4222 --scratch /scratch"
+    build = "rebuild --at s3://bucket/videos --index videos --shard {} --json --scratch /scratch --nats nats://a:4222"
     assert sorted(calls(fake)[:-1]) == sorted(2 * [build.format("0/2")] + 2 * [build.format("1/2")])
-    assert calls(fake)[-1] == "cluster apply --at s3://bucket/videos --shards 2 --json"
+    assert calls(fake)[-1] == (
+        "cluster apply --at s3://bucket/videos --index videos --shards 2 --json --nats nats://a:4222"
+    )
     assert [row["what"] for row in summary["shards"]] == ["shard 0/2", "shard 1/2"]
     for row, name in zip([*summary["shards"], summary["map"]], ["0-2", "1-2", "map"], strict=True):
         assert row["ok"] and row["exit_code"] == 0 and row["problem"] is None
