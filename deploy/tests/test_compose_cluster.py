@@ -1,5 +1,6 @@
 """cluster/compose.yaml: its schema, its references, its credentials, and its brokers, bucket and replicas for real."""
 
+import json
 import os
 import re
 import shutil
@@ -16,7 +17,7 @@ import pytest
 import yaml
 
 from commands import check_flags, needs_cluster
-from conftest import DEADLINE, DEPLOY, Server, run, wait_until
+from conftest import DEADLINE, DEPLOY, REPOSITORY, Server, run, wait_until
 from outside import Broker, free_ports, put, tool, variables
 from secured import moved
 
@@ -191,6 +192,13 @@ def test_brokers_keep_three_copies_for_the_key_of_the_servers(
     assert made["config"]["num_replicas"] == 3 and len(made["cluster"]["replicas"]) == 2, made
     for sequence in (1, 2):
         assert broker.request("shortlist.videos.log", {"n": sequence})["seq"] == sequence
+    # A lost stream is made anew as docs/scaling.md says, above the last write that a replica has.
+    assert broker.request("$JS.API.STREAM.DELETE.shortlist-videos", None)["success"]
+    (text,) = re.findall(r"```json\n(.+?)```", (REPOSITORY / "docs/scaling.md").read_text(), flags=re.DOTALL)
+    anew = json.loads(text)
+    made = broker.request(f"$JS.API.STREAM.CREATE.{anew['name']}", anew)
+    assert {key: made["config"][key] for key in anew} == anew
+    assert broker.request(anew["subjects"][0], {})["seq"] == anew["first_seq"]
     presence = {"name": "KV_shortlist-videos-replicas", "subjects": ["$KV.shortlist-videos-replicas.>"]}
     assert "error" not in broker.request("$JS.API.STREAM.CREATE.KV_shortlist-videos-replicas", presence)
     assert broker.request("$KV.shortlist-videos-replicas.shard-0-a", {})["seq"] == 1
