@@ -12,12 +12,12 @@ FILE = FOLDER / "cluster.rules.yaml"
 ALERTS = rules_of(FILE)
 
 
-def replicas(digests: dict[str, str], sequences: dict[str, str], shard: str = "0/2") -> dict[str, str]:
+def replicas(digests: dict[str, str], sequences: dict[str, str]) -> dict[str, str]:
     """Digests of the log, and the writes that they are of, by replica."""
     series = {}
     for name, values in (("shortlist_log_digest", digests), ("shortlist_log_digest_sequence", sequences)):
         for instance, text in values.items():
-            series[f'{name}{{job="shortlist", instance="{instance}", index="videos", shard="{shard}"}}'] = text
+            series[f'{name}{{job="shortlist", instance="{instance}", index="videos"}}'] = text
     return series
 
 
@@ -71,8 +71,14 @@ CASES = [
         replicas({"a": "8x100", "b": "7x100"}, {"a": "200x100", "b": "100x100"}),
     ),
     Case(
-        "two shards with logs of their own",
-        {**replicas({"a": "7x100"}, {"a": "100x100"}), **replicas({"b": "8x100"}, {"b": "100x100"}, "1/2")},
+        "two indexes with logs of their own",
+        {
+            **replicas({"a": "7x100"}, {"a": "100x100"}),
+            **{
+                series.replace("videos", "shows"): values
+                for series, values in replicas({"a": "8x100"}, {"a": "100x100"}).items()
+            },
+        },
     ),
     Case(
         "a replica that is behind",
