@@ -8,13 +8,10 @@ import pytest
 
 from conftest import run
 
-# The last of the commands that a cluster needs.
-CLUSTER = ("rebuild", "route", "cluster")
 
-
-def needs_cluster(shortlist: Path) -> None:
-    """Skips the test, with the reason, for a binary without the commands of a cluster."""
-    for command in CLUSTER:
+def needs_commands(shortlist: Path, *commands: str) -> None:
+    """Skips the test, with the reason, for a binary without these commands."""
+    for command in commands:
         done = subprocess.run([shortlist, command, "--help"], capture_output=True, text=True)
         if done.returncode != 0:
             pytest.skip(f"{shortlist} has no command {command}")

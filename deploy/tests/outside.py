@@ -1,5 +1,6 @@
 """Brokers and a bucket, as `.ci/cluster install` brings them, and just enough of their protocols to try them."""
 
+import base64
 import datetime
 import hashlib
 import hmac
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from conftest import DEADLINE, REPOSITORY
 
@@ -36,13 +38,17 @@ def free_ports(count: int) -> list[int]:
 
 
 class Broker:
-    """A connection to a broker of NATS: text lines, one reply per request."""
+    """A connection to a broker of NATS with a file of credentials: text lines, one reply per request."""
 
-    def __init__(self, port: int, user: str, password: str) -> None:
+    def __init__(self, port: int, credentials: str) -> None:
+        token, seed = re.findall(r"^-----BEGIN[^\n]+\n(\S+)$", credentials, flags=re.MULTILINE)
+        # Two bytes say what the seed is, and two are a checksum.
+        key = Ed25519PrivateKey.from_private_bytes(base64.b32decode(seed + "=" * (-len(seed) % 8))[2:34])
         self.connection = socket.create_connection(("127.0.0.1", port), DEADLINE)
         self.lines = self.connection.makefile("rb")
-        assert self.lines.readline().startswith(b"INFO ")
-        self.send("CONNECT " + json.dumps({"user": user, "pass": password, "verbose": False, "headers": True}))
+        nonce = json.loads(self.lines.readline().removeprefix(b"INFO "))["nonce"]
+        signature = base64.urlsafe_b64encode(key.sign(nonce.encode())).decode().rstrip("=")
+        self.send("CONNECT " + json.dumps({"jwt": token, "sig": signature, "verbose": False, "headers": True}))
         self.send("PING")
         answer = self.lines.readline()
         if answer.startswith(b"-ERR"):

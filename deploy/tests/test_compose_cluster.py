@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from commands import check_flags, needs_cluster
+from commands import check_flags, needs_commands
 from conftest import DEADLINE, DEPLOY, REPOSITORY, Server, run, wait_until
 from outside import Broker, free_ports, put, tool, variables
 from secured import moved
@@ -24,6 +24,8 @@ from secured import moved
 COMPOSE = DEPLOY / "compose/cluster"
 SHARDS = ["0/2", "1/2"]
 BROKERS = ["nats-1", "nats-2", "nats-3"]
+# A build of the dev profile on a busy machine.
+MINUTES = 5 * 60.0
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +134,7 @@ def test_other_users_cannot_read_the_credentials(credentials: Path) -> None:
 
 
 def test_the_commands_have_these_flags(services: dict[str, Any], shortlist: Path) -> None:
-    needs_cluster(shortlist)
+    needs_commands(shortlist, "cluster", "route")
     for service in services.values():
         if service.get("command", [""])[0] in ("serve", "route"):
             check_flags(shortlist, service["command"])
@@ -178,14 +180,12 @@ def test_brokers_keep_three_copies_for_the_key_of_the_servers(
     for name, (_, http) in brokers.items():
         url = services[name]["healthcheck"]["test"][-1].replace(":8222", f":{http}")
         wait_until(f"the health of {name}", lambda url=url: healthy(url))
-    (password,) = set(re.findall(r"//shortlist:(\w+)@", (credentials / "nats.env").read_text()))
     for server, section in (("replica", "cluster"), ("router", "route")):
-        urls = settings(credentials, server)[section]["nats"]
-        assert urls == [f"nats://shortlist:{password}@{name}:4222" for name in BROKERS]
-        assert variables(credentials / "nats.env")["NATS"].split(",") == urls
+        assert settings(credentials, server)[section]["nats"] == [f"nats://{name}:4222" for name in BROKERS]
 
     port = brokers["nats-2"][0]
-    broker = Broker(port, "shortlist", password)
+    text = (credentials / "replica/nats.credentials").read_text()
+    broker = Broker(port, text)
     replicas = settings(credentials, "replica")["cluster"]["nats_replicas"]
     stream = {"name": "shortlist-videos", "subjects": ["shortlist.videos.log"], "num_replicas": replicas}
     made = broker.request("$JS.API.STREAM.CREATE.shortlist-videos", stream)
@@ -194,8 +194,8 @@ def test_brokers_keep_three_copies_for_the_key_of_the_servers(
         assert broker.request("shortlist.videos.log", {"n": sequence})["seq"] == sequence
     # A lost stream is made anew as docs/scaling.md says, above the last write that a replica has.
     assert broker.request("$JS.API.STREAM.DELETE.shortlist-videos", None)["success"]
-    (text,) = re.findall(r"```json\n(.+?)```", (REPOSITORY / "docs/scaling.md").read_text(), flags=re.DOTALL)
-    anew = json.loads(text)
+    (stream_of_docs,) = re.findall(r"```json\n(.+?)```", (REPOSITORY / "docs/scaling.md").read_text(), flags=re.DOTALL)
+    anew = json.loads(stream_of_docs)
     made = broker.request(f"$JS.API.STREAM.CREATE.{anew['name']}", anew)
     assert {key: made["config"][key] for key in anew} == anew
     assert broker.request(anew["subjects"][0], {})["seq"] == anew["first_seq"]
@@ -205,56 +205,75 @@ def test_brokers_keep_three_copies_for_the_key_of_the_servers(
     with pytest.raises(PermissionError):
         broker.request("other.subject", {})
     broker.close()
+    broker = Broker(port, text)
+    for name in (anew["name"], presence["name"]):
+        assert broker.request(f"$JS.API.STREAM.DELETE.{name}", None)["success"]
+    broker.close()
     with pytest.raises(PermissionError):
-        Broker(port, "shortlist", "wrong")
+        # Another user, who was not signed.
+        seed = re.search(r"SU[A-Z2-7]{56}", text)
+        assert seed
+        Broker(port, text.replace(seed[0], "SUAA" + "B" * 54))
 
 
-def test_the_bucket_refuses_a_second_creator(services: dict[str, Any], credentials: Path, tmp_path: Path) -> None:
-    weed = tool("weed")
+@pytest.fixture(scope="module")
+def bucket(
+    services: dict[str, Any], credentials: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[int, str]]:
+    """The bucket: its port on this machine, and the address of its master."""
+    weed, folder = tool("weed"), tmp_path_factory.mktemp("bucket")
     service = services["bucket"]
-    master, s3, volume, filer = free_ports(4)
-    (tmp_path / "data").mkdir()
+    names = ("master", "volume", "filer", "s3")
+    ports = dict(zip(names, free_ports(4), strict=True))
     # Those of gRPC are 10,000 higher unless they are named.
-    grpc = dict(zip(("master", "volume", "filer", "s3"), free_ports(4), strict=True))
+    grpc = dict(zip(names, free_ports(4), strict=True))
+    (folder / "data").mkdir()
     arguments = [
-        word.replace("/data", str(tmp_path / "data"))
+        word.replace("/data", str(folder / "data"))
         .replace("/etc/seaweedfs", str(credentials / "bucket"))
         .replace("-ip=bucket", "-ip=127.0.0.1")
         .replace("=0.0.0.0", "=127.0.0.1")
-        .replace("-s3.port=8333", f"-s3.port={s3}")
         for word in service["command"]
+        if not word.startswith("-s3.port=")
     ]
-    arguments += [f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}"]
+    arguments += [f"-{name}.port={port}" for name, port in ports.items()]
     arguments += [f"-{name}.port.grpc={port}" for name, port in grpc.items()]
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen([weed, *arguments], cwd=tmp_path, stdout=log, stderr=log)
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([weed, *arguments], cwd=folder, stdout=log, stderr=log)
     try:
-        url = service["healthcheck"]["test"][-1].replace(":8333", f":{s3}")
+        url = service["healthcheck"]["test"][-1].replace(":8333", f":{ports['s3']}")
         wait_until("the health of the bucket", lambda: healthy(url))
-        maker = services["bucket-name"]
-        script = maker["command"][0].replace("bucket:9333", f"127.0.0.1:{master}.{grpc['master']}")
-        environment = {"PATH": f"{weed.parent}:/usr/bin:/bin"}
-
-        def made() -> bool:
-            command = [*maker["entrypoint"], script]
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=DEADLINE)
-            return done.returncode == 0
-
-        # The first volume may take a moment; the second time there is nothing to do.
-        wait_until("the bucket", made)
-        assert made()
-        key = variables(credentials / "bucket.env")
-        location = settings(credentials, "replica")["indexes"]["videos"]
-        path = location.removeprefix("s3:/") + "/map-00000001.json"
-        once = {"If-None-Match": "*"}
-        assert put(f"127.0.0.1:{s3}", path, key, once) == 200
-        assert put(f"127.0.0.1:{s3}", path, key, once) == 412
-        assert put(f"127.0.0.1:{s3}", "/other/object", key, {}) == 403
-        wrong = {**key, "AWS_SECRET_ACCESS_KEY": "wrong"}
-        assert put(f"127.0.0.1:{s3}", path, wrong, {}) == 403
+        yield ports["s3"], f"127.0.0.1:{ports['master']}.{grpc['master']}"
     finally:
         process.kill()
         process.wait(DEADLINE)
+
+
+def test_the_bucket_refuses_a_second_creator(
+    services: dict[str, Any], bucket: tuple[int, str], credentials: Path
+) -> None:
+    port, master = bucket
+    maker = services["bucket-name"]
+    script = maker["command"][0].replace("bucket:9333", master)
+    environment = {"PATH": f"{tool('weed').parent}:/usr/bin:/bin"}
+
+    def made() -> bool:
+        command = [*maker["entrypoint"], script]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=DEADLINE)
+        return done.returncode == 0
+
+    # The first volume may take a moment; the second time there is nothing to do.
+    wait_until("the bucket", made)
+    assert made()
+    key = variables(credentials / "bucket.env")
+    location = settings(credentials, "replica")["indexes"]["videos"]
+    path = location.removeprefix("s3:/") + "/test.json"
+    once = {"If-None-Match": "*"}
+    assert put(f"127.0.0.1:{port}", path, key, once) == 200
+    assert put(f"127.0.0.1:{port}", path, key, once) == 412
+    assert put(f"127.0.0.1:{port}", "/other/object", key, {}) == 403
+    wrong = {**key, "AWS_SECRET_ACCESS_KEY": "wrong"}
+    assert put(f"127.0.0.1:{port}", path, wrong, {}) == 403
 
 
 def test_the_health_check_follows_a_replica(
@@ -301,3 +320,150 @@ def test_the_health_check_follows_a_replica(
     (generation,) = index.glob("generation-*")
     os.truncate(generation, 0)
     wait_until("the health check to fail", lambda: not health())
+
+
+class Cluster:
+    """The services of compose.yaml as processes of this machine, with ports of this machine for their names."""
+
+    def __init__(
+        self,
+        services: dict[str, Any],
+        shortlist: Path,
+        folder: Path,
+        credentials: Path,
+        brokers: dict[str, tuple[int, int]],
+        bucket: tuple[int, str],
+    ) -> None:
+        self.services, self.shortlist, self.folder, self.credentials = services, shortlist, folder, credentials
+        names = [name for name, service in services.items() if service.get("command", [""])[0] in ("serve", "route")]
+        self.ports = dict(zip(names, free_ports(len(names)), strict=True))
+        self.addresses = {f"{name}:4222": f"127.0.0.1:{port}" for name, (port, _) in brokers.items()}
+        self.addresses["bucket:8333"] = f"127.0.0.1:{bucket[0]}"
+        # The certificates of replicas are for `localhost`, too.
+        self.addresses |= {f"{name}:50051": f"localhost:{port}" for name, port in self.ports.items()}
+        self.running: list[subprocess.Popen[bytes]] = []
+
+    def here(self, text: str, server: str = "") -> str:
+        """The text with addresses and folders of this machine."""
+        for name, address in self.addresses.items():
+            text = text.replace(name, address)
+        if server:
+            text = text.replace("/etc/shortlist", str(self.credentials / server))
+        return text
+
+    def environment(self, name: str) -> dict[str, str]:
+        service = self.services[name]
+        found = {key: self.here(value) for key, value in service.get("environment", {}).items()}
+        for file in service.get("env_file", []):
+            named = variables(self.credentials / file.removeprefix("./credentials.d/"))
+            found |= {key: self.here(value) for key, value in named.items()}
+        return {**found, "PATH": f"{self.shortlist.parent}:/usr/bin:/bin"}
+
+    def job(self, name: str) -> str:
+        """Runs a job to its end, in the folder that jobs share."""
+        service = self.services[name]
+        # Compose reads `$$` as `$`.
+        script = service["command"][0].replace("$$", "$")
+        command = [*service["entrypoint"], self.here(script, "replica")]
+        return run(*command, env=self.environment(name), cwd=self.folder, timeout=MINUTES)
+
+    def start(self, name: str, server: str) -> None:
+        """Starts a server, and waits until its health check succeeds."""
+        service = self.services[name]
+        folder = self.folder / name
+        folder.mkdir()
+        config = folder / "shortlist.toml"
+        text = self.here((self.credentials / server / "shortlist.toml").read_text(), server)
+        # The name of the host, which containers have of their own.
+        text = text.replace("[cluster]\n", f'[cluster]\nreplica = "{name}"\n')
+        config.write_text(moved(text.replace("/var/lib/shortlist", str(folder)), {}))
+        arguments = [self.here(word) for word in service["command"] if not word.startswith("--config=")]
+        arguments += ["--config", str(config), "--listen", f"127.0.0.1:{self.ports[name]}"]
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen([self.shortlist, *arguments], env=self.environment(name), stdout=log, stderr=log)
+        self.running.append(process)
+        _, _, *check = service["healthcheck"]["test"]
+        check = [self.here(word, server).replace("localhost:50051", f"localhost:{self.ports[name]}") for word in check]
+
+        def is_healthy() -> bool:
+            assert process.poll() is None, (folder / "log").read_text()
+            return subprocess.run([self.shortlist, *check], env={}, capture_output=True).returncode == 0
+
+        wait_until(f"the health of {name}", is_healthy, MINUTES)
+
+    def call(self, command: str, key: str, *arguments: str | Path) -> str:
+        """Calls the router with a key of a client."""
+        address = ["--addr", f"https://localhost:{self.ports['router']}"]
+        address += ["--ca", str(self.credentials / "clients/authority.pem")]
+        token = (self.credentials / "clients" / f"{key}.key").read_text()
+        return run(self.shortlist, command, *address, *arguments, env={"SHORTLIST_TOKEN": token})
+
+    def stop(self) -> None:
+        for process in self.running:
+            process.kill()
+            process.wait(DEADLINE)
+
+
+@pytest.fixture(scope="module")
+def cluster(
+    services: dict[str, Any],
+    shortlist: Path,
+    catalog: Path,
+    credentials: Path,
+    brokers: dict[str, tuple[int, int]],
+    bucket: tuple[int, str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Cluster]:
+    """The jobs have run, and the replicas are healthy. Call it after the tests of brokers and bucket."""
+    needs_commands(shortlist, "cluster")
+    made = Cluster(services, shortlist, tmp_path_factory.mktemp("cluster") / "jobs", credentials, brokers, bucket)
+    made.folder.mkdir()
+    (made.folder / "sample").symlink_to(catalog)
+    try:
+        for job in ("build-0", "build-1", "map"):
+            made.job(job)
+            # The second time there is nothing to do.
+            made.job(job)
+        for name, service in services.items():
+            if service.get("command", [""])[0] == "serve":
+                made.start(name, "replica")
+        yield made
+    finally:
+        made.stop()
+
+
+def status(cluster: Cluster) -> dict[str, Any]:
+    """What `cluster status` prints, with the settings of the jobs."""
+    command = ["cluster", "status", "--at", "s3://shortlist/videos", "--index", "videos", "--json"]
+    command += ["--nats", ",".join(cluster.here(f"nats://{name}:4222") for name in BROKERS)]
+    command += ["--nats-credentials", str(cluster.credentials / "replica/nats.credentials")]
+    found: dict[str, Any] = json.loads(run(cluster.shortlist, *command, env=cluster.environment("rebuild-0")))
+    return found
+
+
+def test_replicas_serve_and_announce_themselves(cluster: Cluster) -> None:
+    wait_until("the replicas", lambda: len(status(cluster)["replicas"]) == 4)
+    assert status(cluster)["map"]["shards"] == 2 and status(cluster)["map"]["epoch"] == 1
+
+
+def test_the_router_answers_as_one_server_does(cluster: Cluster, shortlist: Path, catalog: Path) -> None:
+    needs_commands(shortlist, "route")
+    cluster.start("router", "router")
+    query = ["--vector", catalog / "users_test.npy", "-k", "10", "--json"]
+    found = json.loads(cluster.call("query", "ranking", *query))
+    assert len(found["candidates"]) == 10
+    assert found["coverage"]["shardsTotal"] == found["coverage"]["shardsAnswered"] == 2
+    first = found["candidates"][0]["videoId"]
+    cluster.call("takedown", "operator", first)
+    again = json.loads(cluster.call("query", "ranking", *query))
+    assert first not in [candidate["videoId"] for candidate in again["candidates"]]
+    assert len(again["candidates"]) == 10
+
+
+def test_jobs_rebuild_every_shard(cluster: Cluster) -> None:
+    epoch = status(cluster)["map"]["epoch"]
+    for job in ("rebuild-0", "rebuild-1", "rebuild-map"):
+        cluster.job(job)
+    after = status(cluster)
+    assert after["map"]["epoch"] == epoch + 1
+    assert [shard["newest"]["generation"] for shard in after["shards"]] == [2, 2]

@@ -15,7 +15,7 @@ import pytest
 import trustme
 import yaml
 
-from commands import check_flags, needs_cluster
+from commands import check_flags, needs_commands
 from conftest import DEPLOY, Server, run, wait_until
 from manifests import KUBERNETES, VERSIONS, check_restricted, one, rendered
 from secured import moved
@@ -279,7 +279,7 @@ def test_replicas_are_reached_by_routers_alone(everything: dict[str, list[dict[s
 
 
 def test_the_commands_have_these_flags(everything: dict[str, list[dict[str, Any]]], shortlist: Path) -> None:
-    needs_cluster(shortlist)
+    needs_commands(shortlist, "cluster", "route")
     for found in templates(list(itertools.chain(*everything.values()))):
         check_flags(shortlist, found["spec"]["containers"][0]["args"])
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from commands import check_flags, needs_cluster
+from commands import check_flags, needs_commands
 from conftest import DEADLINE, DEPLOY, wait_until
 from outside import free_ports
 
@@ -164,7 +164,7 @@ def test_the_number_of_shards_is_checked() -> None:
 
 
 def test_the_commands_have_these_flags(ray_address: str, fake: Path, shortlist: Path) -> None:
-    needs_cluster(shortlist)
+    needs_commands(shortlist, "cluster")
     flags = ["--of", "1", "--scratch", "/scratch", "--nats-credentials", "/file", "--nats-ca", "/file"]
     rebuild(ray_address, fake, *flags)
     for call in calls(fake):
