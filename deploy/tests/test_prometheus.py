@@ -1,58 +1,14 @@
 """promtool accepts configuration and rules. Each rule fires after its real duration, above its real threshold."""
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from conftest import DEPLOY, REPOSITORY, run
+from conftest import run
+from rules import FOLDER, INDEX, SERVER, Case, check_cases, check_says_what_to_do, rules_of
 
-FOLDER = DEPLOY / "prometheus"
-ALERTS = [rule for group in yaml.safe_load((FOLDER / "alerts.yaml").read_text())["groups"] for rule in group["rules"]]
-
-# Labels of a server, and of an index.
-SERVER = 'job="shortlist", instance="a"'
-INDEX = f'{SERVER}, index="videos"'
-UP = {f"up{{{SERVER}}}": "1x1000"}
-
-
-@dataclass
-class Case:
-    """Series with one value per step, in the notation of promtool, and the alert that fires."""
-
-    name: str
-    series: dict[str, str]
-    alert: str | None = None
-    # The first step at which it fires. It is also tested that nothing fires a step before.
-    at: int = 60
-    # The first step at which it does not fire any more, if that is tested.
-    until: int | None = None
-    # In minutes.
-    step: int = 1
-    scraped: dict[str, str] = field(default_factory=lambda: UP)
-
-    def group(self) -> dict[str, Any]:
-        """As promtool has it."""
-        firing = 'count by (alertname) (ALERTS{alertstate="firing"})'
-        this = [{"labels": f'{{alertname="{self.alert}"}}', "value": 1}] if self.alert else []
-        expected: dict[int, list[dict[str, Any]]] = {self.at: this}
-        if self.alert and self.at > 0:
-            expected[self.at - 1] = []
-        if self.until is not None:
-            expected |= {self.until - 1: this, self.until: []}
-        return {
-            "name": self.name,
-            "interval": f"{self.step}m",
-            "input_series": [
-                {"series": name, "values": values} for name, values in {**self.scraped, **self.series}.items()
-            ],
-            "promql_expr_test": [
-                {"expr": firing, "eval_time": f"{at * self.step}m", "exp_samples": samples}
-                for at, samples in sorted(expected.items())
-            ],
-        }
+ALERTS = rules_of(FOLDER / "alerts.yaml")
 
 
 def requests(code: str, per_minute: int) -> dict[str, str]:
@@ -271,13 +227,7 @@ def test_promtool_accepts_configuration_and_rules(promtool: Path) -> None:
 
 @pytest.mark.parametrize("step", [1, 15])
 def test_rules_fire_after_their_duration(step: int, promtool: Path, tmp_path: Path) -> None:
-    tests = {
-        "rule_files": [str(FOLDER / "alerts.yaml")],
-        "evaluation_interval": f"{step}m",
-        "tests": [case.group() for case in CASES if case.step == step],
-    }
-    (tmp_path / "tests.yaml").write_text(yaml.safe_dump(tests))
-    run(promtool, "test", "rules", tmp_path / "tests.yaml")
+    check_cases(promtool, FOLDER / "alerts.yaml", CASES, step, tmp_path)
 
 
 def test_every_rule_has_a_case() -> None:
@@ -286,11 +236,4 @@ def test_every_rule_has_a_case() -> None:
 
 @pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
 def test_a_rule_says_what_to_do(rule: dict[str, Any]) -> None:
-    assert rule["labels"].keys() == {"severity"} and rule["labels"]["severity"] in ("page", "ticket")
-    assert rule["annotations"].keys() == {"summary", "description", "runbook"}
-    page, anchor = rule["annotations"]["runbook"].split("#")
-    assert anchor == rule["alert"].lower()
-    headings = [
-        line.lstrip("#").strip() for line in (REPOSITORY / page).read_text().splitlines() if line.startswith("#")
-    ]
-    assert rule["alert"] in headings
+    check_says_what_to_do(rule)

@@ -173,6 +173,8 @@ fn run_command() -> anyhow::Result<()> {
     let ends_by_itself = match arguments.command {
         #[cfg(feature = "cluster")]
         Command::Route(_) => false,
+        #[cfg(feature = "cluster")]
+        Command::Rebuild(ref arguments) if arguments.is_job() => false,
         Command::Synth(_) | Command::Build(_) | Command::Serve(_) | Command::Tune(_) | Command::Upsert(_) => {
             false
         }

@@ -41,6 +41,14 @@ pub struct Arguments {
     job: JobArguments,
 }
 
+#[cfg(feature = "cluster")]
+impl Arguments {
+    /// Returns whether it rebuilds in this process, which Ctrl-C cancels.
+    pub fn is_job(&self) -> bool {
+        self.job.at.is_some()
+    }
+}
+
 /// Prints the state of the rebuild, or what it made.
 ///
 /// # Errors
