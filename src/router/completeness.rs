@@ -6,7 +6,7 @@
 use tonic::Status;
 
 use super::gather::Gather;
-use super::ranked::Page;
+use super::page::Page;
 use super::wanted::Source;
 use crate::service::proto::completeness::Reason;
 

@@ -20,7 +20,7 @@ use std::collections::HashSet;
 use tonic::Status;
 
 use super::gather::Gather;
-use super::ranked::Page;
+use super::page::Page;
 use super::row::Found;
 use super::share::share;
 use super::wanted::Source;

@@ -63,6 +63,7 @@ pub fn request(vector: [f32; DIM], k: usize, effort: Effort) -> SearchRequest {
         return_vectors: false,
         embedding_model: None,
         min_sequence: 0,
+        generation: None,
     }
 }
 
