@@ -10,6 +10,7 @@
 //! | `architecture/` | imports in the source, and no circles |
 //! | `docs.rs`   | the documents |
 //! | `service/` | a real server and generated clients |
+//! | `router/`  | a real router over real servers of shards |
 //! | `access/`  | credentials, rights, browsers, encryption, audit |
 //! | `cli/`     | the real binary |
 //! | `harness/` | shared servers, processes, disks and small indexes; no tests |
@@ -22,6 +23,8 @@ mod docs;
 mod harness;
 mod index;
 mod live;
+#[cfg(feature = "cluster")]
+mod router;
 mod rules;
 mod search;
 mod service;

@@ -11,6 +11,8 @@ pub mod indexes;
 pub mod log;
 pub mod parquet;
 pub mod process;
+#[cfg(feature = "cluster")]
+pub mod remote;
 pub mod typed;
 pub mod wire;
 
