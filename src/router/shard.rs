@@ -134,10 +134,8 @@ impl ShardCalls {
                     if call.may_hedge() {
                         self.latencies.record(ended.elapsed());
                     }
-                    // A replica that another one overtook, although it was asked first.
-                    for lost in in_flight.iter().filter(|lost| lost.elapsed() > 2 * hedge_after) {
-                        self.blame(lost);
-                    }
+                    // Those that another one overtook, although they were asked first.
+                    in_flight[..at].iter().for_each(|lost| self.blame(lost));
                     return Ok(reply);
                 }
                 Err(status) => status,
