@@ -31,7 +31,7 @@
 //! | read embeddings, ids and attributes from files or memory | [`Dataset`], [`DatasetFiles`], [`Embeddings`] |
 //! | write, delete and take down videos; swap generations; rebuild | [`Engine`], [`Mutation`] |
 //!
-//! It is not: a distributed system (one process answers from one folder), a ranking model, or a store of anything but
+//! It is not: a distributed system (one process answers from one folder; `shortlist route` merges the answers of several), a ranking model, or a store of anything but
 //! embeddings, ids and filterable attributes.
 //!
 //! The folder `examples/` has a program for each line of the table.

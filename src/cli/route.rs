@@ -66,8 +66,12 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let sockets = Sockets::claim(&config)?;
     let (audit, _writer) = audit::open(&config)?;
     let access = Access::open(AccessOptions { key_file, ..config.access_options(audit)? })?;
+    let mut routing = {
+        // Connections need it. NATS and buckets have threads of their own, and wait for them here.
+        let _runtime = runtime.enter();
+        Routing::new(&config.route, config.limits.service.max_response_bytes)?
+    };
     let served = runtime.block_on(async {
-        let mut routing = Routing::new(&config.route, config.limits.service.max_response_bytes)?;
         routing.find_replicas().await;
         let (address, listeners) = sockets.listen()?;
         let shutdown = signals(access.clone(), hangup, had_terminal)?;

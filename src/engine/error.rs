@@ -161,6 +161,18 @@ pub enum EngineError {
         /// The sequence number of the last write.
         found: u64,
     },
+    /// The generation of the pages before does not serve any more.
+    #[error(
+        "the pages before are of generation {expected} of index {index:?}, now {found} serves: begin with the first page"
+    )]
+    OtherGeneration {
+        /// The index.
+        index: String,
+        /// The generation of the request.
+        expected: u64,
+        /// The generation that serves.
+        found: u64,
+    },
     /// The answer would be larger than the server sends.
     #[error(
         "the answer would have more than the {limit} bytes that this server sends: ask for fewer candidates, videos or \
@@ -204,6 +216,7 @@ impl EngineError {
                 Some(Field::TargetRecall)
             }
             Self::NotYetWritten { .. } => Some(Field::MinSequence),
+            Self::OtherGeneration { .. } => Some(Field::PageToken),
             Self::AnswerTooLarge { field, .. } => Some(field.clone()),
             _ => None,
         }

@@ -76,6 +76,8 @@ pub enum Field {
     EmbeddingModel,
     /// The write that the answer must include.
     MinSequence,
+    /// The generation of the pages before.
+    PageToken,
     /// The embedding of a video to write.
     Vector,
     /// All attributes of a video to write.
@@ -130,6 +132,7 @@ impl fmt::Display for Field {
             Field::ReturnAttribute(position) => return write!(f, "return_attributes[{position}]"),
             Field::EmbeddingModel => "embedding_model",
             Field::MinSequence => "min_sequence",
+            Field::PageToken => "page_token",
             Field::Attributes => "attributes",
             Field::Attribute(name) => return write!(f, "attributes[{name:?}]"),
             Field::TextId => "text_id",

@@ -39,6 +39,21 @@ impl NatsOptions {
     pub fn display_servers(&self) -> String {
         self.servers.join(",")
     }
+
+    /// Checks that no server has a user or a password in its URL, which messages would show.
+    ///
+    /// # Errors
+    /// The problem, without the password.
+    pub fn check(&self) -> Result<(), String> {
+        match self.servers.iter().position(|server| server.contains('@')) {
+            Some(at) => Err(format!(
+                "server {} of NATS: expected a URL without a user, such as nats://10.0.0.1:4222, found one with a user; \
+                 use a file of credentials",
+                at + 1
+            )),
+            None => Ok(()),
+        }
+    }
 }
 
 /// A connection, with threads of its own.
@@ -58,6 +73,7 @@ impl Nats {
     /// # Errors
     /// The problem, if the options are malformed, a file cannot be read, or there can be no threads.
     pub fn open(options: &NatsOptions) -> Result<Self, String> {
+        options.check()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("nats")

@@ -1,12 +1,13 @@
 //! Why a page has the number of candidates that it has, as one server would say it.
 //!
 //! Shards say why they have no more. Where the router left out videos itself, seeds or rows that it knew already, a shard may call
-//! that exclusion; then it is asked once more without them.
+//! that exclusion; then it is asked once more without them. Where videos both exceed a cap and score below the threshold, one server names
+//! the threshold; a router that left their values out names the cap, which is as true.
 
 use tonic::Status;
 
 use super::gather::Gather;
-use super::ranked::Page;
+use super::page::Page;
 use super::wanted::Source;
 use crate::service::proto::completeness::Reason;
 

@@ -7,7 +7,7 @@
 use tonic::Status;
 
 use super::failure::{self, nonsense};
-use super::search::Shards;
+use super::search::{Shards, pinned};
 use super::seeds;
 use super::state::RouterCall;
 use super::transport::{Call, Reply};
@@ -36,6 +36,8 @@ pub(super) async fn explain(
     let mut request = request.unwrap_or_default();
     let (name, map) = call.index(&request.index, PATH)?;
     name.clone_into(&mut request.index);
+    let pinned = pinned(&mut request, map.shards.len());
+    pinned.map_err(|error| status::of(&error.into(), PATH))?;
     let checked = search_request(request.clone()).map_err(|error| status::of(&error.into(), PATH))?;
     quota::check(&call.limits, &checked, PATH)?;
     quota::check_explanation(&call.limits)?;

@@ -109,9 +109,9 @@ impl<'a> Gather<'a> {
         let mut facts = facts.clone();
         if let Some(before) = &self.facts[shard] {
             if let (Some(stats), Some(before)) = (&mut facts.stats, &before.stats) {
-                super::response::add(stats, before);
+                super::stats::add(stats, before);
                 // Further rounds have other filters.
-                super::response::keep_matches(stats, before);
+                super::stats::keep_matches(stats, before);
             }
             facts.sequence = facts.sequence.min(before.sequence);
         }

@@ -24,11 +24,14 @@
 //! | `failure.rs`      | what the status of a replica means |
 //! | `wanted.rs`       | what a search wants, and what shards are asked for |
 //! | `row.rs`          | candidates as rows for the rules |
+//! | `value.rs`        | the values that caps count |
 //! | `part.rs`         | the checked answer of one shard |
 //! | `gather.rs`       | asks shards together |
 //! | `share.rs`        | how many candidates each shard is asked for |
 //! | `ranked.rs`       | the best of all shards |
 //! | `places.rs`       | a page with kept places |
+//! | `page.rs`         | the rows of a page |
+//! | `stats.rs`        | the cost of a search, of several shards |
 //! | `completeness.rs` | why a page is short |
 //! | `response.rs`     | the answer, and how much of the index it was chosen from |
 //! | `search.rs`       | one search |
@@ -56,6 +59,7 @@ mod health;
 mod latency;
 mod metrics;
 mod options;
+mod page;
 mod part;
 mod places;
 mod positions;
@@ -69,8 +73,12 @@ mod seeds;
 mod shard;
 mod share;
 mod state;
+mod stats;
+#[cfg(test)]
+mod tests;
 mod topology;
 mod transport;
+mod value;
 mod wanted;
 mod write;
 

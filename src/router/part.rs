@@ -89,3 +89,67 @@ impl Part {
         Ok(Self { found, short, facts })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine;
+    use crate::service::proto::{Candidate, Completeness, Coverage, SearchRequest};
+
+    /// Ids of the first shard of two, in ascending order.
+    fn ids() -> Vec<u64> {
+        let shard = Shard::new(0, 2).unwrap();
+        (0..).filter(|id| shard.contains(VideoId(*id))).take(4).collect()
+    }
+
+    fn answer(scores: &[f32]) -> SearchResponse {
+        let candidate =
+            |(id, score): (u64, &f32)| Candidate { video_id: id, score: *score, ..Candidate::default() };
+        let returned = scores.len() as u32;
+        SearchResponse {
+            candidates: ids().into_iter().zip(scores).map(candidate).collect(),
+            completeness: Some(Completeness {
+                requested: 3,
+                returned,
+                reason: Reason::IndexExhausted.into(),
+            }),
+            coverage: Some(Coverage { videos_searched: 9, ..Coverage::default() }),
+            ..SearchResponse::default()
+        }
+    }
+
+    fn read(answer: SearchResponse) -> Result<Part, String> {
+        let wanted = Wanted::of(SearchRequest::default(), &engine::SearchRequest::default(), Vec::new());
+        let shard = Shard::new(0, 2).unwrap();
+        Part::read(answer, 3, shard, &wanted, &mut Keys::default())
+            .map_err(|status| status.message().to_owned())
+    }
+
+    #[test]
+    fn nonsense_of_a_replica_is_named() {
+        let part = read(answer(&[2.0, 1.0])).unwrap();
+        assert_eq!((part.found.len(), part.short, part.facts.videos), (2, Some(Reason::IndexExhausted), 9));
+        let refused = |answer: SearchResponse| read(answer).unwrap_err();
+        let prefix = "a replica sent an impossible answer: ";
+        let expect = |answer, problem: &str| assert_eq!(refused(answer), format!("{prefix}{problem}"));
+        let [first, second, ..] = ids()[..] else { panic!() };
+        expect(answer(&[4.0, 3.0, 2.0, 1.0]), "4 candidates where 3 were asked for");
+        expect(answer(&[1.0, f32::NAN]), &format!("the score of video {second} is no number"));
+        expect(answer(&[1.0, 2.0]), &format!("videos {first} and {second} are out of order or the same"));
+        let mut twice = answer(&[1.0, 1.0]);
+        twice.candidates[1].video_id = first;
+        expect(twice, &format!("videos {first} and {first} are out of order or the same"));
+        let mut other = answer(&[1.0]);
+        other.candidates[0].video_id = (0..).find(|id| !ids().contains(id)).unwrap();
+        let id = other.candidates[0].video_id;
+        expect(other, &format!("video {id} does not belong to shard 0/2"));
+        let mut interest = answer(&[1.0]);
+        interest.candidates[0].interest = Some(3);
+        expect(interest, "interest Some(3) of 0");
+        let mut complete = answer(&[1.0]);
+        complete.completeness.as_mut().unwrap().set_reason(Reason::Complete);
+        expect(complete, "1 of 3 candidates are called complete");
+        expect(SearchResponse { completeness: None, ..answer(&[1.0]) }, "no reason of its completeness");
+        expect(SearchResponse { coverage: None, ..answer(&[1.0]) }, "no coverage");
+    }
+}

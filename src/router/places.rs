@@ -20,7 +20,7 @@ use std::collections::HashSet;
 use tonic::Status;
 
 use super::gather::Gather;
-use super::ranked::Page;
+use super::page::Page;
 use super::row::Found;
 use super::share::share;
 use super::wanted::Source;
@@ -63,28 +63,74 @@ impl Lists {
 /// # Errors
 /// As [`Gather::fetch`].
 pub(super) async fn page(gather: &mut Gather<'_>, max_k: usize) -> Result<Page, Status> {
+    let (k, end, offset) = (gather.wanted.k, gather.wanted.end(), gather.wanted.offset);
     let rules = &gather.wanted.rules;
     let of_interests = rules.of_interests.iter().any(|at_least| *at_least > 0);
-    let is_one_kind = (rules.fresh > 0) != of_interests;
-    if is_one_kind && rules.caps.is_empty() && gather.wanted.offset == 0 {
+    let has_whole_pages = (rules.fresh > 0) != of_interests && rules.caps.is_empty();
+    if has_whole_pages && offset == 0 {
         return whole(gather).await;
     }
-    let mut lists = sources(gather, max_k);
-    let mut behind: Vec<usize> = (0..lists.len()).collect();
+    if gather.wanted.is_exact || offset == 0 {
+        let mut lists = sources(gather, end.div_ceil(k), max_k);
+        let all = (0..lists.len()).collect();
+        let chosen = settle(gather, &mut lists, all, Page::default(), end, max_k).await?;
+        return Ok(cut(chosen, offset, k));
+    }
+    // One page after another, each as the search for it found it, so that no row is on two pages.
+    let (mut chosen, mut lists, mut level) = (Page::default(), Vec::new(), 0);
+    for number in 0..end.div_ceil(k) {
+        let count = chosen.found.len();
+        if number == 0 && has_whole_pages {
+            chosen = whole(gather).await?;
+        } else {
+            let mut behind = Vec::new();
+            if level != (number + 1).next_power_of_two() {
+                level = (number + 1).next_power_of_two();
+                lists = sources(gather, level, max_k);
+                behind = (0..lists.len()).collect();
+            }
+            chosen = settle(gather, &mut lists, behind, chosen, count + k, max_k).await?;
+        }
+        if chosen.found.len() < count + k {
+            break;
+        }
+    }
+    Ok(cut(chosen, offset, k))
+}
+
+/// Cuts a page out of the rows of all pages.
+fn cut(mut chosen: Page, offset: usize, k: usize) -> Page {
+    chosen.found.drain(..offset.min(chosen.found.len()));
+    chosen.found.truncate(k);
+    // Of two pages, each sorted by itself.
+    chosen.found.sort_by(|one, other| one.row.best_first(&other.row));
+    chosen
+}
+
+/// Chooses pages after those that are `chosen`, up to `end` rows, from lists that are deepened until no unknown row could change
+/// them. `behind`: the lists that are fetched first.
+async fn settle(
+    gather: &mut Gather<'_>,
+    lists: &mut [Lists],
+    mut behind: Vec<usize>,
+    mut chosen: Page,
+    end: usize,
+    max_k: usize,
+) -> Result<Page, Status> {
     loop {
-        fetch(gather, &mut lists, &behind).await?;
-        let known = union(&lists);
+        fetch(gather, lists, &behind).await?;
+        let known = union(gather, lists, &chosen.found);
         let rows: Vec<Row> = known.iter().map(|found| found.row.clone()).collect();
-        let (page, pages) = choose(gather, &rows);
-        behind = pages.iter().flat_map(|page| unsettled(gather, &lists, page)).collect();
+        let (order, pages) = choose(gather, &rows, &chosen.found, end);
+        behind = pages.iter().flat_map(|page| unsettled(gather, lists, page)).collect();
         behind.sort_unstable();
         behind.dedup();
         behind.retain(|at| lists[*at].depth < max_k);
         if behind.is_empty() {
-            let is_capped = pages.last().is_some_and(|page| page.is_capped);
-            let found = page.into_iter().map(|at| known[at].clone()).collect();
-            let shorts = lists[0].short.iter().flatten().copied().collect();
-            return Ok(Page { found, is_capped, shorts, unclear: Vec::new() });
+            chosen.found.extend(order.into_iter().map(|at| known[at].clone()));
+            chosen.is_capped = pages.last().is_some_and(|page| page.is_capped);
+            chosen.shorts = lists[0].short.iter().flatten().copied().collect();
+            return Ok(chosen);
         }
         behind.iter().for_each(|at| lists[*at].depth = (2 * lists[*at].depth).min(max_k));
     }
@@ -104,12 +150,11 @@ async fn whole(gather: &mut Gather<'_>) -> Result<Page, Status> {
     Ok(Page { found, is_capped: false, shorts, unclear: Vec::new() })
 }
 
-/// The sources of the request, the best of all first.
-fn sources(gather: &Gather<'_>, max_k: usize) -> Vec<Lists> {
+/// The sources of this many pages of the request, the best of all first.
+fn sources(gather: &Gather<'_>, pages: usize, max_k: usize) -> Vec<Lists> {
     let (wanted, shards) = (gather.wanted, gather.count());
-    let pages = wanted.end().div_ceil(wanted.k);
     let lists = |source, count: usize| Lists::new(source, share(count.min(max_k), shards), shards);
-    let mut all = vec![lists(Source::All, wanted.end())];
+    let mut all = vec![lists(Source::All, wanted.k * pages)];
     if wanted.rules.fresh > 0 {
         all.push(lists(Source::Fresh, wanted.rules.fresh * pages));
     }
@@ -146,21 +191,34 @@ async fn fetch(gather: &mut Gather<'_>, lists: &mut [Lists], behind: &[usize]) -
     Ok(())
 }
 
-/// All rows that are known, best first.
-fn union(lists: &[Lists]) -> Vec<Found> {
+/// The rows of the pages before and those down to which each list is known, best first. Rows that one shard has below are left out:
+/// another shard may have better ones.
+fn union(gather: &Gather<'_>, lists: &[Lists], chosen: &[Found]) -> Vec<Found> {
     let mut seen: HashSet<VideoId> = HashSet::new();
-    let all = lists.iter().flat_map(|list| list.found.iter().flatten());
-    let mut known: Vec<Found> = all.filter(|found| seen.insert(found.row.video)).cloned().collect();
+    let mut known: Vec<Found> = chosen.to_vec();
+    seen.extend(chosen.iter().map(|found| found.row.video));
+    for list in lists {
+        let open = gather.live().filter(|at| list.short[*at].is_none());
+        let last = open.filter_map(|at| list.found[at].last()).map(|found| &found.row);
+        let frontier = last.min_by(|one, other| one.best_first(other));
+        let is_known =
+            |found: &&Found| frontier.is_none_or(|frontier| !found.row.best_first(frontier).is_gt());
+        let found = list.found.iter().flatten().filter(is_known);
+        known.extend(found.filter(|found| seen.insert(found.row.video)).cloned());
+    }
     known.sort_by(|one, other| one.row.best_first(&other.row));
     known
 }
 
-/// The positions of the rows of the page, and all pages up to it.
-fn choose(gather: &Gather<'_>, rows: &[Row]) -> (Vec<usize>, Vec<RowPage>) {
+/// The positions of the rows of further pages, and these pages.
+fn choose(gather: &Gather<'_>, rows: &[Row], chosen: &[Found], end: usize) -> (Vec<usize>, Vec<RowPage>) {
     let wanted = gather.wanted;
     let mut choosing = RowPages::new(rows, &wanted.rules);
+    let before: HashSet<VideoId> = chosen.iter().map(|found| found.row.video).collect();
+    let taken = rows.iter().enumerate().filter(|(_, row)| before.contains(&row.video));
+    taken.for_each(|(at, _)| choosing.take(at));
     let (mut order, mut pages) = (Vec::new(), Vec::new());
-    while order.len() < wanted.end() {
+    while chosen.len() + order.len() < end {
         let page = choosing.next_page(wanted.k);
         let is_short = page.taken.len() < wanted.k;
         order.extend(&page.taken);
@@ -169,10 +227,7 @@ fn choose(gather: &Gather<'_>, rows: &[Row]) -> (Vec<usize>, Vec<RowPage>) {
             break;
         }
     }
-    let mut page: Vec<usize> = order.into_iter().skip(wanted.offset).take(wanted.k).collect();
-    // Of two pages, each sorted by itself.
-    page.sort_unstable();
-    (page, pages)
+    (order, pages)
 }
 
 /// The lists that may have rows that change a page.

@@ -20,8 +20,10 @@ use std::collections::HashSet;
 use tonic::Status;
 
 use super::gather::Gather;
-use super::row::{Found, Value};
+use super::page::Page;
+use super::row::Found;
 use super::share::share;
+use super::value::Value;
 use super::wanted::Source;
 use crate::base::id::VideoId;
 use crate::search::{Acceptance, Row};
@@ -33,19 +35,6 @@ const MAX_ROUNDS: usize = 200;
 const MAX_EXCLUDED: usize = 100_000;
 /// Values to leave out by the filter. More are left to the caps.
 const MAX_FULL: usize = 500;
-
-/// The rows of a page, and why there are no more.
-#[derive(Debug, Default)]
-pub(super) struct Page {
-    /// Best first.
-    pub(super) found: Vec<Found>,
-    /// Whether a cap had no room for a row.
-    pub(super) is_capped: bool,
-    /// Why shards have no more rows of the caller's request.
-    pub(super) shorts: Vec<Reason>,
-    /// Shards of which it is not known, and the number of their rows.
-    pub(super) unclear: Vec<(usize, usize)>,
-}
 
 /// The rows of one shard.
 #[derive(Debug, Default)]

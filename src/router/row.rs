@@ -2,21 +2,11 @@
 
 use std::collections::HashMap;
 
+use super::value::Value;
 use super::wanted::Wanted;
 use crate::base::id::VideoId;
 use crate::search::Row;
 use crate::service::proto::{Candidate, attribute_value};
-
-/// A value that a cap counts.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Value {
-    Word(String),
-    /// One keyword of a list.
-    Listed(String),
-    Int64(i64),
-    Uint64(u64),
-    Bool(bool),
-}
 
 /// The keys of values: equal where cap and value are.
 #[derive(Debug, Default)]

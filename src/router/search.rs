@@ -15,6 +15,7 @@ use super::all::Boxed;
 use super::completeness;
 use super::failure::{self, is_final, nonsense};
 use super::gather::{Ask, Gather};
+use super::part::Facts;
 use super::places;
 use super::ranked::Ranking;
 use super::response;
@@ -25,7 +26,8 @@ use super::transport::{Call, Reply};
 use super::wanted::Wanted;
 use crate::base::partition::Shard;
 use crate::engine::{self, Limits, Query};
-use crate::service::parts::{CallMemory, Charge, InvalidField, quota, search_request, status};
+use crate::service::parts::{CallMemory, Charge, InvalidField, PageToken, quota, search_request, status};
+use crate::service::proto::completeness::Reason;
 use crate::service::proto::{SearchRequest, SearchResponse};
 
 /// Searches all shards. `path`: of the request within the call.
@@ -39,10 +41,11 @@ pub(super) async fn search(
 ) -> Result<SearchResponse, Status> {
     let (name, map) = call.index(&request.index, path)?;
     name.clone_into(&mut request.index);
+    let pinned = pinned(&mut request, map.shards.len()).map_err(|error| status::of(&error.into(), path))?;
     let checked = search_request(request.clone()).map_err(|error| status::of(&error.into(), path))?;
     quota::check(&call.limits, &checked, path)?;
     call.use_rates()?;
-    let shards = Shards::new(call, name, &map);
+    let shards = Shards { pinned, ..Shards::new(call, name, &map) };
     shards.search(request, &checked).await.map_err(|status| failure::at(status, path))
 }
 
@@ -53,6 +56,8 @@ pub(super) struct Shards<'a> {
     map: &'a ShardMap,
     shards: Vec<Shard>,
     pub(super) until: Instant,
+    /// By shard: the token of the generation of the pages before; empty for any.
+    pinned: Vec<String>,
     charges: Mutex<Vec<Charge>>,
     /// Why there is no memory for the answers of shards.
     refused: Mutex<Option<Status>>,
@@ -66,6 +71,7 @@ impl<'a> Shards<'a> {
             map,
             shards: map.shards.iter().map(|shard| shard.shard).collect(),
             until: call.due(),
+            pinned: Vec::new(),
             charges: Mutex::default(),
             refused: Mutex::default(),
         }
@@ -115,7 +121,11 @@ impl<'a> Shards<'a> {
         let coverage = response::coverage(&gather, self.map.videos());
         self.call.router.metrics.covered(self.name, response::share(&coverage));
         response::check(&gather, &coverage, least)?;
-        Ok(response::response(&gather, page, reason, coverage, found.unknown))
+        let mut answer = response::response(&gather, page, reason, coverage, found.unknown);
+        if reason == Reason::Complete {
+            answer.next_page_token = next_page(&gather, max_k);
+        }
+        Ok(answer)
     }
 
     /// The answer of the only shard.
@@ -162,7 +172,10 @@ impl Ask for Shards<'_> {
         &self.shards
     }
 
-    fn ask(&self, shard: usize, request: SearchRequest) -> Boxed<'_, Result<SearchResponse, Status>> {
+    fn ask(&self, shard: usize, mut request: SearchRequest) -> Boxed<'_, Result<SearchResponse, Status>> {
+        if let Some(token) = self.pinned.get(shard) {
+            request.page_token.clone_from(token);
+        }
         let shard = Arc::clone(&self.map.shards[shard]);
         Box::pin(async move {
             match shard.call(&Call::Search(request), self.until).await? {
@@ -180,6 +193,34 @@ impl Ask for Shards<'_> {
     fn asks_again(&self) {
         self.call.router.metrics.asked_again(self.name);
     }
+}
+
+/// Takes the token of the pages before out of a request to an index of several shards: its offset becomes that of the request.
+/// Returns the tokens of the shards.
+pub(super) fn pinned(request: &mut SearchRequest, shards: usize) -> Result<Vec<String>, InvalidField> {
+    if request.page_token.is_empty() || shards == 1 {
+        return Ok(Vec::new());
+    }
+    if request.offset > 0 {
+        let problem = format!("expected none with page_token, found {}", request.offset);
+        return Err(InvalidField::new("offset", problem));
+    }
+    let PageToken { offset, generations } = PageToken::read(&request.page_token, shards)?;
+    request.page_token.clear();
+    request.offset = offset;
+    let token = |generation| PageToken { offset: 0, generations: vec![generation] }.text();
+    Ok(generations.into_iter().map(token).collect())
+}
+
+/// The token of the page after that of a search; empty if it would exceed the limit of k.
+fn next_page(gather: &Gather<'_>, max_k: usize) -> String {
+    let (end, k) = (gather.wanted.end(), gather.wanted.k);
+    if end + k > max_k {
+        return String::new();
+    }
+    let generation = |facts: &Option<Facts>| facts.as_ref().map_or(0, |facts| facts.generation);
+    let generations = gather.facts.iter().map(generation).collect();
+    PageToken { offset: u32::try_from(end).unwrap_or(u32::MAX), generations }.text()
 }
 
 /// Checks k and the offset, which shards see others of.

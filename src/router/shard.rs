@@ -147,10 +147,8 @@ impl ShardCalls {
                     if call.may_hedge() {
                         self.latencies.record(ended.elapsed());
                     }
-                    // A replica that another one overtook, although it was asked first.
-                    for lost in in_flight.iter().filter(|lost| lost.elapsed() > 2 * hedge_after) {
-                        self.blame(lost);
-                    }
+                    // Those that another one overtook, although they were asked first.
+                    in_flight[..at].iter().for_each(|lost| self.blame(lost));
                     return Ok(reply);
                 }
                 Err(status) => status,
@@ -228,5 +226,96 @@ async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::super::transport::Transport;
+    use super::*;
+
+    /// A replica that answers, or fails, after some time.
+    struct Fake {
+        after: Duration,
+        fails: bool,
+        calls: AtomicUsize,
+    }
+
+    impl Transport for Arc<Fake> {
+        fn call(&self, _: Call, _: Duration) -> Boxed<'static, Result<Reply, Status>> {
+            self.calls.fetch_add(1, Ordering::Relaxed);
+            let (after, fails) = (self.after, self.fails);
+            Box::pin(async move {
+                tokio::time::sleep(after).await;
+                if fails { Err(Status::unavailable("gone")) } else { Ok(Reply::Health(true)) }
+            })
+        }
+    }
+
+    fn shard(replicas: &[(u64, bool)]) -> (ShardCalls, Vec<Arc<Fake>>) {
+        let fake = |(millis, fails): &(u64, bool)| {
+            let after = Duration::from_millis(*millis);
+            Arc::new(Fake { after, fails: *fails, calls: AtomicUsize::new(0) })
+        };
+        let fakes: Vec<Arc<Fake>> = replicas.iter().map(fake).collect();
+        let replica =
+            |(at, fake): (usize, &Arc<Fake>)| Replica::new(at.to_string(), Arc::new(Arc::clone(fake)));
+        let replicas = fakes.iter().enumerate().map(replica).collect();
+        let shard = ShardCalls::new("videos", Shard::WHOLE, replicas, &RouterMetrics::default());
+        (shard, fakes)
+    }
+
+    fn in_seconds(seconds: u64) -> Instant {
+        Instant::now() + Duration::from_secs(seconds)
+    }
+
+    fn search() -> Call {
+        Call::Search(crate::service::proto::SearchRequest::default())
+    }
+
+    #[tokio::test]
+    async fn a_replica_that_fails_is_replaced_at_once_and_rests() {
+        let (shard, fakes) = shard(&[(0, true), (0, false)]);
+        for _ in 0..40 {
+            assert!(shard.call(&search(), in_seconds(5)).await.is_ok());
+        }
+        assert!(shard.replicas[0].rests());
+        assert!(fakes[0].calls.load(Ordering::Relaxed) <= 5);
+        assert_eq!(fakes[1].calls.load(Ordering::Relaxed), 40);
+        assert_eq!(shard.replicas[1].load().0, 0);
+    }
+
+    #[tokio::test]
+    async fn a_slow_replica_is_overtaken_and_rests() {
+        let (shard, fakes) = shard(&[(100_000, false), (1, false)]);
+        for _ in 0..60 {
+            let began = Instant::now();
+            assert!(shard.call(&search(), in_seconds(20)).await.is_ok());
+            assert!(began.elapsed() < Duration::from_secs(10));
+        }
+        assert_eq!(shard.replicas[0].load().0, 0);
+        assert!(fakes[0].calls.load(Ordering::Relaxed) < 12);
+    }
+
+    #[tokio::test]
+    async fn the_last_failure_and_the_deadline_end_a_call() {
+        let (shard, fakes) = shard(&[(0, true), (0, true)]);
+        let status = shard.call(&search(), in_seconds(5)).await.unwrap_err();
+        assert_eq!((status.code(), status.message()), (Code::Unavailable, "gone"));
+        assert!(fakes.iter().all(|fake| fake.calls.load(Ordering::Relaxed) == 1));
+        let (slow, _) = self::shard(&[(100_000, false)]);
+        let until = Instant::now() + Duration::from_millis(30);
+        let status = slow.call(&search(), until).await.unwrap_err();
+        assert_eq!(status.code(), Code::DeadlineExceeded);
+    }
+
+    #[tokio::test]
+    async fn a_write_goes_to_the_first_replica_only() {
+        let (shard, fakes) = shard(&[(0, true), (0, false)]);
+        let write = Call::Delete(crate::service::proto::DeleteRequest::default());
+        assert!(shard.call(&write, in_seconds(5)).await.is_err());
+        assert_eq!(fakes[1].calls.load(Ordering::Relaxed), 0);
     }
 }

@@ -5,7 +5,7 @@
 
 use jiff::Timestamp;
 
-use super::row::Value;
+use super::value::Value;
 use crate::base::instant::Instant;
 use crate::engine;
 use crate::search::RowRules;
@@ -66,6 +66,7 @@ impl Wanted {
         let is_exact = matches!(checked.effort, engine::Effort::Exact);
         request.exclude.get_or_insert_default().video_ids.extend(&seeds);
         request.offset = 0;
+        request.page_token.clear();
         let rules = &checked.rules;
         let of_interests = match &checked.query {
             engine::Query::Interests(interests) => {

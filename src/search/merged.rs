@@ -144,6 +144,12 @@ impl<'a> RowPages<'a> {
         }
     }
 
+    /// Takes the row at this position for a page that was chosen before.
+    pub fn take(&mut self, position: usize) {
+        self.is_taken[position] = true;
+        let _ = self.counters.take(&self.table, node(position));
+    }
+
     /// Chooses the next page of up to `size` rows.
     pub fn next_page(&mut self, size: usize) -> RowPage {
         self.quota.size = size;

@@ -104,6 +104,7 @@ mod tests {
             Field::ReturnAttribute(1),
             Field::EmbeddingModel,
             Field::MinSequence,
+            Field::PageToken,
         ];
         for field in of_search {
             let path = proto_path(&field);

@@ -53,6 +53,7 @@
 //! | `indexes.rs`      | what the shell asks of the services: their indexes |
 //! | `shared.rs`       | the state that the services of one engine share |
 //! | `parts.rs`        | the parts that a router uses, too |
+//! | `page_token.rs`   | tokens of pages |
 //! | `options.rs`      | options and limits |
 //! | `proto.rs`        | the messages of `clients/rust`, and the generated servers |
 
@@ -75,6 +76,7 @@ mod json;
 mod listeners;
 mod metrics;
 mod options;
+mod page_token;
 #[cfg(feature = "cluster")]
 pub(crate) mod parts;
 mod per_second;

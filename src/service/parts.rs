@@ -13,6 +13,7 @@ pub(crate) use super::error::InvalidField;
 pub(crate) use super::incoming::{Incoming, Slot};
 pub(crate) use super::indexes::Indexes;
 pub(crate) use super::metrics::{Metrics, Observation};
+pub(crate) use super::page_token::PageToken;
 pub(crate) use super::run::{Server, Services};
 pub(crate) use super::shell::Shell;
 pub(crate) use super::status;

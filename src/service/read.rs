@@ -151,7 +151,8 @@ impl<'a> ReadCall<'a> {
             }
             let response = found.map_err(|error| checked.named(error))?;
             job.observation.searched(&response);
-            Ok(convert::search_response(response, with_stats))
+            let next = next_page(&checked.request, engine.limits().max_k);
+            Ok(convert::search_response(response, with_stats, next))
         })
     }
 
@@ -298,6 +299,13 @@ impl<'a> ReadCall<'a> {
             },
         )
     }
+}
+
+/// Where the page after that of a request begins, within the limit of k.
+fn next_page(request: &engine::SearchRequest, max_k: usize) -> Option<u32> {
+    let next = request.offset.checked_add(request.k)?;
+    let is_within = next.checked_add(request.k).is_some_and(|end| end <= max_k);
+    u32::try_from(next).ok().filter(|_| is_within)
 }
 
 /// A search that may be queued.

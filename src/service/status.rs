@@ -68,7 +68,8 @@ fn of_engine(error: &EngineError, path: &str) -> Status {
         | EngineError::EmbeddingModel { .. }
         | EngineError::NotCalibrated { .. }
         | EngineError::KNotCalibrated { .. }
-        | EngineError::RecallUnreachable { .. } => {
+        | EngineError::RecallUnreachable { .. }
+        | EngineError::OtherGeneration { .. } => {
             Status::with_error_details(Code::FailedPrecondition, message, own_field())
         }
         EngineError::AnswerTooLarge { .. } => {

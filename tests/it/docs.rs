@@ -291,8 +291,30 @@ fn the_page_of_settings_is_the_example_in_the_code() {
 }
 
 #[test]
+#[cfg(feature = "cluster")]
 fn the_page_of_metrics_is_what_a_scrape_describes() {
-    let scrape = shortlist::service::example_scrape();
+    let rows = rows_of(&shortlist::service::example_scrape());
+    let of_router: Vec<String> = rows_of(&shortlist::router::example_scrape())
+        .into_iter()
+        .filter(|row| row.starts_with("| `shortlist_router_"))
+        .collect();
+    assert!(rows.len() > 15 && of_router.len() > 5, "only {} metrics found", rows.len());
+    let table = "| name | type | unit | labels | meaning |\n|---|---|---|---|---|";
+    check_page(
+        "metrics.md",
+        &format!(
+            "# Metrics\n\n`GET /metrics` on the port of the server, in the OpenMetrics format. The test suite checks this page \
+             against a scrape. Ages\nare differences to now: `time() - shortlist_generation_timestamp_seconds`. What to do \
+             about a value: [alerts](../operating.md#alerts).\n\n{table}\n{}\n\n## Router\n\nA router has these, and those above \
+             that are not about the engine.\n\n{table}\n{}\n",
+            rows.join("\n"),
+            of_router.join("\n")
+        ),
+    );
+}
+
+/// The rows of the table of a scrape.
+fn rows_of(scrape: &str) -> Vec<String> {
     let described = |prefix: &str| -> Vec<(String, String)> {
         let lines = scrape.lines().filter_map(|line| line.strip_prefix(prefix)?.trim().split_once(' '));
         lines.map(|(name, text)| (name.to_owned(), text.trim_end_matches('.').to_owned())).collect()
@@ -311,22 +333,12 @@ fn the_page_of_metrics_is_what_a_scrape_describes() {
             format!(
                 "| `{name}{suffix}` | {kind} | {} | {} | {help} |",
                 unit_of(name),
-                labels_of(&scrape, name)
+                labels_of(scrape, name)
             )
         })
         .collect();
     rows.sort();
-    assert!(rows.len() > 15, "only {} metrics found", rows.len());
-    check_page(
-        "metrics.md",
-        &format!(
-            "# Metrics\n\n`GET /metrics` on the port of the server, in the OpenMetrics format. The test suite checks this page \
-             against a scrape. Ages\nare differences to now: `time() - shortlist_generation_timestamp_seconds`. What to do \
-             about a value: [alerts](../operating.md#alerts).\n\n| name | type | unit | labels | meaning |\n\
-             |---|---|---|---|---|\n{}\n",
-            rows.join("\n")
-        ),
-    );
+    rows
 }
 
 /// The unit of a metric, which its name tells.

@@ -11,6 +11,7 @@
 //! | `bucket/`  | indexes in buckets |
 //! | `docs.rs`   | the documents |
 //! | `service/` | a real server and generated clients |
+//! | `router/`  | a real router over real servers of shards |
 //! | `access/`  | credentials, rights, browsers, encryption, audit |
 //! | `cli/`     | the real binary |
 //! | `harness/` | shared servers, processes, disks and small indexes; no tests |
@@ -25,6 +26,8 @@ mod docs;
 mod harness;
 mod index;
 mod live;
+#[cfg(feature = "cluster")]
+mod router;
 mod rules;
 mod search;
 mod service;

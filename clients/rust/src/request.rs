@@ -90,6 +90,11 @@ impl SearchRequest {
         Self { offset, ..self }
     }
 
+    /// The page after that of an answer with this `next_page_token`. The other fields are those of that request.
+    pub fn with_page_token(self, token: impl Into<String>) -> Self {
+        Self { page_token: token.into(), ..self }
+    }
+
     /// The share of the true top k to find, above 0 and at most 1. The index must be calibrated.
     pub fn with_target_recall(self, recall: f32) -> Self {
         self.with_effort(Effort::TargetRecall(recall))

@@ -22,6 +22,7 @@ impl Default for SearchRequest {
             return_vectors: false,
             embedding_model: None,
             min_sequence: 0,
+            generation: None,
         }
     }
 }

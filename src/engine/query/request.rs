@@ -35,6 +35,8 @@ pub struct SearchRequest {
     pub embedding_model: Option<String>,
     /// The answer must include every write up to this sequence number; 0 accepts any.
     pub min_sequence: u64,
+    /// The generation that must answer: that of the pages before; `None` for any.
+    pub generation: Option<u64>,
 }
 
 impl SearchRequest {

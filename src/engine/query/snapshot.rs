@@ -232,6 +232,10 @@ impl Snapshot {
             let (index, expected, found) = (name.to_owned(), request.min_sequence, self.sequence);
             return Err(EngineError::NotYetWritten { index, expected, found });
         }
+        let found = self.manifest.generation;
+        if let Some(expected) = request.generation.filter(|expected| *expected != found) {
+            return Err(EngineError::OtherGeneration { index: name.to_owned(), expected, found });
+        }
         let columns = self.columns(&request.return_attributes)?;
         let query = ResolvedQuery::of(context, &self.segments, request)?;
         // Seeds may be among the best, and are dropped. The effort of a search without rules covers them.

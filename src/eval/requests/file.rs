@@ -198,6 +198,7 @@ impl Request {
             return_vectors: false,
             embedding_model: None,
             min_sequence: 0,
+            generation: None,
         }
     }
 

@@ -11,6 +11,7 @@ use super::rules::{WireRules, rules};
 use crate::base::element::Dtype;
 use crate::engine;
 use crate::service::error::InvalidField;
+use crate::service::page_token::PageToken;
 use crate::service::proto;
 
 /// Reads a search request.
@@ -36,7 +37,9 @@ pub(crate) fn search_request(request: proto::SearchRequest) -> Result<engine::Se
         embedding_model,
         min_sequence,
         min_coverage,
+        page_token,
     } = request;
+    let (offset, generation) = page(offset, &page_token)?;
     if let Some(found) = min_coverage.filter(|share| !(0.0..=1.0).contains(share)) {
         return Err(InvalidField::new("min_coverage", format!("expected 0 to 1, found {found}")));
     }
@@ -66,7 +69,23 @@ pub(crate) fn search_request(request: proto::SearchRequest) -> Result<engine::Se
         return_vectors,
         embedding_model: Some(embedding_model).filter(|model| !model.is_empty()),
         min_sequence,
+        generation,
     })
+}
+
+/// Reads where the page begins, and the generation that it must come from.
+///
+/// # Errors
+/// If the token is malformed, or there is an offset, too.
+fn page(offset: u32, token: &str) -> Result<(u32, Option<u64>), InvalidField> {
+    if token.is_empty() {
+        return Ok((offset, None));
+    }
+    if offset > 0 {
+        return Err(InvalidField::new("offset", format!("expected none with page_token, found {offset}")));
+    }
+    let PageToken { offset, generations } = PageToken::read(token, 1)?;
+    Ok((offset, generations.first().copied().filter(|generation| *generation > 0)))
 }
 
 /// Reads the names of the attributes to return, where `*` means all.

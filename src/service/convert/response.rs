@@ -10,6 +10,7 @@ use crate::base::id::VideoId;
 use crate::engine::{self, Completeness, Shortfall};
 use crate::service::answer::EncodedSearch;
 use crate::service::field::proto_path;
+use crate::service::page_token::PageToken;
 use crate::service::proto;
 
 /// The number of the field `candidates` of a `SearchResponse`.
@@ -68,8 +69,13 @@ pub(crate) fn explanation(explanation: engine::Explanation) -> proto::ExplainRes
     }
 }
 
-/// Converts and encodes the answer to a search. `with_stats`: whether to add the stats.
-pub(crate) fn search_response(response: engine::SearchResponse, with_stats: bool) -> EncodedSearch {
+/// Converts and encodes the answer to a search. `with_stats`: whether to add the stats. `next`: where the next page begins, if there
+/// may be one.
+pub(crate) fn search_response(
+    response: engine::SearchResponse,
+    with_stats: bool,
+    next: Option<u32>,
+) -> EncodedSearch {
     use proto::completeness::Reason;
     let returned = response.candidates.len();
     let mut bytes = Vec::with_capacity(PLAIN.len() * returned + REST_BYTES);
@@ -107,6 +113,10 @@ pub(crate) fn search_response(response: engine::SearchResponse, with_stats: bool
             shards_total: 1,
             shards_answered: 1,
         }),
+        next_page_token: next
+            .filter(|_| response.completeness == Completeness::Complete)
+            .map(|offset| PageToken { offset, generations: vec![response.generation] }.text())
+            .unwrap_or_default(),
     };
     rest.encode(&mut bytes).expect("a vector has room");
     EncodedSearch::new(bytes)
@@ -192,7 +202,7 @@ mod tests {
     };
 
     fn decoded(response: engine::SearchResponse, with_stats: bool) -> proto::SearchResponse {
-        let encoded = search_response(response, with_stats).encode_to_vec();
+        let encoded = search_response(response, with_stats, Some(5)).encode_to_vec();
         proto::SearchResponse::decode(encoded.as_slice()).unwrap()
     }
 
@@ -226,7 +236,7 @@ mod tests {
                 stats: STATS,
             };
             let expected: Vec<proto::Candidate> = response.candidates.iter().cloned().map(candidate).collect();
-            let encoded = search_response(response, with_stats).encode_to_vec();
+            let encoded = search_response(response, with_stats, None).encode_to_vec();
             let decoded = proto::SearchResponse::decode(encoded.as_slice()).unwrap();
             prop_assert_eq!(&decoded.candidates, &expected);
             prop_assert_eq!((decoded.generation, decoded.sequence, &decoded.unknown_video_ids), (3, 12, &ids));
@@ -275,5 +285,7 @@ mod tests {
         let complete = decoded(complete, false);
         assert_eq!(complete.completeness.unwrap().reason(), proto::completeness::Reason::Complete);
         assert_eq!(complete.stats, None);
+        let next = PageToken { offset: 5, generations: vec![3] };
+        assert_eq!(complete.next_page_token, next.text());
     }
 }

@@ -12,6 +12,8 @@ pub mod ledger;
 pub mod log;
 pub mod parquet;
 pub mod process;
+#[cfg(feature = "cluster")]
+pub mod remote;
 pub mod typed;
 pub mod wire;
 

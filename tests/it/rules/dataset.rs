@@ -4,7 +4,7 @@
 //! Where possible, embeddings are chosen so that single precision scores them without rounding. The correct order is then
 //! known exactly, ties included.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use half::f16;
@@ -16,14 +16,23 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use shortlist::base::element::Dtype;
+#[cfg(feature = "cluster")]
+use shortlist::base::id::VideoId;
 use shortlist::base::metric::Metric;
+#[cfg(feature = "cluster")]
+use shortlist::base::partition::Shard;
 use shortlist::build::{BuildParams, Silent, build};
 use shortlist::dataset::{Dataset, DatasetFiles, write_npy};
-use shortlist::engine::{Engine, EngineOptions};
+use shortlist::engine::{Budget, Engine, EngineOptions, SearchRequest, SearchResponse};
 use shortlist::index::{Codes, IndexStore};
 use tempfile::TempDir;
 
 use crate::harness::parquet::{boolean, double, int64, integer, lists, text, timestamp, values, write};
+#[cfg(feature = "cluster")]
+use crate::harness::remote;
+
+#[cfg(feature = "cluster")]
+use crate::router::fixture::{self, Routed};
 
 pub const REGIONS: [&str; 3] = ["de", "fr", "jp"];
 pub const TOPICS: [&str; 6] = ["art", "cats", "cooking", "dance", "news", "sport"];
@@ -74,6 +83,9 @@ pub struct Video {
 
 /// A catalog, the engine that serves its index, and the folder of both.
 pub struct RuledDataset {
+    /// Searches go to it, if there is one, and not to the engine.
+    #[cfg(feature = "cluster")]
+    router: Option<Routed>,
     pub shape: Shape,
     pub videos: Vec<Video>,
     pub engine: Engine,
@@ -87,27 +99,93 @@ impl RuledDataset {
         let raw = rows(&shape, random);
         let now = Timestamp::now();
         let videos: Vec<Video> = raw.iter().map(|row| video(&shape, row, now, random)).collect();
-        let files = DatasetFiles {
-            embeddings: vec![folder.path().join("rows.npy")],
-            ids: None,
-            attributes: vec![folder.path().join("attributes.parquet")],
-        };
-        write_rows(&files.embeddings[0], &shape, &raw);
-        write_attributes(&files.attributes[0], &videos);
-        let dataset = Dataset::open(&files, shape.metric).unwrap();
-        let params = BuildParams::new(shape.metric, 12, 80).unwrap().with_codes(shape.codes).unwrap();
-        let dir = folder.path().join("index");
-        build(&dataset, None, &params.with_threads(1), &IndexStore::new(&dir), &Silent, Instant::now())
-            .unwrap();
+        let dir = publish(folder.path(), &shape, &raw, &videos);
         let indexes = vec![("videos".to_owned(), dir)];
         let engine = Engine::open(EngineOptions { indexes, threads: 1, ..EngineOptions::default() }).unwrap();
-        Self { shape, videos, engine, _folder: folder }
+        Self {
+            #[cfg(feature = "cluster")]
+            router: None,
+            shape,
+            videos,
+            engine,
+            _folder: folder,
+        }
+    }
+
+    /// The same catalog, divided over servers of shards behind a router. `None` if a shard would have no videos.
+    #[cfg(feature = "cluster")]
+    pub fn routed(shape: Shape) -> Option<Self> {
+        let dataset = Self::new(shape);
+        let root = dataset._folder.path().to_owned();
+        let all = rows(&shape, &mut ChaCha8Rng::seed_from_u64(shape.seed));
+        for shard in fixture::shards() {
+            let is_own = |at: &usize| shard.contains(VideoId(dataset.videos[*at].id));
+            let own: Vec<usize> = (0..all.len()).filter(is_own).collect();
+            if own.is_empty() {
+                return None;
+            }
+            let dir = fixture::folder(&root, shard);
+            std::fs::create_dir(&dir).unwrap();
+            let of_rows = |at: &usize| all[*at].clone();
+            let of_videos = |at: &usize| dataset.videos[*at].clone();
+            let (raw, videos): (Vec<_>, Vec<_>) =
+                (own.iter().map(of_rows).collect(), own.iter().map(of_videos).collect());
+            publish(&dir, &shape, &raw, &videos);
+        }
+        let router = Routed::over(|shard| fixture::folder(&root, shard).join("index"));
+        Some(Self { router: Some(router), ..dataset })
+    }
+
+    /// The folder of the catalog and its indexes.
+    #[cfg(feature = "cluster")]
+    pub fn folder(&self) -> &Path {
+        self._folder.path()
+    }
+
+    /// The ids of the videos of a shard.
+    #[cfg(feature = "cluster")]
+    pub fn videos_of(&self, shard: u32) -> Vec<u64> {
+        let is_own = |id: &u64| Shard::of_video(VideoId(*id), fixture::SHARDS) == shard;
+        self.videos.iter().map(|video| video.id).filter(is_own).collect()
+    }
+
+    /// The router.
+    #[cfg(feature = "cluster")]
+    pub fn router(&self) -> &Routed {
+        self.router.as_ref().expect("a catalog that was divided")
+    }
+
+    /// Searches the engine, or the router if there is one.
+    pub fn search(&self, request: &SearchRequest) -> SearchResponse {
+        #[cfg(feature = "cluster")]
+        if let Some(router) = &self.router {
+            let request = remote::message(request);
+            let found = router.wait(async |mut client| client.search(request).await);
+            return remote::answer(&found.unwrap_or_else(|status| panic!("{status:?}")).into_inner());
+        }
+        self.engine.search(request, &Budget::default()).unwrap()
     }
 
     /// A random query vector.
     pub fn query(&self, random: &mut ChaCha8Rng) -> Vec<f32> {
         row(&self.shape, random)
     }
+}
+
+/// Builds an index in `folder`, next to the files of its catalog. Returns the folder of the index.
+fn publish(folder: &Path, shape: &Shape, raw: &[Vec<f32>], videos: &[Video]) -> PathBuf {
+    let files = DatasetFiles {
+        embeddings: vec![folder.join("rows.npy")],
+        ids: None,
+        attributes: vec![folder.join("attributes.parquet")],
+    };
+    write_rows(&files.embeddings[0], shape, raw);
+    write_attributes(&files.attributes[0], videos);
+    let dataset = Dataset::open(&files, shape.metric).unwrap();
+    let params = BuildParams::new(shape.metric, 12, 80).unwrap().with_codes(shape.codes).unwrap();
+    let dir = folder.join("index");
+    build(&dataset, None, &params.with_threads(1), &IndexStore::new(&dir), &Silent, Instant::now()).unwrap();
+    dir
 }
 
 fn rows(shape: &Shape, random: &mut ChaCha8Rng) -> Vec<Vec<f32>> {

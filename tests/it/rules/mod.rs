@@ -5,7 +5,7 @@ pub(crate) mod dataset;
 mod exclusion;
 mod filters;
 pub(crate) mod naive;
-mod oracle;
+pub(crate) mod oracle;
 mod recall;
 pub(crate) mod requests;
 mod viewers;

@@ -57,6 +57,41 @@ async fn answers_the_true_top_k_best_first() {
 }
 
 #[tokio::test]
+async fn a_token_leads_to_the_next_page_of_the_same_generation() {
+    let mut index = TestIndex::new(100);
+    let server = TestServer::of(&index).await;
+    let mut client = server.retrieval().await;
+    let expected = index.exact(&QUERY, 40);
+    let mut page = SearchRequest { params: exact(), ..request(&QUERY, 20) };
+    let first = client.search(page.clone()).await.unwrap().into_inner();
+    page.page_token = first.next_page_token.clone();
+    let second = client.search(page.clone()).await.unwrap().into_inner();
+    let found: Vec<u64> =
+        first.candidates.iter().chain(&second.candidates).map(|found| found.video_id).collect();
+    assert_eq!(found, expected.iter().map(|(id, _)| *id).collect::<Vec<_>>());
+    let all = SearchRequest { params: exact(), ..request(&QUERY, 200) };
+    assert_eq!(client.search(all).await.unwrap().into_inner().next_page_token, "");
+
+    for (field, changed) in [
+        ("page_token", SearchRequest { page_token: format!("{}0", page.page_token), ..page.clone() }),
+        ("page_token", SearchRequest { page_token: "x".repeat(5000), ..page.clone() }),
+        ("offset", SearchRequest { offset: 20, ..page.clone() }),
+    ] {
+        let status = client.search(changed).await.unwrap_err();
+        assert_eq!((status.code(), fields(&status)), (Code::InvalidArgument, vec![field.to_owned()]));
+    }
+    index.publish(100);
+    let engine = std::sync::Arc::clone(&server.engine);
+    tokio::task::spawn_blocking(move || engine.refresh()).await.unwrap();
+    let status = client.search(page.clone()).await.unwrap_err();
+    assert_eq!((status.code(), fields(&status)), (Code::FailedPrecondition, vec!["page_token".to_owned()]));
+    page.page_token.clear();
+    let coverage = client.search(page).await.unwrap().into_inner().coverage.unwrap();
+    assert_eq!((coverage.videos_total, coverage.videos_searched), (100, 100));
+    assert_eq!((coverage.shards_total, coverage.shards_answered), (1, 1));
+}
+
+#[tokio::test]
 async fn says_what_a_search_cost_when_asked() {
     let index = TestIndex::new(300);
     let server = TestServer::of(&index).await;

@@ -33,9 +33,11 @@ impl StreamOpener {
     /// Opens logs in the stream that `options` describe.
     ///
     /// # Errors
-    /// If no stream can have the name.
+    /// If no stream can have the name, or a URL of a server has a user.
     pub fn new(options: StreamOptions) -> Result<Self, LogError> {
-        options.stream_name().map_err(|problem| LogError::Misconfigured { problem })?;
+        let misconfigured = |problem| LogError::Misconfigured { problem };
+        options.stream_name().map_err(misconfigured)?;
+        options.nats.check().map_err(misconfigured)?;
         Ok(Self { options })
     }
 

@@ -127,6 +127,7 @@ fn searches() -> Vec<SearchRequest> {
             params: params(search_params::Effort::TargetRecall(0.9), Plan::Unspecified),
             ..request(&QUERY, 20)
         },
+        SearchRequest { page_token: "0100".to_owned(), ..request(&QUERY, 3) },
         SearchRequest {
             query: seeds(&[(video_id(6), Some(0.5)), (video_id(7), None)]),
             caps: vec![cap("safe", 4)],

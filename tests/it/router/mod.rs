@@ -1,0 +1,6 @@
+//! A real router over four real servers of shards, against one server with all videos.
+
+mod failures;
+pub(crate) mod fixture;
+mod rules;
+mod same;
