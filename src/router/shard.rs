@@ -260,8 +260,9 @@ mod tests {
             Arc::new(Fake { after, fails: *fails, calls: AtomicUsize::new(0) })
         };
         let fakes: Vec<Arc<Fake>> = replicas.iter().map(fake).collect();
-        let replica =
-            |(at, fake): (usize, &Arc<Fake>)| Replica::new(at.to_string(), Arc::new(Arc::clone(fake)));
+        let replica = |(at, fake): (usize, &Arc<Fake>)| {
+            Arc::new(Replica::new(at.to_string(), Arc::new(Arc::clone(fake))))
+        };
         let replicas = fakes.iter().enumerate().map(replica).collect();
         let shard = ShardCalls::new("videos", Shard::WHOLE, replicas, &RouterMetrics::default());
         (shard, fakes)

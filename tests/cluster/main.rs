@@ -6,16 +6,22 @@
 //! | file | what it tests |
 //! |---|---|
 //! | `stream.rs` | engines on one stream, against a ledger |
+//! | `routed.rs` | a router while the index changes |
+//! | `chaos.rs`  | a router while processes are killed, against an oracle |
 //! | `shards.rs` | shards and replicas as processes |
 //! | `place.rs`  | an index with its servers; no tests |
+//! | `oracle.rs` | what an index must answer; no tests |
 //! | `nats.rs`   | brokers of NATS; no tests |
 //! | `tools.rs`  | programs of others; no tests |
 
+mod chaos;
 #[allow(dead_code, unused_imports, unused_macros)]
 #[path = "../it/harness/mod.rs"]
 mod harness;
 mod nats;
+mod oracle;
 mod place;
+mod routed;
 mod shards;
 mod stream;
 mod tools;

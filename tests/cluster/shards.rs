@@ -141,7 +141,9 @@ fn a_division_without_a_generation_of_each_shard_is_refused() {
     let output = command.output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && error.contains("shard 1/2 has no generation in"), "{error}");
-    for (shards, problem) in [("3", "expected 1, 2, 4, 8, 16, 32 or 64 shards, found 3"), ("128", "found 128")] {
+    for (shards, problem) in
+        [("3", "expected 1, 2, 4, 8, 16, 32 or 64 shards, found 3"), ("128", "found 128")]
+    {
         let mut command = shortlist();
         command.args(["cluster", "plan", "--shards", shards, "--at", &place.root()]);
         let error = String::from_utf8_lossy(&command.output().unwrap().stderr).into_owned();

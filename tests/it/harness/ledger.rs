@@ -53,6 +53,7 @@ pub fn request(vector: [f32; DIM], k: usize, effort: Effort) -> SearchRequest {
         k,
         effort,
         effort_k: 0,
+        generation: None,
         plan: None,
         rules: Rules::default(),
         offset: 0,

@@ -1,0 +1,94 @@
+//! What an index must answer: the catalog, and the log up to an entry, scored exactly.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+use shortlist::base::partition::Shard;
+use shortlist::live::{Mutation, MutationLog as _, SharedLog as _, StreamLog, StreamOpener, StreamOptions};
+use shortlist::nats::NatsOptions;
+use shortlist_client::proto::Candidate;
+
+use crate::place::{K, Place};
+
+/// The largest difference of two sums of the same products.
+const SLACK: f32 = 1e-4;
+
+/// The catalog and the log of an index.
+pub struct Oracle {
+    log: StreamLog,
+    /// The last entry that was applied.
+    pub applied: u64,
+    videos: BTreeMap<u64, Vec<f32>>,
+    taken_down: BTreeSet<u64>,
+    /// The entries that were applied, by number: the videos that they are about.
+    pub entries: BTreeMap<u64, u64>,
+}
+
+impl Oracle {
+    /// Reads the catalog, and begins to receive the log.
+    pub fn new(place: &Place) -> Self {
+        let options = StreamOptions {
+            nats: NatsOptions { servers: place.brokers.urls(), ..NatsOptions::default() },
+            index: "videos".to_owned(),
+            replicas: place.brokers.replicas(),
+            shard: Shard::WHOLE,
+            takedowns: None,
+        };
+        let path: &Path = &place.folder.path().join("oracle.redb");
+        let log = StreamOpener::new(options).unwrap().open_log(path, &[0]).unwrap();
+        let videos = place.ids().into_iter().zip(place.rows("videos.npy")).collect();
+        Self { log, applied: 0, videos, taken_down: BTreeSet::new(), entries: BTreeMap::new() }
+    }
+
+    /// Applies all entries there are, and returns the last one.
+    pub fn catch_up(&mut self) -> u64 {
+        // Fails while the brokers do not answer.
+        while self
+            .log
+            .receive(self.log.last_sequence(), Duration::from_millis(100))
+            .is_ok_and(|some| some.is_some())
+        {}
+        for entry in self.log.read(self.applied, usize::MAX).unwrap() {
+            self.entries.insert(entry.sequence, entry.mutation.video_id().0);
+            match entry.mutation {
+                Mutation::Upsert(upsert) => _ = self.videos.insert(upsert.video_id.0, upsert.embedding),
+                Mutation::Delete(video) => _ = self.videos.remove(&video.0),
+                Mutation::Takedown(video) => _ = self.taken_down.insert(video.0),
+                Mutation::Restore(video) => _ = self.taken_down.remove(&video.0),
+            }
+            self.applied = entry.sequence;
+        }
+        self.applied
+    }
+
+    /// Compares an answer with the exact one. Returns what is wrong with it.
+    pub fn check(&self, query: &[f32], found: &[Candidate]) -> Option<String> {
+        let score = |values: &[f32]| values.iter().zip(query).map(|(one, other)| one * other).sum::<f32>();
+        let visible = self.videos.iter().filter(|(id, _)| !self.taken_down.contains(id));
+        let mut scores: Vec<f32> = visible.map(|(_, values)| score(values)).collect();
+        scores.sort_unstable_by(|a, b| b.total_cmp(a));
+        if found.len() != K.min(scores.len()) {
+            return Some(format!("expected {} candidates, found {}", K.min(scores.len()), found.len()));
+        }
+        let mut seen = BTreeSet::new();
+        for (rank, Candidate { video_id, score: given, .. }) in found.iter().enumerate() {
+            if self.taken_down.contains(video_id) {
+                return Some(format!("video {video_id} is taken down"));
+            }
+            let Some(values) = self.videos.get(video_id) else {
+                return Some(format!("video {video_id} is not in the index"));
+            };
+            let (own, expected) = (score(values), scores[rank]);
+            if (given - own).abs() > SLACK || (given - expected).abs() > SLACK {
+                return Some(format!(
+                    "rank {rank}: expected a score of {expected}, found {given}; video {video_id} has {own}"
+                ));
+            }
+            if !seen.insert(video_id) {
+                return Some(format!("video {video_id} is there twice"));
+            }
+        }
+        None
+    }
+}
