@@ -64,16 +64,16 @@ mod tests {
     /// A dataset in which row `row` has values made of it, with nulls.
     fn of(rows: &[usize]) -> Dataset {
         let values = |row: &usize| [*row as f32, 0.5];
-        let some = |row: &usize| (row % 3 != 0).then_some(*row as i64);
-        let words = rows.iter().map(|row| (row % 4 != 0).then(|| format!("word {row}"))).collect();
+        let some = |row: &usize| (!row.is_multiple_of(3)).then_some(*row as i64);
+        let words = rows.iter().map(|row| (!row.is_multiple_of(4)).then(|| format!("word {row}"))).collect();
         let lists =
-            rows.iter().map(|row| (row % 5 != 0).then(|| (0..row % 3).map(move |at| format!("{row} {at}"))));
+            rows.iter().map(|row| (!row.is_multiple_of(5)).then(|| (0..row % 3).map(move |at| format!("{row} {at}"))));
         let columns = [
             ("words", ColumnValues::Keyword(words)),
             ("lists", ColumnValues::KeywordList(lists.collect())),
             ("numbers", ColumnValues::Int64(rows.iter().map(some).collect())),
         ];
-        let expires = |row: &usize| if row % 2 == 0 { NEVER } else { *row as i64 };
+        let expires = |row: &usize| if row.is_multiple_of(2) { NEVER } else { *row as i64 };
         Dataset {
             embeddings: Embeddings::in_memory("rows".as_ref(), 2, rows.iter().flat_map(values).collect()),
             ids: rows.iter().map(|row| VideoId(*row as u64 * 7)).collect(),

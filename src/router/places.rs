@@ -122,7 +122,7 @@ async fn settle(
         let known = union(gather, lists, &chosen.found);
         let rows: Vec<Row> = known.iter().map(|found| found.row.clone()).collect();
         let (order, pages) = choose(gather, &rows, &chosen.found, end);
-        behind = pages.iter().flat_map(|page| unsettled(gather, lists, page)).collect();
+        behind = pages.iter().flat_map(|page| unsettled(gather, lists, &rows, page)).collect();
         behind.sort_unstable();
         behind.dedup();
         behind.retain(|at| lists[*at].depth < max_k);
@@ -231,10 +231,12 @@ fn choose(gather: &Gather<'_>, rows: &[Row], chosen: &[Found], end: usize) -> (V
 }
 
 /// The lists that may have rows that change a page.
-fn unsettled(gather: &Gather<'_>, lists: &[Lists], page: &RowPage) -> Vec<usize> {
+fn unsettled(gather: &Gather<'_>, lists: &[Lists], rows: &[Row], page: &RowPage) -> Vec<usize> {
     let (main, k) = (&lists[0], gather.wanted.k);
     let is_short = page.taken.len() < k;
-    if is_short && main.reached(gather) > f32::NEG_INFINITY || !main.covers(gather, page.lowest_plain) {
+    if is_short && main.reached(gather) > f32::NEG_INFINITY
+        || !main.covers(gather, lowest_free(gather, rows, page))
+    {
         return vec![0];
     }
     let filled = |list: &Lists| match list.source {
@@ -247,4 +249,22 @@ fn unsettled(gather: &Gather<'_>, lists: &[Lists], page: &RowPage) -> Vec<usize>
         !main.covers(gather, filled) && !list.covers(gather, filled)
     };
     (1..lists.len()).filter(|at| is_open(&lists[*at])).collect()
+}
+
+/// The lowest score of a row of a page that fills no kept place: it was taken in its turn, or a place that was kept stayed free. No
+/// unknown row may be better. Infinite if there is none.
+fn lowest_free(gather: &Gather<'_>, rows: &[Row], page: &RowPage) -> f32 {
+    let rules = &gather.wanted.rules;
+    let (mut fresh, mut of_interests) = (rules.fresh, rules.of_interests.clone());
+    let mut lowest = page.lowest_plain;
+    for row in page.taken.iter().map(|at| &rows[*at]) {
+        let fills_fresh = row.is_fresh && fresh > 0;
+        let of_interest = of_interests.get_mut(row.interest).filter(|unmet| **unmet > 0);
+        if !fills_fresh && of_interest.is_none() {
+            lowest = lowest.min(row.score);
+        }
+        fresh -= usize::from(fills_fresh);
+        of_interest.into_iter().for_each(|unmet| *unmet -= 1);
+    }
+    lowest
 }

@@ -90,7 +90,7 @@ impl Server {
                 video.views == value
             }
             condition::Condition::Time(range) => {
-                let Some(time::Time::At(at)) = range.gte.clone().unwrap().time else { panic!() };
+                let Some(time::Time::At(at)) = range.gte.unwrap().time else { panic!() };
                 let Some(attribute_value::Value::Timestamp(found)) = &attributes["published_at"].value else {
                     panic!()
                 };

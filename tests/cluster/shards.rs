@@ -112,9 +112,15 @@ fn shards_answer_as_one_server_through_writes_rebuilds_and_divisions() {
         let last = write([&one, &four[3]], 60..90, 61).await;
         check(&one, &users, &four.iter().collect::<Vec<_>>(), last).await;
         check(&one, &users, &[&first, &fresh], last).await;
-        let shown = place.cluster(&[&["status"], &of_log[..]].concat());
-        assert!(shown.contains("epoch 4: 4 shards"), "{shown}");
-        assert_eq!(shown.matches(": ready, generation").count(), 8, "{shown}");
+        let began = Instant::now();
+        loop {
+            let shown = place.cluster(&[&["status"], &of_log[..]].concat());
+            assert!(shown.contains("epoch 4: 4 shards"), "{shown}");
+            if shown.matches(": ready, generation").count() == 8 {
+                break;
+            }
+            assert!(began.elapsed() < Duration::from_secs(30), "{shown}");
+        }
         // And back.
         for command in place.cluster(&["plan", "--shards", "1", "--index", "videos"]).lines() {
             if let Some(command) = command.trim().strip_prefix("shortlist ") {
