@@ -66,8 +66,9 @@ mod tests {
         let values = |row: &usize| [*row as f32, 0.5];
         let some = |row: &usize| (!row.is_multiple_of(3)).then_some(*row as i64);
         let words = rows.iter().map(|row| (!row.is_multiple_of(4)).then(|| format!("word {row}"))).collect();
-        let lists =
-            rows.iter().map(|row| (!row.is_multiple_of(5)).then(|| (0..row % 3).map(move |at| format!("{row} {at}"))));
+        let lists = rows
+            .iter()
+            .map(|row| (!row.is_multiple_of(5)).then(|| (0..row % 3).map(move |at| format!("{row} {at}"))));
         let columns = [
             ("words", ColumnValues::Keyword(words)),
             ("lists", ColumnValues::KeywordList(lists.collect())),

@@ -95,7 +95,9 @@ impl From<EngineError> for Fault {
             | E::NotCalibrated { .. }
             | E::KNotCalibrated { .. }
             | E::RecallUnreachable { .. }
-            | E::ReadOnly { .. } => Code::FailedPrecondition,
+            | E::ReadOnly { .. }
+            | E::BuiltElsewhere { .. }
+            | E::OtherGeneration { .. } => Code::FailedPrecondition,
             E::UnknownIndex { .. } | E::UnknownVideo { .. } | E::NotInIndex { .. } => Code::NotFound,
             E::AnswerTooLarge { .. } | E::NoRoom | E::Busy { .. } => Code::ResourceExhausted,
             E::NotYetWritten { .. } | E::OutOfService { .. } | E::Unsearchable { .. } | E::Log(_) => {
