@@ -37,6 +37,7 @@
 //! | `upload.rs`    | publishes a generation to a bucket |
 //! | `download.rs`  | one object to a file, resumed after a cut |
 //! | `mirror.rs`    | brings the newest generation into a cache folder |
+//! | `position.rs`  | where a generation is in the log |
 //! | `map.rs`       | into how many shards an index is divided |
 //! | `backup.rs`    | copies an index and its log to a bucket |
 //! | `restore.rs`   | makes an index folder of a backup |
@@ -60,6 +61,8 @@ mod map;
 #[cfg(feature = "cluster")]
 mod mirror;
 #[cfg(feature = "cluster")]
+mod position;
+#[cfg(feature = "cluster")]
 mod probe;
 #[cfg(feature = "cluster")]
 mod restore;
@@ -80,9 +83,11 @@ pub use self::error::BucketError;
 #[cfg(feature = "cluster")]
 pub use self::handle::Bucket;
 #[cfg(feature = "cluster")]
-pub use self::map::{ClusterMap, Position, Publication};
+pub use self::map::{ClusterMap, Publication};
 #[cfg(feature = "cluster")]
 pub use self::mirror::{Mirror, Mirrored};
+#[cfg(feature = "cluster")]
+pub use self::position::Position;
 #[cfg(feature = "cluster")]
 pub use self::probe::Probed;
 #[cfg(feature = "cluster")]

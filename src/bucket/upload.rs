@@ -15,7 +15,7 @@ use std::path::Path;
 use super::chunks::{Chunks, KeepGoing};
 use super::error::BucketError;
 use super::handle::Bucket;
-use super::map::Position;
+use super::position::Position;
 use crate::index::{
     GENERATION_NAME, IndexStore, MANIFEST_NAME, Manifest, generation_name, manifest_name, number_in,
 };
