@@ -21,6 +21,8 @@ use super::{Nats, NatsOptions, REQUEST};
 const INTERVAL: Duration = Duration::from_secs(1);
 /// The age at which a record is dropped.
 const MAX_AGE: Duration = Duration::from_secs(5);
+/// How long the removal of a record is waited for.
+const LONGEST_END: Duration = Duration::from_millis(500);
 /// The pause after a failure.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The longest record, and the most replicas of an index.
@@ -133,11 +135,13 @@ impl Announcer {
         Ok(Self { stop, thread: Some(thread.map_err(|error| error.to_string())?) })
     }
 
-    /// Ends announcing, and removes the record.
+    /// Ends announcing, and removes the record, for which it waits a moment: the brokers may not answer.
     pub fn end(&mut self) {
         self.stop.set();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        let Some(thread) = self.thread.take() else { return };
+        let until = Instant::now() + LONGEST_END;
+        while !thread.is_finished() && Instant::now() < until {
+            thread::sleep(Duration::from_millis(5));
         }
     }
 }

@@ -89,7 +89,8 @@ impl<'a> Gather<'a> {
             let part = answer.and_then(|answer| Part::read(answer, k, of, self.wanted, &mut self.keys));
             match part {
                 Ok(part) => {
-                    self.is_late |= part.short == Some(Reason::Deadline);
+                    // One of several requests to this shard may have been lost.
+                    self.is_late |= part.short == Some(Reason::Deadline) || self.lost[shard].is_some();
                     self.keep(shard, &part.facts);
                     parts.push((position, shard, part));
                 }

@@ -72,6 +72,8 @@ mod search;
 mod seeds;
 mod shard;
 mod share;
+#[cfg(test)]
+mod simulated;
 mod state;
 mod stats;
 #[cfg(test)]

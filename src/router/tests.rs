@@ -33,15 +33,15 @@ const SHARDS: u32 = 4;
 const HOUR: i64 = 3600;
 
 #[derive(Clone, Debug)]
-struct Video {
-    id: u64,
-    score: f32,
-    interest: u32,
-    creator: Option<u8>,
-    topics: Vec<u8>,
-    views: i64,
+pub(super) struct Video {
+    pub(super) id: u64,
+    pub(super) score: f32,
+    pub(super) interest: u32,
+    pub(super) creator: Option<u8>,
+    pub(super) topics: Vec<u8>,
+    pub(super) views: i64,
     /// Hours ago.
-    age: i64,
+    pub(super) age: i64,
 }
 
 impl Video {
@@ -62,9 +62,9 @@ impl Video {
 }
 
 /// A server with some of the videos.
-struct Server {
-    videos: Vec<Video>,
-    now: i64,
+pub(super) struct Server {
+    pub(super) videos: Vec<Video>,
+    pub(super) now: i64,
 }
 
 impl Server {
@@ -102,7 +102,7 @@ impl Server {
         filter.must.iter().all(holds) && !filter.must_not.iter().any(holds)
     }
 
-    fn search(&self, request: &SearchRequest) -> SearchResponse {
+    pub(super) fn search(&self, request: &SearchRequest) -> SearchResponse {
         let checked = search_request(request.clone()).unwrap();
         let excluded: HashSet<u64> = request.exclude.iter().flat_map(|of| &of.video_ids).copied().collect();
         let matching: Vec<&Video> = self.videos.iter().filter(|video| self.matches(video, request)).collect();

@@ -12,7 +12,10 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use shortlist_client::Client;
-use shortlist_client::proto::{DeleteRequest, RestoreRequest, TakedownRequest, UpsertRequest, Video};
+use shortlist_client::proto::completeness::Reason;
+use shortlist_client::proto::{
+    DeleteRequest, RestoreRequest, SearchResponse, TakedownRequest, UpsertRequest, Video,
+};
 use tokio::sync::Mutex;
 
 use crate::harness::process::Served;
@@ -134,6 +137,12 @@ async fn write(client: &Client, ids: &[u64], random: &mut ChaCha8Rng) -> (u64, O
     (video, written.ok().map(|written| written.sequence))
 }
 
+/// Whether an answer says that it lacks nothing.
+fn is_whole(answer: &SearchResponse) -> bool {
+    let reason = answer.completeness.unwrap_or_default().reason();
+    reason == Reason::Complete && answer.coverage.is_some_and(|coverage| coverage.shards_answered == 2)
+}
+
 #[test]
 fn answers_are_right_and_writes_stay_whatever_is_killed() {
     let Some(mut place) = Place::new(3) else { return };
@@ -182,9 +191,7 @@ fn answers_are_right_and_writes_stay_whatever_is_killed() {
             let answer = loop {
                 match client.search(exact(query, before)).await {
                     // An answer of which shards are missing says so.
-                    Ok(answer) if answer.coverage.is_some_and(|coverage| coverage.shards_answered == 2) => {
-                        break Some(answer);
-                    }
+                    Ok(answer) if is_whole(&answer) => break Some(answer),
                     _ if Instant::now() >= until => break None,
                     _ => tokio::time::sleep(Duration::from_millis(50)).await,
                 }

@@ -396,6 +396,37 @@ fn a_replica_that_was_away_for_too_long_bootstraps_from_a_newer_generation() {
     check(&back, &after, &mut random, 4);
 }
 
+/// A replica has a generation before it has received the writes that the generation contains.
+#[test]
+fn a_generation_waits_until_the_writes_that_it_contains_are_received() {
+    let Some(mut cluster) = Cluster::new(1) else { return };
+    let writer = cluster.replica("writer").unwrap();
+    let write = |count| writer.write("", deletes(count), WriteMode::AllOrNothing).unwrap().sequence;
+    write(1);
+    drop(cluster.replica("late").unwrap());
+    let last = write(5);
+    cluster.index.log_sequence = last;
+    cluster.index.publish(VIDEOS);
+    copy_new(&cluster.index.dir(), &cluster.dir("late"));
+    cluster.brokers.kill(0);
+    let late = cluster.replica("late").unwrap();
+    for _ in 0..3 {
+        late.refresh();
+        let status = late.status("").unwrap();
+        assert_eq!((status.generation, status.live.sequence), (1, 1));
+        let problem = status.refused.unwrap();
+        assert!(problem.contains("log position") || problem.contains("were not received yet"), "{problem}");
+    }
+    cluster.brokers.restart(0);
+    let began = Instant::now();
+    while late.status("").unwrap().generation == 1 {
+        late.refresh();
+        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", late.status("").unwrap());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(late.status("").unwrap().live.sequence, last);
+}
+
 /// A message that no release wrote stops the replica that receives it, and says so.
 #[test]
 fn a_damaged_message_stops_the_replica_and_is_named() {

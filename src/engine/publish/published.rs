@@ -14,6 +14,7 @@ use crate::engine::rebuild::build::Built;
 use crate::engine::rebuild::error::PublishError;
 use crate::engine::supervise::Task;
 use crate::index::{Index, Manifest, PublishReason, RefusalReason};
+use crate::live::LogError;
 
 /// The generations before and after a swap.
 struct Swapped {
@@ -101,8 +102,8 @@ impl ServedIndex {
                 Err(error) => {
                     let problem = error.to_string();
                     let is_known = deferred.get(&manifest) == Some(&problem);
-                    // The files may come back, too.
-                    if may_open || matches!(error, EngineError::ReadOnly { .. }) {
+                    // The files may come back, too, and a log may be received.
+                    if may_open || error.is_transient() {
                         progress.deferred.insert(manifest, problem);
                     }
                     if !is_known {
@@ -140,6 +141,7 @@ impl ServedIndex {
     ) -> Result<Swapped, EngineError> {
         self.background.pool.install(|| check_and_warm(&index))?;
         let is_forced = manifest.reason == PublishReason::Activate;
+        self.check_received(&index)?;
         check_position(&index, self.attached_log()?.as_deref(), is_forced)?;
         {
             // Released before the swap, which waits until nothing uses the old generation.
@@ -152,5 +154,17 @@ impl ServedIndex {
         let snapshot = Snapshot::new(manifest, index, &self.store)?;
         let to = snapshot.manifest.generation;
         Ok(Swapped { from: self.swap(progress, snapshot)?, to })
+    }
+
+    /// Checks that what a generation contains of a log that others write to, too, was received here.
+    ///
+    /// # Errors
+    /// [`LogError::NotReceived`], which ends.
+    fn check_received(&self, index: &Index) -> Result<(), EngineError> {
+        let position = index.metadata().log_sequence;
+        match self.log.tailed().map(|tailed| tailed.log().last_sequence()) {
+            Some(last) if last < position => Err(LogError::NotReceived { position, last }.into()),
+            _ => Ok(()),
+        }
     }
 }

@@ -105,7 +105,8 @@ impl ServedIndex {
         let folder = OpenFolder::open(store.dir());
         let found = FoundLog::open(&store, &options.log_opening(&name))?;
         let log = found.log();
-        let Start { manifest, index, judged, problem } = Start::open(&store, log.as_deref(), &options.gate)?;
+        let Start { manifest, index, judged, problem } =
+            Start::open(&store, log.as_deref(), found.is_shared(), &options.gate)?;
         let snapshot = Snapshot::new(manifest, index, &store)?;
         let current = snapshot.manifest.manifest;
         let shared = Arc::new(Shared::new(snapshot, &|| Ok(log.clone()))?);

@@ -12,7 +12,7 @@ use crate::engine::options::GateOptions;
 use crate::engine::publish::continuity::{Next, Served, curves};
 use crate::engine::publish::servable::{check_servable, has_passed};
 use crate::engine::query::snapshot::check_structure;
-use crate::index::{Index, IndexStore, Manifest, StoreError};
+use crate::index::{Index, IndexStore, Manifest, RefusalReason, StoreError};
 use crate::live::MutationLog;
 
 /// The generation that a start serves.
@@ -26,13 +26,15 @@ pub(crate) struct Start {
 }
 
 impl Start {
-    /// Opens the newest generation that may be served and has in common with the one before it what requests rely on.
+    /// Opens the newest generation that may be served and has in common with the one before it what requests rely on. `may_grow`:
+    /// whether the log may receive what a generation contains and it lacks.
     ///
     /// # Errors
     /// If there is none.
     pub(crate) fn open(
         store: &IndexStore,
         log: Option<&dyn MutationLog>,
+        may_grow: bool,
         options: &GateOptions,
     ) -> Result<Self, StoreError> {
         let check = |manifest: &Manifest, index: &Index| {
@@ -60,7 +62,8 @@ impl Start {
                 (manifest, index) = (next, index_next);
             }
         }
-        let is_open = manifest.manifest < newest_servable || skipped.iter().any(may_end);
+        let is_open =
+            manifest.manifest < newest_servable || skipped.iter().any(|error| may_end(error, may_grow));
         let judged = if is_open { manifest.manifest } else { last };
         let problem = skipped.first().or(refused.as_ref()).map(ToString::to_string);
         Ok(Self { manifest, index, judged, problem })
@@ -82,7 +85,8 @@ fn continues(
 }
 
 /// Whether a generation may be servable at a later look.
-fn may_end(error: &StoreError) -> bool {
+fn may_end(error: &StoreError, may_grow: bool) -> bool {
+    let may_end = |reason: &RefusalReason| reason.may_end() || may_grow && *reason == RefusalReason::Writes;
     error.is_transient()
-        || matches!(error, StoreError::NotServable { reasons, .. } if reasons.iter().all(|reason| reason.may_end()))
+        || matches!(error, StoreError::NotServable { reasons, .. } if reasons.iter().all(may_end))
 }

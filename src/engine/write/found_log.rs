@@ -70,6 +70,11 @@ impl FoundLog {
         }
     }
 
+    /// Returns whether other processes write to it, too.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self, Self::Shared(_))
+    }
+
     /// Returns the log if there is one.
     pub(crate) fn log(&self) -> Option<Arc<dyn MutationLog>> {
         match self {

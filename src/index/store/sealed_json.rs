@@ -48,7 +48,7 @@ pub(super) fn create<T: Serialize>(path: &Path, key: &'static str, contents: &T)
     write().map_err(StoreError::io(path))
 }
 
-/// Returns the bytes of a file. `contents` must not have fractions, as for [`create`].
+/// Returns the bytes of a file. `contents` must not have fractions: the checksum is computed again from the parsed value.
 ///
 /// # Panics
 /// If a map in it has keys that are not strings.

@@ -129,6 +129,16 @@ pub enum LogError {
         /// The problem.
         problem: String,
     },
+    /// A generation contains entries of a shared log that this process has not received yet.
+    #[error(
+        "the generation contains the writes up to {position}, of which those after {last} were not received yet"
+    )]
+    NotReceived {
+        /// The last entry that the generation contains.
+        position: u64,
+        /// The last entry that was received.
+        last: u64,
+    },
     /// A message of a shared log cannot be read: it is damaged, or was written by another program.
     #[error("{log}: message {sequence}: {problem}")]
     BadMessage {
@@ -167,7 +177,13 @@ pub enum LogError {
 impl LogError {
     /// Returns whether what a shared log reports may end by itself.
     pub(crate) fn may_end(&self) -> bool {
-        matches!(self, LogError::Io { .. } | LogError::InUse { .. } | LogError::Unreachable { .. })
+        matches!(
+            self,
+            LogError::Io { .. }
+                | LogError::InUse { .. }
+                | LogError::Unreachable { .. }
+                | LogError::NotReceived { .. }
+        )
     }
 
     pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use super::connection::{Connection, Range};
 use super::digest::Hasher;
 use super::options::StreamOptions;
-use super::stream_log::StreamLog;
+use super::stream_log::{BATCHES, StreamLog};
 use crate::base::file_identity::is_there;
 use crate::base::id::VideoId;
 use crate::live::log::error::LogError;
@@ -86,6 +87,7 @@ impl StreamOpener {
             takedowns: self.options.takedowns.clone(),
             receiver: Mutex::new(None),
             hasher: Mutex::new(Hasher::default()),
+            permits: Semaphore::new(BATCHES),
         };
         if let Ok(range) = range {
             // What was acknowledged before the start is served from the start.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use super::connection::Connection;
 use super::digest::Hasher;
@@ -23,6 +24,8 @@ use crate::live::log::record::{decode, encode};
 use crate::live::log::redb_log::RedbLog;
 use crate::live::log::shared_log::{Digest, Received, SharedLog};
 
+/// Batches of this process that are stored at a time. The servers take 50 of all processes.
+pub(super) const BATCHES: usize = 8;
 /// Entries that are read at a time of what was received before.
 const READ_AT_ONCE: usize = 4096;
 
@@ -37,6 +40,8 @@ pub struct StreamLog {
     /// `None` before the first message, and after an error.
     pub(super) receiver: Mutex<Option<Receiver>>,
     pub(super) hasher: Mutex<Hasher>,
+    /// For batches that are stored.
+    pub(super) permits: Semaphore,
 }
 
 impl StreamLog {
@@ -121,7 +126,11 @@ impl MutationLog for StreamLog {
         let mut last = self.last_sequence();
         for some in mutations.chunks(MOST_MESSAGES) {
             let messages: Vec<Bytes> = some.iter().map(|mutation| encode(mutation, now).into()).collect();
-            last = self.connection.run(publish(&self.connection, &messages))?;
+            last = self.connection.run(async {
+                // Fails only if it is closed, which it never is.
+                let _permit = self.permits.acquire().await;
+                publish(&self.connection, &messages).await
+            })?;
             self.record_takedowns(some, last)?;
         }
         Ok(last)
