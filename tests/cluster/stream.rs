@@ -41,6 +41,9 @@ impl TakedownRecords for Records {
     }
 
     fn all(&self) -> Result<Vec<(VideoId, u64, bool)>, String> {
+        if *self.is_away.lock() {
+            return Err("the bucket cannot be reached".to_owned());
+        }
         let mut last = BTreeMap::new();
         for ((video, sequence), is_down) in &*self.all.lock() {
             last.insert(*video, (*sequence, *is_down));
@@ -364,6 +367,35 @@ fn a_takedown_outlives_the_stream() {
     cluster.brokers.restart(0);
     let error = cluster.replica("after").unwrap_err();
     assert!(error.to_string().contains("the log was replaced or lost entries"), "{error}");
+}
+
+/// A start without the bucket is answered from what was received. What the log lacks of the takedowns in the bucket holds once they
+/// can be read.
+#[test]
+fn a_start_goes_on_without_the_bucket_and_reads_its_takedowns_later() {
+    let Some(cluster) = Cluster::new(1) else { return };
+    let engine = cluster.replica("one").unwrap();
+    let [received, recorded] = [3, 5].map(|row| VideoId(video_id(row)));
+    engine.write("", vec![Mutation::Takedown(received)], WriteMode::AllOrNothing).unwrap();
+    drop(engine);
+    // As if the stream had lost its entry.
+    cluster.records.record(recorded, 1, true).unwrap();
+    *cluster.records.is_away.lock() = true;
+    assert!(cluster.replica("two").is_err(), "nothing was received that it could answer from");
+    let engine = cluster.replica("one").unwrap();
+    let down = |video| {
+        let found = engine.get("", &[video], &ReturnAttributes::None, false).unwrap();
+        matches!(found[0], Lookup::TakenDown(_))
+    };
+    assert!(down(received) && !down(recorded));
+    *cluster.records.is_away.lock() = false;
+    let began = Instant::now();
+    while !down(recorded) {
+        assert!(began.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    engine.write("", vec![Mutation::Restore(recorded)], WriteMode::AllOrNothing).unwrap();
+    assert!(down(received) && !down(recorded));
 }
 
 /// A replica whose next entries are gone goes out of service, and comes back with a generation that contains them.

@@ -66,6 +66,7 @@ impl Shared {
     pub(crate) fn receive(&self, received: &Received) -> Result<(), EngineError> {
         let mut live = self.live.lock();
         live.apply(&received.entries).map_err(unsearchable)?;
+        live.take_down(&received.taken_down);
         live.sequence = live.sequence.max(received.last);
         compact_small(&mut live)?;
         self.publish(&mut live);

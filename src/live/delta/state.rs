@@ -84,11 +84,17 @@ impl LiveState {
         let mut state = Self::new(base);
         state.sequence = state.segments.base().index.metadata().held_after();
         // Also of those whose entries follow: not all takedowns have one.
-        for (video, _) in log.takedowns()? {
-            state.takedowns.insert(video);
-            state.segments.remove(video);
-        }
+        let taken_down: Vec<VideoId> = log.takedowns()?.into_iter().map(|(video, _)| video).collect();
+        state.take_down(&taken_down);
         Ok(state)
+    }
+
+    /// Takes videos down without entries.
+    pub(crate) fn take_down(&mut self, videos: &[VideoId]) {
+        for video in videos {
+            self.takedowns.insert(*video);
+            self.segments.remove(*video);
+        }
     }
 
     /// Applies entries that follow the earlier ones.

@@ -97,7 +97,8 @@ impl SharedLog for FollowedLog {
             if last > after && first > after + 1 {
                 return Err(LogError::Gone { log: name(), after, first });
             } else if last > after {
-                return Ok(Some(Received { entries: log.read(after, usize::MAX)?, last }));
+                let entries = log.read(after, usize::MAX)?;
+                return Ok(Some(Received { entries, last, taken_down: Vec::new() }));
             } else if is_renewed && last < after {
                 return Err(LogError::Behind { log: name(), after, last });
             } else if Instant::now() >= until {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::error::LogError;
 use super::mutation::Entry;
 use super::mutation_log::MutationLog;
+use crate::base::id::VideoId;
 
 /// What a log received from other processes.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +16,8 @@ pub struct Received {
     pub entries: Vec<Entry>,
     /// The last sequence number that was received, of an entry or of one that was left out.
     pub last: u64,
+    /// Videos that are taken down by entries that the log does not have.
+    pub taken_down: Vec<VideoId>,
 }
 
 /// A hash of a block of entries, by which the processes compare what they received.

@@ -17,6 +17,7 @@
 //! | `publisher.rs`  | messages into the stream, each once |
 //! | `receiver.rs`   | messages from the stream, in order and without a gap |
 //! | `digest.rs`     | a running hash of what was received |
+//! | `second_place.rs` | takedowns in the bucket that the log lacks |
 //! | `opener.rs`     | opens the log of an index, from what was received before or from a generation |
 //! | `stream_log.rs` | the log |
 
@@ -26,6 +27,7 @@ mod opener;
 mod options;
 mod publisher;
 mod receiver;
+mod second_place;
 mod stream_log;
 
 pub use opener::StreamOpener;

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use super::connection::{Connection, Range};
 use super::digest::Hasher;
 use super::options::StreamOptions;
+use super::second_place::{Late, Recorded, add_takedowns, read};
 use super::stream_log::{BATCHES, StreamLog};
 use crate::base::file_identity::is_there;
 use crate::base::id::VideoId;
@@ -69,7 +70,16 @@ impl StreamOpener {
                 range => break range,
             }
         };
-        let taken_down = self.takedowns(&connection)?;
+        // Of those that the log brings, what was received before has all.
+        let (taken_down, late) = match self.takedowns(&connection) {
+            Ok(taken_down) => (taken_down, None),
+            Err(error) if is_cached => {
+                tracing::warn!(%error, "opens the log before the takedowns in the bucket are read");
+                let records = self.options.takedowns.as_ref().map(Arc::clone);
+                (Recorded::new(), records.map(|records| Late::begin(records, self.options.shard)))
+            }
+            Err(error) => return Err(error),
+        };
         let received = match &range {
             Ok(range) => self.received(path, &connection, *range, held, &taken_down)?,
             // What was received before is served until the stream can be reached.
@@ -79,12 +89,13 @@ impl StreamOpener {
             }
             Err(error) => return Err(error.clone()),
         };
-        self.add_takedowns(&received, &taken_down)?;
+        add_takedowns(&received, &taken_down)?;
         let log = StreamLog {
             connection,
             received,
             shard: self.options.shard,
             takedowns: self.options.takedowns.clone(),
+            late,
             receiver: Mutex::new(None),
             hasher: Mutex::new(Hasher::default()),
             permits: Semaphore::new(BATCHES),
@@ -128,7 +139,7 @@ impl StreamOpener {
         connection: &Connection,
         range: Range,
         held: &[u64],
-        taken_down: &BTreeMap<VideoId, (u64, bool)>,
+        taken_down: &Recorded,
     ) -> Result<RedbLog, LogError> {
         let mut known: BTreeMap<VideoId, u64> = BTreeMap::new();
         if is_there(path).map_err(LogError::io(path))? {
@@ -164,32 +175,10 @@ impl StreamOpener {
         RedbLog::open(path)
     }
 
-    fn takedowns(&self, connection: &Connection) -> Result<BTreeMap<VideoId, (u64, bool)>, LogError> {
-        let Some(records) = &self.options.takedowns else { return Ok(BTreeMap::new()) };
-        let all = records.all().map_err(|problem| connection.unreachable(format!("takedowns: {problem}")))?;
-        let own = all.into_iter().filter(|(video, ..)| self.options.shard.contains(*video));
-        Ok(own.map(|(video, sequence, is_down)| (video, (sequence, is_down))).collect())
-    }
-
-    /// Takes down what was recorded in the second place, and is not in the log for whatever reason.
-    fn add_takedowns(
-        &self,
-        received: &RedbLog,
-        taken_down: &BTreeMap<VideoId, (u64, bool)>,
-    ) -> Result<(), LogError> {
-        let known: BTreeMap<VideoId, u64> = received.takedowns()?.into_iter().collect();
-        let last = received.last_sequence();
-        let is_missing = |video: &VideoId, sequence: u64| sequence <= last && !known.contains_key(video);
-        let missing: Vec<(VideoId, u64)> = taken_down
-            .iter()
-            .filter(|(video, (sequence, is_down))| *is_down && is_missing(video, *sequence))
-            .map(|(video, (sequence, _))| (*video, *sequence))
-            .collect();
-        if missing.is_empty() {
-            return Ok(());
-        }
-        tracing::warn!(takedowns = missing.len(), "takedowns of the bucket were not in the log");
-        received.add_takedowns(&missing)
+    fn takedowns(&self, connection: &Connection) -> Result<Recorded, LogError> {
+        let Some(records) = &self.options.takedowns else { return Ok(Recorded::new()) };
+        let unreachable = |problem| connection.unreachable(format!("takedowns: {problem}"));
+        read(&**records, self.options.shard).map_err(unreachable)
     }
 }
 

@@ -13,6 +13,7 @@ use super::digest::Hasher;
 use super::options::TakedownRecords;
 use super::publisher::{MOST_MESSAGES, publish};
 use super::receiver::Receiver;
+use super::second_place::{Late, add_takedowns};
 use crate::base::file_identity::Displaced;
 use crate::base::id::VideoId;
 use crate::base::instant::Instant;
@@ -37,6 +38,8 @@ pub struct StreamLog {
     pub(super) received: RedbLog,
     pub(super) shard: Shard,
     pub(super) takedowns: Option<Arc<dyn TakedownRecords>>,
+    /// Takedowns that the start could not read.
+    pub(super) late: Option<Arc<Late>>,
     /// `None` before the first message, and after an error.
     pub(super) receiver: Mutex<Option<Receiver>>,
     pub(super) hasher: Mutex<Hasher>,
@@ -103,6 +106,10 @@ impl StreamLog {
 
 impl SharedLog for StreamLog {
     fn receive(&self, after: u64, wait: Duration) -> Result<Option<Received>, LogError> {
+        if let Some(recorded) = self.late.as_ref().and_then(|late| late.take()) {
+            let taken_down = add_takedowns(&self.received, &recorded)?;
+            return Ok(Some(Received { entries: Vec::new(), last: after, taken_down }));
+        }
         if self.received.last_sequence() <= after && !self.fetch(wait)? {
             return Ok(None);
         }
@@ -112,7 +119,7 @@ impl SharedLog for StreamLog {
             Some(entry) if entries.len() == READ_AT_ONCE => entry.sequence,
             _ => last,
         };
-        Ok(Some(Received { entries, last }))
+        Ok(Some(Received { entries, last, taken_down: Vec::new() }))
     }
 
     fn digest(&self) -> Option<Digest> {
