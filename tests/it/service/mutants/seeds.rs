@@ -87,6 +87,15 @@ fn encoded(messages: impl IntoIterator<Item = impl prost::Message>) -> Vec<Vec<u
     messages.into_iter().map(|message| message.encode_to_vec()).collect()
 }
 
+/// The token of the page at `offset` of any generation of an index that is not divided.
+fn page_token(offset: u32) -> String {
+    let mut bytes = vec![1];
+    bytes.extend(offset.to_le_bytes());
+    bytes.extend(0u64.to_le_bytes());
+    bytes.extend(crc32c::crc32c(&bytes).to_le_bytes());
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// One search for each kind of query, effort and bound.
 fn searches() -> Vec<SearchRequest> {
     let params =
@@ -127,7 +136,7 @@ fn searches() -> Vec<SearchRequest> {
             params: params(search_params::Effort::TargetRecall(0.9), Plan::Unspecified),
             ..request(&QUERY, 20)
         },
-        SearchRequest { page_token: "0100".to_owned(), ..request(&QUERY, 3) },
+        SearchRequest { page_token: page_token(3), ..request(&QUERY, 3) },
         SearchRequest {
             query: seeds(&[(video_id(6), Some(0.5)), (video_id(7), None)]),
             caps: vec![cap("safe", 4)],
