@@ -295,6 +295,35 @@ fn nothing_acknowledged_is_lost_when_brokers_are_killed() {
     );
 }
 
+/// A consumer ends with the broker that it is on. The one that receives notices, wherever its consumer was.
+#[test]
+fn messages_come_again_soon_after_any_broker_is_killed() {
+    let Some(mut cluster) = Cluster::new(3) else { return };
+    let writer = cluster.log("writer", Shard::WHOLE);
+    let readers: Vec<StreamLog> =
+        (0..6).map(|reader| cluster.log(&format!("reader-{reader}"), Shard::WHOLE)).collect();
+    for round in 0..6 {
+        let broker = round % 3;
+        cluster.brokers.kill(broker);
+        let began = Instant::now();
+        let last = loop {
+            match writer.append(&deletes(3)) {
+                Ok(last) => break last,
+                Err(error) => assert!(began.elapsed() < Duration::from_secs(60), "{error}"),
+            }
+        };
+        let acknowledged = Instant::now();
+        for (at, reader) in readers.iter().enumerate() {
+            while reader.last_sequence() < last {
+                // Fails while there is no leader.
+                let _ = reader.receive(reader.last_sequence(), Duration::from_millis(200));
+                assert!(acknowledged.elapsed() < Duration::from_secs(25), "round {round}, reader {at}");
+            }
+        }
+        cluster.brokers.restart(broker);
+    }
+}
+
 /// Without brokers, a replica that received before goes on answering, says that it takes no writes, and comes back by itself.
 #[test]
 fn a_replica_answers_while_no_broker_can_be_reached() {
@@ -362,11 +391,25 @@ fn a_takedown_outlives_the_stream() {
     let error = cluster.replica("late").map(drop);
     assert!(error.is_ok(), "it has the new generation: {error:?}");
     // The disks of the brokers are lost.
-    drop(fresh);
     cluster.brokers.lose();
     cluster.brokers.restart(0);
+    let lost = "the log was replaced or lost entries";
     let error = cluster.replica("after").unwrap_err();
-    assert!(error.to_string().contains("the log was replaced or lost entries"), "{error}");
+    assert!(error.to_string().contains(lost), "{error}");
+    // One that received before goes on answering, also after a restart, and takes no writes.
+    let until_lost = |engine: &Engine| {
+        let began = Instant::now();
+        while !engine.status("").unwrap().live.read_only_reason.is_some_and(|reason| reason.contains(lost)) {
+            engine.refresh();
+            assert!(began.elapsed() < Duration::from_secs(60), "{:?}", engine.status("").unwrap().live);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(down(engine), [false, true, true]);
+    };
+    until_lost(&fresh);
+    drop(fresh);
+    let again = cluster.replica("fresh").unwrap();
+    until_lost(&again);
 }
 
 /// A start without the bucket is answered from what was received. What the log lacks of the takedowns in the bucket holds once they

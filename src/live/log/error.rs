@@ -182,6 +182,8 @@ impl LogError {
             LogError::Io { .. }
                 | LogError::InUse { .. }
                 | LogError::Unreachable { .. }
+                // A server that has just become the leader may lag behind, and an operator may restore the log.
+                | LogError::Behind { .. }
                 | LogError::NotReceived { .. }
         )
     }

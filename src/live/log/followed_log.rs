@@ -93,14 +93,15 @@ impl SharedLog for FollowedLog {
             let is_renewed = self.renew()?;
             let log = self.log();
             let (first, last) = (log.trimmed_to() + 1, log.last_sequence());
-            let name = || self.path.display().to_string();
             if last > after && first > after + 1 {
-                return Err(LogError::Gone { log: name(), after, first });
+                return Err(LogError::Gone { log: self.path.display().to_string(), after, first });
             } else if last > after {
                 let entries = log.read(after, usize::MAX)?;
                 return Ok(Some(Received { entries, last, taken_down: Vec::new() }));
             } else if is_renewed && last < after {
-                return Err(LogError::Behind { log: name(), after, last });
+                // Another log was written over it.
+                let changed = Displaced::Changed { path: self.path.clone() };
+                return Err(LogError::Displaced(Arc::new(changed)));
             } else if Instant::now() >= until {
                 return Ok(None);
             }

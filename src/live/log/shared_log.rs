@@ -38,8 +38,8 @@ pub trait SharedLog: MutationLog {
     /// Receives entries with numbers above `after`. Waits for them, up to about `wait`; `None` if none came.
     ///
     /// # Errors
-    /// If they cannot be received now, which may end; [`LogError::Gone`] if they are not there any more, and
-    /// [`LogError::Behind`] and [`LogError::BadRecord`] if no entry can be received any more.
+    /// If they cannot be received now, which may end; [`LogError::Gone`] if they are not there any more; any other error if none
+    /// can be received any more.
     fn receive(&self, after: u64, wait: Duration) -> Result<Option<Received>, LogError>;
 
     /// Returns the hash of the last block of entries, if this log makes one.

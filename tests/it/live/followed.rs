@@ -160,7 +160,7 @@ fn a_follower_of_which_the_next_entries_are_gone_opens_the_newest_generation() {
     check(&follows, &ledger, &mut random, 5);
 }
 
-/// Whatever happens to the files, a follower returns no video whose takedown it was told to have seen.
+/// Whatever happens to the files, an answer contains the writes up to the sequence that it names.
 #[test]
 fn a_follower_of_files_that_are_replaced_is_never_behind_what_it_says() {
     for change in [Change::LogReplaced, Change::LogRemoved, Change::Link, Change::Removed, Change::Anew] {

@@ -64,7 +64,7 @@ impl StreamOpener {
         let range = loop {
             match connection.run(self.range(&connection, held)) {
                 // The servers may be starting, too.
-                Err(error) if error.may_end() && !is_cached && began.elapsed() < START => {
+                Err(error @ LogError::Unreachable { .. }) if !is_cached && began.elapsed() < START => {
                     tracing::warn!(%error, "waits for the log");
                 }
                 range => break range,
@@ -80,14 +80,17 @@ impl StreamOpener {
             }
             Err(error) => return Err(error),
         };
-        let received = match &range {
-            Ok(range) => self.received(path, &connection, *range, held, &taken_down)?,
-            // What was received before is served until the stream can be reached.
+        let opened = range.and_then(|range| {
+            let received = self.received(path, &connection, range, held, &taken_down)?;
+            Ok((received, Some(range.last)))
+        });
+        let (received, last) = match opened {
+            // What was received before is served until the stream has what follows.
             Err(error) if error.may_end() && is_cached => {
                 tracing::warn!(%error, "opens what was received of the log before");
-                RedbLog::open(path)?
+                (RedbLog::open(path)?, None)
             }
-            Err(error) => return Err(error.clone()),
+            opened => opened?,
         };
         add_takedowns(&received, &taken_down)?;
         let log = StreamLog {
@@ -100,18 +103,16 @@ impl StreamOpener {
             hasher: Mutex::new(Hasher::default()),
             permits: Semaphore::new(BATCHES),
         };
-        if let Ok(range) = range {
-            // What was acknowledged before the start is served from the start.
-            while log.last_sequence() < range.last {
-                match log.fetch(CATCH_UP) {
-                    Ok(true) => {}
-                    Ok(false) => break,
-                    Err(error) if error.may_end() => {
-                        tracing::warn!(%error, "serves before the whole log was received");
-                        break;
-                    }
-                    Err(error) => return Err(error),
+        // What was acknowledged before the start is served from the start.
+        while last.is_some_and(|last| log.last_sequence() < last) {
+            match log.fetch(CATCH_UP) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) if error.may_end() => {
+                    tracing::warn!(%error, "serves before the whole log was received");
+                    break;
                 }
+                Err(error) => return Err(error),
             }
         }
         Ok(log)

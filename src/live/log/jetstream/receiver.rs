@@ -1,6 +1,6 @@
 //! Messages from the stream, in order and without a gap.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::consumer::pull::{Ordered, OrderedConfig};
 use async_nats::jetstream::consumer::{DeliverPolicy, ReplayPolicy};
@@ -16,6 +16,10 @@ const MOST_MESSAGES: usize = 4096;
 /// Their bytes, approximately.
 const MOST_BYTES: usize = 8 << 20;
 
+/// If no message came for this long, the servers are asked whether there is one. A consumer ends with the server that it was on,
+/// which the client would notice after a minute.
+const CHECK: Duration = Duration::from_secs(1);
+
 /// A message and its number.
 pub(super) struct Message {
     pub(super) sequence: u64,
@@ -27,6 +31,8 @@ pub(super) struct Receiver {
     messages: Ordered,
     /// The last message that was received.
     last: u64,
+    /// When it was last known that all messages were received.
+    current_at: Instant,
 }
 
 impl Receiver {
@@ -35,15 +41,7 @@ impl Receiver {
     /// # Errors
     /// [`LogError::Unreachable`], [`LogError::Gone`] or [`LogError::Behind`].
     pub(super) async fn begin(connection: &Connection, after: u64) -> Result<Self, LogError> {
-        let Some(range) = connection.range().await? else {
-            return Err(LogError::Behind { log: connection.name(), after, last: 0 });
-        };
-        if range.last < after {
-            return Err(LogError::Behind { log: connection.name(), after, last: range.last });
-        }
-        if range.first > after + 1 {
-            return Err(LogError::Gone { log: connection.name(), after, first: range.first });
-        }
+        last_of(connection, after).await?;
         let unreachable = |error: String| connection.unreachable(error);
         let stream = connection.nats.jetstream.get_stream_no_info(&connection.stream).await;
         let stream = stream.map_err(|error| unreachable(error.to_string()))?;
@@ -55,13 +53,26 @@ impl Receiver {
         let consumer =
             stream.create_consumer(config).await.map_err(|error| unreachable(error.to_string()))?;
         let messages = consumer.messages().await.map_err(|error| unreachable(error.to_string()))?;
-        Ok(Self { messages, last: after })
+        Ok(Self { messages, last: after, current_at: Instant::now() })
+    }
+
+    /// Returns whether there are messages that do not come. Asks the servers at most once per [`CHECK`].
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    pub(super) async fn is_stalled(&mut self, connection: &Connection) -> Result<bool, LogError> {
+        if self.current_at.elapsed() < CHECK {
+            return Ok(false);
+        }
+        let is_stalled = last_of(connection, self.last).await? > self.last;
+        self.current_at = Instant::now();
+        Ok(is_stalled)
     }
 
     /// Receives messages, ascending. Waits for the first one, up to `wait`; none if none came.
     ///
     /// # Errors
-    /// [`LogError::Unreachable`] or [`LogError::Gone`]; then begin again.
+    /// [`LogError::Unreachable`]; then begin again.
     pub(super) async fn receive(
         &mut self,
         connection: &Connection,
@@ -81,8 +92,12 @@ impl Receiver {
             let sequence = message.info().map_err(|error| connection.unreachable(error))?.stream_sequence;
             // The client begins again after an interruption.
             if sequence > self.last {
+                // Whether those between are gone is found when it begins again.
                 if sequence != self.last + 1 {
-                    return Err(LogError::Gone { log: connection.name(), after: self.last, first: sequence });
+                    let expected = self.last + 1;
+                    return Err(
+                        connection.unreachable(format!("expected message {expected}, found {sequence}"))
+                    );
                 }
                 self.last = sequence;
                 bytes += message.payload.len();
@@ -91,14 +106,30 @@ impl Receiver {
             if received.len() >= MOST_MESSAGES || bytes >= MOST_BYTES {
                 break;
             }
-            // Only what is there.
+            // Without waiting: what is there comes now.
             next = timeout(Duration::ZERO, self.messages.next()).await.ok();
         }
-        if received.is_empty() && !connection.nats.is_up() {
+        if !received.is_empty() {
+            self.current_at = Instant::now();
+        } else if !connection.nats.is_up() {
             return Err(connection.unreachable("not connected"));
         }
         Ok(received)
     }
+}
+
+/// Returns the last message of the stream, which has those after `after`.
+async fn last_of(connection: &Connection, after: u64) -> Result<u64, LogError> {
+    let Some(range) = connection.range().await? else {
+        return Err(LogError::Behind { log: connection.name(), after, last: 0 });
+    };
+    if range.last < after {
+        return Err(LogError::Behind { log: connection.name(), after, last: range.last });
+    }
+    if range.first > after + 1 {
+        return Err(LogError::Gone { log: connection.name(), after, first: range.first });
+    }
+    Ok(range.last)
 }
 
 impl std::fmt::Debug for Receiver {

@@ -58,6 +58,9 @@ impl StreamLog {
                 None => Receiver::begin(&self.connection, after).await?,
             };
             let messages = receiving.receive(&self.connection, wait).await?;
+            if messages.is_empty() && receiving.is_stalled(&self.connection).await? {
+                receiving = Receiver::begin(&self.connection, after).await?;
+            }
             Ok((receiving, messages))
         });
         let (receiving, messages) = fetched?;
