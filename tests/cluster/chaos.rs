@@ -184,9 +184,10 @@ fn answers_are_right_and_writes_stay_whatever_is_killed() {
                     None => counts.refused += 1,
                 }
             }
+            let newest = acknowledged.last_key_value().map_or(0, |(sequence, _)| *sequence);
             let query = users.choose(&mut random).unwrap();
             let (before, mut of_thread) =
-                tokio::task::spawn_blocking(move || (oracle.catch_up(), oracle)).await.unwrap();
+                tokio::task::spawn_blocking(move || (oracle.catch_up(newest), oracle)).await.unwrap();
             let until = Instant::now() + Duration::from_secs(if last { 60 } else { 3 });
             let answer = loop {
                 match client.search(exact(query, before)).await {
@@ -198,7 +199,7 @@ fn answers_are_right_and_writes_stay_whatever_is_killed() {
             };
             let after;
             (after, oracle) =
-                tokio::task::spawn_blocking(move || (of_thread.catch_up(), of_thread)).await.unwrap();
+                tokio::task::spawn_blocking(move || (of_thread.catch_up(newest), of_thread)).await.unwrap();
             let mut counts = of_task.lock().await;
             match answer {
                 // A write that was not acknowledged may have arrived late.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shortlist::base::partition::Shard;
 use shortlist::live::{Mutation, MutationLog as _, SharedLog as _, StreamLog, StreamOpener, StreamOptions};
@@ -11,6 +11,8 @@ use shortlist_client::proto::Candidate;
 
 use crate::place::{K, Place};
 
+/// How long an acknowledged write may take to come while brokers are killed.
+const PATIENCE: Duration = Duration::from_secs(40);
 /// The largest difference of two sums of the same products.
 const SLACK: f32 = 1e-4;
 
@@ -41,14 +43,17 @@ impl Oracle {
         Self { log, applied: 0, videos, taken_down: BTreeSet::new(), entries: BTreeMap::new() }
     }
 
-    /// Applies all entries there are, and returns the last one.
-    pub fn catch_up(&mut self) -> u64 {
-        // Fails while the brokers do not answer.
-        while self
-            .log
-            .receive(self.log.last_sequence(), Duration::from_millis(100))
-            .is_ok_and(|some| some.is_some())
-        {}
+    /// Applies all entries that come, at least up to `acknowledged`, and returns the last one.
+    pub fn catch_up(&mut self, acknowledged: u64) -> u64 {
+        let began = Instant::now();
+        loop {
+            // Fails while the brokers do not answer.
+            let received = self.log.receive(self.log.last_sequence(), Duration::from_millis(100));
+            if !received.is_ok_and(|some| some.is_some()) && self.log.last_sequence() >= acknowledged {
+                break;
+            }
+            assert!(began.elapsed() < PATIENCE, "write {acknowledged} was acknowledged and does not come");
+        }
         for entry in self.log.read(self.applied, usize::MAX).unwrap() {
             self.entries.insert(entry.sequence, entry.mutation.video_id().0);
             match entry.mutation {

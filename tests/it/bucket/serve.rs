@@ -44,7 +44,7 @@ async fn metric(served: &Served, name: &str) -> f64 {
     page.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok()).unwrap()
 }
 
-/// Searches until told to stop, and counts.
+/// Searches until `stop` is set, and counts the answers.
 struct Load {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicU64>,
