@@ -31,8 +31,8 @@
 //! | read embeddings, ids and attributes from files or memory | [`Dataset`], [`DatasetFiles`], [`Embeddings`] |
 //! | write, delete and take down videos; swap generations; rebuild | [`Engine`], [`Mutation`] |
 //!
-//! It is not: a distributed system (one process answers from one folder; `shortlist route` merges the answers of several), a ranking model, or a store of anything but
-//! embeddings, ids and filterable attributes.
+//! It is not a ranking model, nor a store of anything but embeddings, ids and filterable attributes. One process answers from one
+//! folder. Past one machine, `shortlist route` merges the answers of several.
 //!
 //! The folder `examples/` has a program for each line of the table.
 //!
@@ -41,9 +41,8 @@
 //! | feature | adds |
 //! |---|---|
 //! | `server`   | the gRPC service |
-//! | `cluster`  | indexes in object storage; implies `server` |
 //! | `cli`      | the `shortlist` command; implies `server` and `parquet` |
-//! | `cluster`  | shards and replicas: writes in JetStream, generations in object storage; implies `server` |
+//! | `cluster`  | shards and replicas: generations in buckets, logs in JetStream, the router; implies `server` |
 //! | `parquet`  | Parquet files as input |
 //! | `hnsw-rs`  | the crate hnsw_rs as a second graph builder |
 //!

@@ -133,22 +133,22 @@ const INDEX_GAUGES: [IndexGauge; 27] = [
     },
     IndexGauge {
         name: "log_connected",
-        help: "1 if entries of a log that other servers write to are received, 0 if not; absent for a log of this server",
+        help: "1 if the shared log is being received, 0 if not; absent if the log is a file of this server",
         value: |status| Some(status.live.shared_log.as_ref()?.problem.is_none().into()),
     },
     IndexGauge {
         name: "log_behind_seconds",
-        help: "Seconds since this server last knew which entries such a log has",
+        help: "Seconds since this server was last up to date with the shared log",
         value: |status| Some(status.live.shared_log.as_ref()?.age.as_secs()),
     },
     IndexGauge {
         name: "log_digest",
-        help: "The lower 32 bits of a hash of the last block of entries of such a log that was received as a whole",
+        help: "Lower 32 bits of the hash of the last complete block of 256 entries of the shared log",
         value: |status| Some(digest(status)?.hash & u64::from(u32::MAX)),
     },
     IndexGauge {
         name: "log_digest_sequence",
-        help: "The last entry of that block; servers with the same one must have the same hash",
+        help: "Sequence of the last entry in the block that log_digest covers; replicas with equal sequences must have equal digests",
         value: |status| Some(digest(status)?.sequence),
     },
     IndexGauge {
