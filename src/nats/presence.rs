@@ -1,7 +1,7 @@
 //! Who is there: each replica keeps a record of itself in a key-value bucket of JetStream, and routers read all of them.
 //!
-//! A record is renewed every second and removed at a clean end. One that is not renewed is dropped, unless none is: then the
-//! brokers do not answer, and what was known last is still the best guess.
+//! A record is renewed every second and removed at a clean end. Records expire only while others are renewed. If none is, the
+//! brokers are unreachable, and the last list stays in use.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -252,6 +252,8 @@ impl Drop for Watcher {
 #[derive(Debug, Default)]
 struct Known {
     records: BTreeMap<String, (Replica, Instant)>,
+    /// When one was renewed after none was for a while.
+    resumed_at: Option<Instant>,
     /// What was reported last.
     reported: Vec<Replica>,
 }
@@ -262,17 +264,26 @@ impl Known {
         {
             return;
         }
+        if self.newest().is_none_or(|newest| now.duration_since(newest) >= 2 * INTERVAL) {
+            self.resumed_at = Some(now);
+        }
         match serde_json::from_slice(record) {
             Ok(replica) => _ = self.records.insert(key.to_owned(), (replica, now)),
             Err(error) => tracing::warn!(key, %error, "the record of a server cannot be read"),
         }
     }
 
+    /// When the record that was renewed last was renewed.
+    fn newest(&self) -> Option<Instant> {
+        self.records.values().map(|(_, renewed)| *renewed).max()
+    }
+
     /// Drops records that were not renewed although others were, and returns the rest if it differs from what was reported.
     fn settle(&mut self, now: Instant) -> Option<&[Replica]> {
-        let newest = self.records.values().map(|(_, renewed)| *renewed).max();
-        if let Some(newest) = newest.filter(|newest| now.duration_since(*newest) < 2 * INTERVAL) {
-            self.records.retain(|_, (_, renewed)| newest.duration_since(*renewed) < MAX_AGE);
+        if let Some(newest) = self.newest().filter(|newest| now.duration_since(*newest) < 2 * INTERVAL) {
+            // After the brokers were away, each has the same time to be renewed.
+            let since = |renewed: Instant| self.resumed_at.map_or(renewed, |resumed| resumed.max(renewed));
+            self.records.retain(|_, (_, renewed)| newest.duration_since(since(*renewed)) < MAX_AGE);
         }
         let found: Vec<Replica> = self.records.values().map(|(replica, _)| replica.clone()).collect();
         if found == self.reported {
@@ -369,8 +380,22 @@ mod tests {
         assert_eq!(names(&mut known, after(1)), None);
         // The brokers do not answer.
         assert_eq!(names(&mut known, after(600)), None);
-        put(&mut known, "a", after(601));
-        assert_eq!(names(&mut known, after(601)), Some(vec!["a".to_owned()]));
+        // Nor is it dropped as soon as they do: each has the same time to be renewed.
+        for seconds in 601..606 {
+            put(&mut known, "a", after(seconds));
+            assert_eq!(names(&mut known, after(seconds)), None);
+        }
+        put(&mut known, "a", after(606));
+        assert_eq!(names(&mut known, after(606)), Some(vec!["a".to_owned()]));
+        // Without an interruption, it has that time since it was renewed last.
+        put(&mut known, "b", after(606));
+        assert!(names(&mut known, after(606)).is_some());
+        for seconds in 607..611 {
+            put(&mut known, "a", after(seconds));
+            assert_eq!(names(&mut known, after(seconds)), None);
+        }
+        put(&mut known, "a", after(611));
+        assert_eq!(names(&mut known, after(611)), Some(vec!["a".to_owned()]));
     }
 
     #[test]
