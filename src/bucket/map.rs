@@ -3,17 +3,16 @@
 //! A map is created once and never changed. The readable one with the highest number counts, and its number is the epoch. Routers
 //! follow the newest epoch of which every shard has a ready replica, so a new map moves nothing and stops nothing.
 
-use std::path::Path;
-
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::error::BucketError;
 use super::handle::Bucket;
+use super::manifests::{manifest_numbers, read_manifest};
 use super::position::{Position, read_sealed};
 use super::upload::next_number;
 use crate::base::partition::Shard;
-use crate::index::{MANIFEST_NAME, Manifest, StoreError, manifest_name, number_in, seal};
+use crate::index::{Manifest, number_in, seal};
 
 /// The version of the fields.
 const VERSION: u32 = 1;
@@ -135,17 +134,8 @@ impl Publication {
     /// If the newest manifest or what is known of its generation is damaged or missing, or the bucket cannot be read.
     pub fn newest(bucket: &Bucket) -> Result<Option<Self>, BucketError> {
         let (names, _) = bucket.list()?;
-        let numbers = names.iter().filter_map(|name| number_in(name, MANIFEST_NAME.0, MANIFEST_NAME.1));
-        let Some(number) = numbers.max() else { return Ok(None) };
-        let name = manifest_name(number);
-        let url = bucket.url_of(&name);
-        let bytes = bucket.read_up_to(&name, Manifest::MAX_BYTES)?;
-        let bytes = bytes.ok_or_else(|| BucketError::Missing { url: url.clone() })?;
-        let manifest =
-            Manifest::from_bytes(&bytes, number, Path::new(&url)).map_err(|error| match error {
-                StoreError::BadManifest { problem, .. } => BucketError::Damaged { url, problem },
-                other => other.into(),
-            })?;
+        let Some(number) = manifest_numbers(&names).last().copied() else { return Ok(None) };
+        let manifest = read_manifest(bucket, number)?;
         let position = Position::read(bucket, manifest.generation)?;
         Ok(Some(Self { manifest, position }))
     }

@@ -22,12 +22,13 @@ use super::chunks::KeepGoing;
 use super::download::download;
 use super::error::BucketError;
 use super::handle::Bucket;
+use super::manifests::{manifest_numbers, read_manifest};
 use crate::base::file_identity::OpenFolder;
 use crate::base::regular_file;
 use crate::base::staged_file::sync_folder;
 use crate::index::{
-    HEADER_BYTES, Index, IndexError, IndexStore, MANIFEST_NAME, Manifest, PortableReport, StoreError,
-    generation_name, is_report_of, manifest_name, number_in,
+    HEADER_BYTES, Index, IndexError, IndexStore, Manifest, PortableReport, StoreError, generation_name,
+    is_report_of, number_in,
 };
 
 /// Generations that the cache keeps, the newest ones.
@@ -89,8 +90,7 @@ impl Mirror {
     /// If the bucket cannot be read or the folder cannot be written. What has arrived stays, and the next pass goes on.
     pub fn bring(&mut self, keep_going: KeepGoing<'_>) -> Result<Mirrored, BucketError> {
         let (names, _) = self.bucket.list()?;
-        let numbers: BTreeSet<u64> =
-            names.iter().filter_map(|name| number_in(name, MANIFEST_NAME.0, MANIFEST_NAME.1)).collect();
+        let numbers = manifest_numbers(&names);
         if numbers.is_empty() {
             return Err(BucketError::Empty { url: self.bucket.url().to_owned() });
         }
@@ -132,15 +132,7 @@ impl Mirror {
         names: &[String],
         keep_going: KeepGoing<'_>,
     ) -> Result<Option<Manifest>, BucketError> {
-        let name = manifest_name(number);
-        let url = self.bucket.url_of(&name);
-        let bytes = self.bucket.read_up_to(&name, Manifest::MAX_BYTES)?;
-        let bytes = bytes.ok_or_else(|| BucketError::Missing { url: url.clone() })?;
-        let manifest =
-            Manifest::from_bytes(&bytes, number, Path::new(&url)).map_err(|error| match error {
-                StoreError::BadManifest { problem, .. } => BucketError::Damaged { url, problem },
-                other => other.into(),
-            })?;
+        let manifest = read_manifest(&self.bucket, number)?;
         let here = self.store.manifests()?;
         let read = |number: &u64| self.store.read_manifest(*number).ok();
         if here.iter().rev().filter_map(read).any(|other| other.is_copy_of(&manifest)) {
@@ -258,7 +250,7 @@ impl Mirror {
         };
         let mut folder = None;
         for generation in self.store.generations()? {
-            // One that no manifest names may be about to get its manifest.
+            // If no manifest names it, its manifest may not be written yet.
             if kept.contains(&generation) || generation > least && !is_named(generation) {
                 continue;
             }

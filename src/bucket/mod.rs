@@ -37,6 +37,7 @@
 //! | `upload.rs`    | publishes a generation to a bucket |
 //! | `download.rs`  | one object to a file, resumed after a cut |
 //! | `mirror.rs`    | brings the newest generation into a cache folder |
+//! | `manifests.rs` | the manifests of a bucket |
 //! | `position.rs`  | where a generation is in the log |
 //! | `map.rs`       | into how many shards an index is divided |
 //! | `backup.rs`    | copies an index and its log to a bucket |
@@ -56,6 +57,8 @@ mod download;
 mod error;
 #[cfg(feature = "cluster")]
 mod handle;
+#[cfg(feature = "cluster")]
+mod manifests;
 #[cfg(feature = "cluster")]
 mod map;
 #[cfg(feature = "cluster")]
