@@ -98,8 +98,6 @@ impl Source<'_> {
 /// Returns the parameters that the current generation was built with, at the log position of `input`.
 fn params(base: &Index, input: &RebuildInput) -> Result<BuildParams, RebuildError> {
     let facts = base.metadata();
-    // Upserts that do not fit this generation may fit a later one, which then needs them.
-    let held_after = if input.parked == 0 { input.sequence } else { facts.held_after() };
     let builder = facts.build.builder.parse().unwrap_or(Builder::Native);
     let params = BuildParams::new(facts.metric, facts.m as usize, facts.build.ef_construction as usize)?
         .with_builder(builder)?
@@ -109,6 +107,6 @@ fn params(base: &Index, input: &RebuildInput) -> Result<BuildParams, RebuildErro
         .with_seed(facts.build.seed)
         .with_embedding_model(facts.embedding_model.clone())
         .with_log_sequence(input.sequence)
-        .with_held_after(held_after);
+        .with_held_after(input.held_after);
     Ok(params)
 }

@@ -1,5 +1,7 @@
 //! Why a rebuild failed.
 
+use std::path::PathBuf;
+
 use crate::build::{BuildError, ParamsError};
 use crate::dataset::DatasetError;
 use crate::index::StoreError;
@@ -14,6 +16,8 @@ pub(crate) enum RebuildError {
     Training(#[from] DatasetError),
     #[error("the embeddings of the current generation: {0}")]
     Embeddings(DatasetError),
+    #[error("{}: expected the {what} {expected}, as the first shard has it, found {found}", path.display())]
+    Mixed { path: PathBuf, what: &'static str, expected: String, found: String },
     #[error(transparent)]
     Params(#[from] ParamsError),
     #[error(transparent)]

@@ -21,7 +21,8 @@ use crate::node_set::NodeSet;
 /// for the index `name`.
 ///
 /// # Errors
-/// If a source cannot be opened or is damaged, no video belongs to the shard, or the build fails or is cancelled.
+/// If a source cannot be opened or is damaged, the sources differ in metric, embedding model or dimension, no video belongs to the
+/// shard, or the build fails or is cancelled.
 pub(crate) fn reshard(
     name: &str,
     sources: &[IndexStore],
@@ -45,14 +46,30 @@ pub(crate) fn reshard(
         }
         kept.push((Arc::new(index), own));
     }
+    check_alike(&kept)?;
     // What the oldest lacks is replayed on all of them. Of a video that changed twice, the later change counts.
     kept.sort_by_key(|(index, _): &(Arc<Index>, NodeSet)| index.metadata().log_sequence);
     let sequence = kept.first().map_or(0, |(index, _)| index.metadata().log_sequence);
     let held_after = kept.iter().map(|(index, _)| index.metadata().held_after()).min().unwrap_or(0);
-    // One that is counted as left out keeps what the first source holds.
-    let parked = u64::from(held_after < sequence);
     let sample = QuerySample::new(SampleOptions { share: 0.0 }, 0);
     let source = Source { name, store, sample: &sample, options };
-    let built = source.build(RebuildInput { kept, sequence, parked }, progress, started)?;
+    let built = source.build(RebuildInput { kept, sequence, held_after, parked: 0 }, progress, started)?;
     Ok(store.publish(built.staged, built.times, built.measured).map_err(PublishError::from)?)
+}
+
+/// Checks that all sources have the metric and the embedding model of the first: scores of others mean something else.
+fn check_alike(sources: &[(Arc<Index>, NodeSet)]) -> Result<(), RebuildError> {
+    let Some(((first, _), others)) = sources.split_first() else { return Ok(()) };
+    let facts_of = |index: &Index| {
+        let facts = index.metadata();
+        [("metric", facts.metric.to_string()), ("embedding model", format!("{:?}", facts.embedding_model))]
+    };
+    for (other, _) in others {
+        for ((what, expected), (_, found)) in facts_of(first).into_iter().zip(facts_of(other)) {
+            if expected != found {
+                return Err(RebuildError::Mixed { path: other.path().to_owned(), what, expected, found });
+            }
+        }
+    }
+    Ok(())
 }

@@ -212,7 +212,12 @@ impl LiveState {
     /// Returns all segments, for a build of the next generation, without what expired until `settled`.
     pub(crate) fn rebuild_input(&self, settled: Timestamp) -> RebuildInput {
         let Compaction { kept, .. } = self.compaction(0..self.segments.len(), settled);
-        RebuildInput { kept, sequence: self.sequence, parked: self.parked.len() as u64 }
+        // Upserts that do not fit this generation may fit a later one, which then needs them.
+        let held_after = match self.parked.is_empty() {
+            true => self.sequence,
+            false => self.segments.base().index.metadata().held_after(),
+        };
+        RebuildInput { kept, sequence: self.sequence, held_after, parked: self.parked.len() as u64 }
     }
 
     /// Returns the last sequence number whose entry, and all before it but the parked ones, the generation does not need.
@@ -320,6 +325,8 @@ pub(crate) struct RebuildInput {
     pub(crate) kept: Vec<(Arc<Index>, NodeSet)>,
     /// Sequence number of the last entry that they contain.
     pub(crate) sequence: u64,
+    /// Upserts that do not fit the generation are left out if their sequence is above this one.
+    pub(crate) held_after: u64,
     /// Number of upserts left out because they do not fit the generation.
     pub(crate) parked: u64,
 }
