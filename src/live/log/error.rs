@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::base::file_identity::Displaced;
+use crate::base::partition::Shard;
 
 /// The end of a message about a damaged log.
 const WHAT_TO_DO: &str = "; put a copy from before the damage in its place, or write a new log from what is intact with `shortlist log salvage`";
@@ -121,6 +122,26 @@ pub enum LogError {
         /// The last entry that is there.
         last: u64,
     },
+    /// A shared log is another one than the one that entries were received from, under the same name.
+    #[error(
+        "{log}: expected the log from which the entries up to {after} were received, found another one of the same name: the log was replaced"
+    )]
+    Replaced {
+        /// The log.
+        log: String,
+        /// The last entry that this process has.
+        after: u64,
+    },
+    /// What was received of a shared log belongs to another shard.
+    #[error("{}: expected the entries of shard {expected}, found those of {found}: use another cache folder", path.display())]
+    OtherShard {
+        /// The file.
+        path: PathBuf,
+        /// The shard of this process.
+        expected: Shard,
+        /// The shard of the file.
+        found: Shard,
+    },
     /// A shared log cannot be reached, or did not confirm a write in time.
     #[error("{log}: {problem}")]
     Unreachable {
@@ -184,6 +205,7 @@ impl LogError {
                 | LogError::Unreachable { .. }
                 // A server that has just become the leader may lag behind, and an operator may restore the log.
                 | LogError::Behind { .. }
+                | LogError::Replaced { .. }
                 | LogError::NotReceived { .. }
         )
     }

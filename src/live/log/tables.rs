@@ -6,6 +6,8 @@
 //! | `checked_takedowns` | video id | sequence of the latest takedown, and a checksum |
 //! | `meta`      | `version`, `last`, `trimmed`, `entry_bytes`, `entries`, `takedowns`, `takedowns_checksum` | a number |
 //!
+//! A log of what was received has `stream_created` and `shard` in `meta`, too: see [`Origin`].
+//!
 //! In a log of version 1, the entries are those above `trimmed` up to `last`. From version 2 on, some of them may be missing,
 //! which no replay needs, or earlier ones are still there; `entries` is their number. From version 3 on, takedowns have
 //! checksums. An earlier log becomes one of version 3 when it is opened.
@@ -28,6 +30,8 @@ use super::record::{encode, written_at};
 use super::takedowns::{self, TakedownTotals};
 use crate::base::id::{MAX_SEQUENCE, VideoId};
 use crate::base::instant::Instant;
+#[cfg(feature = "cluster")]
+use crate::base::partition::Shard;
 
 /// The version of the tables above, and the first one. Records have their own version.
 const VERSION: u64 = 3;
@@ -46,6 +50,11 @@ const ENTRIES_KEY: &str = "entries";
 /// Number of takedowns, and the checksum of all of them; from version 3 on.
 const TAKEDOWNS_KEY: &str = "takedowns";
 const TAKEDOWNS_CHECKSUM_KEY: &str = "takedowns_checksum";
+/// The two parts of an [`Origin`].
+#[cfg(feature = "cluster")]
+const CREATED_KEY: &str = "stream_created";
+#[cfg(feature = "cluster")]
+const SHARD_KEY: &str = "shard";
 
 /// What the `meta` table says of the entries.
 #[derive(Clone, Copy, Debug)]
@@ -177,6 +186,38 @@ pub(super) fn initialize(database: &Database, after: u64) -> Result<State, redb:
         }
         Ok(State { last: after, trimmed: after, totals })
     })
+}
+
+/// Where the entries of a log were received.
+#[cfg(feature = "cluster")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Origin {
+    /// When the stream was created, in nanoseconds since 1970.
+    pub(super) created: u64,
+    /// The shard whose entries were kept.
+    pub(super) shard: Shard,
+}
+
+#[cfg(feature = "cluster")]
+impl Origin {
+    /// Stores it.
+    pub(super) fn store(self, transaction: &WriteTransaction) -> Result<(), redb::Error> {
+        let mut meta = transaction.open_table(META)?;
+        meta.insert(CREATED_KEY, self.created)?;
+        meta.insert(SHARD_KEY, u64::from(self.shard.index()) << 32 | u64::from(self.shard.of()))?;
+        Ok(())
+    }
+
+    /// Reads it; `None` if none was stored, or it names no shard.
+    pub(super) fn read(database: &Database) -> Result<Option<Self>, redb::Error> {
+        let meta = database.begin_read()?.open_table(META)?;
+        let number = |key| Ok::<_, redb::Error>(meta.get(key)?.map(|value| value.value()));
+        let (Some(created), Some(shard)) = (number(CREATED_KEY)?, number(SHARD_KEY)?) else {
+            return Ok(None);
+        };
+        let shard = Shard::new((shard >> 32) as u32, (shard & u64::from(u32::MAX)) as u32);
+        Ok(shard.ok().map(|shard| Self { created, shard }))
+    }
 }
 
 /// Runs one transaction; it is on disk when this returns. It is rolled back if `change` fails.

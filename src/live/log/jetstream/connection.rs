@@ -30,7 +30,7 @@ pub(super) struct Range {
     pub(super) first: u64,
     pub(super) last: u64,
     /// When the stream was created, in nanoseconds since 1970: another stream has another time.
-    pub(super) created: i128,
+    pub(super) created: u64,
 }
 
 impl Connection {
@@ -81,7 +81,8 @@ impl Connection {
         let info = stream.cached_info();
         let last = info.state.last_sequence;
         let first = if info.state.messages == 0 { last + 1 } else { info.state.first_sequence };
-        Ok(Some(Range { first, last, created: info.created.unix_timestamp_nanos() }))
+        let created = u64::try_from(info.created.unix_timestamp_nanos()).unwrap_or_default();
+        Ok(Some(Range { first, last, created }))
     }
 
     /// Creates the stream, whose first entry gets the number after `after`. Does nothing if there is one.

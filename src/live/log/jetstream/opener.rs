@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -11,17 +12,23 @@ use tokio::sync::Semaphore;
 use super::connection::{Connection, Range};
 use super::digest::Hasher;
 use super::options::StreamOptions;
+use super::receiver::Receiver;
 use super::second_place::{Late, Recorded, add_takedowns, read};
 use super::stream_log::{BATCHES, StreamLog};
 use crate::base::file_identity::is_there;
 use crate::base::id::VideoId;
 use crate::live::log::error::LogError;
+use crate::live::log::mutation::Mutation;
 use crate::live::log::mutation_log::MutationLog as _;
+use crate::live::log::record::decode;
 use crate::live::log::redb_log::RedbLog;
 use crate::live::log::shared_log::{OpenSharedLog, SharedLog};
+use crate::live::log::tables::Origin;
 
 /// How long a start waits for servers that cannot be reached, if nothing was received before.
 const START: Duration = Duration::from_secs(20);
+/// The pause before it asks them again.
+const PAUSE: Duration = Duration::from_millis(200);
 /// How long a start waits for the next message of those that it must receive.
 const CATCH_UP: Duration = Duration::from_secs(10);
 
@@ -43,13 +50,32 @@ impl StreamOpener {
         Ok(Self { options })
     }
 
-    /// Removes the entries of the stream up to `to`, for all processes. Of takedowns among them stays what is recorded in a second
-    /// place: remove only what was written with one.
+    /// Returns the first entry that the stream has, or will have; `None` if there is no stream.
     ///
     /// # Errors
     /// [`LogError::Unreachable`].
+    pub fn first_entry(&self) -> Result<Option<u64>, LogError> {
+        let connection = Connection::open(&self.options)?;
+        Ok(connection.run(connection.range())?.map(|range| range.first))
+    }
+
+    /// Removes the entries of the stream up to `to`, for all processes. Takedowns among them, and their ends, are recorded in the
+    /// second place before.
+    ///
+    /// # Errors
+    /// [`LogError::Unreachable`], also if they cannot be recorded; then nothing is removed.
     pub fn trim(&self, to: u64) -> Result<(), LogError> {
         let connection = Connection::open(&self.options)?;
+        let Some(range) = connection.run(connection.range())? else { return Ok(()) };
+        let to = to.min(range.last);
+        if let Some(records) = &self.options.takedowns {
+            let marks = connection.run(marks(&connection, range, to))?;
+            for (sequence, video, is_down) in marks {
+                records
+                    .record(video, sequence, is_down)
+                    .map_err(|problem| connection.unreachable(problem))?;
+            }
+        }
         connection.run(connection.purge(to))
     }
 
@@ -59,18 +85,21 @@ impl StreamOpener {
     /// Those of [`OpenSharedLog::open`].
     pub fn open_log(&self, path: &Path, held: &[u64]) -> Result<StreamLog, LogError> {
         let connection = Connection::open(&self.options)?;
-        let is_cached = is_there(path).map_err(LogError::io(path))?;
+        let cached = self.cached(path)?;
+        let is_cached = cached.is_some();
         let began = Instant::now();
+        let known = cached.iter().map(RedbLog::last_sequence).chain(held.iter().copied()).max().unwrap_or(0);
         let range = loop {
-            match connection.run(self.range(&connection, held)) {
+            match connection.run(self.range(&connection, known)) {
                 // The servers may be starting, too.
                 Err(error @ LogError::Unreachable { .. }) if !is_cached && began.elapsed() < START => {
                     tracing::warn!(%error, "waits for the log");
+                    thread::sleep(PAUSE);
                 }
                 range => break range,
             }
         };
-        // Of those that the log brings, what was received before has all.
+        // The cached log already has every takedown that came through the stream.
         let (taken_down, late) = match self.takedowns(&connection) {
             Ok(taken_down) => (taken_down, None),
             Err(error) if is_cached => {
@@ -80,21 +109,22 @@ impl StreamOpener {
             }
             Err(error) => return Err(error),
         };
-        let opened = range.and_then(|range| {
-            let received = self.received(path, &connection, range, held, &taken_down)?;
-            Ok((received, Some(range.last)))
-        });
-        let (received, last) = match opened {
+        let received = range
+            .clone()
+            .and_then(|range| self.received(path, cached, &connection, range, held, &taken_down));
+        let (received, mut range) = match received {
+            Ok(received) => (received, range.ok()),
             // What was received before is served until the stream has what follows.
             Err(error) if error.may_end() && is_cached => {
                 tracing::warn!(%error, "opens what was received of the log before");
                 (RedbLog::open(path)?, None)
             }
-            opened => opened?,
+            Err(error) => return Err(error),
         };
-        add_takedowns(&received, &taken_down)?;
-        let log = StreamLog {
+        add_takedowns(&received, &taken_down, self.options.takedowns.as_deref())?;
+        let mut log = StreamLog {
             connection,
+            created: received.origin()?.map(|origin| origin.created),
             received,
             shard: self.options.shard,
             takedowns: self.options.takedowns.clone(),
@@ -104,10 +134,17 @@ impl StreamOpener {
             permits: Semaphore::new(BATCHES),
         };
         // What was acknowledged before the start is served from the start.
-        while last.is_some_and(|last| log.last_sequence() < last) {
+        while let Some(found) = range.filter(|range| log.last_sequence() < range.last) {
             match log.fetch(CATCH_UP) {
                 Ok(true) => {}
                 Ok(false) => break,
+                // Entries between those that are there were removed.
+                Err(LogError::Gone { first, .. }) if first > found.first => {
+                    let after_gap = Range { first, ..found };
+                    let StreamLog { connection, received, .. } = &log;
+                    let remade = self.remade(path, received, connection, after_gap, held, &taken_down)?;
+                    (log.received, range) = (remade, Some(after_gap));
+                }
                 Err(error) if error.may_end() => {
                     tracing::warn!(%error, "serves before the whole log was received");
                     break;
@@ -118,43 +155,97 @@ impl StreamOpener {
         Ok(log)
     }
 
-    /// Returns which entries are in the stream, which is created if nothing was ever written to it.
-    async fn range(&self, connection: &Connection, held: &[u64]) -> Result<Range, LogError> {
+    /// Opens the file with what was received before, if there is one.
+    fn cached(&self, path: &Path) -> Result<Option<RedbLog>, LogError> {
+        if !is_there(path).map_err(LogError::io(path))? {
+            return Ok(None);
+        }
+        let cached = RedbLog::open(path)?;
+        let expected = self.options.shard;
+        match cached.origin()? {
+            Some(Origin { shard: found, .. }) if found != expected => {
+                Err(LogError::OtherShard { path: path.to_owned(), expected, found })
+            }
+            _ => Ok(Some(cached)),
+        }
+    }
+
+    /// Returns which entries are in the stream, which is created if nothing was ever written to it. `known`: the last entry that
+    /// the cache or a generation has.
+    async fn range(&self, connection: &Connection, known: u64) -> Result<Range, LogError> {
         if let Some(range) = connection.range().await? {
             return Ok(range);
         }
         // Otherwise it was lost, and an operator decides what follows.
-        if let Some(after) = held.iter().copied().max().filter(|after| *after > 0) {
-            return Err(LogError::Behind { log: connection.name(), after, last: 0 });
+        if known > 0 {
+            return Err(LogError::Behind { log: connection.name(), after: known, last: 0 });
         }
         connection.create(0, self.options.replicas).await?;
         let created = connection.range().await?;
         created.ok_or_else(|| connection.unreachable("the stream was removed"))
     }
 
-    /// Opens the file with what was received. It is made anew, after what a generation contains, if there is none, or if entries
-    /// after it are gone.
+    /// Returns what was received before if the stream has what follows. Otherwise the file is made anew.
     fn received(
         &self,
         path: &Path,
+        cached: Option<RedbLog>,
         connection: &Connection,
         range: Range,
         held: &[u64],
         taken_down: &Recorded,
     ) -> Result<RedbLog, LogError> {
-        let mut known: BTreeMap<VideoId, u64> = BTreeMap::new();
-        if is_there(path).map_err(LogError::io(path))? {
-            let received = RedbLog::open(path)?;
-            let last = received.last_sequence();
-            if last > range.last {
-                return Err(LogError::Behind { log: connection.name(), after: last, last: range.last });
-            }
-            if last + 1 >= range.first {
-                return Ok(received);
-            }
-            tracing::warn!(last, first = range.first, "entries after those that were received are gone");
-            known.extend(received.takedowns()?);
+        let Some(received) = cached else {
+            return self.made(path, BTreeMap::new(), connection, range, held, taken_down);
+        };
+        let last = received.last_sequence();
+        if last > range.last {
+            return Err(LogError::Behind { log: connection.name(), after: last, last: range.last });
         }
+        if last + 1 < range.first {
+            tracing::warn!(last, first = range.first, "entries after those that were received are gone");
+            return self.remade(path, &received, connection, range, held, taken_down);
+        }
+        let origin = self.origin(range);
+        let before = received.origin()?;
+        // Another stream that begins after them continues them.
+        if before.is_some_and(|before| before != origin) && range.first <= last {
+            return Err(LogError::Replaced { log: connection.name(), after: last });
+        }
+        if before != Some(origin) {
+            received.set_origin(origin)?;
+        }
+        Ok(received)
+    }
+
+    fn origin(&self, range: Range) -> Origin {
+        Origin { created: range.created, shard: self.options.shard }
+    }
+
+    /// Makes the file anew in place of `received`, whose takedowns stay.
+    fn remade(
+        &self,
+        path: &Path,
+        received: &RedbLog,
+        connection: &Connection,
+        range: Range,
+        held: &[u64],
+        taken_down: &Recorded,
+    ) -> Result<RedbLog, LogError> {
+        let known = received.takedowns()?.into_iter().collect();
+        self.made(path, known, connection, range, held, taken_down)
+    }
+
+    /// Makes the file, after what a generation contains. `known`: takedowns that are known, each with its entry.
+    fn made(
+        &self,
+        path: &Path,
+        mut known: BTreeMap<VideoId, u64>,
+        connection: &Connection,
+        range: Range,
+        held: &[u64],
+        taken_down: &Recorded,
+    ) -> Result<RedbLog, LogError> {
         let newest = held.iter().copied().max().unwrap_or(0);
         if newest > range.last {
             return Err(LogError::Behind { log: connection.name(), after: newest, last: range.last });
@@ -164,15 +255,18 @@ impl StreamOpener {
             return Err(LogError::Gone { log: connection.name(), after: newest, first: range.first });
         };
         for (video, (sequence, is_down)) in taken_down {
-            match is_down {
-                true => _ = known.insert(*video, *sequence),
-                false => _ = known.remove(video),
+            // The second place may lack the last one.
+            if known.get(video).is_none_or(|known| known < sequence) {
+                match is_down {
+                    true => _ = known.insert(*video, *sequence),
+                    false => _ = known.remove(video),
+                }
             }
         }
         // What comes later is received again.
         let known: Vec<(VideoId, u64)> =
             known.into_iter().map(|(video, sequence)| (video, sequence.min(after))).collect();
-        RedbLog::replace_received(path, &known, after)?;
+        RedbLog::replace_received(path, &known, after, self.origin(range))?;
         RedbLog::open(path)
     }
 
@@ -181,6 +275,42 @@ impl StreamOpener {
         let unreachable = |problem| connection.unreachable(format!("takedowns: {problem}"));
         read(&**records, self.options.shard).map_err(unreachable)
     }
+}
+
+/// Returns the takedowns among the entries up to `to`, and their ends: the number, the video, and whether it is taken down.
+async fn marks(
+    connection: &Connection,
+    range: Range,
+    to: u64,
+) -> Result<Vec<(u64, VideoId, bool)>, LogError> {
+    let (mut marks, mut last) = (Vec::new(), range.first - 1);
+    let begin = |after| Receiver::begin(connection, after, Some(range.created));
+    let mut receiver = begin(last).await?;
+    while last < to {
+        let messages = match receiver.receive(connection, CATCH_UP).await {
+            // Those between are gone.
+            Err(LogError::Gone { first, .. }) => {
+                last = first - 1;
+                receiver = begin(last).await?;
+                continue;
+            }
+            messages => messages?,
+        };
+        if messages.is_empty() {
+            return Err(connection.unreachable("no message came"));
+        }
+        for message in messages {
+            last = message.sequence;
+            let bad = |problem| LogError::BadMessage { log: connection.name(), sequence: last, problem };
+            match decode(&message.payload).map_err(bad)? {
+                Mutation::Takedown(video) => marks.push((last, video, true)),
+                Mutation::Restore(video) => marks.push((last, video, false)),
+                Mutation::Upsert(_) | Mutation::Delete(_) => {}
+            }
+        }
+    }
+    marks.retain(|(sequence, ..)| *sequence <= to);
+    Ok(marks)
 }
 
 impl OpenSharedLog for StreamOpener {

@@ -9,6 +9,7 @@ use async_nats::jetstream::publish::PublishAck;
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::{self, ErrorCode};
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::connection::Connection;
@@ -16,8 +17,8 @@ use crate::live::log::error::LogError;
 
 /// The most messages of an atomic batch.
 pub(super) const MOST_MESSAGES: usize = 1000;
-/// How many messages are looked at for one that was stored before.
-const MOST_LOOKED_AT: u64 = 10_000;
+/// The most bytes of the headers of a message.
+const HEADERS: usize = 256;
 /// How long the servers have to confirm one attempt.
 const ATTEMPT: Duration = Duration::from_secs(3);
 /// How long attempts are made.
@@ -29,6 +30,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 const TOO_MANY_BATCHES: u64 = 10210;
 /// A message of a batch is in the stream: so is the batch.
 const DUPLICATE_IN_BATCH: u64 = 10201;
+/// The message is being stored, for an earlier attempt.
+const DUPLICATE_IN_PROCESS: u64 = 10158;
 
 /// What became of one attempt.
 enum Attempt {
@@ -40,18 +43,29 @@ enum Attempt {
     Refused(String),
 }
 
-/// Stores messages, all or none, and returns the number of the last one.
+/// Stores messages, all or none, and returns the number of the last one. A batch of several takes one of `permits`.
 ///
 /// # Errors
 /// [`LogError::Unreachable`] if they may not be stored, [`LogError::Refused`] if the servers refuse them.
-pub(super) async fn publish(connection: &Connection, messages: &[Bytes]) -> Result<u64, LogError> {
-    let most = connection.nats.client.server_info().max_payload;
+pub(super) async fn publish(
+    connection: &Connection,
+    messages: &[Bytes],
+    permits: &Semaphore,
+) -> Result<u64, LogError> {
+    let most = connection.nats.client.server_info().max_payload.saturating_sub(HEADERS);
     if let Some(large) = messages.iter().find(|message| most > 0 && message.len() > most) {
         let problem = format!("expected messages of at most {most} bytes, found {}", large.len());
         return Err(LogError::Refused { log: connection.name(), problem });
     }
     let id = connection.nats.client.new_inbox();
     let began = Instant::now();
+    let _permit = match messages {
+        [_] => None,
+        _ => {
+            let permit = timeout(ATTEMPTS, permits.acquire()).await;
+            Some(permit.map_err(|_| connection.unreachable("too many batches wait to be stored"))?)
+        }
+    };
     loop {
         let attempt = match messages {
             [message] => one(connection, &id, message).await,
@@ -101,7 +115,8 @@ async fn batch(connection: &Connection, id: &str, messages: &[Bytes]) -> Attempt
             return match request(connection, headers, message.clone()).await {
                 Ok(ack) => Attempt::Stored(ack.sequence),
                 Err(Attempt::Refused(code)) if code == DUPLICATE_IN_BATCH.to_string() => {
-                    stored_before(connection, &format!("{id}.{last}")).await
+                    // The servers answer with the number that its last message has.
+                    one(connection, &format!("{id}.{last}"), message).await
                 }
                 Err(attempt) => attempt,
             };
@@ -115,27 +130,6 @@ async fn batch(connection: &Connection, id: &str, messages: &[Bytes]) -> Attempt
         }
     }
     Attempt::Unknown("a batch without messages".to_owned())
-}
-
-/// An earlier attempt stored the batch. Returns the number of the message with this id, its last one.
-async fn stored_before(connection: &Connection, id: &str) -> Attempt {
-    let found = async {
-        let range = connection.range().await?;
-        let range = range.ok_or_else(|| connection.unreachable("the stream was removed"))?;
-        let stream = connection.nats.jetstream.get_stream_no_info(&connection.stream).await;
-        let stream = stream.map_err(|error| connection.unreachable(error))?;
-        let first = range.first.max(range.last.saturating_sub(MOST_LOOKED_AT));
-        for sequence in (first..=range.last).rev() {
-            let message = stream.direct_get(sequence).await.map_err(|error| connection.unreachable(error))?;
-            if message.headers.get("Nats-Msg-Id").is_some_and(|found| found.as_str() == id) {
-                return Ok(sequence);
-            }
-        }
-        // It is before these: a search that has seen the last one has seen it.
-        Ok(range.last)
-    };
-    let found: Result<u64, LogError> = found.await;
-    found.map_or_else(|error| Attempt::Unknown(error.to_string()), Attempt::Stored)
 }
 
 async fn send(connection: &Connection, headers: HeaderMap, payload: Bytes) -> Result<Bytes, Attempt> {
@@ -169,7 +163,7 @@ fn attempt_of(error: &jetstream::Error) -> Attempt {
     let number = error.error_code().0;
     match number {
         DUPLICATE_IN_BATCH => Attempt::Refused(number.to_string()),
-        TOO_MANY_BATCHES => Attempt::Unknown(error.to_string()),
+        TOO_MANY_BATCHES | DUPLICATE_IN_PROCESS => Attempt::Unknown(error.to_string()),
         _ if error.code() >= 500 || error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
             Attempt::Unknown(error.to_string())
         }

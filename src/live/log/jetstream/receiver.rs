@@ -31,17 +31,25 @@ pub(super) struct Receiver {
     messages: Ordered,
     /// The last message that was received.
     last: u64,
+    /// Whether one was received.
+    has_begun: bool,
+    /// When the stream was created, if that is known.
+    created: Option<u64>,
     /// When it was last known that all messages were received.
     current_at: Instant,
 }
 
 impl Receiver {
-    /// Begins after the message `after`.
+    /// Begins after the message `after` of the stream that was created at `created`.
     ///
     /// # Errors
-    /// [`LogError::Unreachable`], [`LogError::Gone`] or [`LogError::Behind`].
-    pub(super) async fn begin(connection: &Connection, after: u64) -> Result<Self, LogError> {
-        last_of(connection, after).await?;
+    /// [`LogError::Unreachable`], [`LogError::Gone`], [`LogError::Behind`] or [`LogError::Replaced`].
+    pub(super) async fn begin(
+        connection: &Connection,
+        after: u64,
+        created: Option<u64>,
+    ) -> Result<Self, LogError> {
+        last_of(connection, after, created).await?;
         let unreachable = |error: String| connection.unreachable(error);
         let stream = connection.nats.jetstream.get_stream_no_info(&connection.stream).await;
         let stream = stream.map_err(|error| unreachable(error.to_string()))?;
@@ -53,7 +61,7 @@ impl Receiver {
         let consumer =
             stream.create_consumer(config).await.map_err(|error| unreachable(error.to_string()))?;
         let messages = consumer.messages().await.map_err(|error| unreachable(error.to_string()))?;
-        Ok(Self { messages, last: after, current_at: Instant::now() })
+        Ok(Self { messages, last: after, has_begun: false, created, current_at: Instant::now() })
     }
 
     /// Returns whether there are messages that do not come. Asks the servers at most once per [`CHECK`].
@@ -64,7 +72,7 @@ impl Receiver {
         if self.current_at.elapsed() < CHECK {
             return Ok(false);
         }
-        let is_stalled = last_of(connection, self.last).await? > self.last;
+        let is_stalled = last_of(connection, self.last, self.created).await? > self.last;
         self.current_at = Instant::now();
         Ok(is_stalled)
     }
@@ -72,7 +80,7 @@ impl Receiver {
     /// Receives messages, ascending. Waits for the first one, up to `wait`; none if none came.
     ///
     /// # Errors
-    /// [`LogError::Unreachable`]; then begin again.
+    /// [`LogError::Unreachable`] or [`LogError::Gone`]; then begin again.
     pub(super) async fn receive(
         &mut self,
         connection: &Connection,
@@ -90,19 +98,17 @@ impl Receiver {
                 None => return Err(connection.unreachable("the stream of messages ended")),
             };
             let sequence = message.info().map_err(|error| connection.unreachable(error))?.stream_sequence;
-            // The client begins again after an interruption.
-            if sequence > self.last {
-                // Whether those between are gone is found when it begins again.
-                if sequence != self.last + 1 {
-                    let expected = self.last + 1;
-                    return Err(
-                        connection.unreachable(format!("expected message {expected}, found {sequence}"))
-                    );
-                }
-                self.last = sequence;
-                bytes += message.payload.len();
-                received.push(Message { sequence, payload: message.message.payload });
+            let expected = self.last + 1;
+            // The first one is the next one that there is.
+            if sequence > expected && !self.has_begun {
+                return Err(LogError::Gone { log: connection.name(), after: self.last, first: sequence });
             }
+            if sequence != expected {
+                return Err(connection.unreachable(format!("expected message {expected}, found {sequence}")));
+            }
+            (self.last, self.has_begun) = (sequence, true);
+            bytes += message.payload.len();
+            received.push(Message { sequence, payload: message.message.payload });
             if received.len() >= MOST_MESSAGES || bytes >= MOST_BYTES {
                 break;
             }
@@ -118,8 +124,8 @@ impl Receiver {
     }
 }
 
-/// Returns the last message of the stream, which has those after `after`.
-async fn last_of(connection: &Connection, after: u64) -> Result<u64, LogError> {
+/// Returns the last message of the stream, which has those after `after`, and was created at `created`.
+async fn last_of(connection: &Connection, after: u64, created: Option<u64>) -> Result<u64, LogError> {
     let Some(range) = connection.range().await? else {
         return Err(LogError::Behind { log: connection.name(), after, last: 0 });
     };
@@ -128,6 +134,9 @@ async fn last_of(connection: &Connection, after: u64) -> Result<u64, LogError> {
     }
     if range.first > after + 1 {
         return Err(LogError::Gone { log: connection.name(), after, first: range.first });
+    }
+    if created.is_some_and(|created| created != range.created) {
+        return Err(LogError::Replaced { log: connection.name(), after });
     }
     Ok(range.last)
 }

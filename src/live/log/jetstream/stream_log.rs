@@ -36,6 +36,8 @@ pub struct StreamLog {
     pub(super) connection: Connection,
     /// What was received, without the mutations of other shards.
     pub(super) received: RedbLog,
+    /// When the stream was created, if that is known.
+    pub(super) created: Option<u64>,
     pub(super) shard: Shard,
     pub(super) takedowns: Option<Arc<dyn TakedownRecords>>,
     /// Takedowns that the start could not read.
@@ -43,7 +45,7 @@ pub struct StreamLog {
     /// `None` before the first message, and after an error.
     pub(super) receiver: Mutex<Option<Receiver>>,
     pub(super) hasher: Mutex<Hasher>,
-    /// For batches that are stored.
+    /// For batches that are being stored.
     pub(super) permits: Semaphore,
 }
 
@@ -55,11 +57,11 @@ impl StreamLog {
         let fetched = self.connection.run(async {
             let mut receiving = match receiver.take() {
                 Some(receiving) => receiving,
-                None => Receiver::begin(&self.connection, after).await?,
+                None => Receiver::begin(&self.connection, after, self.created).await?,
             };
             let messages = receiving.receive(&self.connection, wait).await?;
             if messages.is_empty() && receiving.is_stalled(&self.connection).await? {
-                receiving = Receiver::begin(&self.connection, after).await?;
+                receiving = Receiver::begin(&self.connection, after, self.created).await?;
             }
             Ok((receiving, messages))
         });
@@ -109,8 +111,11 @@ impl StreamLog {
 
 impl SharedLog for StreamLog {
     fn receive(&self, after: u64, wait: Duration) -> Result<Option<Received>, LogError> {
-        if let Some(recorded) = self.late.as_ref().and_then(|late| late.take()) {
-            let taken_down = add_takedowns(&self.received, &recorded)?;
+        if let Some(late) = &self.late
+            && let Some(recorded) = late.take()
+        {
+            let added = add_takedowns(&self.received, &recorded, self.takedowns.as_deref());
+            let taken_down = added.inspect_err(|_| late.put_back(recorded))?;
             return Ok(Some(Received { entries: Vec::new(), last: after, taken_down }));
         }
         if self.received.last_sequence() <= after && !self.fetch(wait)? {
@@ -136,11 +141,8 @@ impl MutationLog for StreamLog {
         let mut last = self.last_sequence();
         for some in mutations.chunks(MOST_MESSAGES) {
             let messages: Vec<Bytes> = some.iter().map(|mutation| encode(mutation, now).into()).collect();
-            last = self.connection.run(async {
-                // Fails only if it is closed, which it never is.
-                let _permit = self.permits.acquire().await;
-                publish(&self.connection, &messages).await
-            })?;
+            last =
+                self.connection.run(async { publish(&self.connection, &messages, &self.permits).await })?;
             self.record_takedowns(some, last)?;
         }
         Ok(last)
