@@ -1,6 +1,7 @@
 //! `shortlist cluster`: shows and changes into how many shards an index is divided.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 use super::nats::NatsArguments;
 use super::say::Format;
 use crate::base::partition::Shard;
-use crate::bucket::{Bucket, ClusterMap, Location, Probed, Publication};
+use crate::bucket::{Bucket, ClusterMap, Location, Probed, Publication, TakedownObjects};
 use crate::live::{StreamOpener, StreamOptions};
 use crate::nats::NatsOptions;
 use crate::nats::presence::{Replica, replicas};
@@ -202,6 +203,52 @@ fn plan(Division { place, shards }: &Division) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The log of the index.
+struct Log {
+    nats: NatsOptions,
+    index: String,
+    opener: StreamOpener,
+}
+
+impl Log {
+    fn open(nats: NatsOptions, index: &str, root: &Bucket) -> anyhow::Result<Self> {
+        let options = StreamOptions {
+            nats: nats.clone(),
+            index: index.to_owned(),
+            replicas: 1,
+            shard: Shard::WHOLE,
+            takedowns: Some(Arc::new(TakedownObjects::of(root))),
+        };
+        Ok(Self { nats, index: index.to_owned(), opener: StreamOpener::new(options)? })
+    }
+
+    /// Checks that the log has all entries that the generations need.
+    fn check_continues(&self, publications: &[Publication]) -> anyhow::Result<()> {
+        let first = self.opener.first_entry()?.unwrap_or(1);
+        for Publication { manifest, position } in publications {
+            let needed = position.held_after + 1;
+            if needed < first {
+                bail!(
+                    "generation {} needs the writes from {needed} on, found that those before {first} were removed from the log: rebuild the shard",
+                    manifest.generation
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the entries up to `to` that all servers that are there have applied. Returns the last one, if there are any.
+    fn trim(&self, to: u64) -> anyhow::Result<Option<u64>> {
+        let there = replicas(&self.nats, &self.index).map_err(anyhow::Error::msg).context("NATS")?;
+        let to = there.iter().map(|replica| replica.sequence).fold(to, u64::min);
+        if to == 0 {
+            return Ok(None);
+        }
+        self.opener.trim(to)?;
+        Ok(Some(to))
+    }
+}
+
 fn apply(Division { place, shards }: &Division) -> anyhow::Result<()> {
     let root = place.location()?;
     let bucket = Bucket::open(&root)?;
@@ -217,22 +264,19 @@ fn apply(Division { place, shards }: &Division) -> anyhow::Result<()> {
         publications.push(publication);
     }
     let before = map_of(&bucket)?;
+    let log = match place.nats()? {
+        Some(nats) => Some(Log::open(nats, &place.index, &bucket)?),
+        None => None,
+    };
+    if let Some(log) = &log {
+        log.check_continues(&publications)?;
+    }
     let map = ClusterMap::add(&bucket, &publications)?;
     // Neither this epoch nor the one before needs them.
     let needed = [Some(&map), before.as_ref()].into_iter().flatten().flat_map(|map| map.log_sequences.iter());
-    let trim_to = needed.copied().min().filter(|to| *to > 0 && before.is_some());
-    let trimmed = match (place.nats()?, trim_to) {
-        (Some(nats), Some(to)) => {
-            let options = StreamOptions {
-                nats,
-                index: place.index.clone(),
-                replicas: 1,
-                shard: Shard::WHOLE,
-                takedowns: None,
-            };
-            StreamOpener::new(options)?.trim(to)?;
-            Some(to)
-        }
+    let trim_to = needed.copied().min().filter(|_| before.is_some());
+    let trimmed = match (log, trim_to) {
+        (Some(log), Some(to)) => log.trim(to)?,
         _ => None,
     };
     let result = json!({ "map": &map, "log_trimmed_to": trimmed });

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 
+use crate::base::partition::Shard;
 use crate::bucket::{BucketHealth, Location};
 use crate::config::ServeConfig;
 use crate::engine::Engine;
@@ -44,7 +45,7 @@ impl Mirrors {
             let location = root.of_shard(shard);
             if location.is_bucket() {
                 mirrors.roots.insert(name.clone(), root);
-                let dir = folder(&config.cluster.cache, name, &location)?;
+                let dir = folder(&config.cluster.cache, name, shard, &location)?;
                 places.push((name.clone(), location, dir));
             }
         }
@@ -107,8 +108,8 @@ impl Mirrors {
     }
 }
 
-/// Returns the folder of an index in the cache.
-fn folder(cache: &Path, name: &str, location: &Location) -> anyhow::Result<PathBuf> {
+/// Returns the folder of a shard of an index in the cache. Shards have folders of their own: their logs differ.
+fn folder(cache: &Path, name: &str, shard: Shard, location: &Location) -> anyhow::Result<PathBuf> {
     if cache.as_os_str().is_empty() {
         bail!(
             "index {name:?} is in {location}: set --cache DIR, or `cache` in [cluster], to the folder for its generations"
@@ -116,7 +117,10 @@ fn folder(cache: &Path, name: &str, location: &Location) -> anyhow::Result<PathB
     }
     let mut components = Path::new(name).components();
     match (components.next(), components.next()) {
-        (Some(Component::Normal(_)), None) => Ok(cache.join(name)),
+        (Some(Component::Normal(_)), None) => match Location::Folder(cache.join(name)).of_shard(shard) {
+            Location::Folder(dir) => Ok(dir),
+            other => unreachable!("{other} is in a folder"),
+        },
         _ => bail!(
             "index {name:?} is in {location}: expected a name that can be that of a folder in the cache"
         ),
