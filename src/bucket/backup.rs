@@ -6,9 +6,9 @@
 //!            └───────────────────────────────────────────────────┘
 //! ```
 //!
-//! The log is copied after the generation was opened. So it has every write that the generation lacks, unless so much was
-//! rebuilt meanwhile that it was trimmed: then a newer generation is there, and the backup starts again with that one. A backup
-//! contains every write that was acknowledged before it began, and ends with the last write of its log.
+//! The generation is opened first, and the log is copied after it. So the log has every write that the generation lacks. Only a
+//! rebuild in between may have trimmed the log further: then the backup starts again with the new generation. A backup contains
+//! every write that was acknowledged before it began, and ends with the last write of its log.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
