@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from commands import check_flags, needs_commands
-from conftest import DEADLINE, DEPLOY, REPOSITORY, Server, run, wait_until
-from outside import Broker, free_ports, put, tool, variables
+from conftest import DEADLINE, DEPLOY, REPOSITORY, Server, free_ports, run, wait_until
+from outside import Broker, put, tool, variables
 from secured import moved
 
 COMPOSE = DEPLOY / "compose/cluster"

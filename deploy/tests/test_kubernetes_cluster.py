@@ -1,7 +1,6 @@
 """The manifests of shards, replicas and routers: schemas, references, rights, and the probes of a replica."""
 
 import itertools
-import os
 import re
 import shutil
 import subprocess
@@ -12,13 +11,20 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
-import trustme
 import yaml
 
 from commands import check_flags, needs_commands
-from conftest import DEPLOY, Server, run, wait_until
-from manifests import KUBERNETES, VERSIONS, check_restricted, one, rendered
-from secured import moved
+from conftest import Server, run, wait_until
+from manifests import (
+    KUBERNETES,
+    VERSIONS,
+    check_probes_follow,
+    check_restricted,
+    check_scrape_file,
+    one,
+    rendered,
+)
+from secured import moved, write_certificate
 
 CLUSTER = KUBERNETES / "cluster"
 ROOTS = ["cluster", "cluster/build", "cluster/reshard"]
@@ -293,11 +299,7 @@ def test_probes_follow_a_replica(
     objects: list[dict[str, Any]], serve: Callable[..., Server], shortlist: Path, built: Path, tmp_path: Path
 ) -> None:
     """They show the certificate of the replica, because no port answers without one."""
-    authority = trustme.CA()
-    certificate = authority.issue_cert("localhost")
-    certificate.private_key_pem.write_to_path(tmp_path / "tls.key")
-    certificate.cert_chain_pems[0].write_to_path(tmp_path / "tls.crt")
-    authority.cert_pem.write_to_path(tmp_path / "ca.crt")
+    write_certificate("localhost", tmp_path / "tls.crt", tmp_path / "tls.key", tmp_path / "ca.crt")
     index = tmp_path / "videos"
     shutil.copytree(built, index)
 
@@ -316,29 +318,16 @@ def test_probes_follow_a_replica(
         return ends_well(shortlist, *words)
 
     wait_until("the startup probe", lambda: succeeds("startupProbe"))
-    assert succeeds("readinessProbe") and succeeds("livenessProbe")
     address = ["--addr", f"https://localhost:{port}", "--ca", str(tmp_path / "ca.crt")]
     assert not ends_well(shortlist, "health", *address), "a caller without a certificate"
-
-    (generation,) = index.glob("generation-*")
-    os.truncate(generation, 0)
-    wait_until("the readiness probe to fail", lambda: not succeeds("readinessProbe"))
-    assert succeeds("livenessProbe")
-    server.stop()
-    assert not succeeds("livenessProbe")
+    check_probes_follow(server, index, succeeds)
 
 
 def test_prometheus_accepts_the_scrape_configuration(
     objects: list[dict[str, Any]], promtool: Path, tmp_path: Path
 ) -> None:
-    text = (CLUSTER / "prometheus.yaml").read_text()
-    for path in set(re.findall(r"/etc/prometheus/shortlist/([\w.-]+)", text)):
-        (tmp_path / path).touch()
-    (tmp_path / "prometheus.yaml").write_text(text.replace("/etc/prometheus/shortlist", str(tmp_path)))
-    for name in yaml.safe_load(text)["rule_files"]:
-        shutil.copy(DEPLOY / "prometheus" / name, tmp_path)
-    run(promtool, "check", "config", "--syntax-only", tmp_path / "prometheus.yaml")
-    for job in yaml.safe_load(text)["scrape_configs"]:
+    check_scrape_file(CLUSTER / "prometheus.yaml", promtool, tmp_path)
+    for job in yaml.safe_load((CLUSTER / "prometheus.yaml").read_text())["scrape_configs"]:
         (found,) = job["dns_sd_configs"]
         (name,) = found["names"]
         service = one(objects, "Service", name.split(".")[0])
