@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from commands import check_flags, needs_commands
-from conftest import Server, run, wait_until
+from conftest import REPOSITORY, Server, run, wait_until
 from manifests import (
     KUBERNETES,
     VERSIONS,
@@ -198,6 +198,47 @@ def test_what_they_name_is_there(everything: dict[str, list[dict[str, Any]]]) ->
             assert path in files(pod) | mounts, path
 
 
+def references(pod: dict[str, Any]) -> set[tuple[str, str]]:
+    """The ConfigMaps and Secrets that a pod cannot start without."""
+    (container,) = pod["containers"]
+    found = {("ConfigMap", source["configMapRef"]["name"]) for source in container["envFrom"]}
+    sources = [variable["valueFrom"] for variable in container["env"]]
+    found |= {("Secret", source["secretKeyRef"]["name"]) for source in sources if "secretKeyRef" in source}
+    found |= {("ConfigMap", volume["configMap"]["name"]) for volume in pod["volumes"] if "configMap" in volume}
+    return found | {("Secret", volume["secret"]["secretName"]) for volume in pod["volumes"] if "secret" in volume}
+
+
+@pytest.mark.parametrize("document", ["docs/scaling.md", "deploy/README.md"])
+def test_a_first_build_has_what_it_names(document: str) -> None:
+    """Each command of the documents, in their order, on an empty cluster."""
+    blocks = re.findall(r"```sh\n(.+?)```", (REPOSITORY / document).read_text(), flags=re.DOTALL)
+    (block,) = [block for block in blocks if "job/shortlist-build" in block]
+    there: set[tuple[str, str]] = set()
+    for line in block.splitlines():
+        words = line.split(" #")[0].split()
+        assert words[0] == "kubectl"
+        applied = []
+        for flag, path in itertools.pairwise(words):
+            if flag == "--kustomize":
+                applied += rendered(str(REPOSITORY / path))
+            elif flag == "--filename":
+                file = CLUSTER / "secrets.example.yaml" if path == "secrets.yaml" else REPOSITORY / path
+                applied += yaml.safe_load_all(file.read_text())
+        there |= {(item["kind"], item["metadata"]["name"]) for item in applied}
+        assert ("Namespace", "shortlist") in there, line
+        for item in applied:
+            assert not (found := template(item)) or references(found["spec"]) <= there, line
+        if "wait" in words:
+            assert ("Job", words[-1].removeprefix("job/")) in there, line
+        elif "create" in words:
+            (name,) = [word.removeprefix("--from=cronjob/") for word in words if word.startswith("--from=")]
+            assert ("CronJob", name) in there, line
+        else:
+            assert applied, line
+    # Routers follow a map.
+    assert "cronjob/shortlist-map" in block
+
+
 @pytest.mark.parametrize("name", ["replica", "router"])
 def test_settings_fit_the_pods(objects: list[dict[str, Any]], name: str) -> None:
     config = tomllib.loads(one(objects, "ConfigMap", f"shortlist-{name}")["data"]["shortlist.toml"])
@@ -244,6 +285,8 @@ def test_jobs_have_one_task_per_shard(everything: dict[str, list[dict[str, Any]]
     (reshard,) = of_kind(everything["cluster/reshard"], "Job")
     (container,) = reshard["spec"]["template"]["spec"]["containers"]
     assert f"--of={count}" in container["args"] and reshard["spec"]["completions"] == 2 * count
+    # It does not read the log.
+    assert not [word for word in container["args"] if word.startswith("--nats")]
 
 
 def test_replicas_are_reached_by_routers_alone(everything: dict[str, list[dict[str, Any]]]) -> None:
