@@ -58,10 +58,13 @@ def run(
     return done.stdout
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind((LOOPBACK, 0))
-        return int(listener.getsockname()[1])
+def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
+    """Different ports where nothing listens."""
+    listeners = [socket.create_server((host, 0)) for _ in range(count)]
+    ports = [int(listener.getsockname()[1]) for listener in listeners]
+    for listener in listeners:
+        listener.close()
+    return ports
 
 
 class Server:
@@ -159,7 +162,7 @@ class Prometheus:
     def __init__(self, binary: Path, folder: Path, config: dict[str, Any], servers: int) -> None:
         """`config` is the configuration. Its only job gets `servers` targets."""
         folder.mkdir()
-        port = _free_port()
+        (port,) = free_ports(1, LOOPBACK)
         targets = [f"127.1.0.{number}:{port}" for number in range(1, servers + 1)]
         self._unused = iter(targets)
         (job,) = config["scrape_configs"]

@@ -1,9 +1,13 @@
 """What the tests of manifests share: the objects that kubectl would send, and probes as the kubelet runs them."""
 
+import os
+import re
+import shutil
 import ssl
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +15,7 @@ import grpc
 import yaml
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from conftest import DEPLOY, run
+from conftest import DEPLOY, Server, run, wait_until
 
 KUBERNETES = DEPLOY / "kubernetes"
 # The first version with probes of the type `grpc` and sizes of pods that change, and the newest that has schemas here.
@@ -42,6 +46,32 @@ def check_restricted(pod: dict[str, Any]) -> None:
             "capabilities": {"drop": ["ALL"]},
         }
         assert container["resources"]["requests"] and container["resources"]["limits"]
+
+
+def check_probes_follow(server: Server, index: Path, succeeds: Callable[[str], bool]) -> None:
+    """The probes of a server of one index, which is damaged: it gets no more requests, and is not restarted.
+
+    `succeeds` runs a probe by its name.
+    """
+    wait_until("the startup probe", lambda: succeeds("startupProbe"))
+    assert succeeds("readinessProbe") and succeeds("livenessProbe")
+    (generation,) = index.glob("generation-*")
+    os.truncate(generation, 0)
+    wait_until("the readiness probe to fail", lambda: not succeeds("readinessProbe"))
+    assert succeeds("livenessProbe")
+    server.stop()
+    assert not succeeds("livenessProbe")
+
+
+def check_scrape_file(file: Path, promtool: Path, folder: Path) -> None:
+    """Prometheus accepts a scrape configuration, with its rules and the files that are mounted from Secrets."""
+    text = file.read_text()
+    for name in set(re.findall(r"/etc/prometheus/shortlist/([\w.-]+)", text)):
+        (folder / name).touch()
+    (folder / file.name).write_text(text.replace("/etc/prometheus/shortlist", str(folder)))
+    for name in yaml.safe_load(text)["rule_files"]:
+        shutil.copy(DEPLOY / "prometheus" / name, folder)
+    run(promtool, "check", "config", "--syntax-only", folder / file.name)
 
 
 def probed(probe: dict[str, Any], ports: dict[str | int, int]) -> bool:

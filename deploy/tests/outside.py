@@ -29,14 +29,6 @@ def tool(name: str) -> Path:
     return folder / name
 
 
-def free_ports(count: int) -> list[int]:
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in listeners]
-    for listener in listeners:
-        listener.close()
-    return ports
-
-
 class Broker:
     """A connection to a broker of NATS with a file of credentials: text lines, one reply per request."""
 

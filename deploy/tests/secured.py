@@ -5,6 +5,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import trustme
+
 from conftest import DEPLOY, Server, run, wait_until
 
 
@@ -17,6 +19,15 @@ def make_credentials(shortlist: Path, folder: Path) -> Path:
         env={"PATH": "/usr/bin:/bin", "SHORTLIST": str(shortlist)},
     )
     return folder
+
+
+def write_certificate(name: str, certificate: Path, key: Path, authority: Path) -> None:
+    """Writes the certificate of a server, for one name or address, its key, and its authority."""
+    made = trustme.CA()
+    issued = made.issue_cert(name)
+    issued.cert_chain_pems[0].write_to_path(certificate)
+    issued.private_key_pem.write_to_path(key)
+    made.cert_pem.write_to_path(authority)
 
 
 def moved(settings: str, paths: Mapping[str, Path]) -> str:

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 import requests
-import trustme
 import yaml
 
 from conftest import DEPLOY, Key, Prometheus, Server, run, wait_until
+from secured import write_certificate
 from stage import RULES, SEARCH, Stage, repeated, search, sessions_from, short_config
 
 # Each scenario is a generator. It yields a server twice: once the cause is there, and once the cause is gone.
@@ -392,11 +392,7 @@ def test_a_scrape_with_tls_and_a_key(
     tmp_path: Path,
 ) -> None:
     """The job that is commented out in `prometheus.yaml` scrapes a server with TLS and keys."""
-    authority = trustme.CA()
-    certificate = authority.issue_cert("127.1.0.1")
-    certificate.private_key_pem.write_to_path(tmp_path / "server.key")
-    certificate.cert_chain_pems[0].write_to_path(tmp_path / "server.pem")
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    write_certificate("127.1.0.1", tmp_path / "server.pem", tmp_path / "server.key", tmp_path / "ca.pem")
     (tmp_path / "token").write_text(key.token)
     tls = f'[tls]\ncertificate = "{tmp_path}/server.pem"\nkey = "{tmp_path}/server.key"\n'
     text = (DEPLOY / "prometheus" / "prometheus.yaml").read_text()

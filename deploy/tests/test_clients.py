@@ -11,7 +11,6 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-import trustme
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from clients import (
@@ -27,6 +26,7 @@ from clients import (
     wait_for_calls,
 )
 from conftest import LOOPBACK, Server, wait_until
+from secured import write_certificate
 
 MAX_ATTEMPTS = 4
 
@@ -183,12 +183,10 @@ def test_an_address_list_is_answered(
         pytest.skip("this machine has no address ::1")
     settings, credentials, options = "", None, {}
     if is_encrypted:
-        authority = trustme.CA()
-        certificate = authority.issue_cert("search.example")
-        certificate.private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
+        write_certificate("search.example", tmp_path / "server.pem", tmp_path / "server.key", tmp_path / "ca.pem")
         settings = "allowed_hosts = ['search.example']\n"
-        settings += f"[tls]\ncertificate = '{tmp_path}/server.pem'\nkey = '{tmp_path}/server.pem'\n"
-        credentials = grpc.ssl_channel_credentials(authority.cert_pem.bytes())
+        settings += f"[tls]\ncertificate = '{tmp_path}/server.pem'\nkey = '{tmp_path}/server.key'\n"
+        credentials = grpc.ssl_channel_credentials((tmp_path / "ca.pem").read_bytes())
         # The name that is verified, and the authority. Without it, the client looks for the list in the certificate.
         options = {"ssl_target_name_override": "search.example"}
     servers = [replica(name, settings, host) for name in "ab"]

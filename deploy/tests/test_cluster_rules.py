@@ -82,12 +82,26 @@ CASES = [
     ),
     Case(
         "a replica that is behind",
-        {f"shortlist_log_behind_seconds{{{INDEX}}}": "0x4 11x100"},
+        {
+            f"shortlist_log_behind_seconds{{{INDEX}}}": "0x4 11x100",
+            f"shortlist_log_connected{{{INDEX}}}": "1x105",
+        },
         "ShortlistReplicaBehind",
         7,
     ),
-    Case("a replica that is little behind", {f"shortlist_log_behind_seconds{{{INDEX}}}": "9x100"}),
-    Case("no broker", {f"shortlist_log_connected{{{INDEX}}}": "1x4 0x100"}, "ShortlistLogUnreachable", 7),
+    Case(
+        "a replica that is little behind",
+        {f"shortlist_log_behind_seconds{{{INDEX}}}": "9x100", f"shortlist_log_connected{{{INDEX}}}": "1x100"},
+    ),
+    Case(
+        "no broker",
+        {
+            f"shortlist_log_connected{{{INDEX}}}": "1x4 0x100",
+            f"shortlist_log_behind_seconds{{{INDEX}}}": "0x4 60+60x100",
+        },
+        "ShortlistLogUnreachable",
+        7,
+    ),
     Case("a broker that restarts", {f"shortlist_log_connected{{{INDEX}}}": "1x4 0 0 1x100"}, at=7),
     Case("no bucket", {f"shortlist_bucket_up{{{INDEX}}}": "1x4 0x100"}, "ShortlistBucketUnreachable", 10),
     Case("a lost shard", up(x="1x4 0x100", y="0x105"), "ShortlistShardUnavailable", 6),

@@ -1,6 +1,5 @@
 """The manifests: schemas, references, the restricted profile, and their settings and probes with a real server."""
 
-import os
 import shutil
 import tomllib
 from collections.abc import Callable
@@ -11,8 +10,17 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from conftest import DEPLOY, Server, run, wait_until
-from manifests import KUBERNETES, VERSIONS, check_restricted, one, probed, rendered
+from conftest import DEPLOY, Server
+from manifests import (
+    KUBERNETES,
+    VERSIONS,
+    check_probes_follow,
+    check_restricted,
+    check_scrape_file,
+    one,
+    probed,
+    rendered,
+)
 from secured import make_credentials, moved, port
 
 VARIANTS = ["base", "mesh"]
@@ -105,30 +113,14 @@ def test_probes_follow_the_server(
     main = int(server.address.rpartition(":")[2])
     ports = {"grpc": main, 50051: main, "metrics": port(server, "metrics")}
     (container,) = one(objects, "StatefulSet")["spec"]["template"]["spec"]["containers"]
-
-    def succeeds(name: str) -> bool:
-        return probed(container[name], ports)
-
-    wait_until("the startup probe", lambda: succeeds("startupProbe"))
-    assert succeeds("readinessProbe") and succeeds("livenessProbe")
-
-    # No index serves: the pod gets no more requests, and is not restarted.
-    (generation,) = index.glob("generation-*")
-    os.truncate(generation, 0)
-    wait_until("the readiness probe to fail", lambda: not succeeds("readinessProbe"))
-    assert succeeds("livenessProbe")
-    server.stop()
-    assert not succeeds("livenessProbe")
+    check_probes_follow(server, index, lambda name: probed(container[name], ports))
 
 
 def test_prometheus_accepts_the_scrape_configuration(promtool: Path, tmp_path: Path) -> None:
     text = (KUBERNETES / "prometheus.yaml").read_text()
     for name in ("key", "authority.pem"):
         assert f"/etc/prometheus/shortlist/{name}" in text
-        (tmp_path / name).touch()
-    (tmp_path / "prometheus.yaml").write_text(text.replace("/etc/prometheus/shortlist", str(tmp_path)))
-    shutil.copy(DEPLOY / "prometheus/alerts.yaml", tmp_path)
-    run(promtool, "check", "config", "--syntax-only", tmp_path / "prometheus.yaml")
+    check_scrape_file(KUBERNETES / "prometheus.yaml", promtool, tmp_path)
     (job,) = yaml.safe_load(text)["scrape_configs"]
     (target,) = job["static_configs"][0]["targets"]
     pods = one(rendered("base"), "Service", "shortlist-pods")

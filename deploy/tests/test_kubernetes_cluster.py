@@ -1,7 +1,6 @@
 """The manifests of shards, replicas and routers: schemas, references, rights, and the probes of a replica."""
 
 import itertools
-import os
 import re
 import shutil
 import subprocess
@@ -12,13 +11,20 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
-import trustme
 import yaml
 
 from commands import check_flags, needs_commands
-from conftest import DEPLOY, Server, run, wait_until
-from manifests import KUBERNETES, VERSIONS, check_restricted, one, rendered
-from secured import moved
+from conftest import REPOSITORY, Server, run, wait_until
+from manifests import (
+    KUBERNETES,
+    VERSIONS,
+    check_probes_follow,
+    check_restricted,
+    check_scrape_file,
+    one,
+    rendered,
+)
+from secured import moved, write_certificate
 
 CLUSTER = KUBERNETES / "cluster"
 ROOTS = ["cluster", "cluster/build", "cluster/reshard"]
@@ -192,6 +198,47 @@ def test_what_they_name_is_there(everything: dict[str, list[dict[str, Any]]]) ->
             assert path in files(pod) | mounts, path
 
 
+def references(pod: dict[str, Any]) -> set[tuple[str, str]]:
+    """The ConfigMaps and Secrets that a pod cannot start without."""
+    (container,) = pod["containers"]
+    found = {("ConfigMap", source["configMapRef"]["name"]) for source in container["envFrom"]}
+    sources = [variable["valueFrom"] for variable in container["env"]]
+    found |= {("Secret", source["secretKeyRef"]["name"]) for source in sources if "secretKeyRef" in source}
+    found |= {("ConfigMap", volume["configMap"]["name"]) for volume in pod["volumes"] if "configMap" in volume}
+    return found | {("Secret", volume["secret"]["secretName"]) for volume in pod["volumes"] if "secret" in volume}
+
+
+@pytest.mark.parametrize("document", ["docs/scaling.md", "deploy/README.md"])
+def test_a_first_build_has_what_it_names(document: str) -> None:
+    """Each command of the documents, in their order, on an empty cluster."""
+    blocks = re.findall(r"```sh\n(.+?)```", (REPOSITORY / document).read_text(), flags=re.DOTALL)
+    (block,) = [block for block in blocks if "job/shortlist-build" in block]
+    there: set[tuple[str, str]] = set()
+    for line in block.splitlines():
+        words = line.split(" #")[0].split()
+        assert words[0] == "kubectl"
+        applied = []
+        for flag, path in itertools.pairwise(words):
+            if flag == "--kustomize":
+                applied += rendered(str(REPOSITORY / path))
+            elif flag == "--filename":
+                file = CLUSTER / "secrets.example.yaml" if path == "secrets.yaml" else REPOSITORY / path
+                applied += yaml.safe_load_all(file.read_text())
+        there |= {(item["kind"], item["metadata"]["name"]) for item in applied}
+        assert ("Namespace", "shortlist") in there, line
+        for item in applied:
+            assert not (found := template(item)) or references(found["spec"]) <= there, line
+        if "wait" in words:
+            assert ("Job", words[-1].removeprefix("job/")) in there, line
+        elif "create" in words:
+            (name,) = [word.removeprefix("--from=cronjob/") for word in words if word.startswith("--from=")]
+            assert ("CronJob", name) in there, line
+        else:
+            assert applied, line
+    # Routers follow a map.
+    assert "cronjob/shortlist-map" in block
+
+
 @pytest.mark.parametrize("name", ["replica", "router"])
 def test_settings_fit_the_pods(objects: list[dict[str, Any]], name: str) -> None:
     config = tomllib.loads(one(objects, "ConfigMap", f"shortlist-{name}")["data"]["shortlist.toml"])
@@ -238,6 +285,8 @@ def test_jobs_have_one_task_per_shard(everything: dict[str, list[dict[str, Any]]
     (reshard,) = of_kind(everything["cluster/reshard"], "Job")
     (container,) = reshard["spec"]["template"]["spec"]["containers"]
     assert f"--of={count}" in container["args"] and reshard["spec"]["completions"] == 2 * count
+    # It does not read the log.
+    assert not [word for word in container["args"] if word.startswith("--nats")]
 
 
 def test_replicas_are_reached_by_routers_alone(everything: dict[str, list[dict[str, Any]]]) -> None:
@@ -293,11 +342,7 @@ def test_probes_follow_a_replica(
     objects: list[dict[str, Any]], serve: Callable[..., Server], shortlist: Path, built: Path, tmp_path: Path
 ) -> None:
     """They show the certificate of the replica, because no port answers without one."""
-    authority = trustme.CA()
-    certificate = authority.issue_cert("localhost")
-    certificate.private_key_pem.write_to_path(tmp_path / "tls.key")
-    certificate.cert_chain_pems[0].write_to_path(tmp_path / "tls.crt")
-    authority.cert_pem.write_to_path(tmp_path / "ca.crt")
+    write_certificate("localhost", tmp_path / "tls.crt", tmp_path / "tls.key", tmp_path / "ca.crt")
     index = tmp_path / "videos"
     shutil.copytree(built, index)
 
@@ -316,29 +361,16 @@ def test_probes_follow_a_replica(
         return ends_well(shortlist, *words)
 
     wait_until("the startup probe", lambda: succeeds("startupProbe"))
-    assert succeeds("readinessProbe") and succeeds("livenessProbe")
     address = ["--addr", f"https://localhost:{port}", "--ca", str(tmp_path / "ca.crt")]
     assert not ends_well(shortlist, "health", *address), "a caller without a certificate"
-
-    (generation,) = index.glob("generation-*")
-    os.truncate(generation, 0)
-    wait_until("the readiness probe to fail", lambda: not succeeds("readinessProbe"))
-    assert succeeds("livenessProbe")
-    server.stop()
-    assert not succeeds("livenessProbe")
+    check_probes_follow(server, index, succeeds)
 
 
 def test_prometheus_accepts_the_scrape_configuration(
     objects: list[dict[str, Any]], promtool: Path, tmp_path: Path
 ) -> None:
-    text = (CLUSTER / "prometheus.yaml").read_text()
-    for path in set(re.findall(r"/etc/prometheus/shortlist/([\w.-]+)", text)):
-        (tmp_path / path).touch()
-    (tmp_path / "prometheus.yaml").write_text(text.replace("/etc/prometheus/shortlist", str(tmp_path)))
-    for name in yaml.safe_load(text)["rule_files"]:
-        shutil.copy(DEPLOY / "prometheus" / name, tmp_path)
-    run(promtool, "check", "config", "--syntax-only", tmp_path / "prometheus.yaml")
-    for job in yaml.safe_load(text)["scrape_configs"]:
+    check_scrape_file(CLUSTER / "prometheus.yaml", promtool, tmp_path)
+    for job in yaml.safe_load((CLUSTER / "prometheus.yaml").read_text())["scrape_configs"]:
         (found,) = job["dns_sd_configs"]
         (name,) = found["names"]
         service = one(objects, "Service", name.split(".")[0])

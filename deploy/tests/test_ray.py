@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 
 from commands import check_flags, needs_commands
-from conftest import DEADLINE, DEPLOY, wait_until
-from outside import free_ports
+from conftest import DEADLINE, DEPLOY, free_ports, wait_until
 
 SCRIPT = DEPLOY / "ray/rebuild.py"
 # Ray starts in seconds, and on a busy machine in a minute.
