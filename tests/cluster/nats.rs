@@ -1,14 +1,14 @@
 //! Brokers of NATS with JetStream: one, or three that agree.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::tools::tool;
+use crate::tools::{free_ports, tool};
 
 /// How long a broker may take to start. Only a hang takes longer.
 const START: Duration = Duration::from_secs(60);
@@ -112,10 +112,4 @@ impl Drop for Brokers {
     fn drop(&mut self) {
         (0..self.running.len()).for_each(|broker| self.kill(broker));
     }
-}
-
-/// Ports that are free now.
-pub fn free_ports(count: usize) -> Vec<u16> {
-    let listeners: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
 }

@@ -12,7 +12,8 @@ use shortlist_client::proto::{
 use tempfile::TempDir;
 
 use crate::harness::process::{Served, shortlist};
-use crate::nats::{Brokers, free_ports};
+use crate::nats::Brokers;
+use crate::tools::free_ports;
 
 pub const DIM: usize = 8;
 pub const VIDEOS: usize = 3_000;

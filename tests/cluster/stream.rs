@@ -15,7 +15,8 @@ use shortlist::engine::{
     Engine, EngineError, EngineOptions, Lookup, RebuildOptions, ReturnAttributes, WriteMode,
 };
 use shortlist::live::{
-    Mutation, MutationLog as _, SharedLog as _, StreamLog, StreamOpener, StreamOptions, TakedownRecords,
+    LogError, Mutation, MutationLog as _, SharedLog as _, StreamLog, StreamOpener, StreamOptions,
+    TakedownRecords,
 };
 use shortlist::nats::NatsOptions;
 use tempfile::TempDir;
@@ -106,8 +107,22 @@ impl Cluster {
 
     /// Opens the log of a process without an engine, that received nothing before.
     fn log(&self, name: &str, shard: Shard) -> StreamLog {
+        self.log_after(name, shard, &[0]).unwrap()
+    }
+
+    /// The same, for generations up to these entries.
+    fn log_after(&self, name: &str, shard: Shard, held: &[u64]) -> Result<StreamLog, LogError> {
         let path = self.root.path().join(name);
-        StreamOpener::new(self.options(shard)).unwrap().open_log(&path, &[0]).unwrap()
+        StreamOpener::new(self.options(shard)).unwrap().open_log(&path, held)
+    }
+
+    /// Removes one entry of the stream, as no trim does.
+    fn remove(&self, sequence: u64) {
+        tokio::runtime::Runtime::new().unwrap().block_on(async {
+            let client = async_nats::connect(&self.brokers.urls()).await.unwrap();
+            let stream = async_nats::jetstream::new(client).get_stream("shortlist-videos").await.unwrap();
+            assert!(stream.delete_message(sequence).await.unwrap());
+        });
     }
 }
 
@@ -137,6 +152,21 @@ fn until(engine: &Engine, sequence: u64) {
         engine.refresh();
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// Waits until the engine takes no writes for this reason.
+fn until_read_only(engine: &Engine, expected: &str) {
+    let began = Instant::now();
+    while !engine.status("").unwrap().live.read_only_reason.is_some_and(|reason| reason.contains(expected)) {
+        engine.refresh();
+        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", engine.status("").unwrap().live);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn is_down(engine: &Engine, video: VideoId) -> bool {
+    let found = engine.get("", &[video], &ReturnAttributes::None, false).unwrap();
+    matches!(found[0], Lookup::TakenDown(_))
 }
 
 fn deletes(count: u64) -> Vec<Mutation> {
@@ -317,7 +347,7 @@ fn messages_come_again_soon_after_any_broker_is_killed() {
             while reader.last_sequence() < last {
                 // Fails while there is no leader.
                 let _ = reader.receive(reader.last_sequence(), Duration::from_millis(200));
-                assert!(acknowledged.elapsed() < Duration::from_secs(25), "round {round}, reader {at}");
+                assert!(acknowledged.elapsed() < Duration::from_secs(20), "round {round}, reader {at}");
             }
         }
         cluster.brokers.restart(broker);
@@ -398,12 +428,7 @@ fn a_takedown_outlives_the_stream() {
     assert!(error.to_string().contains(lost), "{error}");
     // One that received before goes on answering, also after a restart, and takes no writes.
     let until_lost = |engine: &Engine| {
-        let began = Instant::now();
-        while !engine.status("").unwrap().live.read_only_reason.is_some_and(|reason| reason.contains(lost)) {
-            engine.refresh();
-            assert!(began.elapsed() < Duration::from_secs(60), "{:?}", engine.status("").unwrap().live);
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        until_read_only(engine, lost);
         assert_eq!(down(engine), [false, true, true]);
     };
     until_lost(&fresh);
@@ -426,10 +451,7 @@ fn a_start_goes_on_without_the_bucket_and_reads_its_takedowns_later() {
     *cluster.records.is_away.lock() = true;
     assert!(cluster.replica("two").is_err(), "nothing was received that it could answer from");
     let engine = cluster.replica("one").unwrap();
-    let down = |video| {
-        let found = engine.get("", &[video], &ReturnAttributes::None, false).unwrap();
-        matches!(found[0], Lookup::TakenDown(_))
-    };
+    let down = |video| is_down(&engine, video);
     assert!(down(received) && !down(recorded));
     *cluster.records.is_away.lock() = false;
     let began = Instant::now();
@@ -439,6 +461,151 @@ fn a_start_goes_on_without_the_bucket_and_reads_its_takedowns_later() {
     }
     engine.write("", vec![Mutation::Restore(recorded)], WriteMode::AllOrNothing).unwrap();
     assert!(down(received) && !down(recorded));
+}
+
+/// What was received of a stream is never continued with another one, of the same name and with more entries.
+#[test]
+fn a_stream_in_place_of_another_is_refused_however_long_it_is() {
+    let Some(mut cluster) = Cluster::new(1) else { return };
+    let mut ledger = Ledger::of(&cluster.index);
+    let mut random = ChaCha8Rng::seed_from_u64(5);
+    let engine = cluster.replica("one").unwrap();
+    for _ in 0..5 {
+        let mutation = random_mutation(&mut random);
+        ledger.take_in(&mutation);
+        engine.write("", vec![mutation], WriteMode::AllOrNothing).unwrap();
+    }
+    cluster.brokers.lose();
+    cluster.brokers.restart(0);
+    // Nothing creates it anew for one that has entries.
+    until_read_only(&engine, "the log was replaced or lost entries");
+    drop(engine);
+    let engine = cluster.replica("one").unwrap();
+    until_read_only(&engine, "the log was replaced or lost entries");
+    let opener = StreamOpener::new(cluster.options(Shard::WHOLE)).unwrap();
+    assert_eq!(opener.first_entry().unwrap(), None);
+    let other = cluster.log("other", Shard::WHOLE);
+    assert_eq!(other.append(&deletes(20)).unwrap(), 20);
+    let replaced = "found another one of the same name: the log was replaced";
+    until_read_only(&engine, replaced);
+    check(&engine, &ledger, &mut random, 4);
+    drop(engine);
+    let engine = cluster.replica("one").unwrap();
+    until_read_only(&engine, replaced);
+    check(&engine, &ledger, &mut random, 4);
+    assert!(engine.write("", deletes(1), WriteMode::AllOrNothing).is_err());
+    // Nothing was written to the other stream.
+    assert_eq!(cluster.log("third", Shard::WHOLE).last_sequence(), 20);
+}
+
+/// The entries of one shard are not those of another.
+#[test]
+fn what_was_received_for_another_shard_is_refused() {
+    let Some(cluster) = Cluster::new(1) else { return };
+    let all: Vec<Shard> = Shard::all(2).unwrap().chain(Shard::all(4).unwrap()).collect();
+    for shard in &all {
+        drop(cluster.log(&format!("shard-{shard}").replace('/', "-"), *shard));
+    }
+    for cached in &all {
+        for shard in &all {
+            let opened = cluster.log_after(&format!("shard-{cached}").replace('/', "-"), *shard, &[0]);
+            match opened {
+                Err(LogError::OtherShard { expected, found, .. }) => {
+                    assert!(cached != shard && (expected, found) == (*shard, *cached));
+                }
+                opened => assert!(opened.is_ok() && cached == shard, "{cached} {shard}"),
+            }
+        }
+    }
+}
+
+/// The end of a takedown counts although only the log has it.
+#[test]
+fn a_restored_video_stays_although_the_bucket_lacks_its_restore() {
+    let Some(cluster) = Cluster::new(1) else { return };
+    let engine = cluster.replica("one").unwrap();
+    let videos = [3, 5].map(|row| VideoId(video_id(row)));
+    let write = |mutation| engine.write("", vec![mutation], WriteMode::AllOrNothing);
+    videos.iter().for_each(|video| drop(write(Mutation::Takedown(*video)).unwrap()));
+    *cluster.records.is_away.lock() = true;
+    // It is in the stream, so it holds.
+    assert!(write(Mutation::Restore(videos[0])).is_err());
+    let began = Instant::now();
+    while is_down(&engine, videos[0]) {
+        assert!(began.elapsed() < Duration::from_secs(30));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(is_down(&engine, videos[1]));
+    drop(engine);
+    *cluster.records.is_away.lock() = false;
+    for name in ["one", "two"] {
+        let engine = cluster.replica(name).unwrap();
+        assert!(!is_down(&engine, videos[0]) && is_down(&engine, videos[1]), "{name}");
+    }
+    // The start has recorded it, for those that come after the entry is gone.
+    let mut recorded = cluster.records.all().unwrap();
+    recorded.sort_by_key(|(_, sequence, _)| *sequence);
+    assert_eq!(recorded, [(videos[1], 2, true), (videos[0], 3, false)]);
+}
+
+/// Entries that were removed from the middle stop what needs them, and nothing else.
+#[test]
+fn a_hole_in_the_stream_is_named_and_passed_by_a_generation_that_contains_it() {
+    let Some(cluster) = Cluster::new(1) else { return };
+    let writer = cluster.log("writer", Shard::WHOLE);
+    writer.append(&deletes(10)).unwrap();
+    cluster.remove(5);
+    let error = cluster.log_after("first", Shard::WHOLE, &[0]).unwrap_err();
+    assert!(matches!(error, LogError::Gone { first: 6, .. }), "{error}");
+    let error = cluster.log_after("before", Shard::WHOLE, &[3]).unwrap_err();
+    assert!(matches!(error, LogError::Gone { first: 6, .. }), "{error}");
+    for held in [&[0, 5][..], &[5], &[2, 8]] {
+        let name = format!("with-{held:?}");
+        let log = cluster.log_after(&name, Shard::WHOLE, held).unwrap();
+        let after = *held.last().unwrap();
+        assert_eq!(log.last_sequence(), 10);
+        let entries: Vec<u64> =
+            log.read(after, usize::MAX).unwrap().iter().map(|entry| entry.sequence).collect();
+        assert_eq!(entries, (after + 1..=10).collect::<Vec<_>>(), "{held:?}");
+    }
+}
+
+/// Whoever wrote them, takedowns and their ends are in the bucket before the stream loses them.
+#[test]
+fn a_trim_records_takedowns_first() {
+    let Some(mut cluster) = Cluster::new(1) else { return };
+    let [down, up] = [3, 5].map(|row| VideoId(video_id(row)));
+    let without = StreamOptions { takedowns: None, ..cluster.options(Shard::WHOLE) };
+    let path = cluster.root.path().join("writer");
+    let writer = StreamOpener::new(without).unwrap().open_log(&path, &[0]).unwrap();
+    writer.append(&[Mutation::Takedown(down), Mutation::Takedown(up)]).unwrap();
+    writer.append(&deletes(300)).unwrap();
+    writer.append(&[Mutation::Restore(up), Mutation::Takedown(VideoId(7))]).unwrap();
+    // A hole, as a stream with a limit has.
+    cluster.remove(100);
+    *cluster.records.is_away.lock() = true;
+    let opener = StreamOpener::new(cluster.options(Shard::WHOLE)).unwrap();
+    let error = opener.trim(303).unwrap_err();
+    assert!(error.to_string().contains("bucket"), "{error}");
+    assert_eq!(opener.first_entry().unwrap(), Some(1), "nothing was removed");
+    *cluster.records.is_away.lock() = false;
+    opener.trim(303).unwrap();
+    assert_eq!(opener.first_entry().unwrap(), Some(304));
+    let recorded: BTreeMap<VideoId, (u64, bool)> = cluster
+        .records
+        .all()
+        .unwrap()
+        .into_iter()
+        .map(|(video, sequence, is_down)| (video, (sequence, is_down)))
+        .collect();
+    assert_eq!(recorded, [(down, (1, true)), (up, (303, false))].into());
+    cluster.index.log_sequence = 303;
+    cluster.index.publish(VIDEOS);
+    let fresh = cluster.replica("fresh").unwrap();
+    assert!(is_down(&fresh, down) && !is_down(&fresh, up));
+    // More than there is.
+    opener.trim(u64::MAX).unwrap();
+    assert_eq!(opener.first_entry().unwrap(), Some(305));
 }
 
 /// A replica whose next entries are gone goes out of service, and comes back with a generation that contains them.

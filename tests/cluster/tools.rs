@@ -2,7 +2,9 @@
 
 use std::env;
 use std::io::Write as _;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Returns the path of a program; `None`, loudly, if it is not installed.
 pub fn tool(name: &str) -> Option<PathBuf> {
@@ -22,4 +24,15 @@ pub fn tool(name: &str) -> Option<PathBuf> {
     );
     assert!(env::var_os("SHORTLIST_CLUSTER_REQUIRED").is_none(), "{name} is required");
     None
+}
+
+/// Ports that are free now. The system gives none of them to a client, and no other call of this process returns them.
+pub fn free_ports(count: usize) -> Vec<u16> {
+    const FIRST: u32 = 10_000;
+    const NUMBER: u32 = 20_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let of_process = std::process::id().wrapping_mul(97);
+    let next = || of_process.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % NUMBER + FIRST;
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    std::iter::repeat_with(next).map(|port| port as u16).filter(is_free).take(count).collect()
 }

@@ -3,7 +3,7 @@
 //! A folder always, and SeaweedFS where its program `weed` is.
 
 use std::io::Write as _;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use object_store::{ClientOptions, ObjectStore};
 use shortlist::bucket::{Bucket, Location};
 use tempfile::TempDir;
 
-use super::tools::tool;
+use super::tools::{free_ports, tool};
 
 const KEY: &str = "testkey";
 const SECRET: &str = "testsecret";
@@ -109,7 +109,7 @@ impl Seaweed {
         );
         std::fs::write(folder.join("s3.json"), config).unwrap();
         std::fs::create_dir(folder.join("data")).unwrap();
-        let ports = free_ports();
+        let ports = free_ports(8);
         let mut command = Command::new(weed);
         command.arg("server").current_dir(folder);
         command.args(["-dir=data", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"]);
@@ -137,9 +137,11 @@ impl Seaweed {
         }
         let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let process = process.spawn().unwrap();
-        let server = Self { process, endpoint: format!("http://127.0.0.1:{}", ports[6]) };
+        let mut server = Self { process, endpoint: format!("http://127.0.0.1:{}", ports[6]) };
         let started = Instant::now();
         while TcpStream::connect(("127.0.0.1", ports[6])).is_err() || !server.create_bucket(&ports[4]) {
+            let ended = server.process.try_wait().unwrap();
+            assert!(ended.is_none(), "SeaweedFS does not start: {ended:?}");
             assert!(started.elapsed() < HANG, "SeaweedFS does not start");
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -179,10 +181,4 @@ impl Drop for Seaweed {
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
-}
-
-/// Ports that nobody listens on.
-fn free_ports() -> [u16; 8] {
-    let listeners: [TcpListener; 8] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
 }

@@ -31,8 +31,8 @@ pub(super) struct Receiver {
     messages: Ordered,
     /// The last message that was received.
     last: u64,
-    /// Whether one was received.
-    has_begun: bool,
+    /// The message after those that are gone, if some were between those that were received.
+    after_gap: Option<u64>,
     /// When the stream was created, if that is known.
     created: Option<u64>,
     /// When it was last known that all messages were received.
@@ -61,7 +61,7 @@ impl Receiver {
         let consumer =
             stream.create_consumer(config).await.map_err(|error| unreachable(error.to_string()))?;
         let messages = consumer.messages().await.map_err(|error| unreachable(error.to_string()))?;
-        Ok(Self { messages, last: after, has_begun: false, created, current_at: Instant::now() })
+        Ok(Self { messages, last: after, after_gap: None, created, current_at: Instant::now() })
     }
 
     /// Returns whether there are messages that do not come. Asks the servers at most once per [`CHECK`].
@@ -86,6 +86,9 @@ impl Receiver {
         connection: &Connection,
         wait: Duration,
     ) -> Result<Vec<Message>, LogError> {
+        if let Some(first) = self.after_gap {
+            return Err(LogError::Gone { log: connection.name(), after: self.last, first });
+        }
         let mut received = Vec::new();
         let mut bytes = 0;
         let mut next = timeout(wait, self.messages.next()).await.ok();
@@ -99,14 +102,18 @@ impl Receiver {
             };
             let sequence = message.info().map_err(|error| connection.unreachable(error))?.stream_sequence;
             let expected = self.last + 1;
-            // The first one is the next one that there is.
-            if sequence > expected && !self.has_begun {
-                return Err(LogError::Gone { log: connection.name(), after: self.last, first: sequence });
-            }
-            if sequence != expected {
+            if sequence < expected {
                 return Err(connection.unreachable(format!("expected message {expected}, found {sequence}")));
             }
-            (self.last, self.has_begun) = (sequence, true);
+            // The consumer loses none, so the stream lacks those between.
+            if sequence > expected {
+                self.after_gap = Some(sequence);
+                if received.is_empty() {
+                    return Err(LogError::Gone { log: connection.name(), after: self.last, first: sequence });
+                }
+                break;
+            }
+            self.last = sequence;
             bytes += message.payload.len();
             received.push(Message { sequence, payload: message.message.payload });
             if received.len() >= MOST_MESSAGES || bytes >= MOST_BYTES {
