@@ -19,9 +19,9 @@ use shortlist_client::proto::{
 use tokio::sync::Mutex;
 
 use crate::harness::process::Served;
-use crate::nats::free_ports;
 use crate::oracle::Oracle;
 use crate::place::{DIM, K, Place, exact, vector};
+use crate::tools::free_ports;
 
 /// What happened.
 #[derive(Debug, Default)]
@@ -166,6 +166,7 @@ fn answers_are_right_and_writes_stay_whatever_is_killed() {
     let is_over = Arc::new(AtomicBool::new(false));
     let counts = Arc::new(Mutex::new(Counts::default()));
     let (of_task, over) = (Arc::clone(&counts), Arc::clone(&is_over));
+    let began = Instant::now();
     let checks = runtime.spawn(async move {
         let mut random = ChaCha8Rng::seed_from_u64(7);
         let mut acknowledged: BTreeMap<u64, u64> = BTreeMap::new();
@@ -206,7 +207,11 @@ fn answers_are_right_and_writes_stay_whatever_is_killed() {
                 Some(_) if after != before => {}
                 Some(answer) => {
                     counts.checked += 1;
-                    counts.wrong.extend(oracle.check(query, &answer.candidates));
+                    let problem = oracle.check(query, &answer.candidates);
+                    let at = began.elapsed().as_secs_f32();
+                    counts
+                        .wrong
+                        .extend(problem.map(|problem| format!("{at:.1} s, write {before}: {problem}")));
                 }
                 None => counts.unavailable += 1,
             }
@@ -218,7 +223,6 @@ fn answers_are_right_and_writes_stay_whatever_is_killed() {
         lost.map(|(sequence, video)| format!("write {sequence} of video {video}")).collect::<Vec<String>>()
     });
     let mut random = ChaCha8Rng::seed_from_u64(11);
-    let began = Instant::now();
     let mut disturbed = Counts::default();
     while began.elapsed() < Duration::from_secs(seconds()) && !checks.is_finished() {
         disturb(&mut place, &mut processes, &mut random, &mut disturbed);
@@ -244,5 +248,5 @@ fn answers_are_right_and_writes_stay_whatever_is_killed() {
     );
     assert!(lost.is_empty(), "{lost:?}");
     assert!(counts.wrong.is_empty(), "{:?}", counts.wrong);
-    assert!(counts.acknowledged > 10 && counts.checked > 5, "{counts:?}");
+    assert!(counts.acknowledged > 10 && counts.checked > counts.unavailable.max(5), "{counts:?}");
 }

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use async_nats::jetstream::{self, Context};
 use shortlist::base::partition::Shard;
 use shortlist::live::{Mutation, MutationLog as _, SharedLog as _, StreamLog, StreamOpener, StreamOptions};
 use shortlist::nats::NatsOptions;
 use shortlist_client::proto::Candidate;
+use tokio::runtime::Handle;
 
 use crate::place::{K, Place};
 
@@ -19,6 +21,9 @@ const SLACK: f32 = 1e-4;
 /// The catalog and the log of an index.
 pub struct Oracle {
     log: StreamLog,
+    brokers: Vec<String>,
+    /// A connection of its own, which knows nothing of what the log received. `None` before the first use.
+    jetstream: Option<Context>,
     /// The last entry that was applied.
     pub applied: u64,
     videos: BTreeMap<u64, Vec<f32>>,
@@ -40,19 +45,36 @@ impl Oracle {
         let path: &Path = &place.folder.path().join("oracle.redb");
         let log = StreamOpener::new(options).unwrap().open_log(path, &[0]).unwrap();
         let videos = place.ids().into_iter().zip(place.rows("videos.npy")).collect();
-        Self { log, applied: 0, videos, taken_down: BTreeSet::new(), entries: BTreeMap::new() }
+        Self {
+            log,
+            brokers: place.brokers.urls(),
+            jetstream: None,
+            applied: 0,
+            videos,
+            taken_down: BTreeSet::new(),
+            entries: BTreeMap::new(),
+        }
     }
 
-    /// Applies all entries that come, at least up to `acknowledged`, and returns the last one.
+    /// Applies all entries of the stream, at least up to `acknowledged`, and returns the last one. Blocks.
     pub fn catch_up(&mut self, acknowledged: u64) -> u64 {
         let began = Instant::now();
         loop {
+            let to = match Handle::current().block_on(self.last_of_stream()) {
+                Ok(last) => last.max(acknowledged),
+                // There is no leader.
+                Err(_) => u64::MAX,
+            };
             // Fails while the brokers do not answer.
-            let received = self.log.receive(self.log.last_sequence(), Duration::from_millis(100));
-            if !received.is_ok_and(|some| some.is_some()) && self.log.last_sequence() >= acknowledged {
+            let _ = self.log.receive(self.log.last_sequence(), Duration::from_millis(100));
+            if self.log.last_sequence() >= to {
                 break;
             }
-            assert!(began.elapsed() < PATIENCE, "write {acknowledged} was acknowledged and does not come");
+            let last = self.log.last_sequence();
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{last} entries came, {acknowledged} writes were acknowledged"
+            );
         }
         for entry in self.log.read(self.applied, usize::MAX).unwrap() {
             self.entries.insert(entry.sequence, entry.mutation.video_id().0);
@@ -65,6 +87,16 @@ impl Oracle {
             self.applied = entry.sequence;
         }
         self.applied
+    }
+
+    /// The last entry of the stream, as its leader says.
+    async fn last_of_stream(&mut self) -> Result<u64, async_nats::Error> {
+        let context = match self.jetstream.take() {
+            Some(context) => context,
+            None => jetstream::new(async_nats::connect(&self.brokers).await?),
+        };
+        let stream = self.jetstream.insert(context).get_stream("shortlist-videos").await?;
+        Ok(stream.cached_info().state.last_sequence)
     }
 
     /// Compares an answer with the exact one. Returns what is wrong with it.

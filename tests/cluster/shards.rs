@@ -156,3 +156,80 @@ fn a_division_without_a_generation_of_each_shard_is_refused() {
         assert!(error.contains(problem), "{error}");
     }
 }
+
+/// Waits until the records of this number of replicas say that they have applied this write.
+fn until_applied(place: &Place, replicas: usize, sequence: u64) {
+    let (nats, began) = (place.nats(), Instant::now());
+    loop {
+        let shown = place.cluster(&["status", "--index", "videos", "--nats", &nats]);
+        let is_applied =
+            |line: &&str| line.contains("ready") && line.ends_with(&format!(", write {sequence}"));
+        if shown.lines().filter(is_applied).count() == replicas {
+            return;
+        }
+        assert!(began.elapsed() < Duration::from_secs(30), "{shown}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// What would lose writes is refused: an older generation over a newer one, and generations whose entries the log has lost.
+#[test]
+fn generations_that_lack_writes_are_not_published_and_not_in_a_map() {
+    let Some(place) = Place::new(1) else { return };
+    let (nats, of_log) = (place.nats(), ["--index", "videos", "--nats"]);
+    let refused = |command: &mut std::process::Command| {
+        let output = command.output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        error
+    };
+    place.build_shard("0/1");
+    ["0/2", "1/2"].iter().for_each(|shard| place.build_shard(shard));
+    let server = place.serve("a", "0/2");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let last = runtime.block_on(write([&server, &server], 1..40, 50));
+    ["0/2", "1/2"].iter().for_each(|shard| drop(place.rebuild(&["--shard", shard, "--nats", &nats])));
+    until_applied(&place, 1, last);
+    // A division of the generation from before the writes.
+    let mut divide = shortlist();
+    divide.args(["rebuild", "--index", "videos", "--at", &place.root(), "--of", "1", "--shard", "1/2"]);
+    let error = refused(&mut divide);
+    let expected =
+        format!("expected no generation with writes after 0, found generation 2 up to write {last}");
+    assert!(error.contains("not published") && error.contains(&expected), "{error}");
+    for _ in 0..2 {
+        place.cluster(&[&["apply", "--shards", "2"], &of_log[..], &[nats.as_str()]].concat());
+    }
+    let mut apply = shortlist();
+    apply.args(["cluster", "apply", "--shards", "1", "--at", &place.root()]).args(of_log).arg(&nats);
+    let error = refused(&mut apply);
+    let expected = format!("needs the writes from 1 on, found that those before {} were removed", last + 1);
+    assert!(error.contains(&expected), "{error}");
+    assert!(
+        place.cluster(&[&["status"], &of_log[..], &[nats.as_str()]].concat()).contains("epoch 2: 2 shards")
+    );
+}
+
+/// A server that is behind still needs the entries that every generation contains.
+#[test]
+fn the_log_keeps_what_a_server_has_not_applied_yet() {
+    let Some(place) = Place::new(1) else { return };
+    let (nats, of_log) = (place.nats(), ["--index", "videos", "--nats"]);
+    place.divide(1);
+    let (ahead, behind) = (place.serve("ahead", "0/1"), place.serve("behind", "0/1"));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let seen = runtime.block_on(write([&ahead, &ahead], 1..10, 50));
+    runtime.block_on(best(&behind, &[0.5; DIM], seen));
+    until_applied(&place, 2, seen);
+    behind.signal("STOP");
+    let last = runtime.block_on(write([&ahead, &ahead], 10..30, 51));
+    until_applied(&place, 1, last);
+    place.rebuild(&["--shard", "0/1", "--nats", &nats]);
+    runtime.block_on(until_generation(&ahead, 2));
+    let apply = || place.cluster(&[&["apply", "--shards", "1"], &of_log[..], &[nats.as_str()]].concat());
+    apply();
+    let trimmed = apply();
+    assert!(trimmed.contains(&format!("removed the writes up to {seen} from the log")), "{trimmed} {last}");
+    behind.signal("CONT");
+    runtime.block_on(best(&behind, &[0.5; DIM], last));
+}
