@@ -62,7 +62,8 @@ fn check_alike(sources: &[(Arc<Index>, NodeSet)]) -> Result<(), RebuildError> {
     let Some(((first, _), others)) = sources.split_first() else { return Ok(()) };
     let facts_of = |index: &Index| {
         let facts = index.metadata();
-        [("metric", facts.metric.to_string()), ("embedding model", format!("{:?}", facts.embedding_model))]
+        let model = facts.embedding_model.as_deref().unwrap_or("none");
+        [("metric", facts.metric.to_string()), ("embedding model", model.to_owned())]
     };
     for (other, _) in others {
         for ((what, expected), (_, found)) in facts_of(first).into_iter().zip(facts_of(other)) {

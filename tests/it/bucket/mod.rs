@@ -2,6 +2,7 @@
 
 mod backup;
 mod cli;
+mod jobs;
 mod mirror;
 mod places;
 mod serve;
