@@ -131,6 +131,14 @@ pub enum EngineError {
         /// Why.
         problem: String,
     },
+    /// The log of the index did not confirm a write in time. It may be written; the same write can be sent again.
+    #[error("index {index:?}: {problem}")]
+    Unconfirmed {
+        /// The index.
+        index: String,
+        /// Why.
+        problem: String,
+    },
     /// Too many activations of the index wait for each other.
     #[error("index {index:?}: {waiting} activations are running or waiting already")]
     Busy {
@@ -235,7 +243,7 @@ impl EngineError {
     pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Log(error) => error.may_end(),
-            Self::ReadOnly { .. } | Self::NoThread(_) => true,
+            Self::ReadOnly { .. } | Self::Unconfirmed { .. } | Self::NoThread(_) => true,
             Self::Store(error) => error.is_transient(),
             _ => false,
         }

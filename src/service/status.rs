@@ -104,7 +104,9 @@ fn of_engine(error: &EngineError, path: &str) -> Status {
         }
         EngineError::Cancelled => Status::cancelled(message),
         EngineError::DeadlineExceeded => Status::deadline_exceeded(message),
-        EngineError::Unsearchable { .. } | EngineError::Log(_) => Status::unavailable(message),
+        EngineError::Unsearchable { .. } | EngineError::Unconfirmed { .. } | EngineError::Log(_) => {
+            Status::unavailable(message)
+        }
         EngineError::Threads(_) | EngineError::NoThread(_) => Status::internal(message),
         EngineError::Store(error) => of_store(error, message),
     }

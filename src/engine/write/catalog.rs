@@ -15,7 +15,7 @@ use crate::engine::query::snapshot::{Snapshot, attributes as named_values, vecto
 use crate::engine::write::log::WriteLog;
 use crate::engine::write::shared::Shared;
 use crate::live::delta::fits::{Misfit, check_upsert};
-use crate::live::{Append, Appended, Mutation, Upsert};
+use crate::live::{Append, Appended, LogError, Mutation, Upsert};
 
 /// How a batch with invalid mutations is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,7 +78,7 @@ impl Target<'_> {
     /// Checks `mutations` and writes them in their order. Returns once they are on disk and visible to searches.
     ///
     /// # Errors
-    /// [`EngineError::ReadOnly`]; then nothing is acknowledged.
+    /// [`EngineError::ReadOnly`] or [`EngineError::Unconfirmed`]; then nothing is acknowledged.
     pub(crate) fn write(&self, mutations: Vec<Mutation>, mode: WriteMode) -> Result<Written, EngineError> {
         let mut refused = Vec::new();
         let mut valid = Vec::with_capacity(mutations.len());
@@ -101,7 +101,12 @@ impl Target<'_> {
         let written = valid.len();
         let Appended { sequence, append } = match written {
             0 => Appended { sequence: self.snapshot.sequence, append: None },
-            _ => self.log.write(valid).map_err(|error| read_only(self.name, error.to_string()))?,
+            _ => self.log.write(valid).map_err(|error| match error {
+                LogError::Unconfirmed { .. } => {
+                    EngineError::Unconfirmed { index: self.name.to_owned(), problem: error.to_string() }
+                }
+                error => read_only(self.name, error.to_string()),
+            })?,
         };
         Ok(Written { sequence, written, refused, append })
     }

@@ -142,9 +142,17 @@ pub enum LogError {
         /// The shard of the file.
         found: Shard,
     },
-    /// A shared log cannot be reached, or did not confirm a write in time.
+    /// A shared log cannot be reached.
     #[error("{log}: {problem}")]
     Unreachable {
+        /// The log.
+        log: String,
+        /// The problem.
+        problem: String,
+    },
+    /// A write was sent to a shared log, which did not confirm it in time.
+    #[error("{log}: the write may be lost: {problem}")]
+    Unconfirmed {
         /// The log.
         log: String,
         /// The problem.
@@ -203,6 +211,7 @@ impl LogError {
             LogError::Io { .. }
                 | LogError::InUse { .. }
                 | LogError::Unreachable { .. }
+                | LogError::Unconfirmed { .. }
                 // A server that has just become the leader may lag behind, and an operator may restore the log.
                 | LogError::Behind { .. }
                 | LogError::Replaced { .. }

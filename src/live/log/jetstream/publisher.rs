@@ -46,7 +46,7 @@ enum Attempt {
 /// Stores messages, all or none, and returns the number of the last one. A batch of several takes one of `permits`.
 ///
 /// # Errors
-/// [`LogError::Unreachable`] if they may not be stored, [`LogError::Refused`] if the servers refuse them.
+/// [`LogError::Refused`] or [`LogError::Unreachable`] if they are not stored, [`LogError::Unconfirmed`] if they may be.
 pub(super) async fn publish(
     connection: &Connection,
     messages: &[Bytes],
@@ -77,7 +77,7 @@ pub(super) async fn publish(
             Attempt::Unknown(problem) => problem,
         };
         if began.elapsed() >= ATTEMPTS {
-            return Err(connection.unreachable(format!("the write may be lost: {problem}")));
+            return Err(LogError::Unconfirmed { log: connection.name(), problem });
         }
         tokio::time::sleep(PAUSE).await;
     }

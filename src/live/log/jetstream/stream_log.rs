@@ -102,7 +102,8 @@ impl StreamLog {
             };
             let recorded = takedowns.record(mutation.video_id(), sequence, is_down);
             recorded.map_err(|problem| {
-                self.connection.unreachable(format!("takedown {sequence} is in the stream only: {problem}"))
+                let problem = format!("takedown {sequence} is in the stream only: {problem}");
+                LogError::Unconfirmed { log: self.connection.name(), problem }
             })?;
         }
         Ok(())
