@@ -12,6 +12,7 @@ use shortlist::service::proto::completeness::Reason;
 use shortlist::service::proto::{ExplainRequest, search_request};
 use tonic::Code;
 
+use crate::harness::indexes::shared_data;
 use crate::harness::remote::{answer, message};
 use crate::harness::wire::fields;
 use crate::router::fixture::SHARDS;
@@ -28,12 +29,16 @@ const SHAPE: Shape = Shape {
     has_duplicates: true,
     seed: 77,
 };
-/// `ROUTER_REQUESTS` overrides it.
+/// The number of random requests.
 const REQUESTS: u64 = 500;
 
-fn requests(dataset: &RuledDataset) -> impl Iterator<Item = SearchRequest> + '_ {
-    let n = std::env::var("ROUTER_REQUESTS").map_or(REQUESTS, |n| n.parse().unwrap());
-    (0..n).map(|number| {
+/// The value of a variable of the environment, for longer runs.
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |value| value.parse().unwrap())
+}
+
+fn requests(dataset: &RuledDataset, count: u64) -> impl Iterator<Item = SearchRequest> + '_ {
+    (0..count).map(|number| {
         let mut random = ChaCha8Rng::seed_from_u64(number);
         let request = random_request(dataset, &mut random);
         let offset = [0, 0, request.k, request.k / 2][number as usize % 4];
@@ -41,11 +46,28 @@ fn requests(dataset: &RuledDataset) -> impl Iterator<Item = SearchRequest> + '_ 
     })
 }
 
+/// `ROUTER_VIDEOS` and `ROUTER_REQUESTS` make a longer run.
 #[test]
 fn exact_answers_to_random_requests_are_identical() {
-    let dataset = RuledDataset::routed(SHAPE).unwrap();
+    let videos = setting("ROUTER_VIDEOS", SHAPE.videos as u64) as usize;
+    check_identical(Shape { videos, ..SHAPE }, setting("ROUTER_REQUESTS", REQUESTS));
+}
+
+#[test]
+fn exact_answers_about_real_videos_are_identical() {
+    if shared_data().is_none() {
+        return;
+    }
+    let shape =
+        Shape { videos: 20_102, dim: 128, components: Components::Real, has_duplicates: false, ..SHAPE };
+    check_identical(shape, setting("ROUTER_REQUESTS", 200));
+}
+
+/// Compares exact answers of a router to random requests with those of one server.
+fn check_identical(shape: Shape, count: u64) {
+    let dataset = RuledDataset::routed(shape).unwrap();
     let mut short = 0;
-    for (number, request) in requests(&dataset).enumerate() {
+    for (number, request) in requests(&dataset, count).enumerate() {
         let expected = dataset.engine.search(&request, &Budget::default()).unwrap();
         let found = dataset.search(&request);
         let pairs = |of: &shortlist::engine::SearchResponse| -> Vec<(VideoId, f32, Option<usize>)> {
@@ -58,17 +80,17 @@ fn exact_answers_to_random_requests_are_identical() {
         assert!(is_hidden || found.completeness == expected.completeness, "request {number}: {request:?}");
         assert_eq!(found.unknown_seeds, expected.unknown_seeds);
         assert_eq!(found.stats.matches, expected.stats.matches, "request {number}: {request:?}");
-        assert_eq!((found.videos, found.requested), (2000, request.k));
-        short += usize::from(found.candidates.len() < request.k);
+        assert_eq!((found.videos, found.requested), (shape.videos as u64, request.k));
+        short += u64::from(found.candidates.len() < request.k);
     }
-    assert!(short > 20, "only {short} short answers");
+    assert!(short * 25 > count, "only {short} short answers");
 }
 
 #[test]
 fn only_what_was_asked_for_is_returned() {
     let dataset = RuledDataset::routed(SHAPE).unwrap();
     let router = dataset.router();
-    let mut wanted: Vec<SearchRequest> = requests(&dataset).take(40).collect();
+    let mut wanted: Vec<SearchRequest> = requests(&dataset, 40).collect();
     for (at, request) in wanted.iter_mut().enumerate() {
         request.return_attributes = match at % 3 {
             0 => ReturnAttributes::None,

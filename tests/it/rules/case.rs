@@ -25,7 +25,7 @@ impl<'a> Case<'a> {
             (Components::Grid | Components::Signs, _, _) => 0.0,
             // Normalizing in another order may round to an adjacent f16.
             (Components::Normal, Metric::Cosine, Dtype::F16) => 1e-3,
-            (Components::Normal, _, _) => 1e-4,
+            (Components::Normal | Components::Real, _, _) => 1e-4,
         };
         let naive = Naive::new(dataset, request);
         let rows = dataset.videos.iter().enumerate().map(|(row, video)| (video.id, row)).collect();

@@ -5,6 +5,7 @@
 //! known exactly, ties included.
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Instant;
 
 use half::f16;
@@ -22,11 +23,12 @@ use shortlist::base::metric::Metric;
 #[cfg(feature = "cluster")]
 use shortlist::base::partition::Shard;
 use shortlist::build::{BuildParams, Silent, build};
-use shortlist::dataset::{Dataset, DatasetFiles, write_npy};
+use shortlist::dataset::{Dataset, DatasetFiles, Embeddings, write_npy};
 use shortlist::engine::{Budget, Engine, EngineOptions, SearchRequest, SearchResponse};
 use shortlist::index::{Codes, IndexStore};
 use tempfile::TempDir;
 
+use crate::harness::indexes::shared_data;
 use crate::harness::parquet::{boolean, double, int64, integer, lists, text, timestamp, values, write};
 #[cfg(feature = "cluster")]
 use crate::harness::remote;
@@ -50,6 +52,15 @@ pub enum Components {
     Signs,
     /// Normally distributed. Scores are rounded.
     Normal,
+    /// Those of the real data on development machines: its videos, and its viewers as queries. Scores are rounded.
+    Real,
+}
+
+impl Components {
+    /// Whether the order of scores is known without rounding.
+    pub fn are_exact(self) -> bool {
+        matches!(self, Components::Grid | Components::Signs)
+    }
 }
 
 /// The parameters of a catalog.
@@ -189,6 +200,9 @@ fn publish(folder: &Path, shape: &Shape, raw: &[Vec<f32>], videos: &[Video]) -> 
 }
 
 fn rows(shape: &Shape, random: &mut ChaCha8Rng) -> Vec<Vec<f32>> {
+    if shape.components == Components::Real {
+        return real("videos.f16.npy")[..shape.videos].to_vec();
+    }
     let mut rows: Vec<Vec<f32>> = Vec::with_capacity(shape.videos);
     for at in 0..shape.videos {
         let row = match rows.choose(random) {
@@ -219,7 +233,23 @@ fn row(shape: &Shape, random: &mut ChaCha8Rng) -> Vec<f32> {
             let normal = |random: &mut ChaCha8Rng| -> f32 { StandardNormal.sample(random) };
             (0..shape.dim).map(|_| stored(shape, norm * normal(random))).collect()
         }
+        Components::Real => {
+            static VIEWERS: LazyLock<Vec<Vec<f32>>> = LazyLock::new(|| real("viewers.npy"));
+            VIEWERS.choose(random).expect("viewers").clone()
+        }
     }
+}
+
+/// The rows of a file of the real data, which is there.
+fn real(name: &str) -> Vec<Vec<f32>> {
+    let path = shared_data().expect("real data").join("videos").join(name);
+    let embeddings = Embeddings::open(&path).unwrap();
+    let row = |at| {
+        let mut row = Vec::new();
+        embeddings.view().copy_row(at, &mut row);
+        row
+    };
+    (0..embeddings.view().len()).map(row).collect()
 }
 
 /// A component rounded to the type of the file.

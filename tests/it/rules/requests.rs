@@ -155,7 +155,7 @@ fn threshold(dataset: &RuledDataset, request: &SearchRequest, random: &mut ChaCh
         1 => Some(worst - 1.0),
         2 | 3 => {
             let at = random.random_range(0..(2 * request.k).min(scores.len()));
-            if dataset.shape.components != Components::Normal {
+            if dataset.shape.components.are_exact() {
                 return Some(scores[at]);
             }
             let (upper, lower) = (scores[at], *scores.get(at + 1)?);
