@@ -30,6 +30,14 @@ impl ShardMap {
         Shard::of_video(video, self.count()) as usize
     }
 
+    /// The position of the shard that takes a write for the shard at `owner`, if all shards have one log: `owner` itself if a replica of
+    /// it is up, or else the next shard that has one.
+    pub(super) fn writer(&self, owner: usize) -> usize {
+        let count = self.shards.len();
+        let mut others = (0..count).map(|step| (owner + step) % count);
+        others.find(|at| self.shards[*at].replicas.iter().any(|one| one.is_up())).unwrap_or(owner)
+    }
+
     /// Videos in the index: those of shards that were not reached yet are taken to be as many as in the others.
     pub(super) fn videos(&self) -> u64 {
         let known: Vec<u64> = self.shards.iter().filter_map(|shard| shard.videos()).collect();
