@@ -7,7 +7,7 @@
 use tonic::Status;
 
 use super::failure::{self, nonsense};
-use super::search::{Shards, pinned};
+use super::search::{Shards, at_offset, pinned};
 use super::seeds;
 use super::state::RouterCall;
 use super::transport::{Call, Reply};
@@ -36,26 +36,28 @@ pub(super) async fn explain(
     let mut request = request.unwrap_or_default();
     let (name, map) = call.index(&request.index, PATH)?;
     name.clone_into(&mut request.index);
-    let pinned = pinned(&mut request, map.shards.len());
-    pinned.map_err(|error| status::of(&error.into(), PATH))?;
+    let pinned = pinned(&mut request, map.shards.len()).map_err(|status| failure::at(status, PATH))?;
     let checked = search_request(request.clone()).map_err(|error| status::of(&error.into(), PATH))?;
     quota::check(&call.limits, &checked, PATH)?;
     quota::check_explanation(&call.limits)?;
     call.use_rates()?;
     let video = explained_id(video_id, &text_id).map_err(|error| status::of(&error.into(), ""))?;
-    let shards = Shards::new(call, name, &map);
+    let owner = map.owner(video);
     let mut of_owner = request.clone();
     let seeds = match &checked.query {
         Query::Seeds(seeds) if map.count() > 1 => Some(seeds.as_slice()),
         _ => None,
     };
     let max_seeds = call.router.max_seeds;
+    if let Some(token) = pinned.get(owner) {
+        of_owner.page_token = at_offset(token, std::mem::take(&mut of_owner.offset));
+    }
+    let shards = Shards::new(call, name, &map).pinned_to(pinned);
     let found = seeds::resolve(&mut of_owner, seeds, (name, &map), shards.until, max_seeds).await;
     let found = found.map_err(|status| failure::at(status, PATH))?;
     of_owner.exclude.get_or_insert_default().video_ids.extend(&found.known);
-    let owner = &map.shards[map.owner(video)];
     let asked = ExplainRequest { request: Some(of_owner), video_id, text_id };
-    let mut explained = match owner.call(&Call::Explain(asked), shards.until).await? {
+    let mut explained = match map.shards[owner].call(&Call::Explain(asked), shards.until).await? {
         Reply::Explain(explained) => *explained,
         _ => return Err(nonsense("another answer than to an explanation")),
     };

@@ -7,35 +7,48 @@ use prost::Message as _;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
+use crate::base::partition::Shard;
+
 /// The delay after which a caller may find lost shards back.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// Whether every replica would say the same: the request is to blame.
 pub(super) fn is_final(status: &Status) -> bool {
     match status.code() {
-        Code::InvalidArgument
-        | Code::NotFound
-        | Code::AlreadyExists
-        | Code::FailedPrecondition
-        | Code::OutOfRange
-        | Code::Unimplemented => true,
+        Code::NotFound => !lacks_index(status),
+        Code::FailedPrecondition => !lacks_generation(status),
+        Code::InvalidArgument | Code::AlreadyExists | Code::OutOfRange | Code::Unimplemented => true,
         // The answer is too large.
         Code::ResourceExhausted => status.get_error_details().bad_request().is_some(),
         _ => false,
     }
 }
 
+fn names(status: &Status, field: &str) -> bool {
+    let details = status.get_error_details();
+    details.bad_request().is_some_and(|bad| bad.field_violations.iter().any(|bad| bad.field == field))
+}
+
 /// Whether the index lacks writes that the caller has seen.
 pub(super) fn lacks_writes(status: &Status) -> bool {
-    let details = status.get_error_details();
-    let violations = details.bad_request().map(|bad| bad.field_violations.as_slice()).unwrap_or_default();
-    status.code() == Code::Unavailable && violations.iter().any(|bad| bad.field == "min_sequence")
+    status.code() == Code::Unavailable && names(status, "min_sequence")
+}
+
+/// Whether the replica does not serve the generation of the pages before. Another one may.
+pub(super) fn lacks_generation(status: &Status) -> bool {
+    status.code() == Code::FailedPrecondition && names(status, "page_token")
+}
+
+/// Whether the replica does not have the index, which the router knows that there is.
+fn lacks_index(status: &Status) -> bool {
+    status.code() == Code::NotFound && (names(status, "index") || names(status, "request.index"))
 }
 
 /// Whether a replica is to blame, and not its load or the request.
 pub(super) fn is_of_replica(status: &Status) -> bool {
     match status.code() {
         Code::Unavailable => !lacks_writes(status),
+        Code::NotFound => lacks_index(status),
         Code::Unknown | Code::Internal | Code::DataLoss | Code::Unauthenticated | Code::PermissionDenied => {
             true
         }
@@ -47,6 +60,19 @@ pub(super) fn is_of_replica(status: &Status) -> bool {
 /// Says that a replica sent nonsense.
 pub(super) fn nonsense(problem: impl std::fmt::Display) -> Status {
     Status::data_loss(format!("a replica sent an impossible answer: {problem}"))
+}
+
+/// The status of the call of a shard. What a replica refuses the router and not its caller is not the caller's to mend, so it makes
+/// the shard unavailable.
+pub(super) fn of_shard(status: Status, shard: Shard) -> Status {
+    let is_between_servers = match status.code() {
+        Code::Unauthenticated | Code::PermissionDenied => true,
+        Code::NotFound => lacks_index(&status),
+        // Not of the replica, whose status has metadata: its answer is larger than the router reads.
+        Code::OutOfRange => status.metadata().is_empty(),
+        _ => false,
+    };
+    if is_between_servers { unavailable(format!("shard {shard}: {}", status.message())) } else { status }
 }
 
 /// The status of a call that shards are missing for.
@@ -96,6 +122,22 @@ mod tests {
         assert_eq!(moved.bad_request().unwrap().field_violations[0].field, "requests[3].k");
         assert_eq!(at(status, "").message(), "k: expected 1 to 10, found 0");
         assert_eq!(at(Status::unavailable("gone"), "requests[0].").message(), "gone");
+    }
+
+    #[test]
+    fn what_another_replica_may_have_is_not_final() {
+        let of = |code, field: &str| {
+            let details = ErrorDetails::with_bad_request_violation(field, "");
+            Status::with_error_details(code, "", details)
+        };
+        let generation = of(Code::FailedPrecondition, "page_token");
+        assert!(!is_final(&generation) && !is_of_replica(&generation));
+        assert!(is_final(&of(Code::FailedPrecondition, "params.target_recall")));
+        assert!(is_final(&of(Code::NotFound, "query.seeds")));
+        for field in ["index", "request.index"] {
+            let index = of(Code::NotFound, field);
+            assert!(!is_final(&index) && is_of_replica(&index));
+        }
     }
 
     #[test]

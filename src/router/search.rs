@@ -9,7 +9,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use prost::Message as _;
 use tokio::time::Instant;
-use tonic::Status;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
 
 use super::all::Boxed;
 use super::completeness;
@@ -41,11 +42,11 @@ pub(super) async fn search(
 ) -> Result<SearchResponse, Status> {
     let (name, map) = call.index(&request.index, path)?;
     name.clone_into(&mut request.index);
-    let pinned = pinned(&mut request, map.shards.len()).map_err(|error| status::of(&error.into(), path))?;
+    let pinned = pinned(&mut request, map.shards.len()).map_err(|status| failure::at(status, path))?;
     let checked = search_request(request.clone()).map_err(|error| status::of(&error.into(), path))?;
     quota::check(&call.limits, &checked, path)?;
     call.use_rates()?;
-    let shards = Shards { pinned, ..Shards::new(call, name, &map) };
+    let shards = Shards::new(call, name, &map).pinned_to(pinned);
     shards.search(request, &checked).await.map_err(|status| failure::at(status, path))
 }
 
@@ -75,6 +76,11 @@ impl<'a> Shards<'a> {
             charges: Mutex::default(),
             refused: Mutex::default(),
         }
+    }
+
+    /// The same search of the generations of these tokens, by shard.
+    pub(super) fn pinned_to(self, pinned: Vec<String>) -> Self {
+        Self { pinned, ..self }
     }
 
     pub(super) async fn search(
@@ -149,7 +155,7 @@ impl<'a> Shards<'a> {
         for shard in &self.map.shards {
             match shard.call(&Call::Search(request.clone()), self.until).await {
                 // A shard does not have the seeds of others.
-                Err(status) if is_final(&status) && status.code() != tonic::Code::NotFound => return status,
+                Err(status) if is_final(&status) && status.code() != Code::NotFound => return status,
                 Err(status) if otherwise.is_none() => return status,
                 Err(_) => {}
                 Ok(_) => break,
@@ -197,19 +203,39 @@ impl Ask for Shards<'_> {
 
 /// Takes the token of the pages before out of a request to an index of several shards: its offset becomes that of the request.
 /// Returns the tokens of the shards.
-pub(super) fn pinned(request: &mut SearchRequest, shards: usize) -> Result<Vec<String>, InvalidField> {
-    if request.page_token.is_empty() || shards == 1 {
+///
+/// # Errors
+/// `INVALID_ARGUMENT` if it is no token. `FAILED_PRECONDITION` if the index had another number of shards then.
+pub(super) fn pinned(request: &mut SearchRequest, shards: usize) -> Result<Vec<String>, Status> {
+    if request.page_token.is_empty() {
+        return Ok(Vec::new());
+    }
+    let invalid = |error: InvalidField| status::of(&error.into(), "");
+    let token = PageToken::read(&request.page_token).map_err(invalid)?;
+    let found = token.generations.len();
+    if found != shards {
+        let problem = format!("the index has {shards} shards now and had {found}: begin again with the first page");
+        let details = ErrorDetails::with_bad_request_violation("page_token", &problem);
+        let message = format!("page_token: {problem}");
+        return Err(Status::with_error_details(Code::FailedPrecondition, message, details));
+    }
+    if shards == 1 {
         return Ok(Vec::new());
     }
     if request.offset > 0 {
         let problem = format!("expected none with page_token, found {}", request.offset);
-        return Err(InvalidField::new("offset", problem));
+        return Err(invalid(InvalidField::new("offset", problem)));
     }
-    let PageToken { offset, generations } = PageToken::read(&request.page_token, shards)?;
+    let PageToken { offset, generations } = token;
     request.page_token.clear();
     request.offset = offset;
     let token = |generation| PageToken { offset: 0, generations: vec![generation] }.text();
     Ok(generations.into_iter().map(token).collect())
+}
+
+/// The token of the same generations for a page that begins at `offset`.
+pub(super) fn at_offset(token: &str, offset: u32) -> String {
+    PageToken::read(token).map_or_else(|_| token.to_owned(), |token| PageToken { offset, ..token }.text())
 }
 
 /// The token of the page after that of a search; empty if it would exceed the limit of k.

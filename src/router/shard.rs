@@ -13,7 +13,7 @@ use tonic::{Code, Status};
 
 use super::all::{Boxed, first};
 use super::budget::Budget;
-use super::failure::{is_final, is_of_replica};
+use super::failure::{is_final, is_of_replica, lacks_generation, of_shard, unavailable};
 use super::latency::Latencies;
 use super::metrics::{ReplicaLabels, RouterMetrics, ShardMetrics};
 use super::replica::{Health, InFlight, Replica};
@@ -29,8 +29,10 @@ const SAVED_RETRIES: u32 = 20;
 /// The delay of a hedge before enough calls were measured, and the least one.
 const UNMEASURED_HEDGE: Duration = Duration::from_millis(50);
 const LEAST_HEDGE: Duration = Duration::from_millis(1);
-/// A call that took less and missed its deadline does not count against the replica: the deadline was too near.
+/// A call that took less than this, or than this many times the 95th percentile, and missed its deadline does not count against the
+/// replica: the deadline was too near.
 const LEAST_MISSED: Duration = Duration::from_millis(20);
+const MISSED_P95S: u32 = 4;
 /// No video was counted yet.
 const UNKNOWN: u64 = u64::MAX;
 
@@ -101,7 +103,7 @@ impl ShardCalls {
     /// What every replica would say of the request; the last failure; or `DEADLINE_EXCEEDED`.
     pub(super) async fn call(&self, call: &Call, until: Instant) -> Result<Reply, Status> {
         let began = Instant::now();
-        let result = self.ask(call, until).await;
+        let result = self.ask(call, until).await.map_err(|status| of_shard(status, self.shard));
         match &result {
             Ok(_) => {
                 let took = began.elapsed();
@@ -114,9 +116,14 @@ impl ShardCalls {
     }
 
     async fn ask(&self, call: &Call, until: Instant) -> Result<Reply, Status> {
+        if self.replicas.is_empty() {
+            return Err(unavailable(format!("shard {}: no replica was found", self.shard)));
+        }
         self.hedges.earn();
         self.retries.earn();
-        let hedge_after = self.latencies.p95().unwrap_or(UNMEASURED_HEDGE).max(LEAST_HEDGE);
+        let p95 = self.latencies.p95();
+        let hedge_after = p95.unwrap_or(UNMEASURED_HEDGE).max(LEAST_HEDGE);
+        let missed_after = p95.map_or(LEAST_MISSED, |p95| LEAST_MISSED.max(MISSED_P95S * p95));
         let mut hedge_at = call.may_hedge().then(|| Instant::now() + hedge_after);
         let (mut asked, mut running, mut in_flight) = (Vec::new(), Vec::new(), Vec::new());
         let is_first = call.is_write() && !self.has_shared_log;
@@ -134,7 +141,7 @@ impl ShardCalls {
                     continue;
                 }
                 () = tokio::time::sleep_until(until) => {
-                    for late in in_flight.iter().filter(|late: &&InFlight| late.elapsed() >= LEAST_MISSED) {
+                    for late in in_flight.iter().filter(|late: &&InFlight| late.elapsed() >= missed_after) {
                         self.blame(late);
                     }
                     return Err(Status::deadline_exceeded("the shard did not answer in time"));
@@ -158,7 +165,7 @@ impl ShardCalls {
                 return Err(status);
             }
             if is_of_replica(&status)
-                || status.code() == Code::DeadlineExceeded && ended.elapsed() >= LEAST_MISSED
+                || status.code() == Code::DeadlineExceeded && ended.elapsed() >= missed_after
             {
                 self.blame(&ended);
             }
@@ -167,7 +174,11 @@ impl ShardCalls {
             }
             let may_retry = status.code() != Code::DeadlineExceeded && asked.len() < self.replicas.len();
             // A write that failed may have been written.
-            if !may_retry || call.is_write() || !self.retries.take() {
+            if !may_retry || call.is_write() {
+                return Err(status);
+            }
+            // Each replica is asked at most once, and while generations are swapped, any other may be the one that still has it.
+            if !lacks_generation(&status) && !self.retries.take() {
                 return Err(status);
             }
             self.metrics.retried.inc();
@@ -239,25 +250,30 @@ mod tests {
     /// A replica that answers, or fails, after some time.
     struct Fake {
         after: Duration,
-        fails: bool,
+        failure: Option<Status>,
         calls: AtomicUsize,
     }
 
     impl Transport for Arc<Fake> {
         fn call(&self, _: Call, _: Duration) -> Boxed<'static, Result<Reply, Status>> {
             self.calls.fetch_add(1, Ordering::Relaxed);
-            let (after, fails) = (self.after, self.fails);
+            let (after, failure) = (self.after, self.failure.clone());
             Box::pin(async move {
                 tokio::time::sleep(after).await;
-                if fails { Err(Status::unavailable("gone")) } else { Ok(Reply::Health(true)) }
+                failure.map_or(Ok(Reply::Health(true)), Err)
             })
         }
     }
 
     fn shard(replicas: &[(u64, bool)]) -> (ShardCalls, Vec<Arc<Fake>>) {
-        let fake = |(millis, fails): &(u64, bool)| {
+        let replica = |(millis, fails): &(u64, bool)| (*millis, fails.then(|| Status::unavailable("gone")));
+        failing(&replicas.iter().map(replica).collect::<Vec<_>>())
+    }
+
+    fn failing(replicas: &[(u64, Option<Status>)]) -> (ShardCalls, Vec<Arc<Fake>>) {
+        let fake = |(millis, failure): &(u64, Option<Status>)| {
             let after = Duration::from_millis(*millis);
-            Arc::new(Fake { after, fails: *fails, calls: AtomicUsize::new(0) })
+            Arc::new(Fake { after, failure: failure.clone(), calls: AtomicUsize::new(0) })
         };
         let fakes: Vec<Arc<Fake>> = replicas.iter().map(fake).collect();
         let replica = |(at, fake): (usize, &Arc<Fake>)| {
@@ -311,6 +327,88 @@ mod tests {
         let until = Instant::now() + Duration::from_millis(30);
         let status = slow.call(&search(), until).await.unwrap_err();
         assert_eq!(status.code(), Code::DeadlineExceeded);
+    }
+
+    #[tokio::test]
+    async fn a_shard_without_replicas_is_unavailable() {
+        let (shard, _) = shard(&[]);
+        let write = Call::Delete(crate::service::proto::DeleteRequest::default());
+        for call in [search(), write] {
+            let status = shard.call(&call, in_seconds(5)).await.unwrap_err();
+            let expected = (Code::Unavailable, "shard 0/1: no replica was found");
+            assert_eq!((status.code(), status.message()), expected);
+        }
+    }
+
+    /// A status that names a field.
+    fn of_field(code: Code, field: &str) -> Status {
+        let details = tonic_types::ErrorDetails::with_bad_request_violation(field, "expected another");
+        <Status as tonic_types::StatusExt>::with_error_details(code, "expected another", details)
+    }
+
+    #[tokio::test]
+    async fn a_generation_that_one_replica_lacks_is_asked_of_the_others_whatever_was_retried() {
+        let gone = of_field(Code::FailedPrecondition, "page_token");
+        let (shard, fakes) = failing(&[(0, Some(gone.clone())), (1, None)]);
+        // More often than retries are saved up.
+        for _ in 0..3 * SAVED_RETRIES {
+            assert!(shard.call(&search(), in_seconds(5)).await.is_ok());
+        }
+        assert!(!shard.replicas[0].rests() && fakes[0].calls.load(Ordering::Relaxed) > 0);
+        let (all, fakes) = failing(&[(0, Some(gone.clone())), (1, Some(gone))]);
+        let status = all.call(&search(), in_seconds(5)).await.unwrap_err();
+        assert!(lacks_generation(&status) && !is_final(&status));
+        assert!(fakes.iter().all(|fake| fake.calls.load(Ordering::Relaxed) == 1));
+    }
+
+    #[tokio::test]
+    async fn what_a_replica_refuses_the_router_is_not_what_its_caller_is_refused() {
+        let between_servers = [
+            Status::unauthenticated("no key"),
+            Status::permission_denied("the key is for others"),
+            Status::out_of_range("the message is too large"),
+            of_field(Code::NotFound, "index"),
+        ];
+        for status in between_servers {
+            let (shard, fakes) = failing(&[(0, Some(status.clone()))]);
+            let found = shard.call(&search(), in_seconds(5)).await.unwrap_err();
+            let expected = format!("shard 0/1: {}", status.message());
+            assert_eq!((found.code(), found.message()), (Code::Unavailable, expected.as_str()));
+            assert_eq!(fakes[0].calls.load(Ordering::Relaxed), 1);
+        }
+        let mut of_replica = Status::out_of_range("the message is too large");
+        of_replica.metadata_mut().insert("content-type", "application/grpc".parse().unwrap());
+        let of_caller =
+            [of_replica, of_field(Code::InvalidArgument, "k"), of_field(Code::NotFound, "query.seeds")];
+        for status in of_caller {
+            let (shard, _) = failing(&[(0, Some(status.clone())), (0, Some(status.clone()))]);
+            let found = shard.call(&search(), in_seconds(5)).await.unwrap_err();
+            assert_eq!(found.code(), status.code());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_replica_lacks_the_index_and_another_answers() {
+        let lost = of_field(Code::NotFound, "index");
+        let (shard, _) = failing(&[(0, Some(lost)), (1, None)]);
+        for _ in 0..20 {
+            assert!(shard.call(&search(), in_seconds(5)).await.is_ok());
+        }
+        assert!(shard.replicas[0].rests());
+    }
+
+    #[tokio::test]
+    async fn a_deadline_that_is_too_near_for_the_usual_time_is_no_failure() {
+        let (shard, _) = shard(&[(100, false)]);
+        for _ in 0..16 {
+            assert!(shard.call(&search(), in_seconds(5)).await.is_ok());
+        }
+        for _ in 0..10 {
+            let until = Instant::now() + Duration::from_millis(30);
+            let status = shard.call(&search(), until).await.unwrap_err();
+            assert_eq!(status.code(), Code::DeadlineExceeded);
+        }
+        assert!(!shard.replicas[0].rests());
     }
 
     #[tokio::test]

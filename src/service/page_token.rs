@@ -26,19 +26,26 @@ pub(crate) struct PageToken {
 }
 
 impl PageToken {
-    /// Reads a token of an index with this many shards.
+    /// Reads a token.
     ///
     /// # Errors
-    /// If it is no token, or one of another number of shards.
-    pub(crate) fn read(text: &str, shards: usize) -> Result<Self, InvalidField> {
-        let invalid = |problem: String| InvalidField::new(FIELD, problem);
+    /// If it is none.
+    pub(crate) fn read(text: &str) -> Result<Self, InvalidField> {
         let token = bytes(text).and_then(|bytes| Self::parse(&bytes));
-        let token = token.ok_or_else(|| invalid("expected a next_page_token of an answer".to_owned()))?;
-        let found = token.generations.len();
+        token.ok_or_else(|| InvalidField::new(FIELD, "expected a next_page_token of an answer"))
+    }
+
+    /// The same token, if it is one of this many shards.
+    ///
+    /// # Errors
+    /// If it is one of another number of shards.
+    pub(crate) fn of_shards(self, shards: usize) -> Result<Self, InvalidField> {
+        let found = self.generations.len();
         if found == shards {
-            return Ok(token);
+            return Ok(self);
         }
-        Err(invalid(format!("expected the token of an index of {shards} shards, found one of {found}")))
+        let problem = format!("expected the token of an index of {shards} shards, found one of {found}");
+        Err(InvalidField::new(FIELD, problem))
     }
 
     fn parse(bytes: &[u8]) -> Option<Self> {
@@ -99,18 +106,19 @@ mod tests {
             let text = token.text();
             prop_assert!(text.len() <= MAX_TEXT);
             let shards = token.generations.len();
-            prop_assert_eq!(PageToken::read(&text, shards), Ok(token));
-            prop_assert!(PageToken::read(&text, shards + 1).is_err());
+            prop_assert_eq!(PageToken::read(&text), Ok(token.clone()));
+            prop_assert_eq!(token.clone().of_shards(shards), Ok(token.clone()));
+            prop_assert!(token.of_shards(shards + 1).is_err());
             let at = at.index(text.len());
-            prop_assert!(PageToken::read(&text[..at], shards).is_err());
+            prop_assert!(PageToken::read(&text[..at]).is_err());
             let other = if &text[at..=at] == "0" { "1" } else { "0" };
             let changed = format!("{}{other}{}", &text[..at], &text[at + 1..]);
-            prop_assert!(PageToken::read(&changed, shards).is_err());
+            prop_assert!(PageToken::read(&changed).is_err());
         }
 
         #[test]
         fn any_text_is_read_or_refused(text in ".*") {
-            let _ = PageToken::read(&text, 1);
+            let _ = PageToken::read(&text);
         }
     }
 }
