@@ -3,9 +3,8 @@
 //! What flows in: text that any client may have sent. What flows out: offset and generations. A token is no secret and grants nothing
 //! that an offset does not: the checksum finds text that was cut or mistyped.
 
-use std::fmt::Write as _;
-
 use super::error::InvalidField;
+use crate::base::hex;
 
 /// The field of a request.
 const FIELD: &str = "page_token";
@@ -31,7 +30,8 @@ impl PageToken {
     /// # Errors
     /// If it is none.
     pub(crate) fn read(text: &str) -> Result<Self, InvalidField> {
-        let token = bytes(text).and_then(|bytes| Self::parse(&bytes));
+        let bytes = if text.len() > MAX_TEXT { None } else { hex::bytes(text) };
+        let token = bytes.and_then(|bytes| Self::parse(&bytes));
         token.ok_or_else(|| InvalidField::new(FIELD, "expected a next_page_token of an answer"))
     }
 
@@ -65,28 +65,12 @@ impl PageToken {
         bytes.extend(self.generations.iter().flat_map(|generation| generation.to_le_bytes()));
         let sum = checksum(&bytes);
         bytes.extend(sum);
-        bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+        hex::text(&bytes)
     }
 }
 
 fn checksum(bytes: &[u8]) -> [u8; CHECKSUM] {
     crc32c::crc32c(bytes).to_le_bytes()
-}
-
-fn bytes(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    if text.len() > MAX_TEXT || !rest.is_empty() {
-        return None;
-    }
-    pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect()
 }
 
 #[cfg(test)]
