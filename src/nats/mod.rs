@@ -10,7 +10,7 @@
 pub mod presence;
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_nats::connection::State;
@@ -35,6 +35,12 @@ pub struct NatsOptions {
 }
 
 impl NatsOptions {
+    /// Where these servers are. An empty path is no file.
+    pub fn of(servers: &[String], credentials: &Path, ca: &Path) -> Self {
+        let file = |path: &Path| (!path.as_os_str().is_empty()).then(|| path.to_owned());
+        Self { servers: servers.to_vec(), credentials: file(credentials), ca: file(ca) }
+    }
+
     /// The servers in messages for people.
     pub fn display_servers(&self) -> String {
         self.servers.join(",")
