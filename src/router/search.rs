@@ -214,7 +214,8 @@ pub(super) fn pinned(request: &mut SearchRequest, shards: usize) -> Result<Vec<S
     let token = PageToken::read(&request.page_token).map_err(invalid)?;
     let found = token.generations.len();
     if found != shards {
-        let problem = format!("the index has {shards} shards now and had {found}: begin again with the first page");
+        let problem =
+            format!("the index has {shards} shards now and had {found}: begin again with the first page");
         let details = ErrorDetails::with_bad_request_violation("page_token", &problem);
         let message = format!("page_token: {problem}");
         return Err(Status::with_error_details(Code::FailedPrecondition, message, details));

@@ -184,7 +184,8 @@ mod tests {
             let health = if shard.index() == 0 { Health::NotServing } else { Health::Serving };
             let replica = Replica::new(shard.to_string(), Arc::new(Log));
             replica.set_health(health);
-            let replicas = if health == Health::Serving || has_replica { vec![Arc::new(replica)] } else { vec![] };
+            let replicas =
+                if health == Health::Serving || has_replica { vec![Arc::new(replica)] } else { vec![] };
             let calls = ShardCalls::new("videos", shard, replicas, &RouterMetrics::default());
             Arc::new(calls.with_shared_log())
         });
