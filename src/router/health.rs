@@ -1,7 +1,7 @@
 //! The health of the indexes of a router, and of their replicas.
 //!
-//! What flows in: what replicas say of their health. What flows out: whether an index can be searched: a router needs as many shards
-//! for that as an answer does by default.
+//! What flows in: what replicas say of their health. What flows out: whether an index can be searched. It can if enough shards have a
+//! replica that serves: as many as an answer needs by default.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use super::replica::Health;
+use super::response::suffices;
 use super::state::Router;
 use super::topology::Topology;
 use super::transport::{Call, Reply};
@@ -33,8 +34,9 @@ impl Indexes for Topology {
         let is_serving =
             |replica: &&Arc<super::replica::Replica>| replica.health() == Health::Serving && !replica.rests();
         let up = map.shards.iter().filter(|shard| shard.replicas.iter().any(|one| is_serving(&one)));
-        let (up, all) = (up.count(), map.shards.len());
-        if up > 0 && up + usize::from(all > 1) >= all {
+        // A hash spreads the videos, so all shards have about as many.
+        let (up, all) = (up.count() as u32, map.count());
+        if suffices(up, all, f64::from(up) / f64::from(all.max(1))) {
             return Readiness::Ready;
         }
         Readiness::NotYet(format!("{up} of {all} shards have a replica that serves"))
