@@ -81,4 +81,7 @@ pub(super) async fn probe(router: &Router) {
         }
     }
     while probes.join_next().await.is_some() {}
+    for map in router.topology.names().filter_map(|name| router.topology.shards(name)) {
+        map.shards.iter().for_each(|shard| shard.observe_up());
+    }
 }

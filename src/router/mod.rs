@@ -15,6 +15,7 @@
 //! | `options.rs`      | the list of shards and replicas, and how they are reached |
 //! | `topology.rs`     | who serves which shard, replaceable while calls run |
 //! | `discovery.rs`    | who serves which shard, from maps and announcements |
+//! | `reached.rs`      | the replicas that are reached, kept while others come and go |
 //! | `transport.rs`    | the way to one replica |
 //! | `replica.rs`      | one replica: load, speed, rests |
 //! | `shard.rs`        | one call of a shard: choice, hedges, retries |
@@ -64,6 +65,7 @@ mod part;
 mod places;
 mod positions;
 mod ranked;
+mod reached;
 mod replica;
 mod response;
 mod retrieval;

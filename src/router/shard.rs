@@ -41,15 +41,20 @@ pub(super) struct ShardCalls {
     pub(super) shard: Shard,
     pub(super) replicas: Vec<Arc<Replica>>,
     index: String,
+    measured: Arc<Measured>,
+    /// Whether any replica takes writes.
+    has_shared_log: bool,
+    metrics: ShardMetrics,
+    of_router: RouterMetrics,
+}
+
+/// What was measured of the calls of one shard, and the extra calls that these earned. It outlives changes of the replicas.
+struct Measured {
     latencies: Latencies,
     hedges: Budget,
     retries: Budget,
     /// Videos as of its last answer.
     videos: AtomicU64,
-    /// Whether any replica takes writes.
-    has_shared_log: bool,
-    metrics: ShardMetrics,
-    of_router: RouterMetrics,
 }
 
 /// One replica that was asked.
@@ -66,10 +71,12 @@ impl ShardCalls {
             shard,
             replicas,
             index: index.to_owned(),
-            latencies: Latencies::default(),
-            hedges: Budget::new(HEDGED_SHARE, SAVED_HEDGES),
-            retries: Budget::new(RETRIED_SHARE, SAVED_RETRIES),
-            videos: AtomicU64::new(UNKNOWN),
+            measured: Arc::new(Measured {
+                latencies: Latencies::default(),
+                hedges: Budget::new(HEDGED_SHARE, SAVED_HEDGES),
+                retries: Budget::new(RETRIED_SHARE, SAVED_RETRIES),
+                videos: AtomicU64::new(UNKNOWN),
+            }),
             has_shared_log: false,
             metrics: metrics.of_shard(index, shard.index()),
             of_router: metrics.clone(),
@@ -81,14 +88,38 @@ impl ShardCalls {
         Self { has_shared_log: true, ..self }
     }
 
+    /// The same shard with other replicas.
+    pub(super) fn with_replicas(&self, replicas: Vec<Arc<Replica>>) -> Self {
+        Self {
+            shard: self.shard,
+            replicas,
+            index: self.index.clone(),
+            measured: Arc::clone(&self.measured),
+            has_shared_log: self.has_shared_log,
+            metrics: self.metrics.clone(),
+            of_router: self.of_router.clone(),
+        }
+    }
+
+    /// Whether both count as the same shard.
+    #[cfg(test)]
+    pub(super) fn measures_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.measured, &other.measured)
+    }
+
+    /// Updates the gauge of the replicas that may be asked.
+    pub(super) fn observe_up(&self) {
+        self.metrics.replicas_up(self.replicas.iter().filter(|replica| replica.is_up()).count());
+    }
+
     /// Videos of the shard as of its last answer.
     pub(super) fn videos(&self) -> Option<u64> {
-        Some(self.videos.load(Ordering::Relaxed)).filter(|videos| *videos != UNKNOWN)
+        Some(self.measured.videos.load(Ordering::Relaxed)).filter(|videos| *videos != UNKNOWN)
     }
 
     /// Records the number of videos of an answer.
     pub(super) fn set_videos(&self, videos: u64) {
-        self.videos.store(videos.min(UNKNOWN - 1), Ordering::Relaxed);
+        self.measured.videos.store(videos.min(UNKNOWN - 1), Ordering::Relaxed);
     }
 
     /// The labels of a replica.
@@ -119,9 +150,10 @@ impl ShardCalls {
         if self.replicas.is_empty() {
             return Err(unavailable(format!("shard {}: no replica was found", self.shard)));
         }
-        self.hedges.earn();
-        self.retries.earn();
-        let p95 = self.latencies.p95();
+        let Measured { latencies, hedges, retries, .. } = &*self.measured;
+        hedges.earn();
+        retries.earn();
+        let p95 = latencies.p95();
         let hedge_after = p95.unwrap_or(UNMEASURED_HEDGE).max(LEAST_HEDGE);
         let missed_after = p95.map_or(LEAST_MISSED, |p95| LEAST_MISSED.max(MISSED_P95S * p95));
         let mut hedge_at = call.may_hedge().then(|| Instant::now() + hedge_after);
@@ -134,7 +166,7 @@ impl ShardCalls {
                 done = first(&mut running) => done,
                 () = sleep_until(hedge_at) => {
                     hedge_at = None;
-                    if asked.len() < self.replicas.len() && self.hedges.take() {
+                    if asked.len() < self.replicas.len() && hedges.take() {
                         self.metrics.hedged.inc();
                         self.start(call, until, is_first, &mut asked, &mut running, &mut in_flight);
                     }
@@ -152,7 +184,7 @@ impl ShardCalls {
                 Ok(reply) => {
                     ended.succeeded();
                     if call.may_hedge() {
-                        self.latencies.record(ended.elapsed());
+                        latencies.record(ended.elapsed());
                     }
                     // Those that another one overtook, although they were asked first.
                     in_flight[..at].iter().for_each(|lost| self.blame(lost));
@@ -178,7 +210,7 @@ impl ShardCalls {
                 return Err(status);
             }
             // Each replica is asked at most once, and while generations are swapped, any other may be the one that still has it.
-            if !lacks_generation(&status) && !self.retries.take() {
+            if !lacks_generation(&status) && !retries.take() {
                 return Err(status);
             }
             self.metrics.retried.inc();
@@ -193,6 +225,7 @@ impl ShardCalls {
             tracing::warn!(index = self.index, shard = %self.shard, replica = labels.replica, "a replica rests");
             self.of_router.up(&labels, false);
             self.of_router.rested(&labels);
+            self.observe_up();
         }
     }
 
