@@ -7,7 +7,7 @@
 use tonic::Status;
 
 use super::failure::{self, nonsense};
-use super::search::{Shards, at_offset, pinned};
+use super::search::{Shards, at_offset, check_limits, pinned};
 use super::seeds;
 use super::state::RouterCall;
 use super::transport::{Call, Reply};
@@ -41,6 +41,7 @@ pub(super) async fn explain(
     quota::check(&call.limits, &checked, PATH)?;
     quota::check_explanation(&call.limits)?;
     call.use_rates()?;
+    check_limits(&checked, &call.engine_limits).map_err(|status| failure::at(status, PATH))?;
     let video = explained_id(video_id, &text_id).map_err(|error| status::of(&error.into(), ""))?;
     let owner = map.owner(video);
     let mut of_owner = request.clone();
@@ -48,7 +49,7 @@ pub(super) async fn explain(
         Query::Seeds(seeds) if map.count() > 1 => Some(seeds.as_slice()),
         _ => None,
     };
-    let max_seeds = call.router.max_seeds;
+    let max_seeds = call.router.engine_limits.max_seeds;
     if let Some(token) = pinned.get(owner) {
         of_owner.page_token = at_offset(token, std::mem::take(&mut of_owner.offset));
     }
@@ -75,7 +76,7 @@ pub(super) async fn explain(
     let rank = place(&answer, video);
     (explained.found, explained.rank) = (rank.is_some(), rank.map(|rank| rank as u32));
     if explained.removed_by() == Rule::KeptPlace || explained.removed_by() == Rule::Unspecified {
-        let all = everything(&request, call.router.max_k);
+        let all = everything(&request, call.router.engine_limits.max_k);
         let checked_all = search_request(all.clone()).map_err(|error| status::of(&error.into(), PATH))?;
         let all = shards.search(all, &checked_all).await.map_err(|status| failure::at(status, PATH))?;
         let exact_rank = place(&all, video);

@@ -178,7 +178,7 @@ impl Routing {
         self.topology.names().map(|name| (name.to_owned(), count(name))).collect()
     }
 
-    /// Serves on `listeners` until `shutdown` completes, then drains as a server of an engine does. `limits`: of k and seeds.
+    /// Serves on `listeners` until `shutdown` completes, then drains as a server of an engine does. `limits`: of k, ef_search and seeds.
     ///
     /// # Errors
     /// If a listener has no address, the endpoint of traces is malformed, or the descriptors in this binary cannot be read.
@@ -206,8 +206,7 @@ impl Routing {
             quota: Quota::default(),
             topology,
             metrics,
-            max_k: limits.max_k,
-            max_seeds: limits.max_seeds,
+            engine_limits: limits,
             started: Instant::now(),
             shell: Arc::clone(&shell),
         });
