@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `presence.rs` | which servers are there |
 
-pub mod presence;
+pub(crate) mod presence;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use async_nats::{Client, ConnectOptions};
 use tokio::runtime::Runtime;
 
 /// How long a request to the servers may take.
-pub const REQUEST: Duration = Duration::from_secs(5);
+pub(crate) const REQUEST: Duration = Duration::from_secs(5);
 /// The interval of pings. A connection that does not answer two of them is made anew.
 const PING: Duration = Duration::from_secs(2);
 
@@ -64,7 +64,7 @@ impl NatsOptions {
 
 /// A connection, with threads of its own.
 #[derive(Debug)]
-pub struct Nats {
+pub(crate) struct Nats {
     /// Sends and receives messages.
     pub client: Client,
     /// Sends requests to JetStream.

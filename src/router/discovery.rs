@@ -1,7 +1,8 @@
 //! Who serves which shard, from the maps of indexes and from what replicas say of themselves.
 //!
 //! What flows in: maps in buckets, and the records of replicas in NATS. What flows out: the shards of each index, replaced whenever
-//! these change. The newest map counts of which every shard has a ready replica; without one, the newest map.
+//! these change. The newest map is used for which every shard has a
+//! ready replica, or else the newest one.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -154,8 +155,8 @@ impl Discovery {
     }
 }
 
-/// Waits until replicas change, or until `due`. Returns whether it is `due`: replicas change with every write, and must not keep maps from
-/// being read.
+/// Waits until replicas change, or until `due`. Returns whether it is past `due`: announcements change with every write, and must not
+/// delay the reading of maps.
 async fn is_due(changed: &Notify, due: Instant) -> bool {
     let _ = timeout_at(due, changed.notified()).await;
     Instant::now() >= due

@@ -9,10 +9,10 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use crate::base::partition::Shard;
 
-/// The delay after which a caller may find lost shards back.
+/// How long a caller should wait before it retries: lost shards may be back by then.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
-/// Whether every replica would say the same: the request is to blame.
+/// Whether every replica would return the same error, because the request is at fault.
 pub(super) fn is_final(status: &Status) -> bool {
     match status.code() {
         Code::NotFound => !lacks_index(status),
@@ -39,12 +39,12 @@ pub(super) fn lacks_generation(status: &Status) -> bool {
     status.code() == Code::FailedPrecondition && names(status, "page_token")
 }
 
-/// Whether the replica does not have the index, which the router knows that there is.
+/// Whether the replica lacks the index, which exists: the router serves it.
 fn lacks_index(status: &Status) -> bool {
     status.code() == Code::NotFound && (names(status, "index") || names(status, "request.index"))
 }
 
-/// Whether a replica is to blame, and not its load or the request.
+/// Whether the replica is at fault, rather than its load or the request.
 pub(super) fn is_of_replica(status: &Status) -> bool {
     match status.code() {
         Code::Unavailable => !lacks_writes(status),
@@ -62,13 +62,13 @@ pub(super) fn nonsense(problem: impl std::fmt::Display) -> Status {
     Status::data_loss(format!("a replica sent an impossible answer: {problem}"))
 }
 
-/// The status of the call of a shard. What a replica refuses the router and not its caller is not the caller's to mend, so it makes
-/// the shard unavailable.
+/// The status of the call of a shard. Errors between router and replica, such as a refused key, become `UNAVAILABLE`: the caller
+/// cannot correct them.
 pub(super) fn of_shard(status: Status, shard: Shard) -> Status {
     let is_between_servers = match status.code() {
         Code::Unauthenticated | Code::PermissionDenied => true,
         Code::NotFound => lacks_index(&status),
-        // Not of the replica, whose status has metadata: its answer is larger than the router reads.
+        // Raised by the client in the router, so without metadata: the answer is larger than the router reads.
         Code::OutOfRange => status.metadata().is_empty(),
         _ => false,
     };

@@ -30,8 +30,8 @@ impl ShardMap {
         Shard::of_video(video, self.count()) as usize
     }
 
-    /// The position of the shard that takes a write for the shard at `owner`, if all shards have one log: `owner` itself if a replica of
-    /// it is up, or else the next shard that has one.
+    /// The shard that a write for the shard at `owner` is sent to if all shards have one log: `owner` itself if one of its replicas is
+    /// up, or else the next shard that has such a replica.
     pub(super) fn writer(&self, owner: usize) -> usize {
         let count = self.shards.len();
         let mut others = (0..count).map(|step| (owner + step) % count);

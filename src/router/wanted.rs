@@ -227,8 +227,8 @@ fn condition(condition: condition::Condition) -> Condition {
     Condition { condition: Some(condition) }
 }
 
-/// The k that the effort of each shard is chosen for. As on one server, that of the whole page and of the seeds, which may be among the
-/// best and are excluded. Shards refuse more than `max_k`, so only what the caller itself asks for may exceed it.
+/// The k that each shard chooses its effort for. As on one server, it covers the whole page and the seeds, which may be among the best
+/// and are excluded. Shards refuse more than `max_k`, so only the caller's own `effort_k` may exceed it.
 fn effort_k(checked: &engine::SearchRequest, seeds: usize, max_k: usize) -> usize {
     let own = checked.effort_k.max(checked.k.saturating_add(checked.offset));
     own.max(own.saturating_add(seeds).min(max_k))

@@ -2,9 +2,12 @@
 //!
 //! What flows in: batches of any videos. What flows out: what was written, once it is durable where it was sent.
 //!
-//! If all shards have one log, a batch goes to one replica, of any shard that has one. Otherwise each video goes to the first replica of its shard, whose log
-//! is that of the shard. A batch of several shards is then written by each of them on its own, so one that is to be written as a
-//! whole may be written in part.
+//! If all shards have one log, a batch goes to one replica of any shard. Otherwise each video goes to the first replica of its shard,
+//! which has the log of the shard. Each shard then writes its part of a batch on its own, so a batch that must be written as a whole
+//! may be written in part.
+//!
+//! A write that fails is not sent to another replica. It may have been written, and a second one could undo a newer write of the same
+//! video. The caller decides.
 
 use std::time::Duration;
 
