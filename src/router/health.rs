@@ -62,8 +62,7 @@ pub(super) async fn probe(router: &Router) {
         let Some(map) = router.topology.shards(name) else { continue };
         for shard in &map.shards {
             for replica in &shard.replicas {
-                let (shard, replica, name) = (Arc::clone(shard), Arc::clone(replica), name.to_owned());
-                let metrics = router.metrics.clone();
+                let (shard, replica, name) = (shard.shard, Arc::clone(replica), name.to_owned());
                 probes.spawn(async move {
                     let call = replica.transport.call(Call::Health(name), PROBE_TIMEOUT);
                     let health = match tokio::time::timeout(PROBE_TIMEOUT, call).await {
@@ -71,17 +70,20 @@ pub(super) async fn probe(router: &Router) {
                         _ => Health::NotServing,
                     };
                     if health != replica.health() {
-                        let (shard, replica) = (shard.shard, &replica.address);
-                        tracing::info!(%shard, replica, ?health, "the health of a replica changed");
+                        tracing::info!(%shard, replica = replica.address, ?health, "the health of a replica changed");
                     }
                     replica.set_health(health);
-                    metrics.up(&shard.labels(&replica), replica.is_up());
                 });
             }
         }
     }
     while probes.join_next().await.is_some() {}
+    // Of the replicas that are there now: others have come and gone in the meantime.
     for map in router.topology.names().filter_map(|name| router.topology.shards(name)) {
-        map.shards.iter().for_each(|shard| shard.observe_up());
+        for shard in &map.shards {
+            let up = |replica: &Arc<_>| router.metrics.up(&shard.labels(replica), replica.is_up());
+            shard.replicas.iter().for_each(up);
+            shard.observe_up();
+        }
     }
 }

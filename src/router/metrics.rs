@@ -32,7 +32,7 @@ pub(super) struct ReplicaLabels {
 
 /// The metrics of a router. Names of indexes and replicas are those of its configuration.
 #[derive(Clone)]
-pub(crate) struct RouterMetrics {
+pub(super) struct RouterMetrics {
     seconds: Family<ShardLabels, Histogram, fn() -> Histogram>,
     hedged: Family<ShardLabels, Counter>,
     retried: Family<ShardLabels, Counter>,
@@ -97,20 +97,20 @@ impl RouterMetrics {
         register(
             registry,
             "hedged_calls",
-            "Calls that a second replica was asked for because the first was slower than usual",
+            "Calls sent to a second replica because the first was slower than usual",
             self.hedged.clone(),
         );
         register(
             registry,
             "retried_calls",
-            "Calls that another replica was asked for because one failed",
+            "Calls sent to another replica because one failed",
             self.retried.clone(),
         );
         register(registry, "lost_calls", "Calls that no replica of the shard answered", self.lost.clone());
         register(
             registry,
             "shard_replicas_up",
-            "Replicas of the shard that are asked. At 0, answers lack its videos",
+            "Replicas of the shard that are asked. If 0, answers lack the videos of the shard",
             self.replicas_up.clone(),
         );
         register(
@@ -128,7 +128,7 @@ impl RouterMetrics {
         register(
             registry,
             "further_rounds",
-            "Times that shards were asked again because more of the best could be there",
+            "Times that shards were asked again because they could have more of the best candidates",
             self.rounds.clone(),
         );
         register(
