@@ -13,7 +13,6 @@ use super::topology::ShardMap;
 use super::transport::{Call, Reply};
 use crate::base::partition::Shard;
 use crate::base::text::shortened;
-use crate::engine::Readiness;
 use crate::kernel::Kernels;
 use crate::service::parts::{Change, Event, Indexes as _, check_index, may_list, status};
 use crate::service::proto::admin_server::Admin;
@@ -150,7 +149,7 @@ async fn status_of(call: &RouterCall<'_>, name: &str, map: &ShardMap) -> IndexSt
     let mut whole = merged(shards, map.has_shared_log);
     name.clone_into(&mut whole.name);
     // By the rule of the health of the index: it may answer without a shard.
-    whole.serving = matches!(call.router.topology.readiness(name), Readiness::Ready);
+    whole.serving = call.router.topology.readiness(name).is_serving();
     whole
 }
 

@@ -129,8 +129,8 @@ impl Writer {
             if !begun.before(deadline) {
                 return Err(deadline::exceeded());
             }
-            // What is sent is a copy. It is charged even if the caller hangs up.
-            let _charge = call.charged(batch.encoded_len())?;
+            // Until it is written, even if the caller hangs up.
+            let _charge = call.charged_message(batch.encoded_len())?;
             let written = match batch {
                 Batch::Upsert(request) => write::upsert(name, &map, request).await,
                 Batch::ById(what, _, video_ids, text_ids) => {
@@ -295,7 +295,7 @@ async fn get(call: &RouterCall<'_>, request: GetRequest) -> Result<(GetResponse,
         let shard = &map.shards[*shard];
         Box::pin(async move {
             match shard.call(get, until).await? {
-                Reply::Get(found) => Ok((call.charged(found.encoded_len())?, found)),
+                Reply::Get(found) => Ok((call.charged_message(found.encoded_len())?, found)),
                 _ => Err(nonsense("another answer than to a lookup")),
             }
         })
@@ -307,7 +307,7 @@ async fn get(call: &RouterCall<'_>, request: GetRequest) -> Result<(GetResponse,
         let (of_shard, found) = reply.map_err(|status| restored(status, field, positions))?;
         of_shard.into_iter().for_each(|of_shard| charge.join(&AnswerCharge::of(of_shard)));
         if found.results.len() != positions.len() {
-            return Err(nonsense("another number of videos than was looked up"));
+            return Err(nonsense("another number of videos than were looked up"));
         }
         for (at, lookup) in positions.iter().zip(found.results) {
             results[*at] = lookup;

@@ -167,12 +167,12 @@ impl<'a> Shards<'a> {
                 Ok(_) => break,
             }
         }
-        otherwise.unwrap_or_else(|| nonsense("a request that a router refuses is accepted"))
+        otherwise.unwrap_or_else(|| nonsense("it accepts a request that breaks the rules"))
     }
 
     /// Charges an answer of a shard until the search ends.
     fn charge(&self, answer: &SearchResponse) {
-        match self.call.charged(answer.encoded_len()) {
+        match self.call.charged_message(answer.encoded_len()) {
             Ok(charge) => self.charges.lock().extend(charge),
             Err(status) => *self.refused.lock() = Some(status),
         }
@@ -190,8 +190,7 @@ impl Ask for Shards<'_> {
         }
         let shard = Arc::clone(&self.map.shards[shard]);
         Box::pin(async move {
-            // The copy for this shard, and its bytes on the wire.
-            let charged = self.call.charged(request.encoded_len());
+            let charged = self.call.charged_message(request.encoded_len());
             let _charge = charged.inspect_err(|status| *self.refused.lock() = Some(status.clone()))?;
             match shard.call(&Call::Search(request), self.until).await? {
                 Reply::Search(answer) => {

@@ -111,12 +111,21 @@ impl<'a> RouterCall<'a> {
         })
     }
 
-    /// Charges an answer of this many bytes on the wire, which take about twice as many in memory.
+    /// Charges memory to the call.
     ///
     /// # Errors
-    /// `RESOURCE_EXHAUSTED` if there is no memory for it.
+    /// `RESOURCE_EXHAUSTED` if there is not enough.
     pub(super) fn charged(&self, bytes: usize) -> Result<Option<Charge>, Status> {
-        self.memory.as_ref().map(|memory| memory.charged(bytes.saturating_mul(2))).transpose()
+        self.memory.as_ref().map(|memory| memory.charged(bytes)).transpose()
+    }
+
+    /// Charges a message between router and replica, which has this many bytes on the wire. Decoded, it takes about twice as many;
+    /// one to send is a copy, and its bytes.
+    ///
+    /// # Errors
+    /// As [`Self::charged`].
+    pub(super) fn charged_message(&self, encoded_len: usize) -> Result<Option<Charge>, Status> {
+        self.charged(encoded_len.saturating_mul(2))
     }
 
     /// Counts searches that are refused because too many are in flight.
