@@ -116,9 +116,12 @@ async fn statuses(call: &RouterCall<'_>, name: &str) -> Result<Vec<IndexStatus>,
         "" => call.router.topology.names().map(str::to_owned).collect(),
         name => vec![name.to_owned()],
     };
+    // A list has no name, and is of the indexes of the caller.
+    if !name.is_empty() {
+        check_index(&call.router.shell, &call.caller, call.method, name)?;
+    }
     let mut indexes = Vec::with_capacity(names.len());
     for name in names.iter().filter(|name| may_list(&call.caller, name)) {
-        check_index(&call.router.shell, &call.caller, call.method, name)?;
         let topology = &call.router.topology;
         indexes.push(match topology.resolve(name).and_then(|name| Some((name, topology.shards(name)?))) {
             Some((name, map)) => status_of(call, name, &map).await,
