@@ -8,12 +8,12 @@ use crate::engine::Engine;
 /// The announcements of a server, one per index; they end when this is dropped.
 #[cfg(feature = "cluster")]
 #[derive(Debug, Default)]
-pub struct Announcements(Vec<crate::nats::presence::Announcer>);
+pub(super) struct Announcements(Vec<crate::nats::presence::Announcer>);
 
 /// The announcements of a server: none.
 #[cfg(not(feature = "cluster"))]
 #[derive(Debug, Default)]
-pub struct Announcements;
+pub(super) struct Announcements;
 
 #[cfg(feature = "cluster")]
 impl Announcements {

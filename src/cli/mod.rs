@@ -9,7 +9,8 @@
 //! | `serve.rs`        | `serve`: serves indexes over gRPC |
 //! | `announce.rs`     | `serve` announces itself to routers |
 //! | `route.rs`        | `route`: serves indexes that are divided over the servers of shards |
-//! | `audit.rs`        | the record of changes and refusals of `serve` |
+//! | `process.rs`      | the process of `serve` and `route`: log, threads, sockets, signals |
+//! | `audit.rs`        | the record of changes and refusals |
 //! | `ids.rs`          | ids on the command line |
 //! | `inputs.rs`       | the flags of a catalog in files |
 //! | `key.rs`          | `key`: makes a key of `serve` |
@@ -63,6 +64,7 @@ mod log;
 mod mirrors;
 #[cfg(feature = "cluster")]
 mod nats;
+mod process;
 mod progress;
 mod query;
 mod rebuild;

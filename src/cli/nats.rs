@@ -23,10 +23,8 @@ pub(super) struct NatsArguments {
 impl NatsArguments {
     /// Where the servers are; `None` if none is named.
     pub(super) fn options(&self) -> Option<NatsOptions> {
-        (!self.nats.is_empty()).then(|| NatsOptions {
-            servers: self.nats.clone(),
-            credentials: self.nats_credentials.clone(),
-            ca: self.nats_ca.clone(),
-        })
+        let path = |file: &Option<PathBuf>| file.clone().unwrap_or_default();
+        let (credentials, ca) = (path(&self.nats_credentials), path(&self.nats_ca));
+        (!self.nats.is_empty()).then(|| NatsOptions::of(&self.nats, &credentials, &ca))
     }
 }

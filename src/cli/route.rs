@@ -1,22 +1,13 @@
 //! `shortlist route`: serves indexes that are divided over the servers of shards.
 
-use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
 
 use anyhow::bail;
-use tokio::signal::unix::{SignalKind, signal};
 
-use super::audit;
-use super::serve::{Sockets, has_terminal, limit_connections, signals};
-use crate::config::telemetry::{self, Log};
-use crate::config::{ServeConfig, key_file};
+use super::process::{DEFAULT_NAME, Process, print};
+use crate::config::ServeConfig;
 use crate::router::Routing;
-use crate::service::{Access, AccessOptions};
-
-/// The name of an index that is given without a name.
-const DEFAULT_NAME: &str = "default";
 
 /// Serve indexes that are divided over the servers of shards: searches ask one replica of every shard and merge the answers.
 #[derive(Debug, clap::Args)]
@@ -44,28 +35,9 @@ pub struct Arguments {
 /// # Errors
 /// If the configuration is invalid, or the address is not available.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    // Before the settings are read, so that a change meanwhile is seen.
-    let log = Arc::new(OnceLock::<Log>::new());
-    // Weak, so that the last lines are written when this function returns, whatever still has the file.
-    let of_file = Arc::downgrade(&log);
-    let set_log = move |filter: &str| match of_file.upgrade().as_deref().and_then(OnceLock::get) {
-        Some(log) => log.set_filter(filter),
-        None => Ok(()),
-    };
-    let key_file = arguments.config.as_deref().and_then(|path| key_file(path, set_log));
-    let mut config = settings(arguments)?;
-    let set = log.set(telemetry::init(&config.log, config.log_format)?);
-    debug_assert!(set.is_ok(), "set once");
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let had_terminal = has_terminal();
-    let hangup = {
-        let _runtime = runtime.enter();
-        signal(SignalKind::hangup())?
-    };
-    limit_connections(&mut config);
-    let sockets = Sockets::claim(&config)?;
-    let (audit, _writer) = audit::open(&config)?;
-    let access = Access::open(AccessOptions { key_file, ..config.access_options(audit)? })?;
+    let threads = std::thread::available_parallelism()?.get();
+    let process = Process::start(arguments.config.as_deref(), threads, || settings(arguments))?;
+    let Process { records: _records, config, runtime, sockets, access, signals } = process;
     let mut routing = {
         // Connections need it. NATS and buckets have threads of their own, and wait for them here.
         let _runtime = runtime.enter();
@@ -74,7 +46,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let served = runtime.block_on(async {
         routing.find_replicas().await;
         let (address, listeners) = sockets.listen()?;
-        let shutdown = signals(access.clone(), hangup, had_terminal)?;
+        let shutdown = signals.shutdown(access.clone())?;
         announce(&routing.indexes(), address);
         routing.serve(listeners, config.limits.engine, config.service_options(access), shutdown).await?;
         Ok(())
@@ -123,7 +95,5 @@ fn settings(arguments: &Arguments) -> anyhow::Result<ServeConfig> {
 fn announce(indexes: &[(String, u32)], address: SocketAddr) {
     let line = |(name, shards): &(String, u32)| format!("routing {name} to {shards} shards on {address}\n");
     let lines: String = indexes.iter().map(line).collect();
-    let mut stdout = std::io::stdout().lock();
-    // The router also serves if standard output is closed.
-    let _ = stdout.write_all(lines.as_bytes()).and_then(|()| stdout.flush());
+    print(&lines);
 }

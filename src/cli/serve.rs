@@ -1,32 +1,21 @@
 //! `shortlist serve`: opens indexes and serves them until the process is asked to stop.
 
-use std::io::{IsTerminal, Write};
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, bail};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::net::TcpSocket;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use anyhow::bail;
 
 use super::announce::Announcements;
 use super::mirrors::Mirrors;
+use super::process::{DEFAULT_NAME, Process, print};
+use super::sample;
 use super::shared_logs::shared_logs;
-use super::{audit, sample};
 use crate::base::partition::Shard;
-use crate::config::telemetry::{self, Log};
-use crate::config::{ConfigError, ServeConfig, key_file};
+use crate::config::ServeConfig;
 use crate::engine::{Engine, EngineOptions, MemoryPolicy};
-use crate::service::{self, Access, AccessOptions, Listeners, ServiceOptions};
-
-/// The name of an index that is configured without a name.
-const DEFAULT_NAME: &str = "default";
-/// Open files that are not connections: indexes, logs and the files of the runtime.
-const OWN_FILES: usize = 40;
-/// Length of the operating system's queue of connections that are not accepted yet.
-const BACKLOG: u32 = 1024;
+use crate::service::{self, ServiceOptions};
 
 /// Serve indexes over gRPC. If no index is configured, make a sample catalog and serve it.
 #[derive(Debug, clap::Args)]
@@ -70,35 +59,11 @@ pub struct Arguments {
 /// # Errors
 /// If the configuration is invalid, no index can be opened, or the address is not available.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    // Before the settings are read, so that a change meanwhile is seen.
-    let log = Arc::new(OnceLock::<Log>::new());
-    // Weak, so that the last lines are written when this function returns, whatever still has the file.
-    let of_file = Arc::downgrade(&log);
-    let set_log = move |filter: &str| match of_file.upgrade().as_deref().and_then(OnceLock::get) {
-        Some(log) => log.set_filter(filter),
-        None => Ok(()),
-    };
-    let key_file = arguments.config.as_deref().and_then(|path| key_file(path, set_log));
-    let mut config = settings(arguments)?;
-    let set = log.set(telemetry::init(&config.log, config.log_format)?);
-    debug_assert!(set.is_ok(), "set once");
     // These threads only read requests and write answers. With one per core, they would compete with the search threads
     // for the cores.
     let io_threads = std::thread::available_parallelism()?.get().div_ceil(2);
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(io_threads).enable_all().build()?;
-    // From now on a SIGHUP does not end the process: a reload may come while the indexes are opened.
-    let had_terminal = has_terminal();
-    let hangup = {
-        let _runtime = runtime.enter();
-        signal(SignalKind::hangup())?
-    };
-    limit_connections(&mut config);
-    // Bound before the indexes are opened, so that an address in use is reported at once. Nobody can connect until the
-    // socket listens.
-    let sockets = Sockets::claim(&config)?;
-    let (audit, _writer) = audit::open(&config)?;
-    let access = Access::open(AccessOptions { key_file, ..config.access_options(audit)? })?;
+    let process = Process::start(arguments.config.as_deref(), io_threads, || settings(arguments))?;
+    let Process { records: _records, mut config, runtime, sockets, access, signals } = process;
     let is_sample = config.indexes.is_empty();
     if is_sample {
         config.indexes.insert(DEFAULT_NAME.to_owned(), sample::ensure(Path::new(sample::ROOT))?);
@@ -129,7 +94,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut announcements = Announcements::start(&config, &engine)?;
     let served = runtime.block_on(async {
         let (address, listeners) = sockets.listen()?;
-        let shutdown = signals(access.clone(), hangup, had_terminal)?;
+        let shutdown = signals.shutdown(access.clone())?;
         announce(&engine, address, is_sample)?;
         let options = ServiceOptions { buckets, ..config.service_options(access) };
         let shutdown = async {
@@ -144,25 +109,6 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     // Does not wait for the remaining tasks: the drain timeout has already passed for them.
     runtime.shutdown_background();
     served
-}
-
-/// Raises the limit of open files as far as the system allows, and limits the connections to what it leaves.
-pub(super) fn limit_connections(config: &mut ServeConfig) {
-    let hard = getrlimit(Resource::Nofile).maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard }) {
-        tracing::warn!(%error, "cannot raise the limit of open files");
-    }
-    let Some(files) = getrlimit(Resource::Nofile).current else { return };
-    let most = usize::try_from(files).unwrap_or(usize::MAX).saturating_sub(OWN_FILES).max(1);
-    let connections = &mut config.connections.max_connections;
-    if *connections > most {
-        tracing::warn!(
-            files,
-            connections = most,
-            "the limit of open files allows fewer connections than configured"
-        );
-        *connections = most;
-    }
 }
 
 fn settings(arguments: &Arguments) -> anyhow::Result<ServeConfig> {
@@ -205,102 +151,6 @@ fn settings(arguments: &Arguments) -> anyhow::Result<ServeConfig> {
     Ok(config)
 }
 
-/// The sockets of the ports, bound to their addresses.
-pub(super) struct Sockets {
-    main: TcpSocket,
-    admin: Option<TcpSocket>,
-    metrics: Option<TcpSocket>,
-}
-
-impl Sockets {
-    pub(super) fn claim(config: &ServeConfig) -> anyhow::Result<Self> {
-        let claim = |key: &'static str, listen: &str| {
-            claim(listen, |address| config.check_exposure(key, address))
-                .with_context(|| format!("cannot listen on {listen}"))
-        };
-        let other = |key, listen: &str| (!listen.is_empty()).then(|| claim(key, listen)).transpose();
-        Ok(Self {
-            main: claim("listen", &config.listen)?,
-            admin: other("admin_listen", &config.admin_listen)?,
-            metrics: other("metrics_listen", &config.metrics_listen)?,
-        })
-    }
-
-    /// Returns the address of searches, and all listeners.
-    pub(super) fn listen(self) -> anyhow::Result<(SocketAddr, Listeners)> {
-        let Self { main, admin, metrics } = self;
-        let listen = |socket: TcpSocket| {
-            let address = socket.local_addr()?;
-            socket.listen(BACKLOG).with_context(|| format!("cannot listen on {address}"))
-        };
-        let main = listen(main)?;
-        let address = main.local_addr()?;
-        let (admin, metrics) = (admin.map(listen).transpose()?, metrics.map(listen).transpose()?);
-        for (what, listener) in [("admin", &admin), ("metrics", &metrics)] {
-            if let Some(listener) = listener {
-                tracing::info!(what, address = %listener.local_addr()?, "listens on a port of its own");
-            }
-        }
-        Ok((address, Listeners::new(main, admin, metrics)))
-    }
-}
-
-/// Returns a socket bound to the first available address of `listen`.
-fn claim(listen: &str, check: impl Fn(SocketAddr) -> Result<(), ConfigError>) -> anyhow::Result<TcpSocket> {
-    let mut refused = std::io::Error::new(std::io::ErrorKind::NotFound, "no such address");
-    for address in listen.to_socket_addrs()? {
-        check(address)?;
-        if !service::is_loopback(address.ip()) {
-            tracing::info!(%address, "other machines reach this address");
-        }
-        match bind(address) {
-            Ok(socket) => return Ok(socket),
-            Err(error) => refused = error,
-        }
-    }
-    Err(refused.into())
-}
-
-fn bind(address: SocketAddr) -> std::io::Result<TcpSocket> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // Connections of a server that was just stopped would otherwise keep the address in use.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    Ok(socket)
-}
-
-/// Returns a future that completes on SIGTERM or SIGINT, and when the terminal of the process closes. On any other SIGHUP,
-/// it reads the files of credentials and of the log filter again.
-pub(super) fn signals(
-    access: Access,
-    mut hangup: Signal,
-    had_terminal: bool,
-) -> std::io::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => return,
-                _ = interrupt.recv() => return,
-                _ = hangup.recv() => {}
-            }
-            if had_terminal && !has_terminal() {
-                return;
-            }
-            tracing::info!("SIGHUP: reading the files of credentials and settings again");
-            let access = access.clone();
-            // Fails only if a reader panicked, which is logged.
-            let _ = tokio::task::spawn_blocking(move || access.reload()).await;
-        }
-    })
-}
-
-/// Returns whether the process has a terminal that is open.
-pub(super) fn has_terminal() -> bool {
-    std::io::stdin().is_terminal() || std::io::stdout().is_terminal() || std::io::stderr().is_terminal()
-}
-
 /// Prints on standard output that the server is ready, and how to try it.
 fn announce(engine: &Engine, address: SocketAddr, is_sample: bool) -> anyhow::Result<()> {
     let names = engine.index_names();
@@ -324,8 +174,6 @@ fn announce(engine: &Engine, address: SocketAddr, is_sample: bool) -> anyhow::Re
         let addr = if address.to_string() == default { String::new() } else { format!(" --addr {address}") };
         lines += &format!("try: cargo run --release -- query --sample-user 7{addr}\n");
     }
-    let mut stdout = std::io::stdout().lock();
-    // The server also serves if standard output is closed.
-    let _ = stdout.write_all(lines.as_bytes()).and_then(|()| stdout.flush());
+    print(&lines);
     Ok(())
 }

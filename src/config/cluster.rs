@@ -65,12 +65,7 @@ impl ClusterConfig {
     /// Where the servers of NATS are.
     #[cfg(feature = "cluster")]
     pub fn nats_options(&self) -> NatsOptions {
-        let file = |path: &PathBuf| (!path.as_os_str().is_empty()).then(|| path.clone());
-        NatsOptions {
-            servers: self.nats.clone(),
-            credentials: file(&self.nats_credentials),
-            ca: file(&self.nats_ca),
-        }
+        NatsOptions::of(&self.nats, &self.nats_credentials, &self.nats_ca)
     }
 
     /// Checks the values.

@@ -112,7 +112,10 @@
 //! advertise = ""                  # host and port at which routers reach this server; "" to not announce it
 //! replica = ""                    # name of this server in that; default: the host name
 //!
-//! [route]                         # of `route`: how to reach the servers of shards
+//! [route]                         # of `route`: how to reach the servers of shards. A router checks the limits of each caller,
+//!                                 # and the servers check those of the key of the router. It does not queue searches
+//!                                 # and does not know their cost, so of its own limits, max_queued_per_client and
+//!                                 # max_cost_ms_per_second have no effect; max_ef_search limits what a request names
 //! # key_file = "route.key"        # a file with the key that they want
 //! # ca = "ca.pem"                 # the authorities of their certificates; without it, connections are not encrypted
 //! # certificate = "route.pem"     # the certificate of the router, if they require one

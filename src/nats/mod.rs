@@ -7,10 +7,10 @@
 //! |---|---|
 //! | `presence.rs` | which servers are there |
 
-pub mod presence;
+pub(crate) mod presence;
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_nats::connection::State;
@@ -19,7 +19,7 @@ use async_nats::{Client, ConnectOptions};
 use tokio::runtime::Runtime;
 
 /// How long a request to the servers may take.
-pub const REQUEST: Duration = Duration::from_secs(5);
+pub(crate) const REQUEST: Duration = Duration::from_secs(5);
 /// The interval of pings. A connection that does not answer two of them is made anew.
 const PING: Duration = Duration::from_secs(2);
 
@@ -35,6 +35,12 @@ pub struct NatsOptions {
 }
 
 impl NatsOptions {
+    /// Where these servers are. An empty path is no file.
+    pub fn of(servers: &[String], credentials: &Path, ca: &Path) -> Self {
+        let file = |path: &Path| (!path.as_os_str().is_empty()).then(|| path.to_owned());
+        Self { servers: servers.to_vec(), credentials: file(credentials), ca: file(ca) }
+    }
+
     /// The servers in messages for people.
     pub fn display_servers(&self) -> String {
         self.servers.join(",")
@@ -58,7 +64,7 @@ impl NatsOptions {
 
 /// A connection, with threads of its own.
 #[derive(Debug)]
-pub struct Nats {
+pub(crate) struct Nats {
     /// Sends and receives messages.
     pub client: Client,
     /// Sends requests to JetStream.

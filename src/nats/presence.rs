@@ -3,7 +3,7 @@
 //! A record is renewed every second and removed at a clean end. Records expire only while others are renewed. If none is, the
 //! brokers are unreachable, and the last list stays in use.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio_stream::StreamExt as _;
 
 use super::{Nats, NatsOptions, REQUEST};
+use crate::base::text::shortened;
 
 /// The interval at which a replica renews its record.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -28,6 +29,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The longest record, and the most replicas of an index.
 const MAX_BYTES: usize = 4096;
 const MOST_REPLICAS: usize = 10_000;
+/// How many keys of records that were left out are remembered, so that each is logged once.
+const MOST_LEFT_OUT: usize = 1_000;
 
 /// What a replica says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -256,26 +259,48 @@ struct Known {
     resumed_at: Option<Instant>,
     /// What was reported last.
     reported: Vec<Replica>,
+    /// The keys of records that were left out, which were logged.
+    left_out: BTreeSet<String>,
 }
 
 impl Known {
     fn put(&mut self, key: &str, record: &[u8], now: Instant) {
-        if record.len() > MAX_BYTES || !self.records.contains_key(key) && self.records.len() >= MOST_REPLICAS
-        {
-            return;
-        }
-        if self.newest().is_none_or(|newest| now.duration_since(newest) >= 2 * INTERVAL) {
-            self.resumed_at = Some(now);
-        }
-        match serde_json::from_slice(record) {
-            Ok(replica) => _ = self.records.insert(key.to_owned(), (replica, now)),
-            Err(error) => tracing::warn!(key, %error, "the record of a server cannot be read"),
+        let replica = if record.len() > MAX_BYTES {
+            Err(format!("expected at most {MAX_BYTES} bytes, found {}", record.len()))
+        } else if !self.records.contains_key(key) && self.records.len() >= MOST_REPLICAS {
+            Err(format!("there are {MOST_REPLICAS} other records"))
+        } else {
+            serde_json::from_slice(record).map_err(|error| error.to_string())
+        };
+        match replica {
+            Ok(replica) => {
+                self.left_out.remove(key);
+                if self.newest().is_none_or(|newest| now.duration_since(newest) >= 2 * INTERVAL) {
+                    self.resumed_at = Some(now);
+                }
+                self.records.insert(key.to_owned(), (replica, now));
+            }
+            Err(problem) if self.is_new_problem(key) => {
+                let key = shortened(key, 200);
+                tracing::warn!(key, problem, "the record of a server is left out");
+            }
+            Err(_) => {}
         }
     }
 
     /// When the record that was renewed last was renewed.
     fn newest(&self) -> Option<Instant> {
         self.records.values().map(|(_, renewed)| *renewed).max()
+    }
+
+    /// Returns whether a record was not left out before: each is renewed every second.
+    fn is_new_problem(&mut self, key: &str) -> bool {
+        self.left_out.len() < MOST_LEFT_OUT && self.left_out.insert(key.to_owned())
+    }
+
+    fn remove(&mut self, key: &str) {
+        self.records.remove(key);
+        self.left_out.remove(key);
     }
 
     /// Drops records that were not renewed although others were, and returns the rest if it differs from what was reported.
@@ -307,7 +332,7 @@ async fn watch(
         match tokio::time::timeout(INTERVAL / 4, changes.next()).await {
             Ok(Some(Ok(change))) => match change.operation {
                 Operation::Put => known.put(&change.key, &change.value, Instant::now()),
-                Operation::Delete | Operation::Purge => _ = known.records.remove(&change.key),
+                Operation::Delete | Operation::Purge => known.remove(&change.key),
             },
             Ok(Some(Err(error))) => return Err(error.to_string()),
             Ok(None) => return Err("the records ended".to_owned()),
@@ -407,6 +432,22 @@ mod tests {
         let record = br#"{"name":"z","address":"h:1","shard":"0/1","is_ready":false,"new":1}"#;
         known.put("z", record, Instant::now());
         assert_eq!(names(&mut known, Instant::now()), Some(vec!["z".to_owned()]));
+    }
+
+    #[test]
+    fn a_record_that_is_left_out_is_a_new_problem_once() {
+        let mut known = Known::default();
+        known.put("x", b"noise", Instant::now());
+        assert!(!known.is_new_problem("x"));
+        // It was read, or removed, in between.
+        put(&mut known, "x", Instant::now());
+        assert!(known.is_new_problem("x"));
+        known.remove("x");
+        assert!(known.is_new_problem("x"));
+        for key in 0..2 * MOST_LEFT_OUT {
+            known.put(&key.to_string(), b"noise", Instant::now());
+        }
+        assert_eq!((known.left_out.len(), known.records.len()), (MOST_LEFT_OUT, 0));
     }
 
     #[test]

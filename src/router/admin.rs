@@ -11,13 +11,18 @@ use super::all::{Boxed, all};
 use super::state::{Router, RouterCall, code_of};
 use super::topology::ShardMap;
 use super::transport::{Call, Reply};
+use crate::base::partition::Shard;
+use crate::base::text::shortened;
 use crate::kernel::Kernels;
-use crate::service::parts::may_list;
+use crate::service::parts::{Change, Event, Indexes as _, check_index, may_list, status};
 use crate::service::proto::admin_server::Admin;
 use crate::service::proto::{
     ActivateRequest, ActivateResponse, CancelRebuildRequest, CancelRebuildResponse, GetStatusRequest,
     GetStatusResponse, IndexStatus, RebuildRequest, RebuildResponse,
 };
+
+/// The longest text of the problems of all shards.
+const MAX_PROBLEMS: usize = 2000;
 
 /// `Admin` over the shards of each index.
 pub(super) struct AdminService {
@@ -38,14 +43,33 @@ impl AdminService {
     ) -> Result<Response<R>, Status> {
         let call = RouterCall::of(&self.router, method, request)?;
         let observation = call.observe(index);
-        let result = call.index(index, "").and_then(|(name, map)| {
-            let shards = map.count();
-            Err(Status::failed_precondition(format!(
-                "a router has no generations: index {name:?} has those of {shards} shards; call {method} of a server of the shard"
-            )))
+        let shell = &self.router.shell;
+        // Recorded there, if it is refused.
+        let checked = check_index(shell, &call.caller, method, index);
+        let status = checked.err().unwrap_or_else(|| {
+            let status = call.checked_index(index, "").map_or_else(
+                |status| status,
+                |(name, map)| {
+                    let shards = map.count();
+                    Status::failed_precondition(format!(
+                        "a router has no generations: index {name:?} has those of {shards} shards; \
+                         call {method} of a server of the shard"
+                    ))
+                },
+            );
+            let index = self.router.topology.resolve(index).unwrap_or_default();
+            let (caller, refusal) = (&call.caller, Some(&status));
+            shell.access.audit().changed(&Event {
+                caller,
+                method,
+                index,
+                change: Change::default(),
+                refusal,
+            });
+            status
         });
-        observation.finish(code_of(&result));
-        result
+        observation.finish(status.code());
+        Err(status)
     }
 }
 
@@ -92,49 +116,85 @@ async fn statuses(call: &RouterCall<'_>, name: &str) -> Result<Vec<IndexStatus>,
         "" => call.router.topology.names().map(str::to_owned).collect(),
         name => vec![name.to_owned()],
     };
+    // A list has no name, and is of the indexes of the caller.
+    if !name.is_empty() {
+        check_index(&call.router.shell, &call.caller, call.method, name)?;
+    }
     let mut indexes = Vec::with_capacity(names.len());
     for name in names.iter().filter(|name| may_list(&call.caller, name)) {
-        let (name, map) = call.index(name, "")?;
-        indexes.push(status_of(call, name, &map).await);
+        let topology = &call.router.topology;
+        indexes.push(match topology.resolve(name).and_then(|name| Some((name, topology.shards(name)?))) {
+            Some((name, map)) => status_of(call, name, &map).await,
+            // Says which indexes there are.
+            None => return Err(call.checked_index(name, "").err().unwrap_or_else(status::internal)),
+        });
     }
     Ok(indexes)
 }
 
-/// The state of an index: sums over its shards, and what is the same in all of them from the first that answers.
+/// What one shard says of its index, or why it says nothing.
+type OfShard = (Shard, Result<IndexStatus, String>);
+
+/// The state of an index, of all of its shards.
 async fn status_of(call: &RouterCall<'_>, name: &str, map: &ShardMap) -> IndexStatus {
     let (get, until) = (Call::GetStatus(GetStatusRequest { index: name.to_owned() }), call.due());
     let get = &get;
     let calls = map.shards.iter().map(|shard| -> Boxed<'_, _> { Box::pin(shard.call(get, until)) });
+    let replies = all(calls.collect()).await;
+    let of_shard = |reply: Result<Reply, Status>| match reply {
+        Ok(Reply::Status(status)) => {
+            status.indexes.into_iter().next().ok_or_else(|| "the server does not say".to_owned())
+        }
+        Ok(_) => Err("another answer than to GetStatus".to_owned()),
+        Err(status) => Err(status.message().to_owned()),
+    };
+    let shards = map.shards.iter().map(|shard| shard.shard).zip(replies.into_iter().map(of_shard)).collect();
+    let mut whole = merged(shards, map.has_shared_log);
+    name.clone_into(&mut whole.name);
+    // By the rule of the health of the index: it may answer without a shard.
+    whole.serving = call.router.topology.readiness(name).is_serving();
+    whole
+}
+
+/// Sums over the shards, and what is the same in all of them from the first that answers.
+fn merged(shards: Vec<OfShard>, has_shared_log: bool) -> IndexStatus {
     let mut whole: Option<IndexStatus> = None;
-    let mut problems = Vec::new();
-    for (shard, reply) in map.shards.iter().zip(all(calls.collect()).await) {
-        let found = match reply {
-            Ok(Reply::Status(status)) => status.indexes.into_iter().next(),
-            Ok(_) => None,
-            Err(status) => {
-                problems.push(format!("shard {}: {}", shard.shard, status.message()));
+    let (mut problems, mut read_only) = (Vec::new(), Vec::new());
+    let count = shards.len();
+    for (shard, found) in shards {
+        let found = match found {
+            Ok(found) => found,
+            Err(problem) => {
+                problems.push(format!("shard {shard}: {problem}"));
+                read_only.push(format!("shard {shard}: {problem}"));
                 continue;
             }
         };
-        let Some(found) = found else {
-            problems.push(format!("shard {}: the server does not say", shard.shard));
-            continue;
-        };
         if !found.refused.is_empty() {
-            problems.push(format!("shard {}: {}", shard.shard, found.refused));
+            problems.push(format!("shard {shard}: {}", found.refused));
+        }
+        if !found.writable {
+            read_only.push(format!("shard {shard}: {}", found.read_only_reason));
         }
         match &mut whole {
             Some(whole) => add(whole, &found),
             None => whole = Some(found),
         }
     }
+    if count == 0 {
+        problems.push("no replica was found yet".to_owned());
+        read_only.push("no replica was found yet".to_owned());
+    }
     let mut whole = whole.unwrap_or_default();
-    name.clone_into(&mut whole.name);
     // Folders, generations to activate, rebuilds and reports are those of one server.
     whole.dir = String::new();
     whole.available_generations.clear();
     (whole.rebuild, whole.gate) = (None, None);
-    whole.refused = crate::base::text::shortened(problems.join("; "), 2000);
+    whole.refused = shortened(problems.join("; "), MAX_PROBLEMS);
+    // With one log, any shard takes all writes.
+    whole.writable = read_only.is_empty() || has_shared_log && read_only.len() < count;
+    let reason = if whole.writable { String::new() } else { read_only.join("; ") };
+    whole.read_only_reason = shortened(reason, MAX_PROBLEMS);
     whole
 }
 
@@ -154,9 +214,57 @@ fn add(whole: &mut IndexStatus, other: &IndexStatus) {
     whole.generation = whole.generation.max(other.generation);
     whole.sequence = whole.sequence.min(other.sequence);
     whole.generation_sequence = whole.generation_sequence.min(other.generation_sequence);
-    whole.serving &= other.serving;
-    whole.writable &= other.writable;
-    if whole.read_only_reason.is_empty() {
-        whole.read_only_reason.clone_from(&other.read_only_reason);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(vectors: u64, sequence: u64) -> IndexStatus {
+        IndexStatus {
+            vectors,
+            sequence,
+            generation: vectors,
+            writable: true,
+            serving: true,
+            ..IndexStatus::default()
+        }
+    }
+
+    fn of(shards: &[Result<IndexStatus, String>], has_shared_log: bool) -> IndexStatus {
+        let all = Shard::all(u32::try_from(shards.len()).unwrap()).unwrap();
+        merged(all.zip(shards.iter().cloned()).collect(), has_shared_log)
+    }
+
+    #[test]
+    fn the_state_of_an_index_is_that_of_all_shards() {
+        let whole = of(&[Ok(status(3, 9)), Ok(status(u64::MAX, 7))], false);
+        assert_eq!((whole.vectors, whole.generation, whole.sequence), (u64::MAX, u64::MAX, 7));
+        assert_eq!((whole.writable, whole.refused.as_str()), (true, ""));
+    }
+
+    #[test]
+    fn a_shard_that_does_not_answer_takes_no_writes_unless_all_have_one_log() {
+        let shards = [Ok(status(3, 9)), Err("gone".to_owned())];
+        let whole = of(&shards, false);
+        let problem = "shard 1/2: gone";
+        assert_eq!((whole.vectors, whole.writable), (3, false));
+        assert_eq!((whole.refused.as_str(), whole.read_only_reason.as_str()), (problem, problem));
+        let whole = of(&shards, true);
+        assert_eq!((whole.writable, whole.read_only_reason.as_str()), (true, ""));
+        assert_eq!(whole.refused, problem);
+        let none = of(&[Err("gone".to_owned()), Err("gone".to_owned())], true);
+        assert_eq!((none.vectors, none.writable), (0, false));
+        let read_only =
+            IndexStatus { writable: false, read_only_reason: "follows".to_owned(), ..status(1, 1) };
+        let whole = of(&[Ok(read_only.clone()), Ok(status(3, 9))], false);
+        assert_eq!((whole.writable, whole.read_only_reason.as_str()), (false, "shard 0/2: follows"));
+        assert!(of(&[Ok(read_only), Ok(status(3, 9))], true).writable);
+    }
+
+    #[test]
+    fn an_index_without_replicas_says_so() {
+        let whole = merged(Vec::new(), true);
+        assert_eq!((whole.writable, whole.refused.as_str()), (false, "no replica was found yet"));
     }
 }

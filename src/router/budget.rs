@@ -1,6 +1,6 @@
 //! How many calls a router may make in addition to those that are needed.
 //!
-//! What flows in: calls. What flows out: leave to make another one. Each call earns a share of an extra one, and savings are
+//! What flows in: calls. What flows out: permission to make another one. Each call earns a share of an extra one, and savings are
 //! bounded, so that replicas which fail or slow down together are not asked twice as often.
 
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 /// Thousandths of a call.
 const CALL: i64 = 1000;
 
-/// Leave for extra calls.
+/// A budget of extra calls.
 #[derive(Debug)]
 pub(super) struct Budget {
     held: AtomicI64,
@@ -30,7 +30,7 @@ impl Budget {
         let _ = self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum);
     }
 
-    /// Takes leave for one extra call, if there is any.
+    /// Takes one extra call out of the budget. Returns whether there was one.
     pub(super) fn take(&self) -> bool {
         let left = |held: i64| Some(held - CALL).filter(|left| *left >= 0);
         self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).is_ok()

@@ -6,6 +6,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_stream::{Stream, StreamExt};
@@ -19,8 +20,8 @@ use super::transport::{Call, Reply};
 use super::write::{self, ById};
 use crate::base::id::VideoId;
 use crate::service::parts::{
-    Begun, CallMemory, Caller, Change, Deadline, Event, Incoming, InvalidField, Slot, Standing, deadline,
-    status, without_blocking_others,
+    AnswerCharge, Begun, CallMemory, Caller, Change, Deadline, Event, Incoming, InvalidField, Slot, Standing,
+    check_index, deadline, status, without_blocking_others,
 };
 use crate::service::proto::catalog_server::Catalog;
 use crate::service::proto::{
@@ -56,6 +57,16 @@ impl Batch {
         }
     }
 
+    /// Its bytes on the wire, about.
+    fn encoded_len(&self) -> usize {
+        match self {
+            Batch::Upsert(request) => request.encoded_len(),
+            Batch::ById(_, _, video_ids, text_ids) => {
+                size_of_val(video_ids.as_slice()) + text_ids.iter().map(String::len).sum::<usize>()
+            }
+        }
+    }
+
     /// What it changes if all of it is written.
     fn change(&self) -> Change {
         let video_ids = match self {
@@ -77,6 +88,8 @@ struct Writer {
     caller: Caller,
     deadline: Deadline,
     begun: Begun,
+    /// The memory of a call with one request.
+    memory: Option<Arc<CallMemory>>,
 }
 
 impl Writer {
@@ -91,22 +104,33 @@ impl Writer {
     }
 
     async fn run(self, batch: Batch, at: &'static str) -> Result<WriteResponse, Status> {
-        let Self { router, method, caller, deadline, begun } = self;
+        let Self { router, method, caller, deadline, begun, memory } = self;
         let observation = router.shell.observe(method, batch.index(), deadline);
-        let (index, mut change) = (batch.index().to_owned(), batch.change());
+        // Recorded there, if it is refused: anyone with a key can call for an index of others.
+        let checked = check_index(&router.shell, &caller, method, batch.index());
+        if let Err(status) = checked {
+            observation.finish(status.code());
+            return Err(status);
+        }
+        let (index, mut change) = (batch.index().to_owned(), Change::default());
         let result = async {
-            let call = RouterCall::new(&router, method, caller.clone(), deadline, None);
-            let (name, map) = call.index(&index, at)?;
+            let call = RouterCall::new(&router, method, caller.clone(), deadline, memory);
             let (field, found) = batch.items();
             let max = router.shell.limits.max_batch_writes;
             if found > max {
                 let problem = format!("expected at most {max} videos, found {found}");
                 return Err(status::of(&InvalidField::new(field, problem).into(), at));
             }
+            if router.shell.access.audit().is_on() {
+                change = batch.change();
+            }
+            let (name, map) = call.checked_index(&index, at)?;
             let _permit = router.write_admission.admit_one()?;
             if !begun.before(deadline) {
                 return Err(deadline::exceeded());
             }
+            // Until it is written, even if the caller hangs up.
+            let _charge = call.charged_message(batch.encoded_len())?;
             let written = match batch {
                 Batch::Upsert(request) => write::upsert(name, &map, request).await,
                 Batch::ById(what, _, video_ids, text_ids) => {
@@ -140,6 +164,7 @@ impl CatalogService {
             caller: Caller::of(request)?,
             deadline: Deadline::of(request),
             begun: Begun::of(request),
+            memory: CallMemory::of(request),
         })
     }
 }
@@ -204,10 +229,14 @@ impl Catalog for CatalogService {
         let observation = call.observe(&request.index);
         let result = match self.router.admission.admit_one() {
             Ok(_permit) => get(&call, request).await,
-            Err(refused) => Err(refused),
+            Err(refused) => {
+                call.count_refused(&refused);
+                Err(refused)
+            }
         };
         observation.finish(code_of(&result));
-        result.map(Response::new)
+        let (answer, charge) = result?;
+        Ok(charge.attach(Response::new(answer)))
     }
 }
 
@@ -237,7 +266,7 @@ async fn write_stream(
 }
 
 /// Looks videos up on their shards.
-async fn get(call: &RouterCall<'_>, request: GetRequest) -> Result<GetResponse, Status> {
+async fn get(call: &RouterCall<'_>, request: GetRequest) -> Result<(GetResponse, AnswerCharge), Status> {
     let (name, map) = call.index(&request.index, "")?;
     let GetRequest { video_ids, return_attributes, return_vectors, text_ids, .. } = request;
     let of_shard = |video_ids, text_ids| {
@@ -262,20 +291,29 @@ async fn get(call: &RouterCall<'_>, request: GetRequest) -> Result<GetResponse, 
         divide(&map, video_ids, |id| VideoId(*id)).into_iter().map(part).collect()
     };
     let until = call.due();
-    let sent =
-        calls.iter().map(|(shard, get, _)| -> Boxed<'_, _> { Box::pin(map.shards[*shard].call(get, until)) });
+    let sent = calls.iter().map(|(shard, get, _)| -> Boxed<'_, Result<_, Status>> {
+        let shard = &map.shards[*shard];
+        Box::pin(async move {
+            match shard.call(get, until).await? {
+                Reply::Get(found) => Ok((call.charged_message(found.encoded_len())?, found)),
+                _ => Err(nonsense("another answer than to a lookup")),
+            }
+        })
+    });
     let replies = all(sent.collect()).await;
+    let charge = AnswerCharge::default();
     let mut results: Vec<Lookup> = vec![Lookup::default(); count];
     for ((_, _, positions), reply) in calls.iter().zip(replies) {
-        let found = match reply.map_err(|status| restored(status, field, positions))? {
-            Reply::Get(found) if found.results.len() == positions.len() => found,
-            _ => return Err(nonsense("another number of videos than was looked up")),
-        };
+        let (of_shard, found) = reply.map_err(|status| restored(status, field, positions))?;
+        of_shard.into_iter().for_each(|of_shard| charge.join(&AnswerCharge::of(of_shard)));
+        if found.results.len() != positions.len() {
+            return Err(nonsense("another number of videos than were looked up"));
+        }
         for (at, lookup) in positions.iter().zip(found.results) {
             results[*at] = lookup;
         }
     }
     let response = GetResponse { results };
     status::check_size(&response, call.router.shell.limits.max_response_bytes)?;
-    Ok(response)
+    Ok((response, charge))
 }

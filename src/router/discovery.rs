@@ -1,23 +1,21 @@
 //! Who serves which shard, from the maps of indexes and from what replicas say of themselves.
 //!
 //! What flows in: maps in buckets, and the records of replicas in NATS. What flows out: the shards of each index, replaced whenever
-//! these change. The newest map counts of which every shard has a ready replica; without one, the newest map.
+//! these change. The newest map is used for which every shard has a
+//! ready replica, or else the newest one.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::metrics::RouterMetrics;
 use super::options::{RouteError, RouteOptions};
-use super::replica::Replica;
-use super::shard::ShardCalls;
-use super::topology::{ShardMap, Topology};
-use super::transport::Remote;
-use crate::base::partition::Shard;
+use super::reached::Reached;
+use super::topology::Topology;
+use super::transport::{Remote, Transport};
 use crate::bucket::{Bucket, ClusterMap, Location};
 use crate::nats::presence::{self, Watcher};
 
@@ -31,7 +29,6 @@ const FIRST_WAIT: Duration = Duration::from_secs(5);
 /// The indexes that are found.
 pub(super) struct Discovery {
     options: RouteOptions,
-    metrics: RouterMetrics,
     max_answer_bytes: usize,
     indexes: Vec<Found>,
     changed: Arc<Notify>,
@@ -43,8 +40,7 @@ struct Found {
     root: Bucket,
     watcher: Watcher,
     maps: Vec<ClusterMap>,
-    /// The replicas that were reached before, by shard and address.
-    known: HashMap<(Shard, String), Arc<Replica>>,
+    reached: Reached,
     /// What is routed to now.
     chosen: Option<Division>,
 }
@@ -76,11 +72,10 @@ impl Discovery {
             let notified = Arc::clone(&changed);
             let watcher = Watcher::start(&options.nats_options(), name, move |_| notified.notify_one());
             let watcher = watcher.map_err(problem)?;
-            let (maps, known) = (Vec::new(), HashMap::new());
-            indexes.push(Found { name: name.clone(), root, watcher, maps, known, chosen: None });
+            let (maps, reached) = (Vec::new(), Reached::new(name, metrics));
+            indexes.push(Found { name: name.clone(), root, watcher, maps, reached, chosen: None });
         }
-        let (options, metrics) = (options.clone(), metrics.clone());
-        Ok(Self { options, metrics, max_answer_bytes, indexes, changed })
+        Ok(Self { options: options.clone(), max_answer_bytes, indexes, changed })
     }
 
     /// Finds each index once, or waits for a moment.
@@ -103,9 +98,11 @@ impl Discovery {
 
     /// Follows maps and replicas for ever.
     pub(super) async fn follow(mut self, topology: Arc<Topology>) {
+        let mut due = Instant::now() + INTERVAL;
         loop {
-            if timeout(INTERVAL, self.changed.notified()).await.is_err() {
+            if is_due(&self.changed, due).await {
                 self.read_maps().await;
+                due = Instant::now() + INTERVAL;
             }
             self.choose(&topology);
         }
@@ -132,51 +129,37 @@ impl Discovery {
     fn choose(&mut self, topology: &Topology) {
         for found in &mut self.indexes {
             let division = division(&found.maps, &found.watcher.replicas());
-            if found.chosen.as_ref() == Some(&division) {
+            let is_new = found.chosen.as_ref() != Some(&division);
+            if !is_new && found.reached.is_whole() {
                 continue;
             }
-            let shards = division.shards.len();
-            tracing::info!(index = found.name, epoch = division.epoch, shards, "routes to other replicas");
-            match found.map(&division, &self.options, self.max_answer_bytes, &self.metrics) {
+            if is_new {
+                let shards = division.shards.len();
+                tracing::info!(
+                    index = found.name,
+                    epoch = division.epoch,
+                    shards,
+                    "routes to other replicas"
+                );
+            }
+            let (options, max) = (&self.options, self.max_answer_bytes);
+            let connect = |address: &str| -> Result<Arc<dyn Transport>, RouteError> {
+                Ok(Arc::new(Remote::new(options.connection(address)?, max)))
+            };
+            match found.reached.map(&division.shards, connect) {
                 Ok(map) => topology.replace(&found.name, map),
-                Err(error) => tracing::error!(index = found.name, %error, "cannot route to a replica"),
+                Err(error) => tracing::error!(index = found.name, %error, "cannot route by this map"),
             }
             found.chosen = Some(division);
         }
     }
 }
 
-impl Found {
-    fn map(
-        &mut self,
-        division: &Division,
-        options: &RouteOptions,
-        max_answer_bytes: usize,
-        metrics: &RouterMetrics,
-    ) -> Result<ShardMap, RouteError> {
-        let before = std::mem::take(&mut self.known);
-        let of = division.shards.len() as u32;
-        let problem = |problem| RouteError::Shards { index: self.name.clone(), problem };
-        let mut shards = Vec::new();
-        for (shard, addresses) in Shard::all(of).map_err(problem)?.zip(&division.shards) {
-            let mut replicas = Vec::new();
-            for address in addresses {
-                let key = (shard, address.clone());
-                let replica = match before.get(&key) {
-                    Some(replica) => Arc::clone(replica),
-                    None => {
-                        let remote = Remote::new(options.connection(address)?, max_answer_bytes);
-                        Arc::new(Replica::new(address.clone(), Arc::new(remote)))
-                    }
-                };
-                self.known.insert(key, Arc::clone(&replica));
-                replicas.push(replica);
-            }
-            let calls = ShardCalls::new(&self.name, shard, replicas, metrics);
-            shards.push(Arc::new(calls.with_shared_log()));
-        }
-        Ok(ShardMap { shards, has_shared_log: true })
-    }
+/// Waits until replicas change, or until `due`. Returns whether it is past `due`: announcements change with every write, and must not
+/// delay the reading of maps.
+async fn is_due(changed: &Notify, due: Instant) -> bool {
+    let _ = timeout_at(due, changed.notified()).await;
+    Instant::now() >= due
 }
 
 /// The newest map of which every shard has a ready replica, or else the newest one; `maps` are newest first. Without a map, the
@@ -204,4 +187,87 @@ fn division(maps: &[ClusterMap], replicas: &[presence::Replica]) -> Division {
         return newest.1;
     }
     divisions.find(|(is_ready, _)| *is_ready).unwrap_or(newest).1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(epoch: u64, shards: u32) -> ClusterMap {
+        ClusterMap {
+            format_version: 1,
+            epoch,
+            shards,
+            generations: Vec::new(),
+            log_sequences: Vec::new(),
+            created_at: jiff::Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn replica(shard: &str, address: &str, is_ready: bool) -> presence::Replica {
+        presence::Replica {
+            name: format!("{address}-{shard}"),
+            address: address.to_owned(),
+            shard: shard.to_owned(),
+            is_ready,
+            generation: 1,
+            sequence: 1,
+            digest_sequence: 0,
+            digest: 0,
+        }
+    }
+
+    fn found(maps: &[(u64, u32)], replicas: &[(&str, &str, bool)]) -> (u64, Vec<Vec<String>>) {
+        let maps: Vec<ClusterMap> = maps.iter().map(|(epoch, shards)| map(*epoch, *shards)).collect();
+        let replicas: Vec<_> =
+            replicas.iter().map(|(shard, address, is_ready)| replica(shard, address, *is_ready)).collect();
+        let Division { epoch, shards } = division(&maps, &replicas);
+        (epoch, shards)
+    }
+
+    #[test]
+    fn the_newest_map_counts_of_which_every_shard_is_ready() {
+        let maps = [(3, 4), (2, 2), (1, 1)];
+        let two = [("0/2", "a:1", true), ("1/2", "b:1", true)];
+        assert_eq!(found(&maps, &two).0, 2);
+        let four = [("0/4", "c:1", true), ("1/4", "d:1", true), ("2/4", "e:1", true)];
+        assert_eq!(found(&maps, &[&two[..], &four].concat()).0, 2);
+        let last = |is_ready| [&two[..], &four, &[("3/4", "f:1", is_ready)]].concat();
+        assert_eq!(found(&maps, &last(false)).0, 2);
+        assert_eq!(found(&maps, &last(true)).0, 3);
+        // No map has a ready replica of every shard: the newest counts, with the replicas that are there.
+        let (epoch, shards) = found(&maps, &[("1/4", "d:1", false)]);
+        assert_eq!((epoch, shards.len(), &shards[1]), (3, 4, &vec!["d:1".to_owned()]));
+    }
+
+    #[test]
+    fn replicas_of_one_shard_are_there_once_each_and_others_are_left_out() {
+        let replicas = [
+            ("0/1", "b:1", true),
+            ("0/1", "a:1", false),
+            ("0/1", "b:1", true),
+            ("0/2", "c:1", true),
+            ("1/1", "d:1", true),
+            ("noise", "e:1", true),
+        ];
+        assert_eq!(found(&[], &replicas), (0, vec![vec!["a:1".to_owned(), "b:1".to_owned()]]));
+        assert_eq!(found(&[(7, 1)], &replicas).0, 7);
+        assert_eq!(found(&[], &[]), (0, vec![Vec::new()]));
+    }
+
+    #[tokio::test]
+    async fn maps_are_read_while_replicas_change_without_end() {
+        let (changed, due) = (Notify::new(), Instant::now() + Duration::from_millis(50));
+        let mut changes = 0;
+        while Instant::now() < due + Duration::from_secs(5) {
+            changed.notify_one();
+            changes += 1;
+            if is_due(&changed, due).await {
+                break;
+            }
+        }
+        assert!(changes > 1 && Instant::now() < due + Duration::from_secs(5), "{changes} changes");
+        // Nothing changes.
+        assert!(is_due(&Notify::new(), Instant::now() + Duration::from_millis(5)).await);
+    }
 }

@@ -7,7 +7,7 @@
 use tonic::Status;
 
 use super::failure::{self, nonsense};
-use super::search::{Shards, pinned};
+use super::search::{Shards, at_offset, check_limits, pinned};
 use super::seeds;
 use super::state::RouterCall;
 use super::transport::{Call, Reply};
@@ -36,26 +36,29 @@ pub(super) async fn explain(
     let mut request = request.unwrap_or_default();
     let (name, map) = call.index(&request.index, PATH)?;
     name.clone_into(&mut request.index);
-    let pinned = pinned(&mut request, map.shards.len());
-    pinned.map_err(|error| status::of(&error.into(), PATH))?;
+    let pinned = pinned(&mut request, map.shards.len()).map_err(|status| failure::at(status, PATH))?;
     let checked = search_request(request.clone()).map_err(|error| status::of(&error.into(), PATH))?;
     quota::check(&call.limits, &checked, PATH)?;
     quota::check_explanation(&call.limits)?;
     call.use_rates()?;
+    check_limits(&checked, &call.engine_limits).map_err(|status| failure::at(status, PATH))?;
     let video = explained_id(video_id, &text_id).map_err(|error| status::of(&error.into(), ""))?;
-    let shards = Shards::new(call, name, &map);
+    let owner = map.owner(video);
     let mut of_owner = request.clone();
     let seeds = match &checked.query {
         Query::Seeds(seeds) if map.count() > 1 => Some(seeds.as_slice()),
         _ => None,
     };
-    let max_seeds = call.router.max_seeds;
+    let max_seeds = call.router.engine_limits.max_seeds;
+    if let Some(token) = pinned.get(owner) {
+        of_owner.page_token = at_offset(token, std::mem::take(&mut of_owner.offset));
+    }
+    let shards = Shards::new(call, name, &map).pinned_to(pinned);
     let found = seeds::resolve(&mut of_owner, seeds, (name, &map), shards.until, max_seeds).await;
     let found = found.map_err(|status| failure::at(status, PATH))?;
     of_owner.exclude.get_or_insert_default().video_ids.extend(&found.known);
-    let owner = &map.shards[map.owner(video)];
     let asked = ExplainRequest { request: Some(of_owner), video_id, text_id };
-    let mut explained = match owner.call(&Call::Explain(asked), shards.until).await? {
+    let mut explained = match map.shards[owner].call(&Call::Explain(asked), shards.until).await? {
         Reply::Explain(explained) => *explained,
         _ => return Err(nonsense("another answer than to an explanation")),
     };
@@ -73,7 +76,7 @@ pub(super) async fn explain(
     let rank = place(&answer, video);
     (explained.found, explained.rank) = (rank.is_some(), rank.map(|rank| rank as u32));
     if explained.removed_by() == Rule::KeptPlace || explained.removed_by() == Rule::Unspecified {
-        let all = everything(&request, call.router.max_k);
+        let all = everything(&request, call.router.engine_limits.max_k);
         let checked_all = search_request(all.clone()).map_err(|error| status::of(&error.into(), PATH))?;
         let all = shards.search(all, &checked_all).await.map_err(|status| failure::at(status, PATH))?;
         let exact_rank = place(&all, video);

@@ -7,35 +7,48 @@ use prost::Message as _;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
-/// The delay after which a caller may find lost shards back.
+use crate::base::partition::Shard;
+
+/// How long a caller should wait before it retries: lost shards may be back by then.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
-/// Whether every replica would say the same: the request is to blame.
+/// Whether every replica would return the same error, because the request is at fault.
 pub(super) fn is_final(status: &Status) -> bool {
     match status.code() {
-        Code::InvalidArgument
-        | Code::NotFound
-        | Code::AlreadyExists
-        | Code::FailedPrecondition
-        | Code::OutOfRange
-        | Code::Unimplemented => true,
+        Code::NotFound => !lacks_index(status),
+        Code::FailedPrecondition => !lacks_generation(status),
+        Code::InvalidArgument | Code::AlreadyExists | Code::OutOfRange | Code::Unimplemented => true,
         // The answer is too large.
         Code::ResourceExhausted => status.get_error_details().bad_request().is_some(),
         _ => false,
     }
 }
 
-/// Whether the index lacks writes that the caller has seen.
-pub(super) fn lacks_writes(status: &Status) -> bool {
+fn names(status: &Status, field: &str) -> bool {
     let details = status.get_error_details();
-    let violations = details.bad_request().map(|bad| bad.field_violations.as_slice()).unwrap_or_default();
-    status.code() == Code::Unavailable && violations.iter().any(|bad| bad.field == "min_sequence")
+    details.bad_request().is_some_and(|bad| bad.field_violations.iter().any(|bad| bad.field == field))
 }
 
-/// Whether a replica is to blame, and not its load or the request.
+/// Whether the index lacks writes that the caller has seen.
+pub(super) fn lacks_writes(status: &Status) -> bool {
+    status.code() == Code::Unavailable && names(status, "min_sequence")
+}
+
+/// Whether the replica does not serve the generation of the pages before. Another one may.
+pub(super) fn lacks_generation(status: &Status) -> bool {
+    status.code() == Code::FailedPrecondition && names(status, "page_token")
+}
+
+/// Whether the replica lacks the index, which exists: the router serves it.
+fn lacks_index(status: &Status) -> bool {
+    status.code() == Code::NotFound && (names(status, "index") || names(status, "request.index"))
+}
+
+/// Whether the replica is at fault, rather than its load or the request.
 pub(super) fn is_of_replica(status: &Status) -> bool {
     match status.code() {
         Code::Unavailable => !lacks_writes(status),
+        Code::NotFound => lacks_index(status),
         Code::Unknown | Code::Internal | Code::DataLoss | Code::Unauthenticated | Code::PermissionDenied => {
             true
         }
@@ -47,6 +60,19 @@ pub(super) fn is_of_replica(status: &Status) -> bool {
 /// Says that a replica sent nonsense.
 pub(super) fn nonsense(problem: impl std::fmt::Display) -> Status {
     Status::data_loss(format!("a replica sent an impossible answer: {problem}"))
+}
+
+/// The status of the call of a shard. Errors between router and replica, such as a refused key, become `UNAVAILABLE`: the caller
+/// cannot correct them.
+pub(super) fn of_shard(status: Status, shard: Shard) -> Status {
+    let is_between_servers = match status.code() {
+        Code::Unauthenticated | Code::PermissionDenied => true,
+        Code::NotFound => lacks_index(&status),
+        // Raised by the client in the router, so without metadata: the answer is larger than the router reads.
+        Code::OutOfRange => status.metadata().is_empty(),
+        _ => false,
+    };
+    if is_between_servers { unavailable(format!("shard {shard}: {}", status.message())) } else { status }
 }
 
 /// The status of a call that shards are missing for.
@@ -96,6 +122,22 @@ mod tests {
         assert_eq!(moved.bad_request().unwrap().field_violations[0].field, "requests[3].k");
         assert_eq!(at(status, "").message(), "k: expected 1 to 10, found 0");
         assert_eq!(at(Status::unavailable("gone"), "requests[0].").message(), "gone");
+    }
+
+    #[test]
+    fn what_another_replica_may_have_is_not_final() {
+        let of = |code, field: &str| {
+            let details = ErrorDetails::with_bad_request_violation(field, "");
+            Status::with_error_details(code, "", details)
+        };
+        let generation = of(Code::FailedPrecondition, "page_token");
+        assert!(!is_final(&generation) && !is_of_replica(&generation));
+        assert!(is_final(&of(Code::FailedPrecondition, "params.target_recall")));
+        assert!(is_final(&of(Code::NotFound, "query.seeds")));
+        for field in ["index", "request.index"] {
+            let index = of(Code::NotFound, field);
+            assert!(!is_final(&index) && is_of_replica(&index));
+        }
     }
 
     #[test]

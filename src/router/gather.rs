@@ -6,7 +6,7 @@
 use tonic::Status;
 
 use super::all::{Boxed, all};
-use super::failure::{is_final, lacks_writes};
+use super::failure::{is_final, lacks_generation, lacks_writes};
 use super::part::{Facts, Part};
 use super::row::Keys;
 use super::wanted::Wanted;
@@ -68,7 +68,7 @@ impl<'a> Gather<'a> {
     /// Sends requests to shards. Returns the parts of those that answer, with the position of the request.
     ///
     /// # Errors
-    /// If a shard says that the request is to blame, or that it lacks writes that the caller has seen.
+    /// If a shard says that the request is to blame, or that it lacks writes or a generation that the caller has seen.
     pub(super) async fn fetch(
         &mut self,
         requests: Vec<(usize, SearchRequest)>,
@@ -94,7 +94,9 @@ impl<'a> Gather<'a> {
                     self.keep(shard, &part.facts);
                     parts.push((position, shard, part));
                 }
-                Err(status) if is_final(&status) || lacks_writes(&status) => return Err(status),
+                Err(status) if is_final(&status) || lacks_writes(&status) || lacks_generation(&status) => {
+                    return Err(status);
+                }
                 Err(status) => {
                     tracing::debug!(shard = %of, %status, "a shard is lost for a search");
                     self.is_late |= self.facts[shard].is_some();

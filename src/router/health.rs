@@ -1,7 +1,7 @@
 //! The health of the indexes of a router, and of their replicas.
 //!
-//! What flows in: what replicas say of their health. What flows out: whether an index can be searched: a router needs as many shards
-//! for that as an answer does by default.
+//! What flows in: what replicas say of their health. What flows out: whether an index can be searched. It can if enough shards have a
+//! replica that serves: as many as an answer needs by default.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use super::replica::Health;
+use super::response::suffices;
 use super::state::Router;
 use super::topology::Topology;
 use super::transport::{Call, Reply};
@@ -33,8 +34,9 @@ impl Indexes for Topology {
         let is_serving =
             |replica: &&Arc<super::replica::Replica>| replica.health() == Health::Serving && !replica.rests();
         let up = map.shards.iter().filter(|shard| shard.replicas.iter().any(|one| is_serving(&one)));
-        let (up, all) = (up.count(), map.shards.len());
-        if up > 0 && up + usize::from(all > 1) >= all {
+        // A hash spreads the videos, so all shards have about as many.
+        let (up, all) = (up.count() as u32, map.count());
+        if suffices(up, all, f64::from(up) / f64::from(all.max(1))) {
             return Readiness::Ready;
         }
         Readiness::NotYet(format!("{up} of {all} shards have a replica that serves"))
@@ -60,8 +62,7 @@ pub(super) async fn probe(router: &Router) {
         let Some(map) = router.topology.shards(name) else { continue };
         for shard in &map.shards {
             for replica in &shard.replicas {
-                let (shard, replica, name) = (Arc::clone(shard), Arc::clone(replica), name.to_owned());
-                let metrics = router.metrics.clone();
+                let (shard, replica, name) = (shard.shard, Arc::clone(replica), name.to_owned());
                 probes.spawn(async move {
                     let call = replica.transport.call(Call::Health(name), PROBE_TIMEOUT);
                     let health = match tokio::time::timeout(PROBE_TIMEOUT, call).await {
@@ -69,14 +70,20 @@ pub(super) async fn probe(router: &Router) {
                         _ => Health::NotServing,
                     };
                     if health != replica.health() {
-                        let (shard, replica) = (shard.shard, &replica.address);
-                        tracing::info!(%shard, replica, ?health, "the health of a replica changed");
+                        tracing::info!(%shard, replica = replica.address, ?health, "the health of a replica changed");
                     }
                     replica.set_health(health);
-                    metrics.up(&shard.labels(&replica), replica.is_up());
                 });
             }
         }
     }
     while probes.join_next().await.is_some() {}
+    // Of the replicas that are there now: others have come and gone in the meantime.
+    for map in router.topology.names().filter_map(|name| router.topology.shards(name)) {
+        for shard in &map.shards {
+            let up = |replica: &Arc<_>| router.metrics.up(&shard.labels(replica), replica.is_up());
+            shard.replicas.iter().for_each(up);
+            shard.observe_up();
+        }
+    }
 }

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-/// Calls that are remembered.
+/// The number of calls in the window.
 const WINDOW: usize = 256;
-/// Calls before which nothing is known.
+/// The number of calls before there is a percentile.
 const LEAST: usize = 16;
-/// The percentile is read again after this many calls.
+/// The percentile is computed again after this many calls.
 const STALE: usize = 16;
 
 /// The durations of the last calls.

@@ -15,6 +15,7 @@
 //! | `options.rs`      | the list of shards and replicas, and how they are reached |
 //! | `topology.rs`     | who serves which shard, replaceable while calls run |
 //! | `discovery.rs`    | who serves which shard, from maps and announcements |
+//! | `reached.rs`      | the replicas that are reached, kept while others come and go |
 //! | `transport.rs`    | the way to one replica |
 //! | `replica.rs`      | one replica: load, speed, rests |
 //! | `shard.rs`        | one call of a shard: choice, hedges, retries |
@@ -64,6 +65,7 @@ mod part;
 mod places;
 mod positions;
 mod ranked;
+mod reached;
 mod replica;
 mod response;
 mod retrieval;
@@ -176,7 +178,7 @@ impl Routing {
         self.topology.names().map(|name| (name.to_owned(), count(name))).collect()
     }
 
-    /// Serves on `listeners` until `shutdown` completes, then drains as a server of an engine does. `limits`: of k and seeds.
+    /// Serves on `listeners` until `shutdown` completes, then drains as a server of an engine does. `limits`: of k, ef_search and seeds.
     ///
     /// # Errors
     /// If a listener has no address, the endpoint of traces is malformed, or the descriptors in this binary cannot be read.
@@ -204,8 +206,7 @@ impl Routing {
             quota: Quota::default(),
             topology,
             metrics,
-            max_k: limits.max_k,
-            max_seeds: limits.max_seeds,
+            engine_limits: limits,
             started: Instant::now(),
             shell: Arc::clone(&shell),
         });

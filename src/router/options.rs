@@ -111,12 +111,7 @@ pub(super) fn addresses(index: &str, text: &str) -> Result<Vec<(Shard, Addresses
 impl RouteOptions {
     /// Where the servers of NATS are.
     pub(super) fn nats_options(&self) -> NatsOptions {
-        let file = |path: &PathBuf| (!path.as_os_str().is_empty()).then(|| path.clone());
-        NatsOptions {
-            servers: self.nats.clone(),
-            credentials: file(&self.nats_credentials),
-            ca: file(&self.nats_ca),
-        }
+        NatsOptions::of(&self.nats, &self.nats_credentials, &self.nats_ca)
     }
 
     /// The connection to a replica. Must be called within a Tokio runtime.

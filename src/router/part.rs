@@ -119,7 +119,8 @@ mod tests {
     }
 
     fn read(answer: SearchResponse) -> Result<Part, String> {
-        let wanted = Wanted::of(SearchRequest::default(), &engine::SearchRequest::default(), Vec::new());
+        let (request, checked) = (SearchRequest::default(), engine::SearchRequest::default());
+        let wanted = Wanted::of(request, &checked, Vec::new(), usize::MAX);
         let shard = Shard::new(0, 2).unwrap();
         Part::read(answer, 3, shard, &wanted, &mut Keys::default())
             .map_err(|status| status.message().to_owned())

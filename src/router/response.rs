@@ -18,7 +18,7 @@ const LEAST_SHARE: f64 = 0.9;
 /// How much of an index was searched. `videos`: in all of it.
 pub(super) fn coverage(gather: &Gather<'_>, videos: u64) -> Coverage {
     let answered = gather.facts.iter().flatten();
-    let searched: u64 = answered.clone().map(|facts| facts.videos).sum();
+    let searched = answered.clone().fold(0u64, |sum, facts| sum.saturating_add(facts.videos));
     Coverage {
         videos_total: videos.max(searched),
         videos_searched: searched,
@@ -35,18 +35,23 @@ pub(super) fn share(coverage: &Coverage) -> f64 {
     }
 }
 
+/// Whether this many shards, with this share of the videos, suffice for an answer unless the request says otherwise.
+pub(super) fn suffices(answered: u32, total: u32, share: f64) -> bool {
+    answered > 0 && if total <= FEW_SHARDS { answered + 1 >= total } else { share >= LEAST_SHARE }
+}
+
 /// Checks that enough was searched.
 ///
 /// # Errors
 /// `UNAVAILABLE` with `RetryInfo`.
 pub(super) fn check(gather: &Gather<'_>, coverage: &Coverage, least: Option<f32>) -> Result<(), Status> {
     let Coverage { videos_total, videos_searched, shards_total, shards_answered } = *coverage;
+    let share = share(coverage);
     let suffices = match least {
-        Some(least) => share(coverage) >= f64::from(least) - 1e-9,
-        None if shards_total <= FEW_SHARDS => shards_answered + 1 >= shards_total,
-        None => share(coverage) >= LEAST_SHARE,
+        Some(least) => shards_answered > 0 && share >= f64::from(least) - 1e-9,
+        None => suffices(shards_answered, shards_total, share),
     };
-    if suffices && shards_answered > 0 {
+    if suffices {
         return Ok(());
     }
     let lost = gather.lost.iter().enumerate().find_map(|(at, lost)| Some((at, lost.as_ref()?)));
@@ -95,5 +100,19 @@ pub(super) fn response(
         unknown_video_ids: unknown,
         coverage: Some(coverage),
         next_page_token: String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_shards_but_one_suffice_of_few_and_nine_of_ten_videos_of_many() {
+        let of_shards = |answered, total| suffices(answered, total, f64::from(answered) / f64::from(total));
+        let all = [(1, 1), (1, 2), (3, 4), (8, 8), (15, 16), (29, 32), (58, 64)];
+        assert!(all.iter().all(|(answered, total)| of_shards(*answered, *total)));
+        let none = [(0, 0), (0, 1), (0, 2), (2, 4), (14, 16), (28, 32), (57, 64)];
+        assert!(none.iter().all(|(answered, total)| !of_shards(*answered, *total)));
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! What flows in: calls. What flows out: answers. One search is the business of `search.rs`.
 
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -12,13 +13,13 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::all::{Boxed, all};
 use super::explain;
 use super::search::search;
 use super::state::{Router, RouterCall, code_of};
 use crate::service::parts::{
-    Answer, CallMemory, Caller, Deadline, EncodedBatch, EncodedResult, EncodedSearch, EncodedStreamItem,
-    Incoming, InvalidField, Permit, Slot, Standing, deadline, status, without_blocking_others,
+    Answer, AnswerCharge, CallMemory, Caller, Deadline, EncodedBatch, EncodedResult, EncodedSearch,
+    EncodedStreamItem, Incoming, InvalidField, Permit, Slot, Standing, deadline, status,
+    without_blocking_others,
 };
 use crate::service::proto::retrieval_server::Retrieval;
 use crate::service::proto::{BatchSearchRequest, ExplainRequest, ExplainResponse, SearchRequest};
@@ -34,21 +35,25 @@ impl RetrievalService {
     }
 }
 
+/// An encoded answer, and the charge of its memory, to be held until it is sent.
+type Charged = (EncodedSearch, AnswerCharge);
+
 /// Searches, and encodes the answer. Counts the search.
 async fn answer(
     call: &RouterCall<'_>,
     request: SearchRequest,
     path: &str,
     permit: Result<Permit, Status>,
-) -> Result<EncodedSearch, Status> {
+) -> Result<Charged, Status> {
     let observation = call.observe(&request.index);
     let result = match permit {
         Ok(_permit) => search(call, request, path).await.and_then(|answer| {
             status::check_size(&answer, call.router.shell.limits.max_response_bytes)?;
-            Ok(EncodedSearch::new(answer.encode_to_vec()))
+            let charge = call.charged(answer.encoded_len())?.map(AnswerCharge::of).unwrap_or_default();
+            Ok((EncodedSearch::new(answer.encode_to_vec()), charge))
         }),
         Err(refused) => {
-            call.router.shell.metrics.load.refused_search(&call.client(), "in_flight");
+            call.count_refused(&refused);
             Err(refused)
         }
     };
@@ -61,7 +66,8 @@ impl Retrieval for RetrievalService {
     async fn search(&self, request: Request<SearchRequest>) -> Result<Response<EncodedSearch>, Status> {
         let call = RouterCall::of(&self.router, "Search", &request)?;
         let permit = self.router.admission.admit_one();
-        answer(&call, request.into_inner(), "", permit).await.map(Response::new)
+        let (answer, charge) = answer(&call, request.into_inner(), "", permit).await?;
+        Ok(charge.attach(Response::new(answer)))
     }
 
     async fn batch_search(
@@ -76,21 +82,23 @@ impl Retrieval for RetrievalService {
             let problem = format!("expected at most {max_batch} searches, found {}", requests.len());
             Err(status::of(&InvalidField::new("requests", problem).into(), ""))
         } else {
-            self.router.admission.admit(requests.len())
+            self.router.admission.admit(requests.len()).inspect_err(|status| call.count_refused(status))
         };
         let permits = permits.inspect_err(|status| call.observe("").finish(status.code()))?;
-        let one = |(position, (request, permit))| -> Boxed<'_, _> {
-            let call = &call;
-            Box::pin(
-                async move { answer(call, request, &format!("requests[{position}]."), Ok(permit)).await },
-            )
+        let (router, caller, deadline, memory) = (&self.router, call.caller, call.deadline, call.memory);
+        let run = |(position, (request, permit))| {
+            let (router, caller, memory) = (Arc::clone(router), caller.clone(), memory.clone());
+            async move {
+                let call = RouterCall::new(&router, "BatchSearch", caller, deadline, memory);
+                answer(&call, request, &format!("requests[{position}]."), Ok(permit)).await
+            }
         };
-        let running = requests.into_iter().zip(permits).enumerate().map(one).collect();
-        let results =
-            all(running).await.into_iter().map(|result| EncodedResult { result: Some(item(result)) });
+        let results = each(requests.into_iter().zip(permits).enumerate().map(run)).await;
+        let charge = AnswerCharge::default();
+        let results = results.into_iter().map(|result| EncodedResult { result: Some(item(result, &charge)) });
         let response = EncodedBatch { results: results.collect() };
         status::check_size(&response, limits.max_response_bytes)?;
-        Ok(Response::new(response))
+        Ok(charge.attach(Response::new(response)))
     }
 
     type StreamSearchStream = Pin<Box<dyn Stream<Item = Result<EncodedStreamItem, Status>> + Send>>;
@@ -111,19 +119,25 @@ impl Retrieval for RetrievalService {
             let read = read_stream(&router, incoming, caller, deadline, started);
             without_blocking_others(memory.as_deref(), read).await;
         });
-        let answers = UnboundedReceiverStream::new(answers).then(move |started| async move {
-            let Started { mut running, slot } = started?;
-            let answered = async {
-                match running.join_next().await {
-                    Some(Ok(result)) => result,
-                    Some(Err(_)) | None => Err(status::internal()),
-                }
-            };
-            let result = deadline.bound(answered).await.unwrap_or_else(|| Err(deadline::exceeded()));
-            drop(slot);
-            Ok(EncodedStreamItem { item: Some(item(result)) })
+        let charge = AnswerCharge::default();
+        let of_stream = charge.clone();
+        let answers = UnboundedReceiverStream::new(answers).then(move |started| {
+            let of_stream = of_stream.clone();
+            async move {
+                let Started { mut running, slot } = started?;
+                let answered = async {
+                    match running.join_next().await {
+                        Some(Ok(result)) => result,
+                        Some(Err(_)) | None => Err(status::internal()),
+                    }
+                };
+                let result = deadline.bound(answered).await.unwrap_or_else(|| Err(deadline::exceeded()));
+                drop(slot);
+                Ok(EncodedStreamItem { item: Some(item(result, &of_stream)) })
+            }
         });
-        Ok(Response::new(Box::pin(answers)))
+        let answers: Self::StreamSearchStream = Box::pin(answers);
+        Ok(charge.attach(Response::new(answers)))
     }
 
     async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
@@ -132,24 +146,50 @@ impl Retrieval for RetrievalService {
         let observation = call.observe(request.request.as_ref().map_or("", |request| &request.index));
         let result = match self.router.admission.admit_one() {
             Ok(_permit) => explain::explain(&call, request).await,
-            Err(refused) => Err(refused),
+            Err(refused) => {
+                call.count_refused(&refused);
+                Err(refused)
+            }
         };
         observation.finish(code_of(&result));
         result.map(Response::new)
     }
 }
 
-fn item(result: Result<EncodedSearch, Status>) -> Answer {
+/// The answer to one of several requests. Its charge joins that of the call.
+fn item(result: Result<Charged, Status>, of_call: &AnswerCharge) -> Answer {
     match result {
-        Ok(response) => Answer::Response(response),
+        Ok((response, charge)) => {
+            of_call.join(&charge);
+            Answer::Response(response)
+        }
         Err(status) => Answer::Error(status::to_item(&status)),
     }
+}
+
+/// Runs each of `works` on a task of its own, and returns their results in their order. Dropping the wait ends the tasks.
+async fn each<T: Send + 'static>(
+    works: impl Iterator<Item = impl Future<Output = Result<T, Status>> + Send + 'static>,
+) -> Vec<Result<T, Status>> {
+    let mut running = JoinSet::new();
+    let mut results = Vec::new();
+    for (position, work) in works.enumerate() {
+        running.spawn(async move { (position, work.await) });
+        results.push(Err(status::internal()));
+    }
+    while let Some(done) = running.join_next().await {
+        match done {
+            Ok((position, result)) => results[position] = result,
+            Err(error) => tracing::error!(%error, "a search of a batch failed"),
+        }
+    }
+    results
 }
 
 /// A request of a stream in flight.
 struct Started {
     /// Its only task, which ends when this is dropped.
-    running: JoinSet<Result<EncodedSearch, Status>>,
+    running: JoinSet<Result<Charged, Status>>,
     /// Its slot in the window of the stream, held until it is answered.
     slot: Slot,
 }
@@ -177,5 +217,53 @@ async fn read_stream(
         if started.send(item).is_err() || is_last {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn searches_of_a_batch_are_answered_in_order_and_a_panic_is_that_of_one() {
+        let work = |millis: u64| async move {
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+            assert_ne!(millis, 2, "on purpose");
+            Ok(millis)
+        };
+        let results = each([3, 2, 1].into_iter().map(work)).await;
+        let values: Vec<_> = results.iter().map(|result| result.as_ref().ok()).collect();
+        assert_eq!(values, [Some(&3), None, Some(&1)]);
+    }
+
+    #[tokio::test]
+    async fn searches_of_a_batch_end_when_nobody_waits_for_them() {
+        struct Running(Arc<AtomicUsize>);
+        impl Drop for Running {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        let running = Arc::new(AtomicUsize::new(0));
+        let work = |_| {
+            running.fetch_add(1, Ordering::Relaxed);
+            let held = Running(Arc::clone(&running));
+            async move {
+                std::future::pending::<()>().await;
+                drop(held);
+                Ok(())
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_millis(20), each((0..3).map(work))).await;
+        assert!(waited.is_err());
+        let ended = async {
+            while running.load(Ordering::Relaxed) > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), ended).await.unwrap();
     }
 }

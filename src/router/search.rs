@@ -9,7 +9,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use prost::Message as _;
 use tokio::time::Instant;
-use tonic::Status;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
 
 use super::all::Boxed;
 use super::completeness;
@@ -25,8 +26,8 @@ use super::topology::ShardMap;
 use super::transport::{Call, Reply};
 use super::wanted::Wanted;
 use crate::base::partition::Shard;
-use crate::engine::{self, Limits, Query};
-use crate::service::parts::{CallMemory, Charge, InvalidField, PageToken, quota, search_request, status};
+use crate::engine::{self, Effort, EngineError, Field, Limits, Query};
+use crate::service::parts::{Charge, InvalidField, PageToken, quota, search_request, status};
 use crate::service::proto::completeness::Reason;
 use crate::service::proto::{SearchRequest, SearchResponse};
 
@@ -41,11 +42,18 @@ pub(super) async fn search(
 ) -> Result<SearchResponse, Status> {
     let (name, map) = call.index(&request.index, path)?;
     name.clone_into(&mut request.index);
-    let pinned = pinned(&mut request, map.shards.len()).map_err(|error| status::of(&error.into(), path))?;
+    let pinned = pinned(&mut request, map.shards.len()).map_err(|status| failure::at(status, path))?;
     let checked = search_request(request.clone()).map_err(|error| status::of(&error.into(), path))?;
     quota::check(&call.limits, &checked, path)?;
     call.use_rates()?;
-    let shards = Shards { pinned, ..Shards::new(call, name, &map) };
+    check_limits(&checked, &call.engine_limits).map_err(|status| failure::at(status, path))?;
+    // The memory of a tree is charged when its bytes are decoded. That of a text is known only now.
+    let tree = checked.rules.filter.as_ref().filter(|_| !request.filter_text.is_empty());
+    let _charge = match (tree, &call.memory) {
+        (Some(tree), Some(memory)) => Some(memory.charged(tree.heap_bytes())?),
+        _ => None,
+    };
+    let shards = Shards::new(call, name, &map).pinned_to(pinned);
     shards.search(request, &checked).await.map_err(|status| failure::at(status, path))
 }
 
@@ -77,13 +85,18 @@ impl<'a> Shards<'a> {
         }
     }
 
+    /// The same search of the generations of these tokens, by shard.
+    pub(super) fn pinned_to(self, pinned: Vec<String>) -> Self {
+        Self { pinned, ..self }
+    }
+
+    /// Searches all shards, whatever the limits of the caller.
     pub(super) async fn search(
         &self,
         mut request: SearchRequest,
         checked: &engine::SearchRequest,
     ) -> Result<SearchResponse, Status> {
-        let max_k = self.call.router.max_k;
-        check_page(checked, max_k)?;
+        let Limits { max_k, max_seeds, .. } = self.call.router.engine_limits;
         let least = request.min_coverage;
         if let [_] = self.shards[..] {
             return self.only(request).await;
@@ -96,9 +109,8 @@ impl<'a> Shards<'a> {
             Query::Vector(_) | Query::Interests(_) => None,
         };
         let original = request.clone();
-        let limits = self.call.router.max_seeds;
-        let found = seeds::resolve(&mut request, seeds, (self.name, self.map), self.until, limits).await?;
-        let wanted = Wanted::of(request, checked, found.known);
+        let found = seeds::resolve(&mut request, seeds, (self.name, self.map), self.until, max_seeds).await?;
+        let wanted = Wanted::of(request, checked, found.known, max_k);
         let mut gather = Gather::new(self, &wanted);
         let page = match wanted.rules.keeps_places() {
             true => places::page(&mut gather, max_k).await,
@@ -123,7 +135,7 @@ impl<'a> Shards<'a> {
         response::check(&gather, &coverage, least)?;
         let mut answer = response::response(&gather, page, reason, coverage, found.unknown);
         if reason == Reason::Complete {
-            answer.next_page_token = next_page(&gather, max_k);
+            answer.next_page_token = next_page(&gather, self.call.engine_limits.max_k);
         }
         Ok(answer)
     }
@@ -149,19 +161,19 @@ impl<'a> Shards<'a> {
         for shard in &self.map.shards {
             match shard.call(&Call::Search(request.clone()), self.until).await {
                 // A shard does not have the seeds of others.
-                Err(status) if is_final(&status) && status.code() != tonic::Code::NotFound => return status,
+                Err(status) if is_final(&status) && status.code() != Code::NotFound => return status,
                 Err(status) if otherwise.is_none() => return status,
                 Err(_) => {}
                 Ok(_) => break,
             }
         }
-        otherwise.unwrap_or_else(|| nonsense("a request that a router refuses is accepted"))
+        otherwise.unwrap_or_else(|| nonsense("it accepts a request that breaks the rules"))
     }
 
-    fn charge(&self, memory: &CallMemory, answer: &SearchResponse) {
-        // Decoded, an answer takes about twice its bytes.
-        match memory.charged(2 * answer.encoded_len()) {
-            Ok(charge) => self.charges.lock().push(charge),
+    /// Charges an answer of a shard until the search ends.
+    fn charge(&self, answer: &SearchResponse) {
+        match self.call.charged_message(answer.encoded_len()) {
+            Ok(charge) => self.charges.lock().extend(charge),
             Err(status) => *self.refused.lock() = Some(status),
         }
     }
@@ -178,11 +190,11 @@ impl Ask for Shards<'_> {
         }
         let shard = Arc::clone(&self.map.shards[shard]);
         Box::pin(async move {
+            let charged = self.call.charged_message(request.encoded_len());
+            let _charge = charged.inspect_err(|status| *self.refused.lock() = Some(status.clone()))?;
             match shard.call(&Call::Search(request), self.until).await? {
                 Reply::Search(answer) => {
-                    if let Some(memory) = &self.call.memory {
-                        self.charge(memory, &answer);
-                    }
+                    self.charge(&answer);
                     Ok(*answer)
                 }
                 _ => Err(nonsense("another answer than to a search")),
@@ -197,19 +209,40 @@ impl Ask for Shards<'_> {
 
 /// Takes the token of the pages before out of a request to an index of several shards: its offset becomes that of the request.
 /// Returns the tokens of the shards.
-pub(super) fn pinned(request: &mut SearchRequest, shards: usize) -> Result<Vec<String>, InvalidField> {
-    if request.page_token.is_empty() || shards == 1 {
+///
+/// # Errors
+/// `INVALID_ARGUMENT` if it is no token. `FAILED_PRECONDITION` if the index had another number of shards then.
+pub(super) fn pinned(request: &mut SearchRequest, shards: usize) -> Result<Vec<String>, Status> {
+    if request.page_token.is_empty() {
+        return Ok(Vec::new());
+    }
+    let invalid = |error: InvalidField| status::of(&error.into(), "");
+    let token = PageToken::read(&request.page_token).map_err(invalid)?;
+    let found = token.generations.len();
+    if found != shards {
+        let problem =
+            format!("the index has {shards} shards now and had {found}: begin again with the first page");
+        let details = ErrorDetails::with_bad_request_violation("page_token", &problem);
+        let message = format!("page_token: {problem}");
+        return Err(Status::with_error_details(Code::FailedPrecondition, message, details));
+    }
+    if shards == 1 {
         return Ok(Vec::new());
     }
     if request.offset > 0 {
         let problem = format!("expected none with page_token, found {}", request.offset);
-        return Err(InvalidField::new("offset", problem));
+        return Err(invalid(InvalidField::new("offset", problem)));
     }
-    let PageToken { offset, generations } = PageToken::read(&request.page_token, shards)?;
+    let PageToken { offset, generations } = token;
     request.page_token.clear();
     request.offset = offset;
     let token = |generation| PageToken { offset: 0, generations: vec![generation] }.text();
     Ok(generations.into_iter().map(token).collect())
+}
+
+/// The token of the same generations for a page that begins at `offset`.
+pub(super) fn at_offset(token: &str, offset: u32) -> String {
+    PageToken::read(token).map_or_else(|_| token.to_owned(), |token| PageToken { offset, ..token }.text())
 }
 
 /// The token of the page after that of a search; empty if it would exceed the limit of k.
@@ -223,20 +256,30 @@ fn next_page(gather: &Gather<'_>, max_k: usize) -> String {
     PageToken { offset: u32::try_from(end).unwrap_or(u32::MAX), generations }.text()
 }
 
-/// Checks k and the offset, which shards see others of.
+/// Checks what shards cannot: k and the offset, which they see others of, and the limits of the caller, whom they do not know.
 ///
 /// # Errors
 /// As one server.
-fn check_page(checked: &engine::SearchRequest, max_k: usize) -> Result<(), Status> {
-    let invalid = |field, problem: String| Err(status::of(&InvalidField::new(field, problem).into(), ""));
-    let (k, offset) = (checked.k, checked.offset);
+pub(super) fn check_limits(checked: &engine::SearchRequest, limits: &Limits) -> Result<(), Status> {
+    let Limits { max_k, max_ef_search, .. } = *limits;
+    let invalid = |field, problem| Err(status::of(&EngineError::invalid(field, problem).into(), ""));
+    let (k, offset, effort_k) = (checked.k, checked.offset, checked.effort_k);
     if k == 0 || k > max_k {
-        return invalid("k", format!("expected 1 to {max_k}, found {k}"));
+        return invalid(Field::K, format!("expected 1 to {max_k}, found {k}"));
     }
     if offset > max_k - k {
-        return invalid("offset", format!("expected at most {} with k = {k}, found {offset}", max_k - k));
+        let most = max_k - k;
+        return invalid(Field::Offset, format!("expected at most {most} with k = {k}, found {offset}"));
     }
-    Ok(())
+    if effort_k > max_k {
+        return invalid(Field::EffortK, format!("expected at most {max_k}, found {effort_k}"));
+    }
+    match checked.effort {
+        Effort::EfSearch(found) if found > max_ef_search => {
+            invalid(Field::EfSearch, format!("expected 1 to {max_ef_search}, found {found}"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether the rules that shards do not see as the caller sent them can be met. If not, a shard says why.
@@ -256,4 +299,33 @@ fn is_consistent(checked: &engine::SearchRequest) -> bool {
         && shares <= 1.0 + 1e-5
         && rules.caps.len() <= Limits::MAX_CAPS
         && rules.caps.iter().all(|cap| cap.max_per_value > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limits_of_the_caller_are_those_of_one_server() {
+        let limits = Limits { max_k: 100, max_ef_search: 500, max_seeds: 10 };
+        let found = |k, offset, effort_k, effort| {
+            let checked = engine::SearchRequest { k, offset, effort_k, effort, ..Default::default() };
+            check_limits(&checked, &limits).map_err(|status| status.message().to_owned())
+        };
+        for effort in [Effort::Default, Effort::EfSearch(500)] {
+            assert_eq!(found(60, 40, 100, effort), Ok(()));
+        }
+        let refused = |k, offset, effort_k, effort| found(k, offset, effort_k, effort).unwrap_err();
+        assert_eq!(refused(0, 0, 0, Effort::Default), "k: expected 1 to 100, found 0");
+        assert_eq!(refused(101, 0, 0, Effort::Default), "k: expected 1 to 100, found 101");
+        assert_eq!(refused(60, 41, 0, Effort::Default), "offset: expected at most 40 with k = 60, found 41");
+        assert_eq!(
+            refused(60, usize::MAX, 0, Effort::Default).split(',').next(),
+            Some("offset: expected at most 40 with k = 60")
+        );
+        let message = "params.effort_k: expected at most 100, found 101";
+        assert_eq!(refused(60, 0, 101, Effort::Default), message);
+        let message = "params.ef_search: expected 1 to 500, found 501";
+        assert_eq!(refused(60, 0, 0, Effort::EfSearch(501)), message);
+    }
 }

@@ -60,7 +60,7 @@ pub(super) async fn resolve(
     for ((shard, positions), reply) in asked.iter().zip(all(calls.collect()).await) {
         let found = match reply {
             Ok(Reply::Get(found)) if found.results.len() == positions.len() => found,
-            Ok(_) => return Err(nonsense("another number of videos than was looked up")),
+            Ok(_) => return Err(nonsense("another number of videos than were looked up")),
             Err(status) if super::failure::is_final(&status) => return Err(status),
             Err(status) => {
                 return Err(unavailable(format!("shard {shard}, which has seeds: {}", status.message())));

@@ -13,7 +13,7 @@ use tonic::{Code, Status};
 
 use super::all::{Boxed, first};
 use super::budget::Budget;
-use super::failure::{is_final, is_of_replica};
+use super::failure::{is_final, is_of_replica, lacks_generation, of_shard, unavailable};
 use super::latency::Latencies;
 use super::metrics::{ReplicaLabels, RouterMetrics, ShardMetrics};
 use super::replica::{Health, InFlight, Replica};
@@ -29,8 +29,10 @@ const SAVED_RETRIES: u32 = 20;
 /// The delay of a hedge before enough calls were measured, and the least one.
 const UNMEASURED_HEDGE: Duration = Duration::from_millis(50);
 const LEAST_HEDGE: Duration = Duration::from_millis(1);
-/// A call that took less and missed its deadline does not count against the replica: the deadline was too near.
+/// A call that misses its deadline counts against the replica only if it took at least this long, and at least this many times the
+/// 95th percentile. Otherwise the deadline was too short.
 const LEAST_MISSED: Duration = Duration::from_millis(20);
+const MISSED_P95S: u32 = 4;
 /// No video was counted yet.
 const UNKNOWN: u64 = u64::MAX;
 
@@ -39,15 +41,20 @@ pub(super) struct ShardCalls {
     pub(super) shard: Shard,
     pub(super) replicas: Vec<Arc<Replica>>,
     index: String,
+    measured: Arc<Measured>,
+    /// Whether every replica takes writes.
+    has_shared_log: bool,
+    metrics: ShardMetrics,
+    of_router: RouterMetrics,
+}
+
+/// What was measured of the calls of one shard, and the extra calls that these earned. It outlives changes of the replicas.
+struct Measured {
     latencies: Latencies,
     hedges: Budget,
     retries: Budget,
     /// Videos as of its last answer.
     videos: AtomicU64,
-    /// Whether any replica takes writes.
-    has_shared_log: bool,
-    metrics: ShardMetrics,
-    of_router: RouterMetrics,
 }
 
 /// One replica that was asked.
@@ -64,10 +71,12 @@ impl ShardCalls {
             shard,
             replicas,
             index: index.to_owned(),
-            latencies: Latencies::default(),
-            hedges: Budget::new(HEDGED_SHARE, SAVED_HEDGES),
-            retries: Budget::new(RETRIED_SHARE, SAVED_RETRIES),
-            videos: AtomicU64::new(UNKNOWN),
+            measured: Arc::new(Measured {
+                latencies: Latencies::default(),
+                hedges: Budget::new(HEDGED_SHARE, SAVED_HEDGES),
+                retries: Budget::new(RETRIED_SHARE, SAVED_RETRIES),
+                videos: AtomicU64::new(UNKNOWN),
+            }),
             has_shared_log: false,
             metrics: metrics.of_shard(index, shard.index()),
             of_router: metrics.clone(),
@@ -79,14 +88,38 @@ impl ShardCalls {
         Self { has_shared_log: true, ..self }
     }
 
+    /// The same shard with other replicas.
+    pub(super) fn with_replicas(&self, replicas: Vec<Arc<Replica>>) -> Self {
+        Self {
+            shard: self.shard,
+            replicas,
+            index: self.index.clone(),
+            measured: Arc::clone(&self.measured),
+            has_shared_log: self.has_shared_log,
+            metrics: self.metrics.clone(),
+            of_router: self.of_router.clone(),
+        }
+    }
+
+    /// Whether both count as the same shard.
+    #[cfg(test)]
+    pub(super) fn measures_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.measured, &other.measured)
+    }
+
+    /// Updates the gauge of the replicas that may be asked.
+    pub(super) fn observe_up(&self) {
+        self.metrics.replicas_up(self.replicas.iter().filter(|replica| replica.is_up()).count());
+    }
+
     /// Videos of the shard as of its last answer.
     pub(super) fn videos(&self) -> Option<u64> {
-        Some(self.videos.load(Ordering::Relaxed)).filter(|videos| *videos != UNKNOWN)
+        Some(self.measured.videos.load(Ordering::Relaxed)).filter(|videos| *videos != UNKNOWN)
     }
 
     /// Records the number of videos of an answer.
     pub(super) fn set_videos(&self, videos: u64) {
-        self.videos.store(videos.min(UNKNOWN - 1), Ordering::Relaxed);
+        self.measured.videos.store(videos.min(UNKNOWN - 1), Ordering::Relaxed);
     }
 
     /// The labels of a replica.
@@ -101,7 +134,7 @@ impl ShardCalls {
     /// What every replica would say of the request; the last failure; or `DEADLINE_EXCEEDED`.
     pub(super) async fn call(&self, call: &Call, until: Instant) -> Result<Reply, Status> {
         let began = Instant::now();
-        let result = self.ask(call, until).await;
+        let result = self.ask(call, until).await.map_err(|status| of_shard(status, self.shard));
         match &result {
             Ok(_) => {
                 let took = began.elapsed();
@@ -114,9 +147,15 @@ impl ShardCalls {
     }
 
     async fn ask(&self, call: &Call, until: Instant) -> Result<Reply, Status> {
-        self.hedges.earn();
-        self.retries.earn();
-        let hedge_after = self.latencies.p95().unwrap_or(UNMEASURED_HEDGE).max(LEAST_HEDGE);
+        if self.replicas.is_empty() {
+            return Err(unavailable(format!("shard {}: no replica was found", self.shard)));
+        }
+        let Measured { latencies, hedges, retries, .. } = &*self.measured;
+        hedges.earn();
+        retries.earn();
+        let p95 = latencies.p95();
+        let hedge_after = p95.unwrap_or(UNMEASURED_HEDGE).max(LEAST_HEDGE);
+        let missed_after = p95.map_or(LEAST_MISSED, |p95| LEAST_MISSED.max(MISSED_P95S * p95));
         let mut hedge_at = call.may_hedge().then(|| Instant::now() + hedge_after);
         let (mut asked, mut running, mut in_flight) = (Vec::new(), Vec::new(), Vec::new());
         let is_first = call.is_write() && !self.has_shared_log;
@@ -127,14 +166,14 @@ impl ShardCalls {
                 done = first(&mut running) => done,
                 () = sleep_until(hedge_at) => {
                     hedge_at = None;
-                    if asked.len() < self.replicas.len() && self.hedges.take() {
+                    if asked.len() < self.replicas.len() && hedges.take() {
                         self.metrics.hedged.inc();
                         self.start(call, until, is_first, &mut asked, &mut running, &mut in_flight);
                     }
                     continue;
                 }
                 () = tokio::time::sleep_until(until) => {
-                    for late in in_flight.iter().filter(|late: &&InFlight| late.elapsed() >= LEAST_MISSED) {
+                    for late in in_flight.iter().filter(|late: &&InFlight| late.elapsed() >= missed_after) {
                         self.blame(late);
                     }
                     return Err(Status::deadline_exceeded("the shard did not answer in time"));
@@ -145,9 +184,9 @@ impl ShardCalls {
                 Ok(reply) => {
                     ended.succeeded();
                     if call.may_hedge() {
-                        self.latencies.record(ended.elapsed());
+                        latencies.record(ended.elapsed());
                     }
-                    // Those that another one overtook, although they were asked first.
+                    // Those that were asked first and are slower.
                     in_flight[..at].iter().for_each(|lost| self.blame(lost));
                     return Ok(reply);
                 }
@@ -158,7 +197,7 @@ impl ShardCalls {
                 return Err(status);
             }
             if is_of_replica(&status)
-                || status.code() == Code::DeadlineExceeded && ended.elapsed() >= LEAST_MISSED
+                || status.code() == Code::DeadlineExceeded && ended.elapsed() >= missed_after
             {
                 self.blame(&ended);
             }
@@ -167,7 +206,11 @@ impl ShardCalls {
             }
             let may_retry = status.code() != Code::DeadlineExceeded && asked.len() < self.replicas.len();
             // A write that failed may have been written.
-            if !may_retry || call.is_write() || !self.retries.take() {
+            if !may_retry || call.is_write() {
+                return Err(status);
+            }
+            // Each replica is asked at most once. While generations are swapped, any of the others may still have it.
+            if !lacks_generation(&status) && !retries.take() {
                 return Err(status);
             }
             self.metrics.retried.inc();
@@ -182,6 +225,7 @@ impl ShardCalls {
             tracing::warn!(index = self.index, shard = %self.shard, replica = labels.replica, "a replica rests");
             self.of_router.up(&labels, false);
             self.of_router.rested(&labels);
+            self.observe_up();
         }
     }
 
@@ -230,94 +274,4 @@ async fn sleep_until(at: Option<Instant>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::AtomicUsize;
-
-    use super::super::transport::Transport;
-    use super::*;
-
-    /// A replica that answers, or fails, after some time.
-    struct Fake {
-        after: Duration,
-        fails: bool,
-        calls: AtomicUsize,
-    }
-
-    impl Transport for Arc<Fake> {
-        fn call(&self, _: Call, _: Duration) -> Boxed<'static, Result<Reply, Status>> {
-            self.calls.fetch_add(1, Ordering::Relaxed);
-            let (after, fails) = (self.after, self.fails);
-            Box::pin(async move {
-                tokio::time::sleep(after).await;
-                if fails { Err(Status::unavailable("gone")) } else { Ok(Reply::Health(true)) }
-            })
-        }
-    }
-
-    fn shard(replicas: &[(u64, bool)]) -> (ShardCalls, Vec<Arc<Fake>>) {
-        let fake = |(millis, fails): &(u64, bool)| {
-            let after = Duration::from_millis(*millis);
-            Arc::new(Fake { after, fails: *fails, calls: AtomicUsize::new(0) })
-        };
-        let fakes: Vec<Arc<Fake>> = replicas.iter().map(fake).collect();
-        let replica = |(at, fake): (usize, &Arc<Fake>)| {
-            Arc::new(Replica::new(at.to_string(), Arc::new(Arc::clone(fake))))
-        };
-        let replicas = fakes.iter().enumerate().map(replica).collect();
-        let shard = ShardCalls::new("videos", Shard::WHOLE, replicas, &RouterMetrics::default());
-        (shard, fakes)
-    }
-
-    fn in_seconds(seconds: u64) -> Instant {
-        Instant::now() + Duration::from_secs(seconds)
-    }
-
-    fn search() -> Call {
-        Call::Search(crate::service::proto::SearchRequest::default())
-    }
-
-    #[tokio::test]
-    async fn a_replica_that_fails_is_replaced_at_once_and_rests() {
-        // The one that fails is the faster one, so it is asked first.
-        let (shard, fakes) = shard(&[(0, true), (3, false)]);
-        for _ in 0..40 {
-            assert!(shard.call(&search(), in_seconds(5)).await.is_ok());
-        }
-        assert!(shard.replicas[0].rests());
-        assert!(fakes[0].calls.load(Ordering::Relaxed) <= 5);
-        assert_eq!(fakes[1].calls.load(Ordering::Relaxed), 40);
-        assert_eq!(shard.replicas[1].load().0, 0);
-    }
-
-    #[tokio::test]
-    async fn a_slow_replica_is_overtaken_and_rests() {
-        let (shard, fakes) = shard(&[(100_000, false), (1, false)]);
-        for _ in 0..60 {
-            let began = Instant::now();
-            assert!(shard.call(&search(), in_seconds(20)).await.is_ok());
-            assert!(began.elapsed() < Duration::from_secs(10));
-        }
-        assert_eq!(shard.replicas[0].load().0, 0);
-        assert!(fakes[0].calls.load(Ordering::Relaxed) < 12);
-    }
-
-    #[tokio::test]
-    async fn the_last_failure_and_the_deadline_end_a_call() {
-        let (shard, fakes) = shard(&[(0, true), (0, true)]);
-        let status = shard.call(&search(), in_seconds(5)).await.unwrap_err();
-        assert_eq!((status.code(), status.message()), (Code::Unavailable, "gone"));
-        assert!(fakes.iter().all(|fake| fake.calls.load(Ordering::Relaxed) == 1));
-        let (slow, _) = self::shard(&[(100_000, false)]);
-        let until = Instant::now() + Duration::from_millis(30);
-        let status = slow.call(&search(), until).await.unwrap_err();
-        assert_eq!(status.code(), Code::DeadlineExceeded);
-    }
-
-    #[tokio::test]
-    async fn a_write_goes_to_the_first_replica_only() {
-        let (shard, fakes) = shard(&[(0, true), (0, false)]);
-        let write = Call::Delete(crate::service::proto::DeleteRequest::default());
-        assert!(shard.call(&write, in_seconds(5)).await.is_err());
-        assert_eq!(fakes[1].calls.load(Ordering::Relaxed), 0);
-    }
-}
+mod tests;

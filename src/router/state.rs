@@ -8,10 +8,10 @@ use tonic::{Code, Request, Status};
 use super::failure::unavailable;
 use super::metrics::RouterMetrics;
 use super::topology::{ShardMap, Topology};
-use crate::engine::EngineError;
+use crate::engine::{EngineError, Limits};
 use crate::service::CallerLimits;
 use crate::service::parts::{
-    Admission, CallMemory, Caller, Client, Deadline, Observation, Quota, Shell, check_index, status,
+    Admission, CallMemory, Caller, Charge, Client, Deadline, Observation, Quota, Shell, check_index, status,
 };
 
 /// The state that the services of a router share.
@@ -22,9 +22,8 @@ pub(super) struct Router {
     pub(super) write_admission: Admission,
     pub(super) quota: Quota,
     pub(super) metrics: RouterMetrics,
-    /// The most that a shard may be asked for: the limit of k.
-    pub(super) max_k: usize,
-    pub(super) max_seeds: usize,
+    /// The limits of all callers. A shard is asked for at most `max_k`, whatever the limits of the caller.
+    pub(super) engine_limits: Limits,
     pub(super) started: Instant,
 }
 
@@ -39,6 +38,8 @@ pub(super) struct RouterCall<'a> {
     pub(super) method: &'static str,
     pub(super) caller: Caller,
     pub(super) limits: CallerLimits,
+    /// Those of k, of ef_search and of seeds.
+    pub(super) engine_limits: Limits,
     pub(super) deadline: Deadline,
     pub(super) memory: Option<Arc<CallMemory>>,
 }
@@ -61,7 +62,9 @@ impl<'a> RouterCall<'a> {
         memory: Option<Arc<CallMemory>>,
     ) -> Self {
         let limits = router.shell.limits.caller.with(&caller.rights.limits);
-        Self { router, method, caller, limits, deadline, memory }
+        let all = router.engine_limits;
+        let engine_limits = caller.rights.limits.over_engine(&all).unwrap_or(all);
+        Self { router, method, caller, limits, engine_limits, deadline, memory }
     }
 
     pub(super) fn observe(&self, index: &str) -> Observation {
@@ -86,9 +89,17 @@ impl<'a> RouterCall<'a> {
     /// The full name and the shards of an index.
     ///
     /// # Errors
-    /// `PERMISSION_DENIED` or `NOT_FOUND`. `path`: of the request within the call.
+    /// `PERMISSION_DENIED`, `NOT_FOUND`, or `UNAVAILABLE` if no replica was found yet. `path`: of the request within the call.
     pub(super) fn index(&self, name: &str, path: &str) -> Result<(&'a str, Arc<ShardMap>), Status> {
         check_index(&self.router.shell, &self.caller, self.method, name)?;
+        self.checked_index(name, path)
+    }
+
+    /// The same, for an index that the caller may use.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`, or `UNAVAILABLE` if no replica was found yet.
+    pub(super) fn checked_index(&self, name: &str, path: &str) -> Result<(&'a str, Arc<ShardMap>), Status> {
         let topology = &self.router.topology;
         let resolved = topology.resolve(name).and_then(|name| Some((name, topology.shards(name)?)));
         if resolved.as_ref().is_some_and(|(_, map)| map.shards.is_empty()) {
@@ -100,7 +111,34 @@ impl<'a> RouterCall<'a> {
         })
     }
 
+    /// Charges memory to the call.
+    ///
+    /// # Errors
+    /// `RESOURCE_EXHAUSTED` if there is not enough.
+    pub(super) fn charged(&self, bytes: usize) -> Result<Option<Charge>, Status> {
+        self.memory.as_ref().map(|memory| memory.charged(bytes)).transpose()
+    }
+
+    /// Charges a message between router and replica, which has this many bytes on the wire. Decoded, it takes about twice as many;
+    /// one to send is a copy, and its bytes.
+    ///
+    /// # Errors
+    /// As [`Self::charged`].
+    pub(super) fn charged_message(&self, encoded_len: usize) -> Result<Option<Charge>, Status> {
+        self.charged(encoded_len.saturating_mul(2))
+    }
+
+    /// Counts searches that are refused because too many are in flight.
+    pub(super) fn count_refused(&self, status: &Status) {
+        if status.code() == Code::ResourceExhausted {
+            self.router.shell.metrics.load.refused_search(&self.client(), "in_flight");
+        }
+    }
+
     /// Uses the rates of the client for one search.
+    ///
+    /// # Errors
+    /// `RESOURCE_EXHAUSTED` if they are used up.
     pub(super) fn use_rates(&self) -> Result<(), Status> {
         let now = self.router.started.elapsed().as_nanos() as u64;
         let client = self.client();

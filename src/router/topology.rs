@@ -30,13 +30,25 @@ impl ShardMap {
         Shard::of_video(video, self.count()) as usize
     }
 
+    /// The shard that a write for the shard at `owner` is sent to if all shards have one log: `owner` itself if one of its replicas is
+    /// up, or else the next shard that has such a replica.
+    pub(super) fn writer(&self, owner: usize) -> usize {
+        let count = self.shards.len();
+        let mut others = (0..count).map(|step| (owner + step) % count);
+        others.find(|at| self.shards[*at].replicas.iter().any(|one| one.is_up())).unwrap_or(owner)
+    }
+
     /// Videos in the index: those of shards that were not reached yet are taken to be as many as in the others.
     pub(super) fn videos(&self) -> u64 {
         let known: Vec<u64> = self.shards.iter().filter_map(|shard| shard.videos()).collect();
-        let sum: u64 = known.iter().sum();
+        // Saturating: a replica may say anything.
+        let sum = known.iter().fold(0u64, |sum, videos| sum.saturating_add(*videos));
         match known.len() as u64 {
             0 => 0,
-            reached => sum + sum / reached * (self.shards.len() as u64 - reached),
+            reached => {
+                let missing = (self.shards.len() as u64).saturating_sub(reached);
+                sum.saturating_add((sum / reached).saturating_mul(missing))
+            }
         }
     }
 }

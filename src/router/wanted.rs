@@ -57,12 +57,16 @@ pub(super) enum Source {
 }
 
 impl Wanted {
-    /// Reads a request that was checked. `seeds`: the videos that its query was made of.
-    pub(super) fn of(mut request: SearchRequest, checked: &engine::SearchRequest, seeds: Vec<u64>) -> Self {
+    /// Reads a request that was checked. `seeds`: the videos that its query was made of. `max_k`: the limit of k of the shards.
+    pub(super) fn of(
+        mut request: SearchRequest,
+        checked: &engine::SearchRequest,
+        seeds: Vec<u64>,
+        max_k: usize,
+    ) -> Self {
         let (k, offset) = (checked.k, checked.offset);
-        let end = k.saturating_add(offset).saturating_add(seeds.len());
         let params = request.params.get_or_insert_with(SearchParams::default);
-        params.effort_k = params.effort_k.max(u32::try_from(end).unwrap_or(u32::MAX));
+        params.effort_k = wire(effort_k(checked, seeds.len(), max_k));
         let is_exact = matches!(checked.effort, engine::Effort::Exact);
         request.exclude.get_or_insert_default().video_ids.extend(&seeds);
         request.offset = 0;
@@ -223,6 +227,33 @@ fn condition(condition: condition::Condition) -> Condition {
     Condition { condition: Some(condition) }
 }
 
+/// The k that each shard chooses its effort for. As on one server, it covers the whole page and the seeds, which may be among the best
+/// and are excluded. Shards refuse more than `max_k`, so only the caller's own `effort_k` may exceed it.
+fn effort_k(checked: &engine::SearchRequest, seeds: usize, max_k: usize) -> usize {
+    let own = checked.effort_k.max(checked.k.saturating_add(checked.offset));
+    own.max(own.saturating_add(seeds).min(max_k))
+}
+
 fn wire(k: usize) -> u32 {
     u32::try_from(k).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_effort_is_that_of_the_page_and_the_seeds_within_the_limit_of_shards() {
+        let effort = |k, offset, effort_k, seeds| {
+            let checked = engine::SearchRequest { k, offset, effort_k, ..engine::SearchRequest::default() };
+            super::effort_k(&checked, seeds, 1000)
+        };
+        assert_eq!([effort(10, 0, 0, 0), effort(10, 30, 0, 0), effort(10, 0, 70, 0)], [10, 40, 70]);
+        assert_eq!([effort(10, 0, 0, 5), effort(10, 30, 0, 5), effort(10, 0, 70, 5)], [15, 45, 75]);
+        // One server allows seeds with the largest page.
+        assert_eq!([effort(1000, 0, 0, 5), effort(400, 600, 0, 5), effort(998, 0, 0, 5)], [1000; 3]);
+        // A shard says that this is too much.
+        assert_eq!([effort(10, 0, 1001, 0), effort(10, 0, 1001, 5)], [1001; 2]);
+        assert_eq!(effort(usize::MAX, usize::MAX, 0, usize::MAX), usize::MAX);
+    }
 }

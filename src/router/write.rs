@@ -2,9 +2,12 @@
 //!
 //! What flows in: batches of any videos. What flows out: what was written, once it is durable where it was sent.
 //!
-//! If all shards have one log, a batch goes to one replica. Otherwise each video goes to the first replica of its shard, whose log
-//! is that of the shard. A batch of several shards is then written by each of them on its own, so one that is to be written as a
-//! whole may be written in part.
+//! If all shards have one log, a batch goes to one replica of any shard. Otherwise each video goes to the first replica of its shard,
+//! which has the log of the shard. Each shard then writes its part of a batch on its own, so a batch that must be written as a whole
+//! may be written in part.
+//!
+//! A write that fails is not sent to another replica. It may have been written, and a second one could undo a newer write of the same
+//! video. The caller decides.
 
 use std::time::Duration;
 
@@ -83,7 +86,10 @@ pub(super) async fn by_id(
     let (calls, field) = match (video_ids.is_empty(), text_ids.is_empty()) {
         (true, true) => (everywhere(map, || what.call(index, Vec::new(), Vec::new())), "video_ids"),
         // A shard says what is wrong with both.
-        (false, false) => (vec![(0, what.call(index, video_ids, text_ids), Vec::new())], "video_ids"),
+        (false, false) => {
+            let shard = if map.has_shared_log { map.writer(0) } else { 0 };
+            (vec![(shard, what.call(index, video_ids, text_ids), Vec::new())], "video_ids")
+        }
         (false, true) => {
             let part =
                 |Items { shard, items, positions }| (shard, what.call(index, items, Vec::new()), positions);
@@ -132,11 +138,11 @@ async fn send(
 }
 
 /// Divides the items of a batch between the shards of their videos. If all shards have one log, the batch stays whole, and goes to
-/// the shard of its first video: so it is written as a whole or not at all.
+/// the shard of its first video, or to another one while that has no replica: so it is written as a whole or not at all.
 fn parts<T>(map: &ShardMap, items: Vec<T>, id: impl Fn(&T) -> VideoId) -> Vec<Items<T>> {
     match items.first() {
         Some(first) if map.has_shared_log => {
-            let (shard, positions) = (map.owner(id(first)), (0..items.len()).collect());
+            let (shard, positions) = (map.writer(map.owner(id(first))), (0..items.len()).collect());
             vec![Items { shard, items, positions }]
         }
         _ => divide(map, items, id),
@@ -147,7 +153,59 @@ fn upsert_call(index: &str, videos: Vec<Video>, partial: bool) -> Call {
     Call::Upsert(UpsertRequest { index: index.to_owned(), videos, partial })
 }
 
-/// The same call of every shard.
+/// The same call of every shard, or of one if all have one log.
 fn everywhere(map: &ShardMap, call: impl Fn() -> Call) -> Vec<(usize, Call, Vec<usize>)> {
+    if map.has_shared_log {
+        return vec![(map.writer(0), call(), Vec::new())];
+    }
     (0..map.shards.len()).map(|shard| (shard, call(), Vec::new())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::metrics::RouterMetrics;
+    use super::super::replica::{Health, Replica};
+    use super::super::shard::ShardCalls;
+    use super::super::transport::Transport;
+    use super::*;
+    use crate::base::partition::Shard;
+
+    /// Takes every write.
+    struct Log;
+
+    impl Transport for Log {
+        fn call(&self, _: Call, _: Duration) -> Boxed<'static, Result<Reply, Status>> {
+            Box::pin(std::future::ready(Ok(Reply::Write(WriteResponse::default()))))
+        }
+    }
+
+    /// Two shards with one log. The first has no replica, or one that does not serve.
+    fn map(has_replica: bool) -> ShardMap {
+        let shards = Shard::all(2).unwrap().map(|shard| {
+            let health = if shard.index() == 0 { Health::NotServing } else { Health::Serving };
+            let replica = Replica::new(shard.to_string(), Arc::new(Log));
+            replica.set_health(health);
+            let replicas =
+                if health == Health::Serving || has_replica { vec![Arc::new(replica)] } else { vec![] };
+            let calls = ShardCalls::new("videos", shard, replicas, &RouterMetrics::default());
+            Arc::new(calls.with_shared_log())
+        });
+        ShardMap { shards: shards.collect(), has_shared_log: true }
+    }
+
+    #[tokio::test]
+    async fn a_replica_of_any_shard_takes_writes_of_a_shard_without_one() {
+        for map in [map(false), map(true)] {
+            assert_eq!([map.writer(0), map.writer(1)], [1, 1]);
+            for video_ids in [vec![], (0..20).collect::<Vec<u64>>(), vec![1], vec![2], vec![3]] {
+                let written = by_id(ById::Delete, "videos", &map, (video_ids, Vec::new())).await;
+                assert!(written.is_ok(), "{written:?}");
+            }
+            let both = by_id(ById::Delete, "videos", &map, (vec![1], vec!["one".to_owned()])).await;
+            let none = upsert("videos", &map, UpsertRequest::default()).await;
+            assert!(both.is_ok() && none.is_ok());
+        }
+    }
 }

@@ -3,9 +3,8 @@
 //! What flows in: text that any client may have sent. What flows out: offset and generations. A token is no secret and grants nothing
 //! that an offset does not: the checksum finds text that was cut or mistyped.
 
-use std::fmt::Write as _;
-
 use super::error::InvalidField;
+use crate::base::hex;
 
 /// The field of a request.
 const FIELD: &str = "page_token";
@@ -26,19 +25,27 @@ pub(crate) struct PageToken {
 }
 
 impl PageToken {
-    /// Reads a token of an index with this many shards.
+    /// Reads a token.
     ///
     /// # Errors
-    /// If it is no token, or one of another number of shards.
-    pub(crate) fn read(text: &str, shards: usize) -> Result<Self, InvalidField> {
-        let invalid = |problem: String| InvalidField::new(FIELD, problem);
-        let token = bytes(text).and_then(|bytes| Self::parse(&bytes));
-        let token = token.ok_or_else(|| invalid("expected a next_page_token of an answer".to_owned()))?;
-        let found = token.generations.len();
+    /// If it is none.
+    pub(crate) fn read(text: &str) -> Result<Self, InvalidField> {
+        let bytes = if text.len() > MAX_TEXT { None } else { hex::bytes(text) };
+        let token = bytes.and_then(|bytes| Self::parse(&bytes));
+        token.ok_or_else(|| InvalidField::new(FIELD, "expected a next_page_token of an answer"))
+    }
+
+    /// The same token, if it is one of this many shards.
+    ///
+    /// # Errors
+    /// If it is one of another number of shards.
+    pub(crate) fn of_shards(self, shards: usize) -> Result<Self, InvalidField> {
+        let found = self.generations.len();
         if found == shards {
-            return Ok(token);
+            return Ok(self);
         }
-        Err(invalid(format!("expected the token of an index of {shards} shards, found one of {found}")))
+        let problem = format!("expected the token of an index of {shards} shards, found one of {found}");
+        Err(InvalidField::new(FIELD, problem))
     }
 
     fn parse(bytes: &[u8]) -> Option<Self> {
@@ -58,28 +65,12 @@ impl PageToken {
         bytes.extend(self.generations.iter().flat_map(|generation| generation.to_le_bytes()));
         let sum = checksum(&bytes);
         bytes.extend(sum);
-        bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+        hex::text(&bytes)
     }
 }
 
 fn checksum(bytes: &[u8]) -> [u8; CHECKSUM] {
     crc32c::crc32c(bytes).to_le_bytes()
-}
-
-fn bytes(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    if text.len() > MAX_TEXT || !rest.is_empty() {
-        return None;
-    }
-    pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect()
 }
 
 #[cfg(test)]
@@ -99,18 +90,19 @@ mod tests {
             let text = token.text();
             prop_assert!(text.len() <= MAX_TEXT);
             let shards = token.generations.len();
-            prop_assert_eq!(PageToken::read(&text, shards), Ok(token));
-            prop_assert!(PageToken::read(&text, shards + 1).is_err());
+            prop_assert_eq!(PageToken::read(&text), Ok(token.clone()));
+            prop_assert_eq!(token.clone().of_shards(shards), Ok(token.clone()));
+            prop_assert!(token.of_shards(shards + 1).is_err());
             let at = at.index(text.len());
-            prop_assert!(PageToken::read(&text[..at], shards).is_err());
+            prop_assert!(PageToken::read(&text[..at]).is_err());
             let other = if &text[at..=at] == "0" { "1" } else { "0" };
             let changed = format!("{}{other}{}", &text[..at], &text[at + 1..]);
-            prop_assert!(PageToken::read(&changed, shards).is_err());
+            prop_assert!(PageToken::read(&changed).is_err());
         }
 
         #[test]
         fn any_text_is_read_or_refused(text in ".*") {
-            let _ = PageToken::read(&text, 1);
+            let _ = PageToken::read(&text);
         }
     }
 }

@@ -5,14 +5,14 @@
 pub(crate) use super::access::{Change, Event, Standing, check_index, may_list};
 pub(crate) use super::admission::{Admission, Permit, Quota, Work, quota};
 pub(crate) use super::answer::{Answer, EncodedBatch, EncodedResult, EncodedSearch, EncodedStreamItem};
-pub(crate) use super::bounds::{CallMemory, Charge, without_blocking_others};
+pub(crate) use super::bounds::{AnswerCharge, CallMemory, Charge, without_blocking_others};
 pub(crate) use super::caller::{Caller, Client};
 pub(crate) use super::convert::{explained_id, search_request, timestamp, vector_values};
 pub(crate) use super::deadline::{self, Begun, Deadline};
 pub(crate) use super::error::InvalidField;
 pub(crate) use super::incoming::{Incoming, Slot};
 pub(crate) use super::indexes::Indexes;
-pub(crate) use super::metrics::{Metrics, Observation};
+pub(crate) use super::metrics::{IndexLabels, Metrics, Observation, register};
 pub(crate) use super::page_token::PageToken;
 pub(crate) use super::run::{Server, Services};
 pub(crate) use super::shell::Shell;

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -20,6 +19,7 @@ use super::error::AccessError;
 use super::limits::OwnLimits;
 use super::reloaded::{Reloaded, Stamp, stamp};
 use super::rights::{Identity, Rights, Role, RoleLimits};
+use crate::base::hex;
 
 /// The start of every key, by which people and scanners of repositories recognize one.
 const PREFIX: &str = "shortlist_";
@@ -39,7 +39,7 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex(&self.0))
+        f.write_str(&hex::text(&self.0))
     }
 }
 
@@ -56,15 +56,8 @@ impl FromStr for Digest {
     fn from_str(text: &str) -> Result<Self, String> {
         // A key in the place of its hash must not reach a log.
         let wrong = || "expected the SHA-256 of a key, 64 hexadecimal digits".to_owned();
-        let digits = text.as_bytes();
-        if digits.len() != 2 * BYTES || !digits.iter().all(u8::is_ascii_hexdigit) {
-            return Err(wrong());
-        }
-        let mut bytes = [0; BYTES];
-        for (byte, at) in bytes.iter_mut().zip((0..text.len()).step_by(2)) {
-            *byte = u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| wrong())?;
-        }
-        Ok(Self(bytes))
+        let bytes = hex::bytes(text).and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Self).ok_or_else(wrong)
     }
 }
 
@@ -134,14 +127,7 @@ pub(super) fn open(keys: Vec<KeyOptions>, file: Option<KeyFile>, by_role: Arc<Ro
 pub fn new_key() -> std::io::Result<String> {
     let mut bytes = [0; BYTES];
     SysRng.try_fill_bytes(&mut bytes).map_err(std::io::Error::other)?;
-    Ok(format!("{PREFIX}{}", hex(&bytes)))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    Ok(format!("{PREFIX}{}", hex::text(&bytes)))
 }
 
 /// The keys of a server.

@@ -10,8 +10,8 @@ pub(super) const SECONDS: [f64; 16] = [
 ];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct IndexLabels {
-    pub(super) index: String,
+pub(crate) struct IndexLabels {
+    pub(crate) index: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -26,7 +26,7 @@ pub(super) struct CauseLabels {
 }
 
 /// Registers a metric under its name without the prefix `shortlist_`. The encoder appends `_total` to the names of counters.
-pub(super) fn register<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
+pub(crate) fn register<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
     registry.register(name, help, metric.clone());
     metric
 }

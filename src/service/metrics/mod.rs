@@ -41,6 +41,7 @@ use crate::bucket::BucketHealth;
 pub(crate) use self::clients::Class;
 pub(crate) use self::connections::{ClosedConnections, ConnectionMetrics};
 pub(crate) use self::engine::{EngineMetrics, observe_indexes};
+pub(crate) use self::families::{IndexLabels, register};
 pub(crate) use self::load::LoadMetrics;
 pub(crate) use self::requests::{Observation, reason_of};
 

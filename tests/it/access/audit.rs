@@ -13,7 +13,7 @@ use crate::harness::credentials::{METHODS, call, connect, key, with_access};
 use crate::harness::{TestIndex, TestServer, video_id};
 
 #[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+pub struct Lines(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -28,7 +28,7 @@ impl Write for Lines {
 
 impl Lines {
     /// The events since the last call, without their times.
-    fn take(&self) -> Vec<Value> {
+    pub fn take(&self) -> Vec<Value> {
         let text = std::mem::take(&mut *self.0.lock().unwrap());
         let event = |line: &str| {
             let mut event: Value = serde_json::from_str(line).unwrap();

@@ -1,6 +1,6 @@
 //! Who may do what: a real server, real sockets, generated clients.
 
-mod audit;
+pub mod audit;
 mod browsers;
 mod command;
 mod json;

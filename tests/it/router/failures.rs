@@ -209,7 +209,8 @@ fn a_stopped_replica_is_hidden_by_the_other() {
         let (hedged, calls) =
             (sum("shortlist_router_hedged_calls_total"), sum("shortlist_router_shard_call_seconds_count"));
         println!("{hedged} hedges of {calls} calls");
-        assert!(hedged >= 1.0 && hedged <= 0.05 * calls + 40.0, "{hedged} hedges of {calls} calls");
+        // How many are needed depends on which replica is asked first. The four shards may have saved up ten each.
+        assert!(hedged <= 0.05 * calls + 40.0, "{hedged} hedges of {calls} calls");
     });
 }
 
