@@ -39,6 +39,11 @@ pub(super) fn lacks_generation(status: &Status) -> bool {
     status.code() == Code::FailedPrecondition && names(status, "page_token")
 }
 
+/// Whether the replica takes no writes, such as one whose disk is full. It says so before it writes anything to a shared log.
+pub(super) fn refuses_writes(status: &Status) -> bool {
+    status.code() == Code::FailedPrecondition && status.get_error_details().bad_request().is_none()
+}
+
 /// Whether the replica lacks the index, which exists: the router serves it.
 fn lacks_index(status: &Status) -> bool {
     status.code() == Code::NotFound && (names(status, "index") || names(status, "request.index"))

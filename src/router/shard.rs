@@ -13,7 +13,7 @@ use tonic::{Code, Status};
 
 use super::all::{Boxed, first};
 use super::budget::Budget;
-use super::failure::{is_final, is_of_replica, lacks_generation, of_shard, unavailable};
+use super::failure::{is_final, is_of_replica, lacks_generation, of_shard, refuses_writes, unavailable};
 use super::latency::Latencies;
 use super::metrics::{ReplicaLabels, RouterMetrics, ShardMetrics};
 use super::replica::{Health, InFlight, Replica};
@@ -192,9 +192,12 @@ impl ShardCalls {
                 }
                 Err(status) => status,
             };
+            let is_refused = call.is_write() && self.has_shared_log && refuses_writes(&status);
             if is_final(&status) {
                 ended.succeeded();
-                return Err(status);
+                if !is_refused {
+                    return Err(status);
+                }
             }
             if is_of_replica(&status)
                 || status.code() == Code::DeadlineExceeded && ended.elapsed() >= missed_after
@@ -205,12 +208,12 @@ impl ShardCalls {
                 continue;
             }
             let may_retry = status.code() != Code::DeadlineExceeded && asked.len() < self.replicas.len();
-            // A write that failed may have been written.
-            if !may_retry || call.is_write() {
+            // A write that failed may have been written; one that was refused was not.
+            if !may_retry || call.is_write() && !is_refused {
                 return Err(status);
             }
             // Each replica is asked at most once. While generations are swapped, any of the others may still have it.
-            if !lacks_generation(&status) && !retries.take() {
+            if !is_refused && !lacks_generation(&status) && !retries.take() {
                 return Err(status);
             }
             self.metrics.retried.inc();

@@ -7,7 +7,8 @@
 //! may be written in part.
 //!
 //! A write that fails is not sent to another replica. It may have been written, and a second one could undo a newer write of the same
-//! video. The caller decides.
+//! video. The caller decides. Only a replica that takes no writes, such as one whose disk is full, writes nothing before it says so:
+//! then another one is asked.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::all::{Boxed, all};
-use super::failure::{nonsense, of_item};
+use super::failure::{nonsense, of_item, refuses_writes};
 use super::positions::{Items, divide, restored};
 use super::topology::ShardMap;
 use super::transport::{Call, Reply};
@@ -27,6 +28,9 @@ use crate::service::proto::{
 
 /// How long a write may take, whatever the deadline of its caller: what has begun is finished.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The most shards whose replicas are asked to take one write. If so many refuse, the log is out of reach for all.
+const MOST_SHARDS: usize = 3;
 
 /// What to do with videos that are named by their ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,15 +110,28 @@ pub(super) async fn by_id(
     send(map, calls, field).await
 }
 
+/// Asks the replicas of the shard at `shard`, and of further ones if all have one log and these take no writes.
+async fn write_to(map: &ShardMap, shard: usize, call: &Call, until: Instant) -> Result<Reply, Status> {
+    let mut reply = map.shards[shard].call(call, until).await;
+    let count = map.shards.len();
+    for step in 1..count.min(MOST_SHARDS) {
+        match &reply {
+            Err(status) if map.has_shared_log && refuses_writes(status) => {}
+            _ => break,
+        }
+        reply = map.shards[map.writer((shard + step) % count)].call(call, until).await;
+    }
+    reply
+}
+
 async fn send(
     map: &ShardMap,
     calls: Vec<(usize, Call, Vec<usize>)>,
     field: &str,
 ) -> Result<WriteResponse, Status> {
     let until = Instant::now() + WRITE_TIMEOUT;
-    let sent = calls
-        .iter()
-        .map(|(shard, call, _)| -> Boxed<'_, _> { Box::pin(map.shards[*shard].call(call, until)) });
+    let sent =
+        calls.iter().map(|(shard, call, _)| -> Boxed<'_, _> { Box::pin(write_to(map, *shard, call, until)) });
     let replies = all(sent.collect()).await;
     let mut whole = WriteResponse::default();
     for ((_, _, positions), reply) in calls.iter().zip(replies) {
@@ -164,6 +181,10 @@ fn everywhere(map: &ShardMap, call: impl Fn() -> Call) -> Vec<(usize, Call, Vec<
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tonic::Code;
+    use tonic_types::{ErrorDetails, StatusExt as _};
 
     use super::super::metrics::RouterMetrics;
     use super::super::replica::{Health, Replica};
@@ -206,6 +227,66 @@ mod tests {
             let both = by_id(ById::Delete, "videos", &map, (vec![1], vec!["one".to_owned()])).await;
             let none = upsert("videos", &map, UpsertRequest::default()).await;
             assert!(both.is_ok() && none.is_ok());
+        }
+    }
+
+    /// Answers each write with this status, and counts them.
+    struct Refusing(Status, AtomicUsize);
+
+    impl Transport for Arc<Refusing> {
+        fn call(&self, _: Call, _: Duration) -> Boxed<'static, Result<Reply, Status>> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            Box::pin(std::future::ready(Err(self.0.clone())))
+        }
+    }
+
+    /// Shards whose replicas refuse writes, or take them where this says so. Returns the transport of those that refuse.
+    fn refusing(status: Status, takes: &[&[bool]], has_shared_log: bool) -> (ShardMap, Arc<Refusing>) {
+        let refusing = Arc::new(Refusing(status, AtomicUsize::new(0)));
+        let shards = Shard::all(takes.len() as u32).unwrap().zip(takes).map(|(shard, takes)| {
+            let transport = |takes: &bool| -> Arc<dyn Transport> {
+                if *takes { Arc::new(Log) } else { Arc::new(Arc::clone(&refusing)) }
+            };
+            let replicas = takes.iter().enumerate().map(|(at, takes)| {
+                let replica = Replica::new(format!("{shard}-{at}"), transport(takes));
+                replica.set_health(Health::Serving);
+                Arc::new(replica)
+            });
+            let calls = ShardCalls::new("videos", shard, replicas.collect(), &RouterMetrics::default());
+            Arc::new(if has_shared_log { calls.with_shared_log() } else { calls })
+        });
+        (ShardMap { shards: shards.collect(), has_shared_log }, refusing)
+    }
+
+    #[tokio::test]
+    async fn a_write_that_a_replica_refuses_is_taken_by_another_one() {
+        let read_only = || Status::failed_precondition("the disk is full");
+        let delete = async |map: &ShardMap| {
+            let written = by_id(ById::Delete, "videos", map, (vec![7], Vec::new())).await;
+            written.map_err(|status| status.code())
+        };
+        let has_one =
+            [&[&[false, true][..]][..], &[&[true, false]], &[&[false], &[true]], &[&[true], &[false]]];
+        for takes in has_one {
+            let (map, _) = refusing(read_only(), takes, true);
+            for _ in 0..20 {
+                assert!(delete(&map).await.is_ok(), "{takes:?}");
+            }
+        }
+        // All refuse: some are asked, and each once.
+        let (map, asked) = refusing(read_only(), &[&[false, false][..]; 64], true);
+        assert_eq!(delete(&map).await, Err(Code::FailedPrecondition));
+        assert_eq!(asked.1.load(Ordering::Relaxed), 2 * MOST_SHARDS);
+        // One that may have been written is not sent again, nor one that is at fault itself, nor one to a log of the shard alone.
+        let details = ErrorDetails::with_bad_request_violation("videos[0].embedding_model", "");
+        let at_fault = Status::with_error_details(Code::FailedPrecondition, "", details);
+        for (status, has_shared_log) in
+            [(Status::unavailable("may be lost"), true), (at_fault, true), (read_only(), false)]
+        {
+            let code = status.code();
+            let (map, asked) = refusing(status, &[&[false, false][..]; 2], has_shared_log);
+            assert_eq!(delete(&map).await, Err(code));
+            assert_eq!(asked.1.load(Ordering::Relaxed), 1);
         }
     }
 }
