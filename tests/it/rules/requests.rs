@@ -119,6 +119,9 @@ fn fresh(most: usize, random: &mut ChaCha8Rng) -> Option<Fresh> {
     })
 }
 
+/// A request may exclude at most 100,000 videos.
+const MOST_EXCLUDED: usize = 99_000;
+
 fn exclude(dataset: &RuledDataset, request: &SearchRequest, random: &mut ChaCha8Rng) -> Exclude {
     let naive = Naive::new(dataset, request);
     let mut order: Vec<usize> = (0..dataset.videos.len()).filter(|row| naive.passes(*row)).collect();
@@ -137,7 +140,7 @@ fn exclude(dataset: &RuledDataset, request: &SearchRequest, random: &mut ChaCha8
         }
     };
     let mut video_ids: Vec<VideoId> =
-        order.iter().take(best).map(|row| VideoId(dataset.videos[*row].id)).collect();
+        order.iter().take(best.min(MOST_EXCLUDED)).map(|row| VideoId(dataset.videos[*row].id)).collect();
     if random.random_bool(0.3) {
         video_ids.extend([VideoId(0), VideoId(u64::MAX), VideoId(0)]);
     }
