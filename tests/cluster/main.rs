@@ -8,6 +8,7 @@
 //! | `stream.rs` | engines on one stream, against a ledger |
 //! | `routed.rs` | a router while the index changes |
 //! | `chaos.rs`  | a router while processes are killed, against an oracle |
+//! | `days.rs`   | a clock that is wrong, a full disk, a replica that does not answer |
 //! | `shards.rs` | shards and replicas as processes |
 //! | `place.rs`  | an index with its servers; no tests |
 //! | `oracle.rs` | what an index must answer; no tests |
@@ -15,6 +16,7 @@
 //! | `tools.rs`  | programs of others; no tests |
 
 mod chaos;
+mod days;
 #[allow(dead_code, unused_imports, unused_macros)]
 #[path = "../it/harness/mod.rs"]
 mod harness;

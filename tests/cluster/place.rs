@@ -62,9 +62,14 @@ impl Place {
     }
 
     pub fn rebuild(&self, arguments: &[&str]) -> Output {
+        run(&mut self.job(arguments))
+    }
+
+    /// The command of a job that rebuilds.
+    pub fn job(&self, arguments: &[&str]) -> Command {
         let mut command = shortlist();
         command.args(["rebuild", "--index", "videos", "--at", &self.root()]).args(arguments);
-        run(&mut command)
+        command
     }
 
     pub fn nats(&self) -> String {
@@ -83,6 +88,11 @@ impl Place {
     }
 
     pub fn serve_at(&self, name: &str, shard: &str, port: u16) -> Served {
+        Served::start(self.replica(name, shard, port))
+    }
+
+    /// The command of a replica.
+    pub fn replica(&self, name: &str, shard: &str, port: u16) -> Command {
         let address = format!("127.0.0.1:{port}");
         let mut command = shortlist();
         command.args(["serve", "--index", &format!("videos={}", self.root()), "--shard", shard]);
@@ -91,16 +101,21 @@ impl Place {
         command.env("SHORTLIST_SERVE_CLUSTER__NATS_REPLICAS", self.brokers.replicas().to_string());
         command.env("SHORTLIST_SERVE_CLUSTER__REPLICA", name);
         command.env("SHORTLIST_SERVE_POLL_INTERVAL", "100ms").env("SHORTLIST_SERVE_THREADS", "1");
-        Served::start(command)
+        command
     }
 
     /// Starts a router that follows the map.
     pub fn route_at(&self, port: u16) -> Served {
+        Served::start(self.router(port))
+    }
+
+    /// The command of a router that follows the map.
+    pub fn router(&self, port: u16) -> Command {
         let mut command = shortlist();
         command.args(["route", "--map", &format!("videos={}", self.root()), "--nats", &self.nats()]);
         command.args(["--listen", &format!("127.0.0.1:{port}")]);
         command.env("SHORTLIST_SERVE_POLL_INTERVAL", "200ms");
-        Served::start(command)
+        command
     }
 
     pub fn route(&self) -> Served {

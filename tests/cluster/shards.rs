@@ -8,7 +8,7 @@ use crate::harness::process::{Served, shortlist};
 use crate::place::{DIM, K, Place, best, client, run, status, until_generation, vector};
 
 /// Compares the merged answers of one server per shard with that of the server with all videos.
-async fn check(one: &Served, users: &[Vec<f32>], shards: &[&Served], sequence: u64) {
+pub async fn check(one: &Served, users: &[Vec<f32>], shards: &[&Served], sequence: u64) {
     for (row, query) in users.iter().take(40).enumerate() {
         let expected = best(one, query, 0).await;
         let mut merged = Vec::new();
@@ -25,7 +25,7 @@ async fn check(one: &Served, users: &[Vec<f32>], shards: &[&Served], sequence: u
 }
 
 /// Writes the same to both, and returns the sequence of the cluster.
-async fn write(servers: [&Served; 2], upserts: std::ops::Range<u64>, takedown: u64) -> u64 {
+pub async fn write(servers: [&Served; 2], upserts: std::ops::Range<u64>, takedown: u64) -> u64 {
     let mut last = 0;
     for server in servers {
         let videos = upserts.clone().map(|video| {
