@@ -29,7 +29,7 @@ use crate::service::proto::{
 /// How long a write may take, whatever the deadline of its caller: what has begun is finished.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The most shards whose replicas are asked to take one write. If so many refuse, the log is out of reach for all.
+/// The most shards whose replicas are asked to take one write. If three refuse, the others cannot reach the log, either.
 const MOST_SHARDS: usize = 3;
 
 /// What to do with videos that are named by their ids.
