@@ -3,8 +3,9 @@
 //!
 //! `cargo bench --bench cluster` makes a synthetic catalog, builds it whole and in shards, and starts a server for each part. Settings:
 //! `SHORTLIST_BENCH_VIDEOS` (100,000), `SHORTLIST_BENCH_SECONDS` per load (10), `SHORTLIST_BENCH_RATE` in searches per second
-//! (200), and `SHORTLIST_BENCH_CATALOG`, a folder with `videos.npy`, `video_ids.npy`, `users_train.npy` and `users_test.npy` to use
-//! in place of a synthetic one. Each load runs by turns against the router and against the one server. Prints one line of JSON
+//! (200), `SHORTLIST_BENCH_SHARDS` (`1,2,4,8`), `SHORTLIST_BENCH_USERS` whose recall is measured (200), and
+//! `SHORTLIST_BENCH_CATALOG`, a folder with `videos.npy`, `video_ids.npy`, `users_train.npy` and `users_test.npy` to use in place of a
+//! synthetic one. Each load runs by turns against the router and against the one server. Prints one line of JSON
 //! per number of shards and k. Recall is by score, and is that of the same `ef_search` on each shard as on the one server.
 
 #[path = "common/processor_time.rs"]
@@ -31,9 +32,6 @@ use self::processor_time::processor_time;
 use self::server::Server;
 
 const DIM: &str = "128";
-/// Users whose recall is measured.
-const USERS: usize = 200;
-const SHARDS: [usize; 4] = [1, 2, 4, 8];
 /// k, and the effort for it.
 const EFFORTS: [(u32, u32); 3] = [(10, 128), (100, 200), (500, 1000)];
 /// By turns, how often each of the two is measured.
@@ -69,7 +67,9 @@ fn main() {
     build(&catalog, &folder.path().join("whole"), "0/1");
     let whole = serve(&folder.path().join("whole"));
     let runtime = Runtime::new().expect("a runtime");
-    for shards in SHARDS {
+    let divisions = std::env::var("SHORTLIST_BENCH_SHARDS").unwrap_or_else(|_| "1,2,4,8".to_owned());
+    for shards in divisions.split(',') {
+        let shards: usize = shards.parse().expect("numbers of shards");
         let root = folder.path().join(format!("of-{shards}"));
         let servers: Vec<Server> = (0..shards)
             .map(|shard| {
@@ -122,7 +122,8 @@ fn queries(catalog: &Path) -> Vec<Vec<f32>> {
         users.view().copy_row(row, &mut query);
         query
     };
-    (0..users.view().len().min(USERS)).map(row).collect()
+    let count = setting("SHORTLIST_BENCH_USERS", 200) as usize;
+    (0..users.view().len().min(count)).map(row).collect()
 }
 
 fn request(query: &[f32], k: u32, effort: search_params::Effort) -> SearchRequest {
