@@ -103,7 +103,7 @@ impl RouterMetrics {
         register(
             registry,
             "retried_calls",
-            "Calls sent to another replica because one failed",
+            "Calls sent to another replica because one failed or did not answer for long",
             self.retried.clone(),
         );
         register(registry, "lost_calls", "Calls that no replica of the shard answered", self.lost.clone());

@@ -100,9 +100,11 @@ impl From<EngineError> for Fault {
             | E::OtherGeneration { .. } => Code::FailedPrecondition,
             E::UnknownIndex { .. } | E::UnknownVideo { .. } | E::NotInIndex { .. } => Code::NotFound,
             E::AnswerTooLarge { .. } | E::NoRoom | E::Busy { .. } => Code::ResourceExhausted,
-            E::NotYetWritten { .. } | E::OutOfService { .. } | E::Unsearchable { .. } | E::Log(_) => {
-                Code::Unavailable
-            }
+            E::NotYetWritten { .. }
+            | E::OutOfService { .. }
+            | E::Unsearchable { .. }
+            | E::Unconfirmed { .. }
+            | E::Log(_) => Code::Unavailable,
             E::Cancelled => Code::Cancelled,
             E::DeadlineExceeded => Code::DeadlineExceeded,
             E::Threads(_) | E::NoThread(_) => Code::Internal,

@@ -75,6 +75,31 @@ async fn a_slow_replica_is_overtaken_and_rests() {
     assert!(fakes[0].calls.load(Ordering::Relaxed) < 12);
 }
 
+/// Hedges are spent where calls vary much. Then a replica that hangs costs time, but no call.
+#[tokio::test]
+async fn a_replica_that_hangs_loses_no_call_although_hedges_are_spent() {
+    let (shard, fakes) = shard(&[(100_000, false), (1, false)]);
+    for _ in 0..60 {
+        while shard.measured.hedges.take() {}
+        assert!(shard.call(&search(), in_seconds(20)).await.is_ok());
+    }
+    assert!(fakes[0].calls.load(Ordering::Relaxed) < 12);
+    // Nor does it cost calls without end if all hang.
+    let (hanging, fakes) = self::shard(&[(100_000, false), (100_000, false)]);
+    for _ in 0..200 {
+        let until = Instant::now() + Duration::from_millis(1);
+        assert!(hanging.call(&search(), until).await.is_err());
+    }
+    while hanging.measured.hedges.take() {}
+    let before: usize = fakes.iter().map(|fake| fake.calls.load(Ordering::Relaxed)).sum();
+    let calls = (0..100)
+        .map(|_| async { hanging.call(&search(), Instant::now() + Duration::from_millis(400)).await });
+    let ended = super::super::all::all(calls.map(|call| Box::pin(call) as Boxed<'_, _>).collect()).await;
+    assert!(ended.iter().all(Result::is_err));
+    let extra = fakes.iter().map(|fake| fake.calls.load(Ordering::Relaxed)).sum::<usize>() - before - 100;
+    assert!((1..=SAVED_RETRIES as usize + 10).contains(&extra), "{extra}");
+}
+
 #[tokio::test]
 async fn the_last_failure_and_the_deadline_end_a_call() {
     let (shard, fakes) = shard(&[(0, true), (0, true)]);
