@@ -1,5 +1,6 @@
 //! Why a rebuild failed.
 
+#[cfg(feature = "cluster")]
 use std::path::PathBuf;
 
 use crate::build::{BuildError, ParamsError};
@@ -16,6 +17,7 @@ pub(crate) enum RebuildError {
     Training(#[from] DatasetError),
     #[error("the embeddings of the current generation: {0}")]
     Embeddings(DatasetError),
+    #[cfg(feature = "cluster")]
     #[error("{}: expected the {what} {expected}, as the first shard has it, found {found}", path.display())]
     Mixed { path: PathBuf, what: &'static str, expected: String, found: String },
     #[error(transparent)]
