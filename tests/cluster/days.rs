@@ -84,7 +84,8 @@ fn with_small_disk(command: &Command, bytes: u64) -> Command {
     limited
 }
 
-/// A replica that cannot store what it receives says so, answers what it has, and lets the other replica take the writes.
+/// A replica that cannot store what it receives says so, answers what it has, and lets the other replica take the writes. The log
+/// keeps what it lacks.
 #[test]
 fn a_replica_with_a_full_disk_is_named_and_loses_nothing() {
     let Some(place) = Place::new(1) else { return };
@@ -121,6 +122,16 @@ fn a_replica_with_a_full_disk_is_named_and_loses_nothing() {
             let (expected, found) = (best(&other, query, last).await, best(&router, query, last).await);
             assert_eq!(found, expected);
         }
+        // Every generation contains the writes that it lacks, and the log keeps them for it.
+        let held = status(&full).await.sequence;
+        let nats = place.nats();
+        place.rebuild(&["--shard", "0/1", "--nats", &nats]);
+        let apply = ["apply", "--shards", "1", "--index", "videos", "--nats", &nats];
+        place.cluster(&apply);
+        let shown = place.cluster(&apply);
+        let trimmed = shown.lines().find_map(|line| line.strip_prefix("removed the writes up to "));
+        let trimmed: u64 = trimmed.and_then(|rest| rest.split(' ').next()?.parse().ok()).expect(&shown);
+        assert!(0 < trimmed && trimmed <= held && held < last, "{trimmed}, {held}, {last}");
         let request = UpsertRequest {
             videos: vec![Video { video_id: 7, vector: Some(vector(&[1.0; DIM])), ..Video::default() }],
             ..UpsertRequest::default()

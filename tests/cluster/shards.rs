@@ -209,27 +209,3 @@ fn generations_that_lack_writes_are_not_published_and_not_in_a_map() {
         place.cluster(&[&["status"], &of_log[..], &[nats.as_str()]].concat()).contains("epoch 2: 2 shards")
     );
 }
-
-/// A server that is behind still needs the entries that every generation contains.
-#[test]
-fn the_log_keeps_what_a_server_has_not_applied_yet() {
-    let Some(place) = Place::new(1) else { return };
-    let (nats, of_log) = (place.nats(), ["--index", "videos", "--nats"]);
-    place.divide(1);
-    let (ahead, behind) = (place.serve("ahead", "0/1"), place.serve("behind", "0/1"));
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let seen = runtime.block_on(write([&ahead, &ahead], 1..10, 50));
-    runtime.block_on(best(&behind, &[0.5; DIM], seen));
-    until_applied(&place, 2, seen);
-    behind.signal("STOP");
-    let last = runtime.block_on(write([&ahead, &ahead], 10..30, 51));
-    until_applied(&place, 1, last);
-    place.rebuild(&["--shard", "0/1", "--nats", &nats]);
-    runtime.block_on(until_generation(&ahead, 2));
-    let apply = || place.cluster(&[&["apply", "--shards", "1"], &of_log[..], &[nats.as_str()]].concat());
-    apply();
-    let trimmed = apply();
-    assert!(trimmed.contains(&format!("removed the writes up to {seen} from the log")), "{trimmed} {last}");
-    behind.signal("CONT");
-    runtime.block_on(best(&behind, &[0.5; DIM], last));
-}
