@@ -463,6 +463,26 @@ fn a_start_goes_on_without_the_bucket_and_reads_its_takedowns_later() {
     assert!(down(received) && !down(recorded));
 }
 
+/// What is received says whether the log has more: until then, a replica is behind.
+#[test]
+fn a_reader_knows_whether_it_is_behind() {
+    let Some(cluster) = Cluster::new(1) else { return };
+    let (reader, writer) = (cluster.log("reader", Shard::WHOLE), cluster.log("writer", Shard::WHOLE));
+    writer.append(&deletes(9_500)).unwrap();
+    let (mut after, mut times) = (0, 0);
+    while let Some(received) = reader.receive(after, Duration::from_secs(5)).unwrap() {
+        (after, times) = (received.last, times + 1);
+        assert_eq!(received.has_more, after < 9_500, "{after}");
+        if !received.has_more {
+            break;
+        }
+    }
+    assert!(after == 9_500 && times > 2, "{after} in {times} parts");
+    writer.append(&deletes(1)).unwrap();
+    let received = reader.receive(after, Duration::from_secs(5)).unwrap().unwrap();
+    assert!(received.last == 9_501 && !received.has_more);
+}
+
 /// What was received of a stream is never continued with another one, of the same name and with more entries.
 #[test]
 fn a_stream_in_place_of_another_is_refused_however_long_it_is() {

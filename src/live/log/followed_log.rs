@@ -97,7 +97,7 @@ impl SharedLog for FollowedLog {
                 return Err(LogError::Gone { log: self.path.display().to_string(), after, first });
             } else if last > after {
                 let entries = log.read(after, usize::MAX)?;
-                return Ok(Some(Received { entries, last, taken_down: Vec::new() }));
+                return Ok(Some(Received { entries, last, taken_down: Vec::new(), has_more: false }));
             } else if is_renewed && last < after {
                 // Another log was written over it.
                 let changed = Displaced::Changed { path: self.path.clone() };

@@ -18,6 +18,8 @@ pub struct Received {
     pub last: u64,
     /// Videos that are taken down by entries that the log does not have.
     pub taken_down: Vec<VideoId>,
+    /// Whether the log had further entries then.
+    pub has_more: bool,
 }
 
 /// A hash of a block of entries, by which the processes compare what they received.

@@ -117,7 +117,9 @@ impl Shared {
             });
             match received {
                 Ok(received) => self.change(|state| {
-                    state.current_at = Instant::now();
+                    if !received.as_ref().is_some_and(|received| received.has_more) {
+                        state.current_at = Instant::now();
+                    }
                     state.applied = received.map_or(after, |received| received.last.max(after));
                     if state.interrupted.take().is_some() {
                         tracing::info!("entries of the shared log are received again");

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -132,6 +133,7 @@ impl StreamOpener {
             receiver: Mutex::new(None),
             hasher: Mutex::new(Hasher::default()),
             permits: Semaphore::new(BATCHES),
+            has_more: AtomicBool::new(false),
         };
         // What was acknowledged before the start is served from the start.
         while let Some(found) = range.filter(|range| log.last_sequence() < range.last) {

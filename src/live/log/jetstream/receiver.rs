@@ -23,6 +23,8 @@ const CHECK: Duration = Duration::from_secs(1);
 /// A message and its number.
 pub(super) struct Message {
     pub(super) sequence: u64,
+    /// Messages after it, as of when it was sent.
+    pub(super) pending: u64,
     pub(super) payload: Bytes,
 }
 
@@ -100,7 +102,8 @@ impl Receiver {
                 Some(Err(error)) => return Err(connection.unreachable(error)),
                 None => return Err(connection.unreachable("the stream of messages ended")),
             };
-            let sequence = message.info().map_err(|error| connection.unreachable(error))?.stream_sequence;
+            let info = message.info().map_err(|error| connection.unreachable(error))?;
+            let (sequence, pending) = (info.stream_sequence, info.pending);
             let expected = self.last + 1;
             if sequence < expected {
                 return Err(connection.unreachable(format!("expected message {expected}, found {sequence}")));
@@ -115,7 +118,7 @@ impl Receiver {
             }
             self.last = sequence;
             bytes += message.payload.len();
-            received.push(Message { sequence, payload: message.message.payload });
+            received.push(Message { sequence, pending, payload: message.message.payload });
             if received.len() >= MOST_MESSAGES || bytes >= MOST_BYTES {
                 break;
             }

@@ -1,6 +1,7 @@
 //! The log of one process in a stream that all processes of an index write to.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -45,6 +46,8 @@ pub struct StreamLog {
     /// `None` before the first message, and after an error.
     pub(super) receiver: Mutex<Option<Receiver>>,
     pub(super) hasher: Mutex<Hasher>,
+    /// Whether the stream had messages after those that were received last.
+    pub(super) has_more: AtomicBool,
     /// For batches that are being stored.
     pub(super) permits: Semaphore,
 }
@@ -83,6 +86,8 @@ impl StreamLog {
             }
         }
         self.received.append_received(&entries, last)?;
+        let pending = messages.last().map_or(0, |message| message.pending);
+        self.has_more.store(pending > 0, Ordering::Release);
         let mut hasher = self.hasher.lock();
         messages.iter().for_each(|message| hasher.add(message.sequence, &message.payload));
         // Only now: what was not stored is received again.
@@ -117,18 +122,18 @@ impl SharedLog for StreamLog {
         {
             let added = add_takedowns(&self.received, &recorded, self.takedowns.as_deref());
             let taken_down = added.inspect_err(|_| late.put_back(recorded))?;
-            return Ok(Some(Received { entries: Vec::new(), last: after, taken_down }));
+            return Ok(Some(Received { entries: Vec::new(), last: after, taken_down, has_more: true }));
         }
         if self.received.last_sequence() <= after && !self.fetch(wait)? {
             return Ok(None);
         }
         let last = self.received.last_sequence();
         let entries = self.received.read(after, READ_AT_ONCE)?;
-        let last = match entries.last() {
-            Some(entry) if entries.len() == READ_AT_ONCE => entry.sequence,
-            _ => last,
+        let (last, has_more) = match entries.last() {
+            Some(entry) if entries.len() == READ_AT_ONCE => (entry.sequence, true),
+            _ => (last, self.has_more.load(Ordering::Acquire)),
         };
-        Ok(Some(Received { entries, last, taken_down: Vec::new() }))
+        Ok(Some(Received { entries, last, taken_down: Vec::new(), has_more }))
     }
 
     fn digest(&self) -> Option<Digest> {
