@@ -129,7 +129,11 @@ impl Follower {
         self.health.add_failures(1);
         let is_out_of_reach = matches!(
             error,
-            BucketError::Unreachable { .. } | BucketError::Forbidden { .. } | BucketError::TwoCreators { .. }
+            BucketError::Unreachable { .. }
+                | BucketError::Forbidden { .. }
+                | BucketError::TwoCreators { .. }
+                // It had generations at the start: somebody removed them, or it is not the same place.
+                | BucketError::Empty { .. }
         );
         self.health.set_up(!is_out_of_reach);
         let text = error.to_string();

@@ -23,7 +23,7 @@ impl BucketMetrics {
         let up = register(
             registry,
             "bucket_up",
-            "1 if the last look at the bucket of the index succeeded, 0 if the bucket is out of reach",
+            "1 if the last look at the bucket of the index succeeded, 0 if the bucket is out of reach or empty",
             Family::default(),
         );
         let failures = register(
