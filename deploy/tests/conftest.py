@@ -4,6 +4,8 @@ SHORTLIST           the binary; default: the newer one of target/release/shortli
 PROMETHEUS_FOLDER   the folder of `prometheus` and `promtool`; default: that of the one on PATH
 """
 
+import contextlib
+import itertools
 import json
 import os
 import re
@@ -32,6 +34,8 @@ DEADLINE = 60.0
 
 T = TypeVar("T")
 
+_NEXT_PORT = itertools.count(97 * os.getpid())
+
 
 def wait_until(what: str, condition: Callable[[], T], deadline: float = DEADLINE) -> T:
     """Calls `condition` until its value is true, and returns that value. Fails the test after `deadline` seconds."""
@@ -59,24 +63,35 @@ def run(
 
 
 def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
-    """Different ports where nothing listens."""
-    listeners = [socket.create_server((host, 0)) for _ in range(count)]
-    ports = [int(listener.getsockname()[1]) for listener in listeners]
-    for listener in listeners:
-        listener.close()
+    """Ports where nothing listens. No other call returns them, and neither the system nor Ray gives them to others."""
+    ports: list[int] = []
+    while len(ports) < count:
+        port = 20_000 + next(_NEXT_PORT) % 12_000
+        with contextlib.suppress(OSError):
+            socket.create_server((host, port)).close()
+            ports.append(port)
     return ports
 
 
 class Server:
-    """A `shortlist serve` of its own folder. A restart keeps the address.
+    """A `shortlist serve` or `route` of its own folder. A restart keeps the address.
 
     `settings` is the text of the configuration, without `listen`. `address` has a free port if it is empty. `token` is
     the key that `command` and `post` send.
     """
 
-    def __init__(self, shortlist: Path, folder: Path, settings: str, token: str = "", address: str = "") -> None:
+    def __init__(
+        self,
+        shortlist: Path,
+        folder: Path,
+        settings: str,
+        token: str = "",
+        address: str = "",
+        mode: str = "serve",
+    ) -> None:
         folder.mkdir()
         self.shortlist, self.folder, self.settings, self.token = shortlist, folder, settings, token
+        self.mode = mode
         self.config = folder / "serve.toml"
         self.address = address
         self.process: subprocess.Popen[bytes] | None = None
@@ -93,7 +108,14 @@ class Server:
         out = self.folder / "stdout"
         with out.open("wb") as stdout, (self.folder / "stderr").open("ab") as stderr:
             self.process = subprocess.Popen(
-                [self.shortlist, "serve", "--config", self.config, "--listen", self.address or "127.0.0.1:0"],
+                [
+                    self.shortlist,
+                    self.mode,
+                    "--config",
+                    self.config,
+                    "--listen",
+                    self.address or "127.0.0.1:0",
+                ],
                 cwd=self.folder,
                 stdout=stdout,
                 stderr=stderr,
@@ -102,7 +124,7 @@ class Server:
         def address() -> str | None:
             if self.process is not None and self.process.poll() is not None:
                 pytest.fail(f"the server ended at its start:\n{self.log()}")
-            found = re.search(r" on (?:https?://)?(\S+:\d+) ", out.read_text())
+            found = re.search(r" on (?:https?://)?(\S+:\d+)\s", out.read_text())
             return found and found[1]
 
         self.address = str(wait_until("the address of the server", address))
@@ -285,9 +307,9 @@ def catalog(shortlist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def build(shortlist: Path, catalog: Path) -> Callable[..., None]:
-    """Builds the catalog: `build(out, *options)` publishes a generation in the folder `out`."""
+    """Builds the catalog: `build(out, *options)` publishes a generation at `out`."""
 
-    def build(out: Path, *options: str | Path) -> None:
+    def build(out: Path | str, *options: str | Path) -> None:
         files: list[str | Path] = ["--embeddings", catalog / "videos.npy", "--ids", catalog / "video_ids.npy"]
         run(shortlist, "build", *files, "--attributes", catalog / "attributes.parquet", "--out", out, *options)
 
@@ -319,12 +341,12 @@ def start_prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calla
 
 @pytest.fixture
 def serve(shortlist: Path, tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Starts a server: `serve(settings, token="", address="")`. All of them end with the test."""
+    """Starts a server: `serve(settings, token="", address="", **options)`. All of them end with the test."""
     started: list[Server] = []
 
-    def serve(settings: str, token: str = "", address: str = "") -> Server:
+    def serve(settings: str, token: str = "", address: str = "", **options: Any) -> Server:
         folder = tmp_path / f"server-{len(started)}"
-        started.append(Server(shortlist, folder, settings, token, address))
+        started.append(Server(shortlist, folder, settings, token, address, **options))
         return started[-1].start()
 
     yield serve

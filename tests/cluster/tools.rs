@@ -28,8 +28,8 @@ pub fn tool(name: &str) -> Option<PathBuf> {
 
 /// Ports that are free now. The system gives none of them to a client, and no other call of this process returns them.
 pub fn free_ports(count: usize) -> Vec<u16> {
-    const FIRST: u32 = 10_000;
-    const NUMBER: u32 = 20_000;
+    const FIRST: u32 = 20_000;
+    const NUMBER: u32 = 12_000;
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let of_process = std::process::id().wrapping_mul(97);
     let next = || of_process.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % NUMBER + FIRST;
