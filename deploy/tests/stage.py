@@ -21,11 +21,13 @@ FAST = 'poll_interval = "100ms"\n'
 SEARCH = "/v1/indexes/videos:search"
 
 
-def short_config(folder: Path, key: Key, *, with_products: bool = True) -> dict[str, Any]:
+def short_config(
+    folder: Path, key: Key, *, with_products: bool = True, rules_of: dict[str, Any] = RULES
+) -> dict[str, Any]:
     """The configuration of `deploy/prometheus`, with shorter durations. Every server gets the key."""
     config: dict[str, Any] = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yaml").read_text())
     rules = folder / "alerts.yaml"
-    rules.write_text(yaml.safe_dump(shorten_rules(RULES, with_products)))
+    rules.write_text(yaml.safe_dump(shorten_rules(rules_of, with_products)))
     config["global"] = {"scrape_interval": "200ms", "scrape_timeout": "200ms", "evaluation_interval": "200ms"}
     config["rule_files"] = [str(rules)]
     # A server without keys ignores it.

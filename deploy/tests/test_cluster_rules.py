@@ -21,12 +21,9 @@ def replicas(digests: dict[str, str], sequences: dict[str, str]) -> dict[str, st
     return series
 
 
-def up(**values: str) -> dict[str, str]:
-    """Replicas of one shard, as a router sees them."""
-    return {
-        f'shortlist_router_replica_up{{{INDEX}, shard="0", replica="{name}:50051"}}': text
-        for name, text in values.items()
-    }
+def replicas_up(values: str) -> dict[str, str]:
+    """The replicas of a shard that a router may ask."""
+    return {f'shortlist_router_shard_replicas_up{{{INDEX}, shard="0"}}': values}
 
 
 def coverage(short: int, answers: int) -> dict[str, str]:
@@ -38,11 +35,11 @@ def coverage(short: int, answers: int) -> dict[str, str]:
 
 
 def hedges(per_minute: int) -> dict[str, str]:
-    """Of 1,000 calls per minute to each of two shards."""
+    """Of 1,000 calls per minute to one shard, and 10 of as many to another one."""
     series = {}
-    for shard in (0, 1):
+    for shard, hedged in enumerate((per_minute, 10)):
         of = f'{INDEX}, shard="{shard}"'
-        series[f"shortlist_router_hedged_calls_total{{{of}}}"] = f"0+{per_minute}x100"
+        series[f"shortlist_router_hedged_calls_total{{{of}}}"] = f"0+{hedged}x100"
         series[f"shortlist_router_shard_call_seconds_count{{{of}}}"] = "0+1000x100"
     return series
 
@@ -104,9 +101,9 @@ CASES = [
     ),
     Case("a broker that restarts", {f"shortlist_log_connected{{{INDEX}}}": "1x4 0 0 1x100"}, at=7),
     Case("no bucket", {f"shortlist_bucket_up{{{INDEX}}}": "1x4 0x100"}, "ShortlistBucketUnreachable", 10),
-    Case("a lost shard", up(x="1x4 0x100", y="0x105"), "ShortlistShardUnavailable", 6),
-    Case("a lost replica", up(x="1x105", y="1x4 0x100"), "ShortlistShardNotRedundant", 20),
-    Case("a replica that restarts", up(x="1x105", y="1x4 0x9 1x100"), at=20),
+    Case("a lost shard", replicas_up("2x3 1 0x100"), "ShortlistShardUnavailable", 6),
+    Case("a lost replica", replicas_up("2x4 1x100"), "ShortlistShardNotRedundant", 20),
+    Case("a replica that restarts", replicas_up("2x4 1x9 2x100"), at=20),
     Case("answers without a shard", coverage(2, 100), "ShortlistCoverageLow", 6),
     Case("few answers without a shard", coverage(1, 200)),
     Case("a slow replica", hedges(45), "ShortlistHedgesNearBudget", 16),
