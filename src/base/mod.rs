@@ -25,7 +25,6 @@
 //! | `program.rs`     | the commit that the program was built from |
 //! | `hits.rs`        | recall by score: how many items of an answer are as good as the exact ones |
 //! | `sync.rs`        | locks, threads and published values, which tests can interleave |
-//! | `hex.rs`         | bytes as hexadecimal text |
 //! | `text.rs`        | untrusted text: length limit, control characters |
 
 pub mod available_memory;
@@ -34,8 +33,6 @@ pub mod clock;
 pub(crate) mod duration;
 pub mod element;
 pub mod file_identity;
-#[cfg(feature = "server")]
-pub(crate) mod hex;
 pub mod hits;
 pub mod id;
 pub mod instant;

@@ -4,7 +4,6 @@
 //! that an offset does not: the checksum finds text that was cut or mistyped.
 
 use super::error::InvalidField;
-use crate::base::hex;
 
 /// The field of a request.
 const FIELD: &str = "page_token";
@@ -30,7 +29,7 @@ impl PageToken {
     /// # Errors
     /// If it is none.
     pub(crate) fn read(text: &str) -> Result<Self, InvalidField> {
-        let bytes = if text.len() > MAX_TEXT { None } else { hex::bytes(text) };
+        let bytes = if text.len() > MAX_TEXT { None } else { hex::decode(text).ok() };
         let token = bytes.and_then(|bytes| Self::parse(&bytes));
         token.ok_or_else(|| InvalidField::new(FIELD, "expected a next_page_token of an answer"))
     }
@@ -65,7 +64,7 @@ impl PageToken {
         bytes.extend(self.generations.iter().flat_map(|generation| generation.to_le_bytes()));
         let sum = checksum(&bytes);
         bytes.extend(sum);
-        hex::text(&bytes)
+        hex::encode(&bytes)
     }
 }
 

@@ -19,7 +19,6 @@ use super::error::AccessError;
 use super::limits::OwnLimits;
 use super::reloaded::{Reloaded, Stamp, stamp};
 use super::rights::{Identity, Rights, Role, RoleLimits};
-use crate::base::hex;
 
 /// The start of every key, by which people and scanners of repositories recognize one.
 const PREFIX: &str = "shortlist_";
@@ -39,7 +38,7 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::text(&self.0))
+        f.write_str(&hex::encode(self.0))
     }
 }
 
@@ -56,8 +55,9 @@ impl FromStr for Digest {
     fn from_str(text: &str) -> Result<Self, String> {
         // A key in the place of its hash must not reach a log.
         let wrong = || "expected the SHA-256 of a key, 64 hexadecimal digits".to_owned();
-        let bytes = hex::bytes(text).and_then(|bytes| bytes.try_into().ok());
-        bytes.map(Self).ok_or_else(wrong)
+        let mut digest = [0; BYTES];
+        hex::decode_to_slice(text, &mut digest).map_err(|_| wrong())?;
+        Ok(Self(digest))
     }
 }
 
@@ -127,7 +127,7 @@ pub(super) fn open(keys: Vec<KeyOptions>, file: Option<KeyFile>, by_role: Arc<Ro
 pub fn new_key() -> std::io::Result<String> {
     let mut bytes = [0; BYTES];
     SysRng.try_fill_bytes(&mut bytes).map_err(std::io::Error::other)?;
-    Ok(format!("{PREFIX}{}", hex::text(&bytes)))
+    Ok(format!("{PREFIX}{}", hex::encode(bytes)))
 }
 
 /// The keys of a server.
