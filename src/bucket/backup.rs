@@ -18,7 +18,8 @@ use serde::{Deserialize, Serialize};
 
 use super::error::BucketError;
 use super::handle::Bucket;
-use super::upload::{claim_object, next_number, send, send_file};
+use super::manifests::next_number;
+use super::upload::{claim_object, send, send_file};
 use crate::base::file_identity::is_there;
 use crate::index::{Index, IndexStore, Manifest, generation_name, manifest_name, number_in, seal, unseal};
 use crate::live::{LOG_FILE, MutationLog as _, RedbLog};

@@ -96,6 +96,20 @@ pub enum BucketError {
         /// The limit.
         most: usize,
     },
+    /// The newest generation contains writes that one to publish lacks.
+    #[error(
+        "{url}: not published: expected no generation with writes after {log_sequence}, found generation {generation} up to write {found}"
+    )]
+    Overtaken {
+        /// The bucket.
+        url: String,
+        /// The last write that the one to publish contains.
+        log_sequence: u64,
+        /// The newest generation.
+        generation: u64,
+        /// The last write that it contains.
+        found: u64,
+    },
     /// Other publishers took every number that was tried.
     #[error("{url}: no free number after {attempts} attempts")]
     Contended {

@@ -1,4 +1,4 @@
-//! The manifests of a bucket.
+//! The manifests of a bucket, and the numbers of its objects.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -25,4 +25,10 @@ pub(super) fn read_manifest(bucket: &Bucket, number: u64) -> Result<Manifest, Bu
         StoreError::BadManifest { problem, .. } => BucketError::Damaged { url, problem },
         other => other.into(),
     })
+}
+
+/// Returns the number after the largest among the objects that are named in one of these ways.
+pub(super) fn next_number(names: &[String], kinds: &[(&str, &str)]) -> u64 {
+    let of = |(prefix, suffix)| names.iter().filter_map(move |name| number_in(name, prefix, suffix)).max();
+    kinds.iter().filter_map(|kind| of(*kind)).max().unwrap_or_default().saturating_add(1)
 }

@@ -8,9 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::error::BucketError;
 use super::handle::Bucket;
-use super::manifests::{manifest_numbers, read_manifest};
+use super::manifests::{manifest_numbers, next_number, read_manifest};
 use super::position::{Position, read_sealed};
-use super::upload::next_number;
 use crate::base::partition::Shard;
 use crate::index::{Manifest, number_in, seal};
 

@@ -37,7 +37,7 @@
 //! | `upload.rs`    | publishes a generation to a bucket |
 //! | `download.rs`  | one object to a file, resumed after a cut |
 //! | `mirror.rs`    | brings the newest generation into a cache folder |
-//! | `manifests.rs` | the manifests of a bucket |
+//! | `manifests.rs` | the manifests of a bucket, and the numbers of its objects |
 //! | `position.rs`  | where a generation is in the log |
 //! | `map.rs`       | into how many shards an index is divided |
 //! | `backup.rs`    | copies an index and its log to a bucket |
@@ -98,4 +98,4 @@ pub use self::restore::restore_backup;
 #[cfg(feature = "cluster")]
 pub use self::takedowns::{TakedownObjects, Takedowns};
 #[cfg(feature = "cluster")]
-pub use self::upload::publish;
+pub use self::upload::{publish, publish_newest};

@@ -15,10 +15,10 @@ use std::path::Path;
 use super::chunks::{Chunks, KeepGoing};
 use super::error::BucketError;
 use super::handle::Bucket;
+use super::manifests::next_number;
+use super::map::Publication;
 use super::position::Position;
-use crate::index::{
-    GENERATION_NAME, IndexStore, MANIFEST_NAME, Manifest, generation_name, manifest_name, number_in,
-};
+use crate::index::{GENERATION_NAME, IndexStore, MANIFEST_NAME, Manifest, generation_name, manifest_name};
 
 /// How many numbers are tried if other publishers keep taking the next one.
 const ATTEMPTS: usize = 1000;
@@ -43,6 +43,44 @@ pub fn publish(
     generation: u64,
     keep_going: KeepGoing<'_>,
 ) -> Result<Manifest, BucketError> {
+    publish_if(bucket, store, generation, keep_going, |_| Ok(()))
+}
+
+/// The same, unless the newest generation of the bucket contains later writes, which the log may have lost.
+///
+/// # Errors
+/// [`BucketError::Overtaken`], and those of [`publish`].
+pub fn publish_newest(
+    bucket: &Bucket,
+    store: &IndexStore,
+    generation: u64,
+    keep_going: KeepGoing<'_>,
+) -> Result<Manifest, BucketError> {
+    publish_if(bucket, store, generation, keep_going, |log_sequence| {
+        match Publication::newest(bucket) {
+            Ok(Some(Publication { manifest, position })) if position.log_sequence > log_sequence => {
+                Err(BucketError::Overtaken {
+                    url: bucket.url().to_owned(),
+                    log_sequence,
+                    generation: manifest.generation,
+                    found: position.log_sequence,
+                })
+            }
+            // Generations of earlier releases have no position.
+            Ok(_) | Err(BucketError::Missing { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    })
+}
+
+/// `check`: whether the manifest may still be created. It gets the log position of the generation.
+fn publish_if(
+    bucket: &Bucket,
+    store: &IndexStore,
+    generation: u64,
+    keep_going: KeepGoing<'_>,
+    check: impl Fn(u64) -> Result<(), BucketError>,
+) -> Result<Manifest, BucketError> {
     let index = store.open_generation(generation)?;
     let times = store.build_times(generation)?;
     let number = claim(bucket)?;
@@ -57,6 +95,8 @@ pub fn publish(
     Position::new(number, facts.rows.into(), facts.log_sequence, facts.held_after()).record(bucket)?;
     for _ in 0..ATTEMPTS {
         let next = next_number(&bucket.list()?.0, &[MANIFEST_NAME]);
+        // If another manifest comes after this, its number is taken, and the next attempt looks at it.
+        check(facts.log_sequence)?;
         let manifest = Manifest::of_build(next, number, index.bytes(), times.clone());
         if bucket.create(&manifest_name(next), &manifest.to_bytes())? {
             return Ok(manifest);
@@ -79,12 +119,6 @@ fn claim(bucket: &Bucket) -> Result<u64, BucketError> {
 /// Creates an object whose contents nobody else writes. Returns false if somebody else created it.
 pub(super) fn claim_object(bucket: &Bucket, name: &str) -> Result<bool, BucketError> {
     bucket.create(name, format!("{:032x}", rand::random::<u128>()).as_bytes())
-}
-
-/// Returns the number after the largest among the objects that are named in one of these ways.
-pub(super) fn next_number(names: &[String], kinds: &[(&str, &str)]) -> u64 {
-    let of = |(prefix, suffix)| names.iter().filter_map(move |name| number_in(name, prefix, suffix)).max();
-    kinds.iter().filter_map(|kind| of(*kind)).max().unwrap_or_default().saturating_add(1)
 }
 
 /// Creates a small object whose name only this publisher uses.

@@ -12,7 +12,7 @@ use super::nats::NatsArguments;
 use super::progress::BuildBars;
 use super::say::Format;
 use crate::base::partition::Shard;
-use crate::bucket::{Bucket, BucketError, Location, Mirror, Probed, Publication, TakedownObjects, publish};
+use crate::bucket::{Bucket, BucketError, Location, Mirror, Probed, TakedownObjects, publish_newest};
 use crate::build::{BuildError, Progress as _};
 use crate::engine::{Engine, EngineOptions, RebuildOptions, RebuildState, reshard};
 use crate::index::{IndexStore, generation_name};
@@ -74,8 +74,8 @@ pub(super) fn run(job: &JobArguments, at: &Path, index: &str, format: Format) ->
     let built = store.open_generation(generation)?;
     let facts = built.metadata();
     let (videos, log_sequence) = (facts.rows, facts.log_sequence);
-    check_newest(&to, log_sequence)?;
-    let manifest = publish(&to, &store, generation, &|_, _| !bars.is_cancelled()).map_err(cancelled)?;
+    let manifest =
+        publish_newest(&to, &store, generation, &|_, _| !bars.is_cancelled()).map_err(cancelled)?;
     bars.finish();
     let url = to.url_of(&generation_name(manifest.generation));
     let result = json!({
@@ -93,21 +93,6 @@ pub(super) fn run(job: &JobArguments, at: &Path, index: &str, format: Format) ->
         );
     })?;
     Ok(())
-}
-
-/// Checks that no other job has published writes that this one lacks: the newest manifest counts, and the log may lose the entries.
-fn check_newest(to: &Bucket, log_sequence: u64) -> anyhow::Result<()> {
-    match Publication::newest(to) {
-        Ok(Some(Publication { manifest, position })) if position.log_sequence > log_sequence => bail!(
-            "{}: not published: expected no generation with writes after {log_sequence}, found generation {} up to write {}",
-            to.url(),
-            manifest.generation,
-            position.log_sequence
-        ),
-        // Generations of earlier releases have no position.
-        Ok(_) | Err(BucketError::Missing { .. }) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// Rebuilds the shard from its newest generation and the log. Returns where the new generation is.
