@@ -141,7 +141,7 @@ impl ServedIndex {
             log_entry_bytes: size.entry_bytes,
             writable: read_only_reason.is_none(),
             read_only_reason,
-            shared_log: self.log.tailed().map(|tailed| tailed.status()),
+            shared_log: self.log.shared_status(),
         })
     }
 

@@ -12,6 +12,7 @@ use rustix::fs::{Access, access};
 
 use crate::base::file_identity::{Displaced, OpenFolder, is_there};
 use crate::base::panics::Panicked;
+use crate::engine::status::SharedLogStatus;
 use crate::engine::supervise::{Supervisor, Task};
 use crate::engine::write::found_log::FoundLog;
 use crate::engine::write::problem::LogProblem;
@@ -58,8 +59,11 @@ enum State {
     Tailed(Arc<TailedLog>),
     /// Another process has yet to create it. This one only reads it, for this reason.
     Awaited(&'static str),
-    /// For this reason.
-    Closed(String),
+    Closed {
+        reason: String,
+        /// When this process last knew what there is to receive, if the log is shared.
+        current_at: Option<Instant>,
+    },
 }
 
 #[derive(Debug)]
@@ -126,7 +130,7 @@ impl WriteLog {
             State::ReadOnly { log, .. } => Ok(log.clone()),
             State::Tailed(tailed) => Ok(Some(tailed.log())),
             State::Absent { .. } | State::Awaited(_) => Ok(None),
-            State::Closed(reason) => Err(LogProblem::Closed(reason.clone())),
+            State::Closed { reason, .. } => Err(LogProblem::Closed(reason.clone())),
         }
     }
 
@@ -148,6 +152,18 @@ impl WriteLog {
     pub(crate) fn tailed(&self) -> Option<Arc<TailedLog>> {
         match &*self.state.lock() {
             State::Tailed(tailed) => Some(Arc::clone(tailed)),
+            _ => None,
+        }
+    }
+
+    /// Returns how what is received stands, if the log is shared.
+    pub(crate) fn shared_status(&self) -> Option<SharedLogStatus> {
+        match &*self.state.lock() {
+            State::Tailed(tailed) => Some(tailed.status()),
+            State::Closed { reason, current_at: Some(current_at) } => {
+                let problem = Some(reason.clone());
+                Some(SharedLogStatus { problem, age: current_at.elapsed(), digest: None })
+            }
             _ => None,
         }
     }
@@ -177,7 +193,7 @@ impl WriteLog {
             }
             State::ReadOnly { log: None, .. } => Ok(()),
             State::Tailed(tailed) => tailed.check(),
-            State::Closed(reason) => Err(LogProblem::Closed(reason.clone())),
+            State::Closed { reason, .. } => Err(LogProblem::Closed(reason.clone())),
         }
     }
 
@@ -191,7 +207,7 @@ impl WriteLog {
             State::ReadOnly { reason, .. } => Some(reason.clone()),
             State::Tailed(tailed) => tailed.read_only(),
             State::Awaited(reason) => Some((*reason).to_owned()),
-            State::Closed(reason) => Some(reason.clone()),
+            State::Closed { reason, .. } => Some(reason.clone()),
             State::Open(open) => open.log.failed(),
         };
         of_state.or_else(|| self.problem.lock().clone())
@@ -209,10 +225,12 @@ impl WriteLog {
     /// process may open it.
     pub(crate) fn close(&self, reason: &str) {
         let mut state = self.state.lock();
-        if matches!(&*state, State::Closed(_)) {
-            return;
-        }
-        let closed = mem::replace(&mut *state, State::Closed(reason.to_owned()));
+        let current_at = match &*state {
+            State::Closed { .. } => return,
+            State::Tailed(tailed) => Some(tailed.current_at()),
+            _ => None,
+        };
+        let closed = mem::replace(&mut *state, State::Closed { reason: reason.to_owned(), current_at });
         // Writes in flight need it.
         drop(state);
         match closed {
@@ -254,7 +272,7 @@ impl WriteLog {
             State::ReadOnly { .. } | State::Tailed(_) | State::Awaited(_) => {
                 Err(LogError::ReadOnly { path: self.path.clone() })
             }
-            State::Closed(_) => Err(LogError::Stopped),
+            State::Closed { .. } => Err(LogError::Stopped),
             State::Absent { .. } => Ok(None),
         }
     }

@@ -85,6 +85,11 @@ impl TailedLog {
         self.log.read_only().or(ended).or(state.interrupted).or_else(|| self.log.failed())
     }
 
+    /// When this process last knew what there is to receive.
+    pub(crate) fn current_at(&self) -> Instant {
+        self.tail.state().current_at
+    }
+
     /// Returns how what is received stands.
     pub(crate) fn status(&self) -> SharedLogStatus {
         let state = self.tail.state();
