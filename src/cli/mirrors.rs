@@ -117,10 +117,9 @@ fn folder(cache: &Path, name: &str, shard: Shard, location: &Location) -> anyhow
     }
     let mut components = Path::new(name).components();
     match (components.next(), components.next()) {
-        (Some(Component::Normal(_)), None) => match Location::Folder(cache.join(name)).of_shard(shard) {
-            Location::Folder(dir) => Ok(dir),
-            other => unreachable!("{other} is in a folder"),
-        },
+        (Some(Component::Normal(_)), None) => {
+            Ok(Location::Folder(cache.join(name)).of_shard(shard).folder()?.to_owned())
+        }
         _ => bail!(
             "index {name:?} is in {location}: expected a name that can be that of a folder in the cache"
         ),

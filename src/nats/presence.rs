@@ -255,6 +255,8 @@ impl Drop for Watcher {
 #[derive(Debug, Default)]
 struct Known {
     records: BTreeMap<String, (Replica, Instant)>,
+    /// When any was renewed last.
+    newest: Option<Instant>,
     /// When one was renewed after none was for a while.
     resumed_at: Option<Instant>,
     /// What was reported last.
@@ -275,7 +277,8 @@ impl Known {
         match replica {
             Ok(replica) => {
                 self.left_out.remove(key);
-                if self.newest().is_none_or(|newest| now.duration_since(newest) >= 2 * INTERVAL) {
+                let before = self.newest.replace(now);
+                if before.is_none_or(|before| now.duration_since(before) >= 2 * INTERVAL) {
                     self.resumed_at = Some(now);
                 }
                 self.records.insert(key.to_owned(), (replica, now));
@@ -286,11 +289,6 @@ impl Known {
             }
             Err(_) => {}
         }
-    }
-
-    /// When the record that was renewed last was renewed.
-    fn newest(&self) -> Option<Instant> {
-        self.records.values().map(|(_, renewed)| *renewed).max()
     }
 
     /// Returns whether a record was not left out before: each is renewed every second.
@@ -305,7 +303,7 @@ impl Known {
 
     /// Drops records that were not renewed although others were, and returns the rest if it differs from what was reported.
     fn settle(&mut self, now: Instant) -> Option<&[Replica]> {
-        if let Some(newest) = self.newest().filter(|newest| now.duration_since(*newest) < 2 * INTERVAL) {
+        if let Some(newest) = self.newest.filter(|newest| now.duration_since(*newest) < 2 * INTERVAL) {
             // After the brokers were away, each has the same time to be renewed.
             let since = |renewed: Instant| self.resumed_at.map_or(renewed, |resumed| resumed.max(renewed));
             self.records.retain(|_, (_, renewed)| newest.duration_since(since(*renewed)) < MAX_AGE);

@@ -43,31 +43,25 @@ impl AdminService {
     ) -> Result<Response<R>, Status> {
         let call = RouterCall::of(&self.router, method, request)?;
         let observation = call.observe(index);
-        let shell = &self.router.shell;
+        let (shell, caller) = (&self.router.shell, &call.caller);
         // Recorded there, if it is refused.
-        let checked = check_index(shell, &call.caller, method, index);
-        let status = checked.err().unwrap_or_else(|| {
-            let status = call.checked_index(index, "").map_or_else(
-                |status| status,
-                |(name, map)| {
-                    let shards = map.count();
-                    Status::failed_precondition(format!(
-                        "a router has no generations: index {name:?} has those of {shards} shards; \
-                         call {method} of a server of the shard"
-                    ))
-                },
-            );
-            let index = self.router.topology.resolve(index).unwrap_or_default();
-            let (caller, refusal) = (&call.caller, Some(&status));
-            shell.access.audit().changed(&Event {
-                caller,
-                method,
-                index,
-                change: Change::default(),
-                refusal,
-            });
-            status
-        });
+        if let Err(status) = check_index(shell, caller, method, index) {
+            observation.finish(status.code());
+            return Err(status);
+        }
+        let status = match call.checked_index(index, "") {
+            Err(status) => status,
+            Ok((name, map)) => {
+                let shards = map.count();
+                Status::failed_precondition(format!(
+                    "a router has no generations: index {name:?} has those of {shards} shards; \
+                     call {method} of a server of the shard"
+                ))
+            }
+        };
+        let index = self.router.topology.resolve(index).unwrap_or_default();
+        let (change, refusal) = (Change::default(), Some(&status));
+        shell.access.audit().changed(&Event { caller, method, index, change, refusal });
         observation.finish(status.code());
         Err(status)
     }

@@ -1,8 +1,7 @@
 //! Who serves which shard, from the maps of indexes and from what replicas say of themselves.
 //!
 //! What flows in: maps in buckets, and the records of replicas in NATS. What flows out: the shards of each index, replaced whenever
-//! these change. The newest map is used for which every shard has a
-//! ready replica, or else the newest one.
+//! these change. The newest map of which every shard has a ready replica is used, or else the newest one.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -206,11 +206,9 @@ impl ShardCalls {
                 Err(status) => status,
             };
             let is_refused = call.is_write() && self.has_shared_log && refuses_writes(&status);
-            if is_final(&status) {
+            if is_final(&status) && !is_refused {
                 ended.succeeded();
-                if !is_refused {
-                    return Err(status);
-                }
+                return Err(status);
             }
             if is_of_replica(&status)
                 || status.code() == Code::DeadlineExceeded && ended.elapsed() >= missed_after

@@ -122,7 +122,7 @@ impl Receiver {
             if received.len() >= MOST_MESSAGES || bytes >= MOST_BYTES {
                 break;
             }
-            // Without waiting: what is there comes now.
+            // Takes what has arrived, and does not wait for more.
             next = timeout(Duration::ZERO, self.messages.next()).await.ok();
         }
         if !received.is_empty() {
