@@ -6,10 +6,12 @@
 //! | file | what it tests |
 //! |---|---|
 //! | `stream.rs` | engines on one stream, against a ledger |
+//! | `faults.rs` | engines on a stream that was lost, replaced, cut or damaged |
 //! | `routed.rs` | a router while the index changes |
 //! | `chaos.rs`  | a router while processes are killed, against an oracle |
 //! | `days.rs`   | a clock that is wrong, a full disk, a replica that does not answer |
 //! | `shards.rs` | shards and replicas as processes |
+//! | `engines.rs` | engines and logs on one stream; no tests |
 //! | `place.rs`  | an index with its servers; no tests |
 //! | `oracle.rs` | what an index must answer; no tests |
 //! | `nats.rs`   | brokers of NATS; no tests |
@@ -17,6 +19,8 @@
 
 mod chaos;
 mod days;
+mod engines;
+mod faults;
 #[allow(dead_code, unused_imports, unused_macros)]
 #[path = "../it/harness/mod.rs"]
 mod harness;

@@ -9,7 +9,7 @@ use shortlist::service::proto::catalog_client::CatalogClient;
 use shortlist::service::{AccessOptions, Audit, Role};
 use tonic::Code;
 
-use crate::harness::credentials::{METHODS, call, connect, key, with_access};
+use crate::harness::credentials::{Connection, METHODS, call, connect, key, with_access};
 use crate::harness::{TestIndex, TestServer, video_id};
 
 #[derive(Clone, Default)]
@@ -40,6 +40,28 @@ impl Lines {
     }
 }
 
+/// Calls each method with the key `ops`, which may call all of them. Returns the codes of those that change something, each of which
+/// leaves one event.
+pub async fn every_change_is_one_event(ops: &Connection, lines: &Lines) -> Vec<Code> {
+    let mut codes = Vec::new();
+    for (method, role) in METHODS {
+        let code = call(ops, method, "videos").await;
+        let events = lines.take();
+        if role == Role::Read || method == "GetStatus" {
+            assert_eq!(events, [] as [Value; 0], "{method}");
+            continue;
+        }
+        let [event] = &events[..] else { panic!("{method}: {events:?}") };
+        assert_eq!(
+            (&event["who"], &event["method"], &event["index"]),
+            (&json!("ops"), &json!(method), &json!("videos"))
+        );
+        assert_eq!(event["outcome"] == "OK", code == Code::Ok, "{event}");
+        codes.push(code);
+    }
+    codes
+}
+
 #[tokio::test]
 async fn every_change_and_every_refusal_is_one_event() {
     let index = TestIndex::new(30);
@@ -63,20 +85,7 @@ async fn every_change_and_every_refusal_is_one_event() {
     });
     assert_eq!(lines.take(), [event]);
 
-    for (method, role) in METHODS {
-        let code = call(&ops, method, "videos").await;
-        let events = lines.take();
-        if role == Role::Read || method == "GetStatus" {
-            assert_eq!(events, [] as [Value; 0], "{method}");
-            continue;
-        }
-        let [event] = &events[..] else { panic!("{method}: {events:?}") };
-        assert_eq!(
-            (&event["who"], &event["method"], &event["index"]),
-            (&json!("ops"), &json!(method), &json!("videos"))
-        );
-        assert_eq!(event["outcome"] == "OK", code == Code::Ok, "{event}");
-    }
+    every_change_is_one_event(&ops, &lines).await;
 
     for (method, role) in METHODS {
         let code = call(&connect(server.address, Some("ranking")).await, method, "videos").await;

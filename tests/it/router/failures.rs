@@ -17,7 +17,7 @@ use tonic_types::StatusExt;
 use crate::harness::process::{Served, shortlist};
 use crate::harness::remote::message;
 use crate::harness::{eventually, http1_get};
-use crate::router::fixture::{SHARDS, Serving, folder, list, shards};
+use crate::router::fixture::{SHARDS, Serving, folder, list, serve_shards, shards};
 use crate::rules::dataset::{Components, RuledDataset, Shape};
 
 const SHAPE: Shape = Shape {
@@ -30,16 +30,6 @@ const SHAPE: Shape = Shape {
     has_duplicates: false,
     seed: 78,
 };
-
-/// The servers of all shards, in this process.
-async fn servers(dataset: &RuledDataset) -> Vec<Serving> {
-    let mut servers = Vec::new();
-    for shard in shards() {
-        let options = EngineOptions { threads: 1, ..EngineOptions::default() };
-        servers.push(Serving::index(folder(dataset.folder(), shard).join("index"), options).await);
-    }
-    servers
-}
 
 fn request(k: usize) -> proto::SearchRequest {
     message(&SearchRequest { k, ..SearchRequest::vector([0.5; 16]) })
@@ -60,7 +50,7 @@ fn an_answer_without_a_killed_shard_says_so() {
     let dataset = RuledDataset::routed(SHAPE).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let mut servers = servers(&dataset).await;
+        let mut servers = serve_shards(&dataset).await;
         let router = Serving::router(&list(&servers), ServiceOptions::default()).await;
         let second = Duration::from_secs(1);
         let whole = search(&router, request(50), second).await.unwrap();
@@ -131,7 +121,7 @@ fn a_slow_shard_is_left_out_at_the_deadline() {
     let dataset = RuledDataset::routed(SHAPE).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let servers = servers(&dataset).await;
+        let servers = serve_shards(&dataset).await;
         let slow = slow_link(servers[1].address, Duration::from_millis(200)).await;
         let addresses = list(&servers).replace(&servers[1].address.to_string(), &slow.to_string());
         let router = Serving::router(&addresses, ServiceOptions::default()).await;

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 
 use crate::harness::channel;
+use crate::rules::dataset::RuledDataset;
 
 /// The shards of every router of these tests.
 pub const SHARDS: u32 = 4;
@@ -76,6 +77,16 @@ impl Serving {
         self.served.abort();
         self.stop = None;
     }
+}
+
+/// The servers of all shards of a divided catalog, one replica each.
+pub async fn serve_shards(dataset: &RuledDataset) -> Vec<Serving> {
+    let mut servers = Vec::new();
+    for shard in shards() {
+        let options = EngineOptions { threads: 1, ..EngineOptions::default() };
+        servers.push(Serving::index(folder(dataset.folder(), shard).join("index"), options).await);
+    }
+    servers
 }
 
 /// The list of shards of these servers, one replica each.
