@@ -30,25 +30,29 @@ pub(super) async fn reason(gather: &mut Gather<'_>, page: &Page, max_k: usize) -
         return Ok(Reason::CapsExhausted);
     }
     let none_left = if wanted.has_filter() { Reason::TooFewMatches } else { Reason::IndexExhausted };
-    let hides_seeds = !wanted.seeds.is_empty() && wanted.has_exclude();
-    let mut requests = Vec::new();
-    if hides_seeds {
-        let k = (wanted.end() + wanted.seeds.len() + 1).min(max_k);
-        requests.extend(gather.live().map(|shard| (shard, wanted.without_seeds(k))));
-    } else {
-        let one_more =
-            |(shard, rows): &(usize, usize)| (*shard, wanted.list(Source::All, (rows + 1).min(max_k), false));
-        requests.extend(page.unclear.iter().map(one_more));
-    }
-    let is_asked = !requests.is_empty();
-    let parts = gather.fetch(requests).await?;
+    let hides_seeds = !wanted.excluded.seeds().is_empty() && wanted.excluded.is_asked_for();
+    let shards: Vec<usize> = match hides_seeds {
+        true => gather.live().collect(),
+        false => page.unclear.iter().map(|(shard, _)| *shard).collect(),
+    };
+    let request = |at: usize| match hides_seeds {
+        true => {
+            let k = (wanted.end() + wanted.excluded.seeds().len() + 1).min(max_k);
+            wanted.without_seeds(shards[at], k)
+        }
+        false => {
+            let (shard, rows) = page.unclear[at];
+            wanted.list(shard, Source::All, (rows + 1).min(max_k), false)
+        }
+    };
+    let parts = gather.fetch(&shards, &request).await?;
     if !hides_seeds && parts.iter().any(|(_, _, part)| part.short.is_none()) {
         // There are more, and caps kept them out.
         return Ok(Reason::CapsExhausted);
     }
-    let clear = page.shorts.iter().copied().filter(|_| !is_asked);
+    let clear = page.shorts.iter().copied().filter(|_| shards.is_empty());
     let is_excluded = parts.iter().filter_map(|(_, _, part)| part.short).chain(clear).any(is_exclusion);
-    Ok(if is_excluded && wanted.has_exclude() { Reason::Excluded } else { none_left })
+    Ok(if is_excluded && wanted.excluded.is_asked_for() { Reason::Excluded } else { none_left })
 }
 
 fn is_exclusion(reason: Reason) -> bool {

@@ -3,6 +3,7 @@
 //! What flows in: requests to shards. What flows out: checked parts of those that answer. A shard that does not answer is lost for
 //! the search, and another round does not ask it again.
 
+use prost::Message as _;
 use tonic::Status;
 
 use super::all::{Boxed, all};
@@ -13,6 +14,10 @@ use super::wanted::Wanted;
 use crate::base::partition::Shard;
 use crate::service::proto::completeness::Reason;
 use crate::service::proto::{SearchRequest, SearchResponse};
+
+/// Bytes of requests to shards at once. A caller may exclude so many videos, or send so long a filter, that all requests of a round would
+/// take more memory than a call may have.
+const MOST_BYTES: usize = 4 << 20;
 
 /// Asks one shard.
 pub(super) trait Ask: Sync {
@@ -65,26 +70,52 @@ impl<'a> Gather<'a> {
         live.into_iter()
     }
 
-    /// Sends requests to shards. Returns the parts of those that answer, with the position of the request.
+    /// Sends a request to each of `shards`, long ones a few at a time. `request`: the one at a position. Returns the parts of those that
+    /// answer, with the position of the request.
     ///
     /// # Errors
     /// If a shard says that the request is to blame, or that it lacks writes or a generation that the caller has seen.
     pub(super) async fn fetch(
         &mut self,
-        requests: Vec<(usize, SearchRequest)>,
+        shards: &[usize],
+        request: &(dyn Fn(usize) -> SearchRequest + Sync),
     ) -> Result<Vec<(usize, usize, Part)>, Status> {
-        if requests.is_empty() {
+        if shards.is_empty() {
             return Ok(Vec::new());
         }
         if self.rounds > 0 {
             self.ask.asks_again();
         }
         self.rounds += 1;
-        let asked: Vec<(usize, usize)> = requests.iter().map(|(shard, of)| (*shard, of.k as usize)).collect();
-        let calls = requests.into_iter().map(|(shard, request)| self.ask.ask(shard, request)).collect();
-        let answers = all(calls).await;
-        let mut parts = Vec::with_capacity(asked.len());
-        for (position, ((shard, k), answer)) in asked.into_iter().zip(answers).enumerate() {
+        let mut parts = Vec::with_capacity(shards.len());
+        let mut left = shards.iter().copied().enumerate().peekable();
+        while left.peek().is_some() {
+            let mut bytes = 0;
+            let (mut asked, mut calls) = (Vec::new(), Vec::new());
+            while bytes < MOST_BYTES
+                && let Some((position, shard)) = left.next()
+            {
+                if self.lost[shard].is_none() {
+                    let request = request(position);
+                    bytes += request.encoded_len();
+                    asked.push((position, shard, request.k as usize));
+                    calls.push(self.ask.ask(shard, request));
+                }
+            }
+            let answers = all(calls).await;
+            self.read(asked, answers, &mut parts)?;
+        }
+        Ok(parts)
+    }
+
+    /// Reads the answers of shards to requests for `k` candidates.
+    fn read(
+        &mut self,
+        asked: Vec<(usize, usize, usize)>,
+        answers: Vec<Result<SearchResponse, Status>>,
+        parts: &mut Vec<(usize, usize, Part)>,
+    ) -> Result<(), Status> {
+        for ((position, shard, k), answer) in asked.into_iter().zip(answers) {
             let of = self.ask.shards()[shard];
             let part = answer.and_then(|answer| Part::read(answer, k, of, self.wanted, &mut self.keys));
             match part {
@@ -104,7 +135,7 @@ impl<'a> Gather<'a> {
                 }
             }
         }
-        Ok(parts)
+        Ok(())
     }
 
     /// Keeps what the last answer of a shard says, and the sum of its costs.

@@ -24,6 +24,7 @@
 //! | `all.rs`          | several futures at once |
 //! | `failure.rs`      | what the status of a replica means |
 //! | `wanted.rs`       | what a search wants, and what shards are asked for |
+//! | `excluded.rs`     | which of the excluded videos each shard is told of |
 //! | `row.rs`          | candidates as rows for the rules |
 //! | `value.rs`        | the values that caps count |
 //! | `part.rs`         | the checked answer of one shard |
@@ -53,6 +54,7 @@ mod budget;
 mod catalog;
 mod completeness;
 mod discovery;
+mod excluded;
 mod explain;
 mod failure;
 mod gather;

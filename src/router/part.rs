@@ -120,7 +120,7 @@ mod tests {
 
     fn read(answer: SearchResponse) -> Result<Part, String> {
         let (request, checked) = (SearchRequest::default(), engine::SearchRequest::default());
-        let wanted = Wanted::of(request, &checked, Vec::new(), usize::MAX);
+        let wanted = Wanted::of(request, &checked, 2, Vec::new(), usize::MAX).unwrap();
         let shard = Shard::new(0, 2).unwrap();
         Part::read(answer, 3, shard, &wanted, &mut Keys::default())
             .map_err(|status| status.message().to_owned())

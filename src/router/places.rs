@@ -139,8 +139,8 @@ async fn settle(
 /// The page of whole pages of the shards.
 async fn whole(gather: &mut Gather<'_>) -> Result<Page, Status> {
     let wanted = gather.wanted;
-    let requests = gather.live().map(|at| (at, wanted.whole(wanted.k))).collect();
-    let parts = gather.fetch(requests).await?;
+    let shards: Vec<usize> = gather.live().collect();
+    let parts = gather.fetch(&shards, &|at| wanted.whole(shards[at], wanted.k)).await?;
     let shorts = parts.iter().filter_map(|(_, _, part)| part.short).collect();
     let mut known: Vec<Found> = parts.into_iter().flat_map(|(_, _, part)| part.found).collect();
     known.sort_by(|one, other| one.row.best_first(&other.row));
@@ -167,16 +167,19 @@ fn sources(gather: &Gather<'_>, pages: usize, max_k: usize) -> Vec<Lists> {
 /// Asks the shards that may have more rows of these lists.
 async fn fetch(gather: &mut Gather<'_>, lists: &mut [Lists], behind: &[usize]) -> Result<(), Status> {
     let wanted = gather.wanted;
-    let (mut requests, mut of_lists) = (Vec::new(), Vec::new());
+    let (mut shards, mut of_lists) = (Vec::new(), Vec::new());
     for at in behind {
-        let Lists { source, depth, ref short, .. } = lists[*at];
-        for shard in gather.live().filter(|shard| short[*shard].is_none()) {
-            requests.push((shard, wanted.list(source, depth, false)));
-            of_lists.push(*at);
-        }
+        let open = gather.live().filter(|shard| lists[*at].short[*shard].is_none());
+        let open: Vec<usize> = open.collect();
+        of_lists.extend(open.iter().map(|_| (*at, lists[*at].source, lists[*at].depth)));
+        shards.extend(open);
     }
-    for (position, shard, part) in gather.fetch(requests).await? {
-        let list = &mut lists[of_lists[position]];
+    let request = |at: usize| {
+        let (_, source, depth) = of_lists[at];
+        wanted.list(shards[at], source, depth, false)
+    };
+    for (position, shard, part) in gather.fetch(&shards, &request).await? {
+        let list = &mut lists[of_lists[position].0];
         let mut found = part.found;
         list.short[shard] = part.short;
         if let Source::Interest(interest) = list.source {

@@ -31,8 +31,6 @@ use crate::service::proto::completeness::Reason;
 
 /// Rounds of calls for one page. Each ends a shard or finds rows of the page, so it takes fewer.
 const MAX_ROUNDS: usize = 200;
-/// Videos that a request may exclude.
-const MAX_EXCLUDED: usize = 100_000;
 /// Values to leave out by the filter. More are left to the caps.
 const MAX_FULL: usize = 500;
 
@@ -109,9 +107,8 @@ impl<'g, 'a> Ranking<'g, 'a> {
         let wanted = self.gather.wanted;
         let first = share(depth, self.gather.count());
         self.lists = (0..self.gather.count()).map(|_| List::default()).collect();
-        let all =
-            self.gather.live().map(|at| (at, wanted.list(Source::All, first, self.sends_caps()))).collect();
-        self.replace(all).await?;
+        let live: Vec<usize> = self.gather.live().collect();
+        self.replace(live, first).await?;
         for _ in 0..MAX_ROUNDS {
             if self.sends_caps() && self.lists.iter().flat_map(|list| &list.found).any(has_several) {
                 self.has_lists = true;
@@ -125,26 +122,15 @@ impl<'g, 'a> Ranking<'g, 'a> {
                 list.short.is_none() && cut.is_none_or(may_have)
             };
             let behind: Vec<usize> = self.gather.live().filter(is_behind).collect();
-            let again: Vec<_> = if self.has_lists {
-                let full = self.full();
-                behind.into_iter().filter_map(|at| self.next(at, first, &full)).collect()
+            let is_asked = if self.has_lists {
+                self.append(behind, first).await?
             } else {
-                let is_new = |at: &usize| self.lists[*at].asked < depth;
-                let caps = self.sends_caps();
-                behind
-                    .into_iter()
-                    .filter(is_new)
-                    .map(|at| (at, wanted.list(Source::All, depth, caps)))
-                    .collect()
+                let behind = behind.into_iter().filter(|at| self.lists[*at].asked < depth).collect();
+                self.replace(behind, depth).await?
             };
-            if again.is_empty() {
+            if !is_asked {
                 break;
             }
-            if self.has_lists {
-                self.append(again).await?
-            } else {
-                self.replace(again).await?
-            };
         }
         let (mut accepted, mut order) = self.accept(depth, false);
         if accepted.len() < depth {
@@ -157,43 +143,36 @@ impl<'g, 'a> Ranking<'g, 'a> {
         Ok(accepted)
     }
 
-    /// A request for more rows of a shard; `None` if it cannot exclude as many as are known.
-    fn next(
-        &self,
-        at: usize,
-        count: usize,
-        full: &[(usize, Value)],
-    ) -> Option<(usize, crate::service::proto::SearchRequest)> {
-        let wanted = self.gather.wanted;
-        let known: Vec<u64> = self.lists[at].found.iter().map(|found| found.row.video.0).collect();
-        let excluded = wanted.request.exclude.as_ref();
-        let before = excluded.map_or(0, |excluded| excluded.video_ids.len() + excluded.text_ids.len());
-        (before + known.len() <= MAX_EXCLUDED).then(|| (at, wanted.next(count, &known, full)))
-    }
-
-    async fn replace(
-        &mut self,
-        requests: Vec<(usize, crate::service::proto::SearchRequest)>,
-    ) -> Result<(), Status> {
-        let asked: Vec<usize> = requests.iter().map(|(_, request)| request.k as usize).collect();
-        for (position, shard, part) in self.gather.fetch(requests).await? {
-            self.lists[shard] =
-                List { found: part.found, asked: asked[position], short: part.short, is_next: false };
+    /// Asks shards for their best `count`. Returns whether there are any.
+    async fn replace(&mut self, shards: Vec<usize>, count: usize) -> Result<bool, Status> {
+        let (wanted, has_caps) = (self.gather.wanted, self.sends_caps());
+        let request = |at: usize| wanted.list(shards[at], Source::All, count, has_caps);
+        for (_, shard, part) in self.gather.fetch(&shards, &request).await? {
+            self.lists[shard] = List { found: part.found, asked: count, short: part.short, is_next: false };
         }
-        Ok(())
+        Ok(!shards.is_empty())
     }
 
-    async fn append(
-        &mut self,
-        requests: Vec<(usize, crate::service::proto::SearchRequest)>,
-    ) -> Result<(), Status> {
-        for (_, shard, part) in self.gather.fetch(requests).await? {
+    /// Asks shards for `count` more rows, as far as they can exclude those that are known. Returns whether any was asked.
+    async fn append(&mut self, shards: Vec<usize>, count: usize) -> Result<bool, Status> {
+        let (wanted, full) = (self.gather.wanted, self.full());
+        let ids = |list: &List| list.found.iter().map(|found| found.row.video.0).collect::<Vec<u64>>();
+        let (mut asked, mut known) = (Vec::new(), Vec::new());
+        for shard in shards {
+            let of_shard = ids(&self.lists[shard]);
+            if wanted.excluded.has_room(shard, of_shard.len()) {
+                asked.push(shard);
+                known.push(of_shard);
+            }
+        }
+        let request = |at: usize| wanted.next(asked[at], count, &known[at], &full);
+        for (_, shard, part) in self.gather.fetch(&asked, &request).await? {
             let list = &mut self.lists[shard];
             let known: HashSet<VideoId> = list.found.iter().map(|found| found.row.video).collect();
             list.found.extend(part.found.into_iter().filter(|found| !known.contains(&found.row.video)));
             (list.short, list.is_next) = (part.short, true);
         }
-        Ok(())
+        Ok(!asked.is_empty())
     }
 
     /// Accepts up to `depth` rows. Returns their positions, and all rows in the order in which they were looked at: those of the

@@ -110,7 +110,9 @@ impl<'a> Shards<'a> {
         };
         let original = request.clone();
         let found = seeds::resolve(&mut request, seeds, (self.name, self.map), self.until, max_seeds).await?;
-        let wanted = Wanted::of(request, checked, found.known, max_k);
+        let Ok(wanted) = Wanted::of(request, checked, self.shards.len(), found.known, max_k) else {
+            return Err(self.refusal(&original, None).await);
+        };
         let mut gather = Gather::new(self, &wanted);
         let page = match wanted.rules.keeps_places() {
             true => places::page(&mut gather, max_k).await,

@@ -202,7 +202,7 @@ async fn simulate(seed: u64) -> Seen {
         let began = Instant::now();
         let simulated = Simulated { shards: shards.clone(), calls: calls.clone(), until: began + DEADLINE };
         let checked = search_request(request.clone()).unwrap();
-        let wanted = Wanted::of(request.clone(), &checked, Vec::new(), usize::MAX);
+        let wanted = Wanted::of(request.clone(), &checked, shards.len(), Vec::new(), usize::MAX).unwrap();
         let mut gather = Gather::new(&simulated, &wanted);
         let page = match wanted.rules.keeps_places() {
             true => places::page(&mut gather, 10_000).await,

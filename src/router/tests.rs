@@ -106,7 +106,7 @@ impl Server {
         let checked = search_request(request.clone()).unwrap();
         let excluded: HashSet<u64> = request.exclude.iter().flat_map(|of| &of.video_ids).copied().collect();
         let matching: Vec<&Video> = self.videos.iter().filter(|video| self.matches(video, request)).collect();
-        let wanted = Wanted::of(request.clone(), &checked, Vec::new(), usize::MAX);
+        let wanted = Wanted::of(request.clone(), &checked, 1, Vec::new(), usize::MAX).unwrap();
         let mut keys = Keys::default();
         let mut row = |video: &&Video| {
             let candidate = Candidate {
@@ -278,7 +278,7 @@ proptest! {
         let servers = Servers { servers: shards.iter().map(own).collect(), shards };
         let expected = of(videos.clone()).search(&request);
         let checked = search_request(request.clone()).unwrap();
-        let wanted = Wanted::of(request, &checked, Vec::new(), usize::MAX);
+        let wanted = Wanted::of(request, &checked, servers.servers.len(), Vec::new(), usize::MAX).unwrap();
         let mut gather = Gather::new(&servers, &wanted);
         let page = match wanted.rules.keeps_places() {
             true => now(places::page(&mut gather, 10_000)).unwrap(),

@@ -5,14 +5,16 @@
 
 use jiff::Timestamp;
 
+use super::excluded::Excluded;
 use super::value::Value;
 use crate::base::instant::Instant;
 use crate::engine;
+use crate::rules::ExclusionError;
 use crate::search::RowRules;
 use crate::service::parts::timestamp;
 use crate::service::proto::search_request::Query;
 use crate::service::proto::{
-    BoolCondition, Condition, Filter, KeywordCondition, ListCondition, NumberRange, SearchParams,
+    BoolCondition, Condition, Exclude, Filter, KeywordCondition, ListCondition, NumberRange, SearchParams,
     SearchRequest, Time, TimeRange, condition, number, time,
 };
 
@@ -27,8 +29,9 @@ pub(super) struct FreshWanted {
 /// What a search wants.
 #[derive(Clone, Debug)]
 pub(super) struct Wanted {
-    /// The request, as shards get it, but for what is changed for each call.
+    /// The request, as shards get it, but for what is changed for each call. Excludes no videos.
     pub(super) request: SearchRequest,
+    pub(super) excluded: Excluded,
     pub(super) k: usize,
     pub(super) offset: usize,
     /// Attributes with caps, by cap.
@@ -37,8 +40,6 @@ pub(super) struct Wanted {
     pub(super) rules: RowRules,
     pub(super) is_exact: bool,
     pub(super) has_interests: bool,
-    /// Videos that are excluded because the query was made of them.
-    pub(super) seeds: Vec<u64>,
     /// Attributes that shards return and the caller did not ask for.
     pub(super) added: Vec<String>,
     /// The filter as a tree, without what is added for a call; `None` if it is the tree of the request.
@@ -57,18 +58,23 @@ pub(super) enum Source {
 }
 
 impl Wanted {
-    /// Reads a request that was checked. `seeds`: the videos that its query was made of. `max_k`: the limit of k of the shards.
+    /// Reads a request that was checked, for as many shards. `seeds`: the videos that its query was made of. `max_k`: the limit of k of
+    /// the shards.
+    ///
+    /// # Errors
+    /// If a list of excluded videos is too long or damaged.
     pub(super) fn of(
         mut request: SearchRequest,
         checked: &engine::SearchRequest,
+        shards: usize,
         seeds: Vec<u64>,
         max_k: usize,
-    ) -> Self {
+    ) -> Result<Self, ExclusionError> {
         let (k, offset) = (checked.k, checked.offset);
         let params = request.params.get_or_insert_with(SearchParams::default);
         params.effort_k = wire(effort_k(checked, seeds.len(), max_k));
         let is_exact = matches!(checked.effort, engine::Effort::Exact);
-        request.exclude.get_or_insert_default().video_ids.extend(&seeds);
+        let excluded = Excluded::divide(request.exclude.take(), &checked.rules.exclude, seeds, shards)?;
         request.offset = 0;
         request.page_token.clear();
         let rules = &checked.rules;
@@ -93,9 +99,10 @@ impl Wanted {
             }
         }
         let parsed = rules.filter.clone().filter(|_| !request.filter_text.is_empty());
-        Self {
+        Ok(Self {
             k,
             offset,
+            excluded,
             rules: RowRules {
                 caps: rules.caps.iter().map(|cap| cap.max_per_value).collect(),
                 fresh: rules.fresh.as_ref().map_or(0, |fresh| fresh.at_least),
@@ -105,11 +112,10 @@ impl Wanted {
             fresh,
             is_exact,
             has_interests,
-            seeds,
             added,
             parsed_filter: parsed.map(Into::into),
             request,
-        }
+        })
     }
 
     /// Where the page ends in the order of all candidates.
@@ -122,23 +128,21 @@ impl Wanted {
         self.request.filter.is_some() || !self.request.filter_text.is_empty()
     }
 
-    /// Whether the caller excludes videos.
-    pub(super) fn has_exclude(&self) -> bool {
-        let Some(exclude) = &self.request.exclude else { return false };
-        exclude.video_ids.len() > self.seeds.len()
-            || !exclude.text_ids.is_empty()
-            || !exclude.roaring.is_empty()
-            || exclude.bloom.is_some()
+    /// The request as the caller sent it, to one shard, for `k` candidates from the first.
+    pub(super) fn whole(&self, shard: usize, k: usize) -> SearchRequest {
+        self.with(self.excluded.of(shard), k)
     }
 
-    /// The request as the caller sent it, of `k` candidates from the first.
-    pub(super) fn whole(&self, k: usize) -> SearchRequest {
-        SearchRequest { k: wire(k), ..self.request.clone() }
+    fn with(&self, exclude: Exclude, k: usize) -> SearchRequest {
+        SearchRequest { k: wire(k), exclude: Some(exclude), ..self.request.clone() }
     }
 
-    /// A request for the best `k` of one kind, without kept places; with caps if `has_caps`.
-    pub(super) fn list(&self, source: Source, k: usize, has_caps: bool) -> SearchRequest {
-        let mut request = self.whole(k);
+    /// A request to one shard for the best `k` of one kind, without kept places; with caps if `has_caps`.
+    pub(super) fn list(&self, shard: usize, source: Source, k: usize, has_caps: bool) -> SearchRequest {
+        self.of_source(self.whole(shard, k), source, has_caps)
+    }
+
+    fn of_source(&self, mut request: SearchRequest, source: Source, has_caps: bool) -> SearchRequest {
         request.fresh = None;
         if !has_caps {
             request.caps.clear();
@@ -157,10 +161,16 @@ impl Wanted {
         request
     }
 
-    /// The same for the best `k` without the videos `known` and without those that have one of these values.
-    pub(super) fn next(&self, k: usize, known: &[u64], full: &[(usize, Value)]) -> SearchRequest {
-        let mut request = self.list(Source::All, k, false);
-        request.exclude.get_or_insert_default().video_ids.extend(known);
+    /// A request to one shard for the best `k` without the videos `known` and without those that have one of these values.
+    pub(super) fn next(
+        &self,
+        shard: usize,
+        k: usize,
+        known: &[u64],
+        full: &[(usize, Value)],
+    ) -> SearchRequest {
+        let exclude = self.excluded.with(shard, known);
+        let mut request = self.of_source(self.with(exclude, k), Source::All, false);
         if !full.is_empty() {
             let conditions = self.full_conditions(full);
             self.tree(&mut request).must_not.extend(conditions);
@@ -168,11 +178,10 @@ impl Wanted {
         request
     }
 
-    /// The request without the seeds among the excluded videos, for the best `k`.
-    pub(super) fn without_seeds(&self, k: usize) -> SearchRequest {
-        let mut request = self.list(Source::All, k, false);
-        request.exclude.get_or_insert_default().video_ids.retain(|id| !self.seeds.contains(id));
-        request
+    /// A request to one shard for the best `k`, without the seeds among the excluded videos.
+    pub(super) fn without_seeds(&self, shard: usize, k: usize) -> SearchRequest {
+        let exclude = self.excluded.without_seeds(shard);
+        self.of_source(self.with(exclude, k), Source::All, false)
     }
 
     /// The filter of a request as a tree.

@@ -7,9 +7,6 @@ use super::serialized_ids::SerializedIds;
 use crate::base::id::VideoId;
 use crate::serialized_bitmap::SerializedBitmap;
 
-/// Maximum number of ids of a request, of all lists and the Roaring bitmap together.
-const MAX_IDS: usize = 100_000;
-
 /// The excluded videos of a request, unchecked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Exclude {
@@ -24,6 +21,29 @@ pub struct Exclude {
 }
 
 impl Exclude {
+    /// Maximum number of ids of a request, of all lists and the Roaring bitmap together.
+    pub const MAX_IDS: usize = 100_000;
+
+    /// Returns the ids in the Roaring bitmap.
+    ///
+    /// # Errors
+    /// [`ExclusionError`] if the bitmap is damaged, or the request excludes too many ids.
+    pub fn roaring_ids(&self) -> Result<Vec<VideoId>, ExclusionError> {
+        let (serialized, decoded) = decode(&self.roaring, self.capacity()?)?;
+        Ok(serialized.ids().chain(decoded).map(VideoId).collect())
+    }
+
+    /// How many ids may be in the Roaring bitmap.
+    fn capacity(&self) -> Result<usize, ExclusionError> {
+        let too_many = |field, found| ExclusionError::TooManyIds { field, most: Self::MAX_IDS, found };
+        let mut listed = self.video_ids.len();
+        let capacity = Self::MAX_IDS.checked_sub(listed);
+        let capacity = capacity.ok_or_else(|| too_many(ExcludeField::VideoIds, listed as u64))?;
+        listed += self.text_ids.len();
+        let capacity = capacity.checked_sub(self.text_ids.len());
+        capacity.ok_or_else(|| too_many(ExcludeField::TextIds, listed as u64))
+    }
+
     /// Whether the request excludes no videos.
     pub fn is_empty(&self) -> bool {
         let Self { video_ids, text_ids, roaring, bloom } = self;
@@ -50,13 +70,7 @@ impl<'a> Exclusion<'a> {
     /// [`ExclusionError`] for the first thing that is wrong.
     pub fn of(exclude: &'a Exclude) -> Result<Self, ExclusionError> {
         let Exclude { video_ids, text_ids, roaring, bloom } = exclude;
-        let too_many = |field, found| ExclusionError::TooManyIds { field, most: MAX_IDS, found };
-        let mut listed = video_ids.len();
-        let capacity = MAX_IDS.checked_sub(listed);
-        let capacity = capacity.ok_or_else(|| too_many(ExcludeField::VideoIds, listed as u64))?;
-        listed += text_ids.len();
-        let capacity = capacity.checked_sub(text_ids.len());
-        let capacity = capacity.ok_or_else(|| too_many(ExcludeField::TextIds, listed as u64))?;
+        let capacity = exclude.capacity()?;
         let bloom = bloom.as_ref().map(BloomFilter::of).transpose()?;
         let (serialized, mut decoded) = decode(roaring, capacity)?;
         decoded.extend(text_ids.iter().map(|text| VideoId::of_text(text).0));
@@ -146,8 +160,12 @@ fn append(
 ) -> Result<(), ExclusionError> {
     // Checked before any id is copied: a few bytes of runs can encode billions of ids.
     if lower.len() > (capacity - ids.len()) as u64 {
-        let found = (MAX_IDS - capacity + ids.len()) as u64 + lower.len();
-        return Err(ExclusionError::TooManyIds { field: ExcludeField::Roaring, most: MAX_IDS, found });
+        let found = (Exclude::MAX_IDS - capacity + ids.len()) as u64 + lower.len();
+        return Err(ExclusionError::TooManyIds {
+            field: ExcludeField::Roaring,
+            most: Exclude::MAX_IDS,
+            found,
+        });
     }
     ids.reserve(lower.len() as usize);
     lower.for_each(|lower| ids.push(least | u64::from(lower)));

@@ -96,6 +96,12 @@ impl<'a> SerializedIds<'a> {
         self.buckets.len()
     }
 
+    /// The ids, ascending.
+    pub(super) fn ids(&self) -> impl Iterator<Item = u64> {
+        let id = |bucket| Some(u64::from(upper(bucket)) << 32 | u64::from(lower(bucket)?));
+        self.buckets.iter().filter_map(id)
+    }
+
     /// The smallest upper half allowed in the bucket after these.
     pub(super) fn next_upper(&self) -> u64 {
         self.buckets.last().map_or(0, |last| u64::from(upper(last)) + 1)
@@ -215,6 +221,7 @@ mod tests {
             let bytes = written(all.iter().copied());
             let (found, rest) = SerializedIds::of(&bytes, usize::MAX);
             prop_assert_eq!(found.len(), until);
+            prop_assert_eq!(found.ids().collect::<Vec<_>>(), &all[..until]);
             prop_assert_eq!(rest, &bytes[until * BYTES..]);
             prop_assert_eq!(found.next_upper(), all[..until].last().map_or(0, |last| (last >> 32) + 1));
             let near = all.iter().flat_map(|id| [*id, id ^ 1, id ^ (1 << 32), id.wrapping_add(1), id.wrapping_sub(1 << 32)]);

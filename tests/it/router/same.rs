@@ -1,13 +1,19 @@
 //! Answers of a router are those of one server with all videos, byte for byte where they are not about the server itself.
 
-use rand::SeedableRng;
+use std::time::Duration;
+
+use rand::{RngExt as _, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use roaring::RoaringTreemap;
 use shortlist::base::element::Dtype;
 use shortlist::base::id::VideoId;
 use shortlist::base::metric::Metric;
 use shortlist::base::partition::Shard;
-use shortlist::engine::{Budget, Completeness, Effort, ReturnAttributes, SearchRequest, Shortfall};
+use shortlist::engine::{
+    Budget, Completeness, Effort, Interest, Query, ReturnAttributes, SearchRequest, Shortfall,
+};
 use shortlist::index::Codes;
+use shortlist::rules::{Bloom, Fresh};
 use shortlist::service::proto::completeness::Reason;
 use shortlist::service::proto::{ExplainRequest, search_request};
 use tonic::Code;
@@ -84,6 +90,32 @@ fn check_identical(shape: Shape, count: u64) {
         short += u64::from(found.candidates.len() < request.k);
     }
     assert!(short * 25 > count, "only {short} short answers");
+}
+
+/// Each shard is asked for each interest, for the fresh ones and for the rest, up to 72 times for one request. It is allowed a Bloom
+/// filter of a megabyte and 100,000 ids, and has 48 MiB for all of its messages.
+#[test]
+fn a_request_may_be_as_long_as_for_one_server() {
+    let dataset = RuledDataset::routed(SHAPE).unwrap();
+    let mut random = ChaCha8Rng::seed_from_u64(5);
+    let interest = |_| Interest { vector: dataset.query(&mut random), weight: 1.0, min_share: 0.05 };
+    let interests = (0..16).map(interest).collect();
+    let mut request = SearchRequest { k: 100, effort: Effort::Exact, ..SearchRequest::default() };
+    request.query = Query::Interests(interests);
+    request.rules.fresh = Some(Fresh::new("published_at", Duration::from_secs(3600 * 200), 10));
+    let some = dataset.videos.iter().step_by(3).map(|video| VideoId(video.id));
+    let others = (0..96_000).map(|_| VideoId(random.random()));
+    request.rules.exclude.video_ids = others.chain(some).collect();
+    let in_bitmap: RoaringTreemap = (0..3_000).map(|_| random.random::<u64>()).collect();
+    in_bitmap.serialize_into(&mut request.rules.exclude.roaring).unwrap();
+    request.rules.exclude.bloom = Some(Bloom { bits: vec![0; 1 << 20], hashes: 3, seed: 1 });
+    let expected = dataset.engine.search(&request, &Budget::default()).unwrap();
+    let found = dataset.search(&request);
+    let ids = |of: &shortlist::engine::SearchResponse| -> Vec<VideoId> {
+        of.candidates.iter().map(|found| found.video_id).collect()
+    };
+    assert_eq!(ids(&found), ids(&expected));
+    assert_eq!(found.candidates.len(), 100);
 }
 
 #[test]

@@ -58,6 +58,8 @@ proptest! {
             Exclude { text_ids: text_ids.clone(), ..exclude(video_ids.iter().copied(), written(&treemap)) };
         let alone = Exclude { text_ids: text_ids.clone(), ..Exclude::default() };
         prop_assert_eq!(alone.is_empty(), text_ids.is_empty());
+        let of_bitmap: BTreeSet<u64> = exclude.roaring_ids().unwrap().into_iter().map(|id| id.0).collect();
+        prop_assert_eq!(of_bitmap, treemap.iter().collect::<BTreeSet<u64>>());
         let exclusion = Exclusion::of(&exclude).unwrap();
         prop_assert_eq!(exclusion.len(), video_ids.len() + text_ids.len() + treemap.len() as usize);
         prop_assert_eq!(exclusion.is_empty(), expected.is_empty());
@@ -77,7 +79,7 @@ proptest! {
             let at = at.index(if in_front { bytes.len().min(40) } else { bytes.len() });
             bytes[at] = byte;
         }
-        if let (Ok(ids), Ok(expected)) = (decode(&bytes, MAX_IDS), RoaringTreemap::deserialize_from(&bytes[..])) {
+        if let (Ok(ids), Ok(expected)) = (decode(&bytes, Exclude::MAX_IDS), RoaringTreemap::deserialize_from(&bytes[..])) {
             let (serialized, others) = ids;
             prop_assert_eq!(expected.len(), (serialized.len() + others.len()) as u64);
             prop_assert!(expected.iter().all(|id| serialized.contains(id) || others.binary_search(&id).is_ok()));
@@ -86,8 +88,8 @@ proptest! {
 
     #[test]
     fn survives_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..60), buckets in 0u64..4) {
-        let _ = decode(&bytes, MAX_IDS);
-        let _ = decode(&framed(buckets, &bytes), MAX_IDS);
+        let _ = decode(&bytes, Exclude::MAX_IDS);
+        let _ = decode(&framed(buckets, &bytes), Exclude::MAX_IDS);
     }
 
     #[test]
@@ -135,20 +137,20 @@ fn names_the_field_of_the_bloom_filter() {
 
 #[test]
 fn takes_as_many_ids_as_it_says_and_no_more() {
-    let most = MAX_IDS as u64;
-    assert_eq!(Exclusion::of(&exclude(0..most, Vec::new())).unwrap().len(), MAX_IDS);
+    let most = Exclude::MAX_IDS as u64;
+    assert_eq!(Exclusion::of(&exclude(0..most, Vec::new())).unwrap().len(), Exclude::MAX_IDS);
     let found = error(0..most + 1, Vec::new());
     assert_eq!(
         found,
-        ExclusionError::TooManyIds { field: ExcludeField::VideoIds, most: MAX_IDS, found: most + 1 }
+        ExclusionError::TooManyIds { field: ExcludeField::VideoIds, most: Exclude::MAX_IDS, found: most + 1 }
     );
 
     let bitmap: RoaringTreemap = (0..40_000).chain([1 << 40]).collect();
-    assert_eq!(Exclusion::of(&exclude(0..59_999, written(&bitmap))).unwrap().len(), MAX_IDS);
+    assert_eq!(Exclusion::of(&exclude(0..59_999, written(&bitmap))).unwrap().len(), Exclude::MAX_IDS);
     let found = error(0..60_000, written(&bitmap));
     assert_eq!(
         found,
-        ExclusionError::TooManyIds { field: ExcludeField::Roaring, most: MAX_IDS, found: most + 1 }
+        ExclusionError::TooManyIds { field: ExcludeField::Roaring, most: Exclude::MAX_IDS, found: most + 1 }
     );
 }
 
@@ -158,7 +160,7 @@ fn refuses_billions_of_ids_before_it_writes_them_down() {
     let found = error([], written(&everything));
     assert_eq!(
         found,
-        ExclusionError::TooManyIds { field: ExcludeField::Roaring, most: MAX_IDS, found: 1 << 32 }
+        ExclusionError::TooManyIds { field: ExcludeField::Roaring, most: Exclude::MAX_IDS, found: 1 << 32 }
     );
 }
 
