@@ -95,7 +95,7 @@ impl TailedLog {
         let state = self.tail.state();
         let ended = state.ended.map(|error| error.to_string());
         SharedLogStatus {
-            problem: ended.or(state.interrupted),
+            problem: ended.or(state.interrupted).or_else(|| self.log.failed()),
             age: state.current_at.elapsed(),
             digest: self.log.digest(),
         }
