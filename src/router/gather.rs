@@ -15,7 +15,7 @@ use crate::base::partition::Shard;
 use crate::service::proto::completeness::Reason;
 use crate::service::proto::{SearchRequest, SearchResponse};
 
-/// Bytes of requests to shards at once. A caller may exclude so many videos, or send so long a filter, that all requests of a round would
+/// Most bytes of requests to shards at once, except for a single one. With a Bloom filter or a long filter, all requests of a round could
 /// take more memory than a call may have.
 const MOST_BYTES: usize = 4 << 20;
 
