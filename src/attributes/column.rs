@@ -2,13 +2,16 @@
 
 use super::invert::marks_of;
 use super::keys::ValueKeys;
+use super::levels::{self, Levels};
+use super::numbers::Numbers;
 use super::sorted::{Scalar, Sorted};
 use super::value::Value;
 use super::words::{Postings, Words, slots_of};
 use crate::base::id::NodeId;
 use crate::base::instant::Instant;
 use crate::index::{
-    AttributeKind, AttributeSchema, FILTER_VERSION, Index, IndexError, SectionKind, WORD_SLOTS_VERSION,
+    AttributeKind, AttributeSchema, FILTER_VERSION, Index, IndexError, LEVELS_VERSION, SectionKind,
+    WORD_SLOTS_VERSION,
 };
 use crate::node_set::NodeSet;
 
@@ -67,6 +70,12 @@ impl<'a> Columns<'a> {
             if index.format_version() >= FILTER_VERSION {
                 expect_inverted(index, schema.kind, ordinal)?;
             }
+            if index.format_version() >= LEVELS_VERSION && schema.kind.has_levels() {
+                index.section_length(SectionKind::Levels, 0)?;
+                let found = index.section_length(SectionKind::AttributeLevelValues, ordinal)?;
+                let expected = found.next_multiple_of(8).clamp(8, 8 * (levels::MOST as u64 + 1));
+                index.expect_bytes(SectionKind::AttributeLevelValues, ordinal, expected)?;
+            }
         }
         Ok(Self { index })
     }
@@ -94,6 +103,11 @@ impl<'a> Columns<'a> {
         if self.is_null(column, node.index()) { None } else { self.stored(column, node.index()) }
     }
 
+    /// Returns the numbers or times of the nodes; `None` for a column of another type.
+    pub fn numbers(&self, column: usize) -> Option<Numbers<'a>> {
+        Numbers::of(self.index, self.kind(column)?, column as u32)
+    }
+
     /// Returns the index that contains the columns.
     pub fn index(&self) -> &'a Index {
         self.index
@@ -119,6 +133,12 @@ impl<'a> Columns<'a> {
     /// Returns the nodes sorted by number or time; `None` for a column of another type.
     pub fn sorted(&self, column: usize) -> Option<Sorted<'a>> {
         Sorted::of(self.index, self.kind(column)?, column as u32)
+    }
+
+    /// Returns the numbers or times in one byte per node; `None` for a column of another type, and for a generation of an older
+    /// format.
+    pub fn levels(&self, column: usize) -> Option<Levels<'a>> {
+        Levels::of(self.index, column)
     }
 
     /// Returns the nodes whose time is `earliest` or later; `None` for a column without times. Scans all times if the

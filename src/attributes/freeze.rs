@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use super::bytes::bytes_of;
-use super::invert::{key_of_f64, key_of_i64, order, postings};
+use super::invert::{inverted, key_of_f64, key_of_i64, postings, sorted};
+use super::levels::{self, FrozenLevels};
 use super::words::{fill_slots, slots_of};
 use crate::base::instant::Instant;
 use crate::dataset::{AttributeColumn, ColumnValues, KeywordLists, Keywords, Numbers, Validity};
@@ -31,6 +32,8 @@ pub struct FrozenColumn {
     pub schema: AttributeSchema,
     /// The sections of the column.
     pub sections: Vec<(SectionKind, Vec<u8>)>,
+    /// `[rows]`: the level of each number or time; `None` for another type.
+    pub levels: Option<Vec<u8>>,
 }
 
 /// A column whose values can all be stored in an index.
@@ -72,18 +75,30 @@ impl CheckedColumn<'_> {
     /// # Panics
     /// If a row is not below the number of rows.
     pub fn freeze(&self, rows: &[u32]) -> FrozenColumn {
+        let mut levels = None;
         let (validity, mut sections) = match self.values {
             ColumnValues::Keyword(values) => (values.validity(), freeze_keywords(values, rows)),
             ColumnValues::KeywordList(values) => (values.validity(), freeze_lists(values, rows)),
             ColumnValues::Int64(values) | ColumnValues::Timestamp(values) => {
-                (values.validity(), freeze_numbers(values, rows, |value| Some(key_of_i64(value))))
+                let are_times = matches!(self.values, ColumnValues::Timestamp(_));
+                let key = |value| Some(key_of_i64(value));
+                (
+                    values.validity(),
+                    freeze_numbers(values, rows, key, |value| value as f64, are_times, &mut levels),
+                )
             }
-            ColumnValues::Uint64(values) => (values.validity(), freeze_numbers(values, rows, Some)),
-            ColumnValues::Double(values) => (values.validity(), freeze_numbers(values, rows, key_of_f64)),
+            ColumnValues::Uint64(values) => (
+                values.validity(),
+                freeze_numbers(values, rows, Some, |value| value as f64, false, &mut levels),
+            ),
+            ColumnValues::Double(values) => (
+                values.validity(),
+                freeze_numbers(values, rows, key_of_f64, |value| value, false, &mut levels),
+            ),
             ColumnValues::Bool(values) => (values.validity(), freeze_bools(values, rows)),
         };
         sections.insert(0, (SectionKind::AttributeValidity, bitmap(validity, rows)));
-        FrozenColumn { schema: self.schema.clone(), sections }
+        FrozenColumn { schema: self.schema.clone(), sections, levels }
     }
 }
 
@@ -99,11 +114,19 @@ fn freeze_numbers<T: bytemuck::Pod + Default>(
     values: &Numbers<T>,
     rows: &[u32],
     key: impl Fn(T) -> Option<u64>,
+    number: impl Fn(T) -> f64,
+    are_times: bool,
+    levels: &mut Option<Vec<u8>>,
 ) -> Vec<(SectionKind, Vec<u8>)> {
     let keys: Vec<Option<u64>> = take(values, rows).map(|value| value.and_then(&key)).collect();
     let stored: Vec<T> = take(values, rows).map(Option::unwrap_or_default).collect();
     let mut sections = vec![(SectionKind::AttributeValues, bytes_of(&stored))];
-    sections.extend(order(&keys));
+    let order = sorted(&keys);
+    sections.extend(inverted(&order, rows.len()));
+    let number = |node: u32| number(stored[node as usize]);
+    let FrozenLevels { of_nodes, values } = levels::freeze(rows.len(), &order, number, are_times);
+    sections.push((SectionKind::AttributeLevelValues, bytes_of(&values)));
+    *levels = Some(of_nodes);
     sections
 }
 

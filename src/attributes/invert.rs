@@ -54,15 +54,19 @@ fn serialized(groups: &[&[u32]]) -> (Vec<u8>, Vec<usize>) {
     (bytes, ends)
 }
 
-/// Returns the nodes sorted by `keys`, `[rows]`, without those that have no key, and the marks of that order.
-pub(super) fn order(keys: &[Option<u64>]) -> [(SectionKind, Vec<u8>); 2] {
+/// Returns the nodes sorted by `keys`, `[rows]`, without those that have no key.
+pub(super) fn sorted(keys: &[Option<u64>]) -> Vec<u32> {
     let mut keyed: Vec<(u64, u32)> =
         keys.iter().zip(0..).filter_map(|(key, node)| Some(((*key)?, node))).collect();
     keyed.par_sort_unstable();
-    let order: Vec<u32> = keyed.iter().map(|(_, node)| *node).collect();
+    keyed.into_iter().map(|(_, node)| node).collect()
+}
+
+/// Returns the sections of nodes in the order of their values, out of `rows`.
+pub(super) fn inverted(order: &[u32], rows: usize) -> [(SectionKind, Vec<u8>); 2] {
     [
-        (SectionKind::AttributeOrder, bytes_of(&order)),
-        (SectionKind::AttributeMarks, bytes_of(&marks(&order, keys.len(), marks_of(FORMAT_VERSION)))),
+        (SectionKind::AttributeOrder, bytes_of(order)),
+        (SectionKind::AttributeMarks, bytes_of(&marks(order, rows, marks_of(FORMAT_VERSION)))),
     ]
 }
 

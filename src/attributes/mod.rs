@@ -13,6 +13,8 @@
 //! | `words.rs`  | the dictionary of a column and the nodes of each word |
 //! | `posting.rs` | the nodes of one word, as the bytes of a Roaring bitmap |
 //! | `sorted.rs` | the nodes of a range of numbers or times |
+//! | `numbers.rs` | the numbers or times of single nodes |
+//! | `levels.rs` | numbers and times in one byte per node |
 //! | `keys.rs`   | the values of a node as integers to count by |
 //! | `value.rs`  | [`Value`]: one value of any type |
 //! | `verify.rs` | checks of everything that opening does not read |
@@ -22,6 +24,8 @@ mod column;
 mod freeze;
 mod invert;
 mod keys;
+mod levels;
+mod numbers;
 mod posting;
 mod sorted;
 mod thaw;
@@ -32,6 +36,8 @@ mod words;
 pub use column::Columns;
 pub use freeze::{AttributeError, CheckedColumn, FrozenColumn, check};
 pub use keys::{ValueKeys, keys_of_words};
+pub use levels::{Levels, table_of};
+pub use numbers::Numbers;
 pub use sorted::{Scalar, Sorted};
 pub use thaw::empty_column;
 pub use value::Value;

@@ -155,7 +155,7 @@ fn clear(words: &mut [u32], nodes: &[u32]) {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::invert::{marks, order};
+    use super::super::invert::{inverted, marks, sorted};
     use super::*;
     use crate::index::{FILTER_VERSION, FORMAT_VERSION};
 
@@ -166,8 +166,8 @@ mod tests {
             positions in prop::collection::vec((0usize..800, 0usize..800), 20),
             version in prop::sample::select(vec![FILTER_VERSION, FORMAT_VERSION]),
         ) {
-            let [(_, order), (_, found_marks)] = order(&values);
-            let order: &[u32] = &bytemuck::pod_collect_to_vec(&order);
+            let order: &[u32] = &sorted(&values);
+            let [_, (_, found_marks)] = inverted(order, values.len());
             let mark_count = marks_of(version);
             let marks = marks(order, values.len(), mark_count);
             if version == FORMAT_VERSION {

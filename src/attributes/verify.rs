@@ -3,6 +3,7 @@
 
 use super::column::Columns;
 use super::invert::{key_of_f64, key_of_i64, marks, marks_of};
+use super::levels::Levels;
 use super::posting::Posting;
 use super::words::{Postings, Words};
 use crate::index::{AttributeKind, IndexError, SectionKind};
@@ -22,6 +23,9 @@ impl Columns<'_> {
             }
             if self.are_inverted() {
                 column.check_inverted()?;
+            }
+            if let Some(levels) = self.levels(column.column) {
+                column.check_levels(&levels)?;
             }
         }
         Ok(())
@@ -169,6 +173,34 @@ impl<'a> Column<'a> {
                 self.bad(SectionKind::AttributeMarks, at, problem)
             }
         }
+    }
+
+    /// Checks that each node with a value, and no other, has a level, that it has a value, and that both ascend together.
+    fn check_levels(&self, levels: &Levels<'_>) -> Result<(), IndexError> {
+        let values = levels.values();
+        if let Some(at) = (1..values.len())
+            .find(|at| values[at - 1].is_nan() || values[*at].is_nan() || values[at - 1] > values[*at])
+        {
+            let problem = format!("expected at least {}, found {}", values[at - 1], values[at]);
+            return self.bad(SectionKind::AttributeLevelValues, at + 1, problem);
+        }
+        let order: &[u32] = self.section(SectionKind::AttributeOrder);
+        let mut last = 1;
+        for node in order {
+            let found = levels.of_node(*node);
+            if found < last || usize::from(found) > values.len() {
+                let problem = format!("expected level {last} to {}, found {found}", values.len());
+                return self.bad(SectionKind::Levels, *node as usize, problem);
+            }
+            last = found;
+        }
+        let rows = self.columns.index.len();
+        let found = (0..rows as u32).filter(|node| levels.of_node(*node) != 0).count();
+        if found != order.len() {
+            let problem = format!("expected {} nodes with a level, found {found}", order.len());
+            return self.bad(SectionKind::Levels, rows, problem);
+        }
+        Ok(())
     }
 
     fn valued(&self) -> impl Iterator<Item = usize> {

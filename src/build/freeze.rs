@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 
 use super::progress::Progress;
 use super::{BuildError, NodeCodes};
-use crate::attributes::FrozenColumn;
+use crate::attributes::{FrozenColumn, table_of};
 use crate::base::element::Element;
 use crate::base::id::VideoId;
 use crate::graph::{Graph, LandmarkTable};
@@ -84,6 +84,10 @@ pub(super) fn freeze<T: Element, W: Write>(
     }
     if let Some(expiries) = &expiries {
         sections.add(SectionKind::Expiries, bytes(expiries));
+    }
+    let levels: Vec<&[u8]> = columns.iter().filter_map(|column| column.levels.as_deref()).collect();
+    if !levels.is_empty() {
+        sections.add_parts(SectionKind::Levels, 0, [Cow::Owned(table_of(&levels, rows.len()))]);
     }
     for (ordinal, column) in columns.into_iter().enumerate() {
         for (kind, bytes) in column.sections {

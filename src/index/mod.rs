@@ -16,10 +16,10 @@ mod store;
 pub use crate::quantize::Codes;
 pub use generation::{
     AttributeKind, AttributeSchema, BuildFacts, CheckedUpTo, CodeCheck, ElementType, FILTER_VERSION,
-    FORMAT_VERSION, HEADER_BYTES, Heat, HeldOutRecall, Index, IndexError, IndexWriter, Length, MARKS_VERSION,
-    MAX_DEGREE, MAX_MOST_COPIED, MemoryMode, Metadata, RepairReport, Rescoring, Residence, SECTIONS, Section,
-    SectionKind, SectionSet, SectionSpec, StagedIndex, TrainingReport, VerifyReport, WORD_SLOTS_VERSION,
-    check_vectors, verify,
+    FORMAT_VERSION, HEADER_BYTES, Heat, HeldOutRecall, Index, IndexError, IndexWriter, LEVELS_VERSION,
+    Length, MARKS_VERSION, MAX_DEGREE, MAX_MOST_COPIED, MemoryMode, Metadata, RepairReport, Rescoring,
+    Residence, SECTIONS, Section, SectionKind, SectionSet, SectionSpec, StagedIndex, TrainingReport,
+    VerifyReport, WORD_SLOTS_VERSION, check_vectors, verify,
 };
 pub use store::{
     BuildPhase, BuildTimes, Calibration, GENERATION_NAME, GateFindings, GateReport, IndexStore,

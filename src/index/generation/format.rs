@@ -23,13 +23,16 @@ use super::section::{Section, SectionKind, section_label};
 /// | 10 | codes under L2; rows that their codes do not represent; recall of the codes; copies of rows |
 /// | 11 | landmarks |
 /// | 12 | fine codes |
-pub const FORMAT_VERSION: u32 = 12;
+/// | 13 | levels of numbers and times |
+pub const FORMAT_VERSION: u32 = 13;
 /// The first version with the nodes of each attribute value, which filters need.
 pub const FILTER_VERSION: u32 = 3;
 /// The first version with hash tables of dictionary words.
 pub const WORD_SLOTS_VERSION: u32 = 5;
 /// The first version with 64 marks instead of 32.
 pub const MARKS_VERSION: u32 = 7;
+/// The first version with levels of numbers and times.
+pub const LEVELS_VERSION: u32 = 13;
 /// The oldest version that is readable.
 const OLDEST_VERSION: u32 = 1;
 /// Length of the header; the section table follows it.

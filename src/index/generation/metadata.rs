@@ -245,6 +245,14 @@ pub enum AttributeKind {
 }
 
 impl AttributeKind {
+    /// Whether a column of this type has levels: numbers and times.
+    pub fn has_levels(self) -> bool {
+        match self {
+            Self::Int64 | Self::Uint64 | Self::Double | Self::Timestamp => true,
+            Self::Bool | Self::Keyword | Self::KeywordList => false,
+        }
+    }
+
     /// Every kind.
     pub const ALL: [AttributeKind; 7] = [
         AttributeKind::Keyword,

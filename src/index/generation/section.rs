@@ -103,6 +103,11 @@ pub enum SectionKind {
     /// `[rows × stride]` u8: what the 8-bit codes round off, in 8 more bits per component. With it, searches do not read the
     /// embeddings. Never under L2.
     FineCodes = 39,
+    /// `[rows × columns]` u8, row-major: the level of each number or time of each node, 0 without one; of the columns of numbers and
+    /// times, in their order. All levels of a node are in one or few cache lines.
+    Levels = 40,
+    /// `[levels]` f64, at most 256: the value of each level, ascending; NaN for level 0. Times are in microseconds since 1970.
+    AttributeLevelValues = 41,
 }
 
 /// The type of the elements of a section.
@@ -122,6 +127,8 @@ pub enum ElementType {
     I64,
     /// Single precision.
     F32,
+    /// Double precision.
+    F64,
     /// The component type of the embeddings: [`Metadata::dtype`].
     Component,
     /// Depends on the attribute column: 1, 4 or 8 bytes.
@@ -134,7 +141,7 @@ impl ElementType {
         Some(match self {
             ElementType::Json | ElementType::Utf8 | ElementType::U8 => 1,
             ElementType::U32 | ElementType::F32 => 4,
-            ElementType::U64 | ElementType::I64 => 8,
+            ElementType::U64 | ElementType::I64 | ElementType::F64 => 8,
             ElementType::Component => metadata.dtype.bytes() as u64,
             ElementType::AttributeValue => return None,
         })
@@ -145,7 +152,7 @@ impl ElementType {
         match self {
             ElementType::Json | ElementType::Utf8 | ElementType::U8 => bytes == 1,
             ElementType::U32 | ElementType::F32 => bytes == 4,
-            ElementType::U64 | ElementType::I64 => bytes == 8,
+            ElementType::U64 | ElementType::I64 | ElementType::F64 => bytes == 8,
             ElementType::Component => [2, 4].contains(&bytes),
             ElementType::AttributeValue => [1, 4, 8].contains(&bytes),
         }
@@ -228,8 +235,8 @@ impl SectionSpec {
 
 /// Every section kind, in the order of their numbers, which is also their order in a file.
 #[rustfmt::skip]
-pub static SECTIONS: [SectionSpec; 39] = {
-    use ElementType::{AttributeValue, Component, F32, I64, Json, U8, U32, U64, Utf8};
+pub static SECTIONS: [SectionSpec; 41] = {
+    use ElementType::{AttributeValue, Component, F32, F64, I64, Json, U8, U32, U64, Utf8};
     use Heat::{Candidate, Step};
     use SectionKind as Kind;
     use SectionSpec as Spec;
@@ -273,11 +280,19 @@ pub static SECTIONS: [SectionSpec; 39] = {
         Spec::new(Kind::LandmarkLevels, "landmark_levels", F32, landmark_levels).since(11),
         Spec::new(Kind::LandmarkNodes, "landmark_nodes", U32, landmark_nodes).heat(Step).since(11),
         Spec::new(Kind::FineCodes, "fine_codes", U8, fine_codes).heat(Candidate).since(12),
+        Spec::new(Kind::Levels, "levels", U8, levels).heat(Candidate).since(13),
+        Spec::of_column(Kind::AttributeLevelValues, "attribute_level_values", F64).since(13),
     ]
 };
 
 fn unspecified(_: &Metadata) -> Length {
     Length::Unspecified
+}
+
+fn levels(of: &Metadata) -> Length {
+    let columns = of.attributes.iter().filter(|column| column.kind.has_levels()).count() as u64;
+    // Older formats have none; the reader of attributes checks that the others do.
+    Length::AbsentOr(rows(of) * columns)
 }
 
 fn rows(of: &Metadata) -> u64 {
