@@ -13,7 +13,8 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::parser::parse_message_type;
-use rand::RngExt;
+use rand::{Rng, RngExt};
+use rand_distr::{Distribution as _, StandardNormal};
 
 use super::error::SynthError;
 use super::model::Model;
@@ -52,6 +53,7 @@ const SCHEMA: &str = "
         required int64 duration_s;
         required binary safety_rating (string);
         required double experiment;
+        required int64 views;
     }
 ";
 
@@ -87,6 +89,7 @@ fn write_videos(file: &mut OutputFile, model: &Model, ids: &[u64]) -> Result<Pop
         write_column::<Int64Type, _, _>(&mut columns, &videos, |video| video.duration_s)?;
         write_column::<ByteArrayType, _, _>(&mut columns, &videos, |video| text(SAFETY[video.safety]))?;
         write_column::<DoubleType, _, _>(&mut columns, &videos, |video| video.experiment)?;
+        write_column::<Int64Type, _, _>(&mut columns, &videos, |video| video.views)?;
         columns.close()?;
     }
     writer.close()?;
@@ -117,6 +120,7 @@ struct Video {
     duration_s: i64,
     safety: usize,
     experiment: f64,
+    views: i64,
 }
 
 impl Video {
@@ -136,6 +140,13 @@ impl Video {
             safety: skewed(random.random::<f64>().powi(2), SAFETY.len()),
             // Draw new attributes last: this keeps the values of the existing ones.
             experiment: random.random(),
+            views: views(model.obscurity(video.creator), &mut random),
         }
     }
+}
+
+/// Views are log-normal. Half of the videos of the best known creators have more than 1,096, and of the least known, more than 148.
+fn views(obscurity: f32, random: &mut impl Rng) -> i64 {
+    let deviation: f64 = StandardNormal.sample(random);
+    (7.0 - 2.0 * f64::from(obscurity) + 2.0 * deviation).exp() as i64
 }

@@ -118,6 +118,11 @@ impl Model {
         draw(self.params.seed ^ 0x5eed_a771, Draw::Video, video)
     }
 
+    /// Returns how little known a creator is: 0 for the best known, towards 1 for the least.
+    pub(super) fn obscurity(&self, creator: usize) -> f32 {
+        self.creators[creator].obscurity
+    }
+
     /// Returns video `number`. Numbers from `videos` on are held-out videos.
     pub(super) fn video(&self, number: usize) -> Video {
         self.draw_video(&mut draw(self.params.seed, Draw::Video, number))
