@@ -66,6 +66,19 @@ pub enum Field {
     FreshAtLeast,
     /// The least score of a candidate.
     ScoreThreshold,
+    /// All score terms.
+    ScoreTerms,
+    /// The attribute of one score term.
+    ScoreTermAttribute(usize),
+    /// The weight of one score term.
+    ScoreTermWeight(usize),
+    /// What one score term makes of a value.
+    ScoreTermForm {
+        /// Which term.
+        position: usize,
+        /// The field of its form.
+        form: &'static str,
+    },
     /// All attributes to return.
     ReturnAttributes,
     /// Whether to return embeddings.
@@ -127,6 +140,10 @@ impl fmt::Display for Field {
             Field::FreshAttribute => "fresh.attribute",
             Field::FreshAtLeast => "fresh.at_least",
             Field::ScoreThreshold => "score_threshold",
+            Field::ScoreTerms => "score_terms",
+            Field::ScoreTermAttribute(position) => return write!(f, "score_terms[{position}].attribute"),
+            Field::ScoreTermWeight(position) => return write!(f, "score_terms[{position}].weight"),
+            Field::ScoreTermForm { position, form } => return write!(f, "score_terms[{position}].{form}"),
             Field::ReturnAttributes => "return_attributes",
             Field::ReturnVectors => "return_vectors",
             Field::ReturnAttribute(position) => return write!(f, "return_attributes[{position}]"),

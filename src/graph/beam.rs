@@ -42,9 +42,10 @@ pub fn beam_search(
         let batch = visited.since(known);
         scores.resize(visited.len(), 0.0);
         let scores = &mut scores[known..];
-        scorer.score_rows(batch, scores);
+        let least = candidates.least();
+        scorer.score_rows_from(batch, least, scores);
         arrivals.clear();
-        let arriving = selection.at_least(scores, candidates.least());
+        let arriving = selection.at_least(scores, least);
         arrivals.extend(chosen(arriving, batch, scores));
         candidates.merge(arrivals);
         cost.expanded += expanded as u64;

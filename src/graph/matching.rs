@@ -46,7 +46,7 @@ pub fn scan_matching(
             return cost;
         }
         batch_scores.resize(batch.len(), 0.0);
-        scorer.score_rows(batch, batch_scores);
+        scorer.score_rows_from(batch, least, batch_scores);
         cost.distances += batch.len() as u64;
         found.extend(chosen(selection.at_least(batch_scores, least), batch, batch_scores));
         if found.len() / 2 >= keep {

@@ -18,10 +18,21 @@ pub trait Score {
     /// If a row is not below [`Self::rows`] or the lengths differ.
     fn score_rows(&self, rows: &[u32], out: &mut [f32]);
 
+    /// As [`Self::score_rows`], but rows that score less than `least` may get another score that is less than it.
+    fn score_rows_from(&self, rows: &[u32], _least: f32, out: &mut [f32]) {
+        self.score_rows(rows, out);
+    }
+
     /// Rows with extreme components, which a traversal should score whatever leads to them: by inner product they are often
     /// the best, and seldom near each other.
     fn extremes(&self) -> Range<u32> {
         0..0
+    }
+
+    /// Adds the part of the scores of `out.len()` consecutive rows from `first` on that no embedding has, to estimates from their
+    /// embeddings. Returns whether scores have such a part.
+    fn add_terms(&self, _first: u32, _out: &mut [f32]) -> bool {
+        false
     }
 
     /// Scores one row.

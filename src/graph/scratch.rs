@@ -112,6 +112,22 @@ impl Scratch {
         }
     }
 
+    /// As [`Self::collect`], by scores with what `added` adds to that of a node: at most `most`.
+    pub fn collect_with(&mut self, count: usize, most: f32, added: impl Fn(u32) -> f32) {
+        self.collect(2 * count);
+        let Scratch { found, visited, scores, selection, .. } = self;
+        let with = |one: Candidate| Candidate::new(one.node(), one.score() + added(one.node()));
+        found.iter_mut().for_each(|one| *one = with(*one));
+        // At least `count` nodes score as much as the last of these. Others are looked up only if they may score more.
+        keep_best(found, count);
+        let least =
+            found.iter().map(Candidate::score).min_by(f32::total_cmp).filter(|_| found.len() == count);
+        let reach = least.map_or(f32::NEG_INFINITY, |least| least - most);
+        found.clear();
+        found.extend(chosen(selection.at_least(scores, reach), visited.since(0), scores).map(with));
+        keep_best(found, count);
+    }
+
     /// Scores `found` again with `scorer`.
     pub fn rescore(&mut self, scorer: &impl Score, cost: &mut Cost) {
         let Scratch { found, batch, batch_scores, .. } = self;

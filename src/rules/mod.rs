@@ -8,9 +8,11 @@
 //! |---|---|
 //! | `filter/`  | the filter: its tree, its text form, and the nodes that match it |
 //! | `exclude/` | the excluded videos, ready for lookups |
+//! | `score/`   | what is added to scores for attributes |
 
 mod exclude;
 mod filter;
+mod score;
 
 use std::time::Duration;
 
@@ -19,12 +21,13 @@ use jiff::SignedDuration;
 pub use exclude::{Bloom, Exclude, ExcludeField, Exclusion, ExclusionError};
 #[cfg(all(test, feature = "server"))]
 pub(crate) use filter::arbitrary;
-#[cfg(feature = "cli")]
 pub(crate) use filter::duration;
 pub use filter::{
     Condition, ExpressionError, Filter, FilterProblem, FilterWork, MatchError, Number, Time, failing_clause,
     matching,
 };
+
+pub use score::{BindError, BoundTerms, ScoreTerm, TermError, TermField, TermForm, TermProblem};
 
 /// All rules of a request.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -39,6 +42,8 @@ pub struct Rules {
     pub fresh: Option<Fresh>,
     /// The lowest score of a candidate.
     pub score_threshold: Option<f32>,
+    /// What is added to the scores of candidates; at most [`ScoreTerm::MAX_TERMS`].
+    pub score_terms: Vec<ScoreTerm>,
 }
 
 /// A limit on the number of candidates with the same value of an attribute.

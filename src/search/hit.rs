@@ -33,6 +33,8 @@ pub struct Found {
     pub is_plain: bool,
     /// Whether the search was interrupted: then the hits are the best so far.
     pub is_interrupted: bool,
+    /// The longest candidate list of a search under rules; 0 without a traversal.
+    pub ef_search: usize,
     /// How long its stages took, if it was timed.
     pub stages: Stages,
     /// How far the watched node got; `None` if no node was watched or it is among the hits.
@@ -49,6 +51,7 @@ impl Found {
             plan,
             is_plain: false,
             is_interrupted: true,
+            ef_search: 0,
             stages: Stages::default(),
             loss: None,
         }

@@ -27,6 +27,7 @@
 //! | `ranked.rs`      | the hits that are left for the next page, by the places they may fill |
 //! | `order.rs`       | the order of hits: best first, equal scores by video id |
 //! | `row_scorer.rs`  | scores of rows, as they count for results |
+//! | `with_terms.rs`  | scores of nodes with the score terms of the request |
 //! | `scorers.rs`     | queries bound to the rows and codes of a segment |
 //! | `workspace.rs`   | memory that is kept from one search to the next |
 //! | `stages.rs`      | how long the stages of one search took |
@@ -56,6 +57,7 @@ mod scorers;
 mod searcher;
 mod stages;
 mod top_k;
+mod with_terms;
 mod workspace;
 
 pub use hit::{Found, Hit, Interrupted};

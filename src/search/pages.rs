@@ -56,6 +56,7 @@ impl<'a, 'q, 'i> Pages<'a, 'q, 'i> {
                 cost: Cost::default(),
                 stages: Stages::default(),
                 plan: None,
+                ef_search: 0,
                 loss: Loss::NotReached,
             },
         }
@@ -116,6 +117,7 @@ impl<'a, 'q, 'i> Pages<'a, 'q, 'i> {
             plan: Plan::MatchScan,
             is_plain: false,
             is_interrupted: self.pools.interrupt.has_stopped(),
+            ef_search: self.pools.ef_search,
             stages: self.pools.stages,
             loss: None,
         }

@@ -22,6 +22,7 @@ pub struct SearchParams {
     effort: Effort,
     plan: Option<Plan>,
     is_timed: bool,
+    widest: usize,
 }
 
 /// An invalid parameter of a search.
@@ -55,7 +56,7 @@ impl SearchParams {
             Effort::EfSearch(ef_search) => Effort::EfSearch(ef_search),
             Effort::Exact => Effort::Exact,
         };
-        Ok(Self { k, effort, plan: None, is_timed: false })
+        Ok(Self { k, effort, plan: None, is_timed: false, widest: 0 })
     }
 
     /// Forces a plan instead of the one that should be fastest, for measurements. A code scan of an index without codes
@@ -68,6 +69,16 @@ impl SearchParams {
     /// Times the stages of the search, or not.
     pub fn with_timing(self, is_timed: bool) -> Self {
         Self { is_timed, ..self }
+    }
+
+    /// Lets a traversal have a candidate list longer than `ef_search`, of at most `widest`, where score terms need it.
+    pub fn with_widest(self, widest: usize) -> Self {
+        Self { widest, ..self }
+    }
+
+    /// The longest candidate list that score terms may lead to, if it is longer than `ef_search`.
+    pub(super) fn widest(&self) -> usize {
+        self.widest
     }
 
     /// The time now; `None` if the search is not timed.

@@ -92,6 +92,7 @@ fn for_each_scored(
     let best_of = best_of(segment.index, &queries, interests);
     for local in nodes {
         let (interest, score) = best_of.best(local);
+        let score = score + segment.terms.map_or(0.0, |terms| terms.added(local));
         each(Hit { node: NodeId(segment.start + local), score, interest });
         if local % SCORED_AT_ONCE == SCORED_AT_ONCE - 1 && interrupt.should_stop() {
             return Err(Interrupted);

@@ -14,6 +14,7 @@ use super::row_scorer::RowScorer;
 use super::rules::{Interest, NodeRules, Segment};
 use super::scorers::{SegmentBlocks, SegmentScorers, best_of, prefetch_ids};
 use super::stages::{Stages, add_run};
+use super::with_terms::WithTerms;
 use super::workspace::Workspace;
 use crate::base::id::{NodeId, VideoId};
 use crate::base::interrupt::Interrupt;
@@ -80,6 +81,8 @@ pub(super) struct Pools<'a, 'q, 'i> {
     pub(super) stages: Stages,
     /// The plan of the first exploration.
     pub(super) plan: Option<Plan>,
+    /// The longest candidate list; 0 without a traversal.
+    pub(super) ef_search: usize,
     /// How far the watched node got.
     pub(super) loss: Loss,
 }
@@ -190,6 +193,7 @@ impl Pools<'_, '_, '_> {
             k: self.params.k(),
             ef_search,
             is_scan: goal.is_scan,
+            widest: self.params.widest(),
             // A forced plan is meant for the base segment.
             forced: self.params.plan().filter(|_| at == 0),
         };
@@ -208,6 +212,7 @@ impl Pools<'_, '_, '_> {
             self.explore_exact(&segment, &of, &wanted)
         };
         self.cost += explored.cost;
+        self.ef_search = self.ef_search.max(explored.ef_search);
         self.plan.get_or_insert(explored.plan);
         if let Some(node) = watched {
             self.loss = self.loss.max(self.workspace.scratch.stage(node).into());
@@ -278,7 +283,9 @@ impl Pools<'_, '_, '_> {
         let queries = of.iter().map(|at| &*self.queries[*at]).collect();
         let memory = Memory { scratch, blocks: block_scratch };
         if is_plain {
-            let nodes = by_codes(0);
+            let Units { per_product, .. } = units(0);
+            let per_score = if per_product > 0.0 { per_product } else { 1.0 };
+            let nodes = WithTerms::nearly(by_codes(0), segment.terms, per_score);
             let scorers = SegmentScorers { queries, nodes, blocks, each };
             explore(segment, &scorers, self.rules, wanted, memory, self.interrupt)
         } else {
@@ -286,7 +293,8 @@ impl Pools<'_, '_, '_> {
                 let Units { offset, per_dot, .. } = units(at);
                 Weighted { scorer: by_codes(at), offset, scale: per_dot }
             };
-            let nodes = BestOf::new((0..of.len()).map(weighted).collect());
+            let best_of = BestOf::new((0..of.len()).map(weighted).collect());
+            let nodes = WithTerms::nearly(best_of, segment.terms, 1.0);
             let scorers = SegmentScorers { queries, nodes, blocks, each };
             explore(segment, &scorers, self.rules, wanted, memory, self.interrupt)
         }
@@ -304,13 +312,14 @@ impl Pools<'_, '_, '_> {
         let weighted: Vec<_> = of.iter().map(weighted).collect();
         match weighted.as_slice() {
             [Weighted { scorer, scale: 1.0, .. }] => {
-                let (nodes, each) = (scorer.clone(), vec![scorer.clone()]);
+                let (nodes, each) = (WithTerms::exact(scorer.clone(), segment.terms), vec![scorer.clone()]);
                 let scorers = SegmentScorers { queries, nodes, blocks: None, each };
                 explore(segment, &scorers, self.rules, wanted, memory, self.interrupt)
             }
             _ => {
-                let nodes = BestOf::new(weighted);
-                let scorers = SegmentScorers { queries, each: vec![nodes.clone()], nodes, blocks: None };
+                let best_of = BestOf::new(weighted);
+                let (nodes, each) = (WithTerms::exact(best_of.clone(), segment.terms), vec![best_of]);
+                let scorers = SegmentScorers { queries, nodes, blocks: None, each };
                 explore(segment, &scorers, self.rules, wanted, memory, self.interrupt)
             }
         }
@@ -336,11 +345,13 @@ impl Pools<'_, '_, '_> {
                 prefetch_ids(segment.video_ids, some);
             }
             let nodes: Vec<u32> = some.iter().map(Candidate::node).collect();
+            segment.terms.iter().for_each(|terms| terms.prefetch(&nodes));
             self.cost.distances += (nodes.len() * self.interests.len()) as u64;
             best_of.best_rows(&nodes, &mut scored);
+            let added = |node: u32| segment.terms.map_or(0.0, |terms| terms.added(node));
             let hit = |(node, (interest, score)): (&u32, &(usize, f32))| Hit {
                 node: global(*node),
-                score: *score,
+                score: *score + added(*node),
                 interest: *interest,
             };
             hits.extend(nodes.iter().zip(&scored).map(hit));

@@ -105,6 +105,11 @@ impl<'a> RuleFilter<'a> {
         NodeId(self.segment.start + node)
     }
 
+    /// Forgets what was found when candidates were counted: they get other scores.
+    pub(super) fn forget(&mut self) {
+        self.known = Known::default();
+    }
+
     /// Whether the last of all candidates scores the same as the last wanted one.
     pub(super) fn is_tied(&mut self, ranked: &[Candidate], wanted: usize) -> bool {
         match (self.count_passing(ranked, wanted, &mut Interrupt::never()), ranked.last()) {

@@ -6,7 +6,7 @@ use crate::attributes::ValueKeys;
 use crate::base::id::{NodeId, VideoId};
 use crate::index::Index;
 use crate::node_set::{CountedSet, NodeSet};
-use crate::rules::Exclusion;
+use crate::rules::{BoundTerms, Exclusion};
 
 /// One of the queries that are searched for together: the score of a node is its best score over all interests.
 #[derive(Clone, Debug)]
@@ -41,6 +41,8 @@ pub struct Segment<'a> {
     pub tombstones: Option<CountedSet<&'a NodeSet>>,
     /// The fresh nodes, if places are kept for them.
     pub fresh: Option<&'a NodeSet>,
+    /// What is added to the scores of its nodes; `None` without score terms.
+    pub terms: Option<&'a BoundTerms<'a>>,
 }
 
 /// The rules of one request. Nodes are numbered over all segments.
@@ -115,7 +117,10 @@ impl<'a> NodeRules<'a> {
     /// Whether a search is plain: one query, one whole segment, and no rule but seeds.
     pub fn is_plain(&self, interests: &[Interest<'_>]) -> bool {
         let is_whole = |segment: &Segment<'_>| {
-            segment.matches.is_none() && segment.tombstones.is_none() && segment.fresh.is_none()
+            segment.matches.is_none()
+                && segment.tombstones.is_none()
+                && segment.fresh.is_none()
+                && segment.terms.is_none()
         };
         let is_single = |interest: &Interest<'_>| interest.weight == 1.0 && interest.at_least == 0;
         matches!(interests, [only] if is_single(only))
@@ -138,6 +143,12 @@ impl<'a> NodeRules<'a> {
         self.locate(node).video_id()
     }
 
+    /// What each score term adds to the score of a node, in the order of the request.
+    pub fn terms(&self, node: NodeId) -> Vec<f32> {
+        let located = self.locate(node);
+        located.segment.terms.map(|terms| terms.each(located.node.0)).unwrap_or_default()
+    }
+
     /// Whether a node is fresh.
     pub fn is_fresh(&self, node: NodeId) -> bool {
         let located = self.locate(node);
@@ -158,7 +169,7 @@ impl<'a> Segment<'a> {
     /// All nodes of one index.
     pub fn whole(index: &'a Index) -> Self {
         let video_ids = index.video_ids();
-        Self { index, video_ids, start: 0, matches: None, tombstones: None, fresh: None }
+        Self { index, video_ids, start: 0, matches: None, tombstones: None, fresh: None, terms: None }
     }
 
     /// How many of its nodes match the filter; without one, how many are not tombstones.

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::row_scorer::RowScorer;
 use super::rules::Interest;
+use super::with_terms::WithTerms;
 use crate::base::id::{NodeId, VideoId};
 use crate::base::metric::Metric;
 use crate::graph::{BestOf, BlockQuery, Blocks, Candidate, Score as _, Weighted};
@@ -15,7 +16,7 @@ pub(super) struct SegmentScorers<'a, C, S> {
     /// `[interests]`: the queries, prepared.
     pub(super) queries: Vec<&'a [f32]>,
     /// Scores nodes.
-    pub(super) nodes: C,
+    pub(super) nodes: WithTerms<'a, C>,
     /// Scores blocks in the same units, if the segment has blocks.
     pub(super) blocks: Option<SegmentBlocks<'a>>,
     /// Scores nodes for one interest each: without landmarks, a traversal starts where the descents of all of them end.

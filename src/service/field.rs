@@ -60,9 +60,15 @@ mod tests {
         let own = files.into_iter().filter(|file| file.package() == "shortlist.v1");
         let messages: HashMap<String, DescriptorProto> = own
             .flat_map(|file| file.message_type)
-            .map(|message| (message.name().to_owned(), message))
+            .flat_map(|message| {
+                let within = message.nested_type.clone();
+                let name = message.name().to_owned();
+                let inner = |inner: DescriptorProto| (format!("{name}.{}", inner.name()), inner);
+                within.into_iter().map(inner).chain([(name.clone(), message)]).collect::<Vec<_>>()
+            })
             .collect();
         let filter = |path: &str| Field::Filter { path: path.to_owned() };
+        let form = |form| Field::ScoreTermForm { position: 1, form };
         let of_search = [
             Field::Index,
             Field::K,
@@ -99,6 +105,15 @@ mod tests {
             Field::FreshAttribute,
             Field::FreshAtLeast,
             Field::ScoreThreshold,
+            Field::ScoreTerms,
+            Field::ScoreTermAttribute(1),
+            Field::ScoreTermWeight(1),
+            form("linear"),
+            form("log1p"),
+            form("clamp"),
+            form("decay.half_life"),
+            form("decay.window"),
+            form("match.any_of"),
             Field::ReturnAttributes,
             Field::ReturnVectors,
             Field::ReturnAttribute(1),

@@ -98,6 +98,11 @@ impl SlowSearches {
         let exclusion_bytes =
             exclude.roaring.len() + exclude.bloom.as_ref().map_or(0, |bloom| bloom.bits.len());
         let fresh = rules.fresh.as_ref();
+        let terms = Some(&rules.score_terms).filter(|terms| !terms.is_empty());
+        let score_terms = terms.map(|terms| {
+            let texts: Vec<String> = terms.iter().map(ToString::to_string).collect();
+            cut(texts.join(" + "), MAX_FILTER_BYTES)
+        });
         let answer = search.found.as_ref().ok();
         let stats = answer.map(|answer| answer.stats);
         let completeness = answer.map(|answer| reason_of(answer.completeness).unwrap_or("complete"));
@@ -132,6 +137,7 @@ impl SlowSearches {
             fresh_at_least = fresh.map(|fresh| fresh.at_least),
             fresh_within_seconds = fresh.map(|fresh| fresh.within.as_secs_f64()),
             score_threshold = rules.score_threshold.map(f64::from),
+            score_terms,
             trace_id = search.trace_id.map(tracing::field::display),
             left_out = Some(left_out).filter(|count| *count > 0),
             embeddings,

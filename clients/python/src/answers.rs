@@ -22,6 +22,8 @@ pub(crate) struct Answers {
     vectors: Option<(usize, Vec<f32>)>,
     /// -1 after the last candidate.
     interests: Option<Vec<i64>>,
+    /// `[rows × k × terms]`: what each score term adds.
+    terms: Option<(usize, Vec<f32>)>,
     columns: Option<Columns>,
     stats: Option<Vec<SearchStats>>,
     unknown_seeds: Vec<u64>,
@@ -32,6 +34,8 @@ pub(crate) struct Kept {
     /// The components of an embedding, if they are returned.
     pub(crate) vectors: Option<usize>,
     pub(crate) interests: bool,
+    /// The number of score terms.
+    pub(crate) terms: usize,
     /// Names and types of the returned attributes.
     pub(crate) attributes: Vec<(String, AttributeKind)>,
     pub(crate) stats: bool,
@@ -62,6 +66,10 @@ impl Answers {
             reasons: Vec::with_capacity(rows),
             vectors,
             interests: if kept.interests { Some(filled(len, -1)?) } else { None },
+            terms: match kept.terms {
+                0 => None,
+                terms => Some((terms, filled(len.saturating_mul(terms), 0.0)?)),
+            },
             columns: (!attributes.is_empty()).then(|| Columns::of(attributes.into_iter(), len)),
             stats: kept.stats.then(|| Vec::with_capacity(rows)),
             unknown_seeds: Vec::new(),
@@ -82,6 +90,10 @@ impl Answers {
             self.scores[position] = candidate.score;
             if let (Some((dim, vectors)), Some(vector)) = (&mut self.vectors, candidate.vector) {
                 vectors[position * *dim..(position + 1) * *dim].copy_from_slice(&vector);
+            }
+            if let Some((count, terms)) = &mut self.terms {
+                let of_candidate = terms[position * *count..(position + 1) * *count].iter_mut();
+                of_candidate.zip(&candidate.terms).for_each(|(to, term)| *to = *term);
             }
             if let (Some(interests), Some(interest)) = (&mut self.interests, candidate.interest) {
                 interests[position] = interest as i64;
@@ -114,11 +126,16 @@ impl Answers {
             self.stats.map(|stats| stats.iter().map(Stats::from).collect()),
             self.unknown_seeds,
             self.texts,
+            self.terms.map(|(count, values)| {
+                let array = Array3::from_shape_vec((shape.0, shape.1, count), values);
+                PyArray3::from_owned_array(py, array.expect("one value per term"))
+            }),
         ))
     }
 }
 
-/// The answers of one call: ids, scores, counts, reasons, vectors, interests, attributes, costs, unknown seeds, ids as text.
+/// The answers of one call: ids, scores, counts, reasons, vectors, interests, attributes, costs, unknown seeds, ids as text,
+/// score terms.
 #[derive(IntoPyObject)]
 pub(crate) struct Found<'py>(
     Bound<'py, PyArray2<u64>>,
@@ -131,6 +148,7 @@ pub(crate) struct Found<'py>(
     Option<Vec<Stats>>,
     Vec<u64>,
     Option<Vec<String>>,
+    Option<Bound<'py, PyArray3<f32>>>,
 );
 
 /// The cost of a search, in the order of `shortlist.SearchStats`: plan, ef_search, measured recall, expanded, distances,

@@ -127,6 +127,7 @@ impl Index {
         let kept = Kept {
             vectors: requests.request.return_vectors.then_some(self.index.dim()),
             interests: matches!(queries, Queries::Interests(..)),
+            terms: requests.request.rules.score_terms.len(),
             attributes: self.returned(&requests.request),
             stats,
         };
@@ -152,6 +153,7 @@ impl Index {
         let explained = py.detach(|| self.index.explain(&request, video_id.number()).map_err(Fault::from))?;
         Ok(Explained {
             score: explained.score,
+            terms: explained.terms,
             interest: explained.interest,
             exact_rank: explained.exact_rank,
             in_exact_answer: explained.in_exact_answer,
@@ -214,6 +216,7 @@ type Calibrated = (&'static str, u32, Vec<(u32, Vec<(u32, f64)>)>);
 #[derive(IntoPyObject)]
 pub(crate) struct Explained {
     pub(crate) score: f32,
+    pub(crate) terms: Vec<f32>,
     pub(crate) interest: Option<usize>,
     pub(crate) exact_rank: Option<usize>,
     pub(crate) in_exact_answer: bool,

@@ -5,8 +5,8 @@ use std::time::Duration;
 use numpy::{PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 use shortlist::{
-    Cap, Effort, Exclude, Filter, Fresh, Interest, Limits, Query, ReturnAttributes, Rules, SearchRequest,
-    Seed, VideoId,
+    Cap, Effort, Exclude, Filter, Fresh, Interest, Limits, Query, ReturnAttributes, Rules, ScoreTerm,
+    SearchRequest, Seed, VideoId,
 };
 
 use crate::error::Fault;
@@ -117,6 +117,8 @@ pub(crate) struct Options<'py>(
     pub(crate) bool,
     /// The embedding model.
     pub(crate) Option<String>,
+    /// Score terms, as text.
+    pub(crate) Vec<String>,
 );
 
 /// Excluded ids: all for every row, or those of row `r` before `ends[r]` and after the row before.
@@ -146,6 +148,7 @@ impl Options<'_> {
             attributes,
             return_vectors,
             embedding_model,
+            score_terms,
         ) = self;
         let found = *k;
         let k = count(found);
@@ -201,6 +204,7 @@ impl Options<'_> {
                 caps: caps.iter().map(cap).collect(),
                 fresh,
                 score_threshold: *score_threshold,
+                score_terms: terms_of(score_terms)?,
             },
             offset: count(*offset),
             return_attributes: match attributes {
@@ -214,6 +218,18 @@ impl Options<'_> {
         };
         Ok(Requests { request, filters, excluded })
     }
+}
+
+/// The score terms of these texts.
+///
+/// # Errors
+/// Names the text that is none.
+pub(crate) fn terms_of(texts: &[String]) -> PyResult<Vec<ScoreTerm>> {
+    let term = |(at, text): (usize, &String)| {
+        let wrong = |problem: String| Fault::invalid(&format!("score_terms[{at}]"), problem);
+        Ok(text.parse::<ScoreTerm>().map_err(wrong)?)
+    };
+    texts.iter().enumerate().map(term).collect()
 }
 
 /// The error of a search with more than one effort.

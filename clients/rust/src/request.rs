@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use crate::proto::score_term::decay::Over;
+use crate::proto::score_term::{Clamp, Decay, Form, Linear, Log1p, Match};
 use crate::proto::search_params::Effort;
 use crate::proto::search_request::Query;
 use crate::proto::{
-    Cap, Dtype, Exclude, Fresh, Interest, Interests, PackedVector, SearchParams, SearchRequest, Seed, Seeds,
-    Vector,
+    Cap, Dtype, Exclude, Fresh, Interest, Interests, PackedVector, ScoreTerm, SearchParams, SearchRequest,
+    Seed, Seeds, Vector,
 };
 
 /// The id of a video: a number, or text if the index has text ids.
@@ -140,10 +142,14 @@ impl SearchRequest {
 
     /// Keeps places for videos that were published within this time.
     pub fn with_fresh(self, at_least: u32, within: Duration) -> Self {
-        // A duration that is too long for the message is refused by the server.
-        let seconds = i64::try_from(within.as_secs()).unwrap_or(i64::MAX);
-        let within = prost_types::Duration { seconds, nanos: within.subsec_nanos().cast_signed() };
-        Self { fresh: Some(Fresh { attribute: String::new(), within: Some(within), at_least }), ..self }
+        let within = Some(duration(within));
+        Self { fresh: Some(Fresh { attribute: String::new(), within, at_least }), ..self }
+    }
+
+    /// Adds a part of the score that depends on an attribute.
+    pub fn with_score_term(mut self, term: ScoreTerm) -> Self {
+        self.score_terms.push(term);
+        self
     }
 
     /// The lowest score of a candidate.
@@ -165,4 +171,55 @@ impl SearchRequest {
     pub fn with_min_sequence(self, sequence: u64) -> Self {
         Self { min_sequence: sequence, ..self }
     }
+}
+
+impl ScoreTerm {
+    /// `weight` times a number.
+    pub fn linear(attribute: impl Into<String>, weight: f64) -> Self {
+        Self::of(attribute, weight, Form::Linear(Linear {}))
+    }
+
+    /// `weight` times ln(1 + x) of a number.
+    pub fn log1p(attribute: impl Into<String>, weight: f64) -> Self {
+        Self::of(attribute, weight, Form::Log1p(Log1p {}))
+    }
+
+    /// 0 for numbers up to `from`, `weight` for those from `to` on.
+    pub fn clamp(attribute: impl Into<String>, weight: f64, from: f64, to: f64) -> Self {
+        Self::of(attribute, weight, Form::Clamp(Clamp { from, to }))
+    }
+
+    /// `weight` for a time that is now, and half as much each time this much longer ago.
+    pub fn half_life(attribute: impl Into<String>, weight: f64, half_life: Duration) -> Self {
+        Self::decay(attribute, weight, Over::HalfLife(duration(half_life)))
+    }
+
+    /// `weight` for a time that is now, falling evenly to 0 this long ago.
+    pub fn window(attribute: impl Into<String>, weight: f64, window: Duration) -> Self {
+        Self::decay(attribute, weight, Over::Window(duration(window)))
+    }
+
+    /// `weight` for one of these keywords.
+    pub fn matching<S: Into<String>>(
+        attribute: impl Into<String>,
+        weight: f64,
+        any_of: impl IntoIterator<Item = S>,
+    ) -> Self {
+        let any_of = any_of.into_iter().map(Into::into).collect();
+        Self::of(attribute, weight, Form::Match(Match { any_of }))
+    }
+
+    fn decay(attribute: impl Into<String>, weight: f64, over: Over) -> Self {
+        Self::of(attribute, weight, Form::Decay(Decay { over: Some(over) }))
+    }
+
+    fn of(attribute: impl Into<String>, weight: f64, form: Form) -> Self {
+        Self { attribute: attribute.into(), weight, form: Some(form) }
+    }
+}
+
+/// A duration that is too long for a message is refused by the server.
+fn duration(duration: Duration) -> prost_types::Duration {
+    let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    prost_types::Duration { seconds, nanos: duration.subsec_nanos().cast_signed() }
 }

@@ -16,6 +16,14 @@ pub(super) fn render(video: &str, response: &ExplainResponse) -> String {
         let _ = writeln!(text, "  {}", said.join(": "));
     }
     let _ = write!(text, "exact score {:.4}", response.exact_score);
+    if !response.terms.is_empty() {
+        // What the embedding scores, then what each score term adds, in the order of the request.
+        let of_embedding = response.exact_score - response.terms.iter().sum::<f32>();
+        let _ = write!(text, " = {of_embedding:.4}");
+        for term in &response.terms {
+            let _ = write!(text, " + {term:.4}");
+        }
+    }
     if let Some(rank) = response.exact_rank {
         let _ = write!(text, " · exact rank {rank}");
     }

@@ -9,7 +9,7 @@ use super::values::{InterestSource, Row, cap, fresh, interest, row, seed, seed_o
 use crate::base::id::VideoId;
 use crate::cli::sample;
 use crate::dataset::{Ids, read_id_list};
-use crate::rules::Filter;
+use crate::rules::{Filter, ScoreTerm};
 use crate::service::proto::search_request::Query;
 use crate::service::proto::{
     Cap, Exclude, Fresh, Interest, Interests, SearchParams, SearchRequest, Seed, Seeds, search_params,
@@ -98,6 +98,16 @@ struct RuleArguments {
     /// published_at.
     #[arg(long, value_name = "N:DURATION[:ATTRIBUTE]", value_parser = fresh)]
     fresh: Option<Fresh>,
+    /// Add to the score of a video for an attribute. Can be repeated:
+    ///
+    ///   0.1*log1p(views)               ln(1 + x) of a number
+    ///   2*linear(quality)              a number as it is
+    ///   0.3*clamp(views, 0, 1000)      0 to 1 between two numbers
+    ///   0.5*decay(published_at, 7d)    1 for now, and half as much each 7 days
+    ///   0.5*window(published_at, 30d)  1 for now, falling evenly to 0 after 30 days
+    ///   0.2*match(language, "en")      1 for these keywords
+    #[arg(long, value_name = "TERM", allow_hyphen_values = true, verbatim_doc_comment)]
+    score_term: Vec<ScoreTerm>,
     /// Return only candidates with at least this score.
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     score_threshold: Option<f32>,
@@ -127,6 +137,7 @@ pub(super) fn request(arguments: &RequestArguments) -> anyhow::Result<SearchRequ
         caps: rules.cap.clone(),
         fresh: rules.fresh.clone(),
         score_threshold: rules.score_threshold,
+        score_terms: rules.score_term.iter().cloned().map(Into::into).collect(),
         offset: arguments.offset,
         return_attributes: arguments.columns.clone(),
         return_stats: true,

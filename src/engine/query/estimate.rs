@@ -10,7 +10,7 @@ use crate::engine::options::Limits;
 use crate::engine::query::request::{Effort, Query, ReturnAttributes, SearchRequest};
 use crate::engine::query::snapshot::Snapshot;
 use crate::index::{AttributeKind, Index};
-use crate::rules::{Bloom, Cap};
+use crate::rules::{Bloom, Cap, TermForm};
 use crate::search;
 
 /// Bytes of codes that one thread reads and scores per nanosecond.
@@ -47,6 +47,10 @@ const EXPLORED_FOR_PLACES: u64 = 2;
 const EXPLORED_FOR_PAGES: u64 = 3;
 /// How many times as much a request with a filter explores: it often goes deeper than it planned.
 const EXPLORED_UNDER_FILTER: u64 = 2;
+/// How many times as much a request with score terms explores: traversals are widened for them.
+const EXPLORED_FOR_TERMS: u64 = 2;
+/// Reading the value of one score term, and its contribution.
+const TERM_NANOS: u64 = 25;
 /// Bytes of a Bloom filter that are read to learn how full it is.
 const BLOOM_SAMPLE: usize = 64;
 
@@ -86,6 +90,12 @@ pub(crate) fn estimate(snapshot: &Snapshot, limits: &Limits, request: &SearchReq
         if has_filter {
             explored *= EXPLORED_UNDER_FILTER;
         }
+        if !rules.score_terms.is_empty() {
+            explored = match ef_search {
+                Some(_) => EXPLORED_FOR_TERMS * explored,
+                None => explored + (segment.index.len() * rules.score_terms.len()) as u64 * TERM_NANOS,
+            };
+        }
         nanos += explored;
     }
 
@@ -94,6 +104,7 @@ pub(crate) fn estimate(snapshot: &Snapshot, limits: &Limits, request: &SearchReq
     let considered = if capacity(snapshot, &rules.caps) < count { rows } else { count.min(rows) };
     let mut of_hit = if is_plain { HIT_NANOS } else { RULED_HIT_NANOS };
     of_hit += (interests - 1) as u64 * INTEREST_NANOS + rules.caps.len() as u64 * CAP_NANOS;
+    of_hit += rules.score_terms.len() as u64 * TERM_NANOS;
     nanos += (considered * sources) as u64 * of_hit;
 
     let mut values = rules.exclude.video_ids.len();
@@ -101,6 +112,12 @@ pub(crate) fn estimate(snapshot: &Snapshot, limits: &Limits, request: &SearchReq
         let work = filter.work();
         values += work.values;
         nanos += work.sets as u64 * (SET_NANOS + rows as u64 / 8 / CODE_BYTES_PER_NANO);
+    }
+    for term in &rules.score_terms {
+        if let TermForm::Match { any_of } = &term.form {
+            values += any_of.len();
+            nanos += SET_NANOS + rows as u64 / 8 / CODE_BYTES_PER_NANO;
+        }
     }
     nanos += values as u64 * VALUE_NANOS;
     nanos += rules.exclude.text_ids.len() as u64 * TEXT_ID_NANOS;

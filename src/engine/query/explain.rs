@@ -82,6 +82,7 @@ impl Snapshot {
         }
         Ok(Explanation {
             score: own.score,
+            terms: rules.terms(node),
             interest: query.has_interests.then_some(own.interest),
             exact_rank,
             in_exact_answer,

@@ -183,6 +183,8 @@ pub struct Candidate {
     pub attributes: Vec<(String, Value)>,
     /// The embedding, `[dim]`, of norm 1 under cosine; only if requested.
     pub vector: Option<Vec<f32>>,
+    /// What each score term adds to the score, in the order of the request.
+    pub terms: Vec<f32>,
 }
 
 /// The cost of a search.
@@ -227,6 +229,8 @@ pub struct SearchStages {
 pub struct Explanation {
     /// Its score.
     pub score: f32,
+    /// What each score term adds to it, in the order of the request.
+    pub terms: Vec<f32>,
     /// The interest that it is attributed to; `None` for a query without interests.
     pub interest: Option<usize>,
     /// Its rank among all videos that pass the rules, from 1, without kept places; `None` if a rule keeps it out of every

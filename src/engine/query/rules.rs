@@ -17,7 +17,10 @@ use crate::engine::query::request::SearchRequest;
 use crate::index::{AttributeKind, Index};
 use crate::live::delta::segments::{IndexSegment, Segments};
 use crate::node_set::{CountedSet, NodeSet};
-use crate::rules::{Cap, Exclusion, FilterProblem, Fresh, MatchError, matching};
+use crate::rules::{
+    BindError, BoundTerms, Cap, Exclusion, FilterProblem, Fresh, MatchError, ScoreTerm, TermError, TermField,
+    matching,
+};
 use crate::search::{CapKeys, Interest, NodeRules, Segment};
 
 /// The rules of one request.
@@ -39,6 +42,8 @@ struct ResolvedSegment<'a> {
     /// The nodes that match the filter, without tombstones; `None` without a filter.
     matches: Option<Matches>,
     fresh: Option<NodeSet>,
+    /// `None` without score terms.
+    terms: Option<BoundTerms<'a>>,
 }
 
 /// What the rules are resolved against.
@@ -57,6 +62,7 @@ pub(crate) fn has_rules(request: &SearchRequest) -> bool {
         || !rules.caps.is_empty()
         || rules.fresh.is_some()
         || rules.score_threshold.is_some()
+        || !rules.score_terms.is_empty()
 }
 
 impl<'a> ResolvedRules<'a> {
@@ -120,7 +126,19 @@ impl<'a> ResolvedRules<'a> {
                 let column = columns.find(&fresh.attribute).expect("the column was checked");
                 columns.since(column, earliest).expect("the column contains timestamps")
             });
-            resolved.push(ResolvedSegment { segment, matches, fresh });
+            let terms = match score_terms(&rules.score_terms, columns, now, interrupt) {
+                Ok(terms) => terms,
+                Err(BindError::Keywords(MatchError::Interrupted)) => return Ok(None),
+                Err(BindError::Keywords(error)) => {
+                    let (index, problem) = (context.name.to_owned(), error.to_string());
+                    return Err(EngineError::NotFilterable { index, generation, problem });
+                }
+                Err(BindError::Invalid(error)) => {
+                    let field = field_of(&error, &rules.score_terms);
+                    return Err(EngineError::invalid(field, error.problem.to_string()));
+                }
+            };
+            resolved.push(ResolvedSegment { segment, matches, fresh, terms });
         }
         Ok(Some(Self {
             segments: resolved,
@@ -150,6 +168,7 @@ impl<'a> ResolvedRules<'a> {
                 .map(|CountedSet { nodes, count }| CountedSet { nodes: &**nodes, count: *count }),
             tombstones: resolved.segment.tombstones.as_deref().map(CountedSet::as_ref),
             fresh: resolved.fresh.as_ref(),
+            terms: resolved.terms.as_ref(),
         };
         self.segments.iter().map(segment).collect()
     }
@@ -165,6 +184,26 @@ impl<'a> ResolvedRules<'a> {
             score_threshold: self.score_threshold,
             offset: self.offset,
         }
+    }
+}
+
+/// The terms for one segment; `None` without any.
+fn score_terms<'a>(
+    terms: &'a [ScoreTerm],
+    columns: Columns<'a>,
+    now: Timestamp,
+    interrupt: &mut Interrupt<'_>,
+) -> Result<Option<BoundTerms<'a>>, BindError> {
+    if terms.is_empty() { Ok(None) } else { BoundTerms::of(terms, columns, now, interrupt).map(Some) }
+}
+
+fn field_of(error: &TermError, terms: &[ScoreTerm]) -> Field {
+    let position = error.position;
+    match error.field {
+        TermField::All => Field::ScoreTerms,
+        TermField::Attribute => Field::ScoreTermAttribute(position),
+        TermField::Weight => Field::ScoreTermWeight(position),
+        TermField::Form => Field::ScoreTermForm { position, form: terms[position].form.field() },
     }
 }
 

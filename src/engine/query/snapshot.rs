@@ -277,10 +277,18 @@ impl Snapshot {
             interest: query.has_interests.then_some(hit.interest),
             attributes: Vec::new(),
             vector: None,
+            terms: Vec::new(),
         };
         let mut size = AnswerSize::new(budget, !columns.is_empty(), request.return_vectors);
         size.add_items(found.hits.len(), if request.return_vectors { self.index.dim() } else { 0 })?;
         let mut candidates: Vec<Candidate> = found.hits.iter().map(candidate).collect();
+        let has_terms = !request.rules.score_terms.is_empty();
+        if let Some(rules) = rules.as_ref().filter(|_| has_terms) {
+            let rules = rules.of_nodes(&segments, &query.seeds);
+            for (candidate, hit) in candidates.iter_mut().zip(&found.hits) {
+                candidate.terms = rules.terms(hit.node);
+            }
+        }
         // A loop of its own, since most requests need none of them.
         if self.has_text_ids() || !columns.is_empty() || request.return_vectors {
             for (candidate, hit) in candidates.iter_mut().zip(&found.hits) {
@@ -303,6 +311,8 @@ impl Snapshot {
             stats: SearchStats {
                 plan: found.plan,
                 ef_search: match params.effort() {
+                    // Terms may have made it larger.
+                    search::Effort::EfSearch(ef_search) if has_terms => ef_search.max(found.ef_search),
                     search::Effort::EfSearch(ef_search) => ef_search,
                     search::Effort::Exact => 0,
                 },
@@ -445,7 +455,11 @@ impl Snapshot {
         if effort == search::Effort::Exact && request.plan.is_some_and(|plan| plan != Plan::ExactScan) {
             return Err(EngineError::invalid(Field::Plan, "expected no other plan with exact"));
         }
-        Ok(params.with_plan(request.plan).with_timing(context.budget.is_timed))
+        let widest = match request.effort {
+            Effort::Default | Effort::TargetRecall(_) => limits.max_ef_search,
+            Effort::EfSearch(_) | Effort::Exact => 0,
+        };
+        Ok(params.with_plan(request.plan).with_widest(widest).with_timing(context.budget.is_timed))
     }
 
     /// The effort of a request that sets none.

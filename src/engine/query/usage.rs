@@ -11,7 +11,7 @@ use crate::index::AttributeSchema;
 /// What requests used since the start of the engine.
 #[derive(Debug, Default)]
 pub(crate) struct Usage {
-    /// By ordinal: the attribute, and whether a request named it to filter, cap, keep places or return it.
+    /// By ordinal: the attribute, and whether a request named it to filter, score, cap, keep places or return it.
     attributes: Vec<(String, AtomicBool)>,
     target_recall: AtomicBool,
     embedding_model: AtomicBool,
@@ -38,6 +38,7 @@ impl Usage {
         }
         rules.caps.iter().for_each(|cap| self.record_attribute(&cap.attribute));
         rules.fresh.iter().for_each(|fresh| self.record_attribute(&fresh.attribute));
+        rules.score_terms.iter().for_each(|term| self.record_attribute(&term.attribute));
     }
 
     /// Records attributes that were returned, by ordinal.

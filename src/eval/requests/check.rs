@@ -170,7 +170,15 @@ mod tests {
     }
 
     fn candidate(video_id: VideoId, score: f32) -> Candidate {
-        Candidate { video_id, text_id: None, score, interest: None, attributes: Vec::new(), vector: None }
+        Candidate {
+            video_id,
+            text_id: None,
+            score,
+            interest: None,
+            attributes: Vec::new(),
+            vector: None,
+            terms: Vec::new(),
+        }
     }
 
     fn exact(ids: &[VideoId], by_interest: &[usize]) -> ExactAnswer {

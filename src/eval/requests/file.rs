@@ -250,6 +250,7 @@ impl Context<'_> {
             caps: line.caps,
             fresh: line.fresh.map(Fresh::from),
             score_threshold: line.score_threshold,
+            score_terms: line.score_terms,
         };
         let (offset, plan) = (line.offset, line.plan);
         let excluded = Excluded { listed, of_file };

@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::rules::{Cap, Filter, Fresh, duration};
+use crate::rules::{Cap, Filter, Fresh, ScoreTerm, duration};
 use crate::search::Plan;
 
 /// The fields of a line.
@@ -32,6 +32,8 @@ pub(super) struct Line {
     pub(super) fresh: Option<FreshLine>,
     #[serde(deserialize_with = "optional_number")]
     pub(super) score_threshold: Option<f32>,
+    #[serde(deserialize_with = "score_terms")]
+    pub(super) score_terms: Vec<ScoreTerm>,
     pub(super) offset: usize,
     #[serde(deserialize_with = "plan")]
     pub(super) plan: Option<Plan>,
@@ -123,6 +125,11 @@ fn published_at() -> String {
 fn filter<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Filter>, D::Error> {
     let text = String::deserialize(deserializer)?;
     text.parse().map(Some).map_err(D::Error::custom)
+}
+
+fn score_terms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ScoreTerm>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    texts.iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
 }
 
 /// Rejects duplicate attributes, which a map would silently drop, and keeps their order.

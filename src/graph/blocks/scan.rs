@@ -137,6 +137,7 @@ fn scan_estimates(
     let most = (MAX_ESTIMATED * scan.keep).max(scan.k);
     let (mut slack, mut crowd) = (None, most);
     let mut estimates = [0.0; ROWS_PER_BLOCK];
+    let has_terms = nodes.add_terms(0, &mut []);
     while bounds.next(scanned, selection, cost) {
         let ready = bounds.ready();
         let slack = *slack.get_or_insert_with(|| {
@@ -165,7 +166,12 @@ fn scan_estimates(
             for (next, Dense { block, at, members }) in dense.iter().enumerate() {
                 dense.get(next + AHEAD).into_iter().for_each(fetch);
                 let centers = bounds.centers(*at, queries.len());
-                let mut likely = members & estimate(blocks, *block, queries, centers, least, &mut estimates);
+                let limit = if has_terms { f32::NEG_INFINITY } else { least };
+                let mut likely = members & estimate(blocks, *block, queries, centers, limit, &mut estimates);
+                if has_terms {
+                    nodes.add_terms((block * ROWS_PER_BLOCK) as u32, &mut estimates);
+                    likely &= reached(&estimates, least);
+                }
                 cost.distances += ROWS_PER_BLOCK as u64;
                 while likely != 0 {
                     let row = likely.trailing_zeros();
@@ -227,6 +233,11 @@ fn estimate(
         }
     }
     reached
+}
+
+/// One bit per row: whether its estimate is at least `least`.
+fn reached(estimates: &[f32; ROWS_PER_BLOCK], least: f32) -> u64 {
+    estimates.iter().rev().fold(0, |bits, estimate| bits << 1 | u64::from(*estimate >= least))
 }
 
 fn push_members(mut members: u64, block: usize, batch: &mut Vec<u32>) {

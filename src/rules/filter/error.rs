@@ -105,7 +105,7 @@ impl FilterProblem {
     }
 
     /// Returns the error that `attribute` has a type that the condition does not apply to.
-    pub(super) fn wrong_type(attribute: &str, expected: &[AttributeKind], found: AttributeKind) -> Self {
+    pub(crate) fn wrong_type(attribute: &str, expected: &[AttributeKind], found: AttributeKind) -> Self {
         let expected = expected.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(" or ");
         FilterProblem::WrongType { attribute: attribute.to_owned(), expected, found }
     }

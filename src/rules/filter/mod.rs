@@ -28,7 +28,6 @@ mod resolve;
 pub use conditions::{Condition, Filter, FilterWork, Number, Time};
 pub use error::{FilterProblem, MatchError};
 pub use expression::ExpressionError;
-#[cfg(feature = "cli")]
 pub(crate) use expression::duration;
 pub use failing::failing_clause;
 pub use matching::matching;

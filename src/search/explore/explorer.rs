@@ -5,7 +5,7 @@ use super::super::rule_filter::RuleFilter;
 use super::super::rules::{NodeRules, Segment};
 use super::super::scorers::SegmentScorers;
 use crate::base::interrupt::Interrupt;
-use crate::graph::{BlockScratch, Cost, Scan, Score, Scratch};
+use crate::graph::{BlockScratch, Candidate, Cost, Scan, Score, Scratch};
 use crate::node_set::{CountedSet, NodeSet};
 
 /// What is wanted of one segment.
@@ -35,6 +35,8 @@ pub(in super::super) struct Explored {
     pub(in super::super) is_complete: bool,
     /// Whether every candidate passes the rules, and not only nearly every one.
     pub(in super::super) is_sieved: bool,
+    /// The length of the candidate list in the end; 0 without a traversal.
+    pub(in super::super) ef_search: usize,
 }
 
 /// Leaves candidates that pass the rules, scored by `scorers`, in `scratch.found`: enough of them that the best
@@ -54,6 +56,7 @@ pub(in super::super) fn explore<C: Scan, S: Score>(
         filter: RuleFilter::new(rules, segment, wanted.matches.map(|matches| matches.nodes)),
         is_sieved: true,
         cost: Cost::default(),
+        ef_search: 0,
         memory,
         interrupt,
     };
@@ -66,7 +69,8 @@ pub(in super::super) fn explore<C: Scan, S: Score>(
         done = explorer.scan(wanted.plan.last);
     }
     let Done { plan, is_complete } = done.unwrap_or(Done { plan: first, is_complete: true });
-    Explored { plan, cost: explorer.cost, is_complete, is_sieved: explorer.is_sieved }
+    let Explorer { cost, is_sieved, ef_search, .. } = explorer;
+    Explored { plan, cost, is_complete, is_sieved, ef_search }
 }
 
 /// A way of exploring that found enough.
@@ -83,11 +87,25 @@ pub(super) struct Explorer<'a, 'i, C, S> {
     pub(super) filter: RuleFilter<'a>,
     pub(super) is_sieved: bool,
     pub(super) cost: Cost,
+    pub(super) ef_search: usize,
     pub(super) memory: Memory<'a>,
     pub(super) interrupt: &'a mut Interrupt<'i>,
 }
 
 impl<C: Scan, S: Score> Explorer<'_, '_, C, S> {
+    /// The share of the best candidates that score less by their embeddings than every candidate of the list: such nodes are seldom
+    /// visited, so more of them are missing. Sorts the candidates.
+    pub(super) fn beyond(&mut self) -> f32 {
+        let Scratch { found, candidates, .. } = &mut *self.memory.scratch;
+        let Some(last) = candidates.as_slice().last().filter(|_| self.scorers.nodes.has_terms()) else {
+            return 0.0;
+        };
+        found.sort_unstable();
+        let best = &found[..self.plan.count.min(found.len())];
+        let is_beyond = |one: &&Candidate| one.score() - self.scorers.nodes.added(one.node()) < last.score();
+        best.iter().filter(is_beyond).count() as f32 / best.len().max(1) as f32
+    }
+
     /// Leaves the candidates in `found` that pass, about the best `kept` of them. Returns whether these are all that pass.
     ///
     /// After an interrupt it runs to its end, since what is left then is little; otherwise an interrupt leaves fewer.

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `request.rs`  | search requests |
 //! | `rules.rs`    | the rules of a search request: filter, exclusions, caps, kept places, threshold |
+//! | `score_terms.rs` | score terms, both ways |
 //! | `filter.rs`   | filters, both ways |
 //! | `ids.rs`      | ids, numbers or text |
 //! | `bound.rs`    | numbers, times and durations of filters, both ways |
@@ -28,6 +29,7 @@ mod request;
 mod response;
 mod rules;
 mod scalar;
+mod score_terms;
 mod status;
 
 pub(crate) use catalog::{Batch, Lookups, Outcome, batch_of_ids, get_response, lookups, upsert_batch};

@@ -38,6 +38,7 @@ pub(crate) fn search_request(request: proto::SearchRequest) -> Result<engine::Se
         min_sequence,
         min_coverage,
         page_token,
+        score_terms,
     } = request;
     let (offset, generation) = page(offset, &page_token)?;
     if let Some(found) = min_coverage.filter(|share| !(0.0..=1.0).contains(share)) {
@@ -63,7 +64,7 @@ pub(crate) fn search_request(request: proto::SearchRequest) -> Result<engine::Se
         effort: effort(params.effort),
         effort_k: params.effort_k as usize,
         plan: plan(params.plan)?,
-        rules: rules(WireRules { filter, filter_text, exclude, caps, fresh, score_threshold })?,
+        rules: rules(WireRules { filter, filter_text, exclude, caps, fresh, score_threshold, score_terms })?,
         offset: offset as usize,
         return_attributes: attributes_to_return(return_attributes)?,
         return_vectors,

@@ -34,6 +34,7 @@ pub(crate) fn explanation(explanation: engine::Explanation) -> proto::ExplainRes
         loss,
         generation,
         stats,
+        terms,
     } = explanation;
     let rule = |rule| match rule {
         engine::Rule::Seed => Rule::Seed,
@@ -66,6 +67,7 @@ pub(crate) fn explanation(explanation: engine::Explanation) -> proto::ExplainRes
         interest: interest.map(saturate),
         generation,
         stats: Some(search_stats(&stats)),
+        terms,
     }
 }
 
@@ -125,13 +127,15 @@ pub(crate) fn search_response(
 /// Encodes a candidate many times faster than a generated message does; `None` if it has other fields, or values of zero, which
 /// are left out.
 fn plain(found: &engine::Candidate) -> Option<[u8; PLAIN.len()]> {
-    let engine::Candidate { video_id: VideoId(id), text_id, score, interest, attributes, vector } = found;
+    let engine::Candidate { video_id: VideoId(id), text_id, score, interest, attributes, vector, terms } =
+        found;
     let is_plain = *id != 0
         && *score != 0.0
         && text_id.is_none()
         && interest.is_none()
         && attributes.is_empty()
-        && vector.is_none();
+        && vector.is_none()
+        && terms.is_empty();
     let mut encoded = PLAIN;
     encoded[3..11].copy_from_slice(&id.to_le_bytes());
     encoded[12..].copy_from_slice(&score.to_le_bytes());
@@ -147,6 +151,7 @@ fn candidate(candidate: engine::Candidate) -> proto::Candidate {
         vector: candidate.vector.map(|values| proto::Vector { values, packed: None }),
         attributes: candidate.attributes.into_iter().map(attribute).collect(),
         text_id: candidate.text_id.unwrap_or_default(),
+        terms: candidate.terms,
     }
 }
 
@@ -216,6 +221,7 @@ mod tests {
             has_vector: bool,
             has_attributes: bool,
             with_stats: bool,
+            terms in 0usize..3,
         ) {
             let candidate_of = |id: &u64| engine::Candidate {
                 video_id: VideoId(*id),
@@ -224,6 +230,7 @@ mod tests {
                 interest,
                 attributes: vec![("n".into(), Value::Int64(*id as i64)); usize::from(has_attributes)],
                 vector: has_vector.then(|| vec![score; 3]),
+                terms: vec![score; terms],
             };
             let response = engine::SearchResponse {
                 candidates: ids.iter().map(candidate_of).collect(),
@@ -258,6 +265,7 @@ mod tests {
                 interest: Some(1),
                 attributes: vec![("title".into(), Value::Keyword("cats".into()))],
                 vector: Some(vec![0.5, -1.0]),
+                terms: vec![0.25, 1.0],
             }],
             requested: 10,
             completeness: Completeness::Short(Shortfall::IndexExhausted),

@@ -24,6 +24,7 @@ pub(super) struct WireRules {
     pub(super) caps: Vec<proto::Cap>,
     pub(super) fresh: Option<proto::Fresh>,
     pub(super) score_threshold: Option<f32>,
+    pub(super) score_terms: Vec<proto::ScoreTerm>,
 }
 
 /// Reads the rules.
@@ -31,7 +32,8 @@ pub(super) struct WireRules {
 /// # Errors
 /// [`InvalidField`] with the path of the field.
 pub(super) fn rules(wire: WireRules) -> Result<Rules, InvalidField> {
-    let WireRules { filter, filter_text, exclude, caps, fresh: fresh_wire, score_threshold } = wire;
+    let WireRules { filter, filter_text, exclude, caps, fresh: fresh_wire, score_threshold, score_terms } =
+        wire;
     if let Some(found) = score_threshold.filter(|threshold| !threshold.is_finite()) {
         let problem = format!("expected a finite number, found {found}");
         return Err(InvalidField::new("score_threshold", problem));
@@ -42,6 +44,7 @@ pub(super) fn rules(wire: WireRules) -> Result<Rules, InvalidField> {
         caps: caps.into_iter().map(cap).collect(),
         fresh: fresh_wire.map(fresh).transpose()?,
         score_threshold,
+        score_terms: super::score_terms::score_terms(score_terms)?,
     })
 }
 
@@ -84,6 +87,7 @@ mod tests {
             caps: Vec::new(),
             fresh: None,
             score_threshold: None,
+            score_terms: Vec::new(),
         }
     }
 

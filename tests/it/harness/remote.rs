@@ -12,7 +12,7 @@ use shortlist::service::proto::completeness::Reason;
 use shortlist::service::proto::search_params::Effort as WireEffort;
 use shortlist::service::proto::search_request::Query as WireQuery;
 
-/// A request as a message. Bloom filters and text ids are left out.
+/// A request as a message. Text ids are left out.
 pub fn message(request: &SearchRequest) -> proto::SearchRequest {
     let vector = |values: &[f32]| Some(proto::Vector { values: values.to_vec(), packed: None });
     let query = match &request.query {
@@ -63,6 +63,11 @@ pub fn message(request: &SearchRequest) -> proto::SearchRequest {
         exclude: Some(proto::Exclude {
             video_ids: rules.exclude.video_ids.iter().map(|id| id.0).collect(),
             roaring: rules.exclude.roaring.clone(),
+            bloom: rules.exclude.bloom.as_ref().map(|bloom| proto::Bloom {
+                bits: bloom.bits.clone(),
+                hashes: bloom.hashes,
+                seed: bloom.seed,
+            }),
             ..proto::Exclude::default()
         }),
         caps: rules
@@ -82,6 +87,7 @@ pub fn message(request: &SearchRequest) -> proto::SearchRequest {
             }),
             at_least: fresh.at_least as u32,
         }),
+        score_terms: rules.score_terms.iter().cloned().map(Into::into).collect(),
         score_threshold: rules.score_threshold,
         offset: request.offset as u32,
         return_attributes: match &request.return_attributes {
@@ -111,6 +117,7 @@ pub fn answer(response: &proto::SearchResponse) -> SearchResponse {
                 interest: candidate.interest.map(|interest| interest as usize),
                 attributes: Vec::new(),
                 vector: None,
+                terms: candidate.terms.clone(),
             })
             .collect(),
         requested: completeness.requested as usize,

@@ -1,4 +1,4 @@
-//! Filters, exclusions, caps and kept places, against oracles that scan every video.
+//! Filters, exclusions, caps, kept places and score terms, against oracles that scan every video.
 
 pub(crate) mod case;
 pub(crate) mod dataset;
@@ -8,4 +8,5 @@ pub(crate) mod naive;
 pub(crate) mod oracle;
 mod recall;
 pub(crate) mod requests;
+mod terms;
 mod viewers;

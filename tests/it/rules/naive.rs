@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use shortlist::base::instant::Instant;
 use shortlist::base::metric::Metric;
 use shortlist::engine::{Completeness, Query, SearchRequest, Shortfall};
-use shortlist::rules::{Condition, Filter, Number, Time};
+use shortlist::rules::{Condition, Filter, Number, ScoreTerm, TermForm, Time};
 
 use crate::rules::dataset::{RuledDataset, Video};
 
@@ -46,7 +46,19 @@ impl<'a> Naive<'a> {
             .iter()
             .map(|video| filter.is_none_or(|filter| holds(filter, video, now)))
             .collect();
-        Self { dataset, request, now, excluded, seeds, scored: score(dataset, &request.query), matching }
+        let mut scored = score(dataset, &request.query);
+        for (scored, video) in scored.iter_mut().zip(&dataset.videos) {
+            let added: Vec<f64> =
+                request.rules.score_terms.iter().map(|term| added(term, video, now)).collect();
+            scored.score += added.iter().sum::<f64>() as f32;
+        }
+        Self { dataset, request, now, excluded, seeds, scored, matching }
+    }
+
+    /// What each term adds to the score of a video.
+    pub fn added(&self, row: usize) -> Vec<f64> {
+        let terms = self.request.rules.score_terms.iter();
+        terms.map(|term| added(term, self.video(row), self.now)).collect()
     }
 
     fn video(&self, row: usize) -> &'a Video {
@@ -301,6 +313,32 @@ fn score(dataset: &RuledDataset, query: &Query) -> Vec<Scored> {
         best
     };
     dataset.videos.iter().enumerate().map(best).collect()
+}
+
+/// What a term adds to the score of a video.
+fn added(term: &ScoreTerm, video: &Video, now: Timestamp) -> f64 {
+    let ScoreTerm { attribute, weight, form } = term;
+    let number = || match attribute.as_str() {
+        "views" => video.views as f64,
+        "score" => video.score,
+        other => panic!("{other} is no number"),
+    };
+    let age = || video.published_at.map(|time| now.duration_since(time).as_secs_f64().max(0.0));
+    let has_any = |any_of: &[String]| match attribute.as_str() {
+        "creator" => video.creator.as_ref().is_some_and(|creator| any_of.contains(creator)),
+        "region" => any_of.contains(&video.region),
+        "topics" => video.topics.iter().flatten().any(|topic| any_of.contains(topic)),
+        other => panic!("{other} is no keyword"),
+    };
+    let part = match form {
+        TermForm::Linear => number(),
+        TermForm::Log1p => number().ln_1p(),
+        TermForm::Clamp { from, to } => ((number() - from) / (to - from)).clamp(0.0, 1.0),
+        TermForm::HalfLife(half_life) => age().map_or(0.0, |age| 0.5f64.powf(age / half_life.as_secs_f64())),
+        TermForm::Window(window) => age().map_or(0.0, |age| (1.0 - age / window.as_secs_f64()).max(0.0)),
+        TermForm::Match { any_of } => f64::from(u8::from(has_any(any_of))),
+    };
+    weight * part
 }
 
 fn holds(filter: &Filter, video: &Video, now: Timestamp) -> bool {

@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use shortlist::base::id::VideoId;
 use shortlist::base::metric::Metric;
 use shortlist::engine::{Interest, Query, SearchRequest, Seed};
-use shortlist::rules::{Cap, Condition, Exclude, Filter, Fresh, Number, Time};
+use shortlist::rules::{Cap, Condition, Exclude, Filter, Fresh, Number, ScoreTerm, TermForm, Time};
 
 use crate::rules::dataset::{Components, REGIONS, RuledDataset, TOPICS, VIEWS};
 use crate::rules::naive::Naive;
@@ -27,6 +27,7 @@ pub fn random_request(dataset: &RuledDataset, random: &mut ChaCha8Rng) -> Search
     request.rules.caps = caps(random);
     let kept: usize = Naive::new(dataset, &request).kept().1.iter().sum();
     request.rules.fresh = fresh(k - kept, random);
+    request.rules.score_terms = score_terms(random);
     // These two depend on what would be found without them.
     request.rules.exclude = exclude(dataset, &request, random);
     request.rules.score_threshold = threshold(dataset, &request, random);
@@ -117,6 +118,30 @@ fn fresh(most: usize, random: &mut ChaCha8Rng) -> Option<Fresh> {
         within: SignedDuration::from_hours(*hours.choose(random).unwrap()),
         at_least: random.random_range(0..=most),
     })
+}
+
+/// Terms whose sums do not depend on the time, and are numbers that `f32` has exactly.
+fn score_terms(random: &mut ChaCha8Rng) -> Vec<ScoreTerm> {
+    if random.random_bool(0.6) {
+        return Vec::new();
+    }
+    // Steps of the grid that embeddings are on, some of them as large as the differences of scores.
+    let weight =
+        f64::from(random.random_range(-4i32..=16)) / 8.0 * *[0.125, 1.0, 8.0].choose(random).unwrap();
+    let of = |attribute: &str, weight, form| ScoreTerm { attribute: attribute.to_owned(), weight, form };
+    let clamp = TermForm::Clamp { from: 2.0, to: 6.0 };
+    let any_of =
+        |words: &[&str]| TermForm::Match { any_of: words.iter().map(|word| (*word).to_owned()).collect() };
+    let mut terms = vec![
+        of("views", weight, TermForm::Linear),
+        of("views", -weight, clamp),
+        of("region", weight, any_of(&[REGIONS[0], "nowhere", REGIONS[1]])),
+        of("topics", weight / 2.0, any_of(&TOPICS[..2])),
+        of("creator", weight, any_of(&["creator-1", "creator-3"])),
+    ];
+    terms.shuffle(random);
+    terms.truncate(random.random_range(1..=3));
+    terms
 }
 
 /// A request may exclude at most 100,000 videos.

@@ -112,6 +112,8 @@ class Candidates:
         unknown_seeds: ids of seeds that are not in the index.
         text_ids: the ids as text, of the shape of `ids`, empty after the last candidate; None if
             the ids of the index are numbers.
+        terms: float32, ``[..., terms]``: what each score term adds to the score, zeros after the
+            last candidate; None without score terms.
     """
 
     __slots__ = (
@@ -122,6 +124,7 @@ class Candidates:
         "reasons",
         "scores",
         "stats",
+        "terms",
         "text_ids",
         "unknown_seeds",
         "vectors",
@@ -140,6 +143,7 @@ class Candidates:
         stats: tuple[SearchStats, ...] | None = None,
         unknown_seeds: tuple[int, ...] = (),
         text_ids: npt.NDArray[np.object_] | None = None,
+        terms: npt.NDArray[np.float32] | None = None,
     ) -> None:
         self.ids = ids
         self.scores = scores
@@ -151,6 +155,7 @@ class Candidates:
         self.stats = stats
         self.unknown_seeds = unknown_seeds
         self.text_ids = text_ids
+        self.terms = terms
 
     def __iter__(self) -> Iterator[npt.NDArray[Any]]:
         return iter((self.ids, self.scores))

@@ -58,6 +58,7 @@ class SearchOptions(TypedDict, total=False):
         caps: the most candidates with the same value of an attribute, by attribute.
         fresh: places kept for recent videos.
         score_threshold: the lowest score of a candidate.
+        score_terms: what is added to scores for attributes, such as ``0.1*log1p(views)``.
         offset: the number of candidates to skip: those of earlier pages.
         attributes: names of attributes to return, or ``"all"``.
         vectors: whether to return embeddings.
@@ -76,6 +77,7 @@ class SearchOptions(TypedDict, total=False):
     caps: Mapping[str, int] | None
     fresh: Fresh | None
     score_threshold: float | None
+    score_terms: Sequence[str]
     offset: int
     attributes: Sequence[str] | Literal["all"]
     vectors: bool

@@ -81,6 +81,7 @@ class Index:
         caps: Mapping[str, int] | None = None,
         fresh: Fresh | None = None,
         score_threshold: float | None = None,
+        score_terms: Sequence[str] = (),
         offset: int = 0,
         attributes: Sequence[str] | Literal["all"] = (),
         vectors: bool = False,
@@ -104,6 +105,9 @@ class Index:
             caps: the most candidates with the same value of an attribute, by attribute.
             fresh: places kept for recent videos.
             score_threshold: the lowest score of a candidate.
+            score_terms: what is added to scores for attributes: ``0.1*log1p(views)``,
+                ``linear(a)``, ``clamp(a, 0, 9)``, ``decay(published_at, 7d)``,
+                ``window(published_at, 7d)``, ``match(language, "en")``, each with a weight.
             offset: the number of candidates to skip: those of earlier pages.
             attributes: names of attributes to return, or ``"all"``.
             vectors: whether to return embeddings.
@@ -130,6 +134,7 @@ class Index:
             caps=caps,
             fresh=fresh,
             score_threshold=score_threshold,
+            score_terms=score_terms,
             offset=offset,
             attributes=attributes,
             vectors=vectors,
@@ -152,6 +157,7 @@ class Index:
         caps: Mapping[str, int] | None = None,
         fresh: Fresh | None = None,
         score_threshold: float | None = None,
+        score_terms: Sequence[str] = (),
         offset: int = 0,
         embedding_model: str | None = None,
     ) -> Explanation:
@@ -173,6 +179,7 @@ class Index:
             caps=caps,
             fresh=fresh,
             score_threshold=score_threshold,
+            score_terms=score_terms,
             offset=offset,
             embedding_model=embedding_model,
         )

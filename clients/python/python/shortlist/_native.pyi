@@ -7,7 +7,7 @@ import numpy.typing as npt
 __all__ = ["Client", "Columns", "Index", "Stream", "build"]
 
 # k; target_recall, ef_search and exact; filters; exclude; caps; fresh; score_threshold; offset;
-# attributes; vectors; embedding_model.
+# attributes; vectors; embedding_model; score terms.
 _Options = tuple[Any, ...]
 _Ids = npt.NDArray[np.uint64] | list[str]
 _Queries = (
@@ -33,10 +33,12 @@ _Found = tuple[
     list[_Stats] | None,
     list[int],  # unknown seeds
     list[str] | None,  # ids as text, flat
+    npt.NDArray[np.float32] | None,  # score terms
 ]
 
 class _Explained(TypedDict):
     score: float
+    terms: list[float]
     interest: int | None
     exact_rank: int | None
     in_exact_answer: bool

@@ -37,7 +37,7 @@ class Explanation(NamedTuple):
     """Why a video is, or is not, in the answer to a search.
 
     Attributes:
-        score: its score.
+        score: its score, with what the score terms add.
         interest: the interest that it is attributed to, if the query has interests.
         exact_rank: its rank among all videos that pass the rules, from 1; None if a rule keeps it
             out.
@@ -47,6 +47,7 @@ class Explanation(NamedTuple):
         loss: where the search lost it, if only the exact answer has it: ``not_reached``,
             ``not_rescored``, ``displaced``; or ``earlier_page``.
         stats: the cost of the search.
+        terms: what each score term adds to its score.
     """
 
     score: float
@@ -57,10 +58,11 @@ class Explanation(NamedTuple):
     removal: Removal | None
     loss: str | None
     stats: SearchStats
+    terms: tuple[float, ...] = ()
 
 
 # What the native module reads of a search: k; target_recall, ef_search and exact; filters; exclude;
-# caps; fresh; score_threshold; offset; attributes; vectors; embedding_model.
+# caps; fresh; score_threshold; offset; attributes; vectors; embedding_model; score terms.
 Options = tuple[Any, ...]
 
 
@@ -80,6 +82,7 @@ def options(
     attributes: Sequence[str] | Literal["all"] = (),
     vectors: bool = False,
     embedding_model: str | None = None,
+    score_terms: Sequence[str] = (),
 ) -> Options:
     """The options of a search, checked as far as no index is needed. `n`: the rows of a batch."""
     return (
@@ -98,6 +101,7 @@ def options(
         _names(attributes),
         bool(vectors),
         embedding_model,
+        _terms(score_terms),
     )
 
 
@@ -127,7 +131,19 @@ def native_queries(q: Query, dim: int | None) -> tuple[Any, int | None]:
 
 def found(native: Any, is_batch: bool) -> Candidates:
     """The answer of the native module."""
-    ids, scores, counts, reasons, vectors, interests, columns, costs, unknown_seeds, texts = native
+    (
+        ids,
+        scores,
+        counts,
+        reasons,
+        vectors,
+        interests,
+        columns,
+        costs,
+        unknown_seeds,
+        texts,
+        terms,
+    ) = native
     if texts is not None:
         texts = np.fromiter(texts, dtype=object, count=len(texts)).reshape(ids.shape)
     if not is_batch:
@@ -135,6 +151,7 @@ def found(native: Any, is_batch: bool) -> Candidates:
         vectors = None if vectors is None else vectors[0]
         interests = None if interests is None else interests[0]
         texts = None if texts is None else texts[0]
+        terms = None if terms is None else terms[0]
     return Candidates(
         ids,
         scores,
@@ -146,6 +163,7 @@ def found(native: Any, is_batch: bool) -> Candidates:
         stats=None if costs is None else tuple(SearchStats(*cost) for cost in costs),
         unknown_seeds=tuple(unknown_seeds),
         text_ids=texts,
+        terms=terms,
     )
 
 
@@ -160,6 +178,7 @@ def explanation(native: Any) -> Explanation:
         None if native["removal"] is None else Removal(*native["removal"]),
         native["loss"],
         SearchStats(*native["stats"]),
+        tuple(native["terms"]),
     )
 
 
@@ -210,6 +229,15 @@ def _caps(caps: Mapping[str, int]) -> list[tuple[str, int]]:
     if not isinstance(caps, Mapping):
         raise InvalidArgument(f"expected a dict, found {type(caps).__name__}", field="caps")
     return [(str(name), count(most, f'caps["{name}"]')) for name, most in caps.items()]
+
+
+def _terms(score_terms: Sequence[str]) -> list[str]:
+    is_text = isinstance(score_terms, str)
+    if is_text or not all(isinstance(term, str) for term in score_terms):
+        raise InvalidArgument(
+            "expected a list of texts, such as ['0.1*log1p(views)']", field="score_terms"
+        )
+    return list(score_terms)
 
 
 def _fresh(fresh: Fresh) -> tuple[str, int, int]:

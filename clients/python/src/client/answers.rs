@@ -22,6 +22,7 @@ pub(super) struct Wanted {
     k: usize,
     vectors: bool,
     interests: bool,
+    terms: usize,
     /// Names of attributes; `None` for all.
     attributes: Option<Vec<String>>,
     stats: bool,
@@ -29,11 +30,12 @@ pub(super) struct Wanted {
 
 impl Wanted {
     pub(super) fn of(queries: &Queries<'_>, options: &Options<'_>, stats: bool) -> Self {
-        let Options(k, .., attributes, vectors, _) = options;
+        let Options(k, .., attributes, vectors, _, terms) = options;
         Self {
             k: *k as usize,
             vectors: *vectors,
             interests: matches!(queries, Queries::Interests(..)),
+            terms: terms.len(),
             attributes: attributes.clone(),
             stats,
         }
@@ -65,6 +67,7 @@ pub(super) fn found<'py>(
     let kept = Kept {
         vectors: wanted.vectors.then_some(dim),
         interests: wanted.interests,
+        terms: wanted.terms,
         attributes,
         stats: wanted.stats,
     };
@@ -111,6 +114,7 @@ fn candidate(candidate: proto::Candidate) -> Candidate {
         interest: candidate.interest.map(|interest| interest as usize),
         attributes: candidate.attributes.into_iter().filter_map(value).collect(),
         vector: candidate.vector.map(vector),
+        terms: candidate.terms,
     }
 }
 
@@ -190,6 +194,7 @@ pub(super) fn explained<'py>(py: Python<'py>, explained: ExplainResponse) -> PyR
         rule.map(|rule| (rule, super::error::argument(&explained.removed_at), explained.reason.clone()));
     let dict = crate::index::Explained {
         score: explained.exact_score,
+        terms: explained.terms,
         interest: explained.interest.map(number),
         exact_rank: explained.exact_rank.map(|rank| rank as usize),
         in_exact_answer: explained.in_exact_answer,

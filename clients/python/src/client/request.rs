@@ -3,13 +3,18 @@
 use numpy::PyUntypedArrayMethods;
 use prost_types::Duration;
 use pyo3::prelude::*;
+use shortlist::{ScoreTerm, TermForm};
 use shortlist_client::SearchRequest;
+use shortlist_client::proto::score_term::decay::Over;
+use shortlist_client::proto::score_term::{Clamp, Decay, Form, Linear, Log1p, Match};
 use shortlist_client::proto::search_params::Effort;
 use shortlist_client::proto::search_request::Query;
-use shortlist_client::proto::{Cap, Exclude, Fresh, Interest, Interests, SearchParams, Seed, Seeds, Vector};
+use shortlist_client::proto::{
+    self, Cap, Exclude, Fresh, Interest, Interests, SearchParams, Seed, Seeds, Vector,
+};
 
 use crate::error::Fault;
-use crate::request::{Excluded, Options, Queries, several_efforts};
+use crate::request::{Excluded, Options, Queries, several_efforts, terms_of};
 
 /// One request per row.
 ///
@@ -34,6 +39,7 @@ pub(super) fn requests(
         attributes,
         vectors,
         embedding_model,
+        score_terms,
     ) = options;
     let effort = effort(*efforts)?;
     let shared = SearchRequest {
@@ -43,6 +49,7 @@ pub(super) fn requests(
         caps: caps.iter().map(cap).collect::<PyResult<_>>()?,
         fresh: fresh.as_ref().map(self::fresh).transpose()?,
         score_threshold: *score_threshold,
+        score_terms: terms_of(score_terms)?.into_iter().map(score_term).collect(),
         offset: number(*offset, "offset")?,
         return_attributes: attributes.clone().unwrap_or_else(|| vec!["*".to_owned()]),
         return_vectors: *vectors,
@@ -112,6 +119,25 @@ fn effort((target_recall, ef_search, exact): (Option<f32>, Option<u64>, bool)) -
         (false, None, Some(recall)) => Some(Effort::TargetRecall(recall)),
         _ => return Err(several_efforts(ef_search.is_some()).into()),
     })
+}
+
+fn score_term(term: ScoreTerm) -> proto::ScoreTerm {
+    let ScoreTerm { attribute, weight, form } = term;
+    let form = match form {
+        TermForm::Linear => Form::Linear(Linear {}),
+        TermForm::Log1p => Form::Log1p(Log1p {}),
+        TermForm::Clamp { from, to } => Form::Clamp(Clamp { from, to }),
+        TermForm::HalfLife(half_life) => {
+            let half_life = Duration { seconds: half_life.as_secs(), nanos: half_life.subsec_nanos() };
+            Form::Decay(Decay { over: Some(Over::HalfLife(half_life)) })
+        }
+        TermForm::Window(window) => {
+            let window = Duration { seconds: window.as_secs(), nanos: window.subsec_nanos() };
+            Form::Decay(Decay { over: Some(Over::Window(window)) })
+        }
+        TermForm::Match { any_of } => Form::Match(Match { any_of }),
+    };
+    proto::ScoreTerm { attribute, weight, form: Some(form) }
 }
 
 fn cap((attribute, most): &(String, u64)) -> PyResult<Cap> {

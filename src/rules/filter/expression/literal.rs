@@ -40,7 +40,6 @@ pub(super) fn time(text: &str) -> Option<Time> {
 }
 
 /// Parses a duration: `7d`, `12h`, `30m`, `1.5s` or `2w`.
-#[cfg(feature = "cli")]
 pub(crate) fn duration(text: &str) -> Option<SignedDuration> {
     signed_duration(nanoseconds(text)?)
 }

@@ -68,7 +68,6 @@ use std::str::FromStr;
 use super::conditions::Filter;
 
 pub use error::ExpressionError;
-#[cfg(feature = "cli")]
 pub(crate) use literal::duration;
 
 /// Maximum length of a text, in bytes.

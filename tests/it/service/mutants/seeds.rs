@@ -8,9 +8,9 @@ use shortlist::service::proto::{
     ActivateRequest, AttributeValue, BatchSearchRequest, Bloom, CancelRebuildRequest, Condition,
     DeleteRequest, Dtype, Exclude, ExplainRequest, Filter, GetRequest, GetStatusRequest, KeywordCondition,
     KeywordList, ListCondition, NullCondition, Number, NumberRange, PackedVector, Plan, RebuildRequest,
-    RestoreRequest, SearchParams, SearchRequest, Seed, Seeds, StreamUpsertRequest, TakedownRequest, Time,
-    TimeRange, UpsertRequest, Vector, Video, VideoIdCondition, attribute_value, condition, number,
-    search_params, search_request, time,
+    RestoreRequest, ScoreTerm, SearchParams, SearchRequest, Seed, Seeds, StreamUpsertRequest,
+    TakedownRequest, Time, TimeRange, UpsertRequest, Vector, Video, VideoIdCondition, attribute_value,
+    condition, number, search_params, search_request, time,
 };
 
 use super::METHODS;
@@ -114,6 +114,7 @@ fn searches() -> Vec<SearchRequest> {
             caps: vec![cap("title", 2), cap("safe", 3)],
             fresh: fresh("published_at", 2),
             score_threshold: Some(-100.0),
+            score_terms: score_terms(),
             offset: 2,
             return_attributes: vec!["title".to_owned(), "views".to_owned()],
             return_vectors: true,
@@ -144,6 +145,19 @@ fn searches() -> Vec<SearchRequest> {
             ..request(&QUERY, 5)
         },
     ]
+}
+
+/// One term of each form.
+fn score_terms() -> Vec<ScoreTerm> {
+    let texts = [
+        "0.001*linear(views)",
+        "0.1*log1p(views)",
+        "0.2*clamp(delta, -1, 3)",
+        "0.3*decay(published_at, 7d)",
+        "0.4*window(published_at, 30d)",
+        "0.5*match(title, a, b)",
+    ];
+    texts.iter().map(|text| text.parse::<shortlist::ScoreTerm>().unwrap().into()).collect()
 }
 
 fn every_condition() -> Filter {
