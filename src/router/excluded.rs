@@ -1,4 +1,4 @@
-//! Which of the excluded videos each shard is told of.
+//! The excluded videos of a search, by shard.
 //!
 //! What flows in: what a request excludes. What flows out: the same for each shard, with the ids of its own videos only, so that a long
 //! list is sent once and not once for each shard. Nobody can say which ids are in a Bloom filter, so all shards get it.

@@ -24,7 +24,7 @@
 //! | `all.rs`          | several futures at once |
 //! | `failure.rs`      | what the status of a replica means |
 //! | `wanted.rs`       | what a search wants, and what shards are asked for |
-//! | `excluded.rs`     | which of the excluded videos each shard is told of |
+//! | `excluded.rs`     | the excluded videos of a search, by shard |
 //! | `row.rs`          | candidates as rows for the rules |
 //! | `value.rs`        | the values that caps count |
 //! | `part.rs`         | the checked answer of one shard |
