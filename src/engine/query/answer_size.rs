@@ -49,7 +49,7 @@ impl<'a> AnswerSize<'a> {
         Self { budget, field, items: 0, bytes: 0, memory: 0, reserved: 0 }
     }
 
-    /// Adds `count` candidates or videos, each with an embedding of `dim` components; 0 for none.
+    /// Adds `count` candidates or videos, each with `dim` numbers: the components of an embedding, and score terms.
     ///
     /// # Errors
     /// If there is no room.

@@ -280,7 +280,8 @@ impl Snapshot {
             terms: Vec::new(),
         };
         let mut size = AnswerSize::new(budget, !columns.is_empty(), request.return_vectors);
-        size.add_items(found.hits.len(), if request.return_vectors { self.index.dim() } else { 0 })?;
+        let dim = if request.return_vectors { self.index.dim() } else { 0 };
+        size.add_items(found.hits.len(), dim + request.rules.score_terms.len())?;
         let mut candidates: Vec<Candidate> = found.hits.iter().map(candidate).collect();
         let has_terms = !request.rules.score_terms.is_empty();
         if let Some(rules) = rules.as_ref().filter(|_| has_terms) {
