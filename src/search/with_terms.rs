@@ -21,26 +21,20 @@ struct Terms<'a> {
     terms: &'a BoundTerms<'a>,
     /// Units of the scorer per unit of score; `None` to add them exactly, in units of scores.
     units: Option<f32>,
-    /// What is added at most and on average, in units of the scorer.
+    /// What is added at most, in units of the scorer.
     most: f32,
-    typical: f32,
 }
 
 impl<'a, S> WithTerms<'a, S> {
     /// As results are scored. `scorer`: in units of scores.
     pub(super) fn exact(scorer: S, terms: Option<&'a BoundTerms<'a>>) -> Self {
-        let terms = terms.map(|terms| Terms { terms, units: None, most: f32::INFINITY, typical: 0.0 });
+        let terms = terms.map(|terms| Terms { terms, units: None, most: f32::INFINITY });
         Self { scorer, terms }
     }
 
     /// To choose candidates by. `units`: of the scorer, per unit of score.
     pub(super) fn nearly(scorer: S, terms: Option<&'a BoundTerms<'a>>, units: f32) -> Self {
-        let terms = terms.map(|terms| Terms {
-            terms,
-            units: Some(units),
-            most: units * terms.most(),
-            typical: units * terms.typical(),
-        });
+        let terms = terms.map(|terms| Terms { terms, units: Some(units), most: units * terms.most() });
         Self { scorer, terms }
     }
 }
@@ -84,21 +78,17 @@ impl Terms<'_> {
         rows.zip(out).for_each(|(row, out)| *out += self.added(row));
     }
 
-    /// Adds the terms to the scores that reach `least` with them, and what is typical to the others.
+    /// Adds the terms to the scores that may reach `least` with them.
     #[inline]
     fn add_from(&self, rows: &[u32], least: f32, out: &mut [f32]) {
         let least = least - self.most;
         for (rows, out) in rows.chunks(BLOCK).zip(out.chunks_mut(BLOCK)) {
             let mut reached =
                 out.iter().rev().fold(0u64, |bits, score| bits << 1 | u64::from(*score >= least));
-            let before = reached;
             while reached != 0 {
                 let at = reached.trailing_zeros() as usize;
                 out[at] += self.added(rows[at]);
                 reached &= reached - 1;
-            }
-            for (at, out) in out.iter_mut().enumerate() {
-                *out += if before >> at & 1 == 0 { self.typical } else { 0.0 };
             }
         }
     }

@@ -126,11 +126,6 @@ impl<'a> BoundTerms<'a> {
         self.nearly.as_ref().map_or(f32::INFINITY, |nearly| nearly.most() + of_keywords)
     }
 
-    /// What the terms add to many scores.
-    pub fn typical(&self) -> f32 {
-        self.nearly.as_ref().map_or(0.0, Nearly::typical)
-    }
-
     fn of_term(&self, bound: &Bound<'_>, node: u32) -> f64 {
         match bound.source {
             Source::Numbers(numbers, _) => {

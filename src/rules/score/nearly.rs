@@ -15,9 +15,8 @@ pub(super) struct Nearly<'a> {
     levels: &'a [u8],
     stride: usize,
     terms: Vec<OfLevels>,
-    /// What they add together at most, and on average over the levels.
+    /// What they add together at most.
     most: f32,
-    typical: f32,
 }
 
 /// One term by the levels of its column.
@@ -30,13 +29,14 @@ struct OfLevels {
 }
 
 impl<'a> Nearly<'a> {
-    /// `terms`: those of numbers and times, with their columns. Returns `None` if a column has no levels, since the generation is of an older format.
+    /// `terms`: those of numbers and times, with their columns. Returns `None` if a column has no levels, since the generation is of an
+    /// older format.
     pub(super) fn of<'t>(
         terms: impl Iterator<Item = (&'t ScoreTerm, usize)>,
         columns: &Columns<'a>,
         now: f64,
     ) -> Option<Self> {
-        let mut nearly = Self { levels: &[], stride: 0, terms: Vec::new(), most: 0.0, typical: 0.0 };
+        let mut nearly = Self { levels: &[], stride: 0, terms: Vec::new(), most: 0.0 };
         for (term, column) in terms {
             let levels: Levels<'a> = columns.levels(column)?;
             let (table, stride, position) = levels.table();
@@ -45,9 +45,7 @@ impl<'a> Nearly<'a> {
             for (added, value) in added[1..].iter_mut().zip(values) {
                 *added = term.of_value(*value, now) as f32;
             }
-            let some = &added[..=values.len().min(LEVELS - 1)];
-            nearly.most += some.iter().copied().fold(0.0, f32::max);
-            nearly.typical += some.iter().sum::<f32>() / some.len() as f32;
+            nearly.most += added.iter().copied().fold(0.0, f32::max);
             (nearly.levels, nearly.stride) = (table, stride);
             nearly.terms.push(OfLevels { position, added });
         }
@@ -57,11 +55,6 @@ impl<'a> Nearly<'a> {
     /// What the terms add at most.
     pub(super) fn most(&self) -> f32 {
         self.most
-    }
-
-    /// What the terms add on average.
-    pub(super) fn typical(&self) -> f32 {
-        self.typical
     }
 
     /// What the terms add to the score of a node.
