@@ -22,6 +22,7 @@
 //! | `interrupt.rs`   | whether long-running work should stop early |
 //! | `parallel.rs`    | loops on the current rayon pool |
 //! | `partition.rs`   | which videos a shard of an index has |
+//! | `mix.rs`        | the hash of a number |
 //! | `program.rs`     | the commit that the program was built from |
 //! | `hits.rs`        | recall by score: how many items of an answer are as good as the exact ones |
 //! | `sync.rs`        | locks, threads and published values, which tests can interleave |
@@ -41,6 +42,7 @@ pub mod local_path;
 mod map_guard;
 pub mod mapped_file;
 pub mod metric;
+pub(crate) mod mix;
 pub mod output;
 pub mod panics;
 pub mod parallel;

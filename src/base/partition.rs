@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::str::FromStr;
 
 use super::id::VideoId;
+use super::mix::mix;
 
 /// Partitions of every index.
 pub const PARTITIONS: u32 = 64;
@@ -16,13 +17,6 @@ pub const PARTITIONS: u32 = 64;
 #[must_use]
 pub fn partition(VideoId(id): VideoId) -> u32 {
     (mix(id) % u64::from(PARTITIONS)) as u32
-}
-
-/// The finalizer of SplitMix64.
-fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 /// One of the shards of an index: `index` of `of`, counted from 0.

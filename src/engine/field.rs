@@ -64,6 +64,25 @@ pub enum Field {
     FreshAttribute,
     /// The number of places that are kept for fresh videos.
     FreshAtLeast,
+    /// All reserves.
+    Reserves,
+    /// One reserve.
+    Reserve(usize),
+    /// The filter of one reserve.
+    ReserveFilter {
+        /// Which reserve.
+        position: usize,
+        /// The place within the filter, such as `must[1].keyword.attribute`; empty for the whole filter.
+        path: String,
+    },
+    /// The filter of one reserve, if the caller sent it as text.
+    ReserveFilterText(usize),
+    /// The number of places of one reserve.
+    ReserveAtLeast(usize),
+    /// The share of places of one reserve.
+    ReserveShare(usize),
+    /// The temperature that one reserve is sampled with.
+    ReserveTemperature(usize),
     /// The least score of a candidate.
     ScoreThreshold,
     /// All score terms.
@@ -139,6 +158,18 @@ impl fmt::Display for Field {
             Field::Fresh => "fresh",
             Field::FreshAttribute => "fresh.attribute",
             Field::FreshAtLeast => "fresh.at_least",
+            Field::Reserves => "reserve",
+            Field::Reserve(position) => return write!(f, "reserve[{position}]"),
+            Field::ReserveFilter { position, path } if path.is_empty() => {
+                return write!(f, "reserve[{position}].filter");
+            }
+            Field::ReserveFilter { position, path } => return write!(f, "reserve[{position}].filter.{path}"),
+            Field::ReserveFilterText(position) => return write!(f, "reserve[{position}].filter_text"),
+            Field::ReserveAtLeast(position) => return write!(f, "reserve[{position}].at_least"),
+            Field::ReserveShare(position) => return write!(f, "reserve[{position}].share"),
+            Field::ReserveTemperature(position) => {
+                return write!(f, "reserve[{position}].sample.temperature");
+            }
             Field::ScoreThreshold => "score_threshold",
             Field::ScoreTerms => "score_terms",
             Field::ScoreTermAttribute(position) => return write!(f, "score_terms[{position}].attribute"),

@@ -1,4 +1,4 @@
-//! A page with kept places: for fresh videos, for interests.
+//! A page with kept places: for fresh videos, for other reserves, for interests.
 //!
 //! What flows in: what a search wants. What flows out: its page, as one server with all videos would return it.
 //!
@@ -12,10 +12,11 @@
 //! has what is kept or all there are, the page of all has no more places for rows of no kind than that of the shard.
 //!
 //! This fails if one row fills two kept places, if caps choose among rows, and on later pages. Then the lists of several sources are
-//! deepened until no unknown row could change the page, as one server does: the best of all, the best fresh ones, the best of each
-//! interest.
+//! deepened until no unknown row could change the page, as one server does: the best of all, the best of each reserve, the best of
+//! each interest. Of a reserve whose videos are drawn, each shard says which it would draw first, and the order in which all of them are
+//! drawn is known from their scores.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use tonic::Status;
 
@@ -25,6 +26,7 @@ use super::row::Found;
 use super::share::share;
 use super::wanted::Source;
 use crate::base::id::VideoId;
+use crate::rules::Sample;
 use crate::search::{Row, RowPage, RowPages};
 use crate::service::proto::completeness::Reason;
 
@@ -66,7 +68,9 @@ pub(super) async fn page(gather: &mut Gather<'_>, max_k: usize) -> Result<Page, 
     let (k, end, offset) = (gather.wanted.k, gather.wanted.end(), gather.wanted.offset);
     let rules = &gather.wanted.rules;
     let of_interests = rules.of_interests.iter().any(|at_least| *at_least > 0);
-    let has_whole_pages = (rules.fresh > 0) != of_interests && rules.caps.is_empty();
+    let of_reserves = rules.of_reserves.iter().filter(|reserve| reserve.at_least > 0);
+    let kinds = of_reserves.count() + usize::from(of_interests);
+    let has_whole_pages = kinds == 1 && gather.wanted.sampled.is_empty() && rules.caps.is_empty();
     if has_whole_pages && offset == 0 {
         return whole(gather).await;
     }
@@ -121,13 +125,15 @@ async fn settle(
         fetch(gather, lists, &behind).await?;
         let known = union(gather, lists, &chosen.found);
         let rows: Vec<Row> = known.iter().map(|found| found.row.clone()).collect();
-        let (order, pages) = choose(gather, &rows, &chosen.found, end);
+        let draws = draws(gather, lists, &rows);
+        let (order, pages) = choose(gather, &rows, draws, &chosen.found, end);
         behind = pages.iter().flat_map(|page| unsettled(gather, lists, &rows, page)).collect();
         behind.sort_unstable();
         behind.dedup();
         behind.retain(|at| lists[*at].depth < max_k);
         if behind.is_empty() {
-            chosen.found.extend(order.into_iter().map(|at| known[at].clone()));
+            let held: HashMap<usize, u32> = held_by_row(&pages);
+            chosen.found.extend(order.into_iter().map(|at| marked(gather, &known[at], held.get(&at))));
             chosen.is_capped = pages.last().is_some_and(|page| page.is_capped);
             chosen.shorts = lists[0].short.iter().flatten().copied().collect();
             return Ok(chosen);
@@ -145,8 +151,9 @@ async fn whole(gather: &mut Gather<'_>) -> Result<Page, Status> {
     let mut known: Vec<Found> = parts.into_iter().flat_map(|(_, _, part)| part.found).collect();
     known.sort_by(|one, other| one.row.best_first(&other.row));
     let rows: Vec<Row> = known.iter().map(|found| found.row.clone()).collect();
-    let taken = RowPages::new(&rows, &wanted.rules).next_page(wanted.k).taken;
-    let found = taken.into_iter().map(|at| known[at].clone()).collect();
+    let page = RowPages::new(&rows, &wanted.rules, Vec::new()).next_page(wanted.k);
+    let held = held_by_row(std::slice::from_ref(&page));
+    let found = page.taken.into_iter().map(|at| marked(gather, &known[at], held.get(&at))).collect();
     Ok(Page { found, is_capped: false, shorts, unclear: Vec::new() })
 }
 
@@ -155,12 +162,22 @@ fn sources(gather: &Gather<'_>, pages: usize, max_k: usize) -> Vec<Lists> {
     let (wanted, shards) = (gather.wanted, gather.count());
     let lists = |source, count: usize| Lists::new(source, share(count.min(max_k), shards), shards);
     let mut all = vec![lists(Source::All, wanted.k * pages)];
-    if wanted.rules.fresh > 0 {
-        all.push(lists(Source::Fresh, wanted.rules.fresh * pages));
+    let has_fresh = wanted.fresh.is_some();
+    for (group, reserve) in wanted.rules.of_reserves.iter().enumerate() {
+        let source = match group.checked_sub(usize::from(has_fresh)) {
+            None => Source::Fresh,
+            Some(at) if reserve.is_drawn => Source::Drawn(at),
+            Some(at) => Source::Reserve(at),
+        };
+        if reserve.at_least > 0 {
+            all.push(lists(source, reserve.at_least * pages));
+        }
     }
     for (at, at_least) in wanted.rules.of_interests.iter().enumerate().filter(|(_, least)| **least > 0) {
         all.push(lists(Source::Interest(at), at_least * pages));
     }
+    // A row that is known from another list, too, may be chosen for its score.
+    all.sort_by_key(|lists| matches!(lists.source, Source::Drawn(_)));
     all
 }
 
@@ -182,12 +199,17 @@ async fn fetch(gather: &mut Gather<'_>, lists: &mut [Lists], behind: &[usize]) -
         let list = &mut lists[of_lists[position].0];
         let mut found = part.found;
         list.short[shard] = part.short;
-        if let Source::Interest(interest) = list.source {
-            // All places are kept for this interest. Others only have those that it cannot fill.
-            found.retain(|found| found.row.interest == interest);
-            if found.len() < list.depth {
-                list.short[shard] = list.short[shard].or(Some(Reason::TooFewMatches));
+        // All places are kept for this group. Others only have those that it cannot fill.
+        match list.source {
+            Source::All | Source::Fresh => {}
+            Source::Interest(interest) => found.retain(|found| found.row.interest == interest),
+            Source::Reserve(_) | Source::Drawn(_) => {
+                let group = wanted.group(list.source).unwrap_or_default();
+                found.retain(|found| found.row.reserves >> group & 1 != 0);
             }
+        }
+        if found.len() < list.depth {
+            list.short[shard] = list.short[shard].or(Some(Reason::TooFewMatches));
         }
         list.found[shard] = found;
     }
@@ -206,17 +228,28 @@ fn union(gather: &Gather<'_>, lists: &[Lists], chosen: &[Found]) -> Vec<Found> {
         let frontier = last.min_by(|one, other| one.best_first(other));
         let is_known =
             |found: &&Found| frontier.is_none_or(|frontier| !found.row.best_first(frontier).is_gt());
-        let found = list.found.iter().flatten().filter(is_known);
-        known.extend(found.filter(|found| seen.insert(found.row.video)).cloned());
+        let is_drawn = matches!(list.source, Source::Drawn(_));
+        let found = list.found.iter().flatten().filter(|found| is_drawn || is_known(found));
+        let new = found.filter(|found| seen.insert(found.row.video)).cloned();
+        known.extend(new.map(|mut found| {
+            found.row.is_ranked = !is_drawn;
+            found
+        }));
     }
     known.sort_by(|one, other| one.row.best_first(&other.row));
     known
 }
 
 /// The positions of the rows of further pages, and these pages.
-fn choose(gather: &Gather<'_>, rows: &[Row], chosen: &[Found], end: usize) -> (Vec<usize>, Vec<RowPage>) {
+fn choose(
+    gather: &Gather<'_>,
+    rows: &[Row],
+    draws: Vec<(usize, Vec<usize>)>,
+    chosen: &[Found],
+    end: usize,
+) -> (Vec<usize>, Vec<RowPage>) {
     let wanted = gather.wanted;
-    let mut choosing = RowPages::new(rows, &wanted.rules);
+    let mut choosing = RowPages::new(rows, &wanted.rules, draws);
     let before: HashSet<VideoId> = chosen.iter().map(|found| found.row.video).collect();
     let taken = rows.iter().enumerate().filter(|(_, row)| before.contains(&row.video));
     taken.for_each(|(at, _)| choosing.take(at));
@@ -237,18 +270,15 @@ fn choose(gather: &Gather<'_>, rows: &[Row], chosen: &[Found], end: usize) -> (V
 fn unsettled(gather: &Gather<'_>, lists: &[Lists], rows: &[Row], page: &RowPage) -> Vec<usize> {
     let (main, k) = (&lists[0], gather.wanted.k);
     let is_short = page.taken.len() < k;
-    if is_short && main.reached(gather) > f32::NEG_INFINITY
-        || !main.covers(gather, lowest_free(gather, rows, page))
-    {
+    if is_short && main.reached(gather) > f32::NEG_INFINITY || !main.covers(gather, lowest_free(rows, page)) {
         return vec![0];
     }
-    let filled = |list: &Lists| match list.source {
-        Source::All => f32::INFINITY,
-        Source::Fresh => page.filled_fresh,
-        Source::Interest(at) => page.filled[at],
-    };
     let is_open = |list: &Lists| {
-        let filled = filled(list);
+        let Some(group) = gather.wanted.group(list.source) else { return false };
+        if matches!(list.source, Source::Drawn(_)) {
+            return page.undrawn.contains(&group) && list.reached(gather) > f32::NEG_INFINITY;
+        }
+        let filled = page.filled[group];
         !main.covers(gather, filled) && !list.covers(gather, filled)
     };
     (1..lists.len()).filter(|at| is_open(&lists[*at])).collect()
@@ -256,18 +286,52 @@ fn unsettled(gather: &Gather<'_>, lists: &[Lists], rows: &[Row], page: &RowPage)
 
 /// The lowest score of a row of a page that fills no kept place: it was taken in its turn, or a place that was kept stayed free. No
 /// unknown row may be better. Infinite if there is none.
-fn lowest_free(gather: &Gather<'_>, rows: &[Row], page: &RowPage) -> f32 {
-    let rules = &gather.wanted.rules;
-    let (mut fresh, mut of_interests) = (rules.fresh, rules.of_interests.clone());
-    let mut lowest = page.lowest_plain;
-    for row in page.taken.iter().map(|at| &rows[*at]) {
-        let fills_fresh = row.is_fresh && fresh > 0;
-        let of_interest = of_interests.get_mut(row.interest).filter(|unmet| **unmet > 0);
-        if !fills_fresh && of_interest.is_none() {
-            lowest = lowest.min(row.score);
-        }
-        fresh -= usize::from(fills_fresh);
-        of_interest.into_iter().for_each(|unmet| *unmet -= 1);
+fn lowest_free(rows: &[Row], page: &RowPage) -> f32 {
+    let held: HashSet<usize> = page.held.iter().map(|(at, _)| *at).collect();
+    let free = page.taken.iter().filter(|at| !held.contains(*at)).map(|at| rows[*at].score);
+    free.fold(page.lowest_plain, f32::min)
+}
+
+/// For each reserve whose videos are drawn, the positions of its rows in the order in which they are. Rows after the last known one of
+/// some shard are left out: it may have others that are drawn before.
+fn draws(gather: &Gather<'_>, lists: &[Lists], rows: &[Row]) -> Vec<(usize, Vec<usize>)> {
+    let wanted = gather.wanted;
+    let position: HashMap<VideoId, usize> =
+        rows.iter().enumerate().map(|(at, row)| (row.video, at)).collect();
+    let of = |(reserve, sample): &(usize, Sample)| {
+        let source = Source::Drawn(*reserve);
+        let list = lists.iter().find(|list| list.source == source)?;
+        let key = |found: &Found| sample.key(found.row.score, found.row.video);
+        let lowest = |shard: usize| list.found[shard].iter().map(key).min_by(f64::total_cmp);
+        let open = gather.live().filter(|shard| list.short[*shard].is_none());
+        let frontier =
+            open.map(|shard| lowest(shard).unwrap_or(f64::INFINITY)).fold(f64::NEG_INFINITY, f64::max);
+        let all = list.found.iter().flatten().map(|found| (key(found), found.row.video));
+        let mut known: Vec<(f64, VideoId)> = all.filter(|(key, _)| *key >= frontier).collect();
+        known.sort_by(|one, other| other.0.total_cmp(&one.0).then(one.1.cmp(&other.1)));
+        let order = known.iter().filter_map(|(_, video)| position.get(video).copied());
+        Some((wanted.group(source)?, order.collect()))
+    };
+    wanted.sampled.iter().filter_map(of).collect()
+}
+
+/// The groups whose kept places rows hold, by position.
+fn held_by_row(pages: &[RowPage]) -> HashMap<usize, u32> {
+    let mut held: HashMap<usize, u32> = HashMap::new();
+    for (at, groups) in pages.iter().flat_map(|page| &page.held) {
+        *held.entry(*at).or_default() |= groups;
     }
-    lowest
+    held
+}
+
+/// The row with the reserves whose places it holds, unless the caller wants those that it matches.
+fn marked(gather: &Gather<'_>, found: &Found, held: Option<&u32>) -> Found {
+    let wanted = gather.wanted;
+    let mut found = found.clone();
+    if !wanted.marks_matches {
+        let bits = held.copied().unwrap_or_default() >> u32::from(wanted.fresh.is_some());
+        let reserves = wanted.request.reserve.len() as u32;
+        found.candidate.reserved = (0..reserves).filter(|at| bits >> at & 1 != 0).collect();
+    }
+    found
 }

@@ -88,6 +88,9 @@ impl<'g, 'a> Ranking<'g, 'a> {
         page.found.drain(..wanted.offset.min(page.found.len()));
         page.found.truncate(wanted.k);
         page.found.sort_by(|one, other| one.row.best_first(&other.row));
+        if !wanted.marks_matches {
+            page.found.iter_mut().for_each(|found| found.candidate.reserved.clear());
+        }
         for (shard, list) in self.lists.iter().enumerate() {
             page.shorts.extend(list.short);
             if list.is_next && list.short.is_some() {

@@ -55,7 +55,8 @@ impl Keys {
             video: VideoId(candidate.video_id),
             score: candidate.score,
             interest: candidate.interest.unwrap_or_default() as usize,
-            is_fresh,
+            reserves: wanted.reserves(is_fresh, &candidate.reserved),
+            is_ranked: true,
             keys,
         };
         Found { row, candidate }

@@ -27,7 +27,8 @@ use super::transport::{Call, Reply};
 use super::wanted::Wanted;
 use crate::base::partition::Shard;
 use crate::engine::{self, Effort, EngineError, Field, Limits, Query};
-use crate::service::parts::{Charge, InvalidField, PageToken, quota, search_request, status};
+use crate::rules::{Places, Reserve};
+use crate::service::parts::{Charge, FilterTexts, InvalidField, PageToken, quota, search_request, status};
 use crate::service::proto::completeness::Reason;
 use crate::service::proto::{SearchRequest, SearchResponse};
 
@@ -47,10 +48,8 @@ pub(super) async fn search(
     quota::check(&call.limits, &checked, path)?;
     call.use_rates()?;
     check_limits(&checked, &call.engine_limits).map_err(|status| failure::at(status, path))?;
-    // The memory of a tree is charged when its bytes are decoded. That of a text is known only now.
-    let tree = checked.rules.filter.as_ref().filter(|_| !request.filter_text.is_empty());
-    let _charge = match (tree, &call.memory) {
-        (Some(tree), Some(memory)) => Some(memory.charged(tree.heap_bytes())?),
+    let _charge = match (FilterTexts::of(&request).heap_bytes(&checked.rules), &call.memory) {
+        (bytes @ 1.., Some(memory)) => Some(memory.charged(bytes)?),
         _ => None,
     };
     let shards = Shards::new(call, name, &map).pinned_to(pinned);
@@ -288,6 +287,15 @@ pub(super) fn check_limits(checked: &engine::SearchRequest, limits: &Limits) -> 
 fn is_consistent(checked: &engine::SearchRequest) -> bool {
     let rules = &checked.rules;
     let (mut kept, mut shares) = (rules.fresh.as_ref().map_or(0, |fresh| fresh.at_least), 0.0);
+    for reserve in &rules.reserves {
+        let is_share = |share: &f32| (0.0..=1.0).contains(share);
+        if matches!(&reserve.places, Places::Share(share) if !is_share(share))
+            || reserve.sample.is_some_and(|sample| !sample.is_valid())
+        {
+            return false;
+        }
+        kept = kept.saturating_add(reserve.at_least(checked.k));
+    }
     if let Query::Interests(interests) = &checked.query {
         if interests.len() > Limits::MAX_INTERESTS
             || interests.iter().any(|interest| !(0.0..=1.0).contains(&interest.min_share))
@@ -299,6 +307,7 @@ fn is_consistent(checked: &engine::SearchRequest) -> bool {
     }
     kept <= checked.k
         && shares <= 1.0 + 1e-5
+        && rules.reserves.len() <= Reserve::MAX_RESERVES
         && rules.caps.len() <= Limits::MAX_CAPS
         && rules.caps.iter().all(|cap| cap.max_per_value > 0)
 }

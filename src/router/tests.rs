@@ -16,17 +16,18 @@ use super::gather::{Ask, Gather};
 use super::places;
 use super::ranked::Ranking;
 use super::row::Keys;
-use super::wanted::Wanted;
+use super::wanted::{Source, Wanted};
 use crate::base::id::VideoId;
 use crate::base::partition::Shard;
-use crate::search::{Row, RowPages, RowRules};
+use crate::search::{ReservedRows, Row, RowPages, RowRules};
 use crate::service::parts::search_request;
 use crate::service::proto::completeness::Reason;
+use crate::service::proto::reserve::{Places, Sample};
 use crate::service::proto::search_request::Query;
 use crate::service::proto::{
-    AttributeValue, Candidate, Cap, Completeness, Coverage, Exclude, Fresh, Interest, Interests, KeywordList,
-    SearchParams, SearchRequest, SearchResponse, Vector, attribute_value, condition, number, search_params,
-    time,
+    AttributeValue, Candidate, Cap, Completeness, Condition, Coverage, Exclude, Filter, Fresh, Interest,
+    Interests, KeywordCondition, KeywordList, Reserve, SearchParams, SearchRequest, SearchResponse, Vector,
+    attribute_value, condition, number, search_params, time,
 };
 
 const SHARDS: u32 = 4;
@@ -109,7 +110,12 @@ impl Server {
         let wanted = Wanted::of(request.clone(), &checked, 1, Vec::new(), usize::MAX).unwrap();
         let mut keys = Keys::default();
         let mut row = |video: &&Video| {
+            let matching = checked.rules.reserves.iter().enumerate().filter(|(at, _)| {
+                let filter = request.reserve[*at].filter.clone();
+                self.matches(video, &SearchRequest { filter, ..SearchRequest::default() })
+            });
             let candidate = Candidate {
+                reserved: matching.map(|(at, _)| at as u32).collect(),
                 video_id: video.id,
                 score: video.score,
                 interest: wanted.has_interests.then_some(video.interest),
@@ -128,12 +134,30 @@ impl Server {
         found.truncate(found.len() - below);
         let rows: Vec<Row> = found.iter().map(|found| found.row.clone()).collect();
         let (k, offset) = (checked.k, checked.offset);
+        let (marks_matches, first) = (checked.marks_matches, usize::from(request.fresh.is_some()));
         let (mut order, mut is_capped) = (Vec::new(), false);
-        let mut pages = RowPages::new(&rows, &wanted.rules);
+        let draws = wanted.sampled.iter().map(|(reserve, sample)| {
+            let group = wanted.group(Source::Drawn(*reserve)).unwrap();
+            let mut order: Vec<usize> =
+                (0..rows.len()).filter(|at| rows[*at].reserves >> group & 1 != 0).collect();
+            let key = |at: usize| sample.key(rows[at].score, rows[at].video);
+            order.sort_by(|one, other| key(*other).total_cmp(&key(*one)));
+            (group, order)
+        });
+        let mut pages = RowPages::new(&rows, &wanted.rules, draws.collect());
         while order.len() < offset + k {
             let page = pages.next_page(k);
             is_capped = page.is_capped;
             order.extend(&page.taken);
+            for at in page.taken.iter().filter(|_| !marks_matches) {
+                found[*at].candidate.reserved.clear();
+            }
+            for (at, groups) in page.held.iter().filter(|_| !marks_matches) {
+                let all = (0..request.reserve.len()).filter(|reserve| groups >> (reserve + first) & 1 != 0);
+                let reserved = &mut found[*at].candidate.reserved;
+                reserved.extend(all.map(|reserve| reserve as u32));
+                reserved.sort_unstable();
+            }
             if page.taken.len() < k {
                 break;
             }
@@ -207,9 +231,11 @@ fn requests() -> impl Strategy<Value = SearchRequest> {
     let fresh = proptest::option::of((1i64..40, 0.0f64..1.0));
     let interests = proptest::option::of(Just([0.5f32, 0.3, 0.0]));
     let threshold = proptest::option::weighted(0.2, 0.0f32..15.0);
+    let sample = proptest::option::of((prop_oneof![Just(0.1f32), Just(10.0)], any::<u64>()));
+    let reserves = vec((vec(0u8..12, 1..6), 0.0f64..0.5, sample), 0..3);
     let shares = prop_oneof![Just(true), Just(false)];
-    (1usize..40, 0usize..3, caps, fresh, interests, threshold, shares, 0usize..40).prop_map(
-        |(k, page, caps, fresh, interests, score_threshold, has_shares, shift)| {
+    (1usize..40, 0usize..3, caps, (fresh, reserves), interests, threshold, shares, 0usize..40).prop_map(
+        |(k, page, caps, (fresh, reserves), interests, score_threshold, has_shares, shift)| {
             let query = match interests {
                 Some(shares) => Query::Interests(Interests {
                     interests: shares
@@ -227,7 +253,12 @@ fn requests() -> impl Strategy<Value = SearchRequest> {
                 (Query::Interests(_), true) => (0.8 * k as f64) as usize,
                 _ => 0,
             };
-            let at_least = |share: f64| ((k - kept) as f64 * share) as u32;
+            let mut left = (k - kept) as u32;
+            let mut at_least = |share: f64| {
+                let count = (f64::from(left) * share) as u32;
+                left -= count;
+                count
+            };
             let offset = if shift % 3 == 0 { page * k + shift % k } else { page * k };
             SearchRequest {
                 query: Some(query),
@@ -242,6 +273,21 @@ fn requests() -> impl Strategy<Value = SearchRequest> {
                     within: Some(prost_types::Duration { seconds: hours * HOUR, nanos: 0 }),
                     at_least: at_least(share),
                 }),
+                reserve: reserves
+                    .into_iter()
+                    .map(|(creators, share, sample)| {
+                        let any_of = creators.iter().map(|creator| format!("w{creator}")).collect();
+                        let any = KeywordCondition { attribute: "creator".to_owned(), any_of };
+                        let condition = Condition { condition: Some(condition::Condition::Keyword(any)) };
+                        let filter = Filter { must: vec![condition], ..Filter::default() };
+                        Reserve {
+                            filter: Some(filter),
+                            places: Some(Places::AtLeast(at_least(share))),
+                            sample: sample.map(|(temperature, seed)| Sample { temperature, seed }),
+                            ..Reserve::default()
+                        }
+                    })
+                    .collect(),
                 score_threshold,
                 params: Some(SearchParams {
                     effort: Some(search_params::Effort::Exact(true)),
@@ -288,6 +334,9 @@ proptest! {
         let found: Vec<u64> = page.found.iter().map(|found| found.row.video.0).collect();
         let ids: Vec<u64> = expected.candidates.iter().map(|candidate| candidate.video_id).collect();
         prop_assert_eq!(found, ids, "{:?}", wanted);
+        for (found, expected) in page.found.iter().zip(&expected.candidates) {
+            prop_assert_eq!(&found.candidate.reserved, &expected.reserved, "{:?}", wanted);
+        }
         let of_one = expected.completeness.unwrap().reason();
         // Videos below the threshold that also exceed a cap are not looked at.
         let is_hidden = (reason, of_one) == (Reason::CapsExhausted, Reason::ScoreThreshold);
@@ -298,5 +347,6 @@ proptest! {
 #[test]
 fn rules_without_kept_places_keep_none() {
     assert!(!RowRules::default().keeps_places());
-    assert!(RowRules { fresh: 1, ..RowRules::default() }.keeps_places());
+    let reserve = ReservedRows { at_least: 1, is_drawn: true };
+    assert!(RowRules { of_reserves: vec![reserve], ..RowRules::default() }.keeps_places());
 }

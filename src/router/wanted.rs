@@ -9,9 +9,10 @@ use super::excluded::Excluded;
 use super::value::Value;
 use crate::base::instant::Instant;
 use crate::engine;
-use crate::rules::ExclusionError;
-use crate::search::RowRules;
+use crate::rules::{ExclusionError, Sample};
+use crate::search::{ReservedRows, RowRules};
 use crate::service::parts::timestamp;
+use crate::service::proto::reserve::Places;
 use crate::service::proto::search_request::Query;
 use crate::service::proto::{
     BoolCondition, Condition, Exclude, Filter, KeywordCondition, ListCondition, NumberRange, SearchParams,
@@ -37,6 +38,10 @@ pub(super) struct Wanted {
     /// Attributes with caps, by cap.
     pub(super) capped: Vec<String>,
     pub(super) fresh: Option<FreshWanted>,
+    /// Reserves whose videos are drawn, by position, and how.
+    pub(super) sampled: Vec<(usize, Sample)>,
+    /// Whether the caller wants candidates to name all reserves that they match.
+    pub(super) marks_matches: bool,
     pub(super) rules: RowRules,
     pub(super) is_exact: bool,
     pub(super) has_interests: bool,
@@ -53,6 +58,10 @@ pub(super) enum Source {
     All,
     /// The best of those that are fresh.
     Fresh,
+    /// The best of those that match one reserve.
+    Reserve(usize),
+    /// Those that are drawn from one reserve.
+    Drawn(usize),
     /// The best of one interest.
     Interest(usize),
 }
@@ -73,6 +82,7 @@ impl Wanted {
         let (k, offset) = (checked.k, checked.offset);
         let params = request.params.get_or_insert_with(SearchParams::default);
         params.effort_k = wire(effort_k(checked, seeds.len(), max_k));
+        let marks_matches = std::mem::replace(&mut params.mark_matches, !request.reserve.is_empty());
         let is_exact = matches!(checked.effort, engine::Effort::Exact);
         let excluded = Excluded::divide(request.exclude.take(), &checked.rules.exclude, seeds, shards)?;
         request.offset = 0;
@@ -98,6 +108,13 @@ impl Wanted {
                 added.push(name.clone());
             }
         }
+        let of_fresh = rules.fresh.iter().map(|fresh| (fresh.at_least, None));
+        let all = rules.reserves.iter().map(|reserve| (reserve.at_least(k), reserve.sample));
+        let of_reserves = of_fresh
+            .chain(all)
+            .map(|(at_least, sample)| ReservedRows { at_least, is_drawn: sample.is_some() });
+        let sampled = rules.reserves.iter().enumerate().filter(|(_, reserve)| reserve.at_least(k) > 0);
+        let sampled = sampled.filter_map(|(at, reserve)| Some((at, reserve.sample?))).collect();
         let parsed = rules.filter.clone().filter(|_| !request.filter_text.is_empty());
         Ok(Self {
             k,
@@ -105,17 +122,37 @@ impl Wanted {
             excluded,
             rules: RowRules {
                 caps: rules.caps.iter().map(|cap| cap.max_per_value).collect(),
-                fresh: rules.fresh.as_ref().map_or(0, |fresh| fresh.at_least),
+                of_reserves: of_reserves.collect(),
                 of_interests,
             },
             capped,
             fresh,
+            sampled,
+            marks_matches,
             is_exact,
             has_interests,
             added,
             parsed_filter: parsed.map(Into::into),
             request,
         })
+    }
+
+    /// The reserves that a video matches, one bit each: the fresh ones first, if places are kept for them.
+    pub(super) fn reserves(&self, is_fresh: bool, reserved: &[u32]) -> u32 {
+        let first = usize::from(self.fresh.is_some());
+        let all = reserved.iter().map(|at| first + *at as usize);
+        let known = all.filter(|at| *at < self.rules.of_reserves.len());
+        known.fold(u32::from(is_fresh), |bits, at| bits | 1 << at)
+    }
+
+    /// The group of a source that places are kept for; `None` for the best of all.
+    pub(super) fn group(&self, source: Source) -> Option<usize> {
+        match source {
+            Source::All => None,
+            Source::Fresh => Some(0),
+            Source::Reserve(at) | Source::Drawn(at) => Some(usize::from(self.fresh.is_some()) + at),
+            Source::Interest(at) => Some(self.rules.of_reserves.len() + at),
+        }
     }
 
     /// Where the page ends in the order of all candidates.
@@ -144,6 +181,13 @@ impl Wanted {
 
     fn of_source(&self, mut request: SearchRequest, source: Source, has_caps: bool) -> SearchRequest {
         request.fresh = None;
+        for (at, reserve) in request.reserve.iter_mut().enumerate() {
+            let is_source = matches!(source, Source::Reserve(of) | Source::Drawn(of) if of == at);
+            reserve.places = Some(Places::AtLeast(if is_source { request.k } else { 0 }));
+            if source != Source::Drawn(at) {
+                reserve.sample = None;
+            }
+        }
         if !has_caps {
             request.caps.clear();
         }

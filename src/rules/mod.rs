@@ -9,9 +9,11 @@
 //! | `filter/`  | the filter: its tree, its text form, and the nodes that match it |
 //! | `exclude/` | the excluded videos, ready for lookups |
 //! | `score/`   | what is added to scores for attributes |
+//! | `reserve.rs` | places kept for videos that match a filter, and how these are drawn |
 
 mod exclude;
 mod filter;
+mod reserve;
 mod score;
 
 use std::time::Duration;
@@ -27,6 +29,8 @@ pub use filter::{
     matching,
 };
 
+pub(crate) use reserve::share_of;
+pub use reserve::{Places, Reserve, Sample};
 pub use score::{BindError, BoundTerms, ScoreTerm, TermError, TermField, TermForm, TermProblem};
 
 /// All rules of a request.
@@ -40,10 +44,20 @@ pub struct Rules {
     pub caps: Vec<Cap>,
     /// Places kept for fresh videos.
     pub fresh: Option<Fresh>,
+    /// Places kept for videos that match filters; at most [`Reserve::MAX_RESERVES`].
+    pub reserves: Vec<Reserve>,
     /// The lowest score of a candidate.
     pub score_threshold: Option<f32>,
     /// What is added to the scores of candidates; at most [`ScoreTerm::MAX_TERMS`].
     pub score_terms: Vec<ScoreTerm>,
+}
+
+impl Rules {
+    /// The positions of some of the reserves, given one bit each, after that of the fresh videos if there is one.
+    pub(crate) fn reserved(&self, bits: u32) -> Vec<usize> {
+        let bits = bits >> u32::from(self.fresh.is_some());
+        (0..self.reserves.len()).filter(|at| bits >> at & 1 != 0).collect()
+    }
 }
 
 /// A limit on the number of candidates with the same value of an attribute.

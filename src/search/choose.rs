@@ -10,7 +10,7 @@
 use rustc_hash::FxHashMap;
 
 use super::hit::Hit;
-use super::quota::{HitKeys, Quota};
+use super::quota::{Groups, HitKeys, Quota, positions};
 use super::ranked::Ranked;
 use crate::base::id::NodeId;
 use crate::base::interrupt::Interrupt;
@@ -82,10 +82,10 @@ impl CapCounters {
 pub(super) struct Choice {
     /// In the order of the ranked hits.
     pub(super) taken: Vec<Hit>,
-    /// The score of the hit that filled the last place kept for fresh hits: infinite if none is kept, negative infinite if
-    /// one stayed free.
-    pub(super) filled_fresh: f32,
-    /// `[interests]`: the same for the places kept for each interest.
+    /// The groups whose kept places a hit fills, for those that fill any.
+    pub(super) held: Vec<(NodeId, Groups)>,
+    /// `[groups]`: the score of the hit that filled the last place kept for each: infinite if none is kept, negative infinite
+    /// if one stayed free.
     pub(super) filled: Vec<f32>,
     /// The lowest score of a hit that was taken in its turn and filled no kept place; infinite if no hit was.
     pub(super) lowest_plain: f32,
@@ -107,8 +107,8 @@ pub(super) fn choose_best<'h>(ranked: impl Iterator<Item = &'h Hit>, quota: &Quo
     });
     let taken: Vec<Hit> = best.copied().collect();
     let lowest_plain = taken.last().map_or(f32::INFINITY, |last| last.score);
-    let filled = vec![f32::INFINITY; quota.of_interests.len()];
-    Choice { taken, filled_fresh: f32::INFINITY, filled, lowest_plain, is_capped: false, is_below }
+    let filled = vec![f32::INFINITY; quota.kept.len()];
+    Choice { taken, held: Vec::new(), filled, lowest_plain, is_capped: false, is_below }
 }
 
 /// Chooses one page from the hits that are left in `ranked`, which are places of `hits`, where `counters` has room. Removes
@@ -122,12 +122,11 @@ pub(super) fn choose(
     interrupt: &mut Interrupt<'_>,
 ) -> Choice {
     let k = quota.size;
-    let (mut unmet, mut unmet_fresh) = (quota.of_interests.clone(), quota.fresh);
-    let mut kept = unmet_fresh + unmet.iter().sum::<usize>();
-    let at_first = |unmet: usize| if unmet > 0 { f32::NEG_INFINITY } else { f32::INFINITY };
-    let mut filled_fresh = at_first(unmet_fresh);
-    let mut filled: Vec<f32> = unmet.iter().copied().map(at_first).collect();
-    let mut lowest_plain = f32::INFINITY;
+    let (mut unmet, mut open) = (quota.kept.clone(), quota.open());
+    let mut kept: usize = unmet.iter().sum();
+    let at_first = |unmet: &usize| if *unmet > 0 { f32::NEG_INFINITY } else { f32::INFINITY };
+    let mut filled: Vec<f32> = unmet.iter().map(at_first).collect();
+    let (mut held, mut lowest_plain) = (Vec::new(), f32::INFINITY);
     let mut taken: Vec<u32> = Vec::with_capacity(k.min(hits.len()));
     let (mut from, mut ahead, mut considered) = (0, Vec::new(), 0usize);
     let is_full = |taken: &Vec<u32>| taken.len() == k;
@@ -136,14 +135,10 @@ pub(super) fn choose(
         if considered.is_multiple_of(CONSIDERED_AT_ONCE) && interrupt.should_stop() {
             break;
         }
-        let fills = |is_fresh: bool, interest: Option<usize>| {
-            usize::from(is_fresh && unmet_fresh > 0)
-                + usize::from(interest.is_some_and(|interest| unmet[interest] > 0))
-        };
         // A hit is passed over if the places that are left are kept for others.
         let left = k - taken.len() - 1;
-        let next =
-            ranked.next(from, &mut ahead, |is_fresh, interest| left >= kept - fills(is_fresh, interest));
+        let fills = |groups: Groups| (groups & open).count_ones() as usize;
+        let next = ranked.next(from, &mut ahead, |groups| left + fills(groups) >= kept);
         let Some(next) = next else {
             from = ranked.end;
             break;
@@ -156,19 +151,17 @@ pub(super) fn choose(
             continue;
         }
         taken.push(next.place);
-        let (is_fresh, interest) = ranked.fills(next);
-        let interest = interest.filter(|interest| unmet[*interest] > 0);
-        if !(is_fresh && unmet_fresh > 0) && interest.is_none() {
-            lowest_plain = hit.score;
+        let filling = ranked.groups(next) & open;
+        match filling {
+            0 => lowest_plain = hit.score,
+            _ => held.push((hit.node, filling)),
         }
-        if is_fresh && unmet_fresh > 0 {
-            (kept, unmet_fresh) = (kept - 1, unmet_fresh - 1);
-            filled_fresh = if unmet_fresh > 0 { filled_fresh } else { hit.score };
-        }
-        if let Some(interest) = interest {
-            let (unmet, filled) = (&mut unmet[interest], &mut filled[interest]);
-            (kept, *unmet) = (kept - 1, *unmet - 1);
-            *filled = if *unmet > 0 { *filled } else { hit.score };
+        for group in positions(filling) {
+            (kept, unmet[group]) = (kept - 1, unmet[group] - 1);
+            if unmet[group] == 0 {
+                open &= !(1 << group);
+                filled[group] = hit.score;
+            }
         }
         while k - taken.len() > kept && fill_up(hits, ranked, from, keys, counters, &mut taken) {}
     }
@@ -176,7 +169,7 @@ pub(super) fn choose(
     while !is_full(&taken) && fill_up(hits, ranked, from, keys, counters, &mut taken) {}
     taken.sort_unstable();
     let taken = taken.into_iter().map(|place| hits[place as usize]).collect();
-    Choice { taken, filled_fresh, filled, lowest_plain, is_capped: ranked.is_capped, is_below }
+    Choice { taken, held, filled, lowest_plain, is_capped: ranked.is_capped, is_below }
 }
 
 /// Takes the best hit before place `until` that was passed over, if a cap has room. Returns false if there is none.

@@ -1,5 +1,7 @@
 //! What a search returns.
 
+use rustc_hash::FxHashMap;
+
 use super::loss::Loss;
 use super::plan::Plan;
 use super::rules::Shortfall;
@@ -37,6 +39,8 @@ pub struct Found {
     pub ef_search: usize,
     /// How long its stages took, if it was timed.
     pub stages: Stages,
+    /// The reserves whose places hits hold, one bit each; without those that hold none.
+    pub held: FxHashMap<u32, u32>,
     /// How far the watched node got; `None` if no node was watched or it is among the hits.
     pub loss: Option<Loss>,
 }
@@ -53,6 +57,7 @@ impl Found {
             is_interrupted: true,
             ef_search: 0,
             stages: Stages::default(),
+            held: FxHashMap::default(),
             loss: None,
         }
     }

@@ -6,9 +6,10 @@
 use std::cmp::Ordering;
 
 use super::choose::{CapCounters, choose};
+use super::draw::Drawn;
 use super::hit::Hit;
 use super::order::best_first;
-use super::quota::{HitKeys, Quota};
+use super::quota::{Groups, HitKeys, Quota};
 use super::ranked::Ranked;
 use crate::base::id::{NodeId, VideoId};
 use crate::base::interrupt::Interrupt;
@@ -22,8 +23,10 @@ pub struct Row {
     pub score: f32,
     /// The interest that it is attributed to; 0 without interests.
     pub interest: usize,
-    /// Whether a place that is kept for fresh videos may go to it.
-    pub is_fresh: bool,
+    /// The reserves whose places may go to it, one bit each.
+    pub reserves: u32,
+    /// Whether it may be chosen for its score: all better rows are known. Others may only be drawn.
+    pub is_ranked: bool,
     /// The distinct keys of its values, by cap: equal where the values are.
     pub keys: Vec<Vec<u64>>,
 }
@@ -40,16 +43,33 @@ impl Row {
 pub struct RowRules {
     /// For each cap, the most rows with the same key.
     pub caps: Vec<usize>,
-    /// How many rows of a page at least must be fresh.
-    pub fresh: usize,
+    /// `[reserves]`: the places of a page that are kept for each.
+    pub of_reserves: Vec<ReservedRows>,
     /// `[interests]`: how many rows of a page at least must be of each interest.
     pub of_interests: Vec<usize>,
+}
+
+/// The places of a page that are kept for the rows of one reserve.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReservedRows {
+    /// How many rows at least must be of the reserve.
+    pub at_least: usize,
+    /// Whether the rows that get the places are drawn.
+    pub is_drawn: bool,
 }
 
 impl RowRules {
     /// Whether places of a page are kept.
     pub fn keeps_places(&self) -> bool {
-        self.fresh > 0 || self.of_interests.iter().any(|at_least| *at_least > 0)
+        let of_reserves = self.of_reserves.iter().map(|reserve| reserve.at_least);
+        of_reserves.chain(self.of_interests.iter().copied()).any(|at_least| at_least > 0)
+    }
+
+    /// `[reserves + interests]`: how many rows of a page at least must be of each group, apart from those that are drawn.
+    pub fn kept(&self) -> impl Iterator<Item = usize> {
+        let of_reserves = self.of_reserves.iter();
+        let of_reserves = of_reserves.map(|reserve| if reserve.is_drawn { 0 } else { reserve.at_least });
+        of_reserves.chain(self.of_interests.iter().copied())
     }
 }
 
@@ -68,8 +88,8 @@ impl HitKeys for Table<'_> {
         keys.extend(self.rows[node.index()].keys.get(cap).into_iter().flatten());
     }
 
-    fn is_fresh(&self, node: NodeId) -> bool {
-        self.rows[node.index()].is_fresh
+    fn reserves(&self, node: NodeId) -> Groups {
+        self.rows[node.index()].reserves
     }
 }
 
@@ -106,15 +126,17 @@ impl<'a> Acceptance<'a> {
 pub struct RowPage {
     /// Their positions, ascending.
     pub taken: Vec<usize>,
-    /// The score of the row that filled the last place kept for fresh rows: infinite if none is kept, negative infinite if one
-    /// stayed free.
-    pub filled_fresh: f32,
-    /// `[interests]`: the same for the places kept for each interest.
+    /// The groups whose kept places a row fills, for those that fill any: positions and groups, one bit each, the reserves first.
+    pub held: Vec<(usize, u32)>,
+    /// `[reserves + interests]`: the score of the row that filled the last place kept for each group: infinite if none is kept,
+    /// negative infinite if one stayed free.
     pub filled: Vec<f32>,
     /// The lowest score of a row that was taken in its turn and filled no kept place; infinite if no row was.
     pub lowest_plain: f32,
     /// Whether a cap had no room for a row.
     pub is_capped: bool,
+    /// The reserves for which fewer rows were drawn than places are kept.
+    pub undrawn: Vec<usize>,
 }
 
 /// Chooses page after page, each with its kept places.
@@ -124,11 +146,15 @@ pub struct RowPages<'a> {
     quota: Quota,
     counters: CapCounters,
     is_taken: Vec<bool>,
+    /// Reserves, the number of places, and the positions of rows in the order in which they are drawn.
+    draws: Vec<(usize, usize, Vec<usize>)>,
 }
 
 impl<'a> RowPages<'a> {
-    /// `rows`: best first.
-    pub fn new(rows: &'a [Row], rules: &'a RowRules) -> Self {
+    /// `rows`: best first. `draws`: for each reserve whose rows are drawn, the positions of its rows in the order in which they are.
+    pub fn new(rows: &'a [Row], rules: &'a RowRules, draws: Vec<(usize, Vec<usize>)>) -> Self {
+        let with_places =
+            |(reserve, order): (usize, Vec<usize>)| (reserve, rules.of_reserves[reserve].at_least, order);
         let hit = |(at, row): (usize, &Row)| Hit { node: node(at), score: row.score, interest: row.interest };
         Self {
             table: Table { rows, caps: &rules.caps },
@@ -136,11 +162,12 @@ impl<'a> RowPages<'a> {
             quota: Quota {
                 size: 0,
                 score_threshold: None,
-                fresh: rules.fresh,
-                of_interests: rules.of_interests.clone(),
+                kept: rules.kept().collect(),
+                reserves: rules.of_reserves.len(),
             },
             counters: CapCounters::default(),
             is_taken: vec![false; rows.len()],
+            draws: draws.into_iter().map(with_places).collect(),
         }
     }
 
@@ -153,15 +180,33 @@ impl<'a> RowPages<'a> {
     /// Chooses the next page of up to `size` rows.
     pub fn next_page(&mut self, size: usize) -> RowPage {
         self.quota.size = size;
-        let is_left = |hit: &Hit| !self.is_taken[hit.node.index()];
-        let mut ranked = Ranked::of(&self.hits, is_left, &self.quota, &self.table);
+        let (mut drawn, mut undrawn) = (Drawn::default(), Vec::new());
+        for (reserve, at_least, order) in &self.draws {
+            let mut left = *at_least;
+            let hits: Vec<Hit> = order.iter().map(|at| self.hits[*at]).collect();
+            let (is_taken, table, counters) = (&self.is_taken, &self.table, &mut self.counters);
+            drawn.take(&hits, *reserve, &mut left, |hit, is_drawn| {
+                !is_taken[hit.node.index()] && (is_drawn || counters.take(table, hit.node))
+            });
+            undrawn.extend((left > 0).then_some(*reserve));
+        }
+        let rest = drawn.rest(&self.quota, &self.table);
+        let is_left = |hit: &Hit| {
+            let at = hit.node.index();
+            !self.is_taken[at] && self.table.rows[at].is_ranked && !drawn.contains(hit)
+        };
+        let mut ranked = Ranked::of(&self.hits, is_left, &rest, &self.table);
         let (counters, mut never) = (&mut self.counters, Interrupt::never());
-        let choice = choose(&self.hits, &mut ranked, &self.quota, &self.table, counters, &mut never);
-        let taken: Vec<usize> = choice.taken.iter().map(|hit| hit.node.index()).collect();
+        let mut choice = choose(&self.hits, &mut ranked, &rest, &self.table, counters, &mut never);
+        choice.held.append(&mut drawn.held);
+        let all = choice.taken.iter().chain(&drawn.hits);
+        let mut taken: Vec<usize> = all.map(|hit| hit.node.index()).collect();
+        taken.sort_unstable();
         taken.iter().for_each(|at| self.is_taken[*at] = true);
         RowPage {
             taken,
-            filled_fresh: choice.filled_fresh,
+            undrawn,
+            held: choice.held.iter().map(|(node, groups)| (node.index(), *groups)).collect(),
             filled: choice.filled,
             lowest_plain: choice.lowest_plain,
             is_capped: choice.is_capped,

@@ -23,6 +23,7 @@
 //! | `explore/`       | the plans: candidates of one segment |
 //! | `rule_filter.rs` | the sieve: which candidates pass the rules |
 //! | `choose.rs`      | which hits are returned: caps, kept places, threshold |
+//! | `draw.rs`        | the hits that get the places of sampled reserves |
 //! | `quota.rs`       | what one page asks for, and what choosing it reads of a hit |
 //! | `ranked.rs`      | the hits that are left for the next page, by the places they may fill |
 //! | `order.rs`       | the order of hits: best first, equal scores by video id |
@@ -37,6 +38,7 @@
 //! | `place.rs`       | the place of one node in the order of all that pass |
 
 mod choose;
+mod draw;
 mod explore;
 mod hit;
 mod loss;
@@ -63,11 +65,11 @@ mod workspace;
 pub use hit::{Found, Hit, Interrupted};
 pub use loss::Loss;
 #[cfg(feature = "cluster")]
-pub use merged::{Acceptance, Row, RowPage, RowPages, RowRules};
+pub use merged::{Acceptance, ReservedRows, Row, RowPage, RowPages, RowRules};
 pub use params::{Effort, SearchParams, SearchParamsError};
 pub use place::Place;
 pub use plan::{Plan, explored_bytes};
-pub use rules::{CapKeys, Interest, Located, NodeRules, Segment, Shortfall};
+pub use rules::{CapKeys, Interest, Located, NodeRules, Reserve, Segment, Shortfall};
 pub use scorers::exact_scores;
 pub use searcher::Searcher;
 pub use stages::{Stage, Stages};

@@ -1,7 +1,7 @@
 //! One request against its segments, page by page.
 //!
 //! Pages are chosen one after another, which gives all of them one order. Each page is chosen from a pool, which is
-//! deepened until it suffices. If places stay free that are kept for fresh hits or for an interest, those are
+//! deepened until it suffices. If places stay free that are kept for a reserve or for an interest, those are
 //! searched for on their own, and the page is chosen again.
 //!
 //! Scores do not increase from page to page: a deeper pool may contain a better hit that the pool of an earlier page
@@ -11,17 +11,18 @@
 
 use std::borrow::Cow;
 
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::choose::{CapCounters, Choice, choose, choose_best};
+use super::draw::{Draw, Drawn};
 use super::hit::{Found, Hit};
 use super::loss::Loss;
 use super::params::SearchParams;
 use super::plan::Plan;
 use super::pool::{Pool, Pools, Source};
-use super::quota::Quota;
+use super::quota::{Groups, Quota};
 use super::ranked::Ranked;
-use super::rules::{Interest, NodeRules, Segment, Shortfall};
+use super::rules::{Interest, NodeRules, Reserve, Segment, Shortfall};
 use super::stages::{Stages, add_run};
 use super::workspace::Workspace;
 use crate::base::id::NodeId;
@@ -31,6 +32,8 @@ use crate::graph::Cost;
 /// One request, page by page.
 pub(super) struct Pages<'a, 'q, 'i> {
     pools: Pools<'a, 'q, 'i>,
+    /// The groups whose kept places each hit fills, by node; without those that fill none.
+    held: FxHashMap<u32, Groups>,
 }
 
 impl<'a, 'q, 'i> Pages<'a, 'q, 'i> {
@@ -59,6 +62,7 @@ impl<'a, 'q, 'i> Pages<'a, 'q, 'i> {
                 ef_search: 0,
                 loss: Loss::NotReached,
             },
+            held: FxHashMap::default(),
         }
     }
 
@@ -84,6 +88,7 @@ impl<'a, 'q, 'i> Pages<'a, 'q, 'i> {
         chosen.iter().for_each(|hit| _ = counters.take(rules, hit.node));
         let mut pool = Pool::empty();
         let (mut depth, mut depths) = (0, self.depths(0, &chosen));
+        let mut draws = Draw::all(&self.pools);
         let mut quota = self.quota();
         let mut shortfall = None;
         while chosen.len() < end && shortfall.is_none() && !self.pools.interrupt.has_stopped() {
@@ -99,7 +104,9 @@ impl<'a, 'q, 'i> Pages<'a, 'q, 'i> {
                 self.pools.interrupt.should_stop();
             }
             quota.size = if keeps_places { k } else { wanted - chosen.len() };
-            let choice = self.choose_page(&mut pool, &mut depths, &quota, &mut counters);
+            let drawn = Drawn::of(&mut draws, &mut self.pools, &depths.before, &quota, &mut counters);
+            let choice = self.choose_page(&mut pool, &mut depths, &quota, drawn, &mut counters);
+            self.hold(&choice.held);
             if choice.taken.len() < quota.size && !self.pools.interrupt.has_stopped() {
                 shortfall = Some(self.shortfall(&choice, &chosen));
             }
@@ -119,7 +126,15 @@ impl<'a, 'q, 'i> Pages<'a, 'q, 'i> {
             is_interrupted: self.pools.interrupt.has_stopped(),
             ef_search: self.pools.ef_search,
             stages: self.pools.stages,
+            held: FxHashMap::default(),
             loss: None,
+        }
+    }
+
+    /// Remembers whose places hits hold.
+    fn hold(&mut self, held: &[(NodeId, Groups)]) {
+        for (node, groups) in held {
+            *self.held.entry(node.0).or_default() |= groups;
         }
     }
 
@@ -142,28 +157,55 @@ impl<'a, 'q, 'i> Pages<'a, 'q, 'i> {
             (false, true) => self.pools.workspace.scratch.stage(node).into(),
             (false, false) => self.pools.loss,
         });
+        found.held = std::mem::take(&mut self.held);
         found.shortfall = shortfall.filter(|_| found.hits.len() < k && !found.is_interrupted);
         found
     }
 
-    /// One page of hits after those before, from a pool that is deepened if it does not suffice.
+    /// One page of hits: those that were drawn for it, and others that are not on the pages before.
     fn choose_page(
         &mut self,
         pool: &mut Pool,
         depths: &mut Depths,
         quota: &Quota,
+        mut drawn: Drawn,
+        counters: &mut CapCounters,
+    ) -> Choice {
+        if drawn.hits.is_empty() {
+            return self.choose_others(pool, depths, quota, &drawn, counters);
+        }
+        let rest = drawn.rest(quota, self.pools.rules);
+        depths.ranked = None;
+        let mut choice = self.choose_others(pool, depths, &rest, &drawn, counters);
+        depths.ranked = None;
+        choice.taken.append(&mut drawn.hits);
+        choice.held.append(&mut drawn.held);
+        self.pools.sort(&mut choice.taken);
+        choice
+    }
+
+    /// The hits of one page that are neither drawn nor on the pages before, from a pool that is deepened if it does not suffice.
+    fn choose_others(
+        &mut self,
+        pool: &mut Pool,
+        depths: &mut Depths,
+        quota: &Quota,
+        drawn: &Drawn,
         counters: &mut CapCounters,
     ) -> Choice {
         let rules = self.pools.rules;
         let is_best = rules.caps.is_empty() && !self.pools.keeps_places();
-        let Depths { main, fresh, of_interests, before, ceiling, ranked } = depths;
+        let Depths { main, kept, before, ceiling, ranked } = depths;
         loop {
             let began = self.pools.params.clock();
             let mut never = Interrupt::never();
             let interrupt =
                 if self.pools.interrupt.has_stopped() { &mut never } else { &mut *self.pools.interrupt };
-            let is_left =
-                |hit: &Hit| hit.score <= *ceiling && (before.is_empty() || !before.contains(&hit.node.0));
+            let is_left = |hit: &Hit| {
+                hit.score <= *ceiling
+                    && (before.is_empty() || !before.contains(&hit.node.0))
+                    && !drawn.contains(hit)
+            };
             let choice = if is_best {
                 choose_best(pool.hits.iter().filter(|hit| is_left(hit)), quota)
             } else {
@@ -196,9 +238,8 @@ impl<'a, 'q, 'i> Pages<'a, 'q, 'i> {
                 self.merge(pool, scanned);
             } else {
                 // A place may only go to a hit if no better one exists that it is kept for.
-                let filled = std::iter::once(choice.filled_fresh).chain(choice.filled.iter().copied());
-                let mut kept = std::iter::once(&mut *fresh).chain(&mut *of_interests).zip(filled);
-                let unsettled = kept.find(|(kept, filled)| !main.covers(*filled) && !kept.covers(*filled));
+                let mut kept = kept.iter_mut().zip(&choice.filled);
+                let unsettled = kept.find(|(kept, filled)| !main.covers(**filled) && !kept.covers(**filled));
                 let Some((source, _)) = unsettled else { return choice };
                 let deeper = self.deeper(source);
                 self.merge(pool, deeper);
@@ -215,9 +256,20 @@ impl<'a, 'q, 'i> Pages<'a, 'q, 'i> {
         Quota {
             size: 0,
             score_threshold: rules.score_threshold,
-            fresh: rules.fresh_at_least,
-            of_interests: self.pools.interests.iter().map(|interest| interest.at_least).collect(),
+            kept: self.kept().map(|(_, at_least)| at_least).collect(),
+            reserves: rules.reserves.len(),
         }
+    }
+
+    /// The groups that places may be kept for, and how many of a page are.
+    fn kept(&self) -> impl Iterator<Item = (Source, usize)> {
+        let reserve = |(at, reserve): (usize, &Reserve)| {
+            // The places of a sampled one are filled before.
+            (Source::Reserve(at), if reserve.sample.is_none() { reserve.at_least } else { 0 })
+        };
+        let interest = |(at, interest): (usize, &Interest<'_>)| (Source::Interest(at), interest.at_least);
+        let reserves = self.pools.rules.reserves.iter().enumerate().map(reserve);
+        reserves.chain(self.pools.interests.iter().enumerate().map(interest))
     }
 
     /// A pool of the same source with twice the depth. After one that had room for every node, it is a scan, and the last:
@@ -261,14 +313,10 @@ impl<'a, 'q, 'i> Pages<'a, 'q, 'i> {
     }
 
     fn depths(&self, wanted: usize, chosen: &[Hit]) -> Depths {
-        let interests = self.pools.interests;
-        let interest = |(at, interest): (usize, &Interest<'_>)| {
-            Depth::new(Source::Interest(at), interest.at_least + chosen.len())
-        };
+        let depth = |(source, at_least)| Depth::new(source, at_least + chosen.len());
         Depths {
             main: Depth::new(Source::All, wanted),
-            fresh: Depth::new(Source::Fresh, self.pools.rules.fresh_at_least + chosen.len()),
-            of_interests: interests.iter().enumerate().map(interest).collect(),
+            kept: self.kept().map(depth).collect(),
             before: chosen.iter().map(|hit| hit.node.0).collect(),
             ceiling: self.ceiling(chosen),
             ranked: None,
@@ -308,8 +356,8 @@ fn with_passed_over(
 /// How deep each source was explored for a pool, and the hits that were chosen before.
 struct Depths {
     main: Depth,
-    fresh: Depth,
-    of_interests: Vec<Depth>,
+    /// `[groups]`: of the groups that places may be kept for.
+    kept: Vec<Depth>,
     before: FxHashSet<u32>,
     /// Hits with a higher score are passed over.
     ceiling: f32,

@@ -14,12 +14,12 @@ use super::row_scorer::RowScorer;
 use super::rules::{Interest, NodeRules, Segment};
 use super::scorers::{SegmentBlocks, SegmentScorers, best_of, prefetch_ids};
 use super::stages::{Stages, add_run};
-use super::with_terms::WithTerms;
+use super::with_terms::{Noise, WithTerms};
 use super::workspace::Workspace;
 use crate::base::id::{NodeId, VideoId};
 use crate::base::interrupt::Interrupt;
 use crate::graph::{BestOf, BlockQuery, Candidate, CodeScorer, Corrections, Cost, Weighted};
-use crate::node_set::{CountedSet, NodeSet};
+use crate::node_set::CountedSet;
 use crate::quantize::{Affine, ResidualTable, RowCodes};
 
 /// Candidates that are rescored between two checks of the interrupt.
@@ -51,7 +51,10 @@ impl Pool {
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Source {
     All,
-    Fresh,
+    /// Those that match one reserve.
+    Reserve(usize),
+    /// Those that are drawn from one reserve.
+    Drawn(usize),
     Interest(usize),
 }
 
@@ -65,6 +68,15 @@ struct PoolGoal {
     is_scan: bool,
     /// Whether excluded nodes may stay, if they are few.
     may_be_unsieved: bool,
+}
+
+/// How the nodes of one exploration are scored.
+#[derive(Clone, Copy)]
+struct Scored<'a> {
+    /// For which interests.
+    of: &'a [usize],
+    /// By what they are drawn.
+    noise: Option<Noise<'a>>,
 }
 
 /// Explores for one request, and sums up the cost.
@@ -88,9 +100,10 @@ pub(super) struct Pools<'a, 'q, 'i> {
 }
 
 impl Pools<'_, '_, '_> {
-    /// Whether places are kept for fresh hits or for an interest.
+    /// Whether places are kept for a reserve or for an interest.
     pub(super) fn keeps_places(&self) -> bool {
-        self.rules.fresh_at_least > 0 || self.interests.iter().any(|interest| interest.at_least > 0)
+        self.rules.reserves.iter().any(|reserve| reserve.at_least > 0)
+            || self.interests.iter().any(|interest| interest.at_least > 0)
     }
 
     /// The best `k` hits of a plain request. Leaves their plan to the caller: later pages are found by other plans.
@@ -176,13 +189,22 @@ impl Pools<'_, '_, '_> {
     /// Adds the hits of one segment to a pool. Returns whether all of them pass the rules.
     fn explore_segment(&mut self, at: usize, goal: PoolGoal, pool: &mut Pool) -> bool {
         let segment = self.rules.segments[at];
-        let of_fresh = |fresh: &NodeSet| {
-            let mut both = fresh.clone();
-            segment.matches.into_iter().for_each(|matches| both.intersect(matches.nodes));
-            CountedSet::new(both)
+        let both = match (goal.source, segment.matches) {
+            (Source::Reserve(reserve) | Source::Drawn(reserve), Some(matches)) => {
+                let mut both = (*segment.reserves[reserve].nodes).clone();
+                both.intersect(matches.nodes);
+                Some(CountedSet::new(both))
+            }
+            _ => None,
         };
-        let fresh = segment.fresh.filter(|_| goal.source == Source::Fresh).map(of_fresh);
-        let matches = fresh.as_ref().map(CountedSet::as_ref).or(segment.matches);
+        let matches = match (goal.source, &both) {
+            (_, Some(both)) => Some(both.as_ref()),
+            (Source::Reserve(reserve) | Source::Drawn(reserve), None) => {
+                let CountedSet { nodes, count } = &segment.reserves[reserve];
+                Some(CountedSet { nodes: &**nodes, count: *count })
+            }
+            _ => segment.matches,
+        };
         let ef_search = match self.params.effort() {
             Effort::EfSearch(ef_search) => Some(ef_search),
             Effort::Exact => None,
@@ -195,8 +217,17 @@ impl Pools<'_, '_, '_> {
             is_scan: goal.is_scan,
             widest: self.params.widest(),
             // A forced plan is meant for the base segment.
-            forced: self.params.plan().filter(|_| at == 0),
+            forced: match goal.source {
+                // No bound holds for a block of nodes, and no neighbor is near in what is drawn.
+                Source::Drawn(_) => Some(Plan::MatchScan),
+                _ => self.params.plan().filter(|_| at == 0),
+            },
         };
+        let noise = match goal.source {
+            Source::Drawn(reserve) => self.rules.reserves[reserve].sample,
+            _ => None,
+        };
+        let noise = noise.map(|sample| Noise { sample, video_ids: segment.video_ids });
         let plan = SegmentPlan::of(segment.index, &segment_goal);
         let wanted = Wanted { plan, matches, may_be_unsieved: goal.may_be_unsieved };
         let watched = self.watched.map(|node| self.rules.locate(node)).filter(|located| located.at == at);
@@ -204,12 +235,13 @@ impl Pools<'_, '_, '_> {
         self.workspace.scratch.watch(watched);
         let of: Vec<usize> = match goal.source {
             Source::Interest(interest) => vec![interest],
-            Source::All | Source::Fresh => (0..self.interests.len()).collect(),
+            Source::All | Source::Reserve(_) | Source::Drawn(_) => (0..self.interests.len()).collect(),
         };
+        let nodes = Scored { of: &of, noise };
         let explored = if plan.uses_codes {
-            self.explore_codes(&segment, &of, &wanted)
+            self.explore_codes(&segment, &nodes, &wanted)
         } else {
-            self.explore_exact(&segment, &of, &wanted)
+            self.explore_exact(&segment, &nodes, &wanted)
         };
         self.cost += explored.cost;
         self.ef_search = self.ef_search.max(explored.ef_search);
@@ -238,7 +270,8 @@ impl Pools<'_, '_, '_> {
     }
 
     /// Explores by codes, for some of the interests.
-    fn explore_codes(&mut self, segment: &Segment<'_>, of: &[usize], wanted: &Wanted<'_>) -> Explored {
+    fn explore_codes(&mut self, segment: &Segment<'_>, nodes: &Scored<'_>, wanted: &Wanted<'_>) -> Explored {
+        let Scored { of, noise } = *nodes;
         let Workspace { scratch, blocks: block_scratch, query_codes, residual_tables } = &mut *self.workspace;
         let row_codes = segment.index.codes().expect("the plan uses codes");
         let RowCodes { rows: codes, quantizer, .. } = row_codes;
@@ -286,6 +319,7 @@ impl Pools<'_, '_, '_> {
             let Units { per_product, .. } = units(0);
             let per_score = if per_product > 0.0 { per_product } else { 1.0 };
             let nodes = WithTerms::nearly(by_codes(0), segment.terms, per_score);
+            let nodes = nodes.with_noise(noise, Some(per_score));
             let scorers = SegmentScorers { queries, nodes, blocks, each };
             explore(segment, &scorers, self.rules, wanted, memory, self.interrupt)
         } else {
@@ -294,14 +328,15 @@ impl Pools<'_, '_, '_> {
                 Weighted { scorer: by_codes(at), offset, scale: per_dot }
             };
             let best_of = BestOf::new((0..of.len()).map(weighted).collect());
-            let nodes = WithTerms::nearly(best_of, segment.terms, 1.0);
+            let nodes = WithTerms::nearly(best_of, segment.terms, 1.0).with_noise(noise, Some(1.0));
             let scorers = SegmentScorers { queries, nodes, blocks, each };
             explore(segment, &scorers, self.rules, wanted, memory, self.interrupt)
         }
     }
 
     /// Explores by the scores of hits, for some of the interests.
-    fn explore_exact(&mut self, segment: &Segment<'_>, of: &[usize], wanted: &Wanted<'_>) -> Explored {
+    fn explore_exact(&mut self, segment: &Segment<'_>, nodes: &Scored<'_>, wanted: &Wanted<'_>) -> Explored {
+        let Scored { of, noise } = *nodes;
         let Workspace { scratch, blocks, .. } = &mut *self.workspace;
         let memory = Memory { scratch, blocks };
         let queries = of.iter().map(|at| &*self.queries[*at]).collect();
@@ -312,13 +347,15 @@ impl Pools<'_, '_, '_> {
         let weighted: Vec<_> = of.iter().map(weighted).collect();
         match weighted.as_slice() {
             [Weighted { scorer, scale: 1.0, .. }] => {
-                let (nodes, each) = (WithTerms::exact(scorer.clone(), segment.terms), vec![scorer.clone()]);
+                let nodes = WithTerms::exact(scorer.clone(), segment.terms).with_noise(noise, None);
+                let each = vec![scorer.clone()];
                 let scorers = SegmentScorers { queries, nodes, blocks: None, each };
                 explore(segment, &scorers, self.rules, wanted, memory, self.interrupt)
             }
             _ => {
                 let best_of = BestOf::new(weighted);
-                let (nodes, each) = (WithTerms::exact(best_of.clone(), segment.terms), vec![best_of]);
+                let nodes = WithTerms::exact(best_of.clone(), segment.terms).with_noise(noise, None);
+                let each = vec![best_of];
                 let scorers = SegmentScorers { queries, nodes, blocks: None, each };
                 explore(segment, &scorers, self.rules, wanted, memory, self.interrupt)
             }

@@ -12,8 +12,20 @@ pub(super) trait HitKeys {
     /// Appends the keys of a hit under one cap: equal where the capped values are.
     fn append_keys(&self, cap: usize, node: NodeId, keys: &mut Vec<u64>);
 
-    /// Whether a place that is kept for fresh hits may go to this one.
-    fn is_fresh(&self, node: NodeId) -> bool;
+    /// The reserves whose places may go to a hit.
+    fn reserves(&self, node: NodeId) -> Groups;
+}
+
+/// Some of the groups that places are kept for, one bit each: first those of the reserves, then one for each interest.
+pub(super) type Groups = u32;
+
+/// The positions of some groups.
+pub(super) fn positions(mut groups: Groups) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let first = groups.trailing_zeros();
+        groups &= groups.checked_sub(1)?;
+        Some(first as usize)
+    })
 }
 
 impl HitKeys for NodeRules<'_> {
@@ -26,8 +38,8 @@ impl HitKeys for NodeRules<'_> {
         self.caps[cap].segments[located.at].append(located.node, keys);
     }
 
-    fn is_fresh(&self, node: NodeId) -> bool {
-        NodeRules::is_fresh(self, node)
+    fn reserves(&self, node: NodeId) -> Groups {
+        self.reserves_of(node)
     }
 }
 
@@ -38,13 +50,28 @@ pub(super) struct Quota {
     pub(super) size: usize,
     /// The lowest score of a hit.
     pub(super) score_threshold: Option<f32>,
-    /// How many hits at least must be fresh.
-    pub(super) fresh: usize,
-    /// `[interests]`: how many hits at least must be of each interest.
-    pub(super) of_interests: Vec<usize>,
+    /// `[reserves + interests]`: how many hits at least must be of each group.
+    pub(super) kept: Vec<usize>,
+    /// How many of the groups are reserves.
+    pub(super) reserves: usize,
 }
 
 impl Quota {
+    /// The groups that places are kept for.
+    pub(super) fn open(&self) -> Groups {
+        let bit = |(at, kept): (usize, &usize)| Groups::from(*kept > 0) << at;
+        self.kept.iter().enumerate().map(bit).sum()
+    }
+
+    /// Those of the groups `open` whose places may go to a hit.
+    pub(super) fn groups(&self, hit: &Hit, open: Groups, keys: &impl HitKeys) -> Groups {
+        let of_interest =
+            (1 as Groups).checked_shl((self.reserves + hit.interest) as u32).unwrap_or_default();
+        let has_reserves = open & ((1 << self.reserves) - 1) != 0;
+        let of_reserves = if has_reserves { keys.reserves(hit.node) } else { 0 };
+        (of_interest | of_reserves) & open
+    }
+
     /// Whether a hit scores below the threshold.
     pub(super) fn is_below(&self, hit: &Hit) -> bool {
         self.score_threshold.is_some_and(|threshold| hit.score < threshold)

@@ -3,8 +3,10 @@
 //! Hits are grouped in lanes: the hits of one lane may fill the same kept places. So the next hit that may be taken is the
 //! first of some lane, and a page costs as many steps as it takes hits, however many hits it passes over.
 
+use rustc_hash::FxHashMap;
+
 use super::hit::Hit;
-use super::quota::{HitKeys, Quota};
+use super::quota::{Groups, HitKeys, Quota};
 
 /// The hits that are left, by lane. Knows their places in the order of all hits, and not the hits themselves.
 pub(super) struct Ranked {
@@ -19,9 +21,8 @@ pub(super) struct Ranked {
 
 /// Hits that may fill the same kept places.
 struct Lane {
-    is_fresh: bool,
-    /// The interest that places are kept for.
-    interest: Option<usize>,
+    /// The groups whose places they may fill.
+    groups: Groups,
     /// The places of its hits, ascending.
     places: Vec<u32>,
     /// `[places + 1]`: from each hit, towards the first one that is left.
@@ -44,14 +45,9 @@ impl Ranked {
         quota: &Quota,
         keys: &impl HitKeys,
     ) -> Self {
-        let interests = quota.of_interests.len();
-        let lane = |at: usize| Lane {
-            is_fresh: at > interests,
-            interest: (at % (interests + 1)).checked_sub(1),
-            places: Vec::new(),
-            next: Vec::new(),
-        };
-        let mut lanes: Vec<Lane> = (0..2 * (interests + 1)).map(lane).collect();
+        let open = quota.open();
+        let mut lanes: Vec<Lane> = Vec::new();
+        let mut of_groups: FxHashMap<Groups, usize> = FxHashMap::default();
         let (mut end, mut is_cut) = (hits.len() as u32, false);
         for (place, hit) in hits.iter().enumerate() {
             if !is_left(hit) {
@@ -61,28 +57,29 @@ impl Ranked {
                 (end, is_cut) = (place as u32, true);
                 break;
             }
-            let is_fresh = quota.fresh > 0 && keys.is_fresh(hit.node);
-            let is_kept_for = quota.of_interests.get(hit.interest).is_some_and(|at_least| *at_least > 0);
-            let interest = if is_kept_for { hit.interest + 1 } else { 0 };
-            lanes[usize::from(is_fresh) * (interests + 1) + interest].places.push(place as u32);
+            let groups = quota.groups(hit, open, keys);
+            let lane = *of_groups.entry(groups).or_insert_with(|| {
+                lanes.push(Lane { groups, places: Vec::new(), next: Vec::new() });
+                lanes.len() - 1
+            });
+            lanes[lane].places.push(place as u32);
         }
-        lanes.retain(|lane| !lane.places.is_empty());
         lanes.iter_mut().for_each(|lane| lane.next = (0..=lane.places.len() as u32).collect());
         Self { lanes, end, is_cut, is_capped: false }
     }
 
-    /// The first hit left from place `from` on, of the lanes that `is_wanted`. Is told what a lane fills: whether it is
-    /// fresh, and its interest. `ahead`, `[lanes]`: how far earlier calls got, whose `from` was not larger; empty at first.
+    /// The first hit left from place `from` on, of the lanes that `is_wanted`, which is told the groups of a lane. `ahead`,
+    /// `[lanes]`: how far earlier calls got, whose `from` was not larger; empty at first.
     pub(super) fn next(
         &mut self,
         from: u32,
         ahead: &mut Vec<u32>,
-        is_wanted: impl Fn(bool, Option<usize>) -> bool,
+        is_wanted: impl Fn(Groups) -> bool,
     ) -> Option<Left> {
         ahead.resize(self.lanes.len(), 0);
         let mut best: Option<Left> = None;
         for (number, (lane, ahead)) in self.lanes.iter_mut().zip(ahead).enumerate() {
-            if !is_wanted(lane.is_fresh, lane.interest) {
+            if !is_wanted(lane.groups) {
                 continue;
             }
             if lane.places.get(*ahead as usize).is_some_and(|place| *place < from) {
@@ -111,10 +108,9 @@ impl Ranked {
         best
     }
 
-    /// What a hit may fill: whether it is fresh, and its interest if places are kept for it.
-    pub(super) fn fills(&self, left: Left) -> (bool, Option<usize>) {
-        let lane = &self.lanes[left.lane];
-        (lane.is_fresh, lane.interest)
+    /// The groups whose places a hit may fill.
+    pub(super) fn groups(&self, left: Left) -> Groups {
+        self.lanes[left.lane].groups
     }
 
     /// Removes a hit: it was taken, or a cap has no room for it. Caps only fill up, so it never has any again.

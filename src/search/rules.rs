@@ -1,12 +1,13 @@
 //! What a request demands in addition to the best scores, in terms of the segments that it is searched in.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use crate::attributes::ValueKeys;
 use crate::base::id::{NodeId, VideoId};
 use crate::index::Index;
 use crate::node_set::{CountedSet, NodeSet};
-use crate::rules::{BoundTerms, Exclusion};
+use crate::rules::{BoundTerms, Exclusion, Sample};
 
 /// One of the queries that are searched for together: the score of a node is its best score over all interests.
 #[derive(Clone, Debug)]
@@ -39,8 +40,8 @@ pub struct Segment<'a> {
     pub matches: Option<CountedSet<&'a NodeSet>>,
     /// The nodes that no request may return; none of them matches.
     pub tombstones: Option<CountedSet<&'a NodeSet>>,
-    /// The fresh nodes, if places are kept for them.
-    pub fresh: Option<&'a NodeSet>,
+    /// `[reserves]`: the nodes that match each.
+    pub reserves: &'a [CountedSet<Arc<NodeSet>>],
     /// What is added to the scores of its nodes; `None` without score terms.
     pub terms: Option<&'a BoundTerms<'a>>,
 }
@@ -56,12 +57,21 @@ pub struct NodeRules<'a> {
     pub seeds: &'a [NodeId],
     /// How many hits may have the same value, for each of some attributes.
     pub caps: &'a [CapKeys<'a>],
-    /// How many of k hits at least must be fresh, if there are that many.
-    pub fresh_at_least: usize,
+    /// Groups of nodes that places are kept for.
+    pub reserves: &'a [Reserve],
     /// The lowest score of a hit.
     pub score_threshold: Option<f32>,
     /// How many hits precede the first one that is wanted.
     pub offset: usize,
+}
+
+/// A group of nodes that places are kept for. Each segment has the nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Reserve {
+    /// How many of k hits at least must be of the group, if there are that many.
+    pub at_least: usize,
+    /// How the nodes of the group are drawn that get the places; `None` for the best.
+    pub sample: Option<Sample>,
 }
 
 /// How many hits may have the same value of one attribute.
@@ -108,7 +118,7 @@ impl<'a> NodeRules<'a> {
             exclusion: None,
             seeds: &[],
             caps: &[],
-            fresh_at_least: 0,
+            reserves: &[],
             score_threshold: None,
             offset: 0,
         }
@@ -119,7 +129,7 @@ impl<'a> NodeRules<'a> {
         let is_whole = |segment: &Segment<'_>| {
             segment.matches.is_none()
                 && segment.tombstones.is_none()
-                && segment.fresh.is_none()
+                && segment.reserves.is_empty()
                 && segment.terms.is_none()
         };
         let is_single = |interest: &Interest<'_>| interest.weight == 1.0 && interest.at_least == 0;
@@ -127,7 +137,7 @@ impl<'a> NodeRules<'a> {
             && matches!(self.segments, [only] if is_whole(only))
             && self.exclusion.is_none()
             && self.caps.is_empty()
-            && self.fresh_at_least == 0
+            && self.reserves.is_empty()
             && self.score_threshold.is_none()
     }
 
@@ -149,10 +159,12 @@ impl<'a> NodeRules<'a> {
         located.segment.terms.map(|terms| terms.each(located.node.0)).unwrap_or_default()
     }
 
-    /// Whether a node is fresh.
-    pub fn is_fresh(&self, node: NodeId) -> bool {
+    /// The reserves that a node matches, one bit each.
+    pub fn reserves_of(&self, node: NodeId) -> u32 {
         let located = self.locate(node);
-        located.segment.fresh.is_some_and(|fresh| fresh.contains(located.node.0))
+        let bit =
+            |(at, of): (usize, &CountedSet<Arc<NodeSet>>)| u32::from(of.nodes.contains(located.node.0)) << at;
+        located.segment.reserves.iter().enumerate().map(bit).sum()
     }
 
     /// Whether a node passes every rule except score threshold, caps and kept places.
@@ -169,7 +181,7 @@ impl<'a> Segment<'a> {
     /// All nodes of one index.
     pub fn whole(index: &'a Index) -> Self {
         let video_ids = index.video_ids();
-        Self { index, video_ids, start: 0, matches: None, tombstones: None, fresh: None, terms: None }
+        Self { index, video_ids, start: 0, matches: None, tombstones: None, reserves: &[], terms: None }
     }
 
     /// How many of its nodes match the filter; without one, how many are not tombstones.
@@ -198,4 +210,6 @@ pub enum Shortfall {
     CapsExhausted,
     /// More nodes pass, but score below the threshold.
     ScoreThreshold,
+    /// More nodes pass, but are too similar to hits.
+    TooSimilar,
 }

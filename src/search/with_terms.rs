@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
+use crate::base::id::VideoId;
 use crate::graph::{Scan, Score, Scratch};
-use crate::rules::BoundTerms;
+use crate::rules::{BoundTerms, Sample};
 
 /// Rows whose scores are compared with a bound at once.
 const BLOCK: usize = 64;
@@ -18,24 +19,68 @@ pub(super) struct WithTerms<'a, S> {
 /// What is added to the scores.
 #[derive(Clone, Copy, Debug)]
 struct Terms<'a> {
-    terms: &'a BoundTerms<'a>,
+    terms: Option<&'a BoundTerms<'a>>,
+    noise: Option<Noise<'a>>,
     /// Units of the scorer per unit of score; `None` to add them exactly, in units of scores.
     units: Option<f32>,
     /// What is added at most, in units of the scorer.
     most: f32,
 }
 
+/// What decides which nodes of a segment are drawn, in addition to their scores.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Noise<'a> {
+    pub(super) sample: Sample,
+    /// `[n]`: the video of each node.
+    pub(super) video_ids: &'a [VideoId],
+}
+
+/// No noise is larger, so that sums stay finite.
+const MOST_NOISE: f32 = 1e30;
+
+impl Noise<'_> {
+    /// The noise of a node, in units of scores.
+    #[inline]
+    fn of(&self, row: u32) -> f32 {
+        let noise = self.sample.noise(self.video_ids[row as usize]) as f32;
+        (self.sample.temperature * noise).clamp(-MOST_NOISE, MOST_NOISE)
+    }
+
+    /// No node has more.
+    fn most(&self) -> f32 {
+        (self.sample.temperature * Sample::MOST_NOISE as f32).min(MOST_NOISE)
+    }
+}
+
 impl<'a, S> WithTerms<'a, S> {
     /// As results are scored. `scorer`: in units of scores.
     pub(super) fn exact(scorer: S, terms: Option<&'a BoundTerms<'a>>) -> Self {
-        let terms = terms.map(|terms| Terms { terms, units: None, most: f32::INFINITY });
+        let terms =
+            terms.map(|terms| Terms { terms: Some(terms), noise: None, units: None, most: f32::INFINITY });
         Self { scorer, terms }
     }
 
     /// To choose candidates by. `units`: of the scorer, per unit of score.
     pub(super) fn nearly(scorer: S, terms: Option<&'a BoundTerms<'a>>, units: f32) -> Self {
-        let terms = terms.map(|terms| Terms { terms, units: Some(units), most: units * terms.most() });
-        Self { scorer, terms }
+        let of = |terms: &'a BoundTerms<'a>| Terms {
+            terms: Some(terms),
+            noise: None,
+            units: Some(units),
+            most: units * terms.most(),
+        };
+        Self { scorer, terms: terms.map(of) }
+    }
+
+    /// Also adds the noise by which nodes are drawn, if there is any. `units`: of the scorer, per unit of score; `None` if the
+    /// scores are exact.
+    pub(super) fn with_noise(self, noise: Option<Noise<'a>>, units: Option<f32>) -> Self {
+        let Some(noise) = noise else { return self };
+        let of_noise = units.map_or(f32::INFINITY, |units| units * noise.most());
+        let terms = match self.terms {
+            Some(terms) => Terms { noise: Some(noise), most: terms.most + of_noise, ..terms },
+            None => Terms { terms: None, noise: Some(noise), units, most: of_noise },
+        };
+        Self { terms: Some(terms), ..self }
     }
 }
 
@@ -67,10 +112,12 @@ impl<S> WithTerms<'_, S> {
 impl Terms<'_> {
     #[inline]
     fn added(&self, row: u32) -> f32 {
-        match self.units {
-            None => self.terms.added(row),
-            Some(units) => units * self.terms.added_nearly(row),
-        }
+        let of_terms = self.terms.map_or(0.0, |terms| match self.units {
+            None => terms.added(row),
+            Some(units) => units * terms.added_nearly(row),
+        });
+        let of_noise = self.noise.map_or(0.0, |noise| self.units.unwrap_or(1.0) * noise.of(row));
+        of_terms + of_noise
     }
 
     #[inline]

@@ -18,11 +18,6 @@ pub(super) fn proto_path(field: &Field) -> String {
     }
 }
 
-/// Names the whole text in place of a part of the tree, which the caller of a text has not seen.
-pub(super) fn in_filter_text(field: Field) -> Field {
-    if matches!(field, Field::Filter { .. }) { Field::FilterText } else { field }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
@@ -104,6 +99,14 @@ mod tests {
             Field::Fresh,
             Field::FreshAttribute,
             Field::FreshAtLeast,
+            Field::Reserves,
+            Field::Reserve(1),
+            Field::ReserveFilter { position: 1, path: String::new() },
+            Field::ReserveFilter { position: 1, path: "must[0].keyword.any_of".to_owned() },
+            Field::ReserveFilterText(1),
+            Field::ReserveAtLeast(1),
+            Field::ReserveShare(1),
+            Field::ReserveTemperature(1),
             Field::ScoreThreshold,
             Field::ScoreTerms,
             Field::ScoreTermAttribute(1),

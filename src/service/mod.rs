@@ -45,6 +45,7 @@
 //! | `follow.rs`       | what traces and that log record of one request |
 //! | `per_second.rs`   | a number of events per second that pass |
 //! | `error.rs`        | why a call fails |
+//! | `filter_texts.rs` | which filters of a search are texts |
 //! | `field.rs`        | the fields of engine errors → paths in the proto |
 //! | `status.rs`       | errors → codes and details |
 //! | `admission/`      | which calls are computed, in which order, and which are refused |
@@ -68,6 +69,7 @@ pub(crate) mod convert;
 pub(crate) mod deadline;
 mod error;
 mod field;
+mod filter_texts;
 mod follow;
 mod health;
 mod incoming;

@@ -10,6 +10,7 @@ pub(crate) use super::caller::{Caller, Client};
 pub(crate) use super::convert::{explained_id, search_request, timestamp, vector_values};
 pub(crate) use super::deadline::{self, Begun, Deadline};
 pub(crate) use super::error::InvalidField;
+pub(crate) use super::filter_texts::FilterTexts;
 pub(crate) use super::incoming::{Incoming, Slot};
 pub(crate) use super::indexes::Indexes;
 pub(crate) use super::metrics::{IndexLabels, Metrics, Observation, register};

@@ -18,7 +18,7 @@ use super::answer::EncodedSearch;
 use super::bounds::{AnswerCharge, CallMemory, Charge};
 use super::caller::Caller;
 use super::deadline::Deadline;
-use super::field::in_filter_text;
+use super::filter_texts::FilterTexts;
 use super::follow::Followed;
 use super::metrics::Observation;
 use super::options::CallerLimits;
@@ -218,19 +218,17 @@ impl<'a> ReadCall<'a> {
     /// Converts and checks a search.
     fn checked(&self, request: SearchRequest, path: &str) -> Result<Checked, Status> {
         check_index(&self.shared.shell, &self.caller, self.method, &request.index)?;
-        let has_filter_text = !request.filter_text.is_empty();
+        let texts = FilterTexts::of(&request);
         if let Some(field) = convert::text_field(&request) {
             check_text_ids(self.shared, &request.index, field, path)?;
         }
         let request = convert::search_request(request).map_err(|error| status::of(&error.into(), path))?;
         quota::check(&self.limits, &request, path)?;
-        // The memory of a tree is charged when its bytes are decoded. That of a text is known only now.
-        let tree = request.rules.filter.as_ref().filter(|_| has_filter_text);
-        let charge = match (tree, self.memory) {
-            (Some(tree), Some(memory)) => Some(memory.charged(tree.heap_bytes())?),
+        let charge = match (texts.heap_bytes(&request.rules), self.memory) {
+            (bytes @ 1.., Some(memory)) => Some(memory.charged(bytes)?),
             _ => None,
         };
-        Ok(Checked { request, has_filter_text, _charge: charge })
+        Ok(Checked { request, texts, _charge: charge })
     }
 
     /// Admits a request, and queues `work` on it for the compute pool. `admitted` returns its expected cost, its permit, and
@@ -311,14 +309,14 @@ fn next_page(request: &engine::SearchRequest, max_k: usize) -> Option<u32> {
 /// A search that may be queued.
 struct Checked {
     request: engine::SearchRequest,
-    has_filter_text: bool,
+    texts: FilterTexts,
     _charge: Option<Charge>,
 }
 
 impl Checked {
     /// Names a field as the caller sent it.
     fn field(&self, field: engine::Field) -> engine::Field {
-        if self.has_filter_text { in_filter_text(field) } else { field }
+        self.texts.field(field)
     }
 
     /// Names the field of an error as the caller sent it.

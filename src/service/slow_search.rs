@@ -103,6 +103,11 @@ impl SlowSearches {
             let texts: Vec<String> = terms.iter().map(ToString::to_string).collect();
             cut(texts.join(" + "), MAX_FILTER_BYTES)
         });
+        let reserves = Some(&rules.reserves).filter(|reserves| !reserves.is_empty());
+        let reserves = reserves.map(|reserves| {
+            let texts: Vec<String> = reserves.iter().map(ToString::to_string).collect();
+            cut(texts.join("; "), MAX_FILTER_BYTES)
+        });
         let answer = search.found.as_ref().ok();
         let stats = answer.map(|answer| answer.stats);
         let completeness = answer.map(|answer| reason_of(answer.completeness).unwrap_or("complete"));
@@ -138,6 +143,7 @@ impl SlowSearches {
             fresh_within_seconds = fresh.map(|fresh| fresh.within.as_secs_f64()),
             score_threshold = rules.score_threshold.map(f64::from),
             score_terms,
+            reserves,
             trace_id = search.trace_id.map(tracing::field::display),
             left_out = Some(left_out).filter(|count| *count > 0),
             embeddings,

@@ -197,6 +197,7 @@ fn reason(completeness: Completeness) -> Option<&'static str> {
             Shortfall::Excluded => "excluded",
             Shortfall::CapsExhausted => "caps_exhausted",
             Shortfall::ScoreThreshold => "score_threshold",
+            Shortfall::TooSimilar => "too_similar",
         }),
     }
 }

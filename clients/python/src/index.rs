@@ -235,6 +235,7 @@ fn rule_name(rule: Rule) -> &'static str {
         Rule::ScoreThreshold => "score_threshold",
         Rule::Cap => "cap",
         Rule::KeptPlace => "kept_place",
+        Rule::Diversity => "diversity",
     }
 }
 

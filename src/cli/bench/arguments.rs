@@ -59,6 +59,7 @@ pub struct Arguments {
     ///   exclude_file     ids as .npy or .txt, in the folder of the requests file; passed as a Roaring bitmap
     ///   caps             {"creator": 2}
     ///   fresh            {"within": "7d", "at_least": 10, "attribute": "published_at"}
+    ///   reserve          [{"filter": "views < 1000", "at_least": 10, "sample": {"temperature": 0.5, "seed": 0}}], or "share": 0.1
     ///   score_terms      ["0.1*log1p(views)"], as query --score-term
     ///   score_threshold  0.5
     ///   offset           20

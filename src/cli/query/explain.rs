@@ -50,6 +50,9 @@ fn verdict(response: &ExplainResponse) -> String {
         Rule::KeptPlace => {
             return "not in the answer: its place is kept for other videos, which score no more".to_owned();
         }
+        Rule::Diversity => {
+            return "not in the answer: it is too similar to candidates before it".to_owned();
+        }
     };
     if let Some(rule) = rule {
         return format!("in no answer: {rule}");

@@ -155,6 +155,7 @@ fn shortfall(completeness: &Completeness) -> Option<String> {
         Reason::Excluded => "all other videos are excluded",
         Reason::CapsExhausted => "all other videos exceed a cap",
         Reason::ScoreThreshold => "all other videos score below the threshold",
+        Reason::TooSimilar => "all other videos are too similar to candidates",
         Reason::Deadline => "the deadline was near, so better videos may be missing",
     };
     Some(format!("{returned} of {requested}: {reason}"))

@@ -9,7 +9,7 @@ use super::values::{InterestSource, Row, cap, fresh, interest, row, seed, seed_o
 use crate::base::id::VideoId;
 use crate::cli::sample;
 use crate::dataset::{Ids, read_id_list};
-use crate::rules::{Filter, ScoreTerm};
+use crate::rules::{Filter, Reserve, ScoreTerm};
 use crate::service::proto::search_request::Query;
 use crate::service::proto::{
     Cap, Exclude, Fresh, Interest, Interests, SearchParams, SearchRequest, Seed, Seeds, search_params,
@@ -98,6 +98,11 @@ struct RuleArguments {
     /// published_at.
     #[arg(long, value_name = "N:DURATION[:ATTRIBUTE]", value_parser = fresh)]
     fresh: Option<Fresh>,
+    /// Keep places for the best videos that match a filter, such as '10:language = "pt"' or '20%:impressions < 1000'. Can be
+    /// repeated. With a temperature, the videos that get them are drawn, with a probability that rises with the score; the
+    /// seed, 0 by default, decides which.
+    #[arg(long, value_name = "N[%][/TEMPERATURE[/SEED]]:EXPR")]
+    reserve: Vec<Reserve>,
     /// Add to the score of a video for an attribute. Can be repeated:
     ///
     ///   0.1*log1p(views)               ln(1 + x) of a number
@@ -138,6 +143,7 @@ pub(super) fn request(arguments: &RequestArguments) -> anyhow::Result<SearchRequ
         fresh: rules.fresh.clone(),
         score_threshold: rules.score_threshold,
         score_terms: rules.score_term.iter().cloned().map(Into::into).collect(),
+        reserve: rules.reserve.iter().cloned().map(Into::into).collect(),
         offset: arguments.offset,
         return_attributes: arguments.columns.clone(),
         return_stats: true,

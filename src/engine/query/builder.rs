@@ -17,6 +17,7 @@ impl Default for SearchRequest {
             effort_k: 0,
             plan: None,
             rules: Rules::default(),
+            marks_matches: false,
             offset: 0,
             return_attributes: ReturnAttributes::None,
             return_vectors: false,

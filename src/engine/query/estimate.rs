@@ -49,6 +49,8 @@ const EXPLORED_FOR_PAGES: u64 = 3;
 const EXPLORED_UNDER_FILTER: u64 = 2;
 /// How many times as much a request with score terms explores: traversals are widened for them.
 const EXPLORED_FOR_TERMS: u64 = 2;
+/// Scoring one match of a sampled reserve, in addition to reading its code.
+const NOISE_NANOS: u64 = 15;
 /// Reading the value of one score term, and its contribution.
 const TERM_NANOS: u64 = 25;
 /// Bytes of a Bloom filter that are read to learn how full it is.
@@ -66,6 +68,7 @@ pub(crate) fn estimate(snapshot: &Snapshot, limits: &Limits, request: &SearchReq
         Query::Vector(_) | Query::Seeds(_) => 1,
     };
     let mut sources = 1 + usize::from(rules.fresh.as_ref().is_some_and(|fresh| fresh.at_least > 0));
+    sources += rules.reserves.iter().filter(|reserve| reserve.at_least(k) > 0).count();
     if let Query::Interests(all) = &request.query {
         sources += all.iter().take(interests).filter(|one| one.min_share > 0.0).count();
     }
@@ -112,6 +115,17 @@ pub(crate) fn estimate(snapshot: &Snapshot, limits: &Limits, request: &SearchReq
         let work = filter.work();
         values += work.values;
         nanos += work.sets as u64 * (SET_NANOS + rows as u64 / 8 / CODE_BYTES_PER_NANO);
+    }
+    for reserve in &rules.reserves {
+        let work = reserve.filter.work();
+        values += work.values;
+        nanos += work.sets as u64 * (SET_NANOS + rows as u64 / 8 / CODE_BYTES_PER_NANO);
+        if reserve.sample.is_some() && reserve.at_least(k) > 0 {
+            // How many match is not known. Half of all is more than most reserves have.
+            let bytes = snapshot.segments.iter().map(|segment| segment.index.dim()).max().unwrap_or_default();
+            let drawn = NOISE_NANOS + interests as u64 * bytes as u64 / CODE_BYTES_PER_NANO;
+            nanos += rows as u64 / 2 * drawn;
+        }
     }
     for term in &rules.score_terms {
         if let TermForm::Match { any_of } = &term.form {

@@ -69,7 +69,7 @@ impl Snapshot {
                     exact_rank = Some(place);
                     let is_due = place <= request.offset + request.k && !is_earlier;
                     if is_due && !in_exact_answer && rank.is_none() {
-                        removal = self.kept_place(&query, &rules, &own, &exact.candidates);
+                        removal = self.kept_place(request, &query, &rules, &own, &exact.candidates);
                     }
                 }
                 // It has a place that was kept for it, for which better ones were passed over.
@@ -125,27 +125,32 @@ impl Snapshot {
     /// The kept places that keep the video out of the exact answer, although its score suffices.
     fn kept_place(
         &self,
+        request: &SearchRequest,
         query: &ResolvedQuery<'_>,
         rules: &NodeRules<'_>,
         own: &Hit,
         answer: &[Candidate],
     ) -> Option<Removal> {
-        let is_fresh = |video| self.segments.node_of(video).is_some_and(|node| rules.is_fresh(node));
+        let reserves_of = |video| self.segments.node_of(video).map_or(0, |node| rules.reserves_of(node));
         let keeps = |interest: &usize| query.interests[*interest].at_least > 0;
+        let reserve = |of: u32| {
+            let mut kept = rules.reserves.iter().enumerate().filter(|(_, reserve)| reserve.at_least > 0);
+            kept.find(|(at, _)| of >> at & 1 != 0).map(|(at, _)| Kept::Reserve(at))
+        };
         let fills = |candidate: &Candidate| {
-            if rules.fresh_at_least > 0 && is_fresh(candidate.video_id) {
-                return Some(Kept::Fresh);
-            }
-            candidate.interest.filter(keeps).map(Kept::Interest)
+            let of_reserve = reserve(reserves_of(candidate.video_id));
+            of_reserve.or_else(|| candidate.interest.filter(keeps).map(Kept::Interest))
         };
         let worse = answer.iter().rev().take_while(|candidate| candidate.score <= own.score);
         // The hits on kept places may all be on earlier pages.
-        let any = || match rules.fresh_at_least {
-            0 => (0..query.interests.len()).find(keeps).map(Kept::Interest),
-            _ => Some(Kept::Fresh),
-        };
+        let any = || reserve(u32::MAX).or_else(|| (0..query.interests.len()).find(keeps).map(Kept::Interest));
+        let has_fresh = request.rules.fresh.is_some();
         let (field, whose) = match worse.filter_map(fills).next().or_else(any)? {
-            Kept::Fresh => (Field::Fresh, "fresh videos".to_owned()),
+            Kept::Reserve(0) if has_fresh => (Field::Fresh, "fresh videos".to_owned()),
+            Kept::Reserve(at) => {
+                let at = at - usize::from(has_fresh);
+                (Field::Reserve(at), format!("videos of reserve {at}"))
+            }
             Kept::Interest(at) => (Field::InterestMinShare(at), format!("videos of interest {at}")),
         };
         let reason = format!("places are kept for {whose}, which score no more");
@@ -155,7 +160,8 @@ impl Snapshot {
 
 /// What a place is kept for.
 enum Kept {
-    Fresh,
+    /// Its position, after that of fresh videos if there is one.
+    Reserve(usize),
     Interest(usize),
 }
 

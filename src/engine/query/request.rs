@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::attributes::Value;
 use crate::base::id::VideoId;
 use crate::engine::field::Field;
-use crate::rules::Rules;
+use crate::rules::{Rules, share_of};
 use crate::search::{Loss, Plan, Shortfall, Stage};
 
 /// One search.
@@ -25,6 +25,8 @@ pub struct SearchRequest {
     pub plan: Option<Plan>,
     /// What the candidates must satisfy in addition to the best scores.
     pub rules: Rules,
+    /// Whether candidates name the reserves that they match, instead of those whose places they hold.
+    pub marks_matches: bool,
     /// How many candidates to skip: the pages before.
     pub offset: usize,
     /// Which attributes to return with the candidates.
@@ -71,8 +73,7 @@ pub struct Interest {
 impl Interest {
     /// How many of `k` candidates are kept for it.
     pub(crate) fn at_least(&self, k: usize) -> usize {
-        // 0.7 as an f32 is not exactly 0.7: without the tolerance, the share could be one too small.
-        (decimal(self.min_share) * k as f64 + 1e-6) as usize
+        share_of(self.min_share, k)
     }
 }
 
@@ -185,6 +186,8 @@ pub struct Candidate {
     pub vector: Option<Vec<f32>>,
     /// What each score term adds to the score, in the order of the request.
     pub terms: Vec<f32>,
+    /// The positions of the reserves whose places it holds. With [`SearchRequest::marks_matches`], those that it matches.
+    pub reserved: Vec<usize>,
 }
 
 /// The cost of a search.
@@ -276,4 +279,6 @@ pub enum Rule {
     Cap,
     /// Its place is kept for other videos, which do not score higher.
     KeptPlace,
+    /// It is too similar to better videos.
+    Diversity,
 }

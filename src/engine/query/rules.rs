@@ -16,12 +16,12 @@ use crate::engine::query::recent_matches::{Matches, RecentMatches, counted};
 use crate::engine::query::request::SearchRequest;
 use crate::index::{AttributeKind, Index};
 use crate::live::delta::segments::{IndexSegment, Segments};
-use crate::node_set::{CountedSet, NodeSet};
+use crate::node_set::CountedSet;
 use crate::rules::{
-    BindError, BoundTerms, Cap, Exclusion, FilterProblem, Fresh, MatchError, ScoreTerm, TermError, TermField,
-    matching,
+    self, BindError, BoundTerms, Cap, Exclusion, Filter, FilterProblem, Fresh, MatchError, Places, Rules,
+    ScoreTerm, TermError, TermField, matching,
 };
-use crate::search::{CapKeys, Interest, NodeRules, Segment};
+use crate::search::{CapKeys, Interest, NodeRules, Reserve, Segment};
 
 /// The rules of one request.
 pub(crate) struct ResolvedRules<'a> {
@@ -29,7 +29,8 @@ pub(crate) struct ResolvedRules<'a> {
     /// `None` if no video is excluded.
     exclusion: Option<Exclusion<'a>>,
     caps: Vec<CapKeys<'a>>,
-    fresh_at_least: usize,
+    /// That of fresh videos first, if there is one.
+    reserves: Vec<Reserve>,
     score_threshold: Option<f32>,
     offset: usize,
     /// The time that relative times refer to.
@@ -41,7 +42,8 @@ struct ResolvedSegment<'a> {
     segment: &'a IndexSegment,
     /// The nodes that match the filter, without tombstones; `None` without a filter.
     matches: Option<Matches>,
-    fresh: Option<NodeSet>,
+    /// `[reserves]`: the nodes that match each.
+    reserves: Vec<Matches>,
     /// `None` without score terms.
     terms: Option<BoundTerms<'a>>,
 }
@@ -61,6 +63,7 @@ pub(crate) fn has_rules(request: &SearchRequest) -> bool {
         || !rules.exclude.is_empty()
         || !rules.caps.is_empty()
         || rules.fresh.is_some()
+        || !rules.reserves.is_empty()
         || rules.score_threshold.is_some()
         || !rules.score_terms.is_empty()
 }
@@ -98,34 +101,38 @@ impl<'a> ResolvedRules<'a> {
         };
         let caps = caps(segments, &rules.caps)?;
         let now = Timestamp::now();
-        if let Some(fresh) = &rules.fresh {
-            let kept: usize = interests.iter().map(|interest| interest.at_least).sum();
-            check_fresh(&segments.base().index, fresh, request.k, kept)?;
-        }
+        let of_interests = interests.iter().map(|interest| interest.at_least).sum();
+        let reserves = reserves(&segments.base().index, rules, request.k, of_interests)?;
         let mut resolved = Vec::new();
         for segment in segments.iter() {
             let columns = Columns::of(&segment.index);
             let is_base = Arc::ptr_eq(&segment.index, &segments.base().index);
-            let found = rules.filter.as_ref().map(|filter| {
+            let mut find = |filter: &Filter, field: &dyn Fn(String) -> Field| {
                 let mut find = || matching(filter, &columns, now, interrupt);
-                if is_base { recent.of(filter, find) } else { find().map(counted) }
-            });
-            let matches = match found.transpose() {
-                Ok(matches) => matches.map(|matches| without(matches, segment.tombstones.as_deref())),
-                Err(MatchError::Interrupted) => return Ok(None),
-                Err(MatchError::Invalid { path, problem }) => {
-                    return Err(EngineError::invalid(Field::Filter { path }, problem.to_string()));
-                }
-                Err(error @ MatchError::BuiltBeforeFilters { .. }) => {
-                    let (index, problem) = (context.name.to_owned(), error.to_string());
-                    return Err(EngineError::NotFilterable { index, generation, problem });
+                match if is_base { recent.of(filter, find) } else { find().map(counted) } {
+                    Ok(matches) => Ok(Some(matches)),
+                    Err(MatchError::Interrupted) => Ok(None),
+                    Err(MatchError::Invalid { path, problem }) => {
+                        Err(EngineError::invalid(field(path), problem.to_string()))
+                    }
+                    Err(error @ MatchError::BuiltBeforeFilters { .. }) => {
+                        let (index, problem) = (context.name.to_owned(), error.to_string());
+                        Err(EngineError::NotFilterable { index, generation, problem })
+                    }
                 }
             };
-            let fresh = rules.fresh.as_ref().map(|fresh| {
-                let earliest = Instant::from(now).saturating_sub(fresh.within);
-                let column = columns.find(&fresh.attribute).expect("the column was checked");
-                columns.since(column, earliest).expect("the column contains timestamps")
-            });
+            let mut matches = None;
+            if let Some(filter) = &rules.filter {
+                let Some(found) = find(filter, &|path| Field::Filter { path })? else { return Ok(None) };
+                matches = Some(without(found, segment.tombstones.as_deref()));
+            }
+            let mut of_reserves: Vec<Matches> =
+                rules.fresh.iter().map(|fresh| since(&columns, fresh, now)).collect();
+            for (position, reserve) in rules.reserves.iter().enumerate() {
+                let field = |path| Field::ReserveFilter { position, path };
+                let Some(found) = find(&reserve.filter, &field)? else { return Ok(None) };
+                of_reserves.push(found);
+            }
             let terms = match score_terms(&rules.score_terms, columns, now, interrupt) {
                 Ok(terms) => terms,
                 Err(BindError::Keywords(MatchError::Interrupted)) => return Ok(None),
@@ -138,13 +145,13 @@ impl<'a> ResolvedRules<'a> {
                     return Err(EngineError::invalid(field, error.problem.to_string()));
                 }
             };
-            resolved.push(ResolvedSegment { segment, matches, fresh, terms });
+            resolved.push(ResolvedSegment { segment, matches, reserves: of_reserves, terms });
         }
         Ok(Some(Self {
             segments: resolved,
             exclusion,
             caps,
-            fresh_at_least: rules.fresh.as_ref().map_or(0, |fresh| fresh.at_least),
+            reserves,
             score_threshold: rules.score_threshold,
             offset: request.offset,
             now,
@@ -167,7 +174,7 @@ impl<'a> ResolvedRules<'a> {
                 .as_ref()
                 .map(|CountedSet { nodes, count }| CountedSet { nodes: &**nodes, count: *count }),
             tombstones: resolved.segment.tombstones.as_deref().map(CountedSet::as_ref),
-            fresh: resolved.fresh.as_ref(),
+            reserves: &resolved.reserves,
             terms: resolved.terms.as_ref(),
         };
         self.segments.iter().map(segment).collect()
@@ -180,7 +187,7 @@ impl<'a> ResolvedRules<'a> {
             exclusion: self.exclusion.as_ref(),
             seeds,
             caps: &self.caps,
-            fresh_at_least: self.fresh_at_least,
+            reserves: &self.reserves,
             score_threshold: self.score_threshold,
             offset: self.offset,
         }
@@ -240,6 +247,52 @@ fn caps<'a>(segments: &'a Segments, caps: &[Cap]) -> Result<Vec<CapKeys<'a>>, En
         Ok(CapKeys { segments: keys, max_per_value: cap.max_per_value })
     };
     caps.iter().enumerate().map(resolve).collect()
+}
+
+/// The reserves of a request, that of fresh videos first. Checks that no more than `k` places are kept, of which `of_interests` are for
+/// interests.
+fn reserves(base: &Index, rules: &Rules, k: usize, of_interests: usize) -> Result<Vec<Reserve>, EngineError> {
+    let mut reserves = Vec::with_capacity(rules.reserves.len() + 1);
+    let mut kept = of_interests;
+    if let Some(fresh) = &rules.fresh {
+        check_fresh(base, fresh, k, kept)?;
+        kept += fresh.at_least;
+        reserves.push(Reserve { at_least: fresh.at_least, sample: None });
+    }
+    let most = rules::Reserve::MAX_RESERVES;
+    if rules.reserves.len() > most {
+        let problem = format!("expected at most {most} reserves, found {}", rules.reserves.len());
+        return Err(EngineError::invalid(Field::Reserves, problem));
+    }
+    for (position, reserve) in rules.reserves.iter().enumerate() {
+        let field = match reserve.places {
+            Places::AtLeast(_) => Field::ReserveAtLeast(position),
+            Places::Share(share) if (0.0..=1.0).contains(&share) => Field::ReserveShare(position),
+            Places::Share(share) => {
+                let problem = format!("expected 0 to 1, found {share}");
+                return Err(EngineError::invalid(Field::ReserveShare(position), problem));
+            }
+        };
+        let at_least = reserve.at_least(k);
+        if at_least > k - kept {
+            let problem = format!("expected at most {} of k = {k}, found {at_least}", k - kept);
+            return Err(EngineError::invalid(field, problem));
+        }
+        kept += at_least;
+        if let Some(sample) = reserve.sample.filter(|sample| !sample.is_valid()) {
+            let problem = format!("expected a finite number above 0, found {}", sample.temperature);
+            return Err(EngineError::invalid(Field::ReserveTemperature(position), problem));
+        }
+        reserves.push(Reserve { at_least, sample: reserve.sample });
+    }
+    Ok(reserves)
+}
+
+/// The fresh nodes. The attribute was checked.
+fn since(columns: &Columns<'_>, fresh: &Fresh, now: Timestamp) -> Matches {
+    let earliest = Instant::from(now).saturating_sub(fresh.within);
+    let column = columns.find(&fresh.attribute).expect("the column was checked");
+    counted(columns.since(column, earliest).expect("the column contains timestamps"))
 }
 
 /// Checks that the attribute is a timestamp, and that of `k` places enough are left, of which `kept` are kept for

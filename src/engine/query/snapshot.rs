@@ -278,16 +278,28 @@ impl Snapshot {
             attributes: Vec::new(),
             vector: None,
             terms: Vec::new(),
+            reserved: Vec::new(),
         };
         let mut size = AnswerSize::new(budget, !columns.is_empty(), request.return_vectors);
         let dim = if request.return_vectors { self.index.dim() } else { 0 };
-        size.add_items(found.hits.len(), dim + request.rules.score_terms.len())?;
+        size.add_items(
+            found.hits.len(),
+            dim + request.rules.score_terms.len() + request.rules.reserves.len(),
+        )?;
         let mut candidates: Vec<Candidate> = found.hits.iter().map(candidate).collect();
         let has_terms = !request.rules.score_terms.is_empty();
-        if let Some(rules) = rules.as_ref().filter(|_| has_terms) {
+        let has_reserves = !request.rules.reserves.is_empty();
+        if let Some(rules) = rules.as_ref().filter(|_| has_terms || has_reserves) {
             let rules = rules.of_nodes(&segments, &query.seeds);
             for (candidate, hit) in candidates.iter_mut().zip(&found.hits) {
                 candidate.terms = rules.terms(hit.node);
+                candidate.reserved = match request.marks_matches {
+                    true => request.rules.reserved(rules.reserves_of(hit.node)),
+                    false => found
+                        .held
+                        .get(&hit.node.0)
+                        .map_or_else(Vec::new, |held| request.rules.reserved(*held)),
+                };
             }
         }
         // A loop of its own, since most requests need none of them.

@@ -38,6 +38,9 @@ impl Usage {
         }
         rules.caps.iter().for_each(|cap| self.record_attribute(&cap.attribute));
         rules.fresh.iter().for_each(|fresh| self.record_attribute(&fresh.attribute));
+        for reserve in &rules.reserves {
+            reserve.filter.each_attribute(&mut |name| self.record_attribute(name));
+        }
         rules.score_terms.iter().for_each(|term| self.record_attribute(&term.attribute));
     }
 

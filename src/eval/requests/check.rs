@@ -122,6 +122,15 @@ impl Check<'_> {
                 return Some(format!("expected {expected} fresh candidates, found {found}"));
             }
         }
+        for (position, reserve) in request.rules.reserves.iter().enumerate() {
+            let matches = |node: &NodeId| holds(&reserve.filter, &Columns::of(self.index), *node);
+            let of_exact = exact.ids.iter().filter_map(|id| self.index.node_of(*id)).filter(matches);
+            let expected = reserve.at_least(k).min(of_exact.count());
+            let found = nodes.iter().filter(|node| matches(node)).count();
+            if found < expected {
+                return Some(format!("expected {expected} candidates of reserve {position}, found {found}"));
+            }
+        }
         let Query::Interests(interests) = &request.query else { return None };
         for (at, interest) in interests.iter().enumerate() {
             let kept = (f64::from(interest.min_share) * k as f64 + 1e-6) as usize;
@@ -178,6 +187,7 @@ mod tests {
             attributes: Vec::new(),
             vector: None,
             terms: Vec::new(),
+            reserved: Vec::new(),
         }
     }
 

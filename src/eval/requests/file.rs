@@ -191,6 +191,7 @@ impl Request {
             k,
             effort,
             effort_k: 0,
+            marks_matches: false,
             plan: if effort == Effort::Exact { None } else { self.plan.or(plan) },
             rules,
             offset: self.offset,
@@ -208,7 +209,7 @@ impl Request {
             Query::Interests(interests) => interests.iter().any(|interest| interest.min_share > 0.0),
             Query::Vector(_) | Query::Seeds(_) => false,
         };
-        of_interests || self.rules.fresh.is_some()
+        of_interests || self.rules.fresh.is_some() || !self.rules.reserves.is_empty()
     }
 }
 
@@ -243,6 +244,11 @@ impl Context<'_> {
         let mut listed = line.exclude.clone();
         listed.sort_unstable();
         let filter = line.filter.map(|filter| at(filter, self.now));
+        let of_line = line.reserve.into_iter().enumerate();
+        let mut reserves = of_line.map(|(at, reserve)| reserve.read(at)).collect::<Result<Vec<_>, _>>()?;
+        for reserve in &mut reserves {
+            reserve.filter = at(std::mem::take(&mut reserve.filter), self.now);
+        }
         let video_ids = line.exclude.into_iter().map(VideoId).collect();
         let rules = Rules {
             filter,
@@ -251,6 +257,7 @@ impl Context<'_> {
             fresh: line.fresh.map(Fresh::from),
             score_threshold: line.score_threshold,
             score_terms: line.score_terms,
+            reserves,
         };
         let (offset, plan) = (line.offset, line.plan);
         let excluded = Excluded { listed, of_file };

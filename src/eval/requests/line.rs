@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::rules::{Cap, Filter, Fresh, ScoreTerm, duration};
+use crate::rules::{Cap, Filter, Fresh, Places, Reserve, Sample, ScoreTerm, duration};
 use crate::search::Plan;
 
 /// The fields of a line.
@@ -30,6 +30,7 @@ pub(super) struct Line {
     #[serde(deserialize_with = "caps")]
     pub(super) caps: Vec<Cap>,
     pub(super) fresh: Option<FreshLine>,
+    pub(super) reserve: Vec<ReserveLine>,
     #[serde(deserialize_with = "optional_number")]
     pub(super) score_threshold: Option<f32>,
     #[serde(deserialize_with = "score_terms")]
@@ -66,6 +67,39 @@ pub(super) struct FreshLine {
     at_least: usize,
     #[serde(default = "published_at")]
     attribute: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReserveLine {
+    #[serde(deserialize_with = "filter")]
+    filter: Option<Filter>,
+    at_least: Option<usize>,
+    #[serde(default, deserialize_with = "optional_number")]
+    share: Option<f32>,
+    sample: Option<SampleLine>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SampleLine {
+    #[serde(deserialize_with = "number")]
+    temperature: f32,
+    #[serde(default)]
+    seed: u64,
+}
+
+impl ReserveLine {
+    /// Reads the reserve at a position of a line.
+    pub(super) fn read(self, position: usize) -> Result<Reserve, String> {
+        let places = match (self.at_least, self.share) {
+            (Some(count), None) => Places::AtLeast(count),
+            (None, Some(share)) => Places::Share(share),
+            _ => return Err(format!("reserve[{position}]: expected either at_least or share")),
+        };
+        let sample = self.sample.map(|SampleLine { temperature, seed }| Sample { temperature, seed });
+        Ok(Reserve { filter: self.filter.unwrap_or_default(), places, sample })
+    }
 }
 
 impl Line {

@@ -1,6 +1,7 @@
 //! Bloom filters of video ids, with the hash functions that the proto defines.
 
 use super::error::ExclusionError;
+use crate::base::mix::mix;
 
 /// Maximum number of hashes per id.
 const MAX_HASHES: u32 = 32;
@@ -58,14 +59,6 @@ fn positions(id: u64, bits: u64, hashes: u32, seed: u64) -> impl Iterator<Item =
     let first = mix(id ^ seed);
     let step = mix(first) | 1;
     (0..u64::from(hashes)).map(move |hash| first.wrapping_add(hash.wrapping_mul(step)) % bits)
-}
-
-/// The finalizer of SplitMix64.
-#[inline]
-fn mix(mut bits: u64) -> u64 {
-    bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    bits ^ bits >> 31
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use super::*;
 /// Made-up keys of made-up hits, by node.
 struct Keys {
     caps: Vec<(usize, Vec<u64>)>,
-    fresh: Vec<bool>,
+    /// The reserves of each hit.
+    reserves: Vec<Groups>,
 }
 
 impl HitKeys for Keys {
@@ -21,20 +22,19 @@ impl HitKeys for Keys {
         keys.push(self.caps[cap].1[node.index()]);
     }
 
-    fn is_fresh(&self, node: NodeId) -> bool {
-        self.fresh[node.index()]
+    fn reserves(&self, node: NodeId) -> Groups {
+        self.reserves[node.index()]
     }
 }
 
 /// From the best hit down, over all hits that are left.
 fn naive(ranked: &[Hit], quota: &Quota, keys: &Keys, counters: &mut CapCounters) -> Choice {
     let k = quota.size;
-    let (mut unmet, mut unmet_fresh) = (quota.of_interests.clone(), quota.fresh);
-    let mut kept = unmet_fresh + unmet.iter().sum::<usize>();
-    let at_first = |unmet: usize| if unmet > 0 { f32::NEG_INFINITY } else { f32::INFINITY };
-    let mut filled_fresh = at_first(unmet_fresh);
-    let mut filled: Vec<f32> = unmet.iter().copied().map(at_first).collect();
-    let mut lowest_plain = f32::INFINITY;
+    let mut unmet = quota.kept.clone();
+    let mut kept: usize = unmet.iter().sum();
+    let at_first = |unmet: &usize| if *unmet > 0 { f32::NEG_INFINITY } else { f32::INFINITY };
+    let mut filled: Vec<f32> = unmet.iter().map(at_first).collect();
+    let (mut held, mut lowest_plain) = (Vec::new(), f32::INFINITY);
     let mut taken: Vec<(usize, Hit)> = Vec::new();
     let mut passed_over = VecDeque::new();
     let (mut is_capped, mut is_below) = (false, false);
@@ -46,24 +46,22 @@ fn naive(ranked: &[Hit], quota: &Quota, keys: &Keys, counters: &mut CapCounters)
             is_below = true;
             break;
         }
-        let is_fresh = unmet_fresh > 0 && keys.is_fresh(hit.node);
-        let is_of_interest = unmet[hit.interest] > 0;
-        let fills = usize::from(is_fresh) + usize::from(is_of_interest);
-        if k - taken.len() - 1 < kept - fills {
+        let is_of = |group: &usize| match group.checked_sub(quota.reserves) {
+            Some(interest) => interest == hit.interest,
+            None => keys.reserves(hit.node) >> group & 1 != 0,
+        };
+        let fills: Vec<usize> = (0..unmet.len()).filter(|group| unmet[*group] > 0 && is_of(group)).collect();
+        if k - taken.len() - 1 < kept - fills.len() {
             passed_over.push_back((at, *hit));
         } else if counters.take(keys, hit.node) {
-            kept -= fills;
-            if is_fresh {
-                unmet_fresh -= 1;
-                filled_fresh = if unmet_fresh > 0 { filled_fresh } else { hit.score };
+            kept -= fills.len();
+            for group in &fills {
+                unmet[*group] -= 1;
+                filled[*group] = if unmet[*group] == 0 { hit.score } else { filled[*group] };
             }
-            if is_of_interest {
-                unmet[hit.interest] -= 1;
-                let is_filled = unmet[hit.interest] == 0;
-                filled[hit.interest] = if is_filled { hit.score } else { filled[hit.interest] };
-            }
-            if fills == 0 {
-                lowest_plain = hit.score;
+            match fills.as_slice() {
+                [] => lowest_plain = hit.score,
+                fills => held.push((hit.node, fills.iter().map(|group| 1 << group).sum())),
             }
             taken.push((at, *hit));
             while k - taken.len() > kept
@@ -91,13 +89,13 @@ fn naive(ranked: &[Hit], quota: &Quota, keys: &Keys, counters: &mut CapCounters)
     }
     taken.sort_unstable_by_key(|(at, _)| *at);
     let taken = taken.into_iter().map(|(_, hit)| hit).collect();
-    Choice { taken, filled_fresh, filled, lowest_plain, is_capped, is_below }
+    Choice { taken, held, filled, lowest_plain, is_capped, is_below }
 }
 
 #[derive(Clone, Debug)]
 struct Case {
-    /// Score, interest, fresh and keys of each hit.
-    hits: Vec<(u8, usize, bool, [u64; 2])>,
+    /// Score, interest, reserves and keys of each hit.
+    hits: Vec<(u8, usize, Groups, [u64; 2])>,
     max_per_key: Vec<usize>,
     quota: Quota,
     /// Before which page the list is made anew, as after a deeper search.
@@ -105,13 +103,13 @@ struct Case {
 }
 
 fn case() -> impl Strategy<Value = Case> {
-    let hit = (0u8..12, 0usize..3, any::<bool>(), [0u64..4, 0u64..40]);
-    let quota =
-        (1usize..6, proptest::option::of(0u8..12), 0usize..4, proptest::collection::vec(0usize..3, 3));
+    let hit = (0u8..12, 0usize..3, 0u32..4, [0u64..4, 0u64..40]);
+    let kept = proptest::collection::vec(0usize..3, 5);
+    let quota = (1usize..6, proptest::option::of(0u8..12), kept);
     let hits = proptest::collection::vec(hit, 0..80);
     (hits, proptest::collection::vec(1usize..12, 0..3), quota, 0usize..8).prop_map(
-        |(hits, max_per_key, (size, threshold, fresh, of_interests), renewed)| {
-            let quota = Quota { size, score_threshold: threshold.map(f32::from), fresh, of_interests };
+        |(hits, max_per_key, (size, threshold, kept), renewed)| {
+            let quota = Quota { size, score_threshold: threshold.map(f32::from), kept, reserves: 2 };
             Case { hits, max_per_key, quota, renewed }
         },
     )
@@ -128,7 +126,7 @@ proptest! {
         let keys = Keys {
             caps: max_per_key.iter().enumerate()
                 .map(|(cap, max)| (*max, all.iter().map(|hit| hit.3[cap]).collect())).collect(),
-            fresh: all.iter().map(|hit| hit.2).collect(),
+            reserves: all.iter().map(|hit| hit.2).collect(),
         };
         let mut left = hits.clone();
         let (mut expected_counters, mut counters) = (CapCounters::default(), CapCounters::default());
@@ -149,7 +147,7 @@ proptest! {
             }
             prop_assert_eq!(&found, &expected, "page {}", page);
             left.retain(|hit| !expected.taken.contains(hit));
-            if max_per_key.is_empty() && quota.fresh + quota.of_interests.iter().sum::<usize>() == 0 {
+            if max_per_key.is_empty() && quota.kept.iter().sum::<usize>() == 0 {
                 let best = choose_best(hits.iter().filter(|hit| left.contains(hit)), &quota);
                 prop_assert_eq!(best, naive(&left, &quota, &keys, &mut CapCounters::default()));
             }
@@ -160,17 +158,18 @@ proptest! {
 #[test]
 fn a_page_of_a_long_list_takes_few_steps_however_many_hits_it_passes_over() {
     const HITS: usize = 20_000;
-    let keys = Keys { caps: Vec::new(), fresh: (0..HITS).map(|node| node >= HITS - 100).collect() };
+    let keys =
+        Keys { caps: Vec::new(), reserves: (0..HITS).map(|node| u32::from(node >= HITS - 100)).collect() };
     let hit = |node| Hit { node: NodeId(node as u32), score: -(node as f32), interest: 0 };
     let hits: Vec<Hit> = (0..HITS).map(hit).collect();
-    let quota = Quota { size: 1, score_threshold: None, fresh: 1, of_interests: vec![0] };
+    let quota = Quota { size: 1, score_threshold: None, kept: vec![1, 0], reserves: 1 };
     let mut ranked = Ranked::of(&hits, |_| true, &quota, &keys);
     let mut counters = CapCounters::default();
     let mut pages = (0..HITS).map(|_| {
         let page = choose(&hits, &mut ranked, &quota, &keys, &mut counters, &mut Interrupt::never());
         page.taken[0].node.index()
     });
-    // The fresh ones at the end of the list come first.
+    // Those of the reserve at the end of the list come first.
     assert!(pages.by_ref().take(100).eq(HITS - 100..HITS));
     assert!(pages.eq(0..HITS - 100));
 }

@@ -17,11 +17,16 @@ use crate::service::proto;
 ///
 /// # Errors
 /// As [`filter`]; and [`InvalidField`] if there are both, or with the place in the text that is no filter.
-pub(super) fn either(tree: Option<proto::Filter>, text: &str) -> Result<Option<Filter>, InvalidField> {
-    let refused = |problem: String| InvalidField::new("filter_text", problem);
+pub(super) fn either(
+    tree: Option<proto::Filter>,
+    text: &str,
+    within: Option<&Path<'_>>,
+) -> Result<Option<Filter>, InvalidField> {
+    let field = |name| within.map_or(Path::root(name), |within| within.field(name));
+    let refused = |problem: String| field("filter_text").invalid(problem);
     match tree {
         Some(_) if !text.is_empty() => Err(refused("expected filter or filter_text, found both".to_owned())),
-        Some(tree) => filter(tree, &Path::root("filter")).map(Some),
+        Some(tree) => filter(tree, &field("filter")).map(Some),
         None if text.is_empty() => Ok(None),
         None => text.parse().map(Some).map_err(|error: ExpressionError| refused(error.to_string())),
     }
@@ -237,13 +242,13 @@ mod tests {
     #[test]
     fn a_text_is_read_like_a_tree_and_instead_of_one() {
         let text = "region = \"US\" and views > 5";
-        assert_eq!(either(None, text), Ok(Some(text.parse().unwrap())));
-        assert_eq!(either(None, ""), Ok(None));
+        assert_eq!(either(None, text, None), Ok(Some(text.parse().unwrap())));
+        assert_eq!(either(None, "", None), Ok(None));
         let tree = must(vec![is_null()]);
-        assert_eq!(either(Some(tree.clone()), ""), read(tree.clone()).map(Some));
-        let both = either(Some(tree), text).unwrap_err();
+        assert_eq!(either(Some(tree.clone()), "", None), read(tree.clone()).map(Some));
+        let both = either(Some(tree), text, None).unwrap_err();
         assert_eq!(both.to_string(), "filter_text: expected filter or filter_text, found both");
-        let wrong = either(None, "region = US").unwrap_err().to_string();
+        let wrong = either(None, "region = US", None).unwrap_err().to_string();
         assert!(wrong.starts_with("filter_text: line 1, column 10: expected a value: "), "{wrong}");
     }
 

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `request.rs`  | search requests |
 //! | `rules.rs`    | the rules of a search request: filter, exclusions, caps, kept places, threshold |
+//! | `reserves.rs` | reserves, both ways |
 //! | `score_terms.rs` | score terms, both ways |
 //! | `filter.rs`   | filters, both ways |
 //! | `ids.rs`      | ids, numbers or text |
@@ -26,6 +27,7 @@ mod ids;
 mod path;
 mod plan;
 mod request;
+mod reserves;
 mod response;
 mod rules;
 mod scalar;

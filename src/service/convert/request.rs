@@ -39,7 +39,12 @@ pub(crate) fn search_request(request: proto::SearchRequest) -> Result<engine::Se
         min_coverage,
         page_token,
         score_terms,
+        reserve,
+        diversity,
     } = request;
+    if diversity.is_some() {
+        return Err(InvalidField::new("diversity", "expected none: this server does not know it yet"));
+    }
     let (offset, generation) = page(offset, &page_token)?;
     if let Some(found) = min_coverage.filter(|share| !(0.0..=1.0).contains(share)) {
         return Err(InvalidField::new("min_coverage", format!("expected 0 to 1, found {found}")));
@@ -64,7 +69,17 @@ pub(crate) fn search_request(request: proto::SearchRequest) -> Result<engine::Se
         effort: effort(params.effort),
         effort_k: params.effort_k as usize,
         plan: plan(params.plan)?,
-        rules: rules(WireRules { filter, filter_text, exclude, caps, fresh, score_threshold, score_terms })?,
+        rules: rules(WireRules {
+            filter,
+            filter_text,
+            exclude,
+            caps,
+            fresh,
+            score_threshold,
+            score_terms,
+            reserves: reserve,
+        })?,
+        marks_matches: params.mark_matches,
         offset: offset as usize,
         return_attributes: attributes_to_return(return_attributes)?,
         return_vectors,

@@ -43,6 +43,7 @@ pub(crate) fn explanation(explanation: engine::Explanation) -> proto::ExplainRes
         engine::Rule::ScoreThreshold => Rule::ScoreThreshold,
         engine::Rule::Cap => Rule::Cap,
         engine::Rule::KeptPlace => Rule::KeptPlace,
+        engine::Rule::Diversity => Rule::Diversity,
     };
     let lost = match loss {
         None => Loss::Unspecified,
@@ -95,6 +96,7 @@ pub(crate) fn search_response(
         Completeness::Short(Shortfall::Excluded) => Reason::Excluded,
         Completeness::Short(Shortfall::CapsExhausted) => Reason::CapsExhausted,
         Completeness::Short(Shortfall::ScoreThreshold) => Reason::ScoreThreshold,
+        Completeness::Short(Shortfall::TooSimilar) => Reason::TooSimilar,
     };
     // A message is the concatenation of its fields.
     let rest = proto::SearchResponse {
@@ -127,15 +129,24 @@ pub(crate) fn search_response(
 /// Encodes a candidate many times faster than a generated message does; `None` if it has other fields, or values of zero, which
 /// are left out.
 fn plain(found: &engine::Candidate) -> Option<[u8; PLAIN.len()]> {
-    let engine::Candidate { video_id: VideoId(id), text_id, score, interest, attributes, vector, terms } =
-        found;
+    let engine::Candidate {
+        video_id: VideoId(id),
+        text_id,
+        score,
+        interest,
+        attributes,
+        vector,
+        terms,
+        reserved,
+    } = found;
     let is_plain = *id != 0
         && *score != 0.0
         && text_id.is_none()
         && interest.is_none()
         && attributes.is_empty()
         && vector.is_none()
-        && terms.is_empty();
+        && terms.is_empty()
+        && reserved.is_empty();
     let mut encoded = PLAIN;
     encoded[3..11].copy_from_slice(&id.to_le_bytes());
     encoded[12..].copy_from_slice(&score.to_le_bytes());
@@ -152,6 +163,7 @@ fn candidate(candidate: engine::Candidate) -> proto::Candidate {
         attributes: candidate.attributes.into_iter().map(attribute).collect(),
         text_id: candidate.text_id.unwrap_or_default(),
         terms: candidate.terms,
+        reserved: candidate.reserved.into_iter().map(saturate).collect(),
     }
 }
 
@@ -231,6 +243,7 @@ mod tests {
                 attributes: vec![("n".into(), Value::Int64(*id as i64)); usize::from(has_attributes)],
                 vector: has_vector.then(|| vec![score; 3]),
                 terms: vec![score; terms],
+                reserved: (0..terms / 2).collect(),
             };
             let response = engine::SearchResponse {
                 candidates: ids.iter().map(candidate_of).collect(),
@@ -266,6 +279,7 @@ mod tests {
                 attributes: vec![("title".into(), Value::Keyword("cats".into()))],
                 vector: Some(vec![0.5, -1.0]),
                 terms: vec![0.25, 1.0],
+                reserved: vec![0, 3],
             }],
             requested: 10,
             completeness: Completeness::Short(Shortfall::IndexExhausted),
@@ -281,6 +295,7 @@ mod tests {
         let candidate = &short.candidates[0];
         assert_eq!((candidate.video_id, candidate.score, candidate.interest), (5, 1.5, Some(1)));
         assert_eq!(candidate.text_id, "five");
+        assert_eq!(candidate.reserved, [0, 3]);
         assert_eq!(candidate.vector, Some(proto::Vector { values: vec![0.5, -1.0], packed: None }));
         let completeness = short.completeness.unwrap();
         assert_eq!((completeness.requested, completeness.returned), (10, 1));

@@ -25,6 +25,7 @@ pub(super) struct WireRules {
     pub(super) fresh: Option<proto::Fresh>,
     pub(super) score_threshold: Option<f32>,
     pub(super) score_terms: Vec<proto::ScoreTerm>,
+    pub(super) reserves: Vec<proto::Reserve>,
 }
 
 /// Reads the rules.
@@ -32,19 +33,28 @@ pub(super) struct WireRules {
 /// # Errors
 /// [`InvalidField`] with the path of the field.
 pub(super) fn rules(wire: WireRules) -> Result<Rules, InvalidField> {
-    let WireRules { filter, filter_text, exclude, caps, fresh: fresh_wire, score_threshold, score_terms } =
-        wire;
+    let WireRules {
+        filter,
+        filter_text,
+        exclude,
+        caps,
+        fresh: fresh_wire,
+        score_threshold,
+        score_terms,
+        reserves,
+    } = wire;
     if let Some(found) = score_threshold.filter(|threshold| !threshold.is_finite()) {
         let problem = format!("expected a finite number, found {found}");
         return Err(InvalidField::new("score_threshold", problem));
     }
     Ok(Rules {
-        filter: filter::either(filter, &filter_text)?,
+        filter: filter::either(filter, &filter_text, None)?,
         exclude: exclude.map(excluded).unwrap_or_default(),
         caps: caps.into_iter().map(cap).collect(),
         fresh: fresh_wire.map(fresh).transpose()?,
         score_threshold,
         score_terms: super::score_terms::score_terms(score_terms)?,
+        reserves: super::reserves::reserves(reserves)?,
     })
 }
 
@@ -88,6 +98,7 @@ mod tests {
             fresh: None,
             score_threshold: None,
             score_terms: Vec::new(),
+            reserves: Vec::new(),
         }
     }
 

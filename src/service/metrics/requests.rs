@@ -169,6 +169,7 @@ pub(crate) fn reason_of(completeness: Completeness) -> Option<&'static str> {
         Completeness::Short(Shortfall::Excluded) => Some("excluded"),
         Completeness::Short(Shortfall::CapsExhausted) => Some("caps_exhausted"),
         Completeness::Short(Shortfall::ScoreThreshold) => Some("score_threshold"),
+        Completeness::Short(Shortfall::TooSimilar) => Some("too_similar"),
     }
 }
 

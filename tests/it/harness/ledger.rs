@@ -56,6 +56,7 @@ pub fn request(vector: [f32; DIM], k: usize, effort: Effort) -> SearchRequest {
         generation: None,
         plan: None,
         rules: Rules::default(),
+        marks_matches: false,
         offset: 0,
         return_attributes: ReturnAttributes::Named(vec!["title".to_owned()]),
         return_vectors: false,

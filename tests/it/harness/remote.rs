@@ -58,7 +58,12 @@ pub fn message(request: &SearchRequest) -> proto::SearchRequest {
         index: request.index.clone(),
         query: Some(query),
         k: request.k as u32,
-        params: Some(proto::SearchParams { effort, plan: plan.into(), effort_k: request.effort_k as u32 }),
+        params: Some(proto::SearchParams {
+            effort,
+            plan: plan.into(),
+            effort_k: request.effort_k as u32,
+            mark_matches: request.marks_matches,
+        }),
         filter: rules.filter.clone().map(Into::into),
         exclude: Some(proto::Exclude {
             video_ids: rules.exclude.video_ids.iter().map(|id| id.0).collect(),
@@ -88,6 +93,7 @@ pub fn message(request: &SearchRequest) -> proto::SearchRequest {
             at_least: fresh.at_least as u32,
         }),
         score_terms: rules.score_terms.iter().cloned().map(Into::into).collect(),
+        reserve: rules.reserves.iter().cloned().map(Into::into).collect(),
         score_threshold: rules.score_threshold,
         offset: request.offset as u32,
         return_attributes: match &request.return_attributes {
@@ -118,6 +124,7 @@ pub fn answer(response: &proto::SearchResponse) -> SearchResponse {
                 attributes: Vec::new(),
                 vector: None,
                 terms: candidate.terms.clone(),
+                reserved: candidate.reserved.iter().map(|at| *at as usize).collect(),
             })
             .collect(),
         requested: completeness.requested as usize,
@@ -130,6 +137,7 @@ pub fn answer(response: &proto::SearchResponse) -> SearchResponse {
             Reason::Excluded => Completeness::Short(Shortfall::Excluded),
             Reason::CapsExhausted => Completeness::Short(Shortfall::CapsExhausted),
             Reason::ScoreThreshold => Completeness::Short(Shortfall::ScoreThreshold),
+            Reason::TooSimilar => Completeness::Short(Shortfall::TooSimilar),
         },
         unknown_seeds: response.unknown_video_ids.iter().copied().map(VideoId).collect(),
         generation: response.generation,

@@ -76,9 +76,12 @@ fn check_identical(shape: Shape, count: u64) {
     for (number, request) in requests(&dataset, count).enumerate() {
         let expected = dataset.engine.search(&request, &Budget::default()).unwrap();
         let found = dataset.search(&request);
-        let pairs = |of: &shortlist::engine::SearchResponse| -> Vec<(VideoId, f32, Option<usize>)> {
-            of.candidates.iter().map(|found| (found.video_id, found.score, found.interest)).collect()
-        };
+        let pairs =
+            |of: &shortlist::engine::SearchResponse| -> Vec<(VideoId, f32, Option<usize>, Vec<usize>)> {
+                let all = of.candidates.iter();
+                all.map(|found| (found.video_id, found.score, found.interest, found.reserved.clone()))
+                    .collect()
+            };
         assert_eq!(pairs(&found), pairs(&expected), "request {number}: {request:?}");
         // Videos below the threshold that also exceed a cap are not looked at.
         let is_hidden = found.completeness == Completeness::Short(Shortfall::CapsExhausted)

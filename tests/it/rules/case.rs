@@ -124,6 +124,9 @@ impl<'a> Case<'a> {
             }
         };
         enough("fresh videos".to_owned(), fresh, &|row| self.naive.is_fresh(*row))?;
+        for (at, kept) in self.naive.kept_for_reserves().into_iter().enumerate() {
+            enough(format!("of reserve {at}"), kept, &|row| self.naive.is_of_reserve(at, *row))?;
+        }
         for (at, kept) in interests.into_iter().enumerate() {
             enough(format!("of interest {at}"), kept, &|row| self.naive.scored[*row].interest == at)?;
         }
@@ -152,6 +155,18 @@ impl<'a> Case<'a> {
                     show(expected)
                 ))
             }
+        }
+    }
+
+    /// Checks that the answer names the reserves whose places videos hold.
+    pub fn marks(&self, answer: &SearchResponse, expected: &[Vec<usize>]) -> Result<(), String> {
+        let wrong =
+            answer.candidates.iter().zip(expected).find(|(found, expected)| found.reserved != **expected);
+        match wrong {
+            Some((found, expected)) if self.tolerance == 0.0 => {
+                Err(format!("video {} holds {:?}, expected {expected:?}", found.video_id, found.reserved))
+            }
+            _ => Ok(()),
         }
     }
 

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use shortlist::base::instant::Instant;
 use shortlist::base::metric::Metric;
 use shortlist::engine::{Completeness, Query, SearchRequest, Shortfall};
-use shortlist::rules::{Condition, Filter, Number, ScoreTerm, TermForm, Time};
+use shortlist::rules::{Condition, Filter, Number, Places, Reserve, Sample, ScoreTerm, TermForm, Time};
 
 use crate::rules::dataset::{RuledDataset, Video};
 
@@ -30,6 +30,15 @@ pub struct Naive<'a> {
     /// Indexed by row.
     pub scored: Vec<Scored>,
     matching: Vec<bool>,
+    /// By reserve and row.
+    of_reserves: Vec<Vec<bool>>,
+}
+
+/// A page: its rows, and the reserves whose places each holds.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    pub rows: Vec<usize>,
+    pub held: Vec<Vec<usize>>,
 }
 
 impl<'a> Naive<'a> {
@@ -52,7 +61,11 @@ impl<'a> Naive<'a> {
                 request.rules.score_terms.iter().map(|term| added(term, video, now)).collect();
             scored.score += added.iter().sum::<f64>() as f32;
         }
-        Self { dataset, request, now, excluded, seeds, scored, matching }
+        let matches = |reserve: &Reserve| {
+            dataset.videos.iter().map(|video| holds(&reserve.filter, video, now)).collect()
+        };
+        let of_reserves = request.rules.reserves.iter().map(matches).collect();
+        Self { dataset, request, now, excluded, seeds, scored, matching, of_reserves }
     }
 
     /// What each term adds to the score of a video.
@@ -118,17 +131,43 @@ impl<'a> Naive<'a> {
         });
     }
 
+    /// Whether a video matches a reserve.
+    pub fn is_of_reserve(&self, reserve: usize, row: usize) -> bool {
+        self.of_reserves[reserve][row]
+    }
+
+    /// The number of places kept on a page for each reserve.
+    pub fn kept_for_reserves(&self) -> Vec<usize> {
+        let k = self.request.k;
+        let places = |reserve: &Reserve| match reserve.places {
+            Places::AtLeast(count) => count,
+            Places::Share(share) => (f64::from(share) * k as f64 + 1e-4).floor() as usize,
+        };
+        self.request.rules.reserves.iter().map(places).collect()
+    }
+
     /// Returns the first `count` pages of k.
     pub fn pages(&self, count: usize) -> Vec<Vec<usize>> {
+        self.held_pages(count).into_iter().map(|page| page.rows).collect()
+    }
+
+    /// Returns the first `count` pages of k, and whose places their videos hold.
+    pub fn held_pages(&self, count: usize) -> Vec<Page> {
         let mut left: Vec<usize> = (0..self.scored.len()).filter(|row| self.passes(*row)).collect();
         self.sort(&mut left);
         let mut counters = CapCounters::new(self.request);
         let mut pages = Vec::new();
         for _ in 0..count {
-            let mut page = self.page(&left, &mut counters);
-            self.sort(&mut page);
-            left.retain(|row| !page.contains(row));
-            pages.push(page);
+            let mut held = HashMap::new();
+            let mut rows = self.page(&left, &mut counters, &mut held);
+            self.sort(&mut rows);
+            left.retain(|row| !rows.contains(row));
+            let held =
+                rows.iter().map(|row| held.remove(row).unwrap_or_default()).map(|mut of: Vec<usize>| {
+                    of.sort_unstable();
+                    of
+                });
+            pages.push(Page { held: held.collect(), rows });
         }
         pages
     }
@@ -142,18 +181,65 @@ impl<'a> Naive<'a> {
         order.iter().position(|other| *other == row).map(|at| at + 1)
     }
 
-    /// Fills places in order of score while enough remain for kept places. Places that turn out not to be needed go to the
-    /// best of the videos skipped for them.
-    fn page(&self, order: &[usize], counters: &mut CapCounters) -> Vec<usize> {
+    /// Draws the videos of sampled reserves. Then fills places in order of score while enough remain for kept places. Places that
+    /// turn out not to be needed go to the best of the videos skipped for them.
+    fn page(
+        &self,
+        order: &[usize],
+        counters: &mut CapCounters,
+        held: &mut HashMap<usize, Vec<usize>>,
+    ) -> Vec<usize> {
+        let reserves = &self.request.rules.reserves;
         let (mut fresh, mut interests) = self.kept();
-        let mut taken = Vec::new();
+        let mut kept_for = self.kept_for_reserves();
+        let mut taken: Vec<usize> = Vec::new();
+        for (at, sample) in reserves.iter().enumerate().filter_map(|(at, of)| Some((at, of.sample?))) {
+            let mut drawn: Vec<usize> =
+                order.iter().copied().filter(|row| self.is_of_reserve(at, *row)).collect();
+            let key = |row: usize| draw_key(sample, self.scored[row].score, self.video(row).id);
+            drawn.sort_by(|a, b| key(*b).total_cmp(&key(*a)).then(self.video(*a).id.cmp(&self.video(*b).id)));
+            for row in drawn {
+                if kept_for[at] == 0 {
+                    break;
+                }
+                let is_taken = taken.contains(&row);
+                if is_taken || counters.take(self.video(row)) {
+                    taken.extend((!is_taken).then_some(row));
+                    held.entry(row).or_default().push(at);
+                    kept_for[at] -= 1;
+                }
+            }
+            kept_for[at] = 0;
+        }
+        let drawn = taken.clone();
+        // What a video fills: whether it is fresh, reserves, and whether it is of an interest that has places left.
+        let fill = |row: usize,
+                    fresh: &mut usize,
+                    kept_for: &mut Vec<usize>,
+                    interests: &mut Vec<usize>,
+                    held: &mut HashMap<usize, Vec<usize>>| {
+            if *fresh > 0 && self.is_fresh(row) {
+                *fresh -= 1;
+            }
+            for (at, kept) in kept_for.iter_mut().enumerate() {
+                if *kept > 0 && self.is_of_reserve(at, row) {
+                    *kept -= 1;
+                    held.entry(row).or_default().push(at);
+                }
+            }
+            let interest = self.scored[row].interest;
+            interests[interest] = interests[interest].saturating_sub(1);
+        };
+        drawn.iter().for_each(|row| fill(*row, &mut fresh, &mut kept_for, &mut interests, held));
         let mut passed_over = Vec::new();
-        for row in order {
+        for row in order.iter().filter(|row| !drawn.contains(row)) {
             let free = self.request.k - taken.len();
-            let (is_fresh, interest) = (fresh > 0 && self.is_fresh(*row), self.scored[*row].interest);
-            let is_wanted = interests[interest] > 0;
-            let fills = usize::from(is_fresh) + usize::from(is_wanted);
-            let kept = fresh + interests.iter().sum::<usize>();
+            let of_reserves =
+                (0..kept_for.len()).filter(|at| kept_for[*at] > 0 && self.is_of_reserve(*at, *row)).count();
+            let fills = usize::from(fresh > 0 && self.is_fresh(*row))
+                + usize::from(interests[self.scored[*row].interest] > 0)
+                + of_reserves;
+            let kept = fresh + interests.iter().sum::<usize>() + kept_for.iter().sum::<usize>();
             if free == 0 {
                 break;
             }
@@ -161,11 +247,10 @@ impl<'a> Naive<'a> {
                 passed_over.push(*row);
             } else if counters.take(self.video(*row)) {
                 taken.push(*row);
-                fresh -= usize::from(is_fresh);
-                interests[interest] -= usize::from(is_wanted);
+                fill(*row, &mut fresh, &mut kept_for, &mut interests, held);
             }
-            // A video that is both fresh and of an interest fills two kept places, which frees one.
-            let kept = fresh + interests.iter().sum::<usize>();
+            // A video that fills two kept places frees one.
+            let kept = fresh + interests.iter().sum::<usize>() + kept_for.iter().sum::<usize>();
             passed_over.retain(|row| {
                 let has_place = self.request.k - taken.len() > kept;
                 let is_taken = has_place && counters.take(self.video(*row));
@@ -387,4 +472,16 @@ fn condition_holds(condition: &Condition, video: &Video, now: Timestamp) -> bool
         },
         Condition::VideoId { any_of } => any_of.iter().any(|id| id.0 == video.id),
     }
+}
+
+/// By which a video is drawn: its score over the temperature, and noise from the Gumbel distribution.
+pub fn draw_key(sample: Sample, score: f32, video: u64) -> f64 {
+    let mix = |mut z: u64| {
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    };
+    let bits = mix(mix(video ^ mix(sample.seed))) >> 12;
+    let uniform = (bits as f64 + 0.5) / 2f64.powi(52);
+    f64::from(score) / f64::from(sample.temperature) - (-uniform.ln()).ln()
 }

@@ -15,9 +15,11 @@ use shortlist::engine::{
     Budget, Completeness, Effort, Plan, Query, Rule, SearchRequest, SearchResponse, Shortfall,
 };
 use shortlist::index::Codes;
+use shortlist::rules::Places;
 
 use crate::rules::case::{Case, Failures};
 use crate::rules::dataset::{Components, RuledDataset, Shape};
+use crate::rules::naive::Page;
 use crate::rules::requests::random_request;
 
 const REQUESTS_PER_CATALOG: u64 = 40;
@@ -114,9 +116,9 @@ pub fn check_exact_answers(new: New) {
     for (shape, dataset) in datasets(new) {
         for (number, request) in requests(&dataset) {
             let case = Case::new(&dataset, &request);
-            let pages = case.naive.pages(3);
+            let pages = case.naive.held_pages(3);
             let mut before = Vec::new();
-            for (page, expected) in pages.iter().enumerate() {
+            for (page, Page { rows: expected, held }) in pages.iter().enumerate() {
                 let variant = case.with(Effort::Exact, None, page * request.k);
                 let answer = search(&dataset, &variant);
                 assert_eq!(answer.stats.plan, Plan::ExactScan);
@@ -125,6 +127,7 @@ pub fn check_exact_answers(new: New) {
                     request.rules.filter.is_some().then(|| case.naive.count_matches())
                 );
                 let checked = case.rows(&answer, &before).and_then(|rows| case.equals(&rows, expected));
+                let checked = checked.and_then(|()| case.marks(&answer, held));
                 failures.add(checked, &variant, &format!("{shape:?}, request {number}"));
                 before.extend(expected);
             }
@@ -251,7 +254,9 @@ pub fn check_pages(new: New) {
             let mut ways = ways(&dataset, &request);
             ways.push((Effort::Exact, None));
             let (effort, plan) = ways[number as usize % ways.len()];
-            let keeps_places = case.naive.kept().0 > 0 || case.naive.kept().1.iter().any(|kept| *kept > 0);
+            let (fresh, of_interests) = case.naive.kept();
+            let all = of_interests.into_iter().chain(case.naive.kept_for_reserves());
+            let keeps_places = fresh + all.sum::<usize>() > 0;
             // Then the pages end with what the search for earlier ones missed.
             let runs_out = case.naive.pages(16).iter().map(Vec::len).sum::<usize>() < 16 * k;
             let mut order = Vec::new();
@@ -322,6 +327,16 @@ fn the_requests_meet_every_corner() {
             add(fresh < kept_fresh, "too few fresh videos");
             add(kept_fresh > 0 && fresh >= kept_fresh, "enough fresh videos");
             add(kept.iter().any(|kept| *kept > 0), "places kept for interests");
+            let for_reserves = naive.kept_for_reserves();
+            let reserves = &request.rules.reserves;
+            let of_reserve = |at: usize| page.iter().filter(|row| naive.is_of_reserve(at, **row)).count();
+            let has_few = |at: usize| of_reserve(at) < for_reserves[at];
+            add((0..reserves.len()).any(|at| for_reserves[at] > 0 && !has_few(at)), "enough of a reserve");
+            add((0..reserves.len()).any(has_few), "too few of a reserve");
+            let is_drawn = |at: &usize| reserves[*at].sample.is_some() && for_reserves[*at] > 0;
+            add((0..reserves.len()).any(|at| is_drawn(&at)), "a reserve that is drawn from");
+            add((0..reserves.len()).filter(is_drawn).count() > 1, "two reserves that are drawn from");
+            add(reserves.iter().any(|of| matches!(of.places, Places::Share(_))), "a share of places");
             let of = |at: usize| naive.scored.iter().filter(|scored| scored.interest == at).count();
             add(
                 kept.len() > 1 && (0..kept.len()).any(|at| of(at) == 0),
@@ -357,6 +372,11 @@ fn the_requests_meet_every_corner() {
         "too few fresh videos",
         "enough fresh videos",
         "places kept for interests",
+        "enough of a reserve",
+        "too few of a reserve",
+        "a reserve that is drawn from",
+        "two reserves that are drawn from",
+        "a share of places",
         "an interest that nothing fits best",
         "16 interests",
         "two caps",

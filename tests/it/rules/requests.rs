@@ -9,7 +9,9 @@ use rand_chacha::ChaCha8Rng;
 use shortlist::base::id::VideoId;
 use shortlist::base::metric::Metric;
 use shortlist::engine::{Interest, Query, SearchRequest, Seed};
-use shortlist::rules::{Cap, Condition, Exclude, Filter, Fresh, Number, ScoreTerm, TermForm, Time};
+use shortlist::rules::{
+    Cap, Condition, Exclude, Filter, Fresh, Number, Places, Reserve, Sample, ScoreTerm, TermForm, Time,
+};
 
 use crate::rules::dataset::{Components, REGIONS, RuledDataset, TOPICS, VIEWS};
 use crate::rules::naive::Naive;
@@ -27,6 +29,8 @@ pub fn random_request(dataset: &RuledDataset, random: &mut ChaCha8Rng) -> Search
     request.rules.caps = caps(random);
     let kept: usize = Naive::new(dataset, &request).kept().1.iter().sum();
     request.rules.fresh = fresh(k - kept, random);
+    let kept = kept + request.rules.fresh.as_ref().map_or(0, |fresh| fresh.at_least);
+    request.rules.reserves = reserves(dataset, k, k - kept, random);
     request.rules.score_terms = score_terms(random);
     // These two depend on what would be found without them.
     request.rules.exclude = exclude(dataset, &request, random);
@@ -118,6 +122,35 @@ fn fresh(most: usize, random: &mut ChaCha8Rng) -> Option<Fresh> {
         within: SignedDuration::from_hours(*hours.choose(random).unwrap()),
         at_least: random.random_range(0..=most),
     })
+}
+
+/// Up to three reserves, for which at most `most` of `k` places are kept.
+fn reserves(dataset: &RuledDataset, k: usize, most: usize, random: &mut ChaCha8Rng) -> Vec<Reserve> {
+    if random.random_bool(0.6) {
+        return Vec::new();
+    }
+    let mut left = most;
+    let mut reserve = |_| {
+        let mut at_least = random.random_range(0..=left);
+        let places = match (random.random_range(0..3), k) {
+            (0, 10 | 100) => Places::Share(at_least as f32 / k as f32),
+            (1, _) => {
+                at_least /= 4;
+                Places::AtLeast(at_least)
+            }
+            _ => Places::AtLeast(at_least),
+        };
+        left -= at_least;
+        // Rounding could change which videos are drawn.
+        let is_drawn = dataset.shape.components.are_exact() && random.random_bool(0.4);
+        // From nearly the best to nearly any.
+        let temperatures = [0.01, 1.0, 100.0, 1e9];
+        let sample = is_drawn
+            .then(|| Sample { temperature: *temperatures.choose(random).unwrap(), seed: random.random() });
+        Reserve { filter: filter(dataset, random).unwrap_or_default(), places, sample }
+    };
+    let count = [1, 1, 2, 3][k % 4];
+    (0..count).map(&mut reserve).collect()
 }
 
 /// Terms whose sums do not depend on the time, and are numbers that `f32` has exactly.

@@ -95,6 +95,7 @@ fn received(response: proto::SearchResponse) -> SearchResponse {
             Reason::Excluded => Completeness::Short(Shortfall::Excluded),
             Reason::CapsExhausted => Completeness::Short(Shortfall::CapsExhausted),
             Reason::ScoreThreshold => Completeness::Short(Shortfall::ScoreThreshold),
+            Reason::TooSimilar => Completeness::Short(Shortfall::TooSimilar),
         },
         candidates: response.candidates.into_iter().map(candidate).collect(),
         unknown_seeds: response.unknown_video_ids.into_iter().map(VideoId).collect(),
@@ -182,6 +183,7 @@ pub(super) fn explained<'py>(py: Python<'py>, explained: ExplainResponse) -> PyR
         Rule::ScoreThreshold => Some("score_threshold"),
         Rule::Cap => Some("cap"),
         Rule::KeptPlace => Some("kept_place"),
+        Rule::Diversity => Some("diversity"),
     };
     let loss = match explained.lost() {
         Loss::Unspecified => None,

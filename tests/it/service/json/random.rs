@@ -100,6 +100,7 @@ fn params(random: &mut ChaCha8Rng) -> SearchParams {
         effort: random.random_bool(0.8).then_some(effort),
         plan,
         effort_k: random.random_range(0..300),
+        mark_matches: random.random_bool(0.1),
     }
 }
 

@@ -8,7 +8,7 @@ use shortlist::service::proto::{
     ActivateRequest, AttributeValue, BatchSearchRequest, Bloom, CancelRebuildRequest, Condition,
     DeleteRequest, Dtype, Exclude, ExplainRequest, Filter, GetRequest, GetStatusRequest, KeywordCondition,
     KeywordList, ListCondition, NullCondition, Number, NumberRange, PackedVector, Plan, RebuildRequest,
-    RestoreRequest, ScoreTerm, SearchParams, SearchRequest, Seed, Seeds, StreamUpsertRequest,
+    Reserve, RestoreRequest, ScoreTerm, SearchParams, SearchRequest, Seed, Seeds, StreamUpsertRequest,
     TakedownRequest, Time, TimeRange, UpsertRequest, Vector, Video, VideoIdCondition, attribute_value,
     condition, number, search_params, search_request, time,
 };
@@ -98,8 +98,9 @@ fn page_token(offset: u32) -> String {
 
 /// One search for each kind of query, effort and bound.
 fn searches() -> Vec<SearchRequest> {
-    let params =
-        |effort, plan: Plan| Some(SearchParams { effort: Some(effort), plan: plan.into(), effort_k: 30 });
+    let params = |effort, plan: Plan| {
+        Some(SearchParams { effort: Some(effort), plan: plan.into(), effort_k: 30, mark_matches: true })
+    };
     let packed = PackedVector {
         data: QUERY.iter().flat_map(|value| value.to_le_bytes()).collect(),
         dtype: Dtype::F32.into(),
@@ -115,6 +116,7 @@ fn searches() -> Vec<SearchRequest> {
             fresh: fresh("published_at", 2),
             score_threshold: Some(-100.0),
             score_terms: score_terms(),
+            reserve: reserves(),
             offset: 2,
             return_attributes: vec!["title".to_owned(), "views".to_owned()],
             return_vectors: true,
@@ -158,6 +160,16 @@ fn score_terms() -> Vec<ScoreTerm> {
         "0.5*match(title, a, b)",
     ];
     texts.iter().map(|text| text.parse::<shortlist::ScoreTerm>().unwrap().into()).collect()
+}
+
+/// Reserves of each kind.
+fn reserves() -> Vec<Reserve> {
+    let texts = ["1:views > 3", "10%:safe = true", "2/0.5/42:delta < 5"];
+    let mut reserves: Vec<Reserve> =
+        texts.iter().map(|text| text.parse::<shortlist::Reserve>().unwrap().into()).collect();
+    reserves[1].filter = None;
+    reserves[1].filter_text = "safe = true".to_owned();
+    reserves
 }
 
 fn every_condition() -> Filter {
