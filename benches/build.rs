@@ -26,7 +26,7 @@ const TAUGHT_VIDEOS: usize = 50_000;
 
 fn builders(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a folder for the catalog");
-    let params = SynthParams { videos: VIDEOS, dim: DIM, users: 10, seed: 1 };
+    let params = SynthParams { videos: VIDEOS, dim: DIM, users: 10, seed: 1, duplicates: 0 };
     let files = synth(params, folder.path(), |_| {}).expect("the catalog is written");
     let videos = Embeddings::open(&files.videos).expect("the videos open");
     let EmbeddingsView::F32(rows) = videos.view() else { unreachable!("synth writes f32") };
@@ -87,7 +87,7 @@ impl Progress for PhaseClock {
 
 fn phases(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a folder for the catalog");
-    let params = SynthParams { videos: TAUGHT_VIDEOS, dim: DIM, users: 5_000, seed: 1 };
+    let params = SynthParams { videos: TAUGHT_VIDEOS, dim: DIM, users: 5_000, seed: 1, duplicates: 0 };
     let files = synth(params, folder.path(), |_| {}).expect("the catalog is written");
     let (videos, users) = (Embeddings::open(&files.videos), Embeddings::open(&files.users_train));
     let (videos, users) = (videos.expect("the videos open"), users.expect("the users open"));
@@ -117,7 +117,7 @@ fn phases(criterion: &mut Criterion) {
 
 fn segments(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a folder for the catalog");
-    let params = SynthParams { videos: VIDEOS, dim: SEGMENT_DIM, users: 10, seed: 1 };
+    let params = SynthParams { videos: VIDEOS, dim: SEGMENT_DIM, users: 10, seed: 1, duplicates: 0 };
     let files = synth(params, folder.path(), |_| {}).expect("the catalog is written");
     let files = DatasetFiles {
         embeddings: vec![files.videos],

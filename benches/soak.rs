@@ -143,7 +143,8 @@ async fn main() {
         (setting("SHORTLIST_BENCH_VIDEOS", 100_000), setting("SHORTLIST_BENCH_MINUTES", 30));
     let per_write = (setting("SHORTLIST_BENCH_UPSERTS", 1_000) / WRITES).max(1);
     let folder = tempfile::tempdir().expect("a folder");
-    let params = SynthParams { videos: videos as usize, dim: DIM, users: videos as usize, seed: 42 };
+    let params =
+        SynthParams { videos: videos as usize, dim: DIM, users: videos as usize, seed: 42, duplicates: 0 };
     let files = synth(params, &folder.path().join("synth"), |_| {}).expect("a catalog");
     let store = IndexStore::new(folder.path().join("index"));
     {

@@ -175,6 +175,6 @@ pub use index::{
 };
 pub use live::{Mutation, Upsert};
 pub use rules::{
-    Bloom, Cap, Condition, Exclude, ExcludeField, ExpressionError, Filter, Fresh, Number, Places, Reserve,
-    Rules, Sample, ScoreTerm, TermForm, Time,
+    Bloom, Cap, Condition, Diversity, Exclude, ExcludeField, ExpressionError, Filter, Fresh, Number, Places,
+    Reserve, Rules, Sample, ScoreTerm, TermForm, Time,
 };

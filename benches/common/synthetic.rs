@@ -21,7 +21,7 @@ pub fn synthetic_index(
     videos: usize,
     open: impl FnOnce(&SynthFiles) -> Dataset,
 ) -> (Index, Vec<Vec<f32>>) {
-    let params = SynthParams { videos, dim: DIM, users: 50_000, seed: 1 };
+    let params = SynthParams { videos, dim: DIM, users: 50_000, seed: 1, duplicates: 0 };
     let files = synth(params, dir, |_| {}).expect("the catalog is written");
     let dataset = open(&files);
     let training_queries = Embeddings::open(&files.users_train).expect("the users open");

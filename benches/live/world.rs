@@ -46,7 +46,8 @@ pub struct World {
 impl World {
     pub fn new(videos: usize) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let params = SynthParams { videos: 2 * videos, dim: DIM, users: videos.min(100_000), seed: 42 };
+        let params =
+            SynthParams { videos: 2 * videos, dim: DIM, users: videos.min(100_000), seed: 42, duplicates: 0 };
         let files = synth(params, &folder.path().join("synth"), |_| {}).expect("a catalog");
         let mut rows = all_rows(&files.videos);
         drift(&mut rows[videos * DIM..]);

@@ -16,7 +16,7 @@ use crate::synth::{SynthFiles, SynthParams, synth};
 /// The folder of the sample, relative to the working directory.
 pub const ROOT: &str = "index-data/sample";
 const PARAMS: SynthParams =
-    SynthParams { videos: 20_000, dim: 64, users: 10_000, seed: SynthParams::DEFAULT_SEED };
+    SynthParams { videos: 20_000, dim: 64, users: 10_000, seed: SynthParams::DEFAULT_SEED, duplicates: 0 };
 
 /// Returns the paths of the dataset files of the sample under `root`.
 pub fn files(root: &Path) -> SynthFiles {

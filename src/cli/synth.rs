@@ -29,6 +29,9 @@ pub struct Arguments {
     /// Number of users. One in five, at most 10,000, go to users_test.npy, the others to users_train.npy.
     #[arg(long, default_value_t = SynthParams::DEFAULT_USERS)]
     users: usize,
+    /// Make about this share of the videos re-uploads of others, such as 5%: half of them copies, the others encoded again.
+    #[arg(long, value_name = "PERCENT%", default_value = "0%", value_parser = percentage)]
+    duplicates: f64,
     /// The random seed. The same seed gives the same files.
     #[arg(long, default_value_t = SynthParams::DEFAULT_SEED)]
     seed: u64,
@@ -44,7 +47,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let started = Instant::now();
     let interrupted = interrupt::flag()?;
     let Arguments { videos, dim, users, seed, .. } = *arguments;
-    let params = SynthParams { videos, dim, users, seed };
+    let duplicates = (arguments.duplicates * videos as f64).round() as usize;
+    let params = SynthParams { videos, dim, users, seed, duplicates };
     let bar = bar("generating videos and users", (videos + params.held_out_videos() + users) as u64);
     let files = synth_until(params, &arguments.out, |rows| {
         bar.inc(rows as u64);
@@ -75,6 +79,14 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let result = json!({ "files": files, "seconds": started.elapsed().as_secs_f64() });
     arguments.format.print(&result, || files.iter().for_each(|file| say!("{file}")))?;
     Ok(())
+}
+
+/// Parses a percentage as a share.
+fn percentage(text: &str) -> Result<f64, String> {
+    let share =
+        text.strip_suffix('%').and_then(|number| number.parse::<f64>().ok()).map(|percent| percent / 100.0);
+    let share = share.filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| format!("expected 0% to 100%, such as 5%, found {text:?}"))
 }
 
 /// A file that was written.

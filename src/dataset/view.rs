@@ -3,6 +3,7 @@
 use half::f16;
 
 use crate::base::element::{Dtype, Element};
+use crate::kernel::prefetch;
 
 /// `rows × dim` components of one type, row-major, each row `stride` components after the last.
 ///
@@ -130,6 +131,14 @@ impl<'a> EmbeddingsView<'a> {
             EmbeddingsView::F32(_) => Dtype::F32,
             EmbeddingsView::F16(_) => Dtype::F16,
         }
+    }
+
+    /// Prefetches a row, which is read soon.
+    ///
+    /// # Panics
+    /// If `row` is not below `len()`.
+    pub fn prefetch_row(&self, row: usize) {
+        with_rows!(self, rows => prefetch(rows.row(row)));
     }
 
     /// Row `row` widened into `out`, `[dim]`.

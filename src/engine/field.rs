@@ -83,6 +83,12 @@ pub enum Field {
     ReserveShare(usize),
     /// The temperature that one reserve is sampled with.
     ReserveTemperature(usize),
+    /// How candidates must differ from each other.
+    Diversity,
+    /// The most that two candidates may resemble each other.
+    DiversityMaxSimilarity,
+    /// How much scores count against similarity.
+    DiversityLambda,
     /// The least score of a candidate.
     ScoreThreshold,
     /// All score terms.
@@ -170,6 +176,9 @@ impl fmt::Display for Field {
             Field::ReserveTemperature(position) => {
                 return write!(f, "reserve[{position}].sample.temperature");
             }
+            Field::Diversity => "diversity",
+            Field::DiversityMaxSimilarity => "diversity.max_similarity",
+            Field::DiversityLambda => "diversity.lambda",
             Field::ScoreThreshold => "score_threshold",
             Field::ScoreTerms => "score_terms",
             Field::ScoreTermAttribute(position) => return write!(f, "score_terms[{position}].attribute"),

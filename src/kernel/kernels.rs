@@ -7,6 +7,7 @@ use std::any::Any;
 use std::sync::OnceLock;
 
 use super::generic::codes::CODE_ALIGNMENT;
+use super::generic::near::TILE_ROWS;
 use super::generic::nibbles::{NIBBLE_ROWS, TABLE_BYTES};
 use super::generic::packed::PACKED_ROWS;
 use super::generic::select::WORD_BITS;
@@ -335,6 +336,19 @@ impl Kernels {
         assert!(!maxima.is_empty(), "there must be room for a maximum");
         // SAFETY: the instruction set was detected before `self` was handed out.
         unsafe { (self.tables.select.maxima)(scores, maxima) }
+    }
+
+    /// Returns whether the squared L2 distance between `row` and one of the rows of a tile is less than `bound`. `tile`:
+    /// `[dim × TILE_ROWS]`, the first component of every row first. Where the tile has no row, its components are infinite.
+    ///
+    /// # Panics
+    ///
+    /// If the tile has another number of components.
+    #[inline]
+    pub fn is_near(&self, row: &[f32], tile: &[f32], bound: f32) -> bool {
+        assert_eq!(tile.len(), row.len() * TILE_ROWS, "the tile has rows of another length");
+        // SAFETY: the instruction set was detected before `self` was handed out.
+        unsafe { (self.tables.is_near)(row, tile, bound) }
     }
 
     /// Returns the smallest and the largest score; +∞ and −∞ if there are no scores.

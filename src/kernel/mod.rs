@@ -8,7 +8,7 @@
 //! | `kernels.rs`    | dispatch: the instruction set of this process, and checked methods over its functions |
 //! | `isa.rs`        | the instruction sets, by name |
 //! | `tables.rs`     | the functions that an instruction set provides, and what they rely on |
-//! | `generic/`      | every algorithm once: `float.rs`, `codes.rs` (8 bits), `packed.rs` (8 bits, many queries against many rows), `nibbles.rs` (4 bits), `select.rs` (thresholds, bitmaps) |
+//! | `generic/`      | every algorithm once: `float.rs`, `codes.rs` (8 bits), `packed.rs` (8 bits, many queries against many rows), `nibbles.rs` (4 bits), `select.rs` (thresholds, bitmaps), `near.rs` (is one of some rows near) |
 //! | `scalar.rs`     | plain loops: the definition of correct |
 //! | `x86/avx2.rs`   | everything of AVX2 with FMA and F16C |
 //! | `x86/avx512.rs` | everything of AVX-512, with and without VNNI |
@@ -40,6 +40,7 @@ mod tables;
 mod x86;
 
 pub use generic::codes::CODE_ALIGNMENT;
+pub use generic::near::TILE_ROWS;
 pub use generic::nibbles::{MAX_ENTRY, NIBBLE_ROWS, TABLE_BYTES, row_of};
 pub use generic::packed::{PACKED_ROWS, pack};
 pub use generic::select::WORD_BITS;

@@ -8,6 +8,7 @@ use half::f16;
 
 use super::generic::codes::{CodeDot, code_table};
 use super::generic::float::{Load, Simd, float_table};
+use super::generic::near::near;
 use super::generic::nibbles::{NIBBLE_ROWS, Nibbles, PAIR_BYTES, TABLE_BYTES, score_nibbles};
 use super::scalar;
 use super::tables::Tables;
@@ -19,6 +20,7 @@ pub(super) const TABLES: Tables = Tables {
     packed: scalar::PACKED,
     nibbles: score_nibbles!(NeonCodes, "neon"),
     select: scalar::SELECT,
+    is_near: near!("neon"),
 };
 
 float_table!(floats, Neon, "neon");

@@ -1,6 +1,7 @@
 //! Plain loops, for every processor: the definition of correct. All other instruction sets are tested against this file.
 
 use super::generic::codes::{CodeDot, code_table};
+use super::generic::near::near;
 use super::generic::nibbles::{NIBBLE_ROWS, Nibbles, PAIR_BYTES, TABLE_BYTES, row_of, score_nibbles};
 use super::generic::packed::{PACKED_ROWS, PackedDot, packed_table};
 use super::generic::select::{self, select_table};
@@ -14,6 +15,7 @@ pub(super) const TABLES: Tables = Tables {
     packed: PACKED,
     nibbles: score_nibbles!(Scalar),
     select: SELECT,
+    is_near: near!(),
 };
 pub(super) const PACKED: PackedTable = packed_table!(Scalar);
 pub(super) const SELECT: SelectTable =

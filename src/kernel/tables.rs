@@ -12,6 +12,7 @@ pub(super) struct Tables {
     pub(super) packed: PackedTable,
     pub(super) nibbles: ScoreNibbles,
     pub(super) select: SelectTable,
+    pub(super) is_near: IsNear,
 }
 
 /// Functions for rows of `T`.
@@ -74,6 +75,13 @@ pub(super) type ScoreNibbles = unsafe fn(
     least: f32,
     out: &mut [f32; NIBBLE_ROWS],
 ) -> u64;
+
+/// Whether one of the rows of a tile is nearer to a row than a bound.
+///
+/// # Safety
+///
+/// The processor has the instruction set.
+pub(super) type IsNear = unsafe fn(row: &[f32], tile: &[f32], bound: f32) -> bool;
 
 /// Functions that select among scores or ids.
 ///

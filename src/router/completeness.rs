@@ -29,6 +29,9 @@ pub(super) async fn reason(gather: &mut Gather<'_>, page: &Page, max_k: usize) -
     if page.is_capped || page.shorts.contains(&Reason::CapsExhausted) {
         return Ok(Reason::CapsExhausted);
     }
+    if page.is_similar {
+        return Ok(Reason::TooSimilar);
+    }
     let none_left = if wanted.has_filter() { Reason::TooFewMatches } else { Reason::IndexExhausted };
     let hides_seeds = !wanted.excluded.seeds().is_empty() && wanted.excluded.is_asked_for();
     let shards: Vec<usize> = match hides_seeds {

@@ -26,7 +26,7 @@ use super::row::Found;
 use super::share::share;
 use super::wanted::Source;
 use crate::base::id::VideoId;
-use crate::rules::Sample;
+use crate::rules::{Diversity, Sample};
 use crate::search::{Row, RowPage, RowPages};
 use crate::service::proto::completeness::Reason;
 
@@ -70,7 +70,10 @@ pub(super) async fn page(gather: &mut Gather<'_>, max_k: usize) -> Result<Page, 
     let of_interests = rules.of_interests.iter().any(|at_least| *at_least > 0);
     let of_reserves = rules.of_reserves.iter().filter(|reserve| reserve.at_least > 0);
     let kinds = of_reserves.count() + usize::from(of_interests);
-    let has_whole_pages = kinds == 1 && gather.wanted.sampled.is_empty() && rules.caps.is_empty();
+    let has_whole_pages = kinds == 1
+        && gather.wanted.sampled.is_empty()
+        && rules.caps.is_empty()
+        && rules.diversity == Diversity::default();
     if has_whole_pages && offset == 0 {
         return whole(gather).await;
     }
@@ -78,7 +81,7 @@ pub(super) async fn page(gather: &mut Gather<'_>, max_k: usize) -> Result<Page, 
         let mut lists = sources(gather, end.div_ceil(k), max_k);
         let all = (0..lists.len()).collect();
         let chosen = settle(gather, &mut lists, all, Page::default(), end, max_k).await?;
-        return Ok(cut(chosen, offset, k));
+        return Ok(cut(gather, chosen));
     }
     // One page after another, each as the search for it found it, so that no row is on two pages.
     let (mut chosen, mut lists, mut level) = (Page::default(), Vec::new(), 0);
@@ -99,15 +102,18 @@ pub(super) async fn page(gather: &mut Gather<'_>, max_k: usize) -> Result<Page, 
             break;
         }
     }
-    Ok(cut(chosen, offset, k))
+    Ok(cut(gather, chosen))
 }
 
 /// Cuts a page out of the rows of all pages.
-fn cut(mut chosen: Page, offset: usize, k: usize) -> Page {
-    chosen.found.drain(..offset.min(chosen.found.len()));
-    chosen.found.truncate(k);
-    // Of two pages, each sorted by itself.
-    chosen.found.sort_by(|one, other| one.row.best_first(&other.row));
+fn cut(gather: &Gather<'_>, mut chosen: Page) -> Page {
+    let wanted = gather.wanted;
+    chosen.found.drain(..wanted.offset.min(chosen.found.len()));
+    chosen.found.truncate(wanted.k);
+    if wanted.rules.diversity.lambda.is_none() {
+        // Of two pages, each sorted by itself.
+        chosen.found.sort_by(|one, other| one.row.best_first(&other.row));
+    }
     chosen
 }
 
@@ -135,6 +141,7 @@ async fn settle(
             let held: HashMap<usize, u32> = held_by_row(&pages);
             chosen.found.extend(order.into_iter().map(|at| marked(gather, &known[at], held.get(&at))));
             chosen.is_capped = pages.last().is_some_and(|page| page.is_capped);
+            chosen.is_similar = pages.last().is_some_and(|page| page.is_similar);
             chosen.shorts = lists[0].short.iter().flatten().copied().collect();
             return Ok(chosen);
         }
@@ -154,13 +161,16 @@ async fn whole(gather: &mut Gather<'_>) -> Result<Page, Status> {
     let page = RowPages::new(&rows, &wanted.rules, Vec::new()).next_page(wanted.k);
     let held = held_by_row(std::slice::from_ref(&page));
     let found = page.taken.into_iter().map(|at| marked(gather, &known[at], held.get(&at))).collect();
-    Ok(Page { found, is_capped: false, shorts, unclear: Vec::new() })
+    Ok(Page { found, shorts, ..Page::default() })
 }
 
 /// The sources of this many pages of the request, the best of all first.
 fn sources(gather: &Gather<'_>, pages: usize, max_k: usize) -> Vec<Lists> {
     let (wanted, shards) = (gather.wanted, gather.count());
     let lists = |source, count: usize| Lists::new(source, share(count.min(max_k), shards), shards);
+    // A page by marginal relevance is chosen among more rows.
+    let factor = if wanted.rules.diversity.lambda.is_some() { Diversity::CHOSEN_AMONG } else { 1 };
+    let pages = pages * factor;
     let mut all = vec![lists(Source::All, wanted.k * pages)];
     let has_fresh = wanted.fresh.is_some();
     for (group, reserve) in wanted.rules.of_reserves.iter().enumerate() {
@@ -269,6 +279,9 @@ fn choose(
 /// The lists that may have rows that change a page.
 fn unsettled(gather: &Gather<'_>, lists: &[Lists], rows: &[Row], page: &RowPage) -> Vec<usize> {
     let (main, k) = (&lists[0], gather.wanted.k);
+    if gather.wanted.rules.diversity.lambda.is_some() {
+        return unknown_among(gather, lists, page);
+    }
     let is_short = page.taken.len() < k;
     if is_short && main.reached(gather) > f32::NEG_INFINITY || !main.covers(gather, lowest_free(rows, page)) {
         return vec![0];
@@ -280,6 +293,23 @@ fn unsettled(gather: &Gather<'_>, lists: &[Lists], rows: &[Row], page: &RowPage)
         }
         let filled = page.filled[group];
         !main.covers(gather, filled) && !list.covers(gather, filled)
+    };
+    (1..lists.len()).filter(|at| is_open(&lists[*at])).collect()
+}
+
+/// The lists that may have rows that a page by marginal relevance must be chosen among.
+fn unknown_among(gather: &Gather<'_>, lists: &[Lists], page: &RowPage) -> Vec<usize> {
+    let main = &lists[0];
+    if !main.covers(gather, page.lowest) {
+        return vec![0];
+    }
+    let is_open = |list: &Lists| {
+        let Some(group) = gather.wanted.group(list.source) else { return false };
+        if matches!(list.source, Source::Drawn(_)) {
+            return page.undrawn.contains(&group) && list.reached(gather) > f32::NEG_INFINITY;
+        }
+        let lowest = page.lowest_of[group];
+        !main.covers(gather, lowest) && !list.covers(gather, lowest)
     };
     (1..lists.len()).filter(|at| is_open(&lists[*at])).collect()
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::value::Value;
 use super::wanted::Wanted;
 use crate::base::id::VideoId;
+use crate::rules::Diversity;
 use crate::search::Row;
 use crate::service::proto::{Candidate, attribute_value};
 
@@ -15,6 +16,8 @@ pub(super) struct Keys {
     values: Vec<Value>,
     /// Whether a capped attribute has a type that no cap can be on.
     pub(super) has_wrong_type: bool,
+    /// The dimension of embeddings, once one is known.
+    pub(super) dim: Option<usize>,
 }
 
 /// A candidate and its row.
@@ -41,7 +44,15 @@ impl Keys {
     }
 
     /// The row of a candidate.
-    pub(super) fn row(&mut self, wanted: &Wanted, candidate: Candidate) -> Found {
+    pub(super) fn row(&mut self, wanted: &Wanted, mut candidate: Candidate) -> Found {
+        let is_diverse = wanted.rules.diversity != Diversity::default();
+        // The caller may want it, too.
+        let embedding = match wanted.returns_vectors {
+            true => candidate.vector.clone(),
+            false => candidate.vector.take(),
+        };
+        let embedding =
+            embedding.filter(|_| is_diverse).map(|vector| vector.values.into()).unwrap_or_default();
         let attribute = |name: &str| candidate.attributes.get(name).and_then(|found| found.value.as_ref());
         let keys = wanted.capped.iter().map(|name| self.of_values(attribute(name))).collect();
         let is_fresh = wanted.fresh.as_ref().is_some_and(|fresh| match attribute(&fresh.attribute) {
@@ -58,6 +69,7 @@ impl Keys {
             reserves: wanted.reserves(is_fresh, &candidate.reserved),
             is_ranked: true,
             keys,
+            embedding,
         };
         Found { row, candidate }
     }

@@ -27,7 +27,7 @@ use super::transport::{Call, Reply};
 use super::wanted::Wanted;
 use crate::base::partition::Shard;
 use crate::engine::{self, Effort, EngineError, Field, Limits, Query};
-use crate::rules::{Places, Reserve};
+use crate::rules::{Diversity, Places, Reserve};
 use crate::service::parts::{Charge, FilterTexts, InvalidField, PageToken, quota, search_request, status};
 use crate::service::proto::completeness::Reason;
 use crate::service::proto::{SearchRequest, SearchResponse};
@@ -113,7 +113,7 @@ impl<'a> Shards<'a> {
             return Err(self.refusal(&original, None).await);
         };
         let mut gather = Gather::new(self, &wanted);
-        let page = match wanted.rules.keeps_places() {
+        let page = match wanted.rules.has_pages() {
             true => places::page(&mut gather, max_k).await,
             false => Ranking::new(&mut gather).page(max_k).await,
         };
@@ -305,7 +305,12 @@ fn is_consistent(checked: &engine::SearchRequest) -> bool {
         kept = kept.saturating_add(interests.iter().map(|interest| interest.at_least(checked.k)).sum());
         shares = interests.iter().map(|interest| f64::from(interest.min_share)).sum();
     }
+    let is_diverse = rules.diversity.is_none_or(|Diversity { max_similarity, lambda }| {
+        max_similarity.is_none_or(|most| most > 0.0 && most <= 1.0)
+            && lambda.is_none_or(|lambda| (0.0..=1.0).contains(&lambda))
+    });
     kept <= checked.k
+        && is_diverse
         && shares <= 1.0 + 1e-5
         && rules.reserves.len() <= Reserve::MAX_RESERVES
         && rules.caps.len() <= Limits::MAX_CAPS

@@ -204,7 +204,7 @@ async fn simulate(seed: u64) -> Seen {
         let checked = search_request(request.clone()).unwrap();
         let wanted = Wanted::of(request.clone(), &checked, shards.len(), Vec::new(), usize::MAX).unwrap();
         let mut gather = Gather::new(&simulated, &wanted);
-        let page = match wanted.rules.keeps_places() {
+        let page = match wanted.rules.has_pages() {
             true => places::page(&mut gather, 10_000).await,
             false => Ranking::new(&mut gather).page(10_000).await,
         };

@@ -326,7 +326,7 @@ proptest! {
         let checked = search_request(request.clone()).unwrap();
         let wanted = Wanted::of(request, &checked, servers.servers.len(), Vec::new(), usize::MAX).unwrap();
         let mut gather = Gather::new(&servers, &wanted);
-        let page = match wanted.rules.keeps_places() {
+        let page = match wanted.rules.has_pages() {
             true => now(places::page(&mut gather, 10_000)).unwrap(),
             false => now(Ranking::new(&mut gather).page(10_000)).unwrap(),
         };

@@ -9,7 +9,7 @@ use super::excluded::Excluded;
 use super::value::Value;
 use crate::base::instant::Instant;
 use crate::engine;
-use crate::rules::{ExclusionError, Sample};
+use crate::rules::{Diversity, ExclusionError, Sample};
 use crate::search::{ReservedRows, RowRules};
 use crate::service::parts::timestamp;
 use crate::service::proto::reserve::Places;
@@ -42,6 +42,8 @@ pub(super) struct Wanted {
     pub(super) sampled: Vec<(usize, Sample)>,
     /// Whether the caller wants candidates to name all reserves that they match.
     pub(super) marks_matches: bool,
+    /// Whether the caller wants the embeddings of candidates.
+    pub(super) returns_vectors: bool,
     pub(super) rules: RowRules,
     pub(super) is_exact: bool,
     pub(super) has_interests: bool,
@@ -83,6 +85,10 @@ impl Wanted {
         let params = request.params.get_or_insert_with(SearchParams::default);
         params.effort_k = wire(effort_k(checked, seeds.len(), max_k));
         let marks_matches = std::mem::replace(&mut params.mark_matches, !request.reserve.is_empty());
+        let diversity = checked.rules.diversity.unwrap_or_default();
+        let is_diverse = diversity != Diversity::default();
+        let returns_vectors = request.return_vectors;
+        request.return_vectors |= is_diverse;
         let is_exact = matches!(checked.effort, engine::Effort::Exact);
         let excluded = Excluded::divide(request.exclude.take(), &checked.rules.exclude, seeds, shards)?;
         request.offset = 0;
@@ -124,11 +130,13 @@ impl Wanted {
                 caps: rules.caps.iter().map(|cap| cap.max_per_value).collect(),
                 of_reserves: of_reserves.collect(),
                 of_interests,
+                diversity,
             },
             capped,
             fresh,
             sampled,
             marks_matches,
+            returns_vectors,
             is_exact,
             has_interests,
             added,
@@ -181,6 +189,7 @@ impl Wanted {
 
     fn of_source(&self, mut request: SearchRequest, source: Source, has_caps: bool) -> SearchRequest {
         request.fresh = None;
+        request.diversity = None;
         for (at, reserve) in request.reserve.iter_mut().enumerate() {
             let is_source = matches!(source, Source::Reserve(of) | Source::Drawn(of) if of == at);
             reserve.places = Some(Places::AtLeast(if is_source { request.k } else { 0 }));

@@ -9,8 +9,10 @@
 //! | `filter/`  | the filter: its tree, its text form, and the nodes that match it |
 //! | `exclude/` | the excluded videos, ready for lookups |
 //! | `score/`   | what is added to scores for attributes |
+//! | `diversity.rs` | how candidates must differ from each other |
 //! | `reserve.rs` | places kept for videos that match a filter, and how these are drawn |
 
+mod diversity;
 mod exclude;
 mod filter;
 mod reserve;
@@ -20,6 +22,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
+pub use diversity::Diversity;
 pub use exclude::{Bloom, Exclude, ExcludeField, Exclusion, ExclusionError};
 #[cfg(all(test, feature = "server"))]
 pub(crate) use filter::arbitrary;
@@ -46,6 +49,8 @@ pub struct Rules {
     pub fresh: Option<Fresh>,
     /// Places kept for videos that match filters; at most [`Reserve::MAX_RESERVES`].
     pub reserves: Vec<Reserve>,
+    /// How candidates must differ from each other.
+    pub diversity: Option<Diversity>,
     /// The lowest score of a candidate.
     pub score_threshold: Option<f32>,
     /// What is added to the scores of candidates; at most [`ScoreTerm::MAX_TERMS`].

@@ -1,81 +1,18 @@
 //! Which of many ranked hits are returned: caps, kept places, threshold.
 //!
-//! From the best hit down, a hit is taken if every cap has room for it and enough places stay free for the hits that they
+//! From the best hit down, a hit is taken if it has room and enough places stay free for the hits that they
 //! are kept for. If kept places cannot be filled, or one hit fills two of them, the free places go to the best of the hits
 //! that were passed over.
 //!
 //! Choosing knows hits only by what [`HitKeys`] says of them, and no index: merged answers of several servers can be
 //! chosen from in the same way.
 
-use rustc_hash::FxHashMap;
-
 use super::hit::Hit;
 use super::quota::{Groups, HitKeys, Quota, positions};
 use super::ranked::Ranked;
+use super::room::Room;
 use crate::base::id::NodeId;
 use crate::base::interrupt::Interrupt;
-
-/// How many places of each cap are taken.
-#[derive(Debug, Default)]
-pub(super) struct CapCounters {
-    /// By cap and key.
-    taken: FxHashMap<(u32, u64), usize>,
-    keys: Vec<u64>,
-}
-
-impl CapCounters {
-    /// The first cap that has no room for a hit.
-    pub(super) fn full_cap(&mut self, of: &impl HitKeys, node: NodeId) -> Option<usize> {
-        for (cap, max) in of.max_per_key().enumerate() {
-            self.look_up(of, cap, node);
-            let is_full = |key: &u64| self.taken.get(&(cap as u32, *key)).is_some_and(|taken| *taken >= max);
-            if self.keys.iter().any(is_full) {
-                return Some(cap);
-            }
-        }
-        None
-    }
-
-    /// Takes a place under every cap and returns true; or false, and no place, if a cap has no room.
-    pub(super) fn take(&mut self, of: &impl HitKeys, node: NodeId) -> bool {
-        if self.full_cap(of, node).is_some() {
-            return false;
-        }
-        for cap in 0..of.max_per_key().len() {
-            self.look_up(of, cap, node);
-            for key in &self.keys {
-                *self.taken.entry((cap as u32, *key)).or_default() += 1;
-            }
-        }
-        true
-    }
-
-    /// Gives back the places of a hit that took them.
-    pub(super) fn release(&mut self, of: &impl HitKeys, node: NodeId) {
-        for cap in 0..of.max_per_key().len() {
-            self.look_up(of, cap, node);
-            for key in &self.keys {
-                self.taken.entry((cap as u32, *key)).and_modify(|taken| *taken -= 1);
-            }
-        }
-    }
-
-    /// The caps and keys that have no room.
-    #[cfg(feature = "cluster")]
-    pub(super) fn full(&self, of: &impl HitKeys) -> Vec<(usize, u64)> {
-        let most: Vec<usize> = of.max_per_key().collect();
-        let is_full = |(cap, taken): (u32, usize)| most.get(cap as usize).is_some_and(|most| taken >= *most);
-        let full = self.taken.iter().filter(|((cap, _), taken)| is_full((*cap, **taken)));
-        let mut full: Vec<(usize, u64)> = full.map(|((cap, key), _)| (*cap as usize, *key)).collect();
-        full.sort_unstable();
-        full
-    }
-
-    fn look_up(&mut self, of: &impl HitKeys, cap: usize, node: NodeId) {
-        self.keys.clear();
-        of.append_keys(cap, node, &mut self.keys);
-    }
-}
 
 /// The chosen hits, and what kept others out.
 #[derive(Debug, PartialEq)]
@@ -91,6 +28,8 @@ pub(super) struct Choice {
     pub(super) lowest_plain: f32,
     /// Whether a cap had no room for a hit.
     pub(super) is_capped: bool,
+    /// Whether a hit was too similar to one that was taken.
+    pub(super) is_similar: bool,
     /// Whether a hit scores below the threshold.
     pub(super) is_below: bool,
 }
@@ -108,17 +47,18 @@ pub(super) fn choose_best<'h>(ranked: impl Iterator<Item = &'h Hit>, quota: &Quo
     let taken: Vec<Hit> = best.copied().collect();
     let lowest_plain = taken.last().map_or(f32::INFINITY, |last| last.score);
     let filled = vec![f32::INFINITY; quota.kept.len()];
-    Choice { taken, held: Vec::new(), filled, lowest_plain, is_capped: false, is_below }
+    let (held, is_capped, is_similar) = (Vec::new(), false, false);
+    Choice { taken, held, filled, lowest_plain, is_capped, is_similar, is_below }
 }
 
-/// Chooses one page from the hits that are left in `ranked`, which are places of `hits`, where `counters` has room. Removes
+/// Chooses one page from the hits that are left in `ranked`, which are places of `hits`, where there is `room`. Removes
 /// the hits that it takes. An interrupt ends it early, with fewer hits.
 pub(super) fn choose(
     hits: &[Hit],
     ranked: &mut Ranked,
     quota: &Quota,
     keys: &impl HitKeys,
-    counters: &mut CapCounters,
+    room: &mut Room,
     interrupt: &mut Interrupt<'_>,
 ) -> Choice {
     let k = quota.size;
@@ -146,8 +86,9 @@ pub(super) fn choose(
         from = next.place + 1;
         ranked.remove(next);
         let hit = hits[next.place as usize];
-        if !counters.take(keys, hit.node) {
-            ranked.is_capped = true;
+        room.read_ahead(keys, &hits[next.place as usize + 1..]);
+        if let Err(full) = room.take(keys, hit.node) {
+            ranked.refused(full);
             continue;
         }
         taken.push(next.place);
@@ -163,13 +104,14 @@ pub(super) fn choose(
                 filled[group] = hit.score;
             }
         }
-        while k - taken.len() > kept && fill_up(hits, ranked, from, keys, counters, &mut taken) {}
+        while k - taken.len() > kept && fill_up(hits, ranked, from, keys, room, &mut taken) {}
     }
     let is_below = ranked.is_cut && from == ranked.end && !is_full(&taken);
-    while !is_full(&taken) && fill_up(hits, ranked, from, keys, counters, &mut taken) {}
+    while !is_full(&taken) && fill_up(hits, ranked, from, keys, room, &mut taken) {}
     taken.sort_unstable();
     let taken = taken.into_iter().map(|place| hits[place as usize]).collect();
-    Choice { taken, held, filled, lowest_plain, is_capped: ranked.is_capped, is_below }
+    let Ranked { is_capped, is_similar, .. } = *ranked;
+    Choice { taken, held, filled, lowest_plain, is_capped, is_similar, is_below }
 }
 
 /// Takes the best hit before place `until` that was passed over, if a cap has room. Returns false if there is none.
@@ -178,15 +120,14 @@ fn fill_up(
     ranked: &mut Ranked,
     until: u32,
     keys: &impl HitKeys,
-    counters: &mut CapCounters,
+    room: &mut Room,
     taken: &mut Vec<u32>,
 ) -> bool {
     let Some(first) = ranked.first_before(until) else { return false };
     ranked.remove(first);
-    if counters.take(keys, hits[first.place as usize].node) {
-        taken.push(first.place);
-    } else {
-        ranked.is_capped = true;
+    match room.take(keys, hits[first.place as usize].node) {
+        Ok(()) => taken.push(first.place),
+        Err(full) => ranked.refused(full),
     }
     true
 }

@@ -5,10 +5,10 @@
 
 use rustc_hash::FxHashSet;
 
-use super::choose::CapCounters;
 use super::hit::Hit;
 use super::pool::{Pools, Source};
 use super::quota::{Groups, HitKeys, Quota, positions};
+use super::room::Room;
 use super::rules::Reserve;
 use crate::base::id::{NodeId, VideoId};
 use crate::rules::Sample;
@@ -55,7 +55,7 @@ impl Draw {
         pools: &mut Pools<'_, '_, '_>,
         before: &FxHashSet<u32>,
         quota: &Quota,
-        counters: &mut CapCounters,
+        room: &mut Room,
         drawn: &mut Drawn,
     ) {
         let mut left = self.at_least;
@@ -66,7 +66,7 @@ impl Draw {
                 !before.contains(&hit.node.0)
                     && !quota.is_below(hit)
                     && considered.insert(hit.node.0)
-                    && (is_drawn || counters.take(rules, hit.node))
+                    && (is_drawn || room.take(rules, hit.node).is_ok())
             });
             if left == 0 || self.is_complete || pools.interrupt.has_stopped() {
                 return;
@@ -85,11 +85,11 @@ impl Drawn {
         pools: &mut Pools<'_, '_, '_>,
         before: &FxHashSet<u32>,
         quota: &Quota,
-        counters: &mut CapCounters,
+        room: &mut Room,
     ) -> Self {
         let mut drawn = Self::default();
         for draw in draws {
-            draw.take(pools, before, quota, counters, &mut drawn);
+            draw.take(pools, before, quota, room, &mut drawn);
         }
         drawn
     }

@@ -4,15 +4,23 @@
 //! with all of them would choose.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
-use super::choose::{CapCounters, choose};
+use rustc_hash::FxHashSet;
+
+use super::among::Among;
+use super::caps::CapCounters;
+use super::choose::{Choice, choose};
+use super::diverse::Page;
 use super::draw::Drawn;
 use super::hit::Hit;
 use super::order::best_first;
 use super::quota::{Groups, HitKeys, Quota};
 use super::ranked::Ranked;
+use super::room::Room;
 use crate::base::id::{NodeId, VideoId};
 use crate::base::interrupt::Interrupt;
+use crate::rules::Diversity;
 
 /// What the rules read of one video.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +37,8 @@ pub struct Row {
     pub is_ranked: bool,
     /// The distinct keys of its values, by cap: equal where the values are.
     pub keys: Vec<Vec<u64>>,
+    /// Its embedding, `[dim]`, if rows must differ from each other.
+    pub embedding: Arc<[f32]>,
 }
 
 impl Row {
@@ -39,7 +49,7 @@ impl Row {
 }
 
 /// Which rows may be chosen together.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct RowRules {
     /// For each cap, the most rows with the same key.
     pub caps: Vec<usize>,
@@ -47,6 +57,8 @@ pub struct RowRules {
     pub of_reserves: Vec<ReservedRows>,
     /// `[interests]`: how many rows of a page at least must be of each interest.
     pub of_interests: Vec<usize>,
+    /// How rows must differ from each other.
+    pub diversity: Diversity,
 }
 
 /// The places of a page that are kept for the rows of one reserve.
@@ -59,6 +71,11 @@ pub struct ReservedRows {
 }
 
 impl RowRules {
+    /// Whether a page is not only the next of the best rows that fit the caps.
+    pub fn has_pages(&self) -> bool {
+        self.keeps_places() || self.diversity != Diversity::default()
+    }
+
     /// Whether places of a page are kept.
     pub fn keeps_places(&self) -> bool {
         let of_reserves = self.of_reserves.iter().map(|reserve| reserve.at_least);
@@ -91,6 +108,13 @@ impl HitKeys for Table<'_> {
     fn reserves(&self, node: NodeId) -> Groups {
         self.rows[node.index()].reserves
     }
+
+    fn copy_embedding(&self, node: NodeId, row: &mut Vec<f32>) {
+        row.clear();
+        row.extend_from_slice(&self.rows[node.index()].embedding);
+    }
+
+    fn prefetch_embedding(&self, _: NodeId) {}
 }
 
 /// The rows that caps let through, one after another.
@@ -124,8 +148,13 @@ impl<'a> Acceptance<'a> {
 /// The rows of one page.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RowPage {
-    /// Their positions, ascending.
+    /// Their positions: ascending, or in the order in which they were chosen by marginal relevance.
     pub taken: Vec<usize>,
+    /// Down to which score all rows must be known, so that the page is chosen among the right ones; infinite if it is not chosen by
+    /// marginal relevance.
+    pub lowest: f32,
+    /// `[reserves + interests]`: the same for the rows of each group.
+    pub lowest_of: Vec<f32>,
     /// The groups whose kept places a row fills, for those that fill any: positions and groups, one bit each, the reserves first.
     pub held: Vec<(usize, u32)>,
     /// `[reserves + interests]`: the score of the row that filled the last place kept for each group: infinite if none is kept,
@@ -135,6 +164,8 @@ pub struct RowPage {
     pub lowest_plain: f32,
     /// Whether a cap had no room for a row.
     pub is_capped: bool,
+    /// Whether a row was too similar to one that was taken.
+    pub is_similar: bool,
     /// The reserves for which fewer rows were drawn than places are kept.
     pub undrawn: Vec<usize>,
 }
@@ -144,7 +175,8 @@ pub struct RowPages<'a> {
     table: Table<'a>,
     hits: Vec<Hit>,
     quota: Quota,
-    counters: CapCounters,
+    room: Room,
+    diversity: Diversity,
     is_taken: Vec<bool>,
     /// Reserves, the number of places, and the positions of rows in the order in which they are drawn.
     draws: Vec<(usize, usize, Vec<usize>)>,
@@ -165,7 +197,8 @@ impl<'a> RowPages<'a> {
                 kept: rules.kept().collect(),
                 reserves: rules.of_reserves.len(),
             },
-            counters: CapCounters::default(),
+            room: Room::new(rules.diversity.max_similarity),
+            diversity: rules.diversity,
             is_taken: vec![false; rows.len()],
             draws: draws.into_iter().map(with_places).collect(),
         }
@@ -174,7 +207,7 @@ impl<'a> RowPages<'a> {
     /// Takes the row at this position for a page that was chosen before.
     pub fn take(&mut self, position: usize) {
         self.is_taken[position] = true;
-        let _ = self.counters.take(&self.table, node(position));
+        let _ = self.room.take(&self.table, node(position));
     }
 
     /// Chooses the next page of up to `size` rows.
@@ -184,9 +217,9 @@ impl<'a> RowPages<'a> {
         for (reserve, at_least, order) in &self.draws {
             let mut left = *at_least;
             let hits: Vec<Hit> = order.iter().map(|at| self.hits[*at]).collect();
-            let (is_taken, table, counters) = (&self.is_taken, &self.table, &mut self.counters);
+            let (is_taken, table, room) = (&self.is_taken, &self.table, &mut self.room);
             drawn.take(&hits, *reserve, &mut left, |hit, is_drawn| {
-                !is_taken[hit.node.index()] && (is_drawn || counters.take(table, hit.node))
+                !is_taken[hit.node.index()] && (is_drawn || room.take(table, hit.node).is_ok())
             });
             undrawn.extend((left > 0).then_some(*reserve));
         }
@@ -195,21 +228,70 @@ impl<'a> RowPages<'a> {
             let at = hit.node.index();
             !self.is_taken[at] && self.table.rows[at].is_ranked && !drawn.contains(hit)
         };
-        let mut ranked = Ranked::of(&self.hits, is_left, &rest, &self.table);
-        let (counters, mut never) = (&mut self.counters, Interrupt::never());
-        let mut choice = choose(&self.hits, &mut ranked, &rest, &self.table, counters, &mut never);
+        let left: Vec<Hit> = self.hits.iter().copied().filter(is_left).collect();
+        let (mut lowest, mut lowest_of) = (f32::INFINITY, Vec::new());
+        let mut choice = match self.diversity.lambda {
+            Some(lambda) => {
+                let choice;
+                (choice, lowest, lowest_of) = self.choose_diverse(lambda, left, &rest, &drawn);
+                choice
+            }
+            None => {
+                let mut ranked = Ranked::of(&left, |_| true, &rest, &self.table);
+                let (room, mut never) = (&mut self.room, Interrupt::never());
+                choose(&left, &mut ranked, &rest, &self.table, room, &mut never)
+            }
+        };
         choice.held.append(&mut drawn.held);
         let all = choice.taken.iter().chain(&drawn.hits);
         let mut taken: Vec<usize> = all.map(|hit| hit.node.index()).collect();
-        taken.sort_unstable();
+        if self.diversity.lambda.is_none() {
+            taken.sort_unstable();
+        }
         taken.iter().for_each(|at| self.is_taken[*at] = true);
         RowPage {
             taken,
+            lowest,
+            lowest_of,
+            is_similar: choice.is_similar,
             undrawn,
             held: choice.held.iter().map(|(node, groups)| (node.index(), *groups)).collect(),
             filled: choice.filled,
             lowest_plain: choice.lowest_plain,
             is_capped: choice.is_capped,
+        }
+    }
+}
+
+impl RowPages<'_> {
+    /// The rows of one page among those that are `left`, best first, by marginal relevance; and down to which scores all rows, and those
+    /// of each group, must be known.
+    fn choose_diverse(
+        &mut self,
+        lambda: f32,
+        mut left: Vec<Hit>,
+        quota: &Quota,
+        drawn: &Drawn,
+    ) -> (Choice, f32, Vec<f32>) {
+        let mut page = Page::new(quota);
+        let (mut lowest, mut lowest_of) = (f32::INFINITY, vec![f32::INFINITY; quota.kept.len()]);
+        loop {
+            let count = left.len();
+            left.retain(|hit| self.room.fits_caps(&self.table, hit.node));
+            page.choice.is_capped |= left.len() < count;
+            let among = Among::of(&left, &page.rest, &self.table);
+            lowest = lowest.min(among.lowest);
+            lowest_of.iter_mut().zip(&among.lowest_of).for_each(|(lowest, of)| *lowest = lowest.min(*of));
+            let before = (0..self.is_taken.len()).filter(|at| self.is_taken[*at]).map(node);
+            let before = before.chain(drawn.hits.iter().map(|hit| hit.node));
+            let (room, mut never) = (&mut self.room, Interrupt::never());
+            page.choose(&among, before, lambda, &self.table, room, &mut never);
+            if page.rest.size == 0 || among.is_all {
+                return (page.choice, lowest, lowest_of);
+            }
+            let refused: FxHashSet<u32> = among.refused(&self.table, &mut self.room).collect();
+            let taken: FxHashSet<u32> = page.choice.taken.iter().map(|hit| hit.node.0).collect();
+            left.retain(|hit| !refused.contains(&hit.node.0) && !taken.contains(&hit.node.0));
         }
     }
 }

@@ -23,6 +23,13 @@
 //! | `explore/`       | the plans: candidates of one segment |
 //! | `rule_filter.rs` | the sieve: which candidates pass the rules |
 //! | `choose.rs`      | which hits are returned: caps, kept places, threshold |
+//! | `caps.rs`        | how many places of each cap are taken |
+//! | `diverse.rs`     | which hits are returned: by maximal marginal relevance |
+//! | `among.rs`       | the hits that such a page is chosen among |
+//! | `diverse_page.rs` | such pages, from pools |
+//! | `room.rs`        | whether a hit has room: under caps, and apart from those that it resembles |
+//! | `distinct.rs`    | hits that are not too similar to each other |
+//! | `unit.rs`        | embeddings of norm 1, to compare hits with each other |
 //! | `draw.rs`        | the hits that get the places of sampled reserves |
 //! | `quota.rs`       | what one page asks for, and what choosing it reads of a hit |
 //! | `ranked.rs`      | the hits that are left for the next page, by the places they may fill |
@@ -37,7 +44,12 @@
 //! | `merged.rs`      | choosing from rows that several servers found |
 //! | `place.rs`       | the place of one node in the order of all that pass |
 
+mod among;
+mod caps;
 mod choose;
+mod distinct;
+mod diverse;
+mod diverse_page;
 mod draw;
 mod explore;
 mod hit;
@@ -52,6 +64,7 @@ mod plan;
 mod pool;
 mod quota;
 mod ranked;
+mod room;
 mod row_scorer;
 mod rule_filter;
 mod rules;
@@ -59,6 +72,7 @@ mod scorers;
 mod searcher;
 mod stages;
 mod top_k;
+mod unit;
 mod with_terms;
 mod workspace;
 
@@ -74,3 +88,4 @@ pub use scorers::exact_scores;
 pub use searcher::Searcher;
 pub use stages::{Stage, Stages};
 pub use top_k::TopK;
+pub use unit::similarity;

@@ -13,7 +13,7 @@ use std::borrow::Cow;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::choose::{CapCounters, Choice, choose, choose_best};
+use super::choose::{Choice, choose, choose_best};
 use super::draw::{Draw, Drawn};
 use super::hit::{Found, Hit};
 use super::loss::Loss;
@@ -22,16 +22,18 @@ use super::plan::Plan;
 use super::pool::{Pool, Pools, Source};
 use super::quota::{Groups, Quota};
 use super::ranked::Ranked;
+use super::room::Room;
 use super::rules::{Interest, NodeRules, Reserve, Segment, Shortfall};
 use super::stages::{Stages, add_run};
 use super::workspace::Workspace;
 use crate::base::id::NodeId;
 use crate::base::interrupt::Interrupt;
 use crate::graph::Cost;
+use crate::rules::Diversity;
 
 /// One request, page by page.
 pub(super) struct Pages<'a, 'q, 'i> {
-    pools: Pools<'a, 'q, 'i>,
+    pub(super) pools: Pools<'a, 'q, 'i>,
     /// The groups whose kept places each hit fills, by node; without those that fill none.
     held: FxHashMap<u32, Groups>,
 }
@@ -82,10 +84,10 @@ impl<'a, 'q, 'i> Pages<'a, 'q, 'i> {
     /// Goes on after the hits that were `chosen` by `plan`.
     fn search_from(&mut self, mut chosen: Vec<Hit>, plan: Plan) -> Found {
         let (k, rules) = (self.pools.params.k(), self.pools.rules);
-        let keeps_places = self.pools.keeps_places();
+        let (is_diverse, has_pages) = (rules.diversity.lambda.is_some(), self.has_pages());
         let end = rules.offset + k;
-        let mut counters = CapCounters::default();
-        chosen.iter().for_each(|hit| _ = counters.take(rules, hit.node));
+        let mut room = Room::new(rules.diversity.max_similarity);
+        chosen.iter().for_each(|hit| _ = room.take(rules, hit.node));
         let mut pool = Pool::empty();
         let (mut depth, mut depths) = (0, self.depths(0, &chosen));
         let mut draws = Draw::all(&self.pools);
@@ -96,16 +98,17 @@ impl<'a, 'q, 'i> Pages<'a, 'q, 'i> {
             // requested.
             let wanted = k * (chosen.len() / k + 1).next_power_of_two();
             if wanted != depth {
-                pool = self.pools.pool(Source::All, wanted, false);
-                (depth, depths) = (wanted, self.depths(wanted, &chosen));
+                let explored = if is_diverse { Diversity::CHOSEN_AMONG * wanted } else { wanted };
+                pool = self.pools.pool(Source::All, explored, false);
+                (depth, depths) = (wanted, self.depths(explored, &chosen));
                 depths.main.reached = pool.reached;
             } else {
                 depths.before.extend(chosen[depths.before.len()..].iter().map(|hit| hit.node.0));
                 self.pools.interrupt.should_stop();
             }
-            quota.size = if keeps_places { k } else { wanted - chosen.len() };
-            let drawn = Drawn::of(&mut draws, &mut self.pools, &depths.before, &quota, &mut counters);
-            let choice = self.choose_page(&mut pool, &mut depths, &quota, drawn, &mut counters);
+            quota.size = if has_pages { k } else { wanted - chosen.len() };
+            let drawn = Drawn::of(&mut draws, &mut self.pools, &depths.before, &quota, &mut room);
+            let choice = self.choose_page(&mut pool, &mut depths, &quota, drawn, &mut room);
             self.hold(&choice.held);
             if choice.taken.len() < quota.size && !self.pools.interrupt.has_stopped() {
                 shortfall = Some(self.shortfall(&choice, &chosen));
@@ -147,7 +150,7 @@ impl<'a, 'q, 'i> Pages<'a, 'q, 'i> {
             found.hits.drain(..offset.min(found.hits.len()));
         }
         found.hits.truncate(k);
-        if !offset.is_multiple_of(k) {
+        if !offset.is_multiple_of(k) && self.pools.rules.diversity.lambda.is_none() {
             // Of two pages, each sorted by itself.
             self.pools.sort(&mut found.hits);
         }
@@ -169,18 +172,20 @@ impl<'a, 'q, 'i> Pages<'a, 'q, 'i> {
         depths: &mut Depths,
         quota: &Quota,
         mut drawn: Drawn,
-        counters: &mut CapCounters,
+        room: &mut Room,
     ) -> Choice {
         if drawn.hits.is_empty() {
-            return self.choose_others(pool, depths, quota, &drawn, counters);
+            return self.choose_others(pool, depths, quota, &drawn, room);
         }
         let rest = drawn.rest(quota, self.pools.rules);
         depths.ranked = None;
-        let mut choice = self.choose_others(pool, depths, &rest, &drawn, counters);
+        let mut choice = self.choose_others(pool, depths, &rest, &drawn, room);
         depths.ranked = None;
         choice.taken.append(&mut drawn.hits);
         choice.held.append(&mut drawn.held);
-        self.pools.sort(&mut choice.taken);
+        if self.pools.rules.diversity.lambda.is_none() {
+            self.pools.sort(&mut choice.taken);
+        }
         choice
     }
 
@@ -191,10 +196,13 @@ impl<'a, 'q, 'i> Pages<'a, 'q, 'i> {
         depths: &mut Depths,
         quota: &Quota,
         drawn: &Drawn,
-        counters: &mut CapCounters,
+        room: &mut Room,
     ) -> Choice {
         let rules = self.pools.rules;
-        let is_best = rules.caps.is_empty() && !self.pools.keeps_places();
+        if let Some(lambda) = rules.diversity.lambda {
+            return self.choose_diverse(lambda, pool, depths, quota, drawn, room);
+        }
+        let is_best = !rules.limits_room() && !self.pools.keeps_places();
         let Depths { main, kept, before, ceiling, ranked } = depths;
         loop {
             let began = self.pools.params.clock();
@@ -210,7 +218,7 @@ impl<'a, 'q, 'i> Pages<'a, 'q, 'i> {
                 choose_best(pool.hits.iter().filter(|hit| is_left(hit)), quota)
             } else {
                 let ranked = ranked.get_or_insert_with(|| Ranked::of(&pool.hits, is_left, quota, rules));
-                choose(&pool.hits, ranked, quota, rules, counters, interrupt)
+                choose(&pool.hits, ranked, quota, rules, room, interrupt)
             };
             add_run(&mut self.pools.stages.choosing, began);
             if self.pools.interrupt.has_stopped() {
@@ -221,7 +229,7 @@ impl<'a, 'q, 'i> Pages<'a, 'q, 'i> {
             let is_all = pool.is_complete || choice.is_below && is_covered && pool.is_scanned;
             if is_short && is_all && *ceiling < f32::INFINITY {
                 // Only the hits that were passed over are left. They come after the others.
-                return with_passed_over(choice, pool, before, quota, rules, counters);
+                return with_passed_over(choice, pool, before, quota, rules, room);
             }
             if pool.is_complete {
                 return choice;
@@ -246,7 +254,7 @@ impl<'a, 'q, 'i> Pages<'a, 'q, 'i> {
             }
             // The page is chosen again, from more hits.
             *ranked = None;
-            choice.taken.iter().for_each(|hit| counters.release(rules, hit.node));
+            choice.taken.iter().for_each(|hit| room.release(rules, hit.node));
         }
     }
 
@@ -274,7 +282,7 @@ impl<'a, 'q, 'i> Pages<'a, 'q, 'i> {
 
     /// A pool of the same source with twice the depth. After one that had room for every node, it is a scan, and the last:
     /// this ends even where scores are not numbers, which no order covers.
-    fn deeper(&mut self, depth: &mut Depth) -> Pool {
+    pub(super) fn deeper(&mut self, depth: &mut Depth) -> Pool {
         let nodes: usize = self.pools.rules.segments.iter().map(|segment| segment.index.len()).sum();
         let is_last = depth.count >= nodes;
         depth.count = depth.count.saturating_mul(2);
@@ -284,7 +292,7 @@ impl<'a, 'q, 'i> Pages<'a, 'q, 'i> {
         pool
     }
 
-    fn merge(&self, pool: &mut Pool, other: Pool) {
+    pub(super) fn merge(&self, pool: &mut Pool, other: Pool) {
         let known: FxHashSet<u32> = pool.hits.iter().map(|hit| hit.node.0).collect();
         pool.hits.extend(other.hits.into_iter().filter(|hit| !known.contains(&hit.node.0)));
         self.pools.sort(&mut pool.hits);
@@ -303,6 +311,8 @@ impl<'a, 'q, 'i> Pages<'a, 'q, 'i> {
             Shortfall::ScoreThreshold
         } else if choice.is_capped {
             Shortfall::CapsExhausted
+        } else if choice.is_similar {
+            Shortfall::TooSimilar
         } else if chosen.len() + choice.taken.len() + seeds.len() < all {
             Shortfall::Excluded
         } else if rules.segments[0].matches.is_some() {
@@ -323,9 +333,14 @@ impl<'a, 'q, 'i> Pages<'a, 'q, 'i> {
         }
     }
 
+    /// Whether each page is chosen by itself, and not the next part of one order.
+    fn has_pages(&self) -> bool {
+        self.pools.rules.diversity.lambda.is_some() || self.pools.keeps_places()
+    }
+
     /// The highest score on the page after the hits that were `chosen`.
     fn ceiling(&self, chosen: &[Hit]) -> f32 {
-        chosen.last().filter(|_| !self.pools.keeps_places()).map_or(f32::INFINITY, |last| last.score)
+        chosen.last().filter(|_| !self.has_pages()).map_or(f32::INFINITY, |last| last.score)
     }
 }
 
@@ -336,29 +351,30 @@ fn with_passed_over(
     before: &FxHashSet<u32>,
     quota: &Quota,
     rules: &NodeRules<'_>,
-    counters: &mut CapCounters,
+    room: &mut Room,
 ) -> Choice {
     let taken: FxHashSet<u32> = choice.taken.iter().map(|hit| hit.node.0).collect();
     let is_left = |hit: &Hit| !before.contains(&hit.node.0) && !taken.contains(&hit.node.0);
     let quota = Quota { size: quota.size - taken.len(), ..quota.clone() };
-    let rest = if rules.caps.is_empty() {
+    let rest = if !rules.limits_room() {
         choose_best(pool.hits.iter().filter(|hit| is_left(hit)), &quota)
     } else {
         let mut left = Ranked::of(&pool.hits, is_left, &quota, rules);
-        choose(&pool.hits, &mut left, &quota, rules, counters, &mut Interrupt::never())
+        choose(&pool.hits, &mut left, &quota, rules, room, &mut Interrupt::never())
     };
     choice.taken.extend(rest.taken);
     choice.is_capped |= rest.is_capped;
+    choice.is_similar |= rest.is_similar;
     choice.is_below |= rest.is_below;
     choice
 }
 
 /// How deep each source was explored for a pool, and the hits that were chosen before.
-struct Depths {
-    main: Depth,
+pub(super) struct Depths {
+    pub(super) main: Depth,
     /// `[groups]`: of the groups that places may be kept for.
-    kept: Vec<Depth>,
-    before: FxHashSet<u32>,
+    pub(super) kept: Vec<Depth>,
+    pub(super) before: FxHashSet<u32>,
     /// Hits with a higher score are passed over.
     ceiling: f32,
     /// The hits of the pool that are left; `None` until a page is chosen from them.
@@ -366,12 +382,12 @@ struct Depths {
 }
 
 /// How deep one source was explored.
-struct Depth {
+pub(super) struct Depth {
     source: Source,
-    count: usize,
+    pub(super) count: usize,
     /// The score down to which every hit was found: infinite before the first exploration, negative infinite after a
     /// complete one.
-    reached: f32,
+    pub(super) reached: f32,
 }
 
 impl Depth {
@@ -380,7 +396,7 @@ impl Depth {
     }
 
     /// Whether every hit with a better score was found.
-    fn covers(&self, score: f32) -> bool {
+    pub(super) fn covers(&self, score: f32) -> bool {
         self.reached == f32::NEG_INFINITY || score >= self.reached
     }
 }

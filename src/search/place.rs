@@ -1,6 +1,6 @@
 //! The place of one node in the order of all nodes that pass the rules.
 
-use super::choose::CapCounters;
+use super::caps::CapCounters;
 use super::hit::{Hit, Interrupted};
 use super::order::best_first;
 use super::rules::{Interest, NodeRules, Segment};

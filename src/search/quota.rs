@@ -14,6 +14,12 @@ pub(super) trait HitKeys {
 
     /// The reserves whose places may go to a hit.
     fn reserves(&self, node: NodeId) -> Groups;
+
+    /// Reads the embedding of a hit into `row`, `[dim]`.
+    fn copy_embedding(&self, node: NodeId, row: &mut Vec<f32>);
+
+    /// Prefetches the embedding of a hit, which is read soon.
+    fn prefetch_embedding(&self, node: NodeId);
 }
 
 /// Some of the groups that places are kept for, one bit each: first those of the reserves, then one for each interest.
@@ -40,6 +46,16 @@ impl HitKeys for NodeRules<'_> {
 
     fn reserves(&self, node: NodeId) -> Groups {
         self.reserves_of(node)
+    }
+
+    fn copy_embedding(&self, node: NodeId, row: &mut Vec<f32>) {
+        let located = self.locate(node);
+        located.segment.index.vectors().copy_row(located.node.index(), row);
+    }
+
+    fn prefetch_embedding(&self, node: NodeId) {
+        let located = self.locate(node);
+        located.segment.index.vectors().prefetch_row(located.node.index());
     }
 }
 

@@ -7,6 +7,7 @@ use rustc_hash::FxHashMap;
 
 use super::hit::Hit;
 use super::quota::{Groups, HitKeys, Quota};
+use super::room::Full;
 
 /// The hits that are left, by lane. Knows their places in the order of all hits, and not the hits themselves.
 pub(super) struct Ranked {
@@ -17,6 +18,8 @@ pub(super) struct Ranked {
     pub(super) is_cut: bool,
     /// Whether a hit was removed because a cap had no room for it.
     pub(super) is_capped: bool,
+    /// Whether a hit was removed because it was too similar to one that was taken.
+    pub(super) is_similar: bool,
 }
 
 /// Hits that may fill the same kept places.
@@ -65,7 +68,7 @@ impl Ranked {
             lanes[lane].places.push(place as u32);
         }
         lanes.iter_mut().for_each(|lane| lane.next = (0..=lane.places.len() as u32).collect());
-        Self { lanes, end, is_cut, is_capped: false }
+        Self { lanes, end, is_cut, is_capped: false, is_similar: false }
     }
 
     /// The first hit left from place `from` on, of the lanes that `is_wanted`, which is told the groups of a lane. `ahead`,
@@ -113,7 +116,15 @@ impl Ranked {
         self.lanes[left.lane].groups
     }
 
-    /// Removes a hit: it was taken, or a cap has no room for it. Caps only fill up, so it never has any again.
+    /// Remembers why a hit that was removed has no room.
+    pub(super) fn refused(&mut self, full: Full) {
+        match full {
+            Full::Cap => self.is_capped = true,
+            Full::Similar => self.is_similar = true,
+        }
+    }
+
+    /// Removes a hit: it was taken, or has no room, and never has any again.
     pub(super) fn remove(&mut self, left: Left) {
         self.lanes[left.lane].next[left.at as usize] = left.at + 1;
     }

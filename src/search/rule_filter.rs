@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use rustc_hash::FxHashSet;
 
-use super::choose::CapCounters;
+use super::caps::CapCounters;
 use super::rules::{NodeRules, Segment};
 use super::scorers::prefetch_ids;
 use crate::base::id::NodeId;

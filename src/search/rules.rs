@@ -7,7 +7,7 @@ use crate::attributes::ValueKeys;
 use crate::base::id::{NodeId, VideoId};
 use crate::index::Index;
 use crate::node_set::{CountedSet, NodeSet};
-use crate::rules::{BoundTerms, Exclusion, Sample};
+use crate::rules::{BoundTerms, Diversity, Exclusion, Sample};
 
 /// One of the queries that are searched for together: the score of a node is its best score over all interests.
 #[derive(Clone, Debug)]
@@ -61,6 +61,8 @@ pub struct NodeRules<'a> {
     pub reserves: &'a [Reserve],
     /// The lowest score of a hit.
     pub score_threshold: Option<f32>,
+    /// How hits must differ from each other.
+    pub diversity: Diversity,
     /// How many hits precede the first one that is wanted.
     pub offset: usize,
 }
@@ -120,6 +122,7 @@ impl<'a> NodeRules<'a> {
             caps: &[],
             reserves: &[],
             score_threshold: None,
+            diversity: Diversity::default(),
             offset: 0,
         }
     }
@@ -139,6 +142,12 @@ impl<'a> NodeRules<'a> {
             && self.caps.is_empty()
             && self.reserves.is_empty()
             && self.score_threshold.is_none()
+            && self.diversity == Diversity::default()
+    }
+
+    /// Whether hits may keep others out: by caps, or because they are too similar.
+    pub(super) fn limits_room(&self) -> bool {
+        !self.caps.is_empty() || self.diversity.max_similarity.is_some()
     }
 
     /// Finds the segment of a node.

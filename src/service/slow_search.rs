@@ -108,6 +108,7 @@ impl SlowSearches {
             let texts: Vec<String> = reserves.iter().map(ToString::to_string).collect();
             cut(texts.join("; "), MAX_FILTER_BYTES)
         });
+        let diversity = rules.diversity.unwrap_or_default();
         let answer = search.found.as_ref().ok();
         let stats = answer.map(|answer| answer.stats);
         let completeness = answer.map(|answer| reason_of(answer.completeness).unwrap_or("complete"));
@@ -144,6 +145,8 @@ impl SlowSearches {
             score_threshold = rules.score_threshold.map(f64::from),
             score_terms,
             reserves,
+            max_similarity = diversity.max_similarity.map(f64::from),
+            lambda = diversity.lambda.map(f64::from),
             trace_id = search.trace_id.map(tracing::field::display),
             left_out = Some(left_out).filter(|count| *count > 0),
             embeddings,

@@ -15,6 +15,8 @@ const TOWER_DISTORTION: f32 = 0.3;
 const TOWER_OFFSET: f32 = 0.35;
 const USER_NOISE: f32 = 0.35;
 const MAX_INTERESTS: u32 = 4;
+/// The noise of a video that was encoded again, relative to its norm: the cosine with the original is about 0.997.
+const RE_ENCODED_NOISE: f32 = 0.08;
 
 /// A use of random numbers. Each use has its own streams: no two share their numbers.
 #[derive(Clone, Copy)]
@@ -26,6 +28,7 @@ pub(super) enum Draw {
     User,
     Request,
     Excluded,
+    Duplicate,
 }
 
 /// The topics, the creators and the user tower that videos and users are drawn from.
@@ -125,11 +128,46 @@ impl Model {
 
     /// Returns video `number`. Numbers from `videos` on are held-out videos.
     pub(super) fn video(&self, number: usize) -> Video {
-        self.draw_video(&mut draw(self.params.seed, Draw::Video, number))
+        let own = |number| self.draw_video(&mut draw(self.params.seed, Draw::Video, number));
+        let original = self.original(number);
+        // Others upload it again.
+        Video { creator: own(number).creator, topic: own(original).topic }
+    }
+
+    /// The video that a video is a re-upload of, directly or not; the video itself if it is none.
+    pub(super) fn original(&self, number: usize) -> usize {
+        let Self { params: SynthParams { videos, duplicates, seed, .. }, .. } = *self;
+        let mut original = number;
+        while duplicates > 0 && original > 0 && original < videos {
+            let mut random = draw(seed, Draw::Duplicate, original);
+            if random.random_range(0..videos) >= duplicates {
+                break;
+            }
+            original = random.random_range(0..original);
+        }
+        original
     }
 
     /// Appends the embedding of video `number` to `out`.
     pub(super) fn video_embedding(&self, number: usize, out: &mut Vec<f32>) {
+        let original = self.original(number);
+        if original == number {
+            return self.original_embedding(number, out);
+        }
+        let start = out.len();
+        self.original_embedding(original, out);
+        let mut random = draw(self.params.seed ^ 0x5eed_d0b1, Draw::Duplicate, number);
+        if random.random() {
+            // Encoded again: nearly the same, and a little longer or shorter.
+            let row = &mut out[start..];
+            let norm = row.iter().map(|value| value * value).sum::<f32>().sqrt();
+            let noise = RE_ENCODED_NOISE * norm / (row.len() as f32).sqrt();
+            let length = random.random_range(0.98..1.02);
+            row.iter_mut().for_each(|value| *value = length * (*value + noise * normal(&mut random)));
+        }
+    }
+
+    fn original_embedding(&self, number: usize, out: &mut Vec<f32>) {
         let mut random = draw(self.params.seed, Draw::Video, number);
         let video = self.draw_video(&mut random);
         let start = out.len();

@@ -11,6 +11,8 @@ pub struct SynthParams {
     pub users: usize,
     /// The seed of all random numbers.
     pub seed: u64,
+    /// About how many of the videos are re-uploads of others: half of them copies, the others encoded again.
+    pub duplicates: usize,
 }
 
 impl SynthParams {

@@ -24,6 +24,8 @@ pub(crate) struct Answers {
     interests: Option<Vec<i64>>,
     /// `[rows × k × terms]`: what each score term adds.
     terms: Option<(usize, Vec<f32>)>,
+    /// `[rows × k × reserves]`: whether the candidate holds a place of each reserve.
+    reserved: Option<(usize, Vec<bool>)>,
     columns: Option<Columns>,
     stats: Option<Vec<SearchStats>>,
     unknown_seeds: Vec<u64>,
@@ -36,6 +38,8 @@ pub(crate) struct Kept {
     pub(crate) interests: bool,
     /// The number of score terms.
     pub(crate) terms: usize,
+    /// The number of reserves.
+    pub(crate) reserves: usize,
     /// Names and types of the returned attributes.
     pub(crate) attributes: Vec<(String, AttributeKind)>,
     pub(crate) stats: bool,
@@ -70,6 +74,10 @@ impl Answers {
                 0 => None,
                 terms => Some((terms, filled(len.saturating_mul(terms), 0.0)?)),
             },
+            reserved: match kept.reserves {
+                0 => None,
+                reserves => Some((reserves, filled(len.saturating_mul(reserves), false)?)),
+            },
             columns: (!attributes.is_empty()).then(|| Columns::of(attributes.into_iter(), len)),
             stats: kept.stats.then(|| Vec::with_capacity(rows)),
             unknown_seeds: Vec::new(),
@@ -95,6 +103,14 @@ impl Answers {
                 let of_candidate = terms[position * *count..(position + 1) * *count].iter_mut();
                 of_candidate.zip(&candidate.terms).for_each(|(to, term)| *to = *term);
             }
+            if let Some((count, reserved)) = &mut self.reserved {
+                let of_candidate = &mut reserved[position * *count..(position + 1) * *count];
+                for reserve in candidate.reserved {
+                    if let Some(holds) = of_candidate.get_mut(reserve) {
+                        *holds = true;
+                    }
+                }
+            }
             if let (Some(interests), Some(interest)) = (&mut self.interests, candidate.interest) {
                 interests[position] = interest as i64;
             }
@@ -111,31 +127,25 @@ impl Answers {
     /// The answers as Python objects.
     pub(crate) fn finish<'py>(self, py: Python<'py>) -> PyResult<Found<'py>> {
         let shape = (self.counts.len(), self.k);
-        let vectors = self.vectors.map(|(dim, values)| {
-            let array = Array3::from_shape_vec((shape.0, shape.1, dim), values);
-            PyArray3::from_owned_array(py, array.expect("one value per component"))
-        });
         Ok(Found(
             table(py, shape, self.ids),
             table(py, shape, self.scores),
             PyArray1::from_vec(py, self.counts),
             self.reasons,
-            vectors,
+            self.vectors.map(|(dim, values)| tables(py, shape, dim, values)),
             self.interests.map(|interests| table(py, shape, interests)),
             self.columns.map(|columns| Py::new(py, columns)).transpose()?,
             self.stats.map(|stats| stats.iter().map(Stats::from).collect()),
             self.unknown_seeds,
             self.texts,
-            self.terms.map(|(count, values)| {
-                let array = Array3::from_shape_vec((shape.0, shape.1, count), values);
-                PyArray3::from_owned_array(py, array.expect("one value per term"))
-            }),
+            self.terms.map(|(count, values)| tables(py, shape, count, values)),
+            self.reserved.map(|(count, values)| tables(py, shape, count, values)),
         ))
     }
 }
 
 /// The answers of one call: ids, scores, counts, reasons, vectors, interests, attributes, costs, unknown seeds, ids as text,
-/// score terms.
+/// score terms, held places of reserves.
 #[derive(IntoPyObject)]
 pub(crate) struct Found<'py>(
     Bound<'py, PyArray2<u64>>,
@@ -149,6 +159,7 @@ pub(crate) struct Found<'py>(
     Vec<u64>,
     Option<Vec<String>>,
     Option<Bound<'py, PyArray3<f32>>>,
+    Option<Bound<'py, PyArray3<bool>>>,
 );
 
 /// The cost of a search, in the order of `shortlist.SearchStats`: plan, ef_search, measured recall, expanded, distances,
@@ -177,6 +188,17 @@ fn table<'py, T: numpy::Element>(
 ) -> Bound<'py, PyArray2<T>> {
     let array = Array2::from_shape_vec(shape, values).expect("one value per candidate");
     PyArray2::from_owned_array(py, array)
+}
+
+/// `per_candidate` values of each candidate.
+fn tables<'py, T: numpy::Element>(
+    py: Python<'py>,
+    (rows, k): (usize, usize),
+    per_candidate: usize,
+    values: Vec<T>,
+) -> Bound<'py, PyArray3<T>> {
+    let array = Array3::from_shape_vec((rows, k, per_candidate), values);
+    PyArray3::from_owned_array(py, array.expect("as many values per candidate"))
 }
 
 fn filled<T: Copy>(len: usize, value: T) -> PyResult<Vec<T>> {

@@ -183,6 +183,8 @@ pub(crate) fn argument(field: &Field) -> String {
         Field::ReturnAttributes => "attributes".to_owned(),
         Field::ReturnAttribute(position) => format!("attributes[{position}]"),
         Field::ReturnVectors => "vectors".to_owned(),
+        Field::DiversityMaxSimilarity => "max_similarity".to_owned(),
+        Field::DiversityLambda => "mmr_lambda".to_owned(),
         other => other.to_string(),
     }
 }

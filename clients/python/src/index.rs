@@ -128,6 +128,7 @@ impl Index {
             vectors: requests.request.return_vectors.then_some(self.index.dim()),
             interests: matches!(queries, Queries::Interests(..)),
             terms: requests.request.rules.score_terms.len(),
+            reserves: requests.request.rules.reserves.len(),
             attributes: self.returned(&requests.request),
             stats,
         };

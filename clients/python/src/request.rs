@@ -1,12 +1,13 @@
 //! Arguments become search requests.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use numpy::{PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 use shortlist::{
-    Cap, Effort, Exclude, Filter, Fresh, Interest, Limits, Query, ReturnAttributes, Rules, ScoreTerm,
-    SearchRequest, Seed, VideoId,
+    Cap, Diversity, Effort, Exclude, Filter, Fresh, Interest, Limits, Query, Reserve, ReturnAttributes,
+    Rules, ScoreTerm, SearchRequest, Seed, VideoId,
 };
 
 use crate::error::Fault;
@@ -93,7 +94,7 @@ impl Searched<'_> {
     }
 }
 
-/// Everything else that a search may have, in the order in which the package sends it.
+/// Everything else that a search may have, in the order in which the package sends it: at most 12 values are read at once.
 #[derive(FromPyObject)]
 pub(crate) struct Options<'py>(
     /// k.
@@ -105,20 +106,20 @@ pub(crate) struct Options<'py>(
     pub(crate) Option<Excluded<'py>>,
     /// Caps.
     pub(crate) Vec<(String, u64)>,
-    /// Fresh: attribute, age in microseconds, number.
-    pub(crate) Option<(String, i64, u64)>,
+    /// Kept places. Fresh: attribute, age in microseconds, number. Reserves, as text.
+    pub(crate) (Option<(String, i64, u64)>, Vec<String>),
     /// The score threshold.
     pub(crate) Option<f32>,
     /// The offset.
     pub(crate) u64,
-    /// Attributes to return; `None` for all.
-    pub(crate) Option<Vec<String>>,
-    /// Whether to return vectors.
-    pub(crate) bool,
+    /// Attributes to return, `None` for all; and whether to return vectors.
+    pub(crate) (Option<Vec<String>>, bool),
     /// The embedding model.
     pub(crate) Option<String>,
     /// Score terms, as text.
     pub(crate) Vec<String>,
+    /// Diversity: the largest similarity, and lambda.
+    pub(crate) (Option<f32>, Option<f32>),
 );
 
 /// Excluded ids: all for every row, or those of row `r` before `ends[r]` and after the row before.
@@ -142,13 +143,13 @@ impl Options<'_> {
             texts,
             excluded_ids,
             caps,
-            fresh,
+            (fresh, reserve),
             score_threshold,
             offset,
-            attributes,
-            return_vectors,
+            (attributes, return_vectors),
             embedding_model,
             score_terms,
+            diversity,
         ) = self;
         let found = *k;
         let k = count(found);
@@ -203,6 +204,8 @@ impl Options<'_> {
                 exclude,
                 caps: caps.iter().map(cap).collect(),
                 fresh,
+                reserves: reserves_of(reserve)?,
+                diversity: diversity_of(*diversity),
                 score_threshold: *score_threshold,
                 score_terms: terms_of(score_terms)?,
             },
@@ -225,11 +228,28 @@ impl Options<'_> {
 /// # Errors
 /// Names the text that is none.
 pub(crate) fn terms_of(texts: &[String]) -> PyResult<Vec<ScoreTerm>> {
-    let term = |(at, text): (usize, &String)| {
-        let wrong = |problem: String| Fault::invalid(&format!("score_terms[{at}]"), problem);
-        Ok(text.parse::<ScoreTerm>().map_err(wrong)?)
+    parsed(texts, "score_terms")
+}
+
+/// The reserves of these texts.
+///
+/// # Errors
+/// Names the text that is none.
+pub(crate) fn reserves_of(texts: &[String]) -> PyResult<Vec<Reserve>> {
+    parsed(texts, "reserve")
+}
+
+fn parsed<T: FromStr<Err = String>>(texts: &[String], argument: &str) -> PyResult<Vec<T>> {
+    let parse = |(at, text): (usize, &String)| {
+        let wrong = |problem: String| Fault::invalid(&format!("{argument}[{at}]"), problem);
+        Ok(text.parse().map_err(wrong)?)
     };
-    texts.iter().enumerate().map(term).collect()
+    texts.iter().enumerate().map(parse).collect()
+}
+
+/// The diversity of a largest similarity and a lambda; `None` without both.
+pub(crate) fn diversity_of((max_similarity, lambda): (Option<f32>, Option<f32>)) -> Option<Diversity> {
+    (max_similarity.is_some() || lambda.is_some()).then_some(Diversity { max_similarity, lambda })
 }
 
 /// The error of a search with more than one effort.

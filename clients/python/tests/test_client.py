@@ -81,7 +81,7 @@ def assert_same(found: shortlist.Candidates, expected: shortlist.Candidates) -> 
     for name, column in expected.attributes.items():
         assert found.attributes.kind(name) == expected.attributes.kind(name)
         assert found.attributes[name].tolist() == column.tolist()
-    for name in ("vectors", "interests"):
+    for name in ("vectors", "interests", "reserved"):
         mine, other = getattr(found, name), getattr(expected, name)
         assert (mine is None) == (other is None)
         assert mine is None or np.array_equal(mine, other)
@@ -96,6 +96,10 @@ OPTIONS: list[dict[str, Any]] = [
     {"k": 20, "caps": {"creator": 1}, "score_threshold": 10.5, "exact": True},
     {"k": 30, "offset": 30, "exact": True},
     {"k": 20, "fresh": shortlist.Fresh("published_at", timedelta(days=2), 5), "exact": True},
+    {"k": 20, "reserve": ['5:region = "BR"', "10%:likes < 100"], "exact": True},
+    {"k": 20, "reserve": ['5/100/7:region = "BR" and not likes between 5 and 9'], "exact": True},
+    {"k": 20, "max_similarity": 0.503, "exact": True},
+    {"k": 20, "mmr_lambda": 0.5, "max_similarity": 0.6, "exact": True},
     {"k": 10, "attributes": ["region", "likes", "tags", "published_at"], "exact": True},
     {"k": 10, "vectors": True, "embedding_model": "towers-1", "exact": True},
     {"k": 10, "filter": "video_id in (1, 2)", "exact": True},
@@ -160,6 +164,16 @@ def test_stats_target_recall_and_explanations(
     removed = client.explain(user, video, filter="likes < 0").removal
     assert removed is not None
     assert (removed.rule, removed.field) == ("filter", "filter")
+    best = local.search(user, 10, exact=True).ids
+    for given in (
+        {"max_similarity": 0.3},
+        {"mmr_lambda": 0.1},
+        {"reserve": ['10:region = "BR"']},
+    ):
+        options: dict[str, Any] = {"k": 10, **given}
+        expected = [local.explain(user, int(video), **options).removal for video in best]
+        assert [client.explain(user, int(video), **options).removal for video in best] == expected
+        assert any(removal is not None for removal in expected)
 
 
 def test_a_stream_answers_in_order(
@@ -186,6 +200,14 @@ def test_a_stream_answers_in_order(
         ({"attributes": ["color"]}, "attributes[0]", "expected"),
         ({"caps": {"color": 1}}, "caps[0].attribute", "expected"),
         ({"exact": True, "ef_search": 5}, "ef_search", "at most one"),
+        ({"reserve": "5:likes > 1"}, "reserve", "a list of texts"),
+        ({"reserve": ["5"]}, "reserve[0]", "no colon"),
+        ({"reserve": ["5:likes > 1", "5:color = 1"]}, "reserve[1].filter", "no attribute"),
+        ({"reserve": ["11:likes > 1"]}, "reserve[0].at_least", "expected at most 10"),
+        ({"reserve": [f"{1 << 32}:likes > 1"]}, "reserve[0].at_least", "found 4294967296"),
+        ({"reserve": ["5/0:likes > 1"]}, "reserve[0].sample.temperature", "above 0"),
+        ({"max_similarity": 1.5}, "max_similarity", "at most 1"),
+        ({"mmr_lambda": 2}, "mmr_lambda", "expected 0 to 1"),
         ({"timeout": 0.0}, "timeout", "above 0"),
     ],
 )
@@ -319,6 +341,9 @@ def test_calls_of_asyncio_run_at_the_same_time(
         calls = [client.search(user, 9, exact=True) for user in catalog.users]
         for user, found in zip(catalog.users, await asyncio.gather(*calls)):
             assert_same(found, local.search(user, 9, exact=True))
+        rules: dict[str, Any] = {"reserve": ["20%/9/7:likes < 100"], "max_similarity": 0.6}
+        ruled = await client.search_batch(catalog.users, 9, exact=True, **rules)
+        assert_same(ruled, local.search(catalog.users, 9, exact=True, **rules))
         found = await client.search_batch(catalog.users, 9, exact=True)
         assert_same(found, local.search(catalog.users, 9, exact=True))
         streamed = [answer async for answer in client.stream(catalog.users, 9, exact=True)]

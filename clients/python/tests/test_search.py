@@ -171,6 +171,92 @@ def test_fresh_videos_keep_places(catalog: Catalog, index: shortlist.Index) -> N
     )
 
 
+def test_videos_that_match_a_filter_keep_places(catalog: Catalog, index: shortlist.Index) -> None:
+    may = is_in(catalog, "BR")
+    found = index.search(catalog.users, K, reserve=['40%:region = "BR"'], exact=True)
+    assert found.reserved is not None
+    assert found.reserved.dtype == np.bool_ and found.reserved.shape == (len(catalog.users), K, 1)
+    for user, row, scores, reserved in zip(
+        catalog.users, found.ids, found.scores, found.reserved[..., 0]
+    ):
+        kept = oracle(catalog, user, 8, may=may)
+        others = oracle(catalog, user, K - 8, may=~np.isin(catalog.ids, kept))
+        assert set(row.tolist()) == {*kept, *others}
+        assert set(row[reserved].tolist()) == set(kept)
+        assert (np.diff(scores) <= 0).all()
+    texts = ["3:likes < 100", '2:region = "BR"']
+    one = index.search(catalog.users[0], K, reserve=texts, exclude=catalog.ids[10:], exact=True)
+    assert one.reserved is not None and one.reserved.shape == (K, 2)
+    assert not one.reserved[10:].any()
+    assert (one.reserved.sum(axis=0) <= [3, 2]).all()
+    assert index.search(catalog.users[0], K).reserved is None
+
+
+def test_kept_places_are_drawn_with_a_seed(catalog: Catalog, index: shortlist.Index) -> None:
+    def drawn(seed: int, temperature: float = 100.0) -> list[int]:
+        reserve = [f'8/{temperature}/{seed}:region = "BR"']
+        found = index.search(catalog.users[0], K, reserve=reserve, exact=True)
+        assert found.reserved is not None and found.reserved.sum() == 8
+        return sorted(found.ids[found.reserved[:, 0]].tolist())
+
+    brazilian = is_in(catalog, "BR")
+    assert np.isin(drawn(1), catalog.ids[brazilian]).all()
+    assert drawn(1) == drawn(1) != drawn(2)
+    assert drawn(1, 1e-3) == sorted(oracle(catalog, catalog.users[0], 8, may=brazilian))
+
+
+def cosines(catalog: Catalog, ids: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
+    """Of each pair of videos, ``[n, n]``."""
+    place = {int(video): at for at, video in enumerate(catalog.ids)}
+    rows = catalog.x[[place[int(video)] for video in ids]].astype(np.float64)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows @ rows.T
+
+
+def test_candidates_are_not_too_similar(catalog: Catalog, index: shortlist.Index) -> None:
+    most = 0.503
+    found = index.search(catalog.users[:5], K, max_similarity=most, exact=True)
+    for user, row in zip(catalog.users, found.ids):
+        best = np.array(oracle(catalog, user, 500), np.uint64)
+        similar = cosines(catalog, best)
+        chosen: list[int] = []
+        for at in range(len(best)):
+            if len(chosen) < K and (similar[at, chosen] <= most).all():
+                chosen.append(at)
+        assert chosen != list(range(K))
+        assert row.tolist() == best[chosen].tolist()
+    user = catalog.users[0]
+    left_out = next(video for video in oracle(catalog, user, K) if video not in found.ids[0])
+    removal = index.explain(user, left_out, K, max_similarity=most).removal
+    assert removal is not None
+    assert (removal.rule, removal.field) == ("diversity", "max_similarity")
+    same = shortlist.build(np.ones((50, DIM), np.float32))
+    assert same.search(user, K, max_similarity=0.9).reasons == ("too_similar",)
+
+
+def test_candidates_are_chosen_by_marginal_relevance(
+    catalog: Catalog, index: shortlist.Index
+) -> None:
+    plain = index.search(catalog.users, K, exact=True)
+    scores_only = index.search(catalog.users, K, mmr_lambda=1, exact=True)
+    assert scores_only.ids.tolist() == plain.ids.tolist()
+    for weight in (0.0, 0.5):
+        found = index.search(catalog.users[:10], K, mmr_lambda=weight, exact=True)
+        for user, row in zip(catalog.users, found.ids):
+            best = index.search(user, 3 * K, exact=True)
+            relevance = (best.scores - best.scores[-1]) / (best.scores[0] - best.scores[-1])
+            similar = cosines(catalog, best.ids)
+            chosen = [0]
+            while len(chosen) < K:
+                value = weight * relevance - (1 - weight) * similar[:, chosen].max(axis=1)
+                value[chosen] = -np.inf
+                chosen.append(int(value.argmax()))
+            assert row.tolist() == best.ids[chosen].tolist()
+    together = index.search(catalog.users[0], K, mmr_lambda=0.5, max_similarity=0.4, exact=True)
+    similar = cosines(catalog, together.ids)
+    assert (similar[~np.eye(K, dtype=bool)] <= 0.4 + 1e-6).all()
+
+
 def test_interests_and_seeds(catalog: Catalog, index: shortlist.Index) -> None:
     interests = shortlist.Interests(catalog.users[:2], weights=[1, 2], min_shares=[0.4, 0])
     found = index.search(interests, K, exact=True)
@@ -258,6 +344,12 @@ def test_explain_says_what_keeps_a_video_out(catalog: Catalog, index: shortlist.
     row = catalog.region.index("BR")
     other = index.explain(user, int(catalog.ids[row]), K, filter='region = "US"')
     assert other.removal is not None and other.removal.rule == "filter"
+    # The last of the best, whose place a video of Brazil has.
+    reserve = [f'{K}:region = "BR"']
+    last = next(video for video in best[::-1] if video not in catalog.ids[is_in(catalog, "BR")])
+    displaced = index.explain(user, last, K, reserve=reserve)
+    assert displaced.removal is not None
+    assert (displaced.removal.rule, displaced.removal.field) == ("kept_place", "reserve[0]")
     with pytest.raises(shortlist.NotFound) as caught:
         index.explain(user, 3, K)
     assert isinstance(caught.value, KeyError) and caught.value.field == "video_id"
@@ -312,6 +404,27 @@ def test_an_index_describes_itself(index: shortlist.Index) -> None:
             "expected a positive duration, found 0:00:00",
             {"fresh": shortlist.Fresh("published_at", timedelta(0), 1)},
         ),
+        (shortlist.InvalidArgument, "reserve", "a list of texts", {"reserve": "5:likes > 1"}),
+        (shortlist.InvalidArgument, "reserve[0]", "no colon", {"reserve": ["5"]}),
+        (
+            shortlist.InvalidArgument,
+            "reserve[1]",
+            "line 1",
+            {"reserve": ["5:likes > 1", "5:likes >"]},
+        ),
+        (shortlist.InvalidArgument, "reserve[0].filter", "no attribute", {"reserve": ["5:x > 1"]}),
+        (shortlist.InvalidArgument, "reserve[0].at_least", "11", {"reserve": ["11:likes > 1"]}),
+        (shortlist.InvalidArgument, "reserve[0].share", "1.5", {"reserve": ["150%:likes > 1"]}),
+        (
+            shortlist.InvalidArgument,
+            "reserve[0].sample.temperature",
+            "above 0",
+            {"reserve": ["5/0:likes > 1"]},
+        ),
+        (shortlist.InvalidArgument, "max_similarity", "found 1.5", {"max_similarity": 1.5}),
+        (shortlist.InvalidArgument, "max_similarity", "found 'x'", {"max_similarity": "x"}),
+        (shortlist.InvalidArgument, "mmr_lambda", "found -1", {"mmr_lambda": -1}),
+        (shortlist.InvalidArgument, "mmr_lambda", "NaN", {"mmr_lambda": float("nan")}),
         (shortlist.InvalidArgument, "attributes[0]", "no attribute", {"attributes": ["x"]}),
         (shortlist.InvalidArgument, "attributes", '"all"', {"attributes": "likes"}),
         (shortlist.InvalidArgument, "score_threshold", "NaN", {"score_threshold": float("nan")}),

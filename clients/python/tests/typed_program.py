@@ -40,6 +40,14 @@ def main(folder: Path) -> list[int]:
     like = index.search(shortlist.Seeds([5], weights=[1.0]), k=1)
     both = index.search(shortlist.Interests(x[:2], min_shares=[0.5, 0.5]), k=2)
     explanation: shortlist.Explanation = index.explain(x[0], 6, k=2)
+    distinct = index.search(
+        x[0],
+        k=2,
+        reserve=["1:likes < 3", "50%/0.3/42:likes > 1"],
+        max_similarity=0.9,
+        mmr_lambda=0.5,
+    )
+    reserved: npt.NDArray[np.bool_] | None = distinct.reserved
     fresh = shortlist.Fresh("published_at", within=timedelta(hours=48), at_least=1)
     try:
         index.search(x[0], fresh=fresh)
@@ -47,4 +55,5 @@ def main(folder: Path) -> list[int]:
         field: str | None = error.field
         print(field, error.reason, error.row)
     print(likes, plan, reason, scores, batch.counts, like.ids, both.interests, explanation.rank)
+    print(reserved)
     return [int(video) for video in ids]

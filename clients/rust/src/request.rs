@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use crate::proto::reserve::{Places, Sample};
 use crate::proto::score_term::decay::Over;
 use crate::proto::score_term::{Clamp, Decay, Form, Linear, Log1p, Match};
 use crate::proto::search_params::Effort;
 use crate::proto::search_request::Query;
 use crate::proto::{
-    Cap, Dtype, Exclude, Fresh, Interest, Interests, PackedVector, ScoreTerm, SearchParams, SearchRequest,
-    Seed, Seeds, Vector,
+    Cap, Diversity, Dtype, Exclude, Fresh, Interest, Interests, PackedVector, Reserve, ScoreTerm,
+    SearchParams, SearchRequest, Seed, Seeds, Vector,
 };
 
 /// The id of a video: a number, or text if the index has text ids.
@@ -144,6 +145,38 @@ impl SearchRequest {
     pub fn with_fresh(self, at_least: u32, within: Duration) -> Self {
         let within = Some(duration(within));
         Self { fresh: Some(Fresh { attribute: String::new(), within, at_least }), ..self }
+    }
+
+    /// Keeps places for the best videos that match a filter, such as `impressions < 1000`.
+    pub fn with_reserve(mut self, at_least: u32, filter: impl Into<String>) -> Self {
+        let places = Some(Places::AtLeast(at_least));
+        self.reserve.push(Reserve { filter_text: filter.into(), places, ..Reserve::default() });
+        self
+    }
+
+    /// Keeps places for videos that match a filter, and draws them: the higher the temperature, the less their scores count.
+    pub fn with_sampled_reserve(
+        mut self,
+        at_least: u32,
+        filter: impl Into<String>,
+        temperature: f32,
+        seed: u64,
+    ) -> Self {
+        let (places, sample) = (Some(Places::AtLeast(at_least)), Some(Sample { temperature, seed }));
+        self.reserve.push(Reserve { filter_text: filter.into(), places, sample, ..Reserve::default() });
+        self
+    }
+
+    /// Leaves out videos that are more similar than this to a better candidate: the cosine of their embeddings.
+    pub fn with_max_similarity(mut self, max_similarity: f32) -> Self {
+        self.diversity.get_or_insert_with(Diversity::default).max_similarity = Some(max_similarity);
+        self
+    }
+
+    /// Chooses candidates by maximal marginal relevance: with 1, only scores count; with 0, only how much candidates differ.
+    pub fn with_lambda(mut self, lambda: f32) -> Self {
+        self.diversity.get_or_insert_with(Diversity::default).lambda = Some(lambda);
+        self
     }
 
     /// Adds a part of the score that depends on an attribute.

@@ -60,6 +60,7 @@ pub struct Arguments {
     ///   caps             {"creator": 2}
     ///   fresh            {"within": "7d", "at_least": 10, "attribute": "published_at"}
     ///   reserve          [{"filter": "views < 1000", "at_least": 10, "sample": {"temperature": 0.5, "seed": 0}}], or "share": 0.1
+    ///   diversity        {"max_similarity": 0.98, "lambda": 0.7}, either or both
     ///   score_terms      ["0.1*log1p(views)"], as query --score-term
     ///   score_threshold  0.5
     ///   offset           20

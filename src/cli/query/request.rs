@@ -12,7 +12,8 @@ use crate::dataset::{Ids, read_id_list};
 use crate::rules::{Filter, Reserve, ScoreTerm};
 use crate::service::proto::search_request::Query;
 use crate::service::proto::{
-    Cap, Exclude, Fresh, Interest, Interests, SearchParams, SearchRequest, Seed, Seeds, search_params,
+    Cap, Diversity, Exclude, Fresh, Interest, Interests, SearchParams, SearchRequest, Seed, Seeds,
+    search_params,
 };
 
 /// The request.
@@ -103,6 +104,13 @@ struct RuleArguments {
     /// seed, 0 by default, decides which.
     #[arg(long, value_name = "N[%][/TEMPERATURE[/SEED]]:EXPR")]
     reserve: Vec<Reserve>,
+    /// Leave out videos that are more similar than this to a better candidate: the cosine of their embeddings, more than 0 and
+    /// at most 1. 0.98 leaves out re-uploads.
+    #[arg(long, value_name = "COSINE")]
+    max_similarity: Option<f32>,
+    /// Choose candidates by maximal marginal relevance: with 1, only scores count; with 0, only how much candidates differ.
+    #[arg(long, value_name = "SHARE")]
+    lambda: Option<f32>,
     /// Add to the score of a video for an attribute. Can be repeated:
     ///
     ///   0.1*log1p(views)               ln(1 + x) of a number
@@ -144,11 +152,16 @@ pub(super) fn request(arguments: &RequestArguments) -> anyhow::Result<SearchRequ
         score_threshold: rules.score_threshold,
         score_terms: rules.score_term.iter().cloned().map(Into::into).collect(),
         reserve: rules.reserve.iter().cloned().map(Into::into).collect(),
+        diversity: diversity((rules.max_similarity, rules.lambda)),
         offset: arguments.offset,
         return_attributes: arguments.columns.clone(),
         return_stats: true,
         ..SearchRequest::default()
     })
+}
+
+fn diversity((max_similarity, lambda): (Option<f32>, Option<f32>)) -> Option<Diversity> {
+    (max_similarity.is_some() || lambda.is_some()).then_some(Diversity { max_similarity, lambda })
 }
 
 fn query(source: &QuerySource, has_text_ids: bool) -> anyhow::Result<Query> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::engine::error::EngineError;
 use crate::engine::options::Limits;
 
 /// When to stop before a search is done: at a deadline, when the caller is gone, or when the answer has no room.
@@ -53,6 +54,17 @@ impl Budget {
         let deadline = self.deadline?;
         let left = deadline.saturating_duration_since(Instant::now());
         deadline.checked_sub((left / 8).clamp(Duration::from_micros(500), Duration::from_millis(5)))
+    }
+
+    /// Takes memory for the search until it is over.
+    ///
+    /// # Errors
+    /// [`EngineError::NoRoom`].
+    pub(super) fn reserve(&self, bytes: usize) -> Result<(), EngineError> {
+        match &self.room.reserve {
+            Some(reserve) if !reserve(bytes) => Err(EngineError::NoRoom),
+            _ => Ok(()),
+        }
     }
 
     /// Whether the deadline passed.

@@ -10,7 +10,7 @@ use crate::engine::options::Limits;
 use crate::engine::query::request::{Effort, Query, ReturnAttributes, SearchRequest};
 use crate::engine::query::snapshot::Snapshot;
 use crate::index::{AttributeKind, Index};
-use crate::rules::{Bloom, Cap, TermForm};
+use crate::rules::{self, Bloom, Cap, TermForm};
 use crate::search;
 
 /// Bytes of codes that one thread reads and scores per nanosecond.
@@ -49,6 +49,10 @@ const EXPLORED_FOR_PAGES: u64 = 3;
 const EXPLORED_UNDER_FILTER: u64 = 2;
 /// How many times as much a request with score terms explores: traversals are widened for them.
 const EXPLORED_FOR_TERMS: u64 = 2;
+/// Pairs of hits per nanosecond that are found not to be near.
+const NEAR_PER_NANO: u64 = 2;
+/// One in this many pairs is compared for the choice of a page by marginal relevance.
+const COMPARED_SHARE: u64 = 4;
 /// Scoring one match of a sampled reserve, in addition to reading its code.
 const NOISE_NANOS: u64 = 15;
 /// Reading the value of one score term, and its contribution.
@@ -109,6 +113,21 @@ pub(crate) fn estimate(snapshot: &Snapshot, limits: &Limits, request: &SearchReq
     of_hit += (interests - 1) as u64 * INTEREST_NANOS + rules.caps.len() as u64 * CAP_NANOS;
     of_hit += rules.score_terms.len() as u64 * TERM_NANOS;
     nanos += (considered * sources) as u64 * of_hit;
+
+    if let Some(diversity) = rules.diversity {
+        let dim =
+            snapshot.segments.iter().map(|segment| segment.index.dim()).max().unwrap_or_default() as u64;
+        let (k, count) = (k.min(rows) as u64, count.min(rows) as u64);
+        let bytes_of_row = size_of::<f32>() as u64 * dim;
+        if diversity.max_similarity.is_some() {
+            nanos += count * bytes_of_row / BYTES_PER_NANO + count * count / 2 / NEAR_PER_NANO;
+        }
+        if diversity.lambda.is_some() {
+            let pages = (request.offset.min(limits.max_k) / request.k.max(1) + 1) as u64;
+            let among = rules::Diversity::CHOSEN_AMONG as u64 * k;
+            nanos += pages * among * (bytes_of_row + count * bytes_of_row / COMPARED_SHARE) / BYTES_PER_NANO;
+        }
+    }
 
     let mut values = rules.exclude.video_ids.len();
     if let Some(filter) = &rules.filter {

@@ -14,7 +14,10 @@ use crate::engine::query::request::{
 use crate::engine::query::resolved_query::ResolvedQuery;
 use crate::engine::query::snapshot::Snapshot;
 use crate::rules::{MatchError, failing_clause};
-use crate::search::{Hit, Loss, NodeRules, Place};
+use crate::search::{Hit, Loss, NodeRules, Place, similarity};
+
+/// Similarities are computed in single precision.
+const ROUNDING: f32 = 1e-6;
 
 impl Snapshot {
     /// Explains why a video is or is not in the answer to a request. Scores every video.
@@ -68,8 +71,12 @@ impl Snapshot {
                 Place::Rank(place) => {
                     exact_rank = Some(place);
                     let is_due = place <= request.offset + request.k && !is_earlier;
-                    if is_due && !in_exact_answer && rank.is_none() {
-                        removal = self.kept_place(request, &query, &rules, &own, &exact.candidates);
+                    if !in_exact_answer && rank.is_none() && !is_earlier {
+                        let candidates = &exact.candidates;
+                        let kept_place = || self.kept_place(request, &query, &rules, &own, candidates);
+                        removal = self.similar(request, &rules, node, candidates);
+                        removal = removal.or_else(|| if is_due { kept_place() } else { None });
+                        removal = removal.or_else(|| if is_due { similar_before(request) } else { None });
                     }
                 }
                 // It has a place that was kept for it, for which better ones were passed over.
@@ -122,6 +129,25 @@ impl Snapshot {
         })
     }
 
+    /// The candidate that keeps the video out of the exact answer, since both are too similar.
+    fn similar(
+        &self,
+        request: &SearchRequest,
+        rules: &NodeRules<'_>,
+        node: NodeId,
+        answer: &[Candidate],
+    ) -> Option<Removal> {
+        let limit = request.rules.diversity?.max_similarity?;
+        let similarity = |candidate: &Candidate| {
+            let other = self.segments.node_of(candidate.video_id)?;
+            Some((similarity(rules, node, other), candidate.video_id))
+        };
+        let most = answer.iter().filter_map(similarity).max_by(|one, other| one.0.total_cmp(&other.0));
+        let (found, other) = most.filter(|(found, _)| *found > limit - ROUNDING)?;
+        let reason = format!("its similarity to candidate {other} is {found}, expected at most {limit}");
+        Some(Removal { rule: Rule::Diversity, field: Field::DiversityMaxSimilarity, reason })
+    }
+
     /// The kept places that keep the video out of the exact answer, although its score suffices.
     fn kept_place(
         &self,
@@ -156,6 +182,17 @@ impl Snapshot {
         let reason = format!("places are kept for {whose}, which score no more");
         Some(Removal { rule: Rule::KeptPlace, field, reason })
     }
+}
+
+/// The diversity that keeps a video out of the exact answer, although its score suffices and no candidate of the page is too similar.
+fn similar_before(request: &SearchRequest) -> Option<Removal> {
+    let diversity = request.rules.diversity?;
+    let (field, reason) = match (diversity.lambda, diversity.max_similarity) {
+        (Some(_), _) => (Field::DiversityLambda, "candidates that differ more are preferred"),
+        (None, Some(_)) => (Field::DiversityMaxSimilarity, "a candidate on an earlier page is too similar"),
+        (None, None) => return None,
+    };
+    Some(Removal { rule: Rule::Diversity, field, reason: reason.to_owned() })
 }
 
 /// What a place is kept for.

@@ -18,8 +18,8 @@ use crate::index::{AttributeKind, Index};
 use crate::live::delta::segments::{IndexSegment, Segments};
 use crate::node_set::CountedSet;
 use crate::rules::{
-    self, BindError, BoundTerms, Cap, Exclusion, Filter, FilterProblem, Fresh, MatchError, Places, Rules,
-    ScoreTerm, TermError, TermField, matching,
+    self, BindError, BoundTerms, Cap, Diversity, Exclusion, Filter, FilterProblem, Fresh, MatchError, Places,
+    Rules, ScoreTerm, TermError, TermField, matching,
 };
 use crate::search::{CapKeys, Interest, NodeRules, Reserve, Segment};
 
@@ -32,6 +32,7 @@ pub(crate) struct ResolvedRules<'a> {
     /// That of fresh videos first, if there is one.
     reserves: Vec<Reserve>,
     score_threshold: Option<f32>,
+    diversity: Diversity,
     offset: usize,
     /// The time that relative times refer to.
     pub(crate) now: Timestamp,
@@ -65,6 +66,7 @@ pub(crate) fn has_rules(request: &SearchRequest) -> bool {
         || rules.fresh.is_some()
         || !rules.reserves.is_empty()
         || rules.score_threshold.is_some()
+        || rules.diversity.is_some()
         || !rules.score_terms.is_empty()
 }
 
@@ -90,6 +92,7 @@ impl<'a> ResolvedRules<'a> {
             let problem = format!("expected a finite number, found {found}");
             return Err(EngineError::invalid(Field::ScoreThreshold, problem));
         }
+        let diversity = diversity(context, request, segments.base().index.dim())?;
         let exclusion = match rules.exclude.is_empty() {
             true => None,
             false => {
@@ -153,6 +156,7 @@ impl<'a> ResolvedRules<'a> {
             caps,
             reserves,
             score_threshold: rules.score_threshold,
+            diversity,
             offset: request.offset,
             now,
         }))
@@ -189,6 +193,7 @@ impl<'a> ResolvedRules<'a> {
             caps: &self.caps,
             reserves: &self.reserves,
             score_threshold: self.score_threshold,
+            diversity: self.diversity,
             offset: self.offset,
         }
     }
@@ -247,6 +252,27 @@ fn caps<'a>(segments: &'a Segments, caps: &[Cap]) -> Result<Vec<CapKeys<'a>>, En
         Ok(CapKeys { segments: keys, max_per_value: cap.max_per_value })
     };
     caps.iter().enumerate().map(resolve).collect()
+}
+
+/// The diversity of a request, with memory for the embeddings that are compared.
+fn diversity(
+    context: &RequestContext<'_>,
+    request: &SearchRequest,
+    dim: usize,
+) -> Result<Diversity, EngineError> {
+    let Some(diversity) = request.rules.diversity else { return Ok(Diversity::default()) };
+    let Diversity { max_similarity, lambda } = diversity;
+    if let Some(found) = max_similarity.filter(|most| !(*most > 0.0 && *most <= 1.0)) {
+        let problem = format!("expected more than 0 and at most 1, found {found}");
+        return Err(EngineError::invalid(Field::DiversityMaxSimilarity, problem));
+    }
+    if let Some(found) = lambda.filter(|lambda| !(0.0..=1.0).contains(lambda)) {
+        let problem = format!("expected 0 to 1, found {found}");
+        return Err(EngineError::invalid(Field::DiversityLambda, problem));
+    }
+    let rows = diversity.held_rows(request.offset, request.k);
+    context.budget.reserve(rows.saturating_mul(dim).saturating_mul(size_of::<f32>()))?;
+    Ok(diversity)
 }
 
 /// The reserves of a request, that of fresh videos first. Checks that no more than `k` places are kept, of which `of_interests` are for

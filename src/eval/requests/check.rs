@@ -31,12 +31,14 @@ impl Check<'_> {
         exact: &ExactAnswer,
     ) -> Option<String> {
         let found = answer.len();
-        if found > k || found < exact.ids.len() {
+        let is_short = found < exact.ids.len() && !request.leaves_out_similar();
+        if found > k || is_short {
             return Some(format!("expected {} candidates, found {found}", exact.ids.len()));
         }
         let are_in_order =
             |a: &Candidate, b: &Candidate| a.score > b.score || a.score == b.score && a.video_id < b.video_id;
-        if !answer.is_sorted_by(are_in_order) {
+        let is_chosen = request.rules.diversity.is_some_and(|diversity| diversity.lambda.is_some());
+        if !is_chosen && !answer.is_sorted_by(are_in_order) {
             return Some("candidates are not sorted by score and id".to_owned());
         }
         let mut seen = HashSet::new();
@@ -53,7 +55,10 @@ impl Check<'_> {
                 return Some(format!("video {video} {problem}"));
             }
         }
-        self.caps(request, &nodes).or_else(|| self.kept_places(request, k, answer, &nodes, exact))
+        let similar = || self.too_similar(request, &nodes);
+        self.caps(request, &nodes)
+            .or_else(similar)
+            .or_else(|| self.kept_places(request, k, answer, &nodes, exact))
     }
 
     /// The rule that one candidate breaks by itself, independently of the others.
@@ -72,6 +77,25 @@ impl Check<'_> {
             return Some("is excluded");
         }
         rules.score_threshold.is_some_and(|least| *score < least).then_some("scores less than the threshold")
+    }
+
+    fn too_similar(&self, request: &Request, nodes: &[NodeId]) -> Option<String> {
+        let most = f64::from(request.rules.diversity?.max_similarity?);
+        let unit = |node: &NodeId| -> Vec<f64> {
+            let mut row = Vec::new();
+            self.index.vectors().copy_row(node.index(), &mut row);
+            let norm = row.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+            row.iter().map(|value| f64::from(*value) / norm.max(f64::MIN_POSITIVE)).collect()
+        };
+        let units: Vec<Vec<f64>> = nodes.iter().map(unit).collect();
+        let similarity = |one: &[f64], other: &[f64]| one.iter().zip(other).map(|(a, b)| a * b).sum::<f64>();
+        // Rounding of single precision.
+        let is_above = |(one, other): &(usize, usize)| similarity(&units[*one], &units[*other]) > most + 1e-5;
+        let pairs = (0..nodes.len()).flat_map(|one| (one + 1..nodes.len()).map(move |other| (one, other)));
+        let (one, other) = pairs.into_iter().find(is_above)?;
+        let ids = self.index.video_ids();
+        let (one, other) = (ids[nodes[one].index()], ids[nodes[other].index()]);
+        Some(format!("videos {one} and {other} are more similar than {most}"))
     }
 
     fn caps(&self, request: &Request, nodes: &[NodeId]) -> Option<String> {
@@ -164,7 +188,7 @@ mod tests {
 
     /// An index of 100 synthetic videos.
     fn index(dir: &std::path::Path) -> Index {
-        let params = SynthParams { videos: 100, dim: 4, users: 10, seed: 1 };
+        let params = SynthParams { videos: 100, dim: 4, users: 10, seed: 1, duplicates: 0 };
         let files = synth(params, dir, |_| {}).unwrap();
         let dataset = DatasetFiles {
             embeddings: vec![files.videos],

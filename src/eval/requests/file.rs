@@ -203,13 +203,19 @@ impl Request {
         }
     }
 
+    /// Whether videos are left out because they resemble better ones: another answer may then leave out more.
+    pub(super) fn leaves_out_similar(&self) -> bool {
+        self.rules.diversity.is_some_and(|diversity| diversity.max_similarity.is_some())
+    }
+
     /// Whether the request keeps places. If so, its answer is not a prefix of the answer for a larger k.
     pub(super) fn keeps_places(&self) -> bool {
         let of_interests = match &self.query {
             Query::Interests(interests) => interests.iter().any(|interest| interest.min_share > 0.0),
             Query::Vector(_) | Query::Seeds(_) => false,
         };
-        of_interests || self.rules.fresh.is_some() || !self.rules.reserves.is_empty()
+        let is_diverse = self.rules.diversity.is_some_and(|diversity| diversity.lambda.is_some());
+        of_interests || is_diverse || self.rules.fresh.is_some() || !self.rules.reserves.is_empty()
     }
 }
 
@@ -258,6 +264,7 @@ impl Context<'_> {
             score_threshold: line.score_threshold,
             score_terms: line.score_terms,
             reserves,
+            diversity: line.diversity.map(Into::into),
         };
         let (offset, plan) = (line.offset, line.plan);
         let excluded = Excluded { listed, of_file };

@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::rules::{Cap, Filter, Fresh, Places, Reserve, Sample, ScoreTerm, duration};
+use crate::rules::{Cap, Diversity, Filter, Fresh, Places, Reserve, Sample, ScoreTerm, duration};
 use crate::search::Plan;
 
 /// The fields of a line.
@@ -31,6 +31,7 @@ pub(super) struct Line {
     pub(super) caps: Vec<Cap>,
     pub(super) fresh: Option<FreshLine>,
     pub(super) reserve: Vec<ReserveLine>,
+    pub(super) diversity: Option<DiversityLine>,
     #[serde(deserialize_with = "optional_number")]
     pub(super) score_threshold: Option<f32>,
     #[serde(deserialize_with = "score_terms")]
@@ -78,6 +79,21 @@ pub(super) struct ReserveLine {
     #[serde(default, deserialize_with = "optional_number")]
     share: Option<f32>,
     sample: Option<SampleLine>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DiversityLine {
+    #[serde(default, deserialize_with = "optional_number")]
+    max_similarity: Option<f32>,
+    #[serde(default, deserialize_with = "optional_number")]
+    lambda: Option<f32>,
+}
+
+impl From<DiversityLine> for Diversity {
+    fn from(DiversityLine { max_similarity, lambda }: DiversityLine) -> Self {
+        Self { max_similarity, lambda }
+    }
 }
 
 #[derive(Debug, Deserialize)]

@@ -6,6 +6,7 @@
 
 pub(in crate::kernel) mod codes;
 pub(in crate::kernel) mod float;
+pub(in crate::kernel) mod near;
 pub(in crate::kernel) mod nibbles;
 pub(in crate::kernel) mod packed;
 pub(in crate::kernel) mod select;

@@ -164,6 +164,30 @@ fn every_dimension_to_4096_counts_every_component() {
     }
 }
 
+proptest! {
+    #[test]
+    fn a_row_is_near_a_tile_if_it_is_near_one_of_its_rows(
+        (dim, rows) in (0..=70usize, 0..=TILE_ROWS),
+        seed in prop::collection::vec(-8i8..=8, 1..200),
+        bound in 0u32..2_000,
+    ) {
+        // Small integers, whose distances are exact. The last rows of the tile are not there.
+        let value = |at: usize| f32::from(seed[(at * 31 + at / 7) % seed.len()]);
+        let row: Vec<f32> = (0..dim).map(value).collect();
+        let all: Vec<Vec<f32>> = (0..rows).map(|of| (0..dim).map(|at| value(at + of * dim + of)).collect()).collect();
+        let mut tile = vec![f32::INFINITY; dim * TILE_ROWS];
+        for (of, other) in all.iter().enumerate() {
+            other.iter().enumerate().for_each(|(at, value)| tile[at * TILE_ROWS + of] = *value);
+        }
+        let bound = bound as f32;
+        let expected = dim > 0 && all.iter().any(|other| scalar().l2_squared(&row, other) < bound);
+        for kernels in Kernels::detected() {
+            let found = dim > 0 && kernels.is_near(&row, &tile, bound);
+            prop_assert_eq!(found, expected, "{}", kernels.isa());
+        }
+    }
+}
+
 #[test]
 fn every_finite_f16_widens_exactly() {
     let finite: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).filter(|half| half.is_finite()).collect();

@@ -7,6 +7,7 @@ use half::f16;
 
 use crate::kernel::generic::codes::{BATCH, CodeDot, code_table};
 use crate::kernel::generic::float::{Load, Simd, float_table};
+use crate::kernel::generic::near::near;
 use crate::kernel::generic::nibbles::{NIBBLE_ROWS, Nibbles, PAIR_BYTES, TABLE_BYTES, score_nibbles};
 use crate::kernel::generic::packed::{PACKED_ROWS, PackedDot, packed_table};
 use crate::kernel::generic::select::{self, select_table};
@@ -20,6 +21,7 @@ pub(in crate::kernel) const TABLES: Tables = Tables {
     packed: PACKED,
     nibbles: score_nibbles!(Avx2Codes, "avx2"),
     select: select_table!(select::absent, select::at_least, select::count, select::ones, "avx2"),
+    is_near: near!("avx2,fma"),
 };
 pub(super) const PACKED: PackedTable = packed_table!(Avx2Codes, "avx2");
 

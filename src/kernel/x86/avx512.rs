@@ -8,10 +8,11 @@ use half::f16;
 use super::avx2::{self, across};
 use crate::kernel::generic::codes::{BATCH, CodeDot, code_table};
 use crate::kernel::generic::float::{Load, Simd, float_table};
+use crate::kernel::generic::near::near;
 use crate::kernel::generic::nibbles::{NIBBLE_ROWS, Nibbles, PAIR_BYTES, TABLE_BYTES, score_nibbles};
 use crate::kernel::generic::packed::{PACKED_ROWS, PackedDot, packed_table};
 use crate::kernel::generic::select::{LANES, select_table};
-use crate::kernel::tables::{ScoreNibbles, SelectTable, Tables};
+use crate::kernel::tables::{IsNear, ScoreNibbles, SelectTable, Tables};
 
 /// Requires [`is_detected`].
 pub(in crate::kernel) const TABLES: Tables = Tables {
@@ -21,6 +22,7 @@ pub(in crate::kernel) const TABLES: Tables = Tables {
     packed: avx2::PACKED,
     nibbles: NIBBLES,
     select: SELECT,
+    is_near: IS_NEAR,
 };
 
 /// Requires [`has_vnni`].
@@ -31,8 +33,10 @@ pub(in crate::kernel) const WITH_VNNI: Tables = Tables {
     packed: packed_table!(Vnni, "avx512f,avx512bw,avx512vl,avx512vnni"),
     nibbles: NIBBLES,
     select: SELECT,
+    is_near: IS_NEAR,
 };
 
+const IS_NEAR: IsNear = near!("avx512f,avx512bw,avx512vl");
 const NIBBLES: ScoreNibbles = score_nibbles!(Avx512Codes, "avx512f,avx512bw,avx512vl");
 const SELECT: SelectTable = select_table!(absent, at_least, count, ones, "avx512f,popcnt");
 

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use proptest::prelude::*;
 
+use super::super::room::Full;
 use super::*;
 
 /// Made-up keys of made-up hits, by node.
@@ -25,10 +26,18 @@ impl HitKeys for Keys {
     fn reserves(&self, node: NodeId) -> Groups {
         self.reserves[node.index()]
     }
+
+    /// One of five directions.
+    fn copy_embedding(&self, node: NodeId, row: &mut Vec<f32>) {
+        row.clear();
+        row.extend((0..5).map(|at| f32::from(u8::from(at == node.index() % 5))));
+    }
+
+    fn prefetch_embedding(&self, _: NodeId) {}
 }
 
 /// From the best hit down, over all hits that are left.
-fn naive(ranked: &[Hit], quota: &Quota, keys: &Keys, counters: &mut CapCounters) -> Choice {
+fn naive(ranked: &[Hit], quota: &Quota, keys: &Keys, room: &mut Room) -> Choice {
     let k = quota.size;
     let mut unmet = quota.kept.clone();
     let mut kept: usize = unmet.iter().sum();
@@ -37,7 +46,18 @@ fn naive(ranked: &[Hit], quota: &Quota, keys: &Keys, counters: &mut CapCounters)
     let (mut held, mut lowest_plain) = (Vec::new(), f32::INFINITY);
     let mut taken: Vec<(usize, Hit)> = Vec::new();
     let mut passed_over = VecDeque::new();
-    let (mut is_capped, mut is_below) = (false, false);
+    let (mut is_capped, mut is_similar, mut is_below) = (false, false, false);
+    let mut take = |node| match room.take(keys, node) {
+        Ok(()) => true,
+        Err(Full::Cap) => {
+            is_capped = true;
+            false
+        }
+        Err(Full::Similar) => {
+            is_similar = true;
+            false
+        }
+    };
     for (at, hit) in ranked.iter().enumerate() {
         if taken.len() == k {
             break;
@@ -53,7 +73,7 @@ fn naive(ranked: &[Hit], quota: &Quota, keys: &Keys, counters: &mut CapCounters)
         let fills: Vec<usize> = (0..unmet.len()).filter(|group| unmet[*group] > 0 && is_of(group)).collect();
         if k - taken.len() - 1 < kept - fills.len() {
             passed_over.push_back((at, *hit));
-        } else if counters.take(keys, hit.node) {
+        } else if take(hit.node) {
             kept -= fills.len();
             for group in &fills {
                 unmet[*group] -= 1;
@@ -67,29 +87,23 @@ fn naive(ranked: &[Hit], quota: &Quota, keys: &Keys, counters: &mut CapCounters)
             while k - taken.len() > kept
                 && let Some((at, hit)) = passed_over.pop_front()
             {
-                if counters.take(keys, hit.node) {
+                if take(hit.node) {
                     taken.push((at, hit));
-                } else {
-                    is_capped = true;
                 }
             }
-        } else {
-            is_capped = true;
         }
     }
     for (at, hit) in passed_over {
         if taken.len() == k {
             break;
         }
-        if counters.take(keys, hit.node) {
+        if take(hit.node) {
             taken.push((at, hit));
-        } else {
-            is_capped = true;
         }
     }
     taken.sort_unstable_by_key(|(at, _)| *at);
     let taken = taken.into_iter().map(|(_, hit)| hit).collect();
-    Choice { taken, held, filled, lowest_plain, is_capped, is_below }
+    Choice { taken, held, filled, lowest_plain, is_capped, is_similar, is_below }
 }
 
 #[derive(Clone, Debug)]
@@ -100,6 +114,8 @@ struct Case {
     quota: Quota,
     /// Before which page the list is made anew, as after a deeper search.
     renewed: usize,
+    /// Whether one of each direction may be taken.
+    has_similar: bool,
 }
 
 fn case() -> impl Strategy<Value = Case> {
@@ -107,10 +123,10 @@ fn case() -> impl Strategy<Value = Case> {
     let kept = proptest::collection::vec(0usize..3, 5);
     let quota = (1usize..6, proptest::option::of(0u8..12), kept);
     let hits = proptest::collection::vec(hit, 0..80);
-    (hits, proptest::collection::vec(1usize..12, 0..3), quota, 0usize..8).prop_map(
-        |(hits, max_per_key, (size, threshold, kept), renewed)| {
+    (hits, proptest::collection::vec(1usize..12, 0..3), quota, 0usize..8, any::<bool>()).prop_map(
+        |(hits, max_per_key, (size, threshold, kept), renewed, has_similar)| {
             let quota = Quota { size, score_threshold: threshold.map(f32::from), kept, reserves: 2 };
-            Case { hits, max_per_key, quota, renewed }
+            Case { hits, max_per_key, quota, renewed, has_similar }
         },
     )
 }
@@ -118,7 +134,7 @@ fn case() -> impl Strategy<Value = Case> {
 proptest! {
     #[test]
     fn pages_are_those_of_a_list_that_is_read_from_its_start_for_each(case in case()) {
-        let Case { hits: all, max_per_key, quota, renewed } = case;
+        let Case { hits: all, max_per_key, quota, renewed, has_similar } = case;
         let mut hits: Vec<Hit> = all.iter().enumerate().map(|(node, (score, interest, ..))| {
             Hit { node: NodeId(node as u32), score: f32::from(*score), interest: *interest }
         }).collect();
@@ -129,27 +145,29 @@ proptest! {
             reserves: all.iter().map(|hit| hit.2).collect(),
         };
         let mut left = hits.clone();
-        let (mut expected_counters, mut counters) = (CapCounters::default(), CapCounters::default());
+        let max_similarity = has_similar.then_some(0.5);
+        let (mut expected_room, mut room) = (Room::new(max_similarity), Room::new(max_similarity));
         let mut ranked = Ranked::of(&hits, |_| true, &quota, &keys);
         for page in 0..=hits.len() / quota.size + 1 {
             if page == renewed {
                 ranked = Ranked::of(&hits, |hit| left.contains(hit), &quota, &keys);
                 // A page that is given up and chosen again.
-                let dropped = choose(&hits, &mut ranked, &quota, &keys, &mut counters, &mut Interrupt::never());
-                dropped.taken.iter().for_each(|hit| counters.release(&keys, hit.node));
+                let dropped = choose(&hits, &mut ranked, &quota, &keys, &mut room, &mut Interrupt::never());
+                dropped.taken.iter().for_each(|hit| room.release(&keys, hit.node));
                 ranked = Ranked::of(&hits, |hit| left.contains(hit), &quota, &keys);
             }
-            let expected = naive(&left, &quota, &keys, &mut expected_counters);
-            let mut found = choose(&hits, &mut ranked, &quota, &keys, &mut counters, &mut Interrupt::never());
-            // Whether a cap kept a hit out matters for a short page only.
-            if found.taken.len() == quota.size {
-                found.is_capped = expected.is_capped;
+            let expected = naive(&left, &quota, &keys, &mut expected_room);
+            let mut found = choose(&hits, &mut ranked, &quota, &keys, &mut room, &mut Interrupt::never());
+            // What kept a hit out matters for a short page only, and may be both.
+            let is_refused = |of: &Choice| of.is_capped || of.is_similar;
+            if found.taken.len() == quota.size || is_refused(&found) == is_refused(&expected) {
+                (found.is_capped, found.is_similar) = (expected.is_capped, expected.is_similar);
             }
             prop_assert_eq!(&found, &expected, "page {}", page);
             left.retain(|hit| !expected.taken.contains(hit));
-            if max_per_key.is_empty() && quota.kept.iter().sum::<usize>() == 0 {
+            if max_per_key.is_empty() && !has_similar && quota.kept.iter().sum::<usize>() == 0 {
                 let best = choose_best(hits.iter().filter(|hit| left.contains(hit)), &quota);
-                prop_assert_eq!(best, naive(&left, &quota, &keys, &mut CapCounters::default()));
+                prop_assert_eq!(best, naive(&left, &quota, &keys, &mut Room::default()));
             }
         }
     }
@@ -164,9 +182,9 @@ fn a_page_of_a_long_list_takes_few_steps_however_many_hits_it_passes_over() {
     let hits: Vec<Hit> = (0..HITS).map(hit).collect();
     let quota = Quota { size: 1, score_threshold: None, kept: vec![1, 0], reserves: 1 };
     let mut ranked = Ranked::of(&hits, |_| true, &quota, &keys);
-    let mut counters = CapCounters::default();
+    let mut room = Room::default();
     let mut pages = (0..HITS).map(|_| {
-        let page = choose(&hits, &mut ranked, &quota, &keys, &mut counters, &mut Interrupt::never());
+        let page = choose(&hits, &mut ranked, &quota, &keys, &mut room, &mut Interrupt::never());
         page.taken[0].node.index()
     });
     // Those of the reserve at the end of the list come first.

@@ -42,9 +42,6 @@ pub(crate) fn search_request(request: proto::SearchRequest) -> Result<engine::Se
         reserve,
         diversity,
     } = request;
-    if diversity.is_some() {
-        return Err(InvalidField::new("diversity", "expected none: this server does not know it yet"));
-    }
     let (offset, generation) = page(offset, &page_token)?;
     if let Some(found) = min_coverage.filter(|share| !(0.0..=1.0).contains(share)) {
         return Err(InvalidField::new("min_coverage", format!("expected 0 to 1, found {found}")));
@@ -78,6 +75,7 @@ pub(crate) fn search_request(request: proto::SearchRequest) -> Result<engine::Se
             score_threshold,
             score_terms,
             reserves: reserve,
+            diversity,
         })?,
         marks_matches: params.mark_matches,
         offset: offset as usize,

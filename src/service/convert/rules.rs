@@ -9,7 +9,7 @@ use super::bound::signed_duration;
 use super::filter;
 use super::path::Path;
 use crate::base::id::VideoId;
-use crate::rules::{Bloom, Cap, Exclude, Fresh, Rules};
+use crate::rules::{Bloom, Cap, Diversity, Exclude, Fresh, Rules};
 use crate::service::error::InvalidField;
 use crate::service::proto;
 
@@ -26,6 +26,7 @@ pub(super) struct WireRules {
     pub(super) score_threshold: Option<f32>,
     pub(super) score_terms: Vec<proto::ScoreTerm>,
     pub(super) reserves: Vec<proto::Reserve>,
+    pub(super) diversity: Option<proto::Diversity>,
 }
 
 /// Reads the rules.
@@ -42,6 +43,7 @@ pub(super) fn rules(wire: WireRules) -> Result<Rules, InvalidField> {
         score_threshold,
         score_terms,
         reserves,
+        diversity,
     } = wire;
     if let Some(found) = score_threshold.filter(|threshold| !threshold.is_finite()) {
         let problem = format!("expected a finite number, found {found}");
@@ -55,7 +57,20 @@ pub(super) fn rules(wire: WireRules) -> Result<Rules, InvalidField> {
         score_threshold,
         score_terms: super::score_terms::score_terms(score_terms)?,
         reserves: super::reserves::reserves(reserves)?,
+        diversity: diversity.map(Into::into),
     })
+}
+
+impl From<proto::Diversity> for Diversity {
+    fn from(proto::Diversity { max_similarity, lambda }: proto::Diversity) -> Self {
+        Self { max_similarity, lambda }
+    }
+}
+
+impl From<Diversity> for proto::Diversity {
+    fn from(Diversity { max_similarity, lambda }: Diversity) -> Self {
+        Self { max_similarity, lambda }
+    }
 }
 
 fn excluded(exclude: proto::Exclude) -> Exclude {
@@ -99,6 +114,7 @@ mod tests {
             score_threshold: None,
             score_terms: Vec::new(),
             reserves: Vec::new(),
+            diversity: None,
         }
     }
 

@@ -96,7 +96,7 @@ fn documented() -> BTreeMap<String, BTreeSet<String>> {
 fn the_page_describes_the_keys_that_commands_print() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
-    let params = SynthParams { videos: 2000, dim: 8, users: 1500, seed: 5 };
+    let params = SynthParams { videos: 2000, dim: 8, users: 1500, seed: 5, duplicates: 0 };
     let files = synth(params, &path("catalog"), |_| {}).unwrap();
     let (catalog, small) = (path("catalog"), path("small"));
     let (plain, taught, truth, saved) =

@@ -41,7 +41,7 @@ impl Taught {
         static TAUGHT: OnceLock<Taught> = OnceLock::new();
         TAUGHT.get_or_init(|| {
             let folder = tempfile::tempdir().unwrap();
-            let params = SynthParams { videos: 5000, dim: 32, users: 12_500, seed: 12 };
+            let params = SynthParams { videos: 5000, dim: 32, users: 12_500, seed: 12, duplicates: 0 };
             let files = synth(params, &folder.path().join("catalogue"), |_| {}).unwrap();
             let built = succeed(&[
                 "build",

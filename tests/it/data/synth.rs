@@ -42,13 +42,41 @@ fn files_do_not_depend_on_the_number_of_threads() {
     let folder = tempfile::tempdir().unwrap();
     let make = |threads: usize| {
         // More than one chunk of rows.
-        let params = SynthParams { videos: 20_000, dim: 8, users: 1_000, seed: 5 };
+        let params = SynthParams { videos: 20_000, dim: 8, users: 1_000, seed: 5, duplicates: 0 };
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let files = pool.install(|| synth(params, &folder.path().join(threads.to_string()), |_| {})).unwrap();
         [files.videos, files.attributes, files.users_test, files.requests, files.excluded]
             .map(|path| std::fs::read(path).unwrap())
     };
     assert!(make(1) == make(3));
+}
+
+/// About the share that was asked for resembles an earlier video, half of it to the bit, and nothing else changes.
+#[test]
+fn re_uploads_are_copies_or_nearly_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = |name: &str, duplicates: usize| -> Vec<Vec<f32>> {
+        let params = SynthParams { videos: 3_000, dim: 64, users: 100, seed: 5, duplicates };
+        let files = synth(params, &folder.path().join(name), |_| {}).unwrap();
+        let embeddings = Embeddings::open(&files.videos).unwrap();
+        let row = |at| {
+            let mut row = Vec::new();
+            embeddings.view().copy_row(at, &mut row);
+            row
+        };
+        (0..3_000).map(row).collect()
+    };
+    let (without, with) = (rows("without", 0), rows("with", 300));
+    let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+    let cosine = |a: &[f32], b: &[f32]| product(a, b) / (product(a, a) * product(b, b)).sqrt();
+    let changed: Vec<usize> = (0..3_000).filter(|at| with[*at] != without[*at]).collect();
+    let copies = changed.iter().filter(|at| with[..**at].contains(&with[**at])).count();
+    for at in &changed {
+        let nearest = with[..*at].iter().map(|other| cosine(other, &with[*at])).fold(-1.0, f32::max);
+        assert!(nearest > 0.99, "{at}: {nearest}");
+    }
+    assert!((250..350).contains(&changed.len()), "{}", changed.len());
+    assert!((100..200).contains(&copies), "{copies}");
 }
 
 #[test]

@@ -42,7 +42,7 @@ pub struct TestDataset {
 impl TestDataset {
     pub fn new(videos: usize, dim: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let params = SynthParams { videos, dim, users: 500, seed: 7 };
+        let params = SynthParams { videos, dim, users: 500, seed: 7, duplicates: 0 };
         let files = synth(params, folder.path(), |_| {}).unwrap();
         Self { folder, files }
     }

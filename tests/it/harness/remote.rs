@@ -93,6 +93,7 @@ pub fn message(request: &SearchRequest) -> proto::SearchRequest {
             at_least: fresh.at_least as u32,
         }),
         score_terms: rules.score_terms.iter().cloned().map(Into::into).collect(),
+        diversity: rules.diversity.map(Into::into),
         reserve: rules.reserves.iter().cloned().map(Into::into).collect(),
         score_threshold: rules.score_threshold,
         offset: request.offset as u32,

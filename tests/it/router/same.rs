@@ -13,7 +13,7 @@ use shortlist::engine::{
     Budget, Completeness, Effort, Interest, Query, ReturnAttributes, SearchRequest, Shortfall,
 };
 use shortlist::index::Codes;
-use shortlist::rules::{Bloom, Fresh};
+use shortlist::rules::{Bloom, Diversity, Fresh};
 use shortlist::service::proto::completeness::Reason;
 use shortlist::service::proto::{ExplainRequest, search_request};
 use tonic::Code;
@@ -48,7 +48,20 @@ fn requests(dataset: &RuledDataset, count: u64) -> impl Iterator<Item = SearchRe
         let mut random = ChaCha8Rng::seed_from_u64(number);
         let request = random_request(dataset, &mut random);
         let offset = [0, 0, request.k, request.k / 2][number as usize % 4];
-        SearchRequest { effort: Effort::Exact, offset, ..request }
+        let mut request = SearchRequest { effort: Effort::Exact, offset, ..request };
+        if number % 5 == 0 {
+            let lambda = Some([0.0, 0.3, 0.7, 1.0][number as usize / 5 % 4]);
+            request.rules.diversity =
+                Some(Diversity { lambda, ..request.rules.diversity.unwrap_or_default() });
+        }
+        if let Some(diversity) = &mut request.rules.diversity
+            && dataset.shape.components == Components::Real
+        {
+            // Where nearly all videos are left out, the embeddings of all are compared, for which a router has no memory.
+            diversity.max_similarity = diversity.max_similarity.map(|most| most.max(0.9));
+            request.rules.caps.clear();
+        }
+        request
     })
 }
 

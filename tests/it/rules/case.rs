@@ -42,6 +42,17 @@ impl<'a> Case<'a> {
 
     /// Returns the rows of an answer, or an error if they break a rule. `before` are the rows of earlier pages.
     pub fn rows(&self, answer: &SearchResponse, before: &[usize]) -> Result<Vec<usize>, String> {
+        let in_order = answer
+            .candidates
+            .is_sorted_by(|a, b| a.score > b.score || a.score == b.score && a.video_id <= b.video_id);
+        if !in_order {
+            return Err("candidates are not sorted by score and id".to_owned());
+        }
+        self.diverse_rows(answer, before)
+    }
+
+    /// The same of an answer in any order.
+    pub fn diverse_rows(&self, answer: &SearchResponse, before: &[usize]) -> Result<Vec<usize>, String> {
         let mut rows = Vec::new();
         for candidate in &answer.candidates {
             let id = candidate.video_id.0;
@@ -68,12 +79,6 @@ impl<'a> Case<'a> {
                 return wrong(&format!("is of interest {expected:?}, not of {:?}", candidate.interest));
             }
             rows.push(row);
-        }
-        let in_order = answer
-            .candidates
-            .is_sorted_by(|a, b| a.score > b.score || a.score == b.score && a.video_id <= b.video_id);
-        if !in_order {
-            return Err("candidates are not sorted by score and id".to_owned());
         }
         let all: Vec<usize> = before.iter().chain(&rows).copied().collect();
         if all.iter().collect::<HashSet<_>>().len() < all.len() {
@@ -194,8 +199,13 @@ impl<'a> Case<'a> {
             None
         } else if place.is_none() {
             Some(Rule::Cap)
+        } else if self.naive.is_similar(row, last) {
+            Some(Rule::Diversity)
         } else {
-            is_due.then_some(Rule::KeptPlace)
+            let (fresh, interests) = self.naive.kept();
+            let kept = interests.into_iter().chain(self.naive.kept_for_reserves()).sum::<usize>() + fresh;
+            let is_diverse = self.request.rules.diversity.is_some() && kept == 0;
+            is_due.then_some(if is_diverse { Rule::Diversity } else { Rule::KeptPlace })
         };
         (rule, place, rank, is_before.then_some(Loss::EarlierPage))
     }

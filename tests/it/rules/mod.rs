@@ -2,6 +2,7 @@
 
 pub(crate) mod case;
 pub(crate) mod dataset;
+mod diversity;
 mod exclusion;
 mod filters;
 pub(crate) mod naive;

@@ -176,7 +176,7 @@ impl<'a> Naive<'a> {
     pub fn place(&self, row: usize) -> Option<usize> {
         let mut order: Vec<usize> = (0..self.scored.len()).filter(|row| self.passes(*row)).collect();
         self.sort(&mut order);
-        let mut counters = CapCounters::new(self.request);
+        let mut counters = CapCounters { max_similarity: None, ..CapCounters::new(self.request) };
         order.retain(|row| counters.take(self.video(*row)));
         order.iter().position(|other| *other == row).map(|at| at + 1)
     }
@@ -284,7 +284,9 @@ impl<'a> Naive<'a> {
         add(self.request.rules.filter.is_some() && !has(&|row| self.matches(row)), Shortfall::TooFewMatches);
         add(has(&|row| self.matches(row) && self.is_excluded(row)), Shortfall::Excluded);
         add(has(&|row| self.matches(row) && self.is_below(row)), Shortfall::ScoreThreshold);
-        let is_capped = |row| self.passes(row) && !counters.has_room(self.video(row));
+        let is_similar = |row| self.passes(row) && counters.is_similar(self.video(row));
+        add(has(&is_similar), Shortfall::TooSimilar);
+        let is_capped = |row| self.passes(row) && !counters.caps_have_room(self.video(row));
         add(has(&is_capped), Shortfall::CapsExhausted);
         reasons
     }
@@ -299,8 +301,39 @@ impl<'a> Naive<'a> {
         (0..self.scored.len()).filter(is_left_out).find(which)
     }
 
-    /// The first cap that these videos exceed.
+    /// Whether the caps have room for a video beside these.
+    pub fn fits_caps(&self, row: usize, others: &[usize]) -> bool {
+        let mut counters = CapCounters::new(self.request);
+        others.iter().for_each(|row| counters.count(self.video(*row)));
+        counters.caps_have_room(self.video(row))
+    }
+
+    /// Whether a video has room beside these.
+    pub fn fits(&self, row: usize, others: &[usize]) -> bool {
+        let mut counters = CapCounters::new(self.request);
+        others.iter().for_each(|row| counters.count(self.video(*row)));
+        counters.has_room(self.video(row))
+    }
+
+    /// Whether a video is too similar to one of these.
+    pub fn is_similar(&self, row: usize, to: &[usize]) -> bool {
+        let mut counters = CapCounters::new(self.request);
+        to.iter().for_each(|row| counters.count(self.video(*row)));
+        counters.is_similar(self.video(row))
+    }
+
+    /// The first cap that these videos exceed, or the first that is too similar to another one.
     pub fn overrun(&self, returned: &[usize]) -> Option<String> {
+        if let Some(most) = self.request.rules.diversity.and_then(|diversity| diversity.max_similarity) {
+            for (at, one) in returned.iter().enumerate() {
+                let is_above = |other: &&usize| {
+                    similarity(self.video(*one), self.video(**other)) > f64::from(most) + 1e-6
+                };
+                if let Some(other) = returned[..at].iter().find(is_above) {
+                    return Some(format!("rows {other} and {one} are too similar"));
+                }
+            }
+        }
         let mut counters = CapCounters::new(self.request);
         returned.iter().for_each(|row| counters.count(self.video(*row)));
         let over = |((cap, _), count): &(&(usize, String), &usize)| **count > counters.caps[*cap].1;
@@ -312,12 +345,23 @@ impl<'a> Naive<'a> {
 struct CapCounters {
     caps: Vec<(String, usize)>,
     counts: HashMap<(usize, String), usize>,
+    max_similarity: Option<f32>,
+    taken: Vec<Video>,
+}
+
+/// The cosine of two embeddings; 0 for zeros.
+pub fn similarity(one: &Video, other: &Video) -> f64 {
+    let product =
+        |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum() };
+    let norms = product(&one.vector, &one.vector) * product(&other.vector, &other.vector);
+    if norms > 0.0 { product(&one.vector, &other.vector) / norms.sqrt() } else { 0.0 }
 }
 
 impl CapCounters {
     fn new(request: &SearchRequest) -> Self {
         let caps = request.rules.caps.iter().map(|cap| (cap.attribute.clone(), cap.max_per_value));
-        Self { caps: caps.collect(), counts: HashMap::new() }
+        let max_similarity = request.rules.diversity.and_then(|diversity| diversity.max_similarity);
+        Self { caps: caps.collect(), counts: HashMap::new(), max_similarity, taken: Vec::new() }
     }
 
     fn values(&self, video: &Video) -> HashSet<(usize, String)> {
@@ -336,11 +380,23 @@ impl CapCounters {
     }
 
     fn has_room(&self, video: &Video) -> bool {
+        self.caps_have_room(video) && !self.is_similar(video)
+    }
+
+    fn caps_have_room(&self, video: &Video) -> bool {
         let count = |value: &(usize, String)| self.counts.get(value).copied().unwrap_or_default();
         self.values(video).iter().all(|value| count(value) < self.caps[value.0].1)
     }
 
+    fn is_similar(&self, video: &Video) -> bool {
+        let is_above = |most: f32| self.taken.iter().any(|other| similarity(video, other) > f64::from(most));
+        self.max_similarity.is_some_and(is_above)
+    }
+
     fn count(&mut self, video: &Video) {
+        if self.max_similarity.is_some() {
+            self.taken.push(video.clone());
+        }
         for value in self.values(video) {
             *self.counts.entry(value).or_default() += 1;
         }

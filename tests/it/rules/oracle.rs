@@ -175,7 +175,8 @@ fn explanations_are_those_of_a_look_at_every_video() {
         }
     }
     failures.check();
-    for rule in [Rule::Seed, Rule::Filter, Rule::Exclude, Rule::ScoreThreshold, Rule::Cap, Rule::KeptPlace] {
+    let rules = [Rule::Seed, Rule::Filter, Rule::Exclude, Rule::ScoreThreshold, Rule::Cap, Rule::KeptPlace];
+    for rule in rules.into_iter().chain([Rule::Diversity]) {
         assert!(said.get(&format!("{:?}", Some(rule))).is_some_and(|times| *times > 4), "{rule:?}: {said:?}");
     }
     assert!(said.contains_key("Some(EarlierPage)"), "{said:?}");
@@ -392,6 +393,7 @@ fn the_requests_meet_every_corner() {
         Shortfall::Excluded,
         Shortfall::CapsExhausted,
         Shortfall::ScoreThreshold,
+        Shortfall::TooSimilar,
     ];
     let short = shortfalls.map(|shortfall| format!("{:?}", Completeness::Short(shortfall)));
     for corner in corners.map(str::to_owned).iter().chain(&short) {

@@ -51,7 +51,7 @@ fn world() -> Arc<World> {
 
 fn new_world() -> World {
     let folder = tempfile::tempdir().unwrap();
-    let params = SynthParams { videos: VIDEOS, dim: DIM, users: 20_000, seed: 7 };
+    let params = SynthParams { videos: VIDEOS, dim: DIM, users: 20_000, seed: 7, duplicates: 0 };
     let files = synth(params, &folder.path().join("synth"), |_| {}).unwrap();
     let users = Embeddings::open(&files.users_test).unwrap();
     let dataset = DatasetFiles {

@@ -10,7 +10,8 @@ use shortlist::base::id::VideoId;
 use shortlist::base::metric::Metric;
 use shortlist::engine::{Interest, Query, SearchRequest, Seed};
 use shortlist::rules::{
-    Cap, Condition, Exclude, Filter, Fresh, Number, Places, Reserve, Sample, ScoreTerm, TermForm, Time,
+    Cap, Condition, Diversity, Exclude, Filter, Fresh, Number, Places, Reserve, Sample, ScoreTerm, TermForm,
+    Time,
 };
 
 use crate::rules::dataset::{Components, REGIONS, RuledDataset, TOPICS, VIEWS};
@@ -32,6 +33,7 @@ pub fn random_request(dataset: &RuledDataset, random: &mut ChaCha8Rng) -> Search
     let kept = kept + request.rules.fresh.as_ref().map_or(0, |fresh| fresh.at_least);
     request.rules.reserves = reserves(dataset, k, k - kept, random);
     request.rules.score_terms = score_terms(random);
+    request.rules.diversity = max_similarity(random).map(Diversity::max_similarity);
     // These two depend on what would be found without them.
     request.rules.exclude = exclude(dataset, &request, random);
     request.rules.score_threshold = threshold(dataset, &request, random);
@@ -122,6 +124,11 @@ fn fresh(most: usize, random: &mut ChaCha8Rng) -> Option<Fresh> {
         within: SignedDuration::from_hours(*hours.choose(random).unwrap()),
         at_least: random.random_range(0..=most),
     })
+}
+
+/// Few or many pairs of videos are more similar than these, which no cosine of small integers is near.
+fn max_similarity(random: &mut ChaCha8Rng) -> Option<f32> {
+    random.random_bool(0.25).then(|| *[0.98, 0.8123, 0.4987, 0.2019].choose(random).unwrap())
 }
 
 /// Up to three reserves, for which at most `most` of `k` places are kept.

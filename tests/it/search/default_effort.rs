@@ -30,7 +30,7 @@ impl Untaught {
         static UNTAUGHT: OnceLock<Untaught> = OnceLock::new();
         UNTAUGHT.get_or_init(|| {
             let folder = tempfile::tempdir().unwrap();
-            let params = SynthParams { videos: 8_000, dim: 32, users: 5_000, seed: 3 };
+            let params = SynthParams { videos: 8_000, dim: 32, users: 5_000, seed: 3, duplicates: 0 };
             let files = synth(params, &folder.path().join("catalogue"), |_| {}).unwrap();
             let untaught = Self { folder, files };
             untaught.publish(&untaught.dir());

@@ -92,7 +92,7 @@ class Attributes(Mapping[str, Column]):
 
 class Candidates:
     """The candidates of one query, ``[k]``, or of n queries, ``[n, k]``, best first; equal scores
-    by id.
+    by id. With `mmr_lambda`, they are in the order in which they were chosen.
 
     Unpacks as ``ids, scores``. A row with fewer than k candidates ends with id 0 and score minus
     infinity.
@@ -103,7 +103,7 @@ class Candidates:
         counts: int64, ``[]`` or ``[n]``: the valid entries of each row.
         reasons: one per query: why it has fewer than k candidates (``index_exhausted``,
             ``too_few_matches``, ``excluded``, ``caps_exhausted``, ``score_threshold``,
-            ``deadline``), or None.
+            ``too_similar``, ``deadline``), or None.
         attributes: the attributes that were asked for, by name.
         vectors: float32, ``[..., dim]``, zeros after the last candidate; None unless asked for.
         interests: int64: which interest each candidate is attributed to, -1 after the last; None
@@ -114,6 +114,8 @@ class Candidates:
             the ids of the index are numbers.
         terms: float32, ``[..., terms]``: what each score term adds to the score, zeros after the
             last candidate; None without score terms.
+        reserved: bool, ``[..., reserves]``: whether the candidate holds a place of each reserve,
+            False after the last candidate; None without reserves.
     """
 
     __slots__ = (
@@ -122,6 +124,7 @@ class Candidates:
         "ids",
         "interests",
         "reasons",
+        "reserved",
         "scores",
         "stats",
         "terms",
@@ -144,6 +147,7 @@ class Candidates:
         unknown_seeds: tuple[int, ...] = (),
         text_ids: npt.NDArray[np.object_] | None = None,
         terms: npt.NDArray[np.float32] | None = None,
+        reserved: npt.NDArray[np.bool_] | None = None,
     ) -> None:
         self.ids = ids
         self.scores = scores
@@ -156,6 +160,7 @@ class Candidates:
         self.unknown_seeds = unknown_seeds
         self.text_ids = text_ids
         self.terms = terms
+        self.reserved = reserved
 
     def __iter__(self) -> Iterator[npt.NDArray[Any]]:
         return iter((self.ids, self.scores))

@@ -57,6 +57,10 @@ class SearchOptions(TypedDict, total=False):
         exclude: ids that must not be candidates: one array, or one per row.
         caps: the most candidates with the same value of an attribute, by attribute.
         fresh: places kept for recent videos.
+        reserve: places kept for videos that match a filter, such as ``20%:impressions < 1000``.
+        max_similarity: the largest cosine of two candidates, above 0 and at most 1.
+        mmr_lambda: chooses candidates by maximal marginal relevance: with 1 only scores count, with
+            0 only how much candidates differ.
         score_threshold: the lowest score of a candidate.
         score_terms: what is added to scores for attributes, such as ``0.1*log1p(views)``.
         offset: the number of candidates to skip: those of earlier pages.
@@ -76,6 +80,9 @@ class SearchOptions(TypedDict, total=False):
     exclude: npt.ArrayLike | Sequence[npt.ArrayLike] | None
     caps: Mapping[str, int] | None
     fresh: Fresh | None
+    reserve: Sequence[str]
+    max_similarity: float | None
+    mmr_lambda: float | None
     score_threshold: float | None
     score_terms: Sequence[str]
     offset: int

@@ -80,6 +80,9 @@ class Index:
         exclude: npt.ArrayLike | Sequence[npt.ArrayLike] | None = None,
         caps: Mapping[str, int] | None = None,
         fresh: Fresh | None = None,
+        reserve: Sequence[str] = (),
+        max_similarity: float | None = None,
+        mmr_lambda: float | None = None,
         score_threshold: float | None = None,
         score_terms: Sequence[str] = (),
         offset: int = 0,
@@ -104,6 +107,14 @@ class Index:
             exclude: ids that must not be candidates: one array, or one per row.
             caps: the most candidates with the same value of an attribute, by attribute.
             fresh: places kept for recent videos.
+            reserve: places kept for the best videos that match a filter: a number or a share of k,
+                such as ``10:language = "pt"`` or ``20%:impressions < 1000``. With a temperature and
+                perhaps a seed, ``5/0.3/42:impressions < 1000``, the videos are drawn: the higher
+                the temperature, the less their scores count.
+            max_similarity: the largest cosine of two candidates, above 0 and at most 1: of two
+                videos that are more similar, only the better one is a candidate.
+            mmr_lambda: chooses candidates by maximal marginal relevance: with 1 only scores count,
+                with 0 only how much candidates differ. They are in the order of the choice.
             score_threshold: the lowest score of a candidate.
             score_terms: what is added to scores for attributes: ``0.1*log1p(views)``,
                 ``linear(a)``, ``clamp(a, 0, 9)``, ``decay(published_at, 7d)``,
@@ -133,6 +144,9 @@ class Index:
             exclude=exclude,
             caps=caps,
             fresh=fresh,
+            reserve=reserve,
+            max_similarity=max_similarity,
+            mmr_lambda=mmr_lambda,
             score_threshold=score_threshold,
             score_terms=score_terms,
             offset=offset,
@@ -156,6 +170,9 @@ class Index:
         exclude: npt.ArrayLike | None = None,
         caps: Mapping[str, int] | None = None,
         fresh: Fresh | None = None,
+        reserve: Sequence[str] = (),
+        max_similarity: float | None = None,
+        mmr_lambda: float | None = None,
         score_threshold: float | None = None,
         score_terms: Sequence[str] = (),
         offset: int = 0,
@@ -178,6 +195,9 @@ class Index:
             exclude=exclude,
             caps=caps,
             fresh=fresh,
+            reserve=reserve,
+            max_similarity=max_similarity,
+            mmr_lambda=mmr_lambda,
             score_threshold=score_threshold,
             score_terms=score_terms,
             offset=offset,

@@ -6,8 +6,9 @@ import numpy.typing as npt
 
 __all__ = ["Client", "Columns", "Index", "Stream", "build"]
 
-# k; target_recall, ef_search and exact; filters; exclude; caps; fresh; score_threshold; offset;
-# attributes; vectors; embedding_model; score terms.
+# k; target_recall, ef_search and exact; filters; exclude; caps; fresh and reserves;
+# score_threshold; offset; attributes and vectors; embedding_model; score terms; max_similarity and
+# mmr_lambda.
 _Options = tuple[Any, ...]
 _Ids = npt.NDArray[np.uint64] | list[str]
 _Queries = (
@@ -34,6 +35,7 @@ _Found = tuple[
     list[int],  # unknown seeds
     list[str] | None,  # ids as text, flat
     npt.NDArray[np.float32] | None,  # score terms
+    npt.NDArray[np.bool_] | None,  # held places of reserves
 ]
 
 class _Explained(TypedDict):

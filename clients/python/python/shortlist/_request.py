@@ -23,7 +23,8 @@ class Removal(NamedTuple):
     """What keeps a video out of the exact answer.
 
     Attributes:
-        rule: ``seed``, ``filter``, ``exclude``, ``score_threshold``, ``cap`` or ``kept_place``.
+        rule: ``seed``, ``filter``, ``exclude``, ``score_threshold``, ``cap``, ``kept_place`` or
+            ``diversity``.
         field: the argument that has the rule.
         reason: why, in words.
     """
@@ -62,7 +63,8 @@ class Explanation(NamedTuple):
 
 
 # What the native module reads of a search: k; target_recall, ef_search and exact; filters; exclude;
-# caps; fresh; score_threshold; offset; attributes; vectors; embedding_model; score terms.
+# caps; fresh and reserves; score_threshold; offset; attributes and vectors; embedding_model; score
+# terms; max_similarity and mmr_lambda.
 Options = tuple[Any, ...]
 
 
@@ -83,6 +85,9 @@ def options(
     vectors: bool = False,
     embedding_model: str | None = None,
     score_terms: Sequence[str] = (),
+    reserve: Sequence[str] = (),
+    max_similarity: float | None = None,
+    mmr_lambda: float | None = None,
 ) -> Options:
     """The options of a search, checked as far as no index is needed. `n`: the rows of a batch."""
     return (
@@ -95,13 +100,19 @@ def options(
         _filters(filter, n),
         None if exclude is None else _excluded(exclude, n),
         [] if caps is None else _caps(caps),
-        None if fresh is None else _fresh(fresh),
+        (
+            None if fresh is None else _fresh(fresh),
+            _texts(reserve, "reserve", "20%:impressions < 1000"),
+        ),
         optional_number(score_threshold, "score_threshold"),
         count(offset, "offset"),
-        _names(attributes),
-        bool(vectors),
+        (_names(attributes), bool(vectors)),
         embedding_model,
-        _terms(score_terms),
+        _texts(score_terms, "score_terms", "0.1*log1p(views)"),
+        (
+            optional_number(max_similarity, "max_similarity"),
+            optional_number(mmr_lambda, "mmr_lambda"),
+        ),
     )
 
 
@@ -143,6 +154,7 @@ def found(native: Any, is_batch: bool) -> Candidates:
         unknown_seeds,
         texts,
         terms,
+        reserved,
     ) = native
     if texts is not None:
         texts = np.fromiter(texts, dtype=object, count=len(texts)).reshape(ids.shape)
@@ -152,6 +164,7 @@ def found(native: Any, is_batch: bool) -> Candidates:
         interests = None if interests is None else interests[0]
         texts = None if texts is None else texts[0]
         terms = None if terms is None else terms[0]
+        reserved = None if reserved is None else reserved[0]
     return Candidates(
         ids,
         scores,
@@ -164,6 +177,7 @@ def found(native: Any, is_batch: bool) -> Candidates:
         unknown_seeds=tuple(unknown_seeds),
         text_ids=texts,
         terms=terms,
+        reserved=reserved,
     )
 
 
@@ -231,13 +245,10 @@ def _caps(caps: Mapping[str, int]) -> list[tuple[str, int]]:
     return [(str(name), count(most, f'caps["{name}"]')) for name, most in caps.items()]
 
 
-def _terms(score_terms: Sequence[str]) -> list[str]:
-    is_text = isinstance(score_terms, str)
-    if is_text or not all(isinstance(term, str) for term in score_terms):
-        raise InvalidArgument(
-            "expected a list of texts, such as ['0.1*log1p(views)']", field="score_terms"
-        )
-    return list(score_terms)
+def _texts(texts: Sequence[str], field: str, example: str) -> list[str]:
+    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+        raise InvalidArgument(f"expected a list of texts, such as [{example!r}]", field=field)
+    return list(texts)
 
 
 def _fresh(fresh: Fresh) -> tuple[str, int, int]:

@@ -23,6 +23,7 @@ pub(super) struct Wanted {
     vectors: bool,
     interests: bool,
     terms: usize,
+    reserves: usize,
     /// Names of attributes; `None` for all.
     attributes: Option<Vec<String>>,
     stats: bool,
@@ -30,12 +31,13 @@ pub(super) struct Wanted {
 
 impl Wanted {
     pub(super) fn of(queries: &Queries<'_>, options: &Options<'_>, stats: bool) -> Self {
-        let Options(k, .., attributes, vectors, _, terms) = options;
+        let Options(k, _, _, _, _, (_, reserve), _, _, (attributes, vectors), _, terms, _) = options;
         Self {
             k: *k as usize,
             vectors: *vectors,
             interests: matches!(queries, Queries::Interests(..)),
             terms: terms.len(),
+            reserves: reserve.len(),
             attributes: attributes.clone(),
             stats,
         }
@@ -68,6 +70,7 @@ pub(super) fn found<'py>(
         vectors: wanted.vectors.then_some(dim),
         interests: wanted.interests,
         terms: wanted.terms,
+        reserves: wanted.reserves,
         attributes,
         stats: wanted.stats,
     };
@@ -116,6 +119,7 @@ fn candidate(candidate: proto::Candidate) -> Candidate {
         attributes: candidate.attributes.into_iter().filter_map(value).collect(),
         vector: candidate.vector.map(vector),
         terms: candidate.terms,
+        reserved: candidate.reserved.into_iter().map(number).collect(),
     }
 }
 

@@ -44,6 +44,10 @@ pub(super) fn argument(path: &str) -> String {
         "params.ef_search" => "ef_search",
         "params.target_recall" => "target_recall",
         "filter_text" => "filter",
+        "diversity.max_similarity" => "max_similarity",
+        "diversity.lambda" => "mmr_lambda",
+        // A part of the text: the server gets the filter by itself.
+        _ if path.starts_with("reserve[") => path.strip_suffix("_text").unwrap_or(path),
         _ if path.starts_with("exclude.") => "exclude",
         path => path,
     }

@@ -3,7 +3,7 @@
 use numpy::PyUntypedArrayMethods;
 use prost_types::Duration;
 use pyo3::prelude::*;
-use shortlist::{ScoreTerm, TermForm};
+use shortlist::{Diversity, Places, Reserve, Sample, ScoreTerm, TermForm};
 use shortlist_client::SearchRequest;
 use shortlist_client::proto::score_term::decay::Over;
 use shortlist_client::proto::score_term::{Clamp, Decay, Form, Linear, Log1p, Match};
@@ -14,7 +14,7 @@ use shortlist_client::proto::{
 };
 
 use crate::error::Fault;
-use crate::request::{Excluded, Options, Queries, several_efforts, terms_of};
+use crate::request::{Excluded, Options, Queries, diversity_of, reserves_of, several_efforts, terms_of};
 
 /// One request per row.
 ///
@@ -33,13 +33,13 @@ pub(super) fn requests(
         filters,
         excluded,
         caps,
-        fresh,
+        (fresh, reserve),
         score_threshold,
         offset,
-        attributes,
-        vectors,
+        (attributes, vectors),
         embedding_model,
         score_terms,
+        diversity,
     ) = options;
     let effort = effort(*efforts)?;
     let shared = SearchRequest {
@@ -48,6 +48,8 @@ pub(super) fn requests(
         params: effort.map(|effort| SearchParams { effort: Some(effort), ..Default::default() }),
         caps: caps.iter().map(cap).collect::<PyResult<_>>()?,
         fresh: fresh.as_ref().map(self::fresh).transpose()?,
+        reserve: reserves_of(reserve)?.into_iter().enumerate().map(self::reserve).collect::<PyResult<_>>()?,
+        diversity: diversity_of(*diversity).map(self::diversity),
         score_threshold: *score_threshold,
         score_terms: terms_of(score_terms)?.into_iter().map(score_term).collect(),
         offset: number(*offset, "offset")?,
@@ -153,6 +155,25 @@ fn fresh((attribute, micros, at_least): &(String, i64, u64)) -> PyResult<Fresh> 
         within: Some(Duration { seconds: (micros / 1_000_000).min(315_576_000_000), nanos }),
         at_least: number(*at_least, "fresh.at_least")?,
     })
+}
+
+fn reserve((at, reserve): (usize, Reserve)) -> PyResult<proto::Reserve> {
+    let Reserve { filter, places, sample } = reserve;
+    Ok(proto::Reserve {
+        filter: None,
+        filter_text: filter.to_string(),
+        places: Some(match places {
+            Places::AtLeast(count) => {
+                proto::reserve::Places::AtLeast(number(count as u64, &format!("reserve[{at}].at_least"))?)
+            }
+            Places::Share(share) => proto::reserve::Places::Share(share),
+        }),
+        sample: sample.map(|Sample { temperature, seed }| proto::reserve::Sample { temperature, seed }),
+    })
+}
+
+fn diversity(Diversity { max_similarity, lambda }: Diversity) -> proto::Diversity {
+    proto::Diversity { max_similarity, lambda }
 }
 
 fn number(number: u64, field: &str) -> PyResult<u32> {

@@ -6,11 +6,11 @@ use prost_types::{Duration, Timestamp};
 use roaring::RoaringTreemap;
 use shortlist::service::proto::{
     ActivateRequest, AttributeValue, BatchSearchRequest, Bloom, CancelRebuildRequest, Condition,
-    DeleteRequest, Dtype, Exclude, ExplainRequest, Filter, GetRequest, GetStatusRequest, KeywordCondition,
-    KeywordList, ListCondition, NullCondition, Number, NumberRange, PackedVector, Plan, RebuildRequest,
-    Reserve, RestoreRequest, ScoreTerm, SearchParams, SearchRequest, Seed, Seeds, StreamUpsertRequest,
-    TakedownRequest, Time, TimeRange, UpsertRequest, Vector, Video, VideoIdCondition, attribute_value,
-    condition, number, search_params, search_request, time,
+    DeleteRequest, Diversity, Dtype, Exclude, ExplainRequest, Filter, GetRequest, GetStatusRequest,
+    KeywordCondition, KeywordList, ListCondition, NullCondition, Number, NumberRange, PackedVector, Plan,
+    RebuildRequest, Reserve, RestoreRequest, ScoreTerm, SearchParams, SearchRequest, Seed, Seeds,
+    StreamUpsertRequest, TakedownRequest, Time, TimeRange, UpsertRequest, Vector, Video, VideoIdCondition,
+    attribute_value, condition, number, search_params, search_request, time,
 };
 
 use super::METHODS;
@@ -117,6 +117,7 @@ fn searches() -> Vec<SearchRequest> {
             score_threshold: Some(-100.0),
             score_terms: score_terms(),
             reserve: reserves(),
+            diversity: Some(Diversity { max_similarity: Some(0.999), lambda: Some(0.7) }),
             offset: 2,
             return_attributes: vec!["title".to_owned(), "views".to_owned()],
             return_vectors: true,
