@@ -72,9 +72,12 @@ pub struct SweepRow {
     pub label: Option<String>,
     /// Number of results requested.
     pub k: usize,
-    /// Candidate list size.
+    /// Candidate list size; their mean for the default effort.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ef_search: Option<usize>,
+    /// Whether the requests set no effort.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub default_effort: bool,
     /// Share of the exact results that were found.
     pub recall: f64,
     /// The same if a video of another distance than the last exact result is no hit, where [`Self::recall`] counts those

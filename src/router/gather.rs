@@ -11,6 +11,7 @@ use super::failure::{is_final, lacks_generation, lacks_writes};
 use super::part::{Facts, Part};
 use super::row::Keys;
 use super::wanted::Wanted;
+use crate::base::id::VideoId;
 use crate::base::partition::Shard;
 use crate::service::proto::completeness::Reason;
 use crate::service::proto::{SearchRequest, SearchResponse};
@@ -19,6 +20,11 @@ use crate::service::proto::{SearchRequest, SearchResponse};
 /// take more memory than a call may have.
 const MOST_BYTES: usize = 4 << 20;
 
+/// Videos whose embeddings are looked up in one call,
+const LOOKED_UP_AT_ONCE: usize = 500;
+/// and how many such calls run at a time.
+const CALLS_AT_ONCE: usize = 16;
+
 /// Asks one shard.
 pub(super) trait Ask: Sync {
     /// The shards, by position.
@@ -26,6 +32,9 @@ pub(super) trait Ask: Sync {
 
     /// Searches one shard.
     fn ask(&self, shard: usize, request: SearchRequest) -> Boxed<'_, Result<SearchResponse, Status>>;
+
+    /// Looks up the embeddings of videos of one shard, in their order; `None` for those that it does not have any more.
+    fn embeddings(&self, shard: usize, videos: Vec<u64>) -> Boxed<'_, Result<Vec<Option<Vec<f32>>>, Status>>;
 
     /// Told of each round of calls after the first.
     fn asks_again(&self) {}
@@ -106,6 +115,41 @@ impl<'a> Gather<'a> {
             self.read(asked, answers, &mut parts)?;
         }
         Ok(parts)
+    }
+
+    /// Looks up the embeddings of videos that are not known. Those of a shard that does not answer stay unknown.
+    ///
+    /// # Errors
+    /// If a shard sends embeddings of another dimension.
+    pub(super) async fn fetch_embeddings(&mut self, videos: &[VideoId]) -> Result<(), Status> {
+        let of = self.count() as u32;
+        let mut by_shard: Vec<Vec<u64>> = vec![Vec::new(); self.count()];
+        let unknown = videos.iter().filter(|video| !self.keys.embeddings.contains_key(video));
+        unknown.for_each(|video| by_shard[Shard::of_video(*video, of) as usize].push(video.0));
+        let mut asked = Vec::new();
+        for (shard, videos) in by_shard.iter().enumerate().filter(|(shard, _)| self.lost[*shard].is_none()) {
+            asked.extend(videos.chunks(LOOKED_UP_AT_ONCE).map(|videos| (shard, videos.to_vec())));
+        }
+        for some in asked.chunks(CALLS_AT_ONCE) {
+            let calls = some.iter().map(|(shard, videos)| self.ask.embeddings(*shard, videos.clone()));
+            let answers = all(calls.collect()).await;
+            for ((shard, videos), answer) in some.iter().zip(answers) {
+                match answer {
+                    Ok(found) => {
+                        for (video, row) in videos.iter().zip(found) {
+                            let Some(row) = row else { continue };
+                            self.keys.check_dim(VideoId(*video), row.len())?;
+                            self.keys.embeddings.insert(VideoId(*video), row.into());
+                        }
+                    }
+                    Err(status) => {
+                        self.is_late = true;
+                        self.lost[*shard] = Some(status);
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Reads the answers of shards to requests for `k` candidates.

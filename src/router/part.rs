@@ -10,7 +10,6 @@ use super::row::{Found, Keys};
 use super::wanted::Wanted;
 use crate::base::id::VideoId;
 use crate::base::partition::Shard;
-use crate::rules::Diversity;
 use crate::service::proto::completeness::Reason;
 use crate::service::proto::{SearchResponse, SearchStats};
 
@@ -75,16 +74,12 @@ impl Part {
                 return Err(nonsense(format!("interest {has_interest:?} of {interests}")));
             }
         }
-        if wanted.rules.diversity != Diversity::default() {
+        if wanted.is_diverse() {
             for candidate in &answer.candidates {
-                let found = candidate.vector.as_ref().map_or(0, |vector| vector.values.len());
-                let expected = *keys.dim.get_or_insert(found);
-                if found != expected || found == 0 {
-                    let id = candidate.video_id;
-                    return Err(nonsense(format!(
-                        "an embedding of {found} dimensions for video {id}, expected {expected}"
-                    )));
-                }
+                let vector = candidate.vector.as_ref();
+                vector.map_or(Ok(()), |vector| {
+                    keys.check_dim(VideoId(candidate.video_id), vector.values.len())
+                })?;
             }
         }
         let found: Vec<Found> =

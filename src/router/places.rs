@@ -39,11 +39,19 @@ struct Lists {
     found: Vec<Vec<Found>>,
     /// By shard: why it has no more; `None` if it may have more.
     short: Vec<Option<Reason>>,
+    /// Whether it was fetched before. Then most embeddings are known, and the others are looked up.
+    is_known: bool,
 }
 
 impl Lists {
     fn new(source: Source, depth: usize, shards: usize) -> Self {
-        Self { source, depth: depth.max(1), found: vec![Vec::new(); shards], short: vec![None; shards] }
+        Self {
+            source,
+            depth: depth.max(1),
+            found: vec![Vec::new(); shards],
+            short: vec![None; shards],
+            is_known: false,
+        }
     }
 
     /// The score down to which every row is known; negative infinite if all are.
@@ -73,7 +81,7 @@ pub(super) async fn page(gather: &mut Gather<'_>, max_k: usize) -> Result<Page, 
     let has_whole_pages = kinds == 1
         && gather.wanted.sampled.is_empty()
         && rules.caps.is_empty()
-        && rules.diversity == Diversity::default();
+        && !gather.wanted.is_diverse();
     if has_whole_pages && offset == 0 {
         return whole(gather).await;
     }
@@ -129,7 +137,10 @@ async fn settle(
 ) -> Result<Page, Status> {
     loop {
         fetch(gather, lists, &behind).await?;
-        let known = union(gather, lists, &chosen.found);
+        let mut known = union(gather, lists, &chosen.found);
+        if gather.wanted.is_diverse() {
+            complete(gather, &mut known).await?;
+        }
         let rows: Vec<Row> = known.iter().map(|found| found.row.clone()).collect();
         let draws = draws(gather, lists, &rows);
         let (order, pages) = choose(gather, &rows, draws, &chosen.found, end);
@@ -201,10 +212,14 @@ async fn fetch(gather: &mut Gather<'_>, lists: &mut [Lists], behind: &[usize]) -
         of_lists.extend(open.iter().map(|_| (*at, lists[*at].source, lists[*at].depth)));
         shards.extend(open);
     }
+    let is_known: Vec<bool> = of_lists.iter().map(|(list, ..)| lists[*list].is_known).collect();
     let request = |at: usize| {
         let (_, source, depth) = of_lists[at];
-        wanted.list(shards[at], source, depth, false)
+        let mut request = wanted.list(shards[at], source, depth, false);
+        request.return_vectors |= wanted.is_diverse() && !is_known[at];
+        request
     };
+    behind.iter().for_each(|at| lists[*at].is_known = true);
     for (position, shard, part) in gather.fetch(&shards, &request).await? {
         let list = &mut lists[of_lists[position].0];
         let mut found = part.found;
@@ -222,6 +237,17 @@ async fn fetch(gather: &mut Gather<'_>, lists: &mut [Lists], behind: &[usize]) -
             list.short[shard] = list.short[shard].or(Some(Reason::TooFewMatches));
         }
         list.found[shard] = found;
+    }
+    Ok(())
+}
+
+/// Adds the embeddings that are not known yet.
+async fn complete(gather: &mut Gather<'_>, known: &mut [Found]) -> Result<(), Status> {
+    let lacking = known.iter().filter(|found| found.row.embedding.is_none());
+    let videos: Vec<VideoId> = lacking.map(|found| found.row.video).collect();
+    gather.fetch_embeddings(&videos).await?;
+    for found in known.iter_mut().filter(|found| found.row.embedding.is_none()) {
+        found.row.embedding = gather.keys.embeddings.get(&found.row.video).cloned();
     }
     Ok(())
 }

@@ -1,11 +1,14 @@
 //! Candidates of shards as rows that rules can be applied to.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use tonic::Status;
+
+use super::failure::nonsense;
 use super::value::Value;
 use super::wanted::Wanted;
 use crate::base::id::VideoId;
-use crate::rules::Diversity;
 use crate::search::Row;
 use crate::service::proto::{Candidate, attribute_value};
 
@@ -18,6 +21,8 @@ pub(super) struct Keys {
     pub(super) has_wrong_type: bool,
     /// The dimension of embeddings, once one is known.
     pub(super) dim: Option<usize>,
+    /// Those of rows that are compared with each other.
+    pub(super) embeddings: HashMap<VideoId, Arc<[f32]>>,
 }
 
 /// A candidate and its row.
@@ -43,16 +48,30 @@ impl Keys {
         self.values.get(usize::try_from(key).ok()?)
     }
 
+    /// Checks that an embedding has the dimension of the others.
+    ///
+    /// # Errors
+    /// The replica that sent it is broken.
+    pub(super) fn check_dim(&mut self, video: VideoId, found: usize) -> Result<(), Status> {
+        let expected = *self.dim.get_or_insert(found);
+        if found == expected && found > 0 {
+            return Ok(());
+        }
+        let problem = format!("an embedding of {found} dimensions for video {video}, expected {expected}");
+        Err(nonsense(problem))
+    }
+
     /// The row of a candidate.
     pub(super) fn row(&mut self, wanted: &Wanted, mut candidate: Candidate) -> Found {
-        let is_diverse = wanted.rules.diversity != Diversity::default();
-        // The caller may want it, too.
-        let embedding = match wanted.returns_vectors {
-            true => candidate.vector.clone(),
-            false => candidate.vector.take(),
-        };
-        let embedding =
-            embedding.filter(|_| is_diverse).map(|vector| vector.values.into()).unwrap_or_default();
+        let video = VideoId(candidate.video_id);
+        if let Some(vector) = &candidate.vector
+            && wanted.is_diverse()
+        {
+            self.embeddings.entry(video).or_insert_with(|| vector.values.as_slice().into());
+        }
+        if !wanted.returns_vectors {
+            candidate.vector = None;
+        }
         let attribute = |name: &str| candidate.attributes.get(name).and_then(|found| found.value.as_ref());
         let keys = wanted.capped.iter().map(|name| self.of_values(attribute(name))).collect();
         let is_fresh = wanted.fresh.as_ref().is_some_and(|fresh| match attribute(&fresh.attribute) {
@@ -63,13 +82,13 @@ impl Keys {
             _ => false,
         });
         let row = Row {
-            video: VideoId(candidate.video_id),
+            video,
             score: candidate.score,
             interest: candidate.interest.unwrap_or_default() as usize,
             reserves: wanted.reserves(is_fresh, &candidate.reserved),
             is_ranked: true,
             keys,
-            embedding,
+            embedding: self.embeddings.get(&video).cloned(),
         };
         Found { row, candidate }
     }

@@ -28,9 +28,11 @@ use super::wanted::Wanted;
 use crate::base::partition::Shard;
 use crate::engine::{self, Effort, EngineError, Field, Limits, Query};
 use crate::rules::{Diversity, Places, Reserve};
-use crate::service::parts::{Charge, FilterTexts, InvalidField, PageToken, quota, search_request, status};
+use crate::service::parts::{
+    Charge, FilterTexts, InvalidField, PageToken, quota, search_request, status, vector_values,
+};
 use crate::service::proto::completeness::Reason;
-use crate::service::proto::{SearchRequest, SearchResponse};
+use crate::service::proto::{GetRequest, Lookup, SearchRequest, SearchResponse};
 
 /// Searches all shards. `path`: of the request within the call.
 ///
@@ -172,8 +174,8 @@ impl<'a> Shards<'a> {
     }
 
     /// Charges an answer of a shard until the search ends.
-    fn charge(&self, answer: &SearchResponse) {
-        match self.call.charged_message(answer.encoded_len()) {
+    fn charge(&self, bytes: usize) {
+        match self.call.charged_message(bytes) {
             Ok(charge) => self.charges.lock().extend(charge),
             Err(status) => *self.refused.lock() = Some(status),
         }
@@ -195,11 +197,34 @@ impl Ask for Shards<'_> {
             let _charge = charged.inspect_err(|status| *self.refused.lock() = Some(status.clone()))?;
             match shard.call(&Call::Search(request), self.until).await? {
                 Reply::Search(answer) => {
-                    self.charge(&answer);
+                    self.charge(answer.encoded_len());
                     Ok(*answer)
                 }
                 _ => Err(nonsense("another answer than to a search")),
             }
+        })
+    }
+
+    fn embeddings(&self, shard: usize, videos: Vec<u64>) -> Boxed<'_, Result<Vec<Option<Vec<f32>>>, Status>> {
+        let get = GetRequest {
+            index: self.name.to_owned(),
+            video_ids: videos,
+            return_vectors: true,
+            ..GetRequest::default()
+        };
+        let shard = Arc::clone(&self.map.shards[shard]);
+        Box::pin(async move {
+            let count = get.video_ids.len();
+            let found = match shard.call(&Call::Get(get), self.until).await? {
+                Reply::Get(found) if found.results.len() == count => found,
+                _ => return Err(nonsense("another number of videos than were looked up")),
+            };
+            self.charge(found.encoded_len());
+            let row = |lookup: Lookup| {
+                let vector = lookup.video.and_then(|video| video.vector);
+                vector.map(|vector| vector_values(vector).map_err(nonsense)).transpose()
+            };
+            found.results.into_iter().map(row).collect()
         })
     }
 

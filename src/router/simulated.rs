@@ -126,6 +126,10 @@ impl Ask for Simulated {
             }
         })
     }
+
+    fn embeddings(&self, _: usize, _: Vec<u64>) -> Boxed<'_, Result<Vec<Option<Vec<f32>>>, Status>> {
+        unreachable!("no request compares embeddings")
+    }
 }
 
 fn video(random: &mut ChaCha8Rng) -> Video {

@@ -205,6 +205,10 @@ impl Ask for Servers {
     fn ask(&self, shard: usize, request: SearchRequest) -> Boxed<'_, Result<SearchResponse, Status>> {
         Box::pin(std::future::ready(Ok(self.servers[shard].search(&request))))
     }
+
+    fn embeddings(&self, _: usize, _: Vec<u64>) -> Boxed<'_, Result<Vec<Option<Vec<f32>>>, Status>> {
+        unreachable!("no request compares embeddings")
+    }
 }
 
 /// The output of a future that never waits.

@@ -86,9 +86,7 @@ impl Wanted {
         params.effort_k = wire(effort_k(checked, seeds.len(), max_k));
         let marks_matches = std::mem::replace(&mut params.mark_matches, !request.reserve.is_empty());
         let diversity = checked.rules.diversity.unwrap_or_default();
-        let is_diverse = diversity != Diversity::default();
         let returns_vectors = request.return_vectors;
-        request.return_vectors |= is_diverse;
         let is_exact = matches!(checked.effort, engine::Effort::Exact);
         let excluded = Excluded::divide(request.exclude.take(), &checked.rules.exclude, seeds, shards)?;
         request.offset = 0;
@@ -161,6 +159,11 @@ impl Wanted {
             Source::Reserve(at) | Source::Drawn(at) => Some(usize::from(self.fresh.is_some()) + at),
             Source::Interest(at) => Some(self.rules.of_reserves.len() + at),
         }
+    }
+
+    /// Whether rows must differ from each other.
+    pub(super) fn is_diverse(&self) -> bool {
+        self.rules.diversity != Diversity::default()
     }
 
     /// Where the page ends in the order of all candidates.

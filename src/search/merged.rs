@@ -37,8 +37,8 @@ pub struct Row {
     pub is_ranked: bool,
     /// The distinct keys of its values, by cap: equal where the values are.
     pub keys: Vec<Vec<u64>>,
-    /// Its embedding, `[dim]`, if rows must differ from each other.
-    pub embedding: Arc<[f32]>,
+    /// Its embedding, `[dim]`, if rows must differ from each other; without one, it resembles no row.
+    pub embedding: Option<Arc<[f32]>>,
 }
 
 impl Row {
@@ -94,6 +94,15 @@ impl RowRules {
 struct Table<'a> {
     rows: &'a [Row],
     caps: &'a [usize],
+    /// Components of an embedding.
+    dim: usize,
+}
+
+impl<'a> Table<'a> {
+    fn new(rows: &'a [Row], rules: &'a RowRules) -> Self {
+        let dim = rows.iter().find_map(|row| Some(row.embedding.as_ref()?.len())).unwrap_or_default();
+        Self { rows, caps: &rules.caps, dim }
+    }
 }
 
 impl HitKeys for Table<'_> {
@@ -111,7 +120,10 @@ impl HitKeys for Table<'_> {
 
     fn copy_embedding(&self, node: NodeId, row: &mut Vec<f32>) {
         row.clear();
-        row.extend_from_slice(&self.rows[node.index()].embedding);
+        match &self.rows[node.index()].embedding {
+            Some(embedding) => row.extend_from_slice(embedding),
+            None => row.resize(self.dim, 0.0),
+        }
     }
 
     fn prefetch_embedding(&self, _: NodeId) {}
@@ -128,7 +140,7 @@ pub struct Acceptance<'a> {
 impl<'a> Acceptance<'a> {
     /// Nothing is accepted yet.
     pub fn new(rows: &'a [Row], rules: &'a RowRules) -> Self {
-        let table = Table { rows, caps: &rules.caps };
+        let table = Table::new(rows, rules);
         Self { table, counters: CapCounters::default(), is_capped: false }
     }
 
@@ -189,7 +201,7 @@ impl<'a> RowPages<'a> {
             |(reserve, order): (usize, Vec<usize>)| (reserve, rules.of_reserves[reserve].at_least, order);
         let hit = |(at, row): (usize, &Row)| Hit { node: node(at), score: row.score, interest: row.interest };
         Self {
-            table: Table { rows, caps: &rules.caps },
+            table: Table::new(rows, rules),
             hits: rows.iter().enumerate().map(hit).collect(),
             quota: Quota {
                 size: 0,

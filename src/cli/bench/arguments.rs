@@ -84,6 +84,10 @@ pub struct Arguments {
     /// where two more efforts find no more, or where all videos are scored.
     #[arg(long, value_delimiter = ',')]
     ef_search: Vec<usize>,
+    /// With --requests, measure the effort of requests that set none: alone, or before the sizes of --ef-search. The result has the mean size
+    /// of the candidate list, which score terms may lengthen.
+    #[arg(long, requires = "requests")]
+    pub(super) default_effort: bool,
     /// Numbers of search threads: a number, a list, or an inclusive range such as 1..4.
     #[arg(long, value_delimiter = ',', default_value = "1", value_parser = thread_counts)]
     pub(super) threads: Vec<RangeInclusive<usize>>,
@@ -173,6 +177,14 @@ impl Arguments {
         match self.ef_search.is_empty() {
             true => (DEFAULT_EF_SEARCH.into(), true),
             false => (self.ef_search.clone(), false),
+        }
+    }
+
+    /// Returns the candidate list sizes that requests with rules are measured with.
+    pub(super) fn efforts_of_requests(&self) -> Vec<usize> {
+        match (self.ef_search.is_empty(), self.default_effort) {
+            (true, true) => Vec::new(),
+            _ => self.efforts().0,
         }
     }
 

@@ -44,7 +44,8 @@ pub(super) fn measure(arguments: &Arguments, path: &Path) -> anyhow::Result<Vec<
     let (counts, all_k) = (arguments.all_threads(), arguments.all_k(None));
     let plan = |threads| RequestSweep {
         k: all_k.clone(),
-        ef_search: arguments.efforts().0,
+        ef_search: arguments.efforts_of_requests(),
+        default_effort: arguments.default_effort,
         plan: arguments.plan,
         threads,
     };
@@ -110,8 +111,9 @@ fn report_row(path: &Path, threads: usize, name: &str, row: &SweepRow, violation
     let SweepRow { k, recall, qps, .. } = row;
     let ef_search = row.ef_search.unwrap_or(*k);
     let label = row.label.as_deref().unwrap_or("-");
+    let default = if row.default_effort { "default effort, " } else { "" };
     note!(
-        "{name}: threads {threads} {label} k {k} ef_search {ef_search}: recall {recall:.4}, {qps:.0} queries/s"
+        "{name}: threads {threads} {label} k {k} {default}ef_search {ef_search}: recall {recall:.4}, {qps:.0} queries/s"
     );
     if let Some(Violation { line, problem }) = violation {
         note!("{}: line {line}: k {k} ef_search {ef_search}: {problem}", path.display());

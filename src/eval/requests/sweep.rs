@@ -25,8 +25,10 @@ const BATCH: usize = 50;
 pub struct RequestSweep {
     /// Every k.
     pub k: Vec<usize>,
-    /// Every `ef_search`; k if empty.
+    /// Every `ef_search`; k if empty and without the default effort.
     pub ef_search: Vec<usize>,
+    /// Whether to measure the effort of a request that sets none, too.
+    pub default_effort: bool,
     /// Plan of requests that do not name one; `None` lets the planner choose.
     pub plan: Option<Plan>,
     /// Threads that search at once.
@@ -54,19 +56,20 @@ impl RequestSweep {
             (.., true) => return Err(RequestSweepError::Nothing("requests")),
             _ => {}
         }
-        let ask = |request: &Request, k: usize, ef_search: usize| {
-            let search = request.search(target.name, k, Effort::EfSearch(ef_search), self.plan);
+        let ask = |request: &Request, k: usize, effort: Effort| {
+            let search = request.search(target.name, k, effort, self.plan);
             let answer = target.engine.search(&search, &Budget::default());
             answer.map(drop).map_err(|error| RequestSweepError::refused(request, &error))
         };
         for k in &self.k {
             let efforts = self.efforts(*k);
-            let least = efforts.iter().copied().min().unwrap_or(*k);
+            let least = self.ef_search.iter().copied().min();
+            let least = least.map_or(efforts[0], Effort::EfSearch);
             let all = requests.all();
             let refused =
                 parallel::find_map_first(all.len(), 1, |request| ask(&all[request], *k, least).err());
             refused.map_or(Ok(()), Err)?;
-            efforts.iter().try_for_each(|ef_search| ask(&requests.all()[0], *k, *ef_search))?;
+            efforts.iter().try_for_each(|effort| ask(&requests.all()[0], *k, *effort))?;
         }
         Ok(())
     }
@@ -77,12 +80,15 @@ impl RequestSweep {
     }
 
     /// Every pair of k and effort.
-    fn points(&self) -> impl Iterator<Item = (usize, usize)> {
-        self.k.iter().flat_map(|k| self.efforts(*k).into_iter().map(move |ef_search| (*k, ef_search)))
+    fn points(&self) -> impl Iterator<Item = (usize, Effort)> {
+        self.k.iter().flat_map(|k| self.efforts(*k).into_iter().map(move |effort| (*k, effort)))
     }
 
-    fn efforts(&self, k: usize) -> Vec<usize> {
-        if self.ef_search.is_empty() { vec![k] } else { self.ef_search.clone() }
+    /// The default effort first. At least one.
+    fn efforts(&self, k: usize) -> Vec<Effort> {
+        let mut efforts: Vec<Effort> = self.default_effort.then_some(Effort::Default).into_iter().collect();
+        efforts.extend(self.ef_search.iter().copied().map(Effort::EfSearch));
+        if efforts.is_empty() { vec![Effort::EfSearch(k)] } else { efforts }
     }
 }
 
@@ -106,7 +112,7 @@ pub fn sweep_requests(
 ) -> Result<Report, RequestSweepError> {
     plan.check(target, requests)?;
     let batches = &batches(requests.labels())[..];
-    let point = |(k, ef_search)| Point { target, requests, batches, exact, plan, k, ef_search };
+    let point = |(k, effort)| Point { target, requests, batches, exact, plan, k, effort };
     let points: Vec<_> = plan.points().map(point).collect();
     let mut best: Vec<Vec<Pass>> =
         points.iter().map(|point| point.pass(&searched)).collect::<Result<_, _>>()?;
@@ -139,7 +145,7 @@ struct Point<'a> {
     exact: &'a ExactAnswers,
     plan: &'a RequestSweep,
     k: usize,
-    ef_search: usize,
+    effort: Effort,
 }
 
 /// The figures of one pass over the requests of one label.
@@ -151,6 +157,8 @@ struct Pass {
     hits: usize,
     distances: u64,
     hops: u64,
+    /// Sum of the lengths of candidate lists.
+    ef_search: usize,
     /// Sum of matches of all filters, and number of requests with a filter.
     matches: usize,
     filters: usize,
@@ -182,11 +190,10 @@ impl Point<'_> {
     fn run(&self, batch: &[usize], pass: &mut Pass) {
         let check = Check { index: self.target.index, started: self.requests.read_at() };
         let budget = Budget::default();
-        let effort = Effort::EfSearch(self.ef_search);
         let answers = batch.iter().map(|at| {
             let request = &self.requests.all()[*at];
             // Built right before the search: a server has also just received its request, so it is in the caches.
-            let search = request.search(self.target.name, self.k, effort, self.plan.plan);
+            let search = request.search(self.target.name, self.k, self.effort, self.plan.plan);
             let started = Instant::now();
             let answer = self.target.engine.search(&search, &budget);
             pass.latencies.push(started.elapsed());
@@ -231,6 +238,7 @@ impl Pass {
             hits: 0,
             distances: 0,
             hops: 0,
+            ef_search: 0,
             matches: 0,
             filters: 0,
             plans: BTreeMap::new(),
@@ -247,6 +255,7 @@ impl Pass {
         self.hits += hits(metric, found, &exact.ids, |at| exact.scores[at]);
         self.distances += answer.stats.distances;
         self.hops += answer.stats.expanded;
+        self.ef_search += answer.stats.ef_search;
         self.matches += answer.stats.matches.unwrap_or_default();
         self.filters += usize::from(answer.stats.matches.is_some());
         *self.plans.entry(answer.stats.plan.name()).or_default() += 1;
@@ -265,6 +274,7 @@ impl Pass {
         self.hits += other.hits;
         self.distances += other.distances;
         self.hops += other.hops;
+        self.ef_search += other.ef_search;
         self.matches += other.matches;
         self.filters += other.filters;
         other.plans.into_iter().for_each(|(plan, count)| *self.plans.entry(plan).or_default() += count);
@@ -289,7 +299,11 @@ impl Pass {
         let most = self.plans.iter().max_by_key(|(_, count)| **count);
         SweepRow {
             k: point.k,
-            ef_search: Some(point.ef_search),
+            ef_search: Some(match point.effort {
+                Effort::EfSearch(ef_search) => ef_search,
+                _ => share(self.ef_search as u64).round() as usize,
+            }),
+            default_effort: point.effort == Effort::Default,
             // An empty exact answer counts as fully recalled.
             recall: if self.wanted == 0 { 1.0 } else { self.hits as f64 / self.wanted as f64 },
             distances: Some(share(self.distances)),

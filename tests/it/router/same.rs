@@ -54,13 +54,6 @@ fn requests(dataset: &RuledDataset, count: u64) -> impl Iterator<Item = SearchRe
             request.rules.diversity =
                 Some(Diversity { lambda, ..request.rules.diversity.unwrap_or_default() });
         }
-        if let Some(diversity) = &mut request.rules.diversity
-            && dataset.shape.components == Components::Real
-        {
-            // Where nearly all videos are left out, the embeddings of all are compared, for which a router has no memory.
-            diversity.max_similarity = diversity.max_similarity.map(|most| most.max(0.9));
-            request.rules.caps.clear();
-        }
         request
     })
 }
