@@ -2,12 +2,16 @@
 //!
 //! What flows in: hits, one after another. What flows out: whether one is too similar to a hit before it. Rows of norm 1 have a
 //! cosine above `max_similarity` if their squared distance is below `2 - 2 × max_similarity`. Distances are summed for many rows at a
-//! time, and given up where the first components are too far apart already, as they nearly always are.
+//! time, and given up where the first components are too far apart already, as they nearly always are. So the components in which the
+//! first hits differ most come first.
 
 use super::quota::HitKeys;
 use super::unit::read_unit;
 use crate::base::id::NodeId;
 use crate::kernel::{Kernels, TILE_ROWS};
+
+/// Components are ordered by the spread of this many hits.
+const ORDERED_AFTER: usize = 16;
 
 /// The hits that were taken.
 #[derive(Debug)]
@@ -18,7 +22,13 @@ pub(super) struct Distinct {
     tiles: Vec<f32>,
     /// `[rows]`: the hit of each.
     nodes: Vec<NodeId>,
+    /// `[dim]`: the order of the components in tiles; empty for that of embeddings.
+    order: Vec<usize>,
+    /// The hit that `unit` is of.
+    read: Option<NodeId>,
     raw: Vec<f32>,
+    natural: Vec<f32>,
+    /// `[dim]`, in the order of tiles.
     unit: Vec<f32>,
 }
 
@@ -26,7 +36,16 @@ impl Distinct {
     /// Nothing was taken yet.
     pub(super) fn new(max_similarity: f32) -> Self {
         let bound = 2.0 - 2.0 * max_similarity;
-        Self { bound, tiles: Vec::new(), nodes: Vec::new(), raw: Vec::new(), unit: Vec::new() }
+        Self {
+            bound,
+            tiles: Vec::new(),
+            nodes: Vec::new(),
+            order: Vec::new(),
+            read: None,
+            raw: Vec::new(),
+            natural: Vec::new(),
+            unit: Vec::new(),
+        }
     }
 
     /// Whether a hit is similar enough to one that was taken to be left out.
@@ -53,6 +72,24 @@ impl Distinct {
         for (component, value) in self.unit.iter().enumerate() {
             self.tiles[place(row, component, dim)] = *value;
         }
+        if self.nodes.len() == ORDERED_AFTER && self.order.is_empty() {
+            self.set_order();
+        }
+    }
+
+    /// Puts the components first in which the first rows differ most.
+    fn set_order(&mut self) {
+        let (columns, _) = self.tiles.as_chunks::<TILE_ROWS>();
+        let spread = |column: &[f32; TILE_ROWS]| {
+            let column = &column[..ORDERED_AFTER];
+            let mean = column.iter().sum::<f32>() / ORDERED_AFTER as f32;
+            column.iter().map(|value| (value - mean) * (value - mean)).sum::<f32>()
+        };
+        let spreads: Vec<f32> = columns.iter().map(spread).collect();
+        let mut order: Vec<usize> = (0..columns.len()).collect();
+        order.sort_by(|one, other| spreads[*other].total_cmp(&spreads[*one]));
+        self.tiles = order.iter().flat_map(|component| columns[*component]).collect();
+        (self.order, self.read) = (order, None);
     }
 
     /// Gives back a hit that was taken.
@@ -70,7 +107,16 @@ impl Distinct {
     }
 
     fn read(&mut self, keys: &impl HitKeys, node: NodeId) {
-        read_unit(keys, node, &mut self.raw, &mut self.unit);
+        if self.read == Some(node) {
+            return;
+        }
+        self.read = Some(node);
+        if self.order.is_empty() {
+            return read_unit(keys, node, &mut self.raw, &mut self.unit);
+        }
+        read_unit(keys, node, &mut self.raw, &mut self.natural);
+        self.unit.clear();
+        self.unit.extend(self.order.iter().map(|component| self.natural[*component]));
     }
 
     fn is_zero(&self) -> bool {

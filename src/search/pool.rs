@@ -212,7 +212,8 @@ impl Pools<'_, '_, '_> {
         let segment_goal = Goal {
             matches: matches.map(|matches| matches.count),
             count: goal.count,
-            k: self.params.k(),
+            // A page by marginal relevance is chosen among more hits, not all of which must be right.
+            k: if self.rules.diversity.lambda.is_some() { goal.count } else { self.params.k() },
             ef_search,
             is_scan: goal.is_scan,
             widest: self.params.widest(),

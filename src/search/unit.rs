@@ -5,8 +5,6 @@ use super::rules::NodeRules;
 use crate::base::id::NodeId;
 use crate::kernel::{Kernels, normalize};
 
-/// Components that are compared before the rest of a row is.
-const COMPARED_FIRST: usize = 16;
 /// Squared norms whose square root is exact enough to divide by.
 const PLAIN_NORMS: std::ops::RangeInclusive<f32> = 1e-20..=1e20;
 
@@ -19,9 +17,6 @@ pub fn similarity(rules: &NodeRules<'_>, one: NodeId, other: NodeId) -> f32 {
 }
 
 /// Reads the embedding of a hit into `unit`, scaled to norm 1; zeros stay zeros. `raw`: memory for it as it is stored.
-///
-/// The components are in another order than stored, the same for all hits: the first are from all over the row, in case that
-/// neighboring ones are alike.
 pub(super) fn read_unit(keys: &impl HitKeys, node: NodeId, raw: &mut Vec<f32>, unit: &mut Vec<f32>) {
     keys.copy_embedding(node, raw);
     let squared = Kernels::get().norm_squared(raw);
@@ -31,9 +26,6 @@ pub(super) fn read_unit(keys: &impl HitKeys, node: NodeId, raw: &mut Vec<f32>, u
         normalize(raw);
         1.0
     };
-    let strides = raw.len().div_ceil(COMPARED_FIRST);
     unit.clear();
-    unit.extend(
-        (0..strides).flat_map(|first| raw[first..].iter().step_by(strides)).map(|value| value * scale),
-    );
+    unit.extend(raw.iter().map(|value| value * scale));
 }
