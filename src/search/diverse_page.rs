@@ -55,7 +55,7 @@ impl Pages<'_, '_, '_> {
             let before = before.chain(drawn.hits.iter().map(|hit| hit.node));
             page.choose(&among, before, lambda, rules, room, interrupt);
             add_run(&mut self.pools.stages.choosing, began);
-            if page.rest.size == 0 || among.is_all || self.pools.interrupt.has_stopped() {
+            if page.rest.size == 0 || among.is_all || is_late {
                 page.choice.is_below = is_below;
                 return page.choice;
             }

@@ -1,13 +1,14 @@
 //! Diversity: maximal marginal relevance, replayed choice by choice; re-uploads; and what is refused.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use shortlist::base::element::Dtype;
 use shortlist::base::id::VideoId;
 use shortlist::base::metric::Metric;
-use shortlist::engine::{Budget, Effort, EngineError, Field, Query, Rule, SearchRequest};
+use shortlist::engine::{Budget, Completeness, Effort, EngineError, Field, Plan, Query, Rule, SearchRequest};
 use shortlist::index::Codes;
 use shortlist::rules::{Diversity, Rules};
 
@@ -189,6 +190,29 @@ fn approximate_pages_differ_and_are_of_one_choice() {
         }
         assert_eq!(before.len(), 120);
     }
+}
+
+/// A budget that expires at once: the rest of the page is chosen by scores, and no rule is broken.
+#[test]
+fn late_pages_are_filled() {
+    let dataset = RuledDataset::new(Shape { components: Components::Normal, videos: 4000, ..SHAPE });
+    let (mut late, mut found) = (0, 0);
+    for seed in 0..40 {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let diversity = Diversity { max_similarity: Some(0.95), lambda: Some(0.4) };
+        let rules = Rules { diversity: Some(diversity), ..Rules::default() };
+        let request = SearchRequest { rules, k: 100, ..SearchRequest::vector(dataset.query(&mut random)) };
+        let case = Case::new(&dataset, &request);
+        let variant = case.with(Effort::EfSearch(300), Some(Plan::Graph), 0);
+        let budget = Budget::until(Some(Instant::now() + Duration::from_micros(450 + 20 * seed)));
+        let Ok(answer) = dataset.engine.search(&variant, &budget) else { continue };
+        if answer.completeness == Completeness::Deadline {
+            late += 1;
+            found += answer.candidates.len();
+        }
+        case.diverse_rows(&answer, &[]).unwrap();
+    }
+    assert!(late > 5 && found > 0, "{late} late answers with {found} candidates");
 }
 
 /// A share of the videos are re-uploads: none is returned beside its original, and Explain says which candidate keeps it out.
