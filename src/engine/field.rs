@@ -83,8 +83,6 @@ pub enum Field {
     ReserveShare(usize),
     /// The temperature that one reserve is sampled with.
     ReserveTemperature(usize),
-    /// How candidates must differ from each other.
-    Diversity,
     /// The most that two candidates may resemble each other.
     DiversityMaxSimilarity,
     /// How much scores count against similarity.
@@ -176,7 +174,6 @@ impl fmt::Display for Field {
             Field::ReserveTemperature(position) => {
                 return write!(f, "reserve[{position}].sample.temperature");
             }
-            Field::Diversity => "diversity",
             Field::DiversityMaxSimilarity => "diversity.max_similarity",
             Field::DiversityLambda => "diversity.lambda",
             Field::ScoreThreshold => "score_threshold",

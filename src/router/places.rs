@@ -305,37 +305,26 @@ fn choose(
 /// The lists that may have rows that change a page.
 fn unsettled(gather: &Gather<'_>, lists: &[Lists], rows: &[Row], page: &RowPage) -> Vec<usize> {
     let (main, k) = (&lists[0], gather.wanted.k);
-    if gather.wanted.rules.diversity.lambda.is_some() {
-        return unknown_among(gather, lists, page);
-    }
+    let is_diverse = gather.wanted.rules.diversity.lambda.is_some();
     let is_short = page.taken.len() < k;
-    if is_short && main.reached(gather) > f32::NEG_INFINITY || !main.covers(gather, lowest_free(rows, page)) {
-        return vec![0];
-    }
-    let is_open = |list: &Lists| {
-        let Some(group) = gather.wanted.group(list.source) else { return false };
-        if matches!(list.source, Source::Drawn(_)) {
-            return page.undrawn.contains(&group) && list.reached(gather) > f32::NEG_INFINITY;
+    let is_main_behind = match is_diverse {
+        true => !main.covers(gather, page.lowest),
+        false => {
+            is_short && main.reached(gather) > f32::NEG_INFINITY
+                || !main.covers(gather, lowest_free(rows, page))
         }
-        let filled = page.filled[group];
-        !main.covers(gather, filled) && !list.covers(gather, filled)
     };
-    (1..lists.len()).filter(|at| is_open(&lists[*at])).collect()
-}
-
-/// The lists that may have rows that a page by marginal relevance must be chosen among.
-fn unknown_among(gather: &Gather<'_>, lists: &[Lists], page: &RowPage) -> Vec<usize> {
-    let main = &lists[0];
-    if !main.covers(gather, page.lowest) {
+    if is_main_behind {
         return vec![0];
     }
+    // Down to these scores, the rows of each group must be known.
+    let needed = if is_diverse { &page.lowest_of } else { &page.filled };
     let is_open = |list: &Lists| {
         let Some(group) = gather.wanted.group(list.source) else { return false };
         if matches!(list.source, Source::Drawn(_)) {
             return page.undrawn.contains(&group) && list.reached(gather) > f32::NEG_INFINITY;
         }
-        let lowest = page.lowest_of[group];
-        !main.covers(gather, lowest) && !list.covers(gather, lowest)
+        !main.covers(gather, needed[group]) && !list.covers(gather, needed[group])
     };
     (1..lists.len()).filter(|at| is_open(&lists[*at])).collect()
 }

@@ -32,8 +32,8 @@ pub use filter::{
     matching,
 };
 
-pub(crate) use reserve::share_of;
 pub use reserve::{Places, Reserve, Sample};
+pub(crate) use reserve::{decimal, share_of};
 pub use score::{BindError, BoundTerms, ScoreTerm, TermError, TermField, TermForm, TermProblem};
 
 /// All rules of a request.

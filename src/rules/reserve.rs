@@ -58,10 +58,15 @@ impl Reserve {
     }
 }
 
+/// Rounds a share to six decimal digits: 0.95 as an `f32` is not exactly 0.95.
+pub(crate) fn decimal(share: f32) -> f64 {
+    (f64::from(share) * 1e6).round() / 1e6
+}
+
 /// A share of k, rounded down.
 pub(crate) fn share_of(share: f32, k: usize) -> usize {
     // 0.7 as an f32 is not exactly 0.7: without the tolerance, the share could be one too small.
-    ((f64::from(share) * 1e6).round() / 1e6 * k as f64 + 1e-6) as usize
+    (decimal(share) * k as f64 + 1e-6) as usize
 }
 
 const EXPECTED: &str = "expected PLACES[/TEMPERATURE[/SEED]]:FILTER, such as 10:language = \"pt\", \

@@ -71,8 +71,8 @@ impl Ranked {
         Self { lanes, end, is_cut, is_capped: false, is_similar: false }
     }
 
-    /// The first hit left from place `from` on, of the lanes that `is_wanted`, which is told the groups of a lane. `ahead`,
-    /// `[lanes]`: how far earlier calls got, whose `from` was not larger; empty at first.
+    /// The first hit left from place `from` on. `is_wanted`: whether the hits of a lane with these groups may be taken. `ahead`, `[lanes]`:
+    /// how far earlier calls got, whose `from` was not larger; empty at first.
     pub(super) fn next(
         &mut self,
         from: u32,

@@ -107,7 +107,6 @@ mod tests {
             Field::ReserveAtLeast(1),
             Field::ReserveShare(1),
             Field::ReserveTemperature(1),
-            Field::Diversity,
             Field::DiversityMaxSimilarity,
             Field::DiversityLambda,
             Field::ScoreThreshold,

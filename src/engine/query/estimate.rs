@@ -54,7 +54,7 @@ const NEAR_PER_NANO: u64 = 2;
 /// One in this many pairs is compared for the choice of a page by marginal relevance.
 const COMPARED_SHARE: u64 = 4;
 /// Scoring one match of a sampled reserve, in addition to reading its code.
-const NOISE_NANOS: u64 = 15;
+const NOISE_NANOS: u64 = 28;
 /// Reading the value of one score term, and its contribution.
 const TERM_NANOS: u64 = 25;
 /// Bytes of a Bloom filter that are read to learn how full it is.
@@ -114,9 +114,8 @@ pub(crate) fn estimate(snapshot: &Snapshot, limits: &Limits, request: &SearchReq
     of_hit += rules.score_terms.len() as u64 * TERM_NANOS;
     nanos += (considered * sources) as u64 * of_hit;
 
+    let dim = snapshot.index.dim() as u64;
     if let Some(diversity) = rules.diversity {
-        let dim =
-            snapshot.segments.iter().map(|segment| segment.index.dim()).max().unwrap_or_default() as u64;
         let (k, count) = (k.min(rows) as u64, count.min(rows) as u64);
         let bytes_of_row = size_of::<f32>() as u64 * dim;
         if diversity.max_similarity.is_some() {
@@ -141,8 +140,7 @@ pub(crate) fn estimate(snapshot: &Snapshot, limits: &Limits, request: &SearchReq
         nanos += work.sets as u64 * (SET_NANOS + rows as u64 / 8 / CODE_BYTES_PER_NANO);
         if reserve.sample.is_some() && reserve.at_least(k) > 0 {
             // How many match is not known. Half of all is more than most reserves have.
-            let bytes = snapshot.segments.iter().map(|segment| segment.index.dim()).max().unwrap_or_default();
-            let drawn = NOISE_NANOS + interests as u64 * bytes as u64 / CODE_BYTES_PER_NANO;
+            let drawn = NOISE_NANOS + interests as u64 * dim / CODE_BYTES_PER_NANO;
             nanos += rows as u64 / 2 * drawn;
         }
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::attributes::Value;
 use crate::base::id::VideoId;
 use crate::engine::field::Field;
-use crate::rules::{Rules, share_of};
+use crate::rules::{Rules, decimal, share_of};
 use crate::search::{Loss, Plan, Shortfall, Stage};
 
 /// One search.
@@ -118,11 +118,6 @@ impl Effort {
             _ => None,
         }
     }
-}
-
-/// Rounds a share to six decimal digits: 0.95 as an `f32` is not exactly 0.95.
-pub(crate) fn decimal(share: f32) -> f64 {
-    (f64::from(share) * 1e6).round() / 1e6
 }
 
 /// Which attributes to return with the candidates.

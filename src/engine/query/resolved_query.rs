@@ -8,10 +8,11 @@ use crate::engine::error::EngineError;
 use crate::engine::field::Field;
 use crate::engine::options::Limits;
 use crate::engine::query::context::RequestContext;
-use crate::engine::query::request::{Interest, Query, SearchRequest, Seed, decimal};
+use crate::engine::query::request::{Interest, Query, SearchRequest, Seed};
 use crate::index::Index;
 use crate::kernel::{MAX_NORM, is_bounded, norm};
 use crate::live::delta::segments::Segments;
+use crate::rules::decimal;
 use crate::search;
 
 /// Seeds cancel out if their weighted sum is at most this share of the sum of their lengths: the rest is rounding of

@@ -20,7 +20,7 @@ use crate::engine::query::context::RequestContext;
 use crate::engine::query::recent_matches::RecentMatches;
 use crate::engine::query::request::{
     Candidate, Completeness, Effort, ReturnAttributes, SearchRequest, SearchResponse, SearchStages,
-    SearchStats, decimal,
+    SearchStats,
 };
 use crate::engine::query::resolved_query::ResolvedQuery;
 use crate::engine::query::rules::{ResolvedRules, Searched, has_rules};
@@ -29,7 +29,7 @@ use crate::engine::query::usage::Usage;
 use crate::index::{Index, IndexStore, Manifest, PublishReason, RecallCurves, StoreError, Uncovered};
 use crate::live::delta::segments::Segments;
 use crate::live::delta::state::LiveState;
-use crate::rules::FilterProblem;
+use crate::rules::{FilterProblem, decimal};
 use crate::search::{self, Found, Hit, Located, Loss, Plan, SearchParams};
 
 /// One generation with its delta, the manifest that made it current, and its calibration. Immutable: a swap or a write

@@ -157,8 +157,7 @@ impl Check<'_> {
         }
         let Query::Interests(interests) = &request.query else { return None };
         for (at, interest) in interests.iter().enumerate() {
-            let kept = (f64::from(interest.min_share) * k as f64 + 1e-6) as usize;
-            let expected = kept.min(exact.by_interest[at]);
+            let expected = interest.at_least(k).min(exact.by_interest[at]);
             let found = answer.iter().filter(|candidate| candidate.interest == Some(at)).count();
             if found < expected {
                 return Some(format!("expected {expected} candidates of interest {at}, found {found}"));
