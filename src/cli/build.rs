@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
 use super::inputs::CatalogArguments;
@@ -18,7 +18,7 @@ use crate::bucket::Location;
 use crate::build::{BuildParams, Builder, stage};
 use crate::dataset::{Dataset, IdSource};
 use crate::engine::Predecessor;
-use crate::index::{BuildPhase, Codes, IndexStore, Measured, RepairReport, Rescoring};
+use crate::index::{BuildPhase, BuildTimes, Codes, IndexStore, Measured, RepairReport, Rescoring};
 use crate::recall::calibrate_staged;
 
 /// Build an index from files and publish it as the current generation of a folder or a bucket.
@@ -73,6 +73,10 @@ pub struct Arguments {
     /// server replays only later writes on this generation.
     #[arg(long, value_name = "SEQUENCE", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=MAX_SEQUENCE))]
     log_sequence: u64,
+    /// Do not make the generation current, so that no server serves it before `shortlist activate` names it. `shortlist shadow`
+    /// compares it with the one that serves.
+    #[arg(long)]
+    hold: bool,
     #[command(flatten)]
     format: Format,
 }
@@ -114,12 +118,22 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let bars = BuildBars::new()?;
     let store = target.store()?;
     let before = Predecessor::open(&store);
+    if arguments.hold && (location.is_bucket() || before.is_none()) {
+        bail!(
+            "--hold: expected a folder with a generation that serves, in --out {}",
+            arguments.out.display()
+        );
+    }
     let (staged, times) = stage(&dataset, training_queries.as_ref(), None, &params, &store, &bars, started)?;
     let (curves, uncalibrated) = calibrate_staged(&staged, arguments.threads, &bars)?;
-    let manifest = store.publish(staged, times, Measured { curves, verdict: None })?;
-    let (number, path) = target.publish(manifest.generation, &bars)?;
+    let BuildTimes { ms: build_ms, phases: build_phases } = times.clone();
+    let measured = Measured { curves, verdict: None };
+    let generation = match arguments.hold {
+        true => store.hold(staged, measured)?,
+        false => store.publish(staged, times, measured)?.generation,
+    };
+    let (number, path) = target.publish(generation, &bars)?;
     bars.finish();
-    let generation = manifest.generation;
     if let Some(problem) = uncalibrated {
         warnings.add("not_calibrated", format!("not calibrated: {problem}"));
     }
@@ -149,15 +163,16 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         },
         "has_text_ids": read.has_text_ids,
         "flushed_numbers": read.flushed,
-        "build_seconds": seconds(manifest.build_ms),
-        "phases": manifest.build_phases.iter().map(phase).collect::<Vec<_>>(),
+        "build_seconds": seconds(build_ms),
+        "phases": build_phases.iter().map(phase).collect::<Vec<_>>(),
         "unreachable": unreachable,
         "calibration": calibration.as_ref().map(tune::facts),
         "warnings": warnings.0,
     });
     arguments.format.print(&result, || {
-        let (videos, seconds) = (facts.rows, seconds(manifest.build_ms));
-        say!("published generation {number} of {videos} videos in {seconds:.1} s: {path}");
+        let (videos, seconds) = (facts.rows, seconds(build_ms));
+        let verb = if arguments.hold { "holds" } else { "published" };
+        say!("{verb} generation {number} of {videos} videos in {seconds:.1} s: {path}");
         if unreachable > 0 {
             say!(
                 "linked {unreachable} unreachable nodes: {edges_added} edges added, {edges_replaced} replaced"

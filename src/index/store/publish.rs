@@ -32,7 +32,17 @@ impl IndexStore {
         times: BuildTimes,
         measured: Measured,
     ) -> Result<Manifest, StoreError> {
-        let StagedIndex { mut file, bytes } = staged;
+        let bytes = staged.bytes;
+        let generation = self.hold(staged, measured)?;
+        self.add_manifest(generation, bytes, times, PublishReason::Build)
+    }
+
+    /// Adds a staged file under the next generation number, with its reports, and does not make it current. Returns the number.
+    ///
+    /// # Errors
+    /// If renaming or syncing fails.
+    pub fn hold(&self, staged: StagedIndex, measured: Measured) -> Result<u64, StoreError> {
+        let StagedIndex { mut file, bytes: _ } = staged;
         for _ in 0..PUBLISH_ATTEMPTS {
             let generation = self.generations()?.last().map_or(1, |last| last.saturating_add(1));
             let path = self.generation_path(generation);
@@ -45,7 +55,7 @@ impl IndexStore {
                     if let Some(verdict) = verdict {
                         self.add_gate_report(generation, &Index::open(&path)?, &verdict)?;
                     }
-                    return self.add_manifest(generation, bytes, times, PublishReason::Build);
+                    return Ok(generation);
                 }
                 Err(unpublished) => file = unpublished,
             }
